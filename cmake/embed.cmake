@@ -1,0 +1,29 @@
+# Writes a C file that holds another file's bytes. KIND=descriptors: the FileDescriptorSet as
+# rt_descriptors. KIND=functions: a Redis function library as <NAME>_functions, put together from
+# PRELUDE (with @CONTEXT@ replaced) and INPUT; its version is a hash of its own text.
+if(KIND STREQUAL "descriptors")
+	file(READ ${INPUT} hex HEX)
+	string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+	string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)" "\\1\n\t"
+		bytes "${bytes}")
+	file(WRITE ${OUTPUT} "/* Generated: the FileDescriptorSet of every .proto. */\n"
+		"#include \"rpc.h\"\n\nstatic const uint8_t bytes[] = {\n\t${bytes}\n};\n"
+		"const struct rt_descriptors rt_descriptors = { bytes, sizeof(bytes) };\n")
+elseif(KIND STREQUAL "functions")
+	file(READ ${PRELUDE} prelude)
+	file(READ ${INPUT} own)
+	string(REPLACE "@CONTEXT@" "${NAME}" prelude "${prelude}")
+	set(body "${prelude}\n${own}")
+	string(SHA256 version "${body}")
+	string(SUBSTRING ${version} 0 16 version)
+	set(code "#!lua name=${NAME}\n${body}\nredis.register_function{function_name='${NAME}_version', callback=function() return '${version}' end, flags={'no-writes', 'allow-oom', 'allow-stale'}}\n")
+	file(WRITE ${OUTPUT}.lua "${code}")
+	file(READ ${OUTPUT}.lua hex HEX)
+	string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+	string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)" "\\1\n\t"
+		bytes "${bytes}")
+	file(WRITE ${OUTPUT} "/* Generated from ${NAME}/functions.lua and runtime/events.lua. */\n"
+		"#include \"redis.h\"\n\nextern const struct rt_functions ${NAME}_functions;\n"
+		"static const char code[] = {\n\t${bytes}\n0x00};\n"
+		"const struct rt_functions ${NAME}_functions = { \"${NAME}\", \"${version}\", code, sizeof(code) - 1 };\n")
+endif()

@@ -1,0 +1,86 @@
+/* stock.h - the rules of stock and reservations.
+ *
+ * Pure: no I/O. One table (stock.c) says what each request does to a reservation; the memory store
+ * runs it in C, the Redis functions get it as text and run the same rows.
+ *
+ *   none ─placed─▶ RESERVED ─commit─▶ COMMITTED
+ *     │     │          └─release─▶ RELEASED
+ *     │     └▶ UNAVAILABLE   (for good: a retry never turns a refusal into a sale)
+ *     └─release (it overtook its order)─▶ RELEASED
+ *
+ * Every request is answered, a repeated one with the recorded answer. */
+#ifndef INVENTORY_STOCK_H
+#define INVENTORY_STOCK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define STOCK_STATES(X)                                                                            \
+	X(NONE, 'N', "")                                                                           \
+	X(RESERVED, 'R', "RESERVED")                                                               \
+	X(UNAVAILABLE, 'U', "UNAVAILABLE")                                                         \
+	X(COMMITTED, 'C', "COMMITTED")                                                             \
+	X(RELEASED, 'L', "RELEASED")
+#define STOCK_STATE_ENUM(name, letter, text) STOCK_##name,
+enum stock_state { STOCK_STATES(STOCK_STATE_ENUM) STOCK_STATE_COUNT };
+#undef STOCK_STATE_ENUM
+
+/* What an order can ask for, and by which event. */
+#define STOCK_REQUESTS(X)                                                                          \
+	X(RESERVE, 'r', "tandem.order.v1.OrderPlaced")                                             \
+	X(COMMIT, 'm', "tandem.order.v1.OrderConfirmed")                                           \
+	X(RELEASE, 'l', "tandem.order.v1.OrderCancelled")                                          \
+	X(EXPIRE, 'e', "tandem.order.v1.OrderExpired")                                             \
+	X(REJECT, 'j', "tandem.order.v1.OrderRejected")
+#define STOCK_REQUEST_ENUM(name, letter, type) STOCK_REQ_##name,
+enum stock_request { STOCK_REQUESTS(STOCK_REQUEST_ENUM) STOCK_REQUEST_COUNT };
+#undef STOCK_REQUEST_ENUM
+
+/* What is answered. */
+#define STOCK_ANSWERS(X)                                                                           \
+	X(NOTHING, '-', NULL)                                                                      \
+	X(RESERVED, 'R', "tandem.inventory.v1.InventoryReserved")                                  \
+	X(UNAVAILABLE, 'U', "tandem.inventory.v1.InventoryUnavailable")                            \
+	X(COMMITTED, 'C', "tandem.inventory.v1.InventoryCommitted")                                \
+	X(RELEASED, 'L', "tandem.inventory.v1.InventoryReleased")
+#define STOCK_ANSWER_ENUM(name, letter, type) STOCK_ANS_##name,
+enum stock_answer { STOCK_ANSWERS(STOCK_ANSWER_ENUM) STOCK_ANSWER_COUNT };
+#undef STOCK_ANSWER_ENUM
+
+enum stock_effect {
+	STOCK_KEEP,      /* counters stay */
+	STOCK_TRY,       /* available → reserved for every line, or UNAVAILABLE */
+	STOCK_COMMIT_IT, /* reserved → committed */
+	STOCK_GIVE_BACK, /* reserved → available */
+};
+struct stock_rule {
+	enum stock_state state;
+	enum stock_request request;
+	enum stock_effect effect;
+	enum stock_state to; /* STOCK_TRY: RESERVED, or UNAVAILABLE when short */
+	enum stock_answer answer;
+	bool odd; /* cannot happen unless something was lost: counted, warned about */
+};
+const struct stock_rule *stock_rule(enum stock_state state, enum stock_request request);
+/* For the functions: five letters a rule: state, request, effect (K T M B), to, answer. */
+const char *stock_rules_text(void);
+bool stock_state_parse(const char *text, enum stock_state *ret);
+const char *stock_state_text(enum stock_state state);
+/* Which request an event type is; false: none of them (not for us). */
+bool stock_request_parse(const char *type, enum stock_request *ret);
+const char *stock_answer_type(enum stock_answer answer);
+
+/* The counters of a SKU. received = available + reserved + committed, always. */
+struct stock {
+	uint64_t available, reserved, committed, received, version;
+};
+#define STOCK_MAX 1000000000000 /* received at most: exact in the functions' doubles */
+bool stock_adds_up(const struct stock *stock);
+/* Each returns false, and changes nothing, when it cannot be done. */
+bool stock_reserve(struct stock *stock, uint64_t quantity);
+bool stock_commit(struct stock *stock, uint64_t quantity);
+bool stock_release(struct stock *stock, uint64_t quantity);
+bool stock_adjust(struct stock *stock, int64_t delta);
+
+#endif

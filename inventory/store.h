@@ -1,0 +1,138 @@
+/* store.h - what the inventory service keeps, as the few atomic operations it needs.
+ *
+ * The same manners as order/store.h: asynchronous, `done` exactly once, inputs borrowed until
+ * done, outputs valid until done returns. store_redis.c is the real one, tests/sim has one in
+ * memory, a conformance test holds them to each other. */
+#ifndef INVENTORY_STORE_H
+#define INVENTORY_STORE_H
+
+#include "batch.h"
+#include "rt.h"
+#include "stock.h"
+
+struct inventory_line {
+	const char *sku;
+	uint32_t quantity;
+};
+struct inventory_shortage {
+	const char *sku;
+	uint32_t requested;
+	uint64_t available;
+};
+
+struct inventory_store;
+
+/* Serves one request of an order: counters, reservation, answer and acknowledgement in one step. */
+struct inventory_request_op {
+	struct rt_batch_item item;
+	/* In. */
+	const char *order_id;
+	enum stock_request request;
+	const struct inventory_line *lines; /* RESERVE: each SKU once */
+	size_t line_count;
+	uint64_t seq;     /* of the event that asks */
+	uint32_t attempt; /* of it; an answer to a repeat carries it on */
+	int64_t now_ms;
+	const char *traceparent;
+	const char *ack_id; /* entry of order:{p}:events to acknowledge; NULL: none */
+	/* Out. */
+	enum stock_state before, after;
+	enum stock_answer answer;
+	void (*done)(struct inventory_request_op *op, int status);
+};
+
+/* Puts stock in or takes it out. */
+struct inventory_adjust_op {
+	struct rt_batch_item item;
+	/* In. */
+	const char *sku;
+	int64_t delta;
+	const char *request_id; /* "": every call takes effect */
+	const char *reason;     /* kept in the event */
+	int64_t now_ms;
+	/* Out. */
+	enum {
+		INVENTORY_ADJUSTED,
+		INVENTORY_ADJUSTED_BEFORE, /* the same request_id, the same content */
+		INVENTORY_CONFLICT,        /* the same request_id, other content */
+		INVENTORY_SHORT,           /* more than is available */
+		INVENTORY_OVERFLOW,        /* received would pass STOCK_MAX */
+	} outcome;
+	struct stock stock; /* after it; as it is when refused */
+	void (*done)(struct inventory_adjust_op *op, int status);
+};
+
+struct inventory_stock_op {
+	struct rt_batch_item item;
+	const char *sku;
+	bool found;
+	struct stock stock;
+	void (*done)(struct inventory_stock_op *op, int status);
+};
+
+/* All SKUs in byte order. */
+struct inventory_list_op {
+	const char *after; /* SKU; "": from the first */
+	size_t count_max;
+	struct inventory_listed {
+		const char *sku;
+		struct stock stock;
+	} * stocks;
+	size_t stock_count;
+	bool more;
+	void (*done)(struct inventory_list_op *op, int status);
+	void *own; /* the store's */
+};
+
+struct inventory_reservation_op {
+	const char *order_id;
+	bool found;
+	enum stock_state state;
+	uint64_t version;
+	int64_t updated_ms;
+	struct inventory_line *lines;
+	size_t line_count;
+	struct inventory_shortage *shortages;
+	size_t shortage_count;
+	void (*done)(struct inventory_reservation_op *op, int status);
+	void *own;
+};
+
+/* As order_trim_op, for inventory:{p}:events. */
+struct inventory_trim_op {
+	int64_t now_ms, retain_ms, retain_count, ghost_ms;
+	int64_t trimmed, length;
+	size_t ghost_count;
+	char ghost[64];
+	void (*done)(struct inventory_trim_op *op, int status);
+	void *own;
+};
+
+struct inventory_store_ops {
+	void (*request)(struct inventory_store *store, struct inventory_request_op *op);
+	void (*adjust)(struct inventory_store *store, struct inventory_adjust_op *op);
+	void (*stock)(struct inventory_store *store, struct inventory_stock_op *op);
+	void (*list)(struct inventory_store *store, struct inventory_list_op *op);
+	void (*reservation)(struct inventory_store *store, struct inventory_reservation_op *op);
+	void (*trim)(struct inventory_store *store, struct inventory_trim_op *op);
+	bool (*ready)(struct inventory_store *store);
+	void (*free)(struct inventory_store *store);
+};
+struct inventory_store {
+	const struct inventory_store_ops *ops;
+};
+
+struct rt_metrics;
+struct rt_redis;
+struct rt_redis_options;
+struct inventory_store_redis_options {
+	const struct rt_redis_options *redis; /* copied */
+	int partition;
+	struct rt_metrics *metrics;
+};
+int inventory_store_redis_new(struct rt_loop *loop,
+			      const struct inventory_store_redis_options *options,
+			      struct inventory_store **ret);
+struct rt_redis *inventory_store_redis_connection(struct inventory_store *store);
+
+#endif

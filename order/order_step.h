@@ -1,0 +1,112 @@
+/* order_step.h - the rules of an order: which input moves it where, and what is asked for.
+ *
+ * Pure: no I/O, no time of its own. One table (order_step.c) says it all; the memory store runs
+ * it in C, the Redis functions get it as text (order_rules_text) and run the same rows, because
+ * only they see the status at the instant of the change.
+ *
+ *   PENDING ─reserved──▶ RESERVED ─confirm─▶ CONFIRMED~ ─committed─▶ CONFIRMED
+ *      │                    ├─cancel──▶ CANCELLED~ ─released──▶ CANCELLED
+ *      │                    └─hold ran out──▶ EXPIRED~ ─released──▶ EXPIRED
+ *      ├─unavailable──▶ REJECTED
+ *      ├─cancel──▶ CANCELLED~
+ *      └─decision deadline──▶ EXPIRED~                 (~: not settled: inventory was asked)
+ */
+#ifndef ORDER_STEP_H
+#define ORDER_STEP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* State: letter (for the functions), status, settled. The letters are stored nowhere. */
+#define ORDER_STATES(X)                                                                            \
+	X(PENDING, 'P', "PENDING", false)                                                          \
+	X(RESERVED, 'R', "RESERVED", false)                                                        \
+	X(REJECTED, 'J', "REJECTED", true)                                                         \
+	X(CONFIRMING, 'c', "CONFIRMED", false)                                                     \
+	X(CONFIRMED, 'C', "CONFIRMED", true)                                                       \
+	X(CANCELLING, 'x', "CANCELLED", false)                                                     \
+	X(CANCELLED, 'X', "CANCELLED", true)                                                       \
+	X(EXPIRING, 'e', "EXPIRED", false)                                                         \
+	X(EXPIRED, 'E', "EXPIRED", true)
+#define ORDER_STATE_ENUM(name, letter, status, settled) ORDER_##name,
+enum order_state { ORDER_STATES(ORDER_STATE_ENUM) ORDER_STATE_COUNT };
+#undef ORDER_STATE_ENUM
+
+/* What can happen to an order, and its letter. */
+#define ORDER_INPUTS(X)                                                                            \
+	X(INVENTORY_RESERVED, 'r')                                                                 \
+	X(INVENTORY_UNAVAILABLE, 'u')                                                              \
+	X(INVENTORY_COMMITTED, 'm')                                                                \
+	X(INVENTORY_RELEASED, 'l')                                                                 \
+	X(CONFIRM, 'f')            /* a client's */                                                \
+	X(CANCEL, 'n')             /* a client's */                                                \
+	X(REQUEST_UNANSWERED, 'a') /* the retry timer ran out */                                   \
+	X(DEADLINE_PASSED, 'd')    /* no decision in time */                                       \
+	X(HOLD_RAN_OUT, 'h')
+#define ORDER_INPUT_ENUM(name, letter) ORDER_IN_##name,
+enum order_input { ORDER_INPUTS(ORDER_INPUT_ENUM) ORDER_INPUT_COUNT };
+#undef ORDER_INPUT_ENUM
+
+/* The event a move publishes. */
+#define ORDER_EVENTS(X)                                                                            \
+	X(NOTHING, '-', NULL)                                                                      \
+	X(PLACED, 'P', "tandem.order.v1.OrderPlaced")                                              \
+	X(RESERVED, 'R', "tandem.order.v1.OrderReserved")                                          \
+	X(REJECTED, 'J', "tandem.order.v1.OrderRejected")                                          \
+	X(CONFIRMED, 'C', "tandem.order.v1.OrderConfirmed")                                        \
+	X(CANCELLED, 'X', "tandem.order.v1.OrderCancelled")                                        \
+	X(EXPIRED, 'E', "tandem.order.v1.OrderExpired")                                            \
+	X(SETTLED, 'S', "tandem.order.v1.OrderSettled")
+#define ORDER_EVENT_ENUM(name, letter, type) ORDER_EV_##name,
+enum order_event { ORDER_EVENTS(ORDER_EVENT_ENUM) ORDER_EVENT_COUNT };
+#undef ORDER_EVENT_ENUM
+
+/* How a pair of state and input ends. */
+enum order_verdict {
+	ORDER_MOVES,   /* a new version: state, event and timer as the rule says */
+	ORDER_AGAIN,   /* the request is published once more, attempt + 1; no new version */
+	ORDER_STAYS,   /* already so, or already on its way: nothing to do, and that is fine */
+	ORDER_REFUSES, /* a client asked for what the status does not allow */
+};
+enum order_timer {
+	ORDER_TIMER_KEEP,
+	ORDER_TIMER_NONE,  /* taken away: settled */
+	ORDER_TIMER_RETRY, /* the request is published again when no answer comes */
+	ORDER_TIMER_HOLD,  /* now + the order's hold */
+};
+struct order_rule {
+	enum order_state state;
+	enum order_input input;
+	enum order_verdict verdict;
+	enum order_state to;
+	enum order_event event;
+	enum order_timer timer;
+};
+/* The rule for a pair: every pair has exactly one. */
+const struct order_rule *order_rule(enum order_state state, enum order_input input);
+/* The whole table for the functions: for every rule six letters: state, input, verdict
+ * (M A S F), to, event, timer (K N R H). */
+const char *order_rules_text(void);
+
+/* State from what is stored and back. False: no such status. */
+bool order_state_parse(const char *status, bool settled, enum order_state *ret);
+const char *order_state_status(enum order_state state); /* "CANCELLED" */
+bool order_state_settled(enum order_state state);
+bool order_state_final(enum order_state state);
+const char *order_event_type(enum order_event event);
+
+/* When to publish a request again: attempt 1 was just sent at `now_ms`. Doubles from min to max,
+ * ±25 % by `jitter` (0…999). Unix ms. */
+int64_t order_retry_due(int64_t now_ms, uint32_t attempt, int64_t min_ms, int64_t max_ms,
+			uint32_t jitter);
+
+/* What an unsettled order's timer means when it runs out. */
+struct order_clock {
+	int64_t decision_ms; /* PENDING for longer than this: DEADLINE_PASSED */
+	int64_t retry_min_ms, retry_max_ms;
+};
+enum order_input order_timer_input(enum order_state state, int64_t created_ms, int64_t now_ms,
+				   const struct order_clock *clock);
+
+#endif

@@ -1,0 +1,184 @@
+/* store.h - what the order service keeps, as the few atomic operations it needs.
+ *
+ * store_redis.c is the real one; tests/sim has one in memory; a conformance test holds them to
+ * each other. Asynchronous: fill the in-fields of an embedded op, submit it, get `done(op, status)`
+ * exactly once, on the loop, never before the submit returned. Strings and bytes given in stay
+ * the caller's and must live until done. What comes out lives until done returns.
+ *
+ * Statuses: RT_OK; RT_LOST, RT_TIMEOUT (it may or may not have happened); RT_BUSY, RT_FULL,
+ * RT_DENIED, RT_UNREADY (it did not); RT_CANCELED. */
+#ifndef ORDER_STORE_H
+#define ORDER_STORE_H
+
+#include "batch.h"
+#include "order_step.h"
+#include "rt.h"
+
+#define ORDER_ID_PREFIX "ord_"
+#define ORDER_ID_LENGTH (4 + RT_BASE32_128)
+
+/* An order as it is stored. */
+struct order_record {
+	const char *order_id;
+	enum order_state state;
+	uint64_t version;
+	const uint8_t *placed; /* packed tandem.order.v1.OrderPlaced: the request, as published */
+	size_t placed_length;
+	const uint8_t *detail; /* data of the event that ended it (Rejected, Cancelled, Expired) */
+	size_t detail_length;
+	int64_t hold_ms;
+	uint32_t attempt; /* of the request that is under way */
+	/* "placed@<unix ms>-<n> reserved+<ms>-<n> …": each event of the order, when (first absolute,
+	 * then since the first) and the second half of its stream id (<unix ms>-<n>). A repeated
+	 * request is written "again+<ms>-<n>". */
+	const char *history;
+};
+
+struct order_store;
+
+/* Stores a new order and publishes OrderPlaced, or finds that it was placed before. */
+struct order_place_op {
+	struct rt_batch_item item; /* the store's */
+	/* In. */
+	const char *order_id;
+	bool fresh; /* the id was just made at random: nobody can have used it */
+	const char *customer_id;
+	const uint8_t *placed;
+	size_t placed_length;
+	int64_t hold_ms, now_ms, retry_due_ms;
+	const char *traceparent; /* "" : none */
+	/* Out. */
+	enum { ORDER_PLACED, ORDER_PLACED_BEFORE, ORDER_CONFLICT } outcome;
+	struct order_record record; /* PLACED, PLACED_BEFORE */
+	void (*done)(struct order_place_op *op, int status);
+};
+
+/* Gives an order an input: state, event, timer and acknowledgement in one step. */
+struct order_move_op {
+	struct rt_batch_item item;
+	/* In. */
+	const char *order_id;
+	enum order_input input;
+	uint64_t expected_version; /* 0: any */
+	const uint8_t *data;       /* of the event, when the rule publishes one; kept as detail */
+	size_t data_length;
+	int64_t now_ms, retry_due_ms;
+	const char *traceparent;
+	const char *ack_id; /* entry of inventory:{p}:events to acknowledge; NULL: none */
+	bool want_record;
+	/* Out. */
+	enum {
+		ORDER_MOVED,    /* the rule moved it, or asked again */
+		ORDER_STAYED,   /* nothing to do */
+		ORDER_REFUSED,  /* the status does not allow it */
+		ORDER_MISMATCH, /* expected_version */
+		ORDER_UNKNOWN,  /* no such order */
+	} outcome;
+	enum order_state state; /* after it; not for UNKNOWN */
+	uint64_t version;
+	struct order_record record; /* only when wanted and known */
+	void (*done)(struct order_move_op *op, int status);
+};
+
+struct order_get_op {
+	struct rt_batch_item item;
+	const char *order_id;
+	bool found;
+	struct order_record record;
+	void (*done)(struct order_get_op *op, int status);
+};
+
+/* A customer's orders, newest first. */
+struct order_list_op {
+	const char *customer_id;
+	size_t count_max;
+	int64_t before_ms; /* go on behind (created, id) of the last one; INT64_MAX: at the newest */
+	const char *before_id; /* "" with INT64_MAX */
+	struct order_record *records;
+	size_t record_count;
+	bool more;
+	void (*done)(struct order_list_op *op, int status);
+	void *own; /* the store's */
+};
+
+/* Orders whose timer has run out; their timers are set to lease_until_ms, so that other instances
+ * leave them alone for so long. `queued`: the order's last request still lies in the stream,
+ * ahead of what inventory has read: it is late, not lost. */
+struct order_due_op {
+	int64_t now_ms, lease_until_ms;
+	size_t count_max;
+	struct order_due {
+		struct order_record record;
+		bool queued;
+	} * due;
+	size_t due_count;
+	void (*done)(struct order_due_op *op, int status);
+	void *own;
+};
+
+/* Sets an order's timer, if it is still at this version. */
+struct order_timer_op {
+	const char *order_id;
+	uint64_t version;
+	int64_t due_ms;
+	void (*done)(struct order_timer_op *op, int status);
+	void *own;
+};
+
+/* What was published, for those who watch: entries of order:{p}:events after an id. */
+struct order_tail_op {
+	const char *after; /* stream id, or "$": from now on */
+	int64_t block_ms;
+	struct order_tail_entry {
+		const char *stream_id, *type, *subject;
+		uint64_t seq;
+	} * entries;
+	size_t entry_count;
+	char last[48]; /* where to go on */
+	void (*done)(struct order_tail_op *op, int status);
+	void *own;
+};
+
+/* Trims order:{p}:events to what some group has not acknowledged, younger than retain_ms, or among
+ * the newest retain_count (whichever keeps less of the acknowledged). */
+struct order_trim_op {
+	int64_t now_ms, retain_ms, retain_count, ghost_ms;
+	int64_t trimmed, length;
+	size_t ghost_count; /* groups without a consumer seen within ghost_ms */
+	char ghost[64];     /* one of them */
+	void (*done)(struct order_trim_op *op, int status);
+	void *own;
+};
+
+struct order_store_ops {
+	void (*place)(struct order_store *store, struct order_place_op *op);
+	void (*move)(struct order_store *store, struct order_move_op *op);
+	void (*get)(struct order_store *store, struct order_get_op *op);
+	void (*list)(struct order_store *store, struct order_list_op *op);
+	void (*due)(struct order_store *store, struct order_due_op *op);
+	void (*timer)(struct order_store *store, struct order_timer_op *op);
+	void (*tail)(struct order_store *store, struct order_tail_op *op);
+	void (*tail_interrupt)(struct order_store *store);
+	void (*trim)(struct order_store *store, struct order_trim_op *op);
+	bool (*ready)(struct order_store *store);
+	/* Ends what is under way with RT_CANCELED, then frees. */
+	void (*free)(struct order_store *store);
+};
+struct order_store {
+	const struct order_store_ops *ops;
+};
+
+struct rt_metrics;
+struct rt_redis_options;
+struct order_store_redis_options {
+	const struct rt_redis_options *redis; /* copied; the store makes its connections from it */
+	int64_t stream_length_max;            /* past it order_place answers RT_FULL */
+	int partition;
+	struct rt_metrics *metrics;
+};
+int order_store_redis_new(struct rt_loop *loop, const struct order_store_redis_options *options,
+			  struct order_store **ret);
+/* The command connection of a Redis store: the subscription acknowledges over it, too. */
+struct rt_redis *order_store_redis_connection(struct order_store *store);
+
+#endif

@@ -1,0 +1,39 @@
+/* check.h - the limits of the public contract, as code: every field of every request.
+ *
+ * Used at the edge by the gateway and again by the services, which have ports of their own.
+ * Pure. Strings have passed rt_wire_check: valid UTF-8 without NUL. */
+#ifndef PROTO_CHECK_H
+#define PROTO_CHECK_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "rpc.h"
+
+#define CHECK_LINES_MAX        100
+#define CHECK_QUANTITY_MAX     1000000
+#define CHECK_SKU_MAX          64
+#define CHECK_ID_MAX           128
+#define CHECK_LABELS_MAX       16
+#define CHECK_LABEL_KEY_MAX    64
+#define CHECK_LABEL_VALUE_MAX  256
+#define CHECK_REASON_MAX       256
+#define CHECK_HOLD_MIN_MS      1000LL
+#define CHECK_HOLD_MAX_MS      (30LL * 86400000)
+#define CHECK_HOLD_STANDARD_MS (15LL * 60000)
+#define CHECK_BATCH_MAX        1000
+#define CHECK_DELTA_MAX        1000000000LL
+#define CHECK_PAGE_STANDARD    50
+#define CHECK_PAGE_MAX         1000
+#define CHECK_VIOLATIONS_MAX   20 /* more are not listed */
+
+/* Checks any request message of OrderService or InventoryService, told apart by its descriptor.
+ * True: fine. False: `status` is INVALID_ARGUMENT with a field violation for each fault. Items of
+ * BatchPlaceOrders and BatchAdjustStock are not looked into (each has its own outcome): check
+ * them one by one. A message with no rules is fine. */
+bool check_request(const ProtobufCMessage *request, struct rt_status *status);
+/* page_size as it is meant: 0 → 50, more than 1000 → 1000. */
+size_t check_page_size(int32_t page_size);
+/* "ord_" and 26 base32 characters. */
+bool check_order_id(const char *order_id);
+
+#endif

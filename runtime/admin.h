@@ -1,0 +1,27 @@
+/* admin.h - the HTTP port for operators: /metrics, /healthz, /readyz. libmicrohttpd, its own
+ * thread; it reads atomics and nothing else of the service.
+ *
+ * /healthz is 200 while the process runs. /readyz is 200 while every readiness check is true,
+ * else 503 with a line for each that is not. */
+#ifndef RT_ADMIN_H
+#define RT_ADMIN_H
+
+#include "metrics.h"
+
+struct rt_admin; /* opaque */
+
+/* Listens on `listen` ("127.0.0.1:9101", port 0: any). `metrics` is borrowed. */
+int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_admin **ret);
+void rt_admin_free(struct rt_admin *admin);
+int rt_admin_port(const struct rt_admin *admin);
+
+/* A readiness check, false until set. Any thread may set it; lives as long as `admin`.
+ * `admin` may be NULL: then the flag is kept and shown to nobody. */
+struct rt_ready {
+	const char *name; /* such as "redis" */
+	_Atomic bool ready;
+	struct rt_ready *next;
+};
+void rt_admin_check(struct rt_admin *admin, struct rt_ready *ready, const char *name);
+
+#endif

@@ -1,0 +1,47 @@
+/* batch.h - group commit: gathers items that wait and sends them together, without holding a
+ * lone one back.
+ *
+ * An item that is added is sent at the end of the turn. While in_flight_max runs are under way,
+ * items wait, and the next run takes all of them up to count_max: the busier it is, the larger
+ * the batches. Order is kept within a batch and between sends.
+ *
+ *   rt_batch_add → (end of turn) send(run) → … → rt_batch_finish(run) → next run
+ */
+#ifndef RT_BATCH_H
+#define RT_BATCH_H
+
+#include "loop.h"
+
+struct rt_batch; /* opaque */
+
+struct rt_batch_item {
+	struct rt_list link;
+};
+/* One batch under way. Comes zeroed, at the start of run_size bytes that are the sender's. */
+struct rt_batch_run {
+	struct rt_batch *batch;
+	struct rt_list items; /* of struct rt_batch_item, in the order added */
+	size_t count;
+};
+struct rt_batch_options {
+	size_t count_max;     /* items in a run */
+	size_t in_flight_max; /* runs under way */
+	size_t waiting_max;   /* items waiting; rt_batch_add refuses one more */
+	size_t run_size;      /* sizeof the sender's run struct, which begins with rt_batch_run */
+	void (*send)(struct rt_batch_run *run, void *user);
+	void *user_data;
+};
+int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
+		 struct rt_batch **ret);
+/* Nothing may wait or be under way. Takes NULL. */
+void rt_batch_free(struct rt_batch *batch);
+/* False: waiting_max items wait already; nothing happened. */
+bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item);
+/* Takes an item back that still waits. False: it is under way. */
+bool rt_batch_remove(struct rt_batch *batch, struct rt_batch_item *item);
+/* The sender is done with the run and with every item in it; frees the run. */
+void rt_batch_finish(struct rt_batch_run *run);
+size_t rt_batch_waiting(const struct rt_batch *batch);
+size_t rt_batch_in_flight(const struct rt_batch *batch);
+
+#endif

@@ -1,0 +1,57 @@
+/* config.h - one table of settings drives --flags, TANDEM_* variables, --help, --print-config and
+ * --version (glibc argp underneath).
+ *
+ * A setting named "redis-port" of the service "order" is, strongest first: the flag --redis-port,
+ * the variable TANDEM_ORDER_REDIS_PORT, the variable TANDEM_REDIS_PORT, its default. A bad value
+ * or an unknown flag stops the start with a line naming the flag or variable and the limit. */
+#ifndef RT_CONFIG_H
+#define RT_CONFIG_H
+
+#include "rt.h"
+
+enum rt_setting_type {
+	RT_SETTING_STRING, /* char *, owned by the configuration; may be "" */
+	RT_SETTING_INT,    /* int64_t within min … max */
+	RT_SETTING_DURATION, /* int64_t of ms within min … max; "250ms", "15s", "10m", "2h", "30d" */
+	RT_SETTING_SIZE,     /* int64_t of bytes within min … max; "64KiB", "4MiB", plain bytes */
+	RT_SETTING_BOOL,     /* bool; "true", "false", "yes", "no", "1", "0"; bare flag: true */
+	RT_SETTING_LISTEN, /* char *: "host:port" or "unix:/path" */
+};
+
+struct rt_setting {
+	const char *name;
+	enum rt_setting_type type;
+	size_t offset;        /* of the value in the settings struct */
+	const char *standard; /* the default, as text */
+	int64_t min, max;
+	const char *help; /* one sentence */
+};
+#define RT_SETTING_END                                                                             \
+	{                                                                                          \
+		.name = NULL                                                                       \
+	}
+
+/* What a program calls itself: "order" gives tandem-order and TANDEM_ORDER_*. */
+struct rt_config_program {
+	const char *service;
+	const char *about;                 /* one sentence for --help */
+	const struct rt_setting *settings; /* the program's own, ends with RT_SETTING_END */
+	size_t settings_size;              /* of the struct the offsets point into */
+};
+
+/* Fills `settings` (zeroed by the caller, `settings_size` bytes) from flags, environment and
+ * defaults. Returns RT_OK, or RT_INVALID after writing the reason to stderr.
+ * --help, --version and --print-config write to stdout and set *ret_exit. */
+int rt_config_read(const struct rt_config_program *program, int argc, char **argv, void *settings,
+		   bool *ret_exit);
+/* Frees the strings in it. */
+void rt_config_done(const struct rt_config_program *program, void *settings);
+
+/* Single values, for tools that parse more than settings. False: not such a value. */
+bool rt_parse_int(const char *text, int64_t min, int64_t max, int64_t *ret);
+bool rt_parse_duration(const char *text, int64_t *ret_ms);
+bool rt_parse_size(const char *text, int64_t *ret_bytes);
+/* "host:port" into its two; brackets of [::1] are taken off. `host` must hold 256 bytes. */
+bool rt_parse_listen(const char *text, char *host, int *ret_port);
+
+#endif

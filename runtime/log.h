@@ -1,0 +1,45 @@
+/* log.h - one line per fact.
+ *
+ *   RT_LOG(RT_INFO, "order placed", RT_S("order_id", id), RT_I("version", 1));
+ *   2026-11-23T01:02:03.004Z info order placed order_id=ord_… version=1
+ *   {"time":"…","level":"info","service":"order","fact":"order placed","order_id":"…","version":1}
+ *
+ * Goes to stderr, one write(2) a line, any thread. Values are escaped; a line is cut at 4 KiB.
+ * Libraries return, services log: runtime code logs only what no caller can hear of. */
+#ifndef RT_LOG_H
+#define RT_LOG_H
+
+#include "rt.h"
+
+enum rt_log_level { RT_ERROR, RT_WARN, RT_INFO, RT_DEBUG };
+
+struct rt_kv {
+	const char *key;
+	enum { RT_KV_STRING, RT_KV_INT, RT_KV_REAL } kind;
+	const char *string; /* NULL is written as - */
+	int64_t integer;
+	double real;
+};
+#define RT_S(k, v) ((struct rt_kv){ .key = (k), .kind = RT_KV_STRING, .string = (v) })
+#define RT_I(k, v) ((struct rt_kv){ .key = (k), .kind = RT_KV_INT, .integer = (int64_t)(v) })
+#define RT_R(k, v) ((struct rt_kv){ .key = (k), .kind = RT_KV_REAL, .real = (v) })
+
+/* Logs a fact with any number of RT_S, RT_I, RT_R. Costs one comparison when the level is off. */
+#define RT_LOG(level, ...)                                                                         \
+	do {                                                                                       \
+		if (rt_log_on(level))                                                              \
+			RT_LOG_(level, __VA_ARGS__, RT_S(NULL, NULL));                             \
+	} while (0)
+#define RT_LOG_(level, fact, ...) rt_log_write(level, fact, (const struct rt_kv[]){ __VA_ARGS__ })
+
+/* Set once at start. `service` must stay valid. */
+void rt_log_init(const char *service, enum rt_log_level level, bool json);
+/* Sends lines to `sink` instead of stderr (tests); NULL: back to stderr. */
+void rt_log_sink(void (*sink)(const char *line, void *user), void *user);
+bool rt_log_on(enum rt_log_level level);
+/* `kv` ends with a NULL key. */
+void rt_log_write(enum rt_log_level level, const char *fact, const struct rt_kv *kv);
+/* "error", "warn", "info", "debug". */
+bool rt_log_level_parse(const char *text, enum rt_log_level *ret);
+
+#endif
