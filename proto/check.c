@@ -1,0 +1,339 @@
+/* check.c - the limits of the public contract, one function a message, one table of messages.
+ *
+ * A fault goes into the status as it is found: the first one makes the message, each becomes a
+ * field violation. Fields that hold a list are looked into up to the list's own limit only, so
+ * that the work is bounded whatever came in. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "check.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+#include "wire.h"
+
+#define PAGE_TOKEN_MAX 512
+#define FIELD_MAX      128
+
+struct check {
+	struct rt_status *status;
+	int faults;
+};
+
+static void RT_PRINTF(3, 4) fault(struct check *check, const char *field, const char *format, ...)
+{
+	char text[160];
+	va_list args;
+
+	check->faults++;
+	if (check->faults > CHECK_VIOLATIONS_MAX)
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (check->faults == 1) {
+		rt_status_set(check->status, RT_CODE_INVALID_ARGUMENT, "%s %s", field, text);
+		rt_status_info(check->status, "LIMIT_BROKEN");
+	}
+	rt_status_violation(check->status, field, "%s", text);
+}
+
+/* Characters, not bytes: everything that is not a continuation byte of UTF-8 begins one. */
+static size_t characters(const char *text)
+{
+	size_t count = 0;
+
+	for (; *text != '\0'; text++)
+		count += ((unsigned char)*text & 0xc0) != 0x80;
+	return count;
+}
+
+/* A short word of a client's own: an id of something. Bytes are counted first, they bound the
+ * rest. */
+static void check_word(struct check *check, const char *field, const char *word, bool may_be_empty)
+{
+	if (word[0] == '\0') {
+		if (!may_be_empty)
+			fault(check, field, "is missing: 1 to %d printable characters",
+			      CHECK_ID_MAX);
+		return;
+	}
+	if (strnlen(word, 4 * CHECK_ID_MAX + 1) > 4 * CHECK_ID_MAX ||
+	    characters(word) > CHECK_ID_MAX)
+		fault(check, field, "is longer than %d characters", CHECK_ID_MAX);
+	else if (!rt_text_printable(word))
+		fault(check, field, "holds a control character");
+}
+
+static void check_sku(struct check *check, const char *field, const char *sku)
+{
+	/* A table, not isalnum: the locale must have no say. */
+	static const char allowed[256] = {
+		['A' ... 'Z'] = 1, ['a' ... 'z'] = 1, ['0' ... '9'] = 1,
+		['.'] = 1,         ['_'] = 1,         ['-'] = 1,
+	};
+	size_t length = 0;
+
+	while (sku[length] != '\0' && allowed[(unsigned char)sku[length]] &&
+	       length <= CHECK_SKU_MAX)
+		length++;
+	if (length == 0 || sku[length] != '\0' || length > CHECK_SKU_MAX)
+		fault(check, field, "must be 1 to %d characters out of A-Z a-z 0-9 . _ -",
+		      CHECK_SKU_MAX);
+}
+
+static void check_bytes(struct check *check, const char *field, const char *text, size_t max)
+{
+	if (strnlen(text, max + 1) > max)
+		fault(check, field, "is longer than %zu bytes", max);
+}
+
+static void check_page(struct check *check, int32_t page_size, const char *page_token)
+{
+	if (page_size < 0)
+		fault(check, "page_size", "is negative");
+	check_bytes(check, "page_token", page_token, PAGE_TOKEN_MAX);
+}
+
+static void check_count(struct check *check, const char *field, size_t count, size_t max)
+{
+	if (count == 0)
+		fault(check, field, "is empty: 1 to %zu", max);
+	else if (count > max)
+		fault(check, field, "holds %zu: at most %zu", count, max);
+}
+
+/* Lines with one SKU are added up, and the sum is a quantity like any other. Looks back at most
+ * CHECK_LINES_MAX lines. */
+static void check_sum(struct check *check, const char *field, Tandem__Order__V1__OrderLine **lines,
+		      size_t index)
+{
+	uint64_t sum = lines[index]->quantity;
+
+	for (size_t i = 0; i < index; i++)
+		if (strcmp(lines[i]->sku, lines[index]->sku) == 0)
+			sum += lines[i]->quantity;
+	if (sum > CHECK_QUANTITY_MAX && sum != lines[index]->quantity)
+		fault(check, field, "makes %" PRIu64 " of one SKU: at most %d", sum,
+		      CHECK_QUANTITY_MAX);
+}
+
+static void check_lines(struct check *check, const Tandem__Order__V1__PlaceOrderRequest *request)
+{
+	char field[FIELD_MAX];
+
+	check_count(check, "lines", request->n_lines, CHECK_LINES_MAX);
+	for (size_t i = 0; i < RT_MIN(request->n_lines, (size_t)CHECK_LINES_MAX); i++) {
+		const Tandem__Order__V1__OrderLine *line = request->lines[i];
+		int faults = check->faults;
+
+		snprintf(field, sizeof(field), "lines[%zu].sku", i);
+		check_sku(check, field, line->sku);
+		snprintf(field, sizeof(field), "lines[%zu].quantity", i);
+		if (line->quantity < 1 || line->quantity > CHECK_QUANTITY_MAX)
+			fault(check, field, "is %" PRIu32 ": 1 to %d", line->quantity,
+			      CHECK_QUANTITY_MAX);
+		if (check->faults == faults)
+			check_sum(check, field, request->lines, i);
+	}
+}
+
+/* The name of a label's field, its key cut at a character so that it stays UTF-8. */
+static void label_field(char field[FIELD_MAX], const char *key, const char *part)
+{
+	size_t length = strnlen(key, CHECK_LABEL_KEY_MAX);
+
+	while (length > 0 && ((unsigned char)key[length] & 0xc0) == 0x80)
+		length--;
+	snprintf(field, FIELD_MAX, "labels[\"%.*s\"]%s", (int)length, key, part);
+}
+
+static void check_labels(struct check *check, const Tandem__Order__V1__PlaceOrderRequest *request)
+{
+	char field[FIELD_MAX];
+
+	if (request->n_labels > CHECK_LABELS_MAX)
+		fault(check, "labels", "holds %zu: at most %d", request->n_labels,
+		      CHECK_LABELS_MAX);
+	for (size_t i = 0; i < RT_MIN(request->n_labels, (size_t)CHECK_LABELS_MAX); i++) {
+		const char *key = request->labels[i]->key;
+
+		if (key[0] == '\0' || strnlen(key, CHECK_LABEL_KEY_MAX + 1) > CHECK_LABEL_KEY_MAX) {
+			label_field(field, key, ".key");
+			fault(check, field, "must be 1 to %d bytes", CHECK_LABEL_KEY_MAX);
+		}
+		if (strnlen(request->labels[i]->value, CHECK_LABEL_VALUE_MAX + 1) >
+		    CHECK_LABEL_VALUE_MAX) {
+			label_field(field, key, ".value");
+			fault(check, field, "is longer than %d bytes", CHECK_LABEL_VALUE_MAX);
+		}
+	}
+}
+
+static void check_hold(struct check *check, const Google__Protobuf__Duration *hold)
+{
+	if (hold == NULL)
+		return;
+	if (hold->nanos < 0 || hold->nanos > 999999999) {
+		fault(check, "hold", "has nanos outside 0 to 999999999");
+		return;
+	}
+	/* Seconds first: they bound the product. */
+	if (hold->seconds < CHECK_HOLD_MIN_MS / 1000 || hold->seconds > CHECK_HOLD_MAX_MS / 1000 ||
+	    (hold->seconds == CHECK_HOLD_MAX_MS / 1000 && hold->nanos > 0))
+		fault(check, "hold", "must be 1 s to 30 d");
+}
+
+static void check_place_order(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__PlaceOrderRequest *request = (const void *)message;
+
+	check_word(check, "request_id", request->request_id, true);
+	check_word(check, "customer_id", request->customer_id, false);
+	check_lines(check, request);
+	check_labels(check, request);
+	check_hold(check, request->hold);
+}
+
+static void check_batch_place_orders(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__BatchPlaceOrdersRequest *request = (const void *)message;
+
+	check_count(check, "requests", request->n_requests, CHECK_BATCH_MAX);
+}
+
+static void check_get_order(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__GetOrderRequest *request = (const void *)message;
+
+	check_word(check, "order_id", request->order_id, false);
+}
+
+static void check_list_orders(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__ListOrdersRequest *request = (const void *)message;
+
+	check_word(check, "customer_id", request->customer_id, false);
+	check_page(check, request->page_size, request->page_token);
+	if (protobuf_c_enum_descriptor_get_value(&tandem__order__v1__order_status__descriptor,
+						 (int)request->status) == NULL)
+		fault(check, "status", "is %d: not a status of an order", (int)request->status);
+}
+
+static void check_watch_order(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__WatchOrderRequest *request = (const void *)message;
+
+	check_word(check, "order_id", request->order_id, false);
+}
+
+static void check_confirm_order(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__ConfirmOrderRequest *request = (const void *)message;
+
+	check_word(check, "order_id", request->order_id, false);
+}
+
+static void check_cancel_order(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__CancelOrderRequest *request = (const void *)message;
+
+	check_word(check, "order_id", request->order_id, false);
+	check_bytes(check, "reason", request->reason, CHECK_REASON_MAX);
+}
+
+static void check_explain_order(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__ExplainOrderRequest *request = (const void *)message;
+
+	check_word(check, "order_id", request->order_id, false);
+}
+
+static void check_adjust_stock(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Inventory__V1__AdjustStockRequest *request = (const void *)message;
+
+	check_word(check, "request_id", request->request_id, true);
+	check_sku(check, "sku", request->sku);
+	if (request->delta == 0)
+		fault(check, "delta", "is 0: nothing to adjust");
+	else if (request->delta < -CHECK_DELTA_MAX || request->delta > CHECK_DELTA_MAX)
+		fault(check, "delta", "is %" PRId64 ": -%lld to %lld", request->delta,
+		      CHECK_DELTA_MAX, CHECK_DELTA_MAX);
+	check_bytes(check, "reason", request->reason, CHECK_REASON_MAX);
+}
+
+static void check_batch_adjust_stock(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Inventory__V1__BatchAdjustStockRequest *request = (const void *)message;
+
+	check_count(check, "requests", request->n_requests, CHECK_BATCH_MAX);
+}
+
+static void check_get_stock(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Inventory__V1__GetStockRequest *request = (const void *)message;
+
+	check_sku(check, "sku", request->sku);
+}
+
+static void check_list_stock(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Inventory__V1__ListStockRequest *request = (const void *)message;
+
+	check_page(check, request->page_size, request->page_token);
+}
+
+static void check_get_reservation(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Inventory__V1__GetReservationRequest *request = (const void *)message;
+
+	check_word(check, "order_id", request->order_id, false);
+}
+
+/* The busiest first: the table is searched from the top. */
+static const struct {
+	const ProtobufCMessageDescriptor *message;
+	void (*check)(struct check *check, const ProtobufCMessage *message);
+} checks[] = {
+	{ &tandem__order__v1__place_order_request__descriptor, check_place_order },
+	{ &tandem__order__v1__batch_place_orders_request__descriptor, check_batch_place_orders },
+	{ &tandem__order__v1__get_order_request__descriptor, check_get_order },
+	{ &tandem__order__v1__list_orders_request__descriptor, check_list_orders },
+	{ &tandem__order__v1__watch_order_request__descriptor, check_watch_order },
+	{ &tandem__order__v1__confirm_order_request__descriptor, check_confirm_order },
+	{ &tandem__order__v1__cancel_order_request__descriptor, check_cancel_order },
+	{ &tandem__order__v1__explain_order_request__descriptor, check_explain_order },
+	{ &tandem__inventory__v1__adjust_stock_request__descriptor, check_adjust_stock },
+	{ &tandem__inventory__v1__batch_adjust_stock_request__descriptor,
+	  check_batch_adjust_stock },
+	{ &tandem__inventory__v1__get_stock_request__descriptor, check_get_stock },
+	{ &tandem__inventory__v1__list_stock_request__descriptor, check_list_stock },
+	{ &tandem__inventory__v1__get_reservation_request__descriptor, check_get_reservation },
+};
+
+bool check_request(const ProtobufCMessage *request, struct rt_status *status)
+{
+	struct check check = { .status = status };
+
+	for (size_t i = 0; i < RT_LENGTH(checks); i++) {
+		if (checks[i].message != request->descriptor)
+			continue;
+		checks[i].check(&check, request);
+		break;
+	}
+	return check.faults == 0;
+}
+
+size_t check_page_size(int32_t page_size)
+{
+	if (page_size <= 0)
+		return CHECK_PAGE_STANDARD;
+	return RT_MIN((size_t)page_size, (size_t)CHECK_PAGE_MAX);
+}
+
+bool check_order_id(const char *order_id)
+{
+	return strncmp(order_id, "ord_", 4) == 0 && rt_base32_128_valid(order_id + 4);
+}
