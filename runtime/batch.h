@@ -16,6 +16,7 @@ struct rt_batch; /* opaque */
 
 struct rt_batch_item {
 	struct rt_list link;
+	bool waiting; /* added, and in no run yet; the batch's */
 };
 /* One batch under way. Comes zeroed, at the start of run_size bytes that are the sender's. */
 struct rt_batch_run {
@@ -33,7 +34,8 @@ struct rt_batch_options {
 };
 int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
 		 struct rt_batch **ret);
-/* Nothing may wait or be under way. Takes NULL. */
+/* Nothing may wait or be under way; the loop may still hold it for the rest of the turn. Takes
+ * NULL. */
 void rt_batch_free(struct rt_batch *batch);
 /* False: waiting_max items wait already; nothing happened. */
 bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item);

@@ -1,0 +1,116 @@
+/* batch.c - group commit.
+ *
+ * Waiting items hang in one list. A deferred task (end of the turn) takes as many runs off it as
+ * may be under way; a run that finishes defers the task again. So what arrives within one turn
+ * travels together, and what arrives while all runs are under way waits for the next. */
+#include "batch.h"
+
+struct rt_batch {
+	struct rt_loop *loop;
+	struct rt_batch_options options;
+	struct rt_list waiting;
+	size_t waiting_count, in_flight;
+	struct rt_task flush;
+	bool freed; /* while the task was queued: the task frees */
+};
+
+static struct rt_batch_run *batch_take(struct rt_batch *batch)
+{
+	struct rt_batch_run *run = rt_alloc(batch->options.run_size);
+
+	run->batch = batch;
+	rt_list_init(&run->items);
+	while (run->count < batch->options.count_max && !rt_list_empty(&batch->waiting)) {
+		struct rt_list *link = rt_list_pop(&batch->waiting);
+
+		RT_CONTAINER_OF(link, struct rt_batch_item, link)->waiting = false;
+		rt_list_push(&run->items, link);
+		run->count++;
+	}
+	batch->waiting_count -= run->count;
+	batch->in_flight++;
+	return run;
+}
+
+static void batch_flush(struct rt_task *task)
+{
+	struct rt_batch *batch = RT_CONTAINER_OF(task, struct rt_batch, flush);
+
+	if (batch->freed) {
+		free(batch);
+		return;
+	}
+	/* A sender that finishes its run at once is seen by the loop's condition. */
+	while (batch->waiting_count > 0 && batch->in_flight < batch->options.in_flight_max)
+		batch->options.send(batch_take(batch), batch->options.user_data);
+}
+
+int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
+		 struct rt_batch **ret)
+{
+	struct rt_batch *batch;
+
+	if (options->count_max == 0 || options->in_flight_max == 0 || options->waiting_max == 0 ||
+	    options->run_size < sizeof(struct rt_batch_run) || options->send == NULL)
+		return RT_INVALID;
+	batch = rt_alloc(sizeof(*batch));
+	batch->loop = loop;
+	batch->options = *options;
+	batch->flush.run = batch_flush;
+	rt_list_init(&batch->waiting);
+	*ret = batch;
+	return RT_OK;
+}
+
+void rt_batch_free(struct rt_batch *batch)
+{
+	if (batch == NULL)
+		return;
+	if (batch->flush.queued)
+		batch->freed = true;
+	else
+		free(batch);
+}
+
+bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item)
+{
+	if (batch->waiting_count >= batch->options.waiting_max)
+		return false;
+	rt_list_init(&item->link);
+	item->waiting = true;
+	rt_list_push(&batch->waiting, &item->link);
+	batch->waiting_count++;
+	if (batch->in_flight < batch->options.in_flight_max)
+		rt_loop_defer(batch->loop, &batch->flush);
+	return true;
+}
+
+bool rt_batch_remove(struct rt_batch *batch, struct rt_batch_item *item)
+{
+	if (!item->waiting)
+		return false;
+	item->waiting = false;
+	rt_list_remove(&item->link);
+	batch->waiting_count--;
+	return true;
+}
+
+void rt_batch_finish(struct rt_batch_run *run)
+{
+	struct rt_batch *batch = run->batch;
+
+	free(run);
+	batch->in_flight--;
+	if (batch->waiting_count > 0)
+		rt_loop_defer(batch->loop, &batch->flush);
+}
+
+size_t rt_batch_waiting(const struct rt_batch *batch)
+{
+	return batch->waiting_count;
+}
+
+size_t rt_batch_in_flight(const struct rt_batch *batch)
+{
+	return batch->in_flight;
+}

@@ -1,0 +1,347 @@
+-- events.lua - the runtime's part of a context's function library, put in front of the context's
+-- own functions.lua, with the context's name for @CONTEXT@.
+--
+-- Time is an argument and keys are declared: KEYS[1] is always the context's own events stream
+-- ('order:{0}:events'); other own keys are built from its prefix ('order:{0}:'), so they share its
+-- slot. KEYS[2], where a function has it, is the foreign stream that is acknowledged.
+--
+-- For functions.lua (local names, loaded into the same library):
+--
+--   prefix_of(KEYS[1])                   'order:{0}:'
+--   local stream = open_stream(KEYS[1])  once a call: one XINFO, whatever the number of events
+--   stream.length                        entries in it, kept up to date by add
+--   stream:add(now_ms, field, value, …)  appends an entry; returns its id, and the halves of it
+--                                        as texts: id, ms, n
+--   stream:publish(now_ms, time, type, subject, seq, data, attempt, traceparent)
+--                                        appends an event with the envelope's fields in their one
+--                                        order; attempt (nil or 1: left out), traceparent (nil or
+--                                        '': left out). Numbers may be given as text. Returns as
+--                                        add does.
+--
+-- An entry's id is <ms>-<n>: ms is now_ms, or the last id's when the clock stepped back; n goes on
+-- by one from entry to entry, whatever ms does. So the difference of two n is the number of
+-- entries written in between, also when they were deleted since.
+--
+-- Registered for the runtime, all with allow-oom, since a full Redis must drain:
+--
+--   FCALL @CONTEXT@_trim 1 <own stream> <now_ms> <retain_ms> <retain_count> <ghost_ms>
+--     Cuts off entries that every group has acknowledged and that are older than retain_ms or not
+--     among the newest retain_count acknowledged. Without a group nothing is cut.
+--     A ghost is a group without a consumer seen within ghost_ms; it holds trimming back as any
+--     other, unless its name is in the set <prefix>excluded_groups.
+--     Answers { trimmed, length, ghost, ghost, … }.
+--
+--   FCALL @CONTEXT@_bury 2 <own stream> <foreign stream> <group> <dead_time> <reason> <id> …
+--     Moves pending entries to <prefix>dead (their fields, then stream, stream_id, group, reason,
+--     deliveries, dead_time) and acknowledges them. What is not pending is left alone, so a repeat does
+--     no harm. Answers the number moved.
+--
+--   FCALL @CONTEXT@_cursor 2 <own stream> <foreign stream> <group> <consumer> <idle_ms>
+--     Stores the group's low-water mark (all up to it is acknowledged) in the hash <prefix>cursor,
+--     field <foreign stream>; removes consumers that are idle for idle_ms and hold nothing, other
+--     than <consumer>. Answers { pending, first pending id or '', lag, removed, last delivered id,
+--     last id }.
+
+local MAX_EXACT = 9007199254740991
+
+local function prefix_of(own_stream)
+	return string.sub(own_stream, 1, -7) -- less 'events'
+end
+
+-- A flat { name, value, … } reply as a table.
+local function named(reply)
+	local t = {}
+	for i = 1, #reply, 2 do
+		t[reply[i]] = reply[i + 1]
+	end
+	return t
+end
+
+-- The halves of an id as numbers, rounded past 2^53.
+local function id_halves(id)
+	local ms, n = string.match(id, '^(%d+)-(%d+)$')
+	return tonumber(ms), tonumber(n)
+end
+
+local function id_less(a, b)
+	local a_ms, a_n = id_halves(a)
+	local b_ms, b_n = id_halves(b)
+	if a_ms ~= b_ms then
+		return a_ms < b_ms
+	end
+	return a_n < b_n
+end
+
+local function stream_info(key)
+	local reply = redis.pcall('XINFO', 'STREAM', key)
+	if reply.err then
+		if redis.call('EXISTS', key) == 1 then
+			error(reply) -- such as WRONGTYPE: before anything was written
+		end
+		return nil
+	end
+	return named(reply)
+end
+
+local stream_methods = {}
+stream_methods.__index = stream_methods
+
+local function open_stream(key)
+	local info = stream_info(key)
+	local stream = setmetatable({ key = key, length = 0, ms = -1, ms_text = '0', n = 0 },
+		stream_methods)
+	if info then
+		local ms_text, n_text = string.match(info['last-generated-id'], '^(%d+)-(%d+)$')
+		stream.length = info['length']
+		stream.ms_text, stream.ms, stream.n = ms_text, tonumber(ms_text), tonumber(n_text)
+		if stream.n >= MAX_EXACT then
+			-- Only a hand-made id is so large: leave its millisecond.
+			stream.ms, stream.n = stream.ms + 1, 0
+			stream.ms_text = string.format('%.0f', stream.ms)
+		end
+	end
+	return stream
+end
+
+function stream_methods:add(now_ms, ...)
+	local now = tonumber(now_ms)
+	if now > self.ms then
+		self.ms, self.ms_text = now, string.format('%.0f', now)
+	end
+	self.n = self.n + 1
+	self.length = self.length + 1
+	local n_text = string.format('%.0f', self.n)
+	local id = self.ms_text .. '-' .. n_text
+	redis.call('XADD', self.key, id, ...)
+	return id, self.ms_text, n_text
+end
+
+function stream_methods:publish(now_ms, time, type, subject, seq, data, attempt, traceparent)
+	local asked_again = attempt and tonumber(attempt) > 1
+	local traced = traceparent and traceparent ~= ''
+	local id = subject .. '/' .. seq
+	if asked_again and traced then
+		return self:add(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time',
+			time, 'data', data, 'attempt', attempt, 'traceparent', traceparent)
+	elseif asked_again then
+		return self:add(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time',
+			time, 'data', data, 'attempt', attempt)
+	elseif traced then
+		return self:add(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time',
+			time, 'data', data, 'traceparent', traceparent)
+	end
+	return self:add(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time', time,
+		'data', data)
+end
+
+-- Trimming.
+
+-- The lowest id that a group has not acknowledged: its first pending one, or the next after what
+-- it was delivered.
+local function group_needs(key, group)
+	if group['pending'] > 0 then
+		local first = redis.call('XPENDING', key, group['name'])[2]
+		if first then
+			return first
+		end
+	end
+	local ms, n = string.match(group['last-delivered-id'], '^(%d+)-(%d+)$')
+	if tonumber(n) >= MAX_EXACT then
+		return group['last-delivered-id'] -- keeps one more than it must
+	end
+	return ms .. '-' .. string.format('%.0f', tonumber(n) + 1)
+end
+
+local function is_ghost(key, group, ghost_ms)
+	for _, reply in ipairs(redis.call('XINFO', 'CONSUMERS', key, group['name'])) do
+		if named(reply)['idle'] <= ghost_ms then
+			return false
+		end
+	end
+	return true
+end
+
+-- The id of the entry with number `wanted`, between the first entry and `low`: ids grow with n, so
+-- their milliseconds can be bisected. When hand-made entries broke the numbers this finds some id
+-- in between, which is all that the caller relies on.
+local function id_of_number(key, first_ms, low_ms, wanted)
+	local from, to = first_ms, low_ms
+	while from < to do
+		local middle = math.ceil((from + to) / 2)
+		local entry = redis.call('XRANGE', key, string.format('%.0f-0', middle), '+', 'COUNT',
+			1)[1]
+		local n = math.huge
+		if entry then
+			_, n = id_halves(entry[1])
+		end
+		if n <= wanted then
+			from = middle
+		else
+			to = middle - 1
+		end
+	end
+	return string.format('%.0f-%.0f', from, wanted)
+end
+
+-- Where to cut, given that all below `low` is acknowledged.
+local function trim_id(key, info, low, now_ms, retain_ms, retain_count)
+	local low_ms, low_n = id_halves(low)
+	local first = info['first-entry'][1]
+	local first_ms, first_n = id_halves(first)
+	local cut = string.format('%.0f-0', math.max(0, now_ms - retain_ms))
+	if low_n - retain_count > first_n then
+		local by_count = low
+		if retain_count > 0 then
+			by_count = id_of_number(key, first_ms, low_ms, low_n - retain_count)
+		end
+		if id_less(cut, by_count) then
+			cut = by_count
+		end
+	end
+	return id_less(cut, low) and cut or low
+end
+
+local function trim(keys, args)
+	local key = keys[1]
+	local ghost_ms = tonumber(args[4])
+	local info = stream_info(key)
+	local answer = { 0, info and info['length'] or 0 }
+	local low
+	if not info or not info['first-entry'] then
+		return answer
+	end
+	for _, reply in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+		local group = named(reply)
+		local counts = true
+		if is_ghost(key, group, ghost_ms) then
+			answer[#answer + 1] = group['name']
+			counts = redis.call('SISMEMBER', prefix_of(key) .. 'excluded_groups',
+				group['name']) == 0
+		end
+		if counts then
+			local needs = group_needs(key, group)
+			if not low or id_less(needs, low) then
+				low = needs
+			end
+		end
+	end
+	if low then
+		local cut = trim_id(key, info, low, tonumber(args[1]), tonumber(args[2]),
+			tonumber(args[3]))
+		answer[1] = redis.call('XTRIM', key, 'MINID', cut)
+		answer[2] = answer[2] - answer[1]
+	end
+	return answer
+end
+
+-- Dead letters.
+
+-- More values than this do not fit Lua's stack; no entry of ours comes near it.
+local FIELDS_MAX = 4000
+
+local function bury_one(key, dead, group, dead_time, reason, id)
+	local pending = redis.call('XPENDING', key, group, id, id, 1)[1]
+	if not pending then
+		return 0
+	end
+	local entry = redis.call('XRANGE', key, id, id)[1]
+	local fields = {}
+	for i = 1, entry and math.min(#entry[2], FIELDS_MAX) or 0 do
+		fields[i] = entry[2][i]
+	end
+	for _, value in ipairs({ 'stream', key, 'stream_id', id, 'group', group, 'reason', reason,
+		'deliveries', tostring(pending[4]), 'dead_time', dead_time }) do
+		fields[#fields + 1] = value
+	end
+	redis.call('XADD', dead, '*', unpack(fields))
+	redis.call('XACK', key, group, id)
+	return 1
+end
+
+local function bury(keys, args)
+	local dead = prefix_of(keys[1]) .. 'dead'
+	local moved = 0
+	for i = 4, #args do
+		moved = moved + bury_one(keys[2], dead, args[1], args[2], args[3], args[i])
+	end
+	return moved
+end
+
+-- The cursor.
+
+local function id_before(id)
+	local ms, n = string.match(id, '^(%d+)-(%d+)$')
+	if tonumber(n) == 0 then
+		-- The largest second half there is: only hand-made ids end in 0.
+		return string.format('%.0f-18446744073709551615', math.max(0, tonumber(ms) - 1))
+	end
+	return ms .. '-' .. string.format('%.0f', tonumber(n) - 1)
+end
+
+local function remove_idle_consumers(key, group, own, idle_ms)
+	local removed = 0
+	for _, reply in ipairs(redis.call('XINFO', 'CONSUMERS', key, group)) do
+		local consumer = named(reply)
+		if consumer['name'] ~= own and consumer['pending'] == 0 and
+				consumer['idle'] > idle_ms then
+			redis.call('XGROUP', 'DELCONSUMER', key, group, consumer['name'])
+			removed = removed + 1
+		end
+	end
+	return removed
+end
+
+-- Entries behind `delivered`: by number where that is exact, else counted as far as 1000.
+local function lag_of(key, info, delivered)
+	local first = info['first-entry'] and info['first-entry'][1]
+	if not first then
+		return 0
+	end
+	if id_less(delivered, first) then
+		return info['length']
+	end
+	local _, last_n = id_halves(info['last-generated-id'])
+	local _, delivered_n = id_halves(delivered)
+	local gap = id_less(delivered, info['max-deleted-entry-id'] or '0-0')
+	if last_n < delivered_n or gap then
+		return #redis.call('XRANGE', key, '(' .. delivered, '+', 'COUNT', 1000)
+	end
+	return last_n - delivered_n
+end
+
+local function find_group(key, name)
+	for _, reply in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+		local group = named(reply)
+		if group['name'] == name then
+			return group
+		end
+	end
+end
+
+local function cursor(keys, args)
+	local key, name = keys[2], args[1]
+	local info = stream_info(key)
+	local group = info and find_group(key, name)
+	if not group then
+		return redis.error_reply('NOGROUP No such consumer group ' .. name .. ' of ' .. key)
+	end
+	local delivered = group['last-delivered-id']
+	local first, mark = '', delivered
+	if group['pending'] > 0 then
+		first = redis.call('XPENDING', key, name)[2] or ''
+		if first ~= '' then
+			mark = id_before(first)
+		end
+	end
+	local lag = lag_of(key, info, delivered)
+	local own = prefix_of(keys[1]) .. 'cursor'
+	if redis.call('HGET', own, key) ~= mark then
+		redis.call('HSET', own, key, mark)
+	end
+	local removed = remove_idle_consumers(key, name, args[2], tonumber(args[3]))
+	return { group['pending'], first, lag, removed, delivered, info['last-generated-id'] }
+end
+
+redis.register_function { function_name = '@CONTEXT@_trim', callback = trim, flags = { 'allow-oom' } }
+redis.register_function { function_name = '@CONTEXT@_bury', callback = bury, flags = { 'allow-oom' } }
+redis.register_function { function_name = '@CONTEXT@_cursor', callback = cursor, flags = { 'allow-oom' } }
