@@ -1,0 +1,50 @@
+/* run.h - what every CUnit executable's main does: one suite of named tests, run in the order of
+ * the table, exit 0 only when all of them ran and passed.
+ *
+ *   static const struct test tests[] = { { "a stopped timer never fires", stopped }, … };
+ *   int main(void) { return tests_run("loop", tests, RT_LENGTH(tests)); } */
+#ifndef TESTS_RUN_H
+#define TESTS_RUN_H
+
+#include <CUnit/Basic.h>
+#include <stdio.h>
+
+#include "rt.h"
+
+struct test {
+	const char *name;
+	void (*run)(void);
+};
+
+static inline int tests_run(const char *suite_name, const struct test *tests, size_t count)
+{
+	CU_pSuite suite;
+	bool good;
+
+	if (CU_initialize_registry() != CUE_SUCCESS)
+		return 1;
+	suite = CU_add_suite(suite_name, NULL, NULL);
+	for (size_t i = 0; i < count; i++) {
+		if (suite == NULL || CU_add_test(suite, tests[i].name, tests[i].run) == NULL) {
+			fprintf(stderr, "%s: cannot add test '%s'\n", suite_name, tests[i].name);
+			return 1;
+		}
+	}
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	good = CU_get_number_of_tests_run() == count && CU_get_number_of_failures() == 0 &&
+	       CU_get_number_of_asserts() > 0;
+	CU_cleanup_registry();
+	return good ? 0 : 1;
+}
+
+/* An assertion in a table's loop: says which row failed. */
+#define TEST_ROW(condition, row_name)                                                              \
+	do {                                                                                       \
+		bool row_good_ = (condition);                                                      \
+		if (!row_good_)                                                                    \
+			printf("\n    row '%s': %s is false", (row_name), #condition);             \
+		CU_ASSERT(row_good_);                                                              \
+	} while (0)
+
+#endif
