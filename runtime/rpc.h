@@ -65,9 +65,9 @@ void rt_status_precondition(struct rt_status *status, const char *type, const ch
 void rt_status_from(struct rt_status *status, int rc, const char *what);
 /* The status as a google.rpc.Status message (for items of batches) and back. The message is
  * freed with google__rpc__status__free_unpacked. */
-struct _Google__Rpc__Status;
-struct _Google__Rpc__Status *rt_status_to_proto(const struct rt_status *status);
-void rt_status_from_proto(struct rt_status *status, const struct _Google__Rpc__Status *proto);
+struct Google__Rpc__Status;
+struct Google__Rpc__Status *rt_status_to_proto(const struct rt_status *status);
+void rt_status_from_proto(struct rt_status *status, const struct Google__Rpc__Status *proto);
 
 /* ---- both sides ---- */
 

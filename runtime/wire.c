@@ -1,0 +1,319 @@
+/* wire.c - walks protobuf bytes along a descriptor and says what is wrong with them.
+ *
+ * One pass, no allocation. A message is a row of records: a varint tag (field number, wire type)
+ * and a value whose length the wire type tells. What the descriptor knows is looked into (strings,
+ * sub-messages, packed numbers), what it does not know is stepped over; groups are refused, like
+ * protobuf-c does.
+ *
+ * The path of the field at fault is put together only when there is a fault, from the inside out:
+ * each level, on its way back, puts its own name in front. The index of a repeated field is then
+ * counted by going over the level's records once more. */
+#include "wire.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum wire_type { VARINT = 0, FIXED64 = 1, LENGTH = 2, FIXED32 = 5 };
+
+struct cursor {
+	const uint8_t *at, *end;
+};
+struct record {
+	uint32_t number;
+	unsigned wire;
+	const uint8_t *value; /* LENGTH: what the length counts */
+	size_t length;
+};
+struct walk {
+	struct rt_wire_fault *fault;
+	size_t fields;
+};
+
+/* At most 10 bytes; the bits above 64 are dropped, as everyone does. */
+static bool read_varint(struct cursor *cursor, uint64_t *ret)
+{
+	uint64_t value = 0;
+
+	for (unsigned shift = 0; shift < 70; shift += 7) {
+		uint8_t byte;
+
+		if (cursor->at == cursor->end)
+			return false;
+		byte = *cursor->at++;
+		if (shift < 64)
+			value |= (uint64_t)(byte & 0x7f) << shift;
+		if (byte < 0x80) {
+			*ret = value;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool skip(struct cursor *cursor, uint64_t length)
+{
+	if (length > (uint64_t)(cursor->end - cursor->at))
+		return false;
+	cursor->at += length;
+	return true;
+}
+
+static bool read_record(struct cursor *cursor, struct record *record)
+{
+	const uint8_t *start = cursor->at;
+	uint64_t tag, n;
+
+	if (!read_varint(cursor, &tag))
+		return false;
+	/* Field numbers have 29 bits and begin at 1; a tag takes 5 bytes at most. */
+	if (tag >> 3 == 0 || tag >> 3 > 0x1fffffff || cursor->at - start > 5)
+		return false;
+	record->number = (uint32_t)(tag >> 3);
+	record->wire = (unsigned)(tag & 7);
+	record->value = cursor->at;
+	switch (record->wire) {
+	case VARINT:
+		if (!read_varint(cursor, &n))
+			return false;
+		break;
+	case FIXED64:
+		if (!skip(cursor, 8))
+			return false;
+		break;
+	case FIXED32:
+		if (!skip(cursor, 4))
+			return false;
+		break;
+	case LENGTH:
+		if (!read_varint(cursor, &n))
+			return false;
+		record->value = cursor->at;
+		if (!skip(cursor, n))
+			return false;
+		break;
+	default: /* groups, and the two that do not exist */
+		return false;
+	}
+	record->length = (size_t)(cursor->at - record->value);
+	return true;
+}
+
+static unsigned wire_type_of(ProtobufCType type)
+{
+	switch (type) {
+	case PROTOBUF_C_TYPE_SFIXED32:
+	case PROTOBUF_C_TYPE_FIXED32:
+	case PROTOBUF_C_TYPE_FLOAT:
+		return FIXED32;
+	case PROTOBUF_C_TYPE_SFIXED64:
+	case PROTOBUF_C_TYPE_FIXED64:
+	case PROTOBUF_C_TYPE_DOUBLE:
+		return FIXED64;
+	case PROTOBUF_C_TYPE_STRING:
+	case PROTOBUF_C_TYPE_BYTES:
+	case PROTOBUF_C_TYPE_MESSAGE:
+		return LENGTH;
+	default:
+		return VARINT;
+	}
+}
+
+/* Puts "name." or "name[index]." in front of the path; cuts what does not fit at its end. */
+static void prepend(struct rt_wire_fault *fault, const char *name, long index)
+{
+	char inner[sizeof(fault->field)];
+	const char *dot = fault->field[0] != '\0' ? "." : "";
+
+	memcpy(inner, fault->field, sizeof(inner));
+	if (index < 0)
+		snprintf(fault->field, sizeof(fault->field), "%.64s%s%.62s", name, dot, inner);
+	else
+		snprintf(fault->field, sizeof(fault->field), "%.48s[%ld]%s%.56s", name, index, dot,
+			 inner);
+}
+
+/* Which of the fields `number` the one at `value` is. */
+static long index_of(const uint8_t *data, const uint8_t *end, uint32_t number, const uint8_t *value)
+{
+	struct cursor cursor = { data, end };
+	struct record record;
+	long index = 0;
+
+	while (cursor.at < end && read_record(&cursor, &record) && record.value != value) {
+		if (record.number == number)
+			index++;
+	}
+	return index;
+}
+
+static bool refuse(struct walk *walk, const char *what)
+{
+	walk->fault->what = what;
+	return false;
+}
+
+/* Packed numbers are as many whole ones as fit. */
+static bool packed_fine(ProtobufCType type, const struct record *record)
+{
+	struct cursor cursor = { record->value, record->value + record->length };
+	uint64_t ignored;
+
+	switch (wire_type_of(type)) {
+	case FIXED32:
+		return record->length % 4 == 0;
+	case FIXED64:
+		return record->length % 8 == 0;
+	default:
+		while (cursor.at < cursor.end) {
+			if (!read_varint(&cursor, &ignored))
+				return false;
+		}
+		return true;
+	}
+}
+
+static bool check_message(struct walk *walk, const ProtobufCMessageDescriptor *descriptor,
+			  const uint8_t *data, size_t length, int depth);
+
+static bool check_field(struct walk *walk, const ProtobufCFieldDescriptor *field,
+			const struct record *record, int depth)
+{
+	unsigned expected = wire_type_of(field->type);
+
+	if (record->wire != expected) {
+		/* Numbers may come packed whether declared so or not. */
+		if (record->wire != LENGTH || field->label != PROTOBUF_C_LABEL_REPEATED)
+			return refuse(walk, "has the wrong wire type");
+		if (!packed_fine(field->type, record))
+			return refuse(walk, "holds malformed packed numbers");
+		return true;
+	}
+	switch (field->type) {
+	case PROTOBUF_C_TYPE_STRING:
+		if (rt_utf8_valid(record->value, record->length))
+			return true;
+		return refuse(walk, memchr(record->value, 0, record->length) != NULL
+					    ? "holds a NUL character"
+					    : "is not valid UTF-8");
+	case PROTOBUF_C_TYPE_MESSAGE:
+		if (depth == RT_WIRE_DEPTH_MAX)
+			return refuse(walk, "is nested too deep");
+		return check_message(walk, field->descriptor, record->value, record->length,
+				     depth + 1);
+	default:
+		return true;
+	}
+}
+
+static bool check_message(struct walk *walk, const ProtobufCMessageDescriptor *descriptor,
+			  const uint8_t *data, size_t length, int depth)
+{
+	struct cursor cursor = { data, data + length };
+	const ProtobufCFieldDescriptor *field = NULL;
+	struct record record;
+
+	while (cursor.at < cursor.end) {
+		if (!read_record(&cursor, &record))
+			return refuse(walk, "is malformed or cut off");
+		if (++walk->fields > RT_WIRE_FIELDS_MAX)
+			return refuse(walk, "has too many fields");
+		/* Repeated fields stand in a row: mostly it is the same as before. */
+		if (field == NULL || field->id != record.number)
+			field = protobuf_c_message_descriptor_get_field(descriptor, record.number);
+		if (field == NULL || check_field(walk, field, &record, depth))
+			continue;
+		prepend(walk->fault, field->name,
+			field->label != PROTOBUF_C_LABEL_REPEATED
+				? -1
+				: index_of(data, cursor.end, record.number, record.value));
+		return false;
+	}
+	return true;
+}
+
+bool rt_wire_check(const ProtobufCMessageDescriptor *descriptor, const uint8_t *data, size_t length,
+		   struct rt_wire_fault *fault)
+{
+	struct walk walk = { .fault = fault };
+
+	fault->field[0] = '\0';
+	fault->what = NULL;
+	return check_message(&walk, descriptor, data, length, 1);
+}
+
+/* ---- text ---- */
+
+/* Decodes one character of RFC 3629: no surrogates, nothing overlong, nothing above U+10FFFF.
+ * Returns its length in bytes, 0: it is none. */
+static size_t decode(const uint8_t *s, size_t length, uint32_t *ret)
+{
+	static const uint32_t lowest[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t count;
+	uint32_t c;
+
+	if (s[0] < 0x80) {
+		*ret = s[0];
+		return 1;
+	}
+	if (s[0] >= 0xc2 && s[0] < 0xe0) {
+		count = 2;
+		c = s[0] & 0x1f;
+	} else if (s[0] >= 0xe0 && s[0] < 0xf0) {
+		count = 3;
+		c = s[0] & 0x0f;
+	} else if (s[0] >= 0xf0 && s[0] < 0xf5) {
+		count = 4;
+		c = s[0] & 0x07;
+	} else {
+		return 0;
+	}
+	if (count > length)
+		return 0;
+	for (size_t i = 1; i < count; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	if (c < lowest[count] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+		return 0;
+	*ret = c;
+	return count;
+}
+
+bool rt_utf8_valid(const void *data, size_t length)
+{
+	const uint8_t *s = data;
+	uint32_t c;
+
+	while (length > 0) {
+		size_t n = 1;
+
+		/* Nearly everything is ASCII. */
+		if (*s >= 0x80)
+			n = decode(s, length, &c);
+		else if (*s == 0)
+			n = 0;
+		if (n == 0)
+			return false;
+		s += n;
+		length -= n;
+	}
+	return true;
+}
+
+bool rt_text_printable(const char *text)
+{
+	const uint8_t *s = (const uint8_t *)text;
+	size_t length = strlen(text);
+	uint32_t c;
+
+	while (length > 0) {
+		size_t n = decode(s, length, &c);
+
+		if (n == 0 || c < 0x20 || (c >= 0x7f && c < 0xa0))
+			return false;
+		s += n;
+		length -= n;
+	}
+	return true;
+}

@@ -1,0 +1,195 @@
+/* Statuses: set, detailed, packed and read again; bounded whatever is put in. */
+#include <CUnit/Basic.h>
+#include <google/rpc/error_details.pb-c.h>
+#include <google/rpc/status.pb-c.h>
+#include <string.h>
+
+#include "rpc.h"
+#include "wire.h"
+
+static const Google__Protobuf__Any *detail(const Google__Rpc__Status *proto, const char *type)
+{
+	for (size_t i = 0; i < proto->n_details; i++) {
+		if (strstr(proto->details[i]->type_url, type) != NULL)
+			return proto->details[i];
+	}
+	return NULL;
+}
+
+static void test_set(void)
+{
+	struct rt_status status = { 0 };
+
+	rt_status_set(&status, RT_CODE_NOT_FOUND, "no order %s", "ord_x");
+	rt_status_retry(&status, 10);
+	CU_ASSERT_EQUAL(status.code, 5);
+	CU_ASSERT_STRING_EQUAL(status.message, "no order ord_x");
+	/* Set anew: the details of the former are gone; the old message may be an argument. */
+	rt_status_set(&status, RT_CODE_ABORTED, "again: %s", status.message);
+	CU_ASSERT_STRING_EQUAL(status.message, "again: no order ord_x");
+	CU_ASSERT_PTR_NULL(status.details);
+	rt_status_done(&status);
+	CU_ASSERT_PTR_NULL(status.message);
+	CU_ASSERT_EQUAL(status.code, 0);
+}
+
+static void test_names(void)
+{
+	CU_ASSERT_STRING_EQUAL(rt_code_name(0), "OK");
+	CU_ASSERT_STRING_EQUAL(rt_code_name(RT_CODE_INVALID_ARGUMENT), "INVALID_ARGUMENT");
+	CU_ASSERT_STRING_EQUAL(rt_code_name(RT_CODE_UNAUTHENTICATED), "UNAUTHENTICATED");
+	CU_ASSERT_STRING_EQUAL(rt_code_name(17), "UNKNOWN");
+	CU_ASSERT_STRING_EQUAL(rt_code_name(-1), "UNKNOWN");
+}
+
+static void test_details(void)
+{
+	struct rt_status status = { 0 };
+	Google__Rpc__Status *proto;
+	Google__Rpc__BadRequest *bad;
+	Google__Rpc__RetryInfo *retry;
+	Google__Rpc__ErrorInfo *info;
+	Google__Rpc__PreconditionFailure *failure;
+	const Google__Protobuf__Any *any;
+
+	rt_status_set(&status, RT_CODE_INVALID_ARGUMENT, "two faults");
+	rt_status_violation(&status, "lines[0].sku", "must not be empty");
+	rt_status_retry(&status, 1500);
+	rt_status_violation(&status, "hold", "must be at least %d s", 1);
+	rt_status_info(&status, "BAD_ORDER");
+	rt_status_precondition(&status, "ORDER_STATUS", "ord_x", "is CANCELLED");
+
+	proto = google__rpc__status__unpack(NULL, status.details_length, status.details);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(proto);
+	CU_ASSERT_EQUAL(proto->code, 3);
+	CU_ASSERT_STRING_EQUAL(proto->message, "two faults");
+	CU_ASSERT_EQUAL(proto->n_details, 4); /* each type once */
+
+	any = detail(proto, "type.googleapis.com/google.rpc.BadRequest");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(any);
+	bad = google__rpc__bad_request__unpack(NULL, any->value.len, any->value.data);
+	CU_ASSERT_EQUAL_FATAL(bad->n_field_violations, 2);
+	CU_ASSERT_STRING_EQUAL(bad->field_violations[0]->field, "lines[0].sku");
+	CU_ASSERT_STRING_EQUAL(bad->field_violations[1]->description, "must be at least 1 s");
+	google__rpc__bad_request__free_unpacked(bad, NULL);
+
+	any = detail(proto, "google.rpc.RetryInfo");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(any);
+	retry = google__rpc__retry_info__unpack(NULL, any->value.len, any->value.data);
+	CU_ASSERT_EQUAL(retry->retry_delay->seconds, 1);
+	CU_ASSERT_EQUAL(retry->retry_delay->nanos, 500000000);
+	google__rpc__retry_info__free_unpacked(retry, NULL);
+
+	any = detail(proto, "google.rpc.ErrorInfo");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(any);
+	info = google__rpc__error_info__unpack(NULL, any->value.len, any->value.data);
+	CU_ASSERT_STRING_EQUAL(info->reason, "BAD_ORDER");
+	CU_ASSERT_STRING_EQUAL(info->domain, "tandem");
+	google__rpc__error_info__free_unpacked(info, NULL);
+
+	any = detail(proto, "google.rpc.PreconditionFailure");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(any);
+	failure = google__rpc__precondition_failure__unpack(NULL, any->value.len, any->value.data);
+	CU_ASSERT_EQUAL_FATAL(failure->n_violations, 1);
+	CU_ASSERT_STRING_EQUAL(failure->violations[0]->subject, "ord_x");
+	google__rpc__precondition_failure__free_unpacked(failure, NULL);
+
+	google__rpc__status__free_unpacked(proto, NULL);
+	rt_status_done(&status);
+}
+
+static void test_proto(void)
+{
+	struct rt_status status = { 0 }, copy, back = { 0 };
+	Google__Rpc__Status *proto;
+
+	/* Without details and without a message, too. */
+	proto = rt_status_to_proto(&status);
+	CU_ASSERT_EQUAL(proto->code, 0);
+	CU_ASSERT_STRING_EQUAL(proto->message, "");
+	rt_status_from_proto(&back, proto);
+	CU_ASSERT_PTR_NULL(back.details);
+	google__rpc__status__free_unpacked(proto, NULL);
+
+	rt_status_set(&status, RT_CODE_UNAVAILABLE, "away");
+	rt_status_retry(&status, 250);
+	rt_status_copy(&copy, &status);
+	proto = rt_status_to_proto(&copy);
+	rt_status_done(&copy);
+	rt_status_from_proto(&back, proto);
+	google__rpc__status__free_unpacked(proto, NULL);
+	CU_ASSERT_EQUAL(back.code, 14);
+	CU_ASSERT_STRING_EQUAL(back.message, "away");
+	CU_ASSERT_EQUAL_FATAL(back.details_length, status.details_length);
+	CU_ASSERT_EQUAL(memcmp(back.details, status.details, status.details_length), 0);
+	rt_status_done(&status);
+	rt_status_done(&back);
+}
+
+static void test_from(void)
+{
+	static const struct {
+		int rc, code;
+		bool retry;
+	} rows[] = {
+		{ RT_OK, 0, false },     { RT_LOST, 14, true },    { RT_UNREADY, 14, true },
+		{ RT_FULL, 8, true },    { RT_BUSY, 8, true },     { RT_TIMEOUT, 4, false },
+		{ RT_DENIED, 7, false }, { RT_INVALID, 3, false }, { RT_REMOTE, 13, false },
+	};
+	struct rt_status status = { 0 };
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		rt_status_from(&status, rows[i].rc, "storing the order");
+		CU_ASSERT_EQUAL(status.code, rows[i].code);
+		CU_ASSERT_EQUAL(status.details != NULL, rows[i].retry);
+		if (rows[i].rc != RT_OK)
+			CU_ASSERT_EQUAL(strncmp(status.message, "storing the order: ", 19), 0);
+	}
+	rt_status_from(&status, RT_LOST, "storing the order");
+	CU_ASSERT_STRING_EQUAL(status.message, "storing the order: connection lost");
+	rt_status_done(&status);
+}
+
+/* Whatever is put in, a client can take what comes out: metadata of 8 KiB, valid UTF-8. */
+static void test_bounds(void)
+{
+	struct rt_status status = { 0 };
+	char text[5000];
+
+	memset(text, 'x', sizeof(text));
+	text[sizeof(text) - 1] = '\0';
+	rt_status_set(&status, RT_CODE_INVALID_ARGUMENT, "%s", text);
+	for (int i = 0; i < 100; i++)
+		rt_status_violation(&status, text, "%s", text);
+	CU_ASSERT(strlen(status.message) <= 1024);
+	CU_ASSERT(status.details_length > 1024 && status.details_length <= 4096);
+
+	/* Not cut within a character, and bytes that are none are replaced. */
+	memcpy(text + 1023, "ä", 3);
+	rt_status_set(&status, RT_CODE_UNKNOWN, "%s", text);
+	CU_ASSERT_EQUAL(strlen(status.message), 1023);
+	CU_ASSERT_TRUE(rt_utf8_valid(status.message, strlen(status.message)));
+	rt_status_set(&status, RT_CODE_UNKNOWN, "a\xff z");
+	CU_ASSERT_STRING_EQUAL(status.message, "a? z");
+	rt_status_done(&status);
+}
+
+int main(void)
+{
+	CU_pSuite suite;
+	unsigned failures;
+
+	CU_initialize_registry();
+	suite = CU_add_suite("rpc_status", NULL, NULL);
+	CU_add_test(suite, "set and done", test_set);
+	CU_add_test(suite, "code names", test_names);
+	CU_add_test(suite, "details gather", test_details);
+	CU_add_test(suite, "to a message and back", test_proto);
+	CU_add_test(suite, "from the end of an operation", test_from);
+	CU_add_test(suite, "bounded and valid", test_bounds);
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	failures = CU_get_number_of_failures();
+	CU_cleanup_registry();
+	return failures == 0 ? 0 : 1;
+}
