@@ -1,0 +1,91 @@
+# The settings the scripts share: where things lie and who listens where. To be sourced.
+#
+# Every variable here can be set from outside; two copies of Tandem run side by side when
+# TANDEM_VAR, the three *_LISTEN and TANDEM_REDIS_PORT differ. The names are those of the services'
+# own settings, so what is exported here is what they read.
+# shellcheck shell=bash disable=SC2034
+
+tandem_root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
+tandem_lib=$tandem_root/scripts/lib
+tandem_services=(order inventory gateway) # in the order of starting
+
+export TANDEM_VAR TANDEM_BUILD
+TANDEM_VAR=$(realpath -m -- "${TANDEM_VAR:-$tandem_root/var}")
+TANDEM_BUILD=$(realpath -m -- "${TANDEM_BUILD:-$tandem_root/build}")
+
+export TANDEM_REDIS_PORT=${TANDEM_REDIS_PORT:-6390}
+export TANDEM_GATEWAY_LISTEN=${TANDEM_GATEWAY_LISTEN:-127.0.0.1:50051}
+export TANDEM_ORDER_LISTEN=${TANDEM_ORDER_LISTEN:-127.0.0.1:50052}
+export TANDEM_INVENTORY_LISTEN=${TANDEM_INVENTORY_LISTEN:-127.0.0.1:50053}
+
+# tandem_admin LISTEN STANDARD_LISTEN STANDARD_ADMIN: where the admin port of a service goes that
+# listens at LISTEN. At its standard place with its standard one; a service that was moved to
+# another port has it 1000 ports above (below, when there is no room), at the same address.
+tandem_admin() {
+	local port=${1##*:}
+	if [ "$1" = "$2" ] || [[ ! $port =~ ^[0-9]+$ ]]; then
+		echo "$3"
+	elif [ "$port" -le 64535 ]; then
+		echo "${1%:*}:$((port + 1000))"
+	else
+		echo "${1%:*}:$((port - 1000))"
+	fi
+}
+export TANDEM_GATEWAY_ADMIN_LISTEN TANDEM_ORDER_ADMIN_LISTEN TANDEM_INVENTORY_ADMIN_LISTEN
+: "${TANDEM_GATEWAY_ADMIN_LISTEN:=$(tandem_admin "$TANDEM_GATEWAY_LISTEN" \
+	127.0.0.1:50051 127.0.0.1:9101)}"
+: "${TANDEM_ORDER_ADMIN_LISTEN:=$(tandem_admin "$TANDEM_ORDER_LISTEN" \
+	127.0.0.1:50052 127.0.0.1:9102)}"
+: "${TANDEM_INVENTORY_ADMIN_LISTEN:=$(tandem_admin "$TANDEM_INVENTORY_LISTEN" \
+	127.0.0.1:50053 127.0.0.1:9103)}"
+
+# The address another process reaches a listener at: 0.0.0.0 and [::] are no destinations.
+tandem_target() {
+	case $1 in
+	0.0.0.0:*) echo "127.0.0.1:${1##*:}" ;;
+	'[::]:'*) echo "[::1]:${1##*:}" ;;
+	*) echo "$1" ;;
+	esac
+}
+
+# tandem_pid NAME: prints the pid of our running process NAME, fails when it does not run. A pid
+# file alone proves nothing: the pid must be of that program, working in our var/ (as
+# scripts/lib/run starts it).
+tandem_pid() {
+	local pid exe cwd
+	{ read -r pid <"$TANDEM_VAR/run/$1.pid"; } 2>/dev/null || return 1
+	[[ $pid =~ ^[0-9]+$ ]] || return 1
+	exe=$(readlink "/proc/$pid/exe") || return 1
+	cwd=$(readlink "/proc/$pid/cwd") || return 1
+	case $1 in
+	redis) [[ ${exe##*/} = redis-* && $cwd = "$TANDEM_VAR/redis" ]] || return 1 ;;
+	*) [[ ${exe##*/} = "tandem-$1"* && $cwd = "$TANDEM_VAR/log" ]] || return 1 ;;
+	esac
+	echo "$pid"
+}
+
+# tandem_stop NAME SECONDS: asks NAME to end, insists after SECONDS. Fine when it does not run.
+tandem_stop() {
+	local pid tenths=$(($2 * 10))
+	if ! pid=$(tandem_pid "$1"); then
+		rm -f -- "$TANDEM_VAR/run/$1.pid"
+		return 0
+	fi
+	kill -TERM "$pid" 2>/dev/null || true
+	while tandem_pid "$1" >/dev/null; do
+		if [ "$tenths" -le 0 ]; then
+			echo "$1 (pid $pid) did not end within $2 s: killed" >&2
+			kill -KILL "$pid" 2>/dev/null || true
+			tenths=50
+		fi
+		sleep 0.1
+		tenths=$((tenths - 1))
+	done
+	rm -f -- "$TANDEM_VAR/run/$1.pid"
+}
+
+# redis-cli as the user ops of our own Redis.
+tandem_redis() {
+	REDISCLI_AUTH=$(cat -- "$TANDEM_VAR/secrets/ops") redis-cli --no-auth-warning \
+		-p "$TANDEM_REDIS_PORT" --user ops "$@"
+}
