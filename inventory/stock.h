@@ -5,10 +5,11 @@
  *
  *   none ─placed─▶ RESERVED ─commit─▶ COMMITTED
  *     │     │          └─release─▶ RELEASED
- *     │     └▶ UNAVAILABLE   (for good: a retry never turns a refusal into a sale)
+ *     │     └▶ UNAVAILABLE ─release─▶ RELEASED   (a retry never turns a refusal into a sale)
  *     └─release (it overtook its order)─▶ RELEASED
  *
- * Every request is answered, a repeated one with the recorded answer. */
+ * Every request of an order that waits is answered, a repeated one with the recorded answer. A
+ * state that changes gives exactly one answer: its version is the answer's seq. */
 #ifndef INVENTORY_STOCK_H
 #define INVENTORY_STOCK_H
 
@@ -63,13 +64,18 @@ struct stock_rule {
 	bool odd; /* cannot happen unless something was lost: counted, warned about */
 };
 const struct stock_rule *stock_rule(enum stock_state state, enum stock_request request);
-/* For the functions: five letters a rule: state, request, effect (K T M B), to, answer. */
+/* For the functions: five letters a rule: state, request, effect (K T M B), to, answer; behind
+ * them the words of the states and the types of the answers: "NrTRR…;N= R=RESERVED …;-= R=tandem…". */
 const char *stock_rules_text(void);
 bool stock_state_parse(const char *text, enum stock_state *ret);
 const char *stock_state_text(enum stock_state state);
 /* Which request an event type is; false: none of them (not for us). */
 bool stock_request_parse(const char *type, enum stock_request *ret);
 const char *stock_answer_type(enum stock_answer answer);
+/* The letters in what the functions are given and answer. */
+char stock_request_letter(enum stock_request request);
+bool stock_state_letter(char letter, enum stock_state *ret);
+bool stock_answer_letter(char letter, enum stock_answer *ret);
 
 /* The counters of a SKU. received = available + reserved + committed, always. */
 struct stock {

@@ -1,8 +1,12 @@
 /* store.h - what the inventory service keeps, as the few atomic operations it needs.
  *
  * The same manners as order/store.h: asynchronous, `done` exactly once, inputs borrowed until
- * done, outputs valid until done returns. store_redis.c is the real one, tests/sim has one in
- * memory, a conformance test holds them to each other. */
+ * done, outputs valid until done returns. store_redis.c is the real one (what it keeps where:
+ * functions.lua), tests/sim has one in memory, a conformance test holds them to each other.
+ *
+ * Requests and adjustments that go in one batch take effect in their order, at the same instant:
+ * the latest now_ms among them. An item whose records are damaged (somebody wrote by hand) ends
+ * with RT_REMOTE, changes nothing and is not acknowledged. */
 #ifndef INVENTORY_STORE_H
 #define INVENTORY_STORE_H
 
@@ -54,11 +58,12 @@ struct inventory_adjust_op {
 	enum {
 		INVENTORY_ADJUSTED,
 		INVENTORY_ADJUSTED_BEFORE, /* the same request_id, the same content */
-		INVENTORY_CONFLICT,        /* the same request_id, other content */
-		INVENTORY_SHORT,           /* more than is available */
-		INVENTORY_OVERFLOW,        /* received would pass STOCK_MAX */
+		INVENTORY_CONFLICT, /* the same request_id, other content; stock is not set */
+		INVENTORY_SHORT,    /* more than is available */
+		INVENTORY_OVERFLOW, /* received would pass STOCK_MAX */
 	} outcome;
-	struct stock stock; /* after it; as it is when refused */
+	/* After it; for a repeat, after it at the first time; when refused, as it is. */
+	struct stock stock;
 	void (*done)(struct inventory_adjust_op *op, int status);
 };
 
@@ -116,6 +121,7 @@ struct inventory_store_ops {
 	void (*reservation)(struct inventory_store *store, struct inventory_reservation_op *op);
 	void (*trim)(struct inventory_store *store, struct inventory_trim_op *op);
 	bool (*ready)(struct inventory_store *store);
+	/* Nothing may wait or be under way, but a trim: that ends with RT_CANCELED. */
 	void (*free)(struct inventory_store *store);
 };
 struct inventory_store {

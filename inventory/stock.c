@@ -1,0 +1,229 @@
+/* stock.c - the rules of stock.h as one table, and the arithmetic of the counters.
+ *
+ * Each pair of state and request has exactly one row, checked at the first use by the order of
+ * the table itself: rows stand sorted by state, then by request. The Redis functions get the
+ * rows as text (stock_rules_text) and run them; they have no rule of their own. */
+#include "stock.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Short names keep a row on a line. */
+#define S(name) STOCK_##name
+#define Q(name) STOCK_REQ_##name
+#define A(name) STOCK_ANS_##name
+
+static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = {
+	/* state, request, effect, to, answer, odd */
+
+	/* A new order. */
+	{ S(NONE), Q(RESERVE), STOCK_TRY, S(RESERVED), A(RESERVED), false },
+	/* Confirmed, but nothing is known of a reservation: ours was lost. Nothing is recorded, so
+	 * that a late OrderPlaced can still reserve and the repeated confirm then commits. */
+	{ S(NONE), Q(COMMIT), STOCK_KEEP, S(NONE), A(NOTHING), true },
+	/* The release overtook its order: a tombstone, for the late OrderPlaced to find. */
+	{ S(NONE), Q(RELEASE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
+	{ S(NONE), Q(EXPIRE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
+	/* Rejected although nothing was ever refused here: the refusal was lost. Tombstone. */
+	{ S(NONE), Q(REJECT), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
+
+	/* Asked again: the answer was lost or late, or the event came twice. */
+	{ S(RESERVED), Q(RESERVE), STOCK_KEEP, S(RESERVED), A(RESERVED), false },
+	{ S(RESERVED), Q(COMMIT), STOCK_COMMIT_IT, S(COMMITTED), A(COMMITTED), false },
+	{ S(RESERVED), Q(RELEASE), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), false },
+	{ S(RESERVED), Q(EXPIRE), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), false },
+	/* The order ended as rejected while its stock is held: nobody else would free it. */
+	{ S(RESERVED), Q(REJECT), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), true },
+
+	/* Refused is refused, even when there is stock by now. */
+	{ S(UNAVAILABLE), Q(RESERVE), STOCK_KEEP, S(UNAVAILABLE), A(UNAVAILABLE), false },
+	/* A confirm of what was refused: the order never learnt so, it is told again. */
+	{ S(UNAVAILABLE), Q(COMMIT), STOCK_KEEP, S(UNAVAILABLE), A(UNAVAILABLE), true },
+	/* Cancelled or expired before the refusal was read. The order waits for a release; a state
+	 * of its own gives that answer a seq of its own. */
+	{ S(UNAVAILABLE), Q(RELEASE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
+	{ S(UNAVAILABLE), Q(EXPIRE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
+	/* The order took note of the refusal: the usual end, and it waits for nothing. */
+	{ S(UNAVAILABLE), Q(REJECT), STOCK_KEEP, S(UNAVAILABLE), A(NOTHING), false },
+
+	/* An old OrderPlaced once more: told how far things are. */
+	{ S(COMMITTED), Q(RESERVE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), false },
+	{ S(COMMITTED), Q(COMMIT), STOCK_KEEP, S(COMMITTED), A(COMMITTED), false },
+	/* Sold stays sold: an order that was confirmed cannot have ended otherwise, too. */
+	{ S(COMMITTED), Q(RELEASE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
+	{ S(COMMITTED), Q(EXPIRE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
+	{ S(COMMITTED), Q(REJECT), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
+
+	/* The late OrderPlaced finds the tombstone, or an old one comes once more. */
+	{ S(RELEASED), Q(RESERVE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
+	/* What was given back may be somebody else's by now: the order is told so. */
+	{ S(RELEASED), Q(COMMIT), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
+	{ S(RELEASED), Q(RELEASE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
+	{ S(RELEASED), Q(EXPIRE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
+	/* Nothing is held and a rejected order waits for nothing. */
+	{ S(RELEASED), Q(REJECT), STOCK_KEEP, S(RELEASED), A(NOTHING), false },
+};
+#undef S
+#undef Q
+#undef A
+
+#define STOCK_STATE_LETTER(name, letter, text)   [STOCK_##name] = (letter),
+#define STOCK_STATE_TEXT(name, letter, text)     [STOCK_##name] = (text),
+#define STOCK_REQUEST_LETTER(name, letter, type) [STOCK_REQ_##name] = (letter),
+#define STOCK_REQUEST_TYPE(name, letter, type)   [STOCK_REQ_##name] = (type),
+#define STOCK_ANSWER_LETTER(name, letter, type)  [STOCK_ANS_##name] = (letter),
+#define STOCK_ANSWER_TYPE(name, letter, type)    [STOCK_ANS_##name] = (type),
+static const char state_letters[STOCK_STATE_COUNT] = { STOCK_STATES(STOCK_STATE_LETTER) };
+static const char *const state_texts[STOCK_STATE_COUNT] = { STOCK_STATES(STOCK_STATE_TEXT) };
+static const char request_letters[STOCK_REQUEST_COUNT] = { STOCK_REQUESTS(STOCK_REQUEST_LETTER) };
+static const char *const request_types[STOCK_REQUEST_COUNT] = { STOCK_REQUESTS(
+	STOCK_REQUEST_TYPE) };
+static const char answer_letters[STOCK_ANSWER_COUNT] = { STOCK_ANSWERS(STOCK_ANSWER_LETTER) };
+static const char *const answer_types[STOCK_ANSWER_COUNT] = { STOCK_ANSWERS(STOCK_ANSWER_TYPE) };
+static const char effect_letters[] = {
+	[STOCK_KEEP] = 'K', [STOCK_TRY] = 'T', [STOCK_COMMIT_IT] = 'M', [STOCK_GIVE_BACK] = 'B'
+};
+
+const struct stock_rule *stock_rule(enum stock_state state, enum stock_request request)
+{
+	return &rules[(unsigned)state * STOCK_REQUEST_COUNT + (unsigned)request];
+}
+
+const char *stock_rules_text(void)
+{
+	/* Made once; a service calls this on its loop thread only. */
+	static char text[1024];
+	char *out = text, *end = text + sizeof(text);
+
+	if (text[0] != '\0')
+		return text;
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+		*out++ = state_letters[rules[i].state];
+		*out++ = request_letters[rules[i].request];
+		*out++ = effect_letters[rules[i].effect];
+		*out++ = state_letters[rules[i].to];
+		*out++ = answer_letters[rules[i].answer];
+	}
+	for (int state = 0; state < STOCK_STATE_COUNT; state++)
+		out += snprintf(out, (size_t)(end - out), "%c%c=%s", state == 0 ? ';' : ' ',
+				state_letters[state], state_texts[state]);
+	for (int answer = 0; answer < STOCK_ANSWER_COUNT; answer++)
+		out += snprintf(out, (size_t)(end - out), "%c%c=%s", answer == 0 ? ';' : ' ',
+				answer_letters[answer],
+				answer_types[answer] != NULL ? answer_types[answer] : "");
+	return text;
+}
+
+bool stock_state_parse(const char *text, enum stock_state *ret)
+{
+	for (int state = STOCK_RESERVED; state < STOCK_STATE_COUNT; state++) {
+		if (strcmp(text, state_texts[state]) == 0) {
+			*ret = (enum stock_state)state;
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *stock_state_text(enum stock_state state)
+{
+	return state_texts[state];
+}
+
+bool stock_state_letter(char letter, enum stock_state *ret)
+{
+	const char *at = memchr(state_letters, letter, sizeof(state_letters));
+
+	if (at == NULL)
+		return false;
+	*ret = (enum stock_state)(at - state_letters);
+	return true;
+}
+
+bool stock_answer_letter(char letter, enum stock_answer *ret)
+{
+	const char *at = memchr(answer_letters, letter, sizeof(answer_letters));
+
+	if (at == NULL)
+		return false;
+	*ret = (enum stock_answer)(at - answer_letters);
+	return true;
+}
+
+char stock_request_letter(enum stock_request request)
+{
+	return request_letters[request];
+}
+
+bool stock_request_parse(const char *type, enum stock_request *ret)
+{
+	for (int request = 0; request < STOCK_REQUEST_COUNT; request++) {
+		if (strcmp(type, request_types[request]) == 0) {
+			*ret = (enum stock_request)request;
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *stock_answer_type(enum stock_answer answer)
+{
+	return answer_types[answer];
+}
+
+bool stock_adds_up(const struct stock *stock)
+{
+	/* Each at most STOCK_MAX: then the sum cannot wrap around. */
+	return stock->available <= STOCK_MAX && stock->reserved <= STOCK_MAX &&
+	       stock->committed <= STOCK_MAX &&
+	       stock->received == stock->available + stock->reserved + stock->committed;
+}
+
+bool stock_reserve(struct stock *stock, uint64_t quantity)
+{
+	if (stock->available < quantity)
+		return false;
+	stock->available -= quantity;
+	stock->reserved += quantity;
+	stock->version++;
+	return true;
+}
+
+bool stock_commit(struct stock *stock, uint64_t quantity)
+{
+	if (stock->reserved < quantity)
+		return false;
+	stock->reserved -= quantity;
+	stock->committed += quantity;
+	stock->version++;
+	return true;
+}
+
+bool stock_release(struct stock *stock, uint64_t quantity)
+{
+	if (stock->reserved < quantity)
+		return false;
+	stock->reserved -= quantity;
+	stock->available += quantity;
+	stock->version++;
+	return true;
+}
+
+bool stock_adjust(struct stock *stock, int64_t delta)
+{
+	if (delta >= 0) {
+		if (stock->received > STOCK_MAX || (uint64_t)delta > STOCK_MAX - stock->received)
+			return false;
+		stock->available += (uint64_t)delta;
+		stock->received += (uint64_t)delta;
+	} else {
+		uint64_t taken = 0 - (uint64_t)delta;
+
+		if (stock->available < taken || stock->received < taken)
+			return false;
+		stock->available -= taken;
+		stock->received -= taken;
+	}
+	stock->version++;
+	return true;
+}
