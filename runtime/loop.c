@@ -32,6 +32,8 @@
 
 /* A manual loop that does not come to rest in so many turns never will. */
 #define SETTLE_TURNS_MAX 10000000
+/* Turns of deferred tasks that a loop still runs when it is freed. */
+#define DEFERRED_TURNS_MAX 100
 /* Not 0, so that no test passes because an unset time is 0, too. */
 #define MANUAL_START_MS 1000
 
@@ -463,6 +465,9 @@ void rt_loop_free(struct rt_loop *loop)
 	if (loop == NULL)
 		return;
 	assert(loop->timer_count == 0);
+	/* What was freed while its task was deferred is freed by that task. */
+	for (int i = 0; i < DEFERRED_TURNS_MAX && loop->deferred != NULL; i++)
+		run_deferred(loop);
 	real = loop->real;
 	if (real != NULL) {
 		/* Watches that are closing still have their callbacks to run. */

@@ -18,7 +18,7 @@ int rt_loop_new(struct rt_loop **ret);
 /* A loop without libuv, for tests and the simulation: time stands still until
  * rt_loop_advance. `seed` feeds rt_loop_random. */
 int rt_loop_new_manual(int64_t unix_ms, uint64_t seed, struct rt_loop **ret);
-/* All timers must be stopped, all watchers closed. Takes NULL. */
+/* All timers must be stopped, all watchers closed; what is deferred still runs. Takes NULL. */
 void rt_loop_free(struct rt_loop *loop);
 /* Runs until rt_loop_stop. Real loops only. */
 void rt_loop_run(struct rt_loop *loop);

@@ -8,6 +8,7 @@
  * come in order); the others on it get RT_LOST.
  *
  * The connection comes back by itself: after 50 ms, doubling up to 2 s, each ±25 %.
+ * All commands of one turn of the loop go out in one write. The process must ignore SIGPIPE.
  * Threads: loop thread only. */
 #ifndef RT_REDIS_H
 #define RT_REDIS_H
@@ -24,9 +25,10 @@ struct rt_redis_options {
 	const char *user;      /* NULL or "": no AUTH */
 	const char *password;
 	const char *name;   /* CLIENT SETNAME; what CLIENT LIST shows */
-	int64_t timeout_ms; /* for commands that give none, and for connecting */
-	size_t pending_max; /* commands under way; one more gets RT_BUSY */
-	/* Called when the connection is up (authenticated) and when it went; NULL: nobody asks. */
+	int64_t timeout_ms; /* for commands that give none, and for connecting. 0: 2000 */
+	size_t pending_max; /* commands under way; one more gets RT_BUSY. 0: 4096 */
+	/* Called when the connection is up (authenticated, data loaded) and when it went, then
+	 * before the commands under way end; NULL: nobody asks. Must not free. */
 	void (*on_state)(struct rt_redis *redis, bool up, void *user);
 	void *user_data;
 };
@@ -47,14 +49,14 @@ struct rt_redis_op {
 	struct rt_list link;
 	struct rt_redis *redis;
 	int64_t deadline_ms;
-	bool abandoned;
+	int status;
 	/* `reply` is valid until this returns; NULL unless the status is RT_OK, RT_REMOTE or one
 	 * of the error answers below, where it is the error reply.
 	 *   RT_OK       any answer but an error (a nil is an answer)
 	 *   RT_FULL     -OOM, -MISCONF (disk full)
 	 *   RT_DENIED   -NOPERM, -NOAUTH, -WRONGPASS
 	 *   RT_NOGROUP  -NOGROUP, -UNBLOCKED
-	 *   RT_UNREADY  -LOADING, -MASTERDOWN, -READONLY, -BUSY, function not found
+	 *   RT_UNREADY  -LOADING, -MASTERDOWN, -READONLY, -BUSY, …, function not found
 	 *   RT_REMOTE   every other error answer
 	 *   RT_LOST, RT_TIMEOUT, RT_BUSY, RT_CANCELED */
 	void (*done)(struct rt_redis_op *op, int status, const struct redisReply *reply);

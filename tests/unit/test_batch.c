@@ -1,0 +1,190 @@
+/* test_batch.c - what is gathered, in which order, and what is held back. */
+#include "batch.h"
+#include "run.h"
+
+#include <string.h>
+
+#define ITEMS 32
+
+struct item {
+	struct rt_batch_item item;
+	char name;
+};
+struct run {
+	struct rt_batch_run run;
+	struct fixture *fixture;
+};
+struct fixture {
+	struct rt_loop *loop;
+	struct rt_batch *batch;
+	struct item items[ITEMS];
+	struct run *under_way[ITEMS];
+	size_t under_way_count;
+	bool finish_at_once;
+	char sent[256]; /* "abc|d|": what went together */
+	size_t sent_length;
+};
+
+static void send_run(struct rt_batch_run *base, void *user)
+{
+	struct run *run = RT_CONTAINER_OF(base, struct run, run);
+	struct fixture *fixture = user;
+
+	CU_ASSERT_PTR_NULL(run->fixture); /* zeroed */
+	run->fixture = fixture;
+	for (struct rt_list *link = base->items.next; link != &base->items; link = link->next) {
+		struct rt_batch_item *item = RT_CONTAINER_OF(link, struct rt_batch_item, link);
+
+		fixture->sent[fixture->sent_length++] =
+			RT_CONTAINER_OF(item, struct item, item)->name;
+	}
+	fixture->sent[fixture->sent_length++] = '|';
+	if (fixture->finish_at_once)
+		rt_batch_finish(base);
+	else
+		fixture->under_way[fixture->under_way_count++] = run;
+}
+
+static void setup(struct fixture *fixture, size_t count_max, size_t in_flight_max,
+		  size_t waiting_max)
+{
+	*fixture = (struct fixture){ .loop = NULL };
+	CU_ASSERT_FATAL(rt_loop_new_manual(0, 1, &fixture->loop) == RT_OK);
+	CU_ASSERT_FATAL(rt_batch_new(fixture->loop,
+				     &(struct rt_batch_options){ .count_max = count_max,
+								 .in_flight_max = in_flight_max,
+								 .waiting_max = waiting_max,
+								 .run_size = sizeof(struct run),
+								 .send = send_run,
+								 .user_data = fixture },
+				     &fixture->batch) == RT_OK);
+	for (size_t i = 0; i < ITEMS; i++)
+		fixture->items[i].name = (char)('a' + i);
+}
+
+static void teardown(struct fixture *fixture)
+{
+	while (fixture->under_way_count > 0)
+		rt_batch_finish(&fixture->under_way[--fixture->under_way_count]->run);
+	rt_batch_free(fixture->batch);
+	rt_loop_settle(fixture->loop);
+	rt_loop_free(fixture->loop);
+}
+
+/* A script, a character a step: a letter adds that item, '.' ends the turn, '!' finishes the
+ * oldest run, '-' and a letter takes that item back. */
+static void play(struct fixture *fixture, const char *script)
+{
+	for (; *script != '\0'; script++) {
+		if (*script == '.') {
+			rt_loop_settle(fixture->loop);
+		} else if (*script == '!') {
+			CU_ASSERT_FATAL(fixture->under_way_count > 0);
+			rt_batch_finish(&fixture->under_way[0]->run);
+			fixture->under_way_count--;
+			for (size_t i = 0; i < fixture->under_way_count; i++)
+				fixture->under_way[i] = fixture->under_way[i + 1];
+		} else if (*script == '-') {
+			script++;
+			CU_ASSERT(rt_batch_remove(fixture->batch,
+						  &fixture->items[*script - 'a'].item));
+		} else {
+			CU_ASSERT(
+				rt_batch_add(fixture->batch, &fixture->items[*script - 'a'].item));
+		}
+	}
+}
+
+static void gathering(void)
+{
+	static const struct {
+		const char *name, *script, *sent;
+		size_t count_max, in_flight_max;
+		bool finish_at_once;
+	} rows[] = {
+		{ "a lone item goes at the end of its turn", "a.", "a|", 8, 1, false },
+		{ "nothing goes before the end of the turn", "abc", "", 8, 1, false },
+		{ "one turn's items go together, in order", "abc.", "abc|", 8, 1, false },
+		{ "what comes meanwhile waits, then goes together", "a.bcd..!.", "a|bcd|", 8, 1,
+		  false },
+		{ "no run is larger than count_max", "abcde.!.!.", "ab|cd|e|", 2, 1, false },
+		{ "as many runs as may be under way", "abcdef.", "ab|cd|", 2, 2, false },
+		{ "a finished run makes room for one", "abcdef.!.", "ab|cd|ef|", 2, 2, false },
+		{ "a sender may finish at once", "abcde.", "ab|cd|e|", 2, 1, true },
+		{ "an item taken back is not sent", "abc-b.", "ac|", 8, 1, false },
+		{ "taking back the only one sends nothing", "a-a.", "", 8, 1, false },
+		{ "a finish without waiting items sends nothing", "a.!.", "a|", 8, 1, false },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct fixture fixture;
+
+		setup(&fixture, rows[i].count_max, rows[i].in_flight_max, ITEMS);
+		fixture.finish_at_once = rows[i].finish_at_once;
+		play(&fixture, rows[i].script);
+		TEST_ROW(strcmp(fixture.sent, rows[i].sent) == 0, rows[i].name);
+		rt_loop_settle(fixture.loop);
+		while (fixture.under_way_count > 0)
+			play(&fixture, "!.");
+		TEST_ROW(rt_batch_waiting(fixture.batch) == 0, rows[i].name);
+		TEST_ROW(rt_batch_in_flight(fixture.batch) == 0, rows[i].name);
+		teardown(&fixture);
+	}
+}
+
+static void bound(void)
+{
+	struct fixture fixture;
+
+	setup(&fixture, 2, 1, 3);
+	play(&fixture, "ab.cde");
+	CU_ASSERT_FALSE(rt_batch_add(fixture.batch, &fixture.items[5].item));
+	CU_ASSERT_EQUAL(rt_batch_waiting(fixture.batch), 3);
+	CU_ASSERT_EQUAL(rt_batch_in_flight(fixture.batch), 1);
+	play(&fixture, "!.");
+	CU_ASSERT_EQUAL(rt_batch_waiting(fixture.batch), 1);
+	CU_ASSERT_TRUE(rt_batch_add(fixture.batch, &fixture.items[5].item));
+	/* Under way: it cannot be taken back any more. */
+	CU_ASSERT_FALSE(rt_batch_remove(fixture.batch, &fixture.items[2].item));
+	play(&fixture, "!.");
+	CU_ASSERT_STRING_EQUAL(fixture.sent, "ab|cd|ef|");
+	teardown(&fixture);
+}
+
+static void bad_options(void)
+{
+	struct rt_batch_options good = { .count_max = 1,
+					 .in_flight_max = 1,
+					 .waiting_max = 1,
+					 .run_size = sizeof(struct run),
+					 .send = send_run };
+	struct rt_batch_options bad;
+	struct rt_batch *batch = NULL;
+	struct rt_loop *loop;
+
+	CU_ASSERT_FATAL(rt_loop_new_manual(0, 1, &loop) == RT_OK);
+	bad = good, bad.count_max = 0;
+	CU_ASSERT_EQUAL(rt_batch_new(loop, &bad, &batch), RT_INVALID);
+	bad = good, bad.in_flight_max = 0;
+	CU_ASSERT_EQUAL(rt_batch_new(loop, &bad, &batch), RT_INVALID);
+	bad = good, bad.waiting_max = 0;
+	CU_ASSERT_EQUAL(rt_batch_new(loop, &bad, &batch), RT_INVALID);
+	bad = good, bad.run_size = sizeof(struct rt_batch_run) - 1;
+	CU_ASSERT_EQUAL(rt_batch_new(loop, &bad, &batch), RT_INVALID);
+	bad = good, bad.send = NULL;
+	CU_ASSERT_EQUAL(rt_batch_new(loop, &bad, &batch), RT_INVALID);
+	CU_ASSERT_PTR_NULL(batch);
+	rt_batch_free(NULL);
+	rt_loop_free(loop);
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "items are gathered", gathering },
+		{ "waiting items are bounded", bound },
+		{ "bad options are refused", bad_options },
+	};
+
+	return tests_run("batch", tests, RT_LENGTH(tests));
+}

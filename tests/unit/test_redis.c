@@ -1,0 +1,604 @@
+/* test_redis.c - the connection against a real redis-server: order, one write a turn, every way
+ * to fail, and coming back. */
+#include "redis.h"
+#include "redis_server.h"
+#include "run.h"
+
+#include <string.h>
+
+#define OPS 64
+
+struct fixture;
+struct op {
+	struct rt_redis_op op;
+	struct fixture *fixture;
+	int calls, status, type;
+	long long integer;
+	char text[256];
+	int place; /* in the order of ends, from 1 */
+};
+struct fixture {
+	struct redis_server server;
+	struct rt_loop *loop;
+	struct rt_redis *redis;
+	struct rt_timer patience;
+	struct op ops[OPS];
+	int ends, wanted; /* the loop stops at so many ends */
+	int ups, downs, wanted_ups;
+	bool impatient;
+};
+
+static struct redis_server shared;
+
+static void on_state(struct rt_redis *redis, bool up, void *user)
+{
+	struct fixture *fixture = user;
+
+	CU_ASSERT_EQUAL(rt_redis_up(redis), up);
+	*(up ? &fixture->ups : &fixture->downs) += 1;
+	if (fixture->ups == fixture->wanted_ups)
+		rt_loop_stop(fixture->loop);
+}
+
+static void op_done(struct rt_redis_op *base, int status, const redisReply *reply)
+{
+	struct op *op = RT_CONTAINER_OF(base, struct op, op);
+	struct fixture *fixture = op->fixture;
+
+	op->calls++;
+	op->status = status;
+	op->type = reply != NULL ? reply->type : 0;
+	op->integer = reply != NULL ? reply->integer : 0;
+	snprintf(op->text, sizeof(op->text), "%s",
+		 reply != NULL && reply->str != NULL ? reply->str : "");
+	op->place = ++fixture->ends;
+	if (fixture->ends == fixture->wanted)
+		rt_loop_stop(fixture->loop);
+}
+
+static void on_patience(struct rt_timer *timer)
+{
+	struct fixture *fixture = RT_CONTAINER_OF(timer, struct fixture, patience);
+
+	fixture->impatient = true;
+	rt_loop_stop(fixture->loop);
+}
+
+/* Runs the loop until something stops it; after 20 s the test has failed. */
+static void run(struct fixture *fixture)
+{
+	rt_timer_start(fixture->loop, &fixture->patience, 20000, on_patience);
+	rt_loop_run(fixture->loop);
+	rt_timer_stop(fixture->loop, &fixture->patience);
+	CU_ASSERT_FALSE_FATAL(fixture->impatient);
+}
+
+static void run_until_ends(struct fixture *fixture, int ends)
+{
+	fixture->wanted = ends;
+	if (fixture->ends < ends)
+		run(fixture);
+	fixture->wanted = -1;
+	CU_ASSERT_EQUAL(fixture->ends, ends);
+}
+
+static void run_until_up(struct fixture *fixture, int ups)
+{
+	fixture->wanted_ups = ups;
+	if (fixture->ups < ups)
+		run(fixture);
+	fixture->wanted_ups = -1;
+}
+
+static void on_pause(struct rt_timer *timer)
+{
+	struct fixture *fixture = RT_CONTAINER_OF(timer, struct fixture, patience);
+
+	rt_loop_stop(fixture->loop);
+}
+
+/* Lets time pass: for what must not happen meanwhile, or takes that long. */
+static void run_for(struct fixture *fixture, int64_t ms)
+{
+	rt_timer_start(fixture->loop, &fixture->patience, ms, on_pause);
+	rt_loop_run(fixture->loop);
+}
+
+static void setup(struct fixture *fixture, const struct rt_redis_options *options)
+{
+	struct rt_redis_options o = *options;
+
+	*fixture = (struct fixture){ .wanted = -1, .wanted_ups = -1 };
+	o.on_state = on_state;
+	o.user_data = fixture;
+	CU_ASSERT_FATAL(rt_loop_new(&fixture->loop) == RT_OK);
+	CU_ASSERT_FATAL(rt_redis_new(fixture->loop, &o, &fixture->redis) == RT_OK);
+	for (int i = 0; i < OPS; i++)
+		fixture->ops[i].fixture = fixture;
+}
+
+static void setup_up(struct fixture *fixture)
+{
+	setup(fixture, &(struct rt_redis_options){ .unix_path = shared.socket, .name = "test" });
+	run_until_up(fixture, 1);
+}
+
+static void teardown(struct fixture *fixture)
+{
+	rt_redis_free(fixture->redis);
+	rt_loop_free(fixture->loop);
+}
+
+/* Sends words separated by blanks. */
+static void send_timed(struct fixture *fixture, int i, const char *words, int64_t timeout_ms)
+{
+	struct rt_args args = { .count = 0 };
+
+	while (*words != '\0') {
+		size_t length = strcspn(words, " ");
+
+		rt_args_add(&args, words, length);
+		words += length + strspn(words + length, " ");
+	}
+	rt_redis_send(fixture->redis, &fixture->ops[i].op, &args, timeout_ms, op_done);
+	rt_args_done(&args);
+}
+
+static void send(struct fixture *fixture, int i, const char *words)
+{
+	send_timed(fixture, i, words, 0);
+}
+
+static void pipelining(void)
+{
+	struct fixture f;
+	long long reads;
+
+	setup_up(&f);
+	CU_ASSERT_STRING_EQUAL(rt_redis_error(f.redis), "");
+	redis_server_do(&shared, "FLUSHALL");
+	reads = 0;
+	for (int i = 0; i < 50; i++)
+		send(&f, i, "INCR n");
+	CU_ASSERT_EQUAL(f.ends, 0); /* never before the submit has returned */
+	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 50);
+	run_until_ends(&f, 50);
+	for (int i = 0; i < 50; i++) {
+		CU_ASSERT_EQUAL(f.ops[i].calls, 1);
+		CU_ASSERT_EQUAL(f.ops[i].status, RT_OK);
+		CU_ASSERT_EQUAL(f.ops[i].integer, i + 1);
+		CU_ASSERT_EQUAL(f.ops[i].place, i + 1);
+		reads += f.ops[i].integer;
+	}
+	CU_ASSERT_EQUAL(reads, 50 * 51 / 2);
+	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 0);
+	teardown(&f);
+}
+
+/* The server counts the reads it needed: fifty commands of a turn arrive in one. */
+static long long server_reads(void)
+{
+	redisReply *reply = redis_server_command(&shared, "INFO stats");
+	const char *line = strstr(reply->str, "total_reads_processed:");
+	long long reads = line != NULL ? atoll(line + strlen("total_reads_processed:")) : -1;
+
+	freeReplyObject(reply);
+	return reads;
+}
+
+static void one_write(void)
+{
+	struct fixture f;
+	long long before;
+
+	setup_up(&f);
+	before = server_reads();
+	for (int i = 0; i < 50; i++)
+		send(&f, i, "PING");
+	run_until_ends(&f, 50);
+	CU_ASSERT_EQUAL(server_reads() - before, 2); /* ours and that of this INFO */
+	teardown(&f);
+}
+
+static void large_values(void)
+{
+	enum { LENGTH = 4 << 20 };
+	char *large = rt_alloc(LENGTH);
+	struct rt_args args = { .count = 0 };
+	struct fixture f;
+
+	memset(large, 'x', LENGTH);
+	large[1] = '\0';
+	setup_up(&f);
+	rt_args_str(&args, "SET");
+	rt_args_copy(&args, "large", 5);
+	rt_args_add(&args, large, LENGTH);
+	rt_redis_send(f.redis, &f.ops[0].op, &args, 0, op_done);
+	rt_args_clear(&args);
+	rt_args_str(&args, "SETRANGE");
+	rt_args_str(&args, "large");
+	rt_args_int(&args, LENGTH - 3);
+	rt_args_copy(&args, "a\0z", 3);
+	rt_redis_send(f.redis, &f.ops[1].op, &args, 0, op_done);
+	rt_args_clear(&args);
+	rt_args_str(&args, "SET");
+	rt_args_str(&args, "empty");
+	rt_args_copy(&args, "", 0);
+	rt_redis_send(f.redis, &f.ops[2].op, &args, 0, op_done);
+	rt_args_done(&args);
+	send(&f, 3, "GET large");
+	send(&f, 4, "STRLEN empty");
+	send(&f, 5, "GET none");
+	run_until_ends(&f, 6);
+	CU_ASSERT_EQUAL(f.ops[1].integer, LENGTH);
+	CU_ASSERT_EQUAL(f.ops[3].status, RT_OK);
+	CU_ASSERT_EQUAL(f.ops[3].type, REDIS_REPLY_STRING);
+	CU_ASSERT_STRING_EQUAL(f.ops[3].text, "x"); /* cut at the NUL by this test alone */
+	CU_ASSERT_EQUAL(f.ops[4].status, RT_OK);
+	CU_ASSERT_EQUAL(f.ops[5].status, RT_OK);
+	CU_ASSERT_EQUAL(f.ops[5].type, REDIS_REPLY_NIL);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "STRLEN large"), LENGTH);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "STRLEN empty"), 0);
+	redis_server_do(&shared, "DEL large");
+	free(large);
+	teardown(&f);
+}
+
+static void error_answers(void)
+{
+	static const struct {
+		const char *command, *begins;
+		int status;
+	} rows[] = {
+		{ "NOSUCHCOMMAND", "ERR", RT_REMOTE },
+		{ "LPUSH s 1", "WRONGTYPE", RT_REMOTE },
+		{ "XREADGROUP GROUP g c COUNT 1 STREAMS none >", "NOGROUP", RT_NOGROUP },
+		{ "XGROUP CREATE xs g 0", "BUSYGROUP", RT_REMOTE },
+		{ "FCALL nosuch_version 0", "ERR Function not found", RT_UNREADY },
+		{ "EVALSHA 0000000000000000000000000000000000000000 0", "NOSCRIPT", RT_UNREADY },
+		{ "AUTH nobody wrong", "WRONGPASS", RT_DENIED },
+		{ "FCALL t_inner 1 xs", "ERR", RT_REMOTE },
+		{ "PING", "PONG", RT_OK },
+	};
+	struct fixture f;
+
+	redis_server_do(&shared, "FLUSHALL");
+	redis_server_do(&shared, "SET s 1");
+	redis_server_do(&shared, "XGROUP CREATE xs g 0 MKSTREAM");
+	redis_server_do(&shared, "FUNCTION LOAD REPLACE %s",
+			"#!lua name=t\nredis.register_function('t_inner', function(keys) return "
+			"redis.call('NOSUCH', keys[1]) end)\n");
+	setup_up(&f);
+	for (size_t i = 0; i < RT_LENGTH(rows); i++)
+		send(&f, (int)i, rows[i].command);
+	run_until_ends(&f, (int)RT_LENGTH(rows));
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		TEST_ROW(f.ops[i].status == rows[i].status, rows[i].command);
+		TEST_ROW(strncmp(f.ops[i].text, rows[i].begins, strlen(rows[i].begins)) == 0,
+			 rows[i].command);
+	}
+	CU_ASSERT_EQUAL(f.downs, 0);
+	teardown(&f);
+}
+
+static void denied(void)
+{
+	struct fixture f;
+
+	redis_server_do(&shared, "FLUSHALL");
+	redis_server_do(&shared, "ACL SETUSER narrow reset on >secret ~own:* +get +set +fcall");
+	redis_server_do(&shared, "FUNCTION LOAD REPLACE %s",
+			"#!lua name=t\nredis.register_function('t_get', function(keys) return "
+			"redis.call('GET', 'foreign') end)\n"
+			"redis.register_function('t_ping', function() return redis.call('PING') "
+			"end)\n");
+	setup(&f, &(struct rt_redis_options){ .unix_path = shared.socket,
+					      .user = "narrow",
+					      .password = "secret",
+					      .name = "not-allowed" });
+	run_until_up(&f, 1);
+	send(&f, 0, "SET own:a 1");
+	send(&f, 1, "SET foreign:a 1");
+	send(&f, 2, "PING");
+	send(&f, 3, "FCALL t_get 1 own:a");
+	send(&f, 4, "FCALL t_ping 1 own:a");
+	run_until_ends(&f, 5);
+	CU_ASSERT_EQUAL(f.ops[0].status, RT_OK);
+	CU_ASSERT_EQUAL(f.ops[1].status, RT_DENIED);
+	CU_ASSERT_EQUAL(f.ops[2].status, RT_DENIED);
+	CU_ASSERT_EQUAL(f.ops[3].status, RT_DENIED);
+	CU_ASSERT_EQUAL(f.ops[4].status, RT_DENIED);
+	teardown(&f);
+}
+
+static void wrong_password(void)
+{
+	struct fixture f;
+
+	redis_server_do(&shared, "ACL SETUSER narrow reset on >secret ~own:* +get");
+	setup(&f, &(struct rt_redis_options){
+			  .unix_path = shared.socket, .user = "narrow", .password = "guess" });
+	run_for(&f, 300);
+	CU_ASSERT_EQUAL(f.ups, 0);
+	CU_ASSERT_FALSE(rt_redis_up(f.redis));
+	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), "WRONGPASS"));
+	/* The password is put right: the connection comes without a restart. */
+	redis_server_do(&shared, "ACL SETUSER narrow >guess");
+	run_until_up(&f, 1);
+	teardown(&f);
+}
+
+static void full(void)
+{
+	struct fixture f;
+
+	redis_server_do(&shared, "FLUSHALL");
+	setup_up(&f);
+	redis_server_do(&shared, "CONFIG SET maxmemory 1");
+	send(&f, 0, "SET own:a 1");
+	send(&f, 1, "GET own:a");
+	run_until_ends(&f, 2);
+	redis_server_do(&shared, "CONFIG SET maxmemory 0");
+	CU_ASSERT_EQUAL(f.ops[0].status, RT_FULL);
+	CU_ASSERT_EQUAL(f.ops[1].status, RT_OK);
+	teardown(&f);
+}
+
+static void bounded(void)
+{
+	struct fixture f;
+
+	setup(&f, &(struct rt_redis_options){ .unix_path = shared.socket, .pending_max = 3 });
+	run_until_up(&f, 1);
+	for (int i = 0; i < 5; i++)
+		send(&f, i, "PING");
+	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 3);
+	CU_ASSERT_EQUAL(f.ends, 0);
+	run_until_ends(&f, 5);
+	for (int i = 0; i < 5; i++) {
+		CU_ASSERT_EQUAL(f.ops[i].calls, 1);
+		CU_ASSERT_EQUAL(f.ops[i].status, i < 3 ? RT_OK : RT_BUSY);
+	}
+	send(&f, 5, "PING");
+	run_until_ends(&f, 6);
+	CU_ASSERT_EQUAL(f.ops[5].status, RT_OK);
+	teardown(&f);
+}
+
+/* A command without an answer takes the connection down: it gets RT_TIMEOUT, those behind it
+ * RT_LOST, and the connection comes back. */
+static void timeouts(void)
+{
+	struct fixture f;
+	int64_t begun;
+
+	setup_up(&f);
+	begun = rt_loop_now(f.loop);
+	send_timed(&f, 0, "BLPOP nothing 0", 200);
+	send_timed(&f, 1, "PING", 10000);
+	run_until_ends(&f, 2);
+	CU_ASSERT_EQUAL(f.ops[0].status, RT_TIMEOUT);
+	CU_ASSERT_EQUAL(f.ops[1].status, RT_LOST);
+	CU_ASSERT_TRUE(rt_loop_now(f.loop) - begun >= 200);
+	CU_ASSERT_TRUE(rt_loop_now(f.loop) - begun < 5000);
+	CU_ASSERT_EQUAL(f.downs, 1);
+	run_until_up(&f, 2);
+	send(&f, 2, "PING");
+	run_until_ends(&f, 3);
+	CU_ASSERT_EQUAL(f.ops[2].status, RT_OK);
+	teardown(&f);
+}
+
+static void late_command_first(void)
+{
+	struct fixture f;
+
+	/* The later command has the earlier deadline. */
+	setup_up(&f);
+	send_timed(&f, 0, "BLPOP nothing 0", 10000);
+	send_timed(&f, 1, "PING", 100);
+	run_until_ends(&f, 2);
+	CU_ASSERT_EQUAL(f.ops[0].status, RT_LOST);
+	CU_ASSERT_EQUAL(f.ops[1].status, RT_TIMEOUT);
+	teardown(&f);
+}
+
+static void killed_and_restarted(void)
+{
+	struct redis_server server;
+	struct fixture f;
+
+	redis_server_start(&server, NULL);
+	setup(&f, &(struct rt_redis_options){ .host = "127.0.0.1", .port = server.port });
+	run_until_up(&f, 1);
+	send(&f, 0, "BLPOP nothing 0");
+	run_for(&f, 50);
+	redis_server_kill(&server);
+	run_until_ends(&f, 1);
+	CU_ASSERT_EQUAL(f.ops[0].status, RT_LOST);
+	CU_ASSERT_EQUAL(f.downs, 1);
+	send(&f, 1, "PING");
+	CU_ASSERT_EQUAL(f.ends, 1);
+	run_until_ends(&f, 2);
+	CU_ASSERT_EQUAL(f.ops[1].status, RT_LOST);
+	run_for(&f, 300); /* some tries in vain */
+	CU_ASSERT_EQUAL(f.ups, 1);
+	CU_ASSERT_STRING_NOT_EQUAL(rt_redis_error(f.redis), "");
+	redis_server_restart(&server);
+	run_until_up(&f, 2);
+	send(&f, 2, "PING");
+	run_until_ends(&f, 3);
+	CU_ASSERT_EQUAL(f.ops[2].status, RT_OK);
+	teardown(&f);
+	redis_server_done(&server);
+}
+
+static void frozen(void)
+{
+	struct redis_server server;
+	struct fixture f;
+
+	redis_server_start(&server, NULL);
+	setup(&f, &(struct rt_redis_options){
+			  .host = "127.0.0.1", .port = server.port, .timeout_ms = 150 });
+	run_until_up(&f, 1);
+	redis_server_freeze(&server);
+	send(&f, 0, "PING");
+	run_until_ends(&f, 1);
+	CU_ASSERT_EQUAL(f.ops[0].status, RT_TIMEOUT);
+	/* The kernel still accepts; the greeting is what has no answer. */
+	run_for(&f, 500);
+	CU_ASSERT_EQUAL(f.ups, 1);
+	redis_server_thaw(&server);
+	run_until_up(&f, 2);
+	teardown(&f);
+	redis_server_done(&server);
+}
+
+static void loading(void)
+{
+	struct redis_server server;
+	struct fixture f;
+	int written = 0;
+
+	redis_server_start(&server, (const char *[]){ "--loading-process-events-interval-bytes",
+						      "1024", "--rdbcompression", "no", NULL });
+	redis_server_do(&server, "DEBUG POPULATE 1000 key 100");
+	redis_server_do(&server, "CONFIG SET key-load-delay 1000");
+	/* Saves and loads again, a thousand keys of a millisecond; nobody waits for its answer. */
+	redisAppendCommand(server.control, "DEBUG RELOAD");
+	while (!written)
+		CU_ASSERT_FATAL(redisBufferWrite(server.control, &written) == REDIS_OK);
+	setup(&f, &(struct rt_redis_options){ .unix_path = server.socket });
+	run_for(&f, 300);
+	CU_ASSERT_EQUAL(f.ups, 0);
+	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), "LOADING"));
+	run_until_up(&f, 1);
+	send(&f, 0, "DBSIZE");
+	run_until_ends(&f, 1);
+	CU_ASSERT_EQUAL(f.ops[0].integer, 1000);
+	teardown(&f);
+	redis_server_done(&server);
+}
+
+static void freed_while_under_way(void)
+{
+	struct fixture f;
+
+	setup_up(&f);
+	send(&f, 0, "BLPOP nothing 0");
+	run_for(&f, 20);
+	send(&f, 1, "PING");
+	rt_redis_free(RT_TAKE(f.redis));
+	CU_ASSERT_EQUAL(f.ends, 2);
+	CU_ASSERT_EQUAL(f.ops[0].status, RT_CANCELED);
+	CU_ASSERT_EQUAL(f.ops[1].status, RT_CANCELED);
+	CU_ASSERT_EQUAL(f.downs, 0);
+	teardown(&f);
+
+	/* Before the first turn, and while nobody listens. */
+	setup(&f, &(struct rt_redis_options){ .unix_path = "/nonexistent/socket" });
+	send(&f, 0, "PING");
+	rt_redis_free(RT_TAKE(f.redis));
+	CU_ASSERT_EQUAL(f.ops[0].status, RT_CANCELED);
+	teardown(&f);
+	setup(&f, &(struct rt_redis_options){ .unix_path = "/nonexistent/socket" });
+	run_for(&f, 100);
+	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), "cannot connect"));
+	teardown(&f);
+}
+
+static void bad_options(void)
+{
+	struct rt_redis *redis = NULL;
+	struct rt_loop *loop;
+
+	CU_ASSERT_FATAL(rt_loop_new(&loop) == RT_OK);
+	CU_ASSERT_EQUAL(rt_redis_new(loop, &(struct rt_redis_options){ .unix_path = "" }, &redis),
+			RT_INVALID);
+	CU_ASSERT_PTR_NULL(redis);
+	rt_redis_free(NULL);
+	rt_loop_free(loop);
+}
+
+struct ensure {
+	struct rt_functions_op op;
+	struct fixture *fixture;
+	int status, calls;
+};
+
+static void ensured(struct rt_functions_op *op, int status)
+{
+	struct ensure *ensure = RT_CONTAINER_OF(op, struct ensure, op);
+
+	ensure->status = status;
+	ensure->calls++;
+	rt_loop_stop(ensure->fixture->loop);
+}
+
+#define LIBRARY(version)                                                                           \
+	"#!lua name=lib\nredis.register_function{function_name='lib_version', "                    \
+	"callback=function() return '" version "' end, flags={'no-writes','allow-oom'}}\n"
+
+static int ensure(struct fixture *fixture, const char *version, const char *code)
+{
+	struct rt_functions functions = { "lib", version, code, strlen(code) };
+	struct ensure ensure = { .fixture = fixture };
+
+	rt_functions_ensure(fixture->redis, &ensure.op, &functions, ensured);
+	CU_ASSERT_EQUAL(ensure.calls, 0);
+	run(fixture);
+	CU_ASSERT_EQUAL(ensure.calls, 1);
+	return ensure.status;
+}
+
+static void functions(void)
+{
+	struct fixture f;
+
+	redis_server_do(&shared, "FUNCTION FLUSH");
+	setup_up(&f);
+	CU_ASSERT_EQUAL(ensure(&f, "1", LIBRARY("1")), RT_OK); /* not there: loaded */
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version 0"), "1");
+	CU_ASSERT_EQUAL(ensure(&f, "1", "not even Lua"), RT_OK); /* there: left alone */
+	CU_ASSERT_EQUAL(ensure(&f, "2", LIBRARY("2")), RT_OK);   /* another: replaced */
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version 0"), "2");
+	CU_ASSERT_EQUAL(ensure(&f, "3", "not even Lua"), RT_REMOTE);
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version 0"), "2");
+	teardown(&f);
+
+	redis_server_do(&shared, "ACL SETUSER caller reset on nopass ~* +fcall");
+	setup(&f, &(struct rt_redis_options){ .unix_path = shared.socket, .user = "caller" });
+	run_until_up(&f, 1);
+	CU_ASSERT_EQUAL(ensure(&f, "2", LIBRARY("2")), RT_OK);
+	CU_ASSERT_EQUAL(ensure(&f, "3", LIBRARY("3")), RT_DENIED);
+	teardown(&f);
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "answers come in order", pipelining },
+		{ "a turn's commands go out in one write", one_write },
+		{ "large, empty and absent values", large_values },
+		{ "error answers have their status", error_answers },
+		{ "what the user may not do is denied", denied },
+		{ "a wrong password is told, and tried again", wrong_password },
+		{ "a full server", full },
+		{ "commands under way are bounded", bounded },
+		{ "a command without an answer", timeouts },
+		{ "the later command has the earlier deadline", late_command_first },
+		{ "killed and restarted", killed_and_restarted },
+		{ "frozen and thawed", frozen },
+		{ "a server that loads its data is not up", loading },
+		{ "freed while commands are under way", freed_while_under_way },
+		{ "bad options are refused", bad_options },
+		{ "function libraries", functions },
+	};
+	int rc;
+
+	redis_server_start(&shared, NULL);
+	rc = tests_run("redis", tests, RT_LENGTH(tests));
+	redis_server_done(&shared);
+	return rc;
+}
