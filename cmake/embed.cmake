@@ -24,6 +24,6 @@ elseif(KIND STREQUAL "functions")
 		bytes "${bytes}")
 	file(WRITE ${OUTPUT} "/* Generated from ${NAME}/functions.lua and runtime/events.lua. */\n"
 		"#include \"redis.h\"\n\nextern const struct rt_functions ${NAME}_functions;\n"
-		"static const char code[] = {\n\t${bytes}\n0x00};\n"
-		"const struct rt_functions ${NAME}_functions = { \"${NAME}\", \"${version}\", code, sizeof(code) - 1 };\n")
+		"static const unsigned char code[] = {\n\t${bytes}\n0x00};\n"
+		"const struct rt_functions ${NAME}_functions = { \"${NAME}\", \"${version}\", (const char *)code, sizeof(code) - 1 };\n")
 endif()
