@@ -29,8 +29,9 @@ struct order_record {
 	int64_t hold_ms;
 	uint32_t attempt; /* of the request that is under way */
 	/* "placed@<unix ms>-<n> reserved+<ms>-<n> …": each event of the order, when (first absolute,
-	 * then since the first) and the second half of its stream id (<unix ms>-<n>). A repeated
-	 * request is written "again+<ms>-<n>". */
+	 * then since the first) and the second half of its stream id (<unix ms>-<n>); the times are
+	 * the stream's, which never go back. A repeated request is written "again+<ms>-<n>"; from
+	 * the 8th repeat on (attempt 9) it replaces the "again" before it. */
 	const char *history;
 };
 
@@ -60,11 +61,15 @@ struct order_move_op {
 	const char *order_id;
 	enum order_input input;
 	uint64_t expected_version; /* 0: any */
-	const uint8_t *data;       /* of the event, when the rule publishes one; kept as detail */
+	/* Of the event, when the rule publishes one that ends the order (Rejected, Cancelled,
+	 * Expired): kept as detail. Empty: such an event carries the detail that is kept. */
+	const uint8_t *data;
 	size_t data_length;
 	int64_t now_ms, retry_due_ms;
 	const char *traceparent;
-	const char *ack_id; /* entry of inventory:{p}:events to acknowledge; NULL: none */
+	/* Entry of inventory:{p}:events to acknowledge, whatever the outcome, but for an unknown
+	 * order; NULL: none. */
+	const char *ack_id;
 	bool want_record;
 	/* Out. */
 	enum {
@@ -76,6 +81,7 @@ struct order_move_op {
 	} outcome;
 	enum order_state state; /* after it; not for UNKNOWN */
 	uint64_t version;
+	int64_t age_ms;             /* only when MOVED: since the order was placed */
 	struct order_record record; /* only when wanted and known */
 	void (*done)(struct order_move_op *op, int status);
 };
@@ -112,6 +118,7 @@ struct order_due_op {
 		bool queued;
 	} * due;
 	size_t due_count;
+	int64_t timer_count; /* orders with a timer, due or not: those that are not settled */
 	void (*done)(struct order_due_op *op, int status);
 	void *own;
 };
@@ -125,9 +132,10 @@ struct order_timer_op {
 	void *own;
 };
 
-/* What was published, for those who watch: entries of order:{p}:events after an id. */
+/* What was published, for those who watch: entries of order:{p}:events after an id. With "$" it
+ * does not wait: no entries, and `last` is where the stream ends now. */
 struct order_tail_op {
-	const char *after; /* stream id, or "$": from now on */
+	const char *after; /* stream id, or "$" */
 	int64_t block_ms;
 	struct order_tail_entry {
 		const char *stream_id, *type, *subject;

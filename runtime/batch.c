@@ -95,6 +95,17 @@ bool rt_batch_remove(struct rt_batch *batch, struct rt_batch_item *item)
 	return true;
 }
 
+struct rt_batch_item *rt_batch_pop(struct rt_batch *batch)
+{
+	struct rt_batch_item *item;
+
+	if (rt_list_empty(&batch->waiting))
+		return NULL;
+	item = RT_CONTAINER_OF(batch->waiting.next, struct rt_batch_item, link);
+	rt_batch_remove(batch, item);
+	return item;
+}
+
 void rt_batch_finish(struct rt_batch_run *run)
 {
 	struct rt_batch *batch = run->batch;

@@ -41,6 +41,8 @@ void rt_batch_free(struct rt_batch *batch);
 bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item);
 /* Takes an item back that still waits. False: it is under way. */
 bool rt_batch_remove(struct rt_batch *batch, struct rt_batch_item *item);
+/* Takes back the item that has waited longest; NULL: none waits. */
+struct rt_batch_item *rt_batch_pop(struct rt_batch *batch);
 /* The sender is done with the run and with every item in it; frees the run. */
 void rt_batch_finish(struct rt_batch_run *run);
 size_t rt_batch_waiting(const struct rt_batch *batch);

@@ -1,0 +1,410 @@
+-- functions.lua - the atomic steps of the order service. runtime/events.lua stands in front of it.
+--
+-- Everything is told by the caller: time, ids, rules (order_step.c, as text) and bytes. Calls take
+-- batches; what a batch can share (XINFO, ZADD, ZREM, XACK) is done once. Writes come after every
+-- check that can fail.
+--
+-- A moment ("now") is one argument: unix ms and, in its last 24 characters, the same as RFC 3339
+-- text; '' means "as for the one before it". Created and changed are the ms of stream ids, which
+-- never go back.
+--
+-- The hash <prefix>o:<id>:
+--   status version placed hold history    always
+--   settled                               '1' once inventory has answered the last request
+--   detail                                data of the event that ended it, when it has any
+--   attempt                               of the request under way, when it is not the first
+
+-- A record, as it is read and answered. The first six are its state, the last two its bytes.
+local STATUS, SETTLED, VERSION, HOLD, ATTEMPT, HISTORY, PLACED, DETAIL = 1, 2, 3, 4, 5, 6, 7, 8
+
+-- Letters of order_step.h, and what they stand for in what is stored.
+local STATES = {
+	P = { 'PENDING', false }, R = { 'RESERVED', false }, J = { 'REJECTED', true },
+	c = { 'CONFIRMED', false }, C = { 'CONFIRMED', true }, x = { 'CANCELLED', false },
+	X = { 'CANCELLED', true }, e = { 'EXPIRED', false }, E = { 'EXPIRED', true },
+}
+-- Event: type, word in the history, whether it has content (and so a detail that is kept).
+local EVENTS = {
+	P = { 'tandem.order.v1.OrderPlaced', 'placed', false },
+	R = { 'tandem.order.v1.OrderReserved', 'reserved', false },
+	J = { 'tandem.order.v1.OrderRejected', 'rejected', true },
+	C = { 'tandem.order.v1.OrderConfirmed', 'confirmed', false },
+	X = { 'tandem.order.v1.OrderCancelled', 'cancelled', true },
+	E = { 'tandem.order.v1.OrderExpired', 'expired', true },
+	S = { 'tandem.order.v1.OrderSettled', 'settled', false },
+}
+-- From this attempt on the last 'again' of a history is replaced: it must not grow for ever.
+local AGAIN_KEPT = 8
+
+-- The rules, parsed once for each text: open_rules.PENDING.r, settled_rules.CANCELLED.r, …
+local rules_text, open_rules, settled_rules
+
+local function parse_rules(text)
+	open_rules, settled_rules = {}, {}
+	for from, input, verdict, to, event, timer in string.gmatch(text, '(.)(.)(.)(.)(.)(.)') do
+		local rules = STATES[from][2] and settled_rules or open_rules
+		local status = STATES[from][1]
+		rules[status] = rules[status] or {}
+		local published = EVENTS[event] or {}
+		rules[status][input] = {
+			verdict = verdict, from = from, to = to, status = STATES[to][1],
+			settles = STATES[to][2] and not STATES[from][2],
+			opens = STATES[from][2] and not STATES[to][2],
+			type = published[1], word = published[2], has_content = published[3],
+			timer = timer,
+		}
+	end
+	rules_text = text
+end
+
+local function split_now(now)
+	return string.sub(now, 1, -25), string.sub(now, -24)
+end
+
+-- An order that is damaged counts as unknown.
+local function checked(record)
+	if record.err or not record[STATUS] or not tonumber(record[VERSION]) or
+			not record[HISTORY] then
+		return nil
+	end
+	return record
+end
+
+local function read_state(key)
+	return checked(redis.pcall('HMGET', key, 'status', 'settled', 'version', 'hold', 'attempt',
+		'history'))
+end
+
+local function read_record(key)
+	return checked(redis.pcall('HMGET', key, 'status', 'settled', 'version', 'hold', 'attempt',
+		'history', 'placed', 'detail'))
+end
+
+-- Makes a state that was read a whole record.
+local function complete(key, record)
+	if record[PLACED] == nil then
+		local bytes = redis.call('HMGET', key, 'placed', 'detail')
+		record[PLACED], record[DETAIL] = bytes[1], bytes[2]
+	end
+	return record
+end
+
+-- FCALL order_place 1 <own stream> <length_max> { <id> <flags> <customer> <placed> <hold> <now>
+-- <due> <traceparent> } …
+--   flags: 'f' when the id is fresh, so that nobody can have placed it before.
+-- Answers for each: the stream id of OrderPlaced; 0 when the id was used for something else; or
+-- the record when it was placed before with the same content.
+
+local function placed_before(key, seen, id, placed)
+	local record = seen[id]
+	if not record then
+		record = redis.pcall('HGET', key, 'placed')
+		if type(record) == 'table' then
+			return 0 -- a foreign thing at an order's key
+		end
+	end
+	if not record then
+		return nil
+	end
+	return record == placed and 1 or 0
+end
+
+local function place(keys, args)
+	local key = keys[1]
+	local prefix = prefix_of(key)
+	local orders, customers = prefix .. 'o:', prefix .. 'customer:'
+	local stream = open_stream(key)
+	if stream.length >= tonumber(args[1]) then
+		return redis.error_reply('OOM ' .. key .. ' has reached its hard length')
+	end
+	local answers, seen, timers = {}, {}, {}
+	for i = 2, #args, 8 do
+		local id = args[i]
+		local found = args[i + 1] ~= 'f' and
+			placed_before(orders .. id, seen, id, args[i + 3])
+		answers[#answers + 1] = found or false
+		if not found then
+			seen[id] = args[i + 3]
+			timers[#timers + 1] = args[i + 6]
+			timers[#timers + 1] = id
+		end
+	end
+	if #timers > 0 then
+		redis.call('ZADD', prefix .. 'timers', unpack(timers))
+	end
+	local now_ms, time
+	local n = 0
+	for i = 2, #args, 8 do
+		local id = args[i]
+		if args[i + 5] ~= '' then
+			now_ms, time = split_now(args[i + 5])
+		end
+		n = n + 1
+		local found = answers[n]
+		if found == 1 then
+			answers[n] = read_record(orders .. id) or 0
+		elseif not found then
+			local entry, ms, number = stream:publish(now_ms, time, EVENTS.P[1], id, '1',
+				args[i + 3], nil, args[i + 7])
+			redis.call('HSET', orders .. id, 'status', 'PENDING', 'version', '1', 'placed',
+				args[i + 3], 'hold', args[i + 4], 'history',
+				'placed@' .. ms .. '-' .. number)
+			redis.call('ZADD', customers .. args[i + 2], ms, id)
+			answers[n] = entry
+		end
+	end
+	return answers
+end
+
+-- FCALL order_move 1|2 <own stream> [<inventory's stream>] <rules> <group> { <id> <what> <now>
+-- <due> <data> <traceparent> <ack> } …
+--   what: the input's letter, 'w' when the record is wanted or '-', then expected_version.
+--   ack: the entry of inventory's stream that is acknowledged with it; ''. An event of an unknown
+--   order is not acknowledged: somebody should look at it.
+-- Answers for each, alone or in front of the record: 'U' for an unknown order, else the outcome
+-- (M moved or asked again, S stays, F refused, V another version), the letter of the state,
+-- <version> and, behind a space, the ms since it was placed (only for M).
+
+-- What an event carries: the request again; what the caller gives; or what ended the order before.
+local function content_of(key, record, rule, data)
+	if rule.word == 'placed' then
+		return complete(key, record)[PLACED] or ''
+	elseif not rule.has_content then
+		return ''
+	elseif data ~= '' then
+		return data
+	end
+	return complete(key, record)[DETAIL] or ''
+end
+
+-- Publishes a rule's event; returns when, as a history has it: ms since the order was placed, and
+-- '+<that>-<n>'.
+local function publish_move(stream, record, rule, id, version, moment, content, attempt)
+	local _, ms, number = stream:publish(moment.ms, moment.time, rule.type, id, version, content,
+		attempt, moment.traceparent)
+	local first = string.match(record[HISTORY], '^placed@(%d+)') or ms
+	local age = string.format('%.0f', ms - first)
+	return age, '+' .. age .. '-' .. number
+end
+
+-- The order moves: a new version, and its first attempt.
+local function move_on(stream, key, record, rule, id, moment, data)
+	local version = string.format('%.0f', record[VERSION] + 1)
+	local content = content_of(key, record, rule, data)
+	local age, at = publish_move(stream, record, rule, id, version, moment, content)
+	local history = record[HISTORY] .. ' ' .. rule.word .. at
+	if rule.settles then
+		redis.call('HSET', key, 'status', rule.status, 'version', version, 'history', history,
+			'settled', '1')
+	else
+		redis.call('HSET', key, 'status', rule.status, 'version', version, 'history', history)
+	end
+	if rule.has_content and data ~= '' then
+		redis.call('HSET', key, 'detail', data)
+		record[DETAIL] = data
+	end
+	if rule.opens or record[ATTEMPT] then
+		redis.call('HDEL', key, 'attempt', rule.opens and 'settled' or 'attempt')
+	end
+	record[STATUS], record[VERSION], record[HISTORY] = rule.status, version, history
+	record[SETTLED] = not rule.opens and (record[SETTLED] or rule.settles and '1')
+	record[ATTEMPT] = false
+	return age
+end
+
+-- The request that is under way is published once more, as the same version.
+local function ask_again(stream, key, record, rule, id, moment, data)
+	local attempt = string.format('%.0f', (tonumber(record[ATTEMPT]) or 1) + 1)
+	local content = content_of(key, record, rule, data)
+	local age, at = publish_move(stream, record, rule, id, record[VERSION], moment, content,
+		attempt)
+	local history = record[HISTORY]
+	if tonumber(attempt) > AGAIN_KEPT then
+		history = string.gsub(history, ' again%+[^ ]*$', '')
+	end
+	record[ATTEMPT], record[HISTORY] = attempt, history .. ' again' .. at
+	redis.call('HSET', key, 'attempt', attempt, 'history', record[HISTORY])
+	return age
+end
+
+local function set_timers(key, timers)
+	local set, removed = {}, {}
+	for id, due in pairs(timers) do
+		if due then
+			set[#set + 1] = due
+			set[#set + 1] = id
+		else
+			removed[#removed + 1] = id
+		end
+	end
+	if #set > 0 then
+		redis.call('ZADD', key, unpack(set))
+	end
+	if #removed > 0 then
+		redis.call('ZREM', key, unpack(removed))
+	end
+end
+
+-- When the timer of an order that moved is due; false: never; nil: as it was.
+local function timer_after(rule, record, moment, retry_due)
+	if rule.timer == 'R' then
+		return retry_due
+	elseif rule.timer == 'H' then
+		return string.format('%.0f', moment.ms + (tonumber(record[HOLD]) or 0))
+	elseif rule.timer == 'N' then
+		return false
+	end
+end
+
+local function move(keys, args)
+	if args[1] ~= rules_text then
+		parse_rules(args[1])
+	end
+	local orders = prefix_of(keys[1]) .. 'o:'
+	local answers, timers, acks = {}, {}, {}
+	local moment = {}
+	local stream
+	for i = 3, #args, 7 do
+		local id, what = args[i], args[i + 1]
+		if args[i + 2] ~= '' then
+			moment.ms, moment.time = split_now(args[i + 2])
+		end
+		local key = orders .. id
+		local record = read_state(key)
+		local rules = record and (record[SETTLED] and settled_rules or open_rules)[record[STATUS]]
+		local answer = 'U'
+		if rules then
+			local rule = rules[string.sub(what, 1, 1)]
+			local expected = string.sub(what, 3)
+			if expected ~= '' and expected ~= record[VERSION] then
+				answer = 'V' .. rule.from .. record[VERSION]
+			elseif rule.verdict == 'M' or rule.verdict == 'A' then
+				stream = stream or open_stream(keys[1])
+				moment.traceparent = args[i + 5]
+				local act = rule.verdict == 'M' and move_on or ask_again
+				local age = act(stream, key, record, rule, id, moment, args[i + 4])
+				answer = 'M' .. rule.to .. record[VERSION] .. ' ' .. age
+				local due = timer_after(rule, record, moment, args[i + 3])
+				if due ~= nil then
+					timers[id] = due
+				end
+			else
+				answer = rule.verdict .. rule.from .. record[VERSION]
+			end
+			if args[i + 6] ~= '' then
+				acks[#acks + 1] = args[i + 6]
+			end
+			if string.sub(what, 2, 2) == 'w' then
+				answer = { answer, complete(key, record) }
+			end
+		end
+		answers[#answers + 1] = answer
+	end
+	set_timers(prefix_of(keys[1]) .. 'timers', timers)
+	if #acks > 0 then
+		redis.call('XACK', keys[2], args[2], unpack(acks))
+	end
+	return answers
+end
+
+-- FCALL order_list 1 <own stream> <customer> <count> <before_ms> <before_id>
+-- A customer's orders, newest first, behind the one named; before_id '': from the newest.
+-- Answers { id, record, id, record, … }, one more than <count> when there are more.
+
+local function list(keys, args)
+	local prefix = prefix_of(keys[1])
+	local key = prefix .. 'customer:' .. args[1]
+	local count = tonumber(args[2])
+	local ids
+	local rank = args[4] ~= '' and redis.call('ZREVRANK', key, args[4])
+	if args[4] == '' then
+		ids = redis.call('ZREVRANGE', key, 0, count)
+	elseif rank then
+		ids = redis.call('ZREVRANGE', key, rank + 1, rank + 1 + count)
+	else
+		ids = redis.call('ZREVRANGEBYSCORE', key, '(' .. args[3], '-inf', 'LIMIT', 0,
+			count + 1)
+	end
+	local answer = {}
+	for _, id in ipairs(ids) do
+		answer[#answer + 1] = id
+		answer[#answer + 1] = read_record(prefix .. 'o:' .. id) or false
+	end
+	return answer
+end
+
+-- FCALL order_due 1 <own stream> <now_ms> <lease_until_ms> <count> <group>
+-- Orders whose timer has run out, and leases them. Timers of orders that are settled or gone are
+-- taken away. `queued`: the last request lies in the stream ahead of what <group> has read.
+-- Answers { timers in all, id, queued (0 or 1), record, id, … }.
+
+local function last_request_id(history)
+	local first_ms, first_n = string.match(history, '^placed@(%d+)%-(%d+)')
+	local age, n = string.match(history, '%+(%-?%d+)%-(%d+)$')
+	if age then
+		return string.format('%.0f', (first_ms or 0) + age) .. '-' .. n
+	end
+	return first_ms and first_ms .. '-' .. first_n
+end
+
+local function delivered_to(key, name)
+	local groups = redis.pcall('XINFO', 'GROUPS', key)
+	if groups.err then
+		return nil
+	end
+	for _, reply in ipairs(groups) do
+		local group = named(reply)
+		if group['name'] == name then
+			return group['last-delivered-id']
+		end
+	end
+end
+
+local function is_queued(key, record, delivered)
+	local id = last_request_id(record[HISTORY])
+	return delivered ~= nil and id ~= nil and id_less(delivered, id) and
+		#redis.call('XRANGE', key, id, id) > 0
+end
+
+local function due(keys, args)
+	local key = keys[1]
+	local prefix = prefix_of(key)
+	local timers = prefix .. 'timers'
+	local ids = redis.call('ZRANGEBYSCORE', timers, '-inf', args[1], 'LIMIT', 0, args[3])
+	local answer = { redis.call('ZCARD', timers) }
+	local delivered = #ids > 0 and delivered_to(key, args[4]) or nil
+	local changes = {}
+	for _, id in ipairs(ids) do
+		local record = read_record(prefix .. 'o:' .. id)
+		if record and not record[SETTLED] then
+			answer[#answer + 1] = id
+			answer[#answer + 1] = is_queued(key, record, delivered) and 1 or 0
+			answer[#answer + 1] = record
+			changes[id] = args[2]
+		else
+			changes[id] = false
+		end
+	end
+	set_timers(timers, changes)
+	return answer
+end
+
+-- FCALL order_timer 1 <own stream> <id> <version> <due>
+-- Sets the timer of an order that is still at this version and not settled. Answers 1 if so.
+
+local function timer(keys, args)
+	local prefix = prefix_of(keys[1])
+	local record = redis.call('HMGET', prefix .. 'o:' .. args[1], 'version', 'settled')
+	if record[1] ~= args[2] or record[2] then
+		return 0
+	end
+	redis.call('ZADD', prefix .. 'timers', args[3], args[1])
+	return 1
+end
+
+redis.register_function { function_name = 'order_place', callback = place }
+redis.register_function { function_name = 'order_move', callback = move, flags = { 'allow-oom' } }
+redis.register_function { function_name = 'order_list', callback = list,
+	flags = { 'no-writes', 'allow-oom' } }
+redis.register_function { function_name = 'order_due', callback = due, flags = { 'allow-oom' } }
+redis.register_function { function_name = 'order_timer', callback = timer, flags = { 'allow-oom' } }

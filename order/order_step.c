@@ -1,0 +1,245 @@
+/* order_step.c - the rules of an order as one table: 9 states × 9 inputs, every pair a row.
+ *
+ * Rows that only a loss of stored data can reach still say where to go: towards the end in which
+ * orders and stock agree again, or nowhere, so that the retry timer and the audit keep seeing it. */
+#include <string.h>
+
+#include "order_step.h"
+#include "rt.h"
+
+#define STATE_LETTER(name, letter, status, settled) [ORDER_##name] = (letter),
+static const char state_letters[] = { ORDER_STATES(STATE_LETTER) };
+#define STATE_STATUS(name, letter, status, settled) [ORDER_##name] = (status),
+static const char *const state_status[] = { ORDER_STATES(STATE_STATUS) };
+#define STATE_SETTLED(name, letter, status, settled) [ORDER_##name] = (settled),
+static const bool state_settled[] = { ORDER_STATES(STATE_SETTLED) };
+#define INPUT_LETTER(name, letter) [ORDER_IN_##name] = (letter),
+static const char input_letters[] = { ORDER_INPUTS(INPUT_LETTER) };
+#define EVENT_LETTER(name, letter, type) [ORDER_EV_##name] = (letter),
+static const char event_letters[] = { ORDER_EVENTS(EVENT_LETTER) };
+#define EVENT_TYPE(name, letter, type) [ORDER_EV_##name] = (type),
+static const char *const event_types[] = { ORDER_EVENTS(EVENT_TYPE) };
+static const char verdict_letters[] = { 'M', 'A', 'S', 'F' };
+static const char timer_letters[] = { 'K', 'N', 'R', 'H' };
+
+#define ROW(from, input, verdict, to, event, timer)                                                \
+	[ORDER_##from][ORDER_IN_##input] = { ORDER_##from, ORDER_IN_##input, ORDER_##verdict,      \
+					     ORDER_##to,   ORDER_EV_##event, ORDER_TIMER_##timer }
+#define STAYS(from, input)   ROW(from, input, STAYS, from, NOTHING, KEEP)
+#define REFUSES(from, input) ROW(from, input, REFUSES, from, NOTHING, KEEP)
+
+/* clang-format off */
+static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
+	/*  in this state  when this happens      it        to          publishing timer */
+
+	ROW(PENDING,    INVENTORY_RESERVED,    MOVES, RESERVED,   RESERVED,  HOLD),
+	ROW(PENDING,    INVENTORY_UNAVAILABLE, MOVES, REJECTED,   REJECTED,  NONE),
+	/* Its confirm was lost with stored data, the sale was not: the sale counts. */
+	ROW(PENDING,    INVENTORY_COMMITTED,   MOVES, CONFIRMING, CONFIRMED, RETRY),
+	/* Nothing is held, so nothing is at stake: the deadline settles it. */
+	STAYS(PENDING,  INVENTORY_RELEASED),
+	REFUSES(PENDING, CONFIRM),
+	ROW(PENDING,    CANCEL,                MOVES, CANCELLING, CANCELLED, RETRY),
+	ROW(PENDING,    REQUEST_UNANSWERED,    AGAIN, PENDING,    PLACED,    RETRY),
+	ROW(PENDING,    DEADLINE_PASSED,       MOVES, EXPIRING,   EXPIRED,   RETRY),
+	/* No hold runs yet: a timer that was read before the last move. */
+	STAYS(PENDING,  HOLD_RAN_OUT),
+
+	/* Delivered twice. */
+	STAYS(RESERVED, INVENTORY_RESERVED),
+	/* The reservation was lost, and its repeat refused: nothing is held, and it must not be
+	 * sold. Inventory gives back on OrderRejected, should it hold something after all. */
+	ROW(RESERVED,   INVENTORY_UNAVAILABLE, MOVES, REJECTED,   REJECTED,  NONE),
+	/* As in PENDING: the sale counts. */
+	ROW(RESERVED,   INVENTORY_COMMITTED,   MOVES, CONFIRMING, CONFIRMED, RETRY),
+	/* The reservation was lost. The release is asked for once more: twice is once. */
+	ROW(RESERVED,   INVENTORY_RELEASED,    MOVES, CANCELLING, CANCELLED, RETRY),
+	ROW(RESERVED,   CONFIRM,               MOVES, CONFIRMING, CONFIRMED, RETRY),
+	ROW(RESERVED,   CANCEL,                MOVES, CANCELLING, CANCELLED, RETRY),
+	/* The answer won against the retry timer. */
+	STAYS(RESERVED, REQUEST_UNANSWERED),
+	/* The answer won against the deadline. */
+	STAYS(RESERVED, DEADLINE_PASSED),
+	ROW(RESERVED,   HOLD_RAN_OUT,          MOVES, EXPIRING,   EXPIRED,   RETRY),
+
+	/* Inventory holds stock for an order that was refused: it gives back on OrderRejected. */
+	ROW(REJECTED,   INVENTORY_RESERVED,    AGAIN, REJECTED,   REJECTED,  KEEP),
+	/* Delivered twice. */
+	STAYS(REJECTED, INVENTORY_UNAVAILABLE),
+	/* Sold and refused at once cannot be mended here: the audit names it. */
+	STAYS(REJECTED, INVENTORY_COMMITTED),
+	/* The answer to an OrderRejected that found something to give back. */
+	STAYS(REJECTED, INVENTORY_RELEASED),
+	REFUSES(REJECTED, CONFIRM),
+	REFUSES(REJECTED, CANCEL),
+	/* Final and settled: timers that were read before the last move. */
+	STAYS(REJECTED, REQUEST_UNANSWERED),
+	STAYS(REJECTED, DEADLINE_PASSED),
+	STAYS(REJECTED, HOLD_RAN_OUT),
+
+	/* Late or twice: the commit is on its way. */
+	STAYS(CONFIRMING, INVENTORY_RESERVED),
+	/* The client was told that it bought: the commit is asked for until it is answered. */
+	STAYS(CONFIRMING, INVENTORY_UNAVAILABLE),
+	ROW(CONFIRMING, INVENTORY_COMMITTED,   MOVES, CONFIRMED,  SETTLED,   NONE),
+	/* As for unavailable. */
+	STAYS(CONFIRMING, INVENTORY_RELEASED),
+	/* Asked for already. */
+	STAYS(CONFIRMING, CONFIRM),
+	REFUSES(CONFIRMING, CANCEL),
+	ROW(CONFIRMING, REQUEST_UNANSWERED,    AGAIN, CONFIRMING, CONFIRMED, RETRY),
+	/* Decided long ago. */
+	STAYS(CONFIRMING, DEADLINE_PASSED),
+	/* The confirm won against the hold. */
+	STAYS(CONFIRMING, HOLD_RAN_OUT),
+
+	/* Late or twice: sold is sold. */
+	STAYS(CONFIRMED, INVENTORY_RESERVED),
+	STAYS(CONFIRMED, INVENTORY_UNAVAILABLE),
+	STAYS(CONFIRMED, INVENTORY_COMMITTED),
+	/* Sold and given back at once cannot be mended here: the audit names it. */
+	STAYS(CONFIRMED, INVENTORY_RELEASED),
+	/* Done already. */
+	STAYS(CONFIRMED, CONFIRM),
+	REFUSES(CONFIRMED, CANCEL),
+	/* Final and settled: timers that were read before the last move. */
+	STAYS(CONFIRMED, REQUEST_UNANSWERED),
+	STAYS(CONFIRMED, DEADLINE_PASSED),
+	STAYS(CONFIRMED, HOLD_RAN_OUT),
+
+	/* The cancel overtook the answer: the release is on its way and covers it. */
+	STAYS(CANCELLING, INVENTORY_RESERVED),
+	/* Nothing was held; the release is answered all the same. */
+	STAYS(CANCELLING, INVENTORY_UNAVAILABLE),
+	/* Sold and cancelled at once cannot be mended here: unsettled, so that it is seen. */
+	STAYS(CANCELLING, INVENTORY_COMMITTED),
+	ROW(CANCELLING, INVENTORY_RELEASED,    MOVES, CANCELLED,  SETTLED,   NONE),
+	REFUSES(CANCELLING, CONFIRM),
+	/* Asked for already. */
+	STAYS(CANCELLING, CANCEL),
+	ROW(CANCELLING, REQUEST_UNANSWERED,    AGAIN, CANCELLING, CANCELLED, RETRY),
+	/* The cancel won against the deadline, and against the hold. */
+	STAYS(CANCELLING, DEADLINE_PASSED),
+	STAYS(CANCELLING, HOLD_RAN_OUT),
+
+	/* The answer came after the release was settled: it may hold stock, so the release is asked
+	 * for again. It is keyed by the order: twice is once. */
+	ROW(CANCELLED,  INVENTORY_RESERVED,    MOVES, CANCELLING, CANCELLED, RETRY),
+	/* Late or twice: nothing is held. */
+	STAYS(CANCELLED, INVENTORY_UNAVAILABLE),
+	/* Sold and cancelled at once cannot be mended here: the audit names it. */
+	STAYS(CANCELLED, INVENTORY_COMMITTED),
+	/* Delivered twice. */
+	STAYS(CANCELLED, INVENTORY_RELEASED),
+	REFUSES(CANCELLED, CONFIRM),
+	/* Done already. */
+	STAYS(CANCELLED, CANCEL),
+	/* Final and settled: timers that were read before the last move. */
+	STAYS(CANCELLED, REQUEST_UNANSWERED),
+	STAYS(CANCELLED, DEADLINE_PASSED),
+	STAYS(CANCELLED, HOLD_RAN_OUT),
+
+	/* The deadline overtook the answer: the release is on its way and covers it. */
+	STAYS(EXPIRING, INVENTORY_RESERVED),
+	/* Nothing was held; the release is answered all the same. */
+	STAYS(EXPIRING, INVENTORY_UNAVAILABLE),
+	/* Sold and expired at once cannot be mended here: unsettled, so that it is seen. */
+	STAYS(EXPIRING, INVENTORY_COMMITTED),
+	ROW(EXPIRING,   INVENTORY_RELEASED,    MOVES, EXPIRED,    SETTLED,   NONE),
+	REFUSES(EXPIRING, CONFIRM),
+	REFUSES(EXPIRING, CANCEL),
+	ROW(EXPIRING,   REQUEST_UNANSWERED,    AGAIN, EXPIRING,   EXPIRED,   RETRY),
+	/* Expired already. */
+	STAYS(EXPIRING, DEADLINE_PASSED),
+	STAYS(EXPIRING, HOLD_RAN_OUT),
+
+	/* As for CANCELLED. */
+	ROW(EXPIRED,    INVENTORY_RESERVED,    MOVES, EXPIRING,   EXPIRED,   RETRY),
+	STAYS(EXPIRED,  INVENTORY_UNAVAILABLE),
+	STAYS(EXPIRED,  INVENTORY_COMMITTED),
+	STAYS(EXPIRED,  INVENTORY_RELEASED),
+	REFUSES(EXPIRED, CONFIRM),
+	REFUSES(EXPIRED, CANCEL),
+	STAYS(EXPIRED,  REQUEST_UNANSWERED),
+	STAYS(EXPIRED,  DEADLINE_PASSED),
+	STAYS(EXPIRED,  HOLD_RAN_OUT),
+};
+/* clang-format on */
+
+const struct order_rule *order_rule(enum order_state state, enum order_input input)
+{
+	return &rules[state][input];
+}
+
+const char *order_rules_text(void)
+{
+	static char text[ORDER_STATE_COUNT * ORDER_INPUT_COUNT * 6 + 1];
+	char *at = text;
+
+	if (text[0] != '\0')
+		return text;
+	for (int state = 0; state < ORDER_STATE_COUNT; state++)
+		for (int input = 0; input < ORDER_INPUT_COUNT; input++) {
+			const struct order_rule *rule = &rules[state][input];
+
+			*at++ = state_letters[rule->state];
+			*at++ = input_letters[rule->input];
+			*at++ = verdict_letters[rule->verdict];
+			*at++ = state_letters[rule->to];
+			*at++ = event_letters[rule->event];
+			*at++ = timer_letters[rule->timer];
+		}
+	return text;
+}
+
+bool order_state_parse(const char *status, bool settled, enum order_state *ret)
+{
+	for (int state = 0; state < ORDER_STATE_COUNT; state++)
+		if (state_settled[state] == settled && strcmp(state_status[state], status) == 0) {
+			*ret = (enum order_state)state;
+			return true;
+		}
+	return false;
+}
+
+const char *order_state_status(enum order_state state)
+{
+	return state_status[state];
+}
+
+bool order_state_settled(enum order_state state)
+{
+	return state_settled[state];
+}
+
+bool order_state_final(enum order_state state)
+{
+	return state != ORDER_PENDING && state != ORDER_RESERVED;
+}
+
+const char *order_event_type(enum order_event event)
+{
+	return event_types[event];
+}
+
+int64_t order_retry_due(int64_t now_ms, uint32_t attempt, int64_t min_ms, int64_t max_ms,
+			uint32_t jitter)
+{
+	int64_t delay_ms = min_ms;
+
+	for (uint32_t i = 1; i < attempt && delay_ms < max_ms; i++)
+		delay_ms *= 2;
+	delay_ms = RT_MIN(delay_ms, max_ms);
+	/* 0…999 makes 75 % … 125 %. */
+	return now_ms + delay_ms * 3 / 4 + delay_ms * (int64_t)jitter / 2000;
+}
+
+enum order_input order_timer_input(enum order_state state, int64_t created_ms, int64_t now_ms,
+				   const struct order_clock *clock)
+{
+	if (state == ORDER_RESERVED)
+		return ORDER_IN_HOLD_RAN_OUT;
+	if (state == ORDER_PENDING && now_ms - created_ms >= clock->decision_ms)
+		return ORDER_IN_DEADLINE_PASSED;
+	return ORDER_IN_REQUEST_UNANSWERED;
+}

@@ -1,0 +1,981 @@
+/* store_redis.c - the order store on Redis: functions.lua does the steps, this file gathers what
+ * waits, sends it as one call and takes the answer apart.
+ *
+ *   place, move    batched: rt_batch_add → send at the end of the turn → FCALL → done of each item
+ *   get            a plain HMGET; list, due, timer, trim: one FCALL each
+ *   tail           XREAD on a connection of its own: a blocking read holds up what is behind it
+ *
+ * Each time the command connection comes up the functions are made sure of; until then place and
+ * move end with RT_UNREADY. When Redis says that a function is missing, they are made sure of
+ * again. What is refused before it was sent ends at the end of the turn, by a task. */
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "log.h"
+#include "metrics.h"
+#include "redis.h"
+#include "store.h"
+
+#define PLACE_COUNT_MAX 128
+#define MOVE_COUNT_MAX  256
+#define IN_FLIGHT_MAX   4
+#define WAITING_MAX     100000
+#define TAIL_COUNT_MAX  512
+#define ENSURE_EVERY_MS 1000
+#define KEY_MAX         64
+#define ORDER_KEY_MAX   (KEY_MAX + 4 * 128)
+#define MOMENT_MAX      48
+#define GROUP           "order"     /* what this service reads inventory's stream as */
+#define INVENTORY_GROUP "inventory" /* what reads ours, and answers */
+
+extern const struct rt_functions order_functions; /* functions.lua, embedded */
+
+struct store {
+	struct order_store base;
+	struct rt_loop *loop;
+	struct rt_redis *redis, *tail_redis;
+	char events_key[KEY_MAX], inventory_key[KEY_MAX], orders_prefix[KEY_MAX];
+	char length_max[24];
+	int64_t timeout_ms;
+	struct rt_batch *place, *move;
+	struct rt_args args; /* of the call that is being put together */
+	struct rt_functions_op functions;
+	struct rt_timer ensure_timer;
+	bool ensuring, ensured, freed;
+	/* Refused before they were sent; ended by the task. */
+	struct rt_list busy_places, busy_moves;
+	struct rt_task busy;
+	struct tail_call *tail;
+	struct rt_series *place_calls, *place_items, *move_calls, *move_items;
+};
+
+struct place_run {
+	struct rt_batch_run run;
+	struct store *store;
+	struct rt_redis_op op;
+};
+struct move_run {
+	struct rt_batch_run run;
+	struct store *store;
+	struct rt_redis_op op;
+};
+
+/* A call for one operation of the caller's. */
+struct single {
+	struct rt_redis_op op;
+	void *caller;
+};
+
+static struct store *store_of(struct order_store *base)
+{
+	return RT_CONTAINER_OF(base, struct store, base);
+}
+
+static void store_ensure(struct store *store);
+
+/* ---- what Redis answers ---- */
+
+static int64_t reply_int(const struct redisReply *reply)
+{
+	if (reply->type == REDIS_REPLY_INTEGER)
+		return reply->integer;
+	if (reply->type == REDIS_REPLY_STRING)
+		return strtoll(reply->str, NULL, 10);
+	return 0;
+}
+
+static bool is_array(const struct redisReply *reply, size_t length_min)
+{
+	return reply->type == REDIS_REPLY_ARRAY && reply->elements >= length_min;
+}
+
+/* A record as functions.lua answers it: status settled version hold attempt history placed detail.
+ * False: no order, or one that is damaged. */
+static bool read_record(const struct redisReply *reply, const char *order_id,
+			struct order_record *ret)
+{
+	struct redisReply **field = reply->element;
+	struct order_record record = { .order_id = order_id, .attempt = 1 };
+
+	if (!is_array(reply, 8) || field[0]->type != REDIS_REPLY_STRING ||
+	    field[2]->type != REDIS_REPLY_STRING || field[5]->type != REDIS_REPLY_STRING ||
+	    field[6]->type != REDIS_REPLY_STRING)
+		return false;
+	if (!order_state_parse(field[0]->str, field[1]->type == REDIS_REPLY_STRING, &record.state))
+		return false;
+	record.version = (uint64_t)reply_int(field[2]);
+	record.hold_ms = reply_int(field[3]);
+	if (field[4]->type == REDIS_REPLY_STRING)
+		record.attempt = (uint32_t)reply_int(field[4]);
+	record.history = field[5]->str;
+	record.placed = (const uint8_t *)field[6]->str;
+	record.placed_length = (size_t)field[6]->len;
+	if (field[7]->type == REDIS_REPLY_STRING) {
+		record.detail = (const uint8_t *)field[7]->str;
+		record.detail_length = (size_t)field[7]->len;
+	}
+	*ret = record;
+	return true;
+}
+
+static int64_t at_least_0(int64_t n)
+{
+	return n < 0 ? 0 : n;
+}
+
+/* ---- calls ---- */
+
+static void call_begin(struct store *store, const char *function, bool with_inventory)
+{
+	struct rt_args *args = &store->args;
+
+	rt_args_clear(args);
+	rt_args_str(args, "FCALL");
+	rt_args_str(args, function);
+	rt_args_str(args, with_inventory ? "2" : "1");
+	rt_args_str(args, store->events_key);
+	if (with_inventory)
+		rt_args_str(args, store->inventory_key);
+}
+
+/* The moment of an operation, told once for all that share it. */
+static void add_moment(struct rt_args *args, int64_t now_ms, int64_t *told_ms)
+{
+	char text[MOMENT_MAX], time[RT_TIME_TEXT];
+	int length;
+
+	if (now_ms == *told_ms) {
+		rt_args_add(args, "", 0);
+		return;
+	}
+	*told_ms = now_ms;
+	rt_time_format(now_ms, time);
+	length = snprintf(text, sizeof(text), "%" PRId64 "%s", now_ms, time);
+	rt_args_copy(args, text, (size_t)length);
+}
+
+static void add_text(struct rt_args *args, const char *text)
+{
+	rt_args_str(args, text == NULL ? "" : text);
+}
+
+/* A missing function is made sure of again; a server that was emptied must not stay without. */
+static void watch_functions(struct store *store, int status)
+{
+	if (status == RT_UNREADY && store->ensured && rt_redis_up(store->redis))
+		store_ensure(store);
+}
+
+static void single_send(struct store *store, void *caller,
+			void (*done)(struct rt_redis_op *op, int status,
+				     const struct redisReply *reply))
+{
+	struct single *single = rt_alloc(sizeof(*single));
+
+	single->caller = caller;
+	rt_redis_send(store->redis, &single->op, &store->args, 0, done);
+}
+
+/* The caller's operation; frees the call. */
+static void *single_end(struct rt_redis_op *op)
+{
+	struct single *single = RT_CONTAINER_OF(op, struct single, op);
+	void *caller = single->caller;
+
+	free(single);
+	return caller;
+}
+
+/* ---- place ---- */
+
+static struct order_place_op *pop_place(struct rt_list *items)
+{
+	struct rt_list *link = rt_list_pop(items);
+
+	return link == NULL ? NULL : RT_CONTAINER_OF(link, struct order_place_op, item.link);
+}
+
+static int place_answer(struct order_place_op *op, const struct redisReply *reply)
+{
+	char history[80];
+
+	if (reply->type == REDIS_REPLY_INTEGER) {
+		op->outcome = ORDER_CONFLICT;
+		op->done(op, RT_OK);
+		return RT_OK;
+	}
+	if (reply->type == REDIS_REPLY_STRING) {
+		snprintf(history, sizeof(history), "placed@%s", reply->str);
+		op->outcome = ORDER_PLACED;
+		op->record = (struct order_record){
+			.order_id = op->order_id,
+			.state = ORDER_PENDING,
+			.version = 1,
+			.placed = op->placed,
+			.placed_length = op->placed_length,
+			.hold_ms = op->hold_ms,
+			.attempt = 1,
+			.history = history,
+		};
+	} else if (read_record(reply, op->order_id, &op->record)) {
+		op->outcome = ORDER_PLACED_BEFORE;
+	} else {
+		return RT_PROTOCOL;
+	}
+	op->done(op, RT_OK);
+	return RT_OK;
+}
+
+static void place_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+{
+	struct place_run *run = RT_CONTAINER_OF(redis_op, struct place_run, op);
+	struct order_place_op *op;
+
+	watch_functions(run->store, status);
+	if (status == RT_OK && !is_array(reply, run->run.count))
+		status = RT_PROTOCOL;
+	for (size_t i = 0; (op = pop_place(&run->run.items)) != NULL; i++) {
+		int rc = status;
+
+		if (rc == RT_OK)
+			rc = place_answer(op, reply->element[i]);
+		if (rc != RT_OK)
+			op->done(op, rc);
+	}
+	rt_batch_finish(&run->run);
+}
+
+static void place_refuse(struct rt_batch_run *run, int status)
+{
+	struct order_place_op *op;
+
+	while ((op = pop_place(&run->items)) != NULL)
+		op->done(op, status);
+	rt_batch_finish(run);
+}
+
+static void place_send(struct rt_batch_run *batch_run, void *user)
+{
+	struct store *store = user;
+	struct place_run *run = RT_CONTAINER_OF(batch_run, struct place_run, run);
+	struct rt_args *args = &store->args;
+	int64_t told_ms = -1;
+
+	if (!store->ensured) {
+		place_refuse(batch_run, rt_redis_up(store->redis) ? RT_UNREADY : RT_LOST);
+		return;
+	}
+	run->store = store;
+	call_begin(store, "order_place", false);
+	rt_args_str(args, store->length_max);
+	for (struct rt_list *link = run->run.items.next; link != &run->run.items;
+	     link = link->next) {
+		const struct order_place_op *op =
+			RT_CONTAINER_OF(link, struct order_place_op, item.link);
+
+		rt_args_str(args, op->order_id);
+		rt_args_str(args, op->fresh ? "f" : "");
+		rt_args_str(args, op->customer_id);
+		rt_args_add(args, op->placed, op->placed_length);
+		rt_args_int(args, op->hold_ms);
+		add_moment(args, at_least_0(op->now_ms), &told_ms);
+		rt_args_int(args, op->retry_due_ms);
+		add_text(args, op->traceparent);
+	}
+	if (store->place_calls != NULL) {
+		rt_series_add(store->place_calls, 1);
+		rt_series_add(store->place_items, (double)run->run.count);
+	}
+	rt_redis_send(store->redis, &run->op, args, 0, place_done);
+}
+
+static void store_place(struct order_store *base, struct order_place_op *op)
+{
+	struct store *store = store_of(base);
+
+	if (rt_batch_add(store->place, &op->item))
+		return;
+	rt_list_init(&op->item.link);
+	rt_list_push(&store->busy_places, &op->item.link);
+	rt_loop_defer(store->loop, &store->busy);
+}
+
+/* ---- move ---- */
+
+static struct order_move_op *pop_move(struct rt_list *items)
+{
+	struct rt_list *link = rt_list_pop(items);
+
+	return link == NULL ? NULL : RT_CONTAINER_OF(link, struct order_move_op, item.link);
+}
+
+/* "U", or outcome, state, version and, for M, the age: "MR2 15". */
+static bool read_outcome(struct order_move_op *op, const char *text)
+{
+	static const char state_letters[] = {
+#define STATE_LETTER(name, letter, status, settled) [ORDER_##name] = (letter),
+		ORDER_STATES(STATE_LETTER)
+#undef STATE_LETTER
+	};
+	const char *state;
+	char *end;
+
+	if (text[0] == 'U') {
+		op->outcome = ORDER_UNKNOWN;
+		return true;
+	}
+	switch (text[0]) {
+	case 'M':
+	case 'A':
+		op->outcome = ORDER_MOVED;
+		break;
+	case 'S':
+		op->outcome = ORDER_STAYED;
+		break;
+	case 'F':
+		op->outcome = ORDER_REFUSED;
+		break;
+	case 'V':
+		op->outcome = ORDER_MISMATCH;
+		break;
+	default:
+		return false;
+	}
+	state = text[1] == '\0' ? NULL : memchr(state_letters, text[1], sizeof(state_letters));
+	if (state == NULL)
+		return false;
+	op->state = (enum order_state)(state - state_letters);
+	op->version = strtoull(text + 2, &end, 10);
+	op->age_ms = *end == ' ' ? strtoll(end + 1, NULL, 10) : 0;
+	return true;
+}
+
+static int move_answer(struct order_move_op *op, const struct redisReply *reply)
+{
+	const struct redisReply *text = reply;
+
+	if (is_array(reply, 2))
+		text = reply->element[0];
+	if (text->type != REDIS_REPLY_STRING || !read_outcome(op, text->str))
+		return RT_PROTOCOL;
+	if (op->want_record && op->outcome != ORDER_UNKNOWN &&
+	    (text == reply || !read_record(reply->element[1], op->order_id, &op->record)))
+		return RT_PROTOCOL;
+	op->done(op, RT_OK);
+	return RT_OK;
+}
+
+static void move_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+{
+	struct move_run *run = RT_CONTAINER_OF(redis_op, struct move_run, op);
+	struct order_move_op *op;
+
+	watch_functions(run->store, status);
+	if (status == RT_OK && !is_array(reply, run->run.count))
+		status = RT_PROTOCOL;
+	for (size_t i = 0; (op = pop_move(&run->run.items)) != NULL; i++) {
+		int rc = status;
+
+		if (rc == RT_OK)
+			rc = move_answer(op, reply->element[i]);
+		if (rc != RT_OK)
+			op->done(op, rc);
+	}
+	rt_batch_finish(&run->run);
+}
+
+static void move_refuse(struct rt_batch_run *run, int status)
+{
+	struct order_move_op *op;
+
+	while ((op = pop_move(&run->items)) != NULL)
+		op->done(op, status);
+	rt_batch_finish(run);
+}
+
+static void add_what(struct rt_args *args, const struct order_move_op *op)
+{
+	static const char input_letters[] = {
+#define INPUT_LETTER(name, letter) [ORDER_IN_##name] = (letter),
+		ORDER_INPUTS(INPUT_LETTER)
+#undef INPUT_LETTER
+	};
+	char text[32];
+	int length;
+
+	if (op->expected_version == 0)
+		length = snprintf(text, sizeof(text), "%c%c", input_letters[op->input],
+				  op->want_record ? 'w' : '-');
+	else
+		length = snprintf(text, sizeof(text), "%c%c%" PRIu64, input_letters[op->input],
+				  op->want_record ? 'w' : '-', op->expected_version);
+	rt_args_copy(args, text, (size_t)length);
+}
+
+static void move_send(struct rt_batch_run *batch_run, void *user)
+{
+	struct store *store = user;
+	struct move_run *run = RT_CONTAINER_OF(batch_run, struct move_run, run);
+	struct rt_args *args = &store->args;
+	int64_t told_ms = -1;
+	bool acks = false;
+
+	if (!store->ensured) {
+		move_refuse(batch_run, rt_redis_up(store->redis) ? RT_UNREADY : RT_LOST);
+		return;
+	}
+	run->store = store;
+	for (struct rt_list *link = run->run.items.next; link != &run->run.items; link = link->next)
+		acks |= RT_CONTAINER_OF(link, struct order_move_op, item.link)->ack_id != NULL;
+	call_begin(store, "order_move", acks);
+	rt_args_str(args, order_rules_text());
+	rt_args_str(args, GROUP);
+	for (struct rt_list *link = run->run.items.next; link != &run->run.items;
+	     link = link->next) {
+		const struct order_move_op *op =
+			RT_CONTAINER_OF(link, struct order_move_op, item.link);
+
+		rt_args_str(args, op->order_id);
+		add_what(args, op);
+		add_moment(args, at_least_0(op->now_ms), &told_ms);
+		rt_args_int(args, op->retry_due_ms);
+		rt_args_add(args, op->data == NULL ? (const void *)"" : op->data, op->data_length);
+		add_text(args, op->traceparent);
+		add_text(args, op->ack_id);
+	}
+	if (store->move_calls != NULL) {
+		rt_series_add(store->move_calls, 1);
+		rt_series_add(store->move_items, (double)run->run.count);
+	}
+	rt_redis_send(store->redis, &run->op, args, 0, move_done);
+}
+
+static void store_move(struct order_store *base, struct order_move_op *op)
+{
+	struct store *store = store_of(base);
+
+	if (rt_batch_add(store->move, &op->item))
+		return;
+	rt_list_init(&op->item.link);
+	rt_list_push(&store->busy_moves, &op->item.link);
+	rt_loop_defer(store->loop, &store->busy);
+}
+
+/* ---- get ---- */
+
+static void get_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+{
+	struct order_get_op *op = single_end(redis_op);
+
+	op->found = status == RT_OK && read_record(reply, op->order_id, &op->record);
+	/* A thing of another type at an order's key is no order. */
+	if (status == RT_REMOTE && strncmp(reply->str, "WRONGTYPE", 9) == 0)
+		status = RT_OK;
+	op->done(op, status);
+}
+
+static void store_get(struct order_store *base, struct order_get_op *op)
+{
+	static const char *const fields[] = { "status",  "settled", "version", "hold",
+					      "attempt", "history", "placed",  "detail" };
+	struct store *store = store_of(base);
+	char key[ORDER_KEY_MAX];
+
+	snprintf(key, sizeof(key), "%s%s", store->orders_prefix, op->order_id);
+	rt_args_clear(&store->args);
+	rt_args_str(&store->args, "HMGET");
+	rt_args_str(&store->args, key);
+	for (size_t i = 0; i < RT_LENGTH(fields); i++)
+		rt_args_str(&store->args, fields[i]);
+	single_send(store, op, get_done);
+}
+
+/* ---- list ---- */
+
+static void list_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+{
+	struct order_list_op *op = single_end(redis_op);
+	struct order_record *records = NULL;
+	size_t count = 0, listed;
+
+	if (status == RT_OK && !is_array(reply, 0))
+		status = RT_PROTOCOL;
+	op->records = NULL;
+	op->record_count = 0;
+	op->more = false;
+	if (status == RT_OK) {
+		listed = reply->elements / 2;
+		op->more = listed > op->count_max;
+		listed = RT_MIN(listed, op->count_max);
+		records = rt_alloc((listed + 1) * sizeof(*records));
+		for (size_t i = 0; i < listed; i++)
+			if (read_record(reply->element[2 * i + 1], reply->element[2 * i]->str,
+					&records[count]))
+				count++;
+		op->records = records;
+		op->record_count = count;
+	}
+	op->done(op, status);
+	free(records);
+}
+
+static void store_list(struct order_store *base, struct order_list_op *op)
+{
+	struct store *store = store_of(base);
+
+	call_begin(store, "order_list", false);
+	rt_args_str(&store->args, op->customer_id);
+	rt_args_int(&store->args, (int64_t)op->count_max);
+	rt_args_int(&store->args, op->before_ms);
+	add_text(&store->args, op->before_id);
+	single_send(store, op, list_done);
+}
+
+/* ---- due, timer, trim ---- */
+
+static void due_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+{
+	struct order_due_op *op = single_end(redis_op);
+	struct order_due *due = NULL;
+
+	if (status == RT_OK && !is_array(reply, 1))
+		status = RT_PROTOCOL;
+	op->due = NULL;
+	op->due_count = 0;
+	if (status == RT_OK) {
+		size_t count = (reply->elements - 1) / 3;
+
+		op->timer_count = reply_int(reply->element[0]);
+		op->due = due = rt_alloc((count + 1) * sizeof(*due));
+		for (size_t i = 0; i < count; i++) {
+			struct redisReply **at = &reply->element[1 + 3 * i];
+
+			if (!read_record(at[2], at[0]->str, &due[op->due_count].record))
+				continue;
+			due[op->due_count].queued = reply_int(at[1]) != 0;
+			op->due_count++;
+		}
+	}
+	op->done(op, status);
+	free(due);
+}
+
+static void store_due(struct order_store *base, struct order_due_op *op)
+{
+	struct store *store = store_of(base);
+
+	call_begin(store, "order_due", false);
+	rt_args_int(&store->args, op->now_ms);
+	rt_args_int(&store->args, op->lease_until_ms);
+	rt_args_int(&store->args, (int64_t)op->count_max);
+	rt_args_str(&store->args, INVENTORY_GROUP);
+	single_send(store, op, due_done);
+}
+
+static void timer_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+{
+	struct order_timer_op *op = single_end(redis_op);
+
+	(void)reply;
+	op->done(op, status);
+}
+
+static void store_timer(struct order_store *base, struct order_timer_op *op)
+{
+	struct store *store = store_of(base);
+
+	call_begin(store, "order_timer", false);
+	rt_args_str(&store->args, op->order_id);
+	rt_args_int(&store->args, (int64_t)op->version);
+	rt_args_int(&store->args, op->due_ms);
+	single_send(store, op, timer_done);
+}
+
+static void trim_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+{
+	struct order_trim_op *op = single_end(redis_op);
+
+	if (status == RT_OK && !is_array(reply, 2))
+		status = RT_PROTOCOL;
+	op->ghost_count = 0;
+	op->ghost[0] = '\0';
+	if (status == RT_OK) {
+		op->trimmed = reply_int(reply->element[0]);
+		op->length = reply_int(reply->element[1]);
+		op->ghost_count = reply->elements - 2;
+		if (op->ghost_count > 0 && reply->element[2]->type == REDIS_REPLY_STRING)
+			snprintf(op->ghost, sizeof(op->ghost), "%s", reply->element[2]->str);
+	}
+	op->done(op, status);
+}
+
+static void store_trim(struct order_store *base, struct order_trim_op *op)
+{
+	struct store *store = store_of(base);
+
+	call_begin(store, "order_trim", false);
+	rt_args_int(&store->args, op->now_ms);
+	rt_args_int(&store->args, op->retain_ms);
+	rt_args_int(&store->args, op->retain_count);
+	rt_args_int(&store->args, op->ghost_ms);
+	single_send(store, op, trim_done);
+}
+
+/* ---- tail ---- */
+
+/* A read of the tail. The caller may give it up (tail_interrupt) while Redis still holds it: it
+ * ends when both the answer has come and no task of it is queued. */
+struct tail_call {
+	struct rt_redis_op op;
+	struct rt_task task;
+	struct store *store;
+	struct order_tail_op *tail; /* NULL: answered, or given up */
+	bool from_end;
+	bool under_way, task_queued;
+};
+
+static void tail_end(struct tail_call *call)
+{
+	if (call->under_way || call->task_queued)
+		return;
+	free(call);
+}
+
+static const struct redisReply *field_of(const struct redisReply *fields, const char *name)
+{
+	for (size_t i = 0; i + 1 < fields->elements; i += 2)
+		if (fields->element[i]->type == REDIS_REPLY_STRING &&
+		    strcmp(fields->element[i]->str, name) == 0)
+			return fields->element[i + 1];
+	return NULL;
+}
+
+static bool tail_entry(const struct redisReply *reply, struct order_tail_entry *ret)
+{
+	const struct redisReply *type, *subject, *seq;
+
+	if (!is_array(reply, 2) || reply->element[1]->type != REDIS_REPLY_ARRAY)
+		return false;
+	type = field_of(reply->element[1], "type");
+	subject = field_of(reply->element[1], "subject");
+	seq = field_of(reply->element[1], "seq");
+	if (type == NULL || subject == NULL || seq == NULL)
+		return false;
+	*ret = (struct order_tail_entry){ .stream_id = reply->element[0]->str,
+					  .type = type->str,
+					  .subject = subject->str,
+					  .seq = strtoull(seq->str, NULL, 10) };
+	return true;
+}
+
+/* The entries of an XREAD answer, or of the XREVRANGE that finds the end; NULL: none. */
+static const struct redisReply *tail_entries(const struct tail_call *call,
+					     const struct redisReply *reply)
+{
+	if (!is_array(reply, 1))
+		return NULL;
+	if (call->from_end)
+		return reply;
+	return is_array(reply->element[0], 2) ? reply->element[0]->element[1] : NULL;
+}
+
+static void tail_answer(struct tail_call *call, const struct redisReply *reply)
+{
+	struct order_tail_op *tail = RT_TAKE(call->tail);
+	const struct redisReply *entries = tail_entries(call, reply);
+	size_t count = entries == NULL ? 0 : entries->elements;
+	struct order_tail_entry *read = rt_alloc((count + 1) * sizeof(*read));
+
+	snprintf(tail->last, sizeof(tail->last), "%s", call->from_end ? "0-0" : tail->after);
+	tail->entries = read;
+	tail->entry_count = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (is_array(entries->element[i], 2))
+			snprintf(tail->last, sizeof(tail->last), "%s",
+				 entries->element[i]->element[0]->str);
+		if (!call->from_end && tail_entry(entries->element[i], &read[tail->entry_count]))
+			tail->entry_count++;
+	}
+	tail->done(tail, RT_OK);
+	free(read);
+}
+
+static void tail_done(struct rt_redis_op *op, int status, const struct redisReply *reply)
+{
+	struct tail_call *call = RT_CONTAINER_OF(op, struct tail_call, op);
+
+	call->under_way = false;
+	if (call->tail != NULL) {
+		call->store->tail = NULL;
+		if (status == RT_OK) {
+			tail_answer(call, reply);
+		} else {
+			struct order_tail_op *tail = RT_TAKE(call->tail);
+
+			tail->entry_count = 0;
+			tail->done(tail, status);
+		}
+	}
+	tail_end(call);
+}
+
+static void store_tail(struct order_store *base, struct order_tail_op *op)
+{
+	struct store *store = store_of(base);
+	struct tail_call *call = rt_alloc(sizeof(*call));
+	struct rt_args *args = &store->args;
+
+	call->store = store;
+	call->tail = op;
+	call->from_end = strcmp(op->after, "$") == 0;
+	call->under_way = true;
+	store->tail = call;
+	rt_args_clear(args);
+	if (call->from_end) {
+		rt_args_str(args, "XREVRANGE");
+		rt_args_str(args, store->events_key);
+		rt_args_str(args, "+");
+		rt_args_str(args, "-");
+		rt_args_str(args, "COUNT");
+		rt_args_str(args, "1");
+	} else {
+		rt_args_str(args, "XREAD");
+		rt_args_str(args, "COUNT");
+		rt_args_int(args, TAIL_COUNT_MAX);
+		rt_args_str(args, "BLOCK");
+		rt_args_int(args, RT_MAX(op->block_ms, 1));
+		rt_args_str(args, "STREAMS");
+		rt_args_str(args, store->events_key);
+		rt_args_str(args, op->after);
+	}
+	rt_redis_send(store->tail_redis, &call->op, args,
+		      store->timeout_ms + (call->from_end ? 0 : op->block_ms), tail_done);
+}
+
+static void tail_given_up(struct rt_task *task)
+{
+	struct tail_call *call = RT_CONTAINER_OF(task, struct tail_call, task);
+	struct order_tail_op *tail = RT_TAKE(call->tail);
+
+	call->task_queued = false;
+	if (tail != NULL) {
+		tail->entry_count = 0;
+		tail->done(tail, RT_CANCELED);
+	}
+	tail_end(call);
+}
+
+static void store_tail_interrupt(struct order_store *base)
+{
+	struct store *store = store_of(base);
+	struct tail_call *call = RT_TAKE(store->tail);
+
+	if (call == NULL)
+		return;
+	call->task.run = tail_given_up;
+	call->task_queued = true;
+	rt_loop_defer(store->loop, &call->task);
+}
+
+/* ---- the store ---- */
+
+static void ensure_again(struct rt_timer *timer)
+{
+	store_ensure(RT_CONTAINER_OF(timer, struct store, ensure_timer));
+}
+
+static void ensure_done(struct rt_functions_op *op, int status)
+{
+	struct store *store = RT_CONTAINER_OF(op, struct store, functions);
+
+	store->ensuring = false;
+	store->ensured = status == RT_OK && rt_redis_up(store->redis);
+	if (store->ensured || status == RT_CANCELED || !rt_redis_up(store->redis))
+		return;
+	RT_LOG(RT_WARN, "the order functions are not there", RT_S("error", rt_status_text(status)));
+	rt_timer_start(store->loop, &store->ensure_timer, ENSURE_EVERY_MS, ensure_again);
+}
+
+static void store_ensure(struct store *store)
+{
+	store->ensured = false;
+	if (store->ensuring)
+		return;
+	rt_timer_stop(store->loop, &store->ensure_timer);
+	store->ensuring = true;
+	rt_functions_ensure(store->redis, &store->functions, &order_functions, ensure_done);
+}
+
+static void on_state(struct rt_redis *redis, bool up, void *user)
+{
+	struct store *store = user;
+
+	(void)redis;
+	store->ensured = false;
+	rt_timer_stop(store->loop, &store->ensure_timer);
+	if (up)
+		store_ensure(store);
+}
+
+static bool store_ready(struct order_store *base)
+{
+	struct store *store = store_of(base);
+
+	return store->ensured && rt_redis_up(store->redis);
+}
+
+static void end_refused(struct store *store, int status)
+{
+	struct order_place_op *place;
+	struct order_move_op *move;
+
+	while ((place = pop_place(&store->busy_places)) != NULL)
+		place->done(place, status);
+	while ((move = pop_move(&store->busy_moves)) != NULL)
+		move->done(move, status);
+}
+
+static void on_busy(struct rt_task *task)
+{
+	struct store *store = RT_CONTAINER_OF(task, struct store, busy);
+
+	if (store->freed)
+		free(store);
+	else
+		end_refused(store, RT_BUSY);
+}
+
+/* Ends what waits in a batch; what is under way has ended with the connection. */
+static void end_waiting(struct store *store)
+{
+	struct rt_batch_item *item;
+
+	while (store->place != NULL && (item = rt_batch_pop(store->place)) != NULL)
+		rt_list_push(&store->busy_places, &item->link);
+	while (store->move != NULL && (item = rt_batch_pop(store->move)) != NULL)
+		rt_list_push(&store->busy_moves, &item->link);
+	end_refused(store, RT_CANCELED);
+}
+
+static void store_free(struct order_store *base)
+{
+	struct store *store = base == NULL ? NULL : store_of(base);
+
+	if (store == NULL)
+		return;
+	store->ensured = false;
+	rt_timer_stop(store->loop, &store->ensure_timer);
+	rt_redis_free(store->tail_redis);
+	rt_redis_free(store->redis);
+	rt_timer_stop(store->loop, &store->ensure_timer);
+	end_waiting(store);
+	rt_batch_free(store->place);
+	rt_batch_free(store->move);
+	rt_args_done(&store->args);
+	if (store->busy.queued)
+		store->freed = true;
+	else
+		free(store);
+}
+
+static const struct order_store_ops store_ops = {
+	.place = store_place,
+	.move = store_move,
+	.get = store_get,
+	.list = store_list,
+	.due = store_due,
+	.timer = store_timer,
+	.tail = store_tail,
+	.tail_interrupt = store_tail_interrupt,
+	.trim = store_trim,
+	.ready = store_ready,
+	.free = store_free,
+};
+
+static void add_metrics(struct store *store, struct rt_metrics *metrics)
+{
+	static const char *const labels[] = { "step", NULL };
+	struct rt_metric *calls, *items;
+
+	if (metrics == NULL)
+		return;
+	calls = rt_metric(metrics, RT_COUNTER, "tandem_order_store_calls_total",
+			  "Batches sent to Redis.", labels);
+	items = rt_metric(metrics, RT_COUNTER, "tandem_order_store_items_total",
+			  "Operations in the batches sent to Redis.", labels);
+	store->place_calls = rt_metric_series(calls, (const char *const[]){ "place" });
+	store->place_items = rt_metric_series(items, (const char *const[]){ "place" });
+	store->move_calls = rt_metric_series(calls, (const char *const[]){ "move" });
+	store->move_items = rt_metric_series(items, (const char *const[]){ "move" });
+}
+
+static int new_batch(struct store *store, size_t count_max, size_t run_size,
+		     void (*send)(struct rt_batch_run *run, void *user), struct rt_batch **ret)
+{
+	const struct rt_batch_options options = { .count_max = count_max,
+						  .in_flight_max = IN_FLIGHT_MAX,
+						  .waiting_max = WAITING_MAX,
+						  .run_size = run_size,
+						  .send = send,
+						  .user_data = store };
+
+	return rt_batch_new(store->loop, &options, ret);
+}
+
+static int new_connections(struct store *store, const struct rt_redis_options *given)
+{
+	struct rt_redis_options options = *given;
+	int rc;
+
+	options.on_state = on_state;
+	options.user_data = store;
+	rc = rt_redis_new(store->loop, &options, &store->redis);
+	if (rc != RT_OK)
+		return rc;
+	options.on_state = NULL;
+	return rt_redis_new(store->loop, &options, &store->tail_redis);
+}
+
+int order_store_redis_new(struct rt_loop *loop, const struct order_store_redis_options *options,
+			  struct order_store **ret)
+{
+	struct store *store = rt_alloc(sizeof(*store));
+	int rc;
+
+	store->base.ops = &store_ops;
+	store->loop = loop;
+	store->timeout_ms = options->redis->timeout_ms;
+	store->busy.run = on_busy;
+	rt_list_init(&store->busy_places);
+	rt_list_init(&store->busy_moves);
+	snprintf(store->events_key, sizeof(store->events_key), "order:{%d}:events",
+		 options->partition);
+	snprintf(store->inventory_key, sizeof(store->inventory_key), "inventory:{%d}:events",
+		 options->partition);
+	snprintf(store->orders_prefix, sizeof(store->orders_prefix),
+		 "order:{%d}:o:", options->partition);
+	snprintf(store->length_max, sizeof(store->length_max), "%" PRId64,
+		 options->stream_length_max);
+	add_metrics(store, options->metrics);
+	rc = new_batch(store, PLACE_COUNT_MAX, sizeof(struct place_run), place_send, &store->place);
+	if (rc != RT_OK)
+		goto fail;
+	rc = new_batch(store, MOVE_COUNT_MAX, sizeof(struct move_run), move_send, &store->move);
+	if (rc != RT_OK)
+		goto fail;
+	rc = new_connections(store, options->redis);
+	if (rc != RT_OK)
+		goto fail;
+	*ret = &store->base;
+	return RT_OK;
+fail:
+	store_free(&store->base);
+	return rc;
+}
+
+struct rt_redis *order_store_redis_connection(struct order_store *store)
+{
+	return store_of(store)->redis;
+}
