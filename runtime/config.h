@@ -2,20 +2,23 @@
  * --version (glibc argp underneath).
  *
  * A setting named "redis-port" of the service "order" is, strongest first: the flag --redis-port,
- * the variable TANDEM_ORDER_REDIS_PORT, the variable TANDEM_REDIS_PORT, its default. A bad value
- * or an unknown flag stops the start with a line naming the flag or variable and the limit. */
+ * the variable TANDEM_ORDER_REDIS_PORT, the variable TANDEM_REDIS_PORT, its default. Only the
+ * strongest is looked at; a variable that is empty counts as not set. A bad value or an unknown
+ * flag stops the start with a line naming the flag or variable and the limit. */
 #ifndef RT_CONFIG_H
 #define RT_CONFIG_H
 
 #include "rt.h"
 
 enum rt_setting_type {
-	RT_SETTING_STRING, /* char *, owned by the configuration; may be "" */
+	RT_SETTING_STRING, /* char *, owned by the configuration, one line; may be "" */
 	RT_SETTING_INT,    /* int64_t within min … max */
 	RT_SETTING_DURATION, /* int64_t of ms within min … max; "250ms", "15s", "10m", "2h", "30d" */
 	RT_SETTING_SIZE,     /* int64_t of bytes within min … max; "64KiB", "4MiB", plain bytes */
 	RT_SETTING_BOOL,     /* bool; "true", "false", "yes", "no", "1", "0"; bare flag: true */
-	RT_SETTING_LISTEN, /* char *: "host:port" or "unix:/path" */
+	RT_SETTING_LISTEN, /* char *: "host:port" or "unix:/path"; with min -1 also "" */
+	RT_SETTING_ACTION, /* bool: a bare flag that does something else than running; no
+			      variable, not printed by --print-config */
 };
 
 struct rt_setting {
@@ -41,7 +44,8 @@ struct rt_config_program {
 
 /* Fills `settings` (zeroed by the caller, `settings_size` bytes) from flags, environment and
  * defaults. Returns RT_OK, or RT_INVALID after writing the reason to stderr.
- * --help, --version and --print-config write to stdout and set *ret_exit. */
+ * --help, --version and --print-config write to stdout and set *ret_exit. Strings are there only
+ * after RT_OK without *ret_exit. */
 int rt_config_read(const struct rt_config_program *program, int argc, char **argv, void *settings,
 		   bool *ret_exit);
 /* Frees the strings in it. */

@@ -1,0 +1,576 @@
+/* config.c - one table of settings, read by glibc's argp.
+ *
+ *   rt_config_read
+ *     parse flags      argp only notes where each value's text is
+ *     --help, …        answered at once: they work whatever the environment holds
+ *     resolve          per setting: flag, TANDEM_<SERVICE>_<NAME>, TANDEM_<NAME>, default
+ *     set_value        text → value, or a line on stderr that names the culprit and the limit
+ *
+ * argp would end the process by itself, with 64, and knows nothing of our exit codes; so it runs
+ * with ARGP_NO_EXIT and ARGP_NO_HELP and our own options stand for its own. */
+#include "config.h"
+
+#include <argp.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TEXT_MAX_BYTES 4096
+/* Keys of argp options: above every character, so that none is a short option. */
+enum { KEY_HELP = 0x100, KEY_USAGE, KEY_VERSION, KEY_PRINT, KEY_SETTING };
+
+struct reading {
+	const struct rt_config_program *program;
+	char *name; /* tandem-order */
+	size_t count;
+	const char **flags; /* per setting: the flag's text; NULL: not given */
+	char **docs;        /* per setting: what --help says */
+	struct argp_option *options;
+	struct argp argp;
+	bool help, usage, version, print;
+};
+
+/* Where a value's text came from, for messages. */
+struct origin {
+	const char *text;
+	char name[128]; /* "--redis-port" or "TANDEM_REDIS_PORT" */
+};
+
+/* ---- single values ---- */
+
+struct unit {
+	const char *suffix;
+	int64_t factor;
+};
+static const struct unit duration_units[] = {
+	{ "d", 86400000 }, { "h", 3600000 }, { "m", 60000 }, { "s", 1000 }, { "ms", 1 },
+};
+static const struct unit size_units[] = {
+	{ "GiB", INT64_C(1) << 30 },
+	{ "MiB", 1 << 20 },
+	{ "KiB", 1 << 10 },
+	{ "", 1 },
+};
+
+/* Digits at the start of `text`, nothing but digits: no sign, no blank. False: none, or more
+ * than 64 bits hold. */
+static bool parse_digits(const char *text, const char **ret_end, int64_t *ret)
+{
+	int64_t value = 0;
+	const char *p = text;
+
+	for (; *p >= '0' && *p <= '9'; p++) {
+		if (__builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, *p - '0', &value))
+			return false;
+	}
+	*ret_end = p;
+	*ret = value;
+	return p != text;
+}
+
+bool rt_parse_int(const char *text, int64_t min, int64_t max, int64_t *ret)
+{
+	bool negative = text[0] == '-';
+	const char *end;
+	int64_t value;
+
+	if (!parse_digits(text + negative, &end, &value) || *end != '\0')
+		return false;
+	if (negative)
+		value = -value;
+	if (value < min || value > max)
+		return false;
+	*ret = value;
+	return true;
+}
+
+static bool parse_unit(const char *text, const struct unit *units, size_t count, int64_t *ret)
+{
+	const char *suffix;
+	int64_t value;
+
+	if (!parse_digits(text, &suffix, &value))
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(suffix, units[i].suffix) != 0)
+			continue;
+		if (__builtin_mul_overflow(value, units[i].factor, &value))
+			return false;
+		*ret = value;
+		return true;
+	}
+	return false;
+}
+
+bool rt_parse_duration(const char *text, int64_t *ret_ms)
+{
+	/* Nothing is nothing in any unit. */
+	if (strcmp(text, "0") == 0) {
+		*ret_ms = 0;
+		return true;
+	}
+	return parse_unit(text, duration_units, RT_LENGTH(duration_units), ret_ms);
+}
+
+bool rt_parse_size(const char *text, int64_t *ret_bytes)
+{
+	return parse_unit(text, size_units, RT_LENGTH(size_units), ret_bytes);
+}
+
+bool rt_parse_listen(const char *text, char *host, int *ret_port)
+{
+	const char *colon = strrchr(text, ':');
+	const char *start = text;
+	size_t length;
+	int64_t port;
+
+	if (colon == NULL || !rt_parse_int(colon + 1, 0, 65535, &port) || colon[1] == '-')
+		return false;
+	length = (size_t)(colon - text);
+	if (length >= 2 && text[0] == '[' && text[length - 1] == ']') {
+		start++;
+		length -= 2;
+	} else if (memchr(text, ':', length) != NULL) {
+		return false; /* an IPv6 address without brackets: which colon is the port's? */
+	}
+	if (length == 0 || length > 255)
+		return false;
+	for (size_t i = 0; i < length; i++) {
+		if (!isgraph((unsigned char)start[i]) || start[i] == '/' || start[i] == '[' ||
+		    start[i] == ']')
+			return false;
+	}
+	memcpy(host, start, length);
+	host[length] = '\0';
+	*ret_port = (int)port;
+	return true;
+}
+
+static bool parse_bool(const char *text, bool *ret)
+{
+	static const struct {
+		const char *text;
+		bool value;
+	} words[] = {
+		{ "true", true },   { "yes", true }, { "1", true },
+		{ "false", false }, { "no", false }, { "0", false },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(words); i++) {
+		if (strcmp(text, words[i].text) == 0) {
+			*ret = words[i].value;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* A value in the largest unit that says it exactly. */
+static void write_unit(struct rt_buf *text, int64_t value, const struct unit *units, size_t count)
+{
+	size_t i = 0;
+
+	while (i + 1 < count && (value == 0 || value % units[i].factor != 0))
+		i++;
+	rt_buf_printf(text, "%lld%s", (long long)(value / units[i].factor), units[i].suffix);
+}
+
+static void write_number(struct rt_buf *text, enum rt_setting_type type, int64_t value)
+{
+	if (type == RT_SETTING_DURATION)
+		write_unit(text, value, duration_units, RT_LENGTH(duration_units));
+	else if (type == RT_SETTING_SIZE)
+		write_unit(text, value, size_units, RT_LENGTH(size_units));
+	else
+		rt_buf_printf(text, "%lld", (long long)value);
+}
+
+/* ---- messages ---- */
+
+/* "tandem-order: --redis-port: 70000 is not within 1 … 65535". The value is cut and made
+ * harmless: it may hold anything. */
+static void complain(const struct reading *reading, const struct origin *origin, const char *what)
+{
+	char shown[100];
+	size_t i = 0;
+
+	for (; origin->text[i] != '\0' && i < sizeof(shown) - 1; i++) {
+		unsigned char c = (unsigned char)origin->text[i];
+
+		shown[i] = c < 0x20 || c == 0x7f ? '?' : (char)c;
+	}
+	shown[i] = '\0';
+	if (i == 0)
+		snprintf(shown, sizeof(shown), "an empty value");
+	fprintf(stderr, "%s: %s: %s %s\n", reading->name, origin->name, shown, what);
+}
+
+static int complain_range(const struct reading *reading, const struct origin *origin,
+			  const struct rt_setting *setting)
+{
+	struct rt_buf text = { 0 };
+
+	rt_buf_printf(&text, "is not within ");
+	write_number(&text, setting->type, setting->min);
+	rt_buf_printf(&text, " … ");
+	write_number(&text, setting->type, setting->max);
+	complain(reading, origin, text.data);
+	rt_buf_done(&text);
+	return RT_INVALID;
+}
+
+/* ---- settings ---- */
+
+static bool is_text(enum rt_setting_type type)
+{
+	return type == RT_SETTING_STRING || type == RT_SETTING_LISTEN;
+}
+
+static int set_number(const struct reading *reading, const struct rt_setting *setting,
+		      const struct origin *origin, int64_t *ret)
+{
+	int64_t value;
+	const char *what;
+	bool good;
+
+	if (setting->type == RT_SETTING_DURATION) {
+		good = rt_parse_duration(origin->text, &value);
+		what = "is not a duration such as 250ms, 15s, 10m, 2h or 30d";
+	} else if (setting->type == RT_SETTING_SIZE) {
+		good = rt_parse_size(origin->text, &value);
+		what = "is not a size such as 512, 64KiB, 4MiB or 1GiB";
+	} else {
+		good = rt_parse_int(origin->text, INT64_MIN, INT64_MAX, &value);
+		what = "is not a whole number";
+	}
+	if (!good) {
+		complain(reading, origin, what);
+		return RT_INVALID;
+	}
+	if (value < setting->min || value > setting->max)
+		return complain_range(reading, origin, setting);
+	*ret = value;
+	return RT_OK;
+}
+
+static bool valid_listen(const char *text)
+{
+	char host[256];
+	int port;
+
+	/* 107: what fits into a sockaddr_un. */
+	if (strncmp(text, "unix:", 5) == 0)
+		return text[5] != '\0' && strlen(text + 5) <= 107;
+	return rt_parse_listen(text, host, &port);
+}
+
+static int set_text(const struct reading *reading, const struct rt_setting *setting,
+		    const struct origin *origin, char **ret)
+{
+	const char *what = NULL;
+
+	for (const char *p = origin->text; *p != '\0' && what == NULL; p++) {
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			what = "holds a control character";
+	}
+	if (strlen(origin->text) > TEXT_MAX_BYTES)
+		what = "… is longer than 4096 bytes";
+	else if (setting->type == RT_SETTING_LISTEN && !valid_listen(origin->text) &&
+		 !(origin->text[0] == '\0' && setting->min < 0))
+		what = "is neither host:port nor unix:/path";
+	if (what != NULL) {
+		complain(reading, origin, what);
+		return RT_INVALID;
+	}
+	*ret = rt_strdup(origin->text);
+	return RT_OK;
+}
+
+static int set_value(const struct reading *reading, const struct rt_setting *setting,
+		     const struct origin *origin, void *settings)
+{
+	void *field = (char *)settings + setting->offset;
+
+	switch (setting->type) {
+	case RT_SETTING_INT:
+	case RT_SETTING_DURATION:
+	case RT_SETTING_SIZE:
+		return set_number(reading, setting, origin, field);
+	case RT_SETTING_STRING:
+	case RT_SETTING_LISTEN:
+		return set_text(reading, setting, origin, field);
+	case RT_SETTING_BOOL:
+	case RT_SETTING_ACTION:
+		if (parse_bool(origin->text, field))
+			return RT_OK;
+		complain(reading, origin, "is neither true nor false");
+		return RT_INVALID;
+	}
+	return RT_INVALID;
+}
+
+/* "redis-port" → TANDEM_REDIS_PORT; with a service → TANDEM_ORDER_REDIS_PORT. */
+static void variable_name(char *name, size_t size, const char *service, const char *setting)
+{
+	snprintf(name, size, "TANDEM_%s%s%s", service != NULL ? service : "",
+		 service != NULL ? "_" : "", setting);
+	for (char *p = name; *p != '\0'; p++)
+		*p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+}
+
+/* The strongest text there is for the setting. */
+static void resolve(const struct reading *reading, size_t i, struct origin *origin)
+{
+	const struct rt_setting *setting = &reading->program->settings[i];
+	const char *const services[] = { reading->program->service, NULL };
+
+	snprintf(origin->name, sizeof(origin->name), "--%s", setting->name);
+	origin->text = reading->flags[i];
+	if (origin->text != NULL)
+		return;
+	for (size_t k = 0; k < RT_LENGTH(services) && setting->type != RT_SETTING_ACTION; k++) {
+		variable_name(origin->name, sizeof(origin->name), services[k], setting->name);
+		origin->text = getenv(origin->name);
+		if (origin->text != NULL && origin->text[0] != '\0')
+			return;
+	}
+	snprintf(origin->name, sizeof(origin->name), "default of --%s", setting->name);
+	origin->text = setting->standard;
+	if (setting->type == RT_SETTING_ACTION)
+		origin->text = "false";
+}
+
+/* ---- argp ---- */
+
+static error_t on_option(int key, char *arg, struct argp_state *state)
+{
+	struct reading *reading = state->input;
+	size_t i;
+
+	switch (key) {
+	case KEY_HELP:
+		reading->help = true;
+		return 0;
+	case KEY_VERSION:
+		reading->version = true;
+		return 0;
+	case KEY_PRINT:
+		reading->print = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "unexpected argument '%.100s'", arg);
+		return EINVAL;
+	case KEY_USAGE:
+		reading->usage = true;
+		return 0;
+	default:
+		break;
+	}
+	if (key < KEY_SETTING || (size_t)(key - KEY_SETTING) >= reading->count)
+		return ARGP_ERR_UNKNOWN;
+	i = (size_t)(key - KEY_SETTING);
+	reading->flags[i] = arg != NULL ? arg : "true";
+	return 0;
+}
+
+static const char *value_word(enum rt_setting_type type)
+{
+	switch (type) {
+	case RT_SETTING_STRING:
+		return "TEXT";
+	case RT_SETTING_INT:
+		return "NUMBER";
+	case RT_SETTING_DURATION:
+		return "DURATION";
+	case RT_SETTING_SIZE:
+		return "SIZE";
+	case RT_SETTING_BOOL:
+		return "BOOL";
+	case RT_SETTING_LISTEN:
+		return "ADDRESS";
+	case RT_SETTING_ACTION:
+		break;
+	}
+	return NULL;
+}
+
+/* "Redis TCP port. Default 6390, 1 … 65535; TANDEM_REDIS_PORT" */
+static char *option_doc(const struct rt_setting *setting)
+{
+	struct rt_buf doc = { 0 };
+	char variable[128];
+
+	rt_buf_printf(&doc, "%s", setting->help);
+	if (setting->type == RT_SETTING_ACTION)
+		return doc.data;
+	if (setting->standard[0] != '\0')
+		rt_buf_printf(&doc, " Default %s", setting->standard);
+	else
+		rt_buf_printf(&doc, " Default: none");
+	if (!is_text(setting->type) && setting->type != RT_SETTING_BOOL) {
+		rt_buf_printf(&doc, ", ");
+		write_number(&doc, setting->type, setting->min);
+		rt_buf_printf(&doc, " … ");
+		write_number(&doc, setting->type, setting->max);
+	}
+	variable_name(variable, sizeof(variable), NULL, setting->name);
+	rt_buf_printf(&doc, "; %s", variable);
+	return doc.data;
+}
+
+static void reading_init(struct reading *reading, const struct rt_config_program *program)
+{
+	struct argp_option *option;
+	char service[64];
+
+	memset(reading, 0, sizeof(*reading));
+	reading->program = program;
+	reading->name = rt_printf("tandem-%s", program->service);
+	while (program->settings[reading->count].name != NULL)
+		reading->count++;
+	reading->flags = rt_alloc(reading->count * sizeof(reading->flags[0]));
+	reading->docs = rt_alloc((reading->count + 1) * sizeof(reading->docs[0]));
+	reading->options = rt_alloc((reading->count + 5) * sizeof(reading->options[0]));
+	option = reading->options;
+	for (size_t i = 0; i < reading->count; i++, option++) {
+		const struct rt_setting *setting = &program->settings[i];
+
+		reading->docs[i] = option_doc(setting);
+		option->name = setting->name;
+		option->key = KEY_SETTING + (int)i;
+		option->arg = value_word(setting->type);
+		option->flags = setting->type == RT_SETTING_BOOL ? OPTION_ARG_OPTIONAL : 0;
+		option->doc = reading->docs[i];
+	}
+	*option++ = (struct argp_option){ .name = "print-config",
+					  .key = KEY_PRINT,
+					  .doc = "Print every setting and its value, and end.",
+					  .group = -1 };
+	*option++ = (struct argp_option){
+		.name = "help", .key = KEY_HELP, .doc = "Print this, and end.", .group = -1
+	};
+	*option++ = (struct argp_option){
+		.name = "usage", .key = KEY_USAGE, .doc = "Print the flags, and end.", .group = -1
+	};
+	*option = (struct argp_option){ .name = "version",
+					.key = KEY_VERSION,
+					.doc = "Print the version, and end.",
+					.group = -1 };
+	variable_name(service, sizeof(service), program->service, "name");
+	reading->docs[reading->count] = rt_printf(
+		"%s\vA flag is stronger than %s, that than TANDEM_NAME.", program->about, service);
+	reading->argp = (struct argp){ .options = reading->options,
+				       .parser = on_option,
+				       .doc = reading->docs[reading->count] };
+}
+
+static void reading_done(struct reading *reading)
+{
+	for (size_t i = 0; i <= reading->count; i++)
+		free(reading->docs[i]);
+	free(reading->docs);
+	free(reading->options);
+	free(reading->flags);
+	free(reading->name);
+}
+
+static int parse_flags(struct reading *reading, int argc, char **argv)
+{
+	/* A copy: the name in messages is ours, and getopt sorts. */
+	char **args = rt_alloc(((size_t)argc + 2) * sizeof(args[0]));
+	error_t rc;
+
+	args[0] = reading->name;
+	for (int i = 1; i < argc; i++)
+		args[i] = argv[i];
+	rc = argp_parse(&reading->argp, RT_MAX(argc, 1), args, ARGP_NO_EXIT | ARGP_NO_HELP, NULL,
+			reading);
+	free(args);
+	return rc == 0 ? RT_OK : RT_INVALID;
+}
+
+static void print_value(const struct rt_setting *setting, const void *settings)
+{
+	const void *field = (const char *)settings + setting->offset;
+	struct rt_buf text = { 0 };
+
+	if (setting->type == RT_SETTING_ACTION)
+		return;
+	if (is_text(setting->type))
+		rt_buf_printf(&text, "%s", *(char *const *)field);
+	else if (setting->type == RT_SETTING_BOOL)
+		rt_buf_printf(&text, "%s", *(const bool *)field ? "true" : "false");
+	else
+		write_number(&text, setting->type, *(const int64_t *)field);
+	printf("%s=%s\n", setting->name, text.data);
+	rt_buf_done(&text);
+}
+
+/* --help, --usage and --version; true: that was all. */
+static bool answer(struct reading *reading)
+{
+	if (reading->help)
+		argp_help(&reading->argp, stdout,
+			  ARGP_HELP_PRE_DOC | ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_POST_DOC,
+			  reading->name);
+	else if (reading->usage)
+		argp_help(&reading->argp, stdout, ARGP_HELP_USAGE, reading->name);
+	else if (reading->version)
+		printf("%s %s\n", reading->name, TANDEM_VERSION);
+	return reading->help || reading->usage || reading->version;
+}
+
+static int fill(const struct reading *reading, void *settings)
+{
+	for (size_t i = 0; i < reading->count; i++) {
+		struct origin origin;
+		int rc;
+
+		resolve(reading, i, &origin);
+		rc = set_value(reading, &reading->program->settings[i], &origin, settings);
+		if (rc != RT_OK)
+			return rc;
+	}
+	return RT_OK;
+}
+
+int rt_config_read(const struct rt_config_program *program, int argc, char **argv, void *settings,
+		   bool *ret_exit)
+{
+	struct reading reading;
+	bool end = false;
+	int rc;
+
+	reading_init(&reading, program);
+	rc = parse_flags(&reading, argc, argv);
+	if (rc == RT_OK)
+		end = answer(&reading);
+	if (rc == RT_OK && !end)
+		rc = fill(&reading, settings);
+	if (rc == RT_OK && !end && reading.print) {
+		for (size_t i = 0; i < reading.count; i++)
+			print_value(&program->settings[i], settings);
+		end = true;
+	}
+	if (rc != RT_OK || end)
+		rt_config_done(program, settings);
+	if (rc == RT_OK)
+		*ret_exit = end;
+	reading_done(&reading);
+	return rc;
+}
+
+void rt_config_done(const struct rt_config_program *program, void *settings)
+{
+	if (settings == NULL)
+		return;
+	for (const struct rt_setting *s = program->settings; s->name != NULL; s++) {
+		if (is_text(s->type)) {
+			char **field = (char **)(void *)((char *)settings + s->offset);
+
+			free(*field);
+			*field = NULL;
+		}
+	}
+}
