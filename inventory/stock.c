@@ -166,6 +166,11 @@ bool stock_request_parse(const char *type, enum stock_request *ret)
 	return false;
 }
 
+const char *stock_request_type(enum stock_request request)
+{
+	return request_types[request];
+}
+
 const char *stock_answer_type(enum stock_answer answer)
 {
 	return answer_types[answer];

@@ -71,6 +71,7 @@ bool stock_state_parse(const char *text, enum stock_state *ret);
 const char *stock_state_text(enum stock_state state);
 /* Which request an event type is; false: none of them (not for us). */
 bool stock_request_parse(const char *type, enum stock_request *ret);
+const char *stock_request_type(enum stock_request request);
 const char *stock_answer_type(enum stock_answer answer);
 /* The letters in what the functions are given and answer. */
 char stock_request_letter(enum stock_request request);

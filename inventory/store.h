@@ -128,11 +128,13 @@ struct inventory_store {
 	const struct inventory_store_ops *ops;
 };
 
+struct rt_functions;
 struct rt_metrics;
 struct rt_redis;
 struct rt_redis_options;
+extern const struct rt_functions inventory_functions; /* generated from functions.lua */
 struct inventory_store_redis_options {
-	const struct rt_redis_options *redis; /* copied */
+	const struct rt_redis_options *redis; /* copied; on_state is set by the store */
 	int partition;
 	struct rt_metrics *metrics;
 };

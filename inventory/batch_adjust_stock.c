@@ -1,0 +1,115 @@
+/* batch_adjust_stock.c - BatchAdjustStock: many adjustments in one call, each with an outcome of its
+ * own.
+ *
+ *   inventory_batch_adjust_stock   the batch is checked, then each item; bad ones end at once
+ *     item_adjusted (for each)     the good ones were stored or refused, in one step or a few
+ *       batch_finish               the last one answers the call */
+#include "check.h"
+#include "google/rpc/status.pb-c.h"
+#include "parts.h"
+
+struct batch;
+struct item {
+	struct batch *batch;
+	struct inventory_adjust_op op;
+	Tandem__Inventory__V1__AdjustStockResult result;
+	Tandem__Inventory__V1__Stock stock;
+};
+struct batch {
+	struct inventory *inventory;
+	Tandem__Inventory__V1__BatchAdjustStockResponse_Closure closure;
+	void *closure_data;
+	size_t waiting; /* items under way, and one for the handler itself */
+	size_t count;
+	struct item items[];
+};
+
+static void item_fail(struct item *item, struct rt_status *status)
+{
+	item->result.result_case = TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_ERROR;
+	item->result.error = rt_status_to_proto(status);
+	rt_status_done(status);
+}
+
+static void batch_finish(struct batch *batch)
+{
+	Tandem__Inventory__V1__BatchAdjustStockResponse response =
+		TANDEM__INVENTORY__V1__BATCH_ADJUST_STOCK_RESPONSE__INIT;
+	struct inventory *inventory = batch->inventory;
+
+	if (--batch->waiting > 0)
+		return;
+	response.n_stocks = batch->count;
+	response.stocks = rt_alloc(batch->count * sizeof(*response.stocks));
+	for (size_t i = 0; i < batch->count; i++)
+		response.stocks[i] = &batch->items[i].result;
+	batch->closure(&response, batch->closure_data);
+	free(response.stocks);
+	for (size_t i = 0; i < batch->count; i++) {
+		if (batch->items[i].result.result_case ==
+		    TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_ERROR)
+			google__rpc__status__free_unpacked(batch->items[i].result.error, NULL);
+	}
+	free(batch);
+	inventory_call_end(inventory);
+}
+
+static void item_adjusted(struct inventory_adjust_op *op, int rc)
+{
+	struct item *item = RT_CONTAINER_OF(op, struct item, op);
+	struct rt_status status = { .code = 0 };
+
+	if (inventory_adjust_status(op, rc, &status)) {
+		item->stock = inventory_stock_message(op->sku, &op->stock);
+		item->result.result_case = TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_STOCK;
+		item->result.stock = &item->stock;
+	} else {
+		item_fail(item, &status);
+	}
+	batch_finish(item->batch);
+}
+
+static void item_start(struct item *item, const Tandem__Inventory__V1__AdjustStockRequest *request)
+{
+	struct inventory *inventory = item->batch->inventory;
+	struct rt_status status = { .code = 0 };
+
+	item->result = (Tandem__Inventory__V1__AdjustStockResult)
+		TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__INIT;
+	if (!check_request(&request->base, &status)) {
+		item_fail(item, &status);
+		return;
+	}
+	inventory_adjust_fill(&item->op, inventory->loop, request);
+	item->op.done = item_adjusted;
+	item->batch->waiting++;
+	inventory->store->ops->adjust(inventory->store, &item->op);
+}
+
+void inventory_batch_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *service,
+				  const Tandem__Inventory__V1__BatchAdjustStockRequest *request,
+				  Tandem__Inventory__V1__BatchAdjustStockResponse_Closure closure,
+				  void *closure_data)
+{
+	struct inventory *inventory = RT_CONTAINER_OF(service, struct inventory, service);
+	struct rt_status status = { .code = 0 };
+	struct batch *batch;
+
+	if (!check_request(&request->base, &status)) {
+		rt_call_fail(closure_data, &status);
+		rt_status_done(&status);
+		return;
+	}
+	batch = rt_alloc(sizeof(*batch) + request->n_requests * sizeof(batch->items[0]));
+	batch->inventory = inventory;
+	batch->closure = closure;
+	batch->closure_data = closure_data;
+	batch->count = request->n_requests;
+	batch->waiting = 1;
+	inventory_call_begin(inventory);
+	for (size_t i = 0; i < batch->count; i++) {
+		batch->items[i].batch = batch;
+		item_start(&batch->items[i], request->requests[i]);
+	}
+	batch_finish(batch);
+}

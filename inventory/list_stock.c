@@ -1,0 +1,78 @@
+/* list_stock.c - ListStock: a page of counters, by SKU. The page token is the last SKU of the page
+ * before: stock that appears behind it while somebody turns pages is seen, none is seen twice. */
+#include <string.h>
+
+#include "check.h"
+#include "parts.h"
+
+struct list {
+	struct inventory *inventory;
+	Tandem__Inventory__V1__ListStockResponse_Closure closure;
+	void *closure_data;
+	struct inventory_list_op op;
+};
+
+static void list_answer(struct list *list, const struct inventory_list_op *op)
+{
+	Tandem__Inventory__V1__ListStockResponse response =
+		TANDEM__INVENTORY__V1__LIST_STOCK_RESPONSE__INIT;
+	/* One piece of memory: the list of pointers, and what they point at. One more than needed:
+	 * a page may be empty. */
+	Tandem__Inventory__V1__Stock *stocks = rt_alloc((op->stock_count + 1) * sizeof(*stocks));
+
+	response.stocks = rt_alloc((op->stock_count + 1) * sizeof(*response.stocks));
+	for (size_t i = 0; i < op->stock_count; i++) {
+		stocks[i] = inventory_stock_message(op->stocks[i].sku, &op->stocks[i].stock);
+		response.stocks[i] = &stocks[i];
+	}
+	response.n_stocks = op->stock_count;
+	if (op->more && op->stock_count > 0)
+		response.next_page_token = stocks[op->stock_count - 1].sku;
+	list->closure(&response, list->closure_data);
+	free(response.stocks);
+	free(stocks);
+}
+
+static void listed(struct inventory_list_op *op, int rc)
+{
+	struct list *list = RT_CONTAINER_OF(op, struct list, op);
+	struct inventory *inventory = list->inventory;
+
+	if (rc == RT_OK) {
+		list_answer(list, op);
+	} else {
+		struct rt_status status = { .code = 0 };
+
+		rt_status_from(&status, rc, "listing the stock");
+		rt_call_fail(list->closure_data, &status);
+		rt_status_done(&status);
+	}
+	op->stocks = NULL;
+	free(list);
+	inventory_call_end(inventory);
+}
+
+void inventory_list_stock(Tandem__Inventory__V1__InventoryService_Service *service,
+			  const Tandem__Inventory__V1__ListStockRequest *request,
+			  Tandem__Inventory__V1__ListStockResponse_Closure closure,
+			  void *closure_data)
+{
+	struct inventory *inventory = RT_CONTAINER_OF(service, struct inventory, service);
+	struct rt_status status = { .code = 0 };
+	struct list *list;
+
+	if (!check_request(&request->base, &status)) {
+		rt_call_fail(closure_data, &status);
+		rt_status_done(&status);
+		return;
+	}
+	list = rt_alloc(sizeof(*list));
+	list->inventory = inventory;
+	list->closure = closure;
+	list->closure_data = closure_data;
+	list->op.after = request->page_token;
+	list->op.count_max = check_page_size(request->page_size);
+	list->op.done = listed;
+	inventory_call_begin(inventory);
+	inventory->store->ops->list(inventory->store, &list->op);
+}
