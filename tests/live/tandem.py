@@ -1,0 +1,582 @@
+"""Live tests: a Tandem of one's own, with real processes and a real Redis.
+
+A test file holds classes derived from Live. Each class gets a folder, ports and a Redis that nobody
+else has; everything is started by scripts/lib/run, the same way scripts/up starts it. The client side
+knows only the .proto files: protoc compiles them, the calls are made from their descriptors.
+
+    class Place(tandem.Live):
+        def test_it(self):
+            self.stock("tea", 5)
+            order = self.order.PlaceOrder(customer_id="c", lines=[{"sku": "tea", "quantity": 1}]).order
+
+When the class ends, every process is asked to end (SIGTERM) and must end with exit code 0, and no log
+may hold a sanitizer's report. TANDEM_BUILD names the build to test: build/ when it is not set.
+"""
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+BUILD = os.path.realpath(os.environ.get("TANDEM_BUILD", os.path.join(ROOT, "build")))
+RUN = os.path.join(ROOT, "scripts", "lib", "run")
+OPEN = os.path.join(ROOT, "scripts", "lib", "redis-open")
+SERVICES = ("order", "inventory", "gateway")
+
+ORDER_SERVICE = "tandem.order.v1.OrderService"
+INVENTORY_SERVICE = "tandem.inventory.v1.InventoryService"
+
+
+def sanitized():
+    """The build under test carries sanitizers: slower, and its logs tell of faults."""
+    try:
+        with open(os.path.join(BUILD, "CMakeCache.txt")) as cache:
+            return any(line.startswith("SANITIZE:") and line.strip()[-1] != "=" for line in cache)
+    except FileNotFoundError:
+        return False
+
+
+SANITIZED = sanitized()
+SLOW = 5 if SANITIZED else 1  # factor for how long things may take
+REPORTS = ("Sanitizer: ", "Sanitizer:DEADLYSIGNAL", "runtime error: ", "Assertion `")
+
+
+# ---- the words of the contract, and calls ----
+
+
+class Words:
+    """Every message and service of proto/ and of Debian's grpc-proto, compiled by protoc."""
+
+    def __init__(self):
+        proto = os.path.join(ROOT, "proto")
+        files = [
+            os.path.relpath(os.path.join(folder, name), proto)
+            for folder, _, names in os.walk(proto)
+            for name in names
+            if name.endswith(".proto")
+        ]
+        files += ["grpc/health/v1/health.proto"]
+        files += [f"grpc/reflection/{v}/reflection.proto" for v in ("v1", "v1alpha")]
+        with tempfile.NamedTemporaryFile() as out:
+            command = ["protoc", "-I", proto, "-I", "/usr/include", "-I", "/usr/share/grpc-proto"]
+            command += ["--include_imports", "--descriptor_set_out", out.name]
+            subprocess.run(command + files, check=True)
+            self.descriptors = descriptor_pb2.FileDescriptorSet.FromString(out.read())
+        self.pool = descriptor_pool.DescriptorPool()
+        for file in self.descriptors.file:
+            self.pool.Add(file)
+        self.factory = message_factory.MessageFactory(self.pool)
+
+    def message(self, name):
+        """The class of a message, by its full name."""
+        return self.factory.GetPrototype(self.pool.FindMessageTypeByName(name))
+
+    def enum(self, name):
+        """An enum's numbers by name; Words().enum("…OrderStatus")["ORDER_STATUS_PENDING"]."""
+        values = self.pool.FindEnumTypeByName(name).values
+        return {value.name: value.number for value in values}
+
+    def stub(self, channel, service):
+        """An object with a callable for each method of a service."""
+        return Stub(self, channel, service)
+
+
+class Stub:
+    def __init__(self, words, channel, service):
+        descriptor = words.pool.FindServiceByName(service)
+        proto = descriptor_pb2.ServiceDescriptorProto()
+        descriptor.CopyToProto(proto)
+        for method, kind in zip(descriptor.methods, proto.method):
+            setattr(self, method.name, Method(words, channel, service, method, kind))
+
+
+class Method:
+    """One RPC. Called with the fields of its request, or with a request (or, when the client
+    streams, with an iterator of requests). Arguments of gRPC's own begin with an underscore.
+    The deadline is 10 s (of a machine without sanitizers) unless _timeout says otherwise."""
+
+    def __init__(self, words, channel, service, method, kind):
+        self.request = words.message(method.input_type.full_name)
+        self.streams = kind.client_streaming
+        side = ("unary", "stream")
+        make = getattr(channel, f"{side[kind.client_streaming]}_{side[kind.server_streaming]}")
+        self.callable = make(
+            f"/{service}/{method.name}",
+            request_serializer=self.request.SerializeToString,
+            response_deserializer=words.message(method.output_type.full_name).FromString,
+        )
+
+    def _arguments(self, request, fields):
+        options = {"timeout": 10 * SLOW}
+        for name in [name for name in fields if name.startswith("_")]:
+            options[name[1:]] = fields.pop(name)
+        if request is None and not self.streams:
+            request = self.request(**fields)
+        return request, options
+
+    def __call__(self, request=None, **fields):
+        request, options = self._arguments(request, fields)
+        return self.callable(request, **options)
+
+    def future(self, request=None, **fields):
+        request, options = self._arguments(request, fields)
+        return self.callable.future(request, **options)
+
+
+# ---- Redis ----
+
+
+class RedisError(Exception):
+    pass
+
+
+class Redis:
+    """A connection to Redis that speaks just enough of its protocol. Answers are bytes, numbers,
+    None and lists; errors are raised."""
+
+    def __init__(self, port, user=None, password=None):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10 * SLOW)
+        self.file = self.socket.makefile("rb")
+        if user is not None:
+            self("AUTH", user, password)
+
+    def __call__(self, *arguments):
+        parts = [a if isinstance(a, bytes) else str(a).encode() for a in arguments]
+        head = b"*%d\r\n" % len(parts)
+        self.socket.sendall(head + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+        return self._answer()
+
+    def _answer(self):
+        line = self.file.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("Redis went away")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"-":
+            raise RedisError(rest.decode())
+        if kind == b"+":
+            return rest
+        if kind == b":":
+            return int(rest)
+        if int(rest) < 0:
+            return None
+        if kind == b"$":
+            return self.file.read(int(rest) + 2)[:-2]
+        answers = []
+        for _ in range(int(rest)):
+            try:
+                answers.append(self._answer())
+            except RedisError as error:
+                answers.append(error)
+        return answers
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+# ---- processes ----
+
+
+def free_ports(count):
+    """Ports that nobody listens at, below those the kernel hands out by itself."""
+    ports = []
+    while len(ports) < count:
+        port = random.SystemRandom().randrange(10000, 30000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in ports:
+            ports.append(port)
+    return ports
+
+
+class Process:
+    """One process of a Tandem: started, stopped, killed, started again. `name` is its name in this
+    Tandem, `program` what it runs (a second inventory: name "inventory2")."""
+
+    def __init__(self, tandem, name, program=None, env=None, files_max=None):
+        self.tandem, self.name, self.program = tandem, name, program or name
+        self.env, self.files_max = dict(env or {}), files_max
+        self.log = os.path.join(tandem.folder, f"{name}.log")
+        self.popen = None
+        port = tandem.admin_ports.get(name)
+        self.admin = f"http://127.0.0.1:{port}" if port else None
+
+    def start(self):
+        assert self.popen is None
+        limit = (self.files_max, self.files_max)
+        set_limit = None
+        if self.files_max:
+            set_limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit)  # noqa: E731
+        with open(self.log, "ab") as log:
+            self.popen = subprocess.Popen(
+                [RUN, self.program],
+                env={**self.tandem.env, **self.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=set_limit,
+            )
+        if self.program == "redis":
+            opened = subprocess.run([OPEN], env=self.tandem.env, capture_output=True, text=True)
+            assert opened.returncode == 0, opened.stdout + opened.stderr + self.text()
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    def get(self, path):
+        """The admin port's answer: (status, text)."""
+        try:
+            with urllib.request.urlopen(self.admin + path, timeout=2 * SLOW) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def ready(self):
+        return self.get("/readyz")[0] == 200
+
+    def metric(self, name, **labels):
+        """The sum of a metric's samples that carry these labels."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            sample, _, value = line.rpartition(" ")
+            own, _, rest = sample.partition("{")
+            if own == name and all(f'{key}="{text}"' in rest for key, text in labels.items()):
+                total += float(value)
+        return total
+
+    def wait_ready(self):
+        def ready():
+            assert self.popen.poll() is None, f"{self.name} ended:\n{self.text()}"
+            return self.ready()
+
+        until(ready, 30 * SLOW, f"{self.name} ready: {self.get('/readyz')}")
+
+    def signal(self, number):
+        self.popen.send_signal(number)
+
+    def kill(self):
+        """As a crash: SIGKILL."""
+        self.popen.kill()
+        self.popen.wait()
+        self.popen = None
+
+    def terminate(self, seconds=20):
+        """Asks it to end; its exit code."""
+        self.popen.terminate()
+        return self.wait(seconds)
+
+    def wait(self, seconds=20):
+        try:
+            code = self.popen.wait(seconds * SLOW)
+        except subprocess.TimeoutExpired:
+            self.popen.send_signal(signal.SIGABRT)
+            self.popen.wait()
+            raise AssertionError(f"{self.name} did not end in {seconds} s\n{self.text()}") from None
+        finally:
+            self.popen = None
+        return code
+
+    def text(self, lines=60):
+        """The end of its log."""
+        with open(self.log, errors="replace") as log:
+            return f"---- {self.name} ----\n" + "".join(log.readlines()[-lines:])
+
+
+class Tandem:
+    """Redis and the services, in a folder of their own."""
+
+    def __init__(self, env=None, files_max=None, more=()):
+        """`env`: settings for all (TANDEM_ORDER_…). `files_max`: {process: descriptors}.
+        `more`: further instances, such as ("inventory2", "order2")."""
+        self.folder = tempfile.mkdtemp(prefix="tandem live ")
+        names = ["gateway", "order", "inventory", *more]
+        ports = free_ports(1 + 2 * len(names))
+        self.redis_port = ports.pop()
+        self.ports = {name: ports.pop() for name in names}
+        self.admin_ports = {name: ports.pop() for name in names}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("TANDEM_")}
+        self.env = {
+            **inherited,
+            "TANDEM_BUILD": BUILD,
+            "TANDEM_VAR": os.path.join(self.folder, "var"),
+            "TANDEM_REDIS_PORT": str(self.redis_port),
+            "TANDEM_REDIS_MAXMEMORY": "1gb",
+            "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+            "LSAN_OPTIONS": f"suppressions={ROOT}/tests/live/lsan.supp:print_suppressions=0",
+        }
+        for name in ("gateway", "order", "inventory"):
+            self.env[f"TANDEM_{name.upper()}_LISTEN"] = f"127.0.0.1:{self.ports[name]}"
+            self.env[f"TANDEM_{name.upper()}_ADMIN_LISTEN"] = f"127.0.0.1:{self.admin_ports[name]}"
+        self.env.update(env or {})
+        files_max = files_max or {}
+        self.redis = Process(self, "redis")
+        self.processes = {"redis": self.redis}
+        for name in ("order", "inventory", *more, "gateway"):
+            program = name.rstrip("0123456789")
+            own = {}
+            if name != program:
+                upper = program.upper()
+                own[f"TANDEM_{upper}_LISTEN"] = f"127.0.0.1:{self.ports[name]}"
+                own[f"TANDEM_{upper}_ADMIN_LISTEN"] = f"127.0.0.1:{self.admin_ports[name]}"
+            process = Process(self, name, program, own, files_max.get(name))
+            self.processes[name] = process
+
+    def __getattr__(self, name):
+        try:
+            return self.__dict__["processes"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def start(self):
+        for process in self.processes.values():
+            process.start()
+        for process in self.processes.values():
+            if process.admin:
+                process.wait_ready()
+
+    def channel(self, name="gateway"):
+        """A connection of its own: gRPC shares those with equal options."""
+        return grpc.insecure_channel(
+            f"127.0.0.1:{self.ports[name]}",
+            options=[
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.max_reconnect_backoff_ms", 500),
+                ("grpc.initial_reconnect_backoff_ms", 50),
+                ("grpc.min_reconnect_backoff_ms", 500),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.enable_retries", 0),
+            ],
+        )
+
+    def redis_as(self, user=None):
+        """A connection to Redis as one of its users; as nobody (looking only) without a name."""
+        if user is None:
+            return Redis(self.redis_port)
+        with open(os.path.join(self.env["TANDEM_VAR"], "secrets", user)) as secret:
+            return Redis(self.redis_port, user, secret.read().strip())
+
+    def stop(self):
+        """Ends whatever runs. What went wrong, as text; "" when nothing did."""
+        wrong = ""
+        for name in reversed(self.processes):
+            process = self.processes[name]
+            if process.popen is None:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                process.signal(signal.SIGCONT)
+            try:
+                code = process.terminate()
+                if code != 0:
+                    wrong += f"{name} ended with {code}\n" + process.text()
+            except AssertionError as error:
+                wrong += str(error)
+        for process in self.processes.values():
+            if not os.path.exists(process.log):
+                continue
+            with open(process.log, errors="replace") as log:
+                if any(report in log.read() for report in REPORTS):
+                    wrong += f"{process.name} reports a fault\n" + process.text(200)
+        return wrong
+
+    def remove(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+# ---- tests ----
+
+
+def until(true, seconds, what, every=0.02):
+    """Waits until true() is, asking again and again; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = true()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what() if callable(what) else what}")
+        time.sleep(every)
+
+
+class Load(threading.Thread):
+    """Places orders one after the other until told to stop. `calls` gets, for each try,
+    (request_id, seconds it took, order or None, error or None). What failed is tried again with the
+    same request_id when `retry` is set."""
+
+    def __init__(self, order, sku, name, timeout=2, retry=True, **fields):
+        super().__init__(daemon=True)
+        self.order, self.sku, self.name, self.timeout = order, sku, name, timeout
+        self.retry, self.fields, self.calls, self.ended = retry, fields, [], threading.Event()
+
+    def run(self):
+        number = 0
+        while not self.ended.is_set():
+            request_id = f"{self.name}-{number}"
+            start = time.monotonic()
+            order = error = None
+            try:
+                order = self.order.PlaceOrder(
+                    request_id=request_id,
+                    customer_id=self.name,
+                    lines=[{"sku": self.sku, "quantity": 1}],
+                    _timeout=self.timeout,
+                    **self.fields,
+                ).order
+            except grpc.RpcError as failed:
+                error = failed
+            self.calls.append((request_id, time.monotonic() - start, order, error))
+            if order is not None or not self.retry:
+                number += 1
+            else:
+                self.ended.wait(0.05)
+
+    def end(self):
+        self.ended.set()
+        self.join(60)
+        assert not self.is_alive(), "a call hangs past its deadline"
+        return self
+
+    @property
+    def placed(self):
+        """The ids of the orders that were accepted."""
+        return [order.order_id for _, _, order, _ in self.calls if order is not None]
+
+
+class Live(unittest.TestCase):
+    """A Tandem for the tests of one class."""
+
+    ENV = {}  # settings, such as {"TANDEM_ORDER_TIMERS_EVERY": "50ms"}
+    FILES_MAX = {}  # descriptors a process may have, such as {"gateway": 64}
+    MORE = ()  # further instances
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.words = Words()
+        cls.status = cls.words.enum("tandem.order.v1.OrderStatus")
+        cls.status_names = {number: name[13:] for name, number in cls.status.items()}
+        cls.tandem = Tandem(cls.ENV, cls.FILES_MAX, cls.MORE)
+        cls.channels = []
+        try:
+            cls.tandem.start()
+            cls.order, cls.inventory = cls.connect()
+        except BaseException:
+            cls.tandem.stop()
+            for process in cls.tandem.processes.values():
+                if os.path.exists(process.log):
+                    print(process.text(), file=sys.stderr)
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        for channel in cls.channels:
+            channel.close()
+        wrong = cls.tandem.stop()
+        if wrong:
+            raise AssertionError(wrong)
+        cls.tandem.remove()
+
+    def run(self, result=None):
+        """Shows the logs' ends when a test fails."""
+        result = result or self.defaultTestResult()
+        before = len(result.failures) + len(result.errors)
+        super().run(result)
+        if len(result.failures) + len(result.errors) > before:
+            print(f"==== {self.id()} failed; in {self.tandem.folder}:", file=sys.stderr)
+            for process in self.tandem.processes.values():
+                print(process.text(30), file=sys.stderr)
+        return result
+
+    @classmethod
+    def connect(cls, name="gateway"):
+        """A connection of its own to a process: the stubs of both services."""
+        channel = cls.tandem.channel(name)
+        cls.channels.append(channel)
+        return cls.words.stub(channel, ORDER_SERVICE), cls.words.stub(channel, INVENTORY_SERVICE)
+
+    def stock(self, sku, count):
+        """Puts stock in."""
+        return self.inventory.AdjustStock(sku=sku, delta=count, reason="test").stock
+
+    def place(self, sku, quantity=1, **fields):
+        fields.setdefault("customer_id", "customer")
+        lines = [{"sku": sku, "quantity": quantity}]
+        return self.order.PlaceOrder(lines=lines, **fields).order
+
+    def name(self, order):
+        """An order's status by name."""
+        return self.status_names[order.status]
+
+    def get(self, order_id):
+        return self.order.GetOrder(order_id=order_id).order
+
+    def decided(self, order_ids, seconds=20):
+        """Waits until every order has left PENDING; {order_id: name of its status}."""
+        deadline = time.monotonic() + seconds * SLOW
+        names = {}
+        waiting = list(order_ids)
+        while waiting:
+            calls = [(i, self.order.GetOrder.future(order_id=i)) for i in waiting[:500]]
+            for order_id, call in calls:
+                names[order_id] = self.name(call.result().order)
+            still = [order_id for order_id, _ in calls if names[order_id] == "PENDING"]
+            waiting = waiting[500:] + still
+            if still:
+                self.assertLess(time.monotonic(), deadline, f"{len(waiting)} undecided: {still[:5]}")
+                time.sleep(0.02)
+        return names
+
+    def adds_up(self, sku):
+        """The stock of a SKU, after checking that nothing was made or lost."""
+        stock = self.inventory.GetStock(sku=sku).stock
+        self.assertEqual(stock.received, stock.available + stock.reserved + stock.committed, stock)
+        return stock
+
+    def fails(self, code, call, *arguments, **fields):
+        """The call must end with this status; the error, its details as error.found: {name: message}
+        by the short name of their types."""
+        with self.assertRaises(grpc.RpcError) as caught:
+            call(*arguments, **fields)
+        error = caught.exception
+        self.assertEqual(error.code(), code, f"{error.code()}: {error.details()}")
+        error.found = self.details(error)
+        return error
+
+    def details(self, error):
+        """The google.rpc details of an error, by the short name of their types."""
+        found = {}
+        for key, value in error.trailing_metadata() or ():
+            if key == "grpc-status-details-bin":
+                status = self.words.message("google.rpc.Status").FromString(value)
+                self.assertEqual(status.code, error.code().value[0])
+                for packed in status.details:
+                    name = packed.type_url.rpartition("/")[2]
+                    short = name.rpartition(".")[2]
+                    self.assertNotIn(short, found, "a detail type stands once")
+                    found[short] = self.words.message(name).FromString(packed.value)
+        return found
+
+
+def main():
+    unittest.main(verbosity=2)

@@ -1,0 +1,388 @@
+"""What must not be let in: every limit of the contract, and bytes that are no message at all.
+
+Whatever comes in, the next good call works: the last line of every test.
+"""
+import os
+import random
+import socket
+import struct
+
+import grpc
+import tandem
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+def line(sku="limits", quantity=1):
+    return {"sku": sku, "quantity": quantity}
+
+
+def good(**changed):
+    return {"customer_id": "c", "lines": [line()], **changed}
+
+
+# Each fault of PlaceOrder: the fields that must be named, and the request.
+PLACE = [
+    (["customer_id"], good(customer_id="")),
+    (["customer_id"], good(customer_id="c" * 129)),
+    (["customer_id"], good(customer_id="a\nb")),
+    (["customer_id"], good(customer_id="a\x7fb")),
+    (["request_id"], good(request_id="r" * 129)),
+    (["request_id"], good(request_id="\t")),
+    (["lines"], good(lines=[])),
+    (["lines"], good(lines=[line(f"s{n}") for n in range(101)])),
+    (["lines[0].sku"], good(lines=[line("")])),
+    (["lines[0].sku"], good(lines=[line("s" * 65)])),
+    (["lines[0].sku"], good(lines=[line("a b")])),
+    (["lines[0].sku"], good(lines=[line("tée")])),
+    (["lines[1].sku"], good(lines=[line(), line("a/b")])),
+    (["lines[0].quantity"], good(lines=[line(quantity=0)])),
+    (["lines[0].quantity"], good(lines=[line(quantity=1000001)])),
+    (["lines[0].quantity"], good(lines=[line(quantity=2**32 - 1)])),
+    (["lines[1].quantity"], good(lines=[line(quantity=600000), line(quantity=400001)])),
+    (["labels"], good(labels={f"k{n}": "v" for n in range(17)})),
+    (['labels[""].key'], good(labels={"": "v"})),
+    ([f'labels["{"k" * 64}"].key'], good(labels={"k" * 65: "v"})),
+    (['labels["k"].value'], good(labels={"k": "v" * 257})),
+    (["hold"], good(hold={"seconds": 0})),
+    (["hold"], good(hold={"nanos": 999999999})),
+    (["hold"], good(hold={"seconds": -5})),
+    (["hold"], good(hold={"seconds": 30 * 86400, "nanos": 1})),
+    (["hold"], good(hold={"seconds": 2**62})),
+    (["hold"], good(hold={"seconds": 60, "nanos": -1})),
+    (
+        ["request_id", "customer_id", "lines[0].sku", "lines[0].quantity", "hold"],
+        {"request_id": "\n", "lines": [line("!", 0)], "hold": {}},
+    ),
+]
+# What lies just inside of them.
+INSIDE = [
+    good(customer_id="c" * 128),
+    good(customer_id="ü" * 128),
+    good(request_id="r" * 128),
+    good(lines=[line(f"s{n}") for n in range(100)]),
+    good(lines=[line("s" * 64), line("A-Z.a_z-0.9")]),
+    good(lines=[line(quantity=1000000)]),
+    good(lines=[line(quantity=600000), line(quantity=400000)]),
+    good(labels={f"{n:064}": "v" * 256 for n in range(16)}),
+    good(hold={"seconds": 1}),
+    good(hold={"seconds": 30 * 86400}),
+]
+# The other methods: name, the fields that must be named, the request.
+OTHERS = [
+    ("GetOrder", ["order_id"], {}),
+    ("ListOrders", ["customer_id"], {}),
+    ("ListOrders", ["page_size"], {"customer_id": "c", "page_size": -1}),
+    ("ListOrders", ["page_token"], {"customer_id": "c", "page_token": "t" * 513}),
+    ("ListOrders", ["status"], {"customer_id": "c", "status": 99}),
+    ("WatchOrder", ["order_id"], {}),
+    ("ConfirmOrder", ["order_id"], {"order_id": "o" * 129}),
+    ("CancelOrder", ["order_id", "reason"], {"reason": "r" * 257}),
+    ("ExplainOrder", ["order_id"], {}),
+    ("BatchPlaceOrders", ["requests"], {}),
+    ("BatchPlaceOrders", ["requests"], {"requests": [good()] * 1001}),
+    ("AdjustStock", ["sku"], {"delta": 1}),
+    ("AdjustStock", ["sku"], {"sku": "a b", "delta": 1}),
+    ("AdjustStock", ["delta"], {"sku": "s"}),
+    ("AdjustStock", ["delta"], {"sku": "s", "delta": 1000000001}),
+    ("AdjustStock", ["delta"], {"sku": "s", "delta": -(2**63)}),
+    ("AdjustStock", ["request_id"], {"sku": "s", "delta": 1, "request_id": "r" * 129}),
+    ("AdjustStock", ["reason"], {"sku": "s", "delta": 1, "reason": "r" * 257}),
+    ("BatchAdjustStock", ["requests"], {"requests": [{"sku": "s", "delta": 1}] * 1001}),
+    ("GetStock", ["sku"], {"sku": "*"}),
+    ("ListStock", ["page_size"], {"page_size": -2147483648}),
+    ("GetReservation", ["order_id"], {}),
+]
+
+
+class Limits(tandem.Live):
+    def violations(self, error):
+        found = self.details(error)
+        self.assertIn("ErrorInfo", found)
+        return [violation.field for violation in found["BadRequest"].field_violations]
+
+    def test_placing(self):
+        for fields, request in PLACE:
+            with self.subTest(fields=fields):
+                error = self.fails(INVALID, self.order.PlaceOrder, **request)
+                self.assertEqual(self.violations(error), fields)
+                self.assertIn(fields[0], error.details())
+        self.assertNotEqual(self.place("limits").order_id, "")
+
+    def test_placing_in_a_batch(self):
+        """Each item has an outcome of its own: the same details, in google.rpc.Status."""
+        answer = self.order.BatchPlaceOrders(requests=[request for _, request in PLACE] + [good()])
+        bad_request = self.words.message("google.rpc.BadRequest")
+        for (fields, _), item in zip(PLACE, answer.orders):
+            with self.subTest(fields=fields):
+                self.assertEqual(item.error.code, INVALID.value[0])
+                packed = [d for d in item.error.details if d.type_url.endswith("BadRequest")]
+                found = bad_request.FromString(packed[0].value)
+                self.assertEqual([v.field for v in found.field_violations], fields)
+        self.assertNotEqual(answer.orders[-1].order.order_id, "")
+
+    def test_just_inside(self):
+        for request in INSIDE:
+            with self.subTest(request=str(request)[:80]):
+                self.assertNotEqual(self.order.PlaceOrder(**request).order.order_id, "")
+
+    def test_the_others(self):
+        for method, fields, request in OTHERS:
+            with self.subTest(method=method, fields=fields):
+                call = getattr(self.order, method, None) or getattr(self.inventory, method)
+                if method == "WatchOrder":
+                    error = self.fails(INVALID, lambda: list(call(**request)))
+                else:
+                    error = self.fails(INVALID, call, **request)
+                self.assertEqual(self.violations(error), fields)
+        self.assertNotEqual(self.place("limits").order_id, "")
+
+    def test_services_check_too(self):
+        """The order service has a port of its own: the edge is not its only guard."""
+        order, _ = self.connect("order")
+        for fields, request in PLACE:
+            with self.subTest(fields=fields):
+                error = self.fails(INVALID, order.PlaceOrder, **request)
+                self.assertEqual(self.violations(error), fields)
+        self.assertNotEqual(order.PlaceOrder(**good()).order.order_id, "")
+
+
+def field(number, data):
+    """A length-delimited protobuf field; data shorter than 128 bytes."""
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+class Bytes(tandem.Live):
+    """Requests that no generated code would make."""
+
+    def setUp(self):
+        channel = self.tandem.channel()
+        self.addCleanup(channel.close)
+        self.raw = {
+            name: channel.unary_unary(f"/{tandem.ORDER_SERVICE}/{name}")
+            for name in ("PlaceOrder", "BatchPlaceOrders", "GetOrder")
+        }
+
+    def tearDown(self):
+        self.assertNotEqual(self.place("bytes").order_id, "", "the next good call works")
+
+    def send(self, data, method="PlaceOrder"):
+        """The status the bytes end with."""
+        try:
+            self.raw[method](data, timeout=10 * tandem.SLOW)
+        except grpc.RpcError as error:
+            self.assertNotEqual(error.details(), "")
+            return error.code()
+        return grpc.StatusCode.OK
+
+    def test_text_that_is_none(self):
+        lines = field(3, field(1, b"bytes") + b"\x10\x01")
+        self.assertEqual(self.send(field(2, b"c") + lines), grpc.StatusCode.OK)
+        wrong = [
+            b"\xff",
+            b"a\xc3",
+            b"\xc0\xaf",  # overlong
+            b"\xed\xa0\x80",  # a surrogate
+            b"\xf4\x90\x80\x80",  # past U+10FFFF
+            b"a\x00b",
+        ]
+        for text in wrong:
+            with self.subTest(text=text):
+                self.assertEqual(self.send(field(2, text) + lines), INVALID)
+                self.assertEqual(
+                    self.send(field(2, b"c") + field(3, field(1, b"s" + text) + b"\x10\x01")),
+                    INVALID,
+                )
+                label = field(4, field(1, b"k") + field(2, text))
+                self.assertEqual(self.send(field(2, b"c") + lines + label), INVALID)
+                self.assertEqual(self.send(field(1, text), "GetOrder"), INVALID)
+
+    def test_random_bytes(self):
+        seed = random.SystemRandom().randrange(2**32)
+        print("seed", seed)
+        dice = random.Random(seed)
+        allowed = (
+            INVALID,
+            grpc.StatusCode.INTERNAL,
+            grpc.StatusCode.OK,
+            grpc.StatusCode.NOT_FOUND,
+        )
+        for _ in range(600):
+            data = dice.randbytes(dice.randrange(200))
+            self.assertIn(self.send(data, dice.choice(list(self.raw))), allowed, data.hex())
+
+    def test_good_requests_gone_wrong(self):
+        """A request cut at every byte, and with every byte changed."""
+        request = self.words.message("tandem.order.v1.PlaceOrderRequest")(
+            request_id="cut",
+            customer_id="c",
+            lines=[{"sku": "bytes", "quantity": 1}],
+            labels={"k": "v"},
+            hold={"seconds": 60},
+        ).SerializeToString()
+        allowed = (INVALID, grpc.StatusCode.OK, grpc.StatusCode.ALREADY_EXISTS)
+        self.assertEqual(self.send(request), grpc.StatusCode.OK)
+        for at in range(len(request)):
+            self.assertIn(self.send(request[:at]), allowed, at)
+            for flip in (0x01, 0x80, 0xFF):
+                changed = request[:at] + bytes([request[at] ^ flip]) + request[at + 1 :]
+                self.assertIn(self.send(changed), allowed, changed.hex())
+
+    def test_unknown_fields_are_kept_out(self):
+        """A client of a later version sends a field that is not known here: no harm."""
+        request = field(2, b"c") + field(3, field(1, b"bytes") + b"\x10\x01") + field(15, b"new")
+        self.assertEqual(self.send(request), grpc.StatusCode.OK)
+
+    def test_deep_nesting(self):
+        """Wrapped thousands of times: as an unknown field it is skipped, as a known one it is no
+        message. Nothing recurses."""
+        data = b""
+        for _ in range(20000):
+            size, length = len(data), b""
+            while True:
+                length += bytes([size & 0x7F | (0x80 if size > 0x7F else 0)])
+                size >>= 7
+                if not size:
+                    break
+            data = b"\x1a" + length + data
+        self.assertEqual(self.send(data), INVALID)
+
+    def test_too_large(self):
+        self.assertEqual(self.send(os.urandom(5 << 20)), grpc.StatusCode.RESOURCE_EXHAUSTED)
+        requests = {"requests": [good(labels={"k": "v" * 256}) for _ in range(1000)]}
+        answer = self.order.BatchPlaceOrders(**requests)
+        self.assertEqual(len(answer.orders), 1000, "the largest batch is not too large")
+
+
+# ---- HTTP/2 by hand ----
+
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9
+END_STREAM, END_HEADERS, ACK = 1, 4, 1
+
+
+def frame(kind, flags, stream, payload=b""):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def headers(path):
+    pairs = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "test"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+    block = b""
+    for name, value in pairs:  # literals without indexing, no Huffman code
+        block += b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+    return block
+
+
+class Frames(tandem.Live):
+    """Connections that break the rules of HTTP/2 or of gRPC on top of it."""
+
+    PATH = f"/{tandem.ORDER_SERVICE}/PlaceOrder"
+    PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0)
+
+    def tearDown(self):
+        self.assertNotEqual(self.place("frames").order_id, "", "the next good call works")
+
+    def open(self):
+        connection = socket.create_connection(("127.0.0.1", self.tandem.ports["gateway"]))
+        self.addCleanup(connection.close)
+        connection.settimeout(10 * tandem.SLOW)
+        return connection
+
+    def answers(self, connection, stream=1):
+        """What comes back until the stream or the connection ends: [(kind, flags)] of the stream,
+        GOAWAY, or "closed"."""
+        got, buffer = [], b""
+        while True:
+            try:
+                data = connection.recv(65536)
+            except ConnectionResetError:
+                data = b""
+            except socket.timeout:
+                self.fail(f"no end came: {got}")
+            if not data:
+                return got + ["closed"]
+            buffer += data
+            while len(buffer) >= 9 and len(buffer) >= 9 + int.from_bytes(buffer[:3], "big"):
+                size = int.from_bytes(buffer[:3], "big")
+                kind, flags = buffer[3], buffer[4]
+                number = int.from_bytes(buffer[5:9], "big")
+                buffer = buffer[9 + size :]
+                if kind == SETTINGS and not flags & ACK:
+                    connection.sendall(frame(SETTINGS, ACK, 0))
+                if number == stream or kind == GOAWAY:
+                    got.append((kind, flags))
+                if kind in (RST_STREAM, GOAWAY) or (number == stream and flags & END_STREAM):
+                    return got
+
+    def test_a_call_by_hand(self):
+        """The hand-made client can make a good call: its other failures are not its own fault."""
+        connection = self.open()
+        message = field(2, b"c") + field(3, field(1, b"frames") + b"\x10\x01")
+        body = b"\0" + struct.pack(">I", len(message)) + message
+        connection.sendall(self.PREFACE + frame(HEADERS, END_HEADERS, 1, headers(self.PATH)))
+        connection.sendall(frame(DATA, END_STREAM, 1, body))
+        kinds = [kind for kind, _ in self.answers(connection)]
+        self.assertEqual(kinds, [HEADERS, DATA, HEADERS])
+
+    def test_a_message_cut_short(self):
+        """gRPC's own frame says 100 bytes, 10 come, the stream ends."""
+        for body in (b"\0\0\0\0\x64" + b"x" * 10, b"\0\0\0", b"", b"\x07\0\0\0\x01x"):
+            with self.subTest(body=body):
+                connection = self.open()
+                connection.sendall(self.PREFACE + frame(HEADERS, END_HEADERS, 1, headers(self.PATH)))
+                connection.sendall(frame(DATA, END_STREAM, 1, body))
+                kinds = [answer[0] for answer in self.answers(connection)]
+                self.assertIn(kinds[-1], (HEADERS, RST_STREAM))
+                self.assertNotIn(DATA, kinds, "no order was placed")
+
+    def test_frames_cut_short(self):
+        """The connection ends in the middle of every kind of frame."""
+        whole = self.PREFACE + frame(HEADERS, END_HEADERS, 1, headers(self.PATH))
+        whole += frame(DATA, 0, 1, b"\0\0\0\0\x64" + b"x" * 50)
+        for cut in range(0, len(whole), 7):
+            connection = self.open()
+            connection.sendall(whole[:cut])
+            connection.close()
+
+    def test_what_is_no_http2(self):
+        junk = [
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100,  # TLS
+            os.urandom(1000),
+            self.PREFACE + frame(DATA, 0, 0, b"data on stream 0"),
+            self.PREFACE + frame(HEADERS, END_HEADERS, 1, b"\xff" * 40),
+            self.PREFACE + frame(CONTINUATION, END_HEADERS, 1, headers(self.PATH)),
+            self.PREFACE + frame(SETTINGS, 0, 0, b"\0" * 5),
+            self.PREFACE + struct.pack(">I", 0xFFFFFF)[1:] + bytes(6),
+        ]
+        for data in junk:
+            with self.subTest(data=data[:30]):
+                connection = self.open()
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+                self.answers(connection)
+
+    def test_unknown_methods(self):
+        """UNIMPLEMENTED, as trailers without a message."""
+        for path in ("/tandem.order.v1.OrderService/Nothing", "/nothing", "nothing"):
+            with self.subTest(path=path):
+                connection = self.open()
+                connection.sendall(self.PREFACE + frame(HEADERS, END_HEADERS, 1, headers(path)))
+                connection.sendall(frame(DATA, END_STREAM, 1, b"\0\0\0\0\0"))
+                kinds = [kind for kind, _ in self.answers(connection)]
+                self.assertNotIn(DATA, kinds)
+        channel = self.tandem.channel()
+        self.addCleanup(channel.close)
+        self.fails(
+            grpc.StatusCode.UNIMPLEMENTED, channel.unary_unary("/tandem.order.v1.Nothing/Do"), b""
+        )
+
+
+if __name__ == "__main__":
+    tandem.main()

@@ -1,0 +1,270 @@
+"""Placing an order: the way through the house, and the same call made twice."""
+import statistics
+import time
+
+import grpc
+import tandem
+
+
+class Place(tandem.Live):
+    def test_is_reserved_quickly(self):
+        """Stock that exists: RESERVED within 200 ms of the answer, as a client that asks again and
+        again sees it. The median of some, for the machine may be busy."""
+        self.stock("quick", 100)
+        self.place("quick")
+        took = []
+        for _ in range(15):
+            start = time.monotonic()
+            order = self.place("quick", quantity=2)
+            self.assertIn(self.name(order), ("PENDING", "RESERVED"))
+            while self.name(self.get(order.order_id)) == "PENDING":
+                self.assertLess(time.monotonic(), start + 10)
+            self.assertEqual(self.name(self.get(order.order_id)), "RESERVED")
+            took.append(time.monotonic() - start)
+        self.assertLess(statistics.median(took), 0.2 * tandem.SLOW, took)
+
+    def test_an_order_tells_what_was_asked(self):
+        self.stock("told-a", 10)
+        self.stock("told-b", 10)
+        before = time.time()
+        order = self.order.PlaceOrder(
+            customer_id="Zoë",
+            lines=[
+                {"sku": "told-b", "quantity": 1},
+                {"sku": "told-a", "quantity": 2},
+                {"sku": "told-b", "quantity": 3},
+            ],
+            labels={"channel": "web", "über": "ja"},
+            hold={"seconds": 60},
+            wait_for_decision=True,
+        ).order
+        self.assertRegex(order.order_id, "^ord_[0-9a-z]{26}$")
+        self.assertEqual(order.customer_id, "Zoë")
+        self.assertEqual(
+            [(line.sku, line.quantity) for line in order.lines], [("told-b", 4), ("told-a", 2)]
+        )
+        self.assertEqual(dict(order.labels), {"channel": "web", "über": "ja"})
+        self.assertEqual((self.name(order), order.version, order.settled), ("RESERVED", 2, False))
+        created = order.create_time.seconds + order.create_time.nanos / 1e9
+        expires = order.hold_expire_time.seconds + order.hold_expire_time.nanos / 1e9
+        self.assertAlmostEqual(created, before, delta=5)
+        self.assertAlmostEqual(expires, created + 60, delta=5)
+        self.assertEqual(self.get(order.order_id), order)
+        for sku, reserved in (("told-a", 2), ("told-b", 4)):
+            stock = self.adds_up(sku)
+            self.assertEqual((stock.available, stock.reserved), (10 - reserved, reserved))
+        reservation = self.inventory.GetReservation(order_id=order.order_id).reservation
+        states = self.words.enum("tandem.inventory.v1.ReservationState")
+        self.assertEqual(reservation.state, states["RESERVATION_STATE_RESERVED"])
+        self.assertEqual(
+            sorted((line.sku, line.quantity) for line in reservation.lines),
+            [("told-a", 2), ("told-b", 4)],
+        )
+
+    def test_all_or_nothing(self):
+        """One line is short: REJECTED, the shortage told, the other line not touched."""
+        self.stock("enough", 10)
+        self.stock("short", 3)
+        order = self.order.PlaceOrder(
+            customer_id="c",
+            lines=[
+                {"sku": "enough", "quantity": 4},
+                {"sku": "short", "quantity": 5},
+                {"sku": "unheard-of", "quantity": 1},
+            ],
+            wait_for_decision=True,
+        ).order
+        self.assertEqual(self.name(order), "REJECTED")
+        self.assertEqual(
+            [(s.sku, s.requested, s.available) for s in order.shortages],
+            [("short", 5, 3), ("unheard-of", 1, 0)],
+        )
+        self.assertTrue(order.settled)
+        self.assertNotEqual(order.status_reason, "")
+        self.assertEqual(self.adds_up("enough").available, 10)
+        self.assertEqual(self.adds_up("short").available, 3)
+
+    def test_wait_for_decision_needs_one_call(self):
+        self.stock("wait", 1)
+        names = [self.name(self.place("wait", wait_for_decision=True)) for _ in range(2)]
+        self.assertEqual(names, ["RESERVED", "REJECTED"])
+
+    def test_watch_streams_every_change(self):
+        self.stock("watch", 1)
+        order = self.place("watch")
+        watch = self.order.WatchOrder(order_id=order.order_id)
+        seen = []
+        for change in watch:
+            seen.append((self.name(change.order), change.order.version))
+            if seen[-1][0] == "RESERVED":
+                break
+        watch.cancel()
+        # The first state may already be the second one.
+        self.assertEqual(seen, [("PENDING", 1), ("RESERVED", 2)][-len(seen):])
+        refused = self.place("watch")
+        seen = [
+            (self.name(change.order), change.order.version)
+            for change in self.order.WatchOrder(order_id=refused.order_id)
+        ]
+        self.assertEqual(seen, [("PENDING", 1), ("REJECTED", 2)][-len(seen):], "ends when final")
+        after = [
+            change.order.version
+            for change in self.order.WatchOrder(order_id=refused.order_id, after_version=1)
+        ]
+        self.assertEqual(after, [2], "goes on after the version given")
+
+    def test_watch_sees_pending_first(self):
+        """With inventory held still, the watch begins with PENDING and goes on to RESERVED."""
+        self.stock("still", 1)
+        self.tandem.inventory.signal(tandem.signal.SIGSTOP)
+        try:
+            order = self.place("still")
+            watch = iter(self.order.WatchOrder(order_id=order.order_id))
+            self.assertEqual(self.name(next(watch).order), "PENDING")
+        finally:
+            self.tandem.inventory.signal(tandem.signal.SIGCONT)
+        self.assertEqual(self.name(next(watch).order), "RESERVED")
+
+    def test_wait_ends_at_the_deadline(self):
+        """No decision in time: the order is answered as it is, OK, not DEADLINE_EXCEEDED."""
+        self.tandem.inventory.signal(tandem.signal.SIGSTOP)
+        try:
+            start = time.monotonic()
+            order = self.place("late", wait_for_decision=True, _timeout=1.5)
+            self.assertEqual(self.name(order), "PENDING")
+            self.assertLess(time.monotonic() - start, 1.6 * tandem.SLOW)
+        finally:
+            self.tandem.inventory.signal(tandem.signal.SIGCONT)
+        self.assertEqual(self.decided([order.order_id]), {order.order_id: "REJECTED"})
+
+    def test_a_batch_keeps_its_order(self):
+        self.stock("batch", 2)
+        requests = [
+            {"customer_id": "b", "lines": [{"sku": "batch", "quantity": 1}], "labels": {"n": "0"}},
+            {"customer_id": "b", "lines": [], "labels": {"n": "1"}},
+            {"customer_id": "b", "lines": [{"sku": "batch", "quantity": 9}], "labels": {"n": "2"}},
+        ]
+        answer = self.order.BatchPlaceOrders(requests=requests)
+        kinds = [item.WhichOneof("result") for item in answer.orders]
+        self.assertEqual(kinds, ["order", "error", "order"])
+        self.assertEqual([answer.orders[i].order.labels["n"] for i in (0, 2)], ["0", "2"])
+        self.assertEqual(answer.orders[1].error.code, grpc.StatusCode.INVALID_ARGUMENT.value[0])
+        names = self.decided([answer.orders[i].order.order_id for i in (0, 2)])
+        self.assertEqual(list(names.values()), ["RESERVED", "REJECTED"])
+
+    def test_orders_are_listed_newest_first(self):
+        placed = [self.place("list", customer_id="lister").order_id for _ in range(7)]
+        self.decided(placed)
+        listed, token = [], ""
+        while True:
+            page = self.order.ListOrders(customer_id="lister", page_size=3, page_token=token)
+            self.assertLessEqual(len(page.orders), 3)
+            listed += [order.order_id for order in page.orders]
+            token = page.next_page_token
+            if not token:
+                break
+        self.assertEqual(sorted(listed), sorted(placed))
+        # Within a millisecond the order is that of the ids.
+        times = [self.get(order_id).create_time for order_id in listed]
+        self.assertEqual(times, sorted(times, key=lambda t: (t.seconds, t.nanos), reverse=True))
+        self.fails(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            self.order.ListOrders,
+            customer_id="lister",
+            page_token="nonsense",
+        )
+
+    def test_unknown_things_are_not_found(self):
+        order_id = "ord_" + "0" * 26
+        missing = grpc.StatusCode.NOT_FOUND
+        self.fails(missing, self.order.GetOrder, order_id=order_id)
+        self.fails(missing, self.order.GetOrder, order_id="no such id")
+        self.fails(missing, lambda: list(self.order.WatchOrder(order_id=order_id)))
+        self.fails(missing, self.inventory.GetStock, sku="never-seen")
+        self.fails(missing, self.inventory.GetReservation, order_id=order_id)
+
+
+class Twice(tandem.Live):
+    def test_the_same_request_gives_the_same_order(self):
+        self.stock("twice", 10)
+        first = self.place("twice", quantity=2, request_id="r1", labels={"a": "1", "b": "2"})
+        again = self.place("twice", quantity=2, request_id="r1", labels={"b": "2", "a": "1"})
+        self.assertEqual(first.order_id, again.order_id)
+        self.decided([first.order_id])
+        self.assertEqual(self.adds_up("twice").available, 8, "reserved once")
+        waited = self.place(
+            "twice", quantity=2, request_id="r1", labels={"a": "1", "b": "2"}, wait_for_decision=True
+        )
+        self.assertEqual((waited.order_id, self.name(waited)), (first.order_id, "RESERVED"))
+        other = self.place("twice", quantity=2, request_id="r1", customer_id="somebody else")
+        self.assertNotEqual(other.order_id, first.order_id, "unique for its customer")
+        batch = self.order.BatchPlaceOrders(
+            requests=[
+                {
+                    "request_id": "r2",
+                    "customer_id": "customer",
+                    "lines": [{"sku": "twice", "quantity": 1}],
+                }
+            ]
+            * 3
+        )
+        self.assertEqual(len({item.order.order_id for item in batch.orders}), 1)
+
+    def test_other_content_is_refused(self):
+        self.stock("content", 10)
+        self.place("content", quantity=1, request_id="taken", labels={"secret": "xyzzy"})
+        different = (
+            {"quantity": 2, "labels": {"secret": "xyzzy"}},
+            {"quantity": 1},
+            {"quantity": 1, "labels": {"secret": "xyzzy"}, "hold": {"seconds": 60}},
+        )
+        for fields in different:
+            with self.subTest(fields=fields):
+                error = self.fails(
+                    grpc.StatusCode.ALREADY_EXISTS,
+                    self.place,
+                    "content",
+                    request_id="taken",
+                    **fields,
+                )
+                self.assertNotIn("xyzzy", error.details(), "the first content is not shown")
+
+    def test_200_at_once_make_one_order(self):
+        self.stock("crowd", 1000)
+        stubs = [self.connect()[0] for _ in range(4)]
+        fields = {
+            "request_id": "crowd",
+            "customer_id": "crowd",
+            "lines": [{"sku": "crowd", "quantity": 3}],
+        }
+        calls = [stubs[n % 4].PlaceOrder.future(**fields) for n in range(200)]
+        ids = {call.result().order.order_id for call in calls}
+        self.assertEqual(len(ids), 1)
+        self.decided(ids)
+        self.assertEqual(self.adds_up("crowd").available, 997)
+        self.assertEqual(len(self.order.ListOrders(customer_id="crowd").orders), 1)
+        entries = self.tandem.redis_as()("XRANGE", "order:{0}:events", "-", "+")
+        placed = [
+            fields
+            for _, fields in entries
+            if b"tandem.order.v1.OrderPlaced" in fields and ids.copy().pop().encode() in fields
+        ]
+        self.assertEqual(len(placed), 1, "one OrderPlaced")
+
+    def test_an_adjustment_takes_effect_once(self):
+        fields = {"request_id": "delivery", "sku": "adjust", "delta": 7, "reason": "lorry"}
+        calls = [self.inventory.AdjustStock.future(**fields) for _ in range(50)]
+        for call in calls:
+            self.assertEqual(call.result().stock.received, 7)
+        self.assertEqual(self.adds_up("adjust").available, 7)
+        fields["delta"] = 8
+        self.fails(grpc.StatusCode.ALREADY_EXISTS, self.inventory.AdjustStock, **fields)
+        self.place("adjust", quantity=5, wait_for_decision=True)
+        self.fails(
+            grpc.StatusCode.FAILED_PRECONDITION, self.inventory.AdjustStock, sku="adjust", delta=-3
+        )
+        self.assertEqual(self.stock("adjust", -2).available, 0, "down to what is reserved")
+
+
+if __name__ == "__main__":
+    tandem.main()

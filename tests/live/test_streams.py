@@ -1,0 +1,170 @@
+"""What lies in Redis: readable for everybody, writable for its owner alone, there after a restart."""
+import re
+
+import tandem
+
+ORDERS, STOCK = "order:{0}:events", "inventory:{0}:events"
+
+
+class Streams(tandem.Live):
+    def entries(self, stream):
+        """Every entry as (id, {name: bytes})."""
+        found = []
+        for entry_id, flat in self.tandem.redis_as()("XRANGE", stream, "-", "+"):
+            names = [name.decode() for name in flat[::2]]
+            self.assertEqual(len(names), len(set(names)))
+            found.append((entry_id.decode(), dict(zip(names, flat[1::2]))))
+        return found
+
+    def test_events_can_be_read(self):
+        self.stock("seen", 2)
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        order = self.order.PlaceOrder(
+            customer_id="c",
+            lines=[{"sku": "seen", "quantity": 2}],
+            wait_for_decision=True,
+            _metadata=[("traceparent", trace)],
+        ).order
+        short = self.place("seen", wait_for_decision=True)
+        for stream, context in ((ORDERS, "order"), (STOCK, "inventory")):
+            for number, (entry_id, entry) in enumerate(self.entries(stream), 1):
+                with self.subTest(stream=stream, entry=entry_id):
+                    self.assertRegex(entry_id, f"^[0-9]{{13}}-{number}$", "our own numbers")
+                    self.assertTrue(entry["type"].startswith(f"tandem.{context}.v1.".encode()))
+                    self.assertEqual(entry["id"], entry["subject"] + b"/" + entry["seq"])
+                    self.assertTrue(re.fullmatch(rb"20\d\d-\d\d-\d\dT[\d:]{8}\.\d{3}Z", entry["time"]))
+                    self.words.message(entry["type"].decode()).FromString(entry["data"])
+                    self.assertNotIn("attempt", entry)
+
+        def life(order_id):
+            return [
+                (entry["type"].decode().rpartition(".")[2], int(entry["seq"]), entry)
+                for stream in (ORDERS, STOCK)
+                for _, entry in self.entries(stream)
+                if entry["subject"].decode() == order_id
+            ]
+
+        self.assertEqual(
+            [(name, seq) for name, seq, _ in life(order.order_id)],
+            [("OrderPlaced", 1), ("OrderReserved", 2), ("InventoryReserved", 1)],
+        )
+        for name, _, entry in life(order.order_id):
+            self.assertEqual(entry["traceparent"].decode()[:35], trace[:35], name)
+        self.assertEqual(
+            [(name, seq) for name, seq, _ in life(short.order_id)],
+            [("OrderPlaced", 1), ("OrderRejected", 2), ("InventoryUnavailable", 1)],
+        )
+        rejected = [entry for name, _, entry in life(short.order_id) if name == "OrderRejected"][0]
+        event = self.words.message("tandem.order.v1.OrderRejected").FromString(rejected["data"])
+        self.assertEqual([(s.sku, s.available) for s in event.shortages], [("seen", 0)])
+
+    def test_groups_are_caught_up(self):
+        self.decided([self.place("caught-up").order_id])
+        redis = self.tandem.redis_as()
+        for stream, group in ((ORDERS, b"inventory"), (STOCK, b"order")):
+
+            def caught_up():
+                groups = [dict(zip(g[::2], g[1::2])) for g in redis("XINFO", "GROUPS", stream)]
+                last = dict(zip(*[iter(redis("XINFO", "STREAM", stream))] * 2))
+                return [
+                    (g[b"name"], g[b"pending"], g[b"last-delivered-id"]) for g in groups
+                ] == [(group, 0, last[b"last-generated-id"])]
+
+            tandem.until(caught_up, 10 * tandem.SLOW, f"{stream} read and acknowledged")
+
+    def test_a_service_writes_its_own_keys_only(self):
+        self.decided([self.place("acl").order_id])
+        own = {"order": ("order", "inventory"), "inventory": ("inventory", "order")}
+        for user, (mine, foreign) in own.items():
+            redis = self.tandem.redis_as(user)
+            stream = f"{foreign}:{{0}}:events"
+            self.assertEqual(redis("SET", f"{mine}:{{0}}:test", "1"), b"OK")
+            self.assertEqual(redis("DEL", f"{mine}:{{0}}:test"), 1)
+            self.assertGreater(len(redis("XRANGE", stream, "-", "+", "COUNT", 1)), 0)
+            denied = [
+                ("SET", f"{foreign}:{{0}}:test", "1"),
+                ("SET", "other", "1"),
+                ("DEL", stream),
+                ("XADD", stream, "*", "a", "b"),
+                ("XTRIM", stream, "MAXLEN", 0),
+                ("XDEL", stream, "1-1"),
+                ("XGROUP", "DESTROY", stream, user),
+                ("XSETID", stream, "1-1"),
+                ("RENAME", f"{mine}:{{0}}:events", f"{foreign}:{{0}}:events2"),
+                ("HSET", f"{foreign}:{{0}}:stock", "a", "1"),
+                ("HGETALL", f"{foreign}:{{0}}:stock"),
+                ("EVAL", "return 1", 0),
+                ("FUNCTION", "LOAD", "REPLACE", "#!lua name=order\n"),
+                ("FUNCTION", "FLUSH"),
+                ("FLUSHALL",),
+                ("KEYS", "*"),
+                ("SCAN", 0),
+                ("CONFIG", "GET", "*"),
+                ("ACL", "LIST"),
+                ("SHUTDOWN",),
+                ("SUBSCRIBE", "a"),
+                ("MONITOR",),
+                ("CLIENT", "KILL", "TYPE", "normal"),
+            ]
+            for command in denied:
+                with self.subTest(user=user, command=command):
+                    with self.assertRaises(tandem.RedisError) as caught:
+                        redis(*command)
+                    self.assertTrue(str(caught.exception).startswith("NOPERM"), caught.exception)
+        # What a function does is checked as well: the other's functions write the other's keys.
+        redis = self.tandem.redis_as("inventory")
+        with self.assertRaises(tandem.RedisError) as caught:
+            redis("FCALL", "order_trim", 1, ORDERS, 0, 0, 0, 0)
+        self.assertTrue(str(caught.exception).startswith("NOPERM"), caught.exception)
+
+    def test_looking_needs_no_name(self):
+        self.decided([self.place("looking").order_id])
+        redis = self.tandem.redis_as()
+        self.assertEqual(redis("PING"), b"PONG")
+        self.assertIn(ORDERS.encode(), redis("KEYS", "*"))
+        self.assertEqual(len(redis("XRANGE", ORDERS, "-", "+", "COUNT", 2)), 2)
+        self.assertIn(b"redis_version:7", redis("INFO", "server"))
+        for setting, value in (
+            ("appendonly", b"yes"),
+            ("appendfsync", b"everysec"),
+            ("aof-load-truncated", b"no"),
+            ("maxmemory-policy", b"noeviction"),
+            ("save", b""),
+        ):
+            self.assertEqual(redis("CONFIG", "GET", setting)[1], value, setting)
+        for command in (
+            ("SET", "a", "1"),
+            ("DEL", ORDERS),
+            ("XADD", ORDERS, "*", "a", "b"),
+            ("XTRIM", ORDERS, "MAXLEN", 0),
+            ("XGROUP", "DESTROY", ORDERS, "inventory"),
+            ("FCALL", "order_trim", 1, ORDERS, 0, 0, 0, 0),
+            ("EVAL", "return 1", 0),
+            ("FLUSHALL",),
+            ("CONFIG", "SET", "maxmemory", 1),
+            ("ACL", "SETUSER", "default", "+@all"),
+            ("SHUTDOWN",),
+        ):
+            with self.subTest(command=command):
+                with self.assertRaises(tandem.RedisError) as caught:
+                    redis(*command)
+                self.assertTrue(str(caught.exception).startswith("NOPERM"), caught.exception)
+
+    def test_everything_is_there_after_a_restart(self):
+        """Functions write in transactions; Redis replays them as the default user, who may not write:
+        see docs/decisions/010."""
+        self.stock("kept", 5)
+        order = self.place("kept", quantity=2, wait_for_decision=True)
+        before = self.entries(ORDERS), self.entries(STOCK)
+        self.tandem.redis.terminate()
+        self.tandem.redis.start()
+        self.assertEqual((self.entries(ORDERS), self.entries(STOCK)), before)
+        for process in (self.tandem.order, self.tandem.inventory, self.tandem.gateway):
+            process.wait_ready()
+        self.assertEqual(self.get(order.order_id), order)
+        self.assertEqual(self.adds_up("kept").reserved, 2)
+        self.decided([self.place("kept").order_id])
+
+
+if __name__ == "__main__":
+    tandem.main()
