@@ -1,0 +1,296 @@
+/* test_order_step.c - the rules of an order: every pair of state and input, with its reason. */
+#include "order/order_step.h"
+#include "rt.h"
+#include "run.h"
+
+#include <string.h>
+
+static const struct {
+	const char *why;
+	enum order_state from;
+	enum order_input input;
+	enum order_verdict verdict;
+	enum order_state to;
+	enum order_event event;
+	enum order_timer timer;
+} rows[] = {
+#define MOVES(why, from, input, to, event, timer)                                                  \
+	{                                                                                          \
+		why, ORDER_##from, ORDER_IN_##input, ORDER_MOVES, ORDER_##to, ORDER_EV_##event,    \
+			ORDER_TIMER_##timer                                                        \
+	}
+#define AGAIN(why, from, input, event, timer)                                                      \
+	{                                                                                          \
+		why, ORDER_##from, ORDER_IN_##input, ORDER_AGAIN, ORDER_##from, ORDER_EV_##event,  \
+			ORDER_TIMER_##timer                                                        \
+	}
+#define STAYS(why, from, input)                                                                    \
+	{                                                                                          \
+		why, ORDER_##from, ORDER_IN_##input, ORDER_STAYS, ORDER_##from, ORDER_EV_NOTHING,  \
+			ORDER_TIMER_KEEP                                                           \
+	}
+#define REFUSES(why, from, input)                                                                  \
+	{                                                                                          \
+		why, ORDER_##from, ORDER_IN_##input, ORDER_REFUSES, ORDER_##from,                  \
+			ORDER_EV_NOTHING, ORDER_TIMER_KEEP                                         \
+	}
+	/* clang-format off */
+	MOVES("stock is held", PENDING, INVENTORY_RESERVED, RESERVED, RESERVED, HOLD),
+	MOVES("stock was short", PENDING, INVENTORY_UNAVAILABLE, REJECTED, REJECTED, NONE),
+	MOVES("the sale outlived its confirm", PENDING, INVENTORY_COMMITTED, CONFIRMING, CONFIRMED, RETRY),
+	STAYS("nothing held, the deadline settles it", PENDING, INVENTORY_RELEASED),
+	REFUSES("nothing to buy yet", PENDING, CONFIRM),
+	MOVES("called off before the answer", PENDING, CANCEL, CANCELLING, CANCELLED, RETRY),
+	AGAIN("OrderPlaced or its answer was lost", PENDING, REQUEST_UNANSWERED, PLACED, RETRY),
+	MOVES("nobody answered in time", PENDING, DEADLINE_PASSED, EXPIRING, EXPIRED, RETRY),
+	STAYS("no hold runs before the reservation", PENDING, HOLD_RAN_OUT),
+
+	STAYS("delivered twice", RESERVED, INVENTORY_RESERVED),
+	MOVES("the reservation was lost and its repeat refused", RESERVED, INVENTORY_UNAVAILABLE, REJECTED, REJECTED, NONE),
+	MOVES("the sale outlived its confirm", RESERVED, INVENTORY_COMMITTED, CONFIRMING, CONFIRMED, RETRY),
+	MOVES("the reservation was lost: release again, call off", RESERVED, INVENTORY_RELEASED, CANCELLING, CANCELLED, RETRY),
+	MOVES("bought", RESERVED, CONFIRM, CONFIRMING, CONFIRMED, RETRY),
+	MOVES("called off", RESERVED, CANCEL, CANCELLING, CANCELLED, RETRY),
+	STAYS("the answer won against the retry timer", RESERVED, REQUEST_UNANSWERED),
+	STAYS("the answer won against the deadline", RESERVED, DEADLINE_PASSED),
+	MOVES("nobody confirmed in time", RESERVED, HOLD_RAN_OUT, EXPIRING, EXPIRED, RETRY),
+
+	AGAIN("inventory gives back what it holds on OrderRejected", REJECTED, INVENTORY_RESERVED, REJECTED, KEEP),
+	STAYS("delivered twice", REJECTED, INVENTORY_UNAVAILABLE),
+	STAYS("cannot be mended here, the audit names it", REJECTED, INVENTORY_COMMITTED),
+	STAYS("the answer to an OrderRejected", REJECTED, INVENTORY_RELEASED),
+	REFUSES("nothing is held to buy", REJECTED, CONFIRM),
+	REFUSES("final, and not by the client", REJECTED, CANCEL),
+	STAYS("settled: an old timer", REJECTED, REQUEST_UNANSWERED),
+	STAYS("settled: an old timer", REJECTED, DEADLINE_PASSED),
+	STAYS("settled: an old timer", REJECTED, HOLD_RAN_OUT),
+
+	STAYS("late or twice, the commit is on its way", CONFIRMING, INVENTORY_RESERVED),
+	STAYS("the client was told that it bought", CONFIRMING, INVENTORY_UNAVAILABLE),
+	MOVES("sold", CONFIRMING, INVENTORY_COMMITTED, CONFIRMED, SETTLED, NONE),
+	STAYS("the client was told that it bought", CONFIRMING, INVENTORY_RELEASED),
+	STAYS("confirming twice is OK", CONFIRMING, CONFIRM),
+	REFUSES("bought already", CONFIRMING, CANCEL),
+	AGAIN("OrderConfirmed or its answer was lost", CONFIRMING, REQUEST_UNANSWERED, CONFIRMED, RETRY),
+	STAYS("decided long ago", CONFIRMING, DEADLINE_PASSED),
+	STAYS("the confirm won against the hold", CONFIRMING, HOLD_RAN_OUT),
+
+	STAYS("sold is sold", CONFIRMED, INVENTORY_RESERVED),
+	STAYS("sold is sold", CONFIRMED, INVENTORY_UNAVAILABLE),
+	STAYS("delivered twice", CONFIRMED, INVENTORY_COMMITTED),
+	STAYS("cannot be mended here, the audit names it", CONFIRMED, INVENTORY_RELEASED),
+	STAYS("confirming twice is OK", CONFIRMED, CONFIRM),
+	REFUSES("bought already", CONFIRMED, CANCEL),
+	STAYS("settled: an old timer", CONFIRMED, REQUEST_UNANSWERED),
+	STAYS("settled: an old timer", CONFIRMED, DEADLINE_PASSED),
+	STAYS("settled: an old timer", CONFIRMED, HOLD_RAN_OUT),
+
+	STAYS("the release is on its way and covers it", CANCELLING, INVENTORY_RESERVED),
+	STAYS("the release is answered all the same", CANCELLING, INVENTORY_UNAVAILABLE),
+	STAYS("unsettled, so that it is seen", CANCELLING, INVENTORY_COMMITTED),
+	MOVES("given back", CANCELLING, INVENTORY_RELEASED, CANCELLED, SETTLED, NONE),
+	REFUSES("called off already", CANCELLING, CONFIRM),
+	STAYS("cancelling twice is OK", CANCELLING, CANCEL),
+	AGAIN("OrderCancelled or its answer was lost", CANCELLING, REQUEST_UNANSWERED, CANCELLED, RETRY),
+	STAYS("the cancel won against the deadline", CANCELLING, DEADLINE_PASSED),
+	STAYS("the cancel won against the hold", CANCELLING, HOLD_RAN_OUT),
+
+	MOVES("it may hold stock: release again", CANCELLED, INVENTORY_RESERVED, CANCELLING, CANCELLED, RETRY),
+	STAYS("late: nothing is held", CANCELLED, INVENTORY_UNAVAILABLE),
+	STAYS("cannot be mended here, the audit names it", CANCELLED, INVENTORY_COMMITTED),
+	STAYS("delivered twice", CANCELLED, INVENTORY_RELEASED),
+	REFUSES("called off already", CANCELLED, CONFIRM),
+	STAYS("cancelling twice is OK", CANCELLED, CANCEL),
+	STAYS("settled: an old timer", CANCELLED, REQUEST_UNANSWERED),
+	STAYS("settled: an old timer", CANCELLED, DEADLINE_PASSED),
+	STAYS("settled: an old timer", CANCELLED, HOLD_RAN_OUT),
+
+	STAYS("the release is on its way and covers it", EXPIRING, INVENTORY_RESERVED),
+	STAYS("the release is answered all the same", EXPIRING, INVENTORY_UNAVAILABLE),
+	STAYS("unsettled, so that it is seen", EXPIRING, INVENTORY_COMMITTED),
+	MOVES("given back", EXPIRING, INVENTORY_RELEASED, EXPIRED, SETTLED, NONE),
+	REFUSES("too late to buy", EXPIRING, CONFIRM),
+	REFUSES("final, and not by the client", EXPIRING, CANCEL),
+	AGAIN("OrderExpired or its answer was lost", EXPIRING, REQUEST_UNANSWERED, EXPIRED, RETRY),
+	STAYS("expired already", EXPIRING, DEADLINE_PASSED),
+	STAYS("expired already", EXPIRING, HOLD_RAN_OUT),
+
+	MOVES("it may hold stock: release again", EXPIRED, INVENTORY_RESERVED, EXPIRING, EXPIRED, RETRY),
+	STAYS("late: nothing is held", EXPIRED, INVENTORY_UNAVAILABLE),
+	STAYS("cannot be mended here, the audit names it", EXPIRED, INVENTORY_COMMITTED),
+	STAYS("delivered twice", EXPIRED, INVENTORY_RELEASED),
+	REFUSES("too late to buy", EXPIRED, CONFIRM),
+	REFUSES("final, and not by the client", EXPIRED, CANCEL),
+	STAYS("settled: an old timer", EXPIRED, REQUEST_UNANSWERED),
+	STAYS("settled: an old timer", EXPIRED, DEADLINE_PASSED),
+	STAYS("settled: an old timer", EXPIRED, HOLD_RAN_OUT),
+	/* clang-format on */
+};
+
+static void test_every_pair(void)
+{
+	int seen[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = { 0 };
+
+	CU_ASSERT_EQUAL(RT_LENGTH(rows), ORDER_STATE_COUNT * ORDER_INPUT_COUNT);
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		const struct order_rule *rule = order_rule(rows[i].from, rows[i].input);
+
+		seen[rows[i].from][rows[i].input]++;
+		TEST_ROW(rule->state == rows[i].from, rows[i].why);
+		TEST_ROW(rule->input == rows[i].input, rows[i].why);
+		TEST_ROW(rule->verdict == rows[i].verdict, rows[i].why);
+		TEST_ROW(rule->to == rows[i].to, rows[i].why);
+		TEST_ROW(rule->event == rows[i].event, rows[i].why);
+		TEST_ROW(rule->timer == rows[i].timer, rows[i].why);
+	}
+	for (int state = 0; state < ORDER_STATE_COUNT; state++)
+		for (int input = 0; input < ORDER_INPUT_COUNT; input++)
+			CU_ASSERT_EQUAL(seen[state][input], 1);
+}
+
+/* What must hold of any table of rules, whatever its rows say. */
+static void test_the_table_is_sane(void)
+{
+	for (int state = 0; state < ORDER_STATE_COUNT; state++)
+		for (int input = 0; input < ORDER_INPUT_COUNT; input++) {
+			const struct order_rule *rule =
+				order_rule((enum order_state)state, (enum order_input)input);
+			bool client = input == ORDER_IN_CONFIRM || input == ORDER_IN_CANCEL;
+
+			/* Only a client can be refused; an event or a timer is never an error. */
+			CU_ASSERT(rule->verdict != ORDER_REFUSES || client);
+			/* A new version and its event belong together. */
+			if (rule->verdict == ORDER_MOVES || rule->verdict == ORDER_AGAIN)
+				CU_ASSERT_NOT_EQUAL(rule->event, ORDER_EV_NOTHING)
+			else
+				CU_ASSERT_EQUAL(rule->event, ORDER_EV_NOTHING);
+			/* A moved order has a timer exactly while it is not settled. */
+			if (rule->verdict == ORDER_MOVES)
+				CU_ASSERT_EQUAL(order_state_settled(rule->to),
+						rule->timer == ORDER_TIMER_NONE);
+			/* Nothing but a move leads elsewhere. */
+			CU_ASSERT(rule->verdict == ORDER_MOVES || rule->to == rule->state);
+			/* A final order never takes another outcome. */
+			if (order_state_final(rule->state))
+				CU_ASSERT_STRING_EQUAL(order_state_status(rule->state),
+						       order_state_status(rule->to));
+		}
+}
+
+static void test_text(void)
+{
+	const char *text = order_rules_text();
+
+	CU_ASSERT_EQUAL(strlen(text), 81 * 6);
+	CU_ASSERT_PTR_EQUAL(order_rules_text(), text);
+	CU_ASSERT_EQUAL(strncmp(text,
+				"PrMRRH"
+				"PuMJJN",
+				12),
+			0);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "XrMxXR"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "JrAJJK"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "cnFc-K"));
+}
+
+static void test_states(void)
+{
+	static const struct {
+		const char *status;
+		bool settled, known;
+		enum order_state state;
+		bool final;
+	} states[] = {
+		{ "PENDING", false, true, ORDER_PENDING, false },
+		{ "PENDING", true, false, ORDER_PENDING, false },
+		{ "RESERVED", false, true, ORDER_RESERVED, false },
+		{ "REJECTED", true, true, ORDER_REJECTED, true },
+		{ "REJECTED", false, false, ORDER_REJECTED, true },
+		{ "CONFIRMED", false, true, ORDER_CONFIRMING, true },
+		{ "CONFIRMED", true, true, ORDER_CONFIRMED, true },
+		{ "CANCELLED", false, true, ORDER_CANCELLING, true },
+		{ "CANCELLED", true, true, ORDER_CANCELLED, true },
+		{ "EXPIRED", false, true, ORDER_EXPIRING, true },
+		{ "EXPIRED", true, true, ORDER_EXPIRED, true },
+		{ "", false, false, ORDER_PENDING, false },
+		{ "Pending", false, false, ORDER_PENDING, false },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(states); i++) {
+		enum order_state state = ORDER_STATE_COUNT;
+
+		CU_ASSERT_EQUAL(order_state_parse(states[i].status, states[i].settled, &state),
+				states[i].known);
+		if (!states[i].known) {
+			CU_ASSERT_EQUAL(state, ORDER_STATE_COUNT);
+			continue;
+		}
+		CU_ASSERT_EQUAL(state, states[i].state);
+		CU_ASSERT_STRING_EQUAL(order_state_status(state), states[i].status);
+		CU_ASSERT_EQUAL(order_state_settled(state), states[i].settled);
+		CU_ASSERT_EQUAL(order_state_final(state), states[i].final);
+	}
+	CU_ASSERT_STRING_EQUAL(order_event_type(ORDER_EV_SETTLED), "tandem.order.v1.OrderSettled");
+	CU_ASSERT_PTR_NULL(order_event_type(ORDER_EV_NOTHING));
+}
+
+static void test_retry_due(void)
+{
+	static const struct {
+		const char *why;
+		uint32_t attempt, jitter;
+		int64_t due;
+	} cases[] = {
+		{ "the first, early", 1, 0, 1000 + 75 },
+		{ "the first, middle", 1, 500, 1000 + 100 },
+		{ "the first, late", 1, 999, 1000 + 124 },
+		{ "doubles", 2, 500, 1000 + 200 },
+		{ "doubles again", 4, 500, 1000 + 800 },
+		{ "up to the longest", 5, 500, 1000 + 1000 },
+		{ "and no longer", 4000000000U, 500, 1000 + 1000 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(cases); i++)
+		TEST_ROW(order_retry_due(1000, cases[i].attempt, 100, 1000, cases[i].jitter) ==
+				 cases[i].due,
+			 cases[i].why);
+}
+
+static void test_timer_input(void)
+{
+	static const struct order_clock clock = { .decision_ms = 1000 };
+	static const struct {
+		const char *why;
+		enum order_state state;
+		int64_t now_ms;
+		enum order_input input;
+	} cases[] = {
+		{ "young", ORDER_PENDING, 5999, ORDER_IN_REQUEST_UNANSWERED },
+		{ "too old", ORDER_PENDING, 6000, ORDER_IN_DEADLINE_PASSED },
+		{ "the clock stepped back", ORDER_PENDING, 10, ORDER_IN_REQUEST_UNANSWERED },
+		{ "reserved", ORDER_RESERVED, 5001, ORDER_IN_HOLD_RAN_OUT },
+		{ "asked to commit", ORDER_CONFIRMING, 99999, ORDER_IN_REQUEST_UNANSWERED },
+		{ "asked to release", ORDER_CANCELLING, 99999, ORDER_IN_REQUEST_UNANSWERED },
+		{ "asked to release", ORDER_EXPIRING, 99999, ORDER_IN_REQUEST_UNANSWERED },
+		{ "settled", ORDER_CONFIRMED, 99999, ORDER_IN_REQUEST_UNANSWERED },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(cases); i++)
+		TEST_ROW(order_timer_input(cases[i].state, 5000, cases[i].now_ms, &clock) ==
+				 cases[i].input,
+			 cases[i].why);
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "every pair has its rule", test_every_pair },
+		{ "the table is sane", test_the_table_is_sane },
+		{ "the rules as text", test_text },
+		{ "states are parsed and named", test_states },
+		{ "retries back off", test_retry_due },
+		{ "what a timer means", test_timer_input },
+	};
+
+	return tests_run("order_step", tests, RT_LENGTH(tests));
+}
