@@ -10,13 +10,15 @@
 
 struct rt_admin; /* opaque */
 
-/* Listens on `listen` ("127.0.0.1:9101", port 0: any). `metrics` is borrowed. */
+/* Binds `listen` ("127.0.0.1:9101", port 0: any; "unix:/path"). `metrics` is borrowed. */
 int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_admin **ret);
+/* Begins to answer, from a thread of its own; who connected before waits until now. */
+int rt_admin_start(struct rt_admin *admin);
 void rt_admin_free(struct rt_admin *admin);
 int rt_admin_port(const struct rt_admin *admin);
 
-/* A readiness check, false until set. Any thread may set it; lives as long as `admin`.
- * `admin` may be NULL: then the flag is kept and shown to nobody. */
+/* A readiness check, false until set. Any thread may set it; must live as long as a started
+ * `admin`. `admin` may be NULL: then the flag is kept and shown to nobody. */
 struct rt_ready {
 	const char *name; /* such as "redis" */
 	_Atomic bool ready;

@@ -2,14 +2,16 @@
  * server, signals; then start, ready, drain, stop.
  *
  *   main → rt_service_run
- *     read settings (exit 2 when they are bad)   log, gRPC, loop, metrics, admin port
+ *     read settings (exit 2 when they are bad)   log, gRPC, loop, metrics, admin port bound
  *     definition->start                          the service's own parts, its services added
- *     server started, health SERVING
+ *     server started, health SERVING             admin port answers, systemd hears READY=1
  *     … SIGTERM or SIGINT
  *     health NOT_SERVING, server drained          calls that run finish, or drain_ms is over
- *     definition->stop(…, stopped)                the service's own parts end
+ *     admin port closed
+ *     definition->stop                            the service's own parts end
  *     exit 0
- * A second signal while draining ends the process at once with exit 1. */
+ * A second signal while draining ends the process at once with exit 1; so do parts that have not
+ * ended 10 s after stop. */
 #ifndef RT_SERVICE_H
 #define RT_SERVICE_H
 
@@ -21,13 +23,14 @@
 struct rt_service_settings {
 	char *listen, *admin_listen, *log_level, *log_format;
 	int64_t drain_ms, message_max_bytes, calls_max, connections_max;
+	bool print_functions;
 };
 
 struct rt_service {
 	const struct rt_service_definition *definition;
 	struct rt_loop *loop;
 	struct rt_metrics *metrics;
-	struct rt_admin *admin;
+	struct rt_admin *admin; /* NULL: none wanted (admin-listen is empty) */
 	struct rt_server *server;
 	void *settings; /* the definition's struct */
 	void *own;      /* what start made */

@@ -1,0 +1,387 @@
+/* service.c - the life of a service, from its arguments to its exit code.
+ *
+ *   rt_service_run
+ *     read_settings      the common ones and the definition's, in one table
+ *     build              loop, signals, metrics, admin port, server, the definition's parts
+ *     serve              server, admin port, readiness
+ *     rt_loop_run
+ *       on_signal        the first one: drain
+ *         drained        no call is left: close the admin port, stop the parts
+ *           rt_service_stopped
+ *     tear_down
+ *
+ * The admin port is closed before the parts end, because its thread reads their readiness. */
+#include "service.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define EXIT_USAGE          2
+#define STOP_MAX_MS         10000
+#define OPEN_FILES_WANTED   65536
+#define PASSWORD_LINE_BYTES 512
+
+struct life {
+	struct rt_service service;        /* what the definition sees */
+	struct rt_config_program program; /* its table is ours: common and own settings */
+	struct rt_ready serving;
+	struct rt_timer stop_timer;
+	bool draining;
+};
+
+static struct rt_service_settings *common(struct life *life)
+{
+	return life->service.settings;
+}
+
+/* ---- settings ---- */
+
+#define COMMON_SETTINGS 9
+#define COMMON(member)  offsetof(struct rt_service_settings, member)
+
+static void common_settings(const struct rt_service_definition *definition,
+			    struct rt_setting table[COMMON_SETTINGS])
+{
+	const struct rt_setting settings[COMMON_SETTINGS] = {
+		{ "listen", RT_SETTING_LISTEN, COMMON(listen), definition->listen, 0, 0,
+		  "Where gRPC is served." },
+		{ "admin-listen", RT_SETTING_LISTEN, COMMON(admin_listen), definition->admin_listen,
+		  -1, 0, "Where /metrics, /healthz and /readyz are served; empty: nowhere." },
+		{ "log-level", RT_SETTING_STRING, COMMON(log_level), "info", 0, 0,
+		  "Least important lines to log: error, warn, info or debug." },
+		{ "log-format", RT_SETTING_STRING, COMMON(log_format), "text", 0, 0,
+		  "Form of the log's lines: text or json." },
+		{ "drain-timeout", RT_SETTING_DURATION, COMMON(drain_ms), "10s", 0, 600000,
+		  "On SIGTERM, calls that run may take so long to finish." },
+		{ "message-max", RT_SETTING_SIZE, COMMON(message_max_bytes), "4MiB", 1024,
+		  INT64_C(64) << 20, "Largest gRPC message that is accepted." },
+		{ "calls-max", RT_SETTING_INT, COMMON(calls_max), "10000", 1, 1000000,
+		  "Calls under way; one more is refused." },
+		{ "connections-max", RT_SETTING_INT, COMMON(connections_max), "4096", 1, 1000000,
+		  "Open connections; one more is closed." },
+		{ "print-functions", RT_SETTING_ACTION, COMMON(print_functions), "", 0, 0,
+		  "Print the service's Redis functions, for FUNCTION LOAD, and end." },
+	};
+
+	memcpy(table, settings, sizeof(settings));
+}
+
+static void make_program(struct life *life, const struct rt_service_definition *definition)
+{
+	const struct rt_setting *own = definition->program.settings;
+	struct rt_setting *table;
+	size_t own_count = 0;
+
+	while (own != NULL && own[own_count].name != NULL)
+		own_count++;
+	table = rt_alloc((COMMON_SETTINGS + own_count + 1) * sizeof(table[0]));
+	common_settings(definition, table);
+	for (size_t i = 0; i < own_count; i++)
+		table[COMMON_SETTINGS + i] = own[i];
+	life->program = definition->program;
+	life->program.settings = table;
+}
+
+static bool log_settings_good(struct life *life, enum rt_log_level *level, bool *json)
+{
+	const char *service = life->program.service;
+
+	if (!rt_log_level_parse(common(life)->log_level, level)) {
+		fprintf(stderr,
+			"tandem-%s: --log-level: %.100s is not one of error, warn, info, debug\n",
+			service, common(life)->log_level);
+		return false;
+	}
+	*json = strcmp(common(life)->log_format, "json") == 0;
+	if (!*json && strcmp(common(life)->log_format, "text") != 0) {
+		fprintf(stderr, "tandem-%s: --log-format: %.100s is neither text nor json\n",
+			service, common(life)->log_format);
+		return false;
+	}
+	return true;
+}
+
+static int print_functions(const struct rt_service_definition *definition)
+{
+	if (definition->functions == NULL) {
+		fprintf(stderr, "tandem-%s has no Redis functions\n", definition->program.service);
+		return EXIT_USAGE;
+	}
+	if (fwrite(definition->functions, 1, definition->functions_length, stdout) !=
+		    definition->functions_length ||
+	    fflush(stdout) != 0) {
+		fprintf(stderr, "tandem-%s: cannot write: %s\n", definition->program.service,
+			strerror(errno));
+		return EXIT_FAILURE;
+	}
+	return EXIT_SUCCESS;
+}
+
+/* True: go on. Else *ret_code is the exit code. */
+static bool read_settings(struct life *life, int argc, char **argv, int *ret_code)
+{
+	enum rt_log_level level;
+	bool json, end = false;
+
+	*ret_code = EXIT_USAGE;
+	life->service.settings = rt_alloc(life->program.settings_size);
+	if (rt_config_read(&life->program, argc, argv, life->service.settings, &end) != RT_OK)
+		return false;
+	if (end) {
+		*ret_code = EXIT_SUCCESS;
+		return false;
+	}
+	if (common(life)->print_functions) {
+		*ret_code = print_functions(life->service.definition);
+		return false;
+	}
+	if (!log_settings_good(life, &level, &json))
+		return false;
+	rt_log_init(life->program.service, level, json);
+	return true;
+}
+
+/* ---- systemd ---- */
+
+/* A datagram to the socket that systemd (Type=notify) names, as sd_notify(3) describes it. Not
+ * worth libsystemd; and who does not listen is not missed. */
+static void notify_systemd(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	size_t length = path != NULL ? strlen(path) : 0;
+	int fd;
+
+	if (length < 2 || length >= sizeof(address.sun_path) || (path[0] != '/' && path[0] != '@'))
+		return;
+	memcpy(address.sun_path, path, length);
+	if (path[0] == '@')
+		address.sun_path[0] = '\0'; /* the abstract namespace */
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
+		RT_LOG(RT_WARN, "systemd was not told", RT_S("state", state),
+		       RT_S("error", strerror(errno)));
+	close(fd);
+}
+
+/* ---- the end ---- */
+
+static void stop_took_too_long(struct rt_timer *timer)
+{
+	(void)timer;
+	RT_LOG(RT_ERROR, "the parts did not end in time", RT_I("after_ms", STOP_MAX_MS));
+	_exit(EXIT_FAILURE);
+}
+
+static void drained(void *user)
+{
+	struct life *life = user;
+
+	RT_LOG(RT_INFO, "drained");
+	rt_admin_free(life->service.admin);
+	life->service.admin = NULL;
+	rt_timer_start(life->service.loop, &life->stop_timer, STOP_MAX_MS, stop_took_too_long);
+	life->service.definition->stop(&life->service);
+}
+
+void rt_service_stopped(struct rt_service *service)
+{
+	struct life *life = RT_CONTAINER_OF(service, struct life, service);
+
+	rt_timer_stop(service->loop, &life->stop_timer);
+	rt_loop_stop(service->loop);
+}
+
+static void on_signal(int signum, void *user)
+{
+	struct life *life = user;
+
+	if (life->draining) {
+		RT_LOG(RT_WARN, "second signal, ending at once", RT_I("signal", signum));
+		_exit(EXIT_FAILURE);
+	}
+	life->draining = true;
+	atomic_store(&life->serving.ready, false);
+	RT_LOG(RT_INFO, "draining", RT_I("signal", signum),
+	       RT_I("calls", rt_server_calls(life->service.server)),
+	       RT_I("drain_ms", common(life)->drain_ms));
+	notify_systemd("STOPPING=1");
+	rt_server_serving(life->service.server, false);
+	rt_server_drain(life->service.server, common(life)->drain_ms, drained, life);
+}
+
+/* ---- the beginning ---- */
+
+/* Connections, not memory, are what the usual soft limit of 1024 would end first. */
+static void raise_open_files(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= OPEN_FILES_WANTED)
+		return;
+	limit.rlim_cur = RT_MIN(limit.rlim_max, (rlim_t)OPEN_FILES_WANTED);
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void make_metrics(struct life *life)
+{
+	const char *const labels[] = { "service", "version", NULL };
+	const char *const values[] = { life->program.service, TANDEM_VERSION };
+	struct timespec now;
+
+	life->service.metrics = rt_metrics_new();
+	rt_series_set(rt_metric_series(rt_metric(life->service.metrics, RT_GAUGE,
+						 "tandem_build_info", "Always 1.", labels),
+				       values),
+		      1);
+	clock_gettime(CLOCK_REALTIME, &now);
+	rt_series_set(rt_metric_plain(life->service.metrics, RT_GAUGE, "process_start_time_seconds",
+				      "Start of the process, unix time."),
+		      (double)now.tv_sec);
+}
+
+static int make_admin(struct life *life)
+{
+	const char *listen = common(life)->admin_listen;
+
+	if (listen[0] != '\0' &&
+	    rt_admin_new(listen, life->service.metrics, &life->service.admin) != RT_OK) {
+		RT_LOG(RT_ERROR, "cannot listen for operators", RT_S("admin_listen", listen),
+		       RT_S("error", strerror(errno)));
+		return RT_SYSTEM;
+	}
+	rt_admin_check(life->service.admin, &life->serving, "serving");
+	return RT_OK;
+}
+
+static int build(struct life *life)
+{
+	struct rt_service *service = &life->service;
+	struct rt_server_options options = {
+		.listen = common(life)->listen,
+		.message_max_bytes = common(life)->message_max_bytes,
+		.calls_max = common(life)->calls_max,
+		.connections_max = common(life)->connections_max,
+	};
+	int rc = rt_loop_new(&service->loop);
+
+	if (rc == RT_OK)
+		rc = rt_loop_on_signal(service->loop, SIGTERM, on_signal, life);
+	if (rc == RT_OK)
+		rc = rt_loop_on_signal(service->loop, SIGINT, on_signal, life);
+	if (rc == RT_OK)
+		rc = make_admin(life);
+	options.metrics = service->metrics;
+	if (rc == RT_OK)
+		rc = rt_server_new(service->loop, &options, &service->server);
+	if (rc == RT_OK)
+		return service->definition->start(service);
+	RT_LOG(RT_ERROR, "cannot start", RT_S("reason", rt_status_text(rc)));
+	return rc;
+}
+
+static int serve(struct life *life)
+{
+	struct rt_service *service = &life->service;
+	int rc = rt_server_start(service->server);
+
+	if (rc != RT_OK) {
+		RT_LOG(RT_ERROR, "cannot listen", RT_S("listen", common(life)->listen),
+		       RT_S("reason", rt_status_text(rc)));
+		return rc;
+	}
+	if (service->admin != NULL && rt_admin_start(service->admin) != RT_OK) {
+		RT_LOG(RT_ERROR, "cannot serve operators",
+		       RT_S("admin_listen", common(life)->admin_listen));
+		return RT_SYSTEM;
+	}
+	rt_server_serving(service->server, true);
+	atomic_store(&life->serving.ready, true);
+	RT_LOG(RT_INFO, "serving", RT_S("version", TANDEM_VERSION),
+	       RT_S("listen", common(life)->listen), RT_I("port", rt_server_port(service->server)),
+	       RT_S("admin_listen", common(life)->admin_listen),
+	       RT_I("admin_port", service->admin != NULL ? rt_admin_port(service->admin) : 0));
+	notify_systemd("READY=1");
+	return RT_OK;
+}
+
+static void tear_down(struct life *life)
+{
+	rt_server_free(life->service.server);
+	rt_admin_free(life->service.admin);
+	rt_metrics_free(life->service.metrics);
+	rt_loop_free(life->service.loop);
+}
+
+int rt_service_run(const struct rt_service_definition *definition, int argc, char **argv)
+{
+	struct life life = { .service.definition = definition };
+	int code;
+
+	make_program(&life, definition);
+	if (!read_settings(&life, argc, argv, &code))
+		goto end;
+	signal(SIGPIPE, SIG_IGN);
+	raise_open_files();
+	rt_rpc_init();
+	make_metrics(&life);
+	/* What failed to start is not taken apart: its parts are half there and half under way,
+	 * and the kernel frees them all. */
+	if (build(&life) != RT_OK || serve(&life) != RT_OK)
+		_exit(EXIT_FAILURE);
+	rt_loop_run(life.service.loop);
+	tear_down(&life);
+	rt_rpc_shutdown();
+	RT_LOG(RT_INFO, "ended");
+	code = EXIT_SUCCESS;
+end:
+	rt_config_done(&life.program, life.service.settings);
+	free(life.service.settings);
+	free((void *)life.program.settings);
+	return code;
+}
+
+/* ---- Redis settings ---- */
+
+int rt_redis_settings_password(const struct rt_redis_settings *settings, char **ret_password)
+{
+	char line[PASSWORD_LINE_BYTES];
+	size_t length;
+	FILE *file;
+	bool got;
+
+	if (settings->password_file[0] == '\0') {
+		*ret_password = rt_strdup("");
+		return RT_OK;
+	}
+	file = fopen(settings->password_file, "re");
+	if (file == NULL) {
+		RT_LOG(RT_ERROR, "cannot read the password file",
+		       RT_S("file", settings->password_file), RT_S("error", strerror(errno)));
+		return RT_SYSTEM;
+	}
+	got = fgets(line, sizeof(line), file) != NULL;
+	fclose(file);
+	length = got ? strcspn(line, "\r\n") : 0;
+	if (length == 0 || length == sizeof(line) - 1) {
+		RT_LOG(RT_ERROR, "no password in the first line of its file",
+		       RT_S("file", settings->password_file));
+		return RT_SYSTEM;
+	}
+	*ret_password = rt_strndup(line, length);
+	explicit_bzero(line, sizeof(line));
+	return RT_OK;
+}

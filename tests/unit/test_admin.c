@@ -1,0 +1,216 @@
+/* The operators' port: pages, readiness, refusals. */
+#include "admin.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "run.h"
+
+static char answer[65536];
+
+static int connect_tcp(int port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_port = htons((uint16_t)port),
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CU_ASSERT_EQUAL_FATAL(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+/* Sends the request, reads to the end; the answer's status. */
+static int talk(int fd, const char *request)
+{
+	size_t length = 0;
+	ssize_t n;
+	int status = 0;
+
+	CU_ASSERT_EQUAL(write(fd, request, strlen(request)), (ssize_t)strlen(request));
+	while ((n = read(fd, answer + length, sizeof(answer) - 1 - length)) > 0)
+		length += (size_t)n;
+	answer[length] = '\0';
+	close(fd);
+	/* No status at all: 0, the connection was closed. */
+	return sscanf(answer, "HTTP/1.1 %d", &status) == 1 ? status : 0;
+}
+
+static int get(struct rt_admin *admin, const char *path)
+{
+	char request[256];
+
+	snprintf(request, sizeof(request),
+		 "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path);
+	return talk(connect_tcp(rt_admin_port(admin)), request);
+}
+
+static const char *body(void)
+{
+	const char *end = strstr(answer, "\r\n\r\n");
+
+	return end != NULL ? end + 4 : "";
+}
+
+static struct rt_admin *started(struct rt_metrics *metrics)
+{
+	struct rt_admin *admin = NULL;
+
+	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, &admin), RT_OK);
+	CU_ASSERT(rt_admin_port(admin) > 0);
+	CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
+	return admin;
+}
+
+static void pages(void)
+{
+	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_admin *admin = started(metrics);
+
+	rt_series_add(rt_metric_plain(metrics, RT_COUNTER, "orders_total", "Orders."), 3);
+	CU_ASSERT_EQUAL(get(admin, "/metrics"), 200);
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(answer, "Content-Type: text/plain; version=0.0.4; charset=utf-8"));
+	CU_ASSERT_STRING_EQUAL(body(), "# HELP orders_total Orders.\n"
+				       "# TYPE orders_total counter\norders_total 3\n");
+	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
+	CU_ASSERT_EQUAL(get(admin, "/metrics?x=1"), 200);
+	CU_ASSERT_EQUAL(get(admin, "/"), 404);
+	CU_ASSERT_EQUAL(get(admin, "/../metrics"), 404);
+	rt_admin_free(admin);
+	rt_metrics_free(metrics);
+}
+
+static void refusals(void)
+{
+	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_admin *admin = started(metrics);
+	int port = rt_admin_port(admin);
+
+	CU_ASSERT_EQUAL(talk(connect_tcp(port),
+			     "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+			     "Connection: close\r\n\r\nhello"),
+			405);
+	CU_ASSERT_PTR_NOT_NULL(strstr(answer, "Allow: GET, HEAD"));
+	CU_ASSERT_EQUAL(talk(connect_tcp(port), "HEAD /healthz HTTP/1.1\r\nHost: x\r\n"
+						"Connection: close\r\n\r\n"),
+			200);
+	CU_ASSERT_STRING_EQUAL(body(), "");
+	CU_ASSERT_NOT_EQUAL(talk(connect_tcp(port), "GARBAGE\r\n\r\n"), 200);
+	/* And still there. */
+	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
+	rt_admin_free(admin);
+	rt_metrics_free(metrics);
+}
+
+static void readiness(void)
+{
+	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_admin *admin = started(metrics);
+	struct rt_ready redis, functions, alone;
+
+	CU_ASSERT_EQUAL(get(admin, "/readyz"), 200); /* nothing asked for */
+	rt_admin_check(admin, &redis, "redis");
+	rt_admin_check(admin, &functions, "functions");
+	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
+	CU_ASSERT_STRING_EQUAL(body(), "redis: not ready\nfunctions: not ready\n");
+	atomic_store(&redis.ready, true);
+	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
+	CU_ASSERT_STRING_EQUAL(body(), "functions: not ready\n");
+	atomic_store(&functions.ready, true);
+	CU_ASSERT_EQUAL(get(admin, "/readyz"), 200);
+	CU_ASSERT_STRING_EQUAL(body(), "ready\n");
+	atomic_store(&redis.ready, false); /* and back */
+	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
+	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
+	rt_admin_free(admin);
+	/* Without an admin port the flag is only kept. */
+	atomic_store(&alone.ready, true);
+	rt_admin_check(NULL, &alone, "alone");
+	CU_ASSERT(!atomic_load(&alone.ready));
+	rt_metrics_free(metrics);
+}
+
+static void starts_later(void)
+{
+	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_admin *admin = NULL;
+	const char *request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+	int fd;
+
+	CU_ASSERT_EQUAL_FATAL(rt_admin_new("localhost:0", metrics, &admin), RT_OK);
+	fd = connect_tcp(rt_admin_port(admin)); /* waits in the backlog */
+	CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
+	CU_ASSERT_EQUAL(talk(fd, request), 200);
+	rt_admin_free(admin);
+	/* Freed without a start. */
+	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, &admin), RT_OK);
+	rt_admin_free(admin);
+	rt_admin_free(NULL);
+	rt_metrics_free(metrics);
+}
+
+static void unix_socket(void)
+{
+	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_admin *admin = NULL;
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char folder[] = "/tmp/tandem-admin-XXXXXX", listen[100];
+	int fd;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/admin", folder);
+	snprintf(listen, sizeof(listen), "unix:%s/admin", folder);
+	for (int i = 0; i < 2; i++) {
+		CU_ASSERT_EQUAL_FATAL(rt_admin_new(listen, metrics, &admin), RT_OK);
+		CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
+		fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		CU_ASSERT_EQUAL(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+		CU_ASSERT_EQUAL(talk(fd, "GET /healthz HTTP/1.0\r\n\r\n"), 200);
+		rt_admin_free(admin);
+		CU_ASSERT_NOT_EQUAL(access(address.sun_path, F_OK), 0);
+		/* What a killed process left behind is in nobody's way. */
+		fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		CU_ASSERT_EQUAL(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+		close(fd);
+	}
+	unlink(address.sun_path);
+	rmdir(folder);
+	rt_metrics_free(metrics);
+}
+
+static void cannot_listen(void)
+{
+	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_admin *admin = started(metrics), *second = NULL;
+	static const char *const bad[] = { "nonsense", "no.such.host.invalid:0",
+					   "unix:/nowhere/at/all" };
+	char taken[40];
+
+	snprintf(taken, sizeof(taken), "127.0.0.1:%d", rt_admin_port(admin));
+	CU_ASSERT_EQUAL(rt_admin_new(taken, metrics, &second), RT_SYSTEM);
+	for (size_t i = 0; i < RT_LENGTH(bad); i++)
+		TEST_ROW(rt_admin_new(bad[i], metrics, &second) == RT_SYSTEM, bad[i]);
+	CU_ASSERT_PTR_NULL(second);
+	rt_admin_free(admin);
+	rt_metrics_free(metrics);
+}
+
+static const struct test tests[] = {
+	{ "metrics, health, nothing else", pages },
+	{ "what is no GET is refused", refusals },
+	{ "ready when every check is", readiness },
+	{ "who connects before the start waits for it", starts_later },
+	{ "a unix socket, left behind or not", unix_socket },
+	{ "an address that cannot be had", cannot_listen },
+};
+
+int main(void)
+{
+	return tests_run("admin", tests, RT_LENGTH(tests));
+}
