@@ -172,7 +172,7 @@ local function id_of_number(key, first_ms, low_ms, wanted)
 			1)[1]
 		local n = math.huge
 		if entry then
-			_, n = id_halves(entry[1])
+			n = select(2, id_halves(entry[1]))
 		end
 		if n <= wanted then
 			from = middle
