@@ -1,0 +1,540 @@
+/* A service's life in a process of its own: exit codes, readiness, signals, systemd.
+ *
+ * The gRPC server is a stand-in (the functions below win over the library's), so that a test
+ * decides how long a drain takes. Each life runs in a forked child that writes its story, a
+ * letter for each step, into a pipe. */
+#include "service.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "run.h"
+
+static int story_fd = -1;
+
+static void tell(char letter)
+{
+	if (write(story_fd, &letter, 1) != 1)
+		abort();
+}
+
+/* ---- the stand-in ---- */
+
+struct rt_server {
+	struct rt_loop *loop;
+	struct rt_timer timer;
+	void (*drained)(void *user);
+	void *user;
+};
+
+static bool drain_hangs, start_fails;
+
+void rt_rpc_init(void)
+{
+}
+
+void rt_rpc_shutdown(void)
+{
+	tell('x');
+}
+
+int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
+		  struct rt_server **ret)
+{
+	if (options->metrics == NULL || options->calls_max != 7 || options->reuse_port)
+		tell('?');
+	*ret = rt_alloc(sizeof(**ret));
+	(*ret)->loop = loop;
+	return RT_OK;
+}
+
+int rt_server_start(struct rt_server *server)
+{
+	(void)server;
+	return start_fails ? RT_SYSTEM : RT_OK;
+}
+
+int rt_server_port(const struct rt_server *server)
+{
+	(void)server;
+	return 1;
+}
+
+void rt_server_serving(struct rt_server *server, bool serving)
+{
+	(void)server;
+	tell(serving ? 'S' : 's');
+}
+
+static void drain_ends(struct rt_timer *timer)
+{
+	struct rt_server *server = RT_CONTAINER_OF(timer, struct rt_server, timer);
+
+	server->drained(server->user);
+}
+
+void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)(void *user),
+		     void *user)
+{
+	tell('d');
+	server->drained = drained;
+	server->user = user;
+	if (grace_ms != 3000)
+		tell('?');
+	if (!drain_hangs)
+		rt_timer_start(server->loop, &server->timer, 1, drain_ends);
+}
+
+void rt_server_free(struct rt_server *server)
+{
+	tell('f');
+	free(server);
+}
+
+size_t rt_server_calls(const struct rt_server *server)
+{
+	(void)server;
+	return 0;
+}
+
+/* ---- the service ---- */
+
+struct settings {
+	struct rt_service_settings common;
+	struct rt_redis_settings redis;
+	int64_t depth;
+};
+
+static const struct rt_setting own_settings[] = {
+	RT_REDIS_SETTINGS(struct settings, redis, "order"),
+	{ "depth", RT_SETTING_INT, offsetof(struct settings, depth), "5", 1, 9, "How deep." },
+	RT_SETTING_END,
+};
+
+struct own {
+	struct rt_service *service;
+	struct rt_timer timer;
+	struct rt_ready ready;
+};
+
+static bool own_start_fails;
+
+static int own_start(struct rt_service *service)
+{
+	const struct settings *settings = service->settings;
+	struct own *own = rt_alloc(sizeof(*own));
+	struct rlimit limit;
+
+	own->service = service;
+	service->own = own;
+	rt_admin_check(service->admin, &own->ready, "own");
+	tell(settings->depth == 6 && settings->redis.port == 6390 ? 'a' : '?');
+	getrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_cur < RT_MIN(limit.rlim_max, (rlim_t)65536))
+		tell('?');
+	return own_start_fails ? RT_SYSTEM : RT_OK;
+}
+
+static void own_ends(struct rt_timer *timer)
+{
+	struct own *own = RT_CONTAINER_OF(timer, struct own, timer);
+	struct rt_service *service = own->service;
+
+	tell('o');
+	free(own);
+	rt_service_stopped(service);
+}
+
+static void own_stop(struct rt_service *service)
+{
+	struct own *own = service->own;
+
+	/* The admin thread is gone: what it read may be freed. */
+	tell(service->admin == NULL ? 'p' : '?');
+	rt_timer_start(service->loop, &own->timer, 1, own_ends);
+}
+
+static const char functions[] = "#!lua name=order\nreturn 1\n";
+
+static struct rt_service_definition definition(void)
+{
+	return (struct rt_service_definition){
+		.program = { "order", "Keeps orders.", own_settings, sizeof(struct settings) },
+		.listen = "127.0.0.1:0",
+		.admin_listen = "127.0.0.1:0",
+		.functions = functions,
+		.functions_length = sizeof(functions) - 1,
+		.start = own_start,
+		.stop = own_stop,
+	};
+}
+
+/* ---- the parent's side ---- */
+
+struct child {
+	pid_t pid;
+	int story, out;
+	char told[64];
+	size_t told_length;
+};
+
+static void spawn(struct child *child, const struct rt_service_definition *service,
+		  const char *flag, const char *flag2)
+{
+	char *argv[] = { (char *)"x",
+			 (char *)"--calls-max=7",
+			 (char *)"--drain-timeout=3s",
+			 (char *)"--depth=6",
+			 (char *)flag,
+			 (char *)flag2,
+			 NULL };
+	int argc = 4 + (flag != NULL) + (flag2 != NULL);
+	int story[2];
+
+	memset(child, 0, sizeof(*child));
+	CU_ASSERT_EQUAL_FATAL(pipe2(story, O_CLOEXEC), 0);
+	child->out = memfd_create("out", 0);
+	fflush(NULL);
+	child->pid = fork();
+	if (child->pid == 0) {
+		dup2(child->out, STDOUT_FILENO);
+		dup2(child->out, STDERR_FILENO);
+		story_fd = story[1];
+		alarm(20); /* whatever happens, no child stays */
+		exit(rt_service_run(service, argc, argv));
+	}
+	close(story[1]);
+	child->story = story[0];
+}
+
+/* Waits until the child has told `letter`. */
+static void wait_for(struct child *child, char letter)
+{
+	char told = 0;
+
+	while (told != letter) {
+		CU_ASSERT_EQUAL_FATAL(read(child->story, &told, 1), 1);
+		CU_ASSERT_FATAL(child->told_length + 1 < sizeof(child->told));
+		child->told[child->told_length++] = told;
+	}
+}
+
+/* The exit code; minus the signal that ended it. */
+static int end_of(struct child *child)
+{
+	int status = 0;
+	ssize_t n;
+
+	while ((n = read(child->story, child->told + child->told_length,
+			 sizeof(child->told) - 1 - child->told_length)) > 0)
+		child->told_length += (size_t)n;
+	close(child->story);
+	while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static const char *output(struct child *child)
+{
+	static char text[16384];
+	ssize_t n = pread(child->out, text, sizeof(text) - 1, 0);
+
+	text[RT_MAX(n, (ssize_t)0)] = '\0';
+	return text;
+}
+
+/* ---- tests ---- */
+
+static void whole_life(void)
+{
+	static const int signals[] = { SIGTERM, SIGINT };
+
+	for (size_t i = 0; i < RT_LENGTH(signals); i++) {
+		struct rt_service_definition service = definition();
+		struct child child;
+
+		spawn(&child, &service, NULL, NULL);
+		wait_for(&child, 'S');
+		kill(child.pid, signals[i]);
+		CU_ASSERT_EQUAL(end_of(&child), 0);
+		/* start, SERVING; not, drain, parts stop, they end; server freed, gRPC ended */
+		CU_ASSERT_STRING_EQUAL(child.told, "aSsdpofx");
+		CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), " info serving version="));
+		CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), " info ended\n"));
+		close(child.out);
+	}
+}
+
+static void second_signal(void)
+{
+	struct rt_service_definition service = definition();
+	struct child child;
+
+	drain_hangs = true;
+	spawn(&child, &service, NULL, NULL);
+	drain_hangs = false;
+	wait_for(&child, 'S');
+	kill(child.pid, SIGTERM);
+	wait_for(&child, 'd');
+	kill(child.pid, SIGTERM);
+	CU_ASSERT_EQUAL(end_of(&child), 1);
+	CU_ASSERT_STRING_EQUAL(child.told, "aSsd");
+	close(child.out);
+}
+
+static void broken_pipe(void)
+{
+	struct rt_service_definition service = definition();
+	struct child child;
+
+	spawn(&child, &service, NULL, NULL);
+	wait_for(&child, 'S');
+	kill(child.pid, SIGPIPE);
+	kill(child.pid, SIGTERM);
+	CU_ASSERT_EQUAL(end_of(&child), 0);
+	close(child.out);
+}
+
+static void failed_starts(void)
+{
+	struct rt_service_definition service = definition();
+	struct child child;
+
+	own_start_fails = true;
+	spawn(&child, &service, NULL, NULL);
+	own_start_fails = false;
+	CU_ASSERT_EQUAL(end_of(&child), 1);
+	CU_ASSERT_STRING_EQUAL(child.told, "a");
+	close(child.out);
+	start_fails = true;
+	spawn(&child, &service, NULL, NULL);
+	start_fails = false;
+	CU_ASSERT_EQUAL(end_of(&child), 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "cannot listen listen=127.0.0.1:0"));
+	close(child.out);
+	spawn(&child, &service, "--admin-listen=unix:/nowhere/at/all", NULL);
+	CU_ASSERT_EQUAL(end_of(&child), 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "cannot listen for operators"));
+	close(child.out);
+}
+
+static const struct {
+	const char *flag;
+	int code;
+	const char *output; /* somewhere in it */
+} answers[] = {
+	{ "--nonsense", 2, "tandem-order: unrecognized option '--nonsense'" },
+	{ "--depth=10", 2, "tandem-order: --depth: 10 is not within 1 … 9" },
+	{ "--log-level=loud", 2,
+	  "tandem-order: --log-level: loud is not one of error, warn, info, debug" },
+	{ "--log-format=xml", 2, "tandem-order: --log-format: xml is neither text nor json" },
+	{ "--help", 0, "--redis-port=NUMBER" },
+	{ "--version", 0, "tandem-order " TANDEM_VERSION },
+	{ "--print-config", 0, "redis-user=order\n" },
+	{ "--print-functions", 0, "#!lua name=order\nreturn 1\n" },
+};
+
+static void answered_at_once(void)
+{
+	struct rt_service_definition service = definition();
+	struct child child;
+
+	for (size_t i = 0; i < RT_LENGTH(answers); i++) {
+		spawn(&child, &service, answers[i].flag, NULL);
+		TEST_ROW(end_of(&child) == answers[i].code, answers[i].flag);
+		TEST_ROW(strstr(output(&child), answers[i].output) != NULL, answers[i].flag);
+		TEST_ROW(child.told[0] == '\0', answers[i].flag); /* nothing was started */
+		close(child.out);
+	}
+	service.functions = NULL;
+	spawn(&child, &service, "--print-functions", NULL);
+	CU_ASSERT_EQUAL(end_of(&child), 2);
+	close(child.out);
+}
+
+static void no_admin_port(void)
+{
+	struct rt_service_definition service = definition();
+	struct child child;
+
+	spawn(&child, &service, "--admin-listen=", "--log-format=json");
+	wait_for(&child, 'S');
+	kill(child.pid, SIGTERM);
+	CU_ASSERT_EQUAL(end_of(&child), 0);
+	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "\"fact\":\"serving\""));
+	close(child.out);
+}
+
+/* Asks the child's admin port for `path`; the whole answer. */
+static const char *ask(struct child *child, const char *path)
+{
+	static char answer[16384];
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	const char *port = strstr(output(child), "admin_port=");
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	size_t length = 0;
+	ssize_t n;
+
+	answer[0] = '\0';
+	CU_ASSERT_PTR_NOT_NULL_FATAL(port);
+	address.sin_port = htons((uint16_t)strtol(port + strlen("admin_port="), NULL, 10));
+	CU_ASSERT_EQUAL(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	dprintf(fd, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path);
+	while ((n = read(fd, answer + length, sizeof(answer) - 1 - length)) > 0)
+		length += (size_t)n;
+	answer[length] = '\0';
+	close(fd);
+	return answer;
+}
+
+/* A socket such as systemd's; hears what the service says about itself. */
+static int notify_socket(const char *path, socklen_t path_length)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct timeval patience = { .tv_sec = 10 };
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	memcpy(address.sun_path, path, path_length);
+	if (path[0] == '@')
+		address.sun_path[0] = '\0';
+	CU_ASSERT_EQUAL_FATAL(
+		bind(fd, (struct sockaddr *)&address,
+		     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path_length)),
+		0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	return fd;
+}
+
+static void hear(int fd, const char *wanted)
+{
+	char state[100] = "";
+
+	CU_ASSERT(recv(fd, state, sizeof(state) - 1, 0) > 0);
+	CU_ASSERT_STRING_EQUAL(state, wanted);
+}
+
+static void systemd(void)
+{
+	struct rt_service_definition service = definition();
+	char folder[] = "/tmp/tandem-notify-XXXXXX", path[64];
+	struct child child;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+	for (int abstract = 0; abstract < 2; abstract++) {
+		int fd;
+
+		snprintf(path, sizeof(path), "%s%s/s", abstract ? "@" : "", folder);
+		fd = notify_socket(path, (socklen_t)strlen(path));
+		setenv("NOTIFY_SOCKET", path, 1);
+		drain_hangs = true;
+		spawn(&child, &service, NULL, NULL);
+		drain_hangs = false;
+		hear(fd, "READY=1");
+		/* Ready means served: the pages say so, too; the own part is not ready yet. */
+		CU_ASSERT_PTR_NOT_NULL(strstr(ask(&child, "/readyz"), "\r\n\r\nown: not ready\n"));
+		CU_ASSERT_PTR_NOT_NULL(strstr(
+			ask(&child, "/metrics"),
+			"tandem_build_info{service=\"order\",version=\"" TANDEM_VERSION "\"} 1\n"));
+		kill(child.pid, SIGTERM);
+		hear(fd, "STOPPING=1");
+		wait_for(&child, 'd');
+		CU_ASSERT_PTR_NOT_NULL(strstr(ask(&child, "/readyz"), "serving: not ready\n"));
+		kill(child.pid, SIGTERM);
+		CU_ASSERT_EQUAL(end_of(&child), 1);
+		close(child.out);
+		close(fd);
+		if (!abstract)
+			unlink(path);
+	}
+	/* Nobody listens there: no reason not to serve. */
+	setenv("NOTIFY_SOCKET", "/nowhere/at/all", 1);
+	spawn(&child, &service, NULL, NULL);
+	wait_for(&child, 'S');
+	kill(child.pid, SIGTERM);
+	CU_ASSERT_EQUAL(end_of(&child), 0);
+	close(child.out);
+	unsetenv("NOTIFY_SOCKET");
+	rmdir(folder);
+}
+
+static void ignore_line(const char *line, void *user)
+{
+	(void)line;
+	(void)user;
+}
+
+static void passwords(void)
+{
+	static const struct {
+		const char *content, *password; /* NULL: refused */
+	} rows[] = {
+		{ "secret\n", "secret" },
+		{ "secret", "secret" },
+		{ "secret\r\n", "secret" },
+		{ "with space\nsecond\n", "with space" },
+		{ "", NULL },
+		{ "\nsecond\n", NULL },
+	};
+	char path[] = "/tmp/tandem-password-XXXXXX", long_line[600];
+	struct rt_redis_settings settings = { .password_file = path };
+	char *password = NULL;
+	int fd = mkstemp(path);
+
+	rt_log_sink(ignore_line, NULL);
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		ssize_t length = (ssize_t)strlen(rows[i].content);
+
+		CU_ASSERT_EQUAL(ftruncate(fd, 0), 0);
+		CU_ASSERT_EQUAL(pwrite(fd, rows[i].content, (size_t)length, 0), length);
+		if (rows[i].password == NULL) {
+			TEST_ROW(rt_redis_settings_password(&settings, &password) == RT_SYSTEM,
+				 rows[i].content);
+			continue;
+		}
+		TEST_ROW(rt_redis_settings_password(&settings, &password) == RT_OK,
+			 rows[i].content);
+		TEST_ROW(strcmp(password, rows[i].password) == 0, rows[i].content);
+		free(password);
+	}
+	memset(long_line, 'p', sizeof(long_line));
+	CU_ASSERT_EQUAL(pwrite(fd, long_line, sizeof(long_line), 0), (ssize_t)sizeof(long_line));
+	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
+	close(fd);
+	unlink(path);
+	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
+	settings.password_file = (char *)"";
+	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_OK);
+	CU_ASSERT_STRING_EQUAL(password, "");
+	free(password);
+	rt_log_sink(NULL, NULL);
+}
+
+static const struct test tests[] = {
+	{ "start, serve, drain, stop, exit 0", whole_life },
+	{ "a second signal ends at once with 1", second_signal },
+	{ "a broken pipe is no reason to end", broken_pipe },
+	{ "what cannot start exits 1 and says why", failed_starts },
+	{ "questions and bad settings are answered at once", answered_at_once },
+	{ "no admin port, log in JSON", no_admin_port },
+	{ "systemd hears READY and STOPPING, the pages agree", systemd },
+	{ "the password is its file's first line", passwords },
+};
+
+int main(void)
+{
+	return tests_run("service", tests, RT_LENGTH(tests));
+}
