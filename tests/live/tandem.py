@@ -220,6 +220,9 @@ class Process:
 
     def start(self):
         assert self.popen is None
+        pid_file = os.path.join(self.tandem.env["TANDEM_VAR"], "run", f"{self.program}.pid")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(pid_file)
         limit = (self.files_max, self.files_max)
         set_limit = None
         if self.files_max:
@@ -234,6 +237,12 @@ class Process:
                 preexec_fn=set_limit,
             )
         if self.program == "redis":
+            # Its files are checked, and mended, before it is a Redis.
+            until(
+                lambda: os.path.exists(pid_file) or self.popen.poll() is not None,
+                60 * SLOW,
+                "Redis's files checked",
+            )
             opened = subprocess.run([OPEN], env=self.tandem.env, capture_output=True, text=True)
             assert opened.returncode == 0, opened.stdout + opened.stderr + self.text()
 

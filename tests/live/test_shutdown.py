@@ -182,7 +182,7 @@ class Settings(tandem.Live):
     def test_bad_settings_stop_the_start(self):
         for env, told in (
             ({"TANDEM_ORDER_LISTEN": "nonsense"}, "TANDEM_ORDER_LISTEN"),
-            ({"TANDEM_ORDER_DRAIN": "soon"}, "TANDEM_ORDER_DRAIN"),
+            ({"TANDEM_ORDER_DRAIN_TIMEOUT": "soon"}, "TANDEM_ORDER_DRAIN_TIMEOUT"),
         ):
             with self.subTest(env=env):
                 order = tandem.Process(self.tandem, "bad", "order", env)

@@ -1,0 +1,114 @@
+"""Redis's file, cut in the middle of a transaction, as after a power cut.
+
+Redis 7.0 by itself loads such a file, appends behind the half transaction, and loses what it
+acknowledged meanwhile at the next start. Our start mends the file first: what was cut is gone whole,
+what came later stays. Every cut starts Redis twice; TANDEM_TORN_CUTS says how many cuts (30).
+"""
+import os
+import shutil
+
+import tandem
+
+CUTS = int(os.environ.get("TANDEM_TORN_CUTS", "30"))
+EVENTS = "order:{0}:events"
+
+
+class Torn(tandem.Live):
+    ENV = {"TANDEM_REDIS_APPENDFSYNC": "always"}
+
+    def setUp(self):
+        self.folder = os.path.join(self.tandem.env["TANDEM_VAR"], "redis", "appendonlydir")
+        self.kept = os.path.join(self.tandem.folder, "kept")
+        self.stock("torn", 1000)
+        self.decided([self.place("torn", customer_id=f"c{n}").order_id for n in range(30)])
+        for name in ("gateway", "order", "inventory", "redis"):
+            self.assertEqual(self.tandem.processes[name].terminate(), 0)
+        shutil.copytree(self.folder, self.kept)
+        self.file = os.path.join(
+            self.folder, max(name for name in os.listdir(self.folder) if ".incr." in name)
+        )
+        with open(self.file, "rb") as file:
+            self.whole = file.read()
+
+    def start_redis(self, data=None):
+        if data is not None:
+            shutil.rmtree(self.folder)
+            shutil.copytree(self.kept, self.folder)
+            with open(self.file, "wb") as file:
+                file.write(data)
+        self.tandem.redis.start()
+        return self.tandem.redis_as("ops")
+
+    def check_whole(self, redis):
+        """No order without its event, no event without its order: each transaction is there whole or
+        not at all. Returns the number of orders."""
+        orders = {key[len("order:{0}:o:") :] for key in redis("KEYS", "order:{0}:o:*")}
+        placed = set()
+        for _, flat in redis("XRANGE", EVENTS, "-", "+"):
+            entry = dict(zip(flat[::2], flat[1::2]))
+            if entry[b"type"].endswith(b"OrderPlaced"):
+                placed.add(entry[b"subject"])
+        self.assertEqual(orders, placed)
+        for order in orders:
+            key = b"order:{0}:o:" + order
+            self.assertEqual(redis("HGET", key, "status") in (b"PENDING", b"RESERVED"), True)
+        return len(orders)
+
+    def test_cut_anywhere(self):
+        # The last transactions, evenly; and the very last bytes, one by one.
+        size = len(self.whole)
+        first = self.whole.rindex(b"\r\nMULTI\r\n", 0, size - 4000)
+        spread = max(1, (size - first) // CUTS)
+        cuts = sorted({*range(first, size, spread), *range(size - 8, size)})
+        orders = set()
+        for cut in cuts:
+            with self.subTest(cut=cut, of=size):
+                redis = self.start_redis(self.whole[:cut])
+                orders.add(self.check_whole(redis))
+                # Acknowledged in between: alone, and in a transaction.
+                self.assertEqual(redis("SET", "alone", cut), b"OK")
+                redis("MULTI")
+                redis("SET", "together", cut)
+                redis("XADD", "witness", "*", "cut", cut)
+                redis("EXEC")
+                self.tandem.redis.kill()
+                redis = self.start_redis()
+                for key in ("alone", "together"):
+                    self.assertEqual(redis("GET", key), str(cut).encode(), key)
+                self.assertEqual(redis("XLEN", "witness"), 1)
+                orders.add(self.check_whole(redis))
+                self.tandem.redis.kill()
+        self.assertLessEqual(max(orders), 30)
+        self.assertGreater(len(list(self.torn())), 0, "what was cut is kept")
+        self.start_redis(self.whole)
+
+    def torn(self):
+        for name in os.listdir(os.path.join(self.tandem.env["TANDEM_VAR"], "redis")):
+            if name.startswith("torn-"):
+                yield name
+
+    def test_damage_inside_is_refused(self):
+        """A fault with whole transactions behind it: nothing is cut, the start fails and says why."""
+        middle = self.whole.index(b"\r\nMULTI\r\n", len(self.whole) // 2)
+        broken = self.whole[:middle] + b"#" + self.whole[middle + 1 :]
+        with self.assertRaises(AssertionError) as caught:
+            self.start_redis(broken)
+        self.assertIn("whole transactions follow", str(caught.exception))
+        with open(self.file, "rb") as file:
+            self.assertEqual(file.read(), broken, "nothing was changed")
+        self.assertNotEqual(self.tandem.redis.wait(), 0)
+        redis = self.start_redis(self.whole)
+        self.assertGreaterEqual(self.check_whole(redis), 30)
+
+    def tearDown(self):
+        """The system goes on with what is there."""
+        shutil.rmtree(self.kept)
+        for name in ("order", "inventory", "gateway"):
+            self.tandem.processes[name].start()
+        for name in ("order", "inventory", "gateway"):
+            self.tandem.processes[name].wait_ready()
+        self.decided([self.place("torn").order_id])
+
+
+if __name__ == "__main__":
+    tandem.main()
