@@ -105,7 +105,9 @@ void rt_call_read(struct rt_call *call,
 				     void *user),
 		  void *user);
 /* Runs once if the call is cancelled before it has ended; at the end of this turn when it was
- * already. NULL takes it back. The handler must still end the call (any end will do). */
+ * already. NULL takes it back. The handler must still end the call (any end will do).
+ * A call is watched from the first time this is asked for, because watching costs: a unary call
+ * that nobody watches is known to be cancelled only when its deadline has passed. */
 void rt_call_on_cancel(struct rt_call *call, void (*on_cancel)(struct rt_call *call, void *user),
 		       void *user);
 bool rt_call_cancelled(const struct rt_call *call);
@@ -177,6 +179,9 @@ struct rt_client_op {
 	int64_t timeout_ms; /* until the deadline; 0: none */
 	const char
 		*traceparent; /* sent as metadata; NULL or "": none. Borrowed until start returns */
+	/* More metadata: key, value, key, value, …, NULL; text only. Borrowed until start returns;
+	 * NULL: none. */
+	const char *const *metadata;
 	/* Streaming answers: each message as it comes, valid during the call; the next is asked for
 	 * when it returns. NULL for unary answers. */
 	void (*on_message)(struct rt_client_op *op, const ProtobufCMessage *message);
@@ -195,6 +200,9 @@ void rt_client_cancel(struct rt_client_op *op);
 void rt_client_send(struct rt_client_op *op, const ProtobufCMessage *message);
 size_t rt_client_queued_bytes(const struct rt_client_op *op);
 void rt_client_half_close(struct rt_client_op *op);
+/* In done: a value of the answer's metadata by lower-case key, trailing before initial; valid
+ * until done returns. NULL: none. */
+const char *rt_client_metadata(const struct rt_client_op *op, const char *key, size_t *ret_length);
 
 /* ---- without a network, for the simulation and tests ---- */
 

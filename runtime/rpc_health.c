@@ -1,0 +1,139 @@
+/* rpc_health.c - grpc.health.v1: Check and Watch, for "" and every service of the server.
+ *
+ * All services of a process stand and fall together, so there is one state. A Watch of an unknown
+ * service is told so and goes on, as the definition asks. */
+#include <grpc/health/v1/health.pb-c.h>
+#include <string.h>
+
+#include "rpc_server.h"
+
+typedef Grpc__Health__V1__HealthCheckRequest check_request;
+typedef Grpc__Health__V1__HealthCheckResponse check_response;
+
+struct rpc_health {
+	Grpc__Health__V1__Health_Service service;
+	struct rt_server *server;
+	struct rt_list watchers;
+	bool serving, closed;
+};
+
+struct watcher {
+	struct rt_list link;
+	struct rt_call *call;
+	Grpc__Health__V1__HealthCheckResponse_Closure closure;
+	bool known;
+};
+
+static bool is_known(const struct rpc_health *health, const char *service)
+{
+	const char *name;
+
+	if (service[0] == '\0')
+		return true;
+	for (size_t i = 0; (name = rpc_server_service_name(health->server, i)) != NULL; i++) {
+		if (strcmp(name, service) == 0)
+			return true;
+	}
+	return false;
+}
+
+static check_response response_for(const struct rpc_health *health, bool known)
+{
+	check_response response = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+
+#define STATUS(name) GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__##name
+	if (!known)
+		response.status = STATUS(SERVICE_UNKNOWN);
+	else
+		response.status = health->serving ? STATUS(SERVING) : STATUS(NOT_SERVING);
+	return response;
+}
+
+static void health_check(Grpc__Health__V1__Health_Service *service, const check_request *request,
+			 Grpc__Health__V1__HealthCheckResponse_Closure closure, void *closure_data)
+{
+	struct rpc_health *health = RT_CONTAINER_OF(service, struct rpc_health, service);
+	check_response response = response_for(health, true);
+
+	if (is_known(health, request->service))
+		closure(&response, closure_data);
+	else
+		rt_call_failf(closure_data, RT_CODE_NOT_FOUND, "unknown service %.100s",
+			      request->service);
+}
+
+static void end_watcher(struct watcher *watcher)
+{
+	rt_list_remove(&watcher->link);
+	rt_call_finish(watcher->call);
+	free(watcher);
+}
+
+static void on_watcher_gone(struct rt_call *call, void *user)
+{
+	(void)call;
+	end_watcher(user);
+}
+
+static void health_watch(Grpc__Health__V1__Health_Service *service, const check_request *request,
+			 Grpc__Health__V1__HealthCheckResponse_Closure closure, void *closure_data)
+{
+	struct rpc_health *health = RT_CONTAINER_OF(service, struct rpc_health, service);
+	struct watcher *watcher = rt_alloc(sizeof(*watcher));
+	check_response response;
+
+	watcher->call = closure_data;
+	watcher->closure = closure;
+	watcher->known = is_known(health, request->service);
+	response = response_for(health, watcher->known);
+	rt_list_init(&watcher->link);
+	rt_list_push(&health->watchers, &watcher->link);
+	closure(&response, closure_data);
+	if (health->closed)
+		end_watcher(watcher);
+	else
+		rt_call_on_cancel(watcher->call, on_watcher_gone, watcher);
+}
+
+struct rpc_health *rpc_health_new(struct rt_server *server)
+{
+	struct rpc_health *health = rt_alloc(sizeof(*health));
+	struct rpc_server_service added = { .armed = 4, .always = true };
+
+	health->service = (Grpc__Health__V1__Health_Service)GRPC__HEALTH__V1__HEALTH__INIT(health_);
+	health->server = server;
+	rt_list_init(&health->watchers);
+	added.service = (ProtobufCService *)&health->service;
+	rpc_server_add(server, &added);
+	return health;
+}
+
+void rpc_health_set(struct rpc_health *health, bool serving)
+{
+	check_response response;
+
+	if (health->serving == serving || health->closed)
+		return;
+	health->serving = serving;
+	response = response_for(health, true);
+	for (struct rt_list *link = health->watchers.next; link != &health->watchers;
+	     link = link->next) {
+		struct watcher *watcher = RT_CONTAINER_OF(link, struct watcher, link);
+
+		if (watcher->known)
+			watcher->closure(&response, watcher->call);
+	}
+}
+
+void rpc_health_close(struct rpc_health *health)
+{
+	rpc_health_set(health, false);
+	health->closed = true;
+	while (!rt_list_empty(&health->watchers))
+		end_watcher(RT_CONTAINER_OF(health->watchers.next, struct watcher, link));
+}
+
+void rpc_health_free(struct rpc_health *health)
+{
+	free(health);
+}
