@@ -5,6 +5,7 @@
  * one waits, as on a real connection. */
 #include "memory_redis.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* ---- sets by score ---- */
@@ -111,7 +112,22 @@ void memory_redis_free(struct memory_redis *redis)
 	memory_orders_free(redis->orders);
 	memory_inventory_free(redis->inventory);
 	memory_streams_free(redis->streams);
+	for (size_t i = 0; i < RT_LENGTH(redis->cursors); i++)
+		free(redis->cursors[i].key);
 	free(redis);
+}
+
+struct memory_cursor *memory_cursor(struct memory_redis *redis, const char *key)
+{
+	size_t i = 0;
+
+	while (redis->cursors[i].key != NULL && strcmp(redis->cursors[i].key, key) != 0) {
+		i++;
+		assert(i < RT_LENGTH(redis->cursors));
+	}
+	if (redis->cursors[i].key == NULL)
+		redis->cursors[i].key = rt_strdup(key);
+	return &redis->cursors[i];
 }
 
 void memory_ack(struct memory_redis *redis, const char *stream_name, const char *group_name,
@@ -217,6 +233,7 @@ void memory_link_init(struct memory_link *link, struct memory_redis *redis, cons
 	};
 	rt_list_init(&link->requests);
 	rt_list_init(&link->answers);
+	rt_list_init(&link->waits);
 }
 
 void memory_link_submit(struct memory_link *link, struct memory_op *op, const char *what,
@@ -246,8 +263,8 @@ static void lose(struct memory_link *link, int status)
 	struct rt_loop *loop = link->redis->loop;
 	struct rt_list *element;
 
-	if (link->on_lost != NULL)
-		link->on_lost(link, status);
+	for (element = link->waits.next; element != &link->waits; element = element->next)
+		memory_wait_interrupt(RT_CONTAINER_OF(element, struct memory_wait, link), status);
 	for (element = link->answers.next; element != &link->answers; element = element->next) {
 		struct memory_op *op = RT_CONTAINER_OF(element, struct memory_op, link);
 
@@ -283,6 +300,94 @@ void memory_link_kill(struct memory_link *link)
 	lose(link, RT_CANCELED);
 }
 
+/* ---- reads that wait ---- */
+
+static void wait_home(struct rt_timer *timer)
+{
+	struct memory_wait *wait = RT_CONTAINER_OF(timer, struct memory_wait, timer);
+
+	rt_list_remove(&wait->link);
+	wait->under_way = false;
+	wait->finish(wait, wait->status);
+}
+
+static void wait_ends(struct memory_wait *wait, int status, int64_t delay_ms)
+{
+	if (wait->waiting)
+		memory_streams_unwait(&wait->waiter);
+	wait->waiting = false;
+	wait->status = status;
+	rt_timer_start(wait->owner->redis->loop, &wait->timer, delay_ms, wait_home);
+}
+
+static void wait_answered(struct memory_wait *wait)
+{
+	struct memory_link *link = wait->owner;
+	struct memory_io io = { .link = link, .what = wait->what, .subject = "", .after = true };
+	int64_t delay_ms = 0;
+	int status = link->fault == NULL ? RT_OK : link->fault(link->user, &io, &delay_ms);
+
+	wait_ends(wait, link->dead ? RT_CANCELED : status, delay_ms);
+}
+
+static void wait_over(struct rt_timer *timer)
+{
+	wait_answered(RT_CONTAINER_OF(timer, struct memory_wait, timer));
+}
+
+static void wait_woken(struct memory_waiter *waiter)
+{
+	struct memory_wait *wait = RT_CONTAINER_OF(waiter, struct memory_wait, waiter);
+
+	if (wait->look(wait))
+		wait_answered(wait);
+}
+
+static void wait_arrives(struct rt_timer *timer)
+{
+	struct memory_wait *wait = RT_CONTAINER_OF(timer, struct memory_wait, timer);
+	struct memory_redis *redis = wait->owner->redis;
+
+	if (wait->status != RT_OK) {
+		wait_home(timer);
+	} else if (wait->look(wait) || wait->block_ms <= 0) {
+		wait_answered(wait);
+	} else {
+		wait->waiting = true;
+		wait->waiter.woken = wait_woken;
+		memory_streams_wait(redis->streams, &wait->waiter);
+		rt_timer_start(redis->loop, &wait->timer, wait->block_ms, wait_over);
+	}
+}
+
+void memory_wait_start(struct memory_wait *wait, struct memory_link *link, const char *what,
+		       int64_t block_ms)
+{
+	struct memory_io io = { .link = link, .what = what, .subject = "" };
+	int64_t delay_ms = 0;
+
+	assert(!wait->under_way);
+	wait->owner = link;
+	wait->what = what;
+	wait->block_ms = block_ms;
+	wait->under_way = true;
+	wait->status = RT_OK;
+	rt_list_push(&link->waits, &wait->link);
+	if (!link->dead && !link->away && link->fault != NULL)
+		wait->status = link->fault(link->user, &io, &delay_ms);
+	if (link->away)
+		wait->status = RT_LOST;
+	if (link->dead)
+		wait->status = RT_CANCELED;
+	rt_timer_start(link->redis->loop, &wait->timer, delay_ms, wait_arrives);
+}
+
+void memory_wait_interrupt(struct memory_wait *wait, int status)
+{
+	if (wait->under_way)
+		wait_ends(wait, status, 0);
+}
+
 void memory_link_done(struct memory_link *link)
 {
 	struct rt_list *element;
@@ -294,6 +399,13 @@ void memory_link_done(struct memory_link *link)
 			struct memory_op *op = RT_CONTAINER_OF(element, struct memory_op, link);
 
 			op->finish(op, RT_CANCELED);
+		}
+		while (!rt_list_empty(&link->waits)) {
+			struct memory_wait *wait =
+				RT_CONTAINER_OF(link->waits.next, struct memory_wait, link);
+
+			rt_timer_stop(link->redis->loop, &wait->timer);
+			wait_home(&wait->timer);
 		}
 	} while (!rt_list_empty(&link->requests)); /* a done sent something more */
 	rt_timer_stop(link->redis->loop, &link->request_timer);

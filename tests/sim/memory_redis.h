@@ -17,7 +17,7 @@
 
 #include "inventory/store.h"
 #include "order/store.h"
-#include "rt.h"
+#include "stream.h"
 #include "streams.h"
 
 #define MEMORY_ORDER_STREAM     "order:{0}:events"
@@ -47,15 +47,24 @@ void memory_zset_done(struct memory_zset *zset);
 struct memory_orders;    /* order_store_memory.c */
 struct memory_inventory; /* inventory_store_memory.c */
 
+/* How far a group had come when it was last tended. */
+struct memory_cursor {
+	char *key;
+	struct memory_id mark;
+};
+
 struct memory_redis {
 	struct rt_loop *loop;
 	struct memory_streams *streams;
+	struct memory_cursor cursors[4];
 	struct memory_orders *orders;
 	struct memory_inventory *inventory;
 	enum memory_bug bug;
 };
 struct memory_redis *memory_redis_new(struct rt_loop *loop);
 void memory_redis_free(struct memory_redis *redis); /* every link must be gone; takes NULL */
+/* Made when it is not there. */
+struct memory_cursor *memory_cursor(struct memory_redis *redis, const char *key);
 /* XACK by stream id. */
 void memory_ack(struct memory_redis *redis, const char *stream, const char *group, const char *id);
 
@@ -90,8 +99,7 @@ struct memory_link {
 	void *user;
 	struct rt_list requests, answers; /* of struct memory_op */
 	struct rt_timer request_timer, answer_timer;
-	/* Told when everything on the link is lost; may be NULL. */
-	void (*on_lost)(struct memory_link *link, int status);
+	struct rt_list waits; /* of struct memory_wait, under way */
 	bool away, dead;
 };
 /* `fault` may be NULL. */
@@ -104,6 +112,29 @@ void memory_link_submit(struct memory_link *link, struct memory_op *op, const ch
 void memory_link_cut(struct memory_link *link, bool away);
 void memory_link_back(struct memory_link *link);
 void memory_link_kill(struct memory_link *link);
+
+/* A read that waits for entries. It has a connection of its own, so that it holds nobody up, but
+ * shares the link's fate and hook. Embed it, zeroed.
+ *
+ *   memory_wait_start ──(before)──▶ look … look (at each new entry) ──(after)──▶ finish */
+struct memory_wait {
+	struct rt_list link;
+	struct memory_link *owner;
+	struct memory_waiter waiter;
+	struct rt_timer timer;
+	const char *what;
+	int64_t block_ms;
+	bool under_way, waiting;
+	int status;
+	/* Takes what there is. True: that is an answer. */
+	bool (*look)(struct memory_wait *wait);
+	void (*finish)(struct memory_wait *wait, int status);
+};
+void memory_wait_start(struct memory_wait *wait, struct memory_link *link, const char *what,
+		       int64_t block_ms);
+/* Ends one that is under way, from the loop. */
+void memory_wait_interrupt(struct memory_wait *wait, int status);
+
 /* Ends what is on its way with RT_CANCELED before it returns. */
 void memory_link_done(struct memory_link *link);
 
@@ -126,6 +157,18 @@ struct memory_orders *memory_orders_new(void);
 void memory_orders_free(struct memory_orders *orders);
 struct memory_inventory *memory_inventory_new(void);
 void memory_inventory_free(struct memory_inventory *inventory);
+
+/* ---- subscriptions (source_memory.c) ---- */
+
+struct memory_source_options {
+	const char *process;
+	memory_fault_hook *fault;
+	void *user;
+	const char *stream, *group, *consumer, *context; /* as in rt_stream_redis_options */
+};
+struct rt_stream_source *source_memory_new(struct memory_redis *redis,
+					   const struct memory_source_options *options);
+struct memory_link *source_memory_link(struct rt_stream_source *source);
 
 /* ---- looking inside ---- */
 

@@ -148,7 +148,6 @@ struct order_memory {
 	struct memory_link link;
 	int64_t stream_length_max;
 	struct tail *tail; /* under way */
-	struct memory_waiter waiter;
 };
 
 static struct order_memory *of(struct order_store *store)
@@ -715,52 +714,19 @@ static void store_timer(struct order_store *store, struct order_timer_op *user)
 	memory_link_submit(&of(store)->link, &timer->op, "timer", user->order_id);
 }
 
-/* ---- tail ----
- *
- * Not over the link: a blocking read has a connection of its own, so that it holds nobody up.
- *
- *   store_tail → tail_arrives → (waits for an entry, the end of its time, or an interruption)
- *     tail_answer → tail_home → done */
+/* ---- tail ---- */
 
 struct tail {
-	struct order_memory *store;
+	struct memory_wait wait;
 	struct order_tail_op *user;
-	struct rt_timer timer;
 	struct memory_id after;
-	bool waits;
-	int status;
+	bool from_end;
 	struct order_tail_entry *entries;
 	size_t count;
 	char last[48];
 };
 
-static void tail_home(struct rt_timer *timer)
-{
-	struct tail *tail = RT_CONTAINER_OF(timer, struct tail, timer);
-	struct order_tail_op *user = tail->user;
-
-	tail->store->tail = NULL;
-	if (tail->status == RT_OK) {
-		user->entries = tail->entries;
-		user->entry_count = tail->count;
-		memcpy(user->last, tail->last, sizeof(user->last));
-	}
-	user->done(user, tail->status);
-	for (size_t i = 0; i < tail->count; i++) {
-		free((void *)(uintptr_t)tail->entries[i].stream_id);
-		free((void *)(uintptr_t)tail->entries[i].type);
-		free((void *)(uintptr_t)tail->entries[i].subject);
-	}
-	free(tail->entries);
-	free(tail);
-}
-
-static void tail_ends(struct tail *tail, int status, int64_t delay_ms)
-{
-	tail->waits = false;
-	tail->status = status;
-	rt_timer_start(tail->store->link.redis->loop, &tail->timer, delay_ms, tail_home);
-}
+#define TAIL_COUNT_MAX 512
 
 static void tail_take(struct tail *tail, const struct memory_entry *entry)
 {
@@ -773,7 +739,6 @@ static void tail_take(struct tail *tail, const struct memory_entry *entry)
 	    memory_entry_field(entry, "subject")[0] == '\0' ||
 	    memory_entry_field(entry, "seq")[0] == '\0')
 		return; /* no event: somebody's own */
-	tail->entries = rt_realloc(tail->entries, (tail->count + 1) * sizeof(*tail->entries));
 	to = &tail->entries[tail->count++];
 	to->stream_id = rt_strdup(id);
 	to->type = rt_strdup(memory_entry_field(entry, "type"));
@@ -781,87 +746,64 @@ static void tail_take(struct tail *tail, const struct memory_entry *entry)
 	to->seq = strtoull(memory_entry_field(entry, "seq"), NULL, 10);
 }
 
-#define TAIL_COUNT_MAX 512
-
-/* Answers when there is something, or when the wait is over. */
-static void tail_answer(struct tail *tail, bool over)
+static bool tail_look(struct memory_wait *wait)
 {
-	struct memory_link *link = &tail->store->link;
-	struct memory_io io = { .link = link, .what = "tail", .subject = "", .after = true };
-	struct memory_stream *stream = memory_stream_get(link->redis->streams, MEMORY_ORDER_STREAM);
-	int64_t delay_ms = 0;
-	int status = RT_OK;
+	struct tail *tail = RT_CONTAINER_OF(wait, struct tail, wait);
+	struct memory_stream *stream =
+		memory_stream_get(wait->owner->redis->streams, MEMORY_ORDER_STREAM);
+	size_t from, read = 0;
 
-	for (size_t i = memory_stream_after(stream, tail->after);
-	     i < stream->count && tail->count < TAIL_COUNT_MAX; i++)
-		tail_take(tail, &stream->entries[i]);
-	if (tail->count == 0 && !over)
-		return;
-	if (link->fault != NULL)
-		status = link->fault(link->user, &io, &delay_ms);
-	tail_ends(tail, link->dead ? RT_CANCELED : status, delay_ms);
-}
-
-static void tail_over(struct rt_timer *timer)
-{
-	tail_answer(RT_CONTAINER_OF(timer, struct tail, timer), true);
-}
-
-static void tail_woken(struct memory_waiter *waiter)
-{
-	struct order_memory *store = RT_CONTAINER_OF(waiter, struct order_memory, waiter);
-
-	if (store->tail != NULL && store->tail->waits)
-		tail_answer(store->tail, false);
-}
-
-static void tail_arrives(struct rt_timer *timer)
-{
-	struct tail *tail = RT_CONTAINER_OF(timer, struct tail, timer);
-	struct memory_redis *redis = tail->store->link.redis;
-
-	if (tail->status != RT_OK) {
-		tail_ends(tail, tail->status, 0);
-		return;
-	}
-	if (strcmp(tail->user->after, "$") == 0) {
-		const struct memory_stream *stream =
-			memory_stream_get(redis->streams, MEMORY_ORDER_STREAM);
-
+	if (tail->from_end) {
 		/* Where the entries end, which may be below the last id that was given. */
 		if (stream->count > 0)
 			tail->after = stream->entries[stream->count - 1].id;
 		memory_id_format(tail->after, tail->last);
-		tail_ends(tail, RT_OK, 0);
-		return;
+		return true;
 	}
-	if (!memory_id_parse(tail->user->after, &tail->after))
-		tail->after = (struct memory_id){ 0 };
-	memory_id_format(tail->after, tail->last);
-	tail->waits = true;
-	rt_timer_start(redis->loop, &tail->timer, tail->user->block_ms, tail_over);
-	tail_answer(tail, tail->user->block_ms <= 0);
+	snprintf(tail->last, sizeof(tail->last), "%s", tail->user->after);
+	from = memory_stream_after(stream, tail->after);
+	tail->entries = rt_realloc(tail->entries, (TAIL_COUNT_MAX + 1) * sizeof(*tail->entries));
+	while (from + read < stream->count && read < TAIL_COUNT_MAX)
+		tail_take(tail, &stream->entries[from + read++]);
+	return read > 0;
+}
+
+static void tail_finish(struct memory_wait *wait, int status)
+{
+	struct tail *tail = RT_CONTAINER_OF(wait, struct tail, wait);
+	struct order_memory *store = RT_CONTAINER_OF(wait->owner, struct order_memory, link);
+	struct order_tail_op *user = tail->user;
+
+	store->tail = NULL;
+	if (status == RT_OK) {
+		user->entries = tail->entries;
+		user->entry_count = tail->count;
+		memcpy(user->last, tail->last, sizeof(user->last));
+	}
+	user->done(user, status);
+	for (size_t i = 0; i < tail->count; i++) {
+		free((void *)(uintptr_t)tail->entries[i].stream_id);
+		free((void *)(uintptr_t)tail->entries[i].type);
+		free((void *)(uintptr_t)tail->entries[i].subject);
+	}
+	free(tail->entries);
+	free(tail);
 }
 
 static void store_tail(struct order_store *store, struct order_tail_op *user)
 {
 	struct order_memory *memory = of(store);
-	struct memory_link *link = &memory->link;
-	struct memory_io io = { .link = link, .what = "tail", .subject = "" };
 	struct tail *tail = rt_alloc(sizeof(*tail));
-	int64_t delay_ms = 0;
 
 	assert(memory->tail == NULL);
 	memory->tail = tail;
-	tail->store = memory;
 	tail->user = user;
-	if (!link->dead && !link->away && link->fault != NULL)
-		tail->status = link->fault(link->user, &io, &delay_ms);
-	if (link->away)
-		tail->status = RT_LOST;
-	if (link->dead)
-		tail->status = RT_CANCELED;
-	rt_timer_start(link->redis->loop, &tail->timer, delay_ms, tail_arrives);
+	tail->from_end = strcmp(user->after, "$") == 0;
+	if (!memory_id_parse(user->after, &tail->after))
+		tail->after = (struct memory_id){ 0 };
+	tail->wait.look = tail_look;
+	tail->wait.finish = tail_finish;
+	memory_wait_start(&tail->wait, &memory->link, "tail", user->block_ms);
 }
 
 static void store_tail_interrupt(struct order_store *store)
@@ -869,15 +811,7 @@ static void store_tail_interrupt(struct order_store *store)
 	struct order_memory *memory = of(store);
 
 	if (memory->tail != NULL)
-		tail_ends(memory->tail, RT_CANCELED, 0);
-}
-
-static void tail_lost(struct memory_link *link, int status)
-{
-	struct order_memory *memory = RT_CONTAINER_OF(link, struct order_memory, link);
-
-	if (memory->tail != NULL)
-		tail_ends(memory->tail, status, 0);
+		memory_wait_interrupt(&memory->tail->wait, RT_CANCELED);
 }
 
 /* ---- trim ---- */
@@ -936,14 +870,6 @@ static void store_free(struct order_store *store)
 	struct order_memory *memory = of(store);
 
 	memory_link_done(&memory->link);
-	if (memory->tail != NULL) {
-		struct tail *tail = memory->tail;
-
-		rt_timer_stop(memory->link.redis->loop, &tail->timer);
-		tail->status = RT_CANCELED;
-		tail_home(&tail->timer);
-	}
-	memory_streams_unwait(&memory->waiter);
 	free(memory);
 }
 
@@ -969,9 +895,6 @@ struct order_store *order_store_memory_new(struct memory_redis *redis,
 	memory->base.ops = &ops;
 	memory->stream_length_max = options->stream_length_max;
 	memory_link_init(&memory->link, redis, options->process, options->fault, options->user);
-	memory->link.on_lost = tail_lost;
-	memory->waiter.woken = tail_woken;
-	memory_streams_wait(redis->streams, &memory->waiter);
 	return &memory->base;
 }
 

@@ -169,7 +169,7 @@ void memory_streams_unwait(struct memory_waiter *waiter)
 	rt_list_remove(&waiter->link);
 }
 
-static void wake(struct memory_streams *streams)
+void memory_streams_wake(struct memory_streams *streams)
 {
 	struct rt_list *at = streams->waiters.next, *next;
 
@@ -191,7 +191,7 @@ void memory_stream_add(struct memory_streams *streams, const char *name,
 		rt_realloc(stream->entries, (stream->count + 1) * sizeof(*stream->entries));
 	memory_entry_copy(&stream->entries[stream->count++], entry);
 	stream->last = entry->id;
-	wake(streams);
+	memory_streams_wake(streams);
 }
 
 struct memory_id memory_publish(struct memory_streams *streams, const char *name, int64_t now_ms,

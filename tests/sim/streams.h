@@ -72,6 +72,8 @@ struct memory_stream *memory_stream_get(struct memory_streams *streams, const ch
 void memory_stream_delete(struct memory_streams *streams, const char *name);
 void memory_streams_wait(struct memory_streams *streams, struct memory_waiter *waiter);
 void memory_streams_unwait(struct memory_waiter *waiter);
+/* Whoever waits looks again: a group or a stream has gone. */
+void memory_streams_wake(struct memory_streams *streams);
 
 /* XADD with an id above the last one. Fields are copied. */
 void memory_stream_add(struct memory_streams *streams, const char *name,
