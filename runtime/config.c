@@ -195,7 +195,7 @@ static void complain(const struct reading *reading, const struct origin *origin,
 	char shown[100];
 	size_t i = 0;
 
-	for (; origin->text[i] != '\0' && i < sizeof(shown) - 1; i++) {
+	for (; i < sizeof(shown) - 1 && origin->text[i] != '\0'; i++) {
 		unsigned char c = (unsigned char)origin->text[i];
 
 		shown[i] = c < 0x20 || c == 0x7f ? '?' : (char)c;

@@ -82,10 +82,12 @@ static void series_free(struct rt_series *series)
 
 static void metric_free(struct rt_metric *metric)
 {
-	struct rt_series *series, *next;
+	struct rt_series *series = metric->series, *next;
 
-	HASH_ITER (hh, metric->series, series, next) {
-		HASH_DEL(metric->series, series);
+	/* Forgets the hash, but not the order in which its elements hang together. */
+	HASH_CLEAR(hh, metric->series);
+	for (; series != NULL; series = next) {
+		next = series->hh.next;
 		series_free(series);
 	}
 	for (size_t i = 0; i < metric->label_count; i++)

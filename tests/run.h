@@ -8,6 +8,8 @@
 
 #include <CUnit/Basic.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "rt.h"
 
@@ -36,6 +38,22 @@ static inline int tests_run(const char *suite_name, const struct test *tests, si
 	       CU_get_number_of_asserts() > 0;
 	CU_cleanup_registry();
 	return good ? 0 : 1;
+}
+
+/* Takes every TANDEM_ variable out of the environment: a test of settings starts from none. */
+static inline void tests_forget_settings(void)
+{
+	size_t i = 0;
+
+	while (environ[i] != NULL) {
+		char name[256];
+
+		snprintf(name, sizeof(name), "%.*s", (int)strcspn(environ[i], "="), environ[i]);
+		if (strncmp(name, "TANDEM_", 7) == 0 && unsetenv(name) == 0)
+			i = 0; /* the rest moved up */
+		else
+			i++;
+	}
 }
 
 /* An assertion in a table's loop: says which row failed. */

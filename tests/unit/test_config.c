@@ -396,5 +396,6 @@ static const struct test tests[] = {
 
 int main(void)
 {
+	tests_forget_settings();
 	return tests_run("config", tests, RT_LENGTH(tests));
 }

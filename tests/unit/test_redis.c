@@ -180,7 +180,8 @@ static long long server_reads(void)
 {
 	redisReply *reply = redis_server_command(&shared, "INFO stats");
 	const char *line = strstr(reply->str, "total_reads_processed:");
-	long long reads = line != NULL ? atoll(line + strlen("total_reads_processed:")) : -1;
+	long long reads =
+		line != NULL ? strtoll(line + strlen("total_reads_processed:"), NULL, 10) : -1;
 
 	freeReplyObject(reply);
 	return reads;

@@ -536,5 +536,6 @@ static const struct test tests[] = {
 
 int main(void)
 {
+	tests_forget_settings();
 	return tests_run("service", tests, RT_LENGTH(tests));
 }
