@@ -359,13 +359,13 @@ static void server_end(struct rt_call *base, const ProtobufCMessage *answer,
 	}
 	if (status->code != 0)
 		rt_status_copy(&call->status, status);
-	if (answer != NULL)
-		call->sending = rpc_pack(answer, &call->sending_bytes);
-	base->queued_bytes += call->sending_bytes;
-	if (call->sending != NULL)
-		start_send(call, true);
-	else
+	if (answer == NULL) {
 		send_next(call);
+		return;
+	}
+	call->sending = rpc_pack(answer, &call->sending_bytes);
+	base->queued_bytes = call->sending_bytes;
+	start_send(call, true);
 }
 
 /* ---- receiving ---- */
