@@ -1,0 +1,92 @@
+"""What the README shows is what happens: its programs are taken from it, built and run."""
+import os
+import re
+import subprocess
+import tempfile
+
+import tandem
+
+
+def blocks(language):
+    """The README's code blocks of a language."""
+    with open(os.path.join(tandem.ROOT, "README.md")) as readme:
+        return re.findall(rf"^```{language}\n(.*?)^```$", readme.read(), re.DOTALL | re.MULTILINE)
+
+
+class Readme(tandem.Live):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="tandem readme ")
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.stock("tea", 10)
+
+    def here(self, text):
+        """The README's addresses and folders, as they are here."""
+        for there, here in (
+            ("127.0.0.1:50051", f"127.0.0.1:{self.tandem.ports['gateway']}"),
+            ("127.0.0.1:9101", f"127.0.0.1:{self.tandem.admin_ports['gateway']}"),
+            ("redis-cli -p 6390", f"redis-cli -p {self.tandem.redis_port}"),
+            ("/tmp/words", f"'{self.folder}/words'" if "protoc" in text else f"{self.folder}/words"),
+            ("build/", f"'{tandem.BUILD}'/"),
+            (" place.c -o place", f" '{self.folder}/place.c' -o '{self.folder}/place'"),
+        ):
+            text = text.replace(there, here)
+        return text
+
+    def shell(self, command):
+        ran = subprocess.run(
+            ["bash", "-euc", self.here(command)], cwd=tandem.ROOT, capture_output=True, text=True
+        )
+        self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
+        return ran.stdout
+
+    def command(self, beginning):
+        """The README's shell block that holds a line that begins so."""
+        return [b for b in blocks("sh") if re.search(f"^{beginning}", b, re.MULTILINE)][0]
+
+    def test_python(self):
+        os.mkdir(os.path.join(self.folder, "words"))
+        self.shell(self.command("cd proto"))
+        (program,) = blocks("python")
+        ran = subprocess.run(
+            ["/usr/bin/python3", "-c", self.here(program)], capture_output=True, text=True
+        )
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertRegex(ran.stdout, "^ord_[0-9a-z]{26} ORDER_STATUS_RESERVED\n$")
+
+    def test_c(self):
+        (program,) = blocks("c")
+        with open(os.path.join(self.folder, "place.c"), "w") as file:
+            file.write(self.here(program))
+        command = self.command("cc ")
+        if tandem.SANITIZED:
+            command = command.replace("cc ", "cc -fsanitize=address,undefined ")
+        self.shell(command)
+        ran = subprocess.run(
+            [os.path.join(self.folder, "place")], capture_output=True, text=True
+        )
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        reserved = self.status["ORDER_STATUS_RESERVED"]
+        self.assertRegex(ran.stdout, f"^ord_[0-9a-z]{{26}} {reserved}\n$")
+
+    def test_looking_inside(self):
+        self.place("tea", wait_for_decision=True)
+        lines = self.command("redis-cli -p 6390").splitlines()
+        self.assertGreaterEqual(len(lines), 5)
+        for line in lines:
+            if not line.startswith("tail"):
+                with self.subTest(line=line):
+                    out = self.shell(line.replace("curl ", "curl -fsS "))
+                    self.assertNotIn("NOPERM", out)
+                    self.assertNotEqual(out.strip(), "")
+
+    def test_places_exist(self):
+        """Every file and folder it names."""
+        with open(os.path.join(tandem.ROOT, "README.md")) as readme:
+            text = readme.read()
+        for place in re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r"\bscripts/\w+", text):
+            self.assertTrue(os.path.exists(os.path.join(tandem.ROOT, place)), place)
+
+
+if __name__ == "__main__":
+    tandem.main()
