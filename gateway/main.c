@@ -1,0 +1,160 @@
+/* main.c - the gateway's wiring: settings, two clients, one server.
+ *
+ * Ends in the order: calls (the server is drained before `stop`), channels with what is still
+ * under way on them, the gateway. */
+#include "backend.h"
+#include "log.h"
+#include "parts.h"
+#include "service.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+
+struct settings {
+	struct rt_service_settings service; /* first */
+	char *order_target, *inventory_target;
+	int64_t connections, batch_max, batches_in_flight, waiting_max, timeout_ms;
+};
+
+struct own {
+	struct rt_service *service;
+	struct rt_channel *order_channel, *inventory_channel;
+	ProtobufCService *order, *inventory;
+	struct gateway_backend order_backend, inventory_backend;
+	struct gateway *gateway;
+};
+
+#define AT(member) offsetof(struct settings, member)
+static const struct rt_setting settings[] = {
+	{ "order-target", RT_SETTING_STRING, AT(order_target), "127.0.0.1:50052", 0, 0,
+	  "Where the order service listens." },
+	{ "inventory-target", RT_SETTING_STRING, AT(inventory_target), "127.0.0.1:50053", 0, 0,
+	  "Where the inventory service listens." },
+	{ "connections", RT_SETTING_INT, AT(connections), "1", 1, 64,
+	  "Connections to each of the two." },
+	{ "batch-max", RT_SETTING_INT, AT(batch_max), "128", 1, GATEWAY_BATCH_MAX,
+	  "Orders sent to the order service in one call at most." },
+	{ "batches-in-flight", RT_SETTING_INT, AT(batches_in_flight), "8", 1, 1000,
+	  "Such calls under way at most, for each kind of order (waiting for its decision or "
+	  "not)." },
+	{ "waiting-max", RT_SETTING_INT, AT(waiting_max), "20000", 1, 10000000,
+	  "Orders that wait to be sent at most, for each kind; one more is refused." },
+	{ "timeout", RT_SETTING_DURATION, AT(timeout_ms), "30s", 10, 3600000,
+	  "The deadline of calls that bring none of their own." },
+	RT_SETTING_END,
+};
+
+static void done(struct own *own)
+{
+	gateway_free(own->gateway);
+	gateway_backend_done(&own->order_backend);
+	gateway_backend_done(&own->inventory_backend);
+	if (own->order != NULL)
+		rt_client_free(own->order);
+	if (own->inventory != NULL)
+		rt_client_free(own->inventory);
+	free(own);
+}
+
+static int connect_to(struct rt_service *service, const char *target, struct rt_channel **ret)
+{
+	const struct settings *set = service->settings;
+	const struct rt_channel_options options = {
+		.message_max_bytes = set->service.message_max_bytes,
+		.metrics = service->metrics,
+		.connections = (int)set->connections,
+	};
+	int rc = rt_channel_new(service->loop, target, &options, ret);
+
+	if (rc != RT_OK)
+		RT_LOG(RT_ERROR, "no such target", RT_S("target", target),
+		       RT_S("reason", rt_status_text(rc)));
+	return rc;
+}
+
+static int start(struct rt_service *service)
+{
+	const struct settings *set = service->settings;
+	struct own *own = rt_alloc(sizeof(*own));
+	struct gateway_options options = {
+		.batch_max = set->batch_max,
+		.batches_in_flight = set->batches_in_flight,
+		.waiting_max = set->waiting_max,
+		.timeout_ms = set->timeout_ms,
+		.metrics = service->metrics,
+	};
+	int rc;
+
+	own->service = service;
+	rc = connect_to(service, set->order_target, &own->order_channel);
+	if (rc != RT_OK)
+		goto fail;
+	rc = connect_to(service, set->inventory_target, &own->inventory_channel);
+	if (rc != RT_OK)
+		goto fail;
+	own->order =
+		rt_client_new(own->order_channel, &tandem__order__v1__order_service__descriptor);
+	own->inventory = rt_client_new(own->inventory_channel,
+				       &tandem__inventory__v1__inventory_service__descriptor);
+	options.order = own->order;
+	options.inventory = own->inventory;
+	rc = gateway_new(service->loop, &options, &own->gateway);
+	if (rc != RT_OK)
+		goto fail;
+	rt_server_add(service->server, gateway_order_rpc(own->gateway));
+	rt_server_add(service->server, gateway_inventory_rpc(own->gateway));
+	gateway_backend_start(&own->order_backend, service->loop, own->order_channel,
+			      service->admin, own->order->descriptor->name, "order");
+	gateway_backend_start(&own->inventory_backend, service->loop, own->inventory_channel,
+			      service->admin, own->inventory->descriptor->name, "inventory");
+	service->own = own;
+	return RT_OK;
+fail:
+	/* The process ends; channels without calls end with it. */
+	rt_channel_free(own->order_channel, NULL, NULL);
+	rt_channel_free(own->inventory_channel, NULL, NULL);
+	done(own);
+	return rc;
+}
+
+/* stop → order_ended → inventory_ended: each channel ends what is under way on it. */
+static void inventory_ended(void *user)
+{
+	struct own *own = user;
+	struct rt_service *service = own->service;
+
+	done(own);
+	rt_service_stopped(service);
+}
+
+static void order_ended(void *user)
+{
+	struct own *own = user;
+
+	rt_channel_free(own->inventory_channel, inventory_ended, own);
+}
+
+static void stop(struct rt_service *service)
+{
+	struct own *own = service->own;
+
+	gateway_backend_stop(&own->order_backend);
+	gateway_backend_stop(&own->inventory_backend);
+	rt_channel_free(own->order_channel, order_ended, own);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct rt_service_definition definition = {
+		.program = {
+			.service = "gateway",
+			.about = "Where a call enters Tandem: checks it, gathers orders, passes it on.",
+			.settings = settings,
+			.settings_size = sizeof(struct settings),
+		},
+		.listen = "127.0.0.1:50051",
+		.admin_listen = "127.0.0.1:9101",
+		.start = start,
+		.stop = stop,
+	};
+
+	return rt_service_run(&definition, argc, argv);
+}

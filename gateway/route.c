@@ -1,0 +1,160 @@
+/* route.c - everything that needs no thought of its own: checked, and passed on to the service
+ * that owns it. What the service answers goes back as it is: message, status, details.
+ *
+ *   route_invoke            the call enters: is anybody still there, is the request in order?
+ *     route_message         streaming answers: each goes on as it comes
+ *     route_done            the end, whichever it was
+ *   route_cancelled         the caller went meanwhile: the call behind is cancelled, and ends
+ */
+#include <string.h>
+
+#include "check.h"
+#include "parts.h"
+
+struct route {
+	struct gateway *gateway;
+	struct rt_call *call;
+	ProtobufCClosure closure;
+	bool streaming; /* the answer is */
+	bool overrun;   /* the caller reads too slowly */
+	struct rt_client_op op;
+};
+
+int64_t gateway_remaining_ms(const struct gateway *gateway, const struct rt_call *call)
+{
+	int64_t remaining_ms = rt_call_remaining_ms(call);
+
+	return remaining_ms == INT64_MAX ? gateway->options.timeout_ms : remaining_ms;
+}
+
+void gateway_status_copy(struct rt_status *to, const struct rt_status *from)
+{
+	static const char type[] = "google.rpc.RetryInfo";
+
+	rt_status_copy(to, from);
+	/* An Any names its type in plain text. */
+	if (to->code == RT_CODE_UNAVAILABLE &&
+	    (to->details == NULL ||
+	     memmem(to->details, to->details_length, type, sizeof(type) - 1) == NULL))
+		rt_status_retry(to, GATEWAY_RETRY_MS);
+}
+
+void gateway_call_gone(struct rt_call *call)
+{
+	if (rt_call_remaining_ms(call) <= 0)
+		rt_call_failf(call, RT_CODE_DEADLINE_EXCEEDED, "the call's deadline has passed");
+	else
+		rt_call_failf(call, RT_CODE_CANCELLED, "the caller went away");
+}
+
+static void route_cancelled(struct rt_call *call, void *user)
+{
+	struct route *route = user;
+
+	(void)call;
+	rt_client_cancel(&route->op);
+}
+
+static void route_message(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	struct route *route = RT_CONTAINER_OF(op, struct route, op);
+
+	/* The one stream that passes here is WatchOrder: an order has few versions, so a caller
+	 * that does not read hardly gets here. What is kept for it has a bound nevertheless. */
+	if (rt_call_queued_bytes(route->call) > RT_CALL_QUEUE_MAX_BYTES) {
+		route->overrun = true;
+		rt_client_cancel(op);
+		return;
+	}
+	route->closure(message, route->call);
+}
+
+static void route_done(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	struct route *route = RT_CONTAINER_OF(op, struct route, op);
+	struct rt_call *call = route->call;
+	struct rt_status status = { 0 };
+
+	rt_call_on_cancel(call, NULL, NULL);
+	if (rt_call_cancelled(call)) {
+		gateway_call_gone(call);
+	} else if (route->overrun) {
+		rt_status_set(&status, RT_CODE_RESOURCE_EXHAUSTED,
+			      "the messages of the stream are not read fast enough");
+		rt_status_retry(&status, GATEWAY_RETRY_MS);
+		rt_call_fail(call, &status);
+	} else if (op->status.code != 0) {
+		gateway_status_copy(&status, &op->status);
+		rt_call_fail(call, &status);
+	} else if (route->streaming) {
+		rt_call_finish(call);
+	} else if (response != NULL) {
+		route->closure(response, call);
+	} else {
+		rt_call_failf(call, RT_CODE_INTERNAL, "the service behind answered nothing");
+	}
+	rt_status_done(&status);
+	free(route);
+}
+
+static void route_start(struct gateway_service *service, unsigned method_index,
+			const ProtobufCMessage *request, ProtobufCClosure closure,
+			struct rt_call *call)
+{
+	struct gateway *gateway = service->gateway;
+	struct route *route = rt_alloc(sizeof(*route));
+
+	route->gateway = gateway;
+	route->call = call;
+	route->closure = closure;
+	route->streaming = service == &gateway->order && method_index == gateway->watch_order;
+	route->op.traceparent = rt_call_metadata(call, "traceparent", NULL);
+	route->op.done = route_done;
+	if (route->streaming) {
+		/* A watch may last as long as its order: without a deadline of the caller's it ends
+		 * with the order, or when the caller goes. */
+		int64_t remaining_ms = rt_call_remaining_ms(call);
+
+		route->op.timeout_ms = remaining_ms == INT64_MAX ? 0 : remaining_ms;
+		route->op.on_message = route_message;
+	} else {
+		route->op.timeout_ms = gateway_remaining_ms(gateway, call);
+	}
+	rt_client_start(service->client, method_index, request, &route->op);
+	rt_call_on_cancel(call, route_cancelled, route);
+}
+
+static void route_invoke(ProtobufCService *base, unsigned method_index,
+			 const ProtobufCMessage *request, ProtobufCClosure closure,
+			 void *closure_data)
+{
+	struct gateway_service *service = RT_CONTAINER_OF(base, struct gateway_service, base);
+	struct gateway *gateway = service->gateway;
+	struct rt_status status = { 0 };
+	struct rt_call *call = closure_data;
+
+	/* First of all: calls that are reset as fast as they are made must cost nothing. */
+	if (rt_call_cancelled(call) || rt_call_remaining_ms(call) <= 0) {
+		gateway_call_gone(call);
+		return;
+	}
+	if (service == &gateway->order && method_index == gateway->place_order) {
+		gateway_place_order(gateway, request, closure, call);
+	} else if (service == &gateway->order && method_index == gateway->stream_orders) {
+		gateway_stream_orders(gateway, closure, call);
+	} else if (!check_request(request, &status)) {
+		rt_call_fail(call, &status);
+	} else {
+		route_start(service, method_index, request, closure, call);
+	}
+	rt_status_done(&status);
+}
+
+void gateway_route_init(struct gateway_service *service, struct gateway *gateway,
+			ProtobufCService *client)
+{
+	service->base.descriptor = client->descriptor;
+	service->base.invoke = route_invoke;
+	service->gateway = gateway;
+	service->client = client;
+}

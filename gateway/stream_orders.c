@@ -1,0 +1,205 @@
+/* stream_orders.c - StreamOrders: orders for as long as the client sends them, each on the way of
+ * PlaceOrder, answered in the order they come back.
+ *
+ *   stream_message          an order came: checked, placed, and the next is asked for
+ *     item_done             its answer goes out with the client's sequence number
+ *   stream_message(NULL)    the client has sent all: the call ends with the last answer
+ *   stream_cancelled        the client went: what is under way is left to itself
+ *
+ * Flow: at most ITEMS_MAX orders of a stream are under way, and none is read while answers pile up
+ * that the client does not take. The rest waits in the client, behind HTTP/2's flow control. */
+#include "check.h"
+#include "parts.h"
+
+#define ITEMS_MAX 512
+
+typedef Tandem__Order__V1__PlaceOrderRequest place_request;
+
+struct stream {
+	struct gateway *gateway;
+	struct rt_call *call;
+	ProtobufCClosure closure;
+	struct rt_list items;
+	size_t count;
+	bool reading;  /* stream_message will be called */
+	bool draining; /* stream_drained will be called */
+	bool complete; /* the client has sent all */
+	bool gone;     /* the client went */
+};
+
+struct item {
+	struct rt_list link;
+	struct stream *stream;
+	uint64_t sequence;
+	place_request *request; /* a copy: the message goes when the next is read */
+	struct gateway_placing *placing;
+};
+
+static void stream_message(struct rt_call *call, const ProtobufCMessage *message, void *user);
+
+static void item_free(struct item *item)
+{
+	rt_list_remove(&item->link);
+	item->stream->count--;
+	if (item->request != NULL)
+		tandem__order__v1__place_order_request__free_unpacked(item->request, NULL);
+	free(item);
+}
+
+static void answer(struct stream *stream, uint64_t sequence, const gateway_order *order,
+		   const struct rt_status *status)
+{
+	Tandem__Order__V1__StreamOrdersResponse response =
+		TANDEM__ORDER__V1__STREAM_ORDERS_RESPONSE__INIT;
+	Tandem__Order__V1__PlaceOrderResult result = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__INIT;
+	Google__Rpc__Status *error = NULL;
+
+	if (order != NULL) {
+		result.result_case = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER;
+		result.order = (void *)(uintptr_t)order;
+	} else {
+		error = rt_status_to_proto(status);
+		result.result_case = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ERROR;
+		result.error = error;
+	}
+	response.order = &result;
+	response.sequence = sequence;
+	stream->closure(&response.base, stream->call);
+	if (error != NULL)
+		google__rpc__status__free_unpacked(error, NULL);
+}
+
+static void stream_drained(struct rt_call *call, void *user);
+
+/* Goes on: reads if there is room, ends if there is nothing more to do. May free the stream. */
+static void stream_go_on(struct stream *stream)
+{
+	struct rt_call *call = stream->call;
+
+	if (stream->reading || stream->draining)
+		return;
+	if (stream->gone) {
+		gateway_call_gone(call);
+		free(stream);
+	} else if (stream->complete) {
+		if (stream->count > 0)
+			return;
+		rt_call_on_cancel(call, NULL, NULL);
+		rt_call_finish(call);
+		free(stream);
+	} else if (rt_call_queued_bytes(call) > RT_CALL_QUEUE_MAX_BYTES) {
+		stream->draining = true;
+		rt_call_on_drained(call, stream_drained, stream);
+	} else if (stream->count < ITEMS_MAX) {
+		stream->reading = true;
+		rt_call_read(call, stream_message, stream);
+	}
+}
+
+static void stream_drained(struct rt_call *call, void *user)
+{
+	struct stream *stream = user;
+
+	(void)call;
+	stream->draining = false;
+	stream_go_on(stream);
+}
+
+static void item_done(const gateway_order *order, const struct rt_status *status, void *user)
+{
+	struct item *item = user;
+	struct stream *stream = item->stream;
+
+	answer(stream, item->sequence, order, status);
+	item_free(item);
+	stream_go_on(stream);
+}
+
+static place_request *copy_request(const place_request *request)
+{
+	size_t length = tandem__order__v1__place_order_request__get_packed_size(request);
+	uint8_t *bytes = rt_alloc(length + 1);
+	place_request *copy;
+
+	tandem__order__v1__place_order_request__pack(request, bytes);
+	copy = tandem__order__v1__place_order_request__unpack(NULL, length, bytes);
+	free(bytes);
+	return copy;
+}
+
+/* Places one order of the stream; what cannot be placed is answered, and the stream goes on. */
+static void stream_place(struct stream *stream,
+			 const Tandem__Order__V1__StreamOrdersRequest *message)
+{
+	struct rt_status status = { 0 };
+	struct item *item = NULL;
+
+	if (message->request == NULL) {
+		rt_status_set(&status, RT_CODE_INVALID_ARGUMENT, "request is missing");
+		rt_status_violation(&status, "request", "is missing");
+		goto fail;
+	}
+	if (!gateway_check_order(message->request, &status))
+		goto fail;
+	item = rt_alloc(sizeof(*item));
+	item->stream = stream;
+	item->sequence = message->sequence;
+	rt_list_push(&stream->items, &item->link);
+	stream->count++;
+	item->request = copy_request(message->request);
+	item->placing = gateway_place(stream->gateway, stream->call, item->request, item_done, item,
+				      &status);
+	if (item->placing == NULL)
+		goto fail;
+	return;
+fail:
+	answer(stream, message->sequence, NULL, &status);
+	rt_status_done(&status);
+	if (item != NULL)
+		item_free(item);
+}
+
+static void stream_message(struct rt_call *call, const ProtobufCMessage *message, void *user)
+{
+	struct stream *stream = user;
+
+	(void)call;
+	stream->reading = false;
+	if (message == NULL)
+		stream->complete = true;
+	else if (!stream->gone)
+		stream_place(stream, (const void *)message);
+	stream_go_on(stream);
+}
+
+static void stream_cancelled(struct rt_call *call, void *user)
+{
+	struct stream *stream = user;
+
+	(void)call;
+	stream->gone = true;
+	while (!rt_list_empty(&stream->items)) {
+		struct item *item = RT_CONTAINER_OF(stream->items.next, struct item, link);
+
+		gateway_place_abandon(item->placing);
+		item_free(item);
+	}
+	/* A drained that was asked for may never come now; a read ends with NULL. */
+	if (stream->draining) {
+		rt_call_on_drained(stream->call, NULL, NULL);
+		stream->draining = false;
+	}
+	stream_go_on(stream);
+}
+
+void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, struct rt_call *call)
+{
+	struct stream *stream = rt_alloc(sizeof(*stream));
+
+	stream->gateway = gateway;
+	stream->call = call;
+	stream->closure = closure;
+	rt_list_init(&stream->items);
+	rt_call_on_cancel(call, stream_cancelled, stream);
+	stream_go_on(stream);
+}
