@@ -1,0 +1,96 @@
+/* arena.c - a list of chunks, each twice as large as the one before it, up to a limit. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "order/arena.h"
+
+#define CHUNK_MIN 1024
+#define CHUNK_MAX ((size_t)64 * 1024)
+#define ALIGNMENT _Alignof(max_align_t)
+
+struct order_arena_chunk {
+	struct order_arena_chunk *next;
+	size_t size;
+	_Alignas(max_align_t) char bytes[];
+};
+
+static void grow(struct order_arena *arena, size_t wanted)
+{
+	size_t size = CHUNK_MIN;
+	struct order_arena_chunk *chunk;
+
+	if (arena->chunks != NULL)
+		size = RT_MIN(arena->chunks->size * 2, CHUNK_MAX);
+	size = RT_MAX(size, wanted);
+	/* Not rt_alloc: nobody needs zeroes here. */
+	chunk = rt_realloc(NULL, sizeof(*chunk) + size);
+	chunk->next = arena->chunks;
+	chunk->size = size;
+	arena->chunks = chunk;
+	arena->at = chunk->bytes;
+	arena->left = size;
+}
+
+void *order_arena_take(struct order_arena *arena, size_t size_bytes)
+{
+	void *piece;
+
+	size_bytes = (size_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+	if (size_bytes > arena->left)
+		grow(arena, size_bytes);
+	piece = arena->at;
+	arena->at += size_bytes;
+	arena->left -= size_bytes;
+	return piece;
+}
+
+char *order_arena_printf(struct order_arena *arena, const char *format, ...)
+{
+	char short_text[256], *text;
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	length = vsnprintf(short_text, sizeof(short_text), format, args);
+	va_end(args);
+	text = order_arena_take(arena, (size_t)length + 1);
+	if ((size_t)length < sizeof(short_text)) {
+		memcpy(text, short_text, (size_t)length + 1);
+		return text;
+	}
+	va_start(args, format);
+	vsnprintf(text, (size_t)length + 1, format, args);
+	va_end(args);
+	return text;
+}
+
+static void *allocate(void *arena, size_t size)
+{
+	return order_arena_take(arena, size);
+}
+
+static void leave(void *arena, void *piece)
+{
+	(void)arena;
+	(void)piece;
+}
+
+ProtobufCAllocator *order_arena_allocator(struct order_arena *arena)
+{
+	arena->allocator = (ProtobufCAllocator){ allocate, leave, arena };
+	return &arena->allocator;
+}
+
+void order_arena_done(struct order_arena *arena)
+{
+	struct order_arena_chunk *chunk = arena->chunks;
+
+	while (chunk != NULL) {
+		struct order_arena_chunk *next = chunk->next;
+
+		free(chunk);
+		chunk = next;
+	}
+	*arena = (struct order_arena){ .chunks = NULL };
+}

@@ -1,0 +1,117 @@
+/* batch_place_orders.c - BatchPlaceOrders: each item succeeds or fails by itself.
+ *
+ *   order_batch_place_orders    order_placing_start for each; the store gathers them
+ *     item_placed …             the last one
+ *       answer                  all results, in the order of the requests
+ *     time_is_up                items that wait for their decision wait no longer
+ *
+ * One arena serves the whole call. */
+#include "check.h"
+#include "order/parts.h"
+
+#define WAIT_MAX_MS 1000
+
+struct batch_place {
+	struct order *order;
+	struct order_arena arena;
+	struct rt_timer timer;
+	Tandem__Order__V1__BatchPlaceOrdersResponse_Closure closure;
+	struct rt_call *call;
+	size_t count, pending;
+	struct order_placing items[];
+};
+
+static void answer(struct batch_place *batch)
+{
+	Tandem__Order__V1__BatchPlaceOrdersResponse response =
+		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_RESPONSE__INIT;
+	Tandem__Order__V1__PlaceOrderResult *results =
+		order_arena_take(&batch->arena, batch->count * sizeof(*results));
+
+	rt_timer_stop(batch->order->loop, &batch->timer);
+	response.n_orders = batch->count;
+	response.orders = order_arena_take(&batch->arena, batch->count * sizeof(*response.orders));
+	for (size_t i = 0; i < batch->count; i++) {
+		order_placing_result(&batch->items[i], &results[i]);
+		response.orders[i] = &results[i];
+	}
+	batch->closure(&response, batch->call);
+	for (size_t i = 0; i < batch->count; i++) {
+		order_result_done(&results[i]);
+		order_placing_done(&batch->items[i]);
+	}
+	order_arena_done(&batch->arena);
+	free(batch);
+}
+
+static void item_ended(struct batch_place *batch)
+{
+	if (--batch->pending == 0)
+		answer(batch);
+}
+
+static void hurry(struct batch_place *batch)
+{
+	/* The one more keeps the batch while its items end. */
+	batch->pending++;
+	for (size_t i = 0; i < batch->count; i++)
+		order_placing_hurry(&batch->items[i]);
+	item_ended(batch);
+}
+
+static void time_is_up(struct rt_timer *timer)
+{
+	hurry(RT_CONTAINER_OF(timer, struct batch_place, timer));
+}
+
+static void on_cancel(struct rt_call *call, void *user)
+{
+	(void)call;
+	hurry(user);
+}
+
+/* An item knows its batch by its arena. */
+static void item_placed(struct order_placing *placing)
+{
+	item_ended(RT_CONTAINER_OF(placing->arena, struct batch_place, arena));
+}
+
+ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
+{
+	struct order *order = RT_CONTAINER_OF(service, struct order, service);
+	struct rt_status status = { .code = 0 };
+	struct batch_place *batch;
+	const char *traceparent;
+	bool wait = false;
+
+	if (!check_request(&request->base, &status)) {
+		order_fail(closure_data, &status);
+		return;
+	}
+	batch = rt_alloc(sizeof(*batch) + request->n_requests * sizeof(batch->items[0]));
+	batch->order = order;
+	batch->closure = closure;
+	batch->call = closure_data;
+	batch->count = request->n_requests;
+	batch->pending = request->n_requests + 1;
+	traceparent = order_traceparent(batch->call);
+	for (size_t i = 0; i < batch->count; i++) {
+		struct order_placing *item = &batch->items[i];
+
+		item->order = order;
+		item->arena = &batch->arena;
+		item->request = request->requests[i];
+		item->traceparent = traceparent;
+		item->wait = item->request->wait_for_decision;
+		item->done = item_placed;
+		wait |= item->wait;
+		if (!order_placing_start(item))
+			batch->pending--;
+	}
+	if (wait && batch->pending > 1) {
+		rt_timer_start(order->loop, &batch->timer, order_wait_ms(batch->call, WAIT_MAX_MS),
+			       time_is_up);
+		rt_call_on_cancel(batch->call, on_cancel, batch);
+	}
+	item_ended(batch);
+}

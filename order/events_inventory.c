@@ -1,0 +1,149 @@
+/* events_inventory.c - what the order service hears from inventory:{p}:events.
+ *
+ *   order_on_inventory_event   which input is it?
+ *     store->move              state, event, timer and acknowledgement, one step
+ *       moved                  the event is done, or comes again
+ *
+ * Stock that was adjusted is nobody's order: acknowledged and forgotten. What we do not understand
+ * is poison, and so is an answer to an order that we do not have. */
+#include <string.h>
+
+#include "check.h"
+#include "log.h"
+#include "order/parts.h"
+#include "tandem/inventory/v1/inventory_events.pb-c.h"
+#include "wire.h"
+
+/* Not const: protobuf-c has no const strings. */
+static char lost_reason[] = "inventory no longer holds the order's stock";
+
+struct answer {
+	struct order *order;
+	struct rt_event *event;
+	struct order_move_op op;
+	struct order_arena arena; /* of op.data */
+};
+
+static const struct {
+	const char *type;
+	const ProtobufCMessageDescriptor *descriptor;
+	bool ours;
+	enum order_input input;
+} types[] = {
+	{ "tandem.inventory.v1.InventoryReserved",
+	  &tandem__inventory__v1__inventory_reserved__descriptor, true,
+	  ORDER_IN_INVENTORY_RESERVED },
+	{ "tandem.inventory.v1.InventoryUnavailable",
+	  &tandem__inventory__v1__inventory_unavailable__descriptor, true,
+	  ORDER_IN_INVENTORY_UNAVAILABLE },
+	{ "tandem.inventory.v1.InventoryCommitted",
+	  &tandem__inventory__v1__inventory_committed__descriptor, true,
+	  ORDER_IN_INVENTORY_COMMITTED },
+	{ "tandem.inventory.v1.InventoryReleased",
+	  &tandem__inventory__v1__inventory_released__descriptor, true,
+	  ORDER_IN_INVENTORY_RELEASED },
+	{ "tandem.inventory.v1.StockAdjusted", NULL, false, ORDER_IN_INVENTORY_RESERVED },
+};
+
+static void moved(struct order_move_op *op, int status)
+{
+	struct answer *answer = RT_CONTAINER_OF(op, struct answer, op);
+	struct order *order = answer->order;
+	struct rt_event *event = answer->event;
+
+	if (status == RT_OK && op->outcome == ORDER_UNKNOWN) {
+		RT_LOG(RT_WARN, "inventory answers an order that is not here",
+		       RT_S("order_id", event->subject), RT_S("type", event->type));
+		rt_event_poison(event, "no such order");
+	} else if (status == RT_OK) {
+		order_count_decision(order, op);
+		rt_event_done(event);
+	} else {
+		rt_event_retry(event, status);
+	}
+	order_arena_done(&answer->arena);
+	free(answer);
+	order_call_end(order);
+}
+
+/* The data of the event that may be published: shortages become OrderRejected; a reservation that is
+ * gone while the order counts on it, OrderCancelled. False: the content does not parse. */
+static bool make_data(struct answer *answer)
+{
+	Tandem__Order__V1__OrderCancelled cancelled = TANDEM__ORDER__V1__ORDER_CANCELLED__INIT;
+	Tandem__Order__V1__OrderRejected rejected = TANDEM__ORDER__V1__ORDER_REJECTED__INIT;
+	Tandem__Inventory__V1__InventoryUnavailable *unavailable;
+	struct order_arena *arena = &answer->arena;
+	struct order_move_op *op = &answer->op;
+
+	if (op->input == ORDER_IN_INVENTORY_RELEASED) {
+		cancelled.reason = lost_reason;
+		op->data = order_pack(arena, &cancelled.base, &op->data_length);
+	}
+	if (op->input != ORDER_IN_INVENTORY_UNAVAILABLE)
+		return true;
+	unavailable = tandem__inventory__v1__inventory_unavailable__unpack(
+		order_arena_allocator(arena), answer->event->data_length, answer->event->data);
+	if (unavailable == NULL || unavailable->n_shortages > CHECK_LINES_MAX)
+		return false;
+	rejected.n_shortages = unavailable->n_shortages;
+	rejected.shortages =
+		order_arena_take(arena, (rejected.n_shortages + 1) * sizeof(*rejected.shortages));
+	for (size_t i = 0; i < rejected.n_shortages; i++) {
+		const Tandem__Inventory__V1__ReservationShortage *from = unavailable->shortages[i];
+		Tandem__Order__V1__Shortage *shortage = order_arena_take(arena, sizeof(*shortage));
+
+		tandem__order__v1__shortage__init(shortage);
+		shortage->sku = from->sku;
+		shortage->requested = from->requested;
+		shortage->available = from->available;
+		rejected.shortages[i] = shortage;
+	}
+	op->data = order_pack(arena, &rejected.base, &op->data_length);
+	return true;
+}
+
+static void move(struct order *order, struct rt_event *event, enum order_input input)
+{
+	struct answer *answer = rt_alloc(sizeof(*answer));
+	struct order_move_op *op = &answer->op;
+
+	answer->order = order;
+	answer->event = event;
+	op->order_id = event->subject;
+	op->input = input;
+	op->now_ms = rt_loop_unix_ms(order->loop);
+	op->retry_due_ms = order_retry_at(order, op->now_ms, 1);
+	op->traceparent = event->traceparent;
+	op->ack_id = event->stream_id;
+	op->done = moved;
+	if (!make_data(answer)) {
+		order_arena_done(&answer->arena);
+		free(answer);
+		rt_event_poison(event, "the content does not parse");
+		return;
+	}
+	order_call_begin(order);
+	order->store->ops->move(order->store, op);
+}
+
+void order_on_inventory_event(struct rt_event *event, void *user)
+{
+	struct rt_wire_fault fault;
+	size_t i = 0;
+
+	while (i < RT_LENGTH(types) && strcmp(event->type, types[i].type) != 0)
+		i++;
+	if (i == RT_LENGTH(types)) {
+		rt_event_poison(event, "unknown type of event");
+	} else if (!types[i].ours) {
+		rt_event_ignore(event);
+	} else if (!check_order_id(event->subject)) {
+		rt_event_poison(event, "the subject is not an order id");
+	} else if (event->data_length > 0 &&
+		   !rt_wire_check(types[i].descriptor, event->data, event->data_length, &fault)) {
+		rt_event_poison(event, "the content does not parse");
+	} else {
+		move(user, event, types[i].input);
+	}
+}

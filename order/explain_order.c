@@ -1,0 +1,219 @@
+/* explain_order.c - ExplainOrder: what happened to an order, why it stands where it stands, and what
+ * comes next; as far as the order service knows by itself. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "order/parts.h"
+
+/* A history is bounded (store.h); more than this is not told. */
+#define EVENTS_MAX 200
+
+struct explain_order {
+	struct order *order;
+	struct order_get_op op;
+	struct order_arena arena;
+	Tandem__Order__V1__ExplainOrderResponse_Closure closure;
+	struct rt_call *call;
+};
+
+static char *text_of(struct order_arena *arena, const struct order_history_item *item,
+		     const Tandem__Order__V1__Order *order, uint32_t attempt)
+{
+	uint64_t pieces = 0;
+
+	switch (item->event) {
+	case ORDER_EV_PLACED:
+		for (size_t i = 0; i < order->n_lines; i++)
+			pieces += order->lines[i]->quantity;
+		return order_arena_printf(
+			arena,
+			"The order was placed: %" PRIu64
+			" pieces of %zu SKUs. Inventory was asked to reserve them.",
+			pieces, order->n_lines);
+	case ORDER_EV_RESERVED:
+		return order_arena_printf(arena, "Inventory holds every line.");
+	case ORDER_EV_REJECTED:
+		return order_arena_printf(arena, "Inventory could not hold every line.");
+	case ORDER_EV_CONFIRMED:
+		return order_arena_printf(arena, "The client bought the order. Inventory was asked "
+						 "to commit the reservation.");
+	case ORDER_EV_CANCELLED:
+		return order_arena_printf(arena, "The order was called off. Inventory was asked to "
+						 "release what it holds.");
+	case ORDER_EV_EXPIRED:
+		return order_arena_printf(arena, "The order expired. Inventory was asked to "
+						 "release what it holds.");
+	case ORDER_EV_SETTLED:
+		return order_arena_printf(arena, "Inventory answered the last request.");
+	default:
+		return order_arena_printf(arena,
+					  "No answer came: inventory was asked again, "
+					  "attempt %" PRIu32 ".",
+					  attempt);
+	}
+}
+
+static Tandem__Order__V1__OrderLifeEvent *life_event(struct order_arena *arena,
+						     const struct order_history_item *item,
+						     const Tandem__Order__V1__Order *order,
+						     uint32_t attempt)
+{
+	Tandem__Order__V1__OrderLifeEvent *event = order_arena_take(arena, sizeof(*event));
+	const char *type = order_event_type(item->event);
+
+	tandem__order__v1__order_life_event__init(event);
+	event->time = order_timestamp(arena, item->unix_ms);
+	event->context = order_arena_printf(arena, "order");
+	event->kind = order_arena_printf(arena, "%s", type == NULL ? "again" : type);
+	event->text = text_of(arena, item, order, attempt);
+	event->stream_id = order_arena_printf(arena, "%s", item->stream_id);
+	event->version = item->version;
+	return event;
+}
+
+/* The history, and when the last request was sent. */
+static int64_t fill_events(struct order_arena *arena, const struct order_record *record,
+			   Tandem__Order__V1__OrderExplanation *explanation)
+{
+	struct order_history history;
+	struct order_history_item item = { .unix_ms = 0 };
+	uint32_t attempt = 1;
+
+	explanation->events = order_arena_take(arena, EVENTS_MAX * sizeof(*explanation->events));
+	order_history_begin(&history, record->history);
+	while (order_history_next(&history, &item)) {
+		/* The last of a run of repeats carries the attempt that is stored. */
+		attempt = item.again ? attempt + 1 : 1;
+		if (item.again && *history.at == '\0')
+			attempt = record->attempt;
+		if (explanation->n_events < EVENTS_MAX)
+			explanation->events[explanation->n_events++] =
+				life_event(arena, &item, explanation->order, attempt);
+	}
+	return item.unix_ms;
+}
+
+static char *because(struct order_arena *arena, const struct order_record *record,
+		     const Tandem__Order__V1__Order *order)
+{
+	const char *status = order_state_status(record->state);
+
+	switch (record->state) {
+	case ORDER_PENDING:
+		return order_arena_printf(arena,
+					  "PENDING: inventory has been asked %" PRIu32
+					  " times to reserve the order and has not answered yet.",
+					  record->attempt);
+	case ORDER_RESERVED:
+		return order_arena_printf(arena, "RESERVED: inventory holds every line, and nobody "
+						 "has confirmed or cancelled the order yet.");
+	case ORDER_CONFIRMING:
+	case ORDER_CANCELLING:
+	case ORDER_EXPIRING:
+		return order_arena_printf(arena,
+					  "%s%s%s: decided, but inventory has been asked %" PRIu32
+					  " times to %s and has not answered yet.",
+					  status, order->status_reason[0] == '\0' ? "" : ", ",
+					  order->status_reason, record->attempt,
+					  record->state == ORDER_CONFIRMING
+						  ? "commit the reservation"
+						  : "release what it holds");
+	default:
+		return order_arena_printf(arena, "%s%s%s.", status,
+					  order->status_reason[0] == '\0' ? "" : ": ",
+					  order->status_reason);
+	}
+}
+
+static char *next(const struct order *order, struct order_arena *arena,
+		  const struct order_record *record, int64_t asked_ms)
+{
+	char retry[RT_TIME_TEXT], end[RT_TIME_TEXT];
+	int64_t created_ms = order_created_ms(record);
+
+	rt_time_format(order_retry_due(asked_ms, record->attempt, order->clock.retry_min_ms,
+				       order->clock.retry_max_ms, 500),
+		       retry);
+	switch (record->state) {
+	case ORDER_PENDING:
+		rt_time_format(created_ms + order->clock.decision_ms, end);
+		return order_arena_printf(arena,
+					  "Inventory answers; without an answer it is asked again "
+					  "at about %s, and the order expires at %s.",
+					  retry, end);
+	case ORDER_RESERVED:
+		rt_time_format(asked_ms + record->hold_ms, end);
+		return order_arena_printf(
+			arena, "ConfirmOrder or CancelOrder; without either it expires at %s.",
+			end);
+	case ORDER_CONFIRMING:
+	case ORDER_CANCELLING:
+	case ORDER_EXPIRING:
+		return order_arena_printf(arena,
+					  "Inventory answers, and the order is settled; without an "
+					  "answer it is asked again at about %s.",
+					  retry);
+	default:
+		return order_arena_printf(arena, "Nothing: the order is settled.");
+	}
+}
+
+static bool answer(struct explain_order *explain)
+{
+	Tandem__Order__V1__ExplainOrderResponse response =
+		TANDEM__ORDER__V1__EXPLAIN_ORDER_RESPONSE__INIT;
+	Tandem__Order__V1__OrderExplanation explanation =
+		TANDEM__ORDER__V1__ORDER_EXPLANATION__INIT;
+	const struct order_record *record = &explain->op.record;
+	struct order_arena *arena = &explain->arena;
+	int64_t asked_ms;
+
+	explanation.order = order_view(arena, record, NULL, 0);
+	if (explanation.order == NULL)
+		return false;
+	asked_ms = fill_events(arena, record, &explanation);
+	explanation.because = because(arena, record, explanation.order);
+	explanation.next = next(explain->order, arena, record, asked_ms);
+	response.explanation = &explanation;
+	explain->closure(&response, explain->call);
+	return true;
+}
+
+static void was_read(struct order_get_op *op, int rc)
+{
+	struct explain_order *explain = RT_CONTAINER_OF(op, struct explain_order, op);
+	struct order *order = explain->order;
+	struct rt_status status = { .code = 0 };
+
+	if (rc != RT_OK)
+		rt_status_from(&status, rc, "reading the order");
+	else if (!op->found)
+		order_status_not_found(&status, op->order_id);
+	else if (!answer(explain))
+		order_status_damaged(&status, op->order_id);
+	if (status.code != 0)
+		order_fail(explain->call, &status);
+	order_arena_done(&explain->arena);
+	free(explain);
+	order_call_end(order);
+}
+
+ORDER_HANDLER(order_explain_order, ExplainOrder)
+{
+	struct order *order = RT_CONTAINER_OF(service, struct order, service);
+	struct rt_status status = { .code = 0 };
+	struct explain_order *explain;
+
+	if (!order_check_one(order, &request->base, request->order_id, &status)) {
+		order_fail(closure_data, &status);
+		return;
+	}
+	explain = rt_alloc(sizeof(*explain));
+	explain->order = order;
+	explain->closure = closure;
+	explain->call = closure_data;
+	explain->op.order_id = request->order_id;
+	explain->op.done = was_read;
+	order_call_begin(order);
+	order->store->ops->get(order->store, &explain->op);
+}

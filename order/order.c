@@ -1,0 +1,376 @@
+/* order.c - the order service's parts put together, its housekeeping, its end, and what its RPCs
+ * have in common.
+ *
+ * Every trim_every_ms the own stream is trimmed to what some group still needs. A stop ends the
+ * subscription and the timers, answers those who wait, then waits for what waits for the store. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "check.h"
+#include "log.h"
+#include "order/parts.h"
+
+#define TRIM_EVERY_MS      5000
+#define TIMERS_EVERY_MS    250
+#define WAITERS_MAX        100000
+#define TRACEPARENT_LENGTH 55
+
+/* ---- what RPCs have in common ---- */
+
+void order_call_begin(struct order *order)
+{
+	order->calls++;
+}
+
+static void stop_check(struct order *order)
+{
+	if (!order->stopping || !order->inventory_stopped || !order->watch_stopped ||
+	    !order->timers_stopped || order->calls > 0 || order->trimming || order->stopped == NULL)
+		return;
+	rt_loop_defer(order->loop, &order->stop_task);
+}
+
+static void all_stopped(struct rt_task *task)
+{
+	struct order *order = RT_CONTAINER_OF(task, struct order, stop_task);
+
+	RT_TAKE(order->stopped)(order->stopped_user);
+}
+
+void order_call_end(struct order *order)
+{
+	order->calls--;
+	stop_check(order);
+}
+
+void order_count_decision(struct order *order, const struct order_move_op *op)
+{
+	if (op->outcome != ORDER_MOVED || op->input == ORDER_IN_REQUEST_UNANSWERED)
+		return;
+	order_count(order->counts.decided[op->state], 1);
+	if (order->counts.decision_seconds != NULL &&
+	    (op->input == ORDER_IN_INVENTORY_RESERVED ||
+	     op->input == ORDER_IN_INVENTORY_UNAVAILABLE) &&
+	    (op->state == ORDER_RESERVED || op->state == ORDER_REJECTED))
+		rt_series_observe(order->counts.decision_seconds, (double)op->age_ms / 1000);
+}
+
+const char *order_traceparent(struct rt_call *call)
+{
+	size_t length = 0;
+	const char *value = rt_call_metadata(call, "traceparent", &length);
+
+	/* Version 00 of W3C Trace Context: 2, 32, 16 and 2 hexadecimal digits and their dashes. */
+	if (value == NULL || length != TRACEPARENT_LENGTH ||
+	    strspn(value, "0123456789abcdef-") != TRACEPARENT_LENGTH)
+		return "";
+	return value;
+}
+
+int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt)
+{
+	return order_retry_due(now_ms, attempt, order->clock.retry_min_ms,
+			       order->clock.retry_max_ms,
+			       (uint32_t)rt_loop_random(order->loop, 1000));
+}
+
+int64_t order_wait_ms(struct rt_call *call, int64_t max_ms)
+{
+	int64_t remaining_ms = rt_call_remaining_ms(call);
+
+	if (remaining_ms == INT64_MAX)
+		return max_ms;
+	remaining_ms -= RT_MIN(remaining_ms / 10, 50);
+	return RT_MAX(0, RT_MIN(remaining_ms, max_ms));
+}
+
+void order_status_not_found(struct rt_status *status, const char *order_id)
+{
+	rt_status_set(status, RT_CODE_NOT_FOUND, "there is no order %s", order_id);
+	rt_status_info(status, "ORDER_NOT_FOUND");
+}
+
+void order_status_damaged(struct rt_status *status, const char *order_id)
+{
+	rt_status_set(status, RT_CODE_DATA_LOSS,
+		      "the stored order %s cannot be read: ask an operator", order_id);
+	rt_status_info(status, "ORDER_DAMAGED");
+}
+
+void order_status_stopping(struct rt_status *status)
+{
+	rt_status_set(status, RT_CODE_UNAVAILABLE, "the order service is stopping: try again");
+	rt_status_info(status, "STOPPING");
+	rt_status_retry(status, 1000);
+}
+
+void order_fail(struct rt_call *call, struct rt_status *status)
+{
+	rt_call_fail(call, status);
+	rt_status_done(status);
+}
+
+bool order_check_one(struct order *order, const ProtobufCMessage *request, const char *order_id,
+		     struct rt_status *status)
+{
+	if (!check_request(request, status))
+		return false;
+	/* What cannot be an id is no order's. */
+	if (!check_order_id(order_id))
+		order_status_not_found(status, order_id);
+	else if (order->stopping)
+		order_status_stopping(status);
+	else
+		return true;
+	return false;
+}
+
+static void refused(const struct order_move_op *op, const char *wanted, struct rt_status *status)
+{
+	const char *stands = order_state_status(op->state);
+	bool confirm = op->input == ORDER_IN_CONFIRM;
+	char *description =
+		rt_printf("order %s is %s: only %s order can be %s", op->order_id, stands,
+			  confirm ? "a RESERVED" : "a PENDING or RESERVED", wanted);
+
+	rt_status_set(status, RT_CODE_FAILED_PRECONDITION, "%s", description);
+	rt_status_info(status, "ORDER_STATUS");
+	rt_status_precondition(status, "ORDER_STATUS", op->order_id, description);
+	free(description);
+}
+
+bool order_move_status(const struct order_move_op *op, int rc, const char *wanted,
+		       struct rt_status *status)
+{
+	if (rc != RT_OK) {
+		rt_status_from(status, rc, "moving the order");
+		return false;
+	}
+	switch (op->outcome) {
+	case ORDER_MOVED:
+	case ORDER_STAYED:
+		return true;
+	case ORDER_REFUSED:
+		refused(op, wanted, status);
+		return false;
+	case ORDER_MISMATCH:
+		rt_status_set(status, RT_CODE_ABORTED,
+			      "order %s is at version %" PRIu64 ", not at %" PRIu64
+			      ": read it again",
+			      op->order_id, op->version, op->expected_version);
+		rt_status_info(status, "VERSION_MISMATCH");
+		return false;
+	case ORDER_UNKNOWN:
+		break;
+	}
+	order_status_not_found(status, op->order_id);
+	return false;
+}
+
+/* ---- trimming ---- */
+
+static void trim_later(struct order *order);
+
+/* Warns once about a group that nobody reads for, and again when it is another one. */
+static void note_ghost(struct order *order, const struct order_trim_op *trim)
+{
+	if (strcmp(order->ghost, trim->ghost) == 0)
+		return;
+	memcpy(order->ghost, trim->ghost, sizeof(order->ghost));
+	if (trim->ghost_count > 0)
+		RT_LOG(RT_WARN, "a group without a consumer holds back the trimming of the stream",
+		       RT_S("group", trim->ghost), RT_I("ghosts", trim->ghost_count),
+		       RT_I("length", trim->length));
+}
+
+static void trimmed(struct order_trim_op *op, int status)
+{
+	struct order *order = RT_CONTAINER_OF(op, struct order, trim);
+
+	order->trimming = false;
+	if (status == RT_OK) {
+		note_ghost(order, op);
+		order_count(order->counts.trimmed, (double)op->trimmed);
+		if (order->counts.stream_length != NULL) {
+			rt_series_set(order->counts.stream_length, (double)op->length);
+			rt_series_set(order->counts.ghosts, (double)op->ghost_count);
+		}
+	} else {
+		RT_LOG(RT_DEBUG, "the stream was not trimmed",
+		       RT_S("status", rt_status_name(status)));
+	}
+	if (order->stopping)
+		stop_check(order);
+	else
+		trim_later(order);
+}
+
+static void trim_now(struct rt_timer *timer)
+{
+	struct order *order = RT_CONTAINER_OF(timer, struct order, trim_timer);
+
+	order->trimming = true;
+	order->trim.now_ms = rt_loop_unix_ms(order->loop);
+	order->trim.done = trimmed;
+	order->store->ops->trim(order->store, &order->trim);
+}
+
+static void trim_later(struct order *order)
+{
+	rt_timer_start(order->loop, &order->trim_timer, order->trim_every_ms, trim_now);
+}
+
+/* ---- metrics ---- */
+
+static void register_decided(struct order_counts *counts, struct rt_metrics *metrics)
+{
+	static const char *const labels[] = { "status", NULL };
+	/* Settling decides nothing: those states are not counted. */
+	static const struct {
+		enum order_state state;
+		const char *name[1];
+	} states[] = {
+		{ ORDER_RESERVED, { "reserved" } },    { ORDER_REJECTED, { "rejected" } },
+		{ ORDER_CONFIRMING, { "confirmed" } }, { ORDER_CANCELLING, { "cancelled" } },
+		{ ORDER_EXPIRING, { "expired" } },
+	};
+	struct rt_metric *decided =
+		rt_metric(metrics, RT_COUNTER, "tandem_orders_decided_total",
+			  "Orders that moved, by the status they moved to.", labels);
+
+	for (size_t i = 0; i < RT_LENGTH(states); i++)
+		counts->decided[states[i].state] = rt_metric_series(decided, states[i].name);
+}
+
+static void register_metrics(struct order_counts *counts, struct rt_metrics *metrics)
+{
+	static const char *const labels[] = { "outcome", NULL };
+	struct rt_metric *placed;
+
+	if (metrics == NULL)
+		return;
+	placed = rt_metric(metrics, RT_COUNTER, "tandem_orders_placed_total",
+			   "Orders that clients placed: new ones, repeats of a request, and "
+			   "requests that reused an id for other content.",
+			   labels);
+	counts->placed = rt_metric_series(placed, (const char *const[]){ "new" });
+	counts->placed_before = rt_metric_series(placed, (const char *const[]){ "repeated" });
+	counts->conflicts = rt_metric_series(placed, (const char *const[]){ "conflict" });
+	register_decided(counts, metrics);
+	counts->decision_seconds =
+		rt_metric_plain(metrics, RT_HISTOGRAM, "tandem_order_decision_seconds",
+				"From an order's placing to inventory's answer.");
+	counts->republished =
+		rt_metric_plain(metrics, RT_COUNTER, "tandem_orders_republished_total",
+				"Requests that were published again for want of an answer.");
+	counts->unsettled = rt_metric_plain(metrics, RT_GAUGE, "tandem_orders_unsettled",
+					    "Orders with a timer: reserved, or waiting for an "
+					    "answer of inventory.");
+	counts->overdue = rt_metric_plain(metrics, RT_GAUGE, "tandem_orders_due",
+					  "Orders whose timer had run out at the last look.");
+	counts->waiters = rt_metric_plain(metrics, RT_GAUGE, "tandem_order_waiters",
+					  "Calls that wait for an order to change.");
+	counts->stream_length = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_length",
+						"Entries of the own event stream.");
+	counts->trimmed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_trimmed_total",
+					  "Entries trimmed off the own event stream.");
+	counts->ghosts = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_ghost_groups",
+					 "Groups of the own event stream without a live consumer.");
+}
+
+/* ---- the whole ---- */
+
+int order_new(struct rt_loop *loop, const struct order_options *options, struct order **ret)
+{
+	struct order *order = rt_alloc(sizeof(*order));
+	struct rt_events_options events = options->events;
+	int rc;
+
+	order->service =
+		(Tandem__Order__V1__OrderService_Service)TANDEM__ORDER__V1__ORDER_SERVICE__INIT(
+			order_);
+	order->loop = loop;
+	order->store = options->store;
+	order->clock = options->clock;
+	order->trim_every_ms = options->trim_every_ms > 0 ? options->trim_every_ms : TRIM_EVERY_MS;
+	order->trim.retain_ms = options->retain_ms;
+	order->trim.retain_count = options->retain_count;
+	order->trim.ghost_ms = options->ghost_ms;
+	register_metrics(&order->counts, options->metrics);
+	events.on_event = order_on_inventory_event;
+	events.user_data = order;
+	rc = rt_events_new(loop, options->inventory, &events, &order->inventory);
+	if (rc != RT_OK) {
+		/* What was handed over stays with the caller when nothing was made of it. */
+		free(order);
+		return rc;
+	}
+	order->watch = order_watch_new(loop, order->store, WAITERS_MAX, order->counts.waiters);
+	order->timers = order_timers_new(
+		order, options->timers_every_ms > 0 ? options->timers_every_ms : TIMERS_EVERY_MS);
+	*ret = order;
+	return RT_OK;
+}
+
+ProtobufCService *order_rpc(struct order *order)
+{
+	return &order->service.base;
+}
+
+void order_start(struct order *order)
+{
+	rt_events_start(order->inventory);
+	order_timers_start(order->timers);
+	trim_later(order);
+}
+
+bool order_ready(const struct order *order)
+{
+	return order->store->ops->ready(order->store) && rt_events_ready(order->inventory);
+}
+
+static void inventory_stopped(void *user)
+{
+	struct order *order = user;
+
+	order->inventory_stopped = true;
+	stop_check(order);
+}
+
+static void watch_stopped(void *user)
+{
+	struct order *order = user;
+
+	order->watch_stopped = true;
+	stop_check(order);
+}
+
+static void timers_stopped(struct order *order)
+{
+	order->timers_stopped = true;
+	stop_check(order);
+}
+
+void order_stop(struct order *order, void (*stopped)(void *user), void *user)
+{
+	order->stopping = true;
+	order->stop_task.run = all_stopped;
+	order->stopped = stopped;
+	order->stopped_user = user;
+	rt_timer_stop(order->loop, &order->trim_timer);
+	order_timers_stop(order->timers, timers_stopped);
+	order_watch_stop(order->watch, watch_stopped, order);
+	rt_events_stop(order->inventory, inventory_stopped, order);
+}
+
+void order_free(struct order *order)
+{
+	if (order == NULL)
+		return;
+	rt_timer_stop(order->loop, &order->trim_timer);
+	order_timers_free(order->timers);
+	order_watch_free(order->watch);
+	rt_events_free(order->inventory);
+	order->store->ops->free(order->store);
+	free(order);
+}

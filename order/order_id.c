@@ -1,0 +1,47 @@
+/* order_id.c - order ids: a hash of the request, or a UUIDv7. */
+#include <string.h>
+
+#include "order/order_id.h"
+
+#define ID_MAX 512
+
+static void write_id(const uint8_t bytes[16], char order_id[ORDER_ID_LENGTH + 1])
+{
+	memcpy(order_id, ORDER_ID_PREFIX, sizeof(ORDER_ID_PREFIX) - 1);
+	rt_base32_128(bytes, order_id + sizeof(ORDER_ID_PREFIX) - 1);
+}
+
+/* The length in front makes the framing unambiguous: ("ab", "c") and ("a", "bc") differ. */
+static size_t frame(uint8_t *to, const char *text)
+{
+	size_t length = strnlen(text, ID_MAX);
+
+	to[0] = (uint8_t)(length >> 8);
+	to[1] = (uint8_t)length;
+	memcpy(to + 2, text, length);
+	return length + 2;
+}
+
+void order_id_of_request(const char *customer_id, const char *request_id,
+			 char order_id[ORDER_ID_LENGTH + 1])
+{
+	uint8_t bytes[2 * (ID_MAX + 2)], digest[32];
+	size_t length;
+
+	length = frame(bytes, customer_id);
+	length += frame(bytes + length, request_id);
+	rt_sha256(bytes, length, digest);
+	write_id(digest, order_id);
+}
+
+void order_id_new(int64_t unix_ms, const uint8_t random[10], char order_id[ORDER_ID_LENGTH + 1])
+{
+	uint8_t bytes[16];
+
+	for (int i = 0; i < 6; i++)
+		bytes[i] = (uint8_t)((uint64_t)unix_ms >> (40 - 8 * i));
+	memcpy(bytes + 6, random, 10);
+	bytes[6] = (uint8_t)(0x70 | (bytes[6] & 0x0f));
+	bytes[8] = (uint8_t)(0x80 | (bytes[8] & 0x3f));
+	write_id(bytes, order_id);
+}

@@ -1,0 +1,397 @@
+/* order_record.c - request → content → stored bytes, and record → Order.
+ *
+ * Most orders are told about while they are PENDING, from the request that is still at hand: then
+ * nothing is unpacked and the lines are the request's own. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "check.h"
+#include "order/order_record.h"
+
+#define SHORTAGES_TOLD 3
+
+/* ---- request → content ---- */
+
+static bool lines_are_plain(const Tandem__Order__V1__PlaceOrderRequest *request)
+{
+	for (size_t i = 0; i < request->n_lines; i++) {
+		/* What a newer client adds to a line is not stored: it would be packed again. */
+		if (request->lines[i]->base.n_unknown_fields > 0)
+			return false;
+		for (size_t j = 0; j < i; j++)
+			if (strcmp(request->lines[i]->sku, request->lines[j]->sku) == 0)
+				return false;
+	}
+	return true;
+}
+
+static void merge_lines(struct order_arena *arena, Tandem__Order__V1__OrderContent *content,
+			const Tandem__Order__V1__PlaceOrderRequest *request)
+{
+	if (lines_are_plain(request)) {
+		content->n_lines = request->n_lines;
+		content->lines = request->lines;
+		return;
+	}
+	content->lines = order_arena_take(arena, request->n_lines * sizeof(*content->lines));
+	for (size_t i = 0; i < request->n_lines; i++) {
+		Tandem__Order__V1__OrderLine *line = NULL;
+
+		for (size_t j = 0; j < content->n_lines && line == NULL; j++)
+			if (strcmp(request->lines[i]->sku, content->lines[j]->sku) == 0)
+				line = content->lines[j];
+		if (line == NULL) {
+			line = order_arena_take(arena, sizeof(*line));
+			tandem__order__v1__order_line__init(line);
+			line->sku = request->lines[i]->sku;
+			content->lines[content->n_lines++] = line;
+		}
+		line->quantity += request->lines[i]->quantity;
+	}
+}
+
+/* Insertion by key: at most 16 of them, and the last of equal keys replaces the others. */
+static void sort_labels(struct order_arena *arena, Tandem__Order__V1__OrderContent *content,
+			const Tandem__Order__V1__PlaceOrderRequest *request)
+{
+	Tandem__Order__V1__OrderLabel **labels;
+
+	if (request->n_labels == 0)
+		return;
+	labels = order_arena_take(arena, request->n_labels * sizeof(*labels));
+	for (size_t i = 0; i < request->n_labels; i++) {
+		Tandem__Order__V1__OrderLabel *label = order_arena_take(arena, sizeof(*label));
+		size_t place = content->n_labels;
+
+		tandem__order__v1__order_label__init(label);
+		label->key = request->labels[i]->key;
+		label->value = request->labels[i]->value;
+		while (place > 0 && strcmp(labels[place - 1]->key, label->key) > 0)
+			place--;
+		if (place > 0 && strcmp(labels[place - 1]->key, label->key) == 0) {
+			labels[place - 1] = label;
+			continue;
+		}
+		memmove(&labels[place + 1], &labels[place],
+			(content->n_labels - place) * sizeof(*labels));
+		labels[place] = label;
+		content->n_labels++;
+	}
+	content->labels = labels;
+}
+
+Tandem__Order__V1__OrderContent *order_content(struct order_arena *arena,
+					       const Tandem__Order__V1__PlaceOrderRequest *request)
+{
+	Tandem__Order__V1__OrderContent *content = order_arena_take(arena, sizeof(*content));
+	Google__Protobuf__Duration *hold = order_arena_take(arena, sizeof(*hold));
+	int64_t hold_ms = CHECK_HOLD_STANDARD_MS;
+
+	tandem__order__v1__order_content__init(content);
+	content->customer_id = request->customer_id;
+	merge_lines(arena, content, request);
+	sort_labels(arena, content, request);
+	if (request->hold != NULL)
+		hold_ms = request->hold->seconds * 1000 + request->hold->nanos / 1000000;
+	google__protobuf__duration__init(hold);
+	hold->seconds = hold_ms / 1000;
+	hold->nanos = (int32_t)(hold_ms % 1000) * 1000000;
+	content->hold = hold;
+	return content;
+}
+
+int64_t order_hold_ms(const Tandem__Order__V1__OrderContent *content)
+{
+	return content->hold->seconds * 1000 + content->hold->nanos / 1000000;
+}
+
+uint8_t *order_pack(struct order_arena *arena, const ProtobufCMessage *message, size_t *ret_length)
+{
+	size_t length = protobuf_c_message_get_packed_size(message);
+	uint8_t *bytes = order_arena_take(arena, length + 1);
+
+	protobuf_c_message_pack(message, bytes);
+	*ret_length = length;
+	return bytes;
+}
+
+/* ---- history ---- */
+
+void order_history_begin(struct order_history *history, const char *text)
+{
+	*history = (struct order_history){ .at = text };
+}
+
+/* The word at the start of the text: an event, or "again". */
+static size_t read_word(const char *text, struct order_history_item *item)
+{
+	static const struct {
+		const char *word;
+		enum order_event event;
+	} words[] = {
+		{ "placed", ORDER_EV_PLACED },       { "reserved", ORDER_EV_RESERVED },
+		{ "rejected", ORDER_EV_REJECTED },   { "confirmed", ORDER_EV_CONFIRMED },
+		{ "cancelled", ORDER_EV_CANCELLED }, { "expired", ORDER_EV_EXPIRED },
+		{ "settled", ORDER_EV_SETTLED },     { "again", ORDER_EV_NOTHING },
+	};
+	size_t length = strcspn(text, "@+ ");
+
+	for (size_t i = 0; i < RT_LENGTH(words); i++)
+		if (strlen(words[i].word) == length && memcmp(words[i].word, text, length) == 0) {
+			item->event = words[i].event;
+			item->again = words[i].event == ORDER_EV_NOTHING;
+			return length;
+		}
+	return 0;
+}
+
+bool order_history_next(struct order_history *history, struct order_history_item *ret)
+{
+	struct order_history_item item = { .again = false };
+	const char *at = history->at;
+	size_t length = read_word(at, &item);
+	bool first = item.event == ORDER_EV_PLACED;
+	const char *number;
+	char *end;
+
+	if (length == 0 || at[length] != (first ? '@' : '+') || first != (history->version == 0))
+		return false;
+	item.unix_ms = strtoll(at + length + 1, &end, 10);
+	if (*end != '-')
+		return false;
+	number = end + 1;
+	if (number[0] < '0' || number[0] > '9')
+		return false;
+	length = strspn(number, "0123456789");
+	if (length > 20 || (number[length] != ' ' && number[length] != '\0'))
+		return false;
+	if (first)
+		history->placed_ms = item.unix_ms;
+	else
+		item.unix_ms += history->placed_ms;
+	snprintf(item.stream_id, sizeof(item.stream_id), "%" PRId64 "-%.*s", item.unix_ms,
+		 (int)length, number);
+	history->version += !item.again;
+	item.version = history->version;
+	history->at = number + length + (number[length] == ' ');
+	*ret = item;
+	return true;
+}
+
+int64_t order_created_ms(const struct order_record *record)
+{
+	struct order_history history;
+	struct order_history_item item;
+
+	order_history_begin(&history, record->history);
+	return order_history_next(&history, &item) ? item.unix_ms : 0;
+}
+
+/* ---- record → Order ---- */
+
+Google__Protobuf__Timestamp *order_timestamp(struct order_arena *arena, int64_t unix_ms)
+{
+	Google__Protobuf__Timestamp *time = order_arena_take(arena, sizeof(*time));
+	int64_t seconds = unix_ms / 1000;
+	int64_t ms = unix_ms % 1000;
+
+	if (ms < 0) {
+		seconds--;
+		ms += 1000;
+	}
+	google__protobuf__timestamp__init(time);
+	time->seconds = seconds;
+	time->nanos = (int32_t)ms * 1000000;
+	return time;
+}
+
+static enum order_state state_after(enum order_state state, enum order_event event)
+{
+	switch (event) {
+	case ORDER_EV_PLACED:
+		return ORDER_PENDING;
+	case ORDER_EV_RESERVED:
+		return ORDER_RESERVED;
+	case ORDER_EV_REJECTED:
+		return ORDER_REJECTED;
+	case ORDER_EV_CONFIRMED:
+		return ORDER_CONFIRMING;
+	case ORDER_EV_CANCELLED:
+		return ORDER_CANCELLING;
+	case ORDER_EV_EXPIRED:
+		return ORDER_EXPIRING;
+	case ORDER_EV_SETTLED:
+		if (state == ORDER_CONFIRMING)
+			return ORDER_CONFIRMED;
+		return state == ORDER_CANCELLING ? ORDER_CANCELLED : ORDER_EXPIRED;
+	default:
+		return state;
+	}
+}
+
+/* What a history says about a version. */
+struct moments {
+	enum order_state state;
+	int64_t created_ms, updated_ms, reserved_ms;
+};
+static bool read_moments(const struct order_record *record, uint64_t version, struct moments *ret)
+{
+	struct moments moments = { .state = ORDER_PENDING };
+	struct order_history history;
+	struct order_history_item item;
+
+	order_history_begin(&history, record->history);
+	while (history.version < version && order_history_next(&history, &item)) {
+		if (item.again)
+			continue;
+		moments.state = state_after(moments.state, item.event);
+		moments.updated_ms = item.unix_ms;
+		if (item.event == ORDER_EV_RESERVED)
+			moments.reserved_ms = item.unix_ms;
+	}
+	if (history.version != version)
+		return false;
+	moments.created_ms = history.placed_ms;
+	if (version == record->version)
+		moments.state = record->state;
+	*ret = moments;
+	return true;
+}
+
+static Tandem__Order__V1__OrderContent *read_content(struct order_arena *arena,
+						     const struct order_record *record)
+{
+	Tandem__Order__V1__OrderPlaced *placed = tandem__order__v1__order_placed__unpack(
+		order_arena_allocator(arena), record->placed_length, record->placed);
+
+	return placed == NULL ? NULL : placed->content;
+}
+
+static void view_labels(struct order_arena *arena, Tandem__Order__V1__Order *order,
+			const Tandem__Order__V1__OrderContent *content)
+{
+	Tandem__Order__V1__Order__LabelsEntry *entries;
+
+	if (content->n_labels == 0)
+		return;
+	order->labels = order_arena_take(arena, content->n_labels * sizeof(*order->labels));
+	entries = order_arena_take(arena, content->n_labels * sizeof(*entries));
+	for (size_t i = 0; i < content->n_labels; i++) {
+		tandem__order__v1__order__labels_entry__init(&entries[i]);
+		entries[i].key = content->labels[i]->key;
+		entries[i].value = content->labels[i]->value;
+		order->labels[i] = &entries[i];
+	}
+	order->n_labels = content->n_labels;
+}
+
+static void view_rejected(struct order_arena *arena, Tandem__Order__V1__Order *order,
+			  const struct order_record *record)
+{
+	Tandem__Order__V1__OrderRejected *rejected = tandem__order__v1__order_rejected__unpack(
+		order_arena_allocator(arena), record->detail_length, record->detail);
+	char *reason = order_arena_printf(arena, "out of stock");
+
+	order->status_reason = reason;
+	if (rejected == NULL)
+		return;
+	order->n_shortages = rejected->n_shortages;
+	order->shortages = rejected->shortages;
+	for (size_t i = 0; i < RT_MIN(rejected->n_shortages, (size_t)SHORTAGES_TOLD); i++) {
+		const Tandem__Order__V1__Shortage *shortage = rejected->shortages[i];
+
+		reason = order_arena_printf(arena, "%s%s %s: %" PRIu32 " wanted, %" PRIu64 " there",
+					    reason, i == 0 ? ":" : ";", shortage->sku,
+					    shortage->requested, shortage->available);
+	}
+	if (rejected->n_shortages > SHORTAGES_TOLD)
+		reason = order_arena_printf(arena, "%s; and %zu more", reason,
+					    rejected->n_shortages - SHORTAGES_TOLD);
+	order->status_reason = reason;
+}
+
+static char *cancel_reason(struct order_arena *arena, const struct order_record *record)
+{
+	Tandem__Order__V1__OrderCancelled *cancelled = tandem__order__v1__order_cancelled__unpack(
+		order_arena_allocator(arena), record->detail_length, record->detail);
+
+	if (cancelled == NULL || cancelled->reason[0] == '\0')
+		return order_arena_printf(arena, "cancelled by the client");
+	return cancelled->reason;
+}
+
+static char *expire_reason(struct order_arena *arena, const struct order_record *record)
+{
+	Tandem__Order__V1__OrderExpired *expired = tandem__order__v1__order_expired__unpack(
+		order_arena_allocator(arena), record->detail_length, record->detail);
+
+	if (expired == NULL || expired->reason[0] == '\0')
+		return order_arena_printf(arena, "nobody decided in time");
+	return expired->reason;
+}
+
+static Tandem__Order__V1__OrderStatus view_status(enum order_state state)
+{
+	static const Tandem__Order__V1__OrderStatus statuses[ORDER_STATE_COUNT] = {
+		[ORDER_PENDING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING,
+		[ORDER_RESERVED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED,
+		[ORDER_REJECTED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED,
+		[ORDER_CONFIRMING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED,
+		[ORDER_CONFIRMED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED,
+		[ORDER_CANCELLING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CANCELLED,
+		[ORDER_CANCELLED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CANCELLED,
+		[ORDER_EXPIRING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_EXPIRED,
+		[ORDER_EXPIRED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_EXPIRED,
+	};
+
+	return statuses[state];
+}
+
+Tandem__Order__V1__Order *order_view(struct order_arena *arena, const struct order_record *record,
+				     Tandem__Order__V1__OrderContent *content, uint64_t version)
+{
+	Tandem__Order__V1__Order *order;
+	struct moments moments;
+
+	if (version == 0)
+		version = record->version;
+	if (content == NULL)
+		content = read_content(arena, record);
+	if (content == NULL || !read_moments(record, version, &moments))
+		return NULL;
+	order = order_arena_take(arena, sizeof(*order));
+	tandem__order__v1__order__init(order);
+	order->order_id = (char *)record->order_id;
+	order->customer_id = content->customer_id;
+	order->n_lines = content->n_lines;
+	order->lines = content->lines;
+	order->status = view_status(moments.state);
+	order->version = version;
+	order->settled = order_state_settled(moments.state);
+	order->create_time = order_timestamp(arena, moments.created_ms);
+	order->update_time = moments.updated_ms == moments.created_ms
+				     ? order->create_time
+				     : order_timestamp(arena, moments.updated_ms);
+	view_labels(arena, order, content);
+	switch (moments.state) {
+	case ORDER_RESERVED:
+		order->hold_expire_time =
+			order_timestamp(arena, moments.reserved_ms + record->hold_ms);
+		break;
+	case ORDER_REJECTED:
+		view_rejected(arena, order, record);
+		break;
+	case ORDER_CANCELLING:
+	case ORDER_CANCELLED:
+		order->status_reason = cancel_reason(arena, record);
+		break;
+	case ORDER_EXPIRING:
+	case ORDER_EXPIRED:
+		order->status_reason = expire_reason(arena, record);
+		break;
+	default:
+		break;
+	}
+	return order;
+}

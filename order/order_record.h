@@ -1,0 +1,50 @@
+/* order_record.h - between what a client asks, what is stored, and what a client is told.
+ *
+ *   PlaceOrderRequest ─order_content─▶ OrderContent ─order_pack_placed─▶ the stored bytes
+ *   struct order_record ─order_view─▶ tandem.order.v1.Order, as of any of its versions
+ *
+ * Pure. What is made lives in the arena and may point into what it was made from. */
+#ifndef ORDER_RECORD_H
+#define ORDER_RECORD_H
+
+#include "order/arena.h"
+#include "store.h"
+#include "tandem/order/v1/order_events.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+
+/* The content of a request that passed check_request: lines with one SKU added up, in the order of
+ * first mention; labels sorted by key, the last of equal keys counts; the hold filled in. Two
+ * requests that mean the same give the same content. */
+Tandem__Order__V1__OrderContent *order_content(struct order_arena *arena,
+					       const Tandem__Order__V1__PlaceOrderRequest *request);
+int64_t order_hold_ms(const Tandem__Order__V1__OrderContent *content);
+/* Packs any message. */
+uint8_t *order_pack(struct order_arena *arena, const ProtobufCMessage *message, size_t *ret_length);
+
+/* The order as of `version`; 0: as it is. `content` as it was placed, when it is at hand; NULL:
+ * from the record. NULL: the record is damaged. */
+Tandem__Order__V1__Order *order_view(struct order_arena *arena, const struct order_record *record,
+				     Tandem__Order__V1__OrderContent *content, uint64_t version);
+
+/* One item of a record's history. */
+struct order_history_item {
+	enum order_event event; /* NOTHING for "again" */
+	bool again;
+	int64_t unix_ms;
+	uint64_t version; /* after it; of the request, for "again" */
+	char stream_id[48];
+};
+struct order_history {
+	const char *at;
+	int64_t placed_ms;
+	uint64_t version;
+};
+void order_history_begin(struct order_history *history, const char *text);
+/* False: the end, or something unreadable (then history->at is not at the end of the text). */
+bool order_history_next(struct order_history *history, struct order_history_item *ret);
+/* When an order was placed, and when it was reserved last (0: never). */
+int64_t order_created_ms(const struct order_record *record);
+
+Google__Protobuf__Timestamp *order_timestamp(struct order_arena *arena, int64_t unix_ms);
+
+#endif

@@ -1,0 +1,74 @@
+/* place_order.c - PlaceOrder: one order, stored, and perhaps waited for.
+ *
+ *   order_place_order       order_placing_start
+ *     placed                the answer: as it was stored, or as it was decided
+ *     time_is_up            … or as it is a little before the caller's deadline
+ *     on_cancel             the caller has gone: the order stays */
+#include "order/parts.h"
+
+#define WAIT_MAX_MS 600000
+
+struct place_order {
+	struct order_placing placing;
+	struct order_arena arena;
+	struct rt_timer timer;
+	Tandem__Order__V1__PlaceOrderResponse_Closure closure;
+	struct rt_call *call;
+};
+
+static void placed(struct order_placing *placing)
+{
+	struct place_order *place = RT_CONTAINER_OF(placing, struct place_order, placing);
+
+	rt_timer_stop(placing->order->loop, &place->timer);
+	if (placing->status.code == 0) {
+		Tandem__Order__V1__PlaceOrderResponse response =
+			TANDEM__ORDER__V1__PLACE_ORDER_RESPONSE__INIT;
+
+		response.order = placing->result;
+		place->closure(&response, place->call);
+	} else {
+		rt_call_fail(place->call, &placing->status);
+	}
+	order_placing_done(placing);
+	order_arena_done(&place->arena);
+	free(place);
+}
+
+static void time_is_up(struct rt_timer *timer)
+{
+	order_placing_hurry(&RT_CONTAINER_OF(timer, struct place_order, timer)->placing);
+}
+
+static void on_cancel(struct rt_call *call, void *user)
+{
+	struct place_order *place = user;
+
+	(void)call;
+	order_placing_hurry(&place->placing);
+}
+
+ORDER_HANDLER(order_place_order, PlaceOrder)
+{
+	struct order *order = RT_CONTAINER_OF(service, struct order, service);
+	struct place_order *place = rt_alloc(sizeof(*place));
+	bool wait = request->wait_for_decision;
+
+	place->closure = closure;
+	place->call = closure_data;
+	place->placing.order = order;
+	place->placing.arena = &place->arena;
+	place->placing.request = request;
+	place->placing.traceparent = order_traceparent(place->call);
+	place->placing.wait = wait;
+	place->placing.done = placed;
+	if (!order_placing_start(&place->placing)) {
+		placed(&place->placing);
+		return;
+	}
+	if (!wait)
+		return;
+	rt_timer_start(order->loop, &place->timer, order_wait_ms(place->call, WAIT_MAX_MS),
+		       time_is_up);
+	rt_call_on_cancel(place->call, on_cancel, place);
+}

@@ -1,0 +1,196 @@
+/* placing.c - one order on its way into the store, and perhaps to its decision.
+ *
+ *   order_placing_start     checked, packed, named; who waits is a waiter before it is stored
+ *     placed                stored, or found, or refused
+ *       on_order            it left PENDING (the tail may say so before the store has answered)
+ *         finish            the one exit
+ *
+ * The waiter comes first so that no decision can slip between storing and waiting. */
+#include <string.h>
+
+#include "check.h"
+#include "order/parts.h"
+
+static void finish(struct order_placing *placing)
+{
+	struct order *order = placing->order;
+
+	order_watch_remove(order->watch, &placing->waiter);
+	placing->waiting = false;
+	placing->done(placing);
+	order_call_end(order);
+}
+
+/* What a record says, in the words of this order: its id and content are at hand. */
+static Tandem__Order__V1__Order *view(struct order_placing *placing,
+				      const struct order_record *record)
+{
+	struct order_record own = *record;
+
+	own.order_id = placing->order_id;
+	return order_view(placing->arena, &own, placing->content, 0);
+}
+
+static void on_order(struct order_waiter *waiter, const struct order_record *record)
+{
+	struct order_placing *placing = RT_CONTAINER_OF(waiter, struct order_placing, waiter);
+	Tandem__Order__V1__Order *order;
+
+	/* NULL: it is not stored yet. */
+	if (record == NULL || record->state == ORDER_PENDING)
+		return;
+	order = view(placing, record);
+	if (order == NULL)
+		return;
+	placing->result = order;
+	placing->decided = true;
+	if (placing->waiting)
+		finish(placing);
+	else
+		order_watch_remove(placing->order->watch, waiter);
+}
+
+void order_placing_hurry(struct order_placing *placing)
+{
+	placing->wait = false;
+	if (placing->waiting)
+		finish(placing);
+}
+
+static void on_stop(struct order_waiter *waiter)
+{
+	struct order_placing *placing = RT_CONTAINER_OF(waiter, struct order_placing, waiter);
+
+	order_watch_remove(placing->order->watch, waiter);
+	order_placing_hurry(placing);
+}
+
+static void conflict(struct order_placing *placing)
+{
+	rt_status_set(&placing->status, RT_CODE_ALREADY_EXISTS,
+		      "request_id was used before, with other content: use a new one");
+	rt_status_info(&placing->status, "REQUEST_ID_REUSED");
+}
+
+static void placed(struct order_place_op *op, int status)
+{
+	struct order_placing *placing = RT_CONTAINER_OF(op, struct order_placing, op);
+	struct order_counts *counts = &placing->order->counts;
+
+	if (status != RT_OK) {
+		rt_status_from(&placing->status, status, "storing the order");
+		finish(placing);
+		return;
+	}
+	order_count(op->outcome == ORDER_PLACED          ? counts->placed
+		    : op->outcome == ORDER_PLACED_BEFORE ? counts->placed_before
+							 : counts->conflicts,
+		    1);
+	if (op->outcome == ORDER_CONFLICT) {
+		conflict(placing);
+		finish(placing);
+		return;
+	}
+	if (!placing->decided)
+		placing->result = view(placing, &op->record);
+	if (placing->result == NULL) {
+		order_status_damaged(&placing->status, placing->order_id);
+		finish(placing);
+	} else if (placing->wait && placing->waiter.node != NULL &&
+		   op->record.state == ORDER_PENDING) {
+		placing->waiting = true;
+	} else {
+		finish(placing);
+	}
+}
+
+static void name_order(struct order_placing *placing, int64_t now_ms)
+{
+	struct order *order = placing->order;
+
+	if (placing->request->request_id[0] != '\0') {
+		order_id_of_request(placing->request->customer_id, placing->request->request_id,
+				    placing->order_id);
+		return;
+	}
+	if (order->random_left < 10) {
+		rt_loop_random_bytes(order->loop, order->random, sizeof(order->random));
+		order->random_left = sizeof(order->random);
+	}
+	order->random_left -= 10;
+	order_id_new(now_ms, order->random + order->random_left, placing->order_id);
+	placing->op.fresh = true;
+}
+
+/* Makes the content from the bytes that are stored, so that the request may go. */
+static void detach(struct order_placing *placing)
+{
+	Tandem__Order__V1__OrderPlaced *copy = tandem__order__v1__order_placed__unpack(
+		order_arena_allocator(placing->arena), placing->op.placed_length,
+		placing->op.placed);
+
+	/* Own bytes, just packed: they unpack. */
+	placing->content = copy->content;
+	placing->request = NULL;
+}
+
+bool order_placing_start(struct order_placing *placing)
+{
+	struct order *order = placing->order;
+	int64_t now_ms = rt_loop_unix_ms(order->loop);
+	Tandem__Order__V1__OrderPlaced message = TANDEM__ORDER__V1__ORDER_PLACED__INIT;
+	struct order_place_op *op = &placing->op;
+
+	if (!check_request(&placing->request->base, &placing->status))
+		return false;
+	if (order->stopping) {
+		order_status_stopping(&placing->status);
+		return false;
+	}
+	placing->content = order_content(placing->arena, placing->request);
+	message.content = placing->content;
+	op->placed = order_pack(placing->arena, &message.base, &op->placed_length);
+	name_order(placing, now_ms);
+	if (placing->detach)
+		detach(placing);
+	op->order_id = placing->order_id;
+	op->customer_id = placing->content->customer_id;
+	op->hold_ms = order_hold_ms(placing->content);
+	op->now_ms = now_ms;
+	op->retry_due_ms =
+		RT_MIN(order_retry_at(order, now_ms, 1), now_ms + order->clock.decision_ms);
+	op->traceparent = placing->traceparent;
+	op->done = placed;
+	placing->waiter.on_order = on_order;
+	placing->waiter.on_stop = on_stop;
+	/* When too many wait already, this one is answered without waiting. */
+	if (placing->wait)
+		order_watch_add(order->watch, &placing->waiter, placing->order_id, 1, false);
+	order_call_begin(order);
+	order->store->ops->place(order->store, op);
+	return true;
+}
+
+void order_placing_done(struct order_placing *placing)
+{
+	rt_status_done(&placing->status);
+}
+
+void order_placing_result(const struct order_placing *placing,
+			  Tandem__Order__V1__PlaceOrderResult *ret)
+{
+	tandem__order__v1__place_order_result__init(ret);
+	if (placing->status.code == 0) {
+		ret->result_case = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER;
+		ret->order = placing->result;
+	} else {
+		ret->result_case = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ERROR;
+		ret->error = rt_status_to_proto(&placing->status);
+	}
+}
+
+void order_result_done(Tandem__Order__V1__PlaceOrderResult *result)
+{
+	if (result->result_case == TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ERROR)
+		google__rpc__status__free_unpacked(result->error, NULL);
+}

@@ -1,0 +1,213 @@
+/* timers.c - what is due: requests without an answer, orders without a decision, holds that ran out.
+ *
+ *   every every_ms   look → looked: each order that is due is leased to this instance
+ *     order_timer_input says what its timer means
+ *       queued       its request still waits to be read: late, not lost; the timer is set anew
+ *       else         store->move: asked again, or expired
+ *     the last one has ended → look again at once if there was more, else at the next tick
+ *
+ * A lease that is not made good (this instance died, Redis was away) runs out, and the order is due
+ * again. */
+#include <stdio.h>
+
+#include "log.h"
+#include "order/parts.h"
+
+#define COUNT_MAX 256
+#define LEASE_MS  10000
+
+/* Not const: protobuf-c has no const strings. */
+static char undecided_reason[] = "inventory did not answer in time";
+static char unconfirmed_reason[] = "not confirmed within its hold";
+
+struct order_timers {
+	struct order *order;
+	int64_t every_ms;
+	struct rt_timer tick;
+	struct order_due_op due;
+	size_t pending; /* moves and timers under way, and the look */
+	bool more, stopping;
+	void (*stopped)(struct order *order);
+};
+
+/* One order that was due. */
+struct due {
+	struct order_timers *timers;
+	char order_id[ORDER_ID_LENGTH + 1];
+	struct order_arena arena; /* of the event's data */
+	enum order_input input;
+	struct order_move_op move;
+	struct order_timer_op timer;
+};
+
+static void look(struct rt_timer *tick);
+
+static void one_ended(struct order_timers *timers)
+{
+	if (--timers->pending > 0)
+		return;
+	if (!timers->stopping)
+		rt_timer_start(timers->order->loop, &timers->tick,
+			       timers->more ? 0 : timers->every_ms, look);
+	else if (timers->stopped != NULL)
+		RT_TAKE(timers->stopped)(timers->order);
+}
+
+static void due_end(struct due *due)
+{
+	struct order_timers *timers = due->timers;
+
+	order_arena_done(&due->arena);
+	free(due);
+	one_ended(timers);
+}
+
+static void moved(struct order_move_op *op, int status)
+{
+	struct due *due = RT_CONTAINER_OF(op, struct due, move);
+	struct order *order = due->timers->order;
+
+	if (status == RT_OK && op->outcome == ORDER_MOVED) {
+		order_count_decision(order, op);
+		if (op->input == ORDER_IN_REQUEST_UNANSWERED)
+			order_count(order->counts.republished, 1);
+		RT_LOG(RT_INFO, "a timer ran out", RT_S("order_id", op->order_id),
+		       RT_S("status", order_state_status(op->state)), RT_I("version", op->version),
+		       RT_S("asked_again",
+			    op->input == ORDER_IN_REQUEST_UNANSWERED ? "yes" : "no"));
+	}
+	due_end(due);
+}
+
+static void postponed(struct order_timer_op *op, int status)
+{
+	(void)status; /* failed: the lease runs out */
+	due_end(RT_CONTAINER_OF(op, struct due, timer));
+}
+
+/* The event that tells of an order that nobody decided, or confirmed, in time. */
+static void expire_data(struct due *due, const struct order_record *record)
+{
+	Tandem__Order__V1__OrderExpired expired = TANDEM__ORDER__V1__ORDER_EXPIRED__INIT;
+	const struct order_clock *clock = &due->timers->order->clock;
+	Tandem__Order__V1__Order *order;
+
+	if (due->input == ORDER_IN_DEADLINE_PASSED) {
+		expired.reason = undecided_reason;
+		expired.deadline =
+			order_timestamp(&due->arena, order_created_ms(record) + clock->decision_ms);
+	} else {
+		expired.reason = unconfirmed_reason;
+		order = order_view(&due->arena, record, NULL, 0);
+		expired.deadline = order == NULL ? NULL : order->hold_expire_time;
+	}
+	due->move.data = order_pack(&due->arena, &expired.base, &due->move.data_length);
+}
+
+/* When the next repeat is due: with a PENDING order, never behind its deadline. */
+static int64_t next_due(struct order *order, const struct order_record *record, int64_t now_ms,
+			uint32_t attempt)
+{
+	int64_t due_ms = order_retry_at(order, now_ms, attempt);
+
+	if (record->state == ORDER_PENDING)
+		due_ms = RT_MIN(due_ms, RT_MAX(now_ms, order_created_ms(record) +
+							       order->clock.decision_ms));
+	return due_ms;
+}
+
+static void handle(struct order_timers *timers, const struct order_due *found, int64_t now_ms)
+{
+	struct order *order = timers->order;
+	const struct order_record *record = &found->record;
+	struct due *due = rt_alloc(sizeof(*due));
+
+	due->timers = timers;
+	due->input =
+		order_timer_input(record->state, order_created_ms(record), now_ms, &order->clock);
+	snprintf(due->order_id, sizeof(due->order_id), "%s", record->order_id);
+	timers->pending++;
+	if (due->input == ORDER_IN_REQUEST_UNANSWERED && found->queued) {
+		due->timer.order_id = due->order_id;
+		due->timer.version = record->version;
+		due->timer.due_ms = next_due(order, record, now_ms, record->attempt);
+		due->timer.done = postponed;
+		order->store->ops->timer(order->store, &due->timer);
+		return;
+	}
+	if (due->input != ORDER_IN_REQUEST_UNANSWERED)
+		expire_data(due, record);
+	due->move.order_id = due->order_id;
+	due->move.input = due->input;
+	due->move.expected_version = record->version;
+	due->move.now_ms = now_ms;
+	/* Asked again: with a longer pause. Expired: a new request, its first attempt. */
+	due->move.retry_due_ms = due->input == ORDER_IN_REQUEST_UNANSWERED
+					 ? next_due(order, record, now_ms, record->attempt + 1)
+					 : order_retry_at(order, now_ms, 1);
+	due->move.done = moved;
+	order->store->ops->move(order->store, &due->move);
+}
+
+static void looked(struct order_due_op *op, int status)
+{
+	struct order_timers *timers = RT_CONTAINER_OF(op, struct order_timers, due);
+	struct order_counts *counts = &timers->order->counts;
+
+	if (status == RT_OK && !timers->stopping) {
+		timers->more = op->due_count == COUNT_MAX;
+		if (counts->unsettled != NULL) {
+			rt_series_set(counts->unsettled, (double)op->timer_count);
+			rt_series_set(counts->overdue, (double)op->due_count);
+		}
+		for (size_t i = 0; i < op->due_count; i++)
+			handle(timers, &op->due[i], op->now_ms);
+	}
+	one_ended(timers);
+}
+
+static void look(struct rt_timer *tick)
+{
+	struct order_timers *timers = RT_CONTAINER_OF(tick, struct order_timers, tick);
+	struct order *order = timers->order;
+	int64_t now_ms = rt_loop_unix_ms(order->loop);
+
+	timers->more = false;
+	timers->pending++;
+	timers->due = (struct order_due_op){ .now_ms = now_ms,
+					     .lease_until_ms = now_ms + LEASE_MS,
+					     .count_max = COUNT_MAX,
+					     .done = looked };
+	order->store->ops->due(order->store, &timers->due);
+}
+
+struct order_timers *order_timers_new(struct order *order, int64_t every_ms)
+{
+	struct order_timers *timers = rt_alloc(sizeof(*timers));
+
+	timers->order = order;
+	timers->every_ms = every_ms;
+	return timers;
+}
+
+void order_timers_start(struct order_timers *timers)
+{
+	rt_timer_start(timers->order->loop, &timers->tick, timers->every_ms, look);
+}
+
+void order_timers_stop(struct order_timers *timers, void (*stopped)(struct order *order))
+{
+	timers->stopping = true;
+	timers->stopped = stopped;
+	rt_timer_stop(timers->order->loop, &timers->tick);
+	if (timers->pending == 0)
+		RT_TAKE(timers->stopped)(timers->order);
+}
+
+void order_timers_free(struct order_timers *timers)
+{
+	if (timers == NULL)
+		return;
+	rt_timer_stop(timers->order->loop, &timers->tick);
+	free(timers);
+}

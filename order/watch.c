@@ -1,0 +1,367 @@
+/* watch.c - the tail of order:{p}:events, read for those who wait.
+ *
+ *   order_watch_add → tail_begin ("$") → tail_begun: marked nodes are read → tail_next
+ *   tail_came: nodes whose order was named are read → node_read → its waiters → tail_next
+ *   nobody has waited for LINGER_MS → the tail is left alone
+ *
+ * It lingers because the next waiter usually comes soon, and finds the tail running. */
+#include <stdio.h>
+#include <string.h>
+
+#include "loop.h"
+#include "order/watch.h"
+
+#define uthash_fatal(text) abort()
+#include <uthash.h>
+
+#define BLOCK_MS      1000
+#define LINGER_MS     200
+#define BACK_OFF_MS   100
+#define SWEEP_MS      500  /* how often nodes are looked over … */
+#define READ_AFTER_MS 5000 /* … and read again, when nothing was heard for so long */
+
+struct order_watch_node {
+	UT_hash_handle hh;
+	struct order_watch *watch;
+	char order_id[ORDER_ID_LENGTH + 1];
+	struct rt_list waiters;
+	uint64_t version; /* of the newest that is known */
+	int64_t read_ms;
+	struct order_get_op get;
+	bool reading, again; /* again: when this read has ended */
+	bool telling;
+};
+
+struct order_watch {
+	struct rt_loop *loop;
+	struct order_store *store;
+	struct order_watch_node *nodes;
+	size_t waiter_count, waiters_max, reads;
+	struct rt_series *waiters;
+	enum { TAIL_OFF, TAIL_BEGINS, TAIL_RUNS, TAIL_BACKS_OFF } tail;
+	struct order_tail_op tail_op;
+	char after[sizeof(((struct order_tail_op *)NULL)->last)];
+	int64_t idle_since_ms;
+	struct rt_timer back_off, sweep;
+	bool stopping;
+	void (*stopped)(void *user);
+	void *stopped_user;
+};
+
+static void tail_begin(struct order_watch *watch);
+
+/* ---- nodes ---- */
+
+static void node_release(struct order_watch_node *node)
+{
+	struct order_watch *watch = node->watch;
+
+	if (node->reading || node->telling || !rt_list_empty(&node->waiters))
+		return;
+	HASH_DEL(watch->nodes, node);
+	free(node);
+	if (watch->nodes == NULL)
+		watch->idle_since_ms = rt_loop_now(watch->loop);
+}
+
+static void stop_check(struct order_watch *watch)
+{
+	if (!watch->stopping || watch->stopped == NULL || watch->reads > 0 ||
+	    watch->tail != TAIL_OFF)
+		return;
+	RT_TAKE(watch->stopped)(watch->stopped_user);
+}
+
+static void waiter_tell(struct order_waiter *waiter, int status, const struct order_record *record)
+{
+	if (status != RT_OK) {
+		if (waiter->on_failed != NULL)
+			waiter->on_failed(waiter, status);
+		return;
+	}
+	if (record != NULL && record->version <= waiter->told_version)
+		return;
+	if (record != NULL)
+		waiter->told_version = record->version;
+	waiter->on_order(waiter, record);
+}
+
+/* Tells each waiter; any of them may go, or come, meanwhile. */
+static void node_tell(struct order_watch_node *node, int status, const struct order_record *record)
+{
+	struct rt_list untold;
+	struct rt_list *link;
+
+	rt_list_init(&untold);
+	rt_list_move(&untold, &node->waiters);
+	while ((link = rt_list_pop(&untold)) != NULL) {
+		rt_list_push(&node->waiters, link);
+		waiter_tell(RT_CONTAINER_OF(link, struct order_waiter, link), status, record);
+	}
+}
+
+static void node_read(struct order_watch_node *node);
+
+static void node_was_read(struct order_get_op *op, int status)
+{
+	struct order_watch_node *node = RT_CONTAINER_OF(op, struct order_watch_node, get);
+	struct order_watch *watch = node->watch;
+
+	watch->reads--;
+	node->reading = false;
+	node->telling = true;
+	/* A failed read is made good by the tail's next start, or by the sweep. */
+	if (status == RT_OK && op->found)
+		node->version = RT_MAX(node->version, op->record.version);
+	node_tell(node, status, op->found ? &op->record : NULL);
+	node->telling = false;
+	if (node->again && !rt_list_empty(&node->waiters) && !watch->stopping)
+		node_read(node);
+	node_release(node);
+	stop_check(watch);
+}
+
+static void node_read(struct order_watch_node *node)
+{
+	struct order_watch *watch = node->watch;
+
+	if (node->reading) {
+		node->again = true;
+		return;
+	}
+	node->again = false;
+	node->reading = true;
+	node->read_ms = rt_loop_now(watch->loop);
+	node->get = (struct order_get_op){ .order_id = node->order_id, .done = node_was_read };
+	watch->reads++;
+	watch->store->ops->get(watch->store, &node->get);
+}
+
+static void read_all(struct order_watch *watch)
+{
+	struct order_watch_node *node, *next;
+
+	HASH_ITER (hh, watch->nodes, node, next) {
+		node_read(node);
+	}
+}
+
+static void sweep(struct rt_timer *timer)
+{
+	struct order_watch *watch = RT_CONTAINER_OF(timer, struct order_watch, sweep);
+	int64_t before_ms = rt_loop_now(watch->loop) - READ_AFTER_MS;
+	struct order_watch_node *node, *next;
+
+	HASH_ITER (hh, watch->nodes, node, next) {
+		if (node->read_ms <= before_ms)
+			node_read(node);
+	}
+	if (watch->nodes != NULL)
+		rt_timer_start(watch->loop, &watch->sweep, SWEEP_MS, sweep);
+}
+
+/* ---- the tail ---- */
+
+static void tail_end(struct order_watch *watch)
+{
+	watch->tail = TAIL_OFF;
+	stop_check(watch);
+}
+
+static bool tail_is_wanted(const struct order_watch *watch)
+{
+	if (watch->stopping)
+		return false;
+	return watch->nodes != NULL || rt_loop_now(watch->loop) - watch->idle_since_ms < LINGER_MS;
+}
+
+static void back_off_is_over(struct rt_timer *timer)
+{
+	struct order_watch *watch = RT_CONTAINER_OF(timer, struct order_watch, back_off);
+
+	if (tail_is_wanted(watch))
+		tail_begin(watch);
+	else
+		tail_end(watch);
+}
+
+static void tail_failed(struct order_watch *watch)
+{
+	if (watch->stopping) {
+		tail_end(watch);
+		return;
+	}
+	watch->tail = TAIL_BACKS_OFF;
+	rt_timer_start(watch->loop, &watch->back_off, BACK_OFF_MS, back_off_is_over);
+}
+
+static void tail_next(struct order_watch *watch);
+
+static void tail_came(struct order_tail_op *op, int status)
+{
+	struct order_watch *watch = RT_CONTAINER_OF(op, struct order_watch, tail_op);
+
+	if (status != RT_OK) {
+		tail_failed(watch);
+		return;
+	}
+	for (size_t i = 0; i < op->entry_count && watch->nodes != NULL; i++) {
+		struct order_watch_node *node;
+
+		HASH_FIND_STR(watch->nodes, op->entries[i].subject, node);
+		if (node != NULL && op->entries[i].seq > node->version)
+			node_read(node);
+	}
+	memcpy(watch->after, op->last, sizeof(watch->after));
+	tail_next(watch);
+}
+
+static void tail_next(struct order_watch *watch)
+{
+	if (!tail_is_wanted(watch)) {
+		tail_end(watch);
+		return;
+	}
+	watch->tail = TAIL_RUNS;
+	watch->tail_op = (struct order_tail_op){ .after = watch->after,
+						 .block_ms = BLOCK_MS,
+						 .done = tail_came };
+	watch->store->ops->tail(watch->store, &watch->tail_op);
+}
+
+static void tail_begun(struct order_tail_op *op, int status)
+{
+	struct order_watch *watch = RT_CONTAINER_OF(op, struct order_watch, tail_op);
+
+	if (status != RT_OK) {
+		tail_failed(watch);
+		return;
+	}
+	memcpy(watch->after, op->last, sizeof(watch->after));
+	read_all(watch);
+	tail_next(watch);
+}
+
+static void tail_begin(struct order_watch *watch)
+{
+	watch->tail = TAIL_BEGINS;
+	watch->tail_op = (struct order_tail_op){ .after = "$", .done = tail_begun };
+	watch->store->ops->tail(watch->store, &watch->tail_op);
+}
+
+/* ---- the watch ---- */
+
+struct order_watch *order_watch_new(struct rt_loop *loop, struct order_store *store,
+				    size_t waiters_max, struct rt_series *waiters)
+{
+	struct order_watch *watch = rt_alloc(sizeof(*watch));
+
+	watch->loop = loop;
+	watch->store = store;
+	watch->waiters_max = waiters_max;
+	watch->waiters = waiters;
+	return watch;
+}
+
+static struct order_watch_node *node_of(struct order_watch *watch, const char *order_id)
+{
+	struct order_watch_node *node;
+
+	HASH_FIND_STR(watch->nodes, order_id, node);
+	if (node != NULL)
+		return node;
+	node = rt_alloc(sizeof(*node));
+	node->watch = watch;
+	node->read_ms = rt_loop_now(watch->loop);
+	rt_list_init(&node->waiters);
+	snprintf(node->order_id, sizeof(node->order_id), "%s", order_id);
+	HASH_ADD_STR(watch->nodes, order_id, node);
+	return node;
+}
+
+bool order_watch_add(struct order_watch *watch, struct order_waiter *waiter, const char *order_id,
+		     uint64_t known, bool read)
+{
+	struct order_watch_node *node;
+
+	if (watch->stopping || watch->waiter_count >= watch->waiters_max)
+		return false;
+	node = node_of(watch, order_id);
+	node->version = RT_MAX(node->version, known);
+	waiter->node = node;
+	waiter->told_version = known;
+	rt_list_init(&waiter->link);
+	rt_list_push(&node->waiters, &waiter->link);
+	watch->waiter_count++;
+	if (watch->waiters != NULL)
+		rt_series_set(watch->waiters, (double)watch->waiter_count);
+	if (watch->tail == TAIL_OFF)
+		tail_begin(watch);
+	if (read)
+		node_read(node);
+	if (!rt_timer_running(&watch->sweep))
+		rt_timer_start(watch->loop, &watch->sweep, SWEEP_MS, sweep);
+	return true;
+}
+
+void order_watch_read(struct order_watch *watch, struct order_waiter *waiter)
+{
+	(void)watch;
+	if (waiter->node == NULL)
+		return;
+	waiter->told_version = 0;
+	node_read(waiter->node);
+}
+
+void order_watch_remove(struct order_watch *watch, struct order_waiter *waiter)
+{
+	struct order_watch_node *node = RT_TAKE(waiter->node);
+
+	if (node == NULL)
+		return;
+	rt_list_remove(&waiter->link);
+	watch->waiter_count--;
+	if (watch->waiters != NULL)
+		rt_series_set(watch->waiters, (double)watch->waiter_count);
+	node_release(node);
+}
+
+void order_watch_stop(struct order_watch *watch, void (*stopped)(void *user), void *user)
+{
+	struct order_watch_node *node, *next;
+
+	watch->stopping = true;
+	watch->stopped = stopped;
+	watch->stopped_user = user;
+	rt_timer_stop(watch->loop, &watch->sweep);
+	if (rt_timer_running(&watch->back_off)) {
+		rt_timer_stop(watch->loop, &watch->back_off);
+		watch->tail = TAIL_OFF;
+	}
+	/* What a waiter does may end others: no node goes before all were told. */
+	for (node = watch->nodes; node != NULL; node = node->hh.next)
+		node->telling = true;
+	for (node = watch->nodes; node != NULL; node = node->hh.next)
+		while (!rt_list_empty(&node->waiters)) {
+			struct order_waiter *waiter =
+				RT_CONTAINER_OF(node->waiters.next, struct order_waiter, link);
+
+			waiter->on_stop(waiter);
+		}
+	HASH_ITER (hh, watch->nodes, node, next) {
+		node->telling = false;
+		node_release(node);
+	}
+	if (watch->tail == TAIL_BEGINS || watch->tail == TAIL_RUNS)
+		watch->store->ops->tail_interrupt(watch->store);
+	stop_check(watch);
+}
+
+void order_watch_free(struct order_watch *watch)
+{
+	if (watch == NULL)
+		return;
+	rt_timer_stop(watch->loop, &watch->sweep);
+	rt_timer_stop(watch->loop, &watch->back_off);
+	free(watch);
+}

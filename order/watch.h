@@ -1,0 +1,46 @@
+/* watch.h - who waits for an order to change.
+ *
+ * An order with waiters is a node. The tail of the own stream is read while there are nodes; an
+ * entry of a node's order makes the node read the order from the store, and what was read goes to
+ * its waiters. So any instance may decide an order, and any other may have the waiters.
+ *
+ * Nothing is missed: the tail's place is fixed before an order is read. While the tail starts (or
+ * starts again after a failure) nodes are marked, and read once it has its place. Should entries be
+ * deleted from the stream before the tail has seen them, a node is read again every few seconds. */
+#ifndef ORDER_WATCH_H
+#define ORDER_WATCH_H
+
+#include "metrics.h"
+#include "store.h"
+
+struct order_watch; /* opaque */
+
+struct order_waiter {
+	struct rt_list link;
+	struct order_watch_node *node; /* NULL: does not wait */
+	/* The order was read and is newer than what this waiter was told; NULL: there is no such
+	 * order. May remove this waiter, or others. */
+	void (*on_order)(struct order_waiter *waiter, const struct order_record *record);
+	/* The order could not be read; it will be tried again. NULL: does not care. May remove
+	 * waiters. */
+	void (*on_failed)(struct order_waiter *waiter, int status);
+	/* The service stops. Must remove the waiter. */
+	void (*on_stop)(struct order_waiter *waiter);
+	uint64_t told_version; /* set by the watch before on_order */
+};
+
+struct order_watch *order_watch_new(struct rt_loop *loop, struct order_store *store,
+				    size_t waiters_max, struct rt_series *waiters);
+/* Waits for versions of the order behind `known`, which it certainly has. `read`: also looks what it
+ * is now. False: too many wait, or the service stops. */
+bool order_watch_add(struct order_watch *watch, struct order_waiter *waiter, const char *order_id,
+		     uint64_t known, bool read);
+/* Looks again what the order is now, and tells this waiter even what it was told. */
+void order_watch_read(struct order_watch *watch, struct order_waiter *waiter);
+/* Takes one back that may not wait. */
+void order_watch_remove(struct order_watch *watch, struct order_waiter *waiter);
+/* Tells every waiter to go; `stopped` runs when nothing is under way, at once if nothing is. */
+void order_watch_stop(struct order_watch *watch, void (*stopped)(void *user), void *user);
+void order_watch_free(struct order_watch *watch); /* before the first, or after stopped */
+
+#endif
