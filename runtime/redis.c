@@ -16,12 +16,15 @@
  */
 #include "redis.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "failpoint.h"
 
 #define RETRY_MIN_MS  50
 #define RETRY_MAX_MS  2000
@@ -62,6 +65,42 @@ static void redis_set_error(struct rt_redis *redis, const char *what, const char
 	snprintf(redis->error, sizeof(redis->error), "%s%s%s", what, *detail == '\0' ? "" : ": ",
 		 detail);
 }
+
+/* Failpoints, at each step of each command, named after it (FCALL: after the function):
+ *   redis.command   about to be sent; may fail: it was not
+ *   redis.written   in the kernel's hands
+ *   redis.answer    the answer is here and its caller does not know; may fail: it was lost
+ *   redis.done      the caller has done what it does */
+#ifdef TANDEM_FAILPOINTS
+static void point_name(struct rt_redis_op *op, int argc, const char *const *argv,
+		       const size_t *lengths)
+{
+	bool function = argc > 1 &&
+			(strcasecmp(argv[0], "FCALL") == 0 || strcasecmp(argv[0], "FCALL_RO") == 0);
+	const char *what = argv[function ? 1 : 0];
+	size_t length = lengths != NULL ? lengths[function ? 1 : 0] : strlen(what);
+
+	snprintf(op->what, sizeof(op->what), "%.*s", (int)length, what);
+	for (char *p = op->what; *p != '\0'; p++)
+		*p = (char)tolower((unsigned char)*p);
+	op->written = false;
+}
+
+static void points_written(struct rt_redis *redis)
+{
+	for (struct rt_list *link = redis->pending.next; link != &redis->pending;
+	     link = link->next) {
+		struct rt_redis_op *op = RT_CONTAINER_OF(link, struct rt_redis_op, link);
+
+		if (!op->written)
+			RT_FAILPOINT2("redis.written", op->what);
+		op->written = true;
+	}
+}
+#else
+#define point_name(op, argc, argv, lengths) ((void)0)
+#define points_written(redis)               ((void)0)
+#endif
 
 static void redis_end(struct rt_redis_op *op, int status, const redisReply *reply)
 {
@@ -178,7 +217,10 @@ void rt_redis_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
 	op->redis = redis;
 	op->done = done;
 	op->status = RT_OK;
+	point_name(op, argc, argv, lengths);
 	if (redis->state != REDIS_UP)
+		op->status = RT_LOST;
+	else if (RT_FAILPOINT2_STATUS("redis.command", op->what) != RT_OK)
 		op->status = RT_LOST;
 	else if (redis->pending_count >= redis->options.pending_max)
 		op->status = RT_BUSY;
@@ -200,6 +242,8 @@ static bool redis_write(struct rt_redis *redis)
 		redis_set_error(redis, "write failed", redis->context->errstr);
 		return false;
 	}
+	if (done)
+		points_written(redis);
 	rt_watch_set(redis->watch, done ? RT_READABLE : RT_READABLE | RT_WRITABLE);
 	return true;
 }
@@ -231,6 +275,22 @@ static void redis_turn(struct rt_task *task)
 		redis_down(redis);
 }
 
+static void redis_tell(struct rt_redis_op *op, const redisReply *reply)
+{
+#ifdef TANDEM_FAILPOINTS
+	char what[sizeof(op->what)];
+
+	memcpy(what, op->what, sizeof(what)); /* the op may be gone after its done */
+	if (RT_FAILPOINT2_STATUS("redis.answer", what) != RT_OK)
+		redis_end(op, RT_LOST, NULL);
+	else
+		redis_end(op, reply_status(reply), reply);
+	RT_FAILPOINT2("redis.done", what);
+#else
+	redis_end(op, reply_status(reply), reply);
+#endif
+}
+
 /* Gives one answer to the command that waits for it. False: there is none, a fault. */
 static bool redis_answer(struct rt_redis *redis, redisReply *reply)
 {
@@ -245,7 +305,7 @@ static bool redis_answer(struct rt_redis *redis, redisReply *reply)
 	}
 	redis->pending_count--;
 	op = RT_CONTAINER_OF(link, struct rt_redis_op, link);
-	redis_end(op, reply_status(reply), reply);
+	redis_tell(op, reply);
 	freeReplyObject(reply);
 	return true;
 }
@@ -362,6 +422,7 @@ static void redis_greeting(struct rt_redis *redis, int argc, const char *const *
 
 	*op = (struct rt_redis_op){ .redis = redis, .done = redis_greeted };
 	rt_list_init(&op->link);
+	point_name(op, argc, argv, NULL);
 	redis_enqueue(redis, op, argc, argv, NULL, redis->options.timeout_ms);
 }
 

@@ -50,6 +50,10 @@ struct rt_redis_op {
 	struct rt_redis *redis;
 	int64_t deadline_ms;
 	int status;
+#ifdef TANDEM_FAILPOINTS
+	char what[48]; /* the command, for the points' names */
+	bool written;
+#endif
 	/* `reply` is valid until this returns; NULL unless the status is RT_OK, RT_REMOTE or one
 	 * of the error answers below, where it is the error reply.
 	 *   RT_OK       any answer but an error (a nil is an answer)

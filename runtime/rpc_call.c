@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "failpoint.h"
 #include "wire.h"
 
 /* ---- arena ---- */
@@ -487,6 +488,7 @@ void rpc_call_handle(struct rt_call *call, const uint8_t *data, size_t length)
 		}
 		rpc_method_count(method->received);
 	}
+	RT_FAILPOINT2("rpc.arrived", method->descriptor->name);
 	call->service->invoke(call->service, method->index, request, answer_call, call);
 }
 
@@ -676,6 +678,7 @@ void rt_client_start(ProtobufCService *service, unsigned method_index,
 {
 	struct rpc_client *client = (struct rpc_client *)(void *)service;
 
+	RT_FAILPOINT2("rpc.call", client->methods[method_index].descriptor->name);
 	client->ops->start(client, &client->methods[method_index], request, op);
 }
 

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "accept_guard.h"
+#include "failpoint.h"
 #include "log.h"
 #include "rpc_queue.h"
 
@@ -347,6 +348,8 @@ static void server_end(struct rt_call *base, const ProtobufCMessage *answer,
 {
 	struct server_call *call = RT_CONTAINER_OF(base, struct server_call, base);
 
+	if (base->method != NULL)
+		RT_FAILPOINT2("rpc.answer", base->method->descriptor->name);
 	call->end_due = true;
 	if (call->close_done) {
 		drop_outgoing(call);
