@@ -1,0 +1,421 @@
+/* test_check.c - every limit of the contract: kept at its edge, broken one step further, and the
+ * field that is named. */
+#include "check.h"
+#include "google/rpc/error_details.pb-c.h"
+#include "google/rpc/status.pb-c.h"
+#include "run.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+
+#include <string.h>
+
+typedef Tandem__Order__V1__PlaceOrderRequest PlaceOrder;
+typedef Tandem__Order__V1__PlaceOrderRequest__LabelsEntry Label;
+
+/* A good request, with room for a case to spoil it. */
+struct place {
+	PlaceOrder request;
+	Tandem__Order__V1__OrderLine lines[CHECK_LINES_MAX + 1], *line_list[CHECK_LINES_MAX + 1];
+	Label labels[CHECK_LABELS_MAX + 1], *label_list[CHECK_LABELS_MAX + 1];
+	Google__Protobuf__Duration hold;
+	char skus[CHECK_LINES_MAX + 1][8];
+	char text[1024];
+};
+
+static void place_init(struct place *place)
+{
+	tandem__order__v1__place_order_request__init(&place->request);
+	for (size_t i = 0; i <= CHECK_LINES_MAX; i++) {
+		snprintf(place->skus[i], sizeof(place->skus[i]), "sku-%zu", i);
+		tandem__order__v1__order_line__init(&place->lines[i]);
+		place->lines[i].sku = place->skus[i];
+		place->lines[i].quantity = 1;
+		place->line_list[i] = &place->lines[i];
+	}
+	for (size_t i = 0; i <= CHECK_LABELS_MAX; i++) {
+		tandem__order__v1__place_order_request__labels_entry__init(&place->labels[i]);
+		place->labels[i].key = place->skus[i];
+		place->labels[i].value = place->skus[i];
+		place->label_list[i] = &place->labels[i];
+	}
+	google__protobuf__duration__init(&place->hold);
+	place->hold.seconds = 60;
+	place->request.customer_id = place->skus[0];
+	place->request.lines = place->line_list;
+	place->request.n_lines = 1;
+	place->request.labels = place->label_list;
+	memset(place->text, 'x', sizeof(place->text) - 1);
+	place->text[sizeof(place->text) - 1] = '\0';
+}
+
+/* `count` times the two bytes of a character that is not ASCII. */
+static void fill_wide(char *text, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		memcpy(text + 2 * i, "\xc3\xa9", 2);
+	text[2 * count] = '\0';
+}
+
+#define CASES(X)                                                                                   \
+	X(nothing_wrong, "", {})                                                                   \
+	X(customer_missing, "customer_id", { place->request.customer_id = (char *)""; })           \
+	X(customer_128, "", {                                                                      \
+		place->text[128] = '\0';                                                           \
+		place->request.customer_id = place->text;                                          \
+	})                                                                                         \
+	X(customer_129, "customer_id", {                                                           \
+		place->text[129] = '\0';                                                           \
+		place->request.customer_id = place->text;                                          \
+	})                                                                                         \
+	X(customer_128_wide, "", {                                                                 \
+		fill_wide(place->text, 128);                                                       \
+		place->request.customer_id = place->text;                                          \
+	})                                                                                         \
+	X(customer_129_wide, "customer_id", {                                                      \
+		fill_wide(place->text, 129);                                                       \
+		place->request.customer_id = place->text;                                          \
+	})                                                                                         \
+	X(customer_control, "customer_id", { place->request.customer_id = (char *)"a\nb"; })       \
+	X(request_id_128, "", {                                                                    \
+		place->text[128] = '\0';                                                           \
+		place->request.request_id = place->text;                                           \
+	})                                                                                         \
+	X(request_id_129, "request_id", {                                                          \
+		place->text[129] = '\0';                                                           \
+		place->request.request_id = place->text;                                           \
+	})                                                                                         \
+	X(request_id_control, "request_id", { place->request.request_id = (char *)"\x7f"; })       \
+	X(no_lines, "lines", { place->request.n_lines = 0; })                                      \
+	X(lines_100, "", { place->request.n_lines = 100; })                                        \
+	X(lines_101, "lines", { place->request.n_lines = 101; })                                   \
+	X(quantity_0, "lines[0].quantity", { place->lines[0].quantity = 0; })                      \
+	X(quantity_max, "", { place->lines[0].quantity = 1000000; })                               \
+	X(quantity_more, "lines[0].quantity", { place->lines[0].quantity = 1000001; })             \
+	X(quantity_huge, "lines[0].quantity", { place->lines[0].quantity = UINT32_MAX; })          \
+	X(sum_max, "", {                                                                           \
+		place->request.n_lines = 2;                                                        \
+		place->lines[1].sku = place->lines[0].sku;                                         \
+		place->lines[0].quantity = 999999;                                                 \
+	})                                                                                         \
+	X(sum_more, "lines[1].quantity", {                                                         \
+		place->request.n_lines = 2;                                                        \
+		place->lines[1].sku = place->lines[0].sku;                                         \
+		place->lines[0].quantity = 1000000;                                                \
+	})                                                                                         \
+	X(sku_missing, "lines[0].sku", { place->lines[0].sku = (char *)""; })                      \
+	X(sku_64, "", {                                                                            \
+		place->text[64] = '\0';                                                            \
+		place->lines[0].sku = place->text;                                                 \
+	})                                                                                         \
+	X(sku_65, "lines[0].sku", {                                                                \
+		place->text[65] = '\0';                                                            \
+		place->lines[0].sku = place->text;                                                 \
+	})                                                                                         \
+	X(sku_every_character, "", { place->lines[0].sku = (char *)"azAZ09._-"; })                 \
+	X(sku_space, "lines[0].sku", { place->lines[0].sku = (char *)"a b"; })                     \
+	X(sku_equals, "lines[0].sku", { place->lines[0].sku = (char *)"a=b"; })                    \
+	X(sku_wide, "lines[0].sku", { place->lines[0].sku = (char *)"caf\xc3\xa9"; })              \
+	X(last_sku, "lines[99].sku", {                                                             \
+		place->request.n_lines = 100;                                                      \
+		place->lines[99].sku = (char *)"/";                                                \
+	})                                                                                         \
+	X(labels_16, "", { place->request.n_labels = 16; })                                        \
+	X(labels_17, "labels", { place->request.n_labels = 17; })                                  \
+	X(label_key_64, "", {                                                                      \
+		place->request.n_labels = 1;                                                       \
+		place->text[64] = '\0';                                                            \
+		place->labels[0].key = place->text;                                                \
+	})                                                                                         \
+	X(label_key_missing, "labels[\"\"].key", {                                                 \
+		place->request.n_labels = 1;                                                       \
+		place->labels[0].key = (char *)"";                                                 \
+	})                                                                                         \
+	X(label_key_65,                                                                            \
+	  "labels[\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\""            \
+	  "].key",                                                                                 \
+	  {                                                                                        \
+		  place->request.n_labels = 1;                                                     \
+		  place->text[65] = '\0';                                                          \
+		  place->labels[0].key = place->text;                                              \
+	  })                                                                                       \
+	X(label_value_256, "", {                                                                   \
+		place->request.n_labels = 1;                                                       \
+		place->text[256] = '\0';                                                           \
+		place->labels[0].value = place->text;                                              \
+	})                                                                                         \
+	X(label_value_257, "labels[\"sku-0\"].value", {                                            \
+		place->request.n_labels = 1;                                                       \
+		place->text[257] = '\0';                                                           \
+		place->labels[0].value = place->text;                                              \
+	})                                                                                         \
+	X(hold_1s, "", {                                                                           \
+		place->request.hold = &place->hold;                                                \
+		place->hold.seconds = 1;                                                           \
+	})                                                                                         \
+	X(hold_less, "hold", {                                                                     \
+		place->request.hold = &place->hold;                                                \
+		place->hold.seconds = 0;                                                           \
+		place->hold.nanos = 999999999;                                                     \
+	})                                                                                         \
+	X(hold_negative, "hold", {                                                                 \
+		place->request.hold = &place->hold;                                                \
+		place->hold.seconds = INT64_MIN;                                                   \
+	})                                                                                         \
+	X(hold_30d, "", {                                                                          \
+		place->request.hold = &place->hold;                                                \
+		place->hold.seconds = 2592000;                                                     \
+	})                                                                                         \
+	X(hold_more, "hold", {                                                                     \
+		place->request.hold = &place->hold;                                                \
+		place->hold.seconds = 2592000;                                                     \
+		place->hold.nanos = 1;                                                             \
+	})                                                                                         \
+	X(hold_huge, "hold", {                                                                     \
+		place->request.hold = &place->hold;                                                \
+		place->hold.seconds = INT64_MAX;                                                   \
+	})                                                                                         \
+	X(hold_nanos, "hold", {                                                                    \
+		place->request.hold = &place->hold;                                                \
+		place->hold.nanos = 1000000000;                                                    \
+	})                                                                                         \
+	X(hold_nanos_negative, "hold", {                                                           \
+		place->request.hold = &place->hold;                                                \
+		place->hold.nanos = -1;                                                            \
+	})
+
+#define SPOIL(name, field, code)                                                                   \
+	static void name(struct place *place)                                                      \
+	{                                                                                          \
+		(void)place;                                                                       \
+		code                                                                               \
+	}
+/* clang-format off */
+CASES(SPOIL)
+static const struct {
+	const char *name, *field;
+	void (*spoil)(struct place *place);
+} place_cases[] = {
+#define ENTRY(name, field, code) { #name, field, name },
+	CASES(ENTRY)
+};
+/* clang-format on */
+
+/* The BadRequest in a status; free with google__rpc__bad_request__free_unpacked. */
+static Google__Rpc__BadRequest *bad_request(const struct rt_status *status)
+{
+	Google__Rpc__Status *proto = rt_status_to_proto(status);
+	Google__Rpc__BadRequest *found = NULL;
+
+	for (size_t i = 0; i < proto->n_details; i++)
+		if (strcmp(proto->details[i]->type_url,
+			   "type.googleapis.com/google.rpc.BadRequest") == 0)
+			found = google__rpc__bad_request__unpack(NULL, proto->details[i]->value.len,
+								 proto->details[i]->value.data);
+	google__rpc__status__free_unpacked(proto, NULL);
+	return found;
+}
+
+/* `field` "": the message is fine; else exactly this one is at fault. */
+static void expect(const char *name, const ProtobufCMessage *message, const char *field)
+{
+	struct rt_status status = { .code = 0 };
+	bool good = check_request(message, &status);
+	Google__Rpc__BadRequest *details;
+
+	TEST_ROW(good == (field[0] == '\0'), name);
+	TEST_ROW(status.code == (good ? 0 : RT_CODE_INVALID_ARGUMENT), name);
+	if (!good) {
+		details = bad_request(&status);
+		CU_ASSERT_FATAL(details != NULL);
+		TEST_ROW(details->n_field_violations == 1, name);
+		TEST_ROW(strcmp(details->field_violations[0]->field, field) == 0, name);
+		TEST_ROW(details->field_violations[0]->description[0] != '\0', name);
+		TEST_ROW(strstr(status.message, field) != NULL, name);
+		google__rpc__bad_request__free_unpacked(details, NULL);
+	}
+	rt_status_done(&status);
+}
+
+static void test_place_order(void)
+{
+	for (size_t i = 0; i < RT_LENGTH(place_cases); i++) {
+		struct place *place = rt_alloc(sizeof(*place));
+
+		place_init(place);
+		place_cases[i].spoil(place);
+		expect(place_cases[i].name, &place->request.base, place_cases[i].field);
+		free(place);
+	}
+}
+
+static void test_every_fault_is_listed(void)
+{
+	struct place *place = rt_alloc(sizeof(*place));
+	struct rt_status status = { .code = 0 };
+	Google__Rpc__BadRequest *details;
+
+	place_init(place);
+	place->request.customer_id = (char *)"";
+	place->request.n_lines = 2;
+	place->lines[0].quantity = 0;
+	place->lines[1].sku = (char *)" ";
+	CU_ASSERT_FALSE(check_request(&place->request.base, &status));
+	details = bad_request(&status);
+	CU_ASSERT_EQUAL_FATAL(details->n_field_violations, 3);
+	CU_ASSERT_STRING_EQUAL(details->field_violations[0]->field, "customer_id");
+	CU_ASSERT_STRING_EQUAL(details->field_violations[1]->field, "lines[0].quantity");
+	CU_ASSERT_STRING_EQUAL(details->field_violations[2]->field, "lines[1].sku");
+	google__rpc__bad_request__free_unpacked(details, NULL);
+	rt_status_done(&status);
+
+	place_init(place);
+	place->request.n_lines = 100;
+	for (size_t i = 0; i < 100; i++)
+		place->lines[i].quantity = 0;
+	CU_ASSERT_FALSE(check_request(&place->request.base, &status));
+	details = bad_request(&status);
+	CU_ASSERT_EQUAL(details->n_field_violations, CHECK_VIOLATIONS_MAX);
+	google__rpc__bad_request__free_unpacked(details, NULL);
+	rt_status_done(&status);
+	free(place);
+}
+
+/* Sums are looked for among all lines before, whatever their order. */
+static void test_hidden_sum(void)
+{
+	struct place *place = rt_alloc(sizeof(*place));
+
+	place_init(place);
+	place->request.n_lines = 3;
+	place->lines[0].quantity = 500000;
+	place->lines[2].sku = place->lines[0].sku;
+	place->lines[2].quantity = 500001;
+	expect("a line apart", &place->request.base, "lines[2].quantity");
+	free(place);
+}
+
+static void test_other_orders(void)
+{
+	char long_text[300];
+	Tandem__Order__V1__BatchPlaceOrdersRequest batch =
+		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__GetOrderRequest get = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__ListOrdersRequest list = TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__WatchOrderRequest watch = TANDEM__ORDER__V1__WATCH_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__ConfirmOrderRequest confirm =
+		TANDEM__ORDER__V1__CONFIRM_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__CancelOrderRequest cancel =
+		TANDEM__ORDER__V1__CANCEL_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__ExplainOrderRequest explain =
+		TANDEM__ORDER__V1__EXPLAIN_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__StreamOrdersRequest stream =
+		TANDEM__ORDER__V1__STREAM_ORDERS_REQUEST__INIT;
+
+	memset(long_text, 'x', sizeof(long_text));
+	long_text[257] = '\0';
+	expect("batch of none", &batch.base, "requests");
+	/* Items are not looked into. */
+	batch.n_requests = 1000;
+	expect("batch of 1000", &batch.base, "");
+	batch.n_requests = 1001;
+	expect("batch of 1001", &batch.base, "requests");
+	expect("get without id", &get.base, "order_id");
+	get.order_id = (char *)"nobody knows";
+	expect("an id that cannot be is not found, later", &get.base, "");
+	get.order_id = long_text;
+	expect("get with a long id", &get.base, "order_id");
+	expect("list without customer", &list.base, "customer_id");
+	list.customer_id = (char *)"ann";
+	expect("list", &list.base, "");
+	list.page_size = -1;
+	expect("page_size below 0", &list.base, "page_size");
+	list.page_size = INT32_MAX;
+	expect("page_size above 1000 counts as 1000", &list.base, "");
+	list.status = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_EXPIRED;
+	expect("the last status", &list.base, "");
+	list.status = (Tandem__Order__V1__OrderStatus)7;
+	expect("no such status", &list.base, "status");
+	expect("watch without id", &watch.base, "order_id");
+	expect("confirm without id", &confirm.base, "order_id");
+	expect("cancel without id", &cancel.base, "order_id");
+	cancel.order_id = (char *)"ord_x";
+	cancel.reason = long_text;
+	expect("reason of 257", &cancel.base, "reason");
+	long_text[256] = '\0';
+	expect("reason of 256", &cancel.base, "");
+	expect("explain without id", &explain.base, "order_id");
+	expect("an item of a stream has its own outcome", &stream.base, "");
+}
+
+static void test_inventory(void)
+{
+	char long_text[300];
+	Tandem__Inventory__V1__AdjustStockRequest adjust =
+		TANDEM__INVENTORY__V1__ADJUST_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__BatchAdjustStockRequest batch =
+		TANDEM__INVENTORY__V1__BATCH_ADJUST_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__GetStockRequest get = TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__ListStockRequest list =
+		TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__GetReservationRequest reservation =
+		TANDEM__INVENTORY__V1__GET_RESERVATION_REQUEST__INIT;
+
+	memset(long_text, 'x', sizeof(long_text));
+	long_text[257] = '\0';
+	adjust.delta = 1;
+	expect("adjust without SKU", &adjust.base, "sku");
+	adjust.sku = (char *)"apple";
+	expect("adjust", &adjust.base, "");
+	adjust.delta = 0;
+	expect("delta 0", &adjust.base, "delta");
+	adjust.delta = 1000000000;
+	expect("delta at most", &adjust.base, "");
+	adjust.delta = -1000000000;
+	expect("delta at least", &adjust.base, "");
+	adjust.delta = 1000000001;
+	expect("delta more", &adjust.base, "delta");
+	adjust.delta = INT64_MIN;
+	expect("delta least", &adjust.base, "delta");
+	adjust.delta = 1;
+	adjust.reason = long_text;
+	expect("reason of 257", &adjust.base, "reason");
+	long_text[129] = '\0';
+	expect("reason of 129", &adjust.base, "");
+	adjust.request_id = long_text;
+	expect("request_id of 129", &adjust.base, "request_id");
+	expect("batch of none", &batch.base, "requests");
+	batch.n_requests = 1001;
+	expect("batch of 1001", &batch.base, "requests");
+	expect("get without SKU", &get.base, "sku");
+	list.page_size = -5;
+	expect("page_size below 0", &list.base, "page_size");
+	expect("reservation without id", &reservation.base, "order_id");
+}
+
+static void test_small_things(void)
+{
+	CU_ASSERT_EQUAL(check_page_size(0), 50);
+	CU_ASSERT_EQUAL(check_page_size(1), 1);
+	CU_ASSERT_EQUAL(check_page_size(1000), 1000);
+	CU_ASSERT_EQUAL(check_page_size(1001), 1000);
+	CU_ASSERT_TRUE(check_order_id("ord_aaaaaaaaaaaaaaaaaaaaaaaaaa"));
+	CU_ASSERT_FALSE(check_order_id("ord_aaaaaaaaaaaaaaaaaaaaaaaaa"));
+	CU_ASSERT_FALSE(check_order_id("ord_aaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+	CU_ASSERT_FALSE(check_order_id("ORD_aaaaaaaaaaaaaaaaaaaaaaaaaa"));
+	CU_ASSERT_FALSE(check_order_id("ord_aaaaaaaaaaaaaaaaaaaaaaaaa!"));
+	CU_ASSERT_FALSE(check_order_id(""));
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "limits of PlaceOrder", test_place_order },
+		{ "every fault is listed", test_every_fault_is_listed },
+		{ "equal SKUs apart are added up", test_hidden_sum },
+		{ "limits of the other order requests", test_other_orders },
+		{ "limits of inventory's requests", test_inventory },
+		{ "page sizes and order ids", test_small_things },
+	};
+
+	return tests_run("check", tests, RT_LENGTH(tests));
+}
