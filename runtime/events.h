@@ -5,10 +5,14 @@
  *   rt_event_done    its effect and its acknowledgement are stored (they were one atomic step)
  *   rt_event_ignore  there is nothing to do; the consumer acknowledges it
  *   rt_event_retry   not now: stays pending and comes again after a back-off; after
- *                    deliveries_max it goes to the dead letters
+ *                    deliveries_max it goes to the dead letters. A status that tells of the
+ *                    surroundings and not of the event (RT_LOST, RT_TIMEOUT, RT_BUSY, RT_FULL,
+ *                    RT_DENIED, RT_UNREADY, RT_CANCELED, RT_NOGROUP, RT_NOMEM, RT_SYSTEM) does
+ *                    not count: no outage buries an event
  *   rt_event_poison  never: goes to the dead letters at once
- * While an event waits for its retry, later events of the same subject wait behind it; others
- * flow on. After the event was buried, those parked behind it are handled: the handlers commute,
+ * From an event's first retry until it is settled, later events of the same subject wait behind
+ * it; others flow on. An entry that arrives delivered more than deliveries_max times, which only
+ * happens when those who got it died, is buried unseen. After the event was buried, those parked behind it are handled: the handlers commute,
  * and an order must not hang because one of its events was bad.
  *
  * In the order things happen:
@@ -17,7 +21,8 @@
  *   every tend_every_ms: cursor, idle consumers, lag
  * A lost connection, a vanished group or stream: back-off, ensure, own pending entries, read.
  *
- * An entry that cannot be an event (no type, no subject, a bad seq) is poison. Envelope: `id`,
+ * An entry that cannot be an event (no type, no subject, either longer than 256 bytes or holding
+ * a NUL, a bad seq) is poison. Envelope: `id`,
  * `type`, `subject`, `seq`, `time`, `attempt`, `traceparent`, `data` (DESIGN: CloudEvents names).
  * Threads: loop thread only. */
 #ifndef RT_EVENTS_H
@@ -74,7 +79,8 @@ int rt_events_new(struct rt_loop *loop, struct rt_stream_source *source,
 		  const struct rt_events_options *options, struct rt_events **ret);
 void rt_events_start(struct rt_events *events);
 /* No new events; `stopped` runs when every event that was handed over is settled and every
- * operation has ended (soon, when nothing is under way). What is parked stays pending. */
+ * operation has ended (soon, when nothing is under way, and never before this returns). What is
+ * parked, and what is retried from now on, stays pending. Once only. */
 void rt_events_stop(struct rt_events *events, void (*stopped)(void *user), void *user);
 /* Only before the start or after stopped. Takes NULL. */
 void rt_events_free(struct rt_events *events);

@@ -37,8 +37,9 @@
 --     no harm. Answers the number moved.
 --
 --   FCALL @CONTEXT@_cursor 2 <own stream> <foreign stream> <group> <consumer> <idle_ms>
---     Stores the group's low-water mark (all up to it is acknowledged) in the hash <prefix>cursor,
---     field <foreign stream>; removes consumers that are idle for idle_ms and hold nothing, other
+--     Says that <consumer> is alive (Redis 7.0 does not count a read that found nothing). Stores the
+--     group's low-water mark (all up to it is acknowledged) in the hash <prefix>cursor, field
+--     <foreign stream>; removes consumers that are idle for idle_ms and hold nothing, other
 --     than <consumer>. Answers { pending, first pending id or '', lag, removed, last delivered id,
 --     last id }.
 
@@ -333,6 +334,9 @@ local function cursor(keys, args)
 			mark = id_before(first)
 		end
 	end
+	-- Asking for own entries behind the last one gives none, and restarts the consumer's idle clock.
+	redis.call('XREADGROUP', 'GROUP', name, args[2], 'COUNT', 1, 'STREAMS', key,
+		info['last-generated-id'])
 	local lag = lag_of(key, info, delivered)
 	local own = prefix_of(keys[1]) .. 'cursor'
 	if redis.call('HGET', own, key) ~= mark then

@@ -54,6 +54,7 @@ struct rt_redis {
 	size_t greetings_left;
 	int64_t retry_ms;
 	bool freed; /* while `turn` was queued: the task frees */
+	bool reset; /* asked for; `turn` does it */
 	char error[256];
 };
 
@@ -271,6 +272,12 @@ static void redis_turn(struct rt_task *task)
 		return;
 	}
 	redis_refuse(redis, RT_OK);
+	if (redis->reset && redis->state != REDIS_AWAY) {
+		redis_set_error(redis, "given up by this side", "");
+		redis_close(redis, RT_CANCELED);
+		rt_timer_start(redis->loop, &redis->connect, 0, redis_connect);
+	}
+	redis->reset = false;
 	if ((redis->state == REDIS_GREETING || redis->state == REDIS_UP) && !redis_write(redis))
 		redis_down(redis);
 }
@@ -568,6 +575,12 @@ void rt_redis_free(struct rt_redis *redis)
 		redis->freed = true;
 	else
 		free(redis);
+}
+
+void rt_redis_reset(struct rt_redis *redis)
+{
+	redis->reset = true;
+	rt_loop_defer(redis->loop, &redis->turn);
 }
 
 bool rt_redis_up(const struct rt_redis *redis)

@@ -39,6 +39,9 @@ int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
 /* Every command under way ends with RT_CANCELED before this returns (the one exception to
  * "never before"). Takes NULL. Not to be called from a command's `done`. */
 void rt_redis_free(struct rt_redis *redis);
+/* Soon: closes the connection, ends what is under way with RT_CANCELED, and connects again. For
+ * giving up a blocking command. */
+void rt_redis_reset(struct rt_redis *redis);
 bool rt_redis_up(const struct rt_redis *redis);
 /* Why it is not up, for a person; "" when it is. */
 const char *rt_redis_error(const struct rt_redis *redis);

@@ -324,10 +324,15 @@ static void bury_one(struct source *source, struct memory_id id, const char *rea
 	char *dead = rt_printf("%s:{0}:dead", source->context);
 	struct memory_stream *letters = memory_stream_get(streams, dead);
 	struct memory_entry copy = { 0 };
-	char text[MEMORY_ID_TEXT];
-	const char *more[] = { "stream", source->stream, "stream_id", text, "reason", reason };
+	char text[MEMORY_ID_TEXT], deliveries[16], time[RT_TIME_TEXT];
+	const char *more[] = { "stream",     source->stream, "stream_id", text,
+			       "group",      source->group,  "reason",    reason,
+			       "deliveries", deliveries,     "dead_time", time };
 
 	memory_id_format(id, text);
+	rt_time_format(now_of(source), time);
+	snprintf(deliveries, sizeof(deliveries), "%u",
+		 (unsigned int)memory_group_pending(group_now(source), id)->deliveries);
 	if (entry != NULL)
 		memory_entry_copy(&copy, entry);
 	copy.fields = rt_realloc(copy.fields,
@@ -424,6 +429,7 @@ static void tend_effect(struct memory_op *op)
 	if (group == NULL)
 		return;
 	stream = memory_stream_find(source->link.redis->streams, source->stream);
+	memory_group_saw(group, source->consumer, now_of(source));
 	mark = group->delivered;
 	info->pending = (int64_t)group->pending_count;
 	info->lag = (int64_t)(stream->count - memory_stream_after(stream, group->delivered));

@@ -1,0 +1,1232 @@
+/* test_events.c - the consumer on a stream in memory and a clock that the test drives.
+ *
+ * A test says what its handler does with each event of a subject (a letter for each time), plays
+ * time, and compares what was handed over. */
+#include "events.h"
+#include "log.h"
+#include "run.h"
+#include "sim/memory_redis.h"
+
+#include <string.h>
+
+#define STREAM   MEMORY_ORDER_STREAM
+#define DEAD     "inventory:{0}:dead"
+#define GROUP    "inventory"
+#define START_MS 1000000
+#define HELD_MAX 64
+
+/* What the handler does: d done, i ignore, p poison, h hold (the test settles it), r retry for the
+ * event's own fault, l retry because the connection was lost. The last one goes on for ever. */
+struct plan {
+	const char *subject, *letters;
+};
+struct fixture;
+struct side {
+	struct fixture *fixture;
+	struct rt_events *events;
+	char name; /* in the transcript */
+	bool stopped;
+};
+struct fixture {
+	struct rt_loop *loop;
+	struct memory_redis *redis;
+	struct rt_metrics *metrics;
+	struct side sides[2];
+	struct plan plans[8];
+	char said[4096]; /* "a/1 b/1x2 | ": handed over, deliveries when not 1, ends of batches */
+	size_t said_length;
+	int64_t said_ms[64];
+	size_t said_count;
+	bool quiet_batches;
+	struct rt_event *held[HELD_MAX];
+	size_t held_count;
+	int fault_at, asked, fault_status; /* the fault_at-th question gets fault_status */
+	const char *fault_step;            /* only these; NULL: all */
+	int fault_from;                    /* all from here on; 0: none */
+	int operations;
+};
+
+static int warnings;
+static char last_warning[512];
+
+static void on_log(const char *line, void *user)
+{
+	(void)user;
+	if (strstr(line, " warn ") != NULL) {
+		warnings++;
+		snprintf(last_warning, sizeof(last_warning), "%s", line);
+	}
+}
+
+static int on_fault(void *user, const struct memory_io *io, int64_t *delay_ms)
+{
+	struct fixture *f = user;
+	char step[32];
+
+	(void)delay_ms;
+	f->operations += !io->after;
+	snprintf(step, sizeof(step), "%s %s", io->after ? "after" : "before", io->what);
+	if (f->fault_step != NULL && strcmp(f->fault_step, step) != 0)
+		return RT_OK;
+	f->asked++;
+	if (f->asked == f->fault_at || (f->fault_from > 0 && f->asked >= f->fault_from))
+		return f->fault_status;
+	return RT_OK;
+}
+
+static struct memory_stream *stream_of(struct fixture *f)
+{
+	return memory_stream_get(f->redis->streams, STREAM);
+}
+
+static size_t pending_count(struct fixture *f)
+{
+	struct memory_group *group = memory_group_find(stream_of(f), GROUP);
+
+	return group != NULL ? group->pending_count : 0;
+}
+
+static size_t consumer_count(struct fixture *f)
+{
+	return memory_group_find(stream_of(f), GROUP)->consumer_count;
+}
+
+static size_t dead_count(struct fixture *f)
+{
+	return memory_stream_get(f->redis->streams, DEAD)->count;
+}
+
+/* XGROUP DESTROY. */
+static void destroy_group(struct fixture *f)
+{
+	memory_group_destroy(stream_of(f), GROUP);
+	memory_streams_wake(f->redis->streams);
+}
+
+/* XADD with fields that nobody of ours would write. `lengths` NULL: C strings. */
+static void add_raw(struct fixture *f, size_t count, const char *const *fields,
+		    const size_t *lengths)
+{
+	struct memory_entry entry = { .id = { START_MS, stream_of(f)->last.n + 1 },
+				      .fields = (char **)(uintptr_t)fields,
+				      .field_count = count };
+
+	entry.lengths = rt_alloc(count * sizeof(*entry.lengths));
+	for (size_t i = 0; i < count; i++)
+		entry.lengths[i] = lengths != NULL ? lengths[i] : strlen(fields[i]);
+	memory_stream_add(f->redis->streams, STREAM, &entry);
+	free(entry.lengths);
+}
+
+static void say(struct fixture *f, const char *text)
+{
+	int length =
+		snprintf(f->said + f->said_length, sizeof(f->said) - f->said_length, "%s ", text);
+
+	CU_ASSERT_FATAL(f->said_length + (size_t)length < sizeof(f->said));
+	f->said_length += (size_t)length;
+}
+
+static void settle_as(struct fixture *f, struct rt_event *event, char letter)
+{
+	switch (letter) {
+	case 'd':
+		memory_ack(f->redis, STREAM, GROUP, event->stream_id);
+		rt_event_done(event);
+		break;
+	case 'i':
+		rt_event_ignore(event);
+		break;
+	case 'p':
+		rt_event_poison(event, "does not parse");
+		break;
+	case 'r':
+		rt_event_retry(event, RT_REMOTE);
+		break;
+	case 'l':
+		rt_event_retry(event, RT_LOST);
+		break;
+	default:
+		CU_ASSERT_FATAL(f->held_count < HELD_MAX);
+		f->held[f->held_count++] = event;
+	}
+}
+
+static void on_event(struct rt_event *event, void *user)
+{
+	struct side *side = user;
+	struct fixture *f = side->fixture;
+	char text[128], who[4] = { side->name, ':', '\0' };
+	const char **letters = NULL;
+	char letter = 'd';
+
+	for (size_t i = 0; i < RT_LENGTH(f->plans) && f->plans[i].subject != NULL; i++) {
+		if (strcmp(f->plans[i].subject, event->subject) == 0)
+			letters = &f->plans[i].letters;
+	}
+	if (letters != NULL && (*letters)[0] != '\0') {
+		letter = (*letters)[0];
+		if ((*letters)[1] != '\0')
+			(*letters)++;
+	}
+	if (event->deliveries == 1)
+		snprintf(text, sizeof(text), "%s%s", f->sides[1].events != NULL ? who : "",
+			 event->id);
+	else
+		snprintf(text, sizeof(text), "%s%sx%u", f->sides[1].events != NULL ? who : "",
+			 event->id, (unsigned int)event->deliveries);
+	if (f->said_count < RT_LENGTH(f->said_ms))
+		f->said_ms[f->said_count++] = rt_loop_now(f->loop);
+	say(f, text);
+	settle_as(f, event, letter);
+}
+
+static void on_batch_end(void *user)
+{
+	struct side *side = user;
+
+	if (!side->fixture->quiet_batches)
+		say(side->fixture, "|");
+}
+
+static void on_stopped(void *user)
+{
+	struct side *side = user;
+
+	CU_ASSERT_FALSE(side->stopped);
+	side->stopped = true;
+}
+
+static void setup(struct fixture *f)
+{
+	*f = (struct fixture){ .quiet_batches = true, .fault_status = RT_LOST };
+	warnings = 0;
+	last_warning[0] = '\0';
+	CU_ASSERT_FATAL(rt_loop_new_manual(START_MS, 7, &f->loop) == RT_OK);
+	f->redis = memory_redis_new(f->loop);
+	f->metrics = rt_metrics_new();
+}
+
+static struct rt_events_options default_options(void)
+{
+	return (struct rt_events_options){ RT_EVENTS_DEFAULTS };
+}
+
+static struct rt_stream_source *source_new(struct fixture *f, const char *consumer,
+					   memory_fault_hook *fault)
+{
+	return source_memory_new(f->redis, &(struct memory_source_options){ .process = consumer,
+									    .stream = STREAM,
+									    .group = GROUP,
+									    .consumer = consumer,
+									    .context = "inventory",
+									    .fault = fault,
+									    .user = f });
+}
+
+static void add_side(struct fixture *f, size_t i, const char *consumer,
+		     struct rt_events_options options)
+{
+	struct side *side = &f->sides[i];
+	struct rt_stream_source *source = source_new(f, consumer, on_fault);
+
+	side->fixture = f;
+	side->name = (char)('A' + i);
+	options.name = STREAM;
+	options.on_event = on_event;
+	options.on_batch_end = on_batch_end;
+	options.user_data = side;
+	options.metrics = f->metrics;
+	CU_ASSERT_FATAL(rt_events_new(f->loop, source, &options, &side->events) == RT_OK);
+}
+
+static void start(struct fixture *f)
+{
+	add_side(f, 0, "c1", default_options());
+	rt_events_start(f->sides[0].events);
+	rt_loop_settle(f->loop);
+}
+
+static void stop_side(struct fixture *f, size_t i)
+{
+	struct side *side = &f->sides[i];
+
+	if (side->events == NULL)
+		return;
+	if (!side->stopped) {
+		rt_events_stop(side->events, on_stopped, side);
+		CU_ASSERT_FALSE(side->stopped);
+		rt_loop_settle(f->loop);
+	}
+	CU_ASSERT_TRUE_FATAL(side->stopped);
+	rt_events_free(RT_TAKE(side->events));
+}
+
+static void teardown(struct fixture *f)
+{
+	f->fault_at = f->fault_from = 0;
+	while (f->held_count > 0)
+		settle_as(f, f->held[--f->held_count], 'd');
+	stop_side(f, 0);
+	stop_side(f, 1);
+	rt_loop_settle(f->loop);
+	memory_redis_free(f->redis);
+	rt_metrics_free(f->metrics);
+	rt_loop_free(f->loop);
+}
+
+static void publish(struct fixture *f, const char *subject, uint64_t seq)
+{
+	memory_publish(f->redis->streams, STREAM, rt_loop_unix_ms(f->loop),
+		       &(struct memory_event){ .type = "tandem.order.v1.OrderPlaced",
+					       .subject = subject,
+					       .seq = seq,
+					       .data = "data",
+					       .data_length = 4 });
+}
+
+/* Publishes "a/1 b/1": subjects and their seqs. */
+static void publish_all(struct fixture *f, const char *ids)
+{
+	char subject[16];
+	unsigned int seq;
+	int length;
+
+	while (sscanf(ids, " %15[^/]/%u%n", subject, &seq, &length) == 2) {
+		publish(f, subject, seq);
+		ids += length;
+	}
+}
+
+static void expect(struct fixture *f, const char *said)
+{
+	size_t length = strlen(said);
+	bool same = f->said_length == length + (length > 0) && strncmp(f->said, said, length) == 0;
+
+	if (!same)
+		printf("\n    said '%s', not '%s'", f->said, said);
+	CU_ASSERT(same);
+	f->said_length = 0;
+	f->said[0] = '\0';
+}
+
+static double metric(struct fixture *f, enum rt_metric_type type, const char *name)
+{
+	struct rt_metric *family =
+		rt_metric(f->metrics, type, name, "", (const char *[]){ "stream", NULL });
+
+	return rt_series_value(rt_metric_series(family, (const char *[]){ STREAM }));
+}
+
+static double counter(struct fixture *f, const char *name)
+{
+	char full[64];
+
+	snprintf(full, sizeof(full), "tandem_events_%s_total", name);
+	return metric(f, RT_COUNTER, full);
+}
+
+struct raw {
+	struct rt_stream_op op;
+	int status, calls;
+};
+
+static void raw_done(struct rt_stream_op *op, int status)
+{
+	struct raw *raw = RT_CONTAINER_OF(op, struct raw, op);
+
+	raw->status = status;
+	raw->calls++;
+}
+
+/* A consumer that reads and is never heard of again. */
+static void deliver_to(struct fixture *f, const char *consumer, int count)
+{
+	struct raw raw = { .op = { .count_max = count, .done = raw_done } };
+	struct rt_stream_source *source = source_new(f, consumer, NULL);
+
+	source->ops->ensure(source, &raw.op);
+	rt_loop_settle(f->loop);
+	source->ops->read(source, &raw.op, 0);
+	rt_loop_settle(f->loop);
+	CU_ASSERT_EQUAL_FATAL(raw.calls, 2);
+	CU_ASSERT_EQUAL_FATAL(raw.status, RT_OK);
+	source->ops->free(source);
+}
+
+/* A consumer that says it is alive, once. */
+static void tend_as(struct fixture *f, const char *consumer)
+{
+	struct raw raw = { .op = { .idle_ms = 3600000, .done = raw_done } };
+	struct rt_stream_source *source = source_new(f, consumer, NULL);
+	struct rt_stream_info info;
+
+	source->ops->tend(source, &raw.op, &info);
+	rt_loop_settle(f->loop);
+	CU_ASSERT_EQUAL_FATAL(raw.status, RT_OK);
+	source->ops->free(source);
+}
+
+/* ---- the good path ---- */
+
+static void in_order(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.quiet_batches = false;
+	publish_all(&f, "a/1 b/1 a/2");
+	start(&f);
+	expect(&f, "a/1 b/1 a/2 |");
+	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
+	publish_all(&f, "c/1");
+	rt_loop_settle(f.loop);
+	expect(&f, "c/1 |");
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	/* A read that comes back empty is asked again, and not more often than that. */
+	f.operations = 0;
+	rt_loop_advance(f.loop, 50000);
+	CU_ASSERT_TRUE(f.operations >= 10 && f.operations < 100);
+	publish_all(&f, "d/1");
+	rt_loop_settle(f.loop);
+	expect(&f, "d/1 |");
+	CU_ASSERT_EQUAL(counter(&f, "received"), 5);
+	CU_ASSERT_EQUAL(counter(&f, "done"), 5);
+	CU_ASSERT_EQUAL(counter(&f, "redelivered"), 0);
+	CU_ASSERT_EQUAL(warnings, 0);
+	teardown(&f);
+}
+
+static struct rt_event seen;
+static char seen_data[8];
+
+static void see(struct rt_event *event, void *user)
+{
+	struct fixture *f = user;
+
+	seen = *event;
+	CU_ASSERT_STRING_EQUAL(event->id, "ord_x/7");
+	CU_ASSERT_STRING_EQUAL(event->type, "tandem.order.v1.OrderPlaced");
+	CU_ASSERT_STRING_EQUAL(event->subject, "ord_x");
+	CU_ASSERT_STRING_EQUAL(event->traceparent, "00-trace");
+	CU_ASSERT_STRING_EQUAL(event->time, "1970-01-01T00:16:40.000Z");
+	CU_ASSERT_EQUAL(event->data_length, 5);
+	memcpy(seen_data, event->data, 5);
+	CU_ASSERT_PTR_NULL(event->user);
+	memory_ack(f->redis, STREAM, GROUP, event->stream_id);
+	rt_event_done(event);
+}
+
+static void envelope(void)
+{
+	struct fixture f;
+	struct rt_events_options options = default_options();
+	struct rt_stream_source *source;
+	struct side side = { .stopped = false };
+	struct rt_events *events;
+
+	setup(&f);
+	memory_publish(f.redis->streams, STREAM, START_MS,
+		       &(struct memory_event){ .type = "tandem.order.v1.OrderPlaced",
+					       .subject = "ord_x",
+					       .seq = 7,
+					       .data = "a\0b\0c",
+					       .data_length = 5,
+					       .attempt = 3,
+					       .traceparent = "00-trace" });
+	source = source_new(&f, "c", NULL);
+	options.name = STREAM;
+	options.on_event = see;
+	options.user_data = &f;
+	CU_ASSERT_FATAL(rt_events_new(f.loop, source, &options, &events) == RT_OK);
+	rt_events_start(events);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(seen.seq, 7);
+	CU_ASSERT_EQUAL(seen.attempt, 3);
+	CU_ASSERT_EQUAL(seen.deliveries, 1);
+	CU_ASSERT_EQUAL(memcmp(seen_data, "a\0b\0c", 5), 0);
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	rt_events_stop(events, on_stopped, &side);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_TRUE(side.stopped);
+	rt_events_free(events);
+	teardown(&f);
+}
+
+static void ignored(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.plans[0] = (struct plan){ "a", "i" };
+	publish_all(&f, "a/1 a/2 b/1");
+	start(&f);
+	expect(&f, "a/1 a/2 b/1");
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	CU_ASSERT_EQUAL(counter(&f, "ignored"), 2);
+	teardown(&f);
+}
+
+static void own_pending_first(void)
+{
+	struct fixture f;
+	struct rt_events_options options = default_options();
+
+	setup(&f);
+	publish_all(&f, "a/1 b/1 c/1 d/1 e/1");
+	deliver_to(&f, "c1", 3);
+	options.read_count_max = 2; /* so that its pages are seen, too */
+	add_side(&f, 0, "c1", options);
+	rt_events_start(f.sides[0].events);
+	rt_loop_settle(f.loop);
+	expect(&f, "a/1x2 b/1x2 c/1x2 d/1 e/1");
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	CU_ASSERT_EQUAL(counter(&f, "redelivered"), 3);
+	teardown(&f);
+}
+
+/* ---- bounds ---- */
+
+static void bounded_in_flight(void)
+{
+	struct fixture f;
+	struct rt_events_options options = default_options();
+
+	setup(&f);
+	options.in_flight_max = 2;
+	for (int i = 0; i < 5; i++)
+		f.plans[i] = (struct plan){ (const char *[]){ "a", "b", "c", "d", "e" }[i], "h" };
+	publish_all(&f, "a/1 b/1 c/1 d/1 e/1");
+	add_side(&f, 0, "c1", options);
+	rt_events_start(f.sides[0].events);
+	rt_loop_advance(f.loop, 20000);
+	expect(&f, "a/1 b/1");
+	CU_ASSERT_EQUAL(pending_count(&f), 2); /* no more was even read */
+	CU_ASSERT_EQUAL(metric(&f, RT_GAUGE, "tandem_events_in_flight"), 2);
+	settle_as(&f, f.held[1], 'd');
+	f.held_count = 1;
+	rt_loop_settle(f.loop);
+	expect(&f, "c/1");
+	CU_ASSERT_EQUAL(pending_count(&f), 2);
+	/* Nothing spins while the bound is reached. */
+	f.operations = 0;
+	rt_loop_advance(f.loop, 10000);
+	CU_ASSERT_TRUE(f.operations < 40);
+	teardown(&f);
+}
+
+static void bounded_parked(void)
+{
+	struct fixture f;
+	struct rt_events_options options = default_options();
+	char subject[8];
+
+	setup(&f);
+	options.parked_max = 3;
+	options.retry_min_ms = options.retry_max_ms = 60000;
+	f.plans[0] = (struct plan){ "a", "ld" };
+	publish_all(&f, "a/1 a/2 a/3");
+	add_side(&f, 0, "c1", options);
+	rt_events_start(f.sides[0].events);
+	rt_loop_settle(f.loop);
+	expect(&f, "a/1");
+	for (int i = 0; i < 10; i++) {
+		snprintf(subject, sizeof(subject), "b%d", i);
+		publish(&f, subject, 1);
+	}
+	rt_loop_advance(f.loop, 10000);
+	expect(&f, ""); /* reading stopped */
+	CU_ASSERT_EQUAL(metric(&f, RT_GAUGE, "tandem_events_parked"), 3);
+	rt_loop_advance(f.loop, 80000);
+	expect(&f, "a/1 a/2 a/3 b0/1 b1/1 b2/1 b3/1 b4/1 b5/1 b6/1 b7/1 b8/1 b9/1");
+	CU_ASSERT_EQUAL(metric(&f, RT_GAUGE, "tandem_events_parked"), 0);
+	teardown(&f);
+}
+
+/* ---- retries ---- */
+
+static void parked_behind(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.plans[0] = (struct plan){ "a", "lld" };
+	publish_all(&f, "a/1 b/1 a/2 c/1 a/3");
+	start(&f);
+	expect(&f, "a/1 b/1 c/1");
+	publish_all(&f, "a/4 d/1");
+	rt_loop_settle(f.loop);
+	expect(&f, "d/1");
+	rt_loop_advance(f.loop, 1000);
+	expect(&f, "a/1 a/1 a/2 a/3 a/4");
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	CU_ASSERT_EQUAL(counter(&f, "retried"), 2);
+	teardown(&f);
+}
+
+static void one_behind_retries_too(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.plans[0] = (struct plan){ "a", "ldlld" };
+	publish_all(&f, "a/1 a/2 a/3");
+	start(&f);
+	rt_loop_advance(f.loop, 5000);
+	/* a/1 fails once; a/2 fails twice, and a/3 waits for that, too. */
+	expect(&f, "a/1 a/1 a/2 a/2 a/2 a/3");
+	teardown(&f);
+}
+
+static void back_off_doubles(void)
+{
+	struct fixture f;
+	int64_t expected = 100;
+
+	setup(&f);
+	f.plans[0] = (struct plan){ "a", "l" };
+	publish_all(&f, "a/1");
+	start(&f);
+	rt_loop_advance(f.loop, 60000);
+	CU_ASSERT_TRUE_FATAL(f.said_count >= 10);
+	for (size_t i = 1; i < f.said_count; i++) {
+		int64_t waited = f.said_ms[i] - f.said_ms[i - 1];
+
+		CU_ASSERT_TRUE(waited >= expected * 3 / 4 && waited <= expected * 5 / 4);
+		expected = RT_MIN(expected * 2, 10000);
+	}
+	f.plans[0].letters = "d";
+	rt_loop_advance(f.loop, 15000);
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	teardown(&f);
+}
+
+static void which_statuses_count(void)
+{
+	static const struct {
+		const char *why;
+		int status;
+		bool buried;
+	} rows[] = {
+		{ "the peer cannot take it", RT_REMOTE, true },
+		{ "it makes no sense", RT_PROTOCOL, true },
+		{ "it is invalid", RT_INVALID, true },
+		{ "something it needs is not there", RT_NOT_FOUND, true },
+		{ "the connection is away", RT_LOST, false },
+		{ "the server is slow", RT_TIMEOUT, false },
+		{ "too much is under way", RT_BUSY, false },
+		{ "the server is full", RT_FULL, false },
+		{ "a right is missing", RT_DENIED, false },
+		{ "the functions are not loaded", RT_UNREADY, false },
+		{ "something was given up", RT_CANCELED, false },
+		{ "the group is gone", RT_NOGROUP, false },
+		{ "memory ran out", RT_NOMEM, false },
+		{ "the system refused", RT_SYSTEM, false },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct fixture f;
+
+		setup(&f);
+		f.plans[0] = (struct plan){ "a", "h" };
+		publish_all(&f, "a/1");
+		start(&f);
+		for (int tries = 0; tries < 20 && f.held_count > 0; tries++) {
+			rt_event_retry(f.held[--f.held_count], rows[i].status);
+			rt_loop_advance(f.loop, 13000);
+		}
+		TEST_ROW((dead_count(&f) == 1) == rows[i].buried, rows[i].why);
+		TEST_ROW((f.said_count == 8) == rows[i].buried, rows[i].why);
+		TEST_ROW(pending_count(&f) == !rows[i].buried, rows[i].why);
+		teardown(&f);
+	}
+}
+
+/* ---- dead letters ---- */
+
+static void expect_dead(struct fixture *f, size_t i, const char *field, const char *value)
+{
+	const struct memory_stream *dead = memory_stream_get(f->redis->streams, DEAD);
+	const char *is = i < dead->count ? memory_entry_field(&dead->entries[i], field) : "";
+
+	if (strcmp(is, value) != 0)
+		printf("\n    dead letter %s is '%s', not '%s'", field, is, value);
+	CU_ASSERT_STRING_EQUAL(is, value);
+}
+
+static void poison(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.plans[0] = (struct plan){ "a", "pd" };
+	publish_all(&f, "a/1 a/2 b/1");
+	start(&f);
+	rt_loop_settle(f.loop);
+	expect(&f, "a/1 a/2 b/1");
+	CU_ASSERT_EQUAL_FATAL(dead_count(&f), 1);
+	expect_dead(&f, 0, "id", "a/1");
+	expect_dead(&f, 0, "type", "tandem.order.v1.OrderPlaced");
+	expect_dead(&f, 0, "data", "data");
+	expect_dead(&f, 0, "stream", STREAM);
+	expect_dead(&f, 0, "stream_id", "1000000-1");
+	expect_dead(&f, 0, "group", GROUP);
+	expect_dead(&f, 0, "reason", "does not parse");
+	expect_dead(&f, 0, "deliveries", "1");
+	expect_dead(&f, 0, "dead_time", "1970-01-01T00:16:40.000Z");
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	CU_ASSERT_EQUAL(counter(&f, "buried"), 1);
+	CU_ASSERT_EQUAL(warnings, 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(last_warning, "event buried"));
+	teardown(&f);
+}
+
+static void tried_too_often(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.plans[0] = (struct plan){ "a", "rrrrrrrrd" };
+	publish_all(&f, "a/1 a/2 b/1");
+	start(&f);
+	expect(&f, "a/1 b/1");
+	rt_loop_advance(f.loop, 120000);
+	/* Eight times; then those parked behind it are handled. */
+	expect(&f, "a/1x2 a/1x3 a/1x4 a/1x5 a/1x6 a/1x7 a/1x8 a/2");
+	CU_ASSERT_EQUAL_FATAL(dead_count(&f), 1);
+	expect_dead(&f, 0, "id", "a/1");
+	expect_dead(&f, 0, "reason", "failed 8 times, at last: the peer answered with an error");
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	teardown(&f);
+}
+
+static void not_an_event(void)
+{
+	static char long_text[300];
+	static const struct {
+		const char *why, *fields[12];
+		bool good;
+	} rows[] = {
+		{ "no type", { "subject", "a", "seq", "1" }, false },
+		{ "an empty type", { "type", "", "subject", "a", "seq", "1" }, false },
+		{ "no subject", { "type", "t", "seq", "1" }, false },
+		{ "no seq", { "type", "t", "subject", "a" }, false },
+		{ "a seq that is a word", { "type", "t", "subject", "a", "seq", "one" }, false },
+		{ "a seq below 0", { "type", "t", "subject", "a", "seq", "-1" }, false },
+		{ "a seq with a blank", { "type", "t", "subject", "a", "seq", " 1" }, false },
+		{ "an empty seq", { "type", "t", "subject", "a", "seq", "" }, false },
+		{ "a seq past 64 bits",
+		  { "type", "t", "subject", "a", "seq", "18446744073709551616" },
+		  false },
+		{ "the largest seq",
+		  { "type", "t", "subject", "a", "seq", "18446744073709551615" },
+		  true },
+		{ "a long subject", { "type", "t", "subject", long_text, "seq", "1" }, false },
+		{ "a long type", { "type", long_text, "subject", "a", "seq", "1" }, false },
+		{ "something else", { "hello", "world" }, false },
+		{ "a name without its value", { "type", "t", "subject", "a", "seq" }, false },
+		{ "no data, no time, no id", { "type", "t", "subject", "a", "seq", "1" }, true },
+		{ "a bad attempt counts as the first",
+		  { "type", "t", "subject", "a", "seq", "1", "attempt", "x" },
+		  true },
+	};
+
+	memset(long_text, 'x', sizeof(long_text) - 1);
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct fixture f;
+		size_t count = 0;
+
+		setup(&f);
+		while (count < 12 && rows[i].fields[count] != NULL)
+			count++;
+		add_raw(&f, count, rows[i].fields, NULL);
+		publish_all(&f, "b/1");
+		start(&f);
+		TEST_ROW(dead_count(&f) == !rows[i].good, rows[i].why);
+		TEST_ROW(f.said_count == (rows[i].good ? 2 : 1), rows[i].why);
+		TEST_ROW(pending_count(&f) == 0, rows[i].why);
+		teardown(&f);
+	}
+}
+
+static void nul_bytes(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	add_raw(&f, 6, (const char *[]){ "type", "t", "subject", "a\0b", "seq", "1" },
+		(const size_t[]){ 4, 1, 7, 3, 3, 1 });
+	start(&f);
+	expect(&f, "");
+	expect_dead(&f, 0, "reason", "not an event: bad subject");
+	teardown(&f);
+}
+
+static void burying_fails(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.fault_step = "before bury";
+	f.fault_from = 1;
+	f.plans[0] = (struct plan){ "a", "rrrrrrrrd" };
+	publish_all(&f, "a/1 a/2 b/1");
+	start(&f);
+	rt_loop_advance(f.loop, 120000);
+	CU_ASSERT_EQUAL(dead_count(&f), 0);
+	CU_ASSERT_TRUE(f.asked > 3 && f.asked < 40);
+	publish_all(&f, "c/1");
+	rt_loop_settle(f.loop);
+	CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "c/1")); /* others flow on */
+	CU_ASSERT_PTR_NULL(strstr(f.said, "a/2"));
+	f.fault_from = 0;
+	rt_loop_advance(f.loop, 20000);
+	CU_ASSERT_EQUAL(dead_count(&f), 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "a/2"));
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	teardown(&f);
+}
+
+static void delivered_too_often(void)
+{
+	struct fixture f;
+
+	/* Nine consumers got it and died. */
+	setup(&f);
+	publish_all(&f, "a/1 b/1");
+	deliver_to(&f, "x", 1);
+	for (int i = 0; i < 8; i++) {
+		struct raw raw = {
+			.op = { .count_max = 1, .idle_ms = 1000, .cursor = "0-0", .done = raw_done }
+		};
+		struct rt_stream_source *source = source_new(&f, "y", NULL);
+
+		rt_loop_advance(f.loop, 1000);
+		source->ops->claim(source, &raw.op);
+		rt_loop_settle(f.loop);
+		CU_ASSERT_EQUAL(raw.status, RT_OK);
+		source->ops->free(source);
+	}
+	start(&f);
+	rt_loop_advance(f.loop, 40000);
+	expect(&f, "b/1");
+	expect_dead(&f, 0, "reason", "delivered 10 times");
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	teardown(&f);
+}
+
+/* ---- claiming ---- */
+
+static void claim_from_dead(void)
+{
+	struct fixture f;
+	struct rt_events_options options = default_options();
+
+	setup(&f);
+	publish_all(&f, "a/1 b/1 c/1 d/1 e/1 f/1 g/1");
+	deliver_to(&f, "dead", 7);
+	options.read_count_max = 2; /* the sweep goes on over its cursor */
+	add_side(&f, 0, "c1", options);
+	rt_events_start(f.sides[0].events);
+	rt_loop_advance(f.loop, 14000);
+	expect(&f, "");
+	rt_loop_advance(f.loop, 8000);
+	expect(&f, "a/1x2 b/1x2 c/1x2 d/1x2 e/1x2 f/1x2 g/1x2");
+	CU_ASSERT_EQUAL(counter(&f, "claimed"), 7);
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	teardown(&f);
+}
+
+static void claim_within_bounds(void)
+{
+	struct fixture f;
+	struct rt_events_options options = default_options();
+
+	setup(&f);
+	for (int i = 0; i < 3; i++)
+		f.plans[i] = (struct plan){ (const char *[]){ "a", "b", "c" }[i], "h" };
+	publish_all(&f, "a/1 b/1 c/1");
+	deliver_to(&f, "dead", 3);
+	options.in_flight_max = 2;
+	add_side(&f, 0, "c1", options);
+	rt_events_start(f.sides[0].events);
+	rt_loop_advance(f.loop, 10000);
+	CU_ASSERT_EQUAL(f.held_count, 0);
+	/* A read has its place in the bound while it waits, so claiming waits for its end. */
+	for (int i = 0; i < 200 && f.held_count < 2; i++)
+		rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_EQUAL(f.held_count, 2);
+	rt_loop_advance(f.loop, 60000);
+	CU_ASSERT_EQUAL(f.held_count, 2);
+	teardown(&f);
+}
+
+static void lost_entries(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	publish_all(&f, "a/1 b/1 c/1 d/1");
+	deliver_to(&f, "c1", 2);
+	deliver_to(&f, "dead", 2);
+	memory_stream_remove(stream_of(&f), (struct memory_id){ START_MS, 1 });
+	memory_stream_remove(stream_of(&f), (struct memory_id){ START_MS, 3 });
+	start(&f);
+	expect(&f, "b/1x2");
+	CU_ASSERT_EQUAL(counter(&f, "lost"), 1);
+	CU_ASSERT_EQUAL(warnings, 1);
+	rt_loop_advance(f.loop, 25000);
+	expect(&f, "d/1x2");
+	CU_ASSERT_EQUAL(counter(&f, "lost"), 2);
+	CU_ASSERT_EQUAL(warnings, 2);
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	teardown(&f);
+}
+
+static void slow_handler(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.plans[0] = (struct plan){ "slow", "h" };
+	publish_all(&f, "slow/1");
+	add_side(&f, 0, "c1", default_options());
+	add_side(&f, 1, "c2", default_options());
+	rt_events_start(f.sides[0].events);
+	rt_loop_settle(f.loop);
+	rt_events_start(f.sides[1].events);
+	rt_loop_advance(f.loop, 300000);
+	expect(&f, "A:slow/1"); /* never taken over */
+	settle_as(&f, f.held[--f.held_count], 'd');
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	teardown(&f);
+}
+
+static void shared_and_taken_over(void)
+{
+	struct fixture f;
+
+	/* Both get work; what one leaves behind the other finishes. */
+	setup(&f);
+	f.plans[0] = (struct plan){ "a", "ld" };
+	f.plans[1] = (struct plan){ "b", "ld" };
+	add_side(&f, 0, "c1", default_options());
+	add_side(&f, 1, "c2", default_options());
+	rt_events_start(f.sides[0].events);
+	rt_loop_settle(f.loop);
+	publish_all(&f, "a/1 b/1");
+	rt_loop_settle(f.loop);
+	expect(&f, "A:a/1 A:b/1");
+	rt_events_stop(f.sides[0].events, on_stopped, &f.sides[0]);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_TRUE(f.sides[0].stopped);
+	CU_ASSERT_EQUAL(pending_count(&f), 2);
+	rt_events_start(f.sides[1].events);
+	rt_loop_advance(f.loop, 25000);
+	expect(&f, "B:a/1x2 B:b/1x2");
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	teardown(&f);
+}
+
+/* ---- the group ---- */
+
+static void group_destroyed(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	publish_all(&f, "a/1 b/1");
+	start(&f);
+	expect(&f, "a/1 b/1");
+	rt_loop_advance(f.loop, 1500); /* the cursor is stored */
+	destroy_group(&f);
+	publish_all(&f, "c/1");
+	rt_loop_settle(f.loop);
+	CU_ASSERT_FALSE(rt_events_ready(f.sides[0].events));
+	rt_loop_advance(f.loop, 200);
+	/* At the cursor: what was acknowledged does not come again, and nothing is left out. */
+	expect(&f, "c/1");
+	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
+	CU_ASSERT_TRUE(memory_group_find(stream_of(&f), GROUP) != NULL);
+	CU_ASSERT_EQUAL(warnings, 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(last_warning, "consumer group or stream is gone"));
+	CU_ASSERT_EQUAL(metric(&f, RT_COUNTER, "tandem_events_rebuilds_total"), 1);
+	teardown(&f);
+}
+
+static void stream_vanished(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	publish_all(&f, "a/1 b/1");
+	start(&f);
+	expect(&f, "a/1 b/1");
+	rt_loop_advance(f.loop, 1500);
+	/* The clock was ahead; the new stream's ids are below the cursor. */
+	rt_loop_jump(f.loop, -10000);
+	memory_stream_delete(f.redis->streams, STREAM);
+	memory_streams_wake(f.redis->streams);
+	publish_all(&f, "c/1");
+	rt_loop_advance(f.loop, 200);
+	expect(&f, "c/1");
+	CU_ASSERT_EQUAL(warnings, 1);
+	teardown(&f);
+}
+
+static void no_spin(void)
+{
+	struct fixture f;
+
+	/* The group vanishes as often as it is made. */
+	setup(&f);
+	f.fault_step = "before read";
+	f.fault_from = 2;
+	f.fault_status = RT_NOGROUP;
+	publish_all(&f, "a/1");
+	start(&f);
+	expect(&f, "a/1");
+	rt_loop_advance(f.loop, 6000);
+	f.operations = 0;
+	rt_loop_advance(f.loop, 60000);
+	CU_ASSERT_TRUE(f.operations > 60 && f.operations < 300);
+	CU_ASSERT_EQUAL(warnings, 1);
+	f.fault_from = 0;
+	publish_all(&f, "b/1");
+	rt_loop_advance(f.loop, 5000);
+	expect(&f, "b/1");
+	/* Each time it goes is one warning. */
+	destroy_group(&f);
+	rt_loop_advance(f.loop, 5000);
+	CU_ASSERT_EQUAL(warnings, 2);
+	teardown(&f);
+}
+
+static void held_across_a_rebuild(void)
+{
+	struct fixture f;
+
+	/* The acknowledgement of an event meets the group that was before; the entry was delivered
+	 * again by the new one. It is acknowledged there, not handled twice. */
+	setup(&f);
+	f.plans[0] = (struct plan){ "a", "h" };
+	publish_all(&f, "a/1");
+	start(&f);
+	destroy_group(&f);
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_EQUAL(pending_count(&f), 1);
+	CU_ASSERT_EQUAL_FATAL(f.held_count, 1);
+	f.held_count = 0;
+	rt_event_done(f.held[0]); /* without the ack: it went to the group of before */
+	rt_loop_settle(f.loop);
+	expect(&f, "a/1");
+	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	teardown(&f);
+}
+
+static void connection_lost(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.plans[0] = (struct plan){ "a", "h" };
+	start(&f);
+	publish_all(&f, "a/1");
+	rt_loop_settle(f.loop);
+	f.fault_from = 1;
+	f.asked = 0;
+	rt_loop_advance(f.loop, 60000);
+	CU_ASSERT_FALSE(rt_events_ready(f.sides[0].events));
+	CU_ASSERT_EQUAL(warnings, 1);
+	CU_ASSERT_TRUE(f.asked > 20 && f.asked < 100);
+	publish_all(&f, "b/1");
+	f.fault_from = 0;
+	rt_loop_advance(f.loop, 3000);
+	expect(&f, "a/1 b/1"); /* what is held does not come twice */
+	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
+	teardown(&f);
+}
+
+/* Every question of the fault hook is answered with a failure once. */
+static void torture(void)
+{
+	static const int statuses[] = { RT_LOST, RT_TIMEOUT, RT_REMOTE, RT_NOGROUP };
+
+	for (size_t s = 0; s < RT_LENGTH(statuses); s++) {
+		for (int n = 1;; n++) {
+			struct fixture f;
+			bool hit;
+
+			setup(&f);
+			f.fault_at = n;
+			f.fault_status = statuses[s];
+			f.plans[0] = (struct plan){ "bad", "p" };
+			f.plans[1] = (struct plan){ "late", "ld" };
+			f.plans[2] = (struct plan){ "none", "i" };
+			publish_all(&f, "old/1 bad/1 late/1 none/1");
+			deliver_to(&f, "dead", 1);
+			add_side(&f, 0, "c1", default_options());
+			rt_events_start(f.sides[0].events);
+			rt_loop_settle(f.loop);
+			publish_all(&f, "late/2 new/1");
+			rt_loop_advance(f.loop, 60000);
+			hit = f.asked >= n;
+			CU_ASSERT_EQUAL(pending_count(&f), 0);
+			CU_ASSERT_EQUAL(dead_count(&f), 1);
+			CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "old/1"));
+			CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "late/2"));
+			CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "new/1"));
+			CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "none/1"));
+			teardown(&f);
+			if (!hit || n > 60)
+				break;
+		}
+	}
+}
+
+/* ---- tending ---- */
+
+static void tending(void)
+{
+	struct fixture f;
+	struct rt_stream_info info;
+
+	setup(&f);
+	f.plans[0] = (struct plan){ "held", "h" };
+	publish_all(&f, "x/1");
+	deliver_to(&f, "holder", 1);
+	tend_as(&f, "idle");
+	publish_all(&f, "held/1 a/1");
+	start(&f);
+	rt_loop_advance(f.loop, 2000);
+	info = rt_events_info(f.sides[0].events);
+	CU_ASSERT_EQUAL(info.pending, 2);
+	CU_ASSERT_EQUAL(info.lag, 0);
+	CU_ASSERT_TRUE(info.oldest_pending_ms >= 1000 && info.oldest_pending_ms <= 2000);
+	CU_ASSERT_EQUAL(metric(&f, RT_GAUGE, "tandem_events_pending"), 2);
+	CU_ASSERT_EQUAL(consumer_count(&f), 3);
+	rt_loop_advance(f.loop, 30000); /* the holder's entry is claimed */
+	CU_ASSERT_EQUAL(consumer_count(&f), 3);
+	rt_loop_advance(f.loop, 3600000);
+	CU_ASSERT_EQUAL(consumer_count(&f), 1);
+	teardown(&f);
+}
+
+/* ---- the end ---- */
+
+static void stopping(void)
+{
+	struct fixture f;
+	struct side *side = &f.sides[0];
+
+	setup(&f);
+	f.plans[0] = (struct plan){ "held", "h" };
+	f.plans[1] = (struct plan){ "parked", "l" };
+	f.plans[2] = (struct plan){ "back", "h" };
+	publish_all(&f, "held/1 parked/1 parked/2 back/1 back/2");
+	start(&f);
+	expect(&f, "held/1 parked/1 back/1 back/2");
+	rt_events_stop(side->events, on_stopped, side);
+	publish_all(&f, "later/1");
+	rt_loop_advance(f.loop, 60000);
+	CU_ASSERT_FALSE(side->stopped);
+	expect(&f, "");
+	rt_event_retry(f.held[1], RT_LOST);
+	rt_event_ignore(f.held[2]);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_FALSE(side->stopped);
+	f.held_count = 1;
+	settle_as(&f, f.held[--f.held_count], 'd');
+	CU_ASSERT_FALSE(side->stopped);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_TRUE(side->stopped);
+	expect(&f, "");
+	/* What was parked or put off stays pending for others. */
+	CU_ASSERT_EQUAL(pending_count(&f), 3);
+	teardown(&f);
+}
+
+static void stopping_anywhere(void)
+{
+	/* Stopped after every millisecond of a busy start, also while Redis is away. */
+	for (int away = 0; away < 2; away++) {
+		for (int ms = 0; ms < 400; ms += 7) {
+			struct fixture f;
+
+			setup(&f);
+			f.fault_from = away ? 3 : 0;
+			f.plans[0] = (struct plan){ "a", "r" };
+			f.plans[1] = (struct plan){ "bad", "p" };
+			f.plans[2] = (struct plan){ "none", "i" };
+			publish_all(&f, "a/1 a/2 bad/1 none/1 b/1");
+			add_side(&f, 0, "c1", default_options());
+			rt_events_start(f.sides[0].events);
+			rt_loop_advance(f.loop, ms);
+			rt_events_stop(f.sides[0].events, on_stopped, &f.sides[0]);
+			rt_loop_settle(f.loop);
+			CU_ASSERT_TRUE(f.sides[0].stopped);
+			CU_ASSERT_EQUAL(rt_loop_next_due(f.loop), INT64_MAX);
+			teardown(&f);
+		}
+	}
+}
+
+static void stopped_before_started(void)
+{
+	struct fixture f;
+	struct rt_events_options bad = default_options();
+	struct rt_events *events = NULL;
+
+	setup(&f);
+	add_side(&f, 0, "c1", default_options());
+	add_side(&f, 1, "c2", default_options());
+	rt_events_free(RT_TAKE(f.sides[1].events)); /* never started */
+	stop_side(&f, 0);
+	bad.name = NULL;
+	CU_ASSERT_EQUAL(rt_events_new(f.loop, NULL, &bad, &events), RT_INVALID);
+	CU_ASSERT_PTR_NULL(events);
+	rt_events_free(NULL);
+	teardown(&f);
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "events are handed over in order", in_order },
+		{ "the envelope", envelope },
+		{ "ignored events are acknowledged", ignored },
+		{ "own pending entries first", own_pending_first },
+		{ "what is in flight is bounded", bounded_in_flight },
+		{ "what is parked is bounded", bounded_parked },
+		{ "later events of a subject wait, others flow", parked_behind },
+		{ "one that waited fails, too", one_behind_retries_too },
+		{ "the back-off doubles", back_off_doubles },
+		{ "which failures count", which_statuses_count },
+		{ "poison is buried at once", poison },
+		{ "what fails too often is buried", tried_too_often },
+		{ "what is no event is buried", not_an_event },
+		{ "a subject with a NUL is no event", nul_bytes },
+		{ "burying fails and is tried again", burying_fails },
+		{ "what killed its consumers is buried unseen", delivered_too_often },
+		{ "entries of the dead are claimed", claim_from_dead },
+		{ "claiming keeps the bounds", claim_within_bounds },
+		{ "lost entries are counted", lost_entries },
+		{ "a slow handler keeps its claim", slow_handler },
+		{ "what one leaves the other finishes", shared_and_taken_over },
+		{ "a destroyed group is made at its cursor", group_destroyed },
+		{ "a stream made anew is read from its start", stream_vanished },
+		{ "a group that never stays does not make it spin", no_spin },
+		{ "held across a rebuild", held_across_a_rebuild },
+		{ "a lost connection", connection_lost },
+		{ "every operation fails once", torture },
+		{ "tending", tending },
+		{ "stopping", stopping },
+		{ "stopping at any moment", stopping_anywhere },
+		{ "stopped before it started", stopped_before_started },
+	};
+
+	rt_log_init("test", RT_INFO, false);
+	rt_log_sink(on_log, NULL);
+	return tests_run("events", tests, RT_LENGTH(tests));
+}
