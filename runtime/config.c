@@ -171,7 +171,11 @@ static void write_unit(struct rt_buf *text, int64_t value, const struct unit *un
 {
 	size_t i = 0;
 
-	while (i + 1 < count && (value == 0 || value % units[i].factor != 0))
+	if (value == 0) {
+		rt_buf_printf(text, "0");
+		return;
+	}
+	while (i + 1 < count && value % units[i].factor != 0)
 		i++;
 	rt_buf_printf(text, "%lld%s", (long long)(value / units[i].factor), units[i].suffix);
 }

@@ -80,14 +80,17 @@ static void make_program(struct life *life, const struct rt_service_definition *
 {
 	const struct rt_setting *own = definition->program.settings;
 	struct rt_setting *table;
-	size_t own_count = 0;
+	size_t own_count = 0, common_count = COMMON_SETTINGS;
 
 	while (own != NULL && own[own_count].name != NULL)
 		own_count++;
 	table = rt_alloc((COMMON_SETTINGS + own_count + 1) * sizeof(table[0]));
 	common_settings(definition, table);
+	if (definition->functions == NULL)
+		common_count--; /* the last is --print-functions */
 	for (size_t i = 0; i < own_count; i++)
-		table[COMMON_SETTINGS + i] = own[i];
+		table[common_count + i] = own[i];
+	table[common_count + own_count] = (struct rt_setting)RT_SETTING_END;
 	life->program = definition->program;
 	life->program.settings = table;
 }
@@ -113,10 +116,6 @@ static bool log_settings_good(struct life *life, enum rt_log_level *level, bool 
 
 static int print_functions(const struct rt_service_definition *definition)
 {
-	if (definition->functions == NULL) {
-		fprintf(stderr, "tandem-%s has no Redis functions\n", definition->program.service);
-		return EXIT_USAGE;
-	}
 	if (fwrite(definition->functions, 1, definition->functions_length, stdout) !=
 		    definition->functions_length ||
 	    fflush(stdout) != 0) {

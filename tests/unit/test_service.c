@@ -362,6 +362,7 @@ static void answered_at_once(void)
 	service.functions = NULL;
 	spawn(&child, &service, "--print-functions", NULL);
 	CU_ASSERT_EQUAL(end_of(&child), 2);
+	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "unrecognized option"));
 	close(child.out);
 }
 
