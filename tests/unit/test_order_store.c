@@ -1,0 +1,1216 @@
+/* test_order_store.c - the order store on a real Redis: what it stores, every rule as Redis runs it,
+ * and what happens when Redis is full, empty or away. */
+#include "log.h"
+#include "order/store.h"
+#include "redis.h"
+#include "redis_server.h"
+#include "run.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define OPS     600
+#define KEY     "order:{0}:"
+#define EVENTS  KEY "events"
+#define FOREIGN "inventory:{0}:events"
+#define NOW     INT64_C(1764000000123)
+
+struct fixture;
+/* What came of an operation, kept beyond its done. */
+struct result {
+	int calls, status, outcome;
+	enum order_state state;
+	uint64_t version;
+	int64_t age_ms;
+	bool known; /* the record was given */
+	struct order_record record;
+	char placed[512], detail[512], history[2048];
+};
+struct call {
+	struct fixture *fixture;
+	char order_id[ORDER_ID_LENGTH + 1];
+	union {
+		struct order_place_op place;
+		struct order_move_op move;
+		struct order_get_op get;
+		struct order_timer_op timer;
+	} op;
+	struct result result;
+};
+struct fixture {
+	struct rt_loop *loop;
+	struct order_store *store;
+	struct rt_timer patience;
+	struct call calls[OPS];
+	int count, ended;
+	bool impatient;
+	struct order_list_op list;
+	struct order_due_op due;
+	struct order_tail_op tail;
+	struct order_trim_op trim;
+	char text[4096]; /* what the last of these brought */
+	int64_t number;
+};
+
+static struct redis_server shared;
+
+/* ---- running ---- */
+
+static void on_patience(struct rt_timer *timer)
+{
+	struct fixture *f = RT_CONTAINER_OF(timer, struct fixture, patience);
+
+	f->impatient = true;
+	rt_loop_stop(f->loop);
+}
+
+/* Until everything begun has ended. */
+static void run(struct fixture *f)
+{
+	rt_timer_start(f->loop, &f->patience, 20000, on_patience);
+	while (f->ended < f->count && !f->impatient)
+		rt_loop_run(f->loop);
+	rt_timer_stop(f->loop, &f->patience);
+	CU_ASSERT_FALSE_FATAL(f->impatient);
+}
+
+static void ended(struct fixture *f)
+{
+	f->ended++;
+	if (f->ended == f->count)
+		rt_loop_stop(f->loop);
+}
+
+static void poll_ready(struct rt_timer *timer)
+{
+	struct fixture *f = RT_CONTAINER_OF(timer, struct fixture, patience);
+
+	if (f->store->ops->ready(f->store) || ++f->number > 4000)
+		rt_loop_stop(f->loop);
+	else
+		rt_timer_start(f->loop, timer, 5, poll_ready);
+}
+
+static void run_until_ready(struct fixture *f)
+{
+	f->number = 0;
+	rt_timer_start(f->loop, &f->patience, 0, poll_ready);
+	rt_loop_run(f->loop);
+	CU_ASSERT_TRUE_FATAL(f->store->ops->ready(f->store));
+}
+
+static void setup_on(struct fixture *f, const struct redis_server *server,
+		     int64_t stream_length_max)
+{
+	struct rt_redis_options redis = { .unix_path = server->socket, .timeout_ms = 5000 };
+
+	memset(f, 0, sizeof(*f));
+	CU_ASSERT_FATAL(rt_loop_new(&f->loop) == RT_OK);
+	CU_ASSERT_FATAL(order_store_redis_new(
+				f->loop,
+				&(struct order_store_redis_options){
+					.redis = &redis, .stream_length_max = stream_length_max },
+				&f->store) == RT_OK);
+	run_until_ready(f);
+}
+
+static struct fixture *setup(void)
+{
+	struct fixture *f = rt_alloc(sizeof(*f));
+
+	redis_server_do(&shared, "FLUSHALL");
+	setup_on(f, &shared, 1000);
+	return f;
+}
+
+static void teardown(struct fixture *f)
+{
+	f->store->ops->free(f->store);
+	rt_loop_free(f->loop);
+	free(f);
+}
+
+/* ---- operations ---- */
+
+static void keep(struct result *result, const struct order_record *record)
+{
+	result->known = true;
+	result->record = *record;
+	snprintf(result->placed, sizeof(result->placed), "%.*s", (int)record->placed_length,
+		 (const char *)record->placed);
+	snprintf(result->detail, sizeof(result->detail), "%.*s", (int)record->detail_length,
+		 record->detail == NULL ? "" : (const char *)record->detail);
+	snprintf(result->history, sizeof(result->history), "%s", record->history);
+}
+
+static struct call *begin(struct fixture *f, const char *order_id)
+{
+	struct call *call = &f->calls[f->count++];
+
+	CU_ASSERT_FATAL(f->count <= OPS);
+	memset(call, 0, sizeof(*call));
+	call->fixture = f;
+	snprintf(call->order_id, sizeof(call->order_id), "%s", order_id);
+	return call;
+}
+
+static void placed(struct order_place_op *op, int status)
+{
+	struct call *call = RT_CONTAINER_OF(op, struct call, op);
+
+	call->result.calls++;
+	call->result.status = status;
+	call->result.outcome = (int)op->outcome;
+	if (status == RT_OK && op->outcome != ORDER_CONFLICT)
+		keep(&call->result, &op->record);
+	ended(call->fixture);
+}
+
+static struct call *place(struct fixture *f, const char *order_id, const char *content, bool fresh)
+{
+	struct call *call = begin(f, order_id);
+
+	call->op.place = (struct order_place_op){ .order_id = call->order_id,
+						  .fresh = fresh,
+						  .customer_id = "ann",
+						  .placed = (const uint8_t *)content,
+						  .placed_length = strlen(content),
+						  .hold_ms = 60000,
+						  .now_ms = NOW,
+						  .retry_due_ms = NOW + 2000,
+						  .traceparent = "",
+						  .done = placed };
+	f->store->ops->place(f->store, &call->op.place);
+	return call;
+}
+
+static void moved(struct order_move_op *op, int status)
+{
+	struct call *call = RT_CONTAINER_OF(op, struct call, op);
+
+	call->result.calls++;
+	call->result.status = status;
+	call->result.outcome = (int)op->outcome;
+	call->result.state = op->state;
+	call->result.version = op->version;
+	call->result.age_ms = op->age_ms;
+	if (status == RT_OK && op->want_record && op->outcome != ORDER_UNKNOWN)
+		keep(&call->result, &op->record);
+	ended(call->fixture);
+}
+
+static struct call *begin_move(struct fixture *f, const char *order_id, enum order_input input)
+{
+	struct call *call = begin(f, order_id);
+
+	call->op.move = (struct order_move_op){ .order_id = call->order_id,
+						.input = input,
+						.now_ms = NOW + 15,
+						.retry_due_ms = NOW + 3000,
+						.want_record = true,
+						.done = moved };
+	return call;
+}
+
+static void send_move(struct fixture *f, struct call *call)
+{
+	f->store->ops->move(f->store, &call->op.move);
+}
+
+static struct result *move(struct fixture *f, const char *order_id, enum order_input input)
+{
+	struct call *call = begin_move(f, order_id, input);
+
+	send_move(f, call);
+	run(f);
+	return &call->result;
+}
+
+static void got(struct order_get_op *op, int status)
+{
+	struct call *call = RT_CONTAINER_OF(op, struct call, op);
+
+	call->result.calls++;
+	call->result.status = status;
+	if (status == RT_OK && op->found)
+		keep(&call->result, &op->record);
+	ended(call->fixture);
+}
+
+static struct result *get(struct fixture *f, const char *order_id)
+{
+	struct call *call = begin(f, order_id);
+
+	call->op.get = (struct order_get_op){ .order_id = call->order_id, .done = got };
+	f->store->ops->get(f->store, &call->op.get);
+	run(f);
+	return &call->result;
+}
+
+/* The n-th last entry of the own stream as "field=value field=value …"; 1: the last. */
+static const char *entry(int nth_last, char text[1024])
+{
+	redisReply *reply =
+		redis_server_command(&shared, "XREVRANGE %s + - COUNT %d", EVENTS, nth_last);
+	size_t length = 0;
+
+	text[0] = '\0';
+	if (reply->elements == (size_t)nth_last) {
+		const redisReply *fields = reply->element[nth_last - 1]->element[1];
+
+		for (size_t i = 0; i + 1 < fields->elements; i += 2)
+			length += (size_t)snprintf(text + length, 1024 - length, "%s%s=%s",
+						   i == 0 ? "" : " ", fields->element[i]->str,
+						   fields->element[i + 1]->str);
+	}
+	freeReplyObject(reply);
+	return text;
+}
+
+static int64_t timer_of(const char *order_id)
+{
+	redisReply *reply = redis_server_command(&shared, "ZSCORE %stimers %s", KEY, order_id);
+	int64_t due = reply->type == REDIS_REPLY_STRING ? strtoll(reply->str, NULL, 10) : -1;
+
+	freeReplyObject(reply);
+	return due;
+}
+
+static const char *field(const char *order_id, const char *name)
+{
+	static char text[4][1024];
+	static int turn;
+	char *kept = text[turn++ % 4];
+	redisReply *reply = redis_server_command(&shared, "HGET %so:%s %s", KEY, order_id, name);
+
+	snprintf(kept, sizeof(text[0]), "%s",
+		 reply->type == REDIS_REPLY_STRING ? reply->str : "(none)");
+	freeReplyObject(reply);
+	return kept;
+}
+
+/* ---- place ---- */
+
+static void test_place(void)
+{
+	struct fixture *f = setup();
+	char text[1024];
+	struct call *first, *again, *other;
+
+	first = place(f, "ord_a", "CONTENT", false);
+	CU_ASSERT_EQUAL(first->result.calls, 0); /* never before the submit has returned */
+	run(f);
+	CU_ASSERT_EQUAL(first->result.status, RT_OK);
+	CU_ASSERT_EQUAL(first->result.outcome, ORDER_PLACED);
+	CU_ASSERT_EQUAL(first->result.record.state, ORDER_PENDING);
+	CU_ASSERT_EQUAL(first->result.record.version, 1);
+	CU_ASSERT_EQUAL(first->result.record.hold_ms, 60000);
+	CU_ASSERT_EQUAL(first->result.record.attempt, 1);
+	CU_ASSERT_STRING_EQUAL(first->result.history, "placed@1764000000123-1");
+	CU_ASSERT_STRING_EQUAL(field("ord_a", "status"), "PENDING");
+	CU_ASSERT_STRING_EQUAL(field("ord_a", "version"), "1");
+	CU_ASSERT_STRING_EQUAL(field("ord_a", "placed"), "CONTENT");
+	CU_ASSERT_STRING_EQUAL(field("ord_a", "hold"), "60000");
+	CU_ASSERT_STRING_EQUAL(field("ord_a", "history"), "placed@1764000000123-1");
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "HLEN %so:ord_a", KEY), 5);
+	CU_ASSERT_STRING_EQUAL(entry(1, text),
+			       "id=ord_a/1 type=tandem.order.v1.OrderPlaced subject=ord_a seq=1 "
+			       "time=2025-11-24T16:00:00.123Z data=CONTENT");
+	CU_ASSERT_EQUAL(timer_of("ord_a"), NOW + 2000);
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "ZSCORE %scustomer:ann ord_a", KEY),
+			       "1764000000123");
+
+	again = place(f, "ord_a", "CONTENT", false);
+	other = place(f, "ord_a", "OTHER", false);
+	run(f);
+	CU_ASSERT_EQUAL(again->result.status, RT_OK);
+	CU_ASSERT_EQUAL(again->result.outcome, ORDER_PLACED_BEFORE);
+	CU_ASSERT_STRING_EQUAL(again->result.placed, "CONTENT");
+	CU_ASSERT_STRING_EQUAL(again->result.history, "placed@1764000000123-1");
+	CU_ASSERT_EQUAL(other->result.status, RT_OK);
+	CU_ASSERT_EQUAL(other->result.outcome, ORDER_CONFLICT);
+	CU_ASSERT_FALSE(other->result.known);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 1);
+	teardown(f);
+}
+
+/* A repeat of a decided order finds it as it is. */
+static void test_place_again_later(void)
+{
+	struct fixture *f = setup();
+	struct call *again;
+
+	place(f, "ord_a", "CONTENT", false);
+	run(f);
+	move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	again = place(f, "ord_a", "CONTENT", false);
+	run(f);
+	CU_ASSERT_EQUAL(again->result.outcome, ORDER_PLACED_BEFORE);
+	CU_ASSERT_EQUAL(again->result.record.state, ORDER_RESERVED);
+	CU_ASSERT_EQUAL(again->result.record.version, 2);
+	teardown(f);
+}
+
+/* Two hundred calls with one request make one order; what travels together is told apart. */
+static void test_place_at_once(void)
+{
+	struct fixture *f = setup();
+	int made = 0, found = 0, conflicts = 0;
+
+	for (int i = 0; i < 200; i++)
+		place(f, "ord_same", i % 10 == 9 ? "OTHER" : "CONTENT", false);
+	run(f);
+	for (int i = 0; i < 200; i++) {
+		CU_ASSERT_EQUAL(f->calls[i].result.calls, 1);
+		CU_ASSERT_EQUAL(f->calls[i].result.status, RT_OK);
+		made += f->calls[i].result.outcome == ORDER_PLACED;
+		found += f->calls[i].result.outcome == ORDER_PLACED_BEFORE;
+		conflicts += f->calls[i].result.outcome == ORDER_CONFLICT;
+		if (f->calls[i].result.outcome == ORDER_PLACED_BEFORE)
+			CU_ASSERT_STRING_EQUAL(f->calls[i].result.placed, "CONTENT");
+	}
+	CU_ASSERT_EQUAL(made, 1);
+	CU_ASSERT_EQUAL(found, 179);
+	CU_ASSERT_EQUAL(conflicts, 20);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 1);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %stimers", KEY), 1);
+	teardown(f);
+}
+
+static long long function_calls(void)
+{
+	redisReply *reply = redis_server_command(&shared, "INFO commandstats");
+	const char *at = strstr(reply->str, "cmdstat_fcall:calls=");
+	long long calls = at == NULL ? 0 : strtoll(at + 20, NULL, 10);
+
+	freeReplyObject(reply);
+	return calls;
+}
+
+/* What waits at the end of a turn goes together, in order. */
+static void test_place_is_batched(void)
+{
+	struct fixture *f = setup();
+	long long before = function_calls();
+	char order_id[32], wanted[64];
+
+	for (int i = 0; i < 512; i++) {
+		snprintf(order_id, sizeof(order_id), "ord_%d", i);
+		place(f, order_id, "CONTENT", true);
+	}
+	run(f);
+	CU_ASSERT_EQUAL(function_calls() - before, 4);
+	for (int i = 0; i < 512; i++) {
+		snprintf(wanted, sizeof(wanted), "placed@%" PRId64 "-%d", NOW, i + 1);
+		CU_ASSERT_STRING_EQUAL(f->calls[i].result.history, wanted);
+	}
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %scustomer:ann", KEY), 512);
+	teardown(f);
+}
+
+static void test_place_with_times_and_traces(void)
+{
+	struct fixture *f = setup();
+	struct call *early = begin(f, "ord_a"), *late = begin(f, "ord_b");
+	char text[1024];
+
+	early->op.place = (struct order_place_op){ .order_id = early->order_id,
+						   .customer_id = "bob",
+						   .placed = (const uint8_t *)"A\0B",
+						   .placed_length = 3,
+						   .hold_ms = 1,
+						   .now_ms = NOW + 7,
+						   .retry_due_ms = 5,
+						   .traceparent = "00-trace",
+						   .done = placed };
+	late->op.place = early->op.place;
+	late->op.place.order_id = late->order_id;
+	late->op.place.now_ms = NOW; /* the clock stepped back: the stream's time does not */
+	late->op.place.traceparent = NULL;
+	f->store->ops->place(f->store, &early->op.place);
+	f->store->ops->place(f->store, &late->op.place);
+	run(f);
+	CU_ASSERT_STRING_EQUAL(early->result.history, "placed@1764000000130-1");
+	CU_ASSERT_STRING_EQUAL(late->result.history, "placed@1764000000130-2");
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(2, text), " traceparent=00-trace"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1, text), "time=2025-11-24T16:00:00.123Z"));
+	CU_ASSERT_PTR_NULL(strstr(entry(1, text), "traceparent"));
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "HSTRLEN %so:ord_a placed", KEY), 3);
+	teardown(f);
+}
+
+/* ---- move ---- */
+
+static void put_state(enum order_state state)
+{
+	redis_server_do(&shared, "FLUSHALL");
+	redis_server_do(
+		&shared,
+		"HSET %so:ord_a status %s version 4 placed CONTENT hold 60000 detail DETAIL "
+		"history placed@%s-7",
+		KEY, order_state_status(state), "1764000000100");
+	if (order_state_settled(state))
+		redis_server_do(&shared, "HSET %so:ord_a settled 1", KEY);
+	redis_server_do(&shared, "ZADD %stimers 77 ord_a", KEY);
+}
+
+/* What is asked again is said in the same words. */
+static const char *data_of(const struct order_rule *rule)
+{
+	switch (rule->event) {
+	case ORDER_EV_PLACED:
+		return "CONTENT";
+	case ORDER_EV_REJECTED:
+	case ORDER_EV_CANCELLED:
+	case ORDER_EV_EXPIRED:
+		return rule->verdict == ORDER_MOVES ? "DATA" : "DETAIL";
+	default:
+		return "";
+	}
+}
+
+static void expect_published(const struct order_rule *rule, const char *row)
+{
+	char text[1024], wanted[256];
+	bool moves = rule->verdict == ORDER_MOVES;
+
+	snprintf(wanted, sizeof(wanted),
+		 "id=ord_a/%d type=%s subject=ord_a seq=%d time=2025-11-24T16:00:00.138Z data=%s%s",
+		 moves ? 5 : 4, order_event_type(rule->event), moves ? 5 : 4, data_of(rule),
+		 moves ? "" : " attempt=2");
+	TEST_ROW(strcmp(entry(1, text), wanted) == 0, row);
+	if (strcmp(text, wanted) != 0)
+		printf("\n    %s\n    %s", text, wanted);
+	TEST_ROW(redis_server_int(&shared, "XLEN %s", EVENTS) == 1, row);
+	TEST_ROW(strcmp(field("ord_a", "detail"),
+			strcmp(data_of(rule), "DATA") == 0 ? "DATA" : "DETAIL") == 0,
+		 row);
+}
+
+static void expect_rule(const struct order_rule *rule, const struct result *result)
+{
+	static const int outcomes[] = { [ORDER_MOVES] = ORDER_MOVED,
+					[ORDER_AGAIN] = ORDER_MOVED,
+					[ORDER_STAYS] = ORDER_STAYED,
+					[ORDER_REFUSES] = ORDER_REFUSED };
+	static const int64_t dues[] = { [ORDER_TIMER_KEEP] = 77,
+					[ORDER_TIMER_NONE] = -1,
+					[ORDER_TIMER_RETRY] = NOW + 3000,
+					[ORDER_TIMER_HOLD] = NOW + 15 + 60000 };
+	uint64_t version = rule->verdict == ORDER_MOVES ? 5 : 4;
+	char row[64];
+
+	snprintf(row, sizeof(row), "state %d, input %d", rule->state, rule->input);
+	TEST_ROW(result->status == RT_OK, row);
+	TEST_ROW(result->outcome == outcomes[rule->verdict], row);
+	TEST_ROW(result->state == rule->to, row);
+	TEST_ROW(result->version == version, row);
+	TEST_ROW(result->known && result->record.state == rule->to, row);
+	TEST_ROW(result->record.version == version, row);
+	TEST_ROW(strcmp(result->placed, "CONTENT") == 0, row);
+	TEST_ROW(strcmp(result->history, field("ord_a", "history")) == 0, row);
+	TEST_ROW(strcmp(result->detail, field("ord_a", "detail")) == 0, row);
+	TEST_ROW(strcmp(field("ord_a", "status"), order_state_status(rule->to)) == 0, row);
+	TEST_ROW((strcmp(field("ord_a", "settled"), "1") == 0) == order_state_settled(rule->to),
+		 row);
+	TEST_ROW(timer_of("ord_a") == dues[rule->timer], row);
+	if (rule->event == ORDER_EV_NOTHING) {
+		TEST_ROW(redis_server_int(&shared, "EXISTS %s", EVENTS) == 0, row);
+		TEST_ROW(strcmp(result->history, "placed@1764000000100-7") == 0, row);
+	} else {
+		TEST_ROW(result->age_ms == 38, row);
+		expect_published(rule, row);
+	}
+}
+
+/* Redis runs the same rows as the table says. */
+static void test_every_rule(void)
+{
+	struct fixture *f = setup();
+
+	for (int state = 0; state < ORDER_STATE_COUNT; state++)
+		for (int input = 0; input < ORDER_INPUT_COUNT; input++) {
+			const struct order_rule *rule =
+				order_rule((enum order_state)state, (enum order_input)input);
+			struct call *call;
+
+			put_state((enum order_state)state);
+			call = begin_move(f, "ord_a", (enum order_input)input);
+			if (rule->verdict == ORDER_MOVES) {
+				call->op.move.data = (const uint8_t *)"DATA";
+				call->op.move.data_length = 4;
+			}
+			send_move(f, call);
+			run(f);
+			expect_rule(rule, &call->result);
+		}
+	teardown(f);
+}
+
+static void test_life(void)
+{
+	struct fixture *f = setup();
+	struct result *result;
+
+	place(f, "ord_a", "CONTENT", true);
+	run(f);
+	result = move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	CU_ASSERT_STRING_EQUAL(result->history, "placed@1764000000123-1 reserved+15-2");
+	CU_ASSERT_EQUAL(timer_of("ord_a"), NOW + 15 + 60000);
+	move(f, "ord_a", ORDER_IN_CONFIRM);
+	result = move(f, "ord_a", ORDER_IN_INVENTORY_COMMITTED);
+	CU_ASSERT_STRING_EQUAL(result->history,
+			       "placed@1764000000123-1 reserved+15-2 confirmed+15-3 settled+15-4");
+	CU_ASSERT_EQUAL(result->record.state, ORDER_CONFIRMED);
+	CU_ASSERT_EQUAL(result->version, 4);
+	CU_ASSERT_EQUAL(timer_of("ord_a"), -1);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 4);
+	teardown(f);
+}
+
+/* A late reservation opens a settled order again: the same words, a new version. */
+static void test_opened_again(void)
+{
+	struct fixture *f = setup();
+	struct result *result;
+	char text[1024];
+
+	put_state(ORDER_EXPIRED);
+	result = move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	CU_ASSERT_EQUAL(result->record.state, ORDER_EXPIRING);
+	CU_ASSERT_STRING_EQUAL(field("ord_a", "settled"), "(none)");
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1, text), "OrderExpired"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "seq=5"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "data=DETAIL"));
+	CU_ASSERT_EQUAL(timer_of("ord_a"), NOW + 3000);
+	result = move(f, "ord_a", ORDER_IN_INVENTORY_RELEASED);
+	CU_ASSERT_EQUAL(result->record.state, ORDER_EXPIRED);
+	CU_ASSERT_EQUAL(result->version, 6);
+	CU_ASSERT_STRING_EQUAL(field("ord_a", "settled"), "1");
+	teardown(f);
+}
+
+static void test_asked_again(void)
+{
+	struct fixture *f = setup();
+	struct result *result = NULL;
+	char text[1024];
+
+	place(f, "ord_a", "CONTENT", true);
+	run(f);
+	for (uint32_t attempt = 2; attempt <= 12; attempt++) {
+		result = move(f, "ord_a", ORDER_IN_REQUEST_UNANSWERED);
+		CU_ASSERT_EQUAL(result->record.attempt, attempt);
+		CU_ASSERT_EQUAL(result->version, 1);
+	}
+	/* A history does not grow for ever. */
+	CU_ASSERT_STRING_EQUAL(result->history,
+			       "placed@1764000000123-1 again+15-2 again+15-3 again+15-4 again+15-5 "
+			       "again+15-6 again+15-7 again+15-12");
+	CU_ASSERT_STRING_EQUAL(entry(1, text),
+			       "id=ord_a/1 type=tandem.order.v1.OrderPlaced subject=ord_a seq=1 "
+			       "time=2025-11-24T16:00:00.138Z data=CONTENT attempt=12");
+	result = move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	CU_ASSERT_EQUAL(result->record.attempt, 1);
+	CU_ASSERT_STRING_EQUAL(field("ord_a", "attempt"), "(none)");
+	teardown(f);
+}
+
+static void test_expected_version(void)
+{
+	struct fixture *f = setup();
+	struct call *call;
+
+	put_state(ORDER_RESERVED);
+	call = begin_move(f, "ord_a", ORDER_IN_CONFIRM);
+	call->op.move.expected_version = 3;
+	send_move(f, call);
+	run(f);
+	CU_ASSERT_EQUAL(call->result.outcome, ORDER_MISMATCH);
+	CU_ASSERT_EQUAL(call->result.version, 4);
+	CU_ASSERT_EQUAL(call->result.state, ORDER_RESERVED);
+	CU_ASSERT_STRING_EQUAL(field("ord_a", "version"), "4");
+	call = begin_move(f, "ord_a", ORDER_IN_CONFIRM);
+	call->op.move.expected_version = 4;
+	send_move(f, call);
+	run(f);
+	CU_ASSERT_EQUAL(call->result.outcome, ORDER_MOVED);
+	teardown(f);
+}
+
+/* In one batch, each sees what the one before it has done. */
+static void test_moves_in_one_batch(void)
+{
+	struct fixture *f = setup();
+	static const enum order_input inputs[] = { ORDER_IN_INVENTORY_RESERVED, ORDER_IN_CONFIRM,
+						   ORDER_IN_CANCEL, ORDER_IN_CONFIRM,
+						   ORDER_IN_INVENTORY_COMMITTED };
+	static const int outcomes[] = { ORDER_MOVED, ORDER_MOVED, ORDER_REFUSED, ORDER_STAYED,
+					ORDER_MOVED };
+	long long before;
+
+	place(f, "ord_a", "CONTENT", true);
+	run(f);
+	before = function_calls();
+	for (size_t i = 0; i < RT_LENGTH(inputs); i++)
+		send_move(f, begin_move(f, "ord_a", inputs[i]));
+	run(f);
+	CU_ASSERT_EQUAL(function_calls() - before, 1);
+	for (size_t i = 0; i < RT_LENGTH(inputs); i++)
+		CU_ASSERT_EQUAL(f->calls[1 + i].result.outcome, outcomes[i]);
+	CU_ASSERT_EQUAL(f->calls[5].result.record.state, ORDER_CONFIRMED);
+	/* Its timer was set twice and taken away in the one call. */
+	CU_ASSERT_EQUAL(timer_of("ord_a"), -1);
+	teardown(f);
+}
+
+static void add_foreign(int count)
+{
+	redis_server_do(&shared, "XGROUP CREATE %s order 0 MKSTREAM", FOREIGN);
+	for (int i = 1; i <= count; i++)
+		redis_server_do(&shared, "XADD %s 5-%d type x", FOREIGN, i);
+	redis_server_do(&shared, "XREADGROUP GROUP order c COUNT 100 STREAMS %s >", FOREIGN);
+}
+
+static int pending_foreign(void)
+{
+	redisReply *reply = redis_server_command(&shared, "XPENDING %s order", FOREIGN);
+	int pending = (int)reply->element[0]->integer;
+
+	freeReplyObject(reply);
+	return pending;
+}
+
+static void test_acknowledged_within(void)
+{
+	struct fixture *f = setup();
+	struct call *call;
+
+	put_state(ORDER_PENDING);
+	add_foreign(4);
+	CU_ASSERT_EQUAL(pending_foreign(), 4);
+	for (int i = 1; i <= 2; i++) { /* moved, and delivered twice */
+		char id[16];
+
+		snprintf(id, sizeof(id), "5-%d", i);
+		call = begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+		call->op.move.ack_id = id;
+		call->op.move.want_record = false;
+		send_move(f, call);
+		run(f);
+		CU_ASSERT_EQUAL(call->result.outcome, i == 1 ? ORDER_MOVED : ORDER_STAYED);
+		CU_ASSERT_EQUAL(pending_foreign(), 4 - i);
+	}
+	/* Nobody's answer stays pending: it goes to the dead letters, by its consumer. */
+	call = begin_move(f, "ord_none", ORDER_IN_INVENTORY_RESERVED);
+	call->op.move.ack_id = "5-3";
+	send_move(f, call);
+	run(f);
+	CU_ASSERT_EQUAL(call->result.outcome, ORDER_UNKNOWN);
+	CU_ASSERT_EQUAL(pending_foreign(), 2);
+	/* What is acknowledged already, or never was there, is no error. */
+	call = begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	call->op.move.ack_id = "5-1";
+	send_move(f, call);
+	run(f);
+	CU_ASSERT_EQUAL(call->result.status, RT_OK);
+	teardown(f);
+}
+
+/* A damaged order, or a foreign thing in its place, spoils no other in its batch. */
+static void test_damaged_orders(void)
+{
+	struct fixture *f = setup();
+	struct call *a, *b, *c, *d;
+
+	place(f, "ord_a", "CONTENT", true);
+	place(f, "ord_b", "CONTENT", true);
+	run(f);
+	redis_server_do(&shared, "HDEL %so:ord_b version", KEY);
+	redis_server_do(&shared, "SET %so:ord_c text", KEY);
+	b = begin_move(f, "ord_b", ORDER_IN_CONFIRM);
+	send_move(f, b);
+	c = begin_move(f, "ord_c", ORDER_IN_CONFIRM);
+	send_move(f, c);
+	a = begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	send_move(f, a);
+	d = place(f, "ord_c", "CONTENT", false);
+	run(f);
+	CU_ASSERT_EQUAL(b->result.outcome, ORDER_UNKNOWN);
+	CU_ASSERT_EQUAL(c->result.outcome, ORDER_UNKNOWN);
+	CU_ASSERT_EQUAL(a->result.outcome, ORDER_MOVED);
+	CU_ASSERT_EQUAL(d->result.outcome, ORDER_CONFLICT);
+	CU_ASSERT_FALSE(get(f, "ord_b")->known);
+	CU_ASSERT_EQUAL(get(f, "ord_c")->status, RT_OK);
+	CU_ASSERT_FALSE(get(f, "ord_c")->known);
+	CU_ASSERT_FALSE(get(f, "ord_none")->known);
+	CU_ASSERT_TRUE(get(f, "ord_a")->known);
+	teardown(f);
+}
+
+/* ---- list ---- */
+
+static void listed(struct order_list_op *op, int status)
+{
+	struct fixture *f = RT_CONTAINER_OF(op, struct fixture, list);
+	size_t length = 0;
+
+	CU_ASSERT_EQUAL(status, RT_OK);
+	f->text[0] = '\0';
+	for (size_t i = 0; i < op->record_count; i++)
+		length += (size_t)snprintf(f->text + length, sizeof(f->text) - length, "%s ",
+					   op->records[i].order_id);
+	ended(f);
+}
+
+static const char *list(struct fixture *f, const char *customer, size_t count, int64_t before_ms,
+			const char *before_id)
+{
+	f->count++;
+	f->list = (struct order_list_op){ .customer_id = customer,
+					  .count_max = count,
+					  .before_ms = before_ms,
+					  .before_id = before_id,
+					  .done = listed };
+	f->store->ops->list(f->store, &f->list);
+	run(f);
+	return f->text;
+}
+
+static void test_list(void)
+{
+	struct fixture *f = setup();
+	static const char *const ids[] = { "ord_c", "ord_a", "ord_e", "ord_b", "ord_d" };
+
+	for (size_t i = 0; i < RT_LENGTH(ids); i++) {
+		struct call *call = place(f, ids[i], "CONTENT", true);
+
+		/* c and a at the first ms, the others later, e and b at one. */
+		call->op.place.now_ms = NOW + (i < 2 ? 0 : i < 4 ? 5 : 9);
+	}
+	run(f);
+	CU_ASSERT_STRING_EQUAL(list(f, "nobody", 10, INT64_MAX, ""), "");
+	CU_ASSERT_FALSE(f->list.more);
+	CU_ASSERT_STRING_EQUAL(list(f, "ann", 10, INT64_MAX, ""), "ord_d ord_e ord_b ord_c ord_a ");
+	CU_ASSERT_FALSE(f->list.more);
+	CU_ASSERT_STRING_EQUAL(list(f, "ann", 2, INT64_MAX, ""), "ord_d ord_e ");
+	CU_ASSERT_TRUE(f->list.more);
+	CU_ASSERT_STRING_EQUAL(list(f, "ann", 2, NOW + 5, "ord_e"), "ord_b ord_c ");
+	CU_ASSERT_TRUE(f->list.more);
+	CU_ASSERT_STRING_EQUAL(list(f, "ann", 2, NOW, "ord_c"), "ord_a ");
+	CU_ASSERT_FALSE(f->list.more);
+	CU_ASSERT_STRING_EQUAL(list(f, "ann", 5, INT64_MAX, ""), "ord_d ord_e ord_b ord_c ord_a ");
+	CU_ASSERT_FALSE(f->list.more);
+	/* The last of a page is gone: goes on behind its time. */
+	CU_ASSERT_STRING_EQUAL(list(f, "ann", 9, NOW + 5, "ord_gone"), "ord_c ord_a ");
+	/* A damaged order hides no other. */
+	redis_server_do(&shared, "DEL %so:ord_b", KEY);
+	CU_ASSERT_STRING_EQUAL(list(f, "ann", 10, INT64_MAX, ""), "ord_d ord_e ord_c ord_a ");
+	teardown(f);
+}
+
+/* ---- due and timers ---- */
+
+static void due_found(struct order_due_op *op, int status)
+{
+	struct fixture *f = RT_CONTAINER_OF(op, struct fixture, due);
+	size_t length = 0;
+
+	CU_ASSERT_EQUAL(status, RT_OK);
+	f->text[0] = '\0';
+	for (size_t i = 0; i < op->due_count; i++)
+		length += (size_t)snprintf(f->text + length, sizeof(f->text) - length, "%s%s ",
+					   op->due[i].record.order_id,
+					   op->due[i].queued ? ":queued" : "");
+	f->number = op->timer_count;
+	ended(f);
+}
+
+static const char *due(struct fixture *f, int64_t now_ms, int64_t lease_until_ms, size_t count)
+{
+	f->count++;
+	f->due = (struct order_due_op){ .now_ms = now_ms,
+					.lease_until_ms = lease_until_ms,
+					.count_max = count,
+					.done = due_found };
+	f->store->ops->due(f->store, &f->due);
+	run(f);
+	return f->text;
+}
+
+static void test_due(void)
+{
+	struct fixture *f = setup();
+
+	for (int i = 0; i < 3; i++) {
+		char order_id[16];
+
+		snprintf(order_id, sizeof(order_id), "ord_%c", 'a' + i);
+		place(f, order_id, "CONTENT", true)->op.place.retry_due_ms = 100 + 10 * i;
+	}
+	run(f);
+	CU_ASSERT_STRING_EQUAL(due(f, 99, 1000, 10), "");
+	CU_ASSERT_EQUAL(f->number, 3);
+	CU_ASSERT_STRING_EQUAL(due(f, 110, 1000, 1), "ord_a ");
+	CU_ASSERT_EQUAL(timer_of("ord_a"), 1000);
+	CU_ASSERT_EQUAL(timer_of("ord_b"), 110);
+	CU_ASSERT_STRING_EQUAL(due(f, 500, 1000, 10), "ord_b ord_c ");
+	/* Leased: others see none of them, until the lease is over. */
+	CU_ASSERT_STRING_EQUAL(due(f, 999, 2000, 10), "");
+	CU_ASSERT_STRING_EQUAL(due(f, 1000, 2000, 10), "ord_a ord_b ord_c ");
+	/* Timers of what is gone or settled go too. */
+	redis_server_do(&shared, "DEL %so:ord_a", KEY);
+	redis_server_do(&shared, "HSET %so:ord_b status CANCELLED settled 1", KEY);
+	CU_ASSERT_STRING_EQUAL(due(f, 2000, 3000, 10), "ord_c ");
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %stimers", KEY), 1);
+	teardown(f);
+}
+
+/* Late or lost: a request that inventory will still read is not sent again. */
+static void test_due_queued(void)
+{
+	struct fixture *f = setup();
+
+	place(f, "ord_a", "CONTENT", true);
+	place(f, "ord_b", "CONTENT", true);
+	run(f);
+	CU_ASSERT_STRING_EQUAL(due(f, NOW + 9000, NOW + 9001, 10), "ord_a ord_b ");
+	redis_server_do(&shared, "XGROUP CREATE %s inventory 0", EVENTS);
+	CU_ASSERT_STRING_EQUAL(due(f, NOW + 9001, NOW + 9002, 10), "ord_a:queued ord_b:queued ");
+	redis_server_do(&shared, "XREADGROUP GROUP inventory c COUNT 1 STREAMS %s >", EVENTS);
+	CU_ASSERT_STRING_EQUAL(due(f, NOW + 9002, NOW + 9003, 10), "ord_a ord_b:queued ");
+	/* Asked again: the repeat counts, not the first. */
+	move(f, "ord_a", ORDER_IN_REQUEST_UNANSWERED);
+	CU_ASSERT_STRING_EQUAL(due(f, NOW + 9004, NOW + 9005, 10), "ord_a:queued ord_b:queued ");
+	/* Ahead of the group, but no longer there. */
+	redis_server_do(&shared, "XTRIM %s MAXLEN 0", EVENTS);
+	CU_ASSERT_STRING_EQUAL(due(f, NOW + 9006, NOW + 9007, 10), "ord_a ord_b ");
+	teardown(f);
+}
+
+static void timer_set(struct order_timer_op *op, int status)
+{
+	struct call *call = RT_CONTAINER_OF(op, struct call, op);
+
+	CU_ASSERT_EQUAL(status, RT_OK);
+	ended(call->fixture);
+}
+
+static void set_timer(struct fixture *f, uint64_t version, int64_t due_ms)
+{
+	struct call *call = begin(f, "ord_a");
+
+	call->op.timer = (struct order_timer_op){
+		.order_id = call->order_id, .version = version, .due_ms = due_ms, .done = timer_set
+	};
+	f->store->ops->timer(f->store, &call->op.timer);
+	run(f);
+}
+
+static void test_timer(void)
+{
+	struct fixture *f = setup();
+
+	put_state(ORDER_PENDING);
+	set_timer(f, 4, 500);
+	CU_ASSERT_EQUAL(timer_of("ord_a"), 500);
+	set_timer(f, 3, 600);
+	CU_ASSERT_EQUAL(timer_of("ord_a"), 500);
+	put_state(ORDER_CANCELLED);
+	set_timer(f, 4, 600);
+	CU_ASSERT_EQUAL(timer_of("ord_a"), 77);
+	teardown(f);
+}
+
+/* ---- tail and trim ---- */
+
+static void tailed(struct order_tail_op *op, int status)
+{
+	struct fixture *f = RT_CONTAINER_OF(op, struct fixture, tail);
+	size_t length = 0;
+
+	f->number = status;
+	f->text[0] = '\0';
+	for (size_t i = 0; status == RT_OK && i < op->entry_count; i++)
+		length += (size_t)snprintf(f->text + length, sizeof(f->text) - length,
+					   "%s %s/%" PRIu64 " ",
+					   op->entries[i].type + strlen("tandem.order.v1."),
+					   op->entries[i].subject, op->entries[i].seq);
+	ended(f);
+}
+
+static void begin_tail(struct fixture *f, const char *after, int64_t block_ms)
+{
+	f->count++;
+	f->tail = (struct order_tail_op){ .after = after, .block_ms = block_ms, .done = tailed };
+	f->store->ops->tail(f->store, &f->tail);
+}
+
+static void test_tail(void)
+{
+	struct fixture *f = setup();
+	char after[64], end[64];
+
+	begin_tail(f, "$", 5000);
+	run(f);
+	CU_ASSERT_EQUAL(f->number, RT_OK);
+	CU_ASSERT_STRING_EQUAL(f->tail.last, "0-0");
+	place(f, "ord_a", "CONTENT", true);
+	place(f, "ord_b", "CONTENT", true);
+	run(f);
+	begin_tail(f, "0-0", 5000);
+	run(f);
+	CU_ASSERT_STRING_EQUAL(f->text, "OrderPlaced ord_a/1 OrderPlaced ord_b/1 ");
+	snprintf(after, sizeof(after), "%s", f->tail.last);
+	begin_tail(f, "$", 5000);
+	run(f);
+	CU_ASSERT_STRING_EQUAL(f->text, "");
+	CU_ASSERT_STRING_EQUAL(f->tail.last, after);
+	/* Waits; what is published meanwhile comes at once, and other commands are not held up. */
+	begin_tail(f, after, 10000);
+	move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	CU_ASSERT_STRING_EQUAL(f->text, "OrderReserved ord_a/2 ");
+	/* Nothing comes: ends after its time, at the same place. */
+	snprintf(end, sizeof(end), "%s", f->tail.last);
+	begin_tail(f, end, 20);
+	run(f);
+	CU_ASSERT_EQUAL(f->number, RT_OK);
+	CU_ASSERT_STRING_EQUAL(f->text, "");
+	CU_ASSERT_STRING_EQUAL(f->tail.last, end);
+	/* An entry that is no event is passed over. */
+	redis_server_do(&shared, "XADD %s * foo bar", EVENTS);
+	begin_tail(f, end, 5000);
+	run(f);
+	CU_ASSERT_STRING_EQUAL(f->text, "");
+	CU_ASSERT_STRING_NOT_EQUAL(f->tail.last, end);
+	teardown(f);
+}
+
+static void test_tail_interrupted(void)
+{
+	struct fixture *f = setup();
+
+	f->store->ops->tail_interrupt(f->store); /* nothing to interrupt */
+	begin_tail(f, "0-0", 10000);
+	f->store->ops->tail_interrupt(f->store);
+	CU_ASSERT_EQUAL(f->ended, 0);
+	run(f);
+	CU_ASSERT_EQUAL(f->number, RT_CANCELED);
+	/* Freed while Redis still holds the read. */
+	teardown(f);
+	f = setup();
+	f->count++;
+	f->tail = (struct order_tail_op){ .after = "0-0", .block_ms = 10000, .done = tailed };
+	f->store->ops->tail(f->store, &f->tail);
+	f->store->ops->free(f->store);
+	CU_ASSERT_EQUAL(f->ended, 1);
+	CU_ASSERT_EQUAL(f->number, RT_CANCELED);
+	rt_loop_free(f->loop);
+	free(f);
+}
+
+static void trimmed(struct order_trim_op *op, int status)
+{
+	CU_ASSERT_EQUAL(status, RT_OK);
+	ended(RT_CONTAINER_OF(op, struct fixture, trim));
+}
+
+static void trim(struct fixture *f, int64_t retain_ms, int64_t retain_count, int64_t ghost_ms)
+{
+	f->count++;
+	f->trim = (struct order_trim_op){ .now_ms = NOW + 1000,
+					  .retain_ms = retain_ms,
+					  .retain_count = retain_count,
+					  .ghost_ms = ghost_ms,
+					  .done = trimmed };
+	f->store->ops->trim(f->store, &f->trim);
+	run(f);
+}
+
+static void test_trim(void)
+{
+	struct fixture *f = setup();
+
+	trim(f, 0, 0, 1000);
+	CU_ASSERT_EQUAL(f->trim.length, 0);
+	for (int i = 0; i < 3; i++)
+		place(f, i == 0 ? "ord_a" : i == 1 ? "ord_b" : "ord_c", "CONTENT", true);
+	run(f);
+	trim(f, 0, 0, 1000);
+	CU_ASSERT_EQUAL(f->trim.trimmed, 0); /* nobody reads it yet: kept */
+	CU_ASSERT_EQUAL(f->trim.length, 3);
+	redis_server_do(&shared, "XGROUP CREATE %s inventory 0", EVENTS);
+	redis_server_do(&shared, "XREADGROUP GROUP inventory c COUNT 3 STREAMS %s >", EVENTS);
+	redis_server_do(&shared, "XACK %s inventory %" PRId64 "-1 %" PRId64 "-3", EVENTS, NOW, NOW);
+	trim(f, 0, 0, 100000);
+	CU_ASSERT_EQUAL(f->trim.trimmed, 1); /* the second is not acknowledged, the third behind */
+	CU_ASSERT_EQUAL(f->trim.length, 2);
+	CU_ASSERT_EQUAL(f->trim.ghost_count, 0);
+	redis_server_do(&shared, "XGROUP CREATE %s forgotten 0", EVENTS);
+	trim(f, 0, 0, 100000);
+	CU_ASSERT_EQUAL(f->trim.ghost_count, 1);
+	CU_ASSERT_STRING_EQUAL(f->trim.ghost, "forgotten");
+	teardown(f);
+}
+
+/* ---- when Redis says no ---- */
+
+static void test_full_stream(void)
+{
+	struct fixture *f = rt_alloc(sizeof(*f));
+	struct call *refused;
+
+	redis_server_do(&shared, "FLUSHALL");
+	setup_on(f, &shared, 2);
+	place(f, "ord_a", "CONTENT", true);
+	place(f, "ord_b", "CONTENT", true);
+	run(f);
+	refused = place(f, "ord_c", "CONTENT", true);
+	run(f);
+	CU_ASSERT_EQUAL(refused->result.status, RT_FULL);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "EXISTS %so:ord_c", KEY), 0);
+	CU_ASSERT_EQUAL(timer_of("ord_c"), -1);
+	/* What is there goes on. */
+	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED)->outcome, ORDER_MOVED);
+	redis_server_do(&shared, "XTRIM %s MAXLEN 1", EVENTS);
+	refused = place(f, "ord_c", "CONTENT", true);
+	run(f);
+	CU_ASSERT_EQUAL(refused->result.status, RT_OK);
+	teardown(f);
+}
+
+static void test_full_memory(void)
+{
+	struct fixture *f = setup();
+	struct call *refused;
+
+	place(f, "ord_a", "CONTENT", true);
+	run(f);
+	redis_server_do(&shared, "CONFIG SET maxmemory 1");
+	refused = place(f, "ord_b", "CONTENT", true);
+	run(f);
+	CU_ASSERT_EQUAL(refused->result.status, RT_FULL);
+	/* A full Redis drains: moves, looking and trimming go on. */
+	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_CANCEL)->outcome, ORDER_MOVED);
+	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_INVENTORY_RELEASED)->outcome, ORDER_MOVED);
+	CU_ASSERT_STRING_EQUAL(due(f, NOW * 2, NOW * 2, 10), "");
+	CU_ASSERT_STRING_EQUAL(list(f, "ann", 10, INT64_MAX, ""), "ord_a ");
+	trim(f, 0, 0, 1000);
+	CU_ASSERT_TRUE(get(f, "ord_a")->known);
+	redis_server_do(&shared, "CONFIG SET maxmemory 0");
+	refused = place(f, "ord_b", "CONTENT", true);
+	run(f);
+	CU_ASSERT_EQUAL(refused->result.status, RT_OK);
+	teardown(f);
+}
+
+/* The functions go: what is under way fails, and they are there again without a restart. */
+static void test_functions_flushed(void)
+{
+	struct fixture *f = setup();
+	struct call *call;
+
+	redis_server_do(&shared, "FUNCTION FLUSH");
+	call = place(f, "ord_a", "CONTENT", true);
+	run(f);
+	CU_ASSERT_EQUAL(call->result.status, RT_UNREADY);
+	run_until_ready(f);
+	call = place(f, "ord_a", "CONTENT", true);
+	run(f);
+	CU_ASSERT_EQUAL(call->result.status, RT_OK);
+	teardown(f);
+}
+
+static void test_killed_and_restarted(void)
+{
+	static const char *const settings[] = { "--appendonly", "yes", "--appendfsync", "always",
+						NULL };
+	struct fixture *f = rt_alloc(sizeof(*f));
+	struct redis_server server;
+	struct call *call;
+
+	redis_server_start(&server, settings);
+	setup_on(f, &server, 1000);
+	call = place(f, "ord_a", "CONTENT", true);
+	run(f);
+	CU_ASSERT_EQUAL(call->result.status, RT_OK);
+	redis_server_kill(&server);
+	call = place(f, "ord_b", "CONTENT", true);
+	begin_tail(f, "0-0", 5000);
+	run(f);
+	CU_ASSERT_EQUAL(call->result.status, RT_LOST);
+	CU_ASSERT_EQUAL(f->number, RT_LOST);
+	CU_ASSERT_FALSE(f->store->ops->ready(f->store));
+	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_CANCEL)->status, RT_LOST);
+	CU_ASSERT_EQUAL(get(f, "ord_a")->status, RT_LOST);
+	redis_server_restart(&server);
+	run_until_ready(f);
+	CU_ASSERT_TRUE(get(f, "ord_a")->known);
+	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_CANCEL)->outcome, ORDER_MOVED);
+	teardown(f);
+	redis_server_done(&server);
+}
+
+/* Freed at any time: everything ends once. */
+static void test_freed_under_way(void)
+{
+	struct fixture *f = setup();
+
+	for (int i = 0; i < 200; i++)
+		place(f, "ord_a", "CONTENT", false);
+	send_move(f, begin_move(f, "ord_a", ORDER_IN_CONFIRM));
+	f->store->ops->free(f->store);
+	for (int i = 0; i < 201; i++) {
+		CU_ASSERT_EQUAL(f->calls[i].result.calls, 1);
+		CU_ASSERT_EQUAL(f->calls[i].result.status, RT_CANCELED);
+	}
+	rt_loop_stop(f->loop);
+	rt_loop_run(f->loop);
+	rt_loop_free(f->loop);
+	free(f);
+}
+
+static void quiet(const char *line, void *user)
+{
+	(void)line;
+	(void)user;
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "an order is placed, and found", test_place },
+		{ "a repeat finds the order as it is", test_place_again_later },
+		{ "two hundred calls make one order", test_place_at_once },
+		{ "what waits is placed in one call", test_place_is_batched },
+		{ "times and traces are an order's own", test_place_with_times_and_traces },
+		{ "Redis runs every rule", test_every_rule },
+		{ "a life, from placed to settled", test_life },
+		{ "a late reservation opens an order again", test_opened_again },
+		{ "a request is asked again", test_asked_again },
+		{ "an expected version", test_expected_version },
+		{ "moves in one batch see each other", test_moves_in_one_batch },
+		{ "the acknowledgement is in the step", test_acknowledged_within },
+		{ "damaged orders spoil no other", test_damaged_orders },
+		{ "pages of a customer's orders", test_list },
+		{ "what is due is leased", test_due },
+		{ "late is not lost", test_due_queued },
+		{ "a timer is set anew", test_timer },
+		{ "the tail of the stream", test_tail },
+		{ "the tail is interrupted", test_tail_interrupted },
+		{ "trimming keeps what is needed", test_trim },
+		{ "a stream at its hard length", test_full_stream },
+		{ "a Redis at maxmemory", test_full_memory },
+		{ "the functions are gone, and come back", test_functions_flushed },
+		{ "Redis is killed, and comes back", test_killed_and_restarted },
+		{ "freed while much is under way", test_freed_under_way },
+	};
+	int code;
+
+	rt_log_sink(quiet, NULL);
+	redis_server_start(&shared, NULL);
+	code = tests_run("order_store", tests, RT_LENGTH(tests));
+	redis_server_done(&shared);
+	return code;
+}
