@@ -1,0 +1,197 @@
+/* ctl.h - what the commands of tandemctl share: the table of commands, the connections, printing.
+ *
+ * A command is a file with a `const struct ctl_command`, and a line in the table of main.c. It gets
+ * its parsed options, asks the gateway (ctl_call) or Redis (ctl_redis), prints, and returns how it
+ * ended. Everything waits here: a tool has nothing else to do. One thread.
+ *
+ * Exit codes, for scripts: 0 fine; 1 the answer is no (not found, refused, a violation); 2 used
+ * wrongly; 3 the system could not be asked.
+ *
+ * Output: tables for people, with --json one JSON value a line; errors go to stderr. Bytes from
+ * outside never reach a terminal raw. */
+#ifndef CTL_H
+#define CTL_H
+
+#include <argp.h>
+#include <hiredis/hiredis.h>
+#include <jansson.h>
+#include <stdio.h>
+
+#include "redis.h"
+#include "rpc.h"
+
+enum ctl_exit { CTL_OK, CTL_NEGATIVE, CTL_USAGE, CTL_UNAVAILABLE };
+
+/* ---- commands ---- */
+
+struct ctl {
+	/* Options that every command takes. */
+	const char *gateway; /* host:port */
+	const char *redis_host, *redis_socket, *redis_user, *redis_password_file;
+	int64_t redis_port, timeout_ms;
+	bool json;
+	/* Made when first needed. */
+	struct rt_loop *loop;
+	struct rt_channel *channel;
+	ProtobufCService *order, *inventory; /* clients */
+	struct rt_redis *redis;
+	char *redis_password;
+};
+
+struct ctl_command {
+	const char *group, *name; /* "order", "place"; group NULL: a command of one word */
+	const char *about;        /* one sentence, for the list of commands */
+	const struct argp *argp;  /* its own options and arguments; NULL: none */
+	size_t options_size;      /* of its options struct: zeroed, filled by its parser */
+	int (*run)(struct ctl *ctl, void *options);
+};
+/* In a command's parser: its options struct. */
+void *ctl_options(const struct argp_state *state);
+/* In a command's parser: the options every command takes. */
+struct ctl *ctl_of(const struct argp_state *state);
+
+/* "tandemctl: …" on stderr. */
+void ctl_error(const char *format, ...) RT_PRINTF(1, 2);
+
+/* ---- asking the gateway ---- */
+
+ProtobufCService *ctl_order_service(struct ctl *ctl);
+ProtobufCService *ctl_inventory_service(struct ctl *ctl);
+/* A unary call. CTL_OK and *ret (freed with protobuf_c_message_free_unpacked), or the reason on
+ * stderr and the exit code for it. */
+int ctl_call(struct ctl *ctl, ProtobufCService *client, const char *method,
+	     const ProtobufCMessage *request, ProtobufCMessage **ret);
+/* A call with a streaming answer, without a deadline. `on_message` returns false to end it. */
+int ctl_call_stream(struct ctl *ctl, ProtobufCService *client, const char *method,
+		    const ProtobufCMessage *request,
+		    bool (*on_message)(const ProtobufCMessage *message, void *user), void *user);
+/* The exit code that tells a script of a gRPC status code. */
+int ctl_exit_of(int code);
+
+/* ---- asking Redis (as the user ops) ---- */
+
+/* Waits until connected. False: the reason is on stderr. */
+bool ctl_redis_open(struct ctl *ctl);
+/* A command of C strings, ended by NULL. The reply is freed with freeReplyObject. NULL: no reply,
+ * or an error reply, which is on stderr. */
+redisReply *ctl_redis(struct ctl *ctl, ...) __attribute__((sentinel));
+/* The same with gathered arguments, which are cleared. timeout_ms 0: as usual. Error replies are
+ * returned as they are when `errors_too`. */
+redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
+			   bool errors_too);
+/* A field of a flat { name, value, … } reply; NULL: not there. */
+const redisReply *ctl_named(const redisReply *reply, const char *name);
+/* A string reply's text, or `otherwise` when it is NULL or none. */
+const char *ctl_text(const redisReply *reply, const char *otherwise);
+int64_t ctl_number(const redisReply *reply);
+
+/* ---- messages and JSON (message.c) ---- */
+
+/* A message as JSON, by its descriptor: field names as in the .proto, enums as their names, 64-bit
+ * numbers as numbers, timestamps as RFC 3339, durations as "1.5s", bytes as base64, maps as
+ * objects. `defaults`: fields without a value are there, too. */
+json_t *ctl_message_json(const ProtobufCMessage *message, bool defaults);
+/* The descriptor of an event's content or of an error's detail, by its full name; NULL: none. */
+const ProtobufCMessageDescriptor *ctl_descriptor(const char *type);
+/* Packed bytes of a `type` as JSON; NULL, and *reterr_why, when they cannot be read as one. */
+json_t *ctl_bytes_json(const char *type, const void *data, size_t length, bool defaults,
+		       const char **reterr_why);
+/* A string that is made valid first: what is not UTF-8 becomes \xNN. */
+json_t *ctl_json_string(const char *text, size_t length);
+/* One line of JSON on stdout; takes `json`. */
+void ctl_json_print(json_t *json);
+/* For people: "a=1 b{c=2} d[x y]" on one line, appended; nothing but printable characters. */
+void ctl_json_line(const json_t *json, struct rt_buf *line);
+/* For people: a field a line, indented. */
+void ctl_json_block(const json_t *json, int indent);
+
+/* ---- tables (table.c) ---- */
+
+/* Rows of columns, aligned when printed. Zeroed memory with `columns` set is a valid empty one. */
+struct ctl_table {
+	int columns;
+	char **cells; /* row by row; the first row is the heading */
+	size_t count, capacity;
+};
+/* One cell: the next of the row. Characters that are not printable become \xNN. */
+void ctl_cell(struct ctl_table *table, const char *format, ...) RT_PRINTF(2, 3);
+/* Prints (nothing when there is but a heading) and empties. */
+void ctl_table_print(struct ctl_table *table);
+/* Text with everything unprintable as \xNN; freed by the caller. */
+char *ctl_printable(const char *text, size_t length);
+
+/* ---- the streams (entry.c) ---- */
+
+/* The two contexts: "order" and "inventory". */
+extern const char *const ctl_contexts[2];
+/* "order:{0}:events" and the like, into `key`. */
+#define CTL_KEY 256
+void ctl_key(char key[CTL_KEY], const char *context, const char *rest);
+/* The halves of a stream id. False: it is none. */
+bool ctl_stream_id(const char *text, uint64_t *ret_ms, uint64_t *ret_n);
+int ctl_stream_id_compare(const char *a, const char *b);
+
+/* An entry of an events stream or of the dead letters, as a view of a reply: valid while the
+ * reply is. Absent fields are "" or 0. */
+struct ctl_entry {
+	const char *context, *stream_id;
+	const char *id, *type, *subject, *seq, *time, *attempt, *traceparent;
+	const char *data;
+	size_t data_length;
+	/* Of dead letters. */
+	const char *stream, *dead_stream_id, *group, *reason, *deliveries, *dead_time, *replayed;
+	const redisReply *fields;
+};
+/* Reads one element of XRANGE's reply. False: it does not look like one. */
+bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_entry *entry);
+json_t *ctl_entry_json(const struct ctl_entry *entry);
+/* "OrderPlaced" for "tandem.order.v1.OrderPlaced". */
+const char *ctl_short_type(const char *type);
+
+/* What --order and --type and the like let through. NULL: anything. */
+struct ctl_filter {
+	const char *order, *type, *reason, *context;
+};
+bool ctl_filter_passes(const struct ctl_filter *filter, const struct ctl_entry *entry);
+
+/* Entries that were read, with the replies they are views of. Zeroed memory is a valid empty one;
+ * may be read into several times. */
+struct ctl_entries {
+	struct ctl_entry *list;
+	size_t count, capacity;
+	redisReply **replies;
+	size_t reply_count;
+};
+struct ctl_range {
+	const char *context, *key;
+	const char *from, *to; /* stream ids, or "-" and "+" */
+	bool newest_first;
+	int64_t count_max;               /* that pass the filter */
+	int64_t scan_max;                /* that are looked at */
+	const struct ctl_filter *filter; /* NULL: all */
+};
+/* Adds what lies in the range. False: Redis could not be asked (the reason is on stderr).
+ * *ret_complete (may be NULL): the range was seen to its end. */
+bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl_entries *entries,
+		      bool *ret_complete);
+void ctl_entries_sort(struct ctl_entries *entries); /* by stream id */
+void ctl_entries_done(struct ctl_entries *entries);
+
+/* A stream as XINFO STREAM tells it, copied. */
+struct ctl_stream {
+	bool exists;
+	int64_t length;
+	char first[48], last[48], deleted[48]; /* "0-0": none */
+};
+bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream);
+/* Entries behind what was delivered, by our own numbers where they are exact; else counted, up to
+ * 1000. -1: Redis could not be asked. */
+int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
+		       const char *delivered);
+
+/* "850 ms", "12.3 s", "4 min", "2.1 h", "3.4 d". */
+#define CTL_AGE 24
+void ctl_age(char text[CTL_AGE], int64_t ms);
+int64_t ctl_now_ms(void);
+
+#endif

@@ -1,0 +1,500 @@
+/* dead.c - tandemctl dead list|show|replay|discard: what a consumer could not process.
+ *
+ * An entry lies in <context>:{0}:dead with the fields it had and where it came from. Replaying
+ * puts those fields back at the end of the stream it came from, under the stream's next id, and
+ * takes the entry out of the dead letters: one script, so that it is in exactly one of the two
+ * whatever happens. Every group of that stream sees it once more; they recognise a repeat by
+ * subject and seq, so replaying does no harm where it is not needed.
+ *
+ * The guard against loops: a replayed entry carries `replayed`, how often it was. When it is buried
+ * again the field comes along, and after REPLAYS_MAX it is refused unless forced. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "commands.h"
+#include "config.h"
+
+#define REPLAYS_MAX 3
+#define SCAN_MAX    1000000
+#define IDS_MAX     1000
+
+struct dead {
+	struct ctl_filter filter;
+	const char *ids[IDS_MAX];
+	size_t id_count;
+	int64_t limit;
+	bool all, dry_run, force;
+};
+
+enum { KEY_REASON = 256, KEY_ALL, KEY_DRY_RUN, KEY_FORCE };
+
+static error_t dead_parse(int key, char *arg, struct argp_state *state)
+{
+	struct dead *dead = ctl_options(state);
+	uint64_t ms, n;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		dead->limit = INT64_MAX;
+		return 0;
+	case 'c':
+		if (strcmp(arg, ctl_contexts[0]) != 0 && strcmp(arg, ctl_contexts[1]) != 0)
+			argp_error(state, "--context: order or inventory, not %s", arg);
+		dead->filter.context = arg;
+		return 0;
+	case 'o':
+		dead->filter.order = arg;
+		return 0;
+	case 't':
+		dead->filter.type = arg;
+		return 0;
+	case KEY_REASON:
+		dead->filter.reason = arg;
+		return 0;
+	case 'n':
+		if (!rt_parse_int(arg, 1, INT64_MAX, &dead->limit))
+			argp_error(state, "--limit: not a number from 1: %s", arg);
+		return 0;
+	case KEY_ALL:
+		dead->all = true;
+		return 0;
+	case KEY_DRY_RUN:
+		dead->dry_run = true;
+		return 0;
+	case KEY_FORCE:
+		dead->force = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (!ctl_stream_id(arg, &ms, &n))
+			argp_error(state, "not the id of a dead letter: %s", arg);
+		if (dead->id_count == IDS_MAX)
+			argp_error(state, "more than %d ids", IDS_MAX);
+		dead->ids[dead->id_count++] = arg;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static error_t list_parse(int key, char *arg, struct argp_state *state)
+{
+	if (key == ARGP_KEY_ARG) {
+		argp_error(state, "does not take %s; see dead show", arg);
+		return 0;
+	}
+	return dead_parse(key, arg, state);
+}
+
+/* Replay and discard change things: they want ids, or to be told that all is meant. */
+static error_t change_parse(int key, char *arg, struct argp_state *state)
+{
+	struct dead *dead = ctl_options(state);
+
+	if (key == ARGP_KEY_END) {
+		if (dead->id_count == 0 && !dead->all)
+			argp_error(state, "which ones? ids, or --all (with a filter)");
+		if (dead->id_count > 0 && dead->all)
+			argp_error(state, "ids, or --all: not both");
+		return 0;
+	}
+	return dead_parse(key, arg, state);
+}
+
+static error_t show_parse(int key, char *arg, struct argp_state *state)
+{
+	struct dead *dead = ctl_options(state);
+
+	if (key == ARGP_KEY_END) {
+		if (dead->id_count == 0)
+			argp_error(state, "which one?");
+		return 0;
+	}
+	return dead_parse(key, arg, state);
+}
+
+/* ---- reading ---- */
+
+static bool read_range(struct ctl *ctl, const struct dead *dead, const char *from, const char *to,
+		       int64_t limit, struct ctl_entries *entries)
+{
+	for (size_t i = 0; i < 2; i++) {
+		char key[CTL_KEY];
+		const struct ctl_range range = {
+			.context = ctl_contexts[i],
+			.key = key,
+			.from = from,
+			.to = to,
+			.count_max = limit,
+			.scan_max = SCAN_MAX,
+			.filter = &dead->filter,
+		};
+
+		ctl_key(key, ctl_contexts[i], "dead");
+		if (dead->filter.context != NULL &&
+		    strcmp(dead->filter.context, ctl_contexts[i]) != 0)
+			continue;
+		if (!ctl_entries_read(ctl, &range, entries, NULL))
+			return false;
+	}
+	return true;
+}
+
+/* Those with the ids given, or all that pass the filter. *ret_missing: ids that are not there. */
+static bool read_chosen(struct ctl *ctl, const struct dead *dead, struct ctl_entries *entries,
+			size_t *ret_missing)
+{
+	*ret_missing = 0;
+	if (dead->id_count == 0) {
+		if (!read_range(ctl, dead, "-", "+", dead->limit, entries))
+			return false;
+		ctl_entries_sort(entries);
+		if ((int64_t)entries->count > dead->limit)
+			entries->count = (size_t)dead->limit;
+		return true;
+	}
+	for (size_t i = 0; i < dead->id_count; i++) {
+		size_t before = entries->count;
+
+		if (!read_range(ctl, dead, dead->ids[i], dead->ids[i], INT64_MAX, entries))
+			return false;
+		if (entries->count > before)
+			continue;
+		ctl_error("not in the dead letters: %s", dead->ids[i]);
+		(*ret_missing)++;
+	}
+	return true;
+}
+
+/* ---- list, show ---- */
+
+static const char *or_dash(const char *text)
+{
+	return text[0] == '\0' ? "-" : text;
+}
+
+static int list_run(struct ctl *ctl, void *options)
+{
+	static const char *const heading[] = { "ID",     "OF",         "EVENT",    "TYPE",
+					       "BURIED", "DELIVERIES", "REPLAYED", "REASON" };
+	struct dead *dead = options;
+	struct ctl_table table = { .columns = RT_LENGTH(heading) };
+	struct ctl_entries entries = { 0 };
+	size_t missing;
+	bool good = read_chosen(ctl, dead, &entries, &missing);
+
+	for (size_t i = 0; i < RT_LENGTH(heading); i++)
+		ctl_cell(&table, "%s", heading[i]);
+	for (size_t i = 0; i < entries.count && good; i++) {
+		const struct ctl_entry *entry = &entries.list[i];
+
+		if (ctl->json) {
+			ctl_json_print(ctl_entry_json(entry));
+			continue;
+		}
+		ctl_cell(&table, "%s", entry->stream_id);
+		ctl_cell(&table, "%s", entry->context);
+		ctl_cell(&table, "%s", or_dash(entry->id));
+		ctl_cell(&table, "%s", or_dash(ctl_short_type(entry->type)));
+		ctl_cell(&table, "%s", or_dash(entry->dead_time));
+		ctl_cell(&table, "%s", or_dash(entry->deliveries));
+		ctl_cell(&table, "%s", or_dash(entry->replayed));
+		ctl_cell(&table, "%s", or_dash(entry->reason));
+	}
+	ctl_table_print(&table);
+	if (good && entries.count == 0 && !ctl->json)
+		printf("no dead letters\n");
+	ctl_entries_done(&entries);
+	return good ? CTL_OK : CTL_UNAVAILABLE;
+}
+
+static int show_run(struct ctl *ctl, void *options)
+{
+	struct dead *dead = options;
+	struct ctl_entries entries = { 0 };
+	size_t missing;
+	bool good = read_chosen(ctl, dead, &entries, &missing);
+
+	for (size_t i = 0; i < entries.count && good; i++) {
+		json_t *json = ctl_entry_json(&entries.list[i]);
+
+		if (ctl->json) {
+			ctl_json_print(json);
+			continue;
+		}
+		printf("%s", i > 0 ? "\n" : "");
+		ctl_json_block(json, 0);
+		json_decref(json);
+	}
+	ctl_entries_done(&entries);
+	if (!good)
+		return CTL_UNAVAILABLE;
+	return missing == 0 ? CTL_OK : CTL_NEGATIVE;
+}
+
+/* ---- replay, discard ---- */
+
+/* KEYS: the dead letters, the stream the entry came from. ARGV: the entry's id, now in ms.
+ * Answers the new id, or false when the entry is not there (any more). Fields that burying added
+ * stand behind the entry's own, from the last 'stream' on. Ids go on as in runtime/events.lua. */
+static const char replay_script[] =
+	"local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]\n"
+	"if not entry then return false end\n"
+	"local fields, stop, replayed = entry[2], #entry[2], 0\n"
+	"for i = #fields - 1, 1, -2 do\n"
+	"	if fields[i] == 'stream' then stop = i - 1 break end\n"
+	"end\n"
+	"local own = {}\n"
+	"for i = 1, stop, 2 do\n"
+	"	if fields[i] == 'replayed' then\n"
+	"		replayed = tonumber(fields[i + 1]) or 0\n"
+	"	else\n"
+	"		own[#own + 1] = fields[i]\n"
+	"		own[#own + 1] = fields[i + 1]\n"
+	"	end\n"
+	"end\n"
+	"own[#own + 1] = 'replayed'\n"
+	"own[#own + 1] = string.format('%d', replayed + 1)\n"
+	"local ms, n = 0, 0\n"
+	"if redis.call('EXISTS', KEYS[2]) == 1 then\n"
+	"	local info = redis.call('XINFO', 'STREAM', KEYS[2])\n"
+	"	for i = 1, #info, 2 do\n"
+	"		if info[i] == 'last-generated-id' then\n"
+	"			ms, n = string.match(info[i + 1], '^(%d+)-(%d+)$')\n"
+	"		end\n"
+	"	end\n"
+	"end\n"
+	"ms = math.max(tonumber(ms), tonumber(ARGV[2]))\n"
+	"local id = string.format('%.0f-%.0f', ms, tonumber(n) + 1)\n"
+	"redis.call('XADD', KEYS[2], id, unpack(own))\n"
+	"redis.call('XDEL', KEYS[1], ARGV[1])\n"
+	"return id\n";
+
+/* Where an entry may go back to: one of our two streams, nothing else that a field may name. */
+static bool is_our_stream(const char *stream)
+{
+	char key[CTL_KEY];
+
+	for (size_t i = 0; i < 2; i++) {
+		ctl_key(key, ctl_contexts[i], "events");
+		if (strcmp(stream, key) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Why an entry is not replayed; NULL: it is. */
+static const char *refusal(const struct dead *dead, const struct ctl_entry *entry)
+{
+	int64_t replayed = 0;
+
+	if (!is_our_stream(entry->stream))
+		return "it does not say which stream it came from";
+	(void)rt_parse_int(entry->replayed, 0, INT64_MAX, &replayed);
+	if (replayed >= REPLAYS_MAX && !dead->force)
+		return "it was replayed often enough; find out why it fails, then --force";
+	return NULL;
+}
+
+static void say(const struct ctl *ctl, const struct ctl_entry *entry, const char *outcome,
+		const char *detail)
+{
+	if (ctl->json) {
+		json_t *json = json_object();
+
+		json_object_set_new(json, "context", json_string(entry->context));
+		json_object_set_new(json, "stream_id", json_string(entry->stream_id));
+		json_object_set_new(json, "id", ctl_json_string(entry->id, strlen(entry->id)));
+		json_object_set_new(json, "outcome", json_string(outcome));
+		json_object_set_new(json, "detail", ctl_json_string(detail, strlen(detail)));
+		ctl_json_print(json);
+	} else {
+		char *id = ctl_printable(entry->id, strlen(entry->id));
+
+		printf("%s  %s  %s%s%s\n", entry->stream_id, or_dash(id), outcome,
+		       detail[0] == '\0' ? "" : ": ", detail);
+		free(id);
+	}
+}
+
+/* One entry; the exit code for it. */
+static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl_entry *entry)
+{
+	const char *why = refusal(dead, entry);
+	struct rt_args args = { 0 };
+	char key[CTL_KEY];
+	redisReply *reply;
+	int code = CTL_OK;
+
+	if (why != NULL) {
+		say(ctl, entry, "refused", why);
+		return CTL_NEGATIVE;
+	}
+	if (dead->dry_run) {
+		say(ctl, entry, "would be replayed to", entry->stream);
+		return CTL_OK;
+	}
+	ctl_key(key, entry->context, "dead");
+	rt_args_str(&args, "EVAL");
+	rt_args_str(&args, replay_script);
+	rt_args_int(&args, 2);
+	rt_args_str(&args, key);
+	rt_args_str(&args, entry->stream);
+	rt_args_str(&args, entry->stream_id);
+	rt_args_int(&args, ctl_now_ms());
+	reply = ctl_redis_args(ctl, &args, 0, false);
+	rt_args_done(&args);
+	if (reply == NULL)
+		return CTL_UNAVAILABLE;
+	if (reply->type == REDIS_REPLY_STRING) {
+		char *where = rt_printf("%s, now %s", entry->stream, reply->str);
+
+		say(ctl, entry, "replayed to", where);
+		free(where);
+	} else {
+		say(ctl, entry, "gone", "somebody else has taken it");
+		code = CTL_NEGATIVE;
+	}
+	freeReplyObject(reply);
+	return code;
+}
+
+static int discard_one(struct ctl *ctl, const struct dead *dead, const struct ctl_entry *entry)
+{
+	char key[CTL_KEY];
+	redisReply *reply;
+	bool gone;
+
+	if (dead->dry_run) {
+		say(ctl, entry, "would be discarded", "");
+		return CTL_OK;
+	}
+	ctl_key(key, entry->context, "dead");
+	reply = ctl_redis(ctl, "XDEL", key, entry->stream_id, NULL);
+	if (reply == NULL)
+		return CTL_UNAVAILABLE;
+	gone = ctl_number(reply) == 0;
+	freeReplyObject(reply);
+	say(ctl, entry, gone ? "gone" : "discarded", gone ? "somebody else has taken it" : "");
+	return gone ? CTL_NEGATIVE : CTL_OK;
+}
+
+static int change(struct ctl *ctl, struct dead *dead,
+		  int (*one)(struct ctl *ctl, const struct dead *dead,
+			     const struct ctl_entry *entry))
+{
+	struct ctl_entries entries = { 0 };
+	size_t missing = 0;
+	int code = CTL_OK;
+
+	if (!read_chosen(ctl, dead, &entries, &missing))
+		code = CTL_UNAVAILABLE;
+	for (size_t i = 0; i < entries.count && code != CTL_UNAVAILABLE; i++)
+		code = RT_MAX(code, one(ctl, dead, &entries.list[i]));
+	if (code == CTL_OK && entries.count == 0 && missing == 0 && !ctl->json)
+		printf("no dead letters\n");
+	ctl_entries_done(&entries);
+	return missing > 0 ? RT_MAX(code, CTL_NEGATIVE) : code;
+}
+
+static int replay_run(struct ctl *ctl, void *options)
+{
+	return change(ctl, options, replay_one);
+}
+
+static int discard_run(struct ctl *ctl, void *options)
+{
+	return change(ctl, options, discard_one);
+}
+
+/* ---- the commands ---- */
+
+#define FILTER_OPTIONS                                                                             \
+	{ "order", 'o', "ID", 0, "Only those about this order (or SKU)", 1 },                      \
+		{ "type", 't', "TYPE", 0, "Only those of this type, such as OrderPlaced", 1 },     \
+		{ "reason", KEY_REASON, "TEXT", 0, "Only those whose reason has this in it", 1 },  \
+		{ "context", 'c', "NAME", 0, "Only those of order, or of inventory", 1 },          \
+	{                                                                                          \
+		"limit", 'n', "N", 0, "At most so many, the oldest first", 1                       \
+	}
+#define CHANGE_OPTIONS                                                                             \
+	{ "all", KEY_ALL, NULL, 0, "All that pass the filter", 2 },                                \
+	{                                                                                          \
+		"dry-run", KEY_DRY_RUN, NULL, 0, "Say what would be done", 2                       \
+	}
+
+static const struct argp_option list_options[] = { FILTER_OPTIONS, { 0 } };
+static const struct argp list_argp = {
+	list_options,
+	list_parse,
+	"",
+	"Lists the entries that could not be processed, oldest first.\vExamples:\n"
+	"  tandemctl dead list\n"
+	"  tandemctl dead list --context inventory --reason 'not a message'",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_dead_list = {
+	"dead",   "list", "Lists what could not be processed", &list_argp, sizeof(struct dead),
+	list_run,
+};
+
+static const struct argp_option show_options[] = {
+	{ "context", 'c', "NAME", 0, "Only those of order, or of inventory", 0 },
+	{ 0 },
+};
+static const struct argp show_argp = {
+	show_options, show_parse,
+	"ID...",      "Shows dead letters whole.\vExample:\n  tandemctl dead show 1764000000123-0",
+	NULL,         NULL,
+	NULL,
+};
+const struct ctl_command ctl_dead_show = {
+	"dead", "show", "Shows dead letters whole", &show_argp, sizeof(struct dead), show_run,
+};
+
+static const struct argp_option replay_options[] = {
+	FILTER_OPTIONS,
+	CHANGE_OPTIONS,
+	{ "force", KEY_FORCE, NULL, 0, "Even what was replayed three times already", 2 },
+	{ 0 },
+};
+static const struct argp replay_argp = {
+	replay_options,
+	change_parse,
+	"ID...|--all",
+	"Puts entries back into the stream they came from, once what was wrong is mended.\v"
+	"An entry that fails again comes back to the dead letters; after three replays it is "
+	"refused. Replaying what has taken effect already does no harm.\n\n"
+	"Examples:\n"
+	"  tandemctl dead replay 1764000000123-0\n"
+	"  tandemctl dead replay --all --type OrderPlaced --dry-run",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_dead_replay = {
+	"dead",
+	"replay",
+	"Puts entries back into their stream",
+	&replay_argp,
+	sizeof(struct dead),
+	replay_run,
+};
+
+static const struct argp_option discard_options[] = { FILTER_OPTIONS, CHANGE_OPTIONS, { 0 } };
+static const struct argp discard_argp = {
+	discard_options,
+	change_parse,
+	"ID...|--all",
+	"Throws dead letters away for good.\vExamples:\n"
+	"  tandemctl dead discard 1764000000123-0\n"
+	"  tandemctl dead discard --all --reason 'no type' --dry-run",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_dead_discard = {
+	"dead",        "discard",           "Throws dead letters away",
+	&discard_argp, sizeof(struct dead), discard_run,
+};

@@ -1,0 +1,324 @@
+/* entry.c - the entries of the streams, as views of Redis replies. */
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#include "ctl.h"
+
+#define PAGE "500"
+
+const char *const ctl_contexts[2] = { "order", "inventory" };
+
+void ctl_key(char key[CTL_KEY], const char *context, const char *rest)
+{
+	snprintf(key, CTL_KEY, "%s:{0}:%s", context, rest);
+}
+
+static bool read_half(const char *text, char end, uint64_t *ret, const char **ret_rest)
+{
+	uint64_t n = 0;
+	const char *digit = text;
+
+	for (; *digit >= '0' && *digit <= '9'; digit++) {
+		if (n > (UINT64_MAX - 9) / 10)
+			return false;
+		n = n * 10 + (uint64_t)(*digit - '0');
+	}
+	if (digit == text || *digit != end)
+		return false;
+	*ret = n;
+	*ret_rest = digit + 1;
+	return true;
+}
+
+bool ctl_stream_id(const char *text, uint64_t *ret_ms, uint64_t *ret_n)
+{
+	const char *rest;
+	uint64_t ms, n;
+
+	if (!read_half(text, '-', &ms, &rest) || !read_half(rest, '\0', &n, &rest))
+		return false;
+	*ret_ms = ms;
+	*ret_n = n;
+	return true;
+}
+
+int ctl_stream_id_compare(const char *a, const char *b)
+{
+	uint64_t a_ms = 0, a_n = 0, b_ms = 0, b_n = 0;
+
+	(void)ctl_stream_id(a, &a_ms, &a_n);
+	(void)ctl_stream_id(b, &b_ms, &b_n);
+	if (a_ms != b_ms)
+		return a_ms < b_ms ? -1 : 1;
+	return a_n == b_n ? 0 : a_n < b_n ? -1 : 1;
+}
+
+bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_entry *entry)
+{
+	const redisReply *fields;
+
+	if (reply == NULL || reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
+	    reply->element[0]->type != REDIS_REPLY_STRING ||
+	    reply->element[1]->type != REDIS_REPLY_ARRAY)
+		return false;
+	fields = reply->element[1];
+	*entry = (struct ctl_entry){ .context = context,
+				     .stream_id = reply->element[0]->str,
+				     .fields = fields };
+	/* A name may come twice: what the producer wrote stands before what burying added. */
+	entry->id = ctl_text(ctl_named(fields, "id"), "");
+	entry->type = ctl_text(ctl_named(fields, "type"), "");
+	entry->subject = ctl_text(ctl_named(fields, "subject"), "");
+	entry->seq = ctl_text(ctl_named(fields, "seq"), "");
+	entry->time = ctl_text(ctl_named(fields, "time"), "");
+	entry->attempt = ctl_text(ctl_named(fields, "attempt"), "");
+	entry->traceparent = ctl_text(ctl_named(fields, "traceparent"), "");
+	entry->stream = ctl_text(ctl_named(fields, "stream"), "");
+	entry->dead_stream_id = ctl_text(ctl_named(fields, "stream_id"), "");
+	entry->group = ctl_text(ctl_named(fields, "group"), "");
+	entry->reason = ctl_text(ctl_named(fields, "reason"), "");
+	entry->deliveries = ctl_text(ctl_named(fields, "deliveries"), "");
+	entry->dead_time = ctl_text(ctl_named(fields, "dead_time"), "");
+	entry->replayed = ctl_text(ctl_named(fields, "replayed"), "");
+	if (ctl_named(fields, "data") != NULL) {
+		entry->data = ctl_named(fields, "data")->str;
+		entry->data_length = ctl_named(fields, "data")->len;
+	}
+	return true;
+}
+
+json_t *ctl_entry_json(const struct ctl_entry *entry)
+{
+	json_t *json = json_object();
+	const char *why = NULL;
+
+	json_object_set_new(json, "context", json_string(entry->context));
+	json_object_set_new(json, "stream_id", json_string(entry->stream_id));
+	for (size_t i = 0; i + 1 < entry->fields->elements; i += 2) {
+		const redisReply *name = entry->fields->element[i];
+		const redisReply *value = entry->fields->element[i + 1];
+		char *key = ctl_printable(name->str, name->len);
+		json_t *content = NULL;
+
+		if (strcmp(key, "data") == 0)
+			content = ctl_bytes_json(entry->type, value->str, value->len, true, &why);
+		/* Both the entry in the dead letters and the one it was have a stream id. */
+		json_object_set_new(json, strcmp(key, "stream_id") == 0 ? "buried_stream_id" : key,
+				    content != NULL ? content
+						    : ctl_json_string(value->str, value->len));
+		if (strcmp(key, "data") == 0 && content == NULL)
+			json_object_set_new(json, "undecoded", json_string(why));
+		free(key);
+	}
+	return json;
+}
+
+const char *ctl_short_type(const char *type)
+{
+	const char *dot = strrchr(type, '.');
+
+	return dot == NULL ? type : dot + 1;
+}
+
+bool ctl_filter_passes(const struct ctl_filter *filter, const struct ctl_entry *entry)
+{
+	if (filter->context != NULL && strcmp(filter->context, entry->context) != 0)
+		return false;
+	if (filter->order != NULL && strcmp(filter->order, entry->subject) != 0)
+		return false;
+	if (filter->type != NULL && strcmp(filter->type, entry->type) != 0 &&
+	    strcmp(filter->type, ctl_short_type(entry->type)) != 0)
+		return false;
+	return filter->reason == NULL || strstr(entry->reason, filter->reason) != NULL;
+}
+
+/* ---- ranges ---- */
+
+static void add_entry(struct ctl_entries *entries, const struct ctl_entry *entry)
+{
+	if (entries->count == entries->capacity) {
+		entries->capacity = entries->capacity == 0 ? 64 : 2 * entries->capacity;
+		entries->list =
+			rt_realloc(entries->list, entries->capacity * sizeof(*entries->list));
+	}
+	entries->list[entries->count++] = *entry;
+}
+
+/* Takes one page in; the page is kept when something in it passed. */
+static void add_page(struct ctl_entries *entries, const struct ctl_range *range, redisReply *page,
+		     int64_t *matched)
+{
+	size_t before = entries->count;
+
+	for (size_t i = 0; i < page->elements && *matched < range->count_max; i++) {
+		struct ctl_entry entry;
+
+		if (!ctl_entry_read(page->element[i], range->context, &entry) ||
+		    (range->filter != NULL && !ctl_filter_passes(range->filter, &entry)))
+			continue;
+		add_entry(entries, &entry);
+		(*matched)++;
+	}
+	if (entries->count == before) {
+		freeReplyObject(page);
+		return;
+	}
+	entries->replies = rt_realloc(entries->replies,
+				      (entries->reply_count + 1) * sizeof(*entries->replies));
+	entries->replies[entries->reply_count++] = page;
+}
+
+bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl_entries *entries,
+		      bool *ret_complete)
+{
+	char next[64];
+	int64_t matched = 0, seen = 0;
+	size_t got;
+	bool full;
+
+	snprintf(next, sizeof(next), "%s", range->newest_first ? range->to : range->from);
+	do {
+		redisReply *page = range->newest_first
+					   ? ctl_redis(ctl, "XREVRANGE", range->key, next,
+						       range->from, "COUNT", PAGE, NULL)
+					   : ctl_redis(ctl, "XRANGE", range->key, next, range->to,
+						       "COUNT", PAGE, NULL);
+
+		if (page == NULL)
+			return false;
+		if (page->type != REDIS_REPLY_ARRAY) {
+			freeReplyObject(page);
+			break;
+		}
+		got = page->elements;
+		full = got == strtoul(PAGE, NULL, 10);
+		seen += (int64_t)got;
+		if (got > 0 && page->element[got - 1]->type == REDIS_REPLY_ARRAY &&
+		    page->element[got - 1]->elements > 0)
+			snprintf(next, sizeof(next), "(%s",
+				 ctl_text(page->element[got - 1]->element[0], "-"));
+		add_page(entries, range, page, &matched);
+	} while (full && seen < range->scan_max && matched < range->count_max);
+	if (ret_complete != NULL)
+		*ret_complete = !full;
+	return true;
+}
+
+static int by_stream_id(const void *a, const void *b)
+{
+	const struct ctl_entry *one = a, *other = b;
+	int order = ctl_stream_id_compare(one->stream_id, other->stream_id);
+
+	return order != 0 ? order : strcmp(one->context, other->context);
+}
+
+void ctl_entries_sort(struct ctl_entries *entries)
+{
+	if (entries->count > 1)
+		qsort(entries->list, entries->count, sizeof(*entries->list), by_stream_id);
+}
+
+void ctl_entries_done(struct ctl_entries *entries)
+{
+	for (size_t i = 0; i < entries->reply_count; i++)
+		freeReplyObject(entries->replies[i]);
+	free(entries->replies);
+	free(entries->list);
+	*entries = (struct ctl_entries){ 0 };
+}
+
+/* ---- a stream and who is behind ---- */
+
+static void copy_id(char to[48], const redisReply *reply)
+{
+	uint64_t ms, n;
+	const char *text = ctl_text(reply, "");
+
+	snprintf(to, 48, "%s", ctl_stream_id(text, &ms, &n) ? text : "0-0");
+}
+
+bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream)
+{
+	struct rt_args args = { 0 };
+	redisReply *reply;
+	const redisReply *first;
+
+	*stream = (struct ctl_stream){ .first = "0-0", .last = "0-0", .deleted = "0-0" };
+	rt_args_str(&args, "XINFO");
+	rt_args_str(&args, "STREAM");
+	rt_args_str(&args, key);
+	reply = ctl_redis_args(ctl, &args, 0, true);
+	rt_args_done(&args);
+	if (reply == NULL)
+		return false;
+	if (reply->type == REDIS_REPLY_ERROR) {
+		bool missing = strncmp(reply->str, "ERR no such key", 15) == 0;
+
+		if (!missing)
+			ctl_error("Redis, XINFO STREAM %s: %s", key, reply->str);
+		freeReplyObject(reply);
+		return missing;
+	}
+	stream->exists = true;
+	stream->length = ctl_number(ctl_named(reply, "length"));
+	first = ctl_named(reply, "first-entry");
+	if (first != NULL && first->type == REDIS_REPLY_ARRAY && first->elements > 0)
+		copy_id(stream->first, first->element[0]);
+	copy_id(stream->last, ctl_named(reply, "last-generated-id"));
+	copy_id(stream->deleted, ctl_named(reply, "max-deleted-entry-id"));
+	freeReplyObject(reply);
+	return true;
+}
+
+/* As runtime/events.lua counts it. */
+int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
+		       const char *delivered)
+{
+	uint64_t ms, last_n = 0, delivered_n = 0;
+	char from[64];
+	redisReply *rest;
+	int64_t count;
+
+	if (stream->length == 0)
+		return 0;
+	if (ctl_stream_id_compare(delivered, stream->first) < 0)
+		return stream->length;
+	(void)ctl_stream_id(stream->last, &ms, &last_n);
+	(void)ctl_stream_id(delivered, &ms, &delivered_n);
+	if (last_n >= delivered_n && ctl_stream_id_compare(delivered, stream->deleted) >= 0)
+		return (int64_t)(last_n - delivered_n);
+	snprintf(from, sizeof(from), "(%s", delivered);
+	rest = ctl_redis(ctl, "XRANGE", key, from, "+", "COUNT", "1000", NULL);
+	if (rest == NULL)
+		return -1;
+	count = (int64_t)rest->elements;
+	freeReplyObject(rest);
+	return count;
+}
+
+/* ---- time ---- */
+
+void ctl_age(char text[CTL_AGE], int64_t ms)
+{
+	double s = (double)ms / 1000;
+
+	if (ms < 1000)
+		snprintf(text, CTL_AGE, "%" PRId64 " ms", ms);
+	else if (s < 120)
+		snprintf(text, CTL_AGE, "%.1f s", s);
+	else if (s < 7200)
+		snprintf(text, CTL_AGE, "%.0f min", s / 60);
+	else if (s < 172800)
+		snprintf(text, CTL_AGE, "%.1f h", s / 3600);
+	else
+		snprintf(text, CTL_AGE, "%.1f d", s / 86400);
+}
+
+int64_t ctl_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}

@@ -1,0 +1,495 @@
+/* events.c - tandemctl events tail|show|lag: the two streams, decoded. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "commands.h"
+#include "config.h"
+
+#define SCAN_MAX      200000 /* entries looked at for what a filter lets through */
+#define FOLLOW_MS     2000   /* a read of the streams' ends waits so long */
+#define FOLLOW_MARGIN 5000
+
+struct events {
+	struct ctl_filter filter;
+	const char *id; /* show */
+	int64_t count, since_ms;
+	bool follow;
+};
+
+enum { KEY_SINCE = 256 };
+
+static bool is_context(const char *name)
+{
+	return strcmp(name, ctl_contexts[0]) == 0 || strcmp(name, ctl_contexts[1]) == 0;
+}
+
+static error_t events_parse(int key, char *arg, struct argp_state *state)
+{
+	struct events *events = ctl_options(state);
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		events->count = 20;
+		return 0;
+	case 'c':
+		if (!is_context(arg))
+			argp_error(state, "--context: order or inventory, not %s", arg);
+		events->filter.context = arg;
+		return 0;
+	case 'o':
+		events->filter.order = arg;
+		return 0;
+	case 't':
+		events->filter.type = arg;
+		return 0;
+	case 'f':
+		events->follow = true;
+		return 0;
+	case 'n':
+		if (!rt_parse_int(arg, 0, 1000000, &events->count))
+			argp_error(state, "--count: not a number from 0 to 1000000: %s", arg);
+		return 0;
+	case KEY_SINCE:
+		if (!rt_parse_duration(arg, &events->since_ms) || events->since_ms < 1)
+			argp_error(state, "--since: not a duration such as 30s or 10m: %s", arg);
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "does not take %s", arg);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static bool wanted(const struct events *events, const char *context)
+{
+	return events->filter.context == NULL || strcmp(events->filter.context, context) == 0;
+}
+
+/* ---- tail ---- */
+
+static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
+{
+	struct rt_buf line = { 0 };
+	const char *why = "";
+	json_t *data;
+	char *printable;
+
+	if (ctl->json) {
+		ctl_json_print(ctl_entry_json(entry));
+		return;
+	}
+	rt_buf_printf(&line, "%-24s  %-9s  %s  %-20s %s",
+		      entry->time[0] == '\0' ? "-" : entry->time, entry->context, entry->stream_id,
+		      ctl_short_type(entry->type), entry->id);
+	if (entry->attempt[0] != '\0')
+		rt_buf_printf(&line, " (attempt %s)", entry->attempt);
+	rt_buf_printf(&line, "  ");
+	data = ctl_bytes_json(entry->type, entry->data == NULL ? "" : entry->data,
+			      entry->data_length, false, &why);
+	if (data != NULL)
+		ctl_json_line(data, &line);
+	else
+		rt_buf_printf(&line, "(%s: %zu bytes)", why, entry->data_length);
+	json_decref(data);
+	printable = ctl_printable(line.data, line.length);
+	/* No blanks at the end, where an event has no content. */
+	for (size_t length = strlen(printable); length > 0 && printable[length - 1] == ' ';)
+		printable[--length] = '\0';
+	printf("%s\n", printable);
+	free(printable);
+	rt_buf_done(&line);
+}
+
+/* The newest of both streams, oldest of them first. `last` gets where each stream ended. */
+static bool print_newest(struct ctl *ctl, const struct events *events, char last[2][48])
+{
+	struct ctl_entries entries = { 0 };
+	char from[48] = "-";
+	bool good = true;
+
+	if (events->since_ms > 0)
+		snprintf(from, sizeof(from), "%" PRId64,
+			 RT_MAX(0, ctl_now_ms() - events->since_ms));
+	for (size_t i = 0; i < 2 && good; i++) {
+		struct ctl_stream stream;
+		char key[CTL_KEY];
+		struct ctl_range range = {
+			.context = ctl_contexts[i],
+			.key = key,
+			.from = from,
+			.to = stream.last,
+			.newest_first = true,
+			.count_max = events->since_ms > 0 ? INT64_MAX : events->count,
+			.scan_max = SCAN_MAX,
+			.filter = &events->filter,
+		};
+
+		ctl_key(key, ctl_contexts[i], "events");
+		if (!wanted(events, ctl_contexts[i]))
+			continue;
+		good = ctl_stream_read(ctl, key, &stream);
+		snprintf(last[i], 48, "%s", stream.last);
+		if (good && stream.length > 0 && range.count_max > 0)
+			good = ctl_entries_read(ctl, &range, &entries, NULL);
+	}
+	if (good) {
+		size_t skip = 0;
+
+		ctl_entries_sort(&entries);
+		if (events->since_ms == 0 && entries.count > (size_t)events->count)
+			skip = entries.count - (size_t)events->count;
+		for (size_t i = skip; i < entries.count; i++)
+			print_line(ctl, &entries.list[i]);
+	}
+	ctl_entries_done(&entries);
+	return good;
+}
+
+/* One reply of XREAD: an array of streams, each with its entries. */
+static void print_read(const struct ctl *ctl, const struct events *events, const redisReply *reply,
+		       char last[2][48])
+{
+	if (reply->type != REDIS_REPLY_ARRAY)
+		return;
+	for (size_t s = 0; s < reply->elements; s++) {
+		const redisReply *stream = reply->element[s];
+		const redisReply *list;
+		size_t which;
+
+		if (stream->type != REDIS_REPLY_ARRAY || stream->elements != 2)
+			continue;
+		which = strncmp(ctl_text(stream->element[0], ""), "order:", 6) == 0 ? 0 : 1;
+		list = stream->element[1];
+		for (size_t i = 0; i < list->elements; i++) {
+			struct ctl_entry entry;
+
+			if (!ctl_entry_read(list->element[i], ctl_contexts[which], &entry))
+				continue;
+			snprintf(last[which], 48, "%s", entry.stream_id);
+			if (ctl_filter_passes(&events->filter, &entry))
+				print_line(ctl, &entry);
+		}
+	}
+}
+
+static int follow(struct ctl *ctl, const struct events *events, char last[2][48])
+{
+	struct rt_args args = { 0 };
+	redisReply *reply = NULL;
+
+	do {
+		freeReplyObject(reply);
+		rt_args_str(&args, "XREAD");
+		rt_args_str(&args, "COUNT");
+		rt_args_int(&args, 500);
+		rt_args_str(&args, "BLOCK");
+		rt_args_int(&args, FOLLOW_MS);
+		rt_args_str(&args, "STREAMS");
+		for (size_t i = 0; i < 2; i++) {
+			char key[CTL_KEY];
+
+			ctl_key(key, ctl_contexts[i], "events");
+			if (wanted(events, ctl_contexts[i]))
+				rt_args_copy(&args, key, strlen(key));
+		}
+		for (size_t i = 0; i < 2; i++) {
+			if (wanted(events, ctl_contexts[i]))
+				rt_args_copy(&args, last[i], strlen(last[i]));
+		}
+		reply = ctl_redis_args(ctl, &args, FOLLOW_MS + FOLLOW_MARGIN, false);
+		if (reply != NULL)
+			print_read(ctl, events, reply, last);
+	} while (reply != NULL && fflush(stdout) == 0 && !ferror(stdout));
+	rt_args_done(&args);
+	if (reply == NULL)
+		return CTL_UNAVAILABLE;
+	freeReplyObject(reply);
+	return CTL_OK;
+}
+
+static int tail_run(struct ctl *ctl, void *options)
+{
+	const struct events *events = options;
+	char last[2][48] = { "0-0", "0-0" };
+
+	if (!print_newest(ctl, events, last))
+		return CTL_UNAVAILABLE;
+	return events->follow ? follow(ctl, events, last) : CTL_OK;
+}
+
+static const struct argp_option tail_options[] = {
+	{ "count", 'n', "N", 0, "The newest so many (20)", 0 },
+	{ "since", KEY_SINCE, "DURATION", 0, "All that are younger, instead", 0 },
+	{ "follow", 'f', NULL, 0, "And all that come", 0 },
+	{ "order", 'o', "ID", 0, "Only events about this order (or SKU)", 0 },
+	{ "type", 't', "TYPE", 0, "Only events of this type, such as OrderPlaced", 0 },
+	{ "context", 'c', "NAME", 0, "Only events of order, or of inventory", 0 },
+	{ 0 },
+};
+static const struct argp tail_argp = {
+	tail_options,
+	events_parse,
+	"",
+	"Shows the newest events of both streams.\vExamples:\n"
+	"  tandemctl events tail -f\n"
+	"  tandemctl events tail --order ord_… -n 100\n"
+	"  tandemctl events tail --type OrderRejected --since 1h --json | jq .data",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_events_tail = {
+	"events",
+	"tail",
+	"Shows the newest events, and follows them",
+	&tail_argp,
+	sizeof(struct events),
+	tail_run,
+};
+
+/* ---- show ---- */
+
+static error_t show_parse(int key, char *arg, struct argp_state *state)
+{
+	struct events *events = ctl_options(state);
+
+	switch (key) {
+	case 'c':
+		return events_parse(key, arg, state);
+	case ARGP_KEY_ARG:
+		if (events->id != NULL)
+			argp_error(state, "one event at a time");
+		events->id = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (events->id == NULL)
+			argp_error(state, "which event?");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int show_run(struct ctl *ctl, void *options)
+{
+	struct events *events = options;
+	struct ctl_entries entries = { 0 };
+	uint64_t ms, n;
+	bool by_stream_id = ctl_stream_id(events->id, &ms, &n);
+	char *subject = NULL, *slash;
+	size_t shown = 0;
+
+	if (!by_stream_id) {
+		/* "<subject>/<seq>": looked for among the subject's. */
+		subject = rt_strdup(events->id);
+		slash = strrchr(subject, '/');
+		if (slash != NULL)
+			*slash = '\0';
+		events->filter.order = subject;
+	}
+	for (size_t i = 0; i < 2; i++) {
+		char key[CTL_KEY];
+		const struct ctl_range range = {
+			.context = ctl_contexts[i],
+			.key = key,
+			.from = by_stream_id ? events->id : "-",
+			.to = by_stream_id ? events->id : "+",
+			.newest_first = true,
+			.count_max = INT64_MAX,
+			.scan_max = SCAN_MAX,
+			.filter = &events->filter,
+		};
+
+		ctl_key(key, ctl_contexts[i], "events");
+		if (wanted(events, ctl_contexts[i]) &&
+		    !ctl_entries_read(ctl, &range, &entries, NULL)) {
+			ctl_entries_done(&entries);
+			free(subject);
+			return CTL_UNAVAILABLE;
+		}
+	}
+	ctl_entries_sort(&entries);
+	for (size_t i = 0; i < entries.count; i++) {
+		json_t *json;
+
+		if (!by_stream_id && strcmp(entries.list[i].id, events->id) != 0)
+			continue;
+		json = ctl_entry_json(&entries.list[i]);
+		if (ctl->json) {
+			ctl_json_print(json);
+		} else {
+			printf("%s", shown > 0 ? "\n" : "");
+			ctl_json_block(json, 0);
+			json_decref(json);
+		}
+		shown++;
+	}
+	if (shown == 0)
+		ctl_error("no such event in the streams: %s", events->id);
+	ctl_entries_done(&entries);
+	free(subject);
+	return shown > 0 ? CTL_OK : CTL_NEGATIVE;
+}
+
+static const struct argp_option show_options[] = {
+	{ "context", 'c', "NAME", 0, "Only events of order, or of inventory", 0 },
+	{ 0 },
+};
+static const struct argp show_argp = {
+	show_options,
+	show_parse,
+	"STREAM_ID|EVENT_ID",
+	"Shows one event whole: the entry with a stream id, or each time an event was sent.\v"
+	"Examples:\n"
+	"  tandemctl events show 1764000000123-17\n"
+	"  tandemctl events show ord_…/1",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_events_show = {
+	"events", "show", "Shows one event whole", &show_argp, sizeof(struct events), show_run,
+};
+
+/* ---- lag ---- */
+
+struct lag {
+	int64_t lag, pending, oldest_ms, seen_ms; /* the last two: -1, none */
+	size_t consumers;
+};
+
+/* Who reads for the group, and when the last of them was seen. */
+static bool read_consumers(struct ctl *ctl, const char *key, const char *group, struct lag *lag)
+{
+	redisReply *reply = ctl_redis(ctl, "XINFO", "CONSUMERS", key, group, NULL);
+
+	if (reply == NULL)
+		return false;
+	lag->consumers = reply->elements;
+	lag->seen_ms = -1;
+	for (size_t i = 0; i < reply->elements; i++) {
+		int64_t idle_ms = ctl_number(ctl_named(reply->element[i], "idle"));
+
+		lag->seen_ms = lag->seen_ms < 0 ? idle_ms : RT_MIN(lag->seen_ms, idle_ms);
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
+static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
+		     const redisReply *group, struct lag *lag)
+{
+	const char *name = ctl_text(ctl_named(group, "name"), "");
+	redisReply *pending;
+	uint64_t ms, n;
+
+	*lag = (struct lag){ .oldest_ms = -1 };
+	lag->pending = ctl_number(ctl_named(group, "pending"));
+	lag->lag = ctl_stream_lag(ctl, key, stream,
+				  ctl_text(ctl_named(group, "last-delivered-id"), "0-0"));
+	if (lag->lag < 0)
+		return false;
+	pending = ctl_redis(ctl, "XPENDING", key, name, NULL);
+	if (pending == NULL)
+		return false;
+	if (pending->elements > 1 && ctl_stream_id(ctl_text(pending->element[1], ""), &ms, &n))
+		lag->oldest_ms = RT_MAX(0, ctl_now_ms() - (int64_t)ms);
+	freeReplyObject(pending);
+	return read_consumers(ctl, key, name, lag);
+}
+
+static void print_lag(const struct ctl *ctl, struct ctl_table *table, const char *key,
+		      const struct ctl_stream *stream, const char *group, const struct lag *lag)
+{
+	char age[CTL_AGE];
+
+	if (ctl->json) {
+		json_t *json = json_object();
+
+		json_object_set_new(json, "stream", json_string(key));
+		json_object_set_new(json, "length", json_integer(stream->length));
+		json_object_set_new(json, "group", ctl_json_string(group, strlen(group)));
+		json_object_set_new(json, "lag", json_integer(lag->lag));
+		json_object_set_new(json, "pending", json_integer(lag->pending));
+		json_object_set_new(json, "oldest_pending_ms",
+				    lag->oldest_ms < 0 ? json_null()
+						       : json_integer(lag->oldest_ms));
+		json_object_set_new(json, "consumers", json_integer((json_int_t)lag->consumers));
+		json_object_set_new(json, "seen_ms",
+				    lag->seen_ms < 0 ? json_null() : json_integer(lag->seen_ms));
+		ctl_json_print(json);
+		return;
+	}
+	ctl_cell(table, "%s", key);
+	ctl_cell(table, "%" PRId64, stream->length);
+	ctl_cell(table, "%s", group);
+	ctl_cell(table, "%" PRId64, lag->lag);
+	ctl_cell(table, "%" PRId64, lag->pending);
+	ctl_age(age, lag->oldest_ms);
+	ctl_cell(table, "%s", lag->oldest_ms < 0 ? "-" : age);
+	ctl_cell(table, "%zu", lag->consumers);
+	ctl_age(age, lag->seen_ms);
+	ctl_cell(table, "%s%s", lag->seen_ms < 0 ? "-" : age, lag->seen_ms < 0 ? "" : " ago");
+}
+
+static bool stream_lag(struct ctl *ctl, const char *context, struct ctl_table *table)
+{
+	struct ctl_stream stream;
+	redisReply *groups;
+	char key[CTL_KEY];
+	bool good = true;
+
+	ctl_key(key, context, "events");
+	if (!ctl_stream_read(ctl, key, &stream))
+		return false;
+	if (!stream.exists)
+		return true;
+	groups = ctl_redis(ctl, "XINFO", "GROUPS", key, NULL);
+	if (groups == NULL)
+		return false;
+	for (size_t i = 0; i < groups->elements && good; i++) {
+		struct lag lag;
+
+		good = read_lag(ctl, key, &stream, groups->element[i], &lag);
+		if (good)
+			print_lag(ctl, table, key, &stream,
+				  ctl_text(ctl_named(groups->element[i], "name"), "?"), &lag);
+	}
+	freeReplyObject(groups);
+	return good;
+}
+
+static int lag_run(struct ctl *ctl, void *options)
+{
+	static const char *const heading[] = {
+		"STREAM",  "LENGTH",         "GROUP",     "LAG",
+		"PENDING", "OLDEST PENDING", "CONSUMERS", "LAST SEEN"
+	};
+	struct ctl_table table = { .columns = RT_LENGTH(heading) };
+	bool good = true;
+
+	(void)options;
+	for (size_t i = 0; i < RT_LENGTH(heading); i++)
+		ctl_cell(&table, "%s", heading[i]);
+	for (size_t i = 0; i < 2 && good; i++)
+		good = stream_lag(ctl, ctl_contexts[i], &table);
+	ctl_table_print(&table);
+	return good ? CTL_OK : CTL_UNAVAILABLE;
+}
+
+static const struct argp lag_argp = {
+	NULL,
+	NULL,
+	"",
+	"Shows how far each group is behind its stream: written and not delivered (LAG), delivered "
+	"and not acknowledged (PENDING).\vExamples:\n"
+	"  tandemctl events lag\n"
+	"  tandemctl events lag --json | jq 'select(.lag > 1000)'",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_events_lag = {
+	"events", "lag", "Shows how far the readers are behind", &lag_argp, 0, lag_run,
+};

@@ -1,0 +1,662 @@
+/* explain.c - tandemctl explain: an order's whole life across both domains, from what Redis holds.
+ *
+ *   read_order         the hash of the order; its history names each of its events' stream ids
+ *   add_order_events   the events, and where each request is on its way to inventory
+ *   add_answers        inventory's events about the order, and where the last is on its way back
+ *   add_dead_letters   what either side could not process
+ *   read_reservation, read_timer, read_readers
+ *   print              the life in order of time, then why, then what next
+ *
+ * Nothing is stopped meanwhile, so what is read first may have moved on when the rest is read. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "commands.h"
+#include "config.h"
+#include "explain.h"
+#include "order/order_record.h"
+
+#define SCAN_MAX 200000 /* inventory's entries that are looked at for the order's */
+
+struct happened {
+	int64_t unix_ms;
+	size_t number; /* in the order found: breaks ties */
+	const char *context;
+	char *kind, *text;
+	char stream_id[48];
+	uint64_t version; /* 0: none */
+};
+
+struct explain {
+	const char *order_id; /* option */
+	struct ctl *ctl;
+	redisReply *hash;
+	struct order_record record;
+	struct order_arena arena;
+	Tandem__Order__V1__Order *order;
+	struct happened *list;
+	size_t count, capacity;
+	struct explain_facts facts;
+	bool searched_all; /* inventory's stream was seen to the end */
+	char *reservation_text;
+};
+
+static void add(struct explain *explain, int64_t unix_ms, const char *context, const char *kind,
+		const char *stream_id, uint64_t version, char *text)
+{
+	struct happened *happened;
+
+	if (explain->count == explain->capacity) {
+		explain->capacity = explain->capacity == 0 ? 32 : 2 * explain->capacity;
+		explain->list =
+			rt_realloc(explain->list, explain->capacity * sizeof(*explain->list));
+	}
+	happened = &explain->list[explain->count];
+	*happened = (struct happened){
+		.unix_ms = unix_ms,
+		.number = explain->count++,
+		.context = context,
+		.kind = rt_strdup(kind),
+		.text = text,
+		.version = version,
+	};
+	snprintf(happened->stream_id, sizeof(happened->stream_id), "%s", stream_id);
+}
+
+static int64_t ms_of(const char *stream_id)
+{
+	uint64_t ms = 0, n = 0;
+
+	(void)ctl_stream_id(stream_id, &ms, &n);
+	return (int64_t)RT_MIN(ms, (uint64_t)INT64_MAX);
+}
+
+/* ---- the order ---- */
+
+/* CTL_NEGATIVE: there is none, or it makes no sense. */
+static int read_order(struct explain *explain)
+{
+	struct order_record *record = &explain->record;
+	const redisReply *placed, *detail;
+	char key[CTL_KEY];
+	bool settled;
+
+	snprintf(key, sizeof(key), "order:{0}:o:%s", explain->order_id);
+	explain->hash = ctl_redis(explain->ctl, "HGETALL", key, NULL);
+	if (explain->hash == NULL)
+		return CTL_UNAVAILABLE;
+	if (explain->hash->elements == 0) {
+		ctl_error("no such order: %s", explain->order_id);
+		return CTL_NEGATIVE;
+	}
+	placed = ctl_named(explain->hash, "placed");
+	detail = ctl_named(explain->hash, "detail");
+	settled = ctl_number(ctl_named(explain->hash, "settled")) == 1;
+	record->order_id = explain->order_id;
+	record->version = (uint64_t)ctl_number(ctl_named(explain->hash, "version"));
+	record->hold_ms = ctl_number(ctl_named(explain->hash, "hold"));
+	record->attempt = (uint32_t)RT_MAX(1, ctl_number(ctl_named(explain->hash, "attempt")));
+	record->history = ctl_text(ctl_named(explain->hash, "history"), "");
+	if (placed != NULL && placed->str != NULL) {
+		record->placed = (const uint8_t *)placed->str;
+		record->placed_length = placed->len;
+	}
+	if (detail != NULL && detail->str != NULL) {
+		record->detail = (const uint8_t *)detail->str;
+		record->detail_length = detail->len;
+	}
+	if (order_state_parse(ctl_text(ctl_named(explain->hash, "status"), ""), settled,
+			      &record->state))
+		explain->order = order_view(&explain->arena, record, NULL, 0);
+	if (explain->order == NULL) {
+		ctl_error("what is stored as %s is damaged", key);
+		return CTL_NEGATIVE;
+	}
+	explain->facts.state = record->state;
+	explain->facts.status_reason = explain->order->status_reason;
+	explain->facts.attempt = record->attempt;
+	return CTL_OK;
+}
+
+/* ---- deliveries ---- */
+
+static bool entry_exists(struct explain *explain, const char *key, const char *stream_id,
+			 bool *ret_exists)
+{
+	redisReply *reply = ctl_redis(explain->ctl, "XRANGE", key, stream_id, stream_id, NULL);
+
+	if (reply == NULL)
+		return false;
+	*ret_exists = reply->elements > 0;
+	freeReplyObject(reply);
+	return true;
+}
+
+/* What the group was delivered last; "" when there is no such group. */
+static bool last_delivered(struct explain *explain, const char *key, const char *group,
+			   char ret[48])
+{
+	struct rt_args args = { 0 };
+	redisReply *groups;
+
+	rt_args_str(&args, "XINFO");
+	rt_args_str(&args, "GROUPS");
+	rt_args_str(&args, key);
+	groups = ctl_redis_args(explain->ctl, &args, 0, true);
+	rt_args_done(&args);
+	if (groups == NULL)
+		return false;
+	ret[0] = '\0';
+	for (size_t i = 0; groups->type == REDIS_REPLY_ARRAY && i < groups->elements; i++) {
+		if (strcmp(ctl_text(ctl_named(groups->element[i], "name"), ""), group) == 0)
+			snprintf(ret, 48, "%s",
+				 ctl_text(ctl_named(groups->element[i], "last-delivered-id"),
+					  "0-0"));
+	}
+	freeReplyObject(groups);
+	return true;
+}
+
+/* The first half of the answer: is it pending? Fills the delivery when it is. */
+static bool read_pending(struct explain *explain, const char *key, const char *group,
+			 struct explain_delivery *delivery)
+{
+	redisReply *reply = ctl_redis(explain->ctl, "XPENDING", key, group, delivery->stream_id,
+				      delivery->stream_id, "1", NULL);
+	const redisReply *one;
+
+	if (reply == NULL)
+		return false;
+	if (reply->elements == 1 && reply->element[0]->type == REDIS_REPLY_ARRAY &&
+	    reply->element[0]->elements == 4) {
+		one = reply->element[0];
+		delivery->where = EXPLAIN_PENDING;
+		snprintf(delivery->consumer, sizeof(delivery->consumer), "%s",
+			 ctl_text(one->element[1], "?"));
+		delivery->idle_ms = ctl_number(one->element[2]);
+		delivery->deliveries = ctl_number(one->element[3]);
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
+static int64_t entries_between(const char *after, const char *until)
+{
+	uint64_t ms, a = 0, b = 0;
+
+	(void)ctl_stream_id(after, &ms, &a);
+	(void)ctl_stream_id(until, &ms, &b);
+	return b > a + 1 ? (int64_t)(b - a - 1) : 0;
+}
+
+/* Where the event with delivery->stream_id is on its way to `group`. */
+static bool locate(struct explain *explain, const char *key, const char *group,
+		   struct explain_delivery *delivery)
+{
+	char delivered[48];
+	bool exists = false;
+
+	delivery->where = EXPLAIN_NO_EVENT;
+	if (!last_delivered(explain, key, group, delivered) ||
+	    !entry_exists(explain, key, delivery->stream_id, &exists))
+		return false;
+	if (delivered[0] == '\0') {
+		delivery->where = exists ? EXPLAIN_QUEUED : EXPLAIN_LOST;
+		return true;
+	}
+	if (ctl_stream_id_compare(delivery->stream_id, delivered) > 0) {
+		delivery->where = exists ? EXPLAIN_QUEUED : EXPLAIN_LOST;
+		delivery->ahead = entries_between(delivered, delivery->stream_id);
+		return true;
+	}
+	delivery->where = EXPLAIN_DONE;
+	return read_pending(explain, key, group, delivery);
+}
+
+/* A pending delivery is something that happens now. */
+static void add_delivery(struct explain *explain, const char *context,
+			 const struct explain_delivery *delivery)
+{
+	char age[CTL_AGE];
+
+	if (delivery->where != EXPLAIN_PENDING)
+		return;
+	ctl_age(age, delivery->idle_ms);
+	add(explain, explain->facts.now_ms - delivery->idle_ms, context, "delivery",
+	    delivery->stream_id, 0,
+	    rt_printf("%s is with consumer %s for %s, delivery %" PRId64 ", not acknowledged",
+		      delivery->type, delivery->consumer, age, delivery->deliveries));
+}
+
+/* ---- events ---- */
+
+static char *event_text(const struct ctl_entry *entry)
+{
+	const char *why = "";
+	struct rt_buf text = { 0 };
+	json_t *data = ctl_bytes_json(entry->type, entry->data == NULL ? "" : entry->data,
+				      entry->data_length, false, &why);
+
+	if (entry->attempt[0] != '\0')
+		rt_buf_printf(&text, "attempt %s ", entry->attempt);
+	if (entry->replayed[0] != '\0')
+		rt_buf_printf(&text, "replayed %s ", entry->replayed);
+	if (data != NULL)
+		ctl_json_line(data, &text);
+	else
+		rt_buf_printf(&text, "(%s)", why);
+	if (entry->traceparent[0] != '\0')
+		rt_buf_printf(&text, " trace %s", entry->traceparent);
+	json_decref(data);
+	rt_buf_add(&text, "", 1);
+	return text.data;
+}
+
+/* One item of the history; its entry when the stream still has it. */
+static bool add_order_event(struct explain *explain, const char *key,
+			    const struct order_history_item *item)
+{
+	const char *type = order_event_type(item->event);
+	struct ctl_entry entry;
+	redisReply *reply =
+		ctl_redis(explain->ctl, "XRANGE", key, item->stream_id, item->stream_id, NULL);
+
+	if (reply == NULL)
+		return false;
+	if (reply->elements == 1 && ctl_entry_read(reply->element[0], "order", &entry))
+		add(explain, item->unix_ms, "order", ctl_short_type(entry.type), item->stream_id,
+		    item->version, event_text(&entry));
+	else
+		add(explain, item->unix_ms, "order",
+		    item->again ? "asked again" : ctl_short_type(type == NULL ? "?" : type),
+		    item->stream_id, item->version, rt_strdup("(no longer in the stream)"));
+	freeReplyObject(reply);
+	return true;
+}
+
+/* Events that ask inventory for something, as the history has them. */
+static bool is_request(const struct order_history_item *item)
+{
+	return item->again || item->event == ORDER_EV_PLACED || item->event == ORDER_EV_CONFIRMED ||
+	       item->event == ORDER_EV_CANCELLED || item->event == ORDER_EV_EXPIRED;
+}
+
+static bool add_order_events(struct explain *explain)
+{
+	struct explain_delivery *request = &explain->facts.request;
+	struct order_history history;
+	struct order_history_item item;
+	char key[CTL_KEY];
+
+	ctl_key(key, "order", "events");
+	order_history_begin(&history, explain->record.history);
+	while (order_history_next(&history, &item)) {
+		const char *type = order_event_type(item.event);
+
+		if (!add_order_event(explain, key, &item))
+			return false;
+		if (!is_request(&item))
+			continue;
+		if (!item.again && type != NULL)
+			snprintf(request->type, sizeof(request->type), "%s", ctl_short_type(type));
+		snprintf(request->stream_id, sizeof(request->stream_id), "%s", item.stream_id);
+	}
+	if (request->stream_id[0] == '\0')
+		return true;
+	if (!locate(explain, key, "inventory", request))
+		return false;
+	add_delivery(explain, "inventory", request);
+	return true;
+}
+
+/* An event that can be the answer to what the order asked for last. */
+static bool is_answer(const struct explain *explain, const char *type)
+{
+	bool reserved = strcmp(type, "InventoryReserved") == 0;
+
+	return explain->facts.state == ORDER_PENDING || !reserved;
+}
+
+static bool add_answers(struct explain *explain)
+{
+	struct explain_delivery *answer = &explain->facts.answer;
+	struct ctl_entries entries = { 0 };
+	const struct ctl_filter filter = { .order = explain->order_id };
+	char from[32], key[CTL_KEY];
+	const struct ctl_range range = {
+		.context = "inventory",
+		.key = key,
+		.from = from,
+		.to = "+",
+		.count_max = 1000,
+		.scan_max = SCAN_MAX,
+		.filter = &filter,
+	};
+	bool good;
+
+	ctl_key(key, "inventory", "events");
+	/* Clocks of two machines may differ by a little. */
+	snprintf(from, sizeof(from), "%" PRId64,
+		 RT_MAX(0, order_created_ms(&explain->record) - 60000));
+	good = ctl_entries_read(explain->ctl, &range, &entries, &explain->searched_all);
+	for (size_t i = 0; i < entries.count; i++) {
+		const struct ctl_entry *entry = &entries.list[i];
+		const char *type = ctl_short_type(entry->type);
+		int64_t version = 0;
+
+		(void)rt_parse_int(entry->seq, 0, INT64_MAX, &version);
+		add(explain, ms_of(entry->stream_id), "inventory", type, entry->stream_id,
+		    (uint64_t)version, event_text(entry));
+		if (!is_answer(explain, type))
+			continue;
+		snprintf(answer->type, sizeof(answer->type), "%s", type);
+		snprintf(answer->stream_id, sizeof(answer->stream_id), "%s", entry->stream_id);
+	}
+	ctl_entries_done(&entries);
+	if (good && answer->stream_id[0] != '\0') {
+		good = locate(explain, key, "order", answer);
+		add_delivery(explain, "order", answer);
+	}
+	return good;
+}
+
+/* ---- dead letters ---- */
+
+static void bury(struct explain_delivery *delivery, const struct ctl_entry *entry)
+{
+	delivery->where = EXPLAIN_DEAD;
+	snprintf(delivery->type, sizeof(delivery->type), "%s", ctl_short_type(entry->type));
+	snprintf(delivery->stream_id, sizeof(delivery->stream_id), "%s", entry->stream_id);
+	snprintf(delivery->reason, sizeof(delivery->reason), "%s", entry->reason);
+}
+
+static bool add_dead_letters(struct explain *explain)
+{
+	struct ctl_entries entries = { 0 };
+	const struct ctl_filter filter = { .order = explain->order_id };
+	bool good = true;
+
+	for (size_t i = 0; i < 2 && good; i++) {
+		char key[CTL_KEY];
+		const struct ctl_range range = {
+			.context = ctl_contexts[i],
+			.key = key,
+			.from = "-",
+			.to = "+",
+			.count_max = 1000,
+			.scan_max = SCAN_MAX,
+			.filter = &filter,
+		};
+
+		ctl_key(key, ctl_contexts[i], "dead");
+		good = ctl_entries_read(explain->ctl, &range, &entries, NULL);
+	}
+	for (size_t i = 0; i < entries.count; i++) {
+		const struct ctl_entry *entry = &entries.list[i];
+		bool of_order = strcmp(entry->context, "order") == 0;
+		struct explain_delivery *delivery =
+			of_order ? &explain->facts.answer : &explain->facts.request;
+
+		add(explain, ms_of(entry->stream_id), entry->context, "dead letter",
+		    entry->stream_id, 0,
+		    rt_printf("%s (%s) was given up after %s deliveries: %s",
+			      ctl_short_type(entry->type), entry->dead_stream_id, entry->deliveries,
+			      entry->reason));
+		/* Only what the order still waits for holds it up. */
+		if (strcmp(entry->dead_stream_id, delivery->stream_id) == 0)
+			bury(delivery, entry);
+	}
+	ctl_entries_done(&entries);
+	return good;
+}
+
+/* ---- the rest ---- */
+
+static bool read_reservation(struct explain *explain)
+{
+	redisReply *reply =
+		ctl_redis(explain->ctl, "HGET", "inventory:{0}:r", explain->order_id, NULL);
+	const char *text = ctl_text(reply, NULL);
+	char state[16] = "";
+
+	if (reply == NULL)
+		return false;
+	explain->facts.reservation = STOCK_NONE;
+	if (text != NULL) {
+		explain->reservation_text = rt_strdup(text);
+		snprintf(state, sizeof(state), "%.*s",
+			 (int)RT_MIN(strcspn(text, " "), sizeof(state) - 1), text);
+		if (!stock_state_parse(state, &explain->facts.reservation))
+			ctl_error("the reservation's state is not known: %s", text);
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
+static bool read_timer(struct explain *explain)
+{
+	redisReply *reply =
+		ctl_redis(explain->ctl, "ZSCORE", "order:{0}:timers", explain->order_id, NULL);
+	const char *text = ctl_text(reply, NULL);
+
+	if (reply == NULL)
+		return false;
+	explain->facts.timer_ms = text == NULL ? -1 : (int64_t)strtod(text, NULL);
+	if (text != NULL)
+		add(explain, explain->facts.timer_ms, "order", "timer", "", 0,
+		    rt_strdup(explain->facts.state == ORDER_RESERVED
+				      ? "the hold runs out"
+				      : "inventory is asked again, or the order expires"));
+	freeReplyObject(reply);
+	return true;
+}
+
+static bool read_readers(struct explain *explain, const char *context, const char *group,
+			 struct explain_readers *readers)
+{
+	struct rt_args args = { 0 };
+	char key[CTL_KEY];
+	redisReply *reply;
+
+	ctl_key(key, context, "events");
+	rt_args_str(&args, "XINFO");
+	rt_args_str(&args, "CONSUMERS");
+	rt_args_str(&args, key);
+	rt_args_str(&args, group);
+	reply = ctl_redis_args(explain->ctl, &args, 0, true);
+	rt_args_done(&args);
+	if (reply == NULL)
+		return false;
+	readers->group = reply->type == REDIS_REPLY_ARRAY;
+	readers->seen_ms = -1;
+	for (size_t i = 0; readers->group && i < reply->elements; i++) {
+		int64_t idle_ms = ctl_number(ctl_named(reply->element[i], "idle"));
+
+		readers->consumers++;
+		readers->seen_ms =
+			readers->seen_ms < 0 ? idle_ms : RT_MIN(readers->seen_ms, idle_ms);
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
+/* ---- printing ---- */
+
+static int by_time(const void *a, const void *b)
+{
+	const struct happened *one = a, *other = b;
+
+	if (one->unix_ms != other->unix_ms)
+		return one->unix_ms < other->unix_ms ? -1 : 1;
+	return one->number < other->number ? -1 : 1;
+}
+
+static void print_json(const struct explain *explain, const char *because, const char *next)
+{
+	json_t *json = json_object(), *events = json_array();
+
+	for (size_t i = 0; i < explain->count; i++) {
+		const struct happened *happened = &explain->list[i];
+		json_t *event = json_object();
+		char time[RT_TIME_TEXT];
+
+		rt_time_format(happened->unix_ms, time);
+		json_object_set_new(event, "time", json_string(time));
+		json_object_set_new(event, "context", json_string(happened->context));
+		json_object_set_new(event, "kind",
+				    ctl_json_string(happened->kind, strlen(happened->kind)));
+		json_object_set_new(event, "text",
+				    ctl_json_string(happened->text, strlen(happened->text)));
+		json_object_set_new(event, "stream_id", json_string(happened->stream_id));
+		json_object_set_new(event, "version", json_integer((json_int_t)happened->version));
+		json_array_append_new(events, event);
+	}
+	json_object_set_new(json, "order", ctl_message_json(&explain->order->base, true));
+	json_object_set_new(json, "reservation",
+			    explain->reservation_text == NULL
+				    ? json_null()
+				    : ctl_json_string(explain->reservation_text,
+						      strlen(explain->reservation_text)));
+	json_object_set_new(json, "timer_ms",
+			    explain->facts.timer_ms < 0 ? json_null()
+							: json_integer(explain->facts.timer_ms));
+	json_object_set_new(json, "events", events);
+	json_object_set_new(json, "because", ctl_json_string(because, strlen(because)));
+	json_object_set_new(json, "next", ctl_json_string(next, strlen(next)));
+	ctl_json_print(json);
+}
+
+static void print_people(const struct explain *explain, const char *because, const char *next)
+{
+	static const char *const heading[] = { "TIME", "WHERE", "WHAT", "V", "STREAM ID", "MORE" };
+	struct ctl_table table = { .columns = RT_LENGTH(heading) };
+	char *why = ctl_printable(because, strlen(because));
+	char *then = ctl_printable(next, strlen(next));
+
+	for (size_t i = 0; i < RT_LENGTH(heading); i++)
+		ctl_cell(&table, "%s", heading[i]);
+	for (size_t i = 0; i < explain->count; i++) {
+		const struct happened *happened = &explain->list[i];
+		char time[RT_TIME_TEXT], version[24] = "";
+
+		rt_time_format(happened->unix_ms, time);
+		if (happened->version > 0)
+			snprintf(version, sizeof(version), "%" PRIu64, happened->version);
+		ctl_cell(&table, "%s", time);
+		ctl_cell(&table, "%s", happened->context);
+		ctl_cell(&table, "%s", happened->kind);
+		ctl_cell(&table, "%s", version);
+		ctl_cell(&table, "%s", happened->stream_id);
+		ctl_cell(&table, "%s", happened->text);
+	}
+	ctl_table_print(&table);
+	if (explain->reservation_text != NULL) {
+		char *reservation =
+			ctl_printable(explain->reservation_text, strlen(explain->reservation_text));
+
+		printf("\nReservation: %s\n", reservation);
+		free(reservation);
+	} else {
+		printf("\nReservation: none\n");
+	}
+	if (!explain->searched_all)
+		printf("Of inventory's events only the first %d since the order was looked at.\n",
+		       SCAN_MAX);
+	printf("\nWhy:  %s\nNext: %s\n", why, then);
+	free(why);
+	free(then);
+}
+
+static void print(struct explain *explain)
+{
+	struct rt_buf because = { 0 }, next = { 0 };
+
+	if (explain->count > 1)
+		qsort(explain->list, explain->count, sizeof(*explain->list), by_time);
+	explain_because(&explain->facts, &because);
+	explain_next(&explain->facts, &next);
+	if (explain->ctl->json)
+		print_json(explain, because.data, next.data);
+	else
+		print_people(explain, because.data, next.data);
+	rt_buf_done(&because);
+	rt_buf_done(&next);
+}
+
+/* ---- the command ---- */
+
+static int explain_run(struct ctl *ctl, void *options)
+{
+	struct explain *explain = options;
+	struct explain_facts *facts = &explain->facts;
+	int code;
+
+	explain->ctl = ctl;
+	facts->now_ms = ctl_now_ms();
+	code = read_order(explain);
+	if (code == CTL_OK) {
+		bool good = add_order_events(explain) && add_answers(explain) &&
+			    add_dead_letters(explain) && read_reservation(explain) &&
+			    read_timer(explain) &&
+			    read_readers(explain, "order", "inventory", &facts->inventory) &&
+			    read_readers(explain, "inventory", "order", &facts->order);
+
+		if (good)
+			print(explain);
+		else
+			code = CTL_UNAVAILABLE;
+	}
+	for (size_t i = 0; i < explain->count; i++) {
+		free(explain->list[i].kind);
+		free(explain->list[i].text);
+	}
+	free(explain->list);
+	free(explain->reservation_text);
+	order_arena_done(&explain->arena);
+	freeReplyObject(explain->hash);
+	return code;
+}
+
+static error_t explain_parse(int key, char *arg, struct argp_state *state)
+{
+	struct explain *explain = ctl_options(state);
+
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (explain->order_id != NULL)
+			argp_error(state, "one order at a time");
+		if (strlen(arg) > 128)
+			argp_error(state, "not an order id: %s", arg);
+		explain->order_id = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (explain->order_id == NULL)
+			argp_error(state, "which order?");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp explain_argp = {
+	NULL,
+	explain_parse,
+	"ORDER_ID",
+	"Tells an order's whole life across both domains: events, deliveries, dead letters, "
+	"timers, "
+	"reservation; and ends with why it stands where it stands and what happens next.\v"
+	"Examples:\n"
+	"  tandemctl explain ord_…\n"
+	"  tandemctl explain --json ord_… | jq -r '.because, .next'",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_explain = {
+	NULL,
+	"explain",
+	"Tells an order's life, why it is where it is, what is next",
+	&explain_argp,
+	sizeof(struct explain),
+	explain_run,
+};

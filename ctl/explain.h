@@ -1,0 +1,52 @@
+/* explain.h - what is known about an order's way, and what follows from it.
+ *
+ * explain.c gathers the facts from Redis, explain_why.c (pure) turns them into the two sentences
+ * at the end: why the order stands where it stands, and what happens next. */
+#ifndef CTL_EXPLAIN_H
+#define CTL_EXPLAIN_H
+
+#include "inventory/stock.h"
+#include "order/order_step.h"
+#include "rt.h"
+
+/* Where an event is on its way to the group that must process it. */
+struct explain_delivery {
+	enum {
+		EXPLAIN_NO_EVENT, /* there is none */
+		EXPLAIN_QUEUED,   /* in the stream, not delivered yet */
+		EXPLAIN_PENDING,  /* delivered, not acknowledged */
+		EXPLAIN_DONE,     /* acknowledged */
+		EXPLAIN_LOST,     /* not delivered, and no longer in the stream */
+		EXPLAIN_DEAD,     /* in the dead letters */
+	} where;
+	char type[48];      /* short: "OrderPlaced" */
+	char stream_id[48]; /* DEAD: that in the dead letters */
+	int64_t ahead;      /* QUEUED: entries before it */
+	char consumer[128]; /* PENDING */
+	int64_t idle_ms, deliveries;
+	char reason[256]; /* DEAD */
+};
+
+/* Who reads a stream. */
+struct explain_readers {
+	bool group;       /* there is one */
+	size_t consumers; /* in it */
+	int64_t seen_ms;  /* since one was seen; -1: never */
+};
+
+struct explain_facts {
+	int64_t now_ms;
+	enum order_state state;
+	const char *status_reason; /* "" : none */
+	uint32_t attempt;
+	int64_t timer_ms; /* unix; -1: none */
+	struct explain_delivery request, answer;
+	enum stock_state reservation;
+	struct explain_readers inventory, order; /* of the order's and of inventory's stream */
+};
+
+/* Both sentences, for people. Freed with rt_buf_done; ends with a NUL that length does not count. */
+void explain_because(const struct explain_facts *facts, struct rt_buf *text);
+void explain_next(const struct explain_facts *facts, struct rt_buf *text);
+
+#endif

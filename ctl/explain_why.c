@@ -1,0 +1,203 @@
+/* explain_why.c - from the facts to the two sentences. Pure. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "ctl.h"
+#include "explain.h"
+
+/* A consumer that was not seen for so long is not there: reads wait for 5 s at most. */
+#define ABSENT_MS 15000
+
+static bool waits_for_answer(enum order_state state)
+{
+	return !order_state_settled(state) && state != ORDER_RESERVED;
+}
+
+static const char *asked_to(enum order_state state)
+{
+	switch (state) {
+	case ORDER_PENDING:
+		return "reserve the order";
+	case ORDER_CONFIRMING:
+		return "commit the reservation";
+	default:
+		return "release what it holds";
+	}
+}
+
+static void end(struct rt_buf *text)
+{
+	rt_buf_add(text, "", 1);
+	text->length--;
+}
+
+/* Where the reading of a stream stands; nothing when it is fine. */
+static void say_readers(struct rt_buf *text, const char *who, const struct explain_readers *readers)
+{
+	char age[CTL_AGE];
+
+	if (!readers->group) {
+		rt_buf_printf(text, "; %s has no consumer group there", who);
+	} else if (readers->consumers == 0 || readers->seen_ms < 0) {
+		rt_buf_printf(text, "; nobody reads for %s", who);
+	} else if (readers->seen_ms > ABSENT_MS) {
+		ctl_age(age, readers->seen_ms);
+		rt_buf_printf(text, "; %s was last seen %s ago", who, age);
+	}
+}
+
+static void say_pending(struct rt_buf *text, const struct explain_delivery *delivery)
+{
+	char age[CTL_AGE];
+
+	ctl_age(age, delivery->idle_ms);
+	rt_buf_printf(text, "%s has been with consumer %s for %s, delivery %" PRId64,
+		      delivery->type, delivery->consumer, age, delivery->deliveries);
+	if (delivery->idle_ms > ABSENT_MS)
+		rt_buf_printf(text, "; that one looks dead");
+}
+
+static void say_dead(struct rt_buf *text, const char *who, const struct explain_delivery *delivery)
+{
+	rt_buf_printf(text, "%s could not process %s (%s): it lies in the dead letters as %s", who,
+		      delivery->type, delivery->reason, delivery->stream_id);
+}
+
+/* The answer is there, and the order has not taken it in. */
+static bool say_answer(struct rt_buf *text, const struct explain_facts *facts)
+{
+	const struct explain_delivery *answer = &facts->answer;
+
+	switch (answer->where) {
+	case EXPLAIN_QUEUED:
+		rt_buf_printf(text,
+			      "inventory answered with %s, which the order service has not read "
+			      "yet, %" PRId64 " entries are ahead of it",
+			      answer->type, answer->ahead);
+		say_readers(text, "the order service", &facts->order);
+		return true;
+	case EXPLAIN_PENDING:
+		rt_buf_printf(text, "inventory answered, and ");
+		say_pending(text, answer);
+		return true;
+	case EXPLAIN_DEAD:
+		say_dead(text, "the order service", answer);
+		return true;
+	case EXPLAIN_LOST:
+		rt_buf_printf(text,
+			      "inventory answered with %s, which was lost from its stream before "
+			      "the order service read it",
+			      answer->type);
+		return true;
+	case EXPLAIN_NO_EVENT:
+	case EXPLAIN_DONE:
+		break;
+	}
+	return false;
+}
+
+static void say_request(struct rt_buf *text, const struct explain_facts *facts)
+{
+	const struct explain_delivery *request = &facts->request;
+
+	switch (request->where) {
+	case EXPLAIN_QUEUED:
+		rt_buf_printf(text,
+			      "inventory has not read %s yet, %" PRId64 " entries are ahead of it",
+			      request->type, request->ahead);
+		say_readers(text, "inventory", &facts->inventory);
+		break;
+	case EXPLAIN_PENDING:
+		say_pending(text, request);
+		break;
+	case EXPLAIN_DEAD:
+		say_dead(text, "inventory", request);
+		break;
+	case EXPLAIN_LOST:
+		rt_buf_printf(text, "%s was lost from the stream before inventory read it",
+			      request->type);
+		say_readers(text, "inventory", &facts->inventory);
+		break;
+	case EXPLAIN_DONE:
+		if (facts->reservation != STOCK_NONE)
+			rt_buf_printf(text,
+				      "inventory processed %s (its reservation is %s), but there "
+				      "is no answer in its stream",
+				      request->type, stock_state_text(facts->reservation));
+		else
+			rt_buf_printf(text, "inventory acknowledged %s without an effect",
+				      request->type);
+		break;
+	case EXPLAIN_NO_EVENT:
+		rt_buf_printf(text, "it is not known when it was asked");
+		break;
+	}
+}
+
+void explain_because(const struct explain_facts *facts, struct rt_buf *text)
+{
+	const char *status = order_state_status(facts->state);
+
+	rt_buf_printf(text, "%s", status);
+	if (facts->status_reason[0] != '\0')
+		rt_buf_printf(text, " (%s)", facts->status_reason);
+	if (facts->state == ORDER_RESERVED) {
+		rt_buf_printf(text, ": inventory holds every line; nobody has confirmed or "
+				    "cancelled the order yet");
+	} else if (waits_for_answer(facts->state)) {
+		rt_buf_printf(text, ": inventory was asked to %s", asked_to(facts->state));
+		if (facts->attempt > 1)
+			rt_buf_printf(text, ", %" PRIu32 " times", facts->attempt);
+		rt_buf_printf(text, "; ");
+		if (!say_answer(text, facts))
+			say_request(text, facts);
+	} else {
+		rt_buf_printf(text, ": final, and inventory has answered its last request");
+	}
+	rt_buf_printf(text, ".");
+	end(text);
+}
+
+/* "at 2026-… (in 3.2 s)". */
+static void say_when(struct rt_buf *text, const struct explain_facts *facts)
+{
+	char at[RT_TIME_TEXT], age[CTL_AGE];
+	int64_t left_ms = facts->timer_ms - facts->now_ms;
+
+	rt_time_format(facts->timer_ms, at);
+	ctl_age(age, left_ms < 0 ? -left_ms : left_ms);
+	if (left_ms >= 0)
+		rt_buf_printf(text, "at %s (in %s)", at, age);
+	else
+		rt_buf_printf(text, "at %s (due for %s; is the order service running?)", at, age);
+}
+
+void explain_next(const struct explain_facts *facts, struct rt_buf *text)
+{
+	bool waits = waits_for_answer(facts->state);
+
+	if (order_state_settled(facts->state)) {
+		rt_buf_printf(text, "Nothing: the order is settled.");
+		end(text);
+		return;
+	}
+	if (facts->request.where == EXPLAIN_DEAD)
+		rt_buf_printf(text, "When it is mended: tandemctl dead replay %s. ",
+			      facts->request.stream_id);
+	if (facts->answer.where == EXPLAIN_DEAD)
+		rt_buf_printf(text, "When it is mended: tandemctl dead replay %s. ",
+			      facts->answer.stream_id);
+	if (facts->timer_ms < 0) {
+		rt_buf_printf(text, "Nothing by itself: the order has no timer. "
+				    "tandemctl audit --repair gives it one.");
+	} else if (waits) {
+		rt_buf_printf(text, "Inventory answers, or is asked again ");
+		say_when(text, facts);
+		rt_buf_printf(text, ".");
+	} else {
+		rt_buf_printf(text, "ConfirmOrder or CancelOrder; without either it expires ");
+		say_when(text, facts);
+		rt_buf_printf(text, ".");
+	}
+	end(text);
+}

@@ -1,0 +1,563 @@
+/* order.c - tandemctl order place|get|list|watch|confirm|cancel. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "commands.h"
+#include "config.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+
+typedef Tandem__Order__V1__Order order_message;
+typedef Tandem__Order__V1__OrderStatus order_status;
+
+#define PENDING       TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING
+#define REJECTED      TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED
+#define EXPIRED       TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_EXPIRED
+#define STATUS_PREFIX "ORDER_STATUS_"
+
+/* ---- printing ---- */
+
+static const char *status_name(order_status status)
+{
+	const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(
+		&tandem__order__v1__order_status__descriptor, (int)status);
+
+	return value == NULL ? "?" : value->name + strlen(STATUS_PREFIX);
+}
+
+static const char *time_text(const Google__Protobuf__Timestamp *time, char text[RT_TIME_TEXT])
+{
+	snprintf(text, RT_TIME_TEXT, "-");
+	if (time != NULL && time->seconds >= 0 && time->seconds < 253402300800)
+		rt_time_format(time->seconds * 1000 + time->nanos / 1000000, text);
+	return text;
+}
+
+static char *lines_text(const order_message *order)
+{
+	struct rt_buf text = { 0 };
+
+	for (size_t i = 0; i < order->n_lines; i++)
+		rt_buf_printf(&text, "%s%s=%" PRIu32, i == 0 ? "" : " ", order->lines[i]->sku,
+			      order->lines[i]->quantity);
+	rt_buf_add(&text, "", 1);
+	return text.data;
+}
+
+static void row(struct ctl_table *table, const char *name, const char *value)
+{
+	if (value[0] == '\0')
+		return;
+	ctl_cell(table, "%s", name);
+	ctl_cell(table, "%s", value);
+}
+
+static void print_order(const struct ctl *ctl, const order_message *order)
+{
+	struct ctl_table table = { .columns = 2 };
+	char time[RT_TIME_TEXT], version[32];
+	char *lines;
+
+	if (ctl->json) {
+		ctl_json_print(ctl_message_json(&order->base, true));
+		return;
+	}
+	lines = lines_text(order);
+	snprintf(version, sizeof(version), "%" PRIu64, order->version);
+	row(&table, "order", order->order_id);
+	row(&table, "status", status_name(order->status));
+	row(&table, "because", order->status_reason);
+	for (size_t i = 0; i < order->n_shortages; i++) {
+		const Tandem__Order__V1__Shortage *shortage = order->shortages[i];
+
+		ctl_cell(&table, "short");
+		ctl_cell(&table, "%s: %" PRIu32 " asked for, %" PRIu64 " available", shortage->sku,
+			 shortage->requested, shortage->available);
+	}
+	row(&table, "settled", order->settled ? "yes" : "no");
+	row(&table, "customer", order->customer_id);
+	row(&table, "lines", lines);
+	row(&table, "version", version);
+	row(&table, "created", time_text(order->create_time, time));
+	row(&table, "changed", time_text(order->update_time, time));
+	if (order->hold_expire_time != NULL)
+		row(&table, "held until", time_text(order->hold_expire_time, time));
+	for (size_t i = 0; i < order->n_labels; i++) {
+		ctl_cell(&table, "label");
+		ctl_cell(&table, "%s=%s", order->labels[i]->key, order->labels[i]->value);
+	}
+	free(lines);
+	ctl_table_print(&table);
+}
+
+/* Prints what an answer with an order as its field 1 brought, and frees it. */
+static int answer_order(const struct ctl *ctl, ProtobufCMessage *response, order_message **ret)
+{
+	/* PlaceOrderResponse, GetOrderResponse, …: all have the one field. */
+	const Tandem__Order__V1__GetOrderResponse *answer = (const void *)response;
+
+	if (answer->order == NULL) {
+		ctl_error("the answer holds no order");
+		return CTL_UNAVAILABLE;
+	}
+	print_order(ctl, answer->order);
+	*ret = answer->order;
+	return CTL_OK;
+}
+
+/* ---- place ---- */
+
+struct place {
+	const char *customer, *request_id;
+	int64_t hold_ms;
+	bool wait;
+	Tandem__Order__V1__OrderLine lines[100], *line_list[100];
+	size_t line_count;
+	Tandem__Order__V1__PlaceOrderRequest__LabelsEntry labels[16], *label_list[16];
+	size_t label_count;
+};
+
+enum { KEY_HOLD = 256, KEY_LABEL, KEY_REQUEST_ID, KEY_AFTER, KEY_PAGE_TOKEN };
+
+/* "sku=2" or "sku". The text is cut at the equals sign. */
+static void add_line(struct argp_state *state, struct place *place, char *text)
+{
+	Tandem__Order__V1__OrderLine *line = &place->lines[place->line_count];
+	char *equals = strrchr(text, '=');
+	int64_t quantity = 1;
+
+	if (place->line_count == RT_LENGTH(place->lines))
+		argp_error(state, "more than %zu lines", RT_LENGTH(place->lines));
+	if (equals != NULL && !rt_parse_int(equals + 1, 1, 1000000, &quantity))
+		argp_error(state, "not SKU=QUANTITY, with 1 to 1000000 of it: %s", text);
+	if (equals != NULL)
+		*equals = '\0';
+	tandem__order__v1__order_line__init(line);
+	line->sku = text;
+	line->quantity = (uint32_t)quantity;
+	place->line_list[place->line_count++] = line;
+}
+
+static void add_label(struct argp_state *state, struct place *place, char *text)
+{
+	Tandem__Order__V1__PlaceOrderRequest__LabelsEntry *label =
+		&place->labels[place->label_count];
+	char *equals = strchr(text, '=');
+
+	if (place->label_count == RT_LENGTH(place->labels))
+		argp_error(state, "more than %zu labels", RT_LENGTH(place->labels));
+	if (equals == NULL)
+		argp_error(state, "--label: not KEY=VALUE: %s", text);
+	*equals = '\0';
+	tandem__order__v1__place_order_request__labels_entry__init(label);
+	label->key = text;
+	label->value = equals + 1;
+	place->label_list[place->label_count++] = label;
+}
+
+static error_t place_parse(int key, char *arg, struct argp_state *state)
+{
+	struct place *place = ctl_options(state);
+
+	switch (key) {
+	case 'c':
+		place->customer = arg;
+		return 0;
+	case KEY_REQUEST_ID:
+		place->request_id = arg;
+		return 0;
+	case KEY_HOLD:
+		if (!rt_parse_duration(arg, &place->hold_ms))
+			argp_error(state, "--hold: not a duration such as 90s, 15m or 2h: %s", arg);
+		return 0;
+	case KEY_LABEL:
+		add_label(state, place, arg);
+		return 0;
+	case 'w':
+		place->wait = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		add_line(state, place, arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (place->line_count == 0)
+			argp_error(state, "which SKUs?");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int place_run(struct ctl *ctl, void *options)
+{
+	struct place *place = options;
+	Tandem__Order__V1__PlaceOrderRequest request = TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
+	Google__Protobuf__Duration hold = GOOGLE__PROTOBUF__DURATION__INIT;
+	ProtobufCMessage *response = NULL;
+	order_message *placed = NULL;
+	int code;
+
+	request.customer_id =
+		(char *)(uintptr_t)(place->customer == NULL ? "tandemctl" : place->customer);
+	if (place->request_id != NULL)
+		request.request_id = (char *)(uintptr_t)place->request_id;
+	request.lines = place->line_list;
+	request.n_lines = place->line_count;
+	request.labels = place->label_list;
+	request.n_labels = place->label_count;
+	if (place->hold_ms != 0) {
+		hold.seconds = place->hold_ms / 1000;
+		hold.nanos = (int32_t)(place->hold_ms % 1000) * 1000000;
+		request.hold = &hold;
+	}
+	request.wait_for_decision = place->wait;
+	code = ctl_call(ctl, ctl_order_service(ctl), "PlaceOrder", &request.base, &response);
+	if (code != CTL_OK)
+		return code;
+	code = answer_order(ctl, response, &placed);
+	if (code == CTL_OK && (placed->status == REJECTED || placed->status == EXPIRED))
+		code = CTL_NEGATIVE;
+	protobuf_c_message_free_unpacked(response, NULL);
+	return code;
+}
+
+static const struct argp_option place_options[] = {
+	{ "customer", 'c', "ID", 0, "Whose order it is (tandemctl)", 0 },
+	{ "request-id", KEY_REQUEST_ID, "ID", 0, "Makes the call safe to repeat", 0 },
+	{ "hold", KEY_HOLD, "DURATION", 0, "How long stock stays reserved (15m)", 0 },
+	{ "label", KEY_LABEL, "KEY=VALUE", 0, "To keep with the order; up to 16", 0 },
+	{ "wait", 'w', NULL, 0, "Answer when it is decided; exits 1 when it is rejected", 0 },
+	{ 0 },
+};
+static const struct argp place_argp = {
+	place_options,
+	place_parse,
+	"SKU[=QUANTITY]...",
+	"Places an order.\v"
+	"Examples:\n"
+	"  tandemctl order place apple=2 pear\n"
+	"  tandemctl order place --wait --customer carol --request-id cart-17 apple=2\n"
+	"  tandemctl order place --json --hold 1h apple | jq -r .order_id",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_order_place = {
+	"order", "place", "Places an order", &place_argp, sizeof(struct place), place_run,
+};
+
+/* ---- commands about one order ---- */
+
+struct one {
+	const char *order_id, *reason;
+	int64_t version; /* expected, or the one to go on after */
+};
+
+static error_t one_parse(int key, char *arg, struct argp_state *state)
+{
+	struct one *one = ctl_options(state);
+
+	switch (key) {
+	case 'r':
+		one->reason = arg;
+		return 0;
+	case 'v':
+	case KEY_AFTER:
+		if (!rt_parse_int(arg, 0, INT64_MAX, &one->version))
+			argp_error(state, "not a version: %s", arg);
+		return 0;
+	case ARGP_KEY_ARG:
+		if (one->order_id != NULL)
+			argp_error(state, "one order at a time");
+		one->order_id = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (one->order_id == NULL)
+			argp_error(state, "which order?");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int one_call(struct ctl *ctl, const char *method, const ProtobufCMessage *request)
+{
+	ProtobufCMessage *response = NULL;
+	order_message *seen = NULL;
+	int code = ctl_call(ctl, ctl_order_service(ctl), method, request, &response);
+
+	if (code != CTL_OK)
+		return code;
+	code = answer_order(ctl, response, &seen);
+	protobuf_c_message_free_unpacked(response, NULL);
+	return code;
+}
+
+static int get_run(struct ctl *ctl, void *options)
+{
+	struct one *one = options;
+	Tandem__Order__V1__GetOrderRequest request = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+
+	request.order_id = (char *)(uintptr_t)one->order_id;
+	return one_call(ctl, "GetOrder", &request.base);
+}
+static const struct argp get_argp = {
+	NULL, one_parse, "ORDER_ID", "Shows an order.\vExample:\n  tandemctl order get ord_…",
+	NULL, NULL,      NULL,
+};
+const struct ctl_command ctl_order_get = {
+	"order", "get", "Shows an order", &get_argp, sizeof(struct one), get_run,
+};
+
+static int confirm_run(struct ctl *ctl, void *options)
+{
+	struct one *one = options;
+	Tandem__Order__V1__ConfirmOrderRequest request =
+		TANDEM__ORDER__V1__CONFIRM_ORDER_REQUEST__INIT;
+
+	request.order_id = (char *)(uintptr_t)one->order_id;
+	request.expected_version = (uint64_t)one->version;
+	return one_call(ctl, "ConfirmOrder", &request.base);
+}
+static const struct argp_option confirm_options[] = {
+	{ "version", 'v', "N", 0, "Only if the order is still at this version", 0 },
+	{ 0 },
+};
+static const struct argp confirm_argp = {
+	confirm_options,
+	one_parse,
+	"ORDER_ID",
+	"Buys a RESERVED order.\vExamples:\n"
+	"  tandemctl order confirm ord_…\n"
+	"  tandemctl order confirm --version 2 ord_…",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_order_confirm = {
+	"order", "confirm", "Buys a RESERVED order", &confirm_argp, sizeof(struct one), confirm_run,
+};
+
+static int cancel_run(struct ctl *ctl, void *options)
+{
+	struct one *one = options;
+	Tandem__Order__V1__CancelOrderRequest request =
+		TANDEM__ORDER__V1__CANCEL_ORDER_REQUEST__INIT;
+
+	request.order_id = (char *)(uintptr_t)one->order_id;
+	request.expected_version = (uint64_t)one->version;
+	if (one->reason != NULL)
+		request.reason = (char *)(uintptr_t)one->reason;
+	return one_call(ctl, "CancelOrder", &request.base);
+}
+static const struct argp_option cancel_options[] = {
+	{ "reason", 'r', "TEXT", 0, "Why, for people", 0 },
+	{ "version", 'v', "N", 0, "Only if the order is still at this version", 0 },
+	{ 0 },
+};
+static const struct argp cancel_argp = {
+	cancel_options,
+	one_parse,
+	"ORDER_ID",
+	"Calls a PENDING or RESERVED order off.\vExample:\n"
+	"  tandemctl order cancel --reason 'changed my mind' ord_…",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_order_cancel = {
+	"order", "cancel", "Calls an order off", &cancel_argp, sizeof(struct one), cancel_run,
+};
+
+/* ---- watch ---- */
+
+static bool watch_message(const ProtobufCMessage *message, void *user)
+{
+	const Tandem__Order__V1__WatchOrderResponse *response = (const void *)message;
+	const struct ctl *ctl = user;
+	const order_message *order = response->order;
+	char time[RT_TIME_TEXT];
+	char *line;
+
+	if (order == NULL)
+		return true;
+	if (ctl->json) {
+		ctl_json_print(ctl_message_json(&order->base, true));
+	} else {
+		char *reason = ctl_printable(order->status_reason, strlen(order->status_reason));
+
+		line = rt_printf("%s  version %" PRIu64 "  %s%s%s%s",
+				 time_text(order->update_time, time), order->version,
+				 status_name(order->status), order->settled ? ", settled" : "",
+				 reason[0] == '\0' ? "" : ": ", reason);
+		printf("%s\n", line);
+		free(line);
+		free(reason);
+	}
+	return fflush(stdout) == 0 && !ferror(stdout);
+}
+
+static int watch_run(struct ctl *ctl, void *options)
+{
+	struct one *one = options;
+	Tandem__Order__V1__WatchOrderRequest request = TANDEM__ORDER__V1__WATCH_ORDER_REQUEST__INIT;
+
+	request.order_id = (char *)(uintptr_t)one->order_id;
+	request.after_version = (uint64_t)one->version;
+	return ctl_call_stream(ctl, ctl_order_service(ctl), "WatchOrder", &request.base,
+			       watch_message, ctl);
+}
+static const struct argp_option watch_options[] = {
+	{ "after", KEY_AFTER, "N", 0, "Nothing up to this version", 0 },
+	{ 0 },
+};
+static const struct argp watch_argp = {
+	watch_options,
+	one_parse,
+	"ORDER_ID",
+	"Shows an order's state and every change of it, until it is final and settled.\v"
+	"Examples:\n"
+	"  tandemctl order watch ord_…\n"
+	"  tandemctl order watch --json ord_… | jq -r .status",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_order_watch = {
+	"order", "watch", "Follows an order to its end", &watch_argp, sizeof(struct one), watch_run,
+};
+
+/* ---- list ---- */
+
+struct list {
+	const char *customer, *page_token;
+	order_status status;
+	int64_t limit;
+};
+
+static error_t list_parse(int key, char *arg, struct argp_state *state)
+{
+	struct list *list = ctl_options(state);
+	const ProtobufCEnumValue *value;
+	char *name;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		list->limit = 50;
+		return 0;
+	case 's':
+		name = rt_printf(STATUS_PREFIX "%s", arg);
+		for (char *c = name; *c != '\0'; c++)
+			*c = (char)(*c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
+		value = protobuf_c_enum_descriptor_get_value_by_name(
+			&tandem__order__v1__order_status__descriptor, name);
+		free(name);
+		if (value == NULL)
+			argp_error(state, "--status: no such status: %s", arg);
+		else
+			list->status = (order_status)value->value;
+		return 0;
+	case 'n':
+		if (!rt_parse_int(arg, 1, 1000000, &list->limit))
+			argp_error(state, "--limit: not a number from 1 to 1000000: %s", arg);
+		return 0;
+	case KEY_PAGE_TOKEN:
+		list->page_token = arg;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (list->customer != NULL)
+			argp_error(state, "one customer at a time");
+		list->customer = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (list->customer == NULL)
+			argp_error(state, "whose orders?");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static void list_page(const struct ctl *ctl, struct ctl_table *table,
+		      const Tandem__Order__V1__ListOrdersResponse *page)
+{
+	char time[RT_TIME_TEXT];
+
+	for (size_t i = 0; i < page->n_orders; i++) {
+		const order_message *order = page->orders[i];
+		char *lines;
+
+		if (ctl->json) {
+			ctl_json_print(ctl_message_json(&order->base, true));
+			continue;
+		}
+		lines = lines_text(order);
+		ctl_cell(table, "%s", order->order_id);
+		ctl_cell(table, "%s", status_name(order->status));
+		ctl_cell(table, "%s", order->settled ? "yes" : "no");
+		ctl_cell(table, "%" PRIu64, order->version);
+		ctl_cell(table, "%s", time_text(order->create_time, time));
+		ctl_cell(table, "%s", lines);
+		free(lines);
+	}
+}
+
+static int list_run(struct ctl *ctl, void *options)
+{
+	static const char *const heading[] = { "ORDER",   "STATUS",  "SETTLED",
+					       "VERSION", "CREATED", "LINES" };
+	struct list *list = options;
+	struct ctl_table table = { .columns = 6 };
+	char *token = rt_strdup(list->page_token == NULL ? "" : list->page_token);
+	int64_t left = list->limit;
+	int code = CTL_OK;
+
+	for (size_t i = 0; i < RT_LENGTH(heading); i++)
+		ctl_cell(&table, "%s", heading[i]);
+	do {
+		Tandem__Order__V1__ListOrdersRequest request =
+			TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
+		const Tandem__Order__V1__ListOrdersResponse *page;
+		ProtobufCMessage *response = NULL;
+
+		request.customer_id = (char *)(uintptr_t)list->customer;
+		request.page_size = (int32_t)RT_MIN(left, 1000);
+		request.page_token = token;
+		request.status = list->status;
+		code = ctl_call(ctl, ctl_order_service(ctl), "ListOrders", &request.base,
+				&response);
+		if (code != CTL_OK)
+			break;
+		page = (const void *)response;
+		list_page(ctl, &table, page);
+		left -= (int64_t)page->n_orders;
+		free(token);
+		token = rt_strdup(page->next_page_token);
+		protobuf_c_message_free_unpacked(response, NULL);
+	} while (token[0] != '\0' && left > 0);
+	ctl_table_print(&table);
+	if (code == CTL_OK && token[0] != '\0' && !ctl->json)
+		printf("more: --page-token %s\n", token);
+	free(token);
+	return code;
+}
+
+static const struct argp_option list_options[] = {
+	{ "status", 's', "STATUS", 0, "Only orders in this status", 0 },
+	{ "limit", 'n', "N", 0, "At most so many (50)", 0 },
+	{ "page-token", KEY_PAGE_TOKEN, "TOKEN", 0, "Where to go on", 0 },
+	{ 0 },
+};
+static const struct argp list_argp = {
+	list_options,
+	list_parse,
+	"CUSTOMER",
+	"Lists a customer's orders, newest first.\vExamples:\n"
+	"  tandemctl order list carol\n"
+	"  tandemctl order list --status pending --limit 1000 --json carol",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_order_list = {
+	"order", "list", "Lists a customer's orders", &list_argp, sizeof(struct list), list_run,
+};

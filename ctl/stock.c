@@ -1,0 +1,310 @@
+/* stock.c - tandemctl stock adjust|get|list. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "commands.h"
+#include "config.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+
+typedef Tandem__Inventory__V1__Stock stock_message;
+
+#define ARGS_MAX 1000
+
+static void heading(struct ctl_table *table)
+{
+	static const char *const names[] = { "SKU",       "AVAILABLE", "RESERVED",
+					     "COMMITTED", "RECEIVED",  "VERSION" };
+
+	for (size_t i = 0; i < RT_LENGTH(names); i++)
+		ctl_cell(table, "%s", names[i]);
+}
+
+static void add_stock(const struct ctl *ctl, struct ctl_table *table, const stock_message *stock)
+{
+	if (ctl->json) {
+		ctl_json_print(ctl_message_json(&stock->base, true));
+		return;
+	}
+	ctl_cell(table, "%s", stock->sku);
+	ctl_cell(table, "%" PRIu64, stock->available);
+	ctl_cell(table, "%" PRIu64, stock->reserved);
+	ctl_cell(table, "%" PRIu64, stock->committed);
+	ctl_cell(table, "%" PRIu64, stock->received);
+	ctl_cell(table, "%" PRIu64, stock->version);
+}
+
+/* ---- adjust ---- */
+
+struct adjust {
+	const char *reason, *request_id;
+	Tandem__Inventory__V1__AdjustStockRequest requests[ARGS_MAX], *list[ARGS_MAX];
+	size_t count;
+};
+
+static void add_adjustment(struct argp_state *state, struct adjust *adjust, char *text)
+{
+	Tandem__Inventory__V1__AdjustStockRequest *request = &adjust->requests[adjust->count];
+	char *equals = strrchr(text, '=');
+	const char *number = equals == NULL ? "" : equals + (equals[1] == '+' ? 2 : 1);
+	int64_t delta = 0;
+
+	if (adjust->count == ARGS_MAX)
+		argp_error(state, "more than %d SKUs", ARGS_MAX);
+	if (!rt_parse_int(number, -1000000000, 1000000000, &delta) || delta == 0)
+		argp_error(state, "not SKU=CHANGE, such as apple=+10 or apple=-3: %s", text);
+	if (equals == NULL)
+		return;
+	*equals = '\0';
+	tandem__inventory__v1__adjust_stock_request__init(request);
+	request->sku = text;
+	request->delta = delta;
+	adjust->list[adjust->count++] = request;
+}
+
+static error_t adjust_parse(int key, char *arg, struct argp_state *state)
+{
+	struct adjust *adjust = ctl_options(state);
+
+	switch (key) {
+	case 'r':
+		adjust->reason = arg;
+		return 0;
+	case 'i':
+		adjust->request_id = arg;
+		return 0;
+	case ARGP_KEY_ARG:
+		add_adjustment(state, adjust, arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (adjust->count == 0)
+			argp_error(state, "which SKUs?");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* Prints what became of each; the worst of the exit codes. */
+static int adjusted(struct ctl *ctl, const struct adjust *adjust,
+		    const Tandem__Inventory__V1__BatchAdjustStockResponse *response)
+{
+	struct ctl_table table = { .columns = 6 };
+	int code = CTL_OK;
+
+	if (response->n_stocks != adjust->count) {
+		ctl_error("the answer is about another number of SKUs");
+		return CTL_UNAVAILABLE;
+	}
+	heading(&table);
+	for (size_t i = 0; i < response->n_stocks; i++) {
+		const Tandem__Inventory__V1__AdjustStockResult *result = response->stocks[i];
+
+		if (result->result_case ==
+		    TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_STOCK) {
+			add_stock(ctl, &table, result->stock);
+		} else if (result->result_case ==
+			   TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_ERROR) {
+			ctl_error("%s: %s: %s", adjust->requests[i].sku,
+				  rt_code_name(result->error->code), result->error->message);
+			code = RT_MAX(code, ctl_exit_of(result->error->code));
+		} else {
+			ctl_error("%s: no answer", adjust->requests[i].sku);
+			code = CTL_UNAVAILABLE;
+		}
+	}
+	ctl_table_print(&table);
+	return code;
+}
+
+static int adjust_run(struct ctl *ctl, void *options)
+{
+	struct adjust *adjust = options;
+	Tandem__Inventory__V1__BatchAdjustStockRequest request =
+		TANDEM__INVENTORY__V1__BATCH_ADJUST_STOCK_REQUEST__INIT;
+	ProtobufCMessage *response = NULL;
+	int code;
+
+	for (size_t i = 0; i < adjust->count; i++) {
+		if (adjust->reason != NULL)
+			adjust->requests[i].reason = (char *)(uintptr_t)adjust->reason;
+		if (adjust->request_id != NULL)
+			adjust->requests[i].request_id = (char *)(uintptr_t)adjust->request_id;
+	}
+	request.requests = adjust->list;
+	request.n_requests = adjust->count;
+	code = ctl_call(ctl, ctl_inventory_service(ctl), "BatchAdjustStock", &request.base,
+			&response);
+	if (code != CTL_OK)
+		return code;
+	code = adjusted(ctl, adjust, (const void *)response);
+	protobuf_c_message_free_unpacked(response, NULL);
+	return code;
+}
+
+static const struct argp_option adjust_options[] = {
+	{ "reason", 'r', "TEXT", 0, "Why, for people", 0 },
+	{ "request-id", 'i', "ID", 0, "Makes the call safe to repeat", 0 },
+	{ 0 },
+};
+static const struct argp adjust_argp = {
+	adjust_options,
+	adjust_parse,
+	"SKU=CHANGE...",
+	"Puts stock in or takes it out; never what is reserved or sold.\vExamples:\n"
+	"  tandemctl stock adjust apple=+100 pear=+20\n"
+	"  tandemctl stock adjust --reason damaged --request-id count-7 apple=-3",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_stock_adjust = {
+	"stock",    "adjust", "Puts stock in or takes it out", &adjust_argp, sizeof(struct adjust),
+	adjust_run,
+};
+
+/* ---- get ---- */
+
+struct get {
+	const char *skus[ARGS_MAX];
+	size_t count;
+};
+
+static error_t get_parse(int key, char *arg, struct argp_state *state)
+{
+	struct get *get = ctl_options(state);
+
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (get->count == ARGS_MAX)
+			argp_error(state, "more than %d SKUs", ARGS_MAX);
+		get->skus[get->count++] = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (get->count == 0)
+			argp_error(state, "which SKUs?");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int get_run(struct ctl *ctl, void *options)
+{
+	struct get *get = options;
+	struct ctl_table table = { .columns = 6 };
+	int worst = CTL_OK;
+
+	heading(&table);
+	for (size_t i = 0; i < get->count; i++) {
+		Tandem__Inventory__V1__GetStockRequest request =
+			TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
+		const Tandem__Inventory__V1__GetStockResponse *answer;
+		ProtobufCMessage *response = NULL;
+		int code;
+
+		request.sku = (char *)(uintptr_t)get->skus[i];
+		code = ctl_call(ctl, ctl_inventory_service(ctl), "GetStock", &request.base,
+				&response);
+		worst = RT_MAX(worst, code);
+		if (code == CTL_UNAVAILABLE)
+			break;
+		if (code != CTL_OK)
+			continue;
+		answer = (const void *)response;
+		if (answer->stock != NULL)
+			add_stock(ctl, &table, answer->stock);
+		protobuf_c_message_free_unpacked(response, NULL);
+	}
+	ctl_table_print(&table);
+	return worst;
+}
+
+static const struct argp get_argp = {
+	NULL,     get_parse,
+	"SKU...", "Shows the counters of SKUs.\vExample:\n  tandemctl stock get apple pear",
+	NULL,     NULL,
+	NULL,
+};
+const struct ctl_command ctl_stock_get = {
+	"stock", "get", "Shows the counters of SKUs", &get_argp, sizeof(struct get), get_run,
+};
+
+/* ---- list ---- */
+
+struct list {
+	int64_t limit;
+};
+
+static error_t list_parse(int key, char *arg, struct argp_state *state)
+{
+	struct list *list = ctl_options(state);
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		list->limit = INT64_MAX;
+		return 0;
+	case 'n':
+		if (!rt_parse_int(arg, 1, INT64_MAX, &list->limit))
+			argp_error(state, "--limit: not a number from 1: %s", arg);
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "does not take %s", arg);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int list_run(struct ctl *ctl, void *options)
+{
+	struct list *list = options;
+	struct ctl_table table = { .columns = 6 };
+	char *token = rt_strdup("");
+	int64_t left = list->limit;
+	int code;
+
+	heading(&table);
+	do {
+		Tandem__Inventory__V1__ListStockRequest request =
+			TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
+		const Tandem__Inventory__V1__ListStockResponse *page;
+		ProtobufCMessage *response = NULL;
+
+		request.page_size = (int32_t)RT_MIN(left, 1000);
+		request.page_token = token;
+		code = ctl_call(ctl, ctl_inventory_service(ctl), "ListStock", &request.base,
+				&response);
+		if (code != CTL_OK)
+			break;
+		page = (const void *)response;
+		for (size_t i = 0; i < page->n_stocks; i++)
+			add_stock(ctl, &table, page->stocks[i]);
+		left -= (int64_t)page->n_stocks;
+		free(token);
+		token = rt_strdup(page->next_page_token);
+		protobuf_c_message_free_unpacked(response, NULL);
+	} while (token[0] != '\0' && left > 0);
+	ctl_table_print(&table);
+	free(token);
+	return code;
+}
+
+static const struct argp_option list_options[] = {
+	{ "limit", 'n', "N", 0, "At most so many (all)", 0 },
+	{ 0 },
+};
+static const struct argp list_argp = {
+	list_options,
+	list_parse,
+	"",
+	"Lists the counters of all SKUs.\vExamples:\n"
+	"  tandemctl stock list\n"
+	"  tandemctl stock list --json | jq 'select(.available == 0).sku'",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_stock_list = {
+	"stock",  "list", "Lists the counters of all SKUs", &list_argp, sizeof(struct list),
+	list_run,
+};

@@ -1,0 +1,91 @@
+/* table.c - text for people: aligned columns, nothing unprintable. */
+#include <ctype.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "ctl.h"
+#include "wire.h"
+
+/* The length of the UTF-8 character at the start of `text` if it can be shown, else 0. */
+static size_t shown(const char *text, size_t length)
+{
+	unsigned char first = (unsigned char)text[0];
+	size_t size = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+	char one[5] = { 0 };
+
+	if (size > length)
+		return 0;
+	memcpy(one, text, size);
+	return strlen(one) == size && rt_utf8_valid(one, size) && rt_text_printable(one) ? size : 0;
+}
+
+char *ctl_printable(const char *text, size_t length)
+{
+	struct rt_buf out = { 0 };
+
+	for (size_t i = 0; i < length;) {
+		size_t size = shown(text + i, length - i);
+
+		if (size > 0)
+			rt_buf_add(&out, text + i, size);
+		else
+			rt_buf_printf(&out, "\\x%02x", (unsigned char)text[i]);
+		i += size > 0 ? size : 1;
+	}
+	rt_buf_add(&out, "", 1);
+	return out.data;
+}
+
+void ctl_cell(struct ctl_table *table, const char *format, ...)
+{
+	va_list args;
+	char *text = NULL;
+
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	va_end(args);
+	if (table->count == table->capacity) {
+		table->capacity = table->capacity == 0 ? 64 : 2 * table->capacity;
+		table->cells = rt_realloc(table->cells, table->capacity * sizeof(*table->cells));
+	}
+	table->cells[table->count++] =
+		text == NULL ? rt_strdup("") : ctl_printable(text, strlen(text));
+	free(text);
+}
+
+/* Characters, as the cells hold printable UTF-8 only. */
+static size_t width(const char *text)
+{
+	size_t count = 0;
+
+	for (; *text != '\0'; text++)
+		count += ((unsigned char)*text & 0xc0) != 0x80;
+	return count;
+}
+
+void ctl_table_print(struct ctl_table *table)
+{
+	size_t columns = (size_t)table->columns;
+	size_t *widths = rt_alloc(columns * sizeof(*widths));
+
+	for (size_t i = 0; i < table->count; i++)
+		widths[i % columns] = RT_MAX(widths[i % columns], width(table->cells[i]));
+	for (size_t i = 0; i < table->count; i++) {
+		bool last = (i + 1) % columns == 0;
+
+		if (table->count > columns) {
+			fputs(table->cells[i], stdout);
+			/* No blanks at the end of a line. */
+			for (size_t pad = width(table->cells[i]);
+			     !last && pad < widths[i % columns] + 2; pad++)
+				putchar(' ');
+			if (last)
+				putchar('\n');
+		}
+		free(table->cells[i]);
+	}
+	free(widths);
+	free(table->cells);
+	*table = (struct ctl_table){ .columns = table->columns };
+}

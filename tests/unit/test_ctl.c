@@ -1,0 +1,544 @@
+/* What tandemctl prints: messages as JSON and as text, tables, stream ids, and the two sentences
+ * at the end of an explanation. */
+#include <string.h>
+
+#include "ctl/ctl.h"
+#include "ctl/explain.h"
+#include "google/rpc/error_details.pb-c.h"
+#include "google/rpc/status.pb-c.h"
+#include "run.h"
+#include "tandem/inventory/v1/inventory_events.pb-c.h"
+#include "tandem/order/v1/order_events.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+
+/* ---- messages ---- */
+
+/* The JSON of `message` as one line of text. */
+static bool json_is(const ProtobufCMessage *message, bool defaults, const char *expected)
+{
+	json_t *json = ctl_message_json(message, defaults);
+	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
+	bool same = strcmp(text, expected) == 0;
+
+	if (!same)
+		printf("\n    is       %s\n    expected %s\n", text, expected);
+	free(text);
+	json_decref(json);
+	return same;
+}
+
+static void every_kind_of_field(void)
+{
+	Tandem__Order__V1__Order order = TANDEM__ORDER__V1__ORDER__INIT;
+	Tandem__Order__V1__OrderLine line = TANDEM__ORDER__V1__ORDER_LINE__INIT, *lines = &line;
+	Tandem__Order__V1__Order__LabelsEntry label = TANDEM__ORDER__V1__ORDER__LABELS_ENTRY__INIT;
+	Tandem__Order__V1__Order__LabelsEntry *labels = &label;
+	Google__Protobuf__Timestamp time = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+
+	CU_ASSERT(json_is(&order.base, false, "{}"));
+	CU_ASSERT(json_is(&order.base, true,
+			  "{\"order_id\":\"\",\"customer_id\":\"\",\"lines\":[],"
+			  "\"status\":\"ORDER_STATUS_UNSPECIFIED\",\"status_reason\":\"\","
+			  "\"shortages\":[],\"version\":0,\"settled\":false,\"labels\":{}}"));
+	line.sku = (char *)"apple";
+	line.quantity = 3000000000;
+	label.key = (char *)"colour";
+	label.value = (char *)"red \"and\" green";
+	time.seconds = 1764000000;
+	time.nanos = 123456789;
+	order.lines = &lines;
+	order.n_lines = 1;
+	order.labels = &labels;
+	order.n_labels = 1;
+	order.create_time = &time;
+	order.version = UINT64_MAX;
+	order.settled = true;
+	order.status = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED;
+	CU_ASSERT(json_is(&order.base, false,
+			  "{\"lines\":[{\"sku\":\"apple\",\"quantity\":3000000000}],"
+			  "\"status\":\"ORDER_STATUS_REJECTED\","
+			  "\"version\":\"18446744073709551615\",\"settled\":true,"
+			  "\"create_time\":\"2025-11-24T16:00:00.123Z\","
+			  "\"labels\":{\"colour\":\"red \\\"and\\\" green\"}}"));
+	order.status = (Tandem__Order__V1__OrderStatus)77; /* from a newer server */
+	order.n_lines = order.n_labels = 0;
+	order.create_time = NULL;
+	order.version = 0;
+	CU_ASSERT(json_is(&order.base, false, "{\"status\":77,\"settled\":true}"));
+}
+
+static void signed_duration_and_oneof(void)
+{
+	Tandem__Inventory__V1__StockAdjusted adjusted = TANDEM__INVENTORY__V1__STOCK_ADJUSTED__INIT;
+	Tandem__Order__V1__OrderContent content = TANDEM__ORDER__V1__ORDER_CONTENT__INIT;
+	Tandem__Order__V1__PlaceOrderResult result = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__INIT;
+	Google__Protobuf__Duration hold = GOOGLE__PROTOBUF__DURATION__INIT;
+	Google__Rpc__Status error = GOOGLE__RPC__STATUS__INIT;
+
+	adjusted.delta = -5;
+	CU_ASSERT(json_is(&adjusted.base, false, "{\"delta\":-5}"));
+	hold.seconds = 90;
+	content.hold = &hold;
+	CU_ASSERT(json_is(&content.base, false, "{\"hold\":\"90s\"}"));
+	hold.nanos = 500000000;
+	CU_ASSERT(json_is(&content.base, false, "{\"hold\":\"90.500s\"}"));
+	/* Of a oneof only what is set, with all defaults as well. */
+	CU_ASSERT(json_is(&result.base, true, "{}"));
+	error.code = 6;
+	result.result_case = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ERROR;
+	result.error = &error;
+	CU_ASSERT(json_is(&result.base, true,
+			  "{\"error\":{\"code\":6,\"message\":\"\",\"details\":[]}}"));
+}
+
+static void details_and_bytes(void)
+{
+	static const struct {
+		const char *bytes, *base64;
+	} rows[] = { { "", "" },
+		     { "f", "Zg==" },
+		     { "fo", "Zm8=" },
+		     { "foo", "Zm9v" },
+		     { "foobar", "Zm9vYmFy" } };
+	Google__Rpc__Status status = GOOGLE__RPC__STATUS__INIT;
+	struct rt_status with_details = { 0 };
+	Google__Rpc__Status *proto;
+
+	rt_status_set(&with_details, RT_CODE_UNAVAILABLE, "away");
+	rt_status_retry(&with_details, 1500);
+	proto = rt_status_to_proto(&with_details);
+	CU_ASSERT(json_is(&proto->base, false,
+			  "{\"code\":14,\"message\":\"away\","
+			  "\"details\":[{\"retry_delay\":\"1.500s\"}]}"));
+	google__rpc__status__free_unpacked(proto, NULL);
+	rt_status_done(&with_details);
+	/* A detail nobody knows is shown as what it is. */
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT, *list = &any;
+		char expected[128];
+
+		any.type_url = (char *)"type.googleapis.com/a.b.C";
+		any.value.data = (uint8_t *)(uintptr_t)rows[i].bytes;
+		any.value.len = strlen(rows[i].bytes);
+		status.details = &list;
+		status.n_details = 1;
+		snprintf(expected, sizeof(expected),
+			 "{\"details\":[{\"type_url\":\"type.googleapis.com/a.b.C\"%s%s%s}]}",
+			 rows[i].base64[0] == '\0' ? "" : ",\"value\":\"", rows[i].base64,
+			 rows[i].base64[0] == '\0' ? "" : "\"");
+		TEST_ROW(json_is(&status.base, false, expected), rows[i].base64);
+	}
+}
+
+static void packed_bytes(void)
+{
+	static const struct {
+		const char *name, *type, *data;
+		size_t length;
+		const char *json; /* NULL: refused */
+	} rows[] = {
+		{ "empty", "tandem.order.v1.OrderReserved", "", 0, "{}" },
+		{ "a string", "tandem.order.v1.OrderCancelled", "\x0a\x02no", 4,
+		  "{\"reason\":\"no\"}" },
+		{ "cut off", "tandem.order.v1.OrderCancelled", "\x0a\x05no", 4, NULL },
+		{ "not UTF-8", "tandem.order.v1.OrderCancelled", "\x0a\x02\xff\xfe", 4, NULL },
+		{ "a NUL", "tandem.order.v1.OrderCancelled", "\x0a\x02n\0", 4, NULL },
+		{ "unknown type", "tandem.order.v9.OrderCancelled", "", 0, NULL },
+		{ "no type", "", "", 0, NULL },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		const char *why = NULL;
+		json_t *json =
+			ctl_bytes_json(rows[i].type, rows[i].data, rows[i].length, false, &why);
+		char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
+
+		if (rows[i].json == NULL)
+			TEST_ROW(json == NULL && why != NULL, rows[i].name);
+		else
+			TEST_ROW(text != NULL && strcmp(text, rows[i].json) == 0, rows[i].name);
+		free(text);
+		json_decref(json);
+	}
+}
+
+static void text_for_people(void)
+{
+	static const struct {
+		const char *json, *line;
+	} rows[] = {
+		{ "{}", "" },
+		{ "{\"a\":1,\"b\":\"two words\",\"c\":\"x\",\"d\":\"\"}",
+		  "a=1 b=\"two words\" c=x d=\"\"" },
+		{ "{\"lines\":[{\"sku\":\"a\",\"n\":1},{\"sku\":\"b\"}],\"in\":{\"t\":true}}",
+		  "lines[sku=a n=1, sku=b] in{t=true}" },
+		{ "{\"esc\":\"\\u001b[31m\"}", "esc=\"\\x1b[31m\"" },
+		{ "{\"list\":[1,2.5,null,false]}", "list[1 2.5 - false]" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		json_t *json = json_loads(rows[i].json, JSON_DECODE_ANY, NULL);
+		struct rt_buf line = { 0 };
+
+		ctl_json_line(json, &line);
+		rt_buf_add(&line, "", 1);
+		TEST_ROW(strcmp(line.data, rows[i].line) == 0, rows[i].json);
+		rt_buf_done(&line);
+		json_decref(json);
+	}
+}
+
+static void nothing_unprintable(void)
+{
+	static const struct {
+		const char *bytes;
+		size_t length;
+		const char *shown;
+	} rows[] = {
+		{ "plain", 5, "plain" },
+		{ "gr\xc3\xbc\xc3\x9f", 6, "gr\xc3\xbc\xc3\x9f" },
+		{ "\x1b]0;x\x07", 6, "\\x1b]0;x\\x07" },
+		{ "a\0b", 3, "a\\x00b" },
+		{ "\xc3", 1, "\\xc3" },
+		{ "\xff\xfe", 2, "\\xff\\xfe" },
+		{ "\xc2\x9b", 2, "\\xc2\\x9b" }, /* CSI as one C1 character */
+		{ "line\nline", 9, "line\\x0aline" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		char *shown = ctl_printable(rows[i].bytes, rows[i].length);
+
+		TEST_ROW(strcmp(shown, rows[i].shown) == 0, rows[i].shown);
+		free(shown);
+	}
+}
+
+/* ---- streams ---- */
+
+static void stream_ids(void)
+{
+	static const struct {
+		const char *text;
+		bool good;
+	} rows[] = {
+		{ "1764000000123-17", true },
+		{ "0-0", true },
+		{ "1764000000123", false },
+		{ "-1", false },
+		{ "1-", false },
+		{ "1-2x", false },
+		{ "1-2-3", false },
+		{ "", false },
+		{ "99999999999999999999-1", false },
+	};
+	uint64_t ms = 0, n = 0;
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++)
+		TEST_ROW(ctl_stream_id(rows[i].text, &ms, &n) == rows[i].good, rows[i].text);
+	CU_ASSERT(ctl_stream_id("12-34", &ms, &n) && ms == 12 && n == 34);
+	CU_ASSERT(ctl_stream_id_compare("2-1", "10-1") < 0);
+	CU_ASSERT(ctl_stream_id_compare("2-9", "2-10") < 0);
+	CU_ASSERT(ctl_stream_id_compare("3-1", "2-10") > 0);
+	CU_ASSERT(ctl_stream_id_compare("2-10", "2-10") == 0);
+}
+
+static redisReply text_reply(const char *text)
+{
+	return (redisReply){ .type = REDIS_REPLY_STRING,
+			     .str = (char *)(uintptr_t)text,
+			     .len = strlen(text) };
+}
+
+/* An entry of `count` fields and values; what is read is a view of the arguments. */
+static bool read_entry(const char *const *texts, size_t count, struct ctl_entry *entry)
+{
+	static redisReply values[32], fields, id, top, *list[32], *pair[2];
+
+	for (size_t i = 0; i < count; i++) {
+		values[i] = text_reply(texts[i]);
+		list[i] = &values[i];
+	}
+	id = text_reply("5-6");
+	fields = (redisReply){ .type = REDIS_REPLY_ARRAY, .elements = count, .element = list };
+	pair[0] = &id;
+	pair[1] = &fields;
+	top = (redisReply){ .type = REDIS_REPLY_ARRAY, .elements = 2, .element = pair };
+	return ctl_entry_read(&top, "order", entry);
+}
+
+static void entries(void)
+{
+	static const char *const event[] = {
+		"id", "o/1",  "type",      "tandem.order.v1.OrderCancelled", "subject", "o", "seq",
+		"1",  "data", "\x0a\x02no"
+	};
+	static const char *const strange[] = { "no", "event", "\x1b[2J", "\xff" };
+	struct ctl_entry entry;
+	json_t *json;
+	redisReply nil = { .type = REDIS_REPLY_NIL };
+
+	CU_ASSERT_FATAL(read_entry(event, RT_LENGTH(event), &entry));
+	CU_ASSERT_STRING_EQUAL(entry.stream_id, "5-6");
+	CU_ASSERT_STRING_EQUAL(entry.subject, "o");
+	CU_ASSERT_STRING_EQUAL(entry.attempt, "");
+	CU_ASSERT_STRING_EQUAL(ctl_short_type(entry.type), "OrderCancelled");
+	json = ctl_entry_json(&entry);
+	CU_ASSERT_STRING_EQUAL(
+		json_string_value(json_object_get(json_object_get(json, "data"), "reason")), "no");
+	json_decref(json);
+	/* What is no event at all is shown nevertheless. */
+	CU_ASSERT_FATAL(read_entry(strange, RT_LENGTH(strange), &entry));
+	CU_ASSERT_STRING_EQUAL(entry.type, "");
+	json = ctl_entry_json(&entry);
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(json, "\\x1b[2J")), "\\xff");
+	json_decref(json);
+	CU_ASSERT_FALSE(ctl_entry_read(&nil, "order", &entry));
+	CU_ASSERT_FALSE(ctl_entry_read(NULL, "order", &entry));
+}
+
+static void filters(void)
+{
+	static const char *const event[] = { "type",    "tandem.order.v1.OrderPlaced",
+					     "subject", "o",
+					     "reason",  "not a message" };
+	static const struct {
+		const char *name;
+		struct ctl_filter filter;
+		bool passes;
+	} rows[] = {
+		{ "nothing asked", { 0 }, true },
+		{ "its order", { .order = "o" }, true },
+		{ "another order", { .order = "p" }, false },
+		{ "short type", { .type = "OrderPlaced" }, true },
+		{ "full type", { .type = "tandem.order.v1.OrderPlaced" }, true },
+		{ "part of a type", { .type = "Placed" }, false },
+		{ "part of the reason", { .reason = "a mess" }, true },
+		{ "another reason", { .reason = "b" }, false },
+		{ "its context", { .context = "order" }, true },
+		{ "the other context", { .context = "inventory" }, false },
+		{ "all at once", { .order = "o", .type = "OrderPlaced", .reason = "not" }, true },
+		{ "all but one", { .order = "p", .type = "OrderPlaced" }, false },
+	};
+	struct ctl_entry entry;
+
+	CU_ASSERT_FATAL(read_entry(event, RT_LENGTH(event), &entry));
+	for (size_t i = 0; i < RT_LENGTH(rows); i++)
+		TEST_ROW(ctl_filter_passes(&rows[i].filter, &entry) == rows[i].passes,
+			 rows[i].name);
+}
+
+static void ages(void)
+{
+	static const struct {
+		int64_t ms;
+		const char *text;
+	} rows[] = {
+		{ 0, "0 ms" },          { 999, "999 ms" },    { 1500, "1.5 s" },
+		{ 119900, "119.9 s" },  { 600000, "10 min" }, { 7200000, "2.0 h" },
+		{ 259200000, "3.0 d" },
+	};
+	char text[CTL_AGE];
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		ctl_age(text, rows[i].ms);
+		TEST_ROW(strcmp(text, rows[i].text) == 0, rows[i].text);
+	}
+}
+
+static void exit_codes(void)
+{
+	static const int expected[17] = {
+		[0] = CTL_OK,
+		[RT_CODE_CANCELLED] = CTL_UNAVAILABLE,
+		[RT_CODE_UNKNOWN] = CTL_UNAVAILABLE,
+		[RT_CODE_INVALID_ARGUMENT] = CTL_USAGE,
+		[RT_CODE_DEADLINE_EXCEEDED] = CTL_UNAVAILABLE,
+		[RT_CODE_NOT_FOUND] = CTL_NEGATIVE,
+		[RT_CODE_ALREADY_EXISTS] = CTL_NEGATIVE,
+		[RT_CODE_PERMISSION_DENIED] = CTL_UNAVAILABLE,
+		[RT_CODE_RESOURCE_EXHAUSTED] = CTL_UNAVAILABLE,
+		[RT_CODE_FAILED_PRECONDITION] = CTL_NEGATIVE,
+		[RT_CODE_ABORTED] = CTL_NEGATIVE,
+		[RT_CODE_OUT_OF_RANGE] = CTL_NEGATIVE,
+		[RT_CODE_UNIMPLEMENTED] = CTL_UNAVAILABLE,
+		[RT_CODE_INTERNAL] = CTL_UNAVAILABLE,
+		[RT_CODE_UNAVAILABLE] = CTL_UNAVAILABLE,
+		[RT_CODE_DATA_LOSS] = CTL_UNAVAILABLE,
+		[RT_CODE_UNAUTHENTICATED] = CTL_UNAVAILABLE,
+	};
+
+	for (int code = 0; code < 17; code++)
+		CU_ASSERT_EQUAL(ctl_exit_of(code), expected[code]);
+}
+
+/* ---- explain ---- */
+
+#define NOW 1764000000000
+#define READ                                                                                       \
+	{                                                                                          \
+		.group = true, .consumers = 1, .seen_ms = 100                                      \
+	}
+
+static void why_and_what_next(void)
+{
+	static const struct {
+		const char *name;
+		struct explain_facts facts;
+		const char *because, *next; /* what they must say */
+	} rows[] = {
+		{ "settled",
+		  { .state = ORDER_CANCELLED, .status_reason = "called off", .timer_ms = -1 },
+		  "CANCELLED (called off): final",
+		  "Nothing: the order is settled." },
+		{ "reserved",
+		  { .state = ORDER_RESERVED, .timer_ms = NOW + 60000 },
+		  "RESERVED: inventory holds every line",
+		  "it expires at 2025-11-24T16:01:00.000Z (in 60.0 s)" },
+		{ "reserved, no timer",
+		  { .state = ORDER_RESERVED, .timer_ms = -1 },
+		  "RESERVED",
+		  "no timer. tandemctl audit --repair" },
+		{ "timer overdue",
+		  { .state = ORDER_RESERVED, .timer_ms = NOW - 60000 },
+		  "RESERVED",
+		  "due for 60.0 s; is the order service running?" },
+		{ "queued, inventory is there",
+		  { .state = ORDER_PENDING,
+		    .attempt = 1,
+		    .timer_ms = NOW + 500,
+		    .request = { .where = EXPLAIN_QUEUED, .type = "OrderPlaced", .ahead = 12 },
+		    .inventory = READ },
+		  "has not read OrderPlaced yet, 12 entries are ahead of it.",
+		  "or is asked again at 2025-11-24T16:00:00.500Z (in 500 ms)." },
+		{ "queued, inventory is away",
+		  { .state = ORDER_PENDING,
+		    .timer_ms = NOW + 500,
+		    .request = { .where = EXPLAIN_QUEUED, .type = "OrderPlaced" },
+		    .inventory = { .group = true, .consumers = 1, .seen_ms = 300000 } },
+		  "inventory was last seen 5 min ago.",
+		  "asked again" },
+		{ "queued, nobody reads",
+		  { .state = ORDER_PENDING,
+		    .timer_ms = NOW + 500,
+		    .request = { .where = EXPLAIN_QUEUED, .type = "OrderPlaced" },
+		    .inventory = { .group = true, .seen_ms = -1 } },
+		  "nobody reads for inventory",
+		  "asked again" },
+		{ "queued, no group",
+		  { .state = ORDER_PENDING,
+		    .timer_ms = NOW + 500,
+		    .request = { .where = EXPLAIN_QUEUED, .type = "OrderPlaced" } },
+		  "inventory has no consumer group there",
+		  "asked again" },
+		{ "with a consumer",
+		  { .state = ORDER_CONFIRMING,
+		    .attempt = 3,
+		    .timer_ms = NOW + 500,
+		    .request = { .where = EXPLAIN_PENDING,
+				 .type = "OrderConfirmed",
+				 .consumer = "inventory-7",
+				 .idle_ms = 2000,
+				 .deliveries = 2 },
+		    .inventory = READ },
+		  "commit the reservation, 3 times; OrderConfirmed has been with consumer "
+		  "inventory-7 for 2.0 s, delivery 2.",
+		  "asked again" },
+		{ "with a dead consumer",
+		  { .state = ORDER_PENDING,
+		    .timer_ms = NOW + 500,
+		    .request = { .where = EXPLAIN_PENDING,
+				 .type = "OrderPlaced",
+				 .consumer = "inventory-7",
+				 .idle_ms = 20000,
+				 .deliveries = 1 },
+		    .inventory = READ },
+		  "that one looks dead",
+		  "asked again" },
+		{ "buried",
+		  { .state = ORDER_PENDING,
+		    .timer_ms = NOW + 500,
+		    .request = { .where = EXPLAIN_DEAD,
+				 .type = "OrderPlaced",
+				 .stream_id = "7-0",
+				 .reason = "not a message" },
+		    .inventory = READ },
+		  "could not process OrderPlaced (not a message): it lies in the dead letters as "
+		  "7-0",
+		  "tandemctl dead replay 7-0" },
+		{ "lost",
+		  { .state = ORDER_CANCELLING,
+		    .timer_ms = NOW + 500,
+		    .request = { .where = EXPLAIN_LOST, .type = "OrderCancelled" },
+		    .inventory = READ },
+		  "release what it holds; OrderCancelled was lost from the stream",
+		  "asked again" },
+		{ "done, but the answer is lost",
+		  { .state = ORDER_PENDING,
+		    .timer_ms = NOW + 500,
+		    .reservation = STOCK_RESERVED,
+		    .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" },
+		    .inventory = READ },
+		  "its reservation is RESERVED), but there is no answer",
+		  "asked again" },
+		{ "acknowledged without an effect",
+		  { .state = ORDER_PENDING,
+		    .timer_ms = NOW + 500,
+		    .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" } },
+		  "acknowledged OrderPlaced without an effect",
+		  "asked again" },
+		{ "answered, not read",
+		  { .state = ORDER_PENDING,
+		    .timer_ms = NOW + 500,
+		    .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" },
+		    .answer = { .where = EXPLAIN_QUEUED, .type = "InventoryReserved", .ahead = 3 },
+		    .order = { .group = true, .consumers = 2, .seen_ms = 40000 } },
+		  "answered with InventoryReserved, which the order service has not read yet, 3 "
+		  "entries are ahead of it; the order service was last seen 40.0 s ago",
+		  "asked again" },
+		{ "answer buried",
+		  { .state = ORDER_PENDING,
+		    .timer_ms = NOW + 500,
+		    .answer = { .where = EXPLAIN_DEAD,
+				.type = "InventoryReserved",
+				.stream_id = "9-0",
+				.reason = "no seq" } },
+		  "the order service could not process InventoryReserved (no seq)",
+		  "tandemctl dead replay 9-0" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct explain_facts facts = rows[i].facts;
+		struct rt_buf because = { 0 }, next = { 0 };
+
+		facts.now_ms = NOW;
+		if (facts.status_reason == NULL)
+			facts.status_reason = "";
+		explain_because(&facts, &because);
+		explain_next(&facts, &next);
+		TEST_ROW(strstr(because.data, rows[i].because) != NULL, rows[i].name);
+		TEST_ROW(strstr(next.data, rows[i].next) != NULL, rows[i].name);
+		TEST_ROW(because.data[because.length - 1] == '.', rows[i].name);
+		rt_buf_done(&because);
+		rt_buf_done(&next);
+	}
+}
+
+static const struct test tests[] = {
+	{ "every kind of field, with and without defaults", every_kind_of_field },
+	{ "signed numbers, durations, oneofs", signed_duration_and_oneof },
+	{ "details of errors, bytes as base64", details_and_bytes },
+	{ "packed bytes are checked before they are read", packed_bytes },
+	{ "JSON as text for people", text_for_people },
+	{ "nothing unprintable reaches a terminal", nothing_unprintable },
+	{ "stream ids", stream_ids },
+	{ "entries, also strange ones", entries },
+	{ "filters", filters },
+	{ "ages", ages },
+	{ "exit codes", exit_codes },
+	{ "why, and what next", why_and_what_next },
+};
+
+int main(void)
+{
+	return tests_run("ctl", tests, RT_LENGTH(tests));
+}
