@@ -428,6 +428,31 @@ static void run_twice(void)
 	rt_loop_free(loop);
 }
 
+static void task_posts_itself(struct rt_task *task)
+{
+	struct actor *actor = RT_CONTAINER_OF(task, struct actor, task);
+
+	tell(actor->letter);
+	if (actor->times-- > 0)
+		rt_loop_post(actor->loop, task);
+	else
+		rt_loop_stop(actor->loop);
+}
+
+/* Posted while the loop looks at what was posted: nobody wakes it, it must look again before it
+ * sleeps. A fault here hangs. */
+static void posted_by_posted(void)
+{
+	struct rt_loop *loop = real();
+	struct actor a = { .loop = loop, .letter = 'p', .times = 4 };
+
+	a.task.run = task_posts_itself;
+	rt_loop_post(loop, &a.task);
+	rt_loop_run(loop);
+	CU_ASSERT_STRING_EQUAL(story, "ppppp");
+	rt_loop_free(loop);
+}
+
 /* ---- posting from many threads ---- */
 
 enum { POSTERS = 4, POSTS = 20000 };
@@ -589,6 +614,7 @@ struct writer {
 	struct rt_loop *loop;
 	struct rt_watch *watch;
 	int calls, events;
+	int quiet_after; /* calls */
 };
 
 static void write_ready(void *user, int events)
@@ -597,7 +623,8 @@ static void write_ready(void *user, int events)
 
 	writer->calls++;
 	writer->events |= events;
-	rt_watch_set(writer->watch, 0); /* quiet from now on */
+	if (writer->calls > writer->quiet_after)
+		rt_watch_set(writer->watch, 0); /* quiet from now on */
 }
 
 static void watch_quiet(void)
@@ -627,12 +654,13 @@ static void watch_quiet(void)
 	rt_loop_free(loop);
 }
 
-/* A pipe whose reader went is an error without data: it must reach a watch for writing. */
+/* A pipe whose reader went is an error without data: it must reach a watch for writing, again and
+ * again while it is watched. */
 static void watch_error(void)
 {
 	struct rt_loop *loop = real();
 	struct actor end = { .loop = loop, .letter = 'e' };
-	struct writer writer = { .loop = loop };
+	struct writer writer = { .loop = loop, .quiet_after = 2 };
 	int fds[2];
 
 	CU_ASSERT_EQUAL_FATAL(pipe(fds), 0);
@@ -641,7 +669,7 @@ static void watch_error(void)
 	close(fds[0]);
 	rt_timer_start(loop, &end.timer, 20, timer_stops_loop);
 	rt_loop_run(loop);
-	CU_ASSERT_EQUAL(writer.calls, 1);
+	CU_ASSERT_EQUAL(writer.calls, 3);
 	CU_ASSERT_EQUAL(writer.events, RT_READABLE | RT_WRITABLE);
 	rt_watch_free(writer.watch);
 	close(fds[1]);
@@ -691,6 +719,7 @@ static const struct test tests[] = {
 	{ "real: a timer of 0 that restarts itself starves nobody", real_zero_timer },
 	{ "real: what a timer defers runs before the loop sleeps", real_deferred_by_timer },
 	{ "real: posts and stops before a run count", run_twice },
+	{ "real: what a posted task posts runs, too", posted_by_posted },
 	{ "real: many threads post, each in its order, none lost", many_posters },
 	{ "real: two loops hand one task to and fro", ping_pong },
 	{ "real: a watch reads, is freed in its callback", watch_reads },
