@@ -33,6 +33,7 @@
 #define IDS_MAX        512 /* in one acknowledgement, renewal or burial */
 #define WAIT_MIN_MS    100 /* back-off of the subscription itself */
 #define WAIT_MAX_MS    2000
+#define FIRST_FAILURES 3  /* at the start the connections are still being made */
 #define RETRY_EXPONENT 20 /* doublings after which a back-off surely is at its end */
 
 enum state { IDLE, ENSURING, RECOVERING, READING, WAITING, STOPPING, STOPPED };
@@ -101,7 +102,8 @@ struct rt_events {
 	struct rt_timer wait, claim_timer, tend_timer;
 	struct rt_timer settle; /* back-off of acknowledging and burying */
 	int64_t settle_ms;
-	bool rebuilding, failing; /* said so */
+	bool rebuilding, failing;    /* said so */
+	int failures, failures_told; /* in a row; from how many on it is worth a line */
 	struct rt_stream_info info, info_next;
 	struct rt_task task;
 	bool pumping, freed;
@@ -510,7 +512,7 @@ static void fail(struct rt_events *events, int status)
 			       RT_S("stream", events->name));
 		events->rebuilding = true;
 		count(events, REBUILT, 1);
-	} else if (!events->failing) {
+	} else if (!events->failing && ++events->failures >= events->failures_told) {
 		RT_LOG(RT_WARN, "events cannot be read: trying again", RT_S("stream", events->name),
 		       RT_S("error", rt_status_text(status)));
 		events->failing = true;
@@ -531,6 +533,7 @@ static void read_done(struct rt_stream_op *stream_op, int status)
 		if (events->failing || events->rebuilding)
 			RT_LOG(RT_INFO, "events are read again", RT_S("stream", events->name));
 		events->failing = events->rebuilding = false;
+		events->failures = 0;
 		events->wait_ms = WAIT_MIN_MS;
 		admit_all(events, stream_op, false);
 	} else {
@@ -562,6 +565,7 @@ static void recovered(struct rt_stream_op *stream_op, int status)
 	} else if (stream_op->entry_count == 0) {
 		if (events->state == RECOVERING)
 			set_state(events, READING);
+		events->failures_told = 1;
 	} else {
 		snprintf(events->pending_cursor, sizeof(events->pending_cursor), "%s",
 			 stream_op->entries[stream_op->entry_count - 1].stream_id);
@@ -1041,6 +1045,7 @@ int rt_events_new(struct rt_loop *loop, struct rt_stream_source *source,
 	events->options.claim_every_ms =
 		RT_MIN(options->claim_every_ms, RT_MAX(options->claim_idle_ms / 3, 1));
 	events->wait_ms = WAIT_MIN_MS;
+	events->failures_told = FIRST_FAILURES;
 	events->settle_ms = options->retry_min_ms;
 	events->task.run = on_task;
 	snprintf(events->claim_cursor, sizeof(events->claim_cursor), "0-0");

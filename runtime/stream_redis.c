@@ -38,7 +38,7 @@ struct stream_redis {
 	struct again pending, claim;
 	struct rt_redis_op read_op, renew_op, ack_op, bury_op, tend_op;
 	struct rt_stream_op *read, *renew, *ack, *bury, *tend, *ensure;
-	struct rt_redis_op cursor_op, stream_op, create_op;
+	struct rt_redis_op groups_op, cursor_op, stream_op, create_op;
 	struct rt_stream_info *tend_info;
 	char cursor[ID_TEXT]; /* ensure: where to create the group */
 };
@@ -393,6 +393,7 @@ static void stream_bury(struct rt_stream_source *source, struct rt_stream_op *op
 /* ---- the group ----
  *
  *   stream_ensure
+ *     ensure_groups    the group is there: done. A full Redis would refuse to make it
  *     ensure_cursor    how far had the group come?
  *     ensure_stream    is the stream still the one the cursor is about?
  *     ensure_created   the group is there
@@ -421,20 +422,29 @@ static void ensure_created(struct rt_redis_op *redis_op, int status, const redis
 	finish(RT_TAKE(self->ensure), there ? RT_OK : status);
 }
 
+/* The value of a flat { name, value, … } reply; NULL: none, or not a text. */
+static const char *named(const redisReply *reply, const char *name)
+{
+	for (size_t i = 0; i + 1 < reply->elements; i += 2) {
+		if (is_text(reply->element[i]) && is_text(reply->element[i + 1]) &&
+		    strcmp(reply->element[i]->str, name) == 0)
+			return reply->element[i + 1]->str;
+	}
+	return NULL;
+}
+
 static void ensure_stream(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
 	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, stream_op);
-	const char *last = "0-0";
+	const char *last;
 
 	if (status != RT_OK && status != RT_REMOTE) {
 		finish(RT_TAKE(self->ensure), status);
 		return;
 	}
-	for (size_t i = 0; status == RT_OK && i + 1 < reply->elements; i += 2) {
-		if (is_text(reply->element[i]) && is_text(reply->element[i + 1]) &&
-		    strcmp(reply->element[i]->str, "last-generated-id") == 0)
-			last = reply->element[i + 1]->str;
-	}
+	last = status == RT_OK ? named(reply, "last-generated-id") : NULL;
+	if (last == NULL)
+		last = "0-0";
 	/* A stream that ends before the cursor was made anew since: all of it is unread. */
 	if (id_less(last, self->cursor))
 		snprintf(self->cursor, sizeof(self->cursor), "0");
@@ -462,15 +472,36 @@ static void ensure_cursor(struct rt_redis_op *redis_op, int status, const redisR
 			 ensure_stream);
 }
 
+static void ensure_groups(struct rt_redis_op *redis_op, int status, const redisReply *reply)
+{
+	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, groups_op);
+
+	for (size_t i = 0; status == RT_OK && i < reply->elements; i++) {
+		const char *name = named(reply->element[i], "name");
+
+		if (name != NULL && strcmp(name, self->group) == 0) {
+			finish(RT_TAKE(self->ensure), RT_OK);
+			return;
+		}
+	}
+	if (status != RT_OK && status != RT_REMOTE) { /* remote: there is no such key */
+		finish(RT_TAKE(self->ensure), status);
+		return;
+	}
+	rt_redis_command(self->commands, &self->cursor_op, 3,
+			 (const char *[]){ "HGET", self->cursor_key, self->stream }, NULL, 0,
+			 ensure_cursor);
+}
+
 static void stream_ensure(struct rt_stream_source *source, struct rt_stream_op *op)
 {
 	struct stream_redis *self = of_source(source);
 
 	op->source = source;
 	self->ensure = op;
-	rt_redis_command(self->commands, &self->cursor_op, 3,
-			 (const char *[]){ "HGET", self->cursor_key, self->stream }, NULL, 0,
-			 ensure_cursor);
+	rt_redis_command(self->commands, &self->groups_op, 3,
+			 (const char *[]){ "XINFO", "GROUPS", self->stream }, NULL, 0,
+			 ensure_groups);
 }
 
 /* ---- housekeeping ---- */

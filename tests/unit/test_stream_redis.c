@@ -1,0 +1,952 @@
+/* test_stream_redis.c - the consumer and runtime/events.lua against a real redis-server: what
+ * only Redis itself can show. The rest is in test_events.c. */
+#include <stdio.h>
+#include <string.h>
+
+#include "events.h"
+#include "log.h"
+#include "redis.h"
+#include "run.h"
+#include "unit/redis_server.h"
+
+#define STREAM      "order:{0}:events"
+#define GROUP       "inventory"
+#define HANDLED_MAX 4096
+
+struct handled {
+	char id[64];
+	uint32_t deliveries;
+};
+struct fixture;
+struct side {
+	struct fixture *fixture;
+	struct rt_redis *commands;
+	struct rt_events *events;
+	struct handled handled[HANDLED_MAX];
+	size_t count;
+	bool stopped, hold;
+	struct rt_event *held;
+};
+struct fixture {
+	struct rt_loop *loop;
+	struct rt_metrics *metrics;
+	struct redis_server *server;
+	struct side *sides[2];
+	size_t wanted; /* the loop stops at so many handled */
+	bool (*until)(struct fixture *fixture);
+	struct rt_timer patience, look;
+	bool impatient;
+};
+
+static struct redis_server shared;
+static int warnings;
+
+/* Publishes with the producer's own code: 'order_put 1 stream now_ms count subject'. */
+static const char put[] =
+	"redis.register_function{function_name='order_put', callback=function(keys, args)\n"
+	" local stream = open_stream(keys[1])\n"
+	" local last\n"
+	" for i = 1, tonumber(args[2]) do\n"
+	"  last = stream:publish(args[1], 'time', 'tandem.order.v1.OrderPlaced', args[3] .. i, i,\n"
+	"   'data', args[4], args[5])\n"
+	" end\n"
+	" return { last or '', stream.length }\n"
+	"end, flags={'allow-oom'}}\n";
+
+static void on_log(const char *line, void *user)
+{
+	(void)user;
+	warnings += strstr(line, " warn ") != NULL;
+}
+
+static size_t handled_count(const struct fixture *f)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < RT_LENGTH(f->sides); i++)
+		count += f->sides[i] != NULL ? f->sides[i]->count : 0;
+	return count;
+}
+
+static void on_event(struct rt_event *event, void *user)
+{
+	struct side *side = user;
+	struct fixture *f = side->fixture;
+	struct handled *handled = &side->handled[side->count];
+
+	CU_ASSERT_FATAL(side->count < HANDLED_MAX);
+	side->count++;
+	snprintf(handled->id, sizeof(handled->id), "%s", event->id);
+	handled->deliveries = event->deliveries;
+	if (strncmp(event->subject, "bad", 3) == 0) {
+		rt_event_poison(event, "does not parse");
+	} else if (side->hold) {
+		side->held = event;
+	} else {
+		rt_event_ignore(event);
+	}
+	if (handled_count(f) == f->wanted)
+		rt_loop_stop(f->loop);
+}
+
+static void on_patience(struct rt_timer *timer)
+{
+	struct fixture *f = RT_CONTAINER_OF(timer, struct fixture, patience);
+
+	f->impatient = true;
+	rt_loop_stop(f->loop);
+}
+
+static void run(struct fixture *f)
+{
+	rt_timer_start(f->loop, &f->patience, 20000, on_patience);
+	rt_loop_run(f->loop);
+	rt_timer_stop(f->loop, &f->patience);
+	CU_ASSERT_FALSE(f->impatient);
+}
+
+static void run_until_handled(struct fixture *f, size_t count)
+{
+	f->wanted = count;
+	if (handled_count(f) < count)
+		run(f);
+	f->wanted = SIZE_MAX;
+	CU_ASSERT_EQUAL(handled_count(f), count);
+}
+
+static void on_look(struct rt_timer *timer)
+{
+	struct fixture *f = RT_CONTAINER_OF(timer, struct fixture, look);
+
+	if (f->until(f))
+		rt_loop_stop(f->loop);
+	else
+		rt_timer_start(f->loop, timer, 5, on_look);
+}
+
+/* Runs until something is so: asked every 5 ms. */
+static void run_until(struct fixture *f, bool (*until)(struct fixture *f))
+{
+	f->until = until;
+	rt_timer_start(f->loop, &f->look, 0, on_look);
+	run(f);
+	rt_timer_stop(f->loop, &f->look);
+}
+
+static bool is_ready(struct fixture *f)
+{
+	return rt_events_ready(f->sides[0]->events);
+}
+
+static bool is_not_ready(struct fixture *f)
+{
+	return !rt_events_ready(f->sides[0]->events);
+}
+
+static bool nothing_pending(struct fixture *f)
+{
+	redisReply *reply = redis_server_command(f->server, "XPENDING " STREAM " " GROUP);
+	bool none = reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 &&
+		    reply->element[0]->integer == 0;
+
+	freeReplyObject(reply);
+	return none;
+}
+
+static bool commands_up(struct fixture *f)
+{
+	return rt_redis_up(f->sides[0]->commands);
+}
+
+static bool all_stopped(struct fixture *f)
+{
+	for (size_t i = 0; i < RT_LENGTH(f->sides); i++) {
+		if (f->sides[i] != NULL && !f->sides[i]->stopped)
+			return false;
+	}
+	return true;
+}
+
+static void on_stopped(void *user)
+{
+	((struct side *)user)->stopped = true;
+}
+
+static void setup(struct fixture *f, struct redis_server *server)
+{
+	*f = (struct fixture){ .server = server, .wanted = SIZE_MAX };
+	warnings = 0;
+	CU_ASSERT_FATAL(rt_loop_new(&f->loop) == RT_OK);
+	f->metrics = rt_metrics_new();
+	redis_server_do(server, "FLUSHALL");
+	redis_server_load_events(server, "order", put);
+	redis_server_load_events(server, "inventory", "");
+}
+
+static struct rt_events_options quick_options(void)
+{
+	struct rt_events_options options = { RT_EVENTS_DEFAULTS };
+
+	options.claim_idle_ms = 300;
+	options.claim_every_ms = 100;
+	options.tend_every_ms = 50;
+	options.block_ms = 1000;
+	return options;
+}
+
+static struct side *add_side(struct fixture *f, size_t i, const char *consumer,
+			     struct rt_events_options options)
+{
+	struct rt_redis_options redis = { .unix_path = f->server->socket, .name = consumer };
+	struct side *side = rt_alloc(sizeof(*side));
+	struct rt_stream_source *source;
+
+	f->sides[i] = side;
+	side->fixture = f;
+	CU_ASSERT_FATAL(rt_redis_new(f->loop, &redis, &side->commands) == RT_OK);
+	CU_ASSERT_FATAL(
+		rt_stream_redis_new(f->loop,
+				    &(struct rt_stream_redis_options){ .reader = &redis,
+								       .commands = side->commands,
+								       .stream = STREAM,
+								       .group = GROUP,
+								       .consumer = consumer,
+								       .context = "inventory" },
+				    &source) == RT_OK);
+	options.name = STREAM;
+	options.on_event = on_event;
+	options.user_data = side;
+	options.metrics = f->metrics;
+	CU_ASSERT_FATAL(rt_events_new(f->loop, source, &options, &side->events) == RT_OK);
+	rt_events_start(side->events);
+	return side;
+}
+
+static void teardown(struct fixture *f)
+{
+	for (size_t i = 0; i < RT_LENGTH(f->sides); i++) {
+		struct side *side = f->sides[i];
+
+		if (side == NULL)
+			continue;
+		if (side->held != NULL)
+			rt_event_ignore(RT_TAKE(side->held));
+		rt_events_stop(side->events, on_stopped, side);
+	}
+	run_until(f, all_stopped);
+	for (size_t i = 0; i < RT_LENGTH(f->sides); i++) {
+		if (f->sides[i] == NULL)
+			continue;
+		rt_events_free(f->sides[i]->events);
+		rt_redis_free(f->sides[i]->commands);
+		free(f->sides[i]);
+	}
+	rt_loop_free(f->loop);
+	rt_metrics_free(f->metrics);
+}
+
+static void publish(struct fixture *f, int64_t now_ms, int count, const char *subject)
+{
+	redis_server_do(f->server, "FCALL order_put 1 " STREAM " %lld %d %s", (long long)now_ms,
+			count, subject);
+}
+
+static double counter(struct fixture *f, const char *name)
+{
+	char full[64];
+	struct rt_metric *family;
+
+	snprintf(full, sizeof(full), "tandem_events_%s_total", name);
+	family = rt_metric(f->metrics, RT_COUNTER, full, "", (const char *[]){ "stream", NULL });
+	return rt_series_value(rt_metric_series(family, (const char *[]){ STREAM }));
+}
+
+static void expect_handled(const struct side *side, size_t i, const char *id, uint32_t deliveries)
+{
+	CU_ASSERT_STRING_EQUAL(side->handled[i].id, id);
+	CU_ASSERT_EQUAL(side->handled[i].deliveries, deliveries);
+}
+
+/* ---- the consumer ---- */
+
+static void flow(void)
+{
+	struct fixture f;
+	struct side *side;
+
+	setup(&f, &shared);
+	publish(&f, 1000, 2, "a");
+	side = add_side(&f, 0, "c1", quick_options());
+	run_until_handled(&f, 2);
+	publish(&f, 1000, 1000, "b");
+	run_until_handled(&f, 1002);
+	expect_handled(side, 0, "a1/1", 1);
+	expect_handled(side, 1, "a2/2", 1);
+	expect_handled(side, 1001, "b1000/1000", 1);
+	run_until(&f, nothing_pending);
+	CU_ASSERT_EQUAL(warnings, 0);
+	CU_ASSERT_EQUAL(counter(&f, "received"), 1002);
+	teardown(&f);
+}
+
+static void own_pending(void)
+{
+	struct fixture f;
+	struct side *side;
+	struct rt_events_options options = quick_options();
+
+	setup(&f, &shared);
+	publish(&f, 1000, 5, "a");
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	redis_server_do(&shared, "XREADGROUP GROUP " GROUP " c1 COUNT 3 STREAMS " STREAM " >");
+	redis_server_do(&shared, "XREADGROUP GROUP " GROUP " c1 COUNT 1 STREAMS " STREAM " 0");
+	redis_server_do(&shared, "XDEL " STREAM " 1000-2");
+	options.read_count_max = 2;
+	side = add_side(&f, 0, "c1", options);
+	run_until_handled(&f, 4);
+	expect_handled(side, 0, "a1/1", 3);
+	expect_handled(side, 1, "a3/3", 2);
+	expect_handled(side, 2, "a4/4", 1);
+	expect_handled(side, 3, "a5/5", 1);
+	CU_ASSERT_EQUAL(counter(&f, "lost"), 1);
+	CU_ASSERT_EQUAL(warnings, 1);
+	run_until(&f, nothing_pending);
+	teardown(&f);
+}
+
+static void claims(void)
+{
+	struct fixture f;
+	struct side *side;
+	struct rt_events_options options = quick_options();
+
+	setup(&f, &shared);
+	publish(&f, 1000, 9, "a");
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	redis_server_do(&shared, "XREADGROUP GROUP " GROUP " dead COUNT 9 STREAMS " STREAM " >");
+	redis_server_do(&shared, "XDEL " STREAM " 1000-4");
+	options.read_count_max = 2; /* a sweep of several calls */
+	side = add_side(&f, 0, "c1", options);
+	run_until_handled(&f, 8);
+	expect_handled(side, 0, "a1/1", 2);
+	expect_handled(side, 7, "a9/9", 2);
+	run_until(&f, nothing_pending);
+	CU_ASSERT_EQUAL(counter(&f, "claimed"), 8);
+	CU_ASSERT_EQUAL(counter(&f, "lost"), 1);
+	teardown(&f);
+}
+
+static bool held_long(struct fixture *f)
+{
+	redisReply *reply;
+	bool long_enough;
+	static int64_t since;
+
+	if (since == 0)
+		since = rt_loop_now(f->loop);
+	long_enough = rt_loop_now(f->loop) - since > 1500; /* five times the claim's idle time */
+	if (!long_enough)
+		return false;
+	reply = redis_server_command(f->server, "XPENDING " STREAM " " GROUP " - + 10");
+	CU_ASSERT_EQUAL(reply->elements, 1);
+	CU_ASSERT_STRING_EQUAL(reply->element[0]->element[1]->str, "c1");
+	CU_ASSERT_EQUAL(reply->element[0]->element[3]->integer, 1);
+	freeReplyObject(reply);
+	since = 0;
+	return true;
+}
+
+static void renewal(void)
+{
+	struct fixture f;
+	struct side *slow, *other;
+
+	setup(&f, &shared);
+	publish(&f, 1000, 1, "a");
+	slow = add_side(&f, 0, "c1", quick_options());
+	slow->hold = true;
+	run_until_handled(&f, 1);
+	other = add_side(&f, 1, "c2", quick_options());
+	run_until(&f, held_long);
+	CU_ASSERT_EQUAL(other->count, 0);
+	teardown(&f);
+}
+
+static bool is_rebuilt(struct fixture *f)
+{
+	return counter(f, "rebuilds") == 1 && rt_events_ready(f->sides[0]->events);
+}
+
+static bool cursor_stored(struct fixture *f)
+{
+	const char *cursor = redis_server_text(f->server, "HGET inventory:{0}:cursor " STREAM);
+
+	return strcmp(cursor, "1000-3") == 0;
+}
+
+static void group_destroyed(void)
+{
+	struct fixture f;
+	struct side *side;
+
+	setup(&f, &shared);
+	publish(&f, 1000, 3, "a");
+	side = add_side(&f, 0, "c1", quick_options());
+	run_until_handled(&f, 3);
+	run_until(&f, cursor_stored);
+	redis_server_do(&shared, "XGROUP DESTROY " STREAM " " GROUP);
+	publish(&f, 1001, 1, "b");
+	run_until_handled(&f, 4);
+	expect_handled(side, 3, "b1/1", 1); /* and not a1 … a3 again */
+	run_until(&f, is_rebuilt);
+	CU_ASSERT_EQUAL(warnings, 1);
+	teardown(&f);
+}
+
+static void stream_deleted(void)
+{
+	struct fixture f;
+	struct side *side;
+
+	setup(&f, &shared);
+	publish(&f, 1000, 3, "a");
+	side = add_side(&f, 0, "c1", quick_options());
+	run_until_handled(&f, 3);
+	run_until(&f, cursor_stored);
+	redis_server_do(&shared, "DEL " STREAM);
+	publish(&f, 900, 2, "b"); /* below the cursor: the clock was ahead before */
+	run_until_handled(&f, 5);
+	expect_handled(side, 3, "b1/1", 1);
+	run_until(&f, is_rebuilt);
+	CU_ASSERT_EQUAL(warnings, 1);
+	teardown(&f);
+}
+
+static const char *field_of(const redisReply *fields, const char *name)
+{
+	for (size_t i = 0; i + 1 < fields->elements; i += 2) {
+		if (strcmp(fields->element[i]->str, name) == 0)
+			return fields->element[i + 1]->str;
+	}
+	return "";
+}
+
+static bool is_buried(struct fixture *f)
+{
+	return redis_server_int(f->server, "XLEN inventory:{0}:dead") >= 2;
+}
+
+static void poison(void)
+{
+	struct fixture f;
+	redisReply *reply;
+	const redisReply *letter;
+
+	setup(&f, &shared);
+	redis_server_do(&shared, "XADD " STREAM " 999-1 hello world");
+	publish(&f, 1000, 1, "bad");
+	publish(&f, 1000, 1, "good");
+	add_side(&f, 0, "c1", quick_options());
+	/* A full Redis must be able to drain. */
+	run_until(&f, commands_up);
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	redis_server_do(&shared, "CONFIG SET maxmemory 1");
+	run_until_handled(&f, 2);
+	run_until(&f, is_buried);
+	redis_server_do(&shared, "CONFIG SET maxmemory 0");
+	run_until(&f, nothing_pending);
+	reply = redis_server_command(&shared, "XRANGE inventory:{0}:dead - +");
+	CU_ASSERT_EQUAL_FATAL(reply->elements, 2);
+	letter = reply->element[0]->element[1];
+	CU_ASSERT_STRING_EQUAL(field_of(letter, "hello"), "world");
+	CU_ASSERT_STRING_EQUAL(field_of(letter, "stream_id"), "999-1");
+	CU_ASSERT_STRING_EQUAL(field_of(letter, "reason"), "not an event: bad type");
+	letter = reply->element[1]->element[1];
+	CU_ASSERT_STRING_EQUAL(field_of(letter, "id"), "bad1/1");
+	CU_ASSERT_STRING_EQUAL(field_of(letter, "data"), "data");
+	CU_ASSERT_STRING_EQUAL(field_of(letter, "stream"), STREAM);
+	CU_ASSERT_STRING_EQUAL(field_of(letter, "stream_id"), "1000-2");
+	CU_ASSERT_STRING_EQUAL(field_of(letter, "group"), GROUP);
+	CU_ASSERT_STRING_EQUAL(field_of(letter, "reason"), "does not parse");
+	CU_ASSERT_STRING_EQUAL(field_of(letter, "deliveries"), "1");
+	CU_ASSERT_EQUAL(strlen(field_of(letter, "dead_time")), RT_TIME_TEXT - 1);
+	freeReplyObject(reply);
+	teardown(&f);
+}
+
+static void killed_and_restarted(void)
+{
+	struct redis_server server;
+	struct fixture f;
+
+	redis_server_start(&server, (const char *[]){ "--appendonly", "yes", "--appendfsync",
+						      "always", NULL });
+	setup(&f, &server);
+	publish(&f, 1000, 3, "a");
+	add_side(&f, 0, "c1", quick_options());
+	run_until_handled(&f, 3);
+	run_until(&f, nothing_pending);
+	redis_server_kill(&server);
+	run_until(&f, is_not_ready);
+	redis_server_restart(&server);
+	publish(&f, 1000, 3, "b");
+	run_until_handled(&f, 6);
+	run_until(&f, is_ready);
+	run_until(&f, nothing_pending);
+	/* That it cannot be read, and that the last acknowledgement's answer was lost, if it was;
+	 * not that the group is gone. */
+	CU_ASSERT_TRUE(warnings == 1 || warnings == 2);
+	CU_ASSERT_EQUAL(counter(&f, "rebuilds"), 0);
+	teardown(&f);
+	redis_server_done(&server);
+}
+
+static void two_instances(void)
+{
+	struct fixture f;
+	struct side *first, *second;
+	struct rt_events_options options = quick_options();
+
+	setup(&f, &shared);
+	options.in_flight_max = 1;
+	options.read_count_max = 1;
+	first = add_side(&f, 0, "c1", options);
+	run_until(&f, is_ready);
+	first->hold = true; /* one event, and then its place is taken */
+	publish(&f, 1000, 1, "a");
+	run_until_handled(&f, 1);
+	second = add_side(&f, 1, "c2", options);
+	publish(&f, 1000, 20, "b");
+	run_until_handled(&f, 21);
+	CU_ASSERT_EQUAL(first->count, 1);
+	CU_ASSERT_EQUAL(second->count, 20);
+	teardown(&f);
+}
+
+/* ---- events.lua ---- */
+
+static redisReply *element(redisReply *reply, size_t i)
+{
+	CU_ASSERT_FATAL(reply->type == REDIS_REPLY_ARRAY && reply->elements > i);
+	return reply->element[i];
+}
+
+static void put_gives(const char *now_ms, const char *id, long long length)
+{
+	redisReply *reply =
+		redis_server_command(&shared, "FCALL order_put 1 " STREAM " %s 1 s", now_ms);
+
+	if (strcmp(element(reply, 0)->str, id) != 0)
+		printf("\n    id %s, not %s", reply->element[0]->str, id);
+	CU_ASSERT_STRING_EQUAL(reply->element[0]->str, id);
+	CU_ASSERT_EQUAL(element(reply, 1)->integer, length);
+	freeReplyObject(reply);
+}
+
+static void ids(void)
+{
+	redis_server_do(&shared, "FLUSHALL");
+	put_gives("1000", "1000-1", 1);
+	put_gives("1000", "1000-2", 2);
+	put_gives("2000", "2000-3", 3);
+	put_gives("1500", "2000-4", 4); /* the clock stepped back */
+	redis_server_do(&shared, "XDEL " STREAM " 2000-4");
+	put_gives("2001", "2001-5", 4); /* numbers are not used twice */
+	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 0");
+	put_gives("2001", "2001-6", 1);
+	redis_server_do(&shared, "XADD " STREAM " 3000-0 a b"); /* by hand: counting begins anew */
+	put_gives("2500", "3000-1", 3);
+	redis_server_do(&shared, "XADD " STREAM " 3000-18446744073709551615 a b");
+	put_gives("2500", "3001-1", 5);
+	/* Past what Lua's numbers hold. */
+	redis_server_do(&shared, "XADD " STREAM " 18446744073709551000-7 a b");
+	put_gives("2500", "18446744073709551000-8", 7);
+	redis_server_do(&shared, "DEL " STREAM);
+	redis_server_do(&shared, "SET " STREAM " text");
+	{
+		redisReply *reply =
+			redis_server_command(&shared, "FCALL order_put 1 " STREAM " 1 1 s");
+
+		CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_ERROR);
+		CU_ASSERT_PTR_NOT_NULL(strstr(reply->str, "WRONGTYPE"));
+		freeReplyObject(reply);
+	}
+}
+
+static void envelope(void)
+{
+	static const struct {
+		const char *why, *attempt, *traceparent, *names;
+	} rows[] = {
+		{ "the first time, not traced", "1", "", "id type subject seq time data " },
+		{ "asked again", "2", "", "id type subject seq time data attempt " },
+		{ "traced", "1", "00-t", "id type subject seq time data traceparent " },
+		{ "both", "3", "00-t", "id type subject seq time data attempt traceparent " },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		char names[256] = "";
+		redisReply *reply;
+		const redisReply *fields;
+
+		redis_server_do(&shared, "FLUSHALL");
+		redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 1 s %s %s",
+				rows[i].attempt, rows[i].traceparent);
+		reply = redis_server_command(&shared, "XRANGE " STREAM " - +");
+		fields = element(element(reply, 0), 1);
+		for (size_t j = 0; j < fields->elements; j += 2) {
+			strcat(names, fields->element[j]->str);
+			strcat(names, " ");
+		}
+		TEST_ROW(strcmp(names, rows[i].names) == 0, rows[i].why);
+		TEST_ROW(strcmp(field_of(fields, "id"), "s1/1") == 0, rows[i].why);
+		freeReplyObject(reply);
+	}
+}
+
+static void read_as(const char *group, const char *consumer, int count)
+{
+	redis_server_do(&shared, "XREADGROUP GROUP %s %s COUNT %d STREAMS " STREAM " >", group,
+			consumer, count);
+}
+
+static void lag(void)
+{
+	static const struct {
+		const char *why, *commands[4];
+		long long lag;
+	} rows[] = {
+		{ "ten written, four delivered", { NULL }, 6 },
+		{ "delivered ones deleted", { "XDEL " STREAM " 1000-1 1000-2 1000-4" }, 6 },
+		{ "an undelivered one deleted", { "XDEL " STREAM " 1000-7" }, 5 },
+		{ "trimmed up to what was delivered", { "XTRIM " STREAM " MINID 1000-5" }, 6 },
+		{ "trimmed past it", { "XTRIM " STREAM " MAXLEN 2" }, 2 },
+		{ "trimmed to nothing", { "XTRIM " STREAM " MAXLEN 0" }, 0 },
+		{ "all deleted one by one",
+		  { "XDEL " STREAM " 1000-1 1000-2 1000-3 1000-4 1000-5",
+		    "XDEL " STREAM " 1000-6 1000-7 1000-8 1000-9 1000-10" },
+		  0 },
+		{ "a hand-made entry", { "XADD " STREAM " 2000-0 a b" }, 7 },
+		{ "delivered past a hand-made entry",
+		  { "XADD " STREAM " 2000-0 a b",
+		    "XREADGROUP GROUP " GROUP " c COUNT 7 STREAMS " STREAM " >" },
+		  0 },
+		{ "the group set back to the start",
+		  { "XGROUP SETID " STREAM " " GROUP " 0" },
+		  10 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		redisReply *reply;
+
+		redis_server_do(&shared, "FLUSHALL");
+		redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 10 s");
+		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+		read_as(GROUP, "c", 4);
+		for (size_t j = 0; j < 4 && rows[i].commands[j] != NULL; j++)
+			redis_server_do(&shared, rows[i].commands[j]);
+		reply = redis_server_command(&shared,
+					     "FCALL inventory_cursor 2 "
+					     "inventory:{0}:events " STREAM " " GROUP " c 1000");
+		TEST_ROW(element(reply, 2)->integer == rows[i].lag, rows[i].why);
+		freeReplyObject(reply);
+	}
+}
+
+static void cursor(void)
+{
+	static const struct {
+		const char *why, *command, *mark;
+	} rows[] = {
+		{ "nothing acknowledged", NULL, "1000-0" },
+		{ "one in the middle is missing", "XACK " STREAM " " GROUP " 1000-1 1000-3",
+		  "1000-1" },
+		{ "all that were delivered", "XACK " STREAM " " GROUP " 1000-1 1000-2 1000-3",
+		  "1000-3" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		redis_server_do(&shared, "FLUSHALL");
+		redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 5 s");
+		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+		read_as(GROUP, "c", 3);
+		if (rows[i].command != NULL)
+			redis_server_do(&shared, rows[i].command);
+		redis_server_do(&shared, "FCALL inventory_cursor 2 inventory:{0}:events " STREAM
+					 " " GROUP " c 1000");
+		TEST_ROW(strcmp(redis_server_text(&shared, "HGET inventory:{0}:cursor " STREAM),
+				rows[i].mark) == 0,
+			 rows[i].why);
+	}
+}
+
+static bool has_consumer(const char *name)
+{
+	redisReply *reply = redis_server_command(&shared, "XINFO CONSUMERS " STREAM " " GROUP);
+	bool found = false;
+
+	for (size_t i = 0; i < reply->elements; i++)
+		found = found || strcmp(element(reply->element[i], 1)->str, name) == 0;
+	freeReplyObject(reply);
+	return found;
+}
+
+static void idle_consumers(void)
+{
+	redis_server_do(&shared, "FLUSHALL");
+	redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 5 s");
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	read_as(GROUP, "holder", 1);
+	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " gone");
+	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " me");
+	/* Time as Redis counts it. */
+	redis_server_do(&shared, "DEBUG SLEEP 0.03");
+	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " young");
+	redis_server_do(&shared,
+			"FCALL inventory_cursor 2 inventory:{0}:events " STREAM " " GROUP " me 20");
+	CU_ASSERT_TRUE(has_consumer("holder"));
+	CU_ASSERT_TRUE(has_consumer("me"));
+	CU_ASSERT_TRUE(has_consumer("young"));
+	CU_ASSERT_FALSE(has_consumer("gone"));
+}
+
+static void burial(void)
+{
+	char reason[] = "why not";
+	redisReply *reply;
+
+	redis_server_do(&shared, "FLUSHALL");
+	redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 4 s");
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	read_as(GROUP, "c", 3);
+	redis_server_do(&shared, "XDEL " STREAM " 1000-3");
+#define BURY "FCALL inventory_bury 2 inventory:{0}:events " STREAM " " GROUP " now %s "
+	/* Pending; not delivered yet; gone from the stream. */
+	CU_ASSERT_EQUAL(redis_server_int(&shared, BURY "1000-1 1000-4 1000-3", reason), 2);
+	/* Once more, as after an answer that was lost. */
+	CU_ASSERT_EQUAL(redis_server_int(&shared, BURY "1000-1 1000-4 1000-3", reason), 0);
+#undef BURY
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN inventory:{0}:dead"), 2);
+	reply = redis_server_command(&shared, "XPENDING " STREAM " " GROUP);
+	CU_ASSERT_EQUAL(element(reply, 0)->integer, 1); /* 1000-2 */
+	freeReplyObject(reply);
+	reply = redis_server_command(&shared, "XREVRANGE inventory:{0}:dead + - COUNT 1");
+	CU_ASSERT_STRING_EQUAL(field_of(element(element(reply, 0), 1), "stream_id"), "1000-3");
+	CU_ASSERT_STRING_EQUAL(field_of(element(element(reply, 0), 1), "reason"), reason);
+	CU_ASSERT_STRING_EQUAL(field_of(element(element(reply, 0), 1), "type"), "");
+	freeReplyObject(reply);
+}
+
+/* An entry with more fields than Lua's stack holds still goes to the dead letters. */
+static void monstrous_burial(void)
+{
+	enum { FIELDS = 20000 };
+	const char **argv = rt_alloc((FIELDS + 3) * sizeof(*argv));
+	redisReply *reply;
+
+	redis_server_do(&shared, "FLUSHALL");
+	argv[0] = "XADD";
+	argv[1] = STREAM;
+	argv[2] = "1-1";
+	for (int i = 0; i < FIELDS; i++)
+		argv[3 + i] = "x";
+	reply = redisCommandArgv(shared.control, FIELDS + 3, argv, NULL);
+	CU_ASSERT_FATAL(reply != NULL && reply->type == REDIS_REPLY_STRING);
+	freeReplyObject(reply);
+	free(argv);
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	read_as(GROUP, "c", 1);
+	CU_ASSERT_EQUAL(redis_server_int(&shared,
+					 "FCALL inventory_bury 2 inventory:{0}:events " STREAM
+					 " " GROUP " now why 1-1"),
+			1);
+}
+
+/* ---- trimming ---- */
+
+static long long trim(long long now_ms, long long retain_ms, long long retain_count,
+		      long long ghost_ms, long long *ret_ghosts)
+{
+	redisReply *reply =
+		redis_server_command(&shared, "FCALL order_trim 1 " STREAM " %lld %lld %lld %lld",
+				     now_ms, retain_ms, retain_count, ghost_ms);
+	long long trimmed = element(reply, 0)->integer;
+
+	CU_ASSERT_EQUAL(element(reply, 1)->integer, redis_server_int(&shared, "XLEN " STREAM));
+	if (ret_ghosts != NULL)
+		*ret_ghosts = (long long)reply->elements - 2;
+	freeReplyObject(reply);
+	return trimmed;
+}
+
+static void retention(void)
+{
+	static const struct {
+		const char *why;
+		int acked; /* of ten, written at 1000, 1010 … 1090 */
+		long long now_ms, retain_ms, retain_count, left;
+	} rows[] = {
+		{ "nothing is acknowledged", 0, 100000, 0, 0, 10 },
+		{ "all, and nothing is kept", 10, 100000, 0, 0, 0 },
+		{ "what is not acknowledged stays", 7, 100000, 0, 0, 3 },
+		{ "none is old enough, and there is room", 10, 1100, 1000, 100, 10 },
+		{ "those younger than 50 ms stay", 10, 1100, 50, 100, 5 },
+		{ "three acknowledged ones may stay", 10, 1100, 1000, 3, 3 },
+		{ "three, and what is not acknowledged", 6, 1100, 1000, 3, 7 },
+		{ "whichever keeps less: the time", 10, 1100, 25, 5, 2 },
+		{ "whichever keeps less: the number", 10, 1100, 85, 5, 5 },
+		{ "the clock is behind the stream", 10, 5, 1000, 100, 10 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		redis_server_do(&shared, "FLUSHALL");
+		for (int n = 0; n < 10; n++)
+			redis_server_do(&shared, "FCALL order_put 1 " STREAM " %d 1 s",
+					1000 + 10 * n);
+		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+		read_as(GROUP, "c", 10);
+		for (int n = 0; n < rows[i].acked; n++)
+			redis_server_do(&shared, "XACK " STREAM " " GROUP " %d-%d", 1000 + 10 * n,
+					n + 1);
+		trim(rows[i].now_ms, rows[i].retain_ms, rows[i].retain_count, 100000, NULL);
+		TEST_ROW(redis_server_int(&shared, "XLEN " STREAM) == rows[i].left, rows[i].why);
+	}
+}
+
+static void ghosts(void)
+{
+	long long count;
+
+	redis_server_do(&shared, "FLUSHALL");
+	redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 10 s");
+	CU_ASSERT_EQUAL(trim(100000, 0, 0, 1000, &count), 0); /* nobody has read anything */
+	CU_ASSERT_EQUAL(count, 0);
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " ghost 0");
+	read_as(GROUP, "c", 10);
+	redis_server_do(&shared, "XACK " STREAM " " GROUP " 1000-1 1000-2 1000-3 1000-4");
+	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, &count), 0); /* a ghost holds back, too */
+	CU_ASSERT_EQUAL(count, 1);
+	/* Excluding one that lives changes nothing. */
+	redis_server_do(&shared, "SADD order:{0}:excluded_groups " GROUP);
+	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, &count), 0);
+	redis_server_do(&shared, "SADD order:{0}:excluded_groups ghost");
+	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, &count), 4);
+	CU_ASSERT_EQUAL(count, 1);
+	/* A consumer that finds nothing to read is alive as long as it tends. */
+	redis_server_do(&shared, "DEBUG SLEEP 0.05");
+	redis_server_do(&shared, "FCALL inventory_cursor 2 inventory:{0}:events " STREAM " " GROUP
+				 " c 100000");
+	trim(100000, 0, 0, 40, &count);
+	CU_ASSERT_EQUAL(count, 1);
+	redis_server_do(&shared, "DEBUG SLEEP 0.05");
+	trim(100000, 0, 0, 40, &count);
+	CU_ASSERT_EQUAL(count, 2);
+}
+
+/* Whatever two groups do: an entry that one of them has not acknowledged is never cut off. */
+static void trim_is_safe(void)
+{
+	enum { STEPS = 1500, ENTRIES_MAX = 4000 };
+	static bool acked[2][ENTRIES_MAX];
+	static char id[ENTRIES_MAX][32];
+	size_t written = 0, delivered[2] = { 0, 0 }, trimmed = 0;
+	uint64_t random = 42;
+
+	memset(acked, 0, sizeof(acked));
+	redis_server_do(&shared, "FLUSHALL");
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " g0 0 MKSTREAM");
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " g1 0 MKSTREAM");
+	for (int step = 0; step < STEPS; step++) {
+		int what, side;
+
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		what = (int)(random >> 33) % 8;
+		side = (int)(random >> 50) % 2;
+		if (what < 2 && written < ENTRIES_MAX) {
+			/* Now and then by hand, which breaks the numbers. */
+			const char *made =
+				what == 0 && step % 5 == 0
+					? redis_server_text(&shared, "XADD " STREAM " %d-* a b",
+							    100000 + step)
+					: NULL;
+
+			if (made == NULL) {
+				redisReply *reply = redis_server_command(
+					&shared, "FCALL order_put 1 " STREAM " %d 1 s",
+					100000 + step);
+
+				snprintf(id[written], sizeof(id[0]), "%s", element(reply, 0)->str);
+				freeReplyObject(reply);
+			} else {
+				snprintf(id[written], sizeof(id[0]), "%s", made);
+			}
+			written++;
+		} else if (what < 4) {
+			size_t count = RT_MIN((size_t)3, written - delivered[side]);
+
+			redis_server_do(&shared,
+					"XREADGROUP GROUP g%d c COUNT 3 STREAMS " STREAM " >",
+					side);
+			delivered[side] += count;
+		} else if (what < 7 && delivered[side] > 0) {
+			size_t which = (size_t)(random >> 20) % RT_MIN(delivered[side], (size_t)40);
+
+			which = delivered[side] - 1 - which;
+			acked[side][which] = true;
+			redis_server_do(&shared, "XACK " STREAM " g%d %s", side, id[which]);
+			/* And all before it, often, so that there is something to cut off. */
+			for (size_t i = 0; step % 3 == 0 && i < which; i++) {
+				if (!acked[side][i])
+					redis_server_do(&shared, "XACK " STREAM " g%d %s", side,
+							id[i]);
+				acked[side][i] = true;
+			}
+		} else {
+			trimmed += (size_t)trim(100000 + step, step % 2 == 0 ? 0 : 50,
+						(long long)(random >> 40) % 20, 1000000, NULL);
+			for (size_t i = trimmed; i-- > 0;) {
+				if (!acked[0][i] || !acked[1][i])
+					CU_FAIL_FATAL("an entry was cut off too early");
+			}
+			CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN " STREAM),
+					(long long)(written - trimmed));
+		}
+	}
+	CU_ASSERT_TRUE(trimmed > 100); /* else this has shown nothing */
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "events flow", flow },
+		{ "own pending entries first", own_pending },
+		{ "entries of a dead consumer are claimed", claims },
+		{ "a slow handler keeps its claim", renewal },
+		{ "the group is destroyed under a waiting read", group_destroyed },
+		{ "the stream is deleted under a waiting read", stream_deleted },
+		{ "poison is buried, in a full Redis, too", poison },
+		{ "Redis is killed and comes back", killed_and_restarted },
+		{ "two instances share", two_instances },
+		{ "ids carry a number", ids },
+		{ "the envelope's fields", envelope },
+		{ "lag", lag },
+		{ "the cursor", cursor },
+		{ "idle consumers go", idle_consumers },
+		{ "a burial, and its repetition", burial },
+		{ "a monstrous burial", monstrous_burial },
+		{ "what trimming keeps", retention },
+		{ "ghosts", ghosts },
+		{ "trimming never goes past a group", trim_is_safe },
+	};
+	int rc;
+
+	rt_log_init("test", RT_INFO, false);
+	rt_log_sink(on_log, NULL);
+	redis_server_start(&shared, NULL);
+	redis_server_load_events(&shared, "order", put);
+	redis_server_load_events(&shared, "inventory", "");
+	rc = tests_run("stream_redis", tests, RT_LENGTH(tests));
+	redis_server_done(&shared);
+	return rc;
+}
