@@ -377,17 +377,13 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 	return asked.reply;
 }
 
-redisReply *ctl_redis(struct ctl *ctl, ...)
+redisReply *ctl_redis_words(struct ctl *ctl, const char *const *words, size_t count)
 {
 	struct rt_args args = { 0 };
 	redisReply *reply;
-	const char *arg;
-	va_list list;
 
-	va_start(list, ctl);
-	for (arg = va_arg(list, const char *); arg != NULL; arg = va_arg(list, const char *))
-		rt_args_str(&args, arg);
-	va_end(list);
+	for (size_t i = 0; i < count; i++)
+		rt_args_str(&args, words[i]);
 	reply = ctl_redis_args(ctl, &args, 0, false);
 	rt_args_done(&args);
 	return reply;

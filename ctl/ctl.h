@@ -72,9 +72,12 @@ int ctl_exit_of(int code);
 
 /* Waits until connected. False: the reason is on stderr. */
 bool ctl_redis_open(struct ctl *ctl);
-/* A command of C strings, ended by NULL. The reply is freed with freeReplyObject. NULL: no reply,
- * or an error reply, which is on stderr. */
-redisReply *ctl_redis(struct ctl *ctl, ...) __attribute__((sentinel));
+/* A command of C strings. The reply is freed with freeReplyObject. NULL: no reply, or an error
+ * reply, which is on stderr. */
+#define ctl_redis(ctl, ...)                                                                        \
+	ctl_redis_words(ctl, (const char *const[]){ __VA_ARGS__ },                                 \
+			sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
+redisReply *ctl_redis_words(struct ctl *ctl, const char *const *words, size_t count);
 /* The same with gathered arguments, which are cleared. timeout_ms 0: as usual. Error replies are
  * returned as they are when `errors_too`. */
 redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,

@@ -369,7 +369,7 @@ static int discard_one(struct ctl *ctl, const struct dead *dead, const struct ct
 		return CTL_OK;
 	}
 	ctl_key(key, entry->context, "dead");
-	reply = ctl_redis(ctl, "XDEL", key, entry->stream_id, NULL);
+	reply = ctl_redis(ctl, "XDEL", key, entry->stream_id);
 	if (reply == NULL)
 		return CTL_UNAVAILABLE;
 	gone = ctl_number(reply) == 0;

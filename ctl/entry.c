@@ -174,16 +174,15 @@ bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl
 {
 	char next[64];
 	int64_t matched = 0, seen = 0;
-	size_t got;
-	bool full;
+	size_t got = 0;
+	bool full = false;
 
 	snprintf(next, sizeof(next), "%s", range->newest_first ? range->to : range->from);
 	do {
-		redisReply *page = range->newest_first
-					   ? ctl_redis(ctl, "XREVRANGE", range->key, next,
-						       range->from, "COUNT", PAGE, NULL)
-					   : ctl_redis(ctl, "XRANGE", range->key, next, range->to,
-						       "COUNT", PAGE, NULL);
+		redisReply *page = range->newest_first ? ctl_redis(ctl, "XREVRANGE", range->key,
+								   next, range->from, "COUNT", PAGE)
+						       : ctl_redis(ctl, "XRANGE", range->key, next,
+								   range->to, "COUNT", PAGE);
 
 		if (page == NULL)
 			return false;
@@ -289,7 +288,7 @@ int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream
 	if (last_n >= delivered_n && ctl_stream_id_compare(delivered, stream->deleted) >= 0)
 		return (int64_t)(last_n - delivered_n);
 	snprintf(from, sizeof(from), "(%s", delivered);
-	rest = ctl_redis(ctl, "XRANGE", key, from, "+", "COUNT", "1000", NULL);
+	rest = ctl_redis(ctl, "XRANGE", key, from, "+", "COUNT", "1000");
 	if (rest == NULL)
 		return -1;
 	count = (int64_t)rest->elements;

@@ -362,7 +362,7 @@ struct lag {
 /* Who reads for the group, and when the last of them was seen. */
 static bool read_consumers(struct ctl *ctl, const char *key, const char *group, struct lag *lag)
 {
-	redisReply *reply = ctl_redis(ctl, "XINFO", "CONSUMERS", key, group, NULL);
+	redisReply *reply = ctl_redis(ctl, "XINFO", "CONSUMERS", key, group);
 
 	if (reply == NULL)
 		return false;
@@ -390,7 +390,7 @@ static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *
 				  ctl_text(ctl_named(group, "last-delivered-id"), "0-0"));
 	if (lag->lag < 0)
 		return false;
-	pending = ctl_redis(ctl, "XPENDING", key, name, NULL);
+	pending = ctl_redis(ctl, "XPENDING", key, name);
 	if (pending == NULL)
 		return false;
 	if (pending->elements > 1 && ctl_stream_id(ctl_text(pending->element[1], ""), &ms, &n))
@@ -445,7 +445,7 @@ static bool stream_lag(struct ctl *ctl, const char *context, struct ctl_table *t
 		return false;
 	if (!stream.exists)
 		return true;
-	groups = ctl_redis(ctl, "XINFO", "GROUPS", key, NULL);
+	groups = ctl_redis(ctl, "XINFO", "GROUPS", key);
 	if (groups == NULL)
 		return false;
 	for (size_t i = 0; i < groups->elements && good; i++) {

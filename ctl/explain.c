@@ -82,7 +82,7 @@ static int read_order(struct explain *explain)
 	bool settled;
 
 	snprintf(key, sizeof(key), "order:{0}:o:%s", explain->order_id);
-	explain->hash = ctl_redis(explain->ctl, "HGETALL", key, NULL);
+	explain->hash = ctl_redis(explain->ctl, "HGETALL", key);
 	if (explain->hash == NULL)
 		return CTL_UNAVAILABLE;
 	if (explain->hash->elements == 0) {
@@ -123,7 +123,7 @@ static int read_order(struct explain *explain)
 static bool entry_exists(struct explain *explain, const char *key, const char *stream_id,
 			 bool *ret_exists)
 {
-	redisReply *reply = ctl_redis(explain->ctl, "XRANGE", key, stream_id, stream_id, NULL);
+	redisReply *reply = ctl_redis(explain->ctl, "XRANGE", key, stream_id, stream_id);
 
 	if (reply == NULL)
 		return false;
@@ -162,7 +162,7 @@ static bool read_pending(struct explain *explain, const char *key, const char *g
 			 struct explain_delivery *delivery)
 {
 	redisReply *reply = ctl_redis(explain->ctl, "XPENDING", key, group, delivery->stream_id,
-				      delivery->stream_id, "1", NULL);
+				      delivery->stream_id, "1");
 	const redisReply *one;
 
 	if (reply == NULL)
@@ -259,7 +259,7 @@ static bool add_order_event(struct explain *explain, const char *key,
 	const char *type = order_event_type(item->event);
 	struct ctl_entry entry;
 	redisReply *reply =
-		ctl_redis(explain->ctl, "XRANGE", key, item->stream_id, item->stream_id, NULL);
+		ctl_redis(explain->ctl, "XRANGE", key, item->stream_id, item->stream_id);
 
 	if (reply == NULL)
 		return false;
@@ -414,8 +414,7 @@ static bool add_dead_letters(struct explain *explain)
 
 static bool read_reservation(struct explain *explain)
 {
-	redisReply *reply =
-		ctl_redis(explain->ctl, "HGET", "inventory:{0}:r", explain->order_id, NULL);
+	redisReply *reply = ctl_redis(explain->ctl, "HGET", "inventory:{0}:r", explain->order_id);
 	const char *text = ctl_text(reply, NULL);
 	char state[16] = "";
 
@@ -436,7 +435,7 @@ static bool read_reservation(struct explain *explain)
 static bool read_timer(struct explain *explain)
 {
 	redisReply *reply =
-		ctl_redis(explain->ctl, "ZSCORE", "order:{0}:timers", explain->order_id, NULL);
+		ctl_redis(explain->ctl, "ZSCORE", "order:{0}:timers", explain->order_id);
 	const char *text = ctl_text(reply, NULL);
 
 	if (reply == NULL)

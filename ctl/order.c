@@ -145,8 +145,10 @@ static void add_label(struct argp_state *state, struct place *place, char *text)
 
 	if (place->label_count == RT_LENGTH(place->labels))
 		argp_error(state, "more than %zu labels", RT_LENGTH(place->labels));
-	if (equals == NULL)
+	if (equals == NULL) {
 		argp_error(state, "--label: not KEY=VALUE: %s", text);
+		return;
+	}
 	*equals = '\0';
 	tandem__order__v1__place_order_request__labels_entry__init(label);
 	label->key = text;

@@ -59,7 +59,7 @@ struct rt_batch *gateway_batch_new(struct gateway *gateway);
 
 /* ---- the methods with a file of their own ---- */
 
-void gateway_place_order(struct gateway *gateway, const ProtobufCMessage *request,
+void gateway_place_order(struct gateway *gateway, const ProtobufCMessage *message,
 			 ProtobufCClosure closure, struct rt_call *call);
 void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, struct rt_call *call);
 

@@ -178,8 +178,9 @@ static void stream_cancelled(struct rt_call *call, void *user)
 
 	(void)call;
 	stream->gone = true;
-	while (!rt_list_empty(&stream->items)) {
-		struct item *item = RT_CONTAINER_OF(stream->items.next, struct item, link);
+	for (struct rt_list *link = rt_list_pop(&stream->items); link != NULL;
+	     link = rt_list_pop(&stream->items)) {
+		struct item *item = RT_CONTAINER_OF(link, struct item, link);
 
 		gateway_place_abandon(item->placing);
 		item_free(item);
