@@ -1,5 +1,13 @@
 /* rpc_queue.c - see rpc_queue.h.
  *
+ * A real loop waits for gRPC's sockets itself, where it can (rpc_poll.h): no other thread has to
+ * be woken for a call, and none wakes us.
+ *
+ *   loop     gRPC's epoll set is ready → take_completions: each tag's run
+ *
+ * What other threads of gRPC's complete, its timers above all, does not make the set ready: while
+ * operations are under way a tick looks for that. Else a thread waits:
+ *
  *   thread   grpc_completion_queue_next → … → nothing more → hand over, post once if need be
  *   loop     run_handed: each tag's run
  *
@@ -20,9 +28,15 @@
 
 #include "log.h"
 #include "rpc.h"
+#include "rpc_poll.h"
 
 /* Handed over at the latest after so many: the loop can begin while the thread goes on. */
 #define GATHER_MAX 256
+/* Polling: a deadline that passes, or what else gRPC's own threads complete, is seen so late at
+ * the most. */
+#define TICK_MS 10
+/* Polling: after so many completions the loop gets a turn for everything else. */
+#define TAKE_MAX 512
 
 struct tags {
 	struct rpc_tag *first, **end;
@@ -43,6 +57,11 @@ struct rpc_queue {
 
 	struct tags local; /* ended at once; loop thread only */
 	struct rt_task local_task;
+
+	struct rt_watch *watch; /* of gRPC's epoll set; NULL: the thread waits */
+	struct rt_task take_task;
+	struct rt_timer tick;
+	size_t under_way; /* batches started and not ended */
 };
 
 static struct rpc_queue *queues;
@@ -111,11 +130,24 @@ static void *wait_for_completions(void *arg)
 
 /* ---- the loop ---- */
 
-static void queue_free(struct rpc_queue *queue)
+/* Frees the queue when nobody holds it and nothing of it is on the stack or deferred. */
+static void queue_release(struct rpc_queue *queue)
 {
+	if (queue->refs > 0 || queue->running > 0 || queue->local_task.queued ||
+	    queue->take_task.queued)
+		return;
 	pthread_mutex_destroy(&queue->lock);
 	grpc_completion_queue_destroy(queue->grpc);
 	free(queue);
+}
+
+static void run_tag(struct rpc_queue *queue, struct rpc_tag *tag, bool ok)
+{
+	if (tag->counted) {
+		tag->counted = false;
+		queue->under_way--;
+	}
+	tag->run(tag, ok);
 }
 
 static void run_tags(struct rpc_queue *queue, struct rpc_tag *tag)
@@ -124,11 +156,11 @@ static void run_tags(struct rpc_queue *queue, struct rpc_tag *tag)
 	while (tag != NULL) {
 		struct rpc_tag *next = tag->next; /* its memory may go */
 
-		tag->run(tag, atomic_load_explicit(&tag->ok, memory_order_relaxed));
+		run_tag(queue, tag, atomic_load_explicit(&tag->ok, memory_order_relaxed));
 		tag = next;
 	}
-	if (--queue->running == 0 && queue->refs == 0)
-		queue_free(queue);
+	queue->running--;
+	queue_release(queue);
 }
 
 static void run_handed(struct rt_task *task)
@@ -153,10 +185,82 @@ static void run_local(struct rt_task *task)
 	run_tags(queue, first);
 }
 
+/* ---- polling ---- */
+
+/* Runs what has completed, until gRPC has nothing more to read. Handlers run in here, and may end
+ * the queue. */
+static void take_completions(struct rpc_queue *queue)
+{
+	gpr_timespec at_once = gpr_inf_past(GPR_CLOCK_MONOTONIC);
+	int taken = 0;
+
+	queue->running++;
+	rpc_poll_start();
+	while (queue->refs > 0) {
+		grpc_event event = grpc_completion_queue_next(queue->grpc, at_once, NULL);
+		struct rpc_tag *tag = event.tag;
+
+		if (event.type == GRPC_OP_COMPLETE) {
+			run_tag(queue, tag, event.success != 0);
+			rpc_poll_start();
+			if (++taken == TAKE_MAX) {
+				rt_loop_defer(queue->loop, &queue->take_task);
+				break;
+			}
+		} else if (event.type == GRPC_QUEUE_SHUTDOWN || rpc_poll_emptied()) {
+			break;
+		}
+	}
+	queue->running--;
+	queue_release(queue);
+}
+
+static void on_ready(void *user, int events)
+{
+	(void)events;
+	take_completions(user);
+}
+
+static void take_more(struct rt_task *task)
+{
+	take_completions(RT_CONTAINER_OF(task, struct rpc_queue, take_task));
+}
+
+static void on_tick(struct rt_timer *timer)
+{
+	struct rpc_queue *queue = RT_CONTAINER_OF(timer, struct rpc_queue, tick);
+
+	if (queue->under_way > 0)
+		rt_timer_start(queue->loop, &queue->tick, TICK_MS, on_tick);
+	take_completions(queue);
+}
+
+/* True: the loop waits for gRPC itself. One loop in a process can: gRPC has one epoll set. */
+static bool queue_polls(struct rpc_queue *queue)
+{
+	if (rpc_poll_fd() < 0 || queues != NULL || rt_loop_uv(queue->loop) == NULL ||
+	    rt_watch_new(queue->loop, rpc_poll_fd(), on_ready, queue, &queue->watch) != RT_OK)
+		return false;
+	rt_watch_set(queue->watch, RT_READABLE);
+	return true;
+}
+
+static void start_thread(struct rpc_queue *queue)
+{
+	sigset_t all, old;
+
+	/* Signals are for the loop's thread. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (pthread_create(&queue->thread, NULL, wait_for_completions, queue) != 0)
+		abort(); /* as when memory runs out */
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_setname_np(queue->thread, "rpc");
+}
+
 static struct rpc_queue *queue_new(struct rt_loop *loop)
 {
 	struct rpc_queue *queue = rt_alloc(sizeof(*queue));
-	sigset_t all, old;
 
 	queue->loop = loop;
 	queue->handed_task.run = run_handed;
@@ -165,13 +269,9 @@ static struct rpc_queue *queue_new(struct rt_loop *loop)
 	tags_clear(&queue->local);
 	pthread_mutex_init(&queue->lock, NULL);
 	queue->grpc = grpc_completion_queue_create_for_next(NULL);
-	/* Signals are for the loop's thread. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	if (pthread_create(&queue->thread, NULL, wait_for_completions, queue) != 0)
-		abort(); /* as when memory runs out */
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_setname_np(queue->thread, "rpc");
+	queue->take_task.run = take_more;
+	if (!queue_polls(queue))
+		start_thread(queue);
 	return queue;
 }
 
@@ -208,9 +308,17 @@ void rpc_queue_unref(struct rpc_queue *queue)
 	pthread_mutex_unlock(&queues_lock);
 
 	grpc_completion_queue_shutdown(queue->grpc);
-	pthread_join(queue->thread, NULL);
-	if (queue->running == 0)
-		queue_free(queue);
+	if (queue->watch == NULL) {
+		pthread_join(queue->thread, NULL);
+	} else {
+		rt_timer_stop(queue->loop, &queue->tick);
+		rt_watch_free(queue->watch);
+		while (grpc_completion_queue_next(queue->grpc, gpr_inf_future(GPR_CLOCK_MONOTONIC),
+						  NULL)
+			       .type != GRPC_QUEUE_SHUTDOWN)
+			;
+	}
+	queue_release(queue);
 }
 
 grpc_completion_queue *rpc_queue_grpc(struct rpc_queue *queue)
@@ -221,8 +329,20 @@ grpc_completion_queue *rpc_queue_grpc(struct rpc_queue *queue)
 void *rpc_queue_tag(struct rpc_tag *tag, void (*run)(struct rpc_tag *tag, bool ok))
 {
 	tag->run = run;
+	tag->counted = false;
 	atomic_store_explicit(&tag->ok, false, memory_order_release);
 	return tag;
+}
+
+void rpc_queue_expect(struct rpc_queue *queue, struct rpc_tag *tag)
+{
+	tag->counted = true;
+	queue->under_way++;
+	if (queue->watch == NULL)
+		return;
+	rt_loop_defer(queue->loop, &queue->take_task);
+	if (!rt_timer_running(&queue->tick))
+		rt_timer_start(queue->loop, &queue->tick, TICK_MS, on_tick);
 }
 
 static void end_at_once(struct rpc_queue *queue, struct rpc_tag *tag, bool ok)
@@ -240,6 +360,7 @@ void rpc_queue_start(struct rpc_queue *queue, grpc_call *call, const grpc_op *op
 	int ok;
 
 	rpc_queue_tag(tag, run);
+	rpc_queue_expect(queue, tag);
 	grpc_completion_queue_thread_local_cache_init(queue->grpc);
 	error = grpc_call_start_batch(call, ops, count, tag, NULL);
 	/* Not necessarily ours: whatever ended on this thread meanwhile. */
@@ -313,7 +434,12 @@ void rt_rpc_init(void)
 	/* A peer that went shows as an error of the write. */
 	signal(SIGPIPE, SIG_IGN);
 	gpr_set_log_function(log_for_grpc);
+	/* gRPC would poll for its clients' sake from a thread of its own now and then, and leave
+	 * us what it took and did not work off. The loop polls often enough. */
+	(void)setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "0", 1);
+	rpc_poll_learn_begin();
 	grpc_init();
+	rpc_poll_learn_end();
 }
 
 void rt_rpc_shutdown(void)

@@ -1,9 +1,8 @@
-/* rpc_queue.h - one gRPC completion queue for each loop, shared by its servers and channels, and
- * the thread that waits on it. Private to rpc.
+/* rpc_queue.h - one gRPC completion queue for each loop, shared by its servers and channels.
+ * Private to rpc.
  *
- * Everything that gRPC does for us ends as a tag in the queue. The thread gathers what has come
- * and hands it to the loop in one piece, waking it once; the loop runs each tag. So gRPC's
- * callbacks are functions on the loop thread, and nothing else is shared between the threads. */
+ * Everything that gRPC does for us ends as a tag in the queue, and the loop runs each tag: gRPC's
+ * callbacks are functions on the loop thread. */
 #ifndef RT_RPC_QUEUE_H
 #define RT_RPC_QUEUE_H
 
@@ -16,6 +15,7 @@ struct rpc_tag {
 	struct rpc_tag *next;
 	void (*run)(struct rpc_tag *tag, bool ok);
 	_Atomic bool ok;
+	bool counted; /* under way, as rpc_queue_expect has it */
 };
 
 struct rpc_queue; /* opaque */
@@ -27,6 +27,9 @@ void rpc_queue_unref(struct rpc_queue *queue);
 grpc_completion_queue *rpc_queue_grpc(struct rpc_queue *queue);
 /* Sets a tag up for an operation that is started by other means than rpc_queue_start. */
 void *rpc_queue_tag(struct rpc_tag *tag, void (*run)(struct rpc_tag *tag, bool ok));
+/* The tag is of an operation that will end by itself, not of one that waits for a client to come:
+ * look for its end. */
+void rpc_queue_expect(struct rpc_queue *queue, struct rpc_tag *tag);
 /* grpc_call_start_batch. `run` is called later, in any case. What gRPC completes at once, most
  * sends, does not take the way through the thread. */
 void rpc_queue_start(struct rpc_queue *queue, grpc_call *call, const grpc_op *ops, size_t count,

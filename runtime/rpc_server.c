@@ -799,8 +799,10 @@ void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)
 		check_drained(server);
 		return;
 	}
+	rpc_queue_tag(&server->shutdown_tag, on_shut_down);
 	grpc_server_shutdown_and_notify(server->grpc, rpc_queue_grpc(server->queue),
-					rpc_queue_tag(&server->shutdown_tag, on_shut_down));
+					&server->shutdown_tag);
+	rpc_queue_expect(server->queue, &server->shutdown_tag);
 	rt_timer_start(server->loop, &server->grace_timer, grace_ms, on_grace_over);
 }
 
