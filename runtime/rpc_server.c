@@ -17,6 +17,7 @@
  * Calls of unknown methods come as generic ones and are answered UNIMPLEMENTED. */
 #include "rpc_server.h"
 
+#include <assert.h>
 #include <grpc/byte_buffer.h>
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
@@ -407,6 +408,9 @@ static void call_read(struct rpc_tag *tag, bool ok)
 	if (!ok || buffer == NULL) {
 		if (buffer != NULL)
 			grpc_byte_buffer_destroy(buffer);
+		/* The end of the stream, or of the client? RECV_CLOSE may come too late to tell. */
+		if (!ok || grpc_call_failed_before_recv_message(call->grpc))
+			rpc_call_cancelled(&call->base);
 		rpc_call_half_closed(&call->base);
 	} else {
 		/* What does not decompress is cut off: an empty record is none of protobuf's. */
@@ -789,6 +793,7 @@ static void on_grace_over(struct rt_timer *timer)
 void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)(void *user),
 		     void *user)
 {
+	assert(!server->draining);
 	server->draining = true;
 	server->drained = drained;
 	server->drained_user = user;

@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 
-#include "service.h"
+#include "interop_service.h"
 
 static struct rt_loop *loop;
 static struct rt_server *server;

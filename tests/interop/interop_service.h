@@ -1,4 +1,4 @@
-/* service.h - grpc.testing.TestService on our runtime. */
+/* interop_service.h - grpc.testing.TestService on our runtime. */
 #ifndef INTEROP_SERVICE_H
 #define INTEROP_SERVICE_H
 

@@ -1,10 +1,10 @@
-/* service.c - grpc.testing.TestService: answers of the size, status and rhythm that are asked for.
+/* interop_service.c - grpc.testing.TestService: answers of the size, status and rhythm that are asked for.
  *
  * A stream of answers, in the order things happen:
  *   next_answer      waits the interval of the next answer that is wanted
  *     send_answer    sends it; when the client is slow, waits until the queue is drained
  *   answers_done     StreamingOutputCall ends; FullDuplexCall reads the next request */
-#include "service.h"
+#include "interop_service.h"
 
 #include <string.h>
 
