@@ -649,19 +649,19 @@ static bool line_parse(struct inventory_reservation_op *op, char *text)
 {
 	struct inventory_line *line = &op->lines[op->line_count];
 	char *at = strchr(text, '=');
+	bool was_short = strchr(text, '/') != NULL;
 	uint64_t quantity, available;
 
 	if (at == NULL)
 		return false;
 	*at++ = '\0';
 	line->sku = text;
-	if (!number_parse(&at, strchr(at, '/') != NULL ? '/' : '\0', &quantity) ||
-	    quantity > UINT32_MAX)
+	if (!number_parse(&at, was_short ? '/' : '\0', &quantity) || quantity > UINT32_MAX)
 		return false;
 	line->quantity = (uint32_t)quantity;
 	op->line_count++;
 	/* What was short stays written when the reservation is released; it is told no more. */
-	if (*at == '\0' || op->state != STOCK_UNAVAILABLE)
+	if (!was_short || op->state != STOCK_UNAVAILABLE)
 		return true;
 	if (!number_parse(&at, '\0', &available))
 		return false;

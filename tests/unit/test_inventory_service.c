@@ -1,0 +1,692 @@
+/* test_inventory_service.c - the inventory service put together on a real redis-server: what it makes
+ * of events, and what its callers get. Calls go through rt_client_local, packed and unpacked as on
+ * a wire. */
+#include "google/rpc/status.pb-c.h"
+#include "inventory/inventory.h"
+#include "log.h"
+#include "redis.h"
+#include "redis_server.h"
+#include "rpc.h"
+#include "run.h"
+#include "stream.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_events.pb-c.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define EVENTS  "inventory:{0}:events"
+#define ORDERS  "order:{0}:events"
+#define STOCK   "inventory:{0}:stock"
+#define RECORDS "inventory:{0}:r"
+#define DEAD    "inventory:{0}:dead"
+/* Order ids: the prefix, 25 characters, and one that ends 128 bits: a, e, i, m, q … */
+#define ID(last) "ord_aaaaaaaaaaaaaaaaaaaaaaaaa" last
+
+static struct redis_server server;
+
+struct fixture {
+	struct rt_loop *loop;
+	struct rt_metrics *metrics;
+	struct inventory *inventory;
+	ProtobufCService *client;
+	struct rt_timer patience, look;
+	bool (*wanted)(void);
+	bool impatient, stopped;
+};
+static struct fixture f;
+
+/* ---- running ---- */
+
+static void on_patience(struct rt_timer *timer)
+{
+	(void)timer;
+	f.impatient = true;
+	rt_loop_stop(f.loop);
+}
+
+static void look(struct rt_timer *timer)
+{
+	if (f.wanted())
+		rt_loop_stop(f.loop);
+	else
+		rt_timer_start(f.loop, timer, 2, look);
+}
+
+/* Runs the loop until something is so; after 20 s the test has failed. */
+static void run_until(bool (*wanted)(void))
+{
+	f.wanted = wanted;
+	rt_timer_start(f.loop, &f.patience, 20000, on_patience);
+	rt_timer_start(f.loop, &f.look, 0, look);
+	rt_loop_run(f.loop);
+	rt_timer_stop(f.loop, &f.patience);
+	rt_timer_stop(f.loop, &f.look);
+	CU_ASSERT_FALSE_FATAL(f.impatient);
+}
+
+static bool is_ready(void)
+{
+	return inventory_ready(f.inventory);
+}
+
+static bool is_stopped(void)
+{
+	return f.stopped;
+}
+
+static bool metric_is(const char *line);
+
+/* Everything in the order stream was delivered and acknowledged, and the service knows. */
+static bool is_quiet(void)
+{
+	redisReply *groups = redis_server_command(&server, "XINFO GROUPS " ORDERS);
+	redisReply *stream = redis_server_command(&server, "XINFO STREAM " ORDERS);
+	bool quiet = groups->elements == 1 && groups->element[0]->element[5]->integer == 0 &&
+		     strcmp(groups->element[0]->element[7]->str, stream->element[7]->str) == 0;
+
+	freeReplyObject(groups);
+	freeReplyObject(stream);
+	return quiet && metric_is("tandem_events_in_flight{stream=\"" ORDERS "\"} 0");
+}
+
+static void on_stopped(void *user)
+{
+	(void)user;
+	f.stopped = true;
+}
+
+static void setup(void)
+{
+	struct rt_redis_options redis = { .unix_path = server.socket, .name = "test" };
+	struct inventory_store_redis_options store = { .redis = &redis };
+	struct rt_stream_redis_options stream = { .reader = &redis,
+						  .stream = ORDERS,
+						  .group = "inventory",
+						  .consumer = "test",
+						  .context = "inventory" };
+	struct inventory_options options = { .events = { RT_EVENTS_DEFAULTS },
+					     .trim_every_ms = 50,
+					     .ghost_ms = 1000 };
+
+	redis_server_do(&server, "FLUSHALL");
+	f = (struct fixture){ .metrics = rt_metrics_new() };
+	CU_ASSERT_FATAL(rt_loop_new(&f.loop) == RT_OK);
+	store.metrics = f.metrics;
+	CU_ASSERT_FATAL(inventory_store_redis_new(f.loop, &store, &options.store) == RT_OK);
+	stream.commands = inventory_store_redis_connection(options.store);
+	CU_ASSERT_FATAL(rt_stream_redis_new(f.loop, &stream, &options.orders) == RT_OK);
+	options.metrics = f.metrics;
+	options.events.metrics = f.metrics;
+	options.events.name = ORDERS;
+	options.events.block_ms = 100;
+	options.events.deliveries_max = 2;
+	options.events.retry_min_ms = 1;
+	options.events.retry_max_ms = 5;
+	CU_ASSERT_FATAL(inventory_new(f.loop, &options, &f.inventory) == RT_OK);
+	f.client = rt_client_local(f.loop, inventory_rpc(f.inventory), NULL, NULL);
+	inventory_start(f.inventory);
+	run_until(is_ready);
+}
+
+static void teardown(void)
+{
+	if (!f.stopped) {
+		inventory_stop(f.inventory, on_stopped, NULL);
+		run_until(is_stopped);
+	}
+	inventory_free(f.inventory);
+	rt_client_free(f.client);
+	rt_loop_free(f.loop);
+	rt_metrics_free(f.metrics);
+}
+
+/* A counter as /metrics shows it. */
+static bool metric_is(const char *line)
+{
+	struct rt_buf text = { NULL, 0, 0 };
+	char *wanted = rt_printf("\n%s\n", line);
+	bool good;
+
+	rt_metrics_write(f.metrics, &text);
+	rt_buf_add(&text, "", 1);
+	good = strstr(text.data, wanted) != NULL;
+	free(wanted);
+	rt_buf_done(&text);
+	return good;
+}
+
+static void stock_set(const char *sku, const char *counters)
+{
+	redis_server_do(&server, "HSET " STOCK " %s %s", sku, counters);
+}
+
+static void stock_is(const char *sku, const char *counters)
+{
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&server, "HGET " STOCK " %s", sku), counters);
+}
+
+/* A reservation without its time. */
+static bool record_is(const char *order_id, const char *state, const char *lines)
+{
+	char record[256], found_state[32], found_lines[256] = "";
+
+	snprintf(record, sizeof(record), "%s",
+		 redis_server_text(&server, "HGET " RECORDS " %s", order_id));
+	return sscanf(record, "%31s %*s %*s %255[^\n]", found_state, found_lines) >= 1 &&
+	       strcmp(found_state, state) == 0 && strcmp(found_lines, lines) == 0;
+}
+
+/* ---- events ---- */
+
+struct line {
+	const char *sku;
+	uint32_t quantity;
+};
+
+static void add_event(const char *type, const char *order_id, const void *data, size_t length)
+{
+	freeReplyObject(redis_server_command(&server,
+					     "XADD " ORDERS " * id %s/1 type %s subject %s seq 1 "
+					     "time 2026-11-23T01:02:03.004Z data %b",
+					     order_id, type, order_id, data, length));
+}
+
+static void add_placed(const char *order_id, const struct line *lines, size_t count)
+{
+	Tandem__Order__V1__OrderPlaced placed = TANDEM__ORDER__V1__ORDER_PLACED__INIT;
+	Tandem__Order__V1__OrderContent content = TANDEM__ORDER__V1__ORDER_CONTENT__INIT;
+	Tandem__Order__V1__OrderLine messages[128], *list[128];
+	uint8_t packed[16384];
+
+	CU_ASSERT_FATAL(count <= 128);
+	for (size_t i = 0; i < count; i++) {
+		tandem__order__v1__order_line__init(&messages[i]);
+		messages[i].sku = (char *)(uintptr_t)lines[i].sku;
+		messages[i].quantity = lines[i].quantity;
+		list[i] = &messages[i];
+	}
+	content.customer_id = (char[]){ "customer" };
+	content.n_lines = count;
+	content.lines = list;
+	placed.content = &content;
+	add_event("tandem.order.v1.OrderPlaced", order_id, packed,
+		  tandem__order__v1__order_placed__pack(&placed, packed));
+}
+
+#define PLACED(id, ...)                                                                            \
+	add_placed(id, (const struct line[]){ __VA_ARGS__ },                                       \
+		   sizeof((const struct line[]){ __VA_ARGS__ }) / sizeof(struct line))
+
+static void orders_are_served(void)
+{
+	setup();
+	stock_set("apple", "9 0 0 9 1");
+	PLACED(ID("a"), { "apple", 4 });
+	/* Lines with the same SKU are added up. */
+	PLACED(ID("e"), { "apple", 2 }, { "pear", 1 }, { "apple", 3 });
+	PLACED(ID("i"), { "apple", 2 }, { "apple", 3 });
+	run_until(is_quiet);
+	CU_ASSERT(record_is(ID("a"), "RESERVED", "apple=4"));
+	CU_ASSERT(record_is(ID("e"), "UNAVAILABLE", "apple=5 pear=1/0"));
+	CU_ASSERT(record_is(ID("i"), "RESERVED", "apple=5"));
+	add_event("tandem.order.v1.OrderReserved", ID("a"), "", 0);
+	add_event("tandem.order.v1.OrderConfirmed", ID("a"), "", 0);
+	add_event("tandem.order.v1.OrderRejected", ID("e"), "", 0);
+	add_event("tandem.order.v1.OrderExpired", ID("i"), "", 0);
+	add_event("tandem.order.v1.OrderCancelled", ID("m"), "", 0);
+	add_event("tandem.order.v1.OrderSettled", ID("a"), "", 0);
+	run_until(is_quiet);
+	CU_ASSERT(record_is(ID("a"), "COMMITTED", "apple=4"));
+	CU_ASSERT(record_is(ID("e"), "UNAVAILABLE", "apple=5 pear=1/0"));
+	CU_ASSERT(record_is(ID("i"), "RELEASED", "apple=5"));
+	CU_ASSERT(record_is(ID("m"), "RELEASED", ""));
+	stock_is("apple", "5 0 4 9 5");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "EXISTS " DEAD), 0);
+	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"reserved\"} 2"));
+	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"unavailable\"} 1"));
+	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"released\"} 2"));
+	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"committed\"} 1"));
+	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"nothing\"} 1"));
+	CU_ASSERT(metric_is("tandem_reservations_odd_total 0"));
+	/* A cancel of what is sold: odd, and answered with how it is. */
+	add_event("tandem.order.v1.OrderCancelled", ID("a"), "", 0);
+	run_until(is_quiet);
+	CU_ASSERT(record_is(ID("a"), "COMMITTED", "apple=4"));
+	CU_ASSERT(metric_is("tandem_reservations_odd_total 1"));
+	teardown();
+}
+
+/* What cannot be understood goes to the dead letters at once, with why; orders flow on. */
+static void poison(void)
+{
+	static const struct line many[101] = { { "apple", 1 } };
+	static const struct line quantity_0[] = { { "apple", 0 } };
+	static const struct line too_many[] = { { "apple", 600000 }, { "apple", 400001 } };
+	static const struct line blank[] = { { "app le", 1 } };
+	static const struct line nameless[] = { { "", 1 } };
+	static const char letters[] =
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+	static const struct line lengthy[] = { { letters, 1 } };
+	static const struct {
+		const char *why, *type, *order_id, *data;
+		const struct line *lines;
+		size_t count;
+	} rows[] = {
+		{ "unknown type of event", "tandem.order.v1.OrderForgotten", ID("q"), "", NULL, 0 },
+		{ "unknown type of event", "tandem.order.v2.OrderPlaced", ID("q"), "", NULL, 0 },
+		{ "the subject is not an order id", "tandem.order.v1.OrderCancelled", "ord_1", "",
+		  NULL, 0 },
+		{ "the content is not a valid OrderPlaced", "tandem.order.v1.OrderPlaced", ID("q"),
+		  "\xff\xff", NULL, 0 },
+		{ "the content is not a valid OrderPlaced", "tandem.order.v1.OrderPlaced", ID("q"),
+		  "", NULL, 0 },
+		{ "the content is not a valid OrderPlaced", NULL, ID("q"), NULL, many, 0 },
+		{ "the content is not a valid OrderPlaced", NULL, ID("q"), NULL, many, 101 },
+		{ "a line of the order has no valid quantity", NULL, ID("q"), NULL, quantity_0, 1 },
+		{ "a line of the order has no valid quantity", NULL, ID("q"), NULL, too_many, 2 },
+		{ "a line of the order has no valid SKU", NULL, ID("q"), NULL, blank, 1 },
+		{ "a line of the order has no valid SKU", NULL, ID("q"), NULL, nameless, 1 },
+		{ "a line of the order has no valid SKU", NULL, ID("q"), NULL, lengthy, 1 },
+	};
+
+	CU_ASSERT_EQUAL(strlen(letters), 65);
+	setup();
+	stock_set("apple", "9 0 0 9 1");
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct line lines[101];
+		redisReply *dead;
+		bool told = false;
+
+		redis_server_do(&server, "DEL " DEAD);
+		for (size_t k = 0; k < rows[i].count; k++)
+			lines[k] = rows[i].lines[rows[i].count > 100 ? 0 : k];
+		if (rows[i].data != NULL)
+			add_event(rows[i].type, rows[i].order_id, rows[i].data,
+				  strlen(rows[i].data));
+		else
+			add_placed(rows[i].order_id, lines, rows[i].count);
+		run_until(is_quiet);
+		dead = redis_server_command(&server, "XRANGE " DEAD " - +");
+		TEST_ROW(dead->elements == 1, rows[i].why);
+		for (size_t k = 0;
+		     dead->elements == 1 && k < dead->element[0]->element[1]->elements; k++)
+			told = told || strcmp(dead->element[0]->element[1]->element[k]->str,
+					      rows[i].why) == 0;
+		TEST_ROW(told, rows[i].why);
+		freeReplyObject(dead);
+		TEST_ROW(redis_server_int(&server, "EXISTS " EVENTS " " RECORDS) == 0, rows[i].why);
+	}
+	PLACED(ID("a"), { "apple", 4 });
+	run_until(is_quiet);
+	CU_ASSERT(record_is(ID("a"), "RESERVED", "apple=4"));
+	stock_is("apple", "5 4 0 9 2");
+	teardown();
+}
+
+/* Counters that somebody broke: the event is tried again, then put away; others are served. */
+static void damage(void)
+{
+	setup();
+	stock_set("apple", "9 0 0 9 1");
+	stock_set("bad", "many");
+	PLACED(ID("a"), { "bad", 1 });
+	PLACED(ID("e"), { "apple", 1 });
+	run_until(is_quiet);
+	CU_ASSERT(record_is(ID("e"), "RESERVED", "apple=1"));
+	CU_ASSERT_EQUAL(redis_server_int(&server, "HEXISTS " RECORDS " " ID("a")), 0);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " DEAD), 1);
+	stock_is("bad", "many");
+	teardown();
+}
+
+/* ---- calls ---- */
+
+struct call {
+	struct rt_client_op op;
+	int ends, code;
+	char message[256];
+	ProtobufCMessage *response; /* unpacked anew: the answer lives until done returns */
+};
+
+static bool call_wanted_ended(void);
+static struct call call;
+
+static void call_done(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	(void)op;
+	call.ends++;
+	call.code = call.op.status.code;
+	snprintf(call.message, sizeof(call.message), "%s",
+		 call.op.status.message != NULL ? call.op.status.message : "");
+	if (response != NULL) {
+		size_t length = protobuf_c_message_get_packed_size(response);
+		uint8_t *packed = rt_alloc(length + 1);
+
+		protobuf_c_message_pack(response, packed);
+		call.response =
+			protobuf_c_message_unpack(response->descriptor, NULL, length, packed);
+		free(packed);
+	}
+}
+
+static bool call_wanted_ended(void)
+{
+	return call.ends > 0;
+}
+
+static void call_start(const char *method, const ProtobufCMessage *request)
+{
+	const ProtobufCServiceDescriptor *descriptor = f.client->descriptor;
+	unsigned index = 0;
+
+	if (call.response != NULL)
+		protobuf_c_message_free_unpacked(call.response, NULL);
+	call = (struct call){ .op = { .timeout_ms = 10000, .done = call_done } };
+	while (index < descriptor->n_methods &&
+	       strcmp(descriptor->methods[index].name, method) != 0)
+		index++;
+	CU_ASSERT_FATAL(index < descriptor->n_methods);
+	rt_client_start(f.client, index, request, &call.op);
+}
+
+/* The response as its own type; NULL when the call failed. */
+static void *call_run(const char *method, const ProtobufCMessage *request)
+{
+	call_start(method, request);
+	run_until(call_wanted_ended);
+	CU_ASSERT_EQUAL(call.ends, 1);
+	return call.response;
+}
+
+static void call_forget(void)
+{
+	if (call.response != NULL)
+		protobuf_c_message_free_unpacked(call.response, NULL);
+	call.response = NULL;
+}
+
+static Tandem__Inventory__V1__AdjustStockRequest adjust_request(const char *sku, int64_t delta,
+								const char *request_id)
+{
+	Tandem__Inventory__V1__AdjustStockRequest request =
+		TANDEM__INVENTORY__V1__ADJUST_STOCK_REQUEST__INIT;
+
+	request.sku = (char *)(uintptr_t)sku;
+	request.delta = delta;
+	request.request_id = (char *)(uintptr_t)request_id;
+	request.reason = (char *)(uintptr_t) "a test";
+	return request;
+}
+
+static bool stock_equal(const Tandem__Inventory__V1__Stock *stock, const char *sku,
+			uint64_t available, uint64_t received, uint64_t version)
+{
+	return stock != NULL && strcmp(stock->sku, sku) == 0 && stock->available == available &&
+	       stock->received == received && stock->version == version;
+}
+
+static void adjusting(void)
+{
+	static const struct {
+		const char *reason, *sku;
+		int64_t delta;
+		const char *request_id;
+		int code;
+		const char *message; /* part of it; NULL: an answer */
+		uint64_t available, version;
+	} rows[] = {
+		{ "stock comes in", "apple", 9, "r1", 0, NULL, 9, 1 },
+		{ "the same again", "apple", 9, "r1", 0, NULL, 9, 1 },
+		{ "stock goes out", "apple", -2, "", 0, NULL, 7, 2 },
+		{ "the first one again, later", "apple", 9, "r1", 0, NULL, 9, 1 },
+		{ "other content", "apple", 8, "r1", RT_CODE_ALREADY_EXISTS, "another adjustment",
+		  0, 0 },
+		{ "more than there is", "apple", -8, "", RT_CODE_FAILED_PRECONDITION,
+		  "only 7 of SKU apple are available, 8 were to be taken", 0, 0 },
+		{ "nothing", "apple", 0, "", RT_CODE_INVALID_ARGUMENT, "delta", 0, 0 },
+		{ "too much", "apple", 1000000001, "", RT_CODE_INVALID_ARGUMENT, "delta", 0, 0 },
+		{ "no SKU", "", 1, "", RT_CODE_INVALID_ARGUMENT, "sku", 0, 0 },
+		{ "more than can be counted", "fig", 1, "", RT_CODE_OUT_OF_RANGE, "1000000000000",
+		  0, 0 },
+	};
+
+	setup();
+	stock_set("fig", "1000000000000 0 0 1000000000000 1");
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		Tandem__Inventory__V1__AdjustStockRequest request =
+			adjust_request(rows[i].sku, rows[i].delta, rows[i].request_id);
+		Tandem__Inventory__V1__AdjustStockResponse *response =
+			call_run("AdjustStock", &request.base);
+
+		TEST_ROW(call.code == rows[i].code, rows[i].reason);
+		TEST_ROW((response == NULL) == (rows[i].message != NULL), rows[i].reason);
+		if (rows[i].message != NULL)
+			TEST_ROW(strstr(call.message, rows[i].message) != NULL, rows[i].reason);
+		else
+			TEST_ROW(stock_equal(response->stock, rows[i].sku, rows[i].available,
+					     rows[i].available, rows[i].version),
+				 rows[i].reason);
+	}
+	stock_is("apple", "7 0 0 7 2");
+	call_forget();
+	teardown();
+}
+
+/* Each item of a batch ends by itself, in its place. */
+static void adjusting_many(void)
+{
+	Tandem__Inventory__V1__BatchAdjustStockRequest request =
+		TANDEM__INVENTORY__V1__BATCH_ADJUST_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__AdjustStockRequest items[] = {
+		adjust_request("apple", 3, "r1"), adjust_request("bad sku", 3, ""),
+		adjust_request("pear", -1, ""),   adjust_request("apple", 3, "r1"),
+		adjust_request("apple", 1, ""),
+	};
+	Tandem__Inventory__V1__AdjustStockRequest *list[RT_LENGTH(items)];
+	Tandem__Inventory__V1__BatchAdjustStockResponse *response;
+
+	setup();
+	for (size_t i = 0; i < RT_LENGTH(items); i++)
+		list[i] = &items[i];
+	request.requests = list;
+	response = call_run("BatchAdjustStock", &request.base);
+	CU_ASSERT_EQUAL(call.code, RT_CODE_INVALID_ARGUMENT); /* none */
+	request.n_requests = RT_LENGTH(items);
+	response = call_run("BatchAdjustStock", &request.base);
+	CU_ASSERT_FATAL(response != NULL && response->n_stocks == RT_LENGTH(items));
+	CU_ASSERT(stock_equal(response->stocks[0]->stock, "apple", 3, 3, 1));
+	CU_ASSERT_EQUAL_FATAL(response->stocks[1]->result_case,
+			      TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_ERROR);
+	CU_ASSERT_EQUAL(response->stocks[1]->error->code, RT_CODE_INVALID_ARGUMENT);
+	CU_ASSERT_EQUAL_FATAL(response->stocks[2]->result_case,
+			      TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_ERROR);
+	CU_ASSERT_EQUAL(response->stocks[2]->error->code, RT_CODE_FAILED_PRECONDITION);
+	CU_ASSERT(stock_equal(response->stocks[3]->stock, "apple", 3, 3, 1));
+	CU_ASSERT(stock_equal(response->stocks[4]->stock, "apple", 4, 4, 2));
+	call_forget();
+	teardown();
+}
+
+static void reading(void)
+{
+	Tandem__Inventory__V1__GetStockRequest get = TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__ListStockRequest list =
+		TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__GetStockResponse *got;
+	Tandem__Inventory__V1__ListStockResponse *listed;
+	static const char *const skus[] = { "a", "b", "c" };
+	char token[65];
+
+	setup();
+	listed = call_run("ListStock", &list.base);
+	CU_ASSERT_FATAL(listed != NULL);
+	CU_ASSERT_EQUAL(listed->n_stocks, 0);
+	CU_ASSERT_STRING_EQUAL(listed->next_page_token, "");
+	for (size_t i = 0; i < RT_LENGTH(skus); i++) {
+		Tandem__Inventory__V1__AdjustStockRequest request =
+			adjust_request(skus[i], (int64_t)i + 1, "");
+
+		CU_ASSERT_PTR_NOT_NULL(call_run("AdjustStock", &request.base));
+	}
+	get.sku = (char[]){ "b" };
+	got = call_run("GetStock", &get.base);
+	CU_ASSERT(got != NULL && stock_equal(got->stock, "b", 2, 2, 1));
+	get.sku = (char[]){ "never-seen" };
+	CU_ASSERT_PTR_NULL(call_run("GetStock", &get.base));
+	CU_ASSERT_EQUAL(call.code, RT_CODE_NOT_FOUND);
+	get.sku = (char[]){ "no sku" };
+	CU_ASSERT_PTR_NULL(call_run("GetStock", &get.base));
+	CU_ASSERT_EQUAL(call.code, RT_CODE_INVALID_ARGUMENT);
+	list.page_size = 2;
+	listed = call_run("ListStock", &list.base);
+	CU_ASSERT_FATAL(listed != NULL && listed->n_stocks == 2);
+	CU_ASSERT(stock_equal(listed->stocks[0], "a", 1, 1, 1));
+	CU_ASSERT(stock_equal(listed->stocks[1], "b", 2, 2, 1));
+	snprintf(token, sizeof(token), "%s", listed->next_page_token);
+	CU_ASSERT_NOT_EQUAL(token[0], '\0');
+	list.page_token = token;
+	listed = call_run("ListStock", &list.base);
+	CU_ASSERT_FATAL(listed != NULL && listed->n_stocks == 1);
+	CU_ASSERT(stock_equal(listed->stocks[0], "c", 3, 3, 1));
+	CU_ASSERT_STRING_EQUAL(listed->next_page_token, "");
+	list.page_size = -1;
+	CU_ASSERT_PTR_NULL(call_run("ListStock", &list.base));
+	CU_ASSERT_EQUAL(call.code, RT_CODE_INVALID_ARGUMENT);
+	call_forget();
+	teardown();
+}
+
+static void reading_a_reservation(void)
+{
+	Tandem__Inventory__V1__GetReservationRequest request =
+		TANDEM__INVENTORY__V1__GET_RESERVATION_REQUEST__INIT;
+	Tandem__Inventory__V1__GetReservationResponse *response;
+	const Tandem__Inventory__V1__Reservation *reservation;
+
+	setup();
+	stock_set("apple", "9 0 0 9 1");
+	PLACED(ID("a"), { "apple", 4 }, { "pear", 7 });
+	run_until(is_quiet);
+	request.order_id = (char[]){ ID("a") };
+	response = call_run("GetReservation", &request.base);
+	CU_ASSERT_FATAL(response != NULL && response->reservation != NULL);
+	reservation = response->reservation;
+	CU_ASSERT_STRING_EQUAL(reservation->order_id, ID("a"));
+	CU_ASSERT_EQUAL(reservation->state,
+			TANDEM__INVENTORY__V1__RESERVATION_STATE__RESERVATION_STATE_UNAVAILABLE);
+	CU_ASSERT_EQUAL(reservation->version, 1);
+	CU_ASSERT_FATAL(reservation->n_lines == 2 && reservation->n_shortages == 1);
+	CU_ASSERT_STRING_EQUAL(reservation->lines[0]->sku, "apple");
+	CU_ASSERT_EQUAL(reservation->lines[0]->quantity, 4);
+	CU_ASSERT_STRING_EQUAL(reservation->shortages[0]->sku, "pear");
+	CU_ASSERT_EQUAL(reservation->shortages[0]->requested, 7);
+	CU_ASSERT_EQUAL(reservation->shortages[0]->available, 0);
+	CU_ASSERT(reservation->update_time != NULL &&
+		  reservation->update_time->seconds > 1700000000);
+	request.order_id = (char[]){ ID("e") };
+	CU_ASSERT_PTR_NULL(call_run("GetReservation", &request.base));
+	CU_ASSERT_EQUAL(call.code, RT_CODE_NOT_FOUND);
+	call_forget();
+	teardown();
+}
+
+/* ---- Redis comes and goes ---- */
+
+static void redis_goes(void)
+{
+	Tandem__Inventory__V1__GetStockRequest get = TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__AdjustStockRequest adjust = adjust_request("apple", 1, "");
+
+	setup();
+	get.sku = (char[]){ "apple" };
+	redis_server_kill(&server);
+	CU_ASSERT_PTR_NULL(call_run("GetStock", &get.base));
+	CU_ASSERT_EQUAL(call.code, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_PTR_NULL(call_run("AdjustStock", &adjust.base));
+	CU_ASSERT_EQUAL(call.code, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_FALSE(inventory_ready(f.inventory));
+	redis_server_restart(&server); /* without its data, and without the functions */
+	run_until(is_ready);
+	stock_set("apple", "9 0 0 9 1");
+	PLACED(ID("a"), { "apple", 4 });
+	run_until(is_quiet);
+	CU_ASSERT(record_is(ID("a"), "RESERVED", "apple=4"));
+	CU_ASSERT_PTR_NOT_NULL(call_run("AdjustStock", &adjust.base));
+	call_forget();
+	teardown();
+}
+
+/* The service does not stop before the calls that wait for Redis have ended. */
+static void stopping(void)
+{
+	Tandem__Inventory__V1__AdjustStockRequest adjust = adjust_request("apple", 1, "");
+
+	setup();
+	redis_server_freeze(&server);
+	call_start("AdjustStock", &adjust.base);
+	for (int i = 0; i < 3; i++) { /* until the call has reached the store */
+		rt_loop_stop(f.loop);
+		rt_loop_run(f.loop);
+	}
+	inventory_stop(f.inventory, on_stopped, NULL);
+	CU_ASSERT_FALSE(f.stopped);
+	redis_server_thaw(&server);
+	run_until(is_stopped);
+	run_until(call_wanted_ended);
+	CU_ASSERT_EQUAL(call.code, 0);
+	call_forget();
+	teardown();
+}
+
+/* The own stream is trimmed once everybody has read it. */
+static bool is_trimmed(void)
+{
+	return metric_is("tandem_stream_trimmed_total 1");
+}
+
+static void trims(void)
+{
+	setup();
+	add_event("tandem.order.v1.OrderCancelled", ID("a"), "", 0);
+	run_until(is_quiet);
+	add_event("tandem.order.v1.OrderCancelled", ID("e"), "", 0);
+	run_until(is_quiet);
+	redis_server_do(&server, "XGROUP CREATE " EVENTS " order 0");
+	redis_server_do(&server, "XREADGROUP GROUP order c COUNT 1 STREAMS " EVENTS " >");
+	redis_server_do(&server, "EVAL %s 1 " EVENTS,
+			"return redis.call('XACK', KEYS[1], 'order',"
+			" redis.call('XRANGE', KEYS[1], '-', '+')[1][1])");
+	run_until(is_trimmed);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 1);
+	teardown();
+}
+
+static void quiet(const char *line, void *user)
+{
+	(void)line;
+	(void)user;
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "orders are served", orders_are_served },
+		{ "what cannot be understood is put away", poison },
+		{ "damaged counters stop nobody else", damage },
+		{ "stock is adjusted", adjusting },
+		{ "many adjustments, each with its own end", adjusting_many },
+		{ "stock is read", reading },
+		{ "a reservation is read", reading_a_reservation },
+		{ "Redis goes and comes back empty", redis_goes },
+		{ "a stop waits for calls", stopping },
+		{ "the stream is trimmed", trims },
+	};
+	int rc;
+
+	rt_log_sink(quiet, NULL);
+	redis_server_start(&server, NULL);
+	rc = tests_run("inventory_service", tests, RT_LENGTH(tests));
+	redis_server_done(&server);
+	return rc;
+}

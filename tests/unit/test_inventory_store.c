@@ -1,0 +1,1180 @@
+/* test_inventory_store.c - the inventory store against a real redis-server, as the ACL user that
+ * scripts/lib/redis-files makes for the service: a missing right shows here. */
+#include "inventory/store.h"
+#include "log.h"
+#include "redis.h"
+#include "redis_server.h"
+#include "run.h"
+#include "tandem/inventory/v1/inventory_events.pb-c.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NOW_MS  1764000000123
+#define EVENTS  "inventory:{0}:events"
+#define ORDERS  "order:{0}:events"
+#define STOCK   "inventory:{0}:stock"
+#define RECORDS "inventory:{0}:r"
+
+static struct redis_server server;
+static char password[128];
+
+struct fixture {
+	struct rt_loop *loop;
+	struct inventory_store *store;
+	struct rt_timer timer;
+	size_t ends, wanted;
+	bool impatient;
+};
+static struct fixture f;
+
+/* ---- running ---- */
+
+static void on_patience(struct rt_timer *timer)
+{
+	(void)timer;
+	f.impatient = true;
+	rt_loop_stop(f.loop);
+}
+
+static void run_until(size_t ends)
+{
+	f.wanted = ends;
+	if (f.ends < ends) {
+		rt_timer_start(f.loop, &f.timer, 20000, on_patience);
+		rt_loop_run(f.loop);
+		rt_timer_stop(f.loop, &f.timer);
+	}
+	CU_ASSERT_FALSE_FATAL(f.impatient);
+	CU_ASSERT_EQUAL(f.ends, ends);
+	f.ends = 0;
+}
+
+static void ended(void)
+{
+	if (++f.ends == f.wanted)
+		rt_loop_stop(f.loop);
+}
+
+static void look_ready(struct rt_timer *timer)
+{
+	if (f.store->ops->ready(f.store))
+		rt_loop_stop(f.loop);
+	else
+		rt_timer_start(f.loop, timer, 5, look_ready);
+}
+
+static void wait_ready(void)
+{
+	struct rt_timer look = { .slot = 0 };
+
+	rt_timer_start(f.loop, &f.timer, 20000, on_patience);
+	look_ready(&look);
+	if (rt_timer_running(&look))
+		rt_loop_run(f.loop);
+	rt_timer_stop(f.loop, &f.timer);
+	rt_timer_stop(f.loop, &look);
+	CU_ASSERT_FALSE_FATAL(f.impatient);
+}
+
+/* ---- the server and the user ---- */
+
+/* For what comes before the first test. */
+static void must(bool good)
+{
+	if (!good)
+		abort();
+}
+
+/* The rights of `user` as the scripts write them, and the functions as an operator loads them. */
+static void user_make(const char *user)
+{
+	char line[2048], *rest, *rules[64], *word;
+	char *folder = rt_printf("%s/var", server.folder);
+	char *source = rt_strdup(__FILE__);
+	char *command, *acl, *secret;
+	int count = 2;
+	FILE *file;
+
+	*strstr(source, "/tests/unit/") = '\0';
+	command = rt_printf("TANDEM_VAR=%s TANDEM_REDIS_PORT=1 %s/scripts/lib/redis-files", folder,
+			    source);
+	must(system(command) == 0);
+	acl = rt_printf("%s/redis/users.acl", folder);
+	file = fopen(acl, "r");
+	must(file != NULL);
+	rules[0] = (char[]){ "ACL" };
+	rules[1] = (char[]){ "SETUSER" };
+	while (fgets(line, sizeof(line), file) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		word = strtok_r(line, " ", &rest);
+		word = word != NULL ? strtok_r(NULL, " ", &rest) : NULL;
+		if (word == NULL || strcmp(word, user) != 0)
+			continue;
+		for (; word != NULL && count < 64; word = strtok_r(NULL, " ", &rest))
+			rules[count++] = word;
+		break;
+	}
+	fclose(file);
+	must(count > 4 && count < 64);
+	freeReplyObject(
+		redisCommandArgv(server.control, count, (const char **)(uintptr_t)rules, NULL));
+	secret = rt_printf("%s/secrets/%s", folder, user);
+	file = fopen(secret, "r");
+	must(file != NULL && fgets(password, sizeof(password), file) != NULL);
+	fclose(file);
+	password[strcspn(password, "\n")] = '\0';
+	free(command);
+	free(acl);
+	free(secret);
+	free(folder);
+	free(source);
+}
+
+static void functions_load(void)
+{
+	freeReplyObject(redisCommand(server.control, "FUNCTION LOAD REPLACE %b",
+				     inventory_functions.code, inventory_functions.code_length));
+}
+
+static void setup(void)
+{
+	struct rt_redis_options redis = { .unix_path = server.socket,
+					  .user = "inventory",
+					  .password = password,
+					  .name = "test" };
+	struct inventory_store_redis_options options = { .redis = &redis };
+
+	redis_server_do(&server, "FLUSHALL");
+	redis_server_do(&server, "XGROUP CREATE " ORDERS " inventory 0 MKSTREAM");
+	f = (struct fixture){ .wanted = SIZE_MAX };
+	CU_ASSERT_FATAL(rt_loop_new(&f.loop) == RT_OK);
+	CU_ASSERT_FATAL(inventory_store_redis_new(f.loop, &options, &f.store) == RT_OK);
+	wait_ready();
+}
+
+static void teardown(void)
+{
+	f.store->ops->free(f.store);
+	rt_loop_free(f.loop);
+}
+
+/* ---- asking ---- */
+
+struct ask {
+	struct inventory_request_op op;
+	char order_id[48], ack_id[32];
+	struct inventory_line lines[4];
+	int status;
+};
+
+static void asked(struct inventory_request_op *op, int status)
+{
+	RT_CONTAINER_OF(op, struct ask, op)->status = status;
+	ended();
+}
+
+/* Fills a request for order `n` and submits it; `lines` ends with an empty SKU. */
+static void submit(struct ask *ask, int n, enum stock_request request,
+		   const struct inventory_line *lines)
+{
+	snprintf(ask->order_id, sizeof(ask->order_id), "ord_%d", n);
+	ask->op.order_id = ask->order_id;
+	ask->op.request = request;
+	ask->op.line_count = 0;
+	for (size_t i = 0; lines != NULL && lines[i].sku != NULL; i++)
+		ask->lines[ask->op.line_count++] = lines[i];
+	ask->op.lines = ask->lines;
+	ask->op.now_ms = NOW_MS;
+	if (ask->op.attempt == 0)
+		ask->op.attempt = 1;
+	ask->op.done = asked;
+	f.store->ops->request(f.store, &ask->op);
+}
+
+static struct ask serve(int n, enum stock_request request, const struct inventory_line *lines)
+{
+	struct ask ask = { .status = 1 };
+
+	submit(&ask, n, request, lines);
+	run_until(1);
+	return ask;
+}
+
+#define LINES(...) ((const struct inventory_line[]){ __VA_ARGS__, { NULL, 0 } })
+
+static void stock_set(const char *sku, const char *counters)
+{
+	redis_server_do(&server, "HSET " STOCK " %s %s", sku, counters);
+}
+
+static void stock_is(const char *sku, const char *counters)
+{
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&server, "HGET " STOCK " %s", sku), counters);
+}
+
+static void record_is(int n, const char *record)
+{
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&server, "HGET " RECORDS " ord_%d", n), record);
+}
+
+static bool ask_is(const struct ask *ask, enum stock_state before, enum stock_state after,
+		   enum stock_answer answer)
+{
+	return ask->status == RT_OK && ask->op.before == before && ask->op.after == after &&
+	       ask->op.answer == answer;
+}
+
+/* ---- looking at events ---- */
+
+static redisReply *events(void)
+{
+	return redis_server_command(&server, "XRANGE " EVENTS " - +");
+}
+
+/* A field of entry `i`; NULL: it has none. */
+static const redisReply *field(const redisReply *entries, size_t i, const char *name)
+{
+	const redisReply *fields;
+
+	CU_ASSERT_FATAL(entries->type == REDIS_REPLY_ARRAY && i < entries->elements);
+	fields = entries->element[i]->element[1];
+	for (size_t k = 0; k + 1 < fields->elements; k += 2)
+		if (strcmp(fields->element[k]->str, name) == 0)
+			return fields->element[k + 1];
+	return NULL;
+}
+
+static bool field_is(const redisReply *entries, size_t i, const char *name, const char *value)
+{
+	const redisReply *reply = field(entries, i, name);
+
+	return reply == NULL ? value == NULL : value != NULL && strcmp(reply->str, value) == 0;
+}
+
+/* ---- the tests ---- */
+
+static void all_lines_or_none(void)
+{
+	struct ask ask;
+	redisReply *entries;
+
+	setup();
+	stock_set("apple", "5 0 0 5 1");
+	stock_set("pear", "3 0 0 3 7");
+	ask = serve(1, STOCK_REQ_RESERVE, LINES({ "apple", 2 }, { "pear", 3 }));
+	CU_ASSERT(ask_is(&ask, STOCK_NONE, STOCK_RESERVED, STOCK_ANS_RESERVED));
+	stock_is("apple", "3 2 0 5 2");
+	stock_is("pear", "0 3 0 3 8");
+	record_is(1, "RESERVED 1 1764000000123 apple=2 pear=3");
+	/* One of its lines is short: the other is not touched. */
+	ask = serve(2, STOCK_REQ_RESERVE, LINES({ "apple", 1 }, { "pear", 1 }));
+	CU_ASSERT(ask_is(&ask, STOCK_NONE, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE));
+	stock_is("apple", "3 2 0 5 2");
+	stock_is("pear", "0 3 0 3 8");
+	entries = events();
+	CU_ASSERT_EQUAL_FATAL(entries->elements, 2);
+	CU_ASSERT(field_is(entries, 0, "id", "ord_1/1"));
+	CU_ASSERT(field_is(entries, 0, "type", "tandem.inventory.v1.InventoryReserved"));
+	CU_ASSERT(field_is(entries, 0, "subject", "ord_1"));
+	CU_ASSERT(field_is(entries, 0, "seq", "1"));
+	CU_ASSERT(field_is(entries, 0, "time", "2025-11-24T16:00:00.123Z"));
+	CU_ASSERT(field_is(entries, 0, "data", ""));
+	CU_ASSERT(field_is(entries, 0, "attempt", NULL));
+	CU_ASSERT(field_is(entries, 0, "traceparent", NULL));
+	CU_ASSERT(field_is(entries, 1, "type", "tandem.inventory.v1.InventoryUnavailable"));
+	freeReplyObject(entries);
+	teardown();
+}
+
+static void shortages_are_exact(void)
+{
+	Tandem__Inventory__V1__InventoryUnavailable *event;
+	const redisReply *data;
+	redisReply *entries;
+	struct ask ask;
+
+	setup();
+	stock_set("apple", "300 0 0 300 1");
+	stock_set("pear", "10 0 0 10 1");
+	/* One is short by one, one is enough, one never was there. */
+	ask = serve(1, STOCK_REQ_RESERVE,
+		    LINES({ "apple", 301 }, { "pear", 10 }, { "fig", 1000000 }));
+	CU_ASSERT(ask_is(&ask, STOCK_NONE, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE));
+	record_is(1, "UNAVAILABLE 1 1764000000123 apple=301/300 pear=10 fig=1000000/0");
+	/* A repeat is told what was short then, not now. */
+	stock_set("apple", "1000 0 0 1000 2");
+	ask = serve(1, STOCK_REQ_RESERVE,
+		    LINES({ "apple", 301 }, { "pear", 10 }, { "fig", 1000000 }));
+	CU_ASSERT(ask_is(&ask, STOCK_UNAVAILABLE, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE));
+	entries = events();
+	for (size_t i = 0; i < 2; i++) {
+		data = field(entries, i, "data");
+		event = tandem__inventory__v1__inventory_unavailable__unpack(
+			NULL, (size_t)data->len, (const uint8_t *)data->str);
+		CU_ASSERT_FATAL(event != NULL && event->n_shortages == 2);
+		CU_ASSERT_STRING_EQUAL(event->shortages[0]->sku, "apple");
+		CU_ASSERT_EQUAL(event->shortages[0]->requested, 301);
+		CU_ASSERT_EQUAL(event->shortages[0]->available, 300);
+		CU_ASSERT_STRING_EQUAL(event->shortages[1]->sku, "fig");
+		CU_ASSERT_EQUAL(event->shortages[1]->requested, 1000000);
+		CU_ASSERT_EQUAL(event->shortages[1]->available, 0);
+		/* As protobuf-c would have packed it: zeros are left out. */
+		CU_ASSERT_EQUAL(
+			tandem__inventory__v1__inventory_unavailable__get_packed_size(event),
+			(size_t)data->len);
+		tandem__inventory__v1__inventory_unavailable__free_unpacked(event, NULL);
+	}
+	CU_ASSERT(field_is(entries, 1, "id", "ord_1/1"));
+	freeReplyObject(entries);
+	teardown();
+}
+
+/* 100 items, 2000 orders of one, all at once: exactly 100 get one. */
+static void a_hot_sku(void)
+{
+	enum { ORDERS_COUNT = 2000, ITEMS = 100 };
+	struct ask *asks = rt_alloc(ORDERS_COUNT * sizeof(*asks));
+	int reserved = 0, refused = 0;
+
+	setup();
+	stock_set("hot", "100 0 0 100 1");
+	for (int i = 0; i < ORDERS_COUNT; i++)
+		submit(&asks[i], i, STOCK_REQ_RESERVE, LINES({ "hot", 1 }));
+	run_until(ORDERS_COUNT);
+	for (int i = 0; i < ORDERS_COUNT; i++) {
+		reserved += ask_is(&asks[i], STOCK_NONE, STOCK_RESERVED, STOCK_ANS_RESERVED);
+		refused += ask_is(&asks[i], STOCK_NONE, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE);
+	}
+	CU_ASSERT_EQUAL(reserved, ITEMS);
+	CU_ASSERT_EQUAL(refused, ORDERS_COUNT - ITEMS);
+	stock_is("hot", "0 100 0 100 101");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), ORDERS_COUNT);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "HLEN " RECORDS), ORDERS_COUNT);
+	free(asks);
+	teardown();
+}
+
+/* Each step of the way in one batch: later requests see what earlier ones did. */
+static void one_batch_sees_itself(void)
+{
+	struct ask asks[6] = { { .status = 1 } };
+
+	setup();
+	stock_set("apple", "3 0 0 3 1");
+	submit(&asks[0], 1, STOCK_REQ_RESERVE, LINES({ "apple", 3 }));
+	submit(&asks[1], 2, STOCK_REQ_RESERVE, LINES({ "apple", 1 }));
+	submit(&asks[2], 1, STOCK_REQ_RELEASE, NULL);
+	submit(&asks[3], 3, STOCK_REQ_RESERVE, LINES({ "apple", 2 }));
+	submit(&asks[4], 3, STOCK_REQ_COMMIT, NULL);
+	submit(&asks[5], 1, STOCK_REQ_RESERVE, LINES({ "apple", 3 }));
+	run_until(6);
+	CU_ASSERT(ask_is(&asks[0], STOCK_NONE, STOCK_RESERVED, STOCK_ANS_RESERVED));
+	CU_ASSERT(ask_is(&asks[1], STOCK_NONE, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE));
+	CU_ASSERT(ask_is(&asks[2], STOCK_RESERVED, STOCK_RELEASED, STOCK_ANS_RELEASED));
+	CU_ASSERT(ask_is(&asks[3], STOCK_NONE, STOCK_RESERVED, STOCK_ANS_RESERVED));
+	CU_ASSERT(ask_is(&asks[4], STOCK_RESERVED, STOCK_COMMITTED, STOCK_ANS_COMMITTED));
+	CU_ASSERT(ask_is(&asks[5], STOCK_RELEASED, STOCK_RELEASED, STOCK_ANS_RELEASED));
+	stock_is("apple", "1 0 2 3 5");
+	record_is(1, "RELEASED 2 1764000000123 apple=3");
+	record_is(2, "UNAVAILABLE 1 1764000000123 apple=1/0");
+	record_is(3, "COMMITTED 2 1764000000123 apple=2");
+	teardown();
+}
+
+/* A repeat carries the id and seq of the first answer, and the attempt and trace of the asking. */
+static void repeats(void)
+{
+	struct ask ask = { .status = 1 }, plain = { .status = 1 }, third = { .status = 1 };
+	redisReply *entries;
+
+	setup();
+	stock_set("apple", "3 0 0 3 1");
+	ask = serve(1, STOCK_REQ_RESERVE, LINES({ "apple", 3 }));
+	CU_ASSERT_EQUAL(ask.status, RT_OK);
+	/* Between two plain ones: what is said of one must not stick to another. */
+	submit(&plain, 2, STOCK_REQ_RELEASE, NULL);
+	ask.op.attempt = 3;
+	ask.op.traceparent = "00-aa-bb-01";
+	submit(&ask, 1, STOCK_REQ_RESERVE, LINES({ "apple", 3 }));
+	submit(&third, 3, STOCK_REQ_RELEASE, NULL);
+	run_until(3);
+	CU_ASSERT(ask_is(&ask, STOCK_RESERVED, STOCK_RESERVED, STOCK_ANS_RESERVED));
+	stock_is("apple", "0 3 0 3 2");
+	record_is(1, "RESERVED 1 1764000000123 apple=3");
+	entries = events();
+	CU_ASSERT_EQUAL_FATAL(entries->elements, 4);
+	CU_ASSERT(field_is(entries, 1, "attempt", NULL));
+	CU_ASSERT(field_is(entries, 2, "id", "ord_1/1"));
+	CU_ASSERT(field_is(entries, 2, "seq", "1"));
+	CU_ASSERT(field_is(entries, 2, "attempt", "3"));
+	CU_ASSERT(field_is(entries, 2, "traceparent", "00-aa-bb-01"));
+	CU_ASSERT(field_is(entries, 3, "attempt", NULL));
+	CU_ASSERT(field_is(entries, 3, "traceparent", NULL));
+	freeReplyObject(entries);
+	teardown();
+}
+
+/* A release that overtook its order: the late order finds the tombstone and gets nothing. */
+static void tombstones(void)
+{
+	struct ask ask;
+
+	setup();
+	stock_set("apple", "3 0 0 3 1");
+	ask = serve(1, STOCK_REQ_RELEASE, NULL);
+	CU_ASSERT(ask_is(&ask, STOCK_NONE, STOCK_RELEASED, STOCK_ANS_RELEASED));
+	record_is(1, "RELEASED 1 1764000000123 ");
+	ask = serve(1, STOCK_REQ_RESERVE, LINES({ "apple", 2 }));
+	CU_ASSERT(ask_is(&ask, STOCK_RELEASED, STOCK_RELEASED, STOCK_ANS_RELEASED));
+	ask = serve(2, STOCK_REQ_EXPIRE, NULL);
+	CU_ASSERT(ask_is(&ask, STOCK_NONE, STOCK_RELEASED, STOCK_ANS_RELEASED));
+	ask = serve(2, STOCK_REQ_RESERVE, LINES({ "apple", 2 }));
+	CU_ASSERT(ask_is(&ask, STOCK_RELEASED, STOCK_RELEASED, STOCK_ANS_RELEASED));
+	stock_is("apple", "3 0 0 3 1");
+	teardown();
+}
+
+/* Every pair of the table, in Redis as in C. */
+static void the_same_rules(void)
+{
+	static const char *const records[] = {
+		[STOCK_RESERVED] = "RESERVED 1 5 apple=2",
+		[STOCK_UNAVAILABLE] = "UNAVAILABLE 1 5 apple=2/1",
+		[STOCK_COMMITTED] = "COMMITTED 2 5 apple=2",
+		[STOCK_RELEASED] = "RELEASED 2 5 apple=2",
+	};
+
+	setup();
+	for (int state = 0; state < STOCK_STATE_COUNT; state++) {
+		for (int request = 0; request < STOCK_REQUEST_COUNT; request++) {
+			const struct stock_rule *rule =
+				stock_rule((enum stock_state)state, (enum stock_request)request);
+			struct stock stock = { 5, 2, 2, 9, 4 };
+			long long before = redis_server_int(&server, "XLEN " EVENTS);
+			struct ask ask;
+			char text[96];
+
+			stock_set("apple", "5 2 2 9 4");
+			redis_server_do(&server, "DEL " RECORDS);
+			if (state != STOCK_NONE)
+				redis_server_do(&server, "HSET " RECORDS " ord_1 %s",
+						records[state]);
+			ask = serve(1, rule->request,
+				    request == STOCK_REQ_RESERVE ? LINES({ "apple", 2 }) : NULL);
+			CU_ASSERT(ask_is(&ask, rule->state, rule->to, rule->answer));
+			if (rule->effect == STOCK_TRY)
+				CU_ASSERT(stock_reserve(&stock, 2));
+			if (rule->effect == STOCK_COMMIT_IT)
+				CU_ASSERT(stock_commit(&stock, 2));
+			if (rule->effect == STOCK_GIVE_BACK)
+				CU_ASSERT(stock_release(&stock, 2));
+			snprintf(text, sizeof(text), "%d %d %d %d %d", (int)stock.available,
+				 (int)stock.reserved, (int)stock.committed, (int)stock.received,
+				 (int)stock.version);
+			stock_is("apple", text);
+			CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS) - before,
+					rule->answer != STOCK_ANS_NOTHING);
+		}
+	}
+	teardown();
+}
+
+/* Effect and acknowledgement are one step, also for what is answered with nothing. */
+static void acknowledged(void)
+{
+	struct ask asks[3] = { { .status = 1 } };
+
+	setup();
+	stock_set("apple", "3 0 0 3 1");
+	for (int i = 1; i <= 4; i++)
+		redis_server_do(&server, "XADD " ORDERS " 7-%d a b", i);
+	redis_server_do(&server, "XREADGROUP GROUP inventory c STREAMS " ORDERS " >");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " ORDERS), 4);
+	asks[0].op.ack_id = "7-1";
+	asks[2].op.ack_id = "7-3";
+	submit(&asks[0], 1, STOCK_REQ_RESERVE, LINES({ "apple", 1 }));
+	submit(&asks[1], 2, STOCK_REQ_RESERVE, LINES({ "apple", 1 })); /* nothing to acknowledge */
+	submit(&asks[2], 3, STOCK_REQ_COMMIT, NULL);                   /* of nothing: no answer */
+	run_until(3);
+	CU_ASSERT(ask_is(&asks[2], STOCK_NONE, STOCK_NONE, STOCK_ANS_NOTHING));
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XACK " ORDERS " inventory 7-1 7-3"), 0);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XACK " ORDERS " inventory 7-2 7-4"), 2);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 2);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "HEXISTS " RECORDS " ord_3"), 0);
+	teardown();
+}
+
+/* Records that somebody broke: their request fails and stays pending, nothing of it is written; the
+ * others of the batch go on. */
+static void damage_stays_alone(void)
+{
+	static const struct {
+		const char *reason, *counters, *record;
+		enum stock_request request;
+	} rows[] = {
+		{ "counters that are no numbers", "lots", NULL, STOCK_REQ_RESERVE },
+		{ "a counter below zero", "-5 0 0 -5 1", NULL, STOCK_REQ_RESERVE },
+		{ "a counter too large for a double", "9007199254740993 0 0 9007199254740993 1",
+		  NULL, STOCK_REQ_RESERVE },
+		{ "a counter is missing", "5 0 0 5", NULL, STOCK_REQ_RESERVE },
+		{ "a version that cannot be counted on", "5 0 0 5 9007199254740991", NULL,
+		  STOCK_REQ_RESERVE },
+		{ "less is reserved than the reservation holds", "5 1 0 6 1", "RESERVED 1 5 bad=2",
+		  STOCK_REQ_COMMIT },
+		{ "less is reserved, for a release", "5 1 0 6 1", "RESERVED 1 5 bad=2",
+		  STOCK_REQ_RELEASE },
+		{ "one line of two is not reserved", "5 2 0 7 1", "RESERVED 1 5 bad=2 gone=1",
+		  STOCK_REQ_RELEASE },
+		{ "a state that nobody knows", "5 2 0 7 1", "SOLD 1 5 bad=2", STOCK_REQ_RELEASE },
+		{ "a record that is none", "5 2 0 7 1", "hello", STOCK_REQ_RELEASE },
+		{ "a record with a version that is none", "5 2 0 7 1",
+		  "RESERVED 123456789012345678 5 bad=2", STOCK_REQ_RELEASE },
+	};
+
+	setup();
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct ask bad = { .status = 1 }, good = { .status = 1 };
+
+		redis_server_do(&server, "DEL " RECORDS " " STOCK " " EVENTS);
+		redis_server_do(&server, "XADD " ORDERS " * a b");
+		redis_server_do(&server, "XREADGROUP GROUP inventory c STREAMS " ORDERS " >");
+		stock_set("apple", "3 0 0 3 1");
+		stock_set("bad", rows[i].counters);
+		if (rows[i].record != NULL)
+			redis_server_do(&server, "HSET " RECORDS " ord_1 %s", rows[i].record);
+		good.op.ack_id = "1-1";
+		bad.op.ack_id = rt_strdup(
+			redis_server_text(&server, "EVAL %s 1 " ORDERS,
+					  "return redis.call('XINFO','STREAM',KEYS[1])[8]"));
+		submit(&bad, 1, rows[i].request,
+		       rows[i].request == STOCK_REQ_RESERVE ? LINES({ "apple", 1 }, { "bad", 1 })
+							    : NULL);
+		submit(&good, 2, STOCK_REQ_RESERVE, LINES({ "apple", 3 }));
+		run_until(2);
+		TEST_ROW(bad.status == RT_REMOTE, rows[i].reason);
+		TEST_ROW(ask_is(&good, STOCK_NONE, STOCK_RESERVED, STOCK_ANS_RESERVED),
+			 rows[i].reason);
+		stock_is("apple", "0 3 0 3 2");
+		stock_is("bad", rows[i].counters);
+		if (rows[i].record != NULL)
+			record_is(1, rows[i].record);
+		else
+			TEST_ROW(redis_server_int(&server, "HEXISTS " RECORDS " ord_1") == 0,
+				 rows[i].reason);
+		TEST_ROW(redis_server_int(&server, "XLEN " EVENTS) == 1, rows[i].reason);
+		TEST_ROW(redis_server_int(&server, "XACK " ORDERS " inventory %s", bad.op.ack_id) ==
+				 1,
+			 rows[i].reason);
+		free((char *)(uintptr_t)bad.op.ack_id);
+	}
+	teardown();
+}
+
+/* More values than Lua's stack holds, in one call. */
+static void very_many_skus(void)
+{
+	enum { ASKS = 100, LINES_EACH = 100 };
+	struct ask *asks = rt_alloc(ASKS * sizeof(*asks));
+	struct inventory_line *lines = rt_alloc(ASKS * LINES_EACH * sizeof(*lines));
+
+	setup();
+	for (int i = 0; i < ASKS * LINES_EACH; i++) {
+		lines[i].sku = rt_printf("sku-%d", i);
+		lines[i].quantity = 2;
+		stock_set(lines[i].sku, "2 0 0 2 1");
+	}
+	for (int i = 0; i < ASKS; i++) {
+		submit(&asks[i], i, STOCK_REQ_COMMIT, NULL); /* fills the rest in */
+		asks[i].op.request = STOCK_REQ_RESERVE;
+		asks[i].op.lines = &lines[i * LINES_EACH];
+		asks[i].op.line_count = LINES_EACH;
+	}
+	run_until(ASKS);
+	for (int i = 0; i < ASKS; i++)
+		CU_ASSERT(ask_is(&asks[i], STOCK_NONE, STOCK_RESERVED, STOCK_ANS_RESERVED));
+	for (int i = 0; i < ASKS * LINES_EACH; i++) {
+		if (i % 777 == 0 || i == ASKS * LINES_EACH - 1)
+			stock_is(lines[i].sku, "0 2 0 2 2");
+		free((char *)(uintptr_t)lines[i].sku);
+	}
+	free(lines);
+	free(asks);
+	teardown();
+}
+
+static void lines_that_are_none(void)
+{
+	struct ask ask;
+
+	setup();
+	stock_set("apple", "3 0 0 3 1");
+	ask = serve(1, STOCK_REQ_RESERVE, NULL);
+	CU_ASSERT_EQUAL(ask.status, RT_INVALID);
+	ask = serve(1, STOCK_REQ_RESERVE, LINES({ "apple", 2 }, { "apple", 2 }));
+	CU_ASSERT_EQUAL(ask.status, RT_INVALID);
+	ask = serve(1, STOCK_REQ_RESERVE, LINES({ "apple=1 pear", 2 }));
+	CU_ASSERT_EQUAL(ask.status, RT_INVALID);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "EXISTS " RECORDS " " EVENTS), 0);
+	teardown();
+}
+
+/* ---- adjustments ---- */
+
+struct adjust {
+	struct inventory_adjust_op op;
+	int status;
+};
+
+static void adjusted(struct inventory_adjust_op *op, int status)
+{
+	RT_CONTAINER_OF(op, struct adjust, op)->status = status;
+	ended();
+}
+
+static void submit_adjust(struct adjust *adjust, const char *sku, int64_t delta,
+			  const char *request_id, const char *reason)
+{
+	adjust->op = (struct inventory_adjust_op){ .sku = sku,
+						   .delta = delta,
+						   .request_id = request_id,
+						   .reason = reason,
+						   .now_ms = NOW_MS,
+						   .done = adjusted };
+	adjust->status = 1;
+	f.store->ops->adjust(f.store, &adjust->op);
+}
+
+static bool stock_equal(const struct stock *stock, uint64_t available, uint64_t reserved,
+			uint64_t committed, uint64_t received, uint64_t version)
+{
+	return stock->available == available && stock->reserved == reserved &&
+	       stock->committed == committed && stock->received == received &&
+	       stock->version == version;
+}
+
+static void adjustments(void)
+{
+	static const struct {
+		const char *reason, *sku;
+		int64_t delta;
+		int outcome;
+		struct stock stock;
+		const char *stored;
+	} rows[] = {
+		{ "stock of a new SKU",
+		  "apple",
+		  7,
+		  INVENTORY_ADJUSTED,
+		  { 7, 0, 0, 7, 1 },
+		  "7 0 0 7 1" },
+		{ "more of it", "apple", 1, INVENTORY_ADJUSTED, { 8, 0, 0, 8, 2 }, "8 0 0 8 2" },
+		{ "all of it out",
+		  "apple",
+		  -8,
+		  INVENTORY_ADJUSTED,
+		  { 0, 0, 0, 0, 3 },
+		  "0 0 0 0 3" },
+		{ "more than there is",
+		  "apple",
+		  -1,
+		  INVENTORY_SHORT,
+		  { 0, 0, 0, 0, 3 },
+		  "0 0 0 0 3" },
+		{ "what is reserved stays",
+		  "pear",
+		  -6,
+		  INVENTORY_SHORT,
+		  { 5, 2, 1, 8, 4 },
+		  "5 2 1 8 4" },
+		{ "what is available goes",
+		  "pear",
+		  -5,
+		  INVENTORY_ADJUSTED,
+		  { 0, 2, 1, 3, 5 },
+		  "0 2 1 3 5" },
+		{ "as much as can be counted",
+		  "fig",
+		  1000000000,
+		  INVENTORY_ADJUSTED,
+		  { STOCK_MAX, 0, 0, STOCK_MAX, 2 },
+		  "1000000000000 0 0 1000000000000 2" },
+		{ "one more than can be counted",
+		  "fig",
+		  1,
+		  INVENTORY_OVERFLOW,
+		  { STOCK_MAX, 0, 0, STOCK_MAX, 2 },
+		  "1000000000000 0 0 1000000000000 2" },
+		{ "out of nothing", "none", -1, INVENTORY_SHORT, { 0, 0, 0, 0, 0 }, NULL },
+	};
+
+	setup();
+	stock_set("pear", "5 2 1 8 4");
+	stock_set("fig", "999000000000 0 0 999000000000 1");
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		const struct stock *stock = &rows[i].stock;
+		struct adjust adjust;
+
+		submit_adjust(&adjust, rows[i].sku, rows[i].delta, "", "");
+		run_until(1);
+		TEST_ROW(adjust.status == RT_OK, rows[i].reason);
+		TEST_ROW((int)adjust.op.outcome == rows[i].outcome, rows[i].reason);
+		TEST_ROW(stock_equal(&adjust.op.stock, stock->available, stock->reserved,
+				     stock->committed, stock->received, stock->version),
+			 rows[i].reason);
+		if (rows[i].stored != NULL)
+			stock_is(rows[i].sku, rows[i].stored);
+	}
+	CU_ASSERT_EQUAL(redis_server_int(&server, "HEXISTS " STOCK " none"), 0);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "ZCARD inventory:{0}:skus"), 1);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 5);
+	teardown();
+}
+
+static void adjustments_tell(void)
+{
+	Tandem__Inventory__V1__StockAdjusted *event;
+	const redisReply *data;
+	redisReply *entries;
+	struct adjust in, out;
+
+	setup();
+	submit_adjust(&in, "apple", 1000000000, "", "delivery");
+	submit_adjust(&out, "apple", -999999999, "", "");
+	run_until(2);
+	entries = events();
+	CU_ASSERT_EQUAL_FATAL(entries->elements, 2);
+	CU_ASSERT(field_is(entries, 0, "id", "apple/1"));
+	CU_ASSERT(field_is(entries, 1, "id", "apple/2"));
+	CU_ASSERT(field_is(entries, 0, "type", "tandem.inventory.v1.StockAdjusted"));
+	data = field(entries, 0, "data");
+	event = tandem__inventory__v1__stock_adjusted__unpack(NULL, (size_t)data->len,
+							      (const uint8_t *)data->str);
+	CU_ASSERT_FATAL(event != NULL && event->stock != NULL);
+	CU_ASSERT_EQUAL(event->delta, 1000000000);
+	CU_ASSERT_STRING_EQUAL(event->reason, "delivery");
+	CU_ASSERT_STRING_EQUAL(event->stock->sku, "apple");
+	CU_ASSERT_EQUAL(event->stock->available, 1000000000);
+	CU_ASSERT_EQUAL(event->stock->version, 1);
+	tandem__inventory__v1__stock_adjusted__free_unpacked(event, NULL);
+	data = field(entries, 1, "data");
+	event = tandem__inventory__v1__stock_adjusted__unpack(NULL, (size_t)data->len,
+							      (const uint8_t *)data->str);
+	CU_ASSERT_FATAL(event != NULL && event->stock != NULL);
+	CU_ASSERT_EQUAL(event->delta, -999999999);
+	CU_ASSERT_STRING_EQUAL(event->reason, "");
+	CU_ASSERT_EQUAL(event->stock->available, 1);
+	CU_ASSERT_EQUAL(event->stock->received, 1);
+	CU_ASSERT_EQUAL(tandem__inventory__v1__stock_adjusted__get_packed_size(event),
+			(size_t)data->len);
+	tandem__inventory__v1__stock_adjusted__free_unpacked(event, NULL);
+	freeReplyObject(entries);
+	teardown();
+}
+
+/* The same request_id: once, however often it comes, in one batch or later; also when it comes back
+ * after other changes, it is answered as at the first time. */
+static void adjustments_once(void)
+{
+	struct adjust asks[5];
+
+	setup();
+	submit_adjust(&asks[0], "apple", 7, "req-1", "a reason\nof two lines");
+	submit_adjust(&asks[1], "apple", 7, "req-1", "a reason\nof two lines");
+	submit_adjust(&asks[2], "apple", 8, "req-1", "a reason\nof two lines");
+	submit_adjust(&asks[3], "apple", 7, "req-1", "another");
+	submit_adjust(&asks[4], "pear", 8, "req-1", "another SKU, another request");
+	run_until(5);
+	CU_ASSERT_EQUAL(asks[0].op.outcome, INVENTORY_ADJUSTED);
+	CU_ASSERT_EQUAL(asks[1].op.outcome, INVENTORY_ADJUSTED_BEFORE);
+	CU_ASSERT(stock_equal(&asks[1].op.stock, 7, 0, 0, 7, 1));
+	CU_ASSERT_EQUAL(asks[2].op.outcome, INVENTORY_CONFLICT);
+	CU_ASSERT_EQUAL(asks[3].op.outcome, INVENTORY_CONFLICT);
+	CU_ASSERT_EQUAL(asks[4].op.outcome, INVENTORY_ADJUSTED);
+	submit_adjust(&asks[0], "apple", -3, "req-2", "");
+	run_until(1);
+	CU_ASSERT_EQUAL(asks[0].op.outcome, INVENTORY_ADJUSTED);
+	submit_adjust(&asks[0], "apple", 7, "req-1", "a reason\nof two lines");
+	submit_adjust(&asks[1], "apple", 6, "req-1", "a reason\nof two lines");
+	submit_adjust(&asks[2], "apple", -5, "req-3", "");
+	run_until(3);
+	CU_ASSERT_EQUAL(asks[0].op.outcome, INVENTORY_ADJUSTED_BEFORE);
+	CU_ASSERT(stock_equal(&asks[0].op.stock, 7, 0, 0, 7, 1));
+	CU_ASSERT_EQUAL(asks[1].op.outcome, INVENTORY_CONFLICT);
+	CU_ASSERT_EQUAL(asks[2].op.outcome, INVENTORY_SHORT);
+	stock_is("apple", "4 0 0 4 2");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 3);
+	/* What was refused may be asked again; the record does not live for ever. */
+	submit_adjust(&asks[0], "apple", 5, "", "");
+	submit_adjust(&asks[1], "apple", -5, "req-3", "");
+	run_until(2);
+	CU_ASSERT_EQUAL(asks[1].op.outcome, INVENTORY_ADJUSTED);
+	CU_ASSERT(redis_server_int(&server, "PTTL inventory:{0}:adjust:apple:req-1") >
+		  29LL * 86400000);
+	teardown();
+}
+
+static void adjustments_of_damage(void)
+{
+	struct adjust asks[2];
+
+	setup();
+	stock_set("bad", "5 5");
+	submit_adjust(&asks[0], "bad", 1, "", "");
+	submit_adjust(&asks[1], "apple", 1, "", "");
+	run_until(2);
+	CU_ASSERT_EQUAL(asks[0].status, RT_REMOTE);
+	CU_ASSERT_EQUAL(asks[1].status, RT_OK);
+	stock_is("bad", "5 5");
+	stock_is("apple", "1 0 0 1 1");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 1);
+	teardown();
+}
+
+/* ---- reading ---- */
+
+struct get {
+	struct inventory_stock_op op;
+	int status;
+};
+
+static void got(struct inventory_stock_op *op, int status)
+{
+	RT_CONTAINER_OF(op, struct get, op)->status = status;
+	ended();
+}
+
+static void reading_stock(void)
+{
+	static const char *const skus[] = { "apple", "none", "bad", "apple" };
+	struct get gets[RT_LENGTH(skus)];
+
+	setup();
+	stock_set("apple", "5 2 1 8 4");
+	stock_set("bad", "5 2 1 8 4 ");
+	for (size_t i = 0; i < RT_LENGTH(skus); i++) {
+		gets[i] = (struct get){ .op = { .sku = skus[i], .done = got } };
+		f.store->ops->stock(f.store, &gets[i].op);
+	}
+	run_until(RT_LENGTH(skus));
+	CU_ASSERT_EQUAL(gets[0].status, RT_OK);
+	CU_ASSERT(gets[0].op.found && stock_equal(&gets[0].op.stock, 5, 2, 1, 8, 4));
+	CU_ASSERT_EQUAL(gets[1].status, RT_OK);
+	CU_ASSERT_FALSE(gets[1].op.found);
+	CU_ASSERT_EQUAL(gets[2].status, RT_REMOTE);
+	CU_ASSERT(gets[3].op.found && stock_equal(&gets[3].op.stock, 5, 2, 1, 8, 4));
+	teardown();
+}
+
+static char listed_text[256];
+static bool listed_more;
+static int listed_status;
+
+static void listed(struct inventory_list_op *op, int status)
+{
+	size_t length = 0;
+
+	listed_text[0] = '\0';
+	for (size_t i = 0; i < op->stock_count; i++)
+		length += (size_t)snprintf(listed_text + length, sizeof(listed_text) - length,
+					   "%s:%d ", op->stocks[i].sku,
+					   (int)op->stocks[i].stock.available);
+	listed_more = op->more;
+	listed_status = status;
+	ended();
+}
+
+static void list(const char *after, size_t count_max)
+{
+	struct inventory_list_op op = { .after = after, .count_max = count_max, .done = listed };
+
+	f.store->ops->list(f.store, &op);
+	run_until(1);
+	CU_ASSERT_EQUAL(listed_status, RT_OK);
+}
+
+static void listing(void)
+{
+	static const char *const skus[] = { "b", "a", "Z", "a.1", "a-1", "a_1", "aa" };
+	struct adjust adjust;
+
+	setup();
+	list("", 10);
+	CU_ASSERT_STRING_EQUAL(listed_text, "");
+	CU_ASSERT_FALSE(listed_more);
+	for (size_t i = 0; i < RT_LENGTH(skus); i++) {
+		submit_adjust(&adjust, skus[i], (int64_t)i + 1, "", "");
+		run_until(1);
+	}
+	list("", 10);
+	CU_ASSERT_STRING_EQUAL(listed_text, "Z:3 a:2 a-1:5 a.1:4 a_1:6 aa:7 b:1 ");
+	CU_ASSERT_FALSE(listed_more);
+	list("", 3);
+	CU_ASSERT_STRING_EQUAL(listed_text, "Z:3 a:2 a-1:5 ");
+	CU_ASSERT(listed_more);
+	list("a-1", 4);
+	CU_ASSERT_STRING_EQUAL(listed_text, "a.1:4 a_1:6 aa:7 b:1 ");
+	CU_ASSERT_FALSE(listed_more);
+	list("a-11", 1);
+	CU_ASSERT_STRING_EQUAL(listed_text, "a.1:4 ");
+	CU_ASSERT(listed_more);
+	list("b", 1);
+	CU_ASSERT_STRING_EQUAL(listed_text, "");
+	teardown();
+}
+
+struct look {
+	struct inventory_reservation_op op;
+	char text[256];
+	int status;
+};
+
+static void looked(struct inventory_reservation_op *op, int status)
+{
+	struct look *look = RT_CONTAINER_OF(op, struct look, op);
+	size_t length = 0;
+
+	look->status = status;
+	for (size_t i = 0; i < op->line_count; i++)
+		length += (size_t)snprintf(look->text + length, sizeof(look->text) - length,
+					   "%s=%u ", op->lines[i].sku, op->lines[i].quantity);
+	for (size_t i = 0; i < op->shortage_count; i++)
+		length += (size_t)snprintf(look->text + length, sizeof(look->text) - length,
+					   "%s:%u/%d ", op->shortages[i].sku,
+					   op->shortages[i].requested,
+					   (int)op->shortages[i].available);
+	ended();
+}
+
+static void reservations(void)
+{
+	static const struct {
+		const char *record;
+		int status;
+		enum stock_state state;
+		int version;
+		const char *text;
+	} rows[] = {
+		{ "RESERVED 1 1764000000123 apple=2 pear=3", RT_OK, STOCK_RESERVED, 1,
+		  "apple=2 pear=3 " },
+		{ "UNAVAILABLE 1 1764000000123 apple=2 pear=3/1 fig=4/0", RT_OK, STOCK_UNAVAILABLE,
+		  1, "apple=2 pear=3 fig=4 pear:3/1 fig:4/0 " },
+		{ "RELEASED 2 1764000000123 apple=2 pear=3/1", RT_OK, STOCK_RELEASED, 2,
+		  "apple=2 pear=3 " },
+		{ "RELEASED 1 1764000000123 ", RT_OK, STOCK_RELEASED, 1, "" },
+		{ "COMMITTED 2 1764000000123 apple=4294967295", RT_OK, STOCK_COMMITTED, 2,
+		  "apple=4294967295 " },
+		{ "COMMITTED 2 1764000000123 apple=4294967296", RT_REMOTE, 0, 0, NULL },
+		{ "COMMITTED 2 1764000000123 apple", RT_REMOTE, 0, 0, NULL },
+		{ "COMMITTED 2 1764000000123 apple=", RT_REMOTE, 0, 0, NULL },
+		{ "UNAVAILABLE 1 1764000000123 apple=2/", RT_REMOTE, 0, 0, NULL },
+		{ "UNAVAILABLE 1 1764000000123 apple=2/x", RT_REMOTE, 0, 0, NULL },
+		{ "LOST 2 1764000000123 apple=1", RT_REMOTE, 0, 0, NULL },
+		{ "RESERVED two 1764000000123 apple=1", RT_REMOTE, 0, 0, NULL },
+		{ "RESERVED 2", RT_REMOTE, 0, 0, NULL },
+		{ "", RT_REMOTE, 0, 0, NULL },
+	};
+	struct look look = { .op = { .order_id = "ord_2", .done = looked } };
+
+	setup();
+	f.store->ops->reservation(f.store, &look.op);
+	run_until(1);
+	CU_ASSERT_EQUAL(look.status, RT_OK);
+	CU_ASSERT_FALSE(look.op.found);
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		redis_server_do(&server, "HSET " RECORDS " ord_1 %s", rows[i].record);
+		look = (struct look){ .op = { .order_id = "ord_1", .done = looked } };
+		f.store->ops->reservation(f.store, &look.op);
+		run_until(1);
+		TEST_ROW(look.status == rows[i].status, rows[i].record);
+		if (rows[i].status != RT_OK)
+			continue;
+		TEST_ROW(look.op.found && look.op.state == rows[i].state, rows[i].record);
+		TEST_ROW(look.op.version == (uint64_t)rows[i].version, rows[i].record);
+		TEST_ROW(look.op.updated_ms == NOW_MS, rows[i].record);
+		TEST_ROW(strcmp(look.text, rows[i].text) == 0, rows[i].record);
+	}
+	teardown();
+}
+
+struct trim {
+	struct inventory_trim_op op;
+	int status;
+};
+
+static void trimmed(struct inventory_trim_op *op, int status)
+{
+	RT_CONTAINER_OF(op, struct trim, op)->status = status;
+	ended();
+}
+
+static void trimming(void)
+{
+	struct trim trim = {
+		.op = { .now_ms = NOW_MS + 10000, .ghost_ms = 1000, .done = trimmed }
+	};
+
+	setup();
+	for (int i = 0; i < 5; i++)
+		CU_ASSERT_EQUAL(serve(i, STOCK_REQ_RELEASE, NULL).status, RT_OK);
+	redis_server_do(&server, "XGROUP CREATE " EVENTS " order 0");
+	redis_server_do(&server, "XREADGROUP GROUP order c COUNT 3 STREAMS " EVENTS " >");
+	redis_server_do(&server, "EVAL %s 1 " EVENTS,
+			"for _, e in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 2)) do"
+			" redis.call('XACK', KEYS[1], 'order', e[1]) end");
+	redis_server_do(&server, "XGROUP CREATE " EVENTS " ghost 0");
+	redis_server_do(&server, "XGROUP SETID " EVENTS " ghost $");
+	f.store->ops->trim(f.store, &trim.op);
+	run_until(1);
+	CU_ASSERT_EQUAL(trim.status, RT_OK);
+	CU_ASSERT_EQUAL(trim.op.trimmed, 2);
+	CU_ASSERT_EQUAL(trim.op.length, 3);
+	CU_ASSERT_EQUAL(trim.op.ghost_count, 1);
+	CU_ASSERT_STRING_EQUAL(trim.op.ghost, "ghost");
+	teardown();
+}
+
+/* ---- when Redis is not as it should be ---- */
+
+/* A full Redis still serves orders (that is how it gets emptier) and takes no new stock. */
+static void full(void)
+{
+	struct adjust adjust;
+	struct ask ask;
+
+	setup();
+	stock_set("apple", "3 0 0 3 1");
+	redis_server_do(&server, "CONFIG SET maxmemory 1");
+	ask = serve(1, STOCK_REQ_RESERVE, LINES({ "apple", 1 }));
+	CU_ASSERT(ask_is(&ask, STOCK_NONE, STOCK_RESERVED, STOCK_ANS_RESERVED));
+	ask = serve(1, STOCK_REQ_RELEASE, NULL);
+	CU_ASSERT(ask_is(&ask, STOCK_RESERVED, STOCK_RELEASED, STOCK_ANS_RELEASED));
+	submit_adjust(&adjust, "apple", 1, "", "");
+	run_until(1);
+	CU_ASSERT_EQUAL(adjust.status, RT_FULL);
+	redis_server_do(&server, "CONFIG SET maxmemory 0");
+	submit_adjust(&adjust, "apple", 1, "", "");
+	run_until(1);
+	CU_ASSERT_EQUAL(adjust.status, RT_OK);
+	teardown();
+}
+
+/* Without the functions nothing is served; the service's own user may not load them, an operator's
+ * loading is noticed. */
+static void functions_gone(void)
+{
+	struct ask ask;
+
+	setup();
+	redis_server_do(&server, "FUNCTION FLUSH");
+	ask = serve(1, STOCK_REQ_RELEASE, NULL);
+	CU_ASSERT_EQUAL(ask.status, RT_UNREADY);
+	CU_ASSERT_FALSE(f.store->ops->ready(f.store));
+	functions_load();
+	wait_ready();
+	ask = serve(1, STOCK_REQ_RELEASE, NULL);
+	CU_ASSERT_EQUAL(ask.status, RT_OK);
+	teardown();
+}
+
+/* The connection goes: what is under way fails once, and later things work again. */
+static void connection_lost(void)
+{
+	struct ask asks[3] = { { .status = 1 } };
+	struct adjust adjust;
+	struct get get = { .op = { .sku = "apple", .done = got } };
+	struct look look = { .op = { .order_id = "ord_1", .done = looked } };
+
+	setup();
+	redis_server_do(&server, "CLIENT KILL TYPE normal SKIPME yes");
+	for (int i = 0; i < 3; i++)
+		submit(&asks[i], i, STOCK_REQ_RELEASE, NULL);
+	submit_adjust(&adjust, "apple", 1, "", "");
+	f.store->ops->stock(f.store, &get.op);
+	f.store->ops->reservation(f.store, &look.op);
+	run_until(6);
+	for (int i = 0; i < 3; i++)
+		CU_ASSERT_EQUAL(asks[i].status, RT_LOST);
+	CU_ASSERT_EQUAL(adjust.status, RT_LOST);
+	CU_ASSERT_EQUAL(get.status, RT_LOST);
+	CU_ASSERT_EQUAL(look.status, RT_LOST);
+	CU_ASSERT_FALSE(f.store->ops->ready(f.store));
+	wait_ready();
+	CU_ASSERT_EQUAL(serve(1, STOCK_REQ_RELEASE, NULL).status, RT_OK);
+	teardown();
+}
+
+/* A wrong type where a key should be: an error, and nothing was written before it. */
+static void foreign_keys(void)
+{
+	static const char *const keys[] = { STOCK, RECORDS, EVENTS };
+
+	setup();
+	for (size_t i = 0; i < RT_LENGTH(keys); i++) {
+		struct ask ask;
+
+		redis_server_do(&server, "DEL " STOCK " " RECORDS " " EVENTS);
+		stock_set("apple", "3 0 0 3 1");
+		redis_server_do(&server, "DEL %s", keys[i]);
+		redis_server_do(&server, "SET %s x", keys[i]);
+		ask = serve(1, STOCK_REQ_RESERVE, LINES({ "apple", 1 }));
+		TEST_ROW(ask.status == RT_REMOTE, keys[i]);
+		for (size_t k = 0; k < RT_LENGTH(keys); k++) {
+			const char *type = redis_server_text(&server, "TYPE %s", keys[k]);
+			const char *wanted = k == i                        ? "string"
+					     : strcmp(keys[k], STOCK) == 0 ? "hash"
+									   : "none";
+
+			TEST_ROW(strcmp(type, wanted) == 0, keys[k]);
+		}
+		if (strcmp(keys[i], STOCK) != 0)
+			stock_is("apple", "3 0 0 3 1");
+	}
+	teardown();
+}
+
+/* What is logged about damage is not of interest here. */
+static void quiet(const char *line, void *user)
+{
+	(void)line;
+	(void)user;
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "all lines are reserved or none", all_lines_or_none },
+		{ "shortages are exact, and stay what they were", shortages_are_exact },
+		{ "100 items for 2000 orders", a_hot_sku },
+		{ "a batch sees what it did itself", one_batch_sees_itself },
+		{ "repeats are answered from the record", repeats },
+		{ "a tombstone stops the late order", tombstones },
+		{ "Redis runs the rules of stock.c", the_same_rules },
+		{ "effect and acknowledgement are one step", acknowledged },
+		{ "damaged records fail alone", damage_stays_alone },
+		{ "ten thousand SKUs in one call", very_many_skus },
+		{ "lines that are none are refused", lines_that_are_none },
+		{ "adjustments move or refuse", adjustments },
+		{ "adjustments tell what they did", adjustments_tell },
+		{ "an adjustment with a request_id happens once", adjustments_once },
+		{ "adjustments of damaged counters fail alone", adjustments_of_damage },
+		{ "stock is read in batches", reading_stock },
+		{ "stock is listed in byte order, by pages", listing },
+		{ "reservations are read", reservations },
+		{ "the stream is trimmed, ghosts are named", trimming },
+		{ "a full Redis serves orders and refuses stock", full },
+		{ "functions that went are missed, and found again", functions_gone },
+		{ "a lost connection fails what is under way", connection_lost },
+		{ "foreign keys in our places change nothing", foreign_keys },
+	};
+	int rc;
+
+	rt_log_sink(quiet, NULL);
+	redis_server_start(&server, NULL);
+	functions_load();
+	user_make("inventory");
+	rc = tests_run("inventory_store", tests, RT_LENGTH(tests));
+	redis_server_done(&server);
+	return rc;
+}

@@ -1,0 +1,378 @@
+/* test_stock.c - the rules of stock: every pair of state and request with its reason, what must hold
+ * for the table as a whole, and the arithmetic of the counters. */
+#include "inventory/stock.h"
+#include "run.h"
+
+#include <string.h>
+
+#define K STOCK_KEEP
+#define T STOCK_TRY
+#define M STOCK_COMMIT_IT
+#define B STOCK_GIVE_BACK
+
+static const struct {
+	const char *reason;
+	enum stock_state state;
+	enum stock_request request;
+	enum stock_effect effect;
+	enum stock_state to;
+	enum stock_answer answer;
+	bool odd;
+} pairs[] = {
+	{ "a new order asks for its stock", STOCK_NONE, STOCK_REQ_RESERVE, T, STOCK_RESERVED,
+	  STOCK_ANS_RESERVED, false },
+	{ "a confirm without a reservation waits for the late order", STOCK_NONE, STOCK_REQ_COMMIT,
+	  K, STOCK_NONE, STOCK_ANS_NOTHING, true },
+	{ "a cancel that overtook its order leaves a tombstone", STOCK_NONE, STOCK_REQ_RELEASE, K,
+	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
+	{ "an expiry that overtook its order leaves a tombstone", STOCK_NONE, STOCK_REQ_EXPIRE, K,
+	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
+	{ "a rejection of what was never refused leaves a tombstone", STOCK_NONE, STOCK_REQ_REJECT,
+	  K, STOCK_RELEASED, STOCK_ANS_RELEASED, true },
+
+	{ "a repeated order gets its recorded answer", STOCK_RESERVED, STOCK_REQ_RESERVE, K,
+	  STOCK_RESERVED, STOCK_ANS_RESERVED, false },
+	{ "a confirm sells what is held", STOCK_RESERVED, STOCK_REQ_COMMIT, M, STOCK_COMMITTED,
+	  STOCK_ANS_COMMITTED, false },
+	{ "a cancel gives back what is held", STOCK_RESERVED, STOCK_REQ_RELEASE, B, STOCK_RELEASED,
+	  STOCK_ANS_RELEASED, false },
+	{ "an expiry gives back what is held", STOCK_RESERVED, STOCK_REQ_EXPIRE, B, STOCK_RELEASED,
+	  STOCK_ANS_RELEASED, false },
+	{ "a rejected order must not hold stock", STOCK_RESERVED, STOCK_REQ_REJECT, B,
+	  STOCK_RELEASED, STOCK_ANS_RELEASED, true },
+
+	{ "a refusal stays a refusal", STOCK_UNAVAILABLE, STOCK_REQ_RESERVE, K, STOCK_UNAVAILABLE,
+	  STOCK_ANS_UNAVAILABLE, false },
+	{ "a confirm of what was refused is told of the refusal", STOCK_UNAVAILABLE,
+	  STOCK_REQ_COMMIT, K, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE, true },
+	{ "a cancel before the refusal was read is answered", STOCK_UNAVAILABLE, STOCK_REQ_RELEASE,
+	  K, STOCK_RELEASED, STOCK_ANS_RELEASED, false },
+	{ "an expiry before the refusal was read is answered", STOCK_UNAVAILABLE, STOCK_REQ_EXPIRE,
+	  K, STOCK_RELEASED, STOCK_ANS_RELEASED, false },
+	{ "a rejection is what a refusal leads to", STOCK_UNAVAILABLE, STOCK_REQ_REJECT, K,
+	  STOCK_UNAVAILABLE, STOCK_ANS_NOTHING, false },
+
+	{ "an old order comes again after the sale", STOCK_COMMITTED, STOCK_REQ_RESERVE, K,
+	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, false },
+	{ "a repeated confirm gets its recorded answer", STOCK_COMMITTED, STOCK_REQ_COMMIT, K,
+	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, false },
+	{ "a cancel does not take back a sale", STOCK_COMMITTED, STOCK_REQ_RELEASE, K,
+	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, true },
+	{ "an expiry does not take back a sale", STOCK_COMMITTED, STOCK_REQ_EXPIRE, K,
+	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, true },
+	{ "a rejection does not take back a sale", STOCK_COMMITTED, STOCK_REQ_REJECT, K,
+	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, true },
+
+	{ "a late order finds the tombstone", STOCK_RELEASED, STOCK_REQ_RESERVE, K, STOCK_RELEASED,
+	  STOCK_ANS_RELEASED, false },
+	{ "what was given back cannot be sold", STOCK_RELEASED, STOCK_REQ_COMMIT, K, STOCK_RELEASED,
+	  STOCK_ANS_RELEASED, true },
+	{ "a repeated cancel gets its recorded answer", STOCK_RELEASED, STOCK_REQ_RELEASE, K,
+	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
+	{ "a repeated expiry gets its recorded answer", STOCK_RELEASED, STOCK_REQ_EXPIRE, K,
+	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
+	{ "a rejected order that holds nothing waits for nothing", STOCK_RELEASED, STOCK_REQ_REJECT,
+	  K, STOCK_RELEASED, STOCK_ANS_NOTHING, false },
+};
+
+static void every_pair(void)
+{
+	bool seen[STOCK_STATE_COUNT][STOCK_REQUEST_COUNT] = { { false } };
+
+	for (size_t i = 0; i < RT_LENGTH(pairs); i++) {
+		const struct stock_rule *rule = stock_rule(pairs[i].state, pairs[i].request);
+
+		TEST_ROW(!seen[pairs[i].state][pairs[i].request], pairs[i].reason);
+		seen[pairs[i].state][pairs[i].request] = true;
+		TEST_ROW(rule->state == pairs[i].state, pairs[i].reason);
+		TEST_ROW(rule->request == pairs[i].request, pairs[i].reason);
+		TEST_ROW(rule->effect == pairs[i].effect, pairs[i].reason);
+		TEST_ROW(rule->to == pairs[i].to, pairs[i].reason);
+		TEST_ROW(rule->answer == pairs[i].answer, pairs[i].reason);
+		TEST_ROW(rule->odd == pairs[i].odd, pairs[i].reason);
+	}
+	CU_ASSERT_EQUAL(RT_LENGTH(pairs), STOCK_STATE_COUNT * STOCK_REQUEST_COUNT);
+}
+
+/* What must hold for the table whatever its rows are. */
+static void table_as_a_whole(void)
+{
+	for (size_t i = 0; i < RT_LENGTH(pairs); i++) {
+		const struct stock_rule *rule = stock_rule(pairs[i].state, pairs[i].request);
+		const struct stock_rule *again = stock_rule(rule->to, rule->request);
+
+		/* A change is an event of its own. */
+		if (rule->to != rule->state)
+			TEST_ROW(rule->answer != STOCK_ANS_NOTHING, pairs[i].reason);
+		/* Only what is held can be sold or given back, and only a new order can ask. */
+		if (rule->effect == STOCK_COMMIT_IT || rule->effect == STOCK_GIVE_BACK)
+			TEST_ROW(rule->state == STOCK_RESERVED, pairs[i].reason);
+		if (rule->effect == STOCK_TRY)
+			TEST_ROW(rule->state == STOCK_NONE, pairs[i].reason);
+		/* Whatever leaves RESERVED moves the counters. */
+		if (rule->state == STOCK_RESERVED && rule->to != STOCK_RESERVED)
+			TEST_ROW(rule->effect != STOCK_KEEP, pairs[i].reason);
+		/* The same request once more changes nothing and gets the same answer, unless
+		 * nobody waits for one. */
+		TEST_ROW(again->effect == STOCK_KEEP && again->to == rule->to, pairs[i].reason);
+		TEST_ROW(again->answer == rule->answer || again->answer == STOCK_ANS_NOTHING,
+			 pairs[i].reason);
+		/* Final is final. */
+		if (rule->state == STOCK_COMMITTED || rule->state == STOCK_RELEASED)
+			TEST_ROW(rule->to == rule->state && rule->effect == STOCK_KEEP,
+				 pairs[i].reason);
+	}
+	/* What a refusal ends as is what a repeat of it is told: the functions rely on it. */
+	CU_ASSERT_EQUAL(stock_rule(STOCK_UNAVAILABLE, STOCK_REQ_RESERVE)->to, STOCK_UNAVAILABLE);
+}
+
+/* Serves a request in C, as the memory store of the simulation does. */
+static void serve(enum stock_state *state, struct stock *stock, enum stock_request request,
+		  uint64_t quantity)
+{
+	const struct stock_rule *rule = stock_rule(*state, request);
+	bool good = true;
+
+	*state = rule->to;
+	switch (rule->effect) {
+	case STOCK_KEEP:
+		break;
+	case STOCK_TRY:
+		if (!stock_reserve(stock, quantity))
+			*state = STOCK_UNAVAILABLE;
+		break;
+	case STOCK_COMMIT_IT:
+		good = stock_commit(stock, quantity);
+		break;
+	case STOCK_GIVE_BACK:
+		good = stock_release(stock, quantity);
+		break;
+	}
+	CU_ASSERT(good);
+	CU_ASSERT(stock_adds_up(stock));
+}
+
+/* Placed and cancelled (or expired), each delivered up to twice, in every order: nothing is held in
+ * the end, whether there was stock or not. */
+static void requests_commute(void)
+{
+	static const enum stock_request ends[] = { STOCK_REQ_RELEASE, STOCK_REQ_EXPIRE };
+
+	for (size_t end = 0; end < RT_LENGTH(ends); end++) {
+		for (unsigned order = 0; order < 16; order++) {
+			for (uint64_t available = 0; available <= 5; available += 5) {
+				struct stock stock = { available, 0, 0, available, 1 };
+				enum stock_state state = STOCK_NONE;
+
+				/* Bit i: is the i-th delivery the end? At least one of each. */
+				if (order == 0 || order == 15)
+					continue;
+				for (int i = 0; i < 4; i++)
+					serve(&state, &stock,
+					      (order >> i & 1) != 0 ? ends[end] : STOCK_REQ_RESERVE,
+					      3);
+				CU_ASSERT_EQUAL(state, STOCK_RELEASED);
+				CU_ASSERT_EQUAL(stock.available, available);
+				CU_ASSERT_EQUAL(stock.reserved, 0);
+			}
+		}
+	}
+}
+
+static void rules_as_text(void)
+{
+	const char *text = stock_rules_text(), *words = strchr(text, ';');
+
+	CU_ASSERT_FATAL(words != NULL);
+	CU_ASSERT_EQUAL(words - text, 5 * STOCK_STATE_COUNT * STOCK_REQUEST_COUNT);
+	CU_ASSERT_EQUAL(strncmp(text, "NrTRRNmKN-NlKLL", 15), 0);
+	CU_ASSERT_STRING_EQUAL(words, ";N= R=RESERVED U=UNAVAILABLE C=COMMITTED L=RELEASED"
+				      ";-= R=tandem.inventory.v1.InventoryReserved"
+				      " U=tandem.inventory.v1.InventoryUnavailable"
+				      " C=tandem.inventory.v1.InventoryCommitted"
+				      " L=tandem.inventory.v1.InventoryReleased");
+	CU_ASSERT_PTR_EQUAL(stock_rules_text(), text);
+}
+
+static void names(void)
+{
+	enum stock_state state = STOCK_NONE;
+	enum stock_request request;
+	enum stock_answer answer;
+
+	for (int i = STOCK_RESERVED; i < STOCK_STATE_COUNT; i++) {
+		CU_ASSERT(stock_state_parse(stock_state_text((enum stock_state)i), &state));
+		CU_ASSERT_EQUAL(state, i);
+	}
+	CU_ASSERT_FALSE(stock_state_parse("", &state));
+	CU_ASSERT_FALSE(stock_state_parse("reserved", &state));
+	for (int i = 0; i < STOCK_REQUEST_COUNT; i++) {
+		CU_ASSERT(stock_request_parse(stock_request_type((enum stock_request)i), &request));
+		CU_ASSERT_EQUAL(request, i);
+	}
+	CU_ASSERT_FALSE(stock_request_parse("tandem.order.v1.OrderReserved", &request));
+	CU_ASSERT_FALSE(stock_request_parse("", &request));
+	CU_ASSERT_STRING_EQUAL(stock_answer_type(STOCK_ANS_RELEASED),
+			       "tandem.inventory.v1.InventoryReleased");
+	CU_ASSERT_PTR_NULL(stock_answer_type(STOCK_ANS_NOTHING));
+	CU_ASSERT(stock_state_letter('L', &state) && state == STOCK_RELEASED);
+	CU_ASSERT_FALSE(stock_state_letter('?', &state));
+	CU_ASSERT(stock_answer_letter('-', &answer) && answer == STOCK_ANS_NOTHING);
+	CU_ASSERT_FALSE(stock_answer_letter('\0', &answer));
+	CU_ASSERT_EQUAL(stock_request_letter(STOCK_REQ_COMMIT), 'm');
+}
+
+/* What a move of the counters gives, and what it refuses. */
+static const struct {
+	const char *reason;
+	char move; /* r, m, l: by `quantity`; a: by `delta` */
+	int64_t by;
+	struct stock before, after;
+	bool good;
+} moves[] = {
+	{ "the last one can be reserved", 'r', 5, { 5, 0, 0, 5, 1 }, { 0, 5, 0, 5, 2 }, true },
+	{ "one more than there are cannot", 'r', 6, { 5, 0, 0, 5, 1 }, { 5, 0, 0, 5, 1 }, false },
+	{ "what is reserved is not available",
+	  'r',
+	  1,
+	  { 0, 5, 0, 5, 1 },
+	  { 0, 5, 0, 5, 1 },
+	  false },
+	{ "what is held is sold", 'm', 2, { 1, 2, 3, 6, 9 }, { 1, 0, 5, 6, 10 }, true },
+	{ "more than is held is not sold", 'm', 3, { 9, 2, 3, 14, 9 }, { 9, 2, 3, 14, 9 }, false },
+	{ "what is held is given back", 'l', 2, { 1, 2, 3, 6, 9 }, { 3, 0, 3, 6, 10 }, true },
+	{ "more than is held is not given back",
+	  'l',
+	  3,
+	  { 1, 2, 3, 6, 9 },
+	  { 1, 2, 3, 6, 9 },
+	  false },
+	{ "stock comes in", 'a', 7, { 1, 2, 3, 6, 9 }, { 8, 2, 3, 13, 10 }, true },
+	{ "stock goes out", 'a', -1, { 1, 2, 3, 6, 9 }, { 0, 2, 3, 5, 10 }, true },
+	{ "what is reserved does not go out",
+	  'a',
+	  -2,
+	  { 1, 2, 3, 6, 9 },
+	  { 1, 2, 3, 6, 9 },
+	  false },
+	{ "as much as can be counted",
+	  'a',
+	  STOCK_MAX,
+	  { 0, 0, 0, 0, 0 },
+	  { STOCK_MAX, 0, 0, STOCK_MAX, 1 },
+	  true },
+	{ "one more than can be counted",
+	  'a',
+	  1,
+	  { 0, 0, STOCK_MAX, STOCK_MAX, 1 },
+	  { 0, 0, STOCK_MAX, STOCK_MAX, 1 },
+	  false },
+	{ "the largest number there is",
+	  'a',
+	  INT64_MAX,
+	  { 1, 0, 0, 1, 1 },
+	  { 1, 0, 0, 1, 1 },
+	  false },
+	{ "the smallest number there is",
+	  'a',
+	  INT64_MIN,
+	  { 1, 0, 0, 1, 1 },
+	  { 1, 0, 0, 1, 1 },
+	  false },
+};
+
+static bool move(struct stock *stock, char kind, int64_t by)
+{
+	switch (kind) {
+	case 'r':
+		return stock_reserve(stock, (uint64_t)by);
+	case 'm':
+		return stock_commit(stock, (uint64_t)by);
+	case 'l':
+		return stock_release(stock, (uint64_t)by);
+	default:
+		return stock_adjust(stock, by);
+	}
+}
+
+static bool stock_equal(const struct stock *a, const struct stock *b)
+{
+	return a->available == b->available && a->reserved == b->reserved &&
+	       a->committed == b->committed && a->received == b->received &&
+	       a->version == b->version;
+}
+
+static void counters_move(void)
+{
+	for (size_t i = 0; i < RT_LENGTH(moves); i++) {
+		struct stock stock = moves[i].before;
+
+		TEST_ROW(stock_adds_up(&stock), moves[i].reason);
+		TEST_ROW(move(&stock, moves[i].move, moves[i].by) == moves[i].good,
+			 moves[i].reason);
+		TEST_ROW(stock_equal(&stock, &moves[i].after), moves[i].reason);
+		TEST_ROW(stock_adds_up(&stock), moves[i].reason);
+	}
+}
+
+static uint64_t next(uint64_t *seed)
+{
+	*seed = *seed * 6364136223846793005u + 1442695040888963407u;
+	return *seed >> 33;
+}
+
+/* Any moves in any order: the counters add up, a refusal changes nothing, a move counts as one. */
+static void counters_at_random(void)
+{
+	static const char kinds[] = "rmla";
+	struct stock stock = { 0, 0, 0, 0, 0 };
+	uint64_t seed = 20261123, good = 0;
+
+	for (int i = 0; i < 200000; i++) {
+		struct stock before = stock;
+		char kind = kinds[next(&seed) % 4];
+		int64_t by = (int64_t)(next(&seed) % 50);
+
+		if (kind == 'a')
+			by -= 25;
+		if (move(&stock, kind, by)) {
+			good++;
+			CU_ASSERT_EQUAL(stock.version, before.version + 1);
+			CU_ASSERT(kind == 'a' || stock.received == before.received);
+		} else {
+			CU_ASSERT(stock_equal(&stock, &before));
+		}
+		CU_ASSERT(stock_adds_up(&stock));
+	}
+	CU_ASSERT(good > 10000 && good < 190000);
+}
+
+static void adding_up(void)
+{
+	static const struct stock wrong[] = {
+		{ 1, 1, 1, 4, 1 },
+		{ 1, 1, 1, 2, 1 },
+		/* Adds up only because it wraps around. */
+		{ UINT64_MAX, 1, 0, 0, 1 },
+		{ STOCK_MAX + 1ull, 0, 0, STOCK_MAX + 1ull, 1 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(wrong); i++)
+		CU_ASSERT_FALSE(stock_adds_up(&wrong[i]));
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "every pair of state and request", every_pair },
+		{ "what must hold for the table as a whole", table_as_a_whole },
+		{ "placed and cancelled commute, however often they come", requests_commute },
+		{ "the functions get the same rows", rules_as_text },
+		{ "names and letters", names },
+		{ "the counters move or refuse", counters_move },
+		{ "the counters add up after any moves", counters_at_random },
+		{ "counters that do not add up are noticed", adding_up },
+	};
+
+	return tests_run("stock", tests, RT_LENGTH(tests));
+}
