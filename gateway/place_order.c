@@ -23,8 +23,10 @@
 #define ALONE_BELOW_MS 1500
 /* A watch that broke is tried again after this, and up to twice this. */
 #define FOLLOW_AGAIN_MS 100
-/* Time kept for the way back of an answer that comes just before the deadline. */
-#define MARGIN_MAX_MS 50
+/* Time kept for the way back of an answer that comes just before the deadline. Besides, gRPC sends
+ * a deadline as two or three digits, rounded up: the one that arrives can be 1 % too late. */
+#define MARGIN_MS             50
+#define ROUNDED(remaining_ms) ((remaining_ms) / 100)
 
 struct gateway_placing {
 	struct rt_batch_item item;
@@ -135,8 +137,6 @@ static void placing_placed(struct gateway_placing *placing, const gateway_order 
 		placing->order = tandem__order__v1__order__unpack(NULL, length, bytes);
 		free(bytes);
 		placing->stage = PLACING_PAUSED;
-		placing->answer_by_ms =
-			placing->deadline_ms - RT_MIN(MARGIN_MAX_MS, time_left_ms(placing) / 10);
 		placing->gateway->alone_count++;
 		count(placing->gateway->followed, 1);
 		follow(placing);
@@ -225,11 +225,14 @@ static void alone_start(struct gateway_placing *placing, const char *traceparent
 {
 	struct gateway *gateway = placing->gateway;
 
+	int64_t left_ms = time_left_ms(placing);
+
 	placing->stage = PLACING_ALONE;
 	gateway->alone_count++;
 	count(gateway->alone, 1);
+	/* The order service keeps a margin of its own when the order waits for its decision. */
 	placing->op = (struct rt_client_op){
-		.timeout_ms = RT_MAX(1, time_left_ms(placing)),
+		.timeout_ms = RT_MAX(1, placing->wait ? left_ms - ROUNDED(left_ms) : left_ms),
 		.traceparent = traceparent,
 		.done = alone_done,
 	};
@@ -369,6 +372,8 @@ struct gateway_placing *gateway_place(struct gateway *gateway, struct rt_call *c
 	placing->done = done;
 	placing->user = user;
 	placing->deadline_ms = rt_loop_now(gateway->loop) + remaining_ms;
+	placing->answer_by_ms =
+		placing->deadline_ms - RT_MIN(remaining_ms / 10, MARGIN_MS + ROUNDED(remaining_ms));
 	placing->wait = request->wait_for_decision;
 	if ((traceparent != NULL && traceparent[0] != '\0') ||
 	    (placing->wait && remaining_ms < ALONE_BELOW_MS)) {
