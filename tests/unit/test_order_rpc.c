@@ -1,0 +1,1488 @@
+/* test_order_rpc.c - the order service as its clients and its neighbours see it: RPCs, inventory's
+ * events and timers, on a store in memory and a clock that stands still. */
+#include "google/rpc/error_details.pb-c.h"
+#include "google/rpc/status.pb-c.h"
+#include "log.h"
+#include "order/order.h"
+#include "rpc.h"
+#include "run.h"
+#include "sim/memory_redis.h"
+#include "tandem/inventory/v1/inventory_events.pb-c.h"
+#include "tandem/order/v1/order_events.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+
+#include <string.h>
+
+#define NOW              INT64_C(1764000000000)
+#define NO_ID            "ord_aaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define HOLD_STANDARD_MS (15 * 60000)
+
+#define PENDING   TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING
+#define RESERVED  TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED
+#define REJECTED  TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED
+#define CONFIRMED TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED
+#define CANCELLED TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CANCELLED
+#define EXPIRED   TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_EXPIRED
+
+typedef Tandem__Order__V1__Order Order;
+typedef Tandem__Order__V1__PlaceOrderRequest PlaceOrder;
+typedef Tandem__Order__V1__PlaceOrderResult PlaceResult;
+
+#define MESSAGES_MAX 400
+
+struct fixture {
+	struct rt_loop *loop;
+	struct memory_redis *redis;
+	struct order_store *store;
+	struct order *order;
+	struct rt_metrics *metrics;
+	ProtobufCService *client;
+	const char *fail; /* operations of this name fail … */
+	int status;       /* … with this */
+	bool after;       /* … after their effect */
+	int io;           /* operations named `fail` that were seen */
+	bool stopped;
+};
+
+/* A call and all that came of it. */
+struct call {
+	struct rt_client_op op;
+	int ends;
+	struct rt_status status;
+	ProtobufCMessage *answer;                 /* of a unary call */
+	ProtobufCMessage *messages[MESSAGES_MAX]; /* of a stream */
+	size_t count;
+};
+
+/* ---- the fixture ---- */
+
+static int fault(void *user, const struct memory_io *io, int64_t *delay_ms)
+{
+	struct fixture *f = user;
+
+	(void)delay_ms;
+	if (f->fail == NULL || strcmp(f->fail, io->what) != 0 || io->after != f->after)
+		return RT_OK;
+	f->io++;
+	return f->status;
+}
+
+static struct order_options options_of(struct fixture *f)
+{
+	struct memory_store_options store = { .process = "order", .fault = fault, .user = f };
+	struct memory_source_options source = { .process = "order",
+						.stream = MEMORY_INVENTORY_STREAM,
+						.group = "order",
+						.consumer = "c1",
+						.context = "order" };
+	struct order_options options = {
+		.events = { RT_EVENTS_DEFAULTS },
+		.clock = { .decision_ms = 60000, .retry_min_ms = 2000, .retry_max_ms = 20000 },
+		.timers_every_ms = 250,
+		.trim_every_ms = 5000,
+		.retain_ms = 3600000,
+		.retain_count = 100000,
+		.ghost_ms = 600000
+	};
+
+	f->store = order_store_memory_new(f->redis, &store);
+	options.store = f->store;
+	options.inventory = source_memory_new(f->redis, &source);
+	options.events.name = MEMORY_INVENTORY_STREAM;
+	options.metrics = f->metrics = rt_metrics_new();
+	return options;
+}
+
+static void begin_order(struct fixture *f)
+{
+	struct order_options options = options_of(f);
+
+	CU_ASSERT_FATAL(order_new(f->loop, &options, &f->order) == RT_OK);
+	f->client = rt_client_local(f->loop, order_rpc(f->order), NULL, NULL);
+	order_start(f->order);
+	rt_loop_settle(f->loop);
+}
+
+static void setup(struct fixture *f)
+{
+	*f = (struct fixture){ .loop = NULL };
+	CU_ASSERT_FATAL(rt_loop_new_manual(NOW, 7, &f->loop) == RT_OK);
+	f->redis = memory_redis_new(f->loop);
+	begin_order(f);
+	CU_ASSERT_TRUE(order_ready(f->order));
+}
+
+static void on_stopped(void *user)
+{
+	struct fixture *f = user;
+
+	CU_ASSERT_FALSE(f->stopped);
+	f->stopped = true;
+}
+
+static void stop(struct fixture *f)
+{
+	order_stop(f->order, on_stopped, f);
+	rt_loop_settle(f->loop);
+	rt_loop_advance(f->loop, 10000);
+}
+
+static void teardown(struct fixture *f)
+{
+	if (!f->stopped)
+		stop(f);
+	CU_ASSERT_TRUE_FATAL(f->stopped);
+	rt_client_free(f->client);
+	rt_loop_settle(f->loop);
+	order_free(f->order);
+	rt_metrics_free(f->metrics);
+	memory_redis_free(f->redis);
+	rt_loop_free(f->loop);
+}
+
+/* ---- calls ---- */
+
+static ProtobufCMessage *copy_of(const ProtobufCMessage *message)
+{
+	size_t length = protobuf_c_message_get_packed_size(message);
+	uint8_t *bytes = rt_alloc(length + 1);
+	ProtobufCMessage *copy;
+
+	protobuf_c_message_pack(message, bytes);
+	copy = protobuf_c_message_unpack(message->descriptor, NULL, length, bytes);
+	CU_ASSERT_FATAL(copy != NULL);
+	free(bytes);
+	return copy;
+}
+
+static void on_done(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	struct call *call = RT_CONTAINER_OF(op, struct call, op);
+
+	call->ends++;
+	rt_status_copy(&call->status, &op->status);
+	if (response != NULL)
+		call->answer = copy_of(response);
+}
+
+static void on_message(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	struct call *call = RT_CONTAINER_OF(op, struct call, op);
+
+	CU_ASSERT_FATAL(call->count < MESSAGES_MAX);
+	call->messages[call->count++] = copy_of(message);
+}
+
+static void begin(struct fixture *f, struct call *call, const char *method,
+		  const ProtobufCMessage *request, int64_t timeout_ms)
+{
+	const ProtobufCServiceDescriptor *service = &tandem__order__v1__order_service__descriptor;
+	const ProtobufCMethodDescriptor *found =
+		protobuf_c_service_descriptor_get_method_by_name(service, method);
+
+	CU_ASSERT_FATAL(found != NULL);
+	*call = (struct call){ .op = { .timeout_ms = timeout_ms, .done = on_done } };
+	if (strcmp(method, "WatchOrder") == 0 || strcmp(method, "StreamOrders") == 0)
+		call->op.on_message = on_message;
+	rt_client_start(f->client, (unsigned)(found - service->methods), request, &call->op);
+	rt_loop_settle(f->loop);
+}
+
+static void done(struct call *call)
+{
+	CU_ASSERT_EQUAL(call->ends, 1);
+	rt_status_done(&call->status);
+	if (call->answer != NULL)
+		protobuf_c_message_free_unpacked(call->answer, NULL);
+	for (size_t i = 0; i < call->count; i++)
+		protobuf_c_message_free_unpacked(call->messages[i], NULL);
+	*call = (struct call){ .ends = 0 };
+}
+
+/* The first detail of a type in a status, unpacked; NULL: none. */
+static ProtobufCMessage *detail(const struct rt_status *status,
+				const ProtobufCMessageDescriptor *descriptor)
+{
+	Google__Rpc__Status *proto = rt_status_to_proto(status);
+	ProtobufCMessage *found = NULL;
+
+	for (size_t i = 0; i < proto->n_details && found == NULL; i++)
+		if (strcmp(proto->details[i]->type_url + strlen("type.googleapis.com/"),
+			   descriptor->name) == 0)
+			found = protobuf_c_message_unpack(descriptor, NULL,
+							  proto->details[i]->value.len,
+							  proto->details[i]->value.data);
+	google__rpc__status__free_unpacked(proto, NULL);
+	return found;
+}
+
+static bool has_detail(const struct rt_status *status, const ProtobufCMessageDescriptor *descriptor)
+{
+	ProtobufCMessage *found = detail(status, descriptor);
+
+	if (found == NULL)
+		return false;
+	protobuf_c_message_free_unpacked(found, NULL);
+	return true;
+}
+
+static bool has_reason(const struct rt_status *status, const char *reason)
+{
+	Google__Rpc__ErrorInfo *info = (void *)detail(status, &google__rpc__error_info__descriptor);
+	bool good = info != NULL && strcmp(info->reason, reason) == 0;
+
+	if (info != NULL)
+		google__rpc__error_info__free_unpacked(info, NULL);
+	return good;
+}
+
+/* Ended with this code; says so when not. */
+static void expect_code(const struct call *call, int code)
+{
+	CU_ASSERT_EQUAL(call->ends, 1);
+	CU_ASSERT_EQUAL(call->status.code, code);
+	if (call->ends == 1 && call->status.code != code)
+		printf("\n    %s: %s", rt_code_name(call->status.code), call->status.message);
+}
+
+/* ---- requests ---- */
+
+struct place {
+	PlaceOrder request;
+	Tandem__Order__V1__OrderLine line, *lines[1];
+};
+
+static const ProtobufCMessage *place_request(struct place *place, const char *customer_id,
+					     const char *request_id, uint32_t quantity)
+{
+	tandem__order__v1__place_order_request__init(&place->request);
+	tandem__order__v1__order_line__init(&place->line);
+	place->line.sku = (char *)"apple";
+	place->line.quantity = quantity;
+	place->lines[0] = &place->line;
+	place->request.lines = place->lines;
+	place->request.n_lines = 1;
+	place->request.customer_id = (char *)(uintptr_t)customer_id;
+	place->request.request_id = (char *)(uintptr_t)request_id;
+	return &place->request.base;
+}
+
+static const Order *placed_order(const struct call *call)
+{
+	CU_ASSERT_FATAL(call->answer != NULL);
+	return ((Tandem__Order__V1__PlaceOrderResponse *)call->answer)->order;
+}
+
+/* Places an order and returns its id. */
+static const char *place(struct fixture *f, char order_id[ORDER_ID_LENGTH + 1])
+{
+	struct place request;
+	struct call call;
+
+	begin(f, &call, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
+	expect_code(&call, 0);
+	snprintf(order_id, ORDER_ID_LENGTH + 1, "%s", placed_order(&call)->order_id);
+	done(&call);
+	return order_id;
+}
+
+/* Inventory says something about an order. */
+static void answer_with(struct fixture *f, const char *order_id, const char *type, uint64_t seq,
+			const void *data, size_t length)
+{
+	char full[128];
+
+	snprintf(full, sizeof(full), "tandem.inventory.v1.%s", type);
+	memory_publish(f->redis->streams, MEMORY_INVENTORY_STREAM, rt_loop_unix_ms(f->loop),
+		       &(struct memory_event){ .type = full,
+					       .subject = order_id,
+					       .seq = seq,
+					       .data = data,
+					       .data_length = length });
+	rt_loop_settle(f->loop);
+}
+
+static void answer(struct fixture *f, const char *order_id, const char *type)
+{
+	answer_with(f, order_id, type, 1, "", 0);
+}
+
+static struct order_record record_of(struct fixture *f, const char *order_id)
+{
+	struct order_record record = { .order_id = NULL };
+
+	CU_ASSERT_TRUE_FATAL(memory_orders_find(f->redis->orders, order_id, &record));
+	return record;
+}
+
+static size_t dead_letters(struct fixture *f)
+{
+	const struct memory_stream *dead = memory_stream_find(f->redis->streams, "order:{0}:dead");
+
+	return dead == NULL ? 0 : dead->count;
+}
+
+static size_t pending_events(struct fixture *f)
+{
+	struct memory_stream *stream =
+		memory_stream_find(f->redis->streams, MEMORY_INVENTORY_STREAM);
+
+	return memory_group_find(stream, "order")->pending_count;
+}
+
+/* The n-th last event that was published, 1: the last. */
+static const struct memory_entry *published(struct fixture *f, size_t nth_last)
+{
+	const struct memory_stream *stream =
+		memory_stream_find(f->redis->streams, MEMORY_ORDER_STREAM);
+
+	CU_ASSERT_FATAL(stream != NULL && stream->count >= nth_last);
+	return &stream->entries[stream->count - nth_last];
+}
+
+static size_t published_count(struct fixture *f)
+{
+	const struct memory_stream *stream =
+		memory_stream_find(f->redis->streams, MEMORY_ORDER_STREAM);
+
+	return stream == NULL ? 0 : stream->count;
+}
+
+/* ---- PlaceOrder ---- */
+
+static void test_place(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call call, other;
+	const Order *order;
+
+	setup(&f);
+	begin(&f, &call, "PlaceOrder", place_request(&request, "ann", "r1", 3), 1000);
+	expect_code(&call, 0);
+	order = placed_order(&call);
+	CU_ASSERT_EQUAL(strlen(order->order_id), ORDER_ID_LENGTH);
+	CU_ASSERT_STRING_EQUAL(order->customer_id, "ann");
+	CU_ASSERT_EQUAL(order->status, PENDING);
+	CU_ASSERT_EQUAL(order->version, 1);
+	CU_ASSERT_FALSE(order->settled);
+	CU_ASSERT_EQUAL(order->n_lines, 1);
+	CU_ASSERT_EQUAL(order->lines[0]->quantity, 3);
+	CU_ASSERT_EQUAL(order->create_time->seconds, NOW / 1000);
+	CU_ASSERT_EQUAL(published_count(&f), 1);
+	/* The same once more: the same order, nothing new. */
+	begin(&f, &other, "PlaceOrder", place_request(&request, "ann", "r1", 3), 1000);
+	expect_code(&other, 0);
+	CU_ASSERT_STRING_EQUAL(placed_order(&other)->order_id, order->order_id);
+	CU_ASSERT_EQUAL(published_count(&f), 1);
+	done(&other);
+	/* Other content: refused, without a word of the first. */
+	begin(&f, &other, "PlaceOrder", place_request(&request, "ann", "r1", 4), 1000);
+	expect_code(&other, RT_CODE_ALREADY_EXISTS);
+	CU_ASSERT_TRUE(has_reason(&other.status, "REQUEST_ID_REUSED"));
+	CU_ASSERT_PTR_NULL(strstr(other.status.message, order->order_id));
+	done(&other);
+	/* Another customer's request of the same name is another order. */
+	begin(&f, &other, "PlaceOrder", place_request(&request, "bob", "r1", 3), 1000);
+	expect_code(&other, 0);
+	CU_ASSERT_STRING_NOT_EQUAL(placed_order(&other)->order_id, order->order_id);
+	done(&other);
+	/* Without a request_id every call places one. */
+	begin(&f, &other, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
+	done(&other);
+	begin(&f, &other, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
+	done(&other);
+	CU_ASSERT_EQUAL(published_count(&f), 4);
+	done(&call);
+	teardown(&f);
+}
+
+static void test_place_refused(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call call;
+	Google__Rpc__BadRequest *bad;
+
+	setup(&f);
+	begin(&f, &call, "PlaceOrder", place_request(&request, "", "", 0), 1000);
+	expect_code(&call, RT_CODE_INVALID_ARGUMENT);
+	bad = (void *)detail(&call.status, &google__rpc__bad_request__descriptor);
+	CU_ASSERT_FATAL(bad != NULL);
+	CU_ASSERT_EQUAL(bad->n_field_violations, 2);
+	google__rpc__bad_request__free_unpacked(bad, NULL);
+	done(&call);
+	f.fail = "place";
+	f.status = RT_LOST;
+	begin(&f, &call, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
+	expect_code(&call, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_TRUE(has_detail(&call.status, &google__rpc__retry_info__descriptor));
+	done(&call);
+	f.status = RT_FULL;
+	begin(&f, &call, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
+	expect_code(&call, RT_CODE_RESOURCE_EXHAUSTED);
+	CU_ASSERT_TRUE(has_detail(&call.status, &google__rpc__retry_info__descriptor));
+	done(&call);
+	CU_ASSERT_EQUAL(published_count(&f), 0);
+	teardown(&f);
+}
+
+static void test_place_and_wait(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call call, again;
+	char order_id[ORDER_ID_LENGTH + 1];
+
+	setup(&f);
+	place_request(&request, "ann", "r1", 3);
+	request.request.wait_for_decision = true;
+	begin(&f, &call, "PlaceOrder", &request.request.base, 5000);
+	CU_ASSERT_EQUAL(call.ends, 0);
+	snprintf(order_id, sizeof(order_id), "%s", memory_entry_field(published(&f, 1), "subject"));
+	/* A repeat waits, too. */
+	begin(&f, &again, "PlaceOrder", &request.request.base, 5000);
+	CU_ASSERT_EQUAL(again.ends, 0);
+	rt_loop_advance(f.loop, 40);
+	answer(&f, order_id, "InventoryReserved");
+	expect_code(&call, 0);
+	CU_ASSERT_EQUAL(placed_order(&call)->status, RESERVED);
+	CU_ASSERT_EQUAL(placed_order(&call)->version, 2);
+	CU_ASSERT_STRING_EQUAL(placed_order(&call)->order_id, order_id);
+	CU_ASSERT_EQUAL(placed_order(&call)->hold_expire_time->seconds,
+			(NOW + 40 + HOLD_STANDARD_MS) / 1000);
+	expect_code(&again, 0);
+	CU_ASSERT_EQUAL(placed_order(&again)->status, RESERVED);
+	done(&call);
+	done(&again);
+	/* Decided long ago: no waiting. */
+	begin(&f, &again, "PlaceOrder", &request.request.base, 5000);
+	expect_code(&again, 0);
+	CU_ASSERT_EQUAL(placed_order(&again)->status, RESERVED);
+	done(&again);
+	teardown(&f);
+}
+
+/* Nobody decides: the answer still arrives in time. */
+static void test_place_and_wait_in_vain(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call call;
+
+	setup(&f);
+	place_request(&request, "ann", "", 3);
+	request.request.wait_for_decision = true;
+	begin(&f, &call, "PlaceOrder", &request.request.base, 2000);
+	rt_loop_advance(f.loop, 1940);
+	CU_ASSERT_EQUAL(call.ends, 0);
+	rt_loop_advance(f.loop, 15);
+	expect_code(&call, 0);
+	CU_ASSERT_EQUAL(placed_order(&call)->status, PENDING);
+	done(&call);
+	begin(&f, &call, "PlaceOrder", &request.request.base, 100);
+	rt_loop_advance(f.loop, 95);
+	expect_code(&call, 0);
+	done(&call);
+	/* The client goes: nothing is left behind, and the order stays. */
+	begin(&f, &call, "PlaceOrder", &request.request.base, 60000);
+	rt_client_cancel(&call.op);
+	rt_loop_settle(f.loop);
+	expect_code(&call, RT_CODE_CANCELLED);
+	done(&call);
+	CU_ASSERT_EQUAL(memory_orders_timers(f.redis->orders)->count, 3);
+	CU_ASSERT_EQUAL(
+		rt_series_value(rt_metric_plain(f.metrics, RT_GAUGE, "tandem_order_waiters", "")),
+		0);
+	teardown(&f);
+}
+
+/* The tail is faster than the answer of the store. */
+static int64_t slow_place_ms;
+static int slow_place(void *user, const struct memory_io *io, int64_t *delay_ms)
+{
+	(void)user;
+	if (strcmp(io->what, "place") == 0 && io->after)
+		*delay_ms = slow_place_ms;
+	return RT_OK;
+}
+
+static void test_decided_before_stored(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call call;
+	char order_id[ORDER_ID_LENGTH + 1];
+
+	setup(&f);
+	order_store_memory_link(f.store)->fault = slow_place;
+	slow_place_ms = 500;
+	place_request(&request, "ann", "", 3);
+	request.request.wait_for_decision = true;
+	begin(&f, &call, "PlaceOrder", &request.request.base, 5000);
+	snprintf(order_id, sizeof(order_id), "%s", memory_entry_field(published(&f, 1), "subject"));
+	answer(&f, order_id, "InventoryReserved");
+	CU_ASSERT_EQUAL(call.ends, 0);
+	rt_loop_advance(f.loop, 501);
+	expect_code(&call, 0);
+	CU_ASSERT_EQUAL(placed_order(&call)->status, RESERVED);
+	done(&call);
+	teardown(&f);
+}
+
+/* ---- BatchPlaceOrders, StreamOrders ---- */
+
+static void test_batch(void)
+{
+	struct fixture f;
+	struct place items[4];
+	PlaceOrder *list[4];
+	Tandem__Order__V1__BatchPlaceOrdersRequest request =
+		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__BatchPlaceOrdersResponse *response;
+	struct call call;
+
+	setup(&f);
+	place_request(&items[0], "ann", "r1", 1);
+	place_request(&items[1], "ann", "r2", 0);
+	place_request(&items[2], "ann", "r1", 1);
+	place_request(&items[3], "ann", "r1", 2);
+	for (size_t i = 0; i < 4; i++)
+		list[i] = &items[i].request;
+	request.requests = list;
+	begin(&f, &call, "BatchPlaceOrders", &request.base, 1000);
+	expect_code(&call, RT_CODE_INVALID_ARGUMENT);
+	done(&call);
+	request.n_requests = 4;
+	begin(&f, &call, "BatchPlaceOrders", &request.base, 1000);
+	expect_code(&call, 0);
+	response = (void *)call.answer;
+	CU_ASSERT_EQUAL_FATAL(response->n_orders, 4);
+	CU_ASSERT_EQUAL(response->orders[0]->result_case,
+			TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER);
+	CU_ASSERT_EQUAL(response->orders[1]->result_case,
+			TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ERROR);
+	CU_ASSERT_EQUAL(response->orders[1]->error->code, RT_CODE_INVALID_ARGUMENT);
+	CU_ASSERT_EQUAL(response->orders[1]->error->n_details, 2);
+	CU_ASSERT_STRING_EQUAL(response->orders[2]->order->order_id,
+			       response->orders[0]->order->order_id);
+	CU_ASSERT_EQUAL(response->orders[3]->error->code, RT_CODE_ALREADY_EXISTS);
+	done(&call);
+	/* All of them refused. */
+	list[0] = list[2] = list[3] = &items[1].request;
+	begin(&f, &call, "BatchPlaceOrders", &request.base, 1000);
+	expect_code(&call, 0);
+	response = (void *)call.answer;
+	CU_ASSERT_EQUAL(response->orders[3]->error->code, RT_CODE_INVALID_ARGUMENT);
+	done(&call);
+	CU_ASSERT_EQUAL(published_count(&f), 1);
+	teardown(&f);
+}
+
+static void test_batch_waits(void)
+{
+	struct fixture f;
+	struct place items[2];
+	PlaceOrder *list[] = { &items[0].request, &items[1].request };
+	Tandem__Order__V1__BatchPlaceOrdersRequest request =
+		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__BatchPlaceOrdersResponse *response;
+	struct call call;
+	char first[ORDER_ID_LENGTH + 1];
+
+	setup(&f);
+	place_request(&items[0], "ann", "r1", 1);
+	place_request(&items[1], "ann", "r2", 1);
+	items[0].request.wait_for_decision = items[1].request.wait_for_decision = true;
+	request.requests = list;
+	request.n_requests = 2;
+	begin(&f, &call, "BatchPlaceOrders", &request.base, 30000);
+	snprintf(first, sizeof(first), "%s", memory_entry_field(published(&f, 2), "subject"));
+	answer(&f, first, "InventoryReserved");
+	CU_ASSERT_EQUAL(call.ends, 0);
+	/* The other is not decided within the second that a batch is held back. */
+	rt_loop_advance(f.loop, 999);
+	CU_ASSERT_EQUAL(call.ends, 0);
+	rt_loop_advance(f.loop, 1);
+	expect_code(&call, 0);
+	response = (void *)call.answer;
+	CU_ASSERT_EQUAL(response->orders[0]->order->status, RESERVED);
+	CU_ASSERT_EQUAL(response->orders[1]->order->status, PENDING);
+	done(&call);
+	/* Both decided: at once. */
+	answer(&f, memory_entry_field(published(&f, 2), "subject"), "InventoryReserved");
+	begin(&f, &call, "BatchPlaceOrders", &request.base, 30000);
+	expect_code(&call, 0);
+	done(&call);
+	/* The client goes meanwhile. */
+	items[0].request.request_id = (char *)"r3";
+	begin(&f, &call, "BatchPlaceOrders", &request.base, 30000);
+	CU_ASSERT_EQUAL(call.ends, 0);
+	rt_client_cancel(&call.op);
+	rt_loop_settle(f.loop);
+	expect_code(&call, RT_CODE_CANCELLED);
+	done(&call);
+	teardown(&f);
+}
+
+static void stream_send(struct fixture *f, struct call *call, uint64_t sequence,
+			PlaceOrder *request)
+{
+	Tandem__Order__V1__StreamOrdersRequest message =
+		TANDEM__ORDER__V1__STREAM_ORDERS_REQUEST__INIT;
+
+	(void)f;
+	message.sequence = sequence;
+	message.request = request;
+	rt_client_send(&call->op, &message.base);
+}
+
+static void test_stream(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call call;
+	int seen[303] = { 0 };
+	int good = 0, missing = 0, broken = 0;
+
+	setup(&f);
+	begin(&f, &call, "StreamOrders", NULL, 60000);
+	for (uint64_t i = 0; i < 300; i++) {
+		place_request(&request, "ann", "", (uint32_t)i + 1);
+		stream_send(&f, &call, i, &request.request);
+	}
+	stream_send(&f, &call, 300, NULL);
+	place_request(&request, "", "", 1);
+	stream_send(&f, &call, 301, &request.request);
+	place_request(&request, "ann", "r1", 7);
+	request.request.wait_for_decision = true;
+	stream_send(&f, &call, 302, &request.request);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(call.ends, 0);
+	CU_ASSERT_EQUAL(call.count, 302); /* one waits for its decision */
+	rt_client_half_close(&call.op);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(call.ends, 0);
+	answer(&f, memory_entry_field(published(&f, 1), "subject"), "InventoryReserved");
+	expect_code(&call, 0);
+	CU_ASSERT_EQUAL_FATAL(call.count, 303);
+	for (size_t i = 0; i < call.count; i++) {
+		Tandem__Order__V1__StreamOrdersResponse *response = (void *)call.messages[i];
+		const PlaceResult *result = response->order;
+
+		CU_ASSERT_FATAL(response->sequence < 303);
+		seen[response->sequence]++;
+		if (response->sequence == 300)
+			missing = result->error->code;
+		else if (response->sequence == 301)
+			broken = result->error->code;
+		else if (response->sequence == 302)
+			CU_ASSERT_EQUAL(result->order->status, RESERVED)
+		else
+			good += result->order->lines[0]->quantity == response->sequence + 1;
+	}
+	for (size_t i = 0; i < RT_LENGTH(seen); i++)
+		CU_ASSERT_EQUAL(seen[i], 1);
+	CU_ASSERT_EQUAL(good, 300);
+	CU_ASSERT_EQUAL(missing, RT_CODE_INVALID_ARGUMENT);
+	CU_ASSERT_EQUAL(broken, RT_CODE_INVALID_ARGUMENT);
+	CU_ASSERT_EQUAL(published_count(&f), 302); /* 301 placed, one reserved */
+	done(&call);
+	teardown(&f);
+}
+
+/* No more than 256 are under way, however fast the client sends. */
+static void test_stream_is_bounded(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call call;
+
+	setup(&f);
+	order_store_memory_link(f.store)->fault = slow_place;
+	slow_place_ms = 100;
+	begin(&f, &call, "StreamOrders", NULL, 60000);
+	place_request(&request, "ann", "", 1);
+	for (uint64_t i = 0; i < 300; i++)
+		stream_send(&f, &call, i, &request.request);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(published_count(&f), 256);
+	/* The client goes: what is under way ends, nothing more is read. */
+	rt_client_cancel(&call.op);
+	rt_loop_settle(f.loop);
+	rt_loop_advance(f.loop, 1000);
+	expect_code(&call, RT_CODE_CANCELLED);
+	CU_ASSERT(published_count(&f) <= 300);
+	done(&call);
+	/* An empty stream ends well. */
+	begin(&f, &call, "StreamOrders", NULL, 60000);
+	rt_client_half_close(&call.op);
+	rt_loop_settle(f.loop);
+	expect_code(&call, 0);
+	done(&call);
+	teardown(&f);
+}
+
+/* ---- GetOrder, ListOrders ---- */
+
+static void test_get(void)
+{
+	struct fixture f;
+	struct call call;
+	char order_id[ORDER_ID_LENGTH + 1];
+	Tandem__Order__V1__GetOrderRequest request = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+
+	setup(&f);
+	request.order_id = (char *)(uintptr_t)place(&f, order_id);
+	begin(&f, &call, "GetOrder", &request.base, 1000);
+	expect_code(&call, 0);
+	CU_ASSERT_STRING_EQUAL(
+		((Tandem__Order__V1__GetOrderResponse *)call.answer)->order->order_id, order_id);
+	done(&call);
+	f.fail = "get";
+	f.status = RT_TIMEOUT;
+	begin(&f, &call, "GetOrder", &request.base, 1000);
+	CU_ASSERT_EQUAL(call.ends, 1);
+	CU_ASSERT_NOT_EQUAL(call.status.code, 0);
+	done(&call);
+	f.fail = NULL;
+	request.order_id = (char *)NO_ID;
+	begin(&f, &call, "GetOrder", &request.base, 1000);
+	expect_code(&call, RT_CODE_NOT_FOUND);
+	CU_ASSERT_TRUE(has_reason(&call.status, "ORDER_NOT_FOUND"));
+	done(&call);
+	request.order_id = (char *)"what is this";
+	begin(&f, &call, "GetOrder", &request.base, 1000);
+	expect_code(&call, RT_CODE_NOT_FOUND);
+	done(&call);
+	request.order_id = (char *)"";
+	begin(&f, &call, "GetOrder", &request.base, 1000);
+	expect_code(&call, RT_CODE_INVALID_ARGUMENT);
+	done(&call);
+	teardown(&f);
+}
+
+static void test_list(void)
+{
+	struct fixture f;
+	struct call call;
+	char order_ids[5][ORDER_ID_LENGTH + 1], token[128];
+	Tandem__Order__V1__ListOrdersRequest request = TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__ListOrdersResponse *response;
+	size_t seen = 0;
+
+	setup(&f);
+	for (size_t i = 0; i < 5; i++) {
+		place(&f, order_ids[i]);
+		rt_loop_advance(f.loop, i % 2 == 0 ? 0 : 1);
+	}
+	answer(&f, order_ids[2], "InventoryReserved");
+	request.customer_id = (char *)"ann";
+	request.page_size = 2;
+	for (int page = 0; page < 3; page++) {
+		request.page_token = token;
+		if (page == 0)
+			token[0] = '\0';
+		begin(&f, &call, "ListOrders", &request.base, 1000);
+		expect_code(&call, 0);
+		response = (void *)call.answer;
+		CU_ASSERT_EQUAL(response->n_orders, page < 2 ? 2 : 1);
+		for (size_t i = 0; i < response->n_orders; i++)
+			for (size_t j = 0; j < 5; j++)
+				if (strcmp(response->orders[i]->order_id, order_ids[j]) == 0)
+					seen |= (size_t)1 << j;
+		CU_ASSERT_EQUAL(response->next_page_token[0] == '\0', page == 2);
+		snprintf(token, sizeof(token), "%s", response->next_page_token);
+		done(&call);
+		if (page < 2) {
+			/* A token is good for its own list only. */
+			request.page_size = 3;
+			begin(&f, &call, "ListOrders", &request.base, 1000);
+			expect_code(&call, RT_CODE_INVALID_ARGUMENT);
+			CU_ASSERT_TRUE(
+				has_detail(&call.status, &google__rpc__bad_request__descriptor));
+			done(&call);
+			request.page_size = 2;
+			request.customer_id = (char *)"bob";
+			begin(&f, &call, "ListOrders", &request.base, 1000);
+			expect_code(&call, RT_CODE_INVALID_ARGUMENT);
+			done(&call);
+			request.customer_id = (char *)"ann";
+		}
+	}
+	CU_ASSERT_EQUAL(seen, 31);
+	request.page_token = (char *)"garbage";
+	begin(&f, &call, "ListOrders", &request.base, 1000);
+	expect_code(&call, RT_CODE_INVALID_ARGUMENT);
+	done(&call);
+	request.page_token = (char *)"";
+	request.page_size = 0;
+	request.status = RESERVED;
+	begin(&f, &call, "ListOrders", &request.base, 1000);
+	response = (void *)call.answer;
+	CU_ASSERT_EQUAL_FATAL(response->n_orders, 1);
+	CU_ASSERT_STRING_EQUAL(response->orders[0]->order_id, order_ids[2]);
+	done(&call);
+	request.customer_id = (char *)"nobody";
+	begin(&f, &call, "ListOrders", &request.base, 1000);
+	expect_code(&call, 0);
+	CU_ASSERT_EQUAL(((Tandem__Order__V1__ListOrdersResponse *)call.answer)->n_orders, 0);
+	done(&call);
+	f.fail = "list";
+	f.status = RT_LOST;
+	begin(&f, &call, "ListOrders", &request.base, 1000);
+	expect_code(&call, RT_CODE_UNAVAILABLE);
+	done(&call);
+	teardown(&f);
+}
+
+/* ---- ConfirmOrder, CancelOrder ---- */
+
+static void confirm(struct fixture *f, struct call *call, const char *order_id, uint64_t expected)
+{
+	Tandem__Order__V1__ConfirmOrderRequest request =
+		TANDEM__ORDER__V1__CONFIRM_ORDER_REQUEST__INIT;
+
+	request.order_id = (char *)(uintptr_t)order_id;
+	request.expected_version = expected;
+	begin(f, call, "ConfirmOrder", &request.base, 1000);
+}
+
+static void cancel(struct fixture *f, struct call *call, const char *order_id, const char *reason,
+		   uint64_t expected)
+{
+	Tandem__Order__V1__CancelOrderRequest request =
+		TANDEM__ORDER__V1__CANCEL_ORDER_REQUEST__INIT;
+
+	request.order_id = (char *)(uintptr_t)order_id;
+	request.reason = (char *)(uintptr_t)reason;
+	request.expected_version = expected;
+	begin(f, call, "CancelOrder", &request.base, 1000);
+}
+
+static void test_confirm(void)
+{
+	struct fixture f;
+	struct call call;
+	char order_id[ORDER_ID_LENGTH + 1];
+	Google__Rpc__PreconditionFailure *failure;
+	const Order *order;
+
+	setup(&f);
+	place(&f, order_id);
+	confirm(&f, &call, order_id, 0);
+	expect_code(&call, RT_CODE_FAILED_PRECONDITION);
+	CU_ASSERT_PTR_NOT_NULL(strstr(call.status.message, "PENDING"));
+	failure = (void *)detail(&call.status, &google__rpc__precondition_failure__descriptor);
+	CU_ASSERT_FATAL(failure != NULL);
+	CU_ASSERT_STRING_EQUAL(failure->violations[0]->subject, order_id);
+	google__rpc__precondition_failure__free_unpacked(failure, NULL);
+	done(&call);
+	answer(&f, order_id, "InventoryReserved");
+	confirm(&f, &call, order_id, 1);
+	expect_code(&call, RT_CODE_ABORTED);
+	CU_ASSERT_TRUE(has_reason(&call.status, "VERSION_MISMATCH"));
+	done(&call);
+	for (int i = 0; i < 2; i++) { /* twice is once */
+		confirm(&f, &call, order_id, i == 0 ? 2 : 0);
+		expect_code(&call, 0);
+		order = ((Tandem__Order__V1__ConfirmOrderResponse *)call.answer)->order;
+		CU_ASSERT_EQUAL(order->status, CONFIRMED);
+		CU_ASSERT_EQUAL(order->version, 3);
+		CU_ASSERT_FALSE(order->settled);
+		done(&call);
+	}
+	answer(&f, order_id, "InventoryCommitted");
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_CONFIRMED);
+	cancel(&f, &call, order_id, "", 0);
+	expect_code(&call, RT_CODE_FAILED_PRECONDITION);
+	done(&call);
+	confirm(&f, &call, NO_ID, 0);
+	expect_code(&call, RT_CODE_NOT_FOUND);
+	done(&call);
+	f.fail = "move";
+	f.status = RT_LOST;
+	confirm(&f, &call, order_id, 0);
+	expect_code(&call, RT_CODE_UNAVAILABLE);
+	done(&call);
+	teardown(&f);
+}
+
+static void test_cancel(void)
+{
+	struct fixture f;
+	struct call call;
+	char order_id[ORDER_ID_LENGTH + 1];
+	const Order *order;
+
+	setup(&f);
+	place(&f, order_id);
+	cancel(&f, &call, order_id, "changed my mind", 0);
+	expect_code(&call, 0);
+	order = ((Tandem__Order__V1__CancelOrderResponse *)call.answer)->order;
+	CU_ASSERT_EQUAL(order->status, CANCELLED);
+	CU_ASSERT_STRING_EQUAL(order->status_reason, "changed my mind");
+	CU_ASSERT_FALSE(order->settled);
+	done(&call);
+	/* The answer to the placing comes late; the release covers it. */
+	answer(&f, order_id, "InventoryReserved");
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_CANCELLING);
+	answer(&f, order_id, "InventoryReleased");
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_CANCELLED);
+	/* Later still: released again, with the client's own words. */
+	answer(&f, order_id, "InventoryReserved");
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_CANCELLING);
+	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "type"),
+			       "tandem.order.v1.OrderCancelled");
+	answer(&f, order_id, "InventoryReleased");
+	cancel(&f, &call, order_id, "again", 0);
+	expect_code(&call, 0);
+	order = ((Tandem__Order__V1__CancelOrderResponse *)call.answer)->order;
+	CU_ASSERT_STRING_EQUAL(order->status_reason, "changed my mind");
+	CU_ASSERT_TRUE(order->settled);
+	CU_ASSERT_EQUAL(order->version, 5);
+	done(&call);
+	cancel(&f, &call, NO_ID, "", 0);
+	expect_code(&call, RT_CODE_NOT_FOUND);
+	done(&call);
+	CU_ASSERT_EQUAL(pending_events(&f), 0);
+	teardown(&f);
+}
+
+/* ---- WatchOrder ---- */
+
+static void watch(struct fixture *f, struct call *call, const char *order_id,
+		  uint64_t after_version)
+{
+	Tandem__Order__V1__WatchOrderRequest request = TANDEM__ORDER__V1__WATCH_ORDER_REQUEST__INIT;
+
+	request.order_id = (char *)(uintptr_t)order_id;
+	request.after_version = after_version;
+	begin(f, call, "WatchOrder", &request.base, 0);
+}
+
+/* "1P 2R 3C 4C!": version, first letter of the status, settled. */
+static const char *seen(const struct call *call)
+{
+	static char text[1024];
+	static const char letters[] = "?PRJCXE";
+	size_t length = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < call->count; i++) {
+		const Order *order =
+			((Tandem__Order__V1__WatchOrderResponse *)call->messages[i])->order;
+
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%d%c%s",
+					   i == 0 ? "" : " ", (int)order->version,
+					   letters[order->status], order->settled ? "!" : "");
+	}
+	return text;
+}
+
+static void test_watch(void)
+{
+	struct fixture f;
+	struct call call, late, resumed, ahead;
+	char order_id[ORDER_ID_LENGTH + 1];
+	struct call done_call;
+
+	setup(&f);
+	place(&f, order_id);
+	watch(&f, &call, order_id, 0);
+	CU_ASSERT_STRING_EQUAL(seen(&call), "1P");
+	rt_loop_advance(f.loop, 100);
+	answer(&f, order_id, "InventoryReserved");
+	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R");
+	watch(&f, &late, order_id, 0);
+	CU_ASSERT_STRING_EQUAL(seen(&late), "2R");
+	watch(&f, &resumed, order_id, 1);
+	CU_ASSERT_STRING_EQUAL(seen(&resumed), "2R");
+	watch(&f, &ahead, order_id, 2);
+	CU_ASSERT_STRING_EQUAL(seen(&ahead), "");
+	confirm(&f, &done_call, order_id, 0);
+	done(&done_call);
+	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R 3C");
+	CU_ASSERT_EQUAL(call.ends, 0);
+	answer(&f, order_id, "InventoryCommitted");
+	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R 3C 4C!");
+	CU_ASSERT_STRING_EQUAL(seen(&late), "2R 3C 4C!");
+	CU_ASSERT_STRING_EQUAL(seen(&resumed), "2R 3C 4C!");
+	CU_ASSERT_STRING_EQUAL(seen(&ahead), "3C 4C!");
+	expect_code(&call, 0);
+	expect_code(&late, 0);
+	done(&call);
+	done(&late);
+	done(&resumed);
+	done(&ahead);
+	/* Over: told and ended, also to who has seen it all, or more. */
+	watch(&f, &call, order_id, 0);
+	CU_ASSERT_STRING_EQUAL(seen(&call), "4C!");
+	done(&call);
+	watch(&f, &call, order_id, 9);
+	CU_ASSERT_STRING_EQUAL(seen(&call), "");
+	expect_code(&call, 0);
+	done(&call);
+	watch(&f, &call, NO_ID, 0);
+	expect_code(&call, RT_CODE_NOT_FOUND);
+	done(&call);
+	teardown(&f);
+}
+
+/* Two changes between two reads: both are told. */
+static void test_watch_sees_every_version(void)
+{
+	struct fixture f;
+	struct call call, done_call;
+	char order_id[ORDER_ID_LENGTH + 1];
+
+	setup(&f);
+	place(&f, order_id);
+	watch(&f, &call, order_id, 0);
+	f.fail = "tail";
+	f.status = RT_LOST;
+	answer(&f, order_id, "InventoryReserved");
+	cancel(&f, &done_call, order_id, "", 0);
+	done(&done_call);
+	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R"); /* the read under way had come through */
+	f.fail = NULL;
+	rt_loop_advance(f.loop, 1500);
+	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R 3X");
+	/* Entries that are deleted before the tail has seen them are found by looking again. */
+	memory_link_cut(order_store_memory_link(f.store), true);
+	rt_loop_settle(f.loop);
+	memory_link_back(order_store_memory_link(f.store));
+	answer(&f, order_id, "InventoryReleased");
+	memory_stream_trim(memory_stream_find(f.redis->streams, MEMORY_ORDER_STREAM),
+			   (struct memory_id){ .ms = INT64_MAX });
+	rt_loop_advance(f.loop, 6000);
+	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R 3X 4X!");
+	expect_code(&call, 0);
+	done(&call);
+	teardown(&f);
+}
+
+static void test_watch_without_a_store(void)
+{
+	struct fixture f;
+	struct call call;
+	char order_id[ORDER_ID_LENGTH + 1];
+
+	setup(&f);
+	place(&f, order_id);
+	memory_link_cut(order_store_memory_link(f.store), true);
+	watch(&f, &call, order_id, 0);
+	expect_code(&call, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_TRUE(has_detail(&call.status, &google__rpc__retry_info__descriptor));
+	done(&call);
+	memory_link_back(order_store_memory_link(f.store));
+	/* Who watches already stays through an outage, and misses nothing. */
+	watch(&f, &call, order_id, 0);
+	memory_link_cut(order_store_memory_link(f.store), true);
+	rt_loop_advance(f.loop, 3000);
+	CU_ASSERT_EQUAL(call.ends, 0);
+	memory_link_back(order_store_memory_link(f.store));
+	answer(&f, order_id, "InventoryReserved");
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R");
+	rt_client_cancel(&call.op);
+	rt_loop_settle(f.loop);
+	expect_code(&call, RT_CODE_CANCELLED);
+	done(&call);
+	teardown(&f);
+}
+
+/* ---- ExplainOrder ---- */
+
+static void test_explain(void)
+{
+	struct fixture f;
+	struct call call;
+	char order_id[ORDER_ID_LENGTH + 1];
+	Tandem__Order__V1__ExplainOrderRequest request =
+		TANDEM__ORDER__V1__EXPLAIN_ORDER_REQUEST__INIT;
+	const Tandem__Order__V1__OrderExplanation *life;
+
+	setup(&f);
+	request.order_id = (char *)(uintptr_t)place(&f, order_id);
+	rt_loop_advance(f.loop, 3000);
+	begin(&f, &call, "ExplainOrder", &request.base, 1000);
+	expect_code(&call, 0);
+	life = ((Tandem__Order__V1__ExplainOrderResponse *)call.answer)->explanation;
+	CU_ASSERT_STRING_EQUAL(life->order->order_id, order_id);
+	CU_ASSERT_EQUAL_FATAL(life->n_events, 2);
+	CU_ASSERT_STRING_EQUAL(life->events[0]->kind, "tandem.order.v1.OrderPlaced");
+	CU_ASSERT_STRING_EQUAL(life->events[0]->context, "order");
+	CU_ASSERT_EQUAL(life->events[0]->version, 1);
+	CU_ASSERT_EQUAL(life->events[0]->time->seconds, NOW / 1000);
+	CU_ASSERT_STRING_EQUAL(life->events[0]->stream_id, "1764000000000-1");
+	CU_ASSERT_STRING_EQUAL(life->events[1]->kind, "again");
+	CU_ASSERT_PTR_NOT_NULL(strstr(life->events[1]->text, "attempt 2"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(life->because, "asked 2 times"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(life->next, "expires at 2025-11-24T16:01:00.000Z"));
+	done(&call);
+	answer(&f, order_id, "InventoryReserved");
+	begin(&f, &call, "ExplainOrder", &request.base, 1000);
+	life = ((Tandem__Order__V1__ExplainOrderResponse *)call.answer)->explanation;
+	CU_ASSERT_PTR_NOT_NULL(strstr(life->because, "RESERVED"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(life->next, "expires at 2025-11-24T16:15:03.000Z"));
+	done(&call);
+	cancel(&f, &call, order_id, "too dear", 0);
+	done(&call);
+	begin(&f, &call, "ExplainOrder", &request.base, 1000);
+	life = ((Tandem__Order__V1__ExplainOrderResponse *)call.answer)->explanation;
+	CU_ASSERT_PTR_NOT_NULL(strstr(life->because, "CANCELLED, too dear"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(life->because, "release what it holds"));
+	done(&call);
+	answer(&f, order_id, "InventoryReleased");
+	begin(&f, &call, "ExplainOrder", &request.base, 1000);
+	life = ((Tandem__Order__V1__ExplainOrderResponse *)call.answer)->explanation;
+	CU_ASSERT_EQUAL(life->n_events, 5);
+	CU_ASSERT_STRING_EQUAL(life->because, "CANCELLED: too dear.");
+	CU_ASSERT_STRING_EQUAL(life->next, "Nothing: the order is settled.");
+	done(&call);
+	request.order_id = (char *)NO_ID;
+	begin(&f, &call, "ExplainOrder", &request.base, 1000);
+	expect_code(&call, RT_CODE_NOT_FOUND);
+	done(&call);
+	teardown(&f);
+}
+
+/* ---- inventory's events ---- */
+
+static void test_rejected(void)
+{
+	struct fixture f;
+	struct call call;
+	char order_id[ORDER_ID_LENGTH + 1];
+	Tandem__Order__V1__GetOrderRequest request = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+	Tandem__Inventory__V1__InventoryUnavailable event =
+		TANDEM__INVENTORY__V1__INVENTORY_UNAVAILABLE__INIT;
+	Tandem__Inventory__V1__ReservationShortage shortage =
+		TANDEM__INVENTORY__V1__RESERVATION_SHORTAGE__INIT;
+	Tandem__Inventory__V1__ReservationShortage *shortages[] = { &shortage };
+	uint8_t data[128];
+	const Order *order;
+
+	setup(&f);
+	shortage.sku = (char *)"apple";
+	shortage.requested = 3;
+	shortage.available = 2;
+	event.shortages = shortages;
+	event.n_shortages = 1;
+	request.order_id = (char *)(uintptr_t)place(&f, order_id);
+	answer_with(&f, order_id, "InventoryUnavailable", 1, data,
+		    protobuf_c_message_pack(&event.base, data));
+	begin(&f, &call, "GetOrder", &request.base, 1000);
+	order = ((Tandem__Order__V1__GetOrderResponse *)call.answer)->order;
+	CU_ASSERT_EQUAL(order->status, REJECTED);
+	CU_ASSERT_TRUE(order->settled);
+	CU_ASSERT_EQUAL_FATAL(order->n_shortages, 1);
+	CU_ASSERT_STRING_EQUAL(order->shortages[0]->sku, "apple");
+	CU_ASSERT_EQUAL(order->shortages[0]->requested, 3);
+	CU_ASSERT_EQUAL(order->shortages[0]->available, 2);
+	done(&call);
+	/* Held after all: inventory is told to give it back. */
+	answer(&f, order_id, "InventoryReserved");
+	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "type"),
+			       "tandem.order.v1.OrderRejected");
+	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "attempt"), "2");
+	CU_ASSERT_EQUAL(record_of(&f, order_id).version, 2);
+	CU_ASSERT_EQUAL(pending_events(&f), 0);
+	teardown(&f);
+}
+
+static void test_events_that_are_no_answers(void)
+{
+	struct fixture f;
+	char order_id[ORDER_ID_LENGTH + 1];
+	static const struct {
+		const char *why, *type, *subject, *data;
+		bool dead;
+	} rows[] = {
+		{ "not for us", "StockAdjusted", "apple", "", false },
+		{ "unknown type", "InventoryMoved", NULL, "", true },
+		{ "unknown order", "InventoryReserved", NO_ID, "", true },
+		{ "no order id", "InventoryReserved", "apple", "", true },
+		{ "not protobuf", "InventoryUnavailable", NULL, "\x0a\x7f", true },
+		{ "not protobuf", "InventoryReserved", NULL, "\xff", true },
+		{ "a field of a newer version", "InventoryReserved", NULL, "\x78\x01", false },
+	};
+
+	setup(&f);
+	place(&f, order_id);
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		size_t before = dead_letters(&f);
+
+		answer_with(&f, rows[i].subject == NULL ? order_id : rows[i].subject, rows[i].type,
+			    i + 1, rows[i].data, strlen(rows[i].data));
+		rt_loop_advance(f.loop, 100);
+		TEST_ROW(dead_letters(&f) == before + rows[i].dead, rows[i].why);
+		TEST_ROW(pending_events(&f) == 0, rows[i].why);
+	}
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_RESERVED);
+	/* Another major version is not ours to guess. */
+	memory_publish(f.redis->streams, MEMORY_INVENTORY_STREAM, NOW,
+		       &(struct memory_event){ .type = "tandem.inventory.v2.InventoryReserved",
+					       .subject = order_id,
+					       .seq = 9,
+					       .data = "" });
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(dead_letters(&f), 6);
+	teardown(&f);
+}
+
+/* The effect was stored, its answer lost: the event comes again, and changes nothing. */
+static void test_event_again(void)
+{
+	struct fixture f;
+	char order_id[ORDER_ID_LENGTH + 1];
+
+	setup(&f);
+	place(&f, order_id);
+	f.fail = "move";
+	f.status = RT_LOST;
+	f.after = true;
+	answer(&f, order_id, "InventoryReserved");
+	CU_ASSERT_EQUAL(f.io, 1);
+	f.fail = NULL;
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_RESERVED);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).version, 2);
+	CU_ASSERT_EQUAL(published_count(&f), 2);
+	CU_ASSERT_EQUAL(dead_letters(&f), 0);
+	teardown(&f);
+}
+
+/* ---- timers ---- */
+
+static void test_asked_again(void)
+{
+	struct fixture f;
+	char order_id[ORDER_ID_LENGTH + 1];
+	uint32_t attempts;
+
+	setup(&f);
+	place(&f, order_id);
+	rt_loop_advance(f.loop, 1400); /* 2 s less a quarter at the least */
+	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 1);
+	rt_loop_advance(f.loop, 1400); /* and a quarter more, and the tick, at the most */
+	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 2);
+	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "attempt"), "2");
+	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "seq"), "1");
+	rt_loop_advance(f.loop, 50000);
+	attempts = record_of(&f, order_id).attempt;
+	CU_ASSERT(attempts >= 4 && attempts <= 7); /* 2, 4, 8, 16, 20 s */
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_PENDING);
+	/* The decision deadline. */
+	rt_loop_advance(f.loop, 7600);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_EXPIRING);
+	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "type"),
+			       "tandem.order.v1.OrderExpired");
+	/* Asked again until it is answered. */
+	rt_loop_advance(f.loop, 3000);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 2);
+	answer(&f, order_id, "InventoryReleased");
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_EXPIRED);
+	CU_ASSERT_EQUAL(memory_orders_timers(f.redis->orders)->count, 0);
+	rt_loop_advance(f.loop, 100000);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).version, 3);
+	teardown(&f);
+}
+
+static void test_hold_runs_out(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call call;
+	Google__Protobuf__Duration hold = GOOGLE__PROTOBUF__DURATION__INIT;
+	char order_id[ORDER_ID_LENGTH + 1];
+	Tandem__Order__V1__OrderExpired *event;
+	Tandem__Order__V1__GetOrderRequest get = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+
+	setup(&f);
+	place_request(&request, "ann", "", 3);
+	hold.seconds = 5;
+	request.request.hold = &hold;
+	begin(&f, &call, "PlaceOrder", &request.request.base, 1000);
+	snprintf(order_id, sizeof(order_id), "%s", placed_order(&call)->order_id);
+	done(&call);
+	rt_loop_advance(f.loop, 100);
+	answer(&f, order_id, "InventoryReserved");
+	rt_loop_advance(f.loop, 4900);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_RESERVED);
+	rt_loop_advance(f.loop, 400);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_EXPIRING);
+	event = tandem__order__v1__order_expired__unpack(
+		NULL, record_of(&f, order_id).detail_length, record_of(&f, order_id).detail);
+	CU_ASSERT_FATAL(event != NULL);
+	CU_ASSERT_EQUAL(event->deadline->seconds, (NOW + 100 + 5000) / 1000);
+	tandem__order__v1__order_expired__free_unpacked(event, NULL);
+	get.order_id = order_id;
+	begin(&f, &call, "GetOrder", &get.base, 1000);
+	CU_ASSERT_EQUAL(((Tandem__Order__V1__GetOrderResponse *)call.answer)->order->status,
+			EXPIRED);
+	CU_ASSERT_STRING_EQUAL(
+		((Tandem__Order__V1__GetOrderResponse *)call.answer)->order->status_reason,
+		"not confirmed within its hold");
+	done(&call);
+	confirm(&f, &call, order_id, 0);
+	expect_code(&call, RT_CODE_FAILED_PRECONDITION);
+	done(&call);
+	teardown(&f);
+}
+
+/* While inventory has the request before it, it is late, not lost: nothing is sent again. */
+static void test_late_is_not_lost(void)
+{
+	struct fixture f;
+	char order_id[ORDER_ID_LENGTH + 1];
+	struct memory_stream *stream;
+
+	setup(&f);
+	stream = memory_stream_get(f.redis->streams, MEMORY_ORDER_STREAM);
+	memory_group_make(stream, "inventory", (struct memory_id){ .ms = 0 });
+	place(&f, order_id);
+	rt_loop_advance(f.loop, 20000);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 1);
+	CU_ASSERT_EQUAL(published_count(&f), 1);
+	/* Trimmed away before it was read: lost. */
+	memory_stream_trim(stream, (struct memory_id){ .ms = INT64_MAX });
+	rt_loop_advance(f.loop, 30000);
+	CU_ASSERT(record_of(&f, order_id).attempt > 1);
+	/* The deadline counts all the same. */
+	rt_loop_advance(f.loop, 12000);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_EXPIRING);
+	teardown(&f);
+}
+
+/* An instance that dies with leases in hand: others take them when these run out. */
+static void test_leases_run_out(void)
+{
+	struct fixture f;
+	char order_id[ORDER_ID_LENGTH + 1];
+
+	setup(&f);
+	place(&f, order_id);
+	f.fail = "move";
+	f.status = RT_LOST;
+	rt_loop_advance(f.loop, 3000);
+	CU_ASSERT_EQUAL(f.io, 1);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 1);
+	f.fail = NULL;
+	rt_loop_advance(f.loop, 10500);
+	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 2);
+	teardown(&f);
+}
+
+/* More than one look's worth of due orders is handled without waiting for ticks. */
+static void test_many_due(void)
+{
+	struct fixture f;
+	char order_id[ORDER_ID_LENGTH + 1];
+
+	setup(&f);
+	for (int i = 0; i < 600; i++)
+		place(&f, order_id);
+	rt_loop_advance(f.loop, 2800);
+	CU_ASSERT_EQUAL(published_count(&f), 1200);
+	CU_ASSERT_EQUAL(rt_series_value(rt_metric_plain(f.metrics, RT_COUNTER,
+							"tandem_orders_republished_total", "")),
+			600);
+	CU_ASSERT_EQUAL(rt_series_value(rt_metric_plain(f.metrics, RT_GAUGE,
+							"tandem_orders_unsettled", "")),
+			600);
+	teardown(&f);
+}
+
+/* ---- the end ---- */
+
+static void test_stop(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call waiting, watching, refused;
+	char order_id[ORDER_ID_LENGTH + 1];
+
+	setup(&f);
+	place_request(&request, "ann", "r1", 3);
+	request.request.wait_for_decision = true;
+	begin(&f, &waiting, "PlaceOrder", &request.request.base, 60000);
+	watch(&f, &watching, place(&f, order_id), 0);
+	stop(&f);
+	CU_ASSERT_TRUE(f.stopped);
+	expect_code(&waiting, 0);
+	CU_ASSERT_EQUAL(placed_order(&waiting)->status, PENDING);
+	CU_ASSERT_STRING_EQUAL(seen(&watching), "1P");
+	expect_code(&watching, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_TRUE(has_detail(&watching.status, &google__rpc__retry_info__descriptor));
+	done(&waiting);
+	done(&watching);
+	begin(&f, &refused, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
+	expect_code(&refused, RT_CODE_UNAVAILABLE);
+	done(&refused);
+	teardown(&f);
+}
+
+/* What the store still has to answer is waited for. */
+static void test_stop_waits(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call call;
+
+	setup(&f);
+	order_store_memory_link(f.store)->fault = slow_place;
+	slow_place_ms = 300;
+	begin(&f, &call, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
+	order_stop(f.order, on_stopped, &f);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_FALSE(f.stopped);
+	rt_loop_advance(f.loop, 400);
+	CU_ASSERT_TRUE(f.stopped);
+	expect_code(&call, 0);
+	done(&call);
+	teardown(&f);
+}
+
+static void quiet(const char *line, void *user)
+{
+	(void)line;
+	(void)user;
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "PlaceOrder places, once", test_place },
+		{ "PlaceOrder says why not", test_place_refused },
+		{ "PlaceOrder waits for the decision", test_place_and_wait },
+		{ "PlaceOrder does not wait too long", test_place_and_wait_in_vain },
+		{ "decided before the store has answered", test_decided_before_stored },
+		{ "BatchPlaceOrders: each item by itself", test_batch },
+		{ "BatchPlaceOrders waits a second", test_batch_waits },
+		{ "StreamOrders answers each", test_stream },
+		{ "StreamOrders is bounded", test_stream_is_bounded },
+		{ "GetOrder", test_get },
+		{ "ListOrders and its pages", test_list },
+		{ "ConfirmOrder", test_confirm },
+		{ "CancelOrder, and late answers", test_cancel },
+		{ "WatchOrder", test_watch },
+		{ "WatchOrder tells every version", test_watch_sees_every_version },
+		{ "WatchOrder while the store is away", test_watch_without_a_store },
+		{ "ExplainOrder", test_explain },
+		{ "inventory refuses", test_rejected },
+		{ "events that are no answers", test_events_that_are_no_answers },
+		{ "an event comes again", test_event_again },
+		{ "requests are asked again, then expire", test_asked_again },
+		{ "a hold runs out", test_hold_runs_out },
+		{ "late is not lost", test_late_is_not_lost },
+		{ "leases run out", test_leases_run_out },
+		{ "many are due at once", test_many_due },
+		{ "a stop ends what waits", test_stop },
+		{ "a stop waits for the store", test_stop_waits },
+	};
+
+	rt_log_sink(quiet, NULL);
+	return tests_run("order_rpc", tests, RT_LENGTH(tests));
+}
