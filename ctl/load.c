@@ -1,0 +1,515 @@
+/* load.c - see load.h: options, the phases one after another, the report. */
+#include "load.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "commands.h"
+#include "config.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+
+enum {
+	OPT_RATE = 1000,
+	OPT_SATURATE,
+	OPT_POISSON,
+	OPT_DURATION,
+	OPT_WARMUP,
+	OPT_SETTLE,
+	OPT_CONNECTIONS,
+	OPT_MODE,
+	OPT_BATCH,
+	OPT_SKUS,
+	OPT_SKEW,
+	OPT_LINES,
+	OPT_CUSTOMERS,
+	OPT_CONFIRM,
+	OPT_CANCEL,
+	OPT_WAIT,
+	OPT_REQUEST_IDS,
+	OPT_STOCK,
+	OPT_NO_BOOKS,
+	OPT_OUT,
+	OPT_SEED,
+	OPT_QUIET,
+};
+
+static const struct argp_option load_options_known[] = {
+	{ "rate", OPT_RATE, "N", 0, "Orders a second, by a fixed schedule", 0 },
+	{ "poisson", OPT_POISSON, NULL, 0, "Random gaps between orders instead of equal ones", 0 },
+	{ "saturate", OPT_SATURATE, "N", OPTION_ARG_OPTIONAL,
+	  "As fast as it goes: always N orders placed and not decided (512)", 0 },
+	{ "duration", OPT_DURATION, "TIME", 0, "Measured time (10s)", 0 },
+	{ "warmup", OPT_WARMUP, "TIME", 0, "Before it, not counted (2s)", 0 },
+	{ "settle", OPT_SETTLE, "TIME", 0, "Wait so long for the last decisions (30s)", 0 },
+	{ "connections", OPT_CONNECTIONS, "N", 0, "Connections to the gateway (4)", 0 },
+	{ "mode", OPT_MODE, "MODE", 0, "unary, batch or stream (unary)", 0 },
+	{ "batch", OPT_BATCH, "N", 0, "Orders in a batch, with --mode batch (100)", 0 },
+	{ "skus", OPT_SKUS, "N", 0, "Number of SKUs (1000)", 0 },
+	{ "skew", OPT_SKEW, "SKEW", 0, "uniform, zipf or hot: one SKU for all (uniform)", 0 },
+	{ "lines", OPT_LINES, "N", 0, "Lines of an order, 1 to 16 (1)", 0 },
+	{ "customers", OPT_CUSTOMERS, "N", 0, "Number of customers (10000)", 0 },
+	{ "confirm", OPT_CONFIRM, "PERCENT", 0, "Confirm so many of the reserved orders (0)", 0 },
+	{ "cancel", OPT_CANCEL, "PERCENT", 0, "Cancel so many of the reserved orders (0)", 0 },
+	{ "wait", OPT_WAIT, NULL, 0,
+	  "Learn decisions from wait_for_decision instead of the order stream", 0 },
+	{ "request-ids", OPT_REQUEST_IDS, NULL, 0, "Give every order a request_id", 0 },
+	{ "stock", OPT_STOCK, "N", 0, "Put so many on each shelf first (1000000)", 0 },
+	{ "no-books", OPT_NO_BOOKS, NULL, 0,
+	  "Do not stock shelves, do not compare stock: for systems without InventoryService", 0 },
+	{ "out", OPT_OUT, "FOLDER", 0, "Write latency.tsv and series.tsv there", 0 },
+	{ "seed", OPT_SEED, "N", 0, "Of everything random (1)", 0 },
+	{ "quiet", OPT_QUIET, NULL, 0, "No progress", 0 },
+	{ 0 },
+};
+
+static void want_int(struct argp_state *state, const char *name, const char *text, int64_t min,
+		     int64_t max, int64_t *ret)
+{
+	if (!rt_parse_int(text, min, max, ret))
+		argp_error(state, "--%s: %s is not within %lld … %lld", name, text, (long long)min,
+			   (long long)max);
+}
+
+static void want_time(struct argp_state *state, const char *name, const char *text, int64_t *ret_ms)
+{
+	if (!rt_parse_duration(text, ret_ms))
+		argp_error(state, "--%s: %s is not a duration such as 10s", name, text);
+}
+
+static double want_number(struct argp_state *state, const char *name, const char *text, double max)
+{
+	char *end;
+	double value = strtod(text, &end);
+
+	if (end == text || *end != '\0' || !(value >= 0 && value <= max))
+		argp_error(state, "--%s: %s is not within 0 … %g", name, text, max);
+	return value;
+}
+
+static int want_word(struct argp_state *state, const char *name, const char *text,
+		     const char *const words[3])
+{
+	for (int i = 0; i < 3; i++)
+		if (strcmp(text, words[i]) == 0)
+			return i;
+	argp_error(state, "--%s: %s is none of %s, %s, %s", name, text, words[0], words[1],
+		   words[2]);
+	return 0;
+}
+
+static error_t parse_shape(int key, char *arg, struct argp_state *state, struct load_options *o)
+{
+	static const char *const modes[] = { "unary", "batch", "stream" };
+	static const char *const skews[] = { "uniform", "zipf", "hot" };
+
+	switch (key) {
+	case OPT_MODE:
+		o->mode = (enum load_mode)want_word(state, "mode", arg, modes);
+		break;
+	case OPT_SKEW:
+		o->skew = (enum load_skew)want_word(state, "skew", arg, skews);
+		break;
+	case OPT_CONNECTIONS:
+		want_int(state, "connections", arg, 1, 256, &o->connections);
+		break;
+	case OPT_BATCH:
+		want_int(state, "batch", arg, 1, 1000, &o->batch);
+		break;
+	case OPT_SKUS:
+		want_int(state, "skus", arg, 1, 10000, &o->skus);
+		break;
+	case OPT_LINES:
+		want_int(state, "lines", arg, 1, 16, &o->lines);
+		break;
+	case OPT_CUSTOMERS:
+		want_int(state, "customers", arg, 1, 10000000, &o->customers);
+		break;
+	case OPT_CONFIRM:
+		o->confirm = want_number(state, "confirm", arg, 100) / 100;
+		break;
+	case OPT_CANCEL:
+		o->cancel = want_number(state, "cancel", arg, 100) / 100;
+		break;
+	case OPT_STOCK:
+		want_int(state, "stock", arg, 1, 1000000000, &o->stock);
+		break;
+	case OPT_SEED:
+		want_int(state, "seed", arg, 0, INT64_MAX, &o->seed);
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static const struct load_options standard = {
+	.outstanding = 512,
+	.duration_ms = 10000,
+	.warmup_ms = 2000,
+	.settle_ms = 30000,
+	.connections = 4,
+	.batch = 100,
+	.skus = 1000,
+	.lines = 1,
+	.customers = 10000,
+	.seed = 1,
+	.stock = 1000000,
+	.books = true,
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct load_options *o = ctl_options(state);
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		*o = standard;
+		break;
+	case OPT_RATE:
+		o->rate = want_number(state, "rate", arg, 1e6);
+		break;
+	case OPT_POISSON:
+		o->poisson = true;
+		break;
+	case OPT_SATURATE:
+		o->rate = 0;
+		if (arg != NULL)
+			want_int(state, "saturate", arg, 1, 65536, &o->outstanding);
+		break;
+	case OPT_DURATION:
+		want_time(state, "duration", arg, &o->duration_ms);
+		break;
+	case OPT_WARMUP:
+		want_time(state, "warmup", arg, &o->warmup_ms);
+		break;
+	case OPT_SETTLE:
+		want_time(state, "settle", arg, &o->settle_ms);
+		break;
+	case OPT_WAIT:
+		o->wait = true;
+		break;
+	case OPT_REQUEST_IDS:
+		o->request_ids = true;
+		break;
+	case OPT_NO_BOOKS:
+		o->books = false;
+		break;
+	case OPT_QUIET:
+		o->quiet = true;
+		break;
+	case OPT_OUT:
+		o->out = arg;
+		break;
+	case ARGP_KEY_ARG:
+		argp_error(state, "%s: no such argument", arg);
+		break;
+	default:
+		return parse_shape(key, arg, state, o);
+	}
+	return 0;
+}
+
+static const struct argp argp = {
+	.options = load_options_known,
+	.parser = parse,
+	.doc = "Places orders as fast as asked, or as fast as it goes, and checks what became of "
+	       "them.\vExamples:\n"
+	       "  tandemctl load --rate 2000 --duration 30s\n"
+	       "  tandemctl load --saturate --mode unary --out /tmp/run\n"
+	       "  tandemctl load --rate 500 --poisson --confirm 60 --cancel 10 --json\n\n"
+	       "Latency is counted from the instant an order was meant to leave. Exit codes: 0 the "
+	       "books balance, 1 they do not, 2 usage, 3 the system cannot be reached.",
+};
+
+/* ---- the phases ---- */
+
+static void finished(struct load *load)
+{
+	rt_loop_stop(load->loop);
+}
+
+static void check_books(struct load *load)
+{
+	if (load->options.books)
+		load_books_close(load, finished);
+	else
+		finished(load);
+}
+
+static void run(struct load *load)
+{
+	load_run_start(load, check_books);
+}
+
+static void listen_for_decisions(struct load *load)
+{
+	if (load->options.wait)
+		run(load);
+	else
+		load_tail_start(load, run);
+}
+
+static void begin(struct rt_timer *timer)
+{
+	struct load *load = RT_CONTAINER_OF(timer, struct load, timer);
+
+	if (load->options.books)
+		load_books_open(load, listen_for_decisions);
+	else
+		listen_for_decisions(load);
+}
+
+/* ---- the report ---- */
+
+static json_t *latency_json(const struct hist *hist)
+{
+	return json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "count", (json_int_t)hist->count,
+			 "mean", hist_mean_ms(hist), "p50", hist_ms(hist, 0.5), "p90",
+			 hist_ms(hist, 0.9), "p99", hist_ms(hist, 0.99), "p999",
+			 hist_ms(hist, 0.999), "max", (double)hist->max_ns / 1e6);
+}
+
+static double cpu_seconds(void)
+{
+	struct rusage usage;
+
+	(void)getrusage(RUSAGE_SELF, &usage);
+	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+static double decided_per_second(const struct load *load)
+{
+	double seconds = (double)load->options.duration_ms / 1000;
+
+	return (double)(load->measured.reserved + load->measured.rejected) / seconds;
+}
+
+static bool balanced(const struct load *load)
+{
+	return load->error == NULL && load->undecided == 0 && load->count.twice == 0 &&
+	       load->count.accepted == load->count.reserved + load->count.rejected;
+}
+
+static void report_json(const struct load *load)
+{
+	json_t *root, *codes = json_object(), *series = json_array();
+
+	for (int i = 0; i < 17; i++)
+		if (load->count.codes[i] > 0)
+			(void)json_object_set_new(codes, rt_code_name(i),
+						  json_integer((json_int_t)load->count.codes[i]));
+	for (size_t i = 0; i < load->second_count; i++) {
+		const struct load_second *second = &load->seconds[i];
+
+		if (second->sent > 0 || second->decided > 0)
+			(void)json_array_append_new(
+				series, json_pack("{s:I, s:I, s:I, s:I, s:f}", "second",
+						  (json_int_t)i, "sent", (json_int_t)second->sent,
+						  "accepted", (json_int_t)second->accepted,
+						  "decided", (json_int_t)second->decided, "p99",
+						  hist_ms(second->decided_hist, 0.99)));
+	}
+	root = json_pack(
+		"{s:b, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o, "
+		"s:o, s:o, s:o}",
+		"balanced", balanced(load), "error", load->error, "sent",
+		(json_int_t)load->count.sent, "accepted", (json_int_t)load->count.accepted,
+		"failed", (json_int_t)load->count.failed, "reserved",
+		(json_int_t)load->count.reserved, "rejected", (json_int_t)load->count.rejected,
+		"confirmed", (json_int_t)load->count.confirmed, "cancelled",
+		(json_int_t)load->count.cancelled, "undecided", (json_int_t)load->undecided,
+		"decided_twice", (json_int_t)load->count.twice, "late",
+		(json_int_t)load->count.late, "decided_per_second", decided_per_second(load),
+		"loader_cpu_seconds", cpu_seconds(), "accepted_ms",
+		latency_json(&load->accepted_hist), "decided_ms", latency_json(&load->decided_hist),
+		"errors", codes, "series", series);
+	(void)json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
+	(void)putchar('\n');
+	json_decref(root);
+}
+
+static void report_row(const char *name, const struct hist *hist)
+{
+	(void)printf("%-18s %9.3f %9.3f %9.3f %9.3f %9.3f %9.3f\n", name, hist_mean_ms(hist),
+		     hist_ms(hist, 0.5), hist_ms(hist, 0.9), hist_ms(hist, 0.99),
+		     hist_ms(hist, 0.999), (double)hist->max_ns / 1e6);
+}
+
+static void report_table(const struct load *load)
+{
+	const struct load_count *count = &load->count;
+
+	(void)printf("orders             sent %llu, accepted %llu, refused or failed %llu\n",
+		     (unsigned long long)count->sent, (unsigned long long)count->accepted,
+		     (unsigned long long)count->failed);
+	(void)printf("decisions          reserved %llu, rejected %llu, none %llu\n",
+		     (unsigned long long)count->reserved, (unsigned long long)count->rejected,
+		     (unsigned long long)load->undecided);
+	if (count->confirmed + count->cancelled + count->follow_up_failed > 0)
+		(void)printf("then               confirmed %llu, cancelled %llu, failed %llu\n",
+			     (unsigned long long)count->confirmed,
+			     (unsigned long long)count->cancelled,
+			     (unsigned long long)count->follow_up_failed);
+	for (int i = 0; i < 17; i++)
+		if (count->codes[i] > 0)
+			(void)printf("errors             %s %llu\n", rt_code_name(i),
+				     (unsigned long long)count->codes[i]);
+	(void)printf("decided            %.0f/s over %.1f s\n", decided_per_second(load),
+		     (double)load->options.duration_ms / 1000);
+	(void)printf("left late (>1 ms)  %llu\n", (unsigned long long)count->late);
+	(void)printf("loader CPU         %.2f s\n\n", cpu_seconds());
+	(void)printf("%-18s %9s %9s %9s %9s %9s %9s\n", "latency, ms", "mean", "p50", "p90", "p99",
+		     "p99.9", "max");
+	report_row("to accepted", &load->accepted_hist);
+	report_row("to decided", &load->decided_hist);
+	(void)printf("\nbooks              %s\n",
+		     balanced(load) ? (load->options.books ? "balance" : "each order decided once")
+		     : load->error != NULL ? load->error
+					   : "an accepted order was not decided, or decided twice");
+}
+
+static bool write_files(const struct load *load)
+{
+	char path[4096];
+	FILE *file;
+
+	if (mkdir(load->options.out, 0777) != 0 && errno != EEXIST)
+		return false;
+	(void)snprintf(path, sizeof(path), "%s/latency.tsv", load->options.out);
+	file = fopen(path, "w");
+	if (file == NULL)
+		return false;
+	(void)fprintf(file, "# share\tms to accepted\n");
+	hist_write(&load->accepted_hist, file);
+	(void)fprintf(file, "\n\n# share\tms to decided\n");
+	hist_write(&load->decided_hist, file);
+	(void)fclose(file);
+	(void)snprintf(path, sizeof(path), "%s/series.tsv", load->options.out);
+	file = fopen(path, "w");
+	if (file == NULL)
+		return false;
+	(void)fprintf(file, "# second\tsent\taccepted\tdecided\tp50 ms\tp99 ms\n");
+	for (size_t i = 0; i < load->second_count; i++)
+		if (load->seconds[i].sent > 0 || load->seconds[i].decided > 0)
+			(void)fprintf(file, "%zu\t%llu\t%llu\t%llu\t%.3f\t%.3f\n", i,
+				      (unsigned long long)load->seconds[i].sent,
+				      (unsigned long long)load->seconds[i].accepted,
+				      (unsigned long long)load->seconds[i].decided,
+				      hist_ms(load->seconds[i].decided_hist, 0.5),
+				      hist_ms(load->seconds[i].decided_hist, 0.99));
+	return fclose(file) == 0;
+}
+
+/* ---- start and end ---- */
+
+static void make_skus(struct load *load)
+{
+	double sum = 0;
+
+	load->sku_names = rt_alloc(sizeof(char *) * (size_t)load->options.skus);
+	load->zipf = rt_alloc(sizeof(double) * (size_t)load->options.skus);
+	load->booked = rt_alloc(sizeof(int64_t) * (size_t)load->options.skus);
+	for (size_t i = 0; i < (size_t)load->options.skus; i++) {
+		load->sku_names[i] = rt_printf("sku-%04zu", i);
+		sum += 1.0 / (double)(i + 1);
+		load->zipf[i] = sum;
+	}
+	for (size_t i = 0; i < (size_t)load->options.skus; i++)
+		load->zipf[i] /= sum;
+}
+
+static void freed(void *user)
+{
+	rt_loop_stop(((struct load *)user)->loop);
+}
+
+static int load_start(struct load *load)
+{
+	struct rt_channel_options channel = { .connections = (int)load->options.connections };
+
+	if (rt_loop_new(&load->loop) != RT_OK ||
+	    rt_channel_new(load->loop, load->options.target, &channel, &load->channel) != RT_OK)
+		return RT_SYSTEM;
+	load->orders = rt_client_new(load->channel, &tandem__order__v1__order_service__descriptor);
+	load->inventory =
+		rt_client_new(load->channel, &tandem__inventory__v1__inventory_service__descriptor);
+	make_skus(load);
+	rt_timer_start(load->loop, &load->timer, 0, begin);
+	rt_loop_run(load->loop);
+	return RT_OK;
+}
+
+static void load_end(struct load *load)
+{
+	load_tail_free(load);
+	rt_channel_free(load->channel, freed, load);
+	if (load->channel != NULL)
+		rt_loop_run(load->loop);
+	load_run_free(load);
+	rt_client_free(load->orders);
+	rt_client_free(load->inventory);
+	rt_loop_free(load->loop);
+	for (size_t i = 0; load->sku_names != NULL && i < (size_t)load->options.skus; i++)
+		free(load->sku_names[i]);
+	free(load->sku_names);
+	free(load->zipf);
+	free(load->booked);
+	for (size_t i = 0; i < load->second_count; i++)
+		free(load->seconds[i].decided_hist);
+	free(load->seconds);
+}
+
+static int load_verdict(struct load *load, int rc)
+{
+	if (rc != RT_OK)
+		load->error = "the load generator could not be started";
+	if (load->options.out != NULL && !write_files(load))
+		load->error = "the files of --out could not be written";
+	if (load->count.sent == 0 && load->error != NULL) {
+		ctl_error("%s", load->error);
+		return CTL_UNAVAILABLE;
+	}
+	if (load->options.json)
+		report_json(load);
+	else
+		report_table(load);
+	return balanced(load) ? CTL_OK : CTL_NEGATIVE;
+}
+
+static int load_command(struct ctl *ctl, void *options)
+{
+	static struct load load; /* too large for a stack, because of its histograms */
+	int rc;
+
+	load.options = *(const struct load_options *)options;
+	load.options.target = ctl->gateway;
+	load.options.redis_host = ctl->redis_host;
+	load.options.redis_port = ctl->redis_port;
+	load.options.redis_socket = ctl->redis_socket;
+	load.options.json = ctl->json;
+	if (load.options.lines > load.options.skus)
+		load.options.lines = load.options.skus;
+	load.random = (uint64_t)load.options.seed;
+	rt_rpc_init();
+	rc = load_start(&load);
+	rc = load_verdict(&load, rc);
+	load_end(&load);
+	rt_rpc_shutdown();
+	return rc;
+}
+
+const struct ctl_command ctl_load = {
+	NULL,
+	"load",
+	"Place orders at a rate or as fast as it goes, and check what became of them",
+	&argp,
+	sizeof(struct load_options),
+	load_command,
+};

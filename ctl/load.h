@@ -1,0 +1,110 @@
+/* load.h - the load generator: options, what a run counts, and its phases.
+ *
+ *   load.c        options, phases, report          load_run.c    sending and counting
+ *   load_tail.c   decisions, read from the stream  load_books.c  stock before and after
+ *
+ * Phases: stock → warm-up → measured → drain (until each accepted order is decided) → books.
+ * Time is taken from the instant an order was *meant* to leave, so a stall of the system or of
+ * the generator counts against every order it delays (no coordinated omission). */
+#ifndef CTL_LOAD_H
+#define CTL_LOAD_H
+
+#include <stdio.h>
+#include <uthash.h>
+
+#include "events.h"
+#include "hist.h"
+#include "loop.h"
+#include "redis.h"
+#include "rpc.h"
+
+enum load_mode { LOAD_UNARY, LOAD_BATCH, LOAD_STREAM };
+enum load_skew { LOAD_UNIFORM, LOAD_ZIPF, LOAD_HOT };
+
+struct load_options {
+	const char *target;
+	const char *redis_host, *redis_socket;
+	int64_t redis_port;
+	double rate; /* orders/s; 0: saturate */
+	bool poisson;
+	int64_t outstanding; /* saturate: orders not decided yet, at most; rate: a bound */
+	int64_t duration_ms, warmup_ms, settle_ms;
+	int64_t connections, batch, skus, lines, customers, seed, stock;
+	enum load_mode mode;
+	enum load_skew skew;
+	double confirm, cancel; /* shares of the reserved orders */
+	bool wait;              /* learn decisions from wait_for_decision, not from the stream */
+	bool request_ids, json, books, quiet;
+	const char *out; /* folder for files to draw from; NULL: none */
+};
+
+/* One order, from the first word of it (its acceptance or its decision) to both. */
+struct load_order {
+	char order_id[32];
+	int64_t intended_ns;
+	bool accepted, measured, reserved;
+	int64_t decided_ns; /* 0: not yet */
+	uint16_t *skus;     /* of the lines; quantity 1 each */
+	UT_hash_handle hh;
+};
+
+struct load_second {
+	uint64_t sent, accepted, decided;
+	struct hist *decided_hist;
+};
+
+#define LOAD_SAMPLES 200
+struct load_count {
+	uint64_t sent, accepted, failed, reserved, rejected, confirmed, cancelled, follow_up_failed;
+	uint64_t late;      /* left more than 1 ms after they were meant to */
+	uint64_t codes[17]; /* failures by gRPC code */
+	uint64_t twice;     /* decided a second time: never right */
+	uint64_t tail_entries;
+};
+
+struct load {
+	struct load_options options;
+	struct rt_loop *loop;
+	struct rt_channel *channel;
+	ProtobufCService *orders, *inventory;
+	char **sku_names;
+	double *zipf;            /* cumulative shares */
+	int64_t *booked;         /* per SKU: reserved by orders of this run */
+	struct load_order *open; /* hash: not accepted and decided yet */
+	struct load_count count, measured;
+	struct hist accepted_hist, decided_hist;
+	struct load_second *seconds;
+	size_t second_count;
+	int64_t start_ns, measure_ns, end_ns, last_decided_ns, first_measured_decided_ns;
+	uint64_t calls, follow_ups; /* under way */
+	uint64_t undecided;         /* accepted or under way, and not decided */
+	uint64_t random;
+	char samples[LOAD_SAMPLES][32];
+	bool sample_reserved[LOAD_SAMPLES];
+	size_t sample_count;
+	bool sending;
+	void *run, *tail;                /* load_run.c's, load_tail.c's */
+	void (*next)(struct load *load); /* what follows the phase that is under way */
+	const char *error;
+	struct rt_timer timer;
+};
+
+int64_t load_now_ns(void);
+uint64_t load_random(struct load *load);
+
+/* load_run.c: sends until end_ns, then waits for decisions; then load->next. */
+void load_run_start(struct load *load, void (*next)(struct load *load));
+void load_run_free(struct load *load);
+/* An order's decision is known. */
+void load_decided(struct load *load, const char *order_id, bool reserved, int64_t now_ns);
+
+/* load_tail.c: reads the order stream from its end on; `next` when it is at the end. */
+void load_tail_start(struct load *load, void (*next)(struct load *load));
+void load_tail_free(struct load *load);
+
+/* load_books.c: fills the shelves; later compares stock, and a sample of orders, with what the
+ * run saw. */
+void load_books_open(struct load *load, void (*next)(struct load *load));
+void load_books_close(struct load *load, void (*next)(struct load *load));
+
+#endif

@@ -1,0 +1,255 @@
+/* load_books.c - does what the run saw agree with what the domains hold?
+ *
+ *   load_books_open    puts stock on every shelf; the answers are the opening balance
+ *   load_books_close   lists stock until, for every SKU, reserved + committed has grown by what
+ *                      the run's orders took (cancelled ones come back with a delay, so it looks
+ *                      again for a while); then reads a sample of orders */
+#include <string.h>
+
+#include "load.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+
+#define METHOD_GET_ORDER    3
+#define METHOD_BATCH_ADJUST 1
+#define METHOD_LIST         3
+#define LOOKS_MAX           100
+#define LOOK_EVERY_MS       200
+
+struct books {
+	struct load *load;
+	struct rt_client_op op;
+	struct rt_timer again;
+	int64_t *opening, *closing; /* reserved + committed, per SKU */
+	size_t first;               /* of the batch that is adjusted */
+	char page[256];
+	int looks;
+	size_t sample;
+	void (*next)(struct load *load);
+};
+static struct books *books; /* one run a process */
+
+static void adjust_next(void);
+static void list_next(void);
+static void sample_next(void);
+
+static void give_up(const char *what, const struct rt_status *status)
+{
+	static char text[512];
+
+	(void)snprintf(text, sizeof(text), "%s: %s%s%s", what,
+		       status == NULL ? "" : rt_code_name(status->code),
+		       status != NULL && status->message != NULL ? ": " : "",
+		       status != NULL && status->message != NULL ? status->message : "");
+	books->load->error = text;
+	rt_loop_stop(books->load->loop);
+}
+
+static size_t batch_size(void)
+{
+	return RT_MIN((size_t)1000, (size_t)books->load->options.skus - books->first);
+}
+
+static void adjusted(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	const Tandem__Inventory__V1__BatchAdjustStockResponse *response =
+		(const Tandem__Inventory__V1__BatchAdjustStockResponse *)message;
+	size_t count = batch_size();
+
+	if (response == NULL || response->n_stocks != count) {
+		give_up("stocking the shelves", &op->status);
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		const Tandem__Inventory__V1__AdjustStockResult *result = response->stocks[i];
+
+		if (result->result_case !=
+		    TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_STOCK) {
+			give_up("stocking a shelf", NULL);
+			return;
+		}
+		books->opening[books->first + i] =
+			(int64_t)(result->stock->reserved + result->stock->committed);
+	}
+	books->first += count;
+	adjust_next();
+}
+
+static void adjust_next(void)
+{
+	struct load *load = books->load;
+	size_t count = batch_size();
+	Tandem__Inventory__V1__BatchAdjustStockRequest request =
+		TANDEM__INVENTORY__V1__BATCH_ADJUST_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__AdjustStockRequest *items, **refs;
+	char reason[] = "load";
+
+	if (count == 0) {
+		books->next(load);
+		return;
+	}
+	items = rt_alloc(sizeof(*items) * count);
+	refs = rt_alloc(sizeof(*refs) * count);
+	for (size_t i = 0; i < count; i++) {
+		tandem__inventory__v1__adjust_stock_request__init(&items[i]);
+		items[i].sku = load->sku_names[books->first + i];
+		items[i].delta = load->options.stock;
+		items[i].reason = reason;
+		refs[i] = &items[i];
+	}
+	request.n_requests = count;
+	request.requests = refs;
+	memset(&books->op, 0, sizeof(books->op));
+	books->op.timeout_ms = 10000;
+	books->op.done = adjusted;
+	rt_client_start(load->inventory, METHOD_BATCH_ADJUST, &request.base, &books->op);
+	free(refs);
+	free(items);
+}
+
+void load_books_open(struct load *load, void (*next)(struct load *load))
+{
+	books = rt_alloc(sizeof(*books));
+	books->load = load;
+	books->next = next;
+	books->opening = rt_alloc(sizeof(int64_t) * (size_t)load->options.skus);
+	books->closing = rt_alloc(sizeof(int64_t) * (size_t)load->options.skus);
+	adjust_next();
+}
+
+static void close_done(void)
+{
+	struct load *load = books->load;
+	void (*next)(struct load * load) = books->next;
+
+	rt_timer_stop(load->loop, &books->again);
+	free(books->opening);
+	free(books->closing);
+	free(books);
+	books = NULL;
+	next(load);
+}
+
+static void sampled(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__GetOrderResponse *response =
+		(const Tandem__Order__V1__GetOrderResponse *)message;
+	static char text[200];
+	bool rejected;
+
+	if (response == NULL) {
+		give_up("reading a sampled order", &op->status);
+		return;
+	}
+	rejected =
+		response->order->status == TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED;
+	if (response->order->status == TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING ||
+	    rejected == books->load->sample_reserved[books->sample]) {
+		(void)snprintf(text, sizeof(text), "order %s was seen decided as %s, and reads %d",
+			       response->order->order_id,
+			       books->load->sample_reserved[books->sample] ? "RESERVED"
+									   : "REJECTED",
+			       (int)response->order->status);
+		books->load->error = text;
+		rt_loop_stop(books->load->loop);
+		return;
+	}
+	books->sample++;
+	sample_next();
+}
+
+static void sample_next(void)
+{
+	struct load *load = books->load;
+	Tandem__Order__V1__GetOrderRequest request = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+
+	if (books->sample == load->sample_count) {
+		close_done();
+		return;
+	}
+	request.order_id = load->samples[books->sample];
+	memset(&books->op, 0, sizeof(books->op));
+	books->op.timeout_ms = 10000;
+	books->op.done = sampled;
+	rt_client_start(load->orders, METHOD_GET_ORDER, &request.base, &books->op);
+}
+
+static void look_again(struct rt_timer *timer)
+{
+	(void)timer;
+	books->page[0] = '\0';
+	list_next();
+}
+
+/* All pages are in: compare, or look again a little later. */
+static void compare(void)
+{
+	struct load *load = books->load;
+	static char text[200];
+
+	for (size_t i = 0; i < (size_t)load->options.skus; i++) {
+		int64_t grown = books->closing[i] - books->opening[i];
+
+		if (grown == load->booked[i])
+			continue;
+		if (++books->looks < LOOKS_MAX) {
+			rt_timer_start(load->loop, &books->again, LOOK_EVERY_MS, look_again);
+			return;
+		}
+		(void)snprintf(text, sizeof(text),
+			       "SKU %s: reserved + committed grew by %lld, the orders took %lld",
+			       load->sku_names[i], (long long)grown, (long long)load->booked[i]);
+		load->error = text;
+		rt_loop_stop(load->loop);
+		return;
+	}
+	sample_next();
+}
+
+static void note_stock(const Tandem__Inventory__V1__Stock *stock)
+{
+	unsigned index;
+
+	if (sscanf(stock->sku, "sku-%u", &index) == 1 &&
+	    index < (unsigned)books->load->options.skus &&
+	    strcmp(stock->sku, books->load->sku_names[index]) == 0)
+		books->closing[index] = (int64_t)(stock->reserved + stock->committed);
+}
+
+static void listed(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	const Tandem__Inventory__V1__ListStockResponse *response =
+		(const Tandem__Inventory__V1__ListStockResponse *)message;
+
+	if (response == NULL) {
+		give_up("listing stock", &op->status);
+		return;
+	}
+	for (size_t i = 0; i < response->n_stocks; i++)
+		note_stock(response->stocks[i]);
+	(void)snprintf(books->page, sizeof(books->page), "%s", response->next_page_token);
+	if (books->page[0] != '\0')
+		list_next();
+	else
+		compare();
+}
+
+static void list_next(void)
+{
+	Tandem__Inventory__V1__ListStockRequest request =
+		TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
+
+	request.page_size = 1000;
+	request.page_token = books->page;
+	memset(&books->op, 0, sizeof(books->op));
+	books->op.timeout_ms = 10000;
+	books->op.done = listed;
+	rt_client_start(books->load->inventory, METHOD_LIST, &request.base, &books->op);
+}
+
+void load_books_close(struct load *load, void (*next)(struct load *load))
+{
+	(void)load;
+	books->next = next;
+	list_next();
+}
