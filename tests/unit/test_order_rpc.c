@@ -474,7 +474,7 @@ static void test_place_and_wait_in_vain(void)
 	place_request(&request, "ann", "", 3);
 	request.request.wait_for_decision = true;
 	begin(&f, &call, "PlaceOrder", &request.request.base, 2000);
-	rt_loop_advance(f.loop, 1940);
+	rt_loop_advance(f.loop, 1925);
 	CU_ASSERT_EQUAL(call.ends, 0);
 	rt_loop_advance(f.loop, 15);
 	expect_code(&call, 0);
