@@ -389,7 +389,7 @@ static struct event *event_new(struct rt_events *events, const struct rt_entry *
 	};
 	/* The id is made, not read: it is what repeats are recognised by. */
 	at = mempcpy(at, kept[1], strlen(kept[1]));
-	strcpy(at, seq_text);
+	memcpy(at, seq_text, strlen(seq_text) + 1);
 	return event;
 }
 

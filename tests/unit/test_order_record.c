@@ -255,7 +255,7 @@ static void test_view_of_versions(void)
 
 		CU_ASSERT_FATAL(order != NULL);
 		CU_ASSERT_EQUAL(order->version, i + 1);
-		CU_ASSERT_EQUAL(order->status, rows[i].status);
+		CU_ASSERT_EQUAL((int)order->status, rows[i].status);
 		CU_ASSERT_EQUAL(order->settled, rows[i].settled);
 		CU_ASSERT_EQUAL(ms_of(order->create_time), 1000);
 		CU_ASSERT_EQUAL(ms_of(order->update_time), rows[i].updated_ms);

@@ -585,7 +585,7 @@ static void envelope(void)
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		char names[256] = "";
+		struct rt_buf names = { 0 };
 		redisReply *reply;
 		const redisReply *fields;
 
@@ -594,11 +594,10 @@ static void envelope(void)
 				rows[i].attempt, rows[i].traceparent);
 		reply = redis_server_command(&shared, "XRANGE " STREAM " - +");
 		fields = element(element(reply, 0), 1);
-		for (size_t j = 0; j < fields->elements; j += 2) {
-			strcat(names, fields->element[j]->str);
-			strcat(names, " ");
-		}
-		TEST_ROW(strcmp(names, rows[i].names) == 0, rows[i].why);
+		for (size_t j = 0; j < fields->elements; j += 2)
+			rt_buf_printf(&names, "%s ", fields->element[j]->str);
+		TEST_ROW(strcmp(names.data, rows[i].names) == 0, rows[i].why);
+		rt_buf_done(&names);
 		TEST_ROW(strcmp(field_of(fields, "id"), "s1/1") == 0, rows[i].why);
 		freeReplyObject(reply);
 	}
