@@ -93,7 +93,6 @@ struct order_placing {
 	Tandem__Order__V1__OrderContent *content;
 	char order_id[ORDER_ID_LENGTH + 1];
 	bool waiting; /* in the store; waits for the decision */
-	bool decided; /* before the store had answered */
 };
 /* Starts; `done` runs once, never before this returned. A request that breaks a limit is not
  * started: false, and the status says why. */

@@ -2,7 +2,7 @@
  *
  *   order_placing_start     checked, packed, named; who waits is a waiter before it is stored
  *     placed                stored, or found, or refused
- *       on_order            it left PENDING (the tail may say so before the store has answered)
+ *       on_order            it left PENDING
  *         finish            the one exit
  *
  * The waiter comes first so that no decision can slip between storing and waiting. */
@@ -36,18 +36,15 @@ static void on_order(struct order_waiter *waiter, const struct order_record *rec
 	struct order_placing *placing = RT_CONTAINER_OF(waiter, struct order_placing, waiter);
 	Tandem__Order__V1__Order *order;
 
-	/* NULL: it is not stored yet. */
-	if (record == NULL || record->state == ORDER_PENDING)
+	/* NULL: it is not stored yet. And while the store has not answered this one's placing, its
+	 * answer comes later than this reading, so it says the same or more. */
+	if (!placing->waiting || record == NULL || record->state == ORDER_PENDING)
 		return;
 	order = view(placing, record);
 	if (order == NULL)
 		return;
 	placing->result = order;
-	placing->decided = true;
-	if (placing->waiting)
-		finish(placing);
-	else
-		order_watch_remove(placing->order->watch, waiter);
+	finish(placing);
 }
 
 void order_placing_hurry(struct order_placing *placing)
@@ -91,8 +88,7 @@ static void placed(struct order_place_op *op, int status)
 		finish(placing);
 		return;
 	}
-	if (!placing->decided)
-		placing->result = view(placing, &op->record);
+	placing->result = view(placing, &op->record);
 	if (placing->result == NULL) {
 		order_status_damaged(&placing->status, placing->order_id);
 		finish(placing);
