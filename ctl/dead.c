@@ -388,8 +388,11 @@ static int change(struct ctl *ctl, struct dead *dead,
 
 	if (!read_chosen(ctl, dead, &entries, &missing))
 		code = CTL_UNAVAILABLE;
-	for (size_t i = 0; i < entries.count && code != CTL_UNAVAILABLE; i++)
-		code = RT_MAX(code, one(ctl, dead, &entries.list[i]));
+	for (size_t i = 0; i < entries.count && code != CTL_UNAVAILABLE; i++) {
+		int this_one = one(ctl, dead, &entries.list[i]);
+
+		code = RT_MAX(code, this_one);
+	}
 	if (code == CTL_OK && entries.count == 0 && missing == 0 && !ctl->json)
 		printf("no dead letters\n");
 	ctl_entries_done(&entries);

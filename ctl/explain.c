@@ -481,13 +481,50 @@ static bool read_readers(struct explain *explain, const char *context, const cha
 
 /* ---- printing ---- */
 
-static int by_time(const void *a, const void *b)
+/* Things of one context are known in their order; where both have something in the same
+ * millisecond, a cause stands before what it caused. */
+static int by_context(const void *a, const void *b)
 {
 	const struct happened *one = a, *other = b;
+	int order = strcmp(other->context, one->context); /* "order" first */
 
+	if (order != 0)
+		return order;
 	if (one->unix_ms != other->unix_ms)
 		return one->unix_ms < other->unix_ms ? -1 : 1;
 	return one->number < other->number ? -1 : 1;
+}
+
+/* What the order service says when inventory has spoken. */
+static bool is_effect(const struct happened *happened)
+{
+	return strcmp(happened->kind, "OrderReserved") == 0 ||
+	       strcmp(happened->kind, "OrderRejected") == 0 ||
+	       strcmp(happened->kind, "OrderSettled") == 0;
+}
+
+/* Puts the list in order of time. */
+static void merge(struct explain *explain)
+{
+	struct happened *merged = rt_alloc((explain->count + 1) * sizeof(*merged));
+	size_t order = 0, middle = 0, inventory, count = 0;
+
+	if (explain->count > 1)
+		qsort(explain->list, explain->count, sizeof(*explain->list), by_context);
+	while (middle < explain->count && strcmp(explain->list[middle].context, "order") == 0)
+		middle++;
+	inventory = middle;
+	while (order < middle || inventory < explain->count) {
+		const struct happened *a = &explain->list[order];
+		const struct happened *b = &explain->list[inventory];
+		bool first =
+			order < middle && (inventory == explain->count || a->unix_ms < b->unix_ms ||
+					   (a->unix_ms == b->unix_ms && !is_effect(a)));
+
+		merged[count++] = explain->list[first ? order++ : inventory++];
+	}
+	free(explain->list);
+	explain->list = merged;
 }
 
 static void print_json(const struct explain *explain, const char *because, const char *next)
@@ -570,8 +607,7 @@ static void print(struct explain *explain)
 {
 	struct rt_buf because = { 0 }, next = { 0 };
 
-	if (explain->count > 1)
-		qsort(explain->list, explain->count, sizeof(*explain->list), by_time);
+	merge(explain);
 	explain_because(&explain->facts, &because);
 	explain_next(&explain->facts, &next);
 	if (explain->ctl->json)

@@ -480,11 +480,11 @@ static error_t list_parse(int key, char *arg, struct argp_state *state)
 }
 
 static void list_page(const struct ctl *ctl, struct ctl_table *table,
-		      const Tandem__Order__V1__ListOrdersResponse *page)
+		      const Tandem__Order__V1__ListOrdersResponse *page, size_t count)
 {
 	char time[RT_TIME_TEXT];
 
-	for (size_t i = 0; i < page->n_orders; i++) {
+	for (size_t i = 0; i < count; i++) {
 		const order_message *order = page->orders[i];
 		char *lines;
 
@@ -511,6 +511,7 @@ static int list_run(struct ctl *ctl, void *options)
 	struct ctl_table table = { .columns = 6 };
 	char *token = rt_strdup(list->page_token == NULL ? "" : list->page_token);
 	int64_t left = list->limit;
+	bool cut = false; /* in the middle of a page */
 	int code = CTL_OK;
 
 	for (size_t i = 0; i < RT_LENGTH(heading); i++)
@@ -522,7 +523,8 @@ static int list_run(struct ctl *ctl, void *options)
 		ProtobufCMessage *response = NULL;
 
 		request.customer_id = (char *)(uintptr_t)list->customer;
-		request.page_size = (int32_t)RT_MIN(left, 1000);
+		/* The same for all pages: a token is good for the list it came from only. */
+		request.page_size = (int32_t)RT_MIN(list->limit, 1000);
 		request.page_token = token;
 		request.status = list->status;
 		code = ctl_call(ctl, ctl_order_service(ctl), "ListOrders", &request.base,
@@ -530,15 +532,20 @@ static int list_run(struct ctl *ctl, void *options)
 		if (code != CTL_OK)
 			break;
 		page = (const void *)response;
-		list_page(ctl, &table, page);
-		left -= (int64_t)page->n_orders;
+		cut = left < (int64_t)page->n_orders;
+		list_page(ctl, &table, page, cut ? (size_t)left : page->n_orders);
+		left -= RT_MIN(left, (int64_t)page->n_orders);
 		free(token);
 		token = rt_strdup(page->next_page_token);
 		protobuf_c_message_free_unpacked(response, NULL);
 	} while (token[0] != '\0' && left > 0);
 	ctl_table_print(&table);
-	if (code == CTL_OK && token[0] != '\0' && !ctl->json)
-		printf("more: --page-token %s\n", token);
+	if (code == CTL_OK && left == list->limit && !ctl->json)
+		printf("no orders\n");
+	if (code == CTL_OK && cut && !ctl->json)
+		printf("more: with a larger --limit\n");
+	else if (code == CTL_OK && token[0] != '\0' && !ctl->json)
+		printf("more: the same with --page-token %s\n", token);
 	free(token);
 	return code;
 }

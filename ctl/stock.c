@@ -261,6 +261,7 @@ static int list_run(struct ctl *ctl, void *options)
 	struct ctl_table table = { .columns = 6 };
 	char *token = rt_strdup("");
 	int64_t left = list->limit;
+	bool none;
 	int code;
 
 	heading(&table);
@@ -284,7 +285,10 @@ static int list_run(struct ctl *ctl, void *options)
 		token = rt_strdup(page->next_page_token);
 		protobuf_c_message_free_unpacked(response, NULL);
 	} while (token[0] != '\0' && left > 0);
+	none = left == list->limit;
 	ctl_table_print(&table);
+	if (code == CTL_OK && none && !ctl->json)
+		printf("no stock\n");
 	free(token);
 	return code;
 }

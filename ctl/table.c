@@ -64,6 +64,21 @@ static size_t width(const char *text)
 	return count;
 }
 
+/* Without blanks at the end. */
+static void print_row(char *const *cells, const size_t *widths, size_t columns)
+{
+	size_t used = columns;
+
+	while (used > 1 && cells[used - 1][0] == '\0')
+		used--;
+	for (size_t i = 0; i < used; i++) {
+		fputs(cells[i], stdout);
+		for (size_t pad = width(cells[i]); i + 1 < used && pad < widths[i] + 2; pad++)
+			putchar(' ');
+	}
+	putchar('\n');
+}
+
 void ctl_table_print(struct ctl_table *table)
 {
 	size_t columns = (size_t)table->columns;
@@ -71,20 +86,11 @@ void ctl_table_print(struct ctl_table *table)
 
 	for (size_t i = 0; i < table->count; i++)
 		widths[i % columns] = RT_MAX(widths[i % columns], width(table->cells[i]));
-	for (size_t i = 0; i < table->count; i++) {
-		bool last = (i + 1) % columns == 0;
-
-		if (table->count > columns) {
-			fputs(table->cells[i], stdout);
-			/* No blanks at the end of a line. */
-			for (size_t pad = width(table->cells[i]);
-			     !last && pad < widths[i % columns] + 2; pad++)
-				putchar(' ');
-			if (last)
-				putchar('\n');
-		}
+	/* A heading alone is not worth a line. */
+	for (size_t row = 0; table->count > columns && row < table->count; row += columns)
+		print_row(&table->cells[row], widths, columns);
+	for (size_t i = 0; i < table->count; i++)
 		free(table->cells[i]);
-	}
 	free(widths);
 	free(table->cells);
 	*table = (struct ctl_table){ .columns = table->columns };

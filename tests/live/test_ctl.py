@@ -1,0 +1,334 @@
+"""tandemctl: every command against a running system; its output as JSON, its exit codes."""
+import json
+import os
+import re
+import subprocess
+import time
+
+import tandem
+
+CTL = os.path.join(tandem.BUILD, "tandemctl")
+FINE, NO, WRONG, AWAY = 0, 1, 2, 3
+
+
+class Ctl(tandem.Live):
+    def ctl(self, *words, code=FINE, env=None):
+        """Runs a command that must end with `code`; what it printed."""
+        done = subprocess.run(
+            [CTL, *words],
+            env={**self.tandem.env, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=30 * tandem.SLOW,
+        )
+        self.assertEqual(done.returncode, code, f"{words}: {done.stdout}{done.stderr}")
+        for report in tandem.REPORTS:
+            self.assertNotIn(report, done.stderr)
+        if code != FINE:
+            self.assertNotEqual(done.stdout + done.stderr, "", "it must say why")
+        self.said = done.stderr
+        return done.stdout
+
+    def json(self, *words, code=FINE):
+        """The values that a command prints with --json."""
+        return [json.loads(line) for line in self.ctl(*words, "--json", code=code).splitlines()]
+
+    def one(self, *words, code=FINE):
+        values = self.json(*words, code=code)
+        self.assertEqual(len(values), 1, values)
+        return values[0]
+
+    def stock_up(self, sku, count):
+        self.ctl("stock", "adjust", f"{sku}=+{count}")
+
+    def test_orders(self):
+        self.stock_up("o-apple", 10)
+        order = self.one("order", "place", "--wait", "-c", "carol", "--label", "a=b", "o-apple=2")
+        self.assertEqual(order["status"], "ORDER_STATUS_RESERVED")
+        self.assertEqual(order["lines"], [{"sku": "o-apple", "quantity": 2}])
+        self.assertEqual(order["labels"], {"a": "b"})
+        number = order["order_id"]
+        self.assertEqual(self.one("order", "get", number), order)
+        self.assertIn("RESERVED", self.ctl("order", "get", number))
+        self.ctl("order", "confirm", "--version", "7", number, code=NO)
+        self.assertEqual(
+            self.one("order", "confirm", "--version", "2", number)["status"],
+            "ORDER_STATUS_CONFIRMED",
+        )
+        self.ctl("order", "cancel", number, code=NO)
+        self.assertIn("FAILED_PRECONDITION", self.said)
+        versions = [o["version"] for o in self.json("order", "watch", "--after", "2", number)]
+        self.assertEqual(versions[-1], 4)
+        self.assertIn("settled", self.ctl("order", "watch", number))
+
+    def test_orders_that_fail(self):
+        order = self.one("order", "place", "--wait", "o-none=3", code=NO)
+        self.assertEqual(
+            order["shortages"], [{"sku": "o-none", "requested": 3, "available": 0}]
+        )
+        self.ctl("order", "get", "ord_" + "e" * 26, code=NO)
+        self.ctl("order", "place", "no spaces", code=WRONG)
+        self.assertIn("lines[0].sku", self.said)
+        self.ctl("order", "place", "--request-id", "r", "-c", "d", "o-none")
+        self.ctl("order", "place", "--request-id", "r", "-c", "d", "o-none=2", code=NO)
+
+    def test_order_list(self):
+        self.stock_up("l-apple", 10)
+        placed = [
+            self.one("order", "place", "-c", "lister", "--wait", "l-apple")["order_id"]
+            for _ in range(5)
+        ]
+        listed = [o["order_id"] for o in self.json("order", "list", "lister")]
+        self.assertEqual(listed, placed[::-1])
+        self.assertEqual(len(self.json("order", "list", "-n", "2", "lister")), 2)
+        text = self.ctl("order", "list", "-n", "2", "lister")
+        token = re.search("--page-token (.*)", text)[1]
+        rest = self.json("order", "list", "-n", "2", "--page-token", token, "lister")
+        self.assertEqual([o["order_id"] for o in rest], placed[2:0:-1])
+        self.assertEqual(self.json("order", "list", "-s", "rejected", "lister"), [])
+        self.ctl("order", "list", "-s", "lost", "lister", code=WRONG)
+
+    def test_stock(self):
+        kept = self.one("stock", "adjust", "--request-id", "once", "s-pear=+7")
+        again = self.one("stock", "adjust", "--request-id", "once", "s-pear=+7")
+        self.assertEqual(kept, again)
+        self.assertEqual((kept["available"], kept["received"]), (7, 7))
+        self.ctl("stock", "adjust", "s-pear=-8", "s-plum=+1", code=NO)
+        self.assertIn("s-pear", self.said)
+        self.assertEqual(
+            [(s["sku"], s["available"]) for s in self.json("stock", "get", "s-pear", "s-plum")],
+            [("s-pear", 7), ("s-plum", 1)],
+        )
+        self.ctl("stock", "get", "s-nothing", code=NO)
+        skus = [s["sku"] for s in self.json("stock", "list")]
+        self.assertEqual(skus, sorted(skus))
+        self.assertIn("s-plum", skus)
+        for bad in ("s-pear", "s-pear=", "s-pear=x", "s-pear=0"):
+            self.ctl("stock", "adjust", bad, code=WRONG)
+
+    def test_events(self):
+        self.stock_up("e-apple", 10)
+        number = self.one("order", "place", "--wait", "e-apple=2")["order_id"]
+        events = self.json("events", "tail", "--order", number)
+        self.assertEqual(
+            sorted(e["type"].split(".")[-1] for e in events),
+            ["InventoryReserved", "OrderPlaced", "OrderReserved"],
+        )
+        placed = next(e for e in events if e["type"].endswith("OrderPlaced"))
+        self.assertEqual(
+            placed["data"]["content"]["lines"], [{"sku": "e-apple", "quantity": 2}]
+        )
+        self.assertEqual(placed["id"], f"{number}/1")
+        self.assertEqual(self.one("events", "show", f"{number}/1", "-c", "order"), placed)
+        self.assertEqual(self.one("events", "show", placed["stream_id"]), placed)
+        self.ctl("events", "show", "1-1", code=NO)
+        only = self.json("events", "tail", "--type", "StockAdjusted", "-n", "1")
+        self.assertEqual([e["type"] for e in only], ["tandem.inventory.v1.StockAdjusted"])
+        self.assertEqual(self.json("events", "tail", "--order", number, "--since", "1h"), events)
+        lag = {row["group"]: row for row in self.json("events", "lag")}
+        self.assertEqual(set(lag), {"order", "inventory"})
+        self.assertGreaterEqual(lag["inventory"]["consumers"], 1)
+
+    def test_events_follow(self):
+        self.stock_up("f-apple", 10000)
+        follow = subprocess.Popen(
+            [CTL, "events", "tail", "-f", "-n", "0", "--type", "OrderReserved", "--json"],
+            env=self.tandem.env,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            deadline = time.monotonic() + 20 * tandem.SLOW
+            clients = self.tandem.redis_as("ops")
+            while b"name=tandemctl" not in clients("CLIENT", "LIST"):
+                self.assertLess(time.monotonic(), deadline)
+            # What came before its first read is not shown, so orders are placed until one is.
+            placed = set()
+            os.set_blocking(follow.stdout.fileno(), False)
+            line = ""
+            while not line:
+                self.assertLess(time.monotonic(), deadline)
+                placed.add(self.one("order", "place", "--wait", "f-apple")["order_id"])
+                line = follow.stdout.readline()
+            self.assertIn(json.loads(line)["subject"], placed)
+            clients.close()
+        finally:
+            follow.terminate()
+            follow.wait()
+            follow.stdout.close()
+
+    def test_explain(self):
+        self.stock_up("x-apple", 10)
+        number = self.one("order", "place", "--wait", "x-apple=2")["order_id"]
+        life = self.one("explain", number)
+        self.assertEqual(
+            [(e["context"], e["kind"]) for e in life["events"]],
+            [
+                ("order", "OrderPlaced"),
+                ("inventory", "InventoryReserved"),
+                ("order", "OrderReserved"),
+                ("order", "timer"),
+            ],
+        )
+        self.assertIn("RESERVED", life["reservation"])
+        self.assertIn("inventory holds every line", life["because"])
+        self.assertIn("ConfirmOrder or CancelOrder", life["next"])
+        self.ctl("order", "cancel", "--reason", "x", number)
+        text = ""
+        while "settled." not in text:
+            text = self.ctl("explain", number)
+        self.assertIn("InventoryReleased", text)
+        self.assertEqual(text.splitlines()[-1], "Next: Nothing: the order is settled.")
+        self.ctl("explain", "ord_" + "b" * 26, code=NO)
+
+    def test_explain_without_inventory(self):
+        """Stuck on purpose: the last lines say why."""
+        self.tandem.inventory.terminate()
+        try:
+            number = self.one("order", "place", "w-apple")["order_id"]
+            life = self.one("explain", number)
+            self.assertIn("inventory has not read OrderPlaced yet", life["because"])
+            self.assertIn("is asked again", life["next"])
+            redis = self.tandem.redis_as("ops")
+            redis("XTRIM", "order:{0}:events", "MAXLEN", 0)
+            redis.close()
+            life = self.one("explain", number)
+            self.assertIn("was lost from the stream", life["because"])
+        finally:
+            self.tandem.inventory.start()
+            self.tandem.inventory.wait_ready()
+
+    def bury(self):
+        """An entry that inventory cannot process; its id among the dead letters."""
+        redis = self.tandem.redis_as("ops")
+        subject = "ord_" + "a" * 26
+        redis(
+            *("XADD", "order:{0}:events", "*", "id", f"{subject}/1", "subject", subject),
+            *("type", "tandem.order.v1.OrderPlaced", "seq", 1, "data", b"\x0a\x7fnonsense"),
+            *("time", "2026-01-01T00:00:00.000Z", "extra", b"\x1b[2J\xff"),
+        )
+        redis.close()
+        return self.dead()["stream_id"]
+
+    def dead(self):
+        """The one dead letter, once it is there."""
+        deadline = time.monotonic() + 20 * tandem.SLOW
+        letters = []
+        while not letters:
+            self.assertLess(time.monotonic(), deadline, "nothing was buried")
+            letters = self.json("dead", "list", "-c", "inventory")
+        self.assertEqual(len(letters), 1)
+        return letters[0]
+
+    def test_dead_letters(self):
+        number = self.bury()
+        letter = self.one("dead", "show", number)
+        self.assertEqual(letter["stream"], "order:{0}:events")
+        self.assertEqual(letter["extra"], "\\x1b[2J\\xff")
+        self.assertIn("undecoded", letter)
+        self.assertNotIn("\x1b", self.ctl("dead", "show", number) + self.ctl("dead", "list"))
+        self.ctl("dead", "replay", code=WRONG)
+        self.ctl("dead", "replay", "--all", number, code=WRONG)
+        self.ctl("dead", "replay", "nonsense", code=WRONG)
+        self.ctl("dead", "show", "1-1", code=NO)
+        self.assertEqual(
+            self.one("dead", "replay", "--all", "--dry-run")["outcome"], "would be replayed to"
+        )
+        # It fails again each time; the fourth replay is refused.
+        for replayed in (1, 2, 3):
+            self.assertEqual(self.one("dead", "replay", number)["outcome"], "replayed to")
+            self.ctl("dead", "replay", number, code=NO)
+            letter = self.dead()
+            self.assertEqual(letter["replayed"], str(replayed))
+            self.assertEqual(letter["extra"], "\\x1b[2J\\xff")
+            number = letter["stream_id"]
+        self.assertEqual(self.one("dead", "replay", number, code=NO)["outcome"], "refused")
+        self.assertEqual(self.one("dead", "replay", "--force", number)["outcome"], "replayed to")
+        number = self.dead()["stream_id"]
+        self.assertEqual(self.json("dead", "discard", "--all", "--type", "OrderExpired"), [])
+        self.assertEqual(
+            self.one("dead", "discard", "--all", "--dry-run")["outcome"], "would be discarded"
+        )
+        self.assertEqual(self.one("dead", "discard", number)["outcome"], "discarded")
+        self.assertEqual(self.json("dead", "list"), [])
+        self.assertIn("no dead letters", self.ctl("dead", "list"))
+
+    def test_replay_of_what_took_effect(self):
+        """A good event that lies in the dead letters for no reason: replayed, it changes nothing."""
+        self.stock_up("r-apple", 5)
+        number = self.one("order", "place", "--wait", "r-apple=2")["order_id"]
+        redis = self.tandem.redis_as("ops")
+        [[stream_id, fields]] = [
+            entry
+            for entry in redis("XRANGE", "order:{0}:events", "-", "+")
+            if f"{number}/1".encode() in entry[1]
+        ]
+        for _ in range(2):
+            redis(
+                *("XADD", "inventory:{0}:dead", "*", *fields, "stream", "order:{0}:events"),
+                *("stream_id", stream_id, "group", "inventory", "reason", "by hand"),
+            )
+        redis.close()
+        self.assertEqual(len(self.json("dead", "replay", "--all", "--reason", "by hand")), 2)
+        deadline = time.monotonic() + 20 * tandem.SLOW
+        while any(row["lag"] or row["pending"] for row in self.json("events", "lag")):
+            self.assertLess(time.monotonic(), deadline)
+        self.assertEqual(self.json("dead", "list"), [])
+        stock = self.one("stock", "get", "r-apple")
+        self.assertEqual((stock["available"], stock["reserved"]), (3, 2))
+        self.assertEqual(self.one("order", "get", number)["version"], 2)
+
+    def test_used_wrongly(self):
+        for words in ((), ("order",), ("nothing",), ("order", "nothing"), ("order", "get"),
+                      ("order", "get", "a", "b"), ("--nothing",), ("events", "tail", "x"),
+                      ("events", "lag", "x"), ("events", "lag", "--timeout", "soon"),
+                      ("stock", "list", "--redis-port", "0")):
+            self.ctl(*words, code=WRONG)
+        for words in (("--help",), ("order", "--help"), ("order", "place", "--help"),
+                      ("dead", "replay", "--help"), ("explain", "--help")):
+            self.assertIn("tandemctl", self.ctl(*words) + "tandemctl" * (words[-2:-1] == ("order",)))
+        self.assertRegex(self.ctl("--version"), r"^tandemctl \d+\.\d+")
+
+    def test_nobody_there(self):
+        self.ctl("order", "get", "x", "--gateway", "127.0.0.1:1", "--timeout", "2s", code=AWAY)
+        for words in (("events", "lag"), ("dead", "list"), ("explain", "x")):
+            self.ctl(*words, "--redis-port", "1", code=AWAY)
+        self.ctl("events", "lag", "--redis-password-file", "/nonexistent", code=AWAY)
+
+    def test_without_the_password(self):
+        """Looking needs none; changing does."""
+        env = {"TANDEM_VAR": "/nonexistent"}
+        self.assertIn("order:{0}:events", self.ctl("events", "lag", env=env))
+        number = self.bury()
+        self.ctl("dead", "replay", number, env=env, code=AWAY)
+        self.assertIn("NOPERM", self.said)
+        self.ctl("dead", "discard", number)
+
+    def test_output_that_cannot_be_written(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [CTL, "events", "lag"], env=self.tandem.env, stdout=full, stderr=subprocess.PIPE
+            )
+        self.assertEqual(done.returncode, AWAY)
+
+    def test_completion(self):
+        script = os.path.join(tandem.ROOT, "packaging", "bash-completion", "tandemctl")
+        for words, expected in (
+            (["tandemctl", "or"], "order"),
+            (["tandemctl", "order", "pl"], "place"),
+            (["tandemctl", "dead", "replay", "--dr"], "--dry-run"),
+            (["tandemctl", "explain", "--js"], "--json"),
+            (["tandemctl", "events", "tail", "--context", "inv"], "inventory"),
+        ):
+            line = " ".join(f"'{word}'" for word in words)
+            done = subprocess.run(
+                ["bash", "-c", f". '{script}'; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; "
+                 "_tandemctl; printf '%s\\n' \"${COMPREPLY[@]}\""],
+                env={**self.tandem.env, "PATH": f"{tandem.BUILD}:{os.environ['PATH']}"},
+                capture_output=True, text=True,
+            )
+            self.assertEqual(done.stdout.split(), [expected], done.stderr)
+
+
+if __name__ == "__main__":
+    tandem.main()
