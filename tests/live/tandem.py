@@ -187,6 +187,8 @@ class Redis:
         self.file.close()
         self.socket.close()
 
+    __del__ = close
+
 
 # ---- processes ----
 

@@ -35,7 +35,11 @@ class Readme(tandem.Live):
 
     def shell(self, command):
         ran = subprocess.run(
-            ["bash", "-euc", self.here(command)], cwd=tandem.ROOT, capture_output=True, text=True
+            ["bash", "-euc", self.here(command)],
+            cwd=tandem.ROOT,
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
         self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
         return ran.stdout
@@ -49,7 +53,10 @@ class Readme(tandem.Live):
         self.shell(self.command("cd proto"))
         (program,) = blocks("python")
         ran = subprocess.run(
-            ["/usr/bin/python3", "-c", self.here(program)], capture_output=True, text=True
+            ["/usr/bin/python3", "-c", self.here(program)],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
         )
         self.assertEqual(ran.returncode, 0, ran.stderr)
         self.assertRegex(ran.stdout, "^ord_[0-9a-z]{26} ORDER_STATUS_RESERVED\n$")

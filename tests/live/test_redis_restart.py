@@ -102,7 +102,9 @@ class Restart(tandem.Live):
             self.assertIn("RetryInfo", error.found)
             self.assertLess(time.monotonic() - start, 4 * tandem.SLOW)
         for process in (self.tandem.order, self.tandem.inventory):
-            self.assertEqual(process.get("/readyz")[0], 503)
+            tandem.until(
+                lambda: process.get("/readyz")[0] == 503, 5 * tandem.SLOW, f"{process.name} unready"
+            )
             self.assertEqual(process.get("/healthz")[0], 200, "alive, and not ready")
         self.tandem.redis.start()
         watcher.join(30 * tandem.SLOW)

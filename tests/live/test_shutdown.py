@@ -173,7 +173,8 @@ class Shutdown(tandem.Live):
 class Settings(tandem.Live):
     def test_a_port_in_use_is_said(self):
         """A second gateway on the same port does not start silently beside the first."""
-        second = tandem.Process(self.tandem, "second", "gateway")
+        admin = {"TANDEM_GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{tandem.free_ports(1)[0]}"}
+        second = tandem.Process(self.tandem, "second", "gateway", admin)
         second.start()
         self.assertNotEqual(second.wait(), 0)
         self.assertIn(str(self.tandem.ports["gateway"]), second.text())

@@ -115,7 +115,7 @@ class Streams(tandem.Live):
         redis = self.tandem.redis_as("inventory")
         with self.assertRaises(tandem.RedisError) as caught:
             redis("FCALL", "order_trim", 1, ORDERS, 0, 0, 0, 0)
-        self.assertTrue(str(caught.exception).startswith("NOPERM"), caught.exception)
+        self.assertIn("can't access", str(caught.exception))
 
     def test_looking_needs_no_name(self):
         self.decided([self.place("looking").order_id])
