@@ -11,10 +11,10 @@ class Lost(tandem.Live):
     ENV = {
         "TANDEM_ORDER_RETRY_MIN": "1s",
         "TANDEM_ORDER_RETRY_MAX": "4s",
-        "TANDEM_EVENTS_CLAIM_IDLE": "2s",
-        "TANDEM_EVENTS_CLAIM_EVERY": "500ms",
-        "TANDEM_EVENTS_DELIVERIES": "3",
-        "TANDEM_EVENTS_RETRY_MAX": "500ms",
+        "TANDEM_CLAIM_IDLE": "2s",
+        "TANDEM_CLAIM_EVERY": "500ms",
+        "TANDEM_DELIVERIES_MAX": "3",
+        "TANDEM_EVENT_RETRY_MAX": "500ms",
     }
 
     def place_many(self, sku, count):
@@ -154,8 +154,8 @@ class Instances(tandem.Live):
 
     MORE = ("order2", "inventory2")
     ENV = {
-        "TANDEM_EVENTS_CLAIM_IDLE": "2s",
-        "TANDEM_EVENTS_CLAIM_EVERY": "500ms",
+        "TANDEM_CLAIM_IDLE": "2s",
+        "TANDEM_CLAIM_EVERY": "500ms",
         "TANDEM_ORDER_RETRY_MIN": "20s",  # claims, not repeated requests, must do it
     }
 
