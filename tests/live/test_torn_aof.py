@@ -2,14 +2,14 @@
 
 Redis 7.0 by itself loads such a file, appends behind the half transaction, and loses what it
 acknowledged meanwhile at the next start. Our start mends the file first: what was cut is gone whole,
-what came later stays. Every cut starts Redis twice; TANDEM_TORN_CUTS says how many cuts (30).
+what came later stays. Every cut starts Redis twice; TANDEM_TORN_CUTS says how many cuts (12).
 """
 import os
 import shutil
 
 import tandem
 
-CUTS = int(os.environ.get("TANDEM_TORN_CUTS", "30"))
+CUTS = int(os.environ.get("TANDEM_TORN_CUTS", "12"))
 EVENTS = "order:{0}:events"
 
 
