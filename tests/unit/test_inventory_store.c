@@ -92,14 +92,12 @@ static void user_make(const char *user)
 {
 	char line[2048], *rest, *rules[64], *word;
 	char *folder = rt_printf("%s/var", server.folder);
-	char *source = rt_strdup(__FILE__);
 	char *command, *acl, *secret;
 	int count = 2;
 	FILE *file;
 
-	*strstr(source, "/tests/unit/") = '\0';
 	command = rt_printf("TANDEM_VAR=%s TANDEM_REDIS_PORT=1 %s/scripts/lib/redis-files", folder,
-			    source);
+			    TANDEM_SOURCE);
 	must(system(command) == 0);
 	acl = rt_printf("%s/redis/users.acl", folder);
 	file = fopen(acl, "r");
@@ -129,7 +127,6 @@ static void user_make(const char *user)
 	free(acl);
 	free(secret);
 	free(folder);
-	free(source);
 }
 
 static void functions_load(void)
