@@ -47,7 +47,6 @@ static void listed(struct inventory_list_op *op, int rc)
 		rt_call_fail(list->closure_data, &status);
 		rt_status_done(&status);
 	}
-	op->stocks = NULL;
 	free(list);
 	inventory_call_end(inventory);
 }

@@ -542,10 +542,11 @@ struct list {
 
 static void list_finish(struct list *list, int status)
 {
-	struct inventory_list_op *op = list->list;
+	/* The op may go with its done. */
+	struct inventory_listed *stocks = list->list->stocks;
 
-	op->done(op, status);
-	free(op->stocks);
+	list->list->done(list->list, status);
+	free(stocks);
 	for (size_t i = 0; i < list->count; i++)
 		free(list->skus[i]);
 	free(list->skus);
@@ -699,6 +700,8 @@ static void reservation_answered(struct rt_redis_op *redis_op, int status,
 {
 	struct reservation *own = RT_CONTAINER_OF(redis_op, struct reservation, op);
 	struct inventory_reservation_op *op = own->reservation;
+	struct inventory_line *lines;
+	struct inventory_shortage *shortages;
 	char *text = NULL;
 
 	if (status == RT_OK && reply->type == REDIS_REPLY_STRING) {
@@ -709,9 +712,12 @@ static void reservation_answered(struct rt_redis_op *redis_op, int status,
 	} else if (status == RT_OK && reply->type != REDIS_REPLY_NIL) {
 		status = RT_PROTOCOL;
 	}
+	/* The op may go with its done. */
+	lines = op->lines;
+	shortages = op->shortages;
 	op->done(op, status);
-	free(op->lines);
-	free(op->shortages);
+	free(lines);
+	free(shortages);
 	free(text);
 	free(own);
 }
