@@ -33,6 +33,8 @@ local EVENTS = {
 	E = { 'tandem.order.v1.OrderExpired', 'expired', true },
 	S = { 'tandem.order.v1.OrderSettled', 'settled', false },
 }
+-- The version after a small one.
+local SMALL = { ['1'] = '2', ['2'] = '3', ['3'] = '4', ['4'] = '5' }
 -- From this attempt on the last 'again' of a history is replaced: it must not grow for ever.
 local AGAIN_KEPT = 8
 
@@ -183,13 +185,13 @@ local function publish_move(stream, record, rule, id, version, moment, content, 
 	local _, ms, number = stream:publish(moment.ms, moment.time, rule.type, id, version, content,
 		attempt, moment.traceparent)
 	local first = string.match(record[HISTORY], '^placed@(%d+)') or ms
-	local age = string.format('%.0f', ms - first)
+	local age = string.format('%d', stream.ms - first)
 	return age, '+' .. age .. '-' .. number
 end
 
 -- The order moves: a new version, and its first attempt.
 local function move_on(stream, key, record, rule, id, moment, data)
-	local version = string.format('%.0f', record[VERSION] + 1)
+	local version = SMALL[record[VERSION]] or string.format('%d', record[VERSION] + 1)
 	local content = content_of(key, record, rule, data)
 	local age, at = publish_move(stream, record, rule, id, version, moment, content)
 	local history = record[HISTORY] .. ' ' .. rule.word .. at
@@ -250,7 +252,7 @@ local function timer_after(rule, record, moment, retry_due)
 	if rule.timer == 'R' then
 		return retry_due
 	elseif rule.timer == 'H' then
-		return string.format('%.0f', moment.ms + (tonumber(record[HOLD]) or 0))
+		return string.format('%d', moment.number + (tonumber(record[HOLD]) or 0))
 	elseif rule.timer == 'N' then
 		return false
 	end
@@ -268,6 +270,7 @@ local function move(keys, args)
 		local id, what = args[i], args[i + 1]
 		if args[i + 2] ~= '' then
 			moment.ms, moment.time = split_now(args[i + 2])
+			moment.number = tonumber(moment.ms)
 		end
 		local key = orders .. id
 		local record = read_state(key)

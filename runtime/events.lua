@@ -11,7 +11,7 @@
 --   local stream = open_stream(KEYS[1])  once a call: one XINFO, whatever the number of events
 --   stream.length                        entries in it, kept up to date by add
 --   stream:add(now_ms, field, value, …)  appends an entry; returns its id, and the halves of it
---                                        as texts: id, ms, n
+--                                        as texts: id, ms, n. stream.ms is the first as a number
 --   stream:publish(now_ms, time, type, subject, seq, data, attempt, traceparent)
 --                                        appends an event with the envelope's fields in their one
 --                                        order; attempt (nil or 1: left out), traceparent (nil or
@@ -105,13 +105,16 @@ local function open_stream(key)
 end
 
 function stream_methods:add(now_ms, ...)
-	local now = tonumber(now_ms)
-	if now > self.ms then
-		self.ms, self.ms_text = now, string.format('%.0f', now)
+	if now_ms ~= self.now then -- the entries of a batch share their moment
+		self.now = now_ms
+		local now = tonumber(now_ms)
+		if now > self.ms then
+			self.ms, self.ms_text = now, string.format('%.0f', now)
+		end
 	end
 	self.n = self.n + 1
 	self.length = self.length + 1
-	local n_text = string.format('%.0f', self.n)
+	local n_text = string.format('%d', self.n)
 	local id = self.ms_text .. '-' .. n_text
 	redis.call('XADD', self.key, id, ...)
 	return id, self.ms_text, n_text
