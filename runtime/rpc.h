@@ -129,7 +129,10 @@ struct rt_server_options {
 	const char *listen;        /* "127.0.0.1:50051", "unix:/path"; port 0: any */
 	int64_t message_max_bytes; /* of a request; 0: 4 MiB */
 	int64_t calls_max; /* under way; one more gets RESOURCE_EXHAUSTED + RetryInfo; 0: 10000 */
-	int64_t connections_max;    /* open; one more is closed at once; 0: 4096 */
+	int64_t connections_max; /* open; one more is closed at once; 0: 4096 */
+	/* Draining begins so long before connections are told to go: calls that come meanwhile get
+	 * UNAVAILABLE + RetryInfo. 0: at once, and then they are cancelled without a word. */
+	int64_t farewell_ms;
 	bool reuse_port;            /* off: a second server on the port fails to start */
 	struct rt_metrics *metrics; /* grpc_server_* ; NULL: none */
 };
@@ -143,8 +146,9 @@ int rt_server_start(struct rt_server *server);
 int rt_server_port(const struct rt_server *server);
 /* Health: "" and every service added are SERVING or NOT_SERVING; NOT_SERVING until the first. */
 void rt_server_serving(struct rt_server *server, bool serving);
-/* Graceful end: health says NOT_SERVING, Watch streams end, no new calls; calls that run finish;
- * after grace_ms they are cancelled. `drained` runs once when none is left. */
+/* Graceful end: health says NOT_SERVING and Watch streams end; new calls are refused for farewell_ms;
+ * then no new calls, connections are told to go, those without calls are closed. Calls that run
+ * finish; after grace_ms they are cancelled. `drained` runs once when none is left. */
 void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)(void *user),
 		     void *user);
 /* Before the start, or after drained. Takes NULL. */

@@ -39,6 +39,7 @@
 #define METADATA_MAX_BYTES   (16 * 1024)
 #define METADATA_SENT_MAX    16
 #define BUSY_RETRY_MS        1000
+#define LEAVING_RETRY_MS     1000
 
 struct server_method {
 	struct rpc_method base;
@@ -84,7 +85,7 @@ struct rt_server {
 	struct rpc_queue *queue;
 	grpc_server *grpc; /* NULL before the start */
 	char *listen;
-	int64_t message_max_bytes, calls_max, connections_max;
+	int64_t message_max_bytes, calls_max, connections_max, farewell_ms;
 	bool reuse_port;
 	struct rt_metrics *metrics;
 	int port;
@@ -93,19 +94,21 @@ struct rt_server {
 	size_t service_count;
 	struct rt_list active, pool;
 	size_t active_count, armed_count, pool_count;
-	struct rt_status busy; /* what calls beyond calls_max hear */
+	struct rt_status busy;    /* what calls beyond calls_max hear */
+	struct rt_status leaving; /* what calls that come during the farewell hear */
 	struct rpc_health *health;
 	struct rpc_reflection *reflection;
 
-	bool draining, shut_down;
+	bool draining, closing, shut_down; /* farewell, no new calls, gRPC has ended */
 	struct rpc_tag shutdown_tag;
-	struct rt_timer grace_timer;
+	struct rt_timer farewell_timer, grace_timer;
 	struct rt_task drained_task;
 	void (*drained)(void *user);
 	void *drained_user;
 };
 
 static void arm(struct rt_server *server, struct server_method *method);
+static void close_connections(struct rt_server *server);
 static void check_drained(struct rt_server *server);
 
 /* ---- memory of calls ---- */
@@ -153,7 +156,7 @@ static void call_release(struct server_call *call)
 	call->send_started = call->end_due = call->end_started = call->end_done = false;
 	call->read_started = false;
 	call->lost = 0;
-	if (server->pool_count == POOL_MAX || server->draining) {
+	if (server->pool_count == POOL_MAX || server->closing) {
 		call_free(call);
 		return;
 	}
@@ -189,6 +192,7 @@ static void call_settle(struct rt_call *base)
 	rt_list_remove(&call->link);
 	server->active_count--;
 	call_release(call);
+	close_connections(server);
 	check_drained(server);
 }
 
@@ -500,6 +504,8 @@ static void handle_arrived(struct server_call *call)
 	rpc_call_begin(&call->base, method->service, &method->base);
 	if ((int64_t)server->active_count > server->calls_max && !method->always) {
 		rpc_call_refuse(&call->base, &server->busy);
+	} else if (server->draining && !method->always) {
+		rpc_call_refuse(&call->base, &server->leaving);
 	} else if (method->base.client_streams) {
 		server_watch(&call->base);
 		rpc_call_handle(&call->base, NULL, 0);
@@ -536,7 +542,7 @@ static void call_arrived(struct rpc_tag *tag, bool ok)
 		check_drained(server);
 		return;
 	}
-	if (!server->draining)
+	if (!server->closing)
 		arm(server, method);
 	rt_list_push(&server->active, &call->link);
 	server->active_count++;
@@ -554,7 +560,7 @@ static void unknown_arrived(struct rpc_tag *tag, bool ok)
 		check_drained(server);
 		return;
 	}
-	if (!server->draining)
+	if (!server->closing)
 		arm(server, NULL);
 	rt_list_push(&server->active, &call->link);
 	server->active_count++;
@@ -609,6 +615,7 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 	server->calls_max = options->calls_max > 0 ? options->calls_max : CALLS_STANDARD;
 	server->connections_max =
 		options->connections_max > 0 ? options->connections_max : CONNECTIONS_STANDARD;
+	server->farewell_ms = options->farewell_ms;
 	server->reuse_port = options->reuse_port;
 	server->metrics = options->metrics;
 	server->methods_end = &server->methods;
@@ -618,6 +625,8 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 		      "%lld calls are under way, which is all this server takes",
 		      (long long)server->calls_max);
 	rt_status_retry(&server->busy, BUSY_RETRY_MS);
+	rt_status_set(&server->leaving, RT_CODE_UNAVAILABLE, "the server is going down");
+	rt_status_retry(&server->leaving, LEAVING_RETRY_MS);
 	server->queue = rpc_queue_ref(loop);
 	server->health = rpc_health_new(server);
 	server->reflection = rpc_reflection_new(server);
@@ -754,6 +763,7 @@ static void check_drained(struct rt_server *server)
 	if (!server->shut_down || server->active_count > 0 || server->armed_count > 0 ||
 	    server->drained_task.run != NULL)
 		return;
+	rt_timer_stop(server->loop, &server->farewell_timer);
 	rt_timer_stop(server->loop, &server->grace_timer);
 	server->drained_task.run = run_drained;
 	rt_loop_defer(server->loop, &server->drained_task);
@@ -768,12 +778,41 @@ static void on_shut_down(struct rpc_tag *tag, bool ok)
 	check_drained(server);
 }
 
+/* Connections without calls are not waited for: a client that sleeps reads our goodbye only when it
+ * wakes. */
+static void close_connections(struct rt_server *server)
+{
+	if (server->closing && server->active_count == 0)
+		grpc_server_cancel_all_calls(server->grpc);
+}
+
+/* No new calls. gRPC cancels what reaches it from now on without a word: that is why those who call
+ * without a pause were given the farewell to notice. */
+static void close_server(struct rt_server *server)
+{
+	if (server->closing)
+		return;
+	server->closing = true;
+	rt_timer_stop(server->loop, &server->farewell_timer);
+	rpc_queue_tag(&server->shutdown_tag, on_shut_down);
+	grpc_server_shutdown_and_notify(server->grpc, rpc_queue_grpc(server->queue),
+					&server->shutdown_tag);
+	rpc_queue_expect(server->queue, &server->shutdown_tag);
+	close_connections(server);
+}
+
+static void on_farewell_over(struct rt_timer *timer)
+{
+	close_server(RT_CONTAINER_OF(timer, struct rt_server, farewell_timer));
+}
+
 /* Calls that still run hear that they are cancelled, and their clients that it is our doing. */
 static void on_grace_over(struct rt_timer *timer)
 {
 	struct rt_server *server = RT_CONTAINER_OF(timer, struct rt_server, grace_timer);
 	struct rt_list late;
 
+	close_server(server);
 	rt_list_init(&late);
 	rt_list_move(&late, &server->active);
 	while (!rt_list_empty(&late)) {
@@ -804,11 +843,12 @@ void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)
 		check_drained(server);
 		return;
 	}
-	rpc_queue_tag(&server->shutdown_tag, on_shut_down);
-	grpc_server_shutdown_and_notify(server->grpc, rpc_queue_grpc(server->queue),
-					&server->shutdown_tag);
-	rpc_queue_expect(server->queue, &server->shutdown_tag);
 	rt_timer_start(server->loop, &server->grace_timer, grace_ms, on_grace_over);
+	if (server->farewell_ms > 0)
+		rt_timer_start(server->loop, &server->farewell_timer, server->farewell_ms,
+			       on_farewell_over);
+	else
+		close_server(server);
 }
 
 void rt_server_free(struct rt_server *server)
@@ -832,6 +872,7 @@ void rt_server_free(struct rt_server *server)
 	}
 	rpc_queue_unref(server->queue);
 	rt_status_done(&server->busy);
+	rt_status_done(&server->leaving);
 	free(server->service_names);
 	free(server->listen);
 	free(server);

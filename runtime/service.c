@@ -28,6 +28,7 @@
 
 #define EXIT_USAGE          2
 #define STOP_MAX_MS         10000
+#define FAREWELL_MS         200
 #define OPEN_FILES_WANTED   65536
 #define PASSWORD_LINE_BYTES 512
 
@@ -274,6 +275,7 @@ static int build(struct life *life)
 		.message_max_bytes = common(life)->message_max_bytes,
 		.calls_max = common(life)->calls_max,
 		.connections_max = common(life)->connections_max,
+		.farewell_ms = FAREWELL_MS,
 	};
 	int rc = rt_loop_new(&service->loop);
 
