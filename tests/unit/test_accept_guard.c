@@ -1,0 +1,232 @@
+/* The accept4 that no lack of descriptors can stop. */
+#include <CUnit/Basic.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "accept_guard.h"
+#include "rpc.h"
+
+#define WAIT_MS 10000
+
+static int listen_any(int *ret_port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	socklen_t length = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	CU_ASSERT_EQUAL_FATAL(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	CU_ASSERT_EQUAL_FATAL(listen(fd, 64), 0);
+	CU_ASSERT_EQUAL_FATAL(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+	*ret_port = ntohs(address.sin_port);
+	return fd;
+}
+
+static int connect_to(int port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CU_ASSERT_FATAL(fd >= 0);
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	address.sin_port = htons((uint16_t)port);
+	CU_ASSERT_EQUAL_FATAL(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+/* What a client sees: bytes (> 0), the end (0 or an error: a reset), or nothing in time (-2). */
+static int look(int fd)
+{
+	struct pollfd waiting = { .fd = fd, .events = POLLIN };
+	char byte;
+
+	if (poll(&waiting, 1, WAIT_MS) != 1)
+		return -2;
+	return recv(fd, &byte, 1, 0) > 0 ? 1 : 0;
+}
+
+static rlim_t set_descriptors(rlim_t limit)
+{
+	struct rlimit files;
+	rlim_t before;
+
+	CU_ASSERT_EQUAL_FATAL(getrlimit(RLIMIT_NOFILE, &files), 0);
+	before = files.rlim_cur;
+	files.rlim_cur = limit;
+	CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_NOFILE, &files), 0);
+	return before;
+}
+
+static void test_out_of_descriptors(void)
+{
+	int port, listening = listen_any(&port), clients[5], got, last;
+	uint64_t shed = rt_accept_guard_shed();
+	rlim_t before;
+
+	rt_accept_guard_limit(1000);
+	for (int i = 0; i < 5; i++)
+		clients[i] = connect_to(port);
+	last = dup(0);
+	close(last);
+	before = set_descriptors((rlim_t)last); /* not one is left */
+	got = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+	CU_ASSERT(got < 0 && errno == EAGAIN); /* as if none had come */
+	(void)set_descriptors(before);
+	for (int i = 0; i < 5; i++) {
+		CU_ASSERT_EQUAL(look(clients[i]), 0); /* they were not left waiting */
+		close(clients[i]);
+	}
+	CU_ASSERT_EQUAL(rt_accept_guard_shed() - shed, 5);
+
+	/* And with descriptors again, it goes on. */
+	clients[0] = connect_to(port);
+	got = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+	CU_ASSERT(got >= 0);
+	close(got);
+	close(clients[0]);
+	close(listening);
+}
+
+/* The last few are left to the rest of the process. */
+static void test_spare(void)
+{
+	int port, listening = listen_any(&port), client = connect_to(port), got, last;
+	rlim_t before;
+
+	rt_accept_guard_limit(1000);
+	last = dup(0);
+	close(last);
+	before = set_descriptors((rlim_t)last + 1); /* the last one */
+	got = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+	CU_ASSERT(got < 0 && errno == EAGAIN);
+	CU_ASSERT_EQUAL(look(client), 0);
+	(void)set_descriptors(before);
+	close(client);
+	close(listening);
+}
+
+static void test_limit(void)
+{
+	int port, listening = listen_any(&port), clients[4], taken[3];
+	struct sockaddr_in address;
+	socklen_t length = sizeof(address);
+
+	rt_accept_guard_limit(3);
+	for (int i = 0; i < 4; i++)
+		clients[i] = connect_to(port);
+	for (int i = 0; i < 3; i++) {
+		taken[i] = accept4(listening, (struct sockaddr *)&address, &length, SOCK_CLOEXEC);
+		CU_ASSERT_FATAL(taken[i] >= 0);
+		CU_ASSERT_EQUAL(address.sin_family, AF_INET);
+	}
+	CU_ASSERT(accept4(listening, NULL, NULL, SOCK_CLOEXEC) < 0 && errno == EAGAIN);
+	CU_ASSERT_EQUAL(look(clients[3]), 0);
+	close(clients[3]);
+	close(taken[1]);
+	close(clients[1]);
+	/* One is gone, which is noticed before long; the number may be another file's by now. */
+	for (int i = 0;; i++) {
+		struct pollfd nothing = { .fd = -1 };
+
+		clients[1] = connect_to(port);
+		taken[1] = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+		if (taken[1] >= 0 || i == 100)
+			break;
+		close(clients[1]);
+		poll(&nothing, 1, 10);
+	}
+	CU_ASSERT(taken[1] >= 0);
+	for (int i = 0; i < 3; i++) {
+		close(taken[i]);
+		close(clients[i]);
+	}
+	close(listening);
+}
+
+/* A real error stays one. */
+static void test_errors(void)
+{
+	CU_ASSERT(accept4(-1, NULL, NULL, 0) < 0 && errno == EBADF);
+	CU_ASSERT(accept4(0, NULL, NULL, 0) < 0 && errno != EAGAIN);
+}
+
+/* gRPC itself goes through the guard: with room for two connections, a third one is closed, and
+ * the two are greeted. */
+struct visitors {
+	struct rt_loop *loop;
+	int port, greeted, closed;
+};
+
+static void *visit(void *arg)
+{
+	struct visitors *visitors = arg;
+	int clients[3];
+
+	for (int i = 0; i < 3; i++)
+		clients[i] = connect_to(visitors->port);
+	for (int i = 0; i < 3; i++) {
+		int seen = look(clients[i]);
+
+		visitors->greeted += seen > 0;
+		visitors->closed += seen == 0;
+	}
+	for (int i = 0; i < 3; i++)
+		close(clients[i]);
+	rt_loop_stop(visitors->loop);
+	return NULL;
+}
+
+static void on_drained(void *user)
+{
+	rt_loop_stop(user);
+}
+
+static void test_grpc(void)
+{
+	struct rt_server_options options = { .listen = "127.0.0.1:0", .connections_max = 2 };
+	struct visitors visitors = { 0 };
+	struct rt_server *server;
+	pthread_t thread;
+
+	rt_rpc_init();
+	CU_ASSERT_EQUAL_FATAL(rt_loop_new(&visitors.loop), RT_OK);
+	CU_ASSERT_EQUAL_FATAL(rt_server_new(visitors.loop, &options, &server), RT_OK);
+	CU_ASSERT_EQUAL_FATAL(rt_server_start(server), RT_OK);
+	visitors.port = rt_server_port(server);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, visit, &visitors), 0);
+	rt_loop_run(visitors.loop);
+	pthread_join(thread, NULL);
+	CU_ASSERT_EQUAL(visitors.greeted, 2);
+	CU_ASSERT_EQUAL(visitors.closed, 1);
+	rt_server_drain(server, 1000, on_drained, visitors.loop);
+	rt_loop_run(visitors.loop);
+	rt_server_free(server);
+	rt_loop_free(visitors.loop);
+	rt_rpc_shutdown();
+}
+
+int main(void)
+{
+	CU_pSuite suite;
+	unsigned failures;
+
+	CU_initialize_registry();
+	suite = CU_add_suite("accept_guard", NULL, NULL);
+	CU_add_test(suite, "out of descriptors", test_out_of_descriptors);
+	CU_add_test(suite, "some descriptors are spared", test_spare);
+	CU_add_test(suite, "a limit for each listener", test_limit);
+	CU_add_test(suite, "real errors stay", test_errors);
+	CU_add_test(suite, "gRPC goes through it", test_grpc);
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	failures = CU_get_number_of_failures();
+	CU_cleanup_registry();
+	return failures == 0 ? 0 : 1;
+}
