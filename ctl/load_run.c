@@ -682,10 +682,12 @@ void load_run_start(struct load *load, void (*next)(struct load *load))
 void load_run_free(struct load *load)
 {
 	struct run *run = load->run;
-	struct load_order *order, *after;
+	struct load_order *order = load->open, *after;
 
-	HASH_ITER (hh, load->open, order, after) {
-		HASH_DEL(load->open, order);
+	/* Forgets the hash, but not the order in which its elements hang together. */
+	HASH_CLEAR(hh, load->open);
+	for (; order != NULL; order = after) {
+		after = order->hh.next;
 		free_order(order);
 	}
 	if (run == NULL)

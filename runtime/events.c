@@ -857,7 +857,7 @@ static void drop_waiting(struct rt_events *events)
 			if (event->state == RETRY || event->state == READY ||
 			    (in_vain && event->state == ACKING && !events->ack.busy) ||
 			    (in_vain && event->state == BURYING && !events->bury.busy))
-				event_remove(event);
+				event_remove(event); /* NOLINT(clang-analyzer-unix.Malloc) */
 		}
 	}
 }

@@ -368,9 +368,16 @@ static void run_deferred(struct rt_loop *loop)
 
 /* ---- the real loop ---- */
 
+/* First thing in whatever the poll calls: no need to wake us from here on. */
+static void awake(struct rt_loop *loop)
+{
+	atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
+	run_posted(loop);
+}
+
 static void on_wake(uv_async_t *handle)
 {
-	run_posted(handle->data);
+	awake(handle->data);
 }
 
 static void on_prepare(uv_prepare_t *handle)
@@ -585,7 +592,7 @@ static void on_poll(uv_poll_t *handle, int status, int uv_events)
 	int events = (uv_events & UV_READABLE ? RT_READABLE : 0) |
 		     (uv_events & UV_WRITABLE ? RT_WRITABLE : 0);
 
-	run_posted(watch->loop); /* they go first, and may close or quiet this one */
+	awake(watch->loop); /* what was posted goes first, and may close or quiet this one */
 	if (uv_is_closing((uv_handle_t *)handle) || watch->events == 0)
 		return;
 	if (status < 0)

@@ -490,7 +490,7 @@ static void adjusting_many(void)
 	for (size_t i = 0; i < RT_LENGTH(items); i++)
 		list[i] = &items[i];
 	request.requests = list;
-	response = call_run("BatchAdjustStock", &request.base);
+	call_run("BatchAdjustStock", &request.base);
 	CU_ASSERT_EQUAL(call.code, RT_CODE_INVALID_ARGUMENT); /* none */
 	request.n_requests = RT_LENGTH(items);
 	response = call_run("BatchAdjustStock", &request.base);

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define NOW_MS  1764000000123
@@ -87,18 +88,33 @@ static void must(bool good)
 		abort();
 }
 
+/* Has the scripts write Redis's settings and users into `folder`. */
+static void write_files(const char *folder)
+{
+	pid_t child;
+	int status = 0;
+
+	fflush(NULL);
+	child = fork();
+	if (child == 0) {
+		setenv("TANDEM_VAR", folder, 1);
+		setenv("TANDEM_REDIS_PORT", "1", 1);
+		execl(TANDEM_SOURCE "/scripts/lib/redis-files", "redis-files", NULL);
+		_exit(127);
+	}
+	must(waitpid(child, &status, 0) == child && status == 0);
+}
+
 /* The rights of `user` as the scripts write them, and the functions as an operator loads them. */
 static void user_make(const char *user)
 {
 	char line[2048], *rest, *rules[64], *word;
 	char *folder = rt_printf("%s/var", server.folder);
-	char *command, *acl, *secret;
+	char *acl, *secret;
 	int count = 2;
 	FILE *file;
 
-	command = rt_printf("TANDEM_VAR=%s TANDEM_REDIS_PORT=1 %s/scripts/lib/redis-files", folder,
-			    TANDEM_SOURCE);
-	must(system(command) == 0);
+	write_files(folder);
 	acl = rt_printf("%s/redis/users.acl", folder);
 	file = fopen(acl, "r");
 	must(file != NULL);
@@ -123,7 +139,6 @@ static void user_make(const char *user)
 	must(file != NULL && fgets(password, sizeof(password), file) != NULL);
 	fclose(file);
 	password[strcspn(password, "\n")] = '\0';
-	free(command);
 	free(acl);
 	free(secret);
 	free(folder);

@@ -202,13 +202,13 @@ static void names(void)
 
 	for (int i = STOCK_RESERVED; i < STOCK_STATE_COUNT; i++) {
 		CU_ASSERT(stock_state_parse(stock_state_text((enum stock_state)i), &state));
-		CU_ASSERT_EQUAL(state, i);
+		CU_ASSERT_EQUAL((int)state, i);
 	}
 	CU_ASSERT_FALSE(stock_state_parse("", &state));
 	CU_ASSERT_FALSE(stock_state_parse("reserved", &state));
 	for (int i = 0; i < STOCK_REQUEST_COUNT; i++) {
 		CU_ASSERT(stock_request_parse(stock_request_type((enum stock_request)i), &request));
-		CU_ASSERT_EQUAL(request, i);
+		CU_ASSERT_EQUAL((int)request, i);
 	}
 	CU_ASSERT_FALSE(stock_request_parse("tandem.order.v1.OrderReserved", &request));
 	CU_ASSERT_FALSE(stock_request_parse("", &request));
