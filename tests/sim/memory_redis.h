@@ -53,6 +53,7 @@ struct memory_cursor {
 	struct memory_id mark;
 };
 
+struct memory_link;
 struct memory_redis {
 	struct rt_loop *loop;
 	struct memory_streams *streams;
@@ -60,6 +61,10 @@ struct memory_redis {
 	struct memory_orders *orders;
 	struct memory_inventory *inventory;
 	enum memory_bug bug;
+	/* Told of each entry that sets out to a subscriber; may be NULL. */
+	void (*on_delivered)(void *user, const struct memory_link *link,
+			     const struct memory_entry *entry);
+	void *user;
 };
 struct memory_redis *memory_redis_new(struct rt_loop *loop);
 void memory_redis_free(struct memory_redis *redis); /* every link must be gone; takes NULL */
@@ -69,8 +74,6 @@ struct memory_cursor *memory_cursor(struct memory_redis *redis, const char *key)
 void memory_ack(struct memory_redis *redis, const char *stream, const char *group, const char *id);
 
 /* ---- links ---- */
-
-struct memory_link;
 
 /* What a hook is asked about. */
 struct memory_io {

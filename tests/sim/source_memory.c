@@ -56,8 +56,8 @@ static int64_t now_of(const struct source *source)
 /* ---- entries on their way ---- */
 
 /* NULL: it was deleted from the stream; its id alone is delivered. */
-static void take(struct command *command, struct memory_id id, const struct memory_entry *from,
-		 uint32_t deliveries)
+static void take(struct source *source, struct command *command, struct memory_id id,
+		 const struct memory_entry *from, uint32_t deliveries)
 {
 	struct rt_entry *entry;
 	char text[MEMORY_ID_TEXT];
@@ -69,7 +69,11 @@ static void take(struct command *command, struct memory_id id, const struct memo
 	memory_id_format(id, text);
 	entry->stream_id = rt_strdup(text);
 	if (from != NULL) {
+		struct memory_redis *redis = source->link.redis;
 		struct memory_entry copy;
+
+		if (redis->on_delivered != NULL)
+			redis->on_delivered(redis->user, &source->link, from);
 
 		memory_entry_copy(&copy, from);
 		entry->fields = copy.fields;
@@ -130,7 +134,7 @@ static bool read_look(struct memory_wait *wait)
 
 		group->delivered = entry->id;
 		memory_group_deliver(group, entry->id, source->consumer, now_of(source), 1);
-		take(&source->read_result, entry->id, entry, 1);
+		take(source, &source->read_result, entry->id, entry, 1);
 	}
 	return true;
 }
@@ -221,7 +225,7 @@ static void pending_effect(struct memory_op *op)
 			continue;
 		pending->deliveries++;
 		pending->delivered_ms = now_of(source);
-		take(command, pending->id, memory_stream_at(stream, pending->id),
+		take(source, command, pending->id, memory_stream_at(stream, pending->id),
 		     pending->deliveries);
 	}
 }
@@ -267,7 +271,7 @@ static void claim_effect(struct memory_op *op)
 			continue;
 		memory_group_deliver(group, pending->id, source->consumer, now_of(source),
 				     pending->deliveries + 1);
-		take(command, entry->id, entry, pending->deliveries);
+		take(source, command, entry->id, entry, pending->deliveries);
 	}
 }
 

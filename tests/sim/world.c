@@ -1,0 +1,700 @@
+/* world.c - processes, calls between them, faults, transcript. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+#include "world_parts.h"
+
+static const char *const role_names[ROLES] = { "order", "inventory", "gateway" };
+const char *const world_skus[WORLD_SKUS] = { "apple", "pear", "fig", "kiwi" };
+
+/* ---- chance and words ---- */
+
+uint64_t world_roll(struct world *world, uint64_t bound)
+{
+	return rt_loop_random(world->loop, bound);
+}
+
+bool world_chance(struct world *world, unsigned in_10000)
+{
+	return !world->calm && in_10000 > 0 && world_roll(world, 10000) < in_10000;
+}
+
+static void add_line(struct world *world, struct rt_buf *buf, const char *format, va_list args)
+{
+	char line[512];
+
+	vsnprintf(line, sizeof(line), format, args);
+	rt_buf_printf(buf, "[%6" PRId64 " ms] %s\n", rt_loop_now(world->loop), line);
+}
+
+void world_say(struct world *world, const char *format, ...)
+{
+	va_list args;
+
+	if (!world->options.record)
+		return;
+	va_start(args, format);
+	add_line(world, &world->transcript, format, args);
+	va_end(args);
+}
+
+void world_violation(struct world *world, const char *format, ...)
+{
+	va_list args;
+
+	if (++world->violation_count > WORLD_VIOLATIONS)
+		return;
+	va_start(args, format);
+	add_line(world, &world->violations, format, args);
+	va_end(args);
+}
+
+const char *world_short(const char *order_id)
+{
+	static char texts[2][16];
+	static unsigned turn;
+	char *text = texts[turn++ % 2];
+
+	snprintf(text, sizeof(texts[0]), "%.10s", order_id);
+	return text;
+}
+
+/* ---- faults of I/O ---- */
+
+/* The one I/O of a torture run that fails. */
+static bool is_nth(struct world *world, bool after, int *status, bool *kill)
+{
+	enum world_nth kind = world->options.nth_kind;
+	bool wants_after = kind == NTH_FAIL_AFTER || kind == NTH_KILL_AFTER;
+
+	if (kind == NTH_NONE || after != wants_after || world->calm ||
+	    ++world->io_count != world->options.nth)
+		return false;
+	world->nth_hit = true;
+	*kill = kind == NTH_KILL_BEFORE || kind == NTH_KILL_AFTER;
+	*status = *kill ? RT_CANCELED : RT_LOST;
+	return true;
+}
+
+static int random_fault(struct world *world, bool after)
+{
+	static const int before_statuses[] = { RT_LOST, RT_TIMEOUT, RT_BUSY, RT_UNREADY };
+	static const int after_statuses[] = { RT_LOST, RT_TIMEOUT };
+
+	if (after)
+		return after_statuses[world_roll(world, RT_LENGTH(after_statuses))];
+	return before_statuses[world_roll(world, RT_LENGTH(before_statuses))];
+}
+
+static void set_delay(struct world *world, int64_t *delay_ms)
+{
+	const struct world_plan *plan = &world->options.plan;
+
+	*delay_ms = 0;
+	if (plan->latency_ms > 0)
+		*delay_ms = (int64_t)world_roll(world, (uint64_t)plan->latency_ms + 1);
+	if (world_chance(world, plan->io_delay))
+		*delay_ms += (int64_t)world_roll(world, 400);
+	if (world_chance(world, plan->io_slow))
+		*delay_ms += (int64_t)world_roll(world, 6000);
+}
+
+static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
+{
+	struct process *process = user;
+	struct world *world = process->world;
+	const struct world_plan *plan = &world->options.plan;
+	int status = RT_OK;
+	bool kill = false;
+
+	if (process->dead)
+		return RT_CANCELED;
+	set_delay(world, delay_ms);
+	if (is_nth(world, io->after, &status, &kill)) {
+	} else if (world_chance(world, plan->io_kill)) {
+		kill = true;
+	} else if (world_chance(world, io->after ? plan->io_after : plan->io_before)) {
+		status = random_fault(world, io->after);
+	} else {
+		return RT_OK;
+	}
+	world->counts.faults++;
+	world_say(world, "%-12s !! %s %s%s %s the effect", process->name, io->what,
+		  world_short(io->subject), kill ? "kills" : rt_status_name(status),
+		  io->after ? "after" : "before");
+	if (kill) {
+		world_kill(process, "in the middle of it");
+		return RT_CANCELED;
+	}
+	return status;
+}
+
+/* ---- calls between processes ---- */
+
+/* A call that some process works on; its answer is lost when that dies. */
+struct route_call {
+	void *call; /* struct rt_call; a key, nothing else */
+	ProtobufCClosure closure;
+	struct process *process;
+	unsigned generation;
+	UT_hash_handle hh;
+};
+
+static struct world *closure_world; /* the one that runs: a closure is told nothing else */
+
+static void route_answer(const ProtobufCMessage *message, void *closure_data)
+{
+	struct route_call *found;
+
+	HASH_FIND_PTR(closure_world->route_calls, &closure_data, found);
+	assert(found != NULL);
+	if (found->process->dead)
+		rt_call_failf(closure_data, RT_CODE_UNAVAILABLE, "connection lost");
+	else
+		found->closure(message, closure_data);
+}
+
+static bool serves(const struct process *process, enum role role)
+{
+	return process->role == role && !process->dead;
+}
+
+/* Whose turn it is; NULL: nobody is alive. */
+static struct process *route_target(struct route *route)
+{
+	struct world *world = route->world;
+	struct process *alive[WORLD_INSTANCES];
+	unsigned count = 0;
+
+	for (struct rt_list *at = world->processes.next; at != &world->processes; at = at->next) {
+		struct process *process = RT_CONTAINER_OF(at, struct process, link);
+
+		if (serves(process, route->role))
+			alive[count++] = process;
+	}
+	return count == 0 ? NULL : alive[route->turn++ % count];
+}
+
+static ProtobufCService *service_of(const struct route *route, const struct process *process)
+{
+	switch (process->role) {
+	case ROLE_ORDER:
+		return order_rpc(process->order);
+	case ROLE_INVENTORY:
+		return inventory_rpc(process->inventory);
+	default:
+		return route->inventory ? gateway_inventory_rpc(process->gateway)
+					: gateway_order_rpc(process->gateway);
+	}
+}
+
+static void route_invoke(ProtobufCService *service, unsigned method_index,
+			 const ProtobufCMessage *input, ProtobufCClosure closure, void *call)
+{
+	struct route *route = RT_CONTAINER_OF(service, struct route, service);
+	struct world *world = route->world;
+	struct process *process = route_target(route);
+	struct route_call *routed;
+	ProtobufCService *target;
+
+	if (process == NULL) {
+		rt_call_failf(call, RT_CODE_UNAVAILABLE, "no %s is running",
+			      role_names[route->role]);
+		return;
+	}
+	HASH_FIND_PTR(world->route_calls, &call, routed);
+	if (routed == NULL) {
+		routed = rt_alloc(sizeof(*routed));
+		routed->call = call;
+		HASH_ADD_PTR(world->route_calls, call, routed);
+	}
+	routed->closure = closure;
+	routed->process = process;
+	target = service_of(route, process);
+	target->invoke(target, method_index, input, route_answer, call);
+}
+
+static void route_init(struct route *route, struct world *world, enum role role, bool inventory)
+{
+	route->service.descriptor = inventory
+					    ? &tandem__inventory__v1__inventory_service__descriptor
+					    : &tandem__order__v1__order_service__descriptor;
+	route->service.invoke = route_invoke;
+	route->world = world;
+	route->role = role;
+	route->inventory = inventory;
+}
+
+static int call_fault(struct world *world, const char *step, int64_t *delay_ms)
+{
+	const struct world_plan *plan = &world->options.plan;
+	bool after = strcmp(step, "request") != 0;
+
+	if (plan->latency_ms > 0)
+		*delay_ms = (int64_t)world_roll(world, (uint64_t)plan->latency_ms + 1);
+	if (world_chance(world, plan->call_delay))
+		*delay_ms += (int64_t)world_roll(world, 3000);
+	if (!world_chance(world, after ? plan->call_after : plan->call_before))
+		return RT_OK;
+	world->counts.faults++;
+	world_say(world, "%-12s !! a %s is lost", "network", step);
+	return RT_LOST;
+}
+
+/* A gateway's calls: they end with it. */
+static int on_gateway_call(void *user, const char *step, int64_t *delay_ms)
+{
+	struct process *process = user;
+
+	return process->dead ? RT_LOST : call_fault(process->world, step, delay_ms);
+}
+
+static int on_client_call(void *user, const char *step, int64_t *delay_ms)
+{
+	return call_fault(user, step, delay_ms);
+}
+
+/* ---- processes ---- */
+
+static struct rt_events_options events_options(const char *name)
+{
+	struct rt_events_options options = { RT_EVENTS_DEFAULTS };
+
+	options.name = name;
+	/* Quicker than in earnest, so that runs are short; and nothing sound goes to the dead
+	 * letters, however often its consumers die. */
+	options.deliveries_max = 100000;
+	options.retry_max_ms = 2000;
+	options.claim_idle_ms = 4000;
+	options.claim_every_ms = 1500;
+	options.tend_every_ms = 1000;
+	options.consumer_idle_ms = 60000;
+	return options;
+}
+
+static struct rt_stream_source *subscribe(struct process *process, const char *stream,
+					  const char *context)
+{
+	struct memory_source_options options = { .process = process->name,
+						 .fault = on_io,
+						 .user = process,
+						 .stream = stream,
+						 .group = context,
+						 .consumer = process->consumer,
+						 .context = context };
+	struct rt_stream_source *source = source_memory_new(process->world->redis, &options);
+
+	process->source_link = source_memory_link(source);
+	return source;
+}
+
+static void start_order(struct process *process, const struct memory_store_options *store)
+{
+	struct world *world = process->world;
+	struct order_options options = {
+		.store = order_store_memory_new(world->redis, store),
+		.inventory = subscribe(process, MEMORY_INVENTORY_STREAM, "order"),
+		.events = events_options(MEMORY_INVENTORY_STREAM),
+		.clock = { .decision_ms = 15000, .retry_min_ms = 1000, .retry_max_ms = 8000 },
+		.timers_every_ms = 250,
+		.trim_every_ms = 3000,
+		.retain_ms = 10000,
+		.retain_count = 50,
+		.ghost_ms = 3600000,
+	};
+	int rc;
+
+	process->store_link = order_store_memory_link(options.store);
+	rc = order_new(world->loop, &options, &process->order);
+	assert(rc == RT_OK);
+	(void)rc;
+	order_start(process->order);
+}
+
+static void start_inventory(struct process *process, const struct memory_store_options *store)
+{
+	struct world *world = process->world;
+	struct inventory_options options = {
+		.store = inventory_store_memory_new(world->redis, store),
+		.orders = subscribe(process, MEMORY_ORDER_STREAM, "inventory"),
+		.events = events_options(MEMORY_ORDER_STREAM),
+		.trim_every_ms = 3000,
+		.retain_ms = 10000,
+		.retain_count = 50,
+		.ghost_ms = 3600000,
+	};
+	int rc;
+
+	process->store_link = inventory_store_memory_link(options.store);
+	rc = inventory_new(world->loop, &options, &process->inventory);
+	assert(rc == RT_OK);
+	(void)rc;
+	inventory_start(process->inventory);
+}
+
+static void start_gateway(struct process *process)
+{
+	struct world *world = process->world;
+	struct gateway_options options = {
+		.batch_max = 128, .batches_in_flight = 8, .waiting_max = 1000, .timeout_ms = 30000
+	};
+	int rc;
+
+	process->to_order =
+		rt_client_local(world->loop, &world->order_route.service, on_gateway_call, process);
+	process->to_inventory = rt_client_local(world->loop, &world->inventory_route.service,
+						on_gateway_call, process);
+	options.order = process->to_order;
+	options.inventory = process->to_inventory;
+	rc = gateway_new(world->loop, &options, &process->gateway);
+	assert(rc == RT_OK);
+	(void)rc;
+}
+
+struct process *world_start(struct world *world, enum role role, int place)
+{
+	struct process *process = rt_alloc(sizeof(*process));
+	struct memory_store_options store = { .fault = on_io, .user = process };
+
+	process->world = world;
+	process->role = role;
+	process->place = place;
+	snprintf(process->name, sizeof(process->name), "%s-%d", role_names[role], place + 1);
+	snprintf(process->consumer, sizeof(process->consumer), "%s.%u", process->name,
+		 ++world->started[role][place]);
+	store.process = process->name;
+	rt_list_push(&world->processes, &process->link);
+	world_say(world, "%-12s starts", process->name);
+	if (role == ROLE_ORDER)
+		start_order(process, &store);
+	else if (role == ROLE_INVENTORY)
+		start_inventory(process, &store);
+	else
+		start_gateway(process);
+	if (world->redis_away && process->store_link != NULL) {
+		memory_link_cut(process->store_link, true);
+		memory_link_cut(process->source_link, true);
+	}
+	return process;
+}
+
+static void on_stopped(void *user)
+{
+	struct process *process = user;
+
+	process->stopped = true;
+}
+
+/* What is left of a process ends the ordinary way, unseen. */
+static void process_ends(struct rt_task *task)
+{
+	struct process *process = RT_CONTAINER_OF(task, struct process, end);
+
+	if (process->role == ROLE_ORDER)
+		order_stop(process->order, on_stopped, process);
+	else if (process->role == ROLE_INVENTORY)
+		inventory_stop(process->inventory, on_stopped, process);
+}
+
+void world_kill(struct process *process, const char *why)
+{
+	struct world *world = process->world;
+
+	if (process->dead)
+		return;
+	world_say(world, "%-12s DIES, %s", process->name, why);
+	world->counts.deaths++;
+	process->dead = true;
+	if (process->store_link != NULL)
+		memory_link_kill(process->store_link);
+	if (process->source_link != NULL)
+		memory_link_kill(process->source_link);
+	process->end.run = process_ends;
+	rt_loop_post(world->loop, &process->end);
+}
+
+/* A gateway is freed with the world, when every call has ended. */
+static void process_free(struct process *process)
+{
+	rt_list_remove(&process->link);
+	order_free(process->order);
+	inventory_free(process->inventory);
+	gateway_free(process->gateway);
+	if (process->to_order != NULL)
+		rt_client_free(process->to_order);
+	if (process->to_inventory != NULL)
+		rt_client_free(process->to_inventory);
+	free(process);
+}
+
+/* Calls that a process was working on are answered by nobody; their entries go with it. */
+static void forget_calls(struct world *world, const struct process *process)
+{
+	struct route_call *call, *next;
+
+	HASH_ITER (hh, world->route_calls, call, next) {
+		if (call->process != process)
+			continue;
+		HASH_DEL(world->route_calls, call);
+		free(call);
+	}
+}
+
+static void bury_the_dead(struct world *world)
+{
+	struct rt_list *at = world->processes.next, *next;
+
+	for (; at != &world->processes; at = next) {
+		struct process *process = RT_CONTAINER_OF(at, struct process, link);
+
+		next = at->next;
+		if (process->dead && process->stopped) {
+			forget_calls(world, process);
+			process_free(process);
+		}
+	}
+}
+
+/* Where somebody died somebody starts, after a while. */
+static void replace_the_dead(struct world *world)
+{
+	bool alive[ROLES][WORLD_INSTANCES] = { 0 };
+	const int places[ROLES] = { world->options.orders, world->options.inventories,
+				    world->options.gateways };
+
+	for (struct rt_list *at = world->processes.next; at != &world->processes; at = at->next) {
+		struct process *process = RT_CONTAINER_OF(at, struct process, link);
+
+		if (!process->dead)
+			alive[process->role][process->place] = true;
+	}
+	for (int role = 0; role < ROLES; role++)
+		for (int place = 0; place < places[role]; place++)
+			if (!alive[role][place] && (world->calm || world_roll(world, 3) == 0))
+				world_start(world, (enum role)role, place);
+}
+
+struct process *world_some_process(struct world *world)
+{
+	struct process *alive[ROLES * WORLD_INSTANCES];
+	unsigned count = 0;
+
+	for (struct rt_list *at = world->processes.next; at != &world->processes; at = at->next) {
+		struct process *process = RT_CONTAINER_OF(at, struct process, link);
+
+		if (!process->dead)
+			alive[count++] = process;
+	}
+	return count == 0 ? NULL : alive[world_roll(world, count)];
+}
+
+/* ---- the streams, as they grow ---- */
+
+static void on_added(struct memory_waiter *waiter)
+{
+	static const char *const names[] = { MEMORY_ORDER_STREAM, MEMORY_INVENTORY_STREAM };
+	static const char *const words[] = { "order->", "inventory->" };
+	struct world *world = RT_CONTAINER_OF(waiter, struct world, watcher);
+
+	for (size_t i = 0; i < RT_LENGTH(names); i++) {
+		struct memory_stream *stream = memory_stream_find(world->redis->streams, names[i]);
+		size_t at;
+
+		if (stream == NULL)
+			continue;
+		if (memory_id_compare(stream->last, world->watched[i]) < 0)
+			world->watched[i] =
+				(struct memory_id){ 0 }; /* another stream of its name */
+		for (at = memory_stream_after(stream, world->watched[i]); at < stream->count;
+		     at++) {
+			const struct memory_entry *entry = &stream->entries[at];
+			const char *type = strrchr(memory_entry_field(entry, "type"), '.');
+
+			world_say(world, "%-12s %s %s v%s%s%s", words[i],
+				  type == NULL ? "(no event)" : type + 1,
+				  world_short(memory_entry_field(entry, "subject")),
+				  memory_entry_field(entry, "seq"),
+				  memory_entry_field(entry, "attempt")[0] ? " attempt " : "",
+				  memory_entry_field(entry, "attempt"));
+			world_check_entry(world, names[i], entry);
+		}
+		world->watched[i] = stream->last;
+	}
+}
+
+static void on_delivered(void *user, const struct memory_link *link,
+			 const struct memory_entry *entry)
+{
+	struct world *world = user;
+	const char *type = strrchr(memory_entry_field(entry, "type"), '.');
+	char arrow[32];
+
+	snprintf(arrow, sizeof(arrow), "%s<-", link->process);
+	world_say(world, "%-12s %s %s v%s", arrow, type == NULL ? "(no event)" : type + 1,
+		  world_short(memory_entry_field(entry, "subject")),
+		  memory_entry_field(entry, "seq"));
+}
+
+/* ---- life ---- */
+
+struct world *world_new(const struct world_options *options)
+{
+	struct world *world = rt_alloc(sizeof(*world));
+	int rc;
+
+	world->options = *options;
+	world->options.orders = RT_MAX(options->orders, 1);
+	world->options.inventories = RT_MAX(options->inventories, 1);
+	world->options.gateways = RT_MAX(options->gateways, 1);
+	closure_world = world;
+	rc = rt_loop_new_manual(WORLD_START_MS, options->seed, &world->loop);
+	assert(rc == RT_OK);
+	(void)rc;
+	world->redis = memory_redis_new(world->loop);
+	world->redis->bug = options->bug;
+	world->redis->on_delivered = options->record ? on_delivered : NULL;
+	world->redis->user = world;
+	world->watcher.woken = on_added;
+	memory_streams_wait(world->redis->streams, &world->watcher);
+	rt_list_init(&world->processes);
+	route_init(&world->order_route, world, ROLE_ORDER, false);
+	route_init(&world->inventory_route, world, ROLE_INVENTORY, true);
+	route_init(&world->gateway_order_route, world, ROLE_GATEWAY, false);
+	route_init(&world->gateway_inventory_route, world, ROLE_GATEWAY, true);
+	world->orders = rt_client_local(world->loop, &world->gateway_order_route.service,
+					on_client_call, world);
+	world->stock = rt_client_local(world->loop, &world->gateway_inventory_route.service,
+				       on_client_call, world);
+	world_clients_open(world);
+	rt_list_init(&world->held_back);
+	for (int i = 0; i < world->options.orders; i++)
+		world_start(world, ROLE_ORDER, i);
+	for (int i = 0; i < world->options.inventories; i++)
+		world_start(world, ROLE_INVENTORY, i);
+	for (int i = 0; i < world->options.gateways; i++)
+		world_start(world, ROLE_GATEWAY, i);
+	return world;
+}
+
+static bool all_stopped(const struct world *world)
+{
+	for (const struct rt_list *at = world->processes.next; at != &world->processes;
+	     at = at->next) {
+		const struct process *process = RT_CONTAINER_OF(at, const struct process, link);
+
+		if (process->role != ROLE_GATEWAY && !process->stopped)
+			return false;
+	}
+	return true;
+}
+
+/* Everybody ends; what does not end is a violation that shows as a leak or an assertion. */
+void world_free(struct world *world)
+{
+	struct rt_list *link;
+
+	if (world == NULL)
+		return;
+	world->calm = true;
+	world_chaos_stop(world);
+	world_chaos_close(world);
+	world_clients_close(world);
+	for (link = world->processes.next; link != &world->processes; link = link->next)
+		world_kill(RT_CONTAINER_OF(link, struct process, link), "as all things do");
+	for (int i = 0; i < 1000 && !all_stopped(world); i++)
+		rt_loop_advance(world->loop, 100);
+	assert(all_stopped(world));
+	rt_client_free(world->orders);
+	rt_client_free(world->stock);
+	rt_loop_advance(world->loop, 60000); /* calls that run into their deadlines */
+	while (!rt_list_empty(&world->processes)) {
+		struct process *process =
+			RT_CONTAINER_OF(world->processes.next, struct process, link);
+
+		forget_calls(world, process);
+		process_free(process);
+	}
+	rt_loop_settle(world->loop);
+	world_check_done(world);
+	memory_streams_unwait(&world->watcher);
+	memory_redis_free(world->redis);
+	rt_loop_free(world->loop);
+	rt_buf_done(&world->transcript);
+	rt_buf_done(&world->violations);
+	free(world);
+}
+
+struct rt_loop *world_loop(struct world *world)
+{
+	return world->loop;
+}
+
+struct memory_redis *world_redis(struct world *world)
+{
+	return world->redis;
+}
+
+#define STEP_MS 250
+
+void world_run(struct world *world, int64_t ms)
+{
+	int64_t end = rt_loop_now(world->loop) + ms;
+
+	closure_world = world;
+	while (rt_loop_now(world->loop) < end) {
+		rt_loop_advance(world->loop, RT_MIN(STEP_MS, end - rt_loop_now(world->loop)));
+		bury_the_dead(world);
+		replace_the_dead(world);
+		world_check_now(world);
+	}
+}
+
+void world_calm(struct world *world)
+{
+	world->calm = true;
+	world_chaos_stop(world);
+	world_say(world, "%-12s no more faults", "world");
+}
+
+bool world_run_until_quiet(struct world *world, int64_t limit_ms)
+{
+	int64_t end = rt_loop_now(world->loop) + limit_ms;
+	const char *unrest;
+
+	while ((unrest = world_unrest(world)) != NULL) {
+		if (rt_loop_now(world->loop) >= end) {
+			world_violation(world, "not quiet after %" PRId64 " ms: %s", limit_ms,
+					unrest);
+			return false;
+		}
+		world_run(world, 500);
+	}
+	world_say(world, "%-12s quiet", "world");
+	return true;
+}
+
+bool world_nth_hit(const struct world *world)
+{
+	return world->nth_hit;
+}
+
+const char *world_violations(const struct world *world)
+{
+	return world->violations.data == NULL ? "" : world->violations.data;
+}
+
+const char *world_transcript(const struct world *world)
+{
+	return world->transcript.data == NULL ? "" : world->transcript.data;
+}
+
+struct world_counts world_counts(const struct world *world)
+{
+	return world->counts;
+}

@@ -1,0 +1,110 @@
+/* world.h - the whole house in one process: gateways, order and inventory services, their Redis
+ * and their clients, on one loop with a clock of its own, driven by one seed. The same seed gives
+ * the same run, to the letter.
+ *
+ *   clients ─▶ gateway ─▶ order ──▶ memory Redis ◀── inventory
+ *
+ * Only what would be outside a service's process is not the real thing: gRPC (rt_client_local)
+ * and Redis (memory_redis.h). A process dies in the middle of anything: from then on nothing it
+ * does has an effect, and all it waits for is lost; what is left of it is stopped and freed by
+ * the ordinary way, which nobody outside can see.
+ *
+ *   world.c          processes, calls between them, faults, transcript
+ *   world_clients.c  who uses the house, and what they were promised
+ *   world_chaos.c    what befalls it
+ *   world_check.c    whether every promise was kept */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include "gateway/gateway.h"
+#include "inventory/inventory.h"
+#include "memory_redis.h"
+#include "order/order.h"
+#include "rpc.h"
+
+#define WORLD_SKUS       4
+#define WORLD_INSTANCES  3 /* of a service at most */
+#define WORLD_START_MS   INT64_C(1764000000000)
+#define WORLD_QUIET_MS   600000 /* it must be quiet so long after the last fault */
+#define WORLD_VIOLATIONS 8      /* more are not written down */
+
+struct world;
+
+/* ---- faults ---- */
+
+/* How often what happens; each a chance in 10 000. */
+struct world_plan {
+	unsigned io_before, io_after, io_delay, io_slow, io_kill; /* a store or stream operation */
+	unsigned call_before, call_after, call_delay;             /* a step of an RPC */
+	int64_t latency_ms;                                       /* of everything, at most */
+	int64_t chaos_every_ms; /* something befalls the house so often; 0: never */
+	unsigned chaos[16];     /* weights of what, by enum world_chaos */
+};
+enum world_chaos {
+	CHAOS_DELETE,        /* a stream entry is lost (XDEL) */
+	CHAOS_TRIM,          /* all entries of a stream are (XTRIM MAXLEN 0) */
+	CHAOS_REPEAT,        /* an entry is written once more */
+	CHAOS_HOLD_BACK,     /* an entry vanishes and comes back later, behind others */
+	CHAOS_FORGET_GROUP,  /* XGROUP DESTROY */
+	CHAOS_FORGET_STREAM, /* DEL */
+	CHAOS_CUT,           /* a process loses its connections */
+	CHAOS_RESTART_REDIS, /* every process does, for a while */
+	CHAOS_KILL,          /* a process dies, and another starts in its place */
+	CHAOS_POISON,        /* an entry that is no event, or one nobody knows */
+	CHAOS_JUMP,          /* the clock does */
+	CHAOS_KINDS
+};
+
+/* For torture: exactly one I/O fails. */
+enum world_nth { NTH_NONE, NTH_FAIL_BEFORE, NTH_FAIL_AFTER, NTH_KILL_BEFORE, NTH_KILL_AFTER };
+
+struct world_options {
+	uint64_t seed;
+	enum memory_bug bug;
+	struct world_plan plan;
+	int orders, inventories, gateways; /* instances; 0: one */
+	enum world_nth nth_kind;
+	unsigned nth; /* which I/O, from 1 */
+	bool record;  /* keep a transcript */
+};
+
+struct world *world_new(const struct world_options *options);
+void world_free(struct world *world);
+struct rt_loop *world_loop(struct world *world);
+struct memory_redis *world_redis(struct world *world);
+/* Time passes. */
+void world_run(struct world *world, int64_t ms);
+/* No more faults from here on. */
+void world_calm(struct world *world);
+/* Until every order is settled, every event handled, every call answered, and nobody waits.
+ * False: not within limit_ms; that is a violation, too. */
+bool world_run_until_quiet(struct world *world, int64_t limit_ms);
+/* The I/O that was to fail has come. */
+bool world_nth_hit(const struct world *world);
+/* Everything the house promises; each broken promise is a violation. Call it when it is quiet. */
+void world_check(struct world *world);
+/* Lines, or "" when every promise was kept. */
+const char *world_violations(const struct world *world);
+const char *world_transcript(const struct world *world);
+/* How many lines of work were done: what a run was worth. */
+struct world_counts {
+	unsigned orders, confirmed, cancelled, rejected, expired, faults, deaths, chaos;
+};
+struct world_counts world_counts(const struct world *world);
+
+/* ---- by hand: one call at a time, for transcripts and torture ---- */
+
+enum world_order_fate { FATE_LEAVE, FATE_CONFIRM, FATE_CANCEL };
+/* Puts stock in; retries until it is told how that ended. */
+void world_stock(struct world *world, const char *sku, int64_t delta);
+/* Places an order and sees it through: waits for the decision, then confirms, cancels or lets
+ * its hold run out; retries until it is told. */
+void world_order(struct world *world, const char *request_id, const char *sku, uint32_t quantity,
+		 int64_t hold_ms, enum world_order_fate fate);
+
+/* ---- all by itself ---- */
+
+/* Random clients, a random plan, everything: the run of a seed, from beginning to check. */
+struct world *world_run_seed(uint64_t seed, enum memory_bug bug, bool record);
+
+#endif

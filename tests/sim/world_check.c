@@ -1,0 +1,372 @@
+/* world_check.c - whether every promise was kept. It reads what is stored and what the clients
+ * were told, and trusts nobody.
+ *
+ * Always: received = available + reserved + committed for each SKU; what is reserved and committed
+ * is what the reservations say; an order that is not settled has a timer; an event's id stands for
+ * one content.
+ * In the end: every order settled, and on the side of stock, too; what was acknowledged is there
+ * and is what was ordered; what was confirmed is sold, what was cancelled is not; no version is
+ * missing; no event waits; nothing sound lies in the dead letters. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "tandem/order/v1/order_events.pb-c.h"
+#include "world_parts.h"
+
+/* ---- an event's id says what it is ---- */
+
+struct seen_event {
+	char *id; /* "<stream> <subject>/<seq>" */
+	char *type;
+	uint8_t *data;
+	size_t length;
+	UT_hash_handle hh;
+};
+
+static size_t field_length(const struct memory_entry *entry, const char *name)
+{
+	for (size_t i = 0; i + 1 < entry->field_count; i += 2)
+		if (strcmp(entry->fields[i], name) == 0)
+			return entry->lengths[i + 1];
+	return 0;
+}
+
+void world_check_entry(struct world *world, const char *stream, const struct memory_entry *entry)
+{
+	const char *type = memory_entry_field(entry, "type");
+	size_t length = field_length(entry, "data");
+	struct seen_event *seen;
+	char *id;
+
+	if (memory_entry_field(entry, "id")[0] == '\0')
+		return; /* no event */
+	id = rt_printf("%s %s", stream, memory_entry_field(entry, "id"));
+	HASH_FIND_STR(world->seen, id, seen);
+	if (seen == NULL) {
+		seen = rt_alloc(sizeof(*seen));
+		seen->id = id;
+		seen->type = rt_strdup(type);
+		seen->length = length;
+		seen->data = rt_alloc(length + 1);
+		memcpy(seen->data, memory_entry_field(entry, "data"), length);
+		HASH_ADD_KEYPTR(hh, world->seen, seen->id, strlen(seen->id), seen);
+		return;
+	}
+	if (strcmp(seen->type, type) != 0)
+		world_violation(world, "%s is two events: %s and %s", id, seen->type, type);
+	else if (seen->length != length ||
+		 memcmp(seen->data, memory_entry_field(entry, "data"), length) != 0)
+		world_violation(world, "%s (%s) was repeated with other content", id, type);
+	free(id);
+}
+
+void world_check_done(struct world *world)
+{
+	struct seen_event *seen, *next;
+
+	HASH_ITER (hh, world->seen, seen, next) {
+		HASH_DEL(world->seen, seen);
+		free(seen->id);
+		free(seen->type);
+		free(seen->data);
+		free(seen);
+	}
+}
+
+/* ---- stock ---- */
+
+struct sums {
+	struct world *world;
+	uint64_t reserved[WORLD_SKUS], committed[WORLD_SKUS];
+};
+
+static size_t sku_index(const char *sku)
+{
+	size_t i = 0;
+
+	while (i < WORLD_SKUS && strcmp(world_skus[i], sku) != 0)
+		i++;
+	return i;
+}
+
+static void add_up(const struct memory_reservation *reservation, void *user)
+{
+	struct sums *sums = user;
+
+	for (size_t i = 0; i < reservation->line_count; i++) {
+		const struct inventory_line *line = &reservation->lines[i];
+
+		if (reservation->state == STOCK_RESERVED)
+			sums->reserved[sku_index(line->sku)] += line->quantity;
+		else if (reservation->state == STOCK_COMMITTED)
+			sums->committed[sku_index(line->sku)] += line->quantity;
+	}
+}
+
+static void compare_sums(const char *sku, const struct stock *stock, void *user)
+{
+	struct sums *sums = user;
+	size_t i = sku_index(sku);
+
+	if (!stock_adds_up(stock))
+		world_violation(sums->world,
+				"%s does not add up: received %" PRIu64 ", available %" PRIu64
+				", reserved %" PRIu64 ", committed %" PRIu64,
+				sku, stock->received, stock->available, stock->reserved,
+				stock->committed);
+	if (stock->reserved != sums->reserved[i])
+		world_violation(sums->world,
+				"%s: %" PRIu64 " reserved, but reservations hold %" PRIu64, sku,
+				stock->reserved, sums->reserved[i]);
+	if (stock->committed != sums->committed[i])
+		world_violation(sums->world,
+				"%s: %" PRIu64 " committed, but reservations say %" PRIu64, sku,
+				stock->committed, sums->committed[i]);
+}
+
+static void check_stock(struct world *world)
+{
+	struct sums sums = { .world = world };
+
+	memory_inventory_each(world->redis->inventory, add_up, &sums);
+	memory_inventory_each_stock(world->redis->inventory, compare_sums, &sums);
+}
+
+static void compare_received(const char *sku, const struct stock *stock, void *user)
+{
+	struct world *world = user;
+	int64_t told = world->received[sku_index(sku)];
+
+	if ((int64_t)stock->received != told)
+		world_violation(world, "%s: %" PRIu64 " received, but clients put in %" PRId64, sku,
+				stock->received, told);
+}
+
+/* ---- always ---- */
+
+static void check_timer(const struct order_record *record, void *user)
+{
+	struct world *world = user;
+	int64_t due_ms;
+
+	if (!order_state_settled(record->state) &&
+	    !memory_zset_score(memory_orders_timers(world->redis->orders), record->order_id,
+			       &due_ms))
+		world_violation(world, "%s is %s and not settled, and has no timer",
+				record->order_id, order_state_status(record->state));
+}
+
+void world_check_now(struct world *world)
+{
+	if (world->violation_count > 0)
+		return; /* one tells enough */
+	check_stock(world);
+	memory_orders_each(world->redis->orders, check_timer, world);
+}
+
+/* ---- rest ---- */
+
+struct unrest {
+	char text[256];
+	bool any;
+};
+
+static void find_unsettled(const struct order_record *record, void *user)
+{
+	struct unrest *unrest = user;
+
+	if (unrest->any || order_state_settled(record->state))
+		return;
+	unrest->any = true;
+	snprintf(unrest->text, sizeof(unrest->text), "%s is %s, not settled: %s", record->order_id,
+		 order_state_status(record->state), record->history);
+}
+
+static bool group_rests(struct world *world, const char *stream_name, const char *group_name,
+			struct unrest *unrest)
+{
+	struct memory_stream *stream = memory_stream_find(world->redis->streams, stream_name);
+	struct memory_group *group = stream == NULL ? NULL : memory_group_find(stream, group_name);
+	size_t lag;
+
+	if (group == NULL) {
+		snprintf(unrest->text, sizeof(unrest->text), "%s has no group", stream_name);
+		return false;
+	}
+	lag = stream->count - memory_stream_after(stream, group->delivered);
+	if (lag == 0 && group->pending_count == 0)
+		return true;
+	snprintf(unrest->text, sizeof(unrest->text),
+		 "%s: %zu entries not delivered to %s, %zu not acknowledged", stream_name, lag,
+		 group_name, group->pending_count);
+	return false;
+}
+
+const char *world_unrest(struct world *world)
+{
+	static struct unrest unrest;
+
+	unrest = (struct unrest){ .any = false };
+	if (!world_clients_idle(world))
+		return "clients still call";
+	if (!world_chaos_idle(world))
+		return "entries are held back";
+	for (struct rt_list *at = world->processes.next; at != &world->processes; at = at->next) {
+		struct process *process = RT_CONTAINER_OF(at, struct process, link);
+
+		if (process->dead && process->role != ROLE_GATEWAY) {
+			snprintf(unrest.text, sizeof(unrest.text), "%s has not ended yet",
+				 process->name);
+			return unrest.text;
+		}
+	}
+	memory_orders_each(world->redis->orders, find_unsettled, &unrest);
+	if (unrest.any)
+		return unrest.text;
+	if (!group_rests(world, MEMORY_ORDER_STREAM, "inventory", &unrest) ||
+	    !group_rests(world, MEMORY_INVENTORY_STREAM, "order", &unrest))
+		return unrest.text;
+	return NULL;
+}
+
+/* ---- in the end ---- */
+
+static const struct {
+	enum order_state order;
+	enum stock_state stock; /* NONE: must not exist, or not hold anything */
+} agreements[] = {
+	{ ORDER_CONFIRMED, STOCK_COMMITTED },
+	{ ORDER_CANCELLED, STOCK_RELEASED },
+	{ ORDER_EXPIRED, STOCK_RELEASED },
+	{ ORDER_REJECTED, STOCK_UNAVAILABLE },
+};
+
+static void check_agreement(struct world *world, const struct order_record *record)
+{
+	struct memory_reservation reservation = { .state = STOCK_NONE };
+
+	memory_inventory_find(world->redis->inventory, record->order_id, &reservation);
+	for (size_t i = 0; i < RT_LENGTH(agreements); i++)
+		if (record->state == agreements[i].order &&
+		    reservation.state != agreements[i].stock)
+			world_violation(world, "%s is %s, but its reservation is '%s': %s",
+					record->order_id, order_state_status(record->state),
+					stock_state_text(reservation.state), record->history);
+}
+
+/* One word for each version, in the order they happened, and the first is "placed". */
+static void check_history(struct world *world, const struct order_record *record)
+{
+	const char *at = record->history;
+	uint64_t versions = 0;
+
+	if (strncmp(at, "placed@", 7) != 0)
+		world_violation(world, "%s does not begin with its placing: %s", record->order_id,
+				at);
+	while (at != NULL && *at != '\0') {
+		versions += strncmp(at, "again+", 6) != 0;
+		at = strchr(at, ' ');
+		at = at == NULL ? NULL : at + 1;
+	}
+	if (versions != record->version)
+		world_violation(world, "%s is at version %" PRIu64 " with another history: %s",
+				record->order_id, record->version, record->history);
+}
+
+static void count_fate(struct world *world, const struct order_record *record)
+{
+	world->counts.confirmed += record->state == ORDER_CONFIRMED;
+	world->counts.cancelled += record->state == ORDER_CANCELLED;
+	world->counts.rejected += record->state == ORDER_REJECTED;
+	world->counts.expired += record->state == ORDER_EXPIRED;
+}
+
+static void check_order(const struct order_record *record, void *user)
+{
+	struct world *world = user;
+
+	if (!order_state_settled(record->state))
+		world_violation(world, "%s is %s, not settled: %s", record->order_id,
+				order_state_status(record->state), record->history);
+	check_agreement(world, record);
+	check_history(world, record);
+	count_fate(world, record);
+}
+
+static bool same_lines(const struct booked *booked, const struct order_record *record)
+{
+	Tandem__Order__V1__OrderPlaced *placed = tandem__order__v1__order_placed__unpack(
+		NULL, record->placed_length, record->placed);
+	bool same = placed != NULL && placed->content != NULL &&
+		    placed->content->n_lines == booked->line_count;
+
+	for (size_t i = 0; same && i < booked->line_count; i++)
+		same = strcmp(placed->content->lines[i]->sku, booked->lines[i].sku) == 0 &&
+		       placed->content->lines[i]->quantity == booked->lines[i].quantity;
+	if (placed != NULL)
+		tandem__order__v1__order_placed__free_unpacked(placed, NULL);
+	return same;
+}
+
+static void check_booked(struct world *world, const struct booked *booked)
+{
+	struct order_record record;
+
+	if (!memory_orders_find(world->redis->orders, booked->order_id, &record)) {
+		world_violation(world, "%s was acknowledged and does not exist", booked->order_id);
+		return;
+	}
+	if (!same_lines(booked, &record))
+		world_violation(world, "%s is stored as something else", booked->order_id);
+	if (record.version < booked->version)
+		world_violation(world, "%s was seen at version %" PRIu64 ", and is at %" PRIu64,
+				booked->order_id, booked->version, record.version);
+	if (booked->confirmed && record.state != ORDER_CONFIRMED)
+		world_violation(world, "%s was confirmed and is %s", booked->order_id,
+				order_state_status(record.state));
+	if (booked->cancelled && record.state != ORDER_CANCELLED)
+		world_violation(world, "%s was cancelled and is %s", booked->order_id,
+				order_state_status(record.state));
+}
+
+static void check_dead_letters(struct world *world, const char *name)
+{
+	struct memory_stream *letters = memory_stream_find(world->redis->streams, name);
+
+	for (size_t i = 0; letters != NULL && i < letters->count; i++) {
+		const struct memory_entry *entry = &letters->entries[i];
+
+		if (memory_entry_field(entry, "poison")[0] == '\0')
+			world_violation(world, "%s was buried in %s: %s",
+					memory_entry_field(entry, "id"), name,
+					memory_entry_field(entry, "reason"));
+	}
+}
+
+/* A reservation for an order that nobody has. */
+static void check_orphan(const struct memory_reservation *reservation, void *user)
+{
+	struct world *world = user;
+	struct order_record record;
+
+	if (!memory_orders_find(world->redis->orders, reservation->order_id, &record))
+		world_violation(world, "a reservation, %s, of %s, which does not exist",
+				stock_state_text(reservation->state), reservation->order_id);
+}
+
+void world_check(struct world *world)
+{
+	check_stock(world);
+	memory_inventory_each_stock(world->redis->inventory, compare_received, world);
+	memory_orders_each(world->redis->orders, check_order, world);
+	memory_inventory_each(world->redis->inventory, check_orphan, world);
+	for (const struct booked *at = world->booked; at != NULL; at = at->next)
+		check_booked(world, at);
+	if (memory_orders_timers(world->redis->orders)->count > 0)
+		world_violation(world, "%s has a timer, though every order is settled",
+				memory_orders_timers(world->redis->orders)->entries[0].member);
+	check_dead_letters(world, "order:{0}:dead");
+	check_dead_letters(world, "inventory:{0}:dead");
+}

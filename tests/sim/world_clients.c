@@ -1,0 +1,656 @@
+/* world_clients.c - who uses the house, and the books of what they were promised.
+ *
+ * A client does one thing at a time: it means something (an intent), calls, and calls again with
+ * the same words until it is told how that ended. A PlaceOrder without request_id is the
+ * exception: when its answer is lost nobody knows, so it is let go.
+ *
+ *   rest ─▶ mean ─▶ send ─▶ (on_done) ─▶ learn ─▶ rest
+ *                    ▲           │ lost, busy, too late
+ *                    └─ back-off ┘ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+#include "world_parts.h"
+
+enum kind { PLACE, CONFIRM, CANCEL, WATCH, GET, LIST, EXPLAIN, ADJUST, KINDS };
+static const char *const method_names[KINDS] = { "PlaceOrder",   "ConfirmOrder", "CancelOrder",
+						 "WatchOrder",   "GetOrder",     "ListOrders",
+						 "ExplainOrder", "AdjustStock" };
+
+/* What a client means to do. */
+struct intent {
+	enum kind kind;
+	char request_id[32];
+	struct inventory_line lines[3];
+	size_t line_count;
+	int64_t hold_ms, delta, timeout_ms;
+	bool wait;
+	bool conflicting; /* the request_id was used for something else */
+	struct booked *order;
+	unsigned tries;
+	/* A watch. */
+	uint64_t seen_version;
+	bool seen_end;
+};
+
+struct world_client {
+	struct rt_list link;
+	struct world *world;
+	char name[16], customer[16];
+	struct intent intent;
+	struct rt_client_op op;
+	struct rt_timer timer;
+	bool calling, resting;
+	unsigned remaining;         /* intents still to come */
+	unsigned serial;            /* of request ids */
+	enum world_order_fate fate; /* by hand: what comes after the placing */
+	bool by_hand;
+};
+
+static void send(struct world_client *client);
+static void rest(struct world_client *client);
+
+static unsigned method_index(const ProtobufCServiceDescriptor *descriptor, const char *name)
+{
+	unsigned index = 0;
+
+	while (strcmp(descriptor->methods[index].name, name) != 0)
+		index++;
+	return index;
+}
+
+/* ---- requests ---- */
+
+static void start(struct world_client *client, const ProtobufCMessage *request)
+{
+	struct world *world = client->world;
+	const struct intent *intent = &client->intent;
+	ProtobufCService *service = intent->kind == ADJUST ? world->stock : world->orders;
+
+	client->calling = true;
+	rt_client_start(service, method_index(service->descriptor, method_names[intent->kind]),
+			request, &client->op);
+}
+
+static void send_place(struct world_client *client)
+{
+	struct intent *intent = &client->intent;
+	Tandem__Order__V1__PlaceOrderRequest request = TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__OrderLine lines[3], *line_list[3];
+	Google__Protobuf__Duration hold = GOOGLE__PROTOBUF__DURATION__INIT;
+
+	for (size_t i = 0; i < intent->line_count; i++) {
+		tandem__order__v1__order_line__init(&lines[i]);
+		lines[i].sku = (char *)(uintptr_t)intent->lines[i].sku;
+		lines[i].quantity = intent->lines[i].quantity;
+		line_list[i] = &lines[i];
+	}
+	request.request_id = intent->request_id;
+	request.customer_id = client->customer;
+	request.lines = line_list;
+	request.n_lines = intent->line_count;
+	hold.seconds = intent->hold_ms / 1000;
+	hold.nanos = (int32_t)(intent->hold_ms % 1000) * 1000000;
+	request.hold = &hold;
+	request.wait_for_decision = intent->wait;
+	start(client, &request.base);
+}
+
+static void send_about_order(struct world_client *client)
+{
+	struct intent *intent = &client->intent;
+	Tandem__Order__V1__ConfirmOrderRequest confirm =
+		TANDEM__ORDER__V1__CONFIRM_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__CancelOrderRequest cancel =
+		TANDEM__ORDER__V1__CANCEL_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__WatchOrderRequest watch = TANDEM__ORDER__V1__WATCH_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__GetOrderRequest get = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__ExplainOrderRequest explain =
+		TANDEM__ORDER__V1__EXPLAIN_ORDER_REQUEST__INIT;
+	char *order_id = intent->order->order_id;
+
+	confirm.order_id = cancel.order_id = watch.order_id = get.order_id = explain.order_id =
+		order_id;
+	cancel.reason = (char *)(uintptr_t) "changed my mind";
+	watch.after_version = intent->seen_version;
+	switch (intent->kind) {
+	case CONFIRM:
+		start(client, &confirm.base);
+		break;
+	case CANCEL:
+		start(client, &cancel.base);
+		break;
+	case WATCH:
+		start(client, &watch.base);
+		break;
+	case EXPLAIN:
+		start(client, &explain.base);
+		break;
+	default:
+		start(client, &get.base);
+		break;
+	}
+}
+
+static void send_list(struct world_client *client)
+{
+	Tandem__Order__V1__ListOrdersRequest request = TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
+
+	request.customer_id = client->customer;
+	request.page_size = 5;
+	start(client, &request.base);
+}
+
+static void send_adjust(struct world_client *client)
+{
+	struct intent *intent = &client->intent;
+	Tandem__Inventory__V1__AdjustStockRequest request =
+		TANDEM__INVENTORY__V1__ADJUST_STOCK_REQUEST__INIT;
+
+	request.request_id = intent->request_id;
+	request.sku = (char *)(uintptr_t)intent->lines[0].sku;
+	request.delta = intent->delta;
+	request.reason = (char *)(uintptr_t) "delivery";
+	start(client, &request.base);
+}
+
+/* ---- what the answers say ---- */
+
+static size_t sku_index(const char *sku)
+{
+	size_t i = 0;
+
+	while (strcmp(world_skus[i], sku) != 0)
+		i++;
+	return i;
+}
+
+static bool same_lines(const struct intent *intent, const Tandem__Order__V1__Order *order)
+{
+	if (order->n_lines != intent->line_count)
+		return false;
+	for (size_t i = 0; i < intent->line_count; i++)
+		if (strcmp(order->lines[i]->sku, intent->lines[i].sku) != 0 ||
+		    order->lines[i]->quantity != intent->lines[i].quantity)
+			return false;
+	return true;
+}
+
+/* An order was acknowledged: from here on it must exist, and be one with its request_id. */
+static struct booked *book(struct world_client *client, const Tandem__Order__V1__Order *order)
+{
+	struct world *world = client->world;
+	struct intent *intent = &client->intent;
+	struct booked *booked = NULL;
+
+	for (struct booked *at = world->booked; at != NULL; at = at->next) {
+		bool same_request = intent->request_id[0] != '\0' &&
+				    strcmp(at->request_id, intent->request_id) == 0 &&
+				    strcmp(at->customer, client->customer) == 0;
+
+		if (same_request && strcmp(at->order_id, order->order_id) != 0)
+			world_violation(world, "request %s gave two orders: %s and %s",
+					intent->request_id, at->order_id, order->order_id);
+		if (strcmp(at->order_id, order->order_id) == 0)
+			booked = at;
+	}
+	if (booked != NULL) {
+		if (intent->request_id[0] == '\0')
+			world_violation(world, "order id %s was given twice", order->order_id);
+		return booked;
+	}
+	booked = rt_alloc(sizeof(*booked));
+	snprintf(booked->order_id, sizeof(booked->order_id), "%s", order->order_id);
+	snprintf(booked->customer, sizeof(booked->customer), "%s", client->customer);
+	snprintf(booked->request_id, sizeof(booked->request_id), "%s", intent->request_id);
+	memcpy(booked->lines, intent->lines, sizeof(booked->lines));
+	booked->line_count = intent->line_count;
+	booked->next = world->booked;
+	world->booked = booked;
+	world->counts.orders++;
+	return booked;
+}
+
+/* What a client has seen never becomes unseen. */
+static void see(struct world_client *client, const Tandem__Order__V1__Order *order)
+{
+	struct intent *intent = &client->intent;
+	struct booked *booked = intent->order;
+
+	if (order == NULL || booked == NULL)
+		return;
+	if (strcmp(order->order_id, booked->order_id) != 0)
+		world_violation(client->world, "%s was answered with %s", booked->order_id,
+				order->order_id);
+	if (order->version < booked->version)
+		world_violation(client->world,
+				"%s was seen at version %" PRIu64 " and then at %" PRIu64,
+				booked->order_id, booked->version, order->version);
+	booked->version = RT_MAX(booked->version, order->version);
+}
+
+static void learn_placed(struct world_client *client, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__PlaceOrderResponse *response = (const void *)message;
+	struct intent *intent = &client->intent;
+
+	if (response->order == NULL) {
+		world_violation(client->world, "PlaceOrder answered OK without an order");
+		return;
+	}
+	if (intent->conflicting)
+		world_violation(client->world, "request %s was taken with other content",
+				intent->request_id);
+	if (!same_lines(intent, response->order))
+		world_violation(client->world, "%s is not what was ordered",
+				response->order->order_id);
+	intent->order = book(client, response->order);
+	see(client, response->order);
+}
+
+static void learn(struct world_client *client, const ProtobufCMessage *message)
+{
+	struct intent *intent = &client->intent;
+
+	switch (intent->kind) {
+	case PLACE:
+		learn_placed(client, message);
+		break;
+	case CONFIRM:
+		see(client, ((const Tandem__Order__V1__ConfirmOrderResponse *)(const void *)message)
+				    ->order);
+		intent->order->confirmed = true;
+		break;
+	case CANCEL:
+		see(client,
+		    ((const Tandem__Order__V1__CancelOrderResponse *)(const void *)message)->order);
+		intent->order->cancelled = true;
+		break;
+	case GET:
+		see(client,
+		    ((const Tandem__Order__V1__GetOrderResponse *)(const void *)message)->order);
+		break;
+	case ADJUST:
+		client->world->received[sku_index(intent->lines[0].sku)] += intent->delta;
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_watched(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	struct world_client *client = RT_CONTAINER_OF(op, struct world_client, op);
+	const Tandem__Order__V1__Order *order =
+		((const Tandem__Order__V1__WatchOrderResponse *)(const void *)message)->order;
+	struct intent *intent = &client->intent;
+
+	if (order == NULL) {
+		world_violation(client->world, "WatchOrder sent no order");
+		return;
+	}
+	if (order->version <= intent->seen_version)
+		world_violation(client->world,
+				"%s: WatchOrder sent version %" PRIu64 " after %" PRIu64,
+				order->order_id, order->version, intent->seen_version);
+	intent->seen_version = order->version;
+	intent->seen_end = order->settled;
+	see(client, order);
+	world_say(client->world, "%-12s <- %s %s v%" PRIu64 "%s", client->name,
+		  world_short(order->order_id),
+		  protobuf_c_enum_descriptor_get_value(&tandem__order__v1__order_status__descriptor,
+						       (int)order->status)
+				  ->name +
+			  strlen("ORDER_STATUS_"),
+		  order->version, order->settled ? " settled" : "");
+}
+
+/* ---- ends ---- */
+
+/* Would calling again help? */
+static bool is_passing(int code)
+{
+	switch (code) {
+	case RT_CODE_INVALID_ARGUMENT:
+	case RT_CODE_NOT_FOUND:
+	case RT_CODE_ALREADY_EXISTS:
+	case RT_CODE_FAILED_PRECONDITION:
+	case RT_CODE_UNIMPLEMENTED:
+	case RT_CODE_OUT_OF_RANGE:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool may_call_again(const struct world_client *client, int code)
+{
+	const struct intent *intent = &client->intent;
+
+	if (!is_passing(code))
+		return false;
+	switch (intent->kind) {
+	case PLACE:
+		return intent->request_id[0] != '\0';
+	case WATCH:
+	case GET:
+	case LIST:
+	case EXPLAIN:
+		return intent->tries < 4 && !client->by_hand;
+	default:
+		return true;
+	}
+}
+
+/* Refusals that a client of good faith must never hear. */
+static bool is_wrong(const struct world_client *client, int code)
+{
+	const struct intent *intent = &client->intent;
+
+	if (code == RT_CODE_ALREADY_EXISTS)
+		return !intent->conflicting;
+	/* Confirm and cancel come too late now and then; stock may be taken. */
+	if (code == RT_CODE_FAILED_PRECONDITION)
+		return intent->kind != CONFIRM && intent->kind != CANCEL && intent->kind != ADJUST;
+	return !is_passing(code) && !(code == RT_CODE_UNIMPLEMENTED && intent->kind == EXPLAIN);
+}
+
+static void after_placing(struct world_client *client)
+{
+	struct booked *order = client->intent.order;
+
+	if (client->fate == FATE_LEAVE || order == NULL)
+		return;
+	client->intent = (struct intent){ .kind = client->fate == FATE_CONFIRM ? CONFIRM : CANCEL,
+					  .order = order,
+					  .timeout_ms = 5000 };
+	client->remaining++;
+}
+
+static void send_again(struct rt_timer *timer)
+{
+	send(RT_CONTAINER_OF(timer, struct world_client, timer));
+}
+
+static void on_done(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	struct world_client *client = RT_CONTAINER_OF(op, struct world_client, op);
+	struct world *world = client->world;
+	struct intent *intent = &client->intent;
+	int code = op->status.code;
+	enum kind kind = intent->kind;
+
+	client->calling = false;
+	world_say(world, "%-12s <- %s %s%s%s", client->name, method_names[kind],
+		  code == 0 ? "OK" : rt_code_name(code), code == 0 ? "" : ": ",
+		  code == 0 || op->status.message == NULL ? "" : op->status.message);
+	intent->tries++;
+	if (code != 0 && may_call_again(client, code)) {
+		rt_timer_start(world->loop, &client->timer,
+			       50 + (int64_t)world_roll(world, 100u << RT_MIN(intent->tries, 4u)),
+			       send_again);
+		return;
+	}
+	if (code != 0 && is_wrong(client, code))
+		world_violation(world, "%s of %s ended with %s: %s", method_names[kind],
+				intent->order == NULL ? intent->request_id
+						      : intent->order->order_id,
+				rt_code_name(code), op->status.message);
+	if (code == 0 && kind == WATCH && intent->order != NULL && !intent->seen_end)
+		world_violation(world, "WatchOrder of %s ended before the order was settled",
+				intent->order->order_id);
+	if (code == 0 && response != NULL)
+		learn(client, response);
+	client->remaining--;
+	if (client->by_hand && kind == PLACE && code == 0)
+		after_placing(client);
+	rest(client);
+}
+
+/* ---- intents ---- */
+
+static void say_call(struct world_client *client)
+{
+	const struct intent *intent = &client->intent;
+
+	if (!client->world->options.record)
+		return;
+	if (intent->kind == PLACE)
+		world_say(client->world, "%-12s -> PlaceOrder %s %s×%" PRIu32 "%s%s", client->name,
+			  intent->request_id, intent->lines[0].sku, intent->lines[0].quantity,
+			  intent->line_count > 1 ? " …" : "", intent->wait ? ", waits" : "");
+	else if (intent->kind == ADJUST)
+		world_say(client->world, "%-12s -> AdjustStock %s %s %+" PRId64, client->name,
+			  intent->request_id, intent->lines[0].sku, intent->delta);
+	else
+		world_say(client->world, "%-12s -> %s %s", client->name, method_names[intent->kind],
+			  intent->order == NULL ? "" : world_short(intent->order->order_id));
+}
+
+static void send(struct world_client *client)
+{
+	struct intent *intent = &client->intent;
+
+	client->op = (struct rt_client_op){ .timeout_ms = intent->timeout_ms,
+					    .on_message = intent->kind == WATCH ? on_watched : NULL,
+					    .done = on_done };
+	say_call(client);
+	switch (intent->kind) {
+	case PLACE:
+		send_place(client);
+		break;
+	case LIST:
+		send_list(client);
+		break;
+	case ADJUST:
+		send_adjust(client);
+		break;
+	default:
+		send_about_order(client);
+		break;
+	}
+}
+
+static void mean_place(struct world_client *client)
+{
+	struct world *world = client->world;
+	struct intent *intent = &client->intent;
+	size_t first = world_roll(world, WORLD_SKUS);
+
+	intent->kind = PLACE;
+	intent->line_count = 1 + world_roll(world, RT_LENGTH(intent->lines));
+	for (size_t i = 0; i < intent->line_count; i++)
+		intent->lines[i] = (struct inventory_line){
+			.sku = world_skus[(first + i) % WORLD_SKUS],
+			.quantity = 1 + (uint32_t)world_roll(world, 4),
+		};
+	if (world_roll(world, 4) > 0)
+		snprintf(intent->request_id, sizeof(intent->request_id), "r%u", ++client->serial);
+	intent->hold_ms = 1000 + (int64_t)world_roll(world, 8000);
+	intent->wait = world_roll(world, 3) == 0;
+	intent->timeout_ms = 300 + (int64_t)world_roll(world, 4000);
+}
+
+/* Uses a request_id that was acknowledged, again: with the same words, or with others. */
+static void mean_repeat(struct world_client *client, const struct booked *order)
+{
+	struct intent *intent = &client->intent;
+
+	mean_place(client);
+	snprintf(intent->request_id, sizeof(intent->request_id), "%s", order->request_id);
+	memcpy(intent->lines, order->lines, sizeof(intent->lines));
+	intent->line_count = order->line_count;
+	/* The hold is part of the content, and it is not in the books: it never is the same. */
+	intent->hold_ms = 20000;
+	intent->conflicting = true;
+}
+
+static struct booked *own_order(struct world_client *client)
+{
+	struct booked *some = NULL;
+	unsigned count = 0;
+
+	for (struct booked *at = client->world->booked; at != NULL; at = at->next)
+		if (strcmp(at->customer, client->customer) == 0 &&
+		    world_roll(client->world, ++count) == 0)
+			some = at;
+	return some;
+}
+
+static void mean(struct world_client *client)
+{
+	static const enum kind later[] = { CONFIRM, CONFIRM, CONFIRM, CANCEL, CANCEL,
+					   WATCH,   WATCH,   GET,     LIST,   EXPLAIN };
+	struct world *world = client->world;
+	struct intent *intent = &client->intent;
+	struct booked *order = own_order(client);
+	uint64_t which = world_roll(world, 100);
+
+	*intent = (struct intent){ .timeout_ms = 500 + (int64_t)world_roll(world, 5000) };
+	if (which < 8) {
+		intent->kind = ADJUST;
+		intent->lines[0].sku = world_skus[world_roll(world, WORLD_SKUS)];
+		intent->delta = (int64_t)world_roll(world, 12) - 4;
+		if (intent->delta == 0)
+			intent->delta = 5;
+		snprintf(intent->request_id, sizeof(intent->request_id), "%s-a%u", client->name,
+			 ++client->serial);
+	} else if (which < 50 || order == NULL) {
+		mean_place(client);
+	} else if (which < 55 && order->request_id[0] != '\0') {
+		mean_repeat(client, order);
+	} else {
+		intent->kind = later[world_roll(world, RT_LENGTH(later))];
+		intent->order = order;
+		if (intent->kind == WATCH)
+			intent->timeout_ms += 10000;
+	}
+}
+
+static void on_rested(struct rt_timer *timer)
+{
+	struct world_client *client = RT_CONTAINER_OF(timer, struct world_client, timer);
+
+	client->resting = false;
+	if (!client->by_hand)
+		mean(client);
+	send(client);
+}
+
+static void rest(struct world_client *client)
+{
+	if (client->remaining == 0)
+		return;
+	client->resting = true;
+	rt_timer_start(client->world->loop, &client->timer,
+		       client->by_hand ? 0 : (int64_t)world_roll(client->world, 700), on_rested);
+}
+
+/* ---- life ---- */
+
+static struct world_client *client_new(struct world *world, unsigned remaining)
+{
+	struct world_client *client = rt_alloc(sizeof(*client));
+
+	client->world = world;
+	client->remaining = remaining;
+	snprintf(client->name, sizeof(client->name), "client-%u", ++world->client_count);
+	snprintf(client->customer, sizeof(client->customer), "c%u", world->client_count);
+	rt_list_push(&world->clients, &client->link);
+	return client;
+}
+
+void world_clients_open(struct world *world)
+{
+	rt_list_init(&world->clients);
+}
+
+void world_clients_close(struct world *world)
+{
+	struct rt_list *link;
+	struct booked *booked;
+
+	for (link = world->clients.next; link != &world->clients; link = link->next) {
+		struct world_client *client = RT_CONTAINER_OF(link, struct world_client, link);
+
+		client->remaining = 1; /* the one that ends now */
+		rt_timer_stop(world->loop, &client->timer);
+		client->intent.tries = 1000;
+		if (client->calling)
+			rt_client_cancel(&client->op);
+	}
+	rt_loop_settle(world->loop);
+	while ((link = rt_list_pop(&world->clients)) != NULL) {
+		struct world_client *client = RT_CONTAINER_OF(link, struct world_client, link);
+
+		rt_timer_stop(world->loop, &client->timer);
+		free(client);
+	}
+	while ((booked = world->booked) != NULL) {
+		world->booked = booked->next;
+		free(booked);
+	}
+}
+
+void world_clients_start(struct world *world, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		rest(client_new(world, 5 + (unsigned)world_roll(world, 20)));
+}
+
+bool world_clients_idle(const struct world *world)
+{
+	for (const struct rt_list *at = world->clients.next; at != &world->clients; at = at->next) {
+		const struct world_client *client =
+			RT_CONTAINER_OF(at, const struct world_client, link);
+
+		if (client->remaining > 0)
+			return false;
+	}
+	return true;
+}
+
+/* ---- by hand ---- */
+
+static void run_by_hand(struct world_client *client)
+{
+	struct world *world = client->world;
+
+	client->by_hand = true;
+	rest(client);
+	for (int i = 0; i < 1000 && client->remaining > 0; i++)
+		world_run(world, 100);
+	if (client->remaining > 0)
+		world_violation(world, "%s was never told how %s ended", client->name,
+				method_names[client->intent.kind]);
+}
+
+void world_stock(struct world *world, const char *sku, int64_t delta)
+{
+	struct world_client *client = client_new(world, 1);
+
+	client->intent = (struct intent){ .kind = ADJUST, .delta = delta, .timeout_ms = 5000 };
+	client->intent.lines[0].sku = world_skus[sku_index(sku)];
+	snprintf(client->intent.request_id, sizeof(client->intent.request_id), "%s-a",
+		 client->name);
+	run_by_hand(client);
+}
+
+void world_order(struct world *world, const char *request_id, const char *sku, uint32_t quantity,
+		 int64_t hold_ms, enum world_order_fate fate)
+{
+	struct world_client *client = client_new(world, 1);
+	struct intent *intent = &client->intent;
+
+	*intent = (struct intent){
+		.kind = PLACE, .hold_ms = hold_ms, .wait = true, .timeout_ms = 3000, .line_count = 1
+	};
+	intent->lines[0].sku = world_skus[sku_index(sku)];
+	intent->lines[0].quantity = quantity;
+	snprintf(intent->request_id, sizeof(intent->request_id), "%s", request_id);
+	client->fate = fate;
+	run_by_hand(client);
+}

@@ -1,0 +1,24 @@
+/* world_seed.c - the run of a seed: how many of whom, what goes wrong and how often, and then
+ * whether all of it ended well. */
+#include "world_parts.h"
+
+struct world *world_run_seed(uint64_t seed, enum memory_bug bug, bool record)
+{
+	struct world_options options = { .seed = seed, .bug = bug, .record = record };
+	struct world *world;
+
+	options.orders = 1 + (int)(seed % 2);
+	options.inventories = 1 + (int)(seed / 2 % 2);
+	options.gateways = 1 + (int)(seed / 4 % 2);
+	world = world_new(&options);
+	for (int i = 0; i < WORLD_SKUS; i++)
+		world_stock(world, world_skus[i], 5 + (int64_t)world_roll(world, 40));
+	world->options.plan = world_random_plan(world);
+	world_clients_start(world, 1 + (unsigned)world_roll(world, 5));
+	world_chaos_start(world);
+	world_run(world, 3000 + (int64_t)world_roll(world, 15000));
+	world_calm(world);
+	if (world_run_until_quiet(world, WORLD_QUIET_MS))
+		world_check(world);
+	return world;
+}
