@@ -4,6 +4,7 @@
  * Each operation is an own struct around the caller's: its effect fills a result there, at the
  * instant it reaches the Redis, and finish copies that into the caller's fields, when and if the
  * answer gets home. */
+#undef NDEBUG /* a simulation that cannot fail is none */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>

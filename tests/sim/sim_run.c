@@ -12,6 +12,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -73,9 +74,9 @@ static int show_seed(const struct options *options)
 	return failed ? 1 : 0;
 }
 
-static _Noreturn void job(const struct options *options, unsigned which, int fd)
+static _Noreturn void work(const struct options *options, uint64_t first, int fd)
 {
-	for (uint64_t i = which; i < options->count; i += options->jobs) {
+	for (uint64_t i = first; i < options->count; i += options->jobs) {
 		/* Written before the run, too: a crash leaves that as its last word. */
 		struct report report = { .seed = options->from + i, .failed = true };
 
@@ -95,25 +96,27 @@ struct job {
 	uint64_t seed;
 };
 
-static void start_job(struct job *jobs, unsigned which, const struct options *options)
+/* Runs every J-th seed, from the one with this index on. */
+static void start_job(struct job *job, uint64_t first, const struct options *options)
 {
 	int fds[2];
 
+	fflush(stdout);
 	if (pipe(fds) != 0) {
 		perror("pipe");
 		exit(2);
 	}
-	jobs[which].pid = fork();
-	if (jobs[which].pid < 0) {
+	job->pid = fork();
+	if (job->pid < 0) {
 		perror("fork");
 		exit(2);
 	}
-	if (jobs[which].pid == 0) {
+	if (job->pid == 0) {
 		close(fds[0]);
-		job(options, which, fds[1]);
+		work(options, first, fds[1]);
 	}
 	close(fds[1]);
-	jobs[which].fd = fds[0];
+	job->fd = fds[0];
 }
 
 static void add_counts(struct world_counts *sum, const struct world_counts *one)
@@ -126,6 +129,7 @@ static void add_counts(struct world_counts *sum, const struct world_counts *one)
 	sum->faults += one->faults;
 	sum->deaths += one->deaths;
 	sum->chaos += one->chaos;
+	sum->quiet_ms = RT_MAX(sum->quiet_ms, one->quiet_ms);
 }
 
 struct tally {
@@ -136,25 +140,28 @@ struct tally {
 static void failed(struct tally *tally, uint64_t seed)
 {
 	tally->failed++;
+	printf("seed %" PRIu64 " FAILED\n", seed);
 	if (tally->first_failed == 0 || seed < tally->first_failed)
 		tally->first_failed = seed;
 }
 
-/* False: the job has ended. */
-static bool hear(struct job *job, struct tally *tally)
+/* False: the job has ended. One that crashed goes on behind the seed that it crashed with. */
+static bool hear(struct job *job, const struct options *options, struct tally *tally)
 {
 	struct report report;
 	ssize_t got = read(job->fd, &report, sizeof(report));
 
 	if (got != sizeof(report)) {
-		if (job->busy) {
-			printf("seed %" PRIu64 " crashed\n", job->seed);
-			failed(tally, job->seed);
-			tally->ran++;
-		}
 		close(job->fd);
 		waitpid(job->pid, NULL, 0);
-		return false;
+		job->fd = -1;
+		if (!job->busy)
+			return false;
+		job->busy = false;
+		failed(tally, job->seed);
+		tally->ran++;
+		start_job(job, job->seed - options->from + options->jobs, options);
+		return true;
 	}
 	job->seed = report.seed;
 	job->busy = !job->busy;
@@ -175,15 +182,15 @@ static struct tally run_all(const struct options *options)
 	unsigned running = options->jobs;
 
 	for (unsigned i = 0; i < options->jobs; i++) {
-		start_job(jobs, i, options);
+		start_job(&jobs[i], i, options);
 		polls[i] = (struct pollfd){ .fd = jobs[i].fd, .events = POLLIN };
 	}
 	while (running > 0 && poll(polls, options->jobs, -1) > 0) {
 		for (unsigned i = 0; i < options->jobs; i++) {
-			if (polls[i].revents == 0 || hear(&jobs[i], &tally))
+			if (polls[i].revents == 0)
 				continue;
-			polls[i].fd = -1;
-			running--;
+			running -= !hear(&jobs[i], options, &tally);
+			polls[i].fd = jobs[i].fd;
 		}
 		if (options->bug != MEMORY_BUG_NONE && tally.failed > 0)
 			break; /* found */
@@ -191,6 +198,7 @@ static struct tally run_all(const struct options *options)
 	for (unsigned i = 0; i < options->jobs; i++) {
 		if (polls[i].fd < 0)
 			continue;
+		kill(jobs[i].pid, SIGKILL); /* enough was found */
 		close(jobs[i].fd);
 		waitpid(jobs[i].pid, NULL, 0);
 	}
@@ -203,9 +211,10 @@ static int say(const struct options *options, const struct tally *tally, double 
 	bool planted = options->bug != MEMORY_BUG_NONE;
 
 	printf("%" PRIu64 " seeds in %.1f s: %u orders (%u confirmed, %u cancelled, %u rejected, "
-	       "%u expired), %u faults, %u deaths, %u blows\n",
+	       "%u expired), %u faults, %u deaths, %u blows; quiet after %.1f s at most\n",
 	       tally->ran, seconds, counts->orders, counts->confirmed, counts->cancelled,
-	       counts->rejected, counts->expired, counts->faults, counts->deaths, counts->chaos);
+	       counts->rejected, counts->expired, counts->faults, counts->deaths, counts->chaos,
+	       (double)counts->quiet_ms / 1000);
 	if (planted) {
 		printf(tally->failed > 0 ? "%s found by seed %" PRIu64 " after %" PRIu64 " seeds\n"
 					 : "%s was not found\n",

@@ -1,6 +1,7 @@
 /* streams.c - see streams.h. Plain sorted arrays: a simulation's streams are short. */
 #include "streams.h"
 
+#undef NDEBUG /* a simulation that cannot fail is none */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -171,12 +172,15 @@ void memory_streams_unwait(struct memory_waiter *waiter)
 
 void memory_streams_wake(struct memory_streams *streams)
 {
-	struct rt_list *at = streams->waiters.next, *next;
+	struct rt_list due, *link;
 
-	for (; at != &streams->waiters; at = next) {
-		struct memory_waiter *waiter = RT_CONTAINER_OF(at, struct memory_waiter, link);
+	/* Whoever is woken may end others' waiting, too. */
+	rt_list_init(&due);
+	rt_list_move(&due, &streams->waiters);
+	while ((link = rt_list_pop(&due)) != NULL) {
+		struct memory_waiter *waiter = RT_CONTAINER_OF(link, struct memory_waiter, link);
 
-		next = at->next;
+		rt_list_push(&streams->waiters, link);
 		waiter->woken(waiter);
 	}
 }

@@ -1,4 +1,5 @@
 /* world.c - processes, calls between them, faults, transcript. */
+#undef NDEBUG /* a simulation that cannot fail is none */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -6,6 +7,7 @@
 #include <string.h>
 #include <uthash.h>
 
+#include "rpc_call.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 #include "world_parts.h"
@@ -137,27 +139,66 @@ static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 
 /* ---- calls between processes ---- */
 
-/* A call that some process works on; its answer is lost when that dies. */
+/* A call that some process works on. Its transport is the local one, but for two things: what a
+ * dead process says is not heard, and its calls end as lost connections do. */
 struct route_call {
-	void *call; /* struct rt_call; a key, nothing else */
-	ProtobufCClosure closure;
+	struct rt_call *call;
+	const struct rpc_call_ops *transport;
+	struct rpc_call_ops ops;
 	struct process *process;
-	unsigned generation;
-	UT_hash_handle hh;
+	UT_hash_handle hh; /* by call */
 };
 
-static struct world *closure_world; /* the one that runs: a closure is told nothing else */
+static struct world *calls_world; /* the one that runs: a call's transport is told nothing else */
 
-static void route_answer(const ProtobufCMessage *message, void *closure_data)
+static struct route_call *route_call_of(struct rt_call *call)
 {
 	struct route_call *found;
 
-	HASH_FIND_PTR(closure_world->route_calls, &closure_data, found);
+	HASH_FIND_PTR(calls_world->route_calls, &call, found);
 	assert(found != NULL);
-	if (found->process->dead)
-		rt_call_failf(closure_data, RT_CODE_UNAVAILABLE, "connection lost");
+	return found;
+}
+
+static void route_send(struct rt_call *call, const ProtobufCMessage *message)
+{
+	struct route_call *routed = route_call_of(call);
+
+	if (!routed->process->dead)
+		routed->transport->send(call, message);
+}
+
+static void route_end(struct rt_call *call, const ProtobufCMessage *answer,
+		      const struct rt_status *status)
+{
+	struct route_call *routed = route_call_of(call);
+	struct rt_status lost = { 0 };
+
+	call->ops = routed->transport;
+	HASH_DEL(calls_world->route_calls, routed);
+	rt_status_set(&lost, RT_CODE_UNAVAILABLE, "connection lost");
+	if (routed->process->dead)
+		call->ops->end(call, NULL, &lost);
 	else
-		found->closure(message, closure_data);
+		call->ops->end(call, answer, status);
+	rt_status_done(&lost);
+	routed->process->calls--;
+	free(routed);
+}
+
+static void route_call_new(struct world *world, struct rt_call *call, struct process *process)
+{
+	struct route_call *routed = rt_alloc(sizeof(*routed));
+
+	routed->call = call;
+	routed->transport = call->ops;
+	routed->ops = *call->ops;
+	routed->ops.send = route_send;
+	routed->ops.end = route_end;
+	routed->process = process;
+	call->ops = &routed->ops;
+	process->calls++;
+	HASH_ADD_PTR(world->route_calls, call, routed);
 }
 
 static bool serves(const struct process *process, enum role role)
@@ -200,7 +241,6 @@ static void route_invoke(ProtobufCService *service, unsigned method_index,
 	struct route *route = RT_CONTAINER_OF(service, struct route, service);
 	struct world *world = route->world;
 	struct process *process = route_target(route);
-	struct route_call *routed;
 	ProtobufCService *target;
 
 	if (process == NULL) {
@@ -208,16 +248,9 @@ static void route_invoke(ProtobufCService *service, unsigned method_index,
 			      role_names[route->role]);
 		return;
 	}
-	HASH_FIND_PTR(world->route_calls, &call, routed);
-	if (routed == NULL) {
-		routed = rt_alloc(sizeof(*routed));
-		routed->call = call;
-		HASH_ADD_PTR(world->route_calls, call, routed);
-	}
-	routed->closure = closure;
-	routed->process = process;
+	route_call_new(world, call, process);
 	target = service_of(route, process);
-	target->invoke(target, method_index, input, route_answer, call);
+	target->invoke(target, method_index, input, closure, call);
 }
 
 static void route_init(struct route *route, struct world *world, enum role role, bool inventory)
@@ -313,7 +346,6 @@ static void start_order(struct process *process, const struct memory_store_optio
 	process->store_link = order_store_memory_link(options.store);
 	rc = order_new(world->loop, &options, &process->order);
 	assert(rc == RT_OK);
-	(void)rc;
 	order_start(process->order);
 }
 
@@ -334,7 +366,6 @@ static void start_inventory(struct process *process, const struct memory_store_o
 	process->store_link = inventory_store_memory_link(options.store);
 	rc = inventory_new(world->loop, &options, &process->inventory);
 	assert(rc == RT_OK);
-	(void)rc;
 	inventory_start(process->inventory);
 }
 
@@ -354,7 +385,6 @@ static void start_gateway(struct process *process)
 	options.inventory = process->to_inventory;
 	rc = gateway_new(world->loop, &options, &process->gateway);
 	assert(rc == RT_OK);
-	(void)rc;
 }
 
 struct process *world_start(struct world *world, enum role role, int place)
@@ -400,6 +430,8 @@ static void process_ends(struct rt_task *task)
 		order_stop(process->order, on_stopped, process);
 	else if (process->role == ROLE_INVENTORY)
 		inventory_stop(process->inventory, on_stopped, process);
+	else
+		process->stopped = true; /* it keeps nothing but its calls */
 }
 
 void world_kill(struct process *process, const char *why)
@@ -419,7 +451,6 @@ void world_kill(struct process *process, const char *why)
 	rt_loop_post(world->loop, &process->end);
 }
 
-/* A gateway is freed with the world, when every call has ended. */
 static void process_free(struct process *process)
 {
 	rt_list_remove(&process->link);
@@ -433,19 +464,6 @@ static void process_free(struct process *process)
 	free(process);
 }
 
-/* Calls that a process was working on are answered by nobody; their entries go with it. */
-static void forget_calls(struct world *world, const struct process *process)
-{
-	struct route_call *call, *next;
-
-	HASH_ITER (hh, world->route_calls, call, next) {
-		if (call->process != process)
-			continue;
-		HASH_DEL(world->route_calls, call);
-		free(call);
-	}
-}
-
 static void bury_the_dead(struct world *world)
 {
 	struct rt_list *at = world->processes.next, *next;
@@ -454,10 +472,8 @@ static void bury_the_dead(struct world *world)
 		struct process *process = RT_CONTAINER_OF(at, struct process, link);
 
 		next = at->next;
-		if (process->dead && process->stopped) {
-			forget_calls(world, process);
+		if (process->dead && process->stopped && process->calls == 0)
 			process_free(process);
-		}
 	}
 }
 
@@ -552,10 +568,9 @@ struct world *world_new(const struct world_options *options)
 	world->options.orders = RT_MAX(options->orders, 1);
 	world->options.inventories = RT_MAX(options->inventories, 1);
 	world->options.gateways = RT_MAX(options->gateways, 1);
-	closure_world = world;
+	calls_world = world;
 	rc = rt_loop_new_manual(WORLD_START_MS, options->seed, &world->loop);
 	assert(rc == RT_OK);
-	(void)rc;
 	world->redis = memory_redis_new(world->loop);
 	world->redis->bug = options->bug;
 	world->redis->on_delivered = options->record ? on_delivered : NULL;
@@ -588,7 +603,7 @@ static bool all_stopped(const struct world *world)
 	     at = at->next) {
 		const struct process *process = RT_CONTAINER_OF(at, const struct process, link);
 
-		if (process->role != ROLE_GATEWAY && !process->stopped)
+		if (!process->stopped || process->calls > 0)
 			return false;
 	}
 	return true;
@@ -612,12 +627,11 @@ void world_free(struct world *world)
 	assert(all_stopped(world));
 	rt_client_free(world->orders);
 	rt_client_free(world->stock);
-	rt_loop_advance(world->loop, 60000); /* calls that run into their deadlines */
 	while (!rt_list_empty(&world->processes)) {
 		struct process *process =
 			RT_CONTAINER_OF(world->processes.next, struct process, link);
 
-		forget_calls(world, process);
+		assert(process->calls == 0);
 		process_free(process);
 	}
 	rt_loop_settle(world->loop);
@@ -646,7 +660,7 @@ void world_run(struct world *world, int64_t ms)
 {
 	int64_t end = rt_loop_now(world->loop) + ms;
 
-	closure_world = world;
+	calls_world = world;
 	while (rt_loop_now(world->loop) < end) {
 		rt_loop_advance(world->loop, RT_MIN(STEP_MS, end - rt_loop_now(world->loop)));
 		bury_the_dead(world);
@@ -662,19 +676,31 @@ void world_calm(struct world *world)
 	world_say(world, "%-12s no more faults", "world");
 }
 
+#define STREAM_MAX 5000
+
+/* Nobody asks that much: somebody asks the same again and again. */
+static bool grows(struct world *world)
+{
+	struct memory_streams *streams = world->redis->streams;
+
+	return memory_stream_get(streams, MEMORY_ORDER_STREAM)->count > STREAM_MAX ||
+	       memory_stream_get(streams, MEMORY_INVENTORY_STREAM)->count > STREAM_MAX;
+}
+
 bool world_run_until_quiet(struct world *world, int64_t limit_ms)
 {
-	int64_t end = rt_loop_now(world->loop) + limit_ms;
+	int64_t began = rt_loop_now(world->loop);
 	const char *unrest;
 
 	while ((unrest = world_unrest(world)) != NULL) {
-		if (rt_loop_now(world->loop) >= end) {
-			world_violation(world, "not quiet after %" PRId64 " ms: %s", limit_ms,
-					unrest);
+		if (rt_loop_now(world->loop) >= began + limit_ms || grows(world)) {
+			world_violation(world, "not quiet after %" PRId64 " ms: %s",
+					rt_loop_now(world->loop) - began, unrest);
 			return false;
 		}
 		world_run(world, 500);
 	}
+	world->counts.quiet_ms = rt_loop_now(world->loop) - began;
 	world_say(world, "%-12s quiet", "world");
 	return true;
 }

@@ -25,7 +25,7 @@
 #define WORLD_SKUS       4
 #define WORLD_INSTANCES  3 /* of a service at most */
 #define WORLD_START_MS   INT64_C(1764000000000)
-#define WORLD_QUIET_MS   600000 /* it must be quiet so long after the last fault */
+#define WORLD_QUIET_MS   120000 /* it must be quiet so long after the last fault */
 #define WORLD_VIOLATIONS 8      /* more are not written down */
 
 struct world;
@@ -86,9 +86,10 @@ void world_check(struct world *world);
 /* Lines, or "" when every promise was kept. */
 const char *world_violations(const struct world *world);
 const char *world_transcript(const struct world *world);
-/* How many lines of work were done: what a run was worth. */
+/* What a run was worth. */
 struct world_counts {
 	unsigned orders, confirmed, cancelled, rejected, expired, faults, deaths, chaos;
+	int64_t quiet_ms; /* how long it took to come to rest */
 };
 struct world_counts world_counts(const struct world *world);
 

@@ -26,7 +26,8 @@ static struct memory_stream *some_stream(struct world *world)
 /* Recent entries matter most. */
 static struct memory_entry *some_entry(struct world *world, struct memory_stream *stream)
 {
-	size_t span = RT_MIN(stream->count, world_roll(world, 3) == 0 ? stream->count : 6);
+	size_t recent = world_roll(world, 3) == 0 ? stream->count : 6;
+	size_t span = RT_MIN(stream->count, recent);
 
 	return span == 0 ? NULL : &stream->entries[stream->count - 1 - world_roll(world, span)];
 }

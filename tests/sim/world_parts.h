@@ -15,6 +15,7 @@ struct process {
 	char consumer[32]; /* "order-1.3": the third of its place */
 	int place;
 	bool dead, stopped;
+	unsigned calls; /* it works on */
 	struct rt_task end;
 	struct memory_link *store_link, *source_link;
 	struct order *order;
