@@ -72,11 +72,11 @@ const char *world_short(const char *order_id)
 /* The one I/O of a torture run that fails. */
 static bool is_nth(struct world *world, bool after, int *status, bool *kill)
 {
-	enum world_nth kind = world->options.nth_kind;
+	enum world_nth kind = world->nth_kind;
 	bool wants_after = kind == NTH_FAIL_AFTER || kind == NTH_KILL_AFTER;
 
 	if (kind == NTH_NONE || after != wants_after || world->calm ||
-	    ++world->io_count != world->options.nth)
+	    ++world->io_count != world->nth)
 		return false;
 	world->nth_hit = true;
 	*kill = kind == NTH_KILL_BEFORE || kind == NTH_KILL_AFTER;
@@ -267,13 +267,16 @@ static void route_init(struct route *route, struct world *world, enum role role,
 static int call_fault(struct world *world, const char *step, int64_t *delay_ms)
 {
 	const struct world_plan *plan = &world->options.plan;
-	bool after = strcmp(step, "request") != 0;
+	bool after = strcmp(step, "request") != 0, kill;
+	bool may_be_nth = world->nth_kind == NTH_FAIL_BEFORE || world->nth_kind == NTH_FAIL_AFTER;
+	int status;
 
 	if (plan->latency_ms > 0)
 		*delay_ms = (int64_t)world_roll(world, (uint64_t)plan->latency_ms + 1);
 	if (world_chance(world, plan->call_delay))
 		*delay_ms += (int64_t)world_roll(world, 3000);
-	if (!world_chance(world, after ? plan->call_after : plan->call_before))
+	if (!(may_be_nth && is_nth(world, after, &status, &kill)) &&
+	    !world_chance(world, after ? plan->call_after : plan->call_before))
 		return RT_OK;
 	world->counts.faults++;
 	world_say(world, "%-12s !! a %s is lost", "network", step);
@@ -703,6 +706,13 @@ bool world_run_until_quiet(struct world *world, int64_t limit_ms)
 	world->counts.quiet_ms = rt_loop_now(world->loop) - began;
 	world_say(world, "%-12s quiet", "world");
 	return true;
+}
+
+void world_torture(struct world *world, enum world_nth kind, unsigned n)
+{
+	world->nth_kind = kind;
+	world->nth = n;
+	world->io_count = 0;
 }
 
 bool world_nth_hit(const struct world *world)

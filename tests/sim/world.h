@@ -55,7 +55,6 @@ enum world_chaos {
 	CHAOS_KINDS
 };
 
-/* For torture: exactly one I/O fails. */
 enum world_nth { NTH_NONE, NTH_FAIL_BEFORE, NTH_FAIL_AFTER, NTH_KILL_BEFORE, NTH_KILL_AFTER };
 
 struct world_options {
@@ -63,9 +62,7 @@ struct world_options {
 	enum memory_bug bug;
 	struct world_plan plan;
 	int orders, inventories, gateways; /* instances; 0: one */
-	enum world_nth nth_kind;
-	unsigned nth; /* which I/O, from 1 */
-	bool record;  /* keep a transcript */
+	bool record;                       /* keep a transcript */
 };
 
 struct world *world_new(const struct world_options *options);
@@ -79,7 +76,9 @@ void world_calm(struct world *world);
 /* Until every order is settled, every event handled, every call answered, and nobody waits.
  * False: not within limit_ms; that is a violation, too. */
 bool world_run_until_quiet(struct world *world, int64_t limit_ms);
-/* The I/O that was to fail has come. */
+/* For torture: the n-th I/O from here on, counted from 1, goes wrong, and nothing else. */
+void world_torture(struct world *world, enum world_nth kind, unsigned n);
+/* It has. */
 bool world_nth_hit(const struct world *world);
 /* Everything the house promises; each broken promise is a violation. Call it when it is quiet. */
 void world_check(struct world *world);

@@ -232,46 +232,65 @@ static void see(struct world_client *client, const Tandem__Order__V1__Order *ord
 	booked->version = RT_MAX(booked->version, order->version);
 }
 
-static void learn_placed(struct world_client *client, const ProtobufCMessage *message)
+static void learn_placed(struct world_client *client, const Tandem__Order__V1__Order *order)
 {
-	const Tandem__Order__V1__PlaceOrderResponse *response = (const void *)message;
 	struct intent *intent = &client->intent;
 
-	if (response->order == NULL) {
+	if (order == NULL) {
 		world_violation(client->world, "PlaceOrder answered OK without an order");
 		return;
 	}
 	if (intent->conflicting)
 		world_violation(client->world, "request %s was taken with other content",
 				intent->request_id);
-	if (!same_lines(intent, response->order))
-		world_violation(client->world, "%s is not what was ordered",
-				response->order->order_id);
-	intent->order = book(client, response->order);
-	see(client, response->order);
+	if (!same_lines(intent, order))
+		world_violation(client->world, "%s is not what was ordered", order->order_id);
+	intent->order = book(client, order);
+}
+
+/* The order in an answer; NULL: it has none. */
+static const Tandem__Order__V1__Order *order_in(enum kind kind, const ProtobufCMessage *message)
+{
+	const void *response = message;
+
+	if (response == NULL)
+		return NULL;
+	switch (kind) {
+	case PLACE:
+		return ((const Tandem__Order__V1__PlaceOrderResponse *)response)->order;
+	case CONFIRM:
+		return ((const Tandem__Order__V1__ConfirmOrderResponse *)response)->order;
+	case CANCEL:
+		return ((const Tandem__Order__V1__CancelOrderResponse *)response)->order;
+	case GET:
+		return ((const Tandem__Order__V1__GetOrderResponse *)response)->order;
+	default:
+		return NULL;
+	}
+}
+
+static const char *status_of(const Tandem__Order__V1__Order *order)
+{
+	return protobuf_c_enum_descriptor_get_value(&tandem__order__v1__order_status__descriptor,
+						    (int)order->status)
+		       ->name +
+	       strlen("ORDER_STATUS_");
 }
 
 static void learn(struct world_client *client, const ProtobufCMessage *message)
 {
 	struct intent *intent = &client->intent;
+	const Tandem__Order__V1__Order *order = order_in(intent->kind, message);
 
 	switch (intent->kind) {
 	case PLACE:
-		learn_placed(client, message);
+		learn_placed(client, order);
 		break;
 	case CONFIRM:
-		see(client, ((const Tandem__Order__V1__ConfirmOrderResponse *)(const void *)message)
-				    ->order);
 		intent->order->confirmed = true;
 		break;
 	case CANCEL:
-		see(client,
-		    ((const Tandem__Order__V1__CancelOrderResponse *)(const void *)message)->order);
 		intent->order->cancelled = true;
-		break;
-	case GET:
-		see(client,
-		    ((const Tandem__Order__V1__GetOrderResponse *)(const void *)message)->order);
 		break;
 	case ADJUST:
 		client->world->received[sku_index(intent->lines[0].sku)] += intent->delta;
@@ -279,6 +298,7 @@ static void learn(struct world_client *client, const ProtobufCMessage *message)
 	default:
 		break;
 	}
+	see(client, order);
 }
 
 static void on_watched(struct rt_client_op *op, const ProtobufCMessage *message)
@@ -300,12 +320,8 @@ static void on_watched(struct rt_client_op *op, const ProtobufCMessage *message)
 	intent->seen_end = order->settled;
 	see(client, order);
 	world_say(client->world, "%-12s <- %s %s v%" PRIu64 "%s", client->name,
-		  world_short(order->order_id),
-		  protobuf_c_enum_descriptor_get_value(&tandem__order__v1__order_status__descriptor,
-						       (int)order->status)
-				  ->name +
-			  strlen("ORDER_STATUS_"),
-		  order->version, order->settled ? " settled" : "");
+		  world_short(order->order_id), status_of(order), order->version,
+		  order->settled ? " settled" : "");
 }
 
 /* ---- ends ---- */
@@ -382,11 +398,15 @@ static void on_done(struct rt_client_op *op, const ProtobufCMessage *response)
 	struct intent *intent = &client->intent;
 	int code = op->status.code;
 	enum kind kind = intent->kind;
+	const Tandem__Order__V1__Order *order = order_in(kind, response);
 
 	client->calling = false;
-	world_say(world, "%-12s <- %s %s%s%s", client->name, method_names[kind],
-		  code == 0 ? "OK" : rt_code_name(code), code == 0 ? "" : ": ",
-		  code == 0 || op->status.message == NULL ? "" : op->status.message);
+	if (code != 0)
+		world_say(world, "%-12s <- %s %s: %s", client->name, method_names[kind],
+			  rt_code_name(code), op->status.message == NULL ? "" : op->status.message);
+	else
+		world_say(world, "%-12s <- %s OK%s%s", client->name, method_names[kind],
+			  order == NULL ? "" : " ", order == NULL ? "" : status_of(order));
 	intent->tries++;
 	if (code != 0 && may_call_again(client, code)) {
 		rt_timer_start(world->loop, &client->timer,

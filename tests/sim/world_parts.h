@@ -46,8 +46,8 @@ struct world {
 	struct route order_route, inventory_route, gateway_order_route, gateway_inventory_route;
 	struct route_call *route_calls;
 	bool calm;
-	bool quiet_check;
-	unsigned io_count;
+	enum world_nth nth_kind;
+	unsigned nth, io_count;
 	bool nth_hit;
 	struct world_counts counts;
 	struct rt_buf transcript, violations;

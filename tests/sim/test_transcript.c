@@ -1,0 +1,199 @@
+/* test_transcript.c - what the whole house says while it serves one order, line by line. Nothing
+ * fails; time is virtual, so the text is exact. Read it to learn the flow; docs/flow.md tells it
+ * with the files that do it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "log.h"
+#include "run.h"
+#include "world.h"
+
+/* Order ids come from the seed; here only who is who matters. */
+static char *with_short_ids(const char *text)
+{
+	struct rt_buf out = { 0 };
+	char known[8][16];
+	unsigned count = 0;
+
+	rt_buf_printf(&out, "%s", "");
+	for (const char *at = text; *at != '\0';) {
+		unsigned i = 0;
+
+		if (strncmp(at, ORDER_ID_PREFIX, 4) != 0) {
+			rt_buf_add(&out, at++, 1);
+			continue;
+		}
+		while (i < count && strncmp(known[i], at, 10) != 0)
+			i++;
+		if (i == count && count < RT_LENGTH(known))
+			snprintf(known[count++], sizeof(known[0]), "%.10s", at);
+		rt_buf_printf(&out, "order %c", 'A' + (char)i);
+		at += 10;
+	}
+	rt_buf_add(&out, "", 1);
+	return out.data;
+}
+
+static void compare(struct world *world, const char *expected)
+{
+	char *said = with_short_ids(world_transcript(world));
+
+	if (strcmp(said, expected) != 0)
+		printf("\n--- said:\n%s--- expected:\n%s", said, expected);
+	CU_ASSERT_STRING_EQUAL(said, expected);
+	CU_ASSERT_STRING_EQUAL(world_violations(world), "");
+	free(said);
+}
+
+static struct world *calm_world(void)
+{
+	struct world_options options = { .seed = 7, .record = true };
+
+	options.plan.latency_ms = 0;
+	return world_new(&options);
+}
+
+static void end(struct world *world, const char *expected)
+{
+	CU_ASSERT(world_run_until_quiet(world, WORLD_QUIET_MS));
+	world_check(world);
+	compare(world, expected);
+	world_free(world);
+}
+
+static void confirmed(void)
+{
+	struct world *world = calm_world();
+
+	world_stock(world, "apple", 5);
+	world_order(world, "r1", "apple", 2, 60000, FATE_CONFIRM);
+	end(world, "[  1000 ms] order-1      starts\n"
+		   "[  1000 ms] inventory-1  starts\n"
+		   "[  1000 ms] gateway-1    starts\n"
+		   "[  1000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
+		   "[  1000 ms] inventory->  StockAdjusted apple v1\n"
+		   "[  1000 ms] order-1<-    StockAdjusted apple v1\n"
+		   "[  1000 ms] client-1     <- AdjustStock OK\n"
+		   "[  1100 ms] client-2     -> PlaceOrder r1 apple×2, waits\n"
+		   "[  1100 ms] order->      OrderPlaced order A v1\n"
+		   "[  1100 ms] inventory-1<- OrderPlaced order A v1\n"
+		   "[  1100 ms] inventory->  InventoryReserved order A v1\n"
+		   "[  1100 ms] order-1<-    InventoryReserved order A v1\n"
+		   "[  1100 ms] order->      OrderReserved order A v2\n"
+		   "[  1100 ms] inventory-1<- OrderReserved order A v2\n"
+		   "[  1100 ms] client-2     <- PlaceOrder OK RESERVED\n"
+		   "[  1100 ms] client-2     -> ConfirmOrder order A\n"
+		   "[  1100 ms] order->      OrderConfirmed order A v3\n"
+		   "[  1100 ms] inventory-1<- OrderConfirmed order A v3\n"
+		   "[  1100 ms] inventory->  InventoryCommitted order A v2\n"
+		   "[  1100 ms] order-1<-    InventoryCommitted order A v2\n"
+		   "[  1100 ms] client-2     <- ConfirmOrder OK CONFIRMED\n"
+		   "[  1100 ms] order->      OrderSettled order A v4\n"
+		   "[  1100 ms] inventory-1<- OrderSettled order A v4\n"
+		   "[  1200 ms] world        quiet\n");
+}
+
+static void rejected(void)
+{
+	struct world *world = calm_world();
+
+	world_stock(world, "apple", 5);
+	world_order(world, "r1", "apple", 6, 60000, FATE_LEAVE);
+	end(world, "[  1000 ms] order-1      starts\n"
+		   "[  1000 ms] inventory-1  starts\n"
+		   "[  1000 ms] gateway-1    starts\n"
+		   "[  1000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
+		   "[  1000 ms] inventory->  StockAdjusted apple v1\n"
+		   "[  1000 ms] order-1<-    StockAdjusted apple v1\n"
+		   "[  1000 ms] client-1     <- AdjustStock OK\n"
+		   "[  1100 ms] client-2     -> PlaceOrder r1 apple×6, waits\n"
+		   "[  1100 ms] order->      OrderPlaced order A v1\n"
+		   "[  1100 ms] inventory-1<- OrderPlaced order A v1\n"
+		   "[  1100 ms] inventory->  InventoryUnavailable order A v1\n"
+		   "[  1100 ms] order-1<-    InventoryUnavailable order A v1\n"
+		   "[  1100 ms] order->      OrderRejected order A v2\n"
+		   "[  1100 ms] inventory-1<- OrderRejected order A v2\n"
+		   "[  1100 ms] client-2     <- PlaceOrder OK REJECTED\n"
+		   "[  1200 ms] world        quiet\n");
+}
+
+static void cancelled(void)
+{
+	struct world *world = calm_world();
+
+	world_stock(world, "apple", 5);
+	world_order(world, "r1", "apple", 2, 60000, FATE_CANCEL);
+	end(world, "[  1000 ms] order-1      starts\n"
+		   "[  1000 ms] inventory-1  starts\n"
+		   "[  1000 ms] gateway-1    starts\n"
+		   "[  1000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
+		   "[  1000 ms] inventory->  StockAdjusted apple v1\n"
+		   "[  1000 ms] order-1<-    StockAdjusted apple v1\n"
+		   "[  1000 ms] client-1     <- AdjustStock OK\n"
+		   "[  1100 ms] client-2     -> PlaceOrder r1 apple×2, waits\n"
+		   "[  1100 ms] order->      OrderPlaced order A v1\n"
+		   "[  1100 ms] inventory-1<- OrderPlaced order A v1\n"
+		   "[  1100 ms] inventory->  InventoryReserved order A v1\n"
+		   "[  1100 ms] order-1<-    InventoryReserved order A v1\n"
+		   "[  1100 ms] order->      OrderReserved order A v2\n"
+		   "[  1100 ms] inventory-1<- OrderReserved order A v2\n"
+		   "[  1100 ms] client-2     <- PlaceOrder OK RESERVED\n"
+		   "[  1100 ms] client-2     -> CancelOrder order A\n"
+		   "[  1100 ms] order->      OrderCancelled order A v3\n"
+		   "[  1100 ms] inventory-1<- OrderCancelled order A v3\n"
+		   "[  1100 ms] inventory->  InventoryReleased order A v2\n"
+		   "[  1100 ms] order-1<-    InventoryReleased order A v2\n"
+		   "[  1100 ms] client-2     <- CancelOrder OK CANCELLED\n"
+		   "[  1100 ms] order->      OrderSettled order A v4\n"
+		   "[  1100 ms] inventory-1<- OrderSettled order A v4\n"
+		   "[  1200 ms] world        quiet\n");
+}
+
+static void expired(void)
+{
+	struct world *world = calm_world();
+
+	world_stock(world, "apple", 5);
+	world_order(world, "r1", "apple", 2, 2000, FATE_LEAVE);
+	end(world, "[  1000 ms] order-1      starts\n"
+		   "[  1000 ms] inventory-1  starts\n"
+		   "[  1000 ms] gateway-1    starts\n"
+		   "[  1000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
+		   "[  1000 ms] inventory->  StockAdjusted apple v1\n"
+		   "[  1000 ms] order-1<-    StockAdjusted apple v1\n"
+		   "[  1000 ms] client-1     <- AdjustStock OK\n"
+		   "[  1100 ms] client-2     -> PlaceOrder r1 apple×2, waits\n"
+		   "[  1100 ms] order->      OrderPlaced order A v1\n"
+		   "[  1100 ms] inventory-1<- OrderPlaced order A v1\n"
+		   "[  1100 ms] inventory->  InventoryReserved order A v1\n"
+		   "[  1100 ms] order-1<-    InventoryReserved order A v1\n"
+		   "[  1100 ms] order->      OrderReserved order A v2\n"
+		   "[  1100 ms] inventory-1<- OrderReserved order A v2\n"
+		   "[  1100 ms] client-2     <- PlaceOrder OK RESERVED\n"
+		   "[  3250 ms] order->      OrderExpired order A v3\n"
+		   "[  3250 ms] inventory-1<- OrderExpired order A v3\n"
+		   "[  3250 ms] inventory->  InventoryReleased order A v2\n"
+		   "[  3250 ms] order-1<-    InventoryReleased order A v2\n"
+		   "[  3250 ms] order->      OrderSettled order A v4\n"
+		   "[  3250 ms] inventory-1<- OrderSettled order A v4\n"
+		   "[  3700 ms] world        quiet\n");
+}
+
+static void no_log(const char *line, void *user)
+{
+	(void)line;
+	(void)user;
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "an order is placed, reserved, confirmed and settled", confirmed },
+		{ "an order for too much is rejected", rejected },
+		{ "a reserved order is cancelled and its stock comes back", cancelled },
+		{ "a reserved order that nobody confirms expires", expired },
+	};
+
+	rt_log_sink(no_log, NULL);
+	return tests_run("transcript", tests, RT_LENGTH(tests));
+}
