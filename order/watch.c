@@ -28,6 +28,7 @@ struct order_watch_node {
 	uint64_t version; /* of the newest that is known */
 	int64_t read_ms;
 	struct order_get_op get;
+	uint64_t reads; /* that have begun */
 	bool reading, again; /* again: when this read has ended */
 	bool telling;
 };
@@ -74,6 +75,8 @@ static void stop_check(struct order_watch *watch)
 
 static void waiter_tell(struct order_waiter *waiter, int status, const struct order_record *record)
 {
+	if (waiter->first_read > waiter->node->reads)
+		return; /* it came while this was read: the next read is for it */
 	if (status != RT_OK) {
 		if (waiter->on_failed != NULL)
 			waiter->on_failed(waiter, status);
@@ -131,6 +134,7 @@ static void node_read(struct order_watch_node *node)
 	}
 	node->again = false;
 	node->reading = true;
+	node->reads++;
 	node->read_ms = rt_loop_now(watch->loop);
 	node->get = (struct order_get_op){ .order_id = node->order_id, .done = node_was_read };
 	watch->reads++;
@@ -290,6 +294,9 @@ bool order_watch_add(struct order_watch *watch, struct order_waiter *waiter, con
 	node->version = RT_MAX(node->version, known);
 	waiter->node = node;
 	waiter->told_version = known;
+	waiter->first_read = node->reads + 1;
+	if (node->reading)
+		node->again = true;
 	rt_list_init(&waiter->link);
 	rt_list_push(&node->waiters, &waiter->link);
 	watch->waiter_count++;

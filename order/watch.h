@@ -4,7 +4,8 @@
  * entry of a node's order makes the node read the order from the store, and what was read goes to
  * its waiters. So any instance may decide an order, and any other may have the waiters.
  *
- * Nothing is missed: the tail's place is fixed before an order is read. While the tail starts (or
+ * Nothing is missed, and nobody is told what was before it came: a read that was under way then is
+ * not for it. The tail's place is fixed before an order is read. While the tail starts (or
  * starts again after a failure) nodes are marked, and read once it has its place. Should entries be
  * deleted from the stream before the tail has seen them, a node is read again every few seconds. */
 #ifndef ORDER_WATCH_H
@@ -27,6 +28,7 @@ struct order_waiter {
 	/* The service stops. Must remove the waiter. */
 	void (*on_stop)(struct order_waiter *waiter);
 	uint64_t told_version; /* set by the watch before on_order */
+	uint64_t first_read;   /* of the node's, that began after it came */
 };
 
 struct order_watch *order_watch_new(struct rt_loop *loop, struct order_store *store,
