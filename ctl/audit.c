@@ -1,0 +1,616 @@
+/* audit.c - tandemctl audit: proves that orders and stock agree, without stopping anything.
+ *
+ *   scan       every order with its reservation and timer, a hundred at one instant
+ *              then the reservations and timers whose order was not met
+ *   window     what looked wrong is left alone for a while
+ *   again      read anew: a violation is what is wrong in the same way, has not changed at all,
+ *              and has no event that somebody still has to read
+ *   stock      every SKU's counters against its reservations (audit_stock.c)
+ *   repair     what can be mended by the services' own functions, one by one, when asked for */
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "audit.h"
+#include "commands.h"
+#include "config.h"
+
+#define WINDOW_MS 2000
+#define STATES    (ORDER_STATE_COUNT)
+
+struct options {
+	int64_t window_ms;
+	bool repair, repair_counters, yes;
+};
+
+/* What looked wrong at the first sight. */
+struct suspicion {
+	char *order_id;
+	uint64_t fingerprint;
+};
+struct violation {
+	enum audit_fault fault;
+	char *subject, *detail; /* order id or SKU */
+	/* For repairs. */
+	char *lines;
+	uint64_t version;
+	enum order_state state;
+	int64_t due_ms;
+};
+
+struct audit {
+	struct ctl *ctl;
+	const struct options *options;
+	struct audit_ids orders; /* met */
+	size_t states[STATES], timers, reservations, tombstones, moved;
+	struct suspicion *suspicions;
+	size_t suspicion_count, suspicion_capacity, at;
+	struct audit_ids unread;
+	bool unread_complete;
+	struct violation *violations;
+	size_t violation_count, violation_capacity;
+	struct audit_reader reader;
+	struct audit_stock stock;
+	int64_t dead;
+};
+
+/* ---- the options ---- */
+
+enum { KEY_WINDOW = 256, KEY_REPAIR, KEY_REPAIR_COUNTERS, KEY_YES };
+
+static error_t audit_parse(int key, char *arg, struct argp_state *state)
+{
+	struct options *options = ctl_options(state);
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		options->window_ms = WINDOW_MS;
+		return 0;
+	case KEY_WINDOW:
+		if (!rt_parse_duration(arg, &options->window_ms))
+			argp_error(state, "--window: not a duration such as 500ms or 2s: %s", arg);
+		return 0;
+	case KEY_REPAIR:
+		options->repair = true;
+		return 0;
+	case KEY_REPAIR_COUNTERS:
+		options->repair = options->repair_counters = true;
+		return 0;
+	case KEY_YES:
+		options->yes = true;
+		return 0;
+	case ARGP_KEY_END:
+		if (options->yes && !options->repair)
+			argp_error(state, "--yes: to what? It goes with --repair");
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "does not take %s", arg);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* ---- the first sight ---- */
+
+static void suspect(struct audit *audit, const struct audit_case *one)
+{
+	if (audit->suspicion_count == audit->suspicion_capacity) {
+		audit->suspicion_capacity = RT_MAX(2 * audit->suspicion_capacity, (size_t)64);
+		audit->suspicions = rt_realloc(
+			audit->suspicions, audit->suspicion_capacity * sizeof(*audit->suspicions));
+	}
+	audit->suspicions[audit->suspicion_count++] =
+		(struct suspicion){ rt_strdup(one->order_id), one->fingerprint };
+}
+
+static void first_sight(const struct audit_case *one, void *user)
+{
+	struct audit *audit = user;
+	enum audit_fault faults[AUDIT_FAULTS_MAX];
+
+	if (one->ordered && !one->order_damaged)
+		audit->states[one->state]++;
+	if (!one->ordered && (one->stock == STOCK_RELEASED || one->stock == STOCK_UNAVAILABLE))
+		audit->tombstones++;
+	if (audit_judge(one, faults) > 0)
+		suspect(audit, one);
+}
+
+static bool on_order(const redisReply *name, const redisReply *value, void *user)
+{
+	struct audit *audit = user;
+	char prefix[CTL_KEY];
+	const char *key = ctl_text(name, "");
+
+	(void)value;
+	ctl_key(prefix, "order", "o:");
+	if (strncmp(key, prefix, strlen(prefix)) != 0 ||
+	    !audit_ids_add(&audit->orders, key + strlen(prefix)))
+		return true;
+	return audit_reader_add(&audit->reader, key + strlen(prefix));
+}
+
+/* A reservation or a timer: of an order that was met, or one more case. */
+static bool on_other(struct audit *audit, const redisReply *name, struct audit_ids *others)
+{
+	const char *id = ctl_text(name, "");
+
+	if (audit_ids_have(&audit->orders, id) || !audit_ids_add(others, id))
+		return true;
+	return audit_reader_add(&audit->reader, id);
+}
+
+struct others {
+	struct audit *audit;
+	struct audit_ids ids;
+	size_t *count;
+};
+
+static bool on_named(const redisReply *name, const redisReply *value, void *user)
+{
+	struct others *others = user;
+
+	(void)value;
+	(*others->count)++;
+	return on_other(others->audit, name, &others->ids);
+}
+
+static bool scan_all(struct audit *audit)
+{
+	struct others others = { .audit = audit };
+	char orders[CTL_KEY], reservations[CTL_KEY], timers[CTL_KEY];
+	bool good;
+
+	ctl_key(orders, "order", "o:*");
+	ctl_key(reservations, "inventory", "r");
+	ctl_key(timers, "order", "timers");
+	audit->reader.on_case = first_sight;
+	others.count = &audit->reservations;
+	good = audit_scan(audit->ctl, "SCAN", orders, on_order, audit) &&
+	       audit_scan(audit->ctl, "HSCAN", reservations, on_named, &others);
+	others.count = &audit->timers;
+	good = good && audit_scan(audit->ctl, "ZSCAN", timers, on_named, &others) &&
+	       audit_reader_flush(&audit->reader);
+	audit_ids_done(&others.ids);
+	return good;
+}
+
+/* ---- the second ---- */
+
+static struct violation *violate(struct audit *audit, enum audit_fault fault, const char *subject,
+				 const char *detail)
+{
+	struct violation *made;
+
+	if (audit->violation_count == audit->violation_capacity) {
+		audit->violation_capacity = RT_MAX(2 * audit->violation_capacity, (size_t)16);
+		audit->violations = rt_realloc(
+			audit->violations, audit->violation_capacity * sizeof(*audit->violations));
+	}
+	made = &audit->violations[audit->violation_count++];
+	*made = (struct violation){ .fault = fault,
+				    .subject = rt_strdup(subject),
+				    .detail = rt_strdup(detail) };
+	return made;
+}
+
+static const char *reservation_word(const struct audit_case *one)
+{
+	if (one->reservation_damaged)
+		return "damaged";
+	return one->stock == STOCK_NONE ? "none" : stock_state_text(one->stock);
+}
+
+static void describe(const struct audit_case *one, char *text, size_t size)
+{
+	const char *timer = one->timed ? "there" : "none";
+
+	if (!one->ordered || one->order_damaged)
+		snprintf(text, size, "order %s, reservation %s, timer %s",
+			 one->ordered ? "damaged" : "none", reservation_word(one), timer);
+	else
+		snprintf(text, size, "order %s%s, version %" PRIu64 ", reservation %s, timer %s",
+			 order_state_status(one->state),
+			 order_state_settled(one->state) ? "" : " and not settled", one->version,
+			 reservation_word(one), timer);
+}
+
+static void second_sight(const struct audit_case *one, void *user)
+{
+	struct audit *audit = user;
+	const struct suspicion *before = &audit->suspicions[audit->at++];
+	enum audit_fault faults[AUDIT_FAULTS_MAX];
+	size_t count = audit_judge(one, faults);
+	char detail[256];
+
+	if (count == 0 || one->fingerprint != before->fingerprint || !audit->unread_complete ||
+	    audit_ids_have(&audit->unread, one->order_id)) {
+		audit->moved++;
+		return;
+	}
+	describe(one, detail, sizeof(detail));
+	for (size_t i = 0; i < count; i++) {
+		struct violation *made = violate(audit, faults[i], one->order_id, detail);
+
+		made->lines = rt_strdup(one->lines);
+		made->version = one->version;
+		made->due_ms = one->hold_until_ms;
+		made->state = one->ordered ? one->state : ORDER_CANCELLED;
+	}
+}
+
+static void wait_ms(int64_t ms)
+{
+	struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
+
+	while (nanosleep(&time, &time) != 0)
+		continue;
+}
+
+static bool look_again(struct audit *audit)
+{
+	bool good;
+
+	if (audit->suspicion_count == 0)
+		return true;
+	wait_ms(audit->options->window_ms);
+	good = audit_unread(audit->ctl, &audit->unread, &audit->unread_complete);
+	audit->reader.on_case = second_sight;
+	for (size_t i = 0; i < audit->suspicion_count && good; i++)
+		good = audit_reader_add(&audit->reader, audit->suspicions[i].order_id);
+	return good && audit_reader_flush(&audit->reader);
+}
+
+static void on_stock(enum audit_fault fault, const char *sku, const char *detail, void *user)
+{
+	violate(user, fault, sku, detail);
+}
+
+static bool count_dead(struct audit *audit)
+{
+	for (size_t i = 0; i < 2; i++) {
+		char key[CTL_KEY];
+		redisReply *length;
+
+		ctl_key(key, ctl_contexts[i], "dead");
+		length = ctl_redis(audit->ctl, "XLEN", key);
+		if (length == NULL)
+			return false;
+		audit->dead += ctl_number(length);
+		freeReplyObject(length);
+	}
+	return true;
+}
+
+/* ---- what was found ---- */
+
+static bool about_sku(enum audit_fault fault)
+{
+	return fault >= AUDIT_STOCK_DAMAGED;
+}
+
+static bool repairable(const struct audit *audit, const struct violation *violation)
+{
+	enum audit_repair repair = audit_fault_info(violation->fault)->repair;
+
+	return repair == AUDIT_COUNTERS ? audit->options->repair_counters : repair != AUDIT_BY_HAND;
+}
+
+static void print_violations(const struct audit *audit)
+{
+	for (size_t i = 0; i < audit->violation_count; i++) {
+		const struct violation *violation = &audit->violations[i];
+		const struct audit_fault_info *info = audit_fault_info(violation->fault);
+		char *subject = ctl_printable(violation->subject, strlen(violation->subject));
+
+		if (audit->ctl->json) {
+			json_t *json = json_object();
+
+			json_object_set_new(json, "violation", json_string(info->name));
+			json_object_set_new(
+				json, about_sku(violation->fault) ? "sku" : "order_id",
+				ctl_json_string(violation->subject, strlen(violation->subject)));
+			json_object_set_new(json, "text", json_string(info->text));
+			json_object_set_new(
+				json, "detail",
+				ctl_json_string(violation->detail, strlen(violation->detail)));
+			json_object_set_new(json, "fix", json_string(info->fix));
+			json_object_set_new(json, "repairable",
+					    json_boolean(info->repair != AUDIT_BY_HAND));
+			ctl_json_print(json);
+		} else {
+			printf("VIOLATION  %s  %s: %s\n           %s\n           fix: %s\n",
+			       subject, info->name, info->text, violation->detail, info->fix);
+		}
+		free(subject);
+	}
+}
+
+static void print_summary_json(const struct audit *audit)
+{
+	json_t *json = json_object(), *orders = json_object();
+
+	for (int i = 0; i < STATES; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "%s%s", order_state_status((enum order_state)i),
+			 order_state_settled((enum order_state)i) || i == ORDER_PENDING ||
+					 i == ORDER_RESERVED
+				 ? ""
+				 : "_UNSETTLED");
+		json_object_set_new(orders, name, json_integer((json_int_t)audit->states[i]));
+	}
+	json_object_set_new(json, "orders", json_integer((json_int_t)audit->orders.count));
+	json_object_set_new(json, "states", orders);
+	json_object_set_new(json, "timers", json_integer((json_int_t)audit->timers));
+	json_object_set_new(json, "reservations", json_integer((json_int_t)audit->reservations));
+	json_object_set_new(json, "tombstones", json_integer((json_int_t)audit->tombstones));
+	json_object_set_new(json, "skus", json_integer((json_int_t)audit->stock.skus));
+	json_object_set_new(json, "hot_skus", json_integer((json_int_t)audit->stock.hot));
+	json_object_set_new(json, "dead_letters", json_integer(audit->dead));
+	json_object_set_new(json, "second_looks", json_integer((json_int_t)audit->suspicion_count));
+	json_object_set_new(json, "in_flight", json_integer((json_int_t)audit->moved));
+	json_object_set_new(json, "violations", json_integer((json_int_t)audit->violation_count));
+	ctl_json_print(json);
+}
+
+static void print_summary(const struct audit *audit)
+{
+	const char *comma = "";
+
+	if (audit->ctl->json) {
+		print_summary_json(audit);
+		return;
+	}
+	printf("orders        %zu (", audit->orders.count);
+	for (int i = 0; i < STATES; i++) {
+		enum order_state state = (enum order_state)i;
+		bool open = !order_state_settled(state) && state != ORDER_PENDING &&
+			    state != ORDER_RESERVED;
+
+		if (audit->states[i] == 0)
+			continue;
+		printf("%s%zu %s%s", comma, audit->states[i], order_state_status(state),
+		       open ? " not settled" : "");
+		comma = ", ";
+	}
+	printf("%s)\n", comma[0] == '\0' ? "none" : "");
+	printf("timers        %zu\n", audit->timers);
+	printf("reservations  %zu", audit->reservations);
+	if (audit->tombstones > 0)
+		printf(", %zu of unknown orders that hold nothing", audit->tombstones);
+	printf("\nSKUs          %zu", audit->stock.skus);
+	if (audit->stock.hot > 0)
+		printf(", %zu of them summed in one piece: they never held still",
+		       audit->stock.hot);
+	printf("\ndead letters  %" PRId64 "%s\n", audit->dead,
+	       audit->dead > 0 ? " (tandemctl dead list)" : "");
+	printf("second looks  %zu, %zu of them were only under way\n", audit->suspicion_count,
+	       audit->moved);
+	if (audit->suspicion_count > 0 && !audit->unread_complete)
+		printf("              too many events wait to be read to tell more: look again "
+		       "later\n");
+	printf("violations    %zu\n", audit->violation_count);
+}
+
+/* ---- repair ---- */
+
+static char request_letter_of(const struct violation *violation, enum audit_repair repair)
+{
+	if (repair == AUDIT_RESERVE)
+		return stock_request_letter(STOCK_REQ_RESERVE);
+	if (repair == AUDIT_COMMIT)
+		return stock_request_letter(STOCK_REQ_COMMIT);
+	if (violation->state == ORDER_REJECTED)
+		return stock_request_letter(STOCK_REQ_REJECT);
+	return stock_request_letter(violation->state == ORDER_EXPIRED ? STOCK_REQ_EXPIRE
+								      : STOCK_REQ_RELEASE);
+}
+
+/* As inventory does on the order's event, without an entry to acknowledge. */
+static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
+			  enum audit_repair repair)
+{
+	char events[CTL_KEY], time[RT_TIME_TEXT];
+	char letter[2] = { request_letter_of(violation, repair), '\0' };
+	int64_t now_ms = ctl_now_ms();
+	struct rt_args args = { 0 };
+	redisReply *reply;
+	bool good;
+
+	ctl_key(events, "inventory", "events");
+	rt_time_format(now_ms, time);
+	rt_args_str(&args, "FCALL");
+	rt_args_str(&args, "inventory_request");
+	rt_args_int(&args, 1);
+	rt_args_str(&args, events);
+	rt_args_str(&args, stock_rules_text());
+	rt_args_str(&args, letter);
+	rt_args_int(&args, now_ms);
+	rt_args_str(&args, time);
+	rt_args_int(&args, 0);
+	rt_args_str(&args, violation->subject);
+	if (repair == AUDIT_RESERVE)
+		rt_args_str(&args, violation->lines);
+	reply = ctl_redis_args(ctl, &args, 0, false);
+	rt_args_done(&args);
+	if (reply == NULL)
+		return false;
+	good = reply->type == REDIS_REPLY_ARRAY && reply->elements == 1;
+	if (!good)
+		ctl_error("%s: %s", violation->subject,
+			  reply->elements > 1 ? ctl_text(reply->element[1], "refused") : "refused");
+	freeReplyObject(reply);
+	return good;
+}
+
+static bool set_timer(struct ctl *ctl, const struct violation *violation)
+{
+	char events[CTL_KEY], version[24], due[24];
+	redisReply *reply;
+
+	ctl_key(events, "order", "events");
+	snprintf(version, sizeof(version), "%" PRIu64, violation->version);
+	snprintf(due, sizeof(due), "%" PRId64,
+		 violation->due_ms > 0 ? violation->due_ms : ctl_now_ms());
+	reply = ctl_redis(ctl, "FCALL", "order_timer", "1", events, violation->subject, version,
+			  due);
+	if (reply == NULL)
+		return false;
+	freeReplyObject(reply);
+	return true;
+}
+
+/* Unless the order came to need it meanwhile. */
+static bool drop_timer(struct ctl *ctl, const struct violation *violation)
+{
+	static const char script[] = "local open = redis.call('EXISTS', KEYS[2]) == 1 and\n"
+				     "	not redis.call('HGET', KEYS[2], 'settled') and\n"
+				     "	redis.call('HGET', KEYS[2], 'status') ~= 'REJECTED'\n"
+				     "return open and 0 or redis.call('ZREM', KEYS[1], ARGV[1])\n";
+	char timers[CTL_KEY], prefix[CTL_KEY], *key;
+	redisReply *reply;
+
+	ctl_key(timers, "order", "timers");
+	ctl_key(prefix, "order", "o:");
+	key = rt_printf("%s%s", prefix, violation->subject);
+	reply = ctl_redis(ctl, "EVAL", script, "2", timers, key, violation->subject);
+	free(key);
+	if (reply == NULL)
+		return false;
+	freeReplyObject(reply);
+	return true;
+}
+
+static bool repair_one(struct ctl *ctl, const struct violation *violation)
+{
+	enum audit_repair repair = audit_fault_info(violation->fault)->repair;
+
+	switch (repair) {
+	case AUDIT_SET_TIMER:
+		return set_timer(ctl, violation);
+	case AUDIT_DROP_TIMER:
+		return drop_timer(ctl, violation);
+	case AUDIT_COUNTERS:
+		return audit_stock_repair(ctl, violation->subject);
+	default:
+		return ask_inventory(ctl, violation, repair);
+	}
+}
+
+static bool agreed(const struct audit *audit, size_t count)
+{
+	char answer[16] = "";
+
+	if (audit->options->yes)
+		return true;
+	if (!isatty(STDIN_FILENO)) {
+		ctl_error("%zu can be repaired; nothing was changed: --yes applies it", count);
+		return false;
+	}
+	printf("repair %zu of them? [y/N] ", count);
+	fflush(stdout);
+	return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] | 0x20) == 'y';
+}
+
+/* Counters first: what inventory is asked for then finds them right. */
+static void repair_all(const struct audit *audit)
+{
+	size_t count = 0, repaired = 0;
+
+	for (size_t i = 0; i < audit->violation_count; i++)
+		count += repairable(audit, &audit->violations[i]);
+	if (count == 0 || !agreed(audit, count))
+		return;
+	for (int orders = 0; orders < 2; orders++) {
+		for (size_t i = 0; i < audit->violation_count; i++) {
+			const struct violation *violation = &audit->violations[i];
+
+			if (repairable(audit, violation) &&
+			    about_sku(violation->fault) == (orders == 0))
+				repaired += repair_one(audit->ctl, violation);
+		}
+	}
+	if (!audit->ctl->json)
+		printf("repaired      %zu of %zu; audit again to see what is left\n", repaired,
+		       audit->violation_count);
+}
+
+/* ---- the command ---- */
+
+static void audit_done(struct audit *audit)
+{
+	for (size_t i = 0; i < audit->suspicion_count; i++)
+		free(audit->suspicions[i].order_id);
+	for (size_t i = 0; i < audit->violation_count; i++) {
+		free(audit->violations[i].subject);
+		free(audit->violations[i].detail);
+		free(audit->violations[i].lines);
+	}
+	free(audit->suspicions);
+	free(audit->violations);
+	audit_ids_done(&audit->orders);
+	audit_ids_done(&audit->unread);
+	audit_reader_done(&audit->reader);
+}
+
+static int audit_run(struct ctl *ctl, void *options)
+{
+	struct audit audit = {
+		.ctl = ctl,
+		.options = options,
+		.unread_complete = true,
+		.reader = { .ctl = ctl, .user = &audit },
+		.stock = { .on_fault = on_stock, .user = &audit },
+	};
+	int code = CTL_UNAVAILABLE;
+
+	if (scan_all(&audit) && look_again(&audit) && audit_stock(ctl, &audit.stock) &&
+	    count_dead(&audit)) {
+		print_violations(&audit);
+		print_summary(&audit);
+		if (audit.options->repair)
+			repair_all(&audit);
+		code = audit.violation_count > 0 ? CTL_NEGATIVE : CTL_OK;
+	}
+	audit_done(&audit);
+	return code;
+}
+
+static const struct argp_option audit_options[] = {
+	{ "window", KEY_WINDOW, "DURATION", 0,
+	  "How long what looks wrong may still be under way (2s)", 0 },
+	{ "repair", KEY_REPAIR, NULL, 0,
+	  "Mend what the services' own functions can mend: set a timer, release, reserve or "
+	  "commit again",
+	  0 },
+	{ "repair-counters", KEY_REPAIR_COUNTERS, NULL, 0,
+	  "And make a SKU's counters what its reservations say. A reservation that was lost is "
+	  "then stock again: look at the numbers first",
+	  0 },
+	{ "yes", KEY_YES, NULL, 0, "Do not ask before mending", 0 },
+	{ 0 },
+};
+static const struct argp audit_argp = {
+	audit_options,
+	audit_parse,
+	"",
+	"Proves that orders, reservations, timers and stock agree, while everything runs. What is "
+	"only under way is told apart by a second look. Exit code 1: there are violations (also "
+	"when they were repaired now).\vExamples:\n"
+	"  tandemctl audit\n"
+	"  tandemctl audit --repair --yes --window 5s",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_audit = {
+	NULL,
+	"audit",
+	"Proves that orders and stock agree; repairs",
+	&audit_argp,
+	sizeof(struct options),
+	audit_run,
+};

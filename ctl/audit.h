@@ -1,0 +1,132 @@
+/* audit.h - what the files of `tandemctl audit` share.
+ *
+ * A case is one order seen from both sides at one instant: its record, its reservation, its timer.
+ * audit_read.c reads cases, audit_rules.c judges them (pure), audit_stock.c adds up the SKUs,
+ * audit.c puts it together, prints and repairs. */
+#ifndef AUDIT_H
+#define AUDIT_H
+
+#include "ctl.h"
+#include "inventory/stock.h"
+#include "order/order_step.h"
+
+/* ---- cases ---- */
+
+struct audit_case {
+	const char *order_id;
+	/* The order. Damaged: there is something, but no order can be read from it. */
+	bool ordered, order_damaged;
+	enum order_state state;
+	uint64_t version;
+	bool history_gap; /* the history does not have one event for each version, up to its state */
+	/* The reservation; STOCK_NONE: there is none. */
+	enum stock_state stock;
+	bool reservation_damaged;
+	bool lines_differ; /* from those of the order */
+	bool timed;
+	int64_t hold_until_ms; /* RESERVED: when its timer should be due; else 0 */
+	/* Of all that was read: the same fingerprint, nothing has happened. */
+	uint64_t fingerprint;
+	/* For a repair that reserves: "sku=quantity sku=quantity". Valid until the next reading. */
+	const char *lines;
+};
+
+/* ---- faults ---- */
+
+enum audit_repair {
+	AUDIT_BY_HAND,
+	AUDIT_SET_TIMER,
+	AUDIT_DROP_TIMER,
+	AUDIT_RESERVE, /* ask inventory, by its own function, as the order's event would */
+	AUDIT_COMMIT,
+	AUDIT_RELEASE,
+	AUDIT_COUNTERS, /* only when asked for by name */
+};
+/* Name, text, fix, repair. */
+enum audit_fault {
+	AUDIT_ORDER_DAMAGED,
+	AUDIT_VERSION_GAP,
+	AUDIT_NO_TIMER,
+	AUDIT_TIMER_OF_SETTLED,
+	AUDIT_TIMER_WITHOUT_ORDER,
+	AUDIT_RESERVATION_DAMAGED,
+	AUDIT_RESERVATION_WITHOUT_ORDER,
+	AUDIT_SOLD_WITHOUT_ORDER,
+	AUDIT_ORDER_WITHOUT_RESERVATION,
+	AUDIT_SOLD_UNCONFIRMED,
+	AUDIT_CONFIRM_WITHOUT_RESERVATION,
+	AUDIT_CONFIRMED_NOT_SOLD,
+	AUDIT_CONFIRMED_WITHOUT_STOCK,
+	AUDIT_HOLD_OF_ENDED,
+	AUDIT_SOLD_OF_ENDED,
+	AUDIT_ENDED_WITHOUT_RECORD,
+	AUDIT_LINES_DIFFER,
+	AUDIT_STOCK_DAMAGED,
+	AUDIT_STOCK_MISSING,
+	AUDIT_STOCK_SUM,
+	AUDIT_RESERVED_SUM,
+	AUDIT_COMMITTED_SUM,
+	AUDIT_FAULT_COUNT,
+};
+struct audit_fault_info {
+	const char *name, *text, *fix;
+	enum audit_repair repair;
+};
+const struct audit_fault_info *audit_fault_info(enum audit_fault fault);
+
+/* What is wrong with a case, were nothing under way. Returns how many. */
+#define AUDIT_FAULTS_MAX 4
+size_t audit_judge(const struct audit_case *one, enum audit_fault faults[AUDIT_FAULTS_MAX]);
+
+/* ---- reading (audit_read.c) ---- */
+
+/* A set of order ids. Zeroed memory is an empty one. */
+struct audit_ids {
+	struct audit_id *first;
+	size_t count;
+};
+/* False: it was there. */
+bool audit_ids_add(struct audit_ids *ids, const char *id);
+bool audit_ids_have(const struct audit_ids *ids, const char *id);
+void audit_ids_done(struct audit_ids *ids);
+
+/* Scans a key of many (kind "SCAN" the keys themselves, "HSCAN", "ZSCAN"); `on_pair` gets each
+ * element, for HSCAN and ZSCAN with its value. False: Redis could not be asked, or on_pair said
+ * so. */
+bool audit_scan(struct ctl *ctl, const char *kind, const char *key,
+		bool (*on_pair)(const redisReply *name, const redisReply *value, void *user),
+		void *user);
+
+/* Reads cases, a hundred at one instant, and gives each to `on_case`. */
+struct audit_reader {
+	struct ctl *ctl;
+	void (*on_case)(const struct audit_case *one, void *user);
+	void *user;
+	char **ids; /* that wait to be read */
+	size_t count, capacity;
+};
+bool audit_reader_add(struct audit_reader *reader, const char *id);
+bool audit_reader_flush(struct audit_reader *reader);
+void audit_reader_done(struct audit_reader *reader);
+
+/* Adds the subjects of all entries that a group has not acknowledged. *ret_complete: there were not
+ * too many of them to look at. */
+bool audit_unread(struct ctl *ctl, struct audit_ids *ids, bool *ret_complete);
+
+/* A record of inventory's hash, as a terminated text. Lines point into it. */
+bool audit_reservation(const char *text, enum stock_state *ret_state, const char **ret_lines);
+
+/* ---- stock (audit_stock.c) ---- */
+
+struct audit_stock {
+	size_t skus, reservations, hot; /* checked; hot: summed in one piece at last */
+	/* Gets each fault with what is to be read about it. */
+	void (*on_fault)(enum audit_fault fault, const char *sku, const char *detail, void *user);
+	void *user;
+};
+bool audit_stock(struct ctl *ctl, struct audit_stock *audit);
+/* Makes the counters of a SKU what its reservations say, `received` being right. False: the reason
+ * is on stderr. */
+bool audit_stock_repair(struct ctl *ctl, const char *sku);
+
+#endif

@@ -1,0 +1,382 @@
+/* audit_read.c - reads orders, reservations and timers without stopping anything: SCAN for the
+ * names, and for a hundred of them at a time one script that sees both keyspaces at one instant. */
+#include <inttypes.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "audit.h"
+#include "config.h"
+#include "order/order_record.h"
+
+#define BATCH       100
+#define PAGE        "500"
+#define UNREAD_MAX  50000 /* entries of a stream that are looked at */
+#define PENDING_MAX "5000"
+
+/* ---- ids ---- */
+
+struct audit_id {
+	UT_hash_handle hh;
+	char id[];
+};
+
+bool audit_ids_have(const struct audit_ids *ids, const char *id)
+{
+	struct audit_id *found;
+
+	HASH_FIND_STR(ids->first, id, found);
+	return found != NULL;
+}
+
+bool audit_ids_add(struct audit_ids *ids, const char *id)
+{
+	size_t length = strlen(id);
+	struct audit_id *made;
+
+	if (audit_ids_have(ids, id))
+		return false;
+	made = rt_alloc(sizeof(*made) + length + 1);
+	memcpy(made->id, id, length + 1);
+	HASH_ADD_STR(ids->first, id, made);
+	ids->count++;
+	return true;
+}
+
+void audit_ids_done(struct audit_ids *ids)
+{
+	struct audit_id *one, *next;
+
+	HASH_ITER (hh, ids->first, one, next) {
+		HASH_DEL(ids->first, one);
+		free(one);
+	}
+	ids->count = 0;
+}
+
+/* ---- scanning ---- */
+
+bool audit_scan(struct ctl *ctl, const char *kind, const char *key,
+		bool (*on_pair)(const redisReply *name, const redisReply *value, void *user),
+		void *user)
+{
+	bool keys = strcmp(kind, "SCAN") == 0, good = true;
+	size_t step = keys ? 1 : 2;
+	char cursor[32] = "0";
+
+	do {
+		redisReply *page = keys ? ctl_redis(ctl, kind, cursor, "MATCH", key, "COUNT", PAGE)
+					: ctl_redis(ctl, kind, key, cursor, "COUNT", PAGE);
+		const redisReply *list;
+
+		if (page == NULL)
+			return false;
+		if (page->type != REDIS_REPLY_ARRAY || page->elements != 2) {
+			freeReplyObject(page);
+			return false;
+		}
+		snprintf(cursor, sizeof(cursor), "%s", ctl_text(page->element[0], "0"));
+		list = page->element[1];
+		for (size_t i = 0; i + step <= list->elements && good; i += step)
+			good = on_pair(list->element[i], keys ? NULL : list->element[i + 1], user);
+		freeReplyObject(page);
+	} while (good && strcmp(cursor, "0") != 0);
+	return good;
+}
+
+/* ---- cases ---- */
+
+static const char case_script[] = "local answers = {}\n"
+				  "for i, id in ipairs(ARGV) do\n"
+				  "	answers[i] = { redis.pcall('HMGET', KEYS[1] .. id, "
+				  "'status', 'settled', 'version',\n"
+				  "		'attempt', 'history', 'placed', 'hold'),\n"
+				  "		redis.pcall('HGET', KEYS[2], id) or '',\n"
+				  "		redis.pcall('ZSCORE', KEYS[3], id) and 1 or 0,\n"
+				  "		redis.call('EXISTS', KEYS[1] .. id) }\n"
+				  "end\n"
+				  "return answers\n";
+enum {
+	FIELD_STATUS,
+	FIELD_SETTLED,
+	FIELD_VERSION,
+	FIELD_ATTEMPT,
+	FIELD_HISTORY,
+	FIELD_PLACED,
+	FIELD_HOLD,
+	FIELD_COUNT
+};
+
+static uint64_t fingerprint_add(uint64_t print, const char *data, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		print = (print ^ (unsigned char)data[i]) * 1099511628211U;
+	return (print ^ 0x100) * 1099511628211U; /* where it ends counts, too */
+}
+
+/* The event after which an order is in a state. */
+static enum order_event event_before(enum order_state state)
+{
+	switch (state) {
+	case ORDER_PENDING:
+		return ORDER_EV_PLACED;
+	case ORDER_RESERVED:
+		return ORDER_EV_RESERVED;
+	case ORDER_REJECTED:
+		return ORDER_EV_REJECTED;
+	case ORDER_CONFIRMING:
+		return ORDER_EV_CONFIRMED;
+	case ORDER_CANCELLING:
+		return ORDER_EV_CANCELLED;
+	case ORDER_EXPIRING:
+		return ORDER_EV_EXPIRED;
+	default:
+		return ORDER_EV_SETTLED;
+	}
+}
+
+/* Whether the history has one event for each version, up to this state. *ret_ms: of the last. */
+static bool history_fits(const char *text, const struct audit_case *one, int64_t *ret_ms)
+{
+	struct order_history history;
+	struct order_history_item item;
+	enum order_event last = ORDER_EV_NOTHING;
+
+	*ret_ms = 0;
+	order_history_begin(&history, text);
+	while (order_history_next(&history, &item)) {
+		if (item.again)
+			continue;
+		last = item.event;
+		*ret_ms = item.unix_ms;
+	}
+	return history.at[0] == '\0' && history.version == one->version &&
+	       last == event_before(one->state);
+}
+
+/* "sku=quantity sku=quantity" of what was ordered; NULL: it cannot be read. */
+static char *order_lines(struct order_arena *arena, const redisReply *placed)
+{
+	Tandem__Order__V1__OrderPlaced *message = tandem__order__v1__order_placed__unpack(
+		order_arena_allocator(arena), (size_t)placed->len, (const uint8_t *)placed->str);
+	struct rt_buf text = { 0 };
+
+	if (message == NULL || message->content == NULL || message->content->n_lines == 0)
+		return NULL;
+	for (size_t i = 0; i < message->content->n_lines; i++)
+		rt_buf_printf(&text, "%s%s=%" PRIu32, i == 0 ? "" : " ",
+			      message->content->lines[i]->sku,
+			      message->content->lines[i]->quantity);
+	rt_buf_add(&text, "", 1);
+	return text.data;
+}
+
+static bool order_read(struct order_arena *arena, struct audit_case *one, const redisReply *fields,
+		       char **ret_lines)
+{
+	const redisReply *placed;
+	int64_t version, hold, moved_ms;
+
+	if (fields->type != REDIS_REPLY_ARRAY || fields->elements != FIELD_COUNT)
+		return false;
+	placed = fields->element[FIELD_PLACED];
+	if (placed->type != REDIS_REPLY_STRING)
+		return false;
+	*ret_lines = order_lines(arena, placed);
+	if (*ret_lines == NULL ||
+	    !rt_parse_int(ctl_text(fields->element[FIELD_VERSION], ""), 1, INT64_MAX, &version) ||
+	    !rt_parse_int(ctl_text(fields->element[FIELD_HOLD], ""), 1, INT64_MAX, &hold) ||
+	    !order_state_parse(ctl_text(fields->element[FIELD_STATUS], ""),
+			       fields->element[FIELD_SETTLED]->type == REDIS_REPLY_STRING,
+			       &one->state))
+		return false;
+	one->version = (uint64_t)version;
+	one->history_gap =
+		!history_fits(ctl_text(fields->element[FIELD_HISTORY], ""), one, &moved_ms);
+	if (one->state == ORDER_RESERVED)
+		one->hold_until_ms = moved_ms + hold;
+	return true;
+}
+
+bool audit_reservation(const char *text, enum stock_state *ret_state, const char **ret_lines)
+{
+	char word[16];
+	uint64_t version;
+	int64_t ms;
+	int at = 0;
+
+	if (sscanf(text, "%15[A-Z] %" SCNu64 " %" SCNd64 "%n", word, &version, &ms, &at) != 3 ||
+	    text[at] != ' ')
+		return false;
+	*ret_lines = text + at + 1;
+	return stock_state_parse(word, ret_state);
+}
+
+/* One answer of the script. */
+static void case_read(struct audit_reader *reader, const char *id, const redisReply *answer)
+{
+	struct audit_case one = { .order_id = id, .fingerprint = 14695981039346656037U };
+	const redisReply *fields = answer->element[0], *record = answer->element[1];
+	struct order_arena arena = { 0 };
+	const char *reserved = "";
+	char *lines = NULL;
+
+	one.ordered = ctl_number(answer->element[3]) != 0;
+	one.order_damaged = one.ordered && !order_read(&arena, &one, fields, &lines);
+	one.timed = ctl_number(answer->element[2]) != 0;
+	if (record->type != REDIS_REPLY_STRING)
+		one.reservation_damaged = true;
+	else if (record->len > 0)
+		one.reservation_damaged = !audit_reservation(record->str, &one.stock, &reserved);
+	one.lines_differ = (one.stock == STOCK_RESERVED || one.stock == STOCK_COMMITTED) &&
+			   lines != NULL && strcmp(lines, reserved) != 0;
+	one.lines = lines != NULL ? lines : "";
+	for (size_t i = 0; fields->type == REDIS_REPLY_ARRAY && i < fields->elements; i++)
+		if (fields->element[i]->type == REDIS_REPLY_STRING)
+			one.fingerprint = fingerprint_add(one.fingerprint, fields->element[i]->str,
+							  (size_t)fields->element[i]->len);
+	one.fingerprint = fingerprint_add(one.fingerprint, record->str == NULL ? "" : record->str,
+					  record->str == NULL ? 0 : (size_t)record->len);
+	one.fingerprint = fingerprint_add(one.fingerprint, one.timed ? "t" : "", one.timed);
+	reader->on_case(&one, reader->user);
+	free(lines);
+	order_arena_done(&arena);
+}
+
+bool audit_reader_flush(struct audit_reader *reader)
+{
+	char orders[CTL_KEY], reservations[CTL_KEY], timers[CTL_KEY];
+	struct rt_args args = { 0 };
+	redisReply *reply;
+	bool good;
+
+	if (reader->count == 0)
+		return true;
+	ctl_key(orders, "order", "o:");
+	ctl_key(reservations, "inventory", "r");
+	ctl_key(timers, "order", "timers");
+	rt_args_str(&args, "EVAL");
+	rt_args_str(&args, case_script);
+	rt_args_int(&args, 3);
+	rt_args_str(&args, orders);
+	rt_args_str(&args, reservations);
+	rt_args_str(&args, timers);
+	for (size_t i = 0; i < reader->count; i++)
+		rt_args_str(&args, reader->ids[i]);
+	reply = ctl_redis_args(reader->ctl, &args, 0, false);
+	rt_args_done(&args);
+	good = reply != NULL && reply->type == REDIS_REPLY_ARRAY &&
+	       reply->elements == reader->count;
+	for (size_t i = 0; i < reader->count; i++) {
+		if (good && reply->element[i]->elements == 4)
+			case_read(reader, reader->ids[i], reply->element[i]);
+		free(reader->ids[i]);
+	}
+	reader->count = 0;
+	if (reply != NULL)
+		freeReplyObject(reply);
+	return good;
+}
+
+bool audit_reader_add(struct audit_reader *reader, const char *id)
+{
+	if (reader->ids == NULL)
+		reader->ids = rt_alloc(BATCH * sizeof(*reader->ids));
+	reader->ids[reader->count++] = rt_strdup(id);
+	return reader->count < BATCH || audit_reader_flush(reader);
+}
+
+void audit_reader_done(struct audit_reader *reader)
+{
+	for (size_t i = 0; i < reader->count; i++)
+		free(reader->ids[i]);
+	free(reader->ids);
+	reader->ids = NULL;
+	reader->count = 0;
+}
+
+/* ---- what is under way in a stream ---- */
+
+static void add_subjects(struct audit_ids *ids, const struct ctl_entries *entries)
+{
+	for (size_t i = 0; i < entries->count; i++)
+		audit_ids_add(ids, entries->list[i].subject);
+}
+
+static bool add_range(struct ctl *ctl, struct audit_ids *ids, const char *context, const char *key,
+		      const char *from, const char *to, bool *complete)
+{
+	const struct ctl_range range = {
+		.context = context,
+		.key = key,
+		.from = from,
+		.to = to,
+		.count_max = UNREAD_MAX,
+		.scan_max = UNREAD_MAX,
+	};
+	struct ctl_entries entries = { 0 };
+	bool seen_all = true;
+	bool good = ctl_entries_read(ctl, &range, &entries, &seen_all);
+
+	*complete = *complete && seen_all;
+	add_subjects(ids, &entries);
+	ctl_entries_done(&entries);
+	return good;
+}
+
+static bool add_pending(struct ctl *ctl, struct audit_ids *ids, const char *context,
+			const char *key, const char *group, bool *complete)
+{
+	redisReply *pending = ctl_redis(ctl, "XPENDING", key, group, "-", "+", PENDING_MAX);
+	bool good = pending != NULL;
+
+	for (size_t i = 0; good && i < pending->elements; i++) {
+		const redisReply *one = pending->element[i];
+		const char *id = one->elements > 0 ? ctl_text(one->element[0], "") : "";
+		bool whole = true;
+
+		good = id[0] == '\0' || add_range(ctl, ids, context, key, id, id, &whole);
+	}
+	if (good && pending->elements == strtoul(PENDING_MAX, NULL, 10))
+		*complete = false;
+	if (pending != NULL)
+		freeReplyObject(pending);
+	return good;
+}
+
+static bool unread_of(struct ctl *ctl, struct audit_ids *ids, const char *context,
+		      const char *group, bool *complete)
+{
+	struct ctl_stream stream;
+	char key[CTL_KEY], from[64] = "-";
+	redisReply *groups;
+	bool found = false, good;
+
+	ctl_key(key, context, "events");
+	if (!ctl_stream_read(ctl, key, &stream))
+		return false;
+	if (!stream.exists)
+		return true;
+	groups = ctl_redis(ctl, "XINFO", "GROUPS", key);
+	if (groups == NULL)
+		return false;
+	for (size_t i = 0; i < groups->elements && !found; i++) {
+		const redisReply *one = groups->element[i];
+
+		if (strcmp(ctl_text(ctl_named(one, "name"), ""), group) != 0)
+			continue;
+		found = true;
+		snprintf(from, sizeof(from), "(%s",
+			 ctl_text(ctl_named(one, "last-delivered-id"), "0-0"));
+	}
+	freeReplyObject(groups);
+	/* Without its group nothing was read, as far as anybody can tell. */
+	good = add_range(ctl, ids, context, key, from, "+", complete);
+	return good && (!found || add_pending(ctl, ids, context, key, group, complete));
+}
+
+bool audit_unread(struct ctl *ctl, struct audit_ids *ids, bool *ret_complete)
+{
+	*ret_complete = true;
+	return unread_of(ctl, ids, "order", "inventory", ret_complete) &&
+	       unread_of(ctl, ids, "inventory", "order", ret_complete);
+}

@@ -1,0 +1,176 @@
+/* audit_rules.c - what an order and its reservation may be at the same time. Pure.
+ *
+ * Rows that say nothing are fine, or heal by the order's timer: inventory is asked again until it
+ * has answered. */
+#include "audit.h"
+
+static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
+	[AUDIT_ORDER_DAMAGED] = { "order-damaged", "the order's record cannot be read",
+				  "restore the hash from a copy of the append-only file",
+				  AUDIT_BY_HAND },
+	[AUDIT_VERSION_GAP] = { "version-gap",
+				"the history does not have one event for each version",
+				"compare `tandemctl explain` with the hash and mend its history by "
+				"hand",
+				AUDIT_BY_HAND },
+	[AUDIT_NO_TIMER] = { "no-timer", "the order is not settled and nothing will move it on",
+			     "--repair sets its timer: to the end of the hold, or to now, and its "
+			     "request is published again",
+			     AUDIT_SET_TIMER },
+	[AUDIT_TIMER_OF_SETTLED] = { "timer-of-settled", "the order is settled and has a timer",
+				     "--repair takes the timer away", AUDIT_DROP_TIMER },
+	[AUDIT_TIMER_WITHOUT_ORDER] = { "timer-without-order", "a timer of an order that is not",
+					"--repair takes the timer away", AUDIT_DROP_TIMER },
+	[AUDIT_RESERVATION_DAMAGED] = { "reservation-damaged",
+					"the reservation's record cannot be read",
+					"restore the field from a copy of the append-only file",
+					AUDIT_BY_HAND },
+	[AUDIT_RESERVATION_WITHOUT_ORDER] = { "reservation-without-order",
+					      "stock is held for an order that is not",
+					      "--repair releases it", AUDIT_RELEASE },
+	[AUDIT_SOLD_WITHOUT_ORDER] = { "sold-without-order",
+				       "stock was sold to an order that is not",
+				       "find out who bought it (`tandemctl events show --order`); "
+				       "put it back with `tandemctl stock adjust` if nobody did",
+				       AUDIT_BY_HAND },
+	[AUDIT_ORDER_WITHOUT_RESERVATION] = { "order-without-reservation",
+					      "the order is RESERVED and nothing is held for it",
+					      "--repair asks inventory again: it reserves, or the "
+					      "order learns that it cannot",
+					      AUDIT_RESERVE },
+	[AUDIT_SOLD_UNCONFIRMED] = { "sold-unconfirmed",
+				     "stock was sold to an order that is not confirmed",
+				     "--repair asks inventory again: the order learns of it",
+				     AUDIT_RESERVE },
+	[AUDIT_CONFIRM_WITHOUT_RESERVATION] = { "confirm-without-reservation",
+						"the order is being confirmed, and nothing is held "
+						"for it",
+						"--repair reserves again, if there is stock; the "
+						"commit follows by itself",
+						AUDIT_RESERVE },
+	[AUDIT_CONFIRMED_NOT_SOLD] = { "confirmed-not-sold",
+				       "the order is CONFIRMED and its stock only held",
+				       "--repair commits it", AUDIT_COMMIT },
+	[AUDIT_CONFIRMED_WITHOUT_STOCK] = { "confirmed-without-stock",
+					    "the order is CONFIRMED and inventory sold nothing",
+					    "the customer bought what is not there: place the "
+					    "order "
+					    "anew for them, or tell them",
+					    AUDIT_BY_HAND },
+	[AUDIT_HOLD_OF_ENDED] = { "hold-of-ended", "stock is held for an order that has ended",
+				  "--repair releases it", AUDIT_RELEASE },
+	[AUDIT_SOLD_OF_ENDED] = { "sold-of-ended",
+				  "stock was sold to an order that ended otherwise",
+				  "decide which is true; when the order is, put the stock back "
+				  "with "
+				  "`tandemctl stock adjust`",
+				  AUDIT_BY_HAND },
+	[AUDIT_ENDED_WITHOUT_RECORD] = { "ended-without-record",
+					 "the order has ended and inventory does not know it: a "
+					 "late "
+					 "request would reserve",
+					 "--repair leaves a record that it was released",
+					 AUDIT_RELEASE },
+	[AUDIT_LINES_DIFFER] = { "lines-differ", "the reservation is not of what was ordered",
+				 "compare `tandemctl order get` with the reservation; cancel the "
+				 "order, or mend the field by hand",
+				 AUDIT_BY_HAND },
+	[AUDIT_STOCK_DAMAGED] = { "stock-damaged", "the counters cannot be read",
+				  "find the last good ones with `tandemctl events show --order "
+				  "SKU` "
+				  "and set the field by hand",
+				  AUDIT_BY_HAND },
+	[AUDIT_STOCK_MISSING] = { "stock-missing", "reservations of a SKU without counters",
+				  "find the last good ones with `tandemctl events show --order "
+				  "SKU` "
+				  "and set the field by hand",
+				  AUDIT_BY_HAND },
+	[AUDIT_STOCK_SUM] = { "stock-sum", "received is not available + reserved + committed",
+			      "--repair-counters makes them what the reservations say, if received "
+			      "is right",
+			      AUDIT_COUNTERS },
+	[AUDIT_RESERVED_SUM] = { "reserved-sum", "reserved is not what the reservations add up to",
+				 "--repair-counters makes it so, if the reservations are right",
+				 AUDIT_COUNTERS },
+	[AUDIT_COMMITTED_SUM] = { "committed-sum",
+				  "committed is not what the reservations add up to",
+				  "--repair-counters makes it so, if the reservations are right",
+				  AUDIT_COUNTERS },
+};
+
+const struct audit_fault_info *audit_fault_info(enum audit_fault fault)
+{
+	return &faults[fault];
+}
+
+#define FINE AUDIT_FAULT_COUNT
+#define LOST AUDIT_ORDER_WITHOUT_RESERVATION
+#define HELD AUDIT_HOLD_OF_ENDED
+#define SOLD AUDIT_SOLD_OF_ENDED
+#define GONE AUDIT_CONFIRMED_WITHOUT_STOCK
+#define BARE AUDIT_ENDED_WITHOUT_RECORD
+
+/* clang-format off */
+static const enum audit_fault pairs[ORDER_STATE_COUNT][STOCK_STATE_COUNT] = {
+	/* the order is     there is none  RESERVED  UNAVAILABLE  COMMITTED  RELEASED */
+	[ORDER_PENDING]    = { FINE,       FINE,     FINE,        FINE,      FINE },
+	[ORDER_RESERVED]   = { LOST,       FINE,     LOST,        AUDIT_SOLD_UNCONFIRMED, LOST },
+	[ORDER_REJECTED]   = { BARE,       HELD,     FINE,        SOLD,      FINE },
+	[ORDER_CONFIRMING] = { AUDIT_CONFIRM_WITHOUT_RESERVATION,
+				           FINE,     GONE,        FINE,      GONE },
+	[ORDER_CONFIRMED]  = { GONE, AUDIT_CONFIRMED_NOT_SOLD, GONE, FINE,   GONE },
+	[ORDER_CANCELLING] = { FINE,       FINE,     FINE,        SOLD,      FINE },
+	[ORDER_CANCELLED]  = { BARE,       HELD,     FINE,        SOLD,      FINE },
+	[ORDER_EXPIRING]   = { FINE,       FINE,     FINE,        SOLD,      FINE },
+	[ORDER_EXPIRED]    = { BARE,       HELD,     FINE,        SOLD,      FINE },
+};
+/* clang-format on */
+
+static enum audit_fault judge_pair(const struct audit_case *one)
+{
+	if (one->ordered)
+		return pairs[one->state][one->stock];
+	switch (one->stock) {
+	case STOCK_RESERVED:
+		return AUDIT_RESERVATION_WITHOUT_ORDER;
+	case STOCK_COMMITTED:
+		return AUDIT_SOLD_WITHOUT_ORDER;
+	default: /* holds nothing */
+		return FINE;
+	}
+}
+
+static enum audit_fault judge_timer(const struct audit_case *one)
+{
+	if (!one->ordered)
+		return one->timed ? AUDIT_TIMER_WITHOUT_ORDER : FINE;
+	if (order_state_settled(one->state))
+		return one->timed ? AUDIT_TIMER_OF_SETTLED : FINE;
+	return one->timed ? FINE : AUDIT_NO_TIMER;
+}
+
+size_t audit_judge(const struct audit_case *one, enum audit_fault found[AUDIT_FAULTS_MAX])
+{
+	bool both = one->ordered && !one->order_damaged && !one->reservation_damaged;
+	size_t count = 0;
+	enum audit_fault fault;
+
+	if (one->order_damaged)
+		found[count++] = AUDIT_ORDER_DAMAGED;
+	if (one->reservation_damaged)
+		found[count++] = AUDIT_RESERVATION_DAMAGED;
+	/* What cannot be read cannot be compared. */
+	if (one->order_damaged)
+		return count;
+	if (one->ordered && one->history_gap)
+		found[count++] = AUDIT_VERSION_GAP;
+	fault = one->reservation_damaged ? FINE : judge_pair(one);
+	if (fault != FINE)
+		found[count++] = fault;
+	else if (both && one->lines_differ)
+		found[count++] = AUDIT_LINES_DIFFER;
+	fault = judge_timer(one);
+	if (fault != FINE)
+		found[count++] = fault;
+	return count;
+}

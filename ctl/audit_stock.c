@@ -1,0 +1,280 @@
+/* audit_stock.c - adds up every SKU's counters and reservations while they change.
+ *
+ *   look     counters, then all reservations, then the counters again
+ *     same version before and after   nothing touched the SKU in between: the sums are exact
+ *     another version                 looked at again, LOOKS times
+ *   at last  one script sums a SKU that never held still, and those that do not add up
+ *
+ * Each change of a reservation changes the version of every SKU in it, so that is enough. */
+#include <inttypes.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "audit.h"
+
+#define LOOKS 3
+
+struct sku {
+	UT_hash_handle hh;
+	bool counted;          /* has counters */
+	bool settled, correct; /* held still in a look; and adds up: done with */
+	char before[112];
+	uint64_t reserved, committed; /* of its reservations */
+	char name[];
+};
+
+struct look {
+	struct ctl *ctl;
+	struct audit_stock *audit;
+	struct sku *skus;
+	struct audit_ids seen; /* HSCAN may give a field twice */
+	bool after;
+	size_t moving;
+};
+
+static struct sku *sku_of(struct look *look, const char *name, size_t length)
+{
+	struct sku *sku;
+
+	HASH_FIND(hh, look->skus, name, length, sku);
+	if (sku != NULL)
+		return sku;
+	sku = rt_alloc(sizeof(*sku) + length + 1);
+	memcpy(sku->name, name, length);
+	HASH_ADD_KEYPTR(hh, look->skus, sku->name, length, sku);
+	return sku;
+}
+
+/* ---- the verdict ---- */
+
+static bool counters_read(const char *text, struct stock *stock)
+{
+	int at = 0;
+
+	return strspn(text, "0123456789 ") == strlen(text) &&
+	       sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 "%n",
+		      &stock->available, &stock->reserved, &stock->committed, &stock->received,
+		      &stock->version, &at) == 5 &&
+	       text[at] == '\0';
+}
+
+/* Counters and sums of one instant. */
+static void judge(const struct audit_stock *audit, const char *name, const char *counters,
+		  uint64_t reserved, uint64_t committed)
+{
+	struct stock stock;
+	char detail[320];
+
+	if (counters == NULL) {
+		snprintf(detail, sizeof(detail),
+			 "reservations of %" PRIu64 " held and %" PRIu64 " sold", reserved,
+			 committed);
+		if (reserved > 0 || committed > 0)
+			audit->on_fault(AUDIT_STOCK_MISSING, name, detail, audit->user);
+		return;
+	}
+	if (!counters_read(counters, &stock)) {
+		snprintf(detail, sizeof(detail), "the field holds '%.100s'", counters);
+		audit->on_fault(AUDIT_STOCK_DAMAGED, name, detail, audit->user);
+		return;
+	}
+	snprintf(detail, sizeof(detail),
+		 "available %" PRIu64 ", reserved %" PRIu64 ", committed %" PRIu64
+		 ", received %" PRIu64 ", version %" PRIu64 "; reservations hold %" PRIu64
+		 " and sold %" PRIu64,
+		 stock.available, stock.reserved, stock.committed, stock.received, stock.version,
+		 reserved, committed);
+	if (!stock_adds_up(&stock))
+		audit->on_fault(AUDIT_STOCK_SUM, name, detail, audit->user);
+	if (stock.reserved != reserved)
+		audit->on_fault(AUDIT_RESERVED_SUM, name, detail, audit->user);
+	if (stock.committed != committed)
+		audit->on_fault(AUDIT_COMMITTED_SUM, name, detail, audit->user);
+}
+
+/* KEYS: counters, reservations. ARGV: the SKU; 'mend'. Answers the counters, what is held, what is
+ * sold, all at one instant; or what was mended. */
+static const char exact_script[] =
+	"local held, sold, cursor = 0, 0, '0'\n"
+	"repeat\n"
+	"	local page = redis.call('HSCAN', KEYS[2], cursor, 'COUNT', 1000)\n"
+	"	cursor = page[1]\n"
+	"	for i = 2, #page[2], 2 do\n"
+	"		local word, lines = string.match(page[2][i], '^(%u+) %d+ %d+ (.*)$')\n"
+	"		if word == 'RESERVED' or word == 'COMMITTED' then\n"
+	"			for sku, quantity in string.gmatch(lines, '([^ =]+)=(%d+)') do\n"
+	"				if sku == ARGV[1] and word == 'RESERVED' then\n"
+	"					held = held + quantity\n"
+	"				elseif sku == ARGV[1] then\n"
+	"					sold = sold + quantity\n"
+	"				end\n"
+	"			end\n"
+	"		end\n"
+	"	end\n"
+	"until cursor == '0'\n"
+	"local counters = redis.call('HGET', KEYS[1], ARGV[1])\n"
+	"if ARGV[2] == 'mend' and counters then\n"
+	"	local received, version = string.match(counters, '^%d+ %d+ %d+ (%d+) (%d+)$')\n"
+	"	if not received then\n"
+	"		return redis.error_reply('ERR the counters cannot be read')\n"
+	"	elseif received - held - sold < 0 then\n"
+	"		return redis.error_reply('ERR more is held and sold than was received')\n"
+	"	end\n"
+	"	counters = string.format('%d %d %d %d %d', received - held - sold, held, sold,\n"
+	"		received, version + 1)\n"
+	"	redis.call('HSET', KEYS[1], ARGV[1], counters)\n"
+	"end\n"
+	"return { counters, string.format('%d', held), string.format('%d', sold) }\n";
+
+static redisReply *exact(struct ctl *ctl, const char *name, const char *what)
+{
+	char stock[CTL_KEY], reservations[CTL_KEY];
+
+	ctl_key(stock, "inventory", "stock");
+	ctl_key(reservations, "inventory", "r");
+	return ctl_redis(ctl, "EVAL", exact_script, "2", stock, reservations, name, what);
+}
+
+bool audit_stock_repair(struct ctl *ctl, const char *sku)
+{
+	redisReply *reply = exact(ctl, sku, "mend");
+	bool good = reply != NULL;
+
+	if (good)
+		freeReplyObject(reply);
+	return good;
+}
+
+static bool judge_exactly(struct look *look, struct sku *sku)
+{
+	redisReply *reply = exact(look->ctl, sku->name, "");
+	const char *counters;
+
+	if (reply == NULL)
+		return false;
+	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3) {
+		counters = ctl_text(reply->element[0], NULL);
+		judge(look->audit, sku->name, counters, (uint64_t)ctl_number(reply->element[1]),
+		      (uint64_t)ctl_number(reply->element[2]));
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
+/* ---- a look ---- */
+
+static bool on_counters(const redisReply *name, const redisReply *value, void *user)
+{
+	struct look *look = user;
+	struct sku *sku = sku_of(look, ctl_text(name, ""), (size_t)name->len);
+	const char *text = ctl_text(value, "");
+
+	if (sku->settled)
+		return true;
+	if (!look->after) {
+		sku->counted = true;
+		snprintf(sku->before, sizeof(sku->before), "%s", text);
+	} else {
+		/* One that was not there before counts as moving, too. */
+		sku->settled = sku->counted && strcmp(sku->before, text) == 0;
+	}
+	return true;
+}
+
+static void add_lines(struct look *look, enum stock_state state, const char *lines)
+{
+	while (*lines != '\0') {
+		size_t length = strcspn(lines, "= ");
+		struct sku *sku = sku_of(look, lines, length);
+		uint64_t quantity =
+			lines[length] == '=' ? strtoull(lines + length + 1, NULL, 10) : 0;
+
+		if (sku->settled)
+			quantity = 0; /* summed in an earlier look */
+		if (state == STOCK_RESERVED)
+			sku->reserved += quantity;
+		else
+			sku->committed += quantity;
+		lines += strcspn(lines, " ");
+		lines += *lines == ' ';
+	}
+}
+
+static bool on_reservation(const redisReply *name, const redisReply *value, void *user)
+{
+	struct look *look = user;
+	enum stock_state state;
+	const char *lines;
+
+	if (!audit_ids_add(&look->seen, ctl_text(name, "")))
+		return true;
+	/* What cannot be read is named with its order. */
+	if (audit_reservation(ctl_text(value, ""), &state, &lines) &&
+	    (state == STOCK_RESERVED || state == STOCK_COMMITTED))
+		add_lines(look, state, lines);
+	return true;
+}
+
+static bool look_once(struct look *look)
+{
+	char stock[CTL_KEY], reservations[CTL_KEY];
+	struct sku *sku, *next;
+	bool good;
+
+	ctl_key(stock, "inventory", "stock");
+	ctl_key(reservations, "inventory", "r");
+	HASH_ITER (hh, look->skus, sku, next) {
+		if (sku->settled)
+			continue;
+		sku->counted = false;
+		sku->reserved = sku->committed = 0;
+	}
+	look->after = false;
+	good = audit_scan(look->ctl, "HSCAN", stock, on_counters, look) &&
+	       audit_scan(look->ctl, "HSCAN", reservations, on_reservation, look);
+	look->audit->reservations = look->seen.count;
+	audit_ids_done(&look->seen);
+	look->after = true;
+	return good && audit_scan(look->ctl, "HSCAN", stock, on_counters, look);
+}
+
+/* After a look: finds those that held still and add up. Returns how many did not hold still. */
+static size_t sort_out(struct look *look)
+{
+	struct sku *sku, *next;
+	size_t moving = 0;
+
+	HASH_ITER (hh, look->skus, sku, next) {
+		struct stock stock;
+
+		moving += !sku->settled;
+		/* What looks wrong is summed once more, in one piece, at the end. */
+		if (sku->settled && !sku->correct)
+			sku->correct = counters_read(sku->before, &stock) &&
+				       stock_adds_up(&stock) && stock.reserved == sku->reserved &&
+				       stock.committed == sku->committed;
+	}
+	return moving;
+}
+
+bool audit_stock(struct ctl *ctl, struct audit_stock *audit)
+{
+	struct look look = { .ctl = ctl, .audit = audit };
+	struct sku *sku, *next;
+	bool good = true;
+
+	audit->skus = audit->hot = 0;
+	for (int i = 0; i < LOOKS && good; i++) {
+		good = look_once(&look);
+		if (good && sort_out(&look) == 0)
+			break;
+	}
+	HASH_ITER (hh, look.skus, sku, next) {
+		good = good && (sku->correct || judge_exactly(&look, sku));
+		audit->hot += !sku->settled;
+		audit->skus++;
+		HASH_DEL(look.skus, sku);
+		free(sku);
+	}
+	return good;
+}
