@@ -10,9 +10,10 @@ extern const struct ctl_command ctl_stock_adjust, ctl_stock_get, ctl_stock_list;
 extern const struct ctl_command ctl_events_tail, ctl_events_show, ctl_events_lag; /* events.c */
 extern const struct ctl_command ctl_explain;                                      /* explain.c */
 extern const struct ctl_command ctl_dead_list, ctl_dead_show, ctl_dead_replay,
-	ctl_dead_discard;                  /* dead.c */
-extern const struct ctl_command ctl_load;  /* load.c */
-extern const struct ctl_command ctl_audit; /* audit.c */
+	ctl_dead_discard;                   /* dead.c */
+extern const struct ctl_command ctl_load;   /* load.c */
+extern const struct ctl_command ctl_audit;  /* audit.c */
+extern const struct ctl_command ctl_doctor; /* doctor.c */
 
 /* connect.c: ends what was opened. */
 void ctl_connections_done(struct ctl *ctl);

@@ -42,8 +42,7 @@ static struct rt_loop *loop_of(struct ctl *ctl)
 
 /* ---- the gateway ---- */
 
-/* Nobody can call 0.0.0.0. */
-static char *target_of(const char *listen)
+char *ctl_target(const char *listen)
 {
 	if (strncmp(listen, "0.0.0.0:", 8) == 0)
 		return rt_printf("127.0.0.1:%s", listen + 8);
@@ -56,7 +55,7 @@ static struct rt_channel *channel_of(struct ctl *ctl)
 {
 	if (ctl->channel == NULL) {
 		const struct rt_channel_options options = { .message_max_bytes = 64 << 20 };
-		char *target = target_of(ctl->gateway);
+		char *target = ctl_target(ctl->gateway);
 
 		rt_rpc_init();
 		if (rt_channel_new(loop_of(ctl), target, &options, &ctl->channel) != RT_OK) {

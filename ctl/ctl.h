@@ -55,6 +55,8 @@ void ctl_error(const char *format, ...) RT_PRINTF(1, 2);
 
 /* ---- asking the gateway ---- */
 
+/* Where to call what listens there: nobody can call 0.0.0.0. Freed by the caller. */
+char *ctl_target(const char *listen);
 ProtobufCService *ctl_order_service(struct ctl *ctl);
 ProtobufCService *ctl_inventory_service(struct ctl *ctl);
 /* A unary call. CTL_OK and *ret (freed with protobuf_c_message_free_unpacked), or the reason on

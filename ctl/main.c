@@ -13,7 +13,7 @@ static const struct ctl_command *const commands[] = {
 	&ctl_order_place,  &ctl_order_get,    &ctl_order_list, &ctl_order_watch, &ctl_order_confirm,
 	&ctl_order_cancel, &ctl_stock_adjust, &ctl_stock_get,  &ctl_stock_list,  &ctl_explain,
 	&ctl_events_tail,  &ctl_events_show,  &ctl_events_lag, &ctl_dead_list,   &ctl_dead_show,
-	&ctl_dead_replay,  &ctl_dead_discard, &ctl_audit,      &ctl_load,
+	&ctl_dead_replay,  &ctl_dead_discard, &ctl_audit,      &ctl_doctor,      &ctl_load,
 };
 
 /* What a parser's input is. */

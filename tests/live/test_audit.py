@@ -355,5 +355,83 @@ class Audit(Tool):
         self.becomes_clean()
 
 
+class Doctor(Tool):
+    def doctor(self, *words):
+        """The checks that are not ok: {check: result}."""
+        code, lines = self.ctl("doctor", *words)
+        self.assertGreater(len(lines), 10)
+        found = {line["check"]: line["result"] for line in lines if line["result"] != "ok"}
+        self.assertTrue(all("fix" in line for line in lines if line["result"] != "ok"))
+        self.assertEqual(code, 1 if "bad" in found.values() else 0, lines)
+        return found
+
+    def setUp(self):
+        self.ops = self.tandem.redis_as("ops")
+        self.addCleanup(self.ops.close)
+        tandem.until(lambda: not self.doctor(), 20 * tandem.SLOW, self.doctor)
+
+    def test_settings(self):
+        for name, bad, result in (
+            ("appendonly", "no", "bad"),
+            ("appendfsync", "no", "bad"),
+            ("aof-load-truncated", "yes", "bad"),
+            ("maxmemory-policy", "allkeys-lru", "bad"),
+            ("save", "900 1", "warn"),
+        ):
+            good = self.ops("CONFIG", "GET", name)[1]
+            self.ops("CONFIG", "SET", name, bad)
+            self.assertEqual(self.doctor(), {name: result})
+            self.ops("CONFIG", "SET", name, good)
+        good = self.ops("CONFIG", "GET", "maxmemory")[1]
+        self.ops("CONFIG", "SET", "maxmemory", 0)
+        self.assertEqual(self.doctor(), {"redis memory": "warn"})
+        self.ops("CONFIG", "SET", "maxmemory", good)
+
+    def test_users(self):
+        for change in (
+            ["order", "~inventory:*"],
+            ["inventory", "~order:*"],
+            ["order", "-hset"],
+            ["order", "+flushall"],
+            ["inventory", "+eval"],
+            ["default", "allkeys", "+set"],
+        ):
+            self.ops("ACL", "SETUSER", *change)
+            self.assertEqual(self.doctor(), {"users": "bad"}, change)
+            subprocess.run([tandem.OPEN], env=self.tandem.env, check=True, capture_output=True)
+        self.assertEqual(self.doctor(), {})
+
+    def test_functions(self):
+        code = self.ops("FUNCTION", "LIST", "LIBRARYNAME", "order", "WITHCODE")[0]
+        code = code[code.index(b"library_code") + 1]
+        version = self.ops("FCALL", "order_version", 0)
+        self.ops("FUNCTION", "LOAD", "REPLACE", code.replace(version, b"0123456789abcdef"))
+        self.assertEqual(self.doctor(), {"functions of order": "bad"})
+        self.ops("FUNCTION", "LOAD", "REPLACE", code)
+
+    def test_groups(self):
+        events = "order:{0}:events"
+        self.ops("XGROUP", "CREATE", events, "billing", "0")
+        self.assertEqual(self.doctor(), {"group billing": "warn"})
+        self.ops("XGROUP", "CREATECONSUMER", events, "billing", "clerk")
+        self.assertEqual(self.doctor(), {})
+        self.ops("XGROUP", "DESTROY", events, "billing")
+
+    def test_services(self):
+        self.assertEqual(self.tandem.inventory.terminate(), 0)
+        try:
+            found = self.doctor()
+            self.assertEqual(found.pop("inventory"), "bad")
+            self.assertLessEqual(set(found), {"group inventory"})
+        finally:
+            self.tandem.inventory.start()
+            self.tandem.inventory.wait_ready()
+
+    def test_dead_letters(self):
+        self.ops("XADD", "order:{0}:dead", "*", "id", "x")
+        self.assertEqual(self.doctor(), {"dead letters": "warn"})
+        self.ops("DEL", "order:{0}:dead")
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

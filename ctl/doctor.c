@@ -1,0 +1,529 @@
+/* doctor.c - tandemctl doctor: whether what Tandem stands on is as it must be. One line a check: ok,
+ * warn (it works, somebody should know) or bad (a promise does not hold), with the fix. */
+#include <grpc/health/v1/health.pb-c.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "commands.h"
+#include "config.h"
+#include "inventory/store.h"
+
+extern const struct rt_functions order_functions; /* order/functions.lua, embedded */
+
+#define CLOCK_WARN_MS 1000
+#define CLOCK_BAD_MS  30000
+#define ABSENT_MS     15000  /* a consumer that was not seen for so long is not there */
+#define GHOST_MS      600000 /* as the services' ghost-after */
+#define LAG_WARN      10000
+
+enum level { OK, WARN, BAD };
+
+struct doctor {
+	struct ctl *ctl;
+	size_t count[3];
+};
+
+static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const char *check,
+				const char *fix, const char *format, ...)
+{
+	static const char *const words[] = { "ok", "warn", "bad" };
+	char detail[512];
+	char *printable;
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(detail, sizeof(detail), format, args);
+	va_end(args);
+	doctor->count[level]++;
+	if (doctor->ctl->json) {
+		json_t *json = json_object();
+
+		json_object_set_new(json, "check", json_string(check));
+		json_object_set_new(json, "result", json_string(words[level]));
+		json_object_set_new(json, "detail", ctl_json_string(detail, strlen(detail)));
+		if (level != OK)
+			json_object_set_new(json, "fix", json_string(fix));
+		ctl_json_print(json);
+		return;
+	}
+	printable = ctl_printable(detail, strlen(detail));
+	printf("%-4s  %-22s %s\n", words[level], check, printable);
+	if (level != OK)
+		printf("%30s-> %s\n", "", fix);
+	free(printable);
+}
+
+/* ---- Redis itself ---- */
+
+/* A field of INFO's text into `value`. */
+static void info_field(const redisReply *info, const char *name, char *value, size_t size)
+{
+	const char *line = ctl_text(info, "");
+	size_t length = strlen(name);
+
+	value[0] = '\0';
+	for (; line != NULL; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, name, length) == 0 && line[length] == ':') {
+			snprintf(value, size, "%.*s", (int)strcspn(line + length + 1, "\r\n"),
+				 line + length + 1);
+			return;
+		}
+		if (*line == '\0')
+			return;
+	}
+}
+
+static bool check_info(struct doctor *doctor)
+{
+	redisReply *info = ctl_redis(doctor->ctl, "INFO");
+	char version[32], written[32], used[32], most[32];
+	int64_t used_bytes = 0, most_bytes = 0;
+
+	if (info == NULL)
+		return false;
+	info_field(info, "redis_version", version, sizeof(version));
+	info_field(info, "aof_last_write_status", written, sizeof(written));
+	info_field(info, "used_memory", used, sizeof(used));
+	info_field(info, "maxmemory", most, sizeof(most));
+	freeReplyObject(info);
+	(void)rt_parse_int(used, 0, INT64_MAX, &used_bytes);
+	(void)rt_parse_int(most, 0, INT64_MAX, &most_bytes);
+	say(doctor, strtol(version, NULL, 10) >= 7 ? OK : BAD, "redis version",
+	    "Tandem's functions need Redis 7", "%s", version);
+	if (strcmp(written, "ok") != 0)
+		say(doctor, BAD, "redis writes",
+		    "look at Redis's log: the disk may be full; nothing is accepted until it can "
+		    "write",
+		    "the last write of the append-only file: %s", written);
+	else
+		say(doctor, OK, "redis writes", "", "the last write of the append-only file: ok");
+	if (most_bytes == 0)
+		say(doctor, WARN, "redis memory",
+		    "set maxmemory: without it the kernel kills Redis when memory runs out",
+		    "%" PRId64 " MiB used, no limit", used_bytes >> 20);
+	else
+		say(doctor, used_bytes < most_bytes / 10 * 9 ? OK : WARN, "redis memory",
+		    "raise maxmemory, or let orders that ended go: at the limit new orders are "
+		    "refused",
+		    "%" PRId64 " of %" PRId64 " MiB used", used_bytes >> 20, most_bytes >> 20);
+	return true;
+}
+
+static const struct {
+	const char *name, *wanted, *or_else; /* or_else: as good; NULL: nothing is */
+	enum level level;
+	const char *fix;
+} redis_settings[] = {
+	{ "appendonly", "yes", NULL, BAD,
+	  "CONFIG SET appendonly yes: without it a restart forgets everything" },
+	{ "appendfsync", "everysec", "always", BAD,
+	  "CONFIG SET appendfsync everysec: with no, a power cut may lose half a minute" },
+	{ "aof-load-truncated", "no", NULL, BAD,
+	  "CONFIG SET aof-load-truncated no: else writes behind a half transaction vanish at the "
+	  "next start" },
+	{ "maxmemory-policy", "noeviction", NULL, BAD,
+	  "CONFIG SET maxmemory-policy noeviction: else Redis throws orders out to make room" },
+	{ "save", "", NULL, WARN,
+	  "CONFIG SET save \"\": snapshots cost memory and add nothing to the append-only file" },
+};
+
+static bool check_settings(struct doctor *doctor)
+{
+	for (size_t i = 0; i < RT_LENGTH(redis_settings); i++) {
+		const char *name = redis_settings[i].name, *or_else = redis_settings[i].or_else;
+		redisReply *reply = ctl_redis(doctor->ctl, "CONFIG", "GET", name);
+		const char *value;
+		bool good;
+
+		if (reply == NULL)
+			return false;
+		value = ctl_text(ctl_named(reply, name), "?");
+		good = strcmp(value, redis_settings[i].wanted) == 0 ||
+		       (or_else != NULL && strcmp(value, or_else) == 0);
+		say(doctor, good ? OK : redis_settings[i].level, name, redis_settings[i].fix, "%s",
+		    value[0] == '\0' ? "(nothing)" : value);
+		freeReplyObject(reply);
+	}
+	return true;
+}
+
+static bool check_clock(struct doctor *doctor)
+{
+	int64_t before = ctl_now_ms(), now, theirs, off;
+	redisReply *time = ctl_redis(doctor->ctl, "TIME");
+
+	if (time == NULL)
+		return false;
+	now = (before + ctl_now_ms()) / 2;
+	theirs = time->elements == 2
+			 ? ctl_number(time->element[0]) * 1000 + ctl_number(time->element[1]) / 1000
+			 : 0;
+	freeReplyObject(time);
+	off = theirs > now ? theirs - now : now - theirs;
+	say(doctor,
+	    off < CLOCK_WARN_MS  ? OK
+	    : off < CLOCK_BAD_MS ? WARN
+				 : BAD,
+	    "clock", "set both machines by NTP: timers and holds go by them",
+	    "%" PRId64 " ms between Redis and here", off);
+	return true;
+}
+
+/* ---- users ---- */
+
+/* Whether a user may run a command. -1: Redis could not be asked; a missing user may nothing. */
+static int may(struct doctor *doctor, const char *const *words, size_t count)
+{
+	struct rt_args args = { 0 };
+	redisReply *reply;
+	int result;
+
+	rt_args_str(&args, "ACL");
+	rt_args_str(&args, "DRYRUN");
+	for (size_t i = 0; i < count; i++)
+		rt_args_str(&args, words[i]);
+	reply = ctl_redis_args(doctor->ctl, &args, 0, true);
+	rt_args_done(&args);
+	if (reply == NULL)
+		return -1;
+	result = reply->type == REDIS_REPLY_STATUS && strcmp(reply->str, "OK") == 0;
+	freeReplyObject(reply);
+	return result;
+}
+
+/* What a user must (not) be able to do: commands of one key, or of the key at KEY_AT. */
+static const struct {
+	const char *user;
+	const char *words[6];
+	bool allowed;
+	const char *what;
+} rights[] = {
+	{ "order", { "HSET", "order:{0}:o:x", "a", "1" }, true, "order writes its own keys" },
+	{ "inventory",
+	  { "HSET", "inventory:{0}:stock", "a", "1" },
+	  true,
+	  "inventory writes its own keys" },
+	{ "order",
+	  { "XACK", "inventory:{0}:events", "order", "1-1" },
+	  true,
+	  "order acknowledges inventory's events" },
+	{ "inventory",
+	  { "XACK", "order:{0}:events", "inventory", "1-1" },
+	  true,
+	  "inventory acknowledges order's events" },
+	{ "order",
+	  { "HSET", "inventory:{0}:stock", "a", "1" },
+	  false,
+	  "order cannot write inventory's keys" },
+	{ "order",
+	  { "XADD", "inventory:{0}:events", "*", "a", "1" },
+	  false,
+	  "order cannot publish for inventory" },
+	{ "order", { "DEL", "inventory:{0}:r" }, false, "order cannot delete inventory's keys" },
+	{ "inventory",
+	  { "HSET", "order:{0}:o:x", "a", "1" },
+	  false,
+	  "inventory cannot write order's keys" },
+	{ "inventory",
+	  { "XADD", "order:{0}:events", "*", "a", "1" },
+	  false,
+	  "inventory cannot publish for order" },
+	{ "inventory",
+	  { "ZADD", "order:{0}:timers", "1", "a" },
+	  false,
+	  "inventory cannot set order's timers" },
+	{ "order", { "FLUSHALL" }, false, "order cannot delete everything" },
+	{ "inventory", { "FLUSHALL" }, false, "inventory cannot delete everything" },
+	{ "order", { "EVAL", "return 1", "0" }, false, "order cannot run foreign code" },
+	{ "inventory", { "EVAL", "return 1", "0" }, false, "inventory cannot run foreign code" },
+	{ "default", { "SET", "order:{0}:o:x", "1" }, false, "whoever has no name writes nothing" },
+};
+
+static bool check_users(struct doctor *doctor)
+{
+	size_t wrong = 0;
+
+	for (size_t i = 0; i < RT_LENGTH(rights); i++) {
+		const char *words[8] = { rights[i].user };
+		size_t count = 1;
+		int allowed;
+
+		while (count <= RT_LENGTH(rights[i].words) && rights[i].words[count - 1] != NULL) {
+			words[count] = rights[i].words[count - 1];
+			count++;
+		}
+		allowed = may(doctor, words, count);
+		if (allowed < 0)
+			return false;
+		if (allowed == rights[i].allowed)
+			continue;
+		wrong++;
+		say(doctor, BAD, "users", "scripts/lib/redis-open sets the users as they must be",
+		    "it is not so that %s", rights[i].what);
+	}
+	if (wrong == 0)
+		say(doctor, OK, "users", "",
+		    "each service writes its own keys and no others (%zu checks)",
+		    RT_LENGTH(rights));
+	return true;
+}
+
+/* ---- functions ---- */
+
+static bool check_functions(struct doctor *doctor, const struct rt_functions *functions)
+{
+	char call[64], check[64];
+	struct rt_args args = { 0 };
+	redisReply *reply;
+	const char *version;
+
+	snprintf(call, sizeof(call), "%s_version", functions->name);
+	snprintf(check, sizeof(check), "functions of %s", functions->name);
+	rt_args_str(&args, "FCALL");
+	rt_args_str(&args, call);
+	rt_args_int(&args, 0);
+	reply = ctl_redis_args(doctor->ctl, &args, 0, true);
+	rt_args_done(&args);
+	if (reply == NULL)
+		return false;
+	version = ctl_text(reply, NULL);
+	if (version == NULL)
+		say(doctor, BAD, check, "scripts/lib/redis-open loads them", "not loaded");
+	else
+		say(doctor, strcmp(version, functions->version) == 0 ? OK : BAD, check,
+		    "this tandemctl or what is loaded is of another build; scripts/up brings both "
+		    "up to date",
+		    "version %s, this tandemctl was built with %s", version, functions->version);
+	freeReplyObject(reply);
+	return true;
+}
+
+/* ---- groups ---- */
+
+/* How long ago the consumer that was seen last was; -1: there is none. */
+static int64_t last_seen(struct doctor *doctor, const char *key, const char *group, bool *good)
+{
+	redisReply *consumers = ctl_redis(doctor->ctl, "XINFO", "CONSUMERS", key, group);
+	int64_t seen = -1;
+
+	*good = consumers != NULL;
+	for (size_t i = 0; *good && i < consumers->elements; i++) {
+		int64_t idle = ctl_number(ctl_named(consumers->element[i], "idle"));
+
+		seen = seen < 0 ? idle : RT_MIN(seen, idle);
+	}
+	if (consumers != NULL)
+		freeReplyObject(consumers);
+	return seen;
+}
+
+static bool check_group(struct doctor *doctor, const char *key, const struct ctl_stream *stream,
+			const redisReply *group, const char *expected)
+{
+	const char *name = ctl_text(ctl_named(group, "name"), "");
+	int64_t pending = ctl_number(ctl_named(group, "pending")), lag, seen;
+	char check[CTL_KEY], age[CTL_AGE] = "never";
+	bool good;
+
+	snprintf(check, sizeof(check), "group %.100s", name);
+	seen = last_seen(doctor, key, name, &good);
+	lag = good ? ctl_stream_lag(doctor->ctl, key, stream,
+				    ctl_text(ctl_named(group, "last-delivered-id"), "0-0"))
+		   : -1;
+	if (lag < 0)
+		return false;
+	if (seen >= 0)
+		ctl_age(age, seen);
+	if (strcmp(name, expected) != 0)
+		say(doctor, seen >= 0 && seen <= GHOST_MS ? OK : WARN, check,
+		    "a ghost holds trimming back: XGROUP DESTROY it, or SADD its name to "
+		    "<context>:{0}:excluded_groups",
+		    "of %s, not one of ours; last consumer seen %s ago, lag %" PRId64, key, age,
+		    lag);
+	else if (seen < 0 || seen > ABSENT_MS)
+		say(doctor, WARN, check, "start the service (scripts/up): orders wait for it",
+		    "of %s: nobody reads (last seen: %s); lag %" PRId64 ", pending %" PRId64, key,
+		    age, lag, pending);
+	else
+		say(doctor, lag < LAG_WARN ? OK : WARN, check,
+		    "it is behind: look at its CPU and log, or start another instance",
+		    "of %s: lag %" PRId64 ", pending %" PRId64 ", seen %s ago", key, lag, pending,
+		    age);
+	return true;
+}
+
+static bool check_stream(struct doctor *doctor, const char *context, const char *expected)
+{
+	struct ctl_stream stream;
+	char key[CTL_KEY];
+	redisReply *groups;
+	bool found = false, good = true;
+
+	ctl_key(key, context, "events");
+	if (!ctl_stream_read(doctor->ctl, key, &stream))
+		return false;
+	if (!stream.exists) {
+		say(doctor, WARN, key, "it is made by whoever comes first: start the services",
+		    "not there yet");
+		return true;
+	}
+	say(doctor, OK, key, "", "%" PRId64 " entries, last %s", stream.length, stream.last);
+	groups = ctl_redis(doctor->ctl, "XINFO", "GROUPS", key);
+	if (groups == NULL)
+		return false;
+	for (size_t i = 0; i < groups->elements && good; i++) {
+		const redisReply *group = groups->element[i];
+
+		found = found || strcmp(ctl_text(ctl_named(group, "name"), ""), expected) == 0;
+		good = check_group(doctor, key, &stream, group, expected);
+	}
+	freeReplyObject(groups);
+	if (good && !found)
+		say(doctor, WARN, key, "the service makes it anew at its cursor: start it",
+		    "its group %s is missing", expected);
+	return good;
+}
+
+static bool check_dead(struct doctor *doctor)
+{
+	int64_t count = 0;
+
+	for (size_t i = 0; i < 2; i++) {
+		char key[CTL_KEY];
+		redisReply *length;
+
+		ctl_key(key, ctl_contexts[i], "dead");
+		length = ctl_redis(doctor->ctl, "XLEN", key);
+		if (length == NULL)
+			return false;
+		count += ctl_number(length);
+		freeReplyObject(length);
+	}
+	say(doctor, count == 0 ? OK : WARN, "dead letters",
+	    "tandemctl dead list, then replay or discard them", "%" PRId64, count);
+	return true;
+}
+
+/* ---- the services ---- */
+
+struct health {
+	struct rt_client_op op;
+	struct ctl *ctl;
+	int code;
+	bool serving;
+};
+
+static void health_done(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	struct health *health = RT_CONTAINER_OF(op, struct health, op);
+	const Grpc__Health__V1__HealthCheckResponse *answer = (const void *)response;
+
+	health->code = op->status.code;
+	health->serving =
+		answer != NULL &&
+		answer->status == GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
+	rt_loop_stop(health->ctl->loop);
+}
+
+static void channel_freed(void *user)
+{
+	struct ctl *ctl = user;
+
+	rt_loop_stop(ctl->loop);
+}
+
+static void check_health(struct doctor *doctor, const char *name, const char *listen)
+{
+	const struct rt_channel_options options = { 0 };
+	Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+	struct ctl *ctl = doctor->ctl;
+	struct health health = {
+		.op = { .timeout_ms = RT_MIN(ctl->timeout_ms, 3000), .done = health_done },
+		.ctl = ctl,
+	};
+	char *target = ctl_target(listen);
+	struct rt_channel *channel;
+	ProtobufCService *client;
+
+	if (rt_channel_new(ctl->loop, target, &options, &channel) != RT_OK) {
+		say(doctor, BAD, name, "correct the setting", "not an address: %s", listen);
+		free(target);
+		return;
+	}
+	client = rt_client_new(channel, &grpc__health__v1__health__descriptor);
+	rt_client_start(client, 0, &request.base, &health.op);
+	rt_loop_run(ctl->loop);
+	if (health.serving)
+		say(doctor, OK, name, "", "serving at %s", target);
+	else if (health.code == 0)
+		say(doctor, BAD, name, "its log and /readyz say what it waits for",
+		    "not ready, at %s", target);
+	else
+		say(doctor, BAD, name, "start it (scripts/up)", "no answer at %s: %s", target,
+		    rt_code_name(health.code));
+	rt_client_free(client);
+	rt_channel_free(channel, channel_freed, ctl);
+	rt_loop_run(ctl->loop);
+	free(target);
+}
+
+static const char *listen_of(const char *variable, const char *standard)
+{
+	const char *value = getenv(variable);
+
+	return value == NULL || value[0] == '\0' ? standard : value;
+}
+
+static void check_services(struct doctor *doctor)
+{
+	rt_rpc_init();
+	check_health(doctor, "order", listen_of("TANDEM_ORDER_LISTEN", "127.0.0.1:50052"));
+	check_health(doctor, "inventory", listen_of("TANDEM_INVENTORY_LISTEN", "127.0.0.1:50053"));
+	check_health(doctor, "gateway", doctor->ctl->gateway);
+	rt_rpc_shutdown();
+}
+
+/* ---- the command ---- */
+
+static int doctor_run(struct ctl *ctl, void *options)
+{
+	struct doctor doctor = { .ctl = ctl };
+
+	(void)options;
+	if (!check_info(&doctor) || !check_settings(&doctor) || !check_clock(&doctor) ||
+	    !check_users(&doctor) || !check_functions(&doctor, &order_functions) ||
+	    !check_functions(&doctor, &inventory_functions) ||
+	    !check_stream(&doctor, "order", "inventory") ||
+	    !check_stream(&doctor, "inventory", "order") || !check_dead(&doctor))
+		return CTL_UNAVAILABLE;
+	check_services(&doctor);
+	if (!ctl->json)
+		printf("%zu ok, %zu warnings, %zu bad\n", doctor.count[OK], doctor.count[WARN],
+		       doctor.count[BAD]);
+	return doctor.count[BAD] > 0 ? CTL_NEGATIVE : CTL_OK;
+}
+
+static error_t doctor_parse(int key, char *arg, struct argp_state *state)
+{
+	if (key != ARGP_KEY_ARG)
+		return ARGP_ERR_UNKNOWN;
+	argp_error(state, "does not take %s", arg);
+	return 0;
+}
+static const struct argp doctor_argp = {
+	NULL,
+	doctor_parse,
+	"",
+	"Checks Redis (version, settings, users, functions, groups, clock) and the services. Exit "
+	"code 1: something is bad.\vExamples:\n"
+	"  tandemctl doctor\n"
+	"  tandemctl doctor --json | jq 'select(.result != \"ok\")'",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_doctor = {
+	NULL, "doctor", "Checks Redis and the services", &doctor_argp, 0, doctor_run,
+};
