@@ -83,6 +83,23 @@ static void answer_services(const struct stream *stream, reflection_response *re
 	stream->closure(response, stream->call);
 }
 
+/* proto3 knows no extensions: a type that is there has none. */
+static void answer_extensions(const struct stream *stream, reflection_response *response,
+			      char *type)
+{
+	Grpc__Reflection__V1__ExtensionNumberResponse numbers =
+		GRPC__REFLECTION__V1__EXTENSION_NUMBER_RESPONSE__INIT;
+
+	if (rpc_descriptors_symbol(type) == NULL) {
+		answer_error(stream, response, RT_CODE_NOT_FOUND, "no such type");
+		return;
+	}
+	numbers.base_type_name = type;
+	response->message_response_case = RESPONSE(ALL_EXTENSION_NUMBERS_RESPONSE);
+	response->all_extension_numbers_response = &numbers;
+	stream->closure(response, stream->call);
+}
+
 static void answer(const struct stream *stream, const reflection_request *request)
 {
 	reflection_response response = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
@@ -100,8 +117,10 @@ static void answer(const struct stream *stream, const reflection_request *reques
 	case REQUEST(LIST_SERVICES):
 		answer_services(stream, &response);
 		return;
-	case REQUEST(FILE_CONTAINING_EXTENSION):
 	case REQUEST(ALL_EXTENSION_NUMBERS_OF_TYPE):
+		answer_extensions(stream, &response, request->all_extension_numbers_of_type);
+		return;
+	case REQUEST(FILE_CONTAINING_EXTENSION):
 		answer_error(stream, &response, RT_CODE_NOT_FOUND, "there are no extensions");
 		return;
 	default:

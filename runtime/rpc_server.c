@@ -40,6 +40,7 @@
 #define METADATA_SENT_MAX    16
 #define BUSY_RETRY_MS        1000
 #define LEAVING_RETRY_MS     1000
+#define LINGER_MS            50
 
 struct server_method {
 	struct rpc_method base;
@@ -101,14 +102,14 @@ struct rt_server {
 
 	bool draining, closing, shut_down; /* farewell, no new calls, gRPC has ended */
 	struct rpc_tag shutdown_tag;
-	struct rt_timer farewell_timer, grace_timer;
+	struct rt_timer farewell_timer, linger_timer, grace_timer;
 	struct rt_task drained_task;
 	void (*drained)(void *user);
 	void *drained_user;
 };
 
 static void arm(struct rt_server *server, struct server_method *method);
-static void close_connections(struct rt_server *server);
+static void linger_if_idle(struct rt_server *server);
 static void check_drained(struct rt_server *server);
 
 /* ---- memory of calls ---- */
@@ -192,7 +193,8 @@ static void call_settle(struct rt_call *base)
 	rt_list_remove(&call->link);
 	server->active_count--;
 	call_release(call);
-	close_connections(server);
+	if (server->closing)
+		linger_if_idle(server);
 	check_drained(server);
 }
 
@@ -764,6 +766,7 @@ static void check_drained(struct rt_server *server)
 	    server->drained_task.run != NULL)
 		return;
 	rt_timer_stop(server->loop, &server->farewell_timer);
+	rt_timer_stop(server->loop, &server->linger_timer);
 	rt_timer_stop(server->loop, &server->grace_timer);
 	server->drained_task.run = run_drained;
 	rt_loop_defer(server->loop, &server->drained_task);
@@ -778,14 +781,6 @@ static void on_shut_down(struct rpc_tag *tag, bool ok)
 	check_drained(server);
 }
 
-/* Connections without calls are not waited for: a client that sleeps reads our goodbye only when it
- * wakes. */
-static void close_connections(struct rt_server *server)
-{
-	if (server->closing && server->active_count == 0)
-		grpc_server_cancel_all_calls(server->grpc);
-}
-
 /* No new calls. gRPC cancels what reaches it from now on without a word: that is why those who call
  * without a pause were given the farewell to notice. */
 static void close_server(struct rt_server *server)
@@ -793,17 +788,38 @@ static void close_server(struct rt_server *server)
 	if (server->closing)
 		return;
 	server->closing = true;
-	rt_timer_stop(server->loop, &server->farewell_timer);
 	rpc_queue_tag(&server->shutdown_tag, on_shut_down);
 	grpc_server_shutdown_and_notify(server->grpc, rpc_queue_grpc(server->queue),
 					&server->shutdown_tag);
 	rpc_queue_expect(server->queue, &server->shutdown_tag);
-	close_connections(server);
 }
 
+static void on_linger_over(struct rt_timer *timer)
+{
+	struct rt_server *server = RT_CONTAINER_OF(timer, struct rt_server, linger_timer);
+
+	close_server(server);
+	grpc_server_cancel_all_calls(server->grpc);
+}
+
+/* Once nothing runs, connections are closed and not waited for: a client that sleeps reads a goodbye
+ * only when it wakes. The last answers are given the time to leave. */
+static void linger_if_idle(struct rt_server *server)
+{
+	if (server->active_count == 0)
+		rt_timer_start(server->loop, &server->linger_timer, LINGER_MS, on_linger_over);
+}
+
+/* With calls that run, connections are told to go, each when its calls are done. Without, there is no
+ * such time between, in which gRPC would cancel what still comes. */
 static void on_farewell_over(struct rt_timer *timer)
 {
-	close_server(RT_CONTAINER_OF(timer, struct rt_server, farewell_timer));
+	struct rt_server *server = RT_CONTAINER_OF(timer, struct rt_server, farewell_timer);
+
+	if (server->active_count > 0)
+		close_server(server);
+	else
+		linger_if_idle(server);
 }
 
 /* Calls that still run hear that they are cancelled, and their clients that it is our doing. */
@@ -844,11 +860,8 @@ void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)
 		return;
 	}
 	rt_timer_start(server->loop, &server->grace_timer, grace_ms, on_grace_over);
-	if (server->farewell_ms > 0)
-		rt_timer_start(server->loop, &server->farewell_timer, server->farewell_ms,
-			       on_farewell_over);
-	else
-		close_server(server);
+	rt_timer_start(server->loop, &server->farewell_timer, server->farewell_ms,
+		       on_farewell_over);
 }
 
 void rt_server_free(struct rt_server *server)

@@ -377,7 +377,6 @@ class Tandem:
                 ("grpc.min_reconnect_backoff_ms", 500),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_receive_message_length", -1),
-                ("grpc.enable_retries", 0),
             ],
         )
 

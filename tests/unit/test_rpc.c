@@ -1263,6 +1263,11 @@ static void on_mirrored(struct rt_client_op *op, const ProtobufCMessage *message
 			rt_buf_printf(&text, "%s ",
 				      answer->list_services_response->service[i]->name);
 		break;
+	case GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ALL_EXTENSION_NUMBERS_RESPONSE:
+		rt_buf_printf(&text, "%zu extensions of %s",
+			      answer->all_extension_numbers_response->n_extension_number,
+			      answer->all_extension_numbers_response->base_type_name);
+		break;
 	default:
 		/* A FileDescriptorProto begins with its name: 0x0a, length, text. */
 		rt_buf_printf(
@@ -1310,7 +1315,8 @@ static void test_reflection(void)
 		{ 4, "google.rpc.BadRequest.FieldViolation",
 		  "file google/rpc/error_details.proto" },
 		{ 4, "tandem.order.v1.NoSuch", "error 5" },
-		{ 6, "tandem.order.v1.Order", "error 5" },
+		{ 6, "tandem.order.v1.Order", "0 extensions of tandem.order.v1.Order" },
+		{ 6, "tandem.order.v1.NoSuch", "error 5" },
 	};
 	const ProtobufCServiceDescriptor *versions[] = {
 		&grpc__reflection__v1__server_reflection__descriptor,
