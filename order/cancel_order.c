@@ -36,13 +36,10 @@ ORDER_HANDLER(order_cancel_order, CancelOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
 	Tandem__Order__V1__OrderCancelled event = TANDEM__ORDER__V1__ORDER_CANCELLED__INIT;
-	struct rt_status status = { .code = 0 };
 	struct cancel_order *cancel;
 
-	if (!order_check_one(order, &request->base, request->order_id, &status)) {
-		order_fail(closure_data, &status);
+	if (!order_check_one(order, closure_data, &request->base, request->order_id))
 		return;
-	}
 	cancel = rt_alloc(sizeof(*cancel));
 	cancel->order = order;
 	cancel->closure = closure;

@@ -35,13 +35,10 @@ static void moved(struct order_move_op *op, int rc)
 ORDER_HANDLER(order_confirm_order, ConfirmOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
-	struct rt_status status = { .code = 0 };
 	struct confirm_order *confirm;
 
-	if (!order_check_one(order, &request->base, request->order_id, &status)) {
-		order_fail(closure_data, &status);
+	if (!order_check_one(order, closure_data, &request->base, request->order_id))
 		return;
-	}
 	confirm = rt_alloc(sizeof(*confirm));
 	confirm->order = order;
 	confirm->closure = closure;

@@ -201,13 +201,10 @@ static void was_read(struct order_get_op *op, int rc)
 ORDER_HANDLER(order_explain_order, ExplainOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
-	struct rt_status status = { .code = 0 };
 	struct explain_order *explain;
 
-	if (!order_check_one(order, &request->base, request->order_id, &status)) {
-		order_fail(closure_data, &status);
+	if (!order_check_one(order, closure_data, &request->base, request->order_id))
 		return;
-	}
 	explain = rt_alloc(sizeof(*explain));
 	explain->order = order;
 	explain->closure = closure;

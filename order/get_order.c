@@ -46,13 +46,10 @@ static void was_read(struct order_get_op *op, int rc)
 ORDER_HANDLER(order_get_order, GetOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
-	struct rt_status status = { .code = 0 };
 	struct get_order *get;
 
-	if (!order_check_one(order, &request->base, request->order_id, &status)) {
-		order_fail(closure_data, &status);
+	if (!order_check_one(order, closure_data, &request->base, request->order_id))
 		return;
-	}
 	get = rt_alloc(sizeof(*get));
 	get->order = order;
 	get->closure = closure;

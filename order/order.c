@@ -112,18 +112,31 @@ void order_fail(struct rt_call *call, struct rt_status *status)
 	rt_status_done(status);
 }
 
-bool order_check_one(struct order *order, const ProtobufCMessage *request, const char *order_id,
-		     struct rt_status *status)
+bool order_call_is_gone(struct rt_call *call)
 {
-	if (!check_request(request, status))
+	if (!rt_call_cancelled(call))
 		return false;
-	/* What cannot be an id is no order's. */
-	if (!check_order_id(order_id))
-		order_status_not_found(status, order_id);
-	else if (order->stopping)
-		order_status_stopping(status);
-	else
-		return true;
+	rt_call_failf(call, RT_CODE_CANCELLED, "the caller has gone");
+	return true;
+}
+
+bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
+		     const char *order_id)
+{
+	struct rt_status status = { .code = 0 };
+
+	if (order_call_is_gone(call))
+		return false;
+	if (check_request(request, &status)) {
+		/* What cannot be an id is no order's. */
+		if (!check_order_id(order_id))
+			order_status_not_found(&status, order_id);
+		else if (order->stopping)
+			order_status_stopping(&status);
+		else
+			return true;
+	}
+	order_fail(call, &status);
 	return false;
 }
 

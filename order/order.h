@@ -18,9 +18,10 @@
 struct order; /* opaque */
 
 struct order_options {
-	struct order_store *store;          /* owned from now on */
-	struct rt_stream_source *inventory; /* the subscription to inventory:{p}:events; owned */
-	struct rt_events_options events;    /* on_event and user_data are set by order_new */
+	struct order_store *store; /* owned, once order_new has succeeded */
+	struct rt_stream_source
+		*inventory; /* the subscription to inventory:{p}:events; owned likewise */
+	struct rt_events_options events; /* on_event and user_data are set by order_new */
 	struct order_clock clock;
 	int64_t timers_every_ms;    /* how often due timers are looked for, 250 */
 	int64_t trim_every_ms;      /* 5000 */

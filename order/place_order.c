@@ -51,9 +51,12 @@ static void on_cancel(struct rt_call *call, void *user)
 ORDER_HANDLER(order_place_order, PlaceOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
-	struct place_order *place = rt_alloc(sizeof(*place));
 	bool wait = request->wait_for_decision;
+	struct place_order *place;
 
+	if (order_call_is_gone(closure_data))
+		return;
+	place = rt_alloc(sizeof(*place));
 	place->closure = closure;
 	place->call = closure_data;
 	place->placing.order = order;

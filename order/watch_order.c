@@ -134,10 +134,8 @@ ORDER_HANDLER(order_watch_order, WatchOrder)
 	struct rt_status status = { .code = 0 };
 	struct watch_order *watch;
 
-	if (!order_check_one(order, &request->base, request->order_id, &status)) {
-		order_fail(closure_data, &status);
+	if (!order_check_one(order, closure_data, &request->base, request->order_id))
 		return;
-	}
 	watch = rt_alloc(sizeof(*watch));
 	watch->order = order;
 	watch->closure = closure;
