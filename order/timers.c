@@ -71,7 +71,7 @@ static void moved(struct order_move_op *op, int status)
 		order_count_decision(order, op);
 		if (op->input == ORDER_IN_REQUEST_UNANSWERED)
 			order_count(order->counts.republished, 1);
-		RT_LOG(RT_INFO, "a timer ran out", RT_S("order_id", op->order_id),
+		RT_LOG(RT_DEBUG, "a timer ran out", RT_S("order_id", op->order_id),
 		       RT_S("status", order_state_status(op->state)), RT_I("version", op->version),
 		       RT_S("asked_again",
 			    op->input == ORDER_IN_REQUEST_UNANSWERED ? "yes" : "no"));
