@@ -66,20 +66,19 @@ tandem_pid() {
 
 # tandem_stop NAME SECONDS: asks NAME to end, insists after SECONDS. Fine when it does not run.
 tandem_stop() {
-	local pid tenths=$(($2 * 10))
+	local pid deadline=$((SECONDS + $2))
 	if ! pid=$(tandem_pid "$1"); then
 		rm -f -- "$TANDEM_VAR/run/$1.pid"
 		return 0
 	fi
 	kill -TERM "$pid" 2>/dev/null || true
 	while tandem_pid "$1" >/dev/null; do
-		if [ "$tenths" -le 0 ]; then
+		if [ $SECONDS -ge $deadline ]; then
 			echo "$1 (pid $pid) did not end within $2 s: killed" >&2
 			kill -KILL "$pid" 2>/dev/null || true
-			tenths=50
+			deadline=$((SECONDS + 5))
 		fi
-		sleep 0.1
-		tenths=$((tenths - 1))
+		sleep 0.05
 	done
 	rm -f -- "$TANDEM_VAR/run/$1.pid"
 }
