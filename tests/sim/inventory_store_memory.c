@@ -218,6 +218,7 @@ static struct memory_inventory *inventory_of(const struct memory_op *op)
 struct request {
 	struct memory_op op;
 	struct inventory_request_op *user;
+	bool alone; /* nobody waits: `user` is a copy of its own */
 	enum stock_state before, after;
 	enum stock_answer answer;
 	int status;
@@ -393,6 +394,15 @@ static void request_effect(struct memory_op *op)
 	serve_request(request, held_find(inventory_of(op), request->user->order_id));
 }
 
+static void request_forget(struct inventory_request_op *user)
+{
+	free((void *)(uintptr_t)user->order_id);
+	lines_free((struct inventory_line *)(uintptr_t)user->lines, user->line_count);
+	free((void *)(uintptr_t)user->traceparent);
+	free((void *)(uintptr_t)user->ack_id);
+	free(user);
+}
+
 static void request_finish(struct memory_op *op, int status)
 {
 	struct request *request = RT_CONTAINER_OF(op, struct request, op);
@@ -405,8 +415,26 @@ static void request_finish(struct memory_op *op, int status)
 		user->after = request->after;
 		user->answer = request->answer;
 	}
-	user->done(user, status);
+	if (request->alone)
+		request_forget(user);
+	else
+		user->done(user, status);
 	free(request);
+}
+
+static struct memory_op *request_copy(const struct memory_op *op)
+{
+	const struct inventory_request_op *in = RT_CONTAINER_OF(op, const struct request, op)->user;
+	struct request *copy = rt_alloc(sizeof(*copy));
+
+	copy->alone = true;
+	copy->user = rt_alloc(sizeof(*copy->user));
+	*copy->user = *in;
+	copy->user->order_id = rt_strdup(in->order_id);
+	copy->user->lines = lines_copy(in->lines, in->line_count);
+	copy->user->traceparent = rt_strdup(in->traceparent);
+	copy->user->ack_id = rt_strdup(in->ack_id);
+	return &copy->op;
 }
 
 static void store_request(struct inventory_store *store, struct inventory_request_op *user)
@@ -416,6 +444,7 @@ static void store_request(struct inventory_store *store, struct inventory_reques
 	request->user = user;
 	request->op.effect = request_effect;
 	request->op.finish = request_finish;
+	request->op.copy = request_copy;
 	memory_link_submit(&of(store)->link, &request->op, "request", user->order_id);
 }
 
@@ -424,6 +453,7 @@ static void store_request(struct inventory_store *store, struct inventory_reques
 struct adjust {
 	struct memory_op op;
 	struct inventory_adjust_op *user;
+	bool alone; /* as in struct request */
 	int outcome;
 	struct stock stock;
 };
@@ -512,6 +542,14 @@ static void adjust_effect(struct memory_op *op)
 	free(key);
 }
 
+static void adjust_forget(struct inventory_adjust_op *user)
+{
+	free((void *)(uintptr_t)user->sku);
+	free((void *)(uintptr_t)user->request_id);
+	free((void *)(uintptr_t)user->reason);
+	free(user);
+}
+
 static void adjust_finish(struct memory_op *op, int status)
 {
 	struct adjust *adjust = RT_CONTAINER_OF(op, struct adjust, op);
@@ -521,8 +559,25 @@ static void adjust_finish(struct memory_op *op, int status)
 		user->outcome = (__typeof__(user->outcome))adjust->outcome;
 		user->stock = adjust->stock;
 	}
-	user->done(user, status);
+	if (adjust->alone)
+		adjust_forget(user);
+	else
+		user->done(user, status);
 	free(adjust);
+}
+
+static struct memory_op *adjust_copy(const struct memory_op *op)
+{
+	const struct inventory_adjust_op *in = RT_CONTAINER_OF(op, const struct adjust, op)->user;
+	struct adjust *copy = rt_alloc(sizeof(*copy));
+
+	copy->alone = true;
+	copy->user = rt_alloc(sizeof(*copy->user));
+	*copy->user = *in;
+	copy->user->sku = rt_strdup(in->sku);
+	copy->user->request_id = rt_strdup(in->request_id);
+	copy->user->reason = rt_strdup(in->reason);
+	return &copy->op;
 }
 
 static void store_adjust(struct inventory_store *store, struct inventory_adjust_op *user)
@@ -532,6 +587,7 @@ static void store_adjust(struct inventory_store *store, struct inventory_adjust_
 	adjust->user = user;
 	adjust->op.effect = adjust_effect;
 	adjust->op.finish = adjust_finish;
+	adjust->op.copy = adjust_copy;
 	memory_link_submit(&of(store)->link, &adjust->op, "adjust", user->sku);
 }
 

@@ -93,6 +93,44 @@ void memory_zset_done(struct memory_zset *zset)
 	*zset = (struct memory_zset){ 0 };
 }
 
+/* ---- effects that come too late ---- */
+
+static void late_ends(struct memory_op *op)
+{
+	rt_timer_stop(op->owner->redis->loop, &op->late_timer);
+	rt_list_remove(&op->link);
+	op->finish(op, RT_CANCELED);
+}
+
+static void late_comes(struct rt_timer *timer)
+{
+	struct memory_op *op = RT_CONTAINER_OF(timer, struct memory_op, late_timer);
+
+	op->effect(op);
+	late_ends(op);
+}
+
+static void late_start(struct memory_redis *redis, const struct memory_op *op, int64_t delay_ms)
+{
+	struct memory_op *copy = op->copy(op);
+
+	copy->owner = redis->late_link;
+	copy->effect = op->effect;
+	copy->finish = op->finish;
+	rt_list_init(&copy->link);
+	rt_list_push(&redis->late, &copy->link);
+	rt_timer_start(redis->loop, &copy->late_timer, delay_ms, late_comes);
+}
+
+size_t memory_redis_late(const struct memory_redis *redis)
+{
+	size_t count = 0;
+
+	for (const struct rt_list *at = redis->late.next; at != &redis->late; at = at->next)
+		count++;
+	return count;
+}
+
 /* ---- the Redis ---- */
 
 struct memory_redis *memory_redis_new(struct rt_loop *loop)
@@ -103,6 +141,9 @@ struct memory_redis *memory_redis_new(struct rt_loop *loop)
 	redis->streams = memory_streams_new();
 	redis->orders = memory_orders_new();
 	redis->inventory = memory_inventory_new();
+	rt_list_init(&redis->late);
+	redis->late_link = rt_alloc(sizeof(*redis->late_link));
+	memory_link_init(redis->late_link, redis, "late", NULL, NULL);
 	return redis;
 }
 
@@ -110,11 +151,14 @@ void memory_redis_free(struct memory_redis *redis)
 {
 	if (redis == NULL)
 		return;
+	while (!rt_list_empty(&redis->late))
+		late_ends(RT_CONTAINER_OF(redis->late.next, struct memory_op, link));
 	memory_orders_free(redis->orders);
 	memory_inventory_free(redis->inventory);
 	memory_streams_free(redis->streams);
 	for (size_t i = 0; i < RT_LENGTH(redis->cursors); i++)
 		free(redis->cursors[i].key);
+	free(redis->late_link);
 	free(redis);
 }
 
@@ -237,6 +281,8 @@ void memory_link_init(struct memory_link *link, struct memory_redis *redis, cons
 	rt_list_init(&link->waits);
 }
 
+#define LATE_AFTER_MS 100 /* a caller's patience, as the simulation has it */
+
 void memory_link_submit(struct memory_link *link, struct memory_op *op, const char *what,
 			const char *subject)
 {
@@ -251,6 +297,12 @@ void memory_link_submit(struct memory_link *link, struct memory_op *op, const ch
 		op->status = RT_LOST;
 	else
 		op->status = ask(link, op, false, &delay_ms);
+	if (op->status == MEMORY_LATE) {
+		op->status = op->copy == NULL ? RT_LOST : RT_TIMEOUT;
+		if (op->copy != NULL)
+			late_start(link->redis, op, delay_ms);
+		delay_ms = RT_MIN(delay_ms, LATE_AFTER_MS);
+	}
 	if (link->dead)
 		op->status = RT_CANCELED;
 	op->due_ms = rt_loop_now(link->redis->loop) + delay_ms;

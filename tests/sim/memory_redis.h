@@ -9,6 +9,8 @@
  *
  *   before fails: no effect, done gets the status    after fails: the effect stays, the answer is
  *   either may be delayed, and what follows waits    lost: done gets the status
+ *   MEMORY_LATE: done gets RT_TIMEOUT, and the effect comes after it, when the delay is over: what a
+ *   Redis does that stood still and goes on
  *   memory_link_cut: the connection is lost with all that is on it
  *   memory_link_kill: the process is dead; nothing it sends has an effect any more, and what it
  *   waits for ends with RT_CANCELED, which nobody outside it can tell from never */
@@ -61,6 +63,9 @@ struct memory_redis {
 	struct memory_orders *orders;
 	struct memory_inventory *inventory;
 	enum memory_bug bug;
+	int64_t stream_length_max; /* past it no order is placed; 0: none */
+	struct rt_list late;       /* of struct memory_op */
+	struct memory_link *late_link;
 	/* Told of each entry that sets out to a subscriber; may be NULL. */
 	void (*on_delivered)(void *user, const struct memory_link *link,
 			     const struct memory_entry *entry);
@@ -68,6 +73,8 @@ struct memory_redis {
 };
 struct memory_redis *memory_redis_new(struct rt_loop *loop);
 void memory_redis_free(struct memory_redis *redis); /* every link must be gone; takes NULL */
+/* Effects that are late and have not come yet. */
+size_t memory_redis_late(const struct memory_redis *redis);
 /* Made when it is not there. */
 struct memory_cursor *memory_cursor(struct memory_redis *redis, const char *key);
 /* XACK by stream id. */
@@ -82,6 +89,8 @@ struct memory_io {
 	const char *subject; /* the order or SKU it is about; "" */
 	bool after;          /* asked after the effect */
 };
+/* Before only, and only for what can: see above. */
+#define MEMORY_LATE 1
 /* Returns RT_OK, or the status to fail with; may set *delay_ms. */
 typedef int memory_fault_hook(void *user, const struct memory_io *io, int64_t *delay_ms);
 
@@ -93,6 +102,9 @@ struct memory_op {
 	int64_t due_ms;
 	void (*effect)(struct memory_op *op);             /* at the Redis */
 	void (*finish)(struct memory_op *op, int status); /* back home: calls done, frees itself */
+	/* A copy that owns its input and has nobody to tell; NULL: cannot be late. */
+	struct memory_op *(*copy)(const struct memory_op *op);
+	struct rt_timer late_timer;
 };
 
 struct memory_link {
@@ -147,7 +159,6 @@ struct memory_store_options {
 	const char *process;
 	memory_fault_hook *fault;
 	void *user;
-	int64_t stream_length_max; /* 0: none */
 };
 struct order_store *order_store_memory_new(struct memory_redis *redis,
 					   const struct memory_store_options *options);

@@ -147,7 +147,6 @@ const struct memory_zset *memory_orders_customer(const struct memory_orders *ord
 struct order_memory {
 	struct order_store base;
 	struct memory_link link;
-	int64_t stream_length_max;
 	struct tail *tail; /* under way */
 };
 
@@ -215,6 +214,7 @@ static int64_t publish(struct memory_redis *redis, struct memory_order *order, c
 struct place {
 	struct memory_op op;
 	struct order_place_op *user;
+	bool alone; /* nobody waits: `user` is a copy of its own */
 	int outcome;
 	int status;
 	struct order_record record;
@@ -253,13 +253,13 @@ static void place_new(struct place *place)
 static void place_effect(struct memory_op *op)
 {
 	struct place *place = RT_CONTAINER_OF(op, struct place, op);
-	struct order_memory *store = RT_CONTAINER_OF(op->owner, struct order_memory, link);
+	struct memory_redis *redis = redis_of(op);
 	const struct order_place_op *in = place->user;
 	struct memory_order *order = order_find(orders_of(op), in->order_id);
 
-	if (store->stream_length_max > 0 &&
-	    memory_stream_get(redis_of(op)->streams, MEMORY_ORDER_STREAM)->count >=
-		    (size_t)store->stream_length_max) {
+	if (redis->stream_length_max > 0 &&
+	    memory_stream_get(redis->streams, MEMORY_ORDER_STREAM)->count >=
+		    (size_t)redis->stream_length_max) {
 		place->status = RT_FULL;
 		return;
 	}
@@ -276,6 +276,15 @@ static void place_effect(struct memory_op *op)
 	}
 }
 
+static void place_forget(struct order_place_op *user)
+{
+	free((void *)(uintptr_t)user->order_id);
+	free((void *)(uintptr_t)user->customer_id);
+	free((void *)(uintptr_t)user->placed);
+	free((void *)(uintptr_t)user->traceparent);
+	free(user);
+}
+
 static void place_finish(struct memory_op *op, int status)
 {
 	struct place *place = RT_CONTAINER_OF(op, struct place, op);
@@ -287,9 +296,27 @@ static void place_finish(struct memory_op *op, int status)
 		user->outcome = (__typeof__(user->outcome))place->outcome;
 		user->record = place->record;
 	}
-	user->done(user, status);
+	if (place->alone)
+		place_forget(user);
+	else
+		user->done(user, status);
 	record_done(&place->record);
 	free(place);
+}
+
+static struct memory_op *place_copy(const struct memory_op *op)
+{
+	const struct order_place_op *in = RT_CONTAINER_OF(op, const struct place, op)->user;
+	struct place *copy = rt_alloc(sizeof(*copy));
+
+	copy->alone = true;
+	copy->user = rt_alloc(sizeof(*copy->user));
+	*copy->user = *in;
+	copy->user->order_id = rt_strdup(in->order_id);
+	copy->user->customer_id = rt_strdup(in->customer_id);
+	copy->user->placed = bytes_copy(in->placed, in->placed_length);
+	copy->user->traceparent = rt_strdup(in->traceparent);
+	return &copy->op;
 }
 
 static void store_place(struct order_store *store, struct order_place_op *user)
@@ -299,6 +326,7 @@ static void store_place(struct order_store *store, struct order_place_op *user)
 	place->user = user;
 	place->op.effect = place_effect;
 	place->op.finish = place_finish;
+	place->op.copy = place_copy;
 	memory_link_submit(&of(store)->link, &place->op, "place", user->order_id);
 }
 
@@ -307,6 +335,7 @@ static void store_place(struct order_store *store, struct order_place_op *user)
 struct move {
 	struct memory_op op;
 	struct order_move_op *user;
+	bool alone; /* as in struct place */
 	int outcome;
 	enum order_state state;
 	uint64_t version;
@@ -450,6 +479,15 @@ static void move_effect(struct memory_op *op)
 		memory_ack(redis_of(op), MEMORY_INVENTORY_STREAM, "order", in->ack_id);
 }
 
+static void move_forget(struct order_move_op *user)
+{
+	free((void *)(uintptr_t)user->order_id);
+	free((void *)(uintptr_t)user->data);
+	free((void *)(uintptr_t)user->traceparent);
+	free((void *)(uintptr_t)user->ack_id);
+	free(user);
+}
+
 static void move_finish(struct memory_op *op, int status)
 {
 	struct move *move = RT_CONTAINER_OF(op, struct move, op);
@@ -463,9 +501,27 @@ static void move_finish(struct memory_op *op, int status)
 		if (move->with_record)
 			user->record = move->record;
 	}
-	user->done(user, status);
+	if (move->alone)
+		move_forget(user);
+	else
+		user->done(user, status);
 	record_done(&move->record);
 	free(move);
+}
+
+static struct memory_op *move_copy(const struct memory_op *op)
+{
+	const struct order_move_op *in = RT_CONTAINER_OF(op, const struct move, op)->user;
+	struct move *copy = rt_alloc(sizeof(*copy));
+
+	copy->alone = true;
+	copy->user = rt_alloc(sizeof(*copy->user));
+	*copy->user = *in;
+	copy->user->order_id = rt_strdup(in->order_id);
+	copy->user->data = bytes_copy(in->data, in->data_length);
+	copy->user->traceparent = rt_strdup(in->traceparent);
+	copy->user->ack_id = rt_strdup(in->ack_id);
+	return &copy->op;
 }
 
 static void store_move(struct order_store *store, struct order_move_op *user)
@@ -475,6 +531,7 @@ static void store_move(struct order_store *store, struct order_move_op *user)
 	move->user = user;
 	move->op.effect = move_effect;
 	move->op.finish = move_finish;
+	move->op.copy = move_copy;
 	memory_link_submit(&of(store)->link, &move->op, "move", user->order_id);
 }
 
@@ -894,7 +951,6 @@ struct order_store *order_store_memory_new(struct memory_redis *redis,
 	struct order_memory *memory = rt_alloc(sizeof(*memory));
 
 	memory->base.ops = &ops;
-	memory->stream_length_max = options->stream_length_max;
 	memory_link_init(&memory->link, redis, options->process, options->fault, options->user);
 	return &memory->base;
 }

@@ -123,13 +123,21 @@ static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 		kill = true;
 	} else if (world_chance(world, io->after ? plan->io_after : plan->io_before)) {
 		status = random_fault(world, io->after);
+	} else if (!io->after && world_chance(world, plan->io_late)) {
+		status = MEMORY_LATE;
+		*delay_ms += (int64_t)world_roll(world, 6000);
 	} else {
 		return RT_OK;
 	}
 	world->counts.faults++;
 	world_say(world, "%-12s !! %s %s%s %s the effect", process->name, io->what,
-		  world_short(io->subject), kill ? "kills" : rt_status_name(status),
-		  io->after ? "after" : "before");
+		  world_short(io->subject),
+		  kill                    ? "kills"
+		  : status == MEMORY_LATE ? "RT_TIMEOUT"
+					  : rt_status_name(status),
+		  io->after               ? "after"
+		  : status == MEMORY_LATE ? "long before"
+					  : "before");
 	if (kill) {
 		world_kill(process, "in the middle of it");
 		return RT_CANCELED;

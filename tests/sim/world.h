@@ -34,9 +34,11 @@ struct world;
 
 /* How often what happens; each a chance in 10 000. */
 struct world_plan {
-	unsigned io_before, io_after, io_delay, io_slow, io_kill; /* a store or stream operation */
-	unsigned call_before, call_after, call_delay;             /* a step of an RPC */
-	int64_t latency_ms;                                       /* of everything, at most */
+	unsigned io_before, io_after, io_late, io_delay, io_slow,
+		io_kill;                              /* a store or stream operation */
+	unsigned call_before, call_after, call_delay; /* a step of an RPC */
+	int64_t latency_ms;                           /* of everything, at most */
+	int64_t stream_length_max;                    /* of the order stream; 0: none */
 	int64_t chaos_every_ms; /* something befalls the house so often; 0: never */
 	unsigned chaos[16];     /* weights of what, by enum world_chaos */
 };

@@ -338,6 +338,7 @@ struct world_plan world_random_plan(struct world *world)
 	struct world_plan plan = {
 		.io_before = some_rate(world, 1000),
 		.io_after = some_rate(world, 1000),
+		.io_late = some_rate(world, 500),
 		.io_delay = some_rate(world, 3000),
 		.io_slow = some_rate(world, 100),
 		.io_kill = some_rate(world, 60),
@@ -345,6 +346,8 @@ struct world_plan world_random_plan(struct world *world)
 		.call_after = some_rate(world, 1500),
 		.call_delay = some_rate(world, 1500),
 		.latency_ms = (int64_t)world_roll(world, 4),
+		.stream_length_max =
+			world_roll(world, 6) == 0 ? 60 + (int64_t)world_roll(world, 60) : 0,
 		.chaos_every_ms =
 			world_roll(world, 8) == 0 ? 0 : 200 + (int64_t)world_roll(world, 2500),
 	};

@@ -28,7 +28,8 @@ struct intent {
 	size_t line_count;
 	int64_t hold_ms, delta, timeout_ms;
 	bool wait;
-	bool conflicting; /* the request_id was used for something else */
+	bool conflicting;          /* the request_id was used for something else */
+	uint64_t expected_version; /* of a confirm or a cancel; 0: any */
 	struct booked *order;
 	unsigned tries;
 	/* A watch. */
@@ -114,6 +115,7 @@ static void send_about_order(struct world_client *client)
 
 	confirm.order_id = cancel.order_id = watch.order_id = get.order_id = explain.order_id =
 		order_id;
+	confirm.expected_version = cancel.expected_version = intent->expected_version;
 	cancel.reason = (char *)(uintptr_t) "changed my mind";
 	watch.after_version = intent->seen_version;
 	switch (intent->kind) {
@@ -336,6 +338,7 @@ static bool is_passing(int code)
 	case RT_CODE_FAILED_PRECONDITION:
 	case RT_CODE_UNIMPLEMENTED:
 	case RT_CODE_OUT_OF_RANGE:
+	case RT_CODE_ABORTED:
 		return false;
 	default:
 		return true;
@@ -368,6 +371,8 @@ static bool is_wrong(const struct world_client *client, int code)
 
 	if (code == RT_CODE_ALREADY_EXISTS)
 		return !intent->conflicting;
+	if (code == RT_CODE_ABORTED)
+		return intent->expected_version == 0;
 	/* Confirm and cancel come too late now and then; stock may be taken. */
 	if (code == RT_CODE_FAILED_PRECONDITION)
 		return intent->kind != CONFIRM && intent->kind != CANCEL && intent->kind != ADJUST;
@@ -419,6 +424,11 @@ static void on_done(struct rt_client_op *op, const ProtobufCMessage *response)
 				intent->order == NULL ? intent->request_id
 						      : intent->order->order_id,
 				rt_code_name(code), op->status.message);
+	if (code == RT_CODE_FAILED_PRECONDITION && kind == ADJUST && intent->tries > 1 &&
+	    world->maybe_count < WORLD_MAYBE) {
+		world->maybe[world->maybe_count].sku = sku_index(intent->lines[0].sku);
+		world->maybe[world->maybe_count++].delta = intent->delta;
+	}
 	if (code == 0 && kind == WATCH && intent->order != NULL && !intent->seen_end)
 		world_violation(world, "WatchOrder of %s ended before the order was settled",
 				intent->order->order_id);
@@ -547,6 +557,8 @@ static void mean(struct world_client *client)
 		intent->order = order;
 		if (intent->kind == WATCH)
 			intent->timeout_ms += 10000;
+		if (world_roll(world, 4) == 0)
+			intent->expected_version = order->version;
 	}
 }
 

@@ -4,6 +4,8 @@
 
 #include "world.h"
 
+#define WORLD_MAYBE 8
+
 enum role { ROLE_ORDER, ROLE_INVENTORY, ROLE_GATEWAY, ROLES };
 
 /* A service's process, alive or what is left of it. */
@@ -61,6 +63,13 @@ struct world {
 	struct rt_list clients;
 	struct booked *booked;
 	int64_t received[WORLD_SKUS]; /* what the adjustments that were confirmed add up to */
+	/* Adjustments that were refused after an earlier try was lost: that one may still have
+	 * come, when there was stock for it. */
+	struct {
+		size_t sku;
+		int64_t delta;
+	} maybe[WORLD_MAYBE];
+	unsigned maybe_count;
 	unsigned client_count;
 	/* world_chaos.c */
 	struct rt_timer chaos_timer, redis_timer;

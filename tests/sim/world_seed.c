@@ -14,6 +14,7 @@ struct world *world_run_seed(uint64_t seed, enum memory_bug bug, bool record)
 	for (int i = 0; i < WORLD_SKUS; i++)
 		world_stock(world, world_skus[i], 5 + (int64_t)world_roll(world, 40));
 	world->options.plan = world_random_plan(world);
+	world_redis(world)->stream_length_max = world->options.plan.stream_length_max;
 	world_clients_start(world, 1 + (unsigned)world_roll(world, 5));
 	world_chaos_start(world);
 	world_run(world, 3000 + (int64_t)world_roll(world, 15000));
