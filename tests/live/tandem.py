@@ -215,6 +215,7 @@ class Process:
     def __init__(self, tandem, name, program=None, env=None, files_max=None):
         self.tandem, self.name, self.program = tandem, name, program or name
         self.env, self.files_max = dict(env or {}), files_max
+        self.arguments = []  # flags, for the next start
         self.log = os.path.join(tandem.folder, f"{name}.log")
         self.popen = None
         port = tandem.admin_ports.get(name)
@@ -231,7 +232,7 @@ class Process:
             set_limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit)  # noqa: E731
         with open(self.log, "ab") as log:
             self.popen = subprocess.Popen(
-                [RUN, self.program],
+                [RUN, self.program, *self.arguments],
                 env={**self.tandem.env, **self.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
