@@ -1,0 +1,192 @@
+"""scripts/up and scripts/down, as a person uses them: again and again, two copies side by side."""
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+import unittest
+
+import grpc
+import tandem
+
+NAMES = ("redis", "order", "inventory", "gateway")
+
+
+def alive(pid):
+    """It runs: is there, and is not merely waiting to be buried by init."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Copy:
+    """A copy of Tandem that belongs to scripts/up."""
+
+    def __init__(self):
+        self.var = os.path.join(tempfile.mkdtemp(prefix="tandem up "), "v a r")
+        self.ports = dict(zip(NAMES, tandem.free_ports(4)))
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("TANDEM_")}
+        self.env["TANDEM_BUILD"] = tandem.BUILD
+        self.env["TANDEM_VAR"] = self.var
+        self.env["TANDEM_REDIS_PORT"] = str(self.ports["redis"])
+        for name in NAMES[1:]:
+            self.env[f"TANDEM_{name.upper()}_LISTEN"] = f"127.0.0.1:{self.ports[name]}"
+
+    def run(self, script, *arguments):
+        """(exit code, output, seconds)"""
+        start = time.monotonic()
+        ran = subprocess.run(
+            [os.path.join(tandem.ROOT, "scripts", script), *arguments],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        return ran.returncode, ran.stdout, time.monotonic() - start
+
+    def pids(self):
+        pids = {}
+        for name in NAMES:
+            try:
+                with open(os.path.join(self.var, "run", f"{name}.pid")) as file:
+                    pids[name] = int(file.read())
+            except FileNotFoundError:
+                pass
+        return pids
+
+    def remove(self):
+        self.run("down")
+        shutil.rmtree(os.path.dirname(self.var), ignore_errors=True)
+
+
+class Scripts(unittest.TestCase):
+    def copy(self):
+        copy = Copy()
+        self.addCleanup(copy.remove)
+        return copy
+
+    def up(self, copy):
+        code, text, took = copy.run("up", "--detach")
+        self.assertEqual(code, 0, text)
+        return text, took
+
+    def test_up_down(self):
+        copy = self.copy()
+        text, _ = self.up(copy)
+        for word in ("RESERVED", "CONFIRMED", "settled", "OrderPlaced"):
+            self.assertIn(word, text)
+        pids = copy.pids()
+        self.assertEqual(set(pids), set(NAMES))
+        for name in ("order", "inventory", "ops"):
+            mode = os.stat(os.path.join(copy.var, "secrets", name)).st_mode
+            self.assertEqual(stat.S_IMODE(mode), 0o600, name)
+        look = ["redis-cli", "-p", str(copy.ports["redis"])]
+        seen = subprocess.run(
+            [*look, "XRANGE", "order:{0}:events", "-", "+", "COUNT", "2"], capture_output=True
+        ).stdout
+        self.assertIn(b"tandem.order.v1.OrderPlaced", seen)
+
+        _, took = self.up(copy)
+        self.assertLess(took, 10 * tandem.SLOW, "again is quick")
+        self.assertEqual(copy.pids(), pids, "and starts nothing that runs")
+
+        code, text, took = copy.run("down")
+        self.assertEqual(code, 0, text)
+        self.assertNotIn("killed", text)
+        self.assertLess(took, 10 * tandem.SLOW)
+        for name, pid in pids.items():
+            self.assertFalse(alive(pid), name)
+        self.assertEqual(copy.pids(), {})
+        self.assertEqual(copy.run("down")[0], 0, "nothing to stop is fine")
+        for name in NAMES[1:]:
+            with open(os.path.join(copy.var, "log", f"{name}.log")) as log:
+                text = log.read()
+                self.assertFalse(any(report in text for report in tandem.REPORTS), text)
+
+    def test_up_starts_what_is_missing(self):
+        """After kill -9 of this and that: only those are new, and nothing is lost."""
+        copy = self.copy()
+        self.up(copy)
+        words = tandem.Words()
+
+        def call(method, **fields):
+            """On a connection of its own: a sleeping one would notice too late that its peer went."""
+            with grpc.insecure_channel(
+                f"127.0.0.1:{copy.ports['gateway']}",
+                options=[("grpc.use_local_subchannel_pool", 1)],
+            ) as channel:
+                return getattr(words.stub(channel, tandem.ORDER_SERVICE), method)(**fields).order
+
+        lines = [{"sku": "cup", "quantity": 1}]
+        placed = call("PlaceOrder", customer_id="c", lines=lines, wait_for_decision=True)
+        for victims in (("order",), ("redis",), ("inventory", "gateway"), NAMES):
+            with self.subTest(victims=victims):
+                before = copy.pids()
+                for name in victims:
+                    os.kill(before[name], signal.SIGKILL)
+                self.up(copy)
+                after = copy.pids()
+                for name in NAMES:
+                    check = self.assertNotEqual if name in victims else self.assertEqual
+                    check(before[name], after[name], name)
+                self.assertEqual(call("GetOrder", order_id=placed.order_id), placed)
+
+    def test_two_copies(self):
+        """Side by side: other folder, other ports; what one does is not the other's."""
+        one, two = self.copy(), self.copy()
+        self.up(one)
+        self.up(two)
+        pids = two.pids()
+        self.assertFalse(set(one.pids().values()) & set(pids.values()))
+        self.assertEqual(one.run("down")[0], 0)
+        for name, pid in pids.items():
+            self.assertTrue(alive(pid), name)
+        self.up(two)
+        self.assertEqual(two.pids(), pids)
+
+    def test_a_pid_file_is_not_believed(self):
+        """The number of somebody else's process in our pid files: it is left alone."""
+        copy = self.copy()
+        stranger = subprocess.Popen(["sleep", "300"])
+        self.addCleanup(stranger.wait)
+        self.addCleanup(stranger.kill)
+        os.makedirs(os.path.join(copy.var, "run"))
+        for name in NAMES:
+            with open(os.path.join(copy.var, "run", f"{name}.pid"), "w") as file:
+                file.write(f"{stranger.pid}\n")
+        self.assertEqual(copy.run("down")[0], 0)
+        self.assertIsNone(stranger.poll())
+        for name in NAMES:
+            with open(os.path.join(copy.var, "run", f"{name}.pid"), "w") as file:
+                file.write(f"{stranger.pid}\n")
+        self.up(copy)
+        self.assertNotIn(stranger.pid, copy.pids().values())
+        self.assertIsNone(stranger.poll())
+
+    def test_a_taken_port_is_said(self):
+        """A gateway that cannot listen: up fails, and shows the reason."""
+        copy = self.copy()
+        with tandem.socket.socket() as taken:
+            taken.bind(("127.0.0.1", copy.ports["gateway"]))
+            taken.listen()
+            code, text, _ = copy.run("up", "--detach")
+        self.assertNotEqual(code, 0)
+        self.assertIn("gateway did not", text)
+        self.assertIn(str(copy.ports["gateway"]), text)
+        self.up(copy)
+
+    def test_what_is_asked_wrongly(self):
+        copy = self.copy()
+        for script in ("up", "down"):
+            code, text, _ = copy.run(script, "--nonsense")
+            self.assertEqual(code, 2)
+            self.assertIn("usage", text)
+
+
+if __name__ == "__main__":
+    tandem.main()
