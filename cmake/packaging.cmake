@@ -47,3 +47,7 @@ foreach(name order inventory)
 endforeach()
 tandem_package(gateway "takes calls for orders and stock" ""
 	"tandem-order.service tandem-inventory.service" "")
+if(TARGET tandemctl)
+	tandem_package_file(tandemctl man/tandemctl.1.in tandemctl.1 ${CMAKE_INSTALL_MANDIR}/man1
+		"NAME=ctl" "ABOUT=places and follows orders, explains and mends")
+endif()
