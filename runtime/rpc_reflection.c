@@ -1,7 +1,7 @@
 /* rpc_reflection.c - grpc.reflection.v1 and v1alpha, answered from the embedded descriptor set.
  *
  * The two are the same on the wire, so one service answers under both names. Each answer holds one
- * file; clients ask for what it imports. Extensions: there are none, which is answered NOT_FOUND. */
+ * file; clients ask for what it imports. No type has extensions. */
 #include <grpc/reflection/v1/reflection.pb-c.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
 """What the README shows is what happens: its programs are taken from it, built and run."""
+import glob
 import os
 import re
 import subprocess
@@ -88,11 +89,22 @@ class Readme(tandem.Live):
                     self.assertNotEqual(out.strip(), "")
 
     def test_places_exist(self):
-        """Every file and folder it names."""
-        with open(os.path.join(tandem.ROOT, "README.md")) as readme:
-            text = readme.read()
-        for place in re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r"\bscripts/\w+", text):
-            self.assertTrue(os.path.exists(os.path.join(tandem.ROOT, place)), place)
+        """Every file and folder that the README and the documents name."""
+        files = ["README.md", *glob.glob("docs/**/*.md", root_dir=tandem.ROOT, recursive=True)]
+        self.assertIn("docs/flow.md", files)
+        inside = "gateway|order|inventory|runtime|proto|ctl|scripts|tests|docs"
+        for file in files:
+            with open(os.path.join(tandem.ROOT, file)) as document:
+                text = document.read()
+            places = [
+                os.path.join(os.path.dirname(file), place)
+                for place in re.findall(r"\]\(([^)#:]+)\)", text)
+            ]
+            places += re.findall(rf"(?<![\w/.-])(?:{inside})/[\w/-]+\.(?:[a-z]+)\b", text)
+            places += re.findall(r"(?<![\w/])scripts/\w[\w/-]*", text)
+            for place in places:
+                with self.subTest(file=file, place=place):
+                    self.assertTrue(os.path.exists(os.path.join(tandem.ROOT, place)))
 
 
 if __name__ == "__main__":
