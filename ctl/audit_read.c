@@ -154,10 +154,10 @@ static bool history_fits(const char *text, const struct audit_case *one, int64_t
 }
 
 /* "sku=quantity sku=quantity" of what was ordered; NULL: it cannot be read. */
-static char *order_lines(struct order_arena *arena, const redisReply *placed)
+static char *order_lines(struct rt_arena *arena, const redisReply *placed)
 {
 	Tandem__Order__V1__OrderPlaced *message = tandem__order__v1__order_placed__unpack(
-		order_arena_allocator(arena), (size_t)placed->len, (const uint8_t *)placed->str);
+		rt_arena_allocator(arena), (size_t)placed->len, (const uint8_t *)placed->str);
 	struct rt_buf text = { 0 };
 
 	if (message == NULL || message->content == NULL || message->content->n_lines == 0)
@@ -170,7 +170,7 @@ static char *order_lines(struct order_arena *arena, const redisReply *placed)
 	return text.data;
 }
 
-static bool order_read(struct order_arena *arena, struct audit_case *one, const redisReply *fields,
+static bool order_read(struct rt_arena *arena, struct audit_case *one, const redisReply *fields,
 		       char **ret_lines)
 {
 	const redisReply *placed;
@@ -216,7 +216,7 @@ static void case_read(struct audit_reader *reader, const char *id, const redisRe
 {
 	struct audit_case one = { .order_id = id, .fingerprint = 14695981039346656037U };
 	const redisReply *fields = answer->element[0], *record = answer->element[1];
-	struct order_arena arena = { 0 };
+	struct rt_arena arena = { 0 };
 	const char *reserved = "";
 	char *lines = NULL;
 
@@ -239,7 +239,7 @@ static void case_read(struct audit_reader *reader, const char *id, const redisRe
 	one.fingerprint = fingerprint_add(one.fingerprint, one.timed ? "t" : "", one.timed);
 	reader->on_case(&one, reader->user);
 	free(lines);
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
 }
 
 bool audit_reader_flush(struct audit_reader *reader)

@@ -32,7 +32,7 @@ struct explain {
 	struct ctl *ctl;
 	redisReply *hash;
 	struct order_record record;
-	struct order_arena arena;
+	struct rt_arena arena;
 	Tandem__Order__V1__Order *order;
 	struct happened *list;
 	size_t count, capacity;
@@ -647,7 +647,7 @@ static int explain_run(struct ctl *ctl, void *options)
 	}
 	free(explain->list);
 	free(explain->reservation_text);
-	order_arena_done(&explain->arena);
+	rt_arena_done(&explain->arena);
 	freeReplyObject(explain->hash);
 	return code;
 }

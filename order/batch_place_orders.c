@@ -13,7 +13,7 @@
 
 struct batch_place {
 	struct order *order;
-	struct order_arena arena;
+	struct rt_arena arena;
 	struct rt_timer timer;
 	Tandem__Order__V1__BatchPlaceOrdersResponse_Closure closure;
 	struct rt_call *call;
@@ -26,11 +26,11 @@ static void answer(struct batch_place *batch)
 	Tandem__Order__V1__BatchPlaceOrdersResponse response =
 		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_RESPONSE__INIT;
 	Tandem__Order__V1__PlaceOrderResult *results =
-		order_arena_take(&batch->arena, batch->count * sizeof(*results));
+		rt_arena_take(&batch->arena, batch->count * sizeof(*results));
 
 	rt_timer_stop(batch->order->loop, &batch->timer);
 	response.n_orders = batch->count;
-	response.orders = order_arena_take(&batch->arena, batch->count * sizeof(*response.orders));
+	response.orders = rt_arena_take(&batch->arena, batch->count * sizeof(*response.orders));
 	for (size_t i = 0; i < batch->count; i++) {
 		order_placing_result(&batch->items[i], &results[i]);
 		response.orders[i] = &results[i];
@@ -40,7 +40,7 @@ static void answer(struct batch_place *batch)
 		order_result_done(&results[i]);
 		order_placing_done(&batch->items[i]);
 	}
-	order_arena_done(&batch->arena);
+	rt_arena_done(&batch->arena);
 	free(batch);
 }
 

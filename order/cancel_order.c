@@ -4,7 +4,7 @@
 struct cancel_order {
 	struct order *order;
 	struct order_move_op op;
-	struct order_arena arena;
+	struct rt_arena arena;
 	Tandem__Order__V1__CancelOrderResponse_Closure closure;
 	struct rt_call *call;
 };
@@ -27,7 +27,7 @@ static void moved(struct order_move_op *op, int rc)
 		cancel->closure(&response, cancel->call);
 	else
 		order_fail(cancel->call, &status);
-	order_arena_done(&cancel->arena);
+	rt_arena_done(&cancel->arena);
 	free(cancel);
 	order_call_end(order);
 }

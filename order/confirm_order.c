@@ -14,7 +14,7 @@ static void moved(struct order_move_op *op, int rc)
 	struct order *order = confirm->order;
 	Tandem__Order__V1__ConfirmOrderResponse response =
 		TANDEM__ORDER__V1__CONFIRM_ORDER_RESPONSE__INIT;
-	struct order_arena arena = { .chunks = NULL };
+	struct rt_arena arena = { .chunks = NULL };
 	struct rt_status status = { .code = 0 };
 
 	if (order_move_status(op, rc, "confirmed", &status)) {
@@ -27,7 +27,7 @@ static void moved(struct order_move_op *op, int rc)
 		confirm->closure(&response, confirm->call);
 	else
 		order_fail(confirm->call, &status);
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
 	free(confirm);
 	order_call_end(order);
 }

@@ -21,7 +21,7 @@ struct answer {
 	struct order *order;
 	struct rt_event *event;
 	struct order_move_op op;
-	struct order_arena arena; /* of op.data */
+	struct rt_arena arena; /* of op.data */
 };
 
 static const struct {
@@ -61,7 +61,7 @@ static void moved(struct order_move_op *op, int status)
 	} else {
 		rt_event_retry(event, status);
 	}
-	order_arena_done(&answer->arena);
+	rt_arena_done(&answer->arena);
 	free(answer);
 	order_call_end(order);
 }
@@ -73,7 +73,7 @@ static bool make_data(struct answer *answer)
 	Tandem__Order__V1__OrderCancelled cancelled = TANDEM__ORDER__V1__ORDER_CANCELLED__INIT;
 	Tandem__Order__V1__OrderRejected rejected = TANDEM__ORDER__V1__ORDER_REJECTED__INIT;
 	Tandem__Inventory__V1__InventoryUnavailable *unavailable;
-	struct order_arena *arena = &answer->arena;
+	struct rt_arena *arena = &answer->arena;
 	struct order_move_op *op = &answer->op;
 
 	if (op->input == ORDER_IN_INVENTORY_RELEASED) {
@@ -83,15 +83,15 @@ static bool make_data(struct answer *answer)
 	if (op->input != ORDER_IN_INVENTORY_UNAVAILABLE)
 		return true;
 	unavailable = tandem__inventory__v1__inventory_unavailable__unpack(
-		order_arena_allocator(arena), answer->event->data_length, answer->event->data);
+		rt_arena_allocator(arena), answer->event->data_length, answer->event->data);
 	if (unavailable == NULL || unavailable->n_shortages > CHECK_LINES_MAX)
 		return false;
 	rejected.n_shortages = unavailable->n_shortages;
 	rejected.shortages =
-		order_arena_take(arena, (rejected.n_shortages + 1) * sizeof(*rejected.shortages));
+		rt_arena_take(arena, (rejected.n_shortages + 1) * sizeof(*rejected.shortages));
 	for (size_t i = 0; i < rejected.n_shortages; i++) {
 		const Tandem__Inventory__V1__ReservationShortage *from = unavailable->shortages[i];
-		Tandem__Order__V1__Shortage *shortage = order_arena_take(arena, sizeof(*shortage));
+		Tandem__Order__V1__Shortage *shortage = rt_arena_take(arena, sizeof(*shortage));
 
 		tandem__order__v1__shortage__init(shortage);
 		shortage->sku = from->sku;
@@ -118,7 +118,7 @@ static void move(struct order *order, struct rt_event *event, enum order_input i
 	op->ack_id = event->stream_id;
 	op->done = moved;
 	if (!make_data(answer)) {
-		order_arena_done(&answer->arena);
+		rt_arena_done(&answer->arena);
 		free(answer);
 		rt_event_poison(event, "the content does not parse");
 		return;

@@ -11,12 +11,12 @@
 struct explain_order {
 	struct order *order;
 	struct order_get_op op;
-	struct order_arena arena;
+	struct rt_arena arena;
 	Tandem__Order__V1__ExplainOrderResponse_Closure closure;
 	struct rt_call *call;
 };
 
-static char *text_of(struct order_arena *arena, const struct order_history_item *item,
+static char *text_of(struct rt_arena *arena, const struct order_history_item *item,
 		     const Tandem__Order__V1__Order *order, uint32_t attempt)
 {
 	uint64_t pieces = 0;
@@ -25,61 +25,61 @@ static char *text_of(struct order_arena *arena, const struct order_history_item 
 	case ORDER_EV_PLACED:
 		for (size_t i = 0; i < order->n_lines; i++)
 			pieces += order->lines[i]->quantity;
-		return order_arena_printf(
+		return rt_arena_printf(
 			arena,
 			"The order was placed: %" PRIu64
 			" pieces of %zu SKUs. Inventory was asked to reserve them.",
 			pieces, order->n_lines);
 	case ORDER_EV_RESERVED:
-		return order_arena_printf(arena, "Inventory holds every line.");
+		return rt_arena_printf(arena, "Inventory holds every line.");
 	case ORDER_EV_REJECTED:
-		return order_arena_printf(arena, "Inventory could not hold every line.");
+		return rt_arena_printf(arena, "Inventory could not hold every line.");
 	case ORDER_EV_CONFIRMED:
-		return order_arena_printf(arena, "The client bought the order. Inventory was asked "
+		return rt_arena_printf(arena, "The client bought the order. Inventory was asked "
 						 "to commit the reservation.");
 	case ORDER_EV_CANCELLED:
-		return order_arena_printf(arena, "The order was called off. Inventory was asked to "
+		return rt_arena_printf(arena, "The order was called off. Inventory was asked to "
 						 "release what it holds.");
 	case ORDER_EV_EXPIRED:
-		return order_arena_printf(arena, "The order expired. Inventory was asked to "
+		return rt_arena_printf(arena, "The order expired. Inventory was asked to "
 						 "release what it holds.");
 	case ORDER_EV_SETTLED:
-		return order_arena_printf(arena, "Inventory answered the last request.");
+		return rt_arena_printf(arena, "Inventory answered the last request.");
 	default:
-		return order_arena_printf(arena,
+		return rt_arena_printf(arena,
 					  "No answer came: inventory was asked again, "
 					  "attempt %" PRIu32 ".",
 					  attempt);
 	}
 }
 
-static Tandem__Order__V1__OrderLifeEvent *life_event(struct order_arena *arena,
+static Tandem__Order__V1__OrderLifeEvent *life_event(struct rt_arena *arena,
 						     const struct order_history_item *item,
 						     const Tandem__Order__V1__Order *order,
 						     uint32_t attempt)
 {
-	Tandem__Order__V1__OrderLifeEvent *event = order_arena_take(arena, sizeof(*event));
+	Tandem__Order__V1__OrderLifeEvent *event = rt_arena_take(arena, sizeof(*event));
 	const char *type = order_event_type(item->event);
 
 	tandem__order__v1__order_life_event__init(event);
 	event->time = order_timestamp(arena, item->unix_ms);
-	event->context = order_arena_printf(arena, "order");
-	event->kind = order_arena_printf(arena, "%s", type == NULL ? "again" : type);
+	event->context = rt_arena_printf(arena, "order");
+	event->kind = rt_arena_printf(arena, "%s", type == NULL ? "again" : type);
 	event->text = text_of(arena, item, order, attempt);
-	event->stream_id = order_arena_printf(arena, "%s", item->stream_id);
+	event->stream_id = rt_arena_printf(arena, "%s", item->stream_id);
 	event->version = item->version;
 	return event;
 }
 
 /* The history, and when the last request was sent. */
-static int64_t fill_events(struct order_arena *arena, const struct order_record *record,
+static int64_t fill_events(struct rt_arena *arena, const struct order_record *record,
 			   Tandem__Order__V1__OrderExplanation *explanation)
 {
 	struct order_history history;
 	struct order_history_item item = { .unix_ms = 0 };
 	uint32_t attempt = 1;
 
-	explanation->events = order_arena_take(arena, EVENTS_MAX * sizeof(*explanation->events));
+	explanation->events = rt_arena_take(arena, EVENTS_MAX * sizeof(*explanation->events));
 	order_history_begin(&history, record->history);
 	while (order_history_next(&history, &item)) {
 		/* The last of a run of repeats carries the attempt that is stored. */
@@ -93,24 +93,24 @@ static int64_t fill_events(struct order_arena *arena, const struct order_record 
 	return item.unix_ms;
 }
 
-static char *because(struct order_arena *arena, const struct order_record *record,
+static char *because(struct rt_arena *arena, const struct order_record *record,
 		     const Tandem__Order__V1__Order *order)
 {
 	const char *status = order_state_status(record->state);
 
 	switch (record->state) {
 	case ORDER_PENDING:
-		return order_arena_printf(arena,
+		return rt_arena_printf(arena,
 					  "PENDING: inventory has been asked %" PRIu32
 					  " times to reserve the order and has not answered yet.",
 					  record->attempt);
 	case ORDER_RESERVED:
-		return order_arena_printf(arena, "RESERVED: inventory holds every line, and nobody "
+		return rt_arena_printf(arena, "RESERVED: inventory holds every line, and nobody "
 						 "has confirmed or cancelled the order yet.");
 	case ORDER_CONFIRMING:
 	case ORDER_CANCELLING:
 	case ORDER_EXPIRING:
-		return order_arena_printf(arena,
+		return rt_arena_printf(arena,
 					  "%s%s%s: decided, but inventory has been asked %" PRIu32
 					  " times to %s and has not answered yet.",
 					  status, order->status_reason[0] == '\0' ? "" : ", ",
@@ -119,13 +119,13 @@ static char *because(struct order_arena *arena, const struct order_record *recor
 						  ? "commit the reservation"
 						  : "release what it holds");
 	default:
-		return order_arena_printf(arena, "%s%s%s.", status,
+		return rt_arena_printf(arena, "%s%s%s.", status,
 					  order->status_reason[0] == '\0' ? "" : ": ",
 					  order->status_reason);
 	}
 }
 
-static char *next(const struct order *order, struct order_arena *arena,
+static char *next(const struct order *order, struct rt_arena *arena,
 		  const struct order_record *record, int64_t asked_ms)
 {
 	char retry[RT_TIME_TEXT], end[RT_TIME_TEXT];
@@ -137,24 +137,24 @@ static char *next(const struct order *order, struct order_arena *arena,
 	switch (record->state) {
 	case ORDER_PENDING:
 		rt_time_format(created_ms + order->clock.decision_ms, end);
-		return order_arena_printf(arena,
+		return rt_arena_printf(arena,
 					  "Inventory answers; without an answer it is asked again "
 					  "at about %s, and the order expires at %s.",
 					  retry, end);
 	case ORDER_RESERVED:
 		rt_time_format(asked_ms + record->hold_ms, end);
-		return order_arena_printf(
+		return rt_arena_printf(
 			arena, "ConfirmOrder or CancelOrder; without either it expires at %s.",
 			end);
 	case ORDER_CONFIRMING:
 	case ORDER_CANCELLING:
 	case ORDER_EXPIRING:
-		return order_arena_printf(arena,
+		return rt_arena_printf(arena,
 					  "Inventory answers, and the order is settled; without an "
 					  "answer it is asked again at about %s.",
 					  retry);
 	default:
-		return order_arena_printf(arena, "Nothing: the order is settled.");
+		return rt_arena_printf(arena, "Nothing: the order is settled.");
 	}
 }
 
@@ -165,7 +165,7 @@ static bool answer(struct explain_order *explain)
 	Tandem__Order__V1__OrderExplanation explanation =
 		TANDEM__ORDER__V1__ORDER_EXPLANATION__INIT;
 	const struct order_record *record = &explain->op.record;
-	struct order_arena *arena = &explain->arena;
+	struct rt_arena *arena = &explain->arena;
 	int64_t asked_ms;
 
 	explanation.order = order_view(arena, record, NULL, 0);
@@ -193,7 +193,7 @@ static void was_read(struct order_get_op *op, int rc)
 		order_status_damaged(&status, op->order_id);
 	if (status.code != 0)
 		order_fail(explain->call, &status);
-	order_arena_done(&explain->arena);
+	rt_arena_done(&explain->arena);
 	free(explain);
 	order_call_end(order);
 }

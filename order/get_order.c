@@ -11,7 +11,7 @@ struct get_order {
 static void answer(struct get_order *get)
 {
 	Tandem__Order__V1__GetOrderResponse response = TANDEM__ORDER__V1__GET_ORDER_RESPONSE__INIT;
-	struct order_arena arena = { .chunks = NULL };
+	struct rt_arena arena = { .chunks = NULL };
 	struct rt_status status = { .code = 0 };
 
 	response.order = order_view(&arena, &get->op.record, NULL, 0);
@@ -21,7 +21,7 @@ static void answer(struct get_order *get)
 		order_status_damaged(&status, get->op.order_id);
 		order_fail(get->call, &status);
 	}
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
 }
 
 static void was_read(struct order_get_op *op, int rc)

@@ -19,7 +19,7 @@ struct list_orders {
 	struct order *order;
 	const Tandem__Order__V1__ListOrdersRequest *request;
 	struct order_list_op op;
-	struct order_arena arena;
+	struct rt_arena arena;
 	char hash[HASH_LENGTH + 1], before_id[ORDER_ID_LENGTH + 1];
 	Tandem__Order__V1__ListOrdersResponse_Closure closure;
 	struct rt_call *call;
@@ -64,7 +64,7 @@ static const struct order_record *fill(struct list_orders *list,
 	const struct order_record *last = NULL;
 	size_t bytes = 0;
 
-	response->orders = order_arena_take(&list->arena, (list->op.record_count + 1) *
+	response->orders = rt_arena_take(&list->arena, (list->op.record_count + 1) *
 								  sizeof(*response->orders));
 	for (size_t i = 0; i < list->op.record_count; i++) {
 		const struct order_record *record = &list->op.records[i];
@@ -95,7 +95,7 @@ static void answer(struct list_orders *list)
 
 	if (last != NULL && (cut || list->op.more))
 		response.next_page_token =
-			order_arena_printf(&list->arena, "%s%0*" PRId64 "%s", list->hash,
+			rt_arena_printf(&list->arena, "%s%0*" PRId64 "%s", list->hash,
 					   TIME_LENGTH, order_created_ms(last), last->order_id);
 	list->closure(&response, list->call);
 }
@@ -112,7 +112,7 @@ static void listed(struct order_list_op *op, int rc)
 		rt_status_from(&status, rc, "listing the orders");
 		order_fail(list->call, &status);
 	}
-	order_arena_done(&list->arena);
+	rt_arena_done(&list->arena);
 	free(list);
 	order_call_end(order);
 }

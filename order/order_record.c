@@ -26,7 +26,7 @@ static bool lines_are_plain(const Tandem__Order__V1__PlaceOrderRequest *request)
 	return true;
 }
 
-static void merge_lines(struct order_arena *arena, Tandem__Order__V1__OrderContent *content,
+static void merge_lines(struct rt_arena *arena, Tandem__Order__V1__OrderContent *content,
 			const Tandem__Order__V1__PlaceOrderRequest *request)
 {
 	if (lines_are_plain(request)) {
@@ -34,7 +34,7 @@ static void merge_lines(struct order_arena *arena, Tandem__Order__V1__OrderConte
 		content->lines = request->lines;
 		return;
 	}
-	content->lines = order_arena_take(arena, request->n_lines * sizeof(*content->lines));
+	content->lines = rt_arena_take(arena, request->n_lines * sizeof(*content->lines));
 	for (size_t i = 0; i < request->n_lines; i++) {
 		Tandem__Order__V1__OrderLine *line = NULL;
 
@@ -42,7 +42,7 @@ static void merge_lines(struct order_arena *arena, Tandem__Order__V1__OrderConte
 			if (strcmp(request->lines[i]->sku, content->lines[j]->sku) == 0)
 				line = content->lines[j];
 		if (line == NULL) {
-			line = order_arena_take(arena, sizeof(*line));
+			line = rt_arena_take(arena, sizeof(*line));
 			tandem__order__v1__order_line__init(line);
 			line->sku = request->lines[i]->sku;
 			content->lines[content->n_lines++] = line;
@@ -52,16 +52,16 @@ static void merge_lines(struct order_arena *arena, Tandem__Order__V1__OrderConte
 }
 
 /* Insertion by key: at most 16 of them, and the last of equal keys replaces the others. */
-static void sort_labels(struct order_arena *arena, Tandem__Order__V1__OrderContent *content,
+static void sort_labels(struct rt_arena *arena, Tandem__Order__V1__OrderContent *content,
 			const Tandem__Order__V1__PlaceOrderRequest *request)
 {
 	Tandem__Order__V1__OrderLabel **labels;
 
 	if (request->n_labels == 0)
 		return;
-	labels = order_arena_take(arena, request->n_labels * sizeof(*labels));
+	labels = rt_arena_take(arena, request->n_labels * sizeof(*labels));
 	for (size_t i = 0; i < request->n_labels; i++) {
-		Tandem__Order__V1__OrderLabel *label = order_arena_take(arena, sizeof(*label));
+		Tandem__Order__V1__OrderLabel *label = rt_arena_take(arena, sizeof(*label));
 		size_t place = content->n_labels;
 
 		tandem__order__v1__order_label__init(label);
@@ -81,11 +81,11 @@ static void sort_labels(struct order_arena *arena, Tandem__Order__V1__OrderConte
 	content->labels = labels;
 }
 
-Tandem__Order__V1__OrderContent *order_content(struct order_arena *arena,
+Tandem__Order__V1__OrderContent *order_content(struct rt_arena *arena,
 					       const Tandem__Order__V1__PlaceOrderRequest *request)
 {
-	Tandem__Order__V1__OrderContent *content = order_arena_take(arena, sizeof(*content));
-	Google__Protobuf__Duration *hold = order_arena_take(arena, sizeof(*hold));
+	Tandem__Order__V1__OrderContent *content = rt_arena_take(arena, sizeof(*content));
+	Google__Protobuf__Duration *hold = rt_arena_take(arena, sizeof(*hold));
 	int64_t hold_ms = CHECK_HOLD_STANDARD_MS;
 
 	tandem__order__v1__order_content__init(content);
@@ -106,10 +106,10 @@ int64_t order_hold_ms(const Tandem__Order__V1__OrderContent *content)
 	return content->hold->seconds * 1000 + content->hold->nanos / 1000000;
 }
 
-uint8_t *order_pack(struct order_arena *arena, const ProtobufCMessage *message, size_t *ret_length)
+uint8_t *order_pack(struct rt_arena *arena, const ProtobufCMessage *message, size_t *ret_length)
 {
 	size_t length = protobuf_c_message_get_packed_size(message);
-	uint8_t *bytes = order_arena_take(arena, length + 1);
+	uint8_t *bytes = rt_arena_take(arena, length + 1);
 
 	protobuf_c_message_pack(message, bytes);
 	*ret_length = length;
@@ -190,9 +190,9 @@ int64_t order_created_ms(const struct order_record *record)
 
 /* ---- record → Order ---- */
 
-Google__Protobuf__Timestamp *order_timestamp(struct order_arena *arena, int64_t unix_ms)
+Google__Protobuf__Timestamp *order_timestamp(struct rt_arena *arena, int64_t unix_ms)
 {
-	Google__Protobuf__Timestamp *time = order_arena_take(arena, sizeof(*time));
+	Google__Protobuf__Timestamp *time = rt_arena_take(arena, sizeof(*time));
 	int64_t seconds = unix_ms / 1000;
 	int64_t ms = unix_ms % 1000;
 
@@ -259,24 +259,24 @@ static bool read_moments(const struct order_record *record, uint64_t version, st
 	return true;
 }
 
-static Tandem__Order__V1__OrderContent *read_content(struct order_arena *arena,
+static Tandem__Order__V1__OrderContent *read_content(struct rt_arena *arena,
 						     const struct order_record *record)
 {
 	Tandem__Order__V1__OrderPlaced *placed = tandem__order__v1__order_placed__unpack(
-		order_arena_allocator(arena), record->placed_length, record->placed);
+		rt_arena_allocator(arena), record->placed_length, record->placed);
 
 	return placed == NULL ? NULL : placed->content;
 }
 
-static void view_labels(struct order_arena *arena, Tandem__Order__V1__Order *order,
+static void view_labels(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 			const Tandem__Order__V1__OrderContent *content)
 {
 	Tandem__Order__V1__Order__LabelsEntry *entries;
 
 	if (content->n_labels == 0)
 		return;
-	order->labels = order_arena_take(arena, content->n_labels * sizeof(*order->labels));
-	entries = order_arena_take(arena, content->n_labels * sizeof(*entries));
+	order->labels = rt_arena_take(arena, content->n_labels * sizeof(*order->labels));
+	entries = rt_arena_take(arena, content->n_labels * sizeof(*entries));
 	for (size_t i = 0; i < content->n_labels; i++) {
 		tandem__order__v1__order__labels_entry__init(&entries[i]);
 		entries[i].key = content->labels[i]->key;
@@ -286,12 +286,12 @@ static void view_labels(struct order_arena *arena, Tandem__Order__V1__Order *ord
 	order->n_labels = content->n_labels;
 }
 
-static void view_rejected(struct order_arena *arena, Tandem__Order__V1__Order *order,
+static void view_rejected(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 			  const struct order_record *record)
 {
 	Tandem__Order__V1__OrderRejected *rejected = tandem__order__v1__order_rejected__unpack(
-		order_arena_allocator(arena), record->detail_length, record->detail);
-	char *reason = order_arena_printf(arena, "out of stock");
+		rt_arena_allocator(arena), record->detail_length, record->detail);
+	char *reason = rt_arena_printf(arena, "out of stock");
 
 	order->status_reason = reason;
 	if (rejected == NULL)
@@ -301,33 +301,33 @@ static void view_rejected(struct order_arena *arena, Tandem__Order__V1__Order *o
 	for (size_t i = 0; i < RT_MIN(rejected->n_shortages, (size_t)SHORTAGES_TOLD); i++) {
 		const Tandem__Order__V1__Shortage *shortage = rejected->shortages[i];
 
-		reason = order_arena_printf(arena, "%s%s %s: %" PRIu32 " wanted, %" PRIu64 " there",
+		reason = rt_arena_printf(arena, "%s%s %s: %" PRIu32 " wanted, %" PRIu64 " there",
 					    reason, i == 0 ? ":" : ";", shortage->sku,
 					    shortage->requested, shortage->available);
 	}
 	if (rejected->n_shortages > SHORTAGES_TOLD)
-		reason = order_arena_printf(arena, "%s; and %zu more", reason,
+		reason = rt_arena_printf(arena, "%s; and %zu more", reason,
 					    rejected->n_shortages - SHORTAGES_TOLD);
 	order->status_reason = reason;
 }
 
-static char *cancel_reason(struct order_arena *arena, const struct order_record *record)
+static char *cancel_reason(struct rt_arena *arena, const struct order_record *record)
 {
 	Tandem__Order__V1__OrderCancelled *cancelled = tandem__order__v1__order_cancelled__unpack(
-		order_arena_allocator(arena), record->detail_length, record->detail);
+		rt_arena_allocator(arena), record->detail_length, record->detail);
 
 	if (cancelled == NULL || cancelled->reason[0] == '\0')
-		return order_arena_printf(arena, "cancelled by the client");
+		return rt_arena_printf(arena, "cancelled by the client");
 	return cancelled->reason;
 }
 
-static char *expire_reason(struct order_arena *arena, const struct order_record *record)
+static char *expire_reason(struct rt_arena *arena, const struct order_record *record)
 {
 	Tandem__Order__V1__OrderExpired *expired = tandem__order__v1__order_expired__unpack(
-		order_arena_allocator(arena), record->detail_length, record->detail);
+		rt_arena_allocator(arena), record->detail_length, record->detail);
 
 	if (expired == NULL || expired->reason[0] == '\0')
-		return order_arena_printf(arena, "nobody decided in time");
+		return rt_arena_printf(arena, "nobody decided in time");
 	return expired->reason;
 }
 
@@ -348,7 +348,7 @@ static Tandem__Order__V1__OrderStatus view_status(enum order_state state)
 	return statuses[state];
 }
 
-Tandem__Order__V1__Order *order_view(struct order_arena *arena, const struct order_record *record,
+Tandem__Order__V1__Order *order_view(struct rt_arena *arena, const struct order_record *record,
 				     Tandem__Order__V1__OrderContent *content, uint64_t version)
 {
 	Tandem__Order__V1__Order *order;
@@ -360,7 +360,7 @@ Tandem__Order__V1__Order *order_view(struct order_arena *arena, const struct ord
 		content = read_content(arena, record);
 	if (content == NULL || !read_moments(record, version, &moments))
 		return NULL;
-	order = order_arena_take(arena, sizeof(*order));
+	order = rt_arena_take(arena, sizeof(*order));
 	tandem__order__v1__order__init(order);
 	order->order_id = (char *)record->order_id;
 	order->customer_id = content->customer_id;

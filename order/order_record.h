@@ -7,7 +7,7 @@
 #ifndef ORDER_RECORD_H
 #define ORDER_RECORD_H
 
-#include "order/arena.h"
+#include "arena.h"
 #include "store.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
@@ -15,15 +15,15 @@
 /* The content of a request that passed check_request: lines with one SKU added up, in the order of
  * first mention; labels sorted by key, the last of equal keys counts; the hold filled in. Two
  * requests that mean the same give the same content. */
-Tandem__Order__V1__OrderContent *order_content(struct order_arena *arena,
+Tandem__Order__V1__OrderContent *order_content(struct rt_arena *arena,
 					       const Tandem__Order__V1__PlaceOrderRequest *request);
 int64_t order_hold_ms(const Tandem__Order__V1__OrderContent *content);
 /* Packs any message. */
-uint8_t *order_pack(struct order_arena *arena, const ProtobufCMessage *message, size_t *ret_length);
+uint8_t *order_pack(struct rt_arena *arena, const ProtobufCMessage *message, size_t *ret_length);
 
 /* The order as of `version`; 0: as it is. `content` as it was placed, when it is at hand; NULL:
  * from the record. NULL: the record is damaged. */
-Tandem__Order__V1__Order *order_view(struct order_arena *arena, const struct order_record *record,
+Tandem__Order__V1__Order *order_view(struct rt_arena *arena, const struct order_record *record,
 				     Tandem__Order__V1__OrderContent *content, uint64_t version);
 
 /* One item of a record's history. */
@@ -45,6 +45,6 @@ bool order_history_next(struct order_history *history, struct order_history_item
 /* When an order was placed, and when it was reserved last (0: never). */
 int64_t order_created_ms(const struct order_record *record);
 
-Google__Protobuf__Timestamp *order_timestamp(struct order_arena *arena, int64_t unix_ms);
+Google__Protobuf__Timestamp *order_timestamp(struct rt_arena *arena, int64_t unix_ms);
 
 #endif

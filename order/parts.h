@@ -79,7 +79,7 @@ void order_fail(struct rt_call *call, struct rt_status *status);
 struct order_placing {
 	/* In. */
 	struct order *order;
-	struct order_arena *arena; /* the caller's; must stay until the result was told */
+	struct rt_arena *arena; /* the caller's; must stay until the result was told */
 	const Tandem__Order__V1__PlaceOrderRequest *request; /* borrowed until done */
 	const char *traceparent;
 	bool wait;   /* for the decision */

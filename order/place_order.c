@@ -10,7 +10,7 @@
 
 struct place_order {
 	struct order_placing placing;
-	struct order_arena arena;
+	struct rt_arena arena;
 	struct rt_timer timer;
 	Tandem__Order__V1__PlaceOrderResponse_Closure closure;
 	struct rt_call *call;
@@ -31,7 +31,7 @@ static void placed(struct order_placing *placing)
 		rt_call_fail(place->call, &placing->status);
 	}
 	order_placing_done(placing);
-	order_arena_done(&place->arena);
+	rt_arena_done(&place->arena);
 	free(place);
 }
 

@@ -25,7 +25,7 @@ struct stream {
 
 struct stream_item {
 	struct order_placing placing;
-	struct order_arena arena;
+	struct rt_arena arena;
 	struct rt_list link;
 	struct rt_timer timer;
 	struct stream *stream;
@@ -94,7 +94,7 @@ static void item_placed(struct order_placing *placing)
 	send_result(item);
 	rt_list_remove(&item->link);
 	order_placing_done(placing);
-	order_arena_done(&item->arena);
+	rt_arena_done(&item->arena);
 	free(item);
 	stream->in_flight--;
 	read_more(stream);

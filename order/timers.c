@@ -34,7 +34,7 @@ struct order_timers {
 struct due {
 	struct order_timers *timers;
 	char order_id[ORDER_ID_LENGTH + 1];
-	struct order_arena arena; /* of the event's data */
+	struct rt_arena arena; /* of the event's data */
 	enum order_input input;
 	struct order_move_op move;
 	struct order_timer_op timer;
@@ -57,7 +57,7 @@ static void due_end(struct due *due)
 {
 	struct order_timers *timers = due->timers;
 
-	order_arena_done(&due->arena);
+	rt_arena_done(&due->arena);
 	free(due);
 	one_ended(timers);
 }

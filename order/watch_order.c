@@ -40,14 +40,14 @@ static bool send_version(struct watch_order *watch, const struct order_record *r
 {
 	Tandem__Order__V1__WatchOrderResponse response =
 		TANDEM__ORDER__V1__WATCH_ORDER_RESPONSE__INIT;
-	struct order_arena arena = { .chunks = NULL };
+	struct rt_arena arena = { .chunks = NULL };
 
 	response.order = order_view(&arena, record, NULL, version);
 	if (response.order != NULL) {
 		watch->sent = version;
 		watch->closure(&response, watch->call);
 	}
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
 	return response.order != NULL;
 }
 

@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "arena.h"
 #include "failpoint.h"
 
 #define RETRY_MIN_MS  50
@@ -46,7 +47,8 @@ struct rt_redis {
 	struct rt_watch *watch;
 	struct rt_list pending; /* sent, in order */
 	size_t pending_count;
-	struct rt_list refused; /* never sent: end with op->status at the end of the turn */
+	struct rt_arena replies; /* the answer that is being read, or told */
+	struct rt_list refused;  /* never sent: end with op->status at the end of the turn */
 	struct rt_task turn;
 	struct rt_timer connect;  /* away: when to try; connecting, greeting: when to give up */
 	struct rt_timer deadline; /* no later than the first deadline of the commands under way */
@@ -298,6 +300,70 @@ static void redis_tell(struct rt_redis_op *op, const redisReply *reply)
 #endif
 }
 
+/* ---- answers: all of one live in the connection's arena until its command has seen it ---- */
+
+static redisReply *reply_new(const redisReadTask *task, int type)
+{
+	redisReply *reply = rt_arena_take(task->privdata, sizeof(*reply));
+
+	*reply = (redisReply){ .type = type };
+	if (task->parent != NULL)
+		((redisReply *)task->parent->obj)->element[task->idx] = reply;
+	return reply;
+}
+
+static void *reply_string(const redisReadTask *task, char *text, size_t length)
+{
+	redisReply *reply = reply_new(task, task->type);
+
+	reply->str = rt_arena_take(task->privdata, length + 1);
+	memcpy(reply->str, text, length);
+	reply->str[length] = '\0';
+	reply->len = length;
+	return reply;
+}
+
+#if HIREDIS_MAJOR >= 1
+typedef size_t reply_count;
+#else
+typedef int reply_count;
+#endif
+static void *reply_array(const redisReadTask *task, reply_count count)
+{
+	redisReply *reply = reply_new(task, REDIS_REPLY_ARRAY);
+
+	reply->elements = (size_t)count;
+	reply->element = rt_arena_take(task->privdata, (size_t)count * sizeof(reply->element[0]));
+	memset(reply->element, 0, (size_t)count * sizeof(reply->element[0]));
+	return reply;
+}
+
+static void *reply_integer(const redisReadTask *task, long long value)
+{
+	redisReply *reply = reply_new(task, REDIS_REPLY_INTEGER);
+
+	reply->integer = value;
+	return reply;
+}
+
+static void *reply_nil(const redisReadTask *task)
+{
+	return reply_new(task, REDIS_REPLY_NIL);
+}
+
+static void reply_leave(void *reply)
+{
+	(void)reply; /* goes with the arena */
+}
+
+static redisReplyObjectFunctions reply_functions = {
+	.createString = reply_string,
+	.createArray = reply_array,
+	.createInteger = reply_integer,
+	.createNil = reply_nil,
+	.freeObject = reply_leave,
+};
+
 /* Gives one answer to the command that waits for it. False: there is none, a fault. */
 static bool redis_answer(struct rt_redis *redis, redisReply *reply)
 {
@@ -307,13 +373,12 @@ static bool redis_answer(struct rt_redis *redis, redisReply *reply)
 	if (link == NULL) {
 		redis_set_error(redis, "unasked answer",
 				reply->type == REDIS_REPLY_ERROR ? reply->str : "");
-		freeReplyObject(reply);
 		return false;
 	}
 	redis->pending_count--;
 	op = RT_CONTAINER_OF(link, struct rt_redis_op, link);
 	redis_tell(op, reply);
-	freeReplyObject(reply);
+	rt_arena_reset(&redis->replies);
 	return true;
 }
 
@@ -501,6 +566,9 @@ static void redis_connect(struct rt_timer *timer)
 		return;
 	}
 	context->reader->maxbuf = READER_KEEP;
+	context->reader->fn = &reply_functions;
+	context->reader->privdata = &redis->replies;
+	rt_arena_reset(&redis->replies); /* of an answer that never came whole */
 	if (rt_watch_new(redis->loop, context->fd, redis_ready, redis, &redis->watch) != RT_OK) {
 		redis_set_error(redis, "cannot connect", "cannot watch the socket");
 		redis_down(redis);
@@ -571,6 +639,7 @@ void rt_redis_free(struct rt_redis *redis)
 	free(redis->user);
 	free(redis->password);
 	free(redis->name);
+	rt_arena_done(&redis->replies);
 	if (redis->turn.queued)
 		redis->freed = true;
 	else

@@ -11,28 +11,28 @@ typedef Tandem__Order__V1__PlaceOrderRequest PlaceOrder;
 typedef Tandem__Order__V1__OrderLine Line;
 typedef Tandem__Order__V1__PlaceOrderRequest__LabelsEntry Label;
 
-static Line *line(struct order_arena *arena, const char *sku, uint32_t quantity)
+static Line *line(struct rt_arena *arena, const char *sku, uint32_t quantity)
 {
-	Line *made = order_arena_take(arena, sizeof(*made));
+	Line *made = rt_arena_take(arena, sizeof(*made));
 
 	tandem__order__v1__order_line__init(made);
-	made->sku = order_arena_printf(arena, "%s", sku);
+	made->sku = rt_arena_printf(arena, "%s", sku);
 	made->quantity = quantity;
 	return made;
 }
 
-static Label *label(struct order_arena *arena, const char *key, const char *value)
+static Label *label(struct rt_arena *arena, const char *key, const char *value)
 {
-	Label *made = order_arena_take(arena, sizeof(*made));
+	Label *made = rt_arena_take(arena, sizeof(*made));
 
 	tandem__order__v1__place_order_request__labels_entry__init(made);
-	made->key = order_arena_printf(arena, "%s", key);
-	made->value = order_arena_printf(arena, "%s", value);
+	made->key = rt_arena_printf(arena, "%s", key);
+	made->value = rt_arena_printf(arena, "%s", value);
 	return made;
 }
 
 /* Packs what a request means; the bytes are in the arena. */
-static uint8_t *packed(struct order_arena *arena, const PlaceOrder *request, size_t *ret_length)
+static uint8_t *packed(struct rt_arena *arena, const PlaceOrder *request, size_t *ret_length)
 {
 	Tandem__Order__V1__OrderPlaced placed = TANDEM__ORDER__V1__ORDER_PLACED__INIT;
 
@@ -42,7 +42,7 @@ static uint8_t *packed(struct order_arena *arena, const PlaceOrder *request, siz
 
 static void test_content(void)
 {
-	struct order_arena arena = { .chunks = NULL };
+	struct rt_arena arena = { .chunks = NULL };
 	PlaceOrder request = TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
 	Line *lines[] = { line(&arena, "pear", 1), line(&arena, "apple", 2),
 			  line(&arena, "pear", 3), line(&arena, "apple", 4),
@@ -80,13 +80,13 @@ static void test_content(void)
 	hold.nanos = 345999999;
 	request.hold = &hold;
 	CU_ASSERT_EQUAL(order_hold_ms(order_content(&arena, &request)), 2345);
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
 }
 
 /* Requests that mean the same have the same bytes: that is how a repeat is recognised. */
 static void test_same_meaning(void)
 {
-	struct order_arena arena = { .chunks = NULL };
+	struct rt_arena arena = { .chunks = NULL };
 	PlaceOrder a = TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
 	PlaceOrder b = TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
 	Line *a_lines[] = { line(&arena, "pear", 4), line(&arena, "fig", 1) };
@@ -123,7 +123,7 @@ static void test_same_meaning(void)
 	a_lines[0]->quantity = 5;
 	a_bytes = packed(&arena, &a, &a_length);
 	CU_ASSERT(a_length != b_length || memcmp(a_bytes, b_bytes, a_length) != 0);
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
 }
 
 static void test_history(void)
@@ -176,7 +176,7 @@ static void test_history(void)
 	}
 }
 
-static struct order_record record_of(struct order_arena *arena, enum order_state state,
+static struct order_record record_of(struct rt_arena *arena, enum order_state state,
 				     uint64_t version, const char *history)
 {
 	PlaceOrder request = TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
@@ -205,7 +205,7 @@ static int64_t ms_of(const Google__Protobuf__Timestamp *time)
 
 static void test_view(void)
 {
-	struct order_arena arena = { .chunks = NULL };
+	struct rt_arena arena = { .chunks = NULL };
 	struct order_record record =
 		record_of(&arena, ORDER_RESERVED, 2, "placed@1000007-1 reserved+15-2");
 	Tandem__Order__V1__Order *order = order_view(&arena, &record, NULL, 0);
@@ -227,7 +227,7 @@ static void test_view(void)
 	CU_ASSERT_EQUAL_FATAL(order->n_labels, 1);
 	CU_ASSERT_STRING_EQUAL(order->labels[0]->key, "k");
 	CU_ASSERT_STRING_EQUAL(order->labels[0]->value, "v");
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
 }
 
 /* Versions that passed unseen between two reads are told from the history. */
@@ -247,7 +247,7 @@ static void test_view_of_versions(void)
 		{ 1040, TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CANCELLED, false, false },
 		{ 1050, TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CANCELLED, true, false },
 	};
-	struct order_arena arena = { .chunks = NULL };
+	struct rt_arena arena = { .chunks = NULL };
 	struct order_record record = record_of(&arena, ORDER_CANCELLED, 6, history);
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
@@ -262,12 +262,12 @@ static void test_view_of_versions(void)
 		CU_ASSERT_EQUAL(order->hold_expire_time != NULL, rows[i].hold);
 	}
 	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 7));
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
 }
 
 static void test_reasons(void)
 {
-	struct order_arena arena = { .chunks = NULL };
+	struct rt_arena arena = { .chunks = NULL };
 	struct order_record record =
 		record_of(&arena, ORDER_REJECTED, 2, "placed@1000-1 rejected+15-2");
 	Tandem__Order__V1__OrderRejected rejected = TANDEM__ORDER__V1__ORDER_REJECTED__INIT;
@@ -278,7 +278,7 @@ static void test_reasons(void)
 
 	for (uint32_t i = 0; i < 5; i++) {
 		tandem__order__v1__shortage__init(&shortages[i]);
-		shortages[i].sku = order_arena_printf(&arena, "sku%u", i);
+		shortages[i].sku = rt_arena_printf(&arena, "sku%u", i);
 		shortages[i].requested = 10 + i;
 		shortages[i].available = i;
 		list[i] = &shortages[i];
@@ -315,12 +315,12 @@ static void test_reasons(void)
 	expired.reason = (char *)"too slow";
 	record.detail = order_pack(&arena, &expired.base, &record.detail_length);
 	CU_ASSERT_STRING_EQUAL(order_view(&arena, &record, NULL, 0)->status_reason, "too slow");
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
 }
 
 static void test_damaged(void)
 {
-	struct order_arena arena = { .chunks = NULL };
+	struct rt_arena arena = { .chunks = NULL };
 	struct order_record record = record_of(&arena, ORDER_PENDING, 1, "placed@1000-1");
 
 	CU_ASSERT_PTR_NOT_NULL(order_view(&arena, &record, NULL, 0));
@@ -342,31 +342,31 @@ static void test_damaged(void)
 	record.detail_length = 2;
 	CU_ASSERT_FATAL(order_view(&arena, &record, NULL, 0) != NULL);
 	CU_ASSERT_STRING_EQUAL(order_view(&arena, &record, NULL, 0)->status_reason, "out of stock");
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
 }
 
 static void test_arena(void)
 {
-	struct order_arena arena = { .chunks = NULL };
+	struct rt_arena arena = { .chunks = NULL };
 	char *pieces[200];
 	char *text;
 
 	for (size_t i = 0; i < 200; i++) {
-		pieces[i] = order_arena_take(&arena, i * 7 + 1);
+		pieces[i] = rt_arena_take(&arena, i * 7 + 1);
 		CU_ASSERT_EQUAL((uintptr_t)pieces[i] % _Alignof(max_align_t), 0);
 		memset(pieces[i], (int)i, i * 7 + 1);
 	}
 	for (size_t i = 0; i < 200; i++)
 		for (size_t j = 0; j < i * 7 + 1; j++)
 			CU_ASSERT_EQUAL((unsigned char)pieces[i][j], i);
-	text = order_arena_take(&arena, 1000000);
+	text = rt_arena_take(&arena, 1000000);
 	memset(text, 'x', 1000000);
 	text[999] = '\0';
-	text = order_arena_printf(&arena, "%s!", text);
+	text = rt_arena_printf(&arena, "%s!", text);
 	CU_ASSERT_EQUAL(strlen(text), 1000);
 	CU_ASSERT_EQUAL(text[999], '!');
-	order_arena_done(&arena);
-	order_arena_done(&arena);
+	rt_arena_done(&arena);
+	rt_arena_done(&arena);
 }
 
 int main(void)

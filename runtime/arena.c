@@ -3,22 +3,22 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "order/arena.h"
+#include "arena.h"
 
 #define CHUNK_MIN 1024
 #define CHUNK_MAX ((size_t)64 * 1024)
 #define ALIGNMENT _Alignof(max_align_t)
 
-struct order_arena_chunk {
-	struct order_arena_chunk *next;
+struct rt_arena_chunk {
+	struct rt_arena_chunk *next;
 	size_t size;
 	_Alignas(max_align_t) char bytes[];
 };
 
-static void grow(struct order_arena *arena, size_t wanted)
+static void grow(struct rt_arena *arena, size_t wanted)
 {
 	size_t size = CHUNK_MIN;
-	struct order_arena_chunk *chunk;
+	struct rt_arena_chunk *chunk;
 
 	if (arena->chunks != NULL)
 		size = RT_MIN(arena->chunks->size * 2, CHUNK_MAX);
@@ -32,7 +32,7 @@ static void grow(struct order_arena *arena, size_t wanted)
 	arena->left = size;
 }
 
-void *order_arena_take(struct order_arena *arena, size_t size_bytes)
+void *rt_arena_take(struct rt_arena *arena, size_t size_bytes)
 {
 	void *piece;
 
@@ -45,7 +45,7 @@ void *order_arena_take(struct order_arena *arena, size_t size_bytes)
 	return piece;
 }
 
-char *order_arena_printf(struct order_arena *arena, const char *format, ...)
+char *rt_arena_printf(struct rt_arena *arena, const char *format, ...)
 {
 	char short_text[256], *text;
 	va_list args;
@@ -54,7 +54,7 @@ char *order_arena_printf(struct order_arena *arena, const char *format, ...)
 	va_start(args, format);
 	length = vsnprintf(short_text, sizeof(short_text), format, args);
 	va_end(args);
-	text = order_arena_take(arena, (size_t)length + 1);
+	text = rt_arena_take(arena, (size_t)length + 1);
 	if ((size_t)length < sizeof(short_text)) {
 		memcpy(text, short_text, (size_t)length + 1);
 		return text;
@@ -67,7 +67,7 @@ char *order_arena_printf(struct order_arena *arena, const char *format, ...)
 
 static void *allocate(void *arena, size_t size)
 {
-	return order_arena_take(arena, size);
+	return rt_arena_take(arena, size);
 }
 
 static void leave(void *arena, void *piece)
@@ -76,21 +76,38 @@ static void leave(void *arena, void *piece)
 	(void)piece;
 }
 
-ProtobufCAllocator *order_arena_allocator(struct order_arena *arena)
+ProtobufCAllocator *rt_arena_allocator(struct rt_arena *arena)
 {
 	arena->allocator = (ProtobufCAllocator){ allocate, leave, arena };
 	return &arena->allocator;
 }
 
-void order_arena_done(struct order_arena *arena)
+static void free_chunks(struct rt_arena_chunk *chunk)
 {
-	struct order_arena_chunk *chunk = arena->chunks;
-
 	while (chunk != NULL) {
-		struct order_arena_chunk *next = chunk->next;
+		struct rt_arena_chunk *next = chunk->next;
 
 		free(chunk);
 		chunk = next;
 	}
-	*arena = (struct order_arena){ .chunks = NULL };
+}
+
+void rt_arena_reset(struct rt_arena *arena)
+{
+	struct rt_arena_chunk *kept = arena->chunks;
+
+	if (kept == NULL || kept->size > CHUNK_MAX) {
+		rt_arena_done(arena);
+		return;
+	}
+	free_chunks(kept->next);
+	kept->next = NULL;
+	arena->at = kept->bytes;
+	arena->left = kept->size;
+}
+
+void rt_arena_done(struct rt_arena *arena)
+{
+	free_chunks(arena->chunks);
+	*arena = (struct rt_arena){ .chunks = NULL };
 }
