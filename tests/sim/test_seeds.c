@@ -8,7 +8,11 @@
 #include "run.h"
 #include "world.h"
 
-#define SEEDS     400
+#ifdef __SANITIZE_ADDRESS__
+#define SEEDS 1000
+#else
+#define SEEDS 1500
+#endif
 #define SEEDS_BUG 2000
 
 static bool seed_fails(uint64_t seed, enum memory_bug bug)

@@ -27,7 +27,8 @@ bool world_chance(struct world *world, unsigned in_10000)
 	return !world->calm && in_10000 > 0 && world_roll(world, 10000) < in_10000;
 }
 
-static void add_line(struct world *world, struct rt_buf *buf, const char *format, va_list args)
+static RT_PRINTF(3, 0) void add_line(struct world *world, struct rt_buf *buf, const char *format,
+				     va_list args)
 {
 	char line[512];
 
@@ -345,7 +346,9 @@ static void start_order(struct process *process, const struct memory_store_optio
 		.store = order_store_memory_new(world->redis, store),
 		.inventory = subscribe(process, MEMORY_INVENTORY_STREAM, "order"),
 		.events = events_options(MEMORY_INVENTORY_STREAM),
-		.clock = { .decision_ms = 15000, .retry_min_ms = 1000, .retry_max_ms = 8000 },
+		.clock = { .decision_ms = world->options.decision_ms,
+			   .retry_min_ms = 1000,
+			   .retry_max_ms = 8000 },
 		.timers_every_ms = 250,
 		.trim_every_ms = 3000,
 		.retain_ms = 10000,
@@ -579,6 +582,8 @@ struct world *world_new(const struct world_options *options)
 	world->options.orders = RT_MAX(options->orders, 1);
 	world->options.inventories = RT_MAX(options->inventories, 1);
 	world->options.gateways = RT_MAX(options->gateways, 1);
+	if (options->decision_ms == 0)
+		world->options.decision_ms = 15000;
 	calls_world = world;
 	rc = rt_loop_new_manual(WORLD_START_MS, options->seed, &world->loop);
 	assert(rc == RT_OK);

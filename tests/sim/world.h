@@ -25,8 +25,8 @@
 #define WORLD_SKUS       4
 #define WORLD_INSTANCES  3 /* of a service at most */
 #define WORLD_START_MS   INT64_C(1764000000000)
-#define WORLD_QUIET_MS   120000 /* it must be quiet so long after the last fault */
-#define WORLD_VIOLATIONS 8      /* more are not written down */
+#define WORLD_QUIET_MS   80000 /* it must be quiet so long after the last fault */
+#define WORLD_VIOLATIONS 8     /* more are not written down */
 
 struct world;
 
@@ -64,6 +64,7 @@ struct world_options {
 	enum memory_bug bug;
 	struct world_plan plan;
 	int orders, inventories, gateways; /* instances; 0: one */
+	int64_t decision_ms;               /* of the order service's clock; 0: 15000 */
 	bool record;                       /* keep a transcript */
 };
 

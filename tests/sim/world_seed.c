@@ -10,6 +10,8 @@ struct world *world_run_seed(uint64_t seed, enum memory_bug bug, bool record)
 	options.orders = 1 + (int)(seed % 2);
 	options.inventories = 1 + (int)(seed / 2 % 2);
 	options.gateways = 1 + (int)(seed / 4 % 2);
+	/* Now and then the deadline decides; else only an answer can, in time to be quiet. */
+	options.decision_ms = seed % 3 == 0 ? 4000 : 2 * WORLD_QUIET_MS;
 	world = world_new(&options);
 	for (int i = 0; i < WORLD_SKUS; i++)
 		world_stock(world, world_skus[i], 5 + (int64_t)world_roll(world, 40));
