@@ -402,15 +402,11 @@ static void add_what(struct rt_args *args, const struct order_move_op *op)
 		ORDER_INPUTS(INPUT_LETTER)
 #undef INPUT_LETTER
 	};
-	char text[32];
-	int length;
+	char text[32] = { input_letters[op->input], op->want_record ? 'w' : '-' };
+	int length = 2;
 
-	if (op->expected_version == 0)
-		length = snprintf(text, sizeof(text), "%c%c", input_letters[op->input],
-				  op->want_record ? 'w' : '-');
-	else
-		length = snprintf(text, sizeof(text), "%c%c%" PRIu64, input_letters[op->input],
-				  op->want_record ? 'w' : '-', op->expected_version);
+	if (op->expected_version != 0)
+		length += snprintf(text + 2, sizeof(text) - 2, "%" PRIu64, op->expected_version);
 	rt_args_copy(args, text, (size_t)length);
 }
 

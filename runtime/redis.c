@@ -9,7 +9,7 @@
  *     redis_connected       writable: SO_ERROR tells
  *       redis_greet         AUTH, CLIENT SETNAME, PING: a server that loads its data is not up
  *         redis_greeted     up
- *   rt_redis_command        into hiredis's output buffer
+ *   rt_redis_command        into the output buffer
  *     redis_turn            end of the turn: one write
  *     redis_read            answers, in order: the first command under way gets the first
  *   redis_down              whatever went wrong: everything under way ends, connect again later
@@ -32,6 +32,7 @@
 #define READ_BYTES    16384
 #define READS_MAX     64      /* in one turn: others on the loop want to run, too */
 #define READER_KEEP   1048576 /* of buffer that an idle reader keeps */
+#define OUT_KEEP      1048576 /* the same of what is to be sent */
 #define TIMEOUT_MS    2000
 #define PENDING_MAX   4096
 #define GREETINGS_MAX 3
@@ -47,6 +48,8 @@ struct rt_redis {
 	struct rt_watch *watch;
 	struct rt_list pending; /* sent, in order */
 	size_t pending_count;
+	struct rt_buf out;       /* commands in Redis's protocol … */
+	size_t out_sent;         /* … of which so much is sent */
 	struct rt_arena replies; /* the answer that is being read, or told */
 	struct rt_list refused;  /* never sent: end with op->status at the end of the turn */
 	struct rt_task turn;
@@ -105,6 +108,15 @@ static void points_written(struct rt_redis *redis)
 #define points_written(redis)               ((void)0)
 #endif
 
+/* Nothing is left to be sent; what a burst made large is not kept. */
+static void redis_clear_out(struct rt_redis *redis)
+{
+	redis->out.length = 0;
+	redis->out_sent = 0;
+	if (redis->out.capacity > OUT_KEEP)
+		rt_buf_done(&redis->out);
+}
+
 static void redis_end(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	op->done(op, status, reply);
@@ -123,6 +135,7 @@ static void redis_close(struct rt_redis *redis, int status)
 	rt_watch_free(RT_TAKE(redis->watch));
 	if (redis->context != NULL)
 		redisFree(RT_TAKE(redis->context));
+	redis_clear_out(redis);
 	rt_list_init(&gone);
 	rt_list_move(&gone, &redis->pending);
 	redis->pending_count = 0;
@@ -193,17 +206,56 @@ static int reply_status(const redisReply *reply)
 }
 
 /* Puts a command into the output buffer and its op into the queue. */
+/* A length after its mark ('*' or '$'), with the end of the line. */
+static char *put_length(char *at, char mark, size_t length)
+{
+	char digits[20];
+	int count = 0;
+
+	*at++ = mark;
+	do {
+		digits[count++] = (char)('0' + length % 10);
+		length /= 10;
+	} while (length > 0);
+	while (count > 0)
+		*at++ = digits[--count];
+	*at++ = '\r';
+	*at++ = '\n';
+	return at;
+}
+
+/* Appends a command in Redis's protocol (RESP). hiredis's own formatting took a fifth of the order
+ * service's time. */
+static void redis_format(struct rt_buf *out, int argc, const char *const *argv,
+			 const size_t *lengths)
+{
+	size_t size = 24;
+	char *at;
+
+	for (int i = 0; i < argc; i++)
+		size += 26 + (lengths != NULL ? lengths[i] : strlen(argv[i]));
+	if (out->length + size > out->capacity) {
+		out->capacity = RT_MAX(out->capacity * 2, out->length + size);
+		out->data = rt_realloc(out->data, out->capacity);
+	}
+	at = put_length(out->data + out->length, '*', (size_t)argc);
+	for (int i = 0; i < argc; i++) {
+		size_t length = lengths != NULL ? lengths[i] : strlen(argv[i]);
+
+		at = put_length(at, '$', length);
+		if (length > 0)
+			memcpy(at, argv[i], length);
+		at += length;
+		*at++ = '\r';
+		*at++ = '\n';
+	}
+	out->length = (size_t)(at - out->data);
+}
+
 static void redis_enqueue(struct rt_redis *redis, struct rt_redis_op *op, int argc,
 			  const char *const *argv, const size_t *lengths, int64_t timeout_ms)
 {
-	if (redisAppendCommandArgv(redis->context, argc, (const char **)(uintptr_t)argv, lengths) !=
-	    REDIS_OK) {
-		/* Out of memory alone makes this fail. */
-		op->status = RT_NOMEM;
-		rt_list_push(&redis->refused, &op->link);
-		rt_loop_defer(redis->loop, &redis->turn);
-		return;
-	}
+	redis_format(&redis->out, argc, argv, lengths);
 	op->deadline_ms = rt_loop_now(redis->loop) + timeout_ms;
 	rt_list_push(&redis->pending, &op->link);
 	redis->pending_count++;
@@ -239,14 +291,27 @@ void rt_redis_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
 /* False: the connection is gone (and not taken down yet). */
 static bool redis_write(struct rt_redis *redis)
 {
-	int done = 0;
+	bool done;
 
-	if (redisBufferWrite(redis->context, &done) != REDIS_OK) {
-		redis_set_error(redis, "write failed", redis->context->errstr);
-		return false;
+	while (redis->out_sent < redis->out.length) {
+		ssize_t sent = send(redis->context->fd, redis->out.data + redis->out_sent,
+				    redis->out.length - redis->out_sent, MSG_NOSIGNAL);
+
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			break;
+		if (sent < 0) {
+			redis_set_error(redis, "write failed", strerror(errno));
+			return false;
+		}
+		redis->out_sent += (size_t)sent;
 	}
-	if (done)
+	done = redis->out_sent == redis->out.length;
+	if (done) {
+		redis_clear_out(redis);
 		points_written(redis);
+	}
 	rt_watch_set(redis->watch, done ? RT_READABLE : RT_READABLE | RT_WRITABLE);
 	return true;
 }
@@ -640,6 +705,7 @@ void rt_redis_free(struct rt_redis *redis)
 	free(redis->password);
 	free(redis->name);
 	rt_arena_done(&redis->replies);
+	rt_buf_done(&redis->out);
 	if (redis->turn.queued)
 		redis->freed = true;
 	else
