@@ -15,10 +15,12 @@
 #include "tandem/order/v1/order_service.pb-c.h"
 #include "world_parts.h"
 
-enum kind { PLACE, CONFIRM, CANCEL, WATCH, GET, LIST, EXPLAIN, ADJUST, KINDS };
-static const char *const method_names[KINDS] = { "PlaceOrder",   "ConfirmOrder", "CancelOrder",
-						 "WatchOrder",   "GetOrder",     "ListOrders",
-						 "ExplainOrder", "AdjustStock" };
+enum kind { PLACE, STREAM, CONFIRM, CANCEL, WATCH, GET, LIST, EXPLAIN, ADJUST, KINDS };
+static const char *const method_names[KINDS] = { "PlaceOrder",  "StreamOrders", "ConfirmOrder",
+						 "CancelOrder", "WatchOrder",   "GetOrder",
+						 "ListOrders",  "ExplainOrder", "AdjustStock" };
+
+#define STREAM_ORDERS 4 /* on one StreamOrders */
 
 /* What a client means to do. */
 struct intent {
@@ -35,6 +37,8 @@ struct intent {
 	/* A watch. */
 	uint64_t seen_version;
 	bool seen_end;
+	/* A stream: each order has one line, and the request_id with its number behind. */
+	bool answered[STREAM_ORDERS];
 };
 
 struct world_client {
@@ -76,28 +80,68 @@ static void start(struct world_client *client, const ProtobufCMessage *request)
 			request, &client->op);
 }
 
+/* A PlaceOrderRequest and what it points to. */
+struct place_request {
+	Tandem__Order__V1__PlaceOrderRequest request;
+	Tandem__Order__V1__OrderLine lines[3], *line_list[3];
+	Google__Protobuf__Duration hold;
+	char request_id[40];
+};
+
+static void fill_place(struct place_request *place, const struct world_client *client,
+		       const struct inventory_line *lines, size_t line_count)
+{
+	const struct intent *intent = &client->intent;
+
+	tandem__order__v1__place_order_request__init(&place->request);
+	google__protobuf__duration__init(&place->hold);
+	for (size_t i = 0; i < line_count; i++) {
+		tandem__order__v1__order_line__init(&place->lines[i]);
+		place->lines[i].sku = (char *)(uintptr_t)lines[i].sku;
+		place->lines[i].quantity = lines[i].quantity;
+		place->line_list[i] = &place->lines[i];
+	}
+	place->request.request_id = (char *)(uintptr_t)intent->request_id;
+	place->request.customer_id = (char *)(uintptr_t)client->customer;
+	place->request.lines = place->line_list;
+	place->request.n_lines = line_count;
+	place->hold.seconds = intent->hold_ms / 1000;
+	place->hold.nanos = (int32_t)(intent->hold_ms % 1000) * 1000000;
+	place->request.hold = &place->hold;
+	place->request.wait_for_decision = intent->wait;
+}
+
 static void send_place(struct world_client *client)
 {
-	struct intent *intent = &client->intent;
-	Tandem__Order__V1__PlaceOrderRequest request = TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
-	Tandem__Order__V1__OrderLine lines[3], *line_list[3];
-	Google__Protobuf__Duration hold = GOOGLE__PROTOBUF__DURATION__INIT;
+	struct place_request place;
 
-	for (size_t i = 0; i < intent->line_count; i++) {
-		tandem__order__v1__order_line__init(&lines[i]);
-		lines[i].sku = (char *)(uintptr_t)intent->lines[i].sku;
-		lines[i].quantity = intent->lines[i].quantity;
-		line_list[i] = &lines[i];
+	fill_place(&place, client, client->intent.lines, client->intent.line_count);
+	start(client, &place.request.base);
+}
+
+static void stream_request_id(const struct intent *intent, unsigned which, char *id, size_t size)
+{
+	snprintf(id, size, "%.20s.%u", intent->request_id, which);
+}
+
+static void send_stream(struct world_client *client)
+{
+	struct intent *intent = &client->intent;
+
+	start(client, NULL);
+	for (size_t i = 0; i < STREAM_ORDERS; i++) {
+		Tandem__Order__V1__StreamOrdersRequest message =
+			TANDEM__ORDER__V1__STREAM_ORDERS_REQUEST__INIT;
+		struct place_request place;
+
+		fill_place(&place, client, &intent->lines[i % intent->line_count], 1);
+		stream_request_id(intent, (unsigned)i, place.request_id, sizeof(place.request_id));
+		place.request.request_id = place.request_id;
+		message.sequence = i;
+		message.request = &place.request;
+		rt_client_send(&client->op, &message.base);
 	}
-	request.request_id = intent->request_id;
-	request.customer_id = client->customer;
-	request.lines = line_list;
-	request.n_lines = intent->line_count;
-	hold.seconds = intent->hold_ms / 1000;
-	hold.nanos = (int32_t)(intent->hold_ms % 1000) * 1000000;
-	request.hold = &hold;
-	request.wait_for_decision = intent->wait;
-	start(client, &request.base);
+	rt_client_half_close(&client->op);
 }
 
 static void send_about_order(struct world_client *client)
@@ -182,10 +226,10 @@ static bool same_lines(const struct intent *intent, const Tandem__Order__V1__Ord
 }
 
 /* An order was acknowledged: from here on it must exist, and be one with its request_id. */
-static struct booked *book(struct world_client *client, const Tandem__Order__V1__Order *order)
+static struct booked *book(struct world_client *client, const struct intent *intent,
+			   const Tandem__Order__V1__Order *order)
 {
 	struct world *world = client->world;
-	struct intent *intent = &client->intent;
 	struct booked *booked = NULL;
 
 	for (struct booked *at = world->booked; at != NULL; at = at->next) {
@@ -247,7 +291,7 @@ static void learn_placed(struct world_client *client, const Tandem__Order__V1__O
 				intent->request_id);
 	if (!same_lines(intent, order))
 		world_violation(client->world, "%s is not what was ordered", order->order_id);
-	intent->order = book(client, order);
+	intent->order = book(client, intent, order);
 }
 
 /* The order in an answer; NULL: it has none. */
@@ -326,6 +370,41 @@ static void on_watched(struct rt_client_op *op, const ProtobufCMessage *message)
 		  order->settled ? " settled" : "");
 }
 
+static void on_streamed(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	struct world_client *client = RT_CONTAINER_OF(op, struct world_client, op);
+	const Tandem__Order__V1__StreamOrdersResponse *response = (const void *)message;
+	const struct intent *intent = &client->intent;
+	struct intent one = { .kind = PLACE, .line_count = 1 };
+
+	if (response->sequence >= STREAM_ORDERS || intent->answered[response->sequence]) {
+		world_violation(client->world, "StreamOrders answered number %" PRIu64 " unasked",
+				response->sequence);
+		return;
+	}
+	client->intent.answered[response->sequence] = true;
+	if (response->order == NULL ||
+	    response->order->result_case != TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER)
+		return; /* an error: it may be there or not */
+	one.lines[0] = intent->lines[response->sequence % intent->line_count];
+	stream_request_id(intent, (unsigned)response->sequence, one.request_id,
+			  sizeof(one.request_id));
+	if (!same_lines(&one, response->order->order))
+		world_violation(client->world, "%s is not what was ordered",
+				response->order->order->order_id);
+	book(client, &one, response->order->order);
+}
+
+/* A stream that ended well has answered everything. */
+static void check_streamed(struct world_client *client)
+{
+	for (size_t i = 0; i < STREAM_ORDERS; i++)
+		if (!client->intent.answered[i])
+			world_violation(client->world,
+					"StreamOrders of %s ended without answering number %zu",
+					client->intent.request_id, i);
+}
+
 /* ---- ends ---- */
 
 /* Would calling again help? */
@@ -354,6 +433,8 @@ static bool may_call_again(const struct world_client *client, int code)
 	switch (intent->kind) {
 	case PLACE:
 		return intent->request_id[0] != '\0';
+	case STREAM:
+		return false;
 	case WATCH:
 	case GET:
 	case LIST:
@@ -432,6 +513,8 @@ static void on_done(struct rt_client_op *op, const ProtobufCMessage *response)
 	if (code == 0 && kind == WATCH && intent->order != NULL && !intent->seen_end)
 		world_violation(world, "WatchOrder of %s ended before the order was settled",
 				intent->order->order_id);
+	if (code == 0 && kind == STREAM)
+		check_streamed(client);
 	if (code == 0 && response != NULL)
 		learn(client, response);
 	client->remaining--;
@@ -471,6 +554,10 @@ static void send(struct world_client *client)
 	switch (intent->kind) {
 	case PLACE:
 		send_place(client);
+		break;
+	case STREAM:
+		client->op.on_message = on_streamed;
+		send_stream(client);
 		break;
 	case LIST:
 		send_list(client);
@@ -550,7 +637,14 @@ static void mean(struct world_client *client)
 			 ++client->serial);
 	} else if (which < 50 || order == NULL) {
 		mean_place(client);
-	} else if (which < 55 && order->request_id[0] != '\0') {
+	} else if (which < 53) {
+		mean_place(client);
+		intent->kind = STREAM;
+		intent->wait = false;
+		if (intent->request_id[0] == '\0')
+			snprintf(intent->request_id, sizeof(intent->request_id), "s%u",
+				 ++client->serial);
+	} else if (which < 58 && order->request_id[0] != '\0') {
 		mean_repeat(client, order);
 	} else {
 		intent->kind = later[world_roll(world, RT_LENGTH(later))];
