@@ -17,8 +17,8 @@
 struct inventory; /* opaque */
 
 struct inventory_options {
-	struct inventory_store *store;   /* owned from now on */
-	struct rt_stream_source *orders; /* the subscription to order:{p}:events; owned */
+	struct inventory_store *store;   /* owned once inventory_new has succeeded */
+	struct rt_stream_source *orders; /* the subscription to order:{p}:events; likewise */
 	struct rt_events_options events; /* on_event and user_data are set here */
 	int64_t trim_every_ms, retain_ms, retain_count, ghost_ms; /* as in order.h */
 	struct rt_metrics *metrics;                               /* NULL: none */
