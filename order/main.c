@@ -75,8 +75,10 @@ struct own {
 	struct order *order;
 	struct rt_ready redis_ready, events_ready;
 	struct rt_timer ready_timer;
+	struct rt_task end;
 	struct rt_service *service;
 };
+static struct own parts; /* one a process; the admin port looks at it to the end */
 
 static void note_ready(struct rt_timer *timer)
 {
@@ -181,7 +183,7 @@ static int make_parts(struct rt_service *service, struct own *own, const char *p
 static int start(struct rt_service *service)
 {
 	const struct settings *settings = service->settings;
-	struct own *own = rt_alloc(sizeof(*own));
+	struct own *own = &parts;
 	char *password = NULL;
 	int rc;
 
@@ -204,14 +206,21 @@ static int start(struct rt_service *service)
 	return RT_OK;
 }
 
+static void end(struct rt_task *task)
+{
+	struct own *own = RT_CONTAINER_OF(task, struct own, end);
+
+	order_free(own->order);
+	rt_service_stopped(own->service);
+}
+
+/* May be called by a command's done, where its connection must not be freed. */
 static void stopped(void *user)
 {
 	struct own *own = user;
-	struct rt_service *service = own->service;
 
-	order_free(own->order);
-	free(own);
-	rt_service_stopped(service);
+	own->end.run = end;
+	rt_loop_defer(own->service->loop, &own->end);
 }
 
 static void stop(struct rt_service *service)
