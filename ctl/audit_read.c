@@ -44,11 +44,14 @@ bool audit_ids_add(struct audit_ids *ids, const char *id)
 
 void audit_ids_done(struct audit_ids *ids)
 {
-	struct audit_id *one, *next;
+	struct audit_id *one = ids->first;
 
-	HASH_ITER (hh, ids->first, one, next) {
-		HASH_DEL(ids->first, one);
+	HASH_CLEAR(hh, ids->first);
+	while (one != NULL) {
+		struct audit_id *next = one->hh.next;
+
 		free(one);
+		one = next;
 	}
 	ids->count = 0;
 }

@@ -260,7 +260,7 @@ static size_t sort_out(struct look *look)
 bool audit_stock(struct ctl *ctl, struct audit_stock *audit)
 {
 	struct look look = { .ctl = ctl, .audit = audit };
-	struct sku *sku, *next;
+	struct sku *sku;
 	bool good = true;
 
 	audit->skus = audit->hot = 0;
@@ -269,12 +269,16 @@ bool audit_stock(struct ctl *ctl, struct audit_stock *audit)
 		if (good && sort_out(&look) == 0)
 			break;
 	}
-	HASH_ITER (hh, look.skus, sku, next) {
+	sku = look.skus;
+	HASH_CLEAR(hh, look.skus);
+	while (sku != NULL) {
+		struct sku *next = sku->hh.next;
+
 		good = good && (sku->correct || judge_exactly(&look, sku));
 		audit->hot += !sku->settled;
 		audit->skus++;
-		HASH_DEL(look.skus, sku);
 		free(sku);
+		sku = next;
 	}
 	return good;
 }
