@@ -1,58 +1,20 @@
 /* main.c - tandem-inventory: settings, Redis, the subscription to the orders' events, the service. */
-#include <inttypes.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <unistd.h>
 
+#include "context.h"
 #include "inventory.h"
 #include "log.h"
-#include "redis.h"
-#include "service.h"
 
-#define PARTITION        0
-#define ORDERS           "order:{0}:events"
-#define READY_EVERY_MS   200
-#define PENDING_COMMANDS 100000
+#define ORDERS         "order:{0}:events"
+#define READY_EVERY_MS 200
 
 struct settings {
 	struct rt_service_settings service; /* first */
-	struct rt_redis_settings redis;
-	int64_t trim_every_ms, retain_ms, retain_count, ghost_ms;
-	int64_t read_count_max, in_flight_max, parked_max, deliveries_max;
-	int64_t event_retry_min_ms, event_retry_max_ms, claim_idle_ms, claim_every_ms;
-	int64_t consumer_idle_ms;
+	struct rt_context_settings context;
 };
 
-#define AT(member) offsetof(struct settings, member)
-#define DAY        INT64_C(86400000)
 static const struct rt_setting settings_table[] = {
-	RT_REDIS_SETTINGS(struct settings, redis, "inventory"),
-	{ "trim-every", RT_SETTING_DURATION, AT(trim_every_ms), "5s", 100, DAY,
-	  "How often the own event stream is trimmed." },
-	{ "retain", RT_SETTING_DURATION, AT(retain_ms), "1h", 0, 365 * DAY,
-	  "Events that every group has acknowledged are kept for so long …" },
-	{ "retain-count", RT_SETTING_INT, AT(retain_count), "100000", 0, INT64_C(1000000000),
-	  "… and at most so many of them." },
-	{ "ghost-after", RT_SETTING_DURATION, AT(ghost_ms), "10m", 1000, 365 * DAY,
-	  "A group whose consumers have been gone for so long is reported." },
-	{ "read-count", RT_SETTING_INT, AT(read_count_max), "256", 1, 10000,
-	  "Events in one read of the orders' stream." },
-	{ "events-in-flight", RT_SETTING_INT, AT(in_flight_max), "1024", 1, 1000000,
-	  "Events being handled; reading stops there." },
-	{ "events-parked", RT_SETTING_INT, AT(parked_max), "4096", 1, 1000000,
-	  "Events waiting for a retry, or behind one; reading stops there." },
-	{ "deliveries-max", RT_SETTING_INT, AT(deliveries_max), "8", 1, 1000,
-	  "An event that failed so often goes to the dead letters." },
-	{ "event-retry-min", RT_SETTING_DURATION, AT(event_retry_min_ms), "100ms", 1, DAY,
-	  "An event that failed is tried again after so long; doubles." },
-	{ "event-retry-max", RT_SETTING_DURATION, AT(event_retry_max_ms), "10s", 1, DAY,
-	  "The longest pause between two tries of an event." },
-	{ "claim-idle", RT_SETTING_DURATION, AT(claim_idle_ms), "15s", 100, DAY,
-	  "Events that another consumer has held for so long are taken over." },
-	{ "claim-every", RT_SETTING_DURATION, AT(claim_every_ms), "5s", 50, DAY,
-	  "How often such events are looked for." },
-	{ "consumer-idle", RT_SETTING_DURATION, AT(consumer_idle_ms), "1h", 1000, 365 * DAY,
-	  "Consumers that have been gone for so long and hold nothing are removed." },
+	RT_CONTEXT_SETTINGS(struct settings, context, "inventory"),
 	RT_SETTING_END,
 };
 
@@ -75,73 +37,29 @@ static void note_ready(struct rt_timer *timer)
 	rt_timer_start(own->service->loop, timer, READY_EVERY_MS, note_ready);
 }
 
-/* Unique for the process, also when a container always has the same pid. */
-static void name_consumer(struct rt_loop *loop, char *name, size_t size)
-{
-	char host[64] = "host";
-	uint32_t random;
-
-	gethostname(host, sizeof(host) - 1);
-	rt_loop_random_bytes(loop, &random, sizeof(random));
-	snprintf(name, size, "%s-%ld-%08" PRIx32, host, (long)getpid(), random);
-}
-
-static struct rt_events_options events_options(const struct settings *settings,
-					       struct rt_metrics *metrics)
-{
-	struct rt_events_options options = { RT_EVENTS_DEFAULTS };
-
-	options.name = ORDERS;
-	options.metrics = metrics;
-	options.read_count_max = (int)settings->read_count_max;
-	options.in_flight_max = (int)settings->in_flight_max;
-	options.parked_max = (int)settings->parked_max;
-	options.deliveries_max = (int)settings->deliveries_max;
-	options.retry_min_ms = settings->event_retry_min_ms;
-	options.retry_max_ms = RT_MAX(settings->event_retry_min_ms, settings->event_retry_max_ms);
-	options.claim_idle_ms = settings->claim_idle_ms;
-	options.claim_every_ms = settings->claim_every_ms;
-	options.consumer_idle_ms = settings->consumer_idle_ms;
-	return options;
-}
-
 /* The store, the subscription over its connection and one of its own, and the service of both. */
 static int make_parts(struct rt_service *service, struct own *own, const char *password)
 {
 	const struct settings *settings = service->settings;
-	char consumer[128];
-	struct rt_redis_options redis = {
-		.host = settings->redis.host,
-		.port = (int)settings->redis.port,
-		.unix_path = settings->redis.unix_path,
-		.user = settings->redis.user,
-		.password = password,
-		.name = "tandem-inventory",
-		.timeout_ms = settings->redis.timeout_ms,
-		.pending_max = PENDING_COMMANDS,
-	};
+	const struct rt_context_settings *context = &settings->context;
+	struct rt_redis_options redis = rt_context_redis(context, "tandem-inventory", password);
 	struct inventory_store_redis_options store = { .redis = &redis,
-						       .partition = PARTITION,
+						       .partition = RT_CONTEXT_PARTITION,
 						       .metrics = service->metrics };
-	struct rt_stream_redis_options stream = { .reader = &redis,
-						  .stream = ORDERS,
-						  .group = "inventory",
-						  .consumer = consumer,
-						  .context = "inventory",
-						  .partition = PARTITION };
-	struct inventory_options options = { .events = events_options(settings, service->metrics),
-					     .trim_every_ms = settings->trim_every_ms,
-					     .retain_ms = settings->retain_ms,
-					     .retain_count = settings->retain_count,
-					     .ghost_ms = settings->ghost_ms,
-					     .metrics = service->metrics };
+	struct inventory_options options = {
+		.events = rt_context_events(context, ORDERS, service->metrics),
+		.trim_every_ms = context->trim_every_ms,
+		.retain_ms = context->retain_ms,
+		.retain_count = context->retain_count,
+		.ghost_ms = context->ghost_ms,
+		.metrics = service->metrics,
+	};
 	int rc = inventory_store_redis_new(service->loop, &store, &own->store);
 
 	if (rc != RT_OK)
 		return rc;
-	name_consumer(service->loop, consumer, sizeof(consumer));
-	stream.commands = inventory_store_redis_connection(own->store);
-	rc = rt_stream_redis_new(service->loop, &stream, &options.orders);
+	rc = rt_context_source(service->loop, "inventory", ORDERS, &redis,
+			       inventory_store_redis_connection(own->store), &options.orders);
 	if (rc != RT_OK)
 		return rc;
 	options.store = own->store;
@@ -157,7 +75,7 @@ static int start(struct rt_service *service)
 
 	service->own = own;
 	own->service = service;
-	rc = rt_redis_settings_password(&settings->redis, &password);
+	rc = rt_redis_settings_password(&settings->context.redis, &password);
 	if (rc != RT_OK)
 		return rc;
 	rc = make_parts(service, own, password);
