@@ -25,31 +25,30 @@ static char *text_of(struct rt_arena *arena, const struct order_history_item *it
 	case ORDER_EV_PLACED:
 		for (size_t i = 0; i < order->n_lines; i++)
 			pieces += order->lines[i]->quantity;
-		return rt_arena_printf(
-			arena,
-			"The order was placed: %" PRIu64
-			" pieces of %zu SKUs. Inventory was asked to reserve them.",
-			pieces, order->n_lines);
+		return rt_arena_printf(arena,
+				       "The order was placed: %" PRIu64
+				       " pieces of %zu SKUs. Inventory was asked to reserve them.",
+				       pieces, order->n_lines);
 	case ORDER_EV_RESERVED:
 		return rt_arena_printf(arena, "Inventory holds every line.");
 	case ORDER_EV_REJECTED:
 		return rt_arena_printf(arena, "Inventory could not hold every line.");
 	case ORDER_EV_CONFIRMED:
 		return rt_arena_printf(arena, "The client bought the order. Inventory was asked "
-						 "to commit the reservation.");
+					      "to commit the reservation.");
 	case ORDER_EV_CANCELLED:
 		return rt_arena_printf(arena, "The order was called off. Inventory was asked to "
-						 "release what it holds.");
+					      "release what it holds.");
 	case ORDER_EV_EXPIRED:
 		return rt_arena_printf(arena, "The order expired. Inventory was asked to "
-						 "release what it holds.");
+					      "release what it holds.");
 	case ORDER_EV_SETTLED:
 		return rt_arena_printf(arena, "Inventory answered the last request.");
 	default:
 		return rt_arena_printf(arena,
-					  "No answer came: inventory was asked again, "
-					  "attempt %" PRIu32 ".",
-					  attempt);
+				       "No answer came: inventory was asked again, "
+				       "attempt %" PRIu32 ".",
+				       attempt);
 	}
 }
 
@@ -101,27 +100,26 @@ static char *because(struct rt_arena *arena, const struct order_record *record,
 	switch (record->state) {
 	case ORDER_PENDING:
 		return rt_arena_printf(arena,
-					  "PENDING: inventory has been asked %" PRIu32
-					  " times to reserve the order and has not answered yet.",
-					  record->attempt);
+				       "PENDING: inventory has been asked %" PRIu32
+				       " times to reserve the order and has not answered yet.",
+				       record->attempt);
 	case ORDER_RESERVED:
 		return rt_arena_printf(arena, "RESERVED: inventory holds every line, and nobody "
-						 "has confirmed or cancelled the order yet.");
+					      "has confirmed or cancelled the order yet.");
 	case ORDER_CONFIRMING:
 	case ORDER_CANCELLING:
 	case ORDER_EXPIRING:
 		return rt_arena_printf(arena,
-					  "%s%s%s: decided, but inventory has been asked %" PRIu32
-					  " times to %s and has not answered yet.",
-					  status, order->status_reason[0] == '\0' ? "" : ", ",
-					  order->status_reason, record->attempt,
-					  record->state == ORDER_CONFIRMING
-						  ? "commit the reservation"
-						  : "release what it holds");
+				       "%s%s%s: decided, but inventory has been asked %" PRIu32
+				       " times to %s and has not answered yet.",
+				       status, order->status_reason[0] == '\0' ? "" : ", ",
+				       order->status_reason, record->attempt,
+				       record->state == ORDER_CONFIRMING ? "commit the reservation"
+									 : "release what it holds");
 	default:
 		return rt_arena_printf(arena, "%s%s%s.", status,
-					  order->status_reason[0] == '\0' ? "" : ": ",
-					  order->status_reason);
+				       order->status_reason[0] == '\0' ? "" : ": ",
+				       order->status_reason);
 	}
 }
 
@@ -138,9 +136,9 @@ static char *next(const struct order *order, struct rt_arena *arena,
 	case ORDER_PENDING:
 		rt_time_format(created_ms + order->clock.decision_ms, end);
 		return rt_arena_printf(arena,
-					  "Inventory answers; without an answer it is asked again "
-					  "at about %s, and the order expires at %s.",
-					  retry, end);
+				       "Inventory answers; without an answer it is asked again "
+				       "at about %s, and the order expires at %s.",
+				       retry, end);
 	case ORDER_RESERVED:
 		rt_time_format(asked_ms + record->hold_ms, end);
 		return rt_arena_printf(
@@ -150,9 +148,9 @@ static char *next(const struct order *order, struct rt_arena *arena,
 	case ORDER_CANCELLING:
 	case ORDER_EXPIRING:
 		return rt_arena_printf(arena,
-					  "Inventory answers, and the order is settled; without an "
-					  "answer it is asked again at about %s.",
-					  retry);
+				       "Inventory answers, and the order is settled; without an "
+				       "answer it is asked again at about %s.",
+				       retry);
 	default:
 		return rt_arena_printf(arena, "Nothing: the order is settled.");
 	}

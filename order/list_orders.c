@@ -64,8 +64,8 @@ static const struct order_record *fill(struct list_orders *list,
 	const struct order_record *last = NULL;
 	size_t bytes = 0;
 
-	response->orders = rt_arena_take(&list->arena, (list->op.record_count + 1) *
-								  sizeof(*response->orders));
+	response->orders = rt_arena_take(&list->arena,
+					 (list->op.record_count + 1) * sizeof(*response->orders));
 	for (size_t i = 0; i < list->op.record_count; i++) {
 		const struct order_record *record = &list->op.records[i];
 		Tandem__Order__V1__Order *order;
@@ -95,8 +95,8 @@ static void answer(struct list_orders *list)
 
 	if (last != NULL && (cut || list->op.more))
 		response.next_page_token =
-			rt_arena_printf(&list->arena, "%s%0*" PRId64 "%s", list->hash,
-					   TIME_LENGTH, order_created_ms(last), last->order_id);
+			rt_arena_printf(&list->arena, "%s%0*" PRId64 "%s", list->hash, TIME_LENGTH,
+					order_created_ms(last), last->order_id);
 	list->closure(&response, list->call);
 }
 

@@ -302,12 +302,12 @@ static void view_rejected(struct rt_arena *arena, Tandem__Order__V1__Order *orde
 		const Tandem__Order__V1__Shortage *shortage = rejected->shortages[i];
 
 		reason = rt_arena_printf(arena, "%s%s %s: %" PRIu32 " wanted, %" PRIu64 " there",
-					    reason, i == 0 ? ":" : ";", shortage->sku,
-					    shortage->requested, shortage->available);
+					 reason, i == 0 ? ":" : ";", shortage->sku,
+					 shortage->requested, shortage->available);
 	}
 	if (rejected->n_shortages > SHORTAGES_TOLD)
 		reason = rt_arena_printf(arena, "%s; and %zu more", reason,
-					    rejected->n_shortages - SHORTAGES_TOLD);
+					 rejected->n_shortages - SHORTAGES_TOLD);
 	order->status_reason = reason;
 }
 

@@ -122,8 +122,7 @@ static void name_order(struct order_placing *placing, int64_t now_ms)
 static void detach(struct order_placing *placing)
 {
 	Tandem__Order__V1__OrderPlaced *copy = tandem__order__v1__order_placed__unpack(
-		rt_arena_allocator(placing->arena), placing->op.placed_length,
-		placing->op.placed);
+		rt_arena_allocator(placing->arena), placing->op.placed_length, placing->op.placed);
 
 	/* Own bytes, just packed: they unpack. */
 	placing->content = copy->content;

@@ -28,7 +28,7 @@ struct order_watch_node {
 	uint64_t version; /* of the newest that is known */
 	int64_t read_ms;
 	struct order_get_op get;
-	uint64_t reads; /* that have begun */
+	uint64_t reads;      /* that have begun */
 	bool reading, again; /* again: when this read has ended */
 	bool telling;
 };
