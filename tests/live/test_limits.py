@@ -296,8 +296,8 @@ class Frames(tandem.Live):
         return connection
 
     def answers(self, connection, stream=1):
-        """What comes back until the stream or the connection ends: [(kind, flags)] of the stream,
-        GOAWAY, or "closed"."""
+        """What comes back until the stream or the connection ends: [(kind, flags)] of the stream's
+        headers, data and reset, GOAWAY, or "closed"."""
         got, buffer = [], b""
         while True:
             try:
@@ -317,7 +317,8 @@ class Frames(tandem.Live):
                 if kind == SETTINGS and not flags & ACK:
                     with contextlib.suppress(OSError):  # we may have ended our half
                         connection.sendall(frame(SETTINGS, ACK, 0))
-                if number == stream or kind == GOAWAY:
+                told = number == stream and kind in (HEADERS, DATA, RST_STREAM)
+                if told or kind == GOAWAY:
                     got.append((kind, flags))
                 if kind in (RST_STREAM, GOAWAY) or (number == stream and flags & END_STREAM):
                     return got
