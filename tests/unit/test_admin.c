@@ -143,7 +143,7 @@ static void starts_later(void)
 	const char *request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 	int fd;
 
-	CU_ASSERT_EQUAL_FATAL(rt_admin_new("localhost:0", metrics, &admin), RT_OK);
+	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, &admin), RT_OK);
 	fd = connect_tcp(rt_admin_port(admin)); /* waits in the backlog */
 	CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
 	CU_ASSERT_EQUAL(talk(fd, request), 200);

@@ -5,8 +5,8 @@
 //
 // The order process gathers the steps of all calls that wait: one thread sends what is queued in
 // one write, reads the answers and finishes the calls.
-#include "inventory.h"
-#include "place.h"
+#include "inventory.hpp"
+#include "place.hpp"
 
 #include <grpcpp/grpcpp.h>
 

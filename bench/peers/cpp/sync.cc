@@ -2,8 +2,8 @@
 //   peer-sync gateway LISTEN ORDER_TARGET
 //   peer-sync order LISTEN REDIS_SOCKET LUA_DIR
 //   peer-sync inventory REDIS_SOCKET LUA_DIR SKUS
-#include "inventory.h"
-#include "place.h"
+#include "inventory.hpp"
+#include "place.hpp"
 
 #include <grpcpp/grpcpp.h>
 

@@ -2,7 +2,7 @@
 // together; without it each step is a round trip, as the idiomatic client does it.
 #pragma once
 
-#include "common.h"
+#include "common.hpp"
 
 #include "tandem/order/v1/order_events.pb.h"
 

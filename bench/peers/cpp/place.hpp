@@ -1,7 +1,7 @@
 // What both C++ peers make of a PlaceOrder request: the step's arguments and the answer.
 #pragma once
 
-#include "common.h"
+#include "common.hpp"
 
 #include "tandem/order/v1/order_events.pb.h"
 #include "tandem/order/v1/order_service.grpc.pb.h"
