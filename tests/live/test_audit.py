@@ -1,5 +1,5 @@
-"""tandemctl audit and doctor: what is right is found right, under load too; what was made wrong by hand
-is named, and mended where that is safe."""
+"""tandemctl audit and doctor: what is right is found right, under load too; what was made wrong by
+hand is named, and mended where that is safe."""
 import json
 import os
 import subprocess
