@@ -38,6 +38,7 @@ class Readme(tandem.Live):
         ran = subprocess.run(
             ["bash", "-euc", self.here(command)],
             cwd=tandem.ROOT,
+            env=self.tandem.env,
             capture_output=True,
             text=True,
             errors="replace",
@@ -50,7 +51,6 @@ class Readme(tandem.Live):
         return [b for b in blocks("sh") if re.search(f"^{beginning}", b, re.MULTILINE)][0]
 
     def test_python(self):
-        os.mkdir(os.path.join(self.folder, "words"))
         self.shell(self.command("cd proto"))
         (program,) = blocks("python")
         ran = subprocess.run(
@@ -78,13 +78,14 @@ class Readme(tandem.Live):
         self.assertRegex(ran.stdout, f"^ord_[0-9a-z]{{26}} {reserved}\n$")
 
     def test_looking_inside(self):
-        self.place("tea", wait_for_decision=True)
+        order_id = self.place("tea", wait_for_decision=True).order_id
         lines = self.command("redis-cli -p 6390").splitlines()
-        self.assertGreaterEqual(len(lines), 5)
+        self.assertGreaterEqual(len(lines), 9)
         for line in lines:
             if not line.startswith("tail"):
                 with self.subTest(line=line):
-                    out = self.shell(line.replace("curl ", "curl -fsS "))
+                    line = line.replace("curl ", "curl -fsS ").replace("ORDER_ID", order_id)
+                    out = self.shell(line)
                     self.assertNotIn("NOPERM", out)
                     self.assertNotEqual(out.strip(), "")
 
