@@ -472,6 +472,8 @@ static int load_verdict(struct load *load, int rc)
 		load->error = "the load generator could not be started";
 	if (load->options.out != NULL && !write_files(load))
 		load->error = "the files of --out could not be written";
+	if (load->error == NULL && load->count.sent > 0 && load->count.accepted == 0)
+		load->error = "no order was accepted";
 	if (load->count.sent == 0 && load->error != NULL) {
 		ctl_error("%s", load->error);
 		return CTL_UNAVAILABLE;

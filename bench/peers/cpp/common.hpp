@@ -32,7 +32,8 @@ class Redis {
 		if (c_ == nullptr || c_->err)
 			die("redis: cannot connect to " + socket);
 	}
-	redisContext *raw() { return c_; }
+	~Redis() { redisFree(c_); }
+	Redis(const Redis &) = delete;
 	void append(const std::vector<std::string> &args) {
 		std::vector<const char *> argv;
 		std::vector<size_t> lens;

@@ -7,6 +7,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <mutex>
 #include <thread>
 
 using namespace tandem::order::v1;
@@ -35,15 +36,31 @@ class OrderPeer final : public OrderService::Service {
 	}
 	grpc::Status PlaceOrder(grpc::ServerContext *, const PlaceOrderRequest *request,
 	                        PlaceOrderResponse *response) override {
-		thread_local Redis redis(socket_);
 		const std::string id = new_order_id();
-		redis.command(place_step(sha_, id, *request));
+		auto redis = take();
+		redis->command(place_step(sha_, id, *request));
+		give_back(std::move(redis));
 		fill(response, id, *request);
 		return grpc::Status::OK;
 	}
 
       private:
+	// A pool of connections: gRPC makes and ends threads as it likes.
+	std::unique_ptr<Redis> take() {
+		std::lock_guard<std::mutex> lock(mutex_);
+		if (idle_.empty())
+			return std::make_unique<Redis>(socket_);
+		auto redis = std::move(idle_.back());
+		idle_.pop_back();
+		return redis;
+	}
+	void give_back(std::unique_ptr<Redis> redis) {
+		std::lock_guard<std::mutex> lock(mutex_);
+		idle_.push_back(std::move(redis));
+	}
 	std::string socket_, sha_;
+	std::mutex mutex_;
+	std::vector<std::unique_ptr<Redis>> idle_;
 };
 
 static void serve(const std::string &listen, grpc::Service *service) {

@@ -11,8 +11,10 @@ const grpc = require('@grpc/grpc-js');
 const loader = require('@grpc/proto-loader');
 const Redis = require('ioredis');
 
-const PROTO = path.join(__dirname, '../../../proto');
-const LUA = path.join(__dirname, '..');
+// scripts/bench runs a copy of this file beside the packages it needs.
+const ROOT = process.env.TANDEM_ROOT || path.join(__dirname, '../../..');
+const PROTO = path.join(ROOT, 'proto');
+const LUA = path.join(ROOT, 'bench/peers');
 const ORDERS = 'order:{0}:events';
 const STOCK = 'inventory:{0}:stock';
 const ANSWERS = 'inventory:{0}:events';
@@ -88,7 +90,7 @@ async function consume(socket, stream, group, handle) {
         const work = [];
         const now = new Date().toISOString();
         for (const [id, fields] of got[0][1]) {
-            const entry = {id: id.toString(), now};
+            const entry = {entry: id.toString(), now};
             for (let i = 0; i < fields.length; i += 2) {
                 const name = fields[i].toString();
                 entry[name] = name === 'data' ? fields[i + 1] : fields[i + 1].toString();
@@ -112,7 +114,7 @@ async function order(listen, socket) {
     }
     consume(socket, ANSWERS, 'order', (e) => {
         const yes = e.type === 'tandem.inventory.v1.InventoryReserved';
-        return redis.decideStep('order:{0}:o:' + e.subject, ORDERS, ANSWERS, e.subject, e.id, e.now,
+        return redis.decideStep('order:{0}:o:' + e.subject, ORDERS, ANSWERS, e.subject, e.entry, e.now,
             yes ? 'RESERVED' : 'REJECTED', 'tandem.order.v1.' + (yes ? 'OrderReserved' : 'OrderRejected'));
     });
     serve(listen, {
@@ -137,10 +139,10 @@ async function inventory(socket, skus) {
     await pipeline.exec();
     console.log('ready');
     await consume(socket, ORDERS, 'inventory', (e) => {
-        if (e.type !== 'tandem.order.v1.OrderPlaced') return redis.xack(ORDERS, 'inventory', e.id);
+        if (e.type !== 'tandem.order.v1.OrderPlaced') return redis.xack(ORDERS, 'inventory', e.entry);
         const args = [];
         for (const line of OrderPlaced.decode(e.data).content.lines) args.push(line.sku, line.quantity);
-        return redis.reserveStep('inventory:{0}:r:' + e.subject, STOCK, ANSWERS, ORDERS, e.subject, e.id, e.now,
+        return redis.reserveStep('inventory:{0}:r:' + e.subject, STOCK, ANSWERS, ORDERS, e.subject, e.entry, e.now,
             ...args);
     });
 }
