@@ -197,7 +197,8 @@ def free_ports(count):
     """Ports that nobody listens at, below those the kernel hands out by itself."""
     ports = []
     while len(ports) < count:
-        port = random.SystemRandom().randrange(10000, 30000)
+        # Tests run beside each other: each process looks in a hundred ports of its own.
+        port = 10000 + os.getpid() % 200 * 100 + random.SystemRandom().randrange(100)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
