@@ -193,19 +193,37 @@ class Redis:
 # ---- processes ----
 
 
+reserved = {}  # port: what keeps other tests off it, for as long as this process lives
+
+
+def reserve(port):
+    """Nobody listens at this port, and no other live test has been given it: its number is a name in
+    the abstract namespace, which one process can have and which ends with it."""
+    if port in reserved:
+        return False
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0tandem-live-port-{port}")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        claim.close()
+        return False
+    reserved[port] = claim
+    return True
+
+
 def free_ports(count):
-    """Ports that nobody listens at, below those the kernel hands out by itself."""
+    """Ports for this process alone, below those the kernel hands out by itself. With each goes the
+    one 1000 above, where scripts/up puts the admin port."""
     ports = []
     while len(ports) < count:
-        # Tests run beside each other: each process looks in a hundred ports of its own.
-        port = 10000 + os.getpid() % 200 * 100 + random.SystemRandom().randrange(100)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in ports:
-            ports.append(port)
+        port = random.SystemRandom().randrange(10000, 29000)
+        if reserve(port):
+            if reserve(port + 1000):
+                ports.append(port)
+            else:
+                reserved.pop(port).close()
     return ports
 
 
