@@ -340,6 +340,7 @@ struct rt_batch *gateway_batch_new(struct gateway *gateway)
 	const struct rt_batch_options options = {
 		.count_max = (size_t)gateway->options.batch_max,
 		.in_flight_max = (size_t)gateway->options.batches_in_flight,
+		.gather = (size_t)gateway->options.batch_max / 2,
 		.waiting_max = (size_t)gateway->options.waiting_max,
 		.run_size = sizeof(struct run) +
 			    (size_t)gateway->options.batch_max * sizeof(struct gateway_placing *),

@@ -71,7 +71,8 @@ end
 
 -- ---- counters ----
 
-local AVAILABLE, RESERVED, COMMITTED, RECEIVED, VERSION, READ_VERSION = 1, 2, 3, 4, 5, 6
+-- A counter: five numbers, and the text they were read from; false once they changed.
+local AVAILABLE, RESERVED, COMMITTED, RECEIVED, VERSION, TEXT = 1, 2, 3, 4, 5, 6
 local COUNTER_MAX = 9007199254740991 -- exact in a double
 
 local function counter_of(text)
@@ -84,13 +85,32 @@ local function counter_of(text)
 			version >= COUNTER_MAX then
 		return nil
 	end
-	return { a, r, c, received, version, version }
+	return { a, r, c, received, version, text }
 end
 
 -- %d, not '..': a number that is joined becomes 1e+14 when it is large.
 local function counter_text(counter)
 	return string.format('%d %d %d %d %d', counter[AVAILABLE], counter[RESERVED],
 		counter[COMMITTED], counter[RECEIVED], counter[VERSION])
+end
+
+-- Counters of former calls, by SKU: what is read as the same text need not be parsed again.
+local COUNTERS_MAX = 4096
+local counters_known, counters_count = {}, 0
+local function known_counter(sku, text)
+	local counter = counters_known[sku]
+	if counter and counter[TEXT] == text then
+		return counter
+	end
+	local parsed = counter_of(text)
+	if not parsed then
+		return 'damaged'
+	elseif counters_count >= COUNTERS_MAX then
+		counters_known, counters_count, counter = {}, 0, nil
+	end
+	counters_known[sku] = parsed
+	counters_count = counters_count + (counter and 0 or 1)
+	return parsed
 end
 
 -- Reads the counters of `skus` (a list) into `counters`: a table, or false for a SKU that is not
@@ -101,7 +121,7 @@ local function read_counters(key, skus, counters)
 		local texts = redis.call('HMGET', key, unpack(skus, from, to))
 		for i = from, to do
 			local text = texts[i - from + 1]
-			counters[skus[i]] = text and (counter_of(text) or 'damaged')
+			counters[skus[i]] = text and known_counter(skus[i], text)
 		end
 	end
 end
@@ -118,8 +138,9 @@ local function write_counters(key, skus, counters)
 	local pairs, n = {}, 0
 	for i = 1, #skus do
 		local counter = counters[skus[i]]
-		if counter and counter ~= 'damaged' and counter[VERSION] ~= counter[READ_VERSION] then
-			pairs[n + 1], pairs[n + 2] = skus[i], counter_text(counter)
+		if counter and counter ~= 'damaged' and not counter[TEXT] then
+			counter[TEXT] = counter_text(counter)
+			pairs[n + 1], pairs[n + 2] = skus[i], counter[TEXT]
 			n = n + 2
 		end
 	end
@@ -128,8 +149,9 @@ end
 
 -- ---- requests of orders ----
 
--- The table of stock.c, by letters: rules[state][request] = { effect, to, answer, word of to, type
--- of answer }; made once for each text that comes.
+-- The table of stock.c: rules[letter of state][byte of request] = { effect, to, answer, word of to,
+-- type of answer, letters of its end }; made once for each text that comes.
+local RESERVE = 114 -- the byte 'r': a library has no 'string' yet while it is loaded
 local rules_text, rules
 local function rules_of(text)
 	if text == rules_text then
@@ -144,9 +166,12 @@ local function rules_of(text)
 		types[letter] = type
 	end
 	for state, request, effect, to, answer in string.gmatch(rows, '(.)(.)(.)(.)(.)') do
-		made[state][request] = { effect, to, answer, words[to], types[answer] }
+		made[state][string.byte(request)] = { effect, to, answer, words[to], types[answer],
+			state .. to .. answer }
 	end
-	made.refused = made['U']['r'] -- a refusal ends as a repeat of it does
+	local refused = made['U'][RESERVE] -- a refusal ends as a repeat of it does
+	made.refused = { refused[1], refused[2], refused[3], refused[4], refused[5],
+		'N' .. refused[2] .. refused[3] }
 	rules_text, rules = text, made
 	return made
 end
@@ -202,7 +227,7 @@ local function shift(counters, list, from, to)
 		local counter, quantity = counters[list[i]], list[i + 1]
 		counter[from] = counter[from] - quantity
 		counter[to] = counter[to] + quantity
-		counter[VERSION] = counter[VERSION] + 1
+		counter[VERSION], counter[TEXT] = counter[VERSION] + 1, false
 	end
 	return true
 end
@@ -230,46 +255,43 @@ end
 
 -- Decides request i of the batch: counters and records change in the batch only. Returns the
 -- letters of its end; or nil and why it failed.
-local function decide(batch, i, order_id, letter)
+local function decide(batch, i, order_id)
 	-- A record that this very batch made counts more than what was read.
-	local record, lines = batch.latest[order_id] or batch.records[i], batch.lines[i] or ''
+	local record, lines = batch.latest[order_id] or batch.records[i], batch.lines[i]
 	local state, version = 'N', '0'
 	if record then
 		local word
 		word, version, lines = string.match(record, '^(%u+) (%d+) %d+ (.*)$')
 		state = word and #version < 15 and batch.rules.letters[word]
 	end
-	local rule = state and batch.rules[state][letter]
+	local rule = state and batch.rules[state][batch.requests[i]]
 	if not rule then
 		return nil, 'the reservation is damaged'
 	end
-	local good, instead, instead_lines = take_effect(batch, rule, lines)
+	local good, instead, instead_lines = take_effect(batch, rule, lines or '')
 	if not good then
 		return nil, instead
 	elseif instead then
 		rule, lines = instead, instead_lines
 	end
-	local to, answer = rule[2], rule[3]
-	if to ~= state then
+	if rule[2] ~= state then
 		version = SMALL[version + 1] or string.format('%d', version + 1)
-		record = rule[4] .. ' ' .. version .. ' ' .. batch.now_ms .. ' ' .. lines
-		batch.latest[order_id] = record
-		local changed = batch.changed
-		changed[#changed + 1] = order_id
-		changed[#changed + 1] = record
+		batch.latest[order_id] = rule[4] .. ' ' .. version .. ' ' .. batch.now_ms .. ' ' ..
+			(lines or '')
 	end
-	if answer ~= '-' then
-		local events, n = batch.events, #batch.events
-		events[n + 1], events[n + 2], events[n + 3] = i, rule[5], version
-		events[n + 4] = answer == 'U' and pack_shortages(lines) or ''
+	if rule[3] ~= '-' then
+		batch.answers[i], batch.versions[i] = rule, version
+		if rule[3] == 'U' then
+			batch.shortages[i] = pack_shortages(lines)
+		end
 	end
-	return state .. to .. answer
+	return rule[6]
 end
 
 -- Reads the counters that the batch can need: those of new reserves, and those of what is held.
-local function read_needed_counters(batch, letters)
+local function read_needed_counters(batch)
 	local skus, counters = batch.skus, batch.counters
-	for i = 1, #letters do
+	for i = 1, #batch.requests do
 		local record, text = batch.records[i], batch.lines[i]
 		if record then
 			text = string.match(record, '^%u+ %d+ %d+ (.*)$')
@@ -297,25 +319,26 @@ end
 local IDS = 5 -- the order id of request i is args[IDS + i]
 
 local function request(keys, args)
-	local letters, now_ms, time, acks = args[2], args[3], args[4], args[5] + 0
-	local n = #letters
+	local now_ms, time, acks = args[3], args[4], args[5] + 0
+	local n = #args[2]
 	local stream = open_stream(keys[1])
 	local prefix = prefix_of(keys[1])
 	local batch = {
 		rules = rules_of(args[1]), now_ms = now_ms, prefix = prefix,
+		requests = { string.byte(args[2], 1, n) },
 		records = redis.call('HMGET', prefix .. RESERVATIONS, unpack(args, IDS + 1, IDS + n)),
 		lines = {}, skus = {}, counters = {}, -- of requests; read
-		latest = {}, changed = {}, -- records made here, by order; id, record, id, record, …
-		events = {}, -- position, type, version, data, position, …
+		latest = {}, -- records made here, by order
+		answers = {}, versions = {}, shortages = {}, -- of requests that are answered
 	}
 	local at = IDS + n + 1
 	for i = 1, n do
-		if string.sub(letters, i, i) == 'r' then
+		if batch.requests[i] == RESERVE then
 			batch.lines[i] = args[at]
 			at = at + 1
 		end
 	end
-	read_needed_counters(batch, letters)
+	read_needed_counters(batch)
 	local attempts, traceparents = {}, {}
 	for extra = at + acks, #args, 3 do
 		local i = args[extra] + 0
@@ -324,7 +347,7 @@ local function request(keys, args)
 
 	local ends, errors = {}, {}
 	for i = 1, n do
-		local done, why = decide(batch, i, args[IDS + i], string.sub(letters, i, i))
+		local done, why = decide(batch, i, args[IDS + i])
 		ends[i] = done or '!!!'
 		if not done then
 			errors[#errors + 1] = args[IDS + i] .. ': ' .. why
@@ -335,12 +358,18 @@ local function request(keys, args)
 	end
 
 	write_counters(prefix .. STOCK, batch.skus, batch.counters)
-	write_pairs(prefix .. RESERVATIONS, batch.changed)
-	local events = batch.events
-	for e = 1, #events, 4 do
-		local i = events[e]
-		stream:publish(now_ms, time, events[e + 1], args[IDS + i], events[e + 2], events[e + 3],
-			attempts[i], traceparents[i])
+	local changed = {}
+	for order_id, record in pairs(batch.latest) do
+		changed[#changed + 1] = order_id
+		changed[#changed + 1] = record
+	end
+	write_pairs(prefix .. RESERVATIONS, changed)
+	for i = 1, n do
+		local answer = batch.answers[i]
+		if answer then
+			stream:publish(now_ms, time, answer[5], args[IDS + i], batch.versions[i],
+				batch.shortages[i] or '', attempts[i], traceparents[i])
+		end
 	end
 	if acks > 0 then
 		redis.call('XACK', keys[2], GROUP, unpack(args, at, at + acks - 1))
@@ -379,14 +408,14 @@ local function adjust_one(counters, max, item, before)
 	if counter == 'damaged' then
 		return nil
 	end
-	counter = counter or { 0, 0, 0, 0, 0, 0 }
+	counter = counter or { 0, 0, 0, 0, 0, false }
 	if delta < 0 and (counter[AVAILABLE] < -delta or counter[RECEIVED] < -delta) then
 		return 'S', counter_text(counter)
 	elseif delta >= 0 and counter[RECEIVED] > max - delta then
 		return 'O', counter_text(counter)
 	end
 	counter[AVAILABLE], counter[RECEIVED] = counter[AVAILABLE] + delta, counter[RECEIVED] + delta
-	counter[VERSION] = counter[VERSION] + 1
+	counter[VERSION], counter[TEXT] = counter[VERSION] + 1, false
 	return 'A', counter_text(counter), counter
 end
 

@@ -857,10 +857,12 @@ static int store_batches(struct store *store)
 	int rc;
 
 	options.count_max = REQUESTS_MAX;
+	options.gather = REQUESTS_MAX / 2;
 	options.send = requests_send;
 	rc = rt_batch_new(store->loop, &options, &store->requests);
 	if (rc != RT_OK)
 		return rc;
+	options.gather = 0;
 	options.count_max = ADJUSTMENTS_MAX;
 	options.send = adjusts_send;
 	rc = rt_batch_new(store->loop, &options, &store->adjustments);

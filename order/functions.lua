@@ -38,7 +38,7 @@ local SMALL = { ['1'] = '2', ['2'] = '3', ['3'] = '4', ['4'] = '5' }
 -- From this attempt on the last 'again' of a history is replaced: it must not grow for ever.
 local AGAIN_KEPT = 8
 
--- The rules, parsed once for each text: open_rules.PENDING.r, settled_rules.CANCELLED.r, …
+-- The rules, parsed once for each text: open_rules.PENDING[byte of 'r'], settled_rules.…
 local rules_text, open_rules, settled_rules
 
 local function parse_rules(text)
@@ -48,7 +48,7 @@ local function parse_rules(text)
 		local status = STATES[from][1]
 		rules[status] = rules[status] or {}
 		local published = EVENTS[event] or {}
-		rules[status][input] = {
+		rules[status][string.byte(input)] = {
 			verdict = verdict, from = from, to = to, status = STATES[to][1],
 			settles = STATES[to][2] and not STATES[from][2],
 			opens = STATES[from][2] and not STATES[to][2],
@@ -167,6 +167,8 @@ end
 -- (M moved or asked again, S stays, F refused, V another version), the letter of the state,
 -- <version> and, behind a space, the ms since it was placed (only for M).
 
+local WANTED = 119 -- the byte 'w': a library has no 'string' yet while it is loaded
+
 -- What an event carries: the request again; what the caller gives; or what ended the order before.
 local function content_of(key, record, rule, data)
 	if rule.word == 'placed' then
@@ -179,22 +181,22 @@ local function content_of(key, record, rule, data)
 	return complete(key, record)[DETAIL] or ''
 end
 
--- Publishes a rule's event; returns when, as a history has it: ms since the order was placed, and
--- '+<that>-<n>'.
-local function publish_move(stream, record, rule, id, version, moment, content, attempt)
+-- Publishes a rule's event; returns the history with it, and the ms since the order was placed.
+local function publish_move(stream, record, rule, id, version, moment, content, history, word,
+		attempt)
 	local _, ms, number = stream:publish(moment.ms, moment.time, rule.type, id, version, content,
 		attempt, moment.traceparent)
 	local first = string.match(record[HISTORY], '^placed@(%d+)') or ms
 	local age = string.format('%d', stream.ms - first)
-	return age, '+' .. age .. '-' .. number
+	return history .. ' ' .. word .. '+' .. age .. '-' .. number, age
 end
 
 -- The order moves: a new version, and its first attempt.
 local function move_on(stream, key, record, rule, id, moment, data)
 	local version = SMALL[record[VERSION]] or string.format('%d', record[VERSION] + 1)
 	local content = content_of(key, record, rule, data)
-	local age, at = publish_move(stream, record, rule, id, version, moment, content)
-	local history = record[HISTORY] .. ' ' .. rule.word .. at
+	local history, age = publish_move(stream, record, rule, id, version, moment, content,
+		record[HISTORY], rule.word)
 	if rule.settles then
 		redis.call('HSET', key, 'status', rule.status, 'version', version, 'history', history,
 			'settled', '1')
@@ -218,14 +220,14 @@ end
 local function ask_again(stream, key, record, rule, id, moment, data)
 	local attempt = string.format('%.0f', (tonumber(record[ATTEMPT]) or 1) + 1)
 	local content = content_of(key, record, rule, data)
-	local age, at = publish_move(stream, record, rule, id, record[VERSION], moment, content,
-		attempt)
-	local history = record[HISTORY]
+	local history, age = record[HISTORY]
 	if tonumber(attempt) > AGAIN_KEPT then
 		history = string.gsub(history, ' again%+[^ ]*$', '')
 	end
-	record[ATTEMPT], record[HISTORY] = attempt, history .. ' again' .. at
-	redis.call('HSET', key, 'attempt', attempt, 'history', record[HISTORY])
+	history, age = publish_move(stream, record, rule, id, record[VERSION], moment, content,
+		history, 'again', attempt)
+	record[ATTEMPT], record[HISTORY] = attempt, history
+	redis.call('HSET', key, 'attempt', attempt, 'history', history)
 	return age
 end
 
@@ -252,7 +254,12 @@ local function timer_after(rule, record, moment, retry_due)
 	if rule.timer == 'R' then
 		return retry_due
 	elseif rule.timer == 'H' then
-		return string.format('%d', moment.number + (tonumber(record[HOLD]) or 0))
+		if record[HOLD] ~= moment.hold then -- most orders of a batch have the same
+			moment.hold = record[HOLD]
+			moment.hold_due = string.format('%d',
+				tonumber(moment.ms) + (tonumber(record[HOLD]) or 0))
+		end
+		return moment.hold_due
 	elseif rule.timer == 'N' then
 		return false
 	end
@@ -270,16 +277,16 @@ local function move(keys, args)
 		local id, what = args[i], args[i + 1]
 		if args[i + 2] ~= '' then
 			moment.ms, moment.time = split_now(args[i + 2])
-			moment.number = tonumber(moment.ms)
+			moment.hold = nil
 		end
 		local key = orders .. id
 		local record = read_state(key)
 		local rules = record and (record[SETTLED] and settled_rules or open_rules)[record[STATUS]]
 		local answer = 'U'
 		if rules then
-			local rule = rules[string.sub(what, 1, 1)]
-			local expected = string.sub(what, 3)
-			if expected ~= '' and expected ~= record[VERSION] then
+			local input, wanted, expects = string.byte(what, 1, 3)
+			local rule = rules[input]
+			if expects and string.sub(what, 3) ~= record[VERSION] then
 				answer = 'V' .. rule.from .. record[VERSION]
 			elseif rule.verdict == 'M' or rule.verdict == 'A' then
 				stream = stream or open_stream(keys[1])
@@ -297,7 +304,7 @@ local function move(keys, args)
 			if args[i + 6] ~= '' then
 				acks[#acks + 1] = args[i + 6]
 			end
-			if string.sub(what, 2, 2) == 'w' then
+			if wanted == WANTED then
 				answer = { answer, complete(key, record) }
 			end
 		end

@@ -21,6 +21,7 @@
 #define PLACE_COUNT_MAX 128
 #define MOVE_COUNT_MAX  256
 #define IN_FLIGHT_MAX   4
+#define GATHER          64 /* that a second call beside the first is worth */
 #define WAITING_MAX     100000
 #define TAIL_COUNT_MAX  512
 #define ENSURE_EVERY_MS 1000
@@ -912,6 +913,7 @@ static int new_batch(struct store *store, size_t count_max, size_t run_size,
 {
 	const struct rt_batch_options options = { .count_max = count_max,
 						  .in_flight_max = IN_FLIGHT_MAX,
+						  .gather = GATHER,
 						  .waiting_max = WAITING_MAX,
 						  .run_size = run_size,
 						  .send = send,

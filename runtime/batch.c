@@ -1,8 +1,8 @@
 /* batch.c - group commit.
  *
  * Waiting items hang in one list. A deferred task (end of the turn) takes as many runs off it as
- * may be under way; a run that finishes defers the task again. So what arrives within one turn
- * travels together, and what arrives while all runs are under way waits for the next. */
+ * may leave; a run that finishes defers the task again. So what arrives within one turn travels
+ * together, and what arrives while a run is under way waits for its end or for company. */
 #include "batch.h"
 
 struct rt_batch {
@@ -32,6 +32,14 @@ static struct rt_batch_run *batch_take(struct rt_batch *batch)
 	return run;
 }
 
+static bool batch_may_send(const struct rt_batch *batch)
+{
+	if (batch->in_flight == 0)
+		return batch->waiting_count > 0;
+	return batch->in_flight < batch->options.in_flight_max &&
+	       batch->waiting_count >= RT_MAX(batch->options.gather, 1);
+}
+
 static void batch_flush(struct rt_task *task)
 {
 	struct rt_batch *batch = RT_CONTAINER_OF(task, struct rt_batch, flush);
@@ -41,7 +49,7 @@ static void batch_flush(struct rt_task *task)
 		return;
 	}
 	/* A sender that finishes its run at once is seen by the loop's condition. */
-	while (batch->waiting_count > 0 && batch->in_flight < batch->options.in_flight_max)
+	while (batch_may_send(batch))
 		batch->options.send(batch_take(batch), batch->options.user_data);
 }
 
@@ -80,7 +88,7 @@ bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item)
 	item->waiting = true;
 	rt_list_push(&batch->waiting, &item->link);
 	batch->waiting_count++;
-	if (batch->in_flight < batch->options.in_flight_max)
+	if (batch_may_send(batch))
 		rt_loop_defer(batch->loop, &batch->flush);
 	return true;
 }

@@ -1,9 +1,11 @@
 /* batch.h - group commit: gathers items that wait and sends them together, without holding a
  * lone one back.
  *
- * An item that is added is sent at the end of the turn. While in_flight_max runs are under way,
- * items wait, and the next run takes all of them up to count_max: the busier it is, the larger
- * the batches. Order is kept within a batch and between sends.
+ * An item that is added is sent at the end of the turn when nothing is under way. Else it waits
+ * until a run ends, or until `gather` items wait and fewer than in_flight_max runs are under way;
+ * the next run takes all that wait, up to count_max. So the busier it is, the larger the batches:
+ * few small runs one beside the other would cost each stage behind them a wake-up (Nagle,
+ * RFC 896, on another level). Order is kept within a batch and between sends.
  *
  *   rt_batch_add → (end of turn) send(run) → … → rt_batch_finish(run) → next run
  */
@@ -27,6 +29,7 @@ struct rt_batch_run {
 struct rt_batch_options {
 	size_t count_max;     /* items in a run */
 	size_t in_flight_max; /* runs under way */
+	size_t gather;        /* items that a further run is worth; 0: one */
 	size_t waiting_max;   /* items waiting; rt_batch_add refuses one more */
 	size_t run_size;      /* sizeof the sender's run struct, which begins with rt_batch_run */
 	void (*send)(struct rt_batch_run *run, void *user);

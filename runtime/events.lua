@@ -8,15 +8,14 @@
 -- For functions.lua (local names, loaded into the same library):
 --
 --   prefix_of(KEYS[1])                   'order:{0}:'
---   local stream = open_stream(KEYS[1])  once a call: one XINFO, whatever the number of events
---   stream.length                        entries in it, kept up to date by add
---   stream:add(now_ms, field, value, …)  appends an entry; returns its id, and the halves of it
---                                        as texts: id, ms, n. stream.ms is the first as a number
+--   local stream = open_stream(KEYS[1])  once a call, before anything is written
+--   stream.length                        entries in it, kept up to date by publish
 --   stream:publish(now_ms, time, type, subject, seq, data, attempt, traceparent)
 --                                        appends an event with the envelope's fields in their one
 --                                        order; attempt (nil or 1: left out), traceparent (nil or
---                                        '': left out). Numbers may be given as text. Returns as
---                                        add does.
+--                                        '': left out). Numbers may be given as text. Returns the
+--                                        entry's id, and the halves of it as texts. stream.ms is
+--                                        the first as a number
 --
 -- An entry's id is <ms>-<n>: ms is now_ms, or the last id's when the clock stepped back; n goes on
 -- by one from entry to entry, whatever ms does. So the difference of two n is the number of
@@ -84,13 +83,17 @@ local function stream_info(key)
 	return named(reply)
 end
 
+-- Where a stream ended is remembered from call to call: XINFO answers with whole entries, which
+-- costs as much as the rest of a call for a single order. What is remembered is right as long as
+-- nobody else wrote there. Then the length differs, or Redis refuses the next id for not being
+-- above the last one: both lead to a new look.
 local stream_methods = {}
 stream_methods.__index = stream_methods
+local streams = {}
 
-local function open_stream(key)
-	local info = stream_info(key)
-	local stream = setmetatable({ key = key, length = 0, ms = -1, ms_text = '0', n = 0 },
-		stream_methods)
+local function look_at(stream)
+	local info = stream_info(stream.key)
+	stream.length, stream.ms, stream.ms_text, stream.n, stream.now = 0, -1, '0', 0, nil
 	if info then
 		local ms_text, n_text = string.match(info['last-generated-id'], '^(%d+)-(%d+)$')
 		stream.length = info['length']
@@ -104,7 +107,19 @@ local function open_stream(key)
 	return stream
 end
 
-function stream_methods:add(now_ms, ...)
+local function open_stream(key)
+	local stream = streams[key]
+	if not stream then
+		stream = setmetatable({ key = key }, stream_methods)
+		streams[key] = stream
+	elseif redis.call('XLEN', key) == stream.length then
+		return stream
+	end
+	return look_at(stream)
+end
+
+-- The id of the entry that follows, whole and in halves.
+function stream_methods:next_id(now_ms)
 	if now_ms ~= self.now then -- the entries of a batch share their moment
 		self.now = now_ms
 		local now = tonumber(now_ms)
@@ -114,10 +129,19 @@ function stream_methods:add(now_ms, ...)
 	end
 	self.n = self.n + 1
 	self.length = self.length + 1
-	local n_text = string.format('%d', self.n)
-	local id = self.ms_text .. '-' .. n_text
-	redis.call('XADD', self.key, id, ...)
-	return id, self.ms_text, n_text
+	local ms_text, n_text = self.ms_text, string.format('%d', self.n)
+	return ms_text .. '-' .. n_text, ms_text, n_text
+end
+
+-- Appends an entry of these fields and values.
+function stream_methods:append(now_ms, ...)
+	local id, ms_text, n_text = self:next_id(now_ms)
+	if redis.pcall('XADD', self.key, id, ...) ~= id then
+		look_at(self)
+		id, ms_text, n_text = self:next_id(now_ms)
+		redis.call('XADD', self.key, id, ...)
+	end
+	return id, ms_text, n_text
 end
 
 function stream_methods:publish(now_ms, time, type, subject, seq, data, attempt, traceparent)
@@ -125,17 +149,17 @@ function stream_methods:publish(now_ms, time, type, subject, seq, data, attempt,
 	local traced = traceparent and traceparent ~= ''
 	local id = subject .. '/' .. seq
 	if asked_again and traced then
-		return self:add(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time',
-			time, 'data', data, 'attempt', attempt, 'traceparent', traceparent)
+		return self:append(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq,
+			'time', time, 'data', data, 'attempt', attempt, 'traceparent', traceparent)
 	elseif asked_again then
-		return self:add(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time',
-			time, 'data', data, 'attempt', attempt)
+		return self:append(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq,
+			'time', time, 'data', data, 'attempt', attempt)
 	elseif traced then
-		return self:add(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time',
-			time, 'data', data, 'traceparent', traceparent)
+		return self:append(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq,
+			'time', time, 'data', data, 'traceparent', traceparent)
 	end
-	return self:add(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time', time,
-		'data', data)
+	return self:append(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time',
+		time, 'data', data)
 end
 
 -- Trimming.

@@ -45,7 +45,7 @@ static void send_run(struct rt_batch_run *base, void *user)
 		fixture->under_way[fixture->under_way_count++] = run;
 }
 
-static void setup(struct fixture *fixture, size_t count_max, size_t in_flight_max,
+static void setup(struct fixture *fixture, size_t count_max, size_t in_flight_max, size_t gather,
 		  size_t waiting_max)
 {
 	*fixture = (struct fixture){ .loop = NULL };
@@ -53,6 +53,7 @@ static void setup(struct fixture *fixture, size_t count_max, size_t in_flight_ma
 	CU_ASSERT_FATAL(rt_batch_new(fixture->loop,
 				     &(struct rt_batch_options){ .count_max = count_max,
 								 .in_flight_max = in_flight_max,
+								 .gather = gather,
 								 .waiting_max = waiting_max,
 								 .run_size = sizeof(struct run),
 								 .send = send_run,
@@ -99,27 +100,31 @@ static void gathering(void)
 {
 	static const struct {
 		const char *name, *script, *sent;
-		size_t count_max, in_flight_max;
+		size_t count_max, in_flight_max, gather;
 		bool finish_at_once;
 	} rows[] = {
-		{ "a lone item goes at the end of its turn", "a.", "a|", 8, 1, false },
-		{ "nothing goes before the end of the turn", "abc", "", 8, 1, false },
-		{ "one turn's items go together, in order", "abc.", "abc|", 8, 1, false },
-		{ "what comes meanwhile waits, then goes together", "a.bcd..!.", "a|bcd|", 8, 1,
+		{ "a lone item goes at the end of its turn", "a.", "a|", 8, 1, 0, false },
+		{ "nothing goes before the end of the turn", "abc", "", 8, 1, 0, false },
+		{ "one turn's items go together, in order", "abc.", "abc|", 8, 1, 0, false },
+		{ "what comes meanwhile waits, then goes together", "a.bcd..!.", "a|bcd|", 8, 1, 0,
 		  false },
-		{ "no run is larger than count_max", "abcde.!.!.", "ab|cd|e|", 2, 1, false },
-		{ "as many runs as may be under way", "abcdef.", "ab|cd|", 2, 2, false },
-		{ "a finished run makes room for one", "abcdef.!.", "ab|cd|ef|", 2, 2, false },
-		{ "a sender may finish at once", "abcde.", "ab|cd|e|", 2, 1, true },
-		{ "an item taken back is not sent", "abc-b.", "ac|", 8, 1, false },
-		{ "taking back the only one sends nothing", "a-a.", "", 8, 1, false },
-		{ "a finish without waiting items sends nothing", "a.!.", "a|", 8, 1, false },
+		{ "no run is larger than count_max", "abcde.!.!.", "ab|cd|e|", 2, 1, 0, false },
+		{ "as many runs as may be under way", "abcdef.", "ab|cd|", 2, 2, 0, false },
+		{ "a finished run makes room for one", "abcdef.!.", "ab|cd|ef|", 2, 2, 0, false },
+		{ "no further run for less than gather", "a.bc.", "a|", 8, 4, 3, false },
+		{ "a further run when gather items wait", "a.bc.d.", "a|bcd|", 8, 4, 3, false },
+		{ "the end of a run lets fewer go", "a.bc.!.", "a|bc|", 8, 4, 3, false },
+		{ "not the end of one of two", "a.bcd.e.!.", "a|bcd|", 8, 4, 3, false },
+		{ "a sender may finish at once", "abcde.", "ab|cd|e|", 2, 1, 0, true },
+		{ "an item taken back is not sent", "abc-b.", "ac|", 8, 1, 0, false },
+		{ "taking back the only one sends nothing", "a-a.", "", 8, 1, 0, false },
+		{ "a finish without waiting items sends nothing", "a.!.", "a|", 8, 1, 0, false },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		struct fixture fixture;
 
-		setup(&fixture, rows[i].count_max, rows[i].in_flight_max, ITEMS);
+		setup(&fixture, rows[i].count_max, rows[i].in_flight_max, rows[i].gather, ITEMS);
 		fixture.finish_at_once = rows[i].finish_at_once;
 		play(&fixture, rows[i].script);
 		TEST_ROW(strcmp(fixture.sent, rows[i].sent) == 0, rows[i].name);
@@ -136,7 +141,7 @@ static void bound(void)
 {
 	struct fixture fixture;
 
-	setup(&fixture, 2, 1, 3);
+	setup(&fixture, 2, 1, 0, 3);
 	play(&fixture, "ab.cde");
 	CU_ASSERT_FALSE(rt_batch_add(fixture.batch, &fixture.items[5].item));
 	CU_ASSERT_EQUAL(rt_batch_waiting(fixture.batch), 3);

@@ -300,6 +300,33 @@ static void all_lines_or_none(void)
 	teardown();
 }
 
+/* What the library remembers of counters never counts more than what the hash says. */
+static void counters_by_other_hands(void)
+{
+	static const struct {
+		const char *why, *before, *after;
+	} rows[] = {
+		{ "as first read", "9 0 0 9 1", "8 1 0 9 2" },
+		{ "as it was before our write", "9 0 0 9 1", "8 1 0 9 2" },
+		{ "other numbers", "4 2 0 6 2", "3 3 0 6 3" },
+		{ "damaged", "4 2 0", "4 2 0" },
+		{ "as last written", "3 3 0 6 3", "2 4 0 6 4" },
+	};
+
+	setup();
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		stock_set("apple", rows[i].before);
+		(void)serve((int)i, STOCK_REQ_RESERVE, LINES({ "apple", 1 }));
+		TEST_ROW(strcmp(redis_server_text(&server, "HGET " STOCK " apple"),
+				rows[i].after) == 0,
+			 rows[i].why);
+	}
+	redis_server_do(&server, "HDEL " STOCK " apple");
+	struct ask ask = serve(9, STOCK_REQ_RESERVE, LINES({ "apple", 1 }));
+	CU_ASSERT(ask_is(&ask, STOCK_NONE, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE));
+	teardown();
+}
+
 static void shortages_are_exact(void)
 {
 	Tandem__Inventory__V1__InventoryUnavailable *event;
@@ -1157,6 +1184,7 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ "all lines are reserved or none", all_lines_or_none },
+		{ "counters that others changed", counters_by_other_hands },
 		{ "shortages are exact, and stay what they were", shortages_are_exact },
 		{ "100 items for 2000 orders", a_hot_sku },
 		{ "a batch sees what it did itself", one_batch_sees_itself },

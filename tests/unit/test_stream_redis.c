@@ -556,11 +556,15 @@ static void ids(void)
 	put_gives("2001", "2001-6", 1);
 	redis_server_do(&shared, "XADD " STREAM " 3000-0 a b"); /* by hand: counting begins anew */
 	put_gives("2500", "3000-1", 3);
+	/* By hand, and the length as it was: found out when the next id is refused. */
+	redis_server_do(&shared, "XADD " STREAM " 3000-9 a b");
+	redis_server_do(&shared, "XDEL " STREAM " 3000-0");
+	put_gives("2500", "3000-10", 4);
 	redis_server_do(&shared, "XADD " STREAM " 3000-18446744073709551615 a b");
-	put_gives("2500", "3001-1", 5);
+	put_gives("2500", "3001-1", 6);
 	/* Past what Lua's numbers hold. */
 	redis_server_do(&shared, "XADD " STREAM " 18446744073709551000-7 a b");
-	put_gives("2500", "18446744073709551000-8", 7);
+	put_gives("2500", "18446744073709551000-8", 8);
 	redis_server_do(&shared, "DEL " STREAM);
 	redis_server_do(&shared, "SET " STREAM " text");
 	{
