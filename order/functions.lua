@@ -23,16 +23,19 @@ local STATES = {
 	c = { 'CONFIRMED', false }, C = { 'CONFIRMED', true }, x = { 'CANCELLED', false },
 	X = { 'CANCELLED', true }, e = { 'EXPIRED', false }, E = { 'EXPIRED', true },
 }
--- Event: type, word in the history, whether it has content (and so a detail that is kept).
+-- Event: type, word in the history, whether it has content (and so a detail that is kept), whether
+-- it asks inventory for something.
 local EVENTS = {
-	P = { 'tandem.order.v1.OrderPlaced', 'placed', false },
-	R = { 'tandem.order.v1.OrderReserved', 'reserved', false },
-	J = { 'tandem.order.v1.OrderRejected', 'rejected', true },
-	C = { 'tandem.order.v1.OrderConfirmed', 'confirmed', false },
-	X = { 'tandem.order.v1.OrderCancelled', 'cancelled', true },
-	E = { 'tandem.order.v1.OrderExpired', 'expired', true },
-	S = { 'tandem.order.v1.OrderSettled', 'settled', false },
+	P = { 'tandem.order.v1.OrderPlaced', 'placed', false, true },
+	R = { 'tandem.order.v1.OrderReserved', 'reserved', false, false },
+	J = { 'tandem.order.v1.OrderRejected', 'rejected', true, false },
+	C = { 'tandem.order.v1.OrderConfirmed', 'confirmed', false, true },
+	X = { 'tandem.order.v1.OrderCancelled', 'cancelled', true, true },
+	E = { 'tandem.order.v1.OrderExpired', 'expired', true, true },
+	S = { 'tandem.order.v1.OrderSettled', 'settled', false, false },
 }
+-- The group that is asked.
+local INVENTORY = 'inventory'
 -- The version after a small one.
 local SMALL = { ['1'] = '2', ['2'] = '3', ['3'] = '4', ['4'] = '5' }
 -- From this attempt on the last 'again' of a history is replaced: it must not grow for ever.
@@ -53,6 +56,7 @@ local function parse_rules(text)
 			settles = STATES[to][2] and not STATES[from][2],
 			opens = STATES[from][2] and not STATES[to][2],
 			type = published[1], word = published[2], has_content = published[3],
+			asks = published[4],
 			timer = timer,
 		}
 	end
@@ -265,6 +269,22 @@ local function timer_after(rule, record, moment, retry_due)
 	end
 end
 
+-- What asks for nothing is for whoever watches. Inventory would read it only to acknowledge it, at a
+-- tenth of what an order costs Redis. So when it has read all up to `before`, its place in the stream
+-- is moved past the `count` events behind it, up to `id`, that ask for nothing. Other groups read
+-- everything.
+local function pass_over(key, before, id, count)
+	local group = find_group(key, INVENTORY)
+	if not group or group['last-delivered-id'] ~= before then
+		return
+	elseif group['entries-read'] then
+		redis.call('XGROUP', 'SETID', key, INVENTORY, id, 'ENTRIESREAD',
+			group['entries-read'] + count)
+	else
+		redis.call('XGROUP', 'SETID', key, INVENTORY, id)
+	end
+end
+
 local function move(keys, args)
 	if args[1] ~= rules_text then
 		parse_rules(args[1])
@@ -272,7 +292,8 @@ local function move(keys, args)
 	local orders = prefix_of(keys[1]) .. 'o:'
 	local answers, timers, acks = {}, {}, {}
 	local moment = {}
-	local stream
+	local stream, before
+	local spared, request_from = 0 -- events in front of the first request; and the id there
 	for i = 3, #args, 7 do
 		local id, what = args[i], args[i + 1]
 		if args[i + 2] ~= '' then
@@ -289,7 +310,14 @@ local function move(keys, args)
 			if expects and string.sub(what, 3) ~= record[VERSION] then
 				answer = 'V' .. rule.from .. record[VERSION]
 			elseif rule.verdict == 'M' or rule.verdict == 'A' then
-				stream = stream or open_stream(keys[1])
+				if not stream then
+					stream = open_stream(keys[1])
+					before = stream:last_id()
+				end
+				if not rule.asks and not request_from then
+					spared = spared + 1
+				end
+				request_from = request_from or rule.asks and stream:last_id()
 				moment.traceparent = args[i + 5]
 				local act = rule.verdict == 'M' and move_on or ask_again
 				local age = act(stream, key, record, rule, id, moment, args[i + 4])
@@ -311,6 +339,9 @@ local function move(keys, args)
 		answers[#answers + 1] = answer
 	end
 	set_timers(prefix_of(keys[1]) .. 'timers', timers)
+	if spared > 0 then
+		pass_over(keys[1], before, request_from or stream:last_id(), spared)
+	end
 	if #acks > 0 then
 		redis.call('XACK', keys[2], args[2], unpack(acks))
 	end

@@ -16,6 +16,8 @@
 --                                        '': left out). Numbers may be given as text. Returns the
 --                                        entry's id, and the halves of it as texts. stream.ms is
 --                                        the first as a number
+--   stream:last_id()                     of the entry that was added last
+--   find_group(key, name)                what XINFO GROUPS says of a group, by name; or nil
 --
 -- An entry's id is <ms>-<n>: ms is now_ms, or the last id's when the clock stepped back; n goes on
 -- by one from entry to entry, whatever ms does. So the difference of two n is the number of
@@ -133,6 +135,10 @@ function stream_methods:next_id(now_ms)
 	return ms_text .. '-' .. n_text, ms_text, n_text
 end
 
+function stream_methods:last_id()
+	return self.ms_text .. '-' .. string.format('%d', self.n)
+end
+
 -- Appends an entry of these fields and values.
 function stream_methods:append(now_ms, ...)
 	local id, ms_text, n_text = self:next_id(now_ms)
@@ -160,6 +166,15 @@ function stream_methods:publish(now_ms, time, type, subject, seq, data, attempt,
 	end
 	return self:append(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time',
 		time, 'data', data)
+end
+
+local function find_group(key, name)
+	for _, reply in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+		local group = named(reply)
+		if group['name'] == name then
+			return group
+		end
+	end
 end
 
 -- Trimming.
@@ -335,15 +350,6 @@ local function lag_of(key, info, delivered)
 		return #redis.call('XRANGE', key, '(' .. delivered, '+', 'COUNT', 1000)
 	end
 	return last_n - delivered_n
-end
-
-local function find_group(key, name)
-	for _, reply in ipairs(redis.call('XINFO', 'GROUPS', key)) do
-		local group = named(reply)
-		if group['name'] == name then
-			return group
-		end
-	end
 end
 
 local function cursor(keys, args)

@@ -430,10 +430,24 @@ static void ask_again(struct move *move, struct memory_order *order, const struc
 	set_timer(orders_of(&move->op), order, rule->timer, in);
 }
 
+/* What asks inventory for nothing is passed over when it has read all there was before. */
+static void pass_over(struct memory_stream *stream, struct memory_id before,
+		      const struct order_rule *rule)
+{
+	struct memory_group *group = memory_group_find(stream, "inventory");
+	bool asks = rule->event == ORDER_EV_PLACED || rule->event == ORDER_EV_CONFIRMED ||
+		    rule->event == ORDER_EV_CANCELLED || rule->event == ORDER_EV_EXPIRED;
+
+	if (group != NULL && !asks && memory_id_compare(group->delivered, before) == 0)
+		group->delivered = stream->last;
+}
 static void move_known(struct move *move, struct memory_order *order)
 {
 	const struct order_move_op *in = move->user;
 	const struct order_rule *rule = order_rule(order->record.state, in->input);
+	struct memory_stream *stream =
+		memory_stream_find(redis_of(&move->op)->streams, MEMORY_ORDER_STREAM);
+	struct memory_id before = stream != NULL ? stream->last : (struct memory_id){ 0 };
 
 	if (in->expected_version != 0 && in->expected_version != order->record.version) {
 		move->outcome = ORDER_MISMATCH;
@@ -455,6 +469,8 @@ static void move_known(struct move *move, struct memory_order *order)
 		move->outcome = ORDER_REFUSED;
 		break;
 	}
+	if (move->outcome == ORDER_MOVED && stream != NULL)
+		pass_over(stream, before, rule);
 }
 
 static void move_effect(struct memory_op *op)

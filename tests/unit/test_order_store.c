@@ -889,6 +889,75 @@ static void test_due_queued(void)
 	teardown(f);
 }
 
+/* Reads what is new for a group; returns how many entries it got. */
+static long long read_by(const char *group)
+{
+	redisReply *reply = redis_server_command(
+		&shared, "XREADGROUP GROUP %s c COUNT 100 STREAMS %s >", group, EVENTS);
+	long long count = 0;
+
+	if (reply->type == REDIS_REPLY_ARRAY)
+		count = (long long)reply->element[0]->element[1]->elements;
+	freeReplyObject(reply);
+	return count;
+}
+
+/* What Redis says a group has not read yet. */
+static long long lag_of(const char *group)
+{
+	redisReply *reply = redis_server_command(&shared, "XINFO GROUPS %s", EVENTS);
+	long long lag = -1;
+
+	for (size_t i = 0; i < reply->elements; i++) {
+		const redisReply *fields = reply->element[i];
+
+		for (size_t j = 2; j < fields->elements; j += 2)
+			if (strcmp(fields->element[1]->str, group) == 0 &&
+			    strcmp(fields->element[j]->str, "lag") == 0)
+				lag = fields->element[j + 1]->integer;
+	}
+	freeReplyObject(reply);
+	return lag;
+}
+
+/* Inventory is spared what asks for nothing, and gets everything else. */
+static void test_passed_over(void)
+{
+	struct fixture *f = setup();
+
+	for (int i = 0; i < 4; i++) {
+		char order_id[16];
+
+		snprintf(order_id, sizeof(order_id), "ord_%c", 'a' + i);
+		place(f, order_id, "CONTENT", true);
+	}
+	run(f);
+	redis_server_do(&shared, "XGROUP CREATE %s inventory 0", EVENTS);
+	redis_server_do(&shared, "XGROUP CREATE %s watchers 0", EVENTS);
+	/* Not read as far as that yet: nothing is passed over. */
+	move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	CU_ASSERT_EQUAL(read_by("inventory"), 5);
+	/* All read: it is not told of the next. */
+	move(f, "ord_b", ORDER_IN_INVENTORY_RESERVED);
+	move(f, "ord_c", ORDER_IN_INVENTORY_UNAVAILABLE);
+	CU_ASSERT_EQUAL(lag_of("inventory"), 0);
+	CU_ASSERT_EQUAL(read_by("inventory"), 0);
+	CU_ASSERT_EQUAL(lag_of("watchers"), 7);
+	/* A request is told, and so is what was published behind it before it was read. */
+	move(f, "ord_a", ORDER_IN_CONFIRM);
+	move(f, "ord_d", ORDER_IN_INVENTORY_RESERVED);
+	CU_ASSERT_EQUAL(read_by("inventory"), 2);
+	/* In one batch: passed over as far as the first request. */
+	send_move(f, begin_move(f, "ord_a", ORDER_IN_INVENTORY_COMMITTED));
+	send_move(f, begin_move(f, "ord_b", ORDER_IN_CANCEL));
+	send_move(f, begin_move(f, "ord_b", ORDER_IN_INVENTORY_RELEASED));
+	run(f);
+	CU_ASSERT_EQUAL(lag_of("inventory"), 2);
+	CU_ASSERT_EQUAL(read_by("inventory"), 2);
+	CU_ASSERT_EQUAL(read_by("watchers"), 12);
+	teardown(f);
+}
+
 static void timer_set(struct order_timer_op *op, int status)
 {
 	struct call *call = RT_CONTAINER_OF(op, struct call, op);
@@ -1196,6 +1265,7 @@ int main(void)
 		{ "pages of a customer's orders", test_list },
 		{ "what is due is leased", test_due },
 		{ "late is not lost", test_due_queued },
+		{ "inventory is spared what asks for nothing", test_passed_over },
 		{ "a timer is set anew", test_timer },
 		{ "the tail of the stream", test_tail },
 		{ "the tail is interrupted", test_tail_interrupted },
