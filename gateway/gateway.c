@@ -17,11 +17,6 @@ static void count_things(struct gateway *gateway, struct rt_metrics *metrics)
 {
 	if (metrics == NULL)
 		return;
-	gateway->batches = rt_metric_plain(metrics, RT_COUNTER, "tandem_gateway_batches_total",
-					   "Calls of BatchPlaceOrders sent to the order service.");
-	gateway->batched =
-		rt_metric_plain(metrics, RT_COUNTER, "tandem_gateway_batched_orders_total",
-				"Orders sent in batches.");
 	gateway->alone = rt_metric_plain(metrics, RT_COUNTER, "tandem_gateway_single_orders_total",
 					 "Orders sent one by one: traced, or with little time.");
 	gateway->refused =
@@ -51,8 +46,8 @@ int gateway_new(struct rt_loop *loop, const struct gateway_options *options, str
 	gateway_route_init(&gateway->order, gateway, options->order);
 	gateway_route_init(&gateway->inventory, gateway, options->inventory);
 	count_things(gateway, options->metrics);
-	gateway->placing = gateway_batch_new(gateway);
-	gateway->deciding = gateway_batch_new(gateway);
+	gateway->placing = gateway_batch_new(gateway, false);
+	gateway->deciding = gateway_batch_new(gateway, true);
 	if (gateway->placing == NULL || gateway->deciding == NULL)
 		goto fail;
 	*ret = gateway;

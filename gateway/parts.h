@@ -35,7 +35,7 @@ struct gateway {
 	size_t alone_count; /* orders sent one by one, or followed */
 	/* What send() packs from: batch_max pointers. */
 	Tandem__Order__V1__PlaceOrderRequest **requests;
-	struct rt_series *batches, *batched, *alone, *refused, *followed; /* NULL: no metrics */
+	struct rt_series *alone, *refused, *followed; /* NULL: no metrics */
 };
 
 /* ---- one order on its way to the order service (place_order.c) ---- */
@@ -55,7 +55,7 @@ void gateway_place_abandon(struct gateway_placing *placing);
 /* The limits of one order; false: *status says which is broken. */
 bool gateway_check_order(const Tandem__Order__V1__PlaceOrderRequest *request,
 			 struct rt_status *status);
-struct rt_batch *gateway_batch_new(struct gateway *gateway);
+struct rt_batch *gateway_batch_new(struct gateway *gateway, bool deciding);
 
 /* ---- the methods with a file of their own ---- */
 

@@ -325,8 +325,6 @@ static void send_batch(struct rt_batch_run *base, void *user)
 		rt_batch_finish(base);
 		return;
 	}
-	count(gateway->batches, 1);
-	count(gateway->batched, run->count);
 	request.n_requests = run->count;
 	request.requests = gateway->requests;
 	run->op.timeout_ms = RT_MIN(timeout_ms, gateway->options.timeout_ms);
@@ -335,17 +333,20 @@ static void send_batch(struct rt_batch_run *base, void *user)
 			&run->op);
 }
 
-struct rt_batch *gateway_batch_new(struct gateway *gateway)
+struct rt_batch *gateway_batch_new(struct gateway *gateway, bool deciding)
 {
 	const struct rt_batch_options options = {
 		.count_max = (size_t)gateway->options.batch_max,
 		.in_flight_max = (size_t)gateway->options.batches_in_flight,
-		.gather = (size_t)gateway->options.batch_max / 2,
+		/* A batch that waits for decisions may last: nobody waits for its end. */
+		.gather = deciding ? 0 : (size_t)gateway->options.batch_max / 2,
 		.waiting_max = (size_t)gateway->options.waiting_max,
 		.run_size = sizeof(struct run) +
 			    (size_t)gateway->options.batch_max * sizeof(struct gateway_placing *),
 		.send = send_batch,
 		.user_data = gateway,
+		.metrics = gateway->options.metrics,
+		.step = deciding ? "place_and_wait" : "place",
 	};
 	struct rt_batch *batch = NULL;
 

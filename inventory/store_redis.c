@@ -37,7 +37,6 @@ struct store {
 	/* Keys. */
 	char *events, *orders, *reservations, *stock, *skus;
 	struct rt_batch *requests, *adjustments, *stocks;
-	struct rt_series *batches[3], *batched[3];
 	/* Operations that end in the next turn without having been sent. */
 	struct rt_list refused;
 	struct rt_task refuse;
@@ -46,7 +45,6 @@ struct store {
 	bool ensuring, loaded, closing;
 	struct rt_timer reload;
 };
-enum { METRIC_REQUEST, METRIC_ADJUST, METRIC_STOCK };
 
 /* A batch under way. */
 struct run {
@@ -154,14 +152,6 @@ static void refuse(struct store *store, void *op, void (*done)(void *op, int sta
 #define FOR_EACH_ITEM(run, link)                                                                   \
 	for (struct rt_list *link = (run)->base.items.next; link != &(run)->base.items;            \
 	     link = link->next)
-
-static void count_batch(struct store *store, int which, size_t items)
-{
-	if (store->batches[which] == NULL)
-		return;
-	rt_series_add(store->batches[which], 1);
-	rt_series_add(store->batched[which], (double)items);
-}
 
 static int64_t later(int64_t a, int64_t b)
 {
@@ -288,7 +278,6 @@ static void requests_send(struct rt_batch_run *base, void *user)
 		rt_args_int(&args, op->attempt);
 		rt_args_str(&args, traced ? op->traceparent : "");
 	}
-	count_batch(run->store, METRIC_REQUEST, base->count);
 	rt_redis_send(run->store->redis, &run->op, &args, 0, requests_answered);
 	rt_buf_done(&text);
 	rt_args_done(&args);
@@ -391,7 +380,6 @@ static void adjusts_send(struct rt_batch_run *base, void *user)
 		rt_args_str(&args, adjust->request_id);
 		rt_args_str(&args, adjust->reason);
 	}
-	count_batch(run->store, METRIC_ADJUST, base->count);
 	rt_redis_send(run->store->redis, &run->op, &args, 0, adjusts_answered);
 	rt_args_done(&args);
 }
@@ -491,7 +479,6 @@ static void stocks_send(struct rt_batch_run *base, void *user)
 	{
 		rt_args_str(&args, stock_of(link)->sku);
 	}
-	count_batch(run->store, METRIC_STOCK, base->count);
 	rt_redis_send(run->store->redis, &run->op, &args, 0, stocks_answered);
 	rt_args_done(&args);
 }
@@ -828,48 +815,32 @@ static const struct inventory_store_ops store_ops = {
 	.free = store_free,
 };
 
-static void store_register(struct store *store, struct rt_metrics *metrics)
-{
-	static const char *const labels[] = { "step", NULL };
-	static const char *const steps[][1] = { [METRIC_REQUEST] = { "inventory_request" },
-						[METRIC_ADJUST] = { "inventory_adjust" },
-						[METRIC_STOCK] = { "inventory_stock" } };
-	struct rt_metric *batches, *batched;
-
-	if (metrics == NULL)
-		return;
-	batches = rt_metric(metrics, RT_COUNTER, "tandem_batches_total",
-			    "Batches sent to Redis, by step.", labels);
-	batched = rt_metric(metrics, RT_COUNTER, "tandem_batch_items_total",
-			    "Items in the batches sent to Redis, by step.", labels);
-	for (size_t i = 0; i < RT_LENGTH(steps); i++) {
-		store->batches[i] = rt_metric_series(batches, steps[i]);
-		store->batched[i] = rt_metric_series(batched, steps[i]);
-	}
-}
-
-static int store_batches(struct store *store)
+static int store_batches(struct store *store, struct rt_metrics *metrics)
 {
 	struct rt_batch_options options = { .in_flight_max = IN_FLIGHT_MAX,
 					    .waiting_max = WAITING_MAX,
 					    .run_size = sizeof(struct run),
-					    .user_data = store };
+					    .user_data = store,
+					    .metrics = metrics };
 	int rc;
 
 	options.count_max = REQUESTS_MAX;
 	options.gather = REQUESTS_MAX / 2;
 	options.send = requests_send;
+	options.step = "inventory_request";
 	rc = rt_batch_new(store->loop, &options, &store->requests);
 	if (rc != RT_OK)
 		return rc;
 	options.gather = 0;
 	options.count_max = ADJUSTMENTS_MAX;
 	options.send = adjusts_send;
+	options.step = "inventory_adjust";
 	rc = rt_batch_new(store->loop, &options, &store->adjustments);
 	if (rc != RT_OK)
 		return rc;
 	options.count_max = STOCKS_MAX;
 	options.send = stocks_send;
+	options.step = "inventory_stock";
 	return rt_batch_new(store->loop, &options, &store->stocks);
 }
 
@@ -890,8 +861,7 @@ int inventory_store_redis_new(struct rt_loop *loop,
 	store->reservations = rt_printf("inventory:{%d}:r", options->partition);
 	store->stock = rt_printf("inventory:{%d}:stock", options->partition);
 	store->skus = rt_printf("inventory:{%d}:skus", options->partition);
-	store_register(store, options->metrics);
-	rc = store_batches(store);
+	rc = store_batches(store, options->metrics);
 	if (rc != RT_OK)
 		goto fail;
 	redis.on_state = redis_state;

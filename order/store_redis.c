@@ -49,7 +49,6 @@ struct store {
 	struct rt_list busy_places, busy_moves;
 	struct rt_task busy;
 	struct tail_call *tail;
-	struct rt_series *place_calls, *place_items, *move_calls, *move_items;
 };
 
 struct place_run {
@@ -285,10 +284,6 @@ static void place_send(struct rt_batch_run *batch_run, void *user)
 		rt_args_int(args, op->retry_due_ms);
 		add_text(args, op->traceparent);
 	}
-	if (store->place_calls != NULL) {
-		rt_series_add(store->place_calls, 1);
-		rt_series_add(store->place_items, (double)run->run.count);
-	}
 	rt_redis_send(store->redis, &run->op, args, 0, place_done);
 }
 
@@ -441,10 +436,6 @@ static void move_send(struct rt_batch_run *batch_run, void *user)
 		rt_args_add(args, op->data == NULL ? (const void *)"" : op->data, op->data_length);
 		add_text(args, op->traceparent);
 		add_text(args, op->ack_id);
-	}
-	if (store->move_calls != NULL) {
-		rt_series_add(store->move_calls, 1);
-		rt_series_add(store->move_items, (double)run->run.count);
 	}
 	rt_redis_send(store->redis, &run->op, args, 0, move_done);
 }
@@ -891,35 +882,27 @@ static const struct order_store_ops store_ops = {
 	.free = store_free,
 };
 
-static void add_metrics(struct store *store, struct rt_metrics *metrics)
+static int new_batches(struct store *store, struct rt_metrics *metrics)
 {
-	static const char *const labels[] = { "step", NULL };
-	struct rt_metric *calls, *items;
+	struct rt_batch_options options = { .in_flight_max = IN_FLIGHT_MAX,
+					    .gather = GATHER,
+					    .waiting_max = WAITING_MAX,
+					    .user_data = store,
+					    .metrics = metrics };
+	int rc;
 
-	if (metrics == NULL)
-		return;
-	calls = rt_metric(metrics, RT_COUNTER, "tandem_order_store_calls_total",
-			  "Batches sent to Redis.", labels);
-	items = rt_metric(metrics, RT_COUNTER, "tandem_order_store_items_total",
-			  "Operations in the batches sent to Redis.", labels);
-	store->place_calls = rt_metric_series(calls, (const char *const[]){ "place" });
-	store->place_items = rt_metric_series(items, (const char *const[]){ "place" });
-	store->move_calls = rt_metric_series(calls, (const char *const[]){ "move" });
-	store->move_items = rt_metric_series(items, (const char *const[]){ "move" });
-}
-
-static int new_batch(struct store *store, size_t count_max, size_t run_size,
-		     void (*send)(struct rt_batch_run *run, void *user), struct rt_batch **ret)
-{
-	const struct rt_batch_options options = { .count_max = count_max,
-						  .in_flight_max = IN_FLIGHT_MAX,
-						  .gather = GATHER,
-						  .waiting_max = WAITING_MAX,
-						  .run_size = run_size,
-						  .send = send,
-						  .user_data = store };
-
-	return rt_batch_new(store->loop, &options, ret);
+	options.count_max = PLACE_COUNT_MAX;
+	options.run_size = sizeof(struct place_run);
+	options.send = place_send;
+	options.step = "order_place";
+	rc = rt_batch_new(store->loop, &options, &store->place);
+	if (rc != RT_OK)
+		return rc;
+	options.count_max = MOVE_COUNT_MAX;
+	options.run_size = sizeof(struct move_run);
+	options.send = move_send;
+	options.step = "order_move";
+	return rt_batch_new(store->loop, &options, &store->move);
 }
 
 static int new_connections(struct store *store, const struct rt_redis_options *given)
@@ -956,11 +939,7 @@ int order_store_redis_new(struct rt_loop *loop, const struct order_store_redis_o
 		 "order:{%d}:o:", options->partition);
 	snprintf(store->length_max, sizeof(store->length_max), "%" PRId64,
 		 options->stream_length_max);
-	add_metrics(store, options->metrics);
-	rc = new_batch(store, PLACE_COUNT_MAX, sizeof(struct place_run), place_send, &store->place);
-	if (rc != RT_OK)
-		goto fail;
-	rc = new_batch(store, MOVE_COUNT_MAX, sizeof(struct move_run), move_send, &store->move);
+	rc = new_batches(store, options->metrics);
 	if (rc != RT_OK)
 		goto fail;
 	rc = new_connections(store, options->redis);

@@ -11,7 +11,8 @@ struct rt_batch {
 	struct rt_list waiting;
 	size_t waiting_count, in_flight;
 	struct rt_task flush;
-	bool freed; /* while the task was queued: the task frees */
+	struct rt_series *runs, *items; /* NULL: not counted */
+	bool freed;                     /* while the task was queued: the task frees */
 };
 
 static struct rt_batch_run *batch_take(struct rt_batch *batch)
@@ -29,6 +30,10 @@ static struct rt_batch_run *batch_take(struct rt_batch *batch)
 	}
 	batch->waiting_count -= run->count;
 	batch->in_flight++;
+	if (batch->runs != NULL) {
+		rt_series_add(batch->runs, 1);
+		rt_series_add(batch->items, (double)run->count);
+	}
 	return run;
 }
 
@@ -53,6 +58,21 @@ static void batch_flush(struct rt_task *task)
 		batch->options.send(batch_take(batch), batch->options.user_data);
 }
 
+static void batch_register(struct rt_batch *batch, struct rt_metrics *metrics, const char *step)
+{
+	static const char *const labels[] = { "step", NULL };
+	const char *values[] = { step };
+
+	if (metrics == NULL)
+		return;
+	batch->runs = rt_metric_series(rt_metric(metrics, RT_COUNTER, "tandem_batches_total",
+						 "Batches sent, by step.", labels),
+				       values);
+	batch->items = rt_metric_series(rt_metric(metrics, RT_COUNTER, "tandem_batch_items_total",
+						  "Items in the batches sent, by step.", labels),
+					values);
+}
+
 int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
 		 struct rt_batch **ret)
 {
@@ -66,6 +86,7 @@ int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
 	batch->options = *options;
 	batch->flush.run = batch_flush;
 	rt_list_init(&batch->waiting);
+	batch_register(batch, options->metrics, options->step);
 	*ret = batch;
 	return RT_OK;
 }

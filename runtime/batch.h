@@ -13,6 +13,7 @@
 #define RT_BATCH_H
 
 #include "loop.h"
+#include "metrics.h"
 
 struct rt_batch; /* opaque */
 
@@ -34,6 +35,8 @@ struct rt_batch_options {
 	size_t run_size;      /* sizeof the sender's run struct, which begins with rt_batch_run */
 	void (*send)(struct rt_batch_run *run, void *user);
 	void *user_data;
+	struct rt_metrics *metrics; /* tandem_batches_total and tandem_batch_items_total; or NULL */
+	const char *step;           /* their label: "order_place"; not kept */
 };
 int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
 		 struct rt_batch **ret);

@@ -156,6 +156,33 @@ static void bound(void)
 	teardown(&fixture);
 }
 
+static void counted(void)
+{
+	struct fixture fixture = { .loop = NULL };
+	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_buf text = { .data = NULL };
+
+	CU_ASSERT_FATAL(rt_loop_new_manual(0, 1, &fixture.loop) == RT_OK);
+	fixture.finish_at_once = true;
+	CU_ASSERT_FATAL(rt_batch_new(fixture.loop,
+				     &(struct rt_batch_options){ .count_max = 3,
+								 .in_flight_max = 1,
+								 .waiting_max = ITEMS,
+								 .run_size = sizeof(struct run),
+								 .send = send_run,
+								 .user_data = &fixture,
+								 .metrics = metrics,
+								 .step = "try" },
+				     &fixture.batch) == RT_OK);
+	play(&fixture, "abcde.");
+	rt_metrics_write(metrics, &text);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text.data, "tandem_batches_total{step=\"try\"} 2\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text.data, "tandem_batch_items_total{step=\"try\"} 5\n"));
+	rt_buf_done(&text);
+	teardown(&fixture);
+	rt_metrics_free(metrics);
+}
+
 static void bad_options(void)
 {
 	struct rt_batch_options good = { .count_max = 1,
@@ -188,6 +215,7 @@ int main(void)
 	static const struct test tests[] = {
 		{ "items are gathered", gathering },
 		{ "waiting items are bounded", bound },
+		{ "batches and items are counted", counted },
 		{ "bad options are refused", bad_options },
 	};
 

@@ -768,6 +768,30 @@ static void waiting_apart(void)
 	world_free();
 }
 
+/* Who places waits for the batch before; who waits for the decision does not: it may take long. */
+static void deciding_side_by_side(void)
+{
+	struct caller waiting[2], placing[2];
+
+	WORLD();
+	fake.hold = true;
+	fake.status = RESERVED;
+	for (size_t i = 0; i < 2; i++) {
+		PLACE(&waiting[i], .id = "a", .wait = true, .timeout_ms = 5000);
+		PLACE(&placing[i], .id = "b");
+		rt_loop_settle(world.loop);
+	}
+	CU_ASSERT_EQUAL_FATAL(fake.batch_count, 3);
+	for (size_t i = 0; i < 3; i++)
+		answer_batch(i);
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL_FATAL(fake.batch_count, 4);
+	answer_batch(3);
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(waiting[0].done + waiting[1].done + placing[0].done + placing[1].done, 4);
+	world_free();
+}
+
 static void followed(void)
 {
 	struct caller caller;
@@ -1256,6 +1280,7 @@ static const struct test tests[] = {
 	{ "a batch has the latest deadline of its orders, within the timeout", latest_deadline },
 	{ "without a deadline the timeout is one", without_deadline },
 	{ "who waits for the decision does not hold up the others", waiting_apart },
+	{ "waiting for decisions goes on side by side", deciding_side_by_side },
 	{ "undecided in the batch: followed until it is decided", followed },
 	{ "undecided at the deadline: PENDING, in time", undecided_at_the_deadline },
 	{ "a watch that breaks is tried again", watch_breaks },
