@@ -10,10 +10,11 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
-#include <random>
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include <sys/random.h>
 
 inline const char *kOrderStream = "order:{0}:events";
 inline const char *kInventoryStream = "inventory:{0}:events";
@@ -84,13 +85,13 @@ inline std::string now_text() {
 
 inline std::string new_order_id() {
 	static const char *alphabet = "abcdefghijklmnopqrstuvwxyz234567";
-	thread_local std::mt19937_64 random{std::random_device{}()};
 	std::string id = "ord_";
-	uint64_t a = random(), b = random();
-	for (int i = 0; i < 13; i++, a >>= 4)
-		id += alphabet[a & 31];
-	for (int i = 0; i < 13; i++, b >>= 4)
-		id += alphabet[b & 31];
+	unsigned char bytes[26];
+
+	if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
+		die("getrandom");
+	for (unsigned char byte : bytes)
+		id += alphabet[byte & 31];
 	return id;
 }
 
