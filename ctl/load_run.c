@@ -66,6 +66,7 @@ struct run {
 	int64_t next_ns; /* when the next order is meant to leave */
 	int64_t drain_until_ns;
 	uint64_t index, request_id;
+	size_t told;      /* seconds that progress was told of */
 	uint64_t pending; /* sent and neither failed nor decided */
 	struct stream *streams;
 	Tandem__Order__V1__OrderLine lines[LINES_MAX], *line_refs[LINES_MAX];
@@ -586,8 +587,9 @@ static void progress(struct run *run, int64_t now_ns)
 	struct load *load = run->load;
 	size_t second = (size_t)((now_ns - load->start_ns) / 1000000000);
 
-	if (load->options.quiet || second == 0 || second > load->second_count)
+	if (load->options.quiet || second <= run->told || second > load->second_count)
 		return;
+	run->told = second;
 	const struct load_second *last = &load->seconds[second - 1];
 	(void)fprintf(
 		stderr,
@@ -604,9 +606,7 @@ static void tick(struct rt_timer *timer)
 	struct load *load = run->load;
 	int64_t now_ns = load_now_ns();
 
-	if ((now_ns - load->start_ns) / 1000000000 !=
-	    (now_ns - 100000000 - load->start_ns) / 1000000000)
-		progress(run, now_ns);
+	progress(run, now_ns);
 	if (load->sending && now_ns >= load->end_ns) {
 		load->sending = false;
 		run->drain_until_ns = now_ns + load->options.settle_ms * 1000000;

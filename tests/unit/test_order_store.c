@@ -151,7 +151,7 @@ static struct call *begin(struct fixture *f, const char *order_id)
 	CU_ASSERT_FATAL(f->count <= OPS);
 	memset(call, 0, sizeof(*call));
 	call->fixture = f;
-	snprintf(call->order_id, sizeof(call->order_id), "%s", order_id);
+	snprintf(call->order_id, sizeof(call->order_id), "%.*s", ORDER_ID_LENGTH, order_id);
 	return call;
 }
 
