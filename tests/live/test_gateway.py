@@ -30,9 +30,9 @@ class Gateway(tandem.Live):
         self.assertEqual(len(orders), 5000, "an order each")
         self.decided(list(orders)[:200])
         gateway = self.tandem.gateway
-        placed = gateway.metric("tandem_gateway_batched_orders_total")
+        placed = gateway.metric("tandem_batch_items_total", step="place")
         self.assertGreaterEqual(placed, 5000)
-        self.assertLess(gateway.metric("tandem_gateway_batches_total"), placed / 2, "gathered")
+        self.assertLess(gateway.metric("tandem_batches_total", step="place"), placed / 2, "gathered")
 
     def test_stream_goes_on_after_faults(self):
         self.stock("mixed", 10)
