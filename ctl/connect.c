@@ -320,23 +320,23 @@ struct redis_asked {
 	int status;
 };
 
-/* A copy that freeReplyObject frees, as hiredis would have made it. */
-static redisReply *copy_reply(const redisReply *reply)
+redisReply *ctl_reply_copy(const redisReply *reply)
 {
 	redisReply *made = rt_alloc(sizeof(*made));
 
 	made->type = reply->type;
 	made->integer = reply->integer;
 	if (reply->str != NULL) {
-		made->str = rt_strndup(reply->str, reply->len);
-		memcpy(made->str, reply->str, reply->len); /* may hold NUL bytes */
+		/* Bytes, not a text: rt_strndup would end at a NUL. */
+		made->str = rt_alloc(reply->len + 1);
+		memcpy(made->str, reply->str, reply->len);
 		made->len = reply->len;
 	}
 	if (reply->elements > 0) {
 		made->element = rt_alloc(reply->elements * sizeof(redisReply *));
 		made->elements = reply->elements;
 		for (size_t i = 0; i < reply->elements; i++)
-			made->element[i] = copy_reply(reply->element[i]);
+			made->element[i] = ctl_reply_copy(reply->element[i]);
 	}
 	return made;
 }
@@ -347,7 +347,7 @@ static void redis_done(struct rt_redis_op *op, int status, const redisReply *rep
 
 	asked->status = status;
 	if (reply != NULL)
-		asked->reply = copy_reply(reply);
+		asked->reply = ctl_reply_copy(reply);
 	rt_loop_stop(asked->ctl->loop);
 }
 

@@ -84,6 +84,8 @@ redisReply *ctl_redis_words(struct ctl *ctl, const char *const *words, size_t co
  * returned as they are when `errors_too`. */
 redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
 			   bool errors_too);
+/* A copy that freeReplyObject frees, as hiredis would have made it. */
+redisReply *ctl_reply_copy(const redisReply *reply);
 /* A field of a flat { name, value, … } reply; NULL: not there. */
 const redisReply *ctl_named(const redisReply *reply, const char *name);
 /* A string reply's text, or `otherwise` when it is NULL or none. */

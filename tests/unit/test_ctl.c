@@ -213,6 +213,28 @@ static void nothing_unprintable(void)
 	}
 }
 
+/* ---- replies ---- */
+
+/* Bytes may hold NULs: a copy is as long as what it is of. */
+static void replies_are_copied_whole(void)
+{
+	static const char bytes[] = "\0\0a\0b\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+	redisReply text = { .type = REDIS_REPLY_STRING,
+			    .str = (char *)(uintptr_t)bytes,
+			    .len = sizeof(bytes) };
+	redisReply number = { .type = REDIS_REPLY_INTEGER, .integer = -7 };
+	redisReply *elements[] = { &text, &number };
+	const redisReply list = { .type = REDIS_REPLY_ARRAY, .elements = 2, .element = elements };
+	redisReply *copy = ctl_reply_copy(&list);
+
+	CU_ASSERT_EQUAL_FATAL(copy->elements, 2);
+	CU_ASSERT_EQUAL_FATAL(copy->element[0]->len, sizeof(bytes));
+	CU_ASSERT_EQUAL(memcmp(copy->element[0]->str, bytes, sizeof(bytes)), 0);
+	CU_ASSERT_EQUAL(copy->element[0]->str[sizeof(bytes)], '\0');
+	CU_ASSERT_EQUAL(copy->element[1]->integer, -7);
+	freeReplyObject(copy);
+}
+
 /* ---- streams ---- */
 
 static void stream_ids(void)
@@ -530,6 +552,7 @@ static const struct test tests[] = {
 	{ "packed bytes are checked before they are read", packed_bytes },
 	{ "JSON as text for people", text_for_people },
 	{ "nothing unprintable reaches a terminal", nothing_unprintable },
+	{ "replies are copied whole", replies_are_copied_whole },
 	{ "stream ids", stream_ids },
 	{ "entries, also strange ones", entries },
 	{ "filters", filters },
