@@ -104,6 +104,11 @@ void rt_call_read(struct rt_call *call,
 		  void (*on_message)(struct rt_call *call, const ProtobufCMessage *message,
 				     void *user),
 		  void *user);
+/* In on_message: the message stays valid beyond the next read and the call's end, until
+ * rt_message_free of what this returns. */
+struct rt_message; /* opaque */
+struct rt_message *rt_call_keep_message(struct rt_call *call);
+void rt_message_free(struct rt_message *message); /* takes NULL */
 /* Runs once if the call is cancelled before it has ended; at the end of this turn when it was
  * already. NULL takes it back. The handler must still end the call (any end will do).
  * A call is watched from the first time this is asked for, because watching costs: a unary call
@@ -186,6 +191,11 @@ struct rt_client_op {
 	/* More metadata: key, value, key, value, …, NULL; text only. Borrowed until start returns;
 	 * NULL: none. */
 	const char *const *metadata;
+	int connection; /* which of the channel's, from 1; 0: each in turn */
+	/* Client streaming: what is queued has fallen to half of RT_CALL_QUEUE_MAX_BYTES or less, from
+	 * above it. A client that finds more than RT_CALL_QUEUE_MAX_BYTES queued should wait for this.
+	 * NULL: does not care. */
+	void (*on_drained)(struct rt_client_op *op);
 	/* Streaming answers: each message as it comes, valid during the call; the next is asked for
 	 * when it returns. NULL for unary answers. */
 	void (*on_message)(struct rt_client_op *op, const ProtobufCMessage *message);
@@ -200,7 +210,8 @@ void rt_client_start(ProtobufCService *client, unsigned method_index,
 		     const ProtobufCMessage *request, struct rt_client_op *op);
 /* Cancels; done still runs, once. After done: undefined. */
 void rt_client_cancel(struct rt_client_op *op);
-/* Client streaming: sends a message (packed before it returns, queued if need be), and the end. */
+/* Client streaming: sends a message (packed before it returns, queued if need be; always taken), and
+ * the end. Bytes queued are those that are not on the wire yet. */
 void rt_client_send(struct rt_client_op *op, const ProtobufCMessage *message);
 size_t rt_client_queued_bytes(const struct rt_client_op *op);
 void rt_client_half_close(struct rt_client_op *op);

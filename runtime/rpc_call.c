@@ -407,6 +407,21 @@ void rt_call_read(struct rt_call *call,
 	rt_loop_defer(call->loop, &call->later);
 }
 
+struct rt_message *rt_call_keep_message(struct rt_call *call)
+{
+	return (struct rt_message *)RT_TAKE(call->messages);
+}
+
+void rt_message_free(struct rt_message *message)
+{
+	struct rpc_arena *arena = (struct rpc_arena *)message;
+
+	if (arena == NULL)
+		return;
+	rpc_arena_reset(arena);
+	free(arena);
+}
+
 void rt_call_on_cancel(struct rt_call *call, void (*on_cancel)(struct rt_call *call, void *user),
 		       void *user)
 {
@@ -566,10 +581,7 @@ void rpc_call_done(struct rt_call *call)
 	struct rt_loop *loop = call->loop;
 
 	rpc_arena_reset(&call->arena);
-	if (call->messages != NULL) {
-		rpc_arena_reset(call->messages);
-		free(call->messages);
-	}
+	rt_message_free((struct rt_message *)call->messages);
 	rt_status_done(&call->forced);
 	/* The arena's first bytes stay as they are: clearing them would cost more than the rest. */
 	call->method = NULL;
@@ -663,6 +675,14 @@ void rpc_client_end(struct rt_client_op *op, const struct rt_status *status,
 {
 	op->status = *status; /* lent, not copied: the op may be gone after done */
 	op->done(op, response);
+}
+
+void rpc_client_sent(struct rt_client_op *op, size_t before_bytes, size_t now_bytes)
+{
+	const size_t low = RT_CALL_QUEUE_MAX_BYTES / 2;
+
+	if (before_bytes > low && now_bytes <= low && op->on_drained != NULL)
+		op->on_drained(op);
 }
 
 void rt_client_free(ProtobufCService *service)

@@ -163,6 +163,8 @@ struct rpc_client_call {
 void rpc_client_init(struct rpc_client *client, const struct rpc_client_ops *ops,
 		     const ProtobufCServiceDescriptor *descriptor, struct rt_metrics *metrics);
 void rpc_client_done(struct rpc_client *client);
+/* What is queued has become less: runs op->on_drained when it is little now. */
+void rpc_client_sent(struct rt_client_op *op, size_t before_bytes, size_t now_bytes);
 /* Runs op->done; `status` and what is in it are the caller's to free afterwards. */
 void rpc_client_end(struct rt_client_op *op, const struct rt_status *status,
 		    const ProtobufCMessage *response);

@@ -258,6 +258,7 @@ static void read_next(struct client_call *call);
 static void message_sent(struct rpc_tag *tag, bool ok)
 {
 	struct client_call *call = RT_CONTAINER_OF(tag, struct client_call, send_tag);
+	size_t before_bytes = call->queued_bytes;
 
 	call->send_started = false;
 	if (call->sending != NULL)
@@ -267,6 +268,8 @@ static void message_sent(struct rpc_tag *tag, bool ok)
 	if (!ok)
 		drop_outgoing(call); /* the status tells why */
 	send_next(call);
+	if (ok && !call->status_done)
+		rpc_client_sent(call->op, before_bytes, call->queued_bytes);
 	finish_if_idle(call);
 }
 
@@ -438,7 +441,9 @@ static void remote_start(struct rpc_client *base, struct rpc_method *method,
 	struct remote_client *client = RT_CONTAINER_OF(base, struct remote_client, base);
 	struct rt_channel *channel = client->channel;
 	struct client_call *call = call_new(channel);
-	unsigned connection = channel->turn++ % (unsigned)channel->count;
+	unsigned connection =
+		(op->connection > 0 ? (unsigned)op->connection - 1 : channel->turn++) %
+		(unsigned)channel->count;
 	unsigned methods = base->service.descriptor->n_methods;
 	gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
 

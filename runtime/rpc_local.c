@@ -232,6 +232,9 @@ static void deliver_to_server(struct local_call *call, struct packet *packet)
 	case MESSAGE:
 		call->client_queued_bytes -= packet->length;
 		rpc_call_message(&call->base, packet->data, packet->length);
+		if (call->op != NULL)
+			rpc_client_sent(call->op, call->client_queued_bytes + packet->length,
+					call->client_queued_bytes);
 		break;
 	default:
 		rpc_call_half_closed(&call->base);

@@ -711,6 +711,100 @@ static void test_client_streaming(void)
 	world_free(world);
 }
 
+/* A client that sends until too much is queued, and goes on when it has drained. */
+#define PIECES      64
+#define PIECE_BYTES 50000
+static int pieces_sent, pieces_pauses;
+
+static void send_pieces(struct rt_client_op *op)
+{
+	struct probe *probe = RT_CONTAINER_OF(op, struct probe, op);
+
+	CU_ASSERT(rt_client_queued_bytes(op) <= RT_CALL_QUEUE_MAX_BYTES / 2);
+	while (pieces_sent < PIECES && rt_client_queued_bytes(op) <= RT_CALL_QUEUE_MAX_BYTES) {
+		send_input(probe, PIECE_BYTES);
+		pieces_sent++;
+	}
+	CU_ASSERT(rt_client_queued_bytes(op) <= RT_CALL_QUEUE_MAX_BYTES + 2 * PIECE_BYTES);
+	if (pieces_sent == PIECES)
+		rt_client_half_close(op);
+	else
+		pieces_pauses++;
+}
+
+static void test_client_drained(void)
+{
+	struct world *world = world_new(NULL);
+	struct probe probe;
+
+	pieces_sent = pieces_pauses = 0;
+	probe_init(&probe, world, 10000);
+	probe.op.on_drained = send_pieces;
+	rt_client_start(world->client, INPUT_CALL, NULL, &probe.op);
+	send_pieces(&probe.op);
+	CU_ASSERT(pieces_sent < PIECES);
+	wait_for(world, &probe.done, 1);
+	CU_ASSERT_EQUAL(probe.code, 0);
+	CU_ASSERT_EQUAL(probe.aggregated, PIECES * PIECE_BYTES);
+	CU_ASSERT(pieces_pauses > 1);
+	world_free(world);
+}
+
+/* A handler that keeps the messages of a stream beyond its next read, and beyond the call. */
+static struct keeper {
+	struct rt_message *kept[3];
+	const Grpc__Testing__StreamingInputCallRequest *messages[3];
+	size_t count;
+	Grpc__Testing__StreamingInputCallResponse_Closure closure;
+} keeper;
+
+static void keep_message(struct rt_call *call, const ProtobufCMessage *message, void *user)
+{
+	(void)user;
+	if (message == NULL) {
+		Grpc__Testing__StreamingInputCallResponse response =
+			GRPC__TESTING__STREAMING_INPUT_CALL_RESPONSE__INIT;
+
+		keeper.closure(&response, call);
+		return;
+	}
+	keeper.messages[keeper.count] = (const void *)message;
+	keeper.kept[keeper.count++] = rt_call_keep_message(call);
+	rt_call_read(call, keep_message, NULL);
+}
+
+static void keep_input(Grpc__Testing__TestService_Service *service,
+		       const Grpc__Testing__StreamingInputCallRequest *request,
+		       Grpc__Testing__StreamingInputCallResponse_Closure closure,
+		       void *closure_data)
+{
+	(void)service;
+	(void)request;
+	keeper = (struct keeper){ .closure = closure };
+	rt_call_read(closure_data, keep_message, NULL);
+}
+
+static void test_kept_messages(void)
+{
+	struct world *world = world_new(NULL);
+	struct probe probe;
+
+	world->service.base.streaming_input_call = keep_input;
+	probe_init(&probe, world, 10000);
+	rt_client_start(world->client, INPUT_CALL, NULL, &probe.op);
+	for (size_t i = 0; i < 3; i++)
+		send_input(&probe, 1000 * (i + 1));
+	rt_client_half_close(&probe.op);
+	wait_for(world, &probe.done, 1);
+	CU_ASSERT_EQUAL_FATAL(keeper.count, 3);
+	for (size_t i = 0; i < 3; i++) {
+		CU_ASSERT_EQUAL(keeper.messages[i]->payload->body.len, 1000 * (i + 1));
+		rt_message_free(keeper.kept[i]);
+	}
+	rt_message_free(NULL);
+	world_free(world);
+}
+
 static void test_bad_streamed_message(void)
 {
 	struct world *world = world_new(NULL);
@@ -1058,6 +1152,42 @@ static void test_dead_target(void)
 		run_for(world, 20);
 	} while (probe.code != 0 && rt_loop_now(world->loop) - start < 6000);
 	CU_ASSERT_EQUAL(probe.code, 0);
+	world_free(world);
+}
+
+/* Calls that name a connection go there: a server sees as many peers as are named. */
+static void test_connection(void)
+{
+	struct world *world = world_new(NULL);
+	struct rt_channel_options options = { .connections = 3 };
+	struct rt_channel *channel;
+	ProtobufCService *client;
+	char target[64], peers[6][64];
+	struct probe probe;
+
+	snprintf(target, sizeof(target), "127.0.0.1:%d", rt_server_port(world->server));
+	CU_ASSERT_EQUAL_FATAL(rt_channel_new(world->loop, target, &options, &channel), RT_OK);
+	client = rt_client_new(channel, &grpc__testing__test_service__descriptor);
+	world->on_unary = hold;
+	for (int i = 0; i < 6; i++) {
+		Grpc__Testing__SimpleRequest request = GRPC__TESTING__SIMPLE_REQUEST__INIT;
+
+		probe_init(&probe, world, 5000);
+		probe.op.connection = 1 + i / 2;
+		rt_client_start(client, UNARY_CALL, &request.base, &probe.op);
+		reach(world, &world->held_count, i + 1);
+		snprintf(peers[i], sizeof(peers[i]), "%s", rt_call_peer(world->held[i].call));
+		let_go(&world->held[i]);
+		wait_for(world, &probe.done, 1);
+	}
+	for (int i = 0; i < 6; i += 2) {
+		CU_ASSERT_STRING_EQUAL(peers[i], peers[i + 1]);
+		CU_ASSERT_STRING_NOT_EQUAL(peers[i], peers[(i + 2) % 6]);
+	}
+	rt_client_free(client);
+	rt_channel_free(channel, on_freed, world);
+	wait_for(world, &world->freed, 1);
+	world->freed = 0;
 	world_free(world);
 }
 
@@ -1538,6 +1668,8 @@ static void add_common(CU_pSuite suite)
 	CU_add_test(suite, "server streaming", test_server_streaming);
 	CU_add_test(suite, "server streaming, cancelled", test_server_streaming_cancel);
 	CU_add_test(suite, "client streaming", test_client_streaming);
+	CU_add_test(suite, "client streaming, as fast as it drains", test_client_drained);
+	CU_add_test(suite, "messages kept beyond the call", test_kept_messages);
 	CU_add_test(suite, "a bad message in a stream", test_bad_streamed_message);
 	CU_add_test(suite, "bidirectional", test_bidirectional);
 	CU_add_test(suite, "many at once, a third cancelled", test_many);
@@ -1565,6 +1697,7 @@ int main(void)
 	CU_add_test(suite, "a port that is taken", test_port_taken);
 	CU_add_test(suite, "an unknown method", test_unknown_method);
 	CU_add_test(suite, "a target that is away", test_dead_target);
+	CU_add_test(suite, "a call that names its connection", test_connection);
 	CU_add_test(suite, "a channel is freed with calls under way", test_channel_free);
 	CU_add_test(suite, "metrics", test_metrics);
 	CU_add_test(suite, "health", test_health);
