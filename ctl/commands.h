@@ -1,4 +1,4 @@
-/* commands.h - every command there is; main.c's table lists them in the order of --help. */
+/* commands.h - every command there is, and what is made from their tables. */
 #ifndef CTL_COMMANDS_H
 #define CTL_COMMANDS_H
 
@@ -14,6 +14,27 @@ extern const struct ctl_command ctl_dead_list, ctl_dead_show, ctl_dead_replay,
 extern const struct ctl_command ctl_load;   /* load.c */
 extern const struct ctl_command ctl_audit;  /* audit.c */
 extern const struct ctl_command ctl_doctor; /* doctor.c */
+
+/* commands.c: all of them, in the order of --help, and the options that all of them take. */
+extern const struct ctl_command *const ctl_commands[];
+extern const size_t ctl_command_count;
+extern const struct argp ctl_common_argp;
+/* The command that these words name (`second` may be NULL), and how many words that takes. NULL:
+ * there is none. */
+const struct ctl_command *ctl_command_find(const char *first, const char *second, int *ret_words);
+/* "order" of "order place". */
+bool ctl_is_group(const char *word);
+/* "order place". */
+#define CTL_COMMAND 64
+void ctl_command_name(const struct ctl_command *command, char name[CTL_COMMAND]);
+/* Parses its options, of argv[1] and on, and runs it: the exit code. */
+int ctl_command_run(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv);
+
+/* manual.c: the sections of the manual page that say what the tables say, as roff. */
+void ctl_manual(FILE *to);
+/* complete.c: what may stand in place of the last of these words, one a line; "<file>": any file.
+ * `words` are those behind the program's name; the last may be "". */
+void ctl_complete(FILE *to, int count, char *const *words);
 
 /* connect.c: ends what was opened. */
 void ctl_connections_done(struct ctl *ctl);

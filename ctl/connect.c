@@ -1,6 +1,7 @@
 /* connect.c - asks the gateway and Redis, and waits for the answer: the loop runs until it is
  * there. */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -51,13 +52,21 @@ char *ctl_target(const char *listen)
 	return rt_strdup(listen);
 }
 
+void ctl_rpc_init(void)
+{
+	rt_rpc_init();
+	/* It ignores SIGPIPE, which its own sockets do not raise: they are written with MSG_NOSIGNAL,
+	 * as Redis's. `tandemctl … | head -1` is to end quietly, as its reader does. */
+	signal(SIGPIPE, SIG_DFL);
+}
+
 static struct rt_channel *channel_of(struct ctl *ctl)
 {
 	if (ctl->channel == NULL) {
 		const struct rt_channel_options options = { .message_max_bytes = 64 << 20 };
 		char *target = ctl_target(ctl->gateway);
 
-		rt_rpc_init();
+		ctl_rpc_init();
 		if (rt_channel_new(loop_of(ctl), target, &options, &ctl->channel) != RT_OK) {
 			ctl_error("not an address: %s", ctl->gateway);
 			exit(CTL_USAGE);

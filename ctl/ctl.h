@@ -41,20 +41,20 @@ struct ctl {
 struct ctl_command {
 	const char *group, *name; /* "order", "place"; group NULL: a command of one word */
 	const char *about;        /* one sentence, for the list of commands */
-	const struct argp *argp;  /* its own options and arguments; NULL: none */
+	const struct argp *argp;  /* its own options and arguments, with a text */
 	size_t options_size;      /* of its options struct: zeroed, filled by its parser */
 	int (*run)(struct ctl *ctl, void *options);
 };
 /* In a command's parser: its options struct. */
 void *ctl_options(const struct argp_state *state);
-/* In a command's parser: the options every command takes. */
-struct ctl *ctl_of(const struct argp_state *state);
 
 /* "tandemctl: …" on stderr. */
 void ctl_error(const char *format, ...) RT_PRINTF(1, 2);
 
 /* ---- asking the gateway ---- */
 
+/* Before the first call; ended with rt_rpc_shutdown. */
+void ctl_rpc_init(void);
 /* Where to call what listens there: nobody can call 0.0.0.0. Freed by the caller. */
 char *ctl_target(const char *listen);
 ProtobufCService *ctl_order_service(struct ctl *ctl);
@@ -100,6 +100,8 @@ int64_t ctl_number(const redisReply *reply);
 json_t *ctl_message_json(const ProtobufCMessage *message, bool defaults);
 /* The descriptor of an event's content or of an error's detail, by its full name; NULL: none. */
 const ProtobufCMessageDescriptor *ctl_descriptor(const char *type);
+/* The full names of the events there are, for i = 0 and on; NULL: no more. */
+const char *ctl_event_type(size_t i);
 /* Packed bytes of a `type` as JSON; NULL, and *reterr_why, when they cannot be read as one. */
 json_t *ctl_bytes_json(const char *type, const void *data, size_t length, bool defaults,
 		       const char **reterr_why);

@@ -478,7 +478,7 @@ static const char *listen_of(const char *variable, const char *standard)
 
 static void check_services(struct doctor *doctor)
 {
-	rt_rpc_init();
+	ctl_rpc_init();
 	check_health(doctor, "order", listen_of("TANDEM_ORDER_LISTEN", "127.0.0.1:50052"));
 	check_health(doctor, "inventory", listen_of("TANDEM_INVENTORY_LISTEN", "127.0.0.1:50053"));
 	check_health(doctor, "gateway", doctor->ctl->gateway);

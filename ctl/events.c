@@ -224,7 +224,7 @@ static const struct argp_option tail_options[] = {
 	{ "follow", 'f', NULL, 0, "And all that come", 0 },
 	{ "order", 'o', "ID", 0, "Only events about this order (or SKU)", 0 },
 	{ "type", 't', "TYPE", 0, "Only events of this type, such as OrderPlaced", 0 },
-	{ "context", 'c', "NAME", 0, "Only events of order, or of inventory", 0 },
+	{ "context", 'c', "CONTEXT", 0, "Only events of order, or of inventory", 0 },
 	{ 0 },
 };
 static const struct argp tail_argp = {
@@ -333,7 +333,7 @@ static int show_run(struct ctl *ctl, void *options)
 }
 
 static const struct argp_option show_options[] = {
-	{ "context", 'c', "NAME", 0, "Only events of order, or of inventory", 0 },
+	{ "context", 'c', "CONTEXT", 0, "Only events of order, or of inventory", 0 },
 	{ 0 },
 };
 static const struct argp show_argp = {

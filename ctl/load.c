@@ -103,17 +103,17 @@ static int want_word(struct argp_state *state, const char *name, const char *tex
 	return 0;
 }
 
+const char *const load_modes[3] = { "unary", "batch", "stream" };
+const char *const load_skews[3] = { "uniform", "zipf", "hot" };
+
 static error_t parse_shape(int key, char *arg, struct argp_state *state, struct load_options *o)
 {
-	static const char *const modes[] = { "unary", "batch", "stream" };
-	static const char *const skews[] = { "uniform", "zipf", "hot" };
-
 	switch (key) {
 	case OPT_MODE:
-		o->mode = (enum load_mode)want_word(state, "mode", arg, modes);
+		o->mode = (enum load_mode)want_word(state, "mode", arg, load_modes);
 		break;
 	case OPT_SKEW:
-		o->skew = (enum load_skew)want_word(state, "skew", arg, skews);
+		o->skew = (enum load_skew)want_word(state, "skew", arg, load_skews);
 		break;
 	case OPT_CONNECTIONS:
 		want_int(state, "connections", arg, 1, 256, &o->connections);
@@ -499,7 +499,7 @@ static int load_command(struct ctl *ctl, void *options)
 	if (load.options.lines > load.options.skus)
 		load.options.lines = load.options.skus;
 	load.random = (uint64_t)load.options.seed;
-	rt_rpc_init();
+	ctl_rpc_init();
 	rc = load_start(&load);
 	rc = load_verdict(&load, rc);
 	load_end(&load);
@@ -510,7 +510,7 @@ static int load_command(struct ctl *ctl, void *options)
 const struct ctl_command ctl_load = {
 	NULL,
 	"load",
-	"Place orders at a rate or as fast as it goes, and check what became of them",
+	"Places orders, checks what became of them",
 	&argp,
 	sizeof(struct load_options),
 	load_command,

@@ -20,6 +20,7 @@
 
 enum load_mode { LOAD_UNARY, LOAD_BATCH, LOAD_STREAM };
 enum load_skew { LOAD_UNIFORM, LOAD_ZIPF, LOAD_HOT };
+extern const char *const load_modes[3], *const load_skews[3]; /* as their options name them */
 
 struct load_options {
 	const char *target;

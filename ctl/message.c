@@ -16,28 +16,34 @@
 
 static json_t *message_json(const ProtobufCMessage *message, bool defaults, int depth);
 
+/* What events hold (of tandem), then what errors do. */
+static const ProtobufCMessageDescriptor *const known[] = {
+	&tandem__order__v1__order_placed__descriptor,
+	&tandem__order__v1__order_reserved__descriptor,
+	&tandem__order__v1__order_rejected__descriptor,
+	&tandem__order__v1__order_confirmed__descriptor,
+	&tandem__order__v1__order_cancelled__descriptor,
+	&tandem__order__v1__order_expired__descriptor,
+	&tandem__order__v1__order_settled__descriptor,
+	&tandem__inventory__v1__inventory_reserved__descriptor,
+	&tandem__inventory__v1__inventory_unavailable__descriptor,
+	&tandem__inventory__v1__inventory_released__descriptor,
+	&tandem__inventory__v1__inventory_committed__descriptor,
+	&tandem__inventory__v1__stock_adjusted__descriptor,
+	&google__rpc__error_info__descriptor,
+	&google__rpc__retry_info__descriptor,
+	&google__rpc__bad_request__descriptor,
+	&google__rpc__precondition_failure__descriptor,
+	&google__rpc__resource_info__descriptor,
+};
+
+const char *ctl_event_type(size_t i)
+{
+	return strncmp(known[i]->name, "tandem.", 7) == 0 ? known[i]->name : NULL;
+}
+
 const ProtobufCMessageDescriptor *ctl_descriptor(const char *type)
 {
-	static const ProtobufCMessageDescriptor *const known[] = {
-		&tandem__order__v1__order_placed__descriptor,
-		&tandem__order__v1__order_reserved__descriptor,
-		&tandem__order__v1__order_rejected__descriptor,
-		&tandem__order__v1__order_confirmed__descriptor,
-		&tandem__order__v1__order_cancelled__descriptor,
-		&tandem__order__v1__order_expired__descriptor,
-		&tandem__order__v1__order_settled__descriptor,
-		&tandem__inventory__v1__inventory_reserved__descriptor,
-		&tandem__inventory__v1__inventory_unavailable__descriptor,
-		&tandem__inventory__v1__inventory_released__descriptor,
-		&tandem__inventory__v1__inventory_committed__descriptor,
-		&tandem__inventory__v1__stock_adjusted__descriptor,
-		&google__rpc__error_info__descriptor,
-		&google__rpc__retry_info__descriptor,
-		&google__rpc__bad_request__descriptor,
-		&google__rpc__precondition_failure__descriptor,
-		&google__rpc__resource_info__descriptor,
-	};
-
 	for (size_t i = 0; i < RT_LENGTH(known); i++) {
 		if (strcmp(known[i]->name, type) == 0)
 			return known[i];

@@ -321,7 +321,7 @@ static int confirm_run(struct ctl *ctl, void *options)
 	return one_call(ctl, "ConfirmOrder", &request.base);
 }
 static const struct argp_option confirm_options[] = {
-	{ "version", 'v', "N", 0, "Only if the order is still at this version", 0 },
+	{ "expected-version", 'v', "N", 0, "Only if the order is still at this version", 0 },
 	{ 0 },
 };
 static const struct argp confirm_argp = {
@@ -330,7 +330,7 @@ static const struct argp confirm_argp = {
 	"ORDER_ID",
 	"Buys a RESERVED order.\vExamples:\n"
 	"  tandemctl order confirm ord_…\n"
-	"  tandemctl order confirm --version 2 ord_…",
+	"  tandemctl order confirm --expected-version 2 ord_…",
 	NULL,
 	NULL,
 	NULL,
@@ -353,7 +353,7 @@ static int cancel_run(struct ctl *ctl, void *options)
 }
 static const struct argp_option cancel_options[] = {
 	{ "reason", 'r', "TEXT", 0, "Why, for people", 0 },
-	{ "version", 'v', "N", 0, "Only if the order is still at this version", 0 },
+	{ "expected-version", 'v', "N", 0, "Only if the order is still at this version", 0 },
 	{ 0 },
 };
 static const struct argp cancel_argp = {

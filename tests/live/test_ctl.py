@@ -50,9 +50,12 @@ class Ctl(tandem.Live):
         number = order["order_id"]
         self.assertEqual(self.one("order", "get", number), order)
         self.assertIn("RESERVED", self.ctl("order", "get", number))
-        self.ctl("order", "confirm", "--version", "7", number, code=NO)
+        self.ctl("order", "confirm", "--expected-version", "7", number, code=NO)
+        # There is one --version, and it is no option of a command.
+        self.ctl("order", "confirm", "--version", "2", number, code=WRONG)
+        self.ctl("order", "cancel", "--version", number, code=WRONG)
         self.assertEqual(
-            self.one("order", "confirm", "--version", "2", number)["status"],
+            self.one("order", "confirm", "--expected-version", "2", number)["status"],
             "ORDER_STATUS_CONFIRMED",
         )
         self.ctl("order", "cancel", number, code=NO)
@@ -284,9 +287,39 @@ class Ctl(tandem.Live):
                       ("events", "lag", "x"), ("events", "lag", "--timeout", "soon"),
                       ("stock", "list", "--redis-port", "0")):
             self.ctl(*words, code=WRONG)
-        for words in (("--help",), ("order", "--help"), ("order", "place", "--help"),
-                      ("dead", "replay", "--help"), ("explain", "--help")):
-            self.assertIn("tandemctl", self.ctl(*words) + "tandemctl" * (words[-2:-1] == ("order",)))
+    def test_help(self):
+        """Of everything there is, on standard output, with exit code 0."""
+        text = self.ctl("--help")
+        commands = re.findall(r"^  ((?:[a-z]+ )?[a-z]+)  +[A-Z]", text.split("Commands:")[1], re.M)
+        self.assertGreater(len(commands), 15)
+        for command in commands:
+            text = self.ctl(*command.split(), "--help")
+            self.assertIn(f"tandemctl {command}", text)
+            self.assertIn("Options of every command:", text)
+            self.assertIn("--json", text)
+            self.ctl(*command.split(), "--no-such-option", code=WRONG)
+        for group in {command.split()[0] for command in commands if " " in command}:
+            self.assertIn(f"  {group} ", self.ctl(group, "--help"))
+
+    def test_a_reader_that_goes(self):
+        """`tandemctl … | head -1` ends as `cat … | head -1` does."""
+        for n in range(60):
+            self.one("stock", "adjust", f"pipe-{n}=+1")
+        for command in (
+            "order --help",
+            "--help",
+            "--print-manual",
+            "stock list --json",
+            "events tail -n 100 --json",
+            "doctor --json",
+            "doctor",
+        ):
+            # The reader is gone before the first line is written.
+            done = subprocess.run(
+                ["bash", "-c", f"exec 3> >(exec true); wait $!; '{CTL}' {command} >&3"],
+                env=self.tandem.env, capture_output=True, text=True,
+            )
+            self.assertEqual((done.returncode, done.stderr), (141, ""), command)
         self.assertRegex(self.ctl("--version"), r"^tandemctl \d+\.\d+")
 
     def test_nobody_there(self):
@@ -319,6 +352,11 @@ class Ctl(tandem.Live):
             (["tandemctl", "dead", "replay", "--dr"], "--dry-run"),
             (["tandemctl", "explain", "--js"], "--json"),
             (["tandemctl", "events", "tail", "--context", "inv"], "inventory"),
+            (["tandemctl", "order", "list", "--status", "=", "PEN"], "PENDING"),
+            (["tandemctl", "orders", ""], ""),
+            (["tandemctl", "load", "what"], ""),
+            (["tandemctl", "o"], "order"),
+            (["tandemctl", "events", "lag", "--jso"], "--json"),
         ):
             line = " ".join(f"'{word}'" for word in words)
             done = subprocess.run(
@@ -327,7 +365,7 @@ class Ctl(tandem.Live):
                 env={**self.tandem.env, "PATH": f"{tandem.BUILD}:{os.environ['PATH']}"},
                 capture_output=True, text=True,
             )
-            self.assertEqual(done.stdout.split(), [expected], done.stderr)
+            self.assertEqual(done.stdout.strip(), expected, done.stderr)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-/* What tandemctl prints: messages as JSON and as text, tables, stream ids, and the two sentences
- * at the end of an explanation. */
+/* What tandemctl prints: messages as JSON and as text, tables, stream ids, the two sentences at the
+ * end of an explanation; and what is made from the tables of commands. */
 #include <string.h>
 
+#include "ctl/commands.h"
 #include "ctl/ctl.h"
 #include "ctl/explain.h"
 #include "google/rpc/error_details.pb-c.h"
@@ -545,6 +546,157 @@ static void why_and_what_next(void)
 	}
 }
 
+/* ---- what is made from the tables ---- */
+
+static char *manual(void)
+{
+	static char *text; /* gcc takes what fclose leaves there for a local's address */
+	static size_t size;
+	FILE *file = open_memstream(&text, &size);
+
+	ctl_manual(file);
+	fclose(file);
+	return text;
+}
+
+/* What stands in the manual for a text of the tables; freed by the caller. */
+static char *as_roff(const char *before, const char *text)
+{
+	struct rt_buf roff = { 0 };
+
+	rt_buf_printf(&roff, "%s", before);
+	for (; *text != '\0'; text++)
+		rt_buf_printf(&roff, *text == '-' ? "\\-" : "%c", *text);
+	rt_buf_add(&roff, "", 1);
+	return roff.data;
+}
+
+static bool options_are_there(const char *page, const struct argp_option *option)
+{
+	bool all = true;
+
+	for (; option != NULL && (option->name != NULL || option->doc != NULL); option++) {
+		char *name = option->name == NULL ? NULL : as_roff("\\fB\\-\\-", option->name);
+
+		if (name != NULL && strstr(page, name) == NULL) {
+			printf("\n    not in the manual: --%s\n", option->name);
+			all = false;
+		}
+		free(name);
+	}
+	return all;
+}
+
+static void the_manual_has_it_all(void)
+{
+	char *page = manual();
+
+	CU_ASSERT(options_are_there(page, ctl_common_argp.options));
+	for (size_t i = 0; i < ctl_command_count; i++) {
+		char name[CTL_COMMAND], *heading, *section, *next;
+
+		ctl_command_name(ctl_commands[i], name);
+		heading = rt_printf("\n.SS %s\n", name);
+		section = strstr(page, heading);
+		TEST_ROW(section != NULL, name);
+		free(heading);
+		if (section == NULL)
+			continue;
+		/* In its own section, not in another command's. */
+		next = strstr(section + 1, "\n.SS ");
+		section = next == NULL ? rt_strdup(section)
+				       : rt_strndup(section, (size_t)(next - section));
+		TEST_ROW(options_are_there(section, ctl_commands[i]->argp->options), name);
+		TEST_ROW(strstr(section, "tandemctl ") != NULL, name);
+		free(section);
+	}
+	/* A line of text never begins a request, and all of it is ASCII. */
+	for (char *line = page; line != NULL && *line != '\0'; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		CU_ASSERT(line[0] != '\'' &&
+			  (line[0] != '.' || (line[1] >= 'A' && line[1] <= 'Z') ||
+			   strncmp(line, ".nf\n", 4) == 0 || strncmp(line, ".fi\n", 4) == 0));
+	}
+	for (const char *c = page; *c != '\0'; c++)
+		CU_ASSERT_FATAL((unsigned char)*c < 0x80);
+	free(page);
+}
+
+static void one_line_of_help_each(void)
+{
+	for (size_t i = 0; i < ctl_command_count; i++) {
+		char name[CTL_COMMAND];
+
+		ctl_command_name(ctl_commands[i], name);
+		/* argp would break a longer line of the list. */
+		TEST_ROW(strlen(ctl_commands[i]->about) <= 60 && strlen(name) <= 15, name);
+	}
+}
+
+static void completion(void)
+{
+	static const struct {
+		const char *words,
+			*offered; /* separated by blanks; "+x": x is among them; "-x": not */
+	} rows[] = {
+		{ "", "order stock explain events dead audit doctor load" },
+		{ "or", "order stock explain events dead audit doctor load" },
+		{ "order ", "place get list watch confirm cancel" },
+		{ "--json order ", "place get list watch confirm cancel" },
+		{ "--gateway h:1 stock ", "adjust get list" },
+		{ "--gateway=h:1 dead ", "list show replay discard" },
+		{ "nothing ", "" },
+		{ "order nothing ", "" },
+		{ "order place ", "+--hold +--json +--help -place -order" },
+		{ "order place apple=2 ", "+--hold -place" },
+		{ "explain --", "+--json +--redis-port -explain -audit" },
+		{ "--", "+--json +--version -order" },
+		{ "events tail --context ", "order inventory" },
+		{ "events tail -c ", "order inventory" },
+		{ "events tail -fc ", "order inventory" },
+		{ "events tail --context order ", "+--type -inventory" },
+		{ "events tail --type ", "+OrderPlaced +StockAdjusted -ErrorInfo" },
+		{ "order list --status ", "PENDING RESERVED REJECTED CONFIRMED CANCELLED EXPIRED" },
+		{ "load --mode ", "unary batch stream" },
+		{ "load --saturate ", "+--rate" },
+		{ "load --out ", "<file>" },
+		{ "order place --customer ", "" },
+		{ "order confirm ", "+--expected-version -order" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		char line[128], *words[16], *text = NULL, *next = line, *is, *word, *rest;
+		size_t size = 0;
+		int count = 0;
+		FILE *file = open_memstream(&text, &size);
+
+		snprintf(line, sizeof(line), "%s", rows[i].words);
+		while (next != NULL)
+			words[count++] = strsep(&next, " ");
+		ctl_complete(file, count, words);
+		fclose(file);
+		for (char *c = text; *c != '\0'; c++)
+			if (*c == '\n')
+				*c = c[1] == '\0' ? '\0' : ' ';
+		if (strpbrk(rows[i].offered, "+") == NULL) {
+			TEST_ROW(strcmp(text, rows[i].offered) == 0, rows[i].words);
+			free(text);
+			continue;
+		}
+		is = rt_printf(" %s ", text);
+		rest = next = rt_strdup(rows[i].offered);
+		while ((word = strsep(&next, " ")) != NULL) {
+			char *one = rt_printf(" %s ", word + 1);
+
+			TEST_ROW((strstr(is, one) != NULL) == (word[0] == '+'), rows[i].words);
+			free(one);
+		}
+		free(rest);
+		free(is);
+		free(text);
+	}
+}
+
 static const struct test tests[] = {
 	{ "every kind of field, with and without defaults", every_kind_of_field },
 	{ "signed numbers, durations, oneofs", signed_duration_and_oneof },
@@ -559,6 +711,9 @@ static const struct test tests[] = {
 	{ "ages", ages },
 	{ "exit codes", exit_codes },
 	{ "why, and what next", why_and_what_next },
+	{ "the manual has every command and option", the_manual_has_it_all },
+	{ "the list of commands fits", one_line_of_help_each },
+	{ "what may come next on the line", completion },
 };
 
 int main(void)

@@ -1,0 +1,141 @@
+/* complete.c - what may come next on a command line of tandemctl, for the shell: commands where a
+ * command is expected, the words that an option takes, options anywhere else. */
+#include <string.h>
+
+#include "commands.h"
+#include "load.h"
+#include "tandem/order/v1/order.pb-c.h"
+
+/* What the words before the last one have said. */
+struct line {
+	const struct ctl_command *command; /* NULL: none yet */
+	const char *group;                 /* "order", and its command is to come */
+	const struct argp_option *open;    /* an option whose argument comes next */
+	bool other;                        /* a word that is no command */
+};
+
+/* Finds "--name", "--name=…", "-x" or "-xyz" (its last letter). */
+static const struct argp_option *find_in(const struct argp_option *option, const char *word)
+{
+	size_t length = strcspn(word, "=");
+
+	for (; option != NULL && (option->name != NULL || option->doc != NULL); option++) {
+		if (option->name == NULL)
+			continue;
+		if (word[1] == '-' && strlen(option->name) == length - 2 &&
+		    strncmp(option->name, word + 2, length - 2) == 0)
+			return option;
+		if (word[1] != '-' && word[1] != '\0' && option->key == word[strlen(word) - 1])
+			return option;
+	}
+	return NULL;
+}
+
+static const struct argp_option *find_option(const struct ctl_command *command, const char *word)
+{
+	const struct argp_option *found = find_in(ctl_common_argp.options, word);
+
+	if (found == NULL && command != NULL)
+		found = find_in(command->argp->options, word);
+	return found;
+}
+
+static void read_word(struct line *line, const char *word)
+{
+	int words;
+
+	if (line->open != NULL) {
+		line->open = NULL;
+	} else if (word[0] == '-') {
+		line->open = find_option(line->command, word);
+		if (line->open != NULL &&
+		    (line->open->arg == NULL || (line->open->flags & OPTION_ARG_OPTIONAL) != 0 ||
+		     strchr(word, '=') != NULL))
+			line->open = NULL;
+	} else if (line->command == NULL && !line->other) {
+		line->command = line->group == NULL ? ctl_command_find(word, NULL, &words)
+						    : ctl_command_find(line->group, word, &words);
+		if (line->command == NULL && line->group == NULL && ctl_is_group(word))
+			line->group = word;
+		else
+			line->other = line->command == NULL;
+	}
+}
+
+/* "order" of "order place" once, or "place" when the group is given. */
+static void commands_out(FILE *to, const char *group)
+{
+	const char *last = "";
+
+	for (size_t i = 0; i < ctl_command_count; i++) {
+		const struct ctl_command *command = ctl_commands[i];
+		const char *first = command->group == NULL ? command->name : command->group;
+
+		if (group == NULL && strcmp(first, last) != 0)
+			fprintf(to, "%s\n", first);
+		if (group != NULL && command->group != NULL && strcmp(command->group, group) == 0)
+			fprintf(to, "%s\n", command->name);
+		last = first;
+	}
+}
+
+static void options_out(FILE *to, const struct argp_option *option)
+{
+	for (; option != NULL && (option->name != NULL || option->doc != NULL); option++) {
+		if (option->name != NULL && (option->flags & OPTION_HIDDEN) == 0)
+			fprintf(to, "--%s\n", option->name);
+	}
+}
+
+static void words_out(FILE *to, const char *const words[3])
+{
+	for (int i = 0; i < 3; i++)
+		fprintf(to, "%s\n", words[i]);
+}
+
+/* The words for an option's argument, by what the tables call it. */
+static void values_out(FILE *to, const char *argument)
+{
+	const ProtobufCEnumDescriptor *statuses = &tandem__order__v1__order_status__descriptor;
+	const char *type;
+
+	if (strcmp(argument, "CONTEXT") == 0) {
+		fprintf(to, "%s\n%s\n", ctl_contexts[0], ctl_contexts[1]);
+	} else if (strcmp(argument, "STATUS") == 0) {
+		for (unsigned i = 0; i < statuses->n_values; i++)
+			if (statuses->values[i].value != 0)
+				fprintf(to, "%s\n",
+					statuses->values[i].name + strlen("ORDER_STATUS_"));
+	} else if (strcmp(argument, "TYPE") == 0) {
+		for (size_t i = 0; (type = ctl_event_type(i)) != NULL; i++)
+			fprintf(to, "%s\n", ctl_short_type(type));
+	} else if (strcmp(argument, "MODE") == 0) {
+		words_out(to, load_modes);
+	} else if (strcmp(argument, "SKEW") == 0) {
+		words_out(to, load_skews);
+	} else if (strcmp(argument, "PATH") == 0 || strcmp(argument, "FOLDER") == 0) {
+		fputs("<file>\n", to);
+	}
+}
+
+void ctl_complete(FILE *to, int count, char *const *words)
+{
+	struct line line = { 0 };
+	const char *last = count > 0 ? words[count - 1] : "";
+
+	for (int i = 0; i + 1 < count; i++)
+		read_word(&line, words[i]);
+	if (line.open != NULL) {
+		values_out(to, line.open->arg);
+	} else if (last[0] != '-' && line.command == NULL) {
+		if (!line.other)
+			commands_out(to, line.group);
+	} else {
+		if (line.command != NULL)
+			options_out(to, line.command->argp->options);
+		options_out(to, ctl_common_argp.options);
+		fputs("--help\n", to);
+		if (line.command == NULL && line.group == NULL)
+			fputs("--version\n", to);
+	}
+}
