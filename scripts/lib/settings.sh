@@ -83,6 +83,20 @@ tandem_stop() {
 	rm -f -- "$TANDEM_VAR/run/$1.pid"
 }
 
+# tandem_help "$@": prints the comment at the top of the script and ends with 0, when an argument
+# asks for help. Call it before anything is done.
+tandem_help() {
+	local argument
+	for argument; do
+		case $argument in
+		-h | --help)
+			awk 'NR == 1 { next } !/^#/ { exit } { sub(/^# ?/, ""); print }' "$0"
+			exit 0
+			;;
+		esac
+	done
+}
+
 # redis-cli as the user ops of our own Redis.
 tandem_redis() {
 	REDISCLI_AUTH=$(cat -- "$TANDEM_VAR/secrets/ops") redis-cli --no-auth-warning \

@@ -1,5 +1,6 @@
 """scripts/up and scripts/down, as a person uses them: again and again, two copies side by side."""
 import os
+import re
 import shutil
 import signal
 import stat
@@ -65,6 +66,10 @@ class Copy:
 
 
 class Scripts(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.words = tandem.Words()
+
     def copy(self):
         copy = Copy()
         self.addCleanup(copy.remove)
@@ -78,7 +83,7 @@ class Scripts(unittest.TestCase):
     def test_up_down(self):
         copy = self.copy()
         text, _ = self.up(copy)
-        for word in ("RESERVED", "CONFIRMED", "settled", "OrderPlaced"):
+        for word in ("store      empty", "RESERVED", "CONFIRMED", "settled", "OrderPlaced"):
             self.assertIn(word, text)
         pids = copy.pids()
         self.assertEqual(set(pids), set(NAMES))
@@ -108,19 +113,118 @@ class Scripts(unittest.TestCase):
                 text = log.read()
                 self.assertFalse(any(report in text for report in tandem.REPORTS), text)
 
+    def written(self, copy):
+        """All that the store says of orders and stock."""
+        look = ["redis-cli", "-p", str(copy.ports["redis"])]
+        last = r"^last-generated-id\n(.*)$"
+        said = {
+            key: re.findall(last, self.redis(look, "XINFO", "STREAM", key), re.MULTILINE)
+            for key in ("order:{0}:events", "inventory:{0}:events")
+        }
+        said["stock"] = self.redis(look, "HGETALL", "inventory:{0}:stock")
+        return said
+
+    def redis(self, look, *words):
+        ran = subprocess.run([*look, *words], capture_output=True, check=True)
+        return ran.stdout.decode("utf-8", "replace")
+
+    def call(self, copy, service, method, **fields):
+        """On a connection of its own: a sleeping one would notice too late that its peer went."""
+        with grpc.insecure_channel(
+            f"127.0.0.1:{copy.ports['gateway']}",
+            options=[("grpc.use_local_subchannel_pool", 1)],
+        ) as channel:
+            return getattr(self.words.stub(channel, service), method)(**fields)
+
+    def test_up_writes_into_an_empty_store_only(self):
+        """Once: later starts add neither orders nor stock, also when stock runs out or all restart."""
+        copy = self.copy()
+        self.up(copy)
+        stock = self.call(copy, tandem.INVENTORY_SERVICE, "GetStock", sku="tea").stock
+        self.call(
+            copy,
+            tandem.INVENTORY_SERVICE,
+            "AdjustStock",
+            request_id="less",
+            sku="tea",
+            delta=5 - stock.available,
+            reason="test",
+        )
+        before = self.written(copy)
+        self.assertNotEqual(before["order:{0}:events"], ["0-0"])
+        for again in ("while it runs", "after a stop"):
+            with self.subTest(again):
+                text, _ = self.up(copy)
+                self.assertIn("nothing is added", text)
+                self.assertNotIn("ord_", text)
+                self.assertEqual(self.written(copy), before)
+                copy.run("down")
+
+    def test_up_leaves_a_store_with_stock_alone(self):
+        """Stock that somebody else entered, before there was any order."""
+        copy = self.copy()
+        with tandem.socket.socket() as taken:
+            # A gateway that cannot listen: everything is there but the first order.
+            taken.bind(("127.0.0.1", copy.ports["gateway"]))
+            taken.listen()
+            self.assertNotEqual(copy.run("up", "--detach")[0], 0)
+        with grpc.insecure_channel(f"127.0.0.1:{copy.ports['inventory']}") as channel:
+            self.words.stub(channel, tandem.INVENTORY_SERVICE).AdjustStock(
+                request_id="mine", sku="mine", delta=1, reason="test"
+            )
+        before = self.written(copy)
+        text, _ = self.up(copy)
+        self.assertIn("nothing is added", text)
+        self.assertEqual(self.written(copy), before)
+
+    def test_help(self):
+        """--help prints help, does nothing else and ends with 0, whatever stands beside it."""
+        copy = self.copy()
+        nowhere = os.path.join(copy.var, "build")
+        copy.env.update(TANDEM_BUILD=nowhere, SIM_BUILD=nowhere)
+        for script in ("bench", "chaos", "check", "down", "load", "sim", "test", "up"):
+            for arguments in (["--help"], ["-h"], ["--seed", "1", "--help"]):
+                if script == "bench" and "--seed" in arguments:
+                    continue
+                with self.subTest(script=script, arguments=arguments):
+                    code, text, _ = copy.run(script, *arguments)
+                    self.assertEqual(code, 0, text)
+                    self.assertIn(f"scripts/{script}", text)
+                    self.assertFalse(os.path.exists(copy.var), "it did something")
+
+    def test_what_a_bench_beside_peers_installs(self):
+        """A machine without any package: all that the peers need is asked for."""
+        folder = tempfile.TemporaryDirectory(prefix="tandem packages ")
+        self.addCleanup(folder.cleanup)
+        asked = os.path.join(folder.name, "asked")
+        for name, does in (
+            ("dpkg-query", "exit 1"),
+            ("apt-cache", "echo '  Candidate: (none)'"),
+            ("apt-get", f'printf "%s\\n" "$@" >>"{asked}"'),
+            ("sudo", '"$@"'),
+        ):
+            path = os.path.join(folder.name, name)
+            with open(path, "w") as file:
+                file.write(f"#!/bin/sh\n{does}\n")
+            os.chmod(path, 0o755)
+        subprocess.run(
+            [os.path.join(tandem.ROOT, "scripts/lib/packages"), "--peers"],
+            env=dict(os.environ, PATH=f"{folder.name}:{os.environ['PATH']}"),
+            check=True,
+            capture_output=True,
+        )
+        with open(asked) as file:
+            packages = file.read().split()
+        for package in ("g++", "libgrpc++-dev", "protobuf-compiler-grpc", "gnuplot-nox", "redis-server"):
+            self.assertIn(package, packages)
+
     def test_up_starts_what_is_missing(self):
         """After kill -9 of this and that: only those are new, and nothing is lost."""
         copy = self.copy()
         self.up(copy)
-        words = tandem.Words()
 
         def call(method, **fields):
-            """On a connection of its own: a sleeping one would notice too late that its peer went."""
-            with grpc.insecure_channel(
-                f"127.0.0.1:{copy.ports['gateway']}",
-                options=[("grpc.use_local_subchannel_pool", 1)],
-            ) as channel:
-                return getattr(words.stub(channel, tandem.ORDER_SERVICE), method)(**fields).order
+            return self.call(copy, tandem.ORDER_SERVICE, method, **fields).order
 
         lines = [{"sku": "cup", "quantity": 1}]
         placed = call("PlaceOrder", customer_id="c", lines=lines, wait_for_decision=True)
