@@ -303,7 +303,7 @@ static void print_violations(const struct audit *audit)
 	for (size_t i = 0; i < audit->violation_count; i++) {
 		const struct violation *violation = &audit->violations[i];
 		const struct audit_fault_info *info = audit_fault_info(violation->fault);
-		char *subject = ctl_printable(violation->subject, strlen(violation->subject));
+		char *subject = rt_text_shown(violation->subject, strlen(violation->subject));
 
 		if (audit->ctl->json) {
 			json_t *json = json_object();

@@ -25,7 +25,7 @@ void ctl_error(const char *format, ...)
 	if (vasprintf(&text, format, args) < 0)
 		text = NULL;
 	va_end(args);
-	printable = ctl_printable(text == NULL ? "" : text, text == NULL ? 0 : strlen(text));
+	printable = rt_text_shown(text == NULL ? "" : text, text == NULL ? 0 : strlen(text));
 	fflush(stdout);
 	fprintf(stderr, "tandemctl: %s\n", printable);
 	free(printable);

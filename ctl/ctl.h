@@ -7,8 +7,8 @@
  * Exit codes, for scripts: 0 fine; 1 the answer is no (not found, refused, a violation); 2 used
  * wrongly; 3 the system could not be asked.
  *
- * Output: tables for people, with --json one JSON value a line; errors go to stderr. Bytes from
- * outside never reach a terminal raw. */
+ * Output: tables for people, with --json one JSON value a line; errors go to stderr. Text
+ * from outside never reaches a terminal raw (rt_text_shown), and JSON is pure ASCII. */
 #ifndef CTL_H
 #define CTL_H
 
@@ -19,6 +19,7 @@
 
 #include "redis.h"
 #include "rpc.h"
+#include "text.h"
 
 enum ctl_exit { CTL_OK, CTL_NEGATIVE, CTL_USAGE, CTL_UNAVAILABLE };
 
@@ -126,8 +127,6 @@ struct ctl_table {
 void ctl_cell(struct ctl_table *table, const char *format, ...) RT_PRINTF(2, 3);
 /* Prints (nothing when there is but a heading) and empties. */
 void ctl_table_print(struct ctl_table *table);
-/* Text with everything unprintable as \xNN; freed by the caller. */
-char *ctl_printable(const char *text, size_t length);
 
 /* ---- the streams (entry.c) ---- */
 

@@ -308,7 +308,7 @@ static void say(const struct ctl *ctl, const struct ctl_entry *entry, const char
 		json_object_set_new(json, "detail", ctl_json_string(detail, strlen(detail)));
 		ctl_json_print(json);
 	} else {
-		char *id = ctl_printable(entry->id, strlen(entry->id));
+		char *id = rt_text_shown(entry->id, strlen(entry->id));
 
 		printf("%s  %s  %s%s%s\n", entry->stream_id, or_dash(id), outcome,
 		       detail[0] == '\0' ? "" : ": ", detail);

@@ -47,7 +47,7 @@ static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const c
 		ctl_json_print(json);
 		return;
 	}
-	printable = ctl_printable(detail, strlen(detail));
+	printable = rt_text_shown(detail, strlen(detail));
 	printf("%-4s  %-22s %s\n", words[level], check, printable);
 	if (level != OK)
 		printf("%30s-> %s\n", "", fix);

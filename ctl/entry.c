@@ -98,7 +98,7 @@ json_t *ctl_entry_json(const struct ctl_entry *entry)
 	for (size_t i = 0; i + 1 < entry->fields->elements; i += 2) {
 		const redisReply *name = entry->fields->element[i];
 		const redisReply *value = entry->fields->element[i + 1];
-		char *key = ctl_printable(name->str, name->len);
+		char *key = rt_text_shown(name->str, name->len);
 		json_t *content = NULL;
 
 		if (strcmp(key, "data") == 0)

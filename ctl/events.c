@@ -92,7 +92,7 @@ static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
 	else
 		rt_buf_printf(&line, "(%s: %zu bytes)", why, entry->data_length);
 	json_decref(data);
-	printable = ctl_printable(line.data, line.length);
+	printable = rt_text_shown(line.data, line.length);
 	/* No blanks at the end, where an event has no content. */
 	for (size_t length = strlen(printable); length > 0 && printable[length - 1] == ' ';)
 		printable[--length] = '\0';

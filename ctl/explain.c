@@ -566,8 +566,8 @@ static void print_people(const struct explain *explain, const char *because, con
 {
 	static const char *const heading[] = { "TIME", "WHERE", "WHAT", "V", "STREAM ID", "MORE" };
 	struct ctl_table table = { .columns = RT_LENGTH(heading) };
-	char *why = ctl_printable(because, strlen(because));
-	char *then = ctl_printable(next, strlen(next));
+	char *why = rt_text_shown(because, strlen(because));
+	char *then = rt_text_shown(next, strlen(next));
 
 	for (size_t i = 0; i < RT_LENGTH(heading); i++)
 		ctl_cell(&table, "%s", heading[i]);
@@ -588,7 +588,7 @@ static void print_people(const struct explain *explain, const char *because, con
 	ctl_table_print(&table);
 	if (explain->reservation_text != NULL) {
 		char *reservation =
-			ctl_printable(explain->reservation_text, strlen(explain->reservation_text));
+			rt_text_shown(explain->reservation_text, strlen(explain->reservation_text));
 
 		printf("\nReservation: %s\n", reservation);
 		free(reservation);

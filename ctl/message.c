@@ -60,7 +60,7 @@ json_t *ctl_json_string(const char *text, size_t length)
 
 	if (json != NULL)
 		return json;
-	printable = ctl_printable(text, length);
+	printable = rt_text_shown(text, length);
 	json = json_string(printable);
 	free(printable);
 	return json;
@@ -329,9 +329,18 @@ json_t *ctl_bytes_json(const char *type, const void *data, size_t length, bool d
 
 void ctl_json_print(json_t *json)
 {
-	json_dumpf(json, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
+	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+
+	/* DEL is the one character that jansson calls ASCII and a person cannot see. */
+	for (const char *at = text; at != NULL && *at != '\0'; at++) {
+		if (*at == '\x7f')
+			fputs("\\u007F", stdout);
+		else
+			putchar(*at);
+	}
 	putchar('\n');
 	fflush(stdout);
+	free(text);
 	json_decref(json);
 }
 
@@ -341,7 +350,7 @@ static void scalar_text(const json_t *json, struct rt_buf *text)
 
 	switch (json_typeof(json)) {
 	case JSON_STRING:
-		printable = ctl_printable(json_string_value(json), json_string_length(json));
+		printable = rt_text_shown(json_string_value(json), json_string_length(json));
 		/* Quoted only where the end would not be seen. */
 		if (printable[0] == '\0' || strpbrk(printable, " =[]{}\"") != NULL)
 			rt_buf_printf(text, "\"%s\"", printable);
@@ -381,7 +390,7 @@ void ctl_json_line(const json_t *json, struct rt_buf *line)
 		/* jansson's macros want it without const; they change nothing. */
 		json_object_foreach((json_t *)(uintptr_t)json, key, value)
 		{
-			char *name = ctl_printable(key, strlen(key));
+			char *name = rt_text_shown(key, strlen(key));
 			const char *open = json_is_object(value)  ? "{"
 					   : json_is_array(value) ? "["
 								  : "=";
@@ -443,7 +452,7 @@ void ctl_json_block(const json_t *json, int indent)
 	}
 	json_object_foreach((json_t *)(uintptr_t)json, key, value)
 	{
-		char *name = ctl_printable(key, strlen(key));
+		char *name = rt_text_shown(key, strlen(key));
 
 		printf("%*s%s:", indent, "", name);
 		free(name);

@@ -385,7 +385,7 @@ static bool watch_message(const ProtobufCMessage *message, void *user)
 	if (ctl->json) {
 		ctl_json_print(ctl_message_json(&order->base, true));
 	} else {
-		char *reason = ctl_printable(order->status_reason, strlen(order->status_reason));
+		char *reason = rt_text_shown(order->status_reason, strlen(order->status_reason));
 
 		line = rt_printf("%s  version %" PRIu64 "  %s%s%s%s",
 				 time_text(order->update_time, time), order->version,

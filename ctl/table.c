@@ -4,37 +4,7 @@
 #include <string.h>
 
 #include "ctl.h"
-#include "wire.h"
-
-/* The length of the UTF-8 character at the start of `text` if it can be shown, else 0. */
-static size_t shown(const char *text, size_t length)
-{
-	unsigned char first = (unsigned char)text[0];
-	size_t size = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-	char one[5] = { 0 };
-
-	if (size > length)
-		return 0;
-	memcpy(one, text, size);
-	return strlen(one) == size && rt_utf8_valid(one, size) && rt_text_printable(one) ? size : 0;
-}
-
-char *ctl_printable(const char *text, size_t length)
-{
-	struct rt_buf out = { 0 };
-
-	for (size_t i = 0; i < length;) {
-		size_t size = shown(text + i, length - i);
-
-		if (size > 0)
-			rt_buf_add(&out, text + i, size);
-		else
-			rt_buf_printf(&out, "\\x%02x", (unsigned char)text[i]);
-		i += size > 0 ? size : 1;
-	}
-	rt_buf_add(&out, "", 1);
-	return out.data;
-}
+#include "text.h"
 
 void ctl_cell(struct ctl_table *table, const char *format, ...)
 {
@@ -50,7 +20,7 @@ void ctl_cell(struct ctl_table *table, const char *format, ...)
 		table->cells = rt_realloc(table->cells, table->capacity * sizeof(*table->cells));
 	}
 	table->cells[table->count++] =
-		text == NULL ? rt_strdup("") : ctl_printable(text, strlen(text));
+		text == NULL ? rt_strdup("") : rt_text_shown(text, strlen(text));
 	free(text);
 }
 

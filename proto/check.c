@@ -11,7 +11,7 @@
 #include "check.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
-#include "wire.h"
+#include "text.h"
 
 #define PAGE_TOKEN_MAX 512
 #define FIELD_MAX      128
@@ -53,6 +53,8 @@ static size_t characters(const char *text)
  * rest. */
 static void check_word(struct check *check, const char *field, const char *word, bool may_be_empty)
 {
+	uint32_t hidden;
+
 	if (word[0] == '\0') {
 		if (!may_be_empty)
 			fault(check, field, "is missing: 1 to %d printable characters",
@@ -62,8 +64,8 @@ static void check_word(struct check *check, const char *field, const char *word,
 	if (strnlen(word, 4 * CHECK_ID_MAX + 1) > 4 * CHECK_ID_MAX ||
 	    characters(word) > CHECK_ID_MAX)
 		fault(check, field, "is longer than %d characters", CHECK_ID_MAX);
-	else if (!rt_text_printable(word))
-		fault(check, field, "holds a control character");
+	else if (!rt_text_printable(word, &hidden))
+		fault(check, field, "holds U+%04" PRIX32 ", which is not printable", hidden);
 }
 
 static void check_sku(struct check *check, const char *field, const char *sku)

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "text.h"
+
 #define TEXT_MAX_BYTES 4096
 /* Keys of argp options: above every character, so that none is a short option. */
 enum { KEY_HELP = 0x100, KEY_USAGE, KEY_VERSION, KEY_PRINT, KEY_SETTING };
@@ -196,18 +198,11 @@ static void write_number(struct rt_buf *text, enum rt_setting_type type, int64_t
  * harmless: it may hold anything. */
 static void complain(const struct reading *reading, const struct origin *origin, const char *what)
 {
-	char shown[100];
-	size_t i = 0;
+	char *shown = rt_text_shown(origin->text, strnlen(origin->text, 99));
 
-	for (; i < sizeof(shown) - 1 && origin->text[i] != '\0'; i++) {
-		unsigned char c = (unsigned char)origin->text[i];
-
-		shown[i] = c < 0x20 || c == 0x7f ? '?' : (char)c;
-	}
-	shown[i] = '\0';
-	if (i == 0)
-		snprintf(shown, sizeof(shown), "an empty value");
-	fprintf(stderr, "%s: %s: %s %s\n", reading->name, origin->name, shown, what);
+	fprintf(stderr, "%s: %s: %s %s\n", reading->name, origin->name,
+		shown[0] == '\0' ? "an empty value" : shown, what);
+	free(shown);
 }
 
 static int complain_range(const struct reading *reading, const struct origin *origin,
@@ -274,10 +269,8 @@ static int set_text(const struct reading *reading, const struct rt_setting *sett
 {
 	const char *what = NULL;
 
-	for (const char *p = origin->text; *p != '\0' && what == NULL; p++) {
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			what = "holds a control character";
-	}
+	if (!rt_text_printable(origin->text, NULL))
+		what = "is not printable UTF-8";
 	if (strlen(origin->text) > TEXT_MAX_BYTES)
 		what = "… is longer than 4096 bytes";
 	else if (setting->type == RT_SETTING_LISTEN && !valid_listen(origin->text) &&

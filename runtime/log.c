@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "text.h"
+
 #define LINE_MAX_BYTES 4096
 /* Kept free for the end of a cut line: a quote, ,"cut":true}, a newline. */
 #define TAIL_BYTES 24
@@ -90,66 +92,49 @@ static void put_tail(struct line *line, const char *text)
 	line->length += length;
 }
 
-/* How many bytes a printable character takes; 0: not printable, or not UTF-8 (RFC 3629). */
-static size_t printable(const unsigned char *p)
+/* The escape of what takes `length` bytes of `value`: the character `c`, or one byte that is none
+ * (0). JSON has no bytes: what is not UTF-8 is shown as the code point of the same number. */
+static void put_escape(struct line *line, const char *value, size_t length, uint32_t c)
 {
-	static const unsigned least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	unsigned code;
-	size_t length;
+	char escape[24];
+	size_t at = 0;
 
-	if (p[0] < 0x80)
-		return p[0] >= 0x20 && p[0] != 0x7f;
-	if (p[0] >= 0xc2 && p[0] <= 0xdf)
-		length = 2;
-	else if ((p[0] & 0xf0) == 0xe0)
-		length = 3;
-	else if (p[0] >= 0xf0 && p[0] <= 0xf4)
-		length = 4;
-	else
-		return 0;
-	code = p[0] & (0xffU >> (length + 1));
-	for (size_t i = 1; i < length; i++) {
-		if ((p[i] & 0xc0) != 0x80) /* also at the end of the string */
-			return 0;
-		code = code << 6 | (p[i] & 0x3f);
+	if (length == 0)
+		c = (unsigned char)value[0];
+	if (*value == '"' || *value == '\\') {
+		snprintf(escape, sizeof(escape), "\\%c", *value);
+	} else if (*value == '\n') {
+		snprintf(escape, sizeof(escape), "\\n");
+	} else if (!as_json) {
+		for (size_t i = 0; i < RT_MAX(length, (size_t)1); i++)
+			at += (size_t)snprintf(escape + at, sizeof(escape) - at, "\\x%02x",
+					       (unsigned char)value[i]);
+	} else if (c > 0xffff) {
+		snprintf(escape, sizeof(escape), "\\u%04x\\u%04x", 0xd7c0 + (c >> 10),
+			 0xdc00 + (c & 0x3ff));
+	} else {
+		snprintf(escape, sizeof(escape), "\\u%04x", c);
 	}
-	if (code < least[length] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-		return 0;
-	/* C1 control characters, and the line separators that some viewers break at. */
-	if ((code >= 0x80 && code < 0xa0) || code == 0x2028 || code == 0x2029)
-		return 0;
-	return length;
+	put_text(line, escape);
 }
 
-/* The characters of `value` with escapes, without quotes around them. */
+/* The characters of `value` with escapes, without quotes around them. More than a line holds is
+ * not looked at. */
 static void put_escaped(struct line *line, const char *value)
 {
-	const unsigned char *p = (const unsigned char *)value;
+	size_t left = strnlen(value, LINE_MAX_BYTES);
 
-	while (*p != '\0' && !line->full) {
-		size_t length = printable(p);
-		char escape[8];
+	while (left > 0 && !line->full) {
+		uint32_t c = 0;
+		size_t length = rt_utf8_decode(value, left, &c);
 
-		if (*p == '"' || *p == '\\') {
-			const char pair[2] = { '\\', (char)*p };
-
-			put(line, pair, 2);
-		} else if (length > 0) {
-			put(line, (const char *)p, length);
-			p += length;
-			continue;
-		} else if (*p == '\n') {
-			put(line, "\\n", 2);
-		} else if (as_json) {
-			/* JSON has no bytes: what is not UTF-8 is shown as the code point of the
-			 * same number. */
-			snprintf(escape, sizeof(escape), "\\u%04x", *p);
-			put_text(line, escape);
-		} else {
-			snprintf(escape, sizeof(escape), "\\x%02x", *p);
-			put_text(line, escape);
-		}
-		p++;
+		if (length > 0 && rt_character_printable(c) && c != '"' && c != '\\')
+			put(line, value, length);
+		else
+			put_escape(line, value, length, c);
+		length = RT_MAX(length, (size_t)1);
+		value += length;
+		left -= length;
 	}
 }
 

@@ -15,6 +15,8 @@
 #include <string.h>
 #include <uthash.h>
 
+#include "text.h"
+
 #define SERIES_MAX 2000
 #define LABELS_MAX 8
 
@@ -165,18 +167,31 @@ struct rt_metric *rt_metric(struct rt_metrics *metrics, enum rt_metric_type type
 	return metric;
 }
 
-/* A label value or a help text with the escapes of the format. */
+/* A label value or a help text with the escapes of the format; what is not printable as \\xNN, which
+ * the format's reader gives as \xNN. */
 static void write_escaped(struct rt_buf *text, const char *value, bool quotes)
 {
-	for (; *value != '\0'; value++) {
-		if (*value == '\n')
+	size_t left = strlen(value);
+
+	while (left > 0) {
+		uint32_t c = 0;
+		size_t length = rt_utf8_decode(value, left, &c);
+		bool shown = length > 0 && rt_character_printable(c);
+
+		length = RT_MAX(length, (size_t)1);
+		if (c == '\n')
 			rt_buf_add(text, "\\n", 2);
-		else if (*value == '\\')
+		else if (c == '\\')
 			rt_buf_add(text, "\\\\", 2);
-		else if (*value == '"' && quotes)
+		else if (c == '"' && quotes)
 			rt_buf_add(text, "\\\"", 2);
+		else if (shown)
+			rt_buf_add(text, value, length);
 		else
-			rt_buf_add(text, value, 1);
+			for (size_t i = 0; i < length; i++)
+				rt_buf_printf(text, "\\\\x%02x", (unsigned char)value[i]);
+		value += length;
+		left -= length;
 	}
 }
 

@@ -5,8 +5,9 @@
  * this happens on errors only.
  *
  * A status travels as response metadata, of which clients take 8 KiB and no more. So messages and
- * details are bounded here, whatever a caller puts in, and texts are made valid UTF-8, for a
- * client that cannot read an error's details would see another error than ours. */
+ * details are bounded here, whatever a caller puts in, and texts are made printable UTF-8: they echo
+ * what callers said, and a client that cannot read an error's details would see another error than
+ * ours. */
 #include "rpc.h"
 
 #include <google/rpc/error_details.pb-c.h>
@@ -15,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "wire.h"
+#include "text.h"
 
 #define TEXT_MAX    1024 /* bytes of a message */
 #define DETAIL_MAX  256  /* bytes of a text in a detail */
@@ -51,26 +52,26 @@ const char *rt_code_name(int code)
 	return names[code];
 }
 
-/* A copy of at most `max` bytes that is valid UTF-8: what is not becomes '?'. */
+/* How much of `text` is at most `max` bytes and does not end within a character. */
+static size_t cut_length(const char *text, size_t max)
+{
+	size_t length = strnlen(text, max + 1);
+
+	if (length <= max)
+		return length;
+	length = max;
+	while (length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80)
+		length--;
+	return length;
+}
+
+/* A copy to be shown, of at most `max` bytes: what is not printable is escaped. */
 static char *clean_text(const char *text, size_t max)
 {
-	size_t length = strlen(text);
-	char *copy;
+	char *shown = rt_text_shown(text, cut_length(text, max));
 
-	if (length > max) {
-		length = max;
-		/* Not in the middle of a character. */
-		while (length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80)
-			length--;
-	}
-	copy = rt_strndup(text, length);
-	if (rt_utf8_valid(copy, length))
-		return copy;
-	for (size_t i = 0; i < length; i++) {
-		if ((unsigned char)copy[i] >= 0x80)
-			copy[i] = '?';
-	}
-	return copy;
+	shown[cut_length(shown, max)] = '\0';
+	return shown;
 }
 
 static char *format_text(size_t max, const char *format, va_list args) RT_PRINTF(2, 0);

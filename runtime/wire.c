@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "text.h"
+
 enum wire_type { VARINT = 0, FIXED64 = 1, LENGTH = 2, FIXED32 = 5 };
 
 struct cursor {
@@ -239,81 +241,4 @@ bool rt_wire_check(const ProtobufCMessageDescriptor *descriptor, const uint8_t *
 	fault->field[0] = '\0';
 	fault->what = NULL;
 	return check_message(&walk, descriptor, data, length, 1);
-}
-
-/* ---- text ---- */
-
-/* Decodes one character of RFC 3629: no surrogates, nothing overlong, nothing above U+10FFFF.
- * Returns its length in bytes, 0: it is none. */
-static size_t decode(const uint8_t *s, size_t length, uint32_t *ret)
-{
-	static const uint32_t lowest[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t count;
-	uint32_t c;
-
-	if (s[0] < 0x80) {
-		*ret = s[0];
-		return 1;
-	}
-	if (s[0] >= 0xc2 && s[0] < 0xe0) {
-		count = 2;
-		c = s[0] & 0x1f;
-	} else if (s[0] >= 0xe0 && s[0] < 0xf0) {
-		count = 3;
-		c = s[0] & 0x0f;
-	} else if (s[0] >= 0xf0 && s[0] < 0xf5) {
-		count = 4;
-		c = s[0] & 0x07;
-	} else {
-		return 0;
-	}
-	if (count > length)
-		return 0;
-	for (size_t i = 1; i < count; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	if (c < lowest[count] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-		return 0;
-	*ret = c;
-	return count;
-}
-
-bool rt_utf8_valid(const void *data, size_t length)
-{
-	const uint8_t *s = data;
-	uint32_t c;
-
-	while (length > 0) {
-		size_t n = 1;
-
-		/* Nearly everything is ASCII. */
-		if (*s >= 0x80)
-			n = decode(s, length, &c);
-		else if (*s == 0)
-			n = 0;
-		if (n == 0)
-			return false;
-		s += n;
-		length -= n;
-	}
-	return true;
-}
-
-bool rt_text_printable(const char *text)
-{
-	const uint8_t *s = (const uint8_t *)text;
-	size_t length = strlen(text);
-	uint32_t c;
-
-	while (length > 0) {
-		size_t n = decode(s, length, &c);
-
-		if (n == 0 || c < 0x20 || (c >= 0x7f && c < 0xa0))
-			return false;
-		s += n;
-		length -= n;
-	}
-	return true;
 }

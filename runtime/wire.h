@@ -24,9 +24,5 @@ struct rt_wire_fault {
 /* True when the bytes are fine; else *fault says what is not. */
 bool rt_wire_check(const ProtobufCMessageDescriptor *descriptor, const uint8_t *data, size_t length,
 		   struct rt_wire_fault *fault);
-/* Valid UTF-8 by RFC 3629 without NUL. */
-bool rt_utf8_valid(const void *data, size_t length);
-/* The same, and no control characters (C0, DEL, C1): "printable". */
-bool rt_text_printable(const char *text);
 
 #endif

@@ -406,9 +406,70 @@ static void test_small_things(void)
 	CU_ASSERT_FALSE(check_order_id(""));
 }
 
+/* Characters that a person does not see as what they are: no customer_id, request_id or order_id
+ * takes one, wherever it stands. */
+static void only_printable(void)
+{
+	static const struct {
+		const char *character, *name; /* name NULL: it is taken */
+	} rows[] = {
+		{ " ", NULL },
+		{ "~", NULL },
+		{ "\xc2\xa0", NULL },         /* a blank that does not break */
+		{ "\xc3\xa9", NULL },         /* é */
+		{ "\xd7\x90", NULL },         /* alef: written from right to left, yet a letter */
+		{ "\xf0\x9f\x98\x80", NULL }, /* a face */
+		{ "\x01", "U+0001" },
+		{ "\n", "U+000A" },
+		{ "\x1b", "U+001B" },
+		{ "\x7f", "U+007F" },
+		{ "\xc2\x80", "U+0080" },
+		{ "\xc2\x9b", "U+009B" },
+		{ "\xc2\xad", "U+00AD" },
+		{ "\xd8\x9c", "U+061C" },
+		{ "\xe2\x80\x8b", "U+200B" },
+		{ "\xe2\x80\x8d", "U+200D" },
+		{ "\xe2\x80\x8e", "U+200E" },
+		{ "\xe2\x80\xa8", "U+2028" },
+		{ "\xe2\x80\xa9", "U+2029" },
+		{ "\xe2\x80\xaa", "U+202A" },
+		{ "\xe2\x80\xae", "U+202E" },
+		{ "\xe2\x81\xa0", "U+2060" },
+		{ "\xe2\x81\xa6", "U+2066" },
+		{ "\xe2\x81\xa9", "U+2069" },
+		{ "\xef\xbb\xbf", "U+FEFF" },
+		{ "\xf3\xa0\x80\x81", "U+E0001" },
+		{ "\xf3\xa0\x81\xbf", "U+E007F" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		Tandem__Order__V1__GetOrderRequest get = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+		struct rt_status status = { 0 };
+		struct place place;
+		char word[16], said[64];
+
+		snprintf(word, sizeof(word), "a%sb", rows[i].character);
+		snprintf(said, sizeof(said), "request_id holds %s, which is not printable",
+			 rows[i].name);
+		place_init(&place);
+		place.request.customer_id = word;
+		place.request.request_id = word;
+		get.order_id = word;
+		TEST_ROW(check_request(&place.request.base, &status) == (rows[i].name == NULL),
+			 rows[i].character);
+		if (rows[i].name != NULL)
+			TEST_ROW(strcmp(status.message, said) == 0, status.message);
+		rt_status_done(&status);
+		TEST_ROW(check_request(&get.base, &status) == (rows[i].name == NULL),
+			 rows[i].character);
+		rt_status_done(&status);
+	}
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
+		{ "only printable characters", only_printable },
 		{ "limits of PlaceOrder", test_place_order },
 		{ "every fault is listed", test_every_fault_is_listed },
 		{ "equal SKUs apart are added up", test_hidden_sum },

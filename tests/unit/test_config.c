@@ -292,7 +292,7 @@ static const struct {
 	  "tandem-order: --listen: an empty value is neither host:port nor unix:/path\n", NULL },
 	{ "--listen=unix:", "tandem-order: --listen: unix: is neither host:port nor unix:/path\n",
 	  NULL },
-	{ "--redis-host=a\nb", "tandem-order: --redis-host: a?b holds a control character\n",
+	{ "--redis-host=a\nb", "tandem-order: --redis-host: a\\x0ab is not printable UTF-8\n",
 	  NULL },
 	{ "--nonsense", NULL, "tandem-order: unrecognized option '--nonsense'\n" },
 	{ "stray", NULL, "tandem-order: unexpected argument 'stray'\n" },

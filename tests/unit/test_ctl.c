@@ -204,13 +204,59 @@ static void nothing_unprintable(void)
 		{ "\xff\xfe", 2, "\\xff\\xfe" },
 		{ "\xc2\x9b", 2, "\\xc2\\x9b" }, /* CSI as one C1 character */
 		{ "line\nline", 9, "line\\x0aline" },
+		{ "\xe2\x80\xae"
+		  "cba",
+		  6,
+		  "\\xe2\\x80\\xae"
+		  "cba" }, /* from right to left */
+		{ "a\xe2\x80\x8b"
+		  "b",
+		  5,
+		  "a\\xe2\\x80\\x8b"
+		  "b" },                                           /* a zero-width blank */
+		{ "a\xe2\x80\xa8", 4, "a\\xe2\\x80\\xa8" },        /* a line's end */
+		{ "\xf3\xa0\x81\x81", 4, "\\xf3\\xa0\\x81\\x81" }, /* a tag */
+		{ "\xed\xa0\x80", 3, "\\xed\\xa0\\x80" },          /* half a pair */
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		char *shown = ctl_printable(rows[i].bytes, rows[i].length);
+		char *shown = rt_text_shown(rows[i].bytes, rows[i].length);
 
 		TEST_ROW(strcmp(shown, rows[i].shown) == 0, rows[i].shown);
 		free(shown);
+	}
+}
+
+/* What a command prints with --json is pure ASCII, whatever is in it. */
+static void json_is_ascii(void)
+{
+	static const struct {
+		const char *bytes;
+		size_t length;
+		const char *line;
+	} rows[] = {
+		{ "plain", 5, "\"plain\"\n" },
+		{ "a\0b", 3, "\"a\\u0000b\"\n" },
+		{ "\x1b[2J", 4, "\"\\u001B[2J\"\n" },
+		{ "\x7f", 1, "\"\\u007F\"\n" },
+		{ "\xc2\x9b", 2, "\"\\u009B\"\n" },
+		{ "gr\xc3\xbc\xc3\x9f", 6, "\"gr\\u00FC\\u00DF\"\n" },
+		{ "\xe2\x80\xae", 3, "\"\\u202E\"\n" },
+		{ "\xf3\xa0\x81\x81", 4, "\"\\uDB40\\uDC41\"\n" },
+		{ "\xff", 1, "\"\\\\xff\"\n" }, /* no character: its bytes */
+	};
+	FILE *terminal = stdout;
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		char *text = NULL;
+		size_t length = 0;
+
+		stdout = open_memstream(&text, &length);
+		ctl_json_print(ctl_json_string(rows[i].bytes, rows[i].length));
+		fclose(stdout);
+		stdout = terminal;
+		TEST_ROW(strcmp(text, rows[i].line) == 0, text);
+		free(text);
 	}
 }
 
@@ -705,6 +751,7 @@ static const struct test tests[] = {
 	{ "JSON as text for people", text_for_people },
 	{ "nothing unprintable reaches a terminal", nothing_unprintable },
 	{ "replies are copied whole", replies_are_copied_whole },
+	{ "JSON is pure ASCII", json_is_ascii },
 	{ "stream ids", stream_ids },
 	{ "entries, also strange ones", entries },
 	{ "filters", filters },

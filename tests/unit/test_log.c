@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "run.h"
+#include "text.h"
 
 static char last[8192];
 static int line_count;
@@ -65,7 +66,7 @@ static const struct {
 	{ "del\x7f", "k=\"del\\x7f\"", "del\x7f" },
 	{ "gr\xc3\xbc\xc3\x9f", "k=\"gr\xc3\xbc\xc3\x9f\"", "gr\xc3\xbc\xc3\x9f" },
 	{ "\xf0\x9f\x98\x80", "k=\"\xf0\x9f\x98\x80\"", "\xf0\x9f\x98\x80" },
-	{ "c1\xc2\x9b", "k=\"c1\\xc2\\x9b\"", "c1\xc3\x82\xc2\x9b" },
+	{ "c1\xc2\x9b", "k=\"c1\\xc2\\x9b\"", "c1\xc2\x9b" },
 	{ "latin\xfc", "k=\"latin\\xfc\"", "latin\xc3\xbc" },                    /* a lone byte */
 	{ "cut\xe2\x82", "k=\"cut\\xe2\\x82\"", "cut\xc3\xa2\xc2\x82" },         /* at the end */
 	{ "\xc0\xaf", "k=\"\\xc0\\xaf\"", "\xc3\x80\xc2\xaf" },                  /* overlong */
@@ -74,6 +75,11 @@ static const struct {
 	  "\xc3\xb0\xc2\x80\xc2\x80\xc2\xaf" }, /* of four */
 	{ "\xf4\x90\x80\x80", "k=\"\\xf4\\x90\\x80\\x80\"",
 	  "\xc3\xb4\xc2\x90\xc2\x80\xc2\x80" }, /* beyond Unicode */
+	{ "rtl\xe2\x80\xae", "k=\"rtl\\xe2\\x80\\xae\"", "rtl\xe2\x80\xae" },
+	{ "zero\xe2\x80\x8b", "k=\"zero\\xe2\\x80\\x8b\"", "zero\xe2\x80\x8b" },
+	{ "line\xe2\x80\xa8", "k=\"line\\xe2\\x80\\xa8\"", "line\xe2\x80\xa8" },
+	{ "mark\xef\xbb\xbf", "k=\"mark\\xef\\xbb\\xbf\"", "mark\xef\xbb\xbf" },
+	{ "tag\xf3\xa0\x81\x81", "k=\"tag\\xf3\\xa0\\x81\\x81\"", "tag\xf3\xa0\x81\x81" },
 	{ "\xed\xa0\x80", "k=\"\\xed\\xa0\\x80\"", "\xc3\xad\xc2\xa0\xc2\x80" }, /* surrogate */
 };
 
@@ -86,6 +92,18 @@ static void escaping(void)
 		RT_LOG(RT_WARN, "f", RT_S("k", escapes[i].value));
 		snprintf(wanted, sizeof(wanted), "warn f %s", escapes[i].text);
 		TEST_ROW(strcmp(rest(), wanted) == 0, escapes[i].text);
+	}
+}
+
+/* Of what a person does not see nothing is in the line itself, in either form. */
+static void nothing_hidden(void)
+{
+	for (int json = 0; json < 2; json++) {
+		use(json != 0);
+		for (size_t i = 0; i < RT_LENGTH(escapes); i++) {
+			RT_LOG(RT_INFO, "f", RT_S("k", escapes[i].value));
+			TEST_ROW(rt_text_printable(last, NULL), escapes[i].text);
+		}
 	}
 }
 
@@ -210,6 +228,7 @@ static void to_stderr(void)
 }
 
 static const struct test tests[] = {
+	{ "nothing hidden", nothing_hidden },
 	{ "key=value lines", text_lines },
 	{ "no value can forge a line or a field", escaping },
 	{ "JSON lines", json_lines },

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "rpc.h"
-#include "wire.h"
+#include "text.h"
 
 static const Google__Protobuf__Any *detail(const Google__Rpc__Status *proto, const char *type)
 {
@@ -170,7 +170,32 @@ static void test_bounds(void)
 	CU_ASSERT_EQUAL(strlen(status.message), 1023);
 	CU_ASSERT_TRUE(rt_utf8_valid(status.message, strlen(status.message)));
 	rt_status_set(&status, RT_CODE_UNKNOWN, "a\xff z");
-	CU_ASSERT_STRING_EQUAL(status.message, "a? z");
+	CU_ASSERT_STRING_EQUAL(status.message, "a\\xff z");
+	rt_status_done(&status);
+}
+
+/* What a status echoes was said by somebody else: it is shown harmlessly. */
+static void test_echo(void)
+{
+	static const char hostile[] = "a\x1b[2J\xe2\x80\xae"
+				      "b\x7f";
+	static const char shown[] = "a\\x1b[2J\\xe2\\x80\\xae"
+				    "b\\x7f";
+	struct rt_status status = { 0 };
+	Google__Rpc__Status *proto;
+
+	rt_status_set(&status, RT_CODE_NOT_FOUND, "%s", hostile);
+	CU_ASSERT_STRING_EQUAL(status.message, shown);
+	rt_status_violation(&status, hostile, "%s", hostile);
+	rt_status_precondition(&status, hostile, hostile, hostile);
+	CU_ASSERT_PTR_NULL(memchr(status.details, 0x1b, status.details_length));
+	CU_ASSERT_PTR_NULL(memchr(status.details, 0x7f, status.details_length));
+	proto = rt_status_to_proto(&status);
+	free(proto->message);
+	proto->message = rt_strdup(hostile);
+	rt_status_from_proto(&status, proto);
+	CU_ASSERT_STRING_EQUAL(status.message, shown);
+	google__rpc__status__free_unpacked(proto, NULL);
 	rt_status_done(&status);
 }
 
@@ -187,6 +212,7 @@ int main(void)
 	CU_add_test(suite, "to a message and back", test_proto);
 	CU_add_test(suite, "from the end of an operation", test_from);
 	CU_add_test(suite, "bounded and valid", test_bounds);
+	CU_add_test(suite, "what is echoed is harmless", test_echo);
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	CU_basic_run_tests();
 	failures = CU_get_number_of_failures();

@@ -185,22 +185,6 @@ static void test_agrees_with_protobuf_c(void)
 	CU_ASSERT(passed > 1000);
 }
 
-static void test_printable(void)
-{
-	static const struct {
-		const char *text;
-		bool printable;
-	} texts[] = {
-		{ "", true },         { "plain ~", true },
-		{ "ä€😀", true },      { "tab\t", false },
-		{ "del\x7f", false }, { "next line \xc2\x85", false }, /* C1 */
-		{ "\xff", false },    { "\xf4\x90\x80\x80", false },   /* above U+10FFFF */
-	};
-
-	for (size_t i = 0; i < RT_LENGTH(texts); i++)
-		CU_ASSERT_EQUAL(rt_text_printable(texts[i].text), texts[i].printable);
-}
-
 int main(void)
 {
 	CU_pSuite suite;
@@ -212,7 +196,6 @@ int main(void)
 	CU_add_test(suite, "nesting ends at the limit", test_depth);
 	CU_add_test(suite, "fields end at the limit", test_field_count);
 	CU_add_test(suite, "what passes can be unpacked", test_agrees_with_protobuf_c);
-	CU_add_test(suite, "printable text", test_printable);
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	CU_basic_run_tests();
 	failures = CU_get_number_of_failures();
