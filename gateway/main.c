@@ -3,6 +3,7 @@
  * Ends in the order: calls (the server is drained before `stop`), channels with what is still
  * under way on them, the gateway. */
 #include "backend.h"
+#include "check.h"
 #include "log.h"
 #include "parts.h"
 #include "service.h"
@@ -57,8 +58,11 @@ static void done(struct own *own)
 static int connect_to(struct rt_service *service, const char *target, struct rt_channel **ret)
 {
 	const struct settings *set = service->settings;
+	/* message-max is of requests. What a request made a service do must be told, so no answer
+	 * that the services can give is too large. */
 	const struct rt_channel_options options = {
-		.message_max_bytes = set->service.message_max_bytes,
+		.message_max_bytes =
+			RT_MAX(set->service.message_max_bytes, (int64_t)CHECK_ANSWER_MAX),
 		.metrics = service->metrics,
 		.connections = (int)set->connections,
 	};

@@ -10,7 +10,8 @@
 /* A packed order that keeps to the contract's limits is smaller; what is larger carries fields
  * nobody knows, and a batch of those would pass the message limit of the order service. */
 #define GATEWAY_ORDER_MAX_BYTES 16384
-#define GATEWAY_BATCH_MAX       250 /* times the above stays below the message limit of 4 MiB */
+/* Times the above, and times the largest answer (check_result_max), stays below 4 MiB. */
+#define GATEWAY_BATCH_MAX 190
 /* What UNAVAILABLE tells a caller to wait, when whoever said it did not. */
 #define GATEWAY_RETRY_MS 200
 

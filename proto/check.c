@@ -198,11 +198,40 @@ static void check_place_order(struct check *check, const ProtobufCMessage *messa
 	check_hold(check, request->hold);
 }
 
+/* What is the same in every order: ids, times, version, the longest reason; tags and lengths. */
+#define ORDER_BYTES 512
+/* A line and, should it be short, its shortage, without the SKU that each of them names. */
+#define LINE_BYTES 29
+/* A label without its key and value. */
+#define LABEL_BYTES 8
+
+size_t check_result_max(const Tandem__Order__V1__PlaceOrderRequest *request)
+{
+	size_t bytes = ORDER_BYTES + strlen(request->customer_id);
+
+	for (size_t i = 0; i < request->n_lines; i++)
+		bytes += LINE_BYTES + 2 * strlen(request->lines[i]->sku);
+	for (size_t i = 0; i < request->n_labels; i++)
+		bytes += LABEL_BYTES + strlen(request->labels[i]->key) +
+			 strlen(request->labels[i]->value);
+	return RT_MAX(bytes, (size_t)CHECK_ERROR_MAX);
+}
+
 static void check_batch_place_orders(struct check *check, const ProtobufCMessage *message)
 {
 	const Tandem__Order__V1__BatchPlaceOrdersRequest *request = (const void *)message;
+	size_t bytes = 0;
 
 	check_count(check, "requests", request->n_requests, CHECK_BATCH_MAX);
+	if (check->faults > 0)
+		return;
+	for (size_t i = 0; i < request->n_requests; i++)
+		bytes += check_result_max(request->requests[i]);
+	/* An order that is stored must be told: afterwards is too late to find that it cannot be. */
+	if (bytes > CHECK_ANSWER_MAX)
+		fault(check, "requests",
+		      "can get an answer of %zu bytes: at most %d; place fewer in one call", bytes,
+		      CHECK_ANSWER_MAX);
 }
 
 static void check_get_order(struct check *check, const ProtobufCMessage *message)

@@ -18,7 +18,8 @@
 
 #include "text.h"
 
-#define TEXT_MAX    1024 /* bytes of a message */
+#define TEXT_MAX    1024 /* bytes of a message … */
+#define TRAVEL_MAX  2048 /* … and as it travels: what is not plain ASCII takes three bytes each */
 #define DETAIL_MAX  256  /* bytes of a text in a detail */
 #define DETAILS_MAX 4096 /* bytes of all details; further violations are left out */
 #define TYPE_PREFIX "type.googleapis.com/"
@@ -74,24 +75,45 @@ static char *clean_text(const char *text, size_t max)
 	return shown;
 }
 
-static char *format_text(size_t max, const char *format, va_list args) RT_PRINTF(2, 0);
-static char *format_text(size_t max, const char *format, va_list args)
+/* The bytes of a message that a client can take besides the details. */
+static size_t message_max(const char *text)
 {
-	char text[TEXT_MAX + 8]; /* more than any max: clean_text does the cutting */
+	size_t length = 0, travels = 0;
+
+	for (; text[length] != '\0' && length < TEXT_MAX; length++) {
+		travels +=
+			text[length] >= ' ' && text[length] <= '~' && text[length] != '%' ? 1 : 3;
+		if (travels > TRAVEL_MAX)
+			break;
+	}
+	return length;
+}
+
+static char *message_text(const char *text)
+{
+	return clean_text(text, message_max(text));
+}
+
+static char *detail_text(const char *format, va_list args) RT_PRINTF(1, 0);
+static char *detail_text(const char *format, va_list args)
+{
+	char text[DETAIL_MAX + 8]; /* clean_text does the cutting */
 
 	vsnprintf(text, sizeof(text), format, args);
-	return clean_text(text, max);
+	return clean_text(text, DETAIL_MAX);
 }
 
 void rt_status_set(struct rt_status *status, int code, const char *format, ...)
 {
+	char text[TEXT_MAX + 8]; /* message_text does the cutting */
 	char *message;
 	va_list args;
 
 	/* First: an argument may be the old message. */
 	va_start(args, format);
-	message = format_text(TEXT_MAX, format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	message = message_text(text);
 	rt_status_done(status);
 	status->code = code;
 	status->message = message;
@@ -140,7 +162,7 @@ void rt_status_from_proto(struct rt_status *status, const Google__Rpc__Status *p
 {
 	struct rt_status made = { .code = proto->code };
 
-	made.message = clean_text(proto->message, TEXT_MAX);
+	made.message = message_text(proto->message);
 	if (proto->n_details > 0) {
 		made.details_length = google__rpc__status__get_packed_size(proto);
 		made.details = rt_alloc(made.details_length);
@@ -226,7 +248,7 @@ void rt_status_violation(struct rt_status *status, const char *field, const char
 	google__rpc__bad_request__field_violation__init(violation);
 	violation->field = clean_text(field, DETAIL_MAX);
 	va_start(args, format);
-	violation->description = format_text(DETAIL_MAX, format, args);
+	violation->description = detail_text(format, args);
 	va_end(args);
 	bad->field_violations =
 		rt_realloc(bad->field_violations,

@@ -255,6 +255,129 @@ class Bytes(tandem.Live):
         self.assertEqual(len(answer.orders), 1000, "the largest batch is not too large")
 
 
+def largest(customer="answers", lines=100, labels=16, **more):
+    """An order as large as the contract lets it be."""
+    return {
+        "customer_id": customer.ljust(128, "c"),
+        "lines": [line(f"{n:03}".ljust(64, "s"), 1000000) for n in range(lines)],
+        "labels": {f"{n:064}": "v" * 256 for n in range(labels)},
+        **more,
+    }
+
+
+class Answers(tandem.Live):
+    """What was accepted is answered, in messages that a client takes that set no limits of its own."""
+
+    def setUp(self):
+        channel = grpc.insecure_channel(f"127.0.0.1:{self.tandem.ports['gateway']}")
+        self.addCleanup(channel.close)
+        self.order = self.words.stub(channel, tandem.ORDER_SERVICE)
+        self.inventory = self.words.stub(channel, tandem.INVENTORY_SERVICE)
+
+    def refused(self, call, requests):
+        """As a whole: INVALID_ARGUMENT that names the limit."""
+        error = self.fails(INVALID, call, requests=requests, _timeout=30 * tandem.SLOW)
+        violations = error.found["BadRequest"].field_violations
+        self.assertEqual([violation.field for violation in violations], ["requests"])
+        self.assertIn("at most 4194304", violations[0].description)
+
+    def test_an_answer_that_would_be_too_large(self):
+        """Refused before anything is stored, by the gateway and by the order service."""
+        behind, _ = self.connect("order")
+        batches = [
+            [largest("refused", labels=0, request_id=f"r{n}") for n in range(330)],
+            [largest("refused", lines=1, labels=12, request_id=f"s{n}") for n in range(1000)],
+        ]
+        for requests in batches:
+            for order in (self.order, behind):
+                with self.subTest(count=len(requests), gateway=order is self.order):
+                    self.refused(order.BatchPlaceOrders, requests)
+        page = self.order.ListOrders(customer_id="refused".ljust(128, "c"))
+        self.assertEqual(len(page.orders), 0)
+
+    def test_the_largest_batch(self):
+        """It waits, and is short of every line; the same again is answered from the record."""
+        requests = [largest(request_id=f"r{n}", wait_for_decision=True) for n in range(190)]
+        seconds = 30 * tandem.SLOW
+        first = self.order.BatchPlaceOrders(requests=requests, _timeout=seconds)
+        ids = [item.order.order_id for item in first.orders]
+        self.assertNotIn("", ids)
+        names = self.decided(ids, 60)
+        self.assertEqual(set(names.values()), {"REJECTED"})
+        again = self.order.BatchPlaceOrders(requests=requests, _timeout=seconds)
+        self.assertEqual([item.order.order_id for item in again.orders], ids)
+        for item in again.orders:
+            self.assertEqual(len(item.order.shortages), 100)
+            self.assertEqual(len(item.order.labels), 16)
+
+    def test_a_thousand(self):
+        """1000 orders of 30 lines, as documented."""
+        lines = [line(f"{n:02}".ljust(32, "s")) for n in range(30)]
+        requests = [
+            {"customer_id": "thousand", "lines": lines, "labels": {"k": "v" * 256, "l": "v" * 256}}
+        ] * 1000
+        answer = self.order.BatchPlaceOrders(requests=requests, _timeout=60 * tandem.SLOW)
+        self.assertEqual({item.WhichOneof("result") for item in answer.orders}, {"order"})
+
+    def test_a_thousand_errors(self):
+        """Each item breaks as many limits as it can, in the longest words there are for it."""
+        bad = {
+            "request_id": "\n",
+            "lines": [line("no sku", 0)] * 5,
+            "labels": {f"{n:02}".ljust(65, "k"): "v" for n in range(16)},
+        }
+        answer = self.order.BatchPlaceOrders(requests=[bad] * 1000)
+        self.assertEqual({item.error.code for item in answer.orders}, {INVALID.value[0]})
+        requests = [
+            {"request_id": "\n", "sku": "no sku", "delta": 0, "reason": "r" * 257},
+            {"sku": "s" * 64, "delta": -1000000000, "reason": "r" * 256},
+        ] * 500
+        answer = self.inventory.BatchAdjustStock(requests=requests)
+        self.assertEqual(len(answer.stocks), 1000)
+
+    def test_an_error_with_many_faults(self):
+        """100 bad lines, 16 bad labels: details are cut to what a client takes as metadata."""
+        for letter in ("k", "ü"):
+            error = self.fails(
+                INVALID,
+                self.order.PlaceOrder,
+                customer_id="",
+                lines=[line("no sku", 2**32 - 1)] * 100,
+                labels={f"{n:02}".ljust(70, letter): "v" * 300 for n in range(16)},
+            )
+            self.assertEqual(len(error.found["BadRequest"].field_violations), 20)
+            error = self.fails(
+                INVALID,
+                self.order.PlaceOrder,
+                customer_id="c",
+                lines=[line()],
+                labels={f"{n:02}".ljust(70, letter): "v" * 300 for n in range(16)},
+            )
+            self.assertEqual(len(error.found["BadRequest"].field_violations), 20)
+        error = self.fails(grpc.StatusCode.NOT_FOUND, self.order.GetOrder, order_id="🍏" * 128)
+        self.assertIn("🍏", error.details())
+
+
+class SmallRequests(tandem.Live):
+    """A gateway that takes small requests only takes the services' answers all the same."""
+
+    ENV = {"TANDEM_GATEWAY_MESSAGE_MAX": "16KiB"}
+
+    def test_answers_are_larger_than_requests(self):
+        skus = [f"{n:02}".ljust(64, "s") for n in range(15)]
+        requests = [
+            {"customer_id": "small", "request_id": f"r{n}", "lines": [line(sku) for sku in skus]}
+            for n in range(14)
+        ]
+        placed = self.order.BatchPlaceOrders(requests=requests)
+        self.decided([item.order.order_id for item in placed.orders])
+        again = self.order.BatchPlaceOrders(requests=requests)
+        self.assertGreater(again.ByteSize(), 16384)
+        page = self.order.ListOrders(customer_id="small")
+        self.assertEqual(len(page.orders), 14)
+        self.assertGreater(page.ByteSize(), 16384)
+
+
 # ---- HTTP/2 by hand ----
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9

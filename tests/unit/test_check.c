@@ -297,6 +297,7 @@ static void test_hidden_sum(void)
 static void test_other_orders(void)
 {
 	char long_text[300];
+	PlaceOrder place = TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT, *items[1001];
 	Tandem__Order__V1__BatchPlaceOrdersRequest batch =
 		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
 	Tandem__Order__V1__GetOrderRequest get = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
@@ -314,7 +315,10 @@ static void test_other_orders(void)
 	memset(long_text, 'x', sizeof(long_text));
 	long_text[257] = '\0';
 	expect("batch of none", &batch.base, "requests");
-	/* Items are not looked into. */
+	/* Items have outcomes of their own. */
+	for (size_t i = 0; i < RT_LENGTH(items); i++)
+		items[i] = &place;
+	batch.requests = items;
 	batch.n_requests = 1000;
 	expect("batch of 1000", &batch.base, "");
 	batch.n_requests = 1001;

@@ -150,10 +150,23 @@ static void test_from(void)
 	rt_status_done(&status);
 }
 
+/* What a status takes of an answer's metadata, as HTTP/2 counts it: names, values as they travel
+ * (percent-encoded, base64) and 32 bytes for each. */
+static size_t metadata_bytes(const struct rt_status *status)
+{
+	size_t bytes = strlen("grpc-status") + 2 + 32 + strlen("grpc-message") + 32 +
+		       strlen("grpc-status-details-bin") + 32;
+
+	for (const char *at = status->message; *at != '\0'; at++)
+		bytes += *at >= ' ' && *at <= '~' && *at != '%' ? 1 : 3;
+	return bytes + (status->details_length + 2) / 3 * 4;
+}
+
 /* Whatever is put in, a client can take what comes out: metadata of 8 KiB, valid UTF-8. */
 static void test_bounds(void)
 {
 	struct rt_status status = { 0 };
+	Google__Rpc__Status *proto;
 	char text[5000];
 
 	memset(text, 'x', sizeof(text));
@@ -164,7 +177,22 @@ static void test_bounds(void)
 	CU_ASSERT(strlen(status.message) <= 1024);
 	CU_ASSERT(status.details_length > 1024 && status.details_length <= 4096);
 
+	/* In any script. */
+	for (size_t i = 0; i < sizeof(text) - 8; i += 4)
+		memcpy(text + i, "\xf0\x9f\x8d\x8f", 5);
+	rt_status_set(&status, RT_CODE_INVALID_ARGUMENT, "%s", text);
+	for (int i = 0; i < 100; i++)
+		rt_status_violation(&status, text, "%s", text);
+	CU_ASSERT(strlen(status.message) > 600);
+	CU_ASSERT(status.details_length > 1024);
+	CU_ASSERT(metadata_bytes(&status) <= 8192 - 256);
+	proto = rt_status_to_proto(&status);
+	rt_status_from_proto(&status, proto);
+	google__rpc__status__free_unpacked(proto, NULL);
+	CU_ASSERT(metadata_bytes(&status) <= 8192 - 256);
+
 	/* Not cut within a character, and bytes that are none are replaced. */
+	memset(text, 'x', sizeof(text) - 1);
 	memcpy(text + 1023, "ä", 3);
 	rt_status_set(&status, RT_CODE_UNKNOWN, "%s", text);
 	CU_ASSERT_EQUAL(strlen(status.message), 1023);
