@@ -15,6 +15,7 @@
 
 #define PAGE_TOKEN_MAX 512
 #define FIELD_MAX      128
+#define DETAILS_BYTES  2400 /* past them no violation is listed: one takes up to 600 */
 
 struct check {
 	struct rt_status *status;
@@ -27,7 +28,7 @@ static void RT_PRINTF(3, 4) fault(struct check *check, const char *field, const 
 	va_list args;
 
 	check->faults++;
-	if (check->faults > CHECK_VIOLATIONS_MAX)
+	if (check->faults > CHECK_VIOLATIONS_MAX || check->status->details_length > DETAILS_BYTES)
 		return;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);

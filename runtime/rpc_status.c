@@ -75,23 +75,21 @@ static char *clean_text(const char *text, size_t max)
 	return shown;
 }
 
-/* The bytes of a message that a client can take besides the details. */
-static size_t message_max(const char *text)
+/* A message to be shown: as clean_text, and not more than fits beside the details as it travels. */
+static char *message_text(const char *text)
 {
+	char *shown = clean_text(text, TEXT_MAX);
 	size_t length = 0, travels = 0;
 
-	for (; text[length] != '\0' && length < TEXT_MAX; length++) {
-		travels +=
-			text[length] >= ' ' && text[length] <= '~' && text[length] != '%' ? 1 : 3;
+	for (; shown[length] != '\0'; length++) {
+		bool plain = shown[length] >= ' ' && shown[length] <= '~' && shown[length] != '%';
+
+		travels += plain ? 1 : 3;
 		if (travels > TRAVEL_MAX)
 			break;
 	}
-	return length;
-}
-
-static char *message_text(const char *text)
-{
-	return clean_text(text, message_max(text));
+	shown[cut_length(shown, length)] = '\0';
+	return shown;
 }
 
 static char *detail_text(const char *format, va_list args) RT_PRINTF(1, 0);
