@@ -395,7 +395,9 @@ static bool write_files(const struct load *load)
 	file = fopen(path, "w");
 	if (file == NULL)
 		return false;
-	(void)fprintf(file, "# second\tsent\taccepted\tdecided\tp50 ms\tp99 ms\n");
+	(void)fprintf(file,
+		      "# warm-up s\t%.3f\n# second\tsent\taccepted\tdecided\tp50 ms\tp99 ms\n",
+		      (double)load->options.warmup_ms / 1000);
 	for (size_t i = 0; i < load->second_count; i++)
 		if (load->seconds[i].sent > 0 || load->seconds[i].decided > 0)
 			(void)fprintf(file, "%zu\t%llu\t%llu\t%llu\t%.3f\t%.3f\n", i,

@@ -74,7 +74,7 @@ struct load {
 	struct load_order *open; /* hash: not accepted and decided yet */
 	struct load_count count, measured;
 	struct hist accepted_hist, decided_hist;
-	struct load_second *seconds;
+	struct load_second *seconds; /* since the start: warm-up, then what is measured */
 	size_t second_count;
 	int64_t start_ns, measure_ns, end_ns, last_decided_ns, first_measured_decided_ns;
 	uint64_t calls, follow_ups; /* under way */

@@ -654,10 +654,9 @@ void load_run_start(struct load *load, void (*next)(struct load *load))
 	load->start_ns = load_now_ns();
 	load->measure_ns = load->start_ns + options->warmup_ms * 1000000;
 	load->end_ns = load->measure_ns + options->duration_ms * 1000000;
-	load->second_count =
-		(size_t)((options->warmup_ms + options->duration_ms + options->settle_ms) / 1000) +
-		2;
-	load->seconds = rt_alloc(sizeof(*load->seconds) * load->second_count);
+	/* Whole seconds only: in a part of one, or when nothing is sent any more, rates seem to drop. */
+	load->second_count = (size_t)((options->warmup_ms + options->duration_ms) / 1000);
+	load->seconds = rt_alloc(sizeof(*load->seconds) * (load->second_count + 1));
 	for (size_t i = 0; i < load->second_count; i++)
 		load->seconds[i].decided_hist = rt_alloc(sizeof(struct hist));
 	load->sending = true;
