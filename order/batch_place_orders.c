@@ -111,7 +111,8 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 			batch->pending--;
 	}
 	if (wait && batch->pending > 1) {
-		rt_timer_start(order->loop, &batch->timer, order_wait_ms(batch->call, WAIT_MAX_MS),
+		rt_timer_start(order->loop, &batch->timer,
+			       order_wait_ms(rt_call_remaining_ms(batch->call), WAIT_MAX_MS),
 			       time_is_up);
 		rt_call_on_cancel(batch->call, on_cancel, batch);
 	}

@@ -117,9 +117,15 @@ static int start(struct rt_service *service)
 	rt_admin_check(service->admin, &own->redis_ready, "redis");
 	rt_admin_check(service->admin, &own->events_ready, "events");
 	rt_server_add(service->server, order_rpc(own->order));
+	rt_server_add(service->server, order_placement_rpc(own->order));
 	order_start(own->order);
 	note_ready(&own->ready_timer);
 	return RT_OK;
+}
+
+static void drain(struct rt_service *service)
+{
+	order_drain(((struct own *)service->own)->order);
 }
 
 static void end(struct rt_task *task)
@@ -159,6 +165,7 @@ int main(int argc, char **argv)
 		.functions = order_functions.code,
 		.functions_length = order_functions.code_length,
 		.start = start,
+		.drain = drain,
 		.stop = stop,
 	};
 

@@ -60,11 +60,14 @@ const char *order_traceparent(struct rt_call *call)
 	size_t length = 0;
 	const char *value = rt_call_metadata(call, "traceparent", &length);
 
+	return value != NULL && order_is_traceparent(value, length) ? value : "";
+}
+
+bool order_is_traceparent(const char *text, size_t length)
+{
 	/* Version 00 of W3C Trace Context: 2, 32, 16 and 2 hexadecimal digits and their dashes. */
-	if (value == NULL || length != TRACEPARENT_LENGTH ||
-	    strspn(value, "0123456789abcdef-") != TRACEPARENT_LENGTH)
-		return "";
-	return value;
+	return length == TRACEPARENT_LENGTH &&
+	       strspn(text, "0123456789abcdef-") == TRACEPARENT_LENGTH;
 }
 
 int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt)
@@ -74,10 +77,8 @@ int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt)
 			       (uint32_t)rt_loop_random(order->loop, 1000));
 }
 
-int64_t order_wait_ms(struct rt_call *call, int64_t max_ms)
+int64_t order_wait_ms(int64_t remaining_ms, int64_t max_ms)
 {
-	int64_t remaining_ms = rt_call_remaining_ms(call);
-
 	if (remaining_ms == INT64_MAX)
 		return max_ms;
 	/* Time for the way back; and gRPC sends a deadline as two or three digits, rounded up, so
@@ -304,6 +305,9 @@ int order_new(struct rt_loop *loop, const struct order_options *options, struct 
 	order->service =
 		(Tandem__Order__V1__OrderService_Service)TANDEM__ORDER__V1__ORDER_SERVICE__INIT(
 			order_);
+	order->placement = (Tandem__Order__V1__PlacementService_Service)
+		TANDEM__ORDER__V1__PLACEMENT_SERVICE__INIT(order_);
+	rt_list_init(&order->placements);
 	order->loop = loop;
 	order->store = options->store;
 	order->clock = options->clock;
@@ -330,6 +334,11 @@ int order_new(struct rt_loop *loop, const struct order_options *options, struct 
 ProtobufCService *order_rpc(struct order *order)
 {
 	return &order->service.base;
+}
+
+ProtobufCService *order_placement_rpc(struct order *order)
+{
+	return &order->placement.base;
 }
 
 void order_start(struct order *order)
@@ -366,6 +375,12 @@ static void timers_stopped(struct order *order)
 	stop_check(order);
 }
 
+void order_drain(struct order *order)
+{
+	order->draining = true;
+	order_placements_close(order, false);
+}
+
 void order_stop(struct order *order, void (*stopped)(void *user), void *user)
 {
 	order->stopping = true;
@@ -374,6 +389,7 @@ void order_stop(struct order *order, void (*stopped)(void *user), void *user)
 	order->stopped_user = user;
 	rt_timer_stop(order->loop, &order->trim_timer);
 	order_timers_stop(order->timers, timers_stopped);
+	order_placements_close(order, true);
 	order_watch_stop(order->watch, watch_stopped, order);
 	rt_events_stop(order->inventory, inventory_stopped, order);
 }

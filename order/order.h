@@ -33,8 +33,12 @@ struct order_options {
 int order_new(struct rt_loop *loop, const struct order_options *options, struct order **ret);
 /* tandem.order.v1.OrderService; borrowed. */
 ProtobufCService *order_rpc(struct order *order);
+/* tandem.order.v1.PlacementService, for gateways; borrowed. */
+ProtobufCService *order_placement_rpc(struct order *order);
 void order_start(struct order *order);
 bool order_ready(const struct order *order);
+/* The service is asked to end: gateways' streams, which last, end with what is under way on them. */
+void order_drain(struct order *order);
 /* No new events and timers; calls that wait for a decision are answered with what is known;
  * `stopped` runs once when nothing is under way. */
 void order_stop(struct order *order, void (*stopped)(void *user), void *user);

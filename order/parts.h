@@ -7,12 +7,15 @@
 #include "order/order_record.h"
 #include "order/watch.h"
 #include "rpc.h"
+#include "tandem/order/v1/placement.pb-c.h"
 
 /* Randomness for new ids, fetched for many at a time. */
 #define ORDER_RANDOM_BYTES 640
 
 struct order {
 	Tandem__Order__V1__OrderService_Service service; /* first: a handler gets this */
+	Tandem__Order__V1__PlacementService_Service placement;
+	struct rt_list placements; /* streams of gateways */
 	struct rt_loop *loop;
 	struct order_store *store;
 	struct rt_events *inventory;
@@ -27,7 +30,7 @@ struct order {
 	char ghost[64]; /* the group that was last warned about */
 	bool trimming;
 	size_t calls; /* RPCs and events that wait for the store */
-	bool stopping, inventory_stopped, watch_stopped, timers_stopped;
+	bool draining, stopping, inventory_stopped, watch_stopped, timers_stopped;
 	struct rt_task stop_task; /* tells of the end from nobody's callback */
 	void (*stopped)(void *user);
 	void *stopped_user;
@@ -53,11 +56,12 @@ void order_count_decision(struct order *order, const struct order_move_op *op);
 
 /* The W3C traceparent a call came with; "" when there is none, or it is none. */
 const char *order_traceparent(struct rt_call *call);
+bool order_is_traceparent(const char *text, size_t length);
 /* When a request that is sent now is sent again, should no answer come. */
 int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt);
 /* How long an answer may be held back for a decision: a little less than the caller has left, so
- * that the answer still arrives. At most `max_ms`. */
-int64_t order_wait_ms(struct rt_call *call, int64_t max_ms);
+ * that the answer still arrives. At most `max_ms`; remaining_ms INT64_MAX: the caller sets no limit. */
+int64_t order_wait_ms(int64_t remaining_ms, int64_t max_ms);
 /* Errors that several RPCs answer. */
 void order_status_not_found(struct rt_status *status, const char *order_id);
 void order_status_damaged(struct rt_status *status, const char *order_id);
@@ -108,6 +112,10 @@ void order_placing_result(const struct order_placing *placing,
 			  Tandem__Order__V1__PlaceOrderResult *ret);
 void order_result_done(Tandem__Order__V1__PlaceOrderResult *result);
 
+/* placement.c: gateways' streams take no more items and end with the last answer. Items that wait for
+ * their decision are answered soon; `hurry`: now. */
+void order_placements_close(struct order *order, bool hurry);
+
 /* events_inventory.c: the subscription's handler; `user` is the struct order. */
 void order_on_inventory_event(struct rt_event *event, void *user);
 
@@ -133,5 +141,9 @@ ORDER_HANDLER(order_watch_order, WatchOrder);
 ORDER_HANDLER(order_confirm_order, ConfirmOrder);
 ORDER_HANDLER(order_cancel_order, CancelOrder);
 ORDER_HANDLER(order_explain_order, ExplainOrder);
+/* The one of tandem.order.v1.PlacementService. */
+void order_place(Tandem__Order__V1__PlacementService_Service *service,
+		 const Tandem__Order__V1__PlaceRequest *request,
+		 Tandem__Order__V1__PlaceResponse_Closure closure, void *closure_data);
 
 #endif

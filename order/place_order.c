@@ -71,7 +71,7 @@ ORDER_HANDLER(order_place_order, PlaceOrder)
 	}
 	if (!wait)
 		return;
-	rt_timer_start(order->loop, &place->timer, order_wait_ms(place->call, WAIT_MAX_MS),
-		       time_is_up);
+	rt_timer_start(order->loop, &place->timer,
+		       order_wait_ms(rt_call_remaining_ms(place->call), WAIT_MAX_MS), time_is_up);
 	rt_call_on_cancel(place->call, on_cancel, place);
 }

@@ -134,7 +134,8 @@ static void start_item(struct stream *stream, const Tandem__Order__V1__StreamOrd
 		item_placed(placing);
 	else if (placing->wait)
 		rt_timer_start(stream->order->loop, &item->timer,
-			       order_wait_ms(stream->call, WAIT_MAX_MS), time_is_up);
+			       order_wait_ms(rt_call_remaining_ms(stream->call), WAIT_MAX_MS),
+			       time_is_up);
 }
 
 static void on_message(struct rt_call *call, const ProtobufCMessage *message, void *user)

@@ -220,6 +220,8 @@ static void on_signal(int signum, void *user)
 	       RT_I("drain_ms", common(life)->drain_ms));
 	notify_systemd("STOPPING=1");
 	rt_server_serving(life->service.server, false);
+	if (life->service.definition->drain != NULL)
+		life->service.definition->drain(&life->service);
 	rt_server_drain(life->service.server, common(life)->drain_ms, drained, life);
 }
 

@@ -46,6 +46,9 @@ struct rt_service_definition {
 	/* Makes the parts, adds services to service->server, sets service->own. RT_OK, or anything
 	 * else after logging why (exit 1). Must not wait: what needs Redis becomes ready later. */
 	int (*start)(struct rt_service *service);
+	/* The service is asked to end, and its server drains: ends calls that would last. NULL: it has
+	 * none. */
+	void (*drain)(struct rt_service *service);
 	/* Ends the parts, then calls rt_service_stopped once. */
 	void (*stop)(struct rt_service *service);
 };

@@ -1,5 +1,6 @@
 /* test_order_rpc.c - the order service as its clients and its neighbours see it: RPCs, inventory's
  * events and timers, on a store in memory and a clock that stands still. */
+#include "check.h"
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
 #include "log.h"
@@ -10,6 +11,7 @@
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
+#include "tandem/order/v1/placement.pb-c.h"
 
 #include <string.h>
 
@@ -36,7 +38,7 @@ struct fixture {
 	struct order_store *store;
 	struct order *order;
 	struct rt_metrics *metrics;
-	ProtobufCService *client;
+	ProtobufCService *client, *placement;
 	const char *fail; /* operations of this name fail … */
 	int status;       /* … with this */
 	bool after;       /* … after their effect */
@@ -99,6 +101,7 @@ static void begin_order(struct fixture *f)
 
 	CU_ASSERT_FATAL(order_new(f->loop, &options, &f->order) == RT_OK);
 	f->client = rt_client_local(f->loop, order_rpc(f->order), NULL, NULL);
+	f->placement = rt_client_local(f->loop, order_placement_rpc(f->order), NULL, NULL);
 	order_start(f->order);
 	rt_loop_settle(f->loop);
 }
@@ -133,6 +136,7 @@ static void teardown(struct fixture *f)
 		stop(f);
 	CU_ASSERT_TRUE_FATAL(f->stopped);
 	rt_client_free(f->client);
+	rt_client_free(f->placement);
 	rt_loop_settle(f->loop);
 	order_free(f->order);
 	rt_metrics_free(f->metrics);
@@ -731,6 +735,330 @@ static void test_stream_is_bounded(void)
 	expect_code(&call, 0);
 	done(&call);
 	teardown(&f);
+}
+
+/* ---- PlacementService ---- */
+
+/* A gateway's stream, and what became of its items. */
+struct gateway_stream {
+	struct rt_client_op op;
+	struct fixture *f;
+	int ends, code;
+	size_t messages, largest; /* that came; bytes */
+	size_t answers;
+	struct {
+		int times, code, status;
+		char reason[32]; /* of an error */
+		char order_id[ORDER_ID_LENGTH + 1];
+	} of[6000]; /* by number */
+};
+
+static void placement_came(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
+	const Tandem__Order__V1__PlaceResponse *response = (const void *)message;
+
+	stream->messages++;
+	stream->largest = RT_MAX(stream->largest, protobuf_c_message_get_packed_size(message));
+	for (size_t i = 0; i < response->n_answers; i++) {
+		const Tandem__Order__V1__PlacementAnswer *answer = response->answers[i];
+		uint64_t number = answer->number;
+		struct rt_status status = { .code = 0 };
+
+		CU_ASSERT_FATAL(number < RT_LENGTH(stream->of));
+		stream->answers++;
+		stream->of[number].times++;
+		if (answer->result_case == TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER) {
+			stream->of[number].status = (int)answer->order->status;
+			snprintf(stream->of[number].order_id, ORDER_ID_LENGTH + 1, "%s",
+				 answer->order->order_id);
+			continue;
+		}
+		rt_status_from_proto(&status, answer->error);
+		stream->of[number].code = status.code;
+		for (size_t r = 0; r < 2; r++) {
+			static const char *const reasons[] = { "STOPPING", "LIMIT_BROKEN" };
+
+			if (has_reason(&status, reasons[r]))
+				snprintf(stream->of[number].reason, 32, "%s", reasons[r]);
+		}
+		rt_status_done(&status);
+	}
+}
+
+static void placement_ended(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
+
+	(void)response;
+	stream->ends++;
+	stream->code = op->status.code;
+}
+
+static struct gateway_stream *open_placement(struct fixture *f)
+{
+	struct gateway_stream *stream = rt_alloc(sizeof(*stream));
+
+	stream->f = f;
+	stream->op.on_message = placement_came;
+	stream->op.done = placement_ended;
+	rt_client_start(f->placement, 0, NULL, &stream->op);
+	return stream;
+}
+
+static Tandem__Order__V1__PlacementItem item_of(uint64_t number, struct place *place,
+						int64_t timeout_ms)
+{
+	Tandem__Order__V1__PlacementItem item = TANDEM__ORDER__V1__PLACEMENT_ITEM__INIT;
+
+	item.number = number;
+	item.request = place == NULL ? NULL : &place->request;
+	item.timeout_ms = timeout_ms;
+	return item;
+}
+
+/* One message with these items. */
+static void send_items(struct gateway_stream *stream, Tandem__Order__V1__PlacementItem *items,
+		       size_t count)
+{
+	Tandem__Order__V1__PlaceRequest request = TANDEM__ORDER__V1__PLACE_REQUEST__INIT;
+	Tandem__Order__V1__PlacementItem *list[256];
+
+	CU_ASSERT_FATAL(count <= RT_LENGTH(list));
+	for (size_t i = 0; i < count; i++)
+		list[i] = &items[i];
+	request.n_items = count;
+	request.items = list;
+	rt_client_send(&stream->op, &request.base);
+}
+
+static void send_waiting(struct gateway_stream *stream, uint64_t number, const char *request_id,
+			 int64_t timeout_ms)
+{
+	Tandem__Order__V1__PlacementItem item;
+	struct place place;
+
+	place_request(&place, "ann", request_id, 1);
+	place.request.wait_for_decision = true;
+	item = item_of(number, &place, timeout_ms);
+	send_items(stream, &item, 1);
+	rt_loop_settle(stream->f->loop);
+}
+
+static void cancel_items(struct gateway_stream *stream, uint64_t *numbers, size_t count)
+{
+	Tandem__Order__V1__PlaceRequest request = TANDEM__ORDER__V1__PLACE_REQUEST__INIT;
+
+	request.n_cancelled_numbers = count;
+	request.cancelled_numbers = numbers;
+	rt_client_send(&stream->op, &request.base);
+	rt_loop_settle(stream->f->loop);
+}
+
+/* A decided order, one that waits, and others that cannot be: in one message. */
+static void test_items_by_themselves(void)
+{
+	struct fixture f;
+	struct place plain, waits, known, broken;
+	Tandem__Order__V1__PlacementItem items[6];
+	struct gateway_stream *stream;
+
+	setup(&f);
+	stream = open_placement(&f);
+	send_waiting(stream, 100, "r1", 5000);
+	answer(&f, memory_entry_field(published(&f, 1), "subject"), "InventoryReserved");
+	CU_ASSERT_EQUAL(stream->of[100].status, RESERVED);
+	place_request(&plain, "ann", "r2", 2);
+	place_request(&waits, "ann", "r3", 3);
+	place_request(&known, "ann", "r1", 1);
+	place_request(&broken, "ann", "r4", 0);
+	waits.request.wait_for_decision = known.request.wait_for_decision = true;
+	items[0] = item_of(0, &waits, 5000);
+	items[1] = item_of(1, &known, 5000);
+	items[2] = item_of(2, &plain, 5000);
+	items[3] = item_of(3, &broken, 5000);
+	items[4] = item_of(4, NULL, 5000);
+	items[5] = item_of(5, &plain, 0);
+	items[2].traceparent = (char *)"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+	items[0].traceparent = (char *)"no traceparent";
+	send_items(stream, items, 6);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "traceparent"),
+			       items[2].traceparent);
+	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 2), "traceparent"), "");
+	/* All but the one that waits, though it came first. */
+	CU_ASSERT_EQUAL(stream->answers, 6);
+	CU_ASSERT_EQUAL(stream->of[0].times, 0);
+	CU_ASSERT_EQUAL(stream->of[1].status, RESERVED);
+	CU_ASSERT_STRING_EQUAL(stream->of[1].order_id, stream->of[100].order_id);
+	CU_ASSERT_EQUAL(stream->of[2].status, PENDING);
+	CU_ASSERT_EQUAL(stream->of[3].code, RT_CODE_INVALID_ARGUMENT);
+	CU_ASSERT_EQUAL(stream->of[4].code, RT_CODE_INVALID_ARGUMENT);
+	CU_ASSERT_EQUAL(stream->of[5].code, RT_CODE_DEADLINE_EXCEEDED);
+	answer(&f, memory_entry_field(published(&f, 2), "subject"), "InventoryReserved");
+	CU_ASSERT_EQUAL(stream->of[0].status, RESERVED);
+	/* The gateway ends it. */
+	rt_client_half_close(&stream->op);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(stream->ends, 1);
+	CU_ASSERT_EQUAL(stream->code, 0);
+	teardown(&f);
+	free(stream);
+}
+
+static void test_items_out_of_time(void)
+{
+	uint64_t numbers[] = { 7, 1, 99, 1 };
+	struct gateway_stream *stream;
+	struct fixture f;
+
+	setup(&f);
+	stream = open_placement(&f);
+	send_waiting(stream, 0, "r0", 2000);
+	send_waiting(stream, 1, "r1", 60000);
+	send_waiting(stream, 2, "r2", 60000);
+	rt_loop_advance(f.loop, 1929);
+	CU_ASSERT_EQUAL(stream->answers, 0);
+	/* A little before the time is up. */
+	rt_loop_advance(f.loop, 1);
+	CU_ASSERT_EQUAL(stream->answers, 1);
+	CU_ASSERT_EQUAL(stream->of[0].status, PENDING);
+	/* Nobody waits for it any more; nor does it matter that some are not known. */
+	cancel_items(stream, numbers, RT_LENGTH(numbers));
+	CU_ASSERT_EQUAL(stream->answers, 2);
+	CU_ASSERT_EQUAL(stream->of[1].times, 1);
+	/* The gateway goes: the last one waits no longer. */
+	rt_client_cancel(&stream->op);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(stream->ends, 1);
+	order_stop(f.order, on_stopped, &f);
+	rt_loop_settle(f.loop);
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_TRUE(f.stopped);
+	teardown(&f);
+	free(stream);
+}
+
+/* Far more than a second's worth wait for their decision: all are stored at once. */
+static void test_all_that_wait_are_stored(void)
+{
+	static struct place places[250];
+	Tandem__Order__V1__PlacementItem items[250];
+	struct gateway_stream *stream;
+	struct fixture f;
+
+	setup(&f);
+	stream = open_placement(&f);
+	for (uint64_t i = 0; i < 5000; i += 250) {
+		for (size_t j = 0; j < 250; j++) {
+			place_request(&places[j], "ann", "", 1);
+			places[j].request.wait_for_decision = true;
+			items[j] = item_of(i + j, &places[j], 30000);
+		}
+		send_items(stream, items, 250);
+	}
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(published_count(&f), 5000);
+	CU_ASSERT_EQUAL(stream->answers, 0);
+	rt_loop_advance(f.loop, 30000);
+	CU_ASSERT_EQUAL(stream->answers, 5000);
+	teardown(&f);
+	free(stream);
+}
+
+/* The largest orders there are: no message comes near the limit. */
+static void test_large_items(void)
+{
+	static char skus[100][CHECK_SKU_MAX + 1];
+	Tandem__Order__V1__OrderLine line[100], *lines[100];
+	Tandem__Order__V1__PlacementItem items[250];
+	struct gateway_stream *stream;
+	struct place place;
+	struct fixture f;
+
+	setup(&f);
+	stream = open_placement(&f);
+	place_request(&place, "ann", "", 1);
+	for (size_t i = 0; i < 100; i++) {
+		snprintf(skus[i], sizeof(skus[i]), "sku-%060zu", i);
+		tandem__order__v1__order_line__init(&line[i]);
+		line[i].sku = skus[i];
+		line[i].quantity = CHECK_QUANTITY_MAX;
+		lines[i] = &line[i];
+	}
+	place.request.lines = lines;
+	place.request.n_lines = 100;
+	for (uint64_t i = 0; i < 1000; i += 125) {
+		for (size_t j = 0; j < 125; j++)
+			items[j] = item_of(i + j, &place, 30000);
+		send_items(stream, items, 125);
+	}
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(stream->answers, 1000);
+	CU_ASSERT_EQUAL(stream->of[999].status, PENDING);
+	CU_ASSERT(stream->largest < 2 * 1024 * 1024);
+	CU_ASSERT(stream->messages < 100);
+	teardown(&f);
+	free(stream);
+}
+
+/* The service is asked to end: streams that last end by themselves, and say what was done. */
+static void test_drain_of_streams(void)
+{
+	struct gateway_stream *idle, *busy, *late;
+	struct fixture f;
+
+	setup(&f);
+	idle = open_placement(&f);
+	busy = open_placement(&f);
+	send_waiting(busy, 0, "r0", 60000);
+	send_waiting(busy, 1, "r1", 60000);
+	order_drain(f.order);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(idle->ends, 1);
+	CU_ASSERT_EQUAL(idle->code, 0);
+	CU_ASSERT_EQUAL(busy->ends, 0);
+	late = open_placement(&f);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(late->ends, 1);
+	CU_ASSERT_EQUAL(late->code, RT_CODE_UNAVAILABLE);
+	/* What still comes is refused; what waits may wait a little. */
+	send_waiting(busy, 2, "r2", 60000);
+	CU_ASSERT_EQUAL(busy->of[2].code, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_STRING_EQUAL(busy->of[2].reason, "STOPPING");
+	answer(&f, memory_entry_field(published(&f, 2), "subject"), "InventoryReserved");
+	CU_ASSERT_EQUAL(busy->of[0].status, RESERVED);
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_EQUAL(busy->of[1].status, PENDING);
+	CU_ASSERT_EQUAL(busy->ends, 1);
+	CU_ASSERT_EQUAL(busy->code, 0);
+	CU_ASSERT_EQUAL(published_count(&f), 3); /* two placed, one reserved */
+	teardown(&f);
+	free(idle);
+	free(busy);
+	free(late);
+}
+
+/* A stop waits for what a stream has in the store. */
+static void test_stop_with_streams(void)
+{
+	struct gateway_stream *stream;
+	struct fixture f;
+
+	setup(&f);
+	stream = open_placement(&f);
+	order_store_memory_link(f.store)->fault = be_slow;
+	slow = (struct slow){ .what = "place", .after = true, .ms = 100 };
+	send_waiting(stream, 0, "r0", 60000);
+	order_stop(f.order, on_stopped, &f);
+	rt_loop_settle(f.loop);
+	CU_ASSERT_FALSE(f.stopped);
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_TRUE(f.stopped);
+	CU_ASSERT_EQUAL(stream->of[0].status, PENDING);
+	CU_ASSERT_EQUAL(stream->ends, 1);
+	teardown(&f);
+	free(stream);
 }
 
 /* ---- GetOrder, ListOrders ---- */
@@ -1491,6 +1819,12 @@ int main(void)
 		{ "BatchPlaceOrders waits a second", test_batch_waits },
 		{ "StreamOrders answers each", test_stream },
 		{ "StreamOrders is bounded", test_stream_is_bounded },
+		{ "Place: each item by itself", test_items_by_themselves },
+		{ "Place: items that are out of time, or cancelled", test_items_out_of_time },
+		{ "Place: who waits is stored", test_all_that_wait_are_stored },
+		{ "Place: messages stay small", test_large_items },
+		{ "Place: a drain ends the streams", test_drain_of_streams },
+		{ "Place: a stop waits for the store", test_stop_with_streams },
 		{ "GetOrder", test_get },
 		{ "ListOrders and its pages", test_list },
 		{ "ConfirmOrder", test_confirm },

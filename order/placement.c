@@ -1,0 +1,349 @@
+/* placement.c - PlacementService.Place: orders for as long as a gateway sends them.
+ *
+ *   order_place → on_message: each item is started → the next message is read
+ *     item_placed         its answer waits for the end of the turn
+ *       send_answers      what has gathered leaves, in as few messages as hold it
+ *   time_is_up, or the gateway cancels it: an item is answered with what is known
+ *   close               the gateway has gone, or no item is taken any more: when the last one is
+ *                       answered, the call ends
+ *
+ * An item has an arena of its own, for items end in any order. The message it came in stays until
+ * the items in it are answered, but not for those that wait for their decision: they may take long,
+ * so they keep what they need of it.
+ *
+ * Nothing is read while the gateway does not take its answers. How many items are under way is
+ * bounded by what the store lets wait to be stored, and by what may wait for a decision. */
+#include <string.h>
+
+#include "order/parts.h"
+
+#define uthash_fatal(text) abort()
+#include <uthash.h>
+
+#define WAIT_MAX_MS 600000
+/* How long items may go on waiting when the service is asked to end. */
+#define DRAIN_WAIT_MS 1000
+/* An answer's message is sent when it may hold so much: far below the message limit. */
+#define MESSAGE_BYTES (1024 * 1024)
+/* Beside the content, which comes twice in a rejected order, as lines and as shortages. */
+#define ANSWER_BYTES 1024
+#define ANSWERS_MAX  256
+/* A W3C traceparent and its NUL. */
+#define TRACEPARENT_BYTES 56
+
+struct placement {
+	struct rt_list link; /* order->placements */
+	struct order *order;
+	Tandem__Order__V1__PlaceResponse_Closure closure;
+	struct rt_call *call;
+	struct rt_list items;    /* under way */
+	struct rt_list answered; /* sent at the end of the turn */
+	struct item *waiting;    /* those of `items` that may be cancelled, by number */
+	struct rt_task send_task;
+	struct rt_timer drain_timer;
+	bool closed; /* no more items */
+};
+
+/* A message whose items have not all been answered. */
+struct carrier {
+	struct rt_message *message;
+	size_t users;
+};
+
+struct item {
+	struct order_placing placing;
+	struct rt_arena arena;
+	struct rt_list link;
+	struct rt_timer timer;
+	struct placement *placement;
+	struct carrier *carrier; /* NULL: it does not need its message */
+	uint64_t number;
+	UT_hash_handle hh; /* placement->waiting */
+	char traceparent[TRACEPARENT_BYTES];
+};
+
+static void on_message(struct rt_call *call, const ProtobufCMessage *message, void *user);
+
+static void carrier_release(struct carrier *carrier)
+{
+	if (carrier == NULL || --carrier->users > 0)
+		return;
+	rt_message_free(carrier->message);
+	free(carrier);
+}
+
+static void item_free(struct item *item)
+{
+	order_placing_done(&item->placing);
+	carrier_release(item->carrier);
+	rt_arena_done(&item->arena);
+	free(item);
+}
+
+static void end_if_done(struct placement *placement)
+{
+	struct order *order = placement->order;
+
+	if (!placement->closed || !rt_list_empty(&placement->items) ||
+	    !rt_list_empty(&placement->answered))
+		return;
+	rt_timer_stop(order->loop, &placement->drain_timer);
+	rt_list_remove(&placement->link);
+	rt_call_on_cancel(placement->call, NULL, NULL);
+	rt_call_finish(placement->call);
+	free(placement);
+	order_call_end(order);
+}
+
+/* ---- answers ---- */
+
+/* At most so many bytes; looking would cost more. */
+static size_t answer_bytes(const struct item *item)
+{
+	return ANSWER_BYTES + 4 * item->placing.op.placed_length +
+	       item->placing.status.details_length;
+}
+
+/* Sends a message with the first `count` of those answered. */
+static void send_message(struct placement *placement, size_t count)
+{
+	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
+	Tandem__Order__V1__PlacementAnswer answers[ANSWERS_MAX], *list[ANSWERS_MAX];
+	struct rt_list *link = placement->answered.next;
+
+	for (size_t i = 0; i < count; i++, link = link->next) {
+		const struct item *item = RT_CONTAINER_OF(link, struct item, link);
+		Tandem__Order__V1__PlacementAnswer *answer = &answers[i];
+
+		tandem__order__v1__placement_answer__init(answer);
+		answer->number = item->number;
+		if (item->placing.status.code == 0) {
+			answer->result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER;
+			answer->order = item->placing.result;
+		} else {
+			answer->result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ERROR;
+			answer->error = rt_status_to_proto(&item->placing.status);
+		}
+		list[i] = answer;
+	}
+	response.n_answers = count;
+	response.answers = list;
+	placement->closure(&response, placement->call);
+	for (size_t i = 0; i < count; i++) {
+		if (answers[i].result_case == TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ERROR)
+			google__rpc__status__free_unpacked(answers[i].error, NULL);
+		item_free(RT_CONTAINER_OF(rt_list_pop(&placement->answered), struct item, link));
+	}
+}
+
+static void send_answers(struct rt_task *task)
+{
+	struct placement *placement = RT_CONTAINER_OF(task, struct placement, send_task);
+
+	while (!rt_list_empty(&placement->answered)) {
+		size_t count = 0, bytes = 0;
+
+		for (struct rt_list *link = placement->answered.next;
+		     link != &placement->answered && count < ANSWERS_MAX && bytes < MESSAGE_BYTES;
+		     link = link->next, count++)
+			bytes += answer_bytes(RT_CONTAINER_OF(link, struct item, link));
+		send_message(placement, count); /* which costs nothing when the gateway has gone */
+	}
+	end_if_done(placement);
+}
+
+static void item_placed(struct order_placing *placing)
+{
+	struct item *item = RT_CONTAINER_OF(placing, struct item, placing);
+	struct placement *placement = item->placement;
+
+	rt_timer_stop(placement->order->loop, &item->timer);
+	if (item->hh.tbl != NULL)
+		HASH_DEL(placement->waiting, item);
+	rt_list_remove(&item->link);
+	rt_list_push(&placement->answered, &item->link);
+	rt_loop_defer(placement->order->loop, &placement->send_task);
+}
+
+/* ---- items ---- */
+
+static void time_is_up(struct rt_timer *timer)
+{
+	order_placing_hurry(&RT_CONTAINER_OF(timer, struct item, timer)->placing);
+}
+
+/* False: the status says why not. */
+static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem *message)
+{
+	struct order_placing *placing = &item->placing;
+
+	if (item->placement->closed) {
+		order_status_stopping(&placing->status);
+		return false;
+	}
+	if (message->timeout_ms <= 0) {
+		rt_status_set(&placing->status, RT_CODE_DEADLINE_EXCEEDED,
+			      "the deadline passed before the order could be placed");
+		return false;
+	}
+	if (message->request == NULL) {
+		rt_status_set(&placing->status, RT_CODE_INVALID_ARGUMENT, "request is missing");
+		rt_status_info(&placing->status, "LIMIT_BROKEN");
+		rt_status_violation(&placing->status, "request", "is missing");
+		return false;
+	}
+	placing->request = message->request;
+	placing->wait = placing->detach = message->request->wait_for_decision;
+	return order_placing_start(placing);
+}
+
+static void item_new(struct placement *placement, struct carrier *carrier,
+		     const Tandem__Order__V1__PlacementItem *message)
+{
+	struct order *order = placement->order;
+	struct item *item = rt_alloc(sizeof(*item));
+	struct order_placing *placing = &item->placing;
+
+	item->placement = placement;
+	item->number = message->number;
+	rt_list_init(&item->link);
+	rt_list_push(&placement->items, &item->link);
+	placing->order = order;
+	placing->arena = &item->arena;
+	if (order_is_traceparent(message->traceparent, strlen(message->traceparent)))
+		memcpy(item->traceparent, message->traceparent, TRACEPARENT_BYTES);
+	placing->traceparent = item->traceparent;
+	placing->done = item_placed;
+	if (!item_start(item, message)) {
+		item_placed(placing);
+		return;
+	}
+	if (!placing->wait) {
+		carrier->users++;
+		item->carrier = carrier;
+		return;
+	}
+	HASH_ADD(hh, placement->waiting, number, sizeof(item->number), item);
+	rt_timer_start(order->loop, &item->timer, order_wait_ms(message->timeout_ms, WAIT_MAX_MS),
+		       time_is_up);
+}
+
+static void cancel(struct placement *placement, uint64_t number)
+{
+	struct item *item;
+
+	HASH_FIND(hh, placement->waiting, &number, sizeof(number), item);
+	if (item != NULL)
+		order_placing_hurry(&item->placing);
+}
+
+static void hurry_all(struct placement *placement)
+{
+	struct rt_list *link = placement->items.next;
+
+	while (link != &placement->items) {
+		struct item *item = RT_CONTAINER_OF(link, struct item, link);
+
+		link = link->next;
+		order_placing_hurry(&item->placing);
+	}
+}
+
+/* ---- the stream ---- */
+
+static void on_drained(struct rt_call *call, void *user)
+{
+	rt_call_read(call, on_message, user);
+}
+
+static void read_more(struct placement *placement)
+{
+	if (rt_call_queued_bytes(placement->call) > RT_CALL_QUEUE_MAX_BYTES)
+		rt_call_on_drained(placement->call, on_drained, placement);
+	else
+		rt_call_read(placement->call, on_message, placement);
+}
+
+static void on_message(struct rt_call *call, const ProtobufCMessage *message, void *user)
+{
+	struct placement *placement = user;
+	const Tandem__Order__V1__PlaceRequest *request = (const void *)message;
+	struct carrier *carrier;
+
+	if (message == NULL) {
+		placement->closed = true;
+		end_if_done(placement);
+		return;
+	}
+	carrier = rt_alloc(sizeof(*carrier));
+	carrier->users = 1;
+	carrier->message = rt_call_keep_message(call);
+	for (size_t i = 0; i < request->n_items; i++)
+		item_new(placement, carrier, request->items[i]);
+	for (size_t i = 0; i < request->n_cancelled_numbers; i++)
+		cancel(placement, request->cancelled_numbers[i]);
+	carrier_release(carrier);
+	read_more(placement);
+}
+
+static void on_cancel(struct rt_call *call, void *user)
+{
+	struct placement *placement = user;
+
+	(void)call;
+	placement->closed = true;
+	hurry_all(placement);
+	end_if_done(placement);
+}
+
+static void drain_wait_is_over(struct rt_timer *timer)
+{
+	hurry_all(RT_CONTAINER_OF(timer, struct placement, drain_timer));
+}
+
+void order_placements_close(struct order *order, bool hurry)
+{
+	struct rt_list *link = order->placements.next;
+
+	while (link != &order->placements) {
+		struct placement *placement = RT_CONTAINER_OF(link, struct placement, link);
+
+		link = link->next;
+		placement->closed = true;
+		if (hurry)
+			hurry_all(placement);
+		else
+			rt_timer_start(order->loop, &placement->drain_timer, DRAIN_WAIT_MS,
+				       drain_wait_is_over);
+		end_if_done(placement);
+	}
+}
+
+void order_place(Tandem__Order__V1__PlacementService_Service *service,
+		 const Tandem__Order__V1__PlaceRequest *request,
+		 Tandem__Order__V1__PlaceResponse_Closure closure, void *closure_data)
+{
+	struct order *order = RT_CONTAINER_OF(service, struct order, placement);
+	struct placement *placement;
+
+	(void)request;
+	if (order->draining || order->stopping) {
+		struct rt_status status = { .code = 0 };
+
+		order_status_stopping(&status);
+		order_fail(closure_data, &status);
+		return;
+	}
+	placement = rt_alloc(sizeof(*placement));
+	placement->order = order;
+	placement->closure = closure;
+	placement->call = closure_data;
+	placement->send_task.run = send_answers;
+	rt_list_init(&placement->items);
+	rt_list_init(&placement->answered);
+	rt_list_init(&placement->link);
+	rt_list_push(&order->placements, &placement->link);
+	order_call_begin(order);
+	rt_call_on_cancel(placement->call, on_cancel, placement);
+	rt_call_read(placement->call, on_message, placement);
+}
