@@ -158,6 +158,12 @@ static void own_ends(struct rt_timer *timer)
 	rt_service_stopped(service);
 }
 
+static void own_drain(struct rt_service *service)
+{
+	(void)service;
+	tell('e');
+}
+
 static void own_stop(struct rt_service *service)
 {
 	struct own *own = service->own;
@@ -178,6 +184,7 @@ static struct rt_service_definition definition(void)
 		.functions = functions,
 		.functions_length = sizeof(functions) - 1,
 		.start = own_start,
+		.drain = own_drain,
 		.stop = own_stop,
 	};
 }
@@ -271,7 +278,7 @@ static void whole_life(void)
 		kill(child.pid, signals[i]);
 		CU_ASSERT_EQUAL(end_of(&child), 0);
 		/* start, SERVING; not, drain, parts stop, they end; server freed, gRPC ended */
-		CU_ASSERT_STRING_EQUAL(child.told, "aSsdpofx");
+		CU_ASSERT_STRING_EQUAL(child.told, "aSsedpofx");
 		CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), " info serving version="));
 		CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), " info ended\n"));
 		close(child.out);
@@ -291,7 +298,7 @@ static void second_signal(void)
 	wait_for(&child, 'd');
 	kill(child.pid, SIGTERM);
 	CU_ASSERT_EQUAL(end_of(&child), 1);
-	CU_ASSERT_STRING_EQUAL(child.told, "aSsd");
+	CU_ASSERT_STRING_EQUAL(child.told, "aSsed");
 	close(child.out);
 }
 
