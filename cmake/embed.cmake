@@ -1,6 +1,8 @@
 # Writes a C file that holds another file's bytes. KIND=descriptors: the FileDescriptorSet as
 # rt_descriptors. KIND=functions: a Redis function library as <NAME>_functions, put together from
-# PRELUDE (with @CONTEXT@ replaced) and INPUT; its version is a hash of its own text.
+# PRELUDE (with @CONTEXT@ and @VERSION@ replaced) and INPUT. Its version is a hash of its own text, so
+# it cannot be forgotten; the library's name and those of its functions carry it. REMARK, if given, is
+# a comment in that text: the same functions as another version (for tests).
 if(KIND STREQUAL "descriptors")
 	file(READ ${INPUT} hex HEX)
 	string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
@@ -14,9 +16,13 @@ elseif(KIND STREQUAL "functions")
 	file(READ ${INPUT} own)
 	string(REPLACE "@CONTEXT@" "${NAME}" prelude "${prelude}")
 	set(body "${prelude}\n${own}")
+	if(REMARK)
+		string(PREPEND body "-- ${REMARK}\n")
+	endif()
 	string(SHA256 version "${body}")
-	string(SUBSTRING ${version} 0 16 version)
-	set(code "#!lua name=${NAME}\n${body}\nredis.register_function{function_name='${NAME}_version', callback=function() return '${version}' end, flags={'no-writes', 'allow-oom', 'allow-stale'}}\n")
+	string(SUBSTRING ${version} 0 8 version)
+	string(REPLACE "@VERSION@" "${version}" body "${body}")
+	set(code "#!lua name=${NAME}_${version}\n${body}")
 	file(WRITE ${OUTPUT}.lua "${code}")
 	file(READ ${OUTPUT}.lua hex HEX)
 	string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")

@@ -15,6 +15,8 @@
 #include "audit.h"
 #include "commands.h"
 #include "config.h"
+#include "inventory/store.h"
+#include "order/store.h"
 
 #define WINDOW_MS 2000
 #define STATES    (ORDER_STATE_COUNT)
@@ -422,8 +424,7 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 
 	ctl_key(events, "inventory", "events");
 	rt_time_format(now_ms, time);
-	rt_args_str(&args, "FCALL");
-	rt_args_str(&args, "inventory_request");
+	rt_args_function(&args, &inventory_functions, "request");
 	rt_args_int(&args, 1);
 	rt_args_str(&args, events);
 	rt_args_str(&args, stock_rules_text());
@@ -448,15 +449,19 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 
 static bool set_timer(struct ctl *ctl, const struct violation *violation)
 {
-	char events[CTL_KEY], version[24], due[24];
+	char events[CTL_KEY];
+	struct rt_args args = { 0 };
 	redisReply *reply;
 
 	ctl_key(events, "order", "events");
-	snprintf(version, sizeof(version), "%" PRIu64, violation->version);
-	snprintf(due, sizeof(due), "%" PRId64,
-		 violation->due_ms > 0 ? violation->due_ms : ctl_now_ms());
-	reply = ctl_redis(ctl, "FCALL", "order_timer", "1", events, violation->subject, version,
-			  due);
+	rt_args_function(&args, &order_functions, "timer");
+	rt_args_int(&args, 1);
+	rt_args_str(&args, events);
+	rt_args_str(&args, violation->subject);
+	rt_args_int(&args, (int64_t)violation->version);
+	rt_args_int(&args, violation->due_ms > 0 ? violation->due_ms : ctl_now_ms());
+	reply = ctl_redis_args(ctl, &args, 0, false);
+	rt_args_done(&args);
 	if (reply == NULL)
 		return false;
 	freeReplyObject(reply);

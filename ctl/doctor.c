@@ -8,8 +8,7 @@
 #include "commands.h"
 #include "config.h"
 #include "inventory/store.h"
-
-extern const struct rt_functions order_functions; /* order/functions.lua, embedded */
+#include "order/store.h"
 
 #define CLOCK_WARN_MS 1000
 #define CLOCK_BAD_MS  30000
@@ -274,15 +273,13 @@ static bool check_users(struct doctor *doctor)
 
 static bool check_functions(struct doctor *doctor, const struct rt_functions *functions)
 {
-	char call[64], check[64];
+	char check[64];
 	struct rt_args args = { 0 };
 	redisReply *reply;
 	const char *version;
 
-	snprintf(call, sizeof(call), "%s_version", functions->name);
 	snprintf(check, sizeof(check), "functions of %s", functions->name);
-	rt_args_str(&args, "FCALL");
-	rt_args_str(&args, call);
+	rt_args_function(&args, functions, "version");
 	rt_args_int(&args, 0);
 	reply = ctl_redis_args(doctor->ctl, &args, 0, true);
 	rt_args_done(&args);

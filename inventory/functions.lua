@@ -475,5 +475,5 @@ local function adjust(keys, args)
 	return ends
 end
 
-redis.register_function { function_name = 'inventory_request', callback = request, flags = { 'allow-oom' } }
-redis.register_function { function_name = 'inventory_adjust', callback = adjust }
+register('request', request, 'allow-oom')
+register('adjust', adjust)

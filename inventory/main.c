@@ -58,7 +58,7 @@ static int make_parts(struct rt_service *service, struct own *own, const char *p
 
 	if (rc != RT_OK)
 		return rc;
-	rc = rt_context_source(service->loop, "inventory", ORDERS, &redis,
+	rc = rt_context_source(service->loop, &inventory_functions, ORDERS, &redis,
 			       inventory_store_redis_connection(own->store), &options.orders);
 	if (rc != RT_OK)
 		return rc;

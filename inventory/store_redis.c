@@ -213,8 +213,7 @@ static void requests_head(struct run *run, struct rt_args *args)
 		acks = acks || op->ack_id != NULL;
 	}
 	rt_time_format(now_ms, time);
-	rt_args_str(args, "FCALL");
-	rt_args_str(args, "inventory_request");
+	rt_args_function(args, &inventory_functions, "request");
 	rt_args_str(args, acks ? "2" : "1");
 	rt_args_str(args, run->store->events);
 	if (acks)
@@ -364,8 +363,7 @@ static void adjusts_send(struct rt_batch_run *base, void *user)
 		now_ms = later(now_ms, adjust_of(link)->now_ms);
 	}
 	rt_time_format(now_ms, time);
-	rt_args_str(&args, "FCALL");
-	rt_args_str(&args, "inventory_adjust");
+	rt_args_function(&args, &inventory_functions, "adjust");
 	rt_args_str(&args, "1");
 	rt_args_str(&args, run->store->events);
 	rt_args_int(&args, STOCK_MAX);
@@ -762,8 +760,7 @@ static void store_trim(struct inventory_store *base, struct inventory_trim_op *o
 	op->trimmed = op->length = 0;
 	op->ghost_count = 0;
 	op->ghost[0] = '\0';
-	rt_args_str(&args, "FCALL");
-	rt_args_str(&args, "inventory_trim");
+	rt_args_function(&args, &inventory_functions, "trim");
 	rt_args_str(&args, "1");
 	rt_args_str(&args, store->events);
 	rt_args_int(&args, op->now_ms);

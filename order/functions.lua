@@ -443,9 +443,8 @@ local function timer(keys, args)
 	return 1
 end
 
-redis.register_function { function_name = 'order_place', callback = place }
-redis.register_function { function_name = 'order_move', callback = move, flags = { 'allow-oom' } }
-redis.register_function { function_name = 'order_list', callback = list,
-	flags = { 'no-writes', 'allow-oom' } }
-redis.register_function { function_name = 'order_due', callback = due, flags = { 'allow-oom' } }
-redis.register_function { function_name = 'order_timer', callback = timer, flags = { 'allow-oom' } }
+register('place', place)
+register('move', move, 'allow-oom')
+register('list', list, 'no-writes', 'allow-oom')
+register('due', due, 'allow-oom')
+register('timer', timer, 'allow-oom')

@@ -4,11 +4,10 @@
 #include "context.h"
 #include "log.h"
 #include "order.h"
+#include "store.h"
 
 #define ANSWERS        "inventory:{0}:events"
 #define READY_EVERY_MS 200
-
-extern const struct rt_functions order_functions; /* functions.lua, embedded */
 
 struct settings {
 	struct rt_service_settings service; /* first */
@@ -89,7 +88,7 @@ static int make_parts(struct rt_service *service, struct own *own, const char *p
 	int rc = order_store_redis_new(service->loop, &store, &own->store);
 
 	if (rc == RT_OK)
-		rc = rt_context_source(service->loop, "order", ANSWERS, &redis,
+		rc = rt_context_source(service->loop, &order_functions, ANSWERS, &redis,
 				       order_store_redis_connection(own->store), &source);
 	if (rc == RT_OK)
 		rc = new_order(service, own, source);

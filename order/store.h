@@ -176,8 +176,10 @@ struct order_store {
 	const struct order_store_ops *ops;
 };
 
+struct rt_functions;
 struct rt_metrics;
 struct rt_redis_options;
+extern const struct rt_functions order_functions; /* generated from functions.lua */
 struct order_store_redis_options {
 	const struct rt_redis_options *redis; /* copied; the store makes its connections from it */
 	int64_t stream_length_max;            /* past it order_place answers RT_FULL */

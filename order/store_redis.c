@@ -31,8 +31,6 @@
 #define GROUP           "order"     /* what this service reads inventory's stream as */
 #define INVENTORY_GROUP "inventory" /* what reads ours, and answers */
 
-extern const struct rt_functions order_functions; /* functions.lua, embedded */
-
 struct store {
 	struct order_store base;
 	struct rt_loop *loop;
@@ -132,8 +130,7 @@ static void call_begin(struct store *store, const char *function, bool with_inve
 	struct rt_args *args = &store->args;
 
 	rt_args_clear(args);
-	rt_args_str(args, "FCALL");
-	rt_args_str(args, function);
+	rt_args_function(args, &order_functions, function);
 	rt_args_str(args, with_inventory ? "2" : "1");
 	rt_args_str(args, store->events_key);
 	if (with_inventory)
@@ -268,7 +265,7 @@ static void place_send(struct rt_batch_run *batch_run, void *user)
 		return;
 	}
 	run->store = store;
-	call_begin(store, "order_place", false);
+	call_begin(store, "place", false);
 	rt_args_str(args, store->length_max);
 	for (struct rt_list *link = run->run.items.next; link != &run->run.items;
 	     link = link->next) {
@@ -421,7 +418,7 @@ static void move_send(struct rt_batch_run *batch_run, void *user)
 	run->store = store;
 	for (struct rt_list *link = run->run.items.next; link != &run->run.items; link = link->next)
 		acks |= RT_CONTAINER_OF(link, struct order_move_op, item.link)->ack_id != NULL;
-	call_begin(store, "order_move", acks);
+	call_begin(store, "move", acks);
 	rt_args_str(args, order_rules_text());
 	rt_args_str(args, GROUP);
 	for (struct rt_list *link = run->run.items.next; link != &run->run.items;
@@ -513,7 +510,7 @@ static void store_list(struct order_store *base, struct order_list_op *op)
 {
 	struct store *store = store_of(base);
 
-	call_begin(store, "order_list", false);
+	call_begin(store, "list", false);
 	rt_args_str(&store->args, op->customer_id);
 	rt_args_int(&store->args, (int64_t)op->count_max);
 	rt_args_int(&store->args, op->before_ms);
@@ -554,7 +551,7 @@ static void store_due(struct order_store *base, struct order_due_op *op)
 {
 	struct store *store = store_of(base);
 
-	call_begin(store, "order_due", false);
+	call_begin(store, "due", false);
 	rt_args_int(&store->args, op->now_ms);
 	rt_args_int(&store->args, op->lease_until_ms);
 	rt_args_int(&store->args, (int64_t)op->count_max);
@@ -574,7 +571,7 @@ static void store_timer(struct order_store *base, struct order_timer_op *op)
 {
 	struct store *store = store_of(base);
 
-	call_begin(store, "order_timer", false);
+	call_begin(store, "timer", false);
 	rt_args_str(&store->args, op->order_id);
 	rt_args_int(&store->args, (int64_t)op->version);
 	rt_args_int(&store->args, op->due_ms);
@@ -603,7 +600,7 @@ static void store_trim(struct order_store *base, struct order_trim_op *op)
 {
 	struct store *store = store_of(base);
 
-	call_begin(store, "order_trim", false);
+	call_begin(store, "trim", false);
 	rt_args_int(&store->args, op->now_ms);
 	rt_args_int(&store->args, op->retain_ms);
 	rt_args_int(&store->args, op->retain_count);

@@ -41,25 +41,27 @@ struct rt_events_options rt_context_events(const struct rt_context_settings *set
 	return options;
 }
 
-int rt_context_source(struct rt_loop *loop, const char *context, const char *stream,
-		      const struct rt_redis_options *redis, struct rt_redis *commands,
-		      struct rt_stream_source **ret)
+int rt_context_source(struct rt_loop *loop, const struct rt_functions *functions,
+		      const char *stream, const struct rt_redis_options *redis,
+		      struct rt_redis *commands, struct rt_stream_source **ret)
 {
 	char host[64] = "host", consumer[128];
 	struct rt_stream_redis_options options = {
 		.reader = redis,
 		.commands = commands,
 		.stream = stream,
-		.group = context,
+		.group = functions->name,
 		.consumer = consumer,
-		.context = context,
+		.functions = functions,
 		.partition = RT_CONTEXT_PARTITION,
 	};
 	uint32_t random;
 
-	/* Unique for the process, also when a container always has the same pid. */
+	/* Unique for the process, also when a container always has the same pid. Behind the '@':
+	 * which functions it calls, so that an operator sees which are in use. */
 	gethostname(host, sizeof(host) - 1);
 	rt_loop_random_bytes(loop, &random, sizeof(random));
-	snprintf(consumer, sizeof(consumer), "%s-%ld-%08" PRIx32, host, (long)getpid(), random);
+	snprintf(consumer, sizeof(consumer), "%s-%ld-%08" PRIx32 "@%s", host, (long)getpid(),
+		 random, functions->version);
 	return rt_stream_redis_new(loop, &options, ret);
 }

@@ -118,10 +118,10 @@ struct rt_redis_options rt_context_redis(const struct rt_context_settings *setti
 /* How to consume `stream`; on_event and user_data are left to the caller. */
 struct rt_events_options rt_context_events(const struct rt_context_settings *settings,
 					   const char *stream, struct rt_metrics *metrics);
-/* The subscription of `context` to `stream`: a group of the context's name, a consumer name that is
- * this process's alone. */
-int rt_context_source(struct rt_loop *loop, const char *context, const char *stream,
-		      const struct rt_redis_options *redis, struct rt_redis *commands,
-		      struct rt_stream_source **ret);
+/* The subscription of the functions' context to `stream`: a group of the context's name, a consumer
+ * name that is this process's alone and ends in "@" and the version of the functions. */
+int rt_context_source(struct rt_loop *loop, const struct rt_functions *functions,
+		      const char *stream, const struct rt_redis_options *redis,
+		      struct rt_redis *commands, struct rt_stream_source **ret);
 
 #endif

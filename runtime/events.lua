@@ -1,5 +1,9 @@
 -- events.lua - the runtime's part of a context's function library, put in front of the context's
--- own functions.lua, with the context's name for @CONTEXT@.
+-- own functions.lua, with the context's name for @CONTEXT@ and the library's version for @VERSION@.
+--
+-- Libraries of several versions stand side by side in Redis while services are upgraded, and names of
+-- functions are global there. So each name ends in the version (order_place_1a2b3c4d), and a service
+-- calls the functions it was built with. Below they are named without it.
 --
 -- Time is an argument and keys are declared: KEYS[1] is always the context's own events stream
 -- ('order:{0}:events'); other own keys are built from its prefix ('order:{0}:'), so they share its
@@ -18,12 +22,17 @@
 --                                        the first as a number
 --   stream:last_id()                     of the entry that was added last
 --   find_group(key, name)                what XINFO GROUPS says of a group, by name; or nil
+--   register(name, callback, flag, …)    makes it FCALL @CONTEXT@_<name>_@VERSION@
 --
 -- An entry's id is <ms>-<n>: ms is now_ms, or the last id's when the clock stepped back; n goes on
 -- by one from entry to entry, whatever ms does. So the difference of two n is the number of
 -- entries written in between, also when they were deleted since.
 --
 -- Registered for the runtime, all with allow-oom, since a full Redis must drain:
+--
+--   FCALL @CONTEXT@_version 0
+--     Answers the version. It writes nothing, but counts as a function that may: so Redis refuses it
+--     whenever it would refuse the others (a replica, a disk that is full).
 --
 --   FCALL @CONTEXT@_trim 1 <own stream> <now_ms> <retain_ms> <retain_count> <ghost_ms>
 --     Cuts off entries that every group has acknowledged and that are older than retain_ms or not
@@ -45,6 +54,11 @@
 --     last id }.
 
 local MAX_EXACT = 9007199254740991
+
+local function register(name, callback, ...)
+	redis.register_function { function_name = '@CONTEXT@_' .. name .. '_@VERSION@',
+		callback = callback, flags = { ... } }
+end
 
 local function prefix_of(own_stream)
 	return string.sub(own_stream, 1, -7) -- less 'events'
@@ -87,8 +101,9 @@ end
 
 -- Where a stream ended is remembered from call to call: XINFO answers with whole entries, which
 -- costs as much as the rest of a call for a single order. What is remembered is right as long as
--- nobody else wrote there. Then the length differs, or Redis refuses the next id for not being
--- above the last one: both lead to a new look.
+-- nobody else wrote there; a library of another version does, and remembers for itself. So it is
+-- asked whether the length is the same and nothing stands behind the last id: the length alone could
+-- be the same again when entries were added and others trimmed.
 local stream_methods = {}
 stream_methods.__index = stream_methods
 local streams = {}
@@ -114,7 +129,8 @@ local function open_stream(key)
 	if not stream then
 		stream = setmetatable({ key = key }, stream_methods)
 		streams[key] = stream
-	elseif redis.call('XLEN', key) == stream.length then
+	elseif redis.call('XLEN', key) == stream.length and stream.length > 0 and
+			#redis.call('XRANGE', key, '(' .. stream:last_id(), '+', 'COUNT', 1) == 0 then
 		return stream
 	end
 	return look_at(stream)
@@ -379,6 +395,7 @@ local function cursor(keys, args)
 	return { group['pending'], first, lag, removed, delivered, info['last-generated-id'] }
 end
 
-redis.register_function { function_name = '@CONTEXT@_trim', callback = trim, flags = { 'allow-oom' } }
-redis.register_function { function_name = '@CONTEXT@_bury', callback = bury, flags = { 'allow-oom' } }
-redis.register_function { function_name = '@CONTEXT@_cursor', callback = cursor, flags = { 'allow-oom' } }
+register('trim', trim, 'allow-oom')
+register('bury', bury, 'allow-oom')
+register('cursor', cursor, 'allow-oom')
+register('version', function() return '@VERSION@' end, 'allow-oom')

@@ -72,7 +72,8 @@ static void redis_set_error(struct rt_redis *redis, const char *what, const char
 		 detail);
 }
 
-/* Failpoints, at each step of each command, named after it (FCALL: after the function):
+/* Failpoints, at each step of each command, named after it (FCALL: after the function, without its
+ * version):
  *   redis.command   about to be sent; may fail: it was not
  *   redis.written   in the kernel's hands
  *   redis.answer    the answer is here and its caller does not know; may fail: it was lost
@@ -85,7 +86,10 @@ static void point_name(struct rt_redis_op *op, int argc, const char *const *argv
 			(strcasecmp(argv[0], "FCALL") == 0 || strcasecmp(argv[0], "FCALL_RO") == 0);
 	const char *what = argv[function ? 1 : 0];
 	size_t length = lengths != NULL ? lengths[function ? 1 : 0] : strlen(what);
+	const char *version = function ? memrchr(what, '_', length) : NULL;
 
+	if (version != NULL)
+		length = (size_t)(version - what);
 	snprintf(op->what, sizeof(op->what), "%.*s", (int)length, what);
 	for (char *p = op->what; *p != '\0'; p++)
 		*p = (char)tolower((unsigned char)*p);
@@ -806,6 +810,23 @@ void rt_redis_send(struct rt_redis *redis, struct rt_redis_op *op, struct rt_arg
 
 /* Functions. */
 
+void rt_args_function(struct rt_args *args, const struct rt_functions *functions,
+		      const char *function)
+{
+	const char *const parts[] = { functions->name, function, functions->version };
+	size_t start = args->text.length;
+
+	rt_args_str(args, "FCALL");
+	for (size_t i = 0; i < RT_LENGTH(parts); i++) {
+		if (i > 0)
+			rt_buf_add(&args->text, "_", 1);
+		rt_buf_add(&args->text, parts[i], strlen(parts[i]));
+	}
+	rt_args_add(args, NULL, 0);
+	args->lengths[args->count - 1] = args->text.length - start;
+	args->text_at[args->count - 1] = start + 1;
+}
+
 static void functions_loaded(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct rt_functions_op *ensure = RT_CONTAINER_OF(op, struct rt_functions_op, op);
@@ -835,12 +856,13 @@ void rt_functions_ensure(struct rt_redis *redis, struct rt_functions_op *op,
 			 const struct rt_functions *functions,
 			 void (*done)(struct rt_functions_op *op, int status))
 {
-	char version[128];
+	struct rt_args args = { .count = 0 };
 
 	op->redis = redis;
 	op->functions = functions;
 	op->done = done;
-	snprintf(version, sizeof(version), "%s_version", functions->name);
-	rt_redis_command(redis, &op->op, 3, (const char *[]){ "FCALL", version, "0" }, NULL, 0,
-			 functions_asked);
+	rt_args_function(&args, functions, "version");
+	rt_args_str(&args, "0");
+	rt_redis_send(redis, &op->op, &args, 0, functions_asked);
+	rt_args_done(&args);
 }

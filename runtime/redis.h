@@ -96,15 +96,19 @@ void rt_redis_send(struct rt_redis *redis, struct rt_redis_op *op, struct rt_arg
 		   void (*done)(struct rt_redis_op *op, int status,
 				const struct redisReply *reply));
 
-/* A Redis function library: `code` begins with "#!lua name=<name>", and has a function
- * <name>_version that answers `version`. */
+/* A version of a context's Redis functions. `code` is a library "<name>_<version>", whose functions
+ * are called "<name>_<function>_<version>"; so several versions stand side by side. Its function
+ * "version" answers `version`. */
 struct rt_functions {
-	const char *name, *version, *code;
+	const char *name, *version, *code; /* "order", "1a2b3c4d" */
 	size_t code_length;
 };
-/* Makes sure that the server runs this version: asks <name>_version; when it is missing or says
- * something else, tries FUNCTION LOAD REPLACE. `done` gets RT_OK, RT_DENIED (another version and
- * no right to load: an operator must), or how the asking failed. */
+/* Adds FCALL and the name of one of the functions; `function` is "place". */
+void rt_args_function(struct rt_args *args, const struct rt_functions *functions,
+		      const char *function);
+/* Makes sure that the server has this version: asks its function "version"; when it is missing or
+ * says something else, tries FUNCTION LOAD REPLACE. `done` gets RT_OK, RT_DENIED (not there and no
+ * right to load: an operator must), or how the asking failed. */
 struct rt_functions_op {
 	struct rt_redis_op op;
 	struct rt_redis *redis;

@@ -76,17 +76,17 @@ struct rt_stream_source {
 
 struct rt_redis_options;
 struct rt_redis;
+struct rt_functions;
 struct rt_stream_redis_options {
 	const struct rt_redis_options *reader; /* for the source's own blocking connection */
 	struct rt_redis *commands;             /* borrowed; everything but the blocking read */
 	const char *stream;                    /* "order:{0}:events" */
 	const char *group;                     /* "inventory" */
 	const char *consumer;                  /* unique for the process */
-	const char *context; /* "inventory": whose dead letters, cursor and functions */
-	int partition;       /* of the keys {p} */
+	/* Of the context that reads: they move what is dead and keep its place (runtime/events.lua). */
+	const struct rt_functions *functions;
+	int partition; /* of the keys {p} */
 };
-/* The real source. Uses the functions <context>_bury and <context>_cursor of the context's
- * library (runtime/events.lua). */
 int rt_stream_redis_new(struct rt_loop *loop, const struct rt_stream_redis_options *options,
 			struct rt_stream_source **ret);
 

@@ -33,7 +33,8 @@ struct stream_redis {
 	struct rt_stream_source source;
 	struct rt_redis *reader, *commands;
 	char *stream, *group, *consumer;
-	char *own_stream, *cursor_key, *bury_function, *cursor_function;
+	char *own_stream, *cursor_key;
+	const struct rt_functions *functions;
 	int64_t timeout_ms; /* of the reader, on top of the time a read waits */
 	struct again pending, claim;
 	struct rt_redis_op read_op, renew_op, ack_op, bury_op, tend_op;
@@ -376,8 +377,7 @@ static void stream_bury(struct rt_stream_source *source, struct rt_stream_op *op
 	op->source = source;
 	self->bury = op;
 	rt_time_format(rt_loop_unix_ms(source->loop), now);
-	rt_args_str(&args, "FCALL");
-	rt_args_str(&args, self->bury_function);
+	rt_args_function(&args, self->functions, "bury");
 	rt_args_str(&args, "2");
 	rt_args_str(&args, self->own_stream);
 	rt_args_str(&args, self->stream);
@@ -539,8 +539,7 @@ static void stream_tend(struct rt_stream_source *source, struct rt_stream_op *op
 	op->source = source;
 	self->tend = op;
 	self->tend_info = info;
-	rt_args_str(&args, "FCALL");
-	rt_args_str(&args, self->cursor_function);
+	rt_args_function(&args, self->functions, "cursor");
 	rt_args_str(&args, "2");
 	rt_args_str(&args, self->own_stream);
 	rt_args_str(&args, self->stream);
@@ -563,8 +562,6 @@ static void stream_free(struct rt_stream_source *source)
 	free(self->consumer);
 	free(self->own_stream);
 	free(self->cursor_key);
-	free(self->bury_function);
-	free(self->cursor_function);
 	free(self->pending.counted);
 	free(self->claim.counted);
 	free(self);
@@ -588,7 +585,7 @@ int rt_stream_redis_new(struct rt_loop *loop, const struct rt_stream_redis_optio
 {
 	struct stream_redis *self = rt_alloc(sizeof(*self));
 	struct rt_redis_options reader = *options->reader;
-	const char *context = options->context;
+	const char *context = options->functions->name;
 	char *name = rt_printf("%s-reader", reader.name != NULL ? reader.name : context);
 	int rc;
 
@@ -599,8 +596,7 @@ int rt_stream_redis_new(struct rt_loop *loop, const struct rt_stream_redis_optio
 	self->consumer = rt_strdup(options->consumer);
 	self->own_stream = rt_printf("%s:{%d}:events", context, options->partition);
 	self->cursor_key = rt_printf("%s:{%d}:cursor", context, options->partition);
-	self->bury_function = rt_printf("%s_bury", context);
-	self->cursor_function = rt_printf("%s_cursor", context);
+	self->functions = options->functions;
 	self->pending.counted = rt_alloc(COUNTED_MAX * sizeof(struct counted));
 	self->claim.counted = rt_alloc(COUNTED_MAX * sizeof(struct counted));
 	self->timeout_ms = reader.timeout_ms > 0 ? reader.timeout_ms : 2000;

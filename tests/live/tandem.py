@@ -407,6 +407,16 @@ class Tandem:
         with open(os.path.join(self.env["TANDEM_VAR"], "secrets", user)) as secret:
             return Redis(self.redis_port, user, secret.read().strip())
 
+    def library(self, context):
+        """The name of the Redis functions that the build's service calls: order_1a2b3c4d."""
+        program = os.path.join(BUILD, f"tandem-{context}")
+        printed = subprocess.run([program, "--print-functions"], capture_output=True, check=True)
+        return printed.stdout.split(b"\n", 1)[0].decode().removeprefix("#!lua name=")
+
+    def function(self, context, name):
+        """The name of one of them: order_trim_1a2b3c4d."""
+        return self.library(context).replace("_", f"_{name}_")
+
     def stop(self):
         """Ends whatever runs. What went wrong, as text; "" when nothing did."""
         wrong = ""

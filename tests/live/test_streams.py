@@ -114,7 +114,7 @@ class Streams(tandem.Live):
         # What a function does is checked as well: the other's functions write the other's keys.
         redis = self.tandem.redis_as("inventory")
         with self.assertRaises(tandem.RedisError) as caught:
-            redis("FCALL", "order_trim", 1, ORDERS, 0, 0, 0, 0)
+            redis("FCALL", self.tandem.function("order", "trim"), 1, ORDERS, 0, 0, 0, 0)
         self.assertIn("can't access", str(caught.exception))
 
     def test_looking_needs_no_name(self):
@@ -138,7 +138,7 @@ class Streams(tandem.Live):
             ("XADD", ORDERS, "*", "a", "b"),
             ("XTRIM", ORDERS, "MAXLEN", 0),
             ("XGROUP", "DESTROY", ORDERS, "inventory"),
-            ("FCALL", "order_trim", 1, ORDERS, 0, 0, 0, 0),
+            ("FCALL", self.tandem.function("order", "trim"), 1, ORDERS, 0, 0, 0, 0),
             ("EVAL", "return 1", 0),
             ("FLUSHALL",),
             ("CONFIG", "SET", "maxmemory", 1),

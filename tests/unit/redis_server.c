@@ -236,29 +236,36 @@ void redis_server_do(struct redis_server *server, const char *format, ...)
 	va_end(args);
 }
 
-void redis_server_load_events(struct redis_server *server, const char *context, const char *extra)
+/* Appends `text` with every `mark` in it replaced. */
+static void add_replaced(struct rt_buf *buf, const char *text, const char *mark, const char *by)
 {
-	static const char mark[] = "@CONTEXT@";
+	const char *at;
+
+	while ((at = strstr(text, mark)) != NULL) {
+		rt_buf_add(buf, text, (size_t)(at - text));
+		rt_buf_add(buf, by, strlen(by));
+		text = at + strlen(mark);
+	}
+	rt_buf_add(buf, text, strlen(text));
+}
+
+void redis_server_load_events(struct redis_server *server, const char *context, const char *version,
+			      const char *extra)
+{
 	char *file = NULL;
 	size_t length = 0;
-	struct rt_buf code = { .data = NULL };
+	struct rt_buf half = { .data = NULL }, code = { .data = NULL };
 	FILE *stream = fopen(TANDEM_SOURCE "/runtime/events.lua", "r");
 
 	if (stream == NULL || getdelim(&file, &length, '\0', stream) < 0)
 		die("cannot read", TANDEM_SOURCE "/runtime/events.lua");
 	fclose(stream);
-	rt_buf_printf(&code, "#!lua name=%s\n", context);
-	for (const char *from = file; *from != '\0';) {
-		const char *to = strstr(from, mark);
-
-		rt_buf_add(&code, from, to != NULL ? (size_t)(to - from) : strlen(from));
-		if (to == NULL)
-			break;
-		rt_buf_add(&code, context, strlen(context));
-		from = to + strlen(mark);
-	}
+	rt_buf_printf(&code, "#!lua name=%s_%s\n", context, version);
+	add_replaced(&half, file, "@CONTEXT@", context);
+	add_replaced(&code, half.data, "@VERSION@", version);
 	rt_buf_add(&code, extra, strlen(extra));
 	redis_server_do(server, "FUNCTION LOAD REPLACE %b", code.data, code.length);
+	rt_buf_done(&half);
 	rt_buf_done(&code);
 	free(file);
 }

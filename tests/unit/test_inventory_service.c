@@ -105,7 +105,7 @@ static void setup(void)
 						  .stream = ORDERS,
 						  .group = "inventory",
 						  .consumer = "test",
-						  .context = "inventory" };
+						  .functions = &inventory_functions };
 	struct inventory_options options = { .events = { RT_EVENTS_DEFAULTS },
 					     .trim_every_ms = 50,
 					     .ghost_ms = 1000 };

@@ -538,8 +538,8 @@ static void ensured(struct rt_functions_op *op, int status)
 }
 
 #define LIBRARY(version)                                                                           \
-	"#!lua name=lib\nredis.register_function{function_name='lib_version', "                    \
-	"callback=function() return '" version "' end, flags={'no-writes','allow-oom'}}\n"
+	"#!lua name=lib_" version "\nredis.register_function{function_name='lib_version_" version  \
+	"', callback=function() return '" version "' end, flags={'no-writes','allow-oom'}}\n"
 
 static int ensure(struct fixture *fixture, const char *version, const char *code)
 {
@@ -560,12 +560,12 @@ static void functions(void)
 	redis_server_do(&shared, "FUNCTION FLUSH");
 	setup_up(&f);
 	CU_ASSERT_EQUAL(ensure(&f, "1", LIBRARY("1")), RT_OK); /* not there: loaded */
-	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version 0"), "1");
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_1 0"), "1");
 	CU_ASSERT_EQUAL(ensure(&f, "1", "not even Lua"), RT_OK); /* there: left alone */
-	CU_ASSERT_EQUAL(ensure(&f, "2", LIBRARY("2")), RT_OK);   /* another: replaced */
-	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version 0"), "2");
+	CU_ASSERT_EQUAL(ensure(&f, "2", LIBRARY("2")), RT_OK);   /* another: beside it */
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_2 0"), "2");
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_1 0"), "1");
 	CU_ASSERT_EQUAL(ensure(&f, "3", "not even Lua"), RT_REMOTE);
-	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version 0"), "2");
 	teardown(&f);
 
 	redis_server_do(&shared, "ACL SETUSER caller reset on nopass ~* +fcall");

@@ -41,9 +41,9 @@ struct fixture {
 static struct redis_server shared;
 static int warnings;
 
-/* Publishes with the producer's own code: 'order_put 1 stream now_ms count subject'. */
+/* Publishes with the producer's own code: 'order_put_<version> 1 stream now_ms count subject'. */
 static const char put[] =
-	"redis.register_function{function_name='order_put', callback=function(keys, args)\n"
+	"register('put', function(keys, args)\n"
 	" local stream = open_stream(keys[1])\n"
 	" local last\n"
 	" for i = 1, tonumber(args[2]) do\n"
@@ -51,7 +51,9 @@ static const char put[] =
 	"   'data', args[4], args[5])\n"
 	" end\n"
 	" return { last or '', stream.length }\n"
-	"end, flags={'allow-oom'}}\n";
+	"end, 'allow-oom')\n";
+/* What the subscriptions of these tests call. */
+static const struct rt_functions inventory_functions = { .name = "inventory", .version = "test" };
 
 static void on_log(const char *line, void *user)
 {
@@ -179,8 +181,8 @@ static void setup(struct fixture *f, struct redis_server *server)
 	CU_ASSERT_FATAL(rt_loop_new(&f->loop) == RT_OK);
 	f->metrics = rt_metrics_new();
 	redis_server_do(server, "FLUSHALL");
-	redis_server_load_events(server, "order", put);
-	redis_server_load_events(server, "inventory", "");
+	redis_server_load_events(server, "order", "test", put);
+	redis_server_load_events(server, "inventory", "test", "");
 }
 
 static struct rt_events_options quick_options(void)
@@ -204,15 +206,15 @@ static struct side *add_side(struct fixture *f, size_t i, const char *consumer,
 	f->sides[i] = side;
 	side->fixture = f;
 	CU_ASSERT_FATAL(rt_redis_new(f->loop, &redis, &side->commands) == RT_OK);
-	CU_ASSERT_FATAL(
-		rt_stream_redis_new(f->loop,
-				    &(struct rt_stream_redis_options){ .reader = &redis,
-								       .commands = side->commands,
-								       .stream = STREAM,
-								       .group = GROUP,
-								       .consumer = consumer,
-								       .context = "inventory" },
-				    &source) == RT_OK);
+	CU_ASSERT_FATAL(rt_stream_redis_new(f->loop,
+					    &(struct rt_stream_redis_options){
+						    .reader = &redis,
+						    .commands = side->commands,
+						    .stream = STREAM,
+						    .group = GROUP,
+						    .consumer = consumer,
+						    .functions = &inventory_functions },
+					    &source) == RT_OK);
 	options.name = STREAM;
 	options.on_event = on_event;
 	options.user_data = side;
@@ -247,8 +249,8 @@ static void teardown(struct fixture *f)
 
 static void publish(struct fixture *f, int64_t now_ms, int count, const char *subject)
 {
-	redis_server_do(f->server, "FCALL order_put 1 " STREAM " %lld %d %s", (long long)now_ms,
-			count, subject);
+	redis_server_do(f->server, "FCALL order_put_test 1 " STREAM " %lld %d %s",
+			(long long)now_ms, count, subject);
 }
 
 static double counter(struct fixture *f, const char *name)
@@ -525,6 +527,32 @@ static void two_instances(void)
 
 /* ---- events.lua ---- */
 
+/* Libraries of two versions write in turns, as during an upgrade, and the stream is trimmed back to the
+ * length that one of them remembers: no number is given twice. */
+static void two_versions(void)
+{
+	static const char *const wanted[] = { "1000-1", "1000-2", "1001-3",
+					      "1002-4", "1002-5", "1003-6" };
+	struct fixture f;
+	redisReply *entries;
+
+	setup(&f, &shared);
+	redis_server_load_events(&shared, "order", "next", put);
+	redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 2 s");
+	redis_server_do(&shared, "FCALL order_put_next 1 " STREAM " 1001 1 s");
+	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 2");
+	redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1002 2 s");
+	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 1");
+	redis_server_do(&shared, "FCALL order_put_next 1 " STREAM " 1003 1 s");
+	entries = redis_server_command(&shared, "XRANGE " STREAM " - +");
+	CU_ASSERT_EQUAL_FATAL(entries->elements, 2);
+	for (size_t i = 0; i < 2; i++)
+		CU_ASSERT_STRING_EQUAL(entries->element[i]->element[0]->str, wanted[4 + i]);
+	freeReplyObject(entries);
+	redis_server_do(&shared, "FUNCTION DELETE order_next");
+	teardown(&f);
+}
+
 static redisReply *element(redisReply *reply, size_t i)
 {
 	CU_ASSERT_FATAL(reply->type == REDIS_REPLY_ARRAY && reply->elements > i);
@@ -534,7 +562,7 @@ static redisReply *element(redisReply *reply, size_t i)
 static void put_gives(const char *now_ms, const char *id, long long length)
 {
 	redisReply *reply =
-		redis_server_command(&shared, "FCALL order_put 1 " STREAM " %s 1 s", now_ms);
+		redis_server_command(&shared, "FCALL order_put_test 1 " STREAM " %s 1 s", now_ms);
 
 	if (strcmp(element(reply, 0)->str, id) != 0)
 		printf("\n    id %s, not %s", reply->element[0]->str, id);
@@ -569,7 +597,7 @@ static void ids(void)
 	redis_server_do(&shared, "SET " STREAM " text");
 	{
 		redisReply *reply =
-			redis_server_command(&shared, "FCALL order_put 1 " STREAM " 1 1 s");
+			redis_server_command(&shared, "FCALL order_put_test 1 " STREAM " 1 1 s");
 
 		CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_ERROR);
 		CU_ASSERT_PTR_NOT_NULL(strstr(reply->str, "WRONGTYPE"));
@@ -594,7 +622,7 @@ static void envelope(void)
 		const redisReply *fields;
 
 		redis_server_do(&shared, "FLUSHALL");
-		redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 1 s %s %s",
+		redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 1 s %s %s",
 				rows[i].attempt, rows[i].traceparent);
 		reply = redis_server_command(&shared, "XRANGE " STREAM " - +");
 		fields = element(element(reply, 0), 1);
@@ -643,13 +671,13 @@ static void lag(void)
 		redisReply *reply;
 
 		redis_server_do(&shared, "FLUSHALL");
-		redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 10 s");
+		redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 10 s");
 		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
 		read_as(GROUP, "c", 4);
 		for (size_t j = 0; j < 4 && rows[i].commands[j] != NULL; j++)
 			redis_server_do(&shared, rows[i].commands[j]);
 		reply = redis_server_command(&shared,
-					     "FCALL inventory_cursor 2 "
+					     "FCALL inventory_cursor_test 2 "
 					     "inventory:{0}:events " STREAM " " GROUP " c 1000");
 		TEST_ROW(element(reply, 2)->integer == rows[i].lag, rows[i].why);
 		freeReplyObject(reply);
@@ -670,13 +698,14 @@ static void cursor(void)
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		redis_server_do(&shared, "FLUSHALL");
-		redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 5 s");
+		redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 5 s");
 		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
 		read_as(GROUP, "c", 3);
 		if (rows[i].command != NULL)
 			redis_server_do(&shared, rows[i].command);
-		redis_server_do(&shared, "FCALL inventory_cursor 2 inventory:{0}:events " STREAM
-					 " " GROUP " c 1000");
+		redis_server_do(&shared,
+				"FCALL inventory_cursor_test 2 inventory:{0}:events " STREAM
+				" " GROUP " c 1000");
 		TEST_ROW(strcmp(redis_server_text(&shared, "HGET inventory:{0}:cursor " STREAM),
 				rows[i].mark) == 0,
 			 rows[i].why);
@@ -697,7 +726,7 @@ static bool has_consumer(const char *name)
 static void idle_consumers(void)
 {
 	redis_server_do(&shared, "FLUSHALL");
-	redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 5 s");
+	redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 5 s");
 	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
 	read_as(GROUP, "holder", 1);
 	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " gone");
@@ -705,8 +734,8 @@ static void idle_consumers(void)
 	/* Time as Redis counts it. */
 	redis_server_do(&shared, "DEBUG SLEEP 0.03");
 	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " young");
-	redis_server_do(&shared,
-			"FCALL inventory_cursor 2 inventory:{0}:events " STREAM " " GROUP " me 20");
+	redis_server_do(&shared, "FCALL inventory_cursor_test 2 inventory:{0}:events " STREAM
+				 " " GROUP " me 20");
 	CU_ASSERT_TRUE(has_consumer("holder"));
 	CU_ASSERT_TRUE(has_consumer("me"));
 	CU_ASSERT_TRUE(has_consumer("young"));
@@ -719,11 +748,11 @@ static void burial(void)
 	redisReply *reply;
 
 	redis_server_do(&shared, "FLUSHALL");
-	redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 4 s");
+	redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 4 s");
 	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
 	read_as(GROUP, "c", 3);
 	redis_server_do(&shared, "XDEL " STREAM " 1000-3");
-#define BURY "FCALL inventory_bury 2 inventory:{0}:events " STREAM " " GROUP " now %s "
+#define BURY "FCALL inventory_bury_test 2 inventory:{0}:events " STREAM " " GROUP " now %s "
 	/* Pending; not delivered yet; gone from the stream. */
 	CU_ASSERT_EQUAL(redis_server_int(&shared, BURY "1000-1 1000-4 1000-3", reason), 2);
 	/* Once more, as after an answer that was lost. */
@@ -760,7 +789,7 @@ static void monstrous_burial(void)
 	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
 	read_as(GROUP, "c", 1);
 	CU_ASSERT_EQUAL(redis_server_int(&shared,
-					 "FCALL inventory_bury 2 inventory:{0}:events " STREAM
+					 "FCALL inventory_bury_test 2 inventory:{0}:events " STREAM
 					 " " GROUP " now why 1-1"),
 			1);
 }
@@ -770,9 +799,9 @@ static void monstrous_burial(void)
 static long long trim(long long now_ms, long long retain_ms, long long retain_count,
 		      long long ghost_ms, long long *ret_ghosts)
 {
-	redisReply *reply =
-		redis_server_command(&shared, "FCALL order_trim 1 " STREAM " %lld %lld %lld %lld",
-				     now_ms, retain_ms, retain_count, ghost_ms);
+	redisReply *reply = redis_server_command(
+		&shared, "FCALL order_trim_test 1 " STREAM " %lld %lld %lld %lld", now_ms,
+		retain_ms, retain_count, ghost_ms);
 	long long trimmed = element(reply, 0)->integer;
 
 	CU_ASSERT_EQUAL(element(reply, 1)->integer, redis_server_int(&shared, "XLEN " STREAM));
@@ -804,7 +833,7 @@ static void retention(void)
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		redis_server_do(&shared, "FLUSHALL");
 		for (int n = 0; n < 10; n++)
-			redis_server_do(&shared, "FCALL order_put 1 " STREAM " %d 1 s",
+			redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " %d 1 s",
 					1000 + 10 * n);
 		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
 		read_as(GROUP, "c", 10);
@@ -821,7 +850,7 @@ static void ghosts(void)
 	long long count;
 
 	redis_server_do(&shared, "FLUSHALL");
-	redis_server_do(&shared, "FCALL order_put 1 " STREAM " 1000 10 s");
+	redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 10 s");
 	CU_ASSERT_EQUAL(trim(100000, 0, 0, 1000, &count), 0); /* nobody has read anything */
 	CU_ASSERT_EQUAL(count, 0);
 	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
@@ -838,8 +867,8 @@ static void ghosts(void)
 	CU_ASSERT_EQUAL(count, 1);
 	/* A consumer that finds nothing to read is alive as long as it tends. */
 	redis_server_do(&shared, "DEBUG SLEEP 0.05");
-	redis_server_do(&shared, "FCALL inventory_cursor 2 inventory:{0}:events " STREAM " " GROUP
-				 " c 100000");
+	redis_server_do(&shared, "FCALL inventory_cursor_test 2 inventory:{0}:events " STREAM
+				 " " GROUP " c 100000");
 	trim(100000, 0, 0, 40, &count);
 	CU_ASSERT_EQUAL(count, 1);
 	redis_server_do(&shared, "DEBUG SLEEP 0.05");
@@ -876,7 +905,7 @@ static void trim_is_safe(void)
 
 			if (made == NULL) {
 				redisReply *reply = redis_server_command(
-					&shared, "FCALL order_put 1 " STREAM " %d 1 s",
+					&shared, "FCALL order_put_test 1 " STREAM " %d 1 s",
 					100000 + step);
 
 				snprintf(id[written], sizeof(id[0]), "%s", element(reply, 0)->str);
@@ -939,6 +968,7 @@ int main(void)
 		{ "a burial, and its repetition", burial },
 		{ "a monstrous burial", monstrous_burial },
 		{ "what trimming keeps", retention },
+		{ "libraries of two versions write in turns", two_versions },
 		{ "ghosts", ghosts },
 		{ "trimming never goes past a group", trim_is_safe },
 	};
@@ -947,8 +977,8 @@ int main(void)
 	rt_log_init("test", RT_INFO, false);
 	rt_log_sink(on_log, NULL);
 	redis_server_start(&shared, NULL);
-	redis_server_load_events(&shared, "order", put);
-	redis_server_load_events(&shared, "inventory", "");
+	redis_server_load_events(&shared, "order", "test", put);
+	redis_server_load_events(&shared, "inventory", "test", "");
 	rc = tests_run("stream_redis", tests, RT_LENGTH(tests));
 	redis_server_done(&shared);
 	return rc;
