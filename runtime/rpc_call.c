@@ -507,6 +507,16 @@ void rpc_call_handle(struct rt_call *call, const uint8_t *data, size_t length)
 	call->service->invoke(call->service, method->index, request, answer_call, call);
 }
 
+void rpc_call_bad_message(struct rt_call *call)
+{
+	if (call->ended)
+		return;
+	/* The handler must not take half a stream for a whole one: it sees a call that was
+	 * cancelled, the client sees why. */
+	rpc_call_cancelled(call);
+	rpc_call_half_closed(call);
+}
+
 void rpc_call_message(struct rt_call *call, const uint8_t *data, size_t length)
 {
 	ProtobufCMessage *message;
@@ -520,10 +530,7 @@ void rpc_call_message(struct rt_call *call, const uint8_t *data, size_t length)
 	message = rpc_unpack(call->messages, call->method->descriptor->input, data, length, false,
 			     &call->forced);
 	if (message == NULL) {
-		/* The handler must not take half a stream for a whole one: it sees a call that
-		 * was cancelled, the client sees why. */
-		rpc_call_cancelled(call);
-		rpc_call_half_closed(call);
+		rpc_call_bad_message(call);
 		return;
 	}
 	rpc_method_count(call->method->received);

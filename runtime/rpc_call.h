@@ -126,6 +126,8 @@ void rpc_call_handle(struct rt_call *call, const uint8_t *data, size_t length);
 /* What a read brought. */
 void rpc_call_message(struct rt_call *call, const uint8_t *data, size_t length);
 void rpc_call_half_closed(struct rt_call *call);
+/* It brought a message that cannot be taken; `forced` says why. */
+void rpc_call_bad_message(struct rt_call *call);
 /* The client went, or the deadline passed, or `forced` says what happened. */
 void rpc_call_cancelled(struct rt_call *call);
 /* So many bytes of those queued are on the wire, or dropped. */

@@ -199,7 +199,8 @@ static ProtobufCMessage *read_message(struct client_call *call)
 	ProtobufCMessage *message = NULL;
 
 	if (!rpc_bytes_read(&bytes, RT_TAKE(call->received)))
-		rt_status_set(&call->status, RT_CODE_INTERNAL, "%s does not decompress",
+		rt_status_set(&call->status, RT_CODE_INTERNAL,
+			      "%s came compressed, although that was not offered",
 			      call->method->descriptor->output->name);
 	else
 		message = rpc_unpack(&call->arena, call->method->descriptor->output, bytes.data,
@@ -579,6 +580,9 @@ static grpc_channel *connect_one(const char *target, int64_t message_max_bytes)
 	grpc_arg args[] = {
 		INT_ARG(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, message_max_bytes),
 		INT_ARG(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX_BYTES),
+		/* Nothing is compressed, and nothing unpacked (decision 021). */
+		INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
+		INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
 		/* Each channel has a connection of its own. */
 		INT_ARG(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
 		INT_ARG(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, RECONNECT_MIN_MS),

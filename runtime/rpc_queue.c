@@ -394,8 +394,10 @@ bool rpc_bytes_read(struct rpc_bytes *bytes, grpc_byte_buffer *buffer)
 	grpc_slice *slice;
 
 	*bytes = (struct rpc_bytes){ .buffer = buffer, .joined = grpc_empty_slice() };
-	if (buffer->data.raw.compression == GRPC_COMPRESS_NONE &&
-	    buffer->data.raw.slice_buffer.count <= 1) {
+	/* Never unpacked: how large it would become is known only afterwards. */
+	if (buffer->data.raw.compression != GRPC_COMPRESS_NONE)
+		return false;
+	if (buffer->data.raw.slice_buffer.count <= 1) {
 		if (buffer->data.raw.slice_buffer.count == 0)
 			return true;
 		slice = &buffer->data.raw.slice_buffer.slices[0];

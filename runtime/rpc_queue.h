@@ -47,7 +47,8 @@ struct rpc_bytes {
 	grpc_byte_buffer *buffer;
 	grpc_slice joined;
 };
-/* Takes the buffer over. False: it does not decompress; still needs rpc_bytes_done. */
+/* Takes the buffer over. False: the message is compressed, which is not accepted (decision 021);
+ * still needs rpc_bytes_done. */
 bool rpc_bytes_read(struct rpc_bytes *bytes, grpc_byte_buffer *buffer);
 void rpc_bytes_done(struct rpc_bytes *bytes);
 

@@ -408,6 +408,22 @@ static void server_watch(struct rt_call *base)
 	rpc_queue_start(call->server->queue, call->grpc, &op, 1, &call->close_tag, call_closed);
 }
 
+/* As gRPC has it: the status, and a header that says what would be understood. Among the trailers,
+ * because gRPC makes one block of both where no message lies between, and of the initial metadata
+ * keeps only what is not its own. */
+static void set_compressed(struct server_call *call, struct rt_status *status)
+{
+	rt_call_set_trailing(&call->base, "grpc-accept-encoding", "identity", strlen("identity"));
+	rt_status_set(status, RT_CODE_UNIMPLEMENTED,
+		      "the message is compressed; only messages that are not are accepted");
+}
+
+static void refuse_compressed_message(struct server_call *call)
+{
+	set_compressed(call, &call->base.forced);
+	rpc_call_bad_message(&call->base);
+}
+
 static void call_read(struct rpc_tag *tag, bool ok)
 {
 	struct server_call *call = RT_CONTAINER_OF(tag, struct server_call, read_tag);
@@ -423,11 +439,10 @@ static void call_read(struct rpc_tag *tag, bool ok)
 			rpc_call_cancelled(&call->base);
 		rpc_call_half_closed(&call->base);
 	} else {
-		/* What does not decompress is cut off: an empty record is none of protobuf's. */
-		if (!rpc_bytes_read(&bytes, buffer))
-			rpc_call_message(&call->base, (const uint8_t *)"", 1);
-		else
+		if (rpc_bytes_read(&bytes, buffer))
 			rpc_call_message(&call->base, bytes.data, bytes.length);
+		else
+			refuse_compressed_message(call);
 		rpc_bytes_done(&bytes);
 	}
 	call_settle(&call->base);
@@ -521,12 +536,11 @@ static void handle_arrived(struct server_call *call)
 	} else {
 		if (method->base.server_streams)
 			server_watch(&call->base);
-		if (!rpc_bytes_read(&bytes, buffer)) {
-			rt_status_set(&status, RT_CODE_INVALID_ARGUMENT,
-				      "the request does not decompress");
-			rpc_call_refuse(&call->base, &status);
-		} else {
+		if (rpc_bytes_read(&bytes, buffer)) {
 			rpc_call_handle(&call->base, bytes.data, bytes.length);
+		} else {
+			set_compressed(call, &status);
+			rpc_call_refuse(&call->base, &status);
 		}
 		rpc_bytes_done(&bytes);
 		buffer = NULL;
@@ -686,6 +700,10 @@ static grpc_server *create_grpc_server(const struct rt_server *server)
 		INT_ARG(GRPC_ARG_ALLOW_REUSEPORT, server->reuse_port),
 		INT_ARG(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, server->message_max_bytes),
 		INT_ARG(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX_BYTES),
+		/* Nothing is compressed, and nothing unpacked (decision 021): gRPC would look at
+		 * the size of a message after it has unpacked it. */
+		INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
+		INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
 		INT_ARG(GRPC_ARG_MAX_CONCURRENT_STREAMS, server->calls_max),
 		/* Clients may ping every 5 s, with and without calls. */
 		INT_ARG(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
