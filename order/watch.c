@@ -1,10 +1,16 @@
 /* watch.c - the tail of order:{p}:events, read for those who wait.
  *
- *   order_watch_add → tail_begin ("$") → tail_begun: marked nodes are read → tail_next
- *   tail_came: nodes whose order was named are read → node_read → its waiters → tail_next
+ *   order_watch_add → tail_begin ("$") → tail_begun: all nodes are to be read → tail_next
+ *   tail_came: nodes whose order was named are to be read → tail_next
+ *     reads_begin → node_begin_read → node_was_read → its waiters → reads_begin
  *   nobody has waited for LINGER_MS → the tail is left alone
  *
- * It lingers because the next waiter usually comes soon, and finds the tail running. */
+ * It lingers because the next waiter usually comes soon, and finds the tail running.
+ *
+ * Reads share the store's connection with orders that are placed and decided, and all that wait can
+ * come up for reading in one turn: so READS_MAX are under way at most, the others queue. Those that
+ * something was heard of queue apart from those that are only looked after, and take turns with
+ * them: a sweep over thousands makes nobody late. */
 #include <stdio.h>
 #include <string.h>
 
@@ -19,6 +25,7 @@
 #define BACK_OFF_MS   100
 #define SWEEP_MS      500  /* how often nodes are looked over … */
 #define READ_AFTER_MS 5000 /* … and read again, when nothing was heard for so long */
+#define READS_MAX     ORDER_WATCH_READS_MAX
 
 struct order_watch_node {
 	UT_hash_handle hh;
@@ -28,8 +35,10 @@ struct order_watch_node {
 	uint64_t version; /* of the newest that is known */
 	int64_t read_ms;
 	struct order_get_op get;
-	uint64_t reads;      /* that have begun */
-	bool reading, again; /* again: when this read has ended */
+	uint64_t reads; /* that have begun */
+	enum node_stage { NODE_IDLE, NODE_STALE, NODE_HEARD, NODE_READING } stage;
+	struct rt_list queue; /* STALE, HEARD: in the list of that name */
+	bool again;           /* READING: once more when this read has ended */
 	bool telling;
 };
 
@@ -37,7 +46,11 @@ struct order_watch {
 	struct rt_loop *loop;
 	struct order_store *store;
 	struct order_watch_node *nodes;
-	size_t waiter_count, waiters_max, reads;
+	size_t waiter_count, waiters_max;
+	size_t reads; /* under way */
+	/* Nodes to be read: something was heard of them; they are only looked after. */
+	struct rt_list heard, stale;
+	bool stale_next; /* when there are both */
 	struct rt_series *waiters;
 	enum { TAIL_OFF, TAIL_BEGINS, TAIL_RUNS, TAIL_BACKS_OFF } tail;
 	struct order_tail_op tail_op;
@@ -57,8 +70,9 @@ static void node_release(struct order_watch_node *node)
 {
 	struct order_watch *watch = node->watch;
 
-	if (node->reading || node->telling || !rt_list_empty(&node->waiters))
+	if (node->stage == NODE_READING || node->telling || !rt_list_empty(&node->waiters))
 		return;
+	rt_list_remove(&node->queue);
 	HASH_DEL(watch->nodes, node);
 	free(node);
 	if (watch->nodes == NULL)
@@ -103,37 +117,40 @@ static void node_tell(struct order_watch_node *node, int status, const struct or
 	}
 }
 
-static void node_read(struct order_watch_node *node);
+/* ---- reading ---- */
 
-static void node_was_read(struct order_get_op *op, int status)
+/* Wants the node read. One that waits as stale goes to those that were heard of when it is, too. */
+static void node_queue(struct order_watch_node *node, enum node_stage stage)
 {
-	struct order_watch_node *node = RT_CONTAINER_OF(op, struct order_watch_node, get);
 	struct order_watch *watch = node->watch;
 
-	watch->reads--;
-	node->reading = false;
-	node->telling = true;
-	/* A failed read is made good by the tail's next start, or by the sweep. */
-	if (status == RT_OK && op->found)
-		node->version = RT_MAX(node->version, op->record.version);
-	node_tell(node, status, op->found ? &op->record : NULL);
-	node->telling = false;
-	if (node->again && !rt_list_empty(&node->waiters) && !watch->stopping)
-		node_read(node);
-	node_release(node);
-	stop_check(watch);
+	if (node->stage == NODE_READING) {
+		node->again = true;
+	} else if (node->stage < stage) {
+		rt_list_remove(&node->queue);
+		rt_list_push(stage == NODE_HEARD ? &watch->heard : &watch->stale, &node->queue);
+		node->stage = stage;
+	}
 }
 
-static void node_read(struct order_watch_node *node)
+static struct order_watch_node *queue_pop(struct order_watch *watch)
+{
+	bool stale = rt_list_empty(&watch->heard) ||
+		     (watch->stale_next && !rt_list_empty(&watch->stale));
+	struct rt_list *link = rt_list_pop(stale ? &watch->stale : &watch->heard);
+
+	watch->stale_next = !stale;
+	return link == NULL ? NULL : RT_CONTAINER_OF(link, struct order_watch_node, queue);
+}
+
+static void node_was_read(struct order_get_op *op, int status);
+
+static void node_begin_read(struct order_watch_node *node)
 {
 	struct order_watch *watch = node->watch;
 
-	if (node->reading) {
-		node->again = true;
-		return;
-	}
+	node->stage = NODE_READING;
 	node->again = false;
-	node->reading = true;
 	node->reads++;
 	node->read_ms = rt_loop_now(watch->loop);
 	node->get = (struct order_get_op){ .order_id = node->order_id, .done = node_was_read };
@@ -141,13 +158,48 @@ static void node_read(struct order_watch_node *node)
 	watch->store->ops->get(watch->store, &node->get);
 }
 
+static void reads_begin(struct order_watch *watch)
+{
+	struct order_watch_node *node;
+
+	while (watch->reads < READS_MAX && (node = queue_pop(watch)) != NULL)
+		node_begin_read(node);
+}
+
+static void node_read(struct order_watch_node *node)
+{
+	node_queue(node, NODE_HEARD);
+	reads_begin(node->watch);
+}
+
+static void node_was_read(struct order_get_op *op, int status)
+{
+	struct order_watch_node *node = RT_CONTAINER_OF(op, struct order_watch_node, get);
+	struct order_watch *watch = node->watch;
+
+	watch->reads--;
+	node->stage = NODE_IDLE;
+	node->telling = true;
+	/* A failed read is made good by the tail's next start, or by the sweep. */
+	if (status == RT_OK && op->found)
+		node->version = RT_MAX(node->version, op->record.version);
+	node_tell(node, status, op->found ? &op->record : NULL);
+	node->telling = false;
+	if (node->again && !watch->stopping)
+		node_queue(node, NODE_HEARD);
+	node_release(node);
+	reads_begin(watch);
+	stop_check(watch);
+}
+
 static void read_all(struct order_watch *watch)
 {
 	struct order_watch_node *node, *next;
 
 	HASH_ITER (hh, watch->nodes, node, next) {
-		node_read(node);
+		node_queue(node, NODE_STALE);
 	}
+	reads_begin(watch);
 }
 
 static void sweep(struct rt_timer *timer)
@@ -158,8 +210,9 @@ static void sweep(struct rt_timer *timer)
 
 	HASH_ITER (hh, watch->nodes, node, next) {
 		if (node->read_ms <= before_ms)
-			node_read(node);
+			node_queue(node, NODE_STALE);
 	}
+	reads_begin(watch);
 	if (watch->nodes != NULL)
 		rt_timer_start(watch->loop, &watch->sweep, SWEEP_MS, sweep);
 }
@@ -264,6 +317,8 @@ struct order_watch *order_watch_new(struct rt_loop *loop, struct order_store *st
 	watch->store = store;
 	watch->waiters_max = waiters_max;
 	watch->waiters = waiters;
+	rt_list_init(&watch->heard);
+	rt_list_init(&watch->stale);
 	return watch;
 }
 
@@ -278,6 +333,7 @@ static struct order_watch_node *node_of(struct order_watch *watch, const char *o
 	node->watch = watch;
 	node->read_ms = rt_loop_now(watch->loop);
 	rt_list_init(&node->waiters);
+	rt_list_init(&node->queue);
 	snprintf(node->order_id, sizeof(node->order_id), "%s", order_id);
 	HASH_ADD_STR(watch->nodes, order_id, node);
 	return node;
@@ -295,7 +351,7 @@ bool order_watch_add(struct order_watch *watch, struct order_waiter *waiter, con
 	waiter->node = node;
 	waiter->told_version = known;
 	waiter->first_read = node->reads + 1;
-	if (node->reading)
+	if (node->stage == NODE_READING)
 		node->again = true;
 	rt_list_init(&waiter->link);
 	rt_list_push(&node->waiters, &waiter->link);

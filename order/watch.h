@@ -14,6 +14,9 @@
 #include "metrics.h"
 #include "store.h"
 
+/* Orders that are read at a time, at most. */
+#define ORDER_WATCH_READS_MAX 128
+
 struct order_watch; /* opaque */
 
 struct order_waiter {

@@ -1,0 +1,336 @@
+/* test_watch.c - who waits for orders, on a store that answers reads when the test says so: how many
+ * are under way at a time, and in what order. */
+#include <string.h>
+
+#include "loop.h"
+#include "order/watch.h"
+#include "run.h"
+
+#define MANY 10000
+
+/* A store that can be read and followed only. */
+struct store {
+	struct order_store base;
+	struct rt_loop *loop;
+	struct order_get_op *gets[MANY + 1]; /* under way, oldest first */
+	size_t get_count, get_most, get_total;
+	struct order_tail_op *tail;
+	struct rt_task interrupt;
+};
+
+struct waiter {
+	struct order_waiter base;
+	char order_id[ORDER_ID_LENGTH + 1];
+	size_t told, failed;
+	size_t told_at; /* reads that had been answered by then */
+	struct fixture *fixture;
+};
+
+struct fixture {
+	struct rt_loop *loop;
+	struct store store;
+	struct order_watch *watch;
+	struct waiter *waiters;
+	bool stopped;
+};
+
+static struct store *store_of(struct order_store *base)
+{
+	return RT_CONTAINER_OF(base, struct store, base);
+}
+
+static void store_get(struct order_store *base, struct order_get_op *op)
+{
+	struct store *store = store_of(base);
+
+	CU_ASSERT_FATAL(store->get_count <= MANY);
+	store->gets[store->get_count++] = op;
+	store->get_most = RT_MAX(store->get_most, store->get_count);
+}
+
+static void store_tail(struct order_store *base, struct order_tail_op *op)
+{
+	store_of(base)->tail = op;
+}
+
+static void tail_given_up(struct rt_task *task)
+{
+	struct store *store = RT_CONTAINER_OF(task, struct store, interrupt);
+	struct order_tail_op *tail = RT_TAKE(store->tail);
+
+	tail->done(tail, RT_CANCELED);
+}
+
+static void store_tail_interrupt(struct order_store *base)
+{
+	struct store *store = store_of(base);
+
+	store->interrupt.run = tail_given_up;
+	rt_loop_defer(store->loop, &store->interrupt);
+}
+
+static const struct order_store_ops store_ops = {
+	.get = store_get,
+	.tail = store_tail,
+	.tail_interrupt = store_tail_interrupt,
+};
+
+/* Answers the oldest read with this version of its order; RT_OK: or that it failed. */
+static void answer_one(struct fixture *f, uint64_t version, int status)
+{
+	struct store *store = &f->store;
+	struct order_get_op *op = store->gets[0];
+
+	CU_ASSERT_FATAL(store->get_count > 0);
+	store->get_count--;
+	memmove(&store->gets[0], &store->gets[1], store->get_count * sizeof(store->gets[0]));
+	store->get_total++;
+	op->found = status == RT_OK;
+	op->record = (struct order_record){ .order_id = op->order_id, .version = version };
+	op->done(op, status);
+}
+
+/* Answers until nothing is asked any more; how many that were. */
+static size_t answer_all(struct fixture *f, uint64_t version)
+{
+	size_t before = f->store.get_total;
+
+	while (f->store.get_count > 0)
+		answer_one(f, version, RT_OK);
+	return f->store.get_total - before;
+}
+
+/* The tail is where the stream ends. */
+static void tail_begins(struct fixture *f)
+{
+	struct order_tail_op *tail = RT_TAKE(f->store.tail);
+
+	CU_ASSERT_FATAL(tail != NULL && strcmp(tail->after, "$") == 0);
+	snprintf(tail->last, sizeof(tail->last), "1-1");
+	tail->entry_count = 0;
+	tail->done(tail, RT_OK);
+}
+
+/* An event of the order comes by. */
+static void hear(struct fixture *f, const struct waiter *waiter, uint64_t version)
+{
+	struct order_tail_op *tail = RT_TAKE(f->store.tail);
+	struct order_tail_entry entry = { .subject = waiter->order_id, .seq = version };
+
+	CU_ASSERT_FATAL(tail != NULL && strcmp(tail->after, "$") != 0);
+	tail->entries = &entry;
+	tail->entry_count = 1;
+	snprintf(tail->last, sizeof(tail->last), "1-2");
+	tail->done(tail, RT_OK);
+}
+
+static void on_order(struct order_waiter *base, const struct order_record *record)
+{
+	struct waiter *waiter = RT_CONTAINER_OF(base, struct waiter, base);
+
+	CU_ASSERT_FATAL(record != NULL);
+	CU_ASSERT_STRING_EQUAL(record->order_id, waiter->order_id);
+	waiter->told++;
+	waiter->told_at = waiter->fixture->store.get_total;
+}
+
+static void on_failed(struct order_waiter *base, int status)
+{
+	(void)status;
+	RT_CONTAINER_OF(base, struct waiter, base)->failed++;
+}
+
+static void on_stop(struct order_waiter *base)
+{
+	struct waiter *waiter = RT_CONTAINER_OF(base, struct waiter, base);
+
+	order_watch_remove(waiter->fixture->watch, base);
+}
+
+static void add(struct fixture *f, size_t i, bool read)
+{
+	CU_ASSERT_TRUE_FATAL(
+		order_watch_add(f->watch, &f->waiters[i].base, f->waiters[i].order_id, 1, read));
+}
+
+static void setup(struct fixture *f)
+{
+	*f = (struct fixture){ .stopped = false };
+	CU_ASSERT_FATAL(rt_loop_new_manual(INT64_C(1764000000000), 7, &f->loop) == RT_OK);
+	f->store.base.ops = &store_ops;
+	f->store.loop = f->loop;
+	f->watch = order_watch_new(f->loop, &f->store.base, MANY, NULL);
+	f->waiters = rt_alloc(MANY * sizeof(*f->waiters));
+	for (size_t i = 0; i < MANY; i++) {
+		struct waiter *waiter = &f->waiters[i];
+
+		snprintf(waiter->order_id, sizeof(waiter->order_id), "ord_%026zu", i);
+		waiter->fixture = f;
+		waiter->base.on_order = on_order;
+		waiter->base.on_failed = on_failed;
+		waiter->base.on_stop = on_stop;
+	}
+}
+
+static void on_stopped(void *user)
+{
+	((struct fixture *)user)->stopped = true;
+}
+
+static void teardown(struct fixture *f)
+{
+	order_watch_stop(f->watch, on_stopped, f);
+	rt_loop_settle(f->loop);
+	while (f->store.get_count > 0)
+		answer_one(f, 2, RT_CANCELED);
+	CU_ASSERT_TRUE_FATAL(f->stopped);
+	order_watch_free(f->watch);
+	free(f->waiters);
+	rt_loop_free(f->loop);
+}
+
+/* 10 000 wait for orders that nothing is heard of. */
+static void setup_many(struct fixture *f)
+{
+	setup(f);
+	for (size_t i = 0; i < MANY; i++)
+		add(f, i, false);
+	tail_begins(f);
+	CU_ASSERT_EQUAL(answer_all(f, 1), MANY);
+	f->store.get_most = 0;
+}
+
+/* The tail begins, or begins again after an outage; clients come; a sweep. */
+static void test_few_at_a_time(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	for (size_t i = 0; i < MANY; i++)
+		add(&f, i, i % 2 == 0);
+	CU_ASSERT(f.store.get_count > 0);
+	tail_begins(&f);
+	CU_ASSERT(answer_all(&f, 2) >= MANY);
+	CU_ASSERT(f.store.get_most <= ORDER_WATCH_READS_MAX);
+	for (size_t i = 0; i < MANY; i++)
+		CU_ASSERT_EQUAL(f.waiters[i].told, 1);
+	for (int sweep = 0; sweep < 3; sweep++) {
+		/* Each once: the next sweep asks for none that still waits its turn. */
+		rt_loop_advance(f.loop, 5500);
+		CU_ASSERT_EQUAL(answer_all(&f, 2), MANY);
+	}
+	CU_ASSERT(f.store.get_most <= ORDER_WATCH_READS_MAX);
+	CU_ASSERT(f.store.get_most > 1);
+	teardown(&f);
+}
+
+/* An order that was heard of is read soon, however many are only looked after. */
+static void test_heard_before_stale(void)
+{
+	struct fixture f;
+	struct waiter *last;
+	size_t before;
+
+	setup_many(&f);
+	rt_loop_advance(f.loop, 6000);
+	last = &f.waiters[MANY - 1];
+	before = f.store.get_total;
+	hear(&f, last, 2);
+	hear(&f, last, 2);
+	while (last->told == 0)
+		answer_one(&f, 2, RT_OK);
+	CU_ASSERT(last->told_at - before <= 2 * ORDER_WATCH_READS_MAX + 2);
+	CU_ASSERT_EQUAL(answer_all(&f, 2) + last->told_at - before, MANY);
+	teardown(&f);
+}
+
+/* And those have their turn, however much is heard. */
+static void test_stale_beside_heard(void)
+{
+	struct fixture f;
+	size_t stale = 0;
+
+	setup_many(&f);
+	rt_loop_advance(f.loop, 6000);
+	for (size_t i = 0; i < 4 * ORDER_WATCH_READS_MAX; i++) {
+		hear(&f, &f.waiters[MANY - 1 - i % 500], 3 + i);
+		if (strcmp(f.store.gets[0]->order_id, f.waiters[MANY - 500].order_id) < 0)
+			stale++;
+		answer_one(&f, 2, RT_OK);
+	}
+	CU_ASSERT(stale >= ORDER_WATCH_READS_MAX);
+	answer_all(&f, 2);
+	for (size_t i = 0; i < MANY; i++)
+		CU_ASSERT(f.waiters[i].told >= 1);
+	teardown(&f);
+}
+
+/* Heard of while it is read: read once more, and once only. */
+static void test_heard_while_read(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	add(&f, 0, false);
+	tail_begins(&f);
+	CU_ASSERT_EQUAL(f.store.get_count, 1);
+	hear(&f, &f.waiters[0], 2);
+	hear(&f, &f.waiters[0], 3);
+	CU_ASSERT_EQUAL(f.store.get_count, 1);
+	answer_one(&f, 1, RT_OK);
+	CU_ASSERT_EQUAL(f.store.get_count, 1);
+	answer_one(&f, 3, RT_OK);
+	CU_ASSERT_EQUAL(f.store.get_count, 0);
+	CU_ASSERT_EQUAL(f.waiters[0].told, 1);
+	teardown(&f);
+}
+
+/* Who goes while its order waits to be read leaves nothing behind; the others are read. */
+static void test_gone_before_read(void)
+{
+	struct fixture f;
+
+	setup_many(&f);
+	rt_loop_advance(f.loop, 6000);
+	for (size_t i = 0; i < MANY; i += 2)
+		order_watch_remove(f.watch, &f.waiters[i].base);
+	CU_ASSERT(answer_all(&f, 2) <= MANY / 2 + ORDER_WATCH_READS_MAX);
+	for (size_t i = 0; i < MANY; i++)
+		CU_ASSERT_EQUAL(f.waiters[i].told, i % 2);
+	add(&f, 0, true);
+	CU_ASSERT_EQUAL(answer_all(&f, 2), 1);
+	CU_ASSERT_EQUAL(f.waiters[0].told, 1);
+	teardown(&f);
+}
+
+/* The store is away: each read fails, none is lost, and the end does not wait for what waits. */
+static void test_outage(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	for (size_t i = 0; i < MANY; i++)
+		add(&f, i, true);
+	for (size_t i = 0; i < MANY; i++)
+		answer_one(&f, 0, RT_LOST);
+	CU_ASSERT_EQUAL(f.store.get_count, 0);
+	for (size_t i = 0; i < MANY; i++)
+		CU_ASSERT_EQUAL(f.waiters[i].failed, 1);
+	tail_begins(&f);
+	CU_ASSERT_EQUAL(f.store.get_count, ORDER_WATCH_READS_MAX);
+	teardown(&f);
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "few orders are read at a time", test_few_at_a_time },
+		{ "what was heard of is read soon", test_heard_before_stale },
+		{ "what is only looked after has its turn", test_stale_beside_heard },
+		{ "heard of while it is read", test_heard_while_read },
+		{ "gone before it was read", test_gone_before_read },
+		{ "the store is away", test_outage },
+	};
+
+	return tests_run("watch", tests, RT_LENGTH(tests));
+}
