@@ -472,8 +472,7 @@ static bool set_timer(struct ctl *ctl, const struct violation *violation)
 static bool drop_timer(struct ctl *ctl, const struct violation *violation)
 {
 	static const char script[] = "local open = redis.call('EXISTS', KEYS[2]) == 1 and\n"
-				     "	not redis.call('HGET', KEYS[2], 'settled') and\n"
-				     "	redis.call('HGET', KEYS[2], 'status') ~= 'REJECTED'\n"
+				     "	not redis.call('HGET', KEYS[2], 'settled')\n"
 				     "return open and 0 or redis.call('ZREM', KEYS[1], ARGV[1])\n";
 	char timers[CTL_KEY], prefix[CTL_KEY], *key;
 	redisReply *reply;

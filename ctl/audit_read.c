@@ -116,24 +116,26 @@ static uint64_t fingerprint_add(uint64_t print, const char *data, size_t length)
 	return (print ^ 0x100) * 1099511628211U; /* where it ends counts, too */
 }
 
-/* The event after which an order is in a state. */
-static enum order_event event_before(enum order_state state)
+/* Can an order be in a state after an event? */
+static bool leads_to(enum order_event event, enum order_state state)
 {
 	switch (state) {
 	case ORDER_PENDING:
-		return ORDER_EV_PLACED;
+		return event == ORDER_EV_PLACED;
 	case ORDER_RESERVED:
-		return ORDER_EV_RESERVED;
-	case ORDER_REJECTED:
-		return ORDER_EV_REJECTED;
+		return event == ORDER_EV_RESERVED;
+	case ORDER_REJECTING:
+		return event == ORDER_EV_REJECTED;
+	case ORDER_REJECTED: /* at once, or after it had to give back */
+		return event == ORDER_EV_REJECTED || event == ORDER_EV_SETTLED;
 	case ORDER_CONFIRMING:
-		return ORDER_EV_CONFIRMED;
+		return event == ORDER_EV_CONFIRMED;
 	case ORDER_CANCELLING:
-		return ORDER_EV_CANCELLED;
+		return event == ORDER_EV_CANCELLED;
 	case ORDER_EXPIRING:
-		return ORDER_EV_EXPIRED;
+		return event == ORDER_EV_EXPIRED;
 	default:
-		return ORDER_EV_SETTLED;
+		return event == ORDER_EV_SETTLED;
 	}
 }
 
@@ -153,7 +155,7 @@ static bool history_fits(const char *text, const struct audit_case *one, int64_t
 		*ret_ms = item.unix_ms;
 	}
 	return history.at[0] == '\0' && history.version == one->version &&
-	       last == event_before(one->state);
+	       leads_to(last, one->state);
 }
 
 /* "sku=quantity sku=quantity" of what was ordered; NULL: it cannot be read. */

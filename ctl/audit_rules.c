@@ -115,6 +115,7 @@ static const enum audit_fault pairs[ORDER_STATE_COUNT][STOCK_STATE_COUNT] = {
 	/* the order is     there is none  RESERVED  UNAVAILABLE  COMMITTED  RELEASED */
 	[ORDER_PENDING]    = { FINE,       FINE,     FINE,        FINE,      FINE },
 	[ORDER_RESERVED]   = { LOST,       FINE,     LOST,        AUDIT_SOLD_UNCONFIRMED, LOST },
+	[ORDER_REJECTING]  = { FINE,       FINE,     FINE,        SOLD,      FINE },
 	[ORDER_REJECTED]   = { BARE,       HELD,     FINE,        SOLD,      FINE },
 	[ORDER_CONFIRMING] = { AUDIT_CONFIRM_WITHOUT_RESERVATION,
 				           FINE,     GONE,        FINE,      GONE },

@@ -4,8 +4,8 @@
  *     store->request           counters, reservation, answer and acknowledgement, one step
  *       served                 the event is done, or comes again
  *
- * What does not ask for anything is acknowledged and forgotten (OrderReserved, OrderSettled); what we
- * do not understand is poison. A request that could not be stored comes again and is answered from
+ * What asks for nothing, as stock.h says, is acknowledged and forgotten; a request that cannot be
+ * read is poison. A request that could not be stored comes again and is answered from
  * the record if it was stored after all. */
 #include <string.h>
 
@@ -128,12 +128,6 @@ static struct request *request_placed(const struct rt_event *event, const char *
 	return NULL;
 }
 
-static bool known_but_not_ours(const char *type)
-{
-	return strcmp(type, "tandem.order.v1.OrderReserved") == 0 ||
-	       strcmp(type, "tandem.order.v1.OrderSettled") == 0;
-}
-
 void inventory_on_order_event(struct rt_event *event, void *user)
 {
 	struct inventory *inventory = user;
@@ -141,11 +135,8 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 	struct request *request;
 	const char *reason;
 
-	if (!stock_request_parse(event->type, &kind)) {
-		if (known_but_not_ours(event->type))
-			rt_event_ignore(event);
-		else
-			rt_event_poison(event, "unknown type of event");
+	if (!stock_request_parse(event->type, event->attempt, &kind)) {
+		rt_event_ignore(event);
 		return;
 	}
 	if (!check_order_id(event->subject)) {

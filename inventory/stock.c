@@ -26,6 +26,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(NONE), Q(EXPIRE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 	/* Rejected although nothing was ever refused here: the refusal was lost. Tombstone. */
 	{ S(NONE), Q(REJECT), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
+	{ S(NONE), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 
 	/* Asked again: the answer was lost or late, or the event came twice. */
 	{ S(RESERVED), Q(RESERVE), STOCK_KEEP, S(RESERVED), A(RESERVED), false },
@@ -34,6 +35,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(RESERVED), Q(EXPIRE), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), false },
 	/* The order ended as rejected while its stock is held: nobody else would free it. */
 	{ S(RESERVED), Q(REJECT), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), true },
+	{ S(RESERVED), Q(REJECT_AGAIN), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), true },
 
 	/* Refused is refused, even when there is stock by now. */
 	{ S(UNAVAILABLE), Q(RESERVE), STOCK_KEEP, S(UNAVAILABLE), A(UNAVAILABLE), false },
@@ -45,6 +47,8 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(UNAVAILABLE), Q(EXPIRE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 	/* The order took note of the refusal: the usual end, and it waits for nothing. */
 	{ S(UNAVAILABLE), Q(REJECT), STOCK_KEEP, S(UNAVAILABLE), A(NOTHING), false },
+	/* A reservation of before was lost, and the order heard of it: it waits for a release. */
+	{ S(UNAVAILABLE), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 
 	/* An old OrderPlaced once more: told how far things are. */
 	{ S(COMMITTED), Q(RESERVE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), false },
@@ -53,6 +57,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(COMMITTED), Q(RELEASE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 	{ S(COMMITTED), Q(EXPIRE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 	{ S(COMMITTED), Q(REJECT), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
+	{ S(COMMITTED), Q(REJECT_AGAIN), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 
 	/* The late OrderPlaced finds the tombstone, or an old one comes once more. */
 	{ S(RELEASED), Q(RESERVE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
@@ -60,24 +65,28 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(RELEASED), Q(COMMIT), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 	{ S(RELEASED), Q(RELEASE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 	{ S(RELEASED), Q(EXPIRE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
-	/* Nothing is held and a rejected order waits for nothing. */
-	{ S(RELEASED), Q(REJECT), STOCK_KEEP, S(RELEASED), A(NOTHING), false },
+	/* Given back already: the answer was lost, or the event came twice. */
+	{ S(RELEASED), Q(REJECT), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
+	{ S(RELEASED), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 };
 #undef S
 #undef Q
 #undef A
 
-#define STOCK_STATE_LETTER(name, letter, text)   [STOCK_##name] = (letter),
-#define STOCK_STATE_TEXT(name, letter, text)     [STOCK_##name] = (text),
-#define STOCK_REQUEST_LETTER(name, letter, type) [STOCK_REQ_##name] = (letter),
-#define STOCK_REQUEST_TYPE(name, letter, type)   [STOCK_REQ_##name] = (type),
-#define STOCK_ANSWER_LETTER(name, letter, type)  [STOCK_ANS_##name] = (letter),
-#define STOCK_ANSWER_TYPE(name, letter, type)    [STOCK_ANS_##name] = (type),
+#define STOCK_STATE_LETTER(name, letter, text)                [STOCK_##name] = (letter),
+#define STOCK_STATE_TEXT(name, letter, text)                  [STOCK_##name] = (text),
+#define STOCK_REQUEST_LETTER(name, letter, type, attempt_min) [STOCK_REQ_##name] = (letter),
+#define STOCK_REQUEST_TYPE(name, letter, type, attempt_min)   [STOCK_REQ_##name] = (type),
+#define STOCK_REQUEST_FROM(name, letter, type, attempt_min)   [STOCK_REQ_##name] = (attempt_min),
+#define STOCK_ANSWER_LETTER(name, letter, type)               [STOCK_ANS_##name] = (letter),
+#define STOCK_ANSWER_TYPE(name, letter, type)                 [STOCK_ANS_##name] = (type),
 static const char state_letters[STOCK_STATE_COUNT] = { STOCK_STATES(STOCK_STATE_LETTER) };
 static const char *const state_texts[STOCK_STATE_COUNT] = { STOCK_STATES(STOCK_STATE_TEXT) };
 static const char request_letters[STOCK_REQUEST_COUNT] = { STOCK_REQUESTS(STOCK_REQUEST_LETTER) };
 static const char *const request_types[STOCK_REQUEST_COUNT] = { STOCK_REQUESTS(
 	STOCK_REQUEST_TYPE) };
+static const uint32_t request_attempts[STOCK_REQUEST_COUNT] = { STOCK_REQUESTS(
+	STOCK_REQUEST_FROM) };
 static const char answer_letters[STOCK_ANSWER_COUNT] = { STOCK_ANSWERS(STOCK_ANSWER_LETTER) };
 static const char *const answer_types[STOCK_ANSWER_COUNT] = { STOCK_ANSWERS(STOCK_ANSWER_TYPE) };
 static const char effect_letters[] = {
@@ -155,10 +164,12 @@ char stock_request_letter(enum stock_request request)
 	return request_letters[request];
 }
 
-bool stock_request_parse(const char *type, enum stock_request *ret)
+bool stock_request_parse(const char *type, uint32_t attempt, enum stock_request *ret)
 {
-	for (int request = 0; request < STOCK_REQUEST_COUNT; request++) {
-		if (strcmp(type, request_types[request]) == 0) {
+	/* From the last one on: those of a type stand in the order of their attempts. */
+	for (int request = STOCK_REQUEST_COUNT - 1; request >= 0; request--) {
+		if (attempt >= request_attempts[request] &&
+		    strcmp(type, request_types[request]) == 0) {
 			*ret = (enum stock_request)request;
 			return true;
 		}

@@ -27,14 +27,16 @@
 enum stock_state { STOCK_STATES(STOCK_STATE_ENUM) STOCK_STATE_COUNT };
 #undef STOCK_STATE_ENUM
 
-/* What an order can ask for, and by which event. */
+/* What an order can ask for, by which event, and from which attempt on. OrderRejected mostly follows
+ * the refusal and asks for nothing; one that is repeated waits for its answer. */
 #define STOCK_REQUESTS(X)                                                                          \
-	X(RESERVE, 'r', "tandem.order.v1.OrderPlaced")                                             \
-	X(COMMIT, 'm', "tandem.order.v1.OrderConfirmed")                                           \
-	X(RELEASE, 'l', "tandem.order.v1.OrderCancelled")                                          \
-	X(EXPIRE, 'e', "tandem.order.v1.OrderExpired")                                             \
-	X(REJECT, 'j', "tandem.order.v1.OrderRejected")
-#define STOCK_REQUEST_ENUM(name, letter, type) STOCK_REQ_##name,
+	X(RESERVE, 'r', "tandem.order.v1.OrderPlaced", 1)                                          \
+	X(COMMIT, 'm', "tandem.order.v1.OrderConfirmed", 1)                                        \
+	X(RELEASE, 'l', "tandem.order.v1.OrderCancelled", 1)                                       \
+	X(EXPIRE, 'e', "tandem.order.v1.OrderExpired", 1)                                          \
+	X(REJECT, 'j', "tandem.order.v1.OrderRejected", 1)                                         \
+	X(REJECT_AGAIN, 'k', "tandem.order.v1.OrderRejected", 2)
+#define STOCK_REQUEST_ENUM(name, letter, type, attempt_min) STOCK_REQ_##name,
 enum stock_request { STOCK_REQUESTS(STOCK_REQUEST_ENUM) STOCK_REQUEST_COUNT };
 #undef STOCK_REQUEST_ENUM
 
@@ -69,8 +71,8 @@ const struct stock_rule *stock_rule(enum stock_state state, enum stock_request r
 const char *stock_rules_text(void);
 bool stock_state_parse(const char *text, enum stock_state *ret);
 const char *stock_state_text(enum stock_state state);
-/* Which request an event type is; false: none of them (not for us). */
-bool stock_request_parse(const char *type, enum stock_request *ret);
+/* Which request an event of this type and attempt is; false: none, it asks for nothing. */
+bool stock_request_parse(const char *type, uint32_t attempt, enum stock_request *ret);
 const char *stock_request_type(enum stock_request request);
 const char *stock_answer_type(enum stock_answer answer);
 /* The letters in what the functions are given and answer. */

@@ -32,6 +32,10 @@ static char *text_of(struct rt_arena *arena, const struct order_history_item *it
 	case ORDER_EV_RESERVED:
 		return rt_arena_printf(arena, "Inventory holds every line.");
 	case ORDER_EV_REJECTED:
+		if (item->version > 2) /* not the answer to the placing */
+			return rt_arena_printf(arena,
+					       "Inventory could not hold every line. It was asked "
+					       "to release what it holds all the same.");
 		return rt_arena_printf(arena, "Inventory could not hold every line.");
 	case ORDER_EV_CONFIRMED:
 		return rt_arena_printf(arena, "The client bought the order. Inventory was asked "
@@ -106,6 +110,7 @@ static char *because(struct rt_arena *arena, const struct order_record *record,
 	case ORDER_RESERVED:
 		return rt_arena_printf(arena, "RESERVED: inventory holds every line, and nobody "
 					      "has confirmed or cancelled the order yet.");
+	case ORDER_REJECTING:
 	case ORDER_CONFIRMING:
 	case ORDER_CANCELLING:
 	case ORDER_EXPIRING:
@@ -144,6 +149,7 @@ static char *next(const struct order *order, struct rt_arena *arena,
 		return rt_arena_printf(
 			arena, "ConfirmOrder or CancelOrder; without either it expires at %s.",
 			end);
+	case ORDER_REJECTING:
 	case ORDER_CONFIRMING:
 	case ORDER_CANCELLING:
 	case ORDER_EXPIRING:

@@ -19,20 +19,20 @@ local STATUS, SETTLED, VERSION, HOLD, ATTEMPT, HISTORY, PLACED, DETAIL = 1, 2, 3
 
 -- Letters of order_step.h, and what they stand for in what is stored.
 local STATES = {
-	P = { 'PENDING', false }, R = { 'RESERVED', false }, J = { 'REJECTED', true },
-	c = { 'CONFIRMED', false }, C = { 'CONFIRMED', true }, x = { 'CANCELLED', false },
-	X = { 'CANCELLED', true }, e = { 'EXPIRED', false }, E = { 'EXPIRED', true },
+	P = { 'PENDING', false }, R = { 'RESERVED', false }, j = { 'REJECTED', false },
+	J = { 'REJECTED', true }, c = { 'CONFIRMED', false }, C = { 'CONFIRMED', true },
+	x = { 'CANCELLED', false }, X = { 'CANCELLED', true }, e = { 'EXPIRED', false },
+	E = { 'EXPIRED', true },
 }
--- Event: type, word in the history, whether it has content (and so a detail that is kept), whether
--- it asks inventory for something.
+-- Event: type, word in the history, whether it has content (and so a detail that is kept).
 local EVENTS = {
-	P = { 'tandem.order.v1.OrderPlaced', 'placed', false, true },
-	R = { 'tandem.order.v1.OrderReserved', 'reserved', false, false },
-	J = { 'tandem.order.v1.OrderRejected', 'rejected', true, false },
-	C = { 'tandem.order.v1.OrderConfirmed', 'confirmed', false, true },
-	X = { 'tandem.order.v1.OrderCancelled', 'cancelled', true, true },
-	E = { 'tandem.order.v1.OrderExpired', 'expired', true, true },
-	S = { 'tandem.order.v1.OrderSettled', 'settled', false, false },
+	P = { 'tandem.order.v1.OrderPlaced', 'placed', false },
+	R = { 'tandem.order.v1.OrderReserved', 'reserved', false },
+	J = { 'tandem.order.v1.OrderRejected', 'rejected', true },
+	C = { 'tandem.order.v1.OrderConfirmed', 'confirmed', false },
+	X = { 'tandem.order.v1.OrderCancelled', 'cancelled', true },
+	E = { 'tandem.order.v1.OrderExpired', 'expired', true },
+	S = { 'tandem.order.v1.OrderSettled', 'settled', false },
 }
 -- The group that is asked.
 local INVENTORY = 'inventory'
@@ -56,8 +56,8 @@ local function parse_rules(text)
 			settles = STATES[to][2] and not STATES[from][2],
 			opens = STATES[from][2] and not STATES[to][2],
 			type = published[1], word = published[2], has_content = published[3],
-			asks = published[4],
 			timer = timer,
+			asks = timer == 'R', -- as order_rule_asks says
 		}
 	end
 	rules_text = text

@@ -45,8 +45,12 @@ void order_call_end(struct order *order)
 
 void order_count_decision(struct order *order, const struct order_move_op *op)
 {
+	bool rejected = op->state == ORDER_REJECTED || op->state == ORDER_REJECTING;
+
 	if (op->outcome != ORDER_MOVED || op->input == ORDER_IN_REQUEST_UNANSWERED)
 		return;
+	if (rejected && op->input != ORDER_IN_INVENTORY_UNAVAILABLE)
+		return; /* decided before: it gives back, or is settled */
 	order_count(order->counts.decided[op->state], 1);
 	if (order->counts.decision_seconds != NULL &&
 	    (op->input == ORDER_IN_INVENTORY_RESERVED ||
@@ -247,8 +251,8 @@ static void register_decided(struct order_counts *counts, struct rt_metrics *met
 		const char *name[1];
 	} states[] = {
 		{ ORDER_RESERVED, { "reserved" } },    { ORDER_REJECTED, { "rejected" } },
-		{ ORDER_CONFIRMING, { "confirmed" } }, { ORDER_CANCELLING, { "cancelled" } },
-		{ ORDER_EXPIRING, { "expired" } },
+		{ ORDER_REJECTING, { "rejected" } },   { ORDER_CONFIRMING, { "confirmed" } },
+		{ ORDER_CANCELLING, { "cancelled" } }, { ORDER_EXPIRING, { "expired" } },
 	};
 	struct rt_metric *decided =
 		rt_metric(metrics, RT_COUNTER, "tandem_orders_decided_total",

@@ -214,7 +214,8 @@ static enum order_state state_after(enum order_state state, enum order_event eve
 	case ORDER_EV_RESERVED:
 		return ORDER_RESERVED;
 	case ORDER_EV_REJECTED:
-		return ORDER_REJECTED;
+		/* The first one follows the refusal; a later one asks inventory to give back. */
+		return state == ORDER_PENDING ? ORDER_REJECTED : ORDER_REJECTING;
 	case ORDER_EV_CONFIRMED:
 		return ORDER_CONFIRMING;
 	case ORDER_EV_CANCELLED:
@@ -224,6 +225,8 @@ static enum order_state state_after(enum order_state state, enum order_event eve
 	case ORDER_EV_SETTLED:
 		if (state == ORDER_CONFIRMING)
 			return ORDER_CONFIRMED;
+		if (state == ORDER_REJECTING)
+			return ORDER_REJECTED;
 		return state == ORDER_CANCELLING ? ORDER_CANCELLED : ORDER_EXPIRED;
 	default:
 		return state;
@@ -336,6 +339,7 @@ static Tandem__Order__V1__OrderStatus view_status(enum order_state state)
 	static const Tandem__Order__V1__OrderStatus statuses[ORDER_STATE_COUNT] = {
 		[ORDER_PENDING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING,
 		[ORDER_RESERVED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED,
+		[ORDER_REJECTING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED,
 		[ORDER_REJECTED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED,
 		[ORDER_CONFIRMING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED,
 		[ORDER_CONFIRMED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED,
@@ -379,6 +383,7 @@ Tandem__Order__V1__Order *order_view(struct rt_arena *arena, const struct order_
 		order->hold_expire_time =
 			order_timestamp(arena, moments.reserved_ms + record->hold_ms);
 		break;
+	case ORDER_REJECTING:
 	case ORDER_REJECTED:
 		view_rejected(arena, order, record);
 		break;

@@ -1,4 +1,4 @@
-/* order_step.c - the rules of an order as one table: 9 states × 9 inputs, every pair a row.
+/* order_step.c - the rules of an order as one table: 10 states × 9 inputs, every pair a row.
  *
  * Rows that only a loss of stored data can reach still say where to go: towards the end in which
  * orders and stock agree again, or nowhere, so that the retry timer and the audit keep seeing it. */
@@ -48,8 +48,8 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Delivered twice. */
 	STAYS(RESERVED, INVENTORY_RESERVED),
 	/* The reservation was lost, and its repeat refused: nothing is held, and it must not be
-	 * sold. Inventory gives back on OrderRejected, should it hold something after all. */
-	ROW(RESERVED,   INVENTORY_UNAVAILABLE, MOVES, REJECTED,   REJECTED,  NONE),
+	 * sold. Inventory is asked to give back, should it hold something after all. */
+	ROW(RESERVED,   INVENTORY_UNAVAILABLE, MOVES, REJECTING,  REJECTED,  RETRY),
 	/* As in PENDING: the sale counts. */
 	ROW(RESERVED,   INVENTORY_COMMITTED,   MOVES, CONFIRMING, CONFIRMED, RETRY),
 	/* The reservation was lost. The release is asked for once more: twice is once. */
@@ -62,13 +62,29 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(RESERVED, DEADLINE_PASSED),
 	ROW(RESERVED,   HOLD_RAN_OUT,          MOVES, EXPIRING,   EXPIRED,   RETRY),
 
-	/* Inventory holds stock for an order that was refused: it gives back on OrderRejected. */
-	ROW(REJECTED,   INVENTORY_RESERVED,    AGAIN, REJECTED,   REJECTED,  KEEP),
+	/* Asked to give back already, which covers it. */
+	STAYS(REJECTING, INVENTORY_RESERVED),
+	/* Nothing may be held; but this may be the refusal of long ago, come once more. The repeat
+	 * of the request is answered all the same. */
+	STAYS(REJECTING, INVENTORY_UNAVAILABLE),
+	/* Sold and refused at once cannot be mended here: unsettled, so that it is seen. */
+	STAYS(REJECTING, INVENTORY_COMMITTED),
+	ROW(REJECTING,  INVENTORY_RELEASED,    MOVES, REJECTED,   SETTLED,   NONE),
+	REFUSES(REJECTING, CONFIRM),
+	REFUSES(REJECTING, CANCEL),
+	ROW(REJECTING,  REQUEST_UNANSWERED,    AGAIN, REJECTING,  REJECTED,  RETRY),
+	/* Timers that were read before the last move. */
+	STAYS(REJECTING, DEADLINE_PASSED),
+	STAYS(REJECTING, HOLD_RAN_OUT),
+
+	/* The refusal was lost with stored data, and a repeated request found stock: inventory holds
+	 * it for an order that was refused. It is asked to give it back. */
+	ROW(REJECTED,   INVENTORY_RESERVED,    MOVES, REJECTING,  REJECTED,  RETRY),
 	/* Delivered twice. */
 	STAYS(REJECTED, INVENTORY_UNAVAILABLE),
 	/* Sold and refused at once cannot be mended here: the audit names it. */
 	STAYS(REJECTED, INVENTORY_COMMITTED),
-	/* The answer to an OrderRejected that found something to give back. */
+	/* Delivered twice, or found by an OrderRejected that asked for nothing. */
 	STAYS(REJECTED, INVENTORY_RELEASED),
 	REFUSES(REJECTED, CONFIRM),
 	REFUSES(REJECTED, CANCEL),
@@ -169,6 +185,11 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 const struct order_rule *order_rule(enum order_state state, enum order_input input)
 {
 	return &rules[state][input];
+}
+
+bool order_rule_asks(const struct order_rule *rule)
+{
+	return rule->timer == ORDER_TIMER_RETRY;
 }
 
 const char *order_rules_text(void)

@@ -10,7 +10,9 @@
  *      ├─unavailable──▶ REJECTED
  *      ├─cancel──▶ CANCELLED~
  *      └─decision deadline──▶ EXPIRED~                 (~: not settled: inventory was asked)
- */
+ *
+ * Only after a loss of stored data: RESERVED ─unavailable─▶ REJECTED~ ◀─reserved─ REJECTED, and
+ * REJECTED~ ─released─▶ REJECTED; CANCELLED and EXPIRED are opened again by a reservation, too. */
 #ifndef ORDER_STEP_H
 #define ORDER_STEP_H
 
@@ -22,6 +24,7 @@
 #define ORDER_STATES(X)                                                                            \
 	X(PENDING, 'P', "PENDING", false)                                                          \
 	X(RESERVED, 'R', "RESERVED", false)                                                        \
+	X(REJECTING, 'j', "REJECTED", false)                                                       \
 	X(REJECTED, 'J', "REJECTED", true)                                                         \
 	X(CONFIRMING, 'c', "CONFIRMED", false)                                                     \
 	X(CONFIRMED, 'C', "CONFIRMED", true)                                                       \
@@ -71,9 +74,10 @@ enum order_verdict {
 };
 enum order_timer {
 	ORDER_TIMER_KEEP,
-	ORDER_TIMER_NONE,  /* taken away: settled */
-	ORDER_TIMER_RETRY, /* the request is published again when no answer comes */
-	ORDER_TIMER_HOLD,  /* now + the order's hold */
+	ORDER_TIMER_NONE, /* taken away: settled */
+	/* The event asks inventory for something, and is published again until it is answered. */
+	ORDER_TIMER_RETRY,
+	ORDER_TIMER_HOLD, /* now + the order's hold */
 };
 struct order_rule {
 	enum order_state state;
@@ -85,6 +89,10 @@ struct order_rule {
 };
 /* The rule for a pair: every pair has exactly one. */
 const struct order_rule *order_rule(enum order_state state, enum order_input input);
+/* Does the rule's event ask inventory for something? Inventory must read those; all others may be
+ * passed over (functions.lua). It is the timer that says so: what asks is asked again until it is
+ * answered, and nothing else is. OrderPlaced, as order_place publishes it, asks as well. */
+bool order_rule_asks(const struct order_rule *rule);
 /* The whole table for the functions: for every rule six letters: state, input, verdict
  * (M A S F), to, event, timer (K N R H). */
 const char *order_rules_text(void);

@@ -14,13 +14,21 @@
  *   -DORDERS=n -DITEMS=n   2 and 1
  *   -DFAULTS=n             so many faults at most; without it any number (not for progress)
  *   -DONE_STEP_TIMER       see proctype timer
- * and for the compiler: -DBUG_…, a mistake planted on purpose, to see that it is found. */
+ *   -DLOSE_RECORD          a fault more: the reservation of an order that was refused is lost, stock
+ *                          comes in, and the order's request is repeated
+ * and for the compiler: -DPASS_OVER, inventory never reads what asks for nothing; -DBUG_…, a mistake planted on purpose, to see that it is found. */
 
 #ifndef ORDERS
 #define ORDERS 2
 #endif
 #ifndef ITEMS
 #define ITEMS 1
+#endif
+
+#ifdef LOSE_RECORD
+#define RECORDS_VANISH 1
+#else
+#define RECORDS_VANISH 0
 #endif
 
 c_decl {
@@ -42,6 +50,7 @@ byte held_now[ORDERS];      /* enum stock_state */
 byte available, reserved, committed;
 /* Streams: a bit for each enum stock_request, and for each enum stock_answer. */
 byte requests[ORDERS], answers[ORDERS];
+byte came_in;               /* stock, after the start */
 #ifdef FAULTS
 byte faults = FAULTS;
 #endif
@@ -69,13 +78,24 @@ c_code {
 		return type != NULL ? strrchr(type, '.') + 1 : "-";
 	}
 
-	/* Which event of an order is which request. */
-	static int request_of(enum order_event event)
+	/* Which request inventory gets to read when a rule's event was published; -1: none. */
+	static int request_of(const struct order_rule *rule)
 	{
 		enum stock_request request;
-		const char *type = order_event_type(event);
+		const char *type = order_event_type(rule->event);
 
-		return type != NULL && stock_request_parse(type, &request) ? (int)request : -1;
+\#ifdef BUG_SKIP_COMPENSATION
+		if (rule->event == ORDER_EV_REJECTED)
+			return -1;
+\#endif
+\#ifdef PASS_OVER
+		if (!order_rule_asks(rule))
+			return -1;
+\#endif
+		return type != NULL && stock_request_parse(type, rule->verdict == ORDER_AGAIN ? 2 : 1,
+							   &request)
+			       ? (int)request
+			       : -1;
 	}
 
 	/* The outcomes: what may never change once it is there. */
@@ -114,7 +134,7 @@ c_code {
 			return;
 		if (rule->verdict == ORDER_MOVES)
 			now.order_now[o] = rule->to;
-		request = request_of(rule->event);
+		request = request_of(rule);
 		if (request >= 0)
 			now.requests[o] |= 1 << request;
 		now.settled[o] = order_state_settled(now.order_now[o]);
@@ -168,7 +188,7 @@ c_code {
 \#endif
 		to = rule->to;
 		answer = rule->answer;
-		if (rule->odd)
+		if (rule->odd && !RECORDS_VANISH)
 			Uerror("an odd pair, and nothing stored was lost");
 		switch (rule->effect) {
 		case STOCK_KEEP:
@@ -209,6 +229,17 @@ c_code {
 		check();
 	}
 
+	/* The reservation of a refused order is lost. */
+	static void lose_record(void)
+	{
+		now.held_now[x_order] = STOCK_NONE;
+		now.available++, now.came_in++;
+		now.requests[x_order] |= 1 << STOCK_REQ_RESERVE;
+		say("the refusal of order %d is lost, stock comes in, and OrderPlaced comes again\n",
+		    x_order);
+		check();
+	}
+
 	/* What must hold in every state. */
 	static void check(void)
 	{
@@ -230,17 +261,18 @@ c_code {
 			if ((state == ORDER_CANCELLED || state == ORDER_EXPIRED) &&
 			    stock != STOCK_RELEASED)
 				Uerror("called off and settled, but not released");
-			if (state == ORDER_REJECTED && stock != STOCK_UNAVAILABLE)
+			if (state == ORDER_REJECTED && stock != STOCK_UNAVAILABLE &&
+			    !RECORDS_VANISH)
 				Uerror("rejected, but not refused");
 			if (stock == STOCK_COMMITTED && state != ORDER_CONFIRMING &&
 			    state != ORDER_CONFIRMED)
 				Uerror("sold, but not bought");
 		}
-		if (held + sold > ITEMS)
+		if (held + sold > ITEMS + now.came_in)
 			Uerror("oversold");
 		if (now.reserved != held || now.committed != sold)
 			Uerror("reservations do not add up to the counters");
-		if (now.available + now.reserved + now.committed != ITEMS)
+		if (now.available + now.reserved + now.committed != ITEMS + now.came_in)
 			Uerror("stock leaked");
 	}
 };
@@ -281,6 +313,11 @@ end:	do
 	od
 }
 
+/* Of the enums of the rules, checked in init. */
+#define REFUSED_ORDER 3 /* ORDER_REJECTED */
+#define HELD_STOCK    1 /* STOCK_RESERVED */
+#define REFUSED_STOCK 2 /* STOCK_UNAVAILABLE */
+
 #define IS_SET(set, bit) (set & (1 << bit)) != 0
 #define TAKE(set, bit)   set = set & ~(1 << bit)
 
@@ -299,19 +336,30 @@ end:	do
 	REQUEST(2)
 	REQUEST(3)
 	REQUEST(4)
+	REQUEST(5)
+#ifdef LOSE_RECORD
+	:: d_step { order_now[o] == REFUSED_ORDER && held_now[o] == REFUSED_STOCK && FAULT;
+		x_order = o; c_code { lose_record(); } }
+#endif
 	od
 }
 
 /* The same for the inventory stream. */
-#define ANSWER(a)                                                                                  \
+#define ANSWER_KEPT(a)                                                                             \
 	:: d_step { IS_SET(answers[o], a) -> TAKE(answers[o], a); x_order = o; x_answer = a;       \
 		c_code { order_hear(); } }                                                         \
 	:: d_step { IS_SET(answers[o], a) && FAULT; x_order = o; x_answer = a;                     \
-		c_code { order_hear(); } }                                                         \
+		c_code { order_hear(); } }
+#define ANSWER(a)                                                                                  \
+	ANSWER_KEPT(a)                                                                             \
 	:: d_step { IS_SET(answers[o], a) && FAULT; TAKE(answers[o], a) }
 proctype order_service(byte o) {
 end:	do
+#ifdef LOSE_RECORD
+	ANSWER_KEPT(1) /* nobody waits for it: if it was lost, too, only the audit would know */
+#else
 	ANSWER(1)
+#endif
 	ANSWER(2)
 	ANSWER(3)
 	ANSWER(4)
@@ -321,6 +369,11 @@ end:	do
 init {
 	byte i = 0;
 
+	c_code {
+		if (REFUSED_ORDER != ORDER_REJECTED || HELD_STOCK != STOCK_RESERVED ||
+		    REFUSED_STOCK != STOCK_UNAVAILABLE)
+			Uerror("the model's names for states are not those of the rules");
+	};
 	atomic {
 		available = ITEMS;
 		do
@@ -336,7 +389,9 @@ init {
 }
 
 /* Every order ends, and inventory has answered its last request, for good. */
-#if ORDERS == 1
+#ifdef LOSE_RECORD
+ltl progress { <>[] (settled[0] && !(order_now[0] == REFUSED_ORDER && held_now[0] == HELD_STOCK)) }
+#elif ORDERS == 1
 ltl progress { <>[] settled[0] }
 #else
 ltl progress { <>[] (settled[0] && settled[1]) }

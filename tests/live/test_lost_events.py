@@ -5,9 +5,26 @@ import signal
 import tandem
 
 ORDERS, STOCK = "order:{0}:events", "inventory:{0}:events"
+RESERVATIONS = "inventory:{0}:r"
 
 
-class Lost(tandem.Live):
+class Streams(tandem.Live):
+    def caught_up(self):
+        redis = self.tandem.redis_as()
+
+        def all_read():
+            for stream in (ORDERS, STOCK):
+                last = dict(zip(*[iter(redis("XINFO", "STREAM", stream))] * 2))
+                for group in redis("XINFO", "GROUPS", stream):
+                    group = dict(zip(group[::2], group[1::2]))
+                    if group[b"pending"] or group[b"last-delivered-id"] != last[b"last-generated-id"]:
+                        return False
+            return True
+
+        tandem.until(all_read, 30 * tandem.SLOW, "both groups have read everything")
+
+
+class Lost(Streams):
     ENV = {
         "TANDEM_ORDER_RETRY_MIN": "1s",
         "TANDEM_ORDER_RETRY_MAX": "4s",
@@ -82,20 +99,6 @@ class Lost(tandem.Live):
         after = self.adds_up("again")
         self.assertEqual((after.available, after.reserved), (stock.available, stock.reserved))
 
-    def caught_up(self):
-        redis = self.tandem.redis_as()
-
-        def all_read():
-            for stream in (ORDERS, STOCK):
-                last = dict(zip(*[iter(redis("XINFO", "STREAM", stream))] * 2))
-                for group in redis("XINFO", "GROUPS", stream):
-                    group = dict(zip(group[::2], group[1::2]))
-                    if group[b"pending"] or group[b"last-delivered-id"] != last[b"last-generated-id"]:
-                        return False
-            return True
-
-        tandem.until(all_read, 30 * tandem.SLOW, "both groups have read everything")
-
     def test_poison(self):
         """Entries that are no events, in both streams, while orders flow: they end in the dead letters
         with the reason, the orders are decided."""
@@ -126,7 +129,12 @@ class Lost(tandem.Live):
         tandem.until(lambda: len(load.placed) > 5, 20 * tandem.SLOW, "load")
         dead = {ORDERS: "inventory:{0}:dead", STOCK: "order:{0}:dead"}
         added = {
-            stream: {ops("XADD", stream, "*", *fields): name for name, fields in poison.items()}
+            stream: {
+                ops("XADD", stream, "*", *fields): name
+                for name, fields in poison.items()
+                # To inventory, what is no request is nothing to do with.
+                if stream == STOCK or name != "unknown type"
+            }
             for stream in dead
         }
         for stream, grave in dead.items():
@@ -147,6 +155,88 @@ class Lost(tandem.Live):
         self.assertEqual([e for _, _, _, e in load.calls if e is not None], [])
         self.caught_up()
         self.assertEqual(self.name(self.get(subject)), "RESERVED")
+
+
+class Compensation(Streams):
+    """A reservation's record is lost, its request is repeated, and inventory reserves for an order that
+    was rejected: it gives back what it holds, whatever else is lost."""
+
+    ENV = {"TANDEM_ORDER_RETRY_MIN": "200ms", "TANDEM_ORDER_RETRY_MAX": "1s"}
+
+    def refused(self, sku):
+        """A rejected order, whose reservation is forgotten, and that could be served now."""
+        self.stock(sku, 1)
+        order = self.place(sku, 5, wait_for_decision=True)
+        self.assertEqual(self.name(order), "REJECTED")
+        self.caught_up()
+        self.assertEqual(self.tandem.redis_as("ops")("HDEL", RESERVATIONS, order.order_id), 1)
+        self.stock(sku, 9)
+        self.caught_up()
+        return order.order_id
+
+    def repeat_request(self, order_id):
+        ops = self.tandem.redis_as("ops")
+        for _, fields in ops("XRANGE", ORDERS, "-", "+"):
+            entry = dict(zip(fields[::2], fields[1::2]))
+            if entry[b"id"].decode() == f"{order_id}/1":
+                ops("XADD", ORDERS, "*", *fields)
+
+    def given_back(self, sku, order_id):
+        ops = self.tandem.redis_as("ops")
+
+        def released():
+            record = ops("HGET", RESERVATIONS, order_id) or b""
+            return record.startswith(b"RELEASED") and self.get(order_id).settled
+
+        tandem.until(
+            released,
+            20 * tandem.SLOW,
+            lambda: f"released: {ops('HGET', RESERVATIONS, order_id)} {self.get(order_id)}",
+        )
+        stock = self.adds_up(sku)
+        self.assertEqual((stock.available, stock.reserved), (10, 0))
+        self.assertEqual(self.name(self.get(order_id)), "REJECTED")
+        self.assertEqual(ops("ZSCORE", "order:{0}:timers", order_id), None)
+
+    def test_rejected_order_is_reserved_for(self):
+        """Inventory is caught up when the order learns of it: OrderRejected is not passed over."""
+        order_id = self.refused("late")
+        self.repeat_request(order_id)
+        self.given_back("late", order_id)
+        types = [
+            dict(zip(fields[::2], fields[1::2]))[b"type"].decode().rpartition(".")[2]
+            for _, fields in self.tandem.redis_as("ops")("XRANGE", ORDERS, "-", "+")
+            if order_id.encode() in fields
+        ]
+        self.assertEqual(
+            types, ["OrderPlaced", "OrderRejected", "OrderPlaced", "OrderRejected", "OrderSettled"]
+        )
+
+    def test_request_to_give_back_is_lost(self):
+        """The OrderRejected that asks is deleted unread: it is asked for again."""
+        order_id = self.refused("lost")
+        ops = self.tandem.redis_as("ops")
+        self.tandem.order.signal(signal.SIGSTOP)
+        try:
+            self.repeat_request(order_id)
+            tandem.until(
+                lambda: self.inventory.GetStock(sku="lost").stock.reserved == 5,
+                20 * tandem.SLOW,
+                "reserved",
+            )
+            self.tandem.inventory.kill()
+        finally:
+            self.tandem.order.signal(signal.SIGCONT)
+
+        def asked():
+            entry = ops("XREVRANGE", ORDERS, "+", "-", "COUNT", 1)[0]
+            return b"tandem.order.v1.OrderRejected" in entry[1] and entry
+
+        entry = tandem.until(asked, 20 * tandem.SLOW, "asked to give back")
+        ops("XDEL", ORDERS, entry[0])
+        self.tandem.inventory.start()
+        self.tandem.inventory.wait_ready()
+        self.given_back("lost", order_id)
 
 
 class Instances(tandem.Live):

@@ -174,6 +174,15 @@ void memory_inventory_each(struct memory_inventory *inventory,
 	}
 }
 
+void memory_inventory_forget(struct memory_inventory *inventory, const char *order_id)
+{
+	struct held *held = held_find(inventory, order_id);
+
+	assert(held != NULL && held->state != STOCK_RESERVED && held->state != STOCK_COMMITTED);
+	HASH_DEL(inventory->reservations, held);
+	held_free(held);
+}
+
 bool memory_inventory_find(const struct memory_inventory *inventory, const char *order_id,
 			   struct memory_reservation *ret)
 {

@@ -9,6 +9,13 @@
 #include <assert.h>
 #include <string.h>
 
+const char *const memory_bug_names[MEMORY_BUGS] = {
+	[MEMORY_BUG_SKIP_ACK] = "skip-ack",
+	[MEMORY_BUG_FORGET_TOMBSTONE] = "forget-tombstone",
+	[MEMORY_BUG_ANSWER_ANEW] = "answer-anew",
+	[MEMORY_BUG_SKIP_COMPENSATION] = "skip-compensation",
+};
+
 /* ---- sets by score ---- */
 
 static int compare(const struct memory_zset_entry *entry, const char *member, int64_t score)
@@ -102,11 +109,20 @@ static void late_ends(struct memory_op *op)
 	op->finish(op, RT_CANCELED);
 }
 
+static void take_effect(struct memory_op *op)
+{
+	struct memory_streams *streams = op->owner->redis->streams;
+
+	memory_streams_step(streams);
+	op->effect(op);
+	memory_streams_step_end(streams);
+}
+
 static void late_comes(struct rt_timer *timer)
 {
 	struct memory_op *op = RT_CONTAINER_OF(timer, struct memory_op, late_timer);
 
-	op->effect(op);
+	take_effect(op);
 	late_ends(op);
 }
 
@@ -229,7 +245,7 @@ static void serve(struct memory_link *link, struct memory_op *op)
 	if (op->status == RT_OK && link->dead)
 		op->status = RT_CANCELED;
 	if (op->status == RT_OK) {
-		op->effect(op);
+		take_effect(op);
 		status = ask(link, op, true, &delay_ms);
 		/* The hook may have killed or cut the link. */
 		op->status = link->dead ? RT_CANCELED : status;

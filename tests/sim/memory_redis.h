@@ -31,7 +31,12 @@ enum memory_bug {
 	MEMORY_BUG_SKIP_ACK,         /* effects are stored without their acknowledgement */
 	MEMORY_BUG_FORGET_TOMBSTONE, /* a release that overtook its order leaves no trace */
 	MEMORY_BUG_ANSWER_ANEW,      /* a repeated request is served as if it were new */
+	/* Whatever is said in an OrderRejected is passed over, also what asks to give back. */
+	MEMORY_BUG_SKIP_COMPENSATION,
+	MEMORY_BUGS
 };
+/* "skip-ack"; NULL for none. */
+extern const char *const memory_bug_names[MEMORY_BUGS];
 
 /* A set of members by score, in Redis's order: by score, then by member. */
 struct memory_zset {
@@ -210,6 +215,8 @@ void memory_inventory_each(struct memory_inventory *inventory,
 			   void *user);
 bool memory_inventory_find(const struct memory_inventory *inventory, const char *order_id,
 			   struct memory_reservation *ret);
+/* Loses a reservation that holds nothing. */
+void memory_inventory_forget(struct memory_inventory *inventory, const char *order_id);
 void memory_inventory_each_stock(struct memory_inventory *inventory,
 				 void (*visit)(const char *sku, const struct stock *stock,
 					       void *user),

@@ -431,16 +431,18 @@ static void ask_again(struct move *move, struct memory_order *order, const struc
 }
 
 /* What asks inventory for nothing is passed over when it has read all there was before. */
-static void pass_over(struct memory_stream *stream, struct memory_id before,
-		      const struct order_rule *rule)
+static void pass_over(const struct memory_redis *redis, struct memory_stream *stream,
+		      struct memory_id before, const struct order_rule *rule)
 {
 	struct memory_group *group = memory_group_find(stream, "inventory");
-	bool asks = rule->event == ORDER_EV_PLACED || rule->event == ORDER_EV_CONFIRMED ||
-		    rule->event == ORDER_EV_CANCELLED || rule->event == ORDER_EV_EXPIRED;
+	bool asks = order_rule_asks(rule);
 
+	if (redis->bug == MEMORY_BUG_SKIP_COMPENSATION && rule->event == ORDER_EV_REJECTED)
+		asks = false;
 	if (group != NULL && !asks && memory_id_compare(group->delivered, before) == 0)
 		group->delivered = stream->last;
 }
+
 static void move_known(struct move *move, struct memory_order *order)
 {
 	const struct order_move_op *in = move->user;
@@ -470,7 +472,7 @@ static void move_known(struct move *move, struct memory_order *order)
 		break;
 	}
 	if (move->outcome == ORDER_MOVED && stream != NULL)
-		pass_over(stream, before, rule);
+		pass_over(redis_of(&move->op), stream, before, rule);
 }
 
 static void move_effect(struct memory_op *op)

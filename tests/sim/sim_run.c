@@ -4,8 +4,8 @@
  *   sim_run --seeds N            N seeds from 1 on
  *           --from A             … from A on
  *           --seed S             this one, with its transcript
- *           --bug NAME           with a bug planted: skip-ack, forget-tombstone, answer-anew; ends
- *                                at the first seed that finds it
+ *           --bug NAME           with a bug planted: skip-ack, forget-tombstone, answer-anew,
+ *                                skip-compensation; ends at the first seed that finds it
  *           --jobs J             processes side by side; all cores by default
  *
  * A process of its own runs every J-th seed: a run that crashes is a failing seed like others. */
@@ -23,11 +23,6 @@
 #include "world.h"
 
 #define JOBS_MAX 64
-
-static const char *const bug_names[] = { [MEMORY_BUG_NONE] = "none",
-					 [MEMORY_BUG_SKIP_ACK] = "skip-ack",
-					 [MEMORY_BUG_FORGET_TOMBSTONE] = "forget-tombstone",
-					 [MEMORY_BUG_ANSWER_ANEW] = "answer-anew" };
 
 struct options {
 	uint64_t from, count, seed;
@@ -218,10 +213,10 @@ static int say(const struct options *options, const struct tally *tally, double 
 	if (planted) {
 		printf(tally->failed > 0 ? "%s found by seed %" PRIu64 " after %" PRIu64 " seeds\n"
 					 : "%s was not found\n",
-		       bug_names[options->bug], tally->first_failed, tally->ran);
+		       memory_bug_names[options->bug], tally->first_failed, tally->ran);
 		if (tally->failed > 0)
 			printf("see it: scripts/sim --bug %s --seed %" PRIu64 "\n",
-			       bug_names[options->bug], tally->first_failed);
+			       memory_bug_names[options->bug], tally->first_failed);
 		return tally->failed > 0 ? 0 : 1;
 	}
 	if (tally->failed > 0) {
@@ -236,8 +231,8 @@ static int say(const struct options *options, const struct tally *tally, double 
 
 static bool parse_bug(const char *name, enum memory_bug *ret)
 {
-	for (size_t i = 0; i < RT_LENGTH(bug_names); i++) {
-		if (strcmp(name, bug_names[i]) == 0) {
+	for (size_t i = MEMORY_BUG_NONE + 1; i < MEMORY_BUGS; i++) {
+		if (strcmp(name, memory_bug_names[i]) == 0) {
 			*ret = (enum memory_bug)i;
 			return true;
 		}
@@ -290,7 +285,7 @@ int main(int argc, char **argv)
 	if (!parse(argc, argv, &options)) {
 		fprintf(stderr,
 			"usage: %s [--seeds N] [--from A] [--seed S] [--bug "
-			"skip-ack|forget-tombstone|answer-anew] [--jobs J]\n",
+			"skip-ack|forget-tombstone|answer-anew|skip-compensation] [--jobs J]\n",
 			argv[0]);
 		return 2;
 	}

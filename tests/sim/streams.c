@@ -14,6 +14,8 @@ struct named {
 };
 struct memory_streams {
 	struct named *all;
+	uint64_t lives;
+	bool in_step, added;
 	struct rt_list waiters;
 };
 
@@ -144,6 +146,7 @@ struct memory_stream *memory_stream_get(struct memory_streams *streams, const ch
 	if (named == NULL) {
 		named = rt_alloc(sizeof(*named));
 		named->stream.name = rt_strdup(name);
+		named->stream.life = ++streams->lives;
 		HASH_ADD_KEYPTR(hh, streams->all, named->stream.name, strlen(name), named);
 	}
 	return &named->stream;
@@ -185,6 +188,20 @@ void memory_streams_wake(struct memory_streams *streams)
 	}
 }
 
+void memory_streams_step(struct memory_streams *streams)
+{
+	assert(!streams->in_step);
+	streams->in_step = true;
+	streams->added = false;
+}
+
+void memory_streams_step_end(struct memory_streams *streams)
+{
+	streams->in_step = false;
+	if (streams->added)
+		memory_streams_wake(streams);
+}
+
 void memory_stream_add(struct memory_streams *streams, const char *name,
 		       const struct memory_entry *entry)
 {
@@ -195,7 +212,9 @@ void memory_stream_add(struct memory_streams *streams, const char *name,
 		rt_realloc(stream->entries, (stream->count + 1) * sizeof(*stream->entries));
 	memory_entry_copy(&stream->entries[stream->count++], entry);
 	stream->last = entry->id;
-	memory_streams_wake(streams);
+	streams->added = true;
+	if (!streams->in_step)
+		memory_streams_wake(streams);
 }
 
 struct memory_id memory_publish(struct memory_streams *streams, const char *name, int64_t now_ms,

@@ -48,6 +48,7 @@ struct memory_group {
 };
 struct memory_stream {
 	char *name;
+	uint64_t life; /* 1, 2, …: no two streams have the same, deleted ones included */
 	struct memory_entry *entries; /* by id */
 	size_t count;
 	struct memory_id last; /* generated */
@@ -74,6 +75,9 @@ void memory_streams_wait(struct memory_streams *streams, struct memory_waiter *w
 void memory_streams_unwait(struct memory_waiter *waiter);
 /* Whoever waits looks again: a group or a stream has gone. */
 void memory_streams_wake(struct memory_streams *streams);
+/* What Redis does in one step: who waits is woken at its end, and sees all of it. */
+void memory_streams_step(struct memory_streams *streams);
+void memory_streams_step_end(struct memory_streams *streams);
 
 /* XADD with an id above the last one. Fields are copied. */
 void memory_stream_add(struct memory_streams *streams, const char *name,

@@ -870,6 +870,14 @@ static void compare_stream(struct drive *drive, size_t which)
 			      "local t = {} for _, p in ipairs(redis.call('XPENDING', KEYS[1], "
 			      "ARGV[1], '-', '+', 100000)) do t[#t + 1] = p[1] end return t",
 			      streams[which], groups[which]));
+	memory_id_format(group->delivered, id);
+	rt_buf_printf(&text, "%s", id);
+	compare_reply(drive, "delivered", &text,
+		      redis_server_command(
+			      drive->server, "EVAL %s 1 %s %s",
+			      "for _, g in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do "
+			      "if g[2] == ARGV[1] then return g[8] end end",
+			      streams[which], groups[which]));
 }
 
 static void compare_contents(struct drive *drive)

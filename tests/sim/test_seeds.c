@@ -1,5 +1,5 @@
 /* test_seeds.c - some hundred seeds of the simulation, and that it finds what it is there to find:
- * three bugs planted on purpose. More seeds: scripts/sim. */
+ * four bugs planted on purpose. More seeds: scripts/sim. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -64,29 +64,34 @@ static void the_same_seed_is_the_same_run(void)
 	}
 }
 
-static void finds(enum memory_bug bug, const char *name)
+static void finds(enum memory_bug bug)
 {
 	uint64_t seed = 1;
 
 	while (seed <= SEEDS_BUG && !seed_fails(seed, bug))
 		seed++;
 	CU_ASSERT(seed <= SEEDS_BUG);
-	printf("%s: seed %" PRIu64 " ", name, seed);
+	printf("%s: seed %" PRIu64 " ", memory_bug_names[bug], seed);
 }
 
 static void finds_a_missing_acknowledgement(void)
 {
-	finds(MEMORY_BUG_SKIP_ACK, "skip-ack");
+	finds(MEMORY_BUG_SKIP_ACK);
 }
 
 static void finds_a_missing_tombstone(void)
 {
-	finds(MEMORY_BUG_FORGET_TOMBSTONE, "forget-tombstone");
+	finds(MEMORY_BUG_FORGET_TOMBSTONE);
 }
 
 static void finds_a_second_reservation(void)
 {
-	finds(MEMORY_BUG_ANSWER_ANEW, "answer-anew");
+	finds(MEMORY_BUG_ANSWER_ANEW);
+}
+
+static void finds_a_compensation_passed_over(void)
+{
+	finds(MEMORY_BUG_SKIP_COMPENSATION);
 }
 
 static void no_log(const char *line, void *user)
@@ -103,6 +108,8 @@ int main(void)
 		{ "a planted bug is found: no acknowledgement", finds_a_missing_acknowledgement },
 		{ "a planted bug is found: no tombstone", finds_a_missing_tombstone },
 		{ "a planted bug is found: a repeat reserves again", finds_a_second_reservation },
+		{ "a planted bug is found: nobody is asked to give back",
+		  finds_a_compensation_passed_over },
 	};
 
 	rt_log_sink(no_log, NULL);

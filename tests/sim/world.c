@@ -538,9 +538,9 @@ static void on_added(struct memory_waiter *waiter)
 
 		if (stream == NULL)
 			continue;
-		if (memory_id_compare(stream->last, world->watched[i]) < 0)
-			world->watched[i] =
-				(struct memory_id){ 0 }; /* another stream of its name */
+		if (stream->life != world->watched_life[i])
+			world->watched[i] = (struct memory_id){ 0 }; /* another of its name */
+		world->watched_life[i] = stream->life;
 		for (at = memory_stream_after(stream, world->watched[i]); at < stream->count;
 		     at++) {
 			const struct memory_entry *entry = &stream->entries[at];

@@ -43,17 +43,18 @@ struct world_plan {
 	unsigned chaos[16];     /* weights of what, by enum world_chaos */
 };
 enum world_chaos {
-	CHAOS_DELETE,        /* a stream entry is lost (XDEL) */
-	CHAOS_TRIM,          /* all entries of a stream are (XTRIM MAXLEN 0) */
-	CHAOS_REPEAT,        /* an entry is written once more */
-	CHAOS_HOLD_BACK,     /* an entry vanishes and comes back later, behind others */
-	CHAOS_FORGET_GROUP,  /* XGROUP DESTROY */
-	CHAOS_FORGET_STREAM, /* DEL */
-	CHAOS_CUT,           /* a process loses its connections */
-	CHAOS_RESTART_REDIS, /* every process does, for a while */
-	CHAOS_KILL,          /* a process dies, and another starts in its place */
-	CHAOS_POISON,        /* an entry that is no event, or one nobody knows */
-	CHAOS_JUMP,          /* the clock does */
+	CHAOS_DELETE,         /* a stream entry is lost (XDEL) */
+	CHAOS_TRIM,           /* all entries of a stream are (XTRIM MAXLEN 0) */
+	CHAOS_REPEAT,         /* an entry is written once more */
+	CHAOS_HOLD_BACK,      /* an entry vanishes and comes back later, behind others */
+	CHAOS_FORGET_GROUP,   /* XGROUP DESTROY */
+	CHAOS_FORGET_STREAM,  /* DEL */
+	CHAOS_CUT,            /* a process loses its connections */
+	CHAOS_RESTART_REDIS,  /* every process does, for a while */
+	CHAOS_KILL,           /* a process dies, and another starts in its place */
+	CHAOS_POISON,         /* an entry that is no event, or one nobody knows */
+	CHAOS_JUMP,           /* the clock does */
+	CHAOS_FORGET_REFUSAL, /* a rejected order's reservation is lost, and its request repeated */
 	CHAOS_KINDS
 };
 

@@ -139,6 +139,52 @@ static void add_poison(struct world *world, struct memory_stream *stream)
 	write_again(world, stream->name, &entry);
 }
 
+/* ---- stored data ---- */
+
+struct refusal {
+	struct world *world;
+	uint64_t seen;
+	char order_id[ORDER_ID_LENGTH + 1]; /* one of those that were seen, or "" */
+};
+
+static void find_refusal(const struct memory_reservation *reservation, void *user)
+{
+	struct refusal *refusal = user;
+	struct order_record record;
+
+	if (reservation->state == STOCK_UNAVAILABLE &&
+	    memory_orders_find(refusal->world->redis->orders, reservation->order_id, &record) &&
+	    record.state == ORDER_REJECTED && world_roll(refusal->world, ++refusal->seen) == 0)
+		snprintf(refusal->order_id, sizeof(refusal->order_id), "%s", reservation->order_id);
+}
+
+/* Inventory forgets what it refused, and is asked once more: perhaps there is stock now. */
+static void forget_refusal(struct world *world)
+{
+	struct memory_stream *stream =
+		memory_stream_find(world->redis->streams, MEMORY_ORDER_STREAM);
+	struct refusal refusal = { .world = world };
+
+	memory_inventory_each(world->redis->inventory, find_refusal, &refusal);
+	if (refusal.order_id[0] == '\0')
+		return;
+	world_say(world, "%-12s ** the refusal of %s is forgotten", "chaos",
+		  world_short(refusal.order_id));
+	memory_inventory_forget(world->redis->inventory, refusal.order_id);
+	world_check_forget(world, refusal.order_id);
+	for (size_t i = 0; stream != NULL && i < stream->count; i++) {
+		struct memory_entry copy;
+
+		if (strcmp(memory_entry_field(&stream->entries[i], "subject"), refusal.order_id) ||
+		    strcmp(memory_entry_field(&stream->entries[i], "seq"), "1"))
+			continue;
+		memory_entry_copy(&copy, &stream->entries[i]);
+		write_again(world, MEMORY_ORDER_STREAM, &copy);
+		memory_entry_done(&copy);
+		break;
+	}
+}
+
 /* ---- groups and streams ---- */
 
 static void forget_group(struct world *world, struct memory_stream *stream)
@@ -257,6 +303,9 @@ static void befall(struct world *world, enum world_chaos kind)
 		break;
 	case CHAOS_JUMP:
 		jump(world);
+		break;
+	case CHAOS_FORGET_REFUSAL:
+		forget_refusal(world);
 		break;
 	default:
 		befall_stream(world, kind);

@@ -3,8 +3,9 @@
  *
  * Always: received = available + reserved + committed for each SKU; what is reserved and committed
  * is what the reservations say; an order that is not settled has a timer; an event's id stands for
- * one content.
- * In the end: every order settled, and on the side of stock, too; what was acknowledged is there
+ * one content (until inventory forgets the order: then it begins anew).
+ * In the end: every order settled, and on the side of stock, too (nothing is held for an order that
+ * inventory forgot); what was acknowledged is there
  * and is what was ordered; what was confirmed is sold, what was cancelled is not; no version is
  * missing; no event waits; nothing sound lies in the dead letters. */
 #include <inttypes.h>
@@ -51,6 +52,32 @@ static void check_predecessor(struct world *world, const char *stream,
 	free(id);
 }
 
+/* Orders whose reservation was forgotten. Copies of what was said before may still be on their way:
+ * of these orders inventory's events are not compared any more. */
+struct forgotten {
+	char order_id[ORDER_ID_LENGTH + 1];
+	UT_hash_handle hh;
+};
+
+static bool is_forgotten(const struct world *world, const char *order_id)
+{
+	struct forgotten *forgotten;
+
+	HASH_FIND_STR(world->forgotten, order_id, forgotten);
+	return forgotten != NULL;
+}
+
+void world_check_forget(struct world *world, const char *order_id)
+{
+	struct forgotten *forgotten;
+
+	if (is_forgotten(world, order_id))
+		return;
+	forgotten = rt_alloc(sizeof(*forgotten));
+	snprintf(forgotten->order_id, sizeof(forgotten->order_id), "%s", order_id);
+	HASH_ADD_STR(world->forgotten, order_id, forgotten);
+}
+
 void world_check_entry(struct world *world, const char *stream, const struct memory_entry *entry)
 {
 	const char *type = memory_entry_field(entry, "type");
@@ -60,6 +87,9 @@ void world_check_entry(struct world *world, const char *stream, const struct mem
 
 	if (memory_entry_field(entry, "id")[0] == '\0')
 		return; /* no event */
+	if (strcmp(stream, MEMORY_INVENTORY_STREAM) == 0 &&
+	    is_forgotten(world, memory_entry_field(entry, "subject")))
+		return;
 	id = rt_printf("%s %s", stream, memory_entry_field(entry, "id"));
 	HASH_FIND_STR(world->seen, id, seen);
 	if (seen == NULL) {
@@ -83,8 +113,13 @@ void world_check_entry(struct world *world, const char *stream, const struct mem
 
 void world_check_done(struct world *world)
 {
+	struct forgotten *forgotten, *next_forgotten;
 	struct seen_event *seen, *next;
 
+	HASH_ITER (hh, world->forgotten, forgotten, next_forgotten) {
+		HASH_DEL(world->forgotten, forgotten);
+		free(forgotten);
+	}
 	HASH_ITER (hh, world->seen, seen, next) {
 		HASH_DEL(world->seen, seen);
 		free(seen->id);
@@ -281,6 +316,12 @@ static void check_agreement(struct world *world, const struct order_record *reco
 	struct memory_reservation reservation = { .state = STOCK_NONE };
 
 	memory_inventory_find(world->redis->inventory, record->order_id, &reservation);
+	/* Nothing may be held for an order that inventory forgot, unless what says so was lost unread:
+	 * the order waited for nothing then, and the audit has to name it. */
+	if (is_forgotten(world, record->order_id) &&
+	    (reservation.state != STOCK_RESERVED || record->version == 2) &&
+	    reservation.state != STOCK_COMMITTED)
+		return;
 	for (size_t i = 0; i < RT_LENGTH(agreements); i++)
 		if (record->state == agreements[i].order &&
 		    reservation.state != agreements[i].stock)

@@ -38,6 +38,7 @@ struct route {
 struct world_client;
 struct booked;
 struct seen_event;
+struct forgotten;
 
 struct world {
 	struct world_options options;
@@ -57,7 +58,9 @@ struct world {
 	/* Streams as they grow: for the transcript, and that an event's id says what it is. */
 	struct memory_waiter watcher;
 	struct memory_id watched[2];
+	uint64_t watched_life[2];
 	struct seen_event *seen;
+	struct forgotten *forgotten;
 	/* world_clients.c */
 	ProtobufCService *orders, *stock; /* what the clients call */
 	struct rt_list clients;
@@ -124,6 +127,8 @@ void world_chaos_close(struct world *world);
 void world_check_now(struct world *world);
 /* A new entry in a stream. */
 void world_check_entry(struct world *world, const char *stream, const struct memory_entry *entry);
+/* An order's reservation has vanished: what inventory says of it begins anew. */
+void world_check_forget(struct world *world, const char *order_id);
 void world_check_done(struct world *world);
 /* Why it is not quiet; NULL when it is. Valid until the next call. */
 const char *world_unrest(struct world *world);

@@ -53,6 +53,7 @@ static void every_pair(void)
 		/* A release is on its way, and is answered whatever there is, but for a sale. */
 		{ ORDER_CANCELLING, { "", "", "", " sold-of-ended", "" } },
 		{ ORDER_EXPIRING, { "", "", "", " sold-of-ended", "" } },
+		{ ORDER_REJECTING, { "", "", "", " sold-of-ended", "" } },
 		{ ORDER_CANCELLED,
 		  { " ended-without-record", " hold-of-ended", "", " sold-of-ended", "" } },
 		{ ORDER_EXPIRED,

@@ -1538,12 +1538,23 @@ static void test_rejected(void)
 	CU_ASSERT_EQUAL(order->shortages[0]->requested, 3);
 	CU_ASSERT_EQUAL(order->shortages[0]->available, 2);
 	done(&call);
-	/* Held after all: inventory is told to give it back. */
+	/* Held after all: inventory is asked to give it back, until it has answered. */
 	answer(&f, order_id, "InventoryReserved");
 	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "type"),
 			       "tandem.order.v1.OrderRejected");
-	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "attempt"), "2");
-	CU_ASSERT_EQUAL(record_of(&f, order_id).version, 2);
+	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "data"),
+			       memory_entry_field(published(&f, 2), "data"));
+	CU_ASSERT_EQUAL(record_of(&f, order_id).version, 3);
+	begin(&f, &call, "GetOrder", &request.base, 1000);
+	order = ((Tandem__Order__V1__GetOrderResponse *)call.answer)->order;
+	CU_ASSERT_EQUAL(order->status, REJECTED);
+	CU_ASSERT_FALSE(order->settled);
+	CU_ASSERT_EQUAL(order->n_shortages, 1);
+	done(&call);
+	answer(&f, order_id, "InventoryReleased");
+	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_REJECTED);
+	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "type"),
+			       "tandem.order.v1.OrderSettled");
 	CU_ASSERT_EQUAL(pending_events(&f), 0);
 	teardown(&f);
 }

@@ -1,4 +1,5 @@
 /* test_order_step.c - the rules of an order: every pair of state and input, with its reason. */
+#include "inventory/stock.h"
 #include "order/order_step.h"
 #include "rt.h"
 #include "run.h"
@@ -46,7 +47,7 @@ static const struct {
 	STAYS("no hold runs before the reservation", PENDING, HOLD_RAN_OUT),
 
 	STAYS("delivered twice", RESERVED, INVENTORY_RESERVED),
-	MOVES("the reservation was lost and its repeat refused", RESERVED, INVENTORY_UNAVAILABLE, REJECTED, REJECTED, NONE),
+	MOVES("the reservation was lost and its repeat refused", RESERVED, INVENTORY_UNAVAILABLE, REJECTING, REJECTED, RETRY),
 	MOVES("the sale outlived its confirm", RESERVED, INVENTORY_COMMITTED, CONFIRMING, CONFIRMED, RETRY),
 	MOVES("the reservation was lost: release again, call off", RESERVED, INVENTORY_RELEASED, CANCELLING, CANCELLED, RETRY),
 	MOVES("bought", RESERVED, CONFIRM, CONFIRMING, CONFIRMED, RETRY),
@@ -55,10 +56,20 @@ static const struct {
 	STAYS("the answer won against the deadline", RESERVED, DEADLINE_PASSED),
 	MOVES("nobody confirmed in time", RESERVED, HOLD_RAN_OUT, EXPIRING, EXPIRED, RETRY),
 
-	AGAIN("inventory gives back what it holds on OrderRejected", REJECTED, INVENTORY_RESERVED, REJECTED, KEEP),
+	STAYS("asked to give back already, which covers it", REJECTING, INVENTORY_RESERVED),
+	STAYS("perhaps the first refusal once more: no answer", REJECTING, INVENTORY_UNAVAILABLE),
+	STAYS("unsettled, so that it is seen", REJECTING, INVENTORY_COMMITTED),
+	MOVES("given back", REJECTING, INVENTORY_RELEASED, REJECTED, SETTLED, NONE),
+	REFUSES("nothing is held to buy", REJECTING, CONFIRM),
+	REFUSES("final, and not by the client", REJECTING, CANCEL),
+	AGAIN("OrderRejected or its answer was lost", REJECTING, REQUEST_UNANSWERED, REJECTED, RETRY),
+	STAYS("decided long ago", REJECTING, DEADLINE_PASSED),
+	STAYS("decided long ago", REJECTING, HOLD_RAN_OUT),
+
+	MOVES("it holds stock after all: to be given back", REJECTED, INVENTORY_RESERVED, REJECTING, REJECTED, RETRY),
 	STAYS("delivered twice", REJECTED, INVENTORY_UNAVAILABLE),
 	STAYS("cannot be mended here, the audit names it", REJECTED, INVENTORY_COMMITTED),
-	STAYS("the answer to an OrderRejected", REJECTED, INVENTORY_RELEASED),
+	STAYS("delivered twice", REJECTED, INVENTORY_RELEASED),
 	REFUSES("nothing is held to buy", REJECTED, CONFIRM),
 	REFUSES("final, and not by the client", REJECTED, CANCEL),
 	STAYS("settled: an old timer", REJECTED, REQUEST_UNANSWERED),
@@ -148,6 +159,27 @@ static void test_every_pair(void)
 			CU_ASSERT_EQUAL(seen[state][input], 1);
 }
 
+/* What asks leaves the order waiting for an answer, and is said in an event that is a request to
+ * inventory. What asks for nothing may be passed over: so inventory must lose nothing by it. */
+static void expect_asks(const struct order_rule *rule)
+{
+	bool waits = !order_state_settled(rule->to) && rule->to != ORDER_RESERVED;
+	enum stock_request request = STOCK_REQUEST_COUNT;
+	const char *type = order_event_type(rule->event);
+
+	if (type == NULL) {
+		CU_ASSERT_FALSE(order_rule_asks(rule));
+		return;
+	}
+	CU_ASSERT_EQUAL(order_rule_asks(rule), waits);
+	if (order_rule_asks(rule))
+		CU_ASSERT_TRUE(stock_request_parse(type, 1, &request))
+	else if (stock_request_parse(type, 1, &request))
+		/* The refusal was read, so inventory holds nothing. */
+		CU_ASSERT(rule->input == ORDER_IN_INVENTORY_UNAVAILABLE &&
+			  stock_rule(STOCK_UNAVAILABLE, request)->to == STOCK_UNAVAILABLE);
+}
+
 /* What must hold of any table of rules, whatever its rows say. */
 static void test_the_table_is_sane(void)
 {
@@ -168,6 +200,10 @@ static void test_the_table_is_sane(void)
 			if (rule->verdict == ORDER_MOVES)
 				CU_ASSERT_EQUAL(order_state_settled(rule->to),
 						rule->timer == ORDER_TIMER_NONE);
+			/* What is published sets the timer, and so says whether it asks. */
+			CU_ASSERT_EQUAL(rule->event == ORDER_EV_NOTHING,
+					rule->timer == ORDER_TIMER_KEEP);
+			expect_asks(rule);
 			/* Nothing but a move leads elsewhere. */
 			CU_ASSERT(rule->verdict == ORDER_MOVES || rule->to == rule->state);
 			/* A final order never takes another outcome. */
@@ -181,7 +217,7 @@ static void test_text(void)
 {
 	const char *text = order_rules_text();
 
-	CU_ASSERT_EQUAL(strlen(text), 81 * 6);
+	CU_ASSERT_EQUAL(strlen(text), 90 * 6);
 	CU_ASSERT_PTR_EQUAL(order_rules_text(), text);
 	CU_ASSERT_EQUAL(strncmp(text,
 				"PrMRRH"
@@ -189,7 +225,7 @@ static void test_text(void)
 				12),
 			0);
 	CU_ASSERT_PTR_NOT_NULL(strstr(text, "XrMxXR"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(text, "JrAJJK"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "JrMjJR"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(text, "cnFc-K"));
 }
 
@@ -205,7 +241,7 @@ static void test_states(void)
 		{ "PENDING", true, false, ORDER_PENDING, false },
 		{ "RESERVED", false, true, ORDER_RESERVED, false },
 		{ "REJECTED", true, true, ORDER_REJECTED, true },
-		{ "REJECTED", false, false, ORDER_REJECTED, true },
+		{ "REJECTED", false, true, ORDER_REJECTING, true },
 		{ "CONFIRMED", false, true, ORDER_CONFIRMING, true },
 		{ "CONFIRMED", true, true, ORDER_CONFIRMED, true },
 		{ "CANCELLED", false, true, ORDER_CANCELLING, true },
@@ -272,6 +308,7 @@ static void test_timer_input(void)
 		{ "asked to commit", ORDER_CONFIRMING, 99999, ORDER_IN_REQUEST_UNANSWERED },
 		{ "asked to release", ORDER_CANCELLING, 99999, ORDER_IN_REQUEST_UNANSWERED },
 		{ "asked to release", ORDER_EXPIRING, 99999, ORDER_IN_REQUEST_UNANSWERED },
+		{ "asked to release", ORDER_REJECTING, 99999, ORDER_IN_REQUEST_UNANSWERED },
 		{ "settled", ORDER_CONFIRMED, 99999, ORDER_IN_REQUEST_UNANSWERED },
 	};
 

@@ -958,6 +958,27 @@ static void test_passed_over(void)
 	teardown(f);
 }
 
+/* Each rule by itself, with inventory caught up: it gets what the rule says asks, nothing else. */
+static void test_passed_over_by_rule(void)
+{
+	struct fixture *f = setup();
+
+	for (int state = 0; state < ORDER_STATE_COUNT; state++)
+		for (int input = 0; input < ORDER_INPUT_COUNT; input++) {
+			const struct order_rule *rule =
+				order_rule((enum order_state)state, (enum order_input)input);
+
+			put_state((enum order_state)state);
+			redis_server_do(&shared, "XADD %s 1764000000100-7 a b", EVENTS);
+			redis_server_do(&shared, "XGROUP CREATE %s inventory $", EVENTS);
+			redis_server_do(&shared, "XGROUP CREATE %s watchers $", EVENTS);
+			move(f, "ord_a", (enum order_input)input);
+			CU_ASSERT_EQUAL(read_by("inventory"), order_rule_asks(rule));
+			CU_ASSERT_EQUAL(read_by("watchers"), rule->event != ORDER_EV_NOTHING);
+		}
+	teardown(f);
+}
+
 static void timer_set(struct order_timer_op *op, int status)
 {
 	struct call *call = RT_CONTAINER_OF(op, struct call, op);
@@ -1266,6 +1287,7 @@ int main(void)
 		{ "what is due is leased", test_due },
 		{ "late is not lost", test_due_queued },
 		{ "inventory is spared what asks for nothing", test_passed_over },
+		{ "what asks is what the rule says", test_passed_over_by_rule },
 		{ "a timer is set anew", test_timer },
 		{ "the tail of the stream", test_tail },
 		{ "the tail is interrupted", test_tail_interrupted },

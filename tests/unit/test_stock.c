@@ -29,6 +29,8 @@ static const struct {
 	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
 	{ "a rejection of what was never refused leaves a tombstone", STOCK_NONE, STOCK_REQ_REJECT,
 	  K, STOCK_RELEASED, STOCK_ANS_RELEASED, true },
+	{ "so does a repeated one", STOCK_NONE, STOCK_REQ_REJECT_AGAIN, K, STOCK_RELEASED,
+	  STOCK_ANS_RELEASED, true },
 
 	{ "a repeated order gets its recorded answer", STOCK_RESERVED, STOCK_REQ_RESERVE, K,
 	  STOCK_RESERVED, STOCK_ANS_RESERVED, false },
@@ -39,6 +41,8 @@ static const struct {
 	{ "an expiry gives back what is held", STOCK_RESERVED, STOCK_REQ_EXPIRE, B, STOCK_RELEASED,
 	  STOCK_ANS_RELEASED, false },
 	{ "a rejected order must not hold stock", STOCK_RESERVED, STOCK_REQ_REJECT, B,
+	  STOCK_RELEASED, STOCK_ANS_RELEASED, true },
+	{ "nor may it when it asks again", STOCK_RESERVED, STOCK_REQ_REJECT_AGAIN, B,
 	  STOCK_RELEASED, STOCK_ANS_RELEASED, true },
 
 	{ "a refusal stays a refusal", STOCK_UNAVAILABLE, STOCK_REQ_RESERVE, K, STOCK_UNAVAILABLE,
@@ -51,6 +55,8 @@ static const struct {
 	  K, STOCK_RELEASED, STOCK_ANS_RELEASED, false },
 	{ "a rejection is what a refusal leads to", STOCK_UNAVAILABLE, STOCK_REQ_REJECT, K,
 	  STOCK_UNAVAILABLE, STOCK_ANS_NOTHING, false },
+	{ "who asks again waits for a release", STOCK_UNAVAILABLE, STOCK_REQ_REJECT_AGAIN, K,
+	  STOCK_RELEASED, STOCK_ANS_RELEASED, true },
 
 	{ "an old order comes again after the sale", STOCK_COMMITTED, STOCK_REQ_RESERVE, K,
 	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, false },
@@ -62,6 +68,8 @@ static const struct {
 	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, true },
 	{ "a rejection does not take back a sale", STOCK_COMMITTED, STOCK_REQ_REJECT, K,
 	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, true },
+	{ "nor does a repeated one", STOCK_COMMITTED, STOCK_REQ_REJECT_AGAIN, K, STOCK_COMMITTED,
+	  STOCK_ANS_COMMITTED, true },
 
 	{ "a late order finds the tombstone", STOCK_RELEASED, STOCK_REQ_RESERVE, K, STOCK_RELEASED,
 	  STOCK_ANS_RELEASED, false },
@@ -71,8 +79,10 @@ static const struct {
 	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
 	{ "a repeated expiry gets its recorded answer", STOCK_RELEASED, STOCK_REQ_EXPIRE, K,
 	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
-	{ "a rejected order that holds nothing waits for nothing", STOCK_RELEASED, STOCK_REQ_REJECT,
-	  K, STOCK_RELEASED, STOCK_ANS_NOTHING, false },
+	{ "a rejection of what was given back gets its recorded answer", STOCK_RELEASED,
+	  STOCK_REQ_REJECT, K, STOCK_RELEASED, STOCK_ANS_RELEASED, false },
+	{ "so does a repeated one", STOCK_RELEASED, STOCK_REQ_REJECT_AGAIN, K, STOCK_RELEASED,
+	  STOCK_ANS_RELEASED, false },
 };
 
 static void every_pair(void)
@@ -207,11 +217,16 @@ static void names(void)
 	CU_ASSERT_FALSE(stock_state_parse("", &state));
 	CU_ASSERT_FALSE(stock_state_parse("reserved", &state));
 	for (int i = 0; i < STOCK_REQUEST_COUNT; i++) {
-		CU_ASSERT(stock_request_parse(stock_request_type((enum stock_request)i), &request));
+		bool again = i == STOCK_REQ_REJECT_AGAIN;
+		const char *type = stock_request_type((enum stock_request)i);
+
+		CU_ASSERT(stock_request_parse(type, again ? 2 : 1, &request));
 		CU_ASSERT_EQUAL((int)request, i);
+		CU_ASSERT(stock_request_parse(type, UINT32_MAX, &request));
+		CU_ASSERT_EQUAL((int)request, i == STOCK_REQ_REJECT ? STOCK_REQ_REJECT_AGAIN : i);
 	}
-	CU_ASSERT_FALSE(stock_request_parse("tandem.order.v1.OrderReserved", &request));
-	CU_ASSERT_FALSE(stock_request_parse("", &request));
+	CU_ASSERT_FALSE(stock_request_parse("tandem.order.v1.OrderReserved", 1, &request));
+	CU_ASSERT_FALSE(stock_request_parse("", 1, &request));
 	CU_ASSERT_STRING_EQUAL(stock_answer_type(STOCK_ANS_RELEASED),
 			       "tandem.inventory.v1.InventoryReleased");
 	CU_ASSERT_PTR_NULL(stock_answer_type(STOCK_ANS_NOTHING));
