@@ -1,9 +1,12 @@
-/* list_stock.c - ListStock: a page of counters, by SKU. The page token is the last SKU of the page
+/* list_stock.c - ListStock: a page of counters, by SKU. A position is the last SKU of the page
  * before: stock that appears behind it while somebody turns pages is seen, none is seen twice. */
 #include <string.h>
 
 #include "check.h"
+#include "page_token.h"
 #include "parts.h"
+
+#define LIST "ListStock"
 
 struct list {
 	struct inventory *inventory;
@@ -19,6 +22,7 @@ static void list_answer(struct list *list, const struct inventory_list_op *op)
 	/* One piece of memory: the list of pointers, and what they point at. One more than needed:
 	 * a page may be empty. */
 	Tandem__Inventory__V1__Stock *stocks = rt_alloc((op->stock_count + 1) * sizeof(*stocks));
+	char *token = NULL;
 
 	response.stocks = rt_alloc((op->stock_count + 1) * sizeof(*response.stocks));
 	for (size_t i = 0; i < op->stock_count; i++) {
@@ -27,8 +31,10 @@ static void list_answer(struct list *list, const struct inventory_list_op *op)
 	}
 	response.n_stocks = op->stock_count;
 	if (op->more && op->stock_count > 0)
-		response.next_page_token = stocks[op->stock_count - 1].sku;
+		response.next_page_token = token =
+			page_token_new(LIST, stocks[op->stock_count - 1].sku);
 	list->closure(&response, list->closure_data);
+	free(token);
 	free(response.stocks);
 	free(stocks);
 }
@@ -58,9 +64,16 @@ void inventory_list_stock(Tandem__Inventory__V1__InventoryService_Service *servi
 {
 	struct inventory *inventory = RT_CONTAINER_OF(service, struct inventory, service);
 	struct rt_status status = { .code = 0 };
+	const char *after = "";
 	struct list *list;
+	bool good = check_request(&request->base, &status);
 
-	if (!check_request(&request->base, &status)) {
+	if (good && request->page_token[0] != '\0') {
+		after = page_token_read(LIST, request->page_token);
+		if (after == NULL)
+			page_token_status(&status);
+	}
+	if (!good || after == NULL) {
 		rt_call_fail(closure_data, &status);
 		rt_status_done(&status);
 		return;
@@ -69,7 +82,7 @@ void inventory_list_stock(Tandem__Inventory__V1__InventoryService_Service *servi
 	list->inventory = inventory;
 	list->closure = closure;
 	list->closure_data = closure_data;
-	list->op.after = request->page_token;
+	list->op.after = after;
 	list->op.count_max = check_page_size(request->page_size);
 	list->op.done = listed;
 	inventory_call_begin(inventory);

@@ -1,60 +1,58 @@
 /* list_orders.c - ListOrders: a customer's orders, newest first, page by page (AIP-158).
  *
- * A page token says behind which order to go on, and holds a hash of the request's other fields:
- * with others it is refused. A page ends early when it grows near the size of a message. */
+ * A position is the time and the id of the order to go on behind. A page ends early when it grows
+ * near the size of a message. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "check.h"
 #include "order/parts.h"
+#include "page_token.h"
 
-/* 16 of the hash, 13 of the time, 30 of the order id. */
-#define HASH_LENGTH    16
-#define TIME_LENGTH    13
-#define TOKEN_LENGTH   (HASH_LENGTH + TIME_LENGTH + ORDER_ID_LENGTH)
-#define PAGE_BYTES_MAX ((size_t)2 * 1024 * 1024)
+#define TIME_LENGTH     13
+#define POSITION_LENGTH (TIME_LENGTH + ORDER_ID_LENGTH)
+#define PAGE_BYTES_MAX  ((size_t)2 * 1024 * 1024)
 
 struct list_orders {
 	struct order *order;
 	const Tandem__Order__V1__ListOrdersRequest *request;
 	struct order_list_op op;
 	struct rt_arena arena;
-	char hash[HASH_LENGTH + 1], before_id[ORDER_ID_LENGTH + 1];
+	char before_id[ORDER_ID_LENGTH + 1];
+	char name[32 + 4 * CHECK_ID_MAX]; /* of the list, for its tokens */
 	Tandem__Order__V1__ListOrdersResponse_Closure closure;
 	struct rt_call *call;
 };
 
-/* What a token is bound to. Numbers come first, at a fixed length: no two requests meet. */
-static void hash_request(const Tandem__Order__V1__ListOrdersRequest *request,
-			 char hash[HASH_LENGTH + 1])
-{
-	char text[32 + 4 * CHECK_ID_MAX + 1];
-	uint8_t digest[32];
-	int length = snprintf(text, sizeof(text), "%08x%08x%s", (unsigned)request->status,
-			      (unsigned)request->page_size, request->customer_id);
-
-	rt_sha256(text, (size_t)length, digest);
-	for (int i = 0; i < HASH_LENGTH / 2; i++)
-		snprintf(hash + 2 * i, 3, "%02x", digest[i]);
-}
-
+/* Where to go on; false: the token is none of this list. */
 static bool read_token(struct list_orders *list, const char *token)
 {
 	char time[TIME_LENGTH + 1];
+	const char *position;
 
 	if (token[0] == '\0') {
 		list->op.before_ms = INT64_MAX;
 		return true;
 	}
-	if (strlen(token) != TOKEN_LENGTH || memcmp(token, list->hash, HASH_LENGTH) != 0 ||
-	    strspn(token + HASH_LENGTH, "0123456789") < TIME_LENGTH)
+	position = page_token_read(list->name, token);
+	if (position == NULL || strlen(position) != POSITION_LENGTH ||
+	    strspn(position, "0123456789") < TIME_LENGTH)
 		return false;
-	memcpy(time, token + HASH_LENGTH, TIME_LENGTH);
+	memcpy(time, position, TIME_LENGTH);
 	time[TIME_LENGTH] = '\0';
 	list->op.before_ms = strtoll(time, NULL, 10);
-	memcpy(list->before_id, token + HASH_LENGTH + TIME_LENGTH, ORDER_ID_LENGTH + 1);
+	memcpy(list->before_id, position + TIME_LENGTH, ORDER_ID_LENGTH + 1);
 	return check_order_id(list->before_id);
+}
+
+static char *new_token(const struct list_orders *list, const struct order_record *last)
+{
+	char position[32 + ORDER_ID_LENGTH];
+
+	snprintf(position, sizeof(position), "%0*" PRId64 "%s", TIME_LENGTH, order_created_ms(last),
+		 last->order_id);
+	return page_token_new(list->name, position);
 }
 
 /* Puts records into the answer; returns the last that was looked at, NULL when none was. */
@@ -91,13 +89,13 @@ static void answer(struct list_orders *list)
 	Tandem__Order__V1__ListOrdersResponse response =
 		TANDEM__ORDER__V1__LIST_ORDERS_RESPONSE__INIT;
 	bool cut = false;
+	char *token = NULL;
 	const struct order_record *last = fill(list, &response, &cut);
 
 	if (last != NULL && (cut || list->op.more))
-		response.next_page_token =
-			rt_arena_printf(&list->arena, "%s%0*" PRId64 "%s", list->hash, TIME_LENGTH,
-					order_created_ms(last), last->order_id);
+		response.next_page_token = token = new_token(list, last);
 	list->closure(&response, list->call);
+	free(token);
 }
 
 static void listed(struct order_list_op *op, int rc)
@@ -138,13 +136,11 @@ ORDER_HANDLER(order_list_orders, ListOrders)
 	list->op.count_max = check_page_size(request->page_size);
 	list->op.before_id = list->before_id;
 	list->op.done = listed;
-	hash_request(request, list->hash);
+	/* The number first, at a fixed length: no two lists meet. */
+	snprintf(list->name, sizeof(list->name), "ListOrders %08x %s", (unsigned)request->status,
+		 request->customer_id);
 	if (!read_token(list, request->page_token)) {
-		rt_status_set(&status, RT_CODE_INVALID_ARGUMENT,
-			      "page_token is not one of this list");
-		rt_status_info(&status, "PAGE_TOKEN");
-		rt_status_violation(&status, "page_token",
-				    "is not next_page_token of a page of this very list");
+		page_token_status(&status);
 		order_fail(list->call, &status);
 		free(list);
 		return;

@@ -358,6 +358,66 @@ class Answers(tandem.Live):
         self.assertIn("🍏", error.details())
 
 
+class Pages(tandem.Live):
+    """AIP-158, for every list there is."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        for n in range(7):
+            for customer in ("ann", "bob"):
+                cls.order.PlaceOrder(customer_id=customer, lines=[line()])
+            cls.inventory.AdjustStock(sku=f"page-{n}", delta=1)
+
+    def lists(self):
+        """Method, the fields that name the list, what is listed, ways to name another list."""
+        return [
+            (self.order.ListOrders, {"customer_id": "ann"}, "orders",
+             [{"customer_id": "bob"}, {"customer_id": "ann", "status": 1}]),
+            (self.inventory.ListStock, {}, "stocks", []),
+        ]
+
+    def test_sizes(self):
+        """Each page may have a size of its own; every item comes once."""
+        for call, fields, items, _ in self.lists():
+            everything = list(getattr(call(**fields), items))
+            for sizes in ((1, 2, 3), (3, 1000, 1), (0, 1), (2, 2**31 - 1), (1, 0)):
+                with self.subTest(items=items, sizes=sizes):
+                    seen, token = [], ""
+                    for size in sizes:
+                        page = call(page_size=size, page_token=token, **fields)
+                        got = list(getattr(page, items))
+                        self.assertLessEqual(len(got), size or 50)
+                        seen, token = seen + got, page.next_page_token
+                        if not token:
+                            break
+                    self.assertEqual(seen, everything[: len(seen)])
+                    self.assertEqual(token == "", len(seen) == len(everything))
+            for size in (-1, -(2**31)):
+                error = self.fails(INVALID, call, page_size=size, **fields)
+                self.assertEqual(error.found["BadRequest"].field_violations[0].field, "page_size")
+
+    def test_tokens(self):
+        """What is no token of this very list names page_token."""
+        tokens = {
+            items: call(page_size=2, **fields).next_page_token
+            for call, fields, items, _ in self.lists()
+        }
+        for call, fields, items, others in self.lists():
+            token = tokens[items]
+            wrong = [(fields, text) for text in ("x", "0", "page-1", "a/ü", token[1:], token[:-1])]
+            wrong += [(fields, token + "a"), (fields, token.swapcase()), (fields, token * 2)]
+            wrong += [(fields, other) for name, other in tokens.items() if name != items]
+            wrong += [(other, token) for other in others]
+            for asked, text in wrong:
+                with self.subTest(items=items, token=text, asked=asked):
+                    error = self.fails(INVALID, call, page_size=2, page_token=text, **asked)
+                    violations = error.found["BadRequest"].field_violations
+                    self.assertEqual([v.field for v in violations], ["page_token"])
+                    self.assertIn("ErrorInfo", error.found)
+            self.assertGreater(len(getattr(call(page_token=token, **fields), items)), 0)
+
+
 class SmallRequests(tandem.Live):
     """A gateway that takes small requests only takes the services' answers all the same."""
 

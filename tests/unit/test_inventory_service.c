@@ -518,7 +518,9 @@ static void reading(void)
 	Tandem__Inventory__V1__GetStockResponse *got;
 	Tandem__Inventory__V1__ListStockResponse *listed;
 	static const char *const skus[] = { "a", "b", "c" };
-	char token[65];
+	static const char *const no_tokens[] = { "a", "b", "no sku", "0123456789abcdef",
+						 "0123456789abcdefb" };
+	char token[96];
 
 	setup();
 	listed = call_run("ListStock", &list.base);
@@ -540,6 +542,12 @@ static void reading(void)
 	get.sku = (char[]){ "no sku" };
 	CU_ASSERT_PTR_NULL(call_run("GetStock", &get.base));
 	CU_ASSERT_EQUAL(call.code, RT_CODE_INVALID_ARGUMENT);
+	for (size_t i = 0; i < RT_LENGTH(no_tokens); i++) {
+		list.page_token = (char *)(uintptr_t)no_tokens[i];
+		CU_ASSERT_PTR_NULL(call_run("ListStock", &list.base));
+		TEST_ROW(call.code == RT_CODE_INVALID_ARGUMENT, no_tokens[i]);
+	}
+	list.page_token = (char[]){ "" };
 	list.page_size = 2;
 	listed = call_run("ListStock", &list.base);
 	CU_ASSERT_FATAL(listed != NULL && listed->n_stocks == 2);
@@ -548,6 +556,12 @@ static void reading(void)
 	snprintf(token, sizeof(token), "%s", listed->next_page_token);
 	CU_ASSERT_NOT_EQUAL(token[0], '\0');
 	list.page_token = token;
+	/* Cut, it is none; with another page_size it is. */
+	token[strlen(token) - 1] = '\0';
+	CU_ASSERT_PTR_NULL(call_run("ListStock", &list.base));
+	CU_ASSERT_EQUAL(call.code, RT_CODE_INVALID_ARGUMENT);
+	token[strlen(token)] = 'b';
+	list.page_size = 0;
 	listed = call_run("ListStock", &list.base);
 	CU_ASSERT_FATAL(listed != NULL && listed->n_stocks == 1);
 	CU_ASSERT(stock_equal(listed->stocks[0], "c", 3, 3, 1));
