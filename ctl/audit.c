@@ -417,7 +417,7 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 {
 	char events[CTL_KEY], time[RT_TIME_TEXT];
 	char letter[2] = { request_letter_of(violation, repair), '\0' };
-	int64_t now_ms = ctl_now_ms();
+	int64_t now_ms = ctl_now_ms(ctl);
 	struct rt_args args = { 0 };
 	redisReply *reply;
 	bool good;
@@ -459,7 +459,7 @@ static bool set_timer(struct ctl *ctl, const struct violation *violation)
 	rt_args_str(&args, events);
 	rt_args_str(&args, violation->subject);
 	rt_args_int(&args, (int64_t)violation->version);
-	rt_args_int(&args, violation->due_ms > 0 ? violation->due_ms : ctl_now_ms());
+	rt_args_int(&args, violation->due_ms > 0 ? violation->due_ms : ctl_now_ms(ctl));
 	reply = ctl_redis_args(ctl, &args, 0, false);
 	rt_args_done(&args);
 	if (reply == NULL)

@@ -41,6 +41,11 @@ static struct rt_loop *loop_of(struct ctl *ctl)
 	return ctl->loop;
 }
 
+int64_t ctl_now_ms(struct ctl *ctl)
+{
+	return rt_loop_unix_ms(loop_of(ctl));
+}
+
 /* ---- the gateway ---- */
 
 char *ctl_target(const char *listen)
@@ -292,6 +297,7 @@ bool ctl_redis_open(struct ctl *ctl)
 		.pending_max = 64,
 		.on_state = redis_state,
 		.user_data = ctl,
+		.follow_clock = true,
 	};
 	struct wait wait = { .ctl = ctl };
 

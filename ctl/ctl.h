@@ -200,6 +200,8 @@ int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream
 /* "850 ms", "12.3 s", "4 min", "2.1 h", "3.4 d". */
 #define CTL_AGE 24
 void ctl_age(char text[CTL_AGE], int64_t ms);
-int64_t ctl_now_ms(void);
+/* Unix ms by Redis's clock, which decides about orders, once Redis was asked something; until then by
+ * this machine's. */
+int64_t ctl_now_ms(struct ctl *ctl);
 
 #endif

@@ -340,7 +340,7 @@ static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl
 	rt_args_str(&args, key);
 	rt_args_str(&args, entry->stream);
 	rt_args_str(&args, entry->stream_id);
-	rt_args_int(&args, ctl_now_ms());
+	rt_args_int(&args, ctl_now_ms(ctl));
 	reply = ctl_redis_args(ctl, &args, 0, false);
 	rt_args_done(&args);
 	if (reply == NULL)

@@ -4,17 +4,17 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
+#include <time.h>
 
+#include "clock.h"
 #include "commands.h"
 #include "config.h"
 #include "inventory/store.h"
 #include "order/store.h"
 
-#define CLOCK_WARN_MS 1000
-#define CLOCK_BAD_MS  30000
-#define ABSENT_MS     15000  /* a consumer that was not seen for so long is not there */
-#define GHOST_MS      600000 /* as the services' ghost-after */
-#define LAG_WARN      10000
+#define ABSENT_MS 15000  /* a consumer that was not seen for so long is not there */
+#define GHOST_MS  600000 /* as the services' ghost-after */
+#define LAG_WARN  10000
 
 enum level { OK, WARN, BAD };
 
@@ -148,25 +148,49 @@ static bool check_settings(struct doctor *doctor)
 	return true;
 }
 
+/* Each connection whose name says that its machine's clock is wrong (runtime/redis.c). */
+static size_t check_service_clocks(struct doctor *doctor, const char *clients)
+{
+	size_t wrong = 0;
+
+	for (const char *at = clients; (at = strstr(at, " name=")) != NULL;) {
+		int length = (int)strcspn(at += 6, " \n");
+		const char *mark = memmem(at, (size_t)length, "@clock", 6);
+		int64_t ahead_s = mark == NULL ? 0 : strtoll(mark + 6, NULL, 10);
+
+		if (mark == NULL)
+			continue;
+		wrong++;
+		say(doctor, WARN, "clock",
+		    "set the clock of that machine by NTP: until then its logs tell wrong times",
+		    "%.*s: its machine is %" PRId64 " s %s Redis, whose time is used",
+		    (int)(mark - at), at, ahead_s < 0 ? -ahead_s : ahead_s,
+		    ahead_s < 0 ? "behind" : "ahead of");
+	}
+	return wrong;
+}
+
 static bool check_clock(struct doctor *doctor)
 {
-	int64_t before = ctl_now_ms(), now, theirs, off;
-	redisReply *time = ctl_redis(doctor->ctl, "TIME");
+	redisReply *clients = ctl_redis(doctor->ctl, "CLIENT", "LIST");
+	struct timespec wall;
+	int64_t ahead_ms;
+	size_t wrong;
 
-	if (time == NULL)
+	if (clients == NULL)
 		return false;
-	now = (before + ctl_now_ms()) / 2;
-	theirs = time->elements == 2
-			 ? ctl_number(time->element[0]) * 1000 + ctl_number(time->element[1]) / 1000
-			 : 0;
-	freeReplyObject(time);
-	off = theirs > now ? theirs - now : now - theirs;
-	say(doctor,
-	    off < CLOCK_WARN_MS  ? OK
-	    : off < CLOCK_BAD_MS ? WARN
-				 : BAD,
-	    "clock", "set both machines by NTP: timers and holds go by them",
-	    "%" PRId64 " ms between Redis and here", off);
+	wrong = check_service_clocks(doctor, ctl_text(clients, ""));
+	freeReplyObject(clients);
+	clock_gettime(CLOCK_REALTIME, &wall);
+	ahead_ms = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000 - ctl_now_ms(doctor->ctl);
+	if (ahead_ms > RT_CLOCK_WRONG_MS || ahead_ms < -RT_CLOCK_WRONG_MS)
+		say(doctor, WARN, "clock", "set this machine's clock, or Redis's, by NTP",
+		    "this machine is %" PRId64 " ms %s Redis", ahead_ms < 0 ? -ahead_ms : ahead_ms,
+		    ahead_ms < 0 ? "behind" : "ahead of");
+	else if (wrong == 0)
+		say(doctor, OK, "clock", "",
+		    "Redis's decides; this machine and the services are within %d s of it",
+		    RT_CLOCK_WRONG_MS / 1000);
 	return true;
 }
 

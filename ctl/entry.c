@@ -313,11 +313,3 @@ void ctl_age(char text[CTL_AGE], int64_t ms)
 	else
 		snprintf(text, CTL_AGE, "%.1f d", s / 86400);
 }
-
-int64_t ctl_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}

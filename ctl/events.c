@@ -108,9 +108,6 @@ static bool print_newest(struct ctl *ctl, const struct events *events, char last
 	char from[48] = "-";
 	bool good = true;
 
-	if (events->since_ms > 0)
-		snprintf(from, sizeof(from), "%" PRId64,
-			 RT_MAX(0, ctl_now_ms() - events->since_ms));
 	for (size_t i = 0; i < 2 && good; i++) {
 		struct ctl_stream stream;
 		char key[CTL_KEY];
@@ -130,6 +127,9 @@ static bool print_newest(struct ctl *ctl, const struct events *events, char last
 			continue;
 		good = ctl_stream_read(ctl, key, &stream);
 		snprintf(last[i], 48, "%s", stream.last);
+		if (events->since_ms > 0)
+			snprintf(from, sizeof(from), "%" PRId64,
+				 RT_MAX(0, ctl_now_ms(ctl) - events->since_ms));
 		if (good && stream.length > 0 && range.count_max > 0)
 			good = ctl_entries_read(ctl, &range, &entries, NULL);
 	}
@@ -394,7 +394,7 @@ static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *
 	if (pending == NULL)
 		return false;
 	if (pending->elements > 1 && ctl_stream_id(ctl_text(pending->element[1], ""), &ms, &n))
-		lag->oldest_ms = RT_MAX(0, ctl_now_ms() - (int64_t)ms);
+		lag->oldest_ms = RT_MAX(0, ctl_now_ms(ctl) - (int64_t)ms);
 	freeReplyObject(pending);
 	return read_consumers(ctl, key, name, lag);
 }

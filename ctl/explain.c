@@ -627,8 +627,8 @@ static int explain_run(struct ctl *ctl, void *options)
 	int code;
 
 	explain->ctl = ctl;
-	facts->now_ms = ctl_now_ms();
 	code = read_order(explain);
+	facts->now_ms = ctl_now_ms(ctl);
 	if (code == CTL_OK) {
 		bool good = add_order_events(explain) && add_answers(explain) &&
 			    add_dead_letters(explain) && read_reservation(explain) &&

@@ -863,6 +863,8 @@ int inventory_store_redis_new(struct rt_loop *loop,
 		goto fail;
 	redis.on_state = redis_state;
 	redis.user_data = store;
+	redis.follow_clock = true;
+	redis.metrics = options->metrics;
 	rc = rt_redis_new(loop, &redis, &store->redis);
 	if (rc != RT_OK)
 		goto fail;

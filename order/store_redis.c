@@ -902,17 +902,21 @@ static int new_batches(struct store *store, struct rt_metrics *metrics)
 	return rt_batch_new(store->loop, &options, &store->move);
 }
 
-static int new_connections(struct store *store, const struct rt_redis_options *given)
+static int new_connections(struct store *store, const struct rt_redis_options *given,
+			   struct rt_metrics *metrics)
 {
 	struct rt_redis_options options = *given;
 	int rc;
 
 	options.on_state = on_state;
 	options.user_data = store;
+	options.follow_clock = true;
+	options.metrics = metrics;
 	rc = rt_redis_new(store->loop, &options, &store->redis);
 	if (rc != RT_OK)
 		return rc;
 	options.on_state = NULL;
+	options.follow_clock = false;
 	return rt_redis_new(store->loop, &options, &store->tail_redis);
 }
 
@@ -939,7 +943,7 @@ int order_store_redis_new(struct rt_loop *loop, const struct order_store_redis_o
 	rc = new_batches(store, options->metrics);
 	if (rc != RT_OK)
 		goto fail;
-	rc = new_connections(store, options->redis);
+	rc = new_connections(store, options->redis, options->metrics);
 	if (rc != RT_OK)
 		goto fail;
 	*ret = &store->base;

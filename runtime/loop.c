@@ -30,6 +30,8 @@
 #include <time.h>
 #include <uv.h>
 
+#include "clock.h"
+
 /* A manual loop that does not come to rest in so many turns never will. */
 #define SETTLE_TURNS_MAX 10000000
 /* Turns of deferred tasks that a loop still runs when it is freed. */
@@ -52,6 +54,8 @@ struct real_loop {
 	uv_check_t check;
 	uv_idle_t idle;
 	int64_t armed_ms; /* what `timer` is set to; INT64_MAX: stopped */
+	bool unix_is_told;
+	int64_t unix_offset_us; /* if so: of Unix time to the monotonic clock */
 	bool running, firing;
 	struct signal_watch *signals;
 };
@@ -170,8 +174,18 @@ int64_t rt_loop_unix_ms(const struct rt_loop *loop)
 
 	if (loop->real == NULL)
 		return loop->unix_ms;
+	if (loop->real->unix_is_told)
+		return (rt_clock_monotonic_us() + loop->real->unix_offset_us) / 1000;
 	clock_gettime(CLOCK_REALTIME, &now);
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void rt_loop_set_unix(struct rt_loop *loop, int64_t offset_us)
+{
+	if (loop->real == NULL)
+		return;
+	loop->real->unix_is_told = true;
+	loop->real->unix_offset_us = offset_us;
 }
 
 /* ---- timers: a binary heap, earliest due first, of equal ones the one started first ---- */

@@ -36,8 +36,12 @@ void rt_loop_jump(struct rt_loop *loop, int64_t ms);
 
 /* Monotonic milliseconds, read once a turn. */
 int64_t rt_loop_now(const struct rt_loop *loop);
-/* Unix milliseconds, read at the call (real) or driven (manual). */
+/* Unix milliseconds, read at the call (real) or driven (manual). The wall clock's, until the loop
+ * was told another. */
 int64_t rt_loop_unix_ms(const struct rt_loop *loop);
+/* From now on Unix time is CLOCK_MONOTONIC and `offset_us`: another machine's (clock.h). A manual
+ * loop's stays driven. */
+void rt_loop_set_unix(struct rt_loop *loop, int64_t offset_us);
 /* A uniform number below `bound` (> 0): for jitter and ids of tests, never for secrets. */
 uint64_t rt_loop_random(struct rt_loop *loop, uint64_t bound);
 /* Fills `bytes`: from the kernel (real) or from the seed (manual). */

@@ -7,7 +7,7 @@
  *
  *   redis_connect           a socket, not connected yet
  *     redis_connected       writable: SO_ERROR tells
- *       redis_greet         AUTH, CLIENT SETNAME, PING: a server that loads its data is not up
+ *       redis_greet         AUTH, CLIENT SETNAME, TIME, PING: a server that loads its data is not up
  *         redis_greeted     up
  *   rt_redis_command        into the output buffer
  *     redis_turn            end of the turn: one write
@@ -20,12 +20,15 @@
 #include <errno.h>
 #include <hiredis/hiredis.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "arena.h"
+#include "clock.h"
 #include "failpoint.h"
+#include "log.h"
 
 #define RETRY_MIN_MS  50
 #define RETRY_MAX_MS  2000
@@ -35,7 +38,8 @@
 #define OUT_KEEP      1048576 /* the same of what is to be sent */
 #define TIMEOUT_MS    2000
 #define PENDING_MAX   4096
-#define GREETINGS_MAX 3
+#define GREETINGS_MAX 4
+#define TIME_EVERY_MS 1000
 
 enum redis_state { REDIS_AWAY, REDIS_CONNECTING, REDIS_GREETING, REDIS_UP };
 
@@ -57,6 +61,14 @@ struct rt_redis {
 	struct rt_timer deadline; /* no later than the first deadline of the commands under way */
 	struct rt_redis_op greetings[GREETINGS_MAX];
 	size_t greetings_left;
+	struct {
+		struct rt_clock clock;
+		int64_t sent_us; /* of the TIME under way */
+		struct rt_redis_op op, name_op;
+		struct rt_timer timer;
+		bool wall_is_wrong, naming;
+		struct rt_series *offset_seconds; /* NULL without metrics */
+	} time;
 	int64_t retry_ms;
 	bool freed; /* while `turn` was queued: the task frees */
 	bool reset; /* asked for; `turn` does it */
@@ -142,6 +154,7 @@ static void redis_close(struct rt_redis *redis, int status)
 	redis_clear_out(redis);
 	rt_list_init(&gone);
 	rt_list_move(&gone, &redis->pending);
+	rt_timer_stop(redis->loop, &redis->time.timer);
 	redis->pending_count = 0;
 	redis->greetings_left = 0;
 	if (was_up && redis->options.on_state != NULL)
@@ -532,6 +545,94 @@ static void redis_deadline_passed(struct rt_timer *timer)
 	}
 }
 
+/* ---- the server's clock (clock.h) ---- */
+
+static void name_told(struct rt_redis_op *op, int status, const redisReply *reply)
+{
+	(void)status;
+	(void)reply;
+	op->redis->time.naming = false;
+}
+
+/* CLIENT LIST shows which connections come from a machine whose clock is wrong. */
+static void tell_name(struct rt_redis *redis, int64_t ahead_ms)
+{
+	char name[128];
+
+	if (redis->options.name == NULL || redis->time.naming || redis->state != REDIS_UP)
+		return;
+	snprintf(name, sizeof(name), "%s", redis->options.name);
+	if (redis->time.wall_is_wrong)
+		snprintf(name, sizeof(name), "%.96s@clock%+lld", redis->options.name,
+			 (long long)(ahead_ms / 1000));
+	redis->time.naming = true;
+	redis->time.name_op.redis = redis;
+	rt_redis_command(redis, &redis->time.name_op, 3,
+			 (const char *[]){ "CLIENT", "SETNAME", name }, NULL, 0, name_told);
+}
+
+static void compare_wall(struct rt_redis *redis)
+{
+	int64_t ahead_ms = rt_clock_wall_ahead_ms(redis->time.clock.offset_us);
+	bool wrong = ahead_ms > RT_CLOCK_WRONG_MS || ahead_ms < -RT_CLOCK_WRONG_MS;
+
+	if (redis->time.offset_seconds != NULL)
+		rt_series_set(redis->time.offset_seconds, (double)ahead_ms / 1000);
+	if (wrong == redis->time.wall_is_wrong)
+		return;
+	redis->time.wall_is_wrong = wrong;
+	if (wrong)
+		RT_LOG(RT_WARN, "this machine's clock is wrong: Redis's time is used",
+		       RT_I("ahead_ms", ahead_ms));
+	else
+		RT_LOG(RT_INFO, "this machine's clock is right again", RT_I("ahead_ms", ahead_ms));
+	tell_name(redis, ahead_ms);
+}
+
+static int64_t reply_us(const redisReply *reply)
+{
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
+	    reply->element[0]->type != REDIS_REPLY_STRING ||
+	    reply->element[1]->type != REDIS_REPLY_STRING)
+		return -1;
+	return strtoll(reply->element[0]->str, NULL, 10) * 1000000 +
+	       strtoll(reply->element[1]->str, NULL, 10);
+}
+
+static void note_time(struct rt_redis *redis, const redisReply *reply)
+{
+	int64_t server_us = reply_us(reply);
+
+	if (server_us < 0)
+		return;
+	rt_clock_sample(&redis->time.clock, redis->time.sent_us, rt_clock_monotonic_us(),
+			server_us);
+	rt_loop_set_unix(redis->loop, redis->time.clock.offset_us);
+	compare_wall(redis);
+}
+
+static void ask_time(struct rt_timer *timer);
+
+static void time_told(struct rt_redis_op *op, int status, const redisReply *reply)
+{
+	struct rt_redis *redis = op->redis;
+
+	if (redis->state != REDIS_UP)
+		return; /* the greeting asks anew */
+	if (status == RT_OK)
+		note_time(redis, reply);
+	rt_timer_start(redis->loop, &redis->time.timer, TIME_EVERY_MS, ask_time);
+}
+
+static void ask_time(struct rt_timer *timer)
+{
+	struct rt_redis *redis = RT_CONTAINER_OF(timer, struct rt_redis, time.timer);
+
+	redis->time.sent_us = rt_clock_monotonic_us();
+	redis->time.op.redis = redis;
+	rt_redis_command(redis, &redis->time.op, 1, (const char *[]){ "TIME" }, NULL, 0, time_told);
+}
+
 static void redis_greeted(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct rt_redis *redis = op->redis;
@@ -547,9 +648,15 @@ static void redis_greeted(struct rt_redis_op *op, int status, const redisReply *
 		redis->state = REDIS_AWAY; /* redis_parse stops, redis_ready takes it down */
 		return;
 	}
+	if (status == RT_OK && reply->type == REDIS_REPLY_ARRAY)
+		note_time(redis, reply);
 	if (--redis->greetings_left > 0)
 		return;
 	redis->state = REDIS_UP;
+	if (redis->options.follow_clock)
+		rt_timer_start(redis->loop, &redis->time.timer, TIME_EVERY_MS, ask_time);
+	if (redis->time.wall_is_wrong)
+		tell_name(redis, rt_clock_wall_ahead_ms(redis->time.clock.offset_us));
 	redis->retry_ms = RETRY_MIN_MS;
 	redis->error[0] = '\0';
 	rt_timer_stop(redis->loop, &redis->connect);
@@ -574,6 +681,10 @@ static void redis_greet(struct rt_redis *redis)
 		redis_greeting(redis, 3, (const char *[]){ "AUTH", redis->user, redis->password });
 	if (redis->options.name != NULL)
 		redis_greeting(redis, 3, (const char *[]){ "CLIENT", "SETNAME", redis->name });
+	if (redis->options.follow_clock) {
+		redis->time.sent_us = rt_clock_monotonic_us();
+		redis_greeting(redis, 1, (const char *[]){ "TIME" });
+	}
 	redis_greeting(redis, 1, (const char *[]){ "PING" });
 }
 
@@ -684,6 +795,11 @@ int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
 		redis->options.timeout_ms = TIMEOUT_MS;
 	if (redis->options.pending_max == 0)
 		redis->options.pending_max = PENDING_MAX;
+	if (redis->options.metrics != NULL && redis->options.follow_clock)
+		redis->time.offset_seconds = rt_metric_plain(
+			redis->options.metrics, RT_GAUGE, "tandem_clock_offset_seconds",
+			"How far this machine's wall clock is ahead of Redis's, by which is "
+			"decided.");
 	redis->retry_ms = RETRY_MIN_MS;
 	redis->turn.run = redis_turn;
 	rt_list_init(&redis->pending);

@@ -1,0 +1,132 @@
+"""A machine whose clock is wrong: Redis's decides, so nothing happens too soon or too late.
+
+The second order instance runs with another wall clock (Debian's libfaketime). It works alone for a
+while, so that what is seen is its doing.
+"""
+import glob
+import json
+import os
+import signal
+import subprocess
+import time
+
+import tandem
+
+(FAKETIME,) = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+TWENTY_MINUTES = 1200
+
+
+class WrongClock(tandem.Live):
+    MORE = ("order2",)
+    ENV = {"TANDEM_ORDER_TIMERS_EVERY": "50ms"}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.stock(cls, "tea", 1000)
+
+    def set_wall(self, ahead_seconds):
+        """Starts the second instance anew, with a wall clock that is ahead (behind: negative)."""
+        order2 = self.tandem.order2
+        order2.terminate()
+        order2.env.update(
+            LD_PRELOAD=FAKETIME,
+            FAKETIME=f"{ahead_seconds:+d}s",
+            DONT_FAKE_MONOTONIC="1",
+            FAKETIME_DONT_FAKE_MONOTONIC="1",
+        )
+        order2.start()
+        order2.wait_ready()
+        self.order2, _ = self.connect("order2")
+
+    def freeze(self, process):
+        process.signal(signal.SIGSTOP)
+        self.addCleanup(process.signal, signal.SIGCONT)
+
+    def place_there(self, **fields):
+        lines = [{"sku": "tea", "quantity": 1}]
+        return self.order2.PlaceOrder(customer_id="customer", lines=lines, **fields).order
+
+    def due(self, *order_ids):
+        """When the timers of these orders run out."""
+        redis = self.tandem.redis_as()
+        return {i: float(redis("ZSCORE", "order:{0}:timers", i)) for i in order_ids}
+
+    def there(self, order_id):
+        return self.name(self.order2.GetOrder(order_id=order_id).order)
+
+    def doctor(self):
+        done = subprocess.run(
+            [os.path.join(tandem.BUILD, "tandemctl"), "doctor", "--json"],
+            env=self.tandem.env,
+            capture_output=True,
+            text=True,
+        )
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        return [(line["result"], line["detail"]) for line in lines if line["check"] == "clock"]
+
+
+class NewOrders(WrongClock):
+    def test_new_orders_do_not_expire(self):
+        """Placed by a clock that is behind, as the first of their stream; looked after by both."""
+        self.set_wall(-TWENTY_MINUTES)
+        self.freeze(self.tandem.inventory)
+        waiting = [self.place_there().order_id, self.place("tea").order_id]
+        due = self.due(*waiting)
+        # What is due and still unread by inventory is put off: then it was looked at.
+        tandem.until(
+            lambda: all(now > due[i] for i, now in self.due(*waiting).items()),
+            30 * tandem.SLOW,
+            "the requests were due",
+        )
+        self.assertEqual({self.there(i) for i in waiting}, {"PENDING"})
+        self.tandem.inventory.signal(signal.SIGCONT)
+        self.assertEqual(set(self.decided(waiting).values()), {"RESERVED"})
+
+
+class Holds(WrongClock):
+    def check_wall(self, ahead_seconds):
+        held = self.place("tea", hold={"seconds": 900}, wait_for_decision=True)
+        self.assertEqual(self.name(held), "RESERVED")
+        self.set_wall(ahead_seconds)
+        self.freeze(self.tandem.order)
+        short = self.place_there(hold={"seconds": 1}, wait_for_decision=True)
+        self.assertEqual(self.name(short), "RESERVED")
+        self.assertLess(abs(short.create_time.seconds - time.time()), 60)
+        ends = short.hold_expire_time.seconds - short.create_time.seconds
+        self.assertLess(ends, 60, "the hold that is told")
+        tandem.until(
+            lambda: self.there(short.order_id) == "EXPIRED",
+            20 * tandem.SLOW,
+            "a hold of a second runs out",
+        )
+        self.assertEqual(self.there(held.order_id), "RESERVED", "one of 900 s does not")
+
+    def check_it_says_so(self, ahead_seconds):
+        order2 = self.tandem.order2
+        offset = order2.metric("tandem_clock_offset_seconds")
+        self.assertLess(abs(offset - ahead_seconds), 60)
+        self.assertIn("clock is wrong", order2.text())
+        self.assertLess(abs(self.tandem.order.metric("tandem_clock_offset_seconds")), 60)
+        ((result, detail),) = self.doctor()
+        self.assertEqual(result, "warn")
+        self.assertIn("tandem-order", detail)
+        self.assertIn("ahead" if ahead_seconds > 0 else "behind", detail)
+
+    def test_ahead(self):
+        self.check_wall(TWENTY_MINUTES)
+        self.tandem.order.signal(signal.SIGCONT)
+        self.check_it_says_so(TWENTY_MINUTES)
+
+    def test_behind(self):
+        self.check_wall(-TWENTY_MINUTES)
+        self.tandem.order.signal(signal.SIGCONT)
+        self.check_it_says_so(-TWENTY_MINUTES)
+
+    def test_a_right_clock_is_not_reported(self):
+        self.set_wall(0)
+        self.assertEqual([result for result, _ in self.doctor()], ["ok"])
+
+
+if __name__ == "__main__":
+    tandem.main()
