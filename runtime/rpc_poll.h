@@ -5,11 +5,17 @@
  * one epoll set, and an epoll set is itself a descriptor that can be watched. So we learn which
  * one it is (epoll_create1 while grpc_init runs) and when gRPC has emptied it (epoll_wait); both
  * are functions of libc that our executables interpose, as they do with accept4. Where that does
- * not work (another poll strategy, symbols not exported), rpc_queue.c uses its thread. */
+ * not work (another poll strategy, symbols not exported), rpc_queue.c uses its thread.
+ *
+ * gRPC reads a socket, works off what it read, and reads again, as long as there is something: a peer
+ * that sends without pause keeps it in one call for seconds. So a turn has an end: from then on
+ * recvmsg says that there is nothing more, and the next turn has the set report those sockets anew
+ * (epoll_ctl, whose arguments we keep for that). */
 #ifndef RT_RPC_POLL_H
 #define RT_RPC_POLL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Around grpc_init: begin, init, end. */
 void rpc_poll_learn_begin(void);
@@ -21,5 +27,9 @@ int rpc_poll_fd(void);
  * everything taken that there was. */
 void rpc_poll_start(void);
 bool rpc_poll_emptied(void);
+/* Around what this thread lets gRPC do: after end_ns (rpc_clock_ns) it reads no more. True: input was
+ * left unread, so another turn must follow. One thread of the process has turns. */
+void rpc_poll_turn_begin(int64_t end_ns);
+bool rpc_poll_turn_end(void);
 
 #endif

@@ -28,6 +28,7 @@
 
 #include "log.h"
 #include "rpc.h"
+#include "rpc_call.h"
 #include "rpc_poll.h"
 
 /* Handed over at the latest after so many: the loop can begin while the thread goes on. */
@@ -35,8 +36,10 @@
 /* Polling: a deadline that passes, or what else gRPC's own threads complete, is seen so late at
  * the most. */
 #define TICK_MS 10
-/* Polling: after so many completions the loop gets a turn for everything else. */
-#define TAKE_MAX 512
+/* Polling: after so many looks at the queue, or so long, the loop gets a turn for everything else.
+ * A look may complete nothing: a peer's frames need not belong to an operation. */
+#define TAKE_MAX    512
+#define TAKE_MAX_NS 2000000
 
 struct tags {
 	struct rpc_tag *first, **end;
@@ -187,30 +190,31 @@ static void run_local(struct rt_task *task)
 
 /* ---- polling ---- */
 
-/* Runs what has completed, until gRPC has nothing more to read. Handlers run in here, and may end
- * the queue. */
+/* Runs what has completed, until gRPC has nothing more to read or the turn is over; then goes on in
+ * the next. Handlers run in here, and may end the queue. */
 static void take_completions(struct rpc_queue *queue)
 {
 	gpr_timespec at_once = gpr_inf_past(GPR_CLOCK_MONOTONIC);
-	int taken = 0;
+	int64_t end_ns = rpc_clock_ns() + TAKE_MAX_NS;
+	bool over = false;
 
 	queue->running++;
+	rpc_poll_turn_begin(end_ns);
 	rpc_poll_start();
-	while (queue->refs > 0) {
+	for (int looks = 1; queue->refs > 0 && !over; looks++) {
 		grpc_event event = grpc_completion_queue_next(queue->grpc, at_once, NULL);
 		struct rpc_tag *tag = event.tag;
 
 		if (event.type == GRPC_OP_COMPLETE) {
 			run_tag(queue, tag, event.success != 0);
 			rpc_poll_start();
-			if (++taken == TAKE_MAX) {
-				rt_loop_defer(queue->loop, &queue->take_task);
-				break;
-			}
 		} else if (event.type == GRPC_QUEUE_SHUTDOWN || rpc_poll_emptied()) {
 			break;
 		}
+		over = looks == TAKE_MAX || rpc_clock_ns() >= end_ns;
 	}
+	if (rpc_poll_turn_end() || over)
+		rt_loop_defer(queue->loop, &queue->take_task);
 	queue->running--;
 	queue_release(queue);
 }

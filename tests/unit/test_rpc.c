@@ -1,17 +1,24 @@
 /* Servers and clients of all four kinds, over gRPC on the loopback and within the process: the
  * same cases for both, then what only one of them has. */
 #include <CUnit/Basic.h>
+#include <arpa/inet.h>
 #include <google/rpc/error_details.pb-c.h>
 #include <google/rpc/status.pb-c.h>
 #include <grpc/health/v1/health.pb-c.h>
 #include <grpc/reflection/v1/reflection.pb-c.h>
 #include <grpc/reflection/v1alpha/reflection.pb-c.h>
 #include <interop_service.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <tandem/order/v1/order_service.pb-c.h>
+#include <unistd.h>
 
 #include "rpc.h"
+#include "rpc_call.h"
 
 #define GUARD_MS 20000
 
@@ -254,14 +261,19 @@ static void start_unary(struct probe *probe, struct world *world, int64_t timeou
 	CU_ASSERT_EQUAL(probe->done, 0);
 }
 
-static void good_call(struct world *world)
+static void good_call_within(struct world *world, int64_t timeout_ms)
 {
 	struct probe probe;
 
-	start_unary(&probe, world, 5000, 7);
+	start_unary(&probe, world, timeout_ms, 7);
 	wait_for(world, &probe.done, 1);
 	CU_ASSERT_EQUAL(probe.code, 0);
 	CU_ASSERT_EQUAL(probe.size, 7);
+}
+
+static void good_call(struct world *world)
+{
+	good_call_within(world, 5000);
 }
 
 /* ---- unary ---- */
@@ -1079,6 +1091,72 @@ static void test_drain_before_start(void)
 	rt_loop_free(world.loop);
 }
 
+/* A connection that sends frames without pause. They are of no kind that HTTP/2 knows, so they are
+ * skipped: no operation ever completes by them. */
+struct flood {
+	pthread_t thread;
+	int fd;
+	atomic_bool *stop;
+};
+
+#define FLOODS       2
+#define FLOOD_BYTES  65529 /* frames of 9 bytes */
+#define FLOOD_END_MS 60000 /* whatever happens */
+
+static void *flood_run(void *arg)
+{
+	static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
+	struct flood *flood = arg;
+	char *frames = calloc(1, FLOOD_BYTES);
+	int64_t end_ns = rpc_clock_ns() + FLOOD_END_MS * INT64_C(1000000);
+
+	for (size_t i = 0; i < FLOOD_BYTES; i += 9)
+		frames[i + 3] = 0x55;
+	if (send(flood->fd, preface, sizeof(preface) - 1, MSG_NOSIGNAL) > 0) {
+		while (!atomic_load(flood->stop) && rpc_clock_ns() < end_ns &&
+		       send(flood->fd, frames, FLOOD_BYTES, MSG_NOSIGNAL) == FLOOD_BYTES)
+			;
+	}
+	atomic_store(flood->stop, true);
+	free(frames);
+	close(flood->fd);
+	return NULL;
+}
+
+static void flood_start(struct flood *flood, int port, atomic_bool *stop)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_port = htons((uint16_t)port),
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+
+	flood->stop = stop;
+	flood->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CU_ASSERT_EQUAL_FATAL(connect(flood->fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&flood->thread, NULL, flood_run, flood), 0);
+}
+
+static void test_flood(void)
+{
+	struct world *world = world_new(NULL);
+	struct flood floods[FLOODS];
+	atomic_bool stop = false;
+
+	good_call(world);
+	for (int i = 0; i < FLOODS; i++)
+		flood_start(&floods[i], rt_server_port(world->server), &stop);
+	/* Timers fire and calls are answered while it goes on. */
+	for (int i = 0; i < 3; i++) {
+		run_for(world, 1);
+		good_call_within(world, GUARD_MS);
+	}
+	CU_ASSERT_FALSE(atomic_load(&stop));
+	atomic_store(&stop, true);
+	for (int i = 0; i < FLOODS; i++)
+		pthread_join(floods[i].thread, NULL);
+	good_call(world);
+	world_free(world);
+}
+
 static void test_port_taken(void)
 {
 	struct world *world = world_new(NULL);
@@ -1694,6 +1772,7 @@ int main(void)
 	CU_add_test(suite, "a drain waits for calls", test_drain);
 	CU_add_test(suite, "a drain's grace ends", test_drain_impatient);
 	CU_add_test(suite, "a drain before the start", test_drain_before_start);
+	CU_add_test(suite, "frames without pause hold nobody up", test_flood);
 	CU_add_test(suite, "a port that is taken", test_port_taken);
 	CU_add_test(suite, "an unknown method", test_unknown_method);
 	CU_add_test(suite, "a target that is away", test_dead_target);
