@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -27,7 +28,8 @@ struct rt_admin {
 	struct MHD_Daemon *daemon; /* NULL: not started; owns fd from then on */
 	char *unix_path;           /* removed at the end; NULL: TCP */
 	int port;
-	pthread_mutex_t lock; /* the list of checks */
+	_Atomic int64_t alive_until_ms; /* monotonic; 0: nobody said */
+	pthread_mutex_t lock;           /* the list of checks */
 	struct rt_ready *checks, **checks_end;
 };
 
@@ -36,6 +38,24 @@ struct rt_admin {
 static void metrics_page(struct rt_admin *admin, struct rt_buf *text)
 {
 	rt_metrics_write(admin->metrics, text);
+}
+
+static int64_t clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* This thread answers whatever the loop does; the loop must have said that it turns. */
+static bool alive_page(struct rt_admin *admin, struct rt_buf *text)
+{
+	int64_t until_ms = atomic_load(&admin->alive_until_ms);
+	bool alive = until_ms == 0 || clock_ms() < until_ms;
+
+	rt_buf_printf(text, alive ? "alive\n" : "the loop does not turn\n");
+	return alive;
 }
 
 /* True: everything is ready. One line for each check that is not. */
@@ -106,7 +126,8 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 		type = "text/plain; version=0.0.4; charset=utf-8";
 		metrics_page(admin, &text);
 	} else if (strcmp(url, "/healthz") == 0) {
-		rt_buf_printf(&text, "alive\n");
+		if (!alive_page(admin, &text))
+			status = MHD_HTTP_SERVICE_UNAVAILABLE;
 	} else if (strcmp(url, "/readyz") == 0) {
 		if (!ready_page(admin, &text))
 			status = MHD_HTTP_SERVICE_UNAVAILABLE;
@@ -247,6 +268,12 @@ void rt_admin_free(struct rt_admin *admin)
 int rt_admin_port(const struct rt_admin *admin)
 {
 	return admin->port;
+}
+
+void rt_admin_alive(struct rt_admin *admin, int64_t for_ms)
+{
+	if (admin != NULL)
+		atomic_store(&admin->alive_until_ms, clock_ms() + for_ms);
 }
 
 void rt_admin_check(struct rt_admin *admin, struct rt_ready *ready, const char *name)

@@ -1,7 +1,7 @@
 /* admin.h - the HTTP port for operators: /metrics, /healthz, /readyz. libmicrohttpd, its own
  * thread; it reads atomics and nothing else of the service.
  *
- * /healthz is 200 while the process runs. /readyz is 200 while every readiness check is true,
+ * /healthz is 200 while the loop turns (rt_admin_alive), else 503. /readyz is 200 while every readiness check is true,
  * else 503 with a line for each that is not. */
 #ifndef RT_ADMIN_H
 #define RT_ADMIN_H
@@ -16,6 +16,9 @@ int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_admin
 int rt_admin_start(struct rt_admin *admin);
 void rt_admin_free(struct rt_admin *admin);
 int rt_admin_port(const struct rt_admin *admin);
+/* The loop turns, and says so again within `for_ms`: else /healthz says that it does not. Before the
+ * first time /healthz is 200. Takes NULL. */
+void rt_admin_alive(struct rt_admin *admin, int64_t for_ms);
 
 /* A readiness check, false until set. Any thread may set it; must live as long as a started
  * `admin`. `admin` may be NULL: then the flag is kept and shown to nobody. */

@@ -1,15 +1,30 @@
 /* log.c - lines are put together in a buffer on the stack and written with one write(2), so lines
  * of several threads never mix and logging never allocates.
  *
+ * A reader that stalls must not hold up a service (rt_log_never_wait). O_NONBLOCK would be seen by
+ * everybody who shares standard error with us, down to the shell, so it is not set there:
+ *   pipe, terminal   opened a second time, for us alone, without waiting
+ *                    (where that is not allowed: asked with poll before each write)
+ *   socket           sent to with MSG_DONTWAIT
+ *   file             written as ever
+ * A line that finds no room is dropped and counted, and one line says how many were when there is
+ * room again. Of a line that went out in part the rest goes out first.
+ *
  * Every byte from outside is escaped: a value cannot forge a line, a field or a terminal escape.
  * What does not fit into the line is left out from where it no longer fits, and the line says so
  * (cut=true); in JSON it stays one valid object. */
 #include "log.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,6 +52,14 @@ static bool as_json;
 static const char *service_name = "";
 static void (*line_sink)(const char *line, void *user);
 static void *line_sink_user;
+
+static enum { OUT_PLAIN, OUT_OWN, OUT_ASK, OUT_SOCKET } out_kind;
+static int out_fd = STDERR_FILENO;
+static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
+static char out_rest[LINE_MAX_BYTES]; /* the end of a line that went out in part */
+static size_t out_rest_length;
+static uint64_t out_dropped; /* and not told yet */
+static struct rt_series *out_dropped_series;
 
 void rt_log_init(const char *service, enum rt_log_level level, bool json)
 {
@@ -232,26 +255,124 @@ static void put_head(struct line *line, enum rt_log_level level, const char *fac
 	put_quoted(line, fact);
 }
 
+static void make_line(struct line *line, enum rt_log_level level, const char *fact,
+		      const struct rt_kv *kv)
+{
+	line->length = 0;
+	line->full = false;
+	put_head(line, level, fact);
+	for (; kv->key != NULL && !line->full; kv++)
+		put_field(line, kv);
+	if (line->full)
+		put_tail(line, as_json ? ",\"cut\":true" : " cut=true");
+	if (as_json)
+		put_tail(line, "}");
+}
+
+/* ---- writing ---- */
+
+/* How much of it went out; -1: nothing, now. */
+static ssize_t out_some(const char *text, size_t length)
+{
+	struct pollfd room = { .fd = out_fd, .events = POLLOUT };
+
+	if (out_kind == OUT_SOCKET)
+		return send(out_fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	/* A pipe with room takes a line at once, unless another process is faster. */
+	if (out_kind == OUT_ASK && (poll(&room, 1, 0) != 1 || (room.revents & POLLOUT) == 0))
+		return -1;
+	return write(out_fd, text, length);
+}
+
+/* False: nothing of it went out. */
+static bool out_line(const char *text, size_t length)
+{
+	ssize_t written = out_some(text, length);
+
+	if (written <= 0)
+		return false;
+	out_rest_length = length - (size_t)written;
+	memmove(out_rest, text + written, out_rest_length);
+	return true;
+}
+
+/* What is owed from before: the rest of a line, and how many were dropped. True: nothing any more. */
+static bool out_owed(void)
+{
+	struct line line;
+
+	if (out_rest_length > 0 && (!out_line(out_rest, out_rest_length) || out_rest_length > 0))
+		return false;
+	if (out_dropped == 0)
+		return true;
+	make_line(&line, RT_WARN, "log lines were dropped, nobody read them",
+		  (const struct rt_kv[]){ RT_I("count", out_dropped), RT_S(NULL, NULL) });
+	put_tail(&line, "\n");
+	if (!out_line(line.text, line.length))
+		return false;
+	out_dropped = 0;
+	return out_rest_length == 0;
+}
+
 void rt_log_write(enum rt_log_level level, const char *fact, const struct rt_kv *kv)
 {
 	struct line line;
 
-	line.length = 0;
-	line.full = false;
-	put_head(&line, level, fact);
-	for (; kv->key != NULL && !line.full; kv++)
-		put_field(&line, kv);
-	if (line.full)
-		put_tail(&line, as_json ? ",\"cut\":true" : " cut=true");
-	if (as_json)
-		put_tail(&line, "}");
+	make_line(&line, level, fact, kv);
 	if (line_sink != NULL) {
 		line.text[line.length] = '\0';
 		line_sink(line.text, line_sink_user);
 		return;
 	}
 	put_tail(&line, "\n");
-	/* A log that cannot be written has nowhere to be reported. */
-	if (write(STDERR_FILENO, line.text, line.length) < 0)
+	pthread_mutex_lock(&out_lock);
+	if (!out_owed() || !out_line(line.text, line.length)) {
+		out_dropped++;
+		if (out_dropped_series != NULL)
+			rt_series_add(out_dropped_series, 1);
+	}
+	pthread_mutex_unlock(&out_lock);
+}
+
+bool rt_log_flush(int64_t wait_ms)
+{
+	struct pollfd room = { .fd = out_fd, .events = POLLOUT };
+	struct timespec now;
+	int64_t end_ms = 0, now_ms;
+	bool done;
+
+	for (;;) {
+		pthread_mutex_lock(&out_lock);
+		done = out_owed();
+		pthread_mutex_unlock(&out_lock);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+		if (end_ms == 0)
+			end_ms = now_ms + wait_ms;
+		/* A file has always room, or never; a reader that is gone does not come back. */
+		if (done || now_ms >= end_ms || out_kind == OUT_PLAIN ||
+		    poll(&room, 1, (int)(end_ms - now_ms)) != 1 || (room.revents & POLLOUT) == 0)
+			return done;
+	}
+}
+
+void rt_log_never_wait(struct rt_series *dropped)
+{
+	static bool done;
+	struct stat stat;
+	int own;
+
+	pthread_mutex_lock(&out_lock);
+	out_dropped_series = dropped;
+	pthread_mutex_unlock(&out_lock);
+	if (done || fstat(STDERR_FILENO, &stat) < 0)
 		return;
+	done = true;
+	if (S_ISSOCK(stat.st_mode)) {
+		out_kind = OUT_SOCKET;
+	} else if (S_ISFIFO(stat.st_mode) || S_ISCHR(stat.st_mode)) {
+		own = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		out_kind = own >= 0 ? OUT_OWN : OUT_ASK;
+		out_fd = own >= 0 ? own : STDERR_FILENO;
+	}
 }

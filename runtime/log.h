@@ -4,11 +4,13 @@
  *   2026-11-23T01:02:03.004Z info order placed order_id=ord_… version=1
  *   {"time":"…","level":"info","service":"order","fact":"order placed","order_id":"…","version":1}
  *
- * Goes to stderr, one write(2) a line, any thread. Values are escaped; a line is cut at 4 KiB.
+ * Goes to stderr, one write(2) a line, any thread; waits for who reads it, unless rt_log_never_wait
+ * was called. Values are escaped; a line is cut at 4 KiB.
  * Libraries return, services log: runtime code logs only what no caller can hear of. */
 #ifndef RT_LOG_H
 #define RT_LOG_H
 
+#include "metrics.h"
 #include "rt.h"
 
 enum rt_log_level { RT_ERROR, RT_WARN, RT_INFO, RT_DEBUG };
@@ -36,6 +38,13 @@ struct rt_kv {
 void rt_log_init(const char *service, enum rt_log_level level, bool json);
 /* Sends lines to `sink` instead of stderr (tests); NULL: back to stderr. */
 void rt_log_sink(void (*sink)(const char *line, void *user), void *user);
+/* From now on a line that stderr has no room for is dropped and counted in `dropped` (NULL: only in
+ * the line that says so, once there is room). First at the start, before other threads log; again
+ * with NULL before the series goes. */
+void rt_log_never_wait(struct rt_series *dropped);
+/* Writes what is owed: the rest of a line, how many were dropped. Waits so long for room. True: nothing
+ * is owed any more. For a tick, and before the end of the process. */
+bool rt_log_flush(int64_t wait_ms);
 bool rt_log_on(enum rt_log_level level);
 /* `kv` ends with a NULL key. */
 void rt_log_write(enum rt_log_level level, const char *fact, const struct rt_kv *kv);

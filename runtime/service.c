@@ -14,6 +14,7 @@
 #include "service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -31,12 +32,15 @@
 #define FAREWELL_MS         200
 #define OPEN_FILES_WANTED   65536
 #define PASSWORD_LINE_BYTES 512
+#define BEAT_MS             1000
+#define LOOP_STUCK_MS       10000 /* without a beat: /healthz says so */
+#define LOG_FLUSH_MS        500
 
 struct life {
 	struct rt_service service;        /* what the definition sees */
 	struct rt_config_program program; /* its table is ours: common and own settings */
 	struct rt_ready serving;
-	struct rt_timer stop_timer;
+	struct rt_timer stop_timer, beat_timer;
 	bool draining;
 };
 
@@ -179,11 +183,17 @@ static void notify_systemd(const char *state)
 
 /* ---- the end ---- */
 
+static _Noreturn void end_at_once(void)
+{
+	rt_log_flush(LOG_FLUSH_MS);
+	_exit(EXIT_FAILURE);
+}
+
 static void stop_took_too_long(struct rt_timer *timer)
 {
 	(void)timer;
 	RT_LOG(RT_ERROR, "the parts did not end in time", RT_I("after_ms", STOP_MAX_MS));
-	_exit(EXIT_FAILURE);
+	end_at_once();
 }
 
 static void drained(void *user)
@@ -202,20 +212,22 @@ void rt_service_stopped(struct rt_service *service)
 	struct life *life = RT_CONTAINER_OF(service, struct life, service);
 
 	rt_timer_stop(service->loop, &life->stop_timer);
+	rt_timer_stop(service->loop, &life->beat_timer);
 	rt_loop_stop(service->loop);
 }
 
 static void on_signal(int signum, void *user)
 {
 	struct life *life = user;
+	const char *name = sigabbrev_np(signum);
 
 	if (life->draining) {
-		RT_LOG(RT_WARN, "second signal, ending at once", RT_I("signal", signum));
-		_exit(EXIT_FAILURE);
+		RT_LOG(RT_WARN, "second signal, ending at once", RT_S("signal", name));
+		end_at_once();
 	}
 	life->draining = true;
 	atomic_store(&life->serving.ready, false);
-	RT_LOG(RT_INFO, "draining", RT_I("signal", signum),
+	RT_LOG(RT_INFO, "draining", RT_S("signal", name),
 	       RT_I("calls", rt_server_calls(life->service.server)),
 	       RT_I("drain_ms", common(life)->drain_ms));
 	notify_systemd("STOPPING=1");
@@ -225,7 +237,77 @@ static void on_signal(int signum, void *user)
 	rt_server_drain(life->service.server, common(life)->drain_ms, drained, life);
 }
 
+/* ---- signals ----
+ *
+ * SIGTERM and SIGINT drain; those that come before the loop is there wait for it. SIGHUP, SIGUSR1 and
+ * SIGUSR2, which other daemons reload or reopen their logs with, do nothing. What a write beyond a
+ * limit or to a closed pipe would send shows as an error of the write. SIGQUIT ends the process at
+ * once and leaves a core, for looking at one that hangs. */
+
+static const int ending_signals[] = { SIGTERM, SIGINT };
+static const int spared_signals[] = { SIGHUP, SIGUSR1, SIGUSR2 };
+
+static void signals_first(void)
+{
+	sigset_t held;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	for (size_t i = 0; i < RT_LENGTH(spared_signals); i++)
+		signal(spared_signals[i], SIG_IGN);
+	sigemptyset(&held);
+	for (size_t i = 0; i < RT_LENGTH(ending_signals); i++)
+		sigaddset(&held, ending_signals[i]);
+	sigprocmask(SIG_BLOCK, &held, NULL);
+}
+
+static void on_spared_signal(int signum, void *user)
+{
+	(void)user;
+	RT_LOG(RT_INFO, "signal ignored; SIGTERM ends the service",
+	       RT_S("signal", sigabbrev_np(signum)));
+}
+
+static int signals_to_loop(struct life *life)
+{
+	struct rt_loop *loop = life->service.loop;
+	sigset_t held;
+	int rc = RT_OK;
+
+	sigemptyset(&held);
+	for (size_t i = 0; i < RT_LENGTH(spared_signals) && rc == RT_OK; i++)
+		rc = rt_loop_on_signal(loop, spared_signals[i], on_spared_signal, life);
+	for (size_t i = 0; i < RT_LENGTH(ending_signals) && rc == RT_OK; i++) {
+		rc = rt_loop_on_signal(loop, ending_signals[i], on_signal, life);
+		sigaddset(&held, ending_signals[i]);
+	}
+	sigprocmask(SIG_UNBLOCK, &held, NULL);
+	return rc;
+}
+
 /* ---- the beginning ---- */
+
+/* Started without standard error, a service would log into the first file or socket it opens. */
+static void fill_standard_files(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Each second, as long as the loop turns. */
+static void beat(struct rt_timer *timer)
+{
+	struct life *life = RT_CONTAINER_OF(timer, struct life, beat_timer);
+
+	rt_admin_alive(life->service.admin, LOOP_STUCK_MS);
+	rt_log_flush(0);
+	rt_timer_start(life->service.loop, timer, BEAT_MS, beat);
+}
 
 /* Connections, not memory, are what the usual soft limit of 1024 would end first. */
 static void raise_open_files(void)
@@ -282,9 +364,7 @@ static int build(struct life *life)
 	int rc = rt_loop_new(&service->loop);
 
 	if (rc == RT_OK)
-		rc = rt_loop_on_signal(service->loop, SIGTERM, on_signal, life);
-	if (rc == RT_OK)
-		rc = rt_loop_on_signal(service->loop, SIGINT, on_signal, life);
+		rc = signals_to_loop(life);
 	if (rc == RT_OK)
 		rc = make_admin(life);
 	options.metrics = service->metrics;
@@ -325,6 +405,7 @@ static void tear_down(struct life *life)
 {
 	rt_server_free(life->service.server);
 	rt_admin_free(life->service.admin);
+	rt_log_never_wait(NULL);
 	rt_metrics_free(life->service.metrics);
 	rt_loop_free(life->service.loop);
 }
@@ -334,21 +415,27 @@ int rt_service_run(const struct rt_service_definition *definition, int argc, cha
 	struct life life = { .service.definition = definition };
 	int code;
 
+	signals_first();
+	fill_standard_files();
 	make_program(&life, definition);
 	if (!read_settings(&life, argc, argv, &code))
 		goto end;
-	signal(SIGPIPE, SIG_IGN);
 	raise_open_files();
 	rt_rpc_init();
 	make_metrics(&life);
+	rt_log_never_wait(rt_metric_plain(life.service.metrics, RT_COUNTER,
+					  "tandem_log_dropped_total",
+					  "Log lines dropped because nobody read them."));
 	/* What failed to start is not taken apart: its parts are half there and half under way,
 	 * and the kernel frees them all. */
 	if (build(&life) != RT_OK || serve(&life) != RT_OK)
-		_exit(EXIT_FAILURE);
+		end_at_once();
+	beat(&life.beat_timer);
 	rt_loop_run(life.service.loop);
 	tear_down(&life);
 	rt_rpc_shutdown();
 	RT_LOG(RT_INFO, "ended");
+	rt_log_flush(LOG_FLUSH_MS);
 	code = EXIT_SUCCESS;
 end:
 	rt_config_done(&life.program, life.service.settings);

@@ -11,7 +11,7 @@
  *     definition->stop                            the service's own parts end
  *     exit 0
  * A second signal while draining ends the process at once with exit 1; so do parts that have not
- * ended 10 s after stop. */
+ * ended 10 s after stop. SIGHUP, SIGUSR1 and SIGUSR2 do nothing but a line in the log. */
 #ifndef RT_SERVICE_H
 #define RT_SERVICE_H
 

@@ -235,6 +235,7 @@ class Process:
         self.tandem, self.name, self.program = tandem, name, program or name
         self.env, self.files_max = dict(env or {}), files_max
         self.arguments = []  # flags, for the next start
+        self.output = None  # where its standard error goes, for the next start; None: into the log
         self.log = os.path.join(tandem.folder, f"{name}.log")
         self.popen = None
         port = tandem.admin_ports.get(name)
@@ -255,7 +256,7 @@ class Process:
                 env={**self.tandem.env, **self.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=log if self.output is None else self.output,
                 preexec_fn=set_limit,
             )
         if self.program == "redis":

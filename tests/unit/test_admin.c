@@ -108,6 +108,25 @@ static void refusals(void)
 	rt_metrics_free(metrics);
 }
 
+static void liveness(void)
+{
+	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_admin *admin = started(metrics);
+
+	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
+	rt_admin_alive(admin, 60000);
+	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
+	rt_admin_alive(admin, 0);
+	CU_ASSERT_EQUAL(get(admin, "/healthz"), 503);
+	CU_ASSERT_STRING_EQUAL(body(), "the loop does not turn\n");
+	CU_ASSERT_EQUAL(get(admin, "/metrics"), 200);
+	rt_admin_alive(admin, 60000);
+	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
+	rt_admin_alive(NULL, 0);
+	rt_admin_free(admin);
+	rt_metrics_free(metrics);
+}
+
 static void readiness(void)
 {
 	struct rt_metrics *metrics = rt_metrics_new();
@@ -204,6 +223,7 @@ static void cannot_listen(void)
 static const struct test tests[] = {
 	{ "metrics, health, nothing else", pages },
 	{ "what is no GET is refused", refusals },
+	{ "a loop that has not said that it turns is told", liveness },
 	{ "ready when every check is", readiness },
 	{ "who connects before the start waits for it", starts_later },
 	{ "a unix socket, left behind or not", unix_socket },

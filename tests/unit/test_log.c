@@ -4,7 +4,12 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
+#include <pty.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "run.h"
@@ -227,6 +232,126 @@ static void to_stderr(void)
 	close(saved);
 }
 
+/* ---- a reader that stalls ---- */
+
+#define STALLED_LINES 2000
+
+enum out { PIPE, SOCKET, TERMINAL };
+
+static void make_out(enum out kind, int fds[2])
+{
+	struct termios raw;
+
+	switch (kind) {
+	case PIPE:
+		CU_ASSERT_EQUAL_FATAL(pipe(fds), 0);
+		break;
+	case SOCKET:
+		CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+		break;
+	case TERMINAL:
+		CU_ASSERT_EQUAL_FATAL(openpty(&fds[0], &fds[1], NULL, NULL, NULL), 0);
+		tcgetattr(fds[1], &raw);
+		cfmakeraw(&raw);
+		tcsetattr(fds[1], TCSANOW, &raw);
+		break;
+	}
+}
+
+/* In a process of its own. Logs more than anybody reads, says so in `told`, waits for an answer
+ * there, then logs a last line. The exit code: 0, or what is wrong. */
+static int stalled_logger(int out, int told)
+{
+	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_series *dropped = rt_metric_plain(metrics, RT_COUNTER, "dropped", "Dropped.");
+	int flags = fcntl(out, F_GETFL);
+	double count;
+	char go;
+
+	alarm(60); /* what waits for the reader ends here */
+	dup2(out, STDERR_FILENO);
+	rt_log_sink(NULL, NULL);
+	rt_log_init("order", RT_INFO, false);
+	rt_log_never_wait(dropped);
+	for (int i = 0; i < STALLED_LINES; i++)
+		RT_LOG(RT_INFO, "line", RT_I("n", i),
+		       RT_S("text", "0123456789abcdefghijklmnopqrs"));
+	count = rt_series_value(dropped);
+	if (count == 0 || rt_log_flush(0))
+		return 1;
+	if (write(told, &count, sizeof(count)) != sizeof(count) || read(told, &go, 1) != 1)
+		return 2;
+	if (!rt_log_flush(10000))
+		return 3;
+	RT_LOG(RT_INFO, "last");
+	if (rt_series_value(dropped) != count)
+		return 4;
+	/* Whoever shares it with us waits as before. */
+	return fcntl(out, F_GETFL) == flags ? 0 : 5;
+}
+
+/* Reads until the last line has come: how many lines were whole, and the number that were said to be
+ * dropped. */
+static void read_lines(int fd, int *ret_whole, double *ret_dropped)
+{
+	static char text[1 << 20];
+	size_t length = 0;
+	ssize_t n = 1;
+
+	*ret_whole = 0;
+	*ret_dropped = 0;
+	while (strstr(text, " info last\n") == NULL && n > 0) {
+		n = read(fd, text + length, sizeof(text) - 1 - length);
+		length += (size_t)RT_MAX(n, (ssize_t)0);
+		text[length] = '\0';
+	}
+	for (char *line, *left = text; (line = strsep(&left, "\n")) != NULL && left != NULL;) {
+		const char *rest_of = line + RT_TIME_TEXT;
+		int number;
+
+		if (sscanf(rest_of, "warn log lines were dropped, nobody read them count=%lf",
+			   ret_dropped) == 1 ||
+		    strcmp(rest_of, "info last") == 0)
+			continue;
+		CU_ASSERT_EQUAL(sscanf(rest_of, "info line n=%d text=0123456789abcdefghijklmnopqrs",
+				       &number),
+				1);
+		CU_ASSERT_EQUAL(number, *ret_whole); /* none is missing between */
+		++*ret_whole;
+	}
+	memset(text, 0, sizeof(text));
+}
+
+static void stalled_reader(void)
+{
+	static const char *const names[] = { "pipe", "socket", "terminal" };
+
+	for (size_t kind = 0; kind < RT_LENGTH(names); kind++) {
+		int fds[2], told[2], status = -1, whole;
+		double count = 0, dropped;
+		pid_t pid;
+
+		make_out((enum out)kind, fds);
+		CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, told), 0);
+		fflush(NULL);
+		pid = fork();
+		if (pid == 0)
+			_exit(stalled_logger(fds[1], told[1]));
+		close(told[1]);
+		TEST_ROW(read(told[0], &count, sizeof(count)) == sizeof(count), names[kind]);
+		if (send(told[0], "g", 1, MSG_NOSIGNAL) == 1 && count > 0) {
+			read_lines(fds[0], &whole, &dropped);
+			TEST_ROW(dropped == count, names[kind]);
+			TEST_ROW(whole + (int)dropped == STALLED_LINES, names[kind]);
+		}
+		CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
+		TEST_ROW(status == 0, names[kind]);
+		close(fds[0]);
+		close(fds[1]);
+		close(told[0]);
+	}
+}
+
 static const struct test tests[] = {
 	{ "nothing hidden", nothing_hidden },
 	{ "key=value lines", text_lines },
@@ -235,6 +360,7 @@ static const struct test tests[] = {
 	{ "long lines are cut and say so", cutting },
 	{ "levels", levels },
 	{ "lines go to stderr", to_stderr },
+	{ "a reader that stalls holds nobody up", stalled_reader },
 };
 
 int main(void)

@@ -41,9 +41,12 @@ struct rt_server {
 };
 
 static bool drain_hangs, start_fails;
+static int early_signal; /* sent to itself before there is a loop */
 
 void rt_rpc_init(void)
 {
+	if (early_signal != 0)
+		raise(early_signal);
 }
 
 void rt_rpc_shutdown(void)
@@ -131,6 +134,17 @@ struct own {
 };
 
 static bool own_start_fails;
+static int hang_fd = -1; /* the loop hangs until there is something to read */
+
+static void hang(struct rt_timer *timer)
+{
+	char unused;
+
+	tell('h');
+	if (read(hang_fd, &unused, 1) < 0)
+		abort();
+	(void)timer;
+}
 
 static int own_start(struct rt_service *service)
 {
@@ -141,6 +155,8 @@ static int own_start(struct rt_service *service)
 	own->service = service;
 	service->own = own;
 	rt_admin_check(service->admin, &own->ready, "own");
+	if (hang_fd >= 0)
+		rt_timer_start(service->loop, &own->timer, 1, hang);
 	tell(settings->depth == 6 && settings->redis.port == 6390 ? 'a' : '?');
 	getrlimit(RLIMIT_NOFILE, &limit);
 	if (limit.rlim_cur < RT_MIN(limit.rlim_max, (rlim_t)65536))
@@ -191,6 +207,8 @@ static struct rt_service_definition definition(void)
 
 /* ---- the parent's side ---- */
 
+static bool closed_stderr;
+
 struct child {
 	pid_t pid;
 	int story, out;
@@ -219,8 +237,10 @@ static void spawn(struct child *child, const struct rt_service_definition *servi
 	if (child->pid == 0) {
 		dup2(child->out, STDOUT_FILENO);
 		dup2(child->out, STDERR_FILENO);
+		if (closed_stderr)
+			close(STDERR_FILENO);
 		story_fd = story[1];
-		alarm(20); /* whatever happens, no child stays */
+		alarm(60); /* whatever happens, no child stays */
 		exit(rt_service_run(service, argc, argv));
 	}
 	close(story[1]);
@@ -299,6 +319,70 @@ static void second_signal(void)
 	kill(child.pid, SIGTERM);
 	CU_ASSERT_EQUAL(end_of(&child), 1);
 	CU_ASSERT_STRING_EQUAL(child.told, "aSsed");
+	close(child.out);
+}
+
+/* While the service begins, serves, and drains. */
+static void spared_signals(void)
+{
+	static const int signals[] = { SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGXFSZ };
+
+	for (size_t i = 0; i < RT_LENGTH(signals); i++) {
+		struct rt_service_definition service = definition();
+		struct child child;
+		char told[64];
+
+		early_signal = signals[i];
+		drain_hangs = true;
+		spawn(&child, &service, NULL, NULL);
+		early_signal = 0;
+		drain_hangs = false;
+		wait_for(&child, 'S');
+		kill(child.pid, signals[i]);
+		kill(child.pid, SIGTERM);
+		wait_for(&child, 'd');
+		kill(child.pid, signals[i]);
+		kill(child.pid, SIGINT);
+		TEST_ROW(end_of(&child) == 1, sigabbrev_np(signals[i]));
+		CU_ASSERT_STRING_EQUAL(child.told, "aSsed");
+		snprintf(told, sizeof(told), "signal ignored; SIGTERM ends the service signal=%s\n",
+			 sigabbrev_np(signals[i]));
+		if (signals[i] != SIGPIPE && signals[i] != SIGXFSZ)
+			TEST_ROW(strstr(output(&child), told) != NULL, told);
+		CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "draining signal=TERM"));
+		CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "ending at once signal=INT"));
+		close(child.out);
+	}
+}
+
+/* The end is asked for before there is a loop: the service begins, drains and ends. */
+static void early_end(void)
+{
+	static const int signals[] = { SIGTERM, SIGINT };
+
+	for (size_t i = 0; i < RT_LENGTH(signals); i++) {
+		struct rt_service_definition service = definition();
+		struct child child;
+
+		early_signal = signals[i];
+		spawn(&child, &service, NULL, NULL);
+		early_signal = 0;
+		TEST_ROW(end_of(&child) == 0, sigabbrev_np(signals[i]));
+		CU_ASSERT_STRING_EQUAL(child.told, "aSsedpofx");
+		close(child.out);
+	}
+}
+
+static void quit_signal(void)
+{
+	struct rt_service_definition service = definition();
+	struct child child;
+
+	spawn(&child, &service, NULL, NULL);
+	wait_for(&child, 'S');
+	kill(child.pid, SIGQUIT);
+	CU_ASSERT_EQUAL(end_of(&child), -SIGQUIT);
+	CU_ASSERT_STRING_EQUAL(child.told, "aS");
 	close(child.out);
 }
 
@@ -479,6 +563,63 @@ static void systemd(void)
 	rmdir(folder);
 }
 
+/* The status line of an answer, its last word. */
+static bool answered(struct child *child, const char *path, const char *status)
+{
+	return strncmp(ask(child, path) + strlen("HTTP/1.1 "), status, strlen(status)) == 0;
+}
+
+static bool becomes(struct child *child, const char *path, const char *status)
+{
+	for (int i = 0; i < 3000; i++) {
+		if (answered(child, path, status))
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+static void stuck_loop(void)
+{
+	struct rt_service_definition service = definition();
+	struct child child;
+	int hang[2];
+
+	CU_ASSERT_EQUAL_FATAL(pipe2(hang, O_CLOEXEC), 0);
+	hang_fd = hang[0];
+	spawn(&child, &service, NULL, NULL);
+	close(hang[0]);
+	hang_fd = -1;
+	wait_for(&child, 'h');
+	CU_ASSERT(becomes(&child, "/healthz", "503"));
+	CU_ASSERT_EQUAL(write(hang[1], "g", 1), 1);
+	close(hang[1]);
+	CU_ASSERT(becomes(&child, "/healthz", "200"));
+	kill(child.pid, SIGTERM);
+	CU_ASSERT_EQUAL(end_of(&child), 0);
+	close(child.out);
+}
+
+/* Started with these closed, as by 2>&-: what the service opens first must not become its log. */
+static void no_standard_error(void)
+{
+	struct rt_service_definition service = definition();
+	struct child child;
+	char path[64], target[64] = "";
+
+	closed_stderr = true;
+	spawn(&child, &service, NULL, NULL);
+	closed_stderr = false;
+	wait_for(&child, 'S');
+	snprintf(path, sizeof(path), "/proc/%d/fd/2", (int)child.pid);
+	CU_ASSERT(readlink(path, target, sizeof(target) - 1) > 0);
+	CU_ASSERT_STRING_EQUAL(target, "/dev/null");
+	kill(child.pid, SIGTERM);
+	CU_ASSERT_EQUAL(end_of(&child), 0);
+	CU_ASSERT_STRING_EQUAL(child.told, "aSsedpofx");
+	close(child.out);
+}
+
 static void ignore_line(const char *line, void *user)
 {
 	(void)line;
@@ -534,6 +675,11 @@ static void passwords(void)
 static const struct test tests[] = {
 	{ "start, serve, drain, stop, exit 0", whole_life },
 	{ "a second signal ends at once with 1", second_signal },
+	{ "signals that ask for nothing end nothing", spared_signals },
+	{ "who is asked to end before it serves drains, too", early_end },
+	{ "SIGQUIT ends at once", quit_signal },
+	{ "/healthz tells that the loop hangs", stuck_loop },
+	{ "without standard error the log goes nowhere else", no_standard_error },
 	{ "a broken pipe is no reason to end", broken_pipe },
 	{ "what cannot start exits 1 and says why", failed_starts },
 	{ "questions and bad settings are answered at once", answered_at_once },
