@@ -5,8 +5,8 @@
 -- check that can fail.
 --
 -- A moment ("now") is one argument: unix ms and, in its last 24 characters, the same as RFC 3339
--- text; '' means "as for the one before it". Created and changed are the ms of stream ids, which
--- never go back.
+-- text; '' means "as for the one before it". Created and changed are the ms of stream ids, unless
+-- these lie ahead of the time: then '~<unix ms>' behind an id in the history tells it.
 --
 -- The hash <prefix>o:<id>:
 --   status version placed hold history    always
@@ -98,7 +98,7 @@ end
 -- FCALL order_place 1 <own stream> <length_max> { <id> <flags> <customer> <placed> <hold> <now>
 -- <due> <traceparent> } …
 --   flags: 'f' when the id is fresh, so that nobody can have placed it before.
--- Answers for each: the stream id of OrderPlaced; 0 when the id was used for something else; or
+-- Answers for each: the stream id of OrderPlaced and stream.told; 0 when the id was used for something else; or
 -- the record when it was placed before with the same content.
 
 local function placed_before(key, seen, id, placed)
@@ -154,9 +154,10 @@ local function place(keys, args)
 				args[i + 3], nil, args[i + 7])
 			redis.call('HSET', orders .. id, 'status', 'PENDING', 'version', '1', 'placed',
 				args[i + 3], 'hold', args[i + 4], 'history',
-				'placed@' .. ms .. '-' .. number)
-			redis.call('ZADD', customers .. args[i + 2], ms, id)
-			answers[n] = entry
+				'placed@' .. ms .. '-' .. number .. stream.told)
+			redis.call('ZADD', customers .. args[i + 2], stream.told == '' and ms or now_ms,
+				id)
+			answers[n] = entry .. stream.told
 		end
 	end
 	return answers
@@ -192,7 +193,12 @@ local function publish_move(stream, record, rule, id, version, moment, content, 
 		attempt, moment.traceparent)
 	local first = string.match(record[HISTORY], '^placed@(%d+)') or ms
 	local age = string.format('%d', stream.ms - first)
-	return history .. ' ' .. word .. '+' .. age .. '-' .. number, age
+	history = history .. ' ' .. word .. '+' .. age .. '-' .. number .. stream.told
+	if string.find(history, '~', 1, true) then -- ids do not tell the times
+		first = string.match(record[HISTORY], '^placed@%d+%-%d+~(%d+)') or first
+		age = string.format('%d', tonumber(moment.ms) - first)
+	end
+	return history, age
 end
 
 -- The order moves: a new version, and its first attempt.
@@ -381,7 +387,7 @@ end
 
 local function last_request_id(history)
 	local first_ms, first_n = string.match(history, '^placed@(%d+)%-(%d+)')
-	local age, n = string.match(history, '%+(%-?%d+)%-(%d+)$')
+	local age, n = string.match(history, '%+(%-?%d+)%-(%d+)~?%d*$')
 	if age then
 		return string.format('%.0f', (first_ms or 0) + age) .. '-' .. n
 	end

@@ -164,17 +164,28 @@ bool order_history_next(struct order_history *history, struct order_history_item
 	if (number[0] < '0' || number[0] > '9')
 		return false;
 	length = strspn(number, "0123456789");
-	if (length > 20 || (number[length] != ' ' && number[length] != '\0'))
+	if (length > 20)
 		return false;
 	if (first)
-		history->placed_ms = item.unix_ms;
+		history->placed_id_ms = item.unix_ms;
 	else
-		item.unix_ms += history->placed_ms;
+		item.unix_ms += history->placed_id_ms;
 	snprintf(item.stream_id, sizeof(item.stream_id), "%" PRId64 "-%.*s", item.unix_ms,
 		 (int)length, number);
+	at = number + length;
+	if (*at == '~') {
+		if (at[1] < '0' || at[1] > '9')
+			return false;
+		item.unix_ms = strtoll(at + 1, &end, 10);
+		at = end;
+	}
+	if (*at != ' ' && *at != '\0')
+		return false;
+	if (first)
+		history->created_ms = item.unix_ms;
 	history->version += !item.again;
 	item.version = history->version;
-	history->at = number + length + (number[length] == ' ');
+	history->at = at + (*at == ' ');
 	*ret = item;
 	return true;
 }
@@ -255,7 +266,7 @@ static bool read_moments(const struct order_record *record, uint64_t version, st
 	}
 	if (history.version != version)
 		return false;
-	moments.created_ms = history.placed_ms;
+	moments.created_ms = history.created_ms;
 	if (version == record->version)
 		moments.state = record->state;
 	*ret = moments;

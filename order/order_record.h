@@ -36,7 +36,7 @@ struct order_history_item {
 };
 struct order_history {
 	const char *at;
-	int64_t placed_ms;
+	int64_t placed_id_ms, created_ms;
 	uint64_t version;
 };
 void order_history_begin(struct order_history *history, const char *text);

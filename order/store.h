@@ -29,8 +29,9 @@ struct order_record {
 	int64_t hold_ms;
 	uint32_t attempt; /* of the request that is under way */
 	/* "placed@<unix ms>-<n> reserved+<ms>-<n> …": each event of the order, when (first absolute,
-	 * then since the first) and the second half of its stream id (<unix ms>-<n>); the times are
-	 * the stream's, which never go back. A repeated request is written "again+<ms>-<n>"; from
+	 * then since the first) and the second half of its stream id (<unix ms>-<n>). The times are
+	 * those of the ids, which never go back; where an id lies ahead of the time, "~<unix ms>"
+	 * behind it tells the time. A repeated request is written "again+<ms>-<n>"; from
 	 * the 8th repeat on (attempt 9) it replaces the "again" before it. */
 	const char *history;
 };

@@ -19,7 +19,8 @@
 --                                        order; attempt (nil or 1: left out), traceparent (nil or
 --                                        '': left out). Numbers may be given as text. Returns the
 --                                        entry's id, and the halves of it as texts. stream.ms is
---                                        the first as a number
+--                                        the first as a number; stream.told is '', or
+--                                        '~<now_ms>' when that lies well ahead of now_ms
 --   stream:last_id()                     of the entry that was added last
 --   find_group(key, name)                what XINFO GROUPS says of a group, by name; or nil
 --   register(name, callback, flag, …)    makes it FCALL @CONTEXT@_<name>_@VERSION@
@@ -54,6 +55,9 @@
 --     last id }.
 
 local MAX_EXACT = 9007199254740991
+-- An id whose ms are ahead of the time by more than this does not tell the time: somebody added an
+-- entry with an id of the future, or the clock was set back.
+local AHEAD_MS = 1000
 
 local function register(name, callback, ...)
 	redis.register_function { function_name = '@CONTEXT@_' .. name .. '_@VERSION@',
@@ -144,6 +148,7 @@ function stream_methods:next_id(now_ms)
 		if now > self.ms then
 			self.ms, self.ms_text = now, string.format('%.0f', now)
 		end
+		self.told = self.ms - now > AHEAD_MS and '~' .. now_ms or ''
 	end
 	self.n = self.n + 1
 	self.length = self.length + 1

@@ -84,6 +84,38 @@ class NewOrders(WrongClock):
         self.assertEqual(set(self.decided(waiting).values()), {"RESERVED"})
 
 
+class StreamAhead(tandem.Live):
+    """The order stream ends an hour in the future: somebody added an entry there by hand."""
+
+    ENV = {"TANDEM_ORDER_TIMERS_EVERY": "50ms"}
+
+    def near(self, seconds, what):
+        self.assertLess(abs(seconds - time.time()), 60, what)
+
+    def test_what_is_told_is_what_happens(self):
+        self.stock("tea", 10)
+        seconds, _ = self.tandem.redis_as()("TIME")
+        ahead = (int(seconds) + 3600) * 1000
+        self.tandem.redis_as("ops")("XADD", "order:{0}:events", f"{ahead}-1", "foreign", "entry")
+        short = self.place("tea", hold={"seconds": 1}, wait_for_decision=True)
+        held = self.place("tea", hold={"seconds": 900}, wait_for_decision=True)
+        tandem.until(
+            lambda: self.get(short.order_id).settled, 20 * tandem.SLOW, "a hold of a second runs out"
+        )
+        short = self.get(short.order_id)
+        self.assertEqual(self.name(short), "EXPIRED")
+        self.assertEqual(self.name(self.get(held.order_id)), "RESERVED")
+        self.near(held.hold_expire_time.seconds - 900, held)
+        for order in (short, held):
+            self.near(order.create_time.seconds, order)
+            self.near(order.update_time.seconds, order)
+        explained = self.order.ExplainOrder(order_id=short.order_id)
+        for event in explained.explanation.events:
+            self.near(event.time.seconds, explained)
+        orders = self.order.ListOrders(customer_id="customer").orders
+        self.assertEqual([order.order_id for order in orders], [held.order_id, short.order_id])
+
+
 class Holds(WrongClock):
     def check_wall(self, ahead_seconds):
         held = self.place("tea", hold={"seconds": 900}, wait_for_decision=True)

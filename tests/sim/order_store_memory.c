@@ -15,9 +15,9 @@
 /* ---- what is kept ---- */
 
 struct memory_order {
-	struct order_record record; /* owns what it points to */
-	int64_t created_ms;
-	UT_hash_handle hh; /* by record.order_id */
+	struct order_record record;       /* owns what it points to */
+	int64_t placed_id_ms, created_ms; /* of OrderPlaced's id; when it was */
+	UT_hash_handle hh;                /* by record.order_id */
 };
 
 struct memory_customer {
@@ -167,6 +167,8 @@ static struct memory_orders *orders_of(const struct memory_op *op)
 
 /* A history must not grow for ever: from this attempt on the last word is replaced. */
 #define AGAIN_KEPT 8
+/* An id that is ahead of the time by more than this does not tell the time. */
+#define AHEAD_MS 1000
 
 static void forget_last_again(struct memory_order *order)
 {
@@ -191,22 +193,27 @@ static int64_t publish(struct memory_redis *redis, struct memory_order *order, c
 		.traceparent = traceparent,
 	};
 	struct memory_id id = memory_publish(redis->streams, MEMORY_ORDER_STREAM, now_ms, &event);
-	char *history;
+	bool ahead = id.ms - now_ms > AHEAD_MS;
+	char *history, told[32] = "";
 
+	if (ahead)
+		snprintf(told, sizeof(told), "~%lld", (long long)now_ms);
 	if (attempt > AGAIN_KEPT)
 		forget_last_again(order);
 	if (order->record.history == NULL) {
-		order->created_ms = id.ms;
-		history =
-			rt_printf("%s@%lld-%llu", name, (long long)id.ms, (unsigned long long)id.n);
+		order->placed_id_ms = id.ms;
+		order->created_ms = ahead ? now_ms : id.ms;
+		history = rt_printf("%s@%lld-%llu%s", name, (long long)id.ms,
+				    (unsigned long long)id.n, told);
 	} else {
-		history =
-			rt_printf("%s %s+%lld-%llu", order->record.history, name,
-				  (long long)(id.ms - order->created_ms), (unsigned long long)id.n);
+		history = rt_printf("%s %s+%lld-%llu%s", order->record.history, name,
+				    (long long)(id.ms - order->placed_id_ms),
+				    (unsigned long long)id.n, told);
 	}
 	free((void *)(uintptr_t)order->record.history);
 	order->record.history = history;
-	return id.ms - order->created_ms;
+	return strchr(history, '~') == NULL ? id.ms - order->placed_id_ms
+					    : now_ms - order->created_ms;
 }
 
 /* ---- place ---- */

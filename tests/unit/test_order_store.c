@@ -440,6 +440,50 @@ static void test_place_with_times_and_traces(void)
 	teardown(f);
 }
 
+/* The stream ends an hour ahead of the clock: its ids go on there, what is told is the time. */
+static void test_a_stream_ahead_of_the_clock(void)
+{
+	struct fixture *f = setup();
+	const int64_t ahead = NOW + 3600000;
+	struct call *call = begin(f, "ord_a"), *move;
+	char wanted[160], text[1024];
+
+	redis_server_do(&shared, "XADD %sevents %" PRId64 "-7 foreign entry", KEY, ahead);
+	call->op.place = (struct order_place_op){ .order_id = call->order_id,
+						  .customer_id = "bob",
+						  .placed = (const uint8_t *)"A",
+						  .placed_length = 1,
+						  .hold_ms = 60000,
+						  .now_ms = NOW,
+						  .retry_due_ms = NOW + 2000,
+						  .done = placed };
+	f->store->ops->place(f->store, &call->op.place);
+	run(f);
+	snprintf(wanted, sizeof(wanted), "placed@%" PRId64 "-8~%" PRId64, ahead, NOW);
+	CU_ASSERT_STRING_EQUAL(call->result.history, wanted);
+	CU_ASSERT_STRING_EQUAL(field("ord_a", "history"), wanted);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCOUNT %scustomer:bob %" PRId64 " %" PRId64, KEY,
+					 NOW, NOW),
+			1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1, text), "time=2025-11-24T16:00:00.123Z"));
+	move = begin(f, "ord_a");
+	move->op.move = (struct order_move_op){ .order_id = move->order_id,
+						.input = ORDER_IN_INVENTORY_RESERVED,
+						.now_ms = NOW + 15,
+						.want_record = true,
+						.done = moved };
+	f->store->ops->move(f->store, &move->op.move);
+	run(f);
+	snprintf(wanted, sizeof(wanted), "placed@%" PRId64 "-8~%" PRId64 " reserved+0-9~%" PRId64,
+		 ahead, NOW, NOW + 15);
+	CU_ASSERT_STRING_EQUAL(move->result.history, wanted);
+	CU_ASSERT_EQUAL(move->op.move.age_ms, 15);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCOUNT %stimers %" PRId64 " %" PRId64, KEY,
+					 NOW + 15 + 60000, NOW + 15 + 60000),
+			1);
+	teardown(f);
+}
+
 /* ---- move ---- */
 
 static void put_state(enum order_state state)
@@ -1275,6 +1319,7 @@ int main(void)
 		{ "two hundred calls make one order", test_place_at_once },
 		{ "what waits is placed in one call", test_place_is_batched },
 		{ "times and traces are an order's own", test_place_with_times_and_traces },
+		{ "a stream ahead of the clock tells the time", test_a_stream_ahead_of_the_clock },
 		{ "Redis runs every rule", test_every_rule },
 		{ "a life, from placed to settled", test_life },
 		{ "a late reservation opens an order again", test_opened_again },
