@@ -77,6 +77,7 @@ struct inventory_stock_op {
 
 /* All SKUs in byte order. */
 struct inventory_list_op {
+	struct rt_batch_item item;
 	const char *after; /* SKU; "": from the first */
 	size_t count_max;
 	struct inventory_listed {
@@ -90,6 +91,7 @@ struct inventory_list_op {
 };
 
 struct inventory_reservation_op {
+	struct rt_batch_item item;
 	const char *order_id;
 	bool found;
 	enum stock_state state;

@@ -27,6 +27,8 @@
 #define STOCKS_MAX      512
 #define IN_FLIGHT_MAX   2
 #define WAITING_MAX     20000
+#define LOOKS_MAX       256 /* reservations that are read at a time: about a millisecond */
+#define LISTS_MAX       4   /* a page takes up to some milliseconds */
 #define RELOAD_MS       1000
 #define NO_ENTRY        "0-0" /* the stream id of no entry: acknowledging it does nothing */
 
@@ -36,7 +38,7 @@ struct store {
 	struct rt_redis *redis;
 	/* Keys. */
 	char *events, *orders, *reservations, *stock, *skus;
-	struct rt_batch *requests, *adjustments, *stocks;
+	struct rt_batch *requests, *adjustments, *stocks, *lists, *looks;
 	/* Operations that end in the next turn without having been sent. */
 	struct rt_list refused;
 	struct rt_task refuse;
@@ -517,6 +519,7 @@ static void stocks_answered(struct rt_redis_op *op, int status, const struct red
 /* ---- list: the SKUs, then their counters ---- */
 
 struct list {
+	struct rt_batch_run base;
 	struct rt_redis_op op;
 	struct store *store;
 	struct inventory_list_op *list;
@@ -535,7 +538,7 @@ static void list_finish(struct list *list, int status)
 	for (size_t i = 0; i < list->count; i++)
 		free(list->skus[i]);
 	free(list->skus);
-	free(list);
+	rt_batch_finish(&list->base);
 }
 
 static void list_counted(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
@@ -588,17 +591,16 @@ static void list_named(struct rt_redis_op *redis_op, int status, const struct re
 	rt_args_done(&args);
 }
 
-static void store_list(struct inventory_store *base, struct inventory_list_op *op)
+static void list_send(struct rt_batch_run *base, void *user)
 {
-	struct list *list = rt_alloc(sizeof(*list));
+	struct list *list = RT_CONTAINER_OF(base, struct list, base);
+	struct inventory_list_op *op =
+		RT_CONTAINER_OF(rt_list_pop(&base->items), struct inventory_list_op, item.link);
 	struct rt_args args = { .count = 0 };
 	char *after = op->after[0] != '\0' ? rt_printf("(%s", op->after) : rt_strdup("-");
 
-	list->store = store_of(base);
+	list->store = user;
 	list->list = op;
-	op->stocks = NULL;
-	op->stock_count = 0;
-	op->more = false;
 	rt_args_str(&args, "ZRANGEBYLEX");
 	rt_args_str(&args, list->store->skus);
 	rt_args_str(&args, after);
@@ -611,12 +613,32 @@ static void store_list(struct inventory_store *base, struct inventory_list_op *o
 	free(after);
 }
 
+static void list_refused(void *op, int status)
+{
+	struct inventory_list_op *list = op;
+
+	list->done(list, status);
+}
+
+/* Lists and reservations that are read share the connection with what orders ask for. So few are
+ * under way, the others wait: however many clients look, no order is late behind them. */
+static void store_list(struct inventory_store *base, struct inventory_list_op *op)
+{
+	struct store *store = store_of(base);
+
+	op->stocks = NULL;
+	op->stock_count = 0;
+	op->more = false;
+	if (!rt_batch_add(store->lists, &op->item))
+		refuse(store, op, list_refused, RT_BUSY);
+}
+
 /* ---- reservation ---- */
 
-struct reservation {
-	struct rt_redis_op op;
-	struct inventory_reservation_op *reservation;
-};
+static struct inventory_reservation_op *reservation_of(struct rt_list *link)
+{
+	return RT_CONTAINER_OF(link, struct inventory_reservation_op, item.link);
+}
 
 /* A number, and what must follow it. */
 static bool number_parse(char **text, char behind, uint64_t *ret)
@@ -683,8 +705,8 @@ static bool reservation_parse(struct inventory_reservation_op *op, char *text)
 static void reservation_answered(struct rt_redis_op *redis_op, int status,
 				 const struct redisReply *reply)
 {
-	struct reservation *own = RT_CONTAINER_OF(redis_op, struct reservation, op);
-	struct inventory_reservation_op *op = own->reservation;
+	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
+	struct inventory_reservation_op *op = reservation_of(rt_list_pop(&run->base.items));
 	struct inventory_line *lines;
 	struct inventory_shortage *shortages;
 	char *text = NULL;
@@ -704,22 +726,37 @@ static void reservation_answered(struct rt_redis_op *redis_op, int status,
 	free(lines);
 	free(shortages);
 	free(text);
-	free(own);
+	rt_batch_finish(&run->base);
+}
+
+static void look_send(struct rt_batch_run *base, void *user)
+{
+	struct run *run = RT_CONTAINER_OF(base, struct run, base);
+	struct store *store = user;
+	const char *argv[] = { "HGET", store->reservations,
+			       reservation_of(base->items.next)->order_id };
+
+	rt_redis_command(store->redis, &run->op, (int)RT_LENGTH(argv), argv, NULL, 0,
+			 reservation_answered);
+}
+
+static void reservation_refused(void *op, int status)
+{
+	struct inventory_reservation_op *reservation = op;
+
+	reservation->done(reservation, status);
 }
 
 static void store_reservation(struct inventory_store *base, struct inventory_reservation_op *op)
 {
 	struct store *store = store_of(base);
-	struct reservation *own = rt_alloc(sizeof(*own));
-	const char *argv[] = { "HGET", store->reservations, op->order_id };
 
-	own->reservation = op;
 	op->found = false;
 	op->lines = NULL;
 	op->shortages = NULL;
 	op->line_count = op->shortage_count = 0;
-	rt_redis_command(store->redis, &own->op, (int)RT_LENGTH(argv), argv, NULL, 0,
-			 reservation_answered);
+	if (!rt_batch_add(store->looks, &op->item))
+		refuse(store, op, reservation_refused, RT_BUSY);
 }
 
 /* ---- trim ---- */
@@ -793,6 +830,8 @@ static void store_free(struct inventory_store *base)
 	rt_batch_free(store->requests);
 	rt_batch_free(store->adjustments);
 	rt_batch_free(store->stocks);
+	rt_batch_free(store->lists);
+	rt_batch_free(store->looks);
 	free(store->events);
 	free(store->orders);
 	free(store->reservations);
@@ -838,7 +877,21 @@ static int store_batches(struct store *store, struct rt_metrics *metrics)
 	options.count_max = STOCKS_MAX;
 	options.send = stocks_send;
 	options.step = "inventory_stock";
-	return rt_batch_new(store->loop, &options, &store->stocks);
+	rc = rt_batch_new(store->loop, &options, &store->stocks);
+	if (rc != RT_OK)
+		return rc;
+	/* One by one: only so that few are under way. */
+	options.metrics = NULL;
+	options.count_max = 1;
+	options.in_flight_max = LOOKS_MAX;
+	options.send = look_send;
+	rc = rt_batch_new(store->loop, &options, &store->looks);
+	if (rc != RT_OK)
+		return rc;
+	options.in_flight_max = LISTS_MAX;
+	options.run_size = sizeof(struct list);
+	options.send = list_send;
+	return rt_batch_new(store->loop, &options, &store->lists);
 }
 
 int inventory_store_redis_new(struct rt_loop *loop,

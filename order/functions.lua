@@ -354,9 +354,12 @@ local function move(keys, args)
 	return answers
 end
 
--- FCALL order_list 1 <own stream> <customer> <count> <before_ms> <before_id>
--- A customer's orders, newest first, behind the one named; before_id '': from the newest.
--- Answers { id, record, id, record, … }, one more than <count> when there are more.
+-- FCALL order_list 1 <own stream> <customer> <count> <before_ms> <before_id> <bytes>
+-- A customer's orders, newest first, behind the one named; before_id '': from the newest. At most
+-- <count>, and no further one that would make them more than <bytes>.
+-- Answers { more (0 or 1), id, record, id, record, … }, false for a damaged record.
+
+local RECORD_BYTES = 512 -- what an order takes beside what it was placed and ended with
 
 local function list(keys, args)
 	local prefix = prefix_of(keys[1])
@@ -372,10 +375,18 @@ local function list(keys, args)
 		ids = redis.call('ZREVRANGEBYSCORE', key, '(' .. args[3], '-inf', 'LIMIT', 0,
 			count + 1)
 	end
-	local answer = {}
-	for _, id in ipairs(ids) do
+	local answer, bytes = { 0 }, 0
+	for i, id in ipairs(ids) do
+		local record = i <= count and read_record(prefix .. 'o:' .. id) or false
+		if record then
+			bytes = bytes + RECORD_BYTES + #(record[PLACED] or '') + #(record[DETAIL] or '')
+		end
+		if i > count or i > 1 and bytes > tonumber(args[5]) then
+			answer[1] = 1
+			break
+		end
 		answer[#answer + 1] = id
-		answer[#answer + 1] = read_record(prefix .. 'o:' .. id) or false
+		answer[#answer + 1] = record
 	end
 	return answer
 end

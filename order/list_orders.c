@@ -46,54 +46,46 @@ static bool read_token(struct list_orders *list, const char *token)
 	return check_order_id(list->before_id);
 }
 
-static char *new_token(const struct list_orders *list, const struct order_record *last)
+/* Behind the last order that was looked at. Its time counts only should it go meanwhile: of a damaged
+ * one, which has none, that of the one before it. */
+static char *new_token(const struct list_orders *list)
 {
+	const struct order_list_op *op = &list->op;
+	int64_t last_ms = 0;
 	char position[32 + ORDER_ID_LENGTH];
 
-	snprintf(position, sizeof(position), "%0*" PRId64 "%s", TIME_LENGTH, order_created_ms(last),
-		 last->order_id);
+	if (op->record_count > 0)
+		last_ms = order_created_ms(&op->records[op->record_count - 1]);
+	snprintf(position, sizeof(position), "%0*" PRId64 "%s", TIME_LENGTH, last_ms, op->last_id);
 	return page_token_new(list->name, position);
 }
 
-/* Puts records into the answer; returns the last that was looked at, NULL when none was. */
-static const struct order_record *fill(struct list_orders *list,
-				       Tandem__Order__V1__ListOrdersResponse *response, bool *cut)
+/* Puts records into the answer. */
+static void fill(struct list_orders *list, Tandem__Order__V1__ListOrdersResponse *response)
 {
-	const struct order_record *last = NULL;
-	size_t bytes = 0;
-
 	response->orders = rt_arena_take(&list->arena,
 					 (list->op.record_count + 1) * sizeof(*response->orders));
 	for (size_t i = 0; i < list->op.record_count; i++) {
-		const struct order_record *record = &list->op.records[i];
-		Tandem__Order__V1__Order *order;
+		Tandem__Order__V1__Order *order =
+			order_view(&list->arena, &list->op.records[i], NULL, 0);
 
-		bytes += record->placed_length + record->detail_length + 128;
-		if (bytes > PAGE_BYTES_MAX && last != NULL) {
-			*cut = true;
-			break;
-		}
-		last = record;
-		order = order_view(&list->arena, record, NULL, 0);
 		/* A damaged order hides no other: GetOrder and the audit tell of it. */
 		if (order == NULL ||
 		    (list->request->status != 0 && list->request->status != order->status))
 			continue;
 		response->orders[response->n_orders++] = order;
 	}
-	return last;
 }
 
 static void answer(struct list_orders *list)
 {
 	Tandem__Order__V1__ListOrdersResponse response =
 		TANDEM__ORDER__V1__LIST_ORDERS_RESPONSE__INIT;
-	bool cut = false;
 	char *token = NULL;
-	const struct order_record *last = fill(list, &response, &cut);
 
-	if (last != NULL && (cut || list->op.more))
-		response.next_page_token = token = new_token(list, last);
+	fill(list, &response);
+	if (list->op.more)
+		response.next_page_token = token = new_token(list);
 	list->closure(&response, list->call);
 	free(token);
 }
@@ -135,6 +127,7 @@ ORDER_HANDLER(order_list_orders, ListOrders)
 	list->op.customer_id = request->customer_id;
 	list->op.count_max = check_page_size(request->page_size);
 	list->op.before_id = list->before_id;
+	list->op.bytes_max = PAGE_BYTES_MAX;
 	list->op.done = listed;
 	/* The number first, at a fixed length: no two lists meet. */
 	snprintf(list->name, sizeof(list->name), "ListOrders %08x %s", (unsigned)request->status,

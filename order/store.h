@@ -97,13 +97,16 @@ struct order_get_op {
 
 /* A customer's orders, newest first. */
 struct order_list_op {
+	struct rt_batch_item item;
 	const char *customer_id;
 	size_t count_max;
+	size_t bytes_max; /* of what is stored of them, 512 added to each; one comes all the same */
 	int64_t before_ms; /* go on behind (created, id) of the last one; INT64_MAX: at the newest */
-	const char *before_id; /* "" with INT64_MAX */
-	struct order_record *records;
+	const char *before_id;        /* "" with INT64_MAX */
+	struct order_record *records; /* without those that are damaged */
 	size_t record_count;
-	bool more;
+	const char *last_id; /* the last that was looked at, damaged or not; "": none */
+	bool more;           /* behind it */
 	void (*done)(struct order_list_op *op, int status);
 	void *own; /* the store's */
 };

@@ -23,6 +23,8 @@
 #define IN_FLIGHT_MAX   4
 #define GATHER          64 /* that a second call beside the first is worth */
 #define WAITING_MAX     100000
+#define GETS_MAX        256 /* under way: about a millisecond of Redis */
+#define LISTS_MAX       4   /* a page takes up to some milliseconds */
 #define TAIL_COUNT_MAX  512
 #define ENSURE_EVERY_MS 1000
 #define KEY_MAX         64
@@ -38,23 +40,19 @@ struct store {
 	char events_key[KEY_MAX], inventory_key[KEY_MAX], orders_prefix[KEY_MAX];
 	char length_max[24];
 	int64_t timeout_ms;
-	struct rt_batch *place, *move;
+	struct rt_batch *place, *move, *get, *list;
 	struct rt_args args; /* of the call that is being put together */
 	struct rt_functions_op functions;
 	struct rt_timer ensure_timer;
 	bool ensuring, ensured, freed;
 	/* Refused before they were sent; ended by the task. */
-	struct rt_list busy_places, busy_moves;
+	struct rt_list busy_places, busy_moves, busy_gets, busy_lists;
 	struct rt_task busy;
 	struct tail_call *tail;
 };
 
-struct place_run {
-	struct rt_batch_run run;
-	struct store *store;
-	struct rt_redis_op op;
-};
-struct move_run {
+/* A batch under way. */
+struct run {
 	struct rt_batch_run run;
 	struct store *store;
 	struct rt_redis_op op;
@@ -227,7 +225,7 @@ static int place_answer(struct order_place_op *op, const struct redisReply *repl
 
 static void place_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
 {
-	struct place_run *run = RT_CONTAINER_OF(redis_op, struct place_run, op);
+	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
 	struct order_place_op *op;
 
 	watch_functions(run->store, status);
@@ -256,7 +254,7 @@ static void place_refuse(struct rt_batch_run *run, int status)
 static void place_send(struct rt_batch_run *batch_run, void *user)
 {
 	struct store *store = user;
-	struct place_run *run = RT_CONTAINER_OF(batch_run, struct place_run, run);
+	struct run *run = RT_CONTAINER_OF(batch_run, struct run, run);
 	struct rt_args *args = &store->args;
 	int64_t told_ms = -1;
 
@@ -362,7 +360,7 @@ static int move_answer(struct order_move_op *op, const struct redisReply *reply)
 
 static void move_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
 {
-	struct move_run *run = RT_CONTAINER_OF(redis_op, struct move_run, op);
+	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
 	struct order_move_op *op;
 
 	watch_functions(run->store, status);
@@ -406,7 +404,7 @@ static void add_what(struct rt_args *args, const struct order_move_op *op)
 static void move_send(struct rt_batch_run *batch_run, void *user)
 {
 	struct store *store = user;
-	struct move_run *run = RT_CONTAINER_OF(batch_run, struct move_run, run);
+	struct run *run = RT_CONTAINER_OF(batch_run, struct run, run);
 	struct rt_args *args = &store->args;
 	int64_t told_ms = -1;
 	bool acks = false;
@@ -450,22 +448,37 @@ static void store_move(struct order_store *base, struct order_move_op *op)
 
 /* ---- get ---- */
 
+/* Reads share the connection with orders that are placed and decided. So few are under way, the
+ * others wait here: however many clients look, nothing is late, or refused, behind them. */
+
+static struct order_get_op *pop_get(struct rt_list *items)
+{
+	struct rt_list *link = rt_list_pop(items);
+
+	return link == NULL ? NULL : RT_CONTAINER_OF(link, struct order_get_op, item.link);
+}
+
 static void get_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
 {
-	struct order_get_op *op = single_end(redis_op);
+	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
+	struct order_get_op *op = pop_get(&run->run.items);
 
 	op->found = status == RT_OK && read_record(reply, op->order_id, &op->record);
 	/* A thing of another type at an order's key is no order. */
 	if (status == RT_REMOTE && strncmp(reply->str, "WRONGTYPE", 9) == 0)
 		status = RT_OK;
 	op->done(op, status);
+	rt_batch_finish(&run->run);
 }
 
-static void store_get(struct order_store *base, struct order_get_op *op)
+static void get_send(struct rt_batch_run *batch_run, void *user)
 {
 	static const char *const fields[] = { "status",  "settled", "version", "hold",
 					      "attempt", "history", "placed",  "detail" };
-	struct store *store = store_of(base);
+	struct store *store = user;
+	struct run *run = RT_CONTAINER_OF(batch_run, struct run, run);
+	const struct order_get_op *op =
+		RT_CONTAINER_OF(batch_run->items.next, struct order_get_op, item.link);
 	char key[ORDER_KEY_MAX];
 
 	snprintf(key, sizeof(key), "%s%s", store->orders_prefix, op->order_id);
@@ -474,48 +487,93 @@ static void store_get(struct order_store *base, struct order_get_op *op)
 	rt_args_str(&store->args, key);
 	for (size_t i = 0; i < RT_LENGTH(fields); i++)
 		rt_args_str(&store->args, fields[i]);
-	single_send(store, op, get_done);
+	rt_redis_send(store->redis, &run->op, &store->args, 0, get_done);
+}
+
+static void store_get(struct order_store *base, struct order_get_op *op)
+{
+	struct store *store = store_of(base);
+
+	op->found = false;
+	if (rt_batch_add(store->get, &op->item))
+		return;
+	rt_list_init(&op->item.link);
+	rt_list_push(&store->busy_gets, &op->item.link);
+	rt_loop_defer(store->loop, &store->busy);
 }
 
 /* ---- list ---- */
 
+static struct order_list_op *pop_list(struct rt_list *items)
+{
+	struct rt_list *link = rt_list_pop(items);
+
+	return link == NULL ? NULL : RT_CONTAINER_OF(link, struct order_list_op, item.link);
+}
+
+/* { more, id, record, id, record, … }; the records are freed by the caller. */
+static struct order_record *read_list(struct order_list_op *op, const struct redisReply *reply)
+{
+	size_t count = (reply->elements - 1) / 2;
+	struct order_record *records = rt_alloc((count + 1) * sizeof(*records));
+
+	op->more = reply_int(reply->element[0]) != 0;
+	for (size_t i = 0; i < count; i++) {
+		struct redisReply **at = &reply->element[1 + 2 * i];
+
+		op->last_id = at[0]->str;
+		if (read_record(at[1], at[0]->str, &records[op->record_count]))
+			op->record_count++;
+	}
+	return records;
+}
+
 static void list_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
 {
-	struct order_list_op *op = single_end(redis_op);
+	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
+	struct order_list_op *op = pop_list(&run->run.items);
 	struct order_record *records = NULL;
-	size_t count = 0, listed;
 
-	if (status == RT_OK && !is_array(reply, 0))
+	watch_functions(run->store, status);
+	if (status == RT_OK && !is_array(reply, 1))
 		status = RT_PROTOCOL;
-	op->records = NULL;
-	op->record_count = 0;
-	op->more = false;
-	if (status == RT_OK) {
-		listed = reply->elements / 2;
-		op->more = listed > op->count_max;
-		listed = RT_MIN(listed, op->count_max);
-		records = rt_alloc((listed + 1) * sizeof(*records));
-		for (size_t i = 0; i < listed; i++)
-			if (read_record(reply->element[2 * i + 1], reply->element[2 * i]->str,
-					&records[count]))
-				count++;
-		op->records = records;
-		op->record_count = count;
-	}
+	if (status == RT_OK)
+		op->records = records = read_list(op, reply);
 	op->done(op, status);
 	free(records);
+	rt_batch_finish(&run->run);
+}
+
+static void list_send(struct rt_batch_run *batch_run, void *user)
+{
+	struct store *store = user;
+	struct run *run = RT_CONTAINER_OF(batch_run, struct run, run);
+	const struct order_list_op *op =
+		RT_CONTAINER_OF(batch_run->items.next, struct order_list_op, item.link);
+
+	run->store = store;
+	call_begin(store, "list", false);
+	rt_args_str(&store->args, op->customer_id);
+	rt_args_int(&store->args, (int64_t)op->count_max);
+	rt_args_int(&store->args, op->before_ms);
+	add_text(&store->args, op->before_id);
+	rt_args_int(&store->args, (int64_t)op->bytes_max);
+	rt_redis_send(store->redis, &run->op, &store->args, 0, list_done);
 }
 
 static void store_list(struct order_store *base, struct order_list_op *op)
 {
 	struct store *store = store_of(base);
 
-	call_begin(store, "list", false);
-	rt_args_str(&store->args, op->customer_id);
-	rt_args_int(&store->args, (int64_t)op->count_max);
-	rt_args_int(&store->args, op->before_ms);
-	add_text(&store->args, op->before_id);
-	single_send(store, op, list_done);
+	op->records = NULL;
+	op->record_count = 0;
+	op->last_id = "";
+	op->more = false;
+	if (rt_batch_add(store->list, &op->item))
+		return;
+	rt_list_init(&op->item.link);
+	rt_list_push(&store->busy_lists, &op->item.link);
+	rt_loop_defer(store->loop, &store->busy);
 }
 
 /* ---- due, timer, trim ---- */
@@ -815,11 +873,17 @@ static void end_refused(struct store *store, int status)
 {
 	struct order_place_op *place;
 	struct order_move_op *move;
+	struct order_get_op *get;
+	struct order_list_op *list;
 
 	while ((place = pop_place(&store->busy_places)) != NULL)
 		place->done(place, status);
 	while ((move = pop_move(&store->busy_moves)) != NULL)
 		move->done(move, status);
+	while ((get = pop_get(&store->busy_gets)) != NULL)
+		get->done(get, status);
+	while ((list = pop_list(&store->busy_lists)) != NULL)
+		list->done(list, status);
 }
 
 static void on_busy(struct rt_task *task)
@@ -841,6 +905,10 @@ static void end_waiting(struct store *store)
 		rt_list_push(&store->busy_places, &item->link);
 	while (store->move != NULL && (item = rt_batch_pop(store->move)) != NULL)
 		rt_list_push(&store->busy_moves, &item->link);
+	while (store->get != NULL && (item = rt_batch_pop(store->get)) != NULL)
+		rt_list_push(&store->busy_gets, &item->link);
+	while (store->list != NULL && (item = rt_batch_pop(store->list)) != NULL)
+		rt_list_push(&store->busy_lists, &item->link);
 	end_refused(store, RT_CANCELED);
 }
 
@@ -858,6 +926,8 @@ static void store_free(struct order_store *base)
 	end_waiting(store);
 	rt_batch_free(store->place);
 	rt_batch_free(store->move);
+	rt_batch_free(store->get);
+	rt_batch_free(store->list);
 	rt_args_done(&store->args);
 	if (store->busy.queued)
 		store->freed = true;
@@ -889,17 +959,31 @@ static int new_batches(struct store *store, struct rt_metrics *metrics)
 	int rc;
 
 	options.count_max = PLACE_COUNT_MAX;
-	options.run_size = sizeof(struct place_run);
+	options.run_size = sizeof(struct run);
 	options.send = place_send;
 	options.step = "order_place";
 	rc = rt_batch_new(store->loop, &options, &store->place);
 	if (rc != RT_OK)
 		return rc;
 	options.count_max = MOVE_COUNT_MAX;
-	options.run_size = sizeof(struct move_run);
+	options.run_size = sizeof(struct run);
 	options.send = move_send;
 	options.step = "order_move";
-	return rt_batch_new(store->loop, &options, &store->move);
+	rc = rt_batch_new(store->loop, &options, &store->move);
+	if (rc != RT_OK)
+		return rc;
+	/* One by one: only so that few are under way. */
+	options.metrics = NULL;
+	options.count_max = 1;
+	options.gather = 0;
+	options.in_flight_max = GETS_MAX;
+	options.send = get_send;
+	rc = rt_batch_new(store->loop, &options, &store->get);
+	if (rc != RT_OK)
+		return rc;
+	options.in_flight_max = LISTS_MAX;
+	options.send = list_send;
+	return rt_batch_new(store->loop, &options, &store->list);
 }
 
 static int new_connections(struct store *store, const struct rt_redis_options *given,
@@ -932,6 +1016,8 @@ int order_store_redis_new(struct rt_loop *loop, const struct order_store_redis_o
 	store->busy.run = on_busy;
 	rt_list_init(&store->busy_places);
 	rt_list_init(&store->busy_moves);
+	rt_list_init(&store->busy_gets);
+	rt_list_init(&store->busy_lists);
 	snprintf(store->events_key, sizeof(store->events_key), "order:{%d}:events",
 		 options->partition);
 	snprintf(store->inventory_key, sizeof(store->inventory_key), "inventory:{%d}:events",

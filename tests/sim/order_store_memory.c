@@ -609,7 +609,7 @@ struct list {
 	struct memory_op op;
 	struct order_list_op *user;
 	struct order_record *records;
-	size_t count;
+	size_t count, bytes;
 	bool more;
 };
 
@@ -636,14 +636,15 @@ static void list_effect(struct memory_op *op)
 
 	list->records = rt_alloc((in->count_max + 1) * sizeof(*list->records));
 	for (size_t i = page_end(zset, in); i-- > 0;) {
-		struct memory_order *order;
+		struct memory_order *order = order_find(orders_of(op), zset->entries[i].member);
 
-		if (list->count == in->count_max) {
+		assert(order != NULL);
+		list->bytes += 512 + order->record.placed_length + order->record.detail_length;
+		if (list->count == in->count_max ||
+		    (list->count > 0 && list->bytes > in->bytes_max)) {
 			list->more = true;
 			break;
 		}
-		order = order_find(orders_of(op), zset->entries[i].member);
-		assert(order != NULL);
 		record_copy(&list->records[list->count++], &order->record);
 	}
 }
@@ -653,10 +654,13 @@ static void list_finish(struct memory_op *op, int status)
 	struct list *list = RT_CONTAINER_OF(op, struct list, op);
 	struct order_list_op *user = list->user;
 
+	user->last_id = "";
 	if (status == RT_OK) {
 		user->records = list->records;
 		user->record_count = list->count;
 		user->more = list->more;
+		if (list->count > 0)
+			user->last_id = list->records[list->count - 1].order_id;
 	}
 	user->done(user, status);
 	for (size_t i = 0; i < list->count; i++)

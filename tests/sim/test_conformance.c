@@ -51,7 +51,7 @@ struct step {
 	char order_id[ORDER_ID_LENGTH + 1], customer_id[16], text[32], ack_id[MEMORY_ID_TEXT],
 		after[MEMORY_ID_TEXT];
 	uint8_t data[DATA_MAX];
-	size_t data_length, count_max, line_count;
+	size_t data_length, count_max, bytes_max, line_count;
 	struct inventory_line lines[3];
 	int64_t now_ms, then_ms, number, retain_ms, retain_count, ghost_ms;
 	uint64_t version;
@@ -189,7 +189,7 @@ static void list_done(struct order_list_op *op, int status)
 
 	if (!ended(call, status))
 		return;
-	rt_buf_printf(&call->text, " more %d", op->more);
+	rt_buf_printf(&call->text, " more %d last %s", op->more, op->last_id);
 	for (size_t i = 0; i < op->record_count; i++)
 		add_record(&call->text, &op->records[i]);
 }
@@ -354,6 +354,7 @@ static void start_order_step(struct call *call, const struct step *step)
 							.count_max = step->count_max,
 							.before_ms = step->then_ms,
 							.before_id = step->text,
+							.bytes_max = step->bytes_max,
 							.done = list_done };
 		store->ops->list(store, &call->op.list);
 		break;
@@ -596,6 +597,7 @@ static struct step some_step(struct drive *drive, enum kind kind)
 		snprintf(step.text, sizeof(step.text), "00-%d", (int)roll(drive, 2));
 	step.then_ms = drive->now_ms + (int64_t)roll(drive, 4000);
 	step.count_max = 1 + roll(drive, 6);
+	step.bytes_max = roll(drive, 6) * 560;
 	step.sku = skus[roll(drive, RT_LENGTH(skus))];
 	step.retain_ms = (int64_t)roll(drive, 60000);
 	step.retain_count = (int64_t)roll(drive, 40);

@@ -1173,6 +1173,82 @@ static void foreign_keys(void)
 	teardown();
 }
 
+/* ---- bursts of reads ---- */
+
+#define LOOKS 6000
+#define PAGES 500
+
+static struct {
+	struct inventory_reservation_op looks[LOOKS];
+	struct inventory_list_op lists[PAGES];
+	size_t read, under_way_most;
+	size_t before_request; /* reads that had ended by then */
+	int request_status;
+} burst;
+
+static void burst_ended(int status)
+{
+	struct rt_redis *redis = inventory_store_redis_connection(f.store);
+
+	burst.read += status == RT_OK;
+	burst.under_way_most = RT_MAX(burst.under_way_most, rt_redis_pending(redis));
+	ended();
+}
+
+static void burst_looked(struct inventory_reservation_op *op, int status)
+{
+	CU_ASSERT(op->found == (status == RT_OK));
+	burst_ended(status);
+}
+
+static void burst_listed(struct inventory_list_op *op, int status)
+{
+	CU_ASSERT(op->stock_count == (status == RT_OK ? 1 : 0));
+	burst_ended(status);
+}
+
+static void burst_asked(struct inventory_request_op *op, int status)
+{
+	(void)op;
+	burst.request_status = status;
+	burst.before_request = burst.read;
+	ended();
+}
+
+/* Thousands look at once, and then an order asks for stock: it does not wait for all of them. */
+static void reads_leave_room(void)
+{
+	static const struct inventory_line lines[] = { { "apple", 1 }, { NULL, 0 } };
+	struct adjust adjust;
+	struct ask first = { .op = { .attempt = 1 } }, second = { .op = { .attempt = 1 } };
+
+	setup();
+	submit_adjust(&adjust, "apple", 10, "", "");
+	run_until(1);
+	submit(&first, 1, STOCK_REQ_RESERVE, lines);
+	run_until(1);
+	memset(&burst, 0, sizeof(burst));
+	for (size_t i = 0; i < LOOKS; i++) {
+		burst.looks[i] = (struct inventory_reservation_op){ .order_id = "ord_1",
+								    .done = burst_looked };
+		f.store->ops->reservation(f.store, &burst.looks[i]);
+	}
+	for (size_t i = 0; i < PAGES; i++) {
+		burst.lists[i] = (struct inventory_list_op){ .after = "",
+							     .count_max = 10,
+							     .done = burst_listed };
+		f.store->ops->list(f.store, &burst.lists[i]);
+	}
+	submit(&second, 2, STOCK_REQ_RESERVE, lines);
+	second.op.done = burst_asked;
+	run_until(LOOKS + PAGES + 1);
+	CU_ASSERT_EQUAL(burst.request_status, RT_OK);
+	CU_ASSERT(burst.before_request < 1000);
+	CU_ASSERT_EQUAL(burst.read, LOOKS + PAGES);
+	CU_ASSERT(burst.under_way_most < 400);
+	teardown();
+}
+
 /* What is logged about damage is not of interest here. */
 static void quiet(const char *line, void *user)
 {
@@ -1207,6 +1283,7 @@ int main(void)
 		{ "functions that went are missed, and found again", functions_gone },
 		{ "a lost connection fails what is under way", connection_lost },
 		{ "foreign keys in our places change nothing", foreign_keys },
+		{ "many who read leave room for orders", reads_leave_room },
 	};
 	int rc;
 

@@ -46,6 +46,7 @@ struct fixture {
 	int count, ended;
 	bool impatient;
 	struct order_list_op list;
+	char last_id[32];
 	struct order_due_op due;
 	struct order_tail_op tail;
 	struct order_trim_op trim;
@@ -805,21 +806,29 @@ static void listed(struct order_list_op *op, int status)
 	for (size_t i = 0; i < op->record_count; i++)
 		length += (size_t)snprintf(f->text + length, sizeof(f->text) - length, "%s ",
 					   op->records[i].order_id);
+	snprintf(f->last_id, sizeof(f->last_id), "%s", op->last_id);
 	ended(f);
 }
 
-static const char *list(struct fixture *f, const char *customer, size_t count, int64_t before_ms,
-			const char *before_id)
+static const char *list_bytes(struct fixture *f, const char *customer, size_t count, size_t bytes,
+			      int64_t before_ms, const char *before_id)
 {
 	f->count++;
 	f->list = (struct order_list_op){ .customer_id = customer,
 					  .count_max = count,
+					  .bytes_max = bytes,
 					  .before_ms = before_ms,
 					  .before_id = before_id,
 					  .done = listed };
 	f->store->ops->list(f->store, &f->list);
 	run(f);
 	return f->text;
+}
+
+static const char *list(struct fixture *f, const char *customer, size_t count, int64_t before_ms,
+			const char *before_id)
+{
+	return list_bytes(f, customer, count, 1 << 20, before_ms, before_id);
 }
 
 static void test_list(void)
@@ -848,8 +857,19 @@ static void test_list(void)
 	CU_ASSERT_FALSE(f->list.more);
 	/* The last of a page is gone: goes on behind its time. */
 	CU_ASSERT_STRING_EQUAL(list(f, "ann", 9, NOW + 5, "ord_gone"), "ord_c ord_a ");
-	/* A damaged order hides no other. */
+	/* No more than fit, but one. */
+	CU_ASSERT_STRING_EQUAL(list_bytes(f, "ann", 5, 2 * (512 + 7), INT64_MAX, ""),
+			       "ord_d ord_e ");
+	CU_ASSERT_TRUE(f->list.more);
+	CU_ASSERT_STRING_EQUAL(list_bytes(f, "ann", 5, 1, INT64_MAX, ""), "ord_d ");
+	CU_ASSERT_TRUE(f->list.more);
+	CU_ASSERT_STRING_EQUAL(list_bytes(f, "ann", 5, 1, NOW, "ord_c"), "ord_a ");
+	CU_ASSERT_FALSE(f->list.more);
+	/* A damaged order hides no other, not even when the page ends with it. */
 	redis_server_do(&shared, "DEL %so:ord_b", KEY);
+	CU_ASSERT_STRING_EQUAL(list(f, "ann", 1, NOW + 5, "ord_e"), "");
+	CU_ASSERT_TRUE(f->list.more);
+	CU_ASSERT_STRING_EQUAL(f->last_id, "ord_b");
 	CU_ASSERT_STRING_EQUAL(list(f, "ann", 10, INT64_MAX, ""), "ord_d ord_e ord_c ord_a ");
 	teardown(f);
 }
@@ -1305,6 +1325,120 @@ static void test_freed_under_way(void)
 	free(f);
 }
 
+/* ---- bursts of reads ---- */
+
+#define READS 6000
+#define PAGES 500
+
+struct burst {
+	struct fixture *fixture;
+	struct order_get_op gets[READS];
+	struct order_list_op lists[PAGES];
+	struct order_place_op place;
+	int place_status;
+	size_t before_place; /* reads that had ended by then */
+	size_t got, listed, canceled, refused;
+	size_t under_way_most;
+};
+static struct burst burst;
+
+static void burst_ended(size_t *count, int status)
+{
+	struct rt_redis *redis = order_store_redis_connection(burst.fixture->store);
+
+	*count += status == RT_OK;
+	burst.canceled += status == RT_CANCELED;
+	burst.refused += status != RT_OK && status != RT_CANCELED;
+	burst.under_way_most = RT_MAX(burst.under_way_most, rt_redis_pending(redis));
+	ended(burst.fixture);
+}
+
+static void burst_got(struct order_get_op *op, int status)
+{
+	CU_ASSERT(op->found == (status == RT_OK));
+	burst_ended(&burst.got, status);
+}
+
+static void burst_listed(struct order_list_op *op, int status)
+{
+	CU_ASSERT(op->record_count == (status == RT_OK ? 1 : 0));
+	burst_ended(&burst.listed, status);
+}
+
+static void burst_placed(struct order_place_op *op, int status)
+{
+	(void)op;
+	burst.place_status = status;
+	burst.before_place = burst.got + burst.listed + burst.refused;
+	ended(burst.fixture);
+}
+
+/* As if thousands of clients looked at once, and then one placed an order. */
+static void begin_burst(struct fixture *f)
+{
+	memset(&burst, 0, sizeof(burst));
+	burst.fixture = f;
+	for (size_t i = 0; i < READS; i++) {
+		burst.gets[i] = (struct order_get_op){ .order_id = "ord_a", .done = burst_got };
+		f->count++;
+		f->store->ops->get(f->store, &burst.gets[i]);
+	}
+	for (size_t i = 0; i < PAGES; i++) {
+		burst.lists[i] = (struct order_list_op){ .customer_id = "ann",
+							 .count_max = 1,
+							 .bytes_max = 1 << 20,
+							 .before_ms = INT64_MAX,
+							 .before_id = "",
+							 .done = burst_listed };
+		f->count++;
+		f->store->ops->list(f->store, &burst.lists[i]);
+	}
+	burst.place = (struct order_place_op){ .order_id = "ord_b",
+					       .customer_id = "bob",
+					       .placed = (const uint8_t *)"CONTENT",
+					       .placed_length = 7,
+					       .hold_ms = 60000,
+					       .now_ms = NOW,
+					       .retry_due_ms = NOW + 2000,
+					       .traceparent = "",
+					       .done = burst_placed };
+	f->count++;
+	f->store->ops->place(f->store, &burst.place);
+}
+
+/* Whoever looks, and however many, hold up no order. */
+static void test_reads_leave_room(void)
+{
+	struct fixture *f = setup();
+
+	place(f, "ord_a", "CONTENT", true);
+	run(f);
+	begin_burst(f);
+	run(f);
+	CU_ASSERT_EQUAL(burst.place_status, RT_OK);
+	CU_ASSERT(burst.before_place < 1000);
+	CU_ASSERT_EQUAL(burst.got, READS);
+	CU_ASSERT_EQUAL(burst.listed, PAGES);
+	CU_ASSERT(burst.under_way_most < 400);
+	teardown(f);
+}
+
+static void test_freed_while_read(void)
+{
+	struct fixture *f = setup();
+
+	place(f, "ord_a", "CONTENT", true);
+	run(f);
+	begin_burst(f);
+	f->store->ops->free(f->store);
+	CU_ASSERT_EQUAL(burst.canceled, READS + PAGES);
+	CU_ASSERT_EQUAL(burst.place_status, RT_CANCELED);
+	rt_loop_stop(f->loop);
+	rt_loop_run(f->loop);
+	rt_loop_free(f->loop);
+	free(f);
+}
+
 static void quiet(const char *line, void *user)
 {
 	(void)line;
@@ -1342,6 +1476,8 @@ int main(void)
 		{ "the functions are gone, and come back", test_functions_flushed },
 		{ "Redis is killed, and comes back", test_killed_and_restarted },
 		{ "freed while much is under way", test_freed_under_way },
+		{ "many who read leave room for orders", test_reads_leave_room },
+		{ "freed while many read", test_freed_while_read },
 	};
 	int code;
 

@@ -1,0 +1,106 @@
+"""Ten thousand wait for their decisions, and nobody else notices."""
+import re
+import threading
+
+import tandem
+
+STREAMS, EACH = 40, 256  # as many of a stream as the order service has under way at a time
+
+
+class Waiters(tandem.Live):
+    # Where the requests of the undecided are repeated is of no interest here.
+    ENV = {"TANDEM_ORDER_DECISION_TIMEOUT": "10m"}
+
+    def wait_for_decisions(self):
+        """Orders that wait, placed on the order service itself; the threads that take the answers, and
+        where these go: the names of statuses."""
+        seconds = 60 * tandem.SLOW
+        names, threads = [], []
+
+        def stream(number):
+            order, _ = self.connect("order")
+            requests = [
+                {
+                    "sequence": n,
+                    "request": {
+                        "request_id": f"w{number}-{n}",
+                        "customer_id": "waiter",
+                        "lines": [{"sku": "waiters", "quantity": 1}],
+                        "wait_for_decision": True,
+                    },
+                }
+                for n in range(EACH)
+            ]
+            request = order.StreamOrders.request
+            for answer in order.StreamOrders(
+                iter([request(**fields) for fields in requests]), _timeout=seconds
+            ):
+                names.append(self.name(answer.order.order))
+
+        for number in range(STREAMS):
+            thread = threading.Thread(target=stream, args=(number,), daemon=True)
+            thread.start()
+            threads.append(thread)
+        tandem.until(
+            lambda: self.tandem.order.metric("tandem_order_waiters") == STREAMS * EACH,
+            seconds,
+            lambda: f"{self.tandem.order.metric('tandem_order_waiters')} wait",
+        )
+        return names, threads
+
+    def reads(self):
+        """HMGETs that Redis has served: a look at an order is one."""
+        for line in self.tandem.redis_as("ops")("INFO", "commandstats").splitlines():
+            if line.startswith(b"cmdstat_hmget:calls="):
+                return int(line.split(b"=")[1].split(b",")[0])
+        return 0
+
+    def lose_tail(self):
+        """Ends the connection over which the order service follows its stream."""
+        ops = self.tandem.redis_as("ops")
+        for client in ops("CLIENT", "LIST").decode().splitlines():
+            tail = re.match(r"id=(\d+) .* name=tandem-order .* cmd=xread ", client)
+            if tail:
+                ops("CLIENT", "KILL", "ID", tail[1])
+
+    def test_orders_are_placed_beside_them(self):
+        self.stock("waiters", STREAMS * EACH)
+        self.assertEqual(self.tandem.inventory.terminate(), 0)
+        names, threads = self.wait_for_decisions()
+        before, placed = self.reads(), 0
+        # All that wait are looked at again and again, each time the tail of the stream is lost;
+        # orders all the time: none is refused or late.
+        while self.reads() < before + 2 * STREAMS * EACH:
+            self.lose_tail()
+            for _ in range(50):
+                self.place("beside", customer_id="beside")
+                placed += 1
+        self.assertEqual(self.tandem.order.metric("tandem_order_waiters"), STREAMS * EACH)
+        self.assertGreater(placed, 0)
+        # Reads of all orders at once, and of long lists, beside the same.
+        ids, token = [], ""
+        while len(ids) < 5000:
+            page = self.order.ListOrders(customer_id="waiter", page_size=1000, page_token=token)
+            ids += [order.order_id for order in page.orders]
+            token = page.next_page_token
+        order, _ = self.connect("order")
+        looks = [order.GetOrder.future(order_id=i, _timeout=30 * tandem.SLOW) for i in ids]
+        looks += [
+            order.ListOrders.future(
+                customer_id="waiter", page_size=1000, _timeout=30 * tandem.SLOW
+            )
+            for _ in range(60)
+        ]
+        while not all(look.done() for look in looks):
+            self.place("beside", customer_id="beside")
+        for look in looks:
+            self.assertIsNone(look.exception())
+        self.tandem.inventory.start()
+        for thread in threads:
+            thread.join(60 * tandem.SLOW)
+            self.assertFalse(thread.is_alive())
+        self.assertEqual(names, ["RESERVED"] * STREAMS * EACH)
+
+
+if __name__ == "__main__":
+    tandem.main()
