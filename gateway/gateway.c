@@ -1,6 +1,7 @@
 /* gateway.c - the gateway put together: two services in front of two clients. */
 #include <string.h>
 
+#include "batch.h"
 #include "parts.h"
 
 /* The index of a method; the descriptor always has it. */
@@ -17,14 +18,10 @@ static void count_things(struct gateway *gateway, struct rt_metrics *metrics)
 {
 	if (metrics == NULL)
 		return;
-	gateway->alone = rt_metric_plain(metrics, RT_COUNTER, "tandem_gateway_single_orders_total",
-					 "Orders sent one by one: traced, or with little time.");
+	rt_batch_metrics(metrics, "place", &gateway->batches, &gateway->batch_items);
 	gateway->refused =
 		rt_metric_plain(metrics, RT_COUNTER, "tandem_gateway_refused_orders_total",
 				"Orders refused because too many were under way.");
-	gateway->followed =
-		rt_metric_plain(metrics, RT_COUNTER, "tandem_gateway_followed_orders_total",
-				"Orders watched because their batch came back undecided.");
 }
 
 int gateway_new(struct rt_loop *loop, const struct gateway_options *options, struct gateway **ret)
@@ -33,7 +30,7 @@ int gateway_new(struct rt_loop *loop, const struct gateway_options *options, str
 	struct gateway *gateway;
 
 	if (options->batch_max < 1 || options->batch_max > GATEWAY_BATCH_MAX ||
-	    options->batches_in_flight < 1 || options->waiting_max < 1 || options->timeout_ms < 1)
+	    options->connections < 1 || options->orders_max < 1 || options->timeout_ms < 1)
 		return RT_INVALID;
 	gateway = rt_alloc(sizeof(*gateway));
 	gateway->loop = loop;
@@ -42,19 +39,12 @@ int gateway_new(struct rt_loop *loop, const struct gateway_options *options, str
 	gateway->batch_place_orders = method_index(order, "BatchPlaceOrders");
 	gateway->stream_orders = method_index(order, "StreamOrders");
 	gateway->watch_order = method_index(order, "WatchOrder");
-	gateway->requests = rt_alloc((size_t)options->batch_max * sizeof(*gateway->requests));
 	gateway_route_init(&gateway->order, gateway, options->order);
 	gateway_route_init(&gateway->inventory, gateway, options->inventory);
 	count_things(gateway, options->metrics);
-	gateway->placing = gateway_batch_new(gateway, false);
-	gateway->deciding = gateway_batch_new(gateway, true);
-	if (gateway->placing == NULL || gateway->deciding == NULL)
-		goto fail;
+	gateway_streams_new(gateway);
 	*ret = gateway;
 	return RT_OK;
-fail:
-	gateway_free(gateway);
-	return RT_INVALID;
 }
 
 ProtobufCService *gateway_order_rpc(struct gateway *gateway)
@@ -67,12 +57,29 @@ ProtobufCService *gateway_inventory_rpc(struct gateway *gateway)
 	return &gateway->inventory.base;
 }
 
+static void close_streams(struct rt_task *task)
+{
+	struct gateway *gateway = RT_CONTAINER_OF(task, struct gateway, stop_task);
+
+	if (gateway_streams_close(gateway))
+		gateway->stopped(gateway->stopped_user);
+	else if (gateway->send_task.queued)
+		rt_loop_defer(gateway->loop, &gateway->stop_task);
+}
+
+void gateway_stop(struct gateway *gateway, void (*stopped)(void *user), void *user)
+{
+	gateway->stopping = true;
+	gateway->stopped = stopped;
+	gateway->stopped_user = user;
+	gateway->stop_task.run = close_streams;
+	rt_loop_defer(gateway->loop, &gateway->stop_task);
+}
+
 void gateway_free(struct gateway *gateway)
 {
 	if (gateway == NULL)
 		return;
-	rt_batch_free(gateway->placing);
-	rt_batch_free(gateway->deciding);
-	free(gateway->requests);
+	gateway_streams_free(gateway);
 	free(gateway);
 }

@@ -1,7 +1,7 @@
 /* gateway.h - where a call enters: edge checks, batching, routing. Keeps nothing.
  *
- *   place_order.c   PlaceOrder: gathered into BatchPlaceOrders
- *   stream_orders.c StreamOrders: each item on the same way
+ *   placing.c       how an order gets to the order service: gathered, over streams that last
+ *   place_order.c, stream_orders.c, batch_place_orders.c   who sends orders that way
  *   route.c         everything else: checked and passed on, deadline and traceparent with it
  */
 #ifndef GATEWAY_H
@@ -15,18 +15,21 @@
 struct gateway; /* opaque */
 
 struct gateway_options {
-	ProtobufCService *order,
-		*inventory;        /* clients (rt_client_new, rt_client_local); borrowed */
-	int64_t batch_max;         /* orders in a BatchPlaceOrders, 128 */
-	int64_t batches_in_flight; /* 8 */
-	int64_t waiting_max;       /* orders waiting to be sent, 20000; more: RESOURCE_EXHAUSTED */
-	int64_t timeout_ms;        /* for calls without a deadline of their own, 30000 */
+	/* Clients (rt_client_new, rt_client_local); borrowed. */
+	ProtobufCService *order, *placement, *inventory;
+	int64_t connections; /* of the placement client's channel, 1 */
+	int64_t batch_max;   /* orders in a message, 128 */
+	int64_t orders_max;  /* orders under way, 20000; one more: RESOURCE_EXHAUSTED */
+	int64_t timeout_ms;  /* for calls without a deadline of their own, 30000 */
 	struct rt_metrics *metrics;
 };
 int gateway_new(struct rt_loop *loop, const struct gateway_options *options, struct gateway **ret);
 ProtobufCService *gateway_order_rpc(struct gateway *gateway);     /* borrowed */
 ProtobufCService *gateway_inventory_rpc(struct gateway *gateway); /* borrowed */
-/* Every call must have ended. Takes NULL. */
+/* Ends the streams to the order service, and the orders that are still on them. `stopped` runs once,
+ * never before this returns. */
+void gateway_stop(struct gateway *gateway, void (*stopped)(void *user), void *user);
+/* Before the first call, or after stopped, when every call has ended. Takes NULL. */
 void gateway_free(struct gateway *gateway);
 
 #endif

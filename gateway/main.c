@@ -12,13 +12,13 @@
 struct settings {
 	struct rt_service_settings service; /* first */
 	char *order_target, *inventory_target;
-	int64_t connections, batch_max, batches_in_flight, waiting_max, timeout_ms;
+	int64_t connections, batch_max, orders_max, timeout_ms;
 };
 
 struct own {
 	struct rt_service *service;
 	struct rt_channel *order_channel, *inventory_channel;
-	ProtobufCService *order, *inventory;
+	ProtobufCService *order, *placement, *inventory;
 	struct gateway_backend order_backend, inventory_backend;
 	struct gateway *gateway;
 };
@@ -32,12 +32,10 @@ static const struct rt_setting settings[] = {
 	{ "connections", RT_SETTING_INT, AT(connections), "1", 1, 64,
 	  "Connections to each of the two." },
 	{ "batch-max", RT_SETTING_INT, AT(batch_max), "128", 1, GATEWAY_BATCH_MAX,
-	  "Orders sent to the order service in one call at most." },
-	{ "batches-in-flight", RT_SETTING_INT, AT(batches_in_flight), "8", 1, 1000,
-	  "Such calls under way at most, for each kind of order (waiting for its decision or "
-	  "not)." },
-	{ "waiting-max", RT_SETTING_INT, AT(waiting_max), "20000", 1, 10000000,
-	  "Orders that wait to be sent at most, for each kind; one more is refused." },
+	  "Orders sent to the order service in one message at most." },
+	{ "orders-max", RT_SETTING_INT, AT(orders_max), "20000", 1, 10000000,
+	  "Orders on their way to the order service, or waiting there for their decision, at most; "
+	  "one more is refused." },
 	{ "timeout", RT_SETTING_DURATION, AT(timeout_ms), "30s", 10, 3600000,
 	  "The deadline of calls that bring none of their own." },
 	RT_SETTING_END,
@@ -50,6 +48,8 @@ static void done(struct own *own)
 	gateway_backend_done(&own->inventory_backend);
 	if (own->order != NULL)
 		rt_client_free(own->order);
+	if (own->placement != NULL)
+		rt_client_free(own->placement);
 	if (own->inventory != NULL)
 		rt_client_free(own->inventory);
 	free(own);
@@ -80,8 +80,8 @@ static int start(struct rt_service *service)
 	struct own *own = rt_alloc(sizeof(*own));
 	struct gateway_options options = {
 		.batch_max = set->batch_max,
-		.batches_in_flight = set->batches_in_flight,
-		.waiting_max = set->waiting_max,
+		.connections = set->connections,
+		.orders_max = set->orders_max,
 		.timeout_ms = set->timeout_ms,
 		.metrics = service->metrics,
 	};
@@ -96,9 +96,12 @@ static int start(struct rt_service *service)
 		goto fail;
 	own->order =
 		rt_client_new(own->order_channel, &tandem__order__v1__order_service__descriptor);
+	own->placement = rt_client_new(own->order_channel,
+				       &tandem__order__v1__placement_service__descriptor);
 	own->inventory = rt_client_new(own->inventory_channel,
 				       &tandem__inventory__v1__inventory_service__descriptor);
 	options.order = own->order;
+	options.placement = own->placement;
 	options.inventory = own->inventory;
 	rc = gateway_new(service->loop, &options, &own->gateway);
 	if (rc != RT_OK)
@@ -119,7 +122,7 @@ fail:
 	return rc;
 }
 
-/* stop → order_ended → inventory_ended: each channel ends what is under way on it. */
+/* stop → gateway_ended → order_ended → inventory_ended: each channel ends what is under way on it. */
 static void inventory_ended(void *user)
 {
 	struct own *own = user;
@@ -136,13 +139,20 @@ static void order_ended(void *user)
 	rt_channel_free(own->inventory_channel, inventory_ended, own);
 }
 
+static void gateway_ended(void *user)
+{
+	struct own *own = user;
+
+	rt_channel_free(own->order_channel, order_ended, own);
+}
+
 static void stop(struct rt_service *service)
 {
 	struct own *own = service->own;
 
 	gateway_backend_stop(&own->order_backend);
 	gateway_backend_stop(&own->inventory_backend);
-	rt_channel_free(own->order_channel, order_ended, own);
+	gateway_stop(own->gateway, gateway_ended, own);
 }
 
 int main(int argc, char **argv)

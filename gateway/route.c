@@ -147,6 +147,8 @@ static void route_invoke(ProtobufCService *base, unsigned method_index,
 		gateway_stream_orders(gateway, closure, call);
 	} else if (!check_request(request, &status)) {
 		rt_call_fail(call, &status);
+	} else if (service == &gateway->order && method_index == gateway->batch_place_orders) {
+		gateway_batch_place_orders(gateway, request, closure, call);
 	} else {
 		route_start(service, method_index, request, closure, call);
 	}

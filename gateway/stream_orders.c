@@ -1,5 +1,5 @@
-/* stream_orders.c - StreamOrders: orders for as long as the client sends them, each on the way of
- * PlaceOrder, answered in the order they come back.
+/* stream_orders.c - StreamOrders: orders for as long as the client sends them, each on the way of all
+ * (placing.c), answered in the order they come back.
  *
  *   stream_message          an order came: checked, placed, and the next is asked for
  *     item_done             its answer goes out with the client's sequence number
@@ -8,17 +8,15 @@
  *
  * Flow: at most ITEMS_MAX orders of a stream are under way, and none is read while answers pile up
  * that the client does not take. The rest waits in the client, behind HTTP/2's flow control. */
-#include "check.h"
 #include "parts.h"
 
 #define ITEMS_MAX 512
-
-typedef Tandem__Order__V1__PlaceOrderRequest place_request;
 
 struct stream {
 	struct gateway *gateway;
 	struct rt_call *call;
 	ProtobufCClosure closure;
+	const char *traceparent; /* the call's: of all its orders */
 	struct rt_list items;
 	size_t count;
 	bool reading;  /* stream_message will be called */
@@ -28,11 +26,11 @@ struct stream {
 };
 
 struct item {
+	struct gateway_placing placing;
 	struct rt_list link;
 	struct stream *stream;
 	uint64_t sequence;
-	place_request *request; /* a copy: the message goes when the next is read */
-	struct gateway_placing *placing;
+	struct rt_message *message; /* holds the request */
 };
 
 static void stream_message(struct rt_call *call, const ProtobufCMessage *message, void *user);
@@ -41,8 +39,7 @@ static void item_free(struct item *item)
 {
 	rt_list_remove(&item->link);
 	item->stream->count--;
-	if (item->request != NULL)
-		tandem__order__v1__place_order_request__free_unpacked(item->request, NULL);
+	rt_message_free(item->message);
 	free(item);
 }
 
@@ -105,9 +102,10 @@ static void stream_drained(struct rt_call *call, void *user)
 	stream_go_on(stream);
 }
 
-static void item_done(const gateway_order *order, const struct rt_status *status, void *user)
+static void item_done(struct gateway_placing *placing, const gateway_order *order,
+		      const struct rt_status *status)
 {
-	struct item *item = user;
+	struct item *item = RT_CONTAINER_OF(placing, struct item, placing);
 	struct stream *stream = item->stream;
 
 	answer(stream, item->sequence, order, status);
@@ -115,48 +113,37 @@ static void item_done(const gateway_order *order, const struct rt_status *status
 	stream_go_on(stream);
 }
 
-static place_request *copy_request(const place_request *request)
-{
-	size_t length = tandem__order__v1__place_order_request__get_packed_size(request);
-	uint8_t *bytes = rt_alloc(length + 1);
-	place_request *copy;
-
-	tandem__order__v1__place_order_request__pack(request, bytes);
-	copy = tandem__order__v1__place_order_request__unpack(NULL, length, bytes);
-	free(bytes);
-	return copy;
-}
-
 /* Places one order of the stream; what cannot be placed is answered, and the stream goes on. */
 static void stream_place(struct stream *stream,
 			 const Tandem__Order__V1__StreamOrdersRequest *message)
 {
 	struct rt_status status = { 0 };
-	struct item *item = NULL;
+	struct item *item;
 
 	if (message->request == NULL) {
 		rt_status_set(&status, RT_CODE_INVALID_ARGUMENT, "request is missing");
 		rt_status_violation(&status, "request", "is missing");
-		goto fail;
+		answer(stream, message->sequence, NULL, &status);
+		rt_status_done(&status);
+		return;
 	}
-	if (!gateway_check_order(message->request, &status))
-		goto fail;
 	item = rt_alloc(sizeof(*item));
 	item->stream = stream;
 	item->sequence = message->sequence;
+	rt_list_init(&item->link);
 	rt_list_push(&stream->items, &item->link);
 	stream->count++;
-	item->request = copy_request(message->request);
-	item->placing = gateway_place(stream->gateway, stream->call, item->request, item_done, item,
-				      &status);
-	if (item->placing == NULL)
-		goto fail;
-	return;
-fail:
-	answer(stream, message->sequence, NULL, &status);
+	item->placing.request = message->request;
+	item->placing.remaining_ms = rt_call_remaining_ms(stream->call);
+	item->placing.traceparent = stream->traceparent;
+	item->placing.done = item_done;
+	if (gateway_place(stream->gateway, &item->placing, &status)) {
+		item->message = rt_call_keep_message(stream->call);
+		return;
+	}
+	answer(stream, item->sequence, NULL, &status);
 	rt_status_done(&status);
-	if (item != NULL)
-		item_free(item);
+	item_free(item);
 }
 
 static void stream_message(struct rt_call *call, const ProtobufCMessage *message, void *user)
@@ -182,7 +169,7 @@ static void stream_cancelled(struct rt_call *call, void *user)
 	     link = rt_list_pop(&stream->items)) {
 		struct item *item = RT_CONTAINER_OF(link, struct item, link);
 
-		gateway_place_abandon(item->placing);
+		gateway_place_abandon(&item->placing);
 		item_free(item);
 	}
 	/* A drained that was asked for may never come now; a read ends with NULL. */
@@ -200,6 +187,7 @@ void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, st
 	stream->gateway = gateway;
 	stream->call = call;
 	stream->closure = closure;
+	stream->traceparent = rt_call_metadata(call, "traceparent", NULL);
 	rt_list_init(&stream->items);
 	rt_call_on_cancel(call, stream_cancelled, stream);
 	stream_go_on(stream);

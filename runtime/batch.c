@@ -58,19 +58,20 @@ static void batch_flush(struct rt_task *task)
 		batch->options.send(batch_take(batch), batch->options.user_data);
 }
 
-static void batch_register(struct rt_batch *batch, struct rt_metrics *metrics, const char *step)
+void rt_batch_metrics(struct rt_metrics *metrics, const char *step, struct rt_series **ret_batches,
+		      struct rt_series **ret_items)
 {
 	static const char *const labels[] = { "step", NULL };
 	const char *values[] = { step };
 
 	if (metrics == NULL)
 		return;
-	batch->runs = rt_metric_series(rt_metric(metrics, RT_COUNTER, "tandem_batches_total",
-						 "Batches sent, by step.", labels),
-				       values);
-	batch->items = rt_metric_series(rt_metric(metrics, RT_COUNTER, "tandem_batch_items_total",
-						  "Items in the batches sent, by step.", labels),
+	*ret_batches = rt_metric_series(rt_metric(metrics, RT_COUNTER, "tandem_batches_total",
+						  "Batches sent, by step.", labels),
 					values);
+	*ret_items = rt_metric_series(rt_metric(metrics, RT_COUNTER, "tandem_batch_items_total",
+						"Items in the batches sent, by step.", labels),
+				      values);
 }
 
 int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
@@ -86,7 +87,7 @@ int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
 	batch->options = *options;
 	batch->flush.run = batch_flush;
 	rt_list_init(&batch->waiting);
-	batch_register(batch, options->metrics, options->step);
+	rt_batch_metrics(options->metrics, options->step, &batch->runs, &batch->items);
 	*ret = batch;
 	return RT_OK;
 }

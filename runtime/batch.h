@@ -51,6 +51,10 @@ bool rt_batch_remove(struct rt_batch *batch, struct rt_batch_item *item);
 struct rt_batch_item *rt_batch_pop(struct rt_batch *batch);
 /* The sender is done with the run and with every item in it; frees the run. */
 void rt_batch_finish(struct rt_batch_run *run);
+/* The series that count batches and the items in them, for a step that gathers by other means. Without
+ * metrics nothing is written. */
+void rt_batch_metrics(struct rt_metrics *metrics, const char *step, struct rt_series **ret_batches,
+		      struct rt_series **ret_items);
 size_t rt_batch_waiting(const struct rt_batch *batch);
 size_t rt_batch_in_flight(const struct rt_batch *batch);
 

@@ -139,6 +139,7 @@ static void call_release(struct client_call *call)
 	grpc_call_unref(RT_TAKE(call->grpc));
 	rt_status_done(&call->status);
 	rpc_arena_reset(&call->arena);
+	call->sending_bytes = 0;
 	call->initial.count = call->trailing.count = 0;
 	call->send_started = call->read_started = call->initial_asked = false;
 	call->status_done = call->half_closed = false;

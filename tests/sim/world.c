@@ -10,6 +10,7 @@
 #include "rpc_call.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
+#include "tandem/order/v1/placement.pb-c.h"
 #include "world_parts.h"
 
 static const char *const role_names[ROLES] = { "order", "inventory", "gateway" };
@@ -233,14 +234,19 @@ static struct process *route_target(struct route *route)
 
 static ProtobufCService *service_of(const struct route *route, const struct process *process)
 {
+	const ProtobufCServiceDescriptor *descriptor = route->service.descriptor;
+
 	switch (process->role) {
 	case ROLE_ORDER:
-		return order_rpc(process->order);
+		return descriptor == &tandem__order__v1__placement_service__descriptor
+			       ? order_placement_rpc(process->order)
+			       : order_rpc(process->order);
 	case ROLE_INVENTORY:
 		return inventory_rpc(process->inventory);
 	default:
-		return route->inventory ? gateway_inventory_rpc(process->gateway)
-					: gateway_order_rpc(process->gateway);
+		return descriptor == &tandem__inventory__v1__inventory_service__descriptor
+			       ? gateway_inventory_rpc(process->gateway)
+			       : gateway_order_rpc(process->gateway);
 	}
 }
 
@@ -262,15 +268,13 @@ static void route_invoke(ProtobufCService *service, unsigned method_index,
 	target->invoke(target, method_index, input, closure, call);
 }
 
-static void route_init(struct route *route, struct world *world, enum role role, bool inventory)
+static void route_init(struct route *route, struct world *world, enum role role,
+		       const ProtobufCServiceDescriptor *descriptor)
 {
-	route->service.descriptor = inventory
-					    ? &tandem__inventory__v1__inventory_service__descriptor
-					    : &tandem__order__v1__order_service__descriptor;
+	route->service.descriptor = descriptor;
 	route->service.invoke = route_invoke;
 	route->world = world;
 	route->role = role;
-	route->inventory = inventory;
 }
 
 static int call_fault(struct world *world, const char *step, int64_t *delay_ms)
@@ -386,15 +390,19 @@ static void start_inventory(struct process *process, const struct memory_store_o
 static void start_gateway(struct process *process)
 {
 	struct world *world = process->world;
-	struct gateway_options options = {
-		.batch_max = 128, .batches_in_flight = 8, .waiting_max = 1000, .timeout_ms = 30000
-	};
+	struct gateway_options options = { .connections = world->options.orders,
+					   .batch_max = 128,
+					   .orders_max = 1000,
+					   .timeout_ms = 30000 };
 	int rc;
 
 	process->to_order =
 		rt_client_local(world->loop, &world->order_route.service, on_gateway_call, process);
+	process->to_placement = rt_client_local(world->loop, &world->placement_route.service,
+						on_gateway_call, process);
 	process->to_inventory = rt_client_local(world->loop, &world->inventory_route.service,
 						on_gateway_call, process);
+	options.placement = process->to_placement;
 	options.order = process->to_order;
 	options.inventory = process->to_inventory;
 	rc = gateway_new(world->loop, &options, &process->gateway);
@@ -445,7 +453,7 @@ static void process_ends(struct rt_task *task)
 	else if (process->role == ROLE_INVENTORY)
 		inventory_stop(process->inventory, on_stopped, process);
 	else
-		process->stopped = true; /* it keeps nothing but its calls */
+		gateway_stop(process->gateway, on_stopped, process);
 }
 
 void world_kill(struct process *process, const char *why)
@@ -473,6 +481,8 @@ static void process_free(struct process *process)
 	gateway_free(process->gateway);
 	if (process->to_order != NULL)
 		rt_client_free(process->to_order);
+	if (process->to_placement != NULL)
+		rt_client_free(process->to_placement);
 	if (process->to_inventory != NULL)
 		rt_client_free(process->to_inventory);
 	free(process);
@@ -594,10 +604,16 @@ struct world *world_new(const struct world_options *options)
 	world->watcher.woken = on_added;
 	memory_streams_wait(world->redis->streams, &world->watcher);
 	rt_list_init(&world->processes);
-	route_init(&world->order_route, world, ROLE_ORDER, false);
-	route_init(&world->inventory_route, world, ROLE_INVENTORY, true);
-	route_init(&world->gateway_order_route, world, ROLE_GATEWAY, false);
-	route_init(&world->gateway_inventory_route, world, ROLE_GATEWAY, true);
+	route_init(&world->order_route, world, ROLE_ORDER,
+		   &tandem__order__v1__order_service__descriptor);
+	route_init(&world->placement_route, world, ROLE_ORDER,
+		   &tandem__order__v1__placement_service__descriptor);
+	route_init(&world->inventory_route, world, ROLE_INVENTORY,
+		   &tandem__inventory__v1__inventory_service__descriptor);
+	route_init(&world->gateway_order_route, world, ROLE_GATEWAY,
+		   &tandem__order__v1__order_service__descriptor);
+	route_init(&world->gateway_inventory_route, world, ROLE_GATEWAY,
+		   &tandem__inventory__v1__inventory_service__descriptor);
 	world->orders = rt_client_local(world->loop, &world->gateway_order_route.service,
 					on_client_call, world);
 	world->stock = rt_client_local(world->loop, &world->gateway_inventory_route.service,

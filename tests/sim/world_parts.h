@@ -23,7 +23,7 @@ struct process {
 	struct order *order;
 	struct inventory *inventory;
 	struct gateway *gateway;
-	ProtobufCService *to_order, *to_inventory; /* a gateway's clients */
+	ProtobufCService *to_order, *to_placement, *to_inventory; /* a gateway's clients */
 };
 
 /* A service as it is reached by name: calls go to whoever is alive, in turn. */
@@ -31,7 +31,6 @@ struct route {
 	ProtobufCService service; /* first */
 	struct world *world;
 	enum role role;
-	bool inventory; /* of a gateway: its other service */
 	unsigned turn;
 };
 
@@ -46,7 +45,8 @@ struct world {
 	struct memory_redis *redis;
 	struct rt_list processes;
 	unsigned started[ROLES][WORLD_INSTANCES];
-	struct route order_route, inventory_route, gateway_order_route, gateway_inventory_route;
+	struct route order_route, placement_route, inventory_route;
+	struct route gateway_order_route, gateway_inventory_route;
 	struct route_call *route_calls;
 	bool calm;
 	enum world_nth nth_kind;

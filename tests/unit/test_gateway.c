@@ -13,7 +13,7 @@
 #define RESERVED  TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED
 #define TRACE     "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-typedef Tandem__Order__V1__PlaceOrderRequest place_request;
+typedef gateway_place_request place_request;
 
 /* ---- the order service behind ---- */
 
@@ -25,21 +25,29 @@ struct kept {
 	bool cancelled;
 };
 
+/* A message of a placement stream, kept until the test answers it. */
+struct kept_message {
+	struct rt_message *memory;
+	const Tandem__Order__V1__PlaceRequest *request;
+	size_t stream; /* in fake.streams */
+};
+
 static struct fake {
 	struct rt_loop *loop;
-	bool hold;   /* keep batches and single orders */
-	int fail;    /* a gRPC code: every call fails with it */
-	bool retry;  /* … and brings RetryInfo of 7 s */
-	bool short_; /* batches come back with an order too few */
-	int status;  /* of the orders answered; PENDING or RESERVED */
-	struct kept batches[CALLS_MAX], singles[CALLS_MAX], watches[CALLS_MAX];
-	size_t batch_count, single_count, watch_count;
-	size_t under_way, under_way_max; /* batches */
-	size_t orders;                   /* all that were asked for */
-	size_t items_max;                /* of the largest batch */
-	int64_t remaining_ms;            /* of the last call */
-	char traceparent[80];            /* of the last call */
-	uint64_t after_version;          /* of the last watch */
+	bool hold;  /* keep orders and calls */
+	int fail;   /* a gRPC code: every call fails with it, streams at once */
+	bool retry; /* … and brings RetryInfo of 7 s */
+	int status; /* of the orders answered; PENDING or RESERVED */
+	struct kept singles[CALLS_MAX], watches[CALLS_MAX], streams[CALLS_MAX];
+	struct kept_message messages[CALLS_MAX];
+	size_t single_count, watch_count, stream_count, message_count;
+	size_t orders;          /* all that were asked for */
+	size_t items_max;       /* of the largest message */
+	size_t cancelled_count; /* numbers told */
+	uint64_t cancelled[CALLS_MAX];
+	int64_t remaining_ms;   /* of the last call or item */
+	char traceparent[80];   /* of the last call or item */
+	uint64_t after_version; /* of the last watch */
 } fake;
 
 static void look_at(struct rt_call *call)
@@ -94,86 +102,101 @@ static void make_order(gateway_order *order, const place_request *request)
 	order->version = 1;
 }
 
-static void answer_batch(size_t index)
+/* Answers some of a message's items, each as its order says. */
+static void answer_items(size_t index, size_t first, size_t count)
 {
-	struct kept *kept = &fake.batches[index];
-	const Tandem__Order__V1__BatchPlaceOrdersRequest *request = (const void *)kept->request;
-	Tandem__Order__V1__BatchPlaceOrdersResponse response =
-		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_RESPONSE__INIT;
-	Tandem__Order__V1__PlaceOrderResult results[GATEWAY_BATCH_MAX], *list[GATEWAY_BATCH_MAX];
+	struct kept_message *kept = &fake.messages[index];
+	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
+	Tandem__Order__V1__PlacementAnswer answers[GATEWAY_BATCH_MAX], *list[GATEWAY_BATCH_MAX];
 	gateway_order orders[GATEWAY_BATCH_MAX];
 	struct rt_status refusal = { 0 };
 	Google__Rpc__Status *error;
 
-	CU_ASSERT_FATAL(kept->call != NULL && !kept->cancelled);
+	CU_ASSERT_FATAL(index < fake.message_count && first + count <= kept->request->n_items);
 	rt_status_set(&refusal, RT_CODE_ALREADY_EXISTS, "used before");
 	rt_status_info(&refusal, "TEST");
 	error = rt_status_to_proto(&refusal);
-	for (size_t i = 0; i < request->n_requests; i++) {
-		list[i] = &results[i];
-		tandem__order__v1__place_order_result__init(&results[i]);
-		if (strcmp(request->requests[i]->customer_id, "refused") == 0) {
-			results[i].result_case =
-				TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ERROR;
-			results[i].error = error;
-		} else {
-			make_order(&orders[i], request->requests[i]);
-			results[i].result_case =
-				TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER;
-			results[i].order = &orders[i];
+	for (size_t i = 0; i < count; i++) {
+		const Tandem__Order__V1__PlacementItem *item = kept->request->items[first + i];
+
+		list[i] = &answers[i];
+		tandem__order__v1__placement_answer__init(&answers[i]);
+		answers[i].number = item->number;
+		if (strcmp(item->request->customer_id, "refused") == 0) {
+			answers[i].result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ERROR;
+			answers[i].error = error;
+		} else if (strcmp(item->request->customer_id, "nothing") != 0) {
+			make_order(&orders[i], item->request);
+			answers[i].result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER;
+			answers[i].order = &orders[i];
 		}
 	}
-	response.n_orders = request->n_requests - (fake.short_ ? 1 : 0);
-	response.orders = list;
-	fake.under_way--;
-	rt_call_on_cancel(kept->call, NULL, NULL);
-	kept->closure(&response.base, RT_TAKE(kept->call));
+	response.n_answers = count;
+	response.answers = list;
+	fake.streams[kept->stream].closure(&response.base, fake.streams[kept->stream].call);
 	google__rpc__status__free_unpacked(error, NULL);
 	rt_status_done(&refusal);
 }
 
-static void fake_batch_place_orders(Tandem__Order__V1__OrderService_Service *service,
-				    const Tandem__Order__V1__BatchPlaceOrdersRequest *request,
-				    Tandem__Order__V1__BatchPlaceOrdersResponse_Closure closure,
-				    void *data)
+static void answer_message(size_t index)
 {
-	(void)service;
-	look_at(data);
-	fake.orders += request->n_requests;
-	fake.items_max = RT_MAX(fake.items_max, request->n_requests);
-	if (fails(data)) {
-		fake.batch_count++;
-		return;
-	}
-	fake.under_way++;
-	fake.under_way_max = RT_MAX(fake.under_way_max, fake.under_way);
-	keep(fake.batches, &fake.batch_count, data, request, (ProtobufCClosure)closure);
-	if (!fake.hold)
-		answer_batch(fake.batch_count - 1);
+	answer_items(index, 0, fake.messages[index].request->n_items);
+	rt_loop_settle(fake.loop);
 }
 
-static void fake_place_order(Tandem__Order__V1__OrderService_Service *service,
-			     const place_request *request,
-			     Tandem__Order__V1__PlaceOrderResponse_Closure closure, void *data)
+static void message_came(struct rt_call *call, const ProtobufCMessage *message, void *user)
 {
-	Tandem__Order__V1__PlaceOrderResponse response =
-		TANDEM__ORDER__V1__PLACE_ORDER_RESPONSE__INIT;
-	gateway_order order;
+	const Tandem__Order__V1__PlaceRequest *request = (const void *)message;
+	struct kept_message *kept;
+
+	if (message == NULL)
+		return;
+	kept = &fake.messages[fake.message_count++];
+	*kept = (struct kept_message){ .request = request };
+	kept->memory = rt_call_keep_message(call);
+	kept->stream = (size_t)((struct kept *)user - fake.streams);
+	fake.orders += request->n_items;
+	fake.items_max = RT_MAX(fake.items_max, request->n_items);
+	for (size_t i = 0; i < request->n_cancelled_numbers; i++)
+		fake.cancelled[fake.cancelled_count++] = request->cancelled_numbers[i];
+	if (request->n_items > 0) {
+		const Tandem__Order__V1__PlacementItem *last = request->items[request->n_items - 1];
+
+		fake.remaining_ms = last->timeout_ms;
+		snprintf(fake.traceparent, sizeof(fake.traceparent), "%s", last->traceparent);
+	}
+	rt_call_read(call, message_came, user);
+	if (!fake.hold && request->n_items > 0)
+		answer_items(fake.message_count - 1, 0, request->n_items);
+}
+
+/* The order service ends a stream: with OK, or as an outage does. */
+static void end_stream(size_t index, int code)
+{
+	struct rt_call *call = fake.streams[index].call;
+
+	rt_call_on_cancel(call, NULL, NULL);
+	fake.streams[index].cancelled = true; /* answered no more */
+	if (code == 0)
+		rt_call_finish(call);
+	else
+		rt_call_failf(call, code, "as the test wants");
+	rt_loop_settle(fake.loop);
+}
+
+static void fake_place(Tandem__Order__V1__PlacementService_Service *service,
+		       const Tandem__Order__V1__PlaceRequest *request,
+		       Tandem__Order__V1__PlaceResponse_Closure closure, void *data)
+{
+	struct kept *kept;
 
 	(void)service;
-	look_at(data);
-	fake.orders++;
-	fake.single_count++;
-	if (fails(data))
-		return;
-	if (fake.hold) {
-		fake.single_count--;
-		keep(fake.singles, &fake.single_count, data, request, (ProtobufCClosure)closure);
+	if (fails(data)) {
+		fake.stream_count++;
 		return;
 	}
-	make_order(&order, request);
-	response.order = &order;
-	closure(&response, data);
+	kept = keep(fake.streams, &fake.stream_count, data, request, (ProtobufCClosure)closure);
+	rt_call_read(data, message_came, kept);
 }
 
 static void fake_watch_order(Tandem__Order__V1__OrderService_Service *service,
@@ -219,6 +242,8 @@ static void fake_get_order(Tandem__Order__V1__OrderService_Service *service,
 		(void)service, (void)request, (void)closure;                                       \
 		rt_call_failf(data, RT_CODE_UNIMPLEMENTED, #Method);                               \
 	}
+FAKE_OTHER(place_order, PlaceOrder)
+FAKE_OTHER(batch_place_orders, BatchPlaceOrders)
 FAKE_OTHER(stream_orders, StreamOrders)
 FAKE_OTHER(list_orders, ListOrders)
 FAKE_OTHER(confirm_order, ConfirmOrder)
@@ -227,6 +252,8 @@ FAKE_OTHER(explain_order, ExplainOrder)
 
 static Tandem__Order__V1__OrderService_Service fake_service =
 	TANDEM__ORDER__V1__ORDER_SERVICE__INIT(fake_);
+static Tandem__Order__V1__PlacementService_Service fake_placement =
+	TANDEM__ORDER__V1__PLACEMENT_SERVICE__INIT(fake_);
 /* Never called; it is there to be routed to. */
 static Tandem__Inventory__V1__InventoryService_Service fake_inventory = {
 	.base = { .descriptor = &tandem__inventory__v1__inventory_service__descriptor,
@@ -237,9 +264,10 @@ static Tandem__Inventory__V1__InventoryService_Service fake_inventory = {
 
 static struct world {
 	struct rt_loop *loop;
-	ProtobufCService *order, *inventory, *client; /* the last: the caller's */
+	ProtobufCService *order, *placement, *inventory, *client; /* the last: the caller's */
 	struct rt_metrics *metrics;
 	struct gateway *gateway;
+	int stopped;
 } world;
 
 static void world_new(struct gateway_options options)
@@ -250,11 +278,13 @@ static void world_new(struct gateway_options options)
 	world.metrics = rt_metrics_new();
 	world.order = rt_client_local(world.loop, &fake_service.base, NULL, NULL);
 	world.inventory = rt_client_local(world.loop, &fake_inventory.base, NULL, NULL);
+	world.placement = rt_client_local(world.loop, &fake_placement.base, NULL, NULL);
+	options.connections = options.connections != 0 ? options.connections : 1;
 	options.batch_max = options.batch_max != 0 ? options.batch_max : 128;
-	options.batches_in_flight = options.batches_in_flight != 0 ? options.batches_in_flight : 8;
-	options.waiting_max = options.waiting_max != 0 ? options.waiting_max : 20000;
+	options.orders_max = options.orders_max != 0 ? options.orders_max : 20000;
 	options.timeout_ms = options.timeout_ms != 0 ? options.timeout_ms : 30000;
 	options.order = world.order;
+	options.placement = world.placement;
 	options.inventory = world.inventory;
 	options.metrics = world.metrics;
 	CU_ASSERT_FATAL(gateway_new(world.loop, &options, &world.gateway) == RT_OK);
@@ -264,17 +294,28 @@ static void world_new(struct gateway_options options)
 /* What is not given is as in production. */
 #define WORLD(...) world_new((struct gateway_options){ .metrics = NULL, __VA_ARGS__ })
 
+static void on_stopped(void *user)
+{
+	(void)user;
+	world.stopped++;
+}
+
 static void world_free(void)
 {
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(world.gateway->alone_count, 0);
-	CU_ASSERT_EQUAL(rt_batch_waiting(world.gateway->placing), 0);
-	CU_ASSERT_EQUAL(rt_batch_in_flight(world.gateway->placing), 0);
-	CU_ASSERT_EQUAL(rt_batch_waiting(world.gateway->deciding), 0);
-	CU_ASSERT_EQUAL(rt_batch_in_flight(world.gateway->deciding), 0);
+	CU_ASSERT_EQUAL(world.gateway->placing_count, 0);
+	CU_ASSERT_EQUAL(world.gateway->waiting_count, 0);
+	CU_ASSERT_EQUAL(world.gateway->storing_count, 0);
+	world.stopped = 0;
+	gateway_stop(world.gateway, on_stopped, NULL);
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(world.stopped, 1);
+	for (size_t i = 0; i < fake.message_count; i++)
+		rt_message_free(fake.messages[i].memory);
 	rt_client_free(world.client);
 	gateway_free(world.gateway);
 	rt_client_free(world.order);
+	rt_client_free(world.placement);
 	rt_client_free(world.inventory);
 	rt_loop_settle(world.loop);
 	rt_metrics_free(world.metrics);
@@ -465,7 +506,7 @@ static void tell(size_t index, const char *order_id, int status)
 
 #define ORDER_A "ord_aaaaaaaaaaaaaaaaaaaaaaaaaa"
 
-/* ---- batching ---- */
+/* ---- gathered ---- */
 
 static void lone_order(void)
 {
@@ -478,11 +519,18 @@ static void lone_order(void)
 	CU_ASSERT_EQUAL(caller.code, 0);
 	CU_ASSERT_EQUAL(caller.status, PENDING);
 	CU_ASSERT_STRING_EQUAL(caller.order_id, "a");
-	CU_ASSERT_EQUAL(fake.batch_count, 1);
+	CU_ASSERT_EQUAL(fake.message_count, 1);
 	CU_ASSERT_EQUAL(fake.items_max, 1);
 	/* Not held back: the clock stands. */
 	CU_ASSERT_EQUAL(caller.at_ms, rt_loop_now(world.loop));
 	CU_ASSERT_EQUAL(fake.remaining_ms, 30000);
+	/* The next one goes the same way. */
+	PLACE(&caller, .id = "b", .traceparent = TRACE, .timeout_ms = 700);
+	rt_loop_settle(world.loop);
+	CU_ASSERT_STRING_EQUAL(caller.order_id, "b");
+	CU_ASSERT_EQUAL(fake.stream_count, 1);
+	CU_ASSERT_EQUAL(fake.remaining_ms, 700);
+	CU_ASSERT_STRING_EQUAL(fake.traceparent, TRACE);
 	world_free();
 }
 
@@ -491,17 +539,15 @@ static void under_load(void)
 	static struct caller callers[1000];
 	char id[16];
 
-	WORLD(.batch_max = 16, .batches_in_flight = 3);
+	WORLD(.batch_max = 16);
 	fake.hold = true;
 	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
 		snprintf(id, sizeof(id), "order-%zu", i);
 		PLACE(&callers[i], .id = id, .timeout_ms = 20000);
 	}
 	rt_loop_settle(world.loop);
-	for (size_t i = 0; i < fake.batch_count; i++) {
-		answer_batch(i);
-		rt_loop_settle(world.loop);
-	}
+	for (size_t i = 0; i < fake.message_count; i++)
+		answer_message(i);
 	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
 		snprintf(id, sizeof(id), "order-%zu", i);
 		CU_ASSERT_EQUAL(callers[i].done, 1);
@@ -510,50 +556,93 @@ static void under_load(void)
 	}
 	CU_ASSERT_EQUAL(fake.orders, 1000);
 	CU_ASSERT_EQUAL(fake.items_max, 16);
-	CU_ASSERT_EQUAL(fake.under_way_max, 3);
-	/* All but the first few are full. */
-	CU_ASSERT(fake.batch_count <= 1000 / 16 + 4);
+	CU_ASSERT(fake.message_count <= 1000 / 16 + 4);
 	world_free();
 }
 
-static void each_its_own_error(void)
+/* While orders are being stored others gather, until half a message has, or until they are stored. */
+static void gathering(void)
 {
-	struct caller callers[3];
+	struct caller first, second, waits, more[8];
+
+	WORLD(.batch_max = 8);
+	fake.hold = true;
+	PLACE(&first, .id = "a");
+	rt_loop_settle(world.loop);
+	PLACE(&second, .id = "b");
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(fake.orders, 1);
+	answer_message(0);
+	CU_ASSERT_EQUAL(fake.orders, 2);
+	for (size_t i = 0; i < 4; i++) {
+		CU_ASSERT_EQUAL(fake.orders, 2);
+		PLACE(&more[i], .id = "c");
+		rt_loop_settle(world.loop);
+	}
+	CU_ASSERT_EQUAL(fake.orders, 6);
+	CU_ASSERT_EQUAL(fake.message_count, 3);
+	answer_message(1);
+	answer_message(2);
+	/* Those that wait for their decision hold up nobody. */
+	PLACE(&waits, .id = "d", .wait = true);
+	rt_loop_settle(world.loop);
+	PLACE(&more[4], .id = "e");
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(fake.orders, 8);
+	answer_message(4);
+	CU_ASSERT_EQUAL(more[4].done, 1);
+	CU_ASSERT_EQUAL(waits.done, 0);
+	fake.status = RESERVED;
+	answer_message(3);
+	CU_ASSERT_EQUAL(waits.status, RESERVED);
+	world_free();
+}
+
+/* Answers come in any order, some of a message before others. */
+static void each_by_itself(void)
+{
+	struct caller callers[4];
 
 	WORLD();
 	fake.hold = true;
-	PLACE(&callers[0], .id = "a");
+	PLACE(&callers[0], .id = "a", .wait = true);
 	PLACE(&callers[1], .id = "b", .customer = "refused");
 	PLACE(&callers[2], .id = "c");
+	PLACE(&callers[3], .id = "d", .customer = "nothing");
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL_FATAL(fake.batch_count, 1);
-	answer_batch(0);
+	CU_ASSERT_EQUAL_FATAL(fake.message_count, 1);
+	answer_items(0, 2, 2);
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(callers[0].code, 0);
+	CU_ASSERT_EQUAL(callers[0].done + callers[1].done, 0);
+	CU_ASSERT_EQUAL(callers[2].code, 0);
+	CU_ASSERT_STRING_EQUAL(callers[2].order_id, "c");
+	CU_ASSERT_EQUAL(callers[3].code, RT_CODE_INTERNAL);
+	answer_items(0, 1, 1);
+	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(callers[1].code, RT_CODE_ALREADY_EXISTS);
 	CU_ASSERT_STRING_EQUAL(callers[1].message, "used before");
 	CU_ASSERT_STRING_EQUAL(callers[1].info, "TEST");
-	CU_ASSERT_EQUAL(callers[2].code, 0);
-	CU_ASSERT_STRING_EQUAL(callers[2].order_id, "c");
+	answer_items(0, 0, 1);
+	answer_items(0, 0, 4); /* again: nobody is there any more */
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(callers[0].code, 0);
 	world_free();
 }
 
-static void batch_fails(void)
+static void stream_fails(void)
 {
 	static const struct {
 		const char *name;
 		int fail;
-		bool retry, short_;
+		bool retry;
 		int code;
 		int64_t retry_ms;
 	} rows[] = {
-		{ "away, without advice", RT_CODE_UNAVAILABLE, false, false, RT_CODE_UNAVAILABLE,
+		{ "away, without advice", RT_CODE_UNAVAILABLE, false, RT_CODE_UNAVAILABLE,
 		  GATEWAY_RETRY_MS },
-		{ "away, with advice", RT_CODE_UNAVAILABLE, true, false, RT_CODE_UNAVAILABLE,
-		  7000 },
-		{ "full", RT_CODE_RESOURCE_EXHAUSTED, true, false, RT_CODE_RESOURCE_EXHAUSTED,
-		  7000 },
-		{ "a result too few", 0, false, true, RT_CODE_INTERNAL, -1 },
+		{ "away, with advice", RT_CODE_UNAVAILABLE, true, RT_CODE_UNAVAILABLE, 7000 },
+		{ "full", RT_CODE_RESOURCE_EXHAUSTED, true, RT_CODE_RESOURCE_EXHAUSTED, 7000 },
+		{ "going down", RT_CODE_CANCELLED, false, RT_CODE_UNAVAILABLE, GATEWAY_RETRY_MS },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
@@ -562,17 +651,105 @@ static void batch_fails(void)
 		WORLD();
 		fake.fail = rows[i].fail;
 		fake.retry = rows[i].retry;
-		fake.short_ = rows[i].short_;
 		PLACE(&callers[0], .id = "a");
-		PLACE(&callers[1], .id = "b");
+		PLACE(&callers[1], .id = "b", .wait = true);
 		rt_loop_settle(world.loop);
 		for (size_t j = 0; j < 2; j++) {
 			TEST_ROW(callers[j].done == 1, rows[i].name);
 			TEST_ROW(callers[j].code == rows[i].code, rows[i].name);
 			TEST_ROW(callers[j].retry_ms == rows[i].retry_ms, rows[i].name);
 		}
+		/* It is back: the next order finds it. */
+		fake.fail = 0;
+		PLACE(&callers[0], .id = "c");
+		rt_loop_settle(world.loop);
+		TEST_ROW(callers[0].code == 0, rows[i].name);
 		world_free();
 	}
+}
+
+/* The connection is lost: what was sent is of unknown fate, what was not goes by the next stream. */
+static void stream_breaks(void)
+{
+	struct caller sent, waits, unsent;
+
+	WORLD();
+	fake.hold = true;
+	PLACE(&sent, .id = "a");
+	PLACE(&waits, .id = "b", .wait = true);
+	rt_loop_settle(world.loop);
+	PLACE(&unsent, .id = "c");
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(fake.orders, 2);
+	end_stream(0, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_EQUAL(sent.code, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_EQUAL(sent.retry_ms, GATEWAY_RETRY_MS);
+	CU_ASSERT_EQUAL(waits.code, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_EQUAL(unsent.done, 0);
+	CU_ASSERT_EQUAL(fake.stream_count, 2);
+	CU_ASSERT_EQUAL(fake.orders, 3);
+	answer_message(1);
+	CU_ASSERT_EQUAL(unsent.code, 0);
+	CU_ASSERT_STRING_EQUAL(unsent.order_id, "c");
+	world_free();
+}
+
+/* The order service is asked to end, and has not looked at what it did not answer. */
+static void stream_is_ended(void)
+{
+	struct caller callers[3];
+
+	WORLD();
+	fake.hold = true;
+	PLACE(&callers[0], .id = "a");
+	PLACE(&callers[1], .id = "b", .wait = true);
+	PLACE(&callers[2], .id = "c");
+	rt_loop_settle(world.loop);
+	answer_items(0, 0, 1);
+	end_stream(0, 0);
+	CU_ASSERT_EQUAL(callers[0].code, 0);
+	CU_ASSERT_EQUAL(callers[1].done + callers[2].done, 0);
+	CU_ASSERT_EQUAL_FATAL(fake.message_count, 2);
+	CU_ASSERT_EQUAL(fake.messages[1].request->n_items, 2);
+	CU_ASSERT_STRING_EQUAL(fake.messages[1].request->items[0]->request->request_id, "b");
+	answer_items(1, 1, 1);
+	/* Not for ever, when it does nothing but end. */
+	end_stream(1, 0);
+	CU_ASSERT_EQUAL(callers[2].code, 0);
+	CU_ASSERT_EQUAL(callers[1].code, RT_CODE_UNAVAILABLE);
+	CU_ASSERT(callers[1].retry_ms > 0);
+	world_free();
+}
+
+static void connections(void)
+{
+	static struct caller callers[12];
+
+	WORLD(.connections = 3, .batch_max = 2);
+	fake.hold = true;
+	for (size_t i = 0; i < 12; i++)
+		PLACE(&callers[i], .id = "a");
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(fake.stream_count, 3);
+	CU_ASSERT_EQUAL_FATAL(fake.message_count, 6);
+	for (size_t i = 0; i < 6; i++) {
+		size_t on_stream = 0;
+
+		for (size_t j = 0; j < 6; j++)
+			on_stream += fake.messages[j].stream == fake.messages[i].stream;
+		CU_ASSERT_EQUAL(on_stream, 2);
+	}
+	/* One is lost, and only what was on it. */
+	end_stream(1, RT_CODE_UNAVAILABLE);
+	for (size_t i = 0; i < 6; i++)
+		if (fake.messages[i].stream != 1)
+			answer_message(i);
+	for (size_t code = 0, lost = 0; code < 12; code++) {
+		lost += callers[code].code == RT_CODE_UNAVAILABLE;
+		CU_ASSERT_EQUAL(callers[code].done, 1);
+		CU_ASSERT(code < 11 || lost == 4);
+	}
+	world_free();
 }
 
 static void too_many(void)
@@ -580,12 +757,11 @@ static void too_many(void)
 	static struct caller callers[20];
 	int refused = 0;
 
-	WORLD(.batch_max = 4, .batches_in_flight = 1, .waiting_max = 10);
+	WORLD(.orders_max = 14);
 	fake.hold = true;
 	for (size_t i = 0; i < 4; i++)
-		PLACE(&callers[i], .id = "first");
+		PLACE(&callers[i], .id = "first", .wait = true);
 	rt_loop_settle(world.loop);
-	/* One batch of four is under way; of sixteen more, ten may wait. */
 	for (size_t i = 4; i < 20; i++)
 		PLACE(&callers[i], .id = "then");
 	rt_loop_settle(world.loop);
@@ -597,11 +773,48 @@ static void too_many(void)
 		CU_ASSERT(callers[i].retry_ms > 0);
 	}
 	CU_ASSERT_EQUAL(refused, 6);
-	for (size_t i = 0; i < fake.batch_count; i++) {
-		answer_batch(i);
-		rt_loop_settle(world.loop);
-	}
+	for (size_t i = 0; i < fake.message_count; i++)
+		answer_message(i);
 	CU_ASSERT_EQUAL(fake.orders, 14);
+	world_free();
+}
+
+/* Orders so large that few fit: a message keeps its bound in bytes. */
+static void large_orders(void)
+{
+	static struct caller callers[200];
+	static char skus[100][CHECK_SKU_MAX + 1];
+	Tandem__Order__V1__OrderLine line[100], *lines[100];
+	place_request request;
+	size_t largest = 0;
+
+	WORLD(.batch_max = GATEWAY_BATCH_MAX);
+	fake.hold = true;
+	tandem__order__v1__place_order_request__init(&request);
+	for (size_t i = 0; i < 100; i++) {
+		snprintf(skus[i], sizeof(skus[i]), "sku-%060zu", i);
+		tandem__order__v1__order_line__init(&line[i]);
+		line[i].sku = skus[i];
+		line[i].quantity = CHECK_QUANTITY_MAX;
+		lines[i] = &line[i];
+	}
+	request.customer_id = (char *)"customer";
+	request.lines = lines;
+	request.n_lines = 100;
+	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
+		memset(&callers[i], 0, sizeof(callers[i]));
+		callers[i].op.done = caller_done;
+		rt_client_start(world.client, method("PlaceOrder"), &request.base, &callers[i].op);
+	}
+	rt_loop_settle(world.loop);
+	for (size_t i = 0; i < fake.message_count; i++) {
+		largest =
+			RT_MAX(largest,
+			       protobuf_c_message_get_packed_size(&fake.messages[i].request->base));
+		answer_message(i);
+	}
+	CU_ASSERT_EQUAL(fake.orders, RT_LENGTH(callers));
+	CU_ASSERT(largest > 512 * 1024 && largest < 2 * 1024 * 1024);
 	world_free();
 }
 
@@ -611,7 +824,7 @@ static void cancelled_while_waiting(void)
 {
 	struct caller first, second, third;
 
-	WORLD(.batches_in_flight = 1);
+	WORLD();
 	fake.hold = true;
 	PLACE(&first, .id = "a");
 	rt_loop_settle(world.loop);
@@ -622,34 +835,42 @@ static void cancelled_while_waiting(void)
 	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(second.done, 1);
 	CU_ASSERT_EQUAL(second.code, RT_CODE_CANCELLED);
-	answer_batch(0);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL_FATAL(fake.batch_count, 2);
+	answer_message(0);
+	CU_ASSERT_EQUAL_FATAL(fake.message_count, 2);
 	CU_ASSERT_EQUAL(fake.orders, 2); /* the second was never sent */
-	answer_batch(1);
-	rt_loop_settle(world.loop);
+	answer_message(1);
 	CU_ASSERT_STRING_EQUAL(first.order_id, "a");
 	CU_ASSERT_STRING_EQUAL(third.order_id, "c");
+	CU_ASSERT_EQUAL(fake.cancelled_count, 0);
 	world_free();
 }
 
 static void cancelled_when_sent(void)
 {
-	struct caller first, second;
+	struct caller first, second, waits;
+	uint64_t number;
 
 	WORLD();
 	fake.hold = true;
 	PLACE(&first, .id = "a");
 	PLACE(&second, .id = "b");
+	PLACE(&waits, .id = "c", .wait = true);
 	rt_loop_settle(world.loop);
 	rt_client_cancel(&first.op);
 	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(first.done, 1);
 	CU_ASSERT_EQUAL(first.code, RT_CODE_CANCELLED);
-	CU_ASSERT(!fake.batches[0].cancelled);
-	answer_batch(0);
+	CU_ASSERT_EQUAL(fake.cancelled_count, 0); /* it is stored anyhow */
+	/* The one that waits for its decision need not any longer. */
+	rt_client_cancel(&waits.op);
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(first.done, 1);
+	CU_ASSERT_EQUAL(waits.code, RT_CODE_CANCELLED);
+	number = fake.messages[0].request->items[2]->number;
+	CU_ASSERT_EQUAL_FATAL(fake.cancelled_count, 1);
+	CU_ASSERT_EQUAL(fake.cancelled[0], number);
+	CU_ASSERT(!fake.streams[0].cancelled);
+	answer_message(0);
+	CU_ASSERT_EQUAL(first.done + waits.done, 2);
 	CU_ASSERT_EQUAL(second.code, 0);
 	CU_ASSERT_STRING_EQUAL(second.order_id, "b");
 	world_free();
@@ -677,7 +898,7 @@ static void deadlines(void)
 {
 	struct caller first, soon, late;
 
-	WORLD(.batches_in_flight = 1);
+	WORLD();
 	fake.hold = true;
 	PLACE(&first, .id = "a", .timeout_ms = 9000);
 	rt_loop_settle(world.loop);
@@ -687,40 +908,19 @@ static void deadlines(void)
 	rt_loop_advance(world.loop, 101);
 	CU_ASSERT_EQUAL(soon.done, 1);
 	CU_ASSERT_EQUAL(soon.code, RT_CODE_DEADLINE_EXCEEDED);
-	answer_batch(0);
-	rt_loop_settle(world.loop);
+	answer_message(0);
 	CU_ASSERT_EQUAL(fake.orders, 2); /* the one whose time was over was not sent */
 	CU_ASSERT_EQUAL(fake.remaining_ms, 4899);
-	answer_batch(1);
-	rt_loop_settle(world.loop);
+	answer_message(1);
 	CU_ASSERT_EQUAL(late.code, 0);
-	world_free();
-}
-
-static void latest_deadline(void)
-{
-	struct caller callers[3];
-
-	WORLD();
-	fake.hold = true;
-	PLACE(&callers[0], .id = "a", .timeout_ms = 200);
-	PLACE(&callers[1], .id = "b", .timeout_ms = 4000);
-	PLACE(&callers[2], .id = "c", .timeout_ms = 1000);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(fake.remaining_ms, 4000);
-	rt_loop_advance(world.loop, 300);
-	CU_ASSERT_EQUAL(callers[0].code, RT_CODE_DEADLINE_EXCEEDED);
-	CU_ASSERT_EQUAL(callers[2].done, 0);
-	answer_batch(0);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(callers[0].done, 1);
-	CU_ASSERT_EQUAL(callers[1].code, 0);
-	CU_ASSERT_EQUAL(callers[2].code, 0);
-	/* A day's deadline does not make a day's call. */
-	PLACE(&callers[0], .id = "d", .timeout_ms = 86400000);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(fake.remaining_ms, 30000);
-	answer_batch(1);
+	/* It passes while the order service has the order: nobody else notices. */
+	PLACE(&soon, .id = "d", .timeout_ms = 100, .wait = true);
+	PLACE(&late, .id = "e", .timeout_ms = 5000);
+	rt_loop_advance(world.loop, 101);
+	CU_ASSERT_EQUAL(soon.code, RT_CODE_DEADLINE_EXCEEDED);
+	CU_ASSERT_EQUAL(late.done, 0);
+	answer_message(2);
+	CU_ASSERT_EQUAL(late.code, 0);
 	world_free();
 }
 
@@ -728,222 +928,148 @@ static void without_deadline(void)
 {
 	struct caller first, second;
 
-	WORLD(.batches_in_flight = 1, .timeout_ms = 1000);
+	WORLD(.timeout_ms = 1000);
 	fake.hold = true;
 	PLACE(&first, .id = "a");
 	rt_loop_advance(world.loop, 10);
 	PLACE(&second, .id = "b");
-	rt_loop_advance(world.loop, 1000);
-	/* The batch ran into its own deadline; the other one was sent late or not at all. */
+	rt_loop_advance(world.loop, 989);
+	CU_ASSERT_EQUAL(first.done, 0);
+	rt_loop_advance(world.loop, 1);
 	CU_ASSERT_EQUAL(first.done, 1);
 	CU_ASSERT_EQUAL(first.code, RT_CODE_DEADLINE_EXCEEDED);
-	rt_loop_advance(world.loop, 1000);
-	CU_ASSERT_EQUAL(second.done, 1);
+	CU_ASSERT_EQUAL(second.done, 0);
+	CU_ASSERT_EQUAL(fake.orders, 2); /* it waited behind the first one */
+	CU_ASSERT_EQUAL(fake.remaining_ms, 10);
+	rt_loop_advance(world.loop, 10);
 	CU_ASSERT_EQUAL(second.code, RT_CODE_DEADLINE_EXCEEDED);
-	fake.under_way = 0;
+	CU_ASSERT_EQUAL(rt_loop_next_due(world.loop), INT64_MAX);
 	world_free();
 }
 
-/* ---- waiting for the decision ---- */
-
-static void waiting_apart(void)
+static void stop(void)
 {
-	struct caller waits, other;
-
-	WORLD(.batches_in_flight = 1);
-	fake.hold = true;
-	fake.status = RESERVED;
-	PLACE(&waits, .id = "a", .wait = true, .timeout_ms = 5000);
-	PLACE(&other, .id = "b");
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL_FATAL(fake.batch_count, 2);
-	answer_batch(1);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(waits.done + other.done, 1);
-	answer_batch(0);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(waits.status, RESERVED);
-	CU_ASSERT_EQUAL(other.code, 0);
-	CU_ASSERT_EQUAL(fake.watch_count, 0);
-	world_free();
-}
-
-/* Who places waits for the batch before; who waits for the decision does not: it may take long. */
-static void deciding_side_by_side(void)
-{
-	struct caller waiting[2], placing[2];
+	struct caller sent, unsent;
 
 	WORLD();
+	world.stopped = 0;
 	fake.hold = true;
-	fake.status = RESERVED;
-	for (size_t i = 0; i < 2; i++) {
-		PLACE(&waiting[i], .id = "a", .wait = true, .timeout_ms = 5000);
-		PLACE(&placing[i], .id = "b");
-		rt_loop_settle(world.loop);
+	PLACE(&sent, .id = "a");
+	rt_loop_settle(world.loop);
+	PLACE(&unsent, .id = "b");
+	rt_loop_settle(world.loop);
+	gateway_stop(world.gateway, on_stopped, NULL);
+	CU_ASSERT_EQUAL(world.stopped, 0);
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(world.stopped, 1);
+	CU_ASSERT_EQUAL(sent.code, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_EQUAL(unsent.code, RT_CODE_UNAVAILABLE);
+	PLACE(&unsent, .id = "c");
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(unsent.code, RT_CODE_UNAVAILABLE);
+	world_free();
+}
+
+/* ---- BatchPlaceOrders ---- */
+
+struct batch_caller {
+	struct caller caller;
+	size_t count;
+	int codes[8];
+	char ids[8][32];
+};
+
+static void batch_ended(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	struct batch_caller *batch = RT_CONTAINER_OF(op, struct batch_caller, caller.op);
+	const Tandem__Order__V1__BatchPlaceOrdersResponse *response = (const void *)message;
+
+	caller_ended(op);
+	if (response == NULL)
+		return;
+	batch->count = response->n_orders;
+	for (size_t i = 0; i < response->n_orders; i++) {
+		const Tandem__Order__V1__PlaceOrderResult *result = response->orders[i];
+
+		if (result->result_case == TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER)
+			snprintf(batch->ids[i], 32, "%s", result->order->order_id);
+		else
+			batch->codes[i] = result->error->code;
 	}
-	CU_ASSERT_EQUAL_FATAL(fake.batch_count, 3);
-	for (size_t i = 0; i < 3; i++)
-		answer_batch(i);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL_FATAL(fake.batch_count, 4);
-	answer_batch(3);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(waiting[0].done + waiting[1].done + placing[0].done + placing[1].done, 4);
-	world_free();
 }
 
-static void followed(void)
+static void place_batch(struct batch_caller *batch, int64_t timeout_ms, const struct wish *wishes,
+			size_t count)
 {
-	struct caller caller;
+	Tandem__Order__V1__BatchPlaceOrdersRequest request =
+		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
+	place_request requests[8], *list[8];
+	Tandem__Order__V1__OrderLine line[8], *lines[8];
 
-	WORLD();
-	PLACE(&caller, .id = ORDER_A, .wait = true, .timeout_ms = 5000);
+	for (size_t i = 0; i < count; i++) {
+		fill(&requests[i], &line[i], &lines[i], &wishes[i]);
+		list[i] = &requests[i];
+	}
+	request.n_requests = count;
+	request.requests = list;
+	memset(batch, 0, sizeof(*batch));
+	batch->caller.op.timeout_ms = timeout_ms;
+	batch->caller.op.traceparent = TRACE;
+	batch->caller.op.done = batch_ended;
+	rt_client_start(world.client, method("BatchPlaceOrders"), &request.base, &batch->caller.op);
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(caller.done, 0);
-	CU_ASSERT_EQUAL_FATAL(fake.watch_count, 1);
-	CU_ASSERT_EQUAL(fake.after_version, 1);
-	CU_ASSERT_EQUAL(fake.remaining_ms, 4900);
-	tell(0, ORDER_A, PENDING); /* news, but no decision */
-	CU_ASSERT_EQUAL(caller.done, 0);
-	tell(0, ORDER_A, RESERVED);
-	CU_ASSERT_EQUAL(caller.done, 1);
-	CU_ASSERT_EQUAL(caller.code, 0);
-	CU_ASSERT_EQUAL(caller.status, RESERVED);
-	CU_ASSERT(fake.watches[0].cancelled); /* not watched any longer */
-	world_free();
 }
 
-static void undecided_at_the_deadline(void)
+static void batches(void)
 {
-	struct caller caller;
-
-	WORLD();
-	PLACE(&caller, .id = ORDER_A, .wait = true, .timeout_ms = 2000);
-	rt_loop_advance(world.loop, 1929);
-	CU_ASSERT_EQUAL(caller.done, 0);
-	rt_loop_advance(world.loop, 1);
-	CU_ASSERT_EQUAL(caller.done, 1);
-	CU_ASSERT_EQUAL(caller.code, 0);
-	CU_ASSERT_EQUAL(caller.status, PENDING);
-	CU_ASSERT_STRING_EQUAL(caller.order_id, ORDER_A);
-	world_free();
-}
-
-static void watch_breaks(void)
-{
-	struct caller caller;
-
-	WORLD();
-	fake.hold = true;
-	PLACE(&caller, .id = ORDER_A, .wait = true, .timeout_ms = 3000);
-	rt_loop_settle(world.loop);
-	answer_batch(0);
-	fake.fail = RT_CODE_UNAVAILABLE;
-	rt_loop_advance(world.loop, 1000);
-	CU_ASSERT_EQUAL(caller.done, 0);
-	/* Tried again, with a pause in between. */
-	CU_ASSERT(fake.watch_count >= 4 && fake.watch_count <= 12);
-	fake.fail = 0;
-	rt_loop_advance(world.loop, 250);
-	CU_ASSERT_EQUAL(caller.done, 0);
-	tell(fake.watch_count - 1, ORDER_A, RESERVED);
-	CU_ASSERT_EQUAL(caller.code, 0);
-	CU_ASSERT_EQUAL(caller.status, RESERVED);
-	world_free();
-}
-
-static void followed_and_cancelled(void)
-{
-	struct caller watching, paused;
-
-	WORLD();
-	fake.hold = true;
-	PLACE(&watching, .id = ORDER_A, .wait = true, .timeout_ms = 3000);
-	rt_loop_settle(world.loop);
-	answer_batch(0);
-	rt_loop_settle(world.loop);
-	rt_client_cancel(&watching.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(watching.code, RT_CODE_CANCELLED);
-	CU_ASSERT(fake.watches[0].cancelled);
-	PLACE(&paused, .id = ORDER_A, .wait = true, .timeout_ms = 3000);
-	rt_loop_settle(world.loop);
-	answer_batch(1);
-	fake.fail = RT_CODE_UNAVAILABLE;
-	rt_loop_settle(world.loop);
-	rt_client_cancel(&paused.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(paused.done, 1);
-	CU_ASSERT_EQUAL(rt_loop_next_due(world.loop), INT64_MAX); /* no timer left behind */
-	world_free();
-}
-
-static void follow_bound(void)
-{
-	struct caller first, second;
-
-	WORLD(.waiting_max = 1);
-	PLACE(&first, .id = ORDER_A, .wait = true, .timeout_ms = 3000);
-	rt_loop_settle(world.loop);
-	PLACE(&second, .id = "b", .wait = true, .timeout_ms = 3000);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(first.done, 0);
-	/* Placed, and that is what it is told; it can watch by itself. */
-	CU_ASSERT_EQUAL(second.code, 0);
-	CU_ASSERT_EQUAL(second.status, PENDING);
-	tell(0, ORDER_A, RESERVED);
-	world_free();
-}
-
-static void alone(void)
-{
-	static const struct {
-		const char *name;
-		struct wish wish;
-		size_t singles, batches;
-		const char *traceparent;
-	} rows[] = {
-		{ "plain", { .id = "a" }, 0, 1, "" },
-		{ "traced", { .id = "a", .traceparent = TRACE }, 1, 0, TRACE },
-		{ "empty trace", { .id = "a", .traceparent = "" }, 0, 1, "" },
-		{ "waits, little time", { .id = "a", .wait = true, .timeout_ms = 1499 }, 1, 0, "" },
-		{ "waits, enough time", { .id = "a", .wait = true, .timeout_ms = 1500 }, 0, 1, "" },
-		{ "little time", { .id = "a", .timeout_ms = 50 }, 0, 1, "" },
+	static const struct wish wishes[] = {
+		{ .id = "a" },
+		{ .id = "b", .sku = "no spaces" },
+		{ .id = "c", .customer = "refused" },
+		{ .id = "d", .wait = true },
 	};
+	struct batch_caller batch;
 
-	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		struct caller caller;
-
-		WORLD();
-		fake.status = RESERVED;
-		place_wish(&caller, rows[i].wish);
-		rt_loop_settle(world.loop);
-		TEST_ROW(caller.done == 1 && caller.code == 0, rows[i].name);
-		TEST_ROW(caller.status == RESERVED, rows[i].name);
-		TEST_ROW(fake.single_count == rows[i].singles, rows[i].name);
-		TEST_ROW(fake.batch_count == rows[i].batches, rows[i].name);
-		TEST_ROW(strcmp(fake.traceparent, rows[i].traceparent) == 0, rows[i].name);
-		world_free();
-	}
-}
-
-static void alone_and_cancelled(void)
-{
-	struct caller first, second;
-
-	WORLD(.waiting_max = 1);
+	WORLD();
 	fake.hold = true;
-	PLACE(&first, .id = "a", .traceparent = TRACE, .timeout_ms = 4000);
+	place_batch(&batch, 5000, wishes, 4);
+	CU_ASSERT_EQUAL(fake.orders, 3);
+	CU_ASSERT_STRING_EQUAL(fake.traceparent, TRACE);
+	/* The one that waits is given a second. */
+	CU_ASSERT_EQUAL(fake.remaining_ms, 1000);
+	CU_ASSERT_EQUAL(fake.messages[0].request->items[0]->timeout_ms, 5000);
+	answer_items(0, 0, 2);
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(fake.remaining_ms, 4000);
-	PLACE(&second, .id = "b", .traceparent = TRACE);
+	CU_ASSERT_EQUAL(batch.caller.done, 0);
+	answer_items(0, 2, 1);
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(second.code, RT_CODE_RESOURCE_EXHAUSTED);
-	CU_ASSERT(second.retry_ms > 0);
-	rt_client_cancel(&first.op);
+	CU_ASSERT_EQUAL(batch.caller.done, 1);
+	CU_ASSERT_EQUAL(batch.caller.code, 0);
+	CU_ASSERT_EQUAL_FATAL(batch.count, 4);
+	CU_ASSERT_STRING_EQUAL(batch.ids[0], "a");
+	CU_ASSERT_EQUAL(batch.codes[1], RT_CODE_INVALID_ARGUMENT);
+	CU_ASSERT_EQUAL(batch.codes[2], RT_CODE_ALREADY_EXISTS);
+	CU_ASSERT_STRING_EQUAL(batch.ids[3], "d");
+	/* Nothing that could be sent. */
+	place_batch(&batch, 5000, &wishes[1], 1);
+	CU_ASSERT_EQUAL(batch.caller.code, 0);
+	CU_ASSERT_EQUAL(batch.codes[0], RT_CODE_INVALID_ARGUMENT);
+	place_batch(&batch, 5000, wishes, 0);
+	CU_ASSERT_EQUAL(batch.caller.code, RT_CODE_INVALID_ARGUMENT);
+	/* The caller goes, with one answered and one not. */
+	place_batch(&batch, 5000, &wishes[2], 2);
+	answer_items(1, 0, 1);
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(first.done, 1);
-	CU_ASSERT(fake.singles[0].cancelled);
+	rt_client_cancel(&batch.caller.op);
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(batch.caller.code, RT_CODE_CANCELLED);
+	CU_ASSERT_EQUAL(fake.cancelled_count, 1);
+	/* The order service is away: the call is, not each item. */
+	fake.fail = RT_CODE_UNAVAILABLE;
+	end_stream(0, RT_CODE_UNAVAILABLE);
+	place_batch(&batch, 5000, wishes, 1);
+	CU_ASSERT_EQUAL(batch.caller.code, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_EQUAL(batch.caller.retry_ms, GATEWAY_RETRY_MS);
 	world_free();
 }
 
@@ -1006,14 +1132,14 @@ static void unknown_fields(void)
 static void bad_options(void)
 {
 	static const struct gateway_options rows[] = {
-		{ .batch_max = 0, .batches_in_flight = 1, .waiting_max = 1, .timeout_ms = 1 },
+		{ .batch_max = 0, .connections = 1, .orders_max = 1, .timeout_ms = 1 },
 		{ .batch_max = GATEWAY_BATCH_MAX + 1,
-		  .batches_in_flight = 1,
-		  .waiting_max = 1,
+		  .connections = 1,
+		  .orders_max = 1,
 		  .timeout_ms = 1 },
-		{ .batch_max = 1, .batches_in_flight = 0, .waiting_max = 1, .timeout_ms = 1 },
-		{ .batch_max = 1, .batches_in_flight = 1, .waiting_max = 0, .timeout_ms = 1 },
-		{ .batch_max = 1, .batches_in_flight = 1, .waiting_max = 1, .timeout_ms = 0 },
+		{ .batch_max = 1, .connections = 0, .orders_max = 1, .timeout_ms = 1 },
+		{ .batch_max = 1, .connections = 1, .orders_max = 0, .timeout_ms = 1 },
+		{ .batch_max = 1, .connections = 1, .orders_max = 1, .timeout_ms = 0 },
 	};
 	struct gateway *gateway = NULL;
 
@@ -1201,7 +1327,7 @@ static void stream_bound(void)
 {
 	static struct caller caller;
 
-	WORLD(.batch_max = 100, .batches_in_flight = 2);
+	WORLD(.batch_max = 100);
 	fake.hold = true;
 	stream_open(&caller);
 	for (uint64_t i = 0; i < 1000; i++)
@@ -1209,11 +1335,9 @@ static void stream_bound(void)
 	rt_client_half_close(&caller.op);
 	rt_loop_settle(world.loop);
 	/* 512 of a stream at most: what is sent, and what waits. */
-	CU_ASSERT_EQUAL(fake.orders + rt_batch_waiting(world.gateway->placing), 512);
-	for (size_t i = 0; i < fake.batch_count; i++) {
-		answer_batch(i);
-		rt_loop_settle(world.loop);
-	}
+	CU_ASSERT_EQUAL(fake.orders + world.gateway->waiting_count, 512);
+	for (size_t i = 0; i < fake.message_count; i++)
+		answer_message(i);
 	CU_ASSERT_EQUAL(fake.orders, 1000);
 	CU_ASSERT_EQUAL(caller.messages, 1000);
 	CU_ASSERT_EQUAL(caller.done, 1);
@@ -1225,20 +1349,19 @@ static void stream_cancelled_midway(void)
 {
 	static struct caller caller;
 
-	WORLD(.batch_max = 4, .batches_in_flight = 1);
+	WORLD(.batch_max = 100);
 	fake.hold = true;
 	stream_open(&caller);
 	for (uint64_t i = 0; i < 10; i++)
 		stream_send(&caller, i, (struct wish){ .id = "a" });
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL_FATAL(fake.batch_count, 1);
+	CU_ASSERT_EQUAL_FATAL(fake.message_count, 1);
 	rt_client_cancel(&caller.op);
 	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(caller.done, 1);
 	CU_ASSERT_EQUAL(caller.code, RT_CODE_CANCELLED);
-	answer_batch(0);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(fake.batch_count, 1); /* those that waited were dropped */
+	answer_message(0);
+	CU_ASSERT_EQUAL(fake.message_count, 1); /* those that waited were dropped */
 	CU_ASSERT_EQUAL(caller.messages, 0);
 	world_free();
 }
@@ -1254,8 +1377,7 @@ static void stream_half_closed_first(void)
 	rt_client_half_close(&caller.op);
 	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(caller.done, 0); /* its answer is still to come */
-	answer_batch(0);
-	rt_loop_settle(world.loop);
+	answer_message(0);
 	CU_ASSERT_EQUAL(caller.messages, 1);
 	CU_ASSERT_EQUAL(caller.done, 1);
 	/* And one without any order. */
@@ -1269,25 +1391,22 @@ static void stream_half_closed_first(void)
 
 static const struct test tests[] = {
 	{ "a lone order goes at once", lone_order },
-	{ "under load: full batches, few under way, each caller its own order", under_load },
-	{ "each item has its own error", each_its_own_error },
-	{ "a batch that fails fails each of its orders", batch_fails },
+	{ "under load: full messages, each caller its own order", under_load },
+	{ "orders gather while others are stored, not while they wait", gathering },
+	{ "each is answered by itself", each_by_itself },
+	{ "a stream that fails fails each of its orders", stream_fails },
+	{ "a stream that breaks: sent, and not sent", stream_breaks },
+	{ "a stream that is ended: what was not looked at is sent again", stream_is_ended },
+	{ "a stream for each connection, in turn", connections },
 	{ "one too many is refused, with RetryInfo", too_many },
+	{ "large orders: messages stay small", large_orders },
 	{ "cancelled while it waits: never sent", cancelled_while_waiting },
 	{ "cancelled when it is sent: the others do not notice", cancelled_when_sent },
 	{ "reset as fast as made: nothing is asked", cancelled_at_once },
-	{ "its deadline passes while it waits: never sent", deadlines },
-	{ "a batch has the latest deadline of its orders, within the timeout", latest_deadline },
+	{ "its deadline passes: while it waits, and when it is sent", deadlines },
 	{ "without a deadline the timeout is one", without_deadline },
-	{ "who waits for the decision does not hold up the others", waiting_apart },
-	{ "waiting for decisions goes on side by side", deciding_side_by_side },
-	{ "undecided in the batch: followed until it is decided", followed },
-	{ "undecided at the deadline: PENDING, in time", undecided_at_the_deadline },
-	{ "a watch that breaks is tried again", watch_breaks },
-	{ "a followed order's caller goes", followed_and_cancelled },
-	{ "too many to follow: told that it is PENDING", follow_bound },
-	{ "who travels alone", alone },
-	{ "alone, and cancelled or one too many", alone_and_cancelled },
+	{ "a stop ends what is under way", stop },
+	{ "BatchPlaceOrders: each item by itself", batches },
 	{ "limits are checked at the edge", limits },
 	{ "an order swollen with unknown fields is refused", unknown_fields },
 	{ "options out of range", bad_options },

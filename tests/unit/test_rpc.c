@@ -750,9 +750,12 @@ static void test_client_drained(void)
 	struct probe probe;
 
 	pieces_sent = pieces_pauses = 0;
+	good_call(world); /* whose memory is used again */
 	probe_init(&probe, world, 10000);
 	probe.op.on_drained = send_pieces;
 	rt_client_start(world->client, INPUT_CALL, NULL, &probe.op);
+	run_for(world, 5);
+	CU_ASSERT_EQUAL(rt_client_queued_bytes(&probe.op), 0);
 	send_pieces(&probe.op);
 	CU_ASSERT(pieces_sent < PIECES);
 	wait_for(world, &probe.done, 1);

@@ -1,0 +1,165 @@
+/* batch_place_orders.c - BatchPlaceOrders: each order on the way of all (placing.c), answered together.
+ *
+ *   gateway_batch_place_orders   each item is checked and placed by itself
+ *     item_done …                its result is kept until the last one has come
+ *       answer
+ *   batch_cancelled              the caller went */
+#include "check.h"
+#include "parts.h"
+
+/* An item that waits for its decision holds the answer back for so long at most. */
+#define WAIT_MAX_MS 1000
+
+struct batch;
+
+struct batch_item {
+	struct gateway_placing placing;
+	struct batch *batch;
+	bool placing_now;
+	gateway_order *order; /* owned; NULL: `error` says why */
+	Google__Rpc__Status *error;
+};
+
+struct batch {
+	struct rt_call *call;
+	ProtobufCClosure closure;
+	size_t count, pending;
+	size_t away_count; /* items that failed because the order service is away */
+	struct batch_item items[];
+};
+
+static void batch_free(struct batch *batch)
+{
+	for (size_t i = 0; i < batch->count; i++) {
+		struct batch_item *item = &batch->items[i];
+
+		if (item->order != NULL)
+			tandem__order__v1__order__free_unpacked(item->order, NULL);
+		if (item->error != NULL)
+			google__rpc__status__free_unpacked(item->error, NULL);
+	}
+	free(batch);
+}
+
+static void answer(struct batch *batch)
+{
+	Tandem__Order__V1__BatchPlaceOrdersResponse response =
+		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_RESPONSE__INIT;
+	Tandem__Order__V1__PlaceOrderResult *results = rt_alloc(batch->count * sizeof(*results));
+	Tandem__Order__V1__PlaceOrderResult **list = rt_alloc(batch->count * sizeof(*list));
+
+	for (size_t i = 0; i < batch->count; i++) {
+		tandem__order__v1__place_order_result__init(&results[i]);
+		list[i] = &results[i];
+		if (batch->items[i].order != NULL) {
+			results[i].result_case =
+				TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER;
+			results[i].order = batch->items[i].order;
+		} else {
+			results[i].result_case =
+				TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ERROR;
+			results[i].error = batch->items[i].error;
+		}
+	}
+	response.n_orders = batch->count;
+	response.orders = list;
+	batch->closure(&response.base, batch->call);
+	free(list);
+	free(results);
+}
+
+static void end_if_done(struct batch *batch)
+{
+	struct rt_status status = { 0 };
+
+	if (batch->pending > 0)
+		return;
+	rt_call_on_cancel(batch->call, NULL, NULL);
+	if (batch->away_count == batch->count) {
+		/* Not the items' doing: the call is worth trying again as a whole. */
+		rt_status_from_proto(&status, batch->items[0].error);
+		rt_call_fail(batch->call, &status);
+		rt_status_done(&status);
+	} else {
+		answer(batch);
+	}
+	batch_free(batch);
+}
+
+static gateway_order *copy_order(const gateway_order *order)
+{
+	size_t length = tandem__order__v1__order__get_packed_size(order);
+	uint8_t *bytes = rt_alloc(length + 1);
+	gateway_order *copy;
+
+	tandem__order__v1__order__pack(order, bytes);
+	copy = tandem__order__v1__order__unpack(NULL, length, bytes);
+	free(bytes);
+	return copy;
+}
+
+static void keep_result(struct batch_item *item, const gateway_order *order,
+			const struct rt_status *status)
+{
+	item->placing_now = false;
+	item->batch->pending--;
+	if (order != NULL) {
+		item->order = copy_order(order);
+		return;
+	}
+	item->error = rt_status_to_proto(status);
+	if (status->code == RT_CODE_UNAVAILABLE)
+		item->batch->away_count++;
+}
+
+static void item_done(struct gateway_placing *placing, const gateway_order *order,
+		      const struct rt_status *status)
+{
+	struct batch_item *item = RT_CONTAINER_OF(placing, struct batch_item, placing);
+
+	keep_result(item, order, status);
+	end_if_done(item->batch);
+}
+
+static void batch_cancelled(struct rt_call *call, void *user)
+{
+	struct batch *batch = user;
+
+	for (size_t i = 0; i < batch->count; i++)
+		if (batch->items[i].placing_now)
+			gateway_place_abandon(&batch->items[i].placing);
+	gateway_call_gone(call);
+	batch_free(batch);
+}
+
+void gateway_batch_place_orders(struct gateway *gateway, const ProtobufCMessage *message,
+				ProtobufCClosure closure, struct rt_call *call)
+{
+	const Tandem__Order__V1__BatchPlaceOrdersRequest *request = (const void *)message;
+	const char *traceparent = rt_call_metadata(call, "traceparent", NULL);
+	int64_t remaining_ms = rt_call_remaining_ms(call);
+	struct batch *batch =
+		rt_alloc(sizeof(*batch) + request->n_requests * sizeof(batch->items[0]));
+
+	batch->call = call;
+	batch->closure = closure;
+	batch->count = request->n_requests;
+	batch->pending = request->n_requests;
+	rt_call_on_cancel(call, batch_cancelled, batch);
+	for (size_t i = 0; i < batch->count; i++) {
+		struct batch_item *item = &batch->items[i];
+		struct rt_status status = { 0 };
+
+		item->batch = batch;
+		item->placing.request = request->requests[i];
+		item->placing.traceparent = traceparent;
+		item->placing.remaining_ms = remaining_ms;
+		item->placing.wait_max_ms = WAIT_MAX_MS;
+		item->placing.done = item_done;
+		item->placing_now = gateway_place(gateway, &item->placing, &status);
+		if (!item->placing_now)
+			keep_result(item, NULL, &status);
+		rt_status_done(&status);
+	}
+	end_if_done(batch);
+}

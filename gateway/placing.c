@@ -1,0 +1,430 @@
+/* placing.c - how an order gets to the order service, whoever sent it: as an item on a stream that
+ * lasts as long as its connection.
+ *
+ *   gateway_place           waits for the end of the turn
+ *     send_gathered         all that wait leave as one message …
+ *     answers_came          … and each is answered by itself: stored, or decided, or refused
+ *   gateway_place_abandon   nobody waits for it: it is not sent, or need not wait for its decision
+ *   stream_ended            what was sent and not answered fails; or is sent again, when the order
+ *                           service says that it has not looked at it
+ *
+ * A lone order leaves at the end of its turn. While orders are being stored, what comes gathers until
+ * they are, or until half a message has gathered: few large messages cost each stage behind less than
+ * many small ones. Those that wait for their decision hold nothing up.
+ *
+ * There is one stream for each connection, used in turn, opened when there is something to send. gRPC
+ * connects again by itself; while it cannot, streams fail at once, and what was sent on them. */
+#include "check.h"
+#include "parts.h"
+
+/* A message with so many bytes is sent: far below the message limit of the order service. */
+#define MESSAGE_BYTES (1024 * 1024)
+#define METHOD_PLACE  0 /* the one of PlacementService */
+
+static void count(struct rt_series *series, size_t by)
+{
+	if (series != NULL)
+		rt_series_add(series, (double)by);
+}
+
+static bool may_send(const struct gateway *gateway)
+{
+	if (gateway->stopping || gateway->waiting_count == 0)
+		return false;
+	return gateway->storing_count == 0 ||
+	       gateway->waiting_count >= RT_MAX((size_t)gateway->options.batch_max / 2, 1);
+}
+
+static void send_soon(struct gateway *gateway)
+{
+	rt_loop_defer(gateway->loop, &gateway->send_task);
+}
+
+/* ---- the end of an order ---- */
+
+/* Takes it off whatever it is in. */
+static void placing_remove(struct gateway_placing *placing)
+{
+	struct gateway *gateway = placing->gateway;
+
+	rt_timer_stop(gateway->loop, &placing->timer);
+	switch (placing->stage) {
+	case PLACING_WAITS:
+		rt_list_remove(&placing->link);
+		gateway->waiting_count--;
+		break;
+	case PLACING_SENT:
+		HASH_DEL(placing->stream->sent, placing);
+		if (!placing->request->wait_for_decision)
+			gateway->storing_count--;
+		break;
+	case PLACING_ENDS:
+		rt_list_remove(&placing->link);
+		break;
+	}
+	gateway->placing_count--;
+	if (may_send(gateway))
+		send_soon(gateway);
+}
+
+static void placing_end(struct gateway_placing *placing, const gateway_order *order,
+			const struct rt_status *status)
+{
+	placing_remove(placing);
+	placing->done(placing, order, status);
+}
+
+/* With a status that came from the order service. */
+static void placing_refused(struct gateway_placing *placing, const struct rt_status *from)
+{
+	struct rt_status status = { 0 };
+
+	gateway_status_copy(&status, from);
+	placing_end(placing, NULL, &status);
+	rt_status_done(&status);
+}
+
+static void placing_fail(struct gateway_placing *placing, int code, const char *message)
+{
+	struct rt_status status = { 0 };
+
+	rt_status_set(&status, code, "%s", message);
+	placing_refused(placing, &status);
+	rt_status_done(&status);
+}
+
+/* An order whose caller sets no deadline. */
+static void time_is_up(struct rt_timer *timer)
+{
+	placing_fail(RT_CONTAINER_OF(timer, struct gateway_placing, timer),
+		     RT_CODE_DEADLINE_EXCEEDED, "the order service did not answer in time");
+}
+
+/* ---- what comes back ---- */
+
+static void answer_came(struct gateway_placing *placing,
+			const Tandem__Order__V1__PlacementAnswer *answer)
+{
+	static const struct rt_status ok;
+	struct rt_status status = { 0 };
+
+	switch (answer->result_case) {
+	case TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER:
+		placing_end(placing, answer->order, &ok);
+		break;
+	case TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ERROR:
+		rt_status_from_proto(&status, answer->error);
+		if (status.code == 0)
+			rt_status_set(&status, RT_CODE_INTERNAL,
+				      "the order service answered an error that is none");
+		placing_refused(placing, &status);
+		rt_status_done(&status);
+		break;
+	case TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT__NOT_SET:
+	default:
+		placing_fail(placing, RT_CODE_INTERNAL, "the order service answered no order");
+		break;
+	}
+}
+
+static void answers_came(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
+	const Tandem__Order__V1__PlaceResponse *response = (const void *)message;
+
+	for (size_t i = 0; i < response->n_answers; i++) {
+		const Tandem__Order__V1__PlacementAnswer *answer = response->answers[i];
+		struct gateway_placing *placing;
+
+		HASH_FIND(hh, stream->sent, &answer->number, sizeof(answer->number), placing);
+		if (placing != NULL) /* else it was abandoned */
+			answer_came(placing, answer);
+	}
+}
+
+/* Back to those that wait, before them. */
+static void send_again(struct gateway *gateway, struct rt_list *unsent, size_t unsent_count)
+{
+	struct rt_list *link;
+
+	while ((link = rt_list_pop(&gateway->waiting)) != NULL)
+		rt_list_push(unsent, link);
+	rt_list_move(&gateway->waiting, unsent);
+	gateway->waiting_count += unsent_count;
+	if (may_send(gateway))
+		send_soon(gateway);
+}
+
+static void stream_ended(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
+	struct gateway *gateway = stream->gateway;
+	bool unseen = op->status.code == 0;
+	struct gateway_placing *placing, *next;
+	struct rt_list failed, unsent;
+	struct rt_status status = { 0 };
+	size_t unsent_count = 0;
+
+	(void)response;
+	stream->open = false;
+	stream->cancelled_count = 0;
+	rt_list_init(&failed);
+	rt_list_init(&unsent);
+	HASH_ITER (hh, stream->sent, placing, next) {
+		HASH_DEL(stream->sent, placing);
+		if (!placing->request->wait_for_decision)
+			gateway->storing_count--;
+		rt_list_init(&placing->link);
+		if (unseen && !placing->again && !gateway->stopping) {
+			placing->again = true;
+			placing->stage = PLACING_WAITS;
+			rt_list_push(&unsent, &placing->link);
+			unsent_count++;
+		} else {
+			placing->stage = PLACING_ENDS;
+			rt_list_push(&failed, &placing->link);
+		}
+	}
+	send_again(gateway, &unsent, unsent_count);
+	if (unseen)
+		rt_status_set(&status, RT_CODE_UNAVAILABLE, "the order service is going down");
+	else
+		rt_status_copy(&status, &op->status);
+	/* The end of one may abandon another. */
+	while (!rt_list_empty(&failed))
+		placing_refused(RT_CONTAINER_OF(failed.next, struct gateway_placing, link),
+				&status);
+	rt_status_done(&status);
+	if (gateway->stopping)
+		rt_loop_defer(gateway->loop, &gateway->stop_task);
+}
+
+static void stream_drained(struct rt_client_op *op)
+{
+	send_soon(RT_CONTAINER_OF(op, struct gateway_stream, op)->gateway);
+}
+
+/* ---- what leaves ---- */
+
+/* The stream whose turn it is; NULL: each has enough to send. */
+static struct gateway_stream *next_stream(struct gateway *gateway)
+{
+	size_t streams = (size_t)gateway->options.connections;
+
+	for (size_t i = 0; i < streams; i++) {
+		struct gateway_stream *stream = &gateway->streams[gateway->turn++ % streams];
+
+		if (!stream->open || rt_client_queued_bytes(&stream->op) <= RT_CALL_QUEUE_MAX_BYTES)
+			return stream;
+	}
+	return NULL;
+}
+
+static void stream_open(struct gateway_stream *stream)
+{
+	struct gateway *gateway = stream->gateway;
+
+	if (stream->open)
+		return;
+	stream->op = (struct rt_client_op){
+		.connection = 1 + (int)(stream - gateway->streams),
+		.on_drained = stream_drained,
+		.on_message = answers_came,
+		.done = stream_ended,
+	};
+	stream->open = true;
+	rt_client_start(gateway->options.placement, METHOD_PLACE, NULL, &stream->op);
+}
+
+/* Makes an item of the first that waits, and notes it as sent. False: its time is over, and it has
+ * ended. */
+static bool take_waiting(struct gateway_stream *stream, Tandem__Order__V1__PlacementItem *item,
+			 size_t *bytes)
+{
+	struct gateway *gateway = stream->gateway;
+	struct gateway_placing *placing =
+		RT_CONTAINER_OF(gateway->waiting.next, struct gateway_placing, link);
+	int64_t left_ms = placing->deadline_ms - rt_loop_now(gateway->loop);
+
+	if (left_ms <= 0) {
+		placing_fail(placing, RT_CODE_DEADLINE_EXCEEDED,
+			     "the deadline passed before the order could be sent");
+		return false;
+	}
+	rt_list_remove(&placing->link);
+	gateway->waiting_count--;
+	placing->stage = PLACING_SENT;
+	placing->stream = stream;
+	placing->number = ++gateway->number;
+	HASH_ADD(hh, stream->sent, number, sizeof(placing->number), placing);
+	if (!placing->request->wait_for_decision)
+		gateway->storing_count++;
+	tandem__order__v1__placement_item__init(item);
+	item->number = placing->number;
+	/* protobuf-c takes what it packs without const. */
+	item->request = (void *)(uintptr_t)placing->request;
+	item->timeout_ms = left_ms;
+	if (placing->request->wait_for_decision && placing->wait_max_ms > 0)
+		item->timeout_ms = RT_MIN(left_ms, placing->wait_max_ms);
+	if (placing->traceparent != NULL)
+		item->traceparent = (char *)(uintptr_t)placing->traceparent;
+	*bytes += placing->bytes;
+	return true;
+}
+
+/* Sends at most so many items, and which others are cancelled. */
+static void send_message(struct gateway_stream *stream, size_t items_max)
+{
+	struct gateway *gateway = stream->gateway;
+	Tandem__Order__V1__PlaceRequest request = TANDEM__ORDER__V1__PLACE_REQUEST__INIT;
+	size_t bytes = 0;
+
+	while (!rt_list_empty(&gateway->waiting) && request.n_items < items_max &&
+	       bytes < MESSAGE_BYTES) {
+		Tandem__Order__V1__PlacementItem *item = &gateway->items[request.n_items];
+
+		if (!take_waiting(stream, item, &bytes))
+			continue;
+		gateway->item_list[request.n_items++] = item;
+	}
+	request.items = gateway->item_list;
+	request.n_cancelled_numbers = stream->cancelled_count;
+	request.cancelled_numbers = stream->cancelled;
+	stream->cancelled_count = 0;
+	if (request.n_items > 0) {
+		count(gateway->batches, 1);
+		count(gateway->batch_items, request.n_items);
+		stream_open(stream);
+	} else if (request.n_cancelled_numbers == 0) {
+		return;
+	}
+	rt_client_send(&stream->op, &request.base);
+}
+
+static void send_gathered(struct rt_task *task)
+{
+	struct gateway *gateway = RT_CONTAINER_OF(task, struct gateway, send_task);
+
+	while (may_send(gateway)) {
+		struct gateway_stream *stream = next_stream(gateway);
+
+		if (stream == NULL)
+			break; /* until one has drained */
+		send_message(stream, (size_t)gateway->options.batch_max);
+	}
+	for (int64_t i = 0; i < gateway->options.connections; i++) {
+		struct gateway_stream *stream = &gateway->streams[i];
+
+		if (stream->cancelled_count > 0)
+			send_message(stream, 0);
+	}
+}
+
+/* ---- for all who place ---- */
+
+/* The limits of one order; false: *status says which is broken. */
+static bool check_order(struct gateway_placing *placing, struct rt_status *status)
+{
+	if (!check_request(&placing->request->base, status))
+		return false;
+	placing->bytes = tandem__order__v1__place_order_request__get_packed_size(placing->request);
+	if (placing->bytes <= GATEWAY_ORDER_MAX_BYTES)
+		return true;
+	rt_status_set(status, RT_CODE_INVALID_ARGUMENT,
+		      "the order is larger than %d bytes: it has fields that are not known here",
+		      GATEWAY_ORDER_MAX_BYTES);
+	rt_status_info(status, "LIMIT_BROKEN");
+	return false;
+}
+
+bool gateway_place(struct gateway *gateway, struct gateway_placing *placing,
+		   struct rt_status *status)
+{
+	int64_t left_ms = placing->remaining_ms;
+
+	if (!check_order(placing, status))
+		return false;
+	if (gateway->stopping) {
+		rt_status_set(status, RT_CODE_UNAVAILABLE, "the gateway is going down");
+		rt_status_retry(status, GATEWAY_RETRY_MS);
+		return false;
+	}
+	if (gateway->placing_count >= (size_t)gateway->options.orders_max) {
+		count(gateway->refused, 1);
+		rt_status_from(status, RT_BUSY, "placing the order");
+		return false;
+	}
+	placing->gateway = gateway;
+	if (left_ms == INT64_MAX) {
+		left_ms = gateway->options.timeout_ms;
+		rt_timer_start(gateway->loop, &placing->timer, left_ms, time_is_up);
+	}
+	placing->deadline_ms = rt_loop_now(gateway->loop) + left_ms;
+	placing->stage = PLACING_WAITS;
+	rt_list_init(&placing->link);
+	rt_list_push(&gateway->waiting, &placing->link);
+	gateway->waiting_count++;
+	gateway->placing_count++;
+	if (may_send(gateway))
+		send_soon(gateway);
+	return true;
+}
+
+static void note_cancelled(struct gateway_stream *stream, uint64_t number)
+{
+	if (stream->cancelled_count == stream->cancelled_capacity) {
+		stream->cancelled_capacity = stream->cancelled_capacity * 2 + 16;
+		stream->cancelled = rt_realloc(
+			stream->cancelled, stream->cancelled_capacity * sizeof(*stream->cancelled));
+	}
+	stream->cancelled[stream->cancelled_count++] = number;
+	send_soon(stream->gateway);
+}
+
+void gateway_place_abandon(struct gateway_placing *placing)
+{
+	if (placing->stage == PLACING_SENT && placing->request->wait_for_decision)
+		note_cancelled(placing->stream, placing->number);
+	placing_remove(placing);
+}
+
+/* ---- the streams' own life ---- */
+
+void gateway_streams_new(struct gateway *gateway)
+{
+	size_t batch_max = (size_t)gateway->options.batch_max;
+	size_t streams = (size_t)gateway->options.connections;
+
+	gateway->send_task.run = send_gathered;
+	rt_list_init(&gateway->waiting);
+	gateway->items = rt_alloc(batch_max * sizeof(*gateway->items));
+	gateway->item_list = rt_alloc(batch_max * sizeof(*gateway->item_list));
+	gateway->streams = rt_alloc(streams * sizeof(*gateway->streams));
+	for (size_t i = 0; i < streams; i++)
+		gateway->streams[i].gateway = gateway;
+}
+
+bool gateway_streams_close(struct gateway *gateway)
+{
+	bool closed = true;
+
+	while (!rt_list_empty(&gateway->waiting))
+		placing_fail(RT_CONTAINER_OF(gateway->waiting.next, struct gateway_placing, link),
+			     RT_CODE_UNAVAILABLE, "the gateway is going down");
+	for (int64_t i = 0; i < gateway->options.connections; i++) {
+		if (!gateway->streams[i].open)
+			continue;
+		rt_client_cancel(&gateway->streams[i].op);
+		closed = false;
+	}
+	return closed && !gateway->send_task.queued;
+}
+
+void gateway_streams_free(struct gateway *gateway)
+{
+	for (int64_t i = 0; i < gateway->options.connections; i++)
+		free(gateway->streams[i].cancelled);
+	free(gateway->streams);
+	free(gateway->items);
+	free(gateway->item_list);
+}
