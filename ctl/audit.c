@@ -44,7 +44,8 @@ struct violation {
 struct audit {
 	struct ctl *ctl;
 	const struct options *options;
-	struct audit_ids orders; /* met */
+	struct audit_ids orders;   /* met */
+	struct audit_ids nameless; /* told of already */
 	size_t states[STATES], timers, reservations, tombstones, moved;
 	struct suspicion *suspicions;
 	size_t suspicion_count, suspicion_capacity, at;
@@ -120,14 +121,48 @@ static void first_sight(const struct audit_case *one, void *user)
 		suspect(audit, one);
 }
 
+static struct violation *violate(struct audit *audit, enum audit_fault fault, const char *subject,
+				 const char *detail)
+{
+	struct violation *made;
+
+	if (audit->violation_count == audit->violation_capacity) {
+		audit->violation_capacity = RT_MAX(2 * audit->violation_capacity, (size_t)16);
+		audit->violations = rt_realloc(
+			audit->violations, audit->violation_capacity * sizeof(*audit->violations));
+	}
+	made = &audit->violations[audit->violation_count++];
+	*made = (struct violation){ .fault = fault,
+				    .subject = rt_strdup(subject),
+				    .detail = rt_strdup(detail) };
+	return made;
+}
+
+/* Bytes that are no text are told of once, by what can be shown of them. */
+static void no_order_id(struct audit *audit, const redisReply *name, const char *where)
+{
+	char *shown;
+
+	if (name->str == NULL)
+		return;
+	shown = rt_text_shown(name->str, name->len);
+	if (audit_ids_add(&audit->nameless, shown))
+		violate(audit, AUDIT_NO_ORDER_ID, shown, where);
+	free(shown);
+}
+
 static bool on_order(const redisReply *name, const redisReply *value, void *user)
 {
 	struct audit *audit = user;
 	char prefix[CTL_KEY];
-	const char *key = ctl_text(name, "");
+	const char *key = ctl_text(name, NULL);
 
 	(void)value;
 	ctl_key(prefix, "order", "o:");
+	if (key == NULL) {
+		no_order_id(audit, name, "an order's key");
+		return true;
+	}
 	if (strncmp(key, prefix, strlen(prefix)) != 0 ||
 	    !audit_ids_add(&audit->orders, key + strlen(prefix)))
 		return true;
@@ -137,8 +172,12 @@ static bool on_order(const redisReply *name, const redisReply *value, void *user
 /* A reservation or a timer: of an order that was met, or one more case. */
 static bool on_other(struct audit *audit, const redisReply *name, struct audit_ids *others)
 {
-	const char *id = ctl_text(name, "");
+	const char *id = ctl_text(name, NULL);
 
+	if (id == NULL) {
+		no_order_id(audit, name, "of a reservation or a timer");
+		return true;
+	}
 	if (audit_ids_have(&audit->orders, id) || !audit_ids_add(others, id))
 		return true;
 	return audit_reader_add(&audit->reader, id);
@@ -180,23 +219,6 @@ static bool scan_all(struct audit *audit)
 }
 
 /* ---- the second ---- */
-
-static struct violation *violate(struct audit *audit, enum audit_fault fault, const char *subject,
-				 const char *detail)
-{
-	struct violation *made;
-
-	if (audit->violation_count == audit->violation_capacity) {
-		audit->violation_capacity = RT_MAX(2 * audit->violation_capacity, (size_t)16);
-		audit->violations = rt_realloc(
-			audit->violations, audit->violation_capacity * sizeof(*audit->violations));
-	}
-	made = &audit->violations[audit->violation_count++];
-	*made = (struct violation){ .fault = fault,
-				    .subject = rt_strdup(subject),
-				    .detail = rt_strdup(detail) };
-	return made;
-}
 
 static const char *reservation_word(const struct audit_case *one)
 {
@@ -306,6 +328,7 @@ static void print_violations(const struct audit *audit)
 		const struct violation *violation = &audit->violations[i];
 		const struct audit_fault_info *info = audit_fault_info(violation->fault);
 		char *subject = rt_text_shown(violation->subject, strlen(violation->subject));
+		char *detail = rt_text_shown(violation->detail, strlen(violation->detail));
 
 		if (audit->ctl->json) {
 			json_t *json = json_object();
@@ -324,9 +347,10 @@ static void print_violations(const struct audit *audit)
 			ctl_json_print(json);
 		} else {
 			printf("VIOLATION  %s  %s: %s\n           %s\n           fix: %s\n",
-			       subject, info->name, info->text, violation->detail, info->fix);
+			       subject, info->name, info->text, detail, info->fix);
 		}
 		free(subject);
+		free(detail);
 	}
 }
 
@@ -556,6 +580,7 @@ static void audit_done(struct audit *audit)
 	free(audit->suspicions);
 	free(audit->violations);
 	audit_ids_done(&audit->orders);
+	audit_ids_done(&audit->nameless);
 	audit_ids_done(&audit->unread);
 	audit_reader_done(&audit->reader);
 }

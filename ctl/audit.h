@@ -45,6 +45,7 @@ enum audit_repair {
 /* Name, text, fix, repair. */
 enum audit_fault {
 	AUDIT_ORDER_DAMAGED,
+	AUDIT_NO_ORDER_ID,
 	AUDIT_VERSION_GAP,
 	AUDIT_NO_TIMER,
 	AUDIT_TIMER_OF_SETTLED,

@@ -7,6 +7,7 @@
 #include "audit.h"
 #include "config.h"
 #include "order/order_record.h"
+#include "wire.h"
 
 #define BATCH       100
 #define PAGE        "500"
@@ -161,10 +162,16 @@ static bool history_fits(const char *text, const struct audit_case *one, int64_t
 /* "sku=quantity sku=quantity" of what was ordered; NULL: it cannot be read. */
 static char *order_lines(struct rt_arena *arena, const redisReply *placed)
 {
-	Tandem__Order__V1__OrderPlaced *message = tandem__order__v1__order_placed__unpack(
-		rt_arena_allocator(arena), (size_t)placed->len, (const uint8_t *)placed->str);
+	const ProtobufCMessageDescriptor *type = &tandem__order__v1__order_placed__descriptor;
+	const uint8_t *bytes = (const uint8_t *)placed->str;
+	Tandem__Order__V1__OrderPlaced *message;
 	struct rt_buf text = { 0 };
+	struct rt_wire_fault fault;
 
+	if (!rt_wire_check(type, bytes, placed->len, &fault))
+		return NULL;
+	message = tandem__order__v1__order_placed__unpack(rt_arena_allocator(arena), placed->len,
+							  bytes);
 	if (message == NULL || message->content == NULL || message->content->n_lines == 0)
 		return NULL;
 	for (size_t i = 0; i < message->content->n_lines; i++)
@@ -189,7 +196,7 @@ static bool order_read(struct rt_arena *arena, struct audit_case *one, const red
 	*ret_lines = order_lines(arena, placed);
 	if (*ret_lines == NULL ||
 	    !rt_parse_int(ctl_text(fields->element[FIELD_VERSION], ""), 1, INT64_MAX, &version) ||
-	    !rt_parse_int(ctl_text(fields->element[FIELD_HOLD], ""), 1, INT64_MAX, &hold) ||
+	    !rt_parse_int(ctl_text(fields->element[FIELD_HOLD], ""), 1, RT_TIME_MS_MAX, &hold) ||
 	    !order_state_parse(ctl_text(fields->element[FIELD_STATUS], ""),
 			       fields->element[FIELD_SETTLED]->type == REDIS_REPLY_STRING,
 			       &one->state))
@@ -231,7 +238,8 @@ static void case_read(struct audit_reader *reader, const char *id, const redisRe
 	if (record->type != REDIS_REPLY_STRING)
 		one.reservation_damaged = true;
 	else if (record->len > 0)
-		one.reservation_damaged = !audit_reservation(record->str, &one.stock, &reserved);
+		one.reservation_damaged =
+			!audit_reservation(ctl_text(record, ""), &one.stock, &reserved);
 	one.lines_differ = (one.stock == STOCK_RESERVED || one.stock == STOCK_COMMITTED) &&
 			   lines != NULL && strcmp(lines, reserved) != 0;
 	one.lines = lines != NULL ? lines : "";

@@ -8,6 +8,11 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 	[AUDIT_ORDER_DAMAGED] = { "order-damaged", "the order's record cannot be read",
 				  "restore the hash from a copy of the append-only file",
 				  AUDIT_BY_HAND },
+	[AUDIT_NO_ORDER_ID] = { "no-order-id",
+				"an order, a reservation or a timer has a name with a NUL in it, "
+				"which no order has",
+				"find out who wrote it, and delete it with redis-cli",
+				AUDIT_BY_HAND },
 	[AUDIT_VERSION_GAP] = { "version-gap",
 				"the history does not have one event for each version",
 				"compare `tandemctl explain` with the hash and mend its history by "

@@ -20,7 +20,8 @@ struct sku {
 	bool settled, correct; /* held still in a look; and adds up: done with */
 	char before[112];
 	uint64_t reserved, committed; /* of its reservations */
-	char name[];
+	size_t length;
+	char name[]; /* bytes: a name may hold a NUL, if not one that we gave */
 };
 
 struct look {
@@ -41,6 +42,7 @@ static struct sku *sku_of(struct look *look, const char *name, size_t length)
 		return sku;
 	sku = rt_alloc(sizeof(*sku) + length + 1);
 	memcpy(sku->name, name, length);
+	sku->length = length;
 	HASH_ADD_KEYPTR(hh, look->skus, sku->name, length, sku);
 	return sku;
 }
@@ -126,18 +128,29 @@ static const char exact_script[] =
 	"end\n"
 	"return { counters, string.format('%d', held), string.format('%d', sold) }\n";
 
-static redisReply *exact(struct ctl *ctl, const char *name, const char *what)
+static redisReply *exact(struct ctl *ctl, const char *name, size_t length, const char *what)
 {
 	char stock[CTL_KEY], reservations[CTL_KEY];
+	struct rt_args args = { 0 };
+	redisReply *reply;
 
 	ctl_key(stock, "inventory", "stock");
 	ctl_key(reservations, "inventory", "r");
-	return ctl_redis(ctl, "EVAL", exact_script, "2", stock, reservations, name, what);
+	rt_args_str(&args, "EVAL");
+	rt_args_str(&args, exact_script);
+	rt_args_str(&args, "2");
+	rt_args_str(&args, stock);
+	rt_args_str(&args, reservations);
+	rt_args_add(&args, name, length);
+	rt_args_str(&args, what);
+	reply = ctl_redis_args(ctl, &args, 0, false);
+	rt_args_done(&args);
+	return reply;
 }
 
 bool audit_stock_repair(struct ctl *ctl, const char *sku)
 {
-	redisReply *reply = exact(ctl, sku, "mend");
+	redisReply *reply = exact(ctl, sku, strlen(sku), "mend");
 	bool good = reply != NULL;
 
 	if (good)
@@ -147,16 +160,25 @@ bool audit_stock_repair(struct ctl *ctl, const char *sku)
 
 static bool judge_exactly(struct look *look, struct sku *sku)
 {
-	redisReply *reply = exact(look->ctl, sku->name, "");
-	const char *counters;
+	redisReply *reply = exact(look->ctl, sku->name, sku->length, "");
+	char *name = NULL, *counters = NULL;
 
 	if (reply == NULL)
 		return false;
-	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3) {
-		counters = ctl_text(reply->element[0], NULL);
-		judge(look->audit, sku->name, counters, (uint64_t)ctl_number(reply->element[1]),
+	if (memchr(sku->name, '\0', sku->length) != NULL) {
+		/* Nothing can be done about it by this name. */
+		name = rt_text_shown(sku->name, sku->length);
+		look->audit->on_fault(AUDIT_STOCK_DAMAGED, name, "the name holds a NUL",
+				      look->audit->user);
+	} else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3) {
+		name = rt_strndup(sku->name, sku->length);
+		if (reply->element[0]->type == REDIS_REPLY_STRING)
+			counters = rt_text_shown(reply->element[0]->str, reply->element[0]->len);
+		judge(look->audit, name, counters, (uint64_t)ctl_number(reply->element[1]),
 		      (uint64_t)ctl_number(reply->element[2]));
 	}
+	free(name);
+	free(counters);
 	freeReplyObject(reply);
 	return true;
 }
@@ -166,9 +188,12 @@ static bool judge_exactly(struct look *look, struct sku *sku)
 static bool on_counters(const redisReply *name, const redisReply *value, void *user)
 {
 	struct look *look = user;
-	struct sku *sku = sku_of(look, ctl_text(name, ""), (size_t)name->len);
 	const char *text = ctl_text(value, "");
+	struct sku *sku;
 
+	if (name->str == NULL)
+		return true;
+	sku = sku_of(look, name->str, name->len);
 	if (sku->settled)
 		return true;
 	if (!look->after) {

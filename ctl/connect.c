@@ -366,16 +366,34 @@ static void redis_done(struct rt_redis_op *op, int status, const redisReply *rep
 	rt_loop_stop(asked->ctl->loop);
 }
 
+/* What a command is called in an error: its name and the key it is about. */
+static char *command_text(const struct rt_args *args)
+{
+	static const struct {
+		const char *name;
+		int key_at; /* 0: it has no key, or one that goes without saying */
+	} commands[] = { { "EVAL", 3 }, { "FCALL", 3 }, { "XINFO", 2 }, { "XREAD", 0 },
+			 { "ACL", 0 },  { "SCAN", 0 },  { "CONFIG", 0 } };
+	int key_at = 1;
+
+	for (size_t i = 0; i < RT_LENGTH(commands); i++) {
+		if (strcmp(args->argv[0], commands[i].name) == 0)
+			key_at = commands[i].key_at;
+	}
+	if (key_at == 0 || key_at >= args->count || args->argv[key_at][0] == '\0')
+		return rt_strdup(args->argv[0]);
+	return rt_printf("%s %s", args->argv[0], args->argv[key_at]);
+}
+
 redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
 			   bool errors_too)
 {
 	struct redis_asked asked = { .ctl = ctl };
-	char name[32] = "";
+	char *name = command_text(args);
 
-	if (args->count > 0)
-		snprintf(name, sizeof(name), "%s", args->argv[0]);
 	if (!ctl_redis_open(ctl)) {
 		rt_args_clear(args);
+		free(name);
 		return NULL;
 	}
 	rt_redis_send(ctl->redis, &asked.op, args, timeout_ms, redis_done);
@@ -384,10 +402,13 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 	if (asked.reply == NULL) {
 		ctl_error("Redis, %s: %s", name, rt_status_text(asked.status));
 	} else if (asked.status != RT_OK && !errors_too) {
-		ctl_error("Redis, %s: %s", name, asked.reply->str);
+		ctl_error("Redis, %s: %s", name,
+			  asked.reply->str == NULL ? rt_status_text(asked.status)
+						   : asked.reply->str);
 		freeReplyObject(asked.reply);
 		asked.reply = NULL;
 	}
+	free(name);
 	return asked.reply;
 }
 
@@ -398,6 +419,23 @@ redisReply *ctl_redis_words(struct ctl *ctl, const char *const *words, size_t co
 
 	for (size_t i = 0; i < count; i++)
 		rt_args_str(&args, words[i]);
+	reply = ctl_redis_args(ctl, &args, 0, false);
+	rt_args_done(&args);
+	return reply;
+}
+
+redisReply *ctl_redis_named(struct ctl *ctl, const char *const *words, size_t count,
+			    const redisReply *name)
+{
+	struct rt_args args = { 0 };
+	redisReply *reply;
+
+	for (size_t i = 0; i < count; i++)
+		rt_args_str(&args, words[i]);
+	if (name != NULL && name->str != NULL)
+		rt_args_add(&args, name->str, name->len);
+	else
+		rt_args_str(&args, "");
 	reply = ctl_redis_args(ctl, &args, 0, false);
 	rt_args_done(&args);
 	return reply;
@@ -417,7 +455,8 @@ const redisReply *ctl_named(const redisReply *reply, const char *name)
 const char *ctl_text(const redisReply *reply, const char *otherwise)
 {
 	if (reply == NULL || reply->str == NULL ||
-	    (reply->type != REDIS_REPLY_STRING && reply->type != REDIS_REPLY_STATUS))
+	    (reply->type != REDIS_REPLY_STRING && reply->type != REDIS_REPLY_STATUS) ||
+	    strlen(reply->str) != reply->len)
 		return otherwise;
 	return reply->str;
 }

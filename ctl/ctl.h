@@ -87,9 +87,12 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 			   bool errors_too);
 /* A copy that freeReplyObject frees, as hiredis would have made it. */
 redisReply *ctl_reply_copy(const redisReply *reply);
+/* A command with words and, last, the bytes of a string reply: names may hold anything. */
+redisReply *ctl_redis_named(struct ctl *ctl, const char *const *words, size_t count,
+			    const redisReply *name);
 /* A field of a flat { name, value, … } reply; NULL: not there. */
 const redisReply *ctl_named(const redisReply *reply, const char *name);
-/* A string reply's text, or `otherwise` when it is NULL or none. */
+/* A string reply's text, or `otherwise` when it is NULL or none: bytes with a NUL are no text. */
 const char *ctl_text(const redisReply *reply, const char *otherwise);
 int64_t ctl_number(const redisReply *reply);
 
@@ -137,6 +140,10 @@ extern const char *const ctl_contexts[2];
 void ctl_key(char key[CTL_KEY], const char *context, const char *rest);
 /* The halves of a stream id. False: it is none. */
 bool ctl_stream_id(const char *text, uint64_t *ret_ms, uint64_t *ret_n);
+/* The first half as a time; 0: it is no id. Within what RFC 3339 can say, as every time here is. */
+int64_t ctl_stream_id_ms(const char *text);
+/* Milliseconds that Redis or a record gave, put between 0 and the year 9999. */
+int64_t ctl_ms(int64_t ms);
 int ctl_stream_id_compare(const char *a, const char *b);
 
 /* An entry of an events stream or of the dead letters, as a view of a reply: valid while the

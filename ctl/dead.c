@@ -114,9 +114,12 @@ static error_t show_parse(int key, char *arg, struct argp_state *state)
 
 /* ---- reading ---- */
 
+/* False: one of them could not be read; what the other holds is there all the same. */
 static bool read_range(struct ctl *ctl, const struct dead *dead, const char *from, const char *to,
 		       int64_t limit, struct ctl_entries *entries)
 {
+	bool good = true;
+
 	for (size_t i = 0; i < 2; i++) {
 		char key[CTL_KEY];
 		const struct ctl_range range = {
@@ -133,36 +136,36 @@ static bool read_range(struct ctl *ctl, const struct dead *dead, const char *fro
 		if (dead->filter.context != NULL &&
 		    strcmp(dead->filter.context, ctl_contexts[i]) != 0)
 			continue;
-		if (!ctl_entries_read(ctl, &range, entries, NULL))
-			return false;
+		good = ctl_entries_read(ctl, &range, entries, NULL) && good;
 	}
-	return true;
+	return good;
 }
 
 /* Those with the ids given, or all that pass the filter. *ret_missing: ids that are not there. */
 static bool read_chosen(struct ctl *ctl, const struct dead *dead, struct ctl_entries *entries,
 			size_t *ret_missing)
 {
+	bool good = true;
+
 	*ret_missing = 0;
 	if (dead->id_count == 0) {
-		if (!read_range(ctl, dead, "-", "+", dead->limit, entries))
-			return false;
+		good = read_range(ctl, dead, "-", "+", dead->limit, entries);
 		ctl_entries_sort(entries);
 		if ((int64_t)entries->count > dead->limit)
 			entries->count = (size_t)dead->limit;
-		return true;
+		return good;
 	}
 	for (size_t i = 0; i < dead->id_count; i++) {
 		size_t before = entries->count;
+		bool read = read_range(ctl, dead, dead->ids[i], dead->ids[i], INT64_MAX, entries);
 
-		if (!read_range(ctl, dead, dead->ids[i], dead->ids[i], INT64_MAX, entries))
-			return false;
-		if (entries->count > before)
+		good = good && read;
+		if (entries->count > before || !read)
 			continue;
 		ctl_error("not in the dead letters: %s", dead->ids[i]);
 		(*ret_missing)++;
 	}
-	return true;
+	return good;
 }
 
 /* ---- list, show ---- */
@@ -184,7 +187,7 @@ static int list_run(struct ctl *ctl, void *options)
 
 	for (size_t i = 0; i < RT_LENGTH(heading); i++)
 		ctl_cell(&table, "%s", heading[i]);
-	for (size_t i = 0; i < entries.count && good; i++) {
+	for (size_t i = 0; i < entries.count; i++) {
 		const struct ctl_entry *entry = &entries.list[i];
 
 		if (ctl->json) {
@@ -214,7 +217,7 @@ static int show_run(struct ctl *ctl, void *options)
 	size_t missing;
 	bool good = read_chosen(ctl, dead, &entries, &missing);
 
-	for (size_t i = 0; i < entries.count && good; i++) {
+	for (size_t i = 0; i < entries.count; i++) {
 		json_t *json = ctl_entry_json(&entries.list[i]);
 
 		if (ctl->json) {
@@ -289,7 +292,8 @@ static const char *refusal(const struct dead *dead, const struct ctl_entry *entr
 
 	if (!is_our_stream(entry->stream))
 		return "it does not say which stream it came from";
-	(void)rt_parse_int(entry->replayed, 0, INT64_MAX, &replayed);
+	if (entry->replayed[0] != '\0' && !rt_parse_int(entry->replayed, 0, INT64_MAX, &replayed))
+		replayed = REPLAYS_MAX; /* not a number of ours */
 	if (replayed >= REPLAYS_MAX && !dead->force)
 		return "it was replayed often enough; find out why it fails, then --force";
 	return NULL;
@@ -308,11 +312,13 @@ static void say(const struct ctl *ctl, const struct ctl_entry *entry, const char
 		json_object_set_new(json, "detail", ctl_json_string(detail, strlen(detail)));
 		ctl_json_print(json);
 	} else {
-		char *id = rt_text_shown(entry->id, strlen(entry->id));
+		char *line = rt_printf("%s  %s  %s%s%s", entry->stream_id, or_dash(entry->id),
+				       outcome, detail[0] == '\0' ? "" : ": ", detail);
+		char *shown = rt_text_shown(line, strlen(line));
 
-		printf("%s  %s  %s%s%s\n", entry->stream_id, or_dash(id), outcome,
-		       detail[0] == '\0' ? "" : ": ", detail);
-		free(id);
+		printf("%s\n", shown);
+		free(shown);
+		free(line);
 	}
 }
 
@@ -341,11 +347,15 @@ static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl
 	rt_args_str(&args, entry->stream);
 	rt_args_str(&args, entry->stream_id);
 	rt_args_int(&args, ctl_now_ms(ctl));
-	reply = ctl_redis_args(ctl, &args, 0, false);
+	reply = ctl_redis_args(ctl, &args, 0, true);
 	rt_args_done(&args);
 	if (reply == NULL)
 		return CTL_UNAVAILABLE;
-	if (reply->type == REDIS_REPLY_STRING) {
+	if (reply->type == REDIS_REPLY_ERROR) {
+		/* Such as more fields than a script can take: the others can still be replayed. */
+		say(ctl, entry, "refused", reply->str);
+		code = CTL_NEGATIVE;
+	} else if (reply->type == REDIS_REPLY_STRING) {
 		char *where = rt_printf("%s, now %s", entry->stream, reply->str);
 
 		say(ctl, entry, "replayed to", where);

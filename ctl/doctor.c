@@ -28,7 +28,7 @@ static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const c
 {
 	static const char *const words[] = { "ok", "warn", "bad" };
 	char detail[512];
-	char *printable;
+	char *shown_check, *shown_detail;
 	va_list args;
 
 	va_start(args, format);
@@ -38,7 +38,7 @@ static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const c
 	if (doctor->ctl->json) {
 		json_t *json = json_object();
 
-		json_object_set_new(json, "check", json_string(check));
+		json_object_set_new(json, "check", ctl_json_string(check, strlen(check)));
 		json_object_set_new(json, "result", json_string(words[level]));
 		json_object_set_new(json, "detail", ctl_json_string(detail, strlen(detail)));
 		if (level != OK)
@@ -46,11 +46,13 @@ static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const c
 		ctl_json_print(json);
 		return;
 	}
-	printable = rt_text_shown(detail, strlen(detail));
-	printf("%-4s  %-22s %s\n", words[level], check, printable);
+	shown_check = rt_text_shown(check, strlen(check));
+	shown_detail = rt_text_shown(detail, strlen(detail));
+	printf("%-4s  %-22s %s\n", words[level], shown_check, shown_detail);
 	if (level != OK)
 		printf("%30s-> %s\n", "", fix);
-	free(printable);
+	free(shown_check);
+	free(shown_detail);
 }
 
 /* ---- Redis itself ---- */
@@ -324,9 +326,11 @@ static bool check_functions(struct doctor *doctor, const struct rt_functions *fu
 /* ---- groups ---- */
 
 /* How long ago the consumer that was seen last was; -1: there is none. */
-static int64_t last_seen(struct doctor *doctor, const char *key, const char *group, bool *good)
+static int64_t last_seen(struct doctor *doctor, const char *key, const redisReply *group,
+			 bool *good)
 {
-	redisReply *consumers = ctl_redis(doctor->ctl, "XINFO", "CONSUMERS", key, group);
+	const char *const words[] = { "XINFO", "CONSUMERS", key };
+	redisReply *consumers = ctl_redis_named(doctor->ctl, words, RT_LENGTH(words), group);
 	int64_t seen = -1;
 
 	*good = consumers != NULL;
@@ -343,12 +347,16 @@ static int64_t last_seen(struct doctor *doctor, const char *key, const char *gro
 static bool check_group(struct doctor *doctor, const char *key, const struct ctl_stream *stream,
 			const redisReply *group, const char *expected)
 {
-	const char *name = ctl_text(ctl_named(group, "name"), "");
+	const redisReply *name = ctl_named(group, "name");
 	int64_t pending = ctl_number(ctl_named(group, "pending")), lag, seen;
-	char check[CTL_KEY], age[CTL_AGE] = "never";
+	char check[CTL_KEY], age[CTL_AGE] = "never", *shown;
 	bool good;
 
-	snprintf(check, sizeof(check), "group %.100s", name);
+	/* A name may be any bytes. */
+	shown = name == NULL || name->str == NULL ? rt_strdup("")
+						  : rt_text_shown(name->str, name->len);
+	snprintf(check, sizeof(check), "group %.100s", shown);
+	free(shown);
 	seen = last_seen(doctor, key, name, &good);
 	lag = good ? ctl_stream_lag(doctor->ctl, key, stream,
 				    ctl_text(ctl_named(group, "last-delivered-id"), "0-0"))
@@ -357,7 +365,7 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 		return false;
 	if (seen >= 0)
 		ctl_age(age, seen);
-	if (strcmp(name, expected) != 0)
+	if (strcmp(ctl_text(name, ""), expected) != 0)
 		say(doctor, seen >= 0 && seen <= GHOST_MS ? OK : WARN, check,
 		    "a ghost holds trimming back: XGROUP DESTROY it, or SADD its name to "
 		    "<context>:{0}:excluded_groups",
@@ -508,6 +516,15 @@ static void check_services(struct doctor *doctor)
 
 /* ---- the command ---- */
 
+/* Whether Redis is there; one thing in it that cannot be read hides no other. */
+static bool answered(struct doctor *doctor, bool done, const char *check)
+{
+	if (!done && rt_redis_up(doctor->ctl->redis))
+		say(doctor, BAD, check,
+		    "stderr says what Redis answered: something else lies there", "cannot be read");
+	return rt_redis_up(doctor->ctl->redis);
+}
+
 static int doctor_run(struct ctl *ctl, void *options)
 {
 	struct doctor doctor = { .ctl = ctl };
@@ -516,8 +533,9 @@ static int doctor_run(struct ctl *ctl, void *options)
 	if (!check_info(&doctor) || !check_settings(&doctor) || !check_clock(&doctor) ||
 	    !check_users(&doctor) || !check_functions(&doctor, &order_functions) ||
 	    !check_functions(&doctor, &inventory_functions) ||
-	    !check_stream(&doctor, "order", "inventory") ||
-	    !check_stream(&doctor, "inventory", "order") || !check_dead(&doctor))
+	    !answered(&doctor, check_stream(&doctor, "order", "inventory"), "order's events") ||
+	    !answered(&doctor, check_stream(&doctor, "inventory", "order"), "inventory's events") ||
+	    !answered(&doctor, check_dead(&doctor), "dead letters"))
 		return CTL_UNAVAILABLE;
 	check_services(&doctor);
 	if (!ctl->json)

@@ -20,9 +20,11 @@ static bool read_half(const char *text, char end, uint64_t *ret, const char **re
 	const char *digit = text;
 
 	for (; *digit >= '0' && *digit <= '9'; digit++) {
-		if (n > (UINT64_MAX - 9) / 10)
+		uint64_t value = (uint64_t)(*digit - '0');
+
+		if (n > (UINT64_MAX - value) / 10)
 			return false;
-		n = n * 10 + (uint64_t)(*digit - '0');
+		n = n * 10 + value;
 	}
 	if (digit == text || *digit != end)
 		return false;
@@ -43,6 +45,19 @@ bool ctl_stream_id(const char *text, uint64_t *ret_ms, uint64_t *ret_n)
 	return true;
 }
 
+int64_t ctl_ms(int64_t ms)
+{
+	return RT_MIN(RT_MAX(ms, INT64_C(0)), RT_TIME_MS_MAX);
+}
+
+int64_t ctl_stream_id_ms(const char *text)
+{
+	uint64_t ms = 0, n = 0;
+
+	(void)ctl_stream_id(text, &ms, &n);
+	return (int64_t)RT_MIN(ms, (uint64_t)RT_TIME_MS_MAX);
+}
+
 int ctl_stream_id_compare(const char *a, const char *b)
 {
 	uint64_t a_ms = 0, a_n = 0, b_ms = 0, b_n = 0;
@@ -56,16 +71,23 @@ int ctl_stream_id_compare(const char *a, const char *b)
 
 bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_entry *entry)
 {
-	const redisReply *fields;
+	const redisReply *fields, *data;
+	const char *stream_id;
 
 	if (reply == NULL || reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
-	    reply->element[0]->type != REDIS_REPLY_STRING ||
 	    reply->element[1]->type != REDIS_REPLY_ARRAY)
 		return false;
+	stream_id = ctl_text(reply->element[0], NULL);
 	fields = reply->element[1];
-	*entry = (struct ctl_entry){ .context = context,
-				     .stream_id = reply->element[0]->str,
-				     .fields = fields };
+	if (stream_id == NULL || fields->elements % 2 != 0)
+		return false;
+	for (size_t i = 0; i < fields->elements; i++) {
+		if (fields->element[i]->type != REDIS_REPLY_STRING)
+			return false;
+	}
+	*entry = (struct ctl_entry){
+		.context = context, .stream_id = stream_id, .data = "", .fields = fields
+	};
 	/* A name may come twice: what the producer wrote stands before what burying added. */
 	entry->id = ctl_text(ctl_named(fields, "id"), "");
 	entry->type = ctl_text(ctl_named(fields, "type"), "");
@@ -81,9 +103,10 @@ bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_ent
 	entry->deliveries = ctl_text(ctl_named(fields, "deliveries"), "");
 	entry->dead_time = ctl_text(ctl_named(fields, "dead_time"), "");
 	entry->replayed = ctl_text(ctl_named(fields, "replayed"), "");
-	if (ctl_named(fields, "data") != NULL) {
-		entry->data = ctl_named(fields, "data")->str;
-		entry->data_length = ctl_named(fields, "data")->len;
+	data = ctl_named(fields, "data");
+	if (data != NULL) {
+		entry->data = data->str;
+		entry->data_length = data->len;
 	}
 	return true;
 }
@@ -93,8 +116,8 @@ json_t *ctl_entry_json(const struct ctl_entry *entry)
 	json_t *json = json_object();
 	const char *why = NULL;
 
-	json_object_set_new(json, "context", json_string(entry->context));
-	json_object_set_new(json, "stream_id", json_string(entry->stream_id));
+	json_object_set_new(json, "context", json_null());
+	json_object_set_new(json, "stream_id", json_null());
 	for (size_t i = 0; i + 1 < entry->fields->elements; i += 2) {
 		const redisReply *name = entry->fields->element[i];
 		const redisReply *value = entry->fields->element[i + 1];
@@ -111,6 +134,9 @@ json_t *ctl_entry_json(const struct ctl_entry *entry)
 			json_object_set_new(json, "undecoded", json_string(why));
 		free(key);
 	}
+	/* Filled last: no field of the entry says where it lies. */
+	json_object_set_new(json, "context", json_string(entry->context));
+	json_object_set_new(json, "stream_id", json_string(entry->stream_id));
 	return json;
 }
 
@@ -285,13 +311,15 @@ int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream
 		return stream->length;
 	(void)ctl_stream_id(stream->last, &ms, &last_n);
 	(void)ctl_stream_id(delivered, &ms, &delivered_n);
-	if (last_n >= delivered_n && ctl_stream_id_compare(delivered, stream->deleted) >= 0)
+	/* Numbers further apart than the stream is long were not given by us. */
+	if (last_n >= delivered_n && last_n - delivered_n <= (uint64_t)stream->length &&
+	    ctl_stream_id_compare(delivered, stream->deleted) >= 0)
 		return (int64_t)(last_n - delivered_n);
 	snprintf(from, sizeof(from), "(%s", delivered);
 	rest = ctl_redis(ctl, "XRANGE", key, from, "+", "COUNT", "1000");
 	if (rest == NULL)
 		return -1;
-	count = (int64_t)rest->elements;
+	count = (int64_t)rest->elements; /* 0 when it is no list */
 	freeReplyObject(rest);
 	return count;
 }

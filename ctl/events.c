@@ -85,8 +85,7 @@ static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
 	if (entry->attempt[0] != '\0')
 		rt_buf_printf(&line, " (attempt %s)", entry->attempt);
 	rt_buf_printf(&line, "  ");
-	data = ctl_bytes_json(entry->type, entry->data == NULL ? "" : entry->data,
-			      entry->data_length, false, &why);
+	data = ctl_bytes_json(entry->type, entry->data, entry->data_length, false, &why);
 	if (data != NULL)
 		ctl_json_line(data, &line);
 	else
@@ -106,10 +105,12 @@ static bool print_newest(struct ctl *ctl, const struct events *events, char last
 {
 	struct ctl_entries entries = { 0 };
 	char from[48] = "-";
+	size_t skip = 0;
 	bool good = true;
 
-	for (size_t i = 0; i < 2 && good; i++) {
+	for (size_t i = 0; i < 2; i++) {
 		struct ctl_stream stream;
+		bool readable;
 		char key[CTL_KEY];
 		struct ctl_range range = {
 			.context = ctl_contexts[i],
@@ -125,23 +126,20 @@ static bool print_newest(struct ctl *ctl, const struct events *events, char last
 		ctl_key(key, ctl_contexts[i], "events");
 		if (!wanted(events, ctl_contexts[i]))
 			continue;
-		good = ctl_stream_read(ctl, key, &stream);
+		readable = ctl_stream_read(ctl, key, &stream);
 		snprintf(last[i], 48, "%s", stream.last);
 		if (events->since_ms > 0)
 			snprintf(from, sizeof(from), "%" PRId64,
 				 RT_MAX(0, ctl_now_ms(ctl) - events->since_ms));
-		if (good && stream.length > 0 && range.count_max > 0)
-			good = ctl_entries_read(ctl, &range, &entries, NULL);
+		if (readable && stream.length > 0 && range.count_max > 0)
+			readable = ctl_entries_read(ctl, &range, &entries, NULL);
+		good = good && readable;
 	}
-	if (good) {
-		size_t skip = 0;
-
-		ctl_entries_sort(&entries);
-		if (events->since_ms == 0 && entries.count > (size_t)events->count)
-			skip = entries.count - (size_t)events->count;
-		for (size_t i = skip; i < entries.count; i++)
-			print_line(ctl, &entries.list[i]);
-	}
+	ctl_entries_sort(&entries);
+	if (events->since_ms == 0 && entries.count > (size_t)events->count)
+		skip = entries.count - (size_t)events->count;
+	for (size_t i = skip; i < entries.count; i++)
+		print_line(ctl, &entries.list[i]);
 	ctl_entries_done(&entries);
 	return good;
 }
@@ -279,6 +277,7 @@ static int show_run(struct ctl *ctl, void *options)
 	bool by_stream_id = ctl_stream_id(events->id, &ms, &n);
 	char *subject = NULL, *slash;
 	size_t shown = 0;
+	bool good = true;
 
 	if (!by_stream_id) {
 		/* "<subject>/<seq>": looked for among the subject's. */
@@ -302,12 +301,8 @@ static int show_run(struct ctl *ctl, void *options)
 		};
 
 		ctl_key(key, ctl_contexts[i], "events");
-		if (wanted(events, ctl_contexts[i]) &&
-		    !ctl_entries_read(ctl, &range, &entries, NULL)) {
-			ctl_entries_done(&entries);
-			free(subject);
-			return CTL_UNAVAILABLE;
-		}
+		if (wanted(events, ctl_contexts[i]))
+			good = ctl_entries_read(ctl, &range, &entries, NULL) && good;
 	}
 	ctl_entries_sort(&entries);
 	for (size_t i = 0; i < entries.count; i++) {
@@ -325,10 +320,12 @@ static int show_run(struct ctl *ctl, void *options)
 		}
 		shown++;
 	}
-	if (shown == 0)
+	if (shown == 0 && good)
 		ctl_error("no such event in the streams: %s", events->id);
 	ctl_entries_done(&entries);
 	free(subject);
+	if (!good)
+		return CTL_UNAVAILABLE;
 	return shown > 0 ? CTL_OK : CTL_NEGATIVE;
 }
 
@@ -360,9 +357,11 @@ struct lag {
 };
 
 /* Who reads for the group, and when the last of them was seen. */
-static bool read_consumers(struct ctl *ctl, const char *key, const char *group, struct lag *lag)
+static bool read_consumers(struct ctl *ctl, const char *key, const redisReply *group,
+			   struct lag *lag)
 {
-	redisReply *reply = ctl_redis(ctl, "XINFO", "CONSUMERS", key, group);
+	const char *const words[] = { "XINFO", "CONSUMERS", key };
+	redisReply *reply = ctl_redis_named(ctl, words, RT_LENGTH(words), group);
 
 	if (reply == NULL)
 		return false;
@@ -380,7 +379,8 @@ static bool read_consumers(struct ctl *ctl, const char *key, const char *group, 
 static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
 		     const redisReply *group, struct lag *lag)
 {
-	const char *name = ctl_text(ctl_named(group, "name"), "");
+	const redisReply *name = ctl_named(group, "name");
+	const char *const words[] = { "XPENDING", key };
 	redisReply *pending;
 	uint64_t ms, n;
 
@@ -390,26 +390,28 @@ static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *
 				  ctl_text(ctl_named(group, "last-delivered-id"), "0-0"));
 	if (lag->lag < 0)
 		return false;
-	pending = ctl_redis(ctl, "XPENDING", key, name);
+	pending = ctl_redis_named(ctl, words, RT_LENGTH(words), name);
 	if (pending == NULL)
 		return false;
 	if (pending->elements > 1 && ctl_stream_id(ctl_text(pending->element[1], ""), &ms, &n))
-		lag->oldest_ms = RT_MAX(0, ctl_now_ms(ctl) - (int64_t)ms);
+		lag->oldest_ms =
+			RT_MAX(0, ctl_now_ms(ctl) - ctl_stream_id_ms(pending->element[1]->str));
 	freeReplyObject(pending);
 	return read_consumers(ctl, key, name, lag);
 }
 
 static void print_lag(const struct ctl *ctl, struct ctl_table *table, const char *key,
-		      const struct ctl_stream *stream, const char *group, const struct lag *lag)
+		      const struct ctl_stream *stream, const redisReply *group,
+		      const struct lag *lag)
 {
-	char age[CTL_AGE];
+	char age[CTL_AGE], *shown;
 
 	if (ctl->json) {
 		json_t *json = json_object();
 
 		json_object_set_new(json, "stream", json_string(key));
 		json_object_set_new(json, "length", json_integer(stream->length));
-		json_object_set_new(json, "group", ctl_json_string(group, strlen(group)));
+		json_object_set_new(json, "group", ctl_json_string(group->str, group->len));
 		json_object_set_new(json, "lag", json_integer(lag->lag));
 		json_object_set_new(json, "pending", json_integer(lag->pending));
 		json_object_set_new(json, "oldest_pending_ms",
@@ -423,7 +425,9 @@ static void print_lag(const struct ctl *ctl, struct ctl_table *table, const char
 	}
 	ctl_cell(table, "%s", key);
 	ctl_cell(table, "%" PRId64, stream->length);
-	ctl_cell(table, "%s", group);
+	shown = rt_text_shown(group->str, group->len);
+	ctl_cell(table, "%s", shown);
+	free(shown);
 	ctl_cell(table, "%" PRId64, lag->lag);
 	ctl_cell(table, "%" PRId64, lag->pending);
 	ctl_age(age, lag->oldest_ms);
@@ -448,13 +452,15 @@ static bool stream_lag(struct ctl *ctl, const char *context, struct ctl_table *t
 	groups = ctl_redis(ctl, "XINFO", "GROUPS", key);
 	if (groups == NULL)
 		return false;
-	for (size_t i = 0; i < groups->elements && good; i++) {
+	for (size_t i = 0; i < groups->elements; i++) {
+		const redisReply *name = ctl_named(groups->element[i], "name");
 		struct lag lag;
+		bool read = name != NULL && name->type == REDIS_REPLY_STRING &&
+			    read_lag(ctl, key, &stream, groups->element[i], &lag);
 
-		good = read_lag(ctl, key, &stream, groups->element[i], &lag);
-		if (good)
-			print_lag(ctl, table, key, &stream,
-				  ctl_text(ctl_named(groups->element[i], "name"), "?"), &lag);
+		if (read)
+			print_lag(ctl, table, key, &stream, name, &lag);
+		good = good && read;
 	}
 	freeReplyObject(groups);
 	return good;
@@ -472,8 +478,8 @@ static int lag_run(struct ctl *ctl, void *options)
 	(void)options;
 	for (size_t i = 0; i < RT_LENGTH(heading); i++)
 		ctl_cell(&table, "%s", heading[i]);
-	for (size_t i = 0; i < 2 && good; i++)
-		good = stream_lag(ctl, ctl_contexts[i], &table);
+	for (size_t i = 0; i < 2; i++)
+		good = stream_lag(ctl, ctl_contexts[i], &table) && good;
 	ctl_table_print(&table);
 	return good ? CTL_OK : CTL_UNAVAILABLE;
 }

@@ -63,14 +63,6 @@ static void add(struct explain *explain, int64_t unix_ms, const char *context, c
 	snprintf(happened->stream_id, sizeof(happened->stream_id), "%s", stream_id);
 }
 
-static int64_t ms_of(const char *stream_id)
-{
-	uint64_t ms = 0, n = 0;
-
-	(void)ctl_stream_id(stream_id, &ms, &n);
-	return (int64_t)RT_MIN(ms, (uint64_t)INT64_MAX);
-}
-
 /* ---- the order ---- */
 
 /* CTL_NEGATIVE: there is none, or it makes no sense. */
@@ -95,7 +87,8 @@ static int read_order(struct explain *explain)
 	record->order_id = explain->order_id;
 	record->version = (uint64_t)ctl_number(ctl_named(explain->hash, "version"));
 	record->hold_ms = ctl_number(ctl_named(explain->hash, "hold"));
-	record->attempt = (uint32_t)RT_MAX(1, ctl_number(ctl_named(explain->hash, "attempt")));
+	record->attempt = (uint32_t)RT_MIN(
+		RT_MAX(1, ctl_number(ctl_named(explain->hash, "attempt"))), (int64_t)UINT32_MAX);
 	record->history = ctl_text(ctl_named(explain->hash, "history"), "");
 	if (placed != NULL && placed->str != NULL) {
 		record->placed = (const uint8_t *)placed->str;
@@ -173,7 +166,8 @@ static bool read_pending(struct explain *explain, const char *key, const char *g
 		delivery->where = EXPLAIN_PENDING;
 		snprintf(delivery->consumer, sizeof(delivery->consumer), "%s",
 			 ctl_text(one->element[1], "?"));
-		delivery->idle_ms = ctl_number(one->element[2]);
+		delivery->idle_ms =
+			RT_MIN(ctl_ms(ctl_number(one->element[2])), explain->facts.now_ms);
 		delivery->deliveries = ctl_number(one->element[3]);
 	}
 	freeReplyObject(reply);
@@ -186,7 +180,7 @@ static int64_t entries_between(const char *after, const char *until)
 
 	(void)ctl_stream_id(after, &ms, &a);
 	(void)ctl_stream_id(until, &ms, &b);
-	return b > a + 1 ? (int64_t)(b - a - 1) : 0;
+	return b > a ? (int64_t)RT_MIN(b - a - 1, (uint64_t)INT64_MAX) : 0;
 }
 
 /* Where the event with delivery->stream_id is on its way to `group`. */
@@ -234,8 +228,7 @@ static char *event_text(const struct ctl_entry *entry)
 {
 	const char *why = "";
 	struct rt_buf text = { 0 };
-	json_t *data = ctl_bytes_json(entry->type, entry->data == NULL ? "" : entry->data,
-				      entry->data_length, false, &why);
+	json_t *data = ctl_bytes_json(entry->type, entry->data, entry->data_length, false, &why);
 
 	if (entry->attempt[0] != '\0')
 		rt_buf_printf(&text, "attempt %s ", entry->attempt);
@@ -345,8 +338,8 @@ static bool add_answers(struct explain *explain)
 		int64_t version = 0;
 
 		(void)rt_parse_int(entry->seq, 0, INT64_MAX, &version);
-		add(explain, ms_of(entry->stream_id), "inventory", type, entry->stream_id,
-		    (uint64_t)version, event_text(entry));
+		add(explain, ctl_stream_id_ms(entry->stream_id), "inventory", type,
+		    entry->stream_id, (uint64_t)version, event_text(entry));
 		if (!is_answer(explain, type))
 			continue;
 		snprintf(answer->type, sizeof(answer->type), "%s", type);
@@ -376,7 +369,7 @@ static bool add_dead_letters(struct explain *explain)
 	const struct ctl_filter filter = { .order = explain->order_id };
 	bool good = true;
 
-	for (size_t i = 0; i < 2 && good; i++) {
+	for (size_t i = 0; i < 2; i++) {
 		char key[CTL_KEY];
 		const struct ctl_range range = {
 			.context = ctl_contexts[i],
@@ -389,7 +382,7 @@ static bool add_dead_letters(struct explain *explain)
 		};
 
 		ctl_key(key, ctl_contexts[i], "dead");
-		good = ctl_entries_read(explain->ctl, &range, &entries, NULL);
+		good = ctl_entries_read(explain->ctl, &range, &entries, NULL) && good;
 	}
 	for (size_t i = 0; i < entries.count; i++) {
 		const struct ctl_entry *entry = &entries.list[i];
@@ -397,7 +390,7 @@ static bool add_dead_letters(struct explain *explain)
 		struct explain_delivery *delivery =
 			of_order ? &explain->facts.answer : &explain->facts.request;
 
-		add(explain, ms_of(entry->stream_id), entry->context, "dead letter",
+		add(explain, ctl_stream_id_ms(entry->stream_id), entry->context, "dead letter",
 		    entry->stream_id, 0,
 		    rt_printf("%s (%s) was given up after %s deliveries: %s",
 			      ctl_short_type(entry->type), entry->dead_stream_id, entry->deliveries,
@@ -415,21 +408,32 @@ static bool add_dead_letters(struct explain *explain)
 static bool read_reservation(struct explain *explain)
 {
 	redisReply *reply = ctl_redis(explain->ctl, "HGET", "inventory:{0}:r", explain->order_id);
-	const char *text = ctl_text(reply, NULL);
+	const char *text = ctl_text(reply, "");
 	char state[16] = "";
 
 	if (reply == NULL)
 		return false;
 	explain->facts.reservation = STOCK_NONE;
-	if (text != NULL) {
-		explain->reservation_text = rt_strdup(text);
+	if (reply->type == REDIS_REPLY_STRING) {
+		explain->reservation_text = rt_text_shown(reply->str, reply->len);
 		snprintf(state, sizeof(state), "%.*s",
 			 (int)RT_MIN(strcspn(text, " "), sizeof(state) - 1), text);
 		if (!stock_state_parse(state, &explain->facts.reservation))
-			ctl_error("the reservation's state is not known: %s", text);
+			ctl_error("the reservation's state is not known: %s",
+				  explain->reservation_text);
 	}
 	freeReplyObject(reply);
 	return true;
+}
+
+/* A score may be anything that a double can be. */
+static int64_t score_ms(const char *text)
+{
+	double score = strtod(text, NULL);
+
+	if (!(score > 0))
+		return 0;
+	return score < (double)RT_TIME_MS_MAX ? (int64_t)score : RT_TIME_MS_MAX;
 }
 
 static bool read_timer(struct explain *explain)
@@ -440,7 +444,7 @@ static bool read_timer(struct explain *explain)
 
 	if (reply == NULL)
 		return false;
-	explain->facts.timer_ms = text == NULL ? -1 : (int64_t)strtod(text, NULL);
+	explain->facts.timer_ms = text == NULL ? -1 : score_ms(text);
 	if (text != NULL)
 		add(explain, explain->facts.timer_ms, "order", "timer", "", 0,
 		    rt_strdup(explain->facts.state == ORDER_RESERVED
@@ -586,15 +590,8 @@ static void print_people(const struct explain *explain, const char *because, con
 		ctl_cell(&table, "%s", happened->text);
 	}
 	ctl_table_print(&table);
-	if (explain->reservation_text != NULL) {
-		char *reservation =
-			rt_text_shown(explain->reservation_text, strlen(explain->reservation_text));
-
-		printf("\nReservation: %s\n", reservation);
-		free(reservation);
-	} else {
-		printf("\nReservation: none\n");
-	}
+	printf("\nReservation: %s\n",
+	       explain->reservation_text == NULL ? "none" : explain->reservation_text);
 	if (!explain->searched_all)
 		printf("Of inventory's events only the first %d since the order was looked at.\n",
 		       SCAN_MAX);
@@ -630,15 +627,18 @@ static int explain_run(struct ctl *ctl, void *options)
 	code = read_order(explain);
 	facts->now_ms = ctl_now_ms(ctl);
 	if (code == CTL_OK) {
-		bool good = add_order_events(explain) && add_answers(explain) &&
-			    add_dead_letters(explain) && read_reservation(explain) &&
-			    read_timer(explain) &&
-			    read_readers(explain, "order", "inventory", &facts->inventory) &&
-			    read_readers(explain, "inventory", "order", &facts->order);
+		/* What cannot be read hides nothing else; stderr says what it was. */
+		bool good = add_order_events(explain);
 
-		if (good)
+		good = add_answers(explain) && good;
+		good = add_dead_letters(explain) && good;
+		good = read_reservation(explain) && good;
+		good = read_timer(explain) && good;
+		good = read_readers(explain, "order", "inventory", &facts->inventory) && good;
+		good = read_readers(explain, "inventory", "order", &facts->order) && good;
+		if (good || rt_redis_up(ctl->redis))
 			print(explain);
-		else
+		if (!good)
 			code = CTL_UNAVAILABLE;
 	}
 	for (size_t i = 0; i < explain->count; i++) {

@@ -8,8 +8,10 @@
 
 #include "check.h"
 #include "order/order_record.h"
+#include "wire.h"
 
 #define SHORTAGES_TOLD 3
+#define ID_MS_MAX      (INT64_C(1) << 53) /* of a stream's ids: what Lua's numbers hold exactly */
 
 /* ---- request → content ---- */
 
@@ -146,19 +148,38 @@ static size_t read_word(const char *text, struct order_history_item *item)
 	return 0;
 }
 
+/* Milliseconds, or how much later than the order's placing: from 0 to `max`. */
+static bool read_ms(const char *text, int64_t placed_ms, int64_t max, int64_t *ret,
+		    const char **ret_end)
+{
+	bool earlier = text[0] == '-'; /* a stream that began again, by a clock that was set back */
+	const char *digits = text + earlier;
+	size_t length = strspn(digits, "0123456789");
+	int64_t ms;
+
+	if (length == 0 || length > 16)
+		return false;
+	ms = strtoll(text, NULL, 10) + placed_ms;
+	if (ms < 0 || ms > max)
+		return false;
+	*ret = ms;
+	*ret_end = digits + length;
+	return true;
+}
+
 bool order_history_next(struct order_history *history, struct order_history_item *ret)
 {
 	struct order_history_item item = { .again = false };
 	const char *at = history->at;
 	size_t length = read_word(at, &item);
 	bool first = item.event == ORDER_EV_PLACED;
-	const char *number;
-	char *end;
+	const char *number, *end;
 
 	if (length == 0 || at[length] != (first ? '@' : '+') || first != (history->version == 0))
 		return false;
-	item.unix_ms = strtoll(at + length + 1, &end, 10);
-	if (*end != '-')
+	if (!read_ms(at + length + 1, first ? 0 : history->placed_id_ms, ID_MS_MAX, &item.unix_ms,
+		     &end) ||
+	    *end != '-')
 		return false;
 	number = end + 1;
 	if (number[0] < '0' || number[0] > '9')
@@ -168,18 +189,15 @@ bool order_history_next(struct order_history *history, struct order_history_item
 		return false;
 	if (first)
 		history->placed_id_ms = item.unix_ms;
-	else
-		item.unix_ms += history->placed_id_ms;
 	snprintf(item.stream_id, sizeof(item.stream_id), "%" PRId64 "-%.*s", item.unix_ms,
 		 (int)length, number);
 	at = number + length;
 	if (*at == '~') {
-		if (at[1] < '0' || at[1] > '9')
+		if (!read_ms(at + 1, 0, RT_TIME_MS_MAX, &item.unix_ms, &end))
 			return false;
-		item.unix_ms = strtoll(at + 1, &end, 10);
 		at = end;
 	}
-	if (*at != ' ' && *at != '\0')
+	if ((*at != ' ' && *at != '\0') || item.unix_ms > RT_TIME_MS_MAX)
 		return false;
 	if (first)
 		history->created_ms = item.unix_ms;
@@ -273,11 +291,24 @@ static bool read_moments(const struct order_record *record, uint64_t version, st
 	return true;
 }
 
+/* What is stored is checked as what comes in is: a client cannot read an order that holds a text
+ * which is not UTF-8. NULL: damaged, or not there. */
+static ProtobufCMessage *read_stored(struct rt_arena *arena, const ProtobufCMessageDescriptor *type,
+				     const uint8_t *bytes, size_t length)
+{
+	struct rt_wire_fault fault;
+
+	if (bytes == NULL || !rt_wire_check(type, bytes, length, &fault))
+		return NULL;
+	return protobuf_c_message_unpack(type, rt_arena_allocator(arena), length, bytes);
+}
+
 static Tandem__Order__V1__OrderContent *read_content(struct rt_arena *arena,
 						     const struct order_record *record)
 {
-	Tandem__Order__V1__OrderPlaced *placed = tandem__order__v1__order_placed__unpack(
-		rt_arena_allocator(arena), record->placed_length, record->placed);
+	Tandem__Order__V1__OrderPlaced *placed =
+		(void *)read_stored(arena, &tandem__order__v1__order_placed__descriptor,
+				    record->placed, record->placed_length);
 
 	return placed == NULL ? NULL : placed->content;
 }
@@ -303,8 +334,9 @@ static void view_labels(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 static void view_rejected(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 			  const struct order_record *record)
 {
-	Tandem__Order__V1__OrderRejected *rejected = tandem__order__v1__order_rejected__unpack(
-		rt_arena_allocator(arena), record->detail_length, record->detail);
+	Tandem__Order__V1__OrderRejected *rejected =
+		(void *)read_stored(arena, &tandem__order__v1__order_rejected__descriptor,
+				    record->detail, record->detail_length);
 	char *reason = rt_arena_printf(arena, "out of stock");
 
 	order->status_reason = reason;
@@ -327,8 +359,9 @@ static void view_rejected(struct rt_arena *arena, Tandem__Order__V1__Order *orde
 
 static char *cancel_reason(struct rt_arena *arena, const struct order_record *record)
 {
-	Tandem__Order__V1__OrderCancelled *cancelled = tandem__order__v1__order_cancelled__unpack(
-		rt_arena_allocator(arena), record->detail_length, record->detail);
+	Tandem__Order__V1__OrderCancelled *cancelled =
+		(void *)read_stored(arena, &tandem__order__v1__order_cancelled__descriptor,
+				    record->detail, record->detail_length);
 
 	if (cancelled == NULL || cancelled->reason[0] == '\0')
 		return rt_arena_printf(arena, "cancelled by the client");
@@ -337,8 +370,9 @@ static char *cancel_reason(struct rt_arena *arena, const struct order_record *re
 
 static char *expire_reason(struct rt_arena *arena, const struct order_record *record)
 {
-	Tandem__Order__V1__OrderExpired *expired = tandem__order__v1__order_expired__unpack(
-		rt_arena_allocator(arena), record->detail_length, record->detail);
+	Tandem__Order__V1__OrderExpired *expired =
+		(void *)read_stored(arena, &tandem__order__v1__order_expired__descriptor,
+				    record->detail, record->detail_length);
 
 	if (expired == NULL || expired->reason[0] == '\0')
 		return rt_arena_printf(arena, "nobody decided in time");
@@ -373,7 +407,8 @@ Tandem__Order__V1__Order *order_view(struct rt_arena *arena, const struct order_
 		version = record->version;
 	if (content == NULL)
 		content = read_content(arena, record);
-	if (content == NULL || !read_moments(record, version, &moments))
+	if (content == NULL || record->hold_ms < 0 || record->hold_ms > CHECK_HOLD_MAX_MS ||
+	    !read_moments(record, version, &moments))
 		return NULL;
 	order = rt_arena_take(arena, sizeof(*order));
 	tandem__order__v1__order__init(order);

@@ -213,8 +213,7 @@ void rt_buf_done(struct rt_buf *buf)
  * gmtime_r takes a process-wide lock. The algorithms are days_from_civil and civil_from_days of
  * howardhinnant.github.io/date_algorithms.html, for the years 1970 to 9999. */
 
-#define DAY_MS      INT64_C(86400000)
-#define TIME_MS_MAX INT64_C(253402300799999) /* 9999-12-31T23:59:59.999Z */
+#define DAY_MS INT64_C(86400000)
 
 static void put_digits(char *text, int64_t value, int digits)
 {
@@ -226,7 +225,7 @@ static void put_digits(char *text, int64_t value, int digits)
 
 void rt_time_format(int64_t unix_ms, char text[RT_TIME_TEXT])
 {
-	int64_t ms = RT_MIN(RT_MAX(unix_ms, INT64_C(0)), TIME_MS_MAX);
+	int64_t ms = RT_MIN(RT_MAX(unix_ms, INT64_C(0)), RT_TIME_MS_MAX);
 	int64_t in_day = ms % DAY_MS;
 	int64_t z = ms / DAY_MS + 719468; /* days since 0000-03-01 */
 	int64_t era = z / 146097;

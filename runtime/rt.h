@@ -87,7 +87,8 @@ void rt_buf_printf(struct rt_buf *buf, const char *format, ...) RT_PRINTF(2, 3);
 void rt_buf_done(struct rt_buf *buf);
 
 /* Writes `unix_ms` as RFC 3339 with milliseconds, "2026-11-23T01:02:03.004Z". */
-#define RT_TIME_TEXT 25
+#define RT_TIME_TEXT   25
+#define RT_TIME_MS_MAX INT64_C(253402300799999) /* 9999-12-31T23:59:59.999Z */
 void rt_time_format(int64_t unix_ms, char text[RT_TIME_TEXT]);
 /* Reads what rt_time_format wrote. False, and nothing written, when it is something else. */
 bool rt_time_parse(const char *text, int64_t *ret_unix_ms);

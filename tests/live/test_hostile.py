@@ -3,34 +3,51 @@ with a documented exit code and show what lies there harmlessly; the services li
 import concurrent.futures
 import json
 import os
+import re
 import subprocess
 
 import tandem
 
 CTL = os.path.join(tandem.BUILD, "tandemctl")
 CODES = (0, 1, 2, 3)
+# One of each kind that a person does not see: they would end a line, colour it, turn it round or hide.
+HIDDEN = "a\x1b[31m\x07\x7f\x9b\u00ad\u061c\u200b\u200d\u200f\u2028\u2029\u202e\u2066\u2060\ufeff\U000e0041z"
+TYPES = (
+    "tandem.order.v1.OrderPlaced",
+    "tandem.order.v1.OrderCancelled",
+    "tandem.inventory.v1.InventoryReserved",
+    "tandem.inventory.v1.InventoryUnavailable",
+    "tandem.inventory.v1.StockAdjusted",
+    "google.rpc.BadRequest",
+    "nobody.knows.This",
+)
 STREAMS = ("order:{0}:events", "inventory:{0}:events", "order:{0}:dead", "inventory:{0}:dead")
 
 
-def hidden(character):
-    """A character that a person does not see, or that moves what they see."""
-    code = ord(character)
-    return (
-        (code < 0x20 and character != "\n")
-        or 0x7F <= code < 0xA0
-        or code in (0x061C, 0x2060, 0xFEFF)
-        or 0x200B <= code <= 0x200F
-        or 0x2028 <= code <= 0x202E
-        or 0x2066 <= code <= 0x2069
-        or 0xE0000 <= code <= 0xE007F
-    )
+# What a person does not see, or what moves what they see; lines may end.
+UNSEEN = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
+)
+
+
+def varint(n):
+    """A number as protobuf writes it."""
+    text = b""
+    while n > 0x7F:
+        text += bytes([n & 0x7F | 0x80])
+        n >>= 7
+    return text + bytes([n])
 
 
 class Hostile(tandem.Live):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.redis = cls.tandem.redis_as("ops")
+        cls.prepare()
+
+    def said(self, *words):
+        done = subprocess.run([CTL, *words], env=self.tandem.env, capture_output=True)
+        return done.stdout.decode()
 
     def faults(self, words):
         """Runs one command; what is wrong with how it ended, as a list of texts."""
@@ -51,7 +68,7 @@ class Hostile(tandem.Live):
             found.append(done.stderr[-3000:].decode(errors="replace"))
         for name, text in (("stdout", done.stdout), ("stderr", done.stderr)):
             try:
-                bad = sorted({f"U+{ord(c):04X}" for c in text.decode() if hidden(c)})
+                bad = sorted({f"U+{ord(c):04X}" for c in UNSEEN.findall(text.decode())})
                 if bad:
                     found.append(f"{name} holds {bad}")
             except UnicodeDecodeError as error:
@@ -75,10 +92,249 @@ class Hostile(tandem.Live):
             found = [text for texts in pool.map(self.faults, runs) for text in texts]
         self.assertEqual(found, [], "\n".join(found))
 
-    def test_an_entry_of_zero_bytes(self):
+    # ---- what lies there ----
+
+    def entry(self, stream, *fields, id="*"):
+        return self.redis("XADD", stream, id, *fields).decode()
+
+    def event(self, to, type_, subject, data=b"", seq=1, **more):
+        """An entry with an event's fields, as far as it goes."""
+        fields = {"type": type_, "subject": subject, "seq": seq, "data": data}
+        fields.update({"id": "x/1", "time": "2026-01-01T00:00:00.000Z", **more})
+        return self.entry(to, *[part for pair in fields.items() for part in pair])
+
+    def plant_entries(self):
+        """Entries in all four streams; the services bury what lies in the streams of events."""
+        lines = b"".join(b"\x12\x05\x0a\x01a\x10\x01" for _ in range(2000))
+        contents = {
+            "not a message": b"\xff" * 40,
+            "cut off": b"\x0a\x7fx",
+            "nothing but tags": b"\x0a" * 1000,
+            "nested deep": b"".join(b"\x0a" + bytes([n]) for n in range(126, 0, -2)),
+            "many lines": b"\x0a" + varint(len(lines)) + lines,
+            "no UTF-8": b"\x0a\x05\x0a\x03\xed\xa0\x80",
+            "a NUL": b"\x0a\x04\x0a\x02a\x00",
+            "directions": b"\x0a" + bytes([len(HIDDEN.encode()) + 2]) + b"\x0a"
+            + bytes([len(HIDDEN.encode())]) + HIDDEN.encode(),
+            "a hold out of range": b"\x0a\x0d\x22\x0b\x08" + b"\xff" * 9 + b"\x7f",
+            "nothing": b"",
+        }
+        binary = bytes(range(256))
+        self.ids = []
         for stream in STREAMS:
-            self.redis("XADD", stream, "*", "x", bytes(64))
-        self.survive([["dead", "list"], ["events", "tail"]])
+            add = lambda *fields: self.ids.append(self.entry(stream, *fields))  # noqa: E731
+            add("x", bytes(64))
+            add("", "")
+            add(b"\x00", b"\x00")
+            add(binary, binary)
+            if stream in STREAMS[1:3]:
+                add("big", b"\x00" * (1 << 20))
+                add(b"k" * (1 << 20), "v")
+                add("data", b"\x0a\x80\xb5\x18" + b"\x0a\x04abcd" * 66666, "type", TYPES[0])
+            add("type", "t" * 3000, "subject", "s" * 3000, "seq", "9" * 3000)
+            add(*[word for n in range(3000) for word in (f"f{n}", "v")])
+            add("context", "elsewhere", "stream_id", "0-0", "undecoded", "yes", "type", "a\0b")
+            add("type", HIDDEN, "subject", HIDDEN, "seq", HIDDEN, "time", HIDDEN, "id", HIDDEN,
+                "attempt", HIDDEN, "traceparent", HIDDEN, "reason", HIDDEN, "replayed", HIDDEN)
+            for number, content in enumerate(contents.values()):
+                self.ids.append(self.event(stream, TYPES[0], self.good, content))
+                self.ids.append(self.event(stream, TYPES[1 + number % 6], self.good, content))
+            for number in ("-1", "0", "1e9", "nan", "18446744073709551615", "99999999999999999999"):
+                self.ids.append(self.event(stream, TYPES[0], self.good, seq=number, attempt=number,
+                                           replayed=number, deliveries=number, stream=stream,
+                                           stream_id=number, dead_time=number))
+            # As if it had been buried, from a stream that may be replayed into.
+            self.ids.append(self.event(stream, TYPES[0], "\x1b[2J", stream=STREAMS[0],
+                                       stream_id="1-1", group=HIDDEN, reason=HIDDEN))
+
+    def plant_orders(self):
+        """Orders, reservations, timers and stock that make no sense; their ids."""
+        placed = self.redis("HGET", f"order:{{0}}:o:{self.good}", "placed")
+        sound = {"status": "RESERVED", "version": "2", "hold": "900000", "placed": placed,
+                 "history": "placed@1764000000000-1 reserved+5-2"}
+        faults = [
+            {"status": "LOST"}, {"status": b"\x00" * 50}, {"status": HIDDEN},
+            {"version": "-1"}, {"version": "9" * 30}, {"version": "18446744073709551615"},
+            {"hold": "-5"}, {"hold": "9223372036854775807"}, {"hold": "x"}, {"hold": b"\x00"},
+            {"attempt": "-7"}, {"attempt": "99999999999"}, {"attempt": b"\xff"},
+            {"history": ""}, {"history": b"\x00placed"}, {"history": "x" * (1 << 20)},
+            {"history": "placed@9223372036854775807-1 reserved+9223372036854775807-2"},
+            {"history": "placed@99999999999999999999-1 reserved+0-2"},
+            {"history": "placed@-9223372036854775808-1 reserved+-1-2"},
+            {"history": "placed@0-18446744073709551615 reserved+0-18446744073709551615"},
+            {"history": "placed@1-1 " + "again+1-2 " * 50000 + "reserved+5-2"},
+            {"placed": b""}, {"placed": b"\xff" * 9}, {"placed": b"\x0a\x03\x0a\x01\xff"},
+            {"placed": b"\x0a\x04\x0a\x02a\x00"}, {"placed": b"\x0a" * 5000},
+            {"placed": b"p" * (1 << 20)},
+            {"status": "REJECTED", "settled": "1", "history": "placed@1-1 rejected+5-2",
+             "detail": b"\xff" * 50},
+            {"status": "CANCELLED", "history": "placed@1-1 cancelled+5-2",
+             "detail": b"\x0a" + bytes([len(HIDDEN.encode())]) + HIDDEN.encode()},
+            {"status": "CANCELLED", "history": "placed@1-1 cancelled+5-2", "detail": b"\x0a\x01\xff"},
+        ]
+        names = []
+        for number, fault in enumerate(faults):
+            names.append("ord_" + "a" * 23 + f"{number:03}".translate(str.maketrans("0189", "wxyz")))
+            record = {**sound, **fault}
+            self.redis("HSET", f"order:{{0}}:o:{names[-1]}", *[p for i in record.items() for p in i])
+            self.redis("ZADD", "order:{0}:customer:" + self.customer, "0", names[-1])
+            self.redis("ZADD", "order:{0}:timers", ("inf", "-inf", "-1", "1e300")[number % 4], names[-1])
+        odd = ["x", HIDDEN, "", " ", "\x1b[31m"]
+        for name in [*odd, b"a\x00b", b"\x00", b"\xff\xfe", b"n" * 5000]:
+            name = name if isinstance(name, bytes) else name.encode()
+            self.redis("HSET", b"order:{0}:o:" + name, "status", "PENDING")
+            self.redis("ZADD", "order:{0}:timers", "5", name)
+            self.redis("HSET", "inventory:{0}:r", name, "RESERVED 1 1 tea=1")
+            self.redis("HSET", "inventory:{0}:stock", name, "1 0 0 1 1")
+            self.redis("ZADD", "inventory:{0}:skus", "0", name)
+            self.redis("ZADD", "order:{0}:customer:" + self.customer, "0", name)
+        records = ["", "x", "RESERVED", "RESERVED 1", "RESERVED -1 -1 tea=1", "LOST 1 1 tea=1",
+                   "RESERVED 99999999999999999999 99999999999999999999 tea=1",
+                   "RESERVED 1 1 tea=99999999999999999999 =5 = a=b=c", "RESERVED 1 1 " + HIDDEN,
+                   b"RESERVED 1 1 tea=1\x00tea=1", b"\x00", b"\xff" * 300, "RESERVED 1 1 " + "a=1 " * 50000]
+        for number, record in enumerate(records):
+            self.redis("HSET", "inventory:{0}:r", names[number], record)
+        self.redis("SET", "order:{0}:o:ord_" + "b" * 26, "a string")
+        names.append("ord_" + "b" * 26)
+        counters = ["", "1 2 3", "-1 0 0 -1 1", "9" * 400, "1 0 0 1 1 ", b"1 0 0 1 1\x001", HIDDEN,
+                    "18446744073709551615 1 0 0 1", b"\xff" * 200]
+        for number, text in enumerate(counters):
+            self.redis("HSET", "inventory:{0}:stock", f"odd-{number}", text)
+            self.redis("ZADD", "inventory:{0}:skus", "0", f"odd-{number}")
+        return names
+
+    def plant_groups(self):
+        for stream in STREAMS[:2]:
+            for name in (b"g\x00h", HIDDEN.encode(), b"\xff\xfe", b" ", b"g" * 3000):
+                self.redis("XGROUP", "CREATE", stream, name, "0")
+                self.redis("XREADGROUP", "GROUP", name, name, "COUNT", "3", "STREAMS", stream, ">")
+            own = "inventory" if stream.startswith("order") else "order"
+            for name in (b"c\x00d", HIDDEN.encode(), b"\xff"):
+                self.redis("XGROUP", "CREATECONSUMER", stream, own, name)
+
+    # ---- what looks at it ----
+
+    def commands(self):
+        """Every subcommand that reads."""
+        ends = ("18446744073709551615-18446744073709551615", "0-0")
+        return [
+            ["order", "get", self.good],
+            ["order", "list", self.customer],
+            ["order", "watch", self.ended],
+            ["stock", "get", "tea"],
+            ["stock", "list"],
+            ["events", "tail"],
+            ["events", "tail", "-n", "100000"],
+            ["events", "tail", "--order", self.good, "--since", "1h"],
+            ["events", "lag"],
+            *[["events", "show", i] for i in (*ends, f"{self.good}/1", HIDDEN, "/")],
+            ["dead", "list"],
+            ["dead", "list", "--reason", "\u202e"],
+            ["dead", "show", *ends],
+            ["dead", "replay", "--all", "--dry-run"],
+            ["dead", "discard", "--all", "--dry-run"],
+            ["audit", "--window", "10ms"],
+            ["doctor"],
+            ["explain", self.good],
+        ]
+
+    def lives(self):
+        """The services take orders and decide them, and have not crashed."""
+        for service in tandem.SERVICES:
+            self.assertIsNone(self.tandem.processes[service].popen.poll(), service)
+        order = self.place("tea")
+        self.assertEqual(self.decided([order.order_id], 30), {order.order_id: "RESERVED"})
+
+    @classmethod
+    def prepare(cls):
+        """An order that stands, and one that has ended."""
+        cls.redis = cls.tandem.redis_as("ops")
+        cls.inventory.AdjustStock(sku="tea", delta=100000, reason="test")
+        cls.customer = "victim"
+        lines = [{"sku": "tea", "quantity": 1}]
+        place = lambda **more: cls.order.PlaceOrder(  # noqa: E731
+            customer_id=cls.customer, lines=lines, wait_for_decision=True, **more
+        ).order.order_id
+        cls.good = place(labels={HIDDEN: HIDDEN, "k": "\x1b[2J\x00"[:-1]})
+        cls.ended = place()
+        cls.order.CancelOrder(order_id=cls.ended, reason=HIDDEN)
+        tandem.until(
+            lambda: cls.order.GetOrder(order_id=cls.ended).order.settled, 20 * tandem.SLOW, "settled"
+        )
+
+
+class Contents(Hostile):
+    """Entries, orders, reservations, counters and groups that nobody of ours has written."""
+
+    def test_1_all_of_it(self):
+        self.plant_groups()
+        self.plant_entries()
+        orders = self.plant_orders()
+        self.survive(self.commands() + [["explain", order] for order in (HIDDEN, "", *orders)])
+        buried = self.ids[:: max(1, len(self.ids) // 15)]
+        self.survive([["dead", "show", i] for i in buried] + [["events", "show", i] for i in buried])
+        audit = self.said("audit", "--window", "10ms", "--json")
+        for fault in ("order-damaged", "reservation-damaged", "stock-damaged", "no-order-id"):
+            self.assertIn(fault, audit)
+        for order in orders:
+            for call in (self.order.GetOrder, self.order.ExplainOrder):
+                try:
+                    call(order_id=order)
+                except tandem.grpc.RpcError as error:
+                    self.assertIn(error.code().name, ("DATA_LOSS", "INTERNAL", "NOT_FOUND"))
+        self.order.ListOrders(customer_id=self.customer, page_size=1000)
+        self.lives()
+
+    def test_2_replayed_and_thrown_away(self):
+        self.survive([["dead", "replay", "--all", "--limit", "50"], ["dead", "list"]])
+        self.survive([["dead", "discard", "--all"], ["dead", "list"]])
+        self.lives()
+
+    def test_3_streams_at_the_last_id_there_is(self):
+        for stream in STREAMS[::-1]:
+            self.entry(stream, "x", bytes(8), id="18446744073709551615-18446744073709551615")
+        self.survive(self.commands())
+        for service in tandem.SERVICES:
+            self.assertIsNone(self.tandem.processes[service].popen.poll(), service)
+
+
+class WrongTypes(Hostile):
+    """A string where a stream, a hash or a set is expected, key by key; then all is well again."""
+
+    KEYS = (
+        *STREAMS,
+        "order:{0}:timers",
+        "order:{0}:cursor",
+        "order:{0}:customer:victim",
+        "order:{0}:excluded_groups",
+        "inventory:{0}:r",
+        "inventory:{0}:stock",
+        "inventory:{0}:skus",
+        "inventory:{0}:cursor",
+        "inventory:{0}:excluded_groups",
+    )
+
+    def wrong(self, key, plant):
+        """The key becomes something else while the commands run."""
+        with self.subTest(key=key):
+            there = self.redis("EXISTS", key)
+            if there:
+                self.redis("RENAME", key, "kept:" + key)
+            plant(key)
+            try:
+                self.survive([words for words in self.commands() if "show" not in words])
+            finally:
+                self.redis("DEL", key)
+                if there:
+                    self.redis("RENAME", "kept:" + key, key)
+
+    def test_strings_and_lists(self):
+        for number, key in enumerate(self.KEYS):
+            if number % 2:
+                self.wrong(key, lambda key: self.redis("SET", key, b"\x00\xff" + HIDDEN.encode()))
+            else:
+                self.wrong(key, lambda key: self.redis("RPUSH", key, b"\x00", HIDDEN))
+        self.lives()
 
 
 if __name__ == "__main__":

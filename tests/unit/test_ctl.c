@@ -298,6 +298,8 @@ static void stream_ids(void)
 		{ "1-2x", false },
 		{ "1-2-3", false },
 		{ "", false },
+		{ "18446744073709551615-18446744073709551615", true },
+		{ "18446744073709551616-1", false },
 		{ "99999999999999999999-1", false },
 	};
 	uint64_t ms = 0, n = 0;
@@ -309,6 +311,10 @@ static void stream_ids(void)
 	CU_ASSERT(ctl_stream_id_compare("2-9", "2-10") < 0);
 	CU_ASSERT(ctl_stream_id_compare("3-1", "2-10") > 0);
 	CU_ASSERT(ctl_stream_id_compare("2-10", "2-10") == 0);
+	CU_ASSERT(ctl_stream_id_compare("18446744073709551615-1", "2-10") > 0);
+	CU_ASSERT_EQUAL(ctl_stream_id_ms("1764000000123-17"), 1764000000123);
+	CU_ASSERT_EQUAL(ctl_stream_id_ms("18446744073709551615-1"), RT_TIME_MS_MAX);
+	CU_ASSERT_EQUAL(ctl_stream_id_ms("x"), 0);
 }
 
 static redisReply text_reply(const char *text)
@@ -341,10 +347,12 @@ static void entries(void)
 		"id", "o/1",  "type",      "tandem.order.v1.OrderCancelled", "subject", "o", "seq",
 		"1",  "data", "\x0a\x02no"
 	};
+	static const char *const elsewhere[] = { "context", "moon", "stream_id", "1-1" };
 	static const char *const strange[] = { "no", "event", "\x1b[2J", "\xff" };
 	struct ctl_entry entry;
 	json_t *json;
 	redisReply nil = { .type = REDIS_REPLY_NIL };
+	redisReply nul = { .type = REDIS_REPLY_STRING, .str = (char *)(uintptr_t) "7\0x" };
 
 	CU_ASSERT_FATAL(read_entry(event, RT_LENGTH(event), &entry));
 	CU_ASSERT_STRING_EQUAL(entry.stream_id, "5-6");
@@ -361,6 +369,19 @@ static void entries(void)
 	json = ctl_entry_json(&entry);
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(json, "\\x1b[2J")), "\\xff");
 	json_decref(json);
+	/* No field of an entry says where it lies. */
+	CU_ASSERT_FATAL(read_entry(elsewhere, RT_LENGTH(elsewhere), &entry));
+	json = ctl_entry_json(&entry);
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(json, "context")), "order");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(json, "stream_id")), "5-6");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(json, "buried_stream_id")), "1-1");
+	json_decref(json);
+	/* Bytes with a NUL are no text. */
+	nul.len = 3;
+	CU_ASSERT_STRING_EQUAL(ctl_text(&nul, "otherwise"), "otherwise");
+	nul.len = 1;
+	CU_ASSERT_STRING_EQUAL(ctl_text(&nul, "otherwise"), "7");
+	CU_ASSERT_EQUAL(ctl_number(&nul), 7);
 	CU_ASSERT_FALSE(ctl_entry_read(&nil, "order", &entry));
 	CU_ASSERT_FALSE(ctl_entry_read(NULL, "order", &entry));
 }

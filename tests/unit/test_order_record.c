@@ -328,6 +328,19 @@ static void test_reasons(void)
 
 static void test_damaged(void)
 {
+	static const char *const histories[] = {
+		"placed@9223372036854775807-1 reserved+9223372036854775807-2",
+		"placed@253402300800000-1 reserved+0-2",
+		"placed@253402300799999-1 reserved+1-2",
+		"placed@1000-1 reserved+-1001-2",
+		"placed@-5-1 reserved+0-2",
+		"placed@1000-1 reserved+-9223372036854775808-2",
+		"placed@ 1000-1 reserved+0-2",
+		"placed@1000-1~253402300800000 reserved+0-2",
+		"placed@1000-1~ 5 reserved+0-2",
+		"placed@1000-1 reserved+ 5-2",
+		"placed@1000-1 reserved+0-184467440737095516150",
+	};
 	struct rt_arena arena = { .chunks = NULL };
 	struct order_record record = record_of(&arena, ORDER_PENDING, 1, "placed@1000-1");
 
@@ -344,6 +357,30 @@ static void test_damaged(void)
 	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
 	record.placed_length = 0;
 	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
+	/* Texts that no client could read. */
+	record.placed = (const uint8_t *)"\x0a\x03\x0a\x01\xff";
+	record.placed_length = 5;
+	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
+	record.placed = (const uint8_t *)"\x0a\x03\x0a\x01\0";
+	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
+	record.placed = NULL;
+	record.placed_length = 0;
+	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
+	record = record_of(&arena, ORDER_PENDING, 1, "placed@1000-1");
+	/* Numbers that no order has. */
+	record.hold_ms = INT64_MAX;
+	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
+	record.hold_ms = -1;
+	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
+	for (size_t i = 0; i < RT_LENGTH(histories); i++) {
+		record = record_of(&arena, ORDER_RESERVED, 2, histories[i]);
+		TEST_ROW(order_view(&arena, &record, NULL, 0) == NULL, histories[i]);
+	}
+	record = record_of(&arena, ORDER_RESERVED, 2, "placed@1000-1 reserved+-1000-2");
+	CU_ASSERT_PTR_NOT_NULL(order_view(&arena, &record, NULL, 0));
+	/* A stream's ids may lie anywhere, when the time is told beside them. */
+	record = record_of(&arena, ORDER_PENDING, 1, "placed@9007199254740991-1~1000");
+	CU_ASSERT_PTR_NOT_NULL(order_view(&arena, &record, NULL, 0));
 	/* A detail that does not parse hides nothing else. */
 	record = record_of(&arena, ORDER_REJECTED, 2, "placed@1000-1 rejected+1-2");
 	record.detail = (const uint8_t *)"\x0a\x7f";
