@@ -1,71 +1,107 @@
-/* backend.c - asks the service behind for its health, again and again. */
+/* backend.c - asks the instances behind for their health, again and again. */
 #include "backend.h"
 
-#include <stdatomic.h>
+#include <stdio.h>
 
 #include "grpc/health/v1/health.pb-c.h"
-#include "log.h"
 
-#define EVERY_MS   1000
+#define EVERY_MS   250
 #define TIMEOUT_MS 1000
+
+struct gateway_probe {
+	struct gateway_backend *backend;
+	struct rt_timer timer;
+	struct rt_client_op op;
+	bool asking, serving;
+	char reason[160]; /* why it does not serve */
+};
 
 static void ask(struct rt_timer *timer);
 
+/* The process is ready for the service while one instance is. */
+static void set_check(struct gateway_backend *backend)
+{
+	for (int i = 0; i < backend->count; i++) {
+		if (backend->probes[i].serving) {
+			rt_check_ready(&backend->check);
+			return;
+		}
+	}
+	rt_check_failed(&backend->check, "%s: %s", backend->service, backend->probes[0].reason);
+}
+
 static void asked(struct rt_client_op *op, const ProtobufCMessage *message)
 {
-	struct gateway_backend *backend = RT_CONTAINER_OF(op, struct gateway_backend, op);
+	struct gateway_probe *probe = RT_CONTAINER_OF(op, struct gateway_probe, op);
+	struct gateway_backend *backend = probe->backend;
 	const Grpc__Health__V1__HealthCheckResponse *response = (const void *)message;
-	bool ready = op->status.code == 0 && response != NULL &&
-		     response->status ==
-			     GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
+	bool answered = op->status.code == 0 && response != NULL;
 
-	backend->asking = false;
+	probe->asking = false;
 	if (backend->stopped)
 		return;
-	if (ready != atomic_exchange(&backend->ready.ready, ready)) {
-		if (ready)
-			RT_LOG(RT_INFO, "service reached", RT_S("service", backend->service));
-		else
-			RT_LOG(RT_WARN, "service away", RT_S("service", backend->service),
-			       RT_S("code", rt_code_name(op->status.code)),
-			       RT_S("reason", op->status.message));
-	}
-	rt_timer_start(backend->loop, &backend->timer, EVERY_MS, ask);
+	probe->serving = answered &&
+			 response->status ==
+				 GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
+	if (answered)
+		snprintf(probe->reason, sizeof(probe->reason), "it says that it is not ready");
+	else
+		snprintf(probe->reason, sizeof(probe->reason), "%s: %s",
+			 rt_code_name(op->status.code),
+			 op->status.message != NULL ? op->status.message : "");
+	rt_channel_avoid(backend->channel, (int)(probe - backend->probes), !probe->serving);
+	set_check(backend);
+	rt_timer_start(backend->loop, &probe->timer, EVERY_MS, ask);
 }
 
 static void ask(struct rt_timer *timer)
 {
-	struct gateway_backend *backend = RT_CONTAINER_OF(timer, struct gateway_backend, timer);
+	struct gateway_probe *probe = RT_CONTAINER_OF(timer, struct gateway_probe, timer);
 	Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
 
-	request.service = (char *)(uintptr_t)backend->service;
-	backend->asking = true;
-	backend->op = (struct rt_client_op){ .timeout_ms = TIMEOUT_MS, .done = asked };
+	request.service = (char *)(uintptr_t)probe->backend->service;
+	probe->asking = true;
+	probe->op = (struct rt_client_op){
+		.timeout_ms = TIMEOUT_MS,
+		.connection = 1 + (int)(probe - probe->backend->probes),
+		.done = asked,
+	};
 	/* Method 0 is Check. */
-	rt_client_start(backend->health, 0, &request.base, &backend->op);
+	rt_client_start(probe->backend->health, 0, &request.base, &probe->op);
 }
 
 void gateway_backend_start(struct gateway_backend *backend, struct rt_loop *loop,
-			   struct rt_channel *channel, struct rt_admin *admin, const char *service,
-			   const char *name)
+			   struct rt_channel *channel, struct rt_readiness *readiness,
+			   const char *service, const char *name)
 {
 	backend->loop = loop;
+	backend->channel = channel;
 	backend->service = service;
 	backend->health = rt_client_new(channel, &grpc__health__v1__health__descriptor);
-	rt_admin_check(admin, &backend->ready, name);
-	rt_timer_start(loop, &backend->timer, 0, ask);
+	backend->count = rt_channel_connections(channel);
+	backend->probes = rt_alloc((size_t)backend->count * sizeof(*backend->probes));
+	rt_readiness_add(readiness, &backend->check, name, service);
+	for (int i = 0; i < backend->count; i++) {
+		backend->probes[i].backend = backend;
+		snprintf(backend->probes[i].reason, sizeof(backend->probes[i].reason),
+			 "not asked yet");
+		rt_timer_start(loop, &backend->probes[i].timer, 0, ask);
+	}
 }
 
 void gateway_backend_stop(struct gateway_backend *backend)
 {
 	backend->stopped = true;
-	rt_timer_stop(backend->loop, &backend->timer);
-	if (backend->asking)
-		rt_client_cancel(&backend->op);
+	for (int i = 0; i < backend->count; i++) {
+		rt_timer_stop(backend->loop, &backend->probes[i].timer);
+		if (backend->probes[i].asking)
+			rt_client_cancel(&backend->probes[i].op);
+	}
 }
 
 void gateway_backend_done(struct gateway_backend *backend)
 {
 	if (backend->health != NULL)
 		rt_client_free(backend->health);
+	free(backend->probes);
 }

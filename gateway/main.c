@@ -26,11 +26,11 @@ struct own {
 #define AT(member) offsetof(struct settings, member)
 static const struct rt_setting settings[] = {
 	{ "order-target", RT_SETTING_STRING, AT(order_target), "127.0.0.1:50052", 0, 0,
-	  "Where the order service listens." },
+	  "Where the order service listens: host:port, or several, with commas between." },
 	{ "inventory-target", RT_SETTING_STRING, AT(inventory_target), "127.0.0.1:50053", 0, 0,
-	  "Where the inventory service listens." },
+	  "Where the inventory service listens; likewise." },
 	{ "connections", RT_SETTING_INT, AT(connections), "1", 1, 64,
-	  "Connections to each of the two." },
+	  "Connections to each of these." },
 	{ "batch-max", RT_SETTING_INT, AT(batch_max), "128", 1, GATEWAY_BATCH_MAX,
 	  "Orders sent to the order service in one message at most." },
 	{ "orders-max", RT_SETTING_INT, AT(orders_max), "20000", 1, 10000000,
@@ -109,9 +109,9 @@ static int start(struct rt_service *service)
 	rt_server_add(service->server, gateway_order_rpc(own->gateway));
 	rt_server_add(service->server, gateway_inventory_rpc(own->gateway));
 	gateway_backend_start(&own->order_backend, service->loop, own->order_channel,
-			      service->admin, own->order->descriptor->name, "order");
+			      service->readiness, own->order->descriptor->name, "order");
 	gateway_backend_start(&own->inventory_backend, service->loop, own->inventory_channel,
-			      service->admin, own->inventory->descriptor->name, "inventory");
+			      service->readiness, own->inventory->descriptor->name, "inventory");
 	service->own = own;
 	return RT_OK;
 fail:

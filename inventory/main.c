@@ -1,6 +1,4 @@
 /* main.c - tandem-inventory: settings, Redis, the subscription to the orders' events, the service. */
-#include <stdatomic.h>
-
 #include "context.h"
 #include "inventory.h"
 #include "log.h"
@@ -22,18 +20,27 @@ struct own {
 	struct rt_service *service;
 	struct inventory_store *store;
 	struct inventory *inventory;
-	struct rt_ready redis_ready, events_ready;
+	struct rt_check redis_check, events_check;
 	struct rt_timer ready_timer;
 	struct rt_task end;
 };
-static struct own parts; /* one a process; the admin port looks at it to the end */
+static struct own parts; /* one a process; its readiness is looked at to the end */
 
 static void note_ready(struct rt_timer *timer)
 {
 	struct own *own = RT_CONTAINER_OF(timer, struct own, ready_timer);
+	const char *problem = inventory_store_redis_problem(own->store);
 
-	atomic_store(&own->redis_ready.ready, own->store->ops->ready(own->store));
-	atomic_store(&own->events_ready.ready, inventory_ready(own->inventory));
+	if (problem == NULL)
+		rt_check_ready(&own->redis_check);
+	else
+		rt_check_failed(&own->redis_check, "%s", problem);
+	if (inventory_ready(own->inventory))
+		rt_check_ready(&own->events_check);
+	else if (problem != NULL)
+		rt_check_failed(&own->events_check, "waits for Redis");
+	else
+		rt_check_failed(&own->events_check, ORDERS " is not being read");
 	rt_timer_start(own->service->loop, timer, READY_EVERY_MS, note_ready);
 }
 
@@ -84,8 +91,8 @@ static int start(struct rt_service *service)
 		RT_LOG(RT_ERROR, "cannot start", RT_S("reason", rt_status_text(rc)));
 		return rc;
 	}
-	rt_admin_check(service->admin, &own->redis_ready, "redis");
-	rt_admin_check(service->admin, &own->events_ready, "events");
+	rt_readiness_add(service->readiness, &own->redis_check, "redis", NULL);
+	rt_readiness_add(service->readiness, &own->events_check, "events", NULL);
 	rt_server_add(service->server, inventory_rpc(own->inventory));
 	inventory_start(own->inventory);
 	note_ready(&own->ready_timer);

@@ -144,5 +144,7 @@ int inventory_store_redis_new(struct rt_loop *loop,
 			      const struct inventory_store_redis_options *options,
 			      struct inventory_store **ret);
 struct rt_redis *inventory_store_redis_connection(struct inventory_store *store);
+/* Why it cannot serve, for a person; NULL: it can. */
+const char *inventory_store_redis_problem(const struct inventory_store *store);
 
 #endif

@@ -9,8 +9,8 @@
  *     → done of every op → rt_batch_finish
  *
  * An operation that cannot even wait (the queue is full, or its input makes no sense) ends in the
- * next turn. The store is ready while the connection is up and the server has our functions; a server
- * that lost them (FUNCTION FLUSH, another version) gets them again. */
+ * next turn. The store is ready while the connection is up and the server has our functions, which is
+ * watched (functions.h). */
 #include "store.h"
 
 #include <hiredis/hiredis.h>
@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "functions.h"
 #include "log.h"
 #include "metrics.h"
 #include "redis.h"
@@ -29,7 +30,6 @@
 #define WAITING_MAX     20000
 #define LOOKS_MAX       256 /* reservations that are read at a time: about a millisecond */
 #define LISTS_MAX       4   /* a page takes up to some milliseconds */
-#define RELOAD_MS       1000
 #define NO_ENTRY        "0-0" /* the stream id of no entry: acknowledging it does nothing */
 
 struct store {
@@ -42,10 +42,7 @@ struct store {
 	/* Operations that end in the next turn without having been sent. */
 	struct rt_list refused;
 	struct rt_task refuse;
-	/* The functions. */
-	struct rt_functions_op ensure;
-	bool ensuring, loaded, closing;
-	struct rt_timer reload;
+	struct rt_functions_watch functions;
 };
 
 /* A batch under way. */
@@ -60,57 +57,12 @@ static struct store *store_of(struct inventory_store *base)
 	return RT_CONTAINER_OF(base, struct store, base);
 }
 
-/* ---- the functions on the server ---- */
-
-static void functions_ensure(struct store *store);
-
-static void functions_reload(struct rt_timer *timer)
-{
-	functions_ensure(RT_CONTAINER_OF(timer, struct store, reload));
-}
-
-static void functions_ensured(struct rt_functions_op *op, int status)
-{
-	struct store *store = RT_CONTAINER_OF(op, struct store, ensure);
-
-	store->ensuring = false;
-	store->loaded = status == RT_OK && rt_redis_up(store->redis);
-	if (store->loaded || store->closing || !rt_redis_up(store->redis))
-		return;
-	RT_LOG(RT_WARN, "the server lacks the functions of this version",
-	       RT_S("functions", inventory_functions.name),
-	       RT_S("version", inventory_functions.version),
-	       RT_S("status", rt_status_name(status)));
-	rt_timer_start(store->loop, &store->reload, RELOAD_MS, functions_reload);
-}
-
-static void functions_ensure(struct store *store)
-{
-	if (store->ensuring || store->closing || !rt_redis_up(store->redis))
-		return;
-	store->ensuring = true;
-	rt_functions_ensure(store->redis, &store->ensure, &inventory_functions, functions_ensured);
-}
-
 static void redis_state(struct rt_redis *redis, bool up, void *user)
 {
 	struct store *store = user;
 
 	(void)redis;
-	store->loaded = false;
-	rt_timer_stop(store->loop, &store->reload);
-	if (up)
-		functions_ensure(store);
-}
-
-/* What a function's end says about the functions themselves. */
-static void function_ended(struct store *store, int status)
-{
-	if (status != RT_UNREADY || store->closing)
-		return;
-	store->loaded = false;
-	if (!rt_timer_running(&store->reload))
-		functions_ensure(store);
+	rt_functions_watch_state(&store->functions, up);
 }
 
 /* ---- operations that are refused ---- */
@@ -302,7 +254,7 @@ static void requests_answered(struct rt_redis_op *op, int status, const struct r
 	const char *letters = NULL;
 	struct rt_list *link;
 
-	function_ended(run->store, status);
+	rt_functions_watch_ended(&run->store->functions, status);
 	if (status == RT_OK) {
 		if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 1 ||
 		    reply->element[0]->type != REDIS_REPLY_STRING ||
@@ -430,7 +382,7 @@ static void adjusts_answered(struct rt_redis_op *op, int status, const struct re
 	struct rt_list *link;
 	size_t i = 0;
 
-	function_ended(run->store, status);
+	rt_functions_watch_ended(&run->store->functions, status);
 	if (status == RT_OK &&
 	    (reply->type != REDIS_REPLY_ARRAY || reply->elements != run->base.count))
 		status = RT_PROTOCOL;
@@ -772,7 +724,7 @@ static void trim_answered(struct rt_redis_op *redis_op, int status, const struct
 	struct trim *own = RT_CONTAINER_OF(redis_op, struct trim, op);
 	struct inventory_trim_op *op = own->trim;
 
-	function_ended(own->store, status);
+	rt_functions_watch_ended(&own->store->functions, status);
 	free(own);
 	if (status == RT_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2))
 		status = RT_PROTOCOL;
@@ -814,7 +766,7 @@ static bool store_ready(struct inventory_store *base)
 {
 	struct store *store = store_of(base);
 
-	return store->loaded && rt_redis_up(store->redis);
+	return rt_functions_watch_problem(&store->functions) == NULL;
 }
 
 static void store_free(struct inventory_store *base)
@@ -824,8 +776,7 @@ static void store_free(struct inventory_store *base)
 	if (base == NULL)
 		return;
 	store = store_of(base);
-	store->closing = true;
-	rt_timer_stop(store->loop, &store->reload);
+	rt_functions_watch_stop(&store->functions);
 	rt_redis_free(store->redis);
 	rt_batch_free(store->requests);
 	rt_batch_free(store->adjustments);
@@ -921,6 +872,7 @@ int inventory_store_redis_new(struct rt_loop *loop,
 	rc = rt_redis_new(loop, &redis, &store->redis);
 	if (rc != RT_OK)
 		goto fail;
+	rt_functions_watch_start(&store->functions, loop, store->redis, &inventory_functions);
 	*ret = &store->base;
 	return RT_OK;
 fail:
@@ -931,4 +883,10 @@ fail:
 struct rt_redis *inventory_store_redis_connection(struct inventory_store *store)
 {
 	return store_of(store)->redis;
+}
+
+const char *inventory_store_redis_problem(const struct inventory_store *store)
+{
+	return rt_functions_watch_problem(
+		&RT_CONTAINER_OF(store, const struct store, base)->functions);
 }

@@ -1,6 +1,4 @@
 /* main.c - tandem-order: settings, Redis, the subscription to inventory's events, the service. */
-#include <stdatomic.h>
-
 #include "context.h"
 #include "log.h"
 #include "order.h"
@@ -35,19 +33,28 @@ static const struct rt_setting settings_table[] = {
 struct own {
 	struct order_store *store;
 	struct order *order;
-	struct rt_ready redis_ready, events_ready;
+	struct rt_check redis_check, events_check;
 	struct rt_timer ready_timer;
 	struct rt_task end;
 	struct rt_service *service;
 };
-static struct own parts; /* one a process; the admin port looks at it to the end */
+static struct own parts; /* one a process; its readiness is looked at to the end */
 
 static void note_ready(struct rt_timer *timer)
 {
 	struct own *own = RT_CONTAINER_OF(timer, struct own, ready_timer);
+	const char *problem = order_store_redis_problem(own->store);
 
-	atomic_store(&own->redis_ready.ready, own->store->ops->ready(own->store));
-	atomic_store(&own->events_ready.ready, order_ready(own->order));
+	if (problem == NULL)
+		rt_check_ready(&own->redis_check);
+	else
+		rt_check_failed(&own->redis_check, "%s", problem);
+	if (order_ready(own->order))
+		rt_check_ready(&own->events_check);
+	else if (problem != NULL)
+		rt_check_failed(&own->events_check, "waits for Redis");
+	else
+		rt_check_failed(&own->events_check, ANSWERS " is not being read");
 	rt_timer_start(own->service->loop, timer, READY_EVERY_MS, note_ready);
 }
 
@@ -113,8 +120,8 @@ static int start(struct rt_service *service)
 		RT_LOG(RT_ERROR, "cannot start", RT_S("reason", rt_status_text(rc)));
 		return rc;
 	}
-	rt_admin_check(service->admin, &own->redis_ready, "redis");
-	rt_admin_check(service->admin, &own->events_ready, "events");
+	rt_readiness_add(service->readiness, &own->redis_check, "redis", NULL);
+	rt_readiness_add(service->readiness, &own->events_check, "events", NULL);
 	rt_server_add(service->server, order_rpc(own->order));
 	rt_server_add(service->server, order_placement_rpc(own->order));
 	order_start(own->order);

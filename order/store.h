@@ -194,5 +194,7 @@ int order_store_redis_new(struct rt_loop *loop, const struct order_store_redis_o
 			  struct order_store **ret);
 /* The command connection of a Redis store: the subscription acknowledges over it, too. */
 struct rt_redis *order_store_redis_connection(struct order_store *store);
+/* Why it cannot serve, for a person; NULL: it can. */
+const char *order_store_redis_problem(const struct order_store *store);
 
 #endif

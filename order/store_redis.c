@@ -5,15 +5,14 @@
  *   get            a plain HMGET; list, due, timer, trim: one FCALL each
  *   tail           XREAD on a connection of its own: a blocking read holds up what is behind it
  *
- * Each time the command connection comes up the functions are made sure of; until then place and
- * move end with RT_UNREADY. When Redis says that a function is missing, they are made sure of
- * again. What is refused before it was sent ends at the end of the turn, by a task. */
+ * Whether Redis has the functions is watched (functions.h); while it has not, place and move end with
+ * RT_UNREADY. What is refused before it was sent ends at the end of the turn, by a task. */
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "log.h"
+#include "functions.h"
 #include "metrics.h"
 #include "redis.h"
 #include "store.h"
@@ -26,7 +25,6 @@
 #define GETS_MAX        256 /* under way: about a millisecond of Redis */
 #define LISTS_MAX       4   /* a page takes up to some milliseconds */
 #define TAIL_COUNT_MAX  512
-#define ENSURE_EVERY_MS 1000
 #define KEY_MAX         64
 #define ORDER_KEY_MAX   (KEY_MAX + 4 * 128)
 #define MOMENT_MAX      48
@@ -42,9 +40,8 @@ struct store {
 	int64_t timeout_ms;
 	struct rt_batch *place, *move, *get, *list;
 	struct rt_args args; /* of the call that is being put together */
-	struct rt_functions_op functions;
-	struct rt_timer ensure_timer;
-	bool ensuring, ensured, freed;
+	struct rt_functions_watch functions;
+	bool freed;
 	/* Refused before they were sent; ended by the task. */
 	struct rt_list busy_places, busy_moves, busy_gets, busy_lists;
 	struct rt_task busy;
@@ -68,8 +65,6 @@ static struct store *store_of(struct order_store *base)
 {
 	return RT_CONTAINER_OF(base, struct store, base);
 }
-
-static void store_ensure(struct store *store);
 
 /* ---- what Redis answers ---- */
 
@@ -156,13 +151,6 @@ static void add_text(struct rt_args *args, const char *text)
 	rt_args_str(args, text == NULL ? "" : text);
 }
 
-/* A missing function is made sure of again; a server that was emptied must not stay without. */
-static void watch_functions(struct store *store, int status)
-{
-	if (status == RT_UNREADY && store->ensured && rt_redis_up(store->redis))
-		store_ensure(store);
-}
-
 static void single_send(struct store *store, void *caller,
 			void (*done)(struct rt_redis_op *op, int status,
 				     const struct redisReply *reply))
@@ -228,7 +216,7 @@ static void place_done(struct rt_redis_op *redis_op, int status, const struct re
 	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
 	struct order_place_op *op;
 
-	watch_functions(run->store, status);
+	rt_functions_watch_ended(&run->store->functions, status);
 	if (status == RT_OK && !is_array(reply, run->run.count))
 		status = RT_PROTOCOL;
 	for (size_t i = 0; (op = pop_place(&run->run.items)) != NULL; i++) {
@@ -258,7 +246,7 @@ static void place_send(struct rt_batch_run *batch_run, void *user)
 	struct rt_args *args = &store->args;
 	int64_t told_ms = -1;
 
-	if (!store->ensured) {
+	if (!store->functions.loaded) {
 		place_refuse(batch_run, rt_redis_up(store->redis) ? RT_UNREADY : RT_LOST);
 		return;
 	}
@@ -363,7 +351,7 @@ static void move_done(struct rt_redis_op *redis_op, int status, const struct red
 	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
 	struct order_move_op *op;
 
-	watch_functions(run->store, status);
+	rt_functions_watch_ended(&run->store->functions, status);
 	if (status == RT_OK && !is_array(reply, run->run.count))
 		status = RT_PROTOCOL;
 	for (size_t i = 0; (op = pop_move(&run->run.items)) != NULL; i++) {
@@ -409,7 +397,7 @@ static void move_send(struct rt_batch_run *batch_run, void *user)
 	int64_t told_ms = -1;
 	bool acks = false;
 
-	if (!store->ensured) {
+	if (!store->functions.loaded) {
 		move_refuse(batch_run, rt_redis_up(store->redis) ? RT_UNREADY : RT_LOST);
 		return;
 	}
@@ -534,7 +522,7 @@ static void list_done(struct rt_redis_op *redis_op, int status, const struct red
 	struct order_list_op *op = pop_list(&run->run.items);
 	struct order_record *records = NULL;
 
-	watch_functions(run->store, status);
+	rt_functions_watch_ended(&run->store->functions, status);
 	if (status == RT_OK && !is_array(reply, 1))
 		status = RT_PROTOCOL;
 	if (status == RT_OK)
@@ -824,49 +812,19 @@ static void store_tail_interrupt(struct order_store *base)
 
 /* ---- the store ---- */
 
-static void ensure_again(struct rt_timer *timer)
-{
-	store_ensure(RT_CONTAINER_OF(timer, struct store, ensure_timer));
-}
-
-static void ensure_done(struct rt_functions_op *op, int status)
-{
-	struct store *store = RT_CONTAINER_OF(op, struct store, functions);
-
-	store->ensuring = false;
-	store->ensured = status == RT_OK && rt_redis_up(store->redis);
-	if (store->ensured || status == RT_CANCELED || !rt_redis_up(store->redis))
-		return;
-	RT_LOG(RT_WARN, "the order functions are not there", RT_S("error", rt_status_text(status)));
-	rt_timer_start(store->loop, &store->ensure_timer, ENSURE_EVERY_MS, ensure_again);
-}
-
-static void store_ensure(struct store *store)
-{
-	store->ensured = false;
-	if (store->ensuring)
-		return;
-	rt_timer_stop(store->loop, &store->ensure_timer);
-	store->ensuring = true;
-	rt_functions_ensure(store->redis, &store->functions, &order_functions, ensure_done);
-}
-
 static void on_state(struct rt_redis *redis, bool up, void *user)
 {
 	struct store *store = user;
 
 	(void)redis;
-	store->ensured = false;
-	rt_timer_stop(store->loop, &store->ensure_timer);
-	if (up)
-		store_ensure(store);
+	rt_functions_watch_state(&store->functions, up);
 }
 
 static bool store_ready(struct order_store *base)
 {
 	struct store *store = store_of(base);
 
-	return store->ensured && rt_redis_up(store->redis);
+	return rt_functions_watch_problem(&store->functions) == NULL;
 }
 
 static void end_refused(struct store *store, int status)
@@ -918,11 +876,9 @@ static void store_free(struct order_store *base)
 
 	if (store == NULL)
 		return;
-	store->ensured = false;
-	rt_timer_stop(store->loop, &store->ensure_timer);
+	rt_functions_watch_stop(&store->functions);
 	rt_redis_free(store->tail_redis);
 	rt_redis_free(store->redis);
-	rt_timer_stop(store->loop, &store->ensure_timer);
 	end_waiting(store);
 	rt_batch_free(store->place);
 	rt_batch_free(store->move);
@@ -999,6 +955,7 @@ static int new_connections(struct store *store, const struct rt_redis_options *g
 	rc = rt_redis_new(store->loop, &options, &store->redis);
 	if (rc != RT_OK)
 		return rc;
+	rt_functions_watch_start(&store->functions, store->loop, store->redis, &order_functions);
 	options.on_state = NULL;
 	options.follow_clock = false;
 	return rt_redis_new(store->loop, &options, &store->tail_redis);
@@ -1042,4 +999,10 @@ fail:
 struct rt_redis *order_store_redis_connection(struct order_store *store)
 {
 	return store_of(store)->redis;
+}
+
+const char *order_store_redis_problem(const struct order_store *store)
+{
+	return rt_functions_watch_problem(
+		&RT_CONTAINER_OF(store, const struct store, base)->functions);
 }

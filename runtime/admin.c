@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,8 +27,7 @@ struct rt_admin {
 	char *unix_path;           /* removed at the end; NULL: TCP */
 	int port;
 	_Atomic int64_t alive_until_ms; /* monotonic; 0: nobody said */
-	pthread_mutex_t lock;           /* the list of checks */
-	struct rt_ready *checks, **checks_end;
+	struct rt_readiness *readiness;
 };
 
 /* ---- answers ---- */
@@ -49,31 +46,31 @@ static int64_t clock_ms(void)
 }
 
 /* This thread answers whatever the loop does; the loop must have said that it turns. */
-static bool alive_page(struct rt_admin *admin, struct rt_buf *text)
+static bool is_alive(struct rt_admin *admin)
 {
 	int64_t until_ms = atomic_load(&admin->alive_until_ms);
-	bool alive = until_ms == 0 || clock_ms() < until_ms;
+
+	return until_ms == 0 || clock_ms() < until_ms;
+}
+
+static bool alive_page(struct rt_admin *admin, struct rt_buf *text)
+{
+	bool alive = is_alive(admin);
 
 	rt_buf_printf(text, alive ? "alive\n" : "the loop does not turn\n");
 	return alive;
 }
 
-/* True: everything is ready. One line for each check that is not. */
+/* True: everything is ready, and the loop turns, which is what the checks rely on. */
 static bool ready_page(struct rt_admin *admin, struct rt_buf *text)
 {
-	bool all = true;
+	bool ready = true;
 
-	pthread_mutex_lock(&admin->lock);
-	for (struct rt_ready *check = admin->checks; check != NULL; check = check->next) {
-		if (atomic_load(&check->ready))
-			continue;
-		all = false;
-		rt_buf_printf(text, "%s: not ready\n", check->name);
+	if (!is_alive(admin)) {
+		rt_buf_printf(text, "loop: it does not turn\n");
+		ready = false;
 	}
-	pthread_mutex_unlock(&admin->lock);
-	if (all)
-		rt_buf_printf(text, "ready\n");
-	return all;
+	return rt_readiness_write(admin->readiness, text, ready);
 }
 
 /* Takes `text`. */
@@ -224,13 +221,13 @@ static int open_socket(struct rt_admin *admin, const char *listen_at)
 
 /* ---- life ---- */
 
-int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_admin **ret)
+int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_readiness *readiness,
+		 struct rt_admin **ret)
 {
 	struct rt_admin *admin = rt_alloc(sizeof(*admin));
 
 	admin->metrics = metrics;
-	admin->checks_end = &admin->checks;
-	pthread_mutex_init(&admin->lock, NULL);
+	admin->readiness = readiness;
 	admin->fd = open_socket(admin, listen);
 	if (admin->fd < 0) {
 		rt_admin_free(admin);
@@ -261,7 +258,6 @@ void rt_admin_free(struct rt_admin *admin)
 	if (admin->unix_path != NULL)
 		unlink(admin->unix_path);
 	free(admin->unix_path);
-	pthread_mutex_destroy(&admin->lock);
 	free(admin);
 }
 
@@ -274,17 +270,4 @@ void rt_admin_alive(struct rt_admin *admin, int64_t for_ms)
 {
 	if (admin != NULL)
 		atomic_store(&admin->alive_until_ms, clock_ms() + for_ms);
-}
-
-void rt_admin_check(struct rt_admin *admin, struct rt_ready *ready, const char *name)
-{
-	ready->name = name;
-	ready->next = NULL;
-	atomic_store(&ready->ready, false);
-	if (admin == NULL)
-		return;
-	pthread_mutex_lock(&admin->lock);
-	*admin->checks_end = ready;
-	admin->checks_end = &ready->next;
-	pthread_mutex_unlock(&admin->lock);
 }

@@ -943,11 +943,18 @@ void rt_args_function(struct rt_args *args, const struct rt_functions *functions
 	args->text_at[args->count - 1] = start + 1;
 }
 
+static void functions_note(struct rt_functions_op *ensure, int status, const redisReply *reply)
+{
+	bool told = status != RT_OK && reply != NULL && reply->type == REDIS_REPLY_ERROR;
+
+	snprintf(ensure->error, sizeof(ensure->error), "%s", told ? reply->str : "");
+}
+
 static void functions_loaded(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct rt_functions_op *ensure = RT_CONTAINER_OF(op, struct rt_functions_op, op);
 
-	(void)reply;
+	functions_note(ensure, status, reply);
 	ensure->done(ensure, status);
 }
 
@@ -960,9 +967,11 @@ static void functions_asked(struct rt_redis_op *op, int status, const redisReply
 		    strcmp(reply->str, functions->version) == 0;
 
 	if (same || (status != RT_OK && !missing)) {
+		functions_note(ensure, status, reply);
 		ensure->done(ensure, status);
 		return;
 	}
+	ensure->missing = true;
 	rt_redis_command(ensure->redis, op, 4,
 			 (const char *[]){ "FUNCTION", "LOAD", "REPLACE", functions->code },
 			 (const size_t[]){ 8, 4, 7, functions->code_length }, 0, functions_loaded);
@@ -977,6 +986,8 @@ void rt_functions_ensure(struct rt_redis *redis, struct rt_functions_op *op,
 	op->redis = redis;
 	op->functions = functions;
 	op->done = done;
+	op->missing = false;
+	op->error[0] = '\0';
 	rt_args_function(&args, functions, "version");
 	rt_args_str(&args, "0");
 	rt_redis_send(redis, &op->op, &args, 0, functions_asked);

@@ -118,6 +118,9 @@ struct rt_functions_op {
 	struct rt_redis_op op;
 	struct rt_redis *redis;
 	const struct rt_functions *functions;
+	/* Out. */
+	bool missing;    /* it was not there (and could not be loaded, unless done got RT_OK) */
+	char error[160]; /* what Redis answered instead; "": nothing */
 	void (*done)(struct rt_functions_op *op, int status);
 };
 void rt_functions_ensure(struct rt_redis *redis, struct rt_functions_op *op,

@@ -23,6 +23,7 @@
 
 #include "loop.h"
 #include "metrics.h"
+#include "readiness.h"
 
 /* A gRPC status with google.rpc details. Zeroed memory is OK without a message; rt_status_done
  * frees. It may be copied by rt_status_copy only. */
@@ -138,6 +139,8 @@ struct rt_server_options {
 	/* Draining begins so long before connections are told to go: calls that come meanwhile get
 	 * UNAVAILABLE + RetryInfo. 0: at once, and then they are cancelled without a word. */
 	int64_t farewell_ms;
+	/* What health answers, for each service and for "" (all); NULL: SERVING until the drain. */
+	struct rt_readiness *readiness;
 	bool reuse_port;            /* off: a second server on the port fails to start */
 	struct rt_metrics *metrics; /* grpc_server_* ; NULL: none */
 };
@@ -149,8 +152,6 @@ void rt_server_add(struct rt_server *server, ProtobufCService *service);
 /* Binds and serves. RT_SYSTEM when the port cannot be had. */
 int rt_server_start(struct rt_server *server);
 int rt_server_port(const struct rt_server *server);
-/* Health: "" and every service added are SERVING or NOT_SERVING; NOT_SERVING until the first. */
-void rt_server_serving(struct rt_server *server, bool serving);
 /* Graceful end: health says NOT_SERVING and Watch streams end; new calls are refused for farewell_ms;
  * then no new calls, connections are told to go, those without calls are closed. Calls that run
  * finish; after grace_ms they are cancelled. `drained` runs once when none is left. */
@@ -163,15 +164,22 @@ size_t rt_server_calls(const struct rt_server *server);
 
 /* ---- client ---- */
 
-struct rt_channel; /* opaque: a connection to a target, which comes and goes by itself */
+struct rt_channel; /* opaque: connections to a target, which come and go by themselves */
 
 struct rt_channel_options {
 	int64_t message_max_bytes;  /* of an answer; 0: 4 MiB */
 	struct rt_metrics *metrics; /* grpc_client_* ; NULL: none */
-	int connections;            /* separate connections, used in turn; 0: 1 */
+	int connections;            /* separate connections to each address, used in turn; 0: 1 */
 };
+/* `target`: an address as gRPC has it, such as "127.0.0.1:50052"; or several, with commas between. */
 int rt_channel_new(struct rt_loop *loop, const char *target,
 		   const struct rt_channel_options *options, struct rt_channel **ret);
+/* How many there are: to each address in turn, as often as the options say. */
+int rt_channel_connections(const struct rt_channel *channel);
+/* While it is avoided a connection gets no call that can take another that is not. `connection`: from
+ * 0. */
+void rt_channel_avoid(struct rt_channel *channel, int connection, bool avoid);
+bool rt_channel_avoided(const struct rt_channel *channel, int connection);
 /* Cancels what is under way; each `done` runs before `freed` does. Takes NULL (freed runs). */
 void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void *user);
 

@@ -34,6 +34,7 @@ struct rt_channel {
 	struct rt_loop *loop;
 	struct rpc_queue *queue;
 	grpc_channel **connections;
+	bool *avoided; /* of each */
 	int count;
 	unsigned turn;
 	struct rt_metrics *metrics;
@@ -437,15 +438,29 @@ static void start_call(struct client_call *call, const ProtobufCMessage *request
 	}
 }
 
+/* The one whose turn it is; not one that is avoided, unless all are. */
+static unsigned next_connection(struct rt_channel *channel)
+{
+	unsigned count = (unsigned)channel->count, first = channel->turn++ % count;
+
+	for (unsigned i = 0; i < count; i++) {
+		unsigned connection = (first + i) % count;
+
+		if (!channel->avoided[connection])
+			return connection;
+	}
+	return first;
+}
+
 static void remote_start(struct rpc_client *base, struct rpc_method *method,
 			 const ProtobufCMessage *request, struct rt_client_op *op)
 {
 	struct remote_client *client = RT_CONTAINER_OF(base, struct remote_client, base);
 	struct rt_channel *channel = client->channel;
 	struct client_call *call = call_new(channel);
-	unsigned connection =
-		(op->connection > 0 ? (unsigned)op->connection - 1 : channel->turn++) %
-		(unsigned)channel->count;
+	unsigned connection = op->connection > 0
+				      ? (unsigned)(op->connection - 1) % (unsigned)channel->count
+				      : next_connection(channel);
 	unsigned methods = base->service.descriptor->n_methods;
 	gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
 
@@ -622,30 +637,88 @@ static void run_freed(struct rt_task *task)
 		grpc_channel_destroy(channel->connections[i]);
 	rpc_queue_unref(channel->queue);
 	free(channel->connections);
+	free(channel->avoided);
 	free(channel);
 	if (freed != NULL)
 		freed(user);
 }
 
+/* The addresses of a target, as texts one after the other in a copy. 0: one of them is empty. */
+static size_t split_target(const char *target, char **ret_addresses)
+{
+	char *addresses = rt_strdup(target);
+	size_t count = 1;
+
+	for (char *at = addresses; *at != '\0'; at++) {
+		if (*at == ',') {
+			*at = '\0';
+			count++;
+		}
+	}
+	for (const char *at = addresses; at < addresses + strlen(target) + 1;
+	     at += strlen(at) + 1) {
+		if (*at == '\0')
+			count = 0;
+	}
+	*ret_addresses = addresses;
+	return count;
+}
+
+static void connect_all(struct rt_channel *channel, const char *addresses, size_t address_count,
+			int64_t message_max_bytes)
+{
+	const char *address = addresses;
+
+	for (int i = 0; i < channel->count; i++) {
+		bool last = (size_t)i % address_count == address_count - 1;
+
+		channel->connections[i] = connect_one(address, message_max_bytes);
+		address = last ? addresses : address + strlen(address) + 1;
+	}
+}
+
 int rt_channel_new(struct rt_loop *loop, const char *target,
 		   const struct rt_channel_options *options, struct rt_channel **ret)
 {
-	struct rt_channel *channel = rt_alloc(sizeof(*channel));
+	char *addresses;
+	size_t address_count = split_target(target, &addresses);
+	struct rt_channel *channel;
 	int64_t message_max_bytes = options->message_max_bytes > 0 ? options->message_max_bytes
 								   : RPC_MESSAGE_STANDARD_BYTES;
 
+	if (address_count == 0) {
+		free(addresses);
+		return RT_INVALID;
+	}
+	channel = rt_alloc(sizeof(*channel));
 	channel->loop = loop;
 	channel->metrics = options->metrics;
 	channel->freed_task.run = run_freed;
 	rt_list_init(&channel->calls);
 	rt_list_init(&channel->pool);
 	channel->queue = rpc_queue_ref(loop);
-	channel->count = options->connections > 0 ? options->connections : 1;
+	channel->count = (int)address_count * RT_MAX(options->connections, 1);
 	channel->connections = rt_alloc((size_t)channel->count * sizeof(*channel->connections));
-	for (int i = 0; i < channel->count; i++)
-		channel->connections[i] = connect_one(target, message_max_bytes);
+	channel->avoided = rt_alloc((size_t)channel->count * sizeof(*channel->avoided));
+	connect_all(channel, addresses, address_count, message_max_bytes);
+	free(addresses);
 	*ret = channel;
 	return RT_OK;
+}
+
+int rt_channel_connections(const struct rt_channel *channel)
+{
+	return channel->count;
+}
+
+void rt_channel_avoid(struct rt_channel *channel, int connection, bool avoid)
+{
+	channel->avoided[connection] = avoid;
+}
+
+bool rt_channel_avoided(const struct rt_channel *channel, int connection)
+{
+	return channel->avoided[connection];
 }
 
 void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void *user)

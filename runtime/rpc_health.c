@@ -1,7 +1,6 @@
-/* rpc_health.c - grpc.health.v1: Check and Watch, for "" and every service of the server.
- *
- * All services of a process stand and fall together, so there is one state. A Watch of an unknown
- * service is told so and goes on, as the definition asks. */
+/* rpc_health.c - grpc.health.v1: Check and Watch, for "" (all) and every service of the server, answered
+ * from the process's readiness. A Watch of an unknown service is told so and goes on, as the definition
+ * asks. */
 #include <grpc/health/v1/health.pb-c.h>
 #include <string.h>
 
@@ -13,15 +12,17 @@ typedef Grpc__Health__V1__HealthCheckResponse check_response;
 struct rpc_health {
 	Grpc__Health__V1__Health_Service service;
 	struct rt_server *server;
+	struct rt_readiness *readiness; /* NULL: always ready */
 	struct rt_list watchers;
-	bool serving, closed;
+	bool closed;
 };
 
 struct watcher {
 	struct rt_list link;
 	struct rt_call *call;
 	Grpc__Health__V1__HealthCheckResponse_Closure closure;
-	bool known;
+	char *service;
+	Grpc__Health__V1__HealthCheckResponse__ServingStatus told;
 };
 
 static bool is_known(const struct rpc_health *health, const char *service)
@@ -37,15 +38,17 @@ static bool is_known(const struct rpc_health *health, const char *service)
 	return false;
 }
 
-static check_response response_for(const struct rpc_health *health, bool known)
+static check_response response_for(const struct rpc_health *health, const char *service)
 {
 	check_response response = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+	bool ready = !health->closed &&
+		     (health->readiness == NULL || rt_readiness_ready(health->readiness, service));
 
 #define STATUS(name) GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__##name
-	if (!known)
+	if (!is_known(health, service))
 		response.status = STATUS(SERVICE_UNKNOWN);
 	else
-		response.status = health->serving ? STATUS(SERVING) : STATUS(NOT_SERVING);
+		response.status = ready ? STATUS(SERVING) : STATUS(NOT_SERVING);
 	return response;
 }
 
@@ -53,7 +56,7 @@ static void health_check(Grpc__Health__V1__Health_Service *service, const check_
 			 Grpc__Health__V1__HealthCheckResponse_Closure closure, void *closure_data)
 {
 	struct rpc_health *health = RT_CONTAINER_OF(service, struct rpc_health, service);
-	check_response response = response_for(health, true);
+	check_response response = response_for(health, request->service);
 
 	if (is_known(health, request->service))
 		closure(&response, closure_data);
@@ -66,6 +69,7 @@ static void end_watcher(struct watcher *watcher)
 {
 	rt_list_remove(&watcher->link);
 	rt_call_finish(watcher->call);
+	free(watcher->service);
 	free(watcher);
 }
 
@@ -84,8 +88,9 @@ static void health_watch(Grpc__Health__V1__Health_Service *service, const check_
 
 	watcher->call = closure_data;
 	watcher->closure = closure;
-	watcher->known = is_known(health, request->service);
-	response = response_for(health, watcher->known);
+	watcher->service = rt_strdup(request->service);
+	response = response_for(health, watcher->service);
+	watcher->told = response.status;
 	rt_list_init(&watcher->link);
 	rt_list_push(&health->watchers, &watcher->link);
 	closure(&response, closure_data);
@@ -95,40 +100,43 @@ static void health_watch(Grpc__Health__V1__Health_Service *service, const check_
 		rt_call_on_cancel(watcher->call, on_watcher_gone, watcher);
 }
 
-struct rpc_health *rpc_health_new(struct rt_server *server)
+/* Tells each who watches what is new for them. */
+static void tell_watchers(void *user)
+{
+	struct rpc_health *health = user;
+
+	for (struct rt_list *link = health->watchers.next; link != &health->watchers;
+	     link = link->next) {
+		struct watcher *watcher = RT_CONTAINER_OF(link, struct watcher, link);
+		check_response response = response_for(health, watcher->service);
+
+		if (response.status == watcher->told)
+			continue;
+		watcher->told = response.status;
+		watcher->closure(&response, watcher->call);
+	}
+}
+
+struct rpc_health *rpc_health_new(struct rt_server *server, struct rt_readiness *readiness)
 {
 	struct rpc_health *health = rt_alloc(sizeof(*health));
 	struct rpc_server_service added = { .armed = 4, .always = true };
 
 	health->service = (Grpc__Health__V1__Health_Service)GRPC__HEALTH__V1__HEALTH__INIT(health_);
 	health->server = server;
+	health->readiness = readiness;
 	rt_list_init(&health->watchers);
 	added.service = (ProtobufCService *)&health->service;
 	rpc_server_add(server, &added);
+	if (readiness != NULL)
+		rt_readiness_watch(readiness, tell_watchers, health);
 	return health;
-}
-
-void rpc_health_set(struct rpc_health *health, bool serving)
-{
-	check_response response;
-
-	if (health->serving == serving || health->closed)
-		return;
-	health->serving = serving;
-	response = response_for(health, true);
-	for (struct rt_list *link = health->watchers.next; link != &health->watchers;
-	     link = link->next) {
-		struct watcher *watcher = RT_CONTAINER_OF(link, struct watcher, link);
-
-		if (watcher->known)
-			watcher->closure(&response, watcher->call);
-	}
 }
 
 void rpc_health_close(struct rpc_health *health)
 {
-	rpc_health_set(health, false);
 	health->closed = true;
+	tell_watchers(health);
 	while (!rt_list_empty(&health->watchers))
 		/* Each leaves the list, elsewhere: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		end_watcher(RT_CONTAINER_OF(health->watchers.next, struct watcher, link));
@@ -136,5 +144,7 @@ void rpc_health_close(struct rpc_health *health)
 
 void rpc_health_free(struct rpc_health *health)
 {
+	if (health->readiness != NULL)
+		rt_readiness_watch(health->readiness, NULL, NULL);
 	free(health);
 }

@@ -648,7 +648,7 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 	rt_status_set(&server->leaving, RT_CODE_UNAVAILABLE, "the server is going down");
 	rt_status_retry(&server->leaving, LEAVING_RETRY_MS);
 	server->queue = rpc_queue_ref(loop);
-	server->health = rpc_health_new(server);
+	server->health = rpc_health_new(server, options->readiness);
 	server->reflection = rpc_reflection_new(server);
 	*ret = server;
 	return RT_OK;
@@ -761,11 +761,6 @@ int rt_server_start(struct rt_server *server)
 int rt_server_port(const struct rt_server *server)
 {
 	return server->port;
-}
-
-void rt_server_serving(struct rt_server *server, bool serving)
-{
-	rpc_health_set(server->health, serving);
 }
 
 size_t rt_server_calls(const struct rt_server *server)

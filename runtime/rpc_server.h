@@ -18,8 +18,7 @@ void rpc_server_add(struct rt_server *server, const struct rpc_server_service *s
 const char *rpc_server_service_name(const struct rt_server *server, size_t index);
 
 struct rpc_health; /* opaque */
-struct rpc_health *rpc_health_new(struct rt_server *server);
-void rpc_health_set(struct rpc_health *health, bool serving);
+struct rpc_health *rpc_health_new(struct rt_server *server, struct rt_readiness *readiness);
 /* Says NOT_SERVING and ends the Watch streams. */
 void rpc_health_close(struct rpc_health *health);
 void rpc_health_free(struct rpc_health *health);

@@ -5,7 +5,8 @@
  *     build              loop, signals, metrics, admin port, server, the definition's parts
  *     serve              server, admin port, readiness
  *     rt_loop_run
- *       on_signal        the first one: drain
+ *       on_signal        the first one: not ready any more, served still
+ *         delay_over     drain
  *         drained        no call is left: close the admin port, stop the parts
  *           rt_service_stopped
  *     tear_down
@@ -16,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -39,8 +39,8 @@
 struct life {
 	struct rt_service service;        /* what the definition sees */
 	struct rt_config_program program; /* its table is ours: common and own settings */
-	struct rt_ready serving;
-	struct rt_timer stop_timer, beat_timer;
+	struct rt_check serving;
+	struct rt_timer delay_timer, stop_timer, beat_timer;
 	bool draining;
 };
 
@@ -51,7 +51,7 @@ static struct rt_service_settings *common(struct life *life)
 
 /* ---- settings ---- */
 
-#define COMMON_SETTINGS 9
+#define COMMON_SETTINGS 10
 #define COMMON(member)  offsetof(struct rt_service_settings, member)
 
 static void common_settings(const struct rt_service_definition *definition,
@@ -66,8 +66,11 @@ static void common_settings(const struct rt_service_definition *definition,
 		  "Least important lines to log: error, warn, info or debug." },
 		{ "log-format", RT_SETTING_STRING, COMMON(log_format), "text", 0, 0,
 		  "Form of the log's lines: text or json." },
+		{ "drain-delay", RT_SETTING_DURATION, COMMON(drain_delay_ms), "500ms", 0, 60000,
+		  "On SIGTERM, health says NOT_SERVING and calls are served for so long still, so "
+		  "that they go to other instances." },
 		{ "drain-timeout", RT_SETTING_DURATION, COMMON(drain_ms), "10s", 0, 600000,
-		  "On SIGTERM, calls that run may take so long to finish." },
+		  "After that, calls that run may take so long to finish." },
 		{ "message-max", RT_SETTING_SIZE, COMMON(message_max_bytes), "4MiB", 1024,
 		  INT64_C(64) << 20, "Largest request that is accepted." },
 		{ "calls-max", RT_SETTING_INT, COMMON(calls_max), "10000", 1, 1000000,
@@ -216,6 +219,15 @@ void rt_service_stopped(struct rt_service *service)
 	rt_loop_stop(service->loop);
 }
 
+static void delay_over(struct rt_timer *timer)
+{
+	struct life *life = RT_CONTAINER_OF(timer, struct life, delay_timer);
+
+	if (life->service.definition->drain != NULL)
+		life->service.definition->drain(&life->service);
+	rt_server_drain(life->service.server, common(life)->drain_ms, drained, life);
+}
+
 static void on_signal(int signum, void *user)
 {
 	struct life *life = user;
@@ -226,15 +238,13 @@ static void on_signal(int signum, void *user)
 		end_at_once();
 	}
 	life->draining = true;
-	atomic_store(&life->serving.ready, false);
+	rt_check_failed(&life->serving, "the service is going down");
 	RT_LOG(RT_INFO, "draining", RT_S("signal", name),
 	       RT_I("calls", rt_server_calls(life->service.server)),
 	       RT_I("drain_ms", common(life)->drain_ms));
 	notify_systemd("STOPPING=1");
-	rt_server_serving(life->service.server, false);
-	if (life->service.definition->drain != NULL)
-		life->service.definition->drain(&life->service);
-	rt_server_drain(life->service.server, common(life)->drain_ms, drained, life);
+	rt_timer_start(life->service.loop, &life->delay_timer, common(life)->drain_delay_ms,
+		       delay_over);
 }
 
 /* ---- signals ----
@@ -342,12 +352,12 @@ static int make_admin(struct life *life)
 	const char *listen = common(life)->admin_listen;
 
 	if (listen[0] != '\0' &&
-	    rt_admin_new(listen, life->service.metrics, &life->service.admin) != RT_OK) {
+	    rt_admin_new(listen, life->service.metrics, life->service.readiness,
+			 &life->service.admin) != RT_OK) {
 		RT_LOG(RT_ERROR, "cannot listen for operators", RT_S("admin_listen", listen),
 		       RT_S("error", strerror(errno)));
 		return RT_SYSTEM;
 	}
-	rt_admin_check(life->service.admin, &life->serving, "serving");
 	return RT_OK;
 }
 
@@ -363,8 +373,12 @@ static int build(struct life *life)
 	};
 	int rc = rt_loop_new(&service->loop);
 
-	if (rc == RT_OK)
+	if (rc == RT_OK) {
+		service->readiness = rt_readiness_new();
+		rt_readiness_add(service->readiness, &life->serving, "serving", NULL);
+		options.readiness = service->readiness;
 		rc = signals_to_loop(life);
+	}
 	if (rc == RT_OK)
 		rc = make_admin(life);
 	options.metrics = service->metrics;
@@ -391,8 +405,7 @@ static int serve(struct life *life)
 		       RT_S("admin_listen", common(life)->admin_listen));
 		return RT_SYSTEM;
 	}
-	rt_server_serving(service->server, true);
-	atomic_store(&life->serving.ready, true);
+	rt_check_ready(&life->serving);
 	RT_LOG(RT_INFO, "serving", RT_S("version", TANDEM_VERSION),
 	       RT_S("listen", common(life)->listen), RT_I("port", rt_server_port(service->server)),
 	       RT_S("admin_listen", common(life)->admin_listen),
@@ -406,6 +419,7 @@ static void tear_down(struct life *life)
 	rt_server_free(life->service.server);
 	rt_admin_free(life->service.admin);
 	rt_log_never_wait(NULL);
+	rt_readiness_free(life->service.readiness);
 	rt_metrics_free(life->service.metrics);
 	rt_loop_free(life->service.loop);
 }

@@ -4,9 +4,10 @@
  *   main → rt_service_run
  *     read settings (exit 2 when they are bad)   log, gRPC, loop, metrics, admin port bound
  *     definition->start                          the service's own parts, its services added
- *     server started, health SERVING             admin port answers, systemd hears READY=1
+ *     server started, health answers             admin port answers, systemd hears READY=1
  *     … SIGTERM or SIGINT
- *     health NOT_SERVING, server drained          calls that run finish, or drain_ms is over
+ *     health NOT_SERVING, drain_delay_ms          calls are served; who balances load goes elsewhere
+ *     server drained                              calls that run finish, or drain_ms is over
  *     admin port closed
  *     definition->stop                            the service's own parts end
  *     exit 0
@@ -17,12 +18,13 @@
 
 #include "admin.h"
 #include "config.h"
+#include "readiness.h"
 #include "rpc.h"
 
 /* Settings every service has. The service's own struct begins with it. */
 struct rt_service_settings {
 	char *listen, *admin_listen, *log_level, *log_format;
-	int64_t drain_ms, message_max_bytes, calls_max, connections_max;
+	int64_t drain_delay_ms, drain_ms, message_max_bytes, calls_max, connections_max;
 	bool print_functions;
 };
 
@@ -30,7 +32,8 @@ struct rt_service {
 	const struct rt_service_definition *definition;
 	struct rt_loop *loop;
 	struct rt_metrics *metrics;
-	struct rt_admin *admin; /* NULL: none wanted (admin-listen is empty) */
+	struct rt_admin *admin;         /* NULL: none wanted (admin-listen is empty) */
+	struct rt_readiness *readiness; /* what start adds its checks to */
 	struct rt_server *server;
 	void *settings; /* the definition's struct */
 	void *own;      /* what start made */

@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -57,11 +56,14 @@ static const char *body(void)
 	return end != NULL ? end + 4 : "";
 }
 
+static struct rt_readiness *readiness_of_test;
+
 static struct rt_admin *started(struct rt_metrics *metrics)
 {
 	struct rt_admin *admin = NULL;
 
-	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, &admin), RT_OK);
+	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, readiness_of_test, &admin),
+			      RT_OK);
 	CU_ASSERT(rt_admin_port(admin) > 0);
 	CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
 	return admin;
@@ -130,28 +132,51 @@ static void liveness(void)
 static void readiness(void)
 {
 	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_check redis = { .name = NULL }, backend = { .name = NULL };
 	struct rt_admin *admin = started(metrics);
-	struct rt_ready redis, functions, alone;
 
 	CU_ASSERT_EQUAL(get(admin, "/readyz"), 200); /* nothing asked for */
-	rt_admin_check(admin, &redis, "redis");
-	rt_admin_check(admin, &functions, "functions");
+	rt_readiness_add(readiness_of_test, &redis, "redis", NULL);
+	rt_readiness_add(readiness_of_test, &backend, "backend", "a.Service");
 	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
-	CU_ASSERT_STRING_EQUAL(body(), "redis: not ready\nfunctions: not ready\n");
-	atomic_store(&redis.ready, true);
+	CU_ASSERT_STRING_EQUAL(body(), "redis: not known yet\nbackend: not known yet\n");
+	rt_check_ready(&redis);
+	rt_check_failed(&backend, "gone for %d ms", 7);
 	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
-	CU_ASSERT_STRING_EQUAL(body(), "functions: not ready\n");
-	atomic_store(&functions.ready, true);
+	CU_ASSERT_STRING_EQUAL(body(), "backend: gone for 7 ms\n");
+	CU_ASSERT_FALSE(rt_readiness_ready(readiness_of_test, ""));
+	CU_ASSERT_FALSE(rt_readiness_ready(readiness_of_test, "a.Service"));
+	CU_ASSERT_TRUE(rt_readiness_ready(readiness_of_test, "another.Service"));
+	rt_check_ready(&backend);
 	CU_ASSERT_EQUAL(get(admin, "/readyz"), 200);
 	CU_ASSERT_STRING_EQUAL(body(), "ready\n");
-	atomic_store(&redis.ready, false); /* and back */
+	CU_ASSERT_TRUE(rt_readiness_ready(readiness_of_test, ""));
+	rt_check_failed(&redis, "away"); /* and back */
 	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
+	CU_ASSERT_FALSE(rt_readiness_ready(readiness_of_test, "another.Service"));
 	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
 	rt_admin_free(admin);
-	/* Without an admin port the flag is only kept. */
-	atomic_store(&alone.ready, true);
-	rt_admin_check(NULL, &alone, "alone");
-	CU_ASSERT(!atomic_load(&alone.ready));
+	rt_metrics_free(metrics);
+}
+
+/* Whatever its checks said when it last turned. */
+static void stuck_loop(void)
+{
+	struct rt_metrics *metrics = rt_metrics_new();
+	struct rt_readiness *readiness = rt_readiness_new();
+	struct rt_admin *admin = NULL;
+
+	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, readiness, &admin), RT_OK);
+	CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
+	rt_admin_alive(admin, 1000000);
+	CU_ASSERT_EQUAL(get(admin, "/readyz"), 200);
+	rt_admin_alive(admin, -1);
+	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
+	CU_ASSERT_STRING_EQUAL(body(), "loop: it does not turn\n");
+	rt_admin_alive(admin, 1000000);
+	CU_ASSERT_EQUAL(get(admin, "/readyz"), 200);
+	rt_admin_free(admin);
+	rt_readiness_free(readiness);
 	rt_metrics_free(metrics);
 }
 
@@ -162,13 +187,15 @@ static void starts_later(void)
 	const char *request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 	int fd;
 
-	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, &admin), RT_OK);
+	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, readiness_of_test, &admin),
+			      RT_OK);
 	fd = connect_tcp(rt_admin_port(admin)); /* waits in the backlog */
 	CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
 	CU_ASSERT_EQUAL(talk(fd, request), 200);
 	rt_admin_free(admin);
 	/* Freed without a start. */
-	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, &admin), RT_OK);
+	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, readiness_of_test, &admin),
+			      RT_OK);
 	rt_admin_free(admin);
 	rt_admin_free(NULL);
 	rt_metrics_free(metrics);
@@ -186,7 +213,8 @@ static void unix_socket(void)
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/admin", folder);
 	snprintf(listen, sizeof(listen), "unix:%s/admin", folder);
 	for (int i = 0; i < 2; i++) {
-		CU_ASSERT_EQUAL_FATAL(rt_admin_new(listen, metrics, &admin), RT_OK);
+		CU_ASSERT_EQUAL_FATAL(rt_admin_new(listen, metrics, readiness_of_test, &admin),
+				      RT_OK);
 		CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
 		fd = socket(AF_UNIX, SOCK_STREAM, 0);
 		CU_ASSERT_EQUAL(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -212,9 +240,10 @@ static void cannot_listen(void)
 	char taken[40];
 
 	snprintf(taken, sizeof(taken), "127.0.0.1:%d", rt_admin_port(admin));
-	CU_ASSERT_EQUAL(rt_admin_new(taken, metrics, &second), RT_SYSTEM);
+	CU_ASSERT_EQUAL(rt_admin_new(taken, metrics, readiness_of_test, &second), RT_SYSTEM);
 	for (size_t i = 0; i < RT_LENGTH(bad); i++)
-		TEST_ROW(rt_admin_new(bad[i], metrics, &second) == RT_SYSTEM, bad[i]);
+		TEST_ROW(rt_admin_new(bad[i], metrics, readiness_of_test, &second) == RT_SYSTEM,
+			 bad[i]);
 	CU_ASSERT_PTR_NULL(second);
 	rt_admin_free(admin);
 	rt_metrics_free(metrics);
@@ -225,6 +254,7 @@ static const struct test tests[] = {
 	{ "what is no GET is refused", refusals },
 	{ "a loop that has not said that it turns is told", liveness },
 	{ "ready when every check is", readiness },
+	{ "a loop that does not turn is not ready", stuck_loop },
 	{ "who connects before the start waits for it", starts_later },
 	{ "a unix socket, left behind or not", unix_socket },
 	{ "an address that cannot be had", cannot_listen },
@@ -232,5 +262,10 @@ static const struct test tests[] = {
 
 int main(void)
 {
-	return tests_run("admin", tests, RT_LENGTH(tests));
+	int rc;
+
+	readiness_of_test = rt_readiness_new();
+	rc = tests_run("admin", tests, RT_LENGTH(tests));
+	rt_readiness_free(readiness_of_test);
+	return rc;
 }

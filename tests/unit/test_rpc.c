@@ -31,6 +31,7 @@ struct held {
 };
 struct world {
 	struct rt_loop *loop;
+	struct rt_readiness *readiness;
 	struct rt_metrics *metrics;
 	struct rt_server *server;
 	struct rt_channel *channel;
@@ -135,6 +136,8 @@ static struct world *world_new(const struct rt_server_options *wanted)
 			world->loop, (ProtobufCService *)&world->service.base, NULL, NULL);
 		return world;
 	}
+	world->readiness = rt_readiness_new();
+	options.readiness = world->readiness;
 	CU_ASSERT_EQUAL_FATAL(rt_server_new(world->loop, &options, &world->server), RT_OK);
 	rt_server_add(world->server, (ProtobufCService *)&world->service.base);
 	CU_ASSERT_EQUAL_FATAL(rt_server_start(world->server), RT_OK);
@@ -175,6 +178,7 @@ static void world_free(struct world *world)
 		CU_ASSERT_EQUAL(rt_server_calls(world->server), 0);
 		rt_server_free(world->server);
 	}
+	rt_readiness_free(world->readiness);
 	run_for(world, 0); /* what is deferred may free its own */
 	rt_metrics_free(world->metrics);
 	rt_loop_free(world->loop);
@@ -1403,39 +1407,57 @@ static struct check check_health(struct world *world, ProtobufCService *health, 
 	return check;
 }
 
+/* Answered from the readiness of the process: for each service by what it needs, for "" by all. */
 static void test_health(void)
 {
+	static const char *const served = "grpc.testing.TestService";
 	enum { SERVING = 1, NOT_SERVING = 2, SERVICE_UNKNOWN = 3 };
 	struct world *world = world_new(NULL);
 	ProtobufCService *health =
 		rt_client_new(world->channel, &grpc__health__v1__health__descriptor);
 	Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
-	struct watch known = { .world = world }, unknown = { .world = world };
+	struct watch all = { .world = world }, one = all, unknown = all;
+	struct rt_check redis = { .name = NULL }, backend = { .name = NULL };
 
+	rt_readiness_add(world->readiness, &redis, "redis", NULL);
+	rt_readiness_add(world->readiness, &backend, "backend", "another.Service");
 	CU_ASSERT_EQUAL(check_health(world, health, "").status, NOT_SERVING);
-	known.op.on_message = unknown.op.on_message = on_health;
-	known.op.done = unknown.op.done = watch_done;
-	rt_client_start(health, 1, &request.base, &known.op);
-	wait_for(world, &known.changes, 1);
+	all.op.on_message = one.op.on_message = unknown.op.on_message = on_health;
+	all.op.done = one.op.done = unknown.op.done = watch_done;
+	rt_client_start(health, 1, &request.base, &all.op);
+	wait_for(world, &all.changes, 1);
+	request.service = (char *)(uintptr_t)served;
+	rt_client_start(health, 1, &request.base, &one.op);
+	wait_for(world, &one.changes, 1);
 	request.service = (char *)(uintptr_t) "no.Such";
 	rt_client_start(health, 1, &request.base, &unknown.op);
 	wait_for(world, &unknown.changes, 1);
 
-	rt_server_serving(world->server, true);
-	rt_server_serving(world->server, true); /* no news */
-	wait_for(world, &known.changes, 2);
-	CU_ASSERT_EQUAL(check_health(world, health, "").status, SERVING);
-	CU_ASSERT_EQUAL(check_health(world, health, "grpc.testing.TestService").status, SERVING);
+	rt_check_ready(&redis);
+	rt_check_ready(&redis); /* no news */
+	wait_for(world, &one.changes, 2);
+	CU_ASSERT_EQUAL(check_health(world, health, "").status, NOT_SERVING);
+	CU_ASSERT_EQUAL(check_health(world, health, served).status, SERVING);
 	CU_ASSERT_EQUAL(check_health(world, health, "no.Such").code, RT_CODE_NOT_FOUND);
+	rt_check_ready(&backend);
+	wait_for(world, &all.changes, 2);
+	CU_ASSERT_EQUAL(check_health(world, health, "").status, SERVING);
+	rt_check_failed(&backend, "gone");
+	wait_for(world, &all.changes, 3);
+	rt_check_ready(&backend);
+	wait_for(world, &all.changes, 4);
 
 	rt_server_drain(world->server, 5000, on_drained, world);
-	wait_for(world, &known.done, 1);
+	wait_for(world, &all.done, 1);
+	wait_for(world, &one.done, 1);
 	wait_for(world, &unknown.done, 1);
 	wait_for(world, &world->drained, 1);
-	CU_ASSERT_EQUAL(known.changes, 3);
-	CU_ASSERT_EQUAL(known.statuses[0], NOT_SERVING);
-	CU_ASSERT_EQUAL(known.statuses[1], SERVING);
-	CU_ASSERT_EQUAL(known.statuses[2], NOT_SERVING);
+	CU_ASSERT_EQUAL(all.changes, 5);
+	for (int i = 0; i < 5; i++)
+		CU_ASSERT_EQUAL(all.statuses[i], i % 2 == 0 ? NOT_SERVING : SERVING);
+	CU_ASSERT_EQUAL(one.changes, 3);
+	for (int i = 0; i < 3; i++)
+		CU_ASSERT_EQUAL(one.statuses[i], i % 2 == 0 ? NOT_SERVING : SERVING);
 	CU_ASSERT_EQUAL(unknown.changes, 1);
 	CU_ASSERT_EQUAL(unknown.statuses[0], SERVICE_UNKNOWN);
 	rt_client_free(health);

@@ -35,6 +35,7 @@ static void tell(char letter)
 
 struct rt_server {
 	struct rt_loop *loop;
+	struct rt_readiness *readiness;
 	struct rt_timer timer;
 	void (*drained)(void *user);
 	void *user;
@@ -54,6 +55,14 @@ void rt_rpc_shutdown(void)
 	tell('x');
 }
 
+/* Health is the server's: it hears of what changes. */
+static void readiness_changed(void *user)
+{
+	struct rt_server *server = user;
+
+	tell(rt_readiness_ready(server->readiness, "tandem.test.v1.Served") ? 'S' : 's');
+}
+
 int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 		  struct rt_server **ret)
 {
@@ -61,6 +70,8 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 		tell('?');
 	*ret = rt_alloc(sizeof(**ret));
 	(*ret)->loop = loop;
+	(*ret)->readiness = options->readiness;
+	rt_readiness_watch(options->readiness, readiness_changed, *ret);
 	return RT_OK;
 }
 
@@ -74,12 +85,6 @@ int rt_server_port(const struct rt_server *server)
 {
 	(void)server;
 	return 1;
-}
-
-void rt_server_serving(struct rt_server *server, bool serving)
-{
-	(void)server;
-	tell(serving ? 'S' : 's');
 }
 
 static void drain_ends(struct rt_timer *timer)
@@ -130,7 +135,7 @@ static const struct rt_setting own_settings[] = {
 struct own {
 	struct rt_service *service;
 	struct rt_timer timer;
-	struct rt_ready ready;
+	struct rt_check check;
 };
 
 static bool own_start_fails;
@@ -154,7 +159,7 @@ static int own_start(struct rt_service *service)
 
 	own->service = service;
 	service->own = own;
-	rt_admin_check(service->admin, &own->ready, "own");
+	rt_readiness_add(service->readiness, &own->check, "own", "tandem.test.v1.Other");
 	if (hang_fd >= 0)
 		rt_timer_start(service->loop, &own->timer, 1, hang);
 	tell(settings->depth == 6 && settings->redis.port == 6390 ? 'a' : '?');
@@ -537,14 +542,14 @@ static void systemd(void)
 		drain_hangs = false;
 		hear(fd, "READY=1");
 		/* Ready means served: the pages say so, too; the own part is not ready yet. */
-		CU_ASSERT_PTR_NOT_NULL(strstr(ask(&child, "/readyz"), "\r\n\r\nown: not ready\n"));
+		CU_ASSERT_PTR_NOT_NULL(strstr(ask(&child, "/readyz"), "\r\n\r\nown: not known yet\n"));
 		CU_ASSERT_PTR_NOT_NULL(strstr(
 			ask(&child, "/metrics"),
 			"tandem_build_info{service=\"order\",version=\"" TANDEM_VERSION "\"} 1\n"));
 		kill(child.pid, SIGTERM);
 		hear(fd, "STOPPING=1");
 		wait_for(&child, 'd');
-		CU_ASSERT_PTR_NOT_NULL(strstr(ask(&child, "/readyz"), "serving: not ready\n"));
+		CU_ASSERT_PTR_NOT_NULL(strstr(ask(&child, "/readyz"), "serving: the service is going down\n"));
 		kill(child.pid, SIGTERM);
 		CU_ASSERT_EQUAL(end_of(&child), 1);
 		close(child.out);
