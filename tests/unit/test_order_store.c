@@ -1349,7 +1349,9 @@ static void burst_ended(size_t *count, int status)
 	*count += status == RT_OK;
 	burst.canceled += status == RT_CANCELED;
 	burst.refused += status != RT_OK && status != RT_CANCELED;
-	burst.under_way_most = RT_MAX(burst.under_way_most, rt_redis_pending(redis));
+	/* Canceled: the connection has gone. */
+	if (status != RT_CANCELED)
+		burst.under_way_most = RT_MAX(burst.under_way_most, rt_redis_pending(redis));
 	ended(burst.fixture);
 }
 
