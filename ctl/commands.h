@@ -14,6 +14,8 @@ extern const struct ctl_command ctl_dead_list, ctl_dead_show, ctl_dead_replay,
 extern const struct ctl_command ctl_load;   /* load.c */
 extern const struct ctl_command ctl_audit;  /* audit.c */
 extern const struct ctl_command ctl_doctor; /* doctor.c */
+extern const struct ctl_command ctl_functions_list, ctl_functions_load,
+	ctl_functions_prune; /* functions.c */
 
 /* commands.c: all of them, in the order of --help, and the options that all of them take. */
 extern const struct ctl_command *const ctl_commands[];

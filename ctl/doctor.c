@@ -9,12 +9,10 @@
 #include "clock.h"
 #include "commands.h"
 #include "config.h"
-#include "inventory/store.h"
-#include "order/store.h"
+#include "versions.h"
 
-#define ABSENT_MS 15000  /* a consumer that was not seen for so long is not there */
-#define GHOST_MS  600000 /* as the services' ghost-after */
-#define LAG_WARN  10000
+#define GHOST_MS 600000 /* as the services' ghost-after */
+#define LAG_WARN 10000
 
 enum level { OK, WARN, BAD };
 
@@ -79,18 +77,25 @@ static void info_field(const redisReply *info, const char *name, char *value, si
 static bool check_info(struct doctor *doctor)
 {
 	redisReply *info = ctl_redis(doctor->ctl, "INFO");
-	char version[32], written[32], used[32], most[32];
+	char version[32], role[32], written[32], used[32], most[32];
 	int64_t used_bytes = 0, most_bytes = 0;
 
 	if (info == NULL)
 		return false;
 	info_field(info, "redis_version", version, sizeof(version));
+	info_field(info, "role", role, sizeof(role));
 	info_field(info, "aof_last_write_status", written, sizeof(written));
 	info_field(info, "used_memory", used, sizeof(used));
 	info_field(info, "maxmemory", most, sizeof(most));
 	freeReplyObject(info);
 	(void)rt_parse_int(used, 0, INT64_MAX, &used_bytes);
 	(void)rt_parse_int(most, 0, INT64_MAX, &most_bytes);
+	if (strcmp(role, "master") != 0)
+		say(doctor, BAD, "redis role",
+		    "point the services at the master, or REPLICAOF NO ONE",
+		    "%s: it takes no writes", role);
+	else
+		say(doctor, OK, "redis role", "", "master");
 	say(doctor, strtol(version, NULL, 10) >= 7 ? OK : BAD, "redis version",
 	    "Tandem's functions need Redis 7", "%s", version);
 	if (strcmp(written, "ok") != 0)
@@ -297,29 +302,47 @@ static bool check_users(struct doctor *doctor)
 
 /* ---- functions ---- */
 
-static bool check_functions(struct doctor *doctor, const struct rt_functions *functions)
+static void check_version(struct doctor *doctor, const char *context,
+			  const struct ctl_version *version)
 {
 	char check[64];
-	struct rt_args args = { 0 };
-	redisReply *reply;
-	const char *version;
 
-	snprintf(check, sizeof(check), "functions of %s", functions->name);
-	rt_args_function(&args, functions, "version");
-	rt_args_int(&args, 0);
-	reply = ctl_redis_args(doctor->ctl, &args, 0, true);
-	rt_args_done(&args);
-	if (reply == NULL)
+	snprintf(check, sizeof(check), "functions of %s", context);
+	if (version->instances > 0 && !version->loaded)
+		say(doctor, BAD, check,
+		    "tandemctl functions load, of the build that the instances run",
+		    "%s_%s is not loaded, and %d instances call it", context, version->version,
+		    version->instances);
+	else if (version->instances > 0)
+		say(doctor, OK, check, "", "%s_%s, called by %d instances%s", context,
+		    version->version, version->instances,
+		    version->own ? "" : " of another build than this tandemctl");
+	else if (version->loaded && !version->own)
+		say(doctor, WARN, check, "tandemctl functions prune removes it",
+		    "%s_%s is loaded, and no instance calls it", context, version->version);
+	else if (version->loaded)
+		say(doctor, OK, check, "", "%s_%s is loaded, and no instance calls it", context,
+		    version->version);
+}
+
+/* Every version that is loaded or called. The own one must be loaded unless another is called. */
+static bool check_functions(struct doctor *doctor, const char *context)
+{
+	struct ctl_versions versions;
+	bool any = false;
+
+	if (!ctl_versions_read(doctor->ctl, context, &versions))
 		return false;
-	version = ctl_text(reply, NULL);
-	if (version == NULL)
-		say(doctor, BAD, check, "scripts/lib/redis-open loads them", "not loaded");
-	else
-		say(doctor, strcmp(version, functions->version) == 0 ? OK : BAD, check,
-		    "this tandemctl or what is loaded is of another build; scripts/up brings both "
-		    "up to date",
-		    "version %s, this tandemctl was built with %s", version, functions->version);
-	freeReplyObject(reply);
+	for (size_t i = 0; i < versions.count; i++) {
+		check_version(doctor, context, &versions.list[i]);
+		any = any || versions.list[i].loaded || versions.list[i].instances > 0;
+	}
+	if (!any) {
+		char check[64];
+
+		snprintf(check, sizeof(check), "functions of %s", context);
+		say(doctor, BAD, check, "tandemctl functions load", "none are loaded");
+	}
 	return true;
 }
 
@@ -371,7 +394,7 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 		    "<context>:{0}:excluded_groups",
 		    "of %s, not one of ours; last consumer seen %s ago, lag %" PRId64, key, age,
 		    lag);
-	else if (seen < 0 || seen > ABSENT_MS)
+	else if (seen < 0 || seen > CTL_ABSENT_MS)
 		say(doctor, WARN, check, "start the service (scripts/up): orders wait for it",
 		    "of %s: nobody reads (last seen: %s); lag %" PRId64 ", pending %" PRId64, key,
 		    age, lag, pending);
@@ -531,8 +554,8 @@ static int doctor_run(struct ctl *ctl, void *options)
 
 	(void)options;
 	if (!check_info(&doctor) || !check_settings(&doctor) || !check_clock(&doctor) ||
-	    !check_users(&doctor) || !check_functions(&doctor, &order_functions) ||
-	    !check_functions(&doctor, &inventory_functions) ||
+	    !check_users(&doctor) || !check_functions(&doctor, "order") ||
+	    !check_functions(&doctor, "inventory") ||
 	    !answered(&doctor, check_stream(&doctor, "order", "inventory"), "order's events") ||
 	    !answered(&doctor, check_stream(&doctor, "inventory", "order"), "inventory's events") ||
 	    !answered(&doctor, check_dead(&doctor), "dead letters"))

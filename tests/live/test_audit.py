@@ -402,12 +402,25 @@ class Doctor(Tool):
         self.assertEqual(self.doctor(), {})
 
     def test_functions(self):
+        """A version that nobody calls is named, and taken away; those that are called stay."""
+        before = set(self.libraries())
         library = self.tandem.library("order")
         code = self.ops("FUNCTION", "LIST", "LIBRARYNAME", library, "WITHCODE")[0]
         code = code[code.index(b"library_code") + 1]
-        self.ops("FUNCTION", "DELETE", library)
-        self.assertEqual(self.doctor(), {"functions of order": "bad"})
-        self.ops("FUNCTION", "LOAD", code)
+        version = library.rpartition("_")[2]
+        self.ops("FUNCTION", "LOAD", code.replace(version.encode(), b"00000000"))
+        self.assertEqual(self.doctor(), {"functions of order": "warn"})
+        code, lines = self.ctl("functions", "list")
+        found = {(line["version"], line["own"], line["instances"]) for line in lines}
+        self.assertEqual(code, 0)
+        self.assertLessEqual({(version, True, 1), ("00000000", False, 0)}, found)
+        self.assertEqual(self.ctl("functions", "prune")[0], 0)
+        self.assertEqual(set(self.libraries()), before)
+        self.assertEqual(self.doctor(), {})
+
+    def libraries(self):
+        """The names of the libraries in Redis."""
+        return [library[library.index(b"library_name") + 1] for library in self.ops("FUNCTION", "LIST")]
 
     def test_groups(self):
         events = "order:{0}:events"
@@ -421,7 +434,7 @@ class Doctor(Tool):
         self.assertEqual(self.tandem.inventory.terminate(), 0)
         try:
             found = self.doctor()
-            self.assertEqual(found.pop("inventory"), "bad")
+            self.assertEqual((found.pop("inventory"), found.pop("gateway")), ("bad", "bad"))
             self.assertLessEqual(set(found), {"group inventory"})
         finally:
             self.tandem.inventory.start()

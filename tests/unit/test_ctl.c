@@ -706,8 +706,8 @@ static void completion(void)
 		const char *words,
 			*offered; /* separated by blanks; "+x": x is among them; "-x": not */
 	} rows[] = {
-		{ "", "order stock explain events dead audit doctor load" },
-		{ "or", "order stock explain events dead audit doctor load" },
+		{ "", "order stock explain events dead audit doctor load functions" },
+		{ "or", "order stock explain events dead audit doctor load functions" },
 		{ "order ", "place get list watch confirm cancel" },
 		{ "--json order ", "place get list watch confirm cancel" },
 		{ "--gateway h:1 stock ", "adjust get list" },

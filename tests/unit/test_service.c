@@ -542,14 +542,16 @@ static void systemd(void)
 		drain_hangs = false;
 		hear(fd, "READY=1");
 		/* Ready means served: the pages say so, too; the own part is not ready yet. */
-		CU_ASSERT_PTR_NOT_NULL(strstr(ask(&child, "/readyz"), "\r\n\r\nown: not known yet\n"));
+		CU_ASSERT_PTR_NOT_NULL(
+			strstr(ask(&child, "/readyz"), "\r\n\r\nown: not known yet\n"));
 		CU_ASSERT_PTR_NOT_NULL(strstr(
 			ask(&child, "/metrics"),
 			"tandem_build_info{service=\"order\",version=\"" TANDEM_VERSION "\"} 1\n"));
 		kill(child.pid, SIGTERM);
 		hear(fd, "STOPPING=1");
 		wait_for(&child, 'd');
-		CU_ASSERT_PTR_NOT_NULL(strstr(ask(&child, "/readyz"), "serving: the service is going down\n"));
+		CU_ASSERT_PTR_NOT_NULL(
+			strstr(ask(&child, "/readyz"), "serving: the service is going down\n"));
 		kill(child.pid, SIGTERM);
 		CU_ASSERT_EQUAL(end_of(&child), 1);
 		close(child.out);

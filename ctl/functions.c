@@ -1,0 +1,293 @@
+/* functions.c - tandemctl functions list|load|prune: the versions of the services' Redis functions that
+ * are loaded, and which of them are in use.
+ *
+ * A library is called <context>_<version>. An instance that calls its functions reads the other
+ * context's events as a consumer whose name ends in "@<version>", and says every few seconds that it
+ * is alive; so Redis itself knows who uses what, and since when no more. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "commands.h"
+#include "config.h"
+#include "versions.h"
+
+#define IDLE_STANDARD_MS 60000
+
+static const struct rt_functions *own_functions(const char *context)
+{
+	return strcmp(context, order_functions.name) == 0 ? &order_functions : &inventory_functions;
+}
+
+/* ---- reading ---- */
+
+/* The version of a library of this context; NULL: it is none. */
+static const char *version_of(const char *library, const char *context)
+{
+	size_t length = strlen(context);
+
+	if (strncmp(library, context, length) != 0 || library[length] != '_')
+		return NULL;
+	return library + length + 1;
+}
+
+static struct ctl_version *find_version(struct ctl_versions *versions, const char *version)
+{
+	struct ctl_version *found;
+
+	for (size_t i = 0; i < versions->count; i++) {
+		if (strcmp(versions->list[i].version, version) == 0)
+			return &versions->list[i];
+	}
+	if (versions->count == CTL_VERSIONS_MAX)
+		return NULL;
+	found = &versions->list[versions->count++];
+	*found = (struct ctl_version){ .seen_ms = -1 };
+	snprintf(found->version, sizeof(found->version), "%s", version);
+	found->own = strcmp(version, own_functions(versions->context)->version) == 0;
+	return found;
+}
+
+static bool read_libraries(struct ctl *ctl, struct ctl_versions *versions)
+{
+	redisReply *reply = ctl_redis(ctl, "FUNCTION", "LIST");
+
+	if (reply == NULL)
+		return false;
+	for (size_t i = 0; i < reply->elements; i++) {
+		const char *library = ctl_text(ctl_named(reply->element[i], "library_name"), "");
+		const char *version = version_of(library, versions->context);
+		struct ctl_version *found;
+
+		found = version != NULL ? find_version(versions, version) : NULL;
+		if (found != NULL)
+			found->loaded = true;
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
+static bool read_consumers(struct ctl *ctl, struct ctl_versions *versions)
+{
+	const char *other =
+		versions->context == ctl_contexts[0] ? ctl_contexts[1] : ctl_contexts[0];
+	struct rt_args args = { 0 };
+	char stream[CTL_KEY];
+	redisReply *reply;
+
+	ctl_key(stream, other, "events");
+	rt_args_str(&args, "XINFO");
+	rt_args_str(&args, "CONSUMERS");
+	rt_args_str(&args, stream);
+	rt_args_str(&args, versions->context);
+	reply = ctl_redis_args(ctl, &args, 0, true); /* an error: no stream yet, or no group */
+	rt_args_done(&args);
+	if (reply == NULL)
+		return false;
+	for (size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
+		const char *name = ctl_text(ctl_named(reply->element[i], "name"), "");
+		const char *version = strrchr(name, '@');
+		int64_t idle_ms = ctl_number(ctl_named(reply->element[i], "idle"));
+		struct ctl_version *found;
+
+		found = version != NULL ? find_version(versions, version + 1) : NULL;
+		if (found == NULL)
+			continue;
+		found->instances += idle_ms <= CTL_ABSENT_MS;
+		found->seen_ms = found->seen_ms < 0 ? idle_ms : RT_MIN(found->seen_ms, idle_ms);
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
+bool ctl_versions_read(struct ctl *ctl, const char *context, struct ctl_versions *versions)
+{
+	*versions = (struct ctl_versions){ .context = context };
+	return read_libraries(ctl, versions) && read_consumers(ctl, versions);
+}
+
+/* ---- the commands ---- */
+
+struct functions {
+	int64_t idle_ms;
+};
+
+static void show_version(struct ctl *ctl, struct ctl_table *table, const char *context,
+			 const struct ctl_version *version)
+{
+	char age[CTL_AGE] = "never";
+
+	if (ctl->json) {
+		json_t *json = json_object();
+
+		json_object_set_new(json, "context", json_string(context));
+		json_object_set_new(json, "version",
+				    ctl_json_string(version->version, strlen(version->version)));
+		json_object_set_new(json, "loaded", json_boolean(version->loaded));
+		json_object_set_new(json, "own", json_boolean(version->own));
+		json_object_set_new(json, "instances", json_integer(version->instances));
+		if (version->seen_ms >= 0)
+			json_object_set_new(json, "seen_ms_ago", json_integer(version->seen_ms));
+		ctl_json_print(json);
+		return;
+	}
+	if (version->seen_ms >= 0)
+		ctl_age(age, version->seen_ms);
+	ctl_cell(table, "%s", context);
+	ctl_cell(table, "%s", version->version);
+	ctl_cell(table, "%s", version->loaded ? "yes" : "no");
+	ctl_cell(table, "%d", version->instances);
+	ctl_cell(table, "%s", age);
+	ctl_cell(table, "%s", version->own ? "of this tandemctl" : "");
+}
+
+static int list_run(struct ctl *ctl, void *options)
+{
+	static const char *const headings[] = { "CONTEXT",   "VERSION", "LOADED",
+						"INSTANCES", "SEEN",    "" };
+	struct ctl_table table = { .columns = RT_LENGTH(headings) };
+	struct ctl_versions versions;
+
+	(void)options;
+	for (size_t i = 0; i < RT_LENGTH(headings); i++)
+		ctl_cell(&table, "%s", headings[i]);
+	for (size_t c = 0; c < RT_LENGTH(ctl_contexts); c++) {
+		if (!ctl_versions_read(ctl, ctl_contexts[c], &versions))
+			return CTL_UNAVAILABLE;
+		for (size_t i = 0; i < versions.count; i++)
+			show_version(ctl, &table, versions.context, &versions.list[i]);
+	}
+	if (!ctl->json)
+		ctl_table_print(&table);
+	return CTL_OK;
+}
+
+static int load_run(struct ctl *ctl, void *options)
+{
+	(void)options;
+	for (size_t c = 0; c < RT_LENGTH(ctl_contexts); c++) {
+		const struct rt_functions *functions = own_functions(ctl_contexts[c]);
+		struct rt_args args = { 0 };
+		redisReply *reply;
+
+		rt_args_str(&args, "FUNCTION");
+		rt_args_str(&args, "LOAD");
+		rt_args_str(&args, "REPLACE");
+		rt_args_add(&args, functions->code, functions->code_length);
+		reply = ctl_redis_args(ctl, &args, 0, false);
+		rt_args_done(&args);
+		if (reply == NULL)
+			return CTL_UNAVAILABLE;
+		freeReplyObject(reply);
+		if (!ctl->json)
+			printf("loaded %s_%s\n", functions->name, functions->version);
+	}
+	return CTL_OK;
+}
+
+static bool remove_library(struct ctl *ctl, const char *context, const struct ctl_version *version)
+{
+	char library[64];
+	redisReply *reply;
+
+	snprintf(library, sizeof(library), "%s_%s", context, version->version);
+	reply = ctl_redis(ctl, "FUNCTION", "DELETE", library);
+	if (reply == NULL)
+		return false;
+	freeReplyObject(reply);
+	if (!ctl->json)
+		printf("removed %s\n", library);
+	return true;
+}
+
+static int prune_run(struct ctl *ctl, void *options)
+{
+	const struct functions *own = options;
+	int64_t idle_ms = own->idle_ms > 0 ? own->idle_ms : IDLE_STANDARD_MS;
+	struct ctl_versions versions;
+
+	for (size_t c = 0; c < RT_LENGTH(ctl_contexts); c++) {
+		if (!ctl_versions_read(ctl, ctl_contexts[c], &versions))
+			return CTL_UNAVAILABLE;
+		for (size_t i = 0; i < versions.count; i++) {
+			const struct ctl_version *version = &versions.list[i];
+			bool used = version->seen_ms >= 0 && version->seen_ms <= idle_ms;
+
+			if (version->loaded && !version->own && !used &&
+			    !remove_library(ctl, versions.context, version))
+				return CTL_UNAVAILABLE;
+		}
+	}
+	return CTL_OK;
+}
+
+static error_t no_arguments(int key, char *arg, struct argp_state *state)
+{
+	if (key != ARGP_KEY_ARG)
+		return ARGP_ERR_UNKNOWN;
+	argp_error(state, "does not take %s", arg);
+	return 0;
+}
+
+static error_t prune_parse(int key, char *arg, struct argp_state *state)
+{
+	struct functions *own = ctl_options(state);
+
+	if (key != 'i')
+		return no_arguments(key, arg, state);
+	if (!rt_parse_duration(arg, &own->idle_ms) || own->idle_ms < 1)
+		argp_error(state, "--idle: %s is no duration, such as 10s", arg);
+	return 0;
+}
+
+static const struct argp list_argp = {
+	NULL,
+	no_arguments,
+	"",
+	"Lists the versions of the services' Redis functions: whether each is loaded, how many "
+	"instances call it, and when one was last seen.\vExample:\n  tandemctl functions list",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_functions_list = {
+	"functions", "list", "Lists versions of the Redis functions", &list_argp, 0, list_run,
+};
+
+static const struct argp load_argp = {
+	NULL,
+	no_arguments,
+	"",
+	"Loads the Redis functions that this tandemctl and the services of its build call, beside "
+	"those of other versions. The first step of an upgrade.\vExample:\n"
+	"  tandemctl functions load",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_functions_load = {
+	"functions", "load", "Loads this version of the Redis functions", &load_argp, 0, load_run,
+};
+
+static const struct argp_option prune_options[] = {
+	{ "idle", 'i', "DURATION", 0, "No instance that calls them was seen for so long (1m)", 0 },
+	{ 0 },
+};
+static const struct argp prune_argp = {
+	prune_options,
+	prune_parse,
+	"",
+	"Removes versions of the Redis functions that no instance calls any more, other than that "
+	"of "
+	"this tandemctl. The last step of an upgrade.\vExample:\n  tandemctl functions prune",
+	NULL,
+	NULL,
+	NULL,
+};
+const struct ctl_command ctl_functions_prune = {
+	"functions",
+	"prune",
+	"Removes unused versions of the Redis functions",
+	&prune_argp,
+	sizeof(struct functions),
+	prune_run,
+};

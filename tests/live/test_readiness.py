@@ -1,0 +1,176 @@
+"""Whether a service can serve is said once: /readyz, grpc.health.v1 (Check and Watch, for each service
+and for all) and tandemctl doctor agree, without any traffic, soon after it changes, both ways."""
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+
+import grpc
+import tandem
+
+HEALTH = "grpc.health.v1.Health"
+SOON = 10  # seconds; each step below takes one or two
+CONTEXTS = ("order", "inventory")
+ALL = ("order", "inventory", "gateway")
+
+
+class Readiness(tandem.Live):
+    def setUp(self):
+        self.serving = self.words.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
+        self.stubs, self.seen = {}, {}
+        for name in ALL:
+            channel = self.tandem.channel(name)
+            self.addCleanup(channel.close)
+            self.stubs[name] = self.words.stub(channel, HEALTH)
+        self.ops = self.tandem.redis_as("ops")
+        self.agree(**{name: True for name in ALL})
+        self.watch("gateway", tandem.ORDER_SERVICE)
+        self.watch("gateway", tandem.INVENTORY_SERVICE)
+        self.watch("order", "")
+
+    def watch(self, name, service):
+        """Collects what Watch says, until the test ends."""
+        seen = self.seen[name, service] = []
+        stream = self.stubs[name].Watch(service=service, _timeout=120 * tandem.SLOW)
+        self.addCleanup(stream.cancel)
+
+        def follow():
+            with contextlib.suppress(grpc.RpcError):
+                for answer in stream:
+                    seen.append(answer.status)
+
+        threading.Thread(target=follow, daemon=True).start()
+        tandem.until(lambda: seen, SOON * tandem.SLOW, "the first answer of Watch")
+
+    def check(self, name, service=""):
+        return self.stubs[name].Check(service=service).status == self.serving["SERVING"]
+
+    def agree(self, **wanted):
+        """Waits until both surfaces of each process say so, and watchers have heard it."""
+
+        def what():
+            found = {}
+            for name, _ in wanted.items():
+                found[name] = (self.tandem.processes[name].ready(), self.check(name))
+            return found
+
+        def watchers():
+            return all(
+                (seen[-1] == self.serving["SERVING"]) == self.check(name, service)
+                for (name, service), seen in self.seen.items()
+                if name in wanted
+            )
+
+        expected = {name: (ready, ready) for name, ready in wanted.items()}
+        tandem.until(
+            lambda: what() == expected and watchers(), SOON * tandem.SLOW, lambda: (expected, what())
+        )
+
+    def doctor(self):
+        """What doctor finds that is not ok: {check: result}."""
+        env = {**self.tandem.env, "TANDEM_GATEWAY_LISTEN": f"127.0.0.1:{self.tandem.ports['gateway']}"}
+        ctl = os.path.join(tandem.BUILD, "tandemctl")
+        run = subprocess.run([ctl, "doctor", "--json"], env=env, capture_output=True, text=True)
+        lines = [json.loads(line) for line in run.stdout.splitlines()]
+        return {line["check"]: line["result"] for line in lines if line["result"] == "bad"}
+
+    def says(self, name, text):
+        """Waits until /readyz gives this reason."""
+        page = lambda: self.tandem.processes[name].get("/readyz")[1]  # noqa: E731
+        tandem.until(lambda: text in page(), SOON * tandem.SLOW, lambda: (text, page()))
+
+    def gateway_services(self):
+        return [self.check("gateway", s) for s in (tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE)]
+
+    def test_redis_takes_no_writes(self):
+        """It became somebody's replica."""
+        self.ops("CONFIG", "SET", "replica-serve-stale-data", "yes")
+        self.ops("REPLICAOF", "127.0.0.1", "1")
+        try:
+            self.agree(order=False, inventory=False, gateway=False)
+            for name in CONTEXTS:
+                self.says(name, "READONLY")
+            self.assertEqual(set(self.doctor()), {"redis role", *ALL})
+        finally:
+            self.ops("REPLICAOF", "NO", "ONE")
+        self.agree(order=True, inventory=True, gateway=True)
+        self.assertEqual(self.doctor(), {})
+
+    def test_functions_are_gone(self):
+        self.ops("FUNCTION", "FLUSH")
+        try:
+            self.agree(order=False, inventory=False, gateway=False)
+            for name in CONTEXTS:
+                self.says(name, self.tandem.library(name))
+            found = self.doctor()
+            wanted = {f"functions of {name}" for name in CONTEXTS} | set(ALL)
+            self.assertEqual(set(found), wanted)
+        finally:
+            subprocess.run([tandem.OPEN], env=self.tandem.env, check=True, capture_output=True)
+        self.agree(order=True, inventory=True, gateway=True)
+
+    def test_functions_of_one_are_replaced_by_another_version(self):
+        """Only what depends on them is not ready."""
+        library = self.tandem.library("inventory")
+        code = self.ops("FUNCTION", "LIST", "LIBRARYNAME", library, "WITHCODE")[0]
+        code = code[code.index(b"library_code") + 1]
+        version = library.rpartition("_")[2].encode()
+        self.ops("FUNCTION", "LOAD", code.replace(version, b"00000000"))
+        self.ops("FUNCTION", "DELETE", library)
+        try:
+            self.agree(order=True, inventory=False, gateway=False)
+            self.assertEqual(self.gateway_services(), [True, False])
+        finally:
+            self.ops("FUNCTION", "LOAD", code)
+            self.ops("FUNCTION", "DELETE", "inventory_00000000")
+        self.agree(order=True, inventory=True, gateway=True)
+        self.assertEqual(self.gateway_services(), [True, True])
+
+    def test_redis_is_frozen(self):
+        self.tandem.redis.signal(signal.SIGSTOP)
+        try:
+            self.agree(order=False, inventory=False, gateway=False)
+            self.says("order", "redis: ")
+        finally:
+            self.tandem.redis.signal(signal.SIGCONT)
+        self.agree(order=True, inventory=True, gateway=True)
+
+    def test_redis_is_away(self):
+        self.tandem.redis.kill()
+        try:
+            self.agree(order=False, inventory=False, gateway=False)
+            self.says("order", "cannot connect")
+        finally:
+            self.tandem.redis.start()
+        self.agree(order=True, inventory=True, gateway=True)
+
+    def test_a_backend_is_frozen(self):
+        for frozen, services in (("order", [False, True]), ("inventory", [True, False])):
+            with self.subTest(frozen=frozen):
+                self.tandem.processes[frozen].signal(signal.SIGSTOP)
+                try:
+                    self.agree(gateway=False)
+                    self.assertEqual(self.gateway_services(), services)
+                    self.says("gateway", f"{frozen}: ")
+                    found = set(self.doctor())
+                    self.assertEqual(found, {frozen, "gateway"})
+                finally:
+                    self.tandem.processes[frozen].signal(signal.SIGCONT)
+                self.agree(order=True, inventory=True, gateway=True)
+
+    def test_health_refuses_nothing(self):
+        """What is not ready is called all the same: the answer says best what is wrong. Orders need no
+        inventory to be accepted."""
+        self.tandem.inventory.signal(signal.SIGSTOP)
+        try:
+            self.agree(gateway=False)
+            self.assertEqual(self.name(self.place("refuses-nothing")), "PENDING")
+        finally:
+            self.tandem.inventory.signal(signal.SIGCONT)
+        self.agree(order=True, inventory=True, gateway=True)
+
+
+if __name__ == "__main__":
+    tandem.main()
