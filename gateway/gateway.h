@@ -18,9 +18,11 @@ struct gateway_options {
 	/* Clients (rt_client_new, rt_client_local); borrowed. */
 	ProtobufCService *order, *placement, *inventory;
 	int64_t connections; /* of the placement client's channel, 1 */
-	int64_t batch_max;   /* orders in a message, 128 */
-	int64_t orders_max;  /* orders under way, 20000; one more: RESOURCE_EXHAUSTED */
-	int64_t timeout_ms;  /* for calls without a deadline of their own, 30000 */
+	struct rt_channel
+		*order_channel; /* the placement client's, which knows whom to avoid; NULL */
+	int64_t batch_max;      /* orders in a message, 128 */
+	int64_t orders_max;     /* orders under way, 20000; one more: RESOURCE_EXHAUSTED */
+	int64_t timeout_ms;     /* for calls without a deadline of their own, 30000 */
 	struct rt_metrics *metrics;
 };
 int gateway_new(struct rt_loop *loop, const struct gateway_options *options, struct gateway **ret);

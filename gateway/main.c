@@ -80,7 +80,6 @@ static int start(struct rt_service *service)
 	struct own *own = rt_alloc(sizeof(*own));
 	struct gateway_options options = {
 		.batch_max = set->batch_max,
-		.connections = set->connections,
 		.orders_max = set->orders_max,
 		.timeout_ms = set->timeout_ms,
 		.metrics = service->metrics,
@@ -102,6 +101,8 @@ static int start(struct rt_service *service)
 				       &tandem__inventory__v1__inventory_service__descriptor);
 	options.order = own->order;
 	options.placement = own->placement;
+	options.order_channel = own->order_channel;
+	options.connections = rt_channel_connections(own->order_channel);
 	options.inventory = own->inventory;
 	rc = gateway_new(service->loop, &options, &own->gateway);
 	if (rc != RT_OK)

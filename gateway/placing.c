@@ -206,18 +206,31 @@ static void stream_drained(struct rt_client_op *op)
 
 /* ---- what leaves ---- */
 
-/* The stream whose turn it is; NULL: each has enough to send. */
+/* Its instance does not serve, and another may. */
+static bool is_avoided(const struct gateway *gateway, int connection)
+{
+	const struct rt_channel *channel = gateway->options.order_channel;
+
+	return channel != NULL && rt_channel_avoided(channel, connection);
+}
+
+/* The stream whose turn it is, of an instance that serves if there is one; NULL: each has enough to
+ * send. */
 static struct gateway_stream *next_stream(struct gateway *gateway)
 {
 	size_t streams = (size_t)gateway->options.connections;
+	struct gateway_stream *avoided = NULL;
 
 	for (size_t i = 0; i < streams; i++) {
 		struct gateway_stream *stream = &gateway->streams[gateway->turn++ % streams];
 
-		if (!stream->open || rt_client_queued_bytes(&stream->op) <= RT_CALL_QUEUE_MAX_BYTES)
+		if (stream->open && rt_client_queued_bytes(&stream->op) > RT_CALL_QUEUE_MAX_BYTES)
+			continue;
+		if (!is_avoided(gateway, (int)(stream - gateway->streams)))
 			return stream;
+		avoided = stream;
 	}
-	return NULL;
+	return avoided;
 }
 
 static void stream_open(struct gateway_stream *stream)
