@@ -12,11 +12,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "config.h"
+#include "listen.h"
 
 #define CONNECTIONS_MAX   64
 #define CONNECTION_IDLE_S 10
@@ -141,6 +143,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 static int bind_unix(struct rt_admin *admin, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct stat stat;
 	int fd;
 
 	if (strlen(path) >= sizeof(address.sun_path)) {
@@ -151,7 +154,14 @@ static int bind_unix(struct rt_admin *admin, const char *path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -1;
-	unlink(path); /* what a process that was killed left there */
+	if (rt_listen_unix_taken(path)) {
+		close(fd);
+		errno = EADDRINUSE;
+		return -1;
+	}
+	/* What a process that was killed left there; a file that is no socket is not ours. */
+	if (lstat(path, &stat) == 0 && S_ISSOCK(stat.st_mode))
+		unlink(path);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 16) < 0) {
 		close(fd);
 		return -1;

@@ -16,6 +16,8 @@ struct rt_redis_options rt_context_redis(const struct rt_context_settings *setti
 		.unix_path = settings->redis.unix_path,
 		.user = settings->redis.user,
 		.password = password,
+		.password_file = settings->redis.password_file,
+		.log_trouble = true,
 		.name = name,
 		.timeout_ms = settings->redis.timeout_ms,
 		.pending_max = PENDING_COMMANDS,

@@ -46,7 +46,7 @@ enum redis_state { REDIS_AWAY, REDIS_CONNECTING, REDIS_GREETING, REDIS_UP };
 struct rt_redis {
 	struct rt_loop *loop;
 	struct rt_redis_options options;
-	char *host, *unix_path, *user, *password, *name;
+	char *host, *unix_path, *user, *password, *password_file, *name;
 	enum redis_state state;
 	redisContext *context;
 	struct rt_watch *watch;
@@ -73,6 +73,8 @@ struct rt_redis {
 	bool freed; /* while `turn` was queued: the task frees */
 	bool reset; /* asked for; `turn` does it */
 	char error[256];
+	char told[256];   /* the last error that was logged, until it is up again */
+	bool denied_told; /* since it is up */
 };
 
 static void redis_connect(struct rt_timer *timer);
@@ -167,6 +169,81 @@ static void redis_close(struct rt_redis *redis, int status)
 	}
 }
 
+/* ---- what an operator should know ---- */
+
+static bool redis_speaks(const struct rt_redis *redis)
+{
+	return redis->options.log_trouble && redis->options.on_state != NULL;
+}
+
+/* What to do about the error; NULL: wait, or start Redis. */
+static char *redis_fix(const struct rt_redis *redis)
+{
+	const char *file = redis->password_file != NULL ? redis->password_file : "no file";
+
+	if (strstr(redis->error, "WRONGPASS") != NULL)
+		return rt_printf("Redis must have the user %s, enabled, with the password in the "
+				 "first line of %s (--redis-user, --redis-password-file); "
+				 "it is tried again until then",
+				 redis->user, file);
+	if (strstr(redis->error, "NOAUTH") != NULL)
+		return rt_strdup("set --redis-user and --redis-password-file");
+	if (strstr(redis->error, "not Redis's protocol") != NULL)
+		return rt_strdup("something else than Redis answers there: "
+				 "see --redis-host, --redis-port and --redis-socket");
+	return NULL;
+}
+
+static char *redis_address(const struct rt_redis *redis)
+{
+	if (redis->unix_path != NULL)
+		return rt_strdup(redis->unix_path);
+	return rt_printf("%s:%d", redis->host, redis->options.port);
+}
+
+/* Each reason once: attempts follow each other quickly. */
+static void redis_tell_away(struct rt_redis *redis)
+{
+	char *address, *fix;
+
+	if (!redis_speaks(redis) || strcmp(redis->told, redis->error) == 0)
+		return;
+	snprintf(redis->told, sizeof(redis->told), "%s", redis->error);
+	address = redis_address(redis);
+	fix = redis_fix(redis);
+	if (fix != NULL)
+		RT_LOG(RT_ERROR, "Redis cannot be used", RT_S("redis", address),
+		       RT_S("reason", redis->error), RT_S("fix", fix));
+	else
+		RT_LOG(RT_WARN, "Redis is away", RT_S("redis", address),
+		       RT_S("reason", redis->error));
+	free(fix);
+	free(address);
+}
+
+static void redis_tell_back(struct rt_redis *redis)
+{
+	char *address;
+
+	if (!redis_speaks(redis) || redis->told[0] == '\0')
+		return;
+	redis->told[0] = '\0';
+	address = redis_address(redis);
+	RT_LOG(RT_INFO, "Redis is back", RT_S("redis", address));
+	free(address);
+}
+
+/* The first of each connection. */
+static void redis_tell_denied(struct rt_redis *redis, const char *reason)
+{
+	if (!redis_speaks(redis) || redis->denied_told || redis->state != REDIS_UP)
+		return;
+	redis->denied_told = true;
+	RT_LOG(RT_ERROR, "Redis denies the user a command", RT_S("user", redis->user),
+	       RT_S("reason", reason),
+	       RT_S("fix", "give the user its rights again; scripts/lib/redis-open does"));
+}
+
 /* The connection is of no use any more (redis->error says why): connect again later. */
 static void redis_down(struct rt_redis *redis)
 {
@@ -174,6 +251,8 @@ static void redis_down(struct rt_redis *redis)
 	int64_t delay =
 		redis->retry_ms * 3 / 4 + (int64_t)rt_loop_random(redis->loop, (uint64_t)spread);
 
+	redis_tell_away(redis);
+	redis->denied_told = false;
 	redis_close(redis, RT_LOST);
 	redis->retry_ms = RT_MIN(redis->retry_ms * 2, RETRY_MAX_MS);
 	rt_timer_start(redis->loop, &redis->connect, delay, redis_connect);
@@ -459,6 +538,8 @@ static bool redis_answer(struct rt_redis *redis, redisReply *reply)
 	}
 	redis->pending_count--;
 	op = RT_CONTAINER_OF(link, struct rt_redis_op, link);
+	if (reply_status(reply) == RT_DENIED)
+		redis_tell_denied(redis, reply->str);
 	redis_tell(op, reply);
 	rt_arena_reset(&redis->replies);
 	return true;
@@ -659,6 +740,7 @@ static void redis_greeted(struct rt_redis_op *op, int status, const redisReply *
 		tell_name(redis, rt_clock_wall_ahead_ms(redis->time.clock.offset_us));
 	redis->retry_ms = RETRY_MIN_MS;
 	redis->error[0] = '\0';
+	redis_tell_back(redis);
 	rt_timer_stop(redis->loop, &redis->connect);
 	if (redis->options.on_state != NULL)
 		redis->options.on_state(redis, true, redis->options.user_data);
@@ -784,6 +866,7 @@ int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
 	redis->host = copy_or_null(options->host);
 	redis->user = copy_or_null(options->user);
 	redis->name = copy_or_null(options->name);
+	redis->password_file = copy_or_null(options->password_file);
 	redis->password = rt_strdup(options->password != NULL ? options->password : "");
 	/* Nothing of the caller's is kept, not even by mistake. */
 	redis->options.host = redis->host;
@@ -791,6 +874,7 @@ int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
 	redis->options.user = redis->user;
 	redis->options.password = redis->password;
 	redis->options.name = redis->name;
+	redis->options.password_file = redis->password_file;
 	if (redis->options.timeout_ms <= 0)
 		redis->options.timeout_ms = TIMEOUT_MS;
 	if (redis->options.pending_max == 0)
@@ -823,6 +907,7 @@ void rt_redis_free(struct rt_redis *redis)
 	free(redis->unix_path);
 	free(redis->user);
 	free(redis->password);
+	free(redis->password_file);
 	free(redis->name);
 	rt_arena_done(&redis->replies);
 	rt_buf_done(&redis->out);

@@ -25,6 +25,10 @@ struct rt_redis_options {
 	const char *unix_path; /* NULL or "": TCP */
 	const char *user;      /* NULL or "": no AUTH */
 	const char *password;
+	const char *password_file; /* where it was read, for the log; NULL: not told */
+	/* Why the connection is away is logged, each reason once until it is back, if on_state is
+	 * set: of several connections with the same options one speaks. */
+	bool log_trouble;
 	const char *name;   /* CLIENT SETNAME; what CLIENT LIST shows */
 	int64_t timeout_ms; /* for commands that give none, and for connecting. 0: 2000 */
 	size_t pending_max; /* commands under way; one more gets RT_BUSY. 0: 4096 */

@@ -28,6 +28,7 @@
 
 #include "accept_guard.h"
 #include "failpoint.h"
+#include "listen.h"
 #include "log.h"
 #include "rpc_queue.h"
 
@@ -734,8 +735,12 @@ static void register_methods(struct rt_server *server)
 
 int rt_server_start(struct rt_server *server)
 {
-	grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
+	grpc_server_credentials *credentials;
 
+	/* gRPC would take the path away from who listens there. */
+	if (strncmp(server->listen, "unix:", 5) == 0 && rt_listen_unix_taken(server->listen + 5))
+		return RT_SYSTEM;
+	credentials = grpc_insecure_server_credentials_create();
 	/* This also makes the linker take the guard along. */
 	rt_accept_guard_limit(server->connections_max);
 	server->grpc = create_grpc_server(server);

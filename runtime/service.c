@@ -14,6 +14,7 @@
  * The admin port is closed before the parts end, because its thread reads their readiness. */
 #include "service.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -25,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "listen.h"
 #include "log.h"
 
 #define EXIT_USAGE          2
@@ -347,6 +349,27 @@ static void make_metrics(struct life *life)
 		      (double)now.tv_sec);
 }
 
+static void cannot_listen(struct life *life, const char *fact, const char *setting,
+			  const char *listen)
+{
+	char variable[64];
+	struct rt_buf reason = { 0 };
+	char *fix;
+
+	rt_listen_explain(listen, &reason);
+	if (reason.length == 0) /* it would go now */
+		rt_buf_printf(&reason, "it was not to be had a moment ago");
+	rt_buf_add(&reason, "", 1);
+	snprintf(variable, sizeof(variable), "TANDEM_%s_%s", life->program.service, setting);
+	for (char *p = variable; *p != '\0'; p++)
+		*p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+	fix = rt_printf("set --%s or %s to an address that is free", setting, variable);
+	RT_LOG(RT_ERROR, fact, RT_S("listen", listen), RT_S("reason", reason.data),
+	       RT_S("fix", fix));
+	free(fix);
+	rt_buf_done(&reason);
+}
+
 static int make_admin(struct life *life)
 {
 	const char *listen = common(life)->admin_listen;
@@ -354,8 +377,7 @@ static int make_admin(struct life *life)
 	if (listen[0] != '\0' &&
 	    rt_admin_new(listen, life->service.metrics, life->service.readiness,
 			 &life->service.admin) != RT_OK) {
-		RT_LOG(RT_ERROR, "cannot listen for operators", RT_S("admin_listen", listen),
-		       RT_S("error", strerror(errno)));
+		cannot_listen(life, "cannot listen for operators", "admin-listen", listen);
 		return RT_SYSTEM;
 	}
 	return RT_OK;
@@ -396,8 +418,7 @@ static int serve(struct life *life)
 	int rc = rt_server_start(service->server);
 
 	if (rc != RT_OK) {
-		RT_LOG(RT_ERROR, "cannot listen", RT_S("listen", common(life)->listen),
-		       RT_S("reason", rt_status_text(rc)));
+		cannot_listen(life, "cannot listen", "listen", common(life)->listen);
 		return rc;
 	}
 	if (service->admin != NULL && rt_admin_start(service->admin) != RT_OK) {
@@ -460,32 +481,52 @@ end:
 
 /* ---- Redis settings ---- */
 
+static int bad_password_file(const char *file, FILE *opened, const char *reason)
+{
+	RT_LOG(RT_ERROR, "there is no password in the password file", RT_S("file", file),
+	       RT_S("reason", reason),
+	       RT_S("fix", "its first line is the password of the user (--redis-user)"));
+	if (opened != NULL)
+		fclose(opened);
+	return RT_SYSTEM;
+}
+
 int rt_redis_settings_password(const struct rt_redis_settings *settings, char **ret_password)
 {
-	char line[PASSWORD_LINE_BYTES];
-	size_t length;
+	const char *path = settings->password_file;
+	char text[PASSWORD_LINE_BYTES];
+	size_t got, length;
 	FILE *file;
-	bool got;
 
-	if (settings->password_file[0] == '\0') {
+	if (path[0] == '\0') {
 		*ret_password = rt_strdup("");
 		return RT_OK;
 	}
-	file = fopen(settings->password_file, "re");
-	if (file == NULL) {
-		RT_LOG(RT_ERROR, "cannot read the password file",
-		       RT_S("file", settings->password_file), RT_S("error", strerror(errno)));
-		return RT_SYSTEM;
+	file = fopen(path, "re");
+	if (file == NULL)
+		return bad_password_file(path, NULL, strerror(errno));
+	got = fread(text, 1, sizeof(text), file);
+	if (ferror(file))
+		return bad_password_file(path, file, strerror(errno));
+	if (got == 0)
+		return bad_password_file(path, file, "it is empty");
+	for (length = 0; length < got && text[length] != '\n' && text[length] != '\r'; length++) {
+		if (text[length] == '\0')
+			return bad_password_file(path, file, "it has a NUL byte: it is damaged");
 	}
-	got = fgets(line, sizeof(line), file) != NULL;
+	if (length == 0)
+		return bad_password_file(path, file, "its first line is empty");
+	if (length >= sizeof(text) - 1)
+		return bad_password_file(path, file, "its first line is longer than 510 bytes");
 	fclose(file);
-	length = got ? strcspn(line, "\r\n") : 0;
-	if (length == 0 || length == sizeof(line) - 1) {
-		RT_LOG(RT_ERROR, "no password in the first line of its file",
-		       RT_S("file", settings->password_file));
-		return RT_SYSTEM;
+	for (size_t i = length; i < got; i++) {
+		if (text[i] == '\n' || text[i] == '\r')
+			continue;
+		RT_LOG(RT_WARN, "only the first line of the password file is used",
+		       RT_S("file", path));
+		break;
 	}
-	*ret_password = rt_strndup(line, length);
-	explicit_bzero(line, sizeof(line));
+	*ret_password = rt_strndup(text, length);
+	explicit_bzero(text, sizeof(text));
 	return RT_OK;
 }

@@ -4,9 +4,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -268,4 +270,32 @@ void redis_server_load_events(struct redis_server *server, const char *context, 
 	rt_buf_done(&half);
 	rt_buf_done(&code);
 	free(file);
+}
+
+pid_t redis_server_fake(int *ret_port)
+{
+	static const char answer[] = "HTTP/1.1 400 Bad Request\r\n\r\n";
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t length = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	pid_t pid;
+
+	if (bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, 8) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+		abort();
+	*ret_port = ntohs(address.sin_port);
+	pid = fork();
+	while (pid == 0) {
+		char request[256];
+		int peer = accept(fd, NULL, NULL);
+
+		/* Read first: what lies unread would reset the connection. */
+		if (peer < 0 || read(peer, request, sizeof(request)) < 0 ||
+		    write(peer, answer, sizeof(answer) - 1) < 0)
+			_exit(1);
+		close(peer);
+	}
+	close(fd);
+	return pid;
 }

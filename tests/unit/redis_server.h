@@ -3,6 +3,8 @@
 #ifndef TESTS_REDIS_SERVER_H
 #define TESTS_REDIS_SERVER_H
 
+#include <sys/types.h>
+
 #include <hiredis/hiredis.h>
 
 #include "rt.h"
@@ -40,5 +42,8 @@ void redis_server_do(struct redis_server *server, const char *format, ...);
  * the context's own part; `extra` is appended to it ("" for nothing). */
 void redis_server_load_events(struct redis_server *server, const char *context, const char *version,
 			      const char *extra);
+
+/* A process that answers at the port as an HTTP server would. The caller kills it. */
+pid_t redis_server_fake(int *ret_port);
 
 #endif

@@ -1,6 +1,12 @@
 /* test_redis.c - the connection against a real redis-server: order, one write a turn, every way
  * to fail, and coming back. */
 #include "redis.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "log.h"
 #include "redis_server.h"
 #include "run.h"
 
@@ -329,6 +335,85 @@ static void wrong_password(void)
 	teardown(&f);
 }
 
+/* ---- what the log says ---- */
+
+static char lines[8192];
+
+static void keep_line(const char *line, void *user)
+{
+	size_t length = strlen(lines);
+
+	(void)user;
+	snprintf(lines + length, sizeof(lines) - length, "%s\n", line);
+}
+
+static int told(const char *what)
+{
+	int count = 0;
+
+	for (const char *p = lines; (p = strstr(p, what)) != NULL; p++)
+		count++;
+	return count;
+}
+
+/* Each attempt fails the same way: that is told once, and what to do about it. */
+static void trouble_is_told(void)
+{
+	struct fixture f;
+	struct rt_redis_options options = { .unix_path = shared.socket,
+					    .user = "narrow",
+					    .password = "guess",
+					    .password_file = "/etc/narrow.password",
+					    .log_trouble = true };
+
+	redis_server_do(&shared, "ACL SETUSER narrow reset on >secret ~own:* +get");
+	lines[0] = '\0';
+	rt_log_sink(keep_line, NULL);
+	setup(&f, &options);
+	run_for(&f, 700);
+	CU_ASSERT_EQUAL(told("error Redis cannot be used"), 1);
+	CU_ASSERT_EQUAL(told("WRONGPASS"), 1);
+	CU_ASSERT_EQUAL(told("the user narrow, enabled, with the password in the first line of "
+			     "/etc/narrow.password"),
+			1);
+	redis_server_do(&shared, "ACL SETUSER narrow >guess");
+	run_until_up(&f, 1);
+	CU_ASSERT_EQUAL(told("info Redis is back"), 1);
+
+	/* What it may not do is told once. */
+	for (int i = 0; i < 3; i++)
+		send(&f, i, "SET own:a 1");
+	run_until_ends(&f, 3);
+	CU_ASSERT_EQUAL(told("error Redis denies the user a command user=narrow"), 1);
+	CU_ASSERT_EQUAL(told("NOPERM"), 1);
+
+	/* The user is deleted: Redis closes the connection, and then does not let it in. */
+	redis_server_do(&shared, "ACL DELUSER narrow");
+	run_for(&f, 700);
+	CU_ASSERT_EQUAL(told("error Redis cannot be used"), 2);
+	CU_ASSERT_EQUAL(told("WRONGPASS"), 2);
+	teardown(&f);
+	rt_log_sink(NULL, NULL);
+}
+
+/* Something else than Redis at its port. */
+static void no_redis(void)
+{
+	struct rt_redis_options options = { .host = "127.0.0.1", .log_trouble = true };
+	struct fixture f;
+	pid_t pid = redis_server_fake(&options.port);
+
+	lines[0] = '\0';
+	rt_log_sink(keep_line, NULL);
+	setup(&f, &options);
+	run_for(&f, 700);
+	CU_ASSERT_EQUAL(told("something else than Redis answers there"), 1);
+	teardown(&f);
+	rt_log_sink(NULL, NULL);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 static void full(void)
 {
 	struct fixture f;
@@ -585,6 +670,8 @@ int main(void)
 		{ "error answers have their status", error_answers },
 		{ "what the user may not do is denied", denied },
 		{ "a wrong password is told, and tried again", wrong_password },
+		{ "trouble is told once, with what to do", trouble_is_told },
+		{ "what answers is no Redis", no_redis },
 		{ "a full server", full },
 		{ "commands under way are bounded", bounded },
 		{ "a command without an answer", timeouts },

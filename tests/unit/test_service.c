@@ -419,11 +419,16 @@ static void failed_starts(void)
 	spawn(&child, &service, NULL, NULL);
 	start_fails = false;
 	CU_ASSERT_EQUAL(end_of(&child), 1);
-	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "cannot listen listen=127.0.0.1:0"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "cannot listen listen=127.0.0.1:0 reason="));
+	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "--listen or TANDEM_ORDER_LISTEN"));
 	close(child.out);
 	spawn(&child, &service, "--admin-listen=unix:/nowhere/at/all", NULL);
 	CU_ASSERT_EQUAL(end_of(&child), 1);
-	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "cannot listen for operators"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "cannot listen for operators"
+						      " listen=unix:/nowhere/at/all"
+						      " reason=\"No such file or directory\""));
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(output(&child), "--admin-listen or TANDEM_ORDER_ADMIN_LISTEN"));
 	close(child.out);
 }
 
@@ -627,51 +632,66 @@ static void no_standard_error(void)
 	close(child.out);
 }
 
-static void ignore_line(const char *line, void *user)
+static char told_line[1024];
+
+static void keep_line(const char *line, void *user)
 {
-	(void)line;
 	(void)user;
+	snprintf(told_line, sizeof(told_line), "%s", line);
 }
 
 static void passwords(void)
 {
 	static const struct {
-		const char *content, *password; /* NULL: refused */
+		const char *content;
+		ssize_t length;
+		const char *password; /* NULL: refused */
+		const char *told;     /* in the log */
 	} rows[] = {
-		{ "secret\n", "secret" },
-		{ "secret", "secret" },
-		{ "secret\r\n", "secret" },
-		{ "with space\nsecond\n", "with space" },
-		{ "", NULL },
-		{ "\nsecond\n", NULL },
+		{ "secret\n", 7, "secret", "" },
+		{ "secret", 6, "secret", "" },
+		{ "secret\r\n", 8, "secret", "" },
+		{ "with space\nsecond\n", 18, "with space", "only the first line" },
+		{ "", 0, NULL, "it is empty" },
+		{ "\nsecond\n", 8, NULL, "its first line is empty" },
+		{ "sec\0ret\n", 8, NULL, "it has a NUL byte" },
 	};
 	char path[] = "/tmp/tandem-password-XXXXXX", long_line[600];
 	struct rt_redis_settings settings = { .password_file = path };
 	char *password = NULL;
 	int fd = mkstemp(path);
 
-	rt_log_sink(ignore_line, NULL);
+	rt_log_sink(keep_line, NULL);
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		ssize_t length = (ssize_t)strlen(rows[i].content);
+		ssize_t length = rows[i].length;
 
+		told_line[0] = '\0';
 		CU_ASSERT_EQUAL(ftruncate(fd, 0), 0);
 		CU_ASSERT_EQUAL(pwrite(fd, rows[i].content, (size_t)length, 0), length);
 		if (rows[i].password == NULL) {
 			TEST_ROW(rt_redis_settings_password(&settings, &password) == RT_SYSTEM,
-				 rows[i].content);
+				 rows[i].told);
+			TEST_ROW(strstr(told_line, rows[i].told) != NULL, rows[i].told);
+			TEST_ROW(strstr(told_line, path) != NULL, rows[i].told);
 			continue;
 		}
 		TEST_ROW(rt_redis_settings_password(&settings, &password) == RT_OK,
 			 rows[i].content);
 		TEST_ROW(strcmp(password, rows[i].password) == 0, rows[i].content);
+		TEST_ROW(strstr(told_line, rows[i].told) != NULL, rows[i].content);
 		free(password);
 	}
 	memset(long_line, 'p', sizeof(long_line));
 	CU_ASSERT_EQUAL(pwrite(fd, long_line, sizeof(long_line), 0), (ssize_t)sizeof(long_line));
 	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
+	CU_ASSERT_PTR_NOT_NULL(strstr(told_line, "longer than 510 bytes"));
 	close(fd);
 	unlink(path);
 	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
+	CU_ASSERT_PTR_NOT_NULL(strstr(told_line, "No such file or directory"));
+	settings.password_file = (char *)"/";
+	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
+	CU_ASSERT_PTR_NOT_NULL(strstr(told_line, "Is a directory"));
 	settings.password_file = (char *)"";
 	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_OK);
 	CU_ASSERT_STRING_EQUAL(password, "");

@@ -1,0 +1,210 @@
+/* listen.c - see listen.h.
+ *
+ * gRPC says only that an address cannot be had. So we try it ourselves and read the error. Who has a
+ * port is found as ss(8) does it: the inode of the listening socket in /proc/net/tcp*, then the
+ * process that has it open, which only its own user and root may see. */
+#include "listen.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "config.h"
+
+#define TCP_LISTEN 0x0a
+
+/* ---- who ---- */
+
+/* The inode of the socket that listens at the port; 0: none. */
+static unsigned long listening_inode(const char *table, int port)
+{
+	char line[512];
+	unsigned long found = 0;
+	FILE *file = fopen(table, "re");
+
+	while (file != NULL && found == 0 && fgets(line, sizeof(line), file) != NULL) {
+		unsigned long inode;
+		unsigned at, state;
+
+		if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*u %*u %lu", &at,
+			   &state, &inode) == 3 &&
+		    state == TCP_LISTEN && at == (unsigned)port)
+			found = inode;
+	}
+	if (file != NULL)
+		fclose(file);
+	return found;
+}
+
+static bool has_open(const char *pid, const char *socket)
+{
+	char folder[300], path[600], target[64];
+	struct dirent *entry;
+	bool found = false;
+	DIR *fds;
+
+	snprintf(folder, sizeof(folder), "/proc/%s/fd", pid);
+	fds = opendir(folder);
+	while (fds != NULL && !found && (entry = readdir(fds)) != NULL) {
+		ssize_t length;
+
+		snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+		length = readlink(path, target, sizeof(target) - 1);
+		target[RT_MAX(length, (ssize_t)0)] = '\0';
+		found = strcmp(target, socket) == 0;
+	}
+	if (fds != NULL)
+		closedir(fds);
+	return found;
+}
+
+static void name_process(const char *pid, struct rt_buf *text)
+{
+	char path[300], name[64] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
+	file = fopen(path, "re");
+	if (file != NULL && fgets(name, sizeof(name), file) == NULL)
+		name[0] = '\0';
+	if (file != NULL)
+		fclose(file);
+	rt_buf_printf(text, " by process %s (%.*s)", pid, (int)strcspn(name, "\n"), name);
+}
+
+static void name_holder(int port, struct rt_buf *text)
+{
+	unsigned long inode = listening_inode("/proc/net/tcp", port);
+	char socket[64];
+	struct dirent *entry;
+	bool found = false;
+	DIR *processes;
+
+	if (inode == 0)
+		inode = listening_inode("/proc/net/tcp6", port);
+	snprintf(socket, sizeof(socket), "socket:[%lu]", inode);
+	processes = inode != 0 ? opendir("/proc") : NULL;
+	while (processes != NULL && !found && (entry = readdir(processes)) != NULL) {
+		if (strspn(entry->d_name, "0123456789") != strlen(entry->d_name) ||
+		    !has_open(entry->d_name, socket))
+			continue;
+		found = true;
+		name_process(entry->d_name, text);
+	}
+	if (processes != NULL)
+		closedir(processes);
+	if (!found)
+		rt_buf_printf(text, " by a process of another user");
+}
+
+/* ---- why ---- */
+
+static int try_address(const struct addrinfo *address)
+{
+	int on = 1, error = 0;
+	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return errno;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    bind(fd, address->ai_addr, address->ai_addrlen) < 0 || listen(fd, 1) < 0)
+		error = errno;
+	close(fd);
+	return error;
+}
+
+static void explain_tcp(const char *host, int port, struct rt_buf *text)
+{
+	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+				  .ai_socktype = SOCK_STREAM };
+	struct addrinfo *addresses = NULL;
+	char service[8];
+	int rc, error;
+
+	snprintf(service, sizeof(service), "%d", port);
+	rc = getaddrinfo(host, service, &hints, &addresses);
+	if (rc != 0) {
+		rt_buf_printf(text, "%s has no address: %s", host, gai_strerror(rc));
+		return;
+	}
+	error = try_address(addresses);
+	freeaddrinfo(addresses);
+	if (error == EADDRINUSE) {
+		rt_buf_printf(text, "port %d is taken", port);
+		name_holder(port, text);
+	} else if (error == EADDRNOTAVAIL) {
+		rt_buf_printf(text, "%s is no address of this machine", host);
+	} else if (error == EACCES && port < 1024) {
+		rt_buf_printf(text, "port %d is below 1024 and needs CAP_NET_BIND_SERVICE", port);
+	} else if (error != 0) {
+		rt_buf_printf(text, "%s", strerror(error));
+	}
+}
+
+bool rt_listen_unix_taken(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	bool taken;
+	int fd;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return false;
+	memcpy(address.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return false;
+	/* EAGAIN: somebody listens and is behind with accepting. */
+	taken = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EAGAIN;
+	close(fd);
+	return taken;
+}
+
+static void explain_unix(const char *path, struct rt_buf *text)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct stat stat;
+	int fd;
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		rt_buf_printf(text, "the path has more than %zu bytes",
+			      sizeof(address.sun_path) - 1);
+		return;
+	}
+	if (rt_listen_unix_taken(path)) {
+		rt_buf_printf(text, "another process listens there");
+		return;
+	}
+	if (lstat(path, &stat) == 0 && !S_ISSOCK(stat.st_mode)) {
+		rt_buf_printf(text, "there is a file that is no socket");
+		return;
+	}
+	if (lstat(path, &stat) == 0)
+		return;
+	memcpy(address.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		rt_buf_printf(text, "%s", strerror(errno));
+	else
+		unlink(path);
+	if (fd >= 0)
+		close(fd);
+}
+
+void rt_listen_explain(const char *listen, struct rt_buf *text)
+{
+	char host[256];
+	int port;
+
+	if (strncmp(listen, "unix:", 5) == 0)
+		explain_unix(listen + 5, text);
+	else if (rt_parse_listen(listen, host, &port))
+		explain_tcp(host, port, text);
+	else
+		rt_buf_printf(text, "it is no address: host:port or unix:/path is one");
+}

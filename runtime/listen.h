@@ -1,0 +1,14 @@
+/* listen.h - why nobody can listen at an address, for a person. */
+#ifndef RT_LISTEN_H
+#define RT_LISTEN_H
+
+#include "rt.h"
+
+/* Tries to listen at `listen` ("127.0.0.1:50051", "unix:/path") and appends what is wrong, with the
+ * process that is in the way where that can be known; nothing when it works. Blocks: for the start of
+ * a service, after listening has failed. */
+void rt_listen_explain(const char *listen, struct rt_buf *text);
+/* Somebody listens at this unix socket; what a process that was killed left there does not count. */
+bool rt_listen_unix_taken(const char *path);
+
+#endif

@@ -1,0 +1,107 @@
+/* Why nobody can listen at an address: each reason, in words. */
+#include "listen.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "run.h"
+
+static const char *explained(const char *listen)
+{
+	static char kept[1024];
+	struct rt_buf text = { 0 };
+
+	rt_listen_explain(listen, &text);
+	rt_buf_add(&text, NULL, 0);
+	snprintf(kept, sizeof(kept), "%.*s", (int)text.length, text.data);
+	rt_buf_done(&text);
+	return kept;
+}
+
+static int listen_tcp(int *ret_port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t length = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CU_ASSERT_EQUAL_FATAL(bind(fd, (struct sockaddr *)&address, length), 0);
+	CU_ASSERT_EQUAL_FATAL(listen(fd, 1), 0);
+	CU_ASSERT_EQUAL_FATAL(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+	*ret_port = ntohs(address.sin_port);
+	return fd;
+}
+
+static void taken(void)
+{
+	char listen_at[64], wanted[128];
+	int port, fd = listen_tcp(&port);
+
+	snprintf(listen_at, sizeof(listen_at), "127.0.0.1:%d", port);
+	snprintf(wanted, sizeof(wanted), "port %d is taken by process %d (", port, (int)getpid());
+	CU_ASSERT_EQUAL(strncmp(explained(listen_at), wanted, strlen(wanted)), 0);
+	close(fd);
+	CU_ASSERT_STRING_EQUAL(explained(listen_at), "");
+}
+
+static void rows(void)
+{
+	static const struct {
+		const char *listen, *told;
+	} table[] = {
+		{ "192.0.2.1:5000", "192.0.2.1 is no address of this machine" },
+		{ "host.invalid:5000", "host.invalid has no address: " },
+		{ "nonsense", "it is no address: host:port or unix:/path is one" },
+		{ "unix:/nowhere/at/all", "No such file or directory" },
+		{ "unix:/etc/passwd", "there is a file that is no socket" },
+		{ "127.0.0.1:0", "" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(table); i++)
+		TEST_ROW(strncmp(explained(table[i].listen), table[i].told,
+				 table[i].told[0] == '\0' ? 1 : strlen(table[i].told)) == 0,
+			 table[i].listen);
+}
+
+static void unix_sockets(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char folder[] = "/tmp/tandem-listen-XXXXXX", listen_at[128], long_path[300];
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", folder);
+	snprintf(listen_at, sizeof(listen_at), "unix:%s", address.sun_path);
+	CU_ASSERT_STRING_EQUAL(explained(listen_at), "");
+	CU_ASSERT_NOT_EQUAL(access(address.sun_path, F_OK), 0); /* nothing is left */
+	CU_ASSERT_EQUAL_FATAL(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	CU_ASSERT_EQUAL_FATAL(listen(fd, 1), 0);
+	CU_ASSERT_STRING_EQUAL(explained(listen_at), "another process listens there");
+	CU_ASSERT(rt_listen_unix_taken(address.sun_path));
+	close(fd);
+	CU_ASSERT_FALSE(rt_listen_unix_taken(address.sun_path));
+	CU_ASSERT_STRING_EQUAL(explained(listen_at), ""); /* left by who is gone */
+	unlink(address.sun_path);
+	rmdir(folder);
+	memset(long_path, 'p', sizeof(long_path));
+	memcpy(long_path, "unix:/", 6);
+	long_path[sizeof(long_path) - 1] = '\0';
+	CU_ASSERT_STRING_EQUAL(explained(long_path), "the path has more than 107 bytes");
+}
+
+static const struct test tests[] = {
+	{ "a taken port: by whom", taken },
+	{ "every other reason", rows },
+	{ "unix sockets", unix_sockets },
+};
+
+int main(void)
+{
+	return tests_run("listen", tests, RT_LENGTH(tests));
+}
