@@ -2,6 +2,7 @@
 import fcntl
 import os
 import signal
+import socket
 
 import tandem
 
@@ -84,6 +85,65 @@ class Process(tandem.Live):
             for _ in range(200):
                 process.signal(signal.SIGHUP)
             process.wait_ready()
+
+
+
+class Start(tandem.Live):
+    """What stands in the way of a start is said, with what to do."""
+
+    def start(self, program, *arguments, env=None):
+        process = tandem.Process(self.tandem, f"second-{program}", program, env)
+        process.arguments = list(arguments)
+        process.start()
+        return process
+
+    def test_a_taken_port(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            for name in SERVICES:
+                for setting, other in (("LISTEN", "ADMIN_LISTEN"), ("ADMIN_LISTEN", "LISTEN")):
+                    with self.subTest(process=name, setting=setting):
+                        variable = f"TANDEM_{name.upper()}_{setting}"
+                        env = {
+                            variable: f"127.0.0.1:{port}",
+                            f"TANDEM_{name.upper()}_{other}": "127.0.0.1:0",
+                        }
+                        process = self.start(name, env=env)
+                        self.assertEqual(process.wait(), 1)
+                        text = process.text()
+                        self.assertIn(f"port {port} is taken by process {os.getpid()} (", text)
+                        self.assertIn(variable, text)
+
+    def test_passwords(self):
+        """A file that is damaged ends the start; one that is wrong is tried, and told once."""
+        folder = self.tandem.folder
+        for name in ("order", "inventory"):
+            upper = name.upper()
+            env = {
+                f"TANDEM_{upper}_LISTEN": "127.0.0.1:0",
+                f"TANDEM_{upper}_ADMIN_LISTEN": "127.0.0.1:0",
+            }
+            for content, told in ((b"", "it is empty"), (b"a\0b\n", "NUL"), (None, "No such file")):
+                with self.subTest(process=name, told=told):
+                    path = os.path.join(folder, f"{name}-{told}")
+                    if content is not None:
+                        with open(path, "wb") as file:
+                            file.write(content)
+                    process = self.start(name, "--redis-password-file", path, env=env)
+                    self.assertEqual(process.wait(), 1)
+                    self.assertIn(told, process.text())
+                    self.assertIn(path, process.text())
+            path = os.path.join(folder, f"{name}-wrong")
+            with open(path, "w") as file:
+                file.write("guess\n")
+            process = self.start(name, "--redis-password-file", path, env=env)
+            tandem.until(lambda: "WRONGPASS" in process.text(), 10 * tandem.SLOW, process.text)
+            self.assertIn(f"must have the user {name}, enabled", process.text())
+            self.assertIn(path, process.text())
+            self.assertEqual(process.terminate(), 0)
+            self.assertEqual(process.text().count("WRONGPASS"), 1)
 
 
 if __name__ == "__main__":

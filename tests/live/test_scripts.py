@@ -1,11 +1,14 @@
 """scripts/up and scripts/down, as a person uses them: again and again, two copies side by side."""
+import fcntl
 import os
+import pty
 import re
 import shutil
 import signal
 import stat
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
@@ -283,6 +286,42 @@ class Scripts(unittest.TestCase):
         self.assertIn("gateway did not", text)
         self.assertIn(str(copy.ports["gateway"]), text)
         self.up(copy)
+
+    def test_redis_port_taken(self):
+        """By something that is not Redis, or not ours: up says by whom and what to do."""
+        copy = self.copy()
+        with tandem.socket.socket() as taken:
+            taken.bind(("127.0.0.1", copy.ports["redis"]))
+            taken.listen()
+            code, text, _ = copy.run("up", "--detach")
+        self.assertNotEqual(code, 0)
+        self.assertIn(f"port {copy.ports['redis']} is taken by process {os.getpid()} (", text)
+        self.assertIn("TANDEM_REDIS_PORT", text)
+
+    def test_the_terminal_goes(self):
+        """In the foreground, everything ends with the terminal."""
+        copy = self.copy()
+        ours, theirs = pty.openpty()
+        up = subprocess.Popen(
+            [os.path.join(tandem.ROOT, "scripts", "up")],
+            env=copy.env,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        self.addCleanup(up.wait)
+        self.addCleanup(up.kill)
+        os.close(theirs)
+        shown = b""
+        while b"Ctrl-C" not in shown:
+            shown += os.read(ours, 4096)
+        pids = copy.pids()
+        self.assertEqual(set(pids), set(NAMES))
+        os.close(ours)
+        for name, pid in pids.items():
+            tandem.until(lambda: not alive(pid), 30 * tandem.SLOW, f"{name} ended")
 
     def test_what_is_asked_wrongly(self):
         copy = self.copy()
