@@ -297,6 +297,7 @@ static void read_lines(int fd, int *ret_whole, double *ret_dropped)
 	static char text[1 << 20];
 	size_t length = 0;
 	ssize_t n = 1;
+	int before = -1;
 
 	*ret_whole = 0;
 	*ret_dropped = 0;
@@ -307,16 +308,22 @@ static void read_lines(int fd, int *ret_whole, double *ret_dropped)
 	}
 	for (char *line, *left = text; (line = strsep(&left, "\n")) != NULL && left != NULL;) {
 		const char *rest_of = line + RT_TIME_TEXT;
-		int number;
+		double count;
+		int number = -1;
 
-		if (sscanf(rest_of, "warn log lines were dropped, nobody read them count=%lf",
-			   ret_dropped) == 1 ||
-		    strcmp(rest_of, "info last") == 0)
+		if (strcmp(rest_of, "info last") == 0)
 			continue;
+		/* A terminal makes room between, on its own. */
+		if (sscanf(rest_of, "warn log lines were dropped, nobody read them count=%lf",
+			   &count) == 1) {
+			*ret_dropped += count;
+			continue;
+		}
 		CU_ASSERT_EQUAL(sscanf(rest_of, "info line n=%d text=0123456789abcdefghijklmnopqrs",
 				       &number),
 				1);
-		CU_ASSERT_EQUAL(number, *ret_whole); /* none is missing between */
+		CU_ASSERT(number > before);
+		before = number;
 		++*ret_whole;
 	}
 	memset(text, 0, sizeof(text));
