@@ -128,7 +128,7 @@ static void batch_cancelled(struct rt_call *call, void *user)
 	for (size_t i = 0; i < batch->count; i++)
 		if (batch->items[i].placing_now)
 			gateway_place_abandon(&batch->items[i].placing);
-	gateway_call_gone(call);
+	rt_call_finish(call);
 	batch_free(batch);
 }
 

@@ -114,7 +114,5 @@ void gateway_route_init(struct gateway_service *service, struct gateway *gateway
 int64_t gateway_remaining_ms(const struct gateway *gateway, const struct rt_call *call);
 /* A copy of a status that goes back to a caller: UNAVAILABLE gets RetryInfo if it has none. */
 void gateway_status_copy(struct rt_status *to, const struct rt_status *from);
-/* Ends a call that was cancelled or whose deadline passed. */
-void gateway_call_gone(struct rt_call *call);
 
 #endif

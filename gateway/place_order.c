@@ -30,7 +30,7 @@ static void place_cancelled(struct rt_call *call, void *user)
 	struct place *place = user;
 
 	gateway_place_abandon(&place->placing);
-	gateway_call_gone(call);
+	rt_call_finish(call);
 	free(place);
 }
 

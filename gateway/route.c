@@ -42,14 +42,6 @@ void gateway_status_copy(struct rt_status *to, const struct rt_status *from)
 		rt_status_retry(to, GATEWAY_RETRY_MS);
 }
 
-void gateway_call_gone(struct rt_call *call)
-{
-	if (rt_call_remaining_ms(call) <= 0)
-		rt_call_failf(call, RT_CODE_DEADLINE_EXCEEDED, "the call's deadline has passed");
-	else
-		rt_call_failf(call, RT_CODE_CANCELLED, "the caller went away");
-}
-
 static void route_cancelled(struct rt_call *call, void *user)
 {
 	struct route *route = user;
@@ -79,9 +71,7 @@ static void route_done(struct rt_client_op *op, const ProtobufCMessage *response
 	struct rt_status status = { 0 };
 
 	rt_call_on_cancel(call, NULL, NULL);
-	if (rt_call_cancelled(call)) {
-		gateway_call_gone(call);
-	} else if (route->overrun) {
+	if (route->overrun) {
 		rt_status_set(&status, RT_CODE_RESOURCE_EXHAUSTED,
 			      "the messages of the stream are not read fast enough");
 		rt_status_retry(&status, GATEWAY_RETRY_MS);
@@ -136,11 +126,6 @@ static void route_invoke(ProtobufCService *base, unsigned method_index,
 	struct rt_status status = { 0 };
 	struct rt_call *call = closure_data;
 
-	/* First of all: calls that are reset as fast as they are made must cost nothing. */
-	if (rt_call_cancelled(call) || rt_call_remaining_ms(call) <= 0) {
-		gateway_call_gone(call);
-		return;
-	}
 	if (service == &gateway->order && method_index == gateway->place_order) {
 		gateway_place_order(gateway, request, closure, call);
 	} else if (service == &gateway->order && method_index == gateway->stream_orders) {

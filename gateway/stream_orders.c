@@ -76,7 +76,7 @@ static void stream_go_on(struct stream *stream)
 	if (stream->reading || stream->draining)
 		return;
 	if (stream->gone) {
-		gateway_call_gone(call);
+		rt_call_finish(call);
 		free(stream);
 	} else if (stream->complete) {
 		if (stream->count > 0)

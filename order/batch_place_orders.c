@@ -84,8 +84,6 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 	const char *traceparent;
 	bool wait = false;
 
-	if (order_call_is_gone(closure_data))
-		return;
 	if (!check_request(&request->base, &status)) {
 		order_fail(closure_data, &status);
 		return;

@@ -113,8 +113,6 @@ ORDER_HANDLER(order_list_orders, ListOrders)
 	struct rt_status status = { .code = 0 };
 	struct list_orders *list;
 
-	if (order_call_is_gone(closure_data))
-		return;
 	if (!check_request(&request->base, &status)) {
 		order_fail(closure_data, &status);
 		return;

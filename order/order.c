@@ -117,21 +117,11 @@ void order_fail(struct rt_call *call, struct rt_status *status)
 	rt_status_done(status);
 }
 
-bool order_call_is_gone(struct rt_call *call)
-{
-	if (!rt_call_cancelled(call))
-		return false;
-	rt_call_failf(call, RT_CODE_CANCELLED, "the caller has gone");
-	return true;
-}
-
 bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
 		     const char *order_id)
 {
 	struct rt_status status = { .code = 0 };
 
-	if (order_call_is_gone(call))
-		return false;
 	if (check_request(request, &status)) {
 		/* What cannot be an id is no order's. */
 		if (!check_order_id(order_id))

@@ -66,9 +66,7 @@ int64_t order_wait_ms(int64_t remaining_ms, int64_t max_ms);
 void order_status_not_found(struct rt_status *status, const char *order_id);
 void order_status_damaged(struct rt_status *status, const char *order_id);
 void order_status_stopping(struct rt_status *status);
-/* True when nobody waits for the call any more: it is ended, before it costs anything. */
-bool order_call_is_gone(struct rt_call *call);
-/* What a request for one order must pass: somebody who waits, its limits, an id that can be one, a
+/* What a request for one order must pass: its limits, an id that can be one, a
  * service that does not stop. False: the call was ended. */
 bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
 		     const char *order_id);

@@ -54,8 +54,6 @@ ORDER_HANDLER(order_place_order, PlaceOrder)
 	bool wait = request->wait_for_decision;
 	struct place_order *place;
 
-	if (order_call_is_gone(closure_data))
-		return;
 	place = rt_alloc(sizeof(*place));
 	place->closure = closure;
 	place->call = closure_data;

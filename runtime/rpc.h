@@ -13,9 +13,11 @@
  *   server streaming   closure(&response, call) any number of times, then rt_call_finish or _fail
  *   client streaming   request is NULL; rt_call_read for each message; then closure or _fail
  *   bidirectional      request is NULL; rt_call_read; closure many times; rt_call_finish or _fail
+ * A call whose client went, or whose deadline passed, before it arrived reaches no handler.
  * `request` and what rt_call_read brings stay valid until the call ends, or for streamed messages
  * until the next rt_call_read. A response is packed before closure returns. A client that went,
- * or a deadline that passed, cancels the call: rt_call_on_cancel; the handler still ends it. */
+ * or a deadline that passed, cancels the call: rt_call_on_cancel; the handler still ends it, and
+ * however it does: the end is CANCELLED, or DEADLINE_EXCEEDED when the deadline has passed. */
 #ifndef RT_RPC_H
 #define RT_RPC_H
 

@@ -306,10 +306,35 @@ static void run_later(struct rt_task *task)
 	call->ops->settle(call);
 }
 
+/* gRPC cancels a call at its deadline by a clock that it reads now and then: so many ms early. */
+#define DEADLINE_EARLY_MS 10
+
+/* What a call is told for which nobody waits any more. It may be heard all the same, by a client whose
+ * own deadline has not passed. */
+static const struct rt_status *gone(const struct rt_call *call)
+{
+	static const struct rt_status late = {
+		.code = RT_CODE_DEADLINE_EXCEEDED,
+		.message = (char *)(uintptr_t) "the call's deadline has passed",
+	};
+	static const struct rt_status left = {
+		.code = RT_CODE_CANCELLED,
+		.message = (char *)(uintptr_t) "the caller has gone",
+	};
+
+	return rt_call_remaining_ms(call) <= DEADLINE_EARLY_MS ? &late : &left;
+}
+
 static void end_call(struct rt_call *call, const ProtobufCMessage *answer,
 		     const struct rt_status *status)
 {
 	assert(!call->ended);
+	/* A failure that comes too late is told as what came first. */
+	if (call->forced.code == 0 &&
+	    (call->cancelled || (status->code != 0 && rt_call_remaining_ms(call) <= 0))) {
+		answer = NULL;
+		status = gone(call);
+	}
 	if (call->forced.code != 0) {
 		answer = NULL;
 		status = &call->forced;
@@ -491,6 +516,11 @@ void rpc_call_handle(struct rt_call *call, const uint8_t *data, size_t length)
 	struct rpc_method *method = call->method;
 	ProtobufCMessage *request = NULL;
 
+	/* First of all: calls that are reset as fast as they are made must cost nothing. */
+	if (rt_call_cancelled(call)) {
+		end_call(call, NULL, gone(call));
+		return;
+	}
 	if (!method->client_streams) {
 		struct rt_status status = { 0 };
 

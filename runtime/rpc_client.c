@@ -70,6 +70,8 @@ struct client_call {
 	grpc_call *grpc;
 	struct rpc_arena arena;
 	int64_t started_ns;
+	gpr_timespec deadline;
+	bool cancelled; /* by us */
 
 	grpc_metadata_array initial, trailing;
 	grpc_status_code code;
@@ -143,7 +145,7 @@ static void call_release(struct client_call *call)
 	call->sending_bytes = 0;
 	call->initial.count = call->trailing.count = 0;
 	call->send_started = call->read_started = call->initial_asked = false;
-	call->status_done = call->half_closed = false;
+	call->status_done = call->half_closed = call->cancelled = false;
 	call->op = NULL;
 	rt_list_remove(&call->link);
 	if (channel->pool_count == POOL_MAX) {
@@ -171,6 +173,17 @@ static void channel_free_if_idle(struct rt_channel *channel)
 		rt_loop_defer(channel->loop, &channel->freed_task);
 }
 
+/* A server ends a call at its deadline, too, and may be the first: then gRPC says that it was cancelled. */
+#define DEADLINE_EARLY_MS 10
+
+static bool deadline_has_passed(const struct client_call *call)
+{
+	gpr_timespec early = gpr_time_from_millis(DEADLINE_EARLY_MS, GPR_TIMESPAN);
+	gpr_timespec soon = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), early);
+
+	return !call->cancelled && gpr_time_cmp(call->deadline, soon) <= 0;
+}
+
 /* The status that came. Its texts are copied: they are rarely there. */
 static void read_status(struct client_call *call)
 {
@@ -179,6 +192,10 @@ static void read_status(struct client_call *call)
 	status->code = (int)call->code;
 	if (status->code == 0)
 		return;
+	if (status->code == RT_CODE_CANCELLED && deadline_has_passed(call)) {
+		rt_status_set(status, RT_CODE_DEADLINE_EXCEEDED, "the deadline has passed");
+		return;
+	}
 	status->message = rt_strndup((const char *)GRPC_SLICE_START_PTR(call->message),
 				     GRPC_SLICE_LENGTH(call->message));
 	for (size_t i = 0; i < call->trailing.count; i++) {
@@ -468,6 +485,7 @@ static void remote_start(struct rpc_client *base, struct rpc_method *method,
 		deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
 					gpr_time_from_millis(op->timeout_ms, GPR_TIMESPAN));
 	op->call = call;
+	call->deadline = deadline;
 	call->client = client;
 	call->method = method;
 	call->op = op;
@@ -492,6 +510,7 @@ static void remote_cancel(struct rt_client_op *op)
 {
 	struct client_call *call = op->call;
 
+	call->cancelled = true;
 	grpc_call_cancel(call->grpc, NULL);
 }
 

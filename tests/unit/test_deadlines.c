@@ -1,0 +1,348 @@
+/* A deadline that passes, for every RPC of all three services: before the call arrives, and while it is
+ * under way. It is told as DEADLINE_EXCEEDED, and a client that went as CANCELLED; never as something
+ * that is away. Calls come from a transport of this test's own, which says how much time is left. */
+#include <string.h>
+
+#include "gateway/gateway.h"
+#include "inventory/inventory.h"
+#include "order/order.h"
+#include "rpc_call.h"
+#include "run.h"
+#include "sim/memory_redis.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+#include "tandem/order/v1/placement.pb-c.h"
+
+#define NOW      INT64_C(1764000000000)
+#define ORDER_ID "ord_aaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+/* ---- the three services ---- */
+
+static struct world {
+	struct rt_loop *loop;
+	struct memory_redis *redis;
+	struct order *order;
+	struct inventory *inventory;
+	struct gateway *gateway;
+	ProtobufCService *to_order, *to_placement, *to_inventory;
+	int stopped;
+} world;
+
+/* Redis takes its time. */
+static int be_slow(void *user, const struct memory_io *io, int64_t *delay_ms)
+{
+	(void)user;
+	*delay_ms = io->after ? 500 : 0;
+	return RT_OK;
+}
+
+static struct rt_stream_source *subscribe(const char *stream, const char *context)
+{
+	struct memory_source_options options = { .process = context,
+						 .stream = stream,
+						 .group = context,
+						 .consumer = "c1",
+						 .context = context };
+
+	return source_memory_new(world.redis, &options);
+}
+
+static void world_new(void)
+{
+	struct memory_store_options store = { .process = "p", .fault = be_slow };
+	struct order_options order = {
+		.events = { RT_EVENTS_DEFAULTS },
+		.clock = { .decision_ms = 60000, .retry_min_ms = 2000, .retry_max_ms = 20000 },
+		.retain_ms = 3600000,
+		.retain_count = 1000,
+		.ghost_ms = 600000
+	};
+	struct inventory_options inventory = { .events = { RT_EVENTS_DEFAULTS },
+					       .trim_every_ms = 5000,
+					       .retain_ms = 3600000,
+					       .retain_count = 1000,
+					       .ghost_ms = 600000 };
+	struct gateway_options gateway = {
+		.connections = 1, .batch_max = 128, .orders_max = 1000, .timeout_ms = 30000
+	};
+
+	world = (struct world){ .stopped = 0 };
+	CU_ASSERT_FATAL(rt_loop_new_manual(NOW, 7, &world.loop) == RT_OK);
+	world.redis = memory_redis_new(world.loop);
+	order.store = order_store_memory_new(world.redis, &store);
+	order.inventory = subscribe(MEMORY_INVENTORY_STREAM, "order");
+	order.events.name = MEMORY_INVENTORY_STREAM;
+	CU_ASSERT_FATAL(order_new(world.loop, &order, &world.order) == RT_OK);
+	inventory.store = inventory_store_memory_new(world.redis, &store);
+	inventory.orders = subscribe(MEMORY_ORDER_STREAM, "inventory");
+	inventory.events.name = MEMORY_ORDER_STREAM;
+	CU_ASSERT_FATAL(inventory_new(world.loop, &inventory, &world.inventory) == RT_OK);
+	order_start(world.order);
+	inventory_start(world.inventory);
+	gateway.order = world.to_order =
+		rt_client_local(world.loop, order_rpc(world.order), NULL, NULL);
+	gateway.placement = world.to_placement =
+		rt_client_local(world.loop, order_placement_rpc(world.order), NULL, NULL);
+	gateway.inventory = world.to_inventory =
+		rt_client_local(world.loop, inventory_rpc(world.inventory), NULL, NULL);
+	CU_ASSERT_FATAL(gateway_new(world.loop, &gateway, &world.gateway) == RT_OK);
+	rt_loop_advance(world.loop, 1000);
+}
+
+static void on_stopped(void *user)
+{
+	(void)user;
+	world.stopped++;
+}
+
+static void world_free(void)
+{
+	gateway_stop(world.gateway, on_stopped, NULL);
+	rt_loop_advance(world.loop, 1000);
+	order_stop(world.order, on_stopped, NULL);
+	inventory_stop(world.inventory, on_stopped, NULL);
+	rt_loop_advance(world.loop, 10000);
+	CU_ASSERT_EQUAL_FATAL(world.stopped, 3);
+	rt_client_free(world.to_order);
+	rt_client_free(world.to_placement);
+	rt_client_free(world.to_inventory);
+	rt_loop_settle(world.loop);
+	gateway_free(world.gateway);
+	order_free(world.order);
+	inventory_free(world.inventory);
+	memory_redis_free(world.redis);
+	rt_loop_free(world.loop);
+}
+
+/* ---- a call ---- */
+
+struct probe {
+	struct rt_call call;
+	struct rpc_method method;
+	int64_t remaining_ms;
+	bool watched;
+	int ends, code;
+};
+
+static struct probe *probe_of(const struct rt_call *call)
+{
+	return RT_CONTAINER_OF((struct rt_call *)(uintptr_t)call, struct probe, call);
+}
+
+static void probe_send(struct rt_call *call, const ProtobufCMessage *message)
+{
+	(void)call;
+	(void)message;
+}
+
+static void probe_end(struct rt_call *call, const ProtobufCMessage *answer,
+		      const struct rt_status *status)
+{
+	(void)answer;
+	probe_of(call)->ends++;
+	probe_of(call)->code = status->code;
+}
+
+static void probe_nothing(struct rt_call *call)
+{
+	(void)call;
+}
+
+static void probe_watch(struct rt_call *call)
+{
+	probe_of(call)->watched = true;
+}
+
+static int64_t probe_remaining(const struct rt_call *call)
+{
+	return probe_of(call)->remaining_ms;
+}
+
+static const char *probe_metadata(const struct rt_call *call, const char *key, size_t *ret_length)
+{
+	(void)call;
+	(void)key;
+	(void)ret_length;
+	return NULL;
+}
+
+static const char *probe_peer(const struct rt_call *call)
+{
+	(void)call;
+	return "test";
+}
+
+static const struct rpc_call_ops ops = { .send = probe_send,
+					 .end = probe_end,
+					 .read = probe_nothing,
+					 .watch = probe_watch,
+					 .remaining_ms = probe_remaining,
+					 .metadata = probe_metadata,
+					 .peer = probe_peer,
+					 .settle = probe_nothing };
+
+/* A request of each kind that is good: bytes in protobuf's own words, by its type. */
+static const struct {
+	const ProtobufCMessageDescriptor *type;
+	const char *bytes;
+} requests[] = {
+	{ &tandem__order__v1__place_order_request__descriptor, "\x12\x01"
+							       "c"
+							       "\x1a\x05\x0a\x01"
+							       "s"
+							       "\x10\x01\x30\x01" },
+	{ &tandem__order__v1__batch_place_orders_request__descriptor, "\x0a\x0c\x12\x01"
+								      "c"
+								      "\x1a\x05\x0a\x01"
+								      "s"
+								      "\x10\x01\x30\x01" },
+	{ &tandem__order__v1__get_order_request__descriptor, "\x0a\x1e" ORDER_ID },
+	{ &tandem__order__v1__list_orders_request__descriptor, "\x0a\x01"
+							       "c" },
+	{ &tandem__order__v1__watch_order_request__descriptor, "\x0a\x1e" ORDER_ID },
+	{ &tandem__order__v1__confirm_order_request__descriptor, "\x0a\x1e" ORDER_ID },
+	{ &tandem__order__v1__cancel_order_request__descriptor, "\x0a\x1e" ORDER_ID },
+	{ &tandem__order__v1__explain_order_request__descriptor, "\x0a\x1e" ORDER_ID },
+	{ &tandem__inventory__v1__adjust_stock_request__descriptor, "\x0a\x01"
+								    "s"
+								    "\x10\x02" },
+	{ &tandem__inventory__v1__batch_adjust_stock_request__descriptor, "\x0a\x05\x0a\x01"
+									  "s"
+									  "\x10\x02" },
+	{ &tandem__inventory__v1__get_stock_request__descriptor, "\x0a\x01"
+								 "s" },
+	{ &tandem__inventory__v1__list_stock_request__descriptor, "" },
+	{ &tandem__inventory__v1__get_reservation_request__descriptor, "\x0a\x1e" ORDER_ID },
+};
+
+static const char *request_bytes(const struct rpc_method *method)
+{
+	for (size_t i = 0; i < RT_LENGTH(requests); i++)
+		if (requests[i].type == method->descriptor->input)
+			return requests[i].bytes;
+	CU_ASSERT_FATAL(method->client_streams);
+	return "";
+}
+
+static struct probe *begin(ProtobufCService *service, unsigned index, int64_t remaining_ms)
+{
+	struct probe *probe = rt_alloc(sizeof(*probe));
+	const char *bytes;
+
+	probe->remaining_ms = remaining_ms;
+	rpc_method_init(&probe->method, service->descriptor, NULL, index, NULL, "server");
+	rpc_call_init(&probe->call, &ops, world.loop);
+	rpc_call_begin(&probe->call, service, &probe->method);
+	bytes = request_bytes(&probe->method);
+	rpc_call_handle(&probe->call, (const uint8_t *)bytes, strlen(bytes));
+	return probe;
+}
+
+/* The client is lost, in the way gRPC tells it. */
+static void lose(struct probe *probe, int64_t remaining_ms)
+{
+	probe->remaining_ms = remaining_ms;
+	if (probe->watched && !probe->call.ended)
+		rpc_call_cancelled(&probe->call);
+	if (probe->method.client_streams && !probe->call.ended)
+		rpc_call_half_closed(&probe->call);
+	rt_loop_advance(world.loop, 5000);
+}
+
+static void end(struct probe *probe)
+{
+	CU_ASSERT_EQUAL(probe->ends, 1);
+	rpc_method_done(&probe->method);
+	rpc_call_done(&probe->call);
+	free(probe);
+}
+
+/* ---- the table ---- */
+
+static size_t services(ProtobufCService *list[5])
+{
+	list[0] = order_rpc(world.order);
+	list[1] = order_placement_rpc(world.order);
+	list[2] = inventory_rpc(world.inventory);
+	list[3] = gateway_order_rpc(world.gateway);
+	list[4] = gateway_inventory_rpc(world.gateway);
+	return 5;
+}
+
+static void for_each_method(void (*check)(ProtobufCService *service, unsigned index))
+{
+	ProtobufCService *list[5];
+	size_t count;
+
+	world_new();
+	count = services(list);
+	for (size_t i = 0; i < count; i++)
+		for (unsigned m = 0; m < list[i]->descriptor->n_methods; m++)
+			check(list[i], m);
+	world_free();
+}
+
+static void before_it_arrives(ProtobufCService *service, unsigned index)
+{
+	size_t stored = memory_stream_get(world.redis->streams, MEMORY_ORDER_STREAM)->count;
+	struct probe *probe = begin(service, index, 0);
+
+	rt_loop_advance(world.loop, 2000);
+	TEST_ROW(probe->code == RT_CODE_DEADLINE_EXCEEDED, probe->method.path);
+	TEST_ROW(memory_stream_get(world.redis->streams, MEMORY_ORDER_STREAM)->count == stored,
+		 probe->method.path);
+	end(probe);
+}
+
+/* The clocks of both sides never agree to the millisecond. */
+static void under_way(ProtobufCService *service, unsigned index, int64_t remaining_ms, int code)
+{
+	struct probe *probe = begin(service, index, 60000);
+	bool done = probe->call.ended;
+
+	rt_loop_advance(world.loop, 10);
+	TEST_ROW(done || !probe->call.ended, probe->method.path);
+	lose(probe, remaining_ms);
+	/* Who does not watch may be done all the same: nobody hears it. */
+	TEST_ROW(probe->code == code || !probe->watched, probe->method.path);
+	TEST_ROW(probe->code != RT_CODE_UNAVAILABLE, probe->method.path);
+	TEST_ROW(probe->code != RT_CODE_CANCELLED || code == RT_CODE_CANCELLED, probe->method.path);
+	end(probe);
+}
+
+static void deadline_passes(ProtobufCService *service, unsigned index)
+{
+	under_way(service, index, 0, RT_CODE_DEADLINE_EXCEEDED);
+	under_way(service, index, 2, RT_CODE_DEADLINE_EXCEEDED);
+}
+
+static void client_goes(ProtobufCService *service, unsigned index)
+{
+	under_way(service, index, 50000, RT_CODE_CANCELLED);
+}
+
+static void test_before_it_arrives(void)
+{
+	for_each_method(before_it_arrives);
+}
+
+static void test_deadline_passes(void)
+{
+	for_each_method(deadline_passes);
+}
+
+static void test_client_goes(void)
+{
+	for_each_method(client_goes);
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "before it arrives: nothing is done", test_before_it_arrives },
+		{ "while it is under way", test_deadline_passes },
+		{ "a client that goes is another matter", test_client_goes },
+	};
+
+	return tests_run("deadlines", tests, RT_LENGTH(tests));
+}
