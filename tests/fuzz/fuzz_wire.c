@@ -1,0 +1,113 @@
+/* fuzz_wire.c - bytes as a message of every kind that comes from outside: events, details of errors,
+ * requests. What rt_wire_check lets through must unpack, be told as JSON and as text, and be
+ * checked against the contract's limits. The first byte says which kind. */
+#include "check.h"
+#include "ctl/ctl.h"
+#include "fuzz.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+#include "wire.h"
+
+static const ProtobufCMessageDescriptor *pick(uint8_t which)
+{
+	static const char *const types[] = {
+		"tandem.order.v1.OrderPlaced",
+		"tandem.order.v1.OrderReserved",
+		"tandem.order.v1.OrderRejected",
+		"tandem.order.v1.OrderConfirmed",
+		"tandem.order.v1.OrderCancelled",
+		"tandem.order.v1.OrderExpired",
+		"tandem.order.v1.OrderSettled",
+		"tandem.inventory.v1.InventoryReserved",
+		"tandem.inventory.v1.InventoryUnavailable",
+		"tandem.inventory.v1.InventoryReleased",
+		"tandem.inventory.v1.InventoryCommitted",
+		"tandem.inventory.v1.StockAdjusted",
+		"google.rpc.BadRequest",
+		"google.rpc.ErrorInfo",
+		"google.rpc.RetryInfo",
+		"google.rpc.PreconditionFailure",
+	};
+	static const ProtobufCServiceDescriptor *const services[] = {
+		&tandem__order__v1__order_service__descriptor,
+		&tandem__inventory__v1__inventory_service__descriptor,
+	};
+	size_t left = which;
+
+	if (left < RT_LENGTH(types))
+		return ctl_descriptor(types[left]);
+	left -= RT_LENGTH(types);
+	for (size_t i = 0; i < RT_LENGTH(services); i++) {
+		for (unsigned m = 0; m < services[i]->n_methods; m++, left -= 2) {
+			if (left == 0)
+				return services[i]->methods[m].input;
+			if (left == 1)
+				return services[i]->methods[m].output;
+		}
+	}
+	return NULL;
+}
+
+/* Takes `json`. What printing it writes to stdout; freed by the caller. */
+static char *printed(json_t *json, bool people)
+{
+	FILE *terminal = stdout;
+	char *text = NULL;
+	size_t length = 0;
+
+	stdout = open_memstream(&text, &length);
+	if (people) {
+		ctl_json_block(json, 0);
+		json_decref(json);
+	} else {
+		ctl_json_print(json);
+	}
+	fclose(stdout);
+	stdout = terminal;
+	return text;
+}
+
+static void show(const ProtobufCMessage *message, bool defaults)
+{
+	json_t *json = ctl_message_json(message, defaults);
+	struct rt_buf line = { 0 };
+	char *text;
+
+	ctl_json_line(json, &line);
+	rt_buf_add(&line, "\n", 1);
+	fuzz_check_shown(line.data);
+	rt_buf_done(&line);
+	text = printed(json_incref(json), true);
+	fuzz_check_shown(text);
+	free(text);
+	text = printed(json, false);
+	fuzz_check_json(text);
+	free(text);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const ProtobufCMessageDescriptor *descriptor = size > 0 ? pick(data[0]) : NULL;
+	struct rt_status status = { 0 };
+	struct rt_wire_fault fault;
+	ProtobufCMessage *message;
+
+	if (descriptor == NULL)
+		return -1;
+	data++;
+	size--;
+	if (!rt_wire_check(descriptor, data, size, &fault)) {
+		FUZZ_MUST(fault.what != NULL && rt_text_printable(fault.field, NULL));
+		return 0;
+	}
+	message = protobuf_c_message_unpack(descriptor, NULL, size, data);
+	FUZZ_MUST(message != NULL);
+	show(message, false);
+	show(message, true);
+	if (!check_request(message, &status))
+		FUZZ_MUST(status.code == RT_CODE_INVALID_ARGUMENT &&
+			  rt_text_printable(status.message, NULL));
+	rt_status_done(&status);
+	protobuf_c_message_free_unpacked(message, NULL);
+	return 0;
+}
