@@ -1,0 +1,156 @@
+"""A new build takes over from the old one, service by service, while orders come in; and back. No call
+fails, none is repeated by its client.
+
+The next build (build/tests/next) has other versions of the Redis functions: both stand side by side,
+and the old ones go when nobody calls them. The client knows two gateways, and goes by their health, as
+any gRPC client can (round_robin and healthCheckConfig)."""
+import json
+import os
+import subprocess
+
+import grpc
+import tandem
+
+NEXT = os.path.join(tandem.BUILD, "tests", "next")
+CONTEXTS = ("order", "inventory")
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": tandem.ORDER_SERVICE},
+}
+
+
+class Upgrade(tandem.Live):
+    MORE = ("order2", "inventory2", "gateway2")
+
+    @classmethod
+    def setUpClass(cls):
+        """The second instances are of the next build, and not started yet."""
+        started = tandem.Tandem.start
+
+        def start(self):
+            for name in ("order", "inventory"):
+                targets = ",".join(f"127.0.0.1:{self.ports[n]}" for n in (name, f"{name}2"))
+                self.env[f"TANDEM_GATEWAY_{name.upper()}_TARGET"] = targets
+            self.second = {name: self.processes.pop(name) for name in cls.MORE}
+            started(self)
+            for name, process in self.second.items():
+                process.env["TANDEM_BUILD"] = NEXT
+                self.processes[name] = process
+
+        tandem.Tandem.start = start
+        try:
+            super().setUpClass()
+        finally:
+            tandem.Tandem.start = started
+
+    def client(self):
+        """A client of both gateways, by their health; it repeats nothing."""
+        ports = [self.tandem.ports[name] for name in ("gateway", "gateway2")]
+        channel = grpc.insecure_channel(
+            "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports),
+            options=[
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.max_reconnect_backoff_ms", 500),
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.min_reconnect_backoff_ms", 500),
+                ("grpc.enable_retries", 0),
+                ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+            ],
+        )
+        self.addCleanup(channel.close)
+        return self.words.stub(channel, tandem.ORDER_SERVICE)
+
+    def functions(self, command, build=tandem.BUILD):
+        """What tandemctl functions does."""
+        ctl = os.path.join(build, "tandemctl")
+        env = {**self.tandem.env, "TANDEM_REDIS_PORT": str(self.tandem.redis_port)}
+        subprocess.run([ctl, "functions", *command], env=env, check=True, capture_output=True)
+
+    def libraries(self):
+        found = self.tandem.redis_as("ops")("FUNCTION", "LIST")
+        return {library[library.index(b"library_name") + 1].decode() for library in found}
+
+    def calls(self, name):
+        method = "AdjustStock" if name.startswith("inventory") else "PlaceOrder"
+        method = "Place" if name.startswith("order") else method
+        return self.tandem.processes[name].metric("grpc_server_started_total", grpc_method=method)
+
+    def replace(self, old, new):
+        """The new instance comes; when it has calls, the old one is asked to end."""
+        process = self.tandem.processes[new]
+        process.start()
+        process.wait_ready()
+        tandem.until(lambda: self.used(new), 30 * tandem.SLOW, f"{new} is called")
+        self.assertEqual(self.tandem.processes[old].terminate(), 0)
+
+    def used(self, name):
+        if name.startswith("inventory"):
+            self.inventory_stub().AdjustStock(sku="side", delta=1, reason="upgrade")
+        return self.calls(name) > 0
+
+    def inventory_stub(self):
+        running = [n for n in ("gateway", "gateway2") if self.tandem.processes[n].popen]
+        return self.connect(running[0])[1]
+
+    def test_upgrade_and_back(self):
+        self.stock("upgraded", 10**6)
+        old = self.libraries()
+        new = {
+            line.split("=")[1]
+            for name in CONTEXTS
+            for line in subprocess.run(
+                [os.path.join(NEXT, f"tandem-{name}"), "--print-functions"],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split("\n", 1)[:1]
+        }
+        self.assertFalse(old & new)
+        client = self.client()
+        loads = [
+            tandem.Load(client, "upgraded", f"l{n}", timeout=20 * tandem.SLOW, retry=False,
+                        wait_for_decision=n % 2 == 0)
+            for n in range(6)
+        ]
+        for load in loads:
+            load.start()
+        tandem.until(lambda: all(load.placed for load in loads), 20 * tandem.SLOW, "load is on")
+        self.load_functions(NEXT)
+        self.assertEqual(self.libraries(), old | new)
+        for name in ("order", "inventory", "gateway"):
+            self.replace(name, f"{name}2")
+        self.assertEqual(self.libraries(), old | new)
+        before = [len(load.placed) for load in loads]
+        tandem.until(
+            lambda: all(len(load.placed) > n + 10 for load, n in zip(loads, before)),
+            30 * tandem.SLOW,
+            "the new ones serve",
+        )
+        for name in ("gateway", "inventory", "order"):
+            self.replace(f"{name}2", name)
+        for load in loads:
+            load.end()
+        failed = [error for load in loads for _, _, _, error in load.calls if error is not None]
+        self.assertEqual(failed, [])
+        placed = [order_id for load in loads for order_id in load.placed]
+        self.assertEqual(set(self.decided(placed).values()), {"RESERVED"})
+        # Nobody calls the next build's functions any more; those of this build stay.
+        tandem.until(self.pruned(old), 30 * tandem.SLOW, lambda: self.libraries())
+
+    def pruned(self, wanted):
+        def pruned():
+            self.functions(["prune", "--idle", "3s"])
+            return self.libraries() == wanted
+
+        return pruned
+
+    def load_functions(self, build):
+        ops = self.tandem.redis_as("ops")
+        for name in CONTEXTS:
+            program = os.path.join(build, f"tandem-{name}")
+            code = subprocess.run([program, "--print-functions"], capture_output=True, check=True)
+            ops("FUNCTION", "LOAD", "REPLACE", code.stdout)
+
+
+if __name__ == "__main__":
+    tandem.main()
