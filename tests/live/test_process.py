@@ -143,7 +143,7 @@ class Start(tandem.Live):
             self.assertIn(f"must have the user {name}, enabled", process.text())
             self.assertIn(path, process.text())
             self.assertEqual(process.terminate(), 0)
-            self.assertEqual(process.text().count("WRONGPASS"), 1)
+            self.assertEqual(process.text().count("Redis cannot be used"), 1)
 
 
 if __name__ == "__main__":
