@@ -63,6 +63,15 @@ static void add(struct explain *explain, int64_t unix_ms, const char *context, c
 	snprintf(happened->stream_id, sizeof(happened->stream_id), "%s", stream_id);
 }
 
+/* When an entry was written. Its id tells it only when it has no time that can be read: ids go on
+ * growing where a stream lies ahead of the clock. */
+static int64_t written_ms(const char *time, const char *stream_id)
+{
+	int64_t unix_ms;
+
+	return rt_time_parse(time, &unix_ms) ? unix_ms : ctl_stream_id_ms(stream_id);
+}
+
 /* ---- the order ---- */
 
 /* CTL_NEGATIVE: there is none, or it makes no sense. */
@@ -338,7 +347,7 @@ static bool add_answers(struct explain *explain)
 		int64_t version = 0;
 
 		(void)rt_parse_int(entry->seq, 0, INT64_MAX, &version);
-		add(explain, ctl_stream_id_ms(entry->stream_id), "inventory", type,
+		add(explain, written_ms(entry->time, entry->stream_id), "inventory", type,
 		    entry->stream_id, (uint64_t)version, event_text(entry));
 		if (!is_answer(explain, type))
 			continue;
@@ -390,8 +399,8 @@ static bool add_dead_letters(struct explain *explain)
 		struct explain_delivery *delivery =
 			of_order ? &explain->facts.answer : &explain->facts.request;
 
-		add(explain, ctl_stream_id_ms(entry->stream_id), entry->context, "dead letter",
-		    entry->stream_id, 0,
+		add(explain, written_ms(entry->dead_time, entry->stream_id), entry->context,
+		    "dead letter", entry->stream_id, 0,
 		    rt_printf("%s (%s) was given up after %s deliveries: %s",
 			      ctl_short_type(entry->type), entry->dead_stream_id, entry->deliveries,
 			      entry->reason));

@@ -3,6 +3,7 @@
 The second order instance runs with another wall clock (Debian's libfaketime). It works alone for a
 while, so that what is seen is its doing.
 """
+import datetime
 import glob
 import json
 import os
@@ -85,7 +86,7 @@ class NewOrders(WrongClock):
 
 
 class StreamAhead(tandem.Live):
-    """The order stream ends an hour in the future: somebody added an entry there by hand."""
+    """The streams end an hour in the future: somebody added an entry there by hand."""
 
     ENV = {"TANDEM_ORDER_TIMERS_EVERY": "50ms"}
 
@@ -96,7 +97,8 @@ class StreamAhead(tandem.Live):
         self.stock("tea", 10)
         seconds, _ = self.tandem.redis_as()("TIME")
         ahead = (int(seconds) + 3600) * 1000
-        self.tandem.redis_as("ops")("XADD", "order:{0}:events", f"{ahead}-1", "foreign", "entry")
+        for stream in ("order:{0}:events", "inventory:{0}:events"):
+            self.tandem.redis_as("ops")("XADD", stream, f"{ahead}-1", "foreign", "entry")
         short = self.place("tea", hold={"seconds": 1}, wait_for_decision=True)
         held = self.place("tea", hold={"seconds": 900}, wait_for_decision=True)
         tandem.until(
@@ -112,6 +114,17 @@ class StreamAhead(tandem.Live):
         explained = self.order.ExplainOrder(order_id=short.order_id)
         for event in explained.explanation.events:
             self.near(event.time.seconds, explained)
+        told = subprocess.run(
+            [os.path.join(tandem.BUILD, "tandemctl"), "explain", "--json", short.order_id],
+            env=self.tandem.env,
+            capture_output=True,
+            text=True,
+        )
+        events = json.loads(told.stdout)["events"]
+        self.assertIn("inventory", {event["context"] for event in events})
+        for event in events:
+            time_told = datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00"))
+            self.near(time_told.timestamp(), event)
         orders = self.order.ListOrders(customer_id="customer").orders
         self.assertEqual([order.order_id for order in orders], [held.order_id, short.order_id])
 
