@@ -28,8 +28,8 @@
 #define STOCKS_MAX      512
 #define IN_FLIGHT_MAX   2
 #define WAITING_MAX     20000
-#define LOOKS_MAX       256 /* reservations that are read at a time: about a millisecond */
-#define LISTS_MAX       4   /* a page takes up to some milliseconds */
+#define LOOKS_MAX       256   /* reservations that are read at a time: about a millisecond */
+#define LISTS_MAX       4     /* a page takes up to some milliseconds */
 #define NO_ENTRY        "0-0" /* the stream id of no entry: acknowledging it does nothing */
 
 struct store {
