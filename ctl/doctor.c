@@ -11,8 +11,9 @@
 #include "config.h"
 #include "versions.h"
 
-#define GHOST_MS 600000 /* as the services' ghost-after */
-#define LAG_WARN 10000
+#define GHOST_MS   600000 /* as the services' ghost-after */
+#define LAG_WARN   10000
+#define LENGTH_MAX 1000000 /* as the order service's stream-length-max */
 
 enum level { OK, WARN, BAD };
 
@@ -367,6 +368,18 @@ static int64_t last_seen(struct doctor *doctor, const char *key, const redisRepl
 	return seen;
 }
 
+/* The length at which the order service refuses orders. Inventory's stream has no such limit: what
+ * ends an order must go on. */
+static int64_t length_max(const char *key)
+{
+	const char *set = getenv("TANDEM_ORDER_STREAM_LENGTH_MAX");
+	int64_t max = LENGTH_MAX;
+
+	if (strncmp(key, "order:", 6) == 0 && set != NULL)
+		(void)rt_parse_int(set, 1, INT64_MAX, &max);
+	return max;
+}
+
 static bool check_group(struct doctor *doctor, const char *key, const struct ctl_stream *stream,
 			const redisReply *group, const char *expected)
 {
@@ -388,7 +401,14 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 		return false;
 	if (seen >= 0)
 		ctl_age(age, seen);
-	if (strcmp(ctl_text(name, ""), expected) != 0)
+	if (lag >= length_max(key) / 2)
+		say(doctor, lag >= length_max(key) ? BAD : WARN, check,
+		    "let it read and acknowledge; or end it: XGROUP DESTROY; or SADD its name to "
+		    "<context>:{0}:excluded_groups, and it may miss events",
+		    "of %s: it has not read %" PRId64 " entries; at %" PRId64
+		    " no order is accepted",
+		    key, lag, length_max(key));
+	else if (strcmp(ctl_text(name, ""), expected) != 0)
 		say(doctor, seen >= 0 && seen <= GHOST_MS ? OK : WARN, check,
 		    "a ghost holds trimming back: XGROUP DESTROY it, or SADD its name to "
 		    "<context>:{0}:excluded_groups",

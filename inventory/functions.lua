@@ -475,5 +475,26 @@ local function adjust(keys, args)
 	return ends
 end
 
+-- FCALL inventory_adjusted 1 <own events> <max> <now_ms> <time> (<sku> <delta> <request id> <reason>) × n
+--
+-- For adjustments that were refused because storage is full: answers B or C as inventory_adjust does for
+-- request ids that were used before, nil for the others.
+local function adjusted(keys, args)
+	local prefix = prefix_of(keys[1])
+	local ends = {}
+	for at = 4, #args, 4 do
+		local item = { delta = args[at + 1], reason = args[at + 3] }
+		local before = args[at + 2] ~= '' and
+			redis.call('GET', prefix .. ADJUSTMENTS .. args[at] .. ':' .. args[at + 2])
+		local letter, text
+		if before then
+			letter, text = adjust_one(nil, nil, item, before)
+		end
+		ends[#ends + 1] = before and (letter and letter .. ' ' .. text or '!')
+	end
+	return ends
+end
+
 register('request', request, 'allow-oom')
 register('adjust', adjust)
+register('adjusted', adjusted, 'no-writes', 'allow-oom')

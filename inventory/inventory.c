@@ -41,6 +41,7 @@ static void trimmed(struct inventory_trim_op *op, int status)
 		if (inventory->trimmed != NULL) {
 			rt_series_add(inventory->trimmed, (double)op->trimmed);
 			rt_series_set(inventory->stream_length, (double)op->length);
+			rt_series_set(inventory->stream_held, (double)op->held);
 			rt_series_set(inventory->ghosts, (double)op->ghost_count);
 		}
 	} else {
@@ -104,6 +105,10 @@ static void inventory_register(struct inventory *inventory, struct rt_metrics *m
 						   "Entries of the own event stream.");
 	inventory->trimmed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_trimmed_total",
 					     "Entries trimmed off the own event stream.");
+	inventory->stream_held =
+		rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_held_entries",
+				"Entries of the own event stream that some group has not "
+				"acknowledged.");
 	inventory->ghosts =
 		rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_ghost_groups",
 				"Groups of the own event stream without a live consumer.");

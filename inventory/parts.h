@@ -21,7 +21,7 @@ struct inventory {
 	void (*stopped)(void *user);
 	void *stopped_user;
 	struct rt_series *answers[STOCK_ANSWER_COUNT]; /* NULL without metrics */
-	struct rt_series *odd, *stream_length, *trimmed, *ghosts;
+	struct rt_series *odd, *stream_length, *stream_held, *trimmed, *ghosts;
 };
 
 /* An RPC begins and ends its time in the store: the service does not stop in between. */

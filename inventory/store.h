@@ -109,6 +109,8 @@ struct inventory_reservation_op {
 struct inventory_trim_op {
 	int64_t now_ms, retain_ms, retain_count, ghost_ms;
 	int64_t trimmed, length;
+	char holder[64]; /* the group that keeps the most entries from being trimmed; "": none */
+	int64_t held;    /* so many */
 	size_t ghost_count;
 	char ghost[64];
 	void (*done)(struct inventory_trim_op *op, int status);

@@ -304,20 +304,21 @@ static void store_adjust(struct inventory_store *base, struct inventory_adjust_o
 
 static void adjusts_answered(struct rt_redis_op *op, int status, const struct redisReply *reply);
 
-static void adjusts_send(struct rt_batch_run *base, void *user)
+/* Hands a run's adjustments to a function: "adjust", or "adjusted". */
+static void adjusts_call(struct run *run, const char *function,
+			 void (*done)(struct rt_redis_op *op, int status,
+				      const struct redisReply *reply))
 {
-	struct run *run = RT_CONTAINER_OF(base, struct run, base);
 	struct rt_args args = { .count = 0 };
 	char time[RT_TIME_TEXT];
 	int64_t now_ms = 0;
 
-	run->store = user;
 	FOR_EACH_ITEM(run, link)
 	{
 		now_ms = later(now_ms, adjust_of(link)->now_ms);
 	}
 	rt_time_format(now_ms, time);
-	rt_args_function(&args, &inventory_functions, "adjust");
+	rt_args_function(&args, &inventory_functions, function);
 	rt_args_str(&args, "1");
 	rt_args_str(&args, run->store->events);
 	rt_args_int(&args, STOCK_MAX);
@@ -332,8 +333,16 @@ static void adjusts_send(struct rt_batch_run *base, void *user)
 		rt_args_str(&args, adjust->request_id);
 		rt_args_str(&args, adjust->reason);
 	}
-	rt_redis_send(run->store->redis, &run->op, &args, 0, adjusts_answered);
+	rt_redis_send(run->store->redis, &run->op, &args, 0, done);
 	rt_args_done(&args);
+}
+
+static void adjusts_send(struct rt_batch_run *base, void *user)
+{
+	struct run *run = RT_CONTAINER_OF(base, struct run, base);
+
+	run->store = user;
+	adjusts_call(run, "adjust", adjusts_answered);
 }
 
 /* "available reserved committed received version". */
@@ -365,6 +374,8 @@ static int adjust_end(struct inventory_adjust_op *op, const struct redisReply *r
 					[INVENTORY_OVERFLOW] = 'O' };
 	const char *letter;
 
+	if (reply->type == REDIS_REPLY_NIL)
+		return RT_FULL; /* of inventory_adjusted: it was not made before */
 	if (reply->type != REDIS_REPLY_STRING || reply->len < 1)
 		return RT_PROTOCOL;
 	if (reply->str[0] == '!')
@@ -376,7 +387,7 @@ static int adjust_end(struct inventory_adjust_op *op, const struct redisReply *r
 	return RT_OK;
 }
 
-static void adjusts_answered(struct rt_redis_op *op, int status, const struct redisReply *reply)
+static void adjusts_end(struct rt_redis_op *op, int status, const struct redisReply *reply)
 {
 	struct run *run = RT_CONTAINER_OF(op, struct run, op);
 	struct rt_list *link;
@@ -393,6 +404,15 @@ static void adjusts_answered(struct rt_redis_op *op, int status, const struct re
 		adjust->done(adjust, end);
 	}
 	rt_batch_finish(&run->base);
+}
+
+static void adjusts_answered(struct rt_redis_op *op, int status, const struct redisReply *reply)
+{
+	/* Storage is full, so the whole call was refused. A repeat is answered nevertheless. */
+	if (status == RT_FULL)
+		adjusts_call(RT_CONTAINER_OF(op, struct run, op), "adjusted", adjusts_end);
+	else
+		adjusts_end(op, status, reply);
 }
 
 /* ---- stock ---- */
@@ -726,14 +746,17 @@ static void trim_answered(struct rt_redis_op *redis_op, int status, const struct
 
 	rt_functions_watch_ended(&own->store->functions, status);
 	free(own);
-	if (status == RT_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2))
+	if (status == RT_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 4))
 		status = RT_PROTOCOL;
 	if (status == RT_OK) {
 		op->trimmed = reply->element[0]->integer;
 		op->length = reply->element[1]->integer;
-		op->ghost_count = reply->elements - 2;
-		if (op->ghost_count > 0 && reply->element[2]->str != NULL)
-			snprintf(op->ghost, sizeof(op->ghost), "%s", reply->element[2]->str);
+		if (reply->element[2]->str != NULL)
+			snprintf(op->holder, sizeof(op->holder), "%s", reply->element[2]->str);
+		op->held = reply->element[3]->integer;
+		op->ghost_count = reply->elements - 4;
+		if (op->ghost_count > 0 && reply->element[4]->str != NULL)
+			snprintf(op->ghost, sizeof(op->ghost), "%s", reply->element[4]->str);
 	}
 	op->done(op, status);
 }
@@ -746,7 +769,8 @@ static void store_trim(struct inventory_store *base, struct inventory_trim_op *o
 
 	own->store = store;
 	own->trim = op;
-	op->trimmed = op->length = 0;
+	op->trimmed = op->length = op->held = 0;
+	op->holder[0] = '\0';
 	op->ghost_count = 0;
 	op->ghost[0] = '\0';
 	rt_args_function(&args, &inventory_functions, "trim");

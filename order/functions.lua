@@ -163,6 +163,23 @@ local function place(keys, args)
 	return answers
 end
 
+-- FCALL order_find 1 <own stream> { <id> <placed> } …
+-- For requests that order_place refused because storage is full: answers for each the record when it was
+-- placed before with the same content, 0 when the id was used for something else, nil otherwise.
+
+local function find(keys, args)
+	local orders = prefix_of(keys[1]) .. 'o:'
+	local answers = {}
+	for i = 1, #args, 2 do
+		local found = placed_before(orders .. args[i], {}, args[i], args[i + 1])
+		if found == 1 then
+			found = read_record(orders .. args[i]) or 0
+		end
+		answers[#answers + 1] = found or false
+	end
+	return answers
+end
+
 -- FCALL order_move 1|2 <own stream> [<inventory's stream>] <rules> <group> { <id> <what> <now>
 -- <due> <data> <traceparent> <ack> } …
 --   what: the input's letter, 'w' when the record is wanted or '-', then expected_version.
@@ -461,6 +478,7 @@ local function timer(keys, args)
 end
 
 register('place', place)
+register('find', find, 'no-writes', 'allow-oom')
 register('move', move, 'allow-oom')
 register('list', list, 'no-writes', 'allow-oom')
 register('due', due, 'allow-oom')

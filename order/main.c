@@ -33,7 +33,7 @@ static const struct rt_setting settings_table[] = {
 struct own {
 	struct order_store *store;
 	struct order *order;
-	struct rt_check redis_check, events_check;
+	struct rt_check redis_check, events_check, stream_check;
 	struct rt_timer ready_timer;
 	struct rt_task end;
 	struct rt_service *service;
@@ -44,6 +44,7 @@ static void note_ready(struct rt_timer *timer)
 {
 	struct own *own = RT_CONTAINER_OF(timer, struct own, ready_timer);
 	const char *problem = order_store_redis_problem(own->store);
+	char full[200];
 
 	if (problem == NULL)
 		rt_check_ready(&own->redis_check);
@@ -55,6 +56,10 @@ static void note_ready(struct rt_timer *timer)
 		rt_check_failed(&own->events_check, "waits for Redis");
 	else
 		rt_check_failed(&own->events_check, ANSWERS " is not being read");
+	if (order_stream_problem(own->order, full, sizeof(full)))
+		rt_check_failed(&own->stream_check, "%s", full);
+	else
+		rt_check_ready(&own->stream_check);
 	rt_timer_start(own->service->loop, timer, READY_EVERY_MS, note_ready);
 }
 
@@ -69,6 +74,7 @@ static int new_order(struct rt_service *service, struct own *own, struct rt_stre
 		.clock = { .decision_ms = settings->decision_ms,
 			   .retry_min_ms = settings->retry_min_ms,
 			   .retry_max_ms = settings->retry_max_ms },
+		.stream_length_max = settings->stream_length_max,
 		.timers_every_ms = settings->timers_every_ms,
 		.trim_every_ms = context->trim_every_ms,
 		.retain_ms = context->retain_ms,
@@ -122,6 +128,7 @@ static int start(struct rt_service *service)
 	}
 	rt_readiness_add(service->readiness, &own->redis_check, "redis", NULL);
 	rt_readiness_add(service->readiness, &own->events_check, "events", NULL);
+	rt_readiness_add(service->readiness, &own->stream_check, "stream", NULL);
 	rt_server_add(service->server, order_rpc(own->order));
 	rt_server_add(service->server, order_placement_rpc(own->order));
 	order_start(own->order);

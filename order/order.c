@@ -4,6 +4,7 @@
  * Every trim_every_ms the own stream is trimmed to what some group still needs. A stop ends the
  * subscription and the timers, answers those who wait, then waits for what waits for the store. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "check.h"
@@ -111,6 +112,20 @@ void order_status_stopping(struct rt_status *status)
 	rt_status_retry(status, 1000);
 }
 
+void order_status_stream_full(struct rt_status *status, const struct order *order)
+{
+	char text[200];
+
+	/* The stream may have come to its limit since the last trim. */
+	if (!order_stream_problem(order, text, sizeof(text)))
+		snprintf(text, sizeof(text),
+			 "the event stream of orders has reached its limit of %" PRId64 " entries",
+			 order->stream_length_max);
+	rt_status_set(status, RT_CODE_RESOURCE_EXHAUSTED, "%s", text);
+	rt_status_info(status, "STREAM_FULL");
+	rt_status_retry(status, order->trim_every_ms);
+}
+
 void order_fail(struct rt_call *call, struct rt_status *status)
 {
 	rt_call_fail(call, status);
@@ -193,6 +208,25 @@ static void note_ghost(struct order *order, const struct order_trim_op *trim)
 		       RT_I("length", trim->length));
 }
 
+/* Warns when a group comes to hold half of what the stream may have, and says when it is over. */
+static void note_held(struct order *order, const struct order_trim_op *trim)
+{
+	bool filling = order->stream_length_max > 0 && trim->held >= order->stream_length_max / 2;
+
+	if (filling == order->filling)
+		return;
+	order->filling = filling;
+	if (filling)
+		RT_LOG(RT_WARN,
+		       "a consumer group that does not acknowledge fills the stream: at the limit "
+		       "no order is accepted",
+		       RT_S("group", trim->holder), RT_I("held", trim->held),
+		       RT_I("limit", order->stream_length_max));
+	else
+		RT_LOG(RT_INFO, "no consumer group fills the stream any more",
+		       RT_I("length", trim->length));
+}
+
 static void trimmed(struct order_trim_op *op, int status)
 {
 	struct order *order = RT_CONTAINER_OF(op, struct order, trim);
@@ -200,9 +234,11 @@ static void trimmed(struct order_trim_op *op, int status)
 	order->trimming = false;
 	if (status == RT_OK) {
 		note_ghost(order, op);
+		note_held(order, op);
 		order_count(order->counts.trimmed, (double)op->trimmed);
 		if (order->counts.stream_length != NULL) {
 			rt_series_set(order->counts.stream_length, (double)op->length);
+			rt_series_set(order->counts.stream_held, (double)op->held);
 			rt_series_set(order->counts.ghosts, (double)op->ghost_count);
 		}
 	} else {
@@ -282,6 +318,9 @@ static void register_metrics(struct order_counts *counts, struct rt_metrics *met
 					  "Calls that wait for an order to change.");
 	counts->stream_length = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_length",
 						"Entries of the own event stream.");
+	counts->stream_held = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_held_entries",
+					      "Entries of the own event stream that some group "
+					      "has not acknowledged.");
 	counts->trimmed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_trimmed_total",
 					  "Entries trimmed off the own event stream.");
 	counts->ghosts = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_ghost_groups",
@@ -306,6 +345,7 @@ int order_new(struct rt_loop *loop, const struct order_options *options, struct 
 	order->store = options->store;
 	order->clock = options->clock;
 	order->trim_every_ms = options->trim_every_ms > 0 ? options->trim_every_ms : TRIM_EVERY_MS;
+	order->stream_length_max = options->stream_length_max;
 	order->trim.retain_ms = options->retain_ms;
 	order->trim.retain_count = options->retain_count;
 	order->trim.ghost_ms = options->ghost_ms;
@@ -345,6 +385,24 @@ void order_start(struct order *order)
 bool order_ready(const struct order *order)
 {
 	return order->store->ops->ready(order->store) && rt_events_ready(order->inventory);
+}
+
+bool order_stream_problem(const struct order *order, char *text, size_t size)
+{
+	const struct order_trim_op *trim = &order->trim;
+	size_t length;
+
+	if (order->stream_length_max == 0 || trim->length < order->stream_length_max)
+		return false;
+	length = (size_t)snprintf(text, size,
+				  "the event stream of orders has reached its limit of %" PRId64
+				  " entries",
+				  order->stream_length_max);
+	if (trim->held > 0 && length < size)
+		snprintf(text + length, size - length,
+			 ": consumer group %s has not acknowledged %" PRId64 " of them",
+			 trim->holder, trim->held);
+	return true;
 }
 
 static void inventory_stopped(void *user)

@@ -23,6 +23,7 @@ struct order_options {
 		*inventory; /* the subscription to inventory:{p}:events; owned likewise */
 	struct rt_events_options events; /* on_event and user_data are set by order_new */
 	struct order_clock clock;
+	int64_t stream_length_max;  /* the store's; for warnings before it is reached */
 	int64_t timers_every_ms;    /* how often due timers are looked for, 250 */
 	int64_t trim_every_ms;      /* 5000 */
 	int64_t retain_ms;          /* acknowledged events are kept so long, 3600000 … */
@@ -37,6 +38,9 @@ ProtobufCService *order_rpc(struct order *order);
 ProtobufCService *order_placement_rpc(struct order *order);
 void order_start(struct order *order);
 bool order_ready(const struct order *order);
+/* True when no order can be placed because the event stream had reached its hard length at the last
+ * trim; `text` then says so, and which consumer group is behind. */
+bool order_stream_problem(const struct order *order, char *text, size_t size);
 /* The service is asked to end: gateways' streams, which last, end with what is under way on them. */
 void order_drain(struct order *order);
 /* No new events and timers; calls that wait for a decision are answered with what is known;

@@ -28,6 +28,8 @@ struct order {
 	struct order_trim_op trim;
 	struct rt_timer trim_timer;
 	char ghost[64]; /* the group that was last warned about */
+	int64_t stream_length_max;
+	bool filling; /* a group holds half of that: it was warned about */
 	bool trimming;
 	size_t calls; /* RPCs and events that wait for the store */
 	bool draining, stopping, inventory_stopped, watch_stopped, timers_stopped;
@@ -37,7 +39,7 @@ struct order {
 	struct order_counts {
 		struct rt_series *placed, *placed_before, *conflicts, *decided[ORDER_STATE_COUNT],
 			*decision_seconds, *republished, *unsettled, *overdue, *waiters,
-			*stream_length, *trimmed, *ghosts;
+			*stream_length, *stream_held, *trimmed, *ghosts;
 	} counts; /* NULL without metrics */
 };
 
@@ -66,6 +68,8 @@ int64_t order_wait_ms(int64_t remaining_ms, int64_t max_ms);
 void order_status_not_found(struct rt_status *status, const char *order_id);
 void order_status_damaged(struct rt_status *status, const char *order_id);
 void order_status_stopping(struct rt_status *status);
+/* No order is placed because the event stream is full: who keeps it from being trimmed. */
+void order_status_stream_full(struct rt_status *status, const struct order *order);
 /* What a request for one order must pass: its limits, an id that can be one, a
  * service that does not stop. False: the call was ended. */
 bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,

@@ -74,6 +74,11 @@ static void placed(struct order_place_op *op, int status)
 	struct order_placing *placing = RT_CONTAINER_OF(op, struct order_placing, op);
 	struct order_counts *counts = &placing->order->counts;
 
+	if (status == RT_FULL && op->stream_full) {
+		order_status_stream_full(&placing->status, placing->order);
+		finish(placing);
+		return;
+	}
 	if (status != RT_OK) {
 		rt_status_from(&placing->status, status, "storing the order");
 		finish(placing);

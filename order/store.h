@@ -51,6 +51,7 @@ struct order_place_op {
 	const char *traceparent; /* "" : none */
 	/* Out. */
 	enum { ORDER_PLACED, ORDER_PLACED_BEFORE, ORDER_CONFLICT } outcome;
+	bool stream_full;           /* why RT_FULL: the event stream has reached its hard length */
 	struct order_record record; /* PLACED, PLACED_BEFORE */
 	void (*done)(struct order_place_op *op, int status);
 };
@@ -156,6 +157,8 @@ struct order_tail_op {
 struct order_trim_op {
 	int64_t now_ms, retain_ms, retain_count, ghost_ms;
 	int64_t trimmed, length;
+	char holder[64];    /* the group that keeps the most entries from being trimmed; "": none */
+	int64_t held;       /* so many */
 	size_t ghost_count; /* groups without a consumer seen within ghost_ms */
 	char ghost[64];     /* one of them */
 	void (*done)(struct order_trim_op *op, int status);

@@ -211,23 +211,62 @@ static int place_answer(struct order_place_op *op, const struct redisReply *repl
 	return RT_OK;
 }
 
-static void place_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+/* Each of the run gets its answer; nil is nobody's: such an order ends with `nil_status`. */
+static void place_answers(struct run *run, int status, const struct redisReply *reply,
+			  int nil_status)
 {
-	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
 	struct order_place_op *op;
 
-	rt_functions_watch_ended(&run->store->functions, status);
 	if (status == RT_OK && !is_array(reply, run->run.count))
 		status = RT_PROTOCOL;
 	for (size_t i = 0; (op = pop_place(&run->run.items)) != NULL; i++) {
 		int rc = status;
 
+		if (rc == RT_OK && reply->element[i]->type == REDIS_REPLY_NIL)
+			rc = nil_status;
 		if (rc == RT_OK)
 			rc = place_answer(op, reply->element[i]);
 		if (rc != RT_OK)
 			op->done(op, rc);
 	}
 	rt_batch_finish(&run->run);
+}
+
+static void place_found(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+{
+	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
+
+	rt_functions_watch_ended(&run->store->functions, status);
+	place_answers(run, status, reply, RT_FULL);
+}
+
+/* Storage is full, so the whole call was refused. What was placed before is answered nevertheless. */
+static void place_find(struct run *run, const struct redisReply *why)
+{
+	struct store *store = run->store;
+	bool stream_full = strstr(why->str, "has reached its hard length") != NULL;
+
+	call_begin(store, "find", false);
+	for (struct rt_list *link = run->run.items.next; link != &run->run.items;
+	     link = link->next) {
+		struct order_place_op *op = RT_CONTAINER_OF(link, struct order_place_op, item.link);
+
+		op->stream_full = stream_full;
+		rt_args_str(&store->args, op->order_id);
+		rt_args_add(&store->args, op->placed, op->placed_length);
+	}
+	rt_redis_send(store->redis, &run->op, &store->args, 0, place_found);
+}
+
+static void place_done(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+{
+	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
+
+	rt_functions_watch_ended(&run->store->functions, status);
+	if (status == RT_FULL)
+		place_find(run, reply);
+	else
+		place_answers(run, status, reply, RT_PROTOCOL);
 }
 
 static void place_refuse(struct rt_batch_run *run, int status)
@@ -628,16 +667,20 @@ static void trim_done(struct rt_redis_op *redis_op, int status, const struct red
 {
 	struct order_trim_op *op = single_end(redis_op);
 
-	if (status == RT_OK && !is_array(reply, 2))
+	if (status == RT_OK && !is_array(reply, 4))
 		status = RT_PROTOCOL;
 	op->ghost_count = 0;
 	op->ghost[0] = '\0';
 	if (status == RT_OK) {
 		op->trimmed = reply_int(reply->element[0]);
 		op->length = reply_int(reply->element[1]);
-		op->ghost_count = reply->elements - 2;
-		if (op->ghost_count > 0 && reply->element[2]->type == REDIS_REPLY_STRING)
-			snprintf(op->ghost, sizeof(op->ghost), "%s", reply->element[2]->str);
+		op->holder[0] = '\0';
+		if (reply->element[2]->type == REDIS_REPLY_STRING)
+			snprintf(op->holder, sizeof(op->holder), "%s", reply->element[2]->str);
+		op->held = reply_int(reply->element[3]);
+		op->ghost_count = reply->elements - 4;
+		if (op->ghost_count > 0 && reply->element[4]->type == REDIS_REPLY_STRING)
+			snprintf(op->ghost, sizeof(op->ghost), "%s", reply->element[4]->str);
 	}
 	op->done(op, status);
 }

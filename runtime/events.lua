@@ -40,7 +40,8 @@
 --     among the newest retain_count acknowledged. Without a group nothing is cut.
 --     A ghost is a group without a consumer seen within ghost_ms; it holds trimming back as any
 --     other, unless its name is in the set <prefix>excluded_groups.
---     Answers { trimmed, length, ghost, ghost, … }.
+--     Answers { trimmed, length, holder, held, ghost, ghost, … }: the group that keeps the most entries
+--     from being cut off ('': none does), and how many.
 --
 --   FCALL @CONTEXT@_bury 2 <own stream> <foreign stream> <group> <dead_time> <reason> <id> …
 --     Moves pending entries to <prefix>dead (their fields, then stream, stream_id, group, reason,
@@ -269,8 +270,8 @@ local function trim(keys, args)
 	local key = keys[1]
 	local ghost_ms = tonumber(args[4])
 	local info = stream_info(key)
-	local answer = { 0, info and info['length'] or 0 }
-	local low
+	local answer = { 0, info and info['length'] or 0, '', 0 }
+	local low, holder
 	if not info or not info['first-entry'] then
 		return answer
 	end
@@ -285,7 +286,7 @@ local function trim(keys, args)
 		if counts then
 			local needs = group_needs(key, group)
 			if not low or id_less(needs, low) then
-				low = needs
+				low, holder = needs, group['name']
 			end
 		end
 	end
@@ -294,6 +295,11 @@ local function trim(keys, args)
 			tonumber(args[3]))
 		answer[1] = redis.call('XTRIM', key, 'MINID', cut)
 		answer[2] = answer[2] - answer[1]
+		local held = select(2, id_halves(info['last-generated-id'])) -
+			select(2, id_halves(low)) + 1
+		if held > 0 then
+			answer[3], answer[4] = holder, math.min(held, answer[2])
+		end
 	end
 	return answer
 end

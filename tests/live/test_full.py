@@ -1,4 +1,8 @@
 """Redis at maxmemory: new orders are refused politely, everything that ends something goes on."""
+import json
+import os
+import subprocess
+
 import grpc
 import tandem
 
@@ -6,6 +10,8 @@ import tandem
 class Full(tandem.Live):
     def test_maxmemory(self):
         self.stock("full", 100)
+        adjustment = {"request_id": "adjusted", "sku": "full", "delta": 1, "reason": "test"}
+        adjusted = self.inventory.AdjustStock(**adjustment).stock
         placed = [self.place("full", request_id=f"full-{n}") for n in range(6)]
         ids = [order.order_id for order in placed]
         self.decided(ids)
@@ -26,6 +32,29 @@ class Full(tandem.Live):
             [item.error.code for item in answer.orders],
             [grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]] * 2,
         )
+        # A repeat is answered from what is stored, alone and beside a new one.
+        self.assertEqual(self.place("full", request_id="full-0").order_id, ids[0])
+        line = {"sku": "full", "quantity": 1}
+        batch = self.order.BatchPlaceOrders(
+            requests=[
+                {"customer_id": "customer", "lines": [line], "request_id": "full-1"},
+                {"customer_id": "customer", "lines": [line], "request_id": "new"},
+                {"customer_id": "customer", "lines": [line] * 2, "request_id": "full-1"},
+            ]
+        ).orders
+        self.assertEqual(batch[0].order.order_id, ids[1])
+        self.assertEqual(
+            [item.error.code for item in batch[1:]],
+            [
+                grpc.StatusCode.RESOURCE_EXHAUSTED.value[0],
+                grpc.StatusCode.ALREADY_EXISTS.value[0],
+            ],
+        )
+        self.assertEqual(self.inventory.AdjustStock(**adjustment).stock, adjusted)
+        self.fails(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            lambda: self.inventory.AdjustStock(**{**adjustment, "request_id": "another"}),
+        )
         # Reading, buying and calling off go on, and reach inventory and come back.
         self.assertEqual(self.name(self.get(ids[0])), "RESERVED")
         for order_id in ids[:2]:
@@ -42,11 +71,76 @@ class Full(tandem.Live):
             "settled although Redis is full",
         )
         stock = self.adds_up("full")
-        self.assertEqual((stock.available, stock.reserved, stock.committed), (96, 2, 2))
+        self.assertEqual((stock.available, stock.reserved, stock.committed), (97, 2, 2))
 
         ops("CONFIG", "SET", "maxmemory", "1gb")
         order = self.place("full", request_id="refused", wait_for_decision=True)
         self.assertEqual(self.name(order), "RESERVED")
+
+
+class ForgottenGroup(tandem.Live):
+    """A consumer group that nobody reads for, on the order service's stream."""
+
+    ENV = {
+        "TANDEM_ORDER_STREAM_LENGTH_MAX": "100",
+        "TANDEM_TRIM_EVERY": "100ms",
+        "TANDEM_RETAIN": "0s",
+        "TANDEM_RETAIN_COUNT": "0",
+    }
+
+    def doctor(self):
+        done = subprocess.run(
+            [os.path.join(tandem.BUILD, "tandemctl"), "doctor", "--json"],
+            env=self.tandem.env,
+            capture_output=True,
+            text=True,
+        )
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        return {row["check"]: (row["result"], row["detail"]) for row in rows}
+
+    def until_held(self, count):
+        order = self.tandem.order
+        tandem.until(
+            lambda: order.metric("tandem_stream_held_entries") >= count,
+            20 * tandem.SLOW,
+            f"{count} entries are held",
+        )
+
+    def test_who_fills_the_stream_is_named(self):
+        self.stock("tea", 1000)
+        ops = self.tandem.redis_as("ops")
+        ops("XGROUP", "CREATE", "order:{0}:events", "billing", "$")
+        # Well before the limit.
+        while int(self.tandem.redis_as()("XLEN", "order:{0}:events")) < 60:
+            self.place("tea", wait_for_decision=True)
+        self.until_held(50)
+        self.assertIn("billing", self.tandem.order.text())
+        self.assertIn("does not acknowledge", self.tandem.order.text())
+        result, detail = self.doctor()["group billing"]
+        self.assertEqual(result, "warn")
+        self.assertIn("100", detail)
+        self.assertEqual(self.tandem.order.get("/readyz")[0], 200)
+
+        def place_until_refused():
+            for _ in range(1000):
+                self.place("tea")
+
+        error = self.fails(grpc.StatusCode.RESOURCE_EXHAUSTED, place_until_refused)
+        self.assertIn("RetryInfo", error.found)
+        self.until_held(100)
+        error = self.fails(grpc.StatusCode.RESOURCE_EXHAUSTED, lambda: self.place("tea"))
+        self.assertIn("billing", error.details())
+        self.assertIn("100", error.details())
+        self.assertEqual(self.doctor()["group billing"][0], "bad")
+        order, gateway = self.tandem.order, self.tandem.gateway
+        for process in (order, gateway):
+            tandem.until(lambda: not process.ready(), 20 * tandem.SLOW, "it is not ready")
+        self.assertIn("billing", order.get("/readyz")[1])
+        # The cure.
+        ops("XGROUP", "DESTROY", "order:{0}:events", "billing")
+        for process in (order, gateway):
+            process.wait_ready()
+        self.assertEqual(self.name(self.place("tea", wait_for_decision=True)), "RESERVED")
 
 
 if __name__ == "__main__":

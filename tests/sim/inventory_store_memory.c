@@ -785,6 +785,8 @@ static void trim_finish(struct memory_op *op, int status)
 	if (status == RT_OK) {
 		user->trimmed = trim->trim.trimmed;
 		user->length = trim->trim.length;
+		user->held = trim->trim.held;
+		snprintf(user->holder, sizeof(user->holder), "%s", trim->trim.holder);
 		user->ghost_count = trim->trim.ghost_count;
 		snprintf(user->ghost, sizeof(user->ghost), "%s", trim->trim.ghost);
 	}

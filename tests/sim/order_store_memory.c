@@ -264,14 +264,13 @@ static void place_effect(struct memory_op *op)
 	const struct order_place_op *in = place->user;
 	struct memory_order *order = order_find(orders_of(op), in->order_id);
 
-	if (redis->stream_length_max > 0 &&
-	    memory_stream_get(redis->streams, MEMORY_ORDER_STREAM)->count >=
-		    (size_t)redis->stream_length_max) {
-		place->status = RT_FULL;
-		return;
-	}
 	if (order == NULL) {
-		place_new(place);
+		if (redis->stream_length_max > 0 &&
+		    memory_stream_get(redis->streams, MEMORY_ORDER_STREAM)->count >=
+			    (size_t)redis->stream_length_max)
+			place->status = RT_FULL;
+		else
+			place_new(place);
 		return;
 	}
 	if (order->record.placed_length == in->placed_length &&
@@ -926,6 +925,8 @@ static void trim_finish(struct memory_op *op, int status)
 	if (status == RT_OK) {
 		user->trimmed = trim->trim.trimmed;
 		user->length = trim->trim.length;
+		user->held = trim->trim.held;
+		snprintf(user->holder, sizeof(user->holder), "%s", trim->trim.holder);
 		user->ghost_count = trim->trim.ghost_count;
 		snprintf(user->ghost, sizeof(user->ghost), "%s", trim->trim.ghost);
 	}

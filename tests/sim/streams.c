@@ -486,11 +486,19 @@ struct memory_trim memory_trim(struct memory_streams *streams, const char *name,
 				snprintf(answer.ghost, sizeof(answer.ghost), "%s",
 					 stream->groups[i].name);
 		}
-		if (i == 0 || memory_id_compare(needs, low) < 0)
+		if (i == 0 || memory_id_compare(needs, low) < 0) {
 			low = needs;
+			snprintf(answer.holder, sizeof(answer.holder), "%s",
+				 stream->groups[i].name);
+		}
 	}
 	answer.trimmed = (int64_t)memory_stream_trim(
 		stream, trim_id(stream, low, now_ms, retain_ms, retain_count));
 	answer.length -= answer.trimmed;
+	answer.held = RT_MIN((int64_t)stream->last.n - (int64_t)low.n + 1, answer.length);
+	if (answer.held <= 0) {
+		answer.held = 0;
+		answer.holder[0] = '\0';
+	}
 	return answer;
 }

@@ -120,7 +120,8 @@ void memory_group_drop_consumer(struct memory_group *group, const char *consumer
 
 /* What <context>_trim of runtime/events.lua does and answers. */
 struct memory_trim {
-	int64_t trimmed, length;
+	int64_t trimmed, length, held;
+	char holder[64];
 	size_t ghost_count;
 	char ghost[64];
 };

@@ -1210,6 +1210,23 @@ static void test_trim(void)
 
 /* ---- when Redis says no ---- */
 
+/* ord_a is there and storage is full: a repeat in the same batch as a new order gets its answer. */
+static void repeats_are_answered(struct fixture *f)
+{
+	struct call *fresh = place(f, "ord_new", "CONTENT", true);
+	struct call *repeat = place(f, "ord_a", "CONTENT", false);
+	struct call *other = place(f, "ord_a", "OTHER", false);
+	struct call *unknown = place(f, "ord_u", "CONTENT", false);
+
+	run(f);
+	CU_ASSERT_EQUAL(fresh->result.status, RT_FULL);
+	CU_ASSERT_EQUAL(repeat->result.status, RT_OK);
+	CU_ASSERT_EQUAL(repeat->op.place.outcome, ORDER_PLACED_BEFORE);
+	CU_ASSERT_EQUAL(other->result.status, RT_OK);
+	CU_ASSERT_EQUAL(other->op.place.outcome, ORDER_CONFLICT);
+	CU_ASSERT_EQUAL(unknown->result.status, RT_FULL);
+}
+
 static void test_full_stream(void)
 {
 	struct fixture *f = rt_alloc(sizeof(*f));
@@ -1225,6 +1242,8 @@ static void test_full_stream(void)
 	CU_ASSERT_EQUAL(refused->result.status, RT_FULL);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "EXISTS %so:ord_c", KEY), 0);
 	CU_ASSERT_EQUAL(timer_of("ord_c"), -1);
+	CU_ASSERT_TRUE(refused->op.place.stream_full);
+	repeats_are_answered(f);
 	/* What is there goes on. */
 	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED)->outcome, ORDER_MOVED);
 	redis_server_do(&shared, "XTRIM %s MAXLEN 1", EVENTS);
@@ -1245,6 +1264,8 @@ static void test_full_memory(void)
 	refused = place(f, "ord_b", "CONTENT", true);
 	run(f);
 	CU_ASSERT_EQUAL(refused->result.status, RT_FULL);
+	CU_ASSERT_FALSE(refused->op.place.stream_full);
+	repeats_are_answered(f);
 	/* A full Redis drains: moves, looking and trimming go on. */
 	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_CANCEL)->outcome, ORDER_MOVED);
 	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_INVENTORY_RELEASED)->outcome, ORDER_MOVED);
