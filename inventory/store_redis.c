@@ -746,7 +746,7 @@ static void trim_answered(struct rt_redis_op *redis_op, int status, const struct
 
 	rt_functions_watch_ended(&own->store->functions, status);
 	free(own);
-	if (status == RT_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 4))
+	if (status == RT_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 5))
 		status = RT_PROTOCOL;
 	if (status == RT_OK) {
 		op->trimmed = reply->element[0]->integer;
@@ -754,9 +754,9 @@ static void trim_answered(struct rt_redis_op *redis_op, int status, const struct
 		if (reply->element[2]->str != NULL)
 			snprintf(op->holder, sizeof(op->holder), "%s", reply->element[2]->str);
 		op->held = reply->element[3]->integer;
-		op->ghost_count = reply->elements - 4;
-		if (op->ghost_count > 0 && reply->element[4]->str != NULL)
-			snprintf(op->ghost, sizeof(op->ghost), "%s", reply->element[4]->str);
+		op->ghost_count = reply->elements - 5;
+		if (op->ghost_count > 0 && reply->element[5]->str != NULL)
+			snprintf(op->ghost, sizeof(op->ghost), "%s", reply->element[5]->str);
 	}
 	op->done(op, status);
 }

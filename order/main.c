@@ -33,7 +33,7 @@ static const struct rt_setting settings_table[] = {
 struct own {
 	struct order_store *store;
 	struct order *order;
-	struct rt_check redis_check, events_check, stream_check;
+	struct rt_check redis_check, events_check, storage_check;
 	struct rt_timer ready_timer;
 	struct rt_task end;
 	struct rt_service *service;
@@ -56,10 +56,10 @@ static void note_ready(struct rt_timer *timer)
 		rt_check_failed(&own->events_check, "waits for Redis");
 	else
 		rt_check_failed(&own->events_check, ANSWERS " is not being read");
-	if (order_stream_problem(own->order, full, sizeof(full)))
-		rt_check_failed(&own->stream_check, "%s", full);
+	if (order_storage_problem(own->order, full, sizeof(full)))
+		rt_check_failed(&own->storage_check, "%s", full);
 	else
-		rt_check_ready(&own->stream_check);
+		rt_check_ready(&own->storage_check);
 	rt_timer_start(own->service->loop, timer, READY_EVERY_MS, note_ready);
 }
 
@@ -128,7 +128,7 @@ static int start(struct rt_service *service)
 	}
 	rt_readiness_add(service->readiness, &own->redis_check, "redis", NULL);
 	rt_readiness_add(service->readiness, &own->events_check, "events", NULL);
-	rt_readiness_add(service->readiness, &own->stream_check, "stream", NULL);
+	rt_readiness_add(service->readiness, &own->storage_check, "storage", NULL);
 	rt_server_add(service->server, order_rpc(own->order));
 	rt_server_add(service->server, order_placement_rpc(own->order));
 	order_start(own->order);

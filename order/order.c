@@ -117,7 +117,7 @@ void order_status_stream_full(struct rt_status *status, const struct order *orde
 	char text[200];
 
 	/* The stream may have come to its limit since the last trim. */
-	if (!order_stream_problem(order, text, sizeof(text)))
+	if (!order_storage_problem(order, text, sizeof(text)))
 		snprintf(text, sizeof(text),
 			 "the event stream of orders has reached its limit of %" PRId64 " entries",
 			 order->stream_length_max);
@@ -387,11 +387,15 @@ bool order_ready(const struct order *order)
 	return order->store->ops->ready(order->store) && rt_events_ready(order->inventory);
 }
 
-bool order_stream_problem(const struct order *order, char *text, size_t size)
+bool order_storage_problem(const struct order *order, char *text, size_t size)
 {
 	const struct order_trim_op *trim = &order->trim;
 	size_t length;
 
+	if (trim->memory_full) {
+		snprintf(text, size, "Redis has reached its maxmemory and takes no order");
+		return true;
+	}
 	if (order->stream_length_max == 0 || trim->length < order->stream_length_max)
 		return false;
 	length = (size_t)snprintf(text, size,

@@ -38,9 +38,9 @@ ProtobufCService *order_rpc(struct order *order);
 ProtobufCService *order_placement_rpc(struct order *order);
 void order_start(struct order *order);
 bool order_ready(const struct order *order);
-/* True when no order can be placed because the event stream had reached its hard length at the last
- * trim; `text` then says so, and which consumer group is behind. */
-bool order_stream_problem(const struct order *order, char *text, size_t size);
+/* True when no order can be placed because storage was full at the last trim: Redis's memory, or the
+ * event stream, which has a hard length. `text` then says so, and which consumer group is behind. */
+bool order_storage_problem(const struct order *order, char *text, size_t size);
 /* The service is asked to end: gateways' streams, which last, end with what is under way on them. */
 void order_drain(struct order *order);
 /* No new events and timers; calls that wait for a decision are answered with what is known;

@@ -159,6 +159,7 @@ struct order_trim_op {
 	int64_t trimmed, length;
 	char holder[64];    /* the group that keeps the most entries from being trimmed; "": none */
 	int64_t held;       /* so many */
+	bool memory_full;   /* Redis is at its maxmemory: it takes no order */
 	size_t ghost_count; /* groups without a consumer seen within ghost_ms */
 	char ghost[64];     /* one of them */
 	void (*done)(struct order_trim_op *op, int status);

@@ -667,7 +667,7 @@ static void trim_done(struct rt_redis_op *redis_op, int status, const struct red
 {
 	struct order_trim_op *op = single_end(redis_op);
 
-	if (status == RT_OK && !is_array(reply, 4))
+	if (status == RT_OK && !is_array(reply, 5))
 		status = RT_PROTOCOL;
 	op->ghost_count = 0;
 	op->ghost[0] = '\0';
@@ -678,9 +678,10 @@ static void trim_done(struct rt_redis_op *redis_op, int status, const struct red
 		if (reply->element[2]->type == REDIS_REPLY_STRING)
 			snprintf(op->holder, sizeof(op->holder), "%s", reply->element[2]->str);
 		op->held = reply_int(reply->element[3]);
-		op->ghost_count = reply->elements - 4;
-		if (op->ghost_count > 0 && reply->element[4]->type == REDIS_REPLY_STRING)
-			snprintf(op->ghost, sizeof(op->ghost), "%s", reply->element[4]->str);
+		op->memory_full = reply_int(reply->element[4]) != 0;
+		op->ghost_count = reply->elements - 5;
+		if (op->ghost_count > 0 && reply->element[5]->type == REDIS_REPLY_STRING)
+			snprintf(op->ghost, sizeof(op->ghost), "%s", reply->element[5]->str);
 	}
 	op->done(op, status);
 }

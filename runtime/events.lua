@@ -40,8 +40,8 @@
 --     among the newest retain_count acknowledged. Without a group nothing is cut.
 --     A ghost is a group without a consumer seen within ghost_ms; it holds trimming back as any
 --     other, unless its name is in the set <prefix>excluded_groups.
---     Answers { trimmed, length, holder, held, ghost, ghost, … }: the group that keeps the most entries
---     from being cut off ('': none does), and how many.
+--     Answers { trimmed, length, holder, held, full, ghost, ghost, … }: the group that keeps the most
+--     entries from being cut off ('': none does), and how many; 1 when Redis is at its maxmemory.
 --
 --   FCALL @CONTEXT@_bury 2 <own stream> <foreign stream> <group> <dead_time> <reason> <id> …
 --     Moves pending entries to <prefix>dead (their fields, then stream, stream_id, group, reason,
@@ -266,11 +266,20 @@ local function trim_id(key, info, low, now_ms, retain_ms, retain_count)
 	return id_less(cut, low) and cut or low
 end
 
+-- As Redis decides whether to refuse what needs memory.
+local function memory_is_full()
+	local info = redis.call('INFO', 'memory')
+	local max = tonumber(string.match(info, '\nmaxmemory:(%d+)')) or 0
+	local used = tonumber(string.match(info, '\nused_memory:(%d+)')) or 0
+	return max > 0 and
+		used - (tonumber(string.match(info, '\nmem_not_counted_for_evict:(%d+)')) or 0) > max
+end
+
 local function trim(keys, args)
 	local key = keys[1]
 	local ghost_ms = tonumber(args[4])
 	local info = stream_info(key)
-	local answer = { 0, info and info['length'] or 0, '', 0 }
+	local answer = { 0, info and info['length'] or 0, '', 0, memory_is_full() and 1 or 0 }
 	local low, holder
 	if not info or not info['first-entry'] then
 		return answer

@@ -360,7 +360,6 @@ void rt_log_never_wait(struct rt_series *dropped)
 {
 	static bool done;
 	struct stat stat;
-	int own;
 
 	pthread_mutex_lock(&out_lock);
 	out_dropped_series = dropped;
@@ -371,8 +370,10 @@ void rt_log_never_wait(struct rt_series *dropped)
 	if (S_ISSOCK(stat.st_mode)) {
 		out_kind = OUT_SOCKET;
 	} else if (S_ISFIFO(stat.st_mode) || S_ISCHR(stat.st_mode)) {
-		own = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-		out_kind = own >= 0 ? OUT_OWN : OUT_ASK;
-		out_fd = own >= 0 ? own : STDERR_FILENO;
+		/* Stays open as long as the process, as standard error does. */
+		out_fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		out_kind = out_fd >= 0 ? OUT_OWN : OUT_ASK;
+		if (out_fd < 0)
+			out_fd = STDERR_FILENO;
 	}
 }

@@ -8,6 +8,8 @@ import tandem
 
 
 class Full(tandem.Live):
+    ENV = {"TANDEM_TRIM_EVERY": "100ms"}
+
     def test_maxmemory(self):
         self.stock("full", 100)
         adjustment = {"request_id": "adjusted", "sku": "full", "delta": 1, "reason": "test"}
@@ -32,6 +34,11 @@ class Full(tandem.Live):
             [item.error.code for item in answer.orders],
             [grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]] * 2,
         )
+        # No order can be placed, and readiness says so.
+        for process in (self.tandem.order, self.tandem.gateway):
+            tandem.until(lambda: not process.ready(), 20 * tandem.SLOW, "it is not ready")
+        self.assertIn("maxmemory", self.tandem.order.get("/readyz")[1])
+        self.assertTrue(self.tandem.inventory.ready())
         # A repeat is answered from what is stored, alone and beside a new one.
         self.assertEqual(self.place("full", request_id="full-0").order_id, ids[0])
         line = {"sku": "full", "quantity": 1}
@@ -74,6 +81,8 @@ class Full(tandem.Live):
         self.assertEqual((stock.available, stock.reserved, stock.committed), (97, 2, 2))
 
         ops("CONFIG", "SET", "maxmemory", "1gb")
+        for process in (self.tandem.order, self.tandem.gateway):
+            process.wait_ready()
         order = self.place("full", request_id="refused", wait_for_decision=True)
         self.assertEqual(self.name(order), "RESERVED")
 

@@ -175,8 +175,9 @@ static void forget_refusal(struct world *world)
 	for (size_t i = 0; stream != NULL && i < stream->count; i++) {
 		struct memory_entry copy;
 
-		if (strcmp(memory_entry_field(&stream->entries[i], "subject"), refusal.order_id) ||
-		    strcmp(memory_entry_field(&stream->entries[i], "seq"), "1"))
+		if (strcmp(memory_entry_field(&stream->entries[i], "subject"), refusal.order_id) !=
+			    0 ||
+		    strcmp(memory_entry_field(&stream->entries[i], "seq"), "1") != 0)
 			continue;
 		memory_entry_copy(&copy, &stream->entries[i]);
 		write_again(world, MEMORY_ORDER_STREAM, &copy);

@@ -136,12 +136,12 @@ static size_t order_bytes_max(struct rt_arena *arena, const PlaceOrder *request)
 		uint64_t version;
 		const char *history;
 	} rows[] = {
-		{ ORDER_PENDING, 1, "placed@253402300799999-1" },
-		{ ORDER_RESERVED, 2, "placed@253402300799999-1 reserved+99999-2" },
-		{ ORDER_REJECTED, 2, "placed@253402300799999-1 rejected+99999-2" },
+		{ ORDER_PENDING, 1, "placed@253402200799999-1" },
+		{ ORDER_RESERVED, 2, "placed@253402200799999-1 reserved+99999-2" },
+		{ ORDER_REJECTED, 2, "placed@253402200799999-1 rejected+99999-2" },
 		{ ORDER_CANCELLED, 3,
-		  "placed@253402300799999-1 cancelled+99999-2 settled+9999999-3" },
-		{ ORDER_EXPIRED, 3, "placed@253402300799999-1 expired+99999-2 settled+9999999-3" },
+		  "placed@253402200799999-1 cancelled+99999-2 settled+9999999-3" },
+		{ ORDER_EXPIRED, 3, "placed@253402200799999-1 expired+99999-2 settled+9999999-3" },
 	};
 	Tandem__Order__V1__OrderPlaced placed = TANDEM__ORDER__V1__ORDER_PLACED__INIT;
 	struct order_record record = { .order_id = ID, .hold_ms = CHECK_HOLD_MAX_MS, .attempt = 1 };
