@@ -3,6 +3,7 @@
  *   order_watch_add → tail_begin ("$") → tail_begun: all nodes are to be read → tail_next
  *   tail_came: nodes whose order was named are to be read → tail_next
  *     reads_begin → node_begin_read → node_was_read → its waiters → reads_begin
+ *   nothing came for BLOCK_MS → tail_look: has the stream begun anew?
  *   nobody has waited for LINGER_MS → the tail is left alone
  *
  * It lingers because the next waiter usually comes soon, and finds the tail running.
@@ -253,6 +254,29 @@ static void tail_failed(struct order_watch *watch)
 }
 
 static void tail_next(struct order_watch *watch);
+static void tail_look(struct order_watch *watch);
+
+/* A stream that is deleted begins anew, and its ids may lie below where the tail is: when they were
+ * made by a clock that was ahead, or in the same millisecond. */
+
+/* The stream ends there: below the tail? */
+static bool ends_below(const char *last, const char *after)
+{
+	unsigned long long last_ms, last_n, ms, n;
+
+	return sscanf(last, "%llu-%llu", &last_ms, &last_n) == 2 &&
+	       sscanf(after, "%llu-%llu", &ms, &n) == 2 &&
+	       (last_ms < ms || (last_ms == ms && last_n < n));
+}
+
+/* The first entry behind the tail: does it count less than the one before it? */
+static bool begins_anew(const char *first, const char *after)
+{
+	unsigned long long first_ms, first_n, ms, n;
+
+	return sscanf(first, "%llu-%llu", &first_ms, &first_n) == 2 &&
+	       sscanf(after, "%llu-%llu", &ms, &n) == 2 && first_n <= n;
+}
 
 static void tail_came(struct order_tail_op *op, int status)
 {
@@ -262,6 +286,8 @@ static void tail_came(struct order_tail_op *op, int status)
 		tail_failed(watch);
 		return;
 	}
+	if (op->entry_count > 0 && begins_anew(op->entries[0].stream_id, watch->after))
+		read_all(watch);
 	for (size_t i = 0; i < op->entry_count && watch->nodes != NULL; i++) {
 		struct order_watch_node *node;
 
@@ -269,8 +295,38 @@ static void tail_came(struct order_tail_op *op, int status)
 		if (node != NULL && op->entries[i].seq > node->version)
 			node_read(node);
 	}
+	if (strcmp(op->last, watch->after) == 0) {
+		tail_look(watch);
+		return;
+	}
 	memcpy(watch->after, op->last, sizeof(watch->after));
 	tail_next(watch);
+}
+
+static void tail_looked(struct order_tail_op *op, int status)
+{
+	struct order_watch *watch = RT_CONTAINER_OF(op, struct order_watch, tail_op);
+
+	if (status != RT_OK) {
+		tail_failed(watch);
+		return;
+	}
+	if (ends_below(op->last, watch->after)) {
+		memcpy(watch->after, op->last, sizeof(watch->after));
+		read_all(watch);
+	}
+	tail_next(watch);
+}
+
+/* Nothing came for a while: is the stream still the one that is followed? */
+static void tail_look(struct order_watch *watch)
+{
+	if (!tail_is_wanted(watch)) {
+		tail_end(watch);
+		return;
+	}
+	watch->tail_op = (struct order_tail_op){ .after = "$", .done = tail_looked };
+	watch->store->ops->tail(watch->store, &watch->tail_op);
 }
 
 static void tail_next(struct order_watch *watch)

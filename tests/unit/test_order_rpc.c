@@ -1419,7 +1419,8 @@ static void test_watch_sees_every_version(void)
 	teardown(&f);
 }
 
-/* Entries that are deleted before the tail has seen them are found by looking again. */
+/* Entries that are deleted before the tail has seen them, while others follow, are found by looking
+ * again. */
 static void test_watch_looks_again(void)
 {
 	struct fixture f;
@@ -1435,6 +1436,7 @@ static void test_watch_looks_again(void)
 	answer(&f, order_id, "InventoryReserved");
 	memory_stream_trim(memory_stream_find(f.redis->streams, MEMORY_ORDER_STREAM),
 			   (struct memory_id){ .ms = INT64_MAX });
+	place(&f, other);
 	rt_loop_advance(f.loop, 4000);
 	CU_ASSERT_STRING_EQUAL(seen(&call), "1P");
 	rt_loop_advance(f.loop, 2000);

@@ -15,6 +15,7 @@ struct store {
 	struct order_get_op *gets[MANY + 1]; /* under way, oldest first */
 	size_t get_count, get_most, get_total;
 	struct order_tail_op *tail;
+	unsigned heard; /* entries of the stream */
 	struct rt_task interrupt;
 };
 
@@ -106,6 +107,7 @@ static void tail_begins(struct fixture *f)
 	struct order_tail_op *tail = RT_TAKE(f->store.tail);
 
 	CU_ASSERT_FATAL(tail != NULL && strcmp(tail->after, "$") == 0);
+	f->store.heard = 1;
 	snprintf(tail->last, sizeof(tail->last), "1-1");
 	tail->entry_count = 0;
 	tail->done(tail, RT_OK);
@@ -118,9 +120,10 @@ static void hear(struct fixture *f, const struct waiter *waiter, uint64_t versio
 	struct order_tail_entry entry = { .subject = waiter->order_id, .seq = version };
 
 	CU_ASSERT_FATAL(tail != NULL && strcmp(tail->after, "$") != 0);
+	snprintf(tail->last, sizeof(tail->last), "1-%u", ++f->store.heard);
+	entry.stream_id = tail->last;
 	tail->entries = &entry;
 	tail->entry_count = 1;
-	snprintf(tail->last, sizeof(tail->last), "1-2");
 	tail->done(tail, RT_OK);
 }
 
@@ -303,6 +306,51 @@ static void test_gone_before_read(void)
 	teardown(&f);
 }
 
+/* A read of the tail ends with these: a foreign order's event at `id`, or nothing when it is NULL. */
+static void tail_ends(struct fixture *f, const char *id, const char *last)
+{
+	struct order_tail_op *tail = RT_TAKE(f->store.tail);
+	struct order_tail_entry entry = { .stream_id = id, .subject = "ord_other", .seq = 1 };
+
+	CU_ASSERT_FATAL(tail != NULL);
+	snprintf(tail->last, sizeof(tail->last), "%s", last);
+	tail->entries = &entry;
+	tail->entry_count = id != NULL;
+	tail->done(tail, RT_OK);
+}
+
+/* The stream is deleted and begins again below where the tail is, or overtakes it unseen: whoever
+ * waits is told of what was missed. */
+static void test_stream_begins_anew(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	add(&f, 0, false);
+	tail_begins(&f);
+	CU_ASSERT_EQUAL(answer_all(&f, 1), 1);
+	/* Nothing comes, and the stream ends where it did. */
+	tail_ends(&f, NULL, "1-1");
+	CU_ASSERT_STRING_EQUAL(f.store.tail->after, "$");
+	tail_ends(&f, NULL, "1-1");
+	CU_ASSERT_STRING_EQUAL(f.store.tail->after, "1-1");
+	CU_ASSERT_EQUAL(f.store.get_count, 0);
+	/* Nothing comes, and it ends below. */
+	tail_ends(&f, NULL, "1-1");
+	tail_ends(&f, NULL, "0-7");
+	CU_ASSERT_STRING_EQUAL(f.store.tail->after, "0-7");
+	CU_ASSERT_EQUAL(answer_all(&f, 2), 1);
+	CU_ASSERT_EQUAL(f.waiters[0].told, 1);
+	/* Others' events follow each other: no reason to read. */
+	tail_ends(&f, "2-8", "2-8");
+	CU_ASSERT_EQUAL(f.store.get_count, 0);
+	/* One that counts less than the last: entries before it were missed. */
+	tail_ends(&f, "3-4", "3-4");
+	CU_ASSERT_EQUAL(answer_all(&f, 3), 1);
+	CU_ASSERT_EQUAL(f.waiters[0].told, 2);
+	teardown(&f);
+}
+
 /* The store is away: each read fails, none is lost, and the end does not wait for what waits. */
 static void test_outage(void)
 {
@@ -328,6 +376,7 @@ int main(void)
 		{ "what was heard of is read soon", test_heard_before_stale },
 		{ "what is only looked after has its turn", test_stale_beside_heard },
 		{ "heard of while it is read", test_heard_while_read },
+		{ "a stream that begins anew is followed", test_stream_begins_anew },
 		{ "gone before it was read", test_gone_before_read },
 		{ "the store is away", test_outage },
 	};
