@@ -19,6 +19,12 @@
  * `subjects` only while one of its events is in its retries (a blocker); then others of it go
  * BEHIND.
  *
+ * Deliveries, as the group counts them, are failures: a claim counts one, since the consumer that had
+ * the entry did not come back; a handling that failed for the event's own fault counts one. What the
+ * surroundings did is taken back: reading own entries again counts nothing, and neither does a claim
+ * whose event was then put off because of an outage, or behind another event. What an event counts
+ * is told to the group (recount_more), so that it outlives this process.
+ *
  * Handlers are called by pump() alone, and settling only queues: nothing re-enters. */
 #include "events.h"
 
@@ -58,6 +64,8 @@ struct event {
 	int64_t touched_ms; /* delivered or renewed: the idle clock of the group */
 	bool again;         /* delivered once more while it was held: acknowledge it explicitly */
 	bool sound;         /* it parsed */
+	bool claimed;       /* its claim is counted, and it was not handled since */
+	bool recount;       /* the group counts something else */
 	char *reason;       /* of its burial */
 	UT_hash_handle hh;  /* by stream id */
 	char bytes[];
@@ -94,7 +102,8 @@ struct rt_events {
 	struct subject *subjects;
 	struct rt_list ready, acking, burying;
 	size_t counts[EVENT_STATES];
-	struct op read, pending, claim, renew, ack, bury, ensure, tend;
+	struct op read, pending, claim, renew, recount, ack, bury, ensure, tend;
+	bool recount_wanted;
 	size_t under_way; /* ops that are busy */
 	char pending_cursor[48], claim_cursor[48];
 	bool recover_waits; /* for room: the next page of own pending entries */
@@ -281,6 +290,21 @@ static void event_block(struct event *event)
 	event->blocked = subject;
 }
 
+static void event_count(struct event *event, uint32_t deliveries)
+{
+	event->event.deliveries = deliveries;
+	event->recount = true;
+	event->owner->recount_wanted = true;
+}
+
+/* It was not the event that failed: its claim does not count. */
+static void event_uncount_claim(struct event *event)
+{
+	if (event->claimed && event->event.deliveries > 1)
+		event_count(event, event->event.deliveries - 1);
+	event->claimed = false;
+}
+
 static void event_bury(struct event *event, const char *reason)
 {
 	event->reason = rt_strdup(reason);
@@ -393,8 +417,11 @@ static struct event *event_new(struct rt_events *events, const struct rt_entry *
 	return event;
 }
 
-/* Takes a delivered entry in. `again`: it was delivered before. */
-static void admit(struct rt_events *events, const struct rt_entry *entry, bool again)
+/* How an entry came. */
+enum way { NEW, OWN, CLAIM };
+
+/* Takes a delivered entry in. */
+static void admit(struct rt_events *events, const struct rt_entry *entry, enum way way)
 {
 	const char *fault;
 	char reason[96];
@@ -405,16 +432,19 @@ static void admit(struct rt_events *events, const struct rt_entry *entry, bool a
 		/* Its acknowledgement may have met a group that was gone. */
 		event->again = true;
 		event->touched_ms = rt_loop_now(events->loop);
+		if (entry->deliveries > event->event.deliveries)
+			event_count(event, event->event.deliveries); /* it claimed its own */
 		return;
 	}
 	event = event_new(events, entry, &fault);
 	if (event->event.deliveries == 0)
-		event->event.deliveries = again ? 2 : 1; /* unknown, but not less */
+		event->event.deliveries = way == CLAIM ? 2 : 1; /* unknown, but not less */
+	event->claimed = way == CLAIM;
 	HASH_ADD_KEYPTR(hh, events->held, event->event.stream_id, strlen(event->event.stream_id),
 			event);
 	events->counts[READY]++;
 	count(events, RECEIVED, 1);
-	if (event->event.deliveries > 1)
+	if (way != NEW)
 		count(events, REDELIVERED, 1);
 	if (entry->field_count == 0) {
 		count(events, LOST, 1);
@@ -431,13 +461,13 @@ static void admit(struct rt_events *events, const struct rt_entry *entry, bool a
 	}
 }
 
-static void admit_all(struct rt_events *events, const struct rt_stream_op *op, bool again)
+static void admit_all(struct rt_events *events, const struct rt_stream_op *op, enum way way)
 {
 	size_t lost = 0;
 
 	for (size_t i = 0; i < op->entry_count; i++) {
 		lost += op->entries[i].field_count == 0;
-		admit(events, &op->entries[i], again);
+		admit(events, &op->entries[i], way);
 	}
 	lost += op->lost_count;
 	count(events, LOST, op->lost_count);
@@ -535,7 +565,7 @@ static void read_done(struct rt_stream_op *stream_op, int status)
 		events->failing = events->rebuilding = false;
 		events->failures = 0;
 		events->wait_ms = WAIT_MIN_MS;
-		admit_all(events, stream_op, false);
+		admit_all(events, stream_op, NEW);
 	} else {
 		fail(events, status);
 	}
@@ -569,7 +599,7 @@ static void recovered(struct rt_stream_op *stream_op, int status)
 	} else {
 		snprintf(events->pending_cursor, sizeof(events->pending_cursor), "%s",
 			 stream_op->entries[stream_op->entry_count - 1].stream_id);
-		admit_all(events, stream_op, true);
+		admit_all(events, stream_op, OWN);
 		events->recover_waits = true;
 	}
 	pump(events); /* reads on, when there is room */
@@ -622,7 +652,7 @@ static void claimed(struct rt_stream_op *stream_op, int status)
 	op_end(events, &events->claim);
 	if (status == RT_OK) {
 		count(events, CLAIMED, stream_op->entry_count);
-		admit_all(events, stream_op, true);
+		admit_all(events, stream_op, CLAIM);
 		snprintf(events->claim_cursor, sizeof(events->claim_cursor), "%s",
 			 stream_op->next_cursor);
 		if (strcmp(events->claim_cursor, "0-0") != 0)
@@ -682,6 +712,50 @@ static void renew_more(struct rt_events *events)
 	events->source->ops->renew(events->source, &events->renew.op);
 }
 
+static void recounted(struct rt_stream_op *stream_op, int status)
+{
+	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, recount.op);
+	struct event *event;
+
+	for (size_t i = 0; status != RT_OK && i < stream_op->id_count; i++) {
+		HASH_FIND_STR(events->held, stream_op->ids[i], event);
+		if (event != NULL)
+			event->recount = true; /* with the next claims */
+	}
+	op_end(events, &events->recount);
+	pump(events);
+}
+
+/* Tells the group what events count: those that count the same go together. */
+static void recount_more(struct rt_events *events)
+{
+	struct event *event, *next;
+
+	if (events->state != READING || events->recount.busy || !events->recount_wanted)
+		return;
+	events->recount_wanted = false;
+	op_ids(&events->recount, IDS_MAX);
+	HASH_ITER (hh, events->held, event, next) {
+		if (!event->recount)
+			continue;
+		if (events->recount.op.id_count == IDS_MAX ||
+		    (events->recount.op.id_count > 0 &&
+		     event->event.deliveries != events->recount.op.deliveries)) {
+			events->recount_wanted = true;
+			continue;
+		}
+		events->recount.op.deliveries = event->event.deliveries;
+		event->recount = false;
+		op_id(&events->recount, event);
+	}
+	if (events->recount.op.id_count == 0) {
+		free(RT_TAKE(events->recount.ids));
+		return;
+	}
+	op_begin(events, &events->recount, recounted);
+	events->source->ops->recount(events->source, &events->recount.op);
+}
+
 static void on_claim_time(struct rt_timer *timer)
 {
 	struct rt_events *events = RT_CONTAINER_OF(timer, struct rt_events, claim_timer);
@@ -690,7 +764,9 @@ static void on_claim_time(struct rt_timer *timer)
 		events->loop, timer,
 		back_off(events, events->options.claim_every_ms, events->options.claim_every_ms, 0),
 		on_claim_time);
-	renew_more(events); /* sent first: so own entries are not claimed back */
+	renew_more(events);            /* sent first: so own entries are not claimed back */
+	events->recount_wanted = true; /* what failed is tried again */
+	recount_more(events);
 	/* A sweep that stopped for want of room goes on where it stopped. */
 	claim_more(events);
 }
@@ -840,6 +916,7 @@ static bool park_behind(struct rt_events *events, struct event *event)
 	HASH_FIND_STR(events->subjects, event->event.subject, subject);
 	if (subject == NULL)
 		return false;
+	event_uncount_claim(event);
 	event_set(event, BEHIND);
 	rt_list_push(&subject->behind, &event->link);
 	return true;
@@ -901,6 +978,7 @@ static void pump(struct rt_events *events)
 	events->pumping = false;
 	ack_more(events);
 	bury_more(events);
+	recount_more(events);
 	recover_more(events);
 	read_more(events);
 	/* The end, if it is one, comes in a turn of its own: somebody up the stack still looks. */
@@ -1003,7 +1081,10 @@ void rt_event_retry(struct rt_event *base, int status)
 			event_bury(event, reason);
 			return;
 		}
-		event->event.deliveries++;
+		event_count(event, event->event.deliveries + 1);
+		event->claimed = false;
+	} else {
+		event_uncount_claim(event);
 	}
 	if (events->state == STOPPING) {
 		event_remove(event);

@@ -11,8 +11,10 @@
  *                    not count: no outage buries an event
  *   rt_event_poison  never: goes to the dead letters at once
  * From an event's first retry until it is settled, later events of the same subject wait behind
- * it; others flow on. An entry that arrives delivered more than deliveries_max times, which only
- * happens when those who got it died, is buried unseen. After the event was buried, those parked behind it are handled: the handlers commute,
+ * it; others flow on. An entry that arrives delivered more than deliveries_max times is buried
+ * unseen: that is how often consumers died with it in their hands, or failed for its own fault.
+ * Reading own entries again after a lost connection, and claims of what an outage held up, do
+ * not count. After the event was buried, those parked behind it are handled: the handlers commute,
  * and an order must not hang because one of its events was bad.
  *
  * In the order things happen:

@@ -48,6 +48,11 @@
 --     deliveries, dead_time) and acknowledges them. What is not pending is left alone, so a repeat does
 --     no harm. Answers the number moved.
 --
+--   FCALL @CONTEXT@_pending 2 <own stream> <foreign stream> <group> <consumer> <after> <count>
+--     The consumer's own pending entries with an id above <after>, and restarts their idle clocks.
+--     XREADGROUP would count that as a delivery, though the consumer is the same and nobody failed.
+--     Answers { { id, fields, deliveries }, … }, with fields nil when the entry is gone.
+--
 --   FCALL @CONTEXT@_cursor 2 <own stream> <foreign stream> <group> <consumer> <idle_ms>
 --     Says that <consumer> is alive (Redis 7.0 does not count a read that found nothing). Stores the
 --     group's low-water mark (all up to it is acknowledged) in the hash <prefix>cursor, field
@@ -346,6 +351,27 @@ local function bury(keys, args)
 	return moved
 end
 
+-- Own pending entries.
+
+local function pending(keys, args)
+	local key, group, consumer = keys[2], args[1], args[2]
+	local rows = redis.pcall('XPENDING', key, group, '(' .. args[3], '+', args[4], consumer)
+	if rows.err then
+		return rows -- such as NOGROUP
+	end
+	local entries, ids = {}, {}
+	for i, row in ipairs(rows) do
+		local entry = redis.call('XRANGE', key, row[1], row[1])[1]
+		ids[i] = row[1]
+		entries[i] = { row[1], entry and entry[2] or false, row[4] }
+	end
+	if #ids > 0 then
+		ids[#ids + 1] = 'JUSTID'
+		redis.call('XCLAIM', key, group, consumer, 0, unpack(ids))
+	end
+	return entries
+end
+
 -- The cursor.
 
 local function id_before(id)
@@ -417,5 +443,6 @@ end
 
 register('trim', trim, 'allow-oom')
 register('bury', bury, 'allow-oom')
+register('pending', pending, 'allow-oom')
 register('cursor', cursor, 'allow-oom')
 register('version', function() return '@VERSION@' end, 'allow-oom')

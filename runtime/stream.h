@@ -14,7 +14,7 @@ struct rt_entry {
 	char **fields;      /* name, value, name, value, …; each NUL-terminated after its bytes */
 	size_t *lengths;    /* of each */
 	size_t field_count; /* names plus values; 0 in a re-read: deleted from the stream */
-	uint32_t deliveries; /* 1 for a new one; as the group counts for pending ones; 0 unknown */
+	uint32_t deliveries; /* 1 for a new one; as the group counts, for pending ones; 0 unknown */
 };
 
 struct rt_stream_source;
@@ -29,6 +29,7 @@ struct rt_stream_op {
 	size_t id_count;
 	const char *cursor; /* pending: ids after it, "0" first; claim: the cursor, "0-0" first */
 	const char *reason; /* bury: why, for people */
+	uint32_t deliveries; /* recount: what the group shall count from now on */
 	/* Out; valid in done, owned by the source. */
 	struct rt_entry *entries;
 	size_t entry_count;
@@ -47,12 +48,14 @@ struct rt_stream_info {
 struct rt_stream_ops {
 	/* Waits up to block_ms for new entries (">"). RT_NOGROUP when group or stream is gone. */
 	void (*read)(struct rt_stream_source *source, struct rt_stream_op *op, int64_t block_ms);
-	/* This consumer's own pending entries after op->cursor. */
+	/* This consumer's own pending entries after op->cursor; that counts no delivery. */
 	void (*pending)(struct rt_stream_source *source, struct rt_stream_op *op);
-	/* Takes over entries that others left idle. */
+	/* Takes over entries that others left idle, which counts a delivery. */
 	void (*claim)(struct rt_stream_source *source, struct rt_stream_op *op);
 	/* Restarts the idle clock of own entries, without counting a delivery. */
 	void (*renew)(struct rt_stream_source *source, struct rt_stream_op *op);
+	/* The same, and the group counts op->deliveries of them from now on. */
+	void (*recount)(struct rt_stream_source *source, struct rt_stream_op *op);
 	/* Acknowledges entries without an effect. */
 	void (*ack)(struct rt_stream_source *source, struct rt_stream_op *op);
 	/* Moves entries to <context>:{p}:dead with op->reason, and acknowledges them: one step. */

@@ -3,8 +3,8 @@
  * The blocking XREADGROUP has a connection of its own, because answers come in order and a read
  * that waits would hold up everything behind it. All else shares the service's connection.
  *
- * XREADGROUP and XAUTOCLAIM do not say how often an entry was delivered; XPENDING does, so it is
- * sent just ahead of them, in the same write, and what it counted is remembered for the one answer.
+ * XAUTOCLAIM does not say how often an entry was delivered; XPENDING does, so it is sent just ahead
+ * of it, in the same write, and what it counted is remembered for the one answer.
  *
  * Entries point into hiredis's reply: nothing is copied, and they end with the callback. */
 #include <hiredis/hiredis.h>
@@ -22,7 +22,7 @@ struct counted {
 	char id[ID_TEXT];
 	uint32_t deliveries;
 };
-/* Entries of a PEL that are asked for again: XPENDING, then the command itself. */
+/* Entries of others that are taken over: XPENDING, then XAUTOCLAIM. */
 struct again {
 	struct rt_redis_op count, fetch;
 	struct rt_stream_op *op;
@@ -36,9 +36,9 @@ struct stream_redis {
 	char *own_stream, *cursor_key;
 	const struct rt_functions *functions;
 	int64_t timeout_ms; /* of the reader, on top of the time a read waits */
-	struct again pending, claim;
-	struct rt_redis_op read_op, renew_op, ack_op, bury_op, tend_op;
-	struct rt_stream_op *read, *renew, *ack, *bury, *tend, *ensure;
+	struct again claim;
+	struct rt_redis_op read_op, pending_op, renew_op, recount_op, ack_op, bury_op, tend_op;
+	struct rt_stream_op *read, *pending, *renew, *recount, *ack, *bury, *tend, *ensure;
 	struct rt_redis_op groups_op, cursor_op, stream_op, create_op;
 	struct rt_stream_info *tend_info;
 	char cursor[ID_TEXT]; /* ensure: where to create the group */
@@ -102,6 +102,14 @@ static uint32_t deliveries_of(const struct again *again, const char *id)
 	return 0;
 }
 
+/* What stands behind the fields, where it does; else the entry is new. */
+static uint32_t deliveries_told(const redisReply *entry)
+{
+	if (entry->elements < 3 || entry->element[2]->type != REDIS_REPLY_INTEGER)
+		return 1;
+	return (uint32_t)RT_MIN(entry->element[2]->integer, (long long)UINT32_MAX - 1);
+}
+
 /* Runs done with the entries of a reply's array; all of it lives in one block until then. */
 static void finish_entries(struct rt_stream_op *op, const redisReply *list,
 			   const struct again *again)
@@ -133,7 +141,8 @@ static void finish_entries(struct rt_stream_op *op, const redisReply *list,
 			goto out;
 		}
 		at += entry->field_count;
-		entry->deliveries = again == NULL ? 1 : deliveries_of(again, entry->stream_id);
+		entry->deliveries = again != NULL ? deliveries_of(again, entry->stream_id)
+						  : deliveries_told(list->element[i]);
 		op->entry_count++;
 	}
 	op->done(op, RT_OK);
@@ -144,8 +153,7 @@ out:
 }
 
 /* The answer of XREADGROUP: nil, or [[stream, entries]]. */
-static void finish_read(struct rt_stream_op *op, int status, const redisReply *reply,
-			const struct again *again)
+static void finish_read(struct rt_stream_op *op, int status, const redisReply *reply)
 {
 	if (status != RT_OK)
 		finish(op, status);
@@ -153,7 +161,7 @@ static void finish_read(struct rt_stream_op *op, int status, const redisReply *r
 		finish(op, RT_OK);
 	else if (is_array(reply, 1) && is_array(reply->element[0], 2) &&
 		 is_array(reply->element[0]->element[1], 0))
-		finish_entries(op, reply->element[0]->element[1], again);
+		finish_entries(op, reply->element[0]->element[1], NULL);
 	else
 		finish(op, RT_PROTOCOL);
 }
@@ -164,7 +172,7 @@ static void read_done(struct rt_redis_op *redis_op, int status, const redisReply
 {
 	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, read_op);
 
-	finish_read(RT_TAKE(self->read), status, reply, NULL);
+	finish_read(RT_TAKE(self->read), status, reply);
 }
 
 static void stream_read(struct rt_stream_source *source, struct rt_stream_op *op, int64_t block_ms)
@@ -226,41 +234,35 @@ static void again_counted(struct rt_redis_op *redis_op, int status, const redisR
 	}
 }
 
-static void pending_fetched(struct rt_redis_op *redis_op, int status, const redisReply *reply)
+static void pending_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct again *again = RT_CONTAINER_OF(redis_op, struct again, fetch);
+	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, pending_op);
+	struct rt_stream_op *op = RT_TAKE(self->pending);
 
-	finish_read(RT_TAKE(again->op), status, reply, again);
+	if (status != RT_OK)
+		finish(op, status);
+	else if (!is_array(reply, 0))
+		finish(op, RT_PROTOCOL);
+	else
+		finish_entries(op, reply, NULL);
 }
 
 static void stream_pending(struct rt_stream_source *source, struct rt_stream_op *op)
 {
 	struct stream_redis *self = of_source(source);
 	struct rt_args args = { .count = 0 };
-	char after[ID_TEXT + 1];
 
 	op->source = source;
-	self->pending.op = op;
-	snprintf(after, sizeof(after), "(%s", op->cursor);
-	rt_args_str(&args, "XPENDING");
+	self->pending = op;
+	rt_args_function(&args, self->functions, "pending");
+	rt_args_str(&args, "2");
+	rt_args_str(&args, self->own_stream);
 	rt_args_str(&args, self->stream);
 	rt_args_str(&args, self->group);
-	rt_args_str(&args, after);
-	rt_args_str(&args, "+");
-	rt_args_int(&args, op->count_max);
 	rt_args_str(&args, self->consumer);
-	rt_redis_send(self->commands, &self->pending.count, &args, 0, again_counted);
-	rt_args_clear(&args);
-	rt_args_str(&args, "XREADGROUP");
-	rt_args_str(&args, "GROUP");
-	rt_args_str(&args, self->group);
-	rt_args_str(&args, self->consumer);
-	rt_args_str(&args, "COUNT");
-	rt_args_int(&args, op->count_max);
-	rt_args_str(&args, "STREAMS");
-	rt_args_str(&args, self->stream);
 	rt_args_str(&args, op->cursor);
-	rt_redis_send(self->commands, &self->pending.fetch, &args, 0, pending_fetched);
+	rt_args_int(&args, op->count_max);
+	rt_redis_send(self->commands, &self->pending_op, &args, 0, pending_done);
 	rt_args_done(&args);
 }
 
@@ -321,13 +323,19 @@ static void renew_done(struct rt_redis_op *redis_op, int status, const redisRepl
 	finish(RT_TAKE(RT_CONTAINER_OF(redis_op, struct stream_redis, renew_op)->renew), status);
 }
 
-static void stream_renew(struct rt_stream_source *source, struct rt_stream_op *op)
+static void recount_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, recount_op);
+
+	(void)reply;
+	finish(RT_TAKE(self->recount), status);
+}
+
+/* Claims what is one's own: that restarts the idle clock. `recount`: and sets the count. */
+static void claim_own(struct stream_redis *self, const struct rt_stream_op *op, bool recount)
+{
 	struct rt_args args = { .count = 0 };
 
-	op->source = source;
-	self->renew = op;
 	rt_args_str(&args, "XCLAIM");
 	rt_args_str(&args, self->stream);
 	rt_args_str(&args, self->group);
@@ -335,9 +343,32 @@ static void stream_renew(struct rt_stream_source *source, struct rt_stream_op *o
 	rt_args_str(&args, "0");
 	for (size_t i = 0; i < op->id_count; i++)
 		rt_args_str(&args, op->ids[i]);
+	if (recount) {
+		rt_args_str(&args, "RETRYCOUNT");
+		rt_args_int(&args, op->deliveries);
+	}
 	rt_args_str(&args, "JUSTID");
-	rt_redis_send(self->commands, &self->renew_op, &args, 0, renew_done);
+	rt_redis_send(self->commands, recount ? &self->recount_op : &self->renew_op, &args, 0,
+		      recount ? recount_done : renew_done);
 	rt_args_done(&args);
+}
+
+static void stream_renew(struct rt_stream_source *source, struct rt_stream_op *op)
+{
+	struct stream_redis *self = of_source(source);
+
+	op->source = source;
+	self->renew = op;
+	claim_own(self, op, false);
+}
+
+static void stream_recount(struct rt_stream_source *source, struct rt_stream_op *op)
+{
+	struct stream_redis *self = of_source(source);
+
+	op->source = source;
+	self->recount = op;
+	claim_own(self, op, true);
 }
 
 static void ack_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
@@ -562,7 +593,6 @@ static void stream_free(struct rt_stream_source *source)
 	free(self->consumer);
 	free(self->own_stream);
 	free(self->cursor_key);
-	free(self->pending.counted);
 	free(self->claim.counted);
 	free(self);
 }
@@ -572,6 +602,7 @@ static const struct rt_stream_ops stream_ops = {
 	.pending = stream_pending,
 	.claim = stream_claim,
 	.renew = stream_renew,
+	.recount = stream_recount,
 	.ack = stream_ack,
 	.bury = stream_bury,
 	.ensure = stream_ensure,
@@ -597,7 +628,6 @@ int rt_stream_redis_new(struct rt_loop *loop, const struct rt_stream_redis_optio
 	self->own_stream = rt_printf("%s:{%d}:events", context, options->partition);
 	self->cursor_key = rt_printf("%s:{%d}:cursor", context, options->partition);
 	self->functions = options->functions;
-	self->pending.counted = rt_alloc(COUNTED_MAX * sizeof(struct counted));
 	self->claim.counted = rt_alloc(COUNTED_MAX * sizeof(struct counted));
 	self->timeout_ms = reader.timeout_ms > 0 ? reader.timeout_ms : 2000;
 	reader.name = name;

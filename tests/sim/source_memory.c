@@ -223,7 +223,6 @@ static void pending_effect(struct memory_op *op)
 		if (memory_id_compare(pending->id, after) <= 0 ||
 		    strcmp(pending->consumer, source->consumer) != 0)
 			continue;
-		pending->deliveries++;
 		pending->delivered_ms = now_of(source);
 		take(source, command, pending->id, memory_stream_at(stream, pending->id),
 		     pending->deliveries);
@@ -295,13 +294,20 @@ static void renew_effect(struct memory_op *op)
 		pending = memory_group_pending(group, id);
 		if (pending != NULL)
 			memory_group_deliver(group, id, source->consumer, now_of(source),
-					     pending->deliveries);
+					     command->user->deliveries > 0
+						     ? command->user->deliveries
+						     : pending->deliveries);
 	}
 }
 
 static void source_renew(struct rt_stream_source *base, struct rt_stream_op *user)
 {
 	submit(base, user, "renew", renew_effect);
+}
+
+static void source_recount(struct rt_stream_source *base, struct rt_stream_op *user)
+{
+	submit(base, user, "recount", renew_effect);
 }
 
 /* XACK of a group that is gone answers 0: that is no error. */
@@ -471,6 +477,7 @@ static const struct rt_stream_ops ops = {
 	.pending = source_pending,
 	.claim = source_claim,
 	.renew = source_renew,
+	.recount = source_recount,
 	.ack = source_ack,
 	.bury = source_bury,
 	.ensure = source_ensure,

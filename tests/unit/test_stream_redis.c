@@ -82,6 +82,8 @@ static void on_event(struct rt_event *event, void *user)
 	handled->deliveries = event->deliveries;
 	if (strncmp(event->subject, "bad", 3) == 0) {
 		rt_event_poison(event, "does not parse");
+	} else if (strncmp(event->subject, "out", 3) == 0) {
+		rt_event_retry(event, RT_FULL);
 	} else if (side->hold) {
 		side->held = event;
 	} else {
@@ -306,8 +308,8 @@ static void own_pending(void)
 	options.read_count_max = 2;
 	side = add_side(&f, 0, "c1", options);
 	run_until_handled(&f, 4);
-	expect_handled(side, 0, "a1/1", 3);
-	expect_handled(side, 1, "a3/3", 2);
+	expect_handled(side, 0, "a1/1", 2); /* as it was: the same consumer */
+	expect_handled(side, 1, "a3/3", 1);
 	expect_handled(side, 2, "a4/4", 1);
 	expect_handled(side, 3, "a5/5", 1);
 	CU_ASSERT_EQUAL(counter(&f, "lost"), 1);
@@ -335,6 +337,72 @@ static void claims(void)
 	run_until(&f, nothing_pending);
 	CU_ASSERT_EQUAL(counter(&f, "claimed"), 8);
 	CU_ASSERT_EQUAL(counter(&f, "lost"), 1);
+	teardown(&f);
+}
+
+/* What the group counts of the one entry that is pending. */
+static long long counted(struct fixture *f)
+{
+	redisReply *reply = redis_server_command(f->server, "XPENDING " STREAM " " GROUP " - + 10");
+	long long count = reply->elements == 1 ? reply->element[0]->element[3]->integer : -1;
+
+	freeReplyObject(reply);
+	return count;
+}
+
+/* The reader loses its connection nine times and more while a handler takes its time. */
+static void flapping_reader(void)
+{
+	struct fixture f;
+	struct side *slow, *next;
+
+	setup(&f, &shared);
+	publish(&f, 1000, 1, "a");
+	slow = add_side(&f, 0, "c1", quick_options());
+	slow->hold = true;
+	run_until_handled(&f, 1);
+	for (int i = 0; i < 10; i++) {
+		run_until(&f, is_ready);
+		redis_server_do(&shared, "CLIENT KILL TYPE normal SKIPME yes");
+		run_until(&f, is_not_ready);
+	}
+	run_until(&f, is_ready);
+	CU_ASSERT_EQUAL(counted(&f), 1);
+	/* It goes without having done it; another one does. */
+	rt_event_retry(RT_TAKE(slow->held), RT_LOST);
+	rt_events_stop(slow->events, on_stopped, slow);
+	run_until(&f, all_stopped);
+	next = add_side(&f, 1, "c2", quick_options());
+	run_until_handled(&f, 2);
+	expect_handled(next, 0, "a1/1", 2);
+	CU_ASSERT_EQUAL(counter(&f, "buried"), 0);
+	run_until(&f, nothing_pending);
+	rt_events_free(RT_TAKE(slow->events));
+	rt_redis_free(slow->commands);
+	free(slow);
+	f.sides[0] = NULL;
+	teardown(&f);
+}
+
+static bool is_uncounted(struct fixture *f)
+{
+	return handled_count(f) > 0 && counted(f) == 1;
+}
+
+/* A claim of what is then put off by an outage is taken back. */
+static void claimed_in_an_outage(void)
+{
+	struct fixture f;
+	struct rt_events_options options = quick_options();
+
+	setup(&f, &shared);
+	publish(&f, 1000, 1, "out");
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	redis_server_do(&shared, "XREADGROUP GROUP " GROUP " dead COUNT 1 STREAMS " STREAM " >");
+	options.retry_min_ms = options.retry_max_ms = 60000; /* once is enough */
+	add_side(&f, 0, "c1", options);
+	run_until(&f, is_uncounted);
+	expect_handled(f.sides[0], 0, "out1/1", 2);
 	teardown(&f);
 }
 
@@ -994,6 +1062,8 @@ int main(void)
 		{ "events flow", flow },
 		{ "own pending entries first", own_pending },
 		{ "entries of a dead consumer are claimed", claims },
+		{ "a reader that flaps counts nothing", flapping_reader },
+		{ "a claim in an outage counts nothing", claimed_in_an_outage },
 		{ "a slow handler keeps its claim", renewal },
 		{ "the group is destroyed under a waiting read", group_destroyed },
 		{ "the stream is deleted under a waiting read", stream_deleted },
