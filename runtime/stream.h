@@ -27,8 +27,8 @@ struct rt_stream_op {
 	const char *const
 		*ids; /* ack, renew, bury: the entries, by stream id; borrowed until done */
 	size_t id_count;
-	const char *cursor; /* pending: ids after it, "0" first; claim: the cursor, "0-0" first */
-	const char *reason; /* bury: why, for people */
+	const char *cursor;  /* pending: ids after it, "0" first; claim: the cursor, "0-0" first */
+	const char *reason;  /* bury: why, for people */
 	uint32_t deliveries; /* recount: what the group shall count from now on */
 	/* Out; valid in done, owned by the source. */
 	struct rt_entry *entries;
