@@ -250,6 +250,7 @@ static bool read_password(struct ctl *ctl)
 	if (standard && access(path, R_OK) != 0) {
 		ctl->redis_user = "";
 		ctl->redis_password = rt_strdup("");
+		ctl->ops_password_missing = rt_strdup(path);
 	} else {
 		settings.password_file = path;
 		rc = rt_redis_settings_password(&settings, &ctl->redis_password);
@@ -399,7 +400,14 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 	rt_redis_send(ctl->redis, &asked.op, args, timeout_ms, redis_done);
 	rt_args_clear(args);
 	rt_loop_run(ctl->loop);
-	if (asked.reply == NULL) {
+	if (asked.status == RT_DENIED && ctl->ops_password_missing != NULL) {
+		ctl->denied = true;
+		if (!ctl->deny_quietly)
+			ctl_error("Redis, %s: only the user ops may do this, and its password file "
+				  "cannot be read: %s (TANDEM_VAR, --redis-password-file)",
+				  name, ctl->ops_password_missing);
+		freeReplyObject(RT_TAKE(asked.reply));
+	} else if (asked.reply == NULL) {
 		ctl_error("Redis, %s: %s", name, rt_status_text(asked.status));
 	} else if (asked.status != RT_OK && !errors_too) {
 		ctl_error("Redis, %s: %s", name,
@@ -495,5 +503,6 @@ void ctl_connections_done(struct ctl *ctl)
 	}
 	rt_redis_free(ctl->redis);
 	free(ctl->redis_password);
+	free(ctl->ops_password_missing);
 	rt_loop_free(ctl->loop);
 }

@@ -37,6 +37,11 @@ struct ctl {
 	ProtobufCService *order, *inventory; /* clients */
 	struct rt_redis *redis;
 	char *redis_password;
+	/* The file of the user ops that could not be read, so that Redis is asked as its default user,
+	 * who may look and change nothing; NULL: it was, or another user was given. */
+	char *ops_password_missing;
+	bool denied;       /* a command was refused for want of that right */
+	bool deny_quietly; /* `denied` is enough: no message */
 };
 
 struct ctl_command {

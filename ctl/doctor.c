@@ -15,17 +15,17 @@
 #define LAG_WARN   10000
 #define LENGTH_MAX 1000000 /* as the order service's stream-length-max */
 
-enum level { OK, WARN, BAD };
+enum level { OK, WARN, BAD, UNCHECKED, LEVELS };
 
 struct doctor {
 	struct ctl *ctl;
-	size_t count[3];
+	size_t count[LEVELS];
 };
 
 static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const char *check,
 				const char *fix, const char *format, ...)
 {
-	static const char *const words[] = { "ok", "warn", "bad" };
+	static const char *const words[] = { "ok", "warn", "bad", "unchecked" };
 	char detail[512];
 	char *shown_check, *shown_detail;
 	va_list args;
@@ -47,9 +47,9 @@ static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const c
 	}
 	shown_check = rt_text_shown(check, strlen(check));
 	shown_detail = rt_text_shown(detail, strlen(detail));
-	printf("%-4s  %-22s %s\n", words[level], shown_check, shown_detail);
+	printf("%-9s  %-22s %s\n", words[level], shown_check, shown_detail);
 	if (level != OK)
-		printf("%30s-> %s\n", "", fix);
+		printf("%35s-> %s\n", "", fix);
 	free(shown_check);
 	free(shown_detail);
 }
@@ -368,14 +368,41 @@ static int64_t last_seen(struct doctor *doctor, const char *key, const redisRepl
 	return seen;
 }
 
+/* How many entries a group keeps from being trimmed: from the first that it has not acknowledged on. -1:
+ * Redis could not be asked. */
+static int64_t held_by(struct doctor *doctor, const char *key, const struct ctl_stream *stream,
+		       const redisReply *name, int64_t lag)
+{
+	const char *const words[] = { "XPENDING", key };
+	redisReply *pending = ctl_redis_named(doctor->ctl, words, RT_LENGTH(words), name);
+	int64_t held = lag;
+
+	if (pending == NULL)
+		return -1;
+	if (pending->type == REDIS_REPLY_ARRAY && pending->elements >= 2 &&
+	    ctl_text(pending->element[1], "")[0] != '\0') {
+		int64_t behind =
+			ctl_stream_lag(doctor->ctl, key, stream, ctl_text(pending->element[1], ""));
+
+		held = behind < 0 ? -1 : RT_MAX(lag, behind + 1);
+	}
+	freeReplyObject(pending);
+	return held;
+}
+
 /* The length at which the order service refuses orders. Inventory's stream has no such limit: what
  * ends an order must go on. */
+static bool is_limited(const char *key)
+{
+	return strncmp(key, "order:", 6) == 0;
+}
+
 static int64_t length_max(const char *key)
 {
 	const char *set = getenv("TANDEM_ORDER_STREAM_LENGTH_MAX");
 	int64_t max = LENGTH_MAX;
 
-	if (strncmp(key, "order:", 6) == 0 && set != NULL)
+	if (is_limited(key) && set != NULL)
 		(void)rt_parse_int(set, 1, INT64_MAX, &max);
 	return max;
 }
@@ -384,7 +411,7 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 			const redisReply *group, const char *expected)
 {
 	const redisReply *name = ctl_named(group, "name");
-	int64_t pending = ctl_number(ctl_named(group, "pending")), lag, seen;
+	int64_t pending = ctl_number(ctl_named(group, "pending")), lag, held, seen;
 	char check[CTL_KEY], age[CTL_AGE] = "never", *shown;
 	bool good;
 
@@ -397,17 +424,21 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 	lag = good ? ctl_stream_lag(doctor->ctl, key, stream,
 				    ctl_text(ctl_named(group, "last-delivered-id"), "0-0"))
 		   : -1;
-	if (lag < 0)
+	held = lag < 0 ? -1 : held_by(doctor, key, stream, name, lag);
+	if (held < 0)
 		return false;
 	if (seen >= 0)
 		ctl_age(age, seen);
-	if (lag >= length_max(key) / 2)
-		say(doctor, lag >= length_max(key) ? BAD : WARN, check,
+	if (held >= length_max(key) / 2)
+		say(doctor, is_limited(key) && held >= length_max(key) ? BAD : WARN, check,
 		    "let it read and acknowledge; or end it: XGROUP DESTROY; or SADD its name to "
 		    "<context>:{0}:excluded_groups, and it may miss events",
-		    "of %s: it has not read %" PRId64 " entries; at %" PRId64
-		    " no order is accepted",
-		    key, lag, length_max(key));
+		    is_limited(key) ? "of %s: it has not acknowledged %" PRId64
+				      " entries; at %" PRId64 " no order is accepted"
+				    : "of %s: it has not acknowledged %" PRId64
+				      " entries (warned from half of %" PRId64
+				      " on); the stream grows until Redis is full",
+		    key, held, length_max(key));
 	else if (strcmp(ctl_text(name, ""), expected) != 0)
 		say(doctor, seen >= 0 && seen <= GHOST_MS ? OK : WARN, check,
 		    "a ghost holds trimming back: XGROUP DESTROY it, or SADD its name to "
@@ -568,22 +599,42 @@ static bool answered(struct doctor *doctor, bool done, const char *check)
 	return rt_redis_up(doctor->ctl->redis);
 }
 
+/* True when a check was made, or says that the right to make it is missing. */
+static bool made(struct doctor *doctor, bool good, const char *check)
+{
+	struct ctl *ctl = doctor->ctl;
+
+	if (!good && ctl->denied)
+		say(doctor, UNCHECKED, check, "run it where that file is, or name it: TANDEM_VAR",
+		    "only the user ops may look, and its password file cannot be read: %s",
+		    ctl->ops_password_missing);
+	good = good || ctl->denied;
+	ctl->denied = false;
+	return good;
+}
+
 static int doctor_run(struct ctl *ctl, void *options)
 {
 	struct doctor doctor = { .ctl = ctl };
 
 	(void)options;
-	if (!check_info(&doctor) || !check_settings(&doctor) || !check_clock(&doctor) ||
-	    !check_users(&doctor) || !check_functions(&doctor, "order") ||
-	    !check_functions(&doctor, "inventory") ||
-	    !answered(&doctor, check_stream(&doctor, "order", "inventory"), "order's events") ||
-	    !answered(&doctor, check_stream(&doctor, "inventory", "order"), "inventory's events") ||
-	    !answered(&doctor, check_dead(&doctor), "dead letters"))
+	ctl->deny_quietly = true;
+	if (!made(&doctor, check_info(&doctor), "redis") ||
+	    !made(&doctor, check_settings(&doctor), "redis settings") ||
+	    !made(&doctor, check_clock(&doctor), "clock") ||
+	    !made(&doctor, check_users(&doctor), "users") ||
+	    !made(&doctor, check_functions(&doctor, "order"), "functions of order") ||
+	    !made(&doctor, check_functions(&doctor, "inventory"), "functions of inventory") ||
+	    !answered(&doctor, made(&doctor, check_stream(&doctor, "order", "inventory"), "groups"),
+		      "order's events") ||
+	    !answered(&doctor, made(&doctor, check_stream(&doctor, "inventory", "order"), "groups"),
+		      "inventory's events") ||
+	    !answered(&doctor, made(&doctor, check_dead(&doctor), "dead letters"), "dead letters"))
 		return CTL_UNAVAILABLE;
 	check_services(&doctor);
 	if (!ctl->json)
-		printf("%zu ok, %zu warnings, %zu bad\n", doctor.count[OK], doctor.count[WARN],
-		       doctor.count[BAD]);
+		printf("%zu ok, %zu warnings, %zu bad, %zu unchecked\n", doctor.count[OK],
+		       doctor.count[WARN], doctor.count[BAD], doctor.count[UNCHECKED]);
 	return doctor.count[BAD] > 0 ? CTL_NEGATIVE : CTL_OK;
 }
 

@@ -29,9 +29,9 @@ class Ctl(tandem.Live):
         self.said = done.stderr
         return done.stdout
 
-    def json(self, *words, code=FINE):
+    def json(self, *words, code=FINE, env=None):
         """The values that a command prints with --json."""
-        return [json.loads(line) for line in self.ctl(*words, "--json", code=code).splitlines()]
+        return [json.loads(line) for line in self.ctl(*words, "--json", code=code, env=env).splitlines()]
 
     def one(self, *words, code=FINE):
         values = self.json(*words, code=code)
@@ -334,7 +334,19 @@ class Ctl(tandem.Live):
         self.assertIn("order:{0}:events", self.ctl("events", "lag", env=env))
         number = self.bury()
         self.ctl("dead", "replay", number, env=env, code=AWAY)
-        self.assertIn("NOPERM", self.said)
+        self.assertIn("/nonexistent/secrets/ops", self.said)
+        self.assertNotIn("NOPERM", self.said)
+        self.ctl("audit", env=env)
+        # What the default user may look at is checked, the rest is said not to be.
+        rows = {row["check"]: row for row in self.json("doctor", env=env)}
+        self.assertEqual(
+            {row["result"] for row in rows.values()} - {"ok", "warn", "unchecked"}, set(), rows
+        )
+        unchecked = [row for row in rows.values() if row["result"] == "unchecked"]
+        self.assertIn("users", [row["check"] for row in unchecked])
+        for row in unchecked:
+            self.assertIn("/nonexistent/secrets/ops", row["detail"])
+        self.assertEqual(rows["redis version"]["result"], "ok")
         self.ctl("dead", "discard", number)
 
     def test_output_that_cannot_be_written(self):

@@ -115,6 +115,17 @@ class ForgottenGroup(tandem.Live):
             f"{count} entries are held",
         )
 
+    def test_who_reads_and_never_acknowledges_is_named(self):
+        self.stock("tea", 1000)
+        ops = self.tandem.redis_as("ops")
+        stream = "order:{0}:events"
+        ops("XGROUP", "CREATE", stream, "hoarder", "$")
+        self.addCleanup(ops, "XGROUP", "DESTROY", stream, "hoarder")
+        while self.tandem.order.metric("tandem_stream_held_entries") < 50:
+            self.place("tea", wait_for_decision=True)
+            ops("XREADGROUP", "GROUP", "hoarder", "c", "STREAMS", stream, ">")
+        self.assertEqual(self.doctor()["group hoarder"][0], "warn")
+
     def test_who_fills_the_stream_is_named(self):
         self.stock("tea", 1000)
         ops = self.tandem.redis_as("ops")
