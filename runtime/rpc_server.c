@@ -372,7 +372,8 @@ static void server_end(struct rt_call *base, const ProtobufCMessage *answer,
 			return;
 		}
 	}
-	if (status->code != 0)
+	/* Nobody gets it once the client is gone. */
+	if (status->code != 0 && !call->close_done)
 		rt_status_copy(&call->status, status);
 	if (answer == NULL) {
 		send_next(call);
