@@ -37,6 +37,8 @@ enum {
 	OPT_OUT,
 	OPT_SEED,
 	OPT_QUIET,
+	OPT_YES,
+	OPT_CLEAN,
 };
 
 static const struct argp_option load_options_known[] = {
@@ -59,12 +61,15 @@ static const struct argp_option load_options_known[] = {
 	{ "wait", OPT_WAIT, NULL, 0,
 	  "Learn decisions from wait_for_decision instead of the order stream", 0 },
 	{ "request-ids", OPT_REQUEST_IDS, NULL, 0, "Give every order a request_id", 0 },
-	{ "stock", OPT_STOCK, "N", 0, "Put so many on each shelf first (1000000)", 0 },
+	{ "stock", OPT_STOCK, "N", 0, "Fill each SKU up to so many first (1000000)", 0 },
 	{ "no-books", OPT_NO_BOOKS, NULL, 0,
-	  "Do not stock shelves, do not compare stock: for systems without InventoryService", 0 },
+	  "Do not ask, fill SKUs or compare stock: for systems without InventoryService", 0 },
 	{ "out", OPT_OUT, "FOLDER", 0, "Write latency.tsv and series.tsv there", 0 },
 	{ "seed", OPT_SEED, "N", 0, "Of everything random (1)", 0 },
 	{ "quiet", OPT_QUIET, NULL, 0, "No progress", 0 },
+	{ "yes", OPT_YES, NULL, 0, "Do not ask before writing beside other stock", 0 },
+	{ "clean", OPT_CLEAN, NULL, 0,
+	  "Place nothing: cancel what earlier loads placed, take their stock out", 0 },
 	{ 0 },
 };
 
@@ -122,7 +127,7 @@ static error_t parse_shape(int key, char *arg, struct argp_state *state, struct 
 		want_int(state, "batch", arg, 1, 1000, &o->batch);
 		break;
 	case OPT_SKUS:
-		want_int(state, "skus", arg, 1, 10000, &o->skus);
+		want_int(state, "skus", arg, 1, LOAD_SKUS_MAX, &o->skus);
 		break;
 	case OPT_LINES:
 		want_int(state, "lines", arg, 1, 16, &o->lines);
@@ -203,6 +208,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPT_QUIET:
 		o->quiet = true;
 		break;
+	case OPT_YES:
+		o->yes = true;
+		break;
+	case OPT_CLEAN:
+		o->clean = true;
+		break;
 	case OPT_OUT:
 		o->out = arg;
 		break;
@@ -222,7 +233,13 @@ static const struct argp argp = {
 	       "them.\vExamples:\n"
 	       "  tandemctl load --rate 2000 --duration 30s\n"
 	       "  tandemctl load --saturate --mode unary --out /tmp/run\n"
-	       "  tandemctl load --rate 500 --poisson --confirm 60 --cancel 10 --json\n\n"
+	       "  tandemctl load --rate 500 --poisson --confirm 60 --cancel 10 --json\n"
+	       "  tandemctl load --clean\n\n"
+	       "The SKUs are load-0000 and on, the customers load-customer-0 and on. A Tandem that "
+	       "holds stock of any other SKU is asked about first; without a terminal to ask, and "
+	       "without --yes, nothing is written. --clean cancels the PENDING and RESERVED orders "
+	       "of these customers (as many as --customers says) and takes out what is available "
+	       "then. What remains: settled orders, what they bought, and SKUs without stock.\n\n"
 	       "Latency is counted from the instant an order was meant to leave. Exit codes: 0 the "
 	       "books balance, 1 they do not, 2 usage, 3 the system cannot be reached.",
 };
@@ -259,10 +276,7 @@ static void begin(struct rt_timer *timer)
 {
 	struct load *load = RT_CONTAINER_OF(timer, struct load, timer);
 
-	if (load->options.books)
-		load_books_open(load, listen_for_decisions);
-	else
-		listen_for_decisions(load);
+	listen_for_decisions(load);
 }
 
 /* ---- the report ---- */
@@ -418,8 +432,9 @@ static void make_skus(struct load *load)
 	load->sku_names = rt_alloc(sizeof(char *) * (size_t)load->options.skus);
 	load->zipf = rt_alloc(sizeof(double) * (size_t)load->options.skus);
 	load->booked = rt_alloc(sizeof(int64_t) * (size_t)load->options.skus);
+	load->opening = rt_alloc(sizeof(int64_t) * (size_t)load->options.skus);
 	for (size_t i = 0; i < (size_t)load->options.skus; i++) {
-		load->sku_names[i] = rt_printf("sku-%04zu", i);
+		load->sku_names[i] = rt_printf(LOAD_SKU, (unsigned)i);
 		sum += 1.0 / (double)(i + 1);
 		load->zipf[i] = sum;
 	}
@@ -442,7 +457,6 @@ static int load_start(struct load *load)
 	load->orders = rt_client_new(load->channel, &tandem__order__v1__order_service__descriptor);
 	load->inventory =
 		rt_client_new(load->channel, &tandem__inventory__v1__inventory_service__descriptor);
-	make_skus(load);
 	rt_timer_start(load->loop, &load->timer, 0, begin);
 	rt_loop_run(load->loop);
 	return RT_OK;
@@ -451,9 +465,10 @@ static int load_start(struct load *load)
 static void load_end(struct load *load)
 {
 	load_tail_free(load);
-	rt_channel_free(load->channel, freed, load);
-	if (load->channel != NULL)
+	if (load->channel != NULL) {
+		rt_channel_free(load->channel, freed, load);
 		rt_loop_run(load->loop);
+	}
 	load_run_free(load);
 	rt_client_free(load->orders);
 	rt_client_free(load->inventory);
@@ -463,6 +478,7 @@ static void load_end(struct load *load)
 	free(load->sku_names);
 	free(load->zipf);
 	free(load->booked);
+	free(load->opening);
 	for (size_t i = 0; i < load->second_count; i++)
 		free(load->seconds[i].decided_hist);
 	free(load->seconds);
@@ -487,6 +503,20 @@ static int load_verdict(struct load *load, int rc)
 	return balanced(load) ? CTL_OK : CTL_NEGATIVE;
 }
 
+/* Over a connection of its own, which is gone when the load begins. */
+static int prepare(const struct ctl *ctl, struct load *load)
+{
+	struct ctl asking = *ctl;
+	int code = CTL_OK;
+
+	if (load->options.clean)
+		code = load_stock_clean(&asking, &load->options);
+	else if (load->options.books)
+		code = load_stock_open(&asking, &load->options, load->opening);
+	ctl_connections_done(&asking);
+	return code;
+}
+
 static int load_command(struct ctl *ctl, void *options)
 {
 	static struct load load; /* too large for a stack, because of its histograms */
@@ -501,9 +531,11 @@ static int load_command(struct ctl *ctl, void *options)
 	if (load.options.lines > load.options.skus)
 		load.options.lines = load.options.skus;
 	load.random = (uint64_t)load.options.seed;
+	make_skus(&load);
 	ctl_rpc_init();
-	rc = load_start(&load);
-	rc = load_verdict(&load, rc);
+	rc = prepare(ctl, &load);
+	if (rc == CTL_OK && !load.options.clean)
+		rc = load_verdict(&load, load_start(&load));
 	load_end(&load);
 	rt_rpc_shutdown();
 	return rc;

@@ -1,7 +1,8 @@
 /* load.h - the load generator: options, what a run counts, and its phases.
  *
  *   load.c        options, phases, report          load_run.c    sending and counting
- *   load_tail.c   decisions, read from the stream  load_books.c  stock before and after
+ *   load_tail.c   decisions, read from the stream  load_books.c  stock after
+ *   load_stock.c  stock before, cleaning up
  *
  * Phases: stock → warm-up → measured → drain (until each accepted order is decided) → books.
  * Time is taken from the instant an order was *meant* to leave, so a stall of the system or of
@@ -9,14 +10,23 @@
 #ifndef CTL_LOAD_H
 #define CTL_LOAD_H
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <uthash.h>
 
+#include "ctl.h"
 #include "events.h"
 #include "hist.h"
 #include "loop.h"
 #include "redis.h"
 #include "rpc.h"
+
+/* The load's own SKUs and customers: how it tells them from others, and finds them again. */
+#define LOAD_SKU           "load-%04u"
+#define LOAD_SKU_SIZE      16
+#define LOAD_SKUS_MAX      10000
+#define LOAD_CUSTOMER      "load-customer-%" PRIu64
+#define LOAD_CUSTOMER_SIZE 40
 
 enum load_mode { LOAD_UNARY, LOAD_BATCH, LOAD_STREAM };
 enum load_skew { LOAD_UNIFORM, LOAD_ZIPF, LOAD_HOT };
@@ -35,7 +45,7 @@ struct load_options {
 	enum load_skew skew;
 	double confirm, cancel; /* shares of the reserved orders */
 	bool wait;              /* learn decisions from wait_for_decision, not from the stream */
-	bool request_ids, json, books, quiet;
+	bool request_ids, json, books, quiet, yes, clean;
 	const char *out; /* folder for files to draw from; NULL: none */
 };
 
@@ -71,6 +81,7 @@ struct load {
 	char **sku_names;
 	double *zipf;            /* cumulative shares */
 	int64_t *booked;         /* per SKU: reserved by orders of this run */
+	int64_t *opening;        /* per SKU: reserved + committed before the run */
 	struct load_order *open; /* hash: not accepted and decided yet */
 	struct load_count count, measured;
 	struct hist accepted_hist, decided_hist;
@@ -103,9 +114,16 @@ void load_decided(struct load *load, const char *order_id, bool reserved, int64_
 void load_tail_start(struct load *load, void (*next)(struct load *load));
 void load_tail_free(struct load *load);
 
-/* load_books.c: fills the shelves; later compares stock, and a sample of orders, with what the
- * run saw. */
-void load_books_open(struct load *load, void (*next)(struct load *load));
+/* load_stock.c: these two wait for their answers and give an exit code; what failed is on stderr.
+ * Asks before it writes beside stock that is not the load's (declined: CTL_USAGE), fills the SKUs
+ * up to options->stock, and gives the opening balance of each. */
+int load_stock_open(struct ctl *ctl, const struct load_options *options, int64_t *ret_opening);
+/* Cancels the load's orders that are not settled and takes its available stock out. */
+int load_stock_clean(struct ctl *ctl, const struct load_options *options);
+/* Whether it is one of the load's SKUs, and which. */
+bool load_sku_index(const char *sku, size_t *ret_index);
+
+/* load_books.c: compares stock, and a sample of orders, with what the run saw. */
 void load_books_close(struct load *load, void (*next)(struct load *load));
 
 #endif

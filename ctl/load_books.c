@@ -1,6 +1,5 @@
 /* load_books.c - does what the run saw agree with what the domains hold?
  *
- *   load_books_open    puts stock on every shelf; the answers are the opening balance
  *   load_books_close   lists stock until, for every SKU, reserved + committed has grown by what
  *                      the run's orders took (cancelled ones come back with a delay, so it looks
  *                      again for a while); then reads a sample of orders */
@@ -10,18 +9,16 @@
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 
-#define METHOD_GET_ORDER    3
-#define METHOD_BATCH_ADJUST 1
-#define METHOD_LIST         3
-#define LOOKS_MAX           100
-#define LOOK_EVERY_MS       200
+#define METHOD_GET_ORDER 3
+#define METHOD_LIST      3
+#define LOOKS_MAX        100
+#define LOOK_EVERY_MS    200
 
 struct books {
 	struct load *load;
 	struct rt_client_op op;
 	struct rt_timer again;
-	int64_t *opening, *closing; /* reserved + committed, per SKU */
-	size_t first;               /* of the batch that is adjusted */
+	int64_t *closing; /* reserved + committed, per SKU */
 	char page[256];
 	int looks;
 	size_t sample;
@@ -29,7 +26,6 @@ struct books {
 };
 static struct books *books; /* one run a process */
 
-static void adjust_next(void);
 static void list_next(void);
 static void sample_next(void);
 
@@ -45,85 +41,12 @@ static void give_up(const char *what, const struct rt_status *status)
 	rt_loop_stop(books->load->loop);
 }
 
-static size_t batch_size(void)
-{
-	return RT_MIN((size_t)1000, (size_t)books->load->options.skus - books->first);
-}
-
-static void adjusted(struct rt_client_op *op, const ProtobufCMessage *message)
-{
-	const Tandem__Inventory__V1__BatchAdjustStockResponse *response =
-		(const Tandem__Inventory__V1__BatchAdjustStockResponse *)message;
-	size_t count = batch_size();
-
-	if (response == NULL || response->n_stocks != count) {
-		give_up("stocking the shelves", &op->status);
-		return;
-	}
-	for (size_t i = 0; i < count; i++) {
-		const Tandem__Inventory__V1__AdjustStockResult *result = response->stocks[i];
-
-		if (result->result_case !=
-		    TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_STOCK) {
-			give_up("stocking a shelf", NULL);
-			return;
-		}
-		books->opening[books->first + i] =
-			(int64_t)(result->stock->reserved + result->stock->committed);
-	}
-	books->first += count;
-	adjust_next();
-}
-
-static void adjust_next(void)
-{
-	struct load *load = books->load;
-	size_t count = batch_size();
-	Tandem__Inventory__V1__BatchAdjustStockRequest request =
-		TANDEM__INVENTORY__V1__BATCH_ADJUST_STOCK_REQUEST__INIT;
-	Tandem__Inventory__V1__AdjustStockRequest *items, **refs;
-	char reason[] = "load";
-
-	if (count == 0) {
-		books->next(load);
-		return;
-	}
-	items = rt_alloc(sizeof(*items) * count);
-	refs = rt_alloc(sizeof(*refs) * count);
-	for (size_t i = 0; i < count; i++) {
-		tandem__inventory__v1__adjust_stock_request__init(&items[i]);
-		items[i].sku = load->sku_names[books->first + i];
-		items[i].delta = load->options.stock;
-		items[i].reason = reason;
-		refs[i] = &items[i];
-	}
-	request.n_requests = count;
-	request.requests = refs;
-	memset(&books->op, 0, sizeof(books->op));
-	books->op.timeout_ms = 10000;
-	books->op.done = adjusted;
-	rt_client_start(load->inventory, METHOD_BATCH_ADJUST, &request.base, &books->op);
-	free(refs);
-	free(items);
-}
-
-void load_books_open(struct load *load, void (*next)(struct load *load))
-{
-	books = rt_alloc(sizeof(*books));
-	books->load = load;
-	books->next = next;
-	books->opening = rt_alloc(sizeof(int64_t) * (size_t)load->options.skus);
-	books->closing = rt_alloc(sizeof(int64_t) * (size_t)load->options.skus);
-	adjust_next();
-}
-
 static void close_done(void)
 {
 	struct load *load = books->load;
 	void (*next)(struct load * load) = books->next;
 
 	rt_timer_stop(load->loop, &books->again);
-	free(books->opening);
 	free(books->closing);
 	free(books);
 	books = NULL;
@@ -188,7 +111,7 @@ static void compare(void)
 	static char text[200];
 
 	for (size_t i = 0; i < (size_t)load->options.skus; i++) {
-		int64_t grown = books->closing[i] - books->opening[i];
+		int64_t grown = books->closing[i] - load->opening[i];
 
 		if (grown == load->booked[i])
 			continue;
@@ -208,11 +131,9 @@ static void compare(void)
 
 static void note_stock(const Tandem__Inventory__V1__Stock *stock)
 {
-	unsigned index;
+	size_t index;
 
-	if (sscanf(stock->sku, "sku-%u", &index) == 1 &&
-	    index < (unsigned)books->load->options.skus &&
-	    strcmp(stock->sku, books->load->sku_names[index]) == 0)
+	if (load_sku_index(stock->sku, &index) && index < (size_t)books->load->options.skus)
 		books->closing[index] = (int64_t)(stock->reserved + stock->committed);
 }
 
@@ -249,7 +170,9 @@ static void list_next(void)
 
 void load_books_close(struct load *load, void (*next)(struct load *load))
 {
-	(void)load;
+	books = rt_alloc(sizeof(*books));
+	books->load = load;
 	books->next = next;
+	books->closing = rt_alloc(sizeof(int64_t) * (size_t)load->options.skus);
 	list_next();
 }

@@ -70,7 +70,7 @@ struct run {
 	uint64_t pending; /* sent and neither failed nor decided */
 	struct stream *streams;
 	Tandem__Order__V1__OrderLine lines[LINES_MAX], *line_refs[LINES_MAX];
-	char customer[32], request_text[64];
+	char customer[LOAD_CUSTOMER_SIZE], request_text[64];
 	Tandem__Order__V1__PlaceOrderRequest request;
 };
 
@@ -148,8 +148,8 @@ static void make_order(struct run *run, struct sent *sent, int64_t intended_ns)
 		run->lines[i].sku = load->sku_names[sent->skus[i]];
 		run->lines[i].quantity = 1;
 	}
-	(void)snprintf(run->customer, sizeof(run->customer), "customer-%llu",
-		       (unsigned long long)(load_random(load) % (uint64_t)load->options.customers));
+	(void)snprintf(run->customer, sizeof(run->customer), LOAD_CUSTOMER,
+		       load_random(load) % (uint64_t)load->options.customers);
 	if (load->options.request_ids)
 		(void)snprintf(run->request_text, sizeof(run->request_text), "%016llx-%llu",
 			       (unsigned long long)load->options.seed,
@@ -410,7 +410,7 @@ static void send_stream(struct run *run, int64_t intended_ns)
 struct batched {
 	Tandem__Order__V1__PlaceOrderRequest request;
 	Tandem__Order__V1__OrderLine lines[LINES_MAX], *line_refs[LINES_MAX];
-	char customer[32], request_text[64];
+	char customer[LOAD_CUSTOMER_SIZE], request_text[64];
 };
 static void send_batch(struct run *run, const int64_t *intended_ns, size_t count)
 {

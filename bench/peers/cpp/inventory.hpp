@@ -24,7 +24,7 @@ inline void inventory_main(const std::string &socket, const std::string &lua, in
 	const std::string reserve = redis.load(lua + "/reserve.lua");
 	for (int i = 0; i < skus; i++) {
 		char sku[32];
-		std::snprintf(sku, sizeof sku, "sku-%04d", i);
+		std::snprintf(sku, sizeof sku, "load-%04d", i);
 		redis.append({"HSET", kStock, sku, "1000000000"});
 	}
 	for (int i = 0; i < skus; i++)

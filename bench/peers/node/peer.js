@@ -135,7 +135,7 @@ async function inventory(socket, skus) {
     const OrderPlaced = codec('tandem.order.v1.OrderPlaced');
     const pipeline = redis.pipeline();
     for (let i = 0; i < skus; i++)
-        pipeline.hset(STOCK, 'sku-' + String(i).padStart(4, '0'), 1000000000);
+        pipeline.hset(STOCK, 'load-' + String(i).padStart(4, '0'), 1000000000);
     await pipeline.exec();
     console.log('ready');
     await consume(socket, ORDERS, 'inventory', (e) => {

@@ -1,0 +1,309 @@
+/* load_stock.c - the load's own SKUs: what lies there before a run, filling them, cleaning up.
+ *
+ *   load_stock_open    looks at all stock; asks before it writes beside stock that is not the
+ *                      load's; puts in what is missing
+ *   load_stock_clean   cancels the load's orders that are not settled, takes out what is available
+ *
+ * Everything goes through the gateway, one call after another. */
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "load.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+
+#define PAGE          1000
+#define LOOKS_MAX     100
+#define LOOK_EVERY_MS 200
+
+struct shelf {
+	int64_t available, reserved, committed;
+};
+
+struct stock {
+	struct shelf shelves[LOAD_SKUS_MAX]; /* of the load's SKUs; zeroes: not there */
+	size_t others;                       /* SKUs that are not the load's */
+	char other[80];                      /* the first of them */
+};
+
+bool load_sku_index(const char *sku, size_t *ret_index)
+{
+	char name[LOAD_SKU_SIZE];
+	unsigned index;
+
+	if (sscanf(sku, LOAD_SKU, &index) != 1 || index >= LOAD_SKUS_MAX)
+		return false;
+	(void)snprintf(name, sizeof(name), LOAD_SKU, index);
+	*ret_index = index;
+	return strcmp(name, sku) == 0;
+}
+
+static void note(struct stock *stock, const Tandem__Inventory__V1__Stock *message)
+{
+	size_t index;
+
+	if (load_sku_index(message->sku, &index))
+		stock->shelves[index] = (struct shelf){
+			.available = (int64_t)message->available,
+			.reserved = (int64_t)message->reserved,
+			.committed = (int64_t)message->committed,
+		};
+	else if (stock->others++ == 0)
+		(void)snprintf(stock->other, sizeof(stock->other), "%s", message->sku);
+}
+
+static int look(struct ctl *ctl, struct stock *stock)
+{
+	char *token = rt_strdup("");
+	int code;
+
+	memset(stock, 0, sizeof(*stock));
+	do {
+		Tandem__Inventory__V1__ListStockRequest request =
+			TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
+		ProtobufCMessage *response = NULL;
+
+		request.page_size = PAGE;
+		request.page_token = token;
+		code = ctl_call(ctl, ctl_inventory_service(ctl), "ListStock", &request.base,
+				&response);
+		free(token);
+		token = NULL;
+		if (code == CTL_OK) {
+			const Tandem__Inventory__V1__ListStockResponse *page =
+				(const Tandem__Inventory__V1__ListStockResponse *)response;
+
+			for (size_t i = 0; i < page->n_stocks; i++)
+				note(stock, page->stocks[i]);
+			token = rt_strdup(page->next_page_token);
+			protobuf_c_message_free_unpacked(response, NULL);
+		}
+	} while (token != NULL && token[0] != '\0');
+	free(token);
+	return code;
+}
+
+/* One call for up to PAGE of the SKUs, each by its delta, except those by 0. *ret_refused: how many
+ * were not adjusted. */
+static int adjust_page(struct ctl *ctl, const int64_t *deltas, size_t first, size_t *ret_refused)
+{
+	Tandem__Inventory__V1__BatchAdjustStockRequest request =
+		TANDEM__INVENTORY__V1__BATCH_ADJUST_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__AdjustStockRequest items[PAGE], *refs[PAGE];
+	char names[PAGE][LOAD_SKU_SIZE], reason[] = "load";
+	ProtobufCMessage *response = NULL;
+	int code;
+
+	request.requests = refs;
+	for (size_t i = first; i < RT_MIN(first + PAGE, (size_t)LOAD_SKUS_MAX); i++) {
+		size_t n = request.n_requests;
+
+		if (deltas[i] == 0)
+			continue;
+		tandem__inventory__v1__adjust_stock_request__init(&items[n]);
+		(void)snprintf(names[n], sizeof(names[n]), LOAD_SKU, (unsigned)i);
+		items[n].sku = names[n];
+		items[n].delta = deltas[i];
+		items[n].reason = reason;
+		refs[n] = &items[n];
+		request.n_requests++;
+	}
+	if (request.n_requests == 0)
+		return CTL_OK;
+	code = ctl_call(ctl, ctl_inventory_service(ctl), "BatchAdjustStock", &request.base,
+			&response);
+	if (code == CTL_OK) {
+		const Tandem__Inventory__V1__BatchAdjustStockResponse *answer =
+			(const Tandem__Inventory__V1__BatchAdjustStockResponse *)response;
+
+		for (size_t i = 0; i < answer->n_stocks; i++)
+			*ret_refused += answer->stocks[i]->result_case !=
+					TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_STOCK;
+		protobuf_c_message_free_unpacked(response, NULL);
+	}
+	return code;
+}
+
+static int adjust(struct ctl *ctl, const int64_t deltas[LOAD_SKUS_MAX], size_t *ret_refused)
+{
+	int code = CTL_OK;
+
+	*ret_refused = 0;
+	for (size_t first = 0; code == CTL_OK && first < LOAD_SKUS_MAX; first += PAGE)
+		code = adjust_page(ctl, deltas, first, ret_refused);
+	return code;
+}
+
+/* ---- before a run ---- */
+
+static bool agreed(const struct load_options *options, const struct stock *stock)
+{
+	char answer[16] = "", more[48] = "";
+
+	if (options->yes || stock->others == 0)
+		return true;
+	if (stock->others > 1)
+		(void)snprintf(more, sizeof(more), " and %zu more", stock->others - 1);
+	if (!isatty(STDIN_FILENO)) {
+		ctl_error("%s holds stock that is not the load's (SKU %s%s); nothing was written: "
+			  "--yes goes on",
+			  options->target, stock->other, more);
+		return false;
+	}
+	(void)fprintf(
+		stderr,
+		"%s holds stock that is not the load's (SKU %s%s); place orders there? [y/N] ",
+		options->target, stock->other, more);
+	return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] | 0x20) == 'y';
+}
+
+int load_stock_open(struct ctl *ctl, const struct load_options *options, int64_t *ret_opening)
+{
+	struct stock *stock = rt_alloc(sizeof(*stock));
+	int64_t *deltas = rt_alloc(sizeof(int64_t) * LOAD_SKUS_MAX);
+	size_t refused = 0;
+	int code = look(ctl, stock);
+
+	if (code == CTL_OK && !agreed(options, stock))
+		code = CTL_USAGE;
+	for (size_t i = 0; i < (size_t)options->skus; i++) {
+		const struct shelf *shelf = &stock->shelves[i];
+
+		ret_opening[i] = shelf->reserved + shelf->committed;
+		if (shelf->available < options->stock)
+			deltas[i] = options->stock - shelf->available;
+	}
+	if (code == CTL_OK)
+		code = adjust(ctl, deltas, &refused);
+	if (code == CTL_OK && refused > 0) {
+		ctl_error("%zu SKUs took no stock", refused);
+		code = CTL_UNAVAILABLE;
+	}
+	free(deltas);
+	free(stock);
+	return code;
+}
+
+/* ---- cleaning up ---- */
+
+static int cancel(struct ctl *ctl, char *order_id, uint64_t *cancelled)
+{
+	Tandem__Order__V1__CancelOrderRequest request =
+		TANDEM__ORDER__V1__CANCEL_ORDER_REQUEST__INIT;
+	ProtobufCMessage *response = NULL;
+	char reason[] = "load";
+	int code;
+
+	request.order_id = order_id;
+	request.reason = reason;
+	code = ctl_call(ctl, ctl_order_service(ctl), "CancelOrder", &request.base, &response);
+	if (code != CTL_OK)
+		return code == CTL_NEGATIVE ? CTL_OK : code; /* settled meanwhile */
+	protobuf_c_message_free_unpacked(response, NULL);
+	(*cancelled)++;
+	return CTL_OK;
+}
+
+static int cancel_of_customer(struct ctl *ctl, uint64_t customer, uint64_t *cancelled)
+{
+	char name[LOAD_CUSTOMER_SIZE], *token = rt_strdup("");
+	int code;
+
+	(void)snprintf(name, sizeof(name), LOAD_CUSTOMER, customer);
+	do {
+		Tandem__Order__V1__ListOrdersRequest request =
+			TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
+		ProtobufCMessage *response = NULL;
+		const Tandem__Order__V1__ListOrdersResponse *page;
+
+		request.customer_id = name;
+		request.page_size = PAGE;
+		request.page_token = token;
+		code = ctl_call(ctl, ctl_order_service(ctl), "ListOrders", &request.base,
+				&response);
+		free(token);
+		token = NULL;
+		if (code != CTL_OK)
+			break;
+		page = (const Tandem__Order__V1__ListOrdersResponse *)response;
+		for (size_t i = 0; code == CTL_OK && i < page->n_orders; i++) {
+			int status = (int)page->orders[i]->status;
+
+			if (status == TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING ||
+			    status == TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED)
+				code = cancel(ctl, page->orders[i]->order_id, cancelled);
+		}
+		token = rt_strdup(page->next_page_token);
+		protobuf_c_message_free_unpacked(response, NULL);
+	} while (code == CTL_OK && token[0] != '\0');
+	free(token);
+	return code;
+}
+
+struct cleaned {
+	uint64_t cancelled;
+	int64_t reserved, sold; /* what is left */
+};
+
+/* Takes out what is available, again and again, until nothing is reserved any more: cancelled
+ * orders give their stock back with a delay. */
+static int take_out(struct ctl *ctl, struct cleaned *cleaned)
+{
+	const struct timespec pause = { .tv_nsec = LOOK_EVERY_MS * 1000000L };
+	struct stock *stock = rt_alloc(sizeof(*stock));
+	int64_t *deltas = rt_alloc(sizeof(int64_t) * LOAD_SKUS_MAX), available = 1;
+	int code = CTL_OK;
+
+	for (int looks = 0; looks < LOOKS_MAX && available + cleaned->reserved > 0; looks++) {
+		size_t refused; /* an order was faster: seen at the next look */
+
+		if (looks > 0)
+			(void)nanosleep(&pause, NULL);
+		code = look(ctl, stock);
+		available = cleaned->reserved = cleaned->sold = 0;
+		for (size_t i = 0; i < LOAD_SKUS_MAX; i++) {
+			const struct shelf *shelf = &stock->shelves[i];
+
+			deltas[i] = -RT_MIN(shelf->available, (int64_t)1000000000);
+			available += shelf->available;
+			cleaned->reserved += shelf->reserved;
+			cleaned->sold += shelf->committed;
+		}
+		if (code == CTL_OK)
+			code = adjust(ctl, deltas, &refused);
+		if (code != CTL_OK)
+			break;
+	}
+	free(deltas);
+	free(stock);
+	if (code == CTL_OK && available + cleaned->reserved > 0) {
+		ctl_error("orders still hold or free stock of the load's SKUs: a load runs, or ran "
+			  "with more --customers");
+		code = CTL_NEGATIVE;
+	}
+	return code;
+}
+
+int load_stock_clean(struct ctl *ctl, const struct load_options *options)
+{
+	struct cleaned cleaned = { 0 };
+	int code = CTL_OK;
+
+	for (uint64_t i = 0; code == CTL_OK && i < (uint64_t)options->customers; i++)
+		code = cancel_of_customer(ctl, i, &cleaned.cancelled);
+	if (code == CTL_OK)
+		code = take_out(ctl, &cleaned);
+	if (code != CTL_OK && code != CTL_NEGATIVE)
+		return code;
+	if (options->json)
+		ctl_json_print(json_pack(
+			"{s:I, s:I, s:I}", "cancelled", (json_int_t)cleaned.cancelled, "reserved",
+			(json_int_t)cleaned.reserved, "sold", (json_int_t)cleaned.sold));
+	else
+		(void)printf("cancelled %" PRIu64 " orders; left in stock: reserved %" PRId64
+			     ", sold %" PRId64 "\n",
+			     cleaned.cancelled, cleaned.reserved, cleaned.sold);
+	return code;
+}
