@@ -10,7 +10,6 @@
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "audit.h"
 #include "commands.h"
@@ -346,8 +345,9 @@ static void print_violations(const struct audit *audit)
 					    json_boolean(info->repair != AUDIT_BY_HAND));
 			ctl_json_print(json);
 		} else {
-			printf("VIOLATION  %s  %s: %s\n           %s\n           fix: %s\n",
-			       subject, info->name, info->text, detail, info->fix);
+			printf("VIOLATION  %s %s  %s: %s\n           %s\n           fix: %s\n",
+			       about_sku(violation->fault) ? "sku" : "order_id", subject,
+			       info->name, info->text, detail, info->fix);
 		}
 		free(subject);
 		free(detail);
@@ -375,6 +375,8 @@ static void print_summary_json(const struct audit *audit)
 	json_object_set_new(json, "tombstones", json_integer((json_int_t)audit->tombstones));
 	json_object_set_new(json, "skus", json_integer((json_int_t)audit->stock.skus));
 	json_object_set_new(json, "hot_skus", json_integer((json_int_t)audit->stock.hot));
+	json_object_set_new(json, "not_checked_skus",
+			    json_integer((json_int_t)audit->stock.unchecked));
 	json_object_set_new(json, "dead_letters", json_integer(audit->dead));
 	json_object_set_new(json, "second_looks", json_integer((json_int_t)audit->suspicion_count));
 	json_object_set_new(json, "in_flight", json_integer((json_int_t)audit->moved));
@@ -390,6 +392,11 @@ static void print_summary(const struct audit *audit)
 		print_summary_json(audit);
 		return;
 	}
+	if (audit->ctl->ops_password_missing != NULL)
+		printf("asked as      the default user, who may repair nothing: the password file "
+		       "of ops "
+		       "cannot be read: %s\n",
+		       audit->ctl->ops_password_missing);
 	printf("orders        %zu (", audit->orders.count);
 	for (int i = 0; i < STATES; i++) {
 		enum order_state state = (enum order_state)i;
@@ -408,7 +415,12 @@ static void print_summary(const struct audit *audit)
 	if (audit->tombstones > 0)
 		printf(", %zu of unknown orders that hold nothing", audit->tombstones);
 	printf("\nSKUs          %zu", audit->stock.skus);
-	if (audit->stock.hot > 0)
+	if (audit->stock.unchecked > 0)
+		printf(", %zu of them not checked: they never held still, and only ops may sum "
+		       "them in "
+		       "one piece",
+		       audit->stock.unchecked);
+	else if (audit->stock.hot > 0)
 		printf(", %zu of them summed in one piece: they never held still",
 		       audit->stock.hot);
 	printf("\ndead letters  %" PRId64 "%s\n", audit->dead,
@@ -528,21 +540,6 @@ static bool repair_one(struct ctl *ctl, const struct violation *violation)
 	}
 }
 
-static bool agreed(const struct audit *audit, size_t count)
-{
-	char answer[16] = "";
-
-	if (audit->options->yes)
-		return true;
-	if (!isatty(STDIN_FILENO)) {
-		ctl_error("%zu can be repaired; nothing was changed: --yes applies it", count);
-		return false;
-	}
-	printf("repair %zu of them? [y/N] ", count);
-	fflush(stdout);
-	return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] | 0x20) == 'y';
-}
-
 /* Counters first: what inventory is asked for then finds them right. */
 static void repair_all(const struct audit *audit)
 {
@@ -550,7 +547,7 @@ static void repair_all(const struct audit *audit)
 
 	for (size_t i = 0; i < audit->violation_count; i++)
 		count += repairable(audit, &audit->violations[i]);
-	if (count == 0 || !agreed(audit, count))
+	if (count == 0 || ctl_agree(audit->options->yes, "repair %zu of them", count) != CTL_OK)
 		return;
 	for (int orders = 0; orders < 2; orders++) {
 		for (size_t i = 0; i < audit->violation_count; i++) {

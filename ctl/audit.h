@@ -104,6 +104,7 @@ struct audit_reader {
 	void (*on_case)(const struct audit_case *one, void *user);
 	void *user;
 	char **ids; /* that wait to be read */
+	bool plain; /* this user may run no script: the parts of a case are read one by one */
 	size_t count, capacity;
 };
 bool audit_reader_add(struct audit_reader *reader, const char *id);
@@ -121,6 +122,7 @@ bool audit_reservation(const char *text, enum stock_state *ret_state, const char
 
 struct audit_stock {
 	size_t skus, reservations, hot; /* checked; hot: summed in one piece at last */
+	size_t unchecked;               /* never held still, and this user may run no script */
 	/* Gets each fault with what is to be read about it. */
 	void (*on_fault)(enum audit_fault fault, const char *sku, const char *detail, void *user);
 	void *user;

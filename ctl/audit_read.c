@@ -255,15 +255,13 @@ static void case_read(struct audit_reader *reader, const char *id, const redisRe
 	rt_arena_done(&arena);
 }
 
-bool audit_reader_flush(struct audit_reader *reader)
+/* What the script answers for all ids, at one instant. NULL: Redis could not be asked. */
+static redisReply *read_at_once(struct audit_reader *reader)
 {
 	char orders[CTL_KEY], reservations[CTL_KEY], timers[CTL_KEY];
 	struct rt_args args = { 0 };
 	redisReply *reply;
-	bool good;
 
-	if (reader->count == 0)
-		return true;
 	ctl_key(orders, "order", "o:");
 	ctl_key(reservations, "inventory", "r");
 	ctl_key(timers, "order", "timers");
@@ -277,10 +275,82 @@ bool audit_reader_flush(struct audit_reader *reader)
 		rt_args_str(&args, reader->ids[i]);
 	reply = ctl_redis_args(reader->ctl, &args, 0, false);
 	rt_args_done(&args);
-	good = reply != NULL && reply->type == REDIS_REPLY_ARRAY &&
-	       reply->elements == reader->count;
+	return reply;
+}
+
+static redisReply *read_part(struct ctl *ctl, const char *const *words, size_t count)
+{
+	struct rt_args args = { 0 };
+	redisReply *reply;
+
+	for (size_t i = 0; i < count; i++)
+		rt_args_str(&args, words[i]);
+	reply = ctl_redis_args(ctl, &args, 0, true);
+	rt_args_done(&args);
+	return reply;
+}
+
+/* What the script answers for one id, from plain commands. Its parts are of different instants. A
+ * violation is proven nevertheless: it is one when nothing has changed from the first look to the
+ * second, and between the two there is an instant at which all parts were as they were read. */
+static bool read_plainly(struct audit_reader *reader, const char *id)
+{
+	char orders[CTL_KEY], reservations[CTL_KEY], timers[CTL_KEY];
+	redisReply none = { .type = REDIS_REPLY_STRING, .str = (char *)(uintptr_t) "" };
+	redisReply timed = { .type = REDIS_REPLY_INTEGER }, *parts[4] = { 0 }, *all[4];
+	const redisReply answer = { .type = REDIS_REPLY_ARRAY, .elements = 4, .element = all };
+	bool good = true;
+	char *key;
+
+	ctl_key(orders, "order", "o:");
+	ctl_key(reservations, "inventory", "r");
+	ctl_key(timers, "order", "timers");
+	key = rt_printf("%s%s", orders, id);
+	parts[0] = read_part(reader->ctl,
+			     (const char *const[]){ "HMGET", key, "status", "settled", "version",
+						    "attempt", "history", "placed", "hold" },
+			     2 + FIELD_COUNT);
+	parts[1] = read_part(reader->ctl, (const char *const[]){ "HGET", reservations, id }, 3);
+	parts[2] = read_part(reader->ctl, (const char *const[]){ "ZSCORE", timers, id }, 3);
+	parts[3] = read_part(reader->ctl, (const char *const[]){ "EXISTS", key }, 2);
+	free(key);
+	for (size_t i = 0; i < 4; i++) {
+		good = good && parts[i] != NULL;
+		all[i] = parts[i];
+	}
+	if (good) {
+		if (parts[1]->type == REDIS_REPLY_NIL)
+			all[1] = &none;
+		timed.integer = parts[2]->type == REDIS_REPLY_STRING;
+		all[2] = &timed;
+		case_read(reader, id, &answer);
+	}
+	for (size_t i = 0; i < 4; i++)
+		if (parts[i] != NULL)
+			freeReplyObject(parts[i]);
+	return good;
+}
+
+bool audit_reader_flush(struct audit_reader *reader)
+{
+	redisReply *reply = NULL;
+	bool good = true;
+
+	if (reader->count == 0)
+		return true;
+	if (!reader->plain) {
+		reader->ctl->denied = false;
+		reader->ctl->deny_quietly = true;
+		reply = read_at_once(reader);
+		reader->ctl->deny_quietly = false;
+		reader->plain = reply == NULL && reader->ctl->denied;
+		good = reader->plain || (reply != NULL && reply->type == REDIS_REPLY_ARRAY &&
+					 reply->elements == reader->count);
+	}
 	for (size_t i = 0; i < reader->count; i++) {
-		if (good && reply->element[i]->elements == 4)
+		if (good && reader->plain)
+			good = read_plainly(reader, reader->ids[i]);
+		else if (good && reply->element[i]->elements == 4)
 			case_read(reader, reader->ids[i], reply->element[i]);
 		free(reader->ids[i]);
 	}

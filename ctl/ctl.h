@@ -57,6 +57,10 @@ void *ctl_options(const struct argp_state *state);
 /* "tandemctl: …" on stderr. */
 void ctl_error(const char *format, ...) RT_PRINTF(1, 2);
 
+/* Asks the person at the terminal, on stderr. CTL_OK: go on; CTL_NEGATIVE: they said no; CTL_USAGE:
+ * nobody can be asked, which is on stderr with the advice to say --yes. */
+int ctl_agree(bool yes, const char *format, ...) RT_PRINTF(2, 3);
+
 /* ---- asking the gateway ---- */
 
 /* Before the first call; ended with rt_rpc_shutdown. */
@@ -136,6 +140,9 @@ void ctl_cell(struct ctl_table *table, const char *format, ...) RT_PRINTF(2, 3);
 /* Prints (nothing when there is but a heading) and empties. */
 void ctl_table_print(struct ctl_table *table);
 
+/* Behind a list: where it goes on ("": nowhere), or `nothing` (NULL: there was something). */
+void ctl_print_next_page(const struct ctl *ctl, const char *nothing, const char *token);
+
 /* ---- the streams (entry.c) ---- */
 
 /* The two contexts: "order" and "inventory". */
@@ -165,6 +172,9 @@ struct ctl_entry {
 /* Reads one element of XRANGE's reply. False: it does not look like one. */
 bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_entry *entry);
 json_t *ctl_entry_json(const struct ctl_entry *entry);
+/* In a command's parser: --type. An error that lists the types when there is none of this name. Dead
+ * letters may be of types that nobody here knows: `full_too` takes any full name. */
+const char *ctl_parse_type(struct argp_state *state, const char *type, bool full_too);
 /* "OrderPlaced" for "tandem.order.v1.OrderPlaced". */
 const char *ctl_short_type(const char *type);
 

@@ -23,10 +23,10 @@ struct dead {
 	const char *ids[IDS_MAX];
 	size_t id_count;
 	int64_t limit;
-	bool all, dry_run, force;
+	bool all, dry_run, force, yes;
 };
 
-enum { KEY_REASON = 256, KEY_ALL, KEY_DRY_RUN, KEY_FORCE };
+enum { KEY_REASON = 256, KEY_ALL, KEY_DRY_RUN, KEY_FORCE, KEY_YES };
 
 static error_t dead_parse(int key, char *arg, struct argp_state *state)
 {
@@ -46,7 +46,7 @@ static error_t dead_parse(int key, char *arg, struct argp_state *state)
 		dead->filter.order = arg;
 		return 0;
 	case 't':
-		dead->filter.type = arg;
+		dead->filter.type = ctl_parse_type(state, arg, true);
 		return 0;
 	case KEY_REASON:
 		dead->filter.reason = arg;
@@ -63,6 +63,9 @@ static error_t dead_parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_FORCE:
 		dead->force = true;
+		return 0;
+	case KEY_YES:
+		dead->yes = true;
 		return 0;
 	case ARGP_KEY_ARG:
 		if (!ctl_stream_id(arg, &ms, &n))
@@ -177,8 +180,8 @@ static const char *or_dash(const char *text)
 
 static int list_run(struct ctl *ctl, void *options)
 {
-	static const char *const heading[] = { "ID",     "OF",         "EVENT",    "TYPE",
-					       "BURIED", "DELIVERIES", "REPLAYED", "REASON" };
+	static const char *const heading[] = { "STREAM_ID", "CONTEXT",    "EVENT_ID", "TYPE",
+					       "DEAD_TIME", "DELIVERIES", "REPLAYED", "REASON" };
 	struct dead *dead = options;
 	struct ctl_table table = { .columns = RT_LENGTH(heading) };
 	struct ctl_entries entries = { 0 };
@@ -307,7 +310,8 @@ static void say(const struct ctl *ctl, const struct ctl_entry *entry, const char
 
 		json_object_set_new(json, "context", json_string(entry->context));
 		json_object_set_new(json, "stream_id", json_string(entry->stream_id));
-		json_object_set_new(json, "id", ctl_json_string(entry->id, strlen(entry->id)));
+		json_object_set_new(json, "event_id",
+				    ctl_json_string(entry->id, strlen(entry->id)));
 		json_object_set_new(json, "outcome", json_string(outcome));
 		json_object_set_new(json, "detail", ctl_json_string(detail, strlen(detail)));
 		ctl_json_print(json);
@@ -388,17 +392,21 @@ static int discard_one(struct ctl *ctl, const struct dead *dead, const struct ct
 	return gone ? CTL_NEGATIVE : CTL_OK;
 }
 
-static int change(struct ctl *ctl, struct dead *dead,
+static int change(struct ctl *ctl, struct dead *dead, bool for_good,
 		  int (*one)(struct ctl *ctl, const struct dead *dead,
 			     const struct ctl_entry *entry))
 {
 	struct ctl_entries entries = { 0 };
 	size_t missing = 0;
 	int code = CTL_OK;
+	bool agreed;
 
 	if (!read_chosen(ctl, dead, &entries, &missing))
 		code = CTL_UNAVAILABLE;
-	for (size_t i = 0; i < entries.count && code != CTL_UNAVAILABLE; i++) {
+	else if (for_good && dead->all && !dead->dry_run && entries.count > 0)
+		code = ctl_agree(dead->yes, "throw %zu dead letters away for good", entries.count);
+	agreed = code == CTL_OK;
+	for (size_t i = 0; i < entries.count && agreed && code != CTL_UNAVAILABLE; i++) {
 		int this_one = one(ctl, dead, &entries.list[i]);
 
 		code = RT_MAX(code, this_one);
@@ -411,12 +419,12 @@ static int change(struct ctl *ctl, struct dead *dead,
 
 static int replay_run(struct ctl *ctl, void *options)
 {
-	return change(ctl, options, replay_one);
+	return change(ctl, options, false, replay_one);
 }
 
 static int discard_run(struct ctl *ctl, void *options)
 {
-	return change(ctl, options, discard_one);
+	return change(ctl, options, true, discard_one);
 }
 
 /* ---- the commands ---- */
@@ -457,9 +465,12 @@ static const struct argp_option show_options[] = {
 	{ 0 },
 };
 static const struct argp show_argp = {
-	show_options, show_parse,
-	"ID...",      "Shows dead letters whole.\vExample:\n  tandemctl dead show 1764000000123-0",
-	NULL,         NULL,
+	show_options,
+	show_parse,
+	"STREAM_ID...",
+	"Shows dead letters whole.\vExample:\n  tandemctl dead show 1764000000123-0",
+	NULL,
+	NULL,
 	NULL,
 };
 const struct ctl_command ctl_dead_show = {
@@ -475,7 +486,7 @@ static const struct argp_option replay_options[] = {
 static const struct argp replay_argp = {
 	replay_options,
 	change_parse,
-	"ID...|--all",
+	"STREAM_ID...|--all",
 	"Puts entries back into the stream they came from, once what was wrong is mended.\v"
 	"An entry that fails again comes back to the dead letters; after three replays it is "
 	"refused. Replaying what has taken effect already does no harm.\n\n"
@@ -495,12 +506,19 @@ const struct ctl_command ctl_dead_replay = {
 	replay_run,
 };
 
-static const struct argp_option discard_options[] = { FILTER_OPTIONS, CHANGE_OPTIONS, { 0 } };
+static const struct argp_option discard_options[] = {
+	FILTER_OPTIONS,
+	CHANGE_OPTIONS,
+	{ "yes", KEY_YES, NULL, 0, "Do not ask before --all is done", 2 },
+	{ 0 },
+};
 static const struct argp discard_argp = {
 	discard_options,
 	change_parse,
-	"ID...|--all",
-	"Throws dead letters away for good.\vExamples:\n"
+	"STREAM_ID...|--all",
+	"Throws dead letters away for good. Asks before --all is done; where nobody can be asked, "
+	"it "
+	"wants --yes.\vExamples:\n"
 	"  tandemctl dead discard 1764000000123-0\n"
 	"  tandemctl dead discard --all --reason 'no type' --dry-run",
 	NULL,

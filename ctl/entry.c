@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "config.h"
 #include "ctl.h"
 
 #define PAGE "500"
@@ -111,6 +112,29 @@ bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_ent
 	return true;
 }
 
+/* A field that Tandem itself writes as a number is one; whatever else it holds is text. */
+static json_t *field_json(const char *name, const redisReply *value)
+{
+	static const char *const numbers[] = { "seq", "attempt", "deliveries", "replayed" };
+	int64_t n;
+
+	for (size_t i = 0; i < RT_LENGTH(numbers); i++) {
+		if (strcmp(name, numbers[i]) == 0 && strlen(value->str) == (size_t)value->len &&
+		    rt_parse_int(value->str, INT64_MIN, INT64_MAX, &n))
+			return json_integer(n);
+	}
+	return ctl_json_string(value->str, value->len);
+}
+
+/* The names of the entry's fields, where another would say better what it is. Both the entry in the
+ * dead letters and the one it was have a stream id. */
+static const char *field_name(const char *name)
+{
+	return strcmp(name, "stream_id") == 0 ? "buried_stream_id"
+	       : strcmp(name, "id") == 0      ? "event_id"
+					      : name;
+}
+
 json_t *ctl_entry_json(const struct ctl_entry *entry)
 {
 	json_t *json = json_object();
@@ -126,10 +150,8 @@ json_t *ctl_entry_json(const struct ctl_entry *entry)
 
 		if (strcmp(key, "data") == 0)
 			content = ctl_bytes_json(entry->type, value->str, value->len, true, &why);
-		/* Both the entry in the dead letters and the one it was have a stream id. */
-		json_object_set_new(json, strcmp(key, "stream_id") == 0 ? "buried_stream_id" : key,
-				    content != NULL ? content
-						    : ctl_json_string(value->str, value->len));
+		json_object_set_new(json, field_name(key),
+				    content != NULL ? content : field_json(key, value));
 		if (strcmp(key, "data") == 0 && content == NULL)
 			json_object_set_new(json, "undecoded", json_string(why));
 		free(key);
@@ -145,6 +167,23 @@ const char *ctl_short_type(const char *type)
 	const char *dot = strrchr(type, '.');
 
 	return dot == NULL ? type : dot + 1;
+}
+
+const char *ctl_parse_type(struct argp_state *state, const char *type, bool full_too)
+{
+	struct rt_buf names = { 0 };
+	const char *known;
+	bool good = full_too && strchr(type, '.') != NULL;
+
+	for (size_t i = 0; !good && (known = ctl_event_type(i)) != NULL; i++) {
+		good = strcmp(type, known) == 0 || strcmp(type, ctl_short_type(known)) == 0;
+		rt_buf_printf(&names, "%s %s", i == 0 ? "" : ",", ctl_short_type(known));
+	}
+	rt_buf_add(&names, "", 1);
+	if (!good)
+		argp_error(state, "--type: there is no %s; there are%s", type, names.data);
+	rt_buf_done(&names);
+	return type;
 }
 
 bool ctl_filter_passes(const struct ctl_filter *filter, const struct ctl_entry *entry)

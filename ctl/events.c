@@ -40,7 +40,7 @@ static error_t events_parse(int key, char *arg, struct argp_state *state)
 		events->filter.order = arg;
 		return 0;
 	case 't':
-		events->filter.type = arg;
+		events->filter.type = ctl_parse_type(state, arg, false);
 		return 0;
 	case 'f':
 		events->follow = true;
@@ -68,6 +68,14 @@ static bool wanted(const struct events *events, const char *context)
 
 /* ---- tail ---- */
 
+#define TAIL_COLUMNS "%-24s  %-9s  %-20s  %-20s  %-33s"
+
+static void print_heading(const struct ctl *ctl)
+{
+	if (!ctl->json)
+		printf(TAIL_COLUMNS "  DATA\n", "TIME", "CONTEXT", "STREAM_ID", "TYPE", "EVENT_ID");
+}
+
 static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
 {
 	struct rt_buf line = { 0 };
@@ -79,9 +87,8 @@ static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
 		ctl_json_print(ctl_entry_json(entry));
 		return;
 	}
-	rt_buf_printf(&line, "%-24s  %-9s  %s  %-20s %s",
-		      entry->time[0] == '\0' ? "-" : entry->time, entry->context, entry->stream_id,
-		      ctl_short_type(entry->type), entry->id);
+	rt_buf_printf(&line, TAIL_COLUMNS, entry->time[0] == '\0' ? "-" : entry->time,
+		      entry->context, entry->stream_id, ctl_short_type(entry->type), entry->id);
 	if (entry->attempt[0] != '\0')
 		rt_buf_printf(&line, " (attempt %s)", entry->attempt);
 	rt_buf_printf(&line, "  ");
@@ -138,6 +145,10 @@ static bool print_newest(struct ctl *ctl, const struct events *events, char last
 	ctl_entries_sort(&entries);
 	if (events->since_ms == 0 && entries.count > (size_t)events->count)
 		skip = entries.count - (size_t)events->count;
+	if (events->follow || entries.count > skip)
+		print_heading(ctl);
+	else if (good && !ctl->json)
+		printf("no events\n");
 	for (size_t i = skip; i < entries.count; i++)
 		print_line(ctl, &entries.list[i]);
 	ctl_entries_done(&entries);

@@ -577,7 +577,8 @@ static void print_json(const struct explain *explain, const char *because, const
 
 static void print_people(const struct explain *explain, const char *because, const char *next)
 {
-	static const char *const heading[] = { "TIME", "WHERE", "WHAT", "V", "STREAM ID", "MORE" };
+	static const char *const heading[] = { "TIME",    "CONTEXT",   "KIND",
+					       "VERSION", "STREAM_ID", "TEXT" };
 	struct ctl_table table = { .columns = RT_LENGTH(heading) };
 	char *why = rt_text_shown(because, strlen(because));
 	char *then = rt_text_shown(next, strlen(next));

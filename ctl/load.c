@@ -178,12 +178,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		break;
 	case OPT_RATE:
 		o->rate = want_number(state, "rate", arg, 1e6);
+		if (o->rate <= 0)
+			argp_error(state, "--rate: %s is not above 0", arg);
 		break;
 	case OPT_POISSON:
 		o->poisson = true;
 		break;
 	case OPT_SATURATE:
-		o->rate = 0;
+		o->saturate = true;
 		if (arg != NULL)
 			want_int(state, "saturate", arg, 1, 65536, &o->outstanding);
 		break;
@@ -218,7 +220,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		o->out = arg;
 		break;
 	case ARGP_KEY_ARG:
-		argp_error(state, "%s: no such argument", arg);
+		argp_error(state, "does not take %s", arg);
+		break;
+	case ARGP_KEY_END:
+		if (o->saturate && o->rate > 0)
+			argp_error(state, "--rate, or --saturate: not both");
 		break;
 	default:
 		return parse_shape(key, arg, state, o);
@@ -344,9 +350,7 @@ static void report_json(const struct load *load)
 		"loader_cpu_seconds", cpu_seconds(), "accepted_ms",
 		latency_json(&load->accepted_hist), "decided_ms", latency_json(&load->decided_hist),
 		"errors", codes, "series", series);
-	(void)json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
-	(void)putchar('\n');
-	json_decref(root);
+	ctl_json_print(root);
 }
 
 static void report_row(const char *name, const struct hist *hist)

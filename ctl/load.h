@@ -36,7 +36,8 @@ struct load_options {
 	const char *target;
 	const char *redis_host, *redis_socket;
 	int64_t redis_port;
-	double rate; /* orders/s; 0: saturate */
+	double rate;   /* orders/s; 0: saturate */
+	bool saturate; /* it was said so */
 	bool poisson;
 	int64_t outstanding; /* saturate: orders not decided yet, at most; rate: a bound */
 	int64_t duration_ms, warmup_ms, settle_ms;

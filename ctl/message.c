@@ -125,7 +125,8 @@ static json_t *well_known_json(const ProtobufCMessage *message)
 
 static json_t *unsigned_json(uint64_t n)
 {
-	return n <= INT64_MAX ? json_integer((json_int_t)n) : json_sprintf("%" PRIu64, n);
+	/* Always a number. jansson has none for what int64 cannot hold: that is rounded. */
+	return n <= INT64_MAX ? json_integer((json_int_t)n) : json_real((double)n);
 }
 
 static json_t *real_json(double real)

@@ -63,7 +63,7 @@ static void print_order(const struct ctl *ctl, const order_message *order)
 	}
 	lines = lines_text(order);
 	snprintf(version, sizeof(version), "%" PRIu64, order->version);
-	row(&table, "order", order->order_id);
+	row(&table, "order_id", order->order_id);
 	row(&table, "status", status_name(order->status));
 	row(&table, "because", order->status_reason);
 	for (size_t i = 0; i < order->n_shortages; i++) {
@@ -74,7 +74,7 @@ static void print_order(const struct ctl *ctl, const order_message *order)
 			 shortage->requested, shortage->available);
 	}
 	row(&table, "settled", order->settled ? "yes" : "no");
-	row(&table, "customer", order->customer_id);
+	row(&table, "customer_id", order->customer_id);
 	row(&table, "lines", lines);
 	row(&table, "version", version);
 	row(&table, "created", time_text(order->create_time, time));
@@ -480,11 +480,11 @@ static error_t list_parse(int key, char *arg, struct argp_state *state)
 }
 
 static void list_page(const struct ctl *ctl, struct ctl_table *table,
-		      const Tandem__Order__V1__ListOrdersResponse *page, size_t count)
+		      const Tandem__Order__V1__ListOrdersResponse *page)
 {
 	char time[RT_TIME_TEXT];
 
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < page->n_orders; i++) {
 		const order_message *order = page->orders[i];
 		char *lines;
 
@@ -505,13 +505,12 @@ static void list_page(const struct ctl *ctl, struct ctl_table *table,
 
 static int list_run(struct ctl *ctl, void *options)
 {
-	static const char *const heading[] = { "ORDER",   "STATUS",  "SETTLED",
-					       "VERSION", "CREATED", "LINES" };
+	static const char *const heading[] = { "ORDER_ID", "STATUS",  "SETTLED",
+					       "VERSION",  "CREATED", "LINES" };
 	struct list *list = options;
 	struct ctl_table table = { .columns = 6 };
 	char *token = rt_strdup(list->page_token == NULL ? "" : list->page_token);
 	int64_t left = list->limit;
-	bool cut = false; /* in the middle of a page */
 	int code = CTL_OK;
 
 	for (size_t i = 0; i < RT_LENGTH(heading); i++)
@@ -523,8 +522,7 @@ static int list_run(struct ctl *ctl, void *options)
 		ProtobufCMessage *response = NULL;
 
 		request.customer_id = (char *)(uintptr_t)list->customer;
-		/* The same for all pages: a token is good for the list it came from only. */
-		request.page_size = (int32_t)RT_MIN(list->limit, 1000);
+		request.page_size = (int32_t)RT_MIN(left, 1000);
 		request.page_token = token;
 		request.status = list->status;
 		code = ctl_call(ctl, ctl_order_service(ctl), "ListOrders", &request.base,
@@ -532,20 +530,15 @@ static int list_run(struct ctl *ctl, void *options)
 		if (code != CTL_OK)
 			break;
 		page = (const void *)response;
-		cut = left < (int64_t)page->n_orders;
-		list_page(ctl, &table, page, cut ? (size_t)left : page->n_orders);
-		left -= RT_MIN(left, (int64_t)page->n_orders);
+		list_page(ctl, &table, page);
+		left -= (int64_t)page->n_orders;
 		free(token);
 		token = rt_strdup(page->next_page_token);
 		protobuf_c_message_free_unpacked(response, NULL);
 	} while (token[0] != '\0' && left > 0);
 	ctl_table_print(&table);
-	if (code == CTL_OK && left == list->limit && !ctl->json)
-		printf("no orders\n");
-	if (code == CTL_OK && cut && !ctl->json)
-		printf("more: with a larger --limit\n");
-	else if (code == CTL_OK && token[0] != '\0' && !ctl->json)
-		printf("more: the same with --page-token %s\n", token);
+	if (code == CTL_OK)
+		ctl_print_next_page(ctl, left == list->limit ? "no orders" : NULL, token);
 	free(token);
 	return code;
 }
@@ -559,8 +552,10 @@ static const struct argp_option list_options[] = {
 static const struct argp list_argp = {
 	list_options,
 	list_parse,
-	"CUSTOMER",
-	"Lists a customer's orders, newest first.\vExamples:\n"
+	"CUSTOMER_ID",
+	"Lists a customer's orders, newest first. With --json, where there are more than were "
+	"asked "
+	"for, the last line is {\"next_page_token\":\"...\"}.\vExamples:\n"
 	"  tandemctl order list carol\n"
 	"  tandemctl order list --status pending --limit 1000 --json carol",
 	NULL,

@@ -232,8 +232,10 @@ const struct ctl_command ctl_stock_get = {
 /* ---- list ---- */
 
 struct list {
+	const char *page_token;
 	int64_t limit;
 };
+enum { KEY_PAGE_TOKEN = 256 };
 
 static error_t list_parse(int key, char *arg, struct argp_state *state)
 {
@@ -247,6 +249,9 @@ static error_t list_parse(int key, char *arg, struct argp_state *state)
 		if (!rt_parse_int(arg, 1, INT64_MAX, &list->limit))
 			argp_error(state, "--limit: not a number from 1: %s", arg);
 		return 0;
+	case KEY_PAGE_TOKEN:
+		list->page_token = arg;
+		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "does not take %s", arg);
 		return 0;
@@ -259,9 +264,8 @@ static int list_run(struct ctl *ctl, void *options)
 {
 	struct list *list = options;
 	struct ctl_table table = { .columns = 6 };
-	char *token = rt_strdup("");
+	char *token = rt_strdup(list->page_token == NULL ? "" : list->page_token);
 	int64_t left = list->limit;
-	bool none;
 	int code;
 
 	heading(&table);
@@ -285,25 +289,27 @@ static int list_run(struct ctl *ctl, void *options)
 		token = rt_strdup(page->next_page_token);
 		protobuf_c_message_free_unpacked(response, NULL);
 	} while (token[0] != '\0' && left > 0);
-	none = left == list->limit;
 	ctl_table_print(&table);
-	if (code == CTL_OK && none && !ctl->json)
-		printf("no stock\n");
+	if (code == CTL_OK)
+		ctl_print_next_page(ctl, left == list->limit ? "no stock" : NULL, token);
 	free(token);
 	return code;
 }
 
 static const struct argp_option list_options[] = {
 	{ "limit", 'n', "N", 0, "At most so many (all)", 0 },
+	{ "page-token", KEY_PAGE_TOKEN, "TOKEN", 0, "Where to go on", 0 },
 	{ 0 },
 };
 static const struct argp list_argp = {
 	list_options,
 	list_parse,
 	"",
-	"Lists the counters of all SKUs.\vExamples:\n"
+	"Lists the counters of all SKUs. With --json, where there are more than were asked for, "
+	"the "
+	"last line is {\"next_page_token\":\"...\"}.\vExamples:\n"
 	"  tandemctl stock list\n"
-	"  tandemctl stock list --json | jq 'select(.available == 0).sku'",
+	"  tandemctl stock list --json | jq -r 'select(.available == 0).sku'",
 	NULL,
 	NULL,
 	NULL,

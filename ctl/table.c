@@ -24,6 +24,20 @@ void ctl_cell(struct ctl_table *table, const char *format, ...)
 	free(text);
 }
 
+void ctl_print_next_page(const struct ctl *ctl, const char *nothing, const char *token)
+{
+	if (ctl->json && token[0] != '\0') {
+		json_t *json = json_object();
+
+		json_object_set_new(json, "next_page_token", ctl_json_string(token, strlen(token)));
+		ctl_json_print(json);
+	} else if (!ctl->json && token[0] != '\0') {
+		printf("more: the same with --page-token %s\n", token);
+	} else if (!ctl->json && nothing != NULL) {
+		printf("%s\n", nothing);
+	}
+}
+
 /* Characters, as the cells hold printable UTF-8 only. */
 static size_t width(const char *text)
 {

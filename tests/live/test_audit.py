@@ -22,11 +22,11 @@ class Tool(tandem.Live):
         "TANDEM_ORDER_TIMERS_EVERY": "50ms",
     }
 
-    def ctl(self, *words):
+    def ctl(self, *words, env=None):
         """tandemctl's exit code and its lines of JSON."""
         ended = subprocess.run(
             [os.path.join(tandem.BUILD, "tandemctl"), *words, "--json"],
-            env=self.tandem.env,
+            env={**self.tandem.env, **(env or {})},
             capture_output=True,
             text=True,
             timeout=120 * tandem.SLOW,
@@ -35,9 +35,9 @@ class Tool(tandem.Live):
         self.assertIn(ended.returncode, (0, 1), ended.stdout + ended.stderr)
         return ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()]
 
-    def audit(self, *words):
+    def audit(self, *words, env=None):
         """What audit names, as a set of (violation, order id or SKU), and its last line."""
-        code, lines = self.ctl("audit", "--window", "300ms", *words)
+        code, lines = self.ctl("audit", "--window", "300ms", *words, env=env)
         summary = lines.pop()
         named = {(line["violation"], line.get("order_id") or line["sku"]) for line in lines}
         self.assertEqual(code, 1 if named else 0, lines)
@@ -112,6 +112,35 @@ class Audit(Tool):
         self.assertGreaterEqual(after["skus"], 1)
         for status in ("RESERVED", "CONFIRMED", "CANCELLED", "REJECTED"):
             self.assertEqual(after["states"][status], before["states"][status] + 1)
+
+    def test_without_the_password(self):
+        """The default user proves the same, and repairs nothing."""
+        nameless = {"TANDEM_VAR": "/nonexistent"}
+        order_id = self.in_status("RESERVED", self.sku)
+        named, summary = self.audit(env=nameless)
+        self.assertEqual((named, summary["not_checked_skus"]), (set(), 0))
+        self.assertEqual(summary, self.audit()[1])
+        good = self.ops("HGET", STOCK, self.sku)
+        numbers = [int(number) for number in good.split()]
+        numbers[0] += 1
+        self.ops("HSET", STOCK, self.sku, " ".join(map(str, numbers)))
+        self.ops("ZREM", TIMERS, order_id)
+        expected = {("stock-sum", self.sku), ("no-timer", order_id)}
+        self.assertEqual(self.audit(env=nameless)[0], expected)
+        self.assertEqual(self.audit("--repair", "--yes", env=nameless)[0], expected)
+        self.assertEqual(self.audit(env=nameless)[0], expected)
+        ended = subprocess.run(
+            [os.path.join(tandem.BUILD, "tandemctl"), "audit", "--repair", "--yes"],
+            env={**self.tandem.env, **nameless},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertIn("/nonexistent/secrets/ops", ended.stdout)
+        self.assertIn("/nonexistent/secrets/ops", ended.stderr)
+        self.ops("HSET", STOCK, self.sku, good)
+        self.audit("--repair", "--yes")
+        self.becomes_clean()
 
     def test_under_load(self):
         """Orders of one hot SKU all the while."""

@@ -1,6 +1,7 @@
 """tandemctl: every command against a running system; its output as JSON, its exit codes."""
 import json
 import os
+import pty
 import re
 import subprocess
 import time
@@ -83,11 +84,19 @@ class Ctl(tandem.Live):
         ]
         listed = [o["order_id"] for o in self.json("order", "list", "lister")]
         self.assertEqual(listed, placed[::-1])
-        self.assertEqual(len(self.json("order", "list", "-n", "2", "lister")), 2)
+        self.assertEqual(len(self.json("order", "list", "-n", "2", "lister")), 3)
         text = self.ctl("order", "list", "-n", "2", "lister")
         token = re.search("--page-token (.*)", text)[1]
+        self.assertTrue(text.startswith("ORDER_ID "), text)
         rest = self.json("order", "list", "-n", "2", "--page-token", token, "lister")
-        self.assertEqual([o["order_id"] for o in rest], placed[2:0:-1])
+        self.assertEqual([o["order_id"] for o in rest[:2]], placed[2:0:-1])
+        # With --json, too, one can go on; at the end there is no token.
+        walked, token = [], ""
+        while token is not None:
+            page = self.json("order", "list", "-n", "2", "--page-token", token, "lister")
+            token = page.pop()["next_page_token"] if "next_page_token" in page[-1] else None
+            walked += [o["order_id"] for o in page]
+        self.assertEqual(walked, placed[::-1])
         self.assertEqual(self.json("order", "list", "-s", "rejected", "lister"), [])
         self.ctl("order", "list", "-s", "lost", "lister", code=WRONG)
 
@@ -106,6 +115,13 @@ class Ctl(tandem.Live):
         skus = [s["sku"] for s in self.json("stock", "list")]
         self.assertEqual(skus, sorted(skus))
         self.assertIn("s-plum", skus)
+        walked, token = [], ""
+        while token is not None:
+            page = self.json("stock", "list", "-n", "3", "--page-token", token)
+            token = page.pop()["next_page_token"] if "next_page_token" in page[-1] else None
+            walked += [s["sku"] for s in page]
+        self.assertTrue(set(skus) <= set(walked), "other tests may have added some")
+        self.assertEqual(walked, sorted(walked))
         for bad in ("s-pear", "s-pear=", "s-pear=x", "s-pear=0"):
             self.ctl("stock", "adjust", bad, code=WRONG)
 
@@ -121,13 +137,27 @@ class Ctl(tandem.Live):
         self.assertEqual(
             placed["data"]["content"]["lines"], [{"sku": "e-apple", "quantity": 2}]
         )
-        self.assertEqual(placed["id"], f"{number}/1")
+        self.assertEqual(placed["event_id"], f"{number}/1")
+        self.assertEqual(placed["seq"], 1)
         self.assertEqual(self.one("events", "show", f"{number}/1", "-c", "order"), placed)
         self.assertEqual(self.one("events", "show", placed["stream_id"]), placed)
         self.ctl("events", "show", "1-1", code=NO)
         only = self.json("events", "tail", "--type", "StockAdjusted", "-n", "1")
         self.assertEqual([e["type"] for e in only], ["tandem.inventory.v1.StockAdjusted"])
         self.assertEqual(self.json("events", "tail", "--order", number, "--since", "1h"), events)
+        for words in (("events", "tail"), ("dead", "list"), ("dead", "discard", "--all")):
+            self.ctl(*words, "--type", "OrderPlced", code=WRONG)
+            self.assertIn("OrderPlaced, OrderReserved", self.said)
+        self.ctl("events", "tail", "--type", "tandem.order.v1.OrderPlced", code=WRONG)
+        text = self.ctl("events", "tail", "--order", number).splitlines()
+        self.assertEqual(
+            text[0].split(), ["TIME", "CONTEXT", "STREAM_ID", "TYPE", "EVENT_ID", "DATA"]
+        )
+        self.assertEqual(len(text), 4)
+        self.assertEqual(text[1].index("order "), text[0].index("CONTEXT"))
+        self.assertEqual(text[1].index("OrderPlaced"), text[0].index("TYPE"))
+        self.assertEqual(text[1].index(f"{number}/1"), text[0].index("EVENT_ID"))
+        self.assertEqual(self.ctl("events", "tail", "--order", "nobody"), "no events\n")
         lag = {row["group"]: row for row in self.json("events", "lag")}
         self.assertEqual(set(lag), {"order", "inventory"})
         self.assertGreaterEqual(lag["inventory"]["consumers"], 1)
@@ -242,7 +272,7 @@ class Ctl(tandem.Live):
             self.assertEqual(self.one("dead", "replay", number)["outcome"], "replayed to")
             self.ctl("dead", "replay", number, code=NO)
             letter = self.dead()
-            self.assertEqual(letter["replayed"], str(replayed))
+            self.assertEqual(letter["replayed"], replayed)
             self.assertEqual(letter["extra"], "\\x1b[2J\\xff")
             number = letter["stream_id"]
         self.assertEqual(self.one("dead", "replay", number, code=NO)["outcome"], "refused")
@@ -252,6 +282,26 @@ class Ctl(tandem.Live):
         self.assertEqual(
             self.one("dead", "discard", "--all", "--dry-run")["outcome"], "would be discarded"
         )
+        # All at once is asked for, where somebody can be asked.
+        self.assertEqual(self.ctl("dead", "discard", "--all", code=WRONG), "")
+        self.assertIn("--yes", self.said)
+        for answer, code in ((b"n\n", NO), (b"\n", NO), (b"yes\n", FINE)):
+            here, there = pty.openpty()
+            os.write(here, answer)
+            done = subprocess.run(
+                [CTL, "dead", "discard", "--all", "--json"], env=self.tandem.env, stdin=there,
+                capture_output=True, text=True,
+            )
+            os.close(here)
+            os.close(there)
+            self.assertEqual(done.returncode, code, done.stderr)
+            self.assertIn("throw 1 dead letters away for good? [y/N]", done.stderr)
+        self.assertEqual(json.loads(done.stdout)["outcome"], "discarded")
+        self.assertEqual(self.json("dead", "discard", "--all"), [])
+        number = self.bury()
+        self.assertEqual(self.one("dead", "discard", "--all", "--yes")["event_id"],
+                         "ord_" + "a" * 26 + "/1")
+        number = self.bury()
         self.assertEqual(self.one("dead", "discard", number)["outcome"], "discarded")
         self.assertEqual(self.json("dead", "list"), [])
         self.assertIn("no dead letters", self.ctl("dead", "list"))
@@ -285,7 +335,9 @@ class Ctl(tandem.Live):
         for words in ((), ("order",), ("nothing",), ("order", "nothing"), ("order", "get"),
                       ("order", "get", "a", "b"), ("--nothing",), ("events", "tail", "x"),
                       ("events", "lag", "x"), ("events", "lag", "--timeout", "soon"),
-                      ("stock", "list", "--redis-port", "0")):
+                      ("stock", "list", "--redis-port", "0"),
+                      ("load", "--rate", "5", "--saturate"), ("load", "--saturate=5", "--rate=5"),
+                      ("load", "--rate", "0"), ("load", "what")):
             self.ctl(*words, code=WRONG)
     def test_help(self):
         """Of everything there is, on standard output, with exit code 0."""

@@ -287,7 +287,7 @@ class Contents(Hostile):
 
     def test_2_replayed_and_thrown_away(self):
         self.survive([["dead", "replay", "--all", "--limit", "50"], ["dead", "list"]])
-        self.survive([["dead", "discard", "--all"], ["dead", "list"]])
+        self.survive([["dead", "discard", "--all", "--yes"], ["dead", "list"]])
         self.lives()
 
     def test_3_streams_at_the_last_id_there_is(self):

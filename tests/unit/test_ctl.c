@@ -52,15 +52,24 @@ static void every_kind_of_field(void)
 	order.labels = &labels;
 	order.n_labels = 1;
 	order.create_time = &time;
-	order.version = UINT64_MAX;
+	order.version = (1ULL << 53) + 1; /* exact, and a number */
 	order.settled = true;
 	order.status = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED;
 	CU_ASSERT(json_is(&order.base, false,
 			  "{\"lines\":[{\"sku\":\"apple\",\"quantity\":3000000000}],"
 			  "\"status\":\"ORDER_STATUS_REJECTED\","
-			  "\"version\":\"18446744073709551615\",\"settled\":true,"
+			  "\"version\":9007199254740993,\"settled\":true,"
 			  "\"create_time\":\"2025-11-24T16:00:00.123Z\","
 			  "\"labels\":{\"colour\":\"red \\\"and\\\" green\"}}"));
+	order.version =
+		UINT64_MAX; /* more than JSON here has an integer for: rounded, and a number */
+	{
+		json_t *json = ctl_message_json(&order.base, false);
+
+		CU_ASSERT(json_is_number(json_object_get(json, "version")));
+		CU_ASSERT_EQUAL(json_number_value(json_object_get(json, "version")), 0x1p64);
+		json_decref(json);
+	}
 	order.status = (Tandem__Order__V1__OrderStatus)77; /* from a newer server */
 	order.n_lines = order.n_labels = 0;
 	order.create_time = NULL;
@@ -362,6 +371,9 @@ static void entries(void)
 	json = ctl_entry_json(&entry);
 	CU_ASSERT_STRING_EQUAL(
 		json_string_value(json_object_get(json_object_get(json, "data"), "reason")), "no");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(json, "event_id")), "o/1");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(json, "stream_id")), "5-6");
+	CU_ASSERT(json_is_integer(json_object_get(json, "seq")));
 	json_decref(json);
 	/* What is no event at all is shown nevertheless. */
 	CU_ASSERT_FATAL(read_entry(strange, RT_LENGTH(strange), &entry));
