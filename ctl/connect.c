@@ -45,7 +45,7 @@ int ctl_agree(bool yes, const char *format, ...)
 		text = NULL;
 	va_end(args);
 	if (!isatty(STDIN_FILENO)) {
-		ctl_error("%s? Nobody can be asked here: nothing was done; --yes does it",
+		ctl_error("%s? Nobody can be asked here, nothing was changed: --yes goes on",
 			  text == NULL ? "" : text);
 		code = CTL_USAGE;
 	} else {
@@ -58,7 +58,7 @@ int ctl_agree(bool yes, const char *format, ...)
 		if (fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] | 0x20) == 'y')
 			code = CTL_OK;
 		else
-			ctl_error("nothing was done");
+			ctl_error("nothing was changed");
 	}
 	free(text);
 	return code;

@@ -8,7 +8,6 @@
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "load.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
@@ -138,25 +137,15 @@ static int adjust(struct ctl *ctl, const int64_t deltas[LOAD_SKUS_MAX], size_t *
 
 /* ---- before a run ---- */
 
-static bool agreed(const struct load_options *options, const struct stock *stock)
+static int agree(const struct load_options *options, const struct stock *stock)
 {
-	char answer[16] = "", more[48] = "";
+	char more[48] = "";
 
-	if (options->yes || stock->others == 0)
-		return true;
 	if (stock->others > 1)
 		(void)snprintf(more, sizeof(more), " and %zu more", stock->others - 1);
-	if (!isatty(STDIN_FILENO)) {
-		ctl_error("%s holds stock that is not the load's (SKU %s%s); nothing was written: "
-			  "--yes goes on",
-			  options->target, stock->other, more);
-		return false;
-	}
-	(void)fprintf(
-		stderr,
-		"%s holds stock that is not the load's (SKU %s%s); place orders there? [y/N] ",
-		options->target, stock->other, more);
-	return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] | 0x20) == 'y';
+	return ctl_agree(options->yes || stock->others == 0,
+			 "%s holds stock that is not the load's (SKU %s%s); place orders there",
+			 options->target, stock->other, more);
 }
 
 int load_stock_open(struct ctl *ctl, const struct load_options *options, int64_t *ret_opening)
@@ -166,8 +155,8 @@ int load_stock_open(struct ctl *ctl, const struct load_options *options, int64_t
 	size_t refused = 0;
 	int code = look(ctl, stock);
 
-	if (code == CTL_OK && !agreed(options, stock))
-		code = CTL_USAGE;
+	if (code == CTL_OK)
+		code = agree(options, stock);
 	for (size_t i = 0; i < (size_t)options->skus; i++) {
 		const struct shelf *shelf = &stock->shelves[i];
 

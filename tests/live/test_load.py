@@ -60,7 +60,7 @@ class Own(tandem.Live):
             for program in (None, (os.path.join(tandem.ROOT, "scripts", "load"),)):
                 ran = self.load(program=program)
                 self.assertEqual(ran.returncode, 2, ran.stdout + ran.stderr)
-                self.assertRegex(ran.stderr, "SKU tea.*nothing was written.*--yes")
+                self.assertRegex(ran.stderr, "SKU tea.*nothing was changed.*--yes")
                 self.assertEqual(set(self.stocks()), {"tea"})
         with self.subTest("with --yes"):
             ran = self.load("--yes")
