@@ -350,7 +350,7 @@ bool audit_reader_flush(struct audit_reader *reader)
 	for (size_t i = 0; i < reader->count; i++) {
 		if (good && reader->plain)
 			good = read_plainly(reader, reader->ids[i]);
-		else if (good && reply->element[i]->elements == 4)
+		else if (good && reply != NULL && reply->element[i]->elements == 4)
 			case_read(reader, reader->ids[i], reply->element[i]);
 		free(reader->ids[i]);
 	}
