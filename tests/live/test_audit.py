@@ -169,6 +169,7 @@ class Audit(Tool):
         finally:
             self.tandem.inventory.start()
             self.tandem.inventory.wait_ready()
+            self.tandem.gateway.wait_ready()
         self.decided(ids)
 
     # ---- counters ----
@@ -315,6 +316,7 @@ class Audit(Tool):
         self.ops("ZREM", TIMERS, order_id)
         self.tandem.inventory.start()
         self.tandem.inventory.wait_ready()
+        self.tandem.gateway.wait_ready()
         self.repairs(("no-timer", order_id))
         self.assertEqual(self.decided([order_id])[order_id], "RESERVED")
 
@@ -468,6 +470,7 @@ class Doctor(Tool):
         finally:
             self.tandem.inventory.start()
             self.tandem.inventory.wait_ready()
+            self.tandem.gateway.wait_ready()
 
     def test_dead_letters(self):
         self.ops("XADD", "order:{0}:dead", "*", "id", "x")

@@ -230,6 +230,7 @@ class Ctl(tandem.Live):
         finally:
             self.tandem.inventory.start()
             self.tandem.inventory.wait_ready()
+            self.tandem.gateway.wait_ready()
 
     def bury(self):
         """An entry that inventory cannot process; its id among the dead letters."""

@@ -50,6 +50,7 @@ class Lost(Streams):
         self.assertEqual(ops("XGROUP", "DESTROY", ORDERS, "inventory"), 1)
         self.tandem.inventory.start()
         self.tandem.inventory.wait_ready()
+        self.tandem.gateway.wait_ready()
         names = list(self.decided(ids, 60).values())
         self.assertEqual((names.count("RESERVED"), names.count("REJECTED")), (600, 400))
         self.assertEqual(self.adds_up("trimmed").reserved, 600)
@@ -236,6 +237,7 @@ class Compensation(Streams):
         ops("XDEL", ORDERS, entry[0])
         self.tandem.inventory.start()
         self.tandem.inventory.wait_ready()
+        self.tandem.gateway.wait_ready()
         self.given_back("lost", order_id)
 
 
