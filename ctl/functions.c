@@ -146,19 +146,19 @@ static int list_run(struct ctl *ctl, void *options)
 						"INSTANCES", "SEEN",    "" };
 	struct ctl_table table = { .columns = RT_LENGTH(headings) };
 	struct ctl_versions versions;
+	int code = CTL_OK;
 
 	(void)options;
 	for (size_t i = 0; i < RT_LENGTH(headings); i++)
 		ctl_cell(&table, "%s", headings[i]);
-	for (size_t c = 0; c < RT_LENGTH(ctl_contexts); c++) {
+	for (size_t c = 0; code == CTL_OK && c < RT_LENGTH(ctl_contexts); c++) {
 		if (!ctl_versions_read(ctl, ctl_contexts[c], &versions))
-			return CTL_UNAVAILABLE;
-		for (size_t i = 0; i < versions.count; i++)
+			code = CTL_UNAVAILABLE;
+		for (size_t i = 0; code == CTL_OK && i < versions.count; i++)
 			show_version(ctl, &table, versions.context, &versions.list[i]);
 	}
-	if (!ctl->json)
-		ctl_table_print(&table);
-	return CTL_OK;
+	ctl_table_print(&table); /* as JSON only the headings: nothing is printed */
+	return code;
 }
 
 static int load_run(struct ctl *ctl, void *options)
@@ -277,8 +277,7 @@ static const struct argp prune_argp = {
 	prune_parse,
 	"",
 	"Removes versions of the Redis functions that no instance calls any more, other than that "
-	"of "
-	"this tandemctl. The last step of an upgrade.\vExample:\n  tandemctl functions prune",
+	"of this tandemctl. The last step of an upgrade.\vExample:\n  tandemctl functions prune",
 	NULL,
 	NULL,
 	NULL,
