@@ -17,7 +17,8 @@ struct stream {
 	struct order *order;
 	Tandem__Order__V1__StreamOrdersResponse_Closure closure;
 	struct rt_call *call;
-	struct rt_list items; /* under way */
+	const char *traceparent; /* asked for once: a call keeps each value it was asked for */
+	struct rt_list items;    /* under way */
 	size_t in_flight;
 	bool reading, choked, ended;
 	int busy; /* in a function of its own: it is not freed now */
@@ -119,7 +120,7 @@ static void start_item(struct stream *stream, const Tandem__Order__V1__StreamOrd
 	placing->order = stream->order;
 	placing->arena = &item->arena;
 	placing->request = message->request;
-	placing->traceparent = order_traceparent(stream->call);
+	placing->traceparent = stream->traceparent;
 	placing->done = item_placed;
 	placing->detach = true;
 	if (message->request == NULL) {
@@ -182,6 +183,7 @@ ORDER_HANDLER(order_stream_orders, StreamOrders)
 	stream->order = RT_CONTAINER_OF(service, struct order, service);
 	stream->closure = closure;
 	stream->call = closure_data;
+	stream->traceparent = order_traceparent(stream->call);
 	rt_list_init(&stream->items);
 	rt_call_on_cancel(stream->call, on_cancel, stream);
 	read_more(stream);

@@ -13,6 +13,7 @@ When the class ends, every process is asked to end (SIGTERM) and must end with e
 may hold a sanitizer's report. TANDEM_BUILD names the build to test: build/ when it is not set.
 """
 import contextlib
+import json
 import os
 import random
 import resource
@@ -417,6 +418,16 @@ class Tandem:
     def function(self, context, name):
         """The name of one of them: order_trim_1a2b3c4d."""
         return self.library(context).replace("_", f"_{name}_")
+
+    def doctor(self):
+        """What tandemctl doctor says: a list of its rows."""
+        done = subprocess.run(
+            [os.path.join(BUILD, "tandemctl"), "doctor", "--json"],
+            env=self.env,
+            capture_output=True,
+            text=True,
+        )
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def stop(self):
         """Ends whatever runs. What went wrong, as text; "" when nothing did."""

@@ -57,14 +57,8 @@ class WrongClock(tandem.Live):
         return self.name(self.order2.GetOrder(order_id=order_id).order)
 
     def doctor(self):
-        done = subprocess.run(
-            [os.path.join(tandem.BUILD, "tandemctl"), "doctor", "--json"],
-            env=self.tandem.env,
-            capture_output=True,
-            text=True,
-        )
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
-        return [(line["result"], line["detail"]) for line in lines if line["check"] == "clock"]
+        rows = self.tandem.doctor()
+        return [(row["result"], row["detail"]) for row in rows if row["check"] == "clock"]
 
 
 class NewOrders(WrongClock):

@@ -1,8 +1,4 @@
 """Redis at maxmemory: new orders are refused politely, everything that ends something goes on."""
-import json
-import os
-import subprocess
-
 import grpc
 import tandem
 
@@ -98,14 +94,7 @@ class ForgottenGroup(tandem.Live):
     }
 
     def doctor(self):
-        done = subprocess.run(
-            [os.path.join(tandem.BUILD, "tandemctl"), "doctor", "--json"],
-            env=self.tandem.env,
-            capture_output=True,
-            text=True,
-        )
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
-        return {row["check"]: (row["result"], row["detail"]) for row in rows}
+        return {row["check"]: (row["result"], row["detail"]) for row in self.tandem.doctor()}
 
     def until_held(self, count):
         order = self.tandem.order

@@ -1,8 +1,6 @@
 """Whether a service can serve is said once: /readyz, grpc.health.v1 (Check and Watch, for each service
 and for all) and tandemctl doctor agree, without any traffic, soon after it changes, both ways."""
 import contextlib
-import json
-import os
 import signal
 import subprocess
 import threading
@@ -69,12 +67,10 @@ class Readiness(tandem.Live):
         )
 
     def doctor(self):
-        """What doctor finds that is not ok: {check: result}."""
-        env = {**self.tandem.env, "TANDEM_GATEWAY_LISTEN": f"127.0.0.1:{self.tandem.ports['gateway']}"}
-        ctl = os.path.join(tandem.BUILD, "tandemctl")
-        run = subprocess.run([ctl, "doctor", "--json"], env=env, capture_output=True, text=True)
-        lines = [json.loads(line) for line in run.stdout.splitlines()]
-        return {line["check"]: line["result"] for line in lines if line["result"] == "bad"}
+        """What doctor finds bad: {check: result}."""
+        return {
+            row["check"]: row["result"] for row in self.tandem.doctor() if row["result"] == "bad"
+        }
 
     def says(self, name, text):
         """Waits until /readyz gives this reason."""
