@@ -9,7 +9,7 @@ if(KIND STREQUAL "descriptors")
 	string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)" "\\1\n\t"
 		bytes "${bytes}")
 	file(WRITE ${OUTPUT} "/* Generated: the FileDescriptorSet of every .proto. */\n"
-		"#include \"rpc.h\"\n\nstatic const uint8_t bytes[] = {\n\t${bytes}\n};\n"
+		"#include \"rpc/rpc.h\"\n\nstatic const uint8_t bytes[] = {\n\t${bytes}\n};\n"
 		"const struct rt_descriptors rt_descriptors = { bytes, sizeof(bytes) };\n")
 elseif(KIND STREQUAL "functions")
 	file(READ ${PRELUDE} prelude)
@@ -28,8 +28,8 @@ elseif(KIND STREQUAL "functions")
 	string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
 	string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)" "\\1\n\t"
 		bytes "${bytes}")
-	file(WRITE ${OUTPUT} "/* Generated from ${NAME}/functions.lua and runtime/events.lua. */\n"
-		"#include \"redis.h\"\n\nextern const struct rt_functions ${NAME}_functions;\n"
+	file(WRITE ${OUTPUT} "/* Generated from ${NAME}/functions.lua and runtime/events/events.lua. */\n"
+		"#include \"redis/redis.h\"\n\nextern const struct rt_functions ${NAME}_functions;\n"
 		"static const unsigned char code[] = {\n\t${bytes}\n0x00};\n"
 		"const struct rt_functions ${NAME}_functions = { \"${NAME}\", \"${version}\", (const char *)code, sizeof(code) - 1 };\n")
 endif()

@@ -12,8 +12,8 @@
 #include <time.h>
 
 #include "audit.h"
+#include "base/base.h"
 #include "commands.h"
-#include "config.h"
 #include "inventory/store.h"
 #include "order/store.h"
 

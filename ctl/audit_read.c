@@ -5,9 +5,8 @@
 #include <uthash.h>
 
 #include "audit.h"
-#include "config.h"
+#include "base/base.h"
 #include "order/order_record.h"
-#include "wire.h"
 
 #define BATCH       100
 #define PAGE        "500"

@@ -4,8 +4,8 @@
  * named: --help, the manual page (manual.c) and the completion (complete.c) are made from them. */
 #include <string.h>
 
+#include "base/base.h"
 #include "commands.h"
-#include "config.h"
 
 const struct ctl_command *const ctl_commands[] = {
 	&ctl_order_place,    &ctl_order_get,      &ctl_order_list,      &ctl_order_watch,

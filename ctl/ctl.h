@@ -17,9 +17,9 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "redis.h"
-#include "rpc.h"
-#include "text.h"
+#include "base/base.h"
+#include "redis/redis.h"
+#include "rpc/rpc.h"
 
 enum ctl_exit { CTL_OK, CTL_NEGATIVE, CTL_USAGE, CTL_UNAVAILABLE };
 

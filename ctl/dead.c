@@ -11,8 +11,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "commands.h"
-#include "config.h"
 
 #define REPLAYS_MAX 3
 #define SCAN_MAX    1000000
@@ -241,7 +241,7 @@ static int show_run(struct ctl *ctl, void *options)
 
 /* KEYS: the dead letters, the stream the entry came from. ARGV: the entry's id, now in ms.
  * Answers the new id, or false when the entry is not there (any more). Fields that burying added
- * stand behind the entry's own, from the last 'stream' on. Ids go on as in runtime/events.lua. */
+ * stand behind the entry's own, from the last 'stream' on. Ids go on as in runtime/events/events.lua. */
 static const char replay_script[] =
 	"local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]\n"
 	"if not entry then return false end\n"

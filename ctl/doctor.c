@@ -4,11 +4,10 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
-#include <time.h>
 
-#include "clock.h"
+#include "base/base.h"
 #include "commands.h"
-#include "config.h"
+#include "loop/clock.h"
 #include "versions.h"
 
 #define GHOST_MS   600000 /* as the services' ghost-after */
@@ -156,7 +155,7 @@ static bool check_settings(struct doctor *doctor)
 	return true;
 }
 
-/* Each connection whose name says that its machine's clock is wrong (runtime/redis.c). */
+/* Each connection whose name says that its machine's clock is wrong (runtime/redis/redis.c). */
 static size_t check_service_clocks(struct doctor *doctor, const char *clients)
 {
 	size_t wrong = 0;
@@ -181,7 +180,6 @@ static size_t check_service_clocks(struct doctor *doctor, const char *clients)
 static bool check_clock(struct doctor *doctor)
 {
 	redisReply *clients = ctl_redis(doctor->ctl, "CLIENT", "LIST");
-	struct timespec wall;
 	int64_t ahead_ms;
 	size_t wrong;
 
@@ -189,8 +187,7 @@ static bool check_clock(struct doctor *doctor)
 		return false;
 	wrong = check_service_clocks(doctor, ctl_text(clients, ""));
 	freeReplyObject(clients);
-	clock_gettime(CLOCK_REALTIME, &wall);
-	ahead_ms = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000 - ctl_now_ms(doctor->ctl);
+	ahead_ms = rt_wall_us() / 1000 - ctl_now_ms(doctor->ctl);
 	if (ahead_ms > RT_CLOCK_WRONG_MS || ahead_ms < -RT_CLOCK_WRONG_MS)
 		say(doctor, WARN, "clock", "set this machine's clock, or Redis's, by NTP",
 		    "this machine is %" PRId64 " ms %s Redis", ahead_ms < 0 ? -ahead_ms : ahead_ms,

@@ -1,9 +1,8 @@
 /* entry.c - the entries of the streams, as views of Redis replies. */
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
-#include "config.h"
+#include "base/base.h"
 #include "ctl.h"
 
 #define PAGE "500"
@@ -335,7 +334,7 @@ bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream
 	return true;
 }
 
-/* As runtime/events.lua counts it. */
+/* As runtime/events/events.lua counts it. */
 int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
 		       const char *delivered)
 {

@@ -2,8 +2,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "commands.h"
-#include "config.h"
 
 #define SCAN_MAX      200000 /* entries looked at for what a filter lets through */
 #define FOLLOW_MS     2000   /* a read of the streams' ends waits so long */

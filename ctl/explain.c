@@ -11,8 +11,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "commands.h"
-#include "config.h"
 #include "explain.h"
 #include "order/order_record.h"
 

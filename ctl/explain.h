@@ -5,9 +5,9 @@
 #ifndef CTL_EXPLAIN_H
 #define CTL_EXPLAIN_H
 
+#include "base/base.h"
 #include "inventory/stock.h"
 #include "order/order_step.h"
-#include "rt.h"
 
 /* Where an event is on its way to the group that must process it. */
 struct explain_delivery {

@@ -7,8 +7,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "commands.h"
-#include "config.h"
 #include "versions.h"
 
 #define IDLE_STANDARD_MS 60000

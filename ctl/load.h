@@ -15,11 +15,11 @@
 #include <uthash.h>
 
 #include "ctl.h"
-#include "events.h"
+#include "events/events.h"
 #include "hist.h"
-#include "loop.h"
-#include "redis.h"
-#include "rpc.h"
+#include "loop/loop.h"
+#include "redis/redis.h"
+#include "rpc/rpc.h"
 
 /* The load's own SKUs and customers: how it tells them from others, and finds them again. */
 #define LOAD_SKU           "load-%04u"
@@ -102,7 +102,6 @@ struct load {
 	struct rt_timer timer;
 };
 
-int64_t load_now_ns(void);
 uint64_t load_random(struct load *load);
 
 /* load_run.c: sends until end_ns, then waits for decisions; then load->next. */

@@ -12,7 +12,6 @@
 #include <math.h>
 #include <string.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "load.h"
@@ -75,14 +74,6 @@ struct run {
 };
 
 static void send_due(struct run *run);
-
-int64_t load_now_ns(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 /* splitmix64 (Steele, Lea, Flood 2014): the schedule is the same for the same seed. */
 uint64_t load_random(struct load *load)
@@ -296,7 +287,7 @@ static void accepted(struct run *run, const struct sent *sent,
 {
 	struct load *load = run->load;
 	struct load_order *order = open_order(load, placed->order_id);
-	int64_t now_ns = load_now_ns();
+	int64_t now_ns = rt_monotonic_ns();
 	size_t second = (size_t)((now_ns - load->start_ns) / 1000000000);
 	size_t size = sizeof(uint16_t) * (size_t)load->options.lines;
 
@@ -476,7 +467,7 @@ static void send_due(struct run *run)
 {
 	struct load *load = run->load;
 	const struct load_options *options = &load->options;
-	int64_t now_ns = load_now_ns(), batch_ns[1000];
+	int64_t now_ns = rt_monotonic_ns(), batch_ns[1000];
 	size_t batched = 0, batch = options->mode == LOAD_BATCH ? (size_t)options->batch : 1;
 
 	for (int i = 0; i < SEND_MAX && load->sending; i++) {
@@ -512,7 +503,7 @@ static void send_due(struct run *run)
 
 static void arm(struct run *run)
 {
-	int64_t at_ns = RT_MAX(run->next_ns, load_now_ns() + 1000);
+	int64_t at_ns = RT_MAX(run->next_ns, rt_monotonic_ns() + 1000);
 	struct itimerspec when = { .it_value = { .tv_sec = at_ns / 1000000000,
 						 .tv_nsec = at_ns % 1000000000 } };
 
@@ -604,7 +595,7 @@ static void tick(struct rt_timer *timer)
 {
 	struct run *run = RT_CONTAINER_OF(timer, struct run, tick);
 	struct load *load = run->load;
-	int64_t now_ns = load_now_ns();
+	int64_t now_ns = rt_monotonic_ns();
 
 	progress(run, now_ns);
 	if (load->sending && now_ns >= load->end_ns) {
@@ -651,7 +642,7 @@ void load_run_start(struct load *load, void (*next)(struct load *load))
 	run->load = load;
 	run->refill.run = refill;
 	fill_request(run);
-	load->start_ns = load_now_ns();
+	load->start_ns = rt_monotonic_ns();
 	load->measure_ns = load->start_ns + options->warmup_ms * 1000000;
 	load->end_ns = load->measure_ns + options->duration_ms * 1000000;
 	/* Whole seconds only: in a part of one, or when nothing is sent any more, rates seem to drop. */

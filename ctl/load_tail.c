@@ -53,7 +53,7 @@ static void tail_entry(struct tail *tail, const redisReply *entry, int64_t now_n
 static void tail_got(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct tail *tail = RT_CONTAINER_OF(op, struct tail, op);
-	int64_t now_ns = load_now_ns();
+	int64_t now_ns = rt_monotonic_ns();
 
 	if (status == RT_CANCELED)
 		return;

@@ -5,8 +5,8 @@
 #include <signal.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "commands.h"
-#include "config.h"
 
 /* What main's parser fills. */
 struct input {

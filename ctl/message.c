@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "ctl.h"
 #include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/duration.pb-c.h"
@@ -10,7 +11,6 @@
 #include "google/rpc/error_details.pb-c.h"
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
-#include "wire.h"
 
 #define DEPTH_MAX 32 /* rt_wire_check allows no more either */
 

@@ -2,8 +2,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "commands.h"
-#include "config.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 
 typedef Tandem__Order__V1__Order order_message;

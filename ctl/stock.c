@@ -2,8 +2,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "commands.h"
-#include "config.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 
 typedef Tandem__Inventory__V1__Stock stock_message;

@@ -3,8 +3,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "ctl.h"
-#include "text.h"
 
 void ctl_cell(struct ctl_table *table, const char *format, ...)
 {

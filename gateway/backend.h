@@ -5,8 +5,8 @@
 #ifndef GATEWAY_BACKEND_H
 #define GATEWAY_BACKEND_H
 
-#include "readiness.h"
-#include "rpc.h"
+#include "base/base.h"
+#include "rpc/rpc.h"
 
 struct gateway_backend {
 	struct rt_loop *loop;

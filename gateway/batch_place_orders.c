@@ -5,7 +5,7 @@
  *       answer
  *   batch_cancelled              the caller went */
 #include "check.h"
-#include "parts.h"
+#include "gateway_internal.h"
 
 /* An item that waits for its decision holds the answer back for so long at most. */
 #define WAIT_MAX_MS 1000

@@ -1,8 +1,8 @@
 /* gateway.c - the gateway put together: two services in front of two clients. */
 #include <string.h>
 
-#include "batch.h"
-#include "parts.h"
+#include "gateway_internal.h"
+#include "loop/batch.h"
 
 /* The index of a method; the descriptor always has it. */
 static unsigned method_index(const ProtobufCServiceDescriptor *descriptor, const char *name)

@@ -9,8 +9,8 @@
 
 #include <protobuf-c/protobuf-c.h>
 
-#include "loop.h"
-#include "metrics.h"
+#include "base/base.h"
+#include "loop/loop.h"
 
 struct gateway; /* opaque */
 

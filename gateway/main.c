@@ -3,10 +3,10 @@
  * Ends in the order: calls (the server is drained before `stop`), channels with what is still
  * under way on them, the gateway. */
 #include "backend.h"
+#include "base/base.h"
 #include "check.h"
-#include "log.h"
-#include "parts.h"
-#include "service.h"
+#include "gateway_internal.h"
+#include "service/service.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 
 struct settings {

@@ -1,5 +1,5 @@
 /* place_order.c - PlaceOrder: one order, on the way of all (placing.c). */
-#include "parts.h"
+#include "gateway_internal.h"
 
 struct place {
 	struct gateway_placing placing;

@@ -15,7 +15,7 @@
  * There is one stream for each connection, used in turn, opened when there is something to send. gRPC
  * connects again by itself; while it cannot, streams fail at once, and what was sent on them. */
 #include "check.h"
-#include "parts.h"
+#include "gateway_internal.h"
 
 /* A message with so many bytes is sent: far below the message limit of the order service. */
 #define MESSAGE_BYTES (1024 * 1024)

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "parts.h"
+#include "gateway_internal.h"
 
 struct route {
 	struct gateway *gateway;

@@ -8,7 +8,7 @@
  *
  * Flow: at most ITEMS_MAX orders of a stream are under way, and none is read while answers pile up
  * that the client does not take. The rest waits in the client, behind HTTP/2's flow control. */
-#include "parts.h"
+#include "gateway_internal.h"
 
 #define ITEMS_MAX 512
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "parts.h"
+#include "inventory_internal.h"
 
 struct adjust {
 	struct inventory *inventory;

@@ -6,7 +6,7 @@
  *       batch_finish               the last one answers the call */
 #include "check.h"
 #include "google/rpc/status.pb-c.h"
-#include "parts.h"
+#include "inventory_internal.h"
 
 struct batch;
 struct item {

@@ -9,11 +9,10 @@
  * the record if it was stored after all. */
 #include <string.h>
 
+#include "base/base.h"
 #include "check.h"
-#include "log.h"
-#include "parts.h"
+#include "inventory_internal.h"
 #include "tandem/order/v1/order_events.pb-c.h"
-#include "wire.h"
 
 struct request {
 	struct inventory *inventory;

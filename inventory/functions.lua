@@ -1,4 +1,4 @@
--- functions.lua - the atomic steps of the inventory service, behind runtime/events.lua.
+-- functions.lua - the atomic steps of the inventory service, behind runtime/events/events.lua.
 --
 -- Keys, all with the prefix of KEYS[1] ('inventory:{0}:events' gives 'inventory:{0}:'):
 --

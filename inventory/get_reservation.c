@@ -1,6 +1,6 @@
 /* get_reservation.c - GetReservation: what is, was or should have been held for an order. */
 #include "check.h"
-#include "parts.h"
+#include "inventory_internal.h"
 
 struct get {
 	struct inventory *inventory;

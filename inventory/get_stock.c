@@ -1,6 +1,6 @@
 /* get_stock.c - GetStock: the counters of one SKU. */
 #include "check.h"
-#include "parts.h"
+#include "inventory_internal.h"
 
 struct get {
 	struct inventory *inventory;

@@ -4,8 +4,8 @@
  * subscription, then waits for the RPCs that wait for the store and for a trim that is under way. */
 #include <string.h>
 
-#include "log.h"
-#include "parts.h"
+#include "base/base.h"
+#include "inventory_internal.h"
 
 #define TRIM_EVERY_MS 5000
 

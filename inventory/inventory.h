@@ -10,8 +10,8 @@
 
 #include <protobuf-c/protobuf-c.h>
 
-#include "events.h"
-#include "metrics.h"
+#include "base/base.h"
+#include "events/events.h"
 #include "store.h"
 
 struct inventory; /* opaque */

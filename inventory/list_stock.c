@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "check.h"
+#include "inventory_internal.h"
 #include "page_token.h"
-#include "parts.h"
 
 #define LIST "ListStock"
 

@@ -1,7 +1,7 @@
 /* main.c - tandem-inventory: settings, Redis, the subscription to the orders' events, the service. */
-#include "context.h"
+#include "base/base.h"
 #include "inventory.h"
-#include "log.h"
+#include "service/context.h"
 
 #define ORDERS         "order:{0}:events"
 #define READY_EVERY_MS 200

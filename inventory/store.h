@@ -10,8 +10,8 @@
 #ifndef INVENTORY_STORE_H
 #define INVENTORY_STORE_H
 
-#include "batch.h"
-#include "rt.h"
+#include "base/base.h"
+#include "loop/batch.h"
 #include "stock.h"
 
 struct inventory_line {

@@ -18,10 +18,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "functions.h"
-#include "log.h"
-#include "metrics.h"
-#include "redis.h"
+#include "base/base.h"
+#include "redis/functions.h"
+#include "redis/redis.h"
 
 #define REQUESTS_MAX    128 /* items in a call: about a millisecond of Redis */
 #define ADJUSTMENTS_MAX 256

@@ -7,7 +7,7 @@
  *
  * One arena serves the whole call. */
 #include "check.h"
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 #define WAIT_MAX_MS 1000
 

@@ -1,5 +1,5 @@
 /* cancel_order.c - CancelOrder: calls a PENDING or RESERVED order off. */
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 struct cancel_order {
 	struct order *order;

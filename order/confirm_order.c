@@ -1,5 +1,5 @@
 /* confirm_order.c - ConfirmOrder: buys a RESERVED order. */
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 struct confirm_order {
 	struct order *order;

@@ -8,11 +8,10 @@
  * is poison, and so is an answer to an order that we do not have. */
 #include <string.h>
 
+#include "base/base.h"
 #include "check.h"
-#include "log.h"
-#include "order/parts.h"
+#include "order/order_internal.h"
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
-#include "wire.h"
 
 /* Not const: protobuf-c has no const strings. */
 static char lost_reason[] = "inventory no longer holds the order's stock";

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 /* A history is bounded (store.h); more than this is not told. */
 #define EVENTS_MAX 200

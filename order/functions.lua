@@ -1,4 +1,4 @@
--- functions.lua - the atomic steps of the order service. runtime/events.lua stands in front of it.
+-- functions.lua - the atomic steps of the order service. runtime/events/events.lua stands in front of it.
 --
 -- Everything is told by the caller: time, ids, rules (order_step.c, as text) and bytes. Calls take
 -- batches; what a batch can share (XINFO, ZADD, ZREM, XACK) is done once. Writes come after every

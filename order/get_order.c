@@ -1,5 +1,5 @@
 /* get_order.c - GetOrder: reads one order. */
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 struct get_order {
 	struct order *order;

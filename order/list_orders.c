@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "order/parts.h"
+#include "order/order_internal.h"
 #include "page_token.h"
 
 #define TIME_LENGTH     13

@@ -1,7 +1,7 @@
 /* main.c - tandem-order: settings, Redis, the subscription to inventory's events, the service. */
-#include "context.h"
-#include "log.h"
+#include "base/base.h"
 #include "order.h"
+#include "service/context.h"
 #include "store.h"
 
 #define ANSWERS        "inventory:{0}:events"

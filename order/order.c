@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "check.h"
-#include "log.h"
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 #define TRIM_EVERY_MS      5000
 #define TIMERS_EVERY_MS    250

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "check.h"
 #include "order/order_record.h"
-#include "wire.h"
 
 #define SHORTAGES_TOLD 3
 #define ID_MS_MAX      (INT64_C(1) << 53) /* of a stream's ids: what Lua's numbers hold exactly */

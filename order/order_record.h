@@ -7,7 +7,7 @@
 #ifndef ORDER_RECORD_H
 #define ORDER_RECORD_H
 
-#include "arena.h"
+#include "base/base.h"
 #include "store.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"

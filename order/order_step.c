@@ -4,8 +4,8 @@
  * orders and stock agree again, or nowhere, so that the retry timer and the audit keep seeing it. */
 #include <string.h>
 
+#include "base/base.h"
 #include "order_step.h"
-#include "rt.h"
 
 #define STATE_LETTER(name, letter, status, settled) [ORDER_##name] = (letter),
 static const char state_letters[] = { ORDER_STATES(STATE_LETTER) };

@@ -4,7 +4,7 @@
  *     placed                the answer: as it was stored, or as it was decided
  *     time_is_up            … or as it is a little before the caller's deadline
  *     on_cancel             the caller has gone: the order stays */
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 #define WAIT_MAX_MS 600000
 

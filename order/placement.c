@@ -15,7 +15,7 @@
  * bounded by what the store lets wait to be stored, and by what may wait for a decision. */
 #include <string.h>
 
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 #define uthash_fatal(text) abort()
 #include <uthash.h>

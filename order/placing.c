@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 static void finish(struct order_placing *placing)
 {

@@ -10,9 +10,9 @@
 #ifndef ORDER_STORE_H
 #define ORDER_STORE_H
 
-#include "batch.h"
+#include "base/base.h"
+#include "loop/batch.h"
 #include "order_step.h"
-#include "rt.h"
 
 #define ORDER_ID_PREFIX "ord_"
 #define ORDER_ID_LENGTH (4 + RT_BASE32_128)

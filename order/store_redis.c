@@ -12,9 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "functions.h"
-#include "metrics.h"
-#include "redis.h"
+#include "base/base.h"
+#include "redis/functions.h"
+#include "redis/redis.h"
 #include "store.h"
 
 #define PLACE_COUNT_MAX 128

@@ -8,7 +8,7 @@
  * answers: reading is the flow control. An item has an arena of its own, for items end in any
  * order, and keeps no part of the message, which goes with the next read. */
 #include "check.h"
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 #define IN_FLIGHT_MAX 256
 #define WAIT_MAX_MS   60000

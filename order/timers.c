@@ -10,8 +10,8 @@
  * again. */
 #include <stdio.h>
 
-#include "log.h"
-#include "order/parts.h"
+#include "base/base.h"
+#include "order/order_internal.h"
 
 #define COUNT_MAX 256
 #define LEASE_MS  10000

@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "loop.h"
+#include "loop/loop.h"
 #include "order/watch.h"
 
 #define uthash_fatal(text) abort()

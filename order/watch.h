@@ -11,7 +11,7 @@
 #ifndef ORDER_WATCH_H
 #define ORDER_WATCH_H
 
-#include "metrics.h"
+#include "base/base.h"
 #include "store.h"
 
 /* Orders that are read at a time, at most. */

@@ -7,7 +7,7 @@
  *     on_cancel          the client has gone */
 #include <string.h>
 
-#include "order/parts.h"
+#include "order/order_internal.h"
 
 struct watch_order {
 	struct order *order;

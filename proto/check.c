@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "check.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
-#include "text.h"
 
 #define PAGE_TOKEN_MAX 512
 #define FIELD_MAX      128

@@ -7,7 +7,7 @@
 
 #include <protobuf-c/protobuf-c.h>
 
-#include "rpc.h"
+#include "rpc/rpc.h"
 
 struct Tandem__Order__V1__PlaceOrderRequest;
 

@@ -7,7 +7,7 @@
 #ifndef PROTO_PAGE_TOKEN_H
 #define PROTO_PAGE_TOKEN_H
 
-#include "rpc.h"
+#include "rpc/rpc.h"
 
 /* The token of `position` in the list; freed by the caller. */
 char *page_token_new(const char *list, const char *position);

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "rt.h"
+#include "base/base.h"
 
 struct test {
 	const char *name;

@@ -9,8 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "rt.h"
-#include "text.h"
+#include "base/base.h"
 
 #define FUZZ_MUST(condition)                                                                       \
 	do {                                                                                       \

@@ -9,7 +9,7 @@
 
 #include "ctl/commands.h"
 #include "fuzz.h"
-#include "redis.h"
+#include "redis/redis.h"
 
 #define ELEMENTS_MAX 12
 

@@ -1,11 +1,10 @@
 /* fuzz_record.c - what lies in Redis as a record of an order: what order_view makes of it must be an
  * order that any client can read. And the small parsers of ids, numbers, times and reservations. */
+#include "base/base.h"
 #include "check.h"
-#include "config.h"
 #include "ctl/audit.h"
 #include "fuzz.h"
 #include "order/order_record.h"
-#include "wire.h"
 
 static char *pick(struct fuzz *fuzz, const char *const *words, size_t count)
 {

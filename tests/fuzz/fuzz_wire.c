@@ -1,12 +1,12 @@
 /* fuzz_wire.c - bytes as a message of every kind that comes from outside: events, details of errors,
  * requests. What rt_wire_check lets through must unpack, be told as JSON and as text, and be
  * checked against the contract's limits. The first byte says which kind. */
+#include "base/base.h"
 #include "check.h"
 #include "ctl/ctl.h"
 #include "fuzz.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
-#include "wire.h"
 
 static const ProtobufCMessageDescriptor *pick(uint8_t which)
 {

@@ -4,7 +4,7 @@
 
 #include <interop.pb-c.h>
 
-#include "rpc.h"
+#include "rpc/rpc.h"
 
 struct interop_service {
 	Grpc__Testing__TestService_Service base;

@@ -17,9 +17,9 @@
 #ifndef MEMORY_REDIS_H
 #define MEMORY_REDIS_H
 
+#include "events/stream.h"
 #include "inventory/store.h"
 #include "order/store.h"
-#include "stream.h"
 #include "streams.h"
 
 #define MEMORY_ORDER_STREAM     "order:{0}:events"

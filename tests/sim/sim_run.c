@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "base/base.h"
 #include "world.h"
 
 #define JOBS_MAX 64

@@ -1,4 +1,4 @@
-/* source_memory.c - a subscription to a stream in memory: what runtime/stream_redis.c is to Redis.
+/* source_memory.c - a subscription to a stream in memory: what runtime/events/stream_redis.c is to Redis.
  *
  * Commands share one link; the read that waits is on its own, as there. Entries are copied when
  * they set out, and live until the operation's done has returned. */

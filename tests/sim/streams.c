@@ -410,7 +410,7 @@ void memory_group_drop_consumer(struct memory_group *group, const char *consumer
 	}
 }
 
-/* ---- trimming, as in runtime/events.lua ---- */
+/* ---- trimming, as in runtime/events/events.lua ---- */
 
 static struct memory_id group_needs(const struct memory_group *group)
 {

@@ -1,12 +1,12 @@
 /* streams.h - Redis Streams in memory, as far as the stores, the sources and the simulation's
  * faults need them. Synchronous; who calls decides when things arrive.
  *
- * Ids compare by ms, then by n, as in Redis; memory_publish numbers them as runtime/events.lua
+ * Ids compare by ms, then by n, as in Redis; memory_publish numbers them as runtime/events/events.lua
  * does. */
 #ifndef SIM_STREAMS_H
 #define SIM_STREAMS_H
 
-#include "rt.h"
+#include "base/base.h"
 
 struct memory_id {
 	int64_t ms;
@@ -118,7 +118,7 @@ void memory_group_deliver(struct memory_group *group, struct memory_id id, const
 bool memory_group_ack(struct memory_group *group, struct memory_id id);
 void memory_group_drop_consumer(struct memory_group *group, const char *consumer);
 
-/* What <context>_trim of runtime/events.lua does and answers. */
+/* What <context>_trim of runtime/events/events.lua does and answers. */
 struct memory_trim {
 	int64_t trimmed, length, held;
 	char holder[64];

@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "loop.h"
+#include "loop/loop.h"
 #include "memory_redis.h"
-#include "redis.h"
+#include "redis/redis.h"
 #include "run.h"
 #include "unit/redis_server.h"
 

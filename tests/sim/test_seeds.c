@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "log.h"
+#include "base/base.h"
 #include "run.h"
 #include "world.h"
 

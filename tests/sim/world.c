@@ -7,11 +7,11 @@
 #include <string.h>
 #include <uthash.h>
 
-#include "rpc_call.h"
+#include "rpc/call_internal.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 #include "tandem/order/v1/placement.pb-c.h"
-#include "world_parts.h"
+#include "world_internal.h"
 
 static const char *const role_names[ROLES] = { "order", "inventory", "gateway" };
 const char *const world_skus[WORLD_SKUS] = { "apple", "pear", "fig", "kiwi" };

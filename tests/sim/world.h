@@ -20,7 +20,7 @@
 #include "inventory/inventory.h"
 #include "memory_redis.h"
 #include "order/order.h"
-#include "rpc.h"
+#include "rpc/rpc.h"
 
 #define WORLD_SKUS       4
 #define WORLD_INSTANCES  3 /* of a service at most */

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "world_parts.h"
+#include "world_internal.h"
 
 static const char *const stream_names[] = { MEMORY_ORDER_STREAM, MEMORY_INVENTORY_STREAM };
 static const char *const group_names[] = { "inventory", "order" };

@@ -14,7 +14,7 @@
 #include <uthash.h>
 
 #include "tandem/order/v1/order_events.pb-c.h"
-#include "world_parts.h"
+#include "world_internal.h"
 
 /* ---- an event's id says what it is ---- */
 

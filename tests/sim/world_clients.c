@@ -13,7 +13,7 @@
 
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
-#include "world_parts.h"
+#include "world_internal.h"
 
 enum kind { PLACE, STREAM, CONFIRM, CANCEL, WATCH, GET, LIST, EXPLAIN, ADJUST, KINDS };
 static const char *const method_names[KINDS] = { "PlaceOrder",  "StreamOrders", "ConfirmOrder",

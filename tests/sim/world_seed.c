@@ -1,6 +1,6 @@
 /* world_seed.c - the run of a seed: how many of whom, what goes wrong and how often, and then
  * whether all of it ended well. */
-#include "world_parts.h"
+#include "world_internal.h"
 
 struct world *world_run_seed(uint64_t seed, enum memory_bug bug, bool record)
 {

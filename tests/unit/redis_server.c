@@ -257,10 +257,10 @@ void redis_server_load_events(struct redis_server *server, const char *context, 
 	char *file = NULL;
 	size_t length = 0;
 	struct rt_buf half = { .data = NULL }, code = { .data = NULL };
-	FILE *stream = fopen(TANDEM_SOURCE "/runtime/events.lua", "r");
+	FILE *stream = fopen(TANDEM_SOURCE "/runtime/events/events.lua", "r");
 
 	if (stream == NULL || getdelim(&file, &length, '\0', stream) < 0)
-		die("cannot read", TANDEM_SOURCE "/runtime/events.lua");
+		die("cannot read", TANDEM_SOURCE "/runtime/events/events.lua");
 	fclose(stream);
 	rt_buf_printf(&code, "#!lua name=%s_%s\n", context, version);
 	add_replaced(&half, file, "@CONTEXT@", context);

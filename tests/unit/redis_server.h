@@ -7,7 +7,7 @@
 
 #include <hiredis/hiredis.h>
 
-#include "rt.h"
+#include "base/base.h"
 
 struct redis_server {
 	char folder[64], socket[96];
@@ -38,7 +38,7 @@ redisReply *redis_server_command(struct redis_server *server, const char *format
 long long redis_server_int(struct redis_server *server, const char *format, ...);
 const char *redis_server_text(struct redis_server *server, const char *format, ...);
 void redis_server_do(struct redis_server *server, const char *format, ...);
-/* FUNCTION LOAD REPLACE of runtime/events.lua for a context and as a version of its library, without
+/* FUNCTION LOAD REPLACE of runtime/events/events.lua for a context and as a version of its library, without
  * the context's own part; `extra` is appended to it ("" for nothing). */
 void redis_server_load_events(struct redis_server *server, const char *context, const char *version,
 			      const char *extra);

@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "accept_guard.h"
-#include "rpc.h"
+#include "interpose/accept_guard.h"
+#include "rpc/rpc.h"
 
 #define WAIT_MS 10000
 

@@ -1,5 +1,5 @@
 /* The operators' port: pages, readiness, refusals. */
-#include "admin.h"
+#include "service/admin.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

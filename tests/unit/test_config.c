@@ -1,5 +1,5 @@
 /* Settings: values as text, where they come from, what is refused and how it is said. */
-#include "config.h"
+#include "base/base.h"
 
 #include <fcntl.h>
 #include <stdio.h>

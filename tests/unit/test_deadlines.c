@@ -6,7 +6,7 @@
 #include "gateway/gateway.h"
 #include "inventory/inventory.h"
 #include "order/order.h"
-#include "rpc_call.h"
+#include "rpc/call_internal.h"
 #include "run.h"
 #include "sim/memory_redis.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"

@@ -2,8 +2,8 @@
  *
  * A test says what its handler does with each event of a subject (a letter for each time), plays
  * time, and compares what was handed over. */
-#include "events.h"
-#include "log.h"
+#include "base/base.h"
+#include "events/events.h"
 #include "run.h"
 #include "sim/memory_redis.h"
 

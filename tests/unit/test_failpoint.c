@@ -1,6 +1,6 @@
 /* Failpoints: what a plan does at which pass, what is listed; nothing at all without the build
  * option. Each case runs in a forked child, because the environment is read once a process. */
-#include "failpoint.h"
+#include "base/base.h"
 
 #include <signal.h>
 #include <stdio.h>

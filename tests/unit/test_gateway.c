@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "gateway/parts.h"
+#include "gateway/gateway_internal.h"
 #include "google/rpc/error_details.pb-c.h"
 #include "run.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"

@@ -1,15 +1,15 @@
 /* test_inventory_service.c - the inventory service put together on a real redis-server: what it makes
  * of events, and what its callers get. Calls go through rt_client_local, packed and unpacked as on
  * a wire. */
+#include "base/base.h"
+#include "events/stream.h"
 #include "google/rpc/status.pb-c.h"
 #include "inventory/inventory.h"
-#include "log.h"
-#include "redis.h"
+#include "redis/redis.h"
 #include "redis_server.h"
-#include "rpc.h"
+#include "rpc/rpc.h"
 #include "run.h"
 #include "sim/memory_redis.h"
-#include "stream.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 

@@ -1,8 +1,8 @@
 /* test_inventory_store.c - the inventory store against a real redis-server, as the ACL user that
  * scripts/lib/redis-files makes for the service: a missing right shows here. */
+#include "base/base.h"
 #include "inventory/store.h"
-#include "log.h"
-#include "redis.h"
+#include "redis/redis.h"
 #include "redis_server.h"
 #include "run.h"
 #include "tandem/inventory/v1/inventory_events.pb-c.h"

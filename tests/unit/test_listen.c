@@ -1,5 +1,5 @@
 /* Why nobody can listen at an address: each reason, in words. */
-#include "listen.h"
+#include "base/base.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

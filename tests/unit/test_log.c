@@ -1,5 +1,5 @@
 /* Log lines: their two forms, escaping, cutting. */
-#include "log.h"
+#include "base/base.h"
 
 #include <fcntl.h>
 #include <jansson.h>
@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "run.h"
-#include "text.h"
 
 static char last[8192];
 static int line_count;

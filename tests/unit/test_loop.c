@@ -1,5 +1,5 @@
 /* The loop, both kinds: what runs when and in which order. */
-#include "loop.h"
+#include "loop/loop.h"
 
 #include <pthread.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
 /* Metrics: families and series, the text format, counting from many threads. */
-#include "metrics.h"
+#include "base/base.h"
 
 #include <math.h>
 #include <pthread.h>

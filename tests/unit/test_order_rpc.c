@@ -1,11 +1,11 @@
 /* test_order_rpc.c - the order service as its clients and its neighbours see it: RPCs, inventory's
  * events and timers, on a store in memory and a clock that stands still. */
+#include "base/base.h"
 #include "check.h"
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
-#include "log.h"
 #include "order/order.h"
-#include "rpc.h"
+#include "rpc/rpc.h"
 #include "run.h"
 #include "sim/memory_redis.h"
 #include "tandem/inventory/v1/inventory_events.pb-c.h"

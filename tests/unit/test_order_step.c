@@ -1,7 +1,7 @@
 /* test_order_step.c - the rules of an order: every pair of state and input, with its reason. */
+#include "base/base.h"
 #include "inventory/stock.h"
 #include "order/order_step.h"
-#include "rt.h"
 #include "run.h"
 
 #include <string.h>

@@ -1,8 +1,8 @@
 /* test_order_store.c - the order store on a real Redis: what it stores, every rule as Redis runs it,
  * and what happens when Redis is full, empty or away. */
-#include "log.h"
+#include "base/base.h"
 #include "order/store.h"
-#include "redis.h"
+#include "redis/redis.h"
 #include "redis_server.h"
 #include "run.h"
 

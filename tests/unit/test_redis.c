@@ -1,12 +1,12 @@
 /* test_redis.c - the connection against a real redis-server: order, one write a turn, every way
  * to fail, and coming back. */
-#include "redis.h"
+#include "redis/redis.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
 
-#include "log.h"
+#include "base/base.h"
 #include "redis_server.h"
 #include "run.h"
 

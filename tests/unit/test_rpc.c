@@ -17,8 +17,8 @@
 #include <tandem/order/v1/order_service.pb-c.h>
 #include <unistd.h>
 
-#include "rpc.h"
-#include "rpc_call.h"
+#include "rpc/call_internal.h"
+#include "rpc/rpc.h"
 
 #define GUARD_MS 20000
 
@@ -1115,12 +1115,12 @@ static void *flood_run(void *arg)
 	static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
 	struct flood *flood = arg;
 	char *frames = calloc(1, FLOOD_BYTES);
-	int64_t end_ns = rpc_clock_ns() + FLOOD_END_MS * INT64_C(1000000);
+	int64_t end_ns = rt_monotonic_ns() + FLOOD_END_MS * INT64_C(1000000);
 
 	for (size_t i = 0; i < FLOOD_BYTES; i += 9)
 		frames[i + 3] = 0x55;
 	if (send(flood->fd, preface, sizeof(preface) - 1, MSG_NOSIGNAL) > 0) {
-		while (!atomic_load(flood->stop) && rpc_clock_ns() < end_ns &&
+		while (!atomic_load(flood->stop) && rt_monotonic_ns() < end_ns &&
 		       send(flood->fd, frames, FLOOD_BYTES, MSG_NOSIGNAL) == FLOOD_BYTES)
 			;
 	}

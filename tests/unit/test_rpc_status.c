@@ -4,8 +4,8 @@
 #include <google/rpc/status.pb-c.h>
 #include <string.h>
 
-#include "rpc.h"
-#include "text.h"
+#include "base/base.h"
+#include "rpc/rpc.h"
 
 static const Google__Protobuf__Any *detail(const Google__Rpc__Status *proto, const char *type)
 {

@@ -3,7 +3,7 @@
  * The gRPC server is a stand-in (the functions below win over the library's), so that a test
  * decides how long a drain takes. Each life runs in a forked child that writes its story, a
  * letter for each step, into a pipe. */
-#include "service.h"
+#include "service/service.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "base/base.h"
 #include "run.h"
 
 static int story_fd = -1;

@@ -1,11 +1,11 @@
-/* test_stream_redis.c - the consumer and runtime/events.lua against a real redis-server: what
+/* test_stream_redis.c - the consumer and runtime/events/events.lua against a real redis-server: what
  * only Redis itself can show. The rest is in test_events.c. */
 #include <stdio.h>
 #include <string.h>
 
-#include "events.h"
-#include "log.h"
-#include "redis.h"
+#include "base/base.h"
+#include "events/events.h"
+#include "redis/redis.h"
 #include "run.h"
 #include "unit/redis_server.h"
 

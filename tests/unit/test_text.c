@@ -1,5 +1,5 @@
 /* Text from outside: decoding, what is printable, and how the rest is shown. */
-#include "text.h"
+#include "base/base.h"
 
 #include <string.h>
 

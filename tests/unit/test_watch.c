@@ -2,7 +2,7 @@
  * are under way at a time, and in what order. */
 #include <string.h>
 
-#include "loop.h"
+#include "loop/loop.h"
 #include "order/watch.h"
 #include "run.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <tandem/order/v1/order_service.pb-c.h>
 
-#include "wire.h"
+#include "base/base.h"
 
 #define PLACE  &tandem__order__v1__place_order_request__descriptor
 #define BATCH  &tandem__order__v1__batch_place_orders_request__descriptor

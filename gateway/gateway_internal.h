@@ -1,0 +1,118 @@
+/* gateway_internal.h - what the gateway's files share among themselves. */
+#ifndef GATEWAY_PARTS_H
+#define GATEWAY_PARTS_H
+
+#include "gateway.h"
+#include "rpc/rpc.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+#include "tandem/order/v1/placement.pb-c.h"
+
+#define uthash_fatal(text) abort()
+#include <uthash.h>
+
+/* A packed order that keeps to the contract's limits is smaller; what is larger carries fields
+ * nobody knows. */
+#define GATEWAY_ORDER_MAX_BYTES 16384
+/* Items in a message, whose bytes are bounded as well. */
+#define GATEWAY_BATCH_MAX 1000
+/* What UNAVAILABLE tells a caller to wait, when whoever said it did not. */
+#define GATEWAY_RETRY_MS 200
+
+typedef Tandem__Order__V1__Order gateway_order;
+typedef Tandem__Order__V1__PlaceOrderRequest gateway_place_request;
+
+/* A service as the gateway serves it: same descriptor as the client behind it, own invoke. */
+struct gateway_service {
+	ProtobufCService base;
+	struct gateway *gateway;
+	ProtobufCService *client;
+};
+
+/* A stream of items to the order service. */
+struct gateway_stream {
+	struct gateway *gateway;
+	struct rt_client_op op;
+	bool open;
+	struct gateway_placing *sent; /* those that were not answered, by number, in their order */
+	uint64_t *cancelled;          /* numbers to be told with the next message */
+	size_t cancelled_count, cancelled_capacity;
+};
+
+struct gateway {
+	struct rt_loop *loop;
+	struct gateway_options options;
+	struct gateway_service order, inventory;
+	/* Indexes of the methods that do not simply pass through. */
+	unsigned place_order, batch_place_orders, stream_orders, watch_order;
+	/* Orders on their way (placing.c). */
+	struct gateway_stream *streams; /* one for each connection */
+	size_t turn;                    /* which of them is next */
+	struct rt_list waiting;         /* to be sent, at the end of the turn or soon */
+	size_t placing_count, waiting_count;
+	size_t storing_count; /* sent, and answered as soon as they are stored */
+	uint64_t number;      /* of the last item */
+	struct rt_task send_task;
+	Tandem__Order__V1__PlacementItem *items, **item_list; /* what a message is packed from */
+	struct rt_series *batches, *batch_items, *refused;    /* NULL: no metrics */
+	bool stopping;
+	struct rt_task stop_task;
+	void (*stopped)(void *user);
+	void *stopped_user;
+};
+
+/* ---- one order on its way to the order service (placing.c) ---- */
+
+/* Embed one in what waits for it, zeroed. */
+struct gateway_placing {
+	/* In. */
+	const gateway_place_request *request; /* borrowed, like traceparent, until done */
+	const char *traceparent;              /* of the caller; NULL: none */
+	int64_t remaining_ms; /* until the caller's deadline; INT64_MAX: it sets none */
+	int64_t wait_max_ms;  /* for its decision; 0: until the deadline */
+	/* `order` is NULL when it was not placed; then `status` says why. Both are gone on return. */
+	void (*done)(struct gateway_placing *placing, const gateway_order *order,
+		     const struct rt_status *status);
+	/* Its own. */
+	struct gateway *gateway;
+	enum { PLACING_WAITS, PLACING_SENT, PLACING_ENDS } stage;
+	struct rt_list link; /* but while it is sent */
+	UT_hash_handle hh;   /* stream->sent */
+	struct gateway_stream *stream;
+	uint64_t number;
+	int64_t deadline_ms; /* of the loop's clock */
+	size_t bytes;
+	struct rt_timer timer;
+	bool again; /* sent a second time */
+};
+/* Checks an order and sends it. `done` runs once, never before this returns, unless the placing is
+ * abandoned. False: refused, *status says why, and `done` will not run. */
+bool gateway_place(struct gateway *gateway, struct gateway_placing *placing,
+		   struct rt_status *status);
+/* Nobody waits for it any more: `done` will not run, the placing and its request may go. The order
+ * may have been placed all the same. */
+void gateway_place_abandon(struct gateway_placing *placing);
+void gateway_streams_new(struct gateway *gateway);
+/* Ends whatever waits, and the streams. True: they have ended; else stop_task is deferred with each. */
+bool gateway_streams_close(struct gateway *gateway);
+void gateway_streams_free(struct gateway *gateway);
+
+/* ---- the methods with a file of their own ---- */
+
+void gateway_place_order(struct gateway *gateway, const ProtobufCMessage *message,
+			 ProtobufCClosure closure, struct rt_call *call);
+void gateway_batch_place_orders(struct gateway *gateway, const ProtobufCMessage *message,
+				ProtobufCClosure closure, struct rt_call *call);
+void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, struct rt_call *call);
+
+/* ---- passing on (route.c) ---- */
+
+/* Serves `client`'s methods. */
+void gateway_route_init(struct gateway_service *service, struct gateway *gateway,
+			ProtobufCService *client);
+/* The deadline for what is done on a call's behalf, ms from now: the call's own, at most
+ * timeout_ms when it has none. <= 0: passed. */
+int64_t gateway_remaining_ms(const struct gateway *gateway, const struct rt_call *call);
+/* A copy of a status that goes back to a caller: UNAVAILABLE gets RetryInfo if it has none. */
+void gateway_status_copy(struct rt_status *to, const struct rt_status *from);
+
+#endif

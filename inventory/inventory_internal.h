@@ -1,0 +1,65 @@
+/* inventory_internal.h - what the files of the inventory service share among themselves. */
+#ifndef INVENTORY_PARTS_H
+#define INVENTORY_PARTS_H
+
+#include "inventory.h"
+#include "rpc/rpc.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+
+struct inventory {
+	Tandem__Inventory__V1__InventoryService_Service service; /* first: a handler gets this */
+	struct rt_loop *loop;
+	struct inventory_store *store;
+	struct rt_events *orders;
+	int64_t trim_every_ms;
+	struct inventory_trim_op trim;
+	struct rt_timer trim_timer;
+	char ghost[64]; /* the group that was last warned about */
+	bool trimming;
+	size_t calls; /* RPCs that wait for the store */
+	bool stopping, orders_stopped;
+	void (*stopped)(void *user);
+	void *stopped_user;
+	struct rt_series *answers[STOCK_ANSWER_COUNT]; /* NULL without metrics */
+	struct rt_series *odd, *stream_length, *stream_held, *trimmed, *ghosts;
+};
+
+/* An RPC begins and ends its time in the store: the service does not stop in between. */
+void inventory_call_begin(struct inventory *inventory);
+void inventory_call_end(struct inventory *inventory);
+
+/* One handler a file, as tandem.inventory.v1.InventoryService has them. */
+void inventory_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *service,
+			    const Tandem__Inventory__V1__AdjustStockRequest *request,
+			    Tandem__Inventory__V1__AdjustStockResponse_Closure closure,
+			    void *closure_data);
+void inventory_batch_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *service,
+				  const Tandem__Inventory__V1__BatchAdjustStockRequest *request,
+				  Tandem__Inventory__V1__BatchAdjustStockResponse_Closure closure,
+				  void *closure_data);
+void inventory_get_stock(Tandem__Inventory__V1__InventoryService_Service *service,
+			 const Tandem__Inventory__V1__GetStockRequest *request,
+			 Tandem__Inventory__V1__GetStockResponse_Closure closure,
+			 void *closure_data);
+void inventory_list_stock(Tandem__Inventory__V1__InventoryService_Service *service,
+			  const Tandem__Inventory__V1__ListStockRequest *request,
+			  Tandem__Inventory__V1__ListStockResponse_Closure closure,
+			  void *closure_data);
+void inventory_get_reservation(Tandem__Inventory__V1__InventoryService_Service *service,
+			       const Tandem__Inventory__V1__GetReservationRequest *request,
+			       Tandem__Inventory__V1__GetReservationResponse_Closure closure,
+			       void *closure_data);
+
+/* Counters as they are told: strings are borrowed. */
+Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const struct stock *stock);
+/* Fills an adjustment from its request: strings are borrowed. */
+void inventory_adjust_fill(struct inventory_adjust_op *op, struct rt_loop *loop,
+			   const Tandem__Inventory__V1__AdjustStockRequest *request);
+/* How an adjustment ended, for its caller. True: it took effect, now or before. */
+bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc,
+			     struct rt_status *status);
+
+/* events_order.c: the subscription's handler; `user` is the struct inventory. */
+void inventory_on_order_event(struct rt_event *event, void *user);
+
+#endif

@@ -1,0 +1,151 @@
+/* order_internal.h - what the files of the order service share among themselves. */
+#ifndef ORDER_PARTS_H
+#define ORDER_PARTS_H
+
+#include "order.h"
+#include "order/order_id.h"
+#include "order/order_record.h"
+#include "order/watch.h"
+#include "rpc/rpc.h"
+#include "tandem/order/v1/placement.pb-c.h"
+
+/* Randomness for new ids, fetched for many at a time. */
+#define ORDER_RANDOM_BYTES 640
+
+struct order {
+	Tandem__Order__V1__OrderService_Service service; /* first: a handler gets this */
+	Tandem__Order__V1__PlacementService_Service placement;
+	struct rt_list placements; /* streams of gateways */
+	struct rt_loop *loop;
+	struct order_store *store;
+	struct rt_events *inventory;
+	struct order_clock clock;
+	struct order_watch *watch;
+	struct order_timers *timers;
+	uint8_t random[ORDER_RANDOM_BYTES];
+	size_t random_left;
+	int64_t trim_every_ms;
+	struct order_trim_op trim;
+	struct rt_timer trim_timer;
+	char ghost[64]; /* the group that was last warned about */
+	int64_t stream_length_max;
+	bool filling; /* a group holds half of that: it was warned about */
+	bool trimming;
+	size_t calls; /* RPCs and events that wait for the store */
+	bool draining, stopping, inventory_stopped, watch_stopped, timers_stopped;
+	struct rt_task stop_task; /* tells of the end from nobody's callback */
+	void (*stopped)(void *user);
+	void *stopped_user;
+	struct order_counts {
+		struct rt_series *placed, *placed_before, *conflicts, *decided[ORDER_STATE_COUNT],
+			*decision_seconds, *republished, *unsettled, *overdue, *waiters,
+			*stream_length, *stream_held, *trimmed, *ghosts;
+	} counts; /* NULL without metrics */
+};
+
+/* What waits for the store begins and ends: the service does not stop in between. */
+void order_call_begin(struct order *order);
+void order_call_end(struct order *order);
+
+/* Adds to a series, when there is one. */
+static inline void order_count(struct rt_series *series, double by)
+{
+	if (series != NULL)
+		rt_series_add(series, by);
+}
+/* Counts a decision: `state` is what a move led to. */
+void order_count_decision(struct order *order, const struct order_move_op *op);
+
+/* The W3C traceparent a call came with; "" when there is none, or it is none. */
+const char *order_traceparent(struct rt_call *call);
+bool order_is_traceparent(const char *text, size_t length);
+/* When a request that is sent now is sent again, should no answer come. */
+int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt);
+/* How long an answer may be held back for a decision: a little less than the caller has left, so
+ * that the answer still arrives. At most `max_ms`; remaining_ms INT64_MAX: the caller sets no limit. */
+int64_t order_wait_ms(int64_t remaining_ms, int64_t max_ms);
+/* Errors that several RPCs answer. */
+void order_status_not_found(struct rt_status *status, const char *order_id);
+void order_status_damaged(struct rt_status *status, const char *order_id);
+void order_status_stopping(struct rt_status *status);
+/* No order is placed because the event stream is full: who keeps it from being trimmed. */
+void order_status_stream_full(struct rt_status *status, const struct order *order);
+/* What a request for one order must pass: its limits, an id that can be one, a
+ * service that does not stop. False: the call was ended. */
+bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
+		     const char *order_id);
+/* How a client's move ended: false, and the status of its end, when it was not done. `wanted` is
+ * what the client wanted done, such as "confirmed". */
+bool order_move_status(const struct order_move_op *op, int rc, const char *wanted,
+		       struct rt_status *status);
+/* Ends a call with a status, which is freed. */
+void order_fail(struct rt_call *call, struct rt_status *status);
+
+/* placing.c: one order on its way into the store, for the three RPCs that place. */
+struct order_placing {
+	/* In. */
+	struct order *order;
+	struct rt_arena *arena; /* the caller's; must stay until the result was told */
+	const Tandem__Order__V1__PlaceOrderRequest *request; /* borrowed until done */
+	const char *traceparent;
+	bool wait;   /* for the decision */
+	bool detach; /* the request goes before done: keep what is needed of it */
+	void (*done)(struct order_placing *placing);
+	/* Out, in done: an order, or a status that is not OK. The caller calls
+	 * order_placing_done when it has told the result. */
+	Tandem__Order__V1__Order *result;
+	struct rt_status status;
+	/* Its own. */
+	struct order_place_op op;
+	struct order_waiter waiter;
+	Tandem__Order__V1__OrderContent *content;
+	char order_id[ORDER_ID_LENGTH + 1];
+	bool waiting; /* in the store; waits for the decision */
+};
+/* Starts; `done` runs once, never before this returned. A request that breaks a limit is not
+ * started: false, and the status says why. */
+bool order_placing_start(struct order_placing *placing);
+/* No longer waits for the decision: done runs now with what is known. Nothing, when the order is
+ * not in the store yet: then it will not wait when it is. */
+void order_placing_hurry(struct order_placing *placing);
+void order_placing_done(struct order_placing *placing);
+/* As an item of an answer; the error, if it is one, is freed by order_result_done. */
+void order_placing_result(const struct order_placing *placing,
+			  Tandem__Order__V1__PlaceOrderResult *ret);
+void order_result_done(Tandem__Order__V1__PlaceOrderResult *result);
+
+/* placement.c: gateways' streams take no more items and end with the last answer. Items that wait for
+ * their decision are answered soon; `hurry`: now. */
+void order_placements_close(struct order *order, bool hurry);
+
+/* events_inventory.c: the subscription's handler; `user` is the struct order. */
+void order_on_inventory_event(struct rt_event *event, void *user);
+
+/* timers.c: what is due. */
+struct order_timers;
+struct order_timers *order_timers_new(struct order *order, int64_t every_ms);
+void order_timers_start(struct order_timers *timers);
+/* `stopped` runs when nothing of it is under way, at once if nothing is. */
+void order_timers_stop(struct order_timers *timers, void (*stopped)(struct order *order));
+void order_timers_free(struct order_timers *timers);
+
+/* One handler a file, as tandem.order.v1.OrderService has them. */
+#define ORDER_HANDLER(name, Method)                                                                \
+	void name(Tandem__Order__V1__OrderService_Service *service,                                \
+		  const Tandem__Order__V1__##Method##Request *request,                             \
+		  Tandem__Order__V1__##Method##Response_Closure closure, void *closure_data)
+ORDER_HANDLER(order_place_order, PlaceOrder);
+ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders);
+ORDER_HANDLER(order_stream_orders, StreamOrders);
+ORDER_HANDLER(order_get_order, GetOrder);
+ORDER_HANDLER(order_list_orders, ListOrders);
+ORDER_HANDLER(order_watch_order, WatchOrder);
+ORDER_HANDLER(order_confirm_order, ConfirmOrder);
+ORDER_HANDLER(order_cancel_order, CancelOrder);
+ORDER_HANDLER(order_explain_order, ExplainOrder);
+/* The one of tandem.order.v1.PlacementService. */
+void order_place(Tandem__Order__V1__PlacementService_Service *service,
+		 const Tandem__Order__V1__PlaceRequest *request,
+		 Tandem__Order__V1__PlaceResponse_Closure closure, void *closure_data);
+
+#endif

@@ -1,0 +1,27 @@
+/* base.h - the lowest room: what has no loop and no connection. Other rooms include this one header.
+ *
+ *   rt.h         status codes, memory, lists, buffers, time as text, durations
+ *   arena.h      memory that is given back all at once
+ *   text.h       bytes of others, made fit to be shown
+ *   wire.h       protobuf's wire format, looked at without unpacking
+ *   metrics.h    counters, gauges and histograms
+ *   log.h        one line a fact
+ *   config.h     settings from the command line, the environment and a file
+ *   listen.h     addresses to listen on
+ *   readiness.h  whether a service can serve, and why not
+ *   failpoint.h  where a build for tests fails on purpose */
+#ifndef RT_BASE_H
+#define RT_BASE_H
+
+#include "arena.h"
+#include "config.h"
+#include "failpoint.h"
+#include "listen.h"
+#include "log.h"
+#include "metrics.h"
+#include "readiness.h"
+#include "rt.h"
+#include "text.h"
+#include "wire.h"
+
+#endif

@@ -1,0 +1,99 @@
+/* events.h - consume a stream of events, at least once, with nothing left behind.
+ *
+ * Delivery: a handler may see an event twice, and events of different subjects in any order. It
+ * settles each event exactly once, now or later, with one of:
+ *   rt_event_done    its effect and its acknowledgement are stored (they were one atomic step)
+ *   rt_event_ignore  there is nothing to do; the consumer acknowledges it
+ *   rt_event_retry   not now: stays pending and comes again after a back-off; after
+ *                    deliveries_max it goes to the dead letters. A status that tells of the
+ *                    surroundings and not of the event (RT_LOST, RT_TIMEOUT, RT_BUSY, RT_FULL,
+ *                    RT_DENIED, RT_UNREADY, RT_CANCELED, RT_NOGROUP, RT_NOMEM, RT_SYSTEM) does
+ *                    not count: no outage buries an event
+ *   rt_event_poison  never: goes to the dead letters at once
+ * From an event's first retry until it is settled, later events of the same subject wait behind
+ * it; others flow on. An entry that arrives delivered more than deliveries_max times is buried
+ * unseen: that is how often consumers died with it in their hands, or failed for its own fault.
+ * Reading own entries again after a lost connection, and claims of what an outage held up, do
+ * not count. After the event was buried, those parked behind it are handled: the handlers commute,
+ * and an order must not hang because one of its events was bad.
+ *
+ * In the order things happen:
+ *   ensure group → own pending entries → read (blocking, bounded) → handler → settled
+ *   every claim_every_ms: claim what dead consumers left, renew what slow handlers hold
+ *   every tend_every_ms: cursor, idle consumers, lag
+ * A lost connection, a vanished group or stream: back-off, ensure, own pending entries, read.
+ *
+ * An entry that cannot be an event (no type, no subject, either longer than 256 bytes or holding
+ * a NUL, a bad seq) is poison. Envelope: `id`,
+ * `type`, `subject`, `seq`, `time`, `attempt`, `traceparent`, `data` (DESIGN: CloudEvents names).
+ * Threads: loop thread only. */
+#ifndef RT_EVENTS_H
+#define RT_EVENTS_H
+
+#include "base/base.h"
+#include "stream.h"
+
+struct rt_events; /* opaque: a subscription */
+
+/* A delivered event. Valid from the handler's call until it is settled. */
+struct rt_event {
+	const char *stream_id; /* transport detail: for acknowledging and for people only */
+	const char *id;        /* "<subject>/<seq>": what to recognise a repeat by */
+	const char *type;      /* "tandem.order.v1.OrderPlaced" */
+	const char *subject;
+	uint64_t seq;
+	const char *time;        /* RFC 3339; "" when absent */
+	uint32_t attempt;        /* 1 unless the producer asked again */
+	const char *traceparent; /* "" when absent */
+	const uint8_t *data;
+	size_t data_length;
+	uint32_t deliveries;
+	void *user; /* the handler's own, NULL at first */
+};
+typedef void rt_events_handler(struct rt_event *event, void *user);
+
+struct rt_events_options {
+	const char *name; /* for metrics and logs: "order:{0}:events" */
+	rt_events_handler *on_event;
+	/* Called after the last event of a read was handed over: the place to send what the
+	 * handlers gathered. May be NULL. */
+	void (*on_batch_end)(void *user);
+	void *user_data;
+	int read_count_max; /* entries per read, 256 */
+	int in_flight_max;  /* handed over and not settled; reading stops here, 1024 */
+	int parked_max;     /* waiting for a retry or behind one; reading stops here, 4096 */
+	int deliveries_max; /* then to the dead letters, 8 */
+	int64_t block_ms;   /* a read waits so long, 5000 */
+	int64_t retry_min_ms, retry_max_ms; /* back-off of a retry: doubles, ±25 %; 100, 10000 */
+	int64_t claim_idle_ms;              /* entries of others idle for so long are dead, 15000 */
+	int64_t claim_every_ms;             /* 5000 */
+	int64_t tend_every_ms;              /* 1000 */
+	int64_t consumer_idle_ms;   /* consumers idle for so long and holding nothing go, 3600000 */
+	struct rt_metrics *metrics; /* NULL: none */
+};
+#define RT_EVENTS_DEFAULTS                                                                         \
+	.read_count_max = 256, .in_flight_max = 1024, .parked_max = 4096, .deliveries_max = 8,     \
+	.block_ms = 5000, .retry_min_ms = 100, .retry_max_ms = 10000, .claim_idle_ms = 15000,      \
+	.claim_every_ms = 5000, .tend_every_ms = 1000, .consumer_idle_ms = 3600000
+
+/* Owns `source` from now on. Strings are copied. Does nothing until started. */
+int rt_events_new(struct rt_loop *loop, struct rt_stream_source *source,
+		  const struct rt_events_options *options, struct rt_events **ret);
+void rt_events_start(struct rt_events *events);
+/* No new events; `stopped` runs when every event that was handed over is settled and every
+ * operation has ended (soon, when nothing is under way, and never before this returns). What is
+ * parked, and what is retried from now on, stays pending. Once only. */
+void rt_events_stop(struct rt_events *events, void (*stopped)(void *user), void *user);
+/* Only before the start or after stopped. Takes NULL. */
+void rt_events_free(struct rt_events *events);
+/* The group is there and reading works: for readiness. */
+bool rt_events_ready(const struct rt_events *events);
+/* As of the last tending. */
+struct rt_stream_info rt_events_info(const struct rt_events *events);
+
+void rt_event_done(struct rt_event *event);
+void rt_event_ignore(struct rt_event *event);
+void rt_event_retry(struct rt_event *event, int status);
+void rt_event_poison(struct rt_event *event, const char *reason);
+
+#endif

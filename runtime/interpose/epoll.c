@@ -1,0 +1,157 @@
+/* epoll.c - see epoll.h. */
+#include "epoll.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+/* How gRPC has put a descriptor into its set. */
+struct entry {
+	struct epoll_event event;
+	bool known, left;
+	int next_left;
+};
+
+static _Thread_local bool learning, emptied;
+static _Thread_local int64_t turn_end_ns; /* 0: no turn */
+static atomic_int learned = -1;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
+static struct entry *entries;                            /* by descriptor */
+static size_t entry_count;
+static int first_left = -1; /* descriptors with input that a turn left unread */
+
+static void note_entry(int fd, const struct epoll_event *event)
+{
+	size_t wanted = (size_t)fd + 1;
+
+	if (wanted > entry_count) {
+		wanted = RT_MAX(wanted, entry_count * 2);
+		entries = rt_realloc(entries, wanted * sizeof(entries[0]));
+		memset(entries + entry_count, 0, (wanted - entry_count) * sizeof(entries[0]));
+		entry_count = wanted;
+	}
+	entries[fd].event = *event;
+	entries[fd].known = true;
+}
+
+/* Ours instead of libc's, in the whole process. */
+__attribute__((visibility("default"))) int epoll_create1(int flags)
+{
+	int fd = (int)syscall(SYS_epoll_create1, flags);
+
+	if (learning && fd >= 0)
+		atomic_store(&learned, fd);
+	return fd;
+}
+
+__attribute__((visibility("default"))) int epoll_wait(int fd, struct epoll_event *events,
+						      int count_max, int timeout_ms)
+{
+	int count = (int)syscall(SYS_epoll_pwait, fd, events, count_max, timeout_ms, NULL, 0);
+
+	if (fd == atomic_load_explicit(&learned, memory_order_relaxed) &&
+	    (count == 0 || (count < 0 && errno != EINTR)))
+		emptied = true;
+	return count;
+}
+
+__attribute__((visibility("default"))) int epoll_ctl(int set, int operation, int fd,
+						     struct epoll_event *event)
+{
+	bool add = operation == EPOLL_CTL_ADD &&
+		   set == atomic_load_explicit(&learned, memory_order_relaxed);
+	int rc;
+
+	if (!add)
+		return (int)syscall(SYS_epoll_ctl, set, operation, fd, event);
+	pthread_mutex_lock(&lock);
+	rc = (int)syscall(SYS_epoll_ctl, set, operation, fd, event);
+	if (rc == 0)
+		note_entry(fd, event);
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+/* False: not a descriptor of gRPC's. */
+static bool leave_unread(int fd)
+{
+	bool known;
+
+	pthread_mutex_lock(&lock);
+	known = (size_t)fd < entry_count && entries[fd].known;
+	if (known && !entries[fd].left) {
+		entries[fd].left = true;
+		entries[fd].next_left = first_left;
+		first_left = fd;
+	}
+	pthread_mutex_unlock(&lock);
+	return known;
+}
+
+__attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+	if (turn_end_ns != 0 && rt_monotonic_ns() >= turn_end_ns && leave_unread(fd)) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return syscall(SYS_recvmsg, fd, message, flags);
+}
+
+void rpc_poll_turn_begin(int64_t end_ns)
+{
+	turn_end_ns = end_ns;
+	if (first_left < 0)
+		return;
+	pthread_mutex_lock(&lock);
+	while (first_left >= 0) {
+		struct entry *entry = &entries[first_left];
+
+		/* The set reports a change only, and setting an entry anew counts as one. A
+		 * descriptor that was closed meanwhile is not in the set (ENOENT), or it is as
+		 * another one, which then hears in vain that there is something to read. */
+		(void)syscall(SYS_epoll_ctl, atomic_load(&learned), EPOLL_CTL_MOD, first_left,
+			      &entry->event);
+		entry->left = false;
+		first_left = entry->next_left;
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+bool rpc_poll_turn_end(void)
+{
+	turn_end_ns = 0;
+	return first_left >= 0;
+}
+
+void rpc_poll_learn_begin(void)
+{
+	learning = true;
+}
+
+void rpc_poll_learn_end(void)
+{
+	learning = false;
+}
+
+int rpc_poll_fd(void)
+{
+	return atomic_load(&learned);
+}
+
+void rpc_poll_start(void)
+{
+	emptied = false;
+}
+
+bool rpc_poll_emptied(void)
+{
+	return emptied;
+}

@@ -1,0 +1,134 @@
+/* redis.h - one pipelined, asynchronous connection to Redis on the loop (hiredis underneath, with
+ * an adapter of our own).
+ *
+ * Commands are answered in the order they were sent. While the connection is away every command
+ * fails at once with RT_LOST: nothing is kept to be sent later, because the caller alone knows
+ * whether it may be repeated. A command whose answer does not come within its timeout fails with
+ * RT_TIMEOUT and takes the connection down (what was sent cannot be called back, and answers
+ * come in order); the others on it get RT_LOST.
+ *
+ * The connection comes back by itself: after 50 ms, doubling up to 2 s, each ±25 %.
+ * All commands of one turn of the loop go out in one write. The process must ignore SIGPIPE.
+ * Threads: loop thread only. */
+#ifndef RT_REDIS_H
+#define RT_REDIS_H
+
+#include "base/base.h"
+#include "loop/loop.h"
+
+struct redisReply;
+struct rt_redis; /* opaque */
+
+struct rt_redis_options {
+	const char *host; /* or, when unix_path is set, unused */
+	int port;
+	const char *unix_path; /* NULL or "": TCP */
+	const char *user;      /* NULL or "": no AUTH */
+	const char *password;
+	const char *password_file; /* where it was read, for the log; NULL: not told */
+	/* Why the connection is away is logged, each reason once until it is back, if on_state is
+	 * set: of several connections with the same options one speaks. */
+	bool log_trouble;
+	const char *name;   /* CLIENT SETNAME; what CLIENT LIST shows */
+	int64_t timeout_ms; /* for commands that give none, and for connecting. 0: 2000 */
+	size_t pending_max; /* commands under way; one more gets RT_BUSY. 0: 4096 */
+	/* The loop's Unix time follows this server's clock, from before the connection is up (clock.h). A
+	 * wall clock that is wrong is logged, and shown in the connection's name. */
+	bool follow_clock;
+	struct rt_metrics *metrics; /* tandem_clock_offset_seconds; NULL: none */
+	/* Called when the connection is up (authenticated, data loaded) and when it went, then
+	 * before the commands under way end; NULL: nobody asks. Must not free. */
+	void (*on_state)(struct rt_redis *redis, bool up, void *user);
+	void *user_data;
+};
+
+/* Strings are copied. Starts connecting in the loop's next turn. */
+int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
+		 struct rt_redis **ret);
+/* Every command under way ends with RT_CANCELED before this returns (the one exception to
+ * "never before"). Takes NULL. Not to be called from a command's `done`. */
+void rt_redis_free(struct rt_redis *redis);
+/* Soon: closes the connection, ends what is under way with RT_CANCELED, and connects again. For
+ * giving up a blocking command. */
+void rt_redis_reset(struct rt_redis *redis);
+bool rt_redis_up(const struct rt_redis *redis);
+/* Why it is not up, for a person; "" when it is. */
+const char *rt_redis_error(const struct rt_redis *redis);
+size_t rt_redis_pending(const struct rt_redis *redis);
+
+/* A command. Embed it; nothing but `done` is the caller's to set, through rt_redis_command. */
+struct rt_redis_op {
+	struct rt_list link;
+	struct rt_redis *redis;
+	int64_t deadline_ms;
+	int status;
+#ifdef TANDEM_FAILPOINTS
+	char what[48]; /* the command, for the points' names */
+	bool written;
+#endif
+	/* `reply` is valid until this returns; NULL unless the status is RT_OK, RT_REMOTE or one
+	 * of the error answers below, where it is the error reply.
+	 *   RT_OK       any answer but an error (a nil is an answer)
+	 *   RT_FULL     -OOM, -MISCONF (disk full)
+	 *   RT_DENIED   -NOPERM, -NOAUTH, -WRONGPASS
+	 *   RT_NOGROUP  -NOGROUP, -UNBLOCKED
+	 *   RT_UNREADY  -LOADING, -MASTERDOWN, -READONLY, -BUSY, …, function not found
+	 *   RT_REMOTE   every other error answer
+	 *   RT_LOST, RT_TIMEOUT, RT_BUSY, RT_CANCELED */
+	void (*done)(struct rt_redis_op *op, int status, const struct redisReply *reply);
+};
+/* Sends a command; the arguments are copied before it returns. `lengths` NULL: C strings.
+ * timeout_ms 0: the connection's. */
+void rt_redis_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
+		      const char *const *argv, const size_t *lengths, int64_t timeout_ms,
+		      void (*done)(struct rt_redis_op *op, int status,
+				   const struct redisReply *reply));
+
+/* Arguments for a command, gathered one by one. Zeroed memory is a valid empty one. The bytes are
+ * borrowed until rt_redis_send, except those of _int and _copy, which it keeps. */
+struct rt_args {
+	const char **argv;
+	size_t *lengths;
+	int count, capacity;
+	struct rt_buf text; /* what _int and _copy keep */
+	size_t *text_at;    /* per argument: offset in text plus 1, or 0 */
+};
+void rt_args_add(struct rt_args *args, const void *data, size_t length);
+void rt_args_str(struct rt_args *args, const char *s);
+void rt_args_int(struct rt_args *args, int64_t n);
+void rt_args_copy(struct rt_args *args, const void *data, size_t length);
+void rt_args_clear(struct rt_args *args); /* empty again, memory kept */
+void rt_args_done(struct rt_args *args);
+/* rt_redis_command with gathered arguments; they can be cleared when it returns. */
+void rt_redis_send(struct rt_redis *redis, struct rt_redis_op *op, struct rt_args *args,
+		   int64_t timeout_ms,
+		   void (*done)(struct rt_redis_op *op, int status,
+				const struct redisReply *reply));
+
+/* A version of a context's Redis functions. `code` is a library "<name>_<version>", whose functions
+ * are called "<name>_<function>_<version>"; so several versions stand side by side. Its function
+ * "version" answers `version`. */
+struct rt_functions {
+	const char *name, *version, *code; /* "order", "1a2b3c4d" */
+	size_t code_length;
+};
+/* Adds FCALL and the name of one of the functions; `function` is "place". */
+void rt_args_function(struct rt_args *args, const struct rt_functions *functions,
+		      const char *function);
+/* Makes sure that the server has this version: asks its function "version"; when it is missing or
+ * says something else, tries FUNCTION LOAD REPLACE. `done` gets RT_OK, RT_DENIED (not there and no
+ * right to load: an operator must), or how the asking failed. */
+struct rt_functions_op {
+	struct rt_redis_op op;
+	struct rt_redis *redis;
+	const struct rt_functions *functions;
+	/* Out. */
+	bool missing;    /* it was not there (and could not be loaded, unless done got RT_OK) */
+	char error[160]; /* what Redis answered instead; "": nothing */
+	void (*done)(struct rt_functions_op *op, int status);
+};
+void rt_functions_ensure(struct rt_redis *redis, struct rt_functions_op *op,
+			 const struct rt_functions *functions,
+			 void (*done)(struct rt_functions_op *op, int status));
+
+#endif

@@ -1,0 +1,185 @@
+/* call_internal.h - what the files of rpc share. Private to them.
+ *
+ *   call.c         a call as its handler sees it, the same on every transport; memory; metrics
+ *   queue.c        the completion queue of a loop, and the thread that waits on it
+ *   server.c       server calls over gRPC           client.c   client calls over gRPC
+ *   local.c        both, inside this process        status.c   statuses and details
+ *   descriptors.c  what the .proto files say        health.c, reflection.c
+ *
+ * A server call is a struct rt_call embedded in its transport's struct. The handler's side
+ * (rt_call_*) is common; what differs is behind rpc_call_ops. */
+#ifndef RT_RPC_CALL_H
+#define RT_RPC_CALL_H
+
+#include "rpc.h"
+
+#define RPC_MESSAGE_STANDARD_BYTES (4 * 1024 * 1024)
+
+/* ---- memory that goes all at once ---- */
+
+#define RPC_ARENA_FIRST_BYTES 1024
+struct rpc_chunk;
+struct rpc_arena {
+	ProtobufCAllocator allocator; /* for protobuf-c; its free does nothing */
+	struct rpc_chunk *chunks;     /* newest first; beyond `first` */
+	char *at, *end;
+	_Alignas(16) char first[RPC_ARENA_FIRST_BYTES];
+};
+void rpc_arena_init(struct rpc_arena *arena);
+void *rpc_arena_alloc(struct rpc_arena *arena, size_t size_bytes); /* not zeroed */
+/* A copy with a NUL after it. */
+char *rpc_arena_copy(struct rpc_arena *arena, const void *data, size_t length);
+/* Forgets all that was allocated; ready for more. */
+void rpc_arena_reset(struct rpc_arena *arena);
+
+/* Checks and unpacks bytes from outside. NULL: *status says INVALID_ARGUMENT, or INTERNAL when
+ * `from_server`. The message lives in the arena. */
+ProtobufCMessage *rpc_unpack(struct rpc_arena *arena, const ProtobufCMessageDescriptor *descriptor,
+			     const uint8_t *data, size_t length, bool from_server,
+			     struct rt_status *status);
+
+/* ---- metadata: lists in an arena ---- */
+
+struct rpc_metadata {
+	struct rpc_metadata *next;
+	const char *key, *value;
+	size_t length;
+};
+/* Appends a copy. What HTTP/2 cannot carry is left out. */
+void rpc_metadata_add(struct rpc_metadata **list, struct rpc_arena *arena, const char *key,
+		      const void *value, size_t length);
+const struct rpc_metadata *rpc_metadata_find(const struct rpc_metadata *list, const char *key);
+
+/* ---- methods ---- */
+
+#define RPC_CODES 17
+struct rpc_method {
+	char *path; /* "/tandem.order.v1.OrderService/PlaceOrder" */
+	char *service_name;
+	const ProtobufCMethodDescriptor *descriptor;
+	unsigned index;
+	bool client_streams, server_streams;
+	/* NULL without metrics. */
+	struct rt_series *started, *seconds, *received, *sent;
+	struct rt_metric *handled;
+	struct rt_series *handled_by_code[RPC_CODES]; /* made when first needed */
+};
+/* `side` is "server" or "client". `service_name` NULL: the descriptor's own. */
+void rpc_method_init(struct rpc_method *method, const ProtobufCServiceDescriptor *service,
+		     const char *service_name, unsigned index, struct rt_metrics *metrics,
+		     const char *side);
+void rpc_method_done(struct rpc_method *method);
+void rpc_method_count(struct rt_series *series);
+/* A call of it has ended with `code`, so many ns after its start. */
+void rpc_method_ended(struct rpc_method *method, int code, int64_t started_ns);
+
+/* ---- a server call ---- */
+
+struct rpc_call_ops {
+	/* A message of a streaming answer: packed before it returns; adds to queued_bytes. */
+	void (*send)(struct rt_call *call, const ProtobufCMessage *message);
+	/* The end, once. `answer`: of a unary answer that is OK, else NULL. `status` is borrowed. */
+	void (*end)(struct rt_call *call, const ProtobufCMessage *answer,
+		    const struct rt_status *status);
+	/* Brings the next message: rpc_call_message or rpc_call_half_closed, later. */
+	void (*read)(struct rt_call *call);
+	/* From now on the handler wants to hear of a cancellation: rpc_call_cancelled. */
+	void (*watch)(struct rt_call *call);
+	int64_t (*remaining_ms)(const struct rt_call *call);
+	const char *(*metadata)(const struct rt_call *call, const char *key, size_t *ret_length);
+	const char *(*peer)(const struct rt_call *call);
+	/* Something that kept the call's memory is over; frees it if nothing else does. */
+	void (*settle)(struct rt_call *call);
+};
+
+struct rt_call {
+	const struct rpc_call_ops *ops;
+	struct rt_loop *loop;
+	ProtobufCService *service;
+	struct rpc_method *method;
+	struct rpc_arena arena;     /* the request, metadata */
+	struct rpc_arena *messages; /* the streamed message in hand; NULL until the first */
+	struct rpc_metadata *initial, *trailing; /* of the answer */
+	int64_t started_ns;
+	size_t queued_bytes;
+	bool ended;     /* by the handler */
+	bool cancelled; /* known to be */
+	bool reading, half_closed;
+	bool on_message_due, on_cancel_due, on_drained_due; /* by `later` */
+	struct rt_status forced; /* what the client hears whatever the handler says; OK: nothing */
+	void (*on_message)(struct rt_call *call, const ProtobufCMessage *message, void *user);
+	void (*on_cancel)(struct rt_call *call, void *user);
+	void (*on_drained)(struct rt_call *call, void *user);
+	void *on_message_user, *on_cancel_user, *on_drained_user;
+	struct rt_task later;
+};
+
+/* A transport's side of it, in the order of a call's life. */
+void rpc_call_init(struct rt_call *call, const struct rpc_call_ops *ops, struct rt_loop *loop);
+/* The call has come; counted as started. */
+void rpc_call_begin(struct rt_call *call, ProtobufCService *service, struct rpc_method *method);
+/* Runs the handler: with the request in these bytes, or without one if the client streams. What
+ * does not parse ends the call. */
+void rpc_call_handle(struct rt_call *call, const uint8_t *data, size_t length);
+/* What a read brought. */
+void rpc_call_message(struct rt_call *call, const uint8_t *data, size_t length);
+void rpc_call_half_closed(struct rt_call *call);
+/* It brought a message that cannot be taken; `forced` says why. */
+void rpc_call_bad_message(struct rt_call *call);
+/* The client went, or the deadline passed, or `forced` says what happened. */
+void rpc_call_cancelled(struct rt_call *call);
+/* So many bytes of those queued are on the wire, or dropped. */
+void rpc_call_sent(struct rt_call *call, size_t bytes);
+/* Ends it with a status of the runtime's own. */
+void rpc_call_refuse(struct rt_call *call, const struct rt_status *status);
+/* True while a deferred callback needs the call. */
+bool rpc_call_busy(const struct rt_call *call);
+/* Empties it, for the next rpc_call_begin. */
+void rpc_call_done(struct rt_call *call);
+
+/* ---- clients ---- */
+
+struct rpc_client;
+struct rpc_client_ops {
+	void (*start)(struct rpc_client *client, struct rpc_method *method,
+		      const ProtobufCMessage *request, struct rt_client_op *op);
+	void (*cancel)(struct rt_client_op *op);
+	void (*send)(struct rt_client_op *op, const ProtobufCMessage *message);
+	size_t (*queued_bytes)(const struct rt_client_op *op);
+	void (*half_close)(struct rt_client_op *op);
+	const char *(*metadata)(const struct rt_client_op *op, const char *key, size_t *ret_length);
+	void (*free)(struct rpc_client *client);
+};
+/* What rt_client_new and rt_client_local make begins with it. */
+struct rpc_client {
+	ProtobufCService service;
+	const struct rpc_client_ops *ops;
+	struct rpc_method *methods;
+};
+/* What op->call points at begins with it. */
+struct rpc_client_call {
+	const struct rpc_client_ops *ops;
+};
+void rpc_client_init(struct rpc_client *client, const struct rpc_client_ops *ops,
+		     const ProtobufCServiceDescriptor *descriptor, struct rt_metrics *metrics);
+void rpc_client_done(struct rpc_client *client);
+/* What is queued has become less: runs op->on_drained when it is little now. */
+void rpc_client_sent(struct rt_client_op *op, size_t before_bytes, size_t now_bytes);
+/* Runs op->done; `status` and what is in it are the caller's to free afterwards. */
+void rpc_client_end(struct rt_client_op *op, const struct rt_status *status,
+		    const ProtobufCMessage *response);
+
+/* ---- what the .proto files say (descriptors.c) ---- */
+
+/* Whether a method streams. False: the descriptor set does not know it. */
+bool rpc_descriptors_method(const char *service, const char *method, bool *ret_client_streams,
+			    bool *ret_server_streams);
+/* A packed FileDescriptorProto, by file name or by a name declared in it; NULL: none. */
+struct rpc_file {
+	const uint8_t *data;
+	size_t length;
+};
+const struct rpc_file *rpc_descriptors_file(const char *name);
+const struct rpc_file *rpc_descriptors_symbol(const char *name);
+
+#endif

@@ -1,0 +1,241 @@
+/* rpc.h - protobuf-c services over gRPC core (C API), with callbacks.
+ *
+ * protobuf-c generates a vtable for a server (Tandem__Order__V1__OrderService) and a proxy of the
+ * same shape for a client; the runtime carries both over gRPC, with no generated glue. Which
+ * methods stream is read from the FileDescriptorSet embedded at build time.
+ *
+ * Everything here is called on, and calls back on, the loop thread.
+ *
+ * A handler is `void method(Service *service, const Request *request, Closure closure,
+ * void *closure_data)`; closure_data is the struct rt_call of the call. It ends a call exactly
+ * once:
+ *   unary              closure(&response, call), or rt_call_fail
+ *   server streaming   closure(&response, call) any number of times, then rt_call_finish or _fail
+ *   client streaming   request is NULL; rt_call_read for each message; then closure or _fail
+ *   bidirectional      request is NULL; rt_call_read; closure many times; rt_call_finish or _fail
+ * A call whose client went, or whose deadline passed, before it arrived reaches no handler.
+ * `request` and what rt_call_read brings stay valid until the call ends, or for streamed messages
+ * until the next rt_call_read. A response is packed before closure returns. A client that went,
+ * or a deadline that passed, cancels the call: rt_call_on_cancel; the handler still ends it, and
+ * however it does: the end is CANCELLED, or DEADLINE_EXCEEDED when the deadline has passed. */
+#ifndef RT_RPC_H
+#define RT_RPC_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/base.h"
+#include "loop/loop.h"
+
+/* A gRPC status with google.rpc details. Zeroed memory is OK without a message; rt_status_done
+ * frees. It may be copied by rt_status_copy only. */
+struct rt_status {
+	int code; /* gRPC status code, 0…16 */
+	char *message;
+	void *details; /* packed google.rpc.Status, as in grpc-status-details-bin; NULL: none */
+	size_t details_length;
+};
+#define RT_CODE_CANCELLED           1
+#define RT_CODE_UNKNOWN             2
+#define RT_CODE_INVALID_ARGUMENT    3
+#define RT_CODE_DEADLINE_EXCEEDED   4
+#define RT_CODE_NOT_FOUND           5
+#define RT_CODE_ALREADY_EXISTS      6
+#define RT_CODE_PERMISSION_DENIED   7
+#define RT_CODE_RESOURCE_EXHAUSTED  8
+#define RT_CODE_FAILED_PRECONDITION 9
+#define RT_CODE_ABORTED             10
+#define RT_CODE_OUT_OF_RANGE        11
+#define RT_CODE_UNIMPLEMENTED       12
+#define RT_CODE_INTERNAL            13
+#define RT_CODE_UNAVAILABLE         14
+#define RT_CODE_DATA_LOSS           15
+#define RT_CODE_UNAUTHENTICATED     16
+const char *rt_code_name(int code); /* "INVALID_ARGUMENT" */
+void rt_status_set(struct rt_status *status, int code, const char *format, ...) RT_PRINTF(3, 4);
+void rt_status_done(struct rt_status *status);
+void rt_status_copy(struct rt_status *to, const struct rt_status *from);
+/* Details; each may be added to a status that was set. A detail type stands once in a status:
+ * violations gather in one BadRequest. */
+void rt_status_violation(struct rt_status *status, const char *field, const char *format, ...)
+	RT_PRINTF(3, 4);
+void rt_status_retry(struct rt_status *status, int64_t delay_ms);
+void rt_status_info(struct rt_status *status, const char *reason); /* ErrorInfo, domain "tandem" */
+void rt_status_precondition(struct rt_status *status, const char *type, const char *subject,
+			    const char *description);
+/* The status for the end of a runtime operation: `rc` is an RT_ status; RetryInfo is added to
+ * those worth trying again. `what` begins the message: "storing the order". */
+void rt_status_from(struct rt_status *status, int rc, const char *what);
+/* The status as a google.rpc.Status message (for items of batches) and back. The message is
+ * freed with google__rpc__status__free_unpacked. */
+struct Google__Rpc__Status;
+struct Google__Rpc__Status *rt_status_to_proto(const struct rt_status *status);
+void rt_status_from_proto(struct rt_status *status, const struct Google__Rpc__Status *proto);
+
+/* ---- both sides ---- */
+
+/* Start and end of gRPC in this process. rt_rpc_init may be called more than once; each needs an
+ * rt_rpc_shutdown. Call it first in main, before other threads. */
+void rt_rpc_init(void);
+void rt_rpc_shutdown(void);
+
+/* A FileDescriptorSet (protoc --descriptor_set_out --include_imports), embedded. */
+struct rt_descriptors {
+	const uint8_t *data;
+	size_t length;
+};
+extern const struct rt_descriptors rt_descriptors; /* generated: every .proto of the build */
+
+/* ---- server, handler side ---- */
+
+struct rt_call; /* opaque */
+
+void rt_call_fail(struct rt_call *call, const struct rt_status *status); /* copies */
+void rt_call_failf(struct rt_call *call, int code, const char *format, ...) RT_PRINTF(3, 4);
+/* Ends a streaming call with OK. */
+void rt_call_finish(struct rt_call *call);
+/* Ends a streaming response's message by message flow control: bytes that were given to closure
+ * and are not on the wire yet. Above RT_CALL_QUEUE_MAX further messages are still taken, but a
+ * handler should wait for on_drained (runs once). */
+#define RT_CALL_QUEUE_MAX_BYTES (256 * 1024)
+size_t rt_call_queued_bytes(const struct rt_call *call);
+void rt_call_on_drained(struct rt_call *call, void (*on_drained)(struct rt_call *call, void *user),
+			void *user);
+/* Asks for the next message of a client's stream. on_message gets it, or NULL at the end of the
+ * stream (half-close, cancelled). One read at a time. */
+void rt_call_read(struct rt_call *call,
+		  void (*on_message)(struct rt_call *call, const ProtobufCMessage *message,
+				     void *user),
+		  void *user);
+/* In on_message: the message stays valid beyond the next read and the call's end, until
+ * rt_message_free of what this returns. */
+struct rt_message; /* opaque */
+struct rt_message *rt_call_keep_message(struct rt_call *call);
+void rt_message_free(struct rt_message *message); /* takes NULL */
+/* Runs once if the call is cancelled before it has ended; at the end of this turn when it was
+ * already. NULL takes it back. The handler must still end the call (any end will do).
+ * A call is watched from the first time this is asked for, because watching costs: a unary call
+ * that nobody watches is known to be cancelled only when its deadline has passed. */
+void rt_call_on_cancel(struct rt_call *call, void (*on_cancel)(struct rt_call *call, void *user),
+		       void *user);
+bool rt_call_cancelled(const struct rt_call *call);
+/* Milliseconds until the client's deadline, INT64_MAX without one; <= 0: passed. */
+int64_t rt_call_remaining_ms(const struct rt_call *call);
+/* A value of the client's metadata by lower-case key, its first, valid while the call is; NULL:
+ * none. Binary values ("-bin") come decoded; *ret_length may be NULL. */
+const char *rt_call_metadata(const struct rt_call *call, const char *key, size_t *ret_length);
+/* Metadata for the answer; initial before the first message, trailing before the end. Copies. */
+void rt_call_set_initial(struct rt_call *call, const char *key, const void *value, size_t length);
+void rt_call_set_trailing(struct rt_call *call, const char *key, const void *value, size_t length);
+const char *rt_call_peer(const struct rt_call *call);
+
+/* ---- server ---- */
+
+struct rt_server; /* opaque */
+
+struct rt_server_options {
+	const char *listen;        /* "127.0.0.1:50051", "unix:/path"; port 0: any */
+	int64_t message_max_bytes; /* of a request; 0: 4 MiB */
+	int64_t calls_max; /* under way; one more gets RESOURCE_EXHAUSTED + RetryInfo; 0: 10000 */
+	int64_t connections_max; /* open; one more is closed at once; 0: 4096 */
+	/* Draining begins so long before connections are told to go: calls that come meanwhile get
+	 * UNAVAILABLE + RetryInfo. 0: at once, and then they are cancelled without a word. */
+	int64_t farewell_ms;
+	/* What health answers, for each service and for "" (all); NULL: SERVING until the drain. */
+	struct rt_readiness *readiness;
+	bool reuse_port;            /* off: a second server on the port fails to start */
+	struct rt_metrics *metrics; /* grpc_server_* ; NULL: none */
+};
+int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
+		  struct rt_server **ret);
+/* Serves every method of `service` (borrowed; its `invoke` is what is called). Before the start.
+ * Health (Check, Watch) and reflection (v1, v1alpha) are there already. */
+void rt_server_add(struct rt_server *server, ProtobufCService *service);
+/* Binds and serves. RT_SYSTEM when the port cannot be had. */
+int rt_server_start(struct rt_server *server);
+int rt_server_port(const struct rt_server *server);
+/* Graceful end: health says NOT_SERVING and Watch streams end; new calls are refused for farewell_ms;
+ * then no new calls, connections are told to go, those without calls are closed. Calls that run
+ * finish; after grace_ms they are cancelled. `drained` runs once when none is left. */
+void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)(void *user),
+		     void *user);
+/* Before the start, or after drained. Takes NULL. */
+void rt_server_free(struct rt_server *server);
+/* Calls under way, for tests and metrics. */
+size_t rt_server_calls(const struct rt_server *server);
+
+/* ---- client ---- */
+
+struct rt_channel; /* opaque: connections to a target, which come and go by themselves */
+
+struct rt_channel_options {
+	int64_t message_max_bytes;  /* of an answer; 0: 4 MiB */
+	struct rt_metrics *metrics; /* grpc_client_* ; NULL: none */
+	int connections;            /* separate connections to each address, used in turn; 0: 1 */
+};
+/* `target`: an address as gRPC has it, such as "127.0.0.1:50052"; or several, with commas between. */
+int rt_channel_new(struct rt_loop *loop, const char *target,
+		   const struct rt_channel_options *options, struct rt_channel **ret);
+/* How many there are: to each address in turn, as often as the options say. */
+int rt_channel_connections(const struct rt_channel *channel);
+/* While it is avoided a connection gets no call that can take another that is not. `connection`: from
+ * 0. */
+void rt_channel_avoid(struct rt_channel *channel, int connection, bool avoid);
+bool rt_channel_avoided(const struct rt_channel *channel, int connection);
+/* Cancels what is under way; each `done` runs before `freed` does. Takes NULL (freed runs). */
+void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void *user);
+
+/* A proxy for a service behind the channel: give it to the functions protobuf-c generated, or to
+ * rt_client_start. Its plain generated functions use a deadline of 30 s and hand the closure NULL
+ * on any error. Freed with rt_client_free. */
+ProtobufCService *rt_client_new(struct rt_channel *channel,
+				const ProtobufCServiceDescriptor *descriptor);
+void rt_client_free(ProtobufCService *client);
+
+/* One call. Embed it. Zero it, set the in-fields, start it. */
+struct rt_client_op {
+	/* In. */
+	int64_t timeout_ms; /* until the deadline; 0: none */
+	const char
+		*traceparent; /* sent as metadata; NULL or "": none. Borrowed until start returns */
+	/* More metadata: key, value, key, value, …, NULL; text only. Borrowed until start returns;
+	 * NULL: none. */
+	const char *const *metadata;
+	int connection; /* which of the channel's, from 1; 0: each in turn */
+	/* Client streaming: what is queued has fallen to half of RT_CALL_QUEUE_MAX_BYTES or less, from
+	 * above it. A client that finds more than RT_CALL_QUEUE_MAX_BYTES queued should wait for this.
+	 * NULL: does not care. */
+	void (*on_drained)(struct rt_client_op *op);
+	/* Streaming answers: each message as it comes, valid during the call; the next is asked for
+	 * when it returns. NULL for unary answers. */
+	void (*on_message)(struct rt_client_op *op, const ProtobufCMessage *message);
+	/* The end. `response`: the answer of a unary-answer call when status.code is 0, else NULL;
+	 * valid until done returns. `status` is freed after done. */
+	void (*done)(struct rt_client_op *op, const ProtobufCMessage *response);
+	struct rt_status status;
+	void *call; /* the runtime's */
+};
+/* Starts a call. `request` is packed before this returns; NULL for client streaming. */
+void rt_client_start(ProtobufCService *client, unsigned method_index,
+		     const ProtobufCMessage *request, struct rt_client_op *op);
+/* Cancels; done still runs, once. After done: undefined. */
+void rt_client_cancel(struct rt_client_op *op);
+/* Client streaming: sends a message (packed before it returns, queued if need be; always taken), and
+ * the end. Bytes queued are those that are not on the wire yet. */
+void rt_client_send(struct rt_client_op *op, const ProtobufCMessage *message);
+size_t rt_client_queued_bytes(const struct rt_client_op *op);
+void rt_client_half_close(struct rt_client_op *op);
+/* In done: a value of the answer's metadata by lower-case key, trailing before initial; valid
+ * until done returns. NULL: none. */
+const char *rt_client_metadata(const struct rt_client_op *op, const char *key, size_t *ret_length);
+
+/* ---- without a network, for the simulation and tests ---- */
+
+/* A proxy like rt_client_new's that calls `service` in this process through the loop: requests and
+ * answers are packed and unpacked as on a wire, and arrive in later turns. `fault`, when set, is
+ * asked at each step ("request", "message", "response") and may return an RT_ status to make that
+ * step fail (the client sees UNAVAILABLE), or set *delay_ms. Freed with rt_client_free. */
+ProtobufCService *rt_client_local(struct rt_loop *loop, ProtobufCService *service,
+				  int (*fault)(void *user, const char *step, int64_t *delay_ms),
+				  void *user);
+
+#endif

@@ -1,0 +1,279 @@
+/* admin.c - libmicrohttpd with a thread of its own, on a socket we bind ourselves (so that host
+ * names, IPv6, unix sockets and port 0 work the same way everywhere).
+ *
+ * An operator's port must neither be a way to stop the service nor to fill its memory: few
+ * connections, short time-outs, bodies are not read. */
+#include "admin.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+#define CONNECTIONS_MAX   64
+#define CONNECTION_IDLE_S 10
+
+struct rt_admin {
+	struct rt_metrics *metrics;
+	int fd;
+	struct MHD_Daemon *daemon; /* NULL: not started; owns fd from then on */
+	char *unix_path;           /* removed at the end; NULL: TCP */
+	int port;
+	_Atomic int64_t alive_until_ms; /* monotonic; 0: nobody said */
+	struct rt_readiness *readiness;
+};
+
+/* ---- answers ---- */
+
+static void metrics_page(struct rt_admin *admin, struct rt_buf *text)
+{
+	rt_metrics_write(admin->metrics, text);
+}
+
+static int64_t clock_ms(void)
+{
+	return rt_monotonic_ns() / 1000000;
+}
+
+/* This thread answers whatever the loop does; the loop must have said that it turns. */
+static bool is_alive(struct rt_admin *admin)
+{
+	int64_t until_ms = atomic_load(&admin->alive_until_ms);
+
+	return until_ms == 0 || clock_ms() < until_ms;
+}
+
+static bool alive_page(struct rt_admin *admin, struct rt_buf *text)
+{
+	bool alive = is_alive(admin);
+
+	rt_buf_printf(text, alive ? "alive\n" : "the loop does not turn\n");
+	return alive;
+}
+
+/* True: everything is ready, and the loop turns, which is what the checks rely on. */
+static bool ready_page(struct rt_admin *admin, struct rt_buf *text)
+{
+	bool ready = true;
+
+	if (!is_alive(admin)) {
+		rt_buf_printf(text, "loop: it does not turn\n");
+		ready = false;
+	}
+	return rt_readiness_write(admin->readiness, text, ready);
+}
+
+/* Takes `text`. */
+static enum MHD_Result respond(struct MHD_Connection *connection, unsigned status,
+			       const char *content_type, struct rt_buf *text)
+{
+	struct MHD_Response *response;
+	enum MHD_Result result;
+
+	rt_buf_add(text, NULL, 0);
+	response = MHD_create_response_from_buffer(text->length, text->data, MHD_RESPMEM_MUST_FREE);
+	if (response == NULL) {
+		rt_buf_done(text);
+		return MHD_NO;
+	}
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+	result = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *url,
+				  const char *method, const char *version, const char *body,
+				  size_t *body_length, void **state)
+{
+	static char seen;
+	struct rt_admin *admin = user;
+	const char *type = "text/plain; charset=utf-8";
+	unsigned status = MHD_HTTP_OK;
+	struct rt_buf text = { 0 };
+
+	(void)version;
+	(void)body;
+	/* Called first with the headers; what body there is comes later and is thrown away. */
+	if (*state == NULL) {
+		*state = &seen;
+		return MHD_YES;
+	}
+	if (*body_length > 0) {
+		*body_length = 0;
+		return MHD_YES;
+	}
+	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
+		status = MHD_HTTP_METHOD_NOT_ALLOWED;
+		rt_buf_printf(&text, "only GET and HEAD\n");
+	} else if (strcmp(url, "/metrics") == 0) {
+		type = "text/plain; version=0.0.4; charset=utf-8";
+		metrics_page(admin, &text);
+	} else if (strcmp(url, "/healthz") == 0) {
+		if (!alive_page(admin, &text))
+			status = MHD_HTTP_SERVICE_UNAVAILABLE;
+	} else if (strcmp(url, "/readyz") == 0) {
+		if (!ready_page(admin, &text))
+			status = MHD_HTTP_SERVICE_UNAVAILABLE;
+	} else {
+		status = MHD_HTTP_NOT_FOUND;
+		rt_buf_printf(&text, "there are /metrics, /healthz and /readyz\n");
+	}
+	return respond(connection, status, type, &text);
+}
+
+/* ---- the socket ---- */
+
+static int bind_unix(struct rt_admin *admin, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct stat stat;
+	int fd;
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(address.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -1;
+	if (rt_listen_unix_taken(path)) {
+		close(fd);
+		errno = EADDRINUSE;
+		return -1;
+	}
+	/* What a process that was killed left there; a file that is no socket is not ours. */
+	if (lstat(path, &stat) == 0 && S_ISSOCK(stat.st_mode))
+		unlink(path);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 16) < 0) {
+		close(fd);
+		return -1;
+	}
+	admin->unix_path = rt_strdup(path);
+	return fd;
+}
+
+static int bind_address(const struct addrinfo *address)
+{
+	int on = 1;
+	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -1;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    bind(fd, address->ai_addr, address->ai_addrlen) < 0 || listen(fd, 16) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static int bind_tcp(const char *host, int port)
+{
+	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+				  .ai_socktype = SOCK_STREAM };
+	struct addrinfo *addresses = NULL;
+	char service[8];
+	int fd = -1;
+
+	snprintf(service, sizeof(service), "%d", port);
+	if (getaddrinfo(host, service, &hints, &addresses) != 0)
+		return -1;
+	for (struct addrinfo *a = addresses; a != NULL && fd < 0; a = a->ai_next)
+		fd = bind_address(a);
+	freeaddrinfo(addresses);
+	return fd;
+}
+
+static int bound_port(int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+	char service[8];
+
+	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0 ||
+	    getnameinfo((struct sockaddr *)&address, length, NULL, 0, service, sizeof(service),
+			NI_NUMERICSERV) != 0)
+		return 0;
+	return (int)strtol(service, NULL, 10);
+}
+
+static int open_socket(struct rt_admin *admin, const char *listen_at)
+{
+	char host[256];
+	int port, fd;
+
+	if (strncmp(listen_at, "unix:", 5) == 0)
+		return bind_unix(admin, listen_at + 5);
+	if (!rt_parse_listen(listen_at, host, &port))
+		return -1;
+	fd = bind_tcp(host, port);
+	if (fd >= 0)
+		admin->port = bound_port(fd);
+	return fd;
+}
+
+/* ---- life ---- */
+
+int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_readiness *readiness,
+		 struct rt_admin **ret)
+{
+	struct rt_admin *admin = rt_alloc(sizeof(*admin));
+
+	admin->metrics = metrics;
+	admin->readiness = readiness;
+	admin->fd = open_socket(admin, listen);
+	if (admin->fd < 0) {
+		rt_admin_free(admin);
+		return RT_SYSTEM;
+	}
+	*ret = admin;
+	return RT_OK;
+}
+
+int rt_admin_start(struct rt_admin *admin)
+{
+	admin->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, NULL,
+					 NULL, on_request, admin, MHD_OPTION_LISTEN_SOCKET,
+					 (MHD_socket)admin->fd, MHD_OPTION_CONNECTION_LIMIT,
+					 (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+					 (unsigned)CONNECTION_IDLE_S, MHD_OPTION_END);
+	return admin->daemon != NULL ? RT_OK : RT_SYSTEM;
+}
+
+void rt_admin_free(struct rt_admin *admin)
+{
+	if (admin == NULL)
+		return;
+	if (admin->daemon != NULL)
+		MHD_stop_daemon(admin->daemon); /* closes the socket, too */
+	else if (admin->fd >= 0)
+		close(admin->fd);
+	if (admin->unix_path != NULL)
+		unlink(admin->unix_path);
+	free(admin->unix_path);
+	free(admin);
+}
+
+int rt_admin_port(const struct rt_admin *admin)
+{
+	return admin->port;
+}
+
+void rt_admin_alive(struct rt_admin *admin, int64_t for_ms)
+{
+	if (admin != NULL)
+		atomic_store(&admin->alive_until_ms, clock_ms() + for_ms);
+}

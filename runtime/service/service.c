@@ -1,0 +1,528 @@
+/* service.c - the life of a service, from its arguments to its exit code.
+ *
+ *   rt_service_run
+ *     read_settings      the common ones and the definition's, in one table
+ *     build              loop, signals, metrics, admin port, server, the definition's parts
+ *     serve              server, admin port, readiness
+ *     rt_loop_run
+ *       on_signal        the first one: not ready any more, served still
+ *         delay_over     drain
+ *         drained        no call is left: close the admin port, stop the parts
+ *           rt_service_stopped
+ *     tear_down
+ *
+ * The admin port is closed before the parts end, because its thread reads their readiness. */
+#include "service.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+#define EXIT_USAGE          2
+#define STOP_MAX_MS         10000
+#define FAREWELL_MS         200
+#define OPEN_FILES_WANTED   65536
+#define PASSWORD_LINE_BYTES 512
+#define BEAT_MS             1000
+#define LOOP_STUCK_MS       10000 /* without a beat: /healthz says so */
+#define LOG_FLUSH_MS        500
+
+struct life {
+	struct rt_service service;        /* what the definition sees */
+	struct rt_config_program program; /* its table is ours: common and own settings */
+	struct rt_check serving;
+	struct rt_timer delay_timer, stop_timer, beat_timer;
+	bool draining;
+};
+
+static struct rt_service_settings *common(struct life *life)
+{
+	return life->service.settings;
+}
+
+/* ---- settings ---- */
+
+#define COMMON_SETTINGS 10
+#define COMMON(member)  offsetof(struct rt_service_settings, member)
+
+static void common_settings(const struct rt_service_definition *definition,
+			    struct rt_setting table[COMMON_SETTINGS])
+{
+	const struct rt_setting settings[COMMON_SETTINGS] = {
+		{ "listen", RT_SETTING_LISTEN, COMMON(listen), definition->listen, 0, 0,
+		  "Where gRPC is served." },
+		{ "admin-listen", RT_SETTING_LISTEN, COMMON(admin_listen), definition->admin_listen,
+		  -1, 0, "Where /metrics, /healthz and /readyz are served; empty: nowhere." },
+		{ "log-level", RT_SETTING_STRING, COMMON(log_level), "info", 0, 0,
+		  "Least important lines to log: error, warn, info or debug." },
+		{ "log-format", RT_SETTING_STRING, COMMON(log_format), "text", 0, 0,
+		  "Form of the log's lines: text or json." },
+		{ "drain-delay", RT_SETTING_DURATION, COMMON(drain_delay_ms), "500ms", 0, 60000,
+		  "On SIGTERM, health says NOT_SERVING and calls are served for so long still, so "
+		  "that they go to other instances." },
+		{ "drain-timeout", RT_SETTING_DURATION, COMMON(drain_ms), "10s", 0, 600000,
+		  "After that, calls that run may take so long to finish." },
+		{ "message-max", RT_SETTING_SIZE, COMMON(message_max_bytes), "4MiB", 1024,
+		  INT64_C(64) << 20, "Largest request that is accepted." },
+		{ "calls-max", RT_SETTING_INT, COMMON(calls_max), "10000", 1, 1000000,
+		  "Calls under way; one more is refused." },
+		{ "connections-max", RT_SETTING_INT, COMMON(connections_max), "4096", 1, 1000000,
+		  "Open connections; one more is closed." },
+		{ "print-functions", RT_SETTING_ACTION, COMMON(print_functions), "", 0, 0,
+		  "Print the service's Redis functions, for FUNCTION LOAD, and end." },
+	};
+
+	memcpy(table, settings, sizeof(settings));
+}
+
+static void make_program(struct life *life, const struct rt_service_definition *definition)
+{
+	const struct rt_setting *own = definition->program.settings;
+	struct rt_setting *table;
+	size_t own_count = 0, common_count = COMMON_SETTINGS;
+
+	while (own != NULL && own[own_count].name != NULL)
+		own_count++;
+	table = rt_alloc((COMMON_SETTINGS + own_count + 1) * sizeof(table[0]));
+	common_settings(definition, table);
+	if (definition->functions == NULL)
+		common_count--; /* the last is --print-functions */
+	for (size_t i = 0; i < own_count; i++)
+		table[common_count + i] = own[i];
+	table[common_count + own_count] = (struct rt_setting)RT_SETTING_END;
+	life->program = definition->program;
+	life->program.settings = table;
+}
+
+static bool log_settings_good(struct life *life, enum rt_log_level *level, bool *json)
+{
+	const char *service = life->program.service;
+
+	if (!rt_log_level_parse(common(life)->log_level, level)) {
+		fprintf(stderr,
+			"tandem-%s: --log-level: %.100s is not one of error, warn, info, debug\n",
+			service, common(life)->log_level);
+		return false;
+	}
+	*json = strcmp(common(life)->log_format, "json") == 0;
+	if (!*json && strcmp(common(life)->log_format, "text") != 0) {
+		fprintf(stderr, "tandem-%s: --log-format: %.100s is neither text nor json\n",
+			service, common(life)->log_format);
+		return false;
+	}
+	return true;
+}
+
+static int print_functions(const struct rt_service_definition *definition)
+{
+	if (fwrite(definition->functions, 1, definition->functions_length, stdout) !=
+		    definition->functions_length ||
+	    fflush(stdout) != 0) {
+		fprintf(stderr, "tandem-%s: cannot write: %s\n", definition->program.service,
+			strerror(errno));
+		return EXIT_FAILURE;
+	}
+	return EXIT_SUCCESS;
+}
+
+/* True: go on. Else *ret_code is the exit code. */
+static bool read_settings(struct life *life, int argc, char **argv, int *ret_code)
+{
+	enum rt_log_level level;
+	bool json, end = false;
+
+	*ret_code = EXIT_USAGE;
+	life->service.settings = rt_alloc(life->program.settings_size);
+	if (rt_config_read(&life->program, argc, argv, life->service.settings, &end) != RT_OK)
+		return false;
+	if (end) {
+		*ret_code = EXIT_SUCCESS;
+		return false;
+	}
+	if (common(life)->print_functions) {
+		*ret_code = print_functions(life->service.definition);
+		return false;
+	}
+	if (!log_settings_good(life, &level, &json))
+		return false;
+	rt_log_init(life->program.service, level, json);
+	return true;
+}
+
+/* ---- systemd ---- */
+
+/* A datagram to the socket that systemd (Type=notify) names, as sd_notify(3) describes it. Not
+ * worth libsystemd; and who does not listen is not missed. */
+static void notify_systemd(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	size_t length = path != NULL ? strlen(path) : 0;
+	int fd;
+
+	if (length < 2 || length >= sizeof(address.sun_path) || (path[0] != '/' && path[0] != '@'))
+		return;
+	memcpy(address.sun_path, path, length);
+	if (path[0] == '@')
+		address.sun_path[0] = '\0'; /* the abstract namespace */
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
+		RT_LOG(RT_WARN, "systemd was not told", RT_S("state", state),
+		       RT_S("error", strerror(errno)));
+	close(fd);
+}
+
+/* ---- the end ---- */
+
+static _Noreturn void end_at_once(void)
+{
+	rt_log_flush(LOG_FLUSH_MS);
+	_exit(EXIT_FAILURE);
+}
+
+static void stop_took_too_long(struct rt_timer *timer)
+{
+	(void)timer;
+	RT_LOG(RT_ERROR, "the parts did not end in time", RT_I("after_ms", STOP_MAX_MS));
+	end_at_once();
+}
+
+static void drained(void *user)
+{
+	struct life *life = user;
+
+	RT_LOG(RT_INFO, "drained");
+	rt_admin_free(life->service.admin);
+	life->service.admin = NULL;
+	rt_timer_start(life->service.loop, &life->stop_timer, STOP_MAX_MS, stop_took_too_long);
+	life->service.definition->stop(&life->service);
+}
+
+void rt_service_stopped(struct rt_service *service)
+{
+	struct life *life = RT_CONTAINER_OF(service, struct life, service);
+
+	rt_timer_stop(service->loop, &life->stop_timer);
+	rt_timer_stop(service->loop, &life->beat_timer);
+	rt_loop_stop(service->loop);
+}
+
+static void delay_over(struct rt_timer *timer)
+{
+	struct life *life = RT_CONTAINER_OF(timer, struct life, delay_timer);
+
+	if (life->service.definition->drain != NULL)
+		life->service.definition->drain(&life->service);
+	rt_server_drain(life->service.server, common(life)->drain_ms, drained, life);
+}
+
+static void on_signal(int signum, void *user)
+{
+	struct life *life = user;
+	const char *name = sigabbrev_np(signum);
+
+	if (life->draining) {
+		RT_LOG(RT_WARN, "second signal, ending at once", RT_S("signal", name));
+		end_at_once();
+	}
+	life->draining = true;
+	rt_check_failed(&life->serving, "the service is going down");
+	RT_LOG(RT_INFO, "draining", RT_S("signal", name),
+	       RT_I("calls", rt_server_calls(life->service.server)),
+	       RT_I("drain_ms", common(life)->drain_ms));
+	notify_systemd("STOPPING=1");
+	rt_timer_start(life->service.loop, &life->delay_timer, common(life)->drain_delay_ms,
+		       delay_over);
+}
+
+/* ---- signals ----
+ *
+ * SIGTERM and SIGINT drain; those that come before the loop is there wait for it. SIGHUP, SIGUSR1 and
+ * SIGUSR2, which other daemons reload or reopen their logs with, do nothing. What a write beyond a
+ * limit or to a closed pipe would send shows as an error of the write. SIGQUIT ends the process at
+ * once and leaves a core, for looking at one that hangs. */
+
+static const int ending_signals[] = { SIGTERM, SIGINT };
+static const int spared_signals[] = { SIGHUP, SIGUSR1, SIGUSR2 };
+
+static void signals_first(void)
+{
+	sigset_t held;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	for (size_t i = 0; i < RT_LENGTH(spared_signals); i++)
+		signal(spared_signals[i], SIG_IGN);
+	sigemptyset(&held);
+	for (size_t i = 0; i < RT_LENGTH(ending_signals); i++)
+		sigaddset(&held, ending_signals[i]);
+	sigprocmask(SIG_BLOCK, &held, NULL);
+}
+
+static void on_spared_signal(int signum, void *user)
+{
+	(void)user;
+	RT_LOG(RT_INFO, "signal ignored; SIGTERM ends the service",
+	       RT_S("signal", sigabbrev_np(signum)));
+}
+
+static int signals_to_loop(struct life *life)
+{
+	struct rt_loop *loop = life->service.loop;
+	sigset_t held;
+	int rc = RT_OK;
+
+	sigemptyset(&held);
+	for (size_t i = 0; i < RT_LENGTH(spared_signals) && rc == RT_OK; i++)
+		rc = rt_loop_on_signal(loop, spared_signals[i], on_spared_signal, life);
+	for (size_t i = 0; i < RT_LENGTH(ending_signals) && rc == RT_OK; i++) {
+		rc = rt_loop_on_signal(loop, ending_signals[i], on_signal, life);
+		sigaddset(&held, ending_signals[i]);
+	}
+	sigprocmask(SIG_UNBLOCK, &held, NULL);
+	return rc;
+}
+
+/* ---- the beginning ---- */
+
+/* Started without standard error, a service would log into the first file or socket it opens. */
+static void fill_standard_files(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Each second, as long as the loop turns. */
+static void beat(struct rt_timer *timer)
+{
+	struct life *life = RT_CONTAINER_OF(timer, struct life, beat_timer);
+
+	rt_admin_alive(life->service.admin, LOOP_STUCK_MS);
+	rt_log_flush(0);
+	rt_timer_start(life->service.loop, timer, BEAT_MS, beat);
+}
+
+/* Connections, not memory, are what the usual soft limit of 1024 would end first. */
+static void raise_open_files(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= OPEN_FILES_WANTED)
+		return;
+	limit.rlim_cur = RT_MIN(limit.rlim_max, (rlim_t)OPEN_FILES_WANTED);
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void make_metrics(struct life *life)
+{
+	const char *const labels[] = { "service", "version", NULL };
+	const char *const values[] = { life->program.service, TANDEM_VERSION };
+
+	life->service.metrics = rt_metrics_new();
+	rt_series_set(rt_metric_series(rt_metric(life->service.metrics, RT_GAUGE,
+						 "tandem_build_info", "Always 1.", labels),
+				       values),
+		      1);
+	rt_series_set(rt_metric_plain(life->service.metrics, RT_GAUGE, "process_start_time_seconds",
+				      "Start of the process, unix time."),
+		      (double)(rt_wall_us() / 1000000));
+}
+
+static void cannot_listen(struct life *life, const char *fact, const char *setting,
+			  const char *listen)
+{
+	char variable[64];
+	struct rt_buf reason = { 0 };
+	char *fix;
+
+	rt_listen_explain(listen, &reason);
+	if (reason.length == 0) /* it would go now */
+		rt_buf_printf(&reason, "it was not to be had a moment ago");
+	rt_buf_add(&reason, "", 1);
+	snprintf(variable, sizeof(variable), "TANDEM_%s_%s", life->program.service, setting);
+	for (char *p = variable; *p != '\0'; p++)
+		*p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+	fix = rt_printf("set --%s or %s to an address that is free", setting, variable);
+	RT_LOG(RT_ERROR, fact, RT_S("listen", listen), RT_S("reason", reason.data),
+	       RT_S("fix", fix));
+	free(fix);
+	rt_buf_done(&reason);
+}
+
+static int make_admin(struct life *life)
+{
+	const char *listen = common(life)->admin_listen;
+
+	if (listen[0] != '\0' &&
+	    rt_admin_new(listen, life->service.metrics, life->service.readiness,
+			 &life->service.admin) != RT_OK) {
+		cannot_listen(life, "cannot listen for operators", "admin-listen", listen);
+		return RT_SYSTEM;
+	}
+	return RT_OK;
+}
+
+static int build(struct life *life)
+{
+	struct rt_service *service = &life->service;
+	struct rt_server_options options = {
+		.listen = common(life)->listen,
+		.message_max_bytes = common(life)->message_max_bytes,
+		.calls_max = common(life)->calls_max,
+		.connections_max = common(life)->connections_max,
+		.farewell_ms = FAREWELL_MS,
+	};
+	int rc = rt_loop_new(&service->loop);
+
+	if (rc == RT_OK) {
+		service->readiness = rt_readiness_new();
+		rt_readiness_add(service->readiness, &life->serving, "serving", NULL);
+		options.readiness = service->readiness;
+		rc = signals_to_loop(life);
+	}
+	if (rc == RT_OK)
+		rc = make_admin(life);
+	options.metrics = service->metrics;
+	if (rc == RT_OK)
+		rc = rt_server_new(service->loop, &options, &service->server);
+	if (rc == RT_OK)
+		return service->definition->start(service);
+	RT_LOG(RT_ERROR, "cannot start", RT_S("reason", rt_status_text(rc)));
+	return rc;
+}
+
+static int serve(struct life *life)
+{
+	struct rt_service *service = &life->service;
+	int rc = rt_server_start(service->server);
+
+	if (rc != RT_OK) {
+		cannot_listen(life, "cannot listen", "listen", common(life)->listen);
+		return rc;
+	}
+	if (service->admin != NULL && rt_admin_start(service->admin) != RT_OK) {
+		RT_LOG(RT_ERROR, "cannot serve operators",
+		       RT_S("admin_listen", common(life)->admin_listen));
+		return RT_SYSTEM;
+	}
+	rt_check_ready(&life->serving);
+	RT_LOG(RT_INFO, "serving", RT_S("version", TANDEM_VERSION),
+	       RT_S("listen", common(life)->listen), RT_I("port", rt_server_port(service->server)),
+	       RT_S("admin_listen", common(life)->admin_listen),
+	       RT_I("admin_port", service->admin != NULL ? rt_admin_port(service->admin) : 0));
+	notify_systemd("READY=1");
+	return RT_OK;
+}
+
+static void tear_down(struct life *life)
+{
+	rt_server_free(life->service.server);
+	rt_admin_free(life->service.admin);
+	rt_log_never_wait(NULL);
+	rt_readiness_free(life->service.readiness);
+	rt_metrics_free(life->service.metrics);
+	rt_loop_free(life->service.loop);
+}
+
+int rt_service_run(const struct rt_service_definition *definition, int argc, char **argv)
+{
+	struct life life = { .service.definition = definition };
+	int code;
+
+	signals_first();
+	fill_standard_files();
+	make_program(&life, definition);
+	if (!read_settings(&life, argc, argv, &code))
+		goto end;
+	raise_open_files();
+	rt_rpc_init();
+	make_metrics(&life);
+	rt_log_never_wait(rt_metric_plain(life.service.metrics, RT_COUNTER,
+					  "tandem_log_dropped_total",
+					  "Log lines dropped because nobody read them."));
+	/* What failed to start is not taken apart: its parts are half there and half under way,
+	 * and the kernel frees them all. */
+	if (build(&life) != RT_OK || serve(&life) != RT_OK)
+		end_at_once();
+	beat(&life.beat_timer);
+	rt_loop_run(life.service.loop);
+	tear_down(&life);
+	rt_rpc_shutdown();
+	RT_LOG(RT_INFO, "ended");
+	rt_log_flush(LOG_FLUSH_MS);
+	code = EXIT_SUCCESS;
+end:
+	rt_config_done(&life.program, life.service.settings);
+	free(life.service.settings);
+	free((void *)life.program.settings);
+	return code;
+}
+
+/* ---- Redis settings ---- */
+
+static int bad_password_file(const char *file, FILE *opened, const char *reason)
+{
+	RT_LOG(RT_ERROR, "there is no password in the password file", RT_S("file", file),
+	       RT_S("reason", reason),
+	       RT_S("fix", "its first line is the password of the user (--redis-user)"));
+	if (opened != NULL)
+		fclose(opened);
+	return RT_SYSTEM;
+}
+
+int rt_redis_settings_password(const struct rt_redis_settings *settings, char **ret_password)
+{
+	const char *path = settings->password_file;
+	char text[PASSWORD_LINE_BYTES];
+	size_t got, length;
+	FILE *file;
+
+	if (path[0] == '\0') {
+		*ret_password = rt_strdup("");
+		return RT_OK;
+	}
+	file = fopen(path, "re");
+	if (file == NULL)
+		return bad_password_file(path, NULL, strerror(errno));
+	got = fread(text, 1, sizeof(text), file);
+	if (ferror(file))
+		return bad_password_file(path, file, strerror(errno));
+	if (got == 0)
+		return bad_password_file(path, file, "it is empty");
+	for (length = 0; length < got && text[length] != '\n' && text[length] != '\r'; length++) {
+		if (text[length] == '\0')
+			return bad_password_file(path, file, "it has a NUL byte: it is damaged");
+	}
+	if (length == 0)
+		return bad_password_file(path, file, "its first line is empty");
+	if (length >= sizeof(text) - 1)
+		return bad_password_file(path, file, "its first line is longer than 510 bytes");
+	fclose(file);
+	for (size_t i = length; i < got; i++) {
+		if (text[i] == '\n' || text[i] == '\r')
+			continue;
+		RT_LOG(RT_WARN, "only the first line of the password file is used",
+		       RT_S("file", path));
+		break;
+	}
+	*ret_password = rt_strndup(text, length);
+	explicit_bzero(text, sizeof(text));
+	return RT_OK;
+}

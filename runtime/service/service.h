@@ -1,0 +1,108 @@
+/* service.h - what every service's main does: settings, log, loop, metrics, admin port, gRPC
+ * server, signals; then start, ready, drain, stop.
+ *
+ *   main → rt_service_run
+ *     read settings (exit 2 when they are bad)   log, gRPC, loop, metrics, admin port bound
+ *     definition->start                          the service's own parts, its services added
+ *     server started, health answers             admin port answers, systemd hears READY=1
+ *     … SIGTERM or SIGINT
+ *     health NOT_SERVING, drain_delay_ms          calls are served; who balances load goes elsewhere
+ *     server drained                              calls that run finish, or drain_ms is over
+ *     admin port closed
+ *     definition->stop                            the service's own parts end
+ *     exit 0
+ * A second signal while draining ends the process at once with exit 1; so do parts that have not
+ * ended 10 s after stop. SIGHUP, SIGUSR1 and SIGUSR2 do nothing but a line in the log. */
+#ifndef RT_SERVICE_H
+#define RT_SERVICE_H
+
+#include "admin.h"
+#include "base/base.h"
+#include "rpc/rpc.h"
+
+/* Settings every service has. The service's own struct begins with it. */
+struct rt_service_settings {
+	char *listen, *admin_listen, *log_level, *log_format;
+	int64_t drain_delay_ms, drain_ms, message_max_bytes, calls_max, connections_max;
+	bool print_functions;
+};
+
+struct rt_service {
+	const struct rt_service_definition *definition;
+	struct rt_loop *loop;
+	struct rt_metrics *metrics;
+	struct rt_admin *admin;         /* NULL: none wanted (admin-listen is empty) */
+	struct rt_readiness *readiness; /* what start adds its checks to */
+	struct rt_server *server;
+	void *settings; /* the definition's struct */
+	void *own;      /* what start made */
+};
+
+struct rt_service_definition {
+	struct rt_config_program
+		program; /* its settings: the own ones; the common ones are added */
+	const char *listen, *admin_listen; /* defaults: "127.0.0.1:50051", "127.0.0.1:9101" */
+	/* Printed by --print-functions; NULL: none. */
+	const char *functions;
+	size_t functions_length;
+	/* Makes the parts, adds services to service->server, sets service->own. RT_OK, or anything
+	 * else after logging why (exit 1). Must not wait: what needs Redis becomes ready later. */
+	int (*start)(struct rt_service *service);
+	/* The service is asked to end, and its server drains: ends calls that would last. NULL: it has
+	 * none. */
+	void (*drain)(struct rt_service *service);
+	/* Ends the parts, then calls rt_service_stopped once. */
+	void (*stop)(struct rt_service *service);
+};
+
+/* The whole life of a service; returns the exit code. */
+int rt_service_run(const struct rt_service_definition *definition, int argc, char **argv);
+void rt_service_stopped(struct rt_service *service);
+
+/* Settings for a service that keeps its state in Redis: put RT_REDIS_SETTINGS in its table. */
+struct rt_redis_settings {
+	char *host, *unix_path, *user, *password_file;
+	int64_t port, timeout_ms;
+};
+#define RT_REDIS_SETTINGS(settings_type, member, default_user)                                     \
+	{                                                                                          \
+		"redis-host",                                                                      \
+		RT_SETTING_STRING,                                                                 \
+		offsetof(settings_type, member.host),                                              \
+		"127.0.0.1",                                                                       \
+		0,                                                                                 \
+		0,                                                                                 \
+		"Redis host."                                                                      \
+	},                                                                                         \
+		{ "redis-port", RT_SETTING_INT,   offsetof(settings_type, member.port), "6390", 1, \
+		  65535,        "Redis TCP port." },                                               \
+		{ "redis-socket",                                                                  \
+		  RT_SETTING_STRING,                                                               \
+		  offsetof(settings_type, member.unix_path),                                       \
+		  "",                                                                              \
+		  0,                                                                               \
+		  0,                                                                               \
+		  "Path of Redis's unix socket; when set, host and port are not used." },          \
+		{ "redis-user",                                                                    \
+		  RT_SETTING_STRING,                                                               \
+		  offsetof(settings_type, member.user),                                            \
+		  default_user,                                                                    \
+		  0,                                                                               \
+		  0,                                                                               \
+		  "Redis ACL user; empty: no authentication." },                                   \
+		{ "redis-password-file",                                                           \
+		  RT_SETTING_STRING,                                                               \
+		  offsetof(settings_type, member.password_file),                                   \
+		  "",                                                                              \
+		  0,                                                                               \
+		  0,                                                                               \
+		  "File whose first line is the user's password." },                               \
+	{                                                                                          \
+		"redis-timeout", RT_SETTING_DURATION, offsetof(settings_type, member.timeout_ms),  \
+			"2s", 10, 600000, "A command without an answer for so long has failed."    \
+	}
+/* Reads the password file; *ret_password is freed by the caller. RT_OK, or RT_SYSTEM after logging
+ * why. No file set: *ret_password is "". */
+int rt_redis_settings_password(const struct rt_redis_settings *settings, char **ret_password);
+
+#endif
