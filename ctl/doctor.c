@@ -155,7 +155,7 @@ static bool check_settings(struct doctor *doctor)
 	return true;
 }
 
-/* Each connection whose name says that its machine's clock is wrong (runtime/redis/redis.c). */
+/* Each connection whose name says that its machine's clock is wrong (runtime/redis/server_clock.c). */
 static size_t check_service_clocks(struct doctor *doctor, const char *clients)
 {
 	size_t wrong = 0;

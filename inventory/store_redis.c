@@ -10,7 +10,7 @@
  *
  * An operation that cannot even wait (the queue is full, or its input makes no sense) ends in the
  * next turn. The store is ready while the connection is up and the server has our functions, which is
- * watched (functions.h). */
+ * watched (runtime/redis/functions.c). */
 #include "store.h"
 
 #include <hiredis/hiredis.h>
@@ -19,7 +19,6 @@
 #include <string.h>
 
 #include "base/base.h"
-#include "redis/functions.h"
 #include "redis/redis.h"
 
 #define REQUESTS_MAX    128 /* items in a call: about a millisecond of Redis */

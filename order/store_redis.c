@@ -5,15 +5,14 @@
  *   get            a plain HMGET; list, due, timer, trim: one FCALL each
  *   tail           XREAD on a connection of its own: a blocking read holds up what is behind it
  *
- * Whether Redis has the functions is watched (functions.h); while it has not, place and move end with
- * RT_UNREADY. What is refused before it was sent ends at the end of the turn, by a task. */
+ * Whether Redis has the functions is watched (runtime/redis/functions.c); while it has not, place and
+ * move end with RT_UNREADY. What is refused before it was sent ends at the end of the turn, by a task. */
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
-#include "redis/functions.h"
 #include "redis/redis.h"
 #include "store.h"
 

@@ -1,9 +1,83 @@
-/* functions.c - see functions.h. */
-#include "functions.h"
+/* functions.c - a context's Redis functions: what they are called, whether the server has this version
+ * of them, and a watch over that. */
+#include "redis.h"
 
+#include <hiredis/hiredis.h>
 #include <stdio.h>
+#include <string.h>
 
 #define EVERY_MS 1000
+
+void rt_args_function(struct rt_args *args, const struct rt_functions *functions,
+		      const char *function)
+{
+	const char *const parts[] = { functions->name, function, functions->version };
+	size_t start = args->text.length;
+
+	rt_args_str(args, "FCALL");
+	for (size_t i = 0; i < RT_LENGTH(parts); i++) {
+		if (i > 0)
+			rt_buf_add(&args->text, "_", 1);
+		rt_buf_add(&args->text, parts[i], strlen(parts[i]));
+	}
+	rt_args_add(args, NULL, 0);
+	args->lengths[args->count - 1] = args->text.length - start;
+	args->text_at[args->count - 1] = start + 1;
+}
+
+static void functions_note(struct rt_functions_op *ensure, int status, const redisReply *reply)
+{
+	bool told = status != RT_OK && reply != NULL && reply->type == REDIS_REPLY_ERROR;
+
+	snprintf(ensure->error, sizeof(ensure->error), "%s", told ? reply->str : "");
+}
+
+static void functions_loaded(struct rt_redis_op *op, int status, const redisReply *reply)
+{
+	struct rt_functions_op *ensure = RT_CONTAINER_OF(op, struct rt_functions_op, op);
+
+	functions_note(ensure, status, reply);
+	ensure->done(ensure, status);
+}
+
+static void functions_asked(struct rt_redis_op *op, int status, const redisReply *reply)
+{
+	struct rt_functions_op *ensure = RT_CONTAINER_OF(op, struct rt_functions_op, op);
+	const struct rt_functions *functions = ensure->functions;
+	bool missing =
+		status == RT_UNREADY && rt_redis_reply_begins(reply, "ERR Function not found");
+	bool same = status == RT_OK && reply->type == REDIS_REPLY_STRING &&
+		    strcmp(reply->str, functions->version) == 0;
+
+	if (same || (status != RT_OK && !missing)) {
+		functions_note(ensure, status, reply);
+		ensure->done(ensure, status);
+		return;
+	}
+	ensure->missing = true;
+	rt_redis_command(ensure->redis, op, 4,
+			 (const char *[]){ "FUNCTION", "LOAD", "REPLACE", functions->code },
+			 (const size_t[]){ 8, 4, 7, functions->code_length }, 0, functions_loaded);
+}
+
+void rt_functions_ensure(struct rt_redis *redis, struct rt_functions_op *op,
+			 const struct rt_functions *functions,
+			 void (*done)(struct rt_functions_op *op, int status))
+{
+	struct rt_args args = { .count = 0 };
+
+	op->redis = redis;
+	op->functions = functions;
+	op->done = done;
+	op->missing = false;
+	op->error[0] = '\0';
+	rt_args_function(&args, functions, "version");
+	rt_args_str(&args, "0");
+	rt_redis_send(redis, &op->op, &args, 0, functions_asked);
+	rt_args_done(&args);
+}
+
+/* ---- the watch ---- */
 
 static void set_problem(struct rt_functions_watch *watch, const char *what, const char *detail)
 {

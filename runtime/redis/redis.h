@@ -1,8 +1,8 @@
-/* redis.h - one pipelined, asynchronous connection to Redis on the loop (hiredis underneath, with
- * an adapter of our own).
+/* redis.h - one pipelined, asynchronous connection to Redis on the loop, and what is sent on it:
+ * commands, their arguments, calls of a context's functions.
  *
  * Commands are answered in the order they were sent. While the connection is away every command
- * fails at once with RT_LOST: nothing is kept to be sent later, because the caller alone knows
+ * fails with RT_LOST: nothing is kept to be sent later, because the caller alone knows
  * whether it may be repeated. A command whose answer does not come within its timeout fails with
  * RT_TIMEOUT and takes the connection down (what was sent cannot be called back, and answers
  * come in order); the others on it get RT_LOST.
@@ -17,7 +17,7 @@
 #include "loop/loop.h"
 
 struct redisReply;
-struct rt_redis; /* opaque */
+struct rt_redis;
 
 struct rt_redis_options {
 	const char *host; /* or, when unix_path is set, unused */
@@ -40,21 +40,16 @@ struct rt_redis_options {
 	 * before the commands under way end; NULL: nobody asks. Must not free. */
 	void (*on_state)(struct rt_redis *redis, bool up, void *user);
 	void *user_data;
+	/* Makes another kind of connection in place of this one: a Redis in memory, for the simulation.
+	 * What it makes follows all that is promised here. NULL: over a socket. */
+	int (*connect)(void *connector, struct rt_loop *loop,
+		       const struct rt_redis_options *options, struct rt_redis **ret);
+	void *connector;
 };
 
 /* Strings are copied. Starts connecting in the loop's next turn. */
 int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
 		 struct rt_redis **ret);
-/* Every command under way ends with RT_CANCELED before this returns (the one exception to
- * "never before"). Takes NULL. Not to be called from a command's `done`. */
-void rt_redis_free(struct rt_redis *redis);
-/* Soon: closes the connection, ends what is under way with RT_CANCELED, and connects again. For
- * giving up a blocking command. */
-void rt_redis_reset(struct rt_redis *redis);
-bool rt_redis_up(const struct rt_redis *redis);
-/* Why it is not up, for a person; "" when it is. */
-const char *rt_redis_error(const struct rt_redis *redis);
-size_t rt_redis_pending(const struct rt_redis *redis);
 
 /* A command. Embed it; nothing but `done` is the caller's to set, through rt_redis_command. */
 struct rt_redis_op {
@@ -77,12 +72,67 @@ struct rt_redis_op {
 	 *   RT_LOST, RT_TIMEOUT, RT_BUSY, RT_CANCELED */
 	void (*done)(struct rt_redis_op *op, int status, const struct redisReply *reply);
 };
+/* A connection: what it can do is in `ops`, what it keeps lies behind. The functions below are all
+ * there is to call. */
+struct rt_redis_ops {
+	/* link, redis, done and status of `op` are set. */
+	void (*command)(struct rt_redis *redis, struct rt_redis_op *op, int argc,
+			const char *const *argv, const size_t *lengths, int64_t timeout_ms);
+	void (*reset)(struct rt_redis *redis);
+	bool (*up)(const struct rt_redis *redis);
+	const char *(*error)(const struct rt_redis *redis);
+	size_t (*pending)(const struct rt_redis *redis);
+	void (*free)(struct rt_redis *redis);
+};
+struct rt_redis {
+	const struct rt_redis_ops *ops;
+};
+
 /* Sends a command; the arguments are copied before it returns. `lengths` NULL: C strings.
  * timeout_ms 0: the connection's. */
-void rt_redis_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
-		      const char *const *argv, const size_t *lengths, int64_t timeout_ms,
-		      void (*done)(struct rt_redis_op *op, int status,
-				   const struct redisReply *reply));
+static inline void rt_redis_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
+				    const char *const *argv, const size_t *lengths,
+				    int64_t timeout_ms,
+				    void (*done)(struct rt_redis_op *op, int status,
+						 const struct redisReply *reply))
+{
+	rt_list_init(&op->link);
+	op->redis = redis;
+	op->status = RT_OK;
+	op->done = done;
+	redis->ops->command(redis, op, argc, argv, lengths, timeout_ms);
+}
+/* Soon: closes the connection, ends what is under way with RT_CANCELED, and connects again. For
+ * giving up a blocking command. */
+static inline void rt_redis_reset(struct rt_redis *redis)
+{
+	redis->ops->reset(redis);
+}
+static inline bool rt_redis_up(const struct rt_redis *redis)
+{
+	return redis->ops->up(redis);
+}
+/* Why it is not up, for a person; "" when it is. */
+static inline const char *rt_redis_error(const struct rt_redis *redis)
+{
+	return redis->ops->error(redis);
+}
+static inline size_t rt_redis_pending(const struct rt_redis *redis)
+{
+	return redis->ops->pending(redis);
+}
+/* Every command under way ends with RT_CANCELED before this returns (the one exception to
+ * "never before"). Takes NULL. Not to be called from a command's `done`. */
+static inline void rt_redis_free(struct rt_redis *redis)
+{
+	if (redis != NULL)
+		redis->ops->free(redis);
+}
+
+/* What an answer means for `done`: RT_OK, or one of the error answers above. */
+int rt_redis_reply_status(const struct redisReply *reply);
+/* Whether the text of an error answer begins with these words. */
+bool rt_redis_reply_begins(const struct redisReply *reply, const char *words);
 
 /* Arguments for a command, gathered one by one. Zeroed memory is a valid empty one. The bytes are
  * borrowed until rt_redis_send, except those of _int and _copy, which it keeps. */
@@ -130,5 +180,34 @@ struct rt_functions_op {
 void rt_functions_ensure(struct rt_redis *redis, struct rt_functions_op *op,
 			 const struct rt_functions *functions,
 			 void (*done)(struct rt_functions_op *op, int status));
+
+/* A watch over a context's functions: whether the server has this version of them, and would run them
+ * now.
+ *
+ * Asked when the connection comes up, every second after that, and when a call says that a function is
+ * missing. What is missing is loaded where the user may; services may not, there an operator must. The
+ * question is a call of the function "version": it costs what the smallest command costs, and Redis
+ * refuses it when it would refuse the others (it is a replica, its disk is full). */
+struct rt_functions_watch {
+	struct rt_loop *loop;
+	struct rt_redis *redis;
+	const struct rt_functions *functions;
+	struct rt_functions_op op;
+	struct rt_timer timer;
+	bool asking, stopped;
+	bool loaded; /* they were there when last asked, on this connection */
+	char problem[200];
+};
+
+/* `watch` is zeroed, and stopped before `redis` is freed; redis and functions are borrowed. */
+void rt_functions_watch_start(struct rt_functions_watch *watch, struct rt_loop *loop,
+			      struct rt_redis *redis, const struct rt_functions *functions);
+/* To be called by the connection's on_state. */
+void rt_functions_watch_state(struct rt_functions_watch *watch, bool up);
+/* How a call of one of the functions ended: RT_UNREADY may mean that it is missing. */
+void rt_functions_watch_ended(struct rt_functions_watch *watch, int status);
+void rt_functions_watch_stop(struct rt_functions_watch *watch);
+/* Why the functions cannot be called now, for a person; NULL: they can. */
+const char *rt_functions_watch_problem(const struct rt_functions_watch *watch);
 
 #endif

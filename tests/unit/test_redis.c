@@ -661,6 +661,122 @@ static void functions(void)
 	teardown(&f);
 }
 
+/* ---- another kind of connection ---- */
+
+struct echo {
+	struct rt_redis redis;
+	const char *name; /* of the options */
+	char said[256];   /* the command under way */
+	struct rt_redis_op *op;
+	int64_t timeout_ms;
+	int resets, frees;
+};
+
+static void echo_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
+			 const char *const *argv, const size_t *lengths, int64_t timeout_ms)
+{
+	struct echo *echo = RT_CONTAINER_OF(redis, struct echo, redis);
+	size_t length = 0;
+
+	for (int i = 0; i < argc; i++)
+		length += (size_t)snprintf(
+			echo->said + length, sizeof(echo->said) - length, "%.*s|",
+			(int)(lengths != NULL ? lengths[i] : strlen(argv[i])), argv[i]);
+	echo->op = op;
+	echo->timeout_ms = timeout_ms;
+}
+
+static void echo_reset(struct rt_redis *redis)
+{
+	RT_CONTAINER_OF(redis, struct echo, redis)->resets++;
+}
+
+static bool echo_up(const struct rt_redis *redis)
+{
+	return RT_CONTAINER_OF(redis, struct echo, redis)->frees == 0;
+}
+
+static const char *echo_error(const struct rt_redis *redis)
+{
+	return echo_up(redis) ? "" : "freed";
+}
+
+static size_t echo_pending(const struct rt_redis *redis)
+{
+	return RT_CONTAINER_OF(redis, struct echo, redis)->op != NULL;
+}
+
+static void echo_free(struct rt_redis *redis)
+{
+	RT_CONTAINER_OF(redis, struct echo, redis)->frees++;
+}
+
+static int echo_connect(void *connector, struct rt_loop *loop,
+			const struct rt_redis_options *options, struct rt_redis **ret)
+{
+	static const struct rt_redis_ops ops = { .command = echo_command,
+						 .reset = echo_reset,
+						 .up = echo_up,
+						 .error = echo_error,
+						 .pending = echo_pending,
+						 .free = echo_free };
+	struct echo *echo = connector;
+
+	CU_ASSERT_PTR_NOT_NULL(loop);
+	echo->redis.ops = &ops;
+	echo->name = options->name;
+	*ret = &echo->redis;
+	return RT_OK;
+}
+
+static void echo_answer(struct echo *echo, int type)
+{
+	redisReply reply = { .type = type, .str = echo->said, .len = strlen(echo->said) };
+	struct rt_redis_op *op = RT_TAKE(echo->op);
+
+	op->done(op, rt_redis_reply_status(&reply), &reply);
+}
+
+/* What the options name makes the connection; arguments and functions work on it as on any other. */
+static void another_kind(void)
+{
+	struct fixture f;
+	struct echo echo = { .name = NULL };
+	struct ensure ensure = { .fixture = &f };
+	const struct rt_functions functions = { "lib", "3", "code", 4 };
+
+	setup(&f, &(struct rt_redis_options){
+			  .name = "echoed", .connect = echo_connect, .connector = &echo });
+	CU_ASSERT_PTR_EQUAL_FATAL(f.redis, &echo.redis);
+	CU_ASSERT_STRING_EQUAL(echo.name, "echoed");
+	CU_ASSERT_TRUE(rt_redis_up(f.redis));
+	send_timed(&f, 0, "SET a 1", 70);
+	CU_ASSERT_STRING_EQUAL(echo.said, "SET|a|1|");
+	CU_ASSERT_EQUAL(echo.timeout_ms, 70);
+	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 1);
+	CU_ASSERT_EQUAL(f.ends, 0);
+	echo_answer(&echo, REDIS_REPLY_STATUS);
+	CU_ASSERT_EQUAL(f.ops[0].status, RT_OK);
+	CU_ASSERT_STRING_EQUAL(f.ops[0].text, "SET|a|1|");
+	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 0);
+
+	rt_functions_ensure(f.redis, &ensure.op, &functions, ensured);
+	CU_ASSERT_STRING_EQUAL(echo.said, "FCALL|lib_version_3|0|");
+	snprintf(echo.said, sizeof(echo.said), "ERR Function not found");
+	echo_answer(&echo, REDIS_REPLY_ERROR);
+	CU_ASSERT_STRING_EQUAL(echo.said, "FUNCTION|LOAD|REPLACE|code|");
+	snprintf(echo.said, sizeof(echo.said), "NOPERM no");
+	echo_answer(&echo, REDIS_REPLY_ERROR);
+	CU_ASSERT_EQUAL(ensure.calls, 1);
+	CU_ASSERT_EQUAL(ensure.status, RT_DENIED);
+
+	rt_redis_reset(f.redis);
+	CU_ASSERT_EQUAL(echo.resets, 1);
+	teardown(&f);
+	CU_ASSERT_EQUAL(echo.frees, 1);
+	CU_ASSERT_STRING_EQUAL(rt_redis_error(&echo.redis), "freed");
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -682,6 +798,7 @@ int main(void)
 		{ "freed while commands are under way", freed_while_under_way },
 		{ "bad options are refused", bad_options },
 		{ "function libraries", functions },
+		{ "another kind of connection", another_kind },
 	};
 	int rc;
 

@@ -1,0 +1,395 @@
+/* connection.c - a connection over a socket, kept up.
+ *
+ * hiredis connects and parses (its synchronous context in non-blocking mode); the life of the
+ * connection is here, so that a context is only ever freed by go_down, never underneath one of
+ * hiredis's own callbacks. In the order things happen:
+ *
+ *   connect_now          a socket, not connected yet
+ *     socket_connected   writable: SO_ERROR tells
+ *       greet            AUTH, CLIENT SETNAME, TIME, PING: a server that loads its data is not up
+ *         greeted        up
+ *   connection_command   into the output buffer
+ *     run_turn           end of the turn: one write
+ *     socket_ready       answers, in order: the first command under way gets the first
+ *   go_down              whatever went wrong: everything under way ends, connect again later
+ */
+#include "connection_internal.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define RETRY_MIN_MS 50
+#define RETRY_MAX_MS 2000
+#define READER_KEEP  1048576 /* of buffer that an idle reader keeps */
+#define TIMEOUT_MS   2000
+#define PENDING_MAX  4096
+
+static void connect_now(struct rt_timer *timer);
+
+static struct redis_connection *connection_of(struct rt_redis *redis)
+{
+	return RT_CONTAINER_OF(redis, struct redis_connection, redis);
+}
+
+static const struct redis_connection *const_connection_of(const struct rt_redis *redis)
+{
+	return RT_CONTAINER_OF(redis, const struct redis_connection, redis);
+}
+
+/* Closes the socket and ends everything under way. */
+static void close_down(struct redis_connection *connection, int status)
+{
+	bool was_up = connection->state == REDIS_UP;
+	struct rt_list gone;
+
+	connection->state = REDIS_AWAY;
+	rt_timer_stop(connection->loop, &connection->connect);
+	rt_timer_stop(connection->loop, &connection->deadline);
+	redis_clock_stop(&connection->clock);
+	rt_watch_free(RT_TAKE(connection->watch));
+	if (connection->context != NULL)
+		redisFree(RT_TAKE(connection->context));
+	redis_commands_take(connection, &gone);
+	connection->greetings_left = 0;
+	if (was_up && connection->options.on_state != NULL)
+		connection->options.on_state(&connection->redis, false,
+					     connection->options.user_data);
+	redis_commands_end(connection, &gone, status);
+}
+
+/* The connection is of no use any more (connection->error says why): connect again later. */
+static void go_down(struct redis_connection *connection)
+{
+	int64_t retry_ms = connection->retry_ms;
+	uint64_t spread = (uint64_t)retry_ms / 2 + 1;
+	int64_t delay_ms = retry_ms * 3 / 4 + (int64_t)rt_loop_random(connection->loop, spread);
+
+	redis_trouble_away(connection);
+	connection->denied_told = false;
+	close_down(connection, RT_LOST);
+	connection->retry_ms = RT_MIN(retry_ms * 2, RETRY_MAX_MS);
+	rt_timer_start(connection->loop, &connection->connect, delay_ms, connect_now);
+}
+
+static void deadline_passed(struct rt_timer *timer)
+{
+	struct redis_connection *connection =
+		RT_CONTAINER_OF(timer, struct redis_connection, deadline);
+	int64_t now = rt_loop_now(connection->loop), first;
+
+	/* When this process was held up, the answers lie in the socket. */
+	if (redis_commands_deadline(connection) <= now && !redis_commands_read(connection)) {
+		go_down(connection);
+		return;
+	}
+	first = redis_commands_deadline(connection);
+	if (first <= now) {
+		redis_trouble_set(connection, "no answer in time", "");
+		go_down(connection);
+	} else if (first != INT64_MAX) {
+		rt_timer_start(connection->loop, timer, first - now, deadline_passed);
+	}
+}
+
+/* It goes out at the end of this turn of the loop. */
+static void send_command(struct redis_connection *connection, struct rt_redis_op *op, int argc,
+			 const char *const *argv, const size_t *lengths, int64_t timeout_ms)
+{
+	struct rt_timer *deadline = &connection->deadline;
+
+	op->deadline_ms = rt_loop_now(connection->loop) + timeout_ms;
+	redis_commands_add(connection, op, argc, argv, lengths);
+	if (!rt_timer_running(deadline) || deadline->due_ms > op->deadline_ms)
+		rt_timer_start(connection->loop, deadline, timeout_ms, deadline_passed);
+	rt_loop_defer(connection->loop, &connection->turn);
+}
+
+static void connection_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
+			       const char *const *argv, const size_t *lengths, int64_t timeout_ms)
+{
+	struct redis_connection *connection = connection_of(redis);
+
+	redis_commands_name(op, argc, argv, lengths);
+	if (connection->state != REDIS_UP)
+		op->status = RT_LOST;
+	else if (RT_FAILPOINT2_STATUS("redis.command", op->what) != RT_OK)
+		op->status = RT_LOST;
+	else if (connection->pending_count >= connection->options.pending_max)
+		op->status = RT_BUSY;
+	if (op->status != RT_OK) {
+		rt_list_push(&connection->refused, &op->link);
+		rt_loop_defer(connection->loop, &connection->turn);
+		return;
+	}
+	send_command(connection, op, argc, argv, lengths,
+		     timeout_ms > 0 ? timeout_ms : connection->options.timeout_ms);
+}
+
+static void run_turn(struct rt_task *task)
+{
+	struct redis_connection *connection = RT_CONTAINER_OF(task, struct redis_connection, turn);
+
+	if (connection->freed) {
+		free(connection);
+		return;
+	}
+	redis_commands_refuse(connection, RT_OK);
+	if (connection->reset && connection->state != REDIS_AWAY) {
+		redis_trouble_set(connection, "given up by this side", "");
+		close_down(connection, RT_CANCELED);
+		rt_timer_start(connection->loop, &connection->connect, 0, connect_now);
+	}
+	connection->reset = false;
+	if (connection->state >= REDIS_GREETING && !redis_commands_write(connection))
+		go_down(connection);
+}
+
+static void go_up(struct redis_connection *connection)
+{
+	connection->state = REDIS_UP;
+	if (connection->options.follow_clock)
+		redis_clock_start(&connection->clock);
+	connection->retry_ms = RETRY_MIN_MS;
+	connection->error[0] = '\0';
+	redis_trouble_back(connection);
+	rt_timer_stop(connection->loop, &connection->connect);
+	if (connection->options.on_state != NULL)
+		connection->options.on_state(&connection->redis, true,
+					     connection->options.user_data);
+}
+
+static void greeted(struct rt_redis_op *op, int status, const redisReply *reply)
+{
+	struct redis_connection *connection = connection_of(op->redis);
+	bool is_auth = op == &connection->greetings[0] && connection->user != NULL;
+
+	if (reply == NULL)
+		return; /* the connection went; go_down sees to the rest */
+	/* A user need not be allowed to set a name or to ping, and a full disk (MISCONF, to a PING)
+	 * still lets others read. */
+	if (status == RT_UNREADY ||
+	    (status != RT_OK && (is_auth || rt_redis_reply_begins(reply, "NOAUTH")))) {
+		redis_trouble_set(connection, is_auth ? "AUTH" : "greeting", reply->str);
+		/* redis_commands_read stops, socket_ready takes it down. */
+		connection->state = REDIS_AWAY;
+		return;
+	}
+	if (status == RT_OK && reply->type == REDIS_REPLY_ARRAY)
+		redis_clock_sample(&connection->clock, reply);
+	if (--connection->greetings_left == 0)
+		go_up(connection);
+}
+
+static void send_greeting(struct redis_connection *connection, int argc, const char *const *argv)
+{
+	struct rt_redis_op *op = &connection->greetings[connection->greetings_left++];
+
+	*op = (struct rt_redis_op){ .redis = &connection->redis, .done = greeted };
+	rt_list_init(&op->link);
+	redis_commands_name(op, argc, argv, NULL);
+	send_command(connection, op, argc, argv, NULL, connection->options.timeout_ms);
+}
+
+static void greet(struct redis_connection *connection)
+{
+	connection->state = REDIS_GREETING;
+	if (connection->user != NULL)
+		send_greeting(connection, 3,
+			      (const char *[]){ "AUTH", connection->user, connection->password });
+	if (connection->name != NULL)
+		send_greeting(connection, 3,
+			      (const char *[]){ "CLIENT", "SETNAME", connection->name });
+	if (connection->options.follow_clock) {
+		redis_clock_asked(&connection->clock);
+		send_greeting(connection, 1, (const char *[]){ "TIME" });
+	}
+	send_greeting(connection, 1, (const char *[]){ "PING" });
+}
+
+/* False: connecting failed. */
+static bool socket_connected(struct redis_connection *connection)
+{
+	int error = 0;
+	socklen_t length = sizeof(error);
+
+	if (getsockopt(connection->context->fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
+		error = errno;
+	if (error != 0) {
+		redis_trouble_set(connection, "cannot connect", strerror(error));
+		return false;
+	}
+	greet(connection);
+	return true;
+}
+
+static void socket_ready(void *user, int events)
+{
+	struct redis_connection *connection = user;
+	bool alive = true;
+
+	if (connection->state == REDIS_CONNECTING) {
+		alive = socket_connected(connection);
+	} else {
+		if (events & RT_READABLE)
+			alive = redis_commands_read(connection);
+		if (alive && (events & RT_WRITABLE))
+			alive = redis_commands_write(connection);
+	}
+	if (!alive)
+		go_down(connection);
+}
+
+static void connect_timeout(struct rt_timer *timer)
+{
+	struct redis_connection *connection =
+		RT_CONTAINER_OF(timer, struct redis_connection, connect);
+
+	redis_trouble_set(connection, "cannot connect", "no answer in time");
+	go_down(connection);
+}
+
+static void connect_now(struct rt_timer *timer)
+{
+	struct redis_connection *connection =
+		RT_CONTAINER_OF(timer, struct redis_connection, connect);
+	redisContext *context;
+
+	if (connection->unix_path != NULL)
+		context = redisConnectUnixNonBlock(connection->unix_path);
+	else
+		context = redisConnectNonBlock(connection->host, connection->options.port);
+	connection->context = context;
+	if (context == NULL || context->err != 0) {
+		redis_trouble_set(connection, "cannot connect",
+				  context == NULL ? "out of memory" : context->errstr);
+		go_down(connection);
+		return;
+	}
+	context->reader->maxbuf = READER_KEEP;
+	context->reader->fn = &redis_reply_functions;
+	context->reader->privdata = &connection->replies;
+	rt_arena_reset(&connection->replies); /* of an answer that never came whole */
+	if (rt_watch_new(connection->loop, context->fd, socket_ready, connection,
+			 &connection->watch) != RT_OK) {
+		redis_trouble_set(connection, "cannot connect", "cannot watch the socket");
+		go_down(connection);
+		return;
+	}
+	connection->state = REDIS_CONNECTING;
+	rt_watch_set(connection->watch, RT_WRITABLE);
+	rt_timer_start(connection->loop, &connection->connect, connection->options.timeout_ms,
+		       connect_timeout);
+}
+
+static void connection_reset(struct rt_redis *redis)
+{
+	struct redis_connection *connection = connection_of(redis);
+
+	connection->reset = true;
+	rt_loop_defer(connection->loop, &connection->turn);
+}
+
+static bool connection_up(const struct rt_redis *redis)
+{
+	return const_connection_of(redis)->state == REDIS_UP;
+}
+
+static const char *connection_error(const struct rt_redis *redis)
+{
+	return connection_up(redis) ? "" : const_connection_of(redis)->error;
+}
+
+static size_t connection_pending(const struct rt_redis *redis)
+{
+	return const_connection_of(redis)->pending_count;
+}
+
+static void connection_free(struct rt_redis *redis)
+{
+	struct redis_connection *connection = connection_of(redis);
+
+	connection->options.on_state = NULL;
+	close_down(connection, RT_CANCELED);
+	/* What the callbacks sent meanwhile was refused. */
+	while (!rt_list_empty(&connection->refused))
+		redis_commands_refuse(connection, RT_CANCELED);
+	free(connection->host);
+	free(connection->unix_path);
+	free(connection->user);
+	free(connection->password);
+	free(connection->password_file);
+	free(connection->name);
+	rt_arena_done(&connection->replies);
+	rt_buf_done(&connection->out);
+	if (connection->turn.queued)
+		connection->freed = true;
+	else
+		free(connection);
+}
+
+static const struct rt_redis_ops connection_ops = {
+	.command = connection_command,
+	.reset = connection_reset,
+	.up = connection_up,
+	.error = connection_error,
+	.pending = connection_pending,
+	.free = connection_free,
+};
+
+static bool is_blank(const char *s)
+{
+	return s == NULL || *s == '\0';
+}
+
+static char *copy_or_null(const char *s)
+{
+	return is_blank(s) ? NULL : rt_strdup(s);
+}
+
+static void copy_options(struct redis_connection *connection,
+			 const struct rt_redis_options *options)
+{
+	connection->options = *options;
+	connection->unix_path = copy_or_null(options->unix_path);
+	connection->host = copy_or_null(options->host);
+	connection->user = copy_or_null(options->user);
+	connection->name = copy_or_null(options->name);
+	connection->password_file = copy_or_null(options->password_file);
+	connection->password = rt_strdup(options->password != NULL ? options->password : "");
+	/* Nothing of the caller's is kept, not even by mistake. */
+	connection->options.host = connection->host;
+	connection->options.unix_path = connection->unix_path;
+	connection->options.user = connection->user;
+	connection->options.password = connection->password;
+	connection->options.name = connection->name;
+	connection->options.password_file = connection->password_file;
+	if (connection->options.timeout_ms <= 0)
+		connection->options.timeout_ms = TIMEOUT_MS;
+	if (connection->options.pending_max == 0)
+		connection->options.pending_max = PENDING_MAX;
+}
+
+int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
+		 struct rt_redis **ret)
+{
+	struct redis_connection *connection;
+
+	if (options->connect != NULL)
+		return options->connect(options->connector, loop, options, ret);
+	if (is_blank(options->unix_path) && is_blank(options->host))
+		return RT_INVALID;
+	connection = rt_alloc(sizeof(*connection));
+	connection->redis.ops = &connection_ops;
+	connection->loop = loop;
+	copy_options(connection, options);
+	redis_clock_init(&connection->clock, connection);
+	connection->retry_ms = RETRY_MIN_MS;
+	connection->turn.run = run_turn;
+	rt_list_init(&connection->pending);
+	rt_list_init(&connection->refused);
+	redis_trouble_set(connection, "not connected yet", "");
+	rt_timer_start(loop, &connection->connect, 0, connect_now);
+	*ret = &connection->redis;
+	return RT_OK;
+}

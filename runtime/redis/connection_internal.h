@@ -1,0 +1,103 @@
+/* connection_internal.h - one connection over a socket, the files that make it up, and what they call
+ * of each other: only what is below them.
+ *
+ *   connection.c     its life: connect, greet, up, down, connect again
+ *   commands.c       the commands under way: sent in one write, answered in order
+ *   server_clock.c   the server's clock, which the loop follows
+ *   trouble.c        why the connection is away, for the log
+ *   reply.c          an answer as hiredis reads it, and the status that it means */
+#ifndef RT_REDIS_CONNECTION_INTERNAL_H
+#define RT_REDIS_CONNECTION_INTERNAL_H
+
+#include <hiredis/hiredis.h>
+
+#include "base/base.h"
+#include "loop/clock.h"
+#include "redis.h"
+
+#define REDIS_GREETINGS_MAX 4
+
+enum redis_state { REDIS_AWAY, REDIS_CONNECTING, REDIS_GREETING, REDIS_UP };
+
+struct redis_clock {
+	struct rt_loop *loop;
+	struct rt_redis *redis;
+	const char *name; /* of the connection; NULL: it has none */
+	struct rt_clock clock;
+	int64_t sent_us; /* of the TIME under way */
+	struct rt_redis_op op, name_op;
+	struct rt_timer timer;
+	bool wall_is_wrong, naming;
+	struct rt_series *offset_seconds; /* NULL without metrics */
+};
+
+struct redis_connection {
+	struct rt_redis redis; /* first: one is the other */
+	struct rt_loop *loop;
+	struct rt_redis_options options;
+	char *host, *unix_path, *user, *password, *password_file, *name;
+	enum redis_state state;
+	redisContext *context;
+	struct rt_watch *watch;
+	struct rt_list pending; /* sent, in order */
+	size_t pending_count;
+	struct rt_buf out;       /* commands in Redis's protocol … */
+	size_t out_sent;         /* … of which so much is sent */
+	struct rt_arena replies; /* the answer that is being read, or told */
+	struct rt_list refused;  /* never sent: end with op->status at the end of the turn */
+	struct rt_task turn;
+	struct rt_timer connect;  /* away: when to try; connecting, greeting: when to give up */
+	struct rt_timer deadline; /* no later than the first deadline of the commands under way */
+	struct rt_redis_op greetings[REDIS_GREETINGS_MAX];
+	size_t greetings_left;
+	struct redis_clock clock;
+	int64_t retry_ms;
+	bool freed; /* while `turn` was queued: the task frees */
+	bool reset; /* asked for; `turn` does it */
+	char error[256];
+	char told[256];   /* the last error that was logged, until it is up again */
+	bool denied_told; /* since it is up */
+};
+
+/* commands.c. Names `op` after its command, for the failpoints. */
+#ifdef TANDEM_FAILPOINTS
+void redis_commands_name(struct rt_redis_op *op, int argc, const char *const *argv,
+			 const size_t *lengths);
+#else
+#define redis_commands_name(op, argc, argv, lengths) ((void)0)
+#endif
+/* Formats the command and puts its op behind those under way. */
+void redis_commands_add(struct redis_connection *connection, struct rt_redis_op *op, int argc,
+			const char *const *argv, const size_t *lengths);
+/* Sends what can be sent; reads and answers what has arrived. False: the connection is of no use
+ * (connection->error says why), and has not been taken down yet. */
+bool redis_commands_write(struct redis_connection *connection);
+bool redis_commands_read(struct redis_connection *connection);
+/* The earliest deadline of a command under way; INT64_MAX without one. */
+int64_t redis_commands_deadline(const struct redis_connection *connection);
+/* Takes all that are under way off; redis_commands_end ends them, those whose deadline has passed
+ * with RT_TIMEOUT when `status` is RT_LOST. */
+void redis_commands_take(struct redis_connection *connection, struct rt_list *taken);
+void redis_commands_end(struct redis_connection *connection, struct rt_list *taken, int status);
+/* Ends those that were never sent, with `status` or, when it is RT_OK, each with its own. */
+void redis_commands_refuse(struct redis_connection *connection, int status);
+
+/* server_clock.c */
+void redis_clock_init(struct redis_clock *clock, struct redis_connection *connection);
+/* A TIME is about to be sent by the greeting; its answer came. */
+void redis_clock_asked(struct redis_clock *clock);
+void redis_clock_sample(struct redis_clock *clock, const redisReply *reply);
+/* While the connection is up the time is asked every second. */
+void redis_clock_start(struct redis_clock *clock);
+void redis_clock_stop(struct redis_clock *clock);
+
+/* trouble.c */
+void redis_trouble_set(struct redis_connection *connection, const char *what, const char *detail);
+void redis_trouble_away(struct redis_connection *connection);
+void redis_trouble_back(struct redis_connection *connection);
+void redis_trouble_denied(struct redis_connection *connection, const char *reason);
+
+/* reply.c. `reader->privdata` is a struct rt_arena. */
+extern redisReplyObjectFunctions redis_reply_functions;
+
+#endif

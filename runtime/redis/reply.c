@@ -1,0 +1,111 @@
+/* reply.c - an answer as hiredis reads it, and the status that it means.
+ *
+ * All of one answer lives in the connection's arena until its command has seen it. */
+#include "connection_internal.h"
+
+#include <string.h>
+
+bool rt_redis_reply_begins(const redisReply *reply, const char *words)
+{
+	size_t length = strlen(words);
+
+	return strncmp(reply->str, words, length) == 0 &&
+	       (reply->str[length] == ' ' || reply->str[length] == '\0');
+}
+
+int rt_redis_reply_status(const redisReply *reply)
+{
+	static const struct {
+		const char *word;
+		int status;
+	} words[] = {
+		{ "OOM", RT_FULL },
+		{ "MISCONF", RT_FULL },
+		{ "NOPERM", RT_DENIED },
+		{ "NOAUTH", RT_DENIED },
+		{ "WRONGPASS", RT_DENIED },
+		{ "NOGROUP", RT_NOGROUP },
+		{ "UNBLOCKED", RT_NOGROUP },
+		{ "LOADING", RT_UNREADY },
+		{ "READONLY", RT_UNREADY },
+		{ "MASTERDOWN", RT_UNREADY },
+		{ "BUSY", RT_UNREADY },
+		{ "NOREPLICAS", RT_UNREADY },
+		{ "TRYAGAIN", RT_UNREADY },
+		{ "CLUSTERDOWN", RT_UNREADY },
+		{ "NOSCRIPT", RT_UNREADY },
+		{ "ERR Function not found", RT_UNREADY },
+		/* What NOPERM becomes inside of a function. */
+		{ "ERR The user executing the script can't", RT_DENIED },
+	};
+
+	if (reply->type != REDIS_REPLY_ERROR)
+		return RT_OK;
+	for (size_t i = 0; i < RT_LENGTH(words); i++) {
+		if (rt_redis_reply_begins(reply, words[i].word))
+			return words[i].status;
+	}
+	return RT_REMOTE;
+}
+
+static redisReply *reply_new(const redisReadTask *task, int type)
+{
+	redisReply *reply = rt_arena_take(task->privdata, sizeof(*reply));
+
+	*reply = (redisReply){ .type = type };
+	if (task->parent != NULL)
+		((redisReply *)task->parent->obj)->element[task->idx] = reply;
+	return reply;
+}
+
+static void *reply_string(const redisReadTask *task, char *text, size_t length)
+{
+	redisReply *reply = reply_new(task, task->type);
+
+	reply->str = rt_arena_take(task->privdata, length + 1);
+	memcpy(reply->str, text, length);
+	reply->str[length] = '\0';
+	reply->len = length;
+	return reply;
+}
+
+#if HIREDIS_MAJOR >= 1
+typedef size_t reply_count;
+#else
+typedef int reply_count;
+#endif
+static void *reply_array(const redisReadTask *task, reply_count count)
+{
+	redisReply *reply = reply_new(task, REDIS_REPLY_ARRAY);
+
+	reply->elements = (size_t)count;
+	reply->element = rt_arena_take(task->privdata, (size_t)count * sizeof(reply->element[0]));
+	memset(reply->element, 0, (size_t)count * sizeof(reply->element[0]));
+	return reply;
+}
+
+static void *reply_integer(const redisReadTask *task, long long value)
+{
+	redisReply *reply = reply_new(task, REDIS_REPLY_INTEGER);
+
+	reply->integer = value;
+	return reply;
+}
+
+static void *reply_nil(const redisReadTask *task)
+{
+	return reply_new(task, REDIS_REPLY_NIL);
+}
+
+static void reply_leave(void *reply)
+{
+	(void)reply; /* goes with the arena */
+}
+
+redisReplyObjectFunctions redis_reply_functions = {
+	.createString = reply_string,
+	.createArray = reply_array,
+	.createInteger = reply_integer,
+	.createNil = reply_nil,
+	.freeObject = reply_leave,
+};

@@ -1,0 +1,85 @@
+/* trouble.c - why a connection is away, for an operator: each reason once, with what to do about it. */
+#include "connection_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void redis_trouble_set(struct redis_connection *connection, const char *what, const char *detail)
+{
+	snprintf(connection->error, sizeof(connection->error), "%s%s%s", what,
+		 *detail == '\0' ? "" : ": ", detail);
+}
+
+static bool speaks(const struct redis_connection *connection)
+{
+	return connection->options.log_trouble && connection->options.on_state != NULL;
+}
+
+/* What to do about the error; NULL: wait, or start Redis. */
+static char *fix_of(const struct redis_connection *connection)
+{
+	const char *file =
+		connection->password_file != NULL ? connection->password_file : "no file";
+
+	if (strstr(connection->error, "WRONGPASS") != NULL)
+		return rt_printf("Redis must have the user %s, enabled, with the password in the "
+				 "first line of %s (--redis-user, --redis-password-file); "
+				 "it is tried again until then",
+				 connection->user, file);
+	if (strstr(connection->error, "NOAUTH") != NULL)
+		return rt_strdup("set --redis-user and --redis-password-file");
+	if (strstr(connection->error, "not Redis's protocol") != NULL)
+		return rt_strdup("something else than Redis answers there: "
+				 "see --redis-host, --redis-port and --redis-socket");
+	return NULL;
+}
+
+static char *address_of(const struct redis_connection *connection)
+{
+	if (connection->unix_path != NULL)
+		return rt_strdup(connection->unix_path);
+	return rt_printf("%s:%d", connection->host, connection->options.port);
+}
+
+/* Each reason once: attempts follow each other quickly. */
+void redis_trouble_away(struct redis_connection *connection)
+{
+	char *address, *fix;
+
+	if (!speaks(connection) || strcmp(connection->told, connection->error) == 0)
+		return;
+	snprintf(connection->told, sizeof(connection->told), "%s", connection->error);
+	address = address_of(connection);
+	fix = fix_of(connection);
+	if (fix != NULL)
+		RT_LOG(RT_ERROR, "Redis cannot be used", RT_S("redis", address),
+		       RT_S("reason", connection->error), RT_S("fix", fix));
+	else
+		RT_LOG(RT_WARN, "Redis is away", RT_S("redis", address),
+		       RT_S("reason", connection->error));
+	free(fix);
+	free(address);
+}
+
+void redis_trouble_back(struct redis_connection *connection)
+{
+	char *address;
+
+	if (!speaks(connection) || connection->told[0] == '\0')
+		return;
+	connection->told[0] = '\0';
+	address = address_of(connection);
+	RT_LOG(RT_INFO, "Redis is back", RT_S("redis", address));
+	free(address);
+}
+
+/* The first of each connection. */
+void redis_trouble_denied(struct redis_connection *connection, const char *reason)
+{
+	if (!speaks(connection) || connection->denied_told || connection->state != REDIS_UP)
+		return;
+	connection->denied_told = true;
+	RT_LOG(RT_ERROR, "Redis denies the user a command", RT_S("user", connection->user),
+	       RT_S("reason", reason),
+	       RT_S("fix", "give the user its rights again; scripts/lib/redis-open does"));
+}
