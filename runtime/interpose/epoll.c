@@ -17,6 +17,8 @@ struct entry {
 	struct epoll_event event;
 	bool known, left;
 	int next_left;
+	size_t unbroken; /* bytes read outside of turns since nothing to read was last said */
+	int said;        /* how often it has been said in a row */
 };
 
 static _Thread_local bool learning, emptied;
@@ -28,7 +30,14 @@ static struct entry *entries;                            /* by descriptor */
 static size_t entry_count;
 static int first_left = -1; /* descriptors with input that a turn left unread */
 
-static void note_entry(int fd, const struct epoll_event *event)
+/* gRPC sizes its next buffer by what it read since it last began to read and found nothing, and
+ * computes that as an int: 2 GiB without a pause end the process (an assertion in tcp_posix.cc).
+ * Where no turn ends, nothing to read is said after so much; twice, since gRPC may be in the middle
+ * of reading the first time. */
+#define UNBROKEN_MAX ((size_t)4 << 20)
+
+/* With the lock. */
+static struct entry *entry_of(int fd)
 {
 	size_t wanted = (size_t)fd + 1;
 
@@ -38,8 +47,16 @@ static void note_entry(int fd, const struct epoll_event *event)
 		memset(entries + entry_count, 0, (wanted - entry_count) * sizeof(entries[0]));
 		entry_count = wanted;
 	}
-	entries[fd].event = *event;
-	entries[fd].known = true;
+	return &entries[fd];
+}
+
+static void note_entry(int fd, const struct epoll_event *event)
+{
+	struct entry *entry = entry_of(fd);
+
+	entry->event = *event;
+	entry->known = true;
+	entry->unbroken = 0;
 }
 
 /* Ours instead of libc's, in the whole process. */
@@ -96,9 +113,55 @@ static bool leave_unread(int fd)
 	return known;
 }
 
+/* Whether a read outside of turns has to find nothing once. The set reports a change only: it is told
+ * to report what is there anew. A set that is polled does so by itself. */
+static bool must_break(int fd)
+{
+	struct entry *entry;
+	bool over;
+
+	pthread_mutex_lock(&lock);
+	entry = entry_of(fd);
+	over = entry->unbroken >= UNBROKEN_MAX;
+	if (over) {
+		if (++entry->said == 2) {
+			entry->said = 0;
+			entry->unbroken = 0;
+		}
+		if (entry->known)
+			(void)syscall(SYS_epoll_ctl, atomic_load(&learned), EPOLL_CTL_MOD, fd,
+				      &entry->event);
+	}
+	pthread_mutex_unlock(&lock);
+	return over;
+}
+
+static void note_read(int fd, size_t bytes)
+{
+	pthread_mutex_lock(&lock);
+	entry_of(fd)->unbroken += bytes;
+	pthread_mutex_unlock(&lock);
+}
+
+static ssize_t read_outside(int fd, struct msghdr *message, int flags)
+{
+	ssize_t bytes;
+
+	if (fd >= 0 && must_break(fd)) {
+		errno = EAGAIN;
+		return -1;
+	}
+	bytes = syscall(SYS_recvmsg, fd, message, flags);
+	if (bytes > 0)
+		note_read(fd, (size_t)bytes);
+	return bytes;
+}
+
 __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-	if (turn_end_ns != 0 && rt_monotonic_ns() >= turn_end_ns && leave_unread(fd)) {
+	if (turn_end_ns == 0)
+		return read_outside(fd, message, flags);
+	if (rt_monotonic_ns() >= turn_end_ns && leave_unread(fd)) {
 		errno = EAGAIN;
 		return -1;
 	}
