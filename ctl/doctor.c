@@ -7,7 +7,7 @@
 
 #include "base/base.h"
 #include "commands.h"
-#include "loop/clock.h"
+#include "loop/loop.h"
 #include "versions.h"
 
 #define GHOST_MS   600000 /* as the services' ghost-after */

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "gateway_internal.h"
-#include "loop/batch.h"
+#include "loop/loop.h"
 
 /* The index of a method; the descriptor always has it. */
 static unsigned method_index(const ProtobufCServiceDescriptor *descriptor, const char *name)

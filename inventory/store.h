@@ -11,7 +11,7 @@
 #define INVENTORY_STORE_H
 
 #include "base/base.h"
-#include "loop/batch.h"
+#include "loop/loop.h"
 #include "stock.h"
 
 struct inventory_line {

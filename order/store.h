@@ -11,7 +11,7 @@
 #define ORDER_STORE_H
 
 #include "base/base.h"
-#include "loop/batch.h"
+#include "loop/loop.h"
 #include "order_step.h"
 
 #define ORDER_ID_PREFIX "ord_"

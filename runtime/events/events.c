@@ -33,7 +33,7 @@
 #include <string.h>
 #include <uthash.h>
 
-#include "base/base.h"
+#include "stream_internal.h"
 
 #define TEXT_MAX       256 /* bytes of a type or a subject */
 #define IDS_MAX        512 /* in one acknowledgement, renewal or burial */

@@ -31,9 +31,27 @@
 #define RT_EVENTS_H
 
 #include "base/base.h"
-#include "stream.h"
+#include "loop/loop.h"
 
 struct rt_events; /* opaque: a subscription */
+
+/* Where the entries come from: one stream, one consumer group, one consumer name. */
+struct rt_stream_source; /* opaque */
+struct rt_redis_options;
+struct rt_redis;
+struct rt_functions;
+struct rt_stream_redis_options {
+	const struct rt_redis_options *reader; /* for the source's own blocking connection */
+	struct rt_redis *commands;             /* borrowed; everything but the blocking read */
+	const char *stream;                    /* "order:{0}:events" */
+	const char *group;                     /* "inventory" */
+	const char *consumer;                  /* unique for the process */
+	/* Of the context that reads: they move what is dead and keep its place (runtime/events/events.lua). */
+	const struct rt_functions *functions;
+	int partition; /* of the keys {p} */
+};
+int rt_stream_redis_new(struct rt_loop *loop, const struct rt_stream_redis_options *options,
+			struct rt_stream_source **ret);
 
 /* A delivered event. Valid from the handler's call until it is settled. */
 struct rt_event {
@@ -75,6 +93,13 @@ struct rt_events_options {
 	.read_count_max = 256, .in_flight_max = 1024, .parked_max = 4096, .deliveries_max = 8,     \
 	.block_ms = 5000, .retry_min_ms = 100, .retry_max_ms = 10000, .claim_idle_ms = 15000,      \
 	.claim_every_ms = 5000, .tend_every_ms = 1000, .consumer_idle_ms = 3600000
+
+/* What the group looks like, for metrics and for the trimming of the stream. */
+struct rt_stream_info {
+	int64_t pending;           /* delivered and not acknowledged, whole group */
+	int64_t lag;               /* written and not delivered, by our own sequence numbers */
+	int64_t oldest_pending_ms; /* age of the oldest entry not acknowledged; 0: none */
+};
 
 /* Owns `source` from now on. Strings are copied. Does nothing until started. */
 int rt_events_new(struct rt_loop *loop, struct rt_stream_source *source,

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "redis/redis.h"
-#include "stream.h"
+#include "stream_internal.h"
 
 #define COUNTED_MAX 1024 /* entries whose deliveries are remembered; callers ask for fewer */
 #define ID_TEXT     48

@@ -1,11 +1,11 @@
-/* accept_guard.c - see accept_guard.h.
+/* accept_guard.c - an accept4 that does not fail; see interpose.h.
  *
  * How many connections are open nobody tells us: descriptors are closed by whoever owns them. So
  * each listener keeps a table of what it accepted, descriptor and inode (a socket's inode is its
  * own as long as it lives), and only when the table is full looks which of them are still there.
  * That costs a system call each; while connections beyond the limit are knocking it is done every
  * RECOUNT_MS at most. */
-#include "accept_guard.h"
+#include "interpose.h"
 
 #include <errno.h>
 #include <fcntl.h>

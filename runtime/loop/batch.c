@@ -3,7 +3,7 @@
  * Waiting items hang in one list. A deferred task (end of the turn) takes as many runs off it as
  * may leave; a run that finishes defers the task again. So what arrives within one turn travels
  * together, and what arrives while a run is under way waits for its end or for company. */
-#include "batch.h"
+#include "loop.h"
 
 struct rt_batch {
 	struct rt_loop *loop;

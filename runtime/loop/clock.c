@@ -1,5 +1,5 @@
-/* clock.c - see clock.h. */
-#include "clock.h"
+/* clock.c - another machine's clock, from samples of it; see loop.h. */
+#include "loop.h"
 
 void rt_clock_sample(struct rt_clock *clock, int64_t sent_us, int64_t received_us,
 		     int64_t server_us)

@@ -29,8 +29,6 @@
 #include <sys/random.h>
 #include <uv.h>
 
-#include "clock.h"
-
 /* A manual loop that does not come to rest in so many turns never will. */
 #define SETTLE_TURNS_MAX 10000000
 /* Turns of deferred tasks that a loop still runs when it is freed. */

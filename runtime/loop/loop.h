@@ -1,5 +1,5 @@
 /* loop.h - one thread that owns a service: timers, work handed over by other threads, signals,
- * file descriptors.
+ * file descriptors; work that is gathered and sent together; the clock that a loop follows.
  *
  * A loop is real (libuv underneath) or manual (a clock that a test drives). Everything here is
  * for the loop's own thread, but rt_loop_post and rt_loop_stop.
@@ -39,7 +39,7 @@ int64_t rt_loop_now(const struct rt_loop *loop);
 /* Unix milliseconds, read at the call (real) or driven (manual). The wall clock's, until the loop
  * was told another. */
 int64_t rt_loop_unix_ms(const struct rt_loop *loop);
-/* From now on Unix time is CLOCK_MONOTONIC and `offset_us`: another machine's (clock.h). A manual
+/* From now on Unix time is CLOCK_MONOTONIC and `offset_us`: another machine's (see below). A manual
  * loop's stays driven. */
 void rt_loop_set_unix(struct rt_loop *loop, int64_t offset_us);
 /* A uniform number below `bound` (> 0): for jitter and ids of tests, never for secrets. */
@@ -89,5 +89,86 @@ void rt_watch_free(struct rt_watch *watch);
 /* Calls `on_signal` on the loop thread for each `signum`, until the loop is freed. Real only. */
 int rt_loop_on_signal(struct rt_loop *loop, int signum, void (*on_signal)(int signum, void *user),
 		      void *user);
+
+/* ---- the one clock that decides: Redis's (clock.c) ----
+ *
+ * Several instances work on the same orders, each on a machine whose wall clock may be wrong. What
+ * they decide by (what is due, when a hold ends, ids, ages) must be the same everywhere, so a loop
+ * can follow the clock of its Redis: rt_loop_unix_ms is then Redis's time, told by this machine's
+ * monotonic clock and an offset that TIME keeps right. A wall clock that is wrong or jumps changes
+ * nothing; it is reported.
+ *
+ * A sample bounds the offset: the server's time was read between sending and receiving. An offset
+ * inside the bounds stays, one outside moves to the nearer bound; so a slow answer says little and
+ * does no harm. docs/decisions/017. */
+
+struct rt_clock {
+	bool known;
+	int64_t offset_us; /* Redis's time less CLOCK_MONOTONIC */
+};
+/* Takes a sample: the server's Unix time, read between two readings of the monotonic clock. */
+void rt_clock_sample(struct rt_clock *clock, int64_t sent_us, int64_t received_us,
+		     int64_t server_us);
+
+/* How far this machine's wall clock is ahead of the time that `offset_us` gives, in ms. */
+int64_t rt_clock_wall_ahead_ms(int64_t offset_us);
+/* Past this a wall clock is reported: log, tandem_clock_offset_seconds, CLIENT LIST, doctor. */
+#define RT_CLOCK_WRONG_MS 2000
+
+/* ---- group commit (batch.c) ----
+ *
+ * Gathers items that wait and sends them together, without holding a lone one back.
+ *
+ * An item that is added is sent at the end of the turn when nothing is under way. Else it waits
+ * until a run ends, or until `gather` items wait and fewer than in_flight_max runs are under way;
+ * the next run takes all that wait, up to count_max. So the busier it is, the larger the batches:
+ * few small runs one beside the other would cost each stage behind them a wake-up (Nagle,
+ * RFC 896, on another level). Order is kept within a batch and between sends.
+ *
+ *   rt_batch_add → (end of turn) send(run) → … → rt_batch_finish(run) → next run
+ */
+
+struct rt_batch; /* opaque */
+
+struct rt_batch_item {
+	struct rt_list link;
+	bool waiting; /* added, and in no run yet; the batch's */
+};
+/* One batch under way. Comes zeroed, at the start of run_size bytes that are the sender's. */
+struct rt_batch_run {
+	struct rt_batch *batch;
+	struct rt_list items; /* of struct rt_batch_item, in the order added */
+	size_t count;
+};
+struct rt_batch_options {
+	size_t count_max;     /* items in a run */
+	size_t in_flight_max; /* runs under way */
+	size_t gather;        /* items that a further run is worth; 0: one */
+	size_t waiting_max;   /* items waiting; rt_batch_add refuses one more */
+	size_t run_size;      /* sizeof the sender's run struct, which begins with rt_batch_run */
+	void (*send)(struct rt_batch_run *run, void *user);
+	void *user_data;
+	struct rt_metrics *metrics; /* tandem_batches_total and tandem_batch_items_total; or NULL */
+	const char *step;           /* their label: "order_place"; not kept */
+};
+int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
+		 struct rt_batch **ret);
+/* Nothing may wait or be under way; the loop may still hold it for the rest of the turn. Takes
+ * NULL. */
+void rt_batch_free(struct rt_batch *batch);
+/* False: waiting_max items wait already; nothing happened. */
+bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item);
+/* Takes an item back that still waits. False: it is under way. */
+bool rt_batch_remove(struct rt_batch *batch, struct rt_batch_item *item);
+/* Takes back the item that has waited longest; NULL: none waits. */
+struct rt_batch_item *rt_batch_pop(struct rt_batch *batch);
+/* The sender is done with the run and with every item in it; frees the run. */
+void rt_batch_finish(struct rt_batch_run *run);
+/* The series that count batches and the items in them, for a step that gathers by other means. Without
+ * metrics nothing is written. */
+void rt_batch_metrics(struct rt_metrics *metrics, const char *step, struct rt_series **ret_batches,
+		      struct rt_series **ret_items);
+size_t rt_batch_waiting(const struct rt_batch *batch);
+size_t rt_batch_in_flight(const struct rt_batch *batch);
 
 #endif

@@ -12,7 +12,7 @@
 #include <hiredis/hiredis.h>
 
 #include "base/base.h"
-#include "loop/clock.h"
+#include "loop/loop.h"
 #include "redis.h"
 
 #define REDIS_GREETINGS_MAX 4

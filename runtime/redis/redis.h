@@ -32,7 +32,7 @@ struct rt_redis_options {
 	const char *name;   /* CLIENT SETNAME; what CLIENT LIST shows */
 	int64_t timeout_ms; /* for commands that give none, and for connecting. 0: 2000 */
 	size_t pending_max; /* commands under way; one more gets RT_BUSY. 0: 4096 */
-	/* The loop's Unix time follows this server's clock, from before the connection is up (clock.h). A
+	/* The loop's Unix time follows this server's clock, from before the connection is up (loop/loop.h). A
 	 * wall clock that is wrong is logged, and shown in the connection's name. */
 	bool follow_clock;
 	struct rt_metrics *metrics; /* tandem_clock_offset_seconds; NULL: none */

@@ -1,4 +1,4 @@
-/* server_clock.c - the server's clock, asked every second; the loop follows it (loop/clock.h). */
+/* server_clock.c - the server's clock, asked every second; the loop follows it (loop/loop.h). */
 #include "connection_internal.h"
 
 #include <stdio.h>

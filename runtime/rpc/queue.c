@@ -1,6 +1,6 @@
 /* queue.c - see queue_internal.h.
  *
- * A real loop waits for gRPC's sockets itself, where it can (interpose/epoll.h): no other thread has to
+ * A real loop waits for gRPC's sockets itself, where it can (interpose/interpose.h): no other thread has to
  * be woken for a call, and none wakes us.
  *
  *   loop     gRPC's epoll set is ready → take_completions: each tag's run
@@ -28,7 +28,7 @@
 
 #include "base/base.h"
 #include "call_internal.h"
-#include "interpose/epoll.h"
+#include "interpose/interpose.h"
 #include "rpc.h"
 
 /* Handed over at the latest after so many: the loop can begin while the thread goes on. */
@@ -199,21 +199,21 @@ static void take_completions(struct rpc_queue *queue)
 	bool over = false;
 
 	queue->running++;
-	rpc_poll_turn_begin(end_ns);
-	rpc_poll_start();
+	rt_polling_turn_begin(end_ns);
+	rt_polling_start();
 	for (int looks = 1; queue->refs > 0 && !over; looks++) {
 		grpc_event event = grpc_completion_queue_next(queue->grpc, at_once, NULL);
 		struct rpc_tag *tag = event.tag;
 
 		if (event.type == GRPC_OP_COMPLETE) {
 			run_tag(queue, tag, event.success != 0);
-			rpc_poll_start();
-		} else if (event.type == GRPC_QUEUE_SHUTDOWN || rpc_poll_emptied()) {
+			rt_polling_start();
+		} else if (event.type == GRPC_QUEUE_SHUTDOWN || rt_polling_emptied()) {
 			break;
 		}
 		over = looks == TAKE_MAX || rt_monotonic_ns() >= end_ns;
 	}
-	if (rpc_poll_turn_end() || over)
+	if (rt_polling_turn_end() || over)
 		rt_loop_defer(queue->loop, &queue->take_task);
 	queue->running--;
 	queue_release(queue);
@@ -242,8 +242,8 @@ static void on_tick(struct rt_timer *timer)
 /* True: the loop waits for gRPC itself. One loop in a process can: gRPC has one epoll set. */
 static bool queue_polls(struct rpc_queue *queue)
 {
-	if (rpc_poll_fd() < 0 || queues != NULL || rt_loop_uv(queue->loop) == NULL ||
-	    rt_watch_new(queue->loop, rpc_poll_fd(), on_ready, queue, &queue->watch) != RT_OK)
+	if (rt_polling_fd() < 0 || queues != NULL || rt_loop_uv(queue->loop) == NULL ||
+	    rt_watch_new(queue->loop, rt_polling_fd(), on_ready, queue, &queue->watch) != RT_OK)
 		return false;
 	rt_watch_set(queue->watch, RT_READABLE);
 	return true;
@@ -443,9 +443,9 @@ void rt_rpc_init(void)
 	/* gRPC would poll for its clients' sake from a thread of its own now and then, and leave
 	 * us what it took and did not work off. The loop polls often enough. */
 	(void)setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "0", 1);
-	rpc_poll_learn_begin();
+	rt_polling_learn_begin();
 	grpc_init();
-	rpc_poll_learn_end();
+	rt_polling_learn_end();
 }
 
 void rt_rpc_shutdown(void)

@@ -27,7 +27,7 @@
 #include <string.h>
 
 #include "base/base.h"
-#include "interpose/accept_guard.h"
+#include "interpose/interpose.h"
 #include "queue_internal.h"
 
 /* Requested calls kept open for each method. gRPC as Debian builds it looks through every open

@@ -3,7 +3,7 @@
  *
  * An operator's port must neither be a way to stop the service nor to fill its memory: few
  * connections, short time-outs, bodies are not read. */
-#include "admin.h"
+#include "admin_internal.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -15,8 +15,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include "base/base.h"
 
 #define CONNECTIONS_MAX   64
 #define CONNECTION_IDLE_S 10

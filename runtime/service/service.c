@@ -25,7 +25,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "base/base.h"
+#include "admin_internal.h"
 
 #define EXIT_USAGE          2
 #define STOP_MAX_MS         10000

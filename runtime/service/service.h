@@ -16,7 +16,6 @@
 #ifndef RT_SERVICE_H
 #define RT_SERVICE_H
 
-#include "admin.h"
 #include "base/base.h"
 #include "rpc/rpc.h"
 
@@ -26,6 +25,8 @@ struct rt_service_settings {
 	int64_t drain_delay_ms, drain_ms, message_max_bytes, calls_max, connections_max;
 	bool print_functions;
 };
+
+struct rt_admin;
 
 struct rt_service {
 	const struct rt_service_definition *definition;

@@ -17,7 +17,7 @@
 #ifndef MEMORY_REDIS_H
 #define MEMORY_REDIS_H
 
-#include "events/stream.h"
+#include "events/stream_internal.h"
 #include "inventory/store.h"
 #include "order/store.h"
 #include "streams.h"

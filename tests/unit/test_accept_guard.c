@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "interpose/accept_guard.h"
+#include "interpose/interpose.h"
 #include "rpc/rpc.h"
 
 #define WAIT_MS 10000

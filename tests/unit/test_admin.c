@@ -1,5 +1,5 @@
 /* The operators' port: pages, readiness, refusals. */
-#include "service/admin.h"
+#include "service/admin_internal.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -1,5 +1,5 @@
 /* test_batch.c - what is gathered, in which order, and what is held back. */
-#include "loop/batch.h"
+#include "loop/loop.h"
 #include "run.h"
 
 #include <string.h>

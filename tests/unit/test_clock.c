@@ -1,5 +1,5 @@
 /* test_clock.c - what samples of another machine's clock say. */
-#include "loop/clock.h"
+#include "loop/loop.h"
 #include "run.h"
 
 static void samples(void)

@@ -3,7 +3,7 @@
  * A test says what its handler does with each event of a subject (a letter for each time), plays
  * time, and compares what was handed over. */
 #include "base/base.h"
-#include "events/events.h"
+#include "events/stream_internal.h"
 #include "run.h"
 #include "sim/memory_redis.h"
 

@@ -2,7 +2,7 @@
  * of events, and what its callers get. Calls go through rt_client_local, packed and unpacked as on
  * a wire. */
 #include "base/base.h"
-#include "events/stream.h"
+#include "events/stream_internal.h"
 #include "google/rpc/status.pb-c.h"
 #include "inventory/inventory.h"
 #include "redis/redis.h"

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/base.h"
-#include "events/events.h"
+#include "events/stream_internal.h"
 #include "redis/redis.h"
 #include "run.h"
 #include "unit/redis_server.h"

@@ -1,12 +1,12 @@
-/* stream.h - the seam between the consumer (events.h) and what keeps the streams: Redis
+/* stream_internal.h - the seam between the consumer (events.h) and what keeps the streams: Redis
  * (stream_redis.c), or memory in the simulation.
  *
  * A stream source is one subscription: one stream, one consumer group, one consumer name. Its
  * operations are asynchronous, one of each kind under way at a time; `done` runs exactly once. */
-#ifndef RT_STREAM_H
-#define RT_STREAM_H
+#ifndef RT_STREAM_INTERNAL_H
+#define RT_STREAM_INTERNAL_H
 
-#include "loop/loop.h"
+#include "events.h"
 
 /* An entry as it was delivered. */
 struct rt_entry {
@@ -36,13 +36,6 @@ struct rt_stream_op {
 	char next_cursor[48]; /* claim: where to go on; "0-0": at the end */
 	size_t lost_count;    /* claim: pending entries that are no longer in the stream */
 	void (*done)(struct rt_stream_op *op, int status);
-};
-
-/* What the group looks like, for metrics and for the trimming of the stream. */
-struct rt_stream_info {
-	int64_t pending;           /* delivered and not acknowledged, whole group */
-	int64_t lag;               /* written and not delivered, by our own sequence numbers */
-	int64_t oldest_pending_ms; /* age of the oldest entry not acknowledged; 0: none */
 };
 
 struct rt_stream_ops {
@@ -76,21 +69,5 @@ struct rt_stream_source {
 	const struct rt_stream_ops *ops;
 	struct rt_loop *loop;
 };
-
-struct rt_redis_options;
-struct rt_redis;
-struct rt_functions;
-struct rt_stream_redis_options {
-	const struct rt_redis_options *reader; /* for the source's own blocking connection */
-	struct rt_redis *commands;             /* borrowed; everything but the blocking read */
-	const char *stream;                    /* "order:{0}:events" */
-	const char *group;                     /* "inventory" */
-	const char *consumer;                  /* unique for the process */
-	/* Of the context that reads: they move what is dead and keep its place (runtime/events/events.lua). */
-	const struct rt_functions *functions;
-	int partition; /* of the keys {p} */
-};
-int rt_stream_redis_new(struct rt_loop *loop, const struct rt_stream_redis_options *options,
-			struct rt_stream_source **ret);
 
 #endif

@@ -1,5 +1,5 @@
-/* epoll.c - see epoll.h. */
-#include "epoll.h"
+/* polling.c - what gRPC does with its epoll set, seen from outside; see interpose.h. */
+#include "interpose.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -9,8 +9,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include "base/base.h"
 
 /* How gRPC has put a descriptor into its set. */
 struct entry {
@@ -168,7 +166,7 @@ __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *me
 	return syscall(SYS_recvmsg, fd, message, flags);
 }
 
-void rpc_poll_turn_begin(int64_t end_ns)
+void rt_polling_turn_begin(int64_t end_ns)
 {
 	turn_end_ns = end_ns;
 	if (first_left < 0)
@@ -188,33 +186,33 @@ void rpc_poll_turn_begin(int64_t end_ns)
 	pthread_mutex_unlock(&lock);
 }
 
-bool rpc_poll_turn_end(void)
+bool rt_polling_turn_end(void)
 {
 	turn_end_ns = 0;
 	return first_left >= 0;
 }
 
-void rpc_poll_learn_begin(void)
+void rt_polling_learn_begin(void)
 {
 	learning = true;
 }
 
-void rpc_poll_learn_end(void)
+void rt_polling_learn_end(void)
 {
 	learning = false;
 }
 
-int rpc_poll_fd(void)
+int rt_polling_fd(void)
 {
 	return atomic_load(&learned);
 }
 
-void rpc_poll_start(void)
+void rt_polling_start(void)
 {
 	emptied = false;
 }
 
-bool rpc_poll_emptied(void)
+bool rt_polling_emptied(void)
 {
 	return emptied;
 }

@@ -1,0 +1,49 @@
+/* interpose.h - functions of libc that our executables have of their own, because gRPC core offers no
+ * other way. README.md in this folder says why, for which versions of libgrpc it was proven, and
+ * what happens where it does not hold. */
+#ifndef RT_INTERPOSE_H
+#define RT_INTERPOSE_H
+
+#include "base/base.h"
+
+/* ---- accepting (accept_guard.c): a listener that no lack of descriptors can stop ----
+ *
+ * gRPC core 1.51 stops listening for ever when accept4 fails with EMFILE (CVE-2023-4785). Our accept4
+ * takes the connection with a spare descriptor then and closes it, so a listener only ever sees
+ * connections or "none now". It also closes connections beyond a limit for each listener, and leaves
+ * some descriptors to the rest of the process. */
+
+/* Open connections for each listening socket of the process; the last one set holds. */
+void rt_accept_guard_limit(int64_t connections_max);
+/* Connections closed at once since the start. */
+uint64_t rt_accept_guard_shed(void);
+
+/* ---- polling (polling.c): a loop waits for gRPC's sockets itself ----
+ *
+ * gRPC's C API has no way to give its descriptors to another loop. On Linux it keeps them all in
+ * one epoll set, and an epoll set is itself a descriptor that can be watched. So we learn which
+ * one it is (epoll_create1 while grpc_init runs) and when gRPC has emptied it (epoll_wait). Where that
+ * does not work rpc/queue.c has a thread that waits and wakes the loop.
+ *
+ * gRPC reads a socket, works off what it read, and reads again, as long as there is something: a peer
+ * that sends without pause keeps it in one call for seconds. So a turn has an end: from then on
+ * recvmsg says that there is nothing more, and the next turn has the set report those sockets anew
+ * (epoll_ctl, whose arguments we keep for that). Without turns it says so after 4 MiB, since libgrpc
+ * 1.51 ends the process after 2 GiB without a pause. */
+
+/* Around grpc_init: begin, init, end. */
+void rt_polling_learn_begin(void);
+void rt_polling_learn_end(void);
+/* gRPC's epoll set; -1: not known. */
+int rt_polling_fd(void);
+/* Whether gRPC, on this thread and since rt_polling_start, has looked into its set and found it
+ * empty. gRPC takes up to 100 events at a time and works them off one a call, so only then is
+ * everything taken that there was. */
+void rt_polling_start(void);
+bool rt_polling_emptied(void);
+/* Around what this thread lets gRPC do: after end_ns (rt_monotonic_ns) it reads no more. True: input was
+ * left unread, so another turn must follow. One thread of the process has turns. */
+void rt_polling_turn_begin(int64_t end_ns);
+bool rt_polling_turn_end(void);
+
+#endif
