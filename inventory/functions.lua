@@ -2,8 +2,8 @@
 --
 -- Keys, all with the prefix of KEYS[1] ('inventory:{0}:events' gives 'inventory:{0}:'):
 --
---   stock    hash: sku → '<available> <reserved> <committed> <received> <version>'
---   skus     sorted set of every SKU, all with score 0: for listing in byte order
+--   stock    hash: SKU → '<available> <reserved> <committed> <received> <version>'
+--   skus     sorted set: every SKU, all with score 0: for listing in byte order
 --   r        hash: order id → '<STATE> <version> <unix ms of the last change> <lines>', where lines
 --            are 'sku=quantity sku=quantity …'; a line that was short is 'sku=quantity/available'
 --   adjust:<sku>:<request id>   string with an expiry: what an adjustment was and what it gave,

@@ -8,7 +8,16 @@
 -- text; '' means "as for the one before it". Created and changed are the ms of stream ids, unless
 -- these lie ahead of the time: then '~<unix ms>' behind an id in the history tells it.
 --
--- The hash <prefix>o:<id>:
+-- Keys, all with the prefix of KEYS[1] ('order:{0}:events' gives 'order:{0}:'):
+--
+--   o:<order id>   hash: the order: status, version, placed, hold and history; settled, detail and
+--            attempt where there is one
+--   customer:<customer id>   sorted set: the customer's order ids, by unix ms of their placing
+--   timers   sorted set: order id → unix ms at which to look at the order again; orders that are
+--            settled are not in it
+--   events   stream: what happened to orders
+--
+-- The hash o:<order id>:
 --   status version placed hold history    always
 --   settled                               '1' once inventory has answered the last request
 --   detail                                data of the event that ended it, when it has any

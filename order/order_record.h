@@ -1,6 +1,6 @@
 /* order_record.h - between what a client asks, what is stored, and what a client is told.
  *
- *   PlaceOrderRequest ─order_content─▶ OrderContent ─order_pack_placed─▶ the stored bytes
+ *   PlaceOrderRequest ─order_content─▶ OrderContent ─order_pack, in an OrderPlaced─▶ the stored bytes
  *   struct order_record ─order_view─▶ tandem.order.v1.Order, as of any of its versions
  *
  * Pure. What is made lives in the arena and may point into what it was made from. */
@@ -42,7 +42,7 @@ struct order_history {
 void order_history_begin(struct order_history *history, const char *text);
 /* False: the end, or something unreadable (then history->at is not at the end of the text). */
 bool order_history_next(struct order_history *history, struct order_history_item *ret);
-/* When an order was placed, and when it was reserved last (0: never). */
+/* When the order was placed, in unix ms; 0: its history cannot be read. */
 int64_t order_created_ms(const struct order_record *record);
 
 Google__Protobuf__Timestamp *order_timestamp(struct rt_arena *arena, int64_t unix_ms);

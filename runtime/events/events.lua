@@ -9,6 +9,14 @@
 -- ('order:{0}:events'); other own keys are built from its prefix ('order:{0}:'), so they share its
 -- slot. KEYS[2], where a function has it, is the foreign stream that is acknowledged.
 --
+-- Keys of every context, beside those that its functions.lua lists:
+--
+--   cursor   hash: a foreign stream → the id up to which the context's group has acknowledged all
+--            of it; a group that was lost begins there again
+--   dead   stream: entries of foreign streams that were given up, with the reason
+--   excluded_groups   set: groups of the own stream that do not hold back its trimming while they
+--            have no live consumer; an operator adds them
+--
 -- For functions.lua (local names, loaded into the same library):
 --
 --   prefix_of(KEYS[1])                   'order:{0}:'

@@ -93,11 +93,13 @@ void rt_call_fail(struct rt_call *call, const struct rt_status *status); /* copi
 void rt_call_failf(struct rt_call *call, int code, const char *format, ...) RT_PRINTF(3, 4);
 /* Ends a streaming call with OK. */
 void rt_call_finish(struct rt_call *call);
-/* Ends a streaming response's message by message flow control: bytes that were given to closure
- * and are not on the wire yet. Above RT_CALL_QUEUE_MAX further messages are still taken, but a
- * handler should wait for on_drained (runs once). */
+/* Flow control for a handler that streams: the bytes that closure got and that are not on the wire
+ * yet. Above RT_CALL_QUEUE_MAX_BYTES closure still takes messages, but a handler should first wait
+ * for on_drained. */
 #define RT_CALL_QUEUE_MAX_BYTES (256 * 1024)
 size_t rt_call_queued_bytes(const struct rt_call *call);
+/* on_drained runs once, never before this returns, when half of RT_CALL_QUEUE_MAX_BYTES or less is
+ * queued. NULL takes it back. */
 void rt_call_on_drained(struct rt_call *call, void (*on_drained)(struct rt_call *call, void *user),
 			void *user);
 /* Asks for the next message of a client's stream. on_message gets it, or NULL at the end of the

@@ -74,7 +74,7 @@ class Words:
         files += [f"grpc/reflection/{v}/reflection.proto" for v in ("v1", "v1alpha")]
         with tempfile.NamedTemporaryFile() as out:
             command = ["protoc", "-I", proto, "-I", "/usr/include", "-I", "/usr/share/grpc-proto"]
-            command += ["--include_imports", "--descriptor_set_out", out.name]
+            command += ["--include_imports", "--include_source_info", "--descriptor_set_out", out.name]
             subprocess.run(command + files, check=True)
             self.descriptors = descriptor_pb2.FileDescriptorSet.FromString(out.read())
         self.pool = descriptor_pool.DescriptorPool()

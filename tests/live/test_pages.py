@@ -1,0 +1,109 @@
+"""docs/reference names every key, event and metric that a running Tandem has, and no others.
+
+scripts/pages makes the pages and scripts/check compares them with the code; here they are compared
+with what lies in Redis and what the services serve after orders of every outcome."""
+import os
+import re
+
+import tandem
+
+STREAMS = ("order:{0}:events", "inventory:{0}:events")
+
+
+def page(name):
+    with open(os.path.join(tandem.ROOT, "docs", "reference", name)) as file:
+        return file.read()
+
+
+def rows(name, first):
+    """The rows of a page's tables whose first column is headed so: lists of cells, without quotes."""
+    found, wanted = [], False
+    for line in page(name).splitlines():
+        cells = [cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if not cells:
+            wanted = False
+        elif wanted and not cells[0].startswith("---"):
+            found.append(cells)
+        elif not wanted:
+            wanted = cells[0] == first
+    return found
+
+
+class Pages(tandem.Live):
+    ENV = {"TANDEM_CLAIM_EVERY": "100ms"}  # how often a group's place is stored
+
+    def setUp(self):
+        """An order of every outcome, one that waits, an adjustment, dead letters, excluded groups."""
+        self.stock("tea", 10)
+        self.inventory.AdjustStock(request_id="once", sku="tea", delta=1)
+        confirmed, cancelled = (self.place("tea", wait_for_decision=True) for _ in range(2))
+        self.order.ConfirmOrder(order_id=confirmed.order_id)
+        self.order.CancelOrder(order_id=cancelled.order_id)
+        expired = self.place("tea", hold={"seconds": 1}, wait_for_decision=True)
+        rejected = self.place("nothing", wait_for_decision=True)
+        ops = self.tandem.redis_as("ops")
+        for stream in STREAMS:
+            ops("XADD", stream, "*", "no", "event")
+            context = stream.split(":")[0]
+            ops("SADD", f"{context}:{{0}}:excluded_groups", "forgotten")
+        for order in (confirmed, cancelled, expired, rejected):
+            self.order_until(order.order_id, lambda found: found.settled)
+        self.place("tea")
+        self.redis = self.tandem.redis_as()
+
+    def order_until(self, order_id, true):
+        tandem.until(lambda: true(self.get(order_id)), 20 * tandem.SLOW, lambda: self.get(order_id))
+
+    def test_keys(self):
+        named = {key: kind for key, kind, _ in rows("keys.md", "key")}
+        self.assertGreater(len(named), 10)
+        patterns = {re.sub("<[^>]+>", ".+", re.escape(key).replace("\\ ", " ")): key for key in named}
+
+        def missing():
+            """Keys of the page that are not there; a key that it does not name fails the test."""
+            left = set(named)
+            for key in (key.decode() for key in self.redis("KEYS", "*")):
+                found = [name for pattern, name in patterns.items() if re.fullmatch(pattern, key)]
+                self.assertEqual(len(found), 1, f"{key} is {found} in keys.md")
+                name = found[0]
+                kind = named[name].removesuffix(" with an expiry")
+                kind = {"sorted set": "zset"}.get(kind, kind)
+                self.assertEqual(self.redis("TYPE", key).decode(), kind, key)
+                expires = named[name].endswith(" with an expiry")
+                self.assertEqual(self.redis("PTTL", key) > 0, expires, key)
+                left.discard(name)
+            return left
+
+        tandem.until(lambda: not missing(), 20 * tandem.SLOW, missing)
+
+    def test_events(self):
+        named = {stream: set() for stream in STREAMS}
+        for part in page("events.md").split("\n## ")[1:]:
+            named[part.split(",")[0]] = set(re.findall(r"^### (\S+)", part, re.MULTILINE))
+        for stream in STREAMS:
+            fields = [entry[1] for entry in self.redis("XRANGE", stream, "-", "+")]
+            events = [dict(zip(f[::2], f[1::2])) for f in fields]
+            types = {event[b"type"].decode() for event in events if b"type" in event}
+            self.assertEqual(types, named[stream])
+
+    def test_metrics(self):
+        named = {}
+        for name, kind, labels, service, _ in rows("metrics.md", "name"):
+            services = tandem.SERVICES if service == "all" else service.split()
+            for one in services:
+                named[one, name] = (kind, set(re.findall(r"(?:^|; )`?(\w+)`?", labels)))
+        served = {}
+        for service in tandem.SERVICES:
+            lines = self.tandem.processes[service].get("/metrics")[1].splitlines()
+            kinds = dict(line.split()[2:4] for line in lines if line.startswith("# TYPE"))
+            for sample in (line for line in lines if not line.startswith("#")):
+                name, _, rest = re.match(r"(\w+)(\{(.*)\})? ", sample).groups()
+                if name not in kinds:
+                    name = re.sub(r"_(bucket|sum|count)$", "", name)
+                labels = set(re.findall(r'(\w+)="(?:[^"\\]|\\.)*"', rest or "")) - {"le"}
+                served.setdefault((service, name), (kinds[name], set()))[1].update(labels)
+        self.assertEqual(served, named)
+
+
+if __name__ == "__main__":
+    tandem.main()
