@@ -1,6 +1,6 @@
 # Writes a C file that holds another file's bytes. KIND=descriptors: the FileDescriptorSet as
 # rt_descriptors. KIND=functions: a Redis function library as <NAME>_functions, put together from
-# PRELUDE (with @CONTEXT@ and @VERSION@ replaced) and INPUT. Its version is a hash of its own text, so
+# the files of INPUT, a list (with @CONTEXT@ and @VERSION@ replaced). Its version is a hash of its own text, so
 # it cannot be forgotten; the library's name and those of its functions carry it. REMARK, if given, is
 # a comment in that text: the same functions as another version (for tests).
 if(KIND STREQUAL "descriptors")
@@ -12,10 +12,12 @@ if(KIND STREQUAL "descriptors")
 		"#include \"rpc/rpc.h\"\n\nstatic const uint8_t bytes[] = {\n\t${bytes}\n};\n"
 		"const struct rt_descriptors rt_descriptors = { bytes, sizeof(bytes) };\n")
 elseif(KIND STREQUAL "functions")
-	file(READ ${PRELUDE} prelude)
-	file(READ ${INPUT} own)
-	string(REPLACE "@CONTEXT@" "${NAME}" prelude "${prelude}")
-	set(body "${prelude}\n${own}")
+	set(body "")
+	foreach(file IN LISTS INPUT)
+		file(READ ${file} part)
+		string(APPEND body "${part}\n")
+	endforeach()
+	string(REPLACE "@CONTEXT@" "${NAME}" body "${body}")
 	if(REMARK)
 		string(PREPEND body "-- ${REMARK}\n")
 	endif()
@@ -28,7 +30,7 @@ elseif(KIND STREQUAL "functions")
 	string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
 	string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)" "\\1\n\t"
 		bytes "${bytes}")
-	file(WRITE ${OUTPUT} "/* Generated from ${NAME}/functions.lua and runtime/events/events.lua. */\n"
+	file(WRITE ${OUTPUT} "/* Generated from runtime/events/events.lua, ${NAME}/tables.c and ${NAME}/functions.lua. */\n"
 		"#include \"redis/redis.h\"\n\nextern const struct rt_functions ${NAME}_functions;\n"
 		"static const unsigned char code[] = {\n\t${bytes}\n0x00};\n"
 		"const struct rt_functions ${NAME}_functions = { \"${NAME}\", \"${version}\", (const char *)code, sizeof(code) - 1 };\n")

@@ -463,7 +463,6 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 	rt_args_function(&args, &inventory_functions, "request");
 	rt_args_int(&args, 1);
 	rt_args_str(&args, events);
-	rt_args_str(&args, stock_rules_text());
 	rt_args_str(&args, letter);
 	rt_args_int(&args, now_ms);
 	rt_args_str(&args, time);

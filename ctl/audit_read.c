@@ -116,46 +116,19 @@ static uint64_t fingerprint_add(uint64_t print, const char *data, size_t length)
 	return (print ^ 0x100) * 1099511628211U; /* where it ends counts, too */
 }
 
-/* Can an order be in a state after an event? */
-static bool leads_to(enum order_event event, enum order_state state)
-{
-	switch (state) {
-	case ORDER_PENDING:
-		return event == ORDER_EV_PLACED;
-	case ORDER_RESERVED:
-		return event == ORDER_EV_RESERVED;
-	case ORDER_REJECTING:
-		return event == ORDER_EV_REJECTED;
-	case ORDER_REJECTED: /* at once, or after it had to give back */
-		return event == ORDER_EV_REJECTED || event == ORDER_EV_SETTLED;
-	case ORDER_CONFIRMING:
-		return event == ORDER_EV_CONFIRMED;
-	case ORDER_CANCELLING:
-		return event == ORDER_EV_CANCELLED;
-	case ORDER_EXPIRING:
-		return event == ORDER_EV_EXPIRED;
-	default:
-		return event == ORDER_EV_SETTLED;
-	}
-}
-
 /* Whether the history has one event for each version, up to this state. *ret_ms: of the last. */
 static bool history_fits(const char *text, const struct audit_case *one, int64_t *ret_ms)
 {
 	struct order_history history;
 	struct order_history_item item;
-	enum order_event last = ORDER_EV_NOTHING;
 
 	*ret_ms = 0;
 	order_history_begin(&history, text);
-	while (order_history_next(&history, &item)) {
-		if (item.again)
-			continue;
-		last = item.event;
-		*ret_ms = item.unix_ms;
-	}
+	while (order_history_next(&history, &item))
+		if (!item.again)
+			*ret_ms = item.unix_ms;
 	return history.at[0] == '\0' && history.version == one->version &&
-	       leads_to(last, one->state);
+	       history.state == one->state;
 }
 
 /* "sku=quantity sku=quantity" of what was ordered; NULL: it cannot be read. */

@@ -25,6 +25,7 @@ struct happened {
 	char *kind, *text;
 	char stream_id[48];
 	uint64_t version; /* 0: none */
+	bool follows;     /* of the order: it says what inventory has answered */
 };
 
 struct explain {
@@ -272,15 +273,9 @@ static bool add_order_event(struct explain *explain, const char *key,
 		add(explain, item->unix_ms, "order",
 		    item->again ? "asked again" : ctl_short_type(type == NULL ? "?" : type),
 		    item->stream_id, item->version, rt_strdup("(no longer in the stream)"));
+	explain->list[explain->count - 1].follows = !order_state_waits(item->state);
 	freeReplyObject(reply);
 	return true;
-}
-
-/* Events that ask inventory for something, as the history has them. */
-static bool is_request(const struct order_history_item *item)
-{
-	return item->again || item->event == ORDER_EV_PLACED || item->event == ORDER_EV_CONFIRMED ||
-	       item->event == ORDER_EV_CANCELLED || item->event == ORDER_EV_EXPIRED;
 }
 
 static bool add_order_events(struct explain *explain)
@@ -297,8 +292,8 @@ static bool add_order_events(struct explain *explain)
 
 		if (!add_order_event(explain, key, &item))
 			return false;
-		if (!is_request(&item))
-			continue;
+		if (!order_state_waits(item.state))
+			continue; /* it asked inventory for nothing */
 		if (!item.again && type != NULL)
 			snprintf(request->type, sizeof(request->type), "%s", ctl_short_type(type));
 		snprintf(request->stream_id, sizeof(request->stream_id), "%s", item.stream_id);
@@ -314,7 +309,7 @@ static bool add_order_events(struct explain *explain)
 /* An event that can be the answer to what the order asked for last. */
 static bool is_answer(const struct explain *explain, const char *type)
 {
-	bool reserved = strcmp(type, "InventoryReserved") == 0;
+	bool reserved = strcmp(type, stock_answer_type(STOCK_ANS_RESERVED)) == 0;
 
 	return explain->facts.state == ORDER_PENDING || !reserved;
 }
@@ -349,7 +344,7 @@ static bool add_answers(struct explain *explain)
 		(void)rt_parse_int(entry->seq, 0, INT64_MAX, &version);
 		add(explain, written_ms(entry->time, entry->stream_id), "inventory", type,
 		    entry->stream_id, (uint64_t)version, event_text(entry));
-		if (!is_answer(explain, type))
+		if (!is_answer(explain, entry->type))
 			continue;
 		snprintf(answer->type, sizeof(answer->type), "%s", type);
 		snprintf(answer->stream_id, sizeof(answer->stream_id), "%s", entry->stream_id);
@@ -508,14 +503,6 @@ static int by_context(const void *a, const void *b)
 	return one->number < other->number ? -1 : 1;
 }
 
-/* What the order service says when inventory has spoken. */
-static bool is_effect(const struct happened *happened)
-{
-	return strcmp(happened->kind, "OrderReserved") == 0 ||
-	       strcmp(happened->kind, "OrderRejected") == 0 ||
-	       strcmp(happened->kind, "OrderSettled") == 0;
-}
-
 /* Puts the list in order of time. */
 static void merge(struct explain *explain)
 {
@@ -532,7 +519,7 @@ static void merge(struct explain *explain)
 		const struct happened *b = &explain->list[inventory];
 		bool first =
 			order < middle && (inventory == explain->count || a->unix_ms < b->unix_ms ||
-					   (a->unix_ms == b->unix_ms && !is_effect(a)));
+					   (a->unix_ms == b->unix_ms && !a->follows));
 
 		merged[count++] = explain->list[first ? order++ : inventory++];
 	}

@@ -8,11 +8,6 @@
 /* A consumer that was not seen for so long is not there: reads wait for 5 s at most. */
 #define ABSENT_MS 15000
 
-static bool waits_for_answer(enum order_state state)
-{
-	return !order_state_settled(state) && state != ORDER_RESERVED;
-}
-
 static const char *asked_to(enum order_state state)
 {
 	switch (state) {
@@ -144,7 +139,7 @@ void explain_because(const struct explain_facts *facts, struct rt_buf *text)
 	if (facts->state == ORDER_RESERVED) {
 		rt_buf_printf(text, ": inventory holds every line; nobody has confirmed or "
 				    "cancelled the order yet");
-	} else if (waits_for_answer(facts->state)) {
+	} else if (order_state_waits(facts->state)) {
 		rt_buf_printf(text, ": inventory was asked to %s", asked_to(facts->state));
 		if (facts->attempt > 1)
 			rt_buf_printf(text, ", %" PRIu32 " times", facts->attempt);
@@ -174,7 +169,7 @@ static void say_when(struct rt_buf *text, const struct explain_facts *facts)
 
 void explain_next(const struct explain_facts *facts, struct rt_buf *text)
 {
-	bool waits = waits_for_answer(facts->state);
+	bool waits = order_state_waits(facts->state);
 
 	if (order_state_settled(facts->state)) {
 		rt_buf_printf(text, "Nothing: the order is settled.");

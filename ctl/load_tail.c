@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "load.h"
+#include "order/order_step.h"
 
 #define STREAM "order:{0}:events"
 
@@ -44,9 +45,9 @@ static void tail_entry(struct tail *tail, const redisReply *entry, int64_t now_n
 	tail->load->count.tail_entries++;
 	if (type == NULL || subject == NULL)
 		return;
-	if (strcmp(type, "tandem.order.v1.OrderReserved") == 0)
+	if (strcmp(type, order_event_type(ORDER_EV_RESERVED)) == 0)
 		load_decided(tail->load, subject, true, now_ns);
-	else if (strcmp(type, "tandem.order.v1.OrderRejected") == 0)
+	else if (strcmp(type, order_event_type(ORDER_EV_REJECTED)) == 0)
 		load_decided(tail->load, subject, false, now_ns);
 }
 

@@ -1,4 +1,5 @@
--- functions.lua - the atomic steps of the inventory service, behind runtime/events/events.lua.
+-- functions.lua - the atomic steps of the inventory service. runtime/events/events.lua stands in front
+-- of it, and behind that the rules of stock.c and the fields of messages as tables.c writes them.
 --
 -- Keys, all with the prefix of KEYS[1] ('inventory:{0}:events' gives 'inventory:{0}:'):
 --
@@ -17,14 +18,12 @@
 -- Every function decides first, without writing, and writes last: an error cannot leave half a
 -- step. An item whose records are damaged gets an error of its own, is not acknowledged and
 -- changes nothing; the others go on.
---
--- Which request moves a reservation where, and what is answered, comes with each call as text from
--- the table in stock.c. There is no rule here.
 
 local RESERVATIONS, STOCK, SKUS, ADJUSTMENTS = 'r', 'stock', 'skus', 'adjust:'
 local GROUP = 'inventory'
-local ADJUSTED = 'tandem.inventory.v1.StockAdjusted'
 local SMALL = { '1', '2', '3', '4' } -- versions as text
+-- A counter: five numbers, and the text they were read from; false once they changed.
+local AVAILABLE, RESERVED, COMMITTED, RECEIVED, VERSION, TEXT = 1, 2, 3, 4, 5, 6
 -- Values for one command: Lua's stack holds 8000.
 local CHUNK = 2000
 
@@ -40,39 +39,47 @@ local function varint(n)
 end
 
 -- A field of a number; proto3 leaves zeros out.
-local function number_field(number, n)
-	return n == 0 and '' or string.char(number * 8) .. varint(n)
+local function number_field(field, n)
+	if n == 0 then
+		return ''
+	elseif field.zigzag then
+		n = n > 0 and 2 * n or -2 * n - 1
+	end
+	return field.key .. varint(n)
 end
 
 -- A field of a string or a message.
-local function bytes_field(number, bytes)
-	return string.char(number * 8 + 2) .. varint(#bytes) .. bytes
+local function bytes_field(field, bytes)
+	return field.key .. varint(#bytes) .. bytes
 end
 
--- tandem.inventory.v1.InventoryUnavailable, out of a reservation's lines.
+-- An InventoryUnavailable, out of a reservation's lines.
 local function pack_shortages(lines)
-	local shortages = {}
+	local shortage, shortages = FIELDS.ReservationShortage, {}
 	for sku, requested, available in string.gmatch(lines, '([^ =]+)=(%d+)/(%d+)') do
-		shortages[#shortages + 1] = bytes_field(1, bytes_field(1, sku) ..
-			number_field(2, requested + 0) .. number_field(3, available + 0))
+		shortages[#shortages + 1] = bytes_field(FIELDS.InventoryUnavailable.shortages,
+			bytes_field(shortage.sku, sku) ..
+			number_field(shortage.requested, requested + 0) ..
+			number_field(shortage.available, available + 0))
 	end
 	return table.concat(shortages)
 end
 
--- tandem.inventory.v1.StockAdjusted.
+-- A StockAdjusted.
 local function pack_adjusted(sku, delta, reason, counter)
-	local stock = bytes_field(1, sku)
-	for i = 1, 5 do
-		stock = stock .. number_field(i + 1, counter[i])
-	end
-	return number_field(1, delta >= 0 and 2 * delta or -2 * delta - 1) ..
-		(reason == '' and '' or bytes_field(2, reason)) .. bytes_field(3, stock)
+	local stock, adjusted = FIELDS.Stock, FIELDS.StockAdjusted
+	return number_field(adjusted.delta, delta) ..
+		(reason == '' and '' or bytes_field(adjusted.reason, reason)) ..
+		bytes_field(adjusted.stock, bytes_field(stock.sku, sku) ..
+			number_field(stock.available, counter[AVAILABLE]) ..
+			number_field(stock.reserved, counter[RESERVED]) ..
+			number_field(stock.committed, counter[COMMITTED]) ..
+			number_field(stock.received, counter[RECEIVED]) ..
+			number_field(stock.version, counter[VERSION]))
 end
 
 -- ---- counters ----
 
--- A counter: five numbers, and the text they were read from; false once they changed.
-local AVAILABLE, RESERVED, COMMITTED, RECEIVED, VERSION, TEXT = 1, 2, 3, 4, 5, 6
 local COUNTER_MAX = 9007199254740991 -- exact in a double
 
 local function counter_of(text)
@@ -149,33 +156,7 @@ end
 
 -- ---- requests of orders ----
 
--- The table of stock.c: rules[letter of state][byte of request] = { effect, to, answer, word of to,
--- type of answer, letters of its end }; made once for each text that comes.
 local RESERVE = 114 -- the byte 'r': a library has no 'string' yet while it is loaded
-local rules_text, rules
-local function rules_of(text)
-	if text == rules_text then
-		return rules
-	end
-	local rows, states, answers = string.match(text, '^([^;]*);([^;]*);([^;]*)$')
-	local words, types, made = {}, {}, { letters = {} }
-	for letter, word in string.gmatch(states, '(%a)=(%S*)') do
-		words[letter], made.letters[word], made[letter] = word, letter, {}
-	end
-	for letter, type in string.gmatch(answers, '(%S)=(%S*)') do
-		types[letter] = type
-	end
-	for state, request, effect, to, answer in string.gmatch(rows, '(.)(.)(.)(.)(.)') do
-		made[state][string.byte(request)] = { effect, to, answer, words[to], types[answer],
-			state .. to .. answer }
-	end
-	local refused = made['U'][RESERVE] -- a refusal ends as a repeat of it does
-	made.refused = { refused[1], refused[2], refused[3], refused[4], refused[5],
-		'N' .. refused[2] .. refused[3] }
-	rules_text, rules = text, made
-	return made
-end
-
 -- Lines as a flat list { sku, quantity, … }, remembered for a while: orders look alike.
 local LINES_MAX = 4096
 local lines_known, lines_count = {}, 0
@@ -235,7 +216,7 @@ end
 -- What an effect does to the counters: true; or true, the rule to follow instead and the lines to
 -- keep, for a reserve that is refused; or false and why it cannot be.
 local function take_effect(batch, rule, lines)
-	local effect = rule[1]
+	local effect = rule.effect
 	if effect == 'K' then
 		return true
 	end
@@ -245,7 +226,7 @@ local function take_effect(batch, rule, lines)
 		if reserved then
 			return true
 		elseif reserved == false then
-			return true, batch.rules.refused, shortage_text(counters, list)
+			return true, REFUSED, shortage_text(counters, list)
 		end
 	elseif shift(counters, list, RESERVED, effect == 'M' and COMMITTED or AVAILABLE) then
 		return true
@@ -262,9 +243,9 @@ local function decide(batch, i, order_id)
 	if record then
 		local word
 		word, version, lines = string.match(record, '^(%u+) (%d+) %d+ (.*)$')
-		state = word and #version < 15 and batch.rules.letters[word]
+		state = word and #version < 15 and STATE_LETTERS[word]
 	end
-	local rule = state and batch.rules[state][batch.requests[i]]
+	local rule = state and RULES[state][batch.requests[i]]
 	if not rule then
 		return nil, 'the reservation is damaged'
 	end
@@ -274,18 +255,18 @@ local function decide(batch, i, order_id)
 	elseif instead then
 		rule, lines = instead, instead_lines
 	end
-	if rule[2] ~= state then
+	if rule.to ~= state then
 		version = SMALL[version + 1] or string.format('%d', version + 1)
-		batch.latest[order_id] = rule[4] .. ' ' .. version .. ' ' .. batch.now_ms .. ' ' ..
+		batch.latest[order_id] = rule.word .. ' ' .. version .. ' ' .. batch.now_ms .. ' ' ..
 			(lines or '')
 	end
-	if rule[3] ~= '-' then
-		batch.answers[i], batch.versions[i] = rule, version
-		if rule[3] == 'U' then
+	if rule.type then
+		batch.answers[i], batch.versions[i] = rule.type, version
+		if rule.type == REFUSED.type then
 			batch.shortages[i] = pack_shortages(lines)
 		end
 	end
-	return rule[6]
+	return rule.ends
 end
 
 -- Reads the counters that the batch can need: those of new reserves, and those of what is held.
@@ -307,7 +288,7 @@ local function read_needed_counters(batch)
 	read_counters(batch.prefix .. STOCK, skus, counters)
 end
 
--- FCALL inventory_request 2 <own events> <order events> <rules> <letters> <now_ms> <time> <acks>
+-- FCALL inventory_request 2 <own events> <order events> <letters> <now_ms> <time> <acks>
 --       <order id> × n  <lines> for each 'r' among the letters  <stream id> × acks  <extra> …
 --
 -- Serves n requests, one letter each, in their order. <acks> is n, or 0 with a single key: nothing
@@ -316,16 +297,16 @@ end
 --
 -- Answers { text, error, … }: the text has three letters a request: state before, state after,
 -- answer; '!!!' for one that failed, whose reason is among the errors.
-local IDS = 5 -- the order id of request i is args[IDS + i]
+local IDS = 4 -- the order id of request i is args[IDS + i]
 
 local function request(keys, args)
-	local now_ms, time, acks = args[3], args[4], args[5] + 0
-	local n = #args[2]
+	local now_ms, time, acks = args[2], args[3], args[4] + 0
+	local n = #args[1]
 	local stream = open_stream(keys[1])
 	local prefix = prefix_of(keys[1])
 	local batch = {
-		rules = rules_of(args[1]), now_ms = now_ms, prefix = prefix,
-		requests = { string.byte(args[2], 1, n) },
+		now_ms = now_ms, prefix = prefix,
+		requests = { string.byte(args[1], 1, n) },
 		records = redis.call('HMGET', prefix .. RESERVATIONS, unpack(args, IDS + 1, IDS + n)),
 		lines = {}, skus = {}, counters = {}, -- of requests; read
 		latest = {}, -- records made here, by order
@@ -367,7 +348,7 @@ local function request(keys, args)
 	for i = 1, n do
 		local answer = batch.answers[i]
 		if answer then
-			stream:publish(now_ms, time, answer[5], args[IDS + i], batch.versions[i],
+			stream:publish(now_ms, time, answer, args[IDS + i], batch.versions[i],
 				batch.shortages[i] or '', attempts[i], traceparents[i])
 		end
 	end

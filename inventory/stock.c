@@ -1,11 +1,8 @@
 /* stock.c - the rules of stock.h as one table, and the arithmetic of the counters.
  *
- * Each pair of state and request has exactly one row, checked at the first use by the order of
- * the table itself: rows stand sorted by state, then by request. The Redis functions get the
- * rows as text (stock_rules_text) and run them; they have no rule of their own. */
+ * Each pair of state and request has exactly one row: rows stand sorted by state, then by request. */
 #include "stock.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Short names keep a row on a line. */
@@ -89,38 +86,9 @@ static const uint32_t request_attempts[STOCK_REQUEST_COUNT] = { STOCK_REQUESTS(
 	STOCK_REQUEST_FROM) };
 static const char answer_letters[STOCK_ANSWER_COUNT] = { STOCK_ANSWERS(STOCK_ANSWER_LETTER) };
 static const char *const answer_types[STOCK_ANSWER_COUNT] = { STOCK_ANSWERS(STOCK_ANSWER_TYPE) };
-static const char effect_letters[] = {
-	[STOCK_KEEP] = 'K', [STOCK_TRY] = 'T', [STOCK_COMMIT_IT] = 'M', [STOCK_GIVE_BACK] = 'B'
-};
-
 const struct stock_rule *stock_rule(enum stock_state state, enum stock_request request)
 {
 	return &rules[(unsigned)state * STOCK_REQUEST_COUNT + (unsigned)request];
-}
-
-const char *stock_rules_text(void)
-{
-	/* Made once; a service calls this on its loop thread only. */
-	static char text[1024];
-	char *out = text, *end = text + sizeof(text);
-
-	if (text[0] != '\0')
-		return text;
-	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
-		*out++ = state_letters[rules[i].state];
-		*out++ = request_letters[rules[i].request];
-		*out++ = effect_letters[rules[i].effect];
-		*out++ = state_letters[rules[i].to];
-		*out++ = answer_letters[rules[i].answer];
-	}
-	for (int state = 0; state < STOCK_STATE_COUNT; state++)
-		out += snprintf(out, (size_t)(end - out), "%c%c=%s", state == 0 ? ';' : ' ',
-				state_letters[state], state_texts[state]);
-	for (int answer = 0; answer < STOCK_ANSWER_COUNT; answer++)
-		out += snprintf(out, (size_t)(end - out), "%c%c=%s", answer == 0 ? ';' : ' ',
-				answer_letters[answer],
-				answer_types[answer] != NULL ? answer_types[answer] : "");
-	return text;
 }
 
 bool stock_state_parse(const char *text, enum stock_state *ret)
@@ -139,7 +107,7 @@ const char *stock_state_text(enum stock_state state)
 	return state_texts[state];
 }
 
-bool stock_state_letter(char letter, enum stock_state *ret)
+bool stock_state_of_letter(char letter, enum stock_state *ret)
 {
 	const char *at = memchr(state_letters, letter, sizeof(state_letters));
 
@@ -149,7 +117,7 @@ bool stock_state_letter(char letter, enum stock_state *ret)
 	return true;
 }
 
-bool stock_answer_letter(char letter, enum stock_answer *ret)
+bool stock_answer_of_letter(char letter, enum stock_answer *ret)
 {
 	const char *at = memchr(answer_letters, letter, sizeof(answer_letters));
 
@@ -162,6 +130,16 @@ bool stock_answer_letter(char letter, enum stock_answer *ret)
 char stock_request_letter(enum stock_request request)
 {
 	return request_letters[request];
+}
+
+char stock_state_letter(enum stock_state state)
+{
+	return state_letters[state];
+}
+
+char stock_answer_letter(enum stock_answer answer)
+{
+	return answer_letters[answer];
 }
 
 bool stock_request_parse(const char *type, uint32_t attempt, enum stock_request *ret)

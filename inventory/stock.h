@@ -1,7 +1,7 @@
 /* stock.h - the rules of stock and reservations.
  *
- * Pure: no I/O. One table (stock.c) says what each request does to a reservation; the memory store
- * runs it in C, the Redis functions get it as text and run the same rows.
+ * Pure: no I/O. The tables here and in stock.c say what each request does to a reservation, once. The
+ * Redis functions run them: tables.c writes them into the library as Lua when it is built.
  *
  *   none ─placed─▶ RESERVED ─commit─▶ COMMITTED
  *     │     │          └─release─▶ RELEASED
@@ -66,9 +66,6 @@ struct stock_rule {
 	bool odd; /* cannot happen unless something was lost: counted, warned about */
 };
 const struct stock_rule *stock_rule(enum stock_state state, enum stock_request request);
-/* For the functions: five letters a rule: state, request, effect (K T M B), to, answer; behind
- * them the words of the states and the types of the answers: "NrTRR…;N= R=RESERVED …;-= R=tandem…". */
-const char *stock_rules_text(void);
 bool stock_state_parse(const char *text, enum stock_state *ret);
 const char *stock_state_text(enum stock_state state);
 /* Which request an event of this type and attempt is; false: none, it asks for nothing. */
@@ -77,8 +74,10 @@ const char *stock_request_type(enum stock_request request);
 const char *stock_answer_type(enum stock_answer answer);
 /* The letters in what the functions are given and answer. */
 char stock_request_letter(enum stock_request request);
-bool stock_state_letter(char letter, enum stock_state *ret);
-bool stock_answer_letter(char letter, enum stock_answer *ret);
+char stock_state_letter(enum stock_state state);
+char stock_answer_letter(enum stock_answer answer);
+bool stock_state_of_letter(char letter, enum stock_state *ret);
+bool stock_answer_of_letter(char letter, enum stock_answer *ret);
 
 /* The counters of a SKU. received = available + reserved + committed, always. */
 struct stock {

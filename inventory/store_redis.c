@@ -170,7 +170,6 @@ static void requests_head(struct run *run, struct rt_args *args)
 	rt_args_str(args, run->store->events);
 	if (acks)
 		rt_args_str(args, run->store->orders);
-	rt_args_str(args, stock_rules_text());
 	rt_args_copy(args, letters.data, letters.length);
 	rt_args_int(args, now_ms);
 	rt_args_copy(args, time, strlen(time));
@@ -239,9 +238,9 @@ static int request_end(struct inventory_request_op *op, const char *letters)
 {
 	if (letters[0] == '!')
 		return RT_REMOTE;
-	if (!stock_state_letter(letters[0], &op->before) ||
-	    !stock_state_letter(letters[1], &op->after) ||
-	    !stock_answer_letter(letters[2], &op->answer))
+	if (!stock_state_of_letter(letters[0], &op->before) ||
+	    !stock_state_of_letter(letters[1], &op->after) ||
+	    !stock_answer_of_letter(letters[2], &op->answer))
 		return RT_PROTOCOL;
 	return RT_OK;
 }

@@ -23,25 +23,16 @@ struct answer {
 	struct rt_arena arena; /* of op.data */
 };
 
+/* What inventory publishes about orders. */
 static const struct {
-	const char *type;
 	const ProtobufCMessageDescriptor *descriptor;
-	bool ours;
 	enum order_input input;
 } types[] = {
-	{ "tandem.inventory.v1.InventoryReserved",
-	  &tandem__inventory__v1__inventory_reserved__descriptor, true,
-	  ORDER_IN_INVENTORY_RESERVED },
-	{ "tandem.inventory.v1.InventoryUnavailable",
-	  &tandem__inventory__v1__inventory_unavailable__descriptor, true,
+	{ &tandem__inventory__v1__inventory_reserved__descriptor, ORDER_IN_INVENTORY_RESERVED },
+	{ &tandem__inventory__v1__inventory_unavailable__descriptor,
 	  ORDER_IN_INVENTORY_UNAVAILABLE },
-	{ "tandem.inventory.v1.InventoryCommitted",
-	  &tandem__inventory__v1__inventory_committed__descriptor, true,
-	  ORDER_IN_INVENTORY_COMMITTED },
-	{ "tandem.inventory.v1.InventoryReleased",
-	  &tandem__inventory__v1__inventory_released__descriptor, true,
-	  ORDER_IN_INVENTORY_RELEASED },
-	{ "tandem.inventory.v1.StockAdjusted", NULL, false, ORDER_IN_INVENTORY_RESERVED },
+	{ &tandem__inventory__v1__inventory_committed__descriptor, ORDER_IN_INVENTORY_COMMITTED },
+	{ &tandem__inventory__v1__inventory_released__descriptor, ORDER_IN_INVENTORY_RELEASED },
 };
 
 static void moved(struct order_move_op *op, int status)
@@ -131,12 +122,14 @@ void order_on_inventory_event(struct rt_event *event, void *user)
 	struct rt_wire_fault fault;
 	size_t i = 0;
 
-	while (i < RT_LENGTH(types) && strcmp(event->type, types[i].type) != 0)
+	if (strcmp(event->type, tandem__inventory__v1__stock_adjusted__descriptor.name) == 0) {
+		rt_event_ignore(event);
+		return;
+	}
+	while (i < RT_LENGTH(types) && strcmp(event->type, types[i].descriptor->name) != 0)
 		i++;
 	if (i == RT_LENGTH(types)) {
 		rt_event_poison(event, "unknown type of event");
-	} else if (!types[i].ours) {
-		rt_event_ignore(event);
 	} else if (!check_order_id(event->subject)) {
 		rt_event_poison(event, "the subject is not an order id");
 	} else if (event->data_length > 0 &&

@@ -1,7 +1,7 @@
--- functions.lua - the atomic steps of the order service. runtime/events/events.lua stands in front of it.
+-- functions.lua - the atomic steps of the order service. runtime/events/events.lua stands in front of
+-- it, and behind that the rules of order_step.c as tables.c writes them: EVENTS, RULES, AGAIN_WORD.
 --
--- Everything is told by the caller: time, ids, rules (order_step.c, as text) and bytes. Calls take
--- batches; what a batch can share (XINFO, ZADD, ZREM, XACK) is done once. Writes come after every
+-- Everything else is told by the caller: time, ids and bytes. Calls take batches; what a batch can share (XINFO, ZADD, ZREM, XACK) is done once. Writes come after every
 -- check that can fail.
 --
 -- A moment ("now") is one argument: unix ms and, in its last 24 characters, the same as RFC 3339
@@ -26,51 +26,12 @@
 -- A record, as it is read and answered. The first six are its state, the last two its bytes.
 local STATUS, SETTLED, VERSION, HOLD, ATTEMPT, HISTORY, PLACED, DETAIL = 1, 2, 3, 4, 5, 6, 7, 8
 
--- Letters of order_step.h, and what they stand for in what is stored.
-local STATES = {
-	P = { 'PENDING', false }, R = { 'RESERVED', false }, j = { 'REJECTED', false },
-	J = { 'REJECTED', true }, c = { 'CONFIRMED', false }, C = { 'CONFIRMED', true },
-	x = { 'CANCELLED', false }, X = { 'CANCELLED', true }, e = { 'EXPIRED', false },
-	E = { 'EXPIRED', true },
-}
--- Event: type, word in the history, whether it has content (and so a detail that is kept).
-local EVENTS = {
-	P = { 'tandem.order.v1.OrderPlaced', 'placed', false },
-	R = { 'tandem.order.v1.OrderReserved', 'reserved', false },
-	J = { 'tandem.order.v1.OrderRejected', 'rejected', true },
-	C = { 'tandem.order.v1.OrderConfirmed', 'confirmed', false },
-	X = { 'tandem.order.v1.OrderCancelled', 'cancelled', true },
-	E = { 'tandem.order.v1.OrderExpired', 'expired', true },
-	S = { 'tandem.order.v1.OrderSettled', 'settled', false },
-}
 -- The group that is asked.
 local INVENTORY = 'inventory'
 -- The version after a small one.
 local SMALL = { ['1'] = '2', ['2'] = '3', ['3'] = '4', ['4'] = '5' }
 -- From this attempt on the last 'again' of a history is replaced: it must not grow for ever.
 local AGAIN_KEPT = 8
-
--- The rules, parsed once for each text: open_rules.PENDING[byte of 'r'], settled_rules.…
-local rules_text, open_rules, settled_rules
-
-local function parse_rules(text)
-	open_rules, settled_rules = {}, {}
-	for from, input, verdict, to, event, timer in string.gmatch(text, '(.)(.)(.)(.)(.)(.)') do
-		local rules = STATES[from][2] and settled_rules or open_rules
-		local status = STATES[from][1]
-		rules[status] = rules[status] or {}
-		local published = EVENTS[event] or {}
-		rules[status][string.byte(input)] = {
-			verdict = verdict, from = from, to = to, status = STATES[to][1],
-			settles = STATES[to][2] and not STATES[from][2],
-			opens = STATES[from][2] and not STATES[to][2],
-			type = published[1], word = published[2], has_content = published[3],
-			timer = timer,
-			asks = timer == 'R', -- as order_rule_asks says
-		}
-	end
-	rules_text = text
-end
 
 local function split_now(now)
 	return string.sub(now, 1, -25), string.sub(now, -24)
@@ -159,11 +120,11 @@ local function place(keys, args)
 		if found == 1 then
 			answers[n] = read_record(orders .. id) or 0
 		elseif not found then
-			local entry, ms, number = stream:publish(now_ms, time, EVENTS.P[1], id, '1',
-				args[i + 3], nil, args[i + 7])
+			local entry, ms, number = stream:publish(now_ms, time, EVENTS.PLACED.type, id,
+				'1', args[i + 3], nil, args[i + 7])
 			redis.call('HSET', orders .. id, 'status', 'PENDING', 'version', '1', 'placed',
 				args[i + 3], 'hold', args[i + 4], 'history',
-				'placed@' .. ms .. '-' .. number .. stream.told)
+				EVENTS.PLACED.word .. '@' .. ms .. '-' .. number .. stream.told)
 			redis.call('ZADD', customers .. args[i + 2], stream.told == '' and ms or now_ms,
 				id)
 			answers[n] = entry .. stream.told
@@ -189,8 +150,8 @@ local function find(keys, args)
 	return answers
 end
 
--- FCALL order_move 1|2 <own stream> [<inventory's stream>] <rules> <group> { <id> <what> <now>
--- <due> <data> <traceparent> <ack> } …
+-- FCALL order_move 1|2 <own stream> [<inventory's stream>] <group> { <id> <what> <now> <due> <data>
+-- <traceparent> <ack> } …
 --   what: the input's letter, 'w' when the record is wanted or '-', then expected_version.
 --   ack: the entry of inventory's stream that is acknowledged with it; ''. An event of an unknown
 --   order is not acknowledged: somebody should look at it.
@@ -202,9 +163,9 @@ local WANTED = 119 -- the byte 'w': a library has no 'string' yet while it is lo
 
 -- What an event carries: the request again; what the caller gives; or what ended the order before.
 local function content_of(key, record, rule, data)
-	if rule.word == 'placed' then
+	if rule.event == EVENTS.PLACED then
 		return complete(key, record)[PLACED] or ''
-	elseif not rule.has_content then
+	elseif not rule.event.has_detail then
 		return ''
 	elseif data ~= '' then
 		return data
@@ -215,13 +176,13 @@ end
 -- Publishes a rule's event; returns the history with it, and the ms since the order was placed.
 local function publish_move(stream, record, rule, id, version, moment, content, history, word,
 		attempt)
-	local _, ms, number = stream:publish(moment.ms, moment.time, rule.type, id, version, content,
-		attempt, moment.traceparent)
-	local first = string.match(record[HISTORY], '^placed@(%d+)') or ms
+	local _, ms, number = stream:publish(moment.ms, moment.time, rule.event.type, id, version,
+		content, attempt, moment.traceparent)
+	local first = string.match(record[HISTORY], '^%a+@(%d+)') or ms
 	local age = string.format('%d', stream.ms - first)
 	history = history .. ' ' .. word .. '+' .. age .. '-' .. number .. stream.told
 	if string.find(history, '~', 1, true) then -- ids do not tell the times
-		first = string.match(record[HISTORY], '^placed@%d+%-%d+~(%d+)') or first
+		first = string.match(record[HISTORY], '^%a+@%d+%-%d+~(%d+)') or first
 		age = string.format('%d', tonumber(moment.ms) - first)
 	end
 	return history, age
@@ -232,14 +193,14 @@ local function move_on(stream, key, record, rule, id, moment, data)
 	local version = SMALL[record[VERSION]] or string.format('%d', record[VERSION] + 1)
 	local content = content_of(key, record, rule, data)
 	local history, age = publish_move(stream, record, rule, id, version, moment, content,
-		record[HISTORY], rule.word)
+		record[HISTORY], rule.event.word)
 	if rule.settles then
 		redis.call('HSET', key, 'status', rule.status, 'version', version, 'history', history,
 			'settled', '1')
 	else
 		redis.call('HSET', key, 'status', rule.status, 'version', version, 'history', history)
 	end
-	if rule.has_content and data ~= '' then
+	if rule.event.has_detail and data ~= '' then
 		redis.call('HSET', key, 'detail', data)
 		record[DETAIL] = data
 	end
@@ -258,10 +219,10 @@ local function ask_again(stream, key, record, rule, id, moment, data)
 	local content = content_of(key, record, rule, data)
 	local history, age = record[HISTORY]
 	if tonumber(attempt) > AGAIN_KEPT then
-		history = string.gsub(history, ' again%+[^ ]*$', '')
+		history = string.gsub(history, ' ' .. AGAIN_WORD .. '%+[^ ]*$', '')
 	end
 	history, age = publish_move(stream, record, rule, id, record[VERSION], moment, content,
-		history, 'again', attempt)
+		history, AGAIN_WORD, attempt)
 	record[ATTEMPT], record[HISTORY] = attempt, history
 	redis.call('HSET', key, 'attempt', attempt, 'history', history)
 	return age
@@ -287,16 +248,16 @@ end
 
 -- When the timer of an order that moved is due; false: never; nil: as it was.
 local function timer_after(rule, record, moment, retry_due)
-	if rule.timer == 'R' then
+	if rule.timer == 'RETRY' then
 		return retry_due
-	elseif rule.timer == 'H' then
+	elseif rule.timer == 'HOLD' then
 		if record[HOLD] ~= moment.hold then -- most orders of a batch have the same
 			moment.hold = record[HOLD]
 			moment.hold_due = string.format('%d',
 				tonumber(moment.ms) + (tonumber(record[HOLD]) or 0))
 		end
 		return moment.hold_due
-	elseif rule.timer == 'N' then
+	elseif rule.timer == 'NONE' then
 		return false
 	end
 end
@@ -318,15 +279,12 @@ local function pass_over(key, before, id, count)
 end
 
 local function move(keys, args)
-	if args[1] ~= rules_text then
-		parse_rules(args[1])
-	end
 	local orders = prefix_of(keys[1]) .. 'o:'
 	local answers, timers, acks = {}, {}, {}
 	local moment = {}
 	local stream, before
 	local spared, request_from = 0 -- events in front of the first request; and the id there
-	for i = 3, #args, 7 do
+	for i = 2, #args, 7 do
 		local id, what = args[i], args[i + 1]
 		if args[i + 2] ~= '' then
 			moment.ms, moment.time = split_now(args[i + 2])
@@ -334,7 +292,8 @@ local function move(keys, args)
 		end
 		local key = orders .. id
 		local record = read_state(key)
-		local rules = record and (record[SETTLED] and settled_rules or open_rules)[record[STATUS]]
+		local rules = record and
+			(record[SETTLED] and RULES.settled or RULES.open)[record[STATUS]]
 		local answer = 'U'
 		if rules then
 			local input, wanted, expects = string.byte(what, 1, 3)
@@ -375,7 +334,7 @@ local function move(keys, args)
 		pass_over(keys[1], before, request_from or stream:last_id(), spared)
 	end
 	if #acks > 0 then
-		redis.call('XACK', keys[2], args[2], unpack(acks))
+		redis.call('XACK', keys[2], args[1], unpack(acks))
 	end
 	return answers
 end
@@ -423,7 +382,7 @@ end
 -- Answers { timers in all, id, queued (0 or 1), record, id, … }.
 
 local function last_request_id(history)
-	local first_ms, first_n = string.match(history, '^placed@(%d+)%-(%d+)')
+	local first_ms, first_n = string.match(history, '^%a+@(%d+)%-(%d+)')
 	local age, n = string.match(history, '%+(%-?%d+)%-(%d+)~?%d*$')
 	if age then
 		return string.format('%.0f', (first_ms or 0) + age) .. '-' .. n

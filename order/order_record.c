@@ -128,23 +128,19 @@ void order_history_begin(struct order_history *history, const char *text)
 /* The word at the start of the text: an event, or "again". */
 static size_t read_word(const char *text, struct order_history_item *item)
 {
-	static const struct {
-		const char *word;
-		enum order_event event;
-	} words[] = {
-		{ "placed", ORDER_EV_PLACED },       { "reserved", ORDER_EV_RESERVED },
-		{ "rejected", ORDER_EV_REJECTED },   { "confirmed", ORDER_EV_CONFIRMED },
-		{ "cancelled", ORDER_EV_CANCELLED }, { "expired", ORDER_EV_EXPIRED },
-		{ "settled", ORDER_EV_SETTLED },     { "again", ORDER_EV_NOTHING },
-	};
 	size_t length = strcspn(text, "@+ ");
 
-	for (size_t i = 0; i < RT_LENGTH(words); i++)
-		if (strlen(words[i].word) == length && memcmp(words[i].word, text, length) == 0) {
-			item->event = words[i].event;
-			item->again = words[i].event == ORDER_EV_NOTHING;
+	for (int event = 0; event < ORDER_EVENT_COUNT; event++) {
+		const char *word = order_event_word((enum order_event)event);
+
+		if (word == NULL)
+			word = ORDER_AGAIN_WORD;
+		if (strlen(word) == length && memcmp(word, text, length) == 0) {
+			item->event = (enum order_event)event;
+			item->again = item->event == ORDER_EV_NOTHING;
 			return length;
 		}
+	}
 	return 0;
 }
 
@@ -201,8 +197,12 @@ bool order_history_next(struct order_history *history, struct order_history_item
 		return false;
 	if (first)
 		history->created_ms = item.unix_ms;
-	history->version += !item.again;
+	if (!item.again) {
+		history->version++;
+		history->state = order_state_after(history->state, item.event);
+	}
 	item.version = history->version;
+	item.state = history->state;
 	history->at = at + (*at == ' ');
 	*ret = item;
 	return true;
@@ -235,33 +235,6 @@ Google__Protobuf__Timestamp *order_timestamp(struct rt_arena *arena, int64_t uni
 	return time;
 }
 
-static enum order_state state_after(enum order_state state, enum order_event event)
-{
-	switch (event) {
-	case ORDER_EV_PLACED:
-		return ORDER_PENDING;
-	case ORDER_EV_RESERVED:
-		return ORDER_RESERVED;
-	case ORDER_EV_REJECTED:
-		/* The first one follows the refusal; a later one asks inventory to give back. */
-		return state == ORDER_PENDING ? ORDER_REJECTED : ORDER_REJECTING;
-	case ORDER_EV_CONFIRMED:
-		return ORDER_CONFIRMING;
-	case ORDER_EV_CANCELLED:
-		return ORDER_CANCELLING;
-	case ORDER_EV_EXPIRED:
-		return ORDER_EXPIRING;
-	case ORDER_EV_SETTLED:
-		if (state == ORDER_CONFIRMING)
-			return ORDER_CONFIRMED;
-		if (state == ORDER_REJECTING)
-			return ORDER_REJECTED;
-		return state == ORDER_CANCELLING ? ORDER_CANCELLED : ORDER_EXPIRED;
-	default:
-		return state;
-	}
-}
-
 /* What a history says about a version. */
 struct moments {
 	enum order_state state;
@@ -277,7 +250,7 @@ static bool read_moments(const struct order_record *record, uint64_t version, st
 	while (history.version < version && order_history_next(&history, &item)) {
 		if (item.again)
 			continue;
-		moments.state = state_after(moments.state, item.event);
+		moments.state = item.state;
 		moments.updated_ms = item.unix_ms;
 		if (item.event == ORDER_EV_RESERVED)
 			moments.reserved_ms = item.unix_ms;

@@ -30,6 +30,7 @@ Tandem__Order__V1__Order *order_view(struct rt_arena *arena, const struct order_
 struct order_history_item {
 	enum order_event event; /* NOTHING for "again" */
 	bool again;
+	enum order_state state; /* after it */
 	int64_t unix_ms;
 	uint64_t version; /* after it; of the request, for "again" */
 	char stream_id[48];
@@ -38,6 +39,7 @@ struct order_history {
 	const char *at;
 	int64_t placed_id_ms, created_ms;
 	uint64_t version;
+	enum order_state state; /* after what was read; PENDING before */
 };
 void order_history_begin(struct order_history *history, const char *text);
 /* False: the end, or something unreadable (then history->at is not at the end of the text). */

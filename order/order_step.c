@@ -15,12 +15,12 @@ static const char *const state_status[] = { ORDER_STATES(STATE_STATUS) };
 static const bool state_settled[] = { ORDER_STATES(STATE_SETTLED) };
 #define INPUT_LETTER(name, letter) [ORDER_IN_##name] = (letter),
 static const char input_letters[] = { ORDER_INPUTS(INPUT_LETTER) };
-#define EVENT_LETTER(name, letter, type) [ORDER_EV_##name] = (letter),
-static const char event_letters[] = { ORDER_EVENTS(EVENT_LETTER) };
-#define EVENT_TYPE(name, letter, type) [ORDER_EV_##name] = (type),
+#define EVENT_TYPE(name, type, word, has_detail) [ORDER_EV_##name] = (type),
 static const char *const event_types[] = { ORDER_EVENTS(EVENT_TYPE) };
-static const char verdict_letters[] = { 'M', 'A', 'S', 'F' };
-static const char timer_letters[] = { 'K', 'N', 'R', 'H' };
+#define EVENT_WORD(name, type, word, has_detail) [ORDER_EV_##name] = (word),
+static const char *const event_words[] = { ORDER_EVENTS(EVENT_WORD) };
+#define EVENT_HAS_DETAIL(name, type, word, has_detail) [ORDER_EV_##name] = (has_detail),
+static const bool event_has_detail[] = { ORDER_EVENTS(EVENT_HAS_DETAIL) };
 
 #define ROW(from, input, verdict, to, event, timer)                                                \
 	[ORDER_##from][ORDER_IN_##input] = { ORDER_##from, ORDER_IN_##input, ORDER_##verdict,      \
@@ -192,25 +192,12 @@ bool order_rule_asks(const struct order_rule *rule)
 	return rule->timer == ORDER_TIMER_RETRY;
 }
 
-const char *order_rules_text(void)
+enum order_state order_state_after(enum order_state state, enum order_event event)
 {
-	static char text[ORDER_STATE_COUNT * ORDER_INPUT_COUNT * 6 + 1];
-	char *at = text;
-
-	if (text[0] != '\0')
-		return text;
-	for (int state = 0; state < ORDER_STATE_COUNT; state++)
-		for (int input = 0; input < ORDER_INPUT_COUNT; input++) {
-			const struct order_rule *rule = &rules[state][input];
-
-			*at++ = state_letters[rule->state];
-			*at++ = input_letters[rule->input];
-			*at++ = verdict_letters[rule->verdict];
-			*at++ = state_letters[rule->to];
-			*at++ = event_letters[rule->event];
-			*at++ = timer_letters[rule->timer];
-		}
-	return text;
+	for (int input = 0; input < ORDER_INPUT_COUNT; input++)
+		if (rules[state][input].event == event)
+			return rules[state][input].to;
+	return state;
 }
 
 bool order_state_parse(const char *status, bool settled, enum order_state *ret)
@@ -238,9 +225,44 @@ bool order_state_final(enum order_state state)
 	return state != ORDER_PENDING && state != ORDER_RESERVED;
 }
 
+bool order_state_waits(enum order_state state)
+{
+	return !state_settled[state] && state != ORDER_RESERVED;
+}
+
 const char *order_event_type(enum order_event event)
 {
 	return event_types[event];
+}
+
+const char *order_event_word(enum order_event event)
+{
+	return event_words[event];
+}
+
+bool order_event_has_detail(enum order_event event)
+{
+	return event_has_detail[event];
+}
+
+char order_input_letter(enum order_input input)
+{
+	return input_letters[input];
+}
+
+char order_state_letter(enum order_state state)
+{
+	return state_letters[state];
+}
+
+bool order_state_of_letter(char letter, enum order_state *ret)
+{
+	const char *at = memchr(state_letters, letter, sizeof(state_letters));
+
+	if (at == NULL)
+		return false;
+	*ret = (enum order_state)(at - state_letters);
+	return true;
 }
 
 int64_t order_retry_due(int64_t now_ms, uint32_t attempt, int64_t min_ms, int64_t max_ms,

@@ -1,8 +1,8 @@
 /* order_step.h - the rules of an order: which input moves it where, and what is asked for.
  *
- * Pure: no I/O, no time of its own. One table (order_step.c) says it all; the memory store runs
- * it in C, the Redis functions get it as text (order_rules_text) and run the same rows, because
- * only they see the status at the instant of the change.
+ * Pure: no I/O, no time of its own. The tables here and in order_step.c say it all, once. The Redis
+ * functions run them, because only they see the status at the instant of the change: tables.c writes
+ * them into the library as Lua when it is built. The service, ctl and the audit read them in C.
  *
  *   PENDING ─reserved──▶ RESERVED ─confirm─▶ CONFIRMED~ ─committed─▶ CONFIRMED
  *      │                    ├─cancel──▶ CANCELLED~ ─released──▶ CANCELLED
@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* State: letter (for the functions), status, settled. The letters are stored nowhere. */
+/* State: letter (in what the functions answer; stored nowhere), status, settled. */
 #define ORDER_STATES(X)                                                                            \
 	X(PENDING, 'P', "PENDING", false)                                                          \
 	X(RESERVED, 'R', "RESERVED", false)                                                        \
@@ -36,7 +36,7 @@
 enum order_state { ORDER_STATES(ORDER_STATE_ENUM) ORDER_STATE_COUNT };
 #undef ORDER_STATE_ENUM
 
-/* What can happen to an order, and its letter. */
+/* What can happen to an order, and its letter (in what the functions are given). */
 #define ORDER_INPUTS(X)                                                                            \
 	X(INVENTORY_RESERVED, 'r')                                                                 \
 	X(INVENTORY_UNAVAILABLE, 'u')                                                              \
@@ -51,17 +51,19 @@ enum order_state { ORDER_STATES(ORDER_STATE_ENUM) ORDER_STATE_COUNT };
 enum order_input { ORDER_INPUTS(ORDER_INPUT_ENUM) ORDER_INPUT_COUNT };
 #undef ORDER_INPUT_ENUM
 
-/* The event a move publishes. */
+/* The event a move publishes: type, word in the order's history, whether it has content that is kept
+ * as the order's detail. */
 #define ORDER_EVENTS(X)                                                                            \
-	X(NOTHING, '-', NULL)                                                                      \
-	X(PLACED, 'P', "tandem.order.v1.OrderPlaced")                                              \
-	X(RESERVED, 'R', "tandem.order.v1.OrderReserved")                                          \
-	X(REJECTED, 'J', "tandem.order.v1.OrderRejected")                                          \
-	X(CONFIRMED, 'C', "tandem.order.v1.OrderConfirmed")                                        \
-	X(CANCELLED, 'X', "tandem.order.v1.OrderCancelled")                                        \
-	X(EXPIRED, 'E', "tandem.order.v1.OrderExpired")                                            \
-	X(SETTLED, 'S', "tandem.order.v1.OrderSettled")
-#define ORDER_EVENT_ENUM(name, letter, type) ORDER_EV_##name,
+	X(NOTHING, NULL, NULL, false)                                                              \
+	X(PLACED, "tandem.order.v1.OrderPlaced", "placed", false)                                  \
+	X(RESERVED, "tandem.order.v1.OrderReserved", "reserved", false)                            \
+	X(REJECTED, "tandem.order.v1.OrderRejected", "rejected", true)                             \
+	X(CONFIRMED, "tandem.order.v1.OrderConfirmed", "confirmed", false)                         \
+	X(CANCELLED, "tandem.order.v1.OrderCancelled", "cancelled", true)                          \
+	X(EXPIRED, "tandem.order.v1.OrderExpired", "expired", true)                                \
+	X(SETTLED, "tandem.order.v1.OrderSettled", "settled", false)
+#define ORDER_AGAIN_WORD                               "again" /* in the history: the last request was published once more */
+#define ORDER_EVENT_ENUM(name, type, word, has_detail) ORDER_EV_##name,
 enum order_event { ORDER_EVENTS(ORDER_EVENT_ENUM) ORDER_EVENT_COUNT };
 #undef ORDER_EVENT_ENUM
 
@@ -93,16 +95,23 @@ const struct order_rule *order_rule(enum order_state state, enum order_input inp
  * passed over (functions.lua). It is the timer that says so: what asks is asked again until it is
  * answered, and nothing else is. OrderPlaced, as order_place publishes it, asks as well. */
 bool order_rule_asks(const struct order_rule *rule);
-/* The whole table for the functions: for every rule six letters: state, input, verdict
- * (M A S F), to, event, timer (K N R H). */
-const char *order_rules_text(void);
+/* The state an event leads to; the same when no rule publishes it in this state. */
+enum order_state order_state_after(enum order_state state, enum order_event event);
 
 /* State from what is stored and back. False: no such status. */
 bool order_state_parse(const char *status, bool settled, enum order_state *ret);
 const char *order_state_status(enum order_state state); /* "CANCELLED" */
 bool order_state_settled(enum order_state state);
 bool order_state_final(enum order_state state);
-const char *order_event_type(enum order_event event);
+/* Inventory was asked for something, and has not answered. */
+bool order_state_waits(enum order_state state);
+const char *order_event_type(enum order_event event); /* NULL: NOTHING's */
+const char *order_event_word(enum order_event event); /* NULL: NOTHING's */
+bool order_event_has_detail(enum order_event event);
+/* The letters in what the functions are given and answer. */
+char order_input_letter(enum order_input input);
+char order_state_letter(enum order_state state);
+bool order_state_of_letter(char letter, enum order_state *ret);
 
 /* When to publish a request again: attempt 1 was just sent at `now_ms`. Doubles from min to max,
  * ±25 % by `jitter` (0…999). Unix ms. */

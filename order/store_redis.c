@@ -189,7 +189,8 @@ static int place_answer(struct order_place_op *op, const struct redisReply *repl
 		return RT_OK;
 	}
 	if (reply->type == REDIS_REPLY_STRING) {
-		snprintf(history, sizeof(history), "placed@%s", reply->str);
+		snprintf(history, sizeof(history), "%s@%s", order_event_word(ORDER_EV_PLACED),
+			 reply->str);
 		op->outcome = ORDER_PLACED;
 		op->record = (struct order_record){
 			.order_id = op->order_id,
@@ -331,12 +332,6 @@ static struct order_move_op *pop_move(struct rt_list *items)
 /* "U", or outcome, state, version and, for M, the age: "MR2 15". */
 static bool read_outcome(struct order_move_op *op, const char *text)
 {
-	static const char state_letters[] = {
-#define STATE_LETTER(name, letter, status, settled) [ORDER_##name] = (letter),
-		ORDER_STATES(STATE_LETTER)
-#undef STATE_LETTER
-	};
-	const char *state;
 	char *end;
 
 	if (text[0] == 'U') {
@@ -360,10 +355,8 @@ static bool read_outcome(struct order_move_op *op, const char *text)
 	default:
 		return false;
 	}
-	state = text[1] == '\0' ? NULL : memchr(state_letters, text[1], sizeof(state_letters));
-	if (state == NULL)
+	if (!order_state_of_letter(text[1], &op->state))
 		return false;
-	op->state = (enum order_state)(state - state_letters);
 	op->version = strtoull(text + 2, &end, 10);
 	op->age_ms = *end == ' ' ? strtoll(end + 1, NULL, 10) : 0;
 	return true;
@@ -414,12 +407,7 @@ static void move_refuse(struct rt_batch_run *run, int status)
 
 static void add_what(struct rt_args *args, const struct order_move_op *op)
 {
-	static const char input_letters[] = {
-#define INPUT_LETTER(name, letter) [ORDER_IN_##name] = (letter),
-		ORDER_INPUTS(INPUT_LETTER)
-#undef INPUT_LETTER
-	};
-	char text[32] = { input_letters[op->input], op->want_record ? 'w' : '-' };
+	char text[32] = { order_input_letter(op->input), op->want_record ? 'w' : '-' };
 	int length = 2;
 
 	if (op->expected_version != 0)
@@ -443,7 +431,6 @@ static void move_send(struct rt_batch_run *batch_run, void *user)
 	for (struct rt_list *link = run->run.items.next; link != &run->run.items; link = link->next)
 		acks |= RT_CONTAINER_OF(link, struct order_move_op, item.link)->ack_id != NULL;
 	call_begin(store, "move", acks);
-	rt_args_str(args, order_rules_text());
 	rt_args_str(args, GROUP);
 	for (struct rt_list *link = run->run.items.next; link != &run->run.items;
 	     link = link->next) {

@@ -350,13 +350,6 @@ struct move {
 	struct order_record record;
 };
 
-static const char *const event_names[ORDER_EVENT_COUNT] = {
-	[ORDER_EV_PLACED] = "placed",       [ORDER_EV_RESERVED] = "reserved",
-	[ORDER_EV_REJECTED] = "rejected",   [ORDER_EV_CONFIRMED] = "confirmed",
-	[ORDER_EV_CANCELLED] = "cancelled", [ORDER_EV_EXPIRED] = "expired",
-	[ORDER_EV_SETTLED] = "settled",
-};
-
 static void set_timer(struct memory_orders *orders, const struct memory_order *order,
 		      enum order_timer timer, const struct order_move_op *in)
 {
@@ -383,12 +376,6 @@ struct content {
 	size_t length;
 };
 
-static bool has_content(enum order_event event)
-{
-	return event == ORDER_EV_REJECTED || event == ORDER_EV_CANCELLED ||
-	       event == ORDER_EV_EXPIRED;
-}
-
 static struct content content_of(const struct order_move_op *in, const struct memory_order *order,
 				 enum order_event event)
 {
@@ -396,7 +383,7 @@ static struct content content_of(const struct order_move_op *in, const struct me
 
 	if (event == ORDER_EV_PLACED)
 		return (struct content){ record->placed, record->placed_length };
-	if (!has_content(event))
+	if (!order_event_has_detail(event))
 		return (struct content){ NULL, 0 };
 	if (in->data_length > 0)
 		return (struct content){ in->data, in->data_length };
@@ -411,10 +398,10 @@ static void move_on(struct move *move, struct memory_order *order, const struct 
 	order->record.state = rule->to;
 	order->record.version++;
 	order->record.attempt = 1;
-	move->age_ms = publish(redis_of(&move->op), order, event_names[rule->event],
+	move->age_ms = publish(redis_of(&move->op), order, order_event_word(rule->event),
 			       order_event_type(rule->event), order->record.version, content.data,
 			       content.length, 1, in->now_ms, in->traceparent);
-	if (has_content(rule->event) && content.length > 0 &&
+	if (order_event_has_detail(rule->event) && content.length > 0 &&
 	    content.data != order->record.detail) {
 		free((void *)(uintptr_t)order->record.detail);
 		order->record.detail = bytes_copy(content.data, content.length);

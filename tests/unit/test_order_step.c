@@ -3,6 +3,7 @@
 #include "inventory/stock.h"
 #include "order/order_step.h"
 #include "run.h"
+#include "tandem/order/v1/order_events.pb-c.h"
 
 #include <string.h>
 
@@ -213,22 +214,6 @@ static void test_the_table_is_sane(void)
 		}
 }
 
-static void test_text(void)
-{
-	const char *text = order_rules_text();
-
-	CU_ASSERT_EQUAL(strlen(text), 90 * 6);
-	CU_ASSERT_PTR_EQUAL(order_rules_text(), text);
-	CU_ASSERT_EQUAL(strncmp(text,
-				"PrMRRH"
-				"PuMJJN",
-				12),
-			0);
-	CU_ASSERT_PTR_NOT_NULL(strstr(text, "XrMxXR"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(text, "JrMjJR"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(text, "cnFc-K"));
-}
-
 static void test_states(void)
 {
 	static const struct {
@@ -266,8 +251,47 @@ static void test_states(void)
 		CU_ASSERT_EQUAL(order_state_settled(state), states[i].settled);
 		CU_ASSERT_EQUAL(order_state_final(state), states[i].final);
 	}
-	CU_ASSERT_STRING_EQUAL(order_event_type(ORDER_EV_SETTLED), "tandem.order.v1.OrderSettled");
+}
+
+/* What is published is called as the message that is its content. */
+static void test_events(void)
+{
+	static const struct {
+		enum order_event event;
+		const ProtobufCMessageDescriptor *message;
+	} events[] = {
+		{ ORDER_EV_PLACED, &tandem__order__v1__order_placed__descriptor },
+		{ ORDER_EV_RESERVED, &tandem__order__v1__order_reserved__descriptor },
+		{ ORDER_EV_REJECTED, &tandem__order__v1__order_rejected__descriptor },
+		{ ORDER_EV_CONFIRMED, &tandem__order__v1__order_confirmed__descriptor },
+		{ ORDER_EV_CANCELLED, &tandem__order__v1__order_cancelled__descriptor },
+		{ ORDER_EV_EXPIRED, &tandem__order__v1__order_expired__descriptor },
+		{ ORDER_EV_SETTLED, &tandem__order__v1__order_settled__descriptor },
+	};
+
+	CU_ASSERT_EQUAL(RT_LENGTH(events), ORDER_EVENT_COUNT - 1);
+	for (size_t i = 0; i < RT_LENGTH(events); i++) {
+		enum order_event event = events[i].event;
+
+		CU_ASSERT_STRING_EQUAL(order_event_type(event), events[i].message->name);
+		CU_ASSERT_EQUAL(order_event_has_detail(event),
+				event != ORDER_EV_PLACED && events[i].message->n_fields > 0);
+	}
 	CU_ASSERT_PTR_NULL(order_event_type(ORDER_EV_NOTHING));
+	CU_ASSERT_PTR_NULL(order_event_word(ORDER_EV_NOTHING));
+}
+
+/* Every move's event leads from one state of the history to the next. */
+static void test_state_after(void)
+{
+	for (int state = 0; state < ORDER_STATE_COUNT; state++)
+		for (int input = 0; input < ORDER_INPUT_COUNT; input++) {
+			const struct order_rule *rule =
+				order_rule((enum order_state)state, (enum order_input)input);
+
+			CU_ASSERT_EQUAL(order_state_after(rule->state, rule->event), rule->to);
+		}
+	CU_ASSERT_EQUAL(order_state_after(ORDER_PENDING, ORDER_EV_SETTLED), ORDER_PENDING);
 }
 
 static void test_retry_due(void)
@@ -323,8 +347,9 @@ int main(void)
 	static const struct test tests[] = {
 		{ "every pair has its rule", test_every_pair },
 		{ "the table is sane", test_the_table_is_sane },
-		{ "the rules as text", test_text },
 		{ "states are parsed and named", test_states },
+		{ "events are called as their content", test_events },
+		{ "an event says the state after it", test_state_after },
 		{ "retries back off", test_retry_due },
 		{ "what a timer means", test_timer_input },
 	};

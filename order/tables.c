@@ -1,0 +1,83 @@
+/* tables.c - writes the tables of order_step.h as Lua, for functions.lua. It runs while Tandem is built,
+ * and is no part of the service.
+ *
+ *   AGAIN_WORD                        "again", in the history
+ *   EVENTS.<NAME>                     type, word in the history, has_detail
+ *   RULES.open, RULES.settled         by status, then by the byte of the input's letter: a rule
+ *   a rule                            verdict (M A S F), from and to (letters of states); and, when it
+ *                                     publishes: event, timer (NONE RETRY HOLD), status (after it),
+ *                                     settles, opens (a settled order), asks (inventory) */
+#include <stdio.h>
+
+#include "order_step.h"
+
+static const char verdict_letters[] = {
+	[ORDER_MOVES] = 'M', [ORDER_AGAIN] = 'A', [ORDER_STAYS] = 'S', [ORDER_REFUSES] = 'F'
+};
+static const char *const timer_words[] = { [ORDER_TIMER_KEEP] = "KEEP",
+					   [ORDER_TIMER_NONE] = "NONE",
+					   [ORDER_TIMER_RETRY] = "RETRY",
+					   [ORDER_TIMER_HOLD] = "HOLD" };
+#define EVENT_NAME(name, type, word, has_detail) [ORDER_EV_##name] = #name,
+static const char *const event_names[] = { ORDER_EVENTS(EVENT_NAME) };
+
+static const char *truth(bool yes)
+{
+	return yes ? "true" : "false";
+}
+
+static void write_events(void)
+{
+	printf("local AGAIN_WORD = '%s'\nlocal EVENTS = {\n", ORDER_AGAIN_WORD);
+	for (int i = 0; i < ORDER_EVENT_COUNT; i++) {
+		enum order_event event = (enum order_event)i;
+
+		if (event == ORDER_EV_NOTHING)
+			continue;
+		printf("\t%s = { type = '%s', word = '%s', has_detail = %s },\n",
+		       event_names[event], order_event_type(event), order_event_word(event),
+		       truth(order_event_has_detail(event)));
+	}
+	printf("}\n");
+}
+
+static void write_rule(const struct order_rule *rule)
+{
+	printf("\t\t\t[%d] = { verdict = '%c', from = '%c', to = '%c'",
+	       order_input_letter(rule->input), verdict_letters[rule->verdict],
+	       order_state_letter(rule->state), order_state_letter(rule->to));
+	if (rule->event != ORDER_EV_NOTHING)
+		printf(", event = EVENTS.%s,\n\t\t\t\ttimer = '%s', status = '%s', settles = %s, "
+		       "opens = %s, asks = %s",
+		       event_names[rule->event], timer_words[rule->timer],
+		       order_state_status(rule->to),
+		       truth(order_state_settled(rule->to) && !order_state_settled(rule->state)),
+		       truth(order_state_settled(rule->state) && !order_state_settled(rule->to)),
+		       truth(order_rule_asks(rule)));
+	printf(" },\n");
+}
+
+static void write_rules(bool settled)
+{
+	printf("\t%s = {\n", settled ? "settled" : "open");
+	for (int state = 0; state < ORDER_STATE_COUNT; state++) {
+		if (order_state_settled((enum order_state)state) != settled)
+			continue;
+		printf("\t\t%s = {\n", order_state_status((enum order_state)state));
+		for (int input = 0; input < ORDER_INPUT_COUNT; input++)
+			write_rule(order_rule((enum order_state)state, (enum order_input)input));
+		printf("\t\t},\n");
+	}
+	printf("\t},\n");
+}
+
+int main(void)
+{
+	printf("-- Generated from order_step.c by tables.c, which says what is in here.\n");
+	write_events();
+	printf("local RULES = {\n");
+	write_rules(false);
+	write_rules(true);
+	printf("}\n");
+	return ferror(stdout) != 0 || fflush(stdout) != 0;
+}
