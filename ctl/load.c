@@ -33,7 +33,7 @@ enum {
 	OPT_WAIT,
 	OPT_REQUEST_IDS,
 	OPT_STOCK,
-	OPT_NO_BOOKS,
+	OPT_NO_ACCOUNTING,
 	OPT_OUT,
 	OPT_SEED,
 	OPT_QUIET,
@@ -62,7 +62,7 @@ static const struct argp_option load_options_known[] = {
 	  "Learn decisions from wait_for_decision instead of the order stream", 0 },
 	{ "request-ids", OPT_REQUEST_IDS, NULL, 0, "Give every order a request_id", 0 },
 	{ "stock", OPT_STOCK, "N", 0, "Fill each SKU up to so many first (1000000)", 0 },
-	{ "no-books", OPT_NO_BOOKS, NULL, 0,
+	{ "no-accounting", OPT_NO_ACCOUNTING, NULL, 0,
 	  "Do not ask, fill SKUs or compare stock: for systems without InventoryService", 0 },
 	{ "out", OPT_OUT, "FOLDER", 0, "Write latency.tsv and series.tsv there", 0 },
 	{ "seed", OPT_SEED, "N", 0, "Of everything random (1)", 0 },
@@ -165,7 +165,7 @@ static const struct load_options standard = {
 	.customers = 10000,
 	.seed = 1,
 	.stock = 1000000,
-	.books = true,
+	.accounting = true,
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -204,8 +204,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPT_REQUEST_IDS:
 		o->request_ids = true;
 		break;
-	case OPT_NO_BOOKS:
-		o->books = false;
+	case OPT_NO_ACCOUNTING:
+		o->accounting = false;
 		break;
 	case OPT_QUIET:
 		o->quiet = true;
@@ -247,7 +247,7 @@ static const struct argp argp = {
 	       "of these customers (as many as --customers says) and takes out what is available "
 	       "then. What remains: settled orders, what they bought, and SKUs without stock.\n\n"
 	       "Latency is counted from the instant an order was meant to leave. Exit codes: 0 the "
-	       "books balance, 1 they do not, 2 usage, 3 the system cannot be reached.",
+	       "accounting balances, 1 it does not, 2 usage, 3 the system cannot be reached.",
 };
 
 /* ---- the phases ---- */
@@ -257,17 +257,17 @@ static void finished(struct load *load)
 	rt_loop_stop(load->loop);
 }
 
-static void check_books(struct load *load)
+static void check_accounting(struct load *load)
 {
-	if (load->options.books)
-		load_books_close(load, finished);
+	if (load->options.accounting)
+		load_accounting_close(load, finished);
 	else
 		finished(load);
 }
 
 static void run(struct load *load)
 {
-	load_run_start(load, check_books);
+	load_run_start(load, check_accounting);
 }
 
 static void listen_for_decisions(struct load *load)
@@ -387,8 +387,9 @@ static void report_table(const struct load *load)
 		     "p99.9", "max");
 	report_row("to accepted", &load->accepted_hist);
 	report_row("to decided", &load->decided_hist);
-	(void)printf("\nbooks              %s\n",
-		     balanced(load) ? (load->options.books ? "balance" : "each order decided once")
+	(void)printf("\naccounting         %s\n",
+		     balanced(load)
+			     ? (load->options.accounting ? "balances" : "each order decided once")
 		     : load->error != NULL ? load->error
 					   : "an accepted order was not decided, or decided twice");
 }
@@ -515,7 +516,7 @@ static int prepare(const struct ctl *ctl, struct load *load)
 
 	if (load->options.clean)
 		code = load_stock_clean(&asking, &load->options);
-	else if (load->options.books)
+	else if (load->options.accounting)
 		code = load_stock_open(&asking, &load->options, load->opening);
 	ctl_connections_done(&asking);
 	return code;

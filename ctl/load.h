@@ -1,10 +1,10 @@
 /* load.h - the load generator: options, what a run counts, and its phases.
  *
  *   load.c        options, phases, report          load_run.c    sending and counting
- *   load_tail.c   decisions, read from the stream  load_books.c  stock after
+ *   load_tail.c   decisions, read from the stream  load_accounting.c  stock after
  *   load_stock.c  stock before, cleaning up
  *
- * Phases: stock → warm-up → measured → drain (until each accepted order is decided) → books.
+ * Phases: stock → warm-up → measured → drain (until each accepted order is decided) → accounting.
  * Time is taken from the instant an order was *meant* to leave, so a stall of the system or of
  * the generator counts against every order it delays (no coordinated omission). */
 #ifndef CTL_LOAD_H
@@ -46,7 +46,7 @@ struct load_options {
 	enum load_skew skew;
 	double confirm, cancel; /* shares of the reserved orders */
 	bool wait;              /* learn decisions from wait_for_decision, not from the stream */
-	bool request_ids, json, books, quiet, yes, clean;
+	bool request_ids, json, accounting, quiet, yes, clean;
 	const char *out; /* folder for files to draw from; NULL: none */
 };
 
@@ -123,7 +123,7 @@ int load_stock_clean(struct ctl *ctl, const struct load_options *options);
 /* Whether it is one of the load's SKUs, and which. */
 bool load_sku_index(const char *sku, size_t *ret_index);
 
-/* load_books.c: compares stock, and a sample of orders, with what the run saw. */
-void load_books_close(struct load *load, void (*next)(struct load *load));
+/* load_accounting.c: compares stock, and a sample of orders, with what the run saw. */
+void load_accounting_close(struct load *load, void (*next)(struct load *load));
 
 #endif

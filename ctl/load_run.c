@@ -126,7 +126,7 @@ static void make_order(struct run *run, struct sent *sent, int64_t intended_ns)
 	for (size_t i = 0; i < count; i++) {
 		bool again = true;
 
-		while (again) { /* each SKU once, so that the books know what a line took */
+		while (again) { /* each SKU once, so that the accounting knows what a line took */
 			sent->skus[i] = pick_sku(load);
 			again = false;
 			for (size_t j = 0; j < i; j++)

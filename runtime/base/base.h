@@ -5,7 +5,7 @@
  *   text.h       bytes of others, made fit to be shown
  *   wire.h       protobuf's wire format, looked at without unpacking
  *   metrics.h    counters, gauges and histograms
- *   log.h        one line a fact
+ *   log.h        one line a message
  *   config.h     settings from the command line, the environment and a file
  *   listen.h     addresses to listen on
  *   readiness.h  whether a service can serve, and why not

@@ -229,7 +229,7 @@ static void put_field(struct line *line, const struct rt_kv *kv)
 		line->length = before;
 }
 
-static void put_head(struct line *line, enum rt_log_level level, const char *fact)
+static void put_head(struct line *line, enum rt_log_level level, const char *msg)
 {
 	char time_text[RT_TIME_TEXT];
 
@@ -239,7 +239,7 @@ static void put_head(struct line *line, enum rt_log_level level, const char *fac
 		put_text(line, " ");
 		put_text(line, level_names[level]);
 		put_text(line, " ");
-		put_escaped(line, fact);
+		put_escaped(line, msg);
 		return;
 	}
 	put_text(line, "{\"time\":\"");
@@ -248,16 +248,16 @@ static void put_head(struct line *line, enum rt_log_level level, const char *fac
 	put_text(line, level_names[level]);
 	put_text(line, "\",\"service\":");
 	put_quoted(line, service_name);
-	put_text(line, ",\"fact\":");
-	put_quoted(line, fact);
+	put_text(line, ",\"msg\":");
+	put_quoted(line, msg);
 }
 
-static void make_line(struct line *line, enum rt_log_level level, const char *fact,
+static void make_line(struct line *line, enum rt_log_level level, const char *msg,
 		      const struct rt_kv *kv)
 {
 	line->length = 0;
 	line->full = false;
-	put_head(line, level, fact);
+	put_head(line, level, msg);
 	for (; kv->key != NULL && !line->full; kv++)
 		put_field(line, kv);
 	if (line->full)
@@ -311,11 +311,11 @@ static bool out_owed(void)
 	return out_rest_length == 0;
 }
 
-void rt_log_write(enum rt_log_level level, const char *fact, const struct rt_kv *kv)
+void rt_log_write(enum rt_log_level level, const char *msg, const struct rt_kv *kv)
 {
 	struct line line;
 
-	make_line(&line, level, fact, kv);
+	make_line(&line, level, msg, kv);
 	if (line_sink != NULL) {
 		line.text[line.length] = '\0';
 		line_sink(line.text, line_sink_user);

@@ -1,8 +1,8 @@
-/* log.h - one line per fact.
+/* log.h - one line per message.
  *
  *   RT_LOG(RT_INFO, "order placed", RT_S("order_id", id), RT_I("version", 1));
  *   2026-11-23T01:02:03.004Z info order placed order_id=ord_… version=1
- *   {"time":"…","level":"info","service":"order","fact":"order placed","order_id":"…","version":1}
+ *   {"time":"…","level":"info","service":"order","msg":"order placed","order_id":"…","version":1}
  *
  * Goes to stderr, one write(2) a line, any thread; waits for who reads it, unless rt_log_never_wait
  * was called. Values are escaped; a line is cut at 4 KiB.
@@ -26,13 +26,13 @@ struct rt_kv {
 #define RT_I(k, v) ((struct rt_kv){ .key = (k), .kind = RT_KV_INT, .integer = (int64_t)(v) })
 #define RT_R(k, v) ((struct rt_kv){ .key = (k), .kind = RT_KV_REAL, .real = (v) })
 
-/* Logs a fact with any number of RT_S, RT_I, RT_R. Costs one comparison when the level is off. */
+/* Logs a message with any number of RT_S, RT_I, RT_R. Costs one comparison when the level is off. */
 #define RT_LOG(level, ...)                                                                         \
 	do {                                                                                       \
 		if (rt_log_on(level))                                                              \
 			RT_LOG_(level, __VA_ARGS__, RT_S(NULL, NULL));                             \
 	} while (0)
-#define RT_LOG_(level, fact, ...) rt_log_write(level, fact, (const struct rt_kv[]){ __VA_ARGS__ })
+#define RT_LOG_(level, msg, ...) rt_log_write(level, msg, (const struct rt_kv[]){ __VA_ARGS__ })
 
 /* Set once at start. `service` must stay valid. */
 void rt_log_init(const char *service, enum rt_log_level level, bool json);
@@ -47,7 +47,7 @@ void rt_log_never_wait(struct rt_series *dropped);
 bool rt_log_flush(int64_t wait_ms);
 bool rt_log_on(enum rt_log_level level);
 /* `kv` ends with a NULL key. */
-void rt_log_write(enum rt_log_level level, const char *fact, const struct rt_kv *kv);
+void rt_log_write(enum rt_log_level level, const char *msg, const struct rt_kv *kv);
 /* "error", "warn", "info", "debug". */
 bool rt_log_level_parse(const char *text, enum rt_log_level *ret);
 

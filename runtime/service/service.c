@@ -345,7 +345,7 @@ static void make_metrics(struct life *life)
 		      (double)(rt_wall_us() / 1000000));
 }
 
-static void cannot_listen(struct life *life, const char *fact, const char *setting,
+static void cannot_listen(struct life *life, const char *msg, const char *setting,
 			  const char *listen)
 {
 	char variable[64];
@@ -360,7 +360,7 @@ static void cannot_listen(struct life *life, const char *fact, const char *setti
 	for (char *p = variable; *p != '\0'; p++)
 		*p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
 	fix = rt_printf("set --%s or %s to an address that is free", setting, variable);
-	RT_LOG(RT_ERROR, fact, RT_S("listen", listen), RT_S("reason", reason.data),
+	RT_LOG(RT_ERROR, msg, RT_S("listen", listen), RT_S("reason", reason.data),
 	       RT_S("fix", fix));
 	free(fix);
 	rt_buf_done(&reason);

@@ -1,4 +1,4 @@
-/* world_clients.c - who uses the house, and the books of what they were promised.
+/* world_clients.c - who uses the house, and what they were promised.
  *
  * A client does one thing at a time: it means something (an intent), calls, and calls again with
  * the same words until it is told how that ended. A PlaceOrder without request_id is the
@@ -600,7 +600,7 @@ static void mean_repeat(struct world_client *client, const struct booked *order)
 	snprintf(intent->request_id, sizeof(intent->request_id), "%s", order->request_id);
 	memcpy(intent->lines, order->lines, sizeof(intent->lines));
 	intent->line_count = order->line_count;
-	/* The hold is part of the content, and it is not in the books: it never is the same. */
+	/* The hold is part of the content, and it is not kept: it never is the same. */
 	intent->hold_ms = 20000;
 	intent->conflicting = true;
 }

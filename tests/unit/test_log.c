@@ -123,7 +123,7 @@ static void json_lines(void)
 	CU_ASSERT_EQUAL(strlen(json_string_value(json_object_get(line, "time"))), 24);
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(line, "level")), "warn");
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(line, "service")), "order");
-	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(line, "fact")), "slow");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(line, "msg")), "slow");
 	CU_ASSERT_EQUAL(json_integer_value(json_object_get(line, "big")), INT64_MIN);
 	CU_ASSERT(json_is_null(json_object_get(line, "nan")));
 	CU_ASSERT_EQUAL(json_real_value(json_object_get(line, "half")), 0.5);
@@ -172,7 +172,7 @@ static void cutting(void)
 			json_decref(line);
 		}
 	}
-	/* A fact alone may be too long, too. */
+	/* A message alone may be too long, too. */
 	use(true);
 	memset(value, 'y', sizeof(value) - 1);
 	RT_LOG(RT_INFO, value, RT_I("k", 1));

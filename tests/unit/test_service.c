@@ -476,7 +476,7 @@ static void no_admin_port(void)
 	wait_for(&child, 'S');
 	kill(child.pid, SIGTERM);
 	CU_ASSERT_EQUAL(end_of(&child), 0);
-	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "\"fact\":\"serving\""));
+	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "\"msg\":\"serving\""));
 	close(child.out);
 }
 

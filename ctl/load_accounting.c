@@ -1,6 +1,6 @@
-/* load_books.c - does what the run saw agree with what the domains hold?
+/* load_accounting.c - does what the run saw agree with what the domains hold?
  *
- *   load_books_close   lists stock until, for every SKU, reserved + committed has grown by what
+ *   load_accounting_close   lists stock until, for every SKU, reserved + committed has grown by what
  *                      the run's orders took (cancelled ones come back with a delay, so it looks
  *                      again for a while); then reads a sample of orders */
 #include <string.h>
@@ -14,7 +14,7 @@
 #define LOOKS_MAX        100
 #define LOOK_EVERY_MS    200
 
-struct books {
+struct accounting {
 	struct load *load;
 	struct rt_client_op op;
 	struct rt_timer again;
@@ -24,7 +24,7 @@ struct books {
 	size_t sample;
 	void (*next)(struct load *load);
 };
-static struct books *books; /* one run a process */
+static struct accounting *accounting; /* one run a process */
 
 static void list_next(void);
 static void sample_next(void);
@@ -37,19 +37,19 @@ static void give_up(const char *what, const struct rt_status *status)
 		       status == NULL ? "" : rt_code_name(status->code),
 		       status != NULL && status->message != NULL ? ": " : "",
 		       status != NULL && status->message != NULL ? status->message : "");
-	books->load->error = text;
-	rt_loop_stop(books->load->loop);
+	accounting->load->error = text;
+	rt_loop_stop(accounting->load->loop);
 }
 
 static void close_done(void)
 {
-	struct load *load = books->load;
-	void (*next)(struct load * load) = books->next;
+	struct load *load = accounting->load;
+	void (*next)(struct load * load) = accounting->next;
 
-	rt_timer_stop(load->loop, &books->again);
-	free(books->closing);
-	free(books);
-	books = NULL;
+	rt_timer_stop(load->loop, &accounting->again);
+	free(accounting->closing);
+	free(accounting);
+	accounting = NULL;
 	next(load);
 }
 
@@ -67,56 +67,56 @@ static void sampled(struct rt_client_op *op, const ProtobufCMessage *message)
 	rejected =
 		response->order->status == TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED;
 	if (response->order->status == TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING ||
-	    rejected == books->load->sample_reserved[books->sample]) {
+	    rejected == accounting->load->sample_reserved[accounting->sample]) {
 		(void)snprintf(text, sizeof(text), "order %s was seen decided as %s, and reads %d",
 			       response->order->order_id,
-			       books->load->sample_reserved[books->sample] ? "RESERVED"
-									   : "REJECTED",
+			       accounting->load->sample_reserved[accounting->sample] ? "RESERVED"
+										     : "REJECTED",
 			       (int)response->order->status);
-		books->load->error = text;
-		rt_loop_stop(books->load->loop);
+		accounting->load->error = text;
+		rt_loop_stop(accounting->load->loop);
 		return;
 	}
-	books->sample++;
+	accounting->sample++;
 	sample_next();
 }
 
 static void sample_next(void)
 {
-	struct load *load = books->load;
+	struct load *load = accounting->load;
 	Tandem__Order__V1__GetOrderRequest request = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
 
-	if (books->sample == load->sample_count) {
+	if (accounting->sample == load->sample_count) {
 		close_done();
 		return;
 	}
-	request.order_id = load->samples[books->sample];
-	memset(&books->op, 0, sizeof(books->op));
-	books->op.timeout_ms = 10000;
-	books->op.done = sampled;
-	rt_client_start(load->orders, METHOD_GET_ORDER, &request.base, &books->op);
+	request.order_id = load->samples[accounting->sample];
+	memset(&accounting->op, 0, sizeof(accounting->op));
+	accounting->op.timeout_ms = 10000;
+	accounting->op.done = sampled;
+	rt_client_start(load->orders, METHOD_GET_ORDER, &request.base, &accounting->op);
 }
 
 static void look_again(struct rt_timer *timer)
 {
 	(void)timer;
-	books->page[0] = '\0';
+	accounting->page[0] = '\0';
 	list_next();
 }
 
 /* All pages are in: compare, or look again a little later. */
 static void compare(void)
 {
-	struct load *load = books->load;
+	struct load *load = accounting->load;
 	static char text[200];
 
 	for (size_t i = 0; i < (size_t)load->options.skus; i++) {
-		int64_t grown = books->closing[i] - load->opening[i];
+		int64_t grown = accounting->closing[i] - load->opening[i];
 
 		if (grown == load->booked[i])
 			continue;
-		if (++books->looks < LOOKS_MAX) {
-			rt_timer_start(load->loop, &books->again, LOOK_EVERY_MS, look_again);
+		if (++accounting->looks < LOOKS_MAX) {
+			rt_timer_start(load->loop, &accounting->again, LOOK_EVERY_MS, look_again);
 			return;
 		}
 		(void)snprintf(text, sizeof(text),
@@ -133,8 +133,8 @@ static void note_stock(const Tandem__Inventory__V1__Stock *stock)
 {
 	size_t index;
 
-	if (load_sku_index(stock->sku, &index) && index < (size_t)books->load->options.skus)
-		books->closing[index] = (int64_t)(stock->reserved + stock->committed);
+	if (load_sku_index(stock->sku, &index) && index < (size_t)accounting->load->options.skus)
+		accounting->closing[index] = (int64_t)(stock->reserved + stock->committed);
 }
 
 static void listed(struct rt_client_op *op, const ProtobufCMessage *message)
@@ -148,8 +148,8 @@ static void listed(struct rt_client_op *op, const ProtobufCMessage *message)
 	}
 	for (size_t i = 0; i < response->n_stocks; i++)
 		note_stock(response->stocks[i]);
-	(void)snprintf(books->page, sizeof(books->page), "%s", response->next_page_token);
-	if (books->page[0] != '\0')
+	(void)snprintf(accounting->page, sizeof(accounting->page), "%s", response->next_page_token);
+	if (accounting->page[0] != '\0')
 		list_next();
 	else
 		compare();
@@ -161,18 +161,18 @@ static void list_next(void)
 		TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
 
 	request.page_size = 1000;
-	request.page_token = books->page;
-	memset(&books->op, 0, sizeof(books->op));
-	books->op.timeout_ms = 10000;
-	books->op.done = listed;
-	rt_client_start(books->load->inventory, METHOD_LIST, &request.base, &books->op);
+	request.page_token = accounting->page;
+	memset(&accounting->op, 0, sizeof(accounting->op));
+	accounting->op.timeout_ms = 10000;
+	accounting->op.done = listed;
+	rt_client_start(accounting->load->inventory, METHOD_LIST, &request.base, &accounting->op);
 }
 
-void load_books_close(struct load *load, void (*next)(struct load *load))
+void load_accounting_close(struct load *load, void (*next)(struct load *load))
 {
-	books = rt_alloc(sizeof(*books));
-	books->load = load;
-	books->next = next;
-	books->closing = rt_alloc(sizeof(int64_t) * (size_t)load->options.skus);
+	accounting = rt_alloc(sizeof(*accounting));
+	accounting->load = load;
+	accounting->next = next;
+	accounting->closing = rt_alloc(sizeof(int64_t) * (size_t)load->options.skus);
 	list_next();
 }
