@@ -20,7 +20,7 @@ static void stop_check(struct inventory *inventory)
 }
 
 /* Warns once about a group that nobody reads for, and again when it is another one. */
-static void note_ghost(struct inventory *inventory, const struct inventory_trim_op *trim)
+static void note_ghost(struct inventory *inventory, const struct rt_trim_op *trim)
 {
 	if (strcmp(inventory->ghost, trim->ghost) == 0)
 		return;
@@ -31,7 +31,7 @@ static void note_ghost(struct inventory *inventory, const struct inventory_trim_
 		       RT_I("length", trim->length));
 }
 
-static void trimmed(struct inventory_trim_op *op, int status)
+static void trimmed(struct rt_trim_op *op, int status)
 {
 	struct inventory *inventory = RT_CONTAINER_OF(op, struct inventory, trim);
 

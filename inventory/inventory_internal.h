@@ -12,7 +12,7 @@ struct inventory {
 	struct inventory_store *store;
 	struct rt_events *orders;
 	int64_t trim_every_ms;
-	struct inventory_trim_op trim;
+	struct rt_trim_op trim;
 	struct rt_timer trim_timer;
 	char ghost[64]; /* the group that was last warned about */
 	bool trimming;

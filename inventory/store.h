@@ -11,7 +11,7 @@
 #define INVENTORY_STORE_H
 
 #include "base/base.h"
-#include "loop/loop.h"
+#include "events/events.h"
 #include "stock.h"
 
 struct inventory_line {
@@ -105,25 +105,13 @@ struct inventory_reservation_op {
 	void *own;
 };
 
-/* As order_trim_op, for inventory:{p}:events. */
-struct inventory_trim_op {
-	int64_t now_ms, retain_ms, retain_count, ghost_ms;
-	int64_t trimmed, length;
-	char holder[64]; /* the group that keeps the most entries from being trimmed; "": none */
-	int64_t held;    /* so many */
-	size_t ghost_count;
-	char ghost[64];
-	void (*done)(struct inventory_trim_op *op, int status);
-	void *own;
-};
-
 struct inventory_store_ops {
 	void (*request)(struct inventory_store *store, struct inventory_request_op *op);
 	void (*adjust)(struct inventory_store *store, struct inventory_adjust_op *op);
 	void (*stock)(struct inventory_store *store, struct inventory_stock_op *op);
 	void (*list)(struct inventory_store *store, struct inventory_list_op *op);
 	void (*reservation)(struct inventory_store *store, struct inventory_reservation_op *op);
-	void (*trim)(struct inventory_store *store, struct inventory_trim_op *op);
+	void (*trim)(struct inventory_store *store, struct rt_trim_op *op);
 	bool (*ready)(struct inventory_store *store);
 	/* Nothing may wait or be under way, but a trim: that ends with RT_CANCELED. */
 	void (*free)(struct inventory_store *store);

@@ -1,16 +1,13 @@
-/* store_redis.c - the inventory store on Redis: each operation is a call of functions.lua or a plain
- * read.
+/* store_redis.c - the inventory store on Redis: what functions.lua does the steps of, and plain reads, as
+ * queues of commands (runtime/redis). Each operation is told how it is sent and how its answer
+ * is read.
  *
- * Requests, adjustments and reads of stock are gathered (rt_batch): whatever is submitted in a turn
- * goes as one command, and while two commands are under way the next one gathers. In the order
- * things happen:
+ *   request, adjust     gathered: many in one FCALL
+ *   stock               gathered: many in one HMGET
+ *   list, reservation   one at a time: plain reads
  *
- *   store_request → (end of turn) requests_send → FCALL inventory_request → requests_answered
- *     → done of every op → rt_batch_finish
- *
- * An operation that cannot even wait (the queue is full, or its input makes no sense) ends in the
- * next turn. The store is ready while the connection is up and the server has our functions, which is
- * watched (runtime/redis/functions.c). */
+ * Lists and reservations that are read share the connection with what orders ask for. So few are under
+ * way, the others wait: however many clients look, no order is late behind them. */
 #include "store.h"
 
 #include <hiredis/hiredis.h>
@@ -32,22 +29,11 @@
 
 struct store {
 	struct inventory_store base;
-	struct rt_loop *loop;
-	struct rt_redis *redis;
+	struct rt_store *store;
 	/* Keys. */
-	char *events, *orders, *reservations, *stock, *skus;
-	struct rt_batch *requests, *adjustments, *stocks, *lists, *looks;
-	/* Operations that end in the next turn without having been sent. */
-	struct rt_list refused;
-	struct rt_task refuse;
-	struct rt_functions_watch functions;
-};
-
-/* A batch under way. */
-struct run {
-	struct rt_batch_run base;
-	struct rt_redis_op op;
-	struct store *store;
+	char *orders, *reservations, *stock, *skus;
+	struct rt_store_queue *request, *adjust, *stocks, *list, *reservation, *trim;
+	struct rt_buf text; /* of the command that is being put together */
 };
 
 static struct store *store_of(struct inventory_store *base)
@@ -55,74 +41,17 @@ static struct store *store_of(struct inventory_store *base)
 	return RT_CONTAINER_OF(base, struct store, base);
 }
 
-static void redis_state(struct rt_redis *redis, bool up, void *user)
+/* The time of a command, which is that of its latest operation. */
+static void add_time(struct rt_args *args, int64_t now_ms)
 {
-	struct store *store = user;
+	char time[RT_TIME_TEXT];
 
-	(void)redis;
-	rt_functions_watch_state(&store->functions, up);
-}
-
-/* ---- operations that are refused ---- */
-
-struct refused {
-	struct rt_list link;
-	int status;
-	void *op;
-	void (*done)(void *op, int status);
-};
-
-static void refuse_run(struct rt_task *task)
-{
-	struct store *store = RT_CONTAINER_OF(task, struct store, refuse);
-	struct rt_list now, *link;
-
-	rt_list_init(&now);
-	rt_list_move(&now, &store->refused);
-	while ((link = rt_list_pop(&now)) != NULL) {
-		struct refused *refused = RT_CONTAINER_OF(link, struct refused, link);
-
-		refused->done(refused->op, refused->status);
-		free(refused);
-	}
-}
-
-static void refuse(struct store *store, void *op, void (*done)(void *op, int status), int status)
-{
-	struct refused *refused = rt_alloc(sizeof(*refused));
-
-	refused->op = op;
-	refused->done = done;
-	refused->status = status;
-	rt_list_init(&refused->link);
-	rt_list_push(&store->refused, &refused->link);
-	rt_loop_defer(store->loop, &store->refuse);
-}
-
-/* ---- batches ---- */
-
-#define FOR_EACH_ITEM(run, link)                                                                   \
-	for (struct rt_list *link = (run)->base.items.next; link != &(run)->base.items;            \
-	     link = link->next)
-
-static int64_t later(int64_t a, int64_t b)
-{
-	return RT_MAX(a, b);
+	rt_time_format(now_ms, time);
+	rt_args_int(args, now_ms);
+	rt_args_copy(args, time, strlen(time));
 }
 
 /* ---- request ---- */
-
-static struct inventory_request_op *request_of(struct rt_list *link)
-{
-	return RT_CONTAINER_OF(link, struct inventory_request_op, item.link);
-}
-
-static void request_refused(void *op, int status)
-{
-	struct inventory_request_op *request = op;
-
-	request->done(request, status);
-}
 
 /* Each SKU once, and none that would break the text the functions read. */
 static bool lines_valid(const struct inventory_line *lines, size_t count)
@@ -137,48 +66,25 @@ static bool lines_valid(const struct inventory_line *lines, size_t count)
 	return count > 0;
 }
 
-static void store_request(struct inventory_store *base, struct inventory_request_op *op)
+/* How many, when, and whether there is something to acknowledge. */
+static void requests_head(struct rt_store_run *run, bool acks)
 {
-	struct store *store = store_of(base);
-
-	if (op->request == STOCK_REQ_RESERVE && !lines_valid(op->lines, op->line_count))
-		refuse(store, op, request_refused, RT_INVALID);
-	else if (!rt_batch_add(store->requests, &op->item))
-		refuse(store, op, request_refused, RT_BUSY);
-}
-
-/* The first lines of the call: how many, when, and whether there is something to acknowledge. */
-static void requests_head(struct run *run, struct rt_args *args)
-{
+	const struct store *store = run->user;
 	struct rt_buf letters = { NULL, 0, 0 };
-	char time[RT_TIME_TEXT];
 	int64_t now_ms = 0;
-	bool acks = false;
 
-	FOR_EACH_ITEM(run, link)
+	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
 	{
-		struct inventory_request_op *op = request_of(link);
 		char letter = stock_request_letter(op->request);
 
 		rt_buf_add(&letters, &letter, 1);
-		now_ms = later(now_ms, op->now_ms);
-		acks = acks || op->ack_id != NULL;
+		now_ms = RT_MAX(now_ms, op->now_ms);
 	}
-	rt_time_format(now_ms, time);
-	rt_args_function(args, &inventory_functions, "request");
-	rt_args_str(args, acks ? "2" : "1");
-	rt_args_str(args, run->store->events);
-	if (acks)
-		rt_args_str(args, run->store->orders);
-	rt_args_copy(args, letters.data, letters.length);
-	rt_args_int(args, now_ms);
-	rt_args_copy(args, time, strlen(time));
-	rt_args_int(args, acks ? (int64_t)run->base.count : 0);
+	rt_store_call(run, "request", acks ? store->orders : NULL);
+	rt_args_copy(run->args, letters.data, letters.length);
+	add_time(run->args, now_ms);
+	rt_args_int(run->args, acks ? (int64_t)run->batch.count : 0);
 	rt_buf_done(&letters);
-	FOR_EACH_ITEM(run, link)
-	{
-		rt_args_str(args, request_of(link)->order_id);
-	}
 }
 
 static void request_lines(const struct inventory_request_op *op, struct rt_args *args,
@@ -191,51 +97,73 @@ static void request_lines(const struct inventory_request_op *op, struct rt_args 
 	rt_args_copy(args, text->data, text->length);
 }
 
-static void requests_answered(struct rt_redis_op *op, int status, const struct redisReply *reply);
-
-static void requests_send(struct rt_batch_run *base, void *user)
+/* Of the requests that are repeats or traced: which, the attempt, the trace context. */
+static void requests_extra(struct rt_store_run *run)
 {
-	struct run *run = RT_CONTAINER_OF(base, struct run, base);
-	struct rt_args args = { .count = 0 };
-	struct rt_buf text = { NULL, 0, 0 };
-	bool acks = false;
 	int64_t position = 0;
 
-	run->store = user;
-	requests_head(run, &args);
-	FOR_EACH_ITEM(run, link)
+	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
 	{
-		if (request_of(link)->request == STOCK_REQ_RESERVE)
-			request_lines(request_of(link), &args, &text);
-		acks = acks || request_of(link)->ack_id != NULL;
-	}
-	FOR_EACH_ITEM(run, link)
-	{
-		const char *id = request_of(link)->ack_id;
-
-		if (acks)
-			rt_args_str(&args, id != NULL ? id : NO_ENTRY);
-	}
-	FOR_EACH_ITEM(run, link)
-	{
-		struct inventory_request_op *op = request_of(link);
 		bool traced = op->traceparent != NULL && op->traceparent[0] != '\0';
 
 		position++;
 		if (op->attempt <= 1 && !traced)
 			continue;
-		rt_args_int(&args, position);
-		rt_args_int(&args, op->attempt);
-		rt_args_str(&args, traced ? op->traceparent : "");
+		rt_args_int(run->args, position);
+		rt_args_int(run->args, op->attempt);
+		rt_args_str(run->args, traced ? op->traceparent : "");
 	}
-	rt_redis_send(run->store->redis, &run->op, &args, 0, requests_answered);
-	rt_buf_done(&text);
-	rt_args_done(&args);
 }
 
-/* The three letters of an item's end. */
-static int request_end(struct inventory_request_op *op, const char *letters)
+/* All of a kind stand together: the function reads what it needs in one go. */
+static void request_begin(struct rt_store_run *run)
 {
+	struct store *store = run->user;
+	bool acks = false;
+
+	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
+	{
+		acks |= op->ack_id != NULL;
+	}
+	requests_head(run, acks);
+	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
+	{
+		rt_args_str(run->args, op->order_id);
+	}
+	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
+	{
+		if (op->request == STOCK_REQ_RESERVE)
+			request_lines(op, run->args, &store->text);
+	}
+	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
+	{
+		if (acks)
+			rt_args_str(run->args, op->ack_id != NULL ? op->ack_id : NO_ENTRY);
+	}
+	requests_extra(run);
+}
+
+/* { three letters for each, why one cannot be served, … } */
+static bool request_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
+{
+	if (*status != RT_OK)
+		return false;
+	if (!rt_reply_is_array(reply, 1) || !rt_reply_is_string(reply->element[0]) ||
+	    (size_t)reply->element[0]->len != 3 * run->batch.count) {
+		*status = RT_PROTOCOL;
+		return false;
+	}
+	for (size_t i = 1; i < reply->elements; i++)
+		RT_LOG(RT_ERROR, "a request cannot be served",
+		       RT_S("reason", reply->element[i]->str));
+	return false;
+}
+
+static int request_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
+{
+	struct inventory_request_op *op = item;
+	const char *letters = reply->element[0]->str + 3 * run->index;
+
 	if (letters[0] == '!')
 		return RT_REMOTE;
 	if (!stock_state_of_letter(letters[0], &op->before) ||
@@ -245,101 +173,58 @@ static int request_end(struct inventory_request_op *op, const char *letters)
 	return RT_OK;
 }
 
-static void requests_answered(struct rt_redis_op *op, int status, const struct redisReply *reply)
-{
-	struct run *run = RT_CONTAINER_OF(op, struct run, op);
-	const char *letters = NULL;
-	struct rt_list *link;
+RT_STORE_END(request_end, struct inventory_request_op)
 
-	rt_functions_watch_ended(&run->store->functions, status);
-	if (status == RT_OK) {
-		if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 1 ||
-		    reply->element[0]->type != REDIS_REPLY_STRING ||
-		    (size_t)reply->element[0]->len != 3 * run->base.count) {
-			status = RT_PROTOCOL;
-		} else {
-			letters = reply->element[0]->str;
-			for (size_t i = 1; i < reply->elements; i++)
-				RT_LOG(RT_ERROR, "a request cannot be served",
-				       RT_S("reason", reply->element[i]->str));
-		}
-	}
-	while ((link = rt_list_pop(&run->base.items)) != NULL) {
-		struct inventory_request_op *request = request_of(link);
-		int end = status;
-
-		if (status == RT_OK) {
-			end = request_end(request, letters);
-			letters += 3;
-		}
-		request->done(request, end);
-	}
-	rt_batch_finish(&run->base);
-}
+static const struct rt_store_step request_step = {
+	.name = "inventory_request",
+	.count_max = REQUESTS_MAX,
+	.in_flight_max = IN_FLIGHT_MAX,
+	.gather = REQUESTS_MAX / 2,
+	.waiting_max = WAITING_MAX,
+	.whole_answer = true,
+	.begin = request_begin,
+	.answered = request_answered,
+	.decode = request_decode,
+	.end = request_end,
+};
 
 /* ---- adjust ---- */
 
-static struct inventory_adjust_op *adjust_of(struct rt_list *link)
+static void adjust_begin(struct rt_store_run *run)
 {
-	return RT_CONTAINER_OF(link, struct inventory_adjust_op, item.link);
-}
-
-static void adjust_refused(void *op, int status)
-{
-	struct inventory_adjust_op *adjust = op;
-
-	adjust->done(adjust, status);
-}
-
-static void store_adjust(struct inventory_store *base, struct inventory_adjust_op *op)
-{
-	struct store *store = store_of(base);
-
-	if (!rt_batch_add(store->adjustments, &op->item))
-		refuse(store, op, adjust_refused, RT_BUSY);
-}
-
-static void adjusts_answered(struct rt_redis_op *op, int status, const struct redisReply *reply);
-
-/* Hands a run's adjustments to a function: "adjust", or "adjusted". */
-static void adjusts_call(struct run *run, const char *function,
-			 void (*done)(struct rt_redis_op *op, int status,
-				      const struct redisReply *reply))
-{
-	struct rt_args args = { .count = 0 };
-	char time[RT_TIME_TEXT];
 	int64_t now_ms = 0;
 
-	FOR_EACH_ITEM(run, link)
+	RT_STORE_FOR_EACH(const struct inventory_adjust_op, op, run)
 	{
-		now_ms = later(now_ms, adjust_of(link)->now_ms);
+		now_ms = RT_MAX(now_ms, op->now_ms);
 	}
-	rt_time_format(now_ms, time);
-	rt_args_function(&args, &inventory_functions, function);
-	rt_args_str(&args, "1");
-	rt_args_str(&args, run->store->events);
-	rt_args_int(&args, STOCK_MAX);
-	rt_args_int(&args, now_ms);
-	rt_args_copy(&args, time, strlen(time));
-	FOR_EACH_ITEM(run, link)
-	{
-		struct inventory_adjust_op *adjust = adjust_of(link);
-
-		rt_args_str(&args, adjust->sku);
-		rt_args_int(&args, adjust->delta);
-		rt_args_str(&args, adjust->request_id);
-		rt_args_str(&args, adjust->reason);
-	}
-	rt_redis_send(run->store->redis, &run->op, &args, 0, done);
-	rt_args_done(&args);
+	rt_args_int(run->args, STOCK_MAX);
+	add_time(run->args, now_ms);
 }
 
-static void adjusts_send(struct rt_batch_run *base, void *user)
+static void adjust_encode(struct rt_store_run *run, const void *item)
 {
-	struct run *run = RT_CONTAINER_OF(base, struct run, base);
+	const struct inventory_adjust_op *op = item;
 
-	run->store = user;
-	adjusts_call(run, "adjust", adjusts_answered);
+	rt_args_str(run->args, op->sku);
+	rt_args_int(run->args, op->delta);
+	rt_args_str(run->args, op->request_id);
+	rt_args_str(run->args, op->reason);
+}
+
+/* Storage is full, so the whole call was refused. A repeat is answered nevertheless. */
+static bool adjust_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
+{
+	(void)reply;
+	if (*status != RT_FULL || run->commands > 1)
+		return false;
+	rt_store_call(run, "adjusted", NULL);
+	adjust_begin(run);
+	RT_STORE_FOR_EACH(const struct inventory_adjust_op, op, run)
+	{
+		adjust_encode(run, op);
+	}
+	return true;
 }
 
 /* "available reserved committed received version". */
@@ -362,18 +247,19 @@ static bool stock_parse(const char *text, struct stock *ret)
 	return true;
 }
 
-static int adjust_end(struct inventory_adjust_op *op, const struct redisReply *reply)
+static int adjust_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
 	static const char letters[] = { [INVENTORY_ADJUSTED] = 'A',
 					[INVENTORY_ADJUSTED_BEFORE] = 'B',
 					[INVENTORY_CONFLICT] = 'C',
 					[INVENTORY_SHORT] = 'S',
 					[INVENTORY_OVERFLOW] = 'O' };
+	struct inventory_adjust_op *op = item;
 	const char *letter;
 
-	if (reply->type == REDIS_REPLY_NIL)
-		return RT_FULL; /* of inventory_adjusted: it was not made before */
-	if (reply->type != REDIS_REPLY_STRING || reply->len < 1)
+	if (reply->type == REDIS_REPLY_NIL) /* not made before, when storage is full */
+		return run->commands > 1 ? RT_FULL : RT_PROTOCOL;
+	if (!rt_reply_is_string(reply) || reply->len < 1)
 		return RT_PROTOCOL;
 	if (reply->str[0] == '!')
 		return RT_REMOTE;
@@ -384,229 +270,182 @@ static int adjust_end(struct inventory_adjust_op *op, const struct redisReply *r
 	return RT_OK;
 }
 
-static void adjusts_end(struct rt_redis_op *op, int status, const struct redisReply *reply)
-{
-	struct run *run = RT_CONTAINER_OF(op, struct run, op);
-	struct rt_list *link;
-	size_t i = 0;
+RT_STORE_END(adjust_end, struct inventory_adjust_op)
 
-	rt_functions_watch_ended(&run->store->functions, status);
-	if (status == RT_OK &&
-	    (reply->type != REDIS_REPLY_ARRAY || reply->elements != run->base.count))
-		status = RT_PROTOCOL;
-	while ((link = rt_list_pop(&run->base.items)) != NULL) {
-		struct inventory_adjust_op *adjust = adjust_of(link);
-		int end = status == RT_OK ? adjust_end(adjust, reply->element[i++]) : status;
-
-		adjust->done(adjust, end);
-	}
-	rt_batch_finish(&run->base);
-}
-
-static void adjusts_answered(struct rt_redis_op *op, int status, const struct redisReply *reply)
-{
-	/* Storage is full, so the whole call was refused. A repeat is answered nevertheless. */
-	if (status == RT_FULL)
-		adjusts_call(RT_CONTAINER_OF(op, struct run, op), "adjusted", adjusts_end);
-	else
-		adjusts_end(op, status, reply);
-}
+static const struct rt_store_step adjust_step = {
+	.name = "inventory_adjust",
+	.count_max = ADJUSTMENTS_MAX,
+	.in_flight_max = IN_FLIGHT_MAX,
+	.waiting_max = WAITING_MAX,
+	.function = "adjust",
+	.begin = adjust_begin,
+	.encode = adjust_encode,
+	.answered = adjust_answered,
+	.decode = adjust_decode,
+	.end = adjust_end,
+};
 
 /* ---- stock ---- */
 
-static struct inventory_stock_op *stock_of(struct rt_list *link)
+static void stock_begin(struct rt_store_run *run)
 {
-	return RT_CONTAINER_OF(link, struct inventory_stock_op, item.link);
+	const struct store *store = run->user;
+
+	rt_args_str(run->args, "HMGET");
+	rt_args_str(run->args, store->stock);
 }
 
-static void stock_refused(void *op, int status)
+static void stock_encode(struct rt_store_run *run, const void *item)
 {
-	struct inventory_stock_op *stock = op;
+	const struct inventory_stock_op *op = item;
 
-	stock->done(stock, status);
-}
-
-static void store_stock(struct inventory_store *base, struct inventory_stock_op *op)
-{
-	struct store *store = store_of(base);
-
-	if (!rt_batch_add(store->stocks, &op->item))
-		refuse(store, op, stock_refused, RT_BUSY);
-}
-
-static void stocks_answered(struct rt_redis_op *op, int status, const struct redisReply *reply);
-
-static void stocks_send(struct rt_batch_run *base, void *user)
-{
-	struct run *run = RT_CONTAINER_OF(base, struct run, base);
-	struct rt_args args = { .count = 0 };
-
-	run->store = user;
-	rt_args_str(&args, "HMGET");
-	rt_args_str(&args, run->store->stock);
-	FOR_EACH_ITEM(run, link)
-	{
-		rt_args_str(&args, stock_of(link)->sku);
-	}
-	rt_redis_send(run->store->redis, &run->op, &args, 0, stocks_answered);
-	rt_args_done(&args);
+	rt_args_str(run->args, op->sku);
 }
 
 /* A counter of an HMGET: RT_OK and whether it is there. */
-static int stock_end(const struct redisReply *reply, bool *ret_found, struct stock *ret)
+static int counters_decode(const struct redisReply *reply, bool *ret_found, struct stock *ret)
 {
 	if (reply->type == REDIS_REPLY_NIL) {
 		*ret_found = false;
 		return RT_OK;
 	}
-	if (reply->type != REDIS_REPLY_STRING || !stock_parse(reply->str, ret))
+	if (!rt_reply_is_string(reply) || !stock_parse(reply->str, ret))
 		return RT_REMOTE;
 	*ret_found = true;
 	return RT_OK;
 }
 
-static void stocks_answered(struct rt_redis_op *op, int status, const struct redisReply *reply)
+static int stock_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
-	struct run *run = RT_CONTAINER_OF(op, struct run, op);
-	struct rt_list *link;
-	size_t i = 0;
+	struct inventory_stock_op *op = item;
 
-	if (status == RT_OK &&
-	    (reply->type != REDIS_REPLY_ARRAY || reply->elements != run->base.count))
-		status = RT_PROTOCOL;
-	while ((link = rt_list_pop(&run->base.items)) != NULL) {
-		struct inventory_stock_op *stock = stock_of(link);
-		int end = status;
-
-		if (status == RT_OK)
-			end = stock_end(reply->element[i++], &stock->found, &stock->stock);
-		stock->done(stock, end);
-	}
-	rt_batch_finish(&run->base);
+	(void)run;
+	return counters_decode(reply, &op->found, &op->stock);
 }
+
+RT_STORE_END(stock_end, struct inventory_stock_op)
+
+static const struct rt_store_step stock_step = {
+	.name = "inventory_stock",
+	.count_max = STOCKS_MAX,
+	.in_flight_max = IN_FLIGHT_MAX,
+	.waiting_max = WAITING_MAX,
+	.begin = stock_begin,
+	.encode = stock_encode,
+	.decode = stock_decode,
+	.end = stock_end,
+};
 
 /* ---- list: the SKUs, then their counters ---- */
 
-struct list {
-	struct rt_batch_run base;
-	struct rt_redis_op op;
-	struct store *store;
-	struct inventory_list_op *list;
-	char **skus;
-	size_t count;
-	bool more;
-};
-
-static void list_finish(struct list *list, int status)
+static void list_encode(struct rt_store_run *run, const void *item)
 {
-	/* The op may go with its done. */
-	struct inventory_listed *stocks = list->list->stocks;
+	const struct inventory_list_op *op = item;
+	struct store *store = run->user;
 
-	list->list->done(list->list, status);
-	free(stocks);
-	for (size_t i = 0; i < list->count; i++)
-		free(list->skus[i]);
-	free(list->skus);
-	rt_batch_finish(&list->base);
+	store->text.length = 0;
+	rt_buf_printf(&store->text, "%s%s", op->after[0] != '\0' ? "(" : "-", op->after);
+	rt_args_str(run->args, "ZRANGEBYLEX");
+	rt_args_str(run->args, store->skus);
+	rt_args_copy(run->args, store->text.data, store->text.length);
+	rt_args_str(run->args, "+");
+	rt_args_str(run->args, "LIMIT");
+	rt_args_str(run->args, "0");
+	rt_args_int(run->args, (int64_t)op->count_max + 1);
 }
 
-static void list_counted(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+/* The counters of these SKUs are asked for; op->own holds the SKUs and what is listed. */
+static void list_ask(struct rt_store_run *run, struct inventory_list_op *op,
+		     const struct redisReply *skus)
 {
-	struct list *list = RT_CONTAINER_OF(redis_op, struct list, op);
-	struct inventory_list_op *op = list->list;
+	const struct store *store = run->user;
+	size_t count = RT_MIN(skus->elements, op->count_max), bytes = count * sizeof(*op->stocks);
+	char *text;
 
-	if (status == RT_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements != list->count))
-		status = RT_PROTOCOL;
-	if (status != RT_OK) {
-		list_finish(list, status);
-		return;
+	for (size_t i = 0; i < count; i++)
+		bytes += (size_t)skus->element[i]->len + 1;
+	op->own = op->stocks = rt_alloc(bytes);
+	op->stock_count = count;
+	op->more = skus->elements > count;
+	text = (char *)(op->stocks + count);
+	rt_args_str(run->args, "HMGET");
+	rt_args_str(run->args, store->stock);
+	for (size_t i = 0; i < count; i++) {
+		size_t length = (size_t)skus->element[i]->len + 1;
+
+		op->stocks[i].sku = memcpy(text, skus->element[i]->str, length);
+		rt_args_str(run->args, text);
+		text += length;
 	}
-	op->stocks = rt_alloc(list->count * sizeof(*op->stocks));
-	for (size_t i = 0; i < list->count; i++) {
-		struct inventory_listed *listed = &op->stocks[op->stock_count];
-		bool found = false;
+}
 
-		status = stock_end(reply->element[i], &found, &listed->stock);
-		if (status != RT_OK)
-			break;
-		listed->sku = list->skus[i];
+static bool list_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
+{
+	if (*status != RT_OK || run->commands > 1)
+		return false;
+	if (!rt_reply_is_array(reply, 0))
+		*status = RT_PROTOCOL;
+	if (*status != RT_OK || reply->elements == 0)
+		return false;
+	RT_STORE_FOR_EACH(struct inventory_list_op, op, run)
+	{
+		list_ask(run, op, reply);
+	}
+	return true;
+}
+
+static int list_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
+{
+	struct inventory_list_op *op = item;
+	size_t count = op->stock_count;
+
+	(void)run;
+	if (!rt_reply_is_array(reply, count) || reply->elements != count)
+		return RT_PROTOCOL;
+	op->stock_count = 0;
+	for (size_t i = 0; i < count; i++) {
+		struct inventory_listed *listed = &op->stocks[op->stock_count];
+		const char *sku = op->stocks[i].sku;
+		bool found = false;
+		int rc = counters_decode(reply->element[i], &found, &listed->stock);
+
+		if (rc != RT_OK)
+			return rc;
+		listed->sku = sku;
 		op->stock_count += found;
 	}
-	op->more = list->more;
-	list_finish(list, status);
+	return RT_OK;
 }
 
-static void list_named(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+static void list_end(void *item, int status)
 {
-	struct list *list = RT_CONTAINER_OF(redis_op, struct list, op);
-	struct rt_args args = { .count = 0 };
+	struct inventory_list_op *op = item;
+	void *own = op->own;
 
-	if (status == RT_OK && reply->type != REDIS_REPLY_ARRAY)
-		status = RT_PROTOCOL;
-	if (status != RT_OK || reply->elements == 0) {
-		list_finish(list, status);
-		return;
-	}
-	list->more = reply->elements > list->list->count_max;
-	list->count = RT_MIN(reply->elements, list->list->count_max);
-	list->skus = rt_alloc(list->count * sizeof(*list->skus));
-	rt_args_str(&args, "HMGET");
-	rt_args_str(&args, list->store->stock);
-	for (size_t i = 0; i < list->count; i++) {
-		list->skus[i] = rt_strdup(reply->element[i]->str);
-		rt_args_str(&args, list->skus[i]);
-	}
-	rt_redis_send(list->store->redis, &list->op, &args, 0, list_counted);
-	rt_args_done(&args);
+	op->done(op, status);
+	free(own);
 }
 
-static void list_send(struct rt_batch_run *base, void *user)
-{
-	struct list *list = RT_CONTAINER_OF(base, struct list, base);
-	struct inventory_list_op *op =
-		RT_CONTAINER_OF(rt_list_pop(&base->items), struct inventory_list_op, item.link);
-	struct rt_args args = { .count = 0 };
-	char *after = op->after[0] != '\0' ? rt_printf("(%s", op->after) : rt_strdup("-");
-
-	list->store = user;
-	list->list = op;
-	rt_args_str(&args, "ZRANGEBYLEX");
-	rt_args_str(&args, list->store->skus);
-	rt_args_str(&args, after);
-	rt_args_str(&args, "+");
-	rt_args_str(&args, "LIMIT");
-	rt_args_str(&args, "0");
-	rt_args_int(&args, (int64_t)op->count_max + 1);
-	rt_redis_send(list->store->redis, &list->op, &args, 0, list_named);
-	rt_args_done(&args);
-	free(after);
-}
-
-static void list_refused(void *op, int status)
-{
-	struct inventory_list_op *list = op;
-
-	list->done(list, status);
-}
-
-/* Lists and reservations that are read share the connection with what orders ask for. So few are
- * under way, the others wait: however many clients look, no order is late behind them. */
-static void store_list(struct inventory_store *base, struct inventory_list_op *op)
-{
-	struct store *store = store_of(base);
-
-	op->stocks = NULL;
-	op->stock_count = 0;
-	op->more = false;
-	if (!rt_batch_add(store->lists, &op->item))
-		refuse(store, op, list_refused, RT_BUSY);
-}
+static const struct rt_store_step list_step = {
+	.count_max = 1,
+	.in_flight_max = LISTS_MAX,
+	.waiting_max = WAITING_MAX,
+	.encode = list_encode,
+	.answered = list_answered,
+	.decode = list_decode,
+	.end = list_end,
+};
 
 /* ---- reservation ---- */
 
-static struct inventory_reservation_op *reservation_of(struct rt_list *link)
+static void reservation_encode(struct rt_store_run *run, const void *item)
 {
-	return RT_CONTAINER_OF(link, struct inventory_reservation_op, item.link);
+	const struct inventory_reservation_op *op = item;
+	const struct store *store = run->user;
+
+	rt_args_str(run->args, "HGET");
+	rt_args_str(run->args, store->reservations);
+	rt_args_str(run->args, op->order_id);
 }
 
 /* A number, and what must follow it. */
@@ -671,144 +510,104 @@ static bool reservation_parse(struct inventory_reservation_op *op, char *text)
 	return true;
 }
 
-static void reservation_answered(struct rt_redis_op *redis_op, int status,
-				 const struct redisReply *reply)
+static int reservation_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
-	struct run *run = RT_CONTAINER_OF(redis_op, struct run, op);
-	struct inventory_reservation_op *op = reservation_of(rt_list_pop(&run->base.items));
-	struct inventory_line *lines;
-	struct inventory_shortage *shortages;
-	char *text = NULL;
+	struct inventory_reservation_op *op = item;
 
-	if (status == RT_OK && reply->type == REDIS_REPLY_STRING) {
-		text = rt_strndup(reply->str, (size_t)reply->len);
-		op->found = reservation_parse(op, text);
-		if (!op->found)
-			status = RT_REMOTE;
-	} else if (status == RT_OK && reply->type != REDIS_REPLY_NIL) {
-		status = RT_PROTOCOL;
-	}
-	/* The op may go with its done. */
-	lines = op->lines;
-	shortages = op->shortages;
+	(void)run;
+	if (reply->type == REDIS_REPLY_NIL)
+		return RT_OK;
+	if (!rt_reply_is_string(reply))
+		return RT_PROTOCOL;
+	op->own = rt_strndup(reply->str, (size_t)reply->len);
+	op->found = reservation_parse(op, op->own);
+	return op->found ? RT_OK : RT_REMOTE;
+}
+
+static void reservation_end(void *item, int status)
+{
+	struct inventory_reservation_op *op = item;
+	struct inventory_line *lines = op->lines;
+	struct inventory_shortage *shortages = op->shortages;
+	void *own = op->own;
+
 	op->done(op, status);
 	free(lines);
 	free(shortages);
-	free(text);
-	rt_batch_finish(&run->base);
+	free(own);
 }
 
-static void look_send(struct rt_batch_run *base, void *user)
-{
-	struct run *run = RT_CONTAINER_OF(base, struct run, base);
-	struct store *store = user;
-	const char *argv[] = { "HGET", store->reservations,
-			       reservation_of(base->items.next)->order_id };
+static const struct rt_store_step reservation_step = {
+	.count_max = 1,
+	.in_flight_max = LOOKS_MAX,
+	.waiting_max = WAITING_MAX,
+	.encode = reservation_encode,
+	.decode = reservation_decode,
+	.end = reservation_end,
+};
 
-	rt_redis_command(store->redis, &run->op, (int)RT_LENGTH(argv), argv, NULL, 0,
-			 reservation_answered);
+/* ---- the store ---- */
+
+static void store_request(struct inventory_store *base, struct inventory_request_op *op)
+{
+	struct store *store = store_of(base);
+
+	if (op->request == STOCK_REQ_RESERVE && !lines_valid(op->lines, op->line_count))
+		rt_store_refuse(store->request, op, RT_INVALID);
+	else
+		rt_store_add(store->request, op);
 }
 
-static void reservation_refused(void *op, int status)
+static void store_adjust(struct inventory_store *base, struct inventory_adjust_op *op)
 {
-	struct inventory_reservation_op *reservation = op;
+	rt_store_add(store_of(base)->adjust, op);
+}
 
-	reservation->done(reservation, status);
+static void store_stock(struct inventory_store *base, struct inventory_stock_op *op)
+{
+	rt_store_add(store_of(base)->stocks, op);
+}
+
+static void store_list(struct inventory_store *base, struct inventory_list_op *op)
+{
+	op->own = op->stocks = NULL;
+	op->stock_count = 0;
+	op->more = false;
+	rt_store_add(store_of(base)->list, op);
 }
 
 static void store_reservation(struct inventory_store *base, struct inventory_reservation_op *op)
 {
-	struct store *store = store_of(base);
-
 	op->found = false;
+	op->own = NULL;
 	op->lines = NULL;
 	op->shortages = NULL;
 	op->line_count = op->shortage_count = 0;
-	if (!rt_batch_add(store->looks, &op->item))
-		refuse(store, op, reservation_refused, RT_BUSY);
+	rt_store_add(store_of(base)->reservation, op);
 }
 
-/* ---- trim ---- */
-
-struct trim {
-	struct rt_redis_op op;
-	struct store *store;
-	struct inventory_trim_op *trim;
-};
-
-static void trim_answered(struct rt_redis_op *redis_op, int status, const struct redisReply *reply)
+static void store_trim(struct inventory_store *base, struct rt_trim_op *op)
 {
-	struct trim *own = RT_CONTAINER_OF(redis_op, struct trim, op);
-	struct inventory_trim_op *op = own->trim;
-
-	rt_functions_watch_ended(&own->store->functions, status);
-	free(own);
-	if (status == RT_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements < 5))
-		status = RT_PROTOCOL;
-	if (status == RT_OK) {
-		op->trimmed = reply->element[0]->integer;
-		op->length = reply->element[1]->integer;
-		if (reply->element[2]->str != NULL)
-			snprintf(op->holder, sizeof(op->holder), "%s", reply->element[2]->str);
-		op->held = reply->element[3]->integer;
-		op->ghost_count = reply->elements - 5;
-		if (op->ghost_count > 0 && reply->element[5]->str != NULL)
-			snprintf(op->ghost, sizeof(op->ghost), "%s", reply->element[5]->str);
-	}
-	op->done(op, status);
+	rt_store_add(store_of(base)->trim, op);
 }
-
-static void store_trim(struct inventory_store *base, struct inventory_trim_op *op)
-{
-	struct store *store = store_of(base);
-	struct trim *own = rt_alloc(sizeof(*own));
-	struct rt_args args = { .count = 0 };
-
-	own->store = store;
-	own->trim = op;
-	op->trimmed = op->length = op->held = 0;
-	op->holder[0] = '\0';
-	op->ghost_count = 0;
-	op->ghost[0] = '\0';
-	rt_args_function(&args, &inventory_functions, "trim");
-	rt_args_str(&args, "1");
-	rt_args_str(&args, store->events);
-	rt_args_int(&args, op->now_ms);
-	rt_args_int(&args, op->retain_ms);
-	rt_args_int(&args, op->retain_count);
-	rt_args_int(&args, op->ghost_ms);
-	rt_redis_send(store->redis, &own->op, &args, 0, trim_answered);
-	rt_args_done(&args);
-}
-
-/* ---- the store itself ---- */
 
 static bool store_ready(struct inventory_store *base)
 {
-	struct store *store = store_of(base);
-
-	return rt_functions_watch_problem(&store->functions) == NULL;
+	return rt_store_problem(store_of(base)->store) == NULL;
 }
 
 static void store_free(struct inventory_store *base)
 {
-	struct store *store;
+	struct store *store = base == NULL ? NULL : store_of(base);
 
-	if (base == NULL)
+	if (store == NULL)
 		return;
-	store = store_of(base);
-	rt_functions_watch_stop(&store->functions);
-	rt_redis_free(store->redis);
-	rt_batch_free(store->requests);
-	rt_batch_free(store->adjustments);
-	rt_batch_free(store->stocks);
-	rt_batch_free(store->lists);
-	rt_batch_free(store->looks);
-	free(store->events);
+	rt_store_free(store->store);
 	free(store->orders);
 	free(store->reservations);
 	free(store->stock);
 	free(store->skus);
+	rt_buf_done(&store->text);
 	free(store);
 }
 
@@ -823,91 +622,59 @@ static const struct inventory_store_ops store_ops = {
 	.free = store_free,
 };
 
-static int store_batches(struct store *store, struct rt_metrics *metrics)
+static int new_queues(struct store *store)
 {
-	struct rt_batch_options options = { .in_flight_max = IN_FLIGHT_MAX,
-					    .waiting_max = WAITING_MAX,
-					    .run_size = sizeof(struct run),
-					    .user_data = store,
-					    .metrics = metrics };
-	int rc;
+	const struct {
+		const struct rt_store_step *step;
+		struct rt_store_queue **queue;
+	} queues[] = {
+		{ &request_step, &store->request },
+		{ &adjust_step, &store->adjust },
+		{ &stock_step, &store->stocks },
+		{ &list_step, &store->list },
+		{ &reservation_step, &store->reservation },
+		{ &rt_trim_step, &store->trim },
+	};
+	int rc = RT_OK;
 
-	options.count_max = REQUESTS_MAX;
-	options.gather = REQUESTS_MAX / 2;
-	options.send = requests_send;
-	options.step = "inventory_request";
-	rc = rt_batch_new(store->loop, &options, &store->requests);
-	if (rc != RT_OK)
-		return rc;
-	options.gather = 0;
-	options.count_max = ADJUSTMENTS_MAX;
-	options.send = adjusts_send;
-	options.step = "inventory_adjust";
-	rc = rt_batch_new(store->loop, &options, &store->adjustments);
-	if (rc != RT_OK)
-		return rc;
-	options.count_max = STOCKS_MAX;
-	options.send = stocks_send;
-	options.step = "inventory_stock";
-	rc = rt_batch_new(store->loop, &options, &store->stocks);
-	if (rc != RT_OK)
-		return rc;
-	/* One by one: only so that few are under way. */
-	options.metrics = NULL;
-	options.count_max = 1;
-	options.in_flight_max = LOOKS_MAX;
-	options.send = look_send;
-	rc = rt_batch_new(store->loop, &options, &store->looks);
-	if (rc != RT_OK)
-		return rc;
-	options.in_flight_max = LISTS_MAX;
-	options.run_size = sizeof(struct list);
-	options.send = list_send;
-	return rt_batch_new(store->loop, &options, &store->lists);
+	for (size_t i = 0; i < RT_LENGTH(queues) && rc == RT_OK; i++)
+		rc = rt_store_queue_new(store->store, queues[i].step, store, queues[i].queue);
+	return rc;
 }
 
 int inventory_store_redis_new(struct rt_loop *loop,
 			      const struct inventory_store_redis_options *options,
 			      struct inventory_store **ret)
 {
+	const struct rt_store_options connection = { .redis = options->redis,
+						     .functions = &inventory_functions,
+						     .partition = options->partition,
+						     .metrics = options->metrics };
 	struct store *store = rt_alloc(sizeof(*store));
-	struct rt_redis_options redis = *options->redis;
 	int rc;
 
 	store->base.ops = &store_ops;
-	store->loop = loop;
-	rt_list_init(&store->refused);
-	store->refuse.run = refuse_run;
-	store->events = rt_printf("inventory:{%d}:events", options->partition);
 	store->orders = rt_printf("order:{%d}:events", options->partition);
 	store->reservations = rt_printf("inventory:{%d}:r", options->partition);
 	store->stock = rt_printf("inventory:{%d}:stock", options->partition);
 	store->skus = rt_printf("inventory:{%d}:skus", options->partition);
-	rc = store_batches(store, options->metrics);
-	if (rc != RT_OK)
-		goto fail;
-	redis.on_state = redis_state;
-	redis.user_data = store;
-	redis.follow_clock = true;
-	redis.metrics = options->metrics;
-	rc = rt_redis_new(loop, &redis, &store->redis);
-	if (rc != RT_OK)
-		goto fail;
-	rt_functions_watch_start(&store->functions, loop, store->redis, &inventory_functions);
+	rc = rt_store_new(loop, &connection, &store->store);
+	if (rc == RT_OK)
+		rc = new_queues(store);
+	if (rc != RT_OK) {
+		store_free(&store->base);
+		return rc;
+	}
 	*ret = &store->base;
 	return RT_OK;
-fail:
-	store_free(&store->base);
-	return rc;
 }
 
 struct rt_redis *inventory_store_redis_connection(struct inventory_store *store)
 {
-	return store_of(store)->redis;
+	return rt_store_redis(store_of(store)->store);
 }
 
 const char *inventory_store_redis_problem(const struct inventory_store *store)
 {
-	return rt_functions_watch_problem(
-		&RT_CONTAINER_OF(store, const struct store, base)->functions);
+	return rt_store_problem(RT_CONTAINER_OF(store, const struct store, base)->store);
 }

@@ -197,7 +197,7 @@ bool order_move_status(const struct order_move_op *op, int rc, const char *wante
 static void trim_later(struct order *order);
 
 /* Warns once about a group that nobody reads for, and again when it is another one. */
-static void note_ghost(struct order *order, const struct order_trim_op *trim)
+static void note_ghost(struct order *order, const struct rt_trim_op *trim)
 {
 	if (strcmp(order->ghost, trim->ghost) == 0)
 		return;
@@ -209,7 +209,7 @@ static void note_ghost(struct order *order, const struct order_trim_op *trim)
 }
 
 /* Warns when a group comes to hold half of what the stream may have, and says when it is over. */
-static void note_held(struct order *order, const struct order_trim_op *trim)
+static void note_held(struct order *order, const struct rt_trim_op *trim)
 {
 	bool filling = order->stream_length_max > 0 && trim->held >= order->stream_length_max / 2;
 
@@ -227,7 +227,7 @@ static void note_held(struct order *order, const struct order_trim_op *trim)
 		       RT_I("length", trim->length));
 }
 
-static void trimmed(struct order_trim_op *op, int status)
+static void trimmed(struct rt_trim_op *op, int status)
 {
 	struct order *order = RT_CONTAINER_OF(op, struct order, trim);
 
@@ -389,7 +389,7 @@ bool order_ready(const struct order *order)
 
 bool order_storage_problem(const struct order *order, char *text, size_t size)
 {
-	const struct order_trim_op *trim = &order->trim;
+	const struct rt_trim_op *trim = &order->trim;
 	size_t length;
 
 	if (trim->memory_full) {

@@ -25,7 +25,7 @@ struct order {
 	uint8_t random[ORDER_RANDOM_BYTES];
 	size_t random_left;
 	int64_t trim_every_ms;
-	struct order_trim_op trim;
+	struct rt_trim_op trim;
 	struct rt_timer trim_timer;
 	char ghost[64]; /* the group that was last warned about */
 	int64_t stream_length_max;

@@ -11,7 +11,7 @@
 #define ORDER_STORE_H
 
 #include "base/base.h"
-#include "loop/loop.h"
+#include "events/events.h"
 #include "order_step.h"
 
 #define ORDER_ID_PREFIX "ord_"
@@ -109,13 +109,13 @@ struct order_list_op {
 	const char *last_id; /* the last that was looked at, damaged or not; "": none */
 	bool more;           /* behind it */
 	void (*done)(struct order_list_op *op, int status);
-	void *own; /* the store's */
 };
 
 /* Orders whose timer has run out; their timers are set to lease_until_ms, so that other instances
  * leave them alone for so long. `queued`: the order's last request still lies in the stream,
  * ahead of what inventory has read: it is late, not lost. */
 struct order_due_op {
+	struct rt_batch_item item;
 	int64_t now_ms, lease_until_ms;
 	size_t count_max;
 	struct order_due {
@@ -125,16 +125,15 @@ struct order_due_op {
 	size_t due_count;
 	int64_t timer_count; /* orders with a timer, due or not: those that are not settled */
 	void (*done)(struct order_due_op *op, int status);
-	void *own;
 };
 
 /* Sets an order's timer, if it is still at this version. */
 struct order_timer_op {
+	struct rt_batch_item item;
 	const char *order_id;
 	uint64_t version;
 	int64_t due_ms;
 	void (*done)(struct order_timer_op *op, int status);
-	void *own;
 };
 
 /* What was published, for those who watch: entries of order:{p}:events after an id. With "$" it
@@ -149,21 +148,6 @@ struct order_tail_op {
 	size_t entry_count;
 	char last[48]; /* where to go on */
 	void (*done)(struct order_tail_op *op, int status);
-	void *own;
-};
-
-/* Trims order:{p}:events to what some group has not acknowledged, younger than retain_ms, or among
- * the newest retain_count (whichever keeps less of the acknowledged). */
-struct order_trim_op {
-	int64_t now_ms, retain_ms, retain_count, ghost_ms;
-	int64_t trimmed, length;
-	char holder[64];    /* the group that keeps the most entries from being trimmed; "": none */
-	int64_t held;       /* so many */
-	bool memory_full;   /* Redis is at its maxmemory: it takes no order */
-	size_t ghost_count; /* groups without a consumer seen within ghost_ms */
-	char ghost[64];     /* one of them */
-	void (*done)(struct order_trim_op *op, int status);
-	void *own;
 };
 
 struct order_store_ops {
@@ -175,7 +159,7 @@ struct order_store_ops {
 	void (*timer)(struct order_store *store, struct order_timer_op *op);
 	void (*tail)(struct order_store *store, struct order_tail_op *op);
 	void (*tail_interrupt)(struct order_store *store);
-	void (*trim)(struct order_store *store, struct order_trim_op *op);
+	void (*trim)(struct order_store *store, struct rt_trim_op *op);
 	bool (*ready)(struct order_store *store);
 	/* Ends what is under way with RT_CANCELED, then frees. */
 	void (*free)(struct order_store *store);

@@ -31,15 +31,12 @@
 #define RT_EVENTS_H
 
 #include "base/base.h"
-#include "loop/loop.h"
+#include "redis/redis.h"
 
 struct rt_events; /* opaque: a subscription */
 
 /* Where the entries come from: one stream, one consumer group, one consumer name. */
 struct rt_stream_source; /* opaque */
-struct rt_redis_options;
-struct rt_redis;
-struct rt_functions;
 struct rt_stream_redis_options {
 	const struct rt_redis_options *reader; /* for the source's own blocking connection */
 	struct rt_redis *commands;             /* borrowed; everything but the blocking read */
@@ -120,5 +117,22 @@ void rt_event_done(struct rt_event *event);
 void rt_event_ignore(struct rt_event *event);
 void rt_event_retry(struct rt_event *event, int status);
 void rt_event_poison(struct rt_event *event, const char *reason);
+
+/* Trims a context's own stream (trim.c) to what some group has not acknowledged, what is younger than
+ * retain_ms, or among the newest retain_count (whichever keeps less of the acknowledged). */
+struct rt_trim_op {
+	struct rt_batch_item item; /* first; the queue's */
+	/* In. */
+	int64_t now_ms, retain_ms, retain_count, ghost_ms;
+	/* Out; as they were when it failed. */
+	int64_t trimmed, length;
+	char holder[64];    /* the group that keeps the most entries from being trimmed; "": none */
+	int64_t held;       /* so many */
+	bool memory_full;   /* Redis is at its maxmemory */
+	size_t ghost_count; /* groups without a consumer seen within ghost_ms */
+	char ghost[64];     /* one of them */
+	void (*done)(struct rt_trim_op *op, int status);
+};
+extern const struct rt_store_step rt_trim_step;
 
 #endif

@@ -1,5 +1,5 @@
 /* redis.h - one pipelined, asynchronous connection to Redis on the loop, and what is sent on it:
- * commands, their arguments, calls of a context's functions.
+ * commands, their arguments, calls of a context's functions, and what a context's store is made of.
  *
  * Commands are answered in the order they were sent. While the connection is away every command
  * fails with RT_LOST: nothing is kept to be sent later, because the caller alone knows
@@ -209,5 +209,106 @@ void rt_functions_watch_ended(struct rt_functions_watch *watch, int status);
 void rt_functions_watch_stop(struct rt_functions_watch *watch);
 /* Why the functions cannot be called now, for a person; NULL: they can. */
 const char *rt_functions_watch_problem(const struct rt_functions_watch *watch);
+
+/* A context's store: a connection, a watch over the context's functions, and queues of operations
+ * (store.c).
+ *
+ * A queue holds operations of one kind. Those that have gathered (rt_batch) go as one command, and each
+ * gets its part of the answer. In the order things happen:
+ *
+ *   rt_store_add → (end of the turn) begin, encode of each → the command is sent
+ *     → answered → decode and end of each operation
+ *
+ * An operation ends exactly once, never before rt_store_add has returned. One that cannot wait (the
+ * queue is full, or the store refuses it) ends at the end of the turn. */
+struct rt_store;       /* opaque */
+struct rt_store_queue; /* opaque */
+
+struct rt_store_options {
+	/* Copied. What on_state, user_data, follow_clock and metrics say is set by the store. */
+	const struct rt_redis_options *redis;
+	const struct rt_functions *functions; /* of the context whose store it is */
+	int partition;                        /* {p} of its keys */
+	struct rt_metrics *metrics;           /* NULL: none */
+};
+int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
+		 struct rt_store **ret);
+/* Ends what waits or is under way with RT_CANCELED, frees the queues and the store. Takes NULL. */
+void rt_store_free(struct rt_store *store);
+struct rt_redis *rt_store_redis(struct rt_store *store);
+/* Why it cannot serve, for a person; NULL: it can. */
+const char *rt_store_problem(const struct rt_store *store);
+
+/* The operations of one command. */
+struct rt_store_run {
+	struct rt_batch_run batch; /* first; the operations are its items */
+	struct rt_store_queue *queue;
+	void *user;           /* as given to rt_store_queue_new */
+	struct rt_args *args; /* of the command that is being put together */
+	size_t index;         /* of the operation whose answer is being read */
+	int commands;         /* sent for these operations */
+	int64_t moment_ms;    /* rt_store_add_moment's */
+	struct rt_redis_op op;
+};
+#define RT_STORE_FOR_EACH(type, op, run)                                                           \
+	for (type *op = (type *)(run)->batch.items.next;                                           \
+	     (const struct rt_list *)op != &(run)->batch.items;                                    \
+	     op = (type *)((const struct rt_list *)op)->next)
+
+/* A kind of operation: a struct that begins with a struct rt_batch_item. */
+struct rt_store_step {
+	const char *name;     /* label of its metrics; NULL: not counted */
+	size_t count_max;     /* operations in a command; 1: each is answered by a whole answer */
+	size_t in_flight_max; /* commands under way */
+	size_t gather;        /* operations that a further command is worth; 0: one */
+	size_t waiting_max;   /* operations that wait; one more ends with RT_BUSY */
+	/* Which of the context's functions the command calls, with the own stream as its key. NULL:
+	 * begin puts in the command from its first word. */
+	const char *function;
+	/* Not sent while the functions are known to be missing: ends with RT_UNREADY. */
+	bool needs_functions;
+	/* The answer is not an array with an element for each operation: decode is given all of it. */
+	bool whole_answer;
+	/* Adds to run->args what comes before the operations; NULL: nothing. What is added without a
+	 * copy must stay until the command is sent. */
+	void (*begin)(struct rt_store_run *run);
+	/* Adds what tells of one operation; NULL: nothing. */
+	void (*encode)(struct rt_store_run *run, const void *op);
+	/* Looks at the answer first, and may change the status. True: run->args, which was empty, holds
+	 * a further command for the same operations. NULL: not wanted. */
+	bool (*answered)(struct rt_store_run *run, int *status, const struct redisReply *reply);
+	/* Reads an operation's part of an answer that is RT_OK; how it ends. NULL: with RT_OK. */
+	int (*decode)(struct rt_store_run *run, void *op, const struct redisReply *reply);
+	/* Calls the operation's done, which may free it, and frees what decode made. */
+	void (*end)(void *op, int status);
+};
+/* An `end` that does nothing but call `done`. */
+#define RT_STORE_END(name, type)                                                                   \
+	static void name(void *op, int status)                                                     \
+	{                                                                                          \
+		type *ended = op;                                                                  \
+                                                                                                   \
+		ended->done(ended, status);                                                        \
+	}
+
+/* `step` must stay. The queue is freed with the store. */
+int rt_store_queue_new(struct rt_store *store, const struct rt_store_step *step, void *user,
+		       struct rt_store_queue **ret);
+void rt_store_add(struct rt_store_queue *queue, void *op);
+/* Ends an operation at the end of the turn, without sending it. */
+void rt_store_refuse(struct rt_store_queue *queue, void *op, int status);
+
+/* Begins a call of one of the context's functions: its keys are the own stream and, unless it is
+ * NULL, another one. */
+void rt_store_call(struct rt_store_run *run, const char *function, const char *second_key);
+/* The time of an operation as the functions read it, "<unix ms><RFC 3339>"; "" when it is that of the
+ * operation before it in the command. */
+void rt_store_add_moment(struct rt_store_run *run, int64_t now_ms);
+
+/* Reading answers. */
+bool rt_reply_is_array(const struct redisReply *reply, size_t length_min);
+bool rt_reply_is_string(const struct redisReply *reply);
+/* An integer, or a string of digits; else 0. */
+int64_t rt_reply_int(const struct redisReply *reply);
 
 #endif

@@ -764,14 +764,14 @@ static void store_reservation(struct inventory_store *store, struct inventory_re
 
 struct trim {
 	struct memory_op op;
-	struct inventory_trim_op *user;
+	struct rt_trim_op *user;
 	struct memory_trim trim;
 };
 
 static void trim_effect(struct memory_op *op)
 {
 	struct trim *trim = RT_CONTAINER_OF(op, struct trim, op);
-	const struct inventory_trim_op *in = trim->user;
+	const struct rt_trim_op *in = trim->user;
 
 	trim->trim = memory_trim(op->owner->redis->streams, MEMORY_INVENTORY_STREAM, in->now_ms,
 				 in->retain_ms, in->retain_count, in->ghost_ms);
@@ -780,7 +780,7 @@ static void trim_effect(struct memory_op *op)
 static void trim_finish(struct memory_op *op, int status)
 {
 	struct trim *trim = RT_CONTAINER_OF(op, struct trim, op);
-	struct inventory_trim_op *user = trim->user;
+	struct rt_trim_op *user = trim->user;
 
 	if (status == RT_OK) {
 		user->trimmed = trim->trim.trimmed;
@@ -794,7 +794,7 @@ static void trim_finish(struct memory_op *op, int status)
 	free(trim);
 }
 
-static void store_trim(struct inventory_store *store, struct inventory_trim_op *user)
+static void store_trim(struct inventory_store *store, struct rt_trim_op *user)
 {
 	struct trim *trim = rt_alloc(sizeof(*trim));
 

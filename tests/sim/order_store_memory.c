@@ -891,14 +891,14 @@ static void store_tail_interrupt(struct order_store *store)
 
 struct trim {
 	struct memory_op op;
-	struct order_trim_op *user;
+	struct rt_trim_op *user;
 	struct memory_trim trim;
 };
 
 static void trim_effect(struct memory_op *op)
 {
 	struct trim *trim = RT_CONTAINER_OF(op, struct trim, op);
-	const struct order_trim_op *in = trim->user;
+	const struct rt_trim_op *in = trim->user;
 
 	trim->trim = memory_trim(redis_of(op)->streams, MEMORY_ORDER_STREAM, in->now_ms,
 				 in->retain_ms, in->retain_count, in->ghost_ms);
@@ -907,7 +907,7 @@ static void trim_effect(struct memory_op *op)
 static void trim_finish(struct memory_op *op, int status)
 {
 	struct trim *trim = RT_CONTAINER_OF(op, struct trim, op);
-	struct order_trim_op *user = trim->user;
+	struct rt_trim_op *user = trim->user;
 
 	if (status == RT_OK) {
 		user->trimmed = trim->trim.trimmed;
@@ -921,7 +921,7 @@ static void trim_finish(struct memory_op *op, int status)
 	free(trim);
 }
 
-static void store_trim(struct order_store *store, struct order_trim_op *user)
+static void store_trim(struct order_store *store, struct rt_trim_op *user)
 {
 	struct trim *trim = rt_alloc(sizeof(*trim));
 

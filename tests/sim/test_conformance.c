@@ -81,13 +81,13 @@ struct call {
 		struct order_due_op due;
 		struct order_timer_op timer;
 		struct order_tail_op tail;
-		struct order_trim_op trim;
+		struct rt_trim_op trim;
 		struct inventory_request_op request;
 		struct inventory_adjust_op adjust;
 		struct inventory_stock_op stock;
 		struct inventory_list_op list_stock;
 		struct inventory_reservation_op reservation;
-		struct inventory_trim_op inventory_trim;
+		struct rt_trim_op inventory_trim;
 	} op;
 };
 
@@ -224,7 +224,7 @@ static void tail_done(struct order_tail_op *op, int status)
 	rt_buf_printf(&call->text, " last %s", op->last);
 }
 
-static void trim_done(struct order_trim_op *op, int status)
+static void trim_done(struct rt_trim_op *op, int status)
 {
 	struct call *call = RT_CONTAINER_OF(op, struct call, op.trim);
 
@@ -295,7 +295,7 @@ static void reservation_done(struct inventory_reservation_op *op, int status)
 			      op->shortages[i].requested, op->shortages[i].available);
 }
 
-static void inventory_trim_done(struct inventory_trim_op *op, int status)
+static void inventory_trim_done(struct rt_trim_op *op, int status)
 {
 	struct call *call = RT_CONTAINER_OF(op, struct call, op.inventory_trim);
 
@@ -379,11 +379,11 @@ static void start_order_step(struct call *call, const struct step *step)
 		store->ops->tail(store, &call->op.tail);
 		break;
 	default:
-		call->op.trim = (struct order_trim_op){ .now_ms = step->now_ms,
-							.retain_ms = step->retain_ms,
-							.retain_count = step->retain_count,
-							.ghost_ms = step->ghost_ms,
-							.done = trim_done };
+		call->op.trim = (struct rt_trim_op){ .now_ms = step->now_ms,
+						     .retain_ms = step->retain_ms,
+						     .retain_count = step->retain_count,
+						     .ghost_ms = step->ghost_ms,
+						     .done = trim_done };
 		store->ops->trim(store, &call->op.trim);
 		break;
 	}
@@ -436,12 +436,11 @@ static void start_inventory_step(struct call *call, const struct step *step)
 		store->ops->reservation(store, &call->op.reservation);
 		break;
 	default:
-		call->op.inventory_trim =
-			(struct inventory_trim_op){ .now_ms = step->now_ms,
-						    .retain_ms = step->retain_ms,
-						    .retain_count = step->retain_count,
-						    .ghost_ms = step->ghost_ms,
-						    .done = inventory_trim_done };
+		call->op.inventory_trim = (struct rt_trim_op){ .now_ms = step->now_ms,
+							       .retain_ms = step->retain_ms,
+							       .retain_count = step->retain_count,
+							       .ghost_ms = step->ghost_ms,
+							       .done = inventory_trim_done };
 		store->ops->trim(store, &call->op.inventory_trim);
 		break;
 	}

@@ -1038,11 +1038,11 @@ static void reservations(void)
 }
 
 struct trim {
-	struct inventory_trim_op op;
+	struct rt_trim_op op;
 	int status;
 };
 
-static void trimmed(struct inventory_trim_op *op, int status)
+static void trimmed(struct rt_trim_op *op, int status)
 {
 	RT_CONTAINER_OF(op, struct trim, op)->status = status;
 	ended();

@@ -49,7 +49,7 @@ struct fixture {
 	char last_id[32];
 	struct order_due_op due;
 	struct order_tail_op tail;
-	struct order_trim_op trim;
+	struct rt_trim_op trim;
 	char text[4096]; /* what the last of these brought */
 	int64_t number;
 };
@@ -1164,7 +1164,7 @@ static void test_tail_interrupted(void)
 	free(f);
 }
 
-static void trimmed(struct order_trim_op *op, int status)
+static void trimmed(struct rt_trim_op *op, int status)
 {
 	CU_ASSERT_EQUAL(status, RT_OK);
 	ended(RT_CONTAINER_OF(op, struct fixture, trim));
@@ -1173,11 +1173,11 @@ static void trimmed(struct order_trim_op *op, int status)
 static void trim(struct fixture *f, int64_t retain_ms, int64_t retain_count, int64_t ghost_ms)
 {
 	f->count++;
-	f->trim = (struct order_trim_op){ .now_ms = NOW + 1000,
-					  .retain_ms = retain_ms,
-					  .retain_count = retain_count,
-					  .ghost_ms = ghost_ms,
-					  .done = trimmed };
+	f->trim = (struct rt_trim_op){ .now_ms = NOW + 1000,
+				       .retain_ms = retain_ms,
+				       .retain_count = retain_count,
+				       .ghost_ms = ghost_ms,
+				       .done = trimmed };
 	f->store->ops->trim(f->store, &f->trim);
 	run(f);
 }

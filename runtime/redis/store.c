@@ -1,0 +1,311 @@
+/* store.c - a context's store on Redis: its connection, the watch over its functions, its queues. */
+#include "redis.h"
+
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MOMENT_MAX 48
+
+struct rt_store_queue {
+	struct rt_list link; /* store->queues */
+	struct rt_store *store;
+	const struct rt_store_step *step;
+	void *user;
+	struct rt_batch *batch;
+};
+
+struct rt_store {
+	struct rt_loop *loop;
+	struct rt_redis *redis;
+	const struct rt_functions *functions;
+	struct rt_functions_watch watch;
+	struct rt_metrics *metrics;
+	char *events_key;
+	struct rt_list queues;
+	struct rt_args args; /* of the command that is being put together */
+	struct rt_list refused;
+	struct rt_task refuse;
+	bool freed; /* while the task was queued: the task frees */
+};
+
+/* An operation that ends without having been sent. */
+struct refused {
+	struct rt_list link;
+	struct rt_store_queue *queue;
+	void *op;
+	int status;
+};
+
+/* ---- runs ---- */
+
+static void run_end(struct rt_store_run *run, int status, const struct redisReply *reply)
+{
+	const struct rt_store_step *step = run->queue->step;
+	bool whole = step->whole_answer || step->count_max == 1;
+	struct rt_list *item;
+
+	if (status == RT_OK && !whole && !rt_reply_is_array(reply, run->batch.count))
+		status = RT_PROTOCOL;
+	for (; (item = rt_list_pop(&run->batch.items)) != NULL; run->index++) {
+		int rc = status;
+
+		if (rc == RT_OK && step->decode != NULL)
+			rc = step->decode(run, item, whole ? reply : reply->element[run->index]);
+		step->end(item, rc);
+	}
+	rt_batch_finish(&run->batch);
+}
+
+static void run_answered(struct rt_redis_op *op, int status, const struct redisReply *reply);
+
+static void run_command(struct rt_store_run *run)
+{
+	run->commands++;
+	rt_redis_send(run->queue->store->redis, &run->op, run->args, 0, run_answered);
+}
+
+static void run_answered(struct rt_redis_op *op, int status, const struct redisReply *reply)
+{
+	struct rt_store_run *run = RT_CONTAINER_OF(op, struct rt_store_run, op);
+	const struct rt_store_queue *queue = run->queue;
+
+	rt_functions_watch_ended(&queue->store->watch, status);
+	rt_args_clear(run->args);
+	if (queue->step->answered != NULL && queue->step->answered(run, &status, reply))
+		run_command(run);
+	else
+		run_end(run, status, reply);
+}
+
+static void run_send(struct rt_batch_run *batch_run, void *user)
+{
+	struct rt_store_run *run = RT_CONTAINER_OF(batch_run, struct rt_store_run, batch);
+	struct rt_store_queue *queue = user;
+	const struct rt_store_step *step = queue->step;
+	struct rt_store *store = queue->store;
+
+	run->queue = queue;
+	run->user = queue->user;
+	run->args = &store->args;
+	run->moment_ms = -1;
+	if (step->needs_functions && !store->watch.loaded) {
+		run_end(run, rt_redis_up(store->redis) ? RT_UNREADY : RT_LOST, NULL);
+		return;
+	}
+	rt_args_clear(run->args);
+	if (step->function != NULL)
+		rt_store_call(run, step->function, NULL);
+	if (step->begin != NULL)
+		step->begin(run);
+	if (step->encode != NULL) {
+		RT_STORE_FOR_EACH(const struct rt_batch_item, item, run)
+		{
+			step->encode(run, item);
+		}
+	}
+	run_command(run);
+}
+
+/* ---- operations that are refused ---- */
+
+static void end_refused(struct rt_store *store, const int *status)
+{
+	struct rt_list now, *link;
+
+	rt_list_init(&now);
+	rt_list_move(&now, &store->refused);
+	while ((link = rt_list_pop(&now)) != NULL) {
+		struct refused *refused = RT_CONTAINER_OF(link, struct refused, link);
+
+		refused->queue->step->end(refused->op, status != NULL ? *status : refused->status);
+		free(refused);
+	}
+}
+
+static void refuse_run(struct rt_task *task)
+{
+	struct rt_store *store = RT_CONTAINER_OF(task, struct rt_store, refuse);
+
+	if (store->freed)
+		free(store);
+	else
+		end_refused(store, NULL);
+}
+
+void rt_store_refuse(struct rt_store_queue *queue, void *op, int status)
+{
+	struct refused *refused = rt_alloc(sizeof(*refused));
+
+	refused->queue = queue;
+	refused->op = op;
+	refused->status = status;
+	rt_list_init(&refused->link);
+	rt_list_push(&queue->store->refused, &refused->link);
+	rt_loop_defer(queue->store->loop, &queue->store->refuse);
+}
+
+void rt_store_add(struct rt_store_queue *queue, void *op)
+{
+	if (!rt_batch_add(queue->batch, op))
+		rt_store_refuse(queue, op, RT_BUSY);
+}
+
+/* ---- the store ---- */
+
+static void on_state(struct rt_redis *redis, bool up, void *user)
+{
+	struct rt_store *store = user;
+
+	(void)redis;
+	rt_functions_watch_state(&store->watch, up);
+}
+
+int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
+		 struct rt_store **ret)
+{
+	struct rt_store *store = rt_alloc(sizeof(*store));
+	struct rt_redis_options redis = *options->redis;
+	int rc;
+
+	store->loop = loop;
+	store->functions = options->functions;
+	store->metrics = options->metrics;
+	store->events_key =
+		rt_printf("%s:{%d}:events", options->functions->name, options->partition);
+	store->refuse.run = refuse_run;
+	rt_list_init(&store->queues);
+	rt_list_init(&store->refused);
+	redis.on_state = on_state;
+	redis.user_data = store;
+	redis.follow_clock = true;
+	redis.metrics = options->metrics;
+	rc = rt_redis_new(loop, &redis, &store->redis);
+	if (rc != RT_OK) {
+		free(store->events_key);
+		free(store);
+		return rc;
+	}
+	rt_functions_watch_start(&store->watch, loop, store->redis, options->functions);
+	*ret = store;
+	return RT_OK;
+}
+
+int rt_store_queue_new(struct rt_store *store, const struct rt_store_step *step, void *user,
+		       struct rt_store_queue **ret)
+{
+	struct rt_store_queue *queue = rt_alloc(sizeof(*queue));
+	const struct rt_batch_options options = {
+		.count_max = step->count_max,
+		.in_flight_max = step->in_flight_max,
+		.gather = step->gather,
+		.waiting_max = step->waiting_max,
+		.run_size = sizeof(struct rt_store_run),
+		.send = run_send,
+		.user_data = queue,
+		.metrics = step->name != NULL ? store->metrics : NULL,
+		.step = step->name,
+	};
+	int rc = rt_batch_new(store->loop, &options, &queue->batch);
+
+	if (rc != RT_OK) {
+		free(queue);
+		return rc;
+	}
+	queue->store = store;
+	queue->step = step;
+	queue->user = user;
+	rt_list_init(&queue->link);
+	rt_list_push(&store->queues, &queue->link);
+	*ret = queue;
+	return RT_OK;
+}
+
+/* What is under way ends with the connection. */
+void rt_store_free(struct rt_store *store)
+{
+	static const int canceled = RT_CANCELED;
+	struct rt_list *link;
+
+	if (store == NULL)
+		return;
+	rt_functions_watch_stop(&store->watch);
+	rt_redis_free(store->redis);
+	end_refused(store, &canceled);
+	while ((link = rt_list_pop(&store->queues)) != NULL) {
+		struct rt_store_queue *queue = RT_CONTAINER_OF(link, struct rt_store_queue, link);
+		struct rt_batch_item *item;
+
+		while ((item = rt_batch_pop(queue->batch)) != NULL)
+			queue->step->end(item, RT_CANCELED);
+		rt_batch_free(queue->batch);
+		free(queue);
+	}
+	rt_args_done(&store->args);
+	free(store->events_key);
+	if (store->refuse.queued)
+		store->freed = true;
+	else
+		free(store);
+}
+
+struct rt_redis *rt_store_redis(struct rt_store *store)
+{
+	return store->redis;
+}
+
+const char *rt_store_problem(const struct rt_store *store)
+{
+	return rt_functions_watch_problem(&store->watch);
+}
+
+/* ---- commands ---- */
+
+void rt_store_call(struct rt_store_run *run, const char *function, const char *second_key)
+{
+	const struct rt_store *store = run->queue->store;
+
+	rt_args_function(run->args, store->functions, function);
+	rt_args_str(run->args, second_key != NULL ? "2" : "1");
+	rt_args_str(run->args, store->events_key);
+	if (second_key != NULL)
+		rt_args_str(run->args, second_key);
+}
+
+void rt_store_add_moment(struct rt_store_run *run, int64_t now_ms)
+{
+	char text[MOMENT_MAX], time[RT_TIME_TEXT];
+	int length;
+
+	now_ms = RT_MAX(now_ms, 0);
+	if (now_ms == run->moment_ms) {
+		rt_args_add(run->args, "", 0);
+		return;
+	}
+	run->moment_ms = now_ms;
+	rt_time_format(now_ms, time);
+	length = snprintf(text, sizeof(text), "%" PRId64 "%s", now_ms, time);
+	rt_args_copy(run->args, text, (size_t)length);
+}
+
+/* ---- answers ---- */
+
+bool rt_reply_is_array(const struct redisReply *reply, size_t length_min)
+{
+	return reply->type == REDIS_REPLY_ARRAY && reply->elements >= length_min;
+}
+
+bool rt_reply_is_string(const struct redisReply *reply)
+{
+	return reply->type == REDIS_REPLY_STRING;
+}
+
+int64_t rt_reply_int(const struct redisReply *reply)
+{
+	if (reply->type == REDIS_REPLY_INTEGER)
+		return reply->integer;
+	if (reply->type == REDIS_REPLY_STRING)
+		return strtoll(reply->str, NULL, 10);
+	return 0;
+}
