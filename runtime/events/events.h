@@ -24,8 +24,8 @@
  * A lost connection, a vanished group or stream: back-off, ensure, own pending entries, read.
  *
  * An entry that cannot be an event (no type, no subject, either longer than 256 bytes or holding
- * a NUL, a bad seq) is poison. Envelope: `id`,
- * `type`, `subject`, `seq`, `time`, `attempt`, `traceparent`, `data` (DESIGN: CloudEvents names).
+ * a NUL, a bad seq) is poison. Envelope, with the names of CloudEvents: `id`, `type`, `subject`, `seq`,
+ * `time`, `attempt`, `traceparent`, `data`.
  * Threads: loop thread only. */
 #ifndef RT_EVENTS_H
 #define RT_EVENTS_H
