@@ -45,6 +45,16 @@ void *rt_arena_take(struct rt_arena *arena, size_t size_bytes)
 	return piece;
 }
 
+char *rt_arena_copy(struct rt_arena *arena, const void *data, size_t length)
+{
+	char *copy = rt_arena_take(arena, length + 1);
+
+	if (length > 0)
+		memcpy(copy, data, length);
+	copy[length] = '\0';
+	return copy;
+}
+
 char *rt_arena_printf(struct rt_arena *arena, const char *format, ...)
 {
 	char short_text[256], *text;
@@ -92,11 +102,11 @@ static void free_chunks(struct rt_arena_chunk *chunk)
 	}
 }
 
-void rt_arena_reset(struct rt_arena *arena)
+void rt_arena_reset(struct rt_arena *arena, size_t keep_bytes)
 {
 	struct rt_arena_chunk *kept = arena->chunks;
 
-	if (kept == NULL || kept->size > CHUNK_MAX) {
+	if (kept == NULL || kept->size > keep_bytes) {
 		rt_arena_done(arena);
 		return;
 	}

@@ -17,11 +17,13 @@ struct rt_arena {
 };
 /* Not zeroed; aligned for any type; stays until rt_arena_done. */
 void *rt_arena_take(struct rt_arena *arena, size_t size_bytes);
+/* A copy with a NUL after it. */
+char *rt_arena_copy(struct rt_arena *arena, const void *data, size_t length);
 char *rt_arena_printf(struct rt_arena *arena, const char *format, ...) RT_PRINTF(2, 3);
 /* For the unpack functions of protobuf-c: what they make lives as long as the arena. */
 ProtobufCAllocator *rt_arena_allocator(struct rt_arena *arena);
-/* Gives everything back, but keeps a chunk to begin with again. */
-void rt_arena_reset(struct rt_arena *arena);
+/* Gives everything back, but keeps a chunk of up to so many bytes to begin with again. */
+void rt_arena_reset(struct rt_arena *arena, size_t keep_bytes);
 void rt_arena_done(struct rt_arena *arena);
 
 #endif

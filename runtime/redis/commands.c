@@ -187,7 +187,7 @@ static bool answer(struct redis_connection *connection, redisReply *reply)
 	if (rt_redis_reply_status(reply) == RT_DENIED)
 		redis_trouble_denied(connection, reply->str);
 	end_answered(op, reply);
-	rt_arena_reset(&connection->replies);
+	rt_arena_reset(&connection->replies, REDIS_REPLIES_KEEP);
 	return true;
 }
 

@@ -269,7 +269,8 @@ static void connect_now(struct rt_timer *timer)
 	context->reader->maxbuf = READER_KEEP;
 	context->reader->fn = &redis_reply_functions;
 	context->reader->privdata = &connection->replies;
-	rt_arena_reset(&connection->replies); /* of an answer that never came whole */
+	rt_arena_reset(&connection->replies,
+		       REDIS_REPLIES_KEEP); /* of an answer that never came whole */
 	if (rt_watch_new(connection->loop, context->fd, socket_ready, connection,
 			 &connection->watch) != RT_OK) {
 		redis_trouble_set(connection, "cannot connect", "cannot watch the socket");

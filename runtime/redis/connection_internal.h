@@ -16,6 +16,7 @@
 #include "redis.h"
 
 #define REDIS_GREETINGS_MAX 4
+#define REDIS_REPLIES_KEEP  65536 /* bytes of memory for answers, while there is none */
 
 enum redis_state { REDIS_AWAY, REDIS_CONNECTING, REDIS_GREETING, REDIS_UP };
 

@@ -1,44 +1,43 @@
-/* call_internal.h - what the files of rpc share. Private to them.
+/* call_internal.h - what the files of rpc share, and which there are. A file calls those below it in its
+ * column, and those of the last.
  *
- *   call.c         a call as its handler sees it, the same on every transport; memory; metrics
- *   queue.c        the completion queue of a loop, and the thread that waits on it
- *   server.c       server calls over gRPC           client.c   client calls over gRPC
- *   local.c        both, inside this process        status.c   statuses and details
- *   descriptors.c  what the .proto files say        health.c, reflection.c
+ *   server_new.c      with health and        client.c       a call starts     local.c    both, inside
+ *                     reflection             client_call.c  it sends, reads,             this process
+ *   health.c, reflection.c                                  ends
+ *   server.c          what it serves         channel.c      connections       local_packets.c
+ *   server_arrival.c  calls come             client_pool.c  memory of calls
+ *   server_call.c     what they receive      proxy.c        how it looks to those who call
+ *   server_send.c     what they send
+ *   server_drain.c    the graceful end
+ *   call.c            a call as its handler sees it, the same on every transport
+ *
+ *   queue.c           the completion queue of a loop; queue_polling.c, queue_thread.c: how it is waited
+ *                     for; queue_run.c
+ *   method.c          paths and metrics      metadata.c     outgoing.c        message.c
+ *   status.c          statuses and details   descriptors.c  what the .proto files say
+ *   init.c            gRPC in this process
  *
  * A server call is a struct rt_call embedded in its transport's struct. The handler's side
  * (rt_call_*) is common; what differs is behind rpc_call_ops. */
-#ifndef RT_RPC_CALL_H
-#define RT_RPC_CALL_H
+#ifndef RT_RPC_CALL_INTERNAL_H
+#define RT_RPC_CALL_INTERNAL_H
 
 #include "rpc.h"
 
 #define RPC_MESSAGE_STANDARD_BYTES (4 * 1024 * 1024)
 
-/* ---- memory that goes all at once ---- */
+/* What an arena keeps for the next call: enough for most, small enough for a pool of them. */
+#define RPC_ARENA_KEEP_BYTES 4096
 
-#define RPC_ARENA_FIRST_BYTES 1024
-struct rpc_chunk;
-struct rpc_arena {
-	ProtobufCAllocator allocator; /* for protobuf-c; its free does nothing */
-	struct rpc_chunk *chunks;     /* newest first; beyond `first` */
-	char *at, *end;
-	_Alignas(16) char first[RPC_ARENA_FIRST_BYTES];
-};
-void rpc_arena_init(struct rpc_arena *arena);
-void *rpc_arena_alloc(struct rpc_arena *arena, size_t size_bytes); /* not zeroed */
-/* A copy with a NUL after it. */
-char *rpc_arena_copy(struct rpc_arena *arena, const void *data, size_t length);
-/* Forgets all that was allocated; ready for more. */
-void rpc_arena_reset(struct rpc_arena *arena);
+/* ---- messages (message.c) ---- */
 
 /* Checks and unpacks bytes from outside. NULL: *status says INVALID_ARGUMENT, or INTERNAL when
  * `from_server`. The message lives in the arena. */
-ProtobufCMessage *rpc_unpack(struct rpc_arena *arena, const ProtobufCMessageDescriptor *descriptor,
+ProtobufCMessage *rpc_unpack(struct rt_arena *arena, const ProtobufCMessageDescriptor *descriptor,
 			     const uint8_t *data, size_t length, bool from_server,
 			     struct rt_status *status);
 
-/* ---- metadata: lists in an arena ---- */
+/* ---- metadata: lists in an arena (metadata.c) ---- */
 
 struct rpc_metadata {
 	struct rpc_metadata *next;
@@ -46,11 +45,11 @@ struct rpc_metadata {
 	size_t length;
 };
 /* Appends a copy. What HTTP/2 cannot carry is left out. */
-void rpc_metadata_add(struct rpc_metadata **list, struct rpc_arena *arena, const char *key,
+void rpc_metadata_add(struct rpc_metadata **list, struct rt_arena *arena, const char *key,
 		      const void *value, size_t length);
 const struct rpc_metadata *rpc_metadata_find(const struct rpc_metadata *list, const char *key);
 
-/* ---- methods ---- */
+/* ---- methods (method.c) ---- */
 
 #define RPC_CODES 17
 struct rpc_method {
@@ -73,7 +72,7 @@ void rpc_method_count(struct rt_series *series);
 /* A call of it has ended with `code`, so many ns after its start. */
 void rpc_method_ended(struct rpc_method *method, int code, int64_t started_ns);
 
-/* ---- a server call ---- */
+/* ---- a server call (call.c) ---- */
 
 struct rpc_call_ops {
 	/* A message of a streaming answer: packed before it returns; adds to queued_bytes. */
@@ -92,13 +91,17 @@ struct rpc_call_ops {
 	void (*settle)(struct rt_call *call);
 };
 
+struct rt_message {
+	struct rt_arena arena;
+};
+
 struct rt_call {
 	const struct rpc_call_ops *ops;
 	struct rt_loop *loop;
 	ProtobufCService *service;
 	struct rpc_method *method;
-	struct rpc_arena arena;     /* the request, metadata */
-	struct rpc_arena *messages; /* the streamed message in hand; NULL until the first */
+	struct rt_arena arena;       /* the request, metadata */
+	struct rt_message *messages; /* the streamed message in hand; NULL until the first */
 	struct rpc_metadata *initial, *trailing; /* of the answer */
 	int64_t started_ns;
 	size_t queued_bytes;
@@ -134,40 +137,9 @@ void rpc_call_sent(struct rt_call *call, size_t bytes);
 void rpc_call_refuse(struct rt_call *call, const struct rt_status *status);
 /* True while a deferred callback needs the call. */
 bool rpc_call_busy(const struct rt_call *call);
-/* Empties it, for the next rpc_call_begin. */
+/* Empties it, for the next rpc_call_begin; gives its memory back as well. */
+void rpc_call_reset(struct rt_call *call);
 void rpc_call_done(struct rt_call *call);
-
-/* ---- clients ---- */
-
-struct rpc_client;
-struct rpc_client_ops {
-	void (*start)(struct rpc_client *client, struct rpc_method *method,
-		      const ProtobufCMessage *request, struct rt_client_op *op);
-	void (*cancel)(struct rt_client_op *op);
-	void (*send)(struct rt_client_op *op, const ProtobufCMessage *message);
-	size_t (*queued_bytes)(const struct rt_client_op *op);
-	void (*half_close)(struct rt_client_op *op);
-	const char *(*metadata)(const struct rt_client_op *op, const char *key, size_t *ret_length);
-	void (*free)(struct rpc_client *client);
-};
-/* What rt_client_new and rt_client_local make begins with it. */
-struct rpc_client {
-	ProtobufCService service;
-	const struct rpc_client_ops *ops;
-	struct rpc_method *methods;
-};
-/* What op->call points at begins with it. */
-struct rpc_client_call {
-	const struct rpc_client_ops *ops;
-};
-void rpc_client_init(struct rpc_client *client, const struct rpc_client_ops *ops,
-		     const ProtobufCServiceDescriptor *descriptor, struct rt_metrics *metrics);
-void rpc_client_done(struct rpc_client *client);
-/* What is queued has become less: runs op->on_drained when it is little now. */
-void rpc_client_sent(struct rt_client_op *op, size_t before_bytes, size_t now_bytes);
-/* Runs op->done; `status` and what is in it are the caller's to free afterwards. */
-void rpc_client_end(struct rt_client_op *op, const struct rt_status *status,
-		    const ProtobufCMessage *response);
 
 /* ---- what the .proto files say (descriptors.c) ---- */
 

@@ -10,6 +10,7 @@ typedef Grpc__Health__V1__HealthCheckRequest check_request;
 typedef Grpc__Health__V1__HealthCheckResponse check_response;
 
 struct rpc_health {
+	struct rpc_server_part part;
 	Grpc__Health__V1__Health_Service service;
 	struct rt_server *server;
 	struct rt_readiness *readiness; /* NULL: always ready */
@@ -117,24 +118,11 @@ static void tell_watchers(void *user)
 	}
 }
 
-struct rpc_health *rpc_health_new(struct rt_server *server, struct rt_readiness *readiness)
+/* Says NOT_SERVING and ends the Watch streams. */
+static void health_drain(struct rpc_server_part *part)
 {
-	struct rpc_health *health = rt_alloc(sizeof(*health));
-	struct rpc_server_service added = { .armed = 4, .always = true };
+	struct rpc_health *health = RT_CONTAINER_OF(part, struct rpc_health, part);
 
-	health->service = (Grpc__Health__V1__Health_Service)GRPC__HEALTH__V1__HEALTH__INIT(health_);
-	health->server = server;
-	health->readiness = readiness;
-	rt_list_init(&health->watchers);
-	added.service = (ProtobufCService *)&health->service;
-	rpc_server_add(server, &added);
-	if (readiness != NULL)
-		rt_readiness_watch(readiness, tell_watchers, health);
-	return health;
-}
-
-void rpc_health_close(struct rpc_health *health)
-{
 	health->closed = true;
 	tell_watchers(health);
 	while (!rt_list_empty(&health->watchers))
@@ -142,9 +130,29 @@ void rpc_health_close(struct rpc_health *health)
 		end_watcher(RT_CONTAINER_OF(health->watchers.next, struct watcher, link));
 }
 
-void rpc_health_free(struct rpc_health *health)
+static void health_free(struct rpc_server_part *part)
 {
+	struct rpc_health *health = RT_CONTAINER_OF(part, struct rpc_health, part);
+
 	if (health->readiness != NULL)
 		rt_readiness_watch(health->readiness, NULL, NULL);
 	free(health);
+}
+
+void rpc_health_add(struct rt_server *server, struct rt_readiness *readiness)
+{
+	struct rpc_health *health = rt_alloc(sizeof(*health));
+	struct rpc_server_service added = { .armed = 4, .always = true };
+
+	health->part.drain = health_drain;
+	health->part.free = health_free;
+	health->service = (Grpc__Health__V1__Health_Service)GRPC__HEALTH__V1__HEALTH__INIT(health_);
+	health->server = server;
+	health->readiness = readiness;
+	rt_list_init(&health->watchers);
+	added.service = (ProtobufCService *)&health->service;
+	rpc_server_add(server, &added);
+	rpc_server_add_part(server, &health->part);
+	if (readiness != NULL)
+		rt_readiness_watch(readiness, tell_watchers, health);
 }

@@ -1,55 +1,54 @@
-/* queue_internal.h - one gRPC completion queue for each loop, shared by its servers and channels.
- * Private to rpc.
- *
- * Everything that gRPC does for us ends as a tag in the queue, and the loop runs each tag: gRPC's
- * callbacks are functions on the loop thread. */
-#ifndef RT_RPC_QUEUE_H
-#define RT_RPC_QUEUE_H
+/* queue_internal.h - the completion queue of a loop, and how it is waited for. Private to queue*.c. */
+#ifndef RT_RPC_QUEUE_INTERNAL_H
+#define RT_RPC_QUEUE_INTERNAL_H
 
-#include <grpc/grpc.h>
+#include <pthread.h>
 
-#include "loop/loop.h"
+#include "grpc_internal.h"
 
-/* What to do when an operation has ended. Embed one for each that can be under way. */
-struct rpc_tag {
-	struct rpc_tag *next;
-	void (*run)(struct rpc_tag *tag, bool ok);
-	_Atomic bool ok;
-	bool counted; /* under way, as rpc_queue_expect has it */
+struct rpc_tags {
+	struct rpc_tag *first, **end;
 };
 
-struct rpc_queue; /* opaque */
+struct rpc_queue {
+	struct rpc_queue *next; /* of the process */
+	struct rt_loop *loop;
+	int refs;
+	int running; /* run functions on the stack */
+	grpc_completion_queue *grpc;
+	pthread_t thread;
 
-/* The loop's queue, made when there is none yet. Each needs an rpc_queue_unref, which may join
- * the thread: no operation may be under way then. */
-struct rpc_queue *rpc_queue_ref(struct rt_loop *loop);
-void rpc_queue_unref(struct rpc_queue *queue);
-grpc_completion_queue *rpc_queue_grpc(struct rpc_queue *queue);
-/* Sets a tag up for an operation that is started by other means than rpc_queue_start. */
-void *rpc_queue_tag(struct rpc_tag *tag, void (*run)(struct rpc_tag *tag, bool ok));
-/* The tag is of an operation that will end by itself, not of one that waits for a client to come:
- * look for its end. */
-void rpc_queue_expect(struct rpc_queue *queue, struct rpc_tag *tag);
-/* grpc_call_start_batch. `run` is called later, in any case. What gRPC completes at once, most
- * sends, does not take the way through the thread. */
-void rpc_queue_start(struct rpc_queue *queue, grpc_call *call, const grpc_op *ops, size_t count,
-		     struct rpc_tag *tag, void (*run)(struct rpc_tag *tag, bool ok));
+	pthread_mutex_t lock; /* of what follows */
+	struct rpc_tags handed;
+	bool posted;
+	struct rt_task handed_task;
 
-/* ---- bytes ---- */
+	struct rpc_tags local; /* ended at once; loop thread only */
+	struct rt_task local_task;
 
-/* A message packed straight into a slice. */
-struct ProtobufCMessage;
-grpc_byte_buffer *rpc_pack(const struct ProtobufCMessage *message, size_t *ret_length);
-/* The bytes of a buffer in one piece; freed by rpc_bytes_done, together with the buffer. */
-struct rpc_bytes {
-	const uint8_t *data;
-	size_t length;
-	grpc_byte_buffer *buffer;
-	grpc_slice joined;
+	struct rt_watch *watch; /* of gRPC's epoll set; NULL: the thread waits */
+	struct rt_task take_task;
+	struct rt_timer tick;
+	size_t under_way; /* batches started and not ended */
 };
-/* Takes the buffer over. False: the message is compressed, which is not accepted (decision 021);
- * still needs rpc_bytes_done. */
-bool rpc_bytes_read(struct rpc_bytes *bytes, grpc_byte_buffer *buffer);
-void rpc_bytes_done(struct rpc_bytes *bytes);
+
+/* queue_run.c */
+void rpc_tags_clear(struct rpc_tags *tags);
+void rpc_tags_add(struct rpc_tags *tags, struct rpc_tag *tag);
+void rpc_tag_run(struct rpc_queue *queue, struct rpc_tag *tag, bool ok);
+/* All of them; the queue may be gone afterwards. */
+void rpc_tags_run(struct rpc_queue *queue, struct rpc_tag *tag);
+/* Frees the queue when nobody holds it and nothing of it is on the stack or deferred. */
+void rpc_queue_release(struct rpc_queue *queue);
+
+/* queue_polling.c. False: the loop cannot wait for gRPC itself. */
+bool rpc_queue_polling_start(struct rpc_queue *queue);
+/* An operation has begun: look for its end. */
+void rpc_queue_polling_expect(struct rpc_queue *queue);
+void rpc_queue_polling_stop(struct rpc_queue *queue);
+
+/* queue_thread.c */
+void rpc_queue_thread_start(struct rpc_queue *queue);
+void rpc_queue_thread_stop(struct rpc_queue *queue);
 
 #endif

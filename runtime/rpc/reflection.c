@@ -11,6 +11,7 @@ typedef Grpc__Reflection__V1__ServerReflectionRequest reflection_request;
 typedef Grpc__Reflection__V1__ServerReflectionResponse reflection_response;
 
 struct rpc_reflection {
+	struct rpc_server_part part;
 	Grpc__Reflection__V1__ServerReflection_Service service;
 	struct rt_server *server;
 	struct rt_list streams;
@@ -171,11 +172,28 @@ static void reflection_server_reflection_info(
 	rt_call_read(stream->call, on_question, stream);
 }
 
-struct rpc_reflection *rpc_reflection_new(struct rt_server *server)
+/* Ends the streams: they wait for questions, not for answers. */
+static void reflection_drain(struct rpc_server_part *part)
+{
+	struct rpc_reflection *reflection = RT_CONTAINER_OF(part, struct rpc_reflection, part);
+
+	while (!rt_list_empty(&reflection->streams))
+		/* Each leaves the list, elsewhere: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+		end_stream(RT_CONTAINER_OF(reflection->streams.next, struct stream, link));
+}
+
+static void reflection_free(struct rpc_server_part *part)
+{
+	free(RT_CONTAINER_OF(part, struct rpc_reflection, part));
+}
+
+void rpc_reflection_add(struct rt_server *server)
 {
 	struct rpc_reflection *reflection = rt_alloc(sizeof(*reflection));
 	struct rpc_server_service added = { .armed = 2 };
 
+	reflection->part.drain = reflection_drain;
+	reflection->part.free = reflection_free;
 	reflection->service = (Grpc__Reflection__V1__ServerReflection_Service)
 		GRPC__REFLECTION__V1__SERVER_REFLECTION__INIT(reflection_);
 	reflection->server = server;
@@ -184,17 +202,5 @@ struct rpc_reflection *rpc_reflection_new(struct rt_server *server)
 	rpc_server_add(server, &added);
 	added.name = "grpc.reflection.v1alpha.ServerReflection";
 	rpc_server_add(server, &added);
-	return reflection;
-}
-
-void rpc_reflection_close(struct rpc_reflection *reflection)
-{
-	while (!rt_list_empty(&reflection->streams))
-		/* Each leaves the list, elsewhere: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-		end_stream(RT_CONTAINER_OF(reflection->streams.next, struct stream, link));
-}
-
-void rpc_reflection_free(struct rpc_reflection *reflection)
-{
-	free(reflection);
+	rpc_server_add_part(server, &reflection->part);
 }

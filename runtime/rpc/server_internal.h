@@ -1,10 +1,89 @@
-/* server_internal.h - what the services that every server has (health, reflection) need of it. Private
- * to rpc. */
-#ifndef RT_RPC_SERVER_H
-#define RT_RPC_SERVER_H
+/* server_internal.h - a server over gRPC. Private to rpc. A call's life, in the order things happen:
+ *
+ *   rpc_server_arm        a struct server_call waits for a call of its method
+ *     call_arrived        one came, the request with it; another is armed in its place
+ *     rpc_call_handle     the handler runs … and ends the call, now or later
+ *     start_send          initial metadata, message, status and "tell me when it is over": one batch
+ *     call_sent
+ *   call_settle           nothing is under way any more: back to the pool
+ */
+#ifndef RT_RPC_SERVER_INTERNAL_H
+#define RT_RPC_SERVER_INTERNAL_H
 
 #include "call_internal.h"
+#include "grpc_internal.h"
 
+struct server_method {
+	struct rpc_method base;
+	struct server_method *next;
+	ProtobufCService *service;
+	void *registered; /* gRPC's */
+	int armed;
+	bool always;
+};
+
+struct server_call {
+	struct rt_call base;
+	struct rt_list link; /* armed: none; under way: server->active; else: server->pool */
+	struct rt_server *server;
+	struct server_method *method; /* NULL: of an unknown one */
+	grpc_call *grpc;
+	gpr_timespec deadline;
+	grpc_metadata_array metadata;
+	grpc_call_details details; /* of an unknown method */
+	grpc_byte_buffer *received;
+	int lost; /* what RECV_CLOSE says */
+
+	struct rpc_outgoing_queue outgoing;
+	grpc_byte_buffer *sending;
+	size_t sending_bytes;
+	struct rt_status status;
+
+	struct rpc_tag arrive_tag, close_tag, read_tag, send_tag;
+	bool close_started, close_with_end, close_done;
+	bool initial_sent, send_started, end_due, end_started, end_done;
+	bool read_started;
+};
+
+/* What goes with a server: `drain` is called when the server begins to, `free` with it. */
+struct rpc_server_part {
+	struct rpc_server_part *next;
+	void (*drain)(struct rpc_server_part *part);
+	void (*free)(struct rpc_server_part *part);
+};
+
+struct rt_server {
+	struct rt_loop *loop;
+	struct rpc_queue *queue;
+	grpc_server *grpc; /* NULL before the start */
+	char *listen;
+	int64_t message_max_bytes, calls_max, connections_max, farewell_ms;
+	bool reuse_port;
+	struct rt_metrics *metrics;
+	int port;
+	struct server_method *methods, **methods_end;
+	const char **service_names;
+	size_t service_count;
+	struct rpc_server_part *parts;
+	struct rt_list active, pool;
+	size_t active_count, armed_count, pool_count;
+	struct rt_status busy;    /* what calls beyond calls_max hear */
+	struct rt_status leaving; /* what calls that come during the farewell hear */
+
+	bool draining, closing, shut_down; /* farewell, no new calls, gRPC has ended */
+	struct rpc_tag shutdown_tag;
+	struct rt_timer farewell_timer, linger_timer, grace_timer;
+	struct rt_task drained_task;
+	void (*drained)(void *user);
+	void *drained_user;
+};
+
+/* health.c, reflection.c. `readiness` NULL: always ready. Both end with the server. */
+void rpc_health_add(struct rt_server *server, struct rt_readiness *readiness);
+void rpc_reflection_add(struct rt_server *server);
+
+/* server.c. A server that serves nothing yet. */
+struct rt_server *rpc_server_new(struct rt_loop *loop, const struct rt_server_options *options);
 /* Serves `service` under another name than its descriptor's (NULL: the same), with `armed` calls
  * of each method waiting. `always`: its unary calls are taken beyond calls_max. */
 struct rpc_server_service {
@@ -14,19 +93,32 @@ struct rpc_server_service {
 	bool always;
 };
 void rpc_server_add(struct rt_server *server, const struct rpc_server_service *service);
+void rpc_server_add_part(struct rt_server *server, struct rpc_server_part *part);
 /* The names of the services, in the order added; NULL after the last. */
 const char *rpc_server_service_name(const struct rt_server *server, size_t index);
 
-struct rpc_health; /* opaque */
-struct rpc_health *rpc_health_new(struct rt_server *server, struct rt_readiness *readiness);
-/* Says NOT_SERVING and ends the Watch streams. */
-void rpc_health_close(struct rpc_health *health);
-void rpc_health_free(struct rpc_health *health);
+/* server_arrival.c. Makes one more call of the method (NULL: of unknown ones) welcome. */
+void rpc_server_arm(struct rt_server *server, struct server_method *method);
 
-struct rpc_reflection; /* opaque */
-struct rpc_reflection *rpc_reflection_new(struct rt_server *server);
-/* Ends the streams: they wait for questions, not for answers. */
-void rpc_reflection_close(struct rpc_reflection *reflection);
-void rpc_reflection_free(struct rpc_reflection *reflection);
+/* server_call.c */
+struct server_call *rpc_server_call_new(struct rt_server *server);
+void rpc_server_call_free(struct server_call *call);
+/* Back to the pool, as good as new. */
+void rpc_server_call_release(struct server_call *call);
+void rpc_server_watch(struct rt_call *call);
+/* The status of a call whose message came compressed. */
+void rpc_server_set_compressed(struct server_call *call, struct rt_status *status);
+
+/* server_send.c. Both are operations of a call; see rpc_call_ops. */
+void rpc_server_send(struct rt_call *call, const ProtobufCMessage *message);
+void rpc_server_end(struct rt_call *call, const ProtobufCMessage *answer,
+		    const struct rt_status *status);
+/* Sends what is next, if something is and nothing is under way. */
+void rpc_server_send_next(struct server_call *call);
+void rpc_server_add_close(struct server_call *call, grpc_op *op);
+
+/* server_drain.c. A call has ended; one that was armed will not come. */
+void rpc_server_call_ended(struct rt_server *server);
+void rpc_server_check_drained(struct rt_server *server);
 
 #endif
