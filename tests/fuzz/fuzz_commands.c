@@ -318,7 +318,6 @@ redisReply *__wrap_ctl_redis_named(struct ctl *ctl, const char *const *list, siz
 				   const redisReply *name);
 void __wrap_ctl_error(const char *format, ...) RT_PRINTF(1, 2);
 int64_t __wrap_ctl_now_ms(struct ctl *ctl);
-bool __wrap_rt_redis_up(const struct rt_redis *redis);
 int __wrap_rt_channel_new(struct rt_loop *loop, const char *target,
 			  const struct rt_channel_options *options, struct rt_channel **ret);
 void __wrap_rt_rpc_init(void);
@@ -383,11 +382,14 @@ int64_t __wrap_ctl_now_ms(struct ctl *ctl)
 	return INT64_C(1764000060000);
 }
 
-bool __wrap_rt_redis_up(const struct rt_redis *redis)
+/* A connection of which nothing but this is asked. */
+static bool redis_up(const struct rt_redis *redis)
 {
 	(void)redis;
 	return input.at < input.end;
 }
+static const struct rt_redis_ops redis_ops = { .up = redis_up };
+static struct rt_redis redis = { .ops = &redis_ops };
 
 int __wrap_rt_channel_new(struct rt_loop *loop, const char *target,
 			  const struct rt_channel_options *options, struct rt_channel **ret)
@@ -427,7 +429,8 @@ static const char *const commands[][8] = {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct ctl ctl = { .gateway = "here",
+	struct ctl ctl = { .redis = &redis,
+			   .gateway = "here",
 			   .timeout_ms = 1000,
 			   .redis_host = "",
 			   .redis_socket = "",
