@@ -1,8 +1,8 @@
 /* store.h - what the inventory service keeps, as the few atomic operations it needs.
  *
  * The same manners as order/store.h: asynchronous, `done` exactly once, inputs borrowed until
- * done, outputs valid until done returns. store_redis.c is the real one (what it keeps where:
- * functions.lua), tests/sim has one in memory, a conformance test holds them to each other.
+ * done, outputs valid until done returns. store_redis.c does them (what it keeps where:
+ * functions.lua); the simulation runs it on a Redis in memory.
  *
  * Requests and adjustments that go in one batch take effect in their order, at the same instant:
  * the latest now_ms among them. An item whose records are damaged (somebody wrote by hand) ends

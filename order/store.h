@@ -1,9 +1,9 @@
 /* store.h - what the order service keeps, as the few atomic operations it needs.
  *
- * store_redis.c is the real one; tests/sim has one in memory; a conformance test holds them to
- * each other. Asynchronous: fill the in-fields of an embedded op, submit it, get `done(op, status)`
- * exactly once, on the loop, never before the submit returned. Strings and bytes given in stay
- * the caller's and must live until done. What comes out lives until done returns.
+ * store_redis.c does them; the simulation runs it on a Redis in memory. Asynchronous: fill the
+ * in-fields of an embedded op, submit it, get `done(op, status)` exactly once, on the loop, never
+ * before the submit returned. Strings and bytes given in stay the caller's and must live until
+ * done. What comes out lives until done returns.
  *
  * Statuses: RT_OK; RT_LOST, RT_TIMEOUT (it may or may not have happened); RT_BUSY, RT_FULL,
  * RT_DENIED, RT_UNREADY (it did not); RT_CANCELED. */

@@ -26,7 +26,7 @@
 
 struct options {
 	uint64_t from, count, seed;
-	enum memory_bug bug;
+	enum world_bug bug;
 	unsigned jobs;
 };
 
@@ -187,7 +187,7 @@ static struct tally run_all(const struct options *options)
 			running -= !hear(&jobs[i], options, &tally);
 			polls[i].fd = jobs[i].fd;
 		}
-		if (options->bug != MEMORY_BUG_NONE && tally.failed > 0)
+		if (options->bug != BUG_NONE && tally.failed > 0)
 			break; /* found */
 	}
 	for (unsigned i = 0; i < options->jobs; i++) {
@@ -203,7 +203,7 @@ static struct tally run_all(const struct options *options)
 static int say(const struct options *options, const struct tally *tally, double seconds)
 {
 	const struct world_counts *counts = &tally->counts;
-	bool planted = options->bug != MEMORY_BUG_NONE;
+	bool planted = options->bug != BUG_NONE;
 
 	printf("%" PRIu64 " seeds in %.1f s: %u orders (%u confirmed, %u cancelled, %u rejected, "
 	       "%u expired), %u faults, %u deaths, %u blows; quiet after %.1f s at most\n",
@@ -213,10 +213,10 @@ static int say(const struct options *options, const struct tally *tally, double 
 	if (planted) {
 		printf(tally->failed > 0 ? "%s found by seed %" PRIu64 " after %" PRIu64 " seeds\n"
 					 : "%s was not found\n",
-		       memory_bug_names[options->bug], tally->first_failed, tally->ran);
+		       world_bug_names[options->bug], tally->first_failed, tally->ran);
 		if (tally->failed > 0)
 			printf("see it: scripts/sim --bug %s --seed %" PRIu64 "\n",
-			       memory_bug_names[options->bug], tally->first_failed);
+			       world_bug_names[options->bug], tally->first_failed);
 		return tally->failed > 0 ? 0 : 1;
 	}
 	if (tally->failed > 0) {
@@ -229,11 +229,11 @@ static int say(const struct options *options, const struct tally *tally, double 
 	return 0;
 }
 
-static bool parse_bug(const char *name, enum memory_bug *ret)
+static bool parse_bug(const char *name, enum world_bug *ret)
 {
-	for (size_t i = MEMORY_BUG_NONE + 1; i < MEMORY_BUGS; i++) {
-		if (strcmp(name, memory_bug_names[i]) == 0) {
-			*ret = (enum memory_bug)i;
+	for (size_t i = BUG_NONE + 1; i < WORLD_BUGS; i++) {
+		if (strcmp(name, world_bug_names[i]) == 0) {
+			*ret = (enum world_bug)i;
 			return true;
 		}
 	}

@@ -15,7 +15,7 @@
 #endif
 #define SEEDS_BUG 2000
 
-static bool seed_fails(uint64_t seed, enum memory_bug bug)
+static bool seed_fails(uint64_t seed, enum world_bug bug)
 {
 	struct world *world = world_run_seed(seed, bug, false);
 	bool fails = world_violations(world)[0] != '\0';
@@ -29,7 +29,7 @@ static void promises_are_kept(void)
 	struct world_counts sum = { 0 };
 
 	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-		struct world *world = world_run_seed(seed, MEMORY_BUG_NONE, false);
+		struct world *world = world_run_seed(seed, BUG_NONE, false);
 		struct world_counts counts = world_counts(world);
 
 		if (world_violations(world)[0] != '\0') {
@@ -52,11 +52,11 @@ static void promises_are_kept(void)
 static void the_same_seed_is_the_same_run(void)
 {
 	for (uint64_t seed = 1000; seed < 1010; seed++) {
-		struct world *world = world_run_seed(seed, MEMORY_BUG_NONE, true);
+		struct world *world = world_run_seed(seed, BUG_NONE, true);
 		char *first = rt_strdup(world_transcript(world));
 
 		world_free(world);
-		world = world_run_seed(seed, MEMORY_BUG_NONE, true);
+		world = world_run_seed(seed, BUG_NONE, true);
 		CU_ASSERT_STRING_EQUAL(world_transcript(world), first);
 		CU_ASSERT(strlen(first) > 1000);
 		world_free(world);
@@ -64,34 +64,34 @@ static void the_same_seed_is_the_same_run(void)
 	}
 }
 
-static void finds(enum memory_bug bug)
+static void finds(enum world_bug bug)
 {
 	uint64_t seed = 1;
 
 	while (seed <= SEEDS_BUG && !seed_fails(seed, bug))
 		seed++;
 	CU_ASSERT(seed <= SEEDS_BUG);
-	printf("%s: seed %" PRIu64 " ", memory_bug_names[bug], seed);
+	printf("%s: seed %" PRIu64 " ", world_bug_names[bug], seed);
 }
 
 static void finds_a_missing_acknowledgement(void)
 {
-	finds(MEMORY_BUG_SKIP_ACK);
+	finds(BUG_SKIP_ACK);
 }
 
 static void finds_a_missing_tombstone(void)
 {
-	finds(MEMORY_BUG_FORGET_TOMBSTONE);
+	finds(BUG_FORGET_TOMBSTONE);
 }
 
 static void finds_a_second_reservation(void)
 {
-	finds(MEMORY_BUG_ANSWER_ANEW);
+	finds(BUG_ANSWER_ANEW);
 }
 
 static void finds_a_compensation_passed_over(void)
 {
-	finds(MEMORY_BUG_SKIP_COMPENSATION);
+	finds(BUG_SKIP_COMPENSATION);
 }
 
 static void no_log(const char *line, void *user)

@@ -70,25 +70,25 @@ static void confirmed(void)
 	end(world, "[  1000 ms] order-1      starts\n"
 		   "[  1000 ms] inventory-1  starts\n"
 		   "[  1000 ms] gateway-1    starts\n"
-		   "[  1000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
-		   "[  1000 ms] inventory->  StockAdjusted apple v1\n"
-		   "[  1000 ms] order-1<-    StockAdjusted apple v1\n"
-		   "[  1000 ms] client-1     <- AdjustStock OK\n"
-		   "[  1100 ms] client-2     -> PlaceOrder r1 apple×2, waits\n"
-		   "[  1100 ms] order->      OrderPlaced order A v1\n"
-		   "[  1100 ms] inventory-1<- OrderPlaced order A v1\n"
-		   "[  1100 ms] inventory->  InventoryReserved order A v1\n"
-		   "[  1100 ms] order-1<-    InventoryReserved order A v1\n"
-		   "[  1100 ms] order->      OrderReserved order A v2\n"
-		   "[  1100 ms] client-2     <- PlaceOrder OK RESERVED\n"
-		   "[  1100 ms] client-2     -> ConfirmOrder order A\n"
-		   "[  1100 ms] order->      OrderConfirmed order A v3\n"
-		   "[  1100 ms] inventory-1<- OrderConfirmed order A v3\n"
-		   "[  1100 ms] inventory->  InventoryCommitted order A v2\n"
-		   "[  1100 ms] order-1<-    InventoryCommitted order A v2\n"
-		   "[  1100 ms] client-2     <- ConfirmOrder OK CONFIRMED\n"
-		   "[  1100 ms] order->      OrderSettled order A v4\n"
-		   "[  1200 ms] world        quiet\n");
+		   "[  2000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
+		   "[  2000 ms] inventory->  StockAdjusted apple v1\n"
+		   "[  2000 ms] order-1<-    StockAdjusted apple v1\n"
+		   "[  2000 ms] client-1     <- AdjustStock OK\n"
+		   "[  2100 ms] client-2     -> PlaceOrder r1 apple×2, waits\n"
+		   "[  2100 ms] order->      OrderPlaced order A v1\n"
+		   "[  2100 ms] inventory-1<- OrderPlaced order A v1\n"
+		   "[  2100 ms] inventory->  InventoryReserved order A v1\n"
+		   "[  2100 ms] order-1<-    InventoryReserved order A v1\n"
+		   "[  2100 ms] order->      OrderReserved order A v2\n"
+		   "[  2100 ms] client-2     <- PlaceOrder OK RESERVED\n"
+		   "[  2100 ms] client-2     -> ConfirmOrder order A\n"
+		   "[  2100 ms] order->      OrderConfirmed order A v3\n"
+		   "[  2100 ms] inventory-1<- OrderConfirmed order A v3\n"
+		   "[  2100 ms] inventory->  InventoryCommitted order A v2\n"
+		   "[  2100 ms] order-1<-    InventoryCommitted order A v2\n"
+		   "[  2100 ms] client-2     <- ConfirmOrder OK CONFIRMED\n"
+		   "[  2100 ms] order->      OrderSettled order A v4\n"
+		   "[  2200 ms] world        quiet\n");
 }
 
 static void rejected(void)
@@ -100,18 +100,18 @@ static void rejected(void)
 	end(world, "[  1000 ms] order-1      starts\n"
 		   "[  1000 ms] inventory-1  starts\n"
 		   "[  1000 ms] gateway-1    starts\n"
-		   "[  1000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
-		   "[  1000 ms] inventory->  StockAdjusted apple v1\n"
-		   "[  1000 ms] order-1<-    StockAdjusted apple v1\n"
-		   "[  1000 ms] client-1     <- AdjustStock OK\n"
-		   "[  1100 ms] client-2     -> PlaceOrder r1 apple×6, waits\n"
-		   "[  1100 ms] order->      OrderPlaced order A v1\n"
-		   "[  1100 ms] inventory-1<- OrderPlaced order A v1\n"
-		   "[  1100 ms] inventory->  InventoryUnavailable order A v1\n"
-		   "[  1100 ms] order-1<-    InventoryUnavailable order A v1\n"
-		   "[  1100 ms] order->      OrderRejected order A v2\n"
-		   "[  1100 ms] client-2     <- PlaceOrder OK REJECTED\n"
-		   "[  1200 ms] world        quiet\n");
+		   "[  2000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
+		   "[  2000 ms] inventory->  StockAdjusted apple v1\n"
+		   "[  2000 ms] order-1<-    StockAdjusted apple v1\n"
+		   "[  2000 ms] client-1     <- AdjustStock OK\n"
+		   "[  2100 ms] client-2     -> PlaceOrder r1 apple×6, waits\n"
+		   "[  2100 ms] order->      OrderPlaced order A v1\n"
+		   "[  2100 ms] inventory-1<- OrderPlaced order A v1\n"
+		   "[  2100 ms] inventory->  InventoryUnavailable order A v1\n"
+		   "[  2100 ms] order-1<-    InventoryUnavailable order A v1\n"
+		   "[  2100 ms] order->      OrderRejected order A v2\n"
+		   "[  2100 ms] client-2     <- PlaceOrder OK REJECTED\n"
+		   "[  2200 ms] world        quiet\n");
 }
 
 static void cancelled(void)
@@ -123,25 +123,25 @@ static void cancelled(void)
 	end(world, "[  1000 ms] order-1      starts\n"
 		   "[  1000 ms] inventory-1  starts\n"
 		   "[  1000 ms] gateway-1    starts\n"
-		   "[  1000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
-		   "[  1000 ms] inventory->  StockAdjusted apple v1\n"
-		   "[  1000 ms] order-1<-    StockAdjusted apple v1\n"
-		   "[  1000 ms] client-1     <- AdjustStock OK\n"
-		   "[  1100 ms] client-2     -> PlaceOrder r1 apple×2, waits\n"
-		   "[  1100 ms] order->      OrderPlaced order A v1\n"
-		   "[  1100 ms] inventory-1<- OrderPlaced order A v1\n"
-		   "[  1100 ms] inventory->  InventoryReserved order A v1\n"
-		   "[  1100 ms] order-1<-    InventoryReserved order A v1\n"
-		   "[  1100 ms] order->      OrderReserved order A v2\n"
-		   "[  1100 ms] client-2     <- PlaceOrder OK RESERVED\n"
-		   "[  1100 ms] client-2     -> CancelOrder order A\n"
-		   "[  1100 ms] order->      OrderCancelled order A v3\n"
-		   "[  1100 ms] inventory-1<- OrderCancelled order A v3\n"
-		   "[  1100 ms] inventory->  InventoryReleased order A v2\n"
-		   "[  1100 ms] order-1<-    InventoryReleased order A v2\n"
-		   "[  1100 ms] client-2     <- CancelOrder OK CANCELLED\n"
-		   "[  1100 ms] order->      OrderSettled order A v4\n"
-		   "[  1200 ms] world        quiet\n");
+		   "[  2000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
+		   "[  2000 ms] inventory->  StockAdjusted apple v1\n"
+		   "[  2000 ms] order-1<-    StockAdjusted apple v1\n"
+		   "[  2000 ms] client-1     <- AdjustStock OK\n"
+		   "[  2100 ms] client-2     -> PlaceOrder r1 apple×2, waits\n"
+		   "[  2100 ms] order->      OrderPlaced order A v1\n"
+		   "[  2100 ms] inventory-1<- OrderPlaced order A v1\n"
+		   "[  2100 ms] inventory->  InventoryReserved order A v1\n"
+		   "[  2100 ms] order-1<-    InventoryReserved order A v1\n"
+		   "[  2100 ms] order->      OrderReserved order A v2\n"
+		   "[  2100 ms] client-2     <- PlaceOrder OK RESERVED\n"
+		   "[  2100 ms] client-2     -> CancelOrder order A\n"
+		   "[  2100 ms] order->      OrderCancelled order A v3\n"
+		   "[  2100 ms] inventory-1<- OrderCancelled order A v3\n"
+		   "[  2100 ms] inventory->  InventoryReleased order A v2\n"
+		   "[  2100 ms] order-1<-    InventoryReleased order A v2\n"
+		   "[  2100 ms] client-2     <- CancelOrder OK CANCELLED\n"
+		   "[  2100 ms] order->      OrderSettled order A v4\n"
+		   "[  2200 ms] world        quiet\n");
 }
 
 static void expired(void)
@@ -153,32 +153,31 @@ static void expired(void)
 	end(world, "[  1000 ms] order-1      starts\n"
 		   "[  1000 ms] inventory-1  starts\n"
 		   "[  1000 ms] gateway-1    starts\n"
-		   "[  1000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
-		   "[  1000 ms] inventory->  StockAdjusted apple v1\n"
-		   "[  1000 ms] order-1<-    StockAdjusted apple v1\n"
-		   "[  1000 ms] client-1     <- AdjustStock OK\n"
-		   "[  1100 ms] client-2     -> PlaceOrder r1 apple×2, waits\n"
-		   "[  1100 ms] order->      OrderPlaced order A v1\n"
-		   "[  1100 ms] inventory-1<- OrderPlaced order A v1\n"
-		   "[  1100 ms] inventory->  InventoryReserved order A v1\n"
-		   "[  1100 ms] order-1<-    InventoryReserved order A v1\n"
-		   "[  1100 ms] order->      OrderReserved order A v2\n"
-		   "[  1100 ms] client-2     <- PlaceOrder OK RESERVED\n"
-		   "[  3250 ms] order->      OrderExpired order A v3\n"
-		   "[  3250 ms] inventory-1<- OrderExpired order A v3\n"
-		   "[  3250 ms] inventory->  InventoryReleased order A v2\n"
-		   "[  3250 ms] order-1<-    InventoryReleased order A v2\n"
-		   "[  3250 ms] order->      OrderSettled order A v4\n"
-		   "[  3700 ms] world        quiet\n");
+		   "[  2000 ms] client-1     -> AdjustStock client-1-a apple +5\n"
+		   "[  2000 ms] inventory->  StockAdjusted apple v1\n"
+		   "[  2000 ms] order-1<-    StockAdjusted apple v1\n"
+		   "[  2000 ms] client-1     <- AdjustStock OK\n"
+		   "[  2100 ms] client-2     -> PlaceOrder r1 apple×2, waits\n"
+		   "[  2100 ms] order->      OrderPlaced order A v1\n"
+		   "[  2100 ms] inventory-1<- OrderPlaced order A v1\n"
+		   "[  2100 ms] inventory->  InventoryReserved order A v1\n"
+		   "[  2100 ms] order-1<-    InventoryReserved order A v1\n"
+		   "[  2100 ms] order->      OrderReserved order A v2\n"
+		   "[  2100 ms] client-2     <- PlaceOrder OK RESERVED\n"
+		   "[  4250 ms] order->      OrderExpired order A v3\n"
+		   "[  4250 ms] inventory-1<- OrderExpired order A v3\n"
+		   "[  4250 ms] inventory->  InventoryReleased order A v2\n"
+		   "[  4250 ms] order-1<-    InventoryReleased order A v2\n"
+		   "[  4250 ms] order->      OrderSettled order A v4\n"
+		   "[  4700 ms] world        quiet\n");
 }
 
 static void tell(struct world *world, uint64_t seq)
 {
-	const struct memory_event event = {
-		.type = "tandem.order.v1.OrderTold", .subject = "ord_a", .seq = seq, .attempt = 1
-	};
-
-	memory_publish(world_redis(world)->streams, MEMORY_ORDER_STREAM, WORLD_START_MS, &event);
+	stored_publish(world_redis(world), STORED_ORDERS, WORLD_START_MS,
+		       &(struct stored_event){ .type = "tandem.order.v1.OrderTold",
+					       .subject = "ord_a",
+					       .seq = seq });
 }
 
 /* A stream that is deleted begins again with the id that its last entry had: it is looked at, too. */
@@ -187,7 +186,7 @@ static void stream_begins_again(void)
 	struct world *world = calm_world();
 
 	tell(world, 1);
-	memory_stream_delete(world_redis(world)->streams, MEMORY_ORDER_STREAM);
+	memory_do(world_redis(world), "DEL", STORED_ORDERS, NULL);
 	tell(world, 2);
 	tell(world, 3);
 	CU_ASSERT_STRING_EQUAL(world_violations(world), "");

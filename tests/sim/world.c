@@ -109,6 +109,15 @@ static void set_delay(struct world *world, int64_t *delay_ms)
 		*delay_ms += (int64_t)world_roll(world, 6000);
 }
 
+/* The order that a command is about, or the first of them; "". */
+static const char *subject_of(const struct memory_io *io)
+{
+	for (size_t i = 1; i < io->argc; i++)
+		if (strncmp(io->argv[i].data, ORDER_ID_PREFIX, 4) == 0)
+			return io->argv[i].data;
+	return "";
+}
+
 static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 {
 	struct process *process = user;
@@ -133,7 +142,7 @@ static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 	}
 	world->counts.faults++;
 	world_say(world, "%-12s !! %s %s%s %s the effect", process->name, io->what,
-		  world_short(io->subject),
+		  world_short(subject_of(io)),
 		  kill                    ? "kills"
 		  : status == MEMORY_LATE ? "RT_TIMEOUT"
 					  : rt_status_name(status),
@@ -327,29 +336,12 @@ static struct rt_events_options events_options(const char *name)
 	return options;
 }
 
-static struct rt_stream_source *subscribe(struct process *process, const char *stream,
-					  const char *context)
-{
-	struct memory_source_options options = { .process = process->name,
-						 .fault = on_io,
-						 .user = process,
-						 .stream = stream,
-						 .group = context,
-						 .consumer = process->consumer,
-						 .context = context };
-	struct rt_stream_source *source = source_memory_new(process->world->redis, &options);
-
-	process->source_link = source_memory_link(source);
-	return source;
-}
-
-static void start_order(struct process *process, const struct memory_store_options *store)
+static void start_order(struct process *process)
 {
 	struct world *world = process->world;
 	struct order_options options = {
-		.store = order_store_memory_new(world->redis, store),
-		.inventory = subscribe(process, MEMORY_INVENTORY_STREAM, "order"),
-		.events = events_options(MEMORY_INVENTORY_STREAM),
+		.store = stored_order_store(&process->host, world->options.stream_length_max),
+		.events = events_options(STORED_INVENTORY),
 		.clock = { .decision_ms = world->options.decision_ms,
 			   .retry_min_ms = 1000,
 			   .retry_max_ms = 8000 },
@@ -361,19 +353,20 @@ static void start_order(struct process *process, const struct memory_store_optio
 	};
 	int rc;
 
-	process->store_link = order_store_memory_link(options.store);
+	options.inventory =
+		stored_source(&process->host, order_store_redis_connection(options.store),
+			      &order_functions, STORED_INVENTORY, process->consumer);
 	rc = order_new(world->loop, &options, &process->order);
 	assert(rc == RT_OK);
 	order_start(process->order);
 }
 
-static void start_inventory(struct process *process, const struct memory_store_options *store)
+static void start_inventory(struct process *process)
 {
 	struct world *world = process->world;
 	struct inventory_options options = {
-		.store = inventory_store_memory_new(world->redis, store),
-		.orders = subscribe(process, MEMORY_ORDER_STREAM, "inventory"),
-		.events = events_options(MEMORY_ORDER_STREAM),
+		.store = stored_inventory_store(&process->host),
+		.events = events_options(STORED_ORDERS),
 		.trim_every_ms = 3000,
 		.retain_ms = 10000,
 		.retain_count = 50,
@@ -381,7 +374,9 @@ static void start_inventory(struct process *process, const struct memory_store_o
 	};
 	int rc;
 
-	process->store_link = inventory_store_memory_link(options.store);
+	options.orders =
+		stored_source(&process->host, inventory_store_redis_connection(options.store),
+			      &inventory_functions, STORED_ORDERS, process->consumer);
 	rc = inventory_new(world->loop, &options, &process->inventory);
 	assert(rc == RT_OK);
 	inventory_start(process->inventory);
@@ -412,7 +407,6 @@ static void start_gateway(struct process *process)
 struct process *world_start(struct world *world, enum role role, int place)
 {
 	struct process *process = rt_alloc(sizeof(*process));
-	struct memory_store_options store = { .fault = on_io, .user = process };
 
 	process->world = world;
 	process->role = role;
@@ -420,19 +414,16 @@ struct process *world_start(struct world *world, enum role role, int place)
 	snprintf(process->name, sizeof(process->name), "%s-%d", role_names[role], place + 1);
 	snprintf(process->consumer, sizeof(process->consumer), "%s.%u", process->name,
 		 ++world->started[role][place]);
-	store.process = process->name;
+	memory_host_init(&process->host, world->redis, process->name, on_io, process);
+	process->host.away = world->redis_away;
 	rt_list_push(&world->processes, &process->link);
 	world_say(world, "%-12s starts", process->name);
 	if (role == ROLE_ORDER)
-		start_order(process, &store);
+		start_order(process);
 	else if (role == ROLE_INVENTORY)
-		start_inventory(process, &store);
+		start_inventory(process);
 	else
 		start_gateway(process);
-	if (world->redis_away && process->store_link != NULL) {
-		memory_link_cut(process->store_link, true);
-		memory_link_cut(process->source_link, true);
-	}
 	return process;
 }
 
@@ -465,10 +456,7 @@ void world_kill(struct process *process, const char *why)
 	world_say(world, "%-12s DIES, %s", process->name, why);
 	world->counts.deaths++;
 	process->dead = true;
-	if (process->store_link != NULL)
-		memory_link_kill(process->store_link);
-	if (process->source_link != NULL)
-		memory_link_kill(process->source_link);
+	memory_host_kill(&process->host);
 	process->end.run = process_ends;
 	rt_loop_post(world->loop, &process->end);
 }
@@ -536,14 +524,14 @@ struct process *world_some_process(struct world *world)
 
 /* ---- the streams, as they grow ---- */
 
-static void on_added(struct memory_waiter *waiter)
+static void on_added(void *user)
 {
-	static const char *const names[] = { MEMORY_ORDER_STREAM, MEMORY_INVENTORY_STREAM };
+	static const char *const names[] = { STORED_ORDERS, STORED_INVENTORY };
 	static const char *const words[] = { "order->", "inventory->" };
-	struct world *world = RT_CONTAINER_OF(waiter, struct world, watcher);
+	struct world *world = user;
 
 	for (size_t i = 0; i < RT_LENGTH(names); i++) {
-		struct memory_stream *stream = memory_stream_find(world->redis->streams, names[i]);
+		struct memory_stream *stream = memory_stream_find(world->redis, names[i]);
 		size_t at;
 
 		if (stream == NULL)
@@ -568,14 +556,13 @@ static void on_added(struct memory_waiter *waiter)
 	}
 }
 
-static void on_delivered(void *user, const struct memory_link *link,
-			 const struct memory_entry *entry)
+static void on_delivered(void *user, const char *consumer, const struct memory_entry *entry)
 {
 	struct world *world = user;
 	const char *type = strrchr(memory_entry_field(entry, "type"), '.');
 	char arrow[32];
 
-	snprintf(arrow, sizeof(arrow), "%s<-", link->process);
+	snprintf(arrow, sizeof(arrow), "%.*s<-", (int)strcspn(consumer, "."), consumer);
 	world_say(world, "%-12s %s %s v%s", arrow, type == NULL ? "(no event)" : type + 1,
 		  world_short(memory_entry_field(entry, "subject")),
 		  memory_entry_field(entry, "seq"));
@@ -598,11 +585,11 @@ struct world *world_new(const struct world_options *options)
 	rc = rt_loop_new_manual(WORLD_START_MS, options->seed, &world->loop);
 	assert(rc == RT_OK);
 	world->redis = memory_redis_new(world->loop);
-	world->redis->bug = options->bug;
+	world_plant(world->redis, options->bug);
+	stored_load(world->redis);
 	world->redis->on_delivered = options->record ? on_delivered : NULL;
+	world->redis->on_change = on_added;
 	world->redis->user = world;
-	world->watcher.woken = on_added;
-	memory_streams_wait(world->redis->streams, &world->watcher);
 	rt_list_init(&world->processes);
 	route_init(&world->order_route, world, ROLE_ORDER,
 		   &tandem__order__v1__order_service__descriptor);
@@ -626,6 +613,7 @@ struct world *world_new(const struct world_options *options)
 		world_start(world, ROLE_INVENTORY, i);
 	for (int i = 0; i < world->options.gateways; i++)
 		world_start(world, ROLE_GATEWAY, i);
+	rt_loop_advance(world->loop, 1000); /* they connect, and subscribe */
 	return world;
 }
 
@@ -668,7 +656,7 @@ void world_free(struct world *world)
 	}
 	rt_loop_settle(world->loop);
 	world_check_done(world);
-	memory_streams_unwait(&world->watcher);
+	world->redis->on_change = NULL;
 	memory_redis_free(world->redis);
 	rt_loop_free(world->loop);
 	rt_buf_done(&world->transcript);
@@ -713,10 +701,15 @@ void world_calm(struct world *world)
 /* Nobody asks that much: somebody asks the same again and again. */
 static bool grows(struct world *world)
 {
-	struct memory_streams *streams = world->redis->streams;
+	const char *const names[] = { STORED_ORDERS, STORED_INVENTORY };
 
-	return memory_stream_get(streams, MEMORY_ORDER_STREAM)->count > STREAM_MAX ||
-	       memory_stream_get(streams, MEMORY_INVENTORY_STREAM)->count > STREAM_MAX;
+	for (size_t i = 0; i < RT_LENGTH(names); i++) {
+		const struct memory_stream *stream = memory_stream_find(world->redis, names[i]);
+
+		if (stream != NULL && stream->count > STREAM_MAX)
+			return true;
+	}
+	return false;
 }
 
 bool world_run_until_quiet(struct world *world, int64_t limit_ms)

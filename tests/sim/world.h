@@ -5,7 +5,7 @@
  *   clients ─▶ gateway ─▶ order ──▶ memory Redis ◀── inventory
  *
  * Only what would be outside a service's process is not the real thing: gRPC (rt_client_local)
- * and Redis (memory_redis.h). A process dies in the middle of anything: from then on nothing it
+ * and Redis (memory_redis/memory_redis.h), in which the real functions run. A process dies in the middle of anything: from then on nothing it
  * does has an effect, and all it waits for is lost; what is left of it is stopped and freed by
  * the ordinary way, which nobody outside can see.
  *
@@ -18,9 +18,9 @@
 
 #include "gateway/gateway.h"
 #include "inventory/inventory.h"
-#include "memory_redis.h"
 #include "order/order.h"
 #include "rpc/rpc.h"
+#include "stored.h"
 
 #define WORLD_SKUS       4
 #define WORLD_INSTANCES  3 /* of a service at most */
@@ -38,7 +38,6 @@ struct world_plan {
 		io_kill;                              /* a store or stream operation */
 	unsigned call_before, call_after, call_delay; /* a step of an RPC */
 	int64_t latency_ms;                           /* of everything, at most */
-	int64_t stream_length_max;                    /* of the order stream; 0: none */
 	int64_t chaos_every_ms; /* something befalls the house so often; 0: never */
 	unsigned chaos[16];     /* weights of what, by enum world_chaos */
 };
@@ -60,12 +59,26 @@ enum world_chaos {
 
 enum world_nth { NTH_NONE, NTH_FAIL_BEFORE, NTH_FAIL_AFTER, NTH_KILL_BEFORE, NTH_KILL_AFTER };
 
+/* Bugs planted on purpose, for the test that the simulation finds them. */
+enum world_bug {
+	BUG_NONE,
+	BUG_SKIP_ACK,         /* effects are stored without their acknowledgement */
+	BUG_FORGET_TOMBSTONE, /* a release that overtook its order leaves no trace */
+	BUG_ANSWER_ANEW,      /* a repeated request is served as if it were new */
+	/* Whatever is said in an OrderRejected is passed over, also what asks to give back. */
+	BUG_SKIP_COMPENSATION,
+	WORLD_BUGS
+};
+/* "skip-ack"; NULL for none. */
+extern const char *const world_bug_names[WORLD_BUGS];
+
 struct world_options {
 	uint64_t seed;
-	enum memory_bug bug;
+	enum world_bug bug;
 	struct world_plan plan;
 	int orders, inventories, gateways; /* instances; 0: one */
 	int64_t decision_ms;               /* of the order service's clock; 0: 15000 */
+	int64_t stream_length_max;         /* of the order stream; 0: none */
 	bool record;                       /* keep a transcript */
 };
 
@@ -109,6 +122,6 @@ void world_order(struct world *world, const char *request_id, const char *sku, u
 /* ---- all by itself ---- */
 
 /* Random clients, a random plan, everything: the run of a seed, from beginning to check. */
-struct world *world_run_seed(uint64_t seed, enum memory_bug bug, bool record);
+struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "world_internal.h"
 
-static const char *const stream_names[] = { MEMORY_ORDER_STREAM, MEMORY_INVENTORY_STREAM };
+static const char *const stream_names[] = { STORED_ORDERS, STORED_INVENTORY };
 static const char *const group_names[] = { "inventory", "order" };
 
 /* An entry that vanished, to come back. */
@@ -13,18 +13,11 @@ struct held_back {
 	struct world *world;
 	struct rt_timer timer;
 	const char *stream;
-	struct memory_entry entry;
+	struct memory_entry entry; /* a copy */
 };
 
-static struct memory_stream *some_stream(struct world *world)
-{
-	size_t which = world_roll(world, RT_LENGTH(stream_names));
-
-	return memory_stream_find(world->redis->streams, stream_names[which]);
-}
-
 /* Recent entries matter most. */
-static struct memory_entry *some_entry(struct world *world, struct memory_stream *stream)
+static struct memory_entry *some_entry(struct world *world, const struct memory_stream *stream)
 {
 	size_t recent = world_roll(world, 3) == 0 ? stream->count : 6;
 	size_t span = RT_MIN(stream->count, recent);
@@ -41,48 +34,47 @@ static void say_entry(struct world *world, const char *what, const struct memory
 		  memory_entry_field(entry, "seq"));
 }
 
-static void write_again(struct world *world, const char *stream_name,
-			const struct memory_entry *entry)
+static void write_again(struct world *world, const char *stream, const struct memory_entry *entry)
 {
-	struct memory_stream *stream = memory_stream_get(world->redis->streams, stream_name);
-	struct memory_entry copy = *entry;
+	stored_append(world->redis, stream, rt_loop_unix_ms(world->loop), entry->fields,
+		      entry->field_count);
+}
 
-	copy.id = (struct memory_id){ .ms = RT_MAX(rt_loop_unix_ms(world->loop), stream->last.ms),
-				      .n = stream->last.n + 1 };
-	memory_stream_add(world->redis->streams, stream_name, &copy);
+static void delete_it(struct world *world, const char *stream, const struct memory_entry *entry)
+{
+	char id[MEMORY_ID_TEXT];
+
+	memory_id_format(entry->id, id);
+	memory_do(world->redis, "XDEL", stream, id, NULL);
 }
 
 /* ---- entries ---- */
 
-static void delete_entry(struct world *world, struct memory_stream *stream)
+static void delete_entry(struct world *world, const char *name, const struct memory_stream *stream)
 {
-	struct memory_entry *entry = some_entry(world, stream);
+	const struct memory_entry *entry = some_entry(world, stream);
 
 	if (entry == NULL)
 		return;
 	say_entry(world, "lost:", entry);
-	memory_stream_remove(stream, entry->id);
+	delete_it(world, name, entry);
 }
 
-static void trim_stream(struct world *world, struct memory_stream *stream)
+static void trim_stream(struct world *world, const char *name, const struct memory_stream *stream)
 {
-	struct memory_id low = stream->last;
-
-	low.n++;
-	world_say(world, "%-12s ** %s trimmed to nothing", "chaos", stream->name);
-	memory_stream_trim(stream, low);
+	(void)stream;
+	world_say(world, "%-12s ** %s trimmed to nothing", "chaos", name);
+	memory_do(world->redis, "XTRIM", name, "MAXLEN", "0", NULL);
 }
 
-static void repeat_entry(struct world *world, struct memory_stream *stream)
+static void repeat_entry(struct world *world, const char *name, const struct memory_stream *stream)
 {
-	struct memory_entry *entry = some_entry(world, stream), copy;
+	const struct memory_entry *entry = some_entry(world, stream);
 
 	if (entry == NULL)
 		return;
 	say_entry(world, "repeated:", entry);
-	memory_entry_copy(&copy, entry);
-	write_again(world, stream->name, &copy);
-	memory_entry_done(&copy);
+	write_again(world, name, entry);
 }
 
 static void come_back(struct rt_timer *timer)
@@ -92,14 +84,14 @@ static void come_back(struct rt_timer *timer)
 
 	say_entry(world, "back again:", &held->entry);
 	write_again(world, held->stream, &held->entry);
-	memory_entry_done(&held->entry);
+	free(held->entry.fields);
 	rt_list_remove(&held->link);
 	free(held);
 }
 
-static void hold_back(struct world *world, struct memory_stream *stream)
+static void hold_back(struct world *world, const char *name, const struct memory_stream *stream)
 {
-	struct memory_entry *entry = some_entry(world, stream);
+	const struct memory_entry *entry = some_entry(world, stream);
 	struct held_back *held;
 
 	if (entry == NULL)
@@ -107,15 +99,14 @@ static void hold_back(struct world *world, struct memory_stream *stream)
 	say_entry(world, "held back:", entry);
 	held = rt_alloc(sizeof(*held));
 	held->world = world;
-	held->stream =
-		strcmp(stream->name, stream_names[0]) == 0 ? stream_names[0] : stream_names[1];
-	memory_entry_copy(&held->entry, entry);
-	memory_stream_remove(stream, entry->id);
+	held->stream = name;
+	held->entry = memory_entry_copy(entry);
+	delete_it(world, name, entry);
 	rt_list_push(&world->held_back, &held->link);
 	rt_timer_start(world->loop, &held->timer, 1 + (int64_t)world_roll(world, 8000), come_back);
 }
 
-static void add_poison(struct world *world, struct memory_stream *stream)
+static void add_poison(struct world *world, const char *name, const struct memory_stream *stream)
 {
 	static const char *const texts[][8] = {
 		{ "what", "is this", "poison", "1" },
@@ -123,20 +114,16 @@ static void add_poison(struct world *world, struct memory_stream *stream)
 		  "poison", "1" },
 	};
 	const char *const *text = texts[world_roll(world, RT_LENGTH(texts))];
-	struct memory_entry entry = { .field_count = 0 };
-	char *fields[8];
-	size_t lengths[8];
+	struct memory_text fields[8];
+	size_t count = 0;
 
-	while (entry.field_count < 8 && text[entry.field_count] != NULL) {
-		fields[entry.field_count] = (char *)(uintptr_t)text[entry.field_count];
-		lengths[entry.field_count] = strlen(text[entry.field_count]);
-		entry.field_count++;
-	}
-	entry.fields = fields;
-	entry.lengths = lengths;
-	world_say(world, "%-12s ** poison in %s", "chaos", stream->name);
+	(void)stream;
+	for (; count < RT_LENGTH(fields) && text[count] != NULL; count++)
+		fields[count] =
+			(struct memory_text){ (char *)(uintptr_t)text[count], strlen(text[count]) };
+	world_say(world, "%-12s ** poison in %s", "chaos", name);
 	world->poison_count++;
-	write_again(world, stream->name, &entry);
+	stored_append(world->redis, name, rt_loop_unix_ms(world->loop), fields, count);
 }
 
 /* ---- stored data ---- */
@@ -147,13 +134,13 @@ struct refusal {
 	char order_id[ORDER_ID_LENGTH + 1]; /* one of those that were seen, or "" */
 };
 
-static void find_refusal(const struct memory_reservation *reservation, void *user)
+static void find_refusal(const struct stored_reservation *reservation, void *user)
 {
 	struct refusal *refusal = user;
 	struct order_record record;
 
 	if (reservation->state == STOCK_UNAVAILABLE &&
-	    memory_orders_find(refusal->world->redis->orders, reservation->order_id, &record) &&
+	    stored_order(refusal->world->redis, reservation->order_id, &record) &&
 	    record.state == ORDER_REJECTED && world_roll(refusal->world, ++refusal->seen) == 0)
 		snprintf(refusal->order_id, sizeof(refusal->order_id), "%s", reservation->order_id);
 }
@@ -161,60 +148,44 @@ static void find_refusal(const struct memory_reservation *reservation, void *use
 /* Inventory forgets what it refused, and is asked once more: perhaps there is stock now. */
 static void forget_refusal(struct world *world)
 {
-	struct memory_stream *stream =
-		memory_stream_find(world->redis->streams, MEMORY_ORDER_STREAM);
+	const struct memory_stream *stream = memory_stream_find(world->redis, STORED_ORDERS);
 	struct refusal refusal = { .world = world };
 
-	memory_inventory_each(world->redis->inventory, find_refusal, &refusal);
+	stored_reservations_each(world->redis, find_refusal, &refusal);
 	if (refusal.order_id[0] == '\0')
 		return;
 	world_say(world, "%-12s ** the refusal of %s is forgotten", "chaos",
 		  world_short(refusal.order_id));
-	memory_inventory_forget(world->redis->inventory, refusal.order_id);
+	memory_do(world->redis, "HDEL", "inventory:{0}:r", refusal.order_id, NULL);
 	world_check_forget(world, refusal.order_id);
 	for (size_t i = 0; stream != NULL && i < stream->count; i++) {
-		struct memory_entry copy;
-
 		if (strcmp(memory_entry_field(&stream->entries[i], "subject"), refusal.order_id) !=
 			    0 ||
 		    strcmp(memory_entry_field(&stream->entries[i], "seq"), "1") != 0)
 			continue;
-		memory_entry_copy(&copy, &stream->entries[i]);
-		write_again(world, MEMORY_ORDER_STREAM, &copy);
-		memory_entry_done(&copy);
+		write_again(world, STORED_ORDERS, &stream->entries[i]);
 		break;
 	}
 }
 
 /* ---- groups and streams ---- */
 
-static void forget_group(struct world *world, struct memory_stream *stream)
+static void forget_group(struct world *world, const char *name, const struct memory_stream *stream)
 {
-	size_t which = strcmp(stream->name, stream_names[0]) == 0 ? 0 : 1;
-
-	world_say(world, "%-12s ** %s forgets its group", "chaos", stream->name);
-	memory_group_destroy(stream, group_names[which]);
-	memory_streams_wake(world->redis->streams);
+	(void)stream;
+	world_say(world, "%-12s ** %s forgets its group", "chaos", name);
+	memory_do(world->redis, "XGROUP", "DESTROY", name,
+		  group_names[strcmp(name, stream_names[0]) == 0 ? 0 : 1], NULL);
 }
 
-static void forget_stream(struct world *world, struct memory_stream *stream)
+static void forget_stream(struct world *world, const char *name, const struct memory_stream *stream)
 {
-	world_say(world, "%-12s ** %s is gone", "chaos", stream->name);
-	memory_stream_delete(world->redis->streams, stream->name);
-	memory_streams_wake(world->redis->streams);
+	(void)stream;
+	world_say(world, "%-12s ** %s is gone", "chaos", name);
+	memory_do(world->redis, "DEL", name, NULL);
 }
 
 /* ---- connections and processes ---- */
-
-static void cut(struct process *process, bool away)
-{
-	if (process->dead)
-		return;
-	if (process->store_link != NULL)
-		memory_link_cut(process->store_link, away);
-	if (process->source_link != NULL)
-		memory_link_cut(process->source_link, away);
-}
 
 static void cut_some(struct world *world)
 {
@@ -223,19 +194,13 @@ static void cut_some(struct world *world)
 	if (process == NULL)
 		return;
 	world_say(world, "%-12s ** %s loses its connections", "chaos", process->name);
-	cut(process, false);
+	memory_host_cut(&process->host, false);
 }
 
 static void redis_back(struct world *world)
 {
-	for (struct rt_list *at = world->processes.next; at != &world->processes; at = at->next) {
-		struct process *process = RT_CONTAINER_OF(at, struct process, link);
-
-		if (process->store_link != NULL)
-			memory_link_back(process->store_link);
-		if (process->source_link != NULL)
-			memory_link_back(process->source_link);
-	}
+	for (struct rt_list *at = world->processes.next; at != &world->processes; at = at->next)
+		memory_host_back(&RT_CONTAINER_OF(at, struct process, link)->host);
 	world->redis_away = false;
 	world_say(world, "%-12s ** Redis is back", "chaos");
 }
@@ -252,7 +217,7 @@ static void restart_redis(struct world *world)
 	world_say(world, "%-12s ** Redis goes down", "chaos");
 	world->redis_away = true;
 	for (struct rt_list *at = world->processes.next; at != &world->processes; at = at->next)
-		cut(RT_CONTAINER_OF(at, struct process, link), true);
+		memory_host_cut(&RT_CONTAINER_OF(at, struct process, link)->host, true);
 	rt_timer_start(world->loop, &world->redis_timer, 50 + (int64_t)world_roll(world, 3000),
 		       on_redis_back);
 }
@@ -277,16 +242,18 @@ static void jump(struct world *world)
 
 static void befall_stream(struct world *world, enum world_chaos kind)
 {
-	static void (*const acts[])(struct world * world, struct memory_stream * stream) = {
+	static void (*const acts[])(struct world * world, const char *name,
+				    const struct memory_stream *stream) = {
 		[CHAOS_DELETE] = delete_entry,       [CHAOS_TRIM] = trim_stream,
 		[CHAOS_REPEAT] = repeat_entry,       [CHAOS_HOLD_BACK] = hold_back,
 		[CHAOS_FORGET_GROUP] = forget_group, [CHAOS_FORGET_STREAM] = forget_stream,
 		[CHAOS_POISON] = add_poison,
 	};
-	struct memory_stream *stream = some_stream(world);
+	const char *name = stream_names[world_roll(world, RT_LENGTH(stream_names))];
+	const struct memory_stream *stream = memory_stream_find(world->redis, name);
 
 	if (stream != NULL)
-		acts[kind](world, stream);
+		acts[kind](world, name, stream);
 }
 
 static void befall(struct world *world, enum world_chaos kind)
@@ -368,7 +335,7 @@ void world_chaos_close(struct world *world)
 			RT_CONTAINER_OF(world->held_back.next, struct held_back, link);
 
 		rt_timer_stop(world->loop, &held->timer);
-		memory_entry_done(&held->entry);
+		free(held->entry.fields);
 		rt_list_remove(&held->link);
 		free(held);
 	}
@@ -396,8 +363,6 @@ struct world_plan world_random_plan(struct world *world)
 		.call_after = some_rate(world, 1500),
 		.call_delay = some_rate(world, 1500),
 		.latency_ms = (int64_t)world_roll(world, 4),
-		.stream_length_max =
-			world_roll(world, 6) == 0 ? 60 + (int64_t)world_roll(world, 60) : 0,
 		.chaos_every_ms =
 			world_roll(world, 8) == 0 ? 0 : 200 + (int64_t)world_roll(world, 2500),
 	};

@@ -29,8 +29,8 @@ struct seen_event {
 static size_t field_length(const struct memory_entry *entry, const char *name)
 {
 	for (size_t i = 0; i + 1 < entry->field_count; i += 2)
-		if (strcmp(entry->fields[i], name) == 0)
-			return entry->lengths[i + 1];
+		if (strcmp(entry->fields[i].data, name) == 0)
+			return entry->fields[i + 1].length;
 	return 0;
 }
 
@@ -87,7 +87,7 @@ void world_check_entry(struct world *world, const char *stream, const struct mem
 
 	if (memory_entry_field(entry, "id")[0] == '\0')
 		return; /* no event */
-	if (strcmp(stream, MEMORY_INVENTORY_STREAM) == 0 &&
+	if (strcmp(stream, STORED_INVENTORY) == 0 &&
 	    is_forgotten(world, memory_entry_field(entry, "subject")))
 		return;
 	id = rt_printf("%s %s", stream, memory_entry_field(entry, "id"));
@@ -145,12 +145,12 @@ static size_t sku_index(const char *sku)
 	return i;
 }
 
-static void add_up(const struct memory_reservation *reservation, void *user)
+static void add_up(const struct stored_reservation *reservation, void *user)
 {
 	struct sums *sums = user;
 
 	for (size_t i = 0; i < reservation->line_count; i++) {
-		const struct inventory_line *line = &reservation->lines[i];
+		const struct stored_line *line = &reservation->lines[i];
 
 		if (reservation->state == STOCK_RESERVED)
 			sums->reserved[sku_index(line->sku)] += line->quantity;
@@ -184,8 +184,8 @@ static void check_stock(struct world *world)
 {
 	struct sums sums = { .world = world };
 
-	memory_inventory_each(world->redis->inventory, add_up, &sums);
-	memory_inventory_each_stock(world->redis->inventory, compare_sums, &sums);
+	stored_reservations_each(world->redis, add_up, &sums);
+	stored_stock_each(world->redis, compare_sums, &sums);
 }
 
 /* Some of those that may have come, did: the bits of `which`. */
@@ -215,21 +215,24 @@ static void compare_received(const char *sku, const struct stock *stock, void *u
 static void check_timer(const struct order_record *record, void *user)
 {
 	struct world *world = user;
-	int64_t due_ms;
+	const struct memory_zset *timers = stored_timers(world->redis);
+	double due_ms;
 
 	if (!order_state_settled(record->state) &&
-	    !memory_zset_score(memory_orders_timers(world->redis->orders), record->order_id,
-			       &due_ms))
+	    (timers == NULL || !memory_zset_score(timers, record->order_id, &due_ms)))
 		world_violation(world, "%s is %s and not settled, and has no timer",
 				record->order_id, order_state_status(record->state));
 }
 
 void world_check_now(struct world *world)
 {
-	if (world->violation_count > 0)
+	if (world->violation_count > 0 || world->checked == world->redis->writes)
 		return; /* one tells enough */
+	world->checked = world->redis->writes;
 	check_stock(world);
-	memory_orders_each(world->redis->orders, check_timer, world);
+	stored_orders_each(world->redis, check_timer, world);
+	if (world->redis->undeclared > 0)
+		world_violation(world, "a function touched a key that was not declared");
 }
 
 /* ---- rest ---- */
@@ -253,7 +256,7 @@ static void find_unsettled(const struct order_record *record, void *user)
 static bool group_rests(struct world *world, const char *stream_name, const char *group_name,
 			struct unrest *unrest)
 {
-	struct memory_stream *stream = memory_stream_find(world->redis->streams, stream_name);
+	struct memory_stream *stream = memory_stream_find(world->redis, stream_name);
 	struct memory_group *group = stream == NULL ? NULL : memory_group_find(stream, group_name);
 	size_t lag;
 
@@ -288,13 +291,13 @@ const char *world_unrest(struct world *world)
 			return unrest.text;
 		}
 	}
-	if (memory_redis_late(world->redis) > 0)
+	if (memory_late_count(world->redis) > 0)
 		return "effects are still to come";
-	memory_orders_each(world->redis->orders, find_unsettled, &unrest);
+	stored_orders_each(world->redis, find_unsettled, &unrest);
 	if (unrest.any)
 		return unrest.text;
-	if (!group_rests(world, MEMORY_ORDER_STREAM, "inventory", &unrest) ||
-	    !group_rests(world, MEMORY_INVENTORY_STREAM, "order", &unrest))
+	if (!group_rests(world, STORED_ORDERS, "inventory", &unrest) ||
+	    !group_rests(world, STORED_INVENTORY, "order", &unrest))
 		return unrest.text;
 	return NULL;
 }
@@ -313,9 +316,9 @@ static const struct {
 
 static void check_agreement(struct world *world, const struct order_record *record)
 {
-	struct memory_reservation reservation = { .state = STOCK_NONE };
+	struct stored_reservation reservation = { .state = STOCK_NONE };
 
-	memory_inventory_find(world->redis->inventory, record->order_id, &reservation);
+	stored_reservation(world->redis, record->order_id, &reservation);
 	/* Nothing may be held for an order that inventory forgot, unless what says so was lost unread:
 	 * the order waited for nothing then, and the audit has to name it. */
 	if (is_forgotten(world, record->order_id) &&
@@ -388,7 +391,7 @@ static void check_booked(struct world *world, const struct booked *booked)
 {
 	struct order_record record;
 
-	if (!memory_orders_find(world->redis->orders, booked->order_id, &record)) {
+	if (!stored_order(world->redis, booked->order_id, &record)) {
 		world_violation(world, "%s was acknowledged and does not exist", booked->order_id);
 		return;
 	}
@@ -407,7 +410,7 @@ static void check_booked(struct world *world, const struct booked *booked)
 
 static void check_dead_letters(struct world *world, const char *name)
 {
-	struct memory_stream *letters = memory_stream_find(world->redis->streams, name);
+	struct memory_stream *letters = memory_stream_find(world->redis, name);
 
 	for (size_t i = 0; letters != NULL && i < letters->count; i++) {
 		const struct memory_entry *entry = &letters->entries[i];
@@ -422,27 +425,29 @@ static void check_dead_letters(struct world *world, const char *name)
 }
 
 /* A reservation for an order that nobody has. */
-static void check_orphan(const struct memory_reservation *reservation, void *user)
+static void check_orphan(const struct stored_reservation *reservation, void *user)
 {
 	struct world *world = user;
 	struct order_record record;
 
-	if (!memory_orders_find(world->redis->orders, reservation->order_id, &record))
+	if (!stored_order(world->redis, reservation->order_id, &record))
 		world_violation(world, "a reservation, %s, of %s, which does not exist",
 				stock_state_text(reservation->state), reservation->order_id);
 }
 
 void world_check(struct world *world)
 {
+	const struct memory_zset *timers = stored_timers(world->redis);
+
 	check_stock(world);
-	memory_inventory_each_stock(world->redis->inventory, compare_received, world);
-	memory_orders_each(world->redis->orders, check_order, world);
-	memory_inventory_each(world->redis->inventory, check_orphan, world);
+	stored_stock_each(world->redis, compare_received, world);
+	stored_orders_each(world->redis, check_order, world);
+	stored_reservations_each(world->redis, check_orphan, world);
 	for (const struct booked *at = world->booked; at != NULL; at = at->next)
 		check_booked(world, at);
-	if (memory_orders_timers(world->redis->orders)->count > 0)
+	if (timers != NULL)
 		world_violation(world, "%s has a timer, though every order is settled",
-				memory_orders_timers(world->redis->orders)->entries[0].member);
+				timers->entries[0].member.data);
 	check_dead_letters(world, "order:{0}:dead");
 	check_dead_letters(world, "inventory:{0}:dead");
 }

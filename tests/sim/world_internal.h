@@ -19,7 +19,7 @@ struct process {
 	bool dead, stopped;
 	unsigned calls; /* it works on */
 	struct rt_task end;
-	struct memory_link *store_link, *source_link;
+	struct memory_host host; /* its connections to Redis */
 	struct order *order;
 	struct inventory *inventory;
 	struct gateway *gateway;
@@ -56,9 +56,9 @@ struct world {
 	struct rt_buf transcript, violations;
 	unsigned violation_count;
 	/* Streams as they grow: for the transcript, and that an event's id says what it is. */
-	struct memory_waiter watcher;
 	struct memory_id watched[2];
 	uint64_t watched_life[2];
+	uint64_t checked; /* redis->writes when it was last looked at */
 	struct seen_event *seen;
 	struct forgotten *forgotten;
 	/* world_clients.c */
@@ -95,6 +95,10 @@ void world_kill(struct process *process, const char *why);
 struct process *world_start(struct world *world, enum role role, int place);
 /* One that is alive, or NULL. */
 struct process *world_some_process(struct world *world);
+
+/* ---- world_bugs.c ---- */
+
+void world_plant(struct memory_redis *redis, enum world_bug bug);
 
 /* ---- world_clients.c ---- */
 

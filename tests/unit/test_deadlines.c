@@ -8,7 +8,7 @@
 #include "order/order.h"
 #include "rpc/call_internal.h"
 #include "run.h"
-#include "sim/memory_redis.h"
+#include "sim/stored.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 #include "tandem/order/v1/placement.pb-c.h"
@@ -21,6 +21,7 @@
 static struct world {
 	struct rt_loop *loop;
 	struct memory_redis *redis;
+	struct memory_host host;
 	struct order *order;
 	struct inventory *inventory;
 	struct gateway *gateway;
@@ -36,20 +37,8 @@ static int be_slow(void *user, const struct memory_io *io, int64_t *delay_ms)
 	return RT_OK;
 }
 
-static struct rt_stream_source *subscribe(const char *stream, const char *context)
-{
-	struct memory_source_options options = { .process = context,
-						 .stream = stream,
-						 .group = context,
-						 .consumer = "c1",
-						 .context = context };
-
-	return source_memory_new(world.redis, &options);
-}
-
 static void world_new(void)
 {
-	struct memory_store_options store = { .process = "p", .fault = be_slow };
 	struct order_options order = {
 		.events = { RT_EVENTS_DEFAULTS },
 		.clock = { .decision_ms = 60000, .retry_min_ms = 2000, .retry_max_ms = 20000 },
@@ -69,13 +58,18 @@ static void world_new(void)
 	world = (struct world){ .stopped = 0 };
 	CU_ASSERT_FATAL(rt_loop_new_manual(NOW, 7, &world.loop) == RT_OK);
 	world.redis = memory_redis_new(world.loop);
-	order.store = order_store_memory_new(world.redis, &store);
-	order.inventory = subscribe(MEMORY_INVENTORY_STREAM, "order");
-	order.events.name = MEMORY_INVENTORY_STREAM;
+	stored_load(world.redis);
+	memory_host_init(&world.host, world.redis, "p", be_slow, NULL);
+	order.store = stored_order_store(&world.host, 0);
+	order.inventory = stored_source(&world.host, order_store_redis_connection(order.store),
+					&order_functions, STORED_INVENTORY, "c1");
+	order.events.name = STORED_INVENTORY;
 	CU_ASSERT_FATAL(order_new(world.loop, &order, &world.order) == RT_OK);
-	inventory.store = inventory_store_memory_new(world.redis, &store);
-	inventory.orders = subscribe(MEMORY_ORDER_STREAM, "inventory");
-	inventory.events.name = MEMORY_ORDER_STREAM;
+	inventory.store = stored_inventory_store(&world.host);
+	inventory.orders =
+		stored_source(&world.host, inventory_store_redis_connection(inventory.store),
+			      &inventory_functions, STORED_ORDERS, "c1");
+	inventory.events.name = STORED_ORDERS;
 	CU_ASSERT_FATAL(inventory_new(world.loop, &inventory, &world.inventory) == RT_OK);
 	order_start(world.order);
 	inventory_start(world.inventory);
@@ -86,7 +80,7 @@ static void world_new(void)
 	gateway.inventory = world.to_inventory =
 		rt_client_local(world.loop, inventory_rpc(world.inventory), NULL, NULL);
 	CU_ASSERT_FATAL(gateway_new(world.loop, &gateway, &world.gateway) == RT_OK);
-	rt_loop_advance(world.loop, 1000);
+	rt_loop_advance(world.loop, 10000); /* until they are connected, and read */
 }
 
 static void on_stopped(void *user)
@@ -284,12 +278,12 @@ static void for_each_method(void (*check)(ProtobufCService *service, unsigned in
 
 static void before_it_arrives(ProtobufCService *service, unsigned index)
 {
-	size_t stored = memory_stream_get(world.redis->streams, MEMORY_ORDER_STREAM)->count;
+	size_t stored = memory_stream_find(world.redis, STORED_ORDERS)->count;
 	struct probe *probe = begin(service, index, 0);
 
 	rt_loop_advance(world.loop, 2000);
 	TEST_ROW(probe->code == RT_CODE_DEADLINE_EXCEEDED, probe->method.path);
-	TEST_ROW(memory_stream_get(world.redis->streams, MEMORY_ORDER_STREAM)->count == stored,
+	TEST_ROW(memory_stream_find(world.redis, STORED_ORDERS)->count == stored,
 		 probe->method.path);
 	end(probe);
 }

@@ -9,7 +9,7 @@
 #include "redis_server.h"
 #include "rpc/rpc.h"
 #include "run.h"
-#include "sim/memory_redis.h"
+#include "sim/stored.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 
@@ -653,24 +653,20 @@ static int be_slow(void *user, const struct memory_io *io, int64_t *delay_ms)
 static void stop_during(const char *what, bool with_call)
 {
 	struct slow slow = { what, 1000 };
-	struct memory_store_options store = { .process = "inventory",
-					      .fault = be_slow,
-					      .user = &slow };
-	struct memory_source_options source = { .process = "inventory",
-						.stream = ORDERS,
-						.group = "inventory",
-						.consumer = "test",
-						.context = "inventory" };
 	struct inventory_options options = { .events = { RT_EVENTS_DEFAULTS },
 					     .trim_every_ms = 5000 };
 	Tandem__Inventory__V1__AdjustStockRequest adjust = adjust_request("apple", 1, "");
 	struct memory_redis *redis;
+	struct memory_host host;
 
 	f = (struct fixture){ .stopped = false };
 	CU_ASSERT_FATAL(rt_loop_new_manual(1764000000000, 1, &f.loop) == RT_OK);
 	redis = memory_redis_new(f.loop);
-	options.store = inventory_store_memory_new(redis, &store);
-	options.orders = source_memory_new(redis, &source);
+	stored_load(redis);
+	memory_host_init(&host, redis, "inventory", be_slow, &slow);
+	options.store = stored_inventory_store(&host);
+	options.orders = stored_source(&host, inventory_store_redis_connection(options.store),
+				       &inventory_functions, ORDERS, "test");
 	options.events.name = ORDERS;
 	CU_ASSERT_FATAL(inventory_new(f.loop, &options, &f.inventory) == RT_OK);
 	f.client = rt_client_local(f.loop, inventory_rpc(f.inventory), NULL, NULL);
@@ -697,8 +693,8 @@ static void stop_during(const char *what, bool with_call)
 
 static void stopping(void)
 {
-	stop_during("adjust", true);
-	stop_during("trim", false);
+	stop_during("inventory_adjust", true);
+	stop_during("inventory_trim", false);
 }
 
 /* The own stream is trimmed once everybody has read it. */

@@ -1,0 +1,284 @@
+/* keys.c - the keyspace, and answers as hiredis has them. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "internal.h"
+
+/* ---- texts ---- */
+
+struct memory_text text_copy(const char *data, size_t length)
+{
+	struct memory_text text = { .data = rt_realloc(NULL, length + 1), .length = length };
+
+	if (length > 0)
+		memcpy(text.data, data, length);
+	text.data[length] = '\0';
+	return text;
+}
+
+bool text_same(const struct memory_text *a, const struct memory_text *b)
+{
+	return a->length == b->length && memcmp(a->data, b->data, a->length) == 0;
+}
+
+/* ---- answers ---- */
+
+redisReply *reply_new(struct memory_call *call, int type)
+{
+	redisReply *reply = rt_arena_take(call->arena, sizeof(*reply));
+
+	*reply = (redisReply){ .type = type };
+	return reply;
+}
+
+static redisReply *reply_of(struct memory_call *call, int type, const char *data, size_t length)
+{
+	redisReply *reply = reply_new(call, type);
+
+	reply->len = length;
+	reply->str = rt_arena_take(call->arena, length + 1);
+	memcpy(reply->str, data, length);
+	reply->str[length] = '\0';
+	return reply;
+}
+
+redisReply *reply_ok(struct memory_call *call)
+{
+	return reply_of(call, REDIS_REPLY_STATUS, "OK", 2);
+}
+
+redisReply *reply_nil(struct memory_call *call)
+{
+	return reply_new(call, REDIS_REPLY_NIL);
+}
+
+redisReply *reply_int(struct memory_call *call, int64_t n)
+{
+	redisReply *reply = reply_new(call, REDIS_REPLY_INTEGER);
+
+	reply->integer = n;
+	return reply;
+}
+
+redisReply *reply_text(struct memory_call *call, const struct memory_text *text)
+{
+	redisReply *reply;
+
+	if (!call->scripted)
+		return reply_of(call, REDIS_REPLY_STRING, text->data, text->length);
+	reply = reply_new(call, REDIS_REPLY_STRING);
+	reply->str = text->data;
+	reply->len = text->length;
+	return reply;
+}
+
+redisReply *reply_str(struct memory_call *call, const char *text)
+{
+	return reply_of(call, REDIS_REPLY_STRING, text, strlen(text));
+}
+
+redisReply *reply_id(struct memory_call *call, struct memory_id id)
+{
+	char text[MEMORY_ID_TEXT];
+
+	memory_id_format(id, text);
+	return reply_str(call, text);
+}
+
+redisReply *reply_error(struct memory_call *call, const char *format, ...)
+{
+	redisReply *reply = reply_new(call, REDIS_REPLY_ERROR);
+	va_list args;
+
+	va_start(args, format);
+	reply->str = rt_arena_take(call->arena, 512);
+	vsnprintf(reply->str, 512, format, args);
+	va_end(args);
+	reply->len = strlen(reply->str);
+	return reply;
+}
+
+redisReply *reply_array(struct memory_call *call, size_t room)
+{
+	redisReply *reply = reply_new(call, REDIS_REPLY_ARRAY);
+
+	reply->element = rt_arena_take(call->arena, (room + 1) * sizeof(*reply->element));
+	return reply;
+}
+
+void reply_push(redisReply *array, redisReply *element)
+{
+	array->element[array->elements++] = element;
+}
+
+void reply_named(struct memory_call *call, redisReply *array, const char *name, redisReply *value)
+{
+	reply_push(array, reply_str(call, name));
+	reply_push(array, value);
+}
+
+/* ---- arguments ---- */
+
+bool arg_is(const struct memory_call *call, size_t i, const char *word)
+{
+	return i < call->argc && strcasecmp(call->argv[i].data, word) == 0;
+}
+
+bool arg_int(const struct memory_call *call, size_t i, int64_t *ret)
+{
+	const char *text = i < call->argc ? call->argv[i].data : "";
+	char *end;
+
+	if (text[0] != '-' && (text[0] < '0' || text[0] > '9'))
+		return false;
+	*ret = strtoll(text, &end, 10);
+	return *end == '\0';
+}
+
+/* ---- keys ---- */
+
+static void field_free(struct memory_field *field)
+{
+	free(field->name.data);
+	free(field->value.data);
+	free(field);
+}
+
+static void key_done(struct memory_key *key)
+{
+	struct memory_field *field, *next;
+
+	switch (key->type) {
+	case MEMORY_TEXT:
+		free(key->text.data);
+		break;
+	case MEMORY_HASH:
+	case MEMORY_SET:
+		HASH_ITER (hh, key->fields, field, next) {
+			HASH_DEL(key->fields, field);
+			field_free(field);
+		}
+		break;
+	case MEMORY_ZSET:
+		for (size_t i = 0; i < key->zset.count; i++)
+			free(key->zset.entries[i].member.data);
+		free(key->zset.entries);
+		break;
+	case MEMORY_STREAM:
+		stream_done(&key->stream);
+		break;
+	}
+}
+
+void key_delete(struct memory_redis *redis, struct memory_key *key)
+{
+	HASH_DEL(redis->keys, key);
+	key_done(key);
+	free(key->name.data);
+	free(key);
+}
+
+static struct memory_key *find(const struct memory_redis *redis, const char *name, size_t length)
+{
+	struct memory_key *key;
+
+	HASH_FIND(hh, redis->keys, name, length, key);
+	return key;
+}
+
+bool key_get(struct memory_call *call, size_t i, enum memory_type type, struct memory_key **ret)
+{
+	struct memory_key *key = find(call->redis, call->argv[i].data, call->argv[i].length);
+
+	if (key != NULL && key->expire_ms != 0 && key->expire_ms <= call->now_ms) {
+		key_delete(call->redis, key);
+		key = NULL;
+	}
+	*ret = key;
+	return key == NULL || key->type == type;
+}
+
+bool key_make(struct memory_call *call, size_t i, enum memory_type type, struct memory_key **ret)
+{
+	if (!key_get(call, i, type, ret))
+		return false;
+	if (*ret == NULL) {
+		struct memory_key *key = rt_alloc(sizeof(*key));
+
+		key->name = text_copy(call->argv[i].data, call->argv[i].length);
+		key->type = type;
+		if (type == MEMORY_STREAM)
+			key->stream.life = ++call->redis->lives;
+		HASH_ADD_KEYPTR(hh, call->redis->keys, key->name.data, key->name.length, key);
+		*ret = key;
+	}
+	return true;
+}
+
+struct memory_key *memory_find(const struct memory_redis *redis, const char *name,
+			       enum memory_type type)
+{
+	struct memory_key *key = find(redis, name, strlen(name));
+
+	return key != NULL && key->type == type ? key : NULL;
+}
+
+struct memory_stream *memory_stream_find(const struct memory_redis *redis, const char *name)
+{
+	struct memory_key *key = memory_find(redis, name, MEMORY_STREAM);
+
+	return key == NULL ? NULL : &key->stream;
+}
+
+const struct memory_text *memory_field(const struct memory_key *key, const char *name)
+{
+	struct memory_field *field;
+
+	HASH_FIND(hh, key->fields, name, strlen(name), field);
+	return field == NULL ? NULL : &field->value;
+}
+
+/* ---- the Redis ---- */
+
+struct memory_redis *memory_redis_new(struct rt_loop *loop)
+{
+	struct memory_redis *redis = rt_alloc(sizeof(*redis));
+
+	redis->loop = loop;
+	redis->own = rt_alloc(sizeof(*redis->own));
+	rt_list_init(&redis->blocked);
+	rt_list_init(&redis->late);
+	return redis;
+}
+
+void memory_redis_free(struct memory_redis *redis)
+{
+	struct memory_key *key, *next;
+
+	if (redis == NULL)
+		return;
+	memory_late_free(redis);
+	HASH_ITER (hh, redis->keys, key, next)
+		key_delete(redis, key);
+	memory_functions_free(redis);
+	rt_arena_done(redis->own);
+	free(redis->own);
+	free(redis);
+}
+
+#define WORDS_MAX 32
+
+const struct redisReply *memory_do(struct memory_redis *redis, const char *word, ...)
+{
+	struct memory_text argv[WORDS_MAX];
+	size_t argc = 0;
+	va_list args;
+
+	va_start(args, word);
+	for (const char *at = word; at != NULL && argc < WORDS_MAX; at = va_arg(args, const char *))
+		argv[argc++] = (struct memory_text){ (char *)(uintptr_t)at, strlen(at) };
+	va_end(args);
+	rt_arena_reset(redis->own, 65536);
+	return memory_run(redis, redis->own, argc, argv);
+}

@@ -1,0 +1,164 @@
+/* memory_redis.h - a Redis in memory: the commands that Tandem uses, as Redis 7.0 does them, and the
+ * function libraries themselves, run by Lua 5.1.
+ *
+ *   keys.c      the keyspace, and answers as hiredis has them
+ *   commands.c  the table of commands; texts, hashes, sets, sorted sets
+ *   streams.c   streams and their groups
+ *   lua.c       FUNCTION LOAD, FCALL, and what a library finds in Redis
+ *   link.c      connections to it over which commands travel, get lost and come late (link.h)
+ *
+ * tests/sim/test_conformance.c holds it to a real Redis, command by command. What is not here (other
+ * commands, other options) is refused, as Redis refuses what it does not know.
+ *
+ * On top of what Redis does it checks that a function touches declared keys only: what is in KEYS, and
+ * what has the prefix of KEYS[1] ('order:{0}:'). Others end the function with an error and are counted.
+ * Everything happens at once, on the caller's thread; time is the loop's. */
+#ifndef MEMORY_REDIS_H
+#define MEMORY_REDIS_H
+
+#include <uthash.h>
+
+#include "base/base.h"
+#include "loop/loop.h"
+
+struct redisReply;
+struct rt_arena;
+
+struct memory_text {
+	char *data; /* a NUL behind it */
+	size_t length;
+};
+
+/* ---- what is kept ---- */
+
+struct memory_field { /* of a hash; a set has such without values */
+	UT_hash_handle hh;
+	struct memory_text name, value;
+};
+struct memory_zset { /* in Redis's order: by score, then by member */
+	struct memory_scored {
+		double score;
+		struct memory_text member;
+	} * entries;
+	size_t count, capacity;
+};
+struct memory_id {
+	uint64_t ms, n;
+};
+struct memory_entry {
+	struct memory_id id;
+	struct memory_text *fields; /* name, value, name, value, … */
+	size_t field_count;         /* names plus values */
+};
+struct memory_consumer {
+	char *name;
+	int64_t seen_ms;
+};
+struct memory_pending {
+	struct memory_id id;
+	struct memory_consumer *consumer;
+	int64_t delivered_ms;
+	int64_t deliveries;
+};
+struct memory_group {
+	char *name;
+	struct memory_id delivered;
+	int64_t entries_read;               /* -1: not known */
+	struct memory_consumer **consumers; /* by name */
+	size_t consumer_count;
+	struct memory_pending *pending; /* by id */
+	size_t pending_count, pending_room;
+};
+struct memory_stream {
+	struct memory_entry *entries; /* by id */
+	size_t count, room;
+	struct memory_id last, deleted; /* the highest that was given, that was deleted */
+	int64_t added;
+	struct memory_group **groups; /* by name */
+	size_t group_count;
+	uint64_t life; /* 1, 2, …: no two streams of a Redis have the same */
+};
+
+enum memory_type {
+	MEMORY_TEXT,
+	MEMORY_HASH,
+	MEMORY_SET,
+	MEMORY_ZSET,
+	MEMORY_STREAM,
+};
+struct memory_key {
+	UT_hash_handle hh; /* redis->keys, in the order they were made */
+	struct memory_text name;
+	enum memory_type type;
+	int64_t expire_ms; /* unix; 0: never */
+	union {
+		struct memory_text text;
+		struct memory_field *fields; /* HASH, SET; in the order they were made */
+		struct memory_zset zset;
+		struct memory_stream stream;
+	};
+};
+
+/* ---- the Redis ---- */
+
+/* A change of a library's text while it is loaded: how the simulation plants bugs. */
+struct memory_patch {
+	const char *library; /* "order" */
+	const char *text;    /* it must be there exactly once */
+	const char *instead;
+};
+
+struct memory_function;
+struct memory_redis {
+	struct rt_loop *loop;
+	struct memory_key *keys;
+	struct memory_function *functions; /* lua.c's */
+	uint64_t writes;                   /* commands that changed something */
+	uint64_t lives;
+	unsigned undeclared; /* keys that functions touched and had not declared */
+	bool memory_full;    /* it is at its maxmemory */
+	const struct memory_patch *patches;
+	size_t patch_count;
+	/* Called after a command of a client, or a whole function, that changed something; may be NULL. */
+	void (*on_change)(void *user);
+	/* Called for each entry that XREADGROUP hands to a consumer for the first time; may be NULL. */
+	void (*on_delivered)(void *user, const char *consumer, const struct memory_entry *entry);
+	void *user;
+	/* link.c's: links with a read that waits; effects that are late. */
+	struct rt_list blocked, late;
+	bool changed, telling;
+	struct rt_arena *own; /* of memory_do */
+};
+struct memory_redis *memory_redis_new(struct rt_loop *loop);
+void memory_redis_free(struct memory_redis *redis); /* every link must be gone; takes NULL */
+
+/* Runs a command; each argument must have a NUL behind its bytes. The answer lives as long as what is
+ * in the arena. NULL: it would wait (BLOCK), and nothing happened. */
+struct redisReply *memory_run(struct memory_redis *redis, struct rt_arena *arena, size_t argc,
+			      const struct memory_text *argv);
+/* The same for words, the last one NULL. The answer lives until the next call. */
+const struct redisReply *memory_do(struct memory_redis *redis, const char *word, ...)
+	__attribute__((sentinel));
+
+/* ---- looking inside ---- */
+
+/* NULL: no such key, or of another type. */
+struct memory_key *memory_find(const struct memory_redis *redis, const char *name,
+			       enum memory_type type);
+struct memory_stream *memory_stream_find(const struct memory_redis *redis, const char *name);
+/* The value of a hash's field; NULL: none. */
+const struct memory_text *memory_field(const struct memory_key *key, const char *name);
+bool memory_zset_score(const struct memory_zset *zset, const char *member, double *ret);
+int memory_id_compare(struct memory_id a, struct memory_id b);
+bool memory_id_parse(const char *text, struct memory_id *ret);
+#define MEMORY_ID_TEXT 48
+void memory_id_format(struct memory_id id, char text[MEMORY_ID_TEXT]);
+/* A field's value, "" when the entry has none of this name. */
+const char *memory_entry_field(const struct memory_entry *entry, const char *name);
+/* To be freed: its fields, which are one block. */
+struct memory_entry memory_entry_copy(const struct memory_entry *entry);
+/* The index of the first entry above `after`. */
+size_t memory_stream_after(const struct memory_stream *stream, struct memory_id after);
+struct memory_group *memory_group_find(const struct memory_stream *stream, const char *name);
+
+#endif

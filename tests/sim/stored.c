@@ -1,0 +1,262 @@
+/* stored.c - see stored.h. */
+#include "stored.h"
+
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#undef NDEBUG /* a simulation that cannot fail is none */
+#include <assert.h>
+
+#define ORDERS_PREFIX "order:{0}:o:"
+
+/* ---- the stores ---- */
+
+void stored_load(struct memory_redis *redis)
+{
+	const struct rt_functions *const both[] = { &order_functions, &inventory_functions };
+
+	for (size_t i = 0; i < RT_LENGTH(both); i++) {
+		const struct redisReply *reply =
+			memory_do(redis, "FUNCTION", "LOAD", "REPLACE", both[i]->code, NULL);
+
+		if (reply->type != REDIS_REPLY_STRING) {
+			fprintf(stderr, "%s\n", reply->str);
+			abort();
+		}
+	}
+}
+
+struct order_store *stored_order_store(struct memory_host *host, int64_t length_max)
+{
+	struct order_store_redis_options options = { .redis = &host->options,
+						     .stream_length_max = length_max > 0
+										  ? length_max
+										  : INT64_MAX };
+	struct order_store *store;
+	int rc = order_store_redis_new(host->redis->loop, &options, &store);
+
+	assert(rc == RT_OK);
+	return store;
+}
+
+struct inventory_store *stored_inventory_store(struct memory_host *host)
+{
+	struct inventory_store_redis_options options = { .redis = &host->options };
+	struct inventory_store *store;
+	int rc = inventory_store_redis_new(host->redis->loop, &options, &store);
+
+	assert(rc == RT_OK);
+	return store;
+}
+
+struct rt_stream_source *stored_source(struct memory_host *host, struct rt_redis *commands,
+				       const struct rt_functions *functions, const char *stream,
+				       const char *consumer)
+{
+	struct rt_stream_redis_options options = { .reader = &host->options,
+						   .commands = commands,
+						   .stream = stream,
+						   .group = functions->name,
+						   .consumer = consumer,
+						   .functions = functions };
+	struct rt_stream_source *source;
+	int rc = rt_stream_redis_new(host->redis->loop, &options, &source);
+
+	assert(rc == RT_OK);
+	return source;
+}
+
+/* ---- orders ---- */
+
+static const char *text_of(const struct memory_text *text)
+{
+	return text == NULL ? "" : text->data;
+}
+
+static bool order_of(const struct memory_key *key, struct order_record *ret)
+{
+	const struct memory_text *placed = memory_field(key, "placed");
+	const struct memory_text *detail = memory_field(key, "detail");
+	const struct memory_text *attempt = memory_field(key, "attempt");
+
+	if (placed == NULL || !order_state_parse(text_of(memory_field(key, "status")),
+						 memory_field(key, "settled") != NULL, &ret->state))
+		return false;
+	ret->order_id = key->name.data + strlen(ORDERS_PREFIX);
+	ret->version = strtoull(text_of(memory_field(key, "version")), NULL, 10);
+	ret->placed = (const uint8_t *)placed->data;
+	ret->placed_length = placed->length;
+	ret->detail = (const uint8_t *)text_of(detail);
+	ret->detail_length = detail == NULL ? 0 : detail->length;
+	ret->hold_ms = strtoll(text_of(memory_field(key, "hold")), NULL, 10);
+	ret->attempt = attempt == NULL ? 1 : (uint32_t)strtoul(attempt->data, NULL, 10);
+	ret->history = text_of(memory_field(key, "history"));
+	return true;
+}
+
+bool stored_order(const struct memory_redis *redis, const char *order_id, struct order_record *ret)
+{
+	char name[256];
+	const struct memory_key *key;
+
+	snprintf(name, sizeof(name), ORDERS_PREFIX "%s", order_id);
+	key = memory_find(redis, name, MEMORY_HASH);
+	return key != NULL && order_of(key, ret);
+}
+
+void stored_orders_each(const struct memory_redis *redis,
+			void (*visit)(const struct order_record *record, void *user), void *user)
+{
+	struct order_record record;
+
+	for (const struct memory_key *key = redis->keys; key != NULL; key = key->hh.next)
+		if (key->type == MEMORY_HASH &&
+		    strncmp(key->name.data, ORDERS_PREFIX, strlen(ORDERS_PREFIX)) == 0 &&
+		    order_of(key, &record))
+			visit(&record, user);
+}
+
+const struct memory_zset *stored_timers(const struct memory_redis *redis)
+{
+	const struct memory_key *key = memory_find(redis, "order:{0}:timers", MEMORY_ZSET);
+
+	return key == NULL ? NULL : &key->zset;
+}
+
+/* ---- stock ---- */
+
+/* "<STATE> <version> <unix ms> <lines>", a line being "sku=quantity" or "sku=quantity/available". */
+static void reservation_of(const char *order_id, const char *text, struct stored_reservation *ret)
+{
+	char state[32], *at;
+	size_t length = strcspn(text, " ");
+	bool known;
+
+	*ret = (struct stored_reservation){ .line_count = 0 };
+	snprintf(ret->order_id, sizeof(ret->order_id), "%s", order_id);
+	snprintf(state, sizeof(state), "%.*s", (int)length, text);
+	known = stock_state_parse(state, &ret->state);
+	assert(known);
+	at = (char *)(uintptr_t)text + length;
+	strtoull(at, &at, 10);
+	strtoull(at, &at, 10);
+	while (*at == ' ' && at[1] != '\0') {
+		struct stored_line *line = &ret->lines[ret->line_count++];
+
+		assert(ret->line_count <= STORED_LINES);
+		length = strcspn(++at, "=");
+		snprintf(line->sku, sizeof(line->sku), "%.*s", (int)length, at);
+		line->quantity = strtoull(at + length + 1, &at, 10);
+		at += strcspn(at, " ");
+	}
+}
+
+bool stored_reservation(const struct memory_redis *redis, const char *order_id,
+			struct stored_reservation *ret)
+{
+	const struct memory_key *key = memory_find(redis, "inventory:{0}:r", MEMORY_HASH);
+	const struct memory_text *text = key == NULL ? NULL : memory_field(key, order_id);
+
+	if (text != NULL)
+		reservation_of(order_id, text->data, ret);
+	return text != NULL;
+}
+
+void stored_reservations_each(const struct memory_redis *redis,
+			      void (*visit)(const struct stored_reservation *reservation,
+					    void *user),
+			      void *user)
+{
+	const struct memory_key *key = memory_find(redis, "inventory:{0}:r", MEMORY_HASH);
+	struct stored_reservation reservation;
+
+	for (struct memory_field *at = key == NULL ? NULL : key->fields; at != NULL;
+	     at = at->hh.next) {
+		reservation_of(at->name.data, at->value.data, &reservation);
+		visit(&reservation, user);
+	}
+}
+
+void stored_stock_each(const struct memory_redis *redis,
+		       void (*visit)(const char *sku, const struct stock *stock, void *user),
+		       void *user)
+{
+	const struct memory_key *key = memory_find(redis, "inventory:{0}:stock", MEMORY_HASH);
+
+	for (struct memory_field *at = key == NULL ? NULL : key->fields; at != NULL;
+	     at = at->hh.next) {
+		char *text = at->value.data;
+		struct stock stock;
+
+		stock.available = strtoull(text, &text, 10);
+		stock.reserved = strtoull(text, &text, 10);
+		stock.committed = strtoull(text, &text, 10);
+		stock.received = strtoull(text, &text, 10);
+		stock.version = strtoull(text, &text, 10);
+		visit(at->name.data, &stock, user);
+	}
+}
+
+/* ---- events ---- */
+
+#define FIELDS_MAX 32
+
+static struct memory_text word(const char *text)
+{
+	return (struct memory_text){ (char *)(uintptr_t)text, strlen(text) };
+}
+
+void stored_append(struct memory_redis *redis, const char *name, int64_t now_ms,
+		   const struct memory_text *fields, size_t count)
+{
+	const struct memory_stream *stream = memory_stream_find(redis, name);
+	struct memory_id last = stream == NULL ? (struct memory_id){ 0, 0 } : stream->last;
+	struct memory_text argv[FIELDS_MAX];
+	struct rt_arena arena = { .chunks = NULL };
+	const struct redisReply *reply;
+	char id[MEMORY_ID_TEXT];
+
+	assert(count + 3 <= FIELDS_MAX);
+	memory_id_format((struct memory_id){ RT_MAX((uint64_t)now_ms, last.ms), last.n + 1 }, id);
+	argv[0] = word("XADD");
+	argv[1] = word(name);
+	argv[2] = word(id);
+	memcpy(argv + 3, fields, count * sizeof(*fields));
+	reply = memory_run(redis, &arena, count + 3, argv);
+	assert(reply->type == REDIS_REPLY_STRING);
+	rt_arena_done(&arena);
+}
+
+void stored_publish(struct memory_redis *redis, const char *stream, int64_t now_ms,
+		    const struct stored_event *event)
+{
+	char seq[24], id[160], time[RT_TIME_TEXT], attempt[12];
+	struct memory_text fields[16];
+	size_t count = 0;
+
+	snprintf(seq, sizeof(seq), "%" PRIu64, event->seq);
+	snprintf(id, sizeof(id), "%s/%s", event->subject, seq);
+	snprintf(attempt, sizeof(attempt), "%" PRIu32, event->attempt);
+	rt_time_format(now_ms, time);
+	const char *const words[] = { "id",           id,    "type", event->type, "subject",
+				      event->subject, "seq", seq,    "time",      time };
+	for (; count < RT_LENGTH(words); count++)
+		fields[count] = word(words[count]);
+	fields[count++] = word("data");
+	fields[count] = word("");
+	if (event->data_length > 0)
+		fields[count] =
+			(struct memory_text){ (char *)(uintptr_t)event->data, event->data_length };
+	count++;
+	if (event->attempt > 1) {
+		fields[count++] = word("attempt");
+		fields[count++] = word(attempt);
+	}
+	if (event->traceparent != NULL) {
+		fields[count++] = word("traceparent");
+		fields[count++] = word(event->traceparent);
+	}
+	stored_append(redis, stream, now_ms, fields, count);
+}

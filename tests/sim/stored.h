@@ -1,0 +1,70 @@
+/* stored.h - the services' stores on a Redis in memory, and what they keep there. */
+#ifndef SIM_STORED_H
+#define SIM_STORED_H
+
+#include "events/events.h"
+#include "inventory/store.h"
+#include "memory_redis/link.h"
+#include "order/store.h"
+
+#define STORED_ORDERS    "order:{0}:events"
+#define STORED_INVENTORY "inventory:{0}:events"
+
+/* ---- the stores: the real ones ---- */
+
+/* Loads the functions of both. Aborts when they do not load. */
+void stored_load(struct memory_redis *redis);
+/* length_max 0: none. */
+struct order_store *stored_order_store(struct memory_host *host, int64_t length_max);
+struct inventory_store *stored_inventory_store(struct memory_host *host);
+/* Reads `stream` as the context of these functions, whose connection is `commands`. */
+struct rt_stream_source *stored_source(struct memory_host *host, struct rt_redis *commands,
+				       const struct rt_functions *functions, const char *stream,
+				       const char *consumer);
+
+/* ---- what is kept ---- */
+
+/* All of a record lives until the next change. False: none, or damaged. */
+bool stored_order(const struct memory_redis *redis, const char *order_id, struct order_record *ret);
+void stored_orders_each(const struct memory_redis *redis,
+			void (*visit)(const struct order_record *record, void *user), void *user);
+/* NULL: none is kept. */
+const struct memory_zset *stored_timers(const struct memory_redis *redis);
+
+#define STORED_LINES 8
+struct stored_reservation {
+	char order_id[ORDER_ID_LENGTH + 1];
+	enum stock_state state;
+	size_t line_count;
+	struct stored_line {
+		char sku[32];
+		uint64_t quantity;
+	} lines[STORED_LINES];
+};
+bool stored_reservation(const struct memory_redis *redis, const char *order_id,
+			struct stored_reservation *ret);
+void stored_reservations_each(const struct memory_redis *redis,
+			      void (*visit)(const struct stored_reservation *reservation,
+					    void *user),
+			      void *user);
+void stored_stock_each(const struct memory_redis *redis,
+		       void (*visit)(const char *sku, const struct stock *stock, void *user),
+		       void *user);
+
+/* ---- events ---- */
+
+/* Appends an entry, with the id that events.lua would give it. */
+void stored_append(struct memory_redis *redis, const char *stream, int64_t now_ms,
+		   const struct memory_text *fields, size_t count);
+struct stored_event {
+	const char *type, *subject;
+	uint64_t seq;
+	const void *data;
+	size_t data_length;
+	uint32_t attempt;        /* 0 or 1: left out */
+	const char *traceparent; /* NULL: left out */
+};
+void stored_publish(struct memory_redis *redis, const char *stream, int64_t now_ms,
+		    const struct stored_event *event);
+
+#endif
