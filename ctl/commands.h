@@ -17,10 +17,14 @@ extern const struct ctl_command ctl_doctor; /* doctor.c */
 extern const struct ctl_command ctl_functions_list, ctl_functions_load,
 	ctl_functions_prune; /* functions.c */
 
-/* commands.c: all of them, in the order of --help, and the options that all of them take. */
+/* options.c: the options that all of them take; read with a command's own from argv[1] and on. */
+extern const struct argp ctl_common_argp;
+bool ctl_options_parse(struct ctl *ctl, const struct argp *own, void *options, int argc,
+		       char **argv);
+
+/* commands.c: all of them, in the order of --help. */
 extern const struct ctl_command *const ctl_commands[];
 extern const size_t ctl_command_count;
-extern const struct argp ctl_common_argp;
 /* The command that these words name (`second` may be NULL), and how many words that takes. NULL:
  * there is none. */
 const struct ctl_command *ctl_command_find(const char *first, const char *second, int *ret_words);

@@ -54,6 +54,8 @@ struct ctl_command {
 /* In a command's parser: its options struct. */
 void *ctl_options(const struct argp_state *state);
 
+/* ---- the terminal (terminal.c) ---- */
+
 /* "tandemctl: …" on stderr. */
 void ctl_error(const char *format, ...) RT_PRINTF(1, 2);
 
@@ -61,8 +63,10 @@ void ctl_error(const char *format, ...) RT_PRINTF(1, 2);
  * nobody can be asked, which is on stderr with the advice to say --yes. */
 int ctl_agree(bool yes, const char *format, ...) RT_PRINTF(2, 3);
 
-/* ---- asking the gateway ---- */
+/* ---- asking the gateway (connect.c) ---- */
 
+/* The loop, made when it is first needed. */
+struct rt_loop *ctl_loop(struct ctl *ctl);
 /* Before the first call; ended with rt_rpc_shutdown. */
 void ctl_rpc_init(void);
 /* Where to call what listens there: nobody can call 0.0.0.0. Freed by the caller. */
@@ -80,7 +84,7 @@ int ctl_call_stream(struct ctl *ctl, ProtobufCService *client, const char *metho
 /* The exit code that tells a script of a gRPC status code. */
 int ctl_exit_of(int code);
 
-/* ---- asking Redis (as the user ops) ---- */
+/* ---- asking Redis, as the user ops (redis.c) ---- */
 
 /* Waits until connected. False: the reason is on stderr. */
 bool ctl_redis_open(struct ctl *ctl);
@@ -115,6 +119,8 @@ json_t *ctl_message_json(const ProtobufCMessage *message, bool defaults);
 const ProtobufCMessageDescriptor *ctl_descriptor(const char *type);
 /* The full names of the events there are, for i = 0 and on; NULL: no more. */
 const char *ctl_event_type(size_t i);
+/* "OrderPlaced" for "tandem.order.v1.OrderPlaced". */
+const char *ctl_short_type(const char *type);
 /* Packed bytes of a `type` as JSON; NULL, and *reterr_why, when they cannot be read as one. */
 json_t *ctl_bytes_json(const char *type, const void *data, size_t length, bool defaults,
 		       const char **reterr_why);
@@ -175,8 +181,6 @@ json_t *ctl_entry_json(const struct ctl_entry *entry);
 /* In a command's parser: --type. An error that lists the types when there is none of this name. Dead
  * letters may be of types that nobody here knows: `full_too` takes any full name. */
 const char *ctl_parse_type(struct argp_state *state, const char *type, bool full_too);
-/* "OrderPlaced" for "tandem.order.v1.OrderPlaced". */
-const char *ctl_short_type(const char *type);
 
 /* What --order and --type and the like let through. NULL: anything. */
 struct ctl_filter {

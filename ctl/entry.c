@@ -161,13 +161,6 @@ json_t *ctl_entry_json(const struct ctl_entry *entry)
 	return json;
 }
 
-const char *ctl_short_type(const char *type)
-{
-	const char *dot = strrchr(type, '.');
-
-	return dot == NULL ? type : dot + 1;
-}
-
 const char *ctl_parse_type(struct argp_state *state, const char *type, bool full_too)
 {
 	struct rt_buf names = { 0 };

@@ -304,6 +304,13 @@ json_t *ctl_message_json(const ProtobufCMessage *message, bool defaults)
 	return message_json(message, defaults, 0);
 }
 
+const char *ctl_short_type(const char *type)
+{
+	const char *dot = strrchr(type, '.');
+
+	return dot == NULL ? type : dot + 1;
+}
+
 json_t *ctl_bytes_json(const char *type, const void *data, size_t length, bool defaults,
 		       const char **reterr_why)
 {

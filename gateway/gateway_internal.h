@@ -1,6 +1,6 @@
 /* gateway_internal.h - what the gateway's files share among themselves. */
-#ifndef GATEWAY_PARTS_H
-#define GATEWAY_PARTS_H
+#ifndef GATEWAY_INTERNAL_H
+#define GATEWAY_INTERNAL_H
 
 #include "gateway.h"
 #include "rpc/rpc.h"
@@ -109,9 +109,9 @@ void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, st
 /* Serves `client`'s methods. */
 void gateway_route_init(struct gateway_service *service, struct gateway *gateway,
 			ProtobufCService *client);
-/* The deadline for what is done on a call's behalf, ms from now: the call's own, at most
- * timeout_ms when it has none. <= 0: passed. */
-int64_t gateway_remaining_ms(const struct gateway *gateway, const struct rt_call *call);
+
+/* ---- status.c ---- */
+
 /* A copy of a status that goes back to a caller: UNAVAILABLE gets RetryInfo if it has none. */
 void gateway_status_copy(struct rt_status *to, const struct rt_status *from);
 

@@ -6,8 +6,6 @@
  *     route_done            the end, whichever it was
  *   route_cancelled         the caller went meanwhile: the call behind is cancelled, and ends
  */
-#include <string.h>
-
 #include "check.h"
 #include "gateway_internal.h"
 
@@ -19,28 +17,6 @@ struct route {
 	bool overrun;   /* the caller reads too slowly */
 	struct rt_client_op op;
 };
-
-int64_t gateway_remaining_ms(const struct gateway *gateway, const struct rt_call *call)
-{
-	int64_t remaining_ms = rt_call_remaining_ms(call);
-
-	return remaining_ms == INT64_MAX ? gateway->options.timeout_ms : remaining_ms;
-}
-
-void gateway_status_copy(struct rt_status *to, const struct rt_status *from)
-{
-	static const char type[] = "google.rpc.RetryInfo";
-
-	rt_status_copy(to, from);
-	/* Not our doing, nor the caller's: gRPC ends so the calls that reach a server on its way down. */
-	if (to->code == RT_CODE_CANCELLED)
-		rt_status_set(to, RT_CODE_UNAVAILABLE, "a service is going down");
-	/* An Any names its type in plain text. */
-	if (to->code == RT_CODE_UNAVAILABLE &&
-	    (to->details == NULL ||
-	     memmem(to->details, to->details_length, type, sizeof(type) - 1) == NULL))
-		rt_status_retry(to, GATEWAY_RETRY_MS);
-}
 
 static void route_cancelled(struct rt_call *call, void *user)
 {
@@ -96,6 +72,7 @@ static void route_start(struct gateway_service *service, unsigned method_index,
 {
 	struct gateway *gateway = service->gateway;
 	struct route *route = rt_alloc(sizeof(*route));
+	int64_t remaining_ms = rt_call_remaining_ms(call);
 
 	route->gateway = gateway;
 	route->call = call;
@@ -106,12 +83,11 @@ static void route_start(struct gateway_service *service, unsigned method_index,
 	if (route->streaming) {
 		/* A watch may last as long as its order: without a deadline of the caller's it ends
 		 * with the order, or when the caller goes. */
-		int64_t remaining_ms = rt_call_remaining_ms(call);
-
 		route->op.timeout_ms = remaining_ms == INT64_MAX ? 0 : remaining_ms;
 		route->op.on_message = route_message;
 	} else {
-		route->op.timeout_ms = gateway_remaining_ms(gateway, call);
+		route->op.timeout_ms =
+			remaining_ms == INT64_MAX ? gateway->options.timeout_ms : remaining_ms;
 	}
 	rt_client_start(service->client, method_index, request, &route->op);
 	rt_call_on_cancel(call, route_cancelled, route);

@@ -1,6 +1,6 @@
 /* inventory_internal.h - what the files of the inventory service share among themselves. */
-#ifndef INVENTORY_PARTS_H
-#define INVENTORY_PARTS_H
+#ifndef INVENTORY_INTERNAL_H
+#define INVENTORY_INTERNAL_H
 
 #include "inventory.h"
 #include "rpc/rpc.h"
@@ -50,7 +50,7 @@ void inventory_get_reservation(Tandem__Inventory__V1__InventoryService_Service *
 			       Tandem__Inventory__V1__GetReservationResponse_Closure closure,
 			       void *closure_data);
 
-/* Counters as they are told: strings are borrowed. */
+/* common.c. Counters as they are told: strings are borrowed. */
 Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const struct stock *stock);
 /* Fills an adjustment from its request: strings are borrowed. */
 void inventory_adjust_fill(struct inventory_adjust_op *op, struct rt_loop *loop,

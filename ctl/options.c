@@ -1,0 +1,105 @@
+/* options.c - the options that every command takes, read together with its own. */
+#include "commands.h"
+
+enum {
+	KEY_GATEWAY = 1000,
+	KEY_JSON,
+	KEY_TIMEOUT,
+	KEY_REDIS_HOST,
+	KEY_REDIS_PORT,
+	KEY_REDIS_SOCKET,
+	KEY_REDIS_USER,
+	KEY_REDIS_PASSWORD_FILE,
+};
+static const struct argp_option common_options[] = {
+	{ NULL, 0, NULL, 0, "Options of every command:", 8 },
+	{ "json", KEY_JSON, NULL, 0, "One JSON value a line instead of tables", 8 },
+	{ "timeout", KEY_TIMEOUT, "DURATION", 0, "How long a question may take (10s)", 8 },
+	{ "gateway", KEY_GATEWAY, "HOST:PORT", 0,
+	  "Where the gateway listens (TANDEM_GATEWAY_LISTEN, or 127.0.0.1:50051)", 8 },
+	{ "redis-host", KEY_REDIS_HOST, "HOST", 0,
+	  "Where Redis listens (TANDEM_REDIS_HOST, or 127.0.0.1)", 8 },
+	{ "redis-port", KEY_REDIS_PORT, "PORT", 0, "Its port (TANDEM_REDIS_PORT, or 6390)", 8 },
+	{ "redis-socket", KEY_REDIS_SOCKET, "PATH", 0, "Instead of host and port", 8 },
+	{ "redis-user", KEY_REDIS_USER, "NAME", 0, "ACL user (ops)", 8 },
+	{ "redis-password-file", KEY_REDIS_PASSWORD_FILE, "PATH", 0,
+	  "Its password ($TANDEM_VAR/secrets/ops, or var/secrets/ops; where there is none, "
+	  "Redis is asked as the default user, who may look at everything)",
+	  8 },
+	{ 0 },
+};
+
+static error_t common_parse(int key, char *arg, struct argp_state *state)
+{
+	struct ctl *ctl = state->input;
+
+	switch (key) {
+	case KEY_GATEWAY:
+		ctl->gateway = arg;
+		return 0;
+	case KEY_JSON:
+		ctl->json = true;
+		return 0;
+	case KEY_TIMEOUT:
+		if (!rt_parse_duration(arg, &ctl->timeout_ms) || ctl->timeout_ms < 1)
+			argp_error(state, "--timeout: not a duration such as 250ms or 10s: %s",
+				   arg);
+		return 0;
+	case KEY_REDIS_HOST:
+		ctl->redis_host = arg;
+		return 0;
+	case KEY_REDIS_PORT:
+		if (!rt_parse_int(arg, 1, 65535, &ctl->redis_port))
+			argp_error(state, "--redis-port: not a number from 1 to 65535: %s", arg);
+		return 0;
+	case KEY_REDIS_SOCKET:
+		ctl->redis_socket = arg;
+		return 0;
+	case KEY_REDIS_USER:
+		ctl->redis_user = arg;
+		return 0;
+	case KEY_REDIS_PASSWORD_FILE:
+		ctl->redis_password_file = arg;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+const struct argp ctl_common_argp = { common_options, common_parse, NULL, NULL, NULL, NULL, NULL };
+
+/* What a parser's input is. */
+struct input {
+	struct ctl *ctl;
+	void *options;
+};
+
+void *ctl_options(const struct argp_state *state)
+{
+	return ((struct input *)state->input)->options;
+}
+
+static error_t command_parse(int key, char *arg, struct argp_state *state)
+{
+	struct input *input = state->input;
+
+	(void)arg;
+	if (key != ARGP_KEY_INIT)
+		return ARGP_ERR_UNKNOWN;
+	state->child_inputs[0] = input;
+	state->child_inputs[1] = input->ctl;
+	return 0;
+}
+
+bool ctl_options_parse(struct ctl *ctl, const struct argp *own, void *options, int argc,
+		       char **argv)
+{
+	const struct argp_child children[] = {
+		{ own, 0, NULL, 0 },
+		{ &ctl_common_argp, 0, NULL, 8 },
+		{ 0 },
+	};
+	const struct argp argp = { NULL, command_parse, NULL, NULL, children, NULL, NULL };
+	struct input input = { .ctl = ctl, .options = options };
+
+	return argp_parse(&argp, argc, argv, 0, NULL, &input) == 0;
+}

@@ -1,0 +1,19 @@
+/* status.c - what a caller hears of the end of a call behind. */
+#include <string.h>
+
+#include "gateway_internal.h"
+
+void gateway_status_copy(struct rt_status *to, const struct rt_status *from)
+{
+	static const char type[] = "google.rpc.RetryInfo";
+
+	rt_status_copy(to, from);
+	/* Not our doing, nor the caller's: gRPC ends so the calls that reach a server on its way down. */
+	if (to->code == RT_CODE_CANCELLED)
+		rt_status_set(to, RT_CODE_UNAVAILABLE, "a service is going down");
+	/* An Any names its type in plain text. */
+	if (to->code == RT_CODE_UNAVAILABLE &&
+	    (to->details == NULL ||
+	     memmem(to->details, to->details_length, type, sizeof(type) - 1) == NULL))
+		rt_status_retry(to, GATEWAY_RETRY_MS);
+}

@@ -1,0 +1,68 @@
+/* common.c - what the RPCs have in common: how stock is told, and how an adjustment is asked for and
+ * how it ended. */
+#include <inttypes.h>
+
+#include "inventory_internal.h"
+
+Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const struct stock *stock)
+{
+	Tandem__Inventory__V1__Stock message = TANDEM__INVENTORY__V1__STOCK__INIT;
+
+	/* protobuf-c has no const strings; nobody writes to it. */
+	message.sku = (char *)(uintptr_t)sku;
+	message.available = stock->available;
+	message.reserved = stock->reserved;
+	message.committed = stock->committed;
+	message.received = stock->received;
+	message.version = stock->version;
+	return message;
+}
+
+void inventory_adjust_fill(struct inventory_adjust_op *op, struct rt_loop *loop,
+			   const Tandem__Inventory__V1__AdjustStockRequest *request)
+{
+	op->sku = request->sku;
+	op->delta = request->delta;
+	op->request_id = request->request_id;
+	op->reason = request->reason;
+	op->now_ms = rt_loop_unix_ms(loop);
+}
+
+static void short_status(const struct inventory_adjust_op *op, struct rt_status *status)
+{
+	char *description =
+		rt_printf("%" PRIu64 " of SKU %s are available, %" PRId64 " were to be taken",
+			  op->stock.available, op->sku, -op->delta);
+
+	rt_status_set(status, RT_CODE_FAILED_PRECONDITION, "only %s", description);
+	rt_status_precondition(status, "STOCK", op->sku, description);
+	free(description);
+}
+
+bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc, struct rt_status *status)
+{
+	if (rc != RT_OK) {
+		rt_status_from(status, rc, "adjusting the stock");
+		return false;
+	}
+	switch (op->outcome) {
+	case INVENTORY_ADJUSTED:
+	case INVENTORY_ADJUSTED_BEFORE:
+		return true;
+	case INVENTORY_CONFLICT:
+		rt_status_set(status, RT_CODE_ALREADY_EXISTS,
+			      "request_id was used for another adjustment of SKU %s", op->sku);
+		return false;
+	case INVENTORY_SHORT:
+		short_status(op, status);
+		return false;
+	case INVENTORY_OVERFLOW:
+		rt_status_set(status, RT_CODE_OUT_OF_RANGE,
+			      "%" PRIu64 " of SKU %s were received: more than %" PRIu64
+			      " in all cannot be counted",
+			      op->stock.received, op->sku, (uint64_t)STOCK_MAX);
+		return false;
+	}
+	rt_status_set(status, RT_CODE_INTERNAL, "the adjustment of SKU %s has no outcome", op->sku);
+	return false;
+}
