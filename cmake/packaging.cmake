@@ -38,15 +38,15 @@ function(tandem_package name about flags after credential)
 		${CMAKE_INSTALL_MANDIR}/man8 ${values})
 endfunction()
 
-foreach(name order inventory)
-	set(about_order "keeps orders, from placed to settled")
-	set(about_inventory "keeps stock, and reserves it for orders")
-	tandem_package(${name} "${about_${name}}" " --redis-password-file=%d/redis-password"
+set(units)
+foreach(name IN LISTS CONTEXTS)
+	tandem_package(${name} "${CONTEXT_ABOUT_${name}}" " --redis-password-file=%d/redis-password"
 		"redis-server.service"
 		"LoadCredential=redis-password:/etc/tandem/${name}.password")
+	string(APPEND units " tandem-${name}.service")
 endforeach()
-tandem_package(gateway "takes calls for orders and stock" ""
-	"tandem-order.service tandem-inventory.service" "")
+string(STRIP "${units}" units)
+tandem_package(gateway "takes calls for orders and stock" "" "${units}" "")
 if(TARGET tandemctl)
 	tandem_package_file(tandemctl man/tandemctl.1.in tandemctl.1 ${CMAKE_INSTALL_MANDIR}/man1
 		"NAME=ctl" "ABOUT=places and follows orders, explains and mends")

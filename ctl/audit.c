@@ -293,11 +293,11 @@ static void on_stock(enum audit_fault fault, const char *sku, const char *detail
 
 static bool count_dead(struct audit *audit)
 {
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		char key[CTL_KEY];
 		redisReply *length;
 
-		ctl_key(key, ctl_contexts[i], "dead");
+		ctl_key(key, ctl_contexts[i].name, "dead");
 		length = ctl_redis(audit->ctl, "XLEN", key);
 		if (length == NULL)
 			return false;

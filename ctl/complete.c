@@ -100,7 +100,8 @@ static void values_out(FILE *to, const char *argument)
 	const char *type;
 
 	if (strcmp(argument, "CONTEXT") == 0) {
-		fprintf(to, "%s\n%s\n", ctl_contexts[0], ctl_contexts[1]);
+		for (size_t i = 0; i < CTL_CONTEXTS; i++)
+			fprintf(to, "%s\n", ctl_contexts[i].name);
 	} else if (strcmp(argument, "STATUS") == 0) {
 		for (unsigned i = 0; i < statuses->n_values; i++)
 			if (statuses->values[i].value != 0)

@@ -18,6 +18,7 @@
 #include <stdio.h>
 
 #include "base/base.h"
+#include "contexts.h"
 #include "redis/redis.h"
 #include "rpc/rpc.h"
 
@@ -151,8 +152,26 @@ void ctl_print_next_page(const struct ctl *ctl, const char *nothing, const char 
 
 /* ---- the streams (entry.c) ---- */
 
-/* The two contexts: "order" and "inventory". */
-extern const char *const ctl_contexts[2];
+/* The contexts, and who reads whose events (contexts.h). */
+struct ctl_context {
+	const char *name;
+	const struct rt_functions *functions; /* of this build */
+	const char *listen_variable, *listen; /* where it listens; unless the variable says so */
+};
+#define CTL_COUNT_CONTEXT(name, NAME) +1
+#define CTL_COUNT_READER(reader, of)  +1
+enum {
+	CTL_CONTEXTS = TANDEM_CONTEXTS(CTL_COUNT_CONTEXT),
+	CTL_READERS = TANDEM_READERS(CTL_COUNT_READER),
+};
+extern const struct ctl_context ctl_contexts[CTL_CONTEXTS];
+extern const struct ctl_reader {
+	const char *reader, *of;
+} ctl_readers[CTL_READERS];
+/* NULL: there is none of this name. */
+const struct ctl_context *ctl_context_find(const char *name);
+/* "order or inventory", for errors; freed by the caller. */
+char *ctl_context_names(void);
 /* "order:{0}:events" and the like, into `key`. */
 #define CTL_KEY 256
 void ctl_key(char key[CTL_KEY], const char *context, const char *rest);

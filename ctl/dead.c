@@ -38,8 +38,8 @@ static error_t dead_parse(int key, char *arg, struct argp_state *state)
 		dead->limit = INT64_MAX;
 		return 0;
 	case 'c':
-		if (strcmp(arg, ctl_contexts[0]) != 0 && strcmp(arg, ctl_contexts[1]) != 0)
-			argp_error(state, "--context: order or inventory, not %s", arg);
+		if (ctl_context_find(arg) == NULL)
+			argp_error(state, "--context: %s, not %s", ctl_context_names(), arg);
 		dead->filter.context = arg;
 		return 0;
 	case 'o':
@@ -123,10 +123,10 @@ static bool read_range(struct ctl *ctl, const struct dead *dead, const char *fro
 {
 	bool good = true;
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		char key[CTL_KEY];
 		const struct ctl_range range = {
-			.context = ctl_contexts[i],
+			.context = ctl_contexts[i].name,
 			.key = key,
 			.from = from,
 			.to = to,
@@ -135,9 +135,9 @@ static bool read_range(struct ctl *ctl, const struct dead *dead, const char *fro
 			.filter = &dead->filter,
 		};
 
-		ctl_key(key, ctl_contexts[i], "dead");
+		ctl_key(key, ctl_contexts[i].name, "dead");
 		if (dead->filter.context != NULL &&
-		    strcmp(dead->filter.context, ctl_contexts[i]) != 0)
+		    strcmp(dead->filter.context, ctl_contexts[i].name) != 0)
 			continue;
 		good = ctl_entries_read(ctl, &range, entries, NULL) && good;
 	}
@@ -280,8 +280,8 @@ static bool is_our_stream(const char *stream)
 {
 	char key[CTL_KEY];
 
-	for (size_t i = 0; i < 2; i++) {
-		ctl_key(key, ctl_contexts[i], "events");
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		ctl_key(key, ctl_contexts[i].name, "events");
 		if (strcmp(stream, key) == 0)
 			return true;
 	}

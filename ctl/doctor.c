@@ -221,80 +221,93 @@ static int may(struct doctor *doctor, const char *const *words, size_t count)
 	return result;
 }
 
-/* What a user must (not) be able to do: commands of one key, or of the key at KEY_AT. */
-static const struct {
-	const char *user;
-	const char *words[6];
-	bool allowed;
-	const char *what;
-} rights[] = {
-	{ "order", { "HSET", "order:{0}:o:x", "a", "1" }, true, "order writes its own keys" },
-	{ "inventory",
-	  { "HSET", "inventory:{0}:stock", "a", "1" },
-	  true,
-	  "inventory writes its own keys" },
-	{ "order",
-	  { "XACK", "inventory:{0}:events", "order", "1-1" },
-	  true,
-	  "order acknowledges inventory's events" },
-	{ "inventory",
-	  { "XACK", "order:{0}:events", "inventory", "1-1" },
-	  true,
-	  "inventory acknowledges order's events" },
-	{ "order",
-	  { "HSET", "inventory:{0}:stock", "a", "1" },
-	  false,
-	  "order cannot write inventory's keys" },
-	{ "order",
-	  { "XADD", "inventory:{0}:events", "*", "a", "1" },
-	  false,
-	  "order cannot publish for inventory" },
-	{ "order", { "DEL", "inventory:{0}:r" }, false, "order cannot delete inventory's keys" },
-	{ "inventory",
-	  { "HSET", "order:{0}:o:x", "a", "1" },
-	  false,
-	  "inventory cannot write order's keys" },
-	{ "inventory",
-	  { "XADD", "order:{0}:events", "*", "a", "1" },
-	  false,
-	  "inventory cannot publish for order" },
-	{ "inventory",
-	  { "ZADD", "order:{0}:timers", "1", "a" },
-	  false,
-	  "inventory cannot set order's timers" },
-	{ "order", { "FLUSHALL" }, false, "order cannot delete everything" },
-	{ "inventory", { "FLUSHALL" }, false, "inventory cannot delete everything" },
-	{ "order", { "EVAL", "return 1", "0" }, false, "order cannot run foreign code" },
-	{ "inventory", { "EVAL", "return 1", "0" }, false, "inventory cannot run foreign code" },
-	{ "default", { "SET", "order:{0}:o:x", "1" }, false, "whoever has no name writes nothing" },
+/* What users must (not) be able to do. */
+struct rights {
+	struct doctor *doctor;
+	size_t checked, wrong;
+	bool lost; /* Redis could not be asked */
 };
+
+static RT_PRINTF(4, 5) void check_right(struct rights *rights, bool allowed,
+					const char *const words[6], const char *format, ...)
+{
+	char what[160];
+	size_t count = 0;
+	va_list args;
+	int found;
+
+	if (rights->lost)
+		return;
+	while (count < 6 && words[count] != NULL)
+		count++;
+	found = may(rights->doctor, words, count);
+	rights->lost = found < 0;
+	rights->checked++;
+	if (rights->lost || found == allowed)
+		return;
+	rights->wrong++;
+	va_start(args, format);
+	vsnprintf(what, sizeof(what), format, args);
+	va_end(args);
+	say(rights->doctor, BAD, "users", "scripts/lib/redis-open sets the users as they must be",
+	    "it is not so that %s", what);
+}
+
+#define WORDS(...) ((const char *const[6]){ __VA_ARGS__ })
+
+static void check_own_rights(struct rights *rights, const char *user)
+{
+	char key[CTL_KEY];
+
+	ctl_key(key, user, "x");
+	check_right(rights, true, WORDS(user, "HSET", key, "a", "1"), "%s writes its own keys",
+		    user);
+	check_right(rights, false, WORDS(user, "FLUSHALL"), "%s cannot delete everything", user);
+	check_right(rights, false, WORDS(user, "EVAL", "return 1", "0"),
+		    "%s cannot run foreign code", user);
+}
+
+static void check_foreign_rights(struct rights *rights, const char *user, const char *other)
+{
+	char key[CTL_KEY], events[CTL_KEY];
+
+	ctl_key(key, other, "x");
+	ctl_key(events, other, "events");
+	check_right(rights, false, WORDS(user, "HSET", key, "a", "1"), "%s cannot write %s's keys",
+		    user, other);
+	check_right(rights, false, WORDS(user, "DEL", key), "%s cannot delete %s's keys", user,
+		    other);
+	check_right(rights, false, WORDS(user, "XADD", events, "*", "a", "1"),
+		    "%s cannot publish for %s", user, other);
+}
 
 static bool check_users(struct doctor *doctor)
 {
-	size_t wrong = 0;
+	struct rights rights = { .doctor = doctor };
+	char key[CTL_KEY];
 
-	for (size_t i = 0; i < RT_LENGTH(rights); i++) {
-		const char *words[8] = { rights[i].user };
-		size_t count = 1;
-		int allowed;
-
-		while (count <= RT_LENGTH(rights[i].words) && rights[i].words[count - 1] != NULL) {
-			words[count] = rights[i].words[count - 1];
-			count++;
-		}
-		allowed = may(doctor, words, count);
-		if (allowed < 0)
-			return false;
-		if (allowed == rights[i].allowed)
-			continue;
-		wrong++;
-		say(doctor, BAD, "users", "scripts/lib/redis-open sets the users as they must be",
-		    "it is not so that %s", rights[i].what);
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		check_own_rights(&rights, ctl_contexts[i].name);
+		for (size_t j = 0; j < CTL_CONTEXTS; j++)
+			if (j != i)
+				check_foreign_rights(&rights, ctl_contexts[i].name,
+						     ctl_contexts[j].name);
 	}
-	if (wrong == 0)
+	for (size_t i = 0; i < CTL_READERS; i++) {
+		const struct ctl_reader *pair = &ctl_readers[i];
+
+		ctl_key(key, pair->of, "events");
+		check_right(&rights, true, WORDS(pair->reader, "XACK", key, pair->reader, "1-1"),
+			    "%s acknowledges %s's events", pair->reader, pair->of);
+	}
+	ctl_key(key, ctl_contexts[0].name, "x");
+	check_right(&rights, false, WORDS("default", "SET", key, "1"),
+		    "whoever has no name writes nothing");
+	if (rights.lost)
+		return false;
+	if (rights.wrong == 0)
 		say(doctor, OK, "users", "",
-		    "each service writes its own keys and no others (%zu checks)",
-		    RT_LENGTH(rights));
+		    "each service writes its own keys and no others (%zu checks)", rights.checked);
 	return true;
 }
 
@@ -404,8 +417,17 @@ static int64_t length_max(const char *key)
 	return max;
 }
 
+/* A context reads the events of this one; it has a group of its own name. */
+static bool is_reader(const char *name, const char *of)
+{
+	for (size_t i = 0; i < CTL_READERS; i++)
+		if (strcmp(ctl_readers[i].of, of) == 0 && strcmp(ctl_readers[i].reader, name) == 0)
+			return true;
+	return false;
+}
+
 static bool check_group(struct doctor *doctor, const char *key, const struct ctl_stream *stream,
-			const redisReply *group, const char *expected)
+			const redisReply *group, bool expected)
 {
 	const redisReply *name = ctl_named(group, "name");
 	int64_t pending = ctl_number(ctl_named(group, "pending")), lag, held, seen;
@@ -436,7 +458,7 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 				      " entries (warned from half of %" PRId64
 				      " on); the stream grows until Redis is full",
 		    key, held, length_max(key));
-	else if (strcmp(ctl_text(name, ""), expected) != 0)
+	else if (!expected)
 		say(doctor, seen >= 0 && seen <= GHOST_MS ? OK : WARN, check,
 		    "a ghost holds trimming back: XGROUP DESTROY it, or SADD its name to "
 		    "<context>:{0}:excluded_groups",
@@ -454,12 +476,20 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 	return true;
 }
 
-static bool check_stream(struct doctor *doctor, const char *context, const char *expected)
+static bool has_group(const redisReply *groups, const char *name)
+{
+	for (size_t i = 0; i < groups->elements; i++)
+		if (strcmp(ctl_text(ctl_named(groups->element[i], "name"), ""), name) == 0)
+			return true;
+	return false;
+}
+
+static bool check_stream(struct doctor *doctor, const char *context)
 {
 	struct ctl_stream stream;
 	char key[CTL_KEY];
 	redisReply *groups;
-	bool found = false, good = true;
+	bool good = true;
 
 	ctl_key(key, context, "events");
 	if (!ctl_stream_read(doctor->ctl, key, &stream))
@@ -476,13 +506,15 @@ static bool check_stream(struct doctor *doctor, const char *context, const char 
 	for (size_t i = 0; i < groups->elements && good; i++) {
 		const redisReply *group = groups->element[i];
 
-		found = found || strcmp(ctl_text(ctl_named(group, "name"), ""), expected) == 0;
-		good = check_group(doctor, key, &stream, group, expected);
+		good = check_group(doctor, key, &stream, group,
+				   is_reader(ctl_text(ctl_named(group, "name"), ""), context));
 	}
+	for (size_t i = 0; i < CTL_READERS && good; i++)
+		if (strcmp(ctl_readers[i].of, context) == 0 &&
+		    !has_group(groups, ctl_readers[i].reader))
+			say(doctor, WARN, key, "the service makes it anew at its cursor: start it",
+			    "its group %s is missing", ctl_readers[i].reader);
 	freeReplyObject(groups);
-	if (good && !found)
-		say(doctor, WARN, key, "the service makes it anew at its cursor: start it",
-		    "its group %s is missing", expected);
 	return good;
 }
 
@@ -490,11 +522,11 @@ static bool check_dead(struct doctor *doctor)
 {
 	int64_t count = 0;
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		char key[CTL_KEY];
 		redisReply *length;
 
-		ctl_key(key, ctl_contexts[i], "dead");
+		ctl_key(key, ctl_contexts[i].name, "dead");
 		length = ctl_redis(doctor->ctl, "XLEN", key);
 		if (length == NULL)
 			return false;
@@ -579,8 +611,9 @@ static const char *listen_of(const char *variable, const char *standard)
 static void check_services(struct doctor *doctor)
 {
 	ctl_rpc_init();
-	check_health(doctor, "order", listen_of("TANDEM_ORDER_LISTEN", "127.0.0.1:50052"));
-	check_health(doctor, "inventory", listen_of("TANDEM_INVENTORY_LISTEN", "127.0.0.1:50053"));
+	for (size_t i = 0; i < CTL_CONTEXTS; i++)
+		check_health(doctor, ctl_contexts[i].name,
+			     listen_of(ctl_contexts[i].listen_variable, ctl_contexts[i].listen));
 	check_health(doctor, "gateway", doctor->ctl->gateway);
 	rt_rpc_shutdown();
 }
@@ -610,6 +643,25 @@ static bool made(struct doctor *doctor, bool good, const char *check)
 	return good;
 }
 
+static bool check_contexts(struct doctor *doctor)
+{
+	char check[64];
+
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		snprintf(check, sizeof(check), "functions of %s", ctl_contexts[i].name);
+		if (!made(doctor, check_functions(doctor, ctl_contexts[i].name), check))
+			return false;
+	}
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		bool good = check_stream(doctor, ctl_contexts[i].name);
+
+		snprintf(check, sizeof(check), "%s's events", ctl_contexts[i].name);
+		if (!answered(doctor, made(doctor, good, "groups"), check))
+			return false;
+	}
+	return true;
+}
+
 static int doctor_run(struct ctl *ctl, void *options)
 {
 	struct doctor doctor = { .ctl = ctl };
@@ -619,13 +671,7 @@ static int doctor_run(struct ctl *ctl, void *options)
 	if (!made(&doctor, check_info(&doctor), "redis") ||
 	    !made(&doctor, check_settings(&doctor), "redis settings") ||
 	    !made(&doctor, check_clock(&doctor), "clock") ||
-	    !made(&doctor, check_users(&doctor), "users") ||
-	    !made(&doctor, check_functions(&doctor, "order"), "functions of order") ||
-	    !made(&doctor, check_functions(&doctor, "inventory"), "functions of inventory") ||
-	    !answered(&doctor, made(&doctor, check_stream(&doctor, "order", "inventory"), "groups"),
-		      "order's events") ||
-	    !answered(&doctor, made(&doctor, check_stream(&doctor, "inventory", "order"), "groups"),
-		      "inventory's events") ||
+	    !made(&doctor, check_users(&doctor), "users") || !check_contexts(&doctor) ||
 	    !answered(&doctor, made(&doctor, check_dead(&doctor), "dead letters"), "dead letters"))
 		return CTL_UNAVAILABLE;
 	check_services(&doctor);

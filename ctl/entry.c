@@ -7,8 +7,6 @@
 
 #define PAGE "500"
 
-const char *const ctl_contexts[2] = { "order", "inventory" };
-
 void ctl_key(char key[CTL_KEY], const char *context, const char *rest)
 {
 	snprintf(key, CTL_KEY, "%s:{0}:%s", context, rest);

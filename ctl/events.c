@@ -18,11 +18,6 @@ struct events {
 
 enum { KEY_SINCE = 256 };
 
-static bool is_context(const char *name)
-{
-	return strcmp(name, ctl_contexts[0]) == 0 || strcmp(name, ctl_contexts[1]) == 0;
-}
-
 static error_t events_parse(int key, char *arg, struct argp_state *state)
 {
 	struct events *events = ctl_options(state);
@@ -32,8 +27,8 @@ static error_t events_parse(int key, char *arg, struct argp_state *state)
 		events->count = 20;
 		return 0;
 	case 'c':
-		if (!is_context(arg))
-			argp_error(state, "--context: order or inventory, not %s", arg);
+		if (ctl_context_find(arg) == NULL)
+			argp_error(state, "--context: %s, not %s", ctl_context_names(), arg);
 		events->filter.context = arg;
 		return 0;
 	case 'o':
@@ -108,19 +103,19 @@ static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
 }
 
 /* The newest of both streams, oldest of them first. `last` gets where each stream ended. */
-static bool print_newest(struct ctl *ctl, const struct events *events, char last[2][48])
+static bool print_newest(struct ctl *ctl, const struct events *events, char last[CTL_CONTEXTS][48])
 {
 	struct ctl_entries entries = { 0 };
 	char from[48] = "-";
 	size_t skip = 0;
 	bool good = true;
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		struct ctl_stream stream;
 		bool readable;
 		char key[CTL_KEY];
 		struct ctl_range range = {
-			.context = ctl_contexts[i],
+			.context = ctl_contexts[i].name,
 			.key = key,
 			.from = from,
 			.to = stream.last,
@@ -130,8 +125,8 @@ static bool print_newest(struct ctl *ctl, const struct events *events, char last
 			.filter = &events->filter,
 		};
 
-		ctl_key(key, ctl_contexts[i], "events");
-		if (!wanted(events, ctl_contexts[i]))
+		ctl_key(key, ctl_contexts[i].name, "events");
+		if (!wanted(events, ctl_contexts[i].name))
 			continue;
 		readable = ctl_stream_read(ctl, key, &stream);
 		snprintf(last[i], 48, "%s", stream.last);
@@ -155,25 +150,36 @@ static bool print_newest(struct ctl *ctl, const struct events *events, char last
 	return good;
 }
 
+/* A key of this context. */
+static bool is_of(const char *key, const char *context)
+{
+	size_t length = strlen(context);
+
+	return strncmp(key, context, length) == 0 && key[length] == ':';
+}
+
 /* One reply of XREAD: an array of streams, each with its entries. */
 static void print_read(const struct ctl *ctl, const struct events *events, const redisReply *reply,
-		       char last[2][48])
+		       char last[CTL_CONTEXTS][48])
 {
 	if (reply->type != REDIS_REPLY_ARRAY)
 		return;
 	for (size_t s = 0; s < reply->elements; s++) {
 		const redisReply *stream = reply->element[s];
 		const redisReply *list;
-		size_t which;
+		const char *key;
+		size_t which = 0;
 
 		if (stream->type != REDIS_REPLY_ARRAY || stream->elements != 2)
 			continue;
-		which = strncmp(ctl_text(stream->element[0], ""), "order:", 6) == 0 ? 0 : 1;
+		key = ctl_text(stream->element[0], "");
+		while (which + 1 < CTL_CONTEXTS && !is_of(key, ctl_contexts[which].name))
+			which++;
 		list = stream->element[1];
 		for (size_t i = 0; i < list->elements; i++) {
 			struct ctl_entry entry;
 
-			if (!ctl_entry_read(list->element[i], ctl_contexts[which], &entry))
+			if (!ctl_entry_read(list->element[i], ctl_contexts[which].name, &entry))
 				continue;
 			snprintf(last[which], 48, "%s", entry.stream_id);
 			if (ctl_filter_passes(&events->filter, &entry))
@@ -182,7 +188,7 @@ static void print_read(const struct ctl *ctl, const struct events *events, const
 	}
 }
 
-static int follow(struct ctl *ctl, const struct events *events, char last[2][48])
+static int follow(struct ctl *ctl, const struct events *events, char last[CTL_CONTEXTS][48])
 {
 	struct rt_args args = { 0 };
 	redisReply *reply = NULL;
@@ -195,15 +201,15 @@ static int follow(struct ctl *ctl, const struct events *events, char last[2][48]
 		rt_args_str(&args, "BLOCK");
 		rt_args_int(&args, FOLLOW_MS);
 		rt_args_str(&args, "STREAMS");
-		for (size_t i = 0; i < 2; i++) {
+		for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 			char key[CTL_KEY];
 
-			ctl_key(key, ctl_contexts[i], "events");
-			if (wanted(events, ctl_contexts[i]))
+			ctl_key(key, ctl_contexts[i].name, "events");
+			if (wanted(events, ctl_contexts[i].name))
 				rt_args_copy(&args, key, strlen(key));
 		}
-		for (size_t i = 0; i < 2; i++) {
-			if (wanted(events, ctl_contexts[i]))
+		for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+			if (wanted(events, ctl_contexts[i].name))
 				rt_args_copy(&args, last[i], strlen(last[i]));
 		}
 		reply = ctl_redis_args(ctl, &args, FOLLOW_MS + FOLLOW_MARGIN, false);
@@ -220,7 +226,10 @@ static int follow(struct ctl *ctl, const struct events *events, char last[2][48]
 static int tail_run(struct ctl *ctl, void *options)
 {
 	const struct events *events = options;
-	char last[2][48] = { "0-0", "0-0" };
+	char last[CTL_CONTEXTS][48];
+
+	for (size_t i = 0; i < CTL_CONTEXTS; i++)
+		snprintf(last[i], sizeof(last[i]), "0-0");
 
 	if (!print_newest(ctl, events, last))
 		return CTL_UNAVAILABLE;
@@ -298,10 +307,10 @@ static int show_run(struct ctl *ctl, void *options)
 			*slash = '\0';
 		events->filter.order = subject;
 	}
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		char key[CTL_KEY];
 		const struct ctl_range range = {
-			.context = ctl_contexts[i],
+			.context = ctl_contexts[i].name,
 			.key = key,
 			.from = by_stream_id ? events->id : "-",
 			.to = by_stream_id ? events->id : "+",
@@ -311,8 +320,8 @@ static int show_run(struct ctl *ctl, void *options)
 			.filter = &events->filter,
 		};
 
-		ctl_key(key, ctl_contexts[i], "events");
-		if (wanted(events, ctl_contexts[i]))
+		ctl_key(key, ctl_contexts[i].name, "events");
+		if (wanted(events, ctl_contexts[i].name))
 			good = ctl_entries_read(ctl, &range, &entries, NULL) && good;
 	}
 	ctl_entries_sort(&entries);
@@ -489,8 +498,8 @@ static int lag_run(struct ctl *ctl, void *options)
 	(void)options;
 	for (size_t i = 0; i < RT_LENGTH(heading); i++)
 		ctl_cell(&table, "%s", heading[i]);
-	for (size_t i = 0; i < 2; i++)
-		good = stream_lag(ctl, ctl_contexts[i], &table) && good;
+	for (size_t i = 0; i < CTL_CONTEXTS; i++)
+		good = stream_lag(ctl, ctl_contexts[i].name, &table) && good;
 	ctl_table_print(&table);
 	return good ? CTL_OK : CTL_UNAVAILABLE;
 }

@@ -373,10 +373,10 @@ static bool add_dead_letters(struct explain *explain)
 	const struct ctl_filter filter = { .order = explain->order_id };
 	bool good = true;
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		char key[CTL_KEY];
 		const struct ctl_range range = {
-			.context = ctl_contexts[i],
+			.context = ctl_contexts[i].name,
 			.key = key,
 			.from = "-",
 			.to = "+",
@@ -385,7 +385,7 @@ static bool add_dead_letters(struct explain *explain)
 			.filter = &filter,
 		};
 
-		ctl_key(key, ctl_contexts[i], "dead");
+		ctl_key(key, ctl_contexts[i].name, "dead");
 		good = ctl_entries_read(explain->ctl, &range, &entries, NULL) && good;
 	}
 	for (size_t i = 0; i < entries.count; i++) {

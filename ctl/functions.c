@@ -13,11 +13,6 @@
 
 #define IDLE_STANDARD_MS 60000
 
-static const struct rt_functions *own_functions(const char *context)
-{
-	return strcmp(context, order_functions.name) == 0 ? &order_functions : &inventory_functions;
-}
-
 /* ---- reading ---- */
 
 /* The version of a library of this context; NULL: it is none. */
@@ -43,7 +38,7 @@ static struct ctl_version *find_version(struct ctl_versions *versions, const cha
 	found = &versions->list[versions->count++];
 	*found = (struct ctl_version){ .seen_ms = -1 };
 	snprintf(found->version, sizeof(found->version), "%s", version);
-	found->own = strcmp(version, own_functions(versions->context)->version) == 0;
+	found->own = strcmp(version, ctl_context_find(versions->context)->functions->version) == 0;
 	return found;
 }
 
@@ -66,10 +61,9 @@ static bool read_libraries(struct ctl *ctl, struct ctl_versions *versions)
 	return true;
 }
 
-static bool read_consumers(struct ctl *ctl, struct ctl_versions *versions)
+/* Those that read the events of `other`. */
+static bool read_consumers(struct ctl *ctl, struct ctl_versions *versions, const char *other)
 {
-	const char *other =
-		versions->context == ctl_contexts[0] ? ctl_contexts[1] : ctl_contexts[0];
 	struct rt_args args = { 0 };
 	char stream[CTL_KEY];
 	redisReply *reply;
@@ -101,8 +95,14 @@ static bool read_consumers(struct ctl *ctl, struct ctl_versions *versions)
 
 bool ctl_versions_read(struct ctl *ctl, const char *context, struct ctl_versions *versions)
 {
+	bool good;
+
 	*versions = (struct ctl_versions){ .context = context };
-	return read_libraries(ctl, versions) && read_consumers(ctl, versions);
+	good = read_libraries(ctl, versions);
+	for (size_t i = 0; i < CTL_READERS && good; i++)
+		if (strcmp(ctl_readers[i].reader, context) == 0)
+			good = read_consumers(ctl, versions, ctl_readers[i].of);
+	return good;
 }
 
 /* ---- the commands ---- */
@@ -151,8 +151,8 @@ static int list_run(struct ctl *ctl, void *options)
 	(void)options;
 	for (size_t i = 0; i < RT_LENGTH(headings); i++)
 		ctl_cell(&table, "%s", headings[i]);
-	for (size_t c = 0; code == CTL_OK && c < RT_LENGTH(ctl_contexts); c++) {
-		if (!ctl_versions_read(ctl, ctl_contexts[c], &versions))
+	for (size_t c = 0; code == CTL_OK && c < CTL_CONTEXTS; c++) {
+		if (!ctl_versions_read(ctl, ctl_contexts[c].name, &versions))
 			code = CTL_UNAVAILABLE;
 		for (size_t i = 0; code == CTL_OK && i < versions.count; i++)
 			show_version(ctl, &table, versions.context, &versions.list[i]);
@@ -164,8 +164,8 @@ static int list_run(struct ctl *ctl, void *options)
 static int load_run(struct ctl *ctl, void *options)
 {
 	(void)options;
-	for (size_t c = 0; c < RT_LENGTH(ctl_contexts); c++) {
-		const struct rt_functions *functions = own_functions(ctl_contexts[c]);
+	for (size_t c = 0; c < CTL_CONTEXTS; c++) {
+		const struct rt_functions *functions = ctl_contexts[c].functions;
 		struct rt_args args = { 0 };
 		redisReply *reply;
 
@@ -205,8 +205,8 @@ static int prune_run(struct ctl *ctl, void *options)
 	int64_t idle_ms = own->idle_ms > 0 ? own->idle_ms : IDLE_STANDARD_MS;
 	struct ctl_versions versions;
 
-	for (size_t c = 0; c < RT_LENGTH(ctl_contexts); c++) {
-		if (!ctl_versions_read(ctl, ctl_contexts[c], &versions))
+	for (size_t c = 0; c < CTL_CONTEXTS; c++) {
+		if (!ctl_versions_read(ctl, ctl_contexts[c].name, &versions))
 			return CTL_UNAVAILABLE;
 		for (size_t i = 0; i < versions.count; i++) {
 			const struct ctl_version *version = &versions.list[i];

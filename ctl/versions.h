@@ -3,8 +3,6 @@
 #define CTL_VERSIONS_H
 
 #include "ctl.h"
-#include "inventory/store.h"
-#include "order/store.h"
 
 #define CTL_ABSENT_MS    15000 /* a consumer that was not seen for so long is not there */
 #define CTL_VERSIONS_MAX 64

@@ -1,5 +1,6 @@
 /* main.c - tandem-inventory: settings, Redis, the subscription to the orders' events, the service. */
 #include "base/base.h"
+#include "contexts.h"
 #include "inventory.h"
 #include "service/context.h"
 
@@ -131,8 +132,8 @@ int main(int argc, char **argv)
 			     .about = "Keeps stock, reserves it for orders, and answers by events.",
 			     .settings = settings_table,
 			     .settings_size = sizeof(struct settings) },
-		.listen = "127.0.0.1:50053",
-		.admin_listen = "127.0.0.1:9103",
+		.listen = INVENTORY_LISTEN,
+		.admin_listen = INVENTORY_ADMIN_LISTEN,
 		.functions = inventory_functions.code,
 		.functions_length = inventory_functions.code_length,
 		.start = start,

@@ -1,5 +1,6 @@
 /* main.c - tandem-order: settings, Redis, the subscription to inventory's events, the service. */
 #include "base/base.h"
+#include "contexts.h"
 #include "order.h"
 #include "service/context.h"
 #include "store.h"
@@ -173,8 +174,8 @@ int main(int argc, char **argv)
 			     .about = "Places orders, and brings each to exactly one outcome.",
 			     .settings = settings_table,
 			     .settings_size = sizeof(struct settings) },
-		.listen = "127.0.0.1:50052",
-		.admin_listen = "127.0.0.1:9102",
+		.listen = ORDER_LISTEN,
+		.admin_listen = ORDER_ADMIN_LISTEN,
 		.functions = order_functions.code,
 		.functions_length = order_functions.code_length,
 		.start = start,

@@ -7,16 +7,26 @@
 
 tandem_root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 tandem_lib=$tandem_root/scripts/lib
-tandem_services=(order inventory gateway) # in the order of starting
+
+# The list of contexts: their names, and of each the contexts whose events it reads.
+declare -A tandem_reads=() tandem_listen=() tandem_admin_listen=()
+tandem_contexts=()
+while read -r tandem_name tandem_reads_of tandem_at tandem_admin_at _; do
+	case $tandem_name in '' | '#'*) continue ;; esac
+	tandem_contexts+=("$tandem_name")
+	tandem_reads[$tandem_name]=${tandem_reads_of//[,-]/ }
+	tandem_listen[$tandem_name]=$tandem_at
+	tandem_admin_listen[$tandem_name]=$tandem_admin_at
+done <"$tandem_root/contexts"
+tandem_listen[gateway]=127.0.0.1:50051
+tandem_admin_listen[gateway]=127.0.0.1:9101
+tandem_services=("${tandem_contexts[@]}" gateway) # in the order of starting
 
 export TANDEM_VAR TANDEM_BUILD
 TANDEM_VAR=$(realpath -m -- "${TANDEM_VAR:-$tandem_root/var}")
 TANDEM_BUILD=$(realpath -m -- "${TANDEM_BUILD:-$tandem_root/build}")
 
 export TANDEM_REDIS_PORT=${TANDEM_REDIS_PORT:-6390}
-export TANDEM_GATEWAY_LISTEN=${TANDEM_GATEWAY_LISTEN:-127.0.0.1:50051}
-export TANDEM_ORDER_LISTEN=${TANDEM_ORDER_LISTEN:-127.0.0.1:50052}
-export TANDEM_INVENTORY_LISTEN=${TANDEM_INVENTORY_LISTEN:-127.0.0.1:50053}
 
 # tandem_admin LISTEN STANDARD_LISTEN STANDARD_ADMIN: where the admin port of a service goes that
 # listens at LISTEN. At its standard place with its standard one; a service that was moved to
@@ -31,13 +41,17 @@ tandem_admin() {
 		echo "${1%:*}:$((port - 1000))"
 	fi
 }
-export TANDEM_GATEWAY_ADMIN_LISTEN TANDEM_ORDER_ADMIN_LISTEN TANDEM_INVENTORY_ADMIN_LISTEN
-: "${TANDEM_GATEWAY_ADMIN_LISTEN:=$(tandem_admin "$TANDEM_GATEWAY_LISTEN" \
-	127.0.0.1:50051 127.0.0.1:9101)}"
-: "${TANDEM_ORDER_ADMIN_LISTEN:=$(tandem_admin "$TANDEM_ORDER_LISTEN" \
-	127.0.0.1:50052 127.0.0.1:9102)}"
-: "${TANDEM_INVENTORY_ADMIN_LISTEN:=$(tandem_admin "$TANDEM_INVENTORY_LISTEN" \
-	127.0.0.1:50053 127.0.0.1:9103)}"
+# tandem_set VARIABLE STANDARD: exports what it is set to, or the standard.
+tandem_set() {
+	[ -n "${!1-}" ] || printf -v "$1" %s "$2"
+	export "${1?}"
+}
+for tandem_name in "${tandem_services[@]}"; do
+	tandem_set "TANDEM_${tandem_name^^}_LISTEN" "${tandem_listen[$tandem_name]}"
+	tandem_at=TANDEM_${tandem_name^^}_LISTEN
+	tandem_set "TANDEM_${tandem_name^^}_ADMIN_LISTEN" "$(tandem_admin "${!tandem_at}" \
+		"${tandem_listen[$tandem_name]}" "${tandem_admin_listen[$tandem_name]}")"
+done
 
 # The address another process reaches a listener at: 0.0.0.0 and [::] are no destinations.
 tandem_target() {

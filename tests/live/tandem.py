@@ -36,7 +36,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 BUILD = os.path.realpath(os.environ.get("TANDEM_BUILD", os.path.join(ROOT, "build")))
 RUN = os.path.join(ROOT, "scripts", "lib", "run")
 OPEN = os.path.join(ROOT, "scripts", "lib", "redis-open")
-SERVICES = ("order", "inventory", "gateway")
+with open(os.path.join(ROOT, "contexts"), encoding="utf-8") as _contexts:
+    CONTEXTS = tuple(line.split()[0] for line in _contexts if line.strip() and line[0] != "#")
+SERVICES = (*CONTEXTS, "gateway")
 
 ORDER_SERVICE = "tandem.order.v1.OrderService"
 INVENTORY_SERVICE = "tandem.inventory.v1.InventoryService"
@@ -342,7 +344,7 @@ class Tandem:
         """`env`: settings for all (TANDEM_ORDER_…). `files_max`: {process: descriptors}.
         `more`: further instances, such as ("inventory2", "order2")."""
         self.folder = tempfile.mkdtemp(prefix="tandem live ")
-        names = ["gateway", "order", "inventory", *more]
+        names = ["gateway", *CONTEXTS, *more]
         ports = free_ports(1 + 2 * len(names))
         self.redis_port = ports.pop()
         self.ports = {name: ports.pop() for name in names}
@@ -358,14 +360,14 @@ class Tandem:
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "LSAN_OPTIONS": f"suppressions={ROOT}/tests/live/lsan.supp:print_suppressions=0",
         }
-        for name in ("gateway", "order", "inventory"):
+        for name in ("gateway", *CONTEXTS):
             self.env[f"TANDEM_{name.upper()}_LISTEN"] = f"127.0.0.1:{self.ports[name]}"
             self.env[f"TANDEM_{name.upper()}_ADMIN_LISTEN"] = f"127.0.0.1:{self.admin_ports[name]}"
         self.env.update(env or {})
         files_max = files_max or {}
         self.redis = Process(self, "redis")
         self.processes = {"redis": self.redis}
-        for name in ("order", "inventory", *more, "gateway"):
+        for name in (*CONTEXTS, *more, "gateway"):
             program = name.rstrip("0123456789")
             own = {}
             if name != program:

@@ -6,7 +6,6 @@ import socket
 
 import tandem
 
-SERVICES = ("order", "inventory", "gateway")
 
 
 class FullPipe:
@@ -50,7 +49,7 @@ class Process(tandem.Live):
     def test_a_log_that_nobody_reads(self):
         """Each service serves and ends; when somebody reads, it says how many lines were dropped."""
         self.stock("log", 1000)
-        for name in SERVICES:
+        for name in tandem.SERVICES:
             with self.subTest(process=name):
                 process = self.tandem.processes[name]
                 self.start_with_full_log(process)
@@ -69,7 +68,7 @@ class Process(tandem.Live):
 
     def test_signals(self):
         """What other daemons reload on ends no service, from the first moment on."""
-        for name in SERVICES:
+        for name in tandem.SERVICES:
             process = self.tandem.processes[name]
             self.setUp()
             for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -102,7 +101,7 @@ class Start(tandem.Live):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = taken.getsockname()[1]
-            for name in SERVICES:
+            for name in tandem.SERVICES:
                 for setting, other in (("LISTEN", "ADMIN_LISTEN"), ("ADMIN_LISTEN", "LISTEN")):
                     with self.subTest(process=name, setting=setting):
                         variable = f"TANDEM_{name.upper()}_{setting}"
