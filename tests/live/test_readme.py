@@ -91,7 +91,8 @@ class Readme(tandem.Live):
 
     def test_places_exist(self):
         """Every file and folder that the README and the documents name."""
-        files = ["README.md", *glob.glob("docs/**/*.md", root_dir=tandem.ROOT, recursive=True)]
+        files = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+        files += [*glob.glob("docs/**/*.md", root_dir=tandem.ROOT, recursive=True)]
         self.assertIn("docs/flow.md", files)
         inside = "gateway|order|inventory|runtime|proto|ctl|scripts|tests|docs"
         for file in files:

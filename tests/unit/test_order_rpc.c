@@ -1,5 +1,5 @@
 /* test_order_rpc.c - the order service as its clients and its neighbours see it: RPCs, inventory's
- * events and timers, on a store in memory and a clock that stands still. */
+ * events and timers, on a Redis in memory and a clock that stands still. */
 #include "base/base.h"
 #include "check.h"
 #include "google/rpc/error_details.pb-c.h"

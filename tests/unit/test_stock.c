@@ -137,7 +137,7 @@ static void table_as_a_whole(void)
 	CU_ASSERT_EQUAL(stock_rule(STOCK_UNAVAILABLE, STOCK_REQ_RESERVE)->to, STOCK_UNAVAILABLE);
 }
 
-/* Serves a request in C, as the memory store of the simulation does. */
+/* Serves a request in C, as the functions do. */
 static void serve(enum stock_state *state, struct stock *stock, enum stock_request request,
 		  uint64_t quantity)
 {
