@@ -70,7 +70,7 @@ static void common_settings(const struct rt_service_definition *definition,
 		  "On SIGTERM, health says NOT_SERVING and calls are served for so long still, so "
 		  "that they go to other instances." },
 		{ "drain-timeout", RT_SETTING_DURATION, COMMON(drain_ms), "10s", 0, 600000,
-		  "After that, calls that run may take so long to finish." },
+		  "After --drain-delay, calls that run may take so long to finish." },
 		{ "message-max", RT_SETTING_SIZE, COMMON(message_max_bytes), "4MiB", 1024,
 		  INT64_C(64) << 20, "Largest request that is accepted." },
 		{ "calls-max", RT_SETTING_INT, COMMON(calls_max), "10000", 1, 1000000,
