@@ -31,7 +31,7 @@ static void adjusted(struct inventory_adjust_op *op, int rc)
 	}
 	rt_status_done(&status);
 	free(adjust);
-	inventory_call_end(inventory);
+	rt_context_release(inventory->context);
 }
 
 void inventory_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *service,
@@ -54,6 +54,6 @@ void inventory_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *ser
 	adjust->closure_data = closure_data;
 	inventory_adjust_fill(&adjust->op, inventory->loop, request);
 	adjust->op.done = adjusted;
-	inventory_call_begin(inventory);
-	inventory->store->ops->adjust(inventory->store, &adjust->op);
+	rt_context_hold(inventory->context);
+	inventory_store_adjust(inventory->store, &adjust->op);
 }

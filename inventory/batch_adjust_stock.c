@@ -51,7 +51,7 @@ static void batch_finish(struct batch *batch)
 			google__rpc__status__free_unpacked(batch->items[i].result.error, NULL);
 	}
 	free(batch);
-	inventory_call_end(inventory);
+	rt_context_release(inventory->context);
 }
 
 static void item_adjusted(struct inventory_adjust_op *op, int rc)
@@ -83,7 +83,7 @@ static void item_start(struct item *item, const Tandem__Inventory__V1__AdjustSto
 	inventory_adjust_fill(&item->op, inventory->loop, request);
 	item->op.done = item_adjusted;
 	item->batch->waiting++;
-	inventory->store->ops->adjust(inventory->store, &item->op);
+	inventory_store_adjust(inventory->store, &item->op);
 }
 
 void inventory_batch_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *service,
@@ -106,7 +106,7 @@ void inventory_batch_adjust_stock(Tandem__Inventory__V1__InventoryService_Servic
 	batch->closure_data = closure_data;
 	batch->count = request->n_requests;
 	batch->waiting = 1;
-	inventory_call_begin(inventory);
+	rt_context_hold(inventory->context);
 	for (size_t i = 0; i < batch->count; i++) {
 		batch->items[i].batch = batch;
 		item_start(&batch->items[i], request->requests[i]);

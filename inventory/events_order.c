@@ -161,5 +161,5 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 	request->op.traceparent = event->traceparent;
 	request->op.ack_id = event->stream_id;
 	request->op.done = served;
-	inventory->store->ops->request(inventory->store, &request->op);
+	inventory_store_request(inventory->store, &request->op);
 }

@@ -109,7 +109,7 @@ static void got(struct inventory_reservation_op *op, int rc)
 		get_answer(get, op);
 	}
 	free(get);
-	inventory_call_end(inventory);
+	rt_context_release(inventory->context);
 }
 
 void inventory_get_reservation(Tandem__Inventory__V1__InventoryService_Service *service,
@@ -132,6 +132,6 @@ void inventory_get_reservation(Tandem__Inventory__V1__InventoryService_Service *
 	get->closure_data = closure_data;
 	get->op.order_id = request->order_id;
 	get->op.done = got;
-	inventory_call_begin(inventory);
-	inventory->store->ops->reservation(inventory->store, &get->op);
+	rt_context_hold(inventory->context);
+	inventory_store_reservation(inventory->store, &get->op);
 }

@@ -32,7 +32,7 @@ static void got(struct inventory_stock_op *op, int rc)
 		get->closure(&response, get->closure_data);
 	}
 	free(get);
-	inventory_call_end(inventory);
+	rt_context_release(inventory->context);
 }
 
 void inventory_get_stock(Tandem__Inventory__V1__InventoryService_Service *service,
@@ -55,6 +55,6 @@ void inventory_get_stock(Tandem__Inventory__V1__InventoryService_Service *servic
 	get->closure_data = closure_data;
 	get->op.sku = request->sku;
 	get->op.done = got;
-	inventory_call_begin(inventory);
-	inventory->store->ops->stock(inventory->store, &get->op);
+	rt_context_hold(inventory->context);
+	inventory_store_stock(inventory->store, &get->op);
 }

@@ -8,25 +8,12 @@
 
 struct inventory {
 	Tandem__Inventory__V1__InventoryService_Service service; /* first: a handler gets this */
+	struct rt_context *context;
 	struct rt_loop *loop;
 	struct inventory_store *store;
-	struct rt_events *orders;
-	int64_t trim_every_ms;
-	struct rt_trim_op trim;
-	struct rt_timer trim_timer;
-	char ghost[64]; /* the group that was last warned about */
-	bool trimming;
-	size_t calls; /* RPCs that wait for the store */
-	bool stopping, orders_stopped;
-	void (*stopped)(void *user);
-	void *stopped_user;
 	struct rt_series *answers[STOCK_ANSWER_COUNT]; /* NULL without metrics */
-	struct rt_series *odd, *stream_length, *stream_held, *trimmed, *ghosts;
+	struct rt_series *odd;
 };
-
-/* An RPC begins and ends its time in the store: the service does not stop in between. */
-void inventory_call_begin(struct inventory *inventory);
-void inventory_call_end(struct inventory *inventory);
 
 /* One handler a file, as tandem.inventory.v1.InventoryService has them. */
 void inventory_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *service,

@@ -54,7 +54,7 @@ static void listed(struct inventory_list_op *op, int rc)
 		rt_status_done(&status);
 	}
 	free(list);
-	inventory_call_end(inventory);
+	rt_context_release(inventory->context);
 }
 
 void inventory_list_stock(Tandem__Inventory__V1__InventoryService_Service *service,
@@ -85,6 +85,6 @@ void inventory_list_stock(Tandem__Inventory__V1__InventoryService_Service *servi
 	list->op.after = after;
 	list->op.count_max = check_page_size(request->page_size);
 	list->op.done = listed;
-	inventory_call_begin(inventory);
-	inventory->store->ops->list(inventory->store, &list->op);
+	rt_context_hold(inventory->context);
+	inventory_store_list(inventory->store, &list->op);
 }

@@ -105,36 +105,16 @@ struct inventory_reservation_op {
 	void *own;
 };
 
-struct inventory_store_ops {
-	void (*request)(struct inventory_store *store, struct inventory_request_op *op);
-	void (*adjust)(struct inventory_store *store, struct inventory_adjust_op *op);
-	void (*stock)(struct inventory_store *store, struct inventory_stock_op *op);
-	void (*list)(struct inventory_store *store, struct inventory_list_op *op);
-	void (*reservation)(struct inventory_store *store, struct inventory_reservation_op *op);
-	void (*trim)(struct inventory_store *store, struct rt_trim_op *op);
-	bool (*ready)(struct inventory_store *store);
-	/* Nothing may wait or be under way, but a trim: that ends with RT_CANCELED. */
-	void (*free)(struct inventory_store *store);
-};
-struct inventory_store {
-	const struct inventory_store_ops *ops;
-};
-
-struct rt_functions;
-struct rt_metrics;
-struct rt_redis;
-struct rt_redis_options;
 extern const struct rt_functions inventory_functions; /* generated from functions.lua */
-struct inventory_store_redis_options {
-	const struct rt_redis_options *redis; /* copied; on_state is set by the store */
-	int partition;
-	struct rt_metrics *metrics;
-};
-int inventory_store_redis_new(struct rt_loop *loop,
-			      const struct inventory_store_redis_options *options,
-			      struct inventory_store **ret);
-struct rt_redis *inventory_store_redis_connection(struct inventory_store *store);
-/* Why it cannot serve, for a person; NULL: it can. */
-const char *inventory_store_redis_problem(const struct inventory_store *store);
+/* `store` is borrowed, of inventory_functions. */
+int inventory_store_new(struct rt_store *store, int partition, struct inventory_store **ret);
+void inventory_store_request(struct inventory_store *store, struct inventory_request_op *op);
+void inventory_store_adjust(struct inventory_store *store, struct inventory_adjust_op *op);
+void inventory_store_stock(struct inventory_store *store, struct inventory_stock_op *op);
+void inventory_store_list(struct inventory_store *store, struct inventory_list_op *op);
+void inventory_store_reservation(struct inventory_store *store,
+				 struct inventory_reservation_op *op);
+/* Nothing may wait or be under way. Takes NULL. */
+void inventory_store_free(struct inventory_store *store);
 
 #endif

@@ -27,19 +27,12 @@
 #define LISTS_MAX       4     /* a page takes up to some milliseconds */
 #define NO_ENTRY        "0-0" /* the stream id of no entry: acknowledging it does nothing */
 
-struct store {
-	struct inventory_store base;
-	struct rt_store *store;
+struct inventory_store {
 	/* Keys. */
 	char *orders, *reservations, *stock, *skus;
-	struct rt_store_queue *request, *adjust, *stocks, *list, *reservation, *trim;
+	struct rt_store_queue *request, *adjust, *stocks, *list, *reservation;
 	struct rt_buf text; /* of the command that is being put together */
 };
-
-static struct store *store_of(struct inventory_store *base)
-{
-	return RT_CONTAINER_OF(base, struct store, base);
-}
 
 /* The time of a command, which is that of its latest operation. */
 static void add_time(struct rt_args *args, int64_t now_ms)
@@ -69,7 +62,7 @@ static bool lines_valid(const struct inventory_line *lines, size_t count)
 /* How many, when, and whether there is something to acknowledge. */
 static void requests_head(struct rt_store_run *run, bool acks)
 {
-	const struct store *store = run->user;
+	const struct inventory_store *store = run->user;
 	struct rt_buf letters = { NULL, 0, 0 };
 	int64_t now_ms = 0;
 
@@ -118,7 +111,7 @@ static void requests_extra(struct rt_store_run *run)
 /* All of a kind stand together: the function reads what it needs in one go. */
 static void request_begin(struct rt_store_run *run)
 {
-	struct store *store = run->user;
+	struct inventory_store *store = run->user;
 	bool acks = false;
 
 	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
@@ -289,7 +282,7 @@ static const struct rt_store_step adjust_step = {
 
 static void stock_begin(struct rt_store_run *run)
 {
-	const struct store *store = run->user;
+	const struct inventory_store *store = run->user;
 
 	rt_args_str(run->args, "HMGET");
 	rt_args_str(run->args, store->stock);
@@ -341,7 +334,7 @@ static const struct rt_store_step stock_step = {
 static void list_encode(struct rt_store_run *run, const void *item)
 {
 	const struct inventory_list_op *op = item;
-	struct store *store = run->user;
+	struct inventory_store *store = run->user;
 
 	store->text.length = 0;
 	rt_buf_printf(&store->text, "%s%s", op->after[0] != '\0' ? "(" : "-", op->after);
@@ -358,7 +351,7 @@ static void list_encode(struct rt_store_run *run, const void *item)
 static void list_ask(struct rt_store_run *run, struct inventory_list_op *op,
 		     const struct redisReply *skus)
 {
-	const struct store *store = run->user;
+	const struct inventory_store *store = run->user;
 	size_t count = RT_MIN(skus->elements, op->count_max), bytes = count * sizeof(*op->stocks);
 	char *text;
 
@@ -441,7 +434,7 @@ static const struct rt_store_step list_step = {
 static void reservation_encode(struct rt_store_run *run, const void *item)
 {
 	const struct inventory_reservation_op *op = item;
-	const struct store *store = run->user;
+	const struct inventory_store *store = run->user;
 
 	rt_args_str(run->args, "HGET");
 	rt_args_str(run->args, store->reservations);
@@ -548,82 +541,45 @@ static const struct rt_store_step reservation_step = {
 
 /* ---- the store ---- */
 
-static void store_request(struct inventory_store *base, struct inventory_request_op *op)
+void inventory_store_request(struct inventory_store *store, struct inventory_request_op *op)
 {
-	struct store *store = store_of(base);
-
 	if (op->request == STOCK_REQ_RESERVE && !lines_valid(op->lines, op->line_count))
 		rt_store_refuse(store->request, op, RT_INVALID);
 	else
 		rt_store_add(store->request, op);
 }
 
-static void store_adjust(struct inventory_store *base, struct inventory_adjust_op *op)
+void inventory_store_adjust(struct inventory_store *store, struct inventory_adjust_op *op)
 {
-	rt_store_add(store_of(base)->adjust, op);
+	rt_store_add(store->adjust, op);
 }
 
-static void store_stock(struct inventory_store *base, struct inventory_stock_op *op)
+void inventory_store_stock(struct inventory_store *store, struct inventory_stock_op *op)
 {
-	rt_store_add(store_of(base)->stocks, op);
+	rt_store_add(store->stocks, op);
 }
 
-static void store_list(struct inventory_store *base, struct inventory_list_op *op)
+void inventory_store_list(struct inventory_store *store, struct inventory_list_op *op)
 {
 	op->own = op->stocks = NULL;
 	op->stock_count = 0;
 	op->more = false;
-	rt_store_add(store_of(base)->list, op);
+	rt_store_add(store->list, op);
 }
 
-static void store_reservation(struct inventory_store *base, struct inventory_reservation_op *op)
+void inventory_store_reservation(struct inventory_store *store, struct inventory_reservation_op *op)
 {
 	op->found = false;
 	op->own = NULL;
 	op->lines = NULL;
 	op->shortages = NULL;
 	op->line_count = op->shortage_count = 0;
-	rt_store_add(store_of(base)->reservation, op);
+	rt_store_add(store->reservation, op);
 }
 
-static void store_trim(struct inventory_store *base, struct rt_trim_op *op)
+int inventory_store_new(struct rt_store *redis, int partition, struct inventory_store **ret)
 {
-	rt_store_add(store_of(base)->trim, op);
-}
-
-static bool store_ready(struct inventory_store *base)
-{
-	return rt_store_problem(store_of(base)->store) == NULL;
-}
-
-static void store_free(struct inventory_store *base)
-{
-	struct store *store = base == NULL ? NULL : store_of(base);
-
-	if (store == NULL)
-		return;
-	rt_store_free(store->store);
-	free(store->orders);
-	free(store->reservations);
-	free(store->stock);
-	free(store->skus);
-	rt_buf_done(&store->text);
-	free(store);
-}
-
-static const struct inventory_store_ops store_ops = {
-	.request = store_request,
-	.adjust = store_adjust,
-	.stock = store_stock,
-	.list = store_list,
-	.reservation = store_reservation,
-	.trim = store_trim,
-	.ready = store_ready,
-	.free = store_free,
-};
-
-static int new_queues(struct store *store)
-{
+	struct inventory_store *store = rt_alloc(sizeof(*store));
 	const struct {
 		const struct rt_store_step *step;
 		struct rt_store_queue **queue;
@@ -633,48 +589,31 @@ static int new_queues(struct store *store)
 		{ &stock_step, &store->stocks },
 		{ &list_step, &store->list },
 		{ &reservation_step, &store->reservation },
-		{ &rt_trim_step, &store->trim },
 	};
 	int rc = RT_OK;
 
+	store->orders = rt_printf("order:{%d}:events", partition);
+	store->reservations = rt_printf("inventory:{%d}:r", partition);
+	store->stock = rt_printf("inventory:{%d}:stock", partition);
+	store->skus = rt_printf("inventory:{%d}:skus", partition);
 	for (size_t i = 0; i < RT_LENGTH(queues) && rc == RT_OK; i++)
-		rc = rt_store_queue_new(store->store, queues[i].step, store, queues[i].queue);
-	return rc;
-}
-
-int inventory_store_redis_new(struct rt_loop *loop,
-			      const struct inventory_store_redis_options *options,
-			      struct inventory_store **ret)
-{
-	const struct rt_store_options connection = { .redis = options->redis,
-						     .functions = &inventory_functions,
-						     .partition = options->partition,
-						     .metrics = options->metrics };
-	struct store *store = rt_alloc(sizeof(*store));
-	int rc;
-
-	store->base.ops = &store_ops;
-	store->orders = rt_printf("order:{%d}:events", options->partition);
-	store->reservations = rt_printf("inventory:{%d}:r", options->partition);
-	store->stock = rt_printf("inventory:{%d}:stock", options->partition);
-	store->skus = rt_printf("inventory:{%d}:skus", options->partition);
-	rc = rt_store_new(loop, &connection, &store->store);
-	if (rc == RT_OK)
-		rc = new_queues(store);
+		rc = rt_store_queue_new(redis, queues[i].step, store, queues[i].queue);
 	if (rc != RT_OK) {
-		store_free(&store->base);
+		inventory_store_free(store);
 		return rc;
 	}
-	*ret = &store->base;
+	*ret = store;
 	return RT_OK;
 }
 
-struct rt_redis *inventory_store_redis_connection(struct inventory_store *store)
+void inventory_store_free(struct inventory_store *store)
 {
-	return rt_store_redis(store_of(store)->store);
-}
-
-const char *inventory_store_redis_problem(const struct inventory_store *store)
-{
-	return rt_store_problem(RT_CONTAINER_OF(store, const struct store, base)->store);
+	if (store == NULL)
+		return;
+	free(store->orders);
+	free(store->reservations);
+	free(store->stock);
+	free(store->skus);
+	rt_buf_done(&store->text);
+	free(store);
 }

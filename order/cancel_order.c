@@ -55,5 +55,5 @@ ORDER_HANDLER(order_cancel_order, CancelOrder)
 	cancel->op.want_record = true;
 	cancel->op.done = moved;
 	order_call_begin(order);
-	order->store->ops->move(order->store, &cancel->op);
+	order_store_move(order->store, &cancel->op);
 }

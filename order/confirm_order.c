@@ -52,5 +52,5 @@ ORDER_HANDLER(order_confirm_order, ConfirmOrder)
 	confirm->op.want_record = true;
 	confirm->op.done = moved;
 	order_call_begin(order);
-	order->store->ops->move(order->store, &confirm->op);
+	order_store_move(order->store, &confirm->op);
 }

@@ -114,7 +114,7 @@ static void move(struct order *order, struct rt_event *event, enum order_input i
 		return;
 	}
 	order_call_begin(order);
-	order->store->ops->move(order->store, op);
+	order_store_move(order->store, op);
 }
 
 void order_on_inventory_event(struct rt_event *event, void *user)

@@ -216,5 +216,5 @@ ORDER_HANDLER(order_explain_order, ExplainOrder)
 	explain->op.order_id = request->order_id;
 	explain->op.done = was_read;
 	order_call_begin(order);
-	order->store->ops->get(order->store, &explain->op);
+	order_store_get(order->store, &explain->op);
 }

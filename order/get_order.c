@@ -57,5 +57,5 @@ ORDER_HANDLER(order_get_order, GetOrder)
 	get->op.order_id = request->order_id;
 	get->op.done = was_read;
 	order_call_begin(order);
-	order->store->ops->get(order->store, &get->op);
+	order_store_get(order->store, &get->op);
 }

@@ -137,5 +137,5 @@ ORDER_HANDLER(order_list_orders, ListOrders)
 		return;
 	}
 	order_call_begin(order);
-	order->store->ops->list(order->store, &list->op);
+	order_store_list(order->store, &list->op);
 }

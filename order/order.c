@@ -1,8 +1,8 @@
-/* order.c - the order service's parts put together, its housekeeping, its end, and what its RPCs
- * have in common.
+/* order.c - the order service's parts put together, its end, and what its RPCs have in common.
  *
- * Every trim_every_ms the own stream is trimmed to what some group still needs. A stop ends the
- * subscription and the timers, answers those who wait, then waits for what waits for the store. */
+ * The context (runtime/context) keeps the connection, the subscription to inventory's events and the
+ * trimming of the own stream. A stop ends the timers and answers those who wait; then the context waits
+ * for what waits for the store. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,38 +11,58 @@
 #include "check.h"
 #include "order/order_internal.h"
 
-#define TRIM_EVERY_MS      5000
 #define TIMERS_EVERY_MS    250
 #define WAITERS_MAX        100000
 #define TRACEPARENT_LENGTH 55
 
-/* ---- what RPCs have in common ---- */
+/* ---- storage ---- */
 
-void order_call_begin(struct order *order)
+/* Warns when a group comes to hold half of what the stream may have, and says when it is over. */
+static void note_held(void *own)
 {
-	order->calls++;
-}
+	struct order *order = own;
+	const struct rt_trim_op *trim = &order->context->trim;
+	bool filling = order->stream_length_max > 0 && trim->held >= order->stream_length_max / 2;
 
-static void stop_check(struct order *order)
-{
-	if (!order->stopping || !order->inventory_stopped || !order->watch_stopped ||
-	    !order->timers_stopped || order->calls > 0 || order->trimming || order->stopped == NULL)
+	if (filling == order->filling)
 		return;
-	rt_loop_defer(order->loop, &order->stop_task);
+	order->filling = filling;
+	if (filling)
+		RT_LOG(RT_WARN,
+		       "a consumer group that does not acknowledge fills the stream: at the limit "
+		       "no order is accepted",
+		       RT_S("group", trim->holder), RT_I("held", trim->held),
+		       RT_I("limit", order->stream_length_max));
+	else
+		RT_LOG(RT_INFO, "no consumer group fills the stream any more",
+		       RT_I("length", trim->length));
 }
 
-static void all_stopped(struct rt_task *task)
+/* Storage was full at the last trim: Redis's memory, or the event stream, which has a hard length. */
+static bool storage_problem(const void *own, char *text, size_t size)
 {
-	struct order *order = RT_CONTAINER_OF(task, struct order, stop_task);
+	const struct order *order = own;
+	const struct rt_trim_op *trim = &order->context->trim;
+	size_t length;
 
-	RT_TAKE(order->stopped)(order->stopped_user);
+	if (trim->memory_full) {
+		snprintf(text, size, "Redis has reached its maxmemory and takes no order");
+		return true;
+	}
+	if (order->stream_length_max == 0 || trim->length < order->stream_length_max)
+		return false;
+	length = (size_t)snprintf(text, size,
+				  "the event stream of orders has reached its limit of %" PRId64
+				  " entries",
+				  order->stream_length_max);
+	if (trim->held > 0 && length < size)
+		snprintf(text + length, size - length,
+			 ": consumer group %s has not acknowledged %" PRId64 " of them",
+			 trim->holder, trim->held);
+	return true;
 }
 
-void order_call_end(struct order *order)
-{
-	order->calls--;
-	stop_check(order);
-}
+/* ---- what RPCs have in common ---- */
 
 void order_count_decision(struct order *order, const struct order_move_op *op)
 {
@@ -117,13 +137,13 @@ void order_status_stream_full(struct rt_status *status, const struct order *orde
 	char text[200];
 
 	/* The stream may have come to its limit since the last trim. */
-	if (!order_storage_problem(order, text, sizeof(text)))
+	if (!storage_problem(order, text, sizeof(text)))
 		snprintf(text, sizeof(text),
 			 "the event stream of orders has reached its limit of %" PRId64 " entries",
 			 order->stream_length_max);
 	rt_status_set(status, RT_CODE_RESOURCE_EXHAUSTED, "%s", text);
 	rt_status_info(status, "STREAM_FULL");
-	rt_status_retry(status, order->trim_every_ms);
+	rt_status_retry(status, order->context->trim_every_ms);
 }
 
 void order_fail(struct rt_call *call, struct rt_status *status)
@@ -141,7 +161,7 @@ bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCM
 		/* What cannot be an id is no order's. */
 		if (!check_order_id(order_id))
 			order_status_not_found(&status, order_id);
-		else if (order->stopping)
+		else if (order->context->stopping)
 			order_status_stopping(&status);
 		else
 			return true;
@@ -190,80 +210,6 @@ bool order_move_status(const struct order_move_op *op, int rc, const char *wante
 	}
 	order_status_not_found(status, op->order_id);
 	return false;
-}
-
-/* ---- trimming ---- */
-
-static void trim_later(struct order *order);
-
-/* Warns once about a group that nobody reads for, and again when it is another one. */
-static void note_ghost(struct order *order, const struct rt_trim_op *trim)
-{
-	if (strcmp(order->ghost, trim->ghost) == 0)
-		return;
-	memcpy(order->ghost, trim->ghost, sizeof(order->ghost));
-	if (trim->ghost_count > 0)
-		RT_LOG(RT_WARN, "a group without a consumer holds back the trimming of the stream",
-		       RT_S("group", trim->ghost), RT_I("ghosts", trim->ghost_count),
-		       RT_I("length", trim->length));
-}
-
-/* Warns when a group comes to hold half of what the stream may have, and says when it is over. */
-static void note_held(struct order *order, const struct rt_trim_op *trim)
-{
-	bool filling = order->stream_length_max > 0 && trim->held >= order->stream_length_max / 2;
-
-	if (filling == order->filling)
-		return;
-	order->filling = filling;
-	if (filling)
-		RT_LOG(RT_WARN,
-		       "a consumer group that does not acknowledge fills the stream: at the limit "
-		       "no order is accepted",
-		       RT_S("group", trim->holder), RT_I("held", trim->held),
-		       RT_I("limit", order->stream_length_max));
-	else
-		RT_LOG(RT_INFO, "no consumer group fills the stream any more",
-		       RT_I("length", trim->length));
-}
-
-static void trimmed(struct rt_trim_op *op, int status)
-{
-	struct order *order = RT_CONTAINER_OF(op, struct order, trim);
-
-	order->trimming = false;
-	if (status == RT_OK) {
-		note_ghost(order, op);
-		note_held(order, op);
-		order_count(order->counts.trimmed, (double)op->trimmed);
-		if (order->counts.stream_length != NULL) {
-			rt_series_set(order->counts.stream_length, (double)op->length);
-			rt_series_set(order->counts.stream_held, (double)op->held);
-			rt_series_set(order->counts.ghosts, (double)op->ghost_count);
-		}
-	} else {
-		RT_LOG(RT_DEBUG, "the stream was not trimmed",
-		       RT_S("status", rt_status_name(status)));
-	}
-	if (order->stopping)
-		stop_check(order);
-	else
-		trim_later(order);
-}
-
-static void trim_now(struct rt_timer *timer)
-{
-	struct order *order = RT_CONTAINER_OF(timer, struct order, trim_timer);
-
-	order->trimming = true;
-	order->trim.now_ms = rt_loop_unix_ms(order->loop);
-	order->trim.done = trimmed;
-	order->store->ops->trim(order->store, &order->trim);
-}
-
-static void trim_later(struct order *order)
-{
-	rt_timer_start(order->loop, &order->trim_timer, order->trim_every_ms, trim_now);
 }
 
 /* ---- metrics ---- */
@@ -316,53 +262,52 @@ static void register_metrics(struct order_counts *counts, struct rt_metrics *met
 					  "Orders whose timer had run out at the last look.");
 	counts->waiters = rt_metric_plain(metrics, RT_GAUGE, "tandem_order_waiters",
 					  "Calls that wait for an order to change.");
-	counts->stream_length = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_length",
-						"Entries of the own event stream.");
-	counts->stream_held = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_held_entries",
-					      "Entries of the own event stream that some group "
-					      "has not acknowledged.");
-	counts->trimmed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_trimmed_total",
-					  "Entries trimmed off the own event stream.");
-	counts->ghosts = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_ghost_groups",
-					 "Groups of the own event stream without a live consumer.");
 }
 
 /* ---- the whole ---- */
 
-int order_new(struct rt_loop *loop, const struct order_options *options, struct order **ret)
+static int make(struct rt_context *context, const void *given, void **ret_own)
 {
+	const struct order_options *options = given;
 	struct order *order = rt_alloc(sizeof(*order));
-	struct rt_events_options events = options->events;
 	int rc;
 
+	*ret_own = order;
 	order->service =
 		(Tandem__Order__V1__OrderService_Service)TANDEM__ORDER__V1__ORDER_SERVICE__INIT(
 			order_);
 	order->placement = (Tandem__Order__V1__PlacementService_Service)
 		TANDEM__ORDER__V1__PLACEMENT_SERVICE__INIT(order_);
 	rt_list_init(&order->placements);
-	order->loop = loop;
-	order->store = options->store;
+	order->context = context;
+	order->loop = context->loop;
 	order->clock = options->clock;
-	order->trim_every_ms = options->trim_every_ms > 0 ? options->trim_every_ms : TRIM_EVERY_MS;
 	order->stream_length_max = options->stream_length_max;
-	order->trim.retain_ms = options->retain_ms;
-	order->trim.retain_count = options->retain_count;
-	order->trim.ghost_ms = options->ghost_ms;
-	register_metrics(&order->counts, options->metrics);
-	events.on_event = order_on_inventory_event;
-	events.user_data = order;
-	rc = rt_events_new(loop, options->inventory, &events, &order->inventory);
-	if (rc != RT_OK) {
-		/* What was handed over stays with the caller when nothing was made of it. */
-		free(order);
+	register_metrics(&order->counts, context->metrics);
+	rc = order_store_new(context->loop,
+			     &(struct order_store_options){
+				     .store = context->store,
+				     .redis = context->redis,
+				     .partition = context->partition,
+				     .stream_length_max = options->stream_length_max > 0
+								  ? options->stream_length_max
+								  : INT64_MAX },
+			     &order->store);
+	if (rc != RT_OK)
 		return rc;
-	}
-	order->watch = order_watch_new(loop, order->store, WAITERS_MAX, order->counts.waiters);
+	order->watch =
+		order_watch_new(order->loop, order->store, WAITERS_MAX, order->counts.waiters);
 	order->timers = order_timers_new(
 		order, options->timers_every_ms > 0 ? options->timers_every_ms : TIMERS_EVERY_MS);
-	*ret = order;
 	return RT_OK;
+}
+
+static ProtobufCService *service(void *own, size_t number)
+{
+	struct order *order = own;
+	ProtobufCService *const services[] = { &order->service.base, &order->placement.base };
+
+	return number < RT_LENGTH(services) ? services[number] : NULL;
 }
 
 ProtobufCService *order_rpc(struct order *order)
@@ -375,89 +320,55 @@ ProtobufCService *order_placement_rpc(struct order *order)
 	return &order->placement.base;
 }
 
-void order_start(struct order *order)
+static void start(void *own)
 {
-	rt_events_start(order->inventory);
-	order_timers_start(order->timers);
-	trim_later(order);
+	order_timers_start(((struct order *)own)->timers);
 }
 
-bool order_ready(const struct order *order)
+static void drain(void *own)
 {
-	return order->store->ops->ready(order->store) && rt_events_ready(order->inventory);
-}
+	struct order *order = own;
 
-bool order_storage_problem(const struct order *order, char *text, size_t size)
-{
-	const struct rt_trim_op *trim = &order->trim;
-	size_t length;
-
-	if (trim->memory_full) {
-		snprintf(text, size, "Redis has reached its maxmemory and takes no order");
-		return true;
-	}
-	if (order->stream_length_max == 0 || trim->length < order->stream_length_max)
-		return false;
-	length = (size_t)snprintf(text, size,
-				  "the event stream of orders has reached its limit of %" PRId64
-				  " entries",
-				  order->stream_length_max);
-	if (trim->held > 0 && length < size)
-		snprintf(text + length, size - length,
-			 ": consumer group %s has not acknowledged %" PRId64 " of them",
-			 trim->holder, trim->held);
-	return true;
-}
-
-static void inventory_stopped(void *user)
-{
-	struct order *order = user;
-
-	order->inventory_stopped = true;
-	stop_check(order);
-}
-
-static void watch_stopped(void *user)
-{
-	struct order *order = user;
-
-	order->watch_stopped = true;
-	stop_check(order);
-}
-
-static void timers_stopped(struct order *order)
-{
-	order->timers_stopped = true;
-	stop_check(order);
-}
-
-void order_drain(struct order *order)
-{
 	order->draining = true;
 	order_placements_close(order, false);
 }
 
-void order_stop(struct order *order, void (*stopped)(void *user), void *user)
+static void watch_stopped(void *user)
 {
-	order->stopping = true;
-	order->stop_task.run = all_stopped;
-	order->stopped = stopped;
-	order->stopped_user = user;
-	rt_timer_stop(order->loop, &order->trim_timer);
-	order_timers_stop(order->timers, timers_stopped);
-	order_placements_close(order, true);
-	order_watch_stop(order->watch, watch_stopped, order);
-	rt_events_stop(order->inventory, inventory_stopped, order);
+	order_call_end(user);
 }
 
-void order_free(struct order *order)
+static void stop(void *own)
 {
-	if (order == NULL)
-		return;
-	rt_timer_stop(order->loop, &order->trim_timer);
+	struct order *order = own;
+
+	order_call_begin(order);
+	order_timers_stop(order->timers, order_call_end);
+	order_placements_close(order, true);
+	order_call_begin(order);
+	order_watch_stop(order->watch, watch_stopped, order);
+}
+
+static void own_free(void *own)
+{
+	struct order *order = own;
+
 	order_timers_free(order->timers);
 	order_watch_free(order->watch);
-	rt_events_free(order->inventory);
-	order->store->ops->free(order->store);
+	order_store_free(order->store);
 	free(order);
 }
+
+const struct rt_context_domain order_domain = {
+	.name = "order",
+	.functions = &order_functions,
+	.subscriptions = { { "inventory", order_on_inventory_event } },
+	.make = make,
+	.service = service,
+	.start = start,
+	.on_trimmed = note_held,
+	.storage_problem = storage_problem,
+	.drain = drain,
+	.stop = stop,
+	.free = own_free,
+};

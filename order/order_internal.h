@@ -16,36 +16,32 @@ struct order {
 	Tandem__Order__V1__OrderService_Service service; /* first: a handler gets this */
 	Tandem__Order__V1__PlacementService_Service placement;
 	struct rt_list placements; /* streams of gateways */
+	struct rt_context *context;
 	struct rt_loop *loop;
 	struct order_store *store;
-	struct rt_events *inventory;
 	struct order_clock clock;
 	struct order_watch *watch;
 	struct order_timers *timers;
 	uint8_t random[ORDER_RANDOM_BYTES];
 	size_t random_left;
-	int64_t trim_every_ms;
-	struct rt_trim_op trim;
-	struct rt_timer trim_timer;
-	char ghost[64]; /* the group that was last warned about */
 	int64_t stream_length_max;
 	bool filling; /* a group holds half of that: it was warned about */
-	bool trimming;
-	size_t calls; /* RPCs and events that wait for the store */
-	bool draining, stopping, inventory_stopped, watch_stopped, timers_stopped;
-	struct rt_task stop_task; /* tells of the end from nobody's callback */
-	void (*stopped)(void *user);
-	void *stopped_user;
+	bool draining;
 	struct order_counts {
 		struct rt_series *placed, *placed_before, *conflicts, *decided[ORDER_STATE_COUNT],
-			*decision_seconds, *republished, *unsettled, *overdue, *waiters,
-			*stream_length, *stream_held, *trimmed, *ghosts;
+			*decision_seconds, *republished, *unsettled, *overdue, *waiters;
 	} counts; /* NULL without metrics */
 };
 
 /* What waits for the store begins and ends: the service does not stop in between. */
-void order_call_begin(struct order *order);
-void order_call_end(struct order *order);
+static inline void order_call_begin(struct order *order)
+{
+	rt_context_hold(order->context);
+}
+static inline void order_call_end(struct order *order)
+{
+	rt_context_release(order->context);
+}
 
 /* Adds to a series, when there is one. */
 static inline void order_count(struct rt_series *series, double by)

@@ -327,7 +327,7 @@ void order_place(Tandem__Order__V1__PlacementService_Service *service,
 	struct placement *placement;
 
 	(void)request;
-	if (order->draining || order->stopping) {
+	if (order->draining || order->context->stopping) {
 		struct rt_status status = { .code = 0 };
 
 		order_status_stopping(&status);

@@ -143,7 +143,7 @@ bool order_placing_start(struct order_placing *placing)
 
 	if (!check_request(&placing->request->base, &placing->status))
 		return false;
-	if (order->stopping) {
+	if (order->context->stopping) {
 		order_status_stopping(&placing->status);
 		return false;
 	}
@@ -167,7 +167,7 @@ bool order_placing_start(struct order_placing *placing)
 	if (placing->wait)
 		order_watch_add(order->watch, &placing->waiter, placing->order_id, 1, false);
 	order_call_begin(order);
-	order->store->ops->place(order->store, op);
+	order_store_place(order->store, op);
 	return true;
 }
 

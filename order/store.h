@@ -150,39 +150,25 @@ struct order_tail_op {
 	void (*done)(struct order_tail_op *op, int status);
 };
 
-struct order_store_ops {
-	void (*place)(struct order_store *store, struct order_place_op *op);
-	void (*move)(struct order_store *store, struct order_move_op *op);
-	void (*get)(struct order_store *store, struct order_get_op *op);
-	void (*list)(struct order_store *store, struct order_list_op *op);
-	void (*due)(struct order_store *store, struct order_due_op *op);
-	void (*timer)(struct order_store *store, struct order_timer_op *op);
-	void (*tail)(struct order_store *store, struct order_tail_op *op);
-	void (*tail_interrupt)(struct order_store *store);
-	void (*trim)(struct order_store *store, struct rt_trim_op *op);
-	bool (*ready)(struct order_store *store);
-	/* Ends what is under way with RT_CANCELED, then frees. */
-	void (*free)(struct order_store *store);
-};
-struct order_store {
-	const struct order_store_ops *ops;
-};
-
-struct rt_functions;
-struct rt_metrics;
-struct rt_redis_options;
 extern const struct rt_functions order_functions; /* generated from functions.lua */
-struct order_store_redis_options {
-	const struct rt_redis_options *redis; /* copied; the store makes its connections from it */
+struct order_store_options {
+	struct rt_store *store;               /* borrowed; of order_functions */
+	const struct rt_redis_options *redis; /* for a connection of its own; not kept */
 	int64_t stream_length_max;            /* past it order_place answers RT_FULL */
 	int partition;
-	struct rt_metrics *metrics;
 };
-int order_store_redis_new(struct rt_loop *loop, const struct order_store_redis_options *options,
-			  struct order_store **ret);
-/* The command connection of a Redis store: the subscription acknowledges over it, too. */
-struct rt_redis *order_store_redis_connection(struct order_store *store);
-/* Why it cannot serve, for a person; NULL: it can. */
-const char *order_store_redis_problem(const struct order_store *store);
+int order_store_new(struct rt_loop *loop, const struct order_store_options *options,
+		    struct order_store **ret);
+void order_store_place(struct order_store *store, struct order_place_op *op);
+void order_store_move(struct order_store *store, struct order_move_op *op);
+void order_store_get(struct order_store *store, struct order_get_op *op);
+void order_store_list(struct order_store *store, struct order_list_op *op);
+void order_store_due(struct order_store *store, struct order_due_op *op);
+void order_store_timer(struct order_store *store, struct order_timer_op *op);
+void order_store_tail(struct order_store *store, struct order_tail_op *op);
+/* Gives up the tail that is being read: it ends with RT_CANCELED, or with what it got. */
+void order_store_tail_interrupt(struct order_store *store);
+/* Before rt_store_free, which ends what is under way but for the tail. Takes NULL. */
+void order_store_free(struct order_store *store);
 
 #endif

@@ -27,24 +27,17 @@
 #define GROUP           "order"     /* what this service reads inventory's stream as */
 #define INVENTORY_GROUP "inventory" /* what reads ours, and answers */
 
-struct store {
-	struct order_store base;
+struct order_store {
 	struct rt_loop *loop;
-	struct rt_store *store;
 	struct rt_redis *tail_redis;
 	char events_key[KEY_MAX], inventory_key[KEY_MAX], orders_prefix[KEY_MAX];
 	char length_max[24];
 	int64_t timeout_ms;
-	struct rt_store_queue *place, *move, *get, *list, *due, *timer, *trim;
+	struct rt_store_queue *place, *move, *get, *list, *due, *timer;
 	char placed_history[80]; /* of the order whose answer is being told */
 	struct tail_call *tail;
 	struct rt_args tail_args;
 };
-
-static struct store *store_of(struct order_store *base)
-{
-	return RT_CONTAINER_OF(base, struct store, base);
-}
 
 static void add_text(struct rt_args *args, const char *text)
 {
@@ -84,7 +77,7 @@ static bool read_record(const struct redisReply *reply, const char *order_id,
 
 static void place_begin(struct rt_store_run *run)
 {
-	const struct store *store = run->user;
+	const struct order_store *store = run->user;
 
 	rt_args_str(run->args, store->length_max);
 }
@@ -124,7 +117,7 @@ static bool place_answered(struct rt_store_run *run, int *status, const struct r
 
 static int place_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
-	struct store *store = run->user;
+	struct order_store *store = run->user;
 	struct order_place_op *op = item;
 
 	switch (reply->type) {
@@ -175,7 +168,7 @@ static const struct rt_store_step place_step = {
 
 static void move_begin(struct rt_store_run *run)
 {
-	const struct store *store = run->user;
+	const struct order_store *store = run->user;
 	bool acks = false;
 
 	RT_STORE_FOR_EACH(const struct order_move_op, op, run)
@@ -281,7 +274,7 @@ static void get_encode(struct rt_store_run *run, const void *item)
 {
 	static const char *const fields[] = { "status",  "settled", "version", "hold",
 					      "attempt", "history", "placed",  "detail" };
-	const struct store *store = run->user;
+	const struct order_store *store = run->user;
 	const struct order_get_op *op = item;
 	char key[ORDER_KEY_MAX];
 
@@ -457,7 +450,7 @@ static const struct rt_store_step timer_step = {
 struct tail_call {
 	struct rt_redis_op op;
 	struct rt_task task;
-	struct store *store;
+	struct order_store *store;
 	struct order_tail_op *tail; /* NULL: answered, or given up */
 	bool from_end;
 	bool under_way, task_queued;
@@ -548,9 +541,8 @@ static void tail_done(struct rt_redis_op *op, int status, const struct redisRepl
 	tail_end(call);
 }
 
-static void store_tail(struct order_store *base, struct order_tail_op *op)
+void order_store_tail(struct order_store *store, struct order_tail_op *op)
 {
-	struct store *store = store_of(base);
 	struct tail_call *call = rt_alloc(sizeof(*call));
 	struct rt_args *args = &store->tail_args;
 
@@ -594,9 +586,8 @@ static void tail_given_up(struct rt_task *task)
 	tail_end(call);
 }
 
-static void store_tail_interrupt(struct order_store *base)
+void order_store_tail_interrupt(struct order_store *store)
 {
-	struct store *store = store_of(base);
 	struct tail_call *call = RT_TAKE(store->tail);
 
 	if (call == NULL)
@@ -608,108 +599,57 @@ static void store_tail_interrupt(struct order_store *base)
 
 /* ---- the store ---- */
 
-static void store_place(struct order_store *base, struct order_place_op *op)
+void order_store_place(struct order_store *store, struct order_place_op *op)
 {
-	rt_store_add(store_of(base)->place, op);
+	rt_store_add(store->place, op);
 }
 
-static void store_move(struct order_store *base, struct order_move_op *op)
+void order_store_move(struct order_store *store, struct order_move_op *op)
 {
-	rt_store_add(store_of(base)->move, op);
+	rt_store_add(store->move, op);
 }
 
-static void store_get(struct order_store *base, struct order_get_op *op)
+void order_store_get(struct order_store *store, struct order_get_op *op)
 {
 	op->found = false;
-	rt_store_add(store_of(base)->get, op);
+	rt_store_add(store->get, op);
 }
 
-static void store_list(struct order_store *base, struct order_list_op *op)
+void order_store_list(struct order_store *store, struct order_list_op *op)
 {
 	op->records = NULL;
 	op->record_count = 0;
 	op->last_id = "";
 	op->more = false;
-	rt_store_add(store_of(base)->list, op);
+	rt_store_add(store->list, op);
 }
 
-static void store_due(struct order_store *base, struct order_due_op *op)
+void order_store_due(struct order_store *store, struct order_due_op *op)
 {
 	op->due = NULL;
 	op->due_count = 0;
-	rt_store_add(store_of(base)->due, op);
+	rt_store_add(store->due, op);
 }
 
-static void store_timer(struct order_store *base, struct order_timer_op *op)
+void order_store_timer(struct order_store *store, struct order_timer_op *op)
 {
-	rt_store_add(store_of(base)->timer, op);
+	rt_store_add(store->timer, op);
 }
 
-static void store_trim(struct order_store *base, struct rt_trim_op *op)
+int order_store_new(struct rt_loop *loop, const struct order_store_options *options,
+		    struct order_store **ret)
 {
-	rt_store_add(store_of(base)->trim, op);
-}
-
-static bool store_ready(struct order_store *base)
-{
-	return rt_store_problem(store_of(base)->store) == NULL;
-}
-
-static void store_free(struct order_store *base)
-{
-	struct store *store = base == NULL ? NULL : store_of(base);
-
-	if (store == NULL)
-		return;
-	rt_redis_free(store->tail_redis);
-	rt_store_free(store->store);
-	rt_args_done(&store->tail_args);
-	free(store);
-}
-
-static const struct order_store_ops store_ops = {
-	.place = store_place,
-	.move = store_move,
-	.get = store_get,
-	.list = store_list,
-	.due = store_due,
-	.timer = store_timer,
-	.tail = store_tail,
-	.tail_interrupt = store_tail_interrupt,
-	.trim = store_trim,
-	.ready = store_ready,
-	.free = store_free,
-};
-
-static int new_queues(struct store *store)
-{
+	struct order_store *store = rt_alloc(sizeof(*store));
 	const struct {
 		const struct rt_store_step *step;
 		struct rt_store_queue **queue;
 	} queues[] = {
-		{ &place_step, &store->place },  { &move_step, &store->move },
-		{ &get_step, &store->get },      { &list_step, &store->list },
-		{ &due_step, &store->due },      { &timer_step, &store->timer },
-		{ &rt_trim_step, &store->trim },
+		{ &place_step, &store->place }, { &move_step, &store->move },
+		{ &get_step, &store->get },     { &list_step, &store->list },
+		{ &due_step, &store->due },     { &timer_step, &store->timer },
 	};
-	int rc = RT_OK;
-
-	for (size_t i = 0; i < RT_LENGTH(queues) && rc == RT_OK; i++)
-		rc = rt_store_queue_new(store->store, queues[i].step, store, queues[i].queue);
-	return rc;
-}
-
-int order_store_redis_new(struct rt_loop *loop, const struct order_store_redis_options *options,
-			  struct order_store **ret)
-{
-	const struct rt_store_options connection = { .redis = options->redis,
-						     .functions = &order_functions,
-						     .partition = options->partition,
-						     .metrics = options->metrics };
-	struct store *store = rt_alloc(sizeof(*store));
 	int rc;
 
-	store->base.ops = &store_ops;
 	store->loop = loop;
 	store->timeout_ms = options->redis->timeout_ms;
 	snprintf(store->events_key, sizeof(store->events_key), "order:{%d}:events",
@@ -720,25 +660,22 @@ int order_store_redis_new(struct rt_loop *loop, const struct order_store_redis_o
 		 "order:{%d}:o:", options->partition);
 	snprintf(store->length_max, sizeof(store->length_max), "%" PRId64,
 		 options->stream_length_max);
-	rc = rt_store_new(loop, &connection, &store->store);
-	if (rc == RT_OK)
-		rc = new_queues(store);
-	if (rc == RT_OK)
-		rc = rt_redis_new(loop, options->redis, &store->tail_redis);
+	rc = rt_redis_new(loop, options->redis, &store->tail_redis);
+	for (size_t i = 0; i < RT_LENGTH(queues) && rc == RT_OK; i++)
+		rc = rt_store_queue_new(options->store, queues[i].step, store, queues[i].queue);
 	if (rc != RT_OK) {
-		store_free(&store->base);
+		order_store_free(store);
 		return rc;
 	}
-	*ret = &store->base;
+	*ret = store;
 	return RT_OK;
 }
 
-struct rt_redis *order_store_redis_connection(struct order_store *store)
+void order_store_free(struct order_store *store)
 {
-	return rt_store_redis(store_of(store)->store);
-}
-
-const char *order_store_redis_problem(const struct order_store *store)
-{
-	return rt_store_problem(RT_CONTAINER_OF(store, const struct store, base)->store);
+	if (store == NULL)
+		return;
+	rt_redis_free(store->tail_redis);
+	rt_args_done(&store->tail_args);
+	free(store);
 }

@@ -132,7 +132,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 		due->timer.version = record->version;
 		due->timer.due_ms = next_due(order, record, now_ms, record->attempt);
 		due->timer.done = postponed;
-		order->store->ops->timer(order->store, &due->timer);
+		order_store_timer(order->store, &due->timer);
 		return;
 	}
 	if (due->input != ORDER_IN_REQUEST_UNANSWERED)
@@ -146,7 +146,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 					 ? next_due(order, record, now_ms, record->attempt + 1)
 					 : order_retry_at(order, now_ms, 1);
 	due->move.done = moved;
-	order->store->ops->move(order->store, &due->move);
+	order_store_move(order->store, &due->move);
 }
 
 static void looked(struct order_due_op *op, int status)
@@ -178,7 +178,7 @@ static void look(struct rt_timer *tick)
 					     .lease_until_ms = now_ms + LEASE_MS,
 					     .count_max = COUNT_MAX,
 					     .done = looked };
-	order->store->ops->due(order->store, &timers->due);
+	order_store_due(order->store, &timers->due);
 }
 
 struct order_timers *order_timers_new(struct order *order, int64_t every_ms)

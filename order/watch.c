@@ -156,7 +156,7 @@ static void node_begin_read(struct order_watch_node *node)
 	node->read_ms = rt_loop_now(watch->loop);
 	node->get = (struct order_get_op){ .order_id = node->order_id, .done = node_was_read };
 	watch->reads++;
-	watch->store->ops->get(watch->store, &node->get);
+	order_store_get(watch->store, &node->get);
 }
 
 static void reads_begin(struct order_watch *watch)
@@ -326,7 +326,7 @@ static void tail_look(struct order_watch *watch)
 		return;
 	}
 	watch->tail_op = (struct order_tail_op){ .after = "$", .done = tail_looked };
-	watch->store->ops->tail(watch->store, &watch->tail_op);
+	order_store_tail(watch->store, &watch->tail_op);
 }
 
 static void tail_next(struct order_watch *watch)
@@ -339,7 +339,7 @@ static void tail_next(struct order_watch *watch)
 	watch->tail_op = (struct order_tail_op){ .after = watch->after,
 						 .block_ms = BLOCK_MS,
 						 .done = tail_came };
-	watch->store->ops->tail(watch->store, &watch->tail_op);
+	order_store_tail(watch->store, &watch->tail_op);
 }
 
 static void tail_begun(struct order_tail_op *op, int status)
@@ -359,7 +359,7 @@ static void tail_begin(struct order_watch *watch)
 {
 	watch->tail = TAIL_BEGINS;
 	watch->tail_op = (struct order_tail_op){ .after = "$", .done = tail_begun };
-	watch->store->ops->tail(watch->store, &watch->tail_op);
+	order_store_tail(watch->store, &watch->tail_op);
 }
 
 /* ---- the watch ---- */
@@ -472,7 +472,7 @@ void order_watch_stop(struct order_watch *watch, void (*stopped)(void *user), vo
 		node_release(node);
 	}
 	if (watch->tail == TAIL_BEGINS || watch->tail == TAIL_RUNS)
-		watch->store->ops->tail_interrupt(watch->store);
+		order_store_tail_interrupt(watch->store);
 	stop_check(watch);
 }
 

@@ -11,7 +11,7 @@
 
 #define ORDERS_PREFIX "order:{0}:o:"
 
-/* ---- the stores ---- */
+/* ---- the contexts ---- */
 
 void stored_load(struct memory_redis *redis)
 {
@@ -28,27 +28,17 @@ void stored_load(struct memory_redis *redis)
 	}
 }
 
-struct order_store *stored_order_store(struct memory_host *host, int64_t length_max)
+struct rt_context *stored_context(struct memory_host *host, const struct rt_context_domain *domain,
+				  struct rt_context_options options, const char *consumer)
 {
-	struct order_store_redis_options options = { .redis = &host->options,
-						     .stream_length_max = length_max > 0
-										  ? length_max
-										  : INT64_MAX };
-	struct order_store *store;
-	int rc = order_store_redis_new(host->redis->loop, &options, &store);
+	struct rt_context *context;
+	int rc;
 
+	options.redis = &host->options;
+	options.consumer = consumer;
+	rc = rt_context_new(host->redis->loop, domain, &options, &context);
 	assert(rc == RT_OK);
-	return store;
-}
-
-struct inventory_store *stored_inventory_store(struct memory_host *host)
-{
-	struct inventory_store_redis_options options = { .redis = &host->options };
-	struct inventory_store *store;
-	int rc = inventory_store_redis_new(host->redis->loop, &options, &store);
-
-	assert(rc == RT_OK);
-	return store;
+	return context;
 }
 
 struct rt_stream_source *stored_source(struct memory_host *host, struct rt_redis *commands,

@@ -1,8 +1,8 @@
-/* stored.h - the services' stores on a Redis in memory, and what they keep there. */
+/* stored.h - contexts on a Redis in memory, and what they keep there. */
 #ifndef SIM_STORED_H
 #define SIM_STORED_H
 
-#include "events/events.h"
+#include "context/context.h"
 #include "inventory/store.h"
 #include "memory_redis/link.h"
 #include "order/store.h"
@@ -10,13 +10,13 @@
 #define STORED_ORDERS    "order:{0}:events"
 #define STORED_INVENTORY "inventory:{0}:events"
 
-/* ---- the stores: the real ones ---- */
+/* ---- the contexts: the real ones ---- */
 
 /* Loads the functions of both. Aborts when they do not load. */
 void stored_load(struct memory_redis *redis);
-/* length_max 0: none. */
-struct order_store *stored_order_store(struct memory_host *host, int64_t length_max);
-struct inventory_store *stored_inventory_store(struct memory_host *host);
+/* A context whose connections are the host's; `consumer` is its name in the groups. */
+struct rt_context *stored_context(struct memory_host *host, const struct rt_context_domain *domain,
+				  struct rt_context_options options, const char *consumer);
 /* Reads `stream` as the context of these functions, whose connection is `commands`. */
 struct rt_stream_source *stored_source(struct memory_host *host, struct rt_redis *commands,
 				       const struct rt_functions *functions, const char *stream,

@@ -320,66 +320,48 @@ static int on_client_call(void *user, const char *step, int64_t *delay_ms)
 
 /* ---- processes ---- */
 
-static struct rt_events_options events_options(const char *name)
+static void start_context(struct process *process, const struct rt_context_domain *domain,
+			  const void *own)
 {
-	struct rt_events_options options = { RT_EVENTS_DEFAULTS };
+	struct rt_context_options options = {
+		.events = { RT_EVENTS_DEFAULTS },
+		.trim_every_ms = 3000,
+		.retain_ms = 10000,
+		.retain_count = 50,
+		.ghost_ms = 3600000,
+		.own = own,
+	};
 
-	options.name = name;
 	/* Quicker than in earnest, so that runs are short; and nothing sound goes to the dead
 	 * letters, however often its consumers die. */
-	options.deliveries_max = 100000;
-	options.retry_max_ms = 2000;
-	options.claim_idle_ms = 4000;
-	options.claim_every_ms = 1500;
-	options.tend_every_ms = 1000;
-	options.consumer_idle_ms = 60000;
-	return options;
+	options.events.deliveries_max = 100000;
+	options.events.retry_max_ms = 2000;
+	options.events.claim_idle_ms = 4000;
+	options.events.claim_every_ms = 1500;
+	options.events.tend_every_ms = 1000;
+	options.events.consumer_idle_ms = 60000;
+	process->context = stored_context(&process->host, domain, options, process->consumer);
+	rt_context_start(process->context);
 }
 
 static void start_order(struct process *process)
 {
-	struct world *world = process->world;
-	struct order_options options = {
-		.store = stored_order_store(&process->host, world->options.stream_length_max),
-		.events = events_options(STORED_INVENTORY),
-		.clock = { .decision_ms = world->options.decision_ms,
+	const struct order_options options = {
+		.clock = { .decision_ms = process->world->options.decision_ms,
 			   .retry_min_ms = 1000,
 			   .retry_max_ms = 8000 },
+		.stream_length_max = process->world->options.stream_length_max,
 		.timers_every_ms = 250,
-		.trim_every_ms = 3000,
-		.retain_ms = 10000,
-		.retain_count = 50,
-		.ghost_ms = 3600000,
 	};
-	int rc;
 
-	options.inventory =
-		stored_source(&process->host, order_store_redis_connection(options.store),
-			      &order_functions, STORED_INVENTORY, process->consumer);
-	rc = order_new(world->loop, &options, &process->order);
-	assert(rc == RT_OK);
-	order_start(process->order);
+	start_context(process, &order_domain, &options);
+	process->order = process->context->own;
 }
 
 static void start_inventory(struct process *process)
 {
-	struct world *world = process->world;
-	struct inventory_options options = {
-		.store = stored_inventory_store(&process->host),
-		.events = events_options(STORED_ORDERS),
-		.trim_every_ms = 3000,
-		.retain_ms = 10000,
-		.retain_count = 50,
-		.ghost_ms = 3600000,
-	};
-	int rc;
-
-	options.orders =
-		stored_source(&process->host, inventory_store_redis_connection(options.store),
-			      &inventory_functions, STORED_ORDERS, process->consumer);
-	rc = inventory_new(world->loop, &options, &process->inventory);
-	assert(rc == RT_OK);
-	inventory_start(process->inventory);
+	start_context(process, &inventory_domain, NULL);
+	process->inventory = process->context->own;
 }
 
 static void start_gateway(struct process *process)
@@ -439,10 +421,8 @@ static void process_ends(struct rt_task *task)
 {
 	struct process *process = RT_CONTAINER_OF(task, struct process, end);
 
-	if (process->role == ROLE_ORDER)
-		order_stop(process->order, on_stopped, process);
-	else if (process->role == ROLE_INVENTORY)
-		inventory_stop(process->inventory, on_stopped, process);
+	if (process->context != NULL)
+		rt_context_stop(process->context, on_stopped, process);
 	else
 		gateway_stop(process->gateway, on_stopped, process);
 }
@@ -464,8 +444,7 @@ void world_kill(struct process *process, const char *why)
 static void process_free(struct process *process)
 {
 	rt_list_remove(&process->link);
-	order_free(process->order);
-	inventory_free(process->inventory);
+	rt_context_free(process->context);
 	gateway_free(process->gateway);
 	if (process->to_order != NULL)
 		rt_client_free(process->to_order);

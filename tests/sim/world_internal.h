@@ -19,7 +19,8 @@ struct process {
 	bool dead, stopped;
 	unsigned calls; /* it works on */
 	struct rt_task end;
-	struct memory_host host; /* its connections to Redis */
+	struct memory_host host;    /* its connections to Redis */
+	struct rt_context *context; /* of an order or inventory service */
 	struct order *order;
 	struct inventory *inventory;
 	struct gateway *gateway;

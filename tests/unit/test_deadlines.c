@@ -22,8 +22,7 @@ static struct world {
 	struct rt_loop *loop;
 	struct memory_redis *redis;
 	struct memory_host host;
-	struct order *order;
-	struct inventory *inventory;
+	struct rt_context *order, *inventory;
 	struct gateway *gateway;
 	ProtobufCService *to_order, *to_placement, *to_inventory;
 	int stopped;
@@ -39,18 +38,14 @@ static int be_slow(void *user, const struct memory_io *io, int64_t *delay_ms)
 
 static void world_new(void)
 {
-	struct order_options order = {
-		.events = { RT_EVENTS_DEFAULTS },
+	const struct order_options order = {
 		.clock = { .decision_ms = 60000, .retry_min_ms = 2000, .retry_max_ms = 20000 },
-		.retain_ms = 3600000,
-		.retain_count = 1000,
-		.ghost_ms = 600000
 	};
-	struct inventory_options inventory = { .events = { RT_EVENTS_DEFAULTS },
-					       .trim_every_ms = 5000,
-					       .retain_ms = 3600000,
-					       .retain_count = 1000,
-					       .ghost_ms = 600000 };
+	struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
+					      .retain_ms = 3600000,
+					      .retain_count = 1000,
+					      .ghost_ms = 600000,
+					      .own = &order };
 	struct gateway_options gateway = {
 		.connections = 1, .batch_max = 128, .orders_max = 1000, .timeout_ms = 30000
 	};
@@ -60,25 +55,17 @@ static void world_new(void)
 	world.redis = memory_redis_new(world.loop);
 	stored_load(world.redis);
 	memory_host_init(&world.host, world.redis, "p", be_slow, NULL);
-	order.store = stored_order_store(&world.host, 0);
-	order.inventory = stored_source(&world.host, order_store_redis_connection(order.store),
-					&order_functions, STORED_INVENTORY, "c1");
-	order.events.name = STORED_INVENTORY;
-	CU_ASSERT_FATAL(order_new(world.loop, &order, &world.order) == RT_OK);
-	inventory.store = stored_inventory_store(&world.host);
-	inventory.orders =
-		stored_source(&world.host, inventory_store_redis_connection(inventory.store),
-			      &inventory_functions, STORED_ORDERS, "c1");
-	inventory.events.name = STORED_ORDERS;
-	CU_ASSERT_FATAL(inventory_new(world.loop, &inventory, &world.inventory) == RT_OK);
-	order_start(world.order);
-	inventory_start(world.inventory);
+	world.order = stored_context(&world.host, &order_domain, options, "c1");
+	options.own = NULL;
+	world.inventory = stored_context(&world.host, &inventory_domain, options, "c1");
+	rt_context_start(world.order);
+	rt_context_start(world.inventory);
 	gateway.order = world.to_order =
-		rt_client_local(world.loop, order_rpc(world.order), NULL, NULL);
+		rt_client_local(world.loop, order_rpc(world.order->own), NULL, NULL);
 	gateway.placement = world.to_placement =
-		rt_client_local(world.loop, order_placement_rpc(world.order), NULL, NULL);
+		rt_client_local(world.loop, order_placement_rpc(world.order->own), NULL, NULL);
 	gateway.inventory = world.to_inventory =
-		rt_client_local(world.loop, inventory_rpc(world.inventory), NULL, NULL);
+		rt_client_local(world.loop, inventory_rpc(world.inventory->own), NULL, NULL);
 	CU_ASSERT_FATAL(gateway_new(world.loop, &gateway, &world.gateway) == RT_OK);
 	rt_loop_advance(world.loop, 10000); /* until they are connected, and read */
 }
@@ -93,8 +80,8 @@ static void world_free(void)
 {
 	gateway_stop(world.gateway, on_stopped, NULL);
 	rt_loop_advance(world.loop, 1000);
-	order_stop(world.order, on_stopped, NULL);
-	inventory_stop(world.inventory, on_stopped, NULL);
+	rt_context_stop(world.order, on_stopped, NULL);
+	rt_context_stop(world.inventory, on_stopped, NULL);
 	rt_loop_advance(world.loop, 10000);
 	CU_ASSERT_EQUAL_FATAL(world.stopped, 3);
 	rt_client_free(world.to_order);
@@ -102,8 +89,8 @@ static void world_free(void)
 	rt_client_free(world.to_inventory);
 	rt_loop_settle(world.loop);
 	gateway_free(world.gateway);
-	order_free(world.order);
-	inventory_free(world.inventory);
+	rt_context_free(world.order);
+	rt_context_free(world.inventory);
 	memory_redis_free(world.redis);
 	rt_loop_free(world.loop);
 }
@@ -255,9 +242,9 @@ static void end(struct probe *probe)
 
 static size_t services(ProtobufCService *list[5])
 {
-	list[0] = order_rpc(world.order);
-	list[1] = order_placement_rpc(world.order);
-	list[2] = inventory_rpc(world.inventory);
+	list[0] = order_rpc(world.order->own);
+	list[1] = order_placement_rpc(world.order->own);
+	list[2] = inventory_rpc(world.inventory->own);
 	list[3] = gateway_order_rpc(world.gateway);
 	list[4] = gateway_inventory_rpc(world.gateway);
 	return 5;

@@ -29,6 +29,7 @@ static struct redis_server server;
 struct fixture {
 	struct rt_loop *loop;
 	struct rt_metrics *metrics;
+	struct rt_context *context;
 	struct inventory *inventory;
 	ProtobufCService *client;
 	struct rt_timer patience, look;
@@ -68,7 +69,7 @@ static void run_until(bool (*wanted)(void))
 
 static bool is_ready(void)
 {
-	return inventory_ready(f.inventory);
+	return rt_context_ready(f.context);
 }
 
 static bool is_stopped(void)
@@ -100,43 +101,34 @@ static void on_stopped(void *user)
 static void setup(void)
 {
 	struct rt_redis_options redis = { .unix_path = server.socket, .name = "test" };
-	struct inventory_store_redis_options store = { .redis = &redis };
-	struct rt_stream_redis_options stream = { .reader = &redis,
-						  .stream = ORDERS,
-						  .group = "inventory",
-						  .consumer = "test",
-						  .functions = &inventory_functions };
-	struct inventory_options options = { .events = { RT_EVENTS_DEFAULTS },
-					     .trim_every_ms = 50,
-					     .ghost_ms = 1000 };
+	struct rt_context_options options = { .redis = &redis,
+					      .events = { RT_EVENTS_DEFAULTS },
+					      .consumer = "test",
+					      .trim_every_ms = 50,
+					      .ghost_ms = 1000 };
 
 	redis_server_do(&server, "FLUSHALL");
 	f = (struct fixture){ .metrics = rt_metrics_new() };
 	CU_ASSERT_FATAL(rt_loop_new(&f.loop) == RT_OK);
-	store.metrics = f.metrics;
-	CU_ASSERT_FATAL(inventory_store_redis_new(f.loop, &store, &options.store) == RT_OK);
-	stream.commands = inventory_store_redis_connection(options.store);
-	CU_ASSERT_FATAL(rt_stream_redis_new(f.loop, &stream, &options.orders) == RT_OK);
 	options.metrics = f.metrics;
-	options.events.metrics = f.metrics;
-	options.events.name = ORDERS;
 	options.events.block_ms = 100;
 	options.events.deliveries_max = 2;
 	options.events.retry_min_ms = 1;
 	options.events.retry_max_ms = 5;
-	CU_ASSERT_FATAL(inventory_new(f.loop, &options, &f.inventory) == RT_OK);
+	CU_ASSERT_FATAL(rt_context_new(f.loop, &inventory_domain, &options, &f.context) == RT_OK);
+	f.inventory = f.context->own;
 	f.client = rt_client_local(f.loop, inventory_rpc(f.inventory), NULL, NULL);
-	inventory_start(f.inventory);
+	rt_context_start(f.context);
 	run_until(is_ready);
 }
 
 static void teardown(void)
 {
 	if (!f.stopped) {
-		inventory_stop(f.inventory, on_stopped, NULL);
+		rt_context_stop(f.context, on_stopped, NULL);
 		run_until(is_stopped);
 	}
-	inventory_free(f.inventory);
+	rt_context_free(f.context);
 	rt_client_free(f.client);
 	rt_loop_free(f.loop);
 	rt_metrics_free(f.metrics);
@@ -621,7 +613,7 @@ static void redis_goes(void)
 	CU_ASSERT_EQUAL(call.code, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_PTR_NULL(call_run("AdjustStock", &adjust.base));
 	CU_ASSERT_EQUAL(call.code, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_FALSE(inventory_ready(f.inventory));
+	CU_ASSERT_FALSE(rt_context_ready(f.context));
 	redis_server_restart(&server); /* without its data, and without the functions */
 	run_until(is_ready);
 	stock_set("apple", "9 0 0 9 1");
@@ -653,8 +645,8 @@ static int be_slow(void *user, const struct memory_io *io, int64_t *delay_ms)
 static void stop_during(const char *what, bool with_call)
 {
 	struct slow slow = { what, 1000 };
-	struct inventory_options options = { .events = { RT_EVENTS_DEFAULTS },
-					     .trim_every_ms = 5000 };
+	const struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
+						    .trim_every_ms = 5000 };
 	Tandem__Inventory__V1__AdjustStockRequest adjust = adjust_request("apple", 1, "");
 	struct memory_redis *redis;
 	struct memory_host host;
@@ -664,20 +656,17 @@ static void stop_during(const char *what, bool with_call)
 	redis = memory_redis_new(f.loop);
 	stored_load(redis);
 	memory_host_init(&host, redis, "inventory", be_slow, &slow);
-	options.store = stored_inventory_store(&host);
-	options.orders = stored_source(&host, inventory_store_redis_connection(options.store),
-				       &inventory_functions, ORDERS, "test");
-	options.events.name = ORDERS;
-	CU_ASSERT_FATAL(inventory_new(f.loop, &options, &f.inventory) == RT_OK);
+	f.context = stored_context(&host, &inventory_domain, options, "test");
+	f.inventory = f.context->own;
 	f.client = rt_client_local(f.loop, inventory_rpc(f.inventory), NULL, NULL);
-	inventory_start(f.inventory);
+	rt_context_start(f.context);
 	rt_loop_advance(f.loop, 5000); /* a trim begins */
 	if (with_call) {
 		rt_loop_advance(f.loop, 100);
 		call_start("AdjustStock", &adjust.base);
 	}
 	rt_loop_settle(f.loop);
-	inventory_stop(f.inventory, on_stopped, NULL);
+	rt_context_stop(f.context, on_stopped, NULL);
 	rt_loop_advance(f.loop, 990 - (with_call ? 0 : 100));
 	CU_ASSERT_FALSE(f.stopped);
 	rt_loop_advance(f.loop, 500);
@@ -685,7 +674,7 @@ static void stop_during(const char *what, bool with_call)
 	if (with_call)
 		CU_ASSERT(call.ends == 1 && call.code == 0);
 	call_forget();
-	inventory_free(f.inventory);
+	rt_context_free(f.context);
 	rt_client_free(f.client);
 	memory_redis_free(redis);
 	rt_loop_free(f.loop);

@@ -23,7 +23,9 @@ static char password[128];
 
 struct fixture {
 	struct rt_loop *loop;
+	struct rt_store *redis;
 	struct inventory_store *store;
+	struct rt_store_queue *trims;
 	struct rt_timer timer;
 	size_t ends, wanted;
 	bool impatient;
@@ -60,7 +62,7 @@ static void ended(void)
 
 static void look_ready(struct rt_timer *timer)
 {
-	if (f.store->ops->ready(f.store))
+	if (rt_store_problem(f.redis) == NULL)
 		rt_loop_stop(f.loop);
 	else
 		rt_timer_start(f.loop, timer, 5, look_ready);
@@ -156,19 +158,23 @@ static void setup(void)
 					  .user = "inventory",
 					  .password = password,
 					  .name = "test" };
-	struct inventory_store_redis_options options = { .redis = &redis };
+	const struct rt_store_options options = { .redis = &redis,
+						  .functions = &inventory_functions };
 
 	redis_server_do(&server, "FLUSHALL");
 	redis_server_do(&server, "XGROUP CREATE " ORDERS " inventory 0 MKSTREAM");
 	f = (struct fixture){ .wanted = SIZE_MAX };
 	CU_ASSERT_FATAL(rt_loop_new(&f.loop) == RT_OK);
-	CU_ASSERT_FATAL(inventory_store_redis_new(f.loop, &options, &f.store) == RT_OK);
+	CU_ASSERT_FATAL(rt_store_new(f.loop, &options, &f.redis) == RT_OK);
+	CU_ASSERT_FATAL(inventory_store_new(f.redis, 0, &f.store) == RT_OK);
+	CU_ASSERT_FATAL(rt_store_queue_new(f.redis, &rt_trim_step, NULL, &f.trims) == RT_OK);
 	wait_ready();
 }
 
 static void teardown(void)
 {
-	f.store->ops->free(f.store);
+	inventory_store_free(f.store);
+	rt_store_free(f.redis);
 	rt_loop_free(f.loop);
 }
 
@@ -202,7 +208,7 @@ static void submit(struct ask *ask, int n, enum stock_request request,
 	if (ask->op.attempt == 0)
 		ask->op.attempt = 1;
 	ask->op.done = asked;
-	f.store->ops->request(f.store, &ask->op);
+	inventory_store_request(f.store, &ask->op);
 }
 
 static struct ask serve(int n, enum stock_request request, const struct inventory_line *lines)
@@ -682,7 +688,7 @@ static void submit_adjust(struct adjust *adjust, const char *sku, int64_t delta,
 						   .now_ms = NOW_MS,
 						   .done = adjusted };
 	adjust->status = 1;
-	f.store->ops->adjust(f.store, &adjust->op);
+	inventory_store_adjust(f.store, &adjust->op);
 }
 
 static bool stock_equal(const struct stock *stock, uint64_t available, uint64_t reserved,
@@ -894,7 +900,7 @@ static void reading_stock(void)
 	stock_set("bad", "5 2 1 8 4 ");
 	for (size_t i = 0; i < RT_LENGTH(skus); i++) {
 		gets[i] = (struct get){ .op = { .sku = skus[i], .done = got } };
-		f.store->ops->stock(f.store, &gets[i].op);
+		inventory_store_stock(f.store, &gets[i].op);
 	}
 	run_until(RT_LENGTH(skus));
 	CU_ASSERT_EQUAL(gets[0].status, RT_OK);
@@ -928,7 +934,7 @@ static void list(const char *after, size_t count_max)
 {
 	struct inventory_list_op op = { .after = after, .count_max = count_max, .done = listed };
 
-	f.store->ops->list(f.store, &op);
+	inventory_store_list(f.store, &op);
 	run_until(1);
 	CU_ASSERT_EQUAL(listed_status, RT_OK);
 }
@@ -1017,14 +1023,14 @@ static void reservations(void)
 	struct look look = { .op = { .order_id = "ord_2", .done = looked } };
 
 	setup();
-	f.store->ops->reservation(f.store, &look.op);
+	inventory_store_reservation(f.store, &look.op);
 	run_until(1);
 	CU_ASSERT_EQUAL(look.status, RT_OK);
 	CU_ASSERT_FALSE(look.op.found);
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		redis_server_do(&server, "HSET " RECORDS " ord_1 %s", rows[i].record);
 		look = (struct look){ .op = { .order_id = "ord_1", .done = looked } };
-		f.store->ops->reservation(f.store, &look.op);
+		inventory_store_reservation(f.store, &look.op);
 		run_until(1);
 		TEST_ROW(look.status == rows[i].status, rows[i].record);
 		if (rows[i].status != RT_OK)
@@ -1064,7 +1070,7 @@ static void trimming(void)
 			" redis.call('XACK', KEYS[1], 'order', e[1]) end");
 	redis_server_do(&server, "XGROUP CREATE " EVENTS " ghost 0");
 	redis_server_do(&server, "XGROUP SETID " EVENTS " ghost $");
-	f.store->ops->trim(f.store, &trim.op);
+	rt_store_add(f.trims, &trim.op);
 	run_until(1);
 	CU_ASSERT_EQUAL(trim.status, RT_OK);
 	CU_ASSERT_EQUAL(trim.op.trimmed, 2);
@@ -1109,7 +1115,7 @@ static void functions_gone(void)
 	redis_server_do(&server, "FUNCTION FLUSH");
 	ask = serve(1, STOCK_REQ_RELEASE, NULL);
 	CU_ASSERT_EQUAL(ask.status, RT_UNREADY);
-	CU_ASSERT_FALSE(f.store->ops->ready(f.store));
+	CU_ASSERT_FALSE(rt_store_problem(f.redis) == NULL);
 	functions_load();
 	wait_ready();
 	ask = serve(1, STOCK_REQ_RELEASE, NULL);
@@ -1130,15 +1136,15 @@ static void connection_lost(void)
 	for (int i = 0; i < 3; i++)
 		submit(&asks[i], i, STOCK_REQ_RELEASE, NULL);
 	submit_adjust(&adjust, "apple", 1, "", "");
-	f.store->ops->stock(f.store, &get.op);
-	f.store->ops->reservation(f.store, &look.op);
+	inventory_store_stock(f.store, &get.op);
+	inventory_store_reservation(f.store, &look.op);
 	run_until(6);
 	for (int i = 0; i < 3; i++)
 		CU_ASSERT_EQUAL(asks[i].status, RT_LOST);
 	CU_ASSERT_EQUAL(adjust.status, RT_LOST);
 	CU_ASSERT_EQUAL(get.status, RT_LOST);
 	CU_ASSERT_EQUAL(look.status, RT_LOST);
-	CU_ASSERT_FALSE(f.store->ops->ready(f.store));
+	CU_ASSERT_FALSE(rt_store_problem(f.redis) == NULL);
 	wait_ready();
 	CU_ASSERT_EQUAL(serve(1, STOCK_REQ_RELEASE, NULL).status, RT_OK);
 	teardown();
@@ -1188,7 +1194,7 @@ static struct {
 
 static void burst_ended(int status)
 {
-	struct rt_redis *redis = inventory_store_redis_connection(f.store);
+	struct rt_redis *redis = rt_store_redis(f.redis);
 
 	burst.read += status == RT_OK;
 	burst.under_way_most = RT_MAX(burst.under_way_most, rt_redis_pending(redis));
@@ -1231,13 +1237,13 @@ static void reads_leave_room(void)
 	for (size_t i = 0; i < LOOKS; i++) {
 		burst.looks[i] = (struct inventory_reservation_op){ .order_id = "ord_1",
 								    .done = burst_looked };
-		f.store->ops->reservation(f.store, &burst.looks[i]);
+		inventory_store_reservation(f.store, &burst.looks[i]);
 	}
 	for (size_t i = 0; i < PAGES; i++) {
 		burst.lists[i] = (struct inventory_list_op){ .after = "",
 							     .count_max = 10,
 							     .done = burst_listed };
-		f.store->ops->list(f.store, &burst.lists[i]);
+		inventory_store_list(f.store, &burst.lists[i]);
 	}
 	submit(&second, 2, STOCK_REQ_RESERVE, lines);
 	second.op.done = burst_asked;

@@ -36,6 +36,7 @@ struct fixture {
 	struct rt_loop *loop;
 	struct memory_redis *redis;
 	struct memory_host host;
+	struct rt_context *context;
 	struct order *order;
 	struct rt_metrics *metrics;
 	ProtobufCService *client, *placement;
@@ -69,36 +70,27 @@ static int fault(void *user, const struct memory_io *io, int64_t *delay_ms)
 	return f->status;
 }
 
-static struct order_options options_of(struct fixture *f)
-{
-	struct order_options options = {
-		.events = { RT_EVENTS_DEFAULTS },
-		.clock = { .decision_ms = 60000, .retry_min_ms = 2000, .retry_max_ms = 20000 },
-		.timers_every_ms = 250,
-		.trim_every_ms = 5000,
-		.retain_ms = 3600000,
-		.retain_count = 100000,
-		.ghost_ms = 600000
-	};
-
-	memory_host_init(&f->host, f->redis, "order", fault, f);
-	options.store = stored_order_store(&f->host, 0);
-	options.inventory = stored_source(&f->host, order_store_redis_connection(options.store),
-					  &order_functions, STORED_INVENTORY, "c1");
-	options.events.name = STORED_INVENTORY;
-	options.metrics = f->metrics = rt_metrics_new();
-	rt_loop_settle(f->loop); /* it is connected */
-	return options;
-}
-
 static void begin_order(struct fixture *f)
 {
-	struct order_options options = options_of(f);
+	const struct order_options order = {
+		.clock = { .decision_ms = 60000, .retry_min_ms = 2000, .retry_max_ms = 20000 },
+		.timers_every_ms = 250,
+	};
+	const struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
+						    .trim_every_ms = 5000,
+						    .retain_ms = 3600000,
+						    .retain_count = 100000,
+						    .ghost_ms = 600000,
+						    .own = &order,
+						    .metrics = f->metrics = rt_metrics_new() };
 
-	CU_ASSERT_FATAL(order_new(f->loop, &options, &f->order) == RT_OK);
+	memory_host_init(&f->host, f->redis, "order", fault, f);
+	f->context = stored_context(&f->host, &order_domain, options, "c1");
+	f->order = f->context->own;
+	rt_loop_settle(f->loop); /* it is connected */
 	f->client = rt_client_local(f->loop, order_rpc(f->order), NULL, NULL);
 	f->placement = rt_client_local(f->loop, order_placement_rpc(f->order), NULL, NULL);
-	order_start(f->order);
+	rt_context_start(f->context);
 	rt_loop_settle(f->loop);
 }
 
@@ -109,7 +101,7 @@ static void setup(struct fixture *f)
 	f->redis = memory_redis_new(f->loop);
 	stored_load(f->redis);
 	begin_order(f);
-	CU_ASSERT_TRUE(order_ready(f->order));
+	CU_ASSERT_TRUE(rt_context_ready(f->context));
 }
 
 static void on_stopped(void *user)
@@ -122,7 +114,7 @@ static void on_stopped(void *user)
 
 static void stop(struct fixture *f)
 {
-	order_stop(f->order, on_stopped, f);
+	rt_context_stop(f->context, on_stopped, f);
 	rt_loop_settle(f->loop);
 	rt_loop_advance(f->loop, 10000);
 }
@@ -135,7 +127,7 @@ static void teardown(struct fixture *f)
 	rt_client_free(f->client);
 	rt_client_free(f->placement);
 	rt_loop_settle(f->loop);
-	order_free(f->order);
+	rt_context_free(f->context);
 	rt_metrics_free(f->metrics);
 	memory_redis_free(f->redis);
 	rt_loop_free(f->loop);
@@ -926,7 +918,7 @@ static void test_items_out_of_time(void)
 	rt_client_cancel(&stream->op);
 	rt_loop_settle(f.loop);
 	CU_ASSERT_EQUAL(stream->ends, 1);
-	order_stop(f.order, on_stopped, &f);
+	rt_context_stop(f.context, on_stopped, &f);
 	rt_loop_settle(f.loop);
 	rt_loop_advance(f.loop, 1000);
 	CU_ASSERT_TRUE(f.stopped);
@@ -1008,7 +1000,7 @@ static void test_drain_of_streams(void)
 	busy = open_placement(&f);
 	send_waiting(busy, 0, "r0", 60000);
 	send_waiting(busy, 1, "r1", 60000);
-	order_drain(f.order);
+	order_domain.drain(f.order);
 	rt_loop_settle(f.loop);
 	CU_ASSERT_EQUAL(idle->ends, 1);
 	CU_ASSERT_EQUAL(idle->code, 0);
@@ -1045,7 +1037,7 @@ static void test_stop_with_streams(void)
 	f.host.fault = be_slow;
 	slow = (struct slow){ .what = "order_place", .after = true, .ms = 100 };
 	send_waiting(stream, 0, "r0", 60000);
-	order_stop(f.order, on_stopped, &f);
+	rt_context_stop(f.context, on_stopped, &f);
 	rt_loop_settle(f.loop);
 	CU_ASSERT_FALSE(f.stopped);
 	rt_loop_advance(f.loop, 1000);
@@ -1823,7 +1815,7 @@ static void test_stop_waits(void)
 	f.host.fault = be_slow;
 	slow = (struct slow){ .what = "order_place", .after = true, .ms = 300 };
 	begin(&f, &call, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
-	order_stop(f.order, on_stopped, &f);
+	rt_context_stop(f.context, on_stopped, &f);
 	rt_loop_settle(f.loop);
 	CU_ASSERT_FALSE(f.stopped);
 	rt_loop_advance(f.loop, 400);

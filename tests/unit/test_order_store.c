@@ -40,7 +40,9 @@ struct call {
 };
 struct fixture {
 	struct rt_loop *loop;
+	struct rt_store *redis;
 	struct order_store *store;
+	struct rt_store_queue *trims;
 	struct rt_timer patience;
 	struct call calls[OPS];
 	int count, ended;
@@ -87,7 +89,7 @@ static void poll_ready(struct rt_timer *timer)
 {
 	struct fixture *f = RT_CONTAINER_OF(timer, struct fixture, patience);
 
-	if (f->store->ops->ready(f->store) || ++f->number > 4000)
+	if (rt_store_problem(f->redis) == NULL || ++f->number > 4000)
 		rt_loop_stop(f->loop);
 	else
 		rt_timer_start(f->loop, timer, 5, poll_ready);
@@ -98,7 +100,13 @@ static void run_until_ready(struct fixture *f)
 	f->number = 0;
 	rt_timer_start(f->loop, &f->patience, 0, poll_ready);
 	rt_loop_run(f->loop);
-	CU_ASSERT_TRUE_FATAL(f->store->ops->ready(f->store));
+	CU_ASSERT_TRUE_FATAL(rt_store_problem(f->redis) == NULL);
+}
+
+static void free_store(struct fixture *f)
+{
+	order_store_free(f->store);
+	rt_store_free(f->redis);
 }
 
 static void setup_on(struct fixture *f, const struct redis_server *server,
@@ -108,11 +116,17 @@ static void setup_on(struct fixture *f, const struct redis_server *server,
 
 	memset(f, 0, sizeof(*f));
 	CU_ASSERT_FATAL(rt_loop_new(&f->loop) == RT_OK);
-	CU_ASSERT_FATAL(order_store_redis_new(
-				f->loop,
-				&(struct order_store_redis_options){
-					.redis = &redis, .stream_length_max = stream_length_max },
-				&f->store) == RT_OK);
+	CU_ASSERT_FATAL(rt_store_new(f->loop,
+				     &(struct rt_store_options){ .redis = &redis,
+								 .functions = &order_functions },
+				     &f->redis) == RT_OK);
+	CU_ASSERT_FATAL(order_store_new(f->loop,
+					&(struct order_store_options){ .store = f->redis,
+								       .redis = &redis,
+								       .stream_length_max =
+									       stream_length_max },
+					&f->store) == RT_OK);
+	CU_ASSERT_FATAL(rt_store_queue_new(f->redis, &rt_trim_step, NULL, &f->trims) == RT_OK);
 	run_until_ready(f);
 }
 
@@ -127,7 +141,7 @@ static struct fixture *setup(void)
 
 static void teardown(struct fixture *f)
 {
-	f->store->ops->free(f->store);
+	free_store(f);
 	rt_loop_free(f->loop);
 	free(f);
 }
@@ -182,7 +196,7 @@ static struct call *place(struct fixture *f, const char *order_id, const char *c
 						  .retry_due_ms = NOW + 2000,
 						  .traceparent = "",
 						  .done = placed };
-	f->store->ops->place(f->store, &call->op.place);
+	order_store_place(f->store, &call->op.place);
 	return call;
 }
 
@@ -216,7 +230,7 @@ static struct call *begin_move(struct fixture *f, const char *order_id, enum ord
 
 static void send_move(struct fixture *f, struct call *call)
 {
-	f->store->ops->move(f->store, &call->op.move);
+	order_store_move(f->store, &call->op.move);
 }
 
 static struct result *move(struct fixture *f, const char *order_id, enum order_input input)
@@ -244,7 +258,7 @@ static struct result *get(struct fixture *f, const char *order_id)
 	struct call *call = begin(f, order_id);
 
 	call->op.get = (struct order_get_op){ .order_id = call->order_id, .done = got };
-	f->store->ops->get(f->store, &call->op.get);
+	order_store_get(f->store, &call->op.get);
 	run(f);
 	return &call->result;
 }
@@ -429,8 +443,8 @@ static void test_place_with_times_and_traces(void)
 	late->op.place.order_id = late->order_id;
 	late->op.place.now_ms = NOW; /* the clock stepped back: the stream's time does not */
 	late->op.place.traceparent = NULL;
-	f->store->ops->place(f->store, &early->op.place);
-	f->store->ops->place(f->store, &late->op.place);
+	order_store_place(f->store, &early->op.place);
+	order_store_place(f->store, &late->op.place);
 	run(f);
 	CU_ASSERT_STRING_EQUAL(early->result.history, "placed@1764000000130-1");
 	CU_ASSERT_STRING_EQUAL(late->result.history, "placed@1764000000130-2");
@@ -458,7 +472,7 @@ static void test_a_stream_ahead_of_the_clock(void)
 						  .now_ms = NOW,
 						  .retry_due_ms = NOW + 2000,
 						  .done = placed };
-	f->store->ops->place(f->store, &call->op.place);
+	order_store_place(f->store, &call->op.place);
 	run(f);
 	snprintf(wanted, sizeof(wanted), "placed@%" PRId64 "-8~%" PRId64, ahead, NOW);
 	CU_ASSERT_STRING_EQUAL(call->result.history, wanted);
@@ -473,7 +487,7 @@ static void test_a_stream_ahead_of_the_clock(void)
 						.now_ms = NOW + 15,
 						.want_record = true,
 						.done = moved };
-	f->store->ops->move(f->store, &move->op.move);
+	order_store_move(f->store, &move->op.move);
 	run(f);
 	snprintf(wanted, sizeof(wanted), "placed@%" PRId64 "-8~%" PRId64 " reserved+0-9~%" PRId64,
 		 ahead, NOW, NOW + 15);
@@ -820,7 +834,7 @@ static const char *list_bytes(struct fixture *f, const char *customer, size_t co
 					  .before_ms = before_ms,
 					  .before_id = before_id,
 					  .done = listed };
-	f->store->ops->list(f->store, &f->list);
+	order_store_list(f->store, &f->list);
 	run(f);
 	return f->text;
 }
@@ -898,7 +912,7 @@ static const char *due(struct fixture *f, int64_t now_ms, int64_t lease_until_ms
 					.lease_until_ms = lease_until_ms,
 					.count_max = count,
 					.done = due_found };
-	f->store->ops->due(f->store, &f->due);
+	order_store_due(f->store, &f->due);
 	run(f);
 	return f->text;
 }
@@ -1058,7 +1072,7 @@ static void set_timer(struct fixture *f, uint64_t version, int64_t due_ms)
 	call->op.timer = (struct order_timer_op){
 		.order_id = call->order_id, .version = version, .due_ms = due_ms, .done = timer_set
 	};
-	f->store->ops->timer(f->store, &call->op.timer);
+	order_store_timer(f->store, &call->op.timer);
 	run(f);
 }
 
@@ -1098,7 +1112,7 @@ static void begin_tail(struct fixture *f, const char *after, int64_t block_ms)
 {
 	f->count++;
 	f->tail = (struct order_tail_op){ .after = after, .block_ms = block_ms, .done = tailed };
-	f->store->ops->tail(f->store, &f->tail);
+	order_store_tail(f->store, &f->tail);
 }
 
 static void test_tail(void)
@@ -1145,9 +1159,9 @@ static void test_tail_interrupted(void)
 {
 	struct fixture *f = setup();
 
-	f->store->ops->tail_interrupt(f->store); /* nothing to interrupt */
+	order_store_tail_interrupt(f->store); /* nothing to interrupt */
 	begin_tail(f, "0-0", 10000);
-	f->store->ops->tail_interrupt(f->store);
+	order_store_tail_interrupt(f->store);
 	CU_ASSERT_EQUAL(f->ended, 0);
 	run(f);
 	CU_ASSERT_EQUAL(f->number, RT_CANCELED);
@@ -1156,8 +1170,8 @@ static void test_tail_interrupted(void)
 	f = setup();
 	f->count++;
 	f->tail = (struct order_tail_op){ .after = "0-0", .block_ms = 10000, .done = tailed };
-	f->store->ops->tail(f->store, &f->tail);
-	f->store->ops->free(f->store);
+	order_store_tail(f->store, &f->tail);
+	free_store(f);
 	CU_ASSERT_EQUAL(f->ended, 1);
 	CU_ASSERT_EQUAL(f->number, RT_CANCELED);
 	rt_loop_free(f->loop);
@@ -1178,7 +1192,7 @@ static void trim(struct fixture *f, int64_t retain_ms, int64_t retain_count, int
 				       .retain_count = retain_count,
 				       .ghost_ms = ghost_ms,
 				       .done = trimmed };
-	f->store->ops->trim(f->store, &f->trim);
+	rt_store_add(f->trims, &f->trim);
 	run(f);
 }
 
@@ -1316,7 +1330,7 @@ static void test_killed_and_restarted(void)
 	run(f);
 	CU_ASSERT_EQUAL(call->result.status, RT_LOST);
 	CU_ASSERT_EQUAL(f->number, RT_LOST);
-	CU_ASSERT_FALSE(f->store->ops->ready(f->store));
+	CU_ASSERT_FALSE(rt_store_problem(f->redis) == NULL);
 	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_CANCEL)->status, RT_LOST);
 	CU_ASSERT_EQUAL(get(f, "ord_a")->status, RT_LOST);
 	redis_server_restart(&server);
@@ -1335,7 +1349,7 @@ static void test_freed_under_way(void)
 	for (int i = 0; i < 200; i++)
 		place(f, "ord_a", "CONTENT", false);
 	send_move(f, begin_move(f, "ord_a", ORDER_IN_CONFIRM));
-	f->store->ops->free(f->store);
+	free_store(f);
 	for (int i = 0; i < 201; i++) {
 		CU_ASSERT_EQUAL(f->calls[i].result.calls, 1);
 		CU_ASSERT_EQUAL(f->calls[i].result.status, RT_CANCELED);
@@ -1365,7 +1379,7 @@ static struct burst burst;
 
 static void burst_ended(size_t *count, int status)
 {
-	struct rt_redis *redis = order_store_redis_connection(burst.fixture->store);
+	struct rt_redis *redis = rt_store_redis(burst.fixture->redis);
 
 	*count += status == RT_OK;
 	burst.canceled += status == RT_CANCELED;
@@ -1404,7 +1418,7 @@ static void begin_burst(struct fixture *f)
 	for (size_t i = 0; i < READS; i++) {
 		burst.gets[i] = (struct order_get_op){ .order_id = "ord_a", .done = burst_got };
 		f->count++;
-		f->store->ops->get(f->store, &burst.gets[i]);
+		order_store_get(f->store, &burst.gets[i]);
 	}
 	for (size_t i = 0; i < PAGES; i++) {
 		burst.lists[i] = (struct order_list_op){ .customer_id = "ann",
@@ -1414,7 +1428,7 @@ static void begin_burst(struct fixture *f)
 							 .before_id = "",
 							 .done = burst_listed };
 		f->count++;
-		f->store->ops->list(f->store, &burst.lists[i]);
+		order_store_list(f->store, &burst.lists[i]);
 	}
 	burst.place = (struct order_place_op){ .order_id = "ord_b",
 					       .customer_id = "bob",
@@ -1426,7 +1440,7 @@ static void begin_burst(struct fixture *f)
 					       .traceparent = "",
 					       .done = burst_placed };
 	f->count++;
-	f->store->ops->place(f->store, &burst.place);
+	order_store_place(f->store, &burst.place);
 }
 
 /* Whoever looks, and however many, hold up no order. */
@@ -1453,7 +1467,7 @@ static void test_freed_while_read(void)
 	place(f, "ord_a", "CONTENT", true);
 	run(f);
 	begin_burst(f);
-	f->store->ops->free(f->store);
+	free_store(f);
 	CU_ASSERT_EQUAL(burst.canceled, READS + PAGES);
 	CU_ASSERT_EQUAL(burst.place_status, RT_CANCELED);
 	rt_loop_stop(f->loop);

@@ -8,9 +8,8 @@
 
 #define MANY 10000
 
-/* A store that can be read and followed only. */
-struct store {
-	struct order_store base;
+/* A store that can be read and followed only, in place of store_redis.c. */
+struct order_store {
 	struct rt_loop *loop;
 	struct order_get_op *gets[MANY + 1]; /* under way, oldest first */
 	size_t get_count, get_most, get_total;
@@ -29,57 +28,42 @@ struct waiter {
 
 struct fixture {
 	struct rt_loop *loop;
-	struct store store;
+	struct order_store store;
 	struct order_watch *watch;
 	struct waiter *waiters;
 	bool stopped;
 };
 
-static struct store *store_of(struct order_store *base)
+void order_store_get(struct order_store *store, struct order_get_op *op)
 {
-	return RT_CONTAINER_OF(base, struct store, base);
-}
-
-static void store_get(struct order_store *base, struct order_get_op *op)
-{
-	struct store *store = store_of(base);
-
 	CU_ASSERT_FATAL(store->get_count <= MANY);
 	store->gets[store->get_count++] = op;
 	store->get_most = RT_MAX(store->get_most, store->get_count);
 }
 
-static void store_tail(struct order_store *base, struct order_tail_op *op)
+void order_store_tail(struct order_store *store, struct order_tail_op *op)
 {
-	store_of(base)->tail = op;
+	store->tail = op;
 }
 
 static void tail_given_up(struct rt_task *task)
 {
-	struct store *store = RT_CONTAINER_OF(task, struct store, interrupt);
+	struct order_store *store = RT_CONTAINER_OF(task, struct order_store, interrupt);
 	struct order_tail_op *tail = RT_TAKE(store->tail);
 
 	tail->done(tail, RT_CANCELED);
 }
 
-static void store_tail_interrupt(struct order_store *base)
+void order_store_tail_interrupt(struct order_store *store)
 {
-	struct store *store = store_of(base);
-
 	store->interrupt.run = tail_given_up;
 	rt_loop_defer(store->loop, &store->interrupt);
 }
 
-static const struct order_store_ops store_ops = {
-	.get = store_get,
-	.tail = store_tail,
-	.tail_interrupt = store_tail_interrupt,
-};
-
 /* Answers the oldest read with this version of its order; RT_OK: or that it failed. */
 static void answer_one(struct fixture *f, uint64_t version, int status)
 {
-	struct store *store = &f->store;
+	struct order_store *store = &f->store;
 	struct order_get_op *op = store->gets[0];
 
 	CU_ASSERT_FATAL(store->get_count > 0);
@@ -160,9 +144,8 @@ static void setup(struct fixture *f)
 {
 	*f = (struct fixture){ .stopped = false };
 	CU_ASSERT_FATAL(rt_loop_new_manual(INT64_C(1764000000000), 7, &f->loop) == RT_OK);
-	f->store.base.ops = &store_ops;
 	f->store.loop = f->loop;
-	f->watch = order_watch_new(f->loop, &f->store.base, MANY, NULL);
+	f->watch = order_watch_new(f->loop, &f->store, MANY, NULL);
 	f->waiters = rt_alloc(MANY * sizeof(*f->waiters));
 	for (size_t i = 0; i < MANY; i++) {
 		struct waiter *waiter = &f->waiters[i];

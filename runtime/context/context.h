@@ -1,0 +1,138 @@
+/* context.h - a context: a service that keeps its state in Redis, publishes a stream of events of its
+ * own, and subscribes to those of other contexts.
+ *
+ * A context says what is its own in a table, struct rt_context_domain. Everything else is here: the
+ * connection and the functions, the subscriptions, the trimming of the own stream, waiting for what is
+ * under way before it ends; and for the program the settings, readiness and main.
+ *
+ *   rt_context_run (main)        rt_context_new (tests, simulation)
+ *     settings, service            store → domain->make → a source for each subscription
+ *     rt_context_start             subscriptions read; every trim_every_ms the own stream is trimmed
+ *     … SIGTERM → domain->drain
+ *     rt_context_stop              subscriptions and trimming end; domain->stop;
+ *                                  when nothing is held any more: stopped
+ *     rt_context_free              subscriptions, domain->free, store
+ *
+ * Threads: loop thread only. */
+#ifndef RT_CONTEXT_H
+#define RT_CONTEXT_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "base/base.h"
+#include "events/events.h"
+#include "redis/redis.h"
+#include "service/service.h"
+
+#define RT_CONTEXT_PARTITION         0 /* the {p} of the keys; docs/decisions/005 */
+#define RT_CONTEXT_SUBSCRIPTIONS_MAX 4
+#define RT_CONTEXT_SERVICES_MAX      4
+#define RT_DAY_MS                    INT64_C(86400000)
+
+struct rt_context;
+
+/* What a context listens to; its consumer group has the name of the context that reads. */
+struct rt_context_subscription {
+	const char *context;         /* whose events: "inventory"; NULL: the table's end */
+	rt_events_handler *on_event; /* its user is what `make` made */
+};
+
+struct rt_context_domain {
+	const char *name; /* "order": its keys begin with it, its Redis user is called so */
+	const struct rt_functions *functions;
+	struct rt_context_subscription subscriptions[RT_CONTEXT_SUBSCRIPTIONS_MAX + 1];
+	/* Makes the domain's own parts, *ret_own, from its own options. What is written so far is
+	 * freed with `free` when it fails. */
+	int (*make)(struct rt_context *context, const void *options, void **ret_own);
+	/* Its gRPC services, by number; NULL behind the last. */
+	ProtobufCService *(*service)(void *own, size_t number);
+	void (*start)(void *own); /* these may be NULL */
+	/* The own stream was trimmed: context->trim says what of it is held, and by whom. */
+	void (*on_trimmed)(void *own);
+	/* Why storage takes nothing new, for a person; false: it does. */
+	bool (*storage_problem)(const void *own, char *text, size_t size);
+	/* The service is asked to end: calls that would last are ended. */
+	void (*drain)(void *own);
+	/* Ends what would go on by itself; what takes time is held (rt_context_hold). */
+	void (*stop)(void *own);
+	void (*free)(void *own); /* takes what a failed `make` left */
+};
+
+struct rt_context_options {
+	const struct rt_redis_options *redis; /* its connections are made from it; borrowed */
+	struct rt_events_options events; /* of each subscription; name and handler are set here */
+	const char *consumer;            /* its name in the groups; NULL: one that is unique */
+	int64_t trim_every_ms;           /* 0: 5000 */
+	int64_t retain_ms, retain_count; /* of the own stream (rt_trim_op) */
+	int64_t ghost_ms;           /* a group without a live consumer for so long is a ghost */
+	const void *own;            /* for the domain's `make` */
+	struct rt_metrics *metrics; /* NULL: none */
+};
+
+/* What a domain's parts may look at; only this folder's files write to it. */
+struct rt_context {
+	const struct rt_context_domain *domain;
+	void *own; /* what the domain made */
+	struct rt_loop *loop;
+	struct rt_metrics *metrics; /* NULL: none */
+	struct rt_store *store;
+	const struct rt_redis_options *redis; /* for further connections; only while it is made */
+	int partition;
+	bool stopping;
+	struct rt_trim_op trim; /* the last one */
+	int64_t trim_every_ms;
+	/* This folder's alone. */
+	struct rt_context_stream {
+		char *name;
+		struct rt_events *events;
+	} streams[RT_CONTEXT_SUBSCRIPTIONS_MAX];
+	size_t stream_count, holds;
+	struct rt_store_queue *trim_queue;
+	struct rt_timer trim_timer;
+	char ghost[64]; /* the group that was last warned about */
+	struct rt_task stop_task;
+	void (*stopped)(void *user);
+	void *stopped_user;
+	struct rt_series *stream_length, *stream_held, *trimmed, *ghosts; /* NULL without metrics */
+};
+
+int rt_context_new(struct rt_loop *loop, const struct rt_context_domain *domain,
+		   const struct rt_context_options *options, struct rt_context **ret);
+void rt_context_start(struct rt_context *context);
+/* It can serve: the functions are there and every subscription is read. */
+bool rt_context_ready(const struct rt_context *context);
+/* A stream that is not read now, "inventory:{0}:events"; NULL: all are. */
+const char *rt_context_unread(const struct rt_context *context);
+/* `stopped` runs once, when nothing is under way, and never before this returns. */
+void rt_context_stop(struct rt_context *context, void (*stopped)(void *user), void *user);
+void rt_context_free(
+	struct rt_context *context); /* before the start, or after stopped; takes NULL */
+
+/* Something waits for the store, and no longer does: the context does not stop in between. */
+void rt_context_hold(struct rt_context *context);
+void rt_context_release(struct rt_context *context);
+
+/* ---- the program ---- */
+
+/* Settings that every context has. The program's own struct begins with it. */
+struct rt_context_settings {
+	struct rt_service_settings service; /* first */
+	struct rt_redis_settings redis;
+	int64_t trim_every_ms, retain_ms, retain_count, ghost_ms;
+	int64_t read_count_max, in_flight_max, parked_max, deliveries_max;
+	int64_t event_retry_min_ms, event_retry_max_ms, claim_idle_ms, claim_every_ms;
+	int64_t consumer_idle_ms;
+};
+
+struct rt_context_program {
+	const struct rt_context_domain *domain;
+	const char *about;                 /* one sentence for --help */
+	const char *listen, *admin_listen; /* defaults */
+	const struct rt_setting *settings; /* its own, added to the common ones; NULL: none */
+	size_t settings_size;              /* of the struct they point into */
+	size_t options_offset;             /* in it: what the domain's `make` is given */
+};
+/* The whole life of the program; returns the exit code. */
+int rt_context_run(const struct rt_context_program *program, int argc, char **argv);
+
+#endif

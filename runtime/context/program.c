@@ -1,0 +1,235 @@
+/* program.c - the main of a context: its settings, its readiness, and what the service's life asks of it. */
+#include "context.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PENDING_COMMANDS 100000
+#define READY_EVERY_MS   200
+
+/* One a process; its readiness is looked at to the end. */
+static struct context_program {
+	const struct rt_context_program *definition;
+	struct rt_service *service;
+	struct rt_context *context;
+	struct rt_check redis_check, events_check, storage_check;
+	struct rt_timer ready_timer;
+} program;
+
+/* ---- settings ---- */
+
+#define AT(member) offsetof(struct rt_context_settings, member)
+static const struct rt_setting common_settings[] = {
+	RT_REDIS_SETTINGS(struct rt_context_settings, redis, ""),
+	{ "trim-every", RT_SETTING_DURATION, AT(trim_every_ms), "5s", 100, RT_DAY_MS,
+	  "How often the own event stream is trimmed." },
+	{ "retain", RT_SETTING_DURATION, AT(retain_ms), "1h", 0, 365 * RT_DAY_MS,
+	  "Events that every group has acknowledged are kept for so long …" },
+	{ "retain-count", RT_SETTING_INT, AT(retain_count), "100000", 0, INT64_C(1000000000),
+	  "… and at most so many of them." },
+	{ "ghost-after", RT_SETTING_DURATION, AT(ghost_ms), "10m", 1000, 365 * RT_DAY_MS,
+	  "A group whose consumers have been gone for so long is reported." },
+	{ "read-count", RT_SETTING_INT, AT(read_count_max), "256", 1, 10000,
+	  "Events in one read of the other context's stream." },
+	{ "events-in-flight", RT_SETTING_INT, AT(in_flight_max), "1024", 1, 1000000,
+	  "Events being handled; reading stops there." },
+	{ "events-parked", RT_SETTING_INT, AT(parked_max), "4096", 1, 1000000,
+	  "Events waiting for a retry, or behind one; reading stops there." },
+	{ "deliveries-max", RT_SETTING_INT, AT(deliveries_max), "8", 1, 1000,
+	  "An event that failed so often goes to the dead letters." },
+	{ "event-retry-min", RT_SETTING_DURATION, AT(event_retry_min_ms), "100ms", 1, RT_DAY_MS,
+	  "An event that failed is tried again after so long; doubles." },
+	{ "event-retry-max", RT_SETTING_DURATION, AT(event_retry_max_ms), "10s", 1, RT_DAY_MS,
+	  "The longest pause between two tries of an event." },
+	{ "claim-idle", RT_SETTING_DURATION, AT(claim_idle_ms), "15s", 100, RT_DAY_MS,
+	  "Events that another consumer has held for so long are taken over." },
+	{ "claim-every", RT_SETTING_DURATION, AT(claim_every_ms), "5s", 50, RT_DAY_MS,
+	  "How often such events are looked for." },
+	{ "consumer-idle", RT_SETTING_DURATION, AT(consumer_idle_ms), "1h", 1000, 365 * RT_DAY_MS,
+	  "Consumers that have been gone for so long and hold nothing are removed." },
+};
+
+/* The common ones, Redis's user being called as the context, then its own; freed by the caller. */
+static struct rt_setting *settings_table(const struct rt_context_program *definition)
+{
+	size_t own_count = 0;
+	struct rt_setting *table;
+
+	while (definition->settings != NULL && definition->settings[own_count].name != NULL)
+		own_count++;
+	table = rt_alloc((RT_LENGTH(common_settings) + own_count + 1) * sizeof(*table));
+	for (size_t i = 0; i < RT_LENGTH(common_settings); i++) {
+		table[i] = common_settings[i];
+		if (table[i].offset == AT(redis.user))
+			table[i].standard = definition->domain->name;
+	}
+	for (size_t i = 0; i < own_count; i++)
+		table[RT_LENGTH(common_settings) + i] = definition->settings[i];
+	table[RT_LENGTH(common_settings) + own_count] = (struct rt_setting)RT_SETTING_END;
+	return table;
+}
+
+static struct rt_redis_options redis_options(const struct rt_context_settings *settings,
+					     const char *name, const char *password)
+{
+	return (struct rt_redis_options){
+		.host = settings->redis.host,
+		.port = (int)settings->redis.port,
+		.unix_path = settings->redis.unix_path,
+		.user = settings->redis.user,
+		.password = password,
+		.password_file = settings->redis.password_file,
+		.log_trouble = true,
+		.name = name,
+		.timeout_ms = settings->redis.timeout_ms,
+		.pending_max = PENDING_COMMANDS,
+	};
+}
+
+static struct rt_events_options events_options(const struct rt_context_settings *settings)
+{
+	struct rt_events_options options = { RT_EVENTS_DEFAULTS };
+
+	options.read_count_max = (int)settings->read_count_max;
+	options.in_flight_max = (int)settings->in_flight_max;
+	options.parked_max = (int)settings->parked_max;
+	options.deliveries_max = (int)settings->deliveries_max;
+	options.retry_min_ms = settings->event_retry_min_ms;
+	options.retry_max_ms = RT_MAX(settings->event_retry_min_ms, settings->event_retry_max_ms);
+	options.claim_idle_ms = settings->claim_idle_ms;
+	options.claim_every_ms = settings->claim_every_ms;
+	options.consumer_idle_ms = settings->consumer_idle_ms;
+	return options;
+}
+
+/* ---- readiness ---- */
+
+static void note_ready(struct rt_timer *timer)
+{
+	const struct rt_context *context = program.context;
+	const char *problem = rt_store_problem(context->store);
+	const char *unread = rt_context_unread(context);
+	char full[200];
+
+	if (problem == NULL)
+		rt_check_ready(&program.redis_check);
+	else
+		rt_check_failed(&program.redis_check, "%s", problem);
+	if (problem != NULL)
+		rt_check_failed(&program.events_check, "waits for Redis");
+	else if (unread != NULL)
+		rt_check_failed(&program.events_check, "%s is not being read", unread);
+	else
+		rt_check_ready(&program.events_check);
+	if (context->domain->storage_problem != NULL) {
+		if (context->domain->storage_problem(context->own, full, sizeof(full)))
+			rt_check_failed(&program.storage_check, "%s", full);
+		else
+			rt_check_ready(&program.storage_check);
+	}
+	rt_timer_start(program.service->loop, timer, READY_EVERY_MS, note_ready);
+}
+
+static void add_checks(void)
+{
+	struct rt_readiness *readiness = program.service->readiness;
+
+	rt_readiness_add(readiness, &program.redis_check, "redis", NULL);
+	rt_readiness_add(readiness, &program.events_check, "events", NULL);
+	if (program.context->domain->storage_problem != NULL)
+		rt_readiness_add(readiness, &program.storage_check, "storage", NULL);
+}
+
+/* ---- the service's life ---- */
+
+static int make_context(const struct rt_context_settings *settings, const char *password)
+{
+	const struct rt_context_program *definition = program.definition;
+	char *name = rt_printf("tandem-%s", definition->domain->name);
+	const struct rt_redis_options redis = redis_options(settings, name, password);
+	const struct rt_context_options options = {
+		.redis = &redis,
+		.events = events_options(settings),
+		.trim_every_ms = settings->trim_every_ms,
+		.retain_ms = settings->retain_ms,
+		.retain_count = settings->retain_count,
+		.ghost_ms = settings->ghost_ms,
+		.own = (const char *)settings + definition->options_offset,
+		.metrics = program.service->metrics,
+	};
+	int rc = rt_context_new(program.service->loop, definition->domain, &options,
+				&program.context);
+
+	free(name);
+	return rc;
+}
+
+static int start(struct rt_service *service)
+{
+	const struct rt_context_settings *settings = service->settings;
+	const struct rt_context_domain *domain = program.definition->domain;
+	ProtobufCService *rpc;
+	char *password = NULL;
+	int rc;
+
+	program.service = service;
+	rc = rt_redis_settings_password(&settings->redis, &password);
+	if (rc != RT_OK)
+		return rc;
+	rc = make_context(settings, password);
+	free(password);
+	if (rc != RT_OK) {
+		RT_LOG(RT_ERROR, "cannot start", RT_S("reason", rt_status_text(rc)));
+		return rc;
+	}
+	add_checks();
+	for (size_t i = 0; (rpc = domain->service(program.context->own, i)) != NULL; i++)
+		rt_server_add(service->server, rpc);
+	rt_context_start(program.context);
+	note_ready(&program.ready_timer);
+	return RT_OK;
+}
+
+static void drain(struct rt_service *service)
+{
+	(void)service;
+	if (program.context->domain->drain != NULL)
+		program.context->domain->drain(program.context->own);
+}
+
+static void context_stopped(void *user)
+{
+	(void)user;
+	rt_context_free(program.context);
+	rt_service_stopped(program.service);
+}
+
+static void stop(struct rt_service *service)
+{
+	rt_timer_stop(service->loop, &program.ready_timer);
+	rt_context_stop(program.context, context_stopped, NULL);
+}
+
+int rt_context_run(const struct rt_context_program *definition, int argc, char **argv)
+{
+	struct rt_setting *settings = settings_table(definition);
+	const struct rt_service_definition service = {
+		.program = { .service = definition->domain->name,
+			     .about = definition->about,
+			     .settings = settings,
+			     .settings_size = definition->settings_size },
+		.listen = definition->listen,
+		.admin_listen = definition->admin_listen,
+		.functions = definition->domain->functions->code,
+		.functions_length = definition->domain->functions->code_length,
+		.start = start,
+		.drain = drain,
+		.stop = stop,
+	};
+	int code;
+
+	program.definition = definition;
+	code = rt_service_run(&service, argc, argv);
+	free(settings);
+	return code;
+}
