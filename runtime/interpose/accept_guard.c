@@ -5,7 +5,7 @@
  * own as long as it lives), and only when the table is full looks which of them are still there.
  * That costs a system call each; while connections beyond the limit are knocking it is done every
  * RECOUNT_MS at most. */
-#include "interpose.h"
+#include "interpose_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -220,4 +220,9 @@ int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict length, int flag
 			return -1;
 		}
 	}
+}
+
+const char *rt_accept_guard_problem(void)
+{
+	return RT_INTERPOSED(accept4) ? NULL : RT_NOT_INTERPOSED;
 }

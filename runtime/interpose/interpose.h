@@ -17,6 +17,8 @@
 void rt_accept_guard_limit(int64_t connections_max);
 /* Connections closed at once since the start. */
 uint64_t rt_accept_guard_shed(void);
+/* Why the guard is not in place, for a person; NULL: it is. */
+const char *rt_accept_guard_problem(void);
 
 /* ---- polling (polling.c): a loop waits for gRPC's sockets itself ----
  *
@@ -31,11 +33,12 @@ uint64_t rt_accept_guard_shed(void);
  * (epoll_ctl, whose arguments we keep for that). Without turns it says so after 4 MiB, since libgrpc
  * 1.51 ends the process after 2 GiB without a pause. */
 
-/* Around grpc_init: begin, init, end. */
-void rt_polling_learn_begin(void);
-void rt_polling_learn_end(void);
-/* gRPC's epoll set; -1: not known. */
+/* grpc_init, with a look at which epoll set gRPC makes. */
+void rt_polling_init(void);
+/* gRPC's epoll set; -1: a thread has to wait. */
 int rt_polling_fd(void);
+/* Why a thread has to wait, for a person; NULL: it need not. */
+const char *rt_polling_problem(void);
 /* Whether gRPC, on this thread and since rt_polling_start, has looked into its set and found it
  * empty. gRPC takes up to 100 events at a time and works them off one a call, so only then is
  * everything taken that there was. */

@@ -1,7 +1,8 @@
 /* polling.c - what gRPC does with its epoll set, seen from outside; see interpose.h. */
-#include "interpose.h"
+#include "interpose_internal.h"
 
 #include <errno.h>
+#include <grpc/grpc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -192,19 +193,35 @@ bool rt_polling_turn_end(void)
 	return first_left >= 0;
 }
 
-void rt_polling_learn_begin(void)
+void rt_polling_init(void)
 {
 	learning = true;
+	grpc_init();
+	learning = false;
 }
 
-void rt_polling_learn_end(void)
+/* Of libgrpc's versions those whose epoll set was seen to do all that is said of it in interpose.h, as
+ * grpc_version_string has them: 1.51. */
+static bool version_is_proven(const char *version)
 {
-	learning = false;
+	return strcmp(version, "29.0.0") == 0;
+}
+
+const char *rt_polling_problem(void)
+{
+	if (!RT_INTERPOSED(epoll_create1) || !RT_INTERPOSED(epoll_wait) ||
+	    !RT_INTERPOSED(epoll_ctl) || !RT_INTERPOSED(recvmsg))
+		return RT_NOT_INTERPOSED;
+	if (!version_is_proven(grpc_version_string()))
+		return "it was not tried with this version of libgrpc";
+	if (atomic_load(&learned) < 0)
+		return "gRPC made no epoll set (GRPC_POLL_STRATEGY)";
+	return NULL;
 }
 
 int rt_polling_fd(void)
 {
-	return atomic_load(&learned);
+	return rt_polling_problem() == NULL ? atomic_load(&learned) : -1;
 }
 
 void rt_polling_start(void)

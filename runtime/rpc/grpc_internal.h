@@ -25,6 +25,8 @@ struct rpc_queue; /* opaque */
 struct rpc_queue *rpc_queue_ref(struct rt_loop *loop);
 void rpc_queue_unref(struct rpc_queue *queue);
 grpc_completion_queue *rpc_queue_grpc(struct rpc_queue *queue);
+/* The loop waits for gRPC's sockets itself; else a thread does. */
+bool rpc_queue_polls(const struct rpc_queue *queue);
 /* Sets a tag up for an operation that is started by other means than rpc_queue_start. */
 void *rpc_queue_tag(struct rpc_tag *tag, void (*run)(struct rpc_tag *tag, bool ok));
 /* The tag is of an operation that will end by itself, not of one that waits for a client to come:

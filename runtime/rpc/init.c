@@ -22,9 +22,7 @@ void rt_rpc_init(void)
 	/* gRPC would poll for its clients' sake from a thread of its own now and then, and leave
 	 * us what it took and did not work off. The loop polls often enough. */
 	(void)setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "0", 1);
-	rt_polling_learn_begin();
-	grpc_init();
-	rt_polling_learn_end();
+	rt_polling_init();
 }
 
 void rt_rpc_shutdown(void)

@@ -84,6 +84,11 @@ grpc_completion_queue *rpc_queue_grpc(struct rpc_queue *queue)
 	return queue->grpc;
 }
 
+bool rpc_queue_polls(const struct rpc_queue *queue)
+{
+	return queue->watch != NULL;
+}
+
 void *rpc_queue_tag(struct rpc_tag *tag, void (*run)(struct rpc_tag *tag, bool ok))
 {
 	tag->run = run;

@@ -68,8 +68,10 @@ static void on_tick(struct rt_timer *timer)
 
 bool rpc_queue_polling_start(struct rpc_queue *queue)
 {
-	if (rt_polling_fd() < 0 || rt_loop_uv(queue->loop) == NULL ||
-	    rt_watch_new(queue->loop, rt_polling_fd(), on_ready, queue, &queue->watch) != RT_OK)
+	int fd = rt_polling_fd();
+
+	if (fd < 0 || rt_loop_uv(queue->loop) == NULL ||
+	    rt_watch_new(queue->loop, fd, on_ready, queue, &queue->watch) != RT_OK)
 		return false;
 	queue->take_task.run = take_more;
 	rt_watch_set(queue->watch, RT_READABLE);

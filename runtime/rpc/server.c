@@ -129,6 +129,31 @@ static void register_methods(struct rt_server *server)
 	}
 }
 
+/* Which of the tricks of interpose/ are in place. */
+static void tell_interposed(const struct rt_server *server)
+{
+	static const char *const labels[] = { "mode", NULL };
+	bool polls = rpc_queue_polls(server->queue);
+	struct rt_metric *mode;
+
+	if (rt_accept_guard_problem() != NULL)
+		RT_LOG(RT_WARN, "connections have no limit",
+		       RT_S("reason", rt_accept_guard_problem()));
+	if (rt_polling_problem() != NULL)
+		RT_LOG(RT_INFO, "a thread waits for gRPC", RT_S("reason", rt_polling_problem()));
+	if (server->metrics == NULL)
+		return;
+	mode = rt_metric(server->metrics, RT_GAUGE, "tandem_grpc_polling",
+			 "Who waits for gRPC's sockets: 1 for the loop's epoll, or for a thread.",
+			 labels);
+	rt_series_set(rt_metric_series(mode, (const char *const[]){ "epoll" }), polls);
+	rt_series_set(rt_metric_series(mode, (const char *const[]){ "thread" }), !polls);
+	rt_series_set(rt_metric_plain(server->metrics, RT_GAUGE, "tandem_accept_guard",
+				      "1 if connections are limited and a lack of descriptors "
+				      "does not end accepting."),
+		      rt_accept_guard_problem() == NULL);
+}
+
 int rt_server_start(struct rt_server *server)
 {
 	grpc_server_credentials *credentials;
@@ -149,6 +174,7 @@ int rt_server_start(struct rt_server *server)
 		return RT_SYSTEM;
 	}
 	grpc_server_start(server->grpc);
+	tell_interposed(server);
 	for (struct server_method *method = server->methods; method != NULL;
 	     method = method->next) {
 		for (int i = 0; i < method->armed; i++)
