@@ -17,8 +17,8 @@ static void moved(struct order_move_op *op, int rc)
 		TANDEM__ORDER__V1__CANCEL_ORDER_RESPONSE__INIT;
 	struct rt_status status = { .code = 0 };
 
+	order_moved(order, op, rc);
 	if (order_move_status(op, rc, "cancelled", &status)) {
-		order_count_decision(order, op);
 		response.order = order_view(&cancel->arena, &op->record, NULL, 0);
 		if (response.order == NULL)
 			order_status_damaged(&status, op->order_id);
@@ -55,5 +55,5 @@ ORDER_HANDLER(order_cancel_order, CancelOrder)
 	cancel->op.want_record = true;
 	cancel->op.done = moved;
 	order_call_begin(order);
-	order_store_move(order->store, &cancel->op);
+	order_move(order, &cancel->op);
 }

@@ -17,8 +17,8 @@ static void moved(struct order_move_op *op, int rc)
 	struct rt_arena arena = { .chunks = NULL };
 	struct rt_status status = { .code = 0 };
 
+	order_moved(order, op, rc);
 	if (order_move_status(op, rc, "confirmed", &status)) {
-		order_count_decision(order, op);
 		response.order = order_view(&arena, &op->record, NULL, 0);
 		if (response.order == NULL)
 			order_status_damaged(&status, op->order_id);
@@ -52,5 +52,5 @@ ORDER_HANDLER(order_confirm_order, ConfirmOrder)
 	confirm->op.want_record = true;
 	confirm->op.done = moved;
 	order_call_begin(order);
-	order_store_move(order->store, &confirm->op);
+	order_move(order, &confirm->op);
 }

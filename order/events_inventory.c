@@ -41,12 +41,12 @@ static void moved(struct order_move_op *op, int status)
 	struct order *order = answer->order;
 	struct rt_event *event = answer->event;
 
+	order_moved(order, op, status);
 	if (status == RT_OK && op->outcome == ORDER_UNKNOWN) {
 		RT_LOG(RT_WARN, "inventory answers an order that is not here",
 		       RT_S("order_id", event->subject), RT_S("type", event->type));
 		rt_event_poison(event, "no such order");
 	} else if (status == RT_OK) {
-		order_count_decision(order, op);
 		rt_event_done(event);
 	} else {
 		rt_event_retry(event, status);
@@ -114,7 +114,7 @@ static void move(struct order *order, struct rt_event *event, enum order_input i
 		return;
 	}
 	order_call_begin(order);
-	order_store_move(order->store, op);
+	order_move(order, op);
 }
 
 void order_on_inventory_event(struct rt_event *event, void *user)

@@ -65,11 +65,18 @@ local function complete(key, record)
 	return record
 end
 
+-- Tells behind the answers where in the stream lies what was published.
+local function tell_place(answers, before, stream)
+	answers[#answers + 1] = before
+	answers[#answers + 1] = stream.last
+end
+
 -- FCALL order_place 1 <own stream> <length_max> { <id> <flags> <customer> <placed> <hold> <now>
 -- <due> <traceparent> } …
 --   flags: 'f' when the id is fresh, so that nobody can have placed it before.
 -- Answers for each: the stream id of OrderPlaced and stream.told; 0 when the id was used for something else; or
--- the record when it was placed before with the same content.
+-- the record when it was placed before with the same content. Behind them, when anything was
+-- published: the id of the last entry before it, and of the last one of it.
 
 local function placed_before(key, seen, id, placed)
 	local record = seen[id]
@@ -93,6 +100,7 @@ local function place(keys, args)
 	if stream.length >= tonumber(args[1]) then
 		return redis.error_reply('OOM ' .. key .. ' has reached its hard length')
 	end
+	local before = stream.last
 	local answers, seen, timers = {}, {}, {}
 	for i = 2, #args, 8 do
 		local id = args[i]
@@ -130,6 +138,9 @@ local function place(keys, args)
 			answers[n] = entry .. stream.told
 		end
 	end
+	if #timers > 0 then
+		tell_place(answers, before, stream)
+	end
 	return answers
 end
 
@@ -152,14 +163,16 @@ end
 
 -- FCALL order_move 1|2 <own stream> [<inventory's stream>] <group> { <id> <what> <now> <due> <data>
 -- <traceparent> <ack> } …
---   what: the input's letter, 'w' when the record is wanted or '-', then expected_version.
+--   what: the input's letter; what is wanted: 'w' the record, 'h' the history, '-' neither; then
+--   expected_version.
 --   ack: the entry of inventory's stream that is acknowledged with it; ''. An event of an unknown
 --   order is not acknowledged: somebody should look at it.
 -- Answers for each, alone or in front of the record: 'U' for an unknown order, else the outcome
 -- (M moved or asked again, S stays, F refused, V another version), the letter of the state,
--- <version> and, behind a space, the ms since it was placed (only for M).
+-- <version> and, only for M, behind a space the ms since it was placed, and behind another the history
+-- if that is wanted. Behind all of them as order_place: where in the stream lies what was published.
 
-local WANTED = 119 -- the byte 'w': a library has no 'string' yet while it is loaded
+local RECORD, HISTORY_ONLY = 119, 104 -- the bytes 'w', 'h': while it is loaded a library has no 'string'
 
 -- What an event carries: the request again; what the caller gives; or what ended the order before.
 local function content_of(key, record, rule, data)
@@ -303,16 +316,19 @@ local function move(keys, args)
 			elseif rule.verdict == 'M' or rule.verdict == 'A' then
 				if not stream then
 					stream = open_stream(keys[1])
-					before = stream:last_id()
+					before = stream.last
 				end
 				if not rule.asks and not request_from then
 					spared = spared + 1
 				end
-				request_from = request_from or rule.asks and stream:last_id()
+				request_from = request_from or rule.asks and stream.last
 				moment.traceparent = args[i + 5]
 				local act = rule.verdict == 'M' and move_on or ask_again
 				local age = act(stream, key, record, rule, id, moment, args[i + 4])
 				answer = 'M' .. rule.to .. record[VERSION] .. ' ' .. age
+				if wanted == HISTORY_ONLY then
+					answer = answer .. ' ' .. record[HISTORY]
+				end
 				local due = timer_after(rule, record, moment, args[i + 3])
 				if due ~= nil then
 					timers[id] = due
@@ -323,7 +339,7 @@ local function move(keys, args)
 			if args[i + 6] ~= '' then
 				acks[#acks + 1] = args[i + 6]
 			end
-			if wanted == WANTED then
+			if wanted == RECORD then
 				answer = { answer, complete(key, record) }
 			end
 		end
@@ -331,10 +347,13 @@ local function move(keys, args)
 	end
 	set_timers(prefix_of(keys[1]) .. 'timers', timers)
 	if spared > 0 then
-		pass_over(keys[1], before, request_from or stream:last_id(), spared)
+		pass_over(keys[1], before, request_from or stream.last, spared)
 	end
 	if #acks > 0 then
 		redis.call('XACK', keys[2], args[1], unpack(acks))
+	end
+	if stream then
+		tell_place(answers, before, stream)
 	end
 	return answers
 end

@@ -64,7 +64,8 @@ static bool storage_problem(const void *own, char *text, size_t size)
 
 /* ---- what RPCs have in common ---- */
 
-void order_count_decision(struct order *order, const struct order_move_op *op)
+/* Counts a decision: `state` is what a move led to. */
+static void count_decision(struct order *order, const struct order_move_op *op)
 {
 	bool rejected = op->state == ORDER_REJECTED || op->state == ORDER_REJECTING;
 
@@ -78,6 +79,20 @@ void order_count_decision(struct order *order, const struct order_move_op *op)
 	     op->input == ORDER_IN_INVENTORY_UNAVAILABLE) &&
 	    (op->state == ORDER_RESERVED || op->state == ORDER_REJECTED))
 		rt_series_observe(order->counts.decision_seconds, (double)op->age_ms / 1000);
+}
+
+void order_move(struct order *order, struct order_move_op *op)
+{
+	op->want_history = order_watch_has(order->watch, op->order_id);
+	order_store_move(order->store, op);
+}
+
+void order_moved(struct order *order, const struct order_move_op *op, int status)
+{
+	if (status != RT_OK || op->outcome == ORDER_UNKNOWN)
+		return;
+	count_decision(order, op);
+	order_watch_moved(order->watch, op);
 }
 
 const char *order_traceparent(struct rt_call *call)

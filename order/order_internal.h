@@ -49,8 +49,10 @@ static inline void order_count(struct rt_series *series, double by)
 	if (series != NULL)
 		rt_series_add(series, by);
 }
-/* Counts a decision: `state` is what a move led to. */
-void order_count_decision(struct order *order, const struct order_move_op *op);
+/* Every move goes this way: who waits here for the order is told from its answer. Whoever submits it
+ * calls order_moved first of all in its `done`, whatever the status. */
+void order_move(struct order *order, struct order_move_op *op);
+void order_moved(struct order *order, const struct order_move_op *op, int status);
 
 /* The W3C traceparent a call came with; "" when there is none, or it is none. */
 const char *order_traceparent(struct rt_call *call);

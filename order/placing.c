@@ -2,7 +2,8 @@
  *
  *   order_placing_start     checked, packed, named; who waits is a waiter before it is stored
  *     placed                stored, or found, or refused
- *       on_order            it left PENDING
+ *       on_moved            it left PENDING, by the answer to a move of this instance
+ *       on_order            … or by what was read
  *         finish            the one exit
  *
  * The waiter comes first so that no decision can slip between storing and waiting. */
@@ -37,7 +38,7 @@ static void on_order(struct order_waiter *waiter, const struct order_record *rec
 	Tandem__Order__V1__Order *order;
 
 	/* NULL: it is not stored yet. And while the store has not answered this one's placing, its
-	 * answer comes later than this reading, so it says the same or more. */
+	 * answer comes later than this, so it says the same or more. */
 	if (!placing->waiting || record == NULL || record->state == ORDER_PENDING)
 		return;
 	order = view(placing, record);
@@ -45,6 +46,25 @@ static void on_order(struct order_waiter *waiter, const struct order_record *rec
 		return;
 	placing->result = order;
 	finish(placing);
+}
+
+/* With what is at hand, the answer is as good as the record. */
+static void on_moved(struct order_waiter *waiter, const struct order_move_op *move)
+{
+	const struct order_place_op *op =
+		&RT_CONTAINER_OF(waiter, struct order_placing, waiter)->op;
+	const struct order_record record = {
+		.state = move->state,
+		.version = move->version,
+		.placed = op->placed,
+		.placed_length = op->placed_length,
+		.detail = move->data,
+		.detail_length = move->data_length,
+		.hold_ms = op->hold_ms,
+		.history = move->history,
+	};
+
+	on_order(waiter, &record);
 }
 
 void order_placing_hurry(struct order_placing *placing)
@@ -162,6 +182,7 @@ bool order_placing_start(struct order_placing *placing)
 	op->traceparent = placing->traceparent;
 	op->done = placed;
 	placing->waiter.on_order = on_order;
+	placing->waiter.on_moved = on_moved;
 	placing->waiter.on_stop = on_stop;
 	/* When too many wait already, this one is answered without waiting. */
 	if (placing->wait)

@@ -72,7 +72,7 @@ struct order_move_op {
 	/* Entry of inventory:{p}:events to acknowledge, whatever the outcome, but for an unknown
 	 * order; NULL: none. */
 	const char *ack_id;
-	bool want_record;
+	bool want_record, want_history;
 	/* Out. */
 	enum {
 		ORDER_MOVED,    /* the rule moved it, or asked again */
@@ -85,6 +85,7 @@ struct order_move_op {
 	uint64_t version;
 	int64_t age_ms;             /* only when MOVED: since the order was placed */
 	struct order_record record; /* only when wanted and known */
+	const char *history;        /* only when MOVED and wanted; NULL: it was not told */
 	void (*done)(struct order_move_op *op, int status);
 };
 
@@ -136,8 +137,9 @@ struct order_timer_op {
 	void (*done)(struct order_timer_op *op, int status);
 };
 
-/* What was published, for those who watch: entries of order:{p}:events after an id. With "$" it
- * does not wait: no entries, and `last` is where the stream ends now. */
+/* What was published, for those who watch: entries of order:{p}:events after an id. With "$": no
+ * entries, and `last` is where the stream ends now. Without block_ms it does not wait, and its answer
+ * comes in order with those of place and move: what they published before is told before. */
 struct order_tail_op {
 	const char *after; /* stream id, or "$" */
 	int64_t block_ms;
@@ -166,6 +168,11 @@ void order_store_list(struct order_store *store, struct order_list_op *op);
 void order_store_due(struct order_store *store, struct order_due_op *op);
 void order_store_timer(struct order_store *store, struct order_timer_op *op);
 void order_store_tail(struct order_store *store, struct order_tail_op *op);
+/* Tells what each batch of place or move has published, ahead of its `done`s: the entries behind `before`,
+ * up to `last`, and none of others. NULL: nobody asks. */
+void order_store_on_published(struct order_store *store,
+			      void (*published)(void *user, const char *before, const char *last),
+			      void *user);
 /* Gives up the tail that is being read: it ends with RT_CANCELED, or with what it got. */
 void order_store_tail_interrupt(struct order_store *store);
 /* Before rt_store_free, which ends what is under way but for the tail. Takes NULL. */

@@ -3,7 +3,7 @@
  *
  *   place, move                  gathered: many in one FCALL
  *   get                          a plain HMGET; list, due, timer, trim: one FCALL each
- *   tail                         XREAD on a connection of its own: a blocking read holds up what
+ *   tail                         XREAD; when it waits, on a connection of its own: it holds up what
  *                                is behind it */
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
@@ -29,7 +29,10 @@
 
 struct order_store {
 	struct rt_loop *loop;
-	struct rt_redis *tail_redis;
+	struct rt_redis *redis;      /* the store's, for reads of the tail that do not wait … */
+	struct rt_redis *tail_redis; /* … and for those that do */
+	void (*published)(void *user, const char *before, const char *last);
+	void *published_user;
 	char events_key[KEY_MAX], inventory_key[KEY_MAX], orders_prefix[KEY_MAX];
 	char length_max[24];
 	int64_t timeout_ms;
@@ -73,6 +76,19 @@ static bool read_record(const struct redisReply *reply, const char *order_id,
 	return true;
 }
 
+/* Behind the answers stands where in the stream lies what was published, if anything was. */
+static void tell_published(struct rt_store_run *run, const struct redisReply *reply)
+{
+	const struct order_store *store = run->user;
+	size_t count = run->batch.count;
+
+	if (store->published != NULL && rt_reply_is_array(reply, count + 2) &&
+	    rt_reply_is_string(reply->element[count]) &&
+	    rt_reply_is_string(reply->element[count + 1]))
+		store->published(store->published_user, reply->element[count]->str,
+				 reply->element[count + 1]->str);
+}
+
 /* ---- place ---- */
 
 static void place_begin(struct rt_store_run *run)
@@ -102,6 +118,8 @@ static bool place_answered(struct rt_store_run *run, int *status, const struct r
 {
 	bool stream_full;
 
+	if (*status == RT_OK)
+		tell_published(run, reply);
 	if (*status != RT_FULL || run->commands > 1)
 		return false;
 	stream_full = strstr(reply->str, "has reached its hard length") != NULL;
@@ -181,7 +199,9 @@ static void move_begin(struct rt_store_run *run)
 
 static void add_what(struct rt_args *args, const struct order_move_op *op)
 {
-	char text[32] = { order_input_letter(op->input), op->want_record ? 'w' : '-' };
+	char text[32] = { order_input_letter(op->input), op->want_record    ? 'w'
+							 : op->want_history ? 'h'
+									    : '-' };
 	int length = 2;
 
 	if (op->expected_version != 0)
@@ -203,7 +223,7 @@ static void move_encode(struct rt_store_run *run, const void *item)
 	add_text(args, op->ack_id);
 }
 
-/* "U", or outcome, state, version and, for M, the age: "MR2 15". */
+/* "U", or outcome, state, version and, for M, the age, and the history if it is wanted: "MR2 15". */
 static bool read_outcome(struct order_move_op *op, const char *text)
 {
 	char *end;
@@ -232,8 +252,17 @@ static bool read_outcome(struct order_move_op *op, const char *text)
 	if (!order_state_of_letter(text[1], &op->state))
 		return false;
 	op->version = strtoull(text + 2, &end, 10);
-	op->age_ms = *end == ' ' ? strtoll(end + 1, NULL, 10) : 0;
+	op->age_ms = *end == ' ' ? strtoll(end + 1, &end, 10) : 0;
+	if (op->want_history && *end == ' ')
+		op->history = end + 1;
 	return true;
+}
+
+static bool move_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
+{
+	if (*status == RT_OK)
+		tell_published(run, reply);
+	return false;
 }
 
 static int move_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
@@ -247,6 +276,8 @@ static int move_decode(struct rt_store_run *run, void *item, const struct redisR
 	if (op->want_record && op->outcome != ORDER_UNKNOWN &&
 	    (text == reply || !read_record(reply->element[1], op->order_id, &op->record)))
 		return RT_PROTOCOL;
+	if (op->want_record && op->outcome == ORDER_MOVED)
+		op->history = op->record.history;
 	return RT_OK;
 }
 
@@ -261,6 +292,7 @@ static const struct rt_store_step move_step = {
 	.needs_functions = true,
 	.begin = move_begin,
 	.encode = move_encode,
+	.answered = move_answered,
 	.decode = move_decode,
 	.end = move_end,
 };
@@ -563,14 +595,16 @@ void order_store_tail(struct order_store *store, struct order_tail_op *op)
 		rt_args_str(args, "XREAD");
 		rt_args_str(args, "COUNT");
 		rt_args_int(args, TAIL_COUNT_MAX);
-		rt_args_str(args, "BLOCK");
-		rt_args_int(args, RT_MAX(op->block_ms, 1));
+		if (op->block_ms > 0) {
+			rt_args_str(args, "BLOCK");
+			rt_args_int(args, op->block_ms);
+		}
 		rt_args_str(args, "STREAMS");
 		rt_args_str(args, store->events_key);
 		rt_args_str(args, op->after);
 	}
-	rt_redis_send(store->tail_redis, &call->op, args,
-		      store->timeout_ms + (call->from_end ? 0 : op->block_ms), tail_done);
+	rt_redis_send(op->block_ms > 0 ? store->tail_redis : store->redis, &call->op, args,
+		      store->timeout_ms + op->block_ms, tail_done);
 }
 
 static void tail_given_up(struct rt_task *task)
@@ -584,6 +618,14 @@ static void tail_given_up(struct rt_task *task)
 		tail->done(tail, RT_CANCELED);
 	}
 	tail_end(call);
+}
+
+void order_store_on_published(struct order_store *store,
+			      void (*published)(void *user, const char *before, const char *last),
+			      void *user)
+{
+	store->published = published;
+	store->published_user = user;
 }
 
 void order_store_tail_interrupt(struct order_store *store)
@@ -606,6 +648,7 @@ void order_store_place(struct order_store *store, struct order_place_op *op)
 
 void order_store_move(struct order_store *store, struct order_move_op *op)
 {
+	op->history = NULL;
 	rt_store_add(store->move, op);
 }
 
@@ -660,6 +703,7 @@ int order_store_new(struct rt_loop *loop, const struct order_store_options *opti
 		 "order:{%d}:o:", options->partition);
 	snprintf(store->length_max, sizeof(store->length_max), "%" PRId64,
 		 options->stream_length_max);
+	store->redis = rt_store_redis(options->store);
 	rc = rt_redis_new(loop, options->redis, &store->tail_redis);
 	for (size_t i = 0; i < RT_LENGTH(queues) && rc == RT_OK; i++)
 		rc = rt_store_queue_new(options->store, queues[i].step, store, queues[i].queue);

@@ -67,8 +67,8 @@ static void moved(struct order_move_op *op, int status)
 	struct due *due = RT_CONTAINER_OF(op, struct due, move);
 	struct order *order = due->timers->order;
 
+	order_moved(order, op, status);
 	if (status == RT_OK && op->outcome == ORDER_MOVED) {
-		order_count_decision(order, op);
 		if (op->input == ORDER_IN_REQUEST_UNANSWERED)
 			order_count(order->counts.republished, 1);
 		RT_LOG(RT_DEBUG, "a timer ran out", RT_S("order_id", op->order_id),
@@ -146,7 +146,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 					 ? next_due(order, record, now_ms, record->attempt + 1)
 					 : order_retry_at(order, now_ms, 1);
 	due->move.done = moved;
-	order_store_move(order->store, &due->move);
+	order_move(order, &due->move);
 }
 
 static void looked(struct order_due_op *op, int status)

@@ -1,12 +1,20 @@
-/* watch.c - the tail of order:{p}:events, read for those who wait.
+/* watch.c - who waits is told from this instance's moves, and from the tail of order:{p}:events.
+ *
+ *   order_watch_moved                its waiters are told, or the order is read for them
+ *   published                        so the own entries are no news: the tail's place moves behind them
  *
  *   order_watch_add → tail_begin ("$") → tail_begun: all nodes are to be read → tail_next
- *   tail_came: nodes whose order was named are to be read → tail_next
+ *   tail_next                        waits a little, or at the stream when others publish there, too
+ *     tail_read → tail_came          nodes whose order was named are to be read → tail_next
  *     reads_begin → node_begin_read → node_was_read → its waiters → reads_begin
- *   nothing came for BLOCK_MS → tail_look: has the stream begun anew?
+ *   nothing came for LOOK_MS → tail_look: has the stream begun anew?
  *   nobody has waited for LINGER_MS → the tail is left alone
  *
- * It lingers because the next waiter usually comes soon, and finds the tail running.
+ * An instance that is alone finds nothing in the tail: all there is in the stream it has published, and
+ * knows. To wait there would wake it with each of its own entries. So it looks every few
+ * milliseconds, seldomer while nobody comes. When entries are there that are not its own, or when
+ * its own do not follow each other, it is not alone: then it waits at the stream, and is woken at once. It
+ * lingers because the next waiter usually comes soon, and finds the tail running.
  *
  * Reads share the store's connection with orders that are placed and decided, and all that wait can
  * come up for reading in one turn: so READS_MAX are under way at most, the others queue. Those that
@@ -22,11 +30,17 @@
 #include <uthash.h>
 
 #define BLOCK_MS      1000
+#define LOOK_MS       1000
 #define LINGER_MS     200
+#define PAUSE_MIN_MS  5     /* between two looks at the tail, alone … */
+#define PAUSE_MAX_MS  80    /* … when nobody has come since */
+#define OTHERS_MS     10000 /* who published lately, publishes still */
 #define BACK_OFF_MS   100
 #define SWEEP_MS      500  /* how often nodes are looked over … */
 #define READ_AFTER_MS 5000 /* … and read again, when nothing was heard for so long */
 #define READS_MAX     ORDER_WATCH_READS_MAX
+
+#define STREAM_ID sizeof(((struct order_tail_op *)NULL)->last)
 
 struct order_watch_node {
 	UT_hash_handle hh;
@@ -53,17 +67,22 @@ struct order_watch {
 	struct rt_list heard, stale;
 	bool stale_next; /* when there are both */
 	struct rt_series *waiters;
-	enum { TAIL_OFF, TAIL_BEGINS, TAIL_RUNS, TAIL_BACKS_OFF } tail;
+	enum { TAIL_OFF, TAIL_BEGINS, TAIL_RUNS, TAIL_PAUSES, TAIL_BACKS_OFF } tail;
 	struct order_tail_op tail_op;
-	char after[sizeof(((struct order_tail_op *)NULL)->last)];
-	int64_t idle_since_ms;
-	struct rt_timer back_off, sweep;
+	char after[STREAM_ID]; /* its place: all up to there is known */
+	/* The own entries: from behind the first to the second there are no others. "": none yet. */
+	char own_from[STREAM_ID], own[STREAM_ID];
+	int64_t others_until_ms; /* others publish, too */
+	int64_t pause_ms;
+	int64_t idle_since_ms, looked_ms;
+	struct rt_timer rest, sweep; /* rest: PAUSES, BACKS_OFF */
 	bool stopping;
 	void (*stopped)(void *user);
 	void *stopped_user;
 };
 
 static void tail_begin(struct order_watch *watch);
+static void tail_read(struct order_watch *watch, int64_t block_ms);
 
 /* ---- nodes ---- */
 
@@ -88,13 +107,23 @@ static void stop_check(struct order_watch *watch)
 	RT_TAKE(watch->stopped)(watch->stopped_user);
 }
 
-static void waiter_tell(struct order_waiter *waiter, int status, const struct order_record *record)
+/* What there is to tell: what was read, or how an own move ended. */
+struct node_news {
+	int status;
+	const struct order_record *record;
+	const struct order_move_op *move; /* NULL: it was read */
+	bool read;                        /* set when somebody needs the record of what moved */
+};
+
+static void waiter_read(struct order_waiter *waiter, const struct node_news *news)
 {
+	const struct order_record *record = news->record;
+
 	if (waiter->first_read > waiter->node->reads)
 		return; /* it came while this was read: the next read is for it */
-	if (status != RT_OK) {
+	if (news->status != RT_OK) {
 		if (waiter->on_failed != NULL)
-			waiter->on_failed(waiter, status);
+			waiter->on_failed(waiter, news->status);
 		return;
 	}
 	if (record != NULL && record->version <= waiter->told_version)
@@ -104,8 +133,22 @@ static void waiter_tell(struct order_waiter *waiter, int status, const struct or
 	waiter->on_order(waiter, record);
 }
 
+static void waiter_moved(struct order_waiter *waiter, struct node_news *news)
+{
+	const struct order_move_op *move = news->move;
+
+	if (move->version <= waiter->told_version)
+		return;
+	if (waiter->on_moved == NULL || move->history == NULL) {
+		news->read = true;
+		return;
+	}
+	waiter->told_version = move->version;
+	waiter->on_moved(waiter, move);
+}
+
 /* Tells each waiter; any of them may go, or come, meanwhile. */
-static void node_tell(struct order_watch_node *node, int status, const struct order_record *record)
+static void node_tell(struct order_watch_node *node, struct node_news *news)
 {
 	struct rt_list untold;
 	struct rt_list *link;
@@ -113,8 +156,13 @@ static void node_tell(struct order_watch_node *node, int status, const struct or
 	rt_list_init(&untold);
 	rt_list_move(&untold, &node->waiters);
 	while ((link = rt_list_pop(&untold)) != NULL) {
+		struct order_waiter *waiter = RT_CONTAINER_OF(link, struct order_waiter, link);
+
 		rt_list_push(&node->waiters, link);
-		waiter_tell(RT_CONTAINER_OF(link, struct order_waiter, link), status, record);
+		if (news->move != NULL)
+			waiter_moved(waiter, news);
+		else
+			waiter_read(waiter, news);
 	}
 }
 
@@ -177,14 +225,17 @@ static void node_was_read(struct order_get_op *op, int status)
 {
 	struct order_watch_node *node = RT_CONTAINER_OF(op, struct order_watch_node, get);
 	struct order_watch *watch = node->watch;
+	struct node_news news = { .status = status, .record = op->found ? &op->record : NULL };
 
 	watch->reads--;
 	node->stage = NODE_IDLE;
 	node->telling = true;
 	/* A failed read is made good by the tail's next start, or by the sweep. */
-	if (status == RT_OK && op->found)
+	if (status == RT_OK && op->found) {
+		node->again |= op->record.version < node->version;
 		node->version = RT_MAX(node->version, op->record.version);
-	node_tell(node, status, op->found ? &op->record : NULL);
+	}
+	node_tell(node, &news);
 	node->telling = false;
 	if (node->again && !watch->stopping)
 		node_queue(node, NODE_HEARD);
@@ -233,14 +284,16 @@ static bool tail_is_wanted(const struct order_watch *watch)
 	return watch->nodes != NULL || rt_loop_now(watch->loop) - watch->idle_since_ms < LINGER_MS;
 }
 
-static void back_off_is_over(struct rt_timer *timer)
+static void rest_is_over(struct rt_timer *timer)
 {
-	struct order_watch *watch = RT_CONTAINER_OF(timer, struct order_watch, back_off);
+	struct order_watch *watch = RT_CONTAINER_OF(timer, struct order_watch, rest);
 
-	if (tail_is_wanted(watch))
+	if (!tail_is_wanted(watch))
+		tail_end(watch);
+	else if (watch->tail == TAIL_BACKS_OFF)
 		tail_begin(watch);
 	else
-		tail_end(watch);
+		tail_read(watch, 0);
 }
 
 static void tail_failed(struct order_watch *watch)
@@ -250,24 +303,62 @@ static void tail_failed(struct order_watch *watch)
 		return;
 	}
 	watch->tail = TAIL_BACKS_OFF;
-	rt_timer_start(watch->loop, &watch->back_off, BACK_OFF_MS, back_off_is_over);
+	rt_timer_start(watch->loop, &watch->rest, BACK_OFF_MS, rest_is_over);
 }
 
 static void tail_next(struct order_watch *watch);
 static void tail_look(struct order_watch *watch);
 
+static bool id_less(const char *id, const char *other)
+{
+	unsigned long long id_ms, id_n, other_ms, other_n;
+
+	return sscanf(id, "%llu-%llu", &id_ms, &id_n) == 2 &&
+	       sscanf(other, "%llu-%llu", &other_ms, &other_n) == 2 &&
+	       (id_ms < other_ms || (id_ms == other_ms && id_n < other_n));
+}
+
+/* ---- the own entries ---- */
+
+/* They are no news. */
+static void pass_own(struct order_watch *watch)
+{
+	if (watch->own[0] != '\0' && !id_less(watch->after, watch->own_from) &&
+	    id_less(watch->after, watch->own))
+		memcpy(watch->after, watch->own, sizeof(watch->after));
+}
+
+static void others_publish(struct order_watch *watch)
+{
+	watch->others_until_ms = rt_loop_now(watch->loop) + OTHERS_MS;
+	if (watch->tail == TAIL_PAUSES) {
+		rt_timer_stop(watch->loop, &watch->rest);
+		tail_read(watch, 0);
+	}
+}
+
+static void published(void *user, const char *before, const char *last)
+{
+	struct order_watch *watch = user;
+	bool follows = strcmp(before, watch->own) == 0;
+	bool anew = !follows && id_less(before, watch->own);
+
+	if (!follows)
+		snprintf(watch->own_from, sizeof(watch->own_from), "%s", before);
+	if (!follows && watch->own[0] != '\0')
+		others_publish(watch);
+	snprintf(watch->own, sizeof(watch->own), "%s", last);
+	if (watch->tail == TAIL_RUNS || watch->tail == TAIL_PAUSES)
+		pass_own(watch);
+	/* The stream was deleted: what was in it and not read is missed. */
+	if (anew)
+		read_all(watch);
+}
+
+/* ---- reading the tail ---- */
+
 /* A stream that is deleted begins anew, and its ids may lie below where the tail is: when they were
  * made by a clock that was ahead, or in the same millisecond. */
-
-/* The stream ends there: below the tail? */
-static bool ends_below(const char *last, const char *after)
-{
-	unsigned long long last_ms, last_n, ms, n;
-
-	return sscanf(last, "%llu-%llu", &last_ms, &last_n) == 2 &&
-	       sscanf(after, "%llu-%llu", &ms, &n) == 2 &&
-	       (last_ms < ms || (last_ms == ms && last_n < n));
-}
 
 /* The first entry behind the tail: does it count less than the one before it? */
 static bool begins_anew(const char *first, const char *after)
@@ -281,26 +372,36 @@ static bool begins_anew(const char *first, const char *after)
 static void tail_came(struct order_tail_op *op, int status)
 {
 	struct order_watch *watch = RT_CONTAINER_OF(op, struct order_watch, tail_op);
+	size_t known = 0;
 
 	if (status != RT_OK) {
 		tail_failed(watch);
 		return;
 	}
-	if (op->entry_count > 0 && begins_anew(op->entries[0].stream_id, watch->after))
+	/* What was published by us meanwhile. */
+	while (known < op->entry_count && !id_less(watch->after, op->entries[known].stream_id))
+		known++;
+	if (known < op->entry_count && begins_anew(op->entries[known].stream_id, watch->after))
 		read_all(watch);
-	for (size_t i = 0; i < op->entry_count && watch->nodes != NULL; i++) {
+	for (size_t i = known; i < op->entry_count && watch->nodes != NULL; i++) {
 		struct order_watch_node *node;
 
 		HASH_FIND_STR(watch->nodes, op->entries[i].subject, node);
 		if (node != NULL && op->entries[i].seq > node->version)
 			node_read(node);
 	}
-	if (strcmp(op->last, watch->after) == 0) {
+	if (known < op->entry_count && op->block_ms == 0)
+		others_publish(watch);
+	if (id_less(watch->after, op->last)) {
+		memcpy(watch->after, op->last, sizeof(watch->after));
+		pass_own(watch);
+		tail_next(watch);
+	} else if (rt_loop_now(watch->loop) - watch->looked_ms >= LOOK_MS) {
 		tail_look(watch);
-		return;
+	} else {
+		watch->pause_ms = RT_MIN(2 * watch->pause_ms, PAUSE_MAX_MS);
+		tail_next(watch);
 	}
-	memcpy(watch->after, op->last, sizeof(watch->after));
-	tail_next(watch);
 }
 
 static void tail_looked(struct order_tail_op *op, int status)
@@ -311,21 +412,37 @@ static void tail_looked(struct order_tail_op *op, int status)
 		tail_failed(watch);
 		return;
 	}
-	if (ends_below(op->last, watch->after)) {
+	watch->looked_ms = rt_loop_now(watch->loop);
+	if (id_less(op->last, watch->after)) {
 		memcpy(watch->after, op->last, sizeof(watch->after));
 		read_all(watch);
 	}
 	tail_next(watch);
 }
 
+/* Asks where the stream ends. */
+static void tail_ask_end(struct order_watch *watch,
+			 void (*done)(struct order_tail_op *op, int status))
+{
+	watch->tail_op = (struct order_tail_op){ .after = "$", .done = done };
+	order_store_tail(watch->store, &watch->tail_op);
+}
+
 /* Nothing came for a while: is the stream still the one that is followed? */
 static void tail_look(struct order_watch *watch)
 {
-	if (!tail_is_wanted(watch)) {
+	if (tail_is_wanted(watch))
+		tail_ask_end(watch, tail_looked);
+	else
 		tail_end(watch);
-		return;
-	}
-	watch->tail_op = (struct order_tail_op){ .after = "$", .done = tail_looked };
+}
+
+static void tail_read(struct order_watch *watch, int64_t block_ms)
+{
+	watch->tail = TAIL_RUNS;
+	watch->tail_op = (struct order_tail_op){ .after = watch->after,
+						 .block_ms = block_ms,
+						 .done = tail_came };
 	order_store_tail(watch->store, &watch->tail_op);
 }
 
@@ -333,13 +450,12 @@ static void tail_next(struct order_watch *watch)
 {
 	if (!tail_is_wanted(watch)) {
 		tail_end(watch);
-		return;
+	} else if (rt_loop_now(watch->loop) < watch->others_until_ms) {
+		tail_read(watch, BLOCK_MS);
+	} else {
+		watch->tail = TAIL_PAUSES;
+		rt_timer_start(watch->loop, &watch->rest, watch->pause_ms, rest_is_over);
 	}
-	watch->tail = TAIL_RUNS;
-	watch->tail_op = (struct order_tail_op){ .after = watch->after,
-						 .block_ms = BLOCK_MS,
-						 .done = tail_came };
-	order_store_tail(watch->store, &watch->tail_op);
 }
 
 static void tail_begun(struct order_tail_op *op, int status)
@@ -350,7 +466,9 @@ static void tail_begun(struct order_tail_op *op, int status)
 		tail_failed(watch);
 		return;
 	}
+	watch->looked_ms = rt_loop_now(watch->loop);
 	memcpy(watch->after, op->last, sizeof(watch->after));
+	pass_own(watch);
 	read_all(watch);
 	tail_next(watch);
 }
@@ -358,8 +476,7 @@ static void tail_begun(struct order_tail_op *op, int status)
 static void tail_begin(struct order_watch *watch)
 {
 	watch->tail = TAIL_BEGINS;
-	watch->tail_op = (struct order_tail_op){ .after = "$", .done = tail_begun };
-	order_store_tail(watch->store, &watch->tail_op);
+	tail_ask_end(watch, tail_begun);
 }
 
 /* ---- the watch ---- */
@@ -373,6 +490,8 @@ struct order_watch *order_watch_new(struct rt_loop *loop, struct order_store *st
 	watch->store = store;
 	watch->waiters_max = waiters_max;
 	watch->waiters = waiters;
+	watch->pause_ms = PAUSE_MIN_MS;
+	order_store_on_published(store, published, watch);
 	rt_list_init(&watch->heard);
 	rt_list_init(&watch->stale);
 	return watch;
@@ -416,11 +535,39 @@ bool order_watch_add(struct order_watch *watch, struct order_waiter *waiter, con
 		rt_series_set(watch->waiters, (double)watch->waiter_count);
 	if (watch->tail == TAIL_OFF)
 		tail_begin(watch);
+	else if (watch->tail == TAIL_PAUSES && watch->pause_ms > PAUSE_MIN_MS)
+		rt_timer_start(watch->loop, &watch->rest, PAUSE_MIN_MS, rest_is_over);
+	watch->pause_ms = PAUSE_MIN_MS;
 	if (read)
 		node_read(node);
 	if (!rt_timer_running(&watch->sweep))
 		rt_timer_start(watch->loop, &watch->sweep, SWEEP_MS, sweep);
 	return true;
+}
+
+bool order_watch_has(const struct order_watch *watch, const char *order_id)
+{
+	struct order_watch_node *node;
+
+	HASH_FIND_STR(watch->nodes, order_id, node);
+	return node != NULL;
+}
+
+void order_watch_moved(struct order_watch *watch, const struct order_move_op *move)
+{
+	struct order_watch_node *node;
+	struct node_news news = { .move = move };
+
+	HASH_FIND_STR(watch->nodes, move->order_id, node);
+	if (node == NULL || move->version <= node->version)
+		return;
+	node->version = move->version;
+	node->telling = true;
+	node_tell(node, &news);
+	node->telling = false;
+	if (news.read)
+		node_read(node);
+	node_release(node);
 }
 
 void order_watch_read(struct order_watch *watch, struct order_waiter *waiter)
@@ -453,8 +600,8 @@ void order_watch_stop(struct order_watch *watch, void (*stopped)(void *user), vo
 	watch->stopped = stopped;
 	watch->stopped_user = user;
 	rt_timer_stop(watch->loop, &watch->sweep);
-	if (rt_timer_running(&watch->back_off)) {
-		rt_timer_stop(watch->loop, &watch->back_off);
+	if (rt_timer_running(&watch->rest)) {
+		rt_timer_stop(watch->loop, &watch->rest);
 		watch->tail = TAIL_OFF;
 	}
 	/* What a waiter does may end others: no node goes before all were told. */
@@ -481,6 +628,7 @@ void order_watch_free(struct order_watch *watch)
 	if (watch == NULL)
 		return;
 	rt_timer_stop(watch->loop, &watch->sweep);
-	rt_timer_stop(watch->loop, &watch->back_off);
+	rt_timer_stop(watch->loop, &watch->rest);
+	order_store_on_published(watch->store, NULL, NULL);
 	free(watch);
 }

@@ -29,7 +29,7 @@
 --                                        entry's id, and the halves of it as texts. stream.ms is
 --                                        the first as a number; stream.told is '', or
 --                                        '~<now_ms>' when that lies well ahead of now_ms
---   stream:last_id()                     of the entry that was added last
+--   stream.last                          id of the entry that was added last
 --   find_group(key, name)                what XINFO GROUPS says of a group, by name; or nil
 --   register(name, callback, flag, …)    makes it FCALL @CONTEXT@_<name>_@VERSION@
 --
@@ -129,14 +129,17 @@ local streams = {}
 local function look_at(stream)
 	local info = stream_info(stream.key)
 	stream.length, stream.ms, stream.ms_text, stream.n, stream.now = 0, -1, '0', 0, nil
+	stream.last = '0-0'
 	if info then
 		local ms_text, n_text = string.match(info['last-generated-id'], '^(%d+)-(%d+)$')
 		stream.length = info['length']
 		stream.ms_text, stream.ms, stream.n = ms_text, tonumber(ms_text), tonumber(n_text)
+		stream.last = info['last-generated-id']
 		if stream.n >= MAX_EXACT then
 			-- Only a hand-made id is so large: leave its millisecond.
 			stream.ms, stream.n = stream.ms + 1, 0
 			stream.ms_text = string.format('%.0f', stream.ms)
+			stream.last = stream.ms_text .. '-0'
 		end
 	end
 	return stream
@@ -148,7 +151,7 @@ local function open_stream(key)
 		stream = setmetatable({ key = key }, stream_methods)
 		streams[key] = stream
 	elseif redis.call('XLEN', key) == stream.length and stream.length > 0 and
-			#redis.call('XRANGE', key, '(' .. stream:last_id(), '+', 'COUNT', 1) == 0 then
+			#redis.call('XRANGE', key, '(' .. stream.last, '+', 'COUNT', 1) == 0 then
 		return stream
 	end
 	return look_at(stream)
@@ -167,11 +170,8 @@ function stream_methods:next_id(now_ms)
 	self.n = self.n + 1
 	self.length = self.length + 1
 	local ms_text, n_text = self.ms_text, string.format('%d', self.n)
-	return ms_text .. '-' .. n_text, ms_text, n_text
-end
-
-function stream_methods:last_id()
-	return self.ms_text .. '-' .. string.format('%d', self.n)
+	self.last = ms_text .. '-' .. n_text
+	return self.last, ms_text, n_text
 end
 
 -- Appends an entry of these fields and values.

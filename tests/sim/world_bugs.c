@@ -26,9 +26,9 @@ static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 	[BUG_SKIP_COMPENSATION] = { { "order", "if not rule.asks and not",
 				      "if (not rule.asks or rule.event == EVENTS.REJECTED) and "
 				      "not" },
-				    { "order", "or rule.asks and stream:last_id()",
+				    { "order", "or rule.asks and stream.last",
 				      "or rule.asks and rule.event ~= EVENTS.REJECTED and "
-				      "stream:last_id()" } },
+				      "stream.last" } },
 };
 
 void world_plant(struct memory_redis *redis, enum world_bug bug)

@@ -119,7 +119,7 @@ static void stop(struct fixture *f)
 	rt_loop_advance(f->loop, 10000);
 }
 
-static void teardown(struct fixture *f)
+static void end_order(struct fixture *f)
 {
 	if (!f->stopped)
 		stop(f);
@@ -129,6 +129,11 @@ static void teardown(struct fixture *f)
 	rt_loop_settle(f->loop);
 	rt_context_free(f->context);
 	rt_metrics_free(f->metrics);
+}
+
+static void teardown(struct fixture *f)
+{
+	end_order(f);
 	memory_redis_free(f->redis);
 	rt_loop_free(f->loop);
 }
@@ -1381,6 +1386,34 @@ static void test_watch(void)
 	teardown(&f);
 }
 
+/* What this instance decides it tells itself: the stream need not be read for it. */
+static void test_told_without_the_tail(void)
+{
+	struct fixture f;
+	struct place request;
+	struct call call, watched;
+	const char *order_id;
+
+	setup(&f);
+	f.fail = "xrevrange";
+	f.status = RT_LOST;
+	place_request(&request, "ann", "r1", 3);
+	request.request.wait_for_decision = true;
+	begin(&f, &call, "PlaceOrder", &request.request.base, 5000);
+	order_id = memory_entry_field(published(&f, 1), "subject");
+	watch(&f, &watched, order_id, 0);
+	CU_ASSERT(f.io > 0);
+	answer(&f, order_id, "InventoryReserved");
+	expect_code(&call, 0);
+	CU_ASSERT_EQUAL(placed_order(&call)->status, RESERVED);
+	CU_ASSERT_STRING_EQUAL(seen(&watched), "1P 2R");
+	rt_client_cancel(&watched.op);
+	rt_loop_settle(f.loop);
+	done(&call);
+	done(&watched);
+	teardown(&f);
+}
+
 /* Two changes between two reads: both are told. */
 static void test_watch_sees_every_version(void)
 {
@@ -1391,35 +1424,37 @@ static void test_watch_sees_every_version(void)
 	setup(&f);
 	place(&f, order_id);
 	watch(&f, &call, order_id, 0);
-	f.fail = "xread";
+	f.fail = "hmget";
 	f.status = RT_LOST;
 	answer(&f, order_id, "InventoryReserved");
 	cancel(&f, &done_call, order_id, "", 0);
 	done(&done_call);
 	answer(&f, order_id, "InventoryReleased");
-	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R"); /* the read under way had come through */
+	CU_ASSERT_STRING_EQUAL(seen(&call), "1P");
 	f.fail = NULL;
-	rt_loop_advance(f.loop, 1500);
+	rt_loop_advance(f.loop, 6000);
 	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R 3X 4X!");
 	expect_code(&call, 0);
 	done(&call);
 	teardown(&f);
 }
 
-/* Entries that are deleted before the tail has seen them, while others follow, are found by looking
- * again. */
+/* Another instance's entries that are deleted before the tail has seen them, while others follow, are
+ * found by looking again. */
 static void test_watch_looks_again(void)
 {
-	struct fixture f;
+	struct fixture f, another;
 	struct call call;
 	char order_id[ORDER_ID_LENGTH + 1], other[ORDER_ID_LENGTH + 1];
 
 	setup(&f);
 	place(&f, order_id);
-	watch(&f, &call, order_id, 0);
+	another = f;
+	begin_order(&another);
+	watch(&another, &call, order_id, 0);
 	slow = (struct slow){ .what = "xread", .ms = 500 };
-	f.host.fault = be_slow;
-	place(&f, other); /* ends the read that waits; the next one is slow */
+	another.host.fault = be_slow;
+	rt_loop_advance(f.loop, 100); /* the next read of its tail is slow */
 	answer(&f, order_id, "InventoryReserved");
 	memory_do(f.redis, "XTRIM", STORED_ORDERS, "MAXLEN", "0", NULL);
 	place(&f, other);
@@ -1430,6 +1465,7 @@ static void test_watch_looks_again(void)
 	rt_client_cancel(&call.op);
 	rt_loop_settle(f.loop);
 	done(&call);
+	end_order(&another);
 	teardown(&f);
 }
 
@@ -1839,6 +1875,7 @@ int main(void)
 		{ "PlaceOrder waits for the decision", test_place_and_wait },
 		{ "PlaceOrder does not wait too long", test_place_and_wait_in_vain },
 		{ "decided before the store has answered", test_decided_before_stored },
+		{ "what is decided here is told without the tail", test_told_without_the_tail },
 		{ "BatchPlaceOrders: each item by itself", test_batch },
 		{ "BatchPlaceOrders waits a second", test_batch_waits },
 		{ "StreamOrders answers each", test_stream },

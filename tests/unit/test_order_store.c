@@ -212,6 +212,8 @@ static void moved(struct order_move_op *op, int status)
 	call->result.age_ms = op->age_ms;
 	if (status == RT_OK && op->want_record && op->outcome != ORDER_UNKNOWN)
 		keep(&call->result, &op->record);
+	else if (op->history != NULL)
+		snprintf(call->result.history, sizeof(call->result.history), "%s", op->history);
 	ended(call->fixture);
 }
 
@@ -1155,6 +1157,69 @@ static void test_tail(void)
 	teardown(f);
 }
 
+/* Where in the stream each batch has published, as it is told. */
+static void note_published(void *user, const char *before, const char *last)
+{
+	struct fixture *f = user;
+	size_t length = strlen(f->text);
+
+	snprintf(f->text + length, sizeof(f->text) - length, "%s..%s ", strchr(before, '-') + 1,
+		 strchr(last, '-') + 1);
+}
+
+static void test_published(void)
+{
+	struct fixture *f = setup();
+	struct result *result;
+
+	order_store_on_published(f->store, note_published, f);
+	place(f, "ord_a", "CONTENT", true);
+	place(f, "ord_b", "CONTENT", true);
+	run(f);
+	CU_ASSERT_STRING_EQUAL(f->text, "0..2 ");
+	place(f, "ord_a", "CONTENT", false); /* a repeat publishes nothing */
+	run(f);
+	move(f, "ord_a", ORDER_IN_HOLD_RAN_OUT); /* nor does what stays */
+	CU_ASSERT_STRING_EQUAL(f->text, "0..2 ");
+	send_move(f, begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED));
+	send_move(f, begin_move(f, "ord_b", ORDER_IN_INVENTORY_RESERVED));
+	run(f);
+	CU_ASSERT_STRING_EQUAL(f->text, "0..2 2..4 ");
+	redis_server_do(&shared, "XADD %s 9999999999999-9 foo bar", EVENTS); /* somebody else */
+	result = move(f, "ord_a", ORDER_IN_CANCEL);
+	CU_ASSERT_EQUAL(result->outcome, ORDER_MOVED);
+	CU_ASSERT_STRING_EQUAL(f->text, "0..2 2..4 9..10 ");
+	teardown(f);
+}
+
+/* The history comes with a move when it is wanted: what who waits needs, without the record. */
+static void test_history(void)
+{
+	struct fixture *f = setup();
+	struct call *call;
+
+	place(f, "ord_a", "CONTENT", true);
+	run(f);
+	call = begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	call->op.move.want_record = false;
+	call->op.move.want_history = true;
+	send_move(f, call);
+	run(f);
+	CU_ASSERT_FALSE(call->result.known);
+	CU_ASSERT_EQUAL(call->result.version, 2);
+	CU_ASSERT_EQUAL(strncmp(call->result.history, "placed@", 7), 0);
+	CU_ASSERT_STRING_EQUAL(call->result.history, field("ord_a", "history"));
+	/* What stays has none to tell. */
+	call = begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	call->op.move.want_record = false;
+	call->op.move.want_history = true;
+	send_move(f, call);
+	run(f);
+	CU_ASSERT_EQUAL(call->result.outcome, ORDER_STAYED);
+	CU_ASSERT_STRING_EQUAL(call->result.history, "");
+	teardown(f);
+}
+
 static void test_tail_interrupted(void)
 {
 	struct fixture *f = setup();
@@ -1506,6 +1571,8 @@ int main(void)
 		{ "what asks is what the rule says", test_passed_over_by_rule },
 		{ "a timer is set anew", test_timer },
 		{ "the tail of the stream", test_tail },
+		{ "what a batch has published is told", test_published },
+		{ "a move tells the history when it is wanted", test_history },
 		{ "the tail is interrupted", test_tail_interrupted },
 		{ "trimming keeps what is needed", test_trim },
 		{ "a stream at its hard length", test_full_stream },

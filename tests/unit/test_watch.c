@@ -1,5 +1,6 @@
 /* test_watch.c - who waits for orders, on a store that answers reads when the test says so: how many
- * are under way at a time, and in what order. */
+ * are under way at a time, and in what order; who is told by a move of this instance, by the tail, and by
+ * both. */
 #include <string.h>
 
 #include "loop/loop.h"
@@ -16,13 +17,16 @@ struct order_store {
 	struct order_tail_op *tail;
 	unsigned heard; /* entries of the stream */
 	struct rt_task interrupt;
+	void (*published)(void *user, const char *before, const char *last);
+	void *published_user;
 };
 
 struct waiter {
 	struct order_waiter base;
 	char order_id[ORDER_ID_LENGTH + 1];
 	size_t told, failed;
-	size_t told_at; /* reads that had been answered by then */
+	size_t told_at;    /* reads that had been answered by then */
+	char versions[64]; /* as they were told: "2r" was read, "2m" was moved here */
 	struct fixture *fixture;
 };
 
@@ -39,6 +43,14 @@ void order_store_get(struct order_store *store, struct order_get_op *op)
 	CU_ASSERT_FATAL(store->get_count <= MANY);
 	store->gets[store->get_count++] = op;
 	store->get_most = RT_MAX(store->get_most, store->get_count);
+}
+
+void order_store_on_published(struct order_store *store,
+			      void (*published)(void *user, const char *before, const char *last),
+			      void *user)
+{
+	store->published = published;
+	store->published_user = user;
 }
 
 void order_store_tail(struct order_store *store, struct order_tail_op *op)
@@ -97,18 +109,35 @@ static void tail_begins(struct fixture *f)
 	tail->done(tail, RT_OK);
 }
 
-/* An event of the order comes by. */
+/* The read of the tail that is under way, or the next one. */
+static struct order_tail_op *take_tail(struct fixture *f)
+{
+	for (int i = 0; i < 100 && f->store.tail == NULL; i++)
+		rt_loop_advance(f->loop, 1);
+	CU_ASSERT_FATAL(f->store.tail != NULL);
+	return RT_TAKE(f->store.tail);
+}
+
+/* An event of the order comes by, which somebody else has published. */
 static void hear(struct fixture *f, const struct waiter *waiter, uint64_t version)
 {
-	struct order_tail_op *tail = RT_TAKE(f->store.tail);
+	struct order_tail_op *tail = take_tail(f);
 	struct order_tail_entry entry = { .subject = waiter->order_id, .seq = version };
 
-	CU_ASSERT_FATAL(tail != NULL && strcmp(tail->after, "$") != 0);
-	snprintf(tail->last, sizeof(tail->last), "1-%u", ++f->store.heard);
+	CU_ASSERT_FATAL(strcmp(tail->after, "$") != 0);
+	snprintf(tail->last, sizeof(tail->last), "9-%u", ++f->store.heard);
 	entry.stream_id = tail->last;
 	tail->entries = &entry;
 	tail->entry_count = 1;
 	tail->done(tail, RT_OK);
+}
+
+static void note_version(struct waiter *waiter, uint64_t version, char how)
+{
+	size_t length = strlen(waiter->versions);
+
+	snprintf(waiter->versions + length, sizeof(waiter->versions) - length, "%u%c",
+		 (unsigned)version, how);
 }
 
 static void on_order(struct order_waiter *base, const struct order_record *record)
@@ -119,6 +148,16 @@ static void on_order(struct order_waiter *base, const struct order_record *recor
 	CU_ASSERT_STRING_EQUAL(record->order_id, waiter->order_id);
 	waiter->told++;
 	waiter->told_at = waiter->fixture->store.get_total;
+	note_version(waiter, record->version, 'r');
+}
+
+static void on_moved(struct order_waiter *base, const struct order_move_op *move)
+{
+	struct waiter *waiter = RT_CONTAINER_OF(base, struct waiter, base);
+
+	CU_ASSERT_STRING_EQUAL(move->order_id, waiter->order_id);
+	CU_ASSERT_PTR_NOT_NULL(move->history);
+	note_version(waiter, move->version, 'm');
 }
 
 static void on_failed(struct order_waiter *base, int status)
@@ -292,14 +331,20 @@ static void test_gone_before_read(void)
 /* A read of the tail ends with these: a foreign order's event at `id`, or nothing when it is NULL. */
 static void tail_ends(struct fixture *f, const char *id, const char *last)
 {
-	struct order_tail_op *tail = RT_TAKE(f->store.tail);
+	struct order_tail_op *tail = take_tail(f);
 	struct order_tail_entry entry = { .stream_id = id, .subject = "ord_other", .seq = 1 };
 
-	CU_ASSERT_FATAL(tail != NULL);
 	snprintf(tail->last, sizeof(tail->last), "%s", last);
 	tail->entries = &entry;
 	tail->entry_count = id != NULL;
 	tail->done(tail, RT_OK);
+}
+
+/* What the tail is asked for next. */
+static void expect_after(struct fixture *f, const char *after)
+{
+	f->store.tail = take_tail(f);
+	CU_ASSERT_STRING_EQUAL(f->store.tail->after, after);
 }
 
 /* The stream is deleted and begins again below where the tail is, or overtakes it unseen: whoever
@@ -313,15 +358,17 @@ static void test_stream_begins_anew(void)
 	tail_begins(&f);
 	CU_ASSERT_EQUAL(answer_all(&f, 1), 1);
 	/* Nothing comes, and the stream ends where it did. */
+	rt_loop_advance(f.loop, 1000);
 	tail_ends(&f, NULL, "1-1");
-	CU_ASSERT_STRING_EQUAL(f.store.tail->after, "$");
+	expect_after(&f, "$");
 	tail_ends(&f, NULL, "1-1");
-	CU_ASSERT_STRING_EQUAL(f.store.tail->after, "1-1");
+	expect_after(&f, "1-1");
 	CU_ASSERT_EQUAL(f.store.get_count, 0);
 	/* Nothing comes, and it ends below. */
+	rt_loop_advance(f.loop, 1000);
 	tail_ends(&f, NULL, "1-1");
 	tail_ends(&f, NULL, "0-7");
-	CU_ASSERT_STRING_EQUAL(f.store.tail->after, "0-7");
+	expect_after(&f, "0-7");
 	CU_ASSERT_EQUAL(answer_all(&f, 2), 1);
 	CU_ASSERT_EQUAL(f.waiters[0].told, 1);
 	/* Others' events follow each other: no reason to read. */
@@ -352,6 +399,143 @@ static void test_outage(void)
 	teardown(&f);
 }
 
+/* This instance has moved the order; its answer came. */
+static void moves(struct fixture *f, const struct waiter *waiter, uint64_t version,
+		  const char *history)
+{
+	const struct order_move_op move = { .order_id = waiter->order_id,
+					    .outcome = ORDER_MOVED,
+					    .version = version,
+					    .history = history };
+
+	order_watch_moved(f->watch, &move);
+}
+
+static void publish(struct fixture *f, const char *before, const char *last)
+{
+	f->store.published(f->store.published_user, before, last);
+}
+
+/* Who waits is told from the answer, once, whatever the tail and reads say afterwards; who needs the
+ * record is told from a read. */
+static void test_told_by_the_move(void)
+{
+	struct fixture f;
+	struct waiter *told, *reads;
+
+	setup(&f);
+	told = &f.waiters[0];
+	reads = &f.waiters[1];
+	told->base.on_moved = on_moved;
+	snprintf(reads->order_id, sizeof(reads->order_id), "%s", told->order_id);
+	add(&f, 0, false);
+	add(&f, 1, false);
+	CU_ASSERT_TRUE(order_watch_has(f.watch, told->order_id));
+	CU_ASSERT_FALSE(order_watch_has(f.watch, f.waiters[2].order_id));
+	tail_begins(&f);
+	answer_all(&f, 1);
+	moves(&f, told, 2, "placed@1-1 reserved+1-2");
+	CU_ASSERT_STRING_EQUAL(told->versions, "2m");
+	CU_ASSERT_EQUAL(f.store.get_count, 1);
+	hear(&f, told, 2);
+	CU_ASSERT_EQUAL(answer_all(&f, 2), 1);
+	CU_ASSERT_STRING_EQUAL(told->versions, "2m");
+	CU_ASSERT_STRING_EQUAL(reads->versions, "2r");
+	/* Somebody else's version, then an own one, whose answer is late. */
+	hear(&f, told, 3);
+	moves(&f, told, 2, "placed@1-1 reserved+1-2");
+	CU_ASSERT_EQUAL(answer_all(&f, 3), 1);
+	CU_ASSERT_STRING_EQUAL(told->versions, "2m3r");
+	CU_ASSERT_STRING_EQUAL(reads->versions, "2r3r");
+	/* No history: the node came after the move was sent. */
+	moves(&f, told, 4, NULL);
+	CU_ASSERT_EQUAL(answer_all(&f, 4), 1);
+	CU_ASSERT_STRING_EQUAL(told->versions, "2m3r4r");
+	/* A read from before the move is not the last word. */
+	order_watch_read(f.watch, &reads->base);
+	moves(&f, told, 5, "placed@1-1 reserved+1-2");
+	answer_one(&f, 4, RT_OK);
+	CU_ASSERT_EQUAL(answer_all(&f, 5), 1);
+	CU_ASSERT_STRING_EQUAL(told->versions, "2m3r4r5m");
+	CU_ASSERT_STRING_EQUAL(reads->versions, "2r3r4r4r5r");
+	teardown(&f);
+}
+
+/* Alone, an instance reads nothing of what it publishes, and looks at the tail now and then, seldomer
+ * while nobody comes. */
+static void test_alone(void)
+{
+	struct fixture f;
+	int64_t before_ms;
+
+	setup(&f);
+	add(&f, 0, false);
+	tail_begins(&f);
+	answer_all(&f, 1);
+	publish(&f, "1-1", "2-9");
+	expect_after(&f, "2-9");
+	CU_ASSERT_EQUAL(f.store.tail->block_ms, 0);
+	/* An answer that was on its way is no news when the read comes with its entries. */
+	publish(&f, "2-9", "3-12");
+	tail_ends(&f, "3-10", "3-12");
+	publish(&f, "3-12", "3-14");
+	expect_after(&f, "3-14");
+	CU_ASSERT_EQUAL(f.store.tail->block_ms, 0);
+	for (int i = 0; i < 6; i++)
+		tail_ends(&f, NULL, "3-14");
+	before_ms = rt_loop_now(f.loop);
+	expect_after(&f, "3-14");
+	CU_ASSERT_EQUAL(rt_loop_now(f.loop) - before_ms, 80);
+	tail_ends(&f, NULL, "3-14");
+	rt_loop_advance(f.loop, 1);
+	add(&f, 1, false);
+	before_ms = rt_loop_now(f.loop);
+	expect_after(&f, "3-14");
+	CU_ASSERT_EQUAL(rt_loop_now(f.loop) - before_ms, 5);
+	CU_ASSERT_EQUAL(f.store.get_count, 0);
+	teardown(&f);
+}
+
+/* What is missing between own entries is read at once: another instance publishes, or the answer to an own
+ * batch was lost. From then on the tail waits at the stream, until nobody else has published for long. */
+static void test_with_others(void)
+{
+	struct fixture f;
+
+	setup(&f);
+	add(&f, 0, false);
+	tail_begins(&f);
+	answer_all(&f, 1);
+	publish(&f, "1-1", "2-4");
+	f.store.heard = 5;
+	publish(&f, "2-6", "2-8");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f.store.tail);
+	CU_ASSERT_STRING_EQUAL(f.store.tail->after, "2-4");
+	hear(&f, &f.waiters[0], 2);
+	CU_ASSERT_EQUAL(answer_all(&f, 2), 1);
+	CU_ASSERT_STRING_EQUAL(f.waiters[0].versions, "2r");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f.store.tail);
+	CU_ASSERT(f.store.tail->block_ms > 0);
+	publish(&f, "9-6", "9-8");
+	rt_loop_advance(f.loop, 10000);
+	tail_ends(&f, "9-7", "9-8");
+	expect_after(&f, "$");
+	tail_ends(&f, NULL, "9-8");
+	publish(&f, "9-8", "9-9");
+	expect_after(&f, "9-9");
+	CU_ASSERT_EQUAL(f.store.tail->block_ms, 0);
+	/* Nothing is published here, and a look finds others' entries. */
+	tail_ends(&f, "9-10", "9-10");
+	expect_after(&f, "9-10");
+	CU_ASSERT(f.store.tail->block_ms > 0);
+	/* The stream was deleted, and the own entries are the first. */
+	answer_all(&f, 2);
+	publish(&f, "0-0", "10-2");
+	CU_ASSERT_EQUAL(answer_all(&f, 3), 1);
+	CU_ASSERT_STRING_EQUAL(f.waiters[0].versions, "2r3r");
+	teardown(&f);
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -362,6 +546,9 @@ int main(void)
 		{ "a stream that begins anew is followed", test_stream_begins_anew },
 		{ "gone before it was read", test_gone_before_read },
 		{ "the store is away", test_outage },
+		{ "who waits is told by the move", test_told_by_the_move },
+		{ "alone, the tail is not read", test_alone },
+		{ "others' entries are read", test_with_others },
 	};
 
 	return tests_run("watch", tests, RT_LENGTH(tests));
