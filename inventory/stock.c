@@ -1,4 +1,4 @@
-/* stock.c - the rules of stock.h as one table, and the arithmetic of the counters.
+/* stock.c - the rules of stock.h as one table.
  *
  * Each pair of state and request has exactly one row: rows stand sorted by state, then by request. */
 #include "stock.h"
@@ -171,53 +171,4 @@ bool stock_adds_up(const struct stock *stock)
 	return stock->available <= STOCK_MAX && stock->reserved <= STOCK_MAX &&
 	       stock->committed <= STOCK_MAX &&
 	       stock->received == stock->available + stock->reserved + stock->committed;
-}
-
-bool stock_reserve(struct stock *stock, uint64_t quantity)
-{
-	if (stock->available < quantity)
-		return false;
-	stock->available -= quantity;
-	stock->reserved += quantity;
-	stock->version++;
-	return true;
-}
-
-bool stock_commit(struct stock *stock, uint64_t quantity)
-{
-	if (stock->reserved < quantity)
-		return false;
-	stock->reserved -= quantity;
-	stock->committed += quantity;
-	stock->version++;
-	return true;
-}
-
-bool stock_release(struct stock *stock, uint64_t quantity)
-{
-	if (stock->reserved < quantity)
-		return false;
-	stock->reserved -= quantity;
-	stock->available += quantity;
-	stock->version++;
-	return true;
-}
-
-bool stock_adjust(struct stock *stock, int64_t delta)
-{
-	if (delta >= 0) {
-		if (stock->received > STOCK_MAX || (uint64_t)delta > STOCK_MAX - stock->received)
-			return false;
-		stock->available += (uint64_t)delta;
-		stock->received += (uint64_t)delta;
-	} else {
-		uint64_t taken = 0 - (uint64_t)delta;
-
-		if (stock->available < taken || stock->received < taken)
-			return false;
-		stock->available -= taken;
-		stock->received -= taken;
-	}
-	stock->version++;
-	return true;
 }

@@ -85,10 +85,5 @@ struct stock {
 };
 #define STOCK_MAX 1000000000000 /* received at most: exact in the functions' doubles */
 bool stock_adds_up(const struct stock *stock);
-/* Each returns false, and changes nothing, when it cannot be done. */
-bool stock_reserve(struct stock *stock, uint64_t quantity);
-bool stock_commit(struct stock *stock, uint64_t quantity);
-bool stock_release(struct stock *stock, uint64_t quantity);
-bool stock_adjust(struct stock *stock, int64_t delta);
 
 #endif
