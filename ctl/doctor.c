@@ -426,6 +426,14 @@ static bool is_reader(const char *name, const char *of)
 	return false;
 }
 
+static bool is_read(const char *of)
+{
+	for (size_t i = 0; i < CTL_READERS; i++)
+		if (strcmp(ctl_readers[i].of, of) == 0)
+			return true;
+	return false;
+}
+
 static bool check_group(struct doctor *doctor, const char *key, const struct ctl_stream *stream,
 			const redisReply *group, bool expected)
 {
@@ -495,8 +503,10 @@ static bool check_stream(struct doctor *doctor, const char *context)
 	if (!ctl_stream_read(doctor->ctl, key, &stream))
 		return false;
 	if (!stream.exists) {
-		say(doctor, WARN, key, "it is made by whoever comes first: start the services",
-		    "not there yet");
+		if (is_read(context))
+			say(doctor, WARN, key,
+			    "it is made by whoever comes first: start the services",
+			    "not there yet");
 		return true;
 	}
 	say(doctor, OK, key, "", "%" PRId64 " entries, last %s", stream.length, stream.last);

@@ -1,8 +1,8 @@
 /* functions.c - tandemctl functions list|load|prune: the versions of the services' Redis functions that
  * are loaded, and which of them are in use.
  *
- * A library is called <context>_<version>. An instance that calls its functions reads the other
- * context's events as a consumer whose name ends in "@<version>", and says every few seconds that it
+ * A library is called <context>_<version>. An instance that calls its functions reads other
+ * contexts' events as a consumer whose name ends in "@<version>", and says every few seconds that it
  * is alive; so Redis itself knows who uses what, and since when no more. */
 #include <inttypes.h>
 #include <string.h>
@@ -95,14 +95,14 @@ static bool read_consumers(struct ctl *ctl, struct ctl_versions *versions, const
 
 bool ctl_versions_read(struct ctl *ctl, const char *context, struct ctl_versions *versions)
 {
-	bool good;
-
 	*versions = (struct ctl_versions){ .context = context };
-	good = read_libraries(ctl, versions);
-	for (size_t i = 0; i < CTL_READERS && good; i++)
+	if (!read_libraries(ctl, versions))
+		return false;
+	/* An instance reads every stream that its context reads: one tells of all. */
+	for (size_t i = 0; i < CTL_READERS; i++)
 		if (strcmp(ctl_readers[i].reader, context) == 0)
-			good = read_consumers(ctl, versions, ctl_readers[i].of);
-	return good;
+			return read_consumers(ctl, versions, ctl_readers[i].of);
+	return true;
 }
 
 /* ---- the commands ---- */
