@@ -1,0 +1,196 @@
+/* common.c - what the RPCs have in common: what a call says of itself, errors that several answer, how a
+ * move is made and how it ended. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "check.h"
+#include "order/order_internal.h"
+
+#define TRACEPARENT_LENGTH 55
+
+bool order_storage_problem(const void *own, char *text, size_t size)
+{
+	const struct order *order = own;
+	const struct rt_trim_op *trim = &order->context->trim;
+	size_t length;
+
+	if (trim->memory_full) {
+		snprintf(text, size, "Redis has reached its maxmemory and takes no order");
+		return true;
+	}
+	if (order->stream_length_max == 0 || trim->length < order->stream_length_max)
+		return false;
+	length = (size_t)snprintf(text, size,
+				  "the event stream of orders has reached its limit of %" PRId64
+				  " entries",
+				  order->stream_length_max);
+	if (trim->held > 0 && length < size)
+		snprintf(text + length, size - length,
+			 ": consumer group %s has not acknowledged %" PRId64 " of them",
+			 trim->holder, trim->held);
+	return true;
+}
+
+/* Counts a decision: `state` is what a move led to. */
+static void count_decision(struct order *order, const struct order_move_op *op)
+{
+	bool rejected = op->state == ORDER_REJECTED || op->state == ORDER_REJECTING;
+
+	if (op->outcome != ORDER_MOVED || op->input == ORDER_IN_REQUEST_UNANSWERED)
+		return;
+	if (rejected && op->input != ORDER_IN_INVENTORY_UNAVAILABLE)
+		return; /* decided before: it gives back, or is settled */
+	order_count(order->counts.decided[op->state], 1);
+	if (order->counts.decision_seconds != NULL &&
+	    (op->input == ORDER_IN_INVENTORY_RESERVED ||
+	     op->input == ORDER_IN_INVENTORY_UNAVAILABLE) &&
+	    (op->state == ORDER_RESERVED || op->state == ORDER_REJECTED))
+		rt_series_observe(order->counts.decision_seconds, (double)op->age_ms / 1000);
+}
+
+void order_move(struct order *order, struct order_move_op *op)
+{
+	op->want_history = order_watch_has(order->watch, op->order_id);
+	order_store_move(order->store, op);
+}
+
+void order_moved(struct order *order, const struct order_move_op *op, int status)
+{
+	if (status != RT_OK || op->outcome == ORDER_UNKNOWN)
+		return;
+	count_decision(order, op);
+	order_watch_moved(order->watch, op);
+}
+
+const char *order_traceparent(struct rt_call *call)
+{
+	size_t length = 0;
+	const char *value = rt_call_metadata(call, "traceparent", &length);
+
+	return value != NULL && order_is_traceparent(value, length) ? value : "";
+}
+
+bool order_is_traceparent(const char *text, size_t length)
+{
+	/* Version 00 of W3C Trace Context: 2, 32, 16 and 2 hexadecimal digits and their dashes. */
+	return length == TRACEPARENT_LENGTH &&
+	       strspn(text, "0123456789abcdef-") == TRACEPARENT_LENGTH;
+}
+
+int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt)
+{
+	return order_retry_due(now_ms, attempt, order->clock.retry_min_ms,
+			       order->clock.retry_max_ms,
+			       (uint32_t)rt_loop_random(order->loop, 1000));
+}
+
+int64_t order_wait_ms(int64_t remaining_ms, int64_t max_ms)
+{
+	if (remaining_ms == INT64_MAX)
+		return max_ms;
+	/* Time for the way back; and gRPC sends a deadline as two or three digits, rounded up, so
+	 * that the one that arrives can be 1 % too late. */
+	remaining_ms -= RT_MIN(remaining_ms / 10, 50 + remaining_ms / 100);
+	return RT_MAX(0, RT_MIN(remaining_ms, max_ms));
+}
+
+void order_status_not_found(struct rt_status *status, const char *order_id)
+{
+	rt_status_set(status, RT_CODE_NOT_FOUND, "there is no order %s", order_id);
+	rt_status_info(status, "ORDER_NOT_FOUND");
+}
+
+void order_status_damaged(struct rt_status *status, const char *order_id)
+{
+	rt_status_set(status, RT_CODE_DATA_LOSS,
+		      "the stored order %s cannot be read: ask an operator", order_id);
+	rt_status_info(status, "ORDER_DAMAGED");
+}
+
+void order_status_stopping(struct rt_status *status)
+{
+	rt_status_set(status, RT_CODE_UNAVAILABLE, "the order service is stopping: try again");
+	rt_status_info(status, "STOPPING");
+	rt_status_retry(status, 1000);
+}
+
+void order_status_stream_full(struct rt_status *status, const struct order *order)
+{
+	char text[200];
+
+	/* The stream may have come to its limit since the last trim. */
+	if (!order_storage_problem(order, text, sizeof(text)))
+		snprintf(text, sizeof(text),
+			 "the event stream of orders has reached its limit of %" PRId64 " entries",
+			 order->stream_length_max);
+	rt_status_set(status, RT_CODE_RESOURCE_EXHAUSTED, "%s", text);
+	rt_status_info(status, "STREAM_FULL");
+	rt_status_retry(status, order->context->trim_every_ms);
+}
+
+void order_fail(struct rt_call *call, struct rt_status *status)
+{
+	rt_call_fail(call, status);
+	rt_status_done(status);
+}
+
+bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
+		     const char *order_id)
+{
+	struct rt_status status = { .code = 0 };
+
+	if (check_request(request, &status)) {
+		/* What cannot be an id is no order's. */
+		if (!check_order_id(order_id))
+			order_status_not_found(&status, order_id);
+		else if (order->context->stopping)
+			order_status_stopping(&status);
+		else
+			return true;
+	}
+	order_fail(call, &status);
+	return false;
+}
+
+static void refused(const struct order_move_op *op, const char *wanted, struct rt_status *status)
+{
+	const char *stands = order_state_status(op->state);
+	bool confirm = op->input == ORDER_IN_CONFIRM;
+	char *description =
+		rt_printf("order %s is %s: only %s order can be %s", op->order_id, stands,
+			  confirm ? "a RESERVED" : "a PENDING or RESERVED", wanted);
+
+	rt_status_set(status, RT_CODE_FAILED_PRECONDITION, "%s", description);
+	rt_status_info(status, "ORDER_STATUS");
+	rt_status_precondition(status, "ORDER_STATUS", op->order_id, description);
+	free(description);
+}
+
+bool order_move_status(const struct order_move_op *op, int rc, const char *wanted,
+		       struct rt_status *status)
+{
+	if (rc != RT_OK) {
+		rt_status_from(status, rc, "moving the order");
+		return false;
+	}
+	switch (op->outcome) {
+	case ORDER_MOVED:
+	case ORDER_STAYED:
+		return true;
+	case ORDER_REFUSED:
+		refused(op, wanted, status);
+		return false;
+	case ORDER_MISMATCH:
+		rt_status_set(status, RT_CODE_ABORTED,
+			      "order %s is at version %" PRIu64 ", not at %" PRIu64
+			      ": read it again",
+			      op->order_id, op->version, op->expected_version);
+		rt_status_info(status, "VERSION_MISMATCH");
+		return false;
+	case ORDER_UNKNOWN:
+		break;
+	}
+	order_status_not_found(status, op->order_id);
+	return false;
+}
