@@ -1,4 +1,5 @@
 /* commands.c - the table of commands; texts, hashes, sets and sorted sets. */
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -8,45 +9,41 @@
 
 static redisReply *run_get(struct memory_call *call)
 {
-	struct memory_key *key;
-
-	if (!key_get(call, 1, MEMORY_TEXT, &key))
-		return reply_error(call, ERROR_TYPE);
-	return key == NULL ? reply_nil(call) : reply_text(call, &key->text);
+	return call->key == NULL ? reply_nil(call) : reply_text(call, &call->key->text);
 }
 
 static redisReply *run_mget(struct memory_call *call)
 {
 	redisReply *answer = reply_array(call, call->argc);
-	struct memory_key *key;
 
-	for (size_t i = 1; i < call->argc; i++)
-		reply_push(answer, key_get(call, i, MEMORY_TEXT, &key) && key != NULL
+	for (size_t i = 1; i < call->argc; i++) {
+		const struct memory_key *key = key_find(call, i);
+
+		reply_push(answer, key != NULL && key->type == MEMORY_TEXT
 					   ? reply_text(call, &key->text)
 					   : reply_nil(call));
+	}
 	return answer;
 }
 
 /* SET key value [PX ms] */
 static redisReply *run_set(struct memory_call *call)
 {
+	bool expires = call->argc == 5 && arg_is(call, 3, "PX");
 	int64_t expire_ms = 0;
 	struct memory_key *key;
 
-	if (call->argc != 3) {
-		if (call->argc != 5 || !arg_is(call, 3, "PX"))
-			return reply_error(call, ERROR_SYNTAX);
-		if (!arg_int(call, 4, &expire_ms))
-			return reply_error(call, ERROR_INT);
-		if (expire_ms <= 0)
-			return reply_error(call, "ERR invalid expire time in 'set' command");
-		expire_ms += call->now_ms;
-	}
-	if (!key_get(call, 1, MEMORY_TEXT, &key) || key != NULL)
-		key_delete(call->redis, key);
-	key_make(call, 1, MEMORY_TEXT, &key);
+	if (call->argc != 3 && !expires)
+		return reply_error(call, ERROR_SYNTAX);
+	if (expires && !arg_int(call, 4, &expire_ms))
+		return call->error;
+	if (expires && expire_ms <= 0)
+		return reply_error(call, "ERR invalid expire time in 'set' command");
+	if (call->key != NULL)
+		key_delete(call->redis, RT_TAKE(call->key));
+	key = key_make(call);
 	key->text = text_copy(call->argv[2].data, call->argv[2].length);
-	key->expire_ms = expire_ms;
+	key->expire_ms = expires ? call->now_ms + expire_ms : 0;
 	call->redis->writes++;
 	return reply_ok(call);
 }
@@ -56,10 +53,10 @@ static redisReply *run_set(struct memory_call *call)
 static redisReply *run_del(struct memory_call *call)
 {
 	int64_t count = 0;
-	struct memory_key *key;
 
 	for (size_t i = 1; i < call->argc; i++) {
-		key_get(call, i, MEMORY_TEXT, &key);
+		struct memory_key *key = key_find(call, i);
+
 		if (key == NULL)
 			continue;
 		key_delete(call->redis, key);
@@ -72,25 +69,17 @@ static redisReply *run_del(struct memory_call *call)
 static redisReply *run_exists(struct memory_call *call)
 {
 	int64_t count = 0;
-	struct memory_key *key;
 
-	for (size_t i = 1; i < call->argc; i++) {
-		key_get(call, i, MEMORY_TEXT, &key);
-		count += key != NULL;
-	}
+	for (size_t i = 1; i < call->argc; i++)
+		count += key_find(call, i) != NULL;
 	return reply_int(call, count);
 }
 
 static redisReply *run_type(struct memory_call *call)
 {
 	static const char *const names[] = { "string", "hash", "set", "zset", "stream" };
-	redisReply *answer;
-	struct memory_key *key;
 
-	key_get(call, 1, MEMORY_TEXT, &key);
-	answer = reply_str(call, key == NULL ? "none" : names[key->type]);
-	answer->type = REDIS_REPLY_STATUS;
-	return answer;
+	return reply_status(call, call->key == NULL ? "none" : names[call->key->type]);
 }
 
 /* ---- hashes and sets ---- */
@@ -116,127 +105,93 @@ static bool field_set(struct memory_key *key, const struct memory_text *name,
 		field->name = text_copy(name->data, name->length);
 		HASH_ADD_KEYPTR(hh, key->fields, field->name.data, field->name.length, field);
 	}
-	if (value != NULL) {
-		free(field->value.data);
-		field->value = text_copy(value->data, value->length);
-	}
+	free(field->value.data);
+	field->value = text_copy(value->data, value->length);
 	return fresh;
-}
-
-static redisReply *fields_remove(struct memory_call *call, enum memory_type type)
-{
-	struct memory_key *key;
-	int64_t count = 0;
-
-	if (!key_get(call, 1, type, &key))
-		return reply_error(call, ERROR_TYPE);
-	for (size_t i = 2; key != NULL && i < call->argc; i++) {
-		struct memory_field *field = field_find(key, &call->argv[i]);
-
-		if (field == NULL)
-			continue;
-		HASH_DEL(key->fields, field);
-		free(field->name.data);
-		free(field->value.data);
-		free(field);
-		count++;
-	}
-	if (key != NULL && key->fields == NULL)
-		key_delete(call->redis, key);
-	call->redis->writes += count > 0;
-	return reply_int(call, count);
 }
 
 static redisReply *run_hset(struct memory_call *call)
 {
 	int64_t count = 0;
-	struct memory_key *key;
 
 	if (call->argc % 2 != 0)
 		return reply_error(call, "ERR wrong number of arguments for 'hset' command");
-	if (!key_make(call, 1, MEMORY_HASH, &key))
-		return reply_error(call, ERROR_TYPE);
+	if (!key_fits(call))
+		return call->error;
 	for (size_t i = 2; i < call->argc; i += 2)
-		count += field_set(key, &call->argv[i], &call->argv[i + 1]);
+		count += field_set(key_make(call), &call->argv[i], &call->argv[i + 1]);
 	call->redis->writes++;
 	return reply_int(call, count);
 }
 
-static redisReply *hash_value(struct memory_call *call, const struct memory_key *key, size_t i)
+static redisReply *hash_value(struct memory_call *call, size_t i)
 {
-	const struct memory_field *field = field_find(key, &call->argv[i]);
+	const struct memory_field *field = field_find(call->key, &call->argv[i]);
 
 	return field == NULL ? reply_nil(call) : reply_text(call, &field->value);
 }
 
 static redisReply *run_hget(struct memory_call *call)
 {
-	struct memory_key *key;
-
-	if (!key_get(call, 1, MEMORY_HASH, &key))
-		return reply_error(call, ERROR_TYPE);
-	return hash_value(call, key, 2);
+	return hash_value(call, 2);
 }
 
 static redisReply *run_hmget(struct memory_call *call)
 {
-	redisReply *answer;
-	struct memory_key *key;
+	redisReply *answer = reply_array(call, call->argc);
 
-	if (!key_get(call, 1, MEMORY_HASH, &key))
-		return reply_error(call, ERROR_TYPE);
-	answer = reply_array(call, call->argc);
 	for (size_t i = 2; i < call->argc; i++)
-		reply_push(answer, hash_value(call, key, i));
+		reply_push(answer, hash_value(call, i));
 	return answer;
 }
 
 static redisReply *run_hgetall(struct memory_call *call)
 {
-	redisReply *answer;
-	struct memory_key *key;
+	struct memory_field *field = call->key == NULL ? NULL : call->key->fields;
+	redisReply *answer = reply_array(call, 2 * HASH_COUNT(field));
 
-	if (!key_get(call, 1, MEMORY_HASH, &key))
-		return reply_error(call, ERROR_TYPE);
-	answer = reply_array(call, key == NULL ? 0 : 2 * HASH_COUNT(key->fields));
-	for (struct memory_field *at = key == NULL ? NULL : key->fields; at != NULL;
-	     at = at->hh.next) {
-		reply_push(answer, reply_text(call, &at->name));
-		reply_push(answer, reply_text(call, &at->value));
+	for (; field != NULL; field = field->hh.next) {
+		reply_push(answer, reply_text(call, &field->name));
+		reply_push(answer, reply_text(call, &field->value));
 	}
 	return answer;
 }
 
-static redisReply *run_hdel(struct memory_call *call)
+/* HDEL, SREM. */
+static redisReply *run_remove(struct memory_call *call)
 {
-	return fields_remove(call, MEMORY_HASH);
+	int64_t count = 0;
+
+	for (size_t i = 2; i < call->argc; i++) {
+		struct memory_field *field = field_find(call->key, &call->argv[i]);
+
+		if (field == NULL)
+			continue;
+		HASH_DEL(call->key->fields, field);
+		free(field->name.data);
+		free(field->value.data);
+		free(field);
+		count++;
+	}
+	if (call->key != NULL && call->key->fields == NULL)
+		key_delete(call->redis, RT_TAKE(call->key));
+	call->redis->writes += count > 0;
+	return reply_int(call, count);
 }
 
 static redisReply *run_sadd(struct memory_call *call)
 {
 	int64_t count = 0;
-	struct memory_key *key;
 
-	if (!key_make(call, 1, MEMORY_SET, &key))
-		return reply_error(call, ERROR_TYPE);
 	for (size_t i = 2; i < call->argc; i++)
-		count += field_set(key, &call->argv[i], NULL);
+		count += field_set(key_make(call), &call->argv[i], &call->argv[i]);
 	call->redis->writes += count > 0;
 	return reply_int(call, count);
 }
 
-static redisReply *run_srem(struct memory_call *call)
-{
-	return fields_remove(call, MEMORY_SET);
-}
-
 static redisReply *run_sismember(struct memory_call *call)
 {
-	struct memory_key *key;
-
-	if (!key_get(call, 1, MEMORY_SET, &key))
-		return reply_error(call, ERROR_TYPE);
-	return reply_int(call, field_find(key, &call->argv[2]) != NULL);
+	return reply_int(call, field_find(call->key, &call->argv[2]) != NULL);
 }
 
 /* ---- sorted sets ---- */
@@ -308,6 +263,13 @@ static bool zset_set(struct memory_zset *zset, double score, const struct memory
 	return fresh;
 }
 
+static const struct memory_zset *zset_of(const struct memory_call *call)
+{
+	static const struct memory_zset none;
+
+	return call->key == NULL ? &none : &call->key->zset;
+}
+
 bool memory_zset_score(const struct memory_zset *zset, const char *member, double *ret)
 {
 	const struct memory_text text = { (char *)(uintptr_t)member, strlen(member) };
@@ -328,7 +290,6 @@ static bool parse_score(const char *text, double *ret)
 
 static redisReply *run_zadd(struct memory_call *call)
 {
-	struct memory_key *key;
 	int64_t count = 0;
 	double score;
 
@@ -337,11 +298,11 @@ static redisReply *run_zadd(struct memory_call *call)
 	for (size_t i = 2; i < call->argc; i += 2)
 		if (!parse_score(call->argv[i].data, &score))
 			return reply_error(call, "ERR value is not a valid float");
-	if (!key_make(call, 1, MEMORY_ZSET, &key))
-		return reply_error(call, ERROR_TYPE);
+	if (!key_fits(call))
+		return call->error;
 	for (size_t i = 2; i < call->argc; i += 2) {
 		parse_score(call->argv[i].data, &score);
-		count += zset_set(&key->zset, score, &call->argv[i + 1]);
+		count += zset_set(&key_make(call)->zset, score, &call->argv[i + 1]);
 	}
 	call->redis->writes++;
 	return reply_int(call, count);
@@ -349,65 +310,34 @@ static redisReply *run_zadd(struct memory_call *call)
 
 static redisReply *run_zrem(struct memory_call *call)
 {
-	struct memory_key *key;
 	int64_t count = 0;
 
-	if (!key_get(call, 1, MEMORY_ZSET, &key))
-		return reply_error(call, ERROR_TYPE);
-	for (size_t i = 2; key != NULL && i < call->argc; i++) {
-		size_t at = zset_index(&key->zset, &call->argv[i]);
+	for (size_t i = 2; call->key != NULL && i < call->argc; i++) {
+		size_t at = zset_index(&call->key->zset, &call->argv[i]);
 
-		if (at == key->zset.count)
+		if (at == call->key->zset.count)
 			continue;
-		free(zset_take(&key->zset, at).member.data);
+		free(zset_take(&call->key->zset, at).member.data);
 		count++;
 	}
-	if (key != NULL && key->zset.count == 0)
-		key_delete(call->redis, key);
+	if (call->key != NULL && call->key->zset.count == 0)
+		key_delete(call->redis, RT_TAKE(call->key));
 	call->redis->writes += count > 0;
 	return reply_int(call, count);
 }
 
 static redisReply *run_zcard(struct memory_call *call)
 {
-	struct memory_key *key;
-
-	if (!key_get(call, 1, MEMORY_ZSET, &key))
-		return reply_error(call, ERROR_TYPE);
-	return reply_int(call, key == NULL ? 0 : (int64_t)key->zset.count);
-}
-
-static redisReply *score_text(struct memory_call *call, double score)
-{
-	char text[40];
-
-	snprintf(text, sizeof(text), "%.17g", score);
-	return reply_str(call, text);
-}
-
-static redisReply *run_zscore(struct memory_call *call)
-{
-	struct memory_key *key;
-	double score;
-
-	if (!key_get(call, 1, MEMORY_ZSET, &key))
-		return reply_error(call, ERROR_TYPE);
-	if (key == NULL || !memory_zset_score(&key->zset, call->argv[2].data, &score))
-		return reply_nil(call);
-	return score_text(call, score);
+	return reply_int(call, (int64_t)zset_of(call)->count);
 }
 
 static redisReply *run_zrevrank(struct memory_call *call)
 {
-	struct memory_key *key;
-	size_t at;
+	const struct memory_zset *zset = zset_of(call);
+	size_t at = zset_index(zset, &call->argv[2]);
 
-	if (!key_get(call, 1, MEMORY_ZSET, &key))
-		return reply_error(call, ERROR_TYPE);
-	at = key == NULL ? 0 : zset_index(&key->zset, &call->argv[2]);
-	if (key == NULL || at == key->zset.count)
-		return reply_nil(call);
-	return reply_int(call, (int64_t)(key->zset.count - 1 - at));
+	return at == zset->count ? reply_nil(call)
+				 : reply_int(call, (int64_t)(zset->count - 1 - at));
 }
 
 /* Members [from, to) as they lie, or backwards from the last. */
@@ -417,19 +347,21 @@ struct slice {
 	int64_t offset, count; /* LIMIT; count -1: all */
 };
 
-static redisReply *zset_slice(struct memory_call *call, const struct memory_zset *zset,
-			      struct slice slice)
+static redisReply *zset_slice(struct memory_call *call, struct slice slice)
 {
 	int64_t length = RT_MAX(slice.to - slice.from, 0);
 	redisReply *answer = reply_array(call, 2 * (size_t)length);
+	char text[40];
 
 	for (int64_t i = slice.offset; i >= 0 && i < length && slice.count != 0; i++) {
 		const struct memory_scored *entry =
-			&zset->entries[slice.backwards ? slice.to - 1 - i : slice.from + i];
+			&zset_of(call)
+				 ->entries[slice.backwards ? slice.to - 1 - i : slice.from + i];
 
 		reply_push(answer, reply_text(call, &entry->member));
+		snprintf(text, sizeof(text), "%.17g", entry->score);
 		if (slice.with_scores)
-			reply_push(answer, score_text(call, entry->score));
+			reply_push(answer, reply_str(call, text));
 		slice.count -= slice.count > 0;
 	}
 	return answer;
@@ -439,22 +371,21 @@ static redisReply *zset_slice(struct memory_call *call, const struct memory_zset
 static redisReply *zset_by_index(struct memory_call *call, bool backwards)
 {
 	struct slice slice = { .backwards = backwards, .count = -1 };
-	struct memory_key *key;
 	int64_t start, stop, count;
 
 	if (!arg_int(call, 2, &start) || !arg_int(call, 3, &stop))
-		return reply_error(call, ERROR_INT);
+		return call->error;
 	slice.with_scores = arg_is(call, 4, "WITHSCORES");
 	if (call->argc > 4u + slice.with_scores)
 		return reply_error(call, ERROR_SYNTAX);
-	if (!key_get(call, 1, MEMORY_ZSET, &key))
-		return reply_error(call, ERROR_TYPE);
-	count = key == NULL ? 0 : (int64_t)key->zset.count;
+	if (!key_fits(call))
+		return call->error;
+	count = (int64_t)zset_of(call)->count;
 	start = RT_MAX(start < 0 ? start + count : start, 0);
 	stop = RT_MIN(stop < 0 ? stop + count : stop, count - 1);
 	slice.from = backwards ? count - 1 - stop : start;
 	slice.to = backwards ? count - start : stop + 1;
-	return zset_slice(call, key == NULL ? NULL : &key->zset, slice);
+	return zset_slice(call, slice);
 }
 
 static redisReply *run_zrange(struct memory_call *call)
@@ -469,67 +400,61 @@ static redisReply *run_zrevrange(struct memory_call *call)
 
 /* A bound of ZRANGEBYSCORE: the index of the first member that is not below it; with `above`, of the
  * first that is above it. */
-static bool score_bound(const struct memory_zset *zset, const char *text, bool above, int64_t *ret)
+static bool score_bound(const struct memory_zset *zset, const struct memory_text *text, bool above,
+			int64_t *ret)
 {
-	bool exclusive = text[0] == '(';
+	bool exclusive = text->data[0] == '(';
 	double score;
-	size_t at = 0;
 
-	if (!parse_score(text + exclusive, &score))
+	*ret = 0;
+	if (!parse_score(text->data + exclusive, &score))
 		return false;
-	while (zset != NULL && at < zset->count &&
-	       (zset->entries[at].score < score ||
-		(!(zset->entries[at].score > score) && exclusive != above)))
-		at++;
-	*ret = (int64_t)at;
+	while (*ret < (int64_t)zset->count &&
+	       (zset->entries[*ret].score < score ||
+		(!(zset->entries[*ret].score > score) && exclusive != above)))
+		++*ret;
 	return true;
 }
 
+/* The same of ZRANGEBYLEX. */
 static bool lex_bound(const struct memory_zset *zset, const struct memory_text *text, bool above,
 		      int64_t *ret)
 {
 	const struct memory_text rest = { text->data + 1, text->length - 1 };
-	size_t at = 0;
+	bool exclusive = text->data[0] == '(';
 
-	if (text->data[0] != '[' && text->data[0] != '(') {
-		*ret = text->data[0] == '+' && zset != NULL ? (int64_t)zset->count : 0;
+	*ret = text->data[0] == '+' ? (int64_t)zset->count : 0;
+	if (!exclusive && text->data[0] != '[')
 		return strcmp(text->data, "-") == 0 || strcmp(text->data, "+") == 0;
-	}
-	while (zset != NULL && at < zset->count) {
-		int order = compare_texts(&zset->entries[at].member, &rest);
+	for (; *ret < (int64_t)zset->count; ++*ret) {
+		int order = compare_texts(&zset->entries[*ret].member, &rest);
 
-		if (order > 0 || (order == 0 && (text->data[0] == '(') == above))
+		if (order > 0 || (order == 0 && exclusive == above))
 			break;
-		at++;
 	}
-	*ret = (int64_t)at;
 	return true;
 }
 
 /* key min max [LIMIT offset count]; backwards: key max min … */
 static redisReply *zset_by_bounds(struct memory_call *call, bool backwards, bool by_score)
 {
+	static const struct memory_zset none;
+	bool (*bound)(const struct memory_zset *zset, const struct memory_text *text, bool above,
+		      int64_t *ret) = by_score ? score_bound : lex_bound;
 	struct slice slice = { .backwards = backwards, .count = -1 };
-	const struct memory_text *min = &call->argv[backwards ? 3 : 2],
-				 *max = &call->argv[backwards ? 2 : 3];
-	const struct memory_zset *zset;
-	struct memory_key *key;
-	bool good;
+	const struct memory_zset *zset =
+		call->key != NULL && call->key->type == MEMORY_ZSET ? &call->key->zset : &none;
 
 	if (call->argc != 4 && (call->argc != 7 || !arg_is(call, 4, "LIMIT")))
 		return reply_error(call, ERROR_SYNTAX);
 	if (call->argc == 7 &&
 	    (!arg_int(call, 5, &slice.offset) || !arg_int(call, 6, &slice.count)))
-		return reply_error(call, ERROR_INT);
-	good = key_get(call, 1, MEMORY_ZSET, &key);
-	zset = good && key != NULL ? &key->zset : NULL;
-	if (by_score ? !score_bound(zset, min->data, false, &slice.from) ||
-			       !score_bound(zset, max->data, true, &slice.to)
-		     : !lex_bound(zset, min, false, &slice.from) ||
-			       !lex_bound(zset, max, true, &slice.to))
+		return call->error;
+	if (!bound(zset, &call->argv[backwards ? 3 : 2], false, &slice.from) ||
+	    !bound(zset, &call->argv[backwards ? 2 : 3], true, &slice.to))
 		return reply_error(call, by_score ? "ERR min or max is not a float"
 						  : "ERR min or max not valid string range item");
-	return good ? zset_slice(call, zset, slice) : reply_error(call, ERROR_TYPE);
+	return key_fits(call) ? zset_slice(call, slice) : call->error;
 }
 
 static redisReply *run_zrangebyscore(struct memory_call *call)
@@ -549,87 +474,60 @@ static redisReply *run_zrangebylex(struct memory_call *call)
 
 /* ---- the server ---- */
 
-static redisReply *run_ok(struct memory_call *call)
-{
-	return reply_ok(call);
-}
-
-static redisReply *run_ping(struct memory_call *call)
-{
-	redisReply *answer = reply_str(call, "PONG");
-
-	answer->type = REDIS_REPLY_STATUS;
-	return answer;
-}
-
 static redisReply *run_info(struct memory_call *call)
 {
 	return reply_str(call, call->redis->memory_full
-				       ? "# Memory\r\nused_memory:2000\r\nmaxmemory:1000\r\n"
-					 "mem_not_counted_for_evict:0\r\n"
-				       : "# Memory\r\nused_memory:1000\r\nmaxmemory:0\r\n"
-					 "mem_not_counted_for_evict:0\r\n");
-}
-
-static redisReply *run_time(struct memory_call *call)
-{
-	redisReply *answer = reply_array(call, 2);
-	char text[24];
-
-	snprintf(text, sizeof(text), "%lld", (long long)call->now_ms / 1000);
-	reply_push(answer, reply_str(call, text));
-	snprintf(text, sizeof(text), "%lld", (long long)call->now_ms % 1000 * 1000);
-	reply_push(answer, reply_str(call, text));
-	return answer;
+				       ? "# Memory\r\nused_memory:2\r\nmaxmemory:1\r\n"
+				       : "# Memory\r\nused_memory:2\r\nmaxmemory:0\r\n");
 }
 
 /* By name. */
 static const struct memory_command commands[] = {
-	{ "CLIENT", -2, CMD_NOSCRIPT, 0, 0, run_ok },
-	{ "DEL", -2, CMD_WRITE, 1, -1, run_del },
-	{ "EXISTS", -2, 0, 1, -1, run_exists },
-	{ "FCALL", -3, CMD_NOSCRIPT, 0, 0, run_fcall },
-	{ "FCALL_RO", -3, CMD_NOSCRIPT, 0, 0, run_fcall_ro },
-	{ "FUNCTION", -2, CMD_NOSCRIPT, 0, 0, run_function },
-	{ "GET", 2, 0, 1, 1, run_get },
-	{ "HDEL", -3, CMD_WRITE, 1, 1, run_hdel },
-	{ "HGET", 3, 0, 1, 1, run_hget },
-	{ "HGETALL", 2, 0, 1, 1, run_hgetall },
-	{ "HMGET", -3, 0, 1, 1, run_hmget },
-	{ "HSET", -4, CMD_WRITE | CMD_DENYOOM, 1, 1, run_hset },
-	{ "INFO", -1, 0, 0, 0, run_info },
-	{ "MGET", -2, 0, 1, -1, run_mget },
-	{ "PING", -1, 0, 0, 0, run_ping },
-	{ "SADD", -3, CMD_WRITE | CMD_DENYOOM, 1, 1, run_sadd },
-	{ "SET", -3, CMD_WRITE | CMD_DENYOOM, 1, 1, run_set },
-	{ "SISMEMBER", 3, 0, 1, 1, run_sismember },
-	{ "SREM", -3, CMD_WRITE, 1, 1, run_srem },
-	{ "TIME", 1, 0, 0, 0, run_time },
-	{ "TYPE", 2, 0, 1, 1, run_type },
-	{ "XACK", -4, CMD_WRITE, 1, 1, run_xack },
-	{ "XADD", -5, CMD_WRITE | CMD_DENYOOM, 1, 1, run_xadd },
-	{ "XAUTOCLAIM", -6, CMD_WRITE, 1, 1, run_xautoclaim },
-	{ "XCLAIM", -6, CMD_WRITE, 1, 1, run_xclaim },
-	{ "XDEL", -3, CMD_WRITE, 1, 1, run_xdel },
-	{ "XGROUP", -2, CMD_WRITE, 2, 2, run_xgroup },
-	{ "XINFO", -2, 0, 2, 2, run_xinfo },
-	{ "XLEN", 2, 0, 1, 1, run_xlen },
-	{ "XPENDING", -3, 0, 1, 1, run_xpending },
-	{ "XRANGE", -4, 0, 1, 1, run_xrange },
-	{ "XREAD", -4, 0, 0, 0, run_xread },
-	{ "XREADGROUP", -7, CMD_WRITE, 0, 0, run_xreadgroup },
-	{ "XREVRANGE", -4, 0, 1, 1, run_xrevrange },
-	{ "XTRIM", -4, CMD_WRITE, 1, 1, run_xtrim },
-	{ "ZADD", -4, CMD_WRITE | CMD_DENYOOM, 1, 1, run_zadd },
-	{ "ZCARD", 2, 0, 1, 1, run_zcard },
-	{ "ZRANGE", -4, 0, 1, 1, run_zrange },
-	{ "ZRANGEBYLEX", -4, 0, 1, 1, run_zrangebylex },
-	{ "ZRANGEBYSCORE", -4, 0, 1, 1, run_zrangebyscore },
-	{ "ZREM", -3, CMD_WRITE, 1, 1, run_zrem },
-	{ "ZREVRANGE", -4, 0, 1, 1, run_zrevrange },
-	{ "ZREVRANGEBYSCORE", -4, 0, 1, 1, run_zrevrangebyscore },
-	{ "ZREVRANK", 3, 0, 1, 1, run_zrevrank },
-	{ "ZSCORE", 3, 0, 1, 1, run_zscore },
+	{ "DEL", -2, CMD_WRITE | CMD_ANY, 1, -1, 0, run_del },
+	{ "EXISTS", -2, CMD_ANY, 1, -1, 0, run_exists },
+	{ "FCALL", -3, CMD_NOSCRIPT, 0, 0, 0, run_fcall },
+	{ "FUNCTION|LOAD", -3, CMD_NOSCRIPT, 0, 0, 0, run_function_load },
+	{ "GET", 2, 0, 1, 1, MEMORY_TEXT, run_get },
+	{ "HDEL", -3, CMD_WRITE, 1, 1, MEMORY_HASH, run_remove },
+	{ "HGET", 3, 0, 1, 1, MEMORY_HASH, run_hget },
+	{ "HGETALL", 2, 0, 1, 1, MEMORY_HASH, run_hgetall },
+	{ "HMGET", -3, 0, 1, 1, MEMORY_HASH, run_hmget },
+	{ "HSET", -4, CMD_WRITE | CMD_DENYOOM | CMD_LATE, 1, 1, MEMORY_HASH, run_hset },
+	{ "INFO", -1, 0, 0, 0, 0, run_info },
+	{ "MGET", -2, CMD_ANY, 1, -1, 0, run_mget },
+	{ "SADD", -3, CMD_WRITE | CMD_DENYOOM, 1, 1, MEMORY_SET, run_sadd },
+	{ "SET", -3, CMD_WRITE | CMD_DENYOOM | CMD_ANY, 1, 1, MEMORY_TEXT, run_set },
+	{ "SISMEMBER", 3, 0, 1, 1, MEMORY_SET, run_sismember },
+	{ "SREM", -3, CMD_WRITE, 1, 1, MEMORY_SET, run_remove },
+	{ "TYPE", 2, CMD_ANY, 1, 1, 0, run_type },
+	{ "XACK", -4, CMD_WRITE, 1, 1, MEMORY_STREAM, run_xack },
+	{ "XADD", -5, CMD_WRITE | CMD_DENYOOM | CMD_LATE, 1, 1, MEMORY_STREAM, run_xadd },
+	{ "XAUTOCLAIM", -6, CMD_WRITE | CMD_LATE, 1, 1, MEMORY_STREAM, run_xautoclaim },
+	{ "XCLAIM", -6, CMD_WRITE, 1, 1, MEMORY_STREAM, run_xclaim },
+	{ "XDEL", -3, CMD_WRITE, 1, 1, MEMORY_STREAM, run_xdel },
+	{ "XGROUP|CREATE", -5, CMD_WRITE | CMD_DENYOOM, 2, 2, MEMORY_STREAM, run_xgroup_create },
+	{ "XGROUP|DELCONSUMER", 5, CMD_WRITE, 2, 2, MEMORY_STREAM, run_xgroup_delconsumer },
+	{ "XGROUP|DESTROY", 4, CMD_WRITE, 2, 2, MEMORY_STREAM, run_xgroup_destroy },
+	{ "XGROUP|SETID", -5, CMD_WRITE | CMD_LATE, 2, 2, MEMORY_STREAM, run_xgroup_setid },
+	{ "XINFO|CONSUMERS", 4, 0, 2, 2, MEMORY_STREAM, run_xinfo_consumers },
+	{ "XINFO|GROUPS", 3, 0, 2, 2, MEMORY_STREAM, run_xinfo_groups },
+	{ "XINFO|STREAM", 3, 0, 2, 2, MEMORY_STREAM, run_xinfo_stream },
+	{ "XLEN", 2, 0, 1, 1, MEMORY_STREAM, run_xlen },
+	{ "XPENDING", -3, CMD_LATE, 1, 1, MEMORY_STREAM, run_xpending },
+	{ "XRANGE", -4, CMD_LATE, 1, 1, MEMORY_STREAM, run_xrange },
+	{ "XREAD", -4, CMD_LATE, 0, 0, MEMORY_STREAM, run_xread },
+	{ "XREADGROUP", -7, CMD_WRITE | CMD_LATE, 0, 0, MEMORY_STREAM, run_xreadgroup },
+	{ "XREVRANGE", -4, CMD_LATE, 1, 1, MEMORY_STREAM, run_xrevrange },
+	{ "XTRIM", -4, CMD_WRITE | CMD_LATE, 1, 1, MEMORY_STREAM, run_xtrim },
+	{ "ZADD", -4, CMD_WRITE | CMD_DENYOOM | CMD_LATE, 1, 1, MEMORY_ZSET, run_zadd },
+	{ "ZCARD", 2, 0, 1, 1, MEMORY_ZSET, run_zcard },
+	{ "ZRANGE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrange },
+	{ "ZRANGEBYLEX", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrangebylex },
+	{ "ZRANGEBYSCORE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrangebyscore },
+	{ "ZREM", -3, CMD_WRITE, 1, 1, MEMORY_ZSET, run_zrem },
+	{ "ZREVRANGE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrevrange },
+	{ "ZREVRANGEBYSCORE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrevrangebyscore },
+	{ "ZREVRANK", 3, 0, 1, 1, MEMORY_ZSET, run_zrevrank },
 };
 
 static int by_name(const void *name, const void *command)
@@ -637,45 +535,77 @@ static int by_name(const void *name, const void *command)
 	return strcasecmp(name, ((const struct memory_command *)command)->name);
 }
 
-const struct memory_command *memory_command_find(const char *name)
+static const struct memory_command *command_find(const char *name)
 {
 	return bsearch(name, commands, RT_LENGTH(commands), sizeof(commands[0]), by_name);
 }
 
-bool memory_arity_fits(int arity, size_t argc)
+static bool has_subcommands(const char *name)
 {
-	return arity >= 0 ? argc == (size_t)arity : argc >= (size_t)-arity;
+	return strcasecmp(name, "XINFO") == 0 || strcasecmp(name, "XGROUP") == 0 ||
+	       strcasecmp(name, "FUNCTION") == 0;
 }
 
-void memory_command_keys(const struct memory_command *command, const struct memory_call *call,
-			 void (*visit)(const struct memory_text *key, void *user), void *user)
+static redisReply *wrong_arity(struct memory_call *call, const char *name)
 {
+	char text[32];
+
+	if (call->scripted)
+		return reply_error(call,
+				   "ERR Wrong number of args calling Redis command from script");
+	snprintf(text, sizeof(text), "%s", name);
+	for (char *c = text; *c != '\0'; c++)
+		*c = (char)tolower((unsigned char)*c);
+	return reply_error(call, "ERR wrong number of arguments for '%s' command", text);
+}
+
+redisReply *memory_call_begin(struct memory_call *call)
+{
+	const char *name = call->argv[0].data;
+	const struct memory_command *command;
+	bool subcommand = has_subcommands(name) && call->argc > 1;
+	char both[64];
+
+	if (subcommand) {
+		snprintf(both, sizeof(both), "%s|%s", name, call->argv[1].data);
+		name = both;
+	}
+	call->command = command = command_find(name);
+	if (command == NULL && call->scripted)
+		return reply_error(call, "ERR Unknown Redis command called from script");
+	if (command == NULL && subcommand)
+		return reply_error(call, "ERR unknown subcommand '%s'. Try %s HELP.",
+				   call->argv[1].data, call->argv[0].data);
+	if (command == NULL)
+		return reply_error(call,
+				   "ERR unknown command '%s', with args beginning with: ", name);
+	if (command->arity >= 0 ? call->argc != (size_t)command->arity
+				: call->argc < (size_t)-command->arity)
+		return wrong_arity(call, command->name);
+	return NULL;
+}
+
+redisReply *memory_call_run(struct memory_call *call)
+{
+	int key = call->command->key;
+
+	call->key = key == 0 ? NULL : key_find(call, (size_t)key);
+	if ((call->command->flags & (CMD_LATE | CMD_ANY)) == 0 && !key_fits(call))
+		return call->error;
+	return call->command->run(call);
+}
+
+void memory_call_keys(const struct memory_call *call,
+		      void (*visit)(const struct memory_text *key, void *user), void *user)
+{
+	const struct memory_command *command = call->command;
 	size_t last = command->key_last < 0 ? call->argc - 1 : (size_t)command->key_last;
 
-	for (size_t i = (size_t)command->key; i > 0 && i <= last && i < call->argc; i++)
+	for (size_t i = (size_t)command->key; i > 0 && i <= last; i++)
 		visit(&call->argv[i], user);
 	for (size_t i = 1; command->key == 0 && i + 1 < call->argc; i++)
 		if (arg_is(call, i, "STREAMS"))
 			visit(&call->argv[i + 1], user);
-}
-
-static redisReply *run(struct memory_call *call)
-{
-	const struct memory_command *command = memory_command_find(call->argv[0].data);
-	char name[32];
-
-	if (command == NULL)
-		return reply_error(call, "ERR unknown command '%s', with args beginning with: ",
-				   call->argv[0].data);
-	if (!memory_arity_fits(command->arity, call->argc)) {
-		snprintf(name, sizeof(name), "%s", command->name);
-		for (char *c = name; *c != '\0'; c++)
-			*c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
-		return reply_error(call, "ERR wrong number of arguments for '%s' command", name);
-	}
-	if ((command->flags & CMD_DENYOOM) != 0 && call->redis->memory_full)
-		return reply_error(call, ERROR_OOM);
-	return command->run(call);
 }
 
 redisReply *memory_run(struct memory_redis *redis, struct rt_arena *arena, size_t argc,
@@ -687,8 +617,12 @@ redisReply *memory_run(struct memory_redis *redis, struct rt_arena *arena, size_
 				    .argv = argv,
 				    .now_ms = rt_loop_unix_ms(redis->loop) };
 	uint64_t writes = redis->writes;
-	redisReply *answer = run(&call);
+	redisReply *answer = memory_call_begin(&call);
 
+	if (answer == NULL && (call.command->flags & CMD_DENYOOM) != 0 && redis->memory_full)
+		answer = reply_error(&call, ERROR_OOM);
+	else if (answer == NULL)
+		answer = memory_call_run(&call);
 	if (redis->writes != writes)
 		memory_changed(redis);
 	return answer;

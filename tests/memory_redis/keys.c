@@ -43,9 +43,14 @@ static redisReply *reply_of(struct memory_call *call, int type, const char *data
 	return reply;
 }
 
+redisReply *reply_status(struct memory_call *call, const char *text)
+{
+	return reply_of(call, REDIS_REPLY_STATUS, text, strlen(text));
+}
+
 redisReply *reply_ok(struct memory_call *call)
 {
-	return reply_of(call, REDIS_REPLY_STATUS, "OK", 2);
+	return reply_status(call, "OK");
 }
 
 redisReply *reply_nil(struct memory_call *call)
@@ -112,10 +117,36 @@ void reply_push(redisReply *array, redisReply *element)
 	array->element[array->elements++] = element;
 }
 
-void reply_named(struct memory_call *call, redisReply *array, const char *name, redisReply *value)
+redisReply *reply_list(struct memory_call *call, const char *types, ...)
 {
-	reply_push(array, reply_str(call, name));
-	reply_push(array, value);
+	redisReply *array = reply_array(call, strlen(types));
+	va_list args;
+
+	va_start(args, types);
+	for (; *types != '\0'; types++) {
+		if (*types == 's')
+			reply_push(array, reply_str(call, va_arg(args, const char *)));
+		else if (*types == 'i')
+			reply_push(array, reply_int(call, va_arg(args, int64_t)));
+		else if (*types == 'd')
+			reply_push(array, reply_id(call, va_arg(args, struct memory_id)));
+		else
+			reply_push(array, va_arg(args, redisReply *));
+	}
+	va_end(args);
+	return array;
+}
+
+bool fail(struct memory_call *call, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	call->error = reply_error(call, "%s", text);
+	return false;
 }
 
 /* ---- arguments ---- */
@@ -125,15 +156,17 @@ bool arg_is(const struct memory_call *call, size_t i, const char *word)
 	return i < call->argc && strcasecmp(call->argv[i].data, word) == 0;
 }
 
-bool arg_int(const struct memory_call *call, size_t i, int64_t *ret)
+bool arg_int(struct memory_call *call, size_t i, int64_t *ret)
 {
 	const char *text = i < call->argc ? call->argv[i].data : "";
 	char *end;
 
-	if (text[0] != '-' && (text[0] < '0' || text[0] > '9'))
-		return false;
-	*ret = strtoll(text, &end, 10);
-	return *end == '\0';
+	if (text[0] == '-' || (text[0] >= '0' && text[0] <= '9')) {
+		*ret = strtoll(text, &end, 10);
+		if (*end == '\0')
+			return true;
+	}
+	return fail(call, ERROR_INT);
 }
 
 /* ---- keys ---- */
@@ -187,33 +220,37 @@ static struct memory_key *find(const struct memory_redis *redis, const char *nam
 	return key;
 }
 
-bool key_get(struct memory_call *call, size_t i, enum memory_type type, struct memory_key **ret)
+struct memory_key *key_find(struct memory_call *call, size_t i)
 {
 	struct memory_key *key = find(call->redis, call->argv[i].data, call->argv[i].length);
 
-	if (key != NULL && key->expire_ms != 0 && key->expire_ms <= call->now_ms) {
-		key_delete(call->redis, key);
-		key = NULL;
-	}
-	*ret = key;
-	return key == NULL || key->type == type;
+	if (key == NULL || key->expire_ms == 0 || key->expire_ms > call->now_ms)
+		return key;
+	key_delete(call->redis, key);
+	return NULL;
 }
 
-bool key_make(struct memory_call *call, size_t i, enum memory_type type, struct memory_key **ret)
+bool key_fits(struct memory_call *call)
 {
-	if (!key_get(call, i, type, ret))
-		return false;
-	if (*ret == NULL) {
-		struct memory_key *key = rt_alloc(sizeof(*key));
+	if (call->key == NULL || call->key->type == call->command->type)
+		return true;
+	return fail(call, "WRONGTYPE Operation against a key holding the wrong kind of value");
+}
 
-		key->name = text_copy(call->argv[i].data, call->argv[i].length);
-		key->type = type;
-		if (type == MEMORY_STREAM)
-			key->stream.life = ++call->redis->lives;
-		HASH_ADD_KEYPTR(hh, call->redis->keys, key->name.data, key->name.length, key);
-		*ret = key;
-	}
-	return true;
+struct memory_key *key_make(struct memory_call *call)
+{
+	const struct memory_text *name = &call->argv[call->command->key];
+	struct memory_key *key = call->key;
+
+	if (key != NULL)
+		return key;
+	call->key = key = rt_alloc(sizeof(*key));
+	key->name = text_copy(name->data, name->length);
+	key->type = call->command->type;
+	if (key->type == MEMORY_STREAM)
+		key->stream.life = ++call->redis->lives;
+	HASH_ADD_KEYPTR(hh, call->redis->keys, key->name.data, key->name.length, key);
+	return key;
 }
 
 struct memory_key *memory_find(const struct memory_redis *redis, const char *name,

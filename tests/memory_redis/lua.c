@@ -145,9 +145,7 @@ static redisReply *take_table(struct memory_call *call, lua_State *lua)
 	if (error != NULL)
 		return reply_error(call, "%s", error);
 	if (status != NULL) {
-		answer = reply_str(call, status);
-		answer->type = REDIS_REPLY_STATUS;
-		return answer;
+		return reply_status(call, status);
 	}
 	/* The first nil ends it. */
 	for (;; count++) {
@@ -211,34 +209,23 @@ static void check_declared(const struct memory_text *key, void *user)
 	*declared = *declared && found;
 }
 
-static redisReply *refused(struct memory_call *call, const struct memory_command *command)
-{
-	bool declared = true;
-
-	if (command == NULL)
-		return reply_error(call, ERROR_SCRIPT_UNKNOWN);
-	if (!memory_arity_fits(command->arity, call->argc))
-		return reply_error(call, ERROR_SCRIPT_ARITY);
-	if ((command->flags & CMD_NOSCRIPT) != 0)
-		return reply_error(call, "ERR This Redis command is not allowed from script");
-	if ((command->flags & CMD_WRITE) != 0 && engine.read_only)
-		return reply_error(call,
-				   "ERR Write commands are not allowed from read-only scripts.");
-	memory_command_keys(command, call, check_declared, &declared);
-	if (!declared) {
-		engine.redis->undeclared++;
-		return reply_error(call, "ERR %s of a key that was not declared: %s", command->name,
-				   call->argv[1].data);
-	}
-	return NULL;
-}
-
 static redisReply *run_scripted(struct memory_call *call)
 {
-	const struct memory_command *command = memory_command_find(call->argv[0].data);
-	redisReply *answer = refused(call, command);
+	redisReply *error = memory_call_begin(call);
+	bool declared = true;
 
-	return answer != NULL ? answer : command->run(call);
+	if (error != NULL)
+		return error;
+	if ((call->command->flags & CMD_NOSCRIPT) != 0)
+		return reply_error(call, "ERR This Redis command is not allowed from script");
+	if ((call->command->flags & CMD_WRITE) != 0 && engine.read_only)
+		return reply_error(call,
+				   "ERR Write commands are not allowed from read-only scripts.");
+	memory_call_keys(call, check_declared, &declared);
+	if (declared)
+		return memory_call_run(call);
+	engine.redis->undeclared++;
+	return reply_error(call, "ERR %s of a key that was not declared", call->command->name);
 }
 
 /* The arguments on Lua's stack: false, and an error on top, when one of them is neither text nor
@@ -531,19 +518,15 @@ static void function_free(struct memory_redis *redis, struct memory_function *fu
 	free(function);
 }
 
-/* Those of one library, or all. False: there were none. */
-static bool functions_delete(struct memory_redis *redis, const char *library)
+/* Those of one library, or all. */
+static void functions_delete(struct memory_redis *redis, const char *library)
 {
 	struct memory_function *function, *next;
-	bool found = false;
 
 	HASH_ITER (hh, redis->functions, function, next) {
-		if (library != NULL && strcmp(function->library, library) != 0)
-			continue;
-		function_free(redis, function);
-		found = true;
+		if (library == NULL || strcmp(function->library, library) == 0)
+			function_free(redis, function);
 	}
-	return found;
 }
 
 void memory_functions_free(struct memory_redis *redis)
@@ -639,25 +622,24 @@ static redisReply *load(struct memory_call *call, const struct memory_text *code
 	return answer != NULL ? answer : reply_str(call, library);
 }
 
-/* FUNCTION LOAD [REPLACE] code, DELETE library */
-redisReply *run_function(struct memory_call *call)
+/* FUNCTION LOAD [REPLACE] code */
+redisReply *run_function_load(struct memory_call *call)
 {
 	bool replace = call->argc == 4 && arg_is(call, 2, "REPLACE");
-	const struct memory_text *last = &call->argv[call->argc - 1];
+	const struct memory_text *code = &call->argv[call->argc - 1];
+	static const char begin[] = "#!lua name=";
 	char library[64];
 
-	if (arg_is(call, 1, "DELETE") && call->argc == 3)
-		return functions_delete(call->redis, last->data)
-			       ? reply_ok(call)
-			       : reply_error(call, "ERR Library not found");
-	if (!arg_is(call, 1, "LOAD") || (call->argc != 3 && !replace))
+	if (call->argc != 3 && !replace)
 		return reply_error(call, ERROR_SYNTAX);
-	if (sscanf(last->data, "#!lua name=%63[A-Za-z0-9_]\n", library) != 1)
+	if (strncmp(code->data, begin, strlen(begin)) != 0)
 		return reply_error(call, "ERR Missing library metadata");
+	snprintf(library, sizeof(library), "%.*s", (int)strcspn(code->data + strlen(begin), "\n"),
+		 code->data + strlen(begin));
 	if (has_library(call->redis, library) && !replace)
 		return reply_error(call, "ERR Library '%s' already exists", library);
 	functions_delete(call->redis, library);
-	return load(call, last, library);
+	return load(call, code, library);
 }
 
 /* ---- FCALL ---- */
@@ -671,7 +653,7 @@ static void push_list(lua_State *lua, const struct memory_text *texts, size_t co
 	}
 }
 
-static redisReply *fcall(struct memory_call *call, bool read_only_call)
+redisReply *run_fcall(struct memory_call *call)
 {
 	lua_State *lua = engine_lua();
 	struct memory_function *function;
@@ -691,9 +673,6 @@ static redisReply *fcall(struct memory_call *call, bool read_only_call)
 				   keys < 0 ? "ERR Number of keys can't be negative"
 					    : "ERR Number of keys can't be greater than number "
 					      "of args");
-	if (read_only_call && !function->no_writes)
-		return reply_error(
-			call, "ERR Can not execute a script with write flag using *_ro command.");
 	engine.redis = call->redis;
 	engine.read_only = function->no_writes;
 	engine.keys = call->argv + 3;
@@ -705,14 +684,4 @@ static redisReply *fcall(struct memory_call *call, bool read_only_call)
 	answer = good ? take_reply(call, lua) : take_error(call, lua, function->name);
 	lua_pop(lua, 1);
 	return answer;
-}
-
-redisReply *run_fcall(struct memory_call *call)
-{
-	return fcall(call, false);
-}
-
-redisReply *run_fcall_ro(struct memory_call *call)
-{
-	return fcall(call, true);
 }

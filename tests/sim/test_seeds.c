@@ -9,9 +9,9 @@
 #include "world.h"
 
 #ifdef __SANITIZE_ADDRESS__
-#define SEEDS 1000
+#define SEEDS 300
 #else
-#define SEEDS 1500
+#define SEEDS 600
 #endif
 #define SEEDS_BUG 2000
 
