@@ -1,0 +1,334 @@
+/* test_context.c - a context of a domain that the test makes up, on a Redis in memory: two subscriptions,
+ * the queues of its store, and its end. It calls the functions of order. */
+#include "context/context.h"
+
+#include <hiredis/hiredis.h>
+#include <string.h>
+
+#include "run.h"
+#include "sim/stored.h"
+
+#define NOW INT64_C(1764000000000)
+
+/* A read of a key of its own. */
+struct get {
+	struct rt_batch_item item;
+	const char *field;
+	int value, status, ends;
+	void (*done)(struct get *get, int status);
+};
+
+struct own {
+	struct rt_context *context;
+	struct rt_store_queue *gets;
+	char seen[2][64]; /* "<subject>/<seq> …" of each subscription */
+	int starts, drains, stops, frees, trims;
+	bool hold_at_stop;
+};
+static struct own own;
+
+static struct fixture {
+	struct rt_loop *loop;
+	struct memory_redis *redis;
+	struct memory_host host;
+	struct rt_context *context;
+	int stopped;
+	int64_t delay_ms; /* of the commands called `slow` */
+	const char *slow;
+} f;
+
+/* ---- the domain ---- */
+
+static void get_begin(struct rt_store_run *run)
+{
+	rt_args_str(run->args, "HMGET");
+	rt_args_str(run->args, run->user);
+}
+
+static void get_encode(struct rt_store_run *run, const void *op)
+{
+	rt_args_str(run->args, ((const struct get *)op)->field);
+}
+
+static int get_decode(struct rt_store_run *run, void *op, const struct redisReply *reply)
+{
+	struct get *get = op;
+
+	(void)run;
+	if (!rt_reply_is_string(reply))
+		return RT_REMOTE;
+	get->value = (int)rt_reply_int(reply);
+	return RT_OK;
+}
+
+RT_STORE_END(get_end, struct get)
+
+static const struct rt_store_step get_step = {
+	.count_max = 2,
+	.in_flight_max = 1,
+	.waiting_max = 3,
+	.begin = get_begin,
+	.encode = get_encode,
+	.decode = get_decode,
+	.end = get_end,
+};
+
+static void note(struct rt_event *event, size_t subscription)
+{
+	char *seen = own.seen[subscription];
+	size_t length = strlen(seen);
+
+	snprintf(seen + length, sizeof(own.seen[0]) - length, "%s ", event->id);
+	rt_event_ignore(event);
+}
+
+static void on_inventory_event(struct rt_event *event, void *user)
+{
+	CU_ASSERT_PTR_EQUAL(user, &own);
+	note(event, 0);
+}
+
+static void on_archive_event(struct rt_event *event, void *user)
+{
+	CU_ASSERT_PTR_EQUAL(user, &own);
+	note(event, 1);
+}
+
+static int make(struct rt_context *context, const void *options, void **ret_own)
+{
+	*ret_own = &own;
+	own = (struct own){ .context = context, .hold_at_stop = options != NULL };
+	return rt_store_queue_new(context->store, &get_step,
+				  (void *)(uintptr_t) "order:{0}:numbers", &own.gets);
+}
+
+static void start(void *user)
+{
+	((struct own *)user)->starts++;
+}
+
+static void stop(void *user)
+{
+	struct own *stopping = user;
+
+	stopping->stops++;
+	if (stopping->hold_at_stop)
+		rt_context_hold(stopping->context);
+}
+
+static void own_free(void *user)
+{
+	((struct own *)user)->frees++;
+}
+
+static void on_trimmed(void *user)
+{
+	((struct own *)user)->trims++;
+}
+
+static const struct rt_context_domain domain = {
+	.name = "order",
+	.functions = &order_functions,
+	.subscriptions = { { "inventory", on_inventory_event }, { "archive", on_archive_event } },
+	.make = make,
+	.start = start,
+	.on_trimmed = on_trimmed,
+	.stop = stop,
+	.free = own_free,
+};
+
+/* ---- running ---- */
+
+static int be_slow(void *user, const struct memory_io *io, int64_t *delay_ms)
+{
+	(void)user;
+	if (!io->after && f.slow != NULL && strcmp(io->what, f.slow) == 0)
+		*delay_ms = f.delay_ms;
+	return RT_OK;
+}
+
+static void setup(const void *options_of_domain)
+{
+	const struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
+						    .trim_every_ms = 5000,
+						    .ghost_ms = 60000,
+						    .own = options_of_domain };
+
+	f = (struct fixture){ .stopped = 0 };
+	CU_ASSERT_FATAL(rt_loop_new_manual(NOW, 7, &f.loop) == RT_OK);
+	f.redis = memory_redis_new(f.loop);
+	stored_load(f.redis);
+	memory_do(f.redis, "HSET", "order:{0}:numbers", "one", "1", "two", "2", "three", "3", NULL);
+	memory_host_init(&f.host, f.redis, "order", be_slow, NULL);
+	f.context = stored_context(&f.host, &domain, options, "c1");
+	rt_loop_settle(f.loop);
+	rt_context_start(f.context);
+	rt_loop_advance(f.loop, 100);
+	CU_ASSERT_FATAL(rt_context_ready(f.context));
+}
+
+static void on_stopped(void *user)
+{
+	(void)user;
+	f.stopped++;
+}
+
+static void teardown(void)
+{
+	if (f.stopped == 0) {
+		rt_context_stop(f.context, on_stopped, NULL);
+		rt_loop_advance(f.loop, 10000);
+	}
+	CU_ASSERT_EQUAL(f.stopped, 1);
+	rt_context_free(f.context);
+	CU_ASSERT_EQUAL(own.frees, 1);
+	memory_redis_free(f.redis);
+	rt_loop_free(f.loop);
+}
+
+static void publish(const char *stream, const char *subject)
+{
+	stored_publish(f.redis, stream, NOW,
+		       &(struct stored_event){ .type = "tandem.test.v1.Happened",
+					       .subject = subject,
+					       .seq = 1,
+					       .data = "" });
+}
+
+static void get_ended(struct get *get, int status)
+{
+	get->status = status;
+	get->ends++;
+}
+
+static void get_add(struct get *get, const char *field)
+{
+	*get = (struct get){ .field = field, .done = get_ended };
+	rt_store_add(own.gets, get);
+	CU_ASSERT_EQUAL(get->ends, 0); /* never before the submit has returned */
+}
+
+/* ---- tests ---- */
+
+static void every_subscription_is_read(void)
+{
+	setup(NULL);
+	publish("inventory:{0}:events", "a");
+	publish("archive:{0}:events", "b");
+	publish("inventory:{0}:events", "c");
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_STRING_EQUAL(own.seen[0], "a/1 c/1 ");
+	CU_ASSERT_STRING_EQUAL(own.seen[1], "b/1 ");
+	CU_ASSERT_PTR_NULL(rt_context_unread(f.context));
+	CU_ASSERT_EQUAL(own.starts, 1);
+	CU_ASSERT_EQUAL(own.trims, 0);
+	rt_loop_advance(f.loop, 10000);
+	CU_ASSERT_EQUAL(own.trims, 2);
+	teardown();
+}
+
+static void one_that_is_not_read_is_named(void)
+{
+	setup(NULL);
+	memory_do(f.redis, "DEL", "archive:{0}:events", NULL);
+	memory_do(f.redis, "SET", "archive:{0}:events", "no stream", NULL);
+	rt_loop_advance(f.loop, 10000);
+	CU_ASSERT_FALSE(rt_context_ready(f.context));
+	CU_ASSERT_STRING_EQUAL_FATAL(rt_context_unread(f.context), "archive:{0}:events");
+	publish("inventory:{0}:events", "a");
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_STRING_EQUAL(own.seen[0], "a/1 ");
+	teardown();
+}
+
+static void operations_share_commands(void)
+{
+	struct get gets[3];
+
+	setup(NULL);
+	get_add(&gets[0], "one");
+	get_add(&gets[1], "none");
+	get_add(&gets[2], "three");
+	rt_loop_advance(f.loop, 100);
+	CU_ASSERT(gets[0].ends == 1 && gets[0].status == RT_OK && gets[0].value == 1);
+	CU_ASSERT(gets[1].ends == 1 && gets[1].status == RT_REMOTE);
+	CU_ASSERT(gets[2].ends == 1 && gets[2].status == RT_OK && gets[2].value == 3);
+	teardown();
+}
+
+static void what_cannot_wait_ends_busy(void)
+{
+	struct get gets[6];
+
+	setup(NULL);
+	f.slow = "hmget";
+	f.delay_ms = 1000;
+	get_add(&gets[0], "one");
+	rt_loop_advance(f.loop, 10); /* it is under way */
+	for (size_t i = 1; i < 5; i++)
+		get_add(&gets[i], "two");
+	gets[5] = (struct get){ .field = "", .done = get_ended };
+	rt_store_refuse(own.gets, &gets[5], RT_INVALID);
+	rt_loop_settle(f.loop);
+	CU_ASSERT(gets[4].ends == 1 && gets[4].status == RT_BUSY);
+	CU_ASSERT(gets[5].ends == 1 && gets[5].status == RT_INVALID);
+	CU_ASSERT_EQUAL(gets[1].ends, 0);
+	rt_loop_advance(f.loop, 5000);
+	for (size_t i = 0; i < 4; i++)
+		CU_ASSERT(gets[i].ends == 1 && gets[i].status == RT_OK);
+	teardown();
+}
+
+/* Under way, waiting and refused: each ends once. */
+static void freed_with_operations(void)
+{
+	struct get gets[5];
+
+	setup(NULL);
+	rt_context_stop(f.context, on_stopped, NULL);
+	rt_loop_advance(f.loop, 10000);
+	f.slow = "hmget";
+	f.delay_ms = 1000;
+	get_add(&gets[0], "one");
+	rt_loop_advance(f.loop, 10);
+	for (size_t i = 1; i < 5; i++)
+		get_add(&gets[i], "two");
+	teardown();
+	for (size_t i = 0; i < 5; i++)
+		CU_ASSERT(gets[i].ends == 1 && gets[i].status == RT_CANCELED);
+}
+
+static void the_end_waits_for_what_holds(void)
+{
+	setup("hold");
+	rt_context_stop(f.context, on_stopped, NULL);
+	CU_ASSERT_EQUAL(own.stops, 1);
+	rt_loop_advance(f.loop, 60000);
+	CU_ASSERT_EQUAL(f.stopped, 0);
+	rt_context_hold(f.context);
+	rt_context_release(f.context);
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_EQUAL(f.stopped, 0);
+	rt_context_release(f.context);
+	CU_ASSERT_EQUAL(f.stopped, 0); /* from nobody's callback */
+	rt_context_hold(f.context);    /* by a callback of the same turn */
+	rt_loop_settle(f.loop);
+	CU_ASSERT_EQUAL(f.stopped, 0);
+	rt_context_release(f.context);
+	rt_loop_settle(f.loop);
+	teardown();
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "every subscription is read", every_subscription_is_read },
+		{ "one that is not read is named", one_that_is_not_read_is_named },
+		{ "operations share commands", operations_share_commands },
+		{ "what cannot wait ends busy", what_cannot_wait_ends_busy },
+		{ "freed with operations", freed_with_operations },
+		{ "the end waits for what holds", the_end_waits_for_what_holds },
+	};
+
+	return tests_run("context", tests, RT_LENGTH(tests));
+}
