@@ -2,7 +2,9 @@
  * the table, exit 0 only when all of them ran and passed.
  *
  *   static const struct test tests[] = { { "a stopped timer never fires", stopped }, … };
- *   int main(void) { return tests_run("loop", tests, RT_LENGTH(tests)); } */
+ *   int main(void) { return tests_run("loop", tests, RT_LENGTH(tests)); }
+ *
+ * Where every test begins and ends in the same way, tests_run_each does that for them. */
 #ifndef TESTS_RUN_H
 #define TESTS_RUN_H
 
@@ -18,6 +20,24 @@ struct test {
 	void (*run)(void);
 };
 
+/* What tests_run_each runs around the test of the table that CUnit is at. */
+static struct {
+	void (*setup)(void);
+	void (*teardown)(void);
+	const struct test *tests;
+} tests_each;
+
+static inline void tests_each_run(void)
+{
+	const struct test *test = tests_each.tests;
+
+	while (strcmp(test->name, CU_get_current_test()->pName) != 0)
+		test++;
+	tests_each.setup();
+	test->run();
+	tests_each.teardown();
+}
+
 static inline int tests_run(const char *suite_name, const struct test *tests, size_t count)
 {
 	CU_pSuite suite;
@@ -27,7 +47,9 @@ static inline int tests_run(const char *suite_name, const struct test *tests, si
 		return 1;
 	suite = CU_add_suite(suite_name, NULL, NULL);
 	for (size_t i = 0; i < count; i++) {
-		if (suite == NULL || CU_add_test(suite, tests[i].name, tests[i].run) == NULL) {
+		if (suite == NULL ||
+		    CU_add_test(suite, tests[i].name,
+				tests_each.tests != NULL ? tests_each_run : tests[i].run) == NULL) {
 			fprintf(stderr, "%s: cannot add test '%s'\n", suite_name, tests[i].name);
 			return 1;
 		}
@@ -38,6 +60,16 @@ static inline int tests_run(const char *suite_name, const struct test *tests, si
 	       CU_get_number_of_asserts() > 0;
 	CU_cleanup_registry();
 	return good ? 0 : 1;
+}
+
+/* The same with `setup` before each test and `teardown` after it, unless an assertion was fatal. */
+static inline int tests_run_each(const char *suite_name, void (*setup)(void),
+				 void (*teardown)(void), const struct test *tests, size_t count)
+{
+	tests_each.setup = setup;
+	tests_each.teardown = teardown;
+	tests_each.tests = tests;
+	return tests_run(suite_name, tests, count);
 }
 
 /* Takes every TANDEM_ variable out of the environment: a test of settings starts from none. */

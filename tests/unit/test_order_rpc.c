@@ -44,12 +44,19 @@ struct fixture {
 	int status;       /* … with this */
 	bool after;       /* … after their effect */
 	int io;           /* operations named `fail` that were seen */
+	const char *slow; /* operations of this name … */
+	bool slow_after;  /* … take longer after their effect, or before it, … */
+	int64_t slow_ms;  /* … by this */
 	bool stopped;
+	struct call *calls; /* every call that was begun */
 };
+/* The instance that the helpers below speak of. */
+static struct fixture first, *f = &first;
 
 /* A call and all that came of it. */
 struct call {
 	struct rt_client_op op;
+	struct call *next;
 	int ends;
 	struct rt_status status;
 	ProtobufCMessage *answer;                 /* of a unary call */
@@ -61,16 +68,31 @@ struct call {
 
 static int fault(void *user, const struct memory_io *io, int64_t *delay_ms)
 {
-	struct fixture *f = user;
+	struct fixture *of = user;
 
-	(void)delay_ms;
-	if (f->fail == NULL || strcmp(f->fail, io->what) != 0 || io->after != f->after)
+	if (of->slow != NULL && strcmp(of->slow, io->what) == 0 && io->after == of->slow_after)
+		*delay_ms = of->slow_ms;
+	if (of->fail == NULL || strcmp(of->fail, io->what) != 0 || io->after != of->after)
 		return RT_OK;
-	f->io++;
-	return f->status;
+	of->io++;
+	return of->status;
 }
 
-static void begin_order(struct fixture *f)
+static void fail(const char *what, int status)
+{
+	f->fail = what;
+	f->status = status;
+}
+
+/* The store does it, but its answer comes late. */
+static void answer_late(const char *what, int64_t ms)
+{
+	f->slow = what;
+	f->slow_after = true;
+	f->slow_ms = ms;
+}
+
+static void begin_order(void)
 {
 	const struct order_options order = {
 		.clock = { .decision_ms = 60000, .retry_min_ms = 2000, .retry_max_ms = 20000 },
@@ -94,46 +116,64 @@ static void begin_order(struct fixture *f)
 	rt_loop_settle(f->loop);
 }
 
-static void setup(struct fixture *f)
+static void setup(void)
 {
-	*f = (struct fixture){ .loop = NULL };
+	first = (struct fixture){ .loop = NULL };
 	CU_ASSERT_FATAL(rt_loop_new_manual(NOW, 7, &f->loop) == RT_OK);
 	f->redis = memory_redis_new(f->loop);
 	stored_load(f->redis);
-	begin_order(f);
+	begin_order();
 	CU_ASSERT_TRUE(rt_context_ready(f->context));
 }
 
 static void on_stopped(void *user)
 {
-	struct fixture *f = user;
+	struct fixture *of = user;
 
-	CU_ASSERT_FALSE(f->stopped);
-	f->stopped = true;
+	CU_ASSERT_FALSE(of->stopped);
+	of->stopped = true;
 }
 
-static void stop(struct fixture *f)
+static void stop(void)
 {
 	rt_context_stop(f->context, on_stopped, f);
 	rt_loop_settle(f->loop);
 	rt_loop_advance(f->loop, 10000);
 }
 
-static void end_order(struct fixture *f)
+/* Each call has ended once. */
+static void free_calls(void)
+{
+	while (f->calls != NULL) {
+		struct call *call = f->calls;
+
+		f->calls = call->next;
+		CU_ASSERT_EQUAL(call->ends, 1);
+		rt_status_done(&call->status);
+		if (call->answer != NULL)
+			protobuf_c_message_free_unpacked(call->answer, NULL);
+		for (size_t i = 0; i < call->count; i++)
+			protobuf_c_message_free_unpacked(call->messages[i], NULL);
+		free(call);
+	}
+}
+
+static void end_order(void)
 {
 	if (!f->stopped)
-		stop(f);
+		stop();
 	CU_ASSERT_TRUE_FATAL(f->stopped);
 	rt_client_free(f->client);
 	rt_client_free(f->placement);
 	rt_loop_settle(f->loop);
 	rt_context_free(f->context);
 	rt_metrics_free(f->metrics);
+	free_calls();
 }
 
-static void teardown(struct fixture *f)
+static void teardown(void)
 {
-	end_order(f);
+	end_order();
 	memory_redis_free(f->redis);
 	rt_loop_free(f->loop);
 }
@@ -171,30 +211,22 @@ static void on_message(struct rt_client_op *op, const ProtobufCMessage *message)
 	call->messages[call->count++] = copy_of(message);
 }
 
-static void begin(struct fixture *f, struct call *call, const char *method,
-		  const ProtobufCMessage *request, int64_t timeout_ms)
+static struct call *begin(const char *method, const ProtobufCMessage *request, int64_t timeout_ms)
 {
+	struct call *call = rt_alloc(sizeof(*call));
 	const ProtobufCServiceDescriptor *service = &tandem__order__v1__order_service__descriptor;
 	const ProtobufCMethodDescriptor *found =
 		protobuf_c_service_descriptor_get_method_by_name(service, method);
 
 	CU_ASSERT_FATAL(found != NULL);
-	*call = (struct call){ .op = { .timeout_ms = timeout_ms, .done = on_done } };
+	*call = (struct call){ .op = { .timeout_ms = timeout_ms, .done = on_done },
+			       .next = f->calls };
+	f->calls = call;
 	if (strcmp(method, "WatchOrder") == 0 || strcmp(method, "StreamOrders") == 0)
 		call->op.on_message = on_message;
 	rt_client_start(f->client, (unsigned)(found - service->methods), request, &call->op);
 	rt_loop_settle(f->loop);
-}
-
-static void done(struct call *call)
-{
-	CU_ASSERT_EQUAL(call->ends, 1);
-	rt_status_done(&call->status);
-	if (call->answer != NULL)
-		protobuf_c_message_free_unpacked(call->answer, NULL);
-	for (size_t i = 0; i < call->count; i++)
-		protobuf_c_message_free_unpacked(call->messages[i], NULL);
-	*call = (struct call){ .ends = 0 };
+	return call;
 }
 
 /* The first detail of a type in a status, unpacked; NULL: none. */
@@ -243,6 +275,29 @@ static void expect_code(const struct call *call, int code)
 		printf("\n    %s: %s", rt_code_name(call->status.code), call->status.message);
 }
 
+/* A call that has ended with this code. */
+static struct call *rpc(const char *method, const ProtobufCMessage *request, int code)
+{
+	struct call *call = begin(method, request, 1000);
+
+	expect_code(call, code);
+	return call;
+}
+
+static void give_up(struct call *call)
+{
+	rt_client_cancel(&call->op);
+	rt_loop_settle(f->loop);
+	expect_code(call, RT_CODE_CANCELLED);
+}
+
+/* Every answer with one order in it has it as field 1. */
+static const Order *order_of(const struct call *call)
+{
+	CU_ASSERT_FATAL(call->answer != NULL);
+	return ((Tandem__Order__V1__PlaceOrderResponse *)call->answer)->order;
+}
+
 /* ---- requests ---- */
 
 struct place {
@@ -265,28 +320,41 @@ static const ProtobufCMessage *place_request(struct place *place, const char *cu
 	return &place->request.base;
 }
 
-static const Order *placed_order(const struct call *call)
-{
-	CU_ASSERT_FATAL(call->answer != NULL);
-	return ((Tandem__Order__V1__PlaceOrderResponse *)call->answer)->order;
-}
-
-/* Places an order and returns its id. */
-static const char *place(struct fixture *f, char order_id[ORDER_ID_LENGTH + 1])
+static struct call *place_order(const char *customer_id, const char *request_id, uint32_t quantity,
+				int code)
 {
 	struct place request;
-	struct call call;
 
-	begin(f, &call, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
-	expect_code(&call, 0);
-	snprintf(order_id, ORDER_ID_LENGTH + 1, "%s", placed_order(&call)->order_id);
-	done(&call);
-	return order_id;
+	return rpc("PlaceOrder", place_request(&request, customer_id, request_id, quantity), code);
+}
+
+/* Places an order and returns its id, which lives as long as the fixture. */
+static const char *place(void)
+{
+	return order_of(place_order("ann", "", 3, 0))->order_id;
+}
+
+/* Begins a PlaceOrder that waits for the decision. */
+static struct call *place_and_wait(const char *request_id, int64_t timeout_ms)
+{
+	struct place request;
+
+	place_request(&request, "ann", request_id, 3);
+	request.request.wait_for_decision = true;
+	return begin("PlaceOrder", &request.request.base, timeout_ms);
+}
+
+static struct call *get(const char *order_id, int code)
+{
+	Tandem__Order__V1__GetOrderRequest request = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+
+	request.order_id = (char *)(uintptr_t)order_id;
+	return rpc("GetOrder", &request.base, code);
 }
 
 /* Inventory says something about an order. */
-static void answer_with(struct fixture *f, const char *order_id, const char *type, uint64_t seq,
-			const void *data, size_t length)
+static void answer_with(const char *order_id, const char *type, uint64_t seq, const void *data,
+			size_t length)
 {
 	char full[128];
 
@@ -300,12 +368,12 @@ static void answer_with(struct fixture *f, const char *order_id, const char *typ
 	rt_loop_settle(f->loop);
 }
 
-static void answer(struct fixture *f, const char *order_id, const char *type)
+static void answer(const char *order_id, const char *type)
 {
-	answer_with(f, order_id, type, 1, "", 0);
+	answer_with(order_id, type, 1, "", 0);
 }
 
-static struct order_record record_of(struct fixture *f, const char *order_id)
+static struct order_record record_of(const char *order_id)
 {
 	struct order_record record = { .order_id = NULL };
 
@@ -313,14 +381,14 @@ static struct order_record record_of(struct fixture *f, const char *order_id)
 	return record;
 }
 
-static size_t dead_letters(struct fixture *f)
+static size_t dead_letters(void)
 {
 	const struct memory_stream *dead = memory_stream_find(f->redis, "order:{0}:dead");
 
 	return dead == NULL ? 0 : dead->count;
 }
 
-static size_t pending_events(struct fixture *f)
+static size_t pending_events(void)
 {
 	struct memory_stream *stream = memory_stream_find(f->redis, STORED_INVENTORY);
 
@@ -328,7 +396,7 @@ static size_t pending_events(struct fixture *f)
 }
 
 /* The n-th last event that was published, 1: the last. */
-static const struct memory_entry *published(struct fixture *f, size_t nth_last)
+static const struct memory_entry *published(size_t nth_last)
 {
 	const struct memory_stream *stream = memory_stream_find(f->redis, STORED_ORDERS);
 
@@ -336,7 +404,18 @@ static const struct memory_entry *published(struct fixture *f, size_t nth_last)
 	return &stream->entries[stream->count - nth_last];
 }
 
-static size_t published_count(struct fixture *f)
+static const char *event_field(size_t nth_last, const char *name)
+{
+	return memory_entry_field(published(nth_last), name);
+}
+
+/* The order of the last event. */
+static const char *last_order(void)
+{
+	return event_field(1, "subject");
+}
+
+static size_t published_count(void)
 {
 	const struct memory_stream *stream = memory_stream_find(f->redis, STORED_ORDERS);
 
@@ -347,15 +426,11 @@ static size_t published_count(struct fixture *f)
 
 static void test_place(void)
 {
-	struct fixture f;
-	struct place request;
-	struct call call, other;
+	struct call *call, *other;
 	const Order *order;
 
-	setup(&f);
-	begin(&f, &call, "PlaceOrder", place_request(&request, "ann", "r1", 3), 1000);
-	expect_code(&call, 0);
-	order = placed_order(&call);
+	call = place_order("ann", "r1", 3, 0);
+	order = order_of(call);
 	CU_ASSERT_EQUAL(strlen(order->order_id), ORDER_ID_LENGTH);
 	CU_ASSERT_STRING_EQUAL(order->customer_id, "ann");
 	CU_ASSERT_EQUAL(order->status, PENDING);
@@ -364,190 +439,124 @@ static void test_place(void)
 	CU_ASSERT_EQUAL(order->n_lines, 1);
 	CU_ASSERT_EQUAL(order->lines[0]->quantity, 3);
 	CU_ASSERT_EQUAL(order->create_time->seconds, NOW / 1000);
-	CU_ASSERT_EQUAL(published_count(&f), 1);
+	CU_ASSERT_EQUAL(published_count(), 1);
 	/* The same once more: the same order, nothing new. */
-	begin(&f, &other, "PlaceOrder", place_request(&request, "ann", "r1", 3), 1000);
-	expect_code(&other, 0);
-	CU_ASSERT_STRING_EQUAL(placed_order(&other)->order_id, order->order_id);
-	CU_ASSERT_EQUAL(published_count(&f), 1);
-	done(&other);
+	other = place_order("ann", "r1", 3, 0);
+	CU_ASSERT_STRING_EQUAL(order_of(other)->order_id, order->order_id);
+	CU_ASSERT_EQUAL(published_count(), 1);
 	/* Other content: refused, without a word of the first. */
-	begin(&f, &other, "PlaceOrder", place_request(&request, "ann", "r1", 4), 1000);
-	expect_code(&other, RT_CODE_ALREADY_EXISTS);
-	CU_ASSERT_TRUE(has_reason(&other.status, "REQUEST_ID_REUSED"));
-	CU_ASSERT_PTR_NULL(strstr(other.status.message, order->order_id));
-	done(&other);
+	other = place_order("ann", "r1", 4, RT_CODE_ALREADY_EXISTS);
+	CU_ASSERT_TRUE(has_reason(&other->status, "REQUEST_ID_REUSED"));
+	CU_ASSERT_PTR_NULL(strstr(other->status.message, order->order_id));
 	/* Another customer's request of the same name is another order. */
-	begin(&f, &other, "PlaceOrder", place_request(&request, "bob", "r1", 3), 1000);
-	expect_code(&other, 0);
-	CU_ASSERT_STRING_NOT_EQUAL(placed_order(&other)->order_id, order->order_id);
-	done(&other);
+	other = place_order("bob", "r1", 3, 0);
+	CU_ASSERT_STRING_NOT_EQUAL(order_of(other)->order_id, order->order_id);
 	/* Without a request_id every call places one. */
-	begin(&f, &other, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
-	done(&other);
-	begin(&f, &other, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
-	done(&other);
-	CU_ASSERT_EQUAL(published_count(&f), 4);
-	done(&call);
-	teardown(&f);
+	place();
+	place();
+	CU_ASSERT_EQUAL(published_count(), 4);
 }
 
 static void test_place_refused(void)
 {
-	struct fixture f;
-	struct place request;
-	struct call call;
+	struct call *call;
 	Google__Rpc__BadRequest *bad;
 
-	setup(&f);
-	begin(&f, &call, "PlaceOrder", place_request(&request, "", "", 0), 1000);
-	expect_code(&call, RT_CODE_INVALID_ARGUMENT);
-	bad = (void *)detail(&call.status, &google__rpc__bad_request__descriptor);
+	call = place_order("", "", 0, RT_CODE_INVALID_ARGUMENT);
+	bad = (void *)detail(&call->status, &google__rpc__bad_request__descriptor);
 	CU_ASSERT_FATAL(bad != NULL);
 	CU_ASSERT_EQUAL(bad->n_field_violations, 2);
 	google__rpc__bad_request__free_unpacked(bad, NULL);
-	done(&call);
-	f.fail = "order_place";
-	f.status = RT_LOST;
-	begin(&f, &call, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
-	expect_code(&call, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_TRUE(has_detail(&call.status, &google__rpc__retry_info__descriptor));
-	done(&call);
-	f.status = RT_FULL;
-	begin(&f, &call, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
-	expect_code(&call, RT_CODE_RESOURCE_EXHAUSTED);
-	CU_ASSERT_TRUE(has_detail(&call.status, &google__rpc__retry_info__descriptor));
-	done(&call);
-	CU_ASSERT_EQUAL(published_count(&f), 0);
-	teardown(&f);
+	fail("order_place", RT_LOST);
+	call = place_order("ann", "", 3, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_TRUE(has_detail(&call->status, &google__rpc__retry_info__descriptor));
+	f->status = RT_FULL;
+	call = place_order("ann", "", 3, RT_CODE_RESOURCE_EXHAUSTED);
+	CU_ASSERT_TRUE(has_detail(&call->status, &google__rpc__retry_info__descriptor));
+	CU_ASSERT_EQUAL(published_count(), 0);
 }
 
 static void test_place_and_wait(void)
 {
-	struct fixture f;
-	struct place request;
-	struct call call, again;
-	char order_id[ORDER_ID_LENGTH + 1];
+	struct call *call, *again;
+	const char *order_id;
 
-	setup(&f);
-	place_request(&request, "ann", "r1", 3);
-	request.request.wait_for_decision = true;
-	begin(&f, &call, "PlaceOrder", &request.request.base, 5000);
-	CU_ASSERT_EQUAL(call.ends, 0);
-	snprintf(order_id, sizeof(order_id), "%s", memory_entry_field(published(&f, 1), "subject"));
+	call = place_and_wait("r1", 5000);
+	CU_ASSERT_EQUAL(call->ends, 0);
+	order_id = last_order();
 	/* A repeat waits, too. */
-	begin(&f, &again, "PlaceOrder", &request.request.base, 5000);
-	CU_ASSERT_EQUAL(again.ends, 0);
-	rt_loop_advance(f.loop, 40);
-	answer(&f, order_id, "InventoryReserved");
-	expect_code(&call, 0);
-	CU_ASSERT_EQUAL(placed_order(&call)->status, RESERVED);
-	CU_ASSERT_EQUAL(placed_order(&call)->version, 2);
-	CU_ASSERT_STRING_EQUAL(placed_order(&call)->order_id, order_id);
-	CU_ASSERT_EQUAL(placed_order(&call)->hold_expire_time->seconds,
+	again = place_and_wait("r1", 5000);
+	CU_ASSERT_EQUAL(again->ends, 0);
+	rt_loop_advance(f->loop, 40);
+	answer(order_id, "InventoryReserved");
+	expect_code(call, 0);
+	CU_ASSERT_EQUAL(order_of(call)->status, RESERVED);
+	CU_ASSERT_EQUAL(order_of(call)->version, 2);
+	CU_ASSERT_STRING_EQUAL(order_of(call)->order_id, order_id);
+	CU_ASSERT_EQUAL(order_of(call)->hold_expire_time->seconds,
 			(NOW + 40 + HOLD_STANDARD_MS) / 1000);
-	expect_code(&again, 0);
-	CU_ASSERT_EQUAL(placed_order(&again)->status, RESERVED);
-	done(&call);
-	done(&again);
+	expect_code(again, 0);
+	CU_ASSERT_EQUAL(order_of(again)->status, RESERVED);
 	/* Decided long ago: no waiting. */
-	begin(&f, &again, "PlaceOrder", &request.request.base, 5000);
-	expect_code(&again, 0);
-	CU_ASSERT_EQUAL(placed_order(&again)->status, RESERVED);
-	done(&again);
-	teardown(&f);
+	again = place_and_wait("r1", 5000);
+	expect_code(again, 0);
+	CU_ASSERT_EQUAL(order_of(again)->status, RESERVED);
 }
 
 /* Nobody decides: the answer still arrives in time. */
 static void test_place_and_wait_in_vain(void)
 {
-	struct fixture f;
-	struct place request;
-	struct call call;
+	struct call *call;
 
-	setup(&f);
-	place_request(&request, "ann", "", 3);
-	request.request.wait_for_decision = true;
-	begin(&f, &call, "PlaceOrder", &request.request.base, 2000);
-	rt_loop_advance(f.loop, 1925);
-	CU_ASSERT_EQUAL(call.ends, 0);
-	rt_loop_advance(f.loop, 15);
-	expect_code(&call, 0);
-	CU_ASSERT_EQUAL(placed_order(&call)->status, PENDING);
-	done(&call);
-	begin(&f, &call, "PlaceOrder", &request.request.base, 100);
-	rt_loop_advance(f.loop, 95);
-	expect_code(&call, 0);
-	done(&call);
+	call = place_and_wait("", 2000);
+	rt_loop_advance(f->loop, 1925);
+	CU_ASSERT_EQUAL(call->ends, 0);
+	rt_loop_advance(f->loop, 15);
+	expect_code(call, 0);
+	CU_ASSERT_EQUAL(order_of(call)->status, PENDING);
+	call = place_and_wait("", 100);
+	rt_loop_advance(f->loop, 95);
+	expect_code(call, 0);
 	/* The client goes: nothing is left behind, and the order stays. */
-	begin(&f, &call, "PlaceOrder", &request.request.base, 60000);
-	rt_client_cancel(&call.op);
-	rt_loop_settle(f.loop);
-	expect_code(&call, RT_CODE_CANCELLED);
-	done(&call);
-	CU_ASSERT_EQUAL(stored_timers(f.redis)->count, 3);
+	call = place_and_wait("", 60000);
+	give_up(call);
+	CU_ASSERT_EQUAL(stored_timers(f->redis)->count, 3);
 	CU_ASSERT_EQUAL(
-		rt_series_value(rt_metric_plain(f.metrics, RT_GAUGE, "tandem_order_waiters", "")),
+		rt_series_value(rt_metric_plain(f->metrics, RT_GAUGE, "tandem_order_waiters", "")),
 		0);
-	teardown(&f);
-}
-
-/* Makes one kind of operation slow, before or after its effect. */
-static struct slow {
-	const char *what;
-	bool after;
-	int64_t ms;
-} slow;
-static int be_slow(void *user, const struct memory_io *io, int64_t *delay_ms)
-{
-	(void)user;
-	if (strcmp(io->what, slow.what) == 0 && io->after == slow.after)
-		*delay_ms = slow.ms;
-	return RT_OK;
 }
 
 /* A repeat whose answer is on its way hears of the decision from a read that was sent before it. */
 static void test_decided_before_stored(void)
 {
-	struct fixture f;
-	struct place request;
-	struct call call, again;
-	char order_id[ORDER_ID_LENGTH + 1];
+	struct call *call, *again;
+	const char *order_id;
 
-	setup(&f);
-	place_request(&request, "ann", "r1", 3);
-	request.request.wait_for_decision = true;
-	begin(&f, &call, "PlaceOrder", &request.request.base, 5000);
-	snprintf(order_id, sizeof(order_id), "%s", memory_entry_field(published(&f, 1), "subject"));
-	f.host.fault = be_slow;
-	slow = (struct slow){ .what = "hmget", .after = true, .ms = 100 };
-	answer(&f, order_id, "InventoryReserved");
-	slow = (struct slow){ .what = "order_place", .after = true, .ms = 500 };
-	begin(&f, &again, "PlaceOrder", &request.request.base, 5000);
-	rt_loop_advance(f.loop, 200);
-	expect_code(&call, 0);
-	CU_ASSERT_EQUAL(again.ends, 0);
-	rt_loop_advance(f.loop, 400);
-	expect_code(&again, 0);
-	CU_ASSERT_EQUAL(placed_order(&again)->status, RESERVED);
-	done(&call);
-	done(&again);
-	teardown(&f);
+	call = place_and_wait("r1", 5000);
+	order_id = last_order();
+	answer_late("hmget", 100);
+	answer(order_id, "InventoryReserved");
+	answer_late("order_place", 500);
+	again = place_and_wait("r1", 5000);
+	rt_loop_advance(f->loop, 200);
+	expect_code(call, 0);
+	CU_ASSERT_EQUAL(again->ends, 0);
+	rt_loop_advance(f->loop, 400);
+	expect_code(again, 0);
+	CU_ASSERT_EQUAL(order_of(again)->status, RESERVED);
 }
 
 /* ---- BatchPlaceOrders, StreamOrders ---- */
 
 static void test_batch(void)
 {
-	struct fixture f;
 	struct place items[4];
 	PlaceOrder *list[4];
 	Tandem__Order__V1__BatchPlaceOrdersRequest request =
 		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
 	Tandem__Order__V1__BatchPlaceOrdersResponse *response;
-	struct call call;
+	struct call *call;
 
-	setup(&f);
 	place_request(&items[0], "ann", "r1", 1);
 	place_request(&items[1], "ann", "r2", 0);
 	place_request(&items[2], "ann", "r1", 1);
@@ -555,13 +564,10 @@ static void test_batch(void)
 	for (size_t i = 0; i < 4; i++)
 		list[i] = &items[i].request;
 	request.requests = list;
-	begin(&f, &call, "BatchPlaceOrders", &request.base, 1000);
-	expect_code(&call, RT_CODE_INVALID_ARGUMENT);
-	done(&call);
+	rpc("BatchPlaceOrders", &request.base, RT_CODE_INVALID_ARGUMENT);
 	request.n_requests = 4;
-	begin(&f, &call, "BatchPlaceOrders", &request.base, 1000);
-	expect_code(&call, 0);
-	response = (void *)call.answer;
+	call = rpc("BatchPlaceOrders", &request.base, 0);
+	response = (void *)call->answer;
 	CU_ASSERT_EQUAL_FATAL(response->n_orders, 4);
 	CU_ASSERT_EQUAL(response->orders[0]->result_case,
 			TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER);
@@ -572,66 +578,53 @@ static void test_batch(void)
 	CU_ASSERT_STRING_EQUAL(response->orders[2]->order->order_id,
 			       response->orders[0]->order->order_id);
 	CU_ASSERT_EQUAL(response->orders[3]->error->code, RT_CODE_ALREADY_EXISTS);
-	done(&call);
 	/* All of them refused. */
 	list[0] = list[2] = list[3] = &items[1].request;
-	begin(&f, &call, "BatchPlaceOrders", &request.base, 1000);
-	expect_code(&call, 0);
-	response = (void *)call.answer;
+	call = rpc("BatchPlaceOrders", &request.base, 0);
+	response = (void *)call->answer;
 	CU_ASSERT_EQUAL(response->orders[3]->error->code, RT_CODE_INVALID_ARGUMENT);
-	done(&call);
-	CU_ASSERT_EQUAL(published_count(&f), 1);
-	teardown(&f);
+	CU_ASSERT_EQUAL(published_count(), 1);
 }
 
 static void test_batch_waits(void)
 {
-	struct fixture f;
 	struct place items[2];
 	PlaceOrder *list[] = { &items[0].request, &items[1].request };
 	Tandem__Order__V1__BatchPlaceOrdersRequest request =
 		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
 	Tandem__Order__V1__BatchPlaceOrdersResponse *response;
-	struct call call;
-	char first[ORDER_ID_LENGTH + 1];
+	struct call *call;
+	const char *decided;
 
-	setup(&f);
 	place_request(&items[0], "ann", "r1", 1);
 	place_request(&items[1], "ann", "r2", 1);
 	items[0].request.wait_for_decision = items[1].request.wait_for_decision = true;
 	request.requests = list;
 	request.n_requests = 2;
-	begin(&f, &call, "BatchPlaceOrders", &request.base, 30000);
-	snprintf(first, sizeof(first), "%s", memory_entry_field(published(&f, 2), "subject"));
-	answer(&f, first, "InventoryReserved");
-	CU_ASSERT_EQUAL(call.ends, 0);
+	call = begin("BatchPlaceOrders", &request.base, 30000);
+	decided = event_field(2, "subject");
+	answer(decided, "InventoryReserved");
+	CU_ASSERT_EQUAL(call->ends, 0);
 	/* The other is not decided within the second that a batch is held back. */
-	rt_loop_advance(f.loop, 999);
-	CU_ASSERT_EQUAL(call.ends, 0);
-	rt_loop_advance(f.loop, 1);
-	expect_code(&call, 0);
-	response = (void *)call.answer;
+	rt_loop_advance(f->loop, 999);
+	CU_ASSERT_EQUAL(call->ends, 0);
+	rt_loop_advance(f->loop, 1);
+	expect_code(call, 0);
+	response = (void *)call->answer;
 	CU_ASSERT_EQUAL(response->orders[0]->order->status, RESERVED);
 	CU_ASSERT_EQUAL(response->orders[1]->order->status, PENDING);
-	done(&call);
 	/* Both decided: at once. */
-	answer(&f, memory_entry_field(published(&f, 2), "subject"), "InventoryReserved");
-	begin(&f, &call, "BatchPlaceOrders", &request.base, 30000);
-	expect_code(&call, 0);
-	done(&call);
+	answer(event_field(2, "subject"), "InventoryReserved");
+	call = begin("BatchPlaceOrders", &request.base, 30000);
+	expect_code(call, 0);
 	/* The client goes meanwhile. */
 	items[0].request.request_id = (char *)"r3";
-	begin(&f, &call, "BatchPlaceOrders", &request.base, 30000);
-	CU_ASSERT_EQUAL(call.ends, 0);
-	rt_client_cancel(&call.op);
-	rt_loop_settle(f.loop);
-	expect_code(&call, RT_CODE_CANCELLED);
-	done(&call);
-	teardown(&f);
+	call = begin("BatchPlaceOrders", &request.base, 30000);
+	CU_ASSERT_EQUAL(call->ends, 0);
+	give_up(call);
 }
 
-static void stream_send(struct fixture *f, struct call *call, uint64_t sequence,
-			PlaceOrder *request)
+static void stream_send(struct call *call, uint64_t sequence, PlaceOrder *request)
 {
 	Tandem__Order__V1__StreamOrdersRequest message =
 		TANDEM__ORDER__V1__STREAM_ORDERS_REQUEST__INIT;
@@ -644,35 +637,33 @@ static void stream_send(struct fixture *f, struct call *call, uint64_t sequence,
 
 static void test_stream(void)
 {
-	struct fixture f;
 	struct place request;
-	struct call call;
+	struct call *call;
 	int seen[303] = { 0 };
 	int good = 0, missing = 0, broken = 0;
 
-	setup(&f);
-	begin(&f, &call, "StreamOrders", NULL, 60000);
+	call = begin("StreamOrders", NULL, 60000);
 	for (uint64_t i = 0; i < 300; i++) {
 		place_request(&request, "ann", "", (uint32_t)i + 1);
-		stream_send(&f, &call, i, &request.request);
+		stream_send(call, i, &request.request);
 	}
-	stream_send(&f, &call, 300, NULL);
+	stream_send(call, 300, NULL);
 	place_request(&request, "", "", 1);
-	stream_send(&f, &call, 301, &request.request);
+	stream_send(call, 301, &request.request);
 	place_request(&request, "ann", "r1", 7);
 	request.request.wait_for_decision = true;
-	stream_send(&f, &call, 302, &request.request);
-	rt_loop_settle(f.loop);
-	CU_ASSERT_EQUAL(call.ends, 0);
-	CU_ASSERT_EQUAL(call.count, 302); /* one waits for its decision */
-	rt_client_half_close(&call.op);
-	rt_loop_settle(f.loop);
-	CU_ASSERT_EQUAL(call.ends, 0);
-	answer(&f, memory_entry_field(published(&f, 1), "subject"), "InventoryReserved");
-	expect_code(&call, 0);
-	CU_ASSERT_EQUAL_FATAL(call.count, 303);
-	for (size_t i = 0; i < call.count; i++) {
-		Tandem__Order__V1__StreamOrdersResponse *response = (void *)call.messages[i];
+	stream_send(call, 302, &request.request);
+	rt_loop_settle(f->loop);
+	CU_ASSERT_EQUAL(call->ends, 0);
+	CU_ASSERT_EQUAL(call->count, 302); /* one waits for its decision */
+	rt_client_half_close(&call->op);
+	rt_loop_settle(f->loop);
+	CU_ASSERT_EQUAL(call->ends, 0);
+	answer(last_order(), "InventoryReserved");
+	expect_code(call, 0);
+	CU_ASSERT_EQUAL_FATAL(call->count, 303);
+	for (size_t i = 0; i < call->count; i++) {
+		Tandem__Order__V1__StreamOrdersResponse *response = (void *)call->messages[i];
 		const PlaceResult *result = response->order;
 
 		CU_ASSERT_FATAL(response->sequence < 303);
@@ -691,42 +682,32 @@ static void test_stream(void)
 	CU_ASSERT_EQUAL(good, 300);
 	CU_ASSERT_EQUAL(missing, RT_CODE_INVALID_ARGUMENT);
 	CU_ASSERT_EQUAL(broken, RT_CODE_INVALID_ARGUMENT);
-	CU_ASSERT_EQUAL(published_count(&f), 302); /* 301 placed, one reserved */
-	done(&call);
-	teardown(&f);
+	CU_ASSERT_EQUAL(published_count(), 302); /* 301 placed, one reserved */
 }
 
 /* No more than 256 are under way, however fast the client sends. */
 static void test_stream_is_bounded(void)
 {
-	struct fixture f;
 	struct place request;
-	struct call call;
+	struct call *call;
 
-	setup(&f);
-	f.host.fault = be_slow;
-	slow = (struct slow){ .what = "order_place", .after = true, .ms = 100 };
-	begin(&f, &call, "StreamOrders", NULL, 60000);
+	answer_late("order_place", 100);
+	call = begin("StreamOrders", NULL, 60000);
 	place_request(&request, "ann", "", 1);
 	for (uint64_t i = 0; i < 300; i++)
-		stream_send(&f, &call, i, &request.request);
-	rt_loop_settle(f.loop);
+		stream_send(call, i, &request.request);
+	rt_loop_settle(f->loop);
 	/* Batches of 1, 128 and 64 were sent; the other 63 are too few for one more. */
-	CU_ASSERT_EQUAL(published_count(&f), 256 - 63);
+	CU_ASSERT_EQUAL(published_count(), 256 - 63);
 	/* The client goes: what is under way ends, nothing more is read. */
-	rt_client_cancel(&call.op);
-	rt_loop_settle(f.loop);
-	rt_loop_advance(f.loop, 1000);
-	expect_code(&call, RT_CODE_CANCELLED);
-	CU_ASSERT(published_count(&f) <= 300);
-	done(&call);
+	give_up(call);
+	rt_loop_advance(f->loop, 1000);
+	CU_ASSERT(published_count() <= 300);
 	/* An empty stream ends well. */
-	begin(&f, &call, "StreamOrders", NULL, 60000);
-	rt_client_half_close(&call.op);
-	rt_loop_settle(f.loop);
-	expect_code(&call, 0);
-	done(&call);
-	teardown(&f);
+	call = begin("StreamOrders", NULL, 60000);
+	rt_client_half_close(&call->op);
+	rt_loop_settle(f->loop);
+	expect_code(call, 0);
 }
 
 /* ---- PlacementService ---- */
@@ -787,7 +768,7 @@ static void placement_ended(struct rt_client_op *op, const ProtobufCMessage *res
 	stream->code = op->status.code;
 }
 
-static struct gateway_stream *open_placement(struct fixture *f)
+static struct gateway_stream *open_placement(void)
 {
 	struct gateway_stream *stream = rt_alloc(sizeof(*stream));
 
@@ -850,15 +831,13 @@ static void cancel_items(struct gateway_stream *stream, uint64_t *numbers, size_
 /* A decided order, one that waits, and others that cannot be: in one message. */
 static void test_items_by_themselves(void)
 {
-	struct fixture f;
 	struct place plain, waits, known, broken;
 	Tandem__Order__V1__PlacementItem items[6];
 	struct gateway_stream *stream;
 
-	setup(&f);
-	stream = open_placement(&f);
+	stream = open_placement();
 	send_waiting(stream, 100, "r1", 5000);
-	answer(&f, memory_entry_field(published(&f, 1), "subject"), "InventoryReserved");
+	answer(last_order(), "InventoryReserved");
 	CU_ASSERT_EQUAL(stream->of[100].status, RESERVED);
 	place_request(&plain, "ann", "r2", 2);
 	place_request(&waits, "ann", "r3", 3);
@@ -874,10 +853,9 @@ static void test_items_by_themselves(void)
 	items[2].traceparent = (char *)"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 	items[0].traceparent = (char *)"no traceparent";
 	send_items(stream, items, 6);
-	rt_loop_settle(f.loop);
-	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "traceparent"),
-			       items[2].traceparent);
-	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 2), "traceparent"), "");
+	rt_loop_settle(f->loop);
+	CU_ASSERT_STRING_EQUAL(event_field(1, "traceparent"), items[2].traceparent);
+	CU_ASSERT_STRING_EQUAL(event_field(2, "traceparent"), "");
 	/* All but the one that waits, though it came first. */
 	CU_ASSERT_EQUAL(stream->answers, 6);
 	CU_ASSERT_EQUAL(stream->of[0].times, 0);
@@ -887,14 +865,13 @@ static void test_items_by_themselves(void)
 	CU_ASSERT_EQUAL(stream->of[3].code, RT_CODE_INVALID_ARGUMENT);
 	CU_ASSERT_EQUAL(stream->of[4].code, RT_CODE_INVALID_ARGUMENT);
 	CU_ASSERT_EQUAL(stream->of[5].code, RT_CODE_DEADLINE_EXCEEDED);
-	answer(&f, memory_entry_field(published(&f, 2), "subject"), "InventoryReserved");
+	answer(event_field(2, "subject"), "InventoryReserved");
 	CU_ASSERT_EQUAL(stream->of[0].status, RESERVED);
 	/* The gateway ends it. */
 	rt_client_half_close(&stream->op);
-	rt_loop_settle(f.loop);
+	rt_loop_settle(f->loop);
 	CU_ASSERT_EQUAL(stream->ends, 1);
 	CU_ASSERT_EQUAL(stream->code, 0);
-	teardown(&f);
 	free(stream);
 }
 
@@ -902,17 +879,15 @@ static void test_items_out_of_time(void)
 {
 	uint64_t numbers[] = { 7, 1, 99, 1 };
 	struct gateway_stream *stream;
-	struct fixture f;
 
-	setup(&f);
-	stream = open_placement(&f);
+	stream = open_placement();
 	send_waiting(stream, 0, "r0", 2000);
 	send_waiting(stream, 1, "r1", 60000);
 	send_waiting(stream, 2, "r2", 60000);
-	rt_loop_advance(f.loop, 1929);
+	rt_loop_advance(f->loop, 1929);
 	CU_ASSERT_EQUAL(stream->answers, 0);
 	/* A little before the time is up. */
-	rt_loop_advance(f.loop, 1);
+	rt_loop_advance(f->loop, 1);
 	CU_ASSERT_EQUAL(stream->answers, 1);
 	CU_ASSERT_EQUAL(stream->of[0].status, PENDING);
 	/* Nobody waits for it any more; nor does it matter that some are not known. */
@@ -921,13 +896,12 @@ static void test_items_out_of_time(void)
 	CU_ASSERT_EQUAL(stream->of[1].times, 1);
 	/* The gateway goes: the last one waits no longer. */
 	rt_client_cancel(&stream->op);
-	rt_loop_settle(f.loop);
+	rt_loop_settle(f->loop);
 	CU_ASSERT_EQUAL(stream->ends, 1);
-	rt_context_stop(f.context, on_stopped, &f);
-	rt_loop_settle(f.loop);
-	rt_loop_advance(f.loop, 1000);
-	CU_ASSERT_TRUE(f.stopped);
-	teardown(&f);
+	rt_context_stop(f->context, on_stopped, f);
+	rt_loop_settle(f->loop);
+	rt_loop_advance(f->loop, 1000);
+	CU_ASSERT_TRUE(f->stopped);
 	free(stream);
 }
 
@@ -937,10 +911,8 @@ static void test_all_that_wait_are_stored(void)
 	static struct place places[250];
 	Tandem__Order__V1__PlacementItem items[250];
 	struct gateway_stream *stream;
-	struct fixture f;
 
-	setup(&f);
-	stream = open_placement(&f);
+	stream = open_placement();
 	for (uint64_t i = 0; i < 5000; i += 250) {
 		for (size_t j = 0; j < 250; j++) {
 			place_request(&places[j], "ann", "", 1);
@@ -949,12 +921,11 @@ static void test_all_that_wait_are_stored(void)
 		}
 		send_items(stream, items, 250);
 	}
-	rt_loop_settle(f.loop);
-	CU_ASSERT_EQUAL(published_count(&f), 5000);
+	rt_loop_settle(f->loop);
+	CU_ASSERT_EQUAL(published_count(), 5000);
 	CU_ASSERT_EQUAL(stream->answers, 0);
-	rt_loop_advance(f.loop, 30000);
+	rt_loop_advance(f->loop, 30000);
 	CU_ASSERT_EQUAL(stream->answers, 5000);
-	teardown(&f);
 	free(stream);
 }
 
@@ -966,10 +937,8 @@ static void test_large_items(void)
 	Tandem__Order__V1__PlacementItem items[250];
 	struct gateway_stream *stream;
 	struct place place;
-	struct fixture f;
 
-	setup(&f);
-	stream = open_placement(&f);
+	stream = open_placement();
 	place_request(&place, "ann", "", 1);
 	for (size_t i = 0; i < 100; i++) {
 		snprintf(skus[i], sizeof(skus[i]), "sku-%060zu", i);
@@ -985,12 +954,11 @@ static void test_large_items(void)
 			items[j] = item_of(i + j, &place, 30000);
 		send_items(stream, items, 125);
 	}
-	rt_loop_settle(f.loop);
+	rt_loop_settle(f->loop);
 	CU_ASSERT_EQUAL(stream->answers, 1000);
 	CU_ASSERT_EQUAL(stream->of[999].status, PENDING);
 	CU_ASSERT(stream->largest < 2 * 1024 * 1024);
 	CU_ASSERT(stream->messages < 100);
-	teardown(&f);
 	free(stream);
 }
 
@@ -998,34 +966,31 @@ static void test_large_items(void)
 static void test_drain_of_streams(void)
 {
 	struct gateway_stream *idle, *busy, *late;
-	struct fixture f;
 
-	setup(&f);
-	idle = open_placement(&f);
-	busy = open_placement(&f);
+	idle = open_placement();
+	busy = open_placement();
 	send_waiting(busy, 0, "r0", 60000);
 	send_waiting(busy, 1, "r1", 60000);
-	order_domain.drain(f.order);
-	rt_loop_settle(f.loop);
+	order_domain.drain(f->order);
+	rt_loop_settle(f->loop);
 	CU_ASSERT_EQUAL(idle->ends, 1);
 	CU_ASSERT_EQUAL(idle->code, 0);
 	CU_ASSERT_EQUAL(busy->ends, 0);
-	late = open_placement(&f);
-	rt_loop_settle(f.loop);
+	late = open_placement();
+	rt_loop_settle(f->loop);
 	CU_ASSERT_EQUAL(late->ends, 1);
 	CU_ASSERT_EQUAL(late->code, RT_CODE_UNAVAILABLE);
 	/* What still comes is refused; what waits may wait a little. */
 	send_waiting(busy, 2, "r2", 60000);
 	CU_ASSERT_EQUAL(busy->of[2].code, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_STRING_EQUAL(busy->of[2].reason, "STOPPING");
-	answer(&f, memory_entry_field(published(&f, 2), "subject"), "InventoryReserved");
+	answer(event_field(2, "subject"), "InventoryReserved");
 	CU_ASSERT_EQUAL(busy->of[0].status, RESERVED);
-	rt_loop_advance(f.loop, 1000);
+	rt_loop_advance(f->loop, 1000);
 	CU_ASSERT_EQUAL(busy->of[1].status, PENDING);
 	CU_ASSERT_EQUAL(busy->ends, 1);
 	CU_ASSERT_EQUAL(busy->code, 0);
-	CU_ASSERT_EQUAL(published_count(&f), 3); /* two placed, one reserved */
-	teardown(&f);
+	CU_ASSERT_EQUAL(published_count(), 3); /* two placed, one reserved */
 	free(idle);
 	free(busy);
 	free(late);
@@ -1035,21 +1000,17 @@ static void test_drain_of_streams(void)
 static void test_stop_with_streams(void)
 {
 	struct gateway_stream *stream;
-	struct fixture f;
 
-	setup(&f);
-	stream = open_placement(&f);
-	f.host.fault = be_slow;
-	slow = (struct slow){ .what = "order_place", .after = true, .ms = 100 };
+	stream = open_placement();
+	answer_late("order_place", 100);
 	send_waiting(stream, 0, "r0", 60000);
-	rt_context_stop(f.context, on_stopped, &f);
-	rt_loop_settle(f.loop);
-	CU_ASSERT_FALSE(f.stopped);
-	rt_loop_advance(f.loop, 1000);
-	CU_ASSERT_TRUE(f.stopped);
+	rt_context_stop(f->context, on_stopped, f);
+	rt_loop_settle(f->loop);
+	CU_ASSERT_FALSE(f->stopped);
+	rt_loop_advance(f->loop, 1000);
+	CU_ASSERT_TRUE(f->stopped);
 	CU_ASSERT_EQUAL(stream->of[0].status, PENDING);
 	CU_ASSERT_EQUAL(stream->ends, 1);
-	teardown(&f);
 	free(stream);
 }
 
@@ -1057,44 +1018,21 @@ static void test_stop_with_streams(void)
 
 static void test_get(void)
 {
-	struct fixture f;
-	struct call call;
-	char order_id[ORDER_ID_LENGTH + 1];
-	Tandem__Order__V1__GetOrderRequest request = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+	struct call *call;
+	const char *order_id = place();
 
-	setup(&f);
-	request.order_id = (char *)(uintptr_t)place(&f, order_id);
-	begin(&f, &call, "GetOrder", &request.base, 1000);
-	expect_code(&call, 0);
-	CU_ASSERT_STRING_EQUAL(
-		((Tandem__Order__V1__GetOrderResponse *)call.answer)->order->order_id, order_id);
-	done(&call);
-	f.fail = "hmget";
-	f.status = RT_TIMEOUT;
-	begin(&f, &call, "GetOrder", &request.base, 1000);
-	CU_ASSERT_EQUAL(call.ends, 1);
-	CU_ASSERT_NOT_EQUAL(call.status.code, 0);
-	done(&call);
-	f.fail = NULL;
-	request.order_id = (char *)NO_ID;
-	begin(&f, &call, "GetOrder", &request.base, 1000);
-	expect_code(&call, RT_CODE_NOT_FOUND);
-	CU_ASSERT_TRUE(has_reason(&call.status, "ORDER_NOT_FOUND"));
-	done(&call);
-	request.order_id = (char *)"what is this";
-	begin(&f, &call, "GetOrder", &request.base, 1000);
-	expect_code(&call, RT_CODE_NOT_FOUND);
-	done(&call);
-	request.order_id = (char *)"";
-	begin(&f, &call, "GetOrder", &request.base, 1000);
-	expect_code(&call, RT_CODE_INVALID_ARGUMENT);
-	done(&call);
-	teardown(&f);
+	CU_ASSERT_STRING_EQUAL(order_of(get(order_id, 0))->order_id, order_id);
+	fail("hmget", RT_TIMEOUT);
+	get(order_id, RT_CODE_DEADLINE_EXCEEDED);
+	f->fail = NULL;
+	call = get(NO_ID, RT_CODE_NOT_FOUND);
+	CU_ASSERT_TRUE(has_reason(&call->status, "ORDER_NOT_FOUND"));
+	get("what is this", RT_CODE_NOT_FOUND);
+	get("", RT_CODE_INVALID_ARGUMENT);
 }
 
 /* The request's token is good for its very list only, and only as it was given. */
-static void test_token_of_another_list(struct fixture *f,
-				       Tandem__Order__V1__ListOrdersRequest request)
+static void test_token_of_another_list(Tandem__Order__V1__ListOrdersRequest request)
 {
 	char cut[128], longer[128], changed[128];
 	const struct {
@@ -1115,39 +1053,37 @@ static void test_token_of_another_list(struct fixture *f,
 	snprintf(changed, sizeof(changed), "%s", request.page_token);
 	changed[20] = changed[20] == '1' ? '2' : '1'; /* within the time */
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		struct call call;
+		struct call *call;
 		Google__Rpc__BadRequest *bad;
 
 		request.customer_id = (char *)(uintptr_t)rows[i].customer;
 		request.page_token = (char *)(uintptr_t)rows[i].token;
 		request.status = rows[i].status;
-		begin(f, &call, "ListOrders", &request.base, 1000);
-		TEST_ROW(call.status.code == RT_CODE_INVALID_ARGUMENT, rows[i].name);
-		bad = (void *)detail(&call.status, &google__rpc__bad_request__descriptor);
+		call = begin("ListOrders", &request.base, 1000);
+		TEST_ROW(call->status.code == RT_CODE_INVALID_ARGUMENT, rows[i].name);
+		bad = (void *)detail(&call->status, &google__rpc__bad_request__descriptor);
 		TEST_ROW(bad != NULL && bad->n_field_violations == 1 &&
 				 strcmp(bad->field_violations[0]->field, "page_token") == 0,
 			 rows[i].name);
 		if (bad != NULL)
 			google__rpc__bad_request__free_unpacked(bad, NULL);
-		done(&call);
 	}
 }
 
 static void test_list(void)
 {
-	struct fixture f;
-	struct call call;
-	char order_ids[5][ORDER_ID_LENGTH + 1], token[128];
+	struct call *call;
+	char token[128];
+	const char *order_ids[5];
 	Tandem__Order__V1__ListOrdersRequest request = TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
 	Tandem__Order__V1__ListOrdersResponse *response;
 	size_t seen = 0;
 
-	setup(&f);
 	for (size_t i = 0; i < 5; i++) {
-		place(&f, order_ids[i]);
-		rt_loop_advance(f.loop, i % 2 == 0 ? 0 : 1);
+		order_ids[i] = place();
+		rt_loop_advance(f->loop, i % 2 == 0 ? 0 : 1);
 	}
-	answer(&f, order_ids[2], "InventoryReserved");
+	answer(order_ids[2], "InventoryReserved");
 	request.customer_id = (char *)"ann";
 	for (int page = 0; page < 3; page++) {
 		/* Each page may have another size. */
@@ -1155,9 +1091,8 @@ static void test_list(void)
 		request.page_token = token;
 		if (page == 0)
 			token[0] = '\0';
-		begin(&f, &call, "ListOrders", &request.base, 1000);
-		expect_code(&call, 0);
-		response = (void *)call.answer;
+		call = rpc("ListOrders", &request.base, 0);
+		response = (void *)call->answer;
 		CU_ASSERT_EQUAL(response->n_orders, page == 1 ? 3 : 1);
 		for (size_t i = 0; i < response->n_orders; i++)
 			for (size_t j = 0; j < 5; j++)
@@ -1165,157 +1100,118 @@ static void test_list(void)
 					seen |= (size_t)1 << j;
 		CU_ASSERT_EQUAL(response->next_page_token[0] == '\0', page == 2);
 		snprintf(token, sizeof(token), "%s", response->next_page_token);
-		done(&call);
 		if (page < 2) {
 			request.page_token = token;
-			test_token_of_another_list(&f, request);
+			test_token_of_another_list(request);
 		}
 	}
 	CU_ASSERT_EQUAL(seen, 31);
 	request.page_token = (char *)"";
 	request.page_size = 0;
 	request.status = RESERVED;
-	begin(&f, &call, "ListOrders", &request.base, 1000);
-	response = (void *)call.answer;
+	call = begin("ListOrders", &request.base, 1000);
+	response = (void *)call->answer;
 	CU_ASSERT_EQUAL_FATAL(response->n_orders, 1);
 	CU_ASSERT_STRING_EQUAL(response->orders[0]->order_id, order_ids[2]);
-	done(&call);
 	request.customer_id = (char *)"nobody";
-	begin(&f, &call, "ListOrders", &request.base, 1000);
-	expect_code(&call, 0);
-	CU_ASSERT_EQUAL(((Tandem__Order__V1__ListOrdersResponse *)call.answer)->n_orders, 0);
-	done(&call);
-	f.fail = "order_list";
-	f.status = RT_LOST;
-	begin(&f, &call, "ListOrders", &request.base, 1000);
-	expect_code(&call, RT_CODE_UNAVAILABLE);
-	done(&call);
-	teardown(&f);
+	call = rpc("ListOrders", &request.base, 0);
+	CU_ASSERT_EQUAL(((Tandem__Order__V1__ListOrdersResponse *)call->answer)->n_orders, 0);
+	fail("order_list", RT_LOST);
+	rpc("ListOrders", &request.base, RT_CODE_UNAVAILABLE);
 }
 
 /* ---- ConfirmOrder, CancelOrder ---- */
 
-static void confirm(struct fixture *f, struct call *call, const char *order_id, uint64_t expected)
+static struct call *confirm(const char *order_id, uint64_t expected, int code)
 {
 	Tandem__Order__V1__ConfirmOrderRequest request =
 		TANDEM__ORDER__V1__CONFIRM_ORDER_REQUEST__INIT;
 
 	request.order_id = (char *)(uintptr_t)order_id;
 	request.expected_version = expected;
-	begin(f, call, "ConfirmOrder", &request.base, 1000);
+	return rpc("ConfirmOrder", &request.base, code);
 }
 
-static void cancel(struct fixture *f, struct call *call, const char *order_id, const char *reason,
-		   uint64_t expected)
+static struct call *cancel(const char *order_id, const char *reason, int code)
 {
 	Tandem__Order__V1__CancelOrderRequest request =
 		TANDEM__ORDER__V1__CANCEL_ORDER_REQUEST__INIT;
 
 	request.order_id = (char *)(uintptr_t)order_id;
 	request.reason = (char *)(uintptr_t)reason;
-	request.expected_version = expected;
-	begin(f, call, "CancelOrder", &request.base, 1000);
+	return rpc("CancelOrder", &request.base, code);
 }
 
 static void test_confirm(void)
 {
-	struct fixture f;
-	struct call call;
-	char order_id[ORDER_ID_LENGTH + 1];
+	struct call *call;
+	const char *order_id = place();
 	Google__Rpc__PreconditionFailure *failure;
 	const Order *order;
 
-	setup(&f);
-	place(&f, order_id);
-	confirm(&f, &call, order_id, 0);
-	expect_code(&call, RT_CODE_FAILED_PRECONDITION);
-	CU_ASSERT_PTR_NOT_NULL(strstr(call.status.message, "PENDING"));
-	failure = (void *)detail(&call.status, &google__rpc__precondition_failure__descriptor);
+	call = confirm(order_id, 0, RT_CODE_FAILED_PRECONDITION);
+	CU_ASSERT_PTR_NOT_NULL(strstr(call->status.message, "PENDING"));
+	failure = (void *)detail(&call->status, &google__rpc__precondition_failure__descriptor);
 	CU_ASSERT_FATAL(failure != NULL);
 	CU_ASSERT_STRING_EQUAL(failure->violations[0]->subject, order_id);
 	google__rpc__precondition_failure__free_unpacked(failure, NULL);
-	done(&call);
-	answer(&f, order_id, "InventoryReserved");
-	confirm(&f, &call, order_id, 1);
-	expect_code(&call, RT_CODE_ABORTED);
-	CU_ASSERT_TRUE(has_reason(&call.status, "VERSION_MISMATCH"));
-	done(&call);
+	answer(order_id, "InventoryReserved");
+	call = confirm(order_id, 1, RT_CODE_ABORTED);
+	CU_ASSERT_TRUE(has_reason(&call->status, "VERSION_MISMATCH"));
 	for (int i = 0; i < 2; i++) { /* twice is once */
-		confirm(&f, &call, order_id, i == 0 ? 2 : 0);
-		expect_code(&call, 0);
-		order = ((Tandem__Order__V1__ConfirmOrderResponse *)call.answer)->order;
+		call = confirm(order_id, i == 0 ? 2 : 0, 0);
+		order = order_of(call);
 		CU_ASSERT_EQUAL(order->status, CONFIRMED);
 		CU_ASSERT_EQUAL(order->version, 3);
 		CU_ASSERT_FALSE(order->settled);
-		done(&call);
 	}
-	answer(&f, order_id, "InventoryCommitted");
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_CONFIRMED);
-	cancel(&f, &call, order_id, "", 0);
-	expect_code(&call, RT_CODE_FAILED_PRECONDITION);
-	done(&call);
-	confirm(&f, &call, NO_ID, 0);
-	expect_code(&call, RT_CODE_NOT_FOUND);
-	done(&call);
-	f.fail = "order_move";
-	f.status = RT_LOST;
-	confirm(&f, &call, order_id, 0);
-	expect_code(&call, RT_CODE_UNAVAILABLE);
-	done(&call);
-	teardown(&f);
+	answer(order_id, "InventoryCommitted");
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_CONFIRMED);
+	cancel(order_id, "", RT_CODE_FAILED_PRECONDITION);
+	confirm(NO_ID, 0, RT_CODE_NOT_FOUND);
+	fail("order_move", RT_LOST);
+	confirm(order_id, 0, RT_CODE_UNAVAILABLE);
 }
 
 static void test_cancel(void)
 {
-	struct fixture f;
-	struct call call;
-	char order_id[ORDER_ID_LENGTH + 1];
+	struct call *call;
+	const char *order_id = place();
 	const Order *order;
 
-	setup(&f);
-	place(&f, order_id);
-	cancel(&f, &call, order_id, "changed my mind", 0);
-	expect_code(&call, 0);
-	order = ((Tandem__Order__V1__CancelOrderResponse *)call.answer)->order;
+	call = cancel(order_id, "changed my mind", 0);
+	order = order_of(call);
 	CU_ASSERT_EQUAL(order->status, CANCELLED);
 	CU_ASSERT_STRING_EQUAL(order->status_reason, "changed my mind");
 	CU_ASSERT_FALSE(order->settled);
-	done(&call);
 	/* The answer to the placing comes late; the release covers it. */
-	answer(&f, order_id, "InventoryReserved");
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_CANCELLING);
-	answer(&f, order_id, "InventoryReleased");
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_CANCELLED);
+	answer(order_id, "InventoryReserved");
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_CANCELLING);
+	answer(order_id, "InventoryReleased");
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_CANCELLED);
 	/* Later still: released again, with the client's own words. */
-	answer(&f, order_id, "InventoryReserved");
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_CANCELLING);
-	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "type"),
-			       "tandem.order.v1.OrderCancelled");
-	answer(&f, order_id, "InventoryReleased");
-	cancel(&f, &call, order_id, "again", 0);
-	expect_code(&call, 0);
-	order = ((Tandem__Order__V1__CancelOrderResponse *)call.answer)->order;
+	answer(order_id, "InventoryReserved");
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_CANCELLING);
+	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderCancelled");
+	answer(order_id, "InventoryReleased");
+	call = cancel(order_id, "again", 0);
+	order = order_of(call);
 	CU_ASSERT_STRING_EQUAL(order->status_reason, "changed my mind");
 	CU_ASSERT_TRUE(order->settled);
 	CU_ASSERT_EQUAL(order->version, 5);
-	done(&call);
-	cancel(&f, &call, NO_ID, "", 0);
-	expect_code(&call, RT_CODE_NOT_FOUND);
-	done(&call);
-	CU_ASSERT_EQUAL(pending_events(&f), 0);
-	teardown(&f);
+	cancel(NO_ID, "", RT_CODE_NOT_FOUND);
+	CU_ASSERT_EQUAL(pending_events(), 0);
 }
 
 /* ---- WatchOrder ---- */
 
-static void watch(struct fixture *f, struct call *call, const char *order_id,
-		  uint64_t after_version)
+static struct call *watch(const char *order_id, uint64_t after_version)
 {
 	Tandem__Order__V1__WatchOrderRequest request = TANDEM__ORDER__V1__WATCH_ORDER_REQUEST__INIT;
 
 	request.order_id = (char *)(uintptr_t)order_id;
 	request.after_version = after_version;
-	begin(f, call, "WatchOrder", &request.base, 0);
+	return begin("WatchOrder", &request.base, 0);
 }
 
 /* "1P 2R 3C 4C!": version, first letter of the status, settled. */
@@ -1339,183 +1235,148 @@ static const char *seen(const struct call *call)
 
 static void test_watch(void)
 {
-	struct fixture f;
-	struct call call, late, resumed, ahead;
-	char order_id[ORDER_ID_LENGTH + 1];
-	struct call done_call;
+	struct call *call, *late, *resumed, *ahead;
+	const char *order_id = place();
 
-	setup(&f);
-	place(&f, order_id);
-	watch(&f, &call, order_id, 0);
-	CU_ASSERT_STRING_EQUAL(seen(&call), "1P");
-	rt_loop_advance(f.loop, 100);
-	answer(&f, order_id, "InventoryReserved");
-	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R");
-	watch(&f, &late, order_id, 0);
-	CU_ASSERT_STRING_EQUAL(seen(&late), "2R");
-	watch(&f, &resumed, order_id, 1);
-	CU_ASSERT_STRING_EQUAL(seen(&resumed), "2R");
-	watch(&f, &ahead, order_id, 2);
-	CU_ASSERT_STRING_EQUAL(seen(&ahead), "");
-	confirm(&f, &done_call, order_id, 0);
-	done(&done_call);
-	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R 3C");
-	CU_ASSERT_EQUAL(call.ends, 0);
-	answer(&f, order_id, "InventoryCommitted");
-	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R 3C 4C!");
-	CU_ASSERT_STRING_EQUAL(seen(&late), "2R 3C 4C!");
-	CU_ASSERT_STRING_EQUAL(seen(&resumed), "2R 3C 4C!");
-	CU_ASSERT_STRING_EQUAL(seen(&ahead), "3C 4C!");
-	expect_code(&call, 0);
-	expect_code(&late, 0);
-	done(&call);
-	done(&late);
-	done(&resumed);
-	done(&ahead);
+	call = watch(order_id, 0);
+	CU_ASSERT_STRING_EQUAL(seen(call), "1P");
+	rt_loop_advance(f->loop, 100);
+	answer(order_id, "InventoryReserved");
+	CU_ASSERT_STRING_EQUAL(seen(call), "1P 2R");
+	late = watch(order_id, 0);
+	CU_ASSERT_STRING_EQUAL(seen(late), "2R");
+	resumed = watch(order_id, 1);
+	CU_ASSERT_STRING_EQUAL(seen(resumed), "2R");
+	ahead = watch(order_id, 2);
+	CU_ASSERT_STRING_EQUAL(seen(ahead), "");
+	confirm(order_id, 0, 0);
+	CU_ASSERT_STRING_EQUAL(seen(call), "1P 2R 3C");
+	CU_ASSERT_EQUAL(call->ends, 0);
+	answer(order_id, "InventoryCommitted");
+	CU_ASSERT_STRING_EQUAL(seen(call), "1P 2R 3C 4C!");
+	CU_ASSERT_STRING_EQUAL(seen(late), "2R 3C 4C!");
+	CU_ASSERT_STRING_EQUAL(seen(resumed), "2R 3C 4C!");
+	CU_ASSERT_STRING_EQUAL(seen(ahead), "3C 4C!");
+	expect_code(call, 0);
+	expect_code(late, 0);
 	/* Over: told and ended, also to who has seen it all, or more. */
-	watch(&f, &call, order_id, 0);
-	CU_ASSERT_STRING_EQUAL(seen(&call), "4C!");
-	done(&call);
-	watch(&f, &call, order_id, 9);
-	CU_ASSERT_STRING_EQUAL(seen(&call), "");
-	expect_code(&call, 0);
-	done(&call);
-	watch(&f, &call, NO_ID, 0);
-	expect_code(&call, RT_CODE_NOT_FOUND);
-	done(&call);
-	teardown(&f);
+	call = watch(order_id, 0);
+	CU_ASSERT_STRING_EQUAL(seen(call), "4C!");
+	call = watch(order_id, 9);
+	CU_ASSERT_STRING_EQUAL(seen(call), "");
+	expect_code(call, 0);
+	call = watch(NO_ID, 0);
+	expect_code(call, RT_CODE_NOT_FOUND);
 }
 
 /* What this instance decides it tells itself: the stream need not be read for it. */
 static void test_told_without_the_tail(void)
 {
-	struct fixture f;
-	struct place request;
-	struct call call, watched;
+	struct call *call, *watched;
 	const char *order_id;
 
-	setup(&f);
-	f.fail = "xrevrange";
-	f.status = RT_LOST;
-	place_request(&request, "ann", "r1", 3);
-	request.request.wait_for_decision = true;
-	begin(&f, &call, "PlaceOrder", &request.request.base, 5000);
-	order_id = memory_entry_field(published(&f, 1), "subject");
-	watch(&f, &watched, order_id, 0);
-	CU_ASSERT(f.io > 0);
-	answer(&f, order_id, "InventoryReserved");
-	expect_code(&call, 0);
-	CU_ASSERT_EQUAL(placed_order(&call)->status, RESERVED);
-	CU_ASSERT_STRING_EQUAL(seen(&watched), "1P 2R");
-	rt_client_cancel(&watched.op);
-	rt_loop_settle(f.loop);
-	done(&call);
-	done(&watched);
-	teardown(&f);
+	fail("xrevrange", RT_LOST);
+	call = place_and_wait("r1", 5000);
+	order_id = last_order();
+	watched = watch(order_id, 0);
+	CU_ASSERT(f->io > 0);
+	answer(order_id, "InventoryReserved");
+	expect_code(call, 0);
+	CU_ASSERT_EQUAL(order_of(call)->status, RESERVED);
+	CU_ASSERT_STRING_EQUAL(seen(watched), "1P 2R");
+	give_up(watched);
 }
 
 /* Two changes between two reads: both are told. */
 static void test_watch_sees_every_version(void)
 {
-	struct fixture f;
-	struct call call, done_call;
-	char order_id[ORDER_ID_LENGTH + 1];
+	struct call *call;
+	const char *order_id = place();
 
-	setup(&f);
-	place(&f, order_id);
-	watch(&f, &call, order_id, 0);
-	f.fail = "hmget";
-	f.status = RT_LOST;
-	answer(&f, order_id, "InventoryReserved");
-	cancel(&f, &done_call, order_id, "", 0);
-	done(&done_call);
-	answer(&f, order_id, "InventoryReleased");
-	CU_ASSERT_STRING_EQUAL(seen(&call), "1P");
-	f.fail = NULL;
-	rt_loop_advance(f.loop, 6000);
-	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R 3X 4X!");
-	expect_code(&call, 0);
-	done(&call);
-	teardown(&f);
+	call = watch(order_id, 0);
+	fail("hmget", RT_LOST);
+	answer(order_id, "InventoryReserved");
+	cancel(order_id, "", 0);
+	answer(order_id, "InventoryReleased");
+	CU_ASSERT_STRING_EQUAL(seen(call), "1P");
+	f->fail = NULL;
+	rt_loop_advance(f->loop, 6000);
+	CU_ASSERT_STRING_EQUAL(seen(call), "1P 2R 3X 4X!");
+	expect_code(call, 0);
 }
 
 /* Another instance's entries that are deleted before the tail has seen them, while others follow, are
  * found by looking again. */
 static void test_watch_looks_again(void)
 {
-	struct fixture f, another;
-	struct call call;
-	char order_id[ORDER_ID_LENGTH + 1], other[ORDER_ID_LENGTH + 1];
+	struct fixture another;
+	struct call *call;
+	const char *order_id = place();
 
-	setup(&f);
-	place(&f, order_id);
-	another = f;
-	begin_order(&another);
-	watch(&another, &call, order_id, 0);
-	slow = (struct slow){ .what = "xread", .ms = 500 };
-	another.host.fault = be_slow;
-	rt_loop_advance(f.loop, 100); /* the next read of its tail is slow */
-	answer(&f, order_id, "InventoryReserved");
-	memory_do(f.redis, "XTRIM", STORED_ORDERS, "MAXLEN", "0", NULL);
-	place(&f, other);
-	rt_loop_advance(f.loop, 4000);
-	CU_ASSERT_STRING_EQUAL(seen(&call), "1P");
-	rt_loop_advance(f.loop, 2000);
-	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R");
-	rt_client_cancel(&call.op);
-	rt_loop_settle(f.loop);
-	done(&call);
-	end_order(&another);
-	teardown(&f);
+	another = first;
+	another.calls = NULL;
+	f = &another;
+	begin_order();
+	call = watch(order_id, 0);
+	f = &first;
+	another.slow = "xread";
+	another.slow_ms = 500;
+	rt_loop_advance(f->loop, 100); /* the next read of its tail is slow */
+	answer(order_id, "InventoryReserved");
+	memory_do(f->redis, "XTRIM", STORED_ORDERS, "MAXLEN", "0", NULL);
+	place();
+	rt_loop_advance(f->loop, 4000);
+	CU_ASSERT_STRING_EQUAL(seen(call), "1P");
+	rt_loop_advance(f->loop, 2000);
+	CU_ASSERT_STRING_EQUAL(seen(call), "1P 2R");
+	give_up(call);
+	f = &another;
+	end_order();
+	f = &first;
 }
 
 static void test_watch_without_a_store(void)
 {
-	struct fixture f;
-	struct call call;
-	char order_id[ORDER_ID_LENGTH + 1];
+	struct call *call;
+	const char *order_id = place();
 
-	setup(&f);
-	place(&f, order_id);
-	memory_host_cut(&f.host, true);
-	watch(&f, &call, order_id, 0);
-	expect_code(&call, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_TRUE(has_detail(&call.status, &google__rpc__retry_info__descriptor));
-	done(&call);
-	memory_host_back(&f.host);
+	memory_host_cut(&f->host, true);
+	call = watch(order_id, 0);
+	expect_code(call, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_TRUE(has_detail(&call->status, &google__rpc__retry_info__descriptor));
+	memory_host_back(&f->host);
 	/* Who watches already stays through an outage, and misses nothing. */
-	watch(&f, &call, order_id, 0);
-	memory_host_cut(&f.host, true);
-	rt_loop_advance(f.loop, 3000);
-	CU_ASSERT_EQUAL(call.ends, 0);
-	memory_host_back(&f.host);
-	answer(&f, order_id, "InventoryReserved");
-	rt_loop_advance(f.loop, 1000);
-	CU_ASSERT_STRING_EQUAL(seen(&call), "1P 2R");
-	rt_client_cancel(&call.op);
-	rt_loop_settle(f.loop);
-	expect_code(&call, RT_CODE_CANCELLED);
-	done(&call);
-	teardown(&f);
+	call = watch(order_id, 0);
+	memory_host_cut(&f->host, true);
+	rt_loop_advance(f->loop, 3000);
+	CU_ASSERT_EQUAL(call->ends, 0);
+	memory_host_back(&f->host);
+	answer(order_id, "InventoryReserved");
+	rt_loop_advance(f->loop, 1000);
+	CU_ASSERT_STRING_EQUAL(seen(call), "1P 2R");
+	give_up(call);
 }
 
 /* ---- ExplainOrder ---- */
 
-static void test_explain(void)
+static const Tandem__Order__V1__OrderExplanation *explain(const char *order_id, int code)
 {
-	struct fixture f;
-	struct call call;
-	char order_id[ORDER_ID_LENGTH + 1];
 	Tandem__Order__V1__ExplainOrderRequest request =
 		TANDEM__ORDER__V1__EXPLAIN_ORDER_REQUEST__INIT;
+	const Tandem__Order__V1__ExplainOrderResponse *answer;
+
+	request.order_id = (char *)(uintptr_t)order_id;
+	answer = (void *)rpc("ExplainOrder", &request.base, code)->answer;
+	return answer == NULL ? NULL : answer->explanation;
+}
+
+static void test_explain(void)
+{
+	const char *order_id = place();
 	const Tandem__Order__V1__OrderExplanation *life;
 
-	setup(&f);
-	request.order_id = (char *)(uintptr_t)place(&f, order_id);
-	rt_loop_advance(f.loop, 3000);
-	begin(&f, &call, "ExplainOrder", &request.base, 1000);
-	expect_code(&call, 0);
-	life = ((Tandem__Order__V1__ExplainOrderResponse *)call.answer)->explanation;
+	rt_loop_advance(f->loop, 3000);
+	life = explain(order_id, 0);
 	CU_ASSERT_STRING_EQUAL(life->order->order_id, order_id);
 	CU_ASSERT_EQUAL_FATAL(life->n_events, 2);
 	CU_ASSERT_STRING_EQUAL(life->events[0]->kind, "tandem.order.v1.OrderPlaced");
@@ -1527,42 +1388,27 @@ static void test_explain(void)
 	CU_ASSERT_PTR_NOT_NULL(strstr(life->events[1]->text, "attempt 2"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(life->because, "asked 2 times"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(life->next, "expires at 2025-11-24T16:01:00.000Z"));
-	done(&call);
-	answer(&f, order_id, "InventoryReserved");
-	begin(&f, &call, "ExplainOrder", &request.base, 1000);
-	life = ((Tandem__Order__V1__ExplainOrderResponse *)call.answer)->explanation;
+	answer(order_id, "InventoryReserved");
+	life = explain(order_id, 0);
 	CU_ASSERT_PTR_NOT_NULL(strstr(life->because, "RESERVED"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(life->next, "expires at 2025-11-24T16:15:03.000Z"));
-	done(&call);
-	cancel(&f, &call, order_id, "too dear", 0);
-	done(&call);
-	begin(&f, &call, "ExplainOrder", &request.base, 1000);
-	life = ((Tandem__Order__V1__ExplainOrderResponse *)call.answer)->explanation;
+	cancel(order_id, "too dear", 0);
+	life = explain(order_id, 0);
 	CU_ASSERT_PTR_NOT_NULL(strstr(life->because, "CANCELLED, too dear"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(life->because, "release what it holds"));
-	done(&call);
-	answer(&f, order_id, "InventoryReleased");
-	begin(&f, &call, "ExplainOrder", &request.base, 1000);
-	life = ((Tandem__Order__V1__ExplainOrderResponse *)call.answer)->explanation;
+	answer(order_id, "InventoryReleased");
+	life = explain(order_id, 0);
 	CU_ASSERT_EQUAL(life->n_events, 5);
 	CU_ASSERT_STRING_EQUAL(life->because, "CANCELLED: too dear.");
 	CU_ASSERT_STRING_EQUAL(life->next, "Nothing: the order is settled.");
-	done(&call);
-	request.order_id = (char *)NO_ID;
-	begin(&f, &call, "ExplainOrder", &request.base, 1000);
-	expect_code(&call, RT_CODE_NOT_FOUND);
-	done(&call);
-	teardown(&f);
+	explain(NO_ID, RT_CODE_NOT_FOUND);
 }
 
 /* ---- inventory's events ---- */
 
 static void test_rejected(void)
 {
-	struct fixture f;
-	struct call call;
-	char order_id[ORDER_ID_LENGTH + 1];
-	Tandem__Order__V1__GetOrderRequest request = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+	const char *order_id;
 	Tandem__Inventory__V1__InventoryUnavailable event =
 		TANDEM__INVENTORY__V1__INVENTORY_UNAVAILABLE__INIT;
 	Tandem__Inventory__V1__ReservationShortage shortage =
@@ -1571,49 +1417,39 @@ static void test_rejected(void)
 	uint8_t data[128];
 	const Order *order;
 
-	setup(&f);
 	shortage.sku = (char *)"apple";
 	shortage.requested = 3;
 	shortage.available = 2;
 	event.shortages = shortages;
 	event.n_shortages = 1;
-	request.order_id = (char *)(uintptr_t)place(&f, order_id);
-	answer_with(&f, order_id, "InventoryUnavailable", 1, data,
+	order_id = place();
+	answer_with(order_id, "InventoryUnavailable", 1, data,
 		    protobuf_c_message_pack(&event.base, data));
-	begin(&f, &call, "GetOrder", &request.base, 1000);
-	order = ((Tandem__Order__V1__GetOrderResponse *)call.answer)->order;
+	order = order_of(get(order_id, 0));
 	CU_ASSERT_EQUAL(order->status, REJECTED);
 	CU_ASSERT_TRUE(order->settled);
 	CU_ASSERT_EQUAL_FATAL(order->n_shortages, 1);
 	CU_ASSERT_STRING_EQUAL(order->shortages[0]->sku, "apple");
 	CU_ASSERT_EQUAL(order->shortages[0]->requested, 3);
 	CU_ASSERT_EQUAL(order->shortages[0]->available, 2);
-	done(&call);
 	/* Held after all: inventory is asked to give it back, until it has answered. */
-	answer(&f, order_id, "InventoryReserved");
-	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "type"),
-			       "tandem.order.v1.OrderRejected");
-	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "data"),
-			       memory_entry_field(published(&f, 2), "data"));
-	CU_ASSERT_EQUAL(record_of(&f, order_id).version, 3);
-	begin(&f, &call, "GetOrder", &request.base, 1000);
-	order = ((Tandem__Order__V1__GetOrderResponse *)call.answer)->order;
+	answer(order_id, "InventoryReserved");
+	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderRejected");
+	CU_ASSERT_STRING_EQUAL(event_field(1, "data"), event_field(2, "data"));
+	CU_ASSERT_EQUAL(record_of(order_id).version, 3);
+	order = order_of(get(order_id, 0));
 	CU_ASSERT_EQUAL(order->status, REJECTED);
 	CU_ASSERT_FALSE(order->settled);
 	CU_ASSERT_EQUAL(order->n_shortages, 1);
-	done(&call);
-	answer(&f, order_id, "InventoryReleased");
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_REJECTED);
-	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "type"),
-			       "tandem.order.v1.OrderSettled");
-	CU_ASSERT_EQUAL(pending_events(&f), 0);
-	teardown(&f);
+	answer(order_id, "InventoryReleased");
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_REJECTED);
+	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderSettled");
+	CU_ASSERT_EQUAL(pending_events(), 0);
 }
 
 static void test_events_that_are_no_answers(void)
 {
-	struct fixture f;
-	char order_id[ORDER_ID_LENGTH + 1];
+	const char *order_id;
 	static const struct {
 		const char *why, *type, *subject, *data;
 		bool dead;
@@ -1627,238 +1463,186 @@ static void test_events_that_are_no_answers(void)
 		{ "a field of a newer version", "InventoryReserved", NULL, "\x78\x01", false },
 	};
 
-	setup(&f);
-	place(&f, order_id);
+	order_id = place();
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		size_t before = dead_letters(&f);
+		size_t before = dead_letters();
 
-		answer_with(&f, rows[i].subject == NULL ? order_id : rows[i].subject, rows[i].type,
+		answer_with(rows[i].subject == NULL ? order_id : rows[i].subject, rows[i].type,
 			    i + 1, rows[i].data, strlen(rows[i].data));
-		rt_loop_advance(f.loop, 100);
-		TEST_ROW(dead_letters(&f) == before + rows[i].dead, rows[i].why);
-		TEST_ROW(pending_events(&f) == 0, rows[i].why);
+		rt_loop_advance(f->loop, 100);
+		TEST_ROW(dead_letters() == before + rows[i].dead, rows[i].why);
+		TEST_ROW(pending_events() == 0, rows[i].why);
 	}
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_RESERVED);
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_RESERVED);
 	/* Another major version is not ours to guess. */
-	stored_publish(f.redis, STORED_INVENTORY, NOW,
+	stored_publish(f->redis, STORED_INVENTORY, NOW,
 		       &(struct stored_event){ .type = "tandem.inventory.v2.InventoryReserved",
 					       .subject = order_id,
 					       .seq = 9,
 					       .data = "" });
-	rt_loop_settle(f.loop);
-	CU_ASSERT_EQUAL(dead_letters(&f), 6);
-	teardown(&f);
+	rt_loop_settle(f->loop);
+	CU_ASSERT_EQUAL(dead_letters(), 6);
 }
 
 /* The effect was stored, its answer lost: the event comes again, and changes nothing. */
 static void test_event_again(void)
 {
-	struct fixture f;
-	char order_id[ORDER_ID_LENGTH + 1];
+	const char *order_id = place();
 
-	setup(&f);
-	place(&f, order_id);
-	f.fail = "order_move";
-	f.status = RT_LOST;
-	f.after = true;
-	answer(&f, order_id, "InventoryReserved");
-	CU_ASSERT_EQUAL(f.io, 1);
-	f.fail = NULL;
-	rt_loop_advance(f.loop, 1000);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_RESERVED);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).version, 2);
-	CU_ASSERT_EQUAL(published_count(&f), 2);
-	CU_ASSERT_EQUAL(dead_letters(&f), 0);
-	teardown(&f);
+	fail("order_move", RT_LOST);
+	f->after = true;
+	answer(order_id, "InventoryReserved");
+	CU_ASSERT_EQUAL(f->io, 1);
+	f->fail = NULL;
+	rt_loop_advance(f->loop, 1000);
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_RESERVED);
+	CU_ASSERT_EQUAL(record_of(order_id).version, 2);
+	CU_ASSERT_EQUAL(published_count(), 2);
+	CU_ASSERT_EQUAL(dead_letters(), 0);
 }
 
 /* ---- timers ---- */
 
 static void test_asked_again(void)
 {
-	struct fixture f;
-	char order_id[ORDER_ID_LENGTH + 1];
+	const char *order_id = place();
 	uint32_t attempts;
 
-	setup(&f);
-	place(&f, order_id);
-	rt_loop_advance(f.loop, 1400); /* 2 s less a quarter at the least */
-	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 1);
-	rt_loop_advance(f.loop, 1400); /* and a quarter more, and the tick, at the most */
-	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 2);
-	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "attempt"), "2");
-	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "seq"), "1");
-	rt_loop_advance(f.loop, 50000);
-	attempts = record_of(&f, order_id).attempt;
+	rt_loop_advance(f->loop, 1400); /* 2 s less a quarter at the least */
+	CU_ASSERT_EQUAL(record_of(order_id).attempt, 1);
+	rt_loop_advance(f->loop, 1400); /* and a quarter more, and the tick, at the most */
+	CU_ASSERT_EQUAL(record_of(order_id).attempt, 2);
+	CU_ASSERT_STRING_EQUAL(event_field(1, "attempt"), "2");
+	CU_ASSERT_STRING_EQUAL(event_field(1, "seq"), "1");
+	rt_loop_advance(f->loop, 50000);
+	attempts = record_of(order_id).attempt;
 	CU_ASSERT(attempts >= 4 && attempts <= 7); /* 2, 4, 8, 16, 20 s */
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_PENDING);
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_PENDING);
 	/* The decision deadline. */
-	rt_loop_advance(f.loop, 7600);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_EXPIRING);
-	CU_ASSERT_STRING_EQUAL(memory_entry_field(published(&f, 1), "type"),
-			       "tandem.order.v1.OrderExpired");
+	rt_loop_advance(f->loop, 7600);
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_EXPIRING);
+	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderExpired");
 	/* Asked again until it is answered. */
-	rt_loop_advance(f.loop, 3000);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 2);
-	answer(&f, order_id, "InventoryReleased");
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_EXPIRED);
-	CU_ASSERT_PTR_NULL(stored_timers(f.redis));
-	rt_loop_advance(f.loop, 100000);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).version, 3);
-	teardown(&f);
+	rt_loop_advance(f->loop, 3000);
+	CU_ASSERT_EQUAL(record_of(order_id).attempt, 2);
+	answer(order_id, "InventoryReleased");
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_EXPIRED);
+	CU_ASSERT_PTR_NULL(stored_timers(f->redis));
+	rt_loop_advance(f->loop, 100000);
+	CU_ASSERT_EQUAL(record_of(order_id).version, 3);
 }
 
 static void test_hold_runs_out(void)
 {
-	struct fixture f;
 	struct place request;
-	struct call call;
+	struct call *call;
 	Google__Protobuf__Duration hold = GOOGLE__PROTOBUF__DURATION__INIT;
-	char order_id[ORDER_ID_LENGTH + 1];
+	const char *order_id;
+	const Order *order;
 	Tandem__Order__V1__OrderExpired *event;
-	Tandem__Order__V1__GetOrderRequest get = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
 
-	setup(&f);
 	place_request(&request, "ann", "", 3);
 	hold.seconds = 5;
 	request.request.hold = &hold;
-	begin(&f, &call, "PlaceOrder", &request.request.base, 1000);
-	snprintf(order_id, sizeof(order_id), "%s", placed_order(&call)->order_id);
-	done(&call);
-	rt_loop_advance(f.loop, 100);
-	answer(&f, order_id, "InventoryReserved");
-	rt_loop_advance(f.loop, 4900);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_RESERVED);
-	rt_loop_advance(f.loop, 400);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_EXPIRING);
-	event = tandem__order__v1__order_expired__unpack(
-		NULL, record_of(&f, order_id).detail_length, record_of(&f, order_id).detail);
+	call = begin("PlaceOrder", &request.request.base, 1000);
+	order_id = order_of(call)->order_id;
+	rt_loop_advance(f->loop, 100);
+	answer(order_id, "InventoryReserved");
+	rt_loop_advance(f->loop, 4900);
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_RESERVED);
+	rt_loop_advance(f->loop, 400);
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_EXPIRING);
+	event = tandem__order__v1__order_expired__unpack(NULL, record_of(order_id).detail_length,
+							 record_of(order_id).detail);
 	CU_ASSERT_FATAL(event != NULL);
 	CU_ASSERT_EQUAL(event->deadline->seconds, (NOW + 100 + 5000) / 1000);
 	tandem__order__v1__order_expired__free_unpacked(event, NULL);
-	get.order_id = order_id;
-	begin(&f, &call, "GetOrder", &get.base, 1000);
-	CU_ASSERT_EQUAL(((Tandem__Order__V1__GetOrderResponse *)call.answer)->order->status,
-			EXPIRED);
-	CU_ASSERT_STRING_EQUAL(
-		((Tandem__Order__V1__GetOrderResponse *)call.answer)->order->status_reason,
-		"not confirmed within its hold");
-	done(&call);
-	confirm(&f, &call, order_id, 0);
-	expect_code(&call, RT_CODE_FAILED_PRECONDITION);
-	done(&call);
-	teardown(&f);
+	order = order_of(get(order_id, 0));
+	CU_ASSERT_EQUAL(order->status, EXPIRED);
+	CU_ASSERT_STRING_EQUAL(order->status_reason, "not confirmed within its hold");
+	confirm(order_id, 0, RT_CODE_FAILED_PRECONDITION);
 }
 
 /* While inventory has the request before it, it is late, not lost: nothing is sent again. */
 static void test_late_is_not_lost(void)
 {
-	struct fixture f;
-	char order_id[ORDER_ID_LENGTH + 1];
+	const char *order_id;
 
-	setup(&f);
-	memory_do(f.redis, "XGROUP", "CREATE", STORED_ORDERS, "inventory", "0", "MKSTREAM", NULL);
-	place(&f, order_id);
-	rt_loop_advance(f.loop, 20000);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 1);
-	CU_ASSERT_EQUAL(published_count(&f), 1);
+	memory_do(f->redis, "XGROUP", "CREATE", STORED_ORDERS, "inventory", "0", "MKSTREAM", NULL);
+	order_id = place();
+	rt_loop_advance(f->loop, 20000);
+	CU_ASSERT_EQUAL(record_of(order_id).attempt, 1);
+	CU_ASSERT_EQUAL(published_count(), 1);
 	/* Trimmed away before it was read: lost. */
-	memory_do(f.redis, "XTRIM", STORED_ORDERS, "MAXLEN", "0", NULL);
-	rt_loop_advance(f.loop, 30000);
-	CU_ASSERT(record_of(&f, order_id).attempt > 1);
+	memory_do(f->redis, "XTRIM", STORED_ORDERS, "MAXLEN", "0", NULL);
+	rt_loop_advance(f->loop, 30000);
+	CU_ASSERT(record_of(order_id).attempt > 1);
 	/* The deadline counts all the same. */
-	rt_loop_advance(f.loop, 12000);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).state, ORDER_EXPIRING);
-	teardown(&f);
+	rt_loop_advance(f->loop, 12000);
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_EXPIRING);
 }
 
 /* An instance that dies with leases in hand: others take them when these run out. */
 static void test_leases_run_out(void)
 {
-	struct fixture f;
-	char order_id[ORDER_ID_LENGTH + 1];
+	const char *order_id = place();
 
-	setup(&f);
-	place(&f, order_id);
-	f.fail = "order_move";
-	f.status = RT_LOST;
-	rt_loop_advance(f.loop, 3000);
-	CU_ASSERT_EQUAL(f.io, 1);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 1);
-	f.fail = NULL;
-	rt_loop_advance(f.loop, 10500);
-	CU_ASSERT_EQUAL(record_of(&f, order_id).attempt, 2);
-	teardown(&f);
+	fail("order_move", RT_LOST);
+	rt_loop_advance(f->loop, 3000);
+	CU_ASSERT_EQUAL(f->io, 1);
+	CU_ASSERT_EQUAL(record_of(order_id).attempt, 1);
+	f->fail = NULL;
+	rt_loop_advance(f->loop, 10500);
+	CU_ASSERT_EQUAL(record_of(order_id).attempt, 2);
 }
 
 /* More than one look's worth of due orders is handled without waiting for ticks. */
 static void test_many_due(void)
 {
-	struct fixture f;
-	char order_id[ORDER_ID_LENGTH + 1];
-
-	setup(&f);
 	for (int i = 0; i < 600; i++)
-		place(&f, order_id);
-	rt_loop_advance(f.loop, 2800);
-	CU_ASSERT_EQUAL(published_count(&f), 1200);
-	CU_ASSERT_EQUAL(rt_series_value(rt_metric_plain(f.metrics, RT_COUNTER,
+		place();
+	rt_loop_advance(f->loop, 2800);
+	CU_ASSERT_EQUAL(published_count(), 1200);
+	CU_ASSERT_EQUAL(rt_series_value(rt_metric_plain(f->metrics, RT_COUNTER,
 							"tandem_orders_republished_total", "")),
 			600);
-	CU_ASSERT_EQUAL(rt_series_value(rt_metric_plain(f.metrics, RT_GAUGE,
+	CU_ASSERT_EQUAL(rt_series_value(rt_metric_plain(f->metrics, RT_GAUGE,
 							"tandem_orders_unsettled", "")),
 			600);
-	teardown(&f);
 }
 
 /* ---- the end ---- */
 
 static void test_stop(void)
 {
-	struct fixture f;
-	struct place request;
-	struct call waiting, watching, refused;
-	char order_id[ORDER_ID_LENGTH + 1];
+	struct call *waiting, *watching;
 
-	setup(&f);
-	place_request(&request, "ann", "r1", 3);
-	request.request.wait_for_decision = true;
-	begin(&f, &waiting, "PlaceOrder", &request.request.base, 60000);
-	watch(&f, &watching, place(&f, order_id), 0);
-	stop(&f);
-	CU_ASSERT_TRUE(f.stopped);
-	expect_code(&waiting, 0);
-	CU_ASSERT_EQUAL(placed_order(&waiting)->status, PENDING);
-	CU_ASSERT_STRING_EQUAL(seen(&watching), "1P");
-	expect_code(&watching, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_TRUE(has_detail(&watching.status, &google__rpc__retry_info__descriptor));
-	done(&waiting);
-	done(&watching);
-	begin(&f, &refused, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
-	expect_code(&refused, RT_CODE_UNAVAILABLE);
-	done(&refused);
-	teardown(&f);
+	waiting = place_and_wait("r1", 60000);
+	watching = watch(place(), 0);
+	stop();
+	CU_ASSERT_TRUE(f->stopped);
+	expect_code(waiting, 0);
+	CU_ASSERT_EQUAL(order_of(waiting)->status, PENDING);
+	CU_ASSERT_STRING_EQUAL(seen(watching), "1P");
+	expect_code(watching, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_TRUE(has_detail(&watching->status, &google__rpc__retry_info__descriptor));
+	place_order("ann", "", 3, RT_CODE_UNAVAILABLE);
 }
 
 /* What the store still has to answer is waited for. */
 static void test_stop_waits(void)
 {
-	struct fixture f;
 	struct place request;
-	struct call call;
+	struct call *call;
 
-	setup(&f);
-	f.host.fault = be_slow;
-	slow = (struct slow){ .what = "order_place", .after = true, .ms = 300 };
-	begin(&f, &call, "PlaceOrder", place_request(&request, "ann", "", 3), 1000);
-	rt_context_stop(f.context, on_stopped, &f);
-	rt_loop_settle(f.loop);
-	CU_ASSERT_FALSE(f.stopped);
-	rt_loop_advance(f.loop, 400);
-	CU_ASSERT_TRUE(f.stopped);
-	expect_code(&call, 0);
-	done(&call);
-	teardown(&f);
+	answer_late("order_place", 300);
+	call = begin("PlaceOrder", place_request(&request, "ann", "", 3), 1000);
+	rt_context_stop(f->context, on_stopped, f);
+	rt_loop_settle(f->loop);
+	CU_ASSERT_FALSE(f->stopped);
+	rt_loop_advance(f->loop, 400);
+	CU_ASSERT_TRUE(f->stopped);
+	expect_code(call, 0);
 }
 
 static void quiet(const char *line, void *user)
@@ -1908,5 +1692,5 @@ int main(void)
 	};
 
 	rt_log_sink(quiet, NULL);
-	return tests_run("order_rpc", tests, RT_LENGTH(tests));
+	return tests_run_each("order_rpc", setup, teardown, tests, RT_LENGTH(tests));
 }
