@@ -103,7 +103,7 @@ static void make_order(gateway_order *order, const place_request *request)
 }
 
 /* Answers some of a message's items, each as its order says. */
-static void answer_items(size_t index, size_t first, size_t count)
+static void send_answers(size_t index, size_t first, size_t count)
 {
 	struct kept_message *kept = &fake.messages[index];
 	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
@@ -138,10 +138,21 @@ static void answer_items(size_t index, size_t first, size_t count)
 	rt_status_done(&refusal);
 }
 
+static void answer_items(size_t index, size_t first, size_t count)
+{
+	send_answers(index, first, count);
+	rt_loop_settle(fake.loop);
+}
+
 static void answer_message(size_t index)
 {
 	answer_items(index, 0, fake.messages[index].request->n_items);
-	rt_loop_settle(fake.loop);
+}
+
+static void answer_messages(void)
+{
+	for (size_t i = 0; i < fake.message_count; i++)
+		answer_message(i);
 }
 
 static void message_came(struct rt_call *call, const ProtobufCMessage *message, void *user)
@@ -167,7 +178,7 @@ static void message_came(struct rt_call *call, const ProtobufCMessage *message, 
 	}
 	rt_call_read(call, message_came, user);
 	if (!fake.hold && request->n_items > 0)
-		answer_items(fake.message_count - 1, 0, request->n_items);
+		send_answers(fake.message_count - 1, 0, request->n_items);
 }
 
 /* The order service ends a stream: with OK, or as an outage does. */
@@ -270,8 +281,40 @@ static struct world {
 	int stopped;
 } world;
 
+static void on_stopped(void *user)
+{
+	(void)user;
+	world.stopped++;
+}
+
+static void world_free(void)
+{
+	if (world.loop == NULL)
+		return;
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(world.gateway->placing_count, 0);
+	CU_ASSERT_EQUAL(world.gateway->waiting_count, 0);
+	CU_ASSERT_EQUAL(world.gateway->storing_count, 0);
+	world.stopped = 0;
+	gateway_stop(world.gateway, on_stopped, NULL);
+	rt_loop_settle(world.loop);
+	CU_ASSERT_EQUAL(world.stopped, 1);
+	for (size_t i = 0; i < fake.message_count; i++)
+		rt_message_free(fake.messages[i].memory);
+	rt_client_free(world.client);
+	gateway_free(world.gateway);
+	rt_client_free(world.order);
+	rt_client_free(world.placement);
+	rt_client_free(world.inventory);
+	rt_loop_settle(world.loop);
+	rt_metrics_free(world.metrics);
+	rt_loop_free(world.loop);
+	world = (struct world){ .loop = NULL };
+}
+
 static void world_new(struct gateway_options options)
 {
+	world_free();
 	fake = (struct fake){ .status = PENDING };
 	CU_ASSERT_FATAL(rt_loop_new_manual(1764000000000, 1, &world.loop) == RT_OK);
 	fake.loop = world.loop;
@@ -291,35 +334,12 @@ static void world_new(struct gateway_options options)
 	world.client = rt_client_local(world.loop, gateway_order_rpc(world.gateway), NULL, NULL);
 }
 
-/* What is not given is as in production. */
+/* In the place of the one there is; what is not given is as in production. */
 #define WORLD(...) world_new((struct gateway_options){ .metrics = NULL, __VA_ARGS__ })
 
-static void on_stopped(void *user)
+static void setup(void)
 {
-	(void)user;
-	world.stopped++;
-}
-
-static void world_free(void)
-{
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(world.gateway->placing_count, 0);
-	CU_ASSERT_EQUAL(world.gateway->waiting_count, 0);
-	CU_ASSERT_EQUAL(world.gateway->storing_count, 0);
-	world.stopped = 0;
-	gateway_stop(world.gateway, on_stopped, NULL);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(world.stopped, 1);
-	for (size_t i = 0; i < fake.message_count; i++)
-		rt_message_free(fake.messages[i].memory);
-	rt_client_free(world.client);
-	gateway_free(world.gateway);
-	rt_client_free(world.order);
-	rt_client_free(world.placement);
-	rt_client_free(world.inventory);
-	rt_loop_settle(world.loop);
-	rt_metrics_free(world.metrics);
-	rt_loop_free(world.loop);
+	WORLD();
 }
 
 /* A caller's call, and how it ended. */
@@ -399,15 +419,78 @@ static void caller_done(struct rt_client_op *op, const ProtobufCMessage *message
 	}
 }
 
-static unsigned method(const char *name)
+static void watched(struct rt_client_op *op, const ProtobufCMessage *message)
 {
-	const ProtobufCServiceDescriptor *descriptor =
-		&tandem__order__v1__order_service__descriptor;
-	unsigned index = 0;
+	struct caller *caller = RT_CONTAINER_OF(op, struct caller, op);
+	const Tandem__Order__V1__WatchOrderResponse *response = (const void *)message;
 
-	while (strcmp(descriptor->methods[index].name, name) != 0)
-		index++;
-	return index;
+	caller->messages++;
+	caller->status = (int)response->order->status;
+}
+
+static void ended(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	(void)message;
+	caller_ended(op);
+}
+
+static void streamed(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	struct caller *caller = RT_CONTAINER_OF(op, struct caller, op);
+	const Tandem__Order__V1__StreamOrdersResponse *response = (const void *)message;
+	const Tandem__Order__V1__PlaceOrderResult *result = response->order;
+	bool placed = result->result_case == TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER;
+
+	CU_ASSERT_FATAL(caller->messages < RT_LENGTH(caller->sequences));
+	caller->sequences[caller->messages] = response->sequence;
+	caller->codes[caller->messages++] = placed ? 0 : result->error->code;
+}
+
+struct batch_caller {
+	struct caller caller;
+	size_t count;
+	int codes[8];
+	char ids[8][32];
+};
+
+static void batch_ended(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	struct batch_caller *batch = RT_CONTAINER_OF(op, struct batch_caller, caller.op);
+	const Tandem__Order__V1__BatchPlaceOrdersResponse *response = (const void *)message;
+
+	caller_ended(op);
+	if (response == NULL)
+		return;
+	batch->count = response->n_orders;
+	for (size_t i = 0; i < response->n_orders; i++) {
+		const Tandem__Order__V1__PlaceOrderResult *result = response->orders[i];
+
+		if (result->result_case == TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER)
+			snprintf(batch->ids[i], 32, "%s", result->order->order_id);
+		else
+			batch->codes[i] = result->error->code;
+	}
+}
+
+/* Begins a call of the caller's; what it brings is read as the method says. */
+static void start(struct caller *caller, const char *name, const ProtobufCMessage *request,
+		  int64_t timeout_ms, const char *traceparent)
+{
+	const ProtobufCServiceDescriptor *service = &tandem__order__v1__order_service__descriptor;
+	const ProtobufCMethodDescriptor *found =
+		protobuf_c_service_descriptor_get_method_by_name(service, name);
+
+	memset(caller, 0, sizeof(*caller));
+	caller->op.timeout_ms = timeout_ms;
+	caller->op.traceparent = traceparent;
+	caller->op.done = caller_done;
+	if (strcmp(name, "WatchOrder") == 0 || strcmp(name, "StreamOrders") == 0) {
+		caller->op.on_message = strcmp(name, "WatchOrder") == 0 ? watched : streamed;
+		caller->op.done = ended;
+	} else if (strcmp(name, "BatchPlaceOrders") == 0) {
+		caller->op.done = batch_ended;
+	}
+	rt_client_start(world.client, (unsigned)(found - service->methods), request, &caller->op);
 }
 
 /* What a PlaceOrder of the tests says. */
@@ -440,13 +523,11 @@ static void place_wish(struct caller *caller, struct wish wish)
 	Tandem__Order__V1__OrderLine line, *lines;
 
 	fill(&request, &line, &lines, &wish);
-	memset(caller, 0, sizeof(*caller));
-	caller->op.timeout_ms = wish.timeout_ms;
-	caller->op.traceparent = wish.traceparent;
-	caller->op.done = caller_done;
-	rt_client_start(world.client, method("PlaceOrder"), &request.base, &caller->op);
+	start(caller, "PlaceOrder", &request.base, wish.timeout_ms, wish.traceparent);
 }
 #define PLACE(caller, ...) place_wish(caller, (struct wish){ __VA_ARGS__ })
+/* The same, and all that comes of it at once. */
+#define PLACED(caller, ...) (PLACE(caller, __VA_ARGS__), rt_loop_settle(world.loop))
 
 static void get(struct caller *caller, const char *order_id, int64_t timeout_ms,
 		const char *traceparent)
@@ -454,26 +535,8 @@ static void get(struct caller *caller, const char *order_id, int64_t timeout_ms,
 	Tandem__Order__V1__GetOrderRequest request = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
 
 	request.order_id = (char *)(uintptr_t)order_id;
-	memset(caller, 0, sizeof(*caller));
-	caller->op.timeout_ms = timeout_ms;
-	caller->op.traceparent = traceparent;
-	caller->op.done = caller_done;
-	rt_client_start(world.client, method("GetOrder"), &request.base, &caller->op);
-}
-
-static void watched(struct rt_client_op *op, const ProtobufCMessage *message)
-{
-	struct caller *caller = RT_CONTAINER_OF(op, struct caller, op);
-	const Tandem__Order__V1__WatchOrderResponse *response = (const void *)message;
-
-	caller->messages++;
-	caller->status = (int)response->order->status;
-}
-
-static void ended(struct rt_client_op *op, const ProtobufCMessage *message)
-{
-	(void)message;
-	caller_ended(op);
+	start(caller, "GetOrder", &request.base, timeout_ms, traceparent);
+	rt_loop_settle(world.loop);
 }
 
 static void watch(struct caller *caller, const char *order_id, int64_t timeout_ms)
@@ -481,11 +544,28 @@ static void watch(struct caller *caller, const char *order_id, int64_t timeout_m
 	Tandem__Order__V1__WatchOrderRequest request = TANDEM__ORDER__V1__WATCH_ORDER_REQUEST__INIT;
 
 	request.order_id = (char *)(uintptr_t)order_id;
-	memset(caller, 0, sizeof(*caller));
-	caller->op.timeout_ms = timeout_ms;
-	caller->op.on_message = watched;
-	caller->op.done = ended;
-	rt_client_start(world.client, method("WatchOrder"), &request.base, &caller->op);
+	start(caller, "WatchOrder", &request.base, timeout_ms, NULL);
+	rt_loop_settle(world.loop);
+}
+
+static void expect_end(const struct caller *caller, int code)
+{
+	CU_ASSERT_EQUAL(caller->done, 1);
+	CU_ASSERT_EQUAL(caller->code, code);
+}
+
+/* The caller goes. */
+static void give_up(struct caller *caller)
+{
+	rt_client_cancel(&caller->op);
+	rt_loop_settle(world.loop);
+	expect_end(caller, RT_CODE_CANCELLED);
+}
+
+static void half_close(struct caller *caller)
+{
+	rt_client_half_close(&caller->op);
+	rt_loop_settle(world.loop);
 }
 
 /* The fake tells a watcher of the order's next state. */
@@ -512,11 +592,8 @@ static void lone_order(void)
 {
 	struct caller caller;
 
-	WORLD();
-	PLACE(&caller, .id = "a");
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(caller.done, 1);
-	CU_ASSERT_EQUAL(caller.code, 0);
+	PLACED(&caller, .id = "a");
+	expect_end(&caller, 0);
 	CU_ASSERT_EQUAL(caller.status, PENDING);
 	CU_ASSERT_STRING_EQUAL(caller.order_id, "a");
 	CU_ASSERT_EQUAL(fake.message_count, 1);
@@ -525,13 +602,11 @@ static void lone_order(void)
 	CU_ASSERT_EQUAL(caller.at_ms, rt_loop_now(world.loop));
 	CU_ASSERT_EQUAL(fake.remaining_ms, 30000);
 	/* The next one goes the same way. */
-	PLACE(&caller, .id = "b", .traceparent = TRACE, .timeout_ms = 700);
-	rt_loop_settle(world.loop);
+	PLACED(&caller, .id = "b", .traceparent = TRACE, .timeout_ms = 700);
 	CU_ASSERT_STRING_EQUAL(caller.order_id, "b");
 	CU_ASSERT_EQUAL(fake.stream_count, 1);
 	CU_ASSERT_EQUAL(fake.remaining_ms, 700);
 	CU_ASSERT_STRING_EQUAL(fake.traceparent, TRACE);
-	world_free();
 }
 
 static void under_load(void)
@@ -546,18 +621,15 @@ static void under_load(void)
 		PLACE(&callers[i], .id = id, .timeout_ms = 20000);
 	}
 	rt_loop_settle(world.loop);
-	for (size_t i = 0; i < fake.message_count; i++)
-		answer_message(i);
+	answer_messages();
 	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
 		snprintf(id, sizeof(id), "order-%zu", i);
-		CU_ASSERT_EQUAL(callers[i].done, 1);
-		CU_ASSERT_EQUAL(callers[i].code, 0);
+		expect_end(&callers[i], 0);
 		CU_ASSERT_STRING_EQUAL(callers[i].order_id, id);
 	}
 	CU_ASSERT_EQUAL(fake.orders, 1000);
 	CU_ASSERT_EQUAL(fake.items_max, 16);
 	CU_ASSERT(fake.message_count <= 1000 / 16 + 4);
-	world_free();
 }
 
 /* While orders are being stored others gather, until half a message has, or until they are stored. */
@@ -567,27 +639,22 @@ static void gathering(void)
 
 	WORLD(.batch_max = 8);
 	fake.hold = true;
-	PLACE(&first, .id = "a");
-	rt_loop_settle(world.loop);
-	PLACE(&second, .id = "b");
-	rt_loop_settle(world.loop);
+	PLACED(&first, .id = "a");
+	PLACED(&second, .id = "b");
 	CU_ASSERT_EQUAL(fake.orders, 1);
 	answer_message(0);
 	CU_ASSERT_EQUAL(fake.orders, 2);
 	for (size_t i = 0; i < 4; i++) {
 		CU_ASSERT_EQUAL(fake.orders, 2);
-		PLACE(&more[i], .id = "c");
-		rt_loop_settle(world.loop);
+		PLACED(&more[i], .id = "c");
 	}
 	CU_ASSERT_EQUAL(fake.orders, 6);
 	CU_ASSERT_EQUAL(fake.message_count, 3);
 	answer_message(1);
 	answer_message(2);
 	/* Those that wait for their decision hold up nobody. */
-	PLACE(&waits, .id = "d", .wait = true);
-	rt_loop_settle(world.loop);
-	PLACE(&more[4], .id = "e");
-	rt_loop_settle(world.loop);
+	PLACED(&waits, .id = "d", .wait = true);
+	PLACED(&more[4], .id = "e");
 	CU_ASSERT_EQUAL(fake.orders, 8);
 	answer_message(4);
 	CU_ASSERT_EQUAL(more[4].done, 1);
@@ -595,7 +662,6 @@ static void gathering(void)
 	fake.status = RESERVED;
 	answer_message(3);
 	CU_ASSERT_EQUAL(waits.status, RESERVED);
-	world_free();
 }
 
 /* Answers come in any order, some of a message before others. */
@@ -603,30 +669,25 @@ static void each_by_itself(void)
 {
 	struct caller callers[4];
 
-	WORLD();
 	fake.hold = true;
 	PLACE(&callers[0], .id = "a", .wait = true);
 	PLACE(&callers[1], .id = "b", .customer = "refused");
 	PLACE(&callers[2], .id = "c");
-	PLACE(&callers[3], .id = "d", .customer = "nothing");
-	rt_loop_settle(world.loop);
+	PLACED(&callers[3], .id = "d", .customer = "nothing");
 	CU_ASSERT_EQUAL_FATAL(fake.message_count, 1);
 	answer_items(0, 2, 2);
-	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(callers[0].done + callers[1].done, 0);
-	CU_ASSERT_EQUAL(callers[2].code, 0);
+	expect_end(&callers[2], 0);
 	CU_ASSERT_STRING_EQUAL(callers[2].order_id, "c");
-	CU_ASSERT_EQUAL(callers[3].code, RT_CODE_INTERNAL);
+	expect_end(&callers[3], RT_CODE_INTERNAL);
 	answer_items(0, 1, 1);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(callers[1].code, RT_CODE_ALREADY_EXISTS);
+	expect_end(&callers[1], RT_CODE_ALREADY_EXISTS);
 	CU_ASSERT_STRING_EQUAL(callers[1].message, "used before");
 	CU_ASSERT_STRING_EQUAL(callers[1].info, "TEST");
 	answer_items(0, 0, 1);
 	answer_items(0, 0, 4); /* again: nobody is there any more */
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(callers[0].code, 0);
-	world_free();
+	expect_end(&callers[0], 0);
 }
 
 static void stream_fails(void)
@@ -652,8 +713,7 @@ static void stream_fails(void)
 		fake.fail = rows[i].fail;
 		fake.retry = rows[i].retry;
 		PLACE(&callers[0], .id = "a");
-		PLACE(&callers[1], .id = "b", .wait = true);
-		rt_loop_settle(world.loop);
+		PLACED(&callers[1], .id = "b", .wait = true);
 		for (size_t j = 0; j < 2; j++) {
 			TEST_ROW(callers[j].done == 1, rows[i].name);
 			TEST_ROW(callers[j].code == rows[i].code, rows[i].name);
@@ -661,10 +721,8 @@ static void stream_fails(void)
 		}
 		/* It is back: the next order finds it. */
 		fake.fail = 0;
-		PLACE(&callers[0], .id = "c");
-		rt_loop_settle(world.loop);
+		PLACED(&callers[0], .id = "c");
 		TEST_ROW(callers[0].code == 0, rows[i].name);
-		world_free();
 	}
 }
 
@@ -673,25 +731,21 @@ static void stream_breaks(void)
 {
 	struct caller sent, waits, unsent;
 
-	WORLD();
 	fake.hold = true;
 	PLACE(&sent, .id = "a");
-	PLACE(&waits, .id = "b", .wait = true);
-	rt_loop_settle(world.loop);
-	PLACE(&unsent, .id = "c");
-	rt_loop_settle(world.loop);
+	PLACED(&waits, .id = "b", .wait = true);
+	PLACED(&unsent, .id = "c");
 	CU_ASSERT_EQUAL(fake.orders, 2);
 	end_stream(0, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_EQUAL(sent.code, RT_CODE_UNAVAILABLE);
+	expect_end(&sent, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_EQUAL(sent.retry_ms, GATEWAY_RETRY_MS);
-	CU_ASSERT_EQUAL(waits.code, RT_CODE_UNAVAILABLE);
+	expect_end(&waits, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_EQUAL(unsent.done, 0);
 	CU_ASSERT_EQUAL(fake.stream_count, 2);
 	CU_ASSERT_EQUAL(fake.orders, 3);
 	answer_message(1);
-	CU_ASSERT_EQUAL(unsent.code, 0);
+	expect_end(&unsent, 0);
 	CU_ASSERT_STRING_EQUAL(unsent.order_id, "c");
-	world_free();
 }
 
 /* The order service is asked to end, and has not looked at what it did not answer. */
@@ -699,15 +753,13 @@ static void stream_is_ended(void)
 {
 	struct caller callers[3];
 
-	WORLD();
 	fake.hold = true;
 	PLACE(&callers[0], .id = "a");
 	PLACE(&callers[1], .id = "b", .wait = true);
-	PLACE(&callers[2], .id = "c");
-	rt_loop_settle(world.loop);
+	PLACED(&callers[2], .id = "c");
 	answer_items(0, 0, 1);
 	end_stream(0, 0);
-	CU_ASSERT_EQUAL(callers[0].code, 0);
+	expect_end(&callers[0], 0);
 	CU_ASSERT_EQUAL(callers[1].done + callers[2].done, 0);
 	CU_ASSERT_EQUAL_FATAL(fake.message_count, 2);
 	CU_ASSERT_EQUAL(fake.messages[1].request->n_items, 2);
@@ -715,10 +767,9 @@ static void stream_is_ended(void)
 	answer_items(1, 1, 1);
 	/* Not for ever, when it does nothing but end. */
 	end_stream(1, 0);
-	CU_ASSERT_EQUAL(callers[2].code, 0);
-	CU_ASSERT_EQUAL(callers[1].code, RT_CODE_UNAVAILABLE);
+	expect_end(&callers[2], 0);
+	expect_end(&callers[1], RT_CODE_UNAVAILABLE);
 	CU_ASSERT(callers[1].retry_ms > 0);
-	world_free();
 }
 
 static void connections(void)
@@ -749,7 +800,6 @@ static void connections(void)
 		CU_ASSERT_EQUAL(callers[code].done, 1);
 		CU_ASSERT(code < 11 || lost == 4);
 	}
-	world_free();
 }
 
 static void too_many(void)
@@ -769,14 +819,12 @@ static void too_many(void)
 		if (callers[i].done == 0)
 			continue;
 		refused++;
-		CU_ASSERT_EQUAL(callers[i].code, RT_CODE_RESOURCE_EXHAUSTED);
+		expect_end(&callers[i], RT_CODE_RESOURCE_EXHAUSTED);
 		CU_ASSERT(callers[i].retry_ms > 0);
 	}
 	CU_ASSERT_EQUAL(refused, 6);
-	for (size_t i = 0; i < fake.message_count; i++)
-		answer_message(i);
+	answer_messages();
 	CU_ASSERT_EQUAL(fake.orders, 14);
-	world_free();
 }
 
 /* Orders so large that few fit: a message keeps its bound in bytes. */
@@ -801,11 +849,8 @@ static void large_orders(void)
 	request.customer_id = (char *)"customer";
 	request.lines = lines;
 	request.n_lines = 100;
-	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
-		memset(&callers[i], 0, sizeof(callers[i]));
-		callers[i].op.done = caller_done;
-		rt_client_start(world.client, method("PlaceOrder"), &request.base, &callers[i].op);
-	}
+	for (size_t i = 0; i < RT_LENGTH(callers); i++)
+		start(&callers[i], "PlaceOrder", &request.base, 0, NULL);
 	rt_loop_settle(world.loop);
 	for (size_t i = 0; i < fake.message_count; i++) {
 		largest =
@@ -815,7 +860,6 @@ static void large_orders(void)
 	}
 	CU_ASSERT_EQUAL(fake.orders, RT_LENGTH(callers));
 	CU_ASSERT(largest > 512 * 1024 && largest < 2 * 1024 * 1024);
-	world_free();
 }
 
 /* ---- callers who go, and deadlines ---- */
@@ -824,17 +868,11 @@ static void cancelled_while_waiting(void)
 {
 	struct caller first, second, third;
 
-	WORLD();
 	fake.hold = true;
-	PLACE(&first, .id = "a");
-	rt_loop_settle(world.loop);
+	PLACED(&first, .id = "a");
 	PLACE(&second, .id = "b");
-	PLACE(&third, .id = "c");
-	rt_loop_settle(world.loop);
-	rt_client_cancel(&second.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(second.done, 1);
-	CU_ASSERT_EQUAL(second.code, RT_CODE_CANCELLED);
+	PLACED(&third, .id = "c");
+	give_up(&second);
 	answer_message(0);
 	CU_ASSERT_EQUAL_FATAL(fake.message_count, 2);
 	CU_ASSERT_EQUAL(fake.orders, 2); /* the second was never sent */
@@ -842,7 +880,6 @@ static void cancelled_while_waiting(void)
 	CU_ASSERT_STRING_EQUAL(first.order_id, "a");
 	CU_ASSERT_STRING_EQUAL(third.order_id, "c");
 	CU_ASSERT_EQUAL(fake.cancelled_count, 0);
-	world_free();
 }
 
 static void cancelled_when_sent(void)
@@ -850,78 +887,63 @@ static void cancelled_when_sent(void)
 	struct caller first, second, waits;
 	uint64_t number;
 
-	WORLD();
 	fake.hold = true;
 	PLACE(&first, .id = "a");
 	PLACE(&second, .id = "b");
-	PLACE(&waits, .id = "c", .wait = true);
-	rt_loop_settle(world.loop);
-	rt_client_cancel(&first.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(first.done, 1);
-	CU_ASSERT_EQUAL(first.code, RT_CODE_CANCELLED);
+	PLACED(&waits, .id = "c", .wait = true);
+	give_up(&first);
 	CU_ASSERT_EQUAL(fake.cancelled_count, 0); /* it is stored anyhow */
 	/* The one that waits for its decision need not any longer. */
-	rt_client_cancel(&waits.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(waits.code, RT_CODE_CANCELLED);
+	give_up(&waits);
 	number = fake.messages[0].request->items[2]->number;
 	CU_ASSERT_EQUAL_FATAL(fake.cancelled_count, 1);
 	CU_ASSERT_EQUAL(fake.cancelled[0], number);
 	CU_ASSERT(!fake.streams[0].cancelled);
 	answer_message(0);
 	CU_ASSERT_EQUAL(first.done + waits.done, 2);
-	CU_ASSERT_EQUAL(second.code, 0);
+	expect_end(&second, 0);
 	CU_ASSERT_STRING_EQUAL(second.order_id, "b");
-	world_free();
 }
 
 static void cancelled_at_once(void)
 {
 	static struct caller callers[500];
 
-	WORLD();
 	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
 		PLACE(&callers[i], .id = "reset");
 		rt_client_cancel(&callers[i].op);
 	}
 	rt_loop_settle(world.loop);
 	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
-		CU_ASSERT_EQUAL(callers[i].done, 1);
-		CU_ASSERT_EQUAL(callers[i].code, RT_CODE_CANCELLED);
+		expect_end(&callers[i], RT_CODE_CANCELLED);
 	}
 	CU_ASSERT_EQUAL(fake.orders, 0);
-	world_free();
 }
 
 static void deadlines(void)
 {
 	struct caller first, soon, late;
 
-	WORLD();
 	fake.hold = true;
-	PLACE(&first, .id = "a", .timeout_ms = 9000);
-	rt_loop_settle(world.loop);
+	PLACED(&first, .id = "a", .timeout_ms = 9000);
 	CU_ASSERT_EQUAL(fake.remaining_ms, 9000);
 	PLACE(&soon, .id = "b", .timeout_ms = 100);
 	PLACE(&late, .id = "c", .timeout_ms = 5000);
 	rt_loop_advance(world.loop, 101);
-	CU_ASSERT_EQUAL(soon.done, 1);
-	CU_ASSERT_EQUAL(soon.code, RT_CODE_DEADLINE_EXCEEDED);
+	expect_end(&soon, RT_CODE_DEADLINE_EXCEEDED);
 	answer_message(0);
 	CU_ASSERT_EQUAL(fake.orders, 2); /* the one whose time was over was not sent */
 	CU_ASSERT_EQUAL(fake.remaining_ms, 4899);
 	answer_message(1);
-	CU_ASSERT_EQUAL(late.code, 0);
+	expect_end(&late, 0);
 	/* It passes while the order service has the order: nobody else notices. */
 	PLACE(&soon, .id = "d", .timeout_ms = 100, .wait = true);
 	PLACE(&late, .id = "e", .timeout_ms = 5000);
 	rt_loop_advance(world.loop, 101);
-	CU_ASSERT_EQUAL(soon.code, RT_CODE_DEADLINE_EXCEEDED);
+	expect_end(&soon, RT_CODE_DEADLINE_EXCEEDED);
 	CU_ASSERT_EQUAL(late.done, 0);
 	answer_message(2);
-	CU_ASSERT_EQUAL(late.code, 0);
-	world_free();
+	expect_end(&late, 0);
 }
 
 static void without_deadline(void)
@@ -936,67 +958,34 @@ static void without_deadline(void)
 	rt_loop_advance(world.loop, 989);
 	CU_ASSERT_EQUAL(first.done, 0);
 	rt_loop_advance(world.loop, 1);
-	CU_ASSERT_EQUAL(first.done, 1);
-	CU_ASSERT_EQUAL(first.code, RT_CODE_DEADLINE_EXCEEDED);
+	expect_end(&first, RT_CODE_DEADLINE_EXCEEDED);
 	CU_ASSERT_EQUAL(second.done, 0);
 	CU_ASSERT_EQUAL(fake.orders, 2); /* it waited behind the first one */
 	CU_ASSERT_EQUAL(fake.remaining_ms, 10);
 	rt_loop_advance(world.loop, 10);
-	CU_ASSERT_EQUAL(second.code, RT_CODE_DEADLINE_EXCEEDED);
+	expect_end(&second, RT_CODE_DEADLINE_EXCEEDED);
 	CU_ASSERT_EQUAL(rt_loop_next_due(world.loop), INT64_MAX);
-	world_free();
 }
 
 static void stop(void)
 {
 	struct caller sent, unsent;
 
-	WORLD();
 	world.stopped = 0;
 	fake.hold = true;
-	PLACE(&sent, .id = "a");
-	rt_loop_settle(world.loop);
-	PLACE(&unsent, .id = "b");
-	rt_loop_settle(world.loop);
+	PLACED(&sent, .id = "a");
+	PLACED(&unsent, .id = "b");
 	gateway_stop(world.gateway, on_stopped, NULL);
 	CU_ASSERT_EQUAL(world.stopped, 0);
 	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(world.stopped, 1);
-	CU_ASSERT_EQUAL(sent.code, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_EQUAL(unsent.code, RT_CODE_UNAVAILABLE);
-	PLACE(&unsent, .id = "c");
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(unsent.code, RT_CODE_UNAVAILABLE);
-	world_free();
+	expect_end(&sent, RT_CODE_UNAVAILABLE);
+	expect_end(&unsent, RT_CODE_UNAVAILABLE);
+	PLACED(&unsent, .id = "c");
+	expect_end(&unsent, RT_CODE_UNAVAILABLE);
 }
 
 /* ---- BatchPlaceOrders ---- */
-
-struct batch_caller {
-	struct caller caller;
-	size_t count;
-	int codes[8];
-	char ids[8][32];
-};
-
-static void batch_ended(struct rt_client_op *op, const ProtobufCMessage *message)
-{
-	struct batch_caller *batch = RT_CONTAINER_OF(op, struct batch_caller, caller.op);
-	const Tandem__Order__V1__BatchPlaceOrdersResponse *response = (const void *)message;
-
-	caller_ended(op);
-	if (response == NULL)
-		return;
-	batch->count = response->n_orders;
-	for (size_t i = 0; i < response->n_orders; i++) {
-		const Tandem__Order__V1__PlaceOrderResult *result = response->orders[i];
-
-		if (result->result_case == TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER)
-			snprintf(batch->ids[i], 32, "%s", result->order->order_id);
-		else
-			batch->codes[i] = result->error->code;
-	}
-}
 
 static void place_batch(struct batch_caller *batch, int64_t timeout_ms, const struct wish *wishes,
 			size_t count)
@@ -1013,10 +1002,7 @@ static void place_batch(struct batch_caller *batch, int64_t timeout_ms, const st
 	request.n_requests = count;
 	request.requests = list;
 	memset(batch, 0, sizeof(*batch));
-	batch->caller.op.timeout_ms = timeout_ms;
-	batch->caller.op.traceparent = TRACE;
-	batch->caller.op.done = batch_ended;
-	rt_client_start(world.client, method("BatchPlaceOrders"), &request.base, &batch->caller.op);
+	start(&batch->caller, "BatchPlaceOrders", &request.base, timeout_ms, TRACE);
 	rt_loop_settle(world.loop);
 }
 
@@ -1030,7 +1016,6 @@ static void batches(void)
 	};
 	struct batch_caller batch;
 
-	WORLD();
 	fake.hold = true;
 	place_batch(&batch, 5000, wishes, 4);
 	CU_ASSERT_EQUAL(fake.orders, 3);
@@ -1039,12 +1024,9 @@ static void batches(void)
 	CU_ASSERT_EQUAL(fake.remaining_ms, 1000);
 	CU_ASSERT_EQUAL(fake.messages[0].request->items[0]->timeout_ms, 5000);
 	answer_items(0, 0, 2);
-	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(batch.caller.done, 0);
 	answer_items(0, 2, 1);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(batch.caller.done, 1);
-	CU_ASSERT_EQUAL(batch.caller.code, 0);
+	expect_end(&batch.caller, 0);
 	CU_ASSERT_EQUAL_FATAL(batch.count, 4);
 	CU_ASSERT_STRING_EQUAL(batch.ids[0], "a");
 	CU_ASSERT_EQUAL(batch.codes[1], RT_CODE_INVALID_ARGUMENT);
@@ -1052,25 +1034,21 @@ static void batches(void)
 	CU_ASSERT_STRING_EQUAL(batch.ids[3], "d");
 	/* Nothing that could be sent. */
 	place_batch(&batch, 5000, &wishes[1], 1);
-	CU_ASSERT_EQUAL(batch.caller.code, 0);
+	expect_end(&batch.caller, 0);
 	CU_ASSERT_EQUAL(batch.codes[0], RT_CODE_INVALID_ARGUMENT);
 	place_batch(&batch, 5000, wishes, 0);
-	CU_ASSERT_EQUAL(batch.caller.code, RT_CODE_INVALID_ARGUMENT);
+	expect_end(&batch.caller, RT_CODE_INVALID_ARGUMENT);
 	/* The caller goes, with one answered and one not. */
 	place_batch(&batch, 5000, &wishes[2], 2);
 	answer_items(1, 0, 1);
-	rt_loop_settle(world.loop);
-	rt_client_cancel(&batch.caller.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(batch.caller.code, RT_CODE_CANCELLED);
+	give_up(&batch.caller);
 	CU_ASSERT_EQUAL(fake.cancelled_count, 1);
 	/* The order service is away: the call is, not each item. */
 	fake.fail = RT_CODE_UNAVAILABLE;
 	end_stream(0, RT_CODE_UNAVAILABLE);
 	place_batch(&batch, 5000, wishes, 1);
-	CU_ASSERT_EQUAL(batch.caller.code, RT_CODE_UNAVAILABLE);
+	expect_end(&batch.caller, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_EQUAL(batch.caller.retry_ms, GATEWAY_RETRY_MS);
-	world_free();
 }
 
 /* ---- the edge ---- */
@@ -1096,7 +1074,6 @@ static void limits(void)
 		TEST_ROW(caller.code == RT_CODE_INVALID_ARGUMENT, rows[i].name);
 		TEST_ROW(strcmp(caller.violation, rows[i].field) == 0, rows[i].name);
 		TEST_ROW(fake.orders == 0, rows[i].name);
-		world_free();
 	}
 }
 
@@ -1113,20 +1090,16 @@ static void unknown_fields(void)
 	place_request request;
 	Tandem__Order__V1__OrderLine line, *lines;
 
-	WORLD();
 	/* The bytes of a length-prefixed unknown field begin with its length. */
 	junk[0] = (uint8_t)(((sizeof(junk) - 2) & 0x7f) | 0x80);
 	junk[1] = (uint8_t)((sizeof(junk) - 2) >> 7);
 	fill(&request, &line, &lines, &wish);
 	request.base.n_unknown_fields = 1;
 	request.base.unknown_fields = &field;
-	memset(&caller, 0, sizeof(caller));
-	caller.op.done = caller_done;
-	rt_client_start(world.client, method("PlaceOrder"), &request.base, &caller.op);
+	start(&caller, "PlaceOrder", &request.base, 0, NULL);
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(caller.code, RT_CODE_INVALID_ARGUMENT);
+	expect_end(&caller, RT_CODE_INVALID_ARGUMENT);
 	CU_ASSERT_EQUAL(fake.orders, 0);
-	world_free();
 }
 
 static void bad_options(void)
@@ -1178,7 +1151,6 @@ static void passed_on(void)
 		fake.fail = rows[i].fail;
 		fake.retry = rows[i].retry;
 		get(&caller, rows[i].order_id, 700, TRACE);
-		rt_loop_settle(world.loop);
 		TEST_ROW(caller.done == 1, rows[i].name);
 		TEST_ROW(caller.code == rows[i].code, rows[i].name);
 		TEST_ROW(caller.retry_ms == rows[i].retry_ms, rows[i].name);
@@ -1192,7 +1164,6 @@ static void passed_on(void)
 			TEST_ROW(strcmp(caller.info, "TEST") == 0, rows[i].name);
 			TEST_ROW(strcmp(caller.message, "as the test wants") == 0, rows[i].name);
 		}
-		world_free();
 	}
 }
 
@@ -1203,36 +1174,26 @@ static void passed_on_without_deadline(void)
 	WORLD(.timeout_ms = 1234);
 	fake.hold = true;
 	get(&caller, ORDER_A, 0, NULL);
-	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(fake.remaining_ms, 1234);
 	rt_loop_advance(world.loop, 1300);
-	CU_ASSERT_EQUAL(caller.code, RT_CODE_DEADLINE_EXCEEDED);
-	world_free();
+	expect_end(&caller, RT_CODE_DEADLINE_EXCEEDED);
 }
 
 static void passed_on_and_cancelled(void)
 {
 	struct caller caller;
 
-	WORLD();
 	fake.hold = true;
 	get(&caller, ORDER_A, 0, NULL);
-	rt_loop_settle(world.loop);
-	rt_client_cancel(&caller.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(caller.done, 1);
-	CU_ASSERT_EQUAL(caller.code, RT_CODE_CANCELLED);
+	give_up(&caller);
 	CU_ASSERT(fake.singles[0].cancelled);
-	world_free();
 }
 
 static void watching(void)
 {
 	struct caller caller;
 
-	WORLD();
 	watch(&caller, ORDER_A, 0);
-	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(fake.remaining_ms, INT64_MAX); /* lasts as long as the order */
 	tell(0, ORDER_A, PENDING);
 	tell(0, ORDER_A, RESERVED);
@@ -1242,42 +1203,22 @@ static void watching(void)
 	rt_call_on_cancel(fake.watches[0].call, NULL, NULL);
 	rt_call_finish(fake.watches[0].call);
 	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(caller.done, 1);
-	CU_ASSERT_EQUAL(caller.code, 0);
+	expect_end(&caller, 0);
 	/* Again, and this time the watcher goes. */
 	watch(&caller, ORDER_A, 5000);
-	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(fake.remaining_ms, 5000);
-	rt_client_cancel(&caller.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(caller.code, RT_CODE_CANCELLED);
+	give_up(&caller);
 	CU_ASSERT(fake.watches[1].cancelled);
-	world_free();
 }
 
 /* ---- StreamOrders ---- */
 
-static void streamed(struct rt_client_op *op, const ProtobufCMessage *message)
-{
-	struct caller *caller = RT_CONTAINER_OF(op, struct caller, op);
-	const Tandem__Order__V1__StreamOrdersResponse *response = (const void *)message;
-	const Tandem__Order__V1__PlaceOrderResult *result = response->order;
-	bool placed = result->result_case == TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER;
-
-	CU_ASSERT_FATAL(caller->messages < RT_LENGTH(caller->sequences));
-	caller->sequences[caller->messages] = response->sequence;
-	caller->codes[caller->messages++] = placed ? 0 : result->error->code;
-}
-
 static void stream_open(struct caller *caller)
 {
-	memset(caller, 0, sizeof(*caller));
-	caller->op.on_message = streamed;
-	caller->op.done = ended;
-	rt_client_start(world.client, method("StreamOrders"), NULL, &caller->op);
+	start(caller, "StreamOrders", NULL, 0, NULL);
 }
 
-static void stream_send(struct caller *caller, uint64_t sequence, struct wish wish)
+static void send_wish(struct caller *caller, uint64_t sequence, struct wish wish)
 {
 	Tandem__Order__V1__StreamOrdersRequest message =
 		TANDEM__ORDER__V1__STREAM_ORDERS_REQUEST__INIT;
@@ -1291,17 +1232,18 @@ static void stream_send(struct caller *caller, uint64_t sequence, struct wish wi
 	rt_client_send(&caller->op, &message.base);
 }
 
+#define STREAM_SEND(caller, sequence, ...) send_wish(caller, sequence, (struct wish){ __VA_ARGS__ })
+
 static void streaming(void)
 {
 	static struct caller caller;
 
-	WORLD();
 	stream_open(&caller);
-	stream_send(&caller, 11, (struct wish){ .id = "a" });
-	stream_send(&caller, 12, (struct wish){ .id = "b", .sku = "no spaces" });
-	stream_send(&caller, 13, (struct wish){ .id = NULL });
-	stream_send(&caller, 14, (struct wish){ .id = "d", .customer = "refused" });
-	stream_send(&caller, 15, (struct wish){ .id = "e" });
+	STREAM_SEND(&caller, 11, .id = "a");
+	STREAM_SEND(&caller, 12, .id = "b", .sku = "no spaces");
+	STREAM_SEND(&caller, 13, .id = NULL);
+	STREAM_SEND(&caller, 14, .id = "d", .customer = "refused");
+	STREAM_SEND(&caller, 15, .id = "e");
 	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL(caller.messages, 5);
 	CU_ASSERT_EQUAL(caller.done, 0);
@@ -1316,11 +1258,8 @@ static void streaming(void)
 			CU_ASSERT_NOT_EQUAL(caller.sequences[j], sequence);
 	}
 	CU_ASSERT_EQUAL(fake.orders, 3);
-	rt_client_half_close(&caller.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(caller.done, 1);
-	CU_ASSERT_EQUAL(caller.code, 0);
-	world_free();
+	half_close(&caller);
+	expect_end(&caller, 0);
 }
 
 static void stream_bound(void)
@@ -1331,18 +1270,14 @@ static void stream_bound(void)
 	fake.hold = true;
 	stream_open(&caller);
 	for (uint64_t i = 0; i < 1000; i++)
-		stream_send(&caller, i, (struct wish){ .id = "a" });
-	rt_client_half_close(&caller.op);
-	rt_loop_settle(world.loop);
+		STREAM_SEND(&caller, i, .id = "a");
+	half_close(&caller);
 	/* 512 of a stream at most: what is sent, and what waits. */
 	CU_ASSERT_EQUAL(fake.orders + world.gateway->waiting_count, 512);
-	for (size_t i = 0; i < fake.message_count; i++)
-		answer_message(i);
+	answer_messages();
 	CU_ASSERT_EQUAL(fake.orders, 1000);
 	CU_ASSERT_EQUAL(caller.messages, 1000);
-	CU_ASSERT_EQUAL(caller.done, 1);
-	CU_ASSERT_EQUAL(caller.code, 0);
-	world_free();
+	expect_end(&caller, 0);
 }
 
 static void stream_cancelled_midway(void)
@@ -1353,40 +1288,31 @@ static void stream_cancelled_midway(void)
 	fake.hold = true;
 	stream_open(&caller);
 	for (uint64_t i = 0; i < 10; i++)
-		stream_send(&caller, i, (struct wish){ .id = "a" });
+		STREAM_SEND(&caller, i, .id = "a");
 	rt_loop_settle(world.loop);
 	CU_ASSERT_EQUAL_FATAL(fake.message_count, 1);
-	rt_client_cancel(&caller.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(caller.done, 1);
-	CU_ASSERT_EQUAL(caller.code, RT_CODE_CANCELLED);
+	give_up(&caller);
 	answer_message(0);
 	CU_ASSERT_EQUAL(fake.message_count, 1); /* those that waited were dropped */
 	CU_ASSERT_EQUAL(caller.messages, 0);
-	world_free();
 }
 
 static void stream_half_closed_first(void)
 {
 	static struct caller caller;
 
-	WORLD();
 	fake.hold = true;
 	stream_open(&caller);
-	stream_send(&caller, 1, (struct wish){ .id = "a" });
-	rt_client_half_close(&caller.op);
-	rt_loop_settle(world.loop);
+	STREAM_SEND(&caller, 1, .id = "a");
+	half_close(&caller);
 	CU_ASSERT_EQUAL(caller.done, 0); /* its answer is still to come */
 	answer_message(0);
 	CU_ASSERT_EQUAL(caller.messages, 1);
 	CU_ASSERT_EQUAL(caller.done, 1);
 	/* And one without any order. */
 	stream_open(&caller);
-	rt_client_half_close(&caller.op);
-	rt_loop_settle(world.loop);
-	CU_ASSERT_EQUAL(caller.done, 1);
-	CU_ASSERT_EQUAL(caller.code, 0);
-	world_free();
+	half_close(&caller);
+	expect_end(&caller, 0);
 }
 
 static const struct test tests[] = {
@@ -1422,5 +1348,5 @@ static const struct test tests[] = {
 
 int main(void)
 {
-	return tests_run("gateway", tests, RT_LENGTH(tests));
+	return tests_run_each("gateway", setup, world_free, tests, RT_LENGTH(tests));
 }
