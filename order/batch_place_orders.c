@@ -3,7 +3,7 @@
  *   order_batch_place_orders    order_placing_start for each; the store gathers them
  *     item_placed …             the last one
  *       answer                  all results, in the order of the requests
- *     time_is_up                items that wait for their decision wait no longer
+ *     on_cancel                 items that wait for their decision wait no longer
  *
  * One arena serves the whole call. */
 #include "check.h"
@@ -14,7 +14,6 @@
 struct batch_place {
 	struct order *order;
 	struct rt_arena arena;
-	struct rt_timer timer;
 	Tandem__Order__V1__BatchPlaceOrdersResponse_Closure closure;
 	struct rt_call *call;
 	size_t count, pending;
@@ -28,7 +27,6 @@ static void answer(struct batch_place *batch)
 	Tandem__Order__V1__PlaceOrderResult *results =
 		rt_arena_take(&batch->arena, batch->count * sizeof(*results));
 
-	rt_timer_stop(batch->order->loop, &batch->timer);
 	response.n_orders = batch->count;
 	response.orders = rt_arena_take(&batch->arena, batch->count * sizeof(*response.orders));
 	for (size_t i = 0; i < batch->count; i++) {
@@ -50,24 +48,16 @@ static void item_ended(struct batch_place *batch)
 		answer(batch);
 }
 
-static void hurry(struct batch_place *batch)
+static void on_cancel(struct rt_call *call, void *user)
 {
+	struct batch_place *batch = user;
+
+	(void)call;
 	/* The one more keeps the batch while its items end. */
 	batch->pending++;
 	for (size_t i = 0; i < batch->count; i++)
 		order_placing_hurry(&batch->items[i]);
 	item_ended(batch);
-}
-
-static void time_is_up(struct rt_timer *timer)
-{
-	hurry(RT_CONTAINER_OF(timer, struct batch_place, timer));
-}
-
-static void on_cancel(struct rt_call *call, void *user)
-{
-	(void)call;
-	hurry(user);
 }
 
 /* An item knows its batch by its arena. */
@@ -82,7 +72,7 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 	struct rt_status status = { .code = 0 };
 	struct batch_place *batch;
 	const char *traceparent;
-	bool wait = false;
+	int64_t remaining_ms;
 
 	if (!check_request(&request->base, &status)) {
 		order_fail(closure_data, &status);
@@ -95,6 +85,7 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 	batch->count = request->n_requests;
 	batch->pending = request->n_requests + 1;
 	traceparent = order_traceparent(batch->call);
+	remaining_ms = rt_call_remaining_ms(batch->call);
 	for (size_t i = 0; i < batch->count; i++) {
 		struct order_placing *item = &batch->items[i];
 
@@ -102,17 +93,13 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 		item->arena = &batch->arena;
 		item->request = request->requests[i];
 		item->traceparent = traceparent;
-		item->wait = item->request->wait_for_decision;
+		item->remaining_ms = remaining_ms;
+		item->wait_max_ms = WAIT_MAX_MS;
 		item->done = item_placed;
-		wait |= item->wait;
 		if (!order_placing_start(item))
 			batch->pending--;
 	}
-	if (wait && batch->pending > 1) {
-		rt_timer_start(order->loop, &batch->timer,
-			       order_wait_ms(rt_call_remaining_ms(batch->call), WAIT_MAX_MS),
-			       time_is_up);
+	if (batch->pending > 1)
 		rt_call_on_cancel(batch->call, on_cancel, batch);
-	}
 	item_ended(batch);
 }

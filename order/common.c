@@ -85,16 +85,6 @@ int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt)
 			       (uint32_t)rt_loop_random(order->loop, 1000));
 }
 
-int64_t order_wait_ms(int64_t remaining_ms, int64_t max_ms)
-{
-	if (remaining_ms == INT64_MAX)
-		return max_ms;
-	/* Time for the way back; and gRPC sends a deadline as two or three digits, rounded up, so
-	 * that the one that arrives can be 1 % too late. */
-	remaining_ms -= RT_MIN(remaining_ms / 10, 50 + remaining_ms / 100);
-	return RT_MAX(0, RT_MIN(remaining_ms, max_ms));
-}
-
 void order_status_not_found(struct rt_status *status, const char *order_id)
 {
 	rt_status_set(status, RT_CODE_NOT_FOUND, "there is no order %s", order_id);

@@ -59,9 +59,6 @@ const char *order_traceparent(struct rt_call *call);
 bool order_is_traceparent(const char *text, size_t length);
 /* When a request that is sent now is sent again, should no answer come. */
 int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt);
-/* How long an answer may be held back for a decision: a little less than the caller has left, so
- * that the answer still arrives. At most `max_ms`; remaining_ms INT64_MAX: the caller sets no limit. */
-int64_t order_wait_ms(int64_t remaining_ms, int64_t max_ms);
 /* Errors that several RPCs answer. */
 void order_status_not_found(struct rt_status *status, const char *order_id);
 void order_status_damaged(struct rt_status *status, const char *order_id);
@@ -87,9 +84,12 @@ struct order_placing {
 	/* In. */
 	struct order *order;
 	struct rt_arena *arena; /* the caller's; must stay until the result was told */
-	const Tandem__Order__V1__PlaceOrderRequest *request; /* borrowed until done */
+	const Tandem__Order__V1__PlaceOrderRequest
+		*request; /* borrowed until done; NULL: missing */
 	const char *traceparent;
-	bool wait;   /* for the decision */
+	/* When the request waits for the decision: how long the caller waits (INT64_MAX: without
+	 * limit), and how long we let it. A little before, it is answered as it is. */
+	int64_t remaining_ms, wait_max_ms;
 	bool detach; /* the request goes before done: keep what is needed of it */
 	void (*done)(struct order_placing *placing);
 	/* Out, in done: an order, or a status that is not OK. The caller calls
@@ -99,8 +99,10 @@ struct order_placing {
 	/* Its own. */
 	struct order_place_op op;
 	struct order_waiter waiter;
+	struct rt_timer timer;
 	Tandem__Order__V1__OrderContent *content;
 	char order_id[ORDER_ID_LENGTH + 1];
+	bool wait;    /* for the decision, when it is stored */
 	bool waiting; /* in the store; waits for the decision */
 };
 /* Starts; `done` runs once, never before this returned. A request that breaks a limit is not

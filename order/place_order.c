@@ -2,7 +2,7 @@
  *
  *   order_place_order       order_placing_start
  *     placed                the answer: as it was stored, or as it was decided
- *     time_is_up            … or as it is a little before the caller's deadline
+ *                           … or as it is a little before the caller's deadline
  *     on_cancel             the caller has gone: the order stays */
 #include "order/order_internal.h"
 
@@ -11,7 +11,6 @@
 struct place_order {
 	struct order_placing placing;
 	struct rt_arena arena;
-	struct rt_timer timer;
 	Tandem__Order__V1__PlaceOrderResponse_Closure closure;
 	struct rt_call *call;
 };
@@ -20,7 +19,6 @@ static void placed(struct order_placing *placing)
 {
 	struct place_order *place = RT_CONTAINER_OF(placing, struct place_order, placing);
 
-	rt_timer_stop(placing->order->loop, &place->timer);
 	if (placing->status.code == 0) {
 		Tandem__Order__V1__PlaceOrderResponse response =
 			TANDEM__ORDER__V1__PLACE_ORDER_RESPONSE__INIT;
@@ -35,11 +33,6 @@ static void placed(struct order_placing *placing)
 	free(place);
 }
 
-static void time_is_up(struct rt_timer *timer)
-{
-	order_placing_hurry(&RT_CONTAINER_OF(timer, struct place_order, timer)->placing);
-}
-
 static void on_cancel(struct rt_call *call, void *user)
 {
 	struct place_order *place = user;
@@ -51,7 +44,6 @@ static void on_cancel(struct rt_call *call, void *user)
 ORDER_HANDLER(order_place_order, PlaceOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
-	bool wait = request->wait_for_decision;
 	struct place_order *place;
 
 	place = rt_alloc(sizeof(*place));
@@ -61,15 +53,11 @@ ORDER_HANDLER(order_place_order, PlaceOrder)
 	place->placing.arena = &place->arena;
 	place->placing.request = request;
 	place->placing.traceparent = order_traceparent(place->call);
-	place->placing.wait = wait;
+	place->placing.remaining_ms = rt_call_remaining_ms(place->call);
+	place->placing.wait_max_ms = WAIT_MAX_MS;
 	place->placing.done = placed;
-	if (!order_placing_start(&place->placing)) {
+	if (!order_placing_start(&place->placing))
 		placed(&place->placing);
-		return;
-	}
-	if (!wait)
-		return;
-	rt_timer_start(order->loop, &place->timer,
-		       order_wait_ms(rt_call_remaining_ms(place->call), WAIT_MAX_MS), time_is_up);
-	rt_call_on_cancel(place->call, on_cancel, place);
+	else if (request->wait_for_decision)
+		rt_call_on_cancel(place->call, on_cancel, place);
 }

@@ -3,7 +3,7 @@
  *   order_place → on_message: each item is started → the next message is read
  *     item_placed         its answer waits for the end of the turn
  *       send_answers      what has gathered leaves, in as few messages as hold it
- *   time_is_up, or the gateway cancels it: an item is answered with what is known
+ *   its time is up, or the gateway cancels it: an item is answered with what is known
  *   close               the gateway has gone, or no item is taken any more: when the last one is
  *                       answered, the call ends
  *
@@ -54,7 +54,6 @@ struct item {
 	struct order_placing placing;
 	struct rt_arena arena;
 	struct rt_list link;
-	struct rt_timer timer;
 	struct placement *placement;
 	struct carrier *carrier; /* NULL: it does not need its message */
 	uint64_t number;
@@ -157,7 +156,6 @@ static void item_placed(struct order_placing *placing)
 	struct item *item = RT_CONTAINER_OF(placing, struct item, placing);
 	struct placement *placement = item->placement;
 
-	rt_timer_stop(placement->order->loop, &item->timer);
 	if (item->hh.tbl != NULL)
 		HASH_DEL(placement->waiting, item);
 	rt_list_remove(&item->link);
@@ -166,11 +164,6 @@ static void item_placed(struct order_placing *placing)
 }
 
 /* ---- items ---- */
-
-static void time_is_up(struct rt_timer *timer)
-{
-	order_placing_hurry(&RT_CONTAINER_OF(timer, struct item, timer)->placing);
-}
 
 /* False: the status says why not. */
 static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem *message)
@@ -186,14 +179,10 @@ static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem
 			      "the deadline passed before the order could be placed");
 		return false;
 	}
-	if (message->request == NULL) {
-		rt_status_set(&placing->status, RT_CODE_INVALID_ARGUMENT, "request is missing");
-		rt_status_info(&placing->status, "LIMIT_BROKEN");
-		rt_status_violation(&placing->status, "request", "is missing");
-		return false;
-	}
 	placing->request = message->request;
-	placing->wait = placing->detach = message->request->wait_for_decision;
+	placing->remaining_ms = message->timeout_ms;
+	placing->wait_max_ms = WAIT_MAX_MS;
+	placing->detach = message->request != NULL && message->request->wait_for_decision;
 	return order_placing_start(placing);
 }
 
@@ -224,8 +213,6 @@ static void item_new(struct placement *placement, struct carrier *carrier,
 		return;
 	}
 	HASH_ADD(hh, placement->waiting, number, sizeof(item->number), item);
-	rt_timer_start(order->loop, &item->timer, order_wait_ms(message->timeout_ms, WAIT_MAX_MS),
-		       time_is_up);
 }
 
 static void cancel(struct placement *placement, uint64_t number)

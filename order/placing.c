@@ -4,6 +4,7 @@
  *     placed                stored, or found, or refused
  *       on_moved            it left PENDING, by the answer to a move of this instance
  *       on_order            … or by what was read
+ *       time_is_up          it is answered as it is
  *         finish            the one exit
  *
  * The waiter comes first so that no decision can slip between storing and waiting. */
@@ -12,10 +13,23 @@
 #include "check.h"
 #include "order/order_internal.h"
 
+/* How long an answer may be held back for a decision: a little less than the caller has left, so
+ * that the answer still arrives. */
+static int64_t wait_ms(int64_t remaining_ms, int64_t max_ms)
+{
+	if (remaining_ms == INT64_MAX)
+		return max_ms;
+	/* Time for the way back; and gRPC sends a deadline as two or three digits, rounded up, so
+	 * that the one that arrives can be 1 % too late. */
+	remaining_ms -= RT_MIN(remaining_ms / 10, 50 + remaining_ms / 100);
+	return RT_MAX(0, RT_MIN(remaining_ms, max_ms));
+}
+
 static void finish(struct order_placing *placing)
 {
 	struct order *order = placing->order;
 
+	rt_timer_stop(order->loop, &placing->timer);
 	order_watch_remove(order->watch, &placing->waiter);
 	placing->waiting = false;
 	placing->done(placing);
@@ -72,6 +86,11 @@ void order_placing_hurry(struct order_placing *placing)
 	placing->wait = false;
 	if (placing->waiting)
 		finish(placing);
+}
+
+static void time_is_up(struct rt_timer *timer)
+{
+	order_placing_hurry(RT_CONTAINER_OF(timer, struct order_placing, timer));
 }
 
 static void on_stop(struct order_waiter *waiter)
@@ -161,12 +180,19 @@ bool order_placing_start(struct order_placing *placing)
 	Tandem__Order__V1__OrderPlaced message = TANDEM__ORDER__V1__ORDER_PLACED__INIT;
 	struct order_place_op *op = &placing->op;
 
+	if (placing->request == NULL) {
+		rt_status_set(&placing->status, RT_CODE_INVALID_ARGUMENT, "request is missing");
+		rt_status_info(&placing->status, "LIMIT_BROKEN");
+		rt_status_violation(&placing->status, "request", "is missing");
+		return false;
+	}
 	if (!check_request(&placing->request->base, &placing->status))
 		return false;
 	if (order->context->stopping) {
 		order_status_stopping(&placing->status);
 		return false;
 	}
+	placing->wait = placing->request->wait_for_decision;
 	placing->content = order_content(placing->arena, placing->request);
 	message.content = placing->content;
 	op->placed = order_pack(placing->arena, &message.base, &op->placed_length);
@@ -185,8 +211,11 @@ bool order_placing_start(struct order_placing *placing)
 	placing->waiter.on_moved = on_moved;
 	placing->waiter.on_stop = on_stop;
 	/* When too many wait already, this one is answered without waiting. */
-	if (placing->wait)
+	if (placing->wait) {
 		order_watch_add(order->watch, &placing->waiter, placing->order_id, 1, false);
+		rt_timer_start(order->loop, &placing->timer,
+			       wait_ms(placing->remaining_ms, placing->wait_max_ms), time_is_up);
+	}
 	order_call_begin(order);
 	order_store_place(order->store, op);
 	return true;

@@ -28,7 +28,6 @@ struct stream_item {
 	struct order_placing placing;
 	struct rt_arena arena;
 	struct rt_list link;
-	struct rt_timer timer;
 	struct stream *stream;
 	uint64_t sequence;
 };
@@ -91,7 +90,6 @@ static void item_placed(struct order_placing *placing)
 	struct stream *stream = item->stream;
 
 	stream->busy++;
-	rt_timer_stop(stream->order->loop, &item->timer);
 	send_result(item);
 	rt_list_remove(&item->link);
 	order_placing_done(placing);
@@ -100,11 +98,6 @@ static void item_placed(struct order_placing *placing)
 	stream->in_flight--;
 	read_more(stream);
 	stream_leave(stream);
-}
-
-static void time_is_up(struct rt_timer *timer)
-{
-	order_placing_hurry(&RT_CONTAINER_OF(timer, struct stream_item, timer)->placing);
 }
 
 static void start_item(struct stream *stream, const Tandem__Order__V1__StreamOrdersRequest *message)
@@ -123,20 +116,10 @@ static void start_item(struct stream *stream, const Tandem__Order__V1__StreamOrd
 	placing->traceparent = stream->traceparent;
 	placing->done = item_placed;
 	placing->detach = true;
-	if (message->request == NULL) {
-		rt_status_set(&placing->status, RT_CODE_INVALID_ARGUMENT, "request is missing");
-		rt_status_info(&placing->status, "LIMIT_BROKEN");
-		rt_status_violation(&placing->status, "request", "is missing");
-		item_placed(placing);
-		return;
-	}
-	placing->wait = message->request->wait_for_decision;
+	placing->remaining_ms = rt_call_remaining_ms(stream->call);
+	placing->wait_max_ms = WAIT_MAX_MS;
 	if (!order_placing_start(placing))
 		item_placed(placing);
-	else if (placing->wait)
-		rt_timer_start(stream->order->loop, &item->timer,
-			       order_wait_ms(rt_call_remaining_ms(stream->call), WAIT_MAX_MS),
-			       time_is_up);
 }
 
 static void on_message(struct rt_call *call, const ProtobufCMessage *message, void *user)
