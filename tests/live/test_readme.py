@@ -103,7 +103,7 @@ class Readme(tandem.Live):
                 for place in re.findall(r"\]\(([^)#:]+)\)", text)
             ]
             places += re.findall(rf"(?<![\w/.-])(?:{inside})/[\w/-]+\.(?:[a-z]+)\b", text)
-            places += re.findall(r"(?<![\w/])scripts/\w[\w/-]*", text)
+            places += re.findall(r"(?<![\w/])scripts/\w[\w/-]*(?:\.\w+)?", text)
             for place in places:
                 with self.subTest(file=file, place=place):
                     self.assertTrue(os.path.exists(os.path.join(tandem.ROOT, place)))
