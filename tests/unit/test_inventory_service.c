@@ -38,6 +38,14 @@ struct fixture {
 };
 static struct fixture f;
 
+struct call {
+	struct rt_client_op op;
+	int ends, code;
+	char message[256];
+	ProtobufCMessage *response; /* unpacked anew: the answer lives until done returns */
+};
+static struct call call;
+
 /* ---- running ---- */
 
 static void on_patience(struct rt_timer *timer)
@@ -124,6 +132,10 @@ static void setup(void)
 
 static void teardown(void)
 {
+	if (call.response != NULL)
+		protobuf_c_message_free_unpacked(RT_TAKE(call.response), NULL);
+	if (f.context == NULL)
+		return;
 	if (!f.stopped) {
 		rt_context_stop(f.context, on_stopped, NULL);
 		run_until(is_stopped);
@@ -213,7 +225,6 @@ static void add_placed(const char *order_id, const struct line *lines, size_t co
 
 static void orders_are_served(void)
 {
-	setup();
 	stock_set("apple", "9 0 0 9 1");
 	PLACED(ID("a"), { "apple", 4 });
 	/* Lines with the same SKU are added up. */
@@ -250,7 +261,6 @@ static void orders_are_served(void)
 	run_until(is_quiet);
 	CU_ASSERT(record_is(ID("a"), "COMMITTED", "apple=4"));
 	CU_ASSERT(metric_is("tandem_reservations_odd_total 1"));
-	teardown();
 }
 
 /* What cannot be understood goes to the dead letters at once, with why; orders flow on. */
@@ -285,7 +295,6 @@ static void poison(void)
 	};
 
 	CU_ASSERT_EQUAL(strlen(letters), 65);
-	setup();
 	stock_set("apple", "9 0 0 9 1");
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		struct line lines[101];
@@ -315,13 +324,11 @@ static void poison(void)
 	run_until(is_quiet);
 	CU_ASSERT(record_is(ID("a"), "RESERVED", "apple=4"));
 	stock_is("apple", "5 4 0 9 2");
-	teardown();
 }
 
 /* Counters that somebody broke: the event is tried again, then put away; others are served. */
 static void damage(void)
 {
-	setup();
 	stock_set("apple", "9 0 0 9 1");
 	stock_set("bad", "many");
 	PLACED(ID("a"), { "bad", 1 });
@@ -331,20 +338,9 @@ static void damage(void)
 	CU_ASSERT_EQUAL(redis_server_int(&server, "HEXISTS " RECORDS " " ID("a")), 0);
 	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " DEAD), 1);
 	stock_is("bad", "many");
-	teardown();
 }
 
 /* ---- calls ---- */
-
-struct call {
-	struct rt_client_op op;
-	int ends, code;
-	char message[256];
-	ProtobufCMessage *response; /* unpacked anew: the answer lives until done returns */
-};
-
-static bool call_wanted_ended(void);
-static struct call call;
 
 static void call_done(struct rt_client_op *op, const ProtobufCMessage *response)
 {
@@ -393,11 +389,10 @@ static void *call_run(const char *method, const ProtobufCMessage *request)
 	return call.response;
 }
 
-static void call_forget(void)
+static void call_fails(const char *method, const ProtobufCMessage *request, int code)
 {
-	if (call.response != NULL)
-		protobuf_c_message_free_unpacked(call.response, NULL);
-	call.response = NULL;
+	CU_ASSERT_PTR_NULL(call_run(method, request));
+	CU_ASSERT_EQUAL(call.code, code);
 }
 
 static Tandem__Inventory__V1__AdjustStockRequest adjust_request(const char *sku, int64_t delta,
@@ -445,7 +440,6 @@ static void adjusting(void)
 		  0, 0 },
 	};
 
-	setup();
 	stock_set("fig", "1000000000000 0 0 1000000000000 1");
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		Tandem__Inventory__V1__AdjustStockRequest request =
@@ -463,8 +457,6 @@ static void adjusting(void)
 				 rows[i].reason);
 	}
 	stock_is("apple", "7 0 0 7 2");
-	call_forget();
-	teardown();
 }
 
 /* Each item of a batch ends by itself, in its place. */
@@ -480,7 +472,6 @@ static void adjusting_many(void)
 	Tandem__Inventory__V1__AdjustStockRequest *list[RT_LENGTH(items)];
 	Tandem__Inventory__V1__BatchAdjustStockResponse *response;
 
-	setup();
 	for (size_t i = 0; i < RT_LENGTH(items); i++)
 		list[i] = &items[i];
 	request.requests = list;
@@ -498,8 +489,6 @@ static void adjusting_many(void)
 	CU_ASSERT_EQUAL(response->stocks[2]->error->code, RT_CODE_FAILED_PRECONDITION);
 	CU_ASSERT(stock_equal(response->stocks[3]->stock, "apple", 3, 3, 1));
 	CU_ASSERT(stock_equal(response->stocks[4]->stock, "apple", 4, 4, 2));
-	call_forget();
-	teardown();
 }
 
 static void reading(void)
@@ -514,7 +503,6 @@ static void reading(void)
 						 "0123456789abcdefb" };
 	char token[96];
 
-	setup();
 	listed = call_run("ListStock", &list.base);
 	CU_ASSERT_FATAL(listed != NULL);
 	CU_ASSERT_EQUAL(listed->n_stocks, 0);
@@ -529,11 +517,9 @@ static void reading(void)
 	got = call_run("GetStock", &get.base);
 	CU_ASSERT(got != NULL && stock_equal(got->stock, "b", 2, 2, 1));
 	get.sku = (char[]){ "never-seen" };
-	CU_ASSERT_PTR_NULL(call_run("GetStock", &get.base));
-	CU_ASSERT_EQUAL(call.code, RT_CODE_NOT_FOUND);
+	call_fails("GetStock", &get.base, RT_CODE_NOT_FOUND);
 	get.sku = (char[]){ "no sku" };
-	CU_ASSERT_PTR_NULL(call_run("GetStock", &get.base));
-	CU_ASSERT_EQUAL(call.code, RT_CODE_INVALID_ARGUMENT);
+	call_fails("GetStock", &get.base, RT_CODE_INVALID_ARGUMENT);
 	for (size_t i = 0; i < RT_LENGTH(no_tokens); i++) {
 		list.page_token = (char *)(uintptr_t)no_tokens[i];
 		CU_ASSERT_PTR_NULL(call_run("ListStock", &list.base));
@@ -550,8 +536,7 @@ static void reading(void)
 	list.page_token = token;
 	/* Cut, it is none; with another page_size it is. */
 	token[strlen(token) - 1] = '\0';
-	CU_ASSERT_PTR_NULL(call_run("ListStock", &list.base));
-	CU_ASSERT_EQUAL(call.code, RT_CODE_INVALID_ARGUMENT);
+	call_fails("ListStock", &list.base, RT_CODE_INVALID_ARGUMENT);
 	token[strlen(token)] = 'b';
 	list.page_size = 0;
 	listed = call_run("ListStock", &list.base);
@@ -559,10 +544,7 @@ static void reading(void)
 	CU_ASSERT(stock_equal(listed->stocks[0], "c", 3, 3, 1));
 	CU_ASSERT_STRING_EQUAL(listed->next_page_token, "");
 	list.page_size = -1;
-	CU_ASSERT_PTR_NULL(call_run("ListStock", &list.base));
-	CU_ASSERT_EQUAL(call.code, RT_CODE_INVALID_ARGUMENT);
-	call_forget();
-	teardown();
+	call_fails("ListStock", &list.base, RT_CODE_INVALID_ARGUMENT);
 }
 
 static void reading_a_reservation(void)
@@ -572,7 +554,6 @@ static void reading_a_reservation(void)
 	Tandem__Inventory__V1__GetReservationResponse *response;
 	const Tandem__Inventory__V1__Reservation *reservation;
 
-	setup();
 	stock_set("apple", "9 0 0 9 1");
 	PLACED(ID("a"), { "apple", 4 }, { "pear", 7 });
 	run_until(is_quiet);
@@ -593,10 +574,7 @@ static void reading_a_reservation(void)
 	CU_ASSERT(reservation->update_time != NULL &&
 		  reservation->update_time->seconds > 1700000000);
 	request.order_id = (char[]){ ID("e") };
-	CU_ASSERT_PTR_NULL(call_run("GetReservation", &request.base));
-	CU_ASSERT_EQUAL(call.code, RT_CODE_NOT_FOUND);
-	call_forget();
-	teardown();
+	call_fails("GetReservation", &request.base, RT_CODE_NOT_FOUND);
 }
 
 /* ---- Redis comes and goes ---- */
@@ -606,13 +584,10 @@ static void redis_goes(void)
 	Tandem__Inventory__V1__GetStockRequest get = TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
 	Tandem__Inventory__V1__AdjustStockRequest adjust = adjust_request("apple", 1, "");
 
-	setup();
 	get.sku = (char[]){ "apple" };
 	redis_server_kill(&server);
-	CU_ASSERT_PTR_NULL(call_run("GetStock", &get.base));
-	CU_ASSERT_EQUAL(call.code, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_PTR_NULL(call_run("AdjustStock", &adjust.base));
-	CU_ASSERT_EQUAL(call.code, RT_CODE_UNAVAILABLE);
+	call_fails("GetStock", &get.base, RT_CODE_UNAVAILABLE);
+	call_fails("AdjustStock", &adjust.base, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_FALSE(rt_context_ready(f.context));
 	redis_server_restart(&server); /* without its data, and without the functions */
 	run_until(is_ready);
@@ -621,8 +596,6 @@ static void redis_goes(void)
 	run_until(is_quiet);
 	CU_ASSERT(record_is(ID("a"), "RESERVED", "apple=4"));
 	CU_ASSERT_PTR_NOT_NULL(call_run("AdjustStock", &adjust.base));
-	call_forget();
-	teardown();
 }
 
 /* How slow the store is for what is named; everything else ends at once. */
@@ -651,6 +624,7 @@ static void stop_during(const char *what, bool with_call)
 	struct memory_redis *redis;
 	struct memory_host host;
 
+	teardown();
 	f = (struct fixture){ .stopped = false };
 	CU_ASSERT_FATAL(rt_loop_new_manual(1764000000000, 1, &f.loop) == RT_OK);
 	redis = memory_redis_new(f.loop);
@@ -673,8 +647,7 @@ static void stop_during(const char *what, bool with_call)
 	CU_ASSERT(f.stopped);
 	if (with_call)
 		CU_ASSERT(call.ends == 1 && call.code == 0);
-	call_forget();
-	rt_context_free(f.context);
+	rt_context_free(RT_TAKE(f.context));
 	rt_client_free(f.client);
 	memory_redis_free(redis);
 	rt_loop_free(f.loop);
@@ -694,7 +667,6 @@ static bool is_trimmed(void)
 
 static void trims(void)
 {
-	setup();
 	add_event("tandem.order.v1.OrderCancelled", ID("a"), "", 0);
 	run_until(is_quiet);
 	add_event("tandem.order.v1.OrderCancelled", ID("e"), "", 0);
@@ -706,7 +678,6 @@ static void trims(void)
 			" redis.call('XRANGE', KEYS[1], '-', '+')[1][1])");
 	run_until(is_trimmed);
 	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 1);
-	teardown();
 }
 
 static void quiet(const char *line, void *user)
@@ -733,7 +704,7 @@ int main(void)
 
 	rt_log_sink(quiet, NULL);
 	redis_server_start(&server, NULL);
-	rc = tests_run("inventory_service", tests, RT_LENGTH(tests));
+	rc = tests_run_each("inventory_service", setup, teardown, tests, RT_LENGTH(tests));
 	redis_server_done(&server);
 	return rc;
 }

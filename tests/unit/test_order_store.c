@@ -28,7 +28,6 @@ struct result {
 	char placed[512], detail[512], history[2048];
 };
 struct call {
-	struct fixture *fixture;
 	char order_id[ORDER_ID_LENGTH + 1];
 	union {
 		struct order_place_op place;
@@ -57,19 +56,19 @@ struct fixture {
 };
 
 static struct redis_server shared;
+static struct fixture *f;
 
 /* ---- running ---- */
 
 static void on_patience(struct rt_timer *timer)
 {
-	struct fixture *f = RT_CONTAINER_OF(timer, struct fixture, patience);
-
+	(void)timer;
 	f->impatient = true;
 	rt_loop_stop(f->loop);
 }
 
 /* Until everything begun has ended. */
-static void run(struct fixture *f)
+static void run(void)
 {
 	rt_timer_start(f->loop, &f->patience, 20000, on_patience);
 	while (f->ended < f->count && !f->impatient)
@@ -78,7 +77,7 @@ static void run(struct fixture *f)
 	CU_ASSERT_FALSE_FATAL(f->impatient);
 }
 
-static void ended(struct fixture *f)
+static void ended(void)
 {
 	f->ended++;
 	if (f->ended == f->count)
@@ -87,15 +86,13 @@ static void ended(struct fixture *f)
 
 static void poll_ready(struct rt_timer *timer)
 {
-	struct fixture *f = RT_CONTAINER_OF(timer, struct fixture, patience);
-
 	if (rt_store_problem(f->redis) == NULL || ++f->number > 4000)
 		rt_loop_stop(f->loop);
 	else
 		rt_timer_start(f->loop, timer, 5, poll_ready);
 }
 
-static void run_until_ready(struct fixture *f)
+static void run_until_ready(void)
 {
 	f->number = 0;
 	rt_timer_start(f->loop, &f->patience, 0, poll_ready);
@@ -103,18 +100,29 @@ static void run_until_ready(struct fixture *f)
 	CU_ASSERT_TRUE_FATAL(rt_store_problem(f->redis) == NULL);
 }
 
-static void free_store(struct fixture *f)
+static void free_store(void)
 {
 	order_store_free(f->store);
 	rt_store_free(f->redis);
+	f->store = NULL;
 }
 
-static void setup_on(struct fixture *f, const struct redis_server *server,
-		     int64_t stream_length_max)
+static void teardown(void)
+{
+	if (f->store != NULL)
+		free_store();
+	rt_loop_free(f->loop);
+	free(RT_TAKE(f));
+}
+
+/* In the place of the fixture there is. */
+static void setup_on(const struct redis_server *server, int64_t stream_length_max)
 {
 	struct rt_redis_options redis = { .unix_path = server->socket, .timeout_ms = 5000 };
 
-	memset(f, 0, sizeof(*f));
+	if (f != NULL)
+		teardown();
+	f = rt_alloc(sizeof(*f));
 	CU_ASSERT_FATAL(rt_loop_new(&f->loop) == RT_OK);
 	CU_ASSERT_FATAL(rt_store_new(f->loop,
 				     &(struct rt_store_options){ .redis = &redis,
@@ -127,23 +135,13 @@ static void setup_on(struct fixture *f, const struct redis_server *server,
 									       stream_length_max },
 					&f->store) == RT_OK);
 	CU_ASSERT_FATAL(rt_store_queue_new(f->redis, &rt_trim_step, NULL, &f->trims) == RT_OK);
-	run_until_ready(f);
+	run_until_ready();
 }
 
-static struct fixture *setup(void)
+static void setup(void)
 {
-	struct fixture *f = rt_alloc(sizeof(*f));
-
 	redis_server_do(&shared, "FLUSHALL");
-	setup_on(f, &shared, 1000);
-	return f;
-}
-
-static void teardown(struct fixture *f)
-{
-	free_store(f);
-	rt_loop_free(f->loop);
-	free(f);
+	setup_on(&shared, 1000);
 }
 
 /* ---- operations ---- */
@@ -159,13 +157,12 @@ static void keep(struct result *result, const struct order_record *record)
 	snprintf(result->history, sizeof(result->history), "%s", record->history);
 }
 
-static struct call *begin(struct fixture *f, const char *order_id)
+static struct call *begin(const char *order_id)
 {
 	struct call *call = &f->calls[f->count++];
 
 	CU_ASSERT_FATAL(f->count <= OPS);
 	memset(call, 0, sizeof(*call));
-	call->fixture = f;
 	snprintf(call->order_id, sizeof(call->order_id), "%.*s", ORDER_ID_LENGTH, order_id);
 	return call;
 }
@@ -179,12 +176,12 @@ static void placed(struct order_place_op *op, int status)
 	call->result.outcome = (int)op->outcome;
 	if (status == RT_OK && op->outcome != ORDER_CONFLICT)
 		keep(&call->result, &op->record);
-	ended(call->fixture);
+	ended();
 }
 
-static struct call *place(struct fixture *f, const char *order_id, const char *content, bool fresh)
+static struct call *place(const char *order_id, const char *content, bool fresh)
 {
-	struct call *call = begin(f, order_id);
+	struct call *call = begin(order_id);
 
 	call->op.place = (struct order_place_op){ .order_id = call->order_id,
 						  .fresh = fresh,
@@ -214,12 +211,21 @@ static void moved(struct order_move_op *op, int status)
 		keep(&call->result, &op->record);
 	else if (op->history != NULL)
 		snprintf(call->result.history, sizeof(call->result.history), "%s", op->history);
-	ended(call->fixture);
+	ended();
 }
 
-static struct call *begin_move(struct fixture *f, const char *order_id, enum order_input input)
+/* A new order, and what came of it. */
+static struct call *put(const char *order_id)
 {
-	struct call *call = begin(f, order_id);
+	struct call *call = place(order_id, "CONTENT", true);
+
+	run();
+	return call;
+}
+
+static struct call *begin_move(const char *order_id, enum order_input input)
+{
+	struct call *call = begin(order_id);
 
 	call->op.move = (struct order_move_op){ .order_id = call->order_id,
 						.input = input,
@@ -230,18 +236,28 @@ static struct call *begin_move(struct fixture *f, const char *order_id, enum ord
 	return call;
 }
 
-static void send_move(struct fixture *f, struct call *call)
+static void send_move(struct call *call)
 {
 	order_store_move(f->store, &call->op.move);
 }
 
-static struct result *move(struct fixture *f, const char *order_id, enum order_input input)
+static struct result *run_move(struct call *call)
 {
-	struct call *call = begin_move(f, order_id, input);
-
-	send_move(f, call);
-	run(f);
+	send_move(call);
+	run();
 	return &call->result;
+}
+
+/* Redis has done it, or says that it need not be done. */
+static void expect_outcome(const struct call *call, int outcome)
+{
+	CU_ASSERT_EQUAL(call->result.status, RT_OK);
+	CU_ASSERT_EQUAL(call->result.outcome, outcome);
+}
+
+static struct result *move(const char *order_id, enum order_input input)
+{
+	return run_move(begin_move(order_id, input));
 }
 
 static void got(struct order_get_op *op, int status)
@@ -252,16 +268,16 @@ static void got(struct order_get_op *op, int status)
 	call->result.status = status;
 	if (status == RT_OK && op->found)
 		keep(&call->result, &op->record);
-	ended(call->fixture);
+	ended();
 }
 
-static struct result *get(struct fixture *f, const char *order_id)
+static struct result *get(const char *order_id)
 {
-	struct call *call = begin(f, order_id);
+	struct call *call = begin(order_id);
 
 	call->op.get = (struct order_get_op){ .order_id = call->order_id, .done = got };
 	order_store_get(f->store, &call->op.get);
-	run(f);
+	run();
 	return &call->result;
 }
 
@@ -311,15 +327,13 @@ static const char *field(const char *order_id, const char *name)
 
 static void test_place(void)
 {
-	struct fixture *f = setup();
 	char text[1024];
 	struct call *first, *again, *other;
 
-	first = place(f, "ord_a", "CONTENT", false);
+	first = place("ord_a", "CONTENT", false);
 	CU_ASSERT_EQUAL(first->result.calls, 0); /* never before the submit has returned */
-	run(f);
-	CU_ASSERT_EQUAL(first->result.status, RT_OK);
-	CU_ASSERT_EQUAL(first->result.outcome, ORDER_PLACED);
+	run();
+	expect_outcome(first, ORDER_PLACED);
 	CU_ASSERT_EQUAL(first->result.record.state, ORDER_PENDING);
 	CU_ASSERT_EQUAL(first->result.record.version, 1);
 	CU_ASSERT_EQUAL(first->result.record.hold_ms, 60000);
@@ -338,46 +352,40 @@ static void test_place(void)
 	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "ZSCORE %scustomer:ann ord_a", KEY),
 			       "1764000000123");
 
-	again = place(f, "ord_a", "CONTENT", false);
-	other = place(f, "ord_a", "OTHER", false);
-	run(f);
-	CU_ASSERT_EQUAL(again->result.status, RT_OK);
-	CU_ASSERT_EQUAL(again->result.outcome, ORDER_PLACED_BEFORE);
+	again = place("ord_a", "CONTENT", false);
+	other = place("ord_a", "OTHER", false);
+	run();
+	expect_outcome(again, ORDER_PLACED_BEFORE);
 	CU_ASSERT_STRING_EQUAL(again->result.placed, "CONTENT");
 	CU_ASSERT_STRING_EQUAL(again->result.history, "placed@1764000000123-1");
-	CU_ASSERT_EQUAL(other->result.status, RT_OK);
-	CU_ASSERT_EQUAL(other->result.outcome, ORDER_CONFLICT);
+	expect_outcome(other, ORDER_CONFLICT);
 	CU_ASSERT_FALSE(other->result.known);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 1);
-	teardown(f);
 }
 
 /* A repeat of a decided order finds it as it is. */
 static void test_place_again_later(void)
 {
-	struct fixture *f = setup();
 	struct call *again;
 
-	place(f, "ord_a", "CONTENT", false);
-	run(f);
-	move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
-	again = place(f, "ord_a", "CONTENT", false);
-	run(f);
+	place("ord_a", "CONTENT", false);
+	run();
+	move("ord_a", ORDER_IN_INVENTORY_RESERVED);
+	again = place("ord_a", "CONTENT", false);
+	run();
 	CU_ASSERT_EQUAL(again->result.outcome, ORDER_PLACED_BEFORE);
 	CU_ASSERT_EQUAL(again->result.record.state, ORDER_RESERVED);
 	CU_ASSERT_EQUAL(again->result.record.version, 2);
-	teardown(f);
 }
 
 /* Two hundred calls with one request make one order; what travels together is told apart. */
 static void test_place_at_once(void)
 {
-	struct fixture *f = setup();
 	int made = 0, found = 0, conflicts = 0;
 
 	for (int i = 0; i < 200; i++)
-		place(f, "ord_same", i % 10 == 9 ? "OTHER" : "CONTENT", false);
-	run(f);
+		place("ord_same", i % 10 == 9 ? "OTHER" : "CONTENT", false);
+	run();
 	for (int i = 0; i < 200; i++) {
 		CU_ASSERT_EQUAL(f->calls[i].result.calls, 1);
 		CU_ASSERT_EQUAL(f->calls[i].result.status, RT_OK);
@@ -392,7 +400,6 @@ static void test_place_at_once(void)
 	CU_ASSERT_EQUAL(conflicts, 20);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 1);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %stimers", KEY), 1);
-	teardown(f);
 }
 
 static long long function_calls(void)
@@ -408,97 +415,68 @@ static long long function_calls(void)
 /* What waits at the end of a turn goes together, in order. */
 static void test_place_is_batched(void)
 {
-	struct fixture *f = setup();
 	long long before = function_calls();
 	char order_id[32], wanted[64];
 
 	for (int i = 0; i < 512; i++) {
 		snprintf(order_id, sizeof(order_id), "ord_%d", i);
-		place(f, order_id, "CONTENT", true);
+		place(order_id, "CONTENT", true);
 	}
-	run(f);
+	run();
 	CU_ASSERT_EQUAL(function_calls() - before, 4);
 	for (int i = 0; i < 512; i++) {
 		snprintf(wanted, sizeof(wanted), "placed@%" PRId64 "-%d", NOW, i + 1);
 		CU_ASSERT_STRING_EQUAL(f->calls[i].result.history, wanted);
 	}
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %scustomer:ann", KEY), 512);
-	teardown(f);
 }
 
 static void test_place_with_times_and_traces(void)
 {
-	struct fixture *f = setup();
-	struct call *early = begin(f, "ord_a"), *late = begin(f, "ord_b");
+	struct call *early = place("ord_a", "", false), *late = place("ord_b", "", false);
 	char text[1024];
 
-	early->op.place = (struct order_place_op){ .order_id = early->order_id,
-						   .customer_id = "bob",
-						   .placed = (const uint8_t *)"A\0B",
-						   .placed_length = 3,
-						   .hold_ms = 1,
-						   .now_ms = NOW + 7,
-						   .retry_due_ms = 5,
-						   .traceparent = "00-trace",
-						   .done = placed };
-	late->op.place = early->op.place;
-	late->op.place.order_id = late->order_id;
+	early->op.place.placed = (const uint8_t *)"A\0B";
+	early->op.place.placed_length = 3;
+	early->op.place.now_ms = NOW + 7;
+	early->op.place.traceparent = "00-trace";
 	late->op.place.now_ms = NOW; /* the clock stepped back: the stream's time does not */
 	late->op.place.traceparent = NULL;
-	order_store_place(f->store, &early->op.place);
-	order_store_place(f->store, &late->op.place);
-	run(f);
+	run();
 	CU_ASSERT_STRING_EQUAL(early->result.history, "placed@1764000000130-1");
 	CU_ASSERT_STRING_EQUAL(late->result.history, "placed@1764000000130-2");
 	CU_ASSERT_PTR_NOT_NULL(strstr(entry(2, text), " traceparent=00-trace"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1, text), "time=2025-11-24T16:00:00.123Z"));
 	CU_ASSERT_PTR_NULL(strstr(entry(1, text), "traceparent"));
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "HSTRLEN %so:ord_a placed", KEY), 3);
-	teardown(f);
 }
 
 /* The stream ends an hour ahead of the clock: its ids go on there, what is told is the time. */
 static void test_a_stream_ahead_of_the_clock(void)
 {
-	struct fixture *f = setup();
 	const int64_t ahead = NOW + 3600000;
-	struct call *call = begin(f, "ord_a"), *move;
+	struct call *call;
 	char wanted[160], text[1024];
 
 	redis_server_do(&shared, "XADD %sevents %" PRId64 "-7 foreign entry", KEY, ahead);
-	call->op.place = (struct order_place_op){ .order_id = call->order_id,
-						  .customer_id = "bob",
-						  .placed = (const uint8_t *)"A",
-						  .placed_length = 1,
-						  .hold_ms = 60000,
-						  .now_ms = NOW,
-						  .retry_due_ms = NOW + 2000,
-						  .done = placed };
-	order_store_place(f->store, &call->op.place);
-	run(f);
+	call = place("ord_a", "A", false);
+	run();
 	snprintf(wanted, sizeof(wanted), "placed@%" PRId64 "-8~%" PRId64, ahead, NOW);
 	CU_ASSERT_STRING_EQUAL(call->result.history, wanted);
 	CU_ASSERT_STRING_EQUAL(field("ord_a", "history"), wanted);
-	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCOUNT %scustomer:bob %" PRId64 " %" PRId64, KEY,
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCOUNT %scustomer:ann %" PRId64 " %" PRId64, KEY,
 					 NOW, NOW),
 			1);
 	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1, text), "time=2025-11-24T16:00:00.123Z"));
-	move = begin(f, "ord_a");
-	move->op.move = (struct order_move_op){ .order_id = move->order_id,
-						.input = ORDER_IN_INVENTORY_RESERVED,
-						.now_ms = NOW + 15,
-						.want_record = true,
-						.done = moved };
-	order_store_move(f->store, &move->op.move);
-	run(f);
+	call = begin_move("ord_a", ORDER_IN_INVENTORY_RESERVED);
+	run_move(call);
 	snprintf(wanted, sizeof(wanted), "placed@%" PRId64 "-8~%" PRId64 " reserved+0-9~%" PRId64,
 		 ahead, NOW, NOW + 15);
-	CU_ASSERT_STRING_EQUAL(move->result.history, wanted);
-	CU_ASSERT_EQUAL(move->op.move.age_ms, 15);
+	CU_ASSERT_STRING_EQUAL(call->result.history, wanted);
+	CU_ASSERT_EQUAL(call->op.move.age_ms, 15);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCOUNT %stimers %" PRId64 " %" PRId64, KEY,
 					 NOW + 15 + 60000, NOW + 15 + 60000),
 			1);
-	teardown(f);
 }
 
 /* ---- move ---- */
@@ -588,8 +566,6 @@ static void expect_rule(const struct order_rule *rule, const struct result *resu
 /* Redis runs the same rows as the table says. */
 static void test_every_rule(void)
 {
-	struct fixture *f = setup();
-
 	for (int state = 0; state < ORDER_STATE_COUNT; state++)
 		for (int input = 0; input < ORDER_INPUT_COUNT; input++) {
 			const struct order_rule *rule =
@@ -597,71 +573,62 @@ static void test_every_rule(void)
 			struct call *call;
 
 			put_state((enum order_state)state);
-			call = begin_move(f, "ord_a", (enum order_input)input);
+			call = begin_move("ord_a", (enum order_input)input);
 			if (rule->verdict == ORDER_MOVES) {
 				call->op.move.data = (const uint8_t *)"DATA";
 				call->op.move.data_length = 4;
 			}
-			send_move(f, call);
-			run(f);
+			run_move(call);
 			expect_rule(rule, &call->result);
 		}
-	teardown(f);
 }
 
 static void test_life(void)
 {
-	struct fixture *f = setup();
 	struct result *result;
 
-	place(f, "ord_a", "CONTENT", true);
-	run(f);
-	result = move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	put("ord_a");
+	result = move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	CU_ASSERT_STRING_EQUAL(result->history, "placed@1764000000123-1 reserved+15-2");
 	CU_ASSERT_EQUAL(timer_of("ord_a"), NOW + 15 + 60000);
-	move(f, "ord_a", ORDER_IN_CONFIRM);
-	result = move(f, "ord_a", ORDER_IN_INVENTORY_COMMITTED);
+	move("ord_a", ORDER_IN_CONFIRM);
+	result = move("ord_a", ORDER_IN_INVENTORY_COMMITTED);
 	CU_ASSERT_STRING_EQUAL(result->history,
 			       "placed@1764000000123-1 reserved+15-2 confirmed+15-3 settled+15-4");
 	CU_ASSERT_EQUAL(result->record.state, ORDER_CONFIRMED);
 	CU_ASSERT_EQUAL(result->version, 4);
 	CU_ASSERT_EQUAL(timer_of("ord_a"), -1);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 4);
-	teardown(f);
 }
 
 /* A late reservation opens a settled order again: the same words, a new version. */
 static void test_opened_again(void)
 {
-	struct fixture *f = setup();
 	struct result *result;
 	char text[1024];
 
 	put_state(ORDER_EXPIRED);
-	result = move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	result = move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	CU_ASSERT_EQUAL(result->record.state, ORDER_EXPIRING);
 	CU_ASSERT_STRING_EQUAL(field("ord_a", "settled"), "(none)");
 	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1, text), "OrderExpired"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(text, "seq=5"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(text, "data=DETAIL"));
 	CU_ASSERT_EQUAL(timer_of("ord_a"), NOW + 3000);
-	result = move(f, "ord_a", ORDER_IN_INVENTORY_RELEASED);
+	result = move("ord_a", ORDER_IN_INVENTORY_RELEASED);
 	CU_ASSERT_EQUAL(result->record.state, ORDER_EXPIRED);
 	CU_ASSERT_EQUAL(result->version, 6);
 	CU_ASSERT_STRING_EQUAL(field("ord_a", "settled"), "1");
-	teardown(f);
 }
 
 static void test_asked_again(void)
 {
-	struct fixture *f = setup();
 	struct result *result = NULL;
 	char text[1024];
 
-	place(f, "ord_a", "CONTENT", true);
-	run(f);
+	put("ord_a");
 	for (uint32_t attempt = 2; attempt <= 12; attempt++) {
-		result = move(f, "ord_a", ORDER_IN_REQUEST_UNANSWERED);
+		result = move("ord_a", ORDER_IN_REQUEST_UNANSWERED);
 		CU_ASSERT_EQUAL(result->record.attempt, attempt);
 		CU_ASSERT_EQUAL(result->version, 1);
 	}
@@ -672,38 +639,32 @@ static void test_asked_again(void)
 	CU_ASSERT_STRING_EQUAL(entry(1, text),
 			       "id=ord_a/1 type=tandem.order.v1.OrderPlaced subject=ord_a seq=1 "
 			       "time=2025-11-24T16:00:00.138Z data=CONTENT attempt=12");
-	result = move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	result = move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	CU_ASSERT_EQUAL(result->record.attempt, 1);
 	CU_ASSERT_STRING_EQUAL(field("ord_a", "attempt"), "(none)");
-	teardown(f);
 }
 
 static void test_expected_version(void)
 {
-	struct fixture *f = setup();
 	struct call *call;
 
 	put_state(ORDER_RESERVED);
-	call = begin_move(f, "ord_a", ORDER_IN_CONFIRM);
+	call = begin_move("ord_a", ORDER_IN_CONFIRM);
 	call->op.move.expected_version = 3;
-	send_move(f, call);
-	run(f);
+	run_move(call);
 	CU_ASSERT_EQUAL(call->result.outcome, ORDER_MISMATCH);
 	CU_ASSERT_EQUAL(call->result.version, 4);
 	CU_ASSERT_EQUAL(call->result.state, ORDER_RESERVED);
 	CU_ASSERT_STRING_EQUAL(field("ord_a", "version"), "4");
-	call = begin_move(f, "ord_a", ORDER_IN_CONFIRM);
+	call = begin_move("ord_a", ORDER_IN_CONFIRM);
 	call->op.move.expected_version = 4;
-	send_move(f, call);
-	run(f);
+	run_move(call);
 	CU_ASSERT_EQUAL(call->result.outcome, ORDER_MOVED);
-	teardown(f);
 }
 
 /* In one batch, each sees what the one before it has done. */
 static void test_moves_in_one_batch(void)
 {
-	struct fixture *f = setup();
 	static const enum order_input inputs[] = { ORDER_IN_INVENTORY_RESERVED, ORDER_IN_CONFIRM,
 						   ORDER_IN_CANCEL, ORDER_IN_CONFIRM,
 						   ORDER_IN_INVENTORY_COMMITTED };
@@ -711,19 +672,17 @@ static void test_moves_in_one_batch(void)
 					ORDER_MOVED };
 	long long before;
 
-	place(f, "ord_a", "CONTENT", true);
-	run(f);
+	put("ord_a");
 	before = function_calls();
 	for (size_t i = 0; i < RT_LENGTH(inputs); i++)
-		send_move(f, begin_move(f, "ord_a", inputs[i]));
-	run(f);
+		send_move(begin_move("ord_a", inputs[i]));
+	run();
 	CU_ASSERT_EQUAL(function_calls() - before, 1);
 	for (size_t i = 0; i < RT_LENGTH(inputs); i++)
 		CU_ASSERT_EQUAL(f->calls[1 + i].result.outcome, outcomes[i]);
 	CU_ASSERT_EQUAL(f->calls[5].result.record.state, ORDER_CONFIRMED);
 	/* Its timer was set twice and taken away in the one call. */
 	CU_ASSERT_EQUAL(timer_of("ord_a"), -1);
-	teardown(f);
 }
 
 static void add_foreign(int count)
@@ -745,7 +704,6 @@ static int pending_foreign(void)
 
 static void test_acknowledged_within(void)
 {
-	struct fixture *f = setup();
 	struct call *call;
 
 	put_state(ORDER_PENDING);
@@ -755,66 +713,58 @@ static void test_acknowledged_within(void)
 		char id[16];
 
 		snprintf(id, sizeof(id), "5-%d", i);
-		call = begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+		call = begin_move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 		call->op.move.ack_id = id;
 		call->op.move.want_record = false;
-		send_move(f, call);
-		run(f);
+		run_move(call);
 		CU_ASSERT_EQUAL(call->result.outcome, i == 1 ? ORDER_MOVED : ORDER_STAYED);
 		CU_ASSERT_EQUAL(pending_foreign(), 4 - i);
 	}
 	/* Nobody's answer stays pending: it goes to the dead letters, by its consumer. */
-	call = begin_move(f, "ord_none", ORDER_IN_INVENTORY_RESERVED);
+	call = begin_move("ord_none", ORDER_IN_INVENTORY_RESERVED);
 	call->op.move.ack_id = "5-3";
-	send_move(f, call);
-	run(f);
+	run_move(call);
 	CU_ASSERT_EQUAL(call->result.outcome, ORDER_UNKNOWN);
 	CU_ASSERT_EQUAL(pending_foreign(), 2);
 	/* What is acknowledged already, or never was there, is no error. */
-	call = begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	call = begin_move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	call->op.move.ack_id = "5-1";
-	send_move(f, call);
-	run(f);
+	run_move(call);
 	CU_ASSERT_EQUAL(call->result.status, RT_OK);
-	teardown(f);
 }
 
 /* A damaged order, or a foreign thing in its place, spoils no other in its batch. */
 static void test_damaged_orders(void)
 {
-	struct fixture *f = setup();
 	struct call *a, *b, *c, *d;
 
-	place(f, "ord_a", "CONTENT", true);
-	place(f, "ord_b", "CONTENT", true);
-	run(f);
+	put("ord_a");
+	put("ord_b");
 	redis_server_do(&shared, "HDEL %so:ord_b version", KEY);
 	redis_server_do(&shared, "SET %so:ord_c text", KEY);
-	b = begin_move(f, "ord_b", ORDER_IN_CONFIRM);
-	send_move(f, b);
-	c = begin_move(f, "ord_c", ORDER_IN_CONFIRM);
-	send_move(f, c);
-	a = begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
-	send_move(f, a);
-	d = place(f, "ord_c", "CONTENT", false);
-	run(f);
+	b = begin_move("ord_b", ORDER_IN_CONFIRM);
+	send_move(b);
+	c = begin_move("ord_c", ORDER_IN_CONFIRM);
+	send_move(c);
+	a = begin_move("ord_a", ORDER_IN_INVENTORY_RESERVED);
+	send_move(a);
+	d = place("ord_c", "CONTENT", false);
+	run();
 	CU_ASSERT_EQUAL(b->result.outcome, ORDER_UNKNOWN);
 	CU_ASSERT_EQUAL(c->result.outcome, ORDER_UNKNOWN);
 	CU_ASSERT_EQUAL(a->result.outcome, ORDER_MOVED);
 	CU_ASSERT_EQUAL(d->result.outcome, ORDER_CONFLICT);
-	CU_ASSERT_FALSE(get(f, "ord_b")->known);
-	CU_ASSERT_EQUAL(get(f, "ord_c")->status, RT_OK);
-	CU_ASSERT_FALSE(get(f, "ord_c")->known);
-	CU_ASSERT_FALSE(get(f, "ord_none")->known);
-	CU_ASSERT_TRUE(get(f, "ord_a")->known);
-	teardown(f);
+	CU_ASSERT_FALSE(get("ord_b")->known);
+	CU_ASSERT_EQUAL(get("ord_c")->status, RT_OK);
+	CU_ASSERT_FALSE(get("ord_c")->known);
+	CU_ASSERT_FALSE(get("ord_none")->known);
+	CU_ASSERT_TRUE(get("ord_a")->known);
 }
 
 /* ---- list ---- */
 
 static void listed(struct order_list_op *op, int status)
 {
-	struct fixture *f = RT_CONTAINER_OF(op, struct fixture, list);
 	size_t length = 0;
 
 	CU_ASSERT_EQUAL(status, RT_OK);
@@ -823,11 +773,11 @@ static void listed(struct order_list_op *op, int status)
 		length += (size_t)snprintf(f->text + length, sizeof(f->text) - length, "%s ",
 					   op->records[i].order_id);
 	snprintf(f->last_id, sizeof(f->last_id), "%s", op->last_id);
-	ended(f);
+	ended();
 }
 
-static const char *list_bytes(struct fixture *f, const char *customer, size_t count, size_t bytes,
-			      int64_t before_ms, const char *before_id)
+static const char *list_bytes(const char *customer, size_t count, size_t bytes, int64_t before_ms,
+			      const char *before_id)
 {
 	f->count++;
 	f->list = (struct order_list_op){ .customer_id = customer,
@@ -837,64 +787,60 @@ static const char *list_bytes(struct fixture *f, const char *customer, size_t co
 					  .before_id = before_id,
 					  .done = listed };
 	order_store_list(f->store, &f->list);
-	run(f);
+	run();
 	return f->text;
 }
 
-static const char *list(struct fixture *f, const char *customer, size_t count, int64_t before_ms,
+static const char *list(const char *customer, size_t count, int64_t before_ms,
 			const char *before_id)
 {
-	return list_bytes(f, customer, count, 1 << 20, before_ms, before_id);
+	return list_bytes(customer, count, 1 << 20, before_ms, before_id);
 }
 
 static void test_list(void)
 {
-	struct fixture *f = setup();
 	static const char *const ids[] = { "ord_c", "ord_a", "ord_e", "ord_b", "ord_d" };
 
 	for (size_t i = 0; i < RT_LENGTH(ids); i++) {
-		struct call *call = place(f, ids[i], "CONTENT", true);
+		struct call *call = place(ids[i], "CONTENT", true);
 
 		/* c and a at the first ms, the others later, e and b at one. */
 		call->op.place.now_ms = NOW + (i < 2 ? 0 : i < 4 ? 5 : 9);
 	}
-	run(f);
-	CU_ASSERT_STRING_EQUAL(list(f, "nobody", 10, INT64_MAX, ""), "");
+	run();
+	CU_ASSERT_STRING_EQUAL(list("nobody", 10, INT64_MAX, ""), "");
 	CU_ASSERT_FALSE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list(f, "ann", 10, INT64_MAX, ""), "ord_d ord_e ord_b ord_c ord_a ");
+	CU_ASSERT_STRING_EQUAL(list("ann", 10, INT64_MAX, ""), "ord_d ord_e ord_b ord_c ord_a ");
 	CU_ASSERT_FALSE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list(f, "ann", 2, INT64_MAX, ""), "ord_d ord_e ");
+	CU_ASSERT_STRING_EQUAL(list("ann", 2, INT64_MAX, ""), "ord_d ord_e ");
 	CU_ASSERT_TRUE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list(f, "ann", 2, NOW + 5, "ord_e"), "ord_b ord_c ");
+	CU_ASSERT_STRING_EQUAL(list("ann", 2, NOW + 5, "ord_e"), "ord_b ord_c ");
 	CU_ASSERT_TRUE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list(f, "ann", 2, NOW, "ord_c"), "ord_a ");
+	CU_ASSERT_STRING_EQUAL(list("ann", 2, NOW, "ord_c"), "ord_a ");
 	CU_ASSERT_FALSE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list(f, "ann", 5, INT64_MAX, ""), "ord_d ord_e ord_b ord_c ord_a ");
+	CU_ASSERT_STRING_EQUAL(list("ann", 5, INT64_MAX, ""), "ord_d ord_e ord_b ord_c ord_a ");
 	CU_ASSERT_FALSE(f->list.more);
 	/* The last of a page is gone: goes on behind its time. */
-	CU_ASSERT_STRING_EQUAL(list(f, "ann", 9, NOW + 5, "ord_gone"), "ord_c ord_a ");
+	CU_ASSERT_STRING_EQUAL(list("ann", 9, NOW + 5, "ord_gone"), "ord_c ord_a ");
 	/* No more than fit, but one. */
-	CU_ASSERT_STRING_EQUAL(list_bytes(f, "ann", 5, 2 * (512 + 7), INT64_MAX, ""),
-			       "ord_d ord_e ");
+	CU_ASSERT_STRING_EQUAL(list_bytes("ann", 5, 2 * (512 + 7), INT64_MAX, ""), "ord_d ord_e ");
 	CU_ASSERT_TRUE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list_bytes(f, "ann", 5, 1, INT64_MAX, ""), "ord_d ");
+	CU_ASSERT_STRING_EQUAL(list_bytes("ann", 5, 1, INT64_MAX, ""), "ord_d ");
 	CU_ASSERT_TRUE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list_bytes(f, "ann", 5, 1, NOW, "ord_c"), "ord_a ");
+	CU_ASSERT_STRING_EQUAL(list_bytes("ann", 5, 1, NOW, "ord_c"), "ord_a ");
 	CU_ASSERT_FALSE(f->list.more);
 	/* A damaged order hides no other, not even when the page ends with it. */
 	redis_server_do(&shared, "DEL %so:ord_b", KEY);
-	CU_ASSERT_STRING_EQUAL(list(f, "ann", 1, NOW + 5, "ord_e"), "");
+	CU_ASSERT_STRING_EQUAL(list("ann", 1, NOW + 5, "ord_e"), "");
 	CU_ASSERT_TRUE(f->list.more);
 	CU_ASSERT_STRING_EQUAL(f->last_id, "ord_b");
-	CU_ASSERT_STRING_EQUAL(list(f, "ann", 10, INT64_MAX, ""), "ord_d ord_e ord_c ord_a ");
-	teardown(f);
+	CU_ASSERT_STRING_EQUAL(list("ann", 10, INT64_MAX, ""), "ord_d ord_e ord_c ord_a ");
 }
 
 /* ---- due and timers ---- */
 
 static void due_found(struct order_due_op *op, int status)
 {
-	struct fixture *f = RT_CONTAINER_OF(op, struct fixture, due);
 	size_t length = 0;
 
 	CU_ASSERT_EQUAL(status, RT_OK);
@@ -904,10 +850,10 @@ static void due_found(struct order_due_op *op, int status)
 					   op->due[i].record.order_id,
 					   op->due[i].queued ? ":queued" : "");
 	f->number = op->timer_count;
-	ended(f);
+	ended();
 }
 
-static const char *due(struct fixture *f, int64_t now_ms, int64_t lease_until_ms, size_t count)
+static const char *due(int64_t now_ms, int64_t lease_until_ms, size_t count)
 {
 	f->count++;
 	f->due = (struct order_due_op){ .now_ms = now_ms,
@@ -915,58 +861,51 @@ static const char *due(struct fixture *f, int64_t now_ms, int64_t lease_until_ms
 					.count_max = count,
 					.done = due_found };
 	order_store_due(f->store, &f->due);
-	run(f);
+	run();
 	return f->text;
 }
 
 static void test_due(void)
 {
-	struct fixture *f = setup();
-
 	for (int i = 0; i < 3; i++) {
 		char order_id[16];
 
 		snprintf(order_id, sizeof(order_id), "ord_%c", 'a' + i);
-		place(f, order_id, "CONTENT", true)->op.place.retry_due_ms = 100 + 10 * i;
+		place(order_id, "CONTENT", true)->op.place.retry_due_ms = 100 + 10 * i;
 	}
-	run(f);
-	CU_ASSERT_STRING_EQUAL(due(f, 99, 1000, 10), "");
+	run();
+	CU_ASSERT_STRING_EQUAL(due(99, 1000, 10), "");
 	CU_ASSERT_EQUAL(f->number, 3);
-	CU_ASSERT_STRING_EQUAL(due(f, 110, 1000, 1), "ord_a ");
+	CU_ASSERT_STRING_EQUAL(due(110, 1000, 1), "ord_a ");
 	CU_ASSERT_EQUAL(timer_of("ord_a"), 1000);
 	CU_ASSERT_EQUAL(timer_of("ord_b"), 110);
-	CU_ASSERT_STRING_EQUAL(due(f, 500, 1000, 10), "ord_b ord_c ");
+	CU_ASSERT_STRING_EQUAL(due(500, 1000, 10), "ord_b ord_c ");
 	/* Leased: others see none of them, until the lease is over. */
-	CU_ASSERT_STRING_EQUAL(due(f, 999, 2000, 10), "");
-	CU_ASSERT_STRING_EQUAL(due(f, 1000, 2000, 10), "ord_a ord_b ord_c ");
+	CU_ASSERT_STRING_EQUAL(due(999, 2000, 10), "");
+	CU_ASSERT_STRING_EQUAL(due(1000, 2000, 10), "ord_a ord_b ord_c ");
 	/* Timers of what is gone or settled go too. */
 	redis_server_do(&shared, "DEL %so:ord_a", KEY);
 	redis_server_do(&shared, "HSET %so:ord_b status CANCELLED settled 1", KEY);
-	CU_ASSERT_STRING_EQUAL(due(f, 2000, 3000, 10), "ord_c ");
+	CU_ASSERT_STRING_EQUAL(due(2000, 3000, 10), "ord_c ");
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %stimers", KEY), 1);
-	teardown(f);
 }
 
 /* Late or lost: a request that inventory will still read is not sent again. */
 static void test_due_queued(void)
 {
-	struct fixture *f = setup();
-
-	place(f, "ord_a", "CONTENT", true);
-	place(f, "ord_b", "CONTENT", true);
-	run(f);
-	CU_ASSERT_STRING_EQUAL(due(f, NOW + 9000, NOW + 9001, 10), "ord_a ord_b ");
+	put("ord_a");
+	put("ord_b");
+	CU_ASSERT_STRING_EQUAL(due(NOW + 9000, NOW + 9001, 10), "ord_a ord_b ");
 	redis_server_do(&shared, "XGROUP CREATE %s inventory 0", EVENTS);
-	CU_ASSERT_STRING_EQUAL(due(f, NOW + 9001, NOW + 9002, 10), "ord_a:queued ord_b:queued ");
+	CU_ASSERT_STRING_EQUAL(due(NOW + 9001, NOW + 9002, 10), "ord_a:queued ord_b:queued ");
 	redis_server_do(&shared, "XREADGROUP GROUP inventory c COUNT 1 STREAMS %s >", EVENTS);
-	CU_ASSERT_STRING_EQUAL(due(f, NOW + 9002, NOW + 9003, 10), "ord_a ord_b:queued ");
+	CU_ASSERT_STRING_EQUAL(due(NOW + 9002, NOW + 9003, 10), "ord_a ord_b:queued ");
 	/* Asked again: the repeat counts, not the first. */
-	move(f, "ord_a", ORDER_IN_REQUEST_UNANSWERED);
-	CU_ASSERT_STRING_EQUAL(due(f, NOW + 9004, NOW + 9005, 10), "ord_a:queued ord_b:queued ");
+	move("ord_a", ORDER_IN_REQUEST_UNANSWERED);
+	CU_ASSERT_STRING_EQUAL(due(NOW + 9004, NOW + 9005, 10), "ord_a:queued ord_b:queued ");
 	/* Ahead of the group, but no longer there. */
 	redis_server_do(&shared, "XTRIM %s MAXLEN 0", EVENTS);
-	CU_ASSERT_STRING_EQUAL(due(f, NOW + 9006, NOW + 9007, 10), "ord_a ord_b ");
-	teardown(f);
+	CU_ASSERT_STRING_EQUAL(due(NOW + 9006, NOW + 9007, 10), "ord_a ord_b ");
 }
 
 /* Reads what is new for a group; returns how many entries it got. */
@@ -1003,46 +942,41 @@ static long long lag_of(const char *group)
 /* Inventory is spared what asks for nothing, and gets everything else. */
 static void test_passed_over(void)
 {
-	struct fixture *f = setup();
-
 	for (int i = 0; i < 4; i++) {
 		char order_id[16];
 
 		snprintf(order_id, sizeof(order_id), "ord_%c", 'a' + i);
-		place(f, order_id, "CONTENT", true);
+		place(order_id, "CONTENT", true);
 	}
-	run(f);
+	run();
 	redis_server_do(&shared, "XGROUP CREATE %s inventory 0", EVENTS);
 	redis_server_do(&shared, "XGROUP CREATE %s watchers 0", EVENTS);
 	/* Not read as far as that yet: nothing is passed over. */
-	move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	CU_ASSERT_EQUAL(read_by("inventory"), 5);
 	/* All read: it is not told of the next. */
-	move(f, "ord_b", ORDER_IN_INVENTORY_RESERVED);
-	move(f, "ord_c", ORDER_IN_INVENTORY_UNAVAILABLE);
+	move("ord_b", ORDER_IN_INVENTORY_RESERVED);
+	move("ord_c", ORDER_IN_INVENTORY_UNAVAILABLE);
 	CU_ASSERT_EQUAL(lag_of("inventory"), 0);
 	CU_ASSERT_EQUAL(read_by("inventory"), 0);
 	CU_ASSERT_EQUAL(lag_of("watchers"), 7);
 	/* A request is told, and so is what was published behind it before it was read. */
-	move(f, "ord_a", ORDER_IN_CONFIRM);
-	move(f, "ord_d", ORDER_IN_INVENTORY_RESERVED);
+	move("ord_a", ORDER_IN_CONFIRM);
+	move("ord_d", ORDER_IN_INVENTORY_RESERVED);
 	CU_ASSERT_EQUAL(read_by("inventory"), 2);
 	/* In one batch: passed over as far as the first request. */
-	send_move(f, begin_move(f, "ord_a", ORDER_IN_INVENTORY_COMMITTED));
-	send_move(f, begin_move(f, "ord_b", ORDER_IN_CANCEL));
-	send_move(f, begin_move(f, "ord_b", ORDER_IN_INVENTORY_RELEASED));
-	run(f);
+	send_move(begin_move("ord_a", ORDER_IN_INVENTORY_COMMITTED));
+	send_move(begin_move("ord_b", ORDER_IN_CANCEL));
+	send_move(begin_move("ord_b", ORDER_IN_INVENTORY_RELEASED));
+	run();
 	CU_ASSERT_EQUAL(lag_of("inventory"), 2);
 	CU_ASSERT_EQUAL(read_by("inventory"), 2);
 	CU_ASSERT_EQUAL(read_by("watchers"), 12);
-	teardown(f);
 }
 
 /* Each rule by itself, with inventory caught up: it gets what the rule says asks, nothing else. */
 static void test_passed_over_by_rule(void)
 {
-	struct fixture *f = setup();
-
 	for (int state = 0; state < ORDER_STATE_COUNT; state++)
 		for (int input = 0; input < ORDER_INPUT_COUNT; input++) {
 			const struct order_rule *rule =
@@ -1052,52 +986,46 @@ static void test_passed_over_by_rule(void)
 			redis_server_do(&shared, "XADD %s 1764000000100-7 a b", EVENTS);
 			redis_server_do(&shared, "XGROUP CREATE %s inventory $", EVENTS);
 			redis_server_do(&shared, "XGROUP CREATE %s watchers $", EVENTS);
-			move(f, "ord_a", (enum order_input)input);
+			move("ord_a", (enum order_input)input);
 			CU_ASSERT_EQUAL(read_by("inventory"), order_rule_asks(rule));
 			CU_ASSERT_EQUAL(read_by("watchers"), rule->event != ORDER_EV_NOTHING);
 		}
-	teardown(f);
 }
 
 static void timer_set(struct order_timer_op *op, int status)
 {
-	struct call *call = RT_CONTAINER_OF(op, struct call, op);
-
+	(void)op;
 	CU_ASSERT_EQUAL(status, RT_OK);
-	ended(call->fixture);
+	ended();
 }
 
-static void set_timer(struct fixture *f, uint64_t version, int64_t due_ms)
+static void set_timer(uint64_t version, int64_t due_ms)
 {
-	struct call *call = begin(f, "ord_a");
+	struct call *call = begin("ord_a");
 
 	call->op.timer = (struct order_timer_op){
 		.order_id = call->order_id, .version = version, .due_ms = due_ms, .done = timer_set
 	};
 	order_store_timer(f->store, &call->op.timer);
-	run(f);
+	run();
 }
 
 static void test_timer(void)
 {
-	struct fixture *f = setup();
-
 	put_state(ORDER_PENDING);
-	set_timer(f, 4, 500);
+	set_timer(4, 500);
 	CU_ASSERT_EQUAL(timer_of("ord_a"), 500);
-	set_timer(f, 3, 600);
+	set_timer(3, 600);
 	CU_ASSERT_EQUAL(timer_of("ord_a"), 500);
 	put_state(ORDER_CANCELLED);
-	set_timer(f, 4, 600);
+	set_timer(4, 600);
 	CU_ASSERT_EQUAL(timer_of("ord_a"), 77);
-	teardown(f);
 }
 
 /* ---- tail and trim ---- */
 
 static void tailed(struct order_tail_op *op, int status)
 {
-	struct fixture *f = RT_CONTAINER_OF(op, struct fixture, tail);
 	size_t length = 0;
 
 	f->number = status;
@@ -1107,149 +1035,132 @@ static void tailed(struct order_tail_op *op, int status)
 					   "%s %s/%" PRIu64 " ",
 					   op->entries[i].type + strlen("tandem.order.v1."),
 					   op->entries[i].subject, op->entries[i].seq);
-	ended(f);
+	ended();
 }
 
-static void begin_tail(struct fixture *f, const char *after, int64_t block_ms)
+static void begin_tail(const char *after, int64_t block_ms)
 {
 	f->count++;
 	f->tail = (struct order_tail_op){ .after = after, .block_ms = block_ms, .done = tailed };
 	order_store_tail(f->store, &f->tail);
 }
 
+static const char *tail(const char *after, int64_t block_ms)
+{
+	begin_tail(after, block_ms);
+	run();
+	return f->text;
+}
+
 static void test_tail(void)
 {
-	struct fixture *f = setup();
 	char after[64], end[64];
 
-	begin_tail(f, "$", 5000);
-	run(f);
+	tail("$", 5000);
 	CU_ASSERT_EQUAL(f->number, RT_OK);
 	CU_ASSERT_STRING_EQUAL(f->tail.last, "0-0");
-	place(f, "ord_a", "CONTENT", true);
-	place(f, "ord_b", "CONTENT", true);
-	run(f);
-	begin_tail(f, "0-0", 5000);
-	run(f);
-	CU_ASSERT_STRING_EQUAL(f->text, "OrderPlaced ord_a/1 OrderPlaced ord_b/1 ");
+	put("ord_a");
+	put("ord_b");
+	CU_ASSERT_STRING_EQUAL(tail("0-0", 5000), "OrderPlaced ord_a/1 OrderPlaced ord_b/1 ");
 	snprintf(after, sizeof(after), "%s", f->tail.last);
-	begin_tail(f, "$", 5000);
-	run(f);
-	CU_ASSERT_STRING_EQUAL(f->text, "");
+	CU_ASSERT_STRING_EQUAL(tail("$", 5000), "");
 	CU_ASSERT_STRING_EQUAL(f->tail.last, after);
 	/* Waits; what is published meanwhile comes at once, and other commands are not held up. */
-	begin_tail(f, after, 10000);
-	move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	begin_tail(after, 10000);
+	move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	CU_ASSERT_STRING_EQUAL(f->text, "OrderReserved ord_a/2 ");
 	/* Nothing comes: ends after its time, at the same place. */
 	snprintf(end, sizeof(end), "%s", f->tail.last);
-	begin_tail(f, end, 20);
-	run(f);
+	tail(end, 20);
 	CU_ASSERT_EQUAL(f->number, RT_OK);
 	CU_ASSERT_STRING_EQUAL(f->text, "");
 	CU_ASSERT_STRING_EQUAL(f->tail.last, end);
 	/* An entry that is no event is passed over. */
 	redis_server_do(&shared, "XADD %s * foo bar", EVENTS);
-	begin_tail(f, end, 5000);
-	run(f);
-	CU_ASSERT_STRING_EQUAL(f->text, "");
+	CU_ASSERT_STRING_EQUAL(tail(end, 5000), "");
 	CU_ASSERT_STRING_NOT_EQUAL(f->tail.last, end);
-	teardown(f);
 }
 
 /* Where in the stream each batch has published, as it is told. */
 static void note_published(void *user, const char *before, const char *last)
 {
-	struct fixture *f = user;
 	size_t length = strlen(f->text);
 
+	(void)user;
 	snprintf(f->text + length, sizeof(f->text) - length, "%s..%s ", strchr(before, '-') + 1,
 		 strchr(last, '-') + 1);
 }
 
 static void test_published(void)
 {
-	struct fixture *f = setup();
 	struct result *result;
 
-	order_store_on_published(f->store, note_published, f);
-	place(f, "ord_a", "CONTENT", true);
-	place(f, "ord_b", "CONTENT", true);
-	run(f);
+	order_store_on_published(f->store, note_published, NULL);
+	place("ord_a", "CONTENT", true);
+	put("ord_b");
 	CU_ASSERT_STRING_EQUAL(f->text, "0..2 ");
-	place(f, "ord_a", "CONTENT", false); /* a repeat publishes nothing */
-	run(f);
-	move(f, "ord_a", ORDER_IN_HOLD_RAN_OUT); /* nor does what stays */
+	place("ord_a", "CONTENT", false); /* a repeat publishes nothing */
+	run();
+	move("ord_a", ORDER_IN_HOLD_RAN_OUT); /* nor does what stays */
 	CU_ASSERT_STRING_EQUAL(f->text, "0..2 ");
-	send_move(f, begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED));
-	send_move(f, begin_move(f, "ord_b", ORDER_IN_INVENTORY_RESERVED));
-	run(f);
+	send_move(begin_move("ord_a", ORDER_IN_INVENTORY_RESERVED));
+	send_move(begin_move("ord_b", ORDER_IN_INVENTORY_RESERVED));
+	run();
 	CU_ASSERT_STRING_EQUAL(f->text, "0..2 2..4 ");
 	redis_server_do(&shared, "XADD %s 9999999999999-9 foo bar", EVENTS); /* somebody else */
-	result = move(f, "ord_a", ORDER_IN_CANCEL);
+	result = move("ord_a", ORDER_IN_CANCEL);
 	CU_ASSERT_EQUAL(result->outcome, ORDER_MOVED);
 	CU_ASSERT_STRING_EQUAL(f->text, "0..2 2..4 9..10 ");
-	teardown(f);
 }
 
 /* The history comes with a move when it is wanted: what who waits needs, without the record. */
 static void test_history(void)
 {
-	struct fixture *f = setup();
 	struct call *call;
 
-	place(f, "ord_a", "CONTENT", true);
-	run(f);
-	call = begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	put("ord_a");
+	call = begin_move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	call->op.move.want_record = false;
 	call->op.move.want_history = true;
-	send_move(f, call);
-	run(f);
+	run_move(call);
 	CU_ASSERT_FALSE(call->result.known);
 	CU_ASSERT_EQUAL(call->result.version, 2);
 	CU_ASSERT_EQUAL(strncmp(call->result.history, "placed@", 7), 0);
 	CU_ASSERT_STRING_EQUAL(call->result.history, field("ord_a", "history"));
 	/* What stays has none to tell. */
-	call = begin_move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED);
+	call = begin_move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	call->op.move.want_record = false;
 	call->op.move.want_history = true;
-	send_move(f, call);
-	run(f);
+	run_move(call);
 	CU_ASSERT_EQUAL(call->result.outcome, ORDER_STAYED);
 	CU_ASSERT_STRING_EQUAL(call->result.history, "");
-	teardown(f);
 }
 
 static void test_tail_interrupted(void)
 {
-	struct fixture *f = setup();
-
 	order_store_tail_interrupt(f->store); /* nothing to interrupt */
-	begin_tail(f, "0-0", 10000);
+	begin_tail("0-0", 10000);
 	order_store_tail_interrupt(f->store);
 	CU_ASSERT_EQUAL(f->ended, 0);
-	run(f);
+	run();
 	CU_ASSERT_EQUAL(f->number, RT_CANCELED);
 	/* Freed while Redis still holds the read. */
-	teardown(f);
-	f = setup();
-	f->count++;
-	f->tail = (struct order_tail_op){ .after = "0-0", .block_ms = 10000, .done = tailed };
-	order_store_tail(f->store, &f->tail);
-	free_store(f);
+	teardown();
+	setup();
+	begin_tail("0-0", 10000);
+	free_store();
 	CU_ASSERT_EQUAL(f->ended, 1);
 	CU_ASSERT_EQUAL(f->number, RT_CANCELED);
-	rt_loop_free(f->loop);
-	free(f);
 }
 
 static void trimmed(struct rt_trim_op *op, int status)
 {
+	(void)op;
 	CU_ASSERT_EQUAL(status, RT_OK);
-	ended(RT_CONTAINER_OF(op, struct fixture, trim));
+	ended();
 }
 
-static void trim(struct fixture *f, int64_t retain_ms, int64_t retain_count, int64_t ghost_ms)
+static void trim(int64_t retain_ms, int64_t retain_count, int64_t ghost_ms)
 {
 	f->count++;
 	f->trim = (struct rt_trim_op){ .now_ms = NOW + 1000,
@@ -1258,171 +1169,145 @@ static void trim(struct fixture *f, int64_t retain_ms, int64_t retain_count, int
 				       .ghost_ms = ghost_ms,
 				       .done = trimmed };
 	rt_store_add(f->trims, &f->trim);
-	run(f);
+	run();
 }
 
 static void test_trim(void)
 {
-	struct fixture *f = setup();
-
-	trim(f, 0, 0, 1000);
+	trim(0, 0, 1000);
 	CU_ASSERT_EQUAL(f->trim.length, 0);
 	for (int i = 0; i < 3; i++)
-		place(f, i == 0 ? "ord_a" : i == 1 ? "ord_b" : "ord_c", "CONTENT", true);
-	run(f);
-	trim(f, 0, 0, 1000);
+		place(i == 0 ? "ord_a" : i == 1 ? "ord_b" : "ord_c", "CONTENT", true);
+	run();
+	trim(0, 0, 1000);
 	CU_ASSERT_EQUAL(f->trim.trimmed, 0); /* nobody reads it yet: kept */
 	CU_ASSERT_EQUAL(f->trim.length, 3);
 	redis_server_do(&shared, "XGROUP CREATE %s inventory 0", EVENTS);
 	redis_server_do(&shared, "XREADGROUP GROUP inventory c COUNT 3 STREAMS %s >", EVENTS);
 	redis_server_do(&shared, "XACK %s inventory %" PRId64 "-1 %" PRId64 "-3", EVENTS, NOW, NOW);
-	trim(f, 0, 0, 100000);
+	trim(0, 0, 100000);
 	CU_ASSERT_EQUAL(f->trim.trimmed, 1); /* the second is not acknowledged, the third behind */
 	CU_ASSERT_EQUAL(f->trim.length, 2);
 	CU_ASSERT_EQUAL(f->trim.ghost_count, 0);
 	redis_server_do(&shared, "XGROUP CREATE %s forgotten 0", EVENTS);
-	trim(f, 0, 0, 100000);
+	trim(0, 0, 100000);
 	CU_ASSERT_EQUAL(f->trim.ghost_count, 1);
 	CU_ASSERT_STRING_EQUAL(f->trim.ghost, "forgotten");
-	teardown(f);
 }
 
 /* ---- when Redis says no ---- */
 
 /* ord_a is there and storage is full: a repeat in the same batch as a new order gets its answer. */
-static void repeats_are_answered(struct fixture *f)
+static void repeats_are_answered(void)
 {
-	struct call *fresh = place(f, "ord_new", "CONTENT", true);
-	struct call *repeat = place(f, "ord_a", "CONTENT", false);
-	struct call *other = place(f, "ord_a", "OTHER", false);
-	struct call *unknown = place(f, "ord_u", "CONTENT", false);
+	struct call *fresh = place("ord_new", "CONTENT", true);
+	struct call *repeat = place("ord_a", "CONTENT", false);
+	struct call *other = place("ord_a", "OTHER", false);
+	struct call *unknown = place("ord_u", "CONTENT", false);
 
-	run(f);
+	run();
 	CU_ASSERT_EQUAL(fresh->result.status, RT_FULL);
-	CU_ASSERT_EQUAL(repeat->result.status, RT_OK);
-	CU_ASSERT_EQUAL(repeat->op.place.outcome, ORDER_PLACED_BEFORE);
-	CU_ASSERT_EQUAL(other->result.status, RT_OK);
-	CU_ASSERT_EQUAL(other->op.place.outcome, ORDER_CONFLICT);
+	expect_outcome(repeat, ORDER_PLACED_BEFORE);
+	expect_outcome(other, ORDER_CONFLICT);
 	CU_ASSERT_EQUAL(unknown->result.status, RT_FULL);
 }
 
 static void test_full_stream(void)
 {
-	struct fixture *f = rt_alloc(sizeof(*f));
 	struct call *refused;
 
-	redis_server_do(&shared, "FLUSHALL");
-	setup_on(f, &shared, 2);
-	place(f, "ord_a", "CONTENT", true);
-	place(f, "ord_b", "CONTENT", true);
-	run(f);
-	refused = place(f, "ord_c", "CONTENT", true);
-	run(f);
+	setup_on(&shared, 2);
+	put("ord_a");
+	put("ord_b");
+	refused = put("ord_c");
 	CU_ASSERT_EQUAL(refused->result.status, RT_FULL);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "EXISTS %so:ord_c", KEY), 0);
 	CU_ASSERT_EQUAL(timer_of("ord_c"), -1);
 	CU_ASSERT_TRUE(refused->op.place.stream_full);
-	repeats_are_answered(f);
+	repeats_are_answered();
 	/* What is there goes on. */
-	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_INVENTORY_RESERVED)->outcome, ORDER_MOVED);
+	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_INVENTORY_RESERVED)->outcome, ORDER_MOVED);
 	redis_server_do(&shared, "XTRIM %s MAXLEN 1", EVENTS);
-	refused = place(f, "ord_c", "CONTENT", true);
-	run(f);
+	refused = put("ord_c");
 	CU_ASSERT_EQUAL(refused->result.status, RT_OK);
-	teardown(f);
 }
 
 static void test_full_memory(void)
 {
-	struct fixture *f = setup();
 	struct call *refused;
 
-	place(f, "ord_a", "CONTENT", true);
-	run(f);
+	put("ord_a");
 	redis_server_do(&shared, "CONFIG SET maxmemory 1");
-	refused = place(f, "ord_b", "CONTENT", true);
-	run(f);
+	refused = put("ord_b");
 	CU_ASSERT_EQUAL(refused->result.status, RT_FULL);
 	CU_ASSERT_FALSE(refused->op.place.stream_full);
-	repeats_are_answered(f);
+	repeats_are_answered();
 	/* A full Redis drains: moves, looking and trimming go on. */
-	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_CANCEL)->outcome, ORDER_MOVED);
-	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_INVENTORY_RELEASED)->outcome, ORDER_MOVED);
-	CU_ASSERT_STRING_EQUAL(due(f, NOW * 2, NOW * 2, 10), "");
-	CU_ASSERT_STRING_EQUAL(list(f, "ann", 10, INT64_MAX, ""), "ord_a ");
-	trim(f, 0, 0, 1000);
-	CU_ASSERT_TRUE(get(f, "ord_a")->known);
+	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_CANCEL)->outcome, ORDER_MOVED);
+	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_INVENTORY_RELEASED)->outcome, ORDER_MOVED);
+	CU_ASSERT_STRING_EQUAL(due(NOW * 2, NOW * 2, 10), "");
+	CU_ASSERT_STRING_EQUAL(list("ann", 10, INT64_MAX, ""), "ord_a ");
+	trim(0, 0, 1000);
+	CU_ASSERT_TRUE(get("ord_a")->known);
 	redis_server_do(&shared, "CONFIG SET maxmemory 0");
-	refused = place(f, "ord_b", "CONTENT", true);
-	run(f);
+	refused = put("ord_b");
 	CU_ASSERT_EQUAL(refused->result.status, RT_OK);
-	teardown(f);
 }
 
 /* The functions go: what is under way fails, and they are there again without a restart. */
 static void test_functions_flushed(void)
 {
-	struct fixture *f = setup();
 	struct call *call;
 
 	redis_server_do(&shared, "FUNCTION FLUSH");
-	call = place(f, "ord_a", "CONTENT", true);
-	run(f);
+	call = put("ord_a");
 	CU_ASSERT_EQUAL(call->result.status, RT_UNREADY);
-	run_until_ready(f);
-	call = place(f, "ord_a", "CONTENT", true);
-	run(f);
+	run_until_ready();
+	call = put("ord_a");
 	CU_ASSERT_EQUAL(call->result.status, RT_OK);
-	teardown(f);
 }
 
 static void test_killed_and_restarted(void)
 {
 	static const char *const settings[] = { "--appendonly", "yes", "--appendfsync", "always",
 						NULL };
-	struct fixture *f = rt_alloc(sizeof(*f));
 	struct redis_server server;
 	struct call *call;
 
 	redis_server_start(&server, settings);
-	setup_on(f, &server, 1000);
-	call = place(f, "ord_a", "CONTENT", true);
-	run(f);
+	setup_on(&server, 1000);
+	call = put("ord_a");
 	CU_ASSERT_EQUAL(call->result.status, RT_OK);
 	redis_server_kill(&server);
-	call = place(f, "ord_b", "CONTENT", true);
-	begin_tail(f, "0-0", 5000);
-	run(f);
+	call = place("ord_b", "CONTENT", true);
+	tail("0-0", 5000);
 	CU_ASSERT_EQUAL(call->result.status, RT_LOST);
 	CU_ASSERT_EQUAL(f->number, RT_LOST);
 	CU_ASSERT_FALSE(rt_store_problem(f->redis) == NULL);
-	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_CANCEL)->status, RT_LOST);
-	CU_ASSERT_EQUAL(get(f, "ord_a")->status, RT_LOST);
+	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_CANCEL)->status, RT_LOST);
+	CU_ASSERT_EQUAL(get("ord_a")->status, RT_LOST);
 	redis_server_restart(&server);
-	run_until_ready(f);
-	CU_ASSERT_TRUE(get(f, "ord_a")->known);
-	CU_ASSERT_EQUAL(move(f, "ord_a", ORDER_IN_CANCEL)->outcome, ORDER_MOVED);
-	teardown(f);
+	run_until_ready();
+	CU_ASSERT_TRUE(get("ord_a")->known);
+	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_CANCEL)->outcome, ORDER_MOVED);
 	redis_server_done(&server);
 }
 
 /* Freed at any time: everything ends once. */
 static void test_freed_under_way(void)
 {
-	struct fixture *f = setup();
-
 	for (int i = 0; i < 200; i++)
-		place(f, "ord_a", "CONTENT", false);
-	send_move(f, begin_move(f, "ord_a", ORDER_IN_CONFIRM));
-	free_store(f);
+		place("ord_a", "CONTENT", false);
+	send_move(begin_move("ord_a", ORDER_IN_CONFIRM));
+	free_store();
 	for (int i = 0; i < 201; i++) {
 		CU_ASSERT_EQUAL(f->calls[i].result.calls, 1);
 		CU_ASSERT_EQUAL(f->calls[i].result.status, RT_CANCELED);
 	}
 	rt_loop_stop(f->loop);
 	rt_loop_run(f->loop);
-	rt_loop_free(f->loop);
-	free(f);
+	rt_loop_stop(f->loop);
+	rt_loop_run(f->loop);
 }
 
 /* ---- bursts of reads ---- */
@@ -1431,7 +1316,6 @@ static void test_freed_under_way(void)
 #define PAGES 500
 
 struct burst {
-	struct fixture *fixture;
 	struct order_get_op gets[READS];
 	struct order_list_op lists[PAGES];
 	struct order_place_op place;
@@ -1444,7 +1328,7 @@ static struct burst burst;
 
 static void burst_ended(size_t *count, int status)
 {
-	struct rt_redis *redis = rt_store_redis(burst.fixture->redis);
+	struct rt_redis *redis = rt_store_redis(f->redis);
 
 	*count += status == RT_OK;
 	burst.canceled += status == RT_CANCELED;
@@ -1452,7 +1336,7 @@ static void burst_ended(size_t *count, int status)
 	/* Canceled: the connection has gone. */
 	if (status != RT_CANCELED)
 		burst.under_way_most = RT_MAX(burst.under_way_most, rt_redis_pending(redis));
-	ended(burst.fixture);
+	ended();
 }
 
 static void burst_got(struct order_get_op *op, int status)
@@ -1472,14 +1356,13 @@ static void burst_placed(struct order_place_op *op, int status)
 	(void)op;
 	burst.place_status = status;
 	burst.before_place = burst.got + burst.listed + burst.refused;
-	ended(burst.fixture);
+	ended();
 }
 
 /* As if thousands of clients looked at once, and then one placed an order. */
-static void begin_burst(struct fixture *f)
+static void begin_burst(void)
 {
 	memset(&burst, 0, sizeof(burst));
-	burst.fixture = f;
 	for (size_t i = 0; i < READS; i++) {
 		burst.gets[i] = (struct order_get_op){ .order_id = "ord_a", .done = burst_got };
 		f->count++;
@@ -1511,34 +1394,27 @@ static void begin_burst(struct fixture *f)
 /* Whoever looks, and however many, hold up no order. */
 static void test_reads_leave_room(void)
 {
-	struct fixture *f = setup();
-
-	place(f, "ord_a", "CONTENT", true);
-	run(f);
-	begin_burst(f);
-	run(f);
+	put("ord_a");
+	begin_burst();
+	run();
 	CU_ASSERT_EQUAL(burst.place_status, RT_OK);
 	CU_ASSERT(burst.before_place < 1000);
 	CU_ASSERT_EQUAL(burst.got, READS);
 	CU_ASSERT_EQUAL(burst.listed, PAGES);
 	CU_ASSERT(burst.under_way_most < 400);
-	teardown(f);
 }
 
 static void test_freed_while_read(void)
 {
-	struct fixture *f = setup();
-
-	place(f, "ord_a", "CONTENT", true);
-	run(f);
-	begin_burst(f);
-	free_store(f);
+	put("ord_a");
+	begin_burst();
+	free_store();
 	CU_ASSERT_EQUAL(burst.canceled, READS + PAGES);
 	CU_ASSERT_EQUAL(burst.place_status, RT_CANCELED);
 	rt_loop_stop(f->loop);
 	rt_loop_run(f->loop);
-	rt_loop_free(f->loop);
-	free(f);
+	rt_loop_stop(f->loop);
+	rt_loop_run(f->loop);
 }
 
 static void quiet(const char *line, void *user)
@@ -1587,7 +1463,7 @@ int main(void)
 
 	rt_log_sink(quiet, NULL);
 	redis_server_start(&shared, NULL);
-	code = tests_run("order_store", tests, RT_LENGTH(tests));
+	code = tests_run_each("order_store", setup, teardown, tests, RT_LENGTH(tests));
 	redis_server_done(&shared);
 	return code;
 }
