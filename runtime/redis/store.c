@@ -293,7 +293,7 @@ void rt_store_add_moment(struct rt_store_run *run, int64_t now_ms)
 
 bool rt_reply_is_array(const struct redisReply *reply, size_t length_min)
 {
-	return reply->type == REDIS_REPLY_ARRAY && reply->elements >= length_min;
+	return reply != NULL && reply->type == REDIS_REPLY_ARRAY && reply->elements >= length_min;
 }
 
 bool rt_reply_is_string(const struct redisReply *reply)
