@@ -53,7 +53,7 @@ static void close_done(void)
 	next(load);
 }
 
-static void sampled(struct rt_client_op *op, const ProtobufCMessage *message)
+static void sample_read(struct rt_client_op *op, const ProtobufCMessage *message)
 {
 	const Tandem__Order__V1__GetOrderResponse *response =
 		(const Tandem__Order__V1__GetOrderResponse *)message;
@@ -93,7 +93,7 @@ static void sample_next(void)
 	request.order_id = load->samples[accounting->sample];
 	memset(&accounting->op, 0, sizeof(accounting->op));
 	accounting->op.timeout_ms = 10000;
-	accounting->op.done = sampled;
+	accounting->op.done = sample_read;
 	rt_client_start(load->orders, METHOD_GET_ORDER, &request.base, &accounting->op);
 }
 
@@ -137,7 +137,7 @@ static void note_stock(const Tandem__Inventory__V1__Stock *stock)
 		accounting->closing[index] = (int64_t)(stock->reserved + stock->committed);
 }
 
-static void listed(struct rt_client_op *op, const ProtobufCMessage *message)
+static void stock_listed(struct rt_client_op *op, const ProtobufCMessage *message)
 {
 	const Tandem__Inventory__V1__ListStockResponse *response =
 		(const Tandem__Inventory__V1__ListStockResponse *)message;
@@ -164,7 +164,7 @@ static void list_next(void)
 	request.page_token = accounting->page;
 	memset(&accounting->op, 0, sizeof(accounting->op));
 	accounting->op.timeout_ms = 10000;
-	accounting->op.done = listed;
+	accounting->op.done = stock_listed;
 	rt_client_start(accounting->load->inventory, METHOD_LIST, &request.base, &accounting->op);
 }
 

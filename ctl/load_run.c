@@ -337,7 +337,7 @@ static void result(struct run *run, const struct sent *sent,
 		failed(run, result->error != NULL ? result->error->code : 2, 1);
 }
 
-static void answered(struct rt_client_op *op, const ProtobufCMessage *response)
+static void order_answered(struct rt_client_op *op, const ProtobufCMessage *response)
 {
 	struct call *call = RT_CONTAINER_OF(op, struct call, op);
 	struct run *run = call->run;
@@ -367,7 +367,7 @@ static struct call *new_call(struct run *run, size_t count)
 	call->count = count;
 	call->sent = rt_alloc(sizeof(*call->sent) * count);
 	call->op.timeout_ms = 30000;
-	call->op.done = answered;
+	call->op.done = order_answered;
 	run->load->calls++;
 	return call;
 }

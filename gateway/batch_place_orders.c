@@ -41,7 +41,7 @@ static void batch_free(struct batch *batch)
 	free(batch);
 }
 
-static void answer(struct batch *batch)
+static void send_answer(struct batch *batch)
 {
 	Tandem__Order__V1__BatchPlaceOrdersResponse response =
 		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_RESPONSE__INIT;
@@ -81,7 +81,7 @@ static void end_if_done(struct batch *batch)
 		rt_call_fail(batch->call, &status);
 		rt_status_done(&status);
 	} else {
-		answer(batch);
+		send_answer(batch);
 	}
 	batch_free(batch);
 }

@@ -43,8 +43,8 @@ static void item_free(struct item *item)
 	free(item);
 }
 
-static void answer(struct stream *stream, uint64_t sequence, const gateway_order *order,
-		   const struct rt_status *status)
+static void send_answer(struct stream *stream, uint64_t sequence, const gateway_order *order,
+			const struct rt_status *status)
 {
 	Tandem__Order__V1__StreamOrdersResponse response =
 		TANDEM__ORDER__V1__STREAM_ORDERS_RESPONSE__INIT;
@@ -108,7 +108,7 @@ static void item_done(struct gateway_placing *placing, const gateway_order *orde
 	struct item *item = RT_CONTAINER_OF(placing, struct item, placing);
 	struct stream *stream = item->stream;
 
-	answer(stream, item->sequence, order, status);
+	send_answer(stream, item->sequence, order, status);
 	item_free(item);
 	stream_go_on(stream);
 }
@@ -123,7 +123,7 @@ static void stream_place(struct stream *stream,
 	if (message->request == NULL) {
 		rt_status_set(&status, RT_CODE_INVALID_ARGUMENT, "request is missing");
 		rt_status_violation(&status, "request", "is missing");
-		answer(stream, message->sequence, NULL, &status);
+		send_answer(stream, message->sequence, NULL, &status);
 		rt_status_done(&status);
 		return;
 	}
@@ -141,7 +141,7 @@ static void stream_place(struct stream *stream,
 		item->message = rt_call_keep_message(stream->call);
 		return;
 	}
-	answer(stream, item->sequence, NULL, &status);
+	send_answer(stream, item->sequence, NULL, &status);
 	rt_status_done(&status);
 	item_free(item);
 }

@@ -31,17 +31,17 @@ static void request_free(struct request *request)
 
 static void count_served(struct inventory *inventory, const struct inventory_request_op *op)
 {
-	bool odd = stock_rule(op->before, op->request)->odd;
+	bool unexpected = stock_rule(op->before, op->request)->unexpected;
 
-	if (odd)
+	if (unexpected)
 		RT_LOG(RT_WARN, "an order asks for what cannot be", RT_S("order_id", op->order_id),
 		       RT_S("request", stock_request_type(op->request)),
 		       RT_S("reservation", stock_state_text(op->before)));
-	if (inventory->odd == NULL)
+	if (inventory->unexpected == NULL)
 		return;
 	rt_series_add(inventory->answers[op->answer], 1);
-	if (odd)
-		rt_series_add(inventory->odd, 1);
+	if (unexpected)
+		rt_series_add(inventory->unexpected, 1);
 }
 
 static void served(struct inventory_request_op *op, int status)

@@ -91,7 +91,7 @@ static void get_answer(struct get *get, const struct inventory_reservation_op *o
 	parts_done(&parts);
 }
 
-static void got(struct inventory_reservation_op *op, int rc)
+static void reservation_read(struct inventory_reservation_op *op, int rc)
 {
 	struct get *get = RT_CONTAINER_OF(op, struct get, op);
 	struct inventory *inventory = get->inventory;
@@ -131,7 +131,7 @@ void inventory_get_reservation(Tandem__Inventory__V1__InventoryService_Service *
 	get->closure = closure;
 	get->closure_data = closure_data;
 	get->op.order_id = request->order_id;
-	get->op.done = got;
+	get->op.done = reservation_read;
 	rt_context_hold(inventory->context);
 	inventory_store_reservation(inventory->store, &get->op);
 }

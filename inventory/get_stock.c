@@ -9,7 +9,7 @@ struct get {
 	struct inventory_stock_op op;
 };
 
-static void got(struct inventory_stock_op *op, int rc)
+static void stock_read(struct inventory_stock_op *op, int rc)
 {
 	struct get *get = RT_CONTAINER_OF(op, struct get, op);
 	struct inventory *inventory = get->inventory;
@@ -54,7 +54,7 @@ void inventory_get_stock(Tandem__Inventory__V1__InventoryService_Service *servic
 	get->closure = closure;
 	get->closure_data = closure_data;
 	get->op.sku = request->sku;
-	get->op.done = got;
+	get->op.done = stock_read;
 	rt_context_hold(inventory->context);
 	inventory_store_stock(inventory->store, &get->op);
 }

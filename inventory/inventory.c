@@ -22,9 +22,10 @@ static void register_metrics(struct inventory *inventory, struct rt_metrics *met
 			    "Requests of orders that were served, by what was answered.", labels);
 	for (size_t i = 0; i < STOCK_ANSWER_COUNT; i++)
 		inventory->answers[i] = rt_metric_series(answers, names[i]);
-	inventory->odd = rt_metric_plain(metrics, RT_COUNTER, "tandem_reservations_odd_total",
-					 "Requests that cannot come unless something was lost, "
-					 "such as a release of what is sold.");
+	inventory->unexpected =
+		rt_metric_plain(metrics, RT_COUNTER, "tandem_reservations_unexpected_total",
+				"Requests that cannot come unless something was lost, "
+				"such as a release of what is sold.");
 }
 
 static int make(struct rt_context *context, const void *options, void **ret_own)

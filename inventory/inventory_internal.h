@@ -12,7 +12,7 @@ struct inventory {
 	struct rt_loop *loop;
 	struct inventory_store *store;
 	struct rt_series *answers[STOCK_ANSWER_COUNT]; /* NULL without metrics */
-	struct rt_series *odd;
+	struct rt_series *unexpected;
 };
 
 /* One handler a file, as tandem.inventory.v1.InventoryService has them. */

@@ -39,7 +39,7 @@ static void list_answer(struct list *list, const struct inventory_list_op *op)
 	free(stocks);
 }
 
-static void listed(struct inventory_list_op *op, int rc)
+static void stock_listed(struct inventory_list_op *op, int rc)
 {
 	struct list *list = RT_CONTAINER_OF(op, struct list, op);
 	struct inventory *inventory = list->inventory;
@@ -84,7 +84,7 @@ void inventory_list_stock(Tandem__Inventory__V1__InventoryService_Service *servi
 	list->closure_data = closure_data;
 	list->op.after = after;
 	list->op.count_max = check_page_size(request->page_size);
-	list->op.done = listed;
+	list->op.done = stock_listed;
 	rt_context_hold(inventory->context);
 	inventory_store_list(inventory->store, &list->op);
 }

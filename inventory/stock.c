@@ -11,7 +11,7 @@
 #define A(name) STOCK_ANS_##name
 
 static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = {
-	/* state, request, effect, to, answer, odd */
+	/* state, request, effect, to, answer, unexpected */
 
 	/* A new order. */
 	{ S(NONE), Q(RESERVE), STOCK_TRY, S(RESERVED), A(RESERVED), false },

@@ -63,7 +63,7 @@ struct stock_rule {
 	enum stock_effect effect;
 	enum stock_state to; /* STOCK_TRY: RESERVED, or UNAVAILABLE when short */
 	enum stock_answer answer;
-	bool odd; /* cannot happen unless something was lost: counted, warned about */
+	bool unexpected; /* cannot happen unless something was lost: counted, warned about */
 };
 const struct stock_rule *stock_rule(enum stock_state state, enum stock_request request);
 bool stock_state_parse(const char *text, enum stock_state *ret);

@@ -2,7 +2,7 @@
  *
  *   order_batch_place_orders    order_placing_start for each; the store gathers them
  *     item_placed …             the last one
- *       answer                  all results, in the order of the requests
+ *       send_answer             all results, in the order of the requests
  *     on_cancel                 items that wait for their decision wait no longer
  *
  * One arena serves the whole call. */
@@ -20,7 +20,7 @@ struct batch_place {
 	struct order_placing items[];
 };
 
-static void answer(struct batch_place *batch)
+static void send_answer(struct batch_place *batch)
 {
 	Tandem__Order__V1__BatchPlaceOrdersResponse response =
 		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_RESPONSE__INIT;
@@ -45,7 +45,7 @@ static void answer(struct batch_place *batch)
 static void item_ended(struct batch_place *batch)
 {
 	if (--batch->pending == 0)
-		answer(batch);
+		send_answer(batch);
 }
 
 static void on_cancel(struct rt_call *call, void *user)
@@ -56,7 +56,7 @@ static void on_cancel(struct rt_call *call, void *user)
 	/* The one more keeps the batch while its items end. */
 	batch->pending++;
 	for (size_t i = 0; i < batch->count; i++)
-		order_placing_hurry(&batch->items[i]);
+		order_placing_answer_now(&batch->items[i]);
 	item_ended(batch);
 }
 

@@ -9,7 +9,7 @@ struct cancel_order {
 	struct rt_call *call;
 };
 
-static void moved(struct order_move_op *op, int rc)
+static void move_stored(struct order_move_op *op, int rc)
 {
 	struct cancel_order *cancel = RT_CONTAINER_OF(op, struct cancel_order, op);
 	struct order *order = cancel->order;
@@ -53,7 +53,7 @@ ORDER_HANDLER(order_cancel_order, CancelOrder)
 	cancel->op.retry_due_ms = order_retry_at(order, cancel->op.now_ms, 1);
 	cancel->op.traceparent = order_traceparent(cancel->call);
 	cancel->op.want_record = true;
-	cancel->op.done = moved;
+	cancel->op.done = move_stored;
 	order_call_begin(order);
 	order_move(order, &cancel->op);
 }

@@ -8,7 +8,7 @@ struct confirm_order {
 	struct rt_call *call;
 };
 
-static void moved(struct order_move_op *op, int rc)
+static void move_stored(struct order_move_op *op, int rc)
 {
 	struct confirm_order *confirm = RT_CONTAINER_OF(op, struct confirm_order, op);
 	struct order *order = confirm->order;
@@ -50,7 +50,7 @@ ORDER_HANDLER(order_confirm_order, ConfirmOrder)
 	confirm->op.retry_due_ms = order_retry_at(order, confirm->op.now_ms, 1);
 	confirm->op.traceparent = order_traceparent(confirm->call);
 	confirm->op.want_record = true;
-	confirm->op.done = moved;
+	confirm->op.done = move_stored;
 	order_call_begin(order);
 	order_move(order, &confirm->op);
 }

@@ -2,7 +2,7 @@
  *
  *   order_on_inventory_event   which input is it?
  *     store->move              state, event, timer and acknowledgement, one step
- *       moved                  the event is done, or comes again
+ *       move_stored            the event is done, or comes again
  *
  * Stock that was adjusted is nobody's order: acknowledged and forgotten. What we do not understand
  * is poison, and so is an answer to an order that we do not have. */
@@ -35,7 +35,7 @@ static const struct {
 	{ &tandem__inventory__v1__inventory_released__descriptor, ORDER_IN_INVENTORY_RELEASED },
 };
 
-static void moved(struct order_move_op *op, int status)
+static void move_stored(struct order_move_op *op, int status)
 {
 	struct answer *answer = RT_CONTAINER_OF(op, struct answer, op);
 	struct order *order = answer->order;
@@ -106,7 +106,7 @@ static void move(struct order *order, struct rt_event *event, enum order_input i
 	op->retry_due_ms = order_retry_at(order, op->now_ms, 1);
 	op->traceparent = event->traceparent;
 	op->ack_id = event->stream_id;
-	op->done = moved;
+	op->done = move_stored;
 	if (!make_data(answer)) {
 		rt_arena_done(&answer->arena);
 		free(answer);

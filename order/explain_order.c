@@ -162,7 +162,7 @@ static char *next(const struct order *order, struct rt_arena *arena,
 	}
 }
 
-static bool answer(struct explain_order *explain)
+static bool send_answer(struct explain_order *explain)
 {
 	Tandem__Order__V1__ExplainOrderResponse response =
 		TANDEM__ORDER__V1__EXPLAIN_ORDER_RESPONSE__INIT;
@@ -183,7 +183,7 @@ static bool answer(struct explain_order *explain)
 	return true;
 }
 
-static void was_read(struct order_get_op *op, int rc)
+static void order_read(struct order_get_op *op, int rc)
 {
 	struct explain_order *explain = RT_CONTAINER_OF(op, struct explain_order, op);
 	struct order *order = explain->order;
@@ -193,7 +193,7 @@ static void was_read(struct order_get_op *op, int rc)
 		rt_status_from(&status, rc, "reading the order");
 	else if (!op->found)
 		order_status_not_found(&status, op->order_id);
-	else if (!answer(explain))
+	else if (!send_answer(explain))
 		order_status_damaged(&status, op->order_id);
 	if (status.code != 0)
 		order_fail(explain->call, &status);
@@ -214,7 +214,7 @@ ORDER_HANDLER(order_explain_order, ExplainOrder)
 	explain->closure = closure;
 	explain->call = closure_data;
 	explain->op.order_id = request->order_id;
-	explain->op.done = was_read;
+	explain->op.done = order_read;
 	order_call_begin(order);
 	order_store_get(order->store, &explain->op);
 }

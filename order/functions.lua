@@ -4,7 +4,7 @@
 -- Everything else is told by the caller: time, ids and bytes. Calls take batches; what a batch can share (XINFO, ZADD, ZREM, XACK) is done once. Writes come after every
 -- check that can fail.
 --
--- A moment ("now") is one argument: unix ms and, in its last 24 characters, the same as RFC 3339
+-- The time ("now") is one argument: unix ms and, in its last 24 characters, the same as RFC 3339
 -- text; '' means "as for the one before it". Created and changed are the ms of stream ids, unless
 -- these lie ahead of the time: then '~<unix ms>' behind an id in the history tells it.
 --
@@ -187,25 +187,25 @@ local function content_of(key, record, rule, data)
 end
 
 -- Publishes a rule's event; returns the history with it, and the ms since the order was placed.
-local function publish_move(stream, record, rule, id, version, moment, content, history, word,
+local function publish_move(stream, record, rule, id, version, now, content, history, word,
 		attempt)
-	local _, ms, number = stream:publish(moment.ms, moment.time, rule.event.type, id, version,
-		content, attempt, moment.traceparent)
+	local _, ms, number = stream:publish(now.ms, now.time, rule.event.type, id, version,
+		content, attempt, now.traceparent)
 	local first = string.match(record[HISTORY], '^%a+@(%d+)') or ms
 	local age = string.format('%d', stream.ms - first)
 	history = history .. ' ' .. word .. '+' .. age .. '-' .. number .. stream.told
 	if string.find(history, '~', 1, true) then -- ids do not tell the times
 		first = string.match(record[HISTORY], '^%a+@%d+%-%d+~(%d+)') or first
-		age = string.format('%d', tonumber(moment.ms) - first)
+		age = string.format('%d', tonumber(now.ms) - first)
 	end
 	return history, age
 end
 
 -- The order moves: a new version, and its first attempt.
-local function move_on(stream, key, record, rule, id, moment, data)
+local function move_on(stream, key, record, rule, id, now, data)
 	local version = SMALL[record[VERSION]] or string.format('%d', record[VERSION] + 1)
 	local content = content_of(key, record, rule, data)
-	local history, age = publish_move(stream, record, rule, id, version, moment, content,
+	local history, age = publish_move(stream, record, rule, id, version, now, content,
 		record[HISTORY], rule.event.word)
 	if rule.settles then
 		redis.call('HSET', key, 'status', rule.status, 'version', version, 'history', history,
@@ -227,14 +227,14 @@ local function move_on(stream, key, record, rule, id, moment, data)
 end
 
 -- The request that is under way is published once more, as the same version.
-local function ask_again(stream, key, record, rule, id, moment, data)
+local function ask_again(stream, key, record, rule, id, now, data)
 	local attempt = string.format('%.0f', (tonumber(record[ATTEMPT]) or 1) + 1)
 	local content = content_of(key, record, rule, data)
 	local history, age = record[HISTORY]
 	if tonumber(attempt) > AGAIN_KEPT then
 		history = string.gsub(history, ' ' .. AGAIN_WORD .. '%+[^ ]*$', '')
 	end
-	history, age = publish_move(stream, record, rule, id, record[VERSION], moment, content,
+	history, age = publish_move(stream, record, rule, id, record[VERSION], now, content,
 		history, AGAIN_WORD, attempt)
 	record[ATTEMPT], record[HISTORY] = attempt, history
 	redis.call('HSET', key, 'attempt', attempt, 'history', history)
@@ -260,16 +260,16 @@ local function set_timers(key, timers)
 end
 
 -- When the timer of an order that moved is due; false: never; nil: as it was.
-local function timer_after(rule, record, moment, retry_due)
+local function timer_after(rule, record, now, retry_due)
 	if rule.timer == 'RETRY' then
 		return retry_due
 	elseif rule.timer == 'HOLD' then
-		if record[HOLD] ~= moment.hold then -- most orders of a batch have the same
-			moment.hold = record[HOLD]
-			moment.hold_due = string.format('%d',
-				tonumber(moment.ms) + (tonumber(record[HOLD]) or 0))
+		if record[HOLD] ~= now.hold then -- most orders of a batch have the same
+			now.hold = record[HOLD]
+			now.hold_due = string.format('%d',
+				tonumber(now.ms) + (tonumber(record[HOLD]) or 0))
 		end
-		return moment.hold_due
+		return now.hold_due
 	elseif rule.timer == 'NONE' then
 		return false
 	end
@@ -294,14 +294,14 @@ end
 local function move(keys, args)
 	local orders = prefix_of(keys[1]) .. 'o:'
 	local answers, timers, acks = {}, {}, {}
-	local moment = {}
+	local now = {}
 	local stream, before
 	local spared, request_from = 0 -- events in front of the first request; and the id there
 	for i = 2, #args, 7 do
 		local id, what = args[i], args[i + 1]
 		if args[i + 2] ~= '' then
-			moment.ms, moment.time = split_now(args[i + 2])
-			moment.hold = nil
+			now.ms, now.time = split_now(args[i + 2])
+			now.hold = nil
 		end
 		local key = orders .. id
 		local record = read_state(key)
@@ -322,14 +322,14 @@ local function move(keys, args)
 					spared = spared + 1
 				end
 				request_from = request_from or rule.asks and stream.last
-				moment.traceparent = args[i + 5]
+				now.traceparent = args[i + 5]
 				local act = rule.verdict == 'M' and move_on or ask_again
-				local age = act(stream, key, record, rule, id, moment, args[i + 4])
+				local age = act(stream, key, record, rule, id, now, args[i + 4])
 				answer = 'M' .. rule.to .. record[VERSION] .. ' ' .. age
 				if wanted == HISTORY_ONLY then
 					answer = answer .. ' ' .. record[HISTORY]
 				end
-				local due = timer_after(rule, record, moment, args[i + 3])
+				local due = timer_after(rule, record, now, args[i + 3])
 				if due ~= nil then
 					timers[id] = due
 				end

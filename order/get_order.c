@@ -8,7 +8,7 @@ struct get_order {
 	struct rt_call *call;
 };
 
-static void answer(struct get_order *get)
+static void send_answer(struct get_order *get)
 {
 	Tandem__Order__V1__GetOrderResponse response = TANDEM__ORDER__V1__GET_ORDER_RESPONSE__INIT;
 	struct rt_arena arena = { .chunks = NULL };
@@ -24,14 +24,14 @@ static void answer(struct get_order *get)
 	rt_arena_done(&arena);
 }
 
-static void was_read(struct order_get_op *op, int rc)
+static void order_read(struct order_get_op *op, int rc)
 {
 	struct get_order *get = RT_CONTAINER_OF(op, struct get_order, op);
 	struct order *order = get->order;
 	struct rt_status status = { .code = 0 };
 
 	if (rc == RT_OK && op->found) {
-		answer(get);
+		send_answer(get);
 	} else {
 		if (rc != RT_OK)
 			rt_status_from(&status, rc, "reading the order");
@@ -55,7 +55,7 @@ ORDER_HANDLER(order_get_order, GetOrder)
 	get->closure = closure;
 	get->call = closure_data;
 	get->op.order_id = request->order_id;
-	get->op.done = was_read;
+	get->op.done = order_read;
 	order_call_begin(order);
 	order_store_get(order->store, &get->op);
 }

@@ -77,7 +77,7 @@ static void fill(struct list_orders *list, Tandem__Order__V1__ListOrdersResponse
 	}
 }
 
-static void answer(struct list_orders *list)
+static void send_answer(struct list_orders *list)
 {
 	Tandem__Order__V1__ListOrdersResponse response =
 		TANDEM__ORDER__V1__LIST_ORDERS_RESPONSE__INIT;
@@ -90,14 +90,14 @@ static void answer(struct list_orders *list)
 	free(token);
 }
 
-static void listed(struct order_list_op *op, int rc)
+static void orders_listed(struct order_list_op *op, int rc)
 {
 	struct list_orders *list = RT_CONTAINER_OF(op, struct list_orders, op);
 	struct order *order = list->order;
 	struct rt_status status = { .code = 0 };
 
 	if (rc == RT_OK) {
-		answer(list);
+		send_answer(list);
 	} else {
 		rt_status_from(&status, rc, "listing the orders");
 		order_fail(list->call, &status);
@@ -126,7 +126,7 @@ ORDER_HANDLER(order_list_orders, ListOrders)
 	list->op.count_max = check_page_size(request->page_size);
 	list->op.before_id = list->before_id;
 	list->op.bytes_max = PAGE_BYTES_MAX;
-	list->op.done = listed;
+	list->op.done = orders_listed;
 	/* The number first, at a fixed length: no two lists meet. */
 	snprintf(list->name, sizeof(list->name), "ListOrders %08x %s", (unsigned)request->status,
 		 request->customer_id);

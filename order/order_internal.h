@@ -110,7 +110,7 @@ struct order_placing {
 bool order_placing_start(struct order_placing *placing);
 /* No longer waits for the decision: done runs now with what is known. Nothing, when the order is
  * not in the store yet: then it will not wait when it is. */
-void order_placing_hurry(struct order_placing *placing);
+void order_placing_answer_now(struct order_placing *placing);
 void order_placing_done(struct order_placing *placing);
 /* As an item of an answer; the error, if it is one, is freed by order_result_done. */
 void order_placing_result(const struct order_placing *placing,
@@ -118,8 +118,8 @@ void order_placing_result(const struct order_placing *placing,
 void order_result_done(Tandem__Order__V1__PlaceOrderResult *result);
 
 /* placement.c: gateways' streams take no more items and end with the last answer. Items that wait for
- * their decision are answered soon; `hurry`: now. */
-void order_placements_close(struct order *order, bool hurry);
+ * their decision are answered soon; `answer_now`: now. */
+void order_placements_close(struct order *order, bool answer_now);
 
 /* events_inventory.c: the subscription's handler; `user` is the struct order. */
 void order_on_inventory_event(struct rt_event *event, void *user);

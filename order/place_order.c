@@ -1,7 +1,7 @@
 /* place_order.c - PlaceOrder: one order, stored, and perhaps waited for.
  *
  *   order_place_order       order_placing_start
- *     placed                the answer: as it was stored, or as it was decided
+ *     order_placed          the answer: as it was stored, or as it was decided
  *                           … or as it is a little before the caller's deadline
  *     on_cancel             the caller has gone: the order stays */
 #include "order/order_internal.h"
@@ -15,7 +15,7 @@ struct place_order {
 	struct rt_call *call;
 };
 
-static void placed(struct order_placing *placing)
+static void order_placed(struct order_placing *placing)
 {
 	struct place_order *place = RT_CONTAINER_OF(placing, struct place_order, placing);
 
@@ -38,7 +38,7 @@ static void on_cancel(struct rt_call *call, void *user)
 	struct place_order *place = user;
 
 	(void)call;
-	order_placing_hurry(&place->placing);
+	order_placing_answer_now(&place->placing);
 }
 
 ORDER_HANDLER(order_place_order, PlaceOrder)
@@ -55,9 +55,9 @@ ORDER_HANDLER(order_place_order, PlaceOrder)
 	place->placing.traceparent = order_traceparent(place->call);
 	place->placing.remaining_ms = rt_call_remaining_ms(place->call);
 	place->placing.wait_max_ms = WAIT_MAX_MS;
-	place->placing.done = placed;
+	place->placing.done = order_placed;
 	if (!order_placing_start(&place->placing))
-		placed(&place->placing);
+		order_placed(&place->placing);
 	else if (request->wait_for_decision)
 		rt_call_on_cancel(place->call, on_cancel, place);
 }

@@ -221,10 +221,10 @@ static void cancel(struct placement *placement, uint64_t number)
 
 	HASH_FIND(hh, placement->waiting, &number, sizeof(number), item);
 	if (item != NULL)
-		order_placing_hurry(&item->placing);
+		order_placing_answer_now(&item->placing);
 }
 
-static void hurry_all(struct placement *placement)
+static void answer_all_now(struct placement *placement)
 {
 	struct rt_list *link = placement->items.next;
 
@@ -232,7 +232,7 @@ static void hurry_all(struct placement *placement)
 		struct item *item = RT_CONTAINER_OF(link, struct item, link);
 
 		link = link->next;
-		order_placing_hurry(&item->placing);
+		order_placing_answer_now(&item->placing);
 	}
 }
 
@@ -279,16 +279,16 @@ static void on_cancel(struct rt_call *call, void *user)
 
 	(void)call;
 	placement->closed = true;
-	hurry_all(placement);
+	answer_all_now(placement);
 	end_if_done(placement);
 }
 
 static void drain_wait_is_over(struct rt_timer *timer)
 {
-	hurry_all(RT_CONTAINER_OF(timer, struct placement, drain_timer));
+	answer_all_now(RT_CONTAINER_OF(timer, struct placement, drain_timer));
 }
 
-void order_placements_close(struct order *order, bool hurry)
+void order_placements_close(struct order *order, bool answer_now)
 {
 	struct rt_list *link = order->placements.next;
 
@@ -297,8 +297,8 @@ void order_placements_close(struct order *order, bool hurry)
 
 		link = link->next;
 		placement->closed = true;
-		if (hurry)
-			hurry_all(placement);
+		if (answer_now)
+			answer_all_now(placement);
 		else
 			rt_timer_start(order->loop, &placement->drain_timer, DRAIN_WAIT_MS,
 				       drain_wait_is_over);

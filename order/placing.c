@@ -1,7 +1,7 @@
 /* placing.c - one order on its way into the store, and perhaps to its decision.
  *
  *   order_placing_start     checked, packed, named; who waits is a waiter before it is stored
- *     placed                stored, or found, or refused
+ *     order_stored          stored, or found, or refused
  *       on_moved            it left PENDING, by the answer to a move of this instance
  *       on_order            … or by what was read
  *       time_is_up          it is answered as it is
@@ -81,7 +81,7 @@ static void on_moved(struct order_waiter *waiter, const struct order_move_op *mo
 	on_order(waiter, &record);
 }
 
-void order_placing_hurry(struct order_placing *placing)
+void order_placing_answer_now(struct order_placing *placing)
 {
 	placing->wait = false;
 	if (placing->waiting)
@@ -90,7 +90,7 @@ void order_placing_hurry(struct order_placing *placing)
 
 static void time_is_up(struct rt_timer *timer)
 {
-	order_placing_hurry(RT_CONTAINER_OF(timer, struct order_placing, timer));
+	order_placing_answer_now(RT_CONTAINER_OF(timer, struct order_placing, timer));
 }
 
 static void on_stop(struct order_waiter *waiter)
@@ -98,7 +98,7 @@ static void on_stop(struct order_waiter *waiter)
 	struct order_placing *placing = RT_CONTAINER_OF(waiter, struct order_placing, waiter);
 
 	order_watch_remove(placing->order->watch, waiter);
-	order_placing_hurry(placing);
+	order_placing_answer_now(placing);
 }
 
 static void conflict(struct order_placing *placing)
@@ -108,7 +108,7 @@ static void conflict(struct order_placing *placing)
 	rt_status_info(&placing->status, "REQUEST_ID_REUSED");
 }
 
-static void placed(struct order_place_op *op, int status)
+static void order_stored(struct order_place_op *op, int status)
 {
 	struct order_placing *placing = RT_CONTAINER_OF(op, struct order_placing, op);
 	struct order_counts *counts = &placing->order->counts;
@@ -206,7 +206,7 @@ bool order_placing_start(struct order_placing *placing)
 	op->retry_due_ms =
 		RT_MIN(order_retry_at(order, now_ms, 1), now_ms + order->clock.decision_ms);
 	op->traceparent = placing->traceparent;
-	op->done = placed;
+	op->done = order_stored;
 	placing->waiter.on_order = on_order;
 	placing->waiter.on_moved = on_moved;
 	placing->waiter.on_stop = on_stop;

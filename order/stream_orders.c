@@ -20,7 +20,7 @@ struct stream {
 	const char *traceparent; /* asked for once: a call keeps each value it was asked for */
 	struct rt_list items;    /* under way */
 	size_t in_flight;
-	bool reading, choked, ended;
+	bool reading, paused, ended;
 	int busy; /* in a function of its own: it is not freed now */
 };
 
@@ -37,7 +37,7 @@ static void on_message(struct rt_call *call, const ProtobufCMessage *message, vo
 /* Frees the stream when it has ended and nobody is in it; the last to leave calls it. */
 static void stream_leave(struct stream *stream)
 {
-	if (--stream->busy > 0 || !stream->ended || stream->in_flight > 0 || stream->choked)
+	if (--stream->busy > 0 || !stream->ended || stream->in_flight > 0 || stream->paused)
 		return;
 	rt_call_on_cancel(stream->call, NULL, NULL);
 	rt_call_finish(stream->call);
@@ -48,11 +48,11 @@ static void on_drained(struct rt_call *call, void *user);
 
 static void read_more(struct stream *stream)
 {
-	if (stream->reading || stream->ended || stream->choked ||
+	if (stream->reading || stream->ended || stream->paused ||
 	    stream->in_flight >= IN_FLIGHT_MAX)
 		return;
 	if (rt_call_queued_bytes(stream->call) > RT_CALL_QUEUE_MAX_BYTES) {
-		stream->choked = true;
+		stream->paused = true;
 		rt_call_on_drained(stream->call, on_drained, stream);
 		return;
 	}
@@ -66,7 +66,7 @@ static void on_drained(struct rt_call *call, void *user)
 
 	(void)call;
 	stream->busy++;
-	stream->choked = false;
+	stream->paused = false;
 	read_more(stream);
 	stream_leave(stream);
 }
@@ -145,7 +145,7 @@ static void on_cancel(struct rt_call *call, void *user)
 
 	(void)call;
 	stream->busy++;
-	stream->choked = false;
+	stream->paused = false;
 	rt_call_on_drained(stream->call, NULL, NULL);
 	if (!stream->reading)
 		stream->ended = true;
@@ -153,7 +153,7 @@ static void on_cancel(struct rt_call *call, void *user)
 		struct stream_item *item = RT_CONTAINER_OF(link, struct stream_item, link);
 
 		link = link->next;
-		order_placing_hurry(&item->placing);
+		order_placing_answer_now(&item->placing);
 	}
 	stream_leave(stream);
 }

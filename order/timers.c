@@ -42,7 +42,7 @@ struct due {
 
 static void look(struct rt_timer *tick);
 
-static void one_ended(struct order_timers *timers)
+static void order_ended(struct order_timers *timers)
 {
 	if (--timers->pending > 0)
 		return;
@@ -59,10 +59,10 @@ static void due_end(struct due *due)
 
 	rt_arena_done(&due->arena);
 	free(due);
-	one_ended(timers);
+	order_ended(timers);
 }
 
-static void moved(struct order_move_op *op, int status)
+static void move_stored(struct order_move_op *op, int status)
 {
 	struct due *due = RT_CONTAINER_OF(op, struct due, move);
 	struct order *order = due->timers->order;
@@ -145,7 +145,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 	due->move.retry_due_ms = due->input == ORDER_IN_REQUEST_UNANSWERED
 					 ? next_due(order, record, now_ms, record->attempt + 1)
 					 : order_retry_at(order, now_ms, 1);
-	due->move.done = moved;
+	due->move.done = move_stored;
 	order_move(order, &due->move);
 }
 
@@ -163,7 +163,7 @@ static void looked(struct order_due_op *op, int status)
 		for (size_t i = 0; i < op->due_count; i++)
 			handle(timers, &op->due[i], op->now_ms);
 	}
-	one_ended(timers);
+	order_ended(timers);
 }
 
 static void look(struct rt_timer *tick)

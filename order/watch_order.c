@@ -17,7 +17,7 @@ struct watch_order {
 	char order_id[ORDER_ID_LENGTH + 1];
 	uint64_t sent; /* the highest version sent, or not wanted */
 	bool began;    /* it was looked at once */
-	bool choked;
+	bool paused;
 };
 
 /* The one exit: with a status that is not OK, or the good end. */
@@ -56,7 +56,7 @@ static void on_drained(struct rt_call *call, void *user)
 	struct watch_order *watch = user;
 
 	(void)call;
-	watch->choked = false;
+	watch->paused = false;
 	order_watch_read(watch->order->watch, &watch->waiter);
 }
 
@@ -66,7 +66,7 @@ static bool send_versions(struct watch_order *watch, const struct order_record *
 	*good = true;
 	while (watch->sent < record->version) {
 		if (rt_call_queued_bytes(watch->call) > RT_CALL_QUEUE_MAX_BYTES) {
-			watch->choked = true;
+			watch->paused = true;
 			rt_call_on_drained(watch->call, on_drained, watch);
 			return false;
 		}
@@ -88,7 +88,7 @@ static void on_order(struct order_waiter *waiter, const struct order_record *rec
 		finish(watch, &status);
 		return;
 	}
-	if (watch->choked)
+	if (watch->paused)
 		return;
 	/* Who asks from the beginning gets what is, not what was. */
 	if (!watch->began && watch->sent == 0)

@@ -188,8 +188,8 @@ c_code {
 \#endif
 		to = rule->to;
 		answer = rule->answer;
-		if (rule->odd && !RECORDS_VANISH)
-			Uerror("an odd pair, and nothing stored was lost");
+		if (rule->unexpected && !RECORDS_VANISH)
+			Uerror("an unexpected pair, and nothing stored was lost");
 		switch (rule->effect) {
 		case STOCK_KEEP:
 			break;

@@ -102,13 +102,13 @@ struct rt_events {
 	struct subject *subjects;
 	struct rt_list ready, acking, burying;
 	size_t counts[EVENT_STATES];
-	struct op read, pending, claim, renew, recount, ack, bury, ensure, tend;
+	struct op read, pending, claim, renew, recount, ack, bury, ensure, maintain;
 	bool recount_wanted;
 	size_t under_way; /* ops that are busy */
 	char pending_cursor[48], claim_cursor[48];
 	bool recover_waits; /* for room: the next page of own pending entries */
 	int64_t wait_ms;
-	struct rt_timer wait, claim_timer, tend_timer;
+	struct rt_timer wait, claim_timer, maintain_timer;
 	struct rt_timer settle; /* back-off of acknowledging and burying */
 	int64_t settle_ms;
 	bool rebuilding, failing;    /* said so */
@@ -773,11 +773,11 @@ static void on_claim_time(struct rt_timer *timer)
 
 /* ---- tending ---- */
 
-static void tended(struct rt_stream_op *stream_op, int status)
+static void group_maintained(struct rt_stream_op *stream_op, int status)
 {
-	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, tend.op);
+	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, maintain.op);
 
-	op_end(events, &events->tend);
+	op_end(events, &events->maintain);
 	if (status == RT_OK) {
 		events->info = events->info_next;
 		gauge(events, LAG, (double)events->info.lag);
@@ -787,16 +787,16 @@ static void tended(struct rt_stream_op *stream_op, int status)
 	pump(events);
 }
 
-static void on_tend_time(struct rt_timer *timer)
+static void on_maintain_time(struct rt_timer *timer)
 {
-	struct rt_events *events = RT_CONTAINER_OF(timer, struct rt_events, tend_timer);
+	struct rt_events *events = RT_CONTAINER_OF(timer, struct rt_events, maintain_timer);
 
-	rt_timer_start(events->loop, timer, events->options.tend_every_ms, on_tend_time);
-	if (events->state != READING || events->tend.busy)
+	rt_timer_start(events->loop, timer, events->options.maintain_every_ms, on_maintain_time);
+	if (events->state != READING || events->maintain.busy)
 		return;
-	op_begin(events, &events->tend, tended);
-	events->tend.op.idle_ms = events->options.consumer_idle_ms;
-	events->source->ops->tend(events->source, &events->tend.op, &events->info_next);
+	op_begin(events, &events->maintain, group_maintained);
+	events->maintain.op.idle_ms = events->options.consumer_idle_ms;
+	events->source->ops->maintain(events->source, &events->maintain.op, &events->info_next);
 }
 
 /* ---- acknowledging and burying ---- */
@@ -1115,7 +1115,8 @@ int rt_events_new(struct rt_loop *loop, struct rt_stream_source *source,
 	if (options->on_event == NULL || options->name == NULL || options->read_count_max < 1 ||
 	    options->in_flight_max < 1 || options->parked_max < 1 || options->deliveries_max < 1 ||
 	    options->retry_min_ms < 1 || options->retry_max_ms < options->retry_min_ms ||
-	    options->claim_idle_ms < 1 || options->claim_every_ms < 1 || options->tend_every_ms < 1)
+	    options->claim_idle_ms < 1 || options->claim_every_ms < 1 ||
+	    options->maintain_every_ms < 1)
 		return RT_INVALID;
 	events = rt_alloc(sizeof(*events));
 	events->loop = loop;
@@ -1147,8 +1148,8 @@ void rt_events_start(struct rt_events *events)
 {
 	if (events->state != IDLE)
 		return;
-	rt_timer_start(events->loop, &events->tend_timer, events->options.tend_every_ms,
-		       on_tend_time);
+	rt_timer_start(events->loop, &events->maintain_timer, events->options.maintain_every_ms,
+		       on_maintain_time);
 	/* The first sweep at a random moment, so that instances started together spread out. */
 	rt_timer_start(
 		events->loop, &events->claim_timer,
@@ -1164,7 +1165,7 @@ void rt_events_stop(struct rt_events *events, void (*stopped)(void *user), void 
 	set_state(events, STOPPING);
 	rt_timer_stop(events->loop, &events->wait);
 	rt_timer_stop(events->loop, &events->claim_timer);
-	rt_timer_stop(events->loop, &events->tend_timer);
+	rt_timer_stop(events->loop, &events->maintain_timer);
 	if (events->read.busy)
 		events->source->ops->interrupt(events->source);
 	rt_loop_defer(events->loop, &events->task);

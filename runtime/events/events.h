@@ -20,7 +20,7 @@
  * In the order things happen:
  *   ensure group → own pending entries → read (blocking, bounded) → handler → settled
  *   every claim_every_ms: claim what dead consumers left, renew what slow handlers hold
- *   every tend_every_ms: cursor, idle consumers, lag
+ *   every maintain_every_ms: cursor, idle consumers, lag
  * A lost connection, a vanished group or stream: back-off, ensure, own pending entries, read.
  *
  * An entry that cannot be an event (no type, no subject, either longer than 256 bytes or holding
@@ -82,14 +82,14 @@ struct rt_events_options {
 	int64_t retry_min_ms, retry_max_ms; /* back-off of a retry: doubles, ±25 %; 100, 10000 */
 	int64_t claim_idle_ms;              /* entries of others idle for so long are dead, 15000 */
 	int64_t claim_every_ms;             /* 5000 */
-	int64_t tend_every_ms;              /* 1000 */
+	int64_t maintain_every_ms;          /* 1000 */
 	int64_t consumer_idle_ms;   /* consumers idle for so long and holding nothing go, 3600000 */
 	struct rt_metrics *metrics; /* NULL: none */
 };
 #define RT_EVENTS_DEFAULTS                                                                         \
 	.read_count_max = 256, .in_flight_max = 1024, .parked_max = 4096, .deliveries_max = 8,     \
 	.block_ms = 5000, .retry_min_ms = 100, .retry_max_ms = 10000, .claim_idle_ms = 15000,      \
-	.claim_every_ms = 5000, .tend_every_ms = 1000, .consumer_idle_ms = 3600000
+	.claim_every_ms = 5000, .maintain_every_ms = 1000, .consumer_idle_ms = 3600000
 
 /* What the group looks like, for metrics and for the trimming of the stream. */
 struct rt_stream_info {

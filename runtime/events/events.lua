@@ -159,7 +159,7 @@ end
 
 -- The id of the entry that follows, whole and in halves.
 function stream_methods:next_id(now_ms)
-	if now_ms ~= self.now then -- the entries of a batch share their moment
+	if now_ms ~= self.now then -- the entries of a batch share their time
 		self.now = now_ms
 		local now = tonumber(now_ms)
 		if now > self.ms then

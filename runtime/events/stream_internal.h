@@ -58,8 +58,8 @@ struct rt_stream_ops {
 	void (*ensure)(struct rt_stream_source *source, struct rt_stream_op *op);
 	/* Housekeeping: stores the group's low-water mark as the cursor, removes consumers that are
 	 * idle for longer than op->idle_ms and hold nothing, and fills *info. */
-	void (*tend)(struct rt_stream_source *source, struct rt_stream_op *op,
-		     struct rt_stream_info *info);
+	void (*maintain)(struct rt_stream_source *source, struct rt_stream_op *op,
+			 struct rt_stream_info *info);
 	/* Abandons a read that waits: its done runs soon, with RT_CANCELED or what it got. */
 	void (*interrupt)(struct rt_stream_source *source);
 	void (*free)(struct rt_stream_source *source);

@@ -37,10 +37,10 @@ struct stream_redis {
 	const struct rt_functions *functions;
 	int64_t timeout_ms; /* of the reader, on top of the time a read waits */
 	struct again claim;
-	struct rt_redis_op read_op, pending_op, renew_op, recount_op, ack_op, bury_op, tend_op;
-	struct rt_stream_op *read, *pending, *renew, *recount, *ack, *bury, *tend, *ensure;
+	struct rt_redis_op read_op, pending_op, renew_op, recount_op, ack_op, bury_op, maintain_op;
+	struct rt_stream_op *read, *pending, *renew, *recount, *ack, *bury, *maintain, *ensure;
 	struct rt_redis_op groups_op, cursor_op, stream_op, create_op;
-	struct rt_stream_info *tend_info;
+	struct rt_stream_info *maintain_info;
 	char cursor[ID_TEXT]; /* ensure: where to create the group */
 };
 
@@ -537,17 +537,17 @@ static void stream_ensure(struct rt_stream_source *source, struct rt_stream_op *
 
 /* ---- housekeeping ---- */
 
-static void tend_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
+static void maintain_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, tend_op);
-	struct rt_stream_info *info = self->tend_info;
+	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, maintain_op);
+	struct rt_stream_info *info = self->maintain_info;
 	uint64_t ms, n;
 
 	if (status == RT_OK) {
 		*info = (struct rt_stream_info){ .pending = 0 };
 		if (!is_array(reply, 3) || reply->element[0]->type != REDIS_REPLY_INTEGER ||
 		    !is_text(reply->element[1]) || reply->element[2]->type != REDIS_REPLY_INTEGER) {
-			finish(RT_TAKE(self->tend), RT_PROTOCOL);
+			finish(RT_TAKE(self->maintain), RT_PROTOCOL);
 			return;
 		}
 		info->pending = reply->element[0]->integer;
@@ -558,18 +558,18 @@ static void tend_done(struct rt_redis_op *redis_op, int status, const redisReply
 			info->oldest_pending_ms = RT_MAX(age, 1);
 		}
 	}
-	finish(RT_TAKE(self->tend), status);
+	finish(RT_TAKE(self->maintain), status);
 }
 
-static void stream_tend(struct rt_stream_source *source, struct rt_stream_op *op,
-			struct rt_stream_info *info)
+static void stream_maintain(struct rt_stream_source *source, struct rt_stream_op *op,
+			    struct rt_stream_info *info)
 {
 	struct stream_redis *self = of_source(source);
 	struct rt_args args = { .count = 0 };
 
 	op->source = source;
-	self->tend = op;
-	self->tend_info = info;
+	self->maintain = op;
+	self->maintain_info = info;
 	rt_args_function(&args, self->functions, "cursor");
 	rt_args_str(&args, "2");
 	rt_args_str(&args, self->own_stream);
@@ -577,7 +577,7 @@ static void stream_tend(struct rt_stream_source *source, struct rt_stream_op *op
 	rt_args_str(&args, self->group);
 	rt_args_str(&args, self->consumer);
 	rt_args_int(&args, op->idle_ms);
-	rt_redis_send(self->commands, &self->tend_op, &args, 0, tend_done);
+	rt_redis_send(self->commands, &self->maintain_op, &args, 0, maintain_done);
 	rt_args_done(&args);
 }
 
@@ -606,7 +606,7 @@ static const struct rt_stream_ops stream_ops = {
 	.ack = stream_ack,
 	.bury = stream_bury,
 	.ensure = stream_ensure,
-	.tend = stream_tend,
+	.maintain = stream_maintain,
 	.interrupt = stream_interrupt,
 	.free = stream_free,
 };

@@ -101,7 +101,7 @@ static void answer_extensions(const struct stream *stream, reflection_response *
 	stream->closure(response, stream->call);
 }
 
-static void answer(const struct stream *stream, const reflection_request *request)
+static void send_answer(const struct stream *stream, const reflection_request *request)
 {
 	reflection_response response = GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__INIT;
 
@@ -147,7 +147,7 @@ static void on_question(struct rt_call *call, const ProtobufCMessage *message, v
 		end_stream(stream);
 		return;
 	}
-	answer(stream, (const reflection_request *)(const void *)message);
+	send_answer(stream, (const reflection_request *)(const void *)message);
 	/* The next question when the client takes the answers. */
 	rt_call_on_drained(call, on_stream_drained, stream);
 }

@@ -338,7 +338,7 @@ static void start_context(struct process *process, const struct rt_context_domai
 	options.events.retry_max_ms = 2000;
 	options.events.claim_idle_ms = 4000;
 	options.events.claim_every_ms = 1500;
-	options.events.tend_every_ms = 1000;
+	options.events.maintain_every_ms = 1000;
 	options.events.consumer_idle_ms = 60000;
 	process->context = stored_context(&process->host, domain, options, process->consumer);
 	rt_context_start(process->context);

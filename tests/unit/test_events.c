@@ -67,10 +67,10 @@ static void on_log(const char *line, void *user)
 static const char *step_of(const struct memory_io *io)
 {
 	static const char *const names[][2] = {
-		{ "xreadgroup", "read" },       { "inventory_pending", "pending" },
-		{ "xautoclaim", "claim" },      { "xack", "ack" },
-		{ "inventory_bury", "bury" },   { "xgroup", "ensure" },
-		{ "inventory_cursor", "tend" },
+		{ "xreadgroup", "read" },           { "inventory_pending", "pending" },
+		{ "xautoclaim", "claim" },          { "xack", "ack" },
+		{ "inventory_bury", "bury" },       { "xgroup", "ensure" },
+		{ "inventory_cursor", "maintain" },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(names); i++)
@@ -383,13 +383,13 @@ static void deliver_to(struct fixture *f, const char *consumer, int count)
 }
 
 /* A consumer that says it is alive, once. */
-static void tend_as(struct fixture *f, const char *consumer)
+static void maintain_as(struct fixture *f, const char *consumer)
 {
 	struct raw raw = { .op = { .idle_ms = 3600000, .done = raw_done } };
 	struct rt_stream_source *source = source_new(f, consumer, NULL);
 	struct rt_stream_info info;
 
-	source->ops->tend(source, &raw.op, &info);
+	source->ops->maintain(source, &raw.op, &info);
 	rt_loop_settle(f->loop);
 	CU_ASSERT_EQUAL_FATAL(raw.status, RT_OK);
 	source->ops->free(source);
@@ -1240,7 +1240,7 @@ static void tending(void)
 	f.plans[0] = (struct plan){ "held", "h" };
 	publish_all(&f, "x/1");
 	deliver_to(&f, "holder", 1);
-	tend_as(&f, "idle");
+	maintain_as(&f, "idle");
 	publish_all(&f, "held/1 a/1");
 	start(&f);
 	rt_loop_advance(f.loop, 2000);

@@ -255,12 +255,12 @@ static void orders_are_served(void)
 	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"released\"} 2"));
 	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"committed\"} 1"));
 	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"nothing\"} 1"));
-	CU_ASSERT(metric_is("tandem_reservations_odd_total 0"));
+	CU_ASSERT(metric_is("tandem_reservations_unexpected_total 0"));
 	/* A cancel of what is sold: odd, and answered with how it is. */
 	add_event("tandem.order.v1.OrderCancelled", ID("a"), "", 0);
 	run_until(is_quiet);
 	CU_ASSERT(record_is(ID("a"), "COMMITTED", "apple=4"));
-	CU_ASSERT(metric_is("tandem_reservations_odd_total 1"));
+	CU_ASSERT(metric_is("tandem_reservations_unexpected_total 1"));
 }
 
 /* What cannot be understood goes to the dead letters at once, with why; orders flow on. */

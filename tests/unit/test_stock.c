@@ -18,7 +18,7 @@ static const struct {
 	enum stock_effect effect;
 	enum stock_state to;
 	enum stock_answer answer;
-	bool odd;
+	bool unexpected;
 } pairs[] = {
 	{ "a new order asks for its stock", STOCK_NONE, STOCK_REQ_RESERVE, T, STOCK_RESERVED,
 	  STOCK_ANS_RESERVED, false },
@@ -100,7 +100,7 @@ static void every_pair(void)
 		TEST_ROW(rule->effect == pairs[i].effect, pairs[i].reason);
 		TEST_ROW(rule->to == pairs[i].to, pairs[i].reason);
 		TEST_ROW(rule->answer == pairs[i].answer, pairs[i].reason);
-		TEST_ROW(rule->odd == pairs[i].odd, pairs[i].reason);
+		TEST_ROW(rule->unexpected == pairs[i].unexpected, pairs[i].reason);
 	}
 	CU_ASSERT_EQUAL(RT_LENGTH(pairs), STOCK_STATE_COUNT * STOCK_REQUEST_COUNT);
 }

@@ -193,7 +193,7 @@ static struct rt_events_options quick_options(void)
 
 	options.claim_idle_ms = 300;
 	options.claim_every_ms = 100;
-	options.tend_every_ms = 50;
+	options.maintain_every_ms = 50;
 	options.block_ms = 1000;
 	return options;
 }
