@@ -6,11 +6,6 @@
 
 #include <string.h>
 
-#define K STOCK_KEEP
-#define T STOCK_TRY
-#define M STOCK_COMMIT_IT
-#define B STOCK_GIVE_BACK
-
 static const struct {
 	const char *reason;
 	enum stock_state state;
@@ -20,70 +15,49 @@ static const struct {
 	enum stock_answer answer;
 	bool unexpected;
 } pairs[] = {
-	{ "a new order asks for its stock", STOCK_NONE, STOCK_REQ_RESERVE, T, STOCK_RESERVED,
-	  STOCK_ANS_RESERVED, false },
-	{ "a confirm without a reservation waits for the late order", STOCK_NONE, STOCK_REQ_COMMIT,
-	  K, STOCK_NONE, STOCK_ANS_NOTHING, true },
-	{ "a cancel that overtook its order leaves a tombstone", STOCK_NONE, STOCK_REQ_RELEASE, K,
-	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
-	{ "an expiry that overtook its order leaves a tombstone", STOCK_NONE, STOCK_REQ_EXPIRE, K,
-	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
-	{ "a rejection of what was never refused leaves a tombstone", STOCK_NONE, STOCK_REQ_REJECT,
-	  K, STOCK_RELEASED, STOCK_ANS_RELEASED, true },
-	{ "so does a repeated one", STOCK_NONE, STOCK_REQ_REJECT_AGAIN, K, STOCK_RELEASED,
-	  STOCK_ANS_RELEASED, true },
+#define PAIR(why, state, request, effect, to, answer, odd)                                         \
+	{                                                                                          \
+		why, STOCK_##state, STOCK_REQ_##request, STOCK_##effect, STOCK_##to,               \
+			STOCK_ANS_##answer, odd                                                    \
+	}
+#define FIT(...) PAIR(__VA_ARGS__, false)
+#define ODD(...) PAIR(__VA_ARGS__, true)
+	/* clang-format off */
+	FIT("a new order asks for its stock", NONE, RESERVE, TRY, RESERVED, RESERVED),
+	ODD("a confirm without a reservation waits for the late order", NONE, COMMIT, KEEP, NONE, NOTHING),
+	FIT("a cancel that overtook its order leaves a tombstone", NONE, RELEASE, KEEP, RELEASED, RELEASED),
+	FIT("an expiry that overtook its order leaves a tombstone", NONE, EXPIRE, KEEP, RELEASED, RELEASED),
+	ODD("a rejection of what was never refused leaves a tombstone", NONE, REJECT, KEEP, RELEASED, RELEASED),
+	ODD("so does a repeated one", NONE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
 
-	{ "a repeated order gets its recorded answer", STOCK_RESERVED, STOCK_REQ_RESERVE, K,
-	  STOCK_RESERVED, STOCK_ANS_RESERVED, false },
-	{ "a confirm sells what is held", STOCK_RESERVED, STOCK_REQ_COMMIT, M, STOCK_COMMITTED,
-	  STOCK_ANS_COMMITTED, false },
-	{ "a cancel gives back what is held", STOCK_RESERVED, STOCK_REQ_RELEASE, B, STOCK_RELEASED,
-	  STOCK_ANS_RELEASED, false },
-	{ "an expiry gives back what is held", STOCK_RESERVED, STOCK_REQ_EXPIRE, B, STOCK_RELEASED,
-	  STOCK_ANS_RELEASED, false },
-	{ "a rejected order must not hold stock", STOCK_RESERVED, STOCK_REQ_REJECT, B,
-	  STOCK_RELEASED, STOCK_ANS_RELEASED, true },
-	{ "nor may it when it asks again", STOCK_RESERVED, STOCK_REQ_REJECT_AGAIN, B,
-	  STOCK_RELEASED, STOCK_ANS_RELEASED, true },
+	FIT("a repeated order gets its recorded answer", RESERVED, RESERVE, KEEP, RESERVED, RESERVED),
+	FIT("a confirm sells what is held", RESERVED, COMMIT, COMMIT_IT, COMMITTED, COMMITTED),
+	FIT("a cancel gives back what is held", RESERVED, RELEASE, GIVE_BACK, RELEASED, RELEASED),
+	FIT("an expiry gives back what is held", RESERVED, EXPIRE, GIVE_BACK, RELEASED, RELEASED),
+	ODD("a rejected order must not hold stock", RESERVED, REJECT, GIVE_BACK, RELEASED, RELEASED),
+	ODD("nor may it when it asks again", RESERVED, REJECT_AGAIN, GIVE_BACK, RELEASED, RELEASED),
 
-	{ "a refusal stays a refusal", STOCK_UNAVAILABLE, STOCK_REQ_RESERVE, K, STOCK_UNAVAILABLE,
-	  STOCK_ANS_UNAVAILABLE, false },
-	{ "a confirm of what was refused is told of the refusal", STOCK_UNAVAILABLE,
-	  STOCK_REQ_COMMIT, K, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE, true },
-	{ "a cancel before the refusal was read is answered", STOCK_UNAVAILABLE, STOCK_REQ_RELEASE,
-	  K, STOCK_RELEASED, STOCK_ANS_RELEASED, false },
-	{ "an expiry before the refusal was read is answered", STOCK_UNAVAILABLE, STOCK_REQ_EXPIRE,
-	  K, STOCK_RELEASED, STOCK_ANS_RELEASED, false },
-	{ "a rejection is what a refusal leads to", STOCK_UNAVAILABLE, STOCK_REQ_REJECT, K,
-	  STOCK_UNAVAILABLE, STOCK_ANS_NOTHING, false },
-	{ "who asks again waits for a release", STOCK_UNAVAILABLE, STOCK_REQ_REJECT_AGAIN, K,
-	  STOCK_RELEASED, STOCK_ANS_RELEASED, true },
+	FIT("a refusal stays a refusal", UNAVAILABLE, RESERVE, KEEP, UNAVAILABLE, UNAVAILABLE),
+	ODD("a confirm of what was refused is told of the refusal", UNAVAILABLE, COMMIT, KEEP, UNAVAILABLE, UNAVAILABLE),
+	FIT("a cancel before the refusal was read is answered", UNAVAILABLE, RELEASE, KEEP, RELEASED, RELEASED),
+	FIT("an expiry before the refusal was read is answered", UNAVAILABLE, EXPIRE, KEEP, RELEASED, RELEASED),
+	FIT("a rejection is what a refusal leads to", UNAVAILABLE, REJECT, KEEP, UNAVAILABLE, NOTHING),
+	ODD("who asks again waits for a release", UNAVAILABLE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
 
-	{ "an old order comes again after the sale", STOCK_COMMITTED, STOCK_REQ_RESERVE, K,
-	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, false },
-	{ "a repeated confirm gets its recorded answer", STOCK_COMMITTED, STOCK_REQ_COMMIT, K,
-	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, false },
-	{ "a cancel does not take back a sale", STOCK_COMMITTED, STOCK_REQ_RELEASE, K,
-	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, true },
-	{ "an expiry does not take back a sale", STOCK_COMMITTED, STOCK_REQ_EXPIRE, K,
-	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, true },
-	{ "a rejection does not take back a sale", STOCK_COMMITTED, STOCK_REQ_REJECT, K,
-	  STOCK_COMMITTED, STOCK_ANS_COMMITTED, true },
-	{ "nor does a repeated one", STOCK_COMMITTED, STOCK_REQ_REJECT_AGAIN, K, STOCK_COMMITTED,
-	  STOCK_ANS_COMMITTED, true },
+	FIT("an old order comes again after the sale", COMMITTED, RESERVE, KEEP, COMMITTED, COMMITTED),
+	FIT("a repeated confirm gets its recorded answer", COMMITTED, COMMIT, KEEP, COMMITTED, COMMITTED),
+	ODD("a cancel does not take back a sale", COMMITTED, RELEASE, KEEP, COMMITTED, COMMITTED),
+	ODD("an expiry does not take back a sale", COMMITTED, EXPIRE, KEEP, COMMITTED, COMMITTED),
+	ODD("a rejection does not take back a sale", COMMITTED, REJECT, KEEP, COMMITTED, COMMITTED),
+	ODD("nor does a repeated one", COMMITTED, REJECT_AGAIN, KEEP, COMMITTED, COMMITTED),
 
-	{ "a late order finds the tombstone", STOCK_RELEASED, STOCK_REQ_RESERVE, K, STOCK_RELEASED,
-	  STOCK_ANS_RELEASED, false },
-	{ "what was given back cannot be sold", STOCK_RELEASED, STOCK_REQ_COMMIT, K, STOCK_RELEASED,
-	  STOCK_ANS_RELEASED, true },
-	{ "a repeated cancel gets its recorded answer", STOCK_RELEASED, STOCK_REQ_RELEASE, K,
-	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
-	{ "a repeated expiry gets its recorded answer", STOCK_RELEASED, STOCK_REQ_EXPIRE, K,
-	  STOCK_RELEASED, STOCK_ANS_RELEASED, false },
-	{ "a rejection of what was given back gets its recorded answer", STOCK_RELEASED,
-	  STOCK_REQ_REJECT, K, STOCK_RELEASED, STOCK_ANS_RELEASED, false },
-	{ "so does a repeated one", STOCK_RELEASED, STOCK_REQ_REJECT_AGAIN, K, STOCK_RELEASED,
-	  STOCK_ANS_RELEASED, false },
+	FIT("a late order finds the tombstone", RELEASED, RESERVE, KEEP, RELEASED, RELEASED),
+	ODD("what was given back cannot be sold", RELEASED, COMMIT, KEEP, RELEASED, RELEASED),
+	FIT("a repeated cancel gets its recorded answer", RELEASED, RELEASE, KEEP, RELEASED, RELEASED),
+	FIT("a repeated expiry gets its recorded answer", RELEASED, EXPIRE, KEEP, RELEASED, RELEASED),
+	FIT("a rejection of what was given back gets its recorded answer", RELEASED, REJECT, KEEP, RELEASED, RELEASED),
+	FIT("so does a repeated one", RELEASED, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
+	/* clang-format on */
 };
 
 static void every_pair(void)

@@ -27,16 +27,15 @@ struct waiter {
 	size_t told, failed;
 	size_t told_at;    /* reads that had been answered by then */
 	char versions[64]; /* as they were told: "2r" was read, "2m" was moved here */
-	struct fixture *fixture;
 };
 
-struct fixture {
+static struct fixture {
 	struct rt_loop *loop;
 	struct order_store store;
 	struct order_watch *watch;
 	struct waiter *waiters;
 	bool stopped;
-};
+} f;
 
 void order_store_get(struct order_store *store, struct order_get_op *op)
 {
@@ -73,9 +72,9 @@ void order_store_tail_interrupt(struct order_store *store)
 }
 
 /* Answers the oldest read with this version of its order; RT_OK: or that it failed. */
-static void answer_one(struct fixture *f, uint64_t version, int status)
+static void answer_one(uint64_t version, int status)
 {
-	struct order_store *store = &f->store;
+	struct order_store *store = &f.store;
 	struct order_get_op *op = store->gets[0];
 
 	CU_ASSERT_FATAL(store->get_count > 0);
@@ -88,44 +87,44 @@ static void answer_one(struct fixture *f, uint64_t version, int status)
 }
 
 /* Answers until nothing is asked any more; how many that were. */
-static size_t answer_all(struct fixture *f, uint64_t version)
+static size_t answer_all(uint64_t version)
 {
-	size_t before = f->store.get_total;
+	size_t before = f.store.get_total;
 
-	while (f->store.get_count > 0)
-		answer_one(f, version, RT_OK);
-	return f->store.get_total - before;
+	while (f.store.get_count > 0)
+		answer_one(version, RT_OK);
+	return f.store.get_total - before;
 }
 
 /* The tail is where the stream ends. */
-static void tail_begins(struct fixture *f)
+static void tail_begins(void)
 {
-	struct order_tail_op *tail = RT_TAKE(f->store.tail);
+	struct order_tail_op *tail = RT_TAKE(f.store.tail);
 
 	CU_ASSERT_FATAL(tail != NULL && strcmp(tail->after, "$") == 0);
-	f->store.heard = 1;
+	f.store.heard = 1;
 	snprintf(tail->last, sizeof(tail->last), "1-1");
 	tail->entry_count = 0;
 	tail->done(tail, RT_OK);
 }
 
 /* The read of the tail that is under way, or the next one. */
-static struct order_tail_op *take_tail(struct fixture *f)
+static struct order_tail_op *take_tail(void)
 {
-	for (int i = 0; i < 100 && f->store.tail == NULL; i++)
-		rt_loop_advance(f->loop, 1);
-	CU_ASSERT_FATAL(f->store.tail != NULL);
-	return RT_TAKE(f->store.tail);
+	for (int i = 0; i < 100 && f.store.tail == NULL; i++)
+		rt_loop_advance(f.loop, 1);
+	CU_ASSERT_FATAL(f.store.tail != NULL);
+	return RT_TAKE(f.store.tail);
 }
 
 /* An event of the order comes by, which somebody else has published. */
-static void hear(struct fixture *f, const struct waiter *waiter, uint64_t version)
+static void hear(const struct waiter *waiter, uint64_t version)
 {
-	struct order_tail_op *tail = take_tail(f);
+	struct order_tail_op *tail = take_tail();
 	struct order_tail_entry entry = { .subject = waiter->order_id, .seq = version };
 
 	CU_ASSERT_FATAL(strcmp(tail->after, "$") != 0);
-	snprintf(tail->last, sizeof(tail->last), "9-%u", ++f->store.heard);
+	snprintf(tail->last, sizeof(tail->last), "9-%u", ++f.store.heard);
 	entry.stream_id = tail->last;
 	tail->entries = &entry;
 	tail->entry_count = 1;
@@ -147,7 +146,7 @@ static void on_order(struct order_waiter *base, const struct order_record *recor
 	CU_ASSERT_FATAL(record != NULL);
 	CU_ASSERT_STRING_EQUAL(record->order_id, waiter->order_id);
 	waiter->told++;
-	waiter->told_at = waiter->fixture->store.get_total;
+	waiter->told_at = f.store.get_total;
 	note_version(waiter, record->version, 'r');
 }
 
@@ -168,29 +167,26 @@ static void on_failed(struct order_waiter *base, int status)
 
 static void on_stop(struct order_waiter *base)
 {
-	struct waiter *waiter = RT_CONTAINER_OF(base, struct waiter, base);
-
-	order_watch_remove(waiter->fixture->watch, base);
+	order_watch_remove(f.watch, base);
 }
 
-static void add(struct fixture *f, size_t i, bool read)
+static void add(size_t i, bool read)
 {
 	CU_ASSERT_TRUE_FATAL(
-		order_watch_add(f->watch, &f->waiters[i].base, f->waiters[i].order_id, 1, read));
+		order_watch_add(f.watch, &f.waiters[i].base, f.waiters[i].order_id, 1, read));
 }
 
-static void setup(struct fixture *f)
+static void setup(void)
 {
-	*f = (struct fixture){ .stopped = false };
-	CU_ASSERT_FATAL(rt_loop_new_manual(INT64_C(1764000000000), 7, &f->loop) == RT_OK);
-	f->store.loop = f->loop;
-	f->watch = order_watch_new(f->loop, &f->store, MANY, NULL);
-	f->waiters = rt_alloc(MANY * sizeof(*f->waiters));
+	f = (struct fixture){ .stopped = false };
+	CU_ASSERT_FATAL(rt_loop_new_manual(INT64_C(1764000000000), 7, &f.loop) == RT_OK);
+	f.store.loop = f.loop;
+	f.watch = order_watch_new(f.loop, &f.store, MANY, NULL);
+	f.waiters = rt_alloc(MANY * sizeof(*f.waiters));
 	for (size_t i = 0; i < MANY; i++) {
-		struct waiter *waiter = &f->waiters[i];
+		struct waiter *waiter = &f.waiters[i];
 
 		snprintf(waiter->order_id, sizeof(waiter->order_id), "ord_%026zu", i);
-		waiter->fixture = f;
 		waiter->base.on_order = on_order;
 		waiter->base.on_failed = on_failed;
 		waiter->base.on_stop = on_stop;
@@ -199,139 +195,130 @@ static void setup(struct fixture *f)
 
 static void on_stopped(void *user)
 {
-	((struct fixture *)user)->stopped = true;
+	(void)user;
+	f.stopped = true;
 }
 
-static void teardown(struct fixture *f)
+static void teardown(void)
 {
-	order_watch_stop(f->watch, on_stopped, f);
-	rt_loop_settle(f->loop);
-	while (f->store.get_count > 0)
-		answer_one(f, 2, RT_CANCELED);
-	CU_ASSERT_TRUE_FATAL(f->stopped);
-	order_watch_free(f->watch);
-	free(f->waiters);
-	rt_loop_free(f->loop);
+	order_watch_stop(f.watch, on_stopped, NULL);
+	rt_loop_settle(f.loop);
+	while (f.store.get_count > 0)
+		answer_one(2, RT_CANCELED);
+	CU_ASSERT_TRUE_FATAL(f.stopped);
+	order_watch_free(f.watch);
+	free(f.waiters);
+	rt_loop_free(f.loop);
 }
 
 /* 10 000 wait for orders that nothing is heard of. */
-static void setup_many(struct fixture *f)
+static void many_wait(void)
 {
-	setup(f);
 	for (size_t i = 0; i < MANY; i++)
-		add(f, i, false);
-	tail_begins(f);
-	CU_ASSERT_EQUAL(answer_all(f, 1), MANY);
-	f->store.get_most = 0;
+		add(i, false);
+	tail_begins();
+	CU_ASSERT_EQUAL(answer_all(1), MANY);
+	f.store.get_most = 0;
+}
+
+static void one_waits(void)
+{
+	add(0, false);
+	tail_begins();
+	answer_all(1);
 }
 
 /* The tail begins, or begins again after an outage; clients come; a sweep. */
 static void test_few_at_a_time(void)
 {
-	struct fixture f;
-
-	setup(&f);
 	for (size_t i = 0; i < MANY; i++)
-		add(&f, i, i % 2 == 0);
+		add(i, i % 2 == 0);
 	CU_ASSERT(f.store.get_count > 0);
-	tail_begins(&f);
-	CU_ASSERT(answer_all(&f, 2) >= MANY);
+	tail_begins();
+	CU_ASSERT(answer_all(2) >= MANY);
 	CU_ASSERT(f.store.get_most <= ORDER_WATCH_READS_MAX);
 	for (size_t i = 0; i < MANY; i++)
 		CU_ASSERT_EQUAL(f.waiters[i].told, 1);
 	for (int sweep = 0; sweep < 3; sweep++) {
 		/* Each once: the next sweep asks for none that still waits its turn. */
 		rt_loop_advance(f.loop, 5500);
-		CU_ASSERT_EQUAL(answer_all(&f, 2), MANY);
+		CU_ASSERT_EQUAL(answer_all(2), MANY);
 	}
 	CU_ASSERT(f.store.get_most <= ORDER_WATCH_READS_MAX);
 	CU_ASSERT(f.store.get_most > 1);
-	teardown(&f);
 }
 
 /* An order that was heard of is read soon, however many are only looked after. */
 static void test_heard_before_stale(void)
 {
-	struct fixture f;
-	struct waiter *last;
+	struct waiter *last = &f.waiters[MANY - 1];
 	size_t before;
 
-	setup_many(&f);
+	many_wait();
 	rt_loop_advance(f.loop, 6000);
-	last = &f.waiters[MANY - 1];
 	before = f.store.get_total;
-	hear(&f, last, 2);
-	hear(&f, last, 2);
+	hear(last, 2);
+	hear(last, 2);
 	while (last->told == 0)
-		answer_one(&f, 2, RT_OK);
+		answer_one(2, RT_OK);
 	CU_ASSERT(last->told_at - before <= 2 * ORDER_WATCH_READS_MAX + 2);
-	CU_ASSERT_EQUAL(answer_all(&f, 2) + last->told_at - before, MANY);
-	teardown(&f);
+	CU_ASSERT_EQUAL(answer_all(2) + last->told_at - before, MANY);
 }
 
 /* And those have their turn, however much is heard. */
 static void test_stale_beside_heard(void)
 {
-	struct fixture f;
 	size_t stale = 0;
 
-	setup_many(&f);
+	many_wait();
 	rt_loop_advance(f.loop, 6000);
 	for (size_t i = 0; i < 4 * ORDER_WATCH_READS_MAX; i++) {
-		hear(&f, &f.waiters[MANY - 1 - i % 500], 3 + i);
+		hear(&f.waiters[MANY - 1 - i % 500], 3 + i);
 		if (strcmp(f.store.gets[0]->order_id, f.waiters[MANY - 500].order_id) < 0)
 			stale++;
-		answer_one(&f, 2, RT_OK);
+		answer_one(2, RT_OK);
 	}
 	CU_ASSERT(stale >= ORDER_WATCH_READS_MAX);
-	answer_all(&f, 2);
+	answer_all(2);
 	for (size_t i = 0; i < MANY; i++)
 		CU_ASSERT(f.waiters[i].told >= 1);
-	teardown(&f);
 }
 
 /* Heard of while it is read: read once more, and once only. */
 static void test_heard_while_read(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	add(&f, 0, false);
-	tail_begins(&f);
+	add(0, false);
+	tail_begins();
 	CU_ASSERT_EQUAL(f.store.get_count, 1);
-	hear(&f, &f.waiters[0], 2);
-	hear(&f, &f.waiters[0], 3);
+	hear(&f.waiters[0], 2);
+	hear(&f.waiters[0], 3);
 	CU_ASSERT_EQUAL(f.store.get_count, 1);
-	answer_one(&f, 1, RT_OK);
+	answer_one(1, RT_OK);
 	CU_ASSERT_EQUAL(f.store.get_count, 1);
-	answer_one(&f, 3, RT_OK);
+	answer_one(3, RT_OK);
 	CU_ASSERT_EQUAL(f.store.get_count, 0);
 	CU_ASSERT_EQUAL(f.waiters[0].told, 1);
-	teardown(&f);
 }
 
 /* Who goes while its order waits to be read leaves nothing behind; the others are read. */
 static void test_gone_before_read(void)
 {
-	struct fixture f;
-
-	setup_many(&f);
+	many_wait();
 	rt_loop_advance(f.loop, 6000);
 	for (size_t i = 0; i < MANY; i += 2)
 		order_watch_remove(f.watch, &f.waiters[i].base);
-	CU_ASSERT(answer_all(&f, 2) <= MANY / 2 + ORDER_WATCH_READS_MAX);
+	CU_ASSERT(answer_all(2) <= MANY / 2 + ORDER_WATCH_READS_MAX);
 	for (size_t i = 0; i < MANY; i++)
 		CU_ASSERT_EQUAL(f.waiters[i].told, i % 2);
-	add(&f, 0, true);
-	CU_ASSERT_EQUAL(answer_all(&f, 2), 1);
+	add(0, true);
+	CU_ASSERT_EQUAL(answer_all(2), 1);
 	CU_ASSERT_EQUAL(f.waiters[0].told, 1);
-	teardown(&f);
 }
 
 /* A read of the tail ends with these: a foreign order's event at `id`, or nothing when it is NULL. */
-static void tail_ends(struct fixture *f, const char *id, const char *last)
+static void tail_ends(const char *id, const char *last)
 {
-	struct order_tail_op *tail = take_tail(f);
+	struct order_tail_op *tail = take_tail();
 	struct order_tail_entry entry = { .stream_id = id, .subject = "ord_other", .seq = 1 };
 
 	snprintf(tail->last, sizeof(tail->last), "%s", last);
@@ -341,199 +328,174 @@ static void tail_ends(struct fixture *f, const char *id, const char *last)
 }
 
 /* What the tail is asked for next. */
-static void expect_after(struct fixture *f, const char *after)
+static void expect_after(const char *after)
 {
-	f->store.tail = take_tail(f);
-	CU_ASSERT_STRING_EQUAL(f->store.tail->after, after);
+	f.store.tail = take_tail();
+	CU_ASSERT_STRING_EQUAL(f.store.tail->after, after);
 }
 
 /* The stream is deleted and begins again below where the tail is, or overtakes it unseen: whoever
  * waits is told of what was missed. */
 static void test_stream_begins_anew(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	add(&f, 0, false);
-	tail_begins(&f);
-	CU_ASSERT_EQUAL(answer_all(&f, 1), 1);
+	add(0, false);
+	tail_begins();
+	CU_ASSERT_EQUAL(answer_all(1), 1);
 	/* Nothing comes, and the stream ends where it did. */
 	rt_loop_advance(f.loop, 1000);
-	tail_ends(&f, NULL, "1-1");
-	expect_after(&f, "$");
-	tail_ends(&f, NULL, "1-1");
-	expect_after(&f, "1-1");
+	tail_ends(NULL, "1-1");
+	expect_after("$");
+	tail_ends(NULL, "1-1");
+	expect_after("1-1");
 	CU_ASSERT_EQUAL(f.store.get_count, 0);
 	/* Nothing comes, and it ends below. */
 	rt_loop_advance(f.loop, 1000);
-	tail_ends(&f, NULL, "1-1");
-	tail_ends(&f, NULL, "0-7");
-	expect_after(&f, "0-7");
-	CU_ASSERT_EQUAL(answer_all(&f, 2), 1);
+	tail_ends(NULL, "1-1");
+	tail_ends(NULL, "0-7");
+	expect_after("0-7");
+	CU_ASSERT_EQUAL(answer_all(2), 1);
 	CU_ASSERT_EQUAL(f.waiters[0].told, 1);
 	/* Others' events follow each other: no reason to read. */
-	tail_ends(&f, "2-8", "2-8");
+	tail_ends("2-8", "2-8");
 	CU_ASSERT_EQUAL(f.store.get_count, 0);
 	/* One that counts less than the last: entries before it were missed. */
-	tail_ends(&f, "3-4", "3-4");
-	CU_ASSERT_EQUAL(answer_all(&f, 3), 1);
+	tail_ends("3-4", "3-4");
+	CU_ASSERT_EQUAL(answer_all(3), 1);
 	CU_ASSERT_EQUAL(f.waiters[0].told, 2);
-	teardown(&f);
 }
 
 /* The store is away: each read fails, none is lost, and the end does not wait for what waits. */
 static void test_outage(void)
 {
-	struct fixture f;
-
-	setup(&f);
 	for (size_t i = 0; i < MANY; i++)
-		add(&f, i, true);
+		add(i, true);
 	for (size_t i = 0; i < MANY; i++)
-		answer_one(&f, 0, RT_LOST);
+		answer_one(0, RT_LOST);
 	CU_ASSERT_EQUAL(f.store.get_count, 0);
 	for (size_t i = 0; i < MANY; i++)
 		CU_ASSERT_EQUAL(f.waiters[i].failed, 1);
-	tail_begins(&f);
+	tail_begins();
 	CU_ASSERT_EQUAL(f.store.get_count, ORDER_WATCH_READS_MAX);
-	teardown(&f);
 }
 
 /* This instance has moved the order; its answer came. */
-static void moves(struct fixture *f, const struct waiter *waiter, uint64_t version,
-		  const char *history)
+static void moves(const struct waiter *waiter, uint64_t version, const char *history)
 {
 	const struct order_move_op move = { .order_id = waiter->order_id,
 					    .outcome = ORDER_MOVED,
 					    .version = version,
 					    .history = history };
 
-	order_watch_moved(f->watch, &move);
+	order_watch_moved(f.watch, &move);
 }
 
-static void publish(struct fixture *f, const char *before, const char *last)
+static void publish(const char *before, const char *last)
 {
-	f->store.published(f->store.published_user, before, last);
+	f.store.published(f.store.published_user, before, last);
 }
 
 /* Who waits is told from the answer, once, whatever the tail and reads say afterwards; who needs the
  * record is told from a read. */
 static void test_told_by_the_move(void)
 {
-	struct fixture f;
-	struct waiter *told, *reads;
+	struct waiter *told = &f.waiters[0], *reads = &f.waiters[1];
 
-	setup(&f);
-	told = &f.waiters[0];
-	reads = &f.waiters[1];
 	told->base.on_moved = on_moved;
 	snprintf(reads->order_id, sizeof(reads->order_id), "%s", told->order_id);
-	add(&f, 0, false);
-	add(&f, 1, false);
+	add(0, false);
+	add(1, false);
 	CU_ASSERT_TRUE(order_watch_has(f.watch, told->order_id));
 	CU_ASSERT_FALSE(order_watch_has(f.watch, f.waiters[2].order_id));
-	tail_begins(&f);
-	answer_all(&f, 1);
-	moves(&f, told, 2, "placed@1-1 reserved+1-2");
+	tail_begins();
+	answer_all(1);
+	moves(told, 2, "placed@1-1 reserved+1-2");
 	CU_ASSERT_STRING_EQUAL(told->versions, "2m");
 	CU_ASSERT_EQUAL(f.store.get_count, 1);
-	hear(&f, told, 2);
-	CU_ASSERT_EQUAL(answer_all(&f, 2), 1);
+	hear(told, 2);
+	CU_ASSERT_EQUAL(answer_all(2), 1);
 	CU_ASSERT_STRING_EQUAL(told->versions, "2m");
 	CU_ASSERT_STRING_EQUAL(reads->versions, "2r");
 	/* Somebody else's version, then an own one, whose answer is late. */
-	hear(&f, told, 3);
-	moves(&f, told, 2, "placed@1-1 reserved+1-2");
-	CU_ASSERT_EQUAL(answer_all(&f, 3), 1);
+	hear(told, 3);
+	moves(told, 2, "placed@1-1 reserved+1-2");
+	CU_ASSERT_EQUAL(answer_all(3), 1);
 	CU_ASSERT_STRING_EQUAL(told->versions, "2m3r");
 	CU_ASSERT_STRING_EQUAL(reads->versions, "2r3r");
 	/* No history: the node came after the move was sent. */
-	moves(&f, told, 4, NULL);
-	CU_ASSERT_EQUAL(answer_all(&f, 4), 1);
+	moves(told, 4, NULL);
+	CU_ASSERT_EQUAL(answer_all(4), 1);
 	CU_ASSERT_STRING_EQUAL(told->versions, "2m3r4r");
 	/* A read from before the move is not the last word. */
 	order_watch_read(f.watch, &reads->base);
-	moves(&f, told, 5, "placed@1-1 reserved+1-2");
-	answer_one(&f, 4, RT_OK);
-	CU_ASSERT_EQUAL(answer_all(&f, 5), 1);
+	moves(told, 5, "placed@1-1 reserved+1-2");
+	answer_one(4, RT_OK);
+	CU_ASSERT_EQUAL(answer_all(5), 1);
 	CU_ASSERT_STRING_EQUAL(told->versions, "2m3r4r5m");
 	CU_ASSERT_STRING_EQUAL(reads->versions, "2r3r4r4r5r");
-	teardown(&f);
 }
 
 /* Alone, an instance reads nothing of what it publishes, and looks at the tail now and then, seldomer
  * while nobody comes. */
 static void test_alone(void)
 {
-	struct fixture f;
 	int64_t before_ms;
 
-	setup(&f);
-	add(&f, 0, false);
-	tail_begins(&f);
-	answer_all(&f, 1);
-	publish(&f, "1-1", "2-9");
-	expect_after(&f, "2-9");
+	one_waits();
+	publish("1-1", "2-9");
+	expect_after("2-9");
 	CU_ASSERT_EQUAL(f.store.tail->block_ms, 0);
 	/* An answer that was on its way is no news when the read comes with its entries. */
-	publish(&f, "2-9", "3-12");
-	tail_ends(&f, "3-10", "3-12");
-	publish(&f, "3-12", "3-14");
-	expect_after(&f, "3-14");
+	publish("2-9", "3-12");
+	tail_ends("3-10", "3-12");
+	publish("3-12", "3-14");
+	expect_after("3-14");
 	CU_ASSERT_EQUAL(f.store.tail->block_ms, 0);
 	for (int i = 0; i < 6; i++)
-		tail_ends(&f, NULL, "3-14");
+		tail_ends(NULL, "3-14");
 	before_ms = rt_loop_now(f.loop);
-	expect_after(&f, "3-14");
+	expect_after("3-14");
 	CU_ASSERT_EQUAL(rt_loop_now(f.loop) - before_ms, 80);
-	tail_ends(&f, NULL, "3-14");
+	tail_ends(NULL, "3-14");
 	rt_loop_advance(f.loop, 1);
-	add(&f, 1, false);
+	add(1, false);
 	before_ms = rt_loop_now(f.loop);
-	expect_after(&f, "3-14");
+	expect_after("3-14");
 	CU_ASSERT_EQUAL(rt_loop_now(f.loop) - before_ms, 5);
 	CU_ASSERT_EQUAL(f.store.get_count, 0);
-	teardown(&f);
 }
 
 /* What is missing between own entries is read at once: another instance publishes, or the answer to an own
  * batch was lost. From then on the tail waits at the stream, until nobody else has published for long. */
 static void test_with_others(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	add(&f, 0, false);
-	tail_begins(&f);
-	answer_all(&f, 1);
-	publish(&f, "1-1", "2-4");
+	one_waits();
+	publish("1-1", "2-4");
 	f.store.heard = 5;
-	publish(&f, "2-6", "2-8");
+	publish("2-6", "2-8");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(f.store.tail);
 	CU_ASSERT_STRING_EQUAL(f.store.tail->after, "2-4");
-	hear(&f, &f.waiters[0], 2);
-	CU_ASSERT_EQUAL(answer_all(&f, 2), 1);
+	hear(&f.waiters[0], 2);
+	CU_ASSERT_EQUAL(answer_all(2), 1);
 	CU_ASSERT_STRING_EQUAL(f.waiters[0].versions, "2r");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(f.store.tail);
 	CU_ASSERT(f.store.tail->block_ms > 0);
-	publish(&f, "9-6", "9-8");
+	publish("9-6", "9-8");
 	rt_loop_advance(f.loop, 10000);
-	tail_ends(&f, "9-7", "9-8");
-	expect_after(&f, "$");
-	tail_ends(&f, NULL, "9-8");
-	publish(&f, "9-8", "9-9");
-	expect_after(&f, "9-9");
+	tail_ends("9-7", "9-8");
+	expect_after("$");
+	tail_ends(NULL, "9-8");
+	publish("9-8", "9-9");
+	expect_after("9-9");
 	CU_ASSERT_EQUAL(f.store.tail->block_ms, 0);
 	/* Nothing is published here, and a look finds others' entries. */
-	tail_ends(&f, "9-10", "9-10");
-	expect_after(&f, "9-10");
+	tail_ends("9-10", "9-10");
+	expect_after("9-10");
 	CU_ASSERT(f.store.tail->block_ms > 0);
 	/* The stream was deleted, and the own entries are the first. */
-	answer_all(&f, 2);
-	publish(&f, "0-0", "10-2");
-	CU_ASSERT_EQUAL(answer_all(&f, 3), 1);
+	answer_all(2);
+	publish("0-0", "10-2");
+	CU_ASSERT_EQUAL(answer_all(3), 1);
 	CU_ASSERT_STRING_EQUAL(f.waiters[0].versions, "2r3r");
-	teardown(&f);
 }
 
 int main(void)
@@ -551,5 +513,5 @@ int main(void)
 		{ "others' entries are read", test_with_others },
 	};
 
-	return tests_run("watch", tests, RT_LENGTH(tests));
+	return tests_run_each("watch", setup, teardown, tests, RT_LENGTH(tests));
 }
