@@ -367,9 +367,10 @@ static redisReply *zset_slice(struct memory_call *call, struct slice slice)
 	return answer;
 }
 
-/* By index, which counts from the end where it is negative. */
-static redisReply *zset_by_index(struct memory_call *call, bool backwards)
+/* ZRANGE, ZREVRANGE: by index, which counts from the end where it is negative. */
+static redisReply *run_zrange(struct memory_call *call)
 {
+	bool backwards = strstr(call->command->name, "REV") != NULL;
 	struct slice slice = { .backwards = backwards, .count = -1 };
 	int64_t start, stop, count;
 
@@ -386,16 +387,6 @@ static redisReply *zset_by_index(struct memory_call *call, bool backwards)
 	slice.from = backwards ? count - 1 - stop : start;
 	slice.to = backwards ? count - start : stop + 1;
 	return zset_slice(call, slice);
-}
-
-static redisReply *run_zrange(struct memory_call *call)
-{
-	return zset_by_index(call, false);
-}
-
-static redisReply *run_zrevrange(struct memory_call *call)
-{
-	return zset_by_index(call, true);
 }
 
 /* A bound of ZRANGEBYSCORE: the index of the first member that is not below it; with `above`, of the
@@ -435,10 +426,12 @@ static bool lex_bound(const struct memory_zset *zset, const struct memory_text *
 	return true;
 }
 
-/* key min max [LIMIT offset count]; backwards: key max min … */
-static redisReply *zset_by_bounds(struct memory_call *call, bool backwards, bool by_score)
+/* ZRANGEBYSCORE, ZRANGEBYLEX key min max [LIMIT offset count]; ZREVRANGEBYSCORE key max min … */
+static redisReply *run_zrangeby(struct memory_call *call)
 {
 	static const struct memory_zset none;
+	bool backwards = strstr(call->command->name, "REV") != NULL;
+	bool by_score = strstr(call->command->name, "SCORE") != NULL;
 	bool (*bound)(const struct memory_zset *zset, const struct memory_text *text, bool above,
 		      int64_t *ret) = by_score ? score_bound : lex_bound;
 	struct slice slice = { .backwards = backwards, .count = -1 };
@@ -455,21 +448,6 @@ static redisReply *zset_by_bounds(struct memory_call *call, bool backwards, bool
 		return reply_error(call, by_score ? "ERR min or max is not a float"
 						  : "ERR min or max not valid string range item");
 	return key_fits(call) ? zset_slice(call, slice) : call->error;
-}
-
-static redisReply *run_zrangebyscore(struct memory_call *call)
-{
-	return zset_by_bounds(call, false, true);
-}
-
-static redisReply *run_zrevrangebyscore(struct memory_call *call)
-{
-	return zset_by_bounds(call, true, true);
-}
-
-static redisReply *run_zrangebylex(struct memory_call *call)
-{
-	return zset_by_bounds(call, false, false);
 }
 
 /* ---- the server ---- */
@@ -517,16 +495,16 @@ static const struct memory_command commands[] = {
 	{ "XRANGE", -4, CMD_LATE, 1, 1, MEMORY_STREAM, run_xrange },
 	{ "XREAD", -4, CMD_LATE, 0, 0, MEMORY_STREAM, run_xread },
 	{ "XREADGROUP", -7, CMD_WRITE | CMD_LATE, 0, 0, MEMORY_STREAM, run_xreadgroup },
-	{ "XREVRANGE", -4, CMD_LATE, 1, 1, MEMORY_STREAM, run_xrevrange },
+	{ "XREVRANGE", -4, CMD_LATE, 1, 1, MEMORY_STREAM, run_xrange },
 	{ "XTRIM", -4, CMD_WRITE | CMD_LATE, 1, 1, MEMORY_STREAM, run_xtrim },
 	{ "ZADD", -4, CMD_WRITE | CMD_DENYOOM | CMD_LATE, 1, 1, MEMORY_ZSET, run_zadd },
 	{ "ZCARD", 2, 0, 1, 1, MEMORY_ZSET, run_zcard },
 	{ "ZRANGE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrange },
-	{ "ZRANGEBYLEX", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrangebylex },
-	{ "ZRANGEBYSCORE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrangebyscore },
+	{ "ZRANGEBYLEX", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrangeby },
+	{ "ZRANGEBYSCORE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrangeby },
 	{ "ZREM", -3, CMD_WRITE, 1, 1, MEMORY_ZSET, run_zrem },
-	{ "ZREVRANGE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrevrange },
-	{ "ZREVRANGEBYSCORE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrevrangebyscore },
+	{ "ZREVRANGE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrange },
+	{ "ZREVRANGEBYSCORE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrangeby },
 	{ "ZREVRANK", 3, 0, 1, 1, MEMORY_ZSET, run_zrevrank },
 };
 

@@ -270,9 +270,10 @@ static redisReply *reply_entry(struct memory_call *call, const struct memory_ent
 	return reply_list(call, "dr", entry->id, fields);
 }
 
-/* key start end [COUNT n]; backwards: key end start … */
-static redisReply *range(struct memory_call *call, bool backwards)
+/* XRANGE key start end [COUNT n]; XREVRANGE key end start … */
+redisReply *run_xrange(struct memory_call *call)
 {
+	bool backwards = strstr(call->command->name, "REV") != NULL;
 	const struct memory_stream *stream;
 	struct memory_id start, end;
 	redisReply *answer;
@@ -297,16 +298,6 @@ static redisReply *range(struct memory_call *call, bool backwards)
 		reply_push(answer,
 			   reply_entry(call, &stream->entries[backwards ? to - 1 - i : from + i]));
 	return answer;
-}
-
-redisReply *run_xrange(struct memory_call *call)
-{
-	return range(call, false);
-}
-
-redisReply *run_xrevrange(struct memory_call *call)
-{
-	return range(call, true);
 }
 
 redisReply *run_xdel(struct memory_call *call)
