@@ -87,8 +87,6 @@ int ctl_exit_of(int code);
 
 /* ---- asking Redis, as the user ops (redis.c) ---- */
 
-/* Waits until connected. False: the reason is on stderr. */
-bool ctl_redis_open(struct ctl *ctl);
 /* A command of C strings. The reply is freed with freeReplyObject. NULL: no reply, or an error
  * reply, which is on stderr. */
 #define ctl_redis(ctl, ...)                                                                        \

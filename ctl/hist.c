@@ -36,16 +36,6 @@ void hist_add(struct hist *hist, int64_t ns)
 	hist->buckets[bucket_of(value / 1000)]++;
 }
 
-void hist_merge(struct hist *to, const struct hist *from)
-{
-	to->count += from->count;
-	to->sum_ns += from->sum_ns;
-	if (from->max_ns > to->max_ns)
-		to->max_ns = from->max_ns;
-	for (size_t i = 0; i < (size_t)HIST_DOUBLINGS * HIST_STEPS; i++)
-		to->buckets[i] += from->buckets[i];
-}
-
 double hist_ms(const struct hist *hist, double share)
 {
 	double wanted = share * (double)hist->count, max_ms = (double)hist->max_ns / 1e6;

@@ -14,7 +14,6 @@ struct hist {
 	uint64_t buckets[HIST_DOUBLINGS * HIST_STEPS];
 };
 void hist_add(struct hist *hist, int64_t ns); /* below 0 counts as 0 */
-void hist_merge(struct hist *to, const struct hist *from);
 /* The value below which `share` (0 … 1) of all lie, in ms: the upper end of its step, at most the
  * largest value seen. 0 when empty. */
 double hist_ms(const struct hist *hist, double share);

@@ -102,8 +102,6 @@ struct load {
 	struct rt_timer timer;
 };
 
-uint64_t load_random(struct load *load);
-
 /* load_run.c: sends until end_ns, then waits for decisions; then load->next. */
 void load_run_start(struct load *load, void (*next)(struct load *load));
 void load_run_free(struct load *load);

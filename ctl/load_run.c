@@ -76,7 +76,7 @@ struct run {
 static void send_due(struct run *run);
 
 /* splitmix64 (Steele, Lea, Flood 2014): the schedule is the same for the same seed. */
-uint64_t load_random(struct load *load)
+static uint64_t load_random(struct load *load)
 {
 	uint64_t z = load->random += 0x9e3779b97f4a7c15;
 

@@ -60,7 +60,8 @@ static void redis_state(struct rt_redis *redis, bool up, void *user)
 		rt_loop_stop(ctl->loop);
 }
 
-bool ctl_redis_open(struct ctl *ctl)
+/* Waits until connected. False: the reason is on stderr. */
+static bool redis_open(struct ctl *ctl)
 {
 	struct rt_redis_options options = {
 		.host = ctl->redis_host,
@@ -165,7 +166,7 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 	struct redis_asked asked = { .ctl = ctl };
 	char *name = command_text(args);
 
-	if (!ctl_redis_open(ctl)) {
+	if (!redis_open(ctl)) {
 		rt_args_clear(args);
 		free(name);
 		return NULL;
