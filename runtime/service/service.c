@@ -334,6 +334,7 @@ static void make_metrics(struct life *life)
 {
 	const char *const labels[] = { "service", "version", NULL };
 	const char *const values[] = { life->program.service, TANDEM_VERSION };
+	int64_t start_s = rt_wall_us() / 1000000;
 
 	life->service.metrics = rt_metrics_new();
 	rt_series_set(rt_metric_series(rt_metric(life->service.metrics, RT_GAUGE,
@@ -342,7 +343,7 @@ static void make_metrics(struct life *life)
 		      1);
 	rt_series_set(rt_metric_plain(life->service.metrics, RT_GAUGE, "process_start_time_seconds",
 				      "Start of the process, unix time."),
-		      (double)(rt_wall_us() / 1000000));
+		      (double)start_s);
 }
 
 static void cannot_listen(struct life *life, const char *msg, const char *setting,

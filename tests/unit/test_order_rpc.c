@@ -49,6 +49,7 @@ struct fixture {
 	int64_t slow_ms;  /* … by this */
 	bool stopped;
 	struct call *calls; /* every call that was begun */
+	struct gateway_stream *streams;
 };
 /* The instance that the helpers below speak of. */
 static struct fixture first, *f = &first;
@@ -62,6 +63,21 @@ struct call {
 	ProtobufCMessage *answer;                 /* of a unary call */
 	ProtobufCMessage *messages[MESSAGES_MAX]; /* of a stream */
 	size_t count;
+};
+
+/* A gateway's stream, and what became of its items. */
+struct gateway_stream {
+	struct rt_client_op op;
+	struct gateway_stream *next;
+	struct fixture *f;
+	int ends, code;
+	size_t messages, largest; /* that came; bytes */
+	size_t answers;
+	struct {
+		int times, code, status;
+		char reason[32]; /* of an error */
+		char order_id[ORDER_ID_LENGTH + 1];
+	} of[6000]; /* by number */
 };
 
 /* ---- the fixture ---- */
@@ -158,6 +174,17 @@ static void free_calls(void)
 	}
 }
 
+static void free_streams(void)
+{
+	while (f->streams != NULL) {
+		struct gateway_stream *stream = f->streams;
+
+		f->streams = stream->next;
+		CU_ASSERT_EQUAL(stream->ends, 1);
+		free(stream);
+	}
+}
+
 static void end_order(void)
 {
 	if (!f->stopped)
@@ -169,6 +196,7 @@ static void end_order(void)
 	rt_context_free(f->context);
 	rt_metrics_free(f->metrics);
 	free_calls();
+	free_streams();
 }
 
 static void teardown(void)
@@ -712,20 +740,6 @@ static void test_stream_is_bounded(void)
 
 /* ---- PlacementService ---- */
 
-/* A gateway's stream, and what became of its items. */
-struct gateway_stream {
-	struct rt_client_op op;
-	struct fixture *f;
-	int ends, code;
-	size_t messages, largest; /* that came; bytes */
-	size_t answers;
-	struct {
-		int times, code, status;
-		char reason[32]; /* of an error */
-		char order_id[ORDER_ID_LENGTH + 1];
-	} of[6000]; /* by number */
-};
-
 static void placement_came(struct rt_client_op *op, const ProtobufCMessage *message)
 {
 	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
@@ -773,6 +787,8 @@ static struct gateway_stream *open_placement(void)
 	struct gateway_stream *stream = rt_alloc(sizeof(*stream));
 
 	stream->f = f;
+	stream->next = f->streams;
+	f->streams = stream;
 	stream->op.on_message = placement_came;
 	stream->op.done = placement_ended;
 	rt_client_start(f->placement, 0, NULL, &stream->op);
@@ -872,7 +888,6 @@ static void test_items_by_themselves(void)
 	rt_loop_settle(f->loop);
 	CU_ASSERT_EQUAL(stream->ends, 1);
 	CU_ASSERT_EQUAL(stream->code, 0);
-	free(stream);
 }
 
 static void test_items_out_of_time(void)
@@ -902,7 +917,6 @@ static void test_items_out_of_time(void)
 	rt_loop_settle(f->loop);
 	rt_loop_advance(f->loop, 1000);
 	CU_ASSERT_TRUE(f->stopped);
-	free(stream);
 }
 
 /* Far more than a second's worth wait for their decision: all are stored at once. */
@@ -926,7 +940,6 @@ static void test_all_that_wait_are_stored(void)
 	CU_ASSERT_EQUAL(stream->answers, 0);
 	rt_loop_advance(f->loop, 30000);
 	CU_ASSERT_EQUAL(stream->answers, 5000);
-	free(stream);
 }
 
 /* The largest orders there are: no message comes near the limit. */
@@ -959,7 +972,6 @@ static void test_large_items(void)
 	CU_ASSERT_EQUAL(stream->of[999].status, PENDING);
 	CU_ASSERT(stream->largest < 2 * 1024 * 1024);
 	CU_ASSERT(stream->messages < 100);
-	free(stream);
 }
 
 /* The service is asked to end: streams that last end by themselves, and say what was done. */
@@ -991,9 +1003,6 @@ static void test_drain_of_streams(void)
 	CU_ASSERT_EQUAL(busy->ends, 1);
 	CU_ASSERT_EQUAL(busy->code, 0);
 	CU_ASSERT_EQUAL(published_count(), 3); /* two placed, one reserved */
-	free(idle);
-	free(busy);
-	free(late);
 }
 
 /* A stop waits for what a stream has in the store. */
@@ -1011,7 +1020,6 @@ static void test_stop_with_streams(void)
 	CU_ASSERT_TRUE(f->stopped);
 	CU_ASSERT_EQUAL(stream->of[0].status, PENDING);
 	CU_ASSERT_EQUAL(stream->ends, 1);
-	free(stream);
 }
 
 /* ---- GetOrder, ListOrders ---- */
