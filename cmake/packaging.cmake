@@ -49,5 +49,5 @@ string(STRIP "${units}" units)
 tandem_package(gateway "takes calls for orders and stock" "" "${units}" "")
 if(TARGET tandemctl)
 	tandem_package_file(tandemctl man/tandemctl.1.in tandemctl.1 ${CMAKE_INSTALL_MANDIR}/man1
-		"NAME=ctl" "ABOUT=places and follows orders, explains and mends")
+		"NAME=ctl" "ABOUT=places and follows orders, explains and repairs")
 endif()

@@ -58,10 +58,10 @@ SLOW = 5 if SANITIZED else 1  # factor for how long things may take
 REPORTS = ("Sanitizer: ", "Sanitizer:DEADLYSIGNAL", "runtime error: ", "Assertion `")
 
 
-# ---- the words of the contract, and calls ----
+# ---- the protos, and calls ----
 
 
-class Words:
+class Protos:
     """Every message and service of proto/ and of Debian's grpc-proto, compiled by protoc."""
 
     def __init__(self):
@@ -89,7 +89,7 @@ class Words:
         return self.factory.GetPrototype(self.pool.FindMessageTypeByName(name))
 
     def enum(self, name):
-        """An enum's numbers by name; Words().enum("…OrderStatus")["ORDER_STATUS_PENDING"]."""
+        """An enum's numbers by name; Protos().enum("…OrderStatus")["ORDER_STATUS_PENDING"]."""
         values = self.pool.FindEnumTypeByName(name).values
         return {value.name: value.number for value in values}
 
@@ -99,12 +99,12 @@ class Words:
 
 
 class Stub:
-    def __init__(self, words, channel, service):
-        descriptor = words.pool.FindServiceByName(service)
+    def __init__(self, protos, channel, service):
+        descriptor = protos.pool.FindServiceByName(service)
         proto = descriptor_pb2.ServiceDescriptorProto()
         descriptor.CopyToProto(proto)
         for method, kind in zip(descriptor.methods, proto.method):
-            setattr(self, method.name, Method(words, channel, service, method, kind))
+            setattr(self, method.name, Method(protos, channel, service, method, kind))
 
 
 class Method:
@@ -112,15 +112,15 @@ class Method:
     streams, with an iterator of requests). Arguments of gRPC's own begin with an underscore.
     The deadline is 10 s (of a machine without sanitizers) unless _timeout says otherwise."""
 
-    def __init__(self, words, channel, service, method, kind):
-        self.request = words.message(method.input_type.full_name)
+    def __init__(self, protos, channel, service, method, kind):
+        self.request = protos.message(method.input_type.full_name)
         self.streams = kind.client_streaming
         side = ("unary", "stream")
         make = getattr(channel, f"{side[kind.client_streaming]}_{side[kind.server_streaming]}")
         self.callable = make(
             f"/{service}/{method.name}",
             request_serializer=self.request.SerializeToString,
-            response_deserializer=words.message(method.output_type.full_name).FromString,
+            response_deserializer=protos.message(method.output_type.full_name).FromString,
         )
 
     def _arguments(self, request, fields):
@@ -527,8 +527,8 @@ class Live(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.words = Words()
-        cls.status = cls.words.enum("tandem.order.v1.OrderStatus")
+        cls.protos = Protos()
+        cls.status = cls.protos.enum("tandem.order.v1.OrderStatus")
         cls.status_names = {number: name[13:] for name, number in cls.status.items()}
         cls.tandem = Tandem(cls.ENV, cls.FILES_MAX, cls.MORE)
         cls.channels = []
@@ -567,7 +567,7 @@ class Live(unittest.TestCase):
         """A connection of its own to a process: the stubs of both services."""
         channel = cls.tandem.channel(name)
         cls.channels.append(channel)
-        return cls.words.stub(channel, ORDER_SERVICE), cls.words.stub(channel, INVENTORY_SERVICE)
+        return cls.protos.stub(channel, ORDER_SERVICE), cls.protos.stub(channel, INVENTORY_SERVICE)
 
     def stock(self, sku, count):
         """Puts stock in."""
@@ -622,13 +622,13 @@ class Live(unittest.TestCase):
         found = {}
         for key, value in error.trailing_metadata() or ():
             if key == "grpc-status-details-bin":
-                status = self.words.message("google.rpc.Status").FromString(value)
+                status = self.protos.message("google.rpc.Status").FromString(value)
                 self.assertEqual(status.code, error.code().value[0])
                 for packed in status.details:
                     name = packed.type_url.rpartition("/")[2]
                     short = name.rpartition(".")[2]
                     self.assertNotIn(short, found, "a detail type stands once")
-                    found[short] = self.words.message(name).FromString(packed.value)
+                    found[short] = self.protos.message(name).FromString(packed.value)
         return found
 
 

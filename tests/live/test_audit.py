@@ -22,10 +22,10 @@ class Tool(tandem.Live):
         "TANDEM_ORDER_TIMERS_EVERY": "50ms",
     }
 
-    def ctl(self, *words, env=None):
+    def ctl(self, *args, env=None):
         """tandemctl's exit code and its lines of JSON."""
         ended = subprocess.run(
-            [os.path.join(tandem.BUILD, "tandemctl"), *words, "--json"],
+            [os.path.join(tandem.BUILD, "tandemctl"), *args, "--json"],
             env={**self.tandem.env, **(env or {})},
             capture_output=True,
             text=True,
@@ -35,9 +35,9 @@ class Tool(tandem.Live):
         self.assertIn(ended.returncode, (0, 1), ended.stdout + ended.stderr)
         return ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()]
 
-    def audit(self, *words, env=None):
+    def audit(self, *args, env=None):
         """What audit names, as a set of (violation, order id or SKU), and its last line."""
-        code, lines = self.ctl("audit", "--window", "300ms", *words, env=env)
+        code, lines = self.ctl("audit", "--window", "300ms", *args, env=env)
         summary = lines.pop()
         named = {(line["violation"], line.get("order_id") or line["sku"]) for line in lines}
         self.assertEqual(code, 1 if named else 0, lines)
@@ -368,9 +368,9 @@ class Audit(Tool):
         self.is_clean()
 
     def test_wrong_use(self):
-        for words in (["--yes"], ["--window", "soon"], ["everything"]):
+        for args in (["--yes"], ["--window", "soon"], ["everything"]):
             ended = subprocess.run(
-                [os.path.join(tandem.BUILD, "tandemctl"), "audit", *words],
+                [os.path.join(tandem.BUILD, "tandemctl"), "audit", *args],
                 env=self.tandem.env,
                 capture_output=True,
                 text=True,
@@ -387,9 +387,9 @@ class Audit(Tool):
 
 
 class Doctor(Tool):
-    def doctor(self, *words):
+    def doctor(self, *args):
         """The checks that are not ok: {check: result}."""
-        code, lines = self.ctl("doctor", *words)
+        code, lines = self.ctl("doctor", *args)
         self.assertGreater(len(lines), 10)
         found = {line["check"]: line["result"] for line in lines if line["result"] != "ok"}
         self.assertTrue(all("fix" in line for line in lines if line["result"] != "ok"))

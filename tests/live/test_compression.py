@@ -90,7 +90,7 @@ class Compression(tandem.Live):
 
     def test_an_empty_message(self):
         """gRPC sends what would not become smaller as it is: then there is nothing to refuse."""
-        stub = self.words.stub(self.tandem.channel(), HEALTH)
+        stub = self.protos.stub(self.tandem.channel(), HEALTH)
         self.assertEqual(stub.Check(_compression=grpc.Compression.Gzip).status, 1)
 
 
@@ -190,7 +190,7 @@ class Answers(tandem.Live):
         self.addCleanup(second.terminate)
         channel = grpc.insecure_channel(env["TANDEM_GATEWAY_LISTEN"])
         self.addCleanup(channel.close)
-        stock = self.words.stub(channel, tandem.INVENTORY_SERVICE)
+        stock = self.protos.stub(channel, tandem.INVENTORY_SERVICE)
 
         def served():
             """The fake one is reached: an answer that is not compressed comes through."""

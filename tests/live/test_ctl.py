@@ -13,16 +13,16 @@ FINE, NO, WRONG, AWAY = 0, 1, 2, 3
 
 
 class Ctl(tandem.Live):
-    def ctl(self, *words, code=FINE, env=None):
+    def ctl(self, *args, code=FINE, env=None):
         """Runs a command that must end with `code`; what it printed."""
         done = subprocess.run(
-            [CTL, *words],
+            [CTL, *args],
             env={**self.tandem.env, **(env or {})},
             capture_output=True,
             text=True,
             timeout=30 * tandem.SLOW,
         )
-        self.assertEqual(done.returncode, code, f"{words}: {done.stdout}{done.stderr}")
+        self.assertEqual(done.returncode, code, f"{args}: {done.stdout}{done.stderr}")
         for report in tandem.REPORTS:
             self.assertNotIn(report, done.stderr)
         if code != FINE:
@@ -30,12 +30,12 @@ class Ctl(tandem.Live):
         self.said = done.stderr
         return done.stdout
 
-    def json(self, *words, code=FINE, env=None):
+    def json(self, *args, code=FINE, env=None):
         """The values that a command prints with --json."""
-        return [json.loads(line) for line in self.ctl(*words, "--json", code=code, env=env).splitlines()]
+        return [json.loads(line) for line in self.ctl(*args, "--json", code=code, env=env).splitlines()]
 
-    def one(self, *words, code=FINE):
-        values = self.json(*words, code=code)
+    def one(self, *args, code=FINE):
+        values = self.json(*args, code=code)
         self.assertEqual(len(values), 1, values)
         return values[0]
 
@@ -145,8 +145,8 @@ class Ctl(tandem.Live):
         only = self.json("events", "tail", "--type", "StockAdjusted", "-n", "1")
         self.assertEqual([e["type"] for e in only], ["tandem.inventory.v1.StockAdjusted"])
         self.assertEqual(self.json("events", "tail", "--order", number, "--since", "1h"), events)
-        for words in (("events", "tail"), ("dead", "list"), ("dead", "discard", "--all")):
-            self.ctl(*words, "--type", "OrderPlced", code=WRONG)
+        for args in (("events", "tail"), ("dead", "list"), ("dead", "discard", "--all")):
+            self.ctl(*args, "--type", "OrderPlced", code=WRONG)
             self.assertIn("OrderPlaced, OrderReserved", self.said)
         self.ctl("events", "tail", "--type", "tandem.order.v1.OrderPlced", code=WRONG)
         text = self.ctl("events", "tail", "--order", number).splitlines()
@@ -333,13 +333,13 @@ class Ctl(tandem.Live):
         self.assertEqual(self.one("order", "get", number)["version"], 2)
 
     def test_used_wrongly(self):
-        for words in ((), ("order",), ("nothing",), ("order", "nothing"), ("order", "get"),
+        for args in ((), ("order",), ("nothing",), ("order", "nothing"), ("order", "get"),
                       ("order", "get", "a", "b"), ("--nothing",), ("events", "tail", "x"),
                       ("events", "lag", "x"), ("events", "lag", "--timeout", "soon"),
                       ("stock", "list", "--redis-port", "0"),
                       ("load", "--rate", "5", "--saturate"), ("load", "--saturate=5", "--rate=5"),
                       ("load", "--rate", "0"), ("load", "what")):
-            self.ctl(*words, code=WRONG)
+            self.ctl(*args, code=WRONG)
     def test_help(self):
         """Of everything there is, on standard output, with exit code 0."""
         text = self.ctl("--help")
@@ -377,8 +377,8 @@ class Ctl(tandem.Live):
 
     def test_nobody_there(self):
         self.ctl("order", "get", "x", "--gateway", "127.0.0.1:1", "--timeout", "2s", code=AWAY)
-        for words in (("events", "lag"), ("dead", "list"), ("explain", "x")):
-            self.ctl(*words, "--redis-port", "1", code=AWAY)
+        for args in (("events", "lag"), ("dead", "list"), ("explain", "x")):
+            self.ctl(*args, "--redis-port", "1", code=AWAY)
         self.ctl("events", "lag", "--redis-password-file", "/nonexistent", code=AWAY)
 
     def test_without_the_password(self):
@@ -411,7 +411,7 @@ class Ctl(tandem.Live):
 
     def test_completion(self):
         script = os.path.join(tandem.ROOT, "packaging", "bash-completion", "tandemctl")
-        for words, expected in (
+        for args, expected in (
             (["tandemctl", "or"], "order"),
             (["tandemctl", "order", "pl"], "place"),
             (["tandemctl", "dead", "replay", "--dr"], "--dry-run"),
@@ -423,9 +423,9 @@ class Ctl(tandem.Live):
             (["tandemctl", "o"], "order"),
             (["tandemctl", "events", "lag", "--jso"], "--json"),
         ):
-            line = " ".join(f"'{word}'" for word in words)
+            line = " ".join(f"'{word}'" for word in args)
             done = subprocess.run(
-                ["bash", "-c", f". '{script}'; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; "
+                ["bash", "-c", f". '{script}'; COMP_WORDS=({line}); COMP_CWORD={len(args) - 1}; "
                  "_tandemctl; printf '%s\\n' \"${COMPREPLY[@]}\""],
                 env={**self.tandem.env, "PATH": f"{tandem.BUILD}:{os.environ['PATH']}"},
                 capture_output=True, text=True,

@@ -45,22 +45,22 @@ class Hostile(tandem.Live):
         super().setUpClass()
         cls.prepare()
 
-    def said(self, *words):
-        done = subprocess.run([CTL, *words], env=self.tandem.env, capture_output=True)
+    def said(self, *args):
+        done = subprocess.run([CTL, *args], env=self.tandem.env, capture_output=True)
         return done.stdout.decode()
 
-    def faults(self, words):
+    def faults(self, args):
         """Runs one command; what is wrong with how it ended, as a list of texts."""
         try:
             done = subprocess.run(
-                [CTL, *words],
+                [CTL, *args],
                 env=self.tandem.env,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=60 * tandem.SLOW,
             )
         except subprocess.TimeoutExpired:
-            return [f"{words}: does not end"]
+            return [f"{args}: does not end"]
         found = []
         if done.returncode not in CODES:
             found.append(f"ended with {done.returncode}: {done.stderr[-3000:]!r}")
@@ -75,7 +75,7 @@ class Hostile(tandem.Live):
                 found.append(f"{name} is not UTF-8: {error}")
         if done.returncode != 0 and not done.stdout and not done.stderr:
             found.append(f"ended with {done.returncode} and did not say why")
-        if "--json" in words:
+        if "--json" in args:
             if not done.stdout.isascii():
                 found.append("its JSON is not pure ASCII")
             for line in done.stdout.splitlines():
@@ -83,11 +83,11 @@ class Hostile(tandem.Live):
                     json.loads(line)
                 except ValueError as error:
                     found.append(f"not JSON: {line[:200]!r}: {error}")
-        return [f"{' '.join(map(repr, words))}: {text}" for text in found]
+        return [f"{' '.join(map(repr, args))}: {text}" for text in found]
 
     def survive(self, commands):
         """All of these commands, each with and without --json."""
-        runs = [[*words, *more] for words in commands for more in ((), ("--json",))]
+        runs = [[*args, *more] for args in commands for more in ((), ("--json",))]
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             found = [text for texts in pool.map(self.faults, runs) for text in texts]
         self.assertEqual(found, [], "\n".join(found))
@@ -322,7 +322,7 @@ class WrongTypes(Hostile):
                 self.redis("RENAME", key, "kept:" + key)
             plant(key)
             try:
-                self.survive([words for words in self.commands() if "show" not in words])
+                self.survive([args for args in self.commands() if "show" not in args])
             finally:
                 self.redis("DEL", key)
                 if there:

@@ -113,7 +113,7 @@ class Limits(tandem.Live):
     def test_placing_in_a_batch(self):
         """Each item has an outcome of its own: the same details, in google.rpc.Status."""
         answer = self.order.BatchPlaceOrders(requests=[request for _, request in PLACE] + [good()])
-        bad_request = self.words.message("google.rpc.BadRequest")
+        bad_request = self.protos.message("google.rpc.BadRequest")
         for (fields, _), item in zip(PLACE, answer.orders):
             with self.subTest(fields=fields):
                 self.assertEqual(item.error.code, INVALID.value[0])
@@ -214,7 +214,7 @@ class Bytes(tandem.Live):
 
     def test_good_requests_gone_wrong(self):
         """A request cut at every byte, and with every byte changed."""
-        request = self.words.message("tandem.order.v1.PlaceOrderRequest")(
+        request = self.protos.message("tandem.order.v1.PlaceOrderRequest")(
             request_id="cut",
             customer_id="c",
             lines=[{"sku": "bytes", "quantity": 1}],
@@ -271,8 +271,8 @@ class Answers(tandem.Live):
     def setUp(self):
         channel = grpc.insecure_channel(f"127.0.0.1:{self.tandem.ports['gateway']}")
         self.addCleanup(channel.close)
-        self.order = self.words.stub(channel, tandem.ORDER_SERVICE)
-        self.inventory = self.words.stub(channel, tandem.INVENTORY_SERVICE)
+        self.order = self.protos.stub(channel, tandem.ORDER_SERVICE)
+        self.inventory = self.protos.stub(channel, tandem.INVENTORY_SERVICE)
 
     def refused(self, call, requests):
         """As a whole: INVALID_ARGUMENT that names the limit."""

@@ -54,7 +54,7 @@ class Place(tandem.Live):
             stock = self.adds_up(sku)
             self.assertEqual((stock.available, stock.reserved), (10 - reserved, reserved))
         reservation = self.inventory.GetReservation(order_id=order.order_id).reservation
-        states = self.words.enum("tandem.inventory.v1.ReservationState")
+        states = self.protos.enum("tandem.inventory.v1.ReservationState")
         self.assertEqual(reservation.state, states["RESERVATION_STATE_RESERVED"])
         self.assertEqual(
             sorted((line.sku, line.quantity) for line in reservation.lines),

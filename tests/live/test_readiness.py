@@ -16,12 +16,12 @@ ALL = ("order", "inventory", "gateway")
 
 class Readiness(tandem.Live):
     def setUp(self):
-        self.serving = self.words.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
+        self.serving = self.protos.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
         self.stubs, self.seen = {}, {}
         for name in ALL:
             channel = self.tandem.channel(name)
             self.addCleanup(channel.close)
-            self.stubs[name] = self.words.stub(channel, HEALTH)
+            self.stubs[name] = self.protos.stub(channel, HEALTH)
         self.ops = self.tandem.redis_as("ops")
         self.agree(**{name: True for name in ALL})
         self.watch("gateway", tandem.ORDER_SERVICE)

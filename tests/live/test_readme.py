@@ -27,7 +27,7 @@ class Readme(tandem.Live):
             ("127.0.0.1:50051", f"127.0.0.1:{self.tandem.ports['gateway']}"),
             ("127.0.0.1:9101", f"127.0.0.1:{self.tandem.admin_ports['gateway']}"),
             ("redis-cli -p 6390", f"redis-cli -p {self.tandem.redis_port}"),
-            ("/tmp/words", f"'{self.folder}/words'" if "protoc" in text else f"{self.folder}/words"),
+            ("/tmp/messages", f"'{self.folder}/messages'" if "protoc" in text else f"{self.folder}/messages"),
             ("build/", f"'{tandem.BUILD}'/"),
             (" place.c -o place", f" '{self.folder}/place.c' -o '{self.folder}/place'"),
         ):

@@ -10,8 +10,8 @@ class Health(tandem.Live):
     def setUp(self):
         channel = self.tandem.channel()
         self.addCleanup(channel.close)
-        self.health = self.words.stub(channel, HEALTH)
-        self.serving = self.words.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
+        self.health = self.protos.stub(channel, HEALTH)
+        self.serving = self.protos.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
 
     def test_check(self):
         for service in ("", tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE):
@@ -31,7 +31,7 @@ class Health(tandem.Live):
         for name in ("order", "inventory"):
             channel = self.tandem.channel(name)
             self.addCleanup(channel.close)
-            health = self.words.stub(channel, HEALTH)
+            health = self.protos.stub(channel, HEALTH)
             self.assertEqual(health.Check().status, self.serving["SERVING"])
 
     def test_admin(self):
@@ -58,8 +58,8 @@ class Reflection(tandem.Live):
 
     def ask_all(self, version, requests):
         package = f"grpc.reflection.{version}"
-        stub = self.words.stub(self.channels[0], f"{package}.ServerReflection")
-        kind = self.words.message(f"{package}.ServerReflectionRequest")
+        stub = self.protos.stub(self.channels[0], f"{package}.ServerReflection")
+        kind = self.protos.message(f"{package}.ServerReflectionRequest")
         return list(stub.ServerReflectionInfo(iter([kind(**request) for request in requests])))
 
     def test_services_are_listed(self):
@@ -94,8 +94,8 @@ class Reflection(tandem.Live):
                 self.assertTrue(answer.HasField("file_descriptor_response"), wanted[0])
             self.assertIn("tandem/order/v1/order_service.proto", files)
 
-            words = object.__new__(tandem.Words)
-            words.pool = tandem.descriptor_pool.DescriptorPool()
+            protos = object.__new__(tandem.Protos)
+            protos.pool = tandem.descriptor_pool.DescriptorPool()
             added = set()
 
             def add(name):
@@ -103,12 +103,12 @@ class Reflection(tandem.Live):
                     added.add(name)
                     for needed in files[name].dependency:
                         add(needed)
-                    words.pool.Add(files[name])
+                    protos.pool.Add(files[name])
 
             for name in list(files):
                 add(name)
-            words.factory = tandem.message_factory.MessageFactory(words.pool)
-            stub = words.stub(self.channels[0], tandem.ORDER_SERVICE)
+            protos.factory = tandem.message_factory.MessageFactory(protos.pool)
+            stub = protos.stub(self.channels[0], tandem.ORDER_SERVICE)
             order = stub.PlaceOrder(
                 customer_id="reflected", lines=[{"sku": "reflected", "quantity": 1}]
             ).order

@@ -71,7 +71,7 @@ class Copy:
 class Scripts(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.words = tandem.Words()
+        cls.protos = tandem.Protos()
 
     def copy(self):
         copy = Copy()
@@ -127,8 +127,8 @@ class Scripts(unittest.TestCase):
         said["stock"] = self.redis(look, "HGETALL", "inventory:{0}:stock")
         return said
 
-    def redis(self, look, *words):
-        ran = subprocess.run([*look, *words], capture_output=True, check=True)
+    def redis(self, look, *args):
+        ran = subprocess.run([*look, *args], capture_output=True, check=True)
         return ran.stdout.decode("utf-8", "replace")
 
     def call(self, copy, service, method, **fields):
@@ -137,7 +137,7 @@ class Scripts(unittest.TestCase):
             f"127.0.0.1:{copy.ports['gateway']}",
             options=[("grpc.use_local_subchannel_pool", 1)],
         ) as channel:
-            return getattr(self.words.stub(channel, service), method)(**fields)
+            return getattr(self.protos.stub(channel, service), method)(**fields)
 
     def test_up_writes_into_an_empty_store_only(self):
         """Once: later starts add neither orders nor stock, also when stock runs out or all restart."""
@@ -172,7 +172,7 @@ class Scripts(unittest.TestCase):
             taken.listen()
             self.assertNotEqual(copy.run("up", "--detach")[0], 0)
         with grpc.insecure_channel(f"127.0.0.1:{copy.ports['inventory']}") as channel:
-            self.words.stub(channel, tandem.INVENTORY_SERVICE).AdjustStock(
+            self.protos.stub(channel, tandem.INVENTORY_SERVICE).AdjustStock(
                 request_id="mine", sku="mine", delta=1, reason="test"
             )
         before = self.written(copy)

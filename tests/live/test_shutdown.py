@@ -11,7 +11,7 @@ HEALTH = "grpc.health.v1.Health"
 
 class Shutdown(tandem.Live):
     def setUp(self):
-        self.serving = self.words.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
+        self.serving = self.protos.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
         for process in self.tandem.processes.values():
             if process.popen is None:
                 process.start()
@@ -24,7 +24,7 @@ class Shutdown(tandem.Live):
         seen = []
         channel = self.tandem.channel(name)
         self.addCleanup(channel.close)
-        stream = self.words.stub(channel, HEALTH).Watch(service=service, _timeout=60 * tandem.SLOW)
+        stream = self.protos.stub(channel, HEALTH).Watch(service=service, _timeout=60 * tandem.SLOW)
 
         def follow():
             try:

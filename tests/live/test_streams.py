@@ -33,7 +33,7 @@ class Streams(tandem.Live):
                     self.assertTrue(entry["type"].startswith(f"tandem.{context}.v1.".encode()))
                     self.assertEqual(entry["id"], entry["subject"] + b"/" + entry["seq"])
                     self.assertTrue(re.fullmatch(rb"20\d\d-\d\d-\d\dT[\d:]{8}\.\d{3}Z", entry["time"]))
-                    self.words.message(entry["type"].decode()).FromString(entry["data"])
+                    self.protos.message(entry["type"].decode()).FromString(entry["data"])
                     self.assertNotIn("attempt", entry)
 
         def life(order_id):
@@ -55,7 +55,7 @@ class Streams(tandem.Live):
             [("OrderPlaced", 1), ("OrderRejected", 2), ("InventoryUnavailable", 1)],
         )
         rejected = [entry for name, _, entry in life(short.order_id) if name == "OrderRejected"][0]
-        event = self.words.message("tandem.order.v1.OrderRejected").FromString(rejected["data"])
+        event = self.protos.message("tandem.order.v1.OrderRejected").FromString(rejected["data"])
         self.assertEqual([(s.sku, s.available) for s in event.shortages], [("seen", 0)])
 
     def test_groups_are_caught_up(self):

@@ -58,7 +58,7 @@ class Upgrade(tandem.Live):
             ],
         )
         self.addCleanup(channel.close)
-        return self.words.stub(channel, tandem.ORDER_SERVICE)
+        return self.protos.stub(channel, tandem.ORDER_SERVICE)
 
     def functions(self, command, build=tandem.BUILD):
         """What tandemctl functions does."""
