@@ -9,7 +9,7 @@
 struct adjust {
 	struct inventory *inventory;
 	Tandem__Inventory__V1__AdjustStockResponse_Closure closure;
-	void *closure_data;
+	struct rt_call *call;
 	struct inventory_adjust_op op;
 };
 
@@ -25,33 +25,26 @@ static void adjusted(struct inventory_adjust_op *op, int rc)
 		Tandem__Inventory__V1__Stock stock = inventory_stock_message(op->sku, &op->stock);
 
 		response.stock = &stock;
-		adjust->closure(&response, adjust->closure_data);
+		adjust->closure(&response, adjust->call);
 	} else {
-		rt_call_fail(adjust->closure_data, &status);
+		rt_call_fail(adjust->call, &status);
 	}
 	rt_status_done(&status);
 	free(adjust);
 	rt_context_release(inventory->context);
 }
 
-void inventory_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *service,
-			    const Tandem__Inventory__V1__AdjustStockRequest *request,
-			    Tandem__Inventory__V1__AdjustStockResponse_Closure closure,
-			    void *closure_data)
+INVENTORY_HANDLER(inventory_adjust_stock, AdjustStock)
 {
 	struct inventory *inventory = RT_CONTAINER_OF(service, struct inventory, service);
-	struct rt_status status = { .code = 0 };
 	struct adjust *adjust;
 
-	if (!check_request(&request->base, &status)) {
-		rt_call_fail(closure_data, &status);
-		rt_status_done(&status);
+	if (!check_call(closure_data, &request->base))
 		return;
-	}
 	adjust = rt_alloc(sizeof(*adjust));
 	adjust->inventory = inventory;
 	adjust->closure = closure;
-	adjust->closure_data = closure_data;
+	adjust->call = closure_data;
 	inventory_adjust_fill(&adjust->op, inventory->loop, request);
 	adjust->op.done = adjusted;
 	rt_context_hold(inventory->context);

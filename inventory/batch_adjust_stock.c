@@ -18,7 +18,7 @@ struct item {
 struct batch {
 	struct inventory *inventory;
 	Tandem__Inventory__V1__BatchAdjustStockResponse_Closure closure;
-	void *closure_data;
+	struct rt_call *call;
 	size_t waiting; /* items under way, and one for the handler itself */
 	size_t count;
 	struct item items[];
@@ -43,7 +43,7 @@ static void batch_finish(struct batch *batch)
 	response.stocks = rt_alloc(batch->count * sizeof(*response.stocks));
 	for (size_t i = 0; i < batch->count; i++)
 		response.stocks[i] = &batch->items[i].result;
-	batch->closure(&response, batch->closure_data);
+	batch->closure(&response, batch->call);
 	free(response.stocks);
 	for (size_t i = 0; i < batch->count; i++) {
 		if (batch->items[i].result.result_case ==
@@ -86,24 +86,17 @@ static void item_start(struct item *item, const Tandem__Inventory__V1__AdjustSto
 	inventory_store_adjust(inventory->store, &item->op);
 }
 
-void inventory_batch_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *service,
-				  const Tandem__Inventory__V1__BatchAdjustStockRequest *request,
-				  Tandem__Inventory__V1__BatchAdjustStockResponse_Closure closure,
-				  void *closure_data)
+INVENTORY_HANDLER(inventory_batch_adjust_stock, BatchAdjustStock)
 {
 	struct inventory *inventory = RT_CONTAINER_OF(service, struct inventory, service);
-	struct rt_status status = { .code = 0 };
 	struct batch *batch;
 
-	if (!check_request(&request->base, &status)) {
-		rt_call_fail(closure_data, &status);
-		rt_status_done(&status);
+	if (!check_call(closure_data, &request->base))
 		return;
-	}
 	batch = rt_alloc(sizeof(*batch) + request->n_requests * sizeof(batch->items[0]));
 	batch->inventory = inventory;
 	batch->closure = closure;
-	batch->closure_data = closure_data;
+	batch->call = closure_data;
 	batch->count = request->n_requests;
 	batch->waiting = 1;
 	rt_context_hold(inventory->context);

@@ -5,7 +5,7 @@
 struct get {
 	struct inventory *inventory;
 	Tandem__Inventory__V1__GetStockResponse_Closure closure;
-	void *closure_data;
+	struct rt_call *call;
 	struct inventory_stock_op op;
 };
 
@@ -15,44 +15,33 @@ static void stock_read(struct inventory_stock_op *op, int rc)
 	struct inventory *inventory = get->inventory;
 
 	if (rc != RT_OK) {
-		struct rt_status status = { .code = 0 };
-
-		rt_status_from(&status, rc, "reading the stock");
-		rt_call_fail(get->closure_data, &status);
-		rt_status_done(&status);
+		rt_call_fail_from(get->call, rc, "reading the stock");
 	} else if (!op->found) {
-		rt_call_failf(get->closure_data, RT_CODE_NOT_FOUND,
-			      "there never was any stock of SKU %s", op->sku);
+		rt_call_failf(get->call, RT_CODE_NOT_FOUND, "there never was any stock of SKU %s",
+			      op->sku);
 	} else {
 		Tandem__Inventory__V1__GetStockResponse response =
 			TANDEM__INVENTORY__V1__GET_STOCK_RESPONSE__INIT;
 		Tandem__Inventory__V1__Stock stock = inventory_stock_message(op->sku, &op->stock);
 
 		response.stock = &stock;
-		get->closure(&response, get->closure_data);
+		get->closure(&response, get->call);
 	}
 	free(get);
 	rt_context_release(inventory->context);
 }
 
-void inventory_get_stock(Tandem__Inventory__V1__InventoryService_Service *service,
-			 const Tandem__Inventory__V1__GetStockRequest *request,
-			 Tandem__Inventory__V1__GetStockResponse_Closure closure,
-			 void *closure_data)
+INVENTORY_HANDLER(inventory_get_stock, GetStock)
 {
 	struct inventory *inventory = RT_CONTAINER_OF(service, struct inventory, service);
-	struct rt_status status = { .code = 0 };
 	struct get *get;
 
-	if (!check_request(&request->base, &status)) {
-		rt_call_fail(closure_data, &status);
-		rt_status_done(&status);
+	if (!check_call(closure_data, &request->base))
 		return;
-	}
 	get = rt_alloc(sizeof(*get));
 	get->inventory = inventory;
 	get->closure = closure;
-	get->closure_data = closure_data;
+	get->call = closure_data;
 	get->op.sku = request->sku;
 	get->op.done = stock_read;
 	rt_context_hold(inventory->context);

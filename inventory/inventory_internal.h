@@ -16,26 +16,15 @@ struct inventory {
 };
 
 /* One handler a file, as tandem.inventory.v1.InventoryService has them. */
-void inventory_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *service,
-			    const Tandem__Inventory__V1__AdjustStockRequest *request,
-			    Tandem__Inventory__V1__AdjustStockResponse_Closure closure,
-			    void *closure_data);
-void inventory_batch_adjust_stock(Tandem__Inventory__V1__InventoryService_Service *service,
-				  const Tandem__Inventory__V1__BatchAdjustStockRequest *request,
-				  Tandem__Inventory__V1__BatchAdjustStockResponse_Closure closure,
-				  void *closure_data);
-void inventory_get_stock(Tandem__Inventory__V1__InventoryService_Service *service,
-			 const Tandem__Inventory__V1__GetStockRequest *request,
-			 Tandem__Inventory__V1__GetStockResponse_Closure closure,
-			 void *closure_data);
-void inventory_list_stock(Tandem__Inventory__V1__InventoryService_Service *service,
-			  const Tandem__Inventory__V1__ListStockRequest *request,
-			  Tandem__Inventory__V1__ListStockResponse_Closure closure,
-			  void *closure_data);
-void inventory_get_reservation(Tandem__Inventory__V1__InventoryService_Service *service,
-			       const Tandem__Inventory__V1__GetReservationRequest *request,
-			       Tandem__Inventory__V1__GetReservationResponse_Closure closure,
-			       void *closure_data);
+#define INVENTORY_HANDLER(name, Method)                                                            \
+	void name(Tandem__Inventory__V1__InventoryService_Service *service,                        \
+		  const Tandem__Inventory__V1__##Method##Request *request,                         \
+		  Tandem__Inventory__V1__##Method##Response_Closure closure, void *closure_data)
+INVENTORY_HANDLER(inventory_adjust_stock, AdjustStock);
+INVENTORY_HANDLER(inventory_batch_adjust_stock, BatchAdjustStock);
+INVENTORY_HANDLER(inventory_get_stock, GetStock);
+INVENTORY_HANDLER(inventory_list_stock, ListStock);
+INVENTORY_HANDLER(inventory_get_reservation, GetReservation);
 
 /* common.c. Counters as they are told: strings are borrowed. */
 Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const struct stock *stock);

@@ -11,7 +11,7 @@
 struct list {
 	struct inventory *inventory;
 	Tandem__Inventory__V1__ListStockResponse_Closure closure;
-	void *closure_data;
+	struct rt_call *call;
 	struct inventory_list_op op;
 };
 
@@ -33,7 +33,7 @@ static void list_answer(struct list *list, const struct inventory_list_op *op)
 	if (op->more && op->stock_count > 0)
 		response.next_page_token = token =
 			page_token_new(LIST, stocks[op->stock_count - 1].sku);
-	list->closure(&response, list->closure_data);
+	list->closure(&response, list->call);
 	free(token);
 	free(response.stocks);
 	free(stocks);
@@ -47,33 +47,25 @@ static void stock_listed(struct inventory_list_op *op, int rc)
 	if (rc == RT_OK) {
 		list_answer(list, op);
 	} else {
-		struct rt_status status = { .code = 0 };
-
-		rt_status_from(&status, rc, "listing the stock");
-		rt_call_fail(list->closure_data, &status);
-		rt_status_done(&status);
+		rt_call_fail_from(list->call, rc, "listing the stock");
 	}
 	free(list);
 	rt_context_release(inventory->context);
 }
 
-void inventory_list_stock(Tandem__Inventory__V1__InventoryService_Service *service,
-			  const Tandem__Inventory__V1__ListStockRequest *request,
-			  Tandem__Inventory__V1__ListStockResponse_Closure closure,
-			  void *closure_data)
+INVENTORY_HANDLER(inventory_list_stock, ListStock)
 {
 	struct inventory *inventory = RT_CONTAINER_OF(service, struct inventory, service);
 	struct rt_status status = { .code = 0 };
 	const char *after = "";
 	struct list *list;
-	bool good = check_request(&request->base, &status);
 
-	if (good && request->page_token[0] != '\0') {
+	if (!check_call(closure_data, &request->base))
+		return;
+	if (request->page_token[0] != '\0')
 		after = page_token_read(LIST, request->page_token);
-		if (after == NULL)
-			page_token_status(&status);
-	}
-	if (!good || after == NULL) {
+	if (after == NULL) {
+		page_token_status(&status);
 		rt_call_fail(closure_data, &status);
 		rt_status_done(&status);
 		return;
@@ -81,7 +73,7 @@ void inventory_list_stock(Tandem__Inventory__V1__InventoryService_Service *servi
 	list = rt_alloc(sizeof(*list));
 	list->inventory = inventory;
 	list->closure = closure;
-	list->closure_data = closure_data;
+	list->call = closure_data;
 	list->op.after = after;
 	list->op.count_max = check_page_size(request->page_size);
 	list->op.done = stock_listed;

@@ -69,15 +69,12 @@ static void item_placed(struct order_placing *placing)
 ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
-	struct rt_status status = { .code = 0 };
 	struct batch_place *batch;
 	const char *traceparent;
 	int64_t remaining_ms;
 
-	if (!check_request(&request->base, &status)) {
-		order_fail(closure_data, &status);
+	if (!check_call(closure_data, &request->base))
 		return;
-	}
 	batch = rt_alloc(sizeof(*batch) + request->n_requests * sizeof(batch->items[0]));
 	batch->order = order;
 	batch->closure = closure;

@@ -1,5 +1,5 @@
 /* common.c - what the RPCs have in common: what a call says of itself, errors that several answer, how a
- * move is made and how it ended. */
+ * move is made and how it ended, how one order is answered. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -143,13 +143,33 @@ bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCM
 	return false;
 }
 
-static void refused(const struct order_move_op *op, const char *wanted, struct rt_status *status)
+void order_answer(struct rt_call *call, ProtobufCClosure closure,
+		  const ProtobufCMessageDescriptor *response, const struct order_record *record)
+{
+	/* Each such response has the one field. */
+	Tandem__Order__V1__GetOrderResponse answer = { .base = PROTOBUF_C_MESSAGE_INIT(response) };
+	struct rt_arena arena = { .chunks = NULL };
+	struct rt_status status = { .code = 0 };
+
+	answer.order = order_view(&arena, record, NULL, 0);
+	if (answer.order != NULL) {
+		closure(&answer.base, call);
+	} else {
+		order_status_damaged(&status, record->order_id);
+		order_fail(call, &status);
+	}
+	rt_arena_done(&arena);
+}
+
+/* ---- moves that a client asks for ---- */
+
+static void refused(const struct order_move_op *op, struct rt_status *status)
 {
 	const char *stands = order_state_status(op->state);
 	bool confirm = op->input == ORDER_IN_CONFIRM;
-	char *description =
-		rt_printf("order %s is %s: only %s order can be %s", op->order_id, stands,
-			  confirm ? "a RESERVED" : "a PENDING or RESERVED", wanted);
+	char *description = rt_printf("order %s is %s: only %s order can be %s", op->order_id,
+				      stands, confirm ? "a RESERVED" : "a PENDING or RESERVED",
+				      confirm ? "confirmed" : "cancelled");
 
 	rt_status_set(status, RT_CODE_FAILED_PRECONDITION, "%s", description);
 	rt_status_info(status, "ORDER_STATUS");
@@ -157,8 +177,8 @@ static void refused(const struct order_move_op *op, const char *wanted, struct r
 	free(description);
 }
 
-bool order_move_status(const struct order_move_op *op, int rc, const char *wanted,
-		       struct rt_status *status)
+/* How it ended: false, and the status of its end, when it was not done. */
+static bool move_status(const struct order_move_op *op, int rc, struct rt_status *status)
 {
 	if (rc != RT_OK) {
 		rt_status_from(status, rc, "moving the order");
@@ -169,7 +189,7 @@ bool order_move_status(const struct order_move_op *op, int rc, const char *wante
 	case ORDER_STAYED:
 		return true;
 	case ORDER_REFUSED:
-		refused(op, wanted, status);
+		refused(op, status);
 		return false;
 	case ORDER_MISMATCH:
 		rt_status_set(status, RT_CODE_ABORTED,
@@ -183,4 +203,32 @@ bool order_move_status(const struct order_move_op *op, int rc, const char *wante
 	}
 	order_status_not_found(status, op->order_id);
 	return false;
+}
+
+static void client_move_stored(struct order_move_op *op, int rc)
+{
+	struct order_client_move *move = RT_CONTAINER_OF(op, struct order_client_move, op);
+	struct order *order = move->order;
+	struct rt_status status = { .code = 0 };
+
+	order_moved(order, op, rc);
+	if (move_status(op, rc, &status))
+		order_answer(move->call, move->closure, move->response, &op->record);
+	else
+		order_fail(move->call, &status);
+	rt_arena_done(&move->arena);
+	free(move);
+	order_call_end(order);
+}
+
+void order_client_move(struct order *order, struct order_client_move *move)
+{
+	move->order = order;
+	move->op.now_ms = rt_loop_unix_ms(order->loop);
+	move->op.retry_due_ms = order_retry_at(order, move->op.now_ms, 1);
+	move->op.traceparent = order_traceparent(move->call);
+	move->op.want_record = true;
+	move->op.done = client_move_stored;
+	order_call_begin(order);
+	order_move(order, &move->op);
 }

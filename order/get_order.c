@@ -8,35 +8,19 @@ struct get_order {
 	struct rt_call *call;
 };
 
-static void send_answer(struct get_order *get)
-{
-	Tandem__Order__V1__GetOrderResponse response = TANDEM__ORDER__V1__GET_ORDER_RESPONSE__INIT;
-	struct rt_arena arena = { .chunks = NULL };
-	struct rt_status status = { .code = 0 };
-
-	response.order = order_view(&arena, &get->op.record, NULL, 0);
-	if (response.order != NULL) {
-		get->closure(&response, get->call);
-	} else {
-		order_status_damaged(&status, get->op.order_id);
-		order_fail(get->call, &status);
-	}
-	rt_arena_done(&arena);
-}
-
 static void order_read(struct order_get_op *op, int rc)
 {
 	struct get_order *get = RT_CONTAINER_OF(op, struct get_order, op);
 	struct order *order = get->order;
 	struct rt_status status = { .code = 0 };
 
-	if (rc == RT_OK && op->found) {
-		send_answer(get);
+	if (rc != RT_OK) {
+		rt_call_fail_from(get->call, rc, "reading the order");
+	} else if (op->found) {
+		order_answer(get->call, (ProtobufCClosure)get->closure,
+			     &tandem__order__v1__get_order_response__descriptor, &op->record);
 	} else {
-		if (rc != RT_OK)
-			rt_status_from(&status, rc, "reading the order");
-		else
-			order_status_not_found(&status, op->order_id);
+		order_status_not_found(&status, op->order_id);
 		order_fail(get->call, &status);
 	}
 	free(get);

@@ -94,14 +94,11 @@ static void orders_listed(struct order_list_op *op, int rc)
 {
 	struct list_orders *list = RT_CONTAINER_OF(op, struct list_orders, op);
 	struct order *order = list->order;
-	struct rt_status status = { .code = 0 };
 
-	if (rc == RT_OK) {
+	if (rc == RT_OK)
 		send_answer(list);
-	} else {
-		rt_status_from(&status, rc, "listing the orders");
-		order_fail(list->call, &status);
-	}
+	else
+		rt_call_fail_from(list->call, rc, "listing the orders");
 	rt_arena_done(&list->arena);
 	free(list);
 	order_call_end(order);
@@ -113,10 +110,8 @@ ORDER_HANDLER(order_list_orders, ListOrders)
 	struct rt_status status = { .code = 0 };
 	struct list_orders *list;
 
-	if (!check_request(&request->base, &status)) {
-		order_fail(closure_data, &status);
+	if (!check_call(closure_data, &request->base))
 		return;
-	}
 	list = rt_alloc(sizeof(*list));
 	list->order = order;
 	list->request = request;

@@ -72,12 +72,25 @@ void order_status_stream_full(struct rt_status *status, const struct order *orde
  * service that does not stop. False: the call was ended. */
 bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
 		     const char *order_id);
-/* How a client's move ended: false, and the status of its end, when it was not done. `wanted` is
- * what the client wanted done, such as "confirmed". */
-bool order_move_status(const struct order_move_op *op, int rc, const char *wanted,
-		       struct rt_status *status);
 /* Ends a call with a status, which is freed. */
 void order_fail(struct rt_call *call, struct rt_status *status);
+/* Ends a call with the order in a `response` that holds nothing else. */
+void order_answer(struct rt_call *call, ProtobufCClosure closure,
+		  const ProtobufCMessageDescriptor *response, const struct order_record *record);
+
+/* A move that a client asks for (ConfirmOrder, CancelOrder); the order as it is then is answered. */
+struct order_client_move {
+	/* In. */
+	struct rt_call *call;
+	ProtobufCClosure closure;
+	const ProtobufCMessageDescriptor *response;
+	struct order_move_op op; /* whose order, input, expected_version and data are set */
+	struct rt_arena arena;   /* for the data */
+	/* Its own. */
+	struct order *order;
+};
+/* Takes it, allocated. */
+void order_client_move(struct order *order, struct order_client_move *move);
 
 /* placing.c: one order on its way into the store, for the three RPCs that place. */
 struct order_placing {

@@ -235,7 +235,8 @@ static void check_batch_place_orders(struct check *check, const ProtobufCMessage
 		      CHECK_ANSWER_MAX);
 }
 
-static void check_get_order(struct check *check, const ProtobufCMessage *message)
+/* A request whose first field says which order it is about. */
+static void check_order(struct check *check, const ProtobufCMessage *message)
 {
 	const Tandem__Order__V1__GetOrderRequest *request = (const void *)message;
 
@@ -253,33 +254,12 @@ static void check_list_orders(struct check *check, const ProtobufCMessage *messa
 		fault(check, "status", "is %d: not a status of an order", (int)request->status);
 }
 
-static void check_watch_order(struct check *check, const ProtobufCMessage *message)
-{
-	const Tandem__Order__V1__WatchOrderRequest *request = (const void *)message;
-
-	check_word(check, "order_id", request->order_id, false);
-}
-
-static void check_confirm_order(struct check *check, const ProtobufCMessage *message)
-{
-	const Tandem__Order__V1__ConfirmOrderRequest *request = (const void *)message;
-
-	check_word(check, "order_id", request->order_id, false);
-}
-
 static void check_cancel_order(struct check *check, const ProtobufCMessage *message)
 {
 	const Tandem__Order__V1__CancelOrderRequest *request = (const void *)message;
 
-	check_word(check, "order_id", request->order_id, false);
+	check_order(check, message);
 	check_bytes(check, "reason", request->reason, CHECK_REASON_MAX);
-}
-
-static void check_explain_order(struct check *check, const ProtobufCMessage *message)
-{
-	const Tandem__Order__V1__ExplainOrderRequest *request = (const void *)message;
-
-	check_word(check, "order_id", request->order_id, false);
 }
 
 static void check_adjust_stock(struct check *check, const ProtobufCMessage *message)
@@ -317,13 +297,6 @@ static void check_list_stock(struct check *check, const ProtobufCMessage *messag
 	check_page(check, request->page_size, request->page_token);
 }
 
-static void check_get_reservation(struct check *check, const ProtobufCMessage *message)
-{
-	const Tandem__Inventory__V1__GetReservationRequest *request = (const void *)message;
-
-	check_word(check, "order_id", request->order_id, false);
-}
-
 /* The busiest first: the table is searched from the top. */
 static const struct {
 	const ProtobufCMessageDescriptor *message;
@@ -331,18 +304,18 @@ static const struct {
 } checks[] = {
 	{ &tandem__order__v1__place_order_request__descriptor, check_place_order },
 	{ &tandem__order__v1__batch_place_orders_request__descriptor, check_batch_place_orders },
-	{ &tandem__order__v1__get_order_request__descriptor, check_get_order },
+	{ &tandem__order__v1__get_order_request__descriptor, check_order },
 	{ &tandem__order__v1__list_orders_request__descriptor, check_list_orders },
-	{ &tandem__order__v1__watch_order_request__descriptor, check_watch_order },
-	{ &tandem__order__v1__confirm_order_request__descriptor, check_confirm_order },
+	{ &tandem__order__v1__watch_order_request__descriptor, check_order },
+	{ &tandem__order__v1__confirm_order_request__descriptor, check_order },
 	{ &tandem__order__v1__cancel_order_request__descriptor, check_cancel_order },
-	{ &tandem__order__v1__explain_order_request__descriptor, check_explain_order },
+	{ &tandem__order__v1__explain_order_request__descriptor, check_order },
 	{ &tandem__inventory__v1__adjust_stock_request__descriptor, check_adjust_stock },
 	{ &tandem__inventory__v1__batch_adjust_stock_request__descriptor,
 	  check_batch_adjust_stock },
 	{ &tandem__inventory__v1__get_stock_request__descriptor, check_get_stock },
 	{ &tandem__inventory__v1__list_stock_request__descriptor, check_list_stock },
-	{ &tandem__inventory__v1__get_reservation_request__descriptor, check_get_reservation },
+	{ &tandem__inventory__v1__get_reservation_request__descriptor, check_order },
 };
 
 bool check_request(const ProtobufCMessage *request, struct rt_status *status)
@@ -356,6 +329,17 @@ bool check_request(const ProtobufCMessage *request, struct rt_status *status)
 		break;
 	}
 	return check.faults == 0;
+}
+
+bool check_call(struct rt_call *call, const ProtobufCMessage *request)
+{
+	struct rt_status status = { .code = 0 };
+	bool fine = check_request(request, &status);
+
+	if (!fine)
+		rt_call_fail(call, &status);
+	rt_status_done(&status);
+	return fine;
 }
 
 size_t check_page_size(int32_t page_size)

@@ -37,6 +37,8 @@ struct Tandem__Order__V1__PlaceOrderRequest;
  * BatchPlaceOrders and BatchAdjustStock have outcomes of their own: check them one by one. Of the
  * former it is checked that their answers fit into one message. A message with no rules is fine. */
 bool check_request(const ProtobufCMessage *request, struct rt_status *status);
+/* The same of the request of a call, which is ended when it is not fine. */
+bool check_call(struct rt_call *call, const ProtobufCMessage *request);
 /* The bytes that the item's result can take of a BatchPlaceOrdersResponse, whatever becomes of it. */
 size_t check_result_max(const struct Tandem__Order__V1__PlaceOrderRequest *request);
 /* page_size as it is meant: 0 → 50, more than 1000 → 1000. */

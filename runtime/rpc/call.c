@@ -123,6 +123,15 @@ void rt_call_failf(struct rt_call *call, int code, const char *format, ...)
 	rt_status_done(&status);
 }
 
+void rt_call_fail_from(struct rt_call *call, int rc, const char *what)
+{
+	struct rt_status status = { 0 };
+
+	rt_status_from(&status, rc, what);
+	rt_call_fail(call, &status);
+	rt_status_done(&status);
+}
+
 void rt_call_finish(struct rt_call *call)
 {
 	static const struct rt_status ok;

@@ -91,6 +91,8 @@ struct rt_call; /* opaque */
 
 void rt_call_fail(struct rt_call *call, const struct rt_status *status); /* copies */
 void rt_call_failf(struct rt_call *call, int code, const char *format, ...) RT_PRINTF(3, 4);
+/* With what rt_status_from makes of a status of the runtime. */
+void rt_call_fail_from(struct rt_call *call, int rc, const char *what);
 /* Ends a streaming call with OK. */
 void rt_call_finish(struct rt_call *call);
 /* Flow control for a handler that streams: the bytes that closure got and that are not on the wire
