@@ -21,14 +21,12 @@
 struct plan {
 	const char *subject, *letters;
 };
-struct fixture;
 struct side {
-	struct fixture *fixture;
 	struct rt_events *events;
 	char name; /* in the transcript */
 	bool stopped;
 };
-struct fixture {
+static struct fixture {
 	struct rt_loop *loop;
 	struct memory_redis *redis;
 	/* Of each source the connections, and that for its commands. */
@@ -38,6 +36,8 @@ struct fixture {
 	struct rt_metrics *metrics;
 	struct side sides[2];
 	struct plan plans[8];
+	void (*look)(const struct rt_event *event); /* at each before it is settled; may be NULL */
+	size_t plan_count;
 	char said[4096]; /* "a/1 b/1x2 | ": handed over, deliveries when not 1, ends of batches */
 	size_t said_length;
 	int64_t said_ms[64];
@@ -49,7 +49,7 @@ struct fixture {
 	const char *fault_step;            /* only these; NULL: all */
 	int fault_from;                    /* all from here on; 0: none */
 	int operations;
-};
+} f;
 
 static int warnings;
 static char last_warning[512];
@@ -84,52 +84,50 @@ static const char *step_of(const struct memory_io *io)
 
 static int on_fault(void *user, const struct memory_io *io, int64_t *delay_ms)
 {
-	struct fixture *f = user;
 	char step[32];
 
-	(void)delay_ms;
-	f->operations += !io->after;
+	(void)user, (void)delay_ms;
+	f.operations += !io->after;
 	snprintf(step, sizeof(step), "%s %s", io->after ? "after" : "before", step_of(io));
-	if (f->fault_step != NULL && strcmp(f->fault_step, step) != 0)
+	if (f.fault_step != NULL && strcmp(f.fault_step, step) != 0)
 		return RT_OK;
-	f->asked++;
-	if (f->asked == f->fault_at || (f->fault_from > 0 && f->asked >= f->fault_from))
-		return f->fault_status;
+	f.asked++;
+	if (f.asked == f.fault_at || (f.fault_from > 0 && f.asked >= f.fault_from))
+		return f.fault_status;
 	return RT_OK;
 }
 
-static struct memory_stream *stream_of(struct fixture *f)
+static struct memory_stream *stream_of(void)
 {
-	return memory_stream_find(f->redis, STREAM);
+	return memory_stream_find(f.redis, STREAM);
 }
 
-static size_t pending_count(struct fixture *f)
+static size_t pending_count(void)
 {
-	struct memory_group *group = memory_group_find(stream_of(f), GROUP);
+	struct memory_group *group = memory_group_find(stream_of(), GROUP);
 
 	return group != NULL ? group->pending_count : 0;
 }
 
-static size_t consumer_count(struct fixture *f)
+static size_t consumer_count(void)
 {
-	return memory_group_find(stream_of(f), GROUP)->consumer_count;
+	return memory_group_find(stream_of(), GROUP)->consumer_count;
 }
 
-static size_t dead_count(struct fixture *f)
+static size_t dead_count(void)
 {
-	const struct memory_stream *dead = memory_stream_find(f->redis, DEAD);
+	const struct memory_stream *dead = memory_stream_find(f.redis, DEAD);
 
 	return dead == NULL ? 0 : dead->count;
 }
 
-static void destroy_group(struct fixture *f)
+static void destroy_group(void)
 {
-	memory_do(f->redis, "XGROUP", "DESTROY", STREAM, GROUP, NULL);
+	memory_do(f.redis, "XGROUP", "DESTROY", STREAM, GROUP, NULL);
 }
 
 /* XADD with fields that nobody of ours would write. `lengths` NULL: C strings. */
-static void add_raw(struct fixture *f, size_t count, const char *const *fields,
-		    const size_t *lengths)
+static void add_raw(size_t count, const char *const *fields, const size_t *lengths)
 {
 	struct memory_text texts[32];
 
@@ -137,23 +135,27 @@ static void add_raw(struct fixture *f, size_t count, const char *const *fields,
 	for (size_t i = 0; i < count; i++)
 		texts[i] = (struct memory_text){ (char *)(uintptr_t)fields[i],
 						 lengths != NULL ? lengths[i] : strlen(fields[i]) };
-	stored_append(f->redis, STREAM, START_MS, texts, count);
+	stored_append(f.redis, STREAM, START_MS, texts, count);
 }
 
-static void say(struct fixture *f, const char *text)
+static void say(const char *text)
 {
-	int length =
-		snprintf(f->said + f->said_length, sizeof(f->said) - f->said_length, "%s ", text);
+	int length = snprintf(f.said + f.said_length, sizeof(f.said) - f.said_length, "%s ", text);
 
-	CU_ASSERT_FATAL(f->said_length + (size_t)length < sizeof(f->said));
-	f->said_length += (size_t)length;
+	CU_ASSERT_FATAL(f.said_length + (size_t)length < sizeof(f.said));
+	f.said_length += (size_t)length;
 }
 
-static void settle_as(struct fixture *f, struct rt_event *event, char letter)
+static void plan(const char *subject, const char *letters)
+{
+	f.plans[f.plan_count++] = (struct plan){ subject, letters };
+}
+
+static void settle_as(struct rt_event *event, char letter)
 {
 	switch (letter) {
 	case 'd':
-		memory_do(f->redis, "XACK", STREAM, GROUP, event->stream_id, NULL);
+		memory_do(f.redis, "XACK", STREAM, GROUP, event->stream_id, NULL);
 		rt_event_done(event);
 		break;
 	case 'i':
@@ -169,22 +171,21 @@ static void settle_as(struct fixture *f, struct rt_event *event, char letter)
 		rt_event_retry(event, RT_LOST);
 		break;
 	default:
-		CU_ASSERT_FATAL(f->held_count < HELD_MAX);
-		f->held[f->held_count++] = event;
+		CU_ASSERT_FATAL(f.held_count < HELD_MAX);
+		f.held[f.held_count++] = event;
 	}
 }
 
 static void on_event(struct rt_event *event, void *user)
 {
 	struct side *side = user;
-	struct fixture *f = side->fixture;
 	char text[128], who[4] = { side->name, ':', '\0' };
 	const char **letters = NULL;
 	char letter = 'd';
 
-	for (size_t i = 0; i < RT_LENGTH(f->plans) && f->plans[i].subject != NULL; i++) {
-		if (strcmp(f->plans[i].subject, event->subject) == 0)
-			letters = &f->plans[i].letters;
+	for (size_t i = 0; i < RT_LENGTH(f.plans) && f.plans[i].subject != NULL; i++) {
+		if (strcmp(f.plans[i].subject, event->subject) == 0)
+			letters = &f.plans[i].letters;
 	}
 	if (letters != NULL && (*letters)[0] != '\0') {
 		letter = (*letters)[0];
@@ -192,23 +193,24 @@ static void on_event(struct rt_event *event, void *user)
 			(*letters)++;
 	}
 	if (event->deliveries == 1)
-		snprintf(text, sizeof(text), "%s%s", f->sides[1].events != NULL ? who : "",
+		snprintf(text, sizeof(text), "%s%s", f.sides[1].events != NULL ? who : "",
 			 event->id);
 	else
-		snprintf(text, sizeof(text), "%s%sx%u", f->sides[1].events != NULL ? who : "",
+		snprintf(text, sizeof(text), "%s%sx%u", f.sides[1].events != NULL ? who : "",
 			 event->id, (unsigned int)event->deliveries);
-	if (f->said_count < RT_LENGTH(f->said_ms))
-		f->said_ms[f->said_count++] = rt_loop_now(f->loop);
-	say(f, text);
-	settle_as(f, event, letter);
+	if (f.said_count < RT_LENGTH(f.said_ms))
+		f.said_ms[f.said_count++] = rt_loop_now(f.loop);
+	say(text);
+	if (f.look != NULL)
+		f.look(event);
+	settle_as(event, letter);
 }
 
 static void on_batch_end(void *user)
 {
-	struct side *side = user;
-
-	if (!side->fixture->quiet_batches)
-		say(side->fixture, "|");
+	(void)user;
+	if (!f.quiet_batches)
+		say("|");
 }
 
 static void on_stopped(void *user)
@@ -219,15 +221,48 @@ static void on_stopped(void *user)
 	side->stopped = true;
 }
 
-static void setup(struct fixture *f)
+static void stop_side(size_t i)
 {
-	*f = (struct fixture){ .quiet_batches = true, .fault_status = RT_LOST };
+	struct side *side = &f.sides[i];
+
+	if (side->events == NULL)
+		return;
+	if (!side->stopped) {
+		rt_events_stop(side->events, on_stopped, side);
+		CU_ASSERT_FALSE(side->stopped);
+		rt_loop_settle(f.loop);
+	}
+	CU_ASSERT_TRUE_FATAL(side->stopped);
+	rt_events_free(RT_TAKE(side->events));
+}
+
+static void teardown(void)
+{
+	f.fault_at = f.fault_from = 0;
+	while (f.held_count > 0)
+		settle_as(f.held[--f.held_count], 'd');
+	stop_side(0);
+	stop_side(1);
+	rt_loop_settle(f.loop);
+	while (f.source_count > 0)
+		rt_redis_free(f.commands[--f.source_count]);
+	memory_redis_free(f.redis);
+	rt_metrics_free(f.metrics);
+	rt_loop_free(RT_TAKE(f.loop));
+}
+
+/* In the place of the fixture there is, too. */
+static void setup(void)
+{
+	if (f.loop != NULL)
+		teardown();
+	f = (struct fixture){ .quiet_batches = true, .fault_status = RT_LOST };
 	warnings = 0;
 	last_warning[0] = '\0';
-	CU_ASSERT_FATAL(rt_loop_new_manual(START_MS, 7, &f->loop) == RT_OK);
-	f->redis = memory_redis_new(f->loop);
-	stored_load(f->redis);
-	f->metrics = rt_metrics_new();
+	CU_ASSERT_FATAL(rt_loop_new_manual(START_MS, 7, &f.loop) == RT_OK);
+	f.redis = memory_redis_new(f.loop);
+	stored_load(f.redis);
+	f.metrics = rt_metrics_new();
 }
 
 static struct rt_events_options default_options(void)
@@ -235,77 +270,48 @@ static struct rt_events_options default_options(void)
 	return (struct rt_events_options){ RT_EVENTS_DEFAULTS };
 }
 
-static struct rt_stream_source *source_new(struct fixture *f, const char *consumer,
-					   memory_fault_hook *fault)
+static struct rt_stream_source *source_new(const char *consumer, memory_fault_hook *fault)
 {
-	size_t i = f->source_count++;
+	size_t i = f.source_count++;
 	struct rt_stream_source *source;
 
 	CU_ASSERT_FATAL(i < SOURCES_MAX);
-	memory_host_init(&f->hosts[i], f->redis, consumer, fault, f);
-	CU_ASSERT_FATAL(rt_redis_new(f->loop, &f->hosts[i].options, &f->commands[i]) == RT_OK);
-	source =
-		stored_source(&f->hosts[i], f->commands[i], &inventory_functions, STREAM, consumer);
-	rt_loop_settle(f->loop); /* it is connected */
+	memory_host_init(&f.hosts[i], f.redis, consumer, fault, NULL);
+	CU_ASSERT_FATAL(rt_redis_new(f.loop, &f.hosts[i].options, &f.commands[i]) == RT_OK);
+	source = stored_source(&f.hosts[i], f.commands[i], &inventory_functions, STREAM, consumer);
+	rt_loop_settle(f.loop); /* it is connected */
 	return source;
 }
 
-static void add_side(struct fixture *f, size_t i, const char *consumer,
-		     struct rt_events_options options)
+static void add_side(size_t i, const char *consumer, struct rt_events_options options)
 {
-	struct side *side = &f->sides[i];
-	struct rt_stream_source *source = source_new(f, consumer, on_fault);
+	struct side *side = &f.sides[i];
+	struct rt_stream_source *source = source_new(consumer, on_fault);
 
-	side->fixture = f;
 	side->name = (char)('A' + i);
 	options.name = STREAM;
 	options.on_event = on_event;
 	options.on_batch_end = on_batch_end;
 	options.user_data = side;
-	options.metrics = f->metrics;
-	CU_ASSERT_FATAL(rt_events_new(f->loop, source, &options, &side->events) == RT_OK);
+	options.metrics = f.metrics;
+	CU_ASSERT_FATAL(rt_events_new(f.loop, source, &options, &side->events) == RT_OK);
 }
 
-static void start(struct fixture *f)
+static void start_with(struct rt_events_options options)
 {
-	add_side(f, 0, "c1", default_options());
-	rt_events_start(f->sides[0].events);
-	rt_loop_settle(f->loop);
+	add_side(0, "c1", options);
+	rt_events_start(f.sides[0].events);
+	rt_loop_settle(f.loop);
 }
 
-static void stop_side(struct fixture *f, size_t i)
+static void start(void)
 {
-	struct side *side = &f->sides[i];
-
-	if (side->events == NULL)
-		return;
-	if (!side->stopped) {
-		rt_events_stop(side->events, on_stopped, side);
-		CU_ASSERT_FALSE(side->stopped);
-		rt_loop_settle(f->loop);
-	}
-	CU_ASSERT_TRUE_FATAL(side->stopped);
-	rt_events_free(RT_TAKE(side->events));
+	start_with(default_options());
 }
 
-static void teardown(struct fixture *f)
+static void publish(const char *subject, uint64_t seq)
 {
-	f->fault_at = f->fault_from = 0;
-	while (f->held_count > 0)
-		settle_as(f, f->held[--f->held_count], 'd');
-	stop_side(f, 0);
-	stop_side(f, 1);
-	rt_loop_settle(f->loop);
-	while (f->source_count > 0)
-		rt_redis_free(f->commands[--f->source_count]);
-	memory_redis_free(f->redis);
-	rt_metrics_free(f->metrics);
-	rt_loop_free(f->loop);
-}
-
-static void publish(struct fixture *f, const char *subject, uint64_t seq)
-{
-	stored_publish(f->redis, STREAM, rt_loop_unix_ms(f->loop),
+	stored_publish(f.redis, STREAM, rt_loop_unix_ms(f.loop),
 		       &(struct stored_event){ .type = "tandem.order.v1.OrderPlaced",
 					       .subject = subject,
 					       .seq = seq,
@@ -313,45 +319,51 @@ static void publish(struct fixture *f, const char *subject, uint64_t seq)
 					       .data_length = 4 });
 }
 
-/* Publishes "a/1 b/1": subjects and their seqs. */
-static void publish_all(struct fixture *f, const char *ids)
+/* Publishes "a/1 b/1", subjects and their seqs, and all that comes of it at once. */
+static void publish_all(const char *ids)
 {
 	char subject[16];
 	unsigned int seq;
 	int length;
 
 	while (sscanf(ids, " %15[^/]/%u%n", subject, &seq, &length) == 2) {
-		publish(f, subject, seq);
+		publish(subject, seq);
 		ids += length;
 	}
+	rt_loop_settle(f.loop);
 }
 
-static void expect(struct fixture *f, const char *said)
+static void forget_said(void)
+{
+	f.said_length = 0;
+	f.said[0] = '\0';
+}
+
+static void expect(const char *said)
 {
 	size_t length = strlen(said);
-	bool same = f->said_length == length + (length > 0) && strncmp(f->said, said, length) == 0;
+	bool same = f.said_length == length + (length > 0) && strncmp(f.said, said, length) == 0;
 
 	if (!same)
-		printf("\n    said '%s', not '%s'", f->said, said);
+		printf("\n    said '%s', not '%s'", f.said, said);
 	CU_ASSERT(same);
-	f->said_length = 0;
-	f->said[0] = '\0';
+	forget_said();
 }
 
-static double metric(struct fixture *f, enum rt_metric_type type, const char *name)
+static double metric(enum rt_metric_type type, const char *name)
 {
 	struct rt_metric *family =
-		rt_metric(f->metrics, type, name, "", (const char *[]){ "stream", NULL });
+		rt_metric(f.metrics, type, name, "", (const char *[]){ "stream", NULL });
 
 	return rt_series_value(rt_metric_series(family, (const char *[]){ STREAM }));
 }
 
-static double counter(struct fixture *f, const char *name)
+static double counter(const char *name)
 {
 	char full[64];
 
 	snprintf(full, sizeof(full), "tandem_events_%s_total", name);
-	return metric(f, RT_COUNTER, full);
+	return metric(RT_COUNTER, full);
 }
 
 struct raw {
@@ -368,92 +380,80 @@ static void raw_done(struct rt_stream_op *op, int status)
 }
 
 /* A consumer that reads and is never heard of again. */
-static void deliver_to(struct fixture *f, const char *consumer, int count)
+static void deliver_to(const char *consumer, int count)
 {
 	struct raw raw = { .op = { .count_max = count, .done = raw_done } };
-	struct rt_stream_source *source = source_new(f, consumer, NULL);
+	struct rt_stream_source *source = source_new(consumer, NULL);
 
 	source->ops->ensure(source, &raw.op);
-	rt_loop_settle(f->loop);
+	rt_loop_settle(f.loop);
 	source->ops->read(source, &raw.op, 0);
-	rt_loop_settle(f->loop);
+	rt_loop_settle(f.loop);
 	CU_ASSERT_EQUAL_FATAL(raw.calls, 2);
 	CU_ASSERT_EQUAL_FATAL(raw.status, RT_OK);
 	source->ops->free(source);
 }
 
 /* A consumer that says it is alive, once. */
-static void maintain_as(struct fixture *f, const char *consumer)
+static void maintain_as(const char *consumer)
 {
 	struct raw raw = { .op = { .idle_ms = 3600000, .done = raw_done } };
-	struct rt_stream_source *source = source_new(f, consumer, NULL);
+	struct rt_stream_source *source = source_new(consumer, NULL);
 	struct rt_stream_info info;
 
 	source->ops->maintain(source, &raw.op, &info);
-	rt_loop_settle(f->loop);
+	rt_loop_settle(f.loop);
 	CU_ASSERT_EQUAL_FATAL(raw.status, RT_OK);
 	source->ops->free(source);
+}
+
+/* Starts with these in the stream. */
+static void start_on(const char *ids)
+{
+	publish_all(ids);
+	start();
 }
 
 /* ---- the good path ---- */
 
 static void in_order(void)
 {
-	struct fixture f;
-
-	setup(&f);
 	f.quiet_batches = false;
-	publish_all(&f, "a/1 b/1 a/2");
-	start(&f);
-	expect(&f, "a/1 b/1 a/2 |");
+	start_on("a/1 b/1 a/2");
+	expect("a/1 b/1 a/2 |");
 	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
-	publish_all(&f, "c/1");
-	rt_loop_settle(f.loop);
-	expect(&f, "c/1 |");
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
+	publish_all("c/1");
+	expect("c/1 |");
+	CU_ASSERT_EQUAL(pending_count(), 0);
 	/* A read that comes back empty is asked again, and not more often than that. */
 	f.operations = 0;
 	rt_loop_advance(f.loop, 50000);
 	CU_ASSERT_TRUE(f.operations >= 10 && f.operations < 100);
-	publish_all(&f, "d/1");
-	rt_loop_settle(f.loop);
-	expect(&f, "d/1 |");
-	CU_ASSERT_EQUAL(counter(&f, "received"), 5);
-	CU_ASSERT_EQUAL(counter(&f, "done"), 5);
-	CU_ASSERT_EQUAL(counter(&f, "redelivered"), 0);
+	publish_all("d/1");
+	expect("d/1 |");
+	CU_ASSERT_EQUAL(counter("received"), 5);
+	CU_ASSERT_EQUAL(counter("done"), 5);
+	CU_ASSERT_EQUAL(counter("redelivered"), 0);
 	CU_ASSERT_EQUAL(warnings, 0);
-	teardown(&f);
 }
 
-static struct rt_event seen;
-static char seen_data[8];
-
-static void see(struct rt_event *event, void *user)
+static void see(const struct rt_event *event)
 {
-	struct fixture *f = user;
-
-	seen = *event;
 	CU_ASSERT_STRING_EQUAL(event->id, "ord_x/7");
 	CU_ASSERT_STRING_EQUAL(event->type, "tandem.order.v1.OrderPlaced");
 	CU_ASSERT_STRING_EQUAL(event->subject, "ord_x");
+	CU_ASSERT_EQUAL(event->seq, 7);
+	CU_ASSERT_EQUAL(event->attempt, 3);
+	CU_ASSERT_EQUAL(event->deliveries, 1);
 	CU_ASSERT_STRING_EQUAL(event->traceparent, "00-trace");
 	CU_ASSERT_STRING_EQUAL(event->time, "1970-01-01T00:16:40.000Z");
-	CU_ASSERT_EQUAL(event->data_length, 5);
-	memcpy(seen_data, event->data, 5);
+	CU_ASSERT_EQUAL_FATAL(event->data_length, 5);
+	CU_ASSERT_EQUAL(memcmp(event->data, "a\0b\0c", 5), 0);
 	CU_ASSERT_PTR_NULL(event->user);
-	memory_do(f->redis, "XACK", STREAM, GROUP, event->stream_id, NULL);
-	rt_event_done(event);
 }
 
 static void envelope(void)
 {
-	struct fixture f;
-	struct rt_events_options options = default_options();
-	struct rt_stream_source *source;
-	struct side side = { .stopped = false };
-	struct rt_events *events;
-
-	setup(&f);
 	stored_publish(f.redis, STREAM, START_MS,
 		       &(struct stored_event){ .type = "tandem.order.v1.OrderPlaced",
 					       .subject = "ord_x",
@@ -462,159 +462,113 @@ static void envelope(void)
 					       .data_length = 5,
 					       .attempt = 3,
 					       .traceparent = "00-trace" });
-	source = source_new(&f, "c", NULL);
-	options.name = STREAM;
-	options.on_event = see;
-	options.user_data = &f;
-	CU_ASSERT_FATAL(rt_events_new(f.loop, source, &options, &events) == RT_OK);
-	rt_events_start(events);
-	rt_loop_settle(f.loop);
-	CU_ASSERT_EQUAL(seen.seq, 7);
-	CU_ASSERT_EQUAL(seen.attempt, 3);
-	CU_ASSERT_EQUAL(seen.deliveries, 1);
-	CU_ASSERT_EQUAL(memcmp(seen_data, "a\0b\0c", 5), 0);
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	rt_events_stop(events, on_stopped, &side);
-	rt_loop_settle(f.loop);
-	CU_ASSERT_TRUE(side.stopped);
-	rt_events_free(events);
-	teardown(&f);
+	f.look = see;
+	start();
+	expect("ord_x/7");
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 static void ignored(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "i" };
-	publish_all(&f, "a/1 a/2 b/1");
-	start(&f);
-	expect(&f, "a/1 a/2 b/1");
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	CU_ASSERT_EQUAL(counter(&f, "ignored"), 2);
-	teardown(&f);
+	plan("a", "i");
+	start_on("a/1 a/2 b/1");
+	expect("a/1 a/2 b/1");
+	CU_ASSERT_EQUAL(pending_count(), 0);
+	CU_ASSERT_EQUAL(counter("ignored"), 2);
 }
 
 static void own_pending_first(void)
 {
-	struct fixture f;
 	struct rt_events_options options = default_options();
 
-	setup(&f);
-	publish_all(&f, "a/1 b/1 c/1 d/1 e/1");
-	deliver_to(&f, "c1", 3);
+	publish_all("a/1 b/1 c/1 d/1 e/1");
+	deliver_to("c1", 3);
 	options.read_count_max = 2; /* so that its pages are seen, too */
-	add_side(&f, 0, "c1", options);
-	rt_events_start(f.sides[0].events);
-	rt_loop_settle(f.loop);
-	expect(&f, "a/1 b/1 c/1 d/1 e/1"); /* the same consumer: nobody failed */
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	CU_ASSERT_EQUAL(counter(&f, "redelivered"), 3);
-	teardown(&f);
+	start_with(options);
+	expect("a/1 b/1 c/1 d/1 e/1"); /* the same consumer: nobody failed */
+	CU_ASSERT_EQUAL(pending_count(), 0);
+	CU_ASSERT_EQUAL(counter("redelivered"), 3);
 }
 
 /* ---- bounds ---- */
 
 static void bounded_in_flight(void)
 {
-	struct fixture f;
 	struct rt_events_options options = default_options();
 
-	setup(&f);
 	options.in_flight_max = 2;
 	for (int i = 0; i < 5; i++)
-		f.plans[i] = (struct plan){ (const char *[]){ "a", "b", "c", "d", "e" }[i], "h" };
-	publish_all(&f, "a/1 b/1 c/1 d/1 e/1");
-	add_side(&f, 0, "c1", options);
-	rt_events_start(f.sides[0].events);
+		plan((const char *[]){ "a", "b", "c", "d", "e" }[i], "h");
+	publish_all("a/1 b/1 c/1 d/1 e/1");
+	start_with(options);
 	rt_loop_advance(f.loop, 20000);
-	expect(&f, "a/1 b/1");
-	CU_ASSERT_EQUAL(pending_count(&f), 2); /* no more was even read */
-	CU_ASSERT_EQUAL(metric(&f, RT_GAUGE, "tandem_events_in_flight"), 2);
-	settle_as(&f, f.held[1], 'd');
+	expect("a/1 b/1");
+	CU_ASSERT_EQUAL(pending_count(), 2); /* no more was even read */
+	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_events_in_flight"), 2);
+	settle_as(f.held[1], 'd');
 	f.held_count = 1;
 	rt_loop_settle(f.loop);
-	expect(&f, "c/1");
-	CU_ASSERT_EQUAL(pending_count(&f), 2);
+	expect("c/1");
+	CU_ASSERT_EQUAL(pending_count(), 2);
 	/* Nothing spins while the bound is reached. */
 	f.operations = 0;
 	rt_loop_advance(f.loop, 10000);
 	CU_ASSERT_TRUE(f.operations < 40);
-	teardown(&f);
 }
 
 static void bounded_parked(void)
 {
-	struct fixture f;
 	struct rt_events_options options = default_options();
 	char subject[8];
 
-	setup(&f);
 	options.parked_max = 3;
 	options.retry_min_ms = options.retry_max_ms = 60000;
-	f.plans[0] = (struct plan){ "a", "ld" };
-	publish_all(&f, "a/1 a/2 a/3");
-	add_side(&f, 0, "c1", options);
-	rt_events_start(f.sides[0].events);
-	rt_loop_settle(f.loop);
-	expect(&f, "a/1");
+	plan("a", "ld");
+	publish_all("a/1 a/2 a/3");
+	start_with(options);
+	expect("a/1");
 	for (int i = 0; i < 10; i++) {
 		snprintf(subject, sizeof(subject), "b%d", i);
-		publish(&f, subject, 1);
+		publish(subject, 1);
 	}
 	rt_loop_advance(f.loop, 10000);
-	expect(&f, ""); /* reading stopped */
-	CU_ASSERT_EQUAL(metric(&f, RT_GAUGE, "tandem_events_parked"), 3);
+	expect(""); /* reading stopped */
+	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_events_parked"), 3);
 	rt_loop_advance(f.loop, 80000);
-	expect(&f, "a/1 a/2 a/3 b0/1 b1/1 b2/1 b3/1 b4/1 b5/1 b6/1 b7/1 b8/1 b9/1");
-	CU_ASSERT_EQUAL(metric(&f, RT_GAUGE, "tandem_events_parked"), 0);
-	teardown(&f);
+	expect("a/1 a/2 a/3 b0/1 b1/1 b2/1 b3/1 b4/1 b5/1 b6/1 b7/1 b8/1 b9/1");
+	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_events_parked"), 0);
 }
 
 /* ---- retries ---- */
 
 static void parked_behind(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "lld" };
-	publish_all(&f, "a/1 b/1 a/2 c/1 a/3");
-	start(&f);
-	expect(&f, "a/1 b/1 c/1");
-	publish_all(&f, "a/4 d/1");
-	rt_loop_settle(f.loop);
-	expect(&f, "d/1");
+	plan("a", "lld");
+	start_on("a/1 b/1 a/2 c/1 a/3");
+	expect("a/1 b/1 c/1");
+	publish_all("a/4 d/1");
+	expect("d/1");
 	rt_loop_advance(f.loop, 1000);
-	expect(&f, "a/1 a/1 a/2 a/3 a/4");
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	CU_ASSERT_EQUAL(counter(&f, "retried"), 2);
-	teardown(&f);
+	expect("a/1 a/1 a/2 a/3 a/4");
+	CU_ASSERT_EQUAL(pending_count(), 0);
+	CU_ASSERT_EQUAL(counter("retried"), 2);
 }
 
 static void one_behind_retries_too(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "ldlld" };
-	publish_all(&f, "a/1 a/2 a/3");
-	start(&f);
+	plan("a", "ldlld");
+	start_on("a/1 a/2 a/3");
 	rt_loop_advance(f.loop, 5000);
 	/* a/1 fails once; a/2 fails twice, and a/3 waits for that, too. */
-	expect(&f, "a/1 a/1 a/2 a/2 a/2 a/3");
-	teardown(&f);
+	expect("a/1 a/1 a/2 a/2 a/2 a/3");
 }
 
 static void back_off_doubles(void)
 {
-	struct fixture f;
 	int64_t expected = 100;
 
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "l" };
-	publish_all(&f, "a/1");
-	start(&f);
+	plan("a", "l");
+	start_on("a/1");
 	rt_loop_advance(f.loop, 60000);
 	CU_ASSERT_TRUE_FATAL(f.said_count >= 10);
 	for (size_t i = 1; i < f.said_count; i++) {
@@ -625,8 +579,7 @@ static void back_off_doubles(void)
 	}
 	f.plans[0].letters = "d";
 	rt_loop_advance(f.loop, 15000);
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 static void which_statuses_count(void)
@@ -653,30 +606,26 @@ static void which_statuses_count(void)
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		struct fixture f;
-
-		setup(&f);
-		f.plans[0] = (struct plan){ "a", "h" };
-		publish_all(&f, "a/1");
-		start(&f);
+		setup();
+		plan("a", "h");
+		start_on("a/1");
 		for (int tries = 0; tries < 20 && f.held_count > 0; tries++) {
 			rt_event_retry(f.held[--f.held_count], rows[i].status);
 			rt_loop_advance(f.loop, 13000);
 		}
-		TEST_ROW((dead_count(&f) == 1) == rows[i].buried, rows[i].why);
+		TEST_ROW((dead_count() == 1) == rows[i].buried, rows[i].why);
 		TEST_ROW((f.said_count == 8) == rows[i].buried, rows[i].why);
-		TEST_ROW(pending_count(&f) == !rows[i].buried, rows[i].why);
-		teardown(&f);
+		TEST_ROW(pending_count() == !rows[i].buried, rows[i].why);
 	}
 }
 
 /* ---- dead letters ---- */
 
-static void expect_dead(struct fixture *f, size_t i, const char *field, const char *value)
+/* The first one. */
+static void expect_dead(const char *field, const char *value)
 {
-	const struct memory_stream *dead = memory_stream_find(f->redis, DEAD);
-	const char *is =
-		dead != NULL && i < dead->count ? memory_entry_field(&dead->entries[i], field) : "";
+	const struct memory_stream *dead = memory_stream_find(f.redis, DEAD);
+	const char *is = dead == NULL ? "" : memory_entry_field(&dead->entries[0], field);
 
 	if (strcmp(is, value) != 0)
 		printf("\n    dead letter %s is '%s', not '%s'", field, is, value);
@@ -685,48 +634,37 @@ static void expect_dead(struct fixture *f, size_t i, const char *field, const ch
 
 static void poison(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "pd" };
-	publish_all(&f, "a/1 a/2 b/1");
-	start(&f);
-	rt_loop_settle(f.loop);
-	expect(&f, "a/1 a/2 b/1");
-	CU_ASSERT_EQUAL_FATAL(dead_count(&f), 1);
-	expect_dead(&f, 0, "id", "a/1");
-	expect_dead(&f, 0, "type", "tandem.order.v1.OrderPlaced");
-	expect_dead(&f, 0, "data", "data");
-	expect_dead(&f, 0, "stream", STREAM);
-	expect_dead(&f, 0, "stream_id", "1000000-1");
-	expect_dead(&f, 0, "group", GROUP);
-	expect_dead(&f, 0, "reason", "does not parse");
-	expect_dead(&f, 0, "deliveries", "1");
-	expect_dead(&f, 0, "dead_time", "1970-01-01T00:16:40.000Z");
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	CU_ASSERT_EQUAL(counter(&f, "buried"), 1);
+	plan("a", "pd");
+	start_on("a/1 a/2 b/1");
+	expect("a/1 a/2 b/1");
+	CU_ASSERT_EQUAL_FATAL(dead_count(), 1);
+	expect_dead("id", "a/1");
+	expect_dead("type", "tandem.order.v1.OrderPlaced");
+	expect_dead("data", "data");
+	expect_dead("stream", STREAM);
+	expect_dead("stream_id", "1000000-1");
+	expect_dead("group", GROUP);
+	expect_dead("reason", "does not parse");
+	expect_dead("deliveries", "1");
+	expect_dead("dead_time", "1970-01-01T00:16:40.000Z");
+	CU_ASSERT_EQUAL(pending_count(), 0);
+	CU_ASSERT_EQUAL(counter("buried"), 1);
 	CU_ASSERT_EQUAL(warnings, 1);
 	CU_ASSERT_PTR_NOT_NULL(strstr(last_warning, "event buried"));
-	teardown(&f);
 }
 
 static void tried_too_often(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "rrrrrrrrd" };
-	publish_all(&f, "a/1 a/2 b/1");
-	start(&f);
-	expect(&f, "a/1 b/1");
+	plan("a", "rrrrrrrrd");
+	start_on("a/1 a/2 b/1");
+	expect("a/1 b/1");
 	rt_loop_advance(f.loop, 120000);
 	/* Eight times; then those parked behind it are handled. */
-	expect(&f, "a/1x2 a/1x3 a/1x4 a/1x5 a/1x6 a/1x7 a/1x8 a/2");
-	CU_ASSERT_EQUAL_FATAL(dead_count(&f), 1);
-	expect_dead(&f, 0, "id", "a/1");
-	expect_dead(&f, 0, "reason", "failed 8 times, at last: the peer answered with an error");
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	expect("a/1x2 a/1x3 a/1x4 a/1x5 a/1x6 a/1x7 a/1x8 a/2");
+	CU_ASSERT_EQUAL_FATAL(dead_count(), 1);
+	expect_dead("id", "a/1");
+	expect_dead("reason", "failed 8 times, at last: the peer answered with an error");
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 static void not_an_event(void)
@@ -761,73 +699,57 @@ static void not_an_event(void)
 
 	memset(long_text, 'x', sizeof(long_text) - 1);
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		struct fixture f;
 		size_t count = 0;
 
-		setup(&f);
+		setup();
 		while (count < 12 && rows[i].fields[count] != NULL)
 			count++;
-		add_raw(&f, count, rows[i].fields, NULL);
-		publish_all(&f, "b/1");
-		start(&f);
-		TEST_ROW(dead_count(&f) == !rows[i].good, rows[i].why);
+		add_raw(count, rows[i].fields, NULL);
+		start_on("b/1");
+		TEST_ROW(dead_count() == !rows[i].good, rows[i].why);
 		TEST_ROW(f.said_count == (rows[i].good ? 2 : 1), rows[i].why);
-		TEST_ROW(pending_count(&f) == 0, rows[i].why);
-		teardown(&f);
+		TEST_ROW(pending_count() == 0, rows[i].why);
 	}
 }
 
 static void nul_bytes(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	add_raw(&f, 6, (const char *[]){ "type", "t", "subject", "a\0b", "seq", "1" },
+	add_raw(6, (const char *[]){ "type", "t", "subject", "a\0b", "seq", "1" },
 		(const size_t[]){ 4, 1, 7, 3, 3, 1 });
-	start(&f);
-	expect(&f, "");
-	expect_dead(&f, 0, "reason", "not an event: bad subject");
-	teardown(&f);
+	start();
+	expect("");
+	expect_dead("reason", "not an event: bad subject");
 }
 
 static void burying_fails(void)
 {
-	struct fixture f;
-
-	setup(&f);
 	f.fault_step = "before bury";
 	f.fault_from = 1;
-	f.plans[0] = (struct plan){ "a", "rrrrrrrrd" };
-	publish_all(&f, "a/1 a/2 b/1");
-	start(&f);
+	plan("a", "rrrrrrrrd");
+	start_on("a/1 a/2 b/1");
 	rt_loop_advance(f.loop, 120000);
-	CU_ASSERT_EQUAL(dead_count(&f), 0);
+	CU_ASSERT_EQUAL(dead_count(), 0);
 	CU_ASSERT_TRUE(f.asked > 3 && f.asked < 40);
-	publish_all(&f, "c/1");
-	rt_loop_settle(f.loop);
+	publish_all("c/1");
 	CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "c/1")); /* others flow on */
 	CU_ASSERT_PTR_NULL(strstr(f.said, "a/2"));
 	f.fault_from = 0;
 	rt_loop_advance(f.loop, 20000);
-	CU_ASSERT_EQUAL(dead_count(&f), 1);
+	CU_ASSERT_EQUAL(dead_count(), 1);
 	CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "a/2"));
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 static void delivered_too_often(void)
 {
-	struct fixture f;
-
-	/* Nine consumers got it and died. */
-	setup(&f);
-	publish_all(&f, "a/1 b/1");
-	deliver_to(&f, "x", 1);
-	for (int i = 0; i < 8; i++) {
+	/* Eight consumers got it and died. */
+	publish_all("a/1 b/1");
+	deliver_to("x", 1);
+	for (int i = 0; i < 7; i++) {
 		struct raw raw = {
 			.op = { .count_max = 1, .idle_ms = 1000, .cursor = "0-0", .done = raw_done }
 		};
-		struct rt_stream_source *source = source_new(&f, "y", NULL);
+		struct rt_stream_source *source = source_new("y", NULL);
 
 		rt_loop_advance(f.loop, 1000);
 		source->ops->claim(source, &raw.op);
@@ -835,26 +757,19 @@ static void delivered_too_often(void)
 		CU_ASSERT_EQUAL(raw.status, RT_OK);
 		source->ops->free(source);
 	}
-	start(&f);
+	start();
 	rt_loop_advance(f.loop, 40000);
-	expect(&f, "b/1");
-	expect_dead(&f, 0, "reason", "delivered 10 times");
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	expect("b/1");
+	expect_dead("reason", "delivered 9 times");
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 /* ---- what does not count as a delivery ---- */
 
-static void forget_said(struct fixture *f)
-{
-	f->said_length = 0;
-	f->said[0] = '\0';
-}
-
 /* What the group counts of entry `n`; 0: it is not pending. */
-static uint32_t group_counts(struct fixture *f, uint64_t n)
+static uint32_t group_counts(uint64_t n)
 {
-	const struct memory_group *group = memory_group_find(stream_of(f), GROUP);
+	const struct memory_group *group = memory_group_find(stream_of(), GROUP);
 
 	for (size_t i = 0; i < group->pending_count; i++)
 		if (group->pending[i].id.n == n)
@@ -864,30 +779,25 @@ static uint32_t group_counts(struct fixture *f, uint64_t n)
 
 /* The next process takes over from one that is gone; and is gone again, after a while, with what
  * it holds: to the group that is the same as a death. */
-static void live_for(struct fixture *f, int64_t ms)
+static void live_for(int64_t ms)
 {
 	static unsigned names;
 	char consumer[16];
 
 	snprintf(consumer, sizeof(consumer), "p%u", ++names);
-	f->sides[0].stopped = false;
-	add_side(f, 0, consumer, default_options());
-	rt_events_start(f->sides[0].events);
-	rt_loop_advance(f->loop, ms);
-	stop_side(f, 0);
+	f.sides[0].stopped = false;
+	add_side(0, consumer, default_options());
+	rt_events_start(f.sides[0].events);
+	rt_loop_advance(f.loop, ms);
+	stop_side(0);
 }
 
 /* The reader loses its connection again and again while an event waits for the end of an outage; then
  * the process is restarted. */
 static void flapping_reader(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "l" };
-	publish_all(&f, "a/1");
-	add_side(&f, 0, "c1", default_options());
-	rt_events_start(f.sides[0].events);
+	plan("a", "l");
+	start_on("a/1");
 	rt_loop_advance(f.loop, 1000);
 	f.fault_step = "before read";
 	for (int i = 0; i < 12; i++) {
@@ -895,107 +805,88 @@ static void flapping_reader(void)
 		rt_loop_advance(f.loop, 10000);
 		CU_ASSERT_TRUE(f.asked >= f.fault_at);
 	}
-	CU_ASSERT_EQUAL(group_counts(&f, 1), 1);
-	stop_side(&f, 0);
+	CU_ASSERT_EQUAL(group_counts(1), 1);
+	stop_side(0);
 	f.plans[0].letters = "d";
-	forget_said(&f);
-	live_for(&f, 30000);
-	expect(&f, "a/1x2");
-	CU_ASSERT_EQUAL(dead_count(&f), 0);
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	forget_said();
+	live_for(30000);
+	expect("a/1x2");
+	CU_ASSERT_EQUAL(dead_count(), 0);
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 /* Twelve processes in a row die during an outage, with one event put off and one behind it. */
 static void restarts_in_an_outage(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "l" };
-	publish_all(&f, "a/1 a/2");
+	plan("a", "l");
+	publish_all("a/1 a/2");
 	for (int i = 0; i < 12; i++) {
-		live_for(&f, 30000);
-		CU_ASSERT_EQUAL(group_counts(&f, 1), 1);
-		CU_ASSERT_EQUAL(group_counts(&f, 2), 1);
+		live_for(30000);
+		CU_ASSERT_EQUAL(group_counts(1), 1);
+		CU_ASSERT_EQUAL(group_counts(2), 1);
 	}
 	f.plans[0].letters = "d";
-	forget_said(&f);
-	live_for(&f, 30000);
-	expect(&f, "a/1x2 a/2x2");
-	CU_ASSERT_EQUAL(dead_count(&f), 0);
-	teardown(&f);
+	forget_said();
+	live_for(30000);
+	expect("a/1x2 a/2x2");
+	CU_ASSERT_EQUAL(dead_count(), 0);
 }
 
 /* A claim is taken back once Redis can be told. */
 static void recount_fails(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "l" };
-	publish_all(&f, "a/1");
-	deliver_to(&f, "dead", 1);
+	plan("a", "l");
+	publish_all("a/1");
+	deliver_to("dead", 1);
 	f.fault_step = "before recount";
 	f.fault_at = 1;
-	start(&f);
+	start();
 	rt_loop_advance(f.loop, 60000);
 	CU_ASSERT_EQUAL(f.asked, 2);
-	CU_ASSERT_EQUAL(group_counts(&f, 1), 1);
-	teardown(&f);
+	CU_ASSERT_EQUAL(group_counts(1), 1);
 }
 
 /* What fails for its own fault is buried, however short its consumers live. */
 static void failures_outlive_a_process(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "r" };
-	publish_all(&f, "a/1 b/1");
-	live_for(&f, 50);
-	for (int i = 0; i < 8 && dead_count(&f) == 0; i++)
-		live_for(&f, 20200);
-	CU_ASSERT_EQUAL(dead_count(&f), 1);
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	plan("a", "r");
+	publish_all("a/1 b/1");
+	live_for(50);
+	for (int i = 0; i < 8 && dead_count() == 0; i++)
+		live_for(20200);
+	CU_ASSERT_EQUAL(dead_count(), 1);
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 /* ---- claiming ---- */
 
 static void claim_from_dead(void)
 {
-	struct fixture f;
 	struct rt_events_options options = default_options();
 
-	setup(&f);
-	publish_all(&f, "a/1 b/1 c/1 d/1 e/1 f/1 g/1");
-	deliver_to(&f, "dead", 7);
+	publish_all("a/1 b/1 c/1 d/1 e/1 f/1 g/1");
+	deliver_to("dead", 7);
 	options.read_count_max = 2; /* the sweep goes on over its cursor */
-	add_side(&f, 0, "c1", options);
-	rt_events_start(f.sides[0].events);
+	start_with(options);
 	rt_loop_advance(f.loop, 14000);
-	expect(&f, "");
+	expect("");
 	rt_loop_advance(f.loop, 8000);
-	expect(&f, "a/1x2 b/1x2 c/1x2 d/1x2 e/1x2 f/1x2 g/1x2");
-	CU_ASSERT_EQUAL(counter(&f, "claimed"), 7);
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	expect("a/1x2 b/1x2 c/1x2 d/1x2 e/1x2 f/1x2 g/1x2");
+	CU_ASSERT_EQUAL(counter("claimed"), 7);
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 static void claim_within_bounds(void)
 {
-	struct fixture f;
 	struct rt_events_options options = default_options();
 
-	setup(&f);
-	for (int i = 0; i < 3; i++)
-		f.plans[i] = (struct plan){ (const char *[]){ "a", "b", "c" }[i], "h" };
-	publish_all(&f, "a/1 b/1 c/1");
-	deliver_to(&f, "dead", 3);
+	plan("a", "h");
+	plan("b", "h");
+	plan("c", "h");
+	publish_all("a/1 b/1 c/1");
+	deliver_to("dead", 3);
 	options.in_flight_max = 2;
-	add_side(&f, 0, "c1", options);
-	rt_events_start(f.sides[0].events);
+	start_with(options);
 	rt_loop_advance(f.loop, 10000);
 	CU_ASSERT_EQUAL(f.held_count, 0);
 	/* A read has its place in the bound while it waits, so claiming waits for its end. */
@@ -1004,192 +895,152 @@ static void claim_within_bounds(void)
 	CU_ASSERT_EQUAL(f.held_count, 2);
 	rt_loop_advance(f.loop, 60000);
 	CU_ASSERT_EQUAL(f.held_count, 2);
-	teardown(&f);
 }
 
 static void lost_entries(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	publish_all(&f, "a/1 b/1 c/1 d/1");
-	deliver_to(&f, "c1", 2);
-	deliver_to(&f, "dead", 2);
+	publish_all("a/1 b/1 c/1 d/1");
+	deliver_to("c1", 2);
+	deliver_to("dead", 2);
 	memory_do(f.redis, "XDEL", STREAM, "1000000-1", "1000000-3", NULL);
-	start(&f);
-	expect(&f, "b/1");
-	CU_ASSERT_EQUAL(counter(&f, "lost"), 1);
+	start();
+	expect("b/1");
+	CU_ASSERT_EQUAL(counter("lost"), 1);
 	CU_ASSERT_EQUAL(warnings, 1);
 	rt_loop_advance(f.loop, 25000);
-	expect(&f, "d/1x2");
-	CU_ASSERT_EQUAL(counter(&f, "lost"), 2);
+	expect("d/1x2");
+	CU_ASSERT_EQUAL(counter("lost"), 2);
 	CU_ASSERT_EQUAL(warnings, 2);
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 static void slow_handler(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "slow", "h" };
-	publish_all(&f, "slow/1");
-	add_side(&f, 0, "c1", default_options());
-	add_side(&f, 1, "c2", default_options());
+	plan("slow", "h");
+	publish_all("slow/1");
+	add_side(0, "c1", default_options());
+	add_side(1, "c2", default_options());
 	rt_events_start(f.sides[0].events);
 	rt_loop_settle(f.loop);
 	rt_events_start(f.sides[1].events);
 	rt_loop_advance(f.loop, 300000);
-	expect(&f, "A:slow/1"); /* never taken over */
-	settle_as(&f, f.held[--f.held_count], 'd');
+	expect("A:slow/1"); /* never taken over */
+	settle_as(f.held[--f.held_count], 'd');
 	rt_loop_settle(f.loop);
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 static void shared_and_taken_over(void)
 {
-	struct fixture f;
-
 	/* Both get work; what one leaves behind the other finishes. */
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "ld" };
-	f.plans[1] = (struct plan){ "b", "ld" };
-	add_side(&f, 0, "c1", default_options());
-	add_side(&f, 1, "c2", default_options());
+	plan("a", "ld");
+	plan("b", "ld");
+	add_side(0, "c1", default_options());
+	add_side(1, "c2", default_options());
 	rt_events_start(f.sides[0].events);
 	rt_loop_settle(f.loop);
-	publish_all(&f, "a/1 b/1");
-	rt_loop_settle(f.loop);
-	expect(&f, "A:a/1 A:b/1");
+	publish_all("a/1 b/1");
+	expect("A:a/1 A:b/1");
 	rt_events_stop(f.sides[0].events, on_stopped, &f.sides[0]);
 	rt_loop_settle(f.loop);
 	CU_ASSERT_TRUE(f.sides[0].stopped);
-	CU_ASSERT_EQUAL(pending_count(&f), 2);
+	CU_ASSERT_EQUAL(pending_count(), 2);
 	rt_events_start(f.sides[1].events);
 	rt_loop_advance(f.loop, 25000);
-	expect(&f, "B:a/1x2 B:b/1x2");
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	expect("B:a/1x2 B:b/1x2");
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 /* ---- the group ---- */
 
 static void group_destroyed(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	publish_all(&f, "a/1 b/1");
-	start(&f);
-	expect(&f, "a/1 b/1");
+	start_on("a/1 b/1");
+	expect("a/1 b/1");
 	rt_loop_advance(f.loop, 1500); /* the cursor is stored */
-	destroy_group(&f);
-	publish_all(&f, "c/1");
-	rt_loop_settle(f.loop);
+	destroy_group();
+	publish_all("c/1");
 	CU_ASSERT_FALSE(rt_events_ready(f.sides[0].events));
 	rt_loop_advance(f.loop, 200);
 	/* At the cursor: what was acknowledged does not come again, and nothing is left out. */
-	expect(&f, "c/1");
+	expect("c/1");
 	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
-	CU_ASSERT_TRUE(memory_group_find(stream_of(&f), GROUP) != NULL);
+	CU_ASSERT_TRUE(memory_group_find(stream_of(), GROUP) != NULL);
 	CU_ASSERT_EQUAL(warnings, 1);
 	CU_ASSERT_PTR_NOT_NULL(strstr(last_warning, "consumer group or stream is gone"));
-	CU_ASSERT_EQUAL(metric(&f, RT_COUNTER, "tandem_events_rebuilds_total"), 1);
-	teardown(&f);
+	CU_ASSERT_EQUAL(metric(RT_COUNTER, "tandem_events_rebuilds_total"), 1);
 }
 
 static void stream_vanished(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	publish_all(&f, "a/1 b/1");
-	start(&f);
-	expect(&f, "a/1 b/1");
+	start_on("a/1 b/1");
+	expect("a/1 b/1");
 	rt_loop_advance(f.loop, 1500);
 	/* The clock was ahead; the new stream's ids are below the cursor. */
 	rt_loop_jump(f.loop, -10000);
 	memory_do(f.redis, "DEL", STREAM, NULL);
-	publish_all(&f, "c/1");
+	publish_all("c/1");
 	rt_loop_advance(f.loop, 200);
-	expect(&f, "c/1");
+	expect("c/1");
 	CU_ASSERT_EQUAL(warnings, 1);
-	teardown(&f);
 }
 
 static void no_spin(void)
 {
-	struct fixture f;
-
 	/* The group vanishes as often as it is made. */
-	setup(&f);
 	f.fault_step = "before read";
 	f.fault_from = 2;
 	f.fault_status = RT_NOGROUP;
-	publish_all(&f, "a/1");
-	start(&f);
-	expect(&f, "a/1");
+	start_on("a/1");
+	expect("a/1");
 	rt_loop_advance(f.loop, 6000);
 	f.operations = 0;
 	rt_loop_advance(f.loop, 60000);
 	CU_ASSERT_TRUE(f.operations > 60 && f.operations < 300);
 	CU_ASSERT_EQUAL(warnings, 1);
 	f.fault_from = 0;
-	publish_all(&f, "b/1");
+	publish_all("b/1");
 	rt_loop_advance(f.loop, 5000);
-	expect(&f, "b/1");
+	expect("b/1");
 	/* Each time it goes is one warning. */
-	destroy_group(&f);
+	destroy_group();
 	rt_loop_advance(f.loop, 5000);
 	CU_ASSERT_EQUAL(warnings, 2);
-	teardown(&f);
 }
 
 static void held_across_a_rebuild(void)
 {
-	struct fixture f;
-
 	/* The acknowledgement of an event meets the group that was before; the entry was delivered
 	 * again by the new one. It is acknowledged there, not handled twice. */
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "h" };
-	publish_all(&f, "a/1");
-	start(&f);
-	destroy_group(&f);
+	plan("a", "h");
+	start_on("a/1");
+	destroy_group();
 	rt_loop_advance(f.loop, 1000);
-	CU_ASSERT_EQUAL(pending_count(&f), 1);
+	CU_ASSERT_EQUAL(pending_count(), 1);
 	CU_ASSERT_EQUAL_FATAL(f.held_count, 1);
 	f.held_count = 0;
 	rt_event_done(f.held[0]); /* without the ack: it went to the group of before */
 	rt_loop_settle(f.loop);
-	expect(&f, "a/1");
-	CU_ASSERT_EQUAL(pending_count(&f), 0);
-	teardown(&f);
+	expect("a/1");
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 static void connection_lost(void)
 {
-	struct fixture f;
-
-	setup(&f);
-	f.plans[0] = (struct plan){ "a", "h" };
-	start(&f);
-	publish_all(&f, "a/1");
-	rt_loop_settle(f.loop);
+	plan("a", "h");
+	start();
+	publish_all("a/1");
 	f.fault_from = 1;
 	f.asked = 0;
 	rt_loop_advance(f.loop, 60000);
 	CU_ASSERT_FALSE(rt_events_ready(f.sides[0].events));
 	CU_ASSERT_EQUAL(warnings, 1);
 	CU_ASSERT_TRUE(f.asked > 20 && f.asked < 100);
-	publish_all(&f, "b/1");
+	publish_all("b/1");
 	f.fault_from = 0;
 	rt_loop_advance(f.loop, 3000);
-	expect(&f, "a/1 b/1"); /* what is held does not come twice */
+	expect("a/1 b/1"); /* what is held does not come twice */
 	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
-	teardown(&f);
 }
 
 /* Every question of the fault hook is answered with a failure once. */
@@ -1199,30 +1050,26 @@ static void torture(void)
 
 	for (size_t s = 0; s < RT_LENGTH(statuses); s++) {
 		for (int n = 1;; n++) {
-			struct fixture f;
 			bool hit;
 
-			setup(&f);
+			setup();
 			f.fault_at = n;
 			f.fault_status = statuses[s];
-			f.plans[0] = (struct plan){ "bad", "p" };
-			f.plans[1] = (struct plan){ "late", "ld" };
-			f.plans[2] = (struct plan){ "none", "i" };
-			publish_all(&f, "old/1 bad/1 late/1 none/1");
-			deliver_to(&f, "dead", 1);
-			add_side(&f, 0, "c1", default_options());
-			rt_events_start(f.sides[0].events);
-			rt_loop_settle(f.loop);
-			publish_all(&f, "late/2 new/1");
+			plan("bad", "p");
+			plan("late", "ld");
+			plan("none", "i");
+			publish_all("old/1 bad/1 late/1 none/1");
+			deliver_to("dead", 1);
+			start();
+			publish_all("late/2 new/1");
 			rt_loop_advance(f.loop, 60000);
 			hit = f.asked >= n;
-			CU_ASSERT_EQUAL(pending_count(&f), 0);
-			CU_ASSERT_EQUAL(dead_count(&f), 1);
+			CU_ASSERT_EQUAL(pending_count(), 0);
+			CU_ASSERT_EQUAL(dead_count(), 1);
 			CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "old/1"));
 			CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "late/2"));
 			CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "new/1"));
 			CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "none/1"));
-			teardown(&f);
 			if (!hit || n > 60)
 				break;
 		}
@@ -1233,63 +1080,55 @@ static void torture(void)
 
 static void tending(void)
 {
-	struct fixture f;
 	struct rt_stream_info info;
 
-	setup(&f);
-	f.plans[0] = (struct plan){ "held", "h" };
-	publish_all(&f, "x/1");
-	deliver_to(&f, "holder", 1);
-	maintain_as(&f, "idle");
-	publish_all(&f, "held/1 a/1");
-	start(&f);
+	plan("held", "h");
+	publish_all("x/1");
+	deliver_to("holder", 1);
+	maintain_as("idle");
+	start_on("held/1 a/1");
 	rt_loop_advance(f.loop, 2000);
 	info = rt_events_info(f.sides[0].events);
 	CU_ASSERT_EQUAL(info.pending, 2);
 	CU_ASSERT_EQUAL(info.lag, 0);
 	CU_ASSERT_TRUE(info.oldest_pending_ms >= 1000 && info.oldest_pending_ms <= 2000);
-	CU_ASSERT_EQUAL(metric(&f, RT_GAUGE, "tandem_events_pending"), 2);
-	CU_ASSERT_EQUAL(consumer_count(&f), 3);
+	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_events_pending"), 2);
+	CU_ASSERT_EQUAL(consumer_count(), 3);
 	rt_loop_advance(f.loop, 30000); /* the holder's entry is claimed */
-	CU_ASSERT_EQUAL(consumer_count(&f), 3);
+	CU_ASSERT_EQUAL(consumer_count(), 3);
 	rt_loop_advance(f.loop, 3600000);
-	CU_ASSERT_EQUAL(consumer_count(&f), 1);
-	teardown(&f);
+	CU_ASSERT_EQUAL(consumer_count(), 1);
 }
 
 /* ---- the end ---- */
 
 static void stopping(void)
 {
-	struct fixture f;
 	struct side *side = &f.sides[0];
 
-	setup(&f);
-	f.plans[0] = (struct plan){ "held", "h" };
-	f.plans[1] = (struct plan){ "parked", "l" };
-	f.plans[2] = (struct plan){ "back", "h" };
-	publish_all(&f, "held/1 parked/1 parked/2 back/1 back/2");
-	start(&f);
-	expect(&f, "held/1 parked/1 back/1 back/2");
+	plan("held", "h");
+	plan("parked", "l");
+	plan("back", "h");
+	start_on("held/1 parked/1 parked/2 back/1 back/2");
+	expect("held/1 parked/1 back/1 back/2");
 	rt_events_stop(side->events, on_stopped, side);
 	rt_loop_settle(f.loop); /* its read is given up */
-	publish_all(&f, "later/1");
+	publish_all("later/1");
 	rt_loop_advance(f.loop, 60000);
 	CU_ASSERT_FALSE(side->stopped);
-	expect(&f, "");
+	expect("");
 	rt_event_retry(f.held[1], RT_LOST);
 	rt_event_ignore(f.held[2]);
 	rt_loop_settle(f.loop);
 	CU_ASSERT_FALSE(side->stopped);
 	f.held_count = 1;
-	settle_as(&f, f.held[--f.held_count], 'd');
+	settle_as(f.held[--f.held_count], 'd');
 	CU_ASSERT_FALSE(side->stopped);
 	rt_loop_settle(f.loop);
 	CU_ASSERT_TRUE(side->stopped);
-	expect(&f, "");
+	expect("");
 	/* What was parked or put off stays pending for others. */
-	CU_ASSERT_EQUAL(pending_count(&f), 3);
-	teardown(&f);
+	CU_ASSERT_EQUAL(pending_count(), 3);
 }
 
 static void stopping_anywhere(void)
@@ -1297,42 +1136,34 @@ static void stopping_anywhere(void)
 	/* Stopped after every millisecond of a busy start, also while Redis is away. */
 	for (int away = 0; away < 2; away++) {
 		for (int ms = 0; ms < 400; ms += 7) {
-			struct fixture f;
-
-			setup(&f);
+			setup();
 			f.fault_from = away ? 3 : 0;
-			f.plans[0] = (struct plan){ "a", "r" };
-			f.plans[1] = (struct plan){ "bad", "p" };
-			f.plans[2] = (struct plan){ "none", "i" };
-			publish_all(&f, "a/1 a/2 bad/1 none/1 b/1");
-			add_side(&f, 0, "c1", default_options());
-			rt_events_start(f.sides[0].events);
+			plan("a", "r");
+			plan("bad", "p");
+			plan("none", "i");
+			start_on("a/1 a/2 bad/1 none/1 b/1");
 			rt_loop_advance(f.loop, ms);
 			rt_events_stop(f.sides[0].events, on_stopped, &f.sides[0]);
 			rt_loop_settle(f.loop);
 			CU_ASSERT_TRUE(f.sides[0].stopped);
 			CU_ASSERT_EQUAL(rt_loop_next_due(f.loop), INT64_MAX);
-			teardown(&f);
 		}
 	}
 }
 
 static void stopped_before_started(void)
 {
-	struct fixture f;
 	struct rt_events_options bad = default_options();
 	struct rt_events *events = NULL;
 
-	setup(&f);
-	add_side(&f, 0, "c1", default_options());
-	add_side(&f, 1, "c2", default_options());
+	add_side(0, "c1", default_options());
+	add_side(1, "c2", default_options());
 	rt_events_free(RT_TAKE(f.sides[1].events)); /* never started */
-	stop_side(&f, 0);
+	stop_side(0);
 	bad.name = NULL;
 	CU_ASSERT_EQUAL(rt_events_new(f.loop, NULL, &bad, &events), RT_INVALID);
 	CU_ASSERT_PTR_NULL(events);
 	rt_events_free(NULL);
-	teardown(&f);
 }
 
 int main(void)
@@ -1377,5 +1208,5 @@ int main(void)
 
 	rt_log_init("test", RT_INFO, false);
 	rt_log_sink(on_log, NULL);
-	return tests_run("events", tests, RT_LENGTH(tests));
+	return tests_run_each("events", setup, teardown, tests, RT_LENGTH(tests));
 }

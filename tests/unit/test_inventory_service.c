@@ -9,6 +9,7 @@
 #include "redis_server.h"
 #include "rpc/rpc.h"
 #include "run.h"
+#include "run_until.h"
 #include "sim/stored.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
@@ -32,9 +33,7 @@ struct fixture {
 	struct rt_context *context;
 	struct inventory *inventory;
 	ProtobufCService *client;
-	struct rt_timer patience, look;
-	bool (*wanted)(void);
-	bool impatient, stopped;
+	bool stopped;
 };
 static struct fixture f;
 
@@ -48,31 +47,9 @@ static struct call call;
 
 /* ---- running ---- */
 
-static void on_patience(struct rt_timer *timer)
-{
-	(void)timer;
-	f.impatient = true;
-	rt_loop_stop(f.loop);
-}
-
-static void look(struct rt_timer *timer)
-{
-	if (f.wanted())
-		rt_loop_stop(f.loop);
-	else
-		rt_timer_start(f.loop, timer, 2, look);
-}
-
-/* Runs the loop until something is so; after 20 s the test has failed. */
 static void run_until(bool (*wanted)(void))
 {
-	f.wanted = wanted;
-	rt_timer_start(f.loop, &f.patience, 20000, on_patience);
-	rt_timer_start(f.loop, &f.look, 0, look);
-	rt_loop_run(f.loop);
-	rt_timer_stop(f.loop, &f.patience);
-	rt_timer_stop(f.loop, &f.look);
-	CU_ASSERT_FALSE_FATAL(f.impatient);
+	run_until_so(f.loop, wanted);
 }
 
 static bool is_ready(void)
@@ -680,12 +657,6 @@ static void trims(void)
 	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 1);
 }
 
-static void quiet(const char *line, void *user)
-{
-	(void)line;
-	(void)user;
-}
-
 int main(void)
 {
 	static const struct test tests[] = {
@@ -702,7 +673,7 @@ int main(void)
 	};
 	int rc;
 
-	rt_log_sink(quiet, NULL);
+	tests_log_nothing();
 	redis_server_start(&server, NULL);
 	rc = tests_run_each("inventory_service", setup, teardown, tests, RT_LENGTH(tests));
 	redis_server_done(&server);

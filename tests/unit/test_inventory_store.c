@@ -5,6 +5,7 @@
 #include "redis/redis.h"
 #include "redis_server.h"
 #include "run.h"
+#include "run_until.h"
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 
 #include <inttypes.h>
@@ -27,30 +28,21 @@ struct fixture {
 	struct rt_store *redis;
 	struct inventory_store *store;
 	struct rt_store_queue *trims;
-	struct rt_timer timer;
 	size_t ends, wanted;
-	bool impatient;
 };
 static struct fixture f;
 
 /* ---- running ---- */
 
-static void on_patience(struct rt_timer *timer)
+static bool enough_ended(void)
 {
-	(void)timer;
-	f.impatient = true;
-	rt_loop_stop(f.loop);
+	return f.ends >= f.wanted;
 }
 
 static void run_until(size_t ends)
 {
 	f.wanted = ends;
-	if (f.ends < ends) {
-		rt_timer_start(f.loop, &f.timer, 20000, on_patience);
-		rt_loop_run(f.loop);
-		rt_timer_stop(f.loop, &f.timer);
-	}
-	CU_ASSERT_FALSE_FATAL(f.impatient);
+	run_until_so(f.loop, enough_ended);
 	CU_ASSERT_EQUAL(f.ends, ends);
 	f.ends = 0;
 }
@@ -61,25 +53,14 @@ static void ended(void)
 		rt_loop_stop(f.loop);
 }
 
-static void look_ready(struct rt_timer *timer)
+static bool is_ready(void)
 {
-	if (rt_store_problem(f.redis) == NULL)
-		rt_loop_stop(f.loop);
-	else
-		rt_timer_start(f.loop, timer, 5, look_ready);
+	return rt_store_problem(f.redis) == NULL;
 }
 
 static void wait_ready(void)
 {
-	struct rt_timer look = { .slot = 0 };
-
-	rt_timer_start(f.loop, &f.timer, 20000, on_patience);
-	look_ready(&look);
-	if (rt_timer_running(&look))
-		rt_loop_run(f.loop);
-	rt_timer_stop(f.loop, &f.timer);
-	rt_timer_stop(f.loop, &look);
-	CU_ASSERT_FALSE_FATAL(f.impatient);
+	run_until_so(f.loop, is_ready);
 }
 
 /* ---- the server and the user ---- */
@@ -1177,13 +1158,6 @@ static void reads_leave_room(void)
 	CU_ASSERT(burst.under_way_most < 400);
 }
 
-/* What is logged about damage is not of interest here. */
-static void quiet(const char *line, void *user)
-{
-	(void)line;
-	(void)user;
-}
-
 int main(void)
 {
 	static const struct test tests[] = {
@@ -1215,7 +1189,7 @@ int main(void)
 	};
 	int rc;
 
-	rt_log_sink(quiet, NULL);
+	tests_log_nothing();
 	redis_server_start(&server, NULL);
 	functions_load();
 	user_make("inventory");

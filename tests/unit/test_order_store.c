@@ -5,8 +5,10 @@
 #include "redis/redis.h"
 #include "redis_server.h"
 #include "run.h"
+#include "run_until.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,10 +44,8 @@ struct fixture {
 	struct rt_store *redis;
 	struct order_store *store;
 	struct rt_store_queue *trims;
-	struct rt_timer patience;
 	struct call calls[OPS];
 	int count, ended;
-	bool impatient;
 	struct order_list_op list;
 	char last_id[32];
 	struct order_due_op due;
@@ -60,44 +60,44 @@ static struct fixture *f;
 
 /* ---- running ---- */
 
-static void on_patience(struct rt_timer *timer)
+static bool all_ended(void)
 {
-	(void)timer;
-	f->impatient = true;
-	rt_loop_stop(f->loop);
+	return f->ended == f->count;
 }
 
 /* Until everything begun has ended. */
 static void run(void)
 {
-	rt_timer_start(f->loop, &f->patience, 20000, on_patience);
-	while (f->ended < f->count && !f->impatient)
-		rt_loop_run(f->loop);
-	rt_timer_stop(f->loop, &f->patience);
-	CU_ASSERT_FALSE_FATAL(f->impatient);
+	run_until_so(f->loop, all_ended);
+}
+
+static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Adds to f->text. */
+static void say(const char *format, ...)
+{
+	size_t length = strlen(f->text);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(f->text + length, sizeof(f->text) - length, format, args);
+	va_end(args);
 }
 
 static void ended(void)
 {
 	f->ended++;
-	if (f->ended == f->count)
+	if (all_ended())
 		rt_loop_stop(f->loop);
 }
 
-static void poll_ready(struct rt_timer *timer)
+static bool is_ready(void)
 {
-	if (rt_store_problem(f->redis) == NULL || ++f->number > 4000)
-		rt_loop_stop(f->loop);
-	else
-		rt_timer_start(f->loop, timer, 5, poll_ready);
+	return rt_store_problem(f->redis) == NULL;
 }
 
 static void run_until_ready(void)
 {
-	f->number = 0;
-	rt_timer_start(f->loop, &f->patience, 0, poll_ready);
-	rt_loop_run(f->loop);
-	CU_ASSERT_TRUE_FATAL(rt_store_problem(f->redis) == NULL);
+	run_until_so(f->loop, is_ready);
 }
 
 static void free_store(void)
@@ -214,13 +214,27 @@ static void moved(struct order_move_op *op, int status)
 	ended();
 }
 
-/* A new order, and what came of it. */
-static struct call *put(const char *order_id)
+/* A new order, whose placing ends so. */
+static struct call *put_as(const char *order_id, int status)
 {
 	struct call *call = place(order_id, "CONTENT", true);
 
 	run();
+	CU_ASSERT_EQUAL(call->result.status, status);
 	return call;
+}
+
+static void put(const char *order_id)
+{
+	put_as(order_id, RT_OK);
+}
+
+/* New orders, one for each letter, together: "ab": ord_a and ord_b. */
+static void put_all(const char *letters)
+{
+	for (; *letters != '\0'; letters++)
+		place((char[]){ 'o', 'r', 'd', '_', *letters, '\0' }, "CONTENT", true);
+	run();
 }
 
 static struct call *begin_move(const char *order_id, enum order_input input)
@@ -260,6 +274,11 @@ static struct result *move(const char *order_id, enum order_input input)
 	return run_move(begin_move(order_id, input));
 }
 
+static void move_as(const char *order_id, enum order_input input, int outcome)
+{
+	CU_ASSERT_EQUAL(move(order_id, input)->outcome, outcome);
+}
+
 static void got(struct order_get_op *op, int status)
 {
 	struct call *call = RT_CONTAINER_OF(op, struct call, op);
@@ -281,22 +300,41 @@ static struct result *get(const char *order_id)
 	return &call->result;
 }
 
-/* The n-th last entry of the own stream as "field=value field=value …"; 1: the last. */
-static const char *entry(int nth_last, char text[1024])
+/* "name=value name=value …" */
+static const char *pairs(const redisReply *fields)
+{
+	static char text[2][1024];
+	static int turn;
+	char *kept = text[turn++ % 2];
+	size_t length = 0;
+
+	kept[0] = '\0';
+	for (size_t i = 0; i + 1 < fields->elements; i += 2)
+		length += (size_t)snprintf(kept + length, sizeof(text[0]) - length, "%s%s=%s",
+					   i == 0 ? "" : " ", fields->element[i]->str,
+					   fields->element[i + 1]->str);
+	return kept;
+}
+
+/* The n-th last entry of the own stream; 1: the last. */
+static const char *entry(int nth_last)
 {
 	redisReply *reply =
 		redis_server_command(&shared, "XREVRANGE %s + - COUNT %d", EVENTS, nth_last);
-	size_t length = 0;
+	const char *text = "";
 
-	text[0] = '\0';
-	if (reply->elements == (size_t)nth_last) {
-		const redisReply *fields = reply->element[nth_last - 1]->element[1];
+	if (reply->elements == (size_t)nth_last)
+		text = pairs(reply->element[nth_last - 1]->element[1]);
+	freeReplyObject(reply);
+	return text;
+}
 
-		for (size_t i = 0; i + 1 < fields->elements; i += 2)
-			length += (size_t)snprintf(text + length, 1024 - length, "%s%s=%s",
-						   i == 0 ? "" : " ", fields->element[i]->str,
-						   fields->element[i + 1]->str);
-	}
+/* Everything that is kept of an order. */
+static const char *kept_of(const char *order_id)
+{
+	redisReply *reply = redis_server_command(&shared, "HGETALL %so:%s", KEY, order_id);
+	const char *text = pairs(reply);
+
 	freeReplyObject(reply);
 	return text;
 }
@@ -327,7 +365,6 @@ static const char *field(const char *order_id, const char *name)
 
 static void test_place(void)
 {
-	char text[1024];
 	struct call *first, *again, *other;
 
 	first = place("ord_a", "CONTENT", false);
@@ -339,13 +376,10 @@ static void test_place(void)
 	CU_ASSERT_EQUAL(first->result.record.hold_ms, 60000);
 	CU_ASSERT_EQUAL(first->result.record.attempt, 1);
 	CU_ASSERT_STRING_EQUAL(first->result.history, "placed@1764000000123-1");
-	CU_ASSERT_STRING_EQUAL(field("ord_a", "status"), "PENDING");
-	CU_ASSERT_STRING_EQUAL(field("ord_a", "version"), "1");
-	CU_ASSERT_STRING_EQUAL(field("ord_a", "placed"), "CONTENT");
-	CU_ASSERT_STRING_EQUAL(field("ord_a", "hold"), "60000");
-	CU_ASSERT_STRING_EQUAL(field("ord_a", "history"), "placed@1764000000123-1");
-	CU_ASSERT_EQUAL(redis_server_int(&shared, "HLEN %so:ord_a", KEY), 5);
-	CU_ASSERT_STRING_EQUAL(entry(1, text),
+	CU_ASSERT_STRING_EQUAL(kept_of("ord_a"),
+			       "status=PENDING version=1 placed=CONTENT hold=60000 "
+			       "history=placed@1764000000123-1");
+	CU_ASSERT_STRING_EQUAL(entry(1),
 			       "id=ord_a/1 type=tandem.order.v1.OrderPlaced subject=ord_a seq=1 "
 			       "time=2025-11-24T16:00:00.123Z data=CONTENT");
 	CU_ASSERT_EQUAL(timer_of("ord_a"), NOW + 2000);
@@ -368,8 +402,7 @@ static void test_place_again_later(void)
 {
 	struct call *again;
 
-	place("ord_a", "CONTENT", false);
-	run();
+	put("ord_a");
 	move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	again = place("ord_a", "CONTENT", false);
 	run();
@@ -434,7 +467,6 @@ static void test_place_is_batched(void)
 static void test_place_with_times_and_traces(void)
 {
 	struct call *early = place("ord_a", "", false), *late = place("ord_b", "", false);
-	char text[1024];
 
 	early->op.place.placed = (const uint8_t *)"A\0B";
 	early->op.place.placed_length = 3;
@@ -445,9 +477,9 @@ static void test_place_with_times_and_traces(void)
 	run();
 	CU_ASSERT_STRING_EQUAL(early->result.history, "placed@1764000000130-1");
 	CU_ASSERT_STRING_EQUAL(late->result.history, "placed@1764000000130-2");
-	CU_ASSERT_PTR_NOT_NULL(strstr(entry(2, text), " traceparent=00-trace"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1, text), "time=2025-11-24T16:00:00.123Z"));
-	CU_ASSERT_PTR_NULL(strstr(entry(1, text), "traceparent"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(2), " traceparent=00-trace"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "time=2025-11-24T16:00:00.123Z"));
+	CU_ASSERT_PTR_NULL(strstr(entry(1), "traceparent"));
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "HSTRLEN %so:ord_a placed", KEY), 3);
 }
 
@@ -456,7 +488,7 @@ static void test_a_stream_ahead_of_the_clock(void)
 {
 	const int64_t ahead = NOW + 3600000;
 	struct call *call;
-	char wanted[160], text[1024];
+	char wanted[160];
 
 	redis_server_do(&shared, "XADD %sevents %" PRId64 "-7 foreign entry", KEY, ahead);
 	call = place("ord_a", "A", false);
@@ -467,7 +499,7 @@ static void test_a_stream_ahead_of_the_clock(void)
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCOUNT %scustomer:ann %" PRId64 " %" PRId64, KEY,
 					 NOW, NOW),
 			1);
-	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1, text), "time=2025-11-24T16:00:00.123Z"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "time=2025-11-24T16:00:00.123Z"));
 	call = begin_move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	run_move(call);
 	snprintf(wanted, sizeof(wanted), "placed@%" PRId64 "-8~%" PRId64 " reserved+0-9~%" PRId64,
@@ -511,16 +543,16 @@ static const char *data_of(const struct order_rule *rule)
 
 static void expect_published(const struct order_rule *rule, const char *row)
 {
-	char text[1024], wanted[256];
+	char wanted[256];
 	bool moves = rule->verdict == ORDER_MOVES;
 
 	snprintf(wanted, sizeof(wanted),
 		 "id=ord_a/%d type=%s subject=ord_a seq=%d time=2025-11-24T16:00:00.138Z data=%s%s",
 		 moves ? 5 : 4, order_event_type(rule->event), moves ? 5 : 4, data_of(rule),
 		 moves ? "" : " attempt=2");
-	TEST_ROW(strcmp(entry(1, text), wanted) == 0, row);
-	if (strcmp(text, wanted) != 0)
-		printf("\n    %s\n    %s", text, wanted);
+	TEST_ROW(strcmp(entry(1), wanted) == 0, row);
+	if (strcmp(entry(1), wanted) != 0)
+		printf("\n    %s\n    %s", entry(1), wanted);
 	TEST_ROW(redis_server_int(&shared, "XLEN %s", EVENTS) == 1, row);
 	TEST_ROW(strcmp(field("ord_a", "detail"),
 			strcmp(data_of(rule), "DATA") == 0 ? "DATA" : "DETAIL") == 0,
@@ -605,15 +637,14 @@ static void test_life(void)
 static void test_opened_again(void)
 {
 	struct result *result;
-	char text[1024];
 
 	put_state(ORDER_EXPIRED);
 	result = move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	CU_ASSERT_EQUAL(result->record.state, ORDER_EXPIRING);
 	CU_ASSERT_STRING_EQUAL(field("ord_a", "settled"), "(none)");
-	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1, text), "OrderExpired"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(text, "seq=5"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(text, "data=DETAIL"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "OrderExpired"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "seq=5"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "data=DETAIL"));
 	CU_ASSERT_EQUAL(timer_of("ord_a"), NOW + 3000);
 	result = move("ord_a", ORDER_IN_INVENTORY_RELEASED);
 	CU_ASSERT_EQUAL(result->record.state, ORDER_EXPIRED);
@@ -624,7 +655,6 @@ static void test_opened_again(void)
 static void test_asked_again(void)
 {
 	struct result *result = NULL;
-	char text[1024];
 
 	put("ord_a");
 	for (uint32_t attempt = 2; attempt <= 12; attempt++) {
@@ -636,7 +666,7 @@ static void test_asked_again(void)
 	CU_ASSERT_STRING_EQUAL(result->history,
 			       "placed@1764000000123-1 again+15-2 again+15-3 again+15-4 again+15-5 "
 			       "again+15-6 again+15-7 again+15-12");
-	CU_ASSERT_STRING_EQUAL(entry(1, text),
+	CU_ASSERT_STRING_EQUAL(entry(1),
 			       "id=ord_a/1 type=tandem.order.v1.OrderPlaced subject=ord_a seq=1 "
 			       "time=2025-11-24T16:00:00.138Z data=CONTENT attempt=12");
 	result = move("ord_a", ORDER_IN_INVENTORY_RESERVED);
@@ -738,8 +768,7 @@ static void test_damaged_orders(void)
 {
 	struct call *a, *b, *c, *d;
 
-	put("ord_a");
-	put("ord_b");
+	put_all("ab");
 	redis_server_do(&shared, "HDEL %so:ord_b version", KEY);
 	redis_server_do(&shared, "SET %so:ord_c text", KEY);
 	b = begin_move("ord_b", ORDER_IN_CONFIRM);
@@ -765,19 +794,16 @@ static void test_damaged_orders(void)
 
 static void listed(struct order_list_op *op, int status)
 {
-	size_t length = 0;
-
 	CU_ASSERT_EQUAL(status, RT_OK);
 	f->text[0] = '\0';
 	for (size_t i = 0; i < op->record_count; i++)
-		length += (size_t)snprintf(f->text + length, sizeof(f->text) - length, "%s ",
-					   op->records[i].order_id);
+		say("%s ", op->records[i].order_id);
 	snprintf(f->last_id, sizeof(f->last_id), "%s", op->last_id);
 	ended();
 }
 
-static const char *list_bytes(const char *customer, size_t count, size_t bytes, int64_t before_ms,
-			      const char *before_id)
+static const char *list(const char *customer, size_t count, size_t bytes, int64_t before_ms,
+			const char *before_id)
 {
 	f->count++;
 	f->list = (struct order_list_op){ .customer_id = customer,
@@ -791,15 +817,32 @@ static const char *list_bytes(const char *customer, size_t count, size_t bytes, 
 	return f->text;
 }
 
-static const char *list(const char *customer, size_t count, int64_t before_ms,
-			const char *before_id)
-{
-	return list_bytes(customer, count, 1 << 20, before_ms, before_id);
-}
+#define ROOM ((size_t)1 << 20)
 
 static void test_list(void)
 {
 	static const char *const ids[] = { "ord_c", "ord_a", "ord_e", "ord_b", "ord_d" };
+	static const struct {
+		const char *why, *customer;
+		size_t count, bytes;
+		int64_t before_ms;
+		const char *before_id, *page;
+		bool more;
+	} rows[] = {
+		{ "none", "nobody", 10, ROOM, INT64_MAX, "", "", false },
+		{ "all", "ann", 10, ROOM, INT64_MAX, "", "ord_d ord_e ord_b ord_c ord_a ", false },
+		{ "two", "ann", 2, ROOM, INT64_MAX, "", "ord_d ord_e ", true },
+		{ "two more", "ann", 2, ROOM, NOW + 5, "ord_e", "ord_b ord_c ", true },
+		{ "the rest", "ann", 2, ROOM, NOW, "ord_c", "ord_a ", false },
+		{ "just all", "ann", 5, ROOM, INT64_MAX, "", "ord_d ord_e ord_b ord_c ord_a ",
+		  false },
+		{ "the last of a page is gone: goes on behind its time", "ann", 9, ROOM, NOW + 5,
+		  "ord_gone", "ord_c ord_a ", false },
+		{ "no more than fit", "ann", 5, 2 * (512 + 7), INT64_MAX, "", "ord_d ord_e ",
+		  true },
+		{ "but one", "ann", 5, 1, INT64_MAX, "", "ord_d ", true },
+		{ "and the last", "ann", 5, 1, NOW, "ord_c", "ord_a ", false },
+	};
 
 	for (size_t i = 0; i < RT_LENGTH(ids); i++) {
 		struct call *call = place(ids[i], "CONTENT", true);
@@ -808,47 +851,29 @@ static void test_list(void)
 		call->op.place.now_ms = NOW + (i < 2 ? 0 : i < 4 ? 5 : 9);
 	}
 	run();
-	CU_ASSERT_STRING_EQUAL(list("nobody", 10, INT64_MAX, ""), "");
-	CU_ASSERT_FALSE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list("ann", 10, INT64_MAX, ""), "ord_d ord_e ord_b ord_c ord_a ");
-	CU_ASSERT_FALSE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list("ann", 2, INT64_MAX, ""), "ord_d ord_e ");
-	CU_ASSERT_TRUE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list("ann", 2, NOW + 5, "ord_e"), "ord_b ord_c ");
-	CU_ASSERT_TRUE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list("ann", 2, NOW, "ord_c"), "ord_a ");
-	CU_ASSERT_FALSE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list("ann", 5, INT64_MAX, ""), "ord_d ord_e ord_b ord_c ord_a ");
-	CU_ASSERT_FALSE(f->list.more);
-	/* The last of a page is gone: goes on behind its time. */
-	CU_ASSERT_STRING_EQUAL(list("ann", 9, NOW + 5, "ord_gone"), "ord_c ord_a ");
-	/* No more than fit, but one. */
-	CU_ASSERT_STRING_EQUAL(list_bytes("ann", 5, 2 * (512 + 7), INT64_MAX, ""), "ord_d ord_e ");
-	CU_ASSERT_TRUE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list_bytes("ann", 5, 1, INT64_MAX, ""), "ord_d ");
-	CU_ASSERT_TRUE(f->list.more);
-	CU_ASSERT_STRING_EQUAL(list_bytes("ann", 5, 1, NOW, "ord_c"), "ord_a ");
-	CU_ASSERT_FALSE(f->list.more);
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		TEST_ROW(strcmp(list(rows[i].customer, rows[i].count, rows[i].bytes,
+				     rows[i].before_ms, rows[i].before_id),
+				rows[i].page) == 0,
+			 rows[i].why);
+		TEST_ROW(f->list.more == rows[i].more, rows[i].why);
+	}
 	/* A damaged order hides no other, not even when the page ends with it. */
 	redis_server_do(&shared, "DEL %so:ord_b", KEY);
-	CU_ASSERT_STRING_EQUAL(list("ann", 1, NOW + 5, "ord_e"), "");
+	CU_ASSERT_STRING_EQUAL(list("ann", 1, ROOM, NOW + 5, "ord_e"), "");
 	CU_ASSERT_TRUE(f->list.more);
 	CU_ASSERT_STRING_EQUAL(f->last_id, "ord_b");
-	CU_ASSERT_STRING_EQUAL(list("ann", 10, INT64_MAX, ""), "ord_d ord_e ord_c ord_a ");
+	CU_ASSERT_STRING_EQUAL(list("ann", 10, ROOM, INT64_MAX, ""), "ord_d ord_e ord_c ord_a ");
 }
 
 /* ---- due and timers ---- */
 
 static void due_found(struct order_due_op *op, int status)
 {
-	size_t length = 0;
-
 	CU_ASSERT_EQUAL(status, RT_OK);
 	f->text[0] = '\0';
 	for (size_t i = 0; i < op->due_count; i++)
-		length += (size_t)snprintf(f->text + length, sizeof(f->text) - length, "%s%s ",
-					   op->due[i].record.order_id,
-					   op->due[i].queued ? ":queued" : "");
+		say("%s%s ", op->due[i].record.order_id, op->due[i].queued ? ":queued" : "");
 	f->number = op->timer_count;
 	ended();
 }
@@ -867,12 +892,9 @@ static const char *due(int64_t now_ms, int64_t lease_until_ms, size_t count)
 
 static void test_due(void)
 {
-	for (int i = 0; i < 3; i++) {
-		char order_id[16];
-
-		snprintf(order_id, sizeof(order_id), "ord_%c", 'a' + i);
-		place(order_id, "CONTENT", true)->op.place.retry_due_ms = 100 + 10 * i;
-	}
+	place("ord_a", "CONTENT", true)->op.place.retry_due_ms = 100;
+	place("ord_b", "CONTENT", true)->op.place.retry_due_ms = 110;
+	place("ord_c", "CONTENT", true)->op.place.retry_due_ms = 120;
 	run();
 	CU_ASSERT_STRING_EQUAL(due(99, 1000, 10), "");
 	CU_ASSERT_EQUAL(f->number, 3);
@@ -893,8 +915,7 @@ static void test_due(void)
 /* Late or lost: a request that inventory will still read is not sent again. */
 static void test_due_queued(void)
 {
-	put("ord_a");
-	put("ord_b");
+	put_all("ab");
 	CU_ASSERT_STRING_EQUAL(due(NOW + 9000, NOW + 9001, 10), "ord_a ord_b ");
 	redis_server_do(&shared, "XGROUP CREATE %s inventory 0", EVENTS);
 	CU_ASSERT_STRING_EQUAL(due(NOW + 9001, NOW + 9002, 10), "ord_a:queued ord_b:queued ");
@@ -942,13 +963,7 @@ static long long lag_of(const char *group)
 /* Inventory is spared what asks for nothing, and gets everything else. */
 static void test_passed_over(void)
 {
-	for (int i = 0; i < 4; i++) {
-		char order_id[16];
-
-		snprintf(order_id, sizeof(order_id), "ord_%c", 'a' + i);
-		place(order_id, "CONTENT", true);
-	}
-	run();
+	put_all("abcd");
 	redis_server_do(&shared, "XGROUP CREATE %s inventory 0", EVENTS);
 	redis_server_do(&shared, "XGROUP CREATE %s watchers 0", EVENTS);
 	/* Not read as far as that yet: nothing is passed over. */
@@ -1026,15 +1041,11 @@ static void test_timer(void)
 
 static void tailed(struct order_tail_op *op, int status)
 {
-	size_t length = 0;
-
 	f->number = status;
 	f->text[0] = '\0';
 	for (size_t i = 0; status == RT_OK && i < op->entry_count; i++)
-		length += (size_t)snprintf(f->text + length, sizeof(f->text) - length,
-					   "%s %s/%" PRIu64 " ",
-					   op->entries[i].type + strlen("tandem.order.v1."),
-					   op->entries[i].subject, op->entries[i].seq);
+		say("%s %s/%" PRIu64 " ", op->entries[i].type + strlen("tandem.order.v1."),
+		    op->entries[i].subject, op->entries[i].seq);
 	ended();
 }
 
@@ -1059,8 +1070,7 @@ static void test_tail(void)
 	tail("$", 5000);
 	CU_ASSERT_EQUAL(f->number, RT_OK);
 	CU_ASSERT_STRING_EQUAL(f->tail.last, "0-0");
-	put("ord_a");
-	put("ord_b");
+	put_all("ab");
 	CU_ASSERT_STRING_EQUAL(tail("0-0", 5000), "OrderPlaced ord_a/1 OrderPlaced ord_b/1 ");
 	snprintf(after, sizeof(after), "%s", f->tail.last);
 	CU_ASSERT_STRING_EQUAL(tail("$", 5000), "");
@@ -1084,20 +1094,14 @@ static void test_tail(void)
 /* Where in the stream each batch has published, as it is told. */
 static void note_published(void *user, const char *before, const char *last)
 {
-	size_t length = strlen(f->text);
-
 	(void)user;
-	snprintf(f->text + length, sizeof(f->text) - length, "%s..%s ", strchr(before, '-') + 1,
-		 strchr(last, '-') + 1);
+	say("%s..%s ", strchr(before, '-') + 1, strchr(last, '-') + 1);
 }
 
 static void test_published(void)
 {
-	struct result *result;
-
 	order_store_on_published(f->store, note_published, NULL);
-	place("ord_a", "CONTENT", true);
-	put("ord_b");
+	put_all("ab");
 	CU_ASSERT_STRING_EQUAL(f->text, "0..2 ");
 	place("ord_a", "CONTENT", false); /* a repeat publishes nothing */
 	run();
@@ -1108,8 +1112,7 @@ static void test_published(void)
 	run();
 	CU_ASSERT_STRING_EQUAL(f->text, "0..2 2..4 ");
 	redis_server_do(&shared, "XADD %s 9999999999999-9 foo bar", EVENTS); /* somebody else */
-	result = move("ord_a", ORDER_IN_CANCEL);
-	CU_ASSERT_EQUAL(result->outcome, ORDER_MOVED);
+	move_as("ord_a", ORDER_IN_CANCEL, ORDER_MOVED);
 	CU_ASSERT_STRING_EQUAL(f->text, "0..2 2..4 9..10 ");
 }
 
@@ -1176,9 +1179,7 @@ static void test_trim(void)
 {
 	trim(0, 0, 1000);
 	CU_ASSERT_EQUAL(f->trim.length, 0);
-	for (int i = 0; i < 3; i++)
-		place(i == 0 ? "ord_a" : i == 1 ? "ord_b" : "ord_c", "CONTENT", true);
-	run();
+	put_all("abc");
 	trim(0, 0, 1000);
 	CU_ASSERT_EQUAL(f->trim.trimmed, 0); /* nobody reads it yet: kept */
 	CU_ASSERT_EQUAL(f->trim.length, 3);
@@ -1217,54 +1218,42 @@ static void test_full_stream(void)
 	struct call *refused;
 
 	setup_on(&shared, 2);
-	put("ord_a");
-	put("ord_b");
-	refused = put("ord_c");
-	CU_ASSERT_EQUAL(refused->result.status, RT_FULL);
+	put_all("ab");
+	refused = put_as("ord_c", RT_FULL);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "EXISTS %so:ord_c", KEY), 0);
 	CU_ASSERT_EQUAL(timer_of("ord_c"), -1);
 	CU_ASSERT_TRUE(refused->op.place.stream_full);
 	repeats_are_answered();
 	/* What is there goes on. */
-	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_INVENTORY_RESERVED)->outcome, ORDER_MOVED);
+	move_as("ord_a", ORDER_IN_INVENTORY_RESERVED, ORDER_MOVED);
 	redis_server_do(&shared, "XTRIM %s MAXLEN 1", EVENTS);
-	refused = put("ord_c");
-	CU_ASSERT_EQUAL(refused->result.status, RT_OK);
+	put("ord_c");
 }
 
 static void test_full_memory(void)
 {
-	struct call *refused;
-
 	put("ord_a");
 	redis_server_do(&shared, "CONFIG SET maxmemory 1");
-	refused = put("ord_b");
-	CU_ASSERT_EQUAL(refused->result.status, RT_FULL);
-	CU_ASSERT_FALSE(refused->op.place.stream_full);
+	CU_ASSERT_FALSE(put_as("ord_b", RT_FULL)->op.place.stream_full);
 	repeats_are_answered();
 	/* A full Redis drains: moves, looking and trimming go on. */
-	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_CANCEL)->outcome, ORDER_MOVED);
-	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_INVENTORY_RELEASED)->outcome, ORDER_MOVED);
+	move_as("ord_a", ORDER_IN_CANCEL, ORDER_MOVED);
+	move_as("ord_a", ORDER_IN_INVENTORY_RELEASED, ORDER_MOVED);
 	CU_ASSERT_STRING_EQUAL(due(NOW * 2, NOW * 2, 10), "");
-	CU_ASSERT_STRING_EQUAL(list("ann", 10, INT64_MAX, ""), "ord_a ");
+	CU_ASSERT_STRING_EQUAL(list("ann", 10, ROOM, INT64_MAX, ""), "ord_a ");
 	trim(0, 0, 1000);
 	CU_ASSERT_TRUE(get("ord_a")->known);
 	redis_server_do(&shared, "CONFIG SET maxmemory 0");
-	refused = put("ord_b");
-	CU_ASSERT_EQUAL(refused->result.status, RT_OK);
+	put("ord_b");
 }
 
 /* The functions go: what is under way fails, and they are there again without a restart. */
 static void test_functions_flushed(void)
 {
-	struct call *call;
-
 	redis_server_do(&shared, "FUNCTION FLUSH");
-	call = put("ord_a");
-	CU_ASSERT_EQUAL(call->result.status, RT_UNREADY);
+	put_as("ord_a", RT_UNREADY);
 	run_until_ready();
-	call = put("ord_a");
-	CU_ASSERT_EQUAL(call->result.status, RT_OK);
+	put("ord_a");
 }
 
 static void test_killed_and_restarted(void)
@@ -1276,8 +1265,7 @@ static void test_killed_and_restarted(void)
 
 	redis_server_start(&server, settings);
 	setup_on(&server, 1000);
-	call = put("ord_a");
-	CU_ASSERT_EQUAL(call->result.status, RT_OK);
+	put("ord_a");
 	redis_server_kill(&server);
 	call = place("ord_b", "CONTENT", true);
 	tail("0-0", 5000);
@@ -1289,8 +1277,16 @@ static void test_killed_and_restarted(void)
 	redis_server_restart(&server);
 	run_until_ready();
 	CU_ASSERT_TRUE(get("ord_a")->known);
-	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_CANCEL)->outcome, ORDER_MOVED);
+	move_as("ord_a", ORDER_IN_CANCEL, ORDER_MOVED);
 	redis_server_done(&server);
+}
+
+static void run_two_turns(void)
+{
+	for (int i = 0; i < 2; i++) {
+		rt_loop_stop(f->loop);
+		rt_loop_run(f->loop);
+	}
 }
 
 /* Freed at any time: everything ends once. */
@@ -1304,10 +1300,7 @@ static void test_freed_under_way(void)
 		CU_ASSERT_EQUAL(f->calls[i].result.calls, 1);
 		CU_ASSERT_EQUAL(f->calls[i].result.status, RT_CANCELED);
 	}
-	rt_loop_stop(f->loop);
-	rt_loop_run(f->loop);
-	rt_loop_stop(f->loop);
-	rt_loop_run(f->loop);
+	run_two_turns();
 }
 
 /* ---- bursts of reads ---- */
@@ -1411,16 +1404,7 @@ static void test_freed_while_read(void)
 	free_store();
 	CU_ASSERT_EQUAL(burst.canceled, READS + PAGES);
 	CU_ASSERT_EQUAL(burst.place_status, RT_CANCELED);
-	rt_loop_stop(f->loop);
-	rt_loop_run(f->loop);
-	rt_loop_stop(f->loop);
-	rt_loop_run(f->loop);
-}
-
-static void quiet(const char *line, void *user)
-{
-	(void)line;
-	(void)user;
+	run_two_turns();
 }
 
 int main(void)
@@ -1461,7 +1445,7 @@ int main(void)
 	};
 	int code;
 
-	rt_log_sink(quiet, NULL);
+	tests_log_nothing();
 	redis_server_start(&shared, NULL);
 	code = tests_run_each("order_store", setup, teardown, tests, RT_LENGTH(tests));
 	redis_server_done(&shared);

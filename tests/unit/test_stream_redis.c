@@ -6,8 +6,9 @@
 #include "base/base.h"
 #include "events/stream_internal.h"
 #include "redis/redis.h"
+#include "redis_server.h"
 #include "run.h"
-#include "unit/redis_server.h"
+#include "run_until.h"
 
 #define STREAM      "order:{0}:events"
 #define GROUP       "inventory"
@@ -17,9 +18,7 @@ struct handled {
 	char id[64];
 	uint32_t deliveries;
 };
-struct fixture;
 struct side {
-	struct fixture *fixture;
 	struct rt_redis *commands;
 	struct rt_events *events;
 	struct handled handled[HANDLED_MAX];
@@ -27,16 +26,13 @@ struct side {
 	bool stopped, hold;
 	struct rt_event *held;
 };
-struct fixture {
+static struct fixture {
 	struct rt_loop *loop;
 	struct rt_metrics *metrics;
 	struct redis_server *server;
 	struct side *sides[2];
-	size_t wanted; /* the loop stops at so many handled */
-	bool (*until)(struct fixture *fixture);
-	struct rt_timer patience, look;
-	bool impatient;
-};
+	size_t wanted; /* that many are to be handled */
+} f;
 
 static struct redis_server shared;
 static int warnings;
@@ -61,19 +57,18 @@ static void on_log(const char *line, void *user)
 	warnings += strstr(line, " warn ") != NULL;
 }
 
-static size_t handled_count(const struct fixture *f)
+static size_t handled_count(void)
 {
 	size_t count = 0;
 
-	for (size_t i = 0; i < RT_LENGTH(f->sides); i++)
-		count += f->sides[i] != NULL ? f->sides[i]->count : 0;
+	for (size_t i = 0; i < RT_LENGTH(f.sides); i++)
+		count += f.sides[i] != NULL ? f.sides[i]->count : 0;
 	return count;
 }
 
 static void on_event(struct rt_event *event, void *user)
 {
 	struct side *side = user;
-	struct fixture *f = side->fixture;
 	struct handled *handled = &side->handled[side->count];
 
 	CU_ASSERT_FATAL(side->count < HANDLED_MAX);
@@ -89,67 +84,40 @@ static void on_event(struct rt_event *event, void *user)
 	} else {
 		rt_event_ignore(event);
 	}
-	if (handled_count(f) == f->wanted)
-		rt_loop_stop(f->loop);
+	if (handled_count() == f.wanted)
+		rt_loop_stop(f.loop);
 }
 
-static void on_patience(struct rt_timer *timer)
+static void run_until(bool (*wanted)(void))
 {
-	struct fixture *f = RT_CONTAINER_OF(timer, struct fixture, patience);
-
-	f->impatient = true;
-	rt_loop_stop(f->loop);
+	run_until_so(f.loop, wanted);
 }
 
-static void run(struct fixture *f)
+static bool enough_handled(void)
 {
-	rt_timer_start(f->loop, &f->patience, 20000, on_patience);
-	rt_loop_run(f->loop);
-	rt_timer_stop(f->loop, &f->patience);
-	CU_ASSERT_FALSE(f->impatient);
+	return handled_count() >= f.wanted;
 }
 
-static void run_until_handled(struct fixture *f, size_t count)
+static void run_until_handled(size_t count)
 {
-	f->wanted = count;
-	if (handled_count(f) < count)
-		run(f);
-	f->wanted = SIZE_MAX;
-	CU_ASSERT_EQUAL(handled_count(f), count);
+	f.wanted = count;
+	run_until(enough_handled);
+	CU_ASSERT_EQUAL(handled_count(), count);
 }
 
-static void on_look(struct rt_timer *timer)
+static bool is_ready(void)
 {
-	struct fixture *f = RT_CONTAINER_OF(timer, struct fixture, look);
-
-	if (f->until(f))
-		rt_loop_stop(f->loop);
-	else
-		rt_timer_start(f->loop, timer, 5, on_look);
+	return rt_events_ready(f.sides[0]->events);
 }
 
-/* Runs until something is so: asked every 5 ms. */
-static void run_until(struct fixture *f, bool (*until)(struct fixture *f))
+static bool is_not_ready(void)
 {
-	f->until = until;
-	rt_timer_start(f->loop, &f->look, 0, on_look);
-	run(f);
-	rt_timer_stop(f->loop, &f->look);
+	return !rt_events_ready(f.sides[0]->events);
 }
 
-static bool is_ready(struct fixture *f)
+static bool nothing_pending(void)
 {
-	return rt_events_ready(f->sides[0]->events);
-}
-
-static bool is_not_ready(struct fixture *f)
-{
-	return !rt_events_ready(f->sides[0]->events);
-}
-
-static bool nothing_pending(struct fixture *f)
-{
-	redisReply *reply = redis_server_command(f->server, "XPENDING " STREAM " " GROUP);
+	redisReply *reply = redis_server_command(f.server, "XPENDING " STREAM " " GROUP);
 	bool none = reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 &&
 		    reply->element[0]->integer == 0;
 
@@ -157,15 +125,15 @@ static bool nothing_pending(struct fixture *f)
 	return none;
 }
 
-static bool commands_up(struct fixture *f)
+static bool commands_up(void)
 {
-	return rt_redis_up(f->sides[0]->commands);
+	return rt_redis_up(f.sides[0]->commands);
 }
 
-static bool all_stopped(struct fixture *f)
+static bool all_stopped(void)
 {
-	for (size_t i = 0; i < RT_LENGTH(f->sides); i++) {
-		if (f->sides[i] != NULL && !f->sides[i]->stopped)
+	for (size_t i = 0; i < RT_LENGTH(f.sides); i++) {
+		if (f.sides[i] != NULL && !f.sides[i]->stopped)
 			return false;
 	}
 	return true;
@@ -176,15 +144,51 @@ static void on_stopped(void *user)
 	((struct side *)user)->stopped = true;
 }
 
-static void setup(struct fixture *f, struct redis_server *server)
+static void free_side(size_t i)
 {
-	*f = (struct fixture){ .server = server, .wanted = SIZE_MAX };
+	struct side *side = RT_TAKE(f.sides[i]);
+
+	rt_events_free(side->events);
+	rt_redis_free(side->commands);
+	free(side);
+}
+
+static void teardown(void)
+{
+	for (size_t i = 0; i < RT_LENGTH(f.sides); i++) {
+		struct side *side = f.sides[i];
+
+		if (side == NULL)
+			continue;
+		if (side->held != NULL)
+			rt_event_ignore(RT_TAKE(side->held));
+		rt_events_stop(side->events, on_stopped, side);
+	}
+	run_until(all_stopped);
+	for (size_t i = 0; i < RT_LENGTH(f.sides); i++)
+		if (f.sides[i] != NULL)
+			free_side(i);
+	rt_loop_free(RT_TAKE(f.loop));
+	rt_metrics_free(f.metrics);
+}
+
+/* In the place of the fixture there is. */
+static void setup_on(struct redis_server *server)
+{
+	if (f.loop != NULL)
+		teardown();
+	f = (struct fixture){ .server = server, .wanted = SIZE_MAX };
 	warnings = 0;
-	CU_ASSERT_FATAL(rt_loop_new(&f->loop) == RT_OK);
-	f->metrics = rt_metrics_new();
+	CU_ASSERT_FATAL(rt_loop_new(&f.loop) == RT_OK);
+	f.metrics = rt_metrics_new();
 	redis_server_do(server, "FLUSHALL");
 	redis_server_load_events(server, "order", "test", put);
 	redis_server_load_events(server, "inventory", "test", "");
+}
+
+static void setup(void)
+{
+	setup_on(&shared);
 }
 
 static struct rt_events_options quick_options(void)
@@ -198,17 +202,15 @@ static struct rt_events_options quick_options(void)
 	return options;
 }
 
-static struct side *add_side(struct fixture *f, size_t i, const char *consumer,
-			     struct rt_events_options options)
+static struct side *add_side(size_t i, const char *consumer, struct rt_events_options options)
 {
-	struct rt_redis_options redis = { .unix_path = f->server->socket, .name = consumer };
+	struct rt_redis_options redis = { .unix_path = f.server->socket, .name = consumer };
 	struct side *side = rt_alloc(sizeof(*side));
 	struct rt_stream_source *source;
 
-	f->sides[i] = side;
-	side->fixture = f;
-	CU_ASSERT_FATAL(rt_redis_new(f->loop, &redis, &side->commands) == RT_OK);
-	CU_ASSERT_FATAL(rt_stream_redis_new(f->loop,
+	f.sides[i] = side;
+	CU_ASSERT_FATAL(rt_redis_new(f.loop, &redis, &side->commands) == RT_OK);
+	CU_ASSERT_FATAL(rt_stream_redis_new(f.loop,
 					    &(struct rt_stream_redis_options){
 						    .reader = &redis,
 						    .commands = side->commands,
@@ -220,50 +222,49 @@ static struct side *add_side(struct fixture *f, size_t i, const char *consumer,
 	options.name = STREAM;
 	options.on_event = on_event;
 	options.user_data = side;
-	options.metrics = f->metrics;
-	CU_ASSERT_FATAL(rt_events_new(f->loop, source, &options, &side->events) == RT_OK);
+	options.metrics = f.metrics;
+	CU_ASSERT_FATAL(rt_events_new(f.loop, source, &options, &side->events) == RT_OK);
 	rt_events_start(side->events);
 	return side;
 }
 
-static void teardown(struct fixture *f)
+static void publish(int64_t now_ms, int count, const char *subject)
 {
-	for (size_t i = 0; i < RT_LENGTH(f->sides); i++) {
-		struct side *side = f->sides[i];
-
-		if (side == NULL)
-			continue;
-		if (side->held != NULL)
-			rt_event_ignore(RT_TAKE(side->held));
-		rt_events_stop(side->events, on_stopped, side);
-	}
-	run_until(f, all_stopped);
-	for (size_t i = 0; i < RT_LENGTH(f->sides); i++) {
-		if (f->sides[i] == NULL)
-			continue;
-		rt_events_free(f->sides[i]->events);
-		rt_redis_free(f->sides[i]->commands);
-		free(f->sides[i]);
-	}
-	rt_loop_free(f->loop);
-	rt_metrics_free(f->metrics);
+	redis_server_do(f.server, "FCALL order_put_test 1 " STREAM " %lld %d %s", (long long)now_ms,
+			count, subject);
 }
 
-static void publish(struct fixture *f, int64_t now_ms, int count, const char *subject)
-{
-	redis_server_do(f->server, "FCALL order_put_test 1 " STREAM " %lld %d %s",
-			(long long)now_ms, count, subject);
-}
-
-static double counter(struct fixture *f, const char *name)
+static double counter(const char *name)
 {
 	char full[64];
 	struct rt_metric *family;
 
 	snprintf(full, sizeof(full), "tandem_events_%s_total", name);
-	family = rt_metric(f->metrics, RT_COUNTER, full, "", (const char *[]){ "stream", NULL });
+	family = rt_metric(f.metrics, RT_COUNTER, full, "", (const char *[]){ "stream", NULL });
 	return rt_series_value(rt_metric_series(family, (const char *[]){ STREAM }));
 }
+
+static void make_group(void)
+{
+	redis_server_do(f.server, "XGROUP CREATE " STREAM " " GROUP " 0");
+}
+
+static void read_as(const char *group, const char *consumer, int count)
+{
+	redis_server_do(f.server, "XREADGROUP GROUP %s %s COUNT %d STREAMS " STREAM " >", group,
+			consumer, count);
+}
+
+/* Nothing but so many entries and the group, which has read none. */
+static void begin_with(int entries)
+{
+	redis_server_do(f.server, "FLUSHALL");
+	publish(1000, entries, "s");
+	make_group();
+}
+
+#define CURSOR "FCALL inventory_cursor_test 2 inventory:{0}:events " STREAM " " GROUP
+#define BURY   "FCALL inventory_bury_test 2 inventory:{0}:events " STREAM " " GROUP " now %s "
 
 static void expect_handled(const struct side *side, size_t i, const char *id, uint32_t deliveries)
 {
@@ -275,75 +276,66 @@ static void expect_handled(const struct side *side, size_t i, const char *id, ui
 
 static void flow(void)
 {
-	struct fixture f;
 	struct side *side;
 
-	setup(&f, &shared);
-	publish(&f, 1000, 2, "a");
-	side = add_side(&f, 0, "c1", quick_options());
-	run_until_handled(&f, 2);
-	publish(&f, 1000, 1000, "b");
-	run_until_handled(&f, 1002);
+	publish(1000, 2, "a");
+	side = add_side(0, "c1", quick_options());
+	run_until_handled(2);
+	publish(1000, 1000, "b");
+	run_until_handled(1002);
 	expect_handled(side, 0, "a1/1", 1);
 	expect_handled(side, 1, "a2/2", 1);
 	expect_handled(side, 1001, "b1000/1000", 1);
-	run_until(&f, nothing_pending);
+	run_until(nothing_pending);
 	CU_ASSERT_EQUAL(warnings, 0);
-	CU_ASSERT_EQUAL(counter(&f, "received"), 1002);
-	teardown(&f);
+	CU_ASSERT_EQUAL(counter("received"), 1002);
 }
 
 static void own_pending(void)
 {
-	struct fixture f;
 	struct side *side;
 	struct rt_events_options options = quick_options();
 
-	setup(&f, &shared);
-	publish(&f, 1000, 5, "a");
-	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
-	redis_server_do(&shared, "XREADGROUP GROUP " GROUP " c1 COUNT 3 STREAMS " STREAM " >");
+	publish(1000, 5, "a");
+	make_group();
+	read_as(GROUP, "c1", 3);
 	redis_server_do(&shared, "XREADGROUP GROUP " GROUP " c1 COUNT 1 STREAMS " STREAM " 0");
 	redis_server_do(&shared, "XDEL " STREAM " 1000-2");
 	options.read_count_max = 2;
-	side = add_side(&f, 0, "c1", options);
-	run_until_handled(&f, 4);
+	side = add_side(0, "c1", options);
+	run_until_handled(4);
 	expect_handled(side, 0, "a1/1", 2); /* as it was: the same consumer */
 	expect_handled(side, 1, "a3/3", 1);
 	expect_handled(side, 2, "a4/4", 1);
 	expect_handled(side, 3, "a5/5", 1);
-	CU_ASSERT_EQUAL(counter(&f, "lost"), 1);
+	CU_ASSERT_EQUAL(counter("lost"), 1);
 	CU_ASSERT_EQUAL(warnings, 1);
-	run_until(&f, nothing_pending);
-	teardown(&f);
+	run_until(nothing_pending);
 }
 
 static void claims(void)
 {
-	struct fixture f;
 	struct side *side;
 	struct rt_events_options options = quick_options();
 
-	setup(&f, &shared);
-	publish(&f, 1000, 9, "a");
-	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
-	redis_server_do(&shared, "XREADGROUP GROUP " GROUP " dead COUNT 9 STREAMS " STREAM " >");
+	publish(1000, 9, "a");
+	make_group();
+	read_as(GROUP, "dead", 9);
 	redis_server_do(&shared, "XDEL " STREAM " 1000-4");
 	options.read_count_max = 2; /* a sweep of several calls */
-	side = add_side(&f, 0, "c1", options);
-	run_until_handled(&f, 8);
+	side = add_side(0, "c1", options);
+	run_until_handled(8);
 	expect_handled(side, 0, "a1/1", 2);
 	expect_handled(side, 7, "a9/9", 2);
-	run_until(&f, nothing_pending);
-	CU_ASSERT_EQUAL(counter(&f, "claimed"), 8);
-	CU_ASSERT_EQUAL(counter(&f, "lost"), 1);
-	teardown(&f);
+	run_until(nothing_pending);
+	CU_ASSERT_EQUAL(counter("claimed"), 8);
+	CU_ASSERT_EQUAL(counter("lost"), 1);
 }
 
 /* What the group counts of the one entry that is pending. */
-static long long counted(struct fixture *f)
+static long long counted(void)
 {
-	redisReply *reply = redis_server_command(f->server, "XPENDING " STREAM " " GROUP " - + 10");
+	redisReply *reply = redis_server_command(f.server, "XPENDING " STREAM " " GROUP " - + 10");
 	long long count = reply->elements == 1 ? reply->element[0]->element[3]->integer : -1;
 
 	freeReplyObject(reply);
@@ -353,71 +345,62 @@ static long long counted(struct fixture *f)
 /* The reader loses its connection nine times and more while a handler takes its time. */
 static void flapping_reader(void)
 {
-	struct fixture f;
 	struct side *slow, *next;
 
-	setup(&f, &shared);
-	publish(&f, 1000, 1, "a");
-	slow = add_side(&f, 0, "c1", quick_options());
+	publish(1000, 1, "a");
+	slow = add_side(0, "c1", quick_options());
 	slow->hold = true;
-	run_until_handled(&f, 1);
+	run_until_handled(1);
 	for (int i = 0; i < 10; i++) {
-		run_until(&f, is_ready);
+		run_until(is_ready);
 		redis_server_do(&shared, "CLIENT KILL TYPE normal SKIPME yes");
-		run_until(&f, is_not_ready);
+		run_until(is_not_ready);
 	}
-	run_until(&f, is_ready);
-	CU_ASSERT_EQUAL(counted(&f), 1);
+	run_until(is_ready);
+	CU_ASSERT_EQUAL(counted(), 1);
 	/* It goes without having done it; another one does. */
 	rt_event_retry(RT_TAKE(slow->held), RT_LOST);
 	rt_events_stop(slow->events, on_stopped, slow);
-	run_until(&f, all_stopped);
-	next = add_side(&f, 1, "c2", quick_options());
-	run_until_handled(&f, 2);
+	run_until(all_stopped);
+	next = add_side(1, "c2", quick_options());
+	run_until_handled(2);
 	expect_handled(next, 0, "a1/1", 2);
-	CU_ASSERT_EQUAL(counter(&f, "buried"), 0);
-	run_until(&f, nothing_pending);
-	rt_events_free(RT_TAKE(slow->events));
-	rt_redis_free(slow->commands);
-	free(slow);
-	f.sides[0] = NULL;
-	teardown(&f);
+	CU_ASSERT_EQUAL(counter("buried"), 0);
+	run_until(nothing_pending);
+	free_side(0);
 }
 
-static bool is_uncounted(struct fixture *f)
+static bool is_uncounted(void)
 {
-	return handled_count(f) > 0 && counted(f) == 1;
+	return handled_count() > 0 && counted() == 1;
 }
 
 /* A claim of what is then put off by an outage is taken back. */
 static void claimed_in_an_outage(void)
 {
-	struct fixture f;
 	struct rt_events_options options = quick_options();
 
-	setup(&f, &shared);
-	publish(&f, 1000, 1, "out");
-	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
-	redis_server_do(&shared, "XREADGROUP GROUP " GROUP " dead COUNT 1 STREAMS " STREAM " >");
+	publish(1000, 1, "out");
+	make_group();
+	read_as(GROUP, "dead", 1);
 	options.retry_min_ms = options.retry_max_ms = 60000; /* once is enough */
-	add_side(&f, 0, "c1", options);
-	run_until(&f, is_uncounted);
+	add_side(0, "c1", options);
+	run_until(is_uncounted);
 	expect_handled(f.sides[0], 0, "out1/1", 2);
-	teardown(&f);
 }
 
-static bool held_long(struct fixture *f)
+static bool held_long(void)
 {
 	redisReply *reply;
 	bool long_enough;
 	static int64_t since;
 
 	if (since == 0)
-		since = rt_loop_now(f->loop);
-	long_enough = rt_loop_now(f->loop) - since > 1500; /* five times the claim's idle time */
+		since = rt_loop_now(f.loop);
+	long_enough = rt_loop_now(f.loop) - since > 1500; /* five times the claim's idle time */
 	if (!long_enough)
 		return false;
-	reply = redis_server_command(f->server, "XPENDING " STREAM " " GROUP " - + 10");
+	reply = redis_server_command(f.server, "XPENDING " STREAM " " GROUP " - + 10");
 	CU_ASSERT_EQUAL(reply->elements, 1);
 	CU_ASSERT_STRING_EQUAL(reply->element[0]->element[1]->str, "c1");
 	CU_ASSERT_EQUAL(reply->element[0]->element[3]->integer, 1);
@@ -428,68 +411,59 @@ static bool held_long(struct fixture *f)
 
 static void renewal(void)
 {
-	struct fixture f;
 	struct side *slow, *other;
 
-	setup(&f, &shared);
-	publish(&f, 1000, 1, "a");
-	slow = add_side(&f, 0, "c1", quick_options());
+	publish(1000, 1, "a");
+	slow = add_side(0, "c1", quick_options());
 	slow->hold = true;
-	run_until_handled(&f, 1);
-	other = add_side(&f, 1, "c2", quick_options());
-	run_until(&f, held_long);
+	run_until_handled(1);
+	other = add_side(1, "c2", quick_options());
+	run_until(held_long);
 	CU_ASSERT_EQUAL(other->count, 0);
-	teardown(&f);
 }
 
-static bool is_rebuilt(struct fixture *f)
+static bool is_rebuilt(void)
 {
-	return counter(f, "rebuilds") == 1 && rt_events_ready(f->sides[0]->events);
+	return counter("rebuilds") == 1 && rt_events_ready(f.sides[0]->events);
 }
 
-static bool cursor_stored(struct fixture *f)
+static bool cursor_stored(void)
 {
-	const char *cursor = redis_server_text(f->server, "HGET inventory:{0}:cursor " STREAM);
+	const char *cursor = redis_server_text(f.server, "HGET inventory:{0}:cursor " STREAM);
 
 	return strcmp(cursor, "1000-3") == 0;
 }
 
 static void group_destroyed(void)
 {
-	struct fixture f;
 	struct side *side;
 
-	setup(&f, &shared);
-	publish(&f, 1000, 3, "a");
-	side = add_side(&f, 0, "c1", quick_options());
-	run_until_handled(&f, 3);
-	run_until(&f, cursor_stored);
+	publish(1000, 3, "a");
+	side = add_side(0, "c1", quick_options());
+	run_until_handled(3);
+	run_until(cursor_stored);
 	redis_server_do(&shared, "XGROUP DESTROY " STREAM " " GROUP);
-	publish(&f, 1001, 1, "b");
-	run_until_handled(&f, 4);
+	publish(1001, 1, "b");
+	run_until_handled(4);
 	expect_handled(side, 3, "b1/1", 1); /* and not a1 … a3 again */
-	run_until(&f, is_rebuilt);
+	run_until(is_rebuilt);
 	CU_ASSERT_EQUAL(warnings, 1);
-	teardown(&f);
 }
 
 static void stream_deleted(void)
 {
-	struct fixture f;
 	struct side *side;
 
-	setup(&f, &shared);
-	publish(&f, 1000, 3, "a");
-	side = add_side(&f, 0, "c1", quick_options());
-	run_until_handled(&f, 3);
-	run_until(&f, cursor_stored);
+	publish(1000, 3, "a");
+	side = add_side(0, "c1", quick_options());
+	run_until_handled(3);
+	run_until(cursor_stored);
 	redis_server_do(&shared, "DEL " STREAM);
-	publish(&f, 900, 2, "b"); /* below the cursor: the clock was ahead before */
-	run_until_handled(&f, 5);
+	publish(900, 2, "b"); /* below the cursor: the clock was ahead before */
+	run_until_handled(5);
 	expect_handled(side, 3, "b1/1", 1);
-	run_until(&f, is_rebuilt);
+	run_until(is_rebuilt);
 	CU_ASSERT_EQUAL(warnings, 1);
-	teardown(&f);
 }
 
 static const char *field_of(const redisReply *fields, const char *name)
@@ -501,96 +475,89 @@ static const char *field_of(const redisReply *fields, const char *name)
 	return "";
 }
 
-static bool is_buried(struct fixture *f)
+/* `fields` of an entry: names and values, NULL at the end. */
+static void expect_fields(const redisReply *entry, const char *const *fields)
 {
-	return redis_server_int(f->server, "XLEN inventory:{0}:dead") >= 2;
+	for (; *fields != NULL; fields += 2)
+		TEST_ROW(strcmp(field_of(entry, fields[0]), fields[1]) == 0, fields[0]);
+}
+#define EXPECT_FIELDS(entry, ...) expect_fields(entry, (const char *[]){ __VA_ARGS__, NULL })
+
+static bool is_buried(void)
+{
+	return redis_server_int(f.server, "XLEN inventory:{0}:dead") >= 2;
 }
 
 static void poison(void)
 {
-	struct fixture f;
 	redisReply *reply;
 	const redisReply *letter;
 
-	setup(&f, &shared);
 	redis_server_do(&shared, "XADD " STREAM " 999-1 hello world");
-	publish(&f, 1000, 1, "bad");
-	publish(&f, 1000, 1, "good");
-	add_side(&f, 0, "c1", quick_options());
+	publish(1000, 1, "bad");
+	publish(1000, 1, "good");
+	add_side(0, "c1", quick_options());
 	/* A full Redis must be able to drain. */
-	run_until(&f, commands_up);
-	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	run_until(commands_up);
+	make_group();
 	redis_server_do(&shared, "CONFIG SET maxmemory 1");
-	run_until_handled(&f, 2);
-	run_until(&f, is_buried);
+	run_until_handled(2);
+	run_until(is_buried);
 	redis_server_do(&shared, "CONFIG SET maxmemory 0");
-	run_until(&f, nothing_pending);
+	run_until(nothing_pending);
 	reply = redis_server_command(&shared, "XRANGE inventory:{0}:dead - +");
 	CU_ASSERT_EQUAL_FATAL(reply->elements, 2);
-	letter = reply->element[0]->element[1];
-	CU_ASSERT_STRING_EQUAL(field_of(letter, "hello"), "world");
-	CU_ASSERT_STRING_EQUAL(field_of(letter, "stream_id"), "999-1");
-	CU_ASSERT_STRING_EQUAL(field_of(letter, "reason"), "not an event: bad type");
+	EXPECT_FIELDS(reply->element[0]->element[1], "hello", "world", "stream_id", "999-1",
+		      "reason", "not an event: bad type");
 	letter = reply->element[1]->element[1];
-	CU_ASSERT_STRING_EQUAL(field_of(letter, "id"), "bad1/1");
-	CU_ASSERT_STRING_EQUAL(field_of(letter, "data"), "data");
-	CU_ASSERT_STRING_EQUAL(field_of(letter, "stream"), STREAM);
-	CU_ASSERT_STRING_EQUAL(field_of(letter, "stream_id"), "1000-2");
-	CU_ASSERT_STRING_EQUAL(field_of(letter, "group"), GROUP);
-	CU_ASSERT_STRING_EQUAL(field_of(letter, "reason"), "does not parse");
-	CU_ASSERT_STRING_EQUAL(field_of(letter, "deliveries"), "1");
+	EXPECT_FIELDS(letter, "id", "bad1/1", "data", "data", "stream", STREAM, "stream_id",
+		      "1000-2", "group", GROUP, "reason", "does not parse", "deliveries", "1");
 	CU_ASSERT_EQUAL(strlen(field_of(letter, "dead_time")), RT_TIME_TEXT - 1);
 	freeReplyObject(reply);
-	teardown(&f);
 }
 
 static void killed_and_restarted(void)
 {
 	struct redis_server server;
-	struct fixture f;
 
 	redis_server_start(&server, (const char *[]){ "--appendonly", "yes", "--appendfsync",
 						      "always", NULL });
-	setup(&f, &server);
-	publish(&f, 1000, 3, "a");
-	add_side(&f, 0, "c1", quick_options());
-	run_until_handled(&f, 3);
-	run_until(&f, nothing_pending);
+	setup_on(&server);
+	publish(1000, 3, "a");
+	add_side(0, "c1", quick_options());
+	run_until_handled(3);
+	run_until(nothing_pending);
 	redis_server_kill(&server);
-	run_until(&f, is_not_ready);
+	run_until(is_not_ready);
 	redis_server_restart(&server);
-	publish(&f, 1000, 3, "b");
-	run_until_handled(&f, 6);
-	run_until(&f, is_ready);
-	run_until(&f, nothing_pending);
+	publish(1000, 3, "b");
+	run_until_handled(6);
+	run_until(is_ready);
+	run_until(nothing_pending);
 	/* That it cannot be read, and that the last acknowledgement's answer was lost, if it was;
 	 * not that the group is gone. */
 	CU_ASSERT_TRUE(warnings == 1 || warnings == 2);
-	CU_ASSERT_EQUAL(counter(&f, "rebuilds"), 0);
-	teardown(&f);
+	CU_ASSERT_EQUAL(counter("rebuilds"), 0);
 	redis_server_done(&server);
 }
 
 static void two_instances(void)
 {
-	struct fixture f;
 	struct side *first, *second;
 	struct rt_events_options options = quick_options();
 
-	setup(&f, &shared);
 	options.in_flight_max = 1;
 	options.read_count_max = 1;
-	first = add_side(&f, 0, "c1", options);
-	run_until(&f, is_ready);
+	first = add_side(0, "c1", options);
+	run_until(is_ready);
 	first->hold = true; /* one event, and then its place is taken */
-	publish(&f, 1000, 1, "a");
-	run_until_handled(&f, 1);
-	second = add_side(&f, 1, "c2", options);
-	publish(&f, 1000, 20, "b");
-	run_until_handled(&f, 21);
+	publish(1000, 1, "a");
+	run_until_handled(1);
+	second = add_side(1, "c2", options);
+	publish(1000, 20, "b");
+	run_until_handled(21);
 	CU_ASSERT_EQUAL(first->count, 1);
 	CU_ASSERT_EQUAL(second->count, 20);
-	teardown(&f);
 }
 
 /* ---- events.lua ---- */
@@ -601,15 +568,13 @@ static void two_versions(void)
 {
 	static const char *const wanted[] = { "1000-1", "1000-2", "1001-3",
 					      "1002-4", "1002-5", "1003-6" };
-	struct fixture f;
 	redisReply *entries;
 
-	setup(&f, &shared);
 	redis_server_load_events(&shared, "order", "next", put);
-	redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 2 s");
+	publish(1000, 2, "s");
 	redis_server_do(&shared, "FCALL order_put_next 1 " STREAM " 1001 1 s");
 	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 2");
-	redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1002 2 s");
+	publish(1002, 2, "s");
 	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 1");
 	redis_server_do(&shared, "FCALL order_put_next 1 " STREAM " 1003 1 s");
 	entries = redis_server_command(&shared, "XRANGE " STREAM " - +");
@@ -618,7 +583,6 @@ static void two_versions(void)
 		CU_ASSERT_STRING_EQUAL(entries->element[i]->element[0]->str, wanted[4 + i]);
 	freeReplyObject(entries);
 	redis_server_do(&shared, "FUNCTION DELETE order_next");
-	teardown(&f);
 }
 
 static redisReply *element(redisReply *reply, size_t i)
@@ -641,7 +605,8 @@ static void put_gives(const char *now_ms, const char *id, long long length)
 
 static void ids(void)
 {
-	redis_server_do(&shared, "FLUSHALL");
+	redisReply *reply;
+
 	put_gives("1000", "1000-1", 1);
 	put_gives("1000", "1000-2", 2);
 	put_gives("2000", "2000-3", 3);
@@ -663,14 +628,10 @@ static void ids(void)
 	put_gives("2500", "18446744073709551000-8", 8);
 	redis_server_do(&shared, "DEL " STREAM);
 	redis_server_do(&shared, "SET " STREAM " text");
-	{
-		redisReply *reply =
-			redis_server_command(&shared, "FCALL order_put_test 1 " STREAM " 1 1 s");
-
-		CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_ERROR);
-		CU_ASSERT_PTR_NOT_NULL(strstr(reply->str, "WRONGTYPE"));
-		freeReplyObject(reply);
-	}
+	reply = redis_server_command(&shared, "FCALL order_put_test 1 " STREAM " 1 1 s");
+	CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_ERROR);
+	CU_ASSERT_PTR_NOT_NULL(strstr(reply->str, "WRONGTYPE"));
+	freeReplyObject(reply);
 }
 
 static void envelope(void)
@@ -703,12 +664,6 @@ static void envelope(void)
 	}
 }
 
-static void read_as(const char *group, const char *consumer, int count)
-{
-	redis_server_do(&shared, "XREADGROUP GROUP %s %s COUNT %d STREAMS " STREAM " >", group,
-			consumer, count);
-}
-
 static void lag(void)
 {
 	static const struct {
@@ -738,15 +693,11 @@ static void lag(void)
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		redisReply *reply;
 
-		redis_server_do(&shared, "FLUSHALL");
-		redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 10 s");
-		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+		begin_with(10);
 		read_as(GROUP, "c", 4);
 		for (size_t j = 0; j < 4 && rows[i].commands[j] != NULL; j++)
 			redis_server_do(&shared, rows[i].commands[j]);
-		reply = redis_server_command(&shared,
-					     "FCALL inventory_cursor_test 2 "
-					     "inventory:{0}:events " STREAM " " GROUP " c 1000");
+		reply = redis_server_command(&shared, CURSOR " c 1000");
 		TEST_ROW(element(reply, 2)->integer == rows[i].lag, rows[i].why);
 		freeReplyObject(reply);
 	}
@@ -765,15 +716,11 @@ static void cursor(void)
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		redis_server_do(&shared, "FLUSHALL");
-		redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 5 s");
-		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+		begin_with(5);
 		read_as(GROUP, "c", 3);
 		if (rows[i].command != NULL)
 			redis_server_do(&shared, rows[i].command);
-		redis_server_do(&shared,
-				"FCALL inventory_cursor_test 2 inventory:{0}:events " STREAM
-				" " GROUP " c 1000");
+		redis_server_do(&shared, CURSOR " c 1000");
 		TEST_ROW(strcmp(redis_server_text(&shared, "HGET inventory:{0}:cursor " STREAM),
 				rows[i].mark) == 0,
 			 rows[i].why);
@@ -793,17 +740,14 @@ static bool has_consumer(const char *name)
 
 static void idle_consumers(void)
 {
-	redis_server_do(&shared, "FLUSHALL");
-	redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 5 s");
-	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	begin_with(5);
 	read_as(GROUP, "holder", 1);
 	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " gone");
 	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " me");
 	/* Time as Redis counts it. */
 	redis_server_do(&shared, "DEBUG SLEEP 0.03");
 	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " young");
-	redis_server_do(&shared, "FCALL inventory_cursor_test 2 inventory:{0}:events " STREAM
-				 " " GROUP " me 20");
+	redis_server_do(&shared, CURSOR " me 20");
 	CU_ASSERT_TRUE(has_consumer("holder"));
 	CU_ASSERT_TRUE(has_consumer("me"));
 	CU_ASSERT_TRUE(has_consumer("young"));
@@ -815,25 +759,20 @@ static void burial(void)
 	char reason[] = "why not";
 	redisReply *reply;
 
-	redis_server_do(&shared, "FLUSHALL");
-	redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 4 s");
-	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	begin_with(4);
 	read_as(GROUP, "c", 3);
 	redis_server_do(&shared, "XDEL " STREAM " 1000-3");
-#define BURY "FCALL inventory_bury_test 2 inventory:{0}:events " STREAM " " GROUP " now %s "
 	/* Pending; not delivered yet; gone from the stream. */
 	CU_ASSERT_EQUAL(redis_server_int(&shared, BURY "1000-1 1000-4 1000-3", reason), 2);
 	/* Once more, as after an answer that was lost. */
 	CU_ASSERT_EQUAL(redis_server_int(&shared, BURY "1000-1 1000-4 1000-3", reason), 0);
-#undef BURY
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN inventory:{0}:dead"), 2);
 	reply = redis_server_command(&shared, "XPENDING " STREAM " " GROUP);
 	CU_ASSERT_EQUAL(element(reply, 0)->integer, 1); /* 1000-2 */
 	freeReplyObject(reply);
 	reply = redis_server_command(&shared, "XREVRANGE inventory:{0}:dead + - COUNT 1");
-	CU_ASSERT_STRING_EQUAL(field_of(element(element(reply, 0), 1), "stream_id"), "1000-3");
-	CU_ASSERT_STRING_EQUAL(field_of(element(element(reply, 0), 1), "reason"), reason);
-	CU_ASSERT_STRING_EQUAL(field_of(element(element(reply, 0), 1), "type"), "");
+	EXPECT_FIELDS(element(element(reply, 0), 1), "stream_id", "1000-3", "reason", reason,
+		      "type", "");
 	freeReplyObject(reply);
 }
 
@@ -844,7 +783,6 @@ static void monstrous_burial(void)
 	const char **argv = rt_alloc((FIELDS + 3) * sizeof(*argv));
 	redisReply *reply;
 
-	redis_server_do(&shared, "FLUSHALL");
 	argv[0] = "XADD";
 	argv[1] = STREAM;
 	argv[2] = "1-1";
@@ -854,12 +792,9 @@ static void monstrous_burial(void)
 	CU_ASSERT_FATAL(reply != NULL && reply->type == REDIS_REPLY_STRING);
 	freeReplyObject(reply);
 	free(argv);
-	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	make_group();
 	read_as(GROUP, "c", 1);
-	CU_ASSERT_EQUAL(redis_server_int(&shared,
-					 "FCALL inventory_bury_test 2 inventory:{0}:events " STREAM
-					 " " GROUP " now why 1-1"),
-			1);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, BURY "1-1", "why"), 1);
 }
 
 /* ---- trimming ---- */
@@ -901,9 +836,8 @@ static void retention(void)
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		redis_server_do(&shared, "FLUSHALL");
 		for (int n = 0; n < 10; n++)
-			redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " %d 1 s",
-					1000 + 10 * n);
-		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+			publish(1000 + 10 * n, 1, "s");
+		make_group();
 		read_as(GROUP, "c", 10);
 		for (int n = 0; n < rows[i].acked; n++)
 			redis_server_do(&shared, "XACK " STREAM " " GROUP " %d-%d", 1000 + 10 * n,
@@ -933,7 +867,7 @@ static void holders(void)
 		redisReply *reply;
 
 		redis_server_do(&shared, "FLUSHALL");
-		redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 10 s");
+		publish(1000, 10, "s");
 		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " $");
 		redis_server_do(&shared, "XGROUP CREATE " STREAM " slow 0");
 		if (rows[i].slow_acks[0] != '\0') {
@@ -957,11 +891,10 @@ static void ghosts(void)
 {
 	long long count;
 
-	redis_server_do(&shared, "FLUSHALL");
-	redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 10 s");
+	publish(1000, 10, "s");
 	CU_ASSERT_EQUAL(trim(100000, 0, 0, 1000, &count), 0); /* nobody has read anything */
 	CU_ASSERT_EQUAL(count, 0);
-	redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " 0");
+	make_group();
 	redis_server_do(&shared, "XGROUP CREATE " STREAM " ghost 0");
 	read_as(GROUP, "c", 10);
 	redis_server_do(&shared, "XACK " STREAM " " GROUP " 1000-1 1000-2 1000-3 1000-4");
@@ -975,8 +908,7 @@ static void ghosts(void)
 	CU_ASSERT_EQUAL(count, 1);
 	/* A consumer that finds nothing to read is alive as long as it tends. */
 	redis_server_do(&shared, "DEBUG SLEEP 0.05");
-	redis_server_do(&shared, "FCALL inventory_cursor_test 2 inventory:{0}:events " STREAM
-				 " " GROUP " c 100000");
+	redis_server_do(&shared, CURSOR " c 100000");
 	trim(100000, 0, 0, 40, &count);
 	CU_ASSERT_EQUAL(count, 1);
 	redis_server_do(&shared, "DEBUG SLEEP 0.05");
@@ -994,7 +926,6 @@ static void trim_is_safe(void)
 	uint64_t random = 42;
 
 	memset(acked, 0, sizeof(acked));
-	redis_server_do(&shared, "FLUSHALL");
 	redis_server_do(&shared, "XGROUP CREATE " STREAM " g0 0 MKSTREAM");
 	redis_server_do(&shared, "XGROUP CREATE " STREAM " g1 0 MKSTREAM");
 	for (int step = 0; step < STEPS; step++) {
@@ -1025,9 +956,7 @@ static void trim_is_safe(void)
 		} else if (what < 4) {
 			size_t count = RT_MIN((size_t)3, written - delivered[side]);
 
-			redis_server_do(&shared,
-					"XREADGROUP GROUP g%d c COUNT 3 STREAMS " STREAM " >",
-					side);
+			read_as(side == 0 ? "g0" : "g1", "c", 3);
 			delivered[side] += count;
 		} else if (what < 7 && delivered[side] > 0) {
 			size_t which = (size_t)(random >> 20) % RT_MIN(delivered[side], (size_t)40);
@@ -1088,9 +1017,7 @@ int main(void)
 	rt_log_init("test", RT_INFO, false);
 	rt_log_sink(on_log, NULL);
 	redis_server_start(&shared, NULL);
-	redis_server_load_events(&shared, "order", "test", put);
-	redis_server_load_events(&shared, "inventory", "test", "");
-	rc = tests_run("stream_redis", tests, RT_LENGTH(tests));
+	rc = tests_run_each("stream_redis", setup, teardown, tests, RT_LENGTH(tests));
 	redis_server_done(&shared);
 	return rc;
 }
