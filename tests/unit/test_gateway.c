@@ -3,8 +3,9 @@
 #include <string.h>
 
 #include "check.h"
+#include "details.h"
 #include "gateway/gateway_internal.h"
-#include "google/rpc/error_details.pb-c.h"
+#include "google/rpc/status.pb-c.h"
 #include "run.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 
@@ -350,48 +351,12 @@ struct caller {
 	char message[200];
 	char order_id[CHECK_ID_MAX + 1];
 	int status; /* of the order */
-	char info[64];
-	int64_t retry_ms; /* -1: no RetryInfo */
-	char violation[128];
+	struct details details;
 	int64_t at_ms;
 	size_t messages;
 	uint64_t sequences[1024]; /* of a stream's answers */
 	int codes[1024];
 };
-
-static void read_details(struct caller *caller, const struct rt_status *status)
-{
-	Google__Rpc__Status *proto = rt_status_to_proto(status);
-
-	caller->retry_ms = -1;
-	for (size_t i = 0; i < proto->n_details; i++) {
-		const Google__Protobuf__Any *any = proto->details[i];
-		const char *type = strrchr(any->type_url, '/') + 1;
-
-		if (strcmp(type, "google.rpc.RetryInfo") == 0) {
-			Google__Rpc__RetryInfo *retry = google__rpc__retry_info__unpack(
-				NULL, any->value.len, any->value.data);
-
-			caller->retry_ms = retry->retry_delay->seconds * 1000 +
-					   retry->retry_delay->nanos / 1000000;
-			google__rpc__retry_info__free_unpacked(retry, NULL);
-		} else if (strcmp(type, "google.rpc.ErrorInfo") == 0) {
-			Google__Rpc__ErrorInfo *info = google__rpc__error_info__unpack(
-				NULL, any->value.len, any->value.data);
-
-			snprintf(caller->info, sizeof(caller->info), "%s", info->reason);
-			google__rpc__error_info__free_unpacked(info, NULL);
-		} else if (strcmp(type, "google.rpc.BadRequest") == 0) {
-			Google__Rpc__BadRequest *bad = google__rpc__bad_request__unpack(
-				NULL, any->value.len, any->value.data);
-
-			snprintf(caller->violation, sizeof(caller->violation), "%s",
-				 bad->field_violations[0]->field);
-			google__rpc__bad_request__free_unpacked(bad, NULL);
-		}
-	}
-	google__rpc__status__free_unpacked(proto, NULL);
-}
 
 static void caller_ended(struct rt_client_op *op)
 {
@@ -402,7 +367,7 @@ static void caller_ended(struct rt_client_op *op)
 	caller->at_ms = rt_loop_now(world.loop);
 	snprintf(caller->message, sizeof(caller->message), "%s",
 		 op->status.message == NULL ? "" : op->status.message);
-	read_details(caller, &op->status);
+	caller->details = details_of(&op->status);
 }
 
 /* Every answer with one order in it has it as field 1. */
@@ -683,7 +648,7 @@ static void each_by_itself(void)
 	answer_items(0, 1, 1);
 	expect_end(&callers[1], RT_CODE_ALREADY_EXISTS);
 	CU_ASSERT_STRING_EQUAL(callers[1].message, "used before");
-	CU_ASSERT_STRING_EQUAL(callers[1].info, "TEST");
+	CU_ASSERT_STRING_EQUAL(callers[1].details.reason, "TEST");
 	answer_items(0, 0, 1);
 	answer_items(0, 0, 4); /* again: nobody is there any more */
 	rt_loop_settle(world.loop);
@@ -717,7 +682,7 @@ static void stream_fails(void)
 		for (size_t j = 0; j < 2; j++) {
 			TEST_ROW(callers[j].done == 1, rows[i].name);
 			TEST_ROW(callers[j].code == rows[i].code, rows[i].name);
-			TEST_ROW(callers[j].retry_ms == rows[i].retry_ms, rows[i].name);
+			TEST_ROW(callers[j].details.retry_ms == rows[i].retry_ms, rows[i].name);
 		}
 		/* It is back: the next order finds it. */
 		fake.fail = 0;
@@ -738,7 +703,7 @@ static void stream_breaks(void)
 	CU_ASSERT_EQUAL(fake.orders, 2);
 	end_stream(0, RT_CODE_UNAVAILABLE);
 	expect_end(&sent, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_EQUAL(sent.retry_ms, GATEWAY_RETRY_MS);
+	CU_ASSERT_EQUAL(sent.details.retry_ms, GATEWAY_RETRY_MS);
 	expect_end(&waits, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_EQUAL(unsent.done, 0);
 	CU_ASSERT_EQUAL(fake.stream_count, 2);
@@ -769,7 +734,7 @@ static void stream_is_ended(void)
 	end_stream(1, 0);
 	expect_end(&callers[2], 0);
 	expect_end(&callers[1], RT_CODE_UNAVAILABLE);
-	CU_ASSERT(callers[1].retry_ms > 0);
+	CU_ASSERT(callers[1].details.retry_ms > 0);
 }
 
 static void connections(void)
@@ -820,7 +785,7 @@ static void too_many(void)
 			continue;
 		refused++;
 		expect_end(&callers[i], RT_CODE_RESOURCE_EXHAUSTED);
-		CU_ASSERT(callers[i].retry_ms > 0);
+		CU_ASSERT(callers[i].details.retry_ms > 0);
 	}
 	CU_ASSERT_EQUAL(refused, 6);
 	answer_messages();
@@ -1048,7 +1013,7 @@ static void batches(void)
 	end_stream(0, RT_CODE_UNAVAILABLE);
 	place_batch(&batch, 5000, wishes, 1);
 	expect_end(&batch.caller, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_EQUAL(batch.caller.retry_ms, GATEWAY_RETRY_MS);
+	CU_ASSERT_EQUAL(batch.caller.details.retry_ms, GATEWAY_RETRY_MS);
 }
 
 /* ---- the edge ---- */
@@ -1072,7 +1037,7 @@ static void limits(void)
 		place_wish(&caller, rows[i].wish);
 		rt_loop_settle(world.loop);
 		TEST_ROW(caller.code == RT_CODE_INVALID_ARGUMENT, rows[i].name);
-		TEST_ROW(strcmp(caller.violation, rows[i].field) == 0, rows[i].name);
+		TEST_ROW(strcmp(caller.details.fields, rows[i].field) == 0, rows[i].name);
 		TEST_ROW(fake.orders == 0, rows[i].name);
 	}
 }
@@ -1153,7 +1118,7 @@ static void passed_on(void)
 		get(&caller, rows[i].order_id, 700, TRACE);
 		TEST_ROW(caller.done == 1, rows[i].name);
 		TEST_ROW(caller.code == rows[i].code, rows[i].name);
-		TEST_ROW(caller.retry_ms == rows[i].retry_ms, rows[i].name);
+		TEST_ROW(caller.details.retry_ms == rows[i].retry_ms, rows[i].name);
 		if (caller.code == RT_CODE_INVALID_ARGUMENT) {
 			TEST_ROW(fake.remaining_ms == 0, rows[i].name); /* never asked */
 		} else {
@@ -1161,7 +1126,7 @@ static void passed_on(void)
 			TEST_ROW(strcmp(fake.traceparent, TRACE) == 0, rows[i].name);
 		}
 		if (rows[i].fail != 0) {
-			TEST_ROW(strcmp(caller.info, "TEST") == 0, rows[i].name);
+			TEST_ROW(strcmp(caller.details.reason, "TEST") == 0, rows[i].name);
 			TEST_ROW(strcmp(caller.message, "as the test wants") == 0, rows[i].name);
 		}
 	}

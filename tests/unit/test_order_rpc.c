@@ -2,7 +2,7 @@
  * events and timers, on a Redis in memory and a clock that stands still. */
 #include "base/base.h"
 #include "check.h"
-#include "google/rpc/error_details.pb-c.h"
+#include "details.h"
 #include "google/rpc/status.pb-c.h"
 #include "order/order.h"
 #include "rpc/rpc.h"
@@ -75,7 +75,7 @@ struct gateway_stream {
 	size_t answers;
 	struct {
 		int times, code, status;
-		char reason[32]; /* of an error */
+		struct details details; /* of an error */
 		char order_id[ORDER_ID_LENGTH + 1];
 	} of[6000]; /* by number */
 };
@@ -255,43 +255,6 @@ static struct call *begin(const char *method, const ProtobufCMessage *request, i
 	rt_client_start(f->client, (unsigned)(found - service->methods), request, &call->op);
 	rt_loop_settle(f->loop);
 	return call;
-}
-
-/* The first detail of a type in a status, unpacked; NULL: none. */
-static ProtobufCMessage *detail(const struct rt_status *status,
-				const ProtobufCMessageDescriptor *descriptor)
-{
-	Google__Rpc__Status *proto = rt_status_to_proto(status);
-	ProtobufCMessage *found = NULL;
-
-	for (size_t i = 0; i < proto->n_details && found == NULL; i++)
-		if (strcmp(proto->details[i]->type_url + strlen("type.googleapis.com/"),
-			   descriptor->name) == 0)
-			found = protobuf_c_message_unpack(descriptor, NULL,
-							  proto->details[i]->value.len,
-							  proto->details[i]->value.data);
-	google__rpc__status__free_unpacked(proto, NULL);
-	return found;
-}
-
-static bool has_detail(const struct rt_status *status, const ProtobufCMessageDescriptor *descriptor)
-{
-	ProtobufCMessage *found = detail(status, descriptor);
-
-	if (found == NULL)
-		return false;
-	protobuf_c_message_free_unpacked(found, NULL);
-	return true;
-}
-
-static bool has_reason(const struct rt_status *status, const char *reason)
-{
-	Google__Rpc__ErrorInfo *info = (void *)detail(status, &google__rpc__error_info__descriptor);
-	bool good = info != NULL && strcmp(info->reason, reason) == 0;
-
-	if (info != NULL)
-		google__rpc__error_info__free_unpacked(info, NULL);
-	return good;
 }
 
 /* Ended with this code; says so when not. */
@@ -474,7 +437,7 @@ static void test_place(void)
 	CU_ASSERT_EQUAL(published_count(), 1);
 	/* Other content: refused, without a word of the first. */
 	other = place_order("ann", "r1", 4, RT_CODE_ALREADY_EXISTS);
-	CU_ASSERT_TRUE(has_reason(&other->status, "REQUEST_ID_REUSED"));
+	CU_ASSERT_STRING_EQUAL(details_of(&other->status).reason, "REQUEST_ID_REUSED");
 	CU_ASSERT_PTR_NULL(strstr(other->status.message, order->order_id));
 	/* Another customer's request of the same name is another order. */
 	other = place_order("bob", "r1", 3, 0);
@@ -487,20 +450,15 @@ static void test_place(void)
 
 static void test_place_refused(void)
 {
-	struct call *call;
-	Google__Rpc__BadRequest *bad;
+	struct call *call = place_order("", "", 0, RT_CODE_INVALID_ARGUMENT);
 
-	call = place_order("", "", 0, RT_CODE_INVALID_ARGUMENT);
-	bad = (void *)detail(&call->status, &google__rpc__bad_request__descriptor);
-	CU_ASSERT_FATAL(bad != NULL);
-	CU_ASSERT_EQUAL(bad->n_field_violations, 2);
-	google__rpc__bad_request__free_unpacked(bad, NULL);
+	CU_ASSERT_EQUAL(details_of(&call->status).field_count, 2);
 	fail("order_place", RT_LOST);
 	call = place_order("ann", "", 3, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_TRUE(has_detail(&call->status, &google__rpc__retry_info__descriptor));
+	CU_ASSERT_TRUE(details_of(&call->status).retry_ms > 0);
 	f->status = RT_FULL;
 	call = place_order("ann", "", 3, RT_CODE_RESOURCE_EXHAUSTED);
-	CU_ASSERT_TRUE(has_detail(&call->status, &google__rpc__retry_info__descriptor));
+	CU_ASSERT_TRUE(details_of(&call->status).retry_ms > 0);
 	CU_ASSERT_EQUAL(published_count(), 0);
 }
 
@@ -763,12 +721,7 @@ static void placement_came(struct rt_client_op *op, const ProtobufCMessage *mess
 		}
 		rt_status_from_proto(&status, answer->error);
 		stream->of[number].code = status.code;
-		for (size_t r = 0; r < 2; r++) {
-			static const char *const reasons[] = { "STOPPING", "LIMIT_BROKEN" };
-
-			if (has_reason(&status, reasons[r]))
-				snprintf(stream->of[number].reason, 32, "%s", reasons[r]);
-		}
+		stream->of[number].details = details_of(&status);
 		rt_status_done(&status);
 	}
 }
@@ -995,7 +948,7 @@ static void test_drain_of_streams(void)
 	/* What still comes is refused; what waits may wait a little. */
 	send_waiting(busy, 2, "r2", 60000);
 	CU_ASSERT_EQUAL(busy->of[2].code, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_STRING_EQUAL(busy->of[2].reason, "STOPPING");
+	CU_ASSERT_STRING_EQUAL(busy->of[2].details.reason, "STOPPING");
 	answer(event_field(2, "subject"), "InventoryReserved");
 	CU_ASSERT_EQUAL(busy->of[0].status, RESERVED);
 	rt_loop_advance(f->loop, 1000);
@@ -1034,7 +987,7 @@ static void test_get(void)
 	get(order_id, RT_CODE_DEADLINE_EXCEEDED);
 	f->fail = NULL;
 	call = get(NO_ID, RT_CODE_NOT_FOUND);
-	CU_ASSERT_TRUE(has_reason(&call->status, "ORDER_NOT_FOUND"));
+	CU_ASSERT_STRING_EQUAL(details_of(&call->status).reason, "ORDER_NOT_FOUND");
 	get("what is this", RT_CODE_NOT_FOUND);
 	get("", RT_CODE_INVALID_ARGUMENT);
 }
@@ -1062,19 +1015,13 @@ static void test_token_of_another_list(Tandem__Order__V1__ListOrdersRequest requ
 	changed[20] = changed[20] == '1' ? '2' : '1'; /* within the time */
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		struct call *call;
-		Google__Rpc__BadRequest *bad;
 
 		request.customer_id = (char *)(uintptr_t)rows[i].customer;
 		request.page_token = (char *)(uintptr_t)rows[i].token;
 		request.status = rows[i].status;
 		call = begin("ListOrders", &request.base, 1000);
 		TEST_ROW(call->status.code == RT_CODE_INVALID_ARGUMENT, rows[i].name);
-		bad = (void *)detail(&call->status, &google__rpc__bad_request__descriptor);
-		TEST_ROW(bad != NULL && bad->n_field_violations == 1 &&
-				 strcmp(bad->field_violations[0]->field, "page_token") == 0,
-			 rows[i].name);
-		if (bad != NULL)
-			google__rpc__bad_request__free_unpacked(bad, NULL);
+		TEST_ROW(strcmp(details_of(&call->status).fields, "page_token") == 0, rows[i].name);
 	}
 }
 
@@ -1154,18 +1101,14 @@ static void test_confirm(void)
 {
 	struct call *call;
 	const char *order_id = place();
-	Google__Rpc__PreconditionFailure *failure;
 	const Order *order;
 
 	call = confirm(order_id, 0, RT_CODE_FAILED_PRECONDITION);
 	CU_ASSERT_PTR_NOT_NULL(strstr(call->status.message, "PENDING"));
-	failure = (void *)detail(&call->status, &google__rpc__precondition_failure__descriptor);
-	CU_ASSERT_FATAL(failure != NULL);
-	CU_ASSERT_STRING_EQUAL(failure->violations[0]->subject, order_id);
-	google__rpc__precondition_failure__free_unpacked(failure, NULL);
+	CU_ASSERT_STRING_EQUAL(details_of(&call->status).subject, order_id);
 	answer(order_id, "InventoryReserved");
 	call = confirm(order_id, 1, RT_CODE_ABORTED);
-	CU_ASSERT_TRUE(has_reason(&call->status, "VERSION_MISMATCH"));
+	CU_ASSERT_STRING_EQUAL(details_of(&call->status).reason, "VERSION_MISMATCH");
 	for (int i = 0; i < 2; i++) { /* twice is once */
 		call = confirm(order_id, i == 0 ? 2 : 0, 0);
 		order = order_of(call);
@@ -1351,7 +1294,7 @@ static void test_watch_without_a_store(void)
 	memory_host_cut(&f->host, true);
 	call = watch(order_id, 0);
 	expect_code(call, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_TRUE(has_detail(&call->status, &google__rpc__retry_info__descriptor));
+	CU_ASSERT_TRUE(details_of(&call->status).retry_ms > 0);
 	memory_host_back(&f->host);
 	/* Who watches already stays through an outage, and misses nothing. */
 	call = watch(order_id, 0);
@@ -1633,7 +1576,7 @@ static void test_stop(void)
 	CU_ASSERT_EQUAL(order_of(waiting)->status, PENDING);
 	CU_ASSERT_STRING_EQUAL(seen(watching), "1P");
 	expect_code(watching, RT_CODE_UNAVAILABLE);
-	CU_ASSERT_TRUE(has_detail(&watching->status, &google__rpc__retry_info__descriptor));
+	CU_ASSERT_TRUE(details_of(&watching->status).retry_ms > 0);
 	place_order("ann", "", 3, RT_CODE_UNAVAILABLE);
 }
 
@@ -1651,12 +1594,6 @@ static void test_stop_waits(void)
 	rt_loop_advance(f->loop, 400);
 	CU_ASSERT_TRUE(f->stopped);
 	expect_code(call, 0);
-}
-
-static void quiet(const char *line, void *user)
-{
-	(void)line;
-	(void)user;
 }
 
 int main(void)
@@ -1699,6 +1636,6 @@ int main(void)
 		{ "a stop waits for the store", test_stop_waits },
 	};
 
-	rt_log_sink(quiet, NULL);
+	tests_log_nothing();
 	return tests_run_each("order_rpc", setup, teardown, tests, RT_LENGTH(tests));
 }
