@@ -86,9 +86,6 @@ static error_t audit_parse(int key, char *arg, struct argp_state *state)
 		if (options->yes && !options->repair)
 			argp_error(state, "--yes: to what? It goes with --repair");
 		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "does not take %s", arg);
-		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
@@ -394,8 +391,7 @@ static void print_summary(const struct audit *audit)
 	}
 	if (audit->ctl->ops_password_missing != NULL)
 		printf("asked as      the default user, who may repair nothing: the password file "
-		       "of ops "
-		       "cannot be read: %s\n",
+		       "of ops cannot be read: %s\n",
 		       audit->ctl->ops_password_missing);
 	printf("orders        %zu (", audit->orders.count);
 	for (int i = 0; i < STATES; i++) {
@@ -417,8 +413,7 @@ static void print_summary(const struct audit *audit)
 	printf("\nSKUs          %zu", audit->stock.skus);
 	if (audit->stock.unchecked > 0)
 		printf(", %zu of them not checked: they never held still, and only ops may sum "
-		       "them in "
-		       "one piece",
+		       "them in one piece",
 		       audit->stock.unchecked);
 	else if (audit->stock.hot > 0)
 		printf(", %zu of them summed in one piece: they never held still",
@@ -618,24 +613,16 @@ static const struct argp_option audit_options[] = {
 	{ "yes", KEY_YES, NULL, 0, "Do not ask before mending", 0 },
 	{ 0 },
 };
-static const struct argp audit_argp = {
-	audit_options,
-	audit_parse,
-	"",
-	"Proves that orders, reservations, timers and stock agree, while everything runs. What is "
-	"only under way is told apart by a second look. Exit code 1: there are violations (also "
-	"when they were repaired now).\vExamples:\n"
-	"  tandemctl audit\n"
-	"  tandemctl audit --repair --yes --window 5s",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_audit = {
-	NULL,
-	"audit",
-	"Proves that orders and stock agree; repairs",
-	&audit_argp,
-	sizeof(struct options),
-	audit_run,
+	.name = "audit",
+	.about = "Proves that orders and stock agree; repairs",
+	.text = "Proves that orders, reservations, timers and stock agree, while everything runs. "
+		"What is only under way is told apart by a second look. Exit code 1: there are "
+		"violations (also when they were repaired now).\vExamples:\n"
+		"  tandemctl audit\n"
+		"  tandemctl audit --repair --yes --window 5s",
+	.options = audit_options,
+	.parse = audit_parse,
+	.options_size = sizeof(struct options),
+	.run = audit_run,
 };

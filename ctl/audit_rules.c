@@ -59,21 +59,18 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 	[AUDIT_CONFIRMED_WITHOUT_STOCK] = { "confirmed-without-stock",
 					    "the order is CONFIRMED and inventory sold nothing",
 					    "the customer bought what is not there: place the "
-					    "order "
-					    "anew for them, or tell them",
+					    "order anew for them, or tell them",
 					    AUDIT_BY_HAND },
 	[AUDIT_HOLD_OF_ENDED] = { "hold-of-ended", "stock is held for an order that has ended",
 				  "--repair releases it", AUDIT_RELEASE },
 	[AUDIT_SOLD_OF_ENDED] = { "sold-of-ended",
 				  "stock was sold to an order that ended otherwise",
 				  "decide which is true; when the order is, put the stock back "
-				  "with "
-				  "`tandemctl stock adjust`",
+				  "with `tandemctl stock adjust`",
 				  AUDIT_BY_HAND },
 	[AUDIT_ENDED_WITHOUT_RECORD] = { "ended-without-record",
 					 "the order has ended and inventory does not know it: a "
-					 "late "
-					 "request would reserve",
+					 "late request would reserve",
 					 "--repair leaves a record that it was released",
 					 AUDIT_RELEASE },
 	[AUDIT_LINES_DIFFER] = { "lines-differ", "the reservation is not of what was ordered",
@@ -82,13 +79,11 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 				 AUDIT_BY_HAND },
 	[AUDIT_STOCK_DAMAGED] = { "stock-damaged", "the counters cannot be read",
 				  "find the last good ones with `tandemctl events show --order "
-				  "SKU` "
-				  "and set the field by hand",
+				  "SKU` and set the field by hand",
 				  AUDIT_BY_HAND },
 	[AUDIT_STOCK_MISSING] = { "stock-missing", "reservations of a SKU without counters",
 				  "find the last good ones with `tandemctl events show --order "
-				  "SKU` "
-				  "and set the field by hand",
+				  "SKU` and set the field by hand",
 				  AUDIT_BY_HAND },
 	[AUDIT_STOCK_SUM] = { "stock-sum", "received is not available + reserved + committed",
 			      "--repair-counters makes them what the reservations say, if received "

@@ -1,6 +1,6 @@
 /* commands.c - every command there is.
  *
- * This table, each command's own argp and the options of all (options.c) are the only place where
+ * This table, each command's own options and the options of all (options.c) are the only place where
  * commands and options are named: --help, the manual page (manual.c) and the completion (complete.c) are made from them. */
 #include <string.h>
 
@@ -60,7 +60,7 @@ int ctl_command_run(struct ctl *ctl, const struct ctl_command *command, int argc
 	ctl_command_name(command, name);
 	snprintf(program, sizeof(program), "tandemctl %s", name);
 	argv[0] = program; /* what usage messages begin with */
-	if (ctl_options_parse(ctl, command->argp, options, argc, argv))
+	if (ctl_options_parse(ctl, command, options, argc, argv))
 		code = command->run(ctl, options);
 	free(options);
 	if (fflush(stdout) != 0 || ferror(stdout)) {

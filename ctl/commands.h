@@ -19,7 +19,7 @@ extern const struct ctl_command ctl_functions_list, ctl_functions_load,
 
 /* options.c: the options that all of them take; read with a command's own from argv[1] and on. */
 extern const struct argp ctl_common_argp;
-bool ctl_options_parse(struct ctl *ctl, const struct argp *own, void *options, int argc,
+bool ctl_options_parse(struct ctl *ctl, const struct ctl_command *command, void *options, int argc,
 		       char **argv);
 
 /* commands.c: all of them, in the order of --help. */

@@ -36,7 +36,7 @@ static const struct argp_option *find_option(const struct ctl_command *command, 
 	const struct argp_option *found = find_in(ctl_common_argp.options, word);
 
 	if (found == NULL && command != NULL)
-		found = find_in(command->argp->options, word);
+		found = find_in(command->options, word);
 	return found;
 }
 
@@ -133,7 +133,7 @@ void ctl_complete(FILE *to, int count, char *const *words)
 			commands_out(to, line.group);
 	} else {
 		if (line.command != NULL)
-			options_out(to, line.command->argp->options);
+			options_out(to, line.command->options);
 		options_out(to, ctl_common_argp.options);
 		fputs("--help\n", to);
 		if (line.command == NULL && line.group == NULL)

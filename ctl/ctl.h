@@ -46,10 +46,13 @@ struct ctl {
 };
 
 struct ctl_command {
-	const char *group, *name; /* "order", "place"; group NULL: a command of one word */
-	const char *about;        /* one sentence, for the list of commands */
-	const struct argp *argp;  /* its own options and arguments, with a text */
-	size_t options_size;      /* of its options struct: zeroed, filled by its parser */
+	const char *group, *name;          /* "order", "place"; group NULL: a command of one word */
+	const char *about;                 /* one sentence, for the list of commands */
+	const char *arguments;             /* what it takes beside options; NULL: nothing */
+	const char *text;                  /* what it does, and behind a \v examples */
+	const struct argp_option *options; /* its own; NULL: none */
+	argp_parser_t parse;
+	size_t options_size; /* of its options struct: zeroed, filled by its parser */
 	int (*run)(struct ctl *ctl, void *options);
 };
 /* In a command's parser: its options struct. */

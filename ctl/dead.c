@@ -444,37 +444,34 @@ static int discard_run(struct ctl *ctl, void *options)
 	}
 
 static const struct argp_option list_options[] = { FILTER_OPTIONS, { 0 } };
-static const struct argp list_argp = {
-	list_options,
-	list_parse,
-	"",
-	"Lists the entries that could not be processed, oldest first.\vExamples:\n"
-	"  tandemctl dead list\n"
-	"  tandemctl dead list --context inventory --reason 'not a message'",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_dead_list = {
-	"dead",   "list", "Lists what could not be processed", &list_argp, sizeof(struct dead),
-	list_run,
+	.group = "dead",
+	.name = "list",
+	.about = "Lists what could not be processed",
+	.arguments = "",
+	.text = "Lists the entries that could not be processed, oldest first.\vExamples:\n"
+		"  tandemctl dead list\n"
+		"  tandemctl dead list --context inventory --reason 'not a message'",
+	.options = list_options,
+	.parse = list_parse,
+	.options_size = sizeof(struct dead),
+	.run = list_run,
 };
 
 static const struct argp_option show_options[] = {
 	{ "context", 'c', "CONTEXT", 0, "Only those of order, or of inventory", 0 },
 	{ 0 },
 };
-static const struct argp show_argp = {
-	show_options,
-	show_parse,
-	"STREAM_ID...",
-	"Shows dead letters whole.\vExample:\n  tandemctl dead show 1764000000123-0",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_dead_show = {
-	"dead", "show", "Shows dead letters whole", &show_argp, sizeof(struct dead), show_run,
+	.group = "dead",
+	.name = "show",
+	.about = "Shows dead letters whole",
+	.arguments = "STREAM_ID...",
+	.text = "Shows dead letters whole.\vExample:\n  tandemctl dead show 1764000000123-0",
+	.options = show_options,
+	.parse = show_parse,
+	.options_size = sizeof(struct dead),
+	.run = show_run,
 };
 
 static const struct argp_option replay_options[] = {
@@ -483,27 +480,22 @@ static const struct argp_option replay_options[] = {
 	{ "force", KEY_FORCE, NULL, 0, "Even what was replayed three times already", 2 },
 	{ 0 },
 };
-static const struct argp replay_argp = {
-	replay_options,
-	change_parse,
-	"STREAM_ID...|--all",
-	"Puts entries back into the stream they came from, once what was wrong is mended.\v"
-	"An entry that fails again comes back to the dead letters; after three replays it is "
-	"refused. Replaying what has taken effect already does no harm.\n\n"
-	"Examples:\n"
-	"  tandemctl dead replay 1764000000123-0\n"
-	"  tandemctl dead replay --all --type OrderPlaced --dry-run",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_dead_replay = {
-	"dead",
-	"replay",
-	"Puts entries back into their stream",
-	&replay_argp,
-	sizeof(struct dead),
-	replay_run,
+	.group = "dead",
+	.name = "replay",
+	.about = "Puts entries back into their stream",
+	.arguments = "STREAM_ID...|--all",
+	.text = "Puts entries back into the stream they came from, once what was wrong is "
+		"mended.\v"
+		"An entry that fails again comes back to the dead letters; after three replays it "
+		"is refused. Replaying what has taken effect already does no harm.\n\n"
+		"Examples:\n"
+		"  tandemctl dead replay 1764000000123-0\n"
+		"  tandemctl dead replay --all --type OrderPlaced --dry-run",
+	.options = replay_options,
+	.parse = change_parse,
+	.options_size = sizeof(struct dead),
+	.run = replay_run,
 };
 
 static const struct argp_option discard_options[] = {
@@ -512,20 +504,17 @@ static const struct argp_option discard_options[] = {
 	{ "yes", KEY_YES, NULL, 0, "Do not ask before --all is done", 2 },
 	{ 0 },
 };
-static const struct argp discard_argp = {
-	discard_options,
-	change_parse,
-	"STREAM_ID...|--all",
-	"Throws dead letters away for good. Asks before --all is done; where nobody can be asked, "
-	"it "
-	"wants --yes.\vExamples:\n"
-	"  tandemctl dead discard 1764000000123-0\n"
-	"  tandemctl dead discard --all --reason 'no type' --dry-run",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_dead_discard = {
-	"dead",        "discard",           "Throws dead letters away",
-	&discard_argp, sizeof(struct dead), discard_run,
+	.group = "dead",
+	.name = "discard",
+	.about = "Throws dead letters away",
+	.arguments = "STREAM_ID...|--all",
+	.text = "Throws dead letters away for good. Asks before --all is done; where nobody can "
+		"be asked, it wants --yes.\vExamples:\n"
+		"  tandemctl dead discard 1764000000123-0\n"
+		"  tandemctl dead discard --all --reason 'no type' --dry-run",
+	.options = discard_options,
+	.parse = change_parse,
+	.options_size = sizeof(struct dead),
+	.run = discard_run,
 };

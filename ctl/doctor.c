@@ -691,25 +691,13 @@ static int doctor_run(struct ctl *ctl, void *options)
 	return doctor.count[BAD] > 0 ? CTL_NEGATIVE : CTL_OK;
 }
 
-static error_t doctor_parse(int key, char *arg, struct argp_state *state)
-{
-	if (key != ARGP_KEY_ARG)
-		return ARGP_ERR_UNKNOWN;
-	argp_error(state, "does not take %s", arg);
-	return 0;
-}
-static const struct argp doctor_argp = {
-	NULL,
-	doctor_parse,
-	"",
-	"Checks Redis (version, settings, users, functions, groups, clock) and the services. Exit "
-	"code 1: something is bad.\vExamples:\n"
-	"  tandemctl doctor\n"
-	"  tandemctl doctor --json | jq 'select(.result != \"ok\")'",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_doctor = {
-	NULL, "doctor", "Checks Redis and the services", &doctor_argp, 0, doctor_run,
+	.name = "doctor",
+	.about = "Checks Redis and the services",
+	.text = "Checks Redis (version, settings, users, functions, groups, clock) and the "
+		"services. Exit "
+		"code 1: something is bad.\vExamples:\n"
+		"  tandemctl doctor\n"
+		"  tandemctl doctor --json | jq 'select(.result != \"ok\")'",
+	.run = doctor_run,
 };

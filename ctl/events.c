@@ -48,9 +48,6 @@ static error_t events_parse(int key, char *arg, struct argp_state *state)
 		if (!rt_parse_duration(arg, &events->since_ms) || events->since_ms < 1)
 			argp_error(state, "--since: not a duration such as 30s or 10m: %s", arg);
 		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "does not take %s", arg);
-		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
@@ -245,25 +242,18 @@ static const struct argp_option tail_options[] = {
 	{ "context", 'c', "CONTEXT", 0, "Only events of order, or of inventory", 0 },
 	{ 0 },
 };
-static const struct argp tail_argp = {
-	tail_options,
-	events_parse,
-	"",
-	"Shows the newest events of both streams.\vExamples:\n"
-	"  tandemctl events tail -f\n"
-	"  tandemctl events tail --order ord_… -n 100\n"
-	"  tandemctl events tail --type OrderRejected --since 1h --json | jq .data",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_events_tail = {
-	"events",
-	"tail",
-	"Shows the newest events, and follows them",
-	&tail_argp,
-	sizeof(struct events),
-	tail_run,
+	.group = "events",
+	.name = "tail",
+	.about = "Shows the newest events, and follows them",
+	.text = "Shows the newest events of both streams.\vExamples:\n"
+		"  tandemctl events tail -f\n"
+		"  tandemctl events tail --order ord_… -n 100\n"
+		"  tandemctl events tail --type OrderRejected --since 1h --json | jq .data",
+	.options = tail_options,
+	.parse = events_parse,
+	.options_size = sizeof(struct events),
+	.run = tail_run,
 };
 
 /* ---- show ---- */
@@ -353,20 +343,20 @@ static const struct argp_option show_options[] = {
 	{ "context", 'c', "CONTEXT", 0, "Only events of order, or of inventory", 0 },
 	{ 0 },
 };
-static const struct argp show_argp = {
-	show_options,
-	show_parse,
-	"STREAM_ID|EVENT_ID",
-	"Shows one event whole: the entry with a stream id, or each time an event was sent.\v"
-	"Examples:\n"
-	"  tandemctl events show 1764000000123-17\n"
-	"  tandemctl events show ord_…/1",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_events_show = {
-	"events", "show", "Shows one event whole", &show_argp, sizeof(struct events), show_run,
+	.group = "events",
+	.name = "show",
+	.about = "Shows one event whole",
+	.arguments = "STREAM_ID|EVENT_ID",
+	.text = "Shows one event whole: the entry with a stream id, or each time an event was "
+		"sent.\v"
+		"Examples:\n"
+		"  tandemctl events show 1764000000123-17\n"
+		"  tandemctl events show ord_…/1",
+	.options = show_options,
+	.parse = show_parse,
+	.options_size = sizeof(struct events),
+	.run = show_run,
 };
 
 /* ---- lag ---- */
@@ -504,18 +494,13 @@ static int lag_run(struct ctl *ctl, void *options)
 	return good ? CTL_OK : CTL_UNAVAILABLE;
 }
 
-static const struct argp lag_argp = {
-	NULL,
-	NULL,
-	"",
-	"Shows how far each group is behind its stream: written and not delivered (LAG), delivered "
-	"and not acknowledged (PENDING).\vExamples:\n"
-	"  tandemctl events lag\n"
-	"  tandemctl events lag --json | jq 'select(.lag > 1000)'",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_events_lag = {
-	"events", "lag", "Shows how far the readers are behind", &lag_argp, 0, lag_run,
+	.group = "events",
+	.name = "lag",
+	.about = "Shows how far the readers are behind",
+	.text = "Shows how far each group is behind its stream: written and not delivered (LAG), "
+		"delivered and not acknowledged (PENDING).\vExamples:\n"
+		"  tandemctl events lag\n"
+		"  tandemctl events lag --json | jq 'select(.lag > 1000)'",
+	.run = lag_run,
 };

@@ -670,25 +670,16 @@ static error_t explain_parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static const struct argp explain_argp = {
-	NULL,
-	explain_parse,
-	"ORDER_ID",
-	"Tells an order's whole life across both domains: events, deliveries, dead letters, "
-	"timers, "
-	"reservation; and ends with why it stands where it stands and what happens next.\v"
-	"Examples:\n"
-	"  tandemctl explain ord_…\n"
-	"  tandemctl explain --json ord_… | jq -r '.because, .next'",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_explain = {
-	NULL,
-	"explain",
-	"Tells an order's life, why it is where it is, what is next",
-	&explain_argp,
-	sizeof(struct explain),
-	explain_run,
+	.name = "explain",
+	.about = "Tells an order's life, why it is where it is, what is next",
+	.arguments = "ORDER_ID",
+	.text = "Tells an order's whole life across both domains: events, deliveries, dead "
+		"letters, timers, reservation; and ends with why it stands where it stands and "
+		"what happens next.\vExamples:\n"
+		"  tandemctl explain ord_…\n"
+		"  tandemctl explain --json ord_… | jq -r '.because, .next'",
+	.parse = explain_parse,
+	.options_size = sizeof(struct explain),
+	.run = explain_run,
 };

@@ -220,73 +220,50 @@ static int prune_run(struct ctl *ctl, void *options)
 	return CTL_OK;
 }
 
-static error_t no_arguments(int key, char *arg, struct argp_state *state)
-{
-	if (key != ARGP_KEY_ARG)
-		return ARGP_ERR_UNKNOWN;
-	argp_error(state, "does not take %s", arg);
-	return 0;
-}
-
 static error_t prune_parse(int key, char *arg, struct argp_state *state)
 {
 	struct functions *own = ctl_options(state);
 
 	if (key != 'i')
-		return no_arguments(key, arg, state);
+		return ARGP_ERR_UNKNOWN;
 	if (!rt_parse_duration(arg, &own->idle_ms) || own->idle_ms < 1)
 		argp_error(state, "--idle: %s is no duration, such as 10s", arg);
 	return 0;
 }
 
-static const struct argp list_argp = {
-	NULL,
-	no_arguments,
-	"",
-	"Lists the versions of the services' Redis functions: whether each is loaded, how many "
-	"instances call it, and when one was last seen.\vExample:\n  tandemctl functions list",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_functions_list = {
-	"functions", "list", "Lists versions of the Redis functions", &list_argp, 0, list_run,
+	.group = "functions",
+	.name = "list",
+	.about = "Lists versions of the Redis functions",
+	.text = "Lists the versions of the services' Redis functions: whether each is loaded, how "
+		"many instances call it, and when one was last seen.\vExample:\n"
+		"  tandemctl functions list",
+	.run = list_run,
 };
 
-static const struct argp load_argp = {
-	NULL,
-	no_arguments,
-	"",
-	"Loads the Redis functions that this tandemctl and the services of its build call, beside "
-	"those of other versions. The first step of an upgrade.\vExample:\n"
-	"  tandemctl functions load",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_functions_load = {
-	"functions", "load", "Loads this version of the Redis functions", &load_argp, 0, load_run,
+	.group = "functions",
+	.name = "load",
+	.about = "Loads this version of the Redis functions",
+	.text = "Loads the Redis functions that this tandemctl and the services of its build "
+		"call, beside those of other versions. The first step of an upgrade.\vExample:\n"
+		"  tandemctl functions load",
+	.run = load_run,
 };
 
 static const struct argp_option prune_options[] = {
 	{ "idle", 'i', "DURATION", 0, "No instance that calls them was seen for so long (1m)", 0 },
 	{ 0 },
 };
-static const struct argp prune_argp = {
-	prune_options,
-	prune_parse,
-	"",
-	"Removes versions of the Redis functions that no instance calls any more, other than that "
-	"of this tandemctl. The last step of an upgrade.\vExample:\n  tandemctl functions prune",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_functions_prune = {
-	"functions",
-	"prune",
-	"Removes unused versions of the Redis functions",
-	&prune_argp,
-	sizeof(struct functions),
-	prune_run,
+	.group = "functions",
+	.name = "prune",
+	.about = "Removes unused versions of the Redis functions",
+	.text = "Removes versions of the Redis functions that no instance calls any more, other "
+		"than that of this tandemctl. The last step of an upgrade.\vExample:\n"
+		"  tandemctl functions prune",
+	.options = prune_options,
+	.parse = prune_parse,
+	.options_size = sizeof(struct functions),
+	.run = prune_run,
 };

@@ -219,9 +219,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPT_OUT:
 		o->out = arg;
 		break;
-	case ARGP_KEY_ARG:
-		argp_error(state, "does not take %s", arg);
-		break;
 	case ARGP_KEY_END:
 		if (o->saturate && o->rate > 0)
 			argp_error(state, "--rate, or --saturate: not both");
@@ -231,24 +228,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 	return 0;
 }
-
-static const struct argp argp = {
-	.options = load_options_known,
-	.parser = parse,
-	.doc = "Places orders as fast as asked, or as fast as it goes, and checks what became of "
-	       "them.\vExamples:\n"
-	       "  tandemctl load --rate 2000 --duration 30s\n"
-	       "  tandemctl load --saturate --mode unary --out /tmp/run\n"
-	       "  tandemctl load --rate 500 --poisson --confirm 60 --cancel 10 --json\n"
-	       "  tandemctl load --clean\n\n"
-	       "The SKUs are load-0000 and on, the customers load-customer-0 and on. A Tandem that "
-	       "holds stock of any other SKU is asked about first; without a terminal to ask, and "
-	       "without --yes, nothing is written. --clean cancels the PENDING and RESERVED orders "
-	       "of these customers (as many as --customers says) and takes out what is available "
-	       "then. What remains: settled orders, what they bought, and SKUs without stock.\n\n"
-	       "Latency is counted from the instant an order was meant to leave. Exit codes: 0 the "
-	       "accounting balances, 1 it does not, 2 usage, 3 the system cannot be reached.",
-};
 
 /* ---- the phases ---- */
 
@@ -547,10 +526,24 @@ static int load_command(struct ctl *ctl, void *options)
 }
 
 const struct ctl_command ctl_load = {
-	NULL,
-	"load",
-	"Places orders, checks what became of them",
-	&argp,
-	sizeof(struct load_options),
-	load_command,
+	.name = "load",
+	.about = "Places orders, checks what became of them",
+	.text = "Places orders as fast as asked, or as fast as it goes, and checks what became of "
+		"them.\vExamples:\n"
+		"  tandemctl load --rate 2000 --duration 30s\n"
+		"  tandemctl load --saturate --mode unary --out /tmp/run\n"
+		"  tandemctl load --rate 500 --poisson --confirm 60 --cancel 10 --json\n"
+		"  tandemctl load --clean\n\n"
+		"The SKUs are load-0000 and on, the customers load-customer-0 and on. A Tandem "
+		"that holds stock of any other SKU is asked about first; without a terminal to "
+		"ask, and without --yes, nothing is written. --clean cancels the PENDING and "
+		"RESERVED orders of these customers (as many as --customers says) and takes out "
+		"what is available then. What remains: settled orders, what they bought, and SKUs "
+		"without stock.\n\n"
+		"Latency is counted from the instant an order was meant to leave. Exit codes: 0 "
+		"the accounting balances, 1 it does not, 2 usage, 3 the system cannot be reached.",
+	.options = load_options_known,
+	.parse = parse,
+	.options_size = sizeof(struct load_options),
+	.run = load_command,
 };

@@ -84,24 +84,23 @@ static void options_out(FILE *to, const struct argp_option *option)
 
 static void command_out(FILE *to, const struct ctl_command *command)
 {
-	const struct argp *argp = command->argp;
-	const char *doc = argp->doc, *examples = strchr(doc, '\v');
+	const char *text = command->text, *examples = strchr(text, '\v');
 	char name[CTL_COMMAND];
 	char *before;
 
 	ctl_command_name(command, name);
 	fprintf(to, ".SS %s\n", name);
 	fprintf(to, "\\fBtandemctl %s\\fR [\\fIOPTION\\fR...]", name);
-	if (argp->args_doc != NULL && argp->args_doc[0] != '\0') {
+	if (command->arguments != NULL && command->arguments[0] != '\0') {
 		fputs(" \\fI", to);
-		text_out(to, argp->args_doc, strlen(argp->args_doc));
+		text_out(to, command->arguments, strlen(command->arguments));
 		fputs("\\fR", to);
 	}
 	fputs("\n.PP\n", to);
-	before = rt_strndup(doc, examples == NULL ? strlen(doc) : (size_t)(examples - doc));
+	before = rt_strndup(text, examples == NULL ? strlen(text) : (size_t)(examples - text));
 	prose(to, before);
 	free(before);
-	options_out(to, argp->options);
+	options_out(to, command->options);
 	if (examples != NULL) {
 		fputs(".PP\n", to);
 		prose(to, examples + 1);

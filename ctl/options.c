@@ -70,6 +70,7 @@ const struct argp ctl_common_argp = { common_options, common_parse, NULL, NULL, 
 /* What a parser's input is. */
 struct input {
 	struct ctl *ctl;
+	const struct ctl_command *command;
 	void *options;
 };
 
@@ -82,24 +83,31 @@ static error_t command_parse(int key, char *arg, struct argp_state *state)
 {
 	struct input *input = state->input;
 
-	(void)arg;
-	if (key != ARGP_KEY_INIT)
+	if (key == ARGP_KEY_INIT) {
+		state->child_inputs[0] = input;
+		state->child_inputs[1] = input->ctl;
+	} else if (key == ARGP_KEY_ARG && input->command->arguments == NULL) {
+		argp_error(state, "does not take %s", arg);
+	} else {
 		return ARGP_ERR_UNKNOWN;
-	state->child_inputs[0] = input;
-	state->child_inputs[1] = input->ctl;
+	}
 	return 0;
 }
 
-bool ctl_options_parse(struct ctl *ctl, const struct argp *own, void *options, int argc,
+bool ctl_options_parse(struct ctl *ctl, const struct ctl_command *command, void *options, int argc,
 		       char **argv)
 {
+	const struct argp own = { .options = command->options,
+				  .parser = command->parse,
+				  .args_doc = command->arguments,
+				  .doc = command->text };
 	const struct argp_child children[] = {
-		{ own, 0, NULL, 0 },
+		{ &own, 0, NULL, 0 },
 		{ &ctl_common_argp, 0, NULL, 8 },
 		{ 0 },
 	};
 	const struct argp argp = { NULL, command_parse, NULL, NULL, children, NULL, NULL };
-	struct input input = { .ctl = ctl, .options = options };
+	struct input input = { .ctl = ctl, .command = command, .options = options };
 
 	return argp_parse(&argp, argc, argv, 0, NULL, &input) == 0;
 }

@@ -230,21 +230,20 @@ static const struct argp_option place_options[] = {
 	{ "wait", 'w', NULL, 0, "Answer when it is decided; exits 1 when it is rejected", 0 },
 	{ 0 },
 };
-static const struct argp place_argp = {
-	place_options,
-	place_parse,
-	"SKU[=QUANTITY]...",
-	"Places an order.\v"
-	"Examples:\n"
-	"  tandemctl order place apple=2 pear\n"
-	"  tandemctl order place --wait --customer carol --request-id cart-17 apple=2\n"
-	"  tandemctl order place --json --hold 1h apple | jq -r .order_id",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_order_place = {
-	"order", "place", "Places an order", &place_argp, sizeof(struct place), place_run,
+	.group = "order",
+	.name = "place",
+	.about = "Places an order",
+	.arguments = "SKU[=QUANTITY]...",
+	.text = "Places an order.\v"
+		"Examples:\n"
+		"  tandemctl order place apple=2 pear\n"
+		"  tandemctl order place --wait --customer carol --request-id cart-17 apple=2\n"
+		"  tandemctl order place --json --hold 1h apple | jq -r .order_id",
+	.options = place_options,
+	.parse = place_parse,
+	.options_size = sizeof(struct place),
+	.run = place_run,
 };
 
 /* ---- commands about one order ---- */
@@ -302,12 +301,15 @@ static int get_run(struct ctl *ctl, void *options)
 	request.order_id = (char *)(uintptr_t)one->order_id;
 	return one_call(ctl, "GetOrder", &request.base);
 }
-static const struct argp get_argp = {
-	NULL, one_parse, "ORDER_ID", "Shows an order.\vExample:\n  tandemctl order get ord_…",
-	NULL, NULL,      NULL,
-};
 const struct ctl_command ctl_order_get = {
-	"order", "get", "Shows an order", &get_argp, sizeof(struct one), get_run,
+	.group = "order",
+	.name = "get",
+	.about = "Shows an order",
+	.arguments = "ORDER_ID",
+	.text = "Shows an order.\vExample:\n  tandemctl order get ord_…",
+	.parse = one_parse,
+	.options_size = sizeof(struct one),
+	.run = get_run,
 };
 
 static int confirm_run(struct ctl *ctl, void *options)
@@ -324,19 +326,18 @@ static const struct argp_option confirm_options[] = {
 	{ "expected-version", 'v', "N", 0, "Only if the order is still at this version", 0 },
 	{ 0 },
 };
-static const struct argp confirm_argp = {
-	confirm_options,
-	one_parse,
-	"ORDER_ID",
-	"Buys a RESERVED order.\vExamples:\n"
-	"  tandemctl order confirm ord_…\n"
-	"  tandemctl order confirm --expected-version 2 ord_…",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_order_confirm = {
-	"order", "confirm", "Buys a RESERVED order", &confirm_argp, sizeof(struct one), confirm_run,
+	.group = "order",
+	.name = "confirm",
+	.about = "Buys a RESERVED order",
+	.arguments = "ORDER_ID",
+	.text = "Buys a RESERVED order.\vExamples:\n"
+		"  tandemctl order confirm ord_…\n"
+		"  tandemctl order confirm --expected-version 2 ord_…",
+	.options = confirm_options,
+	.parse = one_parse,
+	.options_size = sizeof(struct one),
+	.run = confirm_run,
 };
 
 static int cancel_run(struct ctl *ctl, void *options)
@@ -356,18 +357,17 @@ static const struct argp_option cancel_options[] = {
 	{ "expected-version", 'v', "N", 0, "Only if the order is still at this version", 0 },
 	{ 0 },
 };
-static const struct argp cancel_argp = {
-	cancel_options,
-	one_parse,
-	"ORDER_ID",
-	"Calls a PENDING or RESERVED order off.\vExample:\n"
-	"  tandemctl order cancel --reason 'changed my mind' ord_…",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_order_cancel = {
-	"order", "cancel", "Calls an order off", &cancel_argp, sizeof(struct one), cancel_run,
+	.group = "order",
+	.name = "cancel",
+	.about = "Calls an order off",
+	.arguments = "ORDER_ID",
+	.text = "Calls a PENDING or RESERVED order off.\vExample:\n"
+		"  tandemctl order cancel --reason 'changed my mind' ord_…",
+	.options = cancel_options,
+	.parse = one_parse,
+	.options_size = sizeof(struct one),
+	.run = cancel_run,
 };
 
 /* ---- watch ---- */
@@ -412,20 +412,19 @@ static const struct argp_option watch_options[] = {
 	{ "after", KEY_AFTER, "N", 0, "Nothing up to this version", 0 },
 	{ 0 },
 };
-static const struct argp watch_argp = {
-	watch_options,
-	one_parse,
-	"ORDER_ID",
-	"Shows an order's state and every change of it, until it is final and settled.\v"
-	"Examples:\n"
-	"  tandemctl order watch ord_…\n"
-	"  tandemctl order watch --json ord_… | jq -r .status",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_order_watch = {
-	"order", "watch", "Follows an order to its end", &watch_argp, sizeof(struct one), watch_run,
+	.group = "order",
+	.name = "watch",
+	.about = "Follows an order to its end",
+	.arguments = "ORDER_ID",
+	.text = "Shows an order's state and every change of it, until it is final and settled.\v"
+		"Examples:\n"
+		"  tandemctl order watch ord_…\n"
+		"  tandemctl order watch --json ord_… | jq -r .status",
+	.options = watch_options,
+	.parse = one_parse,
+	.options_size = sizeof(struct one),
+	.run = watch_run,
 };
 
 /* ---- list ---- */
@@ -549,19 +548,17 @@ static const struct argp_option list_options[] = {
 	{ "page-token", KEY_PAGE_TOKEN, "TOKEN", 0, "Where to go on", 0 },
 	{ 0 },
 };
-static const struct argp list_argp = {
-	list_options,
-	list_parse,
-	"CUSTOMER_ID",
-	"Lists a customer's orders, newest first. With --json, where there are more than were "
-	"asked "
-	"for, the last line is {\"next_page_token\":\"...\"}.\vExamples:\n"
-	"  tandemctl order list carol\n"
-	"  tandemctl order list --status pending --limit 1000 --json carol",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_order_list = {
-	"order", "list", "Lists a customer's orders", &list_argp, sizeof(struct list), list_run,
+	.group = "order",
+	.name = "list",
+	.about = "Lists a customer's orders",
+	.arguments = "CUSTOMER_ID",
+	.text = "Lists a customer's orders, newest first. With --json, where there are more than "
+		"were asked for, the last line is {\"next_page_token\":\"...\"}.\vExamples:\n"
+		"  tandemctl order list carol\n"
+		"  tandemctl order list --status pending --limit 1000 --json carol",
+	.options = list_options,
+	.parse = list_parse,
+	.options_size = sizeof(struct list),
+	.run = list_run,
 };

@@ -146,20 +146,18 @@ static const struct argp_option adjust_options[] = {
 	{ "request-id", 'i', "ID", 0, "Makes the call safe to repeat", 0 },
 	{ 0 },
 };
-static const struct argp adjust_argp = {
-	adjust_options,
-	adjust_parse,
-	"SKU=CHANGE...",
-	"Puts stock in or takes it out; never what is reserved or sold.\vExamples:\n"
-	"  tandemctl stock adjust apple=+100 pear=+20\n"
-	"  tandemctl stock adjust --reason damaged --request-id count-7 apple=-3",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_stock_adjust = {
-	"stock",    "adjust", "Puts stock in or takes it out", &adjust_argp, sizeof(struct adjust),
-	adjust_run,
+	.group = "stock",
+	.name = "adjust",
+	.about = "Puts stock in or takes it out",
+	.arguments = "SKU=CHANGE...",
+	.text = "Puts stock in or takes it out; never what is reserved or sold.\vExamples:\n"
+		"  tandemctl stock adjust apple=+100 pear=+20\n"
+		"  tandemctl stock adjust --reason damaged --request-id count-7 apple=-3",
+	.options = adjust_options,
+	.parse = adjust_parse,
+	.options_size = sizeof(struct adjust),
+	.run = adjust_run,
 };
 
 /* ---- get ---- */
@@ -219,14 +217,15 @@ static int get_run(struct ctl *ctl, void *options)
 	return worst;
 }
 
-static const struct argp get_argp = {
-	NULL,     get_parse,
-	"SKU...", "Shows the counters of SKUs.\vExample:\n  tandemctl stock get apple pear",
-	NULL,     NULL,
-	NULL,
-};
 const struct ctl_command ctl_stock_get = {
-	"stock", "get", "Shows the counters of SKUs", &get_argp, sizeof(struct get), get_run,
+	.group = "stock",
+	.name = "get",
+	.about = "Shows the counters of SKUs",
+	.arguments = "SKU...",
+	.text = "Shows the counters of SKUs.\vExample:\n  tandemctl stock get apple pear",
+	.parse = get_parse,
+	.options_size = sizeof(struct get),
+	.run = get_run,
 };
 
 /* ---- list ---- */
@@ -251,9 +250,6 @@ static error_t list_parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_PAGE_TOKEN:
 		list->page_token = arg;
-		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "does not take %s", arg);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -301,20 +297,16 @@ static const struct argp_option list_options[] = {
 	{ "page-token", KEY_PAGE_TOKEN, "TOKEN", 0, "Where to go on", 0 },
 	{ 0 },
 };
-static const struct argp list_argp = {
-	list_options,
-	list_parse,
-	"",
-	"Lists the counters of all SKUs. With --json, where there are more than were asked for, "
-	"the "
-	"last line is {\"next_page_token\":\"...\"}.\vExamples:\n"
-	"  tandemctl stock list\n"
-	"  tandemctl stock list --json | jq -r 'select(.available == 0).sku'",
-	NULL,
-	NULL,
-	NULL,
-};
 const struct ctl_command ctl_stock_list = {
-	"stock",  "list", "Lists the counters of all SKUs", &list_argp, sizeof(struct list),
-	list_run,
+	.group = "stock",
+	.name = "list",
+	.about = "Lists the counters of all SKUs",
+	.text = "Lists the counters of all SKUs. With --json, where there are more than were "
+		"asked for, the last line is {\"next_page_token\":\"...\"}.\vExamples:\n"
+		"  tandemctl stock list\n"
+		"  tandemctl stock list --json | jq -r 'select(.available == 0).sku'",
+	.options = list_options,
+	.parse = list_parse,
+	.options_size = sizeof(struct list),
+	.run = list_run,
 };

@@ -685,7 +685,7 @@ static void the_manual_has_it_all(void)
 		next = strstr(section + 1, "\n.SS ");
 		section = next == NULL ? rt_strdup(section)
 				       : rt_strndup(section, (size_t)(next - section));
-		TEST_ROW(options_are_there(section, ctl_commands[i]->argp->options), name);
+		TEST_ROW(options_are_there(section, ctl_commands[i]->options), name);
 		TEST_ROW(strstr(section, "tandemctl ") != NULL, name);
 		free(section);
 	}
