@@ -10,6 +10,8 @@
 
 #include "run.h"
 
+static struct rt_loop *loop; /* of the test, which its suite makes */
+
 /* What happened, as letters in the order it did. */
 static char story[256];
 
@@ -21,53 +23,68 @@ static void tell(char letter)
 		story[length] = letter;
 }
 
-static void fresh(void)
-{
-	memset(story, 0, sizeof(story));
-}
-
 struct actor {
-	struct rt_loop *loop;
 	char letter;
 	struct rt_timer timer;
 	struct rt_task task;
-	int times;          /* runs again so often */
+	int times;          /* runs again so often, at once */
+	bool stops;         /* the loop, at last */
 	struct actor *also; /* freed, stopped or started by this one */
+	void (*again)(struct rt_loop *loop, struct rt_task *task); /* a task's */
 };
 
 static void timer_tells(struct rt_timer *timer)
 {
-	tell(RT_CONTAINER_OF(timer, struct actor, timer)->letter);
+	struct actor *actor = RT_CONTAINER_OF(timer, struct actor, timer);
+
+	tell(actor->letter);
+	if (actor->times-- > 0)
+		rt_timer_start(loop, timer, 0, timer_tells);
+	else if (actor->stops)
+		rt_loop_stop(loop);
 }
 
 static void task_tells(struct rt_task *task)
 {
-	tell(RT_CONTAINER_OF(task, struct actor, task)->letter);
+	struct actor *actor = RT_CONTAINER_OF(task, struct actor, task);
+
+	tell(actor->letter);
+	if (actor->times-- > 0)
+		actor->again(loop, task);
+	else if (actor->stops)
+		rt_loop_stop(loop);
 }
 
-static struct rt_loop *manual(void)
+static void setup_manual(void)
 {
-	struct rt_loop *loop = NULL;
-
+	memset(story, 0, sizeof(story));
 	CU_ASSERT_EQUAL_FATAL(rt_loop_new_manual(1000000, 1, &loop), RT_OK);
-	fresh();
-	return loop;
 }
 
-static struct rt_loop *real(void)
+static void setup_real(void)
 {
-	struct rt_loop *loop = NULL;
-
+	memset(story, 0, sizeof(story));
 	CU_ASSERT_EQUAL_FATAL(rt_loop_new(&loop), RT_OK);
-	fresh();
-	return loop;
+}
+
+static void teardown(void)
+{
+	rt_loop_free(loop);
+}
+
+/* Runs the loop for a while: to see that something does not happen again. */
+static void run_for(int64_t ms)
+{
+	struct actor end = { .letter = '.', .stops = true };
+
+	rt_timer_start(loop, &end.timer, ms, timer_tells);
+	rt_loop_run(loop);
 }
 
 /* ---- manual ---- */
 
 static void timers_in_order(void)
 {
-	struct rt_loop *loop = manual();
 	struct actor actors[] = {
 		{ .letter = 'd' }, { .letter = 'b' }, { .letter = 'a' }, { .letter = 'c' }
 	};
@@ -85,12 +102,10 @@ static void timers_in_order(void)
 	rt_loop_advance(loop, 100);
 	CU_ASSERT_STRING_EQUAL(story, "abcd");
 	CU_ASSERT_EQUAL(rt_loop_next_due(loop), INT64_MAX);
-	rt_loop_free(loop);
 }
 
 static void timer_stopped(void)
 {
-	struct rt_loop *loop = manual();
 	struct actor a = { .letter = 'a' }, b = { .letter = 'b' };
 
 	rt_timer_stop(loop, &a.timer); /* never started: no harm */
@@ -102,12 +117,10 @@ static void timer_stopped(void)
 	CU_ASSERT_STRING_EQUAL(story, "");
 	rt_loop_advance(loop, 30);
 	CU_ASSERT_STRING_EQUAL(story, "b");
-	rt_loop_free(loop);
 }
 
 static void timer_far_and_negative(void)
 {
-	struct rt_loop *loop = manual();
 	struct actor never = { .letter = 'n' }, now = { .letter = 'j' };
 
 	rt_timer_start(loop, &never.timer, INT64_MAX, timer_tells);
@@ -116,7 +129,6 @@ static void timer_far_and_negative(void)
 	CU_ASSERT_STRING_EQUAL(story, "j");
 	CU_ASSERT_EQUAL(rt_loop_next_due(loop), INT64_MAX);
 	rt_timer_stop(loop, &never.timer);
-	rt_loop_free(loop);
 }
 
 /* Fires at random, stops at random; a plain array of what should be running judges. */
@@ -124,7 +136,6 @@ static void heap_against_array(void)
 {
 	enum { COUNT = 200 };
 	static struct actor actors[COUNT];
-	struct rt_loop *loop = manual();
 	int running = 0;
 
 	memset(actors, 0, sizeof(actors));
@@ -154,7 +165,6 @@ static void heap_against_array(void)
 	}
 	CU_ASSERT(running > 0);
 	CU_ASSERT_EQUAL(rt_loop_next_due(loop), INT64_MAX);
-	rt_loop_free(loop);
 }
 
 static void timer_frees_itself_and_another(struct rt_timer *timer)
@@ -162,78 +172,54 @@ static void timer_frees_itself_and_another(struct rt_timer *timer)
 	struct actor *actor = RT_CONTAINER_OF(timer, struct actor, timer);
 
 	tell(actor->letter);
-	rt_timer_stop(actor->loop, &actor->also->timer);
+	rt_timer_stop(loop, &actor->also->timer);
 	free(actor->also);
 	free(actor);
 }
 
 static void timer_memory(void)
 {
-	struct rt_loop *loop = manual();
 	struct actor *a = rt_alloc(sizeof(*a)), *b = rt_alloc(sizeof(*b));
 
-	*a = (struct actor){ .loop = loop, .letter = 'a', .also = b };
-	*b = (struct actor){ .loop = loop, .letter = 'b' };
+	*a = (struct actor){ .letter = 'a', .also = b };
+	*b = (struct actor){ .letter = 'b' };
 	rt_timer_start(loop, &a->timer, 1, timer_frees_itself_and_another);
 	rt_timer_start(loop, &b->timer, 1, timer_tells);
 	rt_loop_advance(loop, 10);
 	CU_ASSERT_STRING_EQUAL(story, "a");
-	rt_loop_free(loop);
-}
-
-static void timer_again_at_once(struct rt_timer *timer)
-{
-	struct actor *actor = RT_CONTAINER_OF(timer, struct actor, timer);
-
-	tell(actor->letter);
-	if (actor->times-- > 0)
-		rt_timer_start(actor->loop, timer, 0, timer_again_at_once);
-}
-
-static void task_again(struct rt_task *task)
-{
-	struct actor *actor = RT_CONTAINER_OF(task, struct actor, task);
-
-	tell(actor->letter);
-	if (actor->times-- > 0)
-		rt_loop_defer(actor->loop, task);
 }
 
 /* Timers, posted, deferred; what comes again comes in the next turn. */
 static void order_in_a_turn(void)
 {
-	struct rt_loop *loop = manual();
-	struct actor timer = { .loop = loop, .letter = 't', .times = 1 };
+	struct actor timer = { .letter = 't', .times = 1 };
 	struct actor posted = { .letter = 'p' }, posted_next = { .letter = 'q' };
-	struct actor deferred = { .loop = loop, .letter = 'd', .times = 2 };
+	struct actor deferred = { .letter = 'd', .times = 2, .again = rt_loop_defer };
 
 	rt_loop_defer(loop, &deferred.task);
-	deferred.task.run = task_again;
+	deferred.task.run = task_tells;
 	rt_loop_defer(loop, &deferred.task); /* already: nothing */
 	posted.task.run = posted_next.task.run = task_tells;
 	rt_loop_post(loop, &posted.task);
 	rt_loop_post(loop, &posted_next.task);
-	rt_timer_start(loop, &timer.timer, 0, timer_again_at_once);
+	rt_timer_start(loop, &timer.timer, 0, timer_tells);
 	rt_loop_settle(loop);
 	CU_ASSERT_STRING_EQUAL(story, "tpqdtdd");
-	rt_loop_free(loop);
 }
 
 static int64_t seen_now, seen_unix;
 
 static void timer_looks(struct rt_timer *timer)
 {
-	struct actor *actor = RT_CONTAINER_OF(timer, struct actor, timer);
-
-	seen_now = rt_loop_now(actor->loop);
-	seen_unix = rt_loop_unix_ms(actor->loop);
+	(void)timer;
+	seen_now = rt_loop_now(loop);
+	seen_unix = rt_loop_unix_ms(loop);
 }
 
 static void clocks(void)
 {
-	struct rt_loop *loop = manual();
 	int64_t start = rt_loop_now(loop);
-	struct actor a = { .loop = loop };
+	struct actor a = { 0 };
 
 	CU_ASSERT_EQUAL(rt_loop_unix_ms(loop), 1000000);
 	rt_timer_start(loop, &a.timer, 30, timer_looks);
@@ -248,7 +234,6 @@ static void clocks(void)
 	CU_ASSERT(rt_timer_running(&a.timer));
 	rt_loop_advance(loop, 1);
 	CU_ASSERT_EQUAL(seen_unix, 500110);
-	rt_loop_free(loop);
 }
 
 static void randomness(void)
@@ -300,34 +285,23 @@ static void signal_never(int signum, void *user)
 
 static void no_descriptors(void)
 {
-	struct rt_loop *loop = manual();
 	struct rt_watch *watch = NULL;
 
 	CU_ASSERT_EQUAL(rt_watch_new(loop, 0, ready_never, NULL, &watch), RT_INVALID);
 	CU_ASSERT_EQUAL(rt_loop_on_signal(loop, SIGUSR1, signal_never, NULL), RT_INVALID);
 	CU_ASSERT_PTR_NULL(watch);
 	CU_ASSERT_PTR_NULL(rt_loop_uv(loop));
-	rt_loop_free(loop);
 }
 
 /* ---- real ---- */
 
-static void timer_stops_loop(struct rt_timer *timer)
-{
-	struct actor *actor = RT_CONTAINER_OF(timer, struct actor, timer);
-
-	tell(actor->letter);
-	rt_loop_stop(actor->loop);
-}
-
 static void real_timers(void)
 {
-	struct rt_loop *loop = real();
 	struct actor a = { .letter = 'a' }, b = { .letter = 'b' }, gone = { .letter = 'g' };
-	struct actor end = { .loop = loop, .letter = 'e' };
+	struct actor end = { .letter = 'e', .stops = true };
 	int64_t start = rt_loop_now(loop);
 
-	rt_timer_start(loop, &end.timer, 30, timer_stops_loop);
+	rt_timer_start(loop, &end.timer, 30, timer_tells);
 	rt_timer_start(loop, &b.timer, 20, timer_tells);
 	rt_timer_start(loop, &gone.timer, 5, timer_tells);
 	rt_timer_start(loop, &a.timer, 10, timer_tells);
@@ -335,7 +309,6 @@ static void real_timers(void)
 	rt_loop_run(loop);
 	CU_ASSERT_STRING_EQUAL(story, "abe");
 	CU_ASSERT(rt_loop_now(loop) >= start + 30);
-	rt_loop_free(loop);
 }
 
 /* A timer of 0 that restarts itself must not keep posted tasks from their turn. */
@@ -344,7 +317,7 @@ static void timer_restarts(struct rt_timer *timer)
 	struct actor *actor = RT_CONTAINER_OF(timer, struct actor, timer);
 
 	actor->times++;
-	rt_timer_start(actor->loop, timer, 0, timer_restarts);
+	rt_timer_start(loop, timer, 0, timer_restarts);
 }
 
 static void deferred_stops(struct rt_task *task)
@@ -352,8 +325,8 @@ static void deferred_stops(struct rt_task *task)
 	struct actor *actor = RT_CONTAINER_OF(task, struct actor, task);
 
 	tell(actor->letter);
-	rt_timer_stop(actor->loop, &actor->also->timer);
-	rt_loop_stop(actor->loop);
+	rt_timer_stop(loop, &actor->also->timer);
+	rt_loop_stop(loop);
 }
 
 static void posted_defers(struct rt_task *task)
@@ -362,15 +335,14 @@ static void posted_defers(struct rt_task *task)
 
 	tell(actor->letter);
 	actor->also->task.run = deferred_stops;
-	rt_loop_defer(actor->loop, &actor->also->task);
+	rt_loop_defer(loop, &actor->also->task);
 }
 
 static void real_zero_timer(void)
 {
-	struct rt_loop *loop = real();
-	struct actor spinning = { .loop = loop };
-	struct actor end = { .loop = loop, .letter = 'd', .also = &spinning };
-	struct actor posted = { .loop = loop, .letter = 'p', .also = &end };
+	struct actor spinning = { 0 };
+	struct actor end = { .letter = 'd', .also = &spinning };
+	struct actor posted = { .letter = 'p', .also = &end };
 
 	rt_timer_start(loop, &spinning.timer, 0, timer_restarts);
 	posted.task.run = posted_defers;
@@ -378,7 +350,6 @@ static void real_zero_timer(void)
 	rt_loop_run(loop);
 	CU_ASSERT_STRING_EQUAL(story, "pd");
 	CU_ASSERT(spinning.times >= 1);
-	rt_loop_free(loop);
 }
 
 /* Deferred by a timer: must run at the end of the turn, not after the next sleep. */
@@ -387,37 +358,23 @@ static void timer_defers(struct rt_timer *timer)
 	struct actor *actor = RT_CONTAINER_OF(timer, struct actor, timer);
 
 	tell('t');
-	actor->task.run = task_again;
-	rt_loop_defer(actor->loop, &actor->task);
+	actor->task.run = task_tells;
+	rt_loop_defer(loop, &actor->task);
 }
 
 static void real_deferred_by_timer(void)
 {
-	struct rt_loop *loop = real();
-	struct actor a = { .loop = loop, .letter = 'd', .times = 2 };
-	struct actor end = { .loop = loop, .letter = 'e' };
+	struct actor a = { .letter = 'd', .times = 2, .again = rt_loop_defer };
 
 	rt_timer_start(loop, &a.timer, 5, timer_defers);
-	rt_timer_start(loop, &end.timer, 100, timer_stops_loop);
-	rt_loop_run(loop);
-	CU_ASSERT_STRING_EQUAL(story, "tddde");
-	rt_loop_free(loop);
-}
-
-static void task_stops_loop(struct rt_task *task)
-{
-	struct actor *actor = RT_CONTAINER_OF(task, struct actor, task);
-
-	tell(actor->letter);
-	rt_loop_stop(actor->loop);
+	run_for(100);
+	CU_ASSERT_STRING_EQUAL(story, "tddd.");
 }
 
 static void run_twice(void)
 {
-	struct rt_loop *loop = real();
-	struct actor a = { .loop = loop, .letter = 'a' };
+	struct actor a = { .letter = 'a', .task.run = task_tells, .stops = true };
 
-	a.task.run = task_stops_loop;
 	rt_loop_post(loop, &a.task); /* posted before the run: not lost */
 	rt_loop_run(loop);
 	rt_loop_post(loop, &a.task);
@@ -425,32 +382,21 @@ static void run_twice(void)
 	rt_loop_stop(loop); /* before the run: one turn, and back */
 	rt_loop_run(loop);
 	CU_ASSERT_STRING_EQUAL(story, "aa");
-	rt_loop_free(loop);
-}
-
-static void task_posts_itself(struct rt_task *task)
-{
-	struct actor *actor = RT_CONTAINER_OF(task, struct actor, task);
-
-	tell(actor->letter);
-	if (actor->times-- > 0)
-		rt_loop_post(actor->loop, task);
-	else
-		rt_loop_stop(actor->loop);
 }
 
 /* Posted while the loop looks at what was posted: nobody wakes it, it must look again before it
  * sleeps. A fault here hangs. */
 static void posted_by_posted(void)
 {
-	struct rt_loop *loop = real();
-	struct actor a = { .loop = loop, .letter = 'p', .times = 4 };
+	struct actor a = { .letter = 'p',
+			   .task.run = task_tells,
+			   .times = 4,
+			   .again = rt_loop_post,
+			   .stops = true };
 
-	a.task.run = task_posts_itself;
 	rt_loop_post(loop, &a.task);
 	rt_loop_run(loop);
 	CU_ASSERT_STRING_EQUAL(story, "ppppp");
-	rt_loop_free(loop);
 }
 
 /* ---- posting from many threads ---- */
@@ -458,7 +404,6 @@ static void posted_by_posted(void)
 enum { POSTERS = 4, POSTS = 20000 };
 
 struct poster {
-	struct rt_loop *loop;
 	pthread_t thread;
 	int next; /* the number of the post that comes next */
 	atomic_int *left;
@@ -481,7 +426,7 @@ static void post_arrives(struct rt_task *task)
 		out_of_order = true;
 	free(post);
 	if (atomic_fetch_sub(poster->left, 1) == 1)
-		rt_loop_stop(poster->loop);
+		rt_loop_stop(loop);
 }
 
 static void *post_many(void *user)
@@ -494,7 +439,7 @@ static void *post_many(void *user)
 		post->task.run = post_arrives;
 		post->poster = poster;
 		post->number = i;
-		rt_loop_post(poster->loop, &post->task);
+		rt_loop_post(loop, &post->task);
 		if (i % 64 == 0)
 			usleep(1); /* lets the loop fall asleep, so that waking is tried, too */
 	}
@@ -503,13 +448,12 @@ static void *post_many(void *user)
 
 static void many_posters(void)
 {
-	struct rt_loop *loop = real();
 	struct poster posters[POSTERS];
 	atomic_int left = POSTERS * POSTS;
 
 	out_of_order = false;
 	for (int i = 0; i < POSTERS; i++) {
-		posters[i] = (struct poster){ .loop = loop, .left = &left };
+		posters[i] = (struct poster){ .left = &left };
 		CU_ASSERT_EQUAL_FATAL(
 			pthread_create(&posters[i].thread, NULL, post_many, &posters[i]), 0);
 	}
@@ -520,7 +464,6 @@ static void many_posters(void)
 	}
 	CU_ASSERT_EQUAL(atomic_load(&left), 0);
 	CU_ASSERT(!out_of_order);
-	rt_loop_free(loop);
 }
 
 /* One task goes to and fro between two loops in two threads: each waits for the other's post, so
@@ -544,30 +487,29 @@ static void stroke(struct rt_task *task)
 	rt_loop_stop(pong->loops[1]);
 }
 
-static void *run_loop(void *loop)
+static void *run_loop(void *other)
 {
-	rt_loop_run(loop);
+	rt_loop_run(other);
 	return NULL;
 }
 
 static void ping_pong(void)
 {
-	struct pong pong = { .loops = { real(), real() }, .task = { .run = stroke } };
+	struct pong pong = { .loops = { loop }, .task = { .run = stroke } };
 	pthread_t thread;
 
-	rt_loop_post(pong.loops[0], &pong.task);
+	CU_ASSERT_EQUAL_FATAL(rt_loop_new(&pong.loops[1]), RT_OK);
+	rt_loop_post(loop, &pong.task);
 	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, run_loop, pong.loops[1]), 0);
-	rt_loop_run(pong.loops[0]);
+	rt_loop_run(loop);
 	pthread_join(thread, NULL);
 	CU_ASSERT_EQUAL(pong.strokes, 20000);
-	rt_loop_free(pong.loops[0]);
 	rt_loop_free(pong.loops[1]);
 }
 
 /* ---- descriptors and signals ---- */
 
 struct reader {
-	struct rt_loop *loop;
 	struct rt_watch *watch;
 	int fd;
 	char got[32];
@@ -589,13 +531,12 @@ static void reads(void *user, int events)
 	/* Freed in its own callback, descriptor closed at once. */
 	rt_watch_free(reader->watch);
 	close(reader->fd);
-	rt_loop_stop(reader->loop);
+	rt_loop_stop(loop);
 }
 
 static void watch_reads(void)
 {
-	struct rt_loop *loop = real();
-	struct reader reader = { .loop = loop, .ended = -2 };
+	struct reader reader = { .ended = -2 };
 	int fds[2];
 
 	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
@@ -607,11 +548,9 @@ static void watch_reads(void)
 	rt_loop_run(loop);
 	CU_ASSERT_STRING_EQUAL(reader.got, "hello");
 	CU_ASSERT_EQUAL(reader.ended, 0);
-	rt_loop_free(loop);
 }
 
 struct writer {
-	struct rt_loop *loop;
 	struct rt_watch *watch;
 	int calls, events;
 	int quiet_after; /* calls */
@@ -629,58 +568,50 @@ static void write_ready(void *user, int events)
 
 static void watch_quiet(void)
 {
-	struct rt_loop *loop = real();
-	struct actor end = { .loop = loop, .letter = 'e' };
-	struct writer writer = { .loop = loop };
+	struct writer writer = { 0 };
 	int fds[2];
 
 	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
 	CU_ASSERT_EQUAL(rt_watch_new(loop, fds[0], write_ready, &writer, &writer.watch), RT_OK);
 	rt_watch_set(writer.watch, RT_READABLE | RT_WRITABLE);
-	rt_timer_start(loop, &end.timer, 20, timer_stops_loop);
-	rt_loop_run(loop);
+	run_for(20);
 	CU_ASSERT_EQUAL(writer.calls, 1);
 	CU_ASSERT_EQUAL(writer.events, RT_WRITABLE);
 	rt_watch_free(writer.watch);
 	/* The number may be watched again before the first watch's memory went. */
 	CU_ASSERT_EQUAL(rt_watch_new(loop, fds[0], write_ready, &writer, &writer.watch), RT_OK);
 	rt_watch_set(writer.watch, RT_WRITABLE);
-	rt_timer_start(loop, &end.timer, 20, timer_stops_loop);
-	rt_loop_run(loop);
+	run_for(20);
 	CU_ASSERT_EQUAL(writer.calls, 2);
 	rt_watch_free(writer.watch);
 	close(fds[0]);
 	close(fds[1]);
-	rt_loop_free(loop);
 }
 
 /* A pipe whose reader went is an error without data: it must reach a watch for writing, again and
  * again while it is watched. */
 static void watch_error(void)
 {
-	struct rt_loop *loop = real();
-	struct actor end = { .loop = loop, .letter = 'e' };
-	struct writer writer = { .loop = loop, .quiet_after = 2 };
+	struct writer writer = { .quiet_after = 2 };
 	int fds[2];
 
 	CU_ASSERT_EQUAL_FATAL(pipe(fds), 0);
 	CU_ASSERT_EQUAL(rt_watch_new(loop, fds[1], write_ready, &writer, &writer.watch), RT_OK);
 	rt_watch_set(writer.watch, RT_WRITABLE);
 	close(fds[0]);
-	rt_timer_start(loop, &end.timer, 20, timer_stops_loop);
-	rt_loop_run(loop);
+	run_for(20);
 	CU_ASSERT_EQUAL(writer.calls, 3);
 	CU_ASSERT_EQUAL(writer.events, RT_READABLE | RT_WRITABLE);
 	rt_watch_free(writer.watch);
 	close(fds[1]);
 	CU_ASSERT_EQUAL(rt_watch_new(loop, -1, write_ready, &writer, &writer.watch), RT_SYSTEM);
-	rt_loop_free(loop);
 }
 
 static void signal_stops(int signum, void *user)
 {
 	tell(signum == SIGUSR1 ? '1' : '?');
-	rt_loop_stop(user);
+	(void)user;
+	rt_loop_stop(loop);
 }
 
 static void timer_raises(struct rt_timer *timer)
@@ -691,21 +622,19 @@ static void timer_raises(struct rt_timer *timer)
 
 static void signals(void)
 {
-	struct rt_loop *loop = real();
 	struct actor a = { 0 };
 
-	CU_ASSERT_EQUAL(rt_loop_on_signal(loop, SIGUSR1, signal_stops, loop), RT_OK);
+	CU_ASSERT_EQUAL(rt_loop_on_signal(loop, SIGUSR1, signal_stops, NULL), RT_OK);
 	rt_timer_start(loop, &a.timer, 1, timer_raises);
 	rt_loop_run(loop);
 	rt_timer_start(loop, &a.timer, 1, timer_raises);
 	rt_loop_run(loop);
 	CU_ASSERT_STRING_EQUAL(story, "11");
-	CU_ASSERT_EQUAL(rt_loop_on_signal(loop, SIGKILL, signal_stops, loop), RT_SYSTEM);
-	rt_loop_free(loop);
+	CU_ASSERT_EQUAL(rt_loop_on_signal(loop, SIGKILL, signal_stops, NULL), RT_SYSTEM);
 	rt_loop_free(NULL);
 }
 
-static const struct test tests[] = {
+static const struct test manual[] = {
 	{ "timers fire by time, then in the order started", timers_in_order },
 	{ "a stopped timer does not fire, a restarted one once", timer_stopped },
 	{ "delays below 0 and beyond the end of time", timer_far_and_negative },
@@ -715,20 +644,23 @@ static const struct test tests[] = {
 	{ "clocks move timer by timer, the wall clock jumps alone", clocks },
 	{ "random numbers are the seed's and fair", randomness },
 	{ "a manual loop has no descriptors and no signals", no_descriptors },
-	{ "real: timers fire by time", real_timers },
-	{ "real: a timer of 0 that restarts itself starves nobody", real_zero_timer },
-	{ "real: what a timer defers runs before the loop sleeps", real_deferred_by_timer },
-	{ "real: posts and stops before a run count", run_twice },
-	{ "real: what a posted task posts runs, too", posted_by_posted },
-	{ "real: many threads post, each in its order, none lost", many_posters },
-	{ "real: two loops hand one task to and fro", ping_pong },
-	{ "real: a watch reads, is freed in its callback", watch_reads },
-	{ "real: a quiet watch stays quiet, its number comes again", watch_quiet },
-	{ "real: an error comes as readable and writable", watch_error },
-	{ "real: signals arrive on the loop", signals },
+};
+static const struct test real[] = {
+	{ "timers fire by time", real_timers },
+	{ "a timer of 0 that restarts itself starves nobody", real_zero_timer },
+	{ "what a timer defers runs before the loop sleeps", real_deferred_by_timer },
+	{ "posts and stops before a run count", run_twice },
+	{ "what a posted task posts runs, too", posted_by_posted },
+	{ "many threads post, each in its order, none lost", many_posters },
+	{ "two loops hand one task to and fro", ping_pong },
+	{ "a watch reads, is freed in its callback", watch_reads },
+	{ "a quiet watch stays quiet, its number comes again", watch_quiet },
+	{ "an error comes as readable and writable", watch_error },
+	{ "signals arrive on the loop", signals },
 };
 
 int main(void)
 {
-	return tests_run("loop", tests, RT_LENGTH(tests));
+	return tests_run_each("loop, manual", setup_manual, teardown, manual, RT_LENGTH(manual)) |
+	       tests_run_each("loop, real", setup_real, teardown, real, RT_LENGTH(real));
 }

@@ -14,17 +14,14 @@
 
 #define OPS 64
 
-struct fixture;
 struct op {
 	struct rt_redis_op op;
-	struct fixture *fixture;
 	int calls, status, type;
 	long long integer;
 	char text[256];
 	int place; /* in the order of ends, from 1 */
 };
-struct fixture {
-	struct redis_server server;
+static struct fixture {
 	struct rt_loop *loop;
 	struct rt_redis *redis;
 	struct rt_timer patience;
@@ -32,24 +29,22 @@ struct fixture {
 	int ends, wanted; /* the loop stops at so many ends */
 	int ups, downs, wanted_ups;
 	bool impatient;
-};
+} f;
 
 static struct redis_server shared;
 
 static void on_state(struct rt_redis *redis, bool up, void *user)
 {
-	struct fixture *fixture = user;
-
+	(void)user;
 	CU_ASSERT_EQUAL(rt_redis_up(redis), up);
-	*(up ? &fixture->ups : &fixture->downs) += 1;
-	if (fixture->ups == fixture->wanted_ups)
-		rt_loop_stop(fixture->loop);
+	*(up ? &f.ups : &f.downs) += 1;
+	if (f.ups == f.wanted_ups)
+		rt_loop_stop(f.loop);
 }
 
 static void op_done(struct rt_redis_op *base, int status, const redisReply *reply)
 {
 	struct op *op = RT_CONTAINER_OF(base, struct op, op);
-	struct fixture *fixture = op->fixture;
 
 	op->calls++;
 	op->status = status;
@@ -57,86 +52,95 @@ static void op_done(struct rt_redis_op *base, int status, const redisReply *repl
 	op->integer = reply != NULL ? reply->integer : 0;
 	snprintf(op->text, sizeof(op->text), "%s",
 		 reply != NULL && reply->str != NULL ? reply->str : "");
-	op->place = ++fixture->ends;
-	if (fixture->ends == fixture->wanted)
-		rt_loop_stop(fixture->loop);
+	op->place = ++f.ends;
+	if (f.ends == f.wanted)
+		rt_loop_stop(f.loop);
 }
 
 static void on_patience(struct rt_timer *timer)
 {
-	struct fixture *fixture = RT_CONTAINER_OF(timer, struct fixture, patience);
-
-	fixture->impatient = true;
-	rt_loop_stop(fixture->loop);
+	(void)timer;
+	f.impatient = true;
+	rt_loop_stop(f.loop);
 }
 
 /* Runs the loop until something stops it; after 20 s the test has failed. */
-static void run(struct fixture *fixture)
+static void run(void)
 {
-	rt_timer_start(fixture->loop, &fixture->patience, 20000, on_patience);
-	rt_loop_run(fixture->loop);
-	rt_timer_stop(fixture->loop, &fixture->patience);
-	CU_ASSERT_FALSE_FATAL(fixture->impatient);
+	rt_timer_start(f.loop, &f.patience, 20000, on_patience);
+	rt_loop_run(f.loop);
+	rt_timer_stop(f.loop, &f.patience);
+	CU_ASSERT_FALSE_FATAL(f.impatient);
 }
 
-static void run_until_ends(struct fixture *fixture, int ends)
+static void run_until_ends(int ends)
 {
-	fixture->wanted = ends;
-	if (fixture->ends < ends)
-		run(fixture);
-	fixture->wanted = -1;
-	CU_ASSERT_EQUAL(fixture->ends, ends);
+	f.wanted = ends;
+	if (f.ends < ends)
+		run();
+	f.wanted = -1;
+	CU_ASSERT_EQUAL(f.ends, ends);
 }
 
-static void run_until_up(struct fixture *fixture, int ups)
+static void run_until_up(int ups)
 {
-	fixture->wanted_ups = ups;
-	if (fixture->ups < ups)
-		run(fixture);
-	fixture->wanted_ups = -1;
+	f.wanted_ups = ups;
+	if (f.ups < ups)
+		run();
+	f.wanted_ups = -1;
 }
 
 static void on_pause(struct rt_timer *timer)
 {
-	struct fixture *fixture = RT_CONTAINER_OF(timer, struct fixture, patience);
-
-	rt_loop_stop(fixture->loop);
+	(void)timer;
+	rt_loop_stop(f.loop);
 }
 
 /* Lets time pass: for what must not happen meanwhile, or takes that long. */
-static void run_for(struct fixture *fixture, int64_t ms)
+static void run_for(int64_t ms)
 {
-	rt_timer_start(fixture->loop, &fixture->patience, ms, on_pause);
-	rt_loop_run(fixture->loop);
+	rt_timer_start(f.loop, &f.patience, ms, on_pause);
+	rt_loop_run(f.loop);
 }
 
-static void setup(struct fixture *fixture, const struct rt_redis_options *options)
+/* A connection that need not come up. */
+static void begin(struct rt_redis_options options)
 {
-	struct rt_redis_options o = *options;
-
-	*fixture = (struct fixture){ .wanted = -1, .wanted_ups = -1 };
-	o.on_state = on_state;
-	o.user_data = fixture;
-	CU_ASSERT_FATAL(rt_loop_new(&fixture->loop) == RT_OK);
-	CU_ASSERT_FATAL(rt_redis_new(fixture->loop, &o, &fixture->redis) == RT_OK);
-	for (int i = 0; i < OPS; i++)
-		fixture->ops[i].fixture = fixture;
+	f = (struct fixture){ .wanted = -1, .wanted_ups = -1 };
+	options.on_state = on_state;
+	CU_ASSERT_FATAL(rt_loop_new(&f.loop) == RT_OK);
+	CU_ASSERT_FATAL(rt_redis_new(f.loop, &options, &f.redis) == RT_OK);
 }
 
-static void setup_up(struct fixture *fixture)
+static void end(void)
 {
-	setup(fixture, &(struct rt_redis_options){ .unix_path = shared.socket, .name = "test" });
-	run_until_up(fixture, 1);
+	rt_redis_free(RT_TAKE(f.redis));
+	rt_loop_free(RT_TAKE(f.loop));
 }
 
-static void teardown(struct fixture *fixture)
+/* Others in place of the one there is. */
+static void use(struct rt_redis_options options)
 {
-	rt_redis_free(fixture->redis);
-	rt_loop_free(fixture->loop);
+	end();
+	begin(options);
+}
+
+static void use_up(struct rt_redis_options options)
+{
+	use(options);
+	run_until_up(1);
+}
+
+/* What a test finds: a server without keys, and a connection that is up. */
+static void setup(void)
+{
+	redis_server_do(&shared, "FLUSHALL");
+	begin((struct rt_redis_options){ .unix_path = shared.socket, .name = "test" });
+	run_until_up(1);
 }
 
 /* Sends words separated by blanks. */
-static void send_timed(struct fixture *fixture, int i, const char *words, int64_t timeout_ms)
+static void send_timed(int i, const char *words, int64_t timeout_ms)
 {
 	struct rt_args args = { .count = 0 };
 
@@ -146,39 +150,40 @@ static void send_timed(struct fixture *fixture, int i, const char *words, int64_
 		rt_args_add(&args, words, length);
 		words += length + strspn(words + length, " ");
 	}
-	rt_redis_send(fixture->redis, &fixture->ops[i].op, &args, timeout_ms, op_done);
+	rt_redis_send(f.redis, &f.ops[i].op, &args, timeout_ms, op_done);
 	rt_args_done(&args);
 }
 
-static void send(struct fixture *fixture, int i, const char *words)
+static void send(int i, const char *words)
 {
-	send_timed(fixture, i, words, 0);
+	send_timed(i, words, 0);
+}
+
+/* Sends the next one and waits for its end. */
+static const struct op *ask(const char *words)
+{
+	int i = f.ends;
+
+	send(i, words);
+	run_until_ends(i + 1);
+	return &f.ops[i];
 }
 
 static void pipelining(void)
 {
-	struct fixture f;
-	long long reads;
-
-	setup_up(&f);
 	CU_ASSERT_STRING_EQUAL(rt_redis_error(f.redis), "");
-	redis_server_do(&shared, "FLUSHALL");
-	reads = 0;
 	for (int i = 0; i < 50; i++)
-		send(&f, i, "INCR n");
+		send(i, "INCR n");
 	CU_ASSERT_EQUAL(f.ends, 0); /* never before the submit has returned */
 	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 50);
-	run_until_ends(&f, 50);
+	run_until_ends(50);
 	for (int i = 0; i < 50; i++) {
 		CU_ASSERT_EQUAL(f.ops[i].calls, 1);
 		CU_ASSERT_EQUAL(f.ops[i].status, RT_OK);
 		CU_ASSERT_EQUAL(f.ops[i].integer, i + 1);
 		CU_ASSERT_EQUAL(f.ops[i].place, i + 1);
-		reads += f.ops[i].integer;
 	}
-	CU_ASSERT_EQUAL(reads, 50 * 51 / 2);
 	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 0);
-	teardown(&f);
 }
 
 /* The server counts the reads it needed: fifty commands of a turn arrive in one. */
@@ -195,16 +200,18 @@ static long long server_reads(void)
 
 static void one_write(void)
 {
-	struct fixture f;
-	long long before;
+	long long before = server_reads();
 
-	setup_up(&f);
-	before = server_reads();
 	for (int i = 0; i < 50; i++)
-		send(&f, i, "PING");
-	run_until_ends(&f, 50);
+		send(i, "PING");
+	run_until_ends(50);
 	CU_ASSERT_EQUAL(server_reads() - before, 2); /* ours and that of this INFO */
-	teardown(&f);
+}
+
+static void send_args(int i, struct rt_args *args)
+{
+	rt_redis_send(f.redis, &f.ops[i].op, args, 0, op_done);
+	rt_args_clear(args);
 }
 
 static void large_values(void)
@@ -212,43 +219,35 @@ static void large_values(void)
 	enum { LENGTH = 4 << 20 };
 	char *large = rt_alloc(LENGTH);
 	struct rt_args args = { .count = 0 };
-	struct fixture f;
 
 	memset(large, 'x', LENGTH);
 	large[1] = '\0';
-	setup_up(&f);
 	rt_args_str(&args, "SET");
 	rt_args_copy(&args, "large", 5);
 	rt_args_add(&args, large, LENGTH);
-	rt_redis_send(f.redis, &f.ops[0].op, &args, 0, op_done);
-	rt_args_clear(&args);
+	send_args(0, &args);
 	rt_args_str(&args, "SETRANGE");
 	rt_args_str(&args, "large");
 	rt_args_int(&args, LENGTH - 3);
 	rt_args_copy(&args, "a\0z", 3);
-	rt_redis_send(f.redis, &f.ops[1].op, &args, 0, op_done);
-	rt_args_clear(&args);
+	send_args(1, &args);
 	rt_args_str(&args, "SET");
 	rt_args_str(&args, "empty");
 	rt_args_copy(&args, "", 0);
-	rt_redis_send(f.redis, &f.ops[2].op, &args, 0, op_done);
+	send_args(2, &args);
 	rt_args_done(&args);
-	send(&f, 3, "GET large");
-	send(&f, 4, "STRLEN empty");
-	send(&f, 5, "GET none");
-	run_until_ends(&f, 6);
+	run_until_ends(3);
 	CU_ASSERT_EQUAL(f.ops[1].integer, LENGTH);
-	CU_ASSERT_EQUAL(f.ops[3].status, RT_OK);
+	CU_ASSERT_EQUAL(ask("GET large")->status, RT_OK);
 	CU_ASSERT_EQUAL(f.ops[3].type, REDIS_REPLY_STRING);
 	CU_ASSERT_STRING_EQUAL(f.ops[3].text, "x"); /* cut at the NUL by this test alone */
-	CU_ASSERT_EQUAL(f.ops[4].status, RT_OK);
-	CU_ASSERT_EQUAL(f.ops[5].status, RT_OK);
+	CU_ASSERT_EQUAL(ask("STRLEN empty")->status, RT_OK);
+	CU_ASSERT_EQUAL(ask("GET none")->status, RT_OK);
 	CU_ASSERT_EQUAL(f.ops[5].type, REDIS_REPLY_NIL);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "STRLEN large"), LENGTH);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "STRLEN empty"), 0);
 	redis_server_do(&shared, "DEL large");
 	free(large);
-	teardown(&f);
 }
 
 static void error_answers(void)
@@ -267,72 +266,54 @@ static void error_answers(void)
 		{ "FCALL t_inner 1 xs", "ERR", RT_REMOTE },
 		{ "PING", "PONG", RT_OK },
 	};
-	struct fixture f;
 
-	redis_server_do(&shared, "FLUSHALL");
 	redis_server_do(&shared, "SET s 1");
 	redis_server_do(&shared, "XGROUP CREATE xs g 0 MKSTREAM");
 	redis_server_do(&shared, "FUNCTION LOAD REPLACE %s",
 			"#!lua name=t\nredis.register_function('t_inner', function(keys) return "
 			"redis.call('NOSUCH', keys[1]) end)\n");
-	setup_up(&f);
 	for (size_t i = 0; i < RT_LENGTH(rows); i++)
-		send(&f, (int)i, rows[i].command);
-	run_until_ends(&f, (int)RT_LENGTH(rows));
+		send((int)i, rows[i].command);
+	run_until_ends((int)RT_LENGTH(rows));
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		TEST_ROW(f.ops[i].status == rows[i].status, rows[i].command);
 		TEST_ROW(strncmp(f.ops[i].text, rows[i].begins, strlen(rows[i].begins)) == 0,
 			 rows[i].command);
 	}
 	CU_ASSERT_EQUAL(f.downs, 0);
-	teardown(&f);
 }
 
 static void denied(void)
 {
-	struct fixture f;
-
-	redis_server_do(&shared, "FLUSHALL");
 	redis_server_do(&shared, "ACL SETUSER narrow reset on >secret ~own:* +get +set +fcall");
 	redis_server_do(&shared, "FUNCTION LOAD REPLACE %s",
 			"#!lua name=t\nredis.register_function('t_get', function(keys) return "
 			"redis.call('GET', 'foreign') end)\n"
 			"redis.register_function('t_ping', function() return redis.call('PING') "
 			"end)\n");
-	setup(&f, &(struct rt_redis_options){ .unix_path = shared.socket,
-					      .user = "narrow",
-					      .password = "secret",
-					      .name = "not-allowed" });
-	run_until_up(&f, 1);
-	send(&f, 0, "SET own:a 1");
-	send(&f, 1, "SET foreign:a 1");
-	send(&f, 2, "PING");
-	send(&f, 3, "FCALL t_get 1 own:a");
-	send(&f, 4, "FCALL t_ping 1 own:a");
-	run_until_ends(&f, 5);
-	CU_ASSERT_EQUAL(f.ops[0].status, RT_OK);
-	CU_ASSERT_EQUAL(f.ops[1].status, RT_DENIED);
-	CU_ASSERT_EQUAL(f.ops[2].status, RT_DENIED);
-	CU_ASSERT_EQUAL(f.ops[3].status, RT_DENIED);
-	CU_ASSERT_EQUAL(f.ops[4].status, RT_DENIED);
-	teardown(&f);
+	use_up((struct rt_redis_options){ .unix_path = shared.socket,
+					  .user = "narrow",
+					  .password = "secret",
+					  .name = "not-allowed" });
+	CU_ASSERT_EQUAL(ask("SET own:a 1")->status, RT_OK);
+	CU_ASSERT_EQUAL(ask("SET foreign:a 1")->status, RT_DENIED);
+	CU_ASSERT_EQUAL(ask("PING")->status, RT_DENIED);
+	CU_ASSERT_EQUAL(ask("FCALL t_get 1 own:a")->status, RT_DENIED);
+	CU_ASSERT_EQUAL(ask("FCALL t_ping 1 own:a")->status, RT_DENIED);
 }
 
 static void wrong_password(void)
 {
-	struct fixture f;
-
 	redis_server_do(&shared, "ACL SETUSER narrow reset on >secret ~own:* +get");
-	setup(&f, &(struct rt_redis_options){
-			  .unix_path = shared.socket, .user = "narrow", .password = "guess" });
-	run_for(&f, 300);
+	use((struct rt_redis_options){
+		.unix_path = shared.socket, .user = "narrow", .password = "guess" });
+	run_for(300);
 	CU_ASSERT_EQUAL(f.ups, 0);
 	CU_ASSERT_FALSE(rt_redis_up(f.redis));
 	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), "WRONGPASS"));
 	/* The password is put right: the connection comes without a restart. */
 	redis_server_do(&shared, "ACL SETUSER narrow >guess");
-	run_until_up(&f, 1);
-	teardown(&f);
+	run_until_up(1);
 }
 
 /* ---- what the log says ---- */
@@ -359,7 +340,6 @@ static int told(const char *what)
 /* Each attempt fails the same way: that is told once, and what to do about it. */
 static void trouble_is_told(void)
 {
-	struct fixture f;
 	struct rt_redis_options options = { .unix_path = shared.socket,
 					    .user = "narrow",
 					    .password = "guess",
@@ -369,30 +349,29 @@ static void trouble_is_told(void)
 	redis_server_do(&shared, "ACL SETUSER narrow reset on >secret ~own:* +get");
 	lines[0] = '\0';
 	rt_log_sink(keep_line, NULL);
-	setup(&f, &options);
-	run_for(&f, 700);
+	use(options);
+	run_for(700);
 	CU_ASSERT_EQUAL(told("error Redis cannot be used"), 1);
 	CU_ASSERT_EQUAL(told("WRONGPASS"), 1);
 	CU_ASSERT_EQUAL(told("the user narrow, enabled, with the password in the first line of "
 			     "/etc/narrow.password"),
 			1);
 	redis_server_do(&shared, "ACL SETUSER narrow >guess");
-	run_until_up(&f, 1);
+	run_until_up(1);
 	CU_ASSERT_EQUAL(told("info Redis is back"), 1);
 
 	/* What it may not do is told once. */
 	for (int i = 0; i < 3; i++)
-		send(&f, i, "SET own:a 1");
-	run_until_ends(&f, 3);
+		send(i, "SET own:a 1");
+	run_until_ends(3);
 	CU_ASSERT_EQUAL(told("error Redis denies the user a command user=narrow"), 1);
 	CU_ASSERT_EQUAL(told("NOPERM"), 1);
 
 	/* The user is deleted: Redis closes the connection, and then does not let it in. */
 	redis_server_do(&shared, "ACL DELUSER narrow");
-	run_for(&f, 700);
+	run_for(700);
 	CU_ASSERT_EQUAL(told("error Redis cannot be used"), 2);
 	CU_ASSERT_EQUAL(told("WRONGPASS"), 2);
-	teardown(&f);
 	rt_log_sink(NULL, NULL);
 }
 
@@ -400,15 +379,13 @@ static void trouble_is_told(void)
 static void no_redis(void)
 {
 	struct rt_redis_options options = { .host = "127.0.0.1", .log_trouble = true };
-	struct fixture f;
 	pid_t pid = redis_server_fake(&options.port);
 
 	lines[0] = '\0';
 	rt_log_sink(keep_line, NULL);
-	setup(&f, &options);
-	run_for(&f, 700);
+	use(options);
+	run_for(700);
 	CU_ASSERT_EQUAL(told("something else than Redis answers there"), 1);
-	teardown(&f);
 	rt_log_sink(NULL, NULL);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
@@ -416,135 +393,103 @@ static void no_redis(void)
 
 static void full(void)
 {
-	struct fixture f;
-
-	redis_server_do(&shared, "FLUSHALL");
-	setup_up(&f);
 	redis_server_do(&shared, "CONFIG SET maxmemory 1");
-	send(&f, 0, "SET own:a 1");
-	send(&f, 1, "GET own:a");
-	run_until_ends(&f, 2);
+	send(0, "SET own:a 1");
+	send(1, "GET own:a");
+	run_until_ends(2);
 	redis_server_do(&shared, "CONFIG SET maxmemory 0");
 	CU_ASSERT_EQUAL(f.ops[0].status, RT_FULL);
 	CU_ASSERT_EQUAL(f.ops[1].status, RT_OK);
-	teardown(&f);
 }
 
 static void bounded(void)
 {
-	struct fixture f;
-
-	setup(&f, &(struct rt_redis_options){ .unix_path = shared.socket, .pending_max = 3 });
-	run_until_up(&f, 1);
+	use_up((struct rt_redis_options){ .unix_path = shared.socket, .pending_max = 3 });
 	for (int i = 0; i < 5; i++)
-		send(&f, i, "PING");
+		send(i, "PING");
 	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 3);
 	CU_ASSERT_EQUAL(f.ends, 0);
-	run_until_ends(&f, 5);
+	run_until_ends(5);
 	for (int i = 0; i < 5; i++) {
 		CU_ASSERT_EQUAL(f.ops[i].calls, 1);
 		CU_ASSERT_EQUAL(f.ops[i].status, i < 3 ? RT_OK : RT_BUSY);
 	}
-	send(&f, 5, "PING");
-	run_until_ends(&f, 6);
-	CU_ASSERT_EQUAL(f.ops[5].status, RT_OK);
-	teardown(&f);
+	CU_ASSERT_EQUAL(ask("PING")->status, RT_OK);
 }
 
 /* A command without an answer takes the connection down: it gets RT_TIMEOUT, those behind it
  * RT_LOST, and the connection comes back. */
 static void timeouts(void)
 {
-	struct fixture f;
-	int64_t begun;
+	int64_t begun = rt_loop_now(f.loop);
 
-	setup_up(&f);
-	begun = rt_loop_now(f.loop);
-	send_timed(&f, 0, "BLPOP nothing 0", 200);
-	send_timed(&f, 1, "PING", 10000);
-	run_until_ends(&f, 2);
+	send_timed(0, "BLPOP nothing 0", 200);
+	send_timed(1, "PING", 10000);
+	run_until_ends(2);
 	CU_ASSERT_EQUAL(f.ops[0].status, RT_TIMEOUT);
 	CU_ASSERT_EQUAL(f.ops[1].status, RT_LOST);
 	CU_ASSERT_TRUE(rt_loop_now(f.loop) - begun >= 200);
 	CU_ASSERT_TRUE(rt_loop_now(f.loop) - begun < 5000);
 	CU_ASSERT_EQUAL(f.downs, 1);
-	run_until_up(&f, 2);
-	send(&f, 2, "PING");
-	run_until_ends(&f, 3);
-	CU_ASSERT_EQUAL(f.ops[2].status, RT_OK);
-	teardown(&f);
+	run_until_up(2);
+	CU_ASSERT_EQUAL(ask("PING")->status, RT_OK);
 }
 
 static void late_command_first(void)
 {
-	struct fixture f;
-
 	/* The later command has the earlier deadline. */
-	setup_up(&f);
-	send_timed(&f, 0, "BLPOP nothing 0", 10000);
-	send_timed(&f, 1, "PING", 100);
-	run_until_ends(&f, 2);
+	send_timed(0, "BLPOP nothing 0", 10000);
+	send_timed(1, "PING", 100);
+	run_until_ends(2);
 	CU_ASSERT_EQUAL(f.ops[0].status, RT_LOST);
 	CU_ASSERT_EQUAL(f.ops[1].status, RT_TIMEOUT);
-	teardown(&f);
 }
 
 static void killed_and_restarted(void)
 {
 	struct redis_server server;
-	struct fixture f;
 
 	redis_server_start(&server, NULL);
-	setup(&f, &(struct rt_redis_options){ .host = "127.0.0.1", .port = server.port });
-	run_until_up(&f, 1);
-	send(&f, 0, "BLPOP nothing 0");
-	run_for(&f, 50);
+	use_up((struct rt_redis_options){ .host = "127.0.0.1", .port = server.port });
+	send(0, "BLPOP nothing 0");
+	run_for(50);
 	redis_server_kill(&server);
-	run_until_ends(&f, 1);
+	run_until_ends(1);
 	CU_ASSERT_EQUAL(f.ops[0].status, RT_LOST);
 	CU_ASSERT_EQUAL(f.downs, 1);
-	send(&f, 1, "PING");
+	send(1, "PING");
 	CU_ASSERT_EQUAL(f.ends, 1);
-	run_until_ends(&f, 2);
+	run_until_ends(2);
 	CU_ASSERT_EQUAL(f.ops[1].status, RT_LOST);
-	run_for(&f, 300); /* some tries in vain */
+	run_for(300); /* some tries in vain */
 	CU_ASSERT_EQUAL(f.ups, 1);
 	CU_ASSERT_STRING_NOT_EQUAL(rt_redis_error(f.redis), "");
 	redis_server_restart(&server);
-	run_until_up(&f, 2);
-	send(&f, 2, "PING");
-	run_until_ends(&f, 3);
-	CU_ASSERT_EQUAL(f.ops[2].status, RT_OK);
-	teardown(&f);
+	run_until_up(2);
+	CU_ASSERT_EQUAL(ask("PING")->status, RT_OK);
 	redis_server_done(&server);
 }
 
 static void frozen(void)
 {
 	struct redis_server server;
-	struct fixture f;
 
 	redis_server_start(&server, NULL);
-	setup(&f, &(struct rt_redis_options){
-			  .host = "127.0.0.1", .port = server.port, .timeout_ms = 150 });
-	run_until_up(&f, 1);
+	use_up((struct rt_redis_options){
+		.host = "127.0.0.1", .port = server.port, .timeout_ms = 150 });
 	redis_server_freeze(&server);
-	send(&f, 0, "PING");
-	run_until_ends(&f, 1);
-	CU_ASSERT_EQUAL(f.ops[0].status, RT_TIMEOUT);
+	CU_ASSERT_EQUAL(ask("PING")->status, RT_TIMEOUT);
 	/* The kernel still accepts; the greeting is what has no answer. */
-	run_for(&f, 500);
+	run_for(500);
 	CU_ASSERT_EQUAL(f.ups, 1);
 	redis_server_thaw(&server);
-	run_until_up(&f, 2);
-	teardown(&f);
+	run_until_up(2);
 	redis_server_done(&server);
 }
 
 static void loading(void)
 {
 	struct redis_server server;
-	struct fixture f;
 	int written = 0;
 
 	redis_server_start(&server, (const char *[]){ "--loading-process-events-interval-bytes",
@@ -555,61 +500,48 @@ static void loading(void)
 	redisAppendCommand(server.control, "DEBUG RELOAD");
 	while (!written)
 		CU_ASSERT_FATAL(redisBufferWrite(server.control, &written) == REDIS_OK);
-	setup(&f, &(struct rt_redis_options){ .unix_path = server.socket });
-	run_for(&f, 300);
+	use((struct rt_redis_options){ .unix_path = server.socket });
+	run_for(300);
 	CU_ASSERT_EQUAL(f.ups, 0);
 	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), "LOADING"));
-	run_until_up(&f, 1);
-	send(&f, 0, "DBSIZE");
-	run_until_ends(&f, 1);
-	CU_ASSERT_EQUAL(f.ops[0].integer, 1000);
-	teardown(&f);
+	run_until_up(1);
+	CU_ASSERT_EQUAL(ask("DBSIZE")->integer, 1000);
 	redis_server_done(&server);
 }
 
 static void freed_while_under_way(void)
 {
-	struct fixture f;
-
-	setup_up(&f);
-	send(&f, 0, "BLPOP nothing 0");
-	run_for(&f, 20);
-	send(&f, 1, "PING");
+	send(0, "BLPOP nothing 0");
+	run_for(20);
+	send(1, "PING");
 	rt_redis_free(RT_TAKE(f.redis));
 	CU_ASSERT_EQUAL(f.ends, 2);
 	CU_ASSERT_EQUAL(f.ops[0].status, RT_CANCELED);
 	CU_ASSERT_EQUAL(f.ops[1].status, RT_CANCELED);
 	CU_ASSERT_EQUAL(f.downs, 0);
-	teardown(&f);
 
 	/* Before the first turn, and while nobody listens. */
-	setup(&f, &(struct rt_redis_options){ .unix_path = "/nonexistent/socket" });
-	send(&f, 0, "PING");
+	use((struct rt_redis_options){ .unix_path = "/nonexistent/socket" });
+	send(0, "PING");
 	rt_redis_free(RT_TAKE(f.redis));
 	CU_ASSERT_EQUAL(f.ops[0].status, RT_CANCELED);
-	teardown(&f);
-	setup(&f, &(struct rt_redis_options){ .unix_path = "/nonexistent/socket" });
-	run_for(&f, 100);
+	use((struct rt_redis_options){ .unix_path = "/nonexistent/socket" });
+	run_for(100);
 	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), "cannot connect"));
-	teardown(&f);
 }
 
 static void bad_options(void)
 {
 	struct rt_redis *redis = NULL;
-	struct rt_loop *loop;
 
-	CU_ASSERT_FATAL(rt_loop_new(&loop) == RT_OK);
-	CU_ASSERT_EQUAL(rt_redis_new(loop, &(struct rt_redis_options){ .unix_path = "" }, &redis),
+	CU_ASSERT_EQUAL(rt_redis_new(f.loop, &(struct rt_redis_options){ .unix_path = "" }, &redis),
 			RT_INVALID);
 	CU_ASSERT_PTR_NULL(redis);
 	rt_redis_free(NULL);
-	rt_loop_free(loop);
 }
 
 struct ensure {
 	struct rt_functions_op op;
-	struct fixture *fixture;
 	int status, calls;
 };
 
@@ -619,46 +551,40 @@ static void ensured(struct rt_functions_op *op, int status)
 
 	ensure->status = status;
 	ensure->calls++;
-	rt_loop_stop(ensure->fixture->loop);
+	rt_loop_stop(f.loop);
 }
 
 #define LIBRARY(version)                                                                           \
 	"#!lua name=lib_" version "\nredis.register_function{function_name='lib_version_" version  \
 	"', callback=function() return '" version "' end, flags={'no-writes','allow-oom'}}\n"
 
-static int ensure(struct fixture *fixture, const char *version, const char *code)
+static int ensure(const char *version, const char *code)
 {
 	struct rt_functions functions = { "lib", version, code, strlen(code) };
-	struct ensure ensure = { .fixture = fixture };
+	struct ensure ensure = { .calls = 0 };
 
-	rt_functions_ensure(fixture->redis, &ensure.op, &functions, ensured);
+	rt_functions_ensure(f.redis, &ensure.op, &functions, ensured);
 	CU_ASSERT_EQUAL(ensure.calls, 0);
-	run(fixture);
+	run();
 	CU_ASSERT_EQUAL(ensure.calls, 1);
 	return ensure.status;
 }
 
 static void functions(void)
 {
-	struct fixture f;
-
 	redis_server_do(&shared, "FUNCTION FLUSH");
-	setup_up(&f);
-	CU_ASSERT_EQUAL(ensure(&f, "1", LIBRARY("1")), RT_OK); /* not there: loaded */
+	CU_ASSERT_EQUAL(ensure("1", LIBRARY("1")), RT_OK); /* not there: loaded */
 	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_1 0"), "1");
-	CU_ASSERT_EQUAL(ensure(&f, "1", "not even Lua"), RT_OK); /* there: left alone */
-	CU_ASSERT_EQUAL(ensure(&f, "2", LIBRARY("2")), RT_OK);   /* another: beside it */
+	CU_ASSERT_EQUAL(ensure("1", "not even Lua"), RT_OK); /* there: left alone */
+	CU_ASSERT_EQUAL(ensure("2", LIBRARY("2")), RT_OK);   /* another: beside it */
 	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_2 0"), "2");
 	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_1 0"), "1");
-	CU_ASSERT_EQUAL(ensure(&f, "3", "not even Lua"), RT_REMOTE);
-	teardown(&f);
+	CU_ASSERT_EQUAL(ensure("3", "not even Lua"), RT_REMOTE);
 
 	redis_server_do(&shared, "ACL SETUSER caller reset on nopass ~* +fcall");
-	setup(&f, &(struct rt_redis_options){ .unix_path = shared.socket, .user = "caller" });
-	run_until_up(&f, 1);
-	CU_ASSERT_EQUAL(ensure(&f, "2", LIBRARY("2")), RT_OK);
-	CU_ASSERT_EQUAL(ensure(&f, "3", LIBRARY("3")), RT_DENIED);
-	teardown(&f);
+	use_up((struct rt_redis_options){ .unix_path = shared.socket, .user = "caller" });
+	CU_ASSERT_EQUAL(ensure("2", LIBRARY("2")), RT_OK);
+	CU_ASSERT_EQUAL(ensure("3", LIBRARY("3")), RT_DENIED);
 }
 
 /* ---- another kind of connection ---- */
@@ -740,17 +666,16 @@ static void echo_answer(struct echo *echo, int type)
 /* What the options name makes the connection; arguments and functions work on it as on any other. */
 static void another_kind(void)
 {
-	struct fixture f;
 	struct echo echo = { .name = NULL };
-	struct ensure ensure = { .fixture = &f };
+	struct ensure ensure = { .calls = 0 };
 	const struct rt_functions functions = { "lib", "3", "code", 4 };
 
-	setup(&f, &(struct rt_redis_options){
-			  .name = "echoed", .connect = echo_connect, .connector = &echo });
+	use((struct rt_redis_options){
+		.name = "echoed", .connect = echo_connect, .connector = &echo });
 	CU_ASSERT_PTR_EQUAL_FATAL(f.redis, &echo.redis);
 	CU_ASSERT_STRING_EQUAL(echo.name, "echoed");
 	CU_ASSERT_TRUE(rt_redis_up(f.redis));
-	send_timed(&f, 0, "SET a 1", 70);
+	send_timed(0, "SET a 1", 70);
 	CU_ASSERT_STRING_EQUAL(echo.said, "SET|a|1|");
 	CU_ASSERT_EQUAL(echo.timeout_ms, 70);
 	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 1);
@@ -772,7 +697,7 @@ static void another_kind(void)
 
 	rt_redis_reset(f.redis);
 	CU_ASSERT_EQUAL(echo.resets, 1);
-	teardown(&f);
+	end();
 	CU_ASSERT_EQUAL(echo.frees, 1);
 	CU_ASSERT_STRING_EQUAL(rt_redis_error(&echo.redis), "freed");
 }
@@ -803,7 +728,7 @@ int main(void)
 	int rc;
 
 	redis_server_start(&shared, NULL);
-	rc = tests_run("redis", tests, RT_LENGTH(tests));
+	rc = tests_run_each("redis", setup, end, tests, RT_LENGTH(tests));
 	redis_server_done(&shared);
 	return rc;
 }
