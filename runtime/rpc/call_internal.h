@@ -1,21 +1,17 @@
 /* call_internal.h - what the files of rpc share, and which there are. A file calls those below it in its
  * column, and those of the last.
  *
- *   server_new.c      with health and        client.c       a call starts     local.c    both, inside
- *                     reflection             client_call.c  it sends, reads,             this process
- *   health.c, reflection.c                                  ends
- *   server.c          what it serves         channel.c      connections       local_packets.c
- *   server_arrival.c  calls come             client_pool.c  memory of calls
- *   server_call.c     what they receive      proxy.c        how it looks to those who call
- *   server_send.c     what they send
- *   server_drain.c    the graceful end
- *   call.c            a call as its handler sees it, the same on every transport
+ *   server.c       what it serves,         client.c     calls              local.c    both, inside this
+ *                  calls come              channel.c    connections                   process
+ *   health.c, reflection.c                 proxy.c      how it looks to    local_packets.c
+ *   server_call.c  what they send                       those who call
+ *                  and receive
+ *   server_drain.c the graceful end
+ *   call.c         a call as its handler sees it, the same on every transport
  *
- *   queue.c           the completion queue of a loop; queue_polling.c, queue_thread.c: how it is waited
- *                     for; queue_run.c
- *   method.c          paths and metrics      metadata.c     outgoing.c        message.c
- *   status.c          statuses and details   descriptors.c  what the .proto files say
- *   init.c            gRPC in this process
+ *   queue.c        the completion queue of a loop, gRPC in this process
+ *   method.c       paths and metrics       message.c    what calls carry   status.c   and details
+ *   descriptors.c  what the .proto files say
  *
  * A server call is a struct rt_call embedded in its transport's struct. The handler's side
  * (rt_call_*) is common; what differs is behind rpc_call_ops. */
@@ -37,7 +33,7 @@ ProtobufCMessage *rpc_unpack(struct rt_arena *arena, const ProtobufCMessageDescr
 			     const uint8_t *data, size_t length, bool from_server,
 			     struct rt_status *status);
 
-/* ---- metadata: lists in an arena (metadata.c) ---- */
+/* ---- metadata: lists in an arena (message.c) ---- */
 
 struct rpc_metadata {
 	struct rpc_metadata *next;

@@ -1,6 +1,8 @@
 /* channel.c - connections to a target. They come and go by themselves; while the target is away calls
  * fail at once with UNAVAILABLE. */
+#include <grpc/byte_buffer.h>
 #include <grpc/grpc_security.h>
+#include <grpc/slice.h>
 #include <string.h>
 
 #include "client_internal.h"
@@ -11,36 +13,32 @@
 #define KEEPALIVE_MS         10000
 #define KEEPALIVE_TIMEOUT_MS 5000
 #define CONNECT_TIMEOUT_MS   5000
+#define POOL_MAX             256 /* calls whose memory is kept */
 
 static grpc_channel *connect_one(const char *target, int64_t message_max_bytes)
 {
-#define INT_ARG(name, number)                                                                      \
-	{ .type = GRPC_ARG_INTEGER,                                                                \
-	  .key = (char *)(uintptr_t)(name),                                                        \
-	  .value.integer = (int)RT_MIN((int64_t)(number), INT32_MAX) }
 	grpc_arg args[] = {
-		INT_ARG(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, message_max_bytes),
-		INT_ARG(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX_BYTES),
+		RPC_INT_ARG(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, message_max_bytes),
+		RPC_INT_ARG(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX_BYTES),
 		/* Nothing is compressed, and nothing unpacked (decision 021). */
-		INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
-		INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
+		RPC_INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
+		RPC_INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
 		/* Each channel has a connection of its own. */
-		INT_ARG(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
-		INT_ARG(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, RECONNECT_MIN_MS),
-		INT_ARG(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, RECONNECT_MAX_MS),
+		RPC_INT_ARG(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
+		RPC_INT_ARG(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, RECONNECT_MIN_MS),
+		RPC_INT_ARG(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, RECONNECT_MAX_MS),
 		/* Whatever its name: how long one attempt may take. */
-		INT_ARG(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_TIMEOUT_MS),
-		INT_ARG(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, 1000),
+		RPC_INT_ARG(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_TIMEOUT_MS),
+		RPC_INT_ARG(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, 1000),
 		/* A peer that hangs, or vanished without a word, is found out. */
-		INT_ARG(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
-		INT_ARG(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
+		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
+		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
 		/* Callers know what may be repeated; gRPC does not. */
-		INT_ARG(GRPC_ARG_ENABLE_RETRIES, 0),
-		INT_ARG(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),
-		INT_ARG(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
-		INT_ARG(GRPC_ARG_ENABLE_CHANNELZ, 0),
+		RPC_INT_ARG(GRPC_ARG_ENABLE_RETRIES, 0),
+		RPC_INT_ARG(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),
+		RPC_INT_ARG(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
+		RPC_INT_ARG(GRPC_ARG_ENABLE_CHANNELZ, 0),
 	};
-#undef INT_ARG
 	grpc_channel_args list = { .num_args = RT_LENGTH(args), .args = args };
 	grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
 	grpc_channel *channel = grpc_channel_create(target, credentials, &list);
@@ -146,7 +144,6 @@ bool rt_channel_avoided(const struct rt_channel *channel, int connection)
 	return channel->avoided[connection];
 }
 
-/* The one whose turn it is; not one that is avoided, unless all are. */
 unsigned rpc_channel_next_connection(struct rt_channel *channel)
 {
 	unsigned count = (unsigned)channel->count, first = channel->turn++ % count;
@@ -179,4 +176,56 @@ void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void
 	for (struct rt_list *link = channel->calls.next; link != &channel->calls; link = link->next)
 		grpc_call_cancel(RT_CONTAINER_OF(link, struct client_call, link)->grpc, NULL);
 	rpc_channel_call_ended(channel);
+}
+
+/* ---- the memory of its calls, kept for the next ones ---- */
+
+struct client_call *rpc_client_call_new(struct rt_channel *channel)
+{
+	struct rt_list *pooled = rt_list_pop(&channel->pool);
+	struct client_call *call;
+
+	if (pooled != NULL) {
+		channel->pool_count--;
+		return RT_CONTAINER_OF(pooled, struct client_call, link);
+	}
+	call = rt_alloc(sizeof(*call));
+	rt_list_init(&call->link);
+	call->channel = channel;
+	grpc_metadata_array_init(&call->initial);
+	grpc_metadata_array_init(&call->trailing);
+	return call;
+}
+
+void rpc_client_call_free(struct client_call *call)
+{
+	grpc_metadata_array_destroy(&call->initial);
+	grpc_metadata_array_destroy(&call->trailing);
+	rt_arena_done(&call->arena);
+	free(call);
+}
+
+void rpc_client_call_release(struct client_call *call)
+{
+	struct rt_channel *channel = call->channel;
+
+	rpc_outgoing_drop(&call->outgoing);
+	if (call->received != NULL)
+		grpc_byte_buffer_destroy(RT_TAKE(call->received));
+	grpc_slice_unref(call->message);
+	grpc_call_unref(RT_TAKE(call->grpc));
+	rt_status_done(&call->status);
+	rt_arena_reset(&call->arena, RPC_ARENA_KEEP_BYTES);
+	call->sending_bytes = call->queued_bytes = 0;
+	call->initial.count = call->trailing.count = 0;
+	call->send_started = call->read_started = call->initial_asked = false;
+	call->status_done = call->half_closed = call->cancelled = false;
+	call->op = NULL;
+	rt_list_remove(&call->link);
+	if (channel->pool_count == POOL_MAX) {
+		rpc_client_call_free(call);
+		return;
+	}
+	rt_list_push(&channel->pool, &call->link);
+	channel->pool_count++;
 }

@@ -15,7 +15,6 @@ struct rpc_client_ops {
 	void (*send)(struct rt_client_op *op, const ProtobufCMessage *message);
 	size_t (*queued_bytes)(const struct rt_client_op *op);
 	void (*half_close)(struct rt_client_op *op);
-	const char *(*metadata)(const struct rt_client_op *op, const char *key, size_t *ret_length);
 	void (*free)(struct rpc_client *client);
 };
 /* What rt_client_new and rt_client_local make begins with it. */
@@ -89,20 +88,11 @@ struct client_call {
 	bool send_started, read_started, initial_asked, status_done, half_closed;
 };
 
-/* client_call.c: what has ended of a call's batches. */
-void rpc_client_status_came(struct rpc_tag *tag, bool ok);
-void rpc_client_message_sent(struct rpc_tag *tag, bool ok);
-/* Asks for the next message, and for the initial metadata if nobody has. */
-void rpc_client_read_next(struct client_call *call);
-/* A message (NULL: the half-close) is sent when those before it are. */
-void rpc_client_queue(struct client_call *call, grpc_byte_buffer *buffer, size_t length);
-void rpc_client_free_if_idle(struct remote_client *client);
-
 /* channel.c: the connection whose turn it is; not one that is avoided, unless all are. */
 unsigned rpc_channel_next_connection(struct rt_channel *channel);
 void rpc_channel_call_ended(struct rt_channel *channel);
 
-/* client_pool.c */
+/* channel.c: the memory of calls. */
 struct client_call *rpc_client_call_new(struct rt_channel *channel);
 void rpc_client_call_free(struct client_call *call);
 void rpc_client_call_release(struct client_call *call);

@@ -10,6 +10,13 @@
 
 #include "call_internal.h"
 
+/* An argument of a channel or server that is a number. */
+#define RPC_INT_ARG(name, number)                                                                  \
+	{                                                                                          \
+		.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)(name),                        \
+		.value.integer = (int)RT_MIN((int64_t)(number), INT32_MAX)                         \
+	}
+
 /* What to do when an operation has ended. Embed one for each that can be under way. */
 struct rpc_tag {
 	struct rpc_tag *next;
@@ -53,7 +60,7 @@ struct rpc_bytes {
 bool rpc_bytes_read(struct rpc_bytes *bytes, grpc_byte_buffer *buffer);
 void rpc_bytes_done(struct rpc_bytes *bytes);
 
-/* ---- metadata (metadata.c) ---- */
+/* ---- metadata (message.c) ---- */
 
 #define RPC_METADATA_SENT_MAX 16
 /* Fills `array`, which has room for RPC_METADATA_SENT_MAX, with references that are the caller's. */
@@ -63,7 +70,7 @@ void rpc_metadata_unref(grpc_metadata *array, size_t count);
 const char *rpc_metadata_received(const grpc_metadata_array *array, const char *key,
 				  struct rt_arena *arena, size_t *ret_length);
 
-/* ---- messages that wait to be sent (outgoing.c) ---- */
+/* ---- messages that wait to be sent (message.c) ---- */
 
 /* Zeroed memory is a valid empty one. */
 struct rpc_outgoing_queue {

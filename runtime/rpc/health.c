@@ -28,12 +28,12 @@ struct watcher {
 
 static bool is_known(const struct rpc_health *health, const char *service)
 {
-	const char *name;
+	const struct rt_server *server = health->server;
 
 	if (service[0] == '\0')
 		return true;
-	for (size_t i = 0; (name = rpc_server_service_name(health->server, i)) != NULL; i++) {
-		if (strcmp(name, service) == 0)
+	for (size_t i = 0; i < server->service_count; i++) {
+		if (strcmp(server->service_names[i], service) == 0)
 			return true;
 	}
 	return false;
@@ -139,20 +139,20 @@ static void health_free(struct rpc_server_part *part)
 	free(health);
 }
 
-void rpc_health_add(struct rt_server *server, struct rt_readiness *readiness)
+struct rpc_server_part *rpc_health_new(struct rt_server *server, struct rt_readiness *readiness)
 {
 	struct rpc_health *health = rt_alloc(sizeof(*health));
-	struct rpc_server_service added = { .armed = 4, .always = true };
 
+	health->part.services[0] = (struct rpc_server_service){
+		.service = (ProtobufCService *)&health->service, .armed = 4, .always = true
+	};
 	health->part.drain = health_drain;
 	health->part.free = health_free;
 	health->service = (Grpc__Health__V1__Health_Service)GRPC__HEALTH__V1__HEALTH__INIT(health_);
 	health->server = server;
 	health->readiness = readiness;
 	rt_list_init(&health->watchers);
-	added.service = (ProtobufCService *)&health->service;
-	rpc_server_add(server, &added);
-	rpc_server_add_part(server, &health->part);
 	if (readiness != NULL)
 		rt_readiness_watch(readiness, tell_watchers, health);
+	return &health->part;
 }

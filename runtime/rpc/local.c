@@ -263,17 +263,6 @@ static const struct rpc_call_ops local_call_ops = {
 
 /* ---- operations of the client's side ---- */
 
-static void copy_metadata(struct local_call *call, const struct rt_client_op *op)
-{
-	struct rt_arena *arena = &call->base.arena;
-
-	if (op->traceparent != NULL && op->traceparent[0] != '\0')
-		rpc_metadata_add(&call->metadata, arena, "traceparent", op->traceparent,
-				 strlen(op->traceparent));
-	for (const char *const *pair = op->metadata; pair != NULL && pair[0] != NULL; pair += 2)
-		rpc_metadata_add(&call->metadata, arena, pair[0], pair[1], strlen(pair[1]));
-}
-
 static void local_start(struct rpc_client *base, struct rpc_method *method,
 			const ProtobufCMessage *request, struct rt_client_op *op)
 {
@@ -290,7 +279,9 @@ static void local_start(struct rpc_client *base, struct rpc_method *method,
 	rt_list_init(&call->to_client);
 	call->deliver_task.run = deliver;
 	client->calls++;
-	copy_metadata(call, op);
+	if (op->traceparent != NULL && op->traceparent[0] != '\0')
+		rpc_metadata_add(&call->metadata, &call->base.arena, "traceparent", op->traceparent,
+				 strlen(op->traceparent));
 	call->deadline_ms = INT64_MAX;
 	if (op->timeout_ms > 0) {
 		call->deadline_ms = rt_loop_now(client->loop) + op->timeout_ms;
@@ -338,19 +329,6 @@ static void local_half_close(struct rt_client_op *op)
 	rpc_packets_send(call, true, LOCAL_HALF_CLOSE, NULL);
 }
 
-static const char *local_answer_metadata(const struct rt_client_op *op, const char *key,
-					 size_t *ret_length)
-{
-	const struct local_call *call = call_of(op);
-	const struct rpc_metadata *entry = rpc_metadata_find(call->base.trailing, key);
-
-	if (entry == NULL)
-		entry = rpc_metadata_find(call->base.initial, key);
-	if (entry != NULL && ret_length != NULL)
-		*ret_length = entry->length;
-	return entry != NULL ? entry->value : NULL;
-}
-
 static void local_free(struct rpc_client *base)
 {
 	struct local_client *client = RT_CONTAINER_OF(base, struct local_client, base);
@@ -365,7 +343,6 @@ static const struct rpc_client_ops local_client_ops = {
 	.send = local_client_send,
 	.queued_bytes = local_queued_bytes,
 	.half_close = local_half_close,
-	.metadata = local_answer_metadata,
 	.free = local_free,
 };
 

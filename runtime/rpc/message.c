@@ -1,10 +1,10 @@
-/* message.c - bytes into messages and back: checked and unpacked into an arena, packed into gRPC's
- * buffers. */
+/* message.c - what a call carries: messages, checked and unpacked into an arena, packed into gRPC's
+ * buffers; those of a stream that wait for their turn; metadata. */
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/slice.h>
+#include <string.h>
 
-#include "call_internal.h"
 #include "grpc_internal.h"
 
 ProtobufCMessage *rpc_unpack(struct rt_arena *arena, const ProtobufCMessageDescriptor *descriptor,
@@ -75,4 +75,128 @@ void rpc_bytes_done(struct rpc_bytes *bytes)
 {
 	grpc_slice_unref(bytes->joined);
 	grpc_byte_buffer_destroy(bytes->buffer);
+}
+
+/* ---- messages that wait to be sent ---- */
+
+struct rpc_outgoing {
+	struct rpc_outgoing *next;
+	grpc_byte_buffer *buffer;
+	size_t length;
+};
+
+void rpc_outgoing_add(struct rpc_outgoing_queue *queue, grpc_byte_buffer *buffer, size_t length)
+{
+	struct rpc_outgoing *outgoing = rt_alloc(sizeof(*outgoing));
+
+	outgoing->buffer = buffer;
+	outgoing->length = length;
+	if (queue->first == NULL)
+		queue->last = &queue->first;
+	*queue->last = outgoing;
+	queue->last = &outgoing->next;
+}
+
+bool rpc_outgoing_take(struct rpc_outgoing_queue *queue, grpc_byte_buffer **ret_buffer,
+		       size_t *ret_length)
+{
+	struct rpc_outgoing *outgoing = queue->first;
+
+	if (outgoing == NULL)
+		return false;
+	queue->first = outgoing->next;
+	*ret_buffer = outgoing->buffer;
+	*ret_length = outgoing->length;
+	free(outgoing);
+	return true;
+}
+
+size_t rpc_outgoing_drop(struct rpc_outgoing_queue *queue)
+{
+	grpc_byte_buffer *buffer;
+	size_t bytes = 0, length;
+
+	while (rpc_outgoing_take(queue, &buffer, &length)) {
+		bytes += length;
+		if (buffer != NULL)
+			grpc_byte_buffer_destroy(buffer);
+	}
+	return bytes;
+}
+
+/* ---- metadata ---- */
+
+static bool metadata_legal(const char *key, const void *value, size_t length)
+{
+	size_t key_length = strlen(key);
+	const char *text = value;
+
+	if (key_length == 0 || strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != key_length)
+		return false;
+	if (key_length > 4 && strcmp(key + key_length - 4, "-bin") == 0)
+		return true;
+	for (size_t i = 0; i < length; i++) {
+		if (text[i] < 0x20 || text[i] > 0x7e)
+			return false;
+	}
+	return true;
+}
+
+void rpc_metadata_add(struct rpc_metadata **list, struct rt_arena *arena, const char *key,
+		      const void *value, size_t length)
+{
+	struct rpc_metadata *entry;
+
+	if (!metadata_legal(key, value, length))
+		return;
+	entry = rt_arena_take(arena, sizeof(*entry));
+	entry->next = NULL;
+	entry->key = rt_arena_copy(arena, key, strlen(key));
+	entry->value = rt_arena_copy(arena, value, length);
+	entry->length = length;
+	while (*list != NULL)
+		list = &(*list)->next;
+	*list = entry;
+}
+
+const struct rpc_metadata *rpc_metadata_find(const struct rpc_metadata *list, const char *key)
+{
+	while (list != NULL && strcmp(list->key, key) != 0)
+		list = list->next;
+	return list;
+}
+
+size_t rpc_metadata_fill(const struct rpc_metadata *list, grpc_metadata *array)
+{
+	size_t count = 0;
+
+	for (; list != NULL && count < RPC_METADATA_SENT_MAX; list = list->next) {
+		array[count].key = grpc_slice_from_copied_string(list->key);
+		array[count++].value = grpc_slice_from_copied_buffer(list->value, list->length);
+	}
+	return count;
+}
+
+void rpc_metadata_unref(grpc_metadata *array, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		grpc_slice_unref(array[i].key);
+		grpc_slice_unref(array[i].value);
+	}
+}
+
+const char *rpc_metadata_received(const grpc_metadata_array *array, const char *key,
+				  struct rt_arena *arena, size_t *ret_length)
+{
+	for (size_t i = 0; i < array->count; i++) {
+		const grpc_metadata *entry = &array->metadata[i];
+		size_t length = GRPC_SLICE_LENGTH(entry->value);
+
+		if (grpc_slice_str_cmp(entry->key, key) != 0)
+			continue;
+		if (ret_length != NULL)
+			*ret_length = length;
+		return rt_arena_copy(arena, GRPC_SLICE_START_PTR(entry->value), length);
+	}
+	return NULL;
 }

@@ -1,64 +1,10 @@
-/* proxy.c - a client as those who call see it, the same on every transport: protobuf-c's proxy, and an
- * operation for each call. */
+/* proxy.c - a client as those who call see it, the same on every transport. */
 #include "client_internal.h"
-
-/* The call of a generated proxy function: an op of its own, freed with its end. */
-struct invocation {
-	struct rt_client_op op;
-	ProtobufCClosure closure;
-	void *closure_data;
-};
-
-static void invocation_message(struct rt_client_op *op, const ProtobufCMessage *message)
-{
-	struct invocation *invocation = RT_CONTAINER_OF(op, struct invocation, op);
-
-	invocation->closure(message, invocation->closure_data);
-}
-
-static void invocation_done(struct rt_client_op *op, const ProtobufCMessage *response)
-{
-	struct invocation *invocation = RT_CONTAINER_OF(op, struct invocation, op);
-
-	invocation->closure(response, invocation->closure_data);
-	free(invocation);
-}
-
-#define INVOKE_TIMEOUT_MS 30000
-static void client_invoke(ProtobufCService *service, unsigned method_index,
-			  const ProtobufCMessage *input, ProtobufCClosure closure,
-			  void *closure_data)
-{
-	struct rpc_client *client = (struct rpc_client *)(void *)service;
-	struct invocation *invocation = rt_alloc(sizeof(*invocation));
-
-	invocation->closure = closure;
-	invocation->closure_data = closure_data;
-	invocation->op.timeout_ms = INVOKE_TIMEOUT_MS;
-	invocation->op.done = invocation_done;
-	if (client->methods[method_index].server_streams)
-		invocation->op.on_message = invocation_message;
-	if (!client->methods[method_index].client_streams) {
-		rt_client_start(service, method_index, input, &invocation->op);
-		return;
-	}
-	/* A stream of one. */
-	rt_client_start(service, method_index, NULL, &invocation->op);
-	rt_client_send(&invocation->op, input);
-	rt_client_half_close(&invocation->op);
-}
-
-static void client_destroy(ProtobufCService *service)
-{
-	rt_client_free(service);
-}
 
 void rpc_client_init(struct rpc_client *client, const struct rpc_client_ops *ops,
 		     const ProtobufCServiceDescriptor *descriptor, struct rt_metrics *metrics)
 {
 	client->service.descriptor = descriptor;
-	client->service.invoke = client_invoke;
-	client->service.destroy = client_destroy;
 	client->ops = ops;
 	client->methods = rt_alloc(descriptor->n_methods * sizeof(*client->methods));
 	for (unsigned i = 0; i < descriptor->n_methods; i++)
@@ -122,9 +68,4 @@ size_t rt_client_queued_bytes(const struct rt_client_op *op)
 void rt_client_half_close(struct rt_client_op *op)
 {
 	((struct rpc_client_call *)op->call)->ops->half_close(op);
-}
-
-const char *rt_client_metadata(const struct rt_client_op *op, const char *key, size_t *ret_length)
-{
-	return ((struct rpc_client_call *)op->call)->ops->metadata(op, key, ret_length);
 }

@@ -67,14 +67,11 @@ static void answer_services(const struct stream *stream, reflection_response *re
 	Grpc__Reflection__V1__ListServiceResponse list =
 		GRPC__REFLECTION__V1__LIST_SERVICE_RESPONSE__INIT;
 	Grpc__Reflection__V1__ServiceResponse services[SERVICES_MAX], *pointers[SERVICES_MAX];
-	const char *name;
+	const struct rt_server *server = stream->reflection->server;
 
-	for (size_t i = 0; i < SERVICES_MAX; i++) {
-		name = rpc_server_service_name(stream->reflection->server, i);
-		if (name == NULL)
-			break;
+	for (size_t i = 0; i < RT_MIN(server->service_count, (size_t)SERVICES_MAX); i++) {
 		grpc__reflection__v1__service_response__init(&services[i]);
-		services[i].name = (char *)(uintptr_t)name;
+		services[i].name = (char *)(uintptr_t)server->service_names[i];
 		pointers[i] = &services[i];
 		list.n_service = i + 1;
 	}
@@ -187,20 +184,21 @@ static void reflection_free(struct rpc_server_part *part)
 	free(RT_CONTAINER_OF(part, struct rpc_reflection, part));
 }
 
-void rpc_reflection_add(struct rt_server *server)
+struct rpc_server_part *rpc_reflection_new(struct rt_server *server)
 {
 	struct rpc_reflection *reflection = rt_alloc(sizeof(*reflection));
-	struct rpc_server_service added = { .armed = 2 };
+	ProtobufCService *service = (ProtobufCService *)&reflection->service;
 
+	reflection->part.services[0] =
+		(struct rpc_server_service){ .service = service, .armed = 2 };
+	reflection->part.services[1] = (struct rpc_server_service){
+		.service = service, .name = "grpc.reflection.v1alpha.ServerReflection", .armed = 2
+	};
 	reflection->part.drain = reflection_drain;
 	reflection->part.free = reflection_free;
 	reflection->service = (Grpc__Reflection__V1__ServerReflection_Service)
 		GRPC__REFLECTION__V1__SERVER_REFLECTION__INIT(reflection_);
 	reflection->server = server;
 	rt_list_init(&reflection->streams);
-	added.service = (ProtobufCService *)&reflection->service;
-	rpc_server_add(server, &added);
-	added.name = "grpc.reflection.v1alpha.ServerReflection";
-	rpc_server_add(server, &added);
-	rpc_server_add_part(server, &reflection->part);
+	return &reflection->part;
 }

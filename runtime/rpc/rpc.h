@@ -1,8 +1,8 @@
 /* rpc.h - protobuf-c services over gRPC core (C API), with callbacks.
  *
- * protobuf-c generates a vtable for a server (Tandem__Order__V1__OrderService) and a proxy of the
- * same shape for a client; the runtime carries both over gRPC, with no generated glue. Which
- * methods stream is read from the FileDescriptorSet embedded at build time.
+ * protobuf-c generates a vtable for a server (Tandem__Order__V1__OrderService) and descriptors; the
+ * runtime carries their calls over gRPC, with no generated glue. Which methods stream is read from the
+ * FileDescriptorSet embedded at build time.
  *
  * Everything here is called on, and calls back on, the loop thread.
  *
@@ -188,9 +188,7 @@ bool rt_channel_avoided(const struct rt_channel *channel, int connection);
 /* Cancels what is under way; each `done` runs before `freed` does. Takes NULL (freed runs). */
 void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void *user);
 
-/* A proxy for a service behind the channel: give it to the functions protobuf-c generated, or to
- * rt_client_start. Its plain generated functions use a deadline of 30 s and hand the closure NULL
- * on any error. Freed with rt_client_free. */
+/* A service behind the channel, for rt_client_start. Freed with rt_client_free. */
 ProtobufCService *rt_client_new(struct rt_channel *channel,
 				const ProtobufCServiceDescriptor *descriptor);
 void rt_client_free(ProtobufCService *client);
@@ -200,11 +198,8 @@ struct rt_client_op {
 	/* In. */
 	int64_t timeout_ms; /* until the deadline; 0: none */
 	const char
-		*traceparent; /* sent as metadata; NULL or "": none. Borrowed until start returns */
-	/* More metadata: key, value, key, value, …, NULL; text only. Borrowed until start returns;
-	 * NULL: none. */
-	const char *const *metadata;
-	int connection; /* which of the channel's, from 1; 0: each in turn */
+		*traceparent; /* sent as metadata, borrowed until start returns; NULL, "": none */
+	int connection;       /* which of the channel's, from 1; 0: each in turn */
 	/* Client streaming: what is queued has fallen to half of RT_CALL_QUEUE_MAX_BYTES or less, from
 	 * above it. A client that finds more than RT_CALL_QUEUE_MAX_BYTES queued should wait for this.
 	 * NULL: does not care. */
@@ -228,9 +223,6 @@ void rt_client_cancel(struct rt_client_op *op);
 void rt_client_send(struct rt_client_op *op, const ProtobufCMessage *message);
 size_t rt_client_queued_bytes(const struct rt_client_op *op);
 void rt_client_half_close(struct rt_client_op *op);
-/* In done: a value of the answer's metadata by lower-case key, trailing before initial; valid
- * until done returns. NULL: none. */
-const char *rt_client_metadata(const struct rt_client_op *op, const char *key, size_t *ret_length);
 
 /* ---- without a network, for the simulation and tests ---- */
 

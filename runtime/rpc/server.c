@@ -1,7 +1,10 @@
-/* server.c - what a server serves, and how it starts. */
+/* server.c - what a server serves, how it starts, and calls as they come. Each takes a call that was armed
+ * for its method, and another is armed in its place. Calls of unknown methods come as generic ones and
+ * are answered UNIMPLEMENTED. */
 #include "server_internal.h"
 
 #include <grpc/grpc_security.h>
+#include <grpc/slice.h>
 #include <string.h>
 
 #include "interpose/interpose.h"
@@ -18,34 +21,8 @@
 #define BUSY_RETRY_MS        1000
 #define LEAVING_RETRY_MS     1000
 
-struct rt_server *rpc_server_new(struct rt_loop *loop, const struct rt_server_options *options)
-{
-	struct rt_server *server = rt_alloc(sizeof(*server));
-
-	server->loop = loop;
-	server->listen = rt_strdup(options->listen);
-	server->message_max_bytes = options->message_max_bytes > 0 ? options->message_max_bytes
-								   : RPC_MESSAGE_STANDARD_BYTES;
-	server->calls_max = options->calls_max > 0 ? options->calls_max : CALLS_STANDARD;
-	server->connections_max =
-		options->connections_max > 0 ? options->connections_max : CONNECTIONS_STANDARD;
-	server->farewell_ms = options->farewell_ms;
-	server->reuse_port = options->reuse_port;
-	server->metrics = options->metrics;
-	server->methods_end = &server->methods;
-	rt_list_init(&server->active);
-	rt_list_init(&server->pool);
-	rt_status_set(&server->busy, RT_CODE_RESOURCE_EXHAUSTED,
-		      "%lld calls are under way, which is all this server takes",
-		      (long long)server->calls_max);
-	rt_status_retry(&server->busy, BUSY_RETRY_MS);
-	rt_status_set(&server->leaving, RT_CODE_UNAVAILABLE, "the server is going down");
-	rt_status_retry(&server->leaving, LEAVING_RETRY_MS);
-	server->queue = rpc_queue_ref(loop);
-	return server;
-}
-
-void rpc_server_add(struct rt_server *server, const struct rpc_server_service *service)
+/* Serves it under another name than its descriptor's when it has one. */
+static void add_service(struct rt_server *server, const struct rpc_server_service *service)
 {
 	const ProtobufCServiceDescriptor *descriptor = service->service->descriptor;
 
@@ -73,45 +50,170 @@ void rt_server_add(struct rt_server *server, ProtobufCService *service)
 {
 	struct rpc_server_service added = { .service = service, .armed = ARMED_STANDARD };
 
-	rpc_server_add(server, &added);
+	add_service(server, &added);
 }
 
-void rpc_server_add_part(struct rt_server *server, struct rpc_server_part *part)
+static void add_part(struct rt_server *server, struct rpc_server_part *part)
 {
 	part->next = server->parts;
 	server->parts = part;
+	for (size_t i = 0; i < RT_LENGTH(part->services) && part->services[i].service != NULL; i++)
+		add_service(server, &part->services[i]);
 }
 
-const char *rpc_server_service_name(const struct rt_server *server, size_t index)
+int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
+		  struct rt_server **ret)
 {
-	return index < server->service_count ? server->service_names[index] : NULL;
+	struct rt_server *server = rt_alloc(sizeof(*server));
+
+	server->loop = loop;
+	server->listen = rt_strdup(options->listen);
+	server->message_max_bytes = options->message_max_bytes > 0 ? options->message_max_bytes
+								   : RPC_MESSAGE_STANDARD_BYTES;
+	server->calls_max = options->calls_max > 0 ? options->calls_max : CALLS_STANDARD;
+	server->connections_max =
+		options->connections_max > 0 ? options->connections_max : CONNECTIONS_STANDARD;
+	server->farewell_ms = options->farewell_ms;
+	server->reuse_port = options->reuse_port;
+	server->metrics = options->metrics;
+	server->methods_end = &server->methods;
+	rt_list_init(&server->active);
+	rt_list_init(&server->pool);
+	rt_status_set(&server->busy, RT_CODE_RESOURCE_EXHAUSTED,
+		      "%lld calls are under way, which is all this server takes",
+		      (long long)server->calls_max);
+	rt_status_retry(&server->busy, BUSY_RETRY_MS);
+	rt_status_set(&server->leaving, RT_CODE_UNAVAILABLE, "the server is going down");
+	rt_status_retry(&server->leaving, LEAVING_RETRY_MS);
+	server->queue = rpc_queue_ref(loop);
+	add_part(server, rpc_health_new(server, options->readiness));
+	add_part(server, rpc_reflection_new(server));
+	*ret = server;
+	return RT_OK;
 }
+
+/* ---- calls come ---- */
+
+static void handle_arrived(struct server_call *call)
+{
+	struct rt_server *server = call->server;
+	struct server_method *method = call->method;
+	grpc_byte_buffer *buffer = RT_TAKE(call->received);
+	struct rt_status status = { 0 };
+	struct rpc_bytes bytes = { 0 };
+
+	rpc_call_begin(&call->base, method->service, &method->base);
+	if ((int64_t)server->active_count > server->calls_max && !method->always) {
+		rpc_call_refuse(&call->base, &server->busy);
+	} else if (server->draining && !method->always) {
+		rpc_call_refuse(&call->base, &server->leaving);
+	} else if (method->base.client_streams) {
+		rpc_server_watch(&call->base);
+		rpc_call_handle(&call->base, NULL, 0);
+	} else if (buffer == NULL) {
+		rt_status_set(&status, RT_CODE_INVALID_ARGUMENT, "the request message is missing");
+		rpc_call_refuse(&call->base, &status);
+	} else {
+		if (method->base.server_streams)
+			rpc_server_watch(&call->base);
+		if (rpc_bytes_read(&bytes, buffer)) {
+			rpc_call_handle(&call->base, bytes.data, bytes.length);
+		} else {
+			rpc_server_set_compressed(call, &status);
+			rpc_call_refuse(&call->base, &status);
+		}
+		rpc_bytes_done(&bytes);
+		buffer = NULL;
+	}
+	if (buffer != NULL)
+		grpc_byte_buffer_destroy(buffer);
+	rt_status_done(&status);
+}
+
+static void refuse_unknown(struct server_call *call)
+{
+	call->end_due = true;
+	call->base.ended = true;
+	rt_status_set(&call->status, RT_CODE_UNIMPLEMENTED, "unknown method %.*s",
+		      (int)RT_MIN(GRPC_SLICE_LENGTH(call->details.method), (size_t)200),
+		      (const char *)GRPC_SLICE_START_PTR(call->details.method));
+	grpc_call_details_destroy(&call->details);
+	rpc_server_send_next(call);
+}
+
+static void arm(struct rt_server *server, struct server_method *method);
+
+static void call_arrived(struct rpc_tag *tag, bool ok)
+{
+	struct server_call *call = RT_CONTAINER_OF(tag, struct server_call, arrive_tag);
+	struct rt_server *server = call->server;
+
+	server->armed_count--;
+	if (!ok) { /* the server shuts down */
+		rpc_server_call_release(call);
+		rpc_server_check_drained(server);
+		return;
+	}
+	if (!server->closing)
+		arm(server, call->method);
+	rt_list_push(&server->active, &call->link);
+	server->active_count++;
+	if (call->method != NULL)
+		handle_arrived(call);
+	else
+		refuse_unknown(call);
+}
+
+/* Makes one more call of the method (NULL: of unknown ones) welcome. */
+static void arm(struct rt_server *server, struct server_method *method)
+{
+	struct server_call *call = rpc_server_call_new(server);
+	grpc_completion_queue *cq = rpc_queue_grpc(server->queue);
+	void *tag = rpc_queue_tag(&call->arrive_tag, call_arrived);
+	grpc_call_error error;
+
+	call->method = method;
+	server->armed_count++;
+	if (method != NULL) {
+		error = grpc_server_request_registered_call(
+			server->grpc, method->registered, &call->grpc, &call->deadline,
+			&call->metadata, method->base.client_streams ? NULL : &call->received, cq,
+			cq, tag);
+	} else {
+		grpc_call_details_init(&call->details);
+		error = grpc_server_request_call(server->grpc, &call->grpc, &call->details,
+						 &call->metadata, cq, cq, tag);
+	}
+	if (error != GRPC_CALL_OK) {
+		RT_LOG(RT_ERROR, "gRPC takes no more calls",
+		       RT_S("reason", grpc_call_error_to_string(error)));
+		server->armed_count--;
+		rpc_server_call_release(call);
+	}
+}
+
+/* ---- start and end ---- */
 
 static grpc_server *create_grpc_server(const struct rt_server *server)
 {
-#define INT_ARG(name, number)                                                                      \
-	{ .type = GRPC_ARG_INTEGER,                                                                \
-	  .key = (char *)(uintptr_t)(name),                                                        \
-	  .value.integer = (int)RT_MIN((int64_t)(number), INT32_MAX) }
 	grpc_arg args[] = {
-		INT_ARG(GRPC_ARG_ALLOW_REUSEPORT, server->reuse_port),
-		INT_ARG(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, server->message_max_bytes),
-		INT_ARG(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX_BYTES),
+		RPC_INT_ARG(GRPC_ARG_ALLOW_REUSEPORT, server->reuse_port),
+		RPC_INT_ARG(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, server->message_max_bytes),
+		RPC_INT_ARG(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX_BYTES),
 		/* Nothing is compressed, and nothing unpacked (decision 021): gRPC would look at
 		 * the size of a message after it has unpacked it. */
-		INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
-		INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
-		INT_ARG(GRPC_ARG_MAX_CONCURRENT_STREAMS, server->calls_max),
+		RPC_INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
+		RPC_INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
+		RPC_INT_ARG(GRPC_ARG_MAX_CONCURRENT_STREAMS, server->calls_max),
 		/* Clients may ping every 5 s, with and without calls. */
-		INT_ARG(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
-		INT_ARG(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000),
+		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
+		RPC_INT_ARG(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000),
 		/* A client that vanished without a word is found out. */
-		INT_ARG(GRPC_ARG_KEEPALIVE_TIME_MS, 60000),
-		INT_ARG(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000),
-		INT_ARG(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10000),
-		INT_ARG(GRPC_ARG_ENABLE_CHANNELZ, 0),
+		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_TIME_MS, 60000),
+		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000),
+		RPC_INT_ARG(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10000),
+		RPC_INT_ARG(GRPC_ARG_ENABLE_CHANNELZ, 0),
 	};
-#undef INT_ARG
 	grpc_channel_args list = { .num_args = RT_LENGTH(args), .args = args };
 
 	return grpc_server_create(&list, NULL);
@@ -178,10 +280,10 @@ int rt_server_start(struct rt_server *server)
 	for (struct server_method *method = server->methods; method != NULL;
 	     method = method->next) {
 		for (int i = 0; i < method->armed; i++)
-			rpc_server_arm(server, method);
+			arm(server, method);
 	}
 	for (int i = 0; i < ARMED_UNKNOWN; i++)
-		rpc_server_arm(server, NULL);
+		arm(server, NULL);
 	return RT_OK;
 }
 

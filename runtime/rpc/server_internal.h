@@ -1,6 +1,6 @@
 /* server_internal.h - a server over gRPC. Private to rpc. A call's life, in the order things happen:
  *
- *   rpc_server_arm        a struct server_call waits for a call of its method
+ *   arm                   a struct server_call waits for a call of its method
  *     call_arrived        one came, the request with it; another is armed in its place
  *     rpc_call_handle     the handler runs … and ends the call, now or later
  *     start_send          initial metadata, message, status and "tell me when it is over": one batch
@@ -45,9 +45,19 @@ struct server_call {
 	bool read_started;
 };
 
-/* What goes with a server: `drain` is called when the server begins to, `free` with it. */
+/* Serves `service` under another name than its descriptor's (NULL: the same), with `armed` calls
+ * of each method waiting. `always`: its unary calls are taken beyond calls_max. */
+struct rpc_server_service {
+	ProtobufCService *service;
+	const char *name;
+	int armed;
+	bool always;
+};
+/* What goes with a server: its services, up to the first NULL; `drain` is called when the server begins
+ * to, `free` with it. */
 struct rpc_server_part {
 	struct rpc_server_part *next;
+	struct rpc_server_service services[2];
 	void (*drain)(struct rpc_server_part *part);
 	void (*free)(struct rpc_server_part *part);
 };
@@ -78,27 +88,9 @@ struct rt_server {
 	void *drained_user;
 };
 
-/* health.c, reflection.c. `readiness` NULL: always ready. Both end with the server. */
-void rpc_health_add(struct rt_server *server, struct rt_readiness *readiness);
-void rpc_reflection_add(struct rt_server *server);
-
-/* server.c. A server that serves nothing yet. */
-struct rt_server *rpc_server_new(struct rt_loop *loop, const struct rt_server_options *options);
-/* Serves `service` under another name than its descriptor's (NULL: the same), with `armed` calls
- * of each method waiting. `always`: its unary calls are taken beyond calls_max. */
-struct rpc_server_service {
-	ProtobufCService *service;
-	const char *name;
-	int armed;
-	bool always;
-};
-void rpc_server_add(struct rt_server *server, const struct rpc_server_service *service);
-void rpc_server_add_part(struct rt_server *server, struct rpc_server_part *part);
-/* The names of the services, in the order added; NULL after the last. */
-const char *rpc_server_service_name(const struct rt_server *server, size_t index);
-
-/* server_arrival.c. Makes one more call of the method (NULL: of unknown ones) welcome. */
-void rpc_server_arm(struct rt_server *server, struct server_method *method);
+/* health.c, reflection.c. `readiness` NULL: always ready. */
+struct rpc_server_part *rpc_health_new(struct rt_server *server, struct rt_readiness *readiness);
+struct rpc_server_part *rpc_reflection_new(struct rt_server *server);
 
 /* server_call.c */
 struct server_call *rpc_server_call_new(struct rt_server *server);
@@ -109,13 +101,8 @@ void rpc_server_watch(struct rt_call *call);
 /* The status of a call whose message came compressed. */
 void rpc_server_set_compressed(struct server_call *call, struct rt_status *status);
 
-/* server_send.c. Both are operations of a call; see rpc_call_ops. */
-void rpc_server_send(struct rt_call *call, const ProtobufCMessage *message);
-void rpc_server_end(struct rt_call *call, const ProtobufCMessage *answer,
-		    const struct rt_status *status);
 /* Sends what is next, if something is and nothing is under way. */
 void rpc_server_send_next(struct server_call *call);
-void rpc_server_add_close(struct server_call *call, grpc_op *op);
 
 /* server_drain.c. A call has ended; one that was armed will not come. */
 void rpc_server_call_ended(struct rt_server *server);

@@ -242,7 +242,6 @@ struct probe {
 	size_t details_length;
 	size_t size; /* of the answer's payload, or of all of them */
 	int32_t aggregated;
-	char initial[64], trailing[64];
 	int ping_pongs;     /* bidirectional: to send on each answer */
 	int statuses[8];    /* of health */
 	char mirrored[200]; /* the last answer of reflection */
@@ -251,18 +250,6 @@ struct probe {
 static struct probe *probe_of(struct rt_client_op *op)
 {
 	return RT_CONTAINER_OF(op, struct probe, op);
-}
-
-static void keep_metadata(struct probe *probe)
-{
-	const char *value = rt_client_metadata(&probe->op, "x-grpc-test-echo-initial", NULL);
-	size_t length = 0;
-
-	if (value != NULL)
-		snprintf(probe->initial, sizeof(probe->initial), "%s", value);
-	value = rt_client_metadata(&probe->op, "x-grpc-test-echo-trailing-bin", &length);
-	if (value != NULL)
-		snprintf(probe->trailing, sizeof(probe->trailing), "%.*s", (int)length, value);
 }
 
 static void keep_response(struct probe *probe, const ProtobufCMessage *response)
@@ -299,7 +286,6 @@ static void probe_done(struct rt_client_op *op, const ProtobufCMessage *response
 	probe->details_length = op->status.details_length;
 	if (op->status.details != NULL)
 		memcpy(probe->details, op->status.details, probe->details_length);
-	keep_metadata(probe);
 	CU_ASSERT(response == NULL || op->status.code == 0);
 	if (response != NULL)
 		keep_response(probe, response);
@@ -374,18 +360,13 @@ static void good_call(void)
 
 static void test_unary_call(void)
 {
-	static const char *const metadata[] = { "x-grpc-test-echo-initial", "there",
-						"x-grpc-test-echo-trailing-bin", "back", NULL };
 	struct probe probe;
 
 	/* Larger than a frame, so that it comes in several slices. */
 	probe_init(&probe, 5000);
-	probe.op.metadata = metadata;
 	start_large_unary(&probe, 300000, 500000);
 	ends(&probe, 0);
 	CU_ASSERT_EQUAL(probe.size, 500000);
-	CU_ASSERT_STRING_EQUAL(probe.initial, "there");
-	CU_ASSERT_STRING_EQUAL(probe.trailing, "back");
 	good_call();
 }
 
@@ -592,67 +573,6 @@ static void test_bad_bytes(void)
 		google__rpc__status__free_unpacked(proto, NULL);
 	}
 	good_call();
-}
-
-struct proxied {
-	int calls;
-	bool null;
-	size_t size;
-};
-
-static void on_proxied(const Grpc__Testing__SimpleResponse *response, void *user)
-{
-	struct proxied *proxied = user;
-
-	proxied->calls++;
-	proxied->null = response == NULL;
-	if (response != NULL)
-		proxied->size = response->payload->body.len;
-	rt_loop_stop(world.loop);
-}
-
-static void on_proxied_message(const Grpc__Testing__StreamingOutputCallResponse *response,
-			       void *user)
-{
-	struct proxied *proxied = user;
-
-	proxied->calls++;
-	proxied->null = response == NULL;
-	if (response != NULL)
-		proxied->size += response->payload->body.len;
-	rt_loop_stop(world.loop);
-}
-
-/* What protobuf-c generated works as it is. */
-static void test_generated_proxy(void)
-{
-	struct proxied proxied = { .calls = 0 };
-	Grpc__Testing__SimpleRequest request = GRPC__TESTING__SIMPLE_REQUEST__INIT;
-	Grpc__Testing__StreamingOutputCallRequest output =
-		GRPC__TESTING__STREAMING_OUTPUT_CALL_REQUEST__INIT;
-	Grpc__Testing__ResponseParameters parameters = GRPC__TESTING__RESPONSE_PARAMETERS__INIT,
-					  *list[] = { &parameters, &parameters };
-
-	request.response_size = 11;
-	grpc__testing__test_service__unary_call(world.client, &request, on_proxied, &proxied);
-	wait_for(&proxied.calls, 1);
-	CU_ASSERT_FALSE(proxied.null);
-	CU_ASSERT_EQUAL(proxied.size, 11);
-	request.response_size = -1;
-	grpc__testing__test_service__unary_call(world.client, &request, on_proxied, &proxied);
-	wait_for(&proxied.calls, 2);
-	CU_ASSERT_TRUE(proxied.null);
-
-	/* A stream's closure runs for each message, and with NULL at the end. */
-	proxied = (struct proxied){ .calls = 0 };
-	parameters.size = 5;
-	output.n_response_parameters = 2;
-	output.response_parameters = list;
-	grpc__testing__test_service__streaming_output_call(world.client, &output,
-							   on_proxied_message, &proxied);
-	wait_for(&proxied.calls, 3);
-	CU_ASSERT_TRUE(proxied.null);
-	CU_ASSERT_EQUAL(proxied.size, 10);
 }
 
 /* ---- streams ---- */
@@ -1577,7 +1497,6 @@ static const struct test common[] = {
 	{ "a cancelled call", test_cancel },
 	{ "an answer after the client went", test_answer_after_cancel },
 	{ "bytes that are no message", test_bad_bytes },
-	{ "the generated proxy", test_generated_proxy },
 	{ "server streaming", test_server_streaming },
 	{ "server streaming, cancelled", test_server_streaming_cancel },
 	{ "client streaming", test_client_streaming },
