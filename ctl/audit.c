@@ -6,7 +6,7 @@
  *   again      read anew: a violation is what is wrong in the same way, has not changed at all,
  *              and has no event that somebody still has to read
  *   stock      every SKU's counters against its reservations (audit_stock.c)
- *   repair     what can be mended by the services' own functions, one by one, when asked for */
+ *   repair     what can be repaired by the services' own functions, one by one, when asked for */
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -603,14 +603,14 @@ static const struct argp_option audit_options[] = {
 	{ "window", KEY_WINDOW, "DURATION", 0,
 	  "How long what looks wrong may still be under way (2s)", 0 },
 	{ "repair", KEY_REPAIR, NULL, 0,
-	  "Mend what the services' own functions can mend: set a timer, release, reserve or "
+	  "Repair what the services' own functions can repair: set a timer, release, reserve or "
 	  "commit again",
 	  0 },
 	{ "repair-counters", KEY_REPAIR_COUNTERS, NULL, 0,
 	  "And make a SKU's counters what its reservations say. A reservation that was lost is "
 	  "then stock again: look at the numbers first",
 	  0 },
-	{ "yes", KEY_YES, NULL, 0, "Do not ask before mending", 0 },
+	{ "yes", KEY_YES, NULL, 0, "Do not ask before repairing", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_audit = {

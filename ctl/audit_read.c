@@ -250,13 +250,13 @@ static redisReply *read_at_once(struct audit_reader *reader)
 	return reply;
 }
 
-static redisReply *read_part(struct ctl *ctl, const char *const *words, size_t count)
+static redisReply *read_part(struct ctl *ctl, const char *const *strings, size_t count)
 {
 	struct rt_args args = { 0 };
 	redisReply *reply;
 
 	for (size_t i = 0; i < count; i++)
-		rt_args_str(&args, words[i]);
+		rt_args_str(&args, strings[i]);
 	reply = ctl_redis_args(ctl, &args, 0, true);
 	rt_args_done(&args);
 	return reply;

@@ -15,7 +15,8 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 				AUDIT_BY_HAND },
 	[AUDIT_VERSION_GAP] = { "version-gap",
 				"the history does not have one event for each version",
-				"compare `tandemctl explain` with the hash and mend its history by "
+				"compare `tandemctl explain` with the hash and repair its history "
+				"by "
 				"hand",
 				AUDIT_BY_HAND },
 	[AUDIT_NO_TIMER] = { "no-timer", "the order is not settled and nothing will move it on",
@@ -75,7 +76,7 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 					 AUDIT_RELEASE },
 	[AUDIT_LINES_DIFFER] = { "lines-differ", "the reservation is not of what was ordered",
 				 "compare `tandemctl order get` with the reservation; cancel the "
-				 "order, or mend the field by hand",
+				 "order, or repair the field by hand",
 				 AUDIT_BY_HAND },
 	[AUDIT_STOCK_DAMAGED] = { "stock-damaged", "the counters cannot be read",
 				  "find the last good ones with `tandemctl events show --order "

@@ -16,8 +16,8 @@
 
 struct sku {
 	UT_hash_handle hh;
-	bool counted;          /* has counters */
-	bool settled, correct; /* held still in a look; and adds up: done with */
+	bool counted;         /* has counters */
+	bool steady, correct; /* did not change in a look; and adds up: done with */
 	char before[112];
 	uint64_t reserved, committed; /* of its reservations */
 	size_t length;
@@ -94,8 +94,8 @@ static void judge(const struct audit_stock *audit, const char *name, const char 
 		audit->on_fault(AUDIT_COMMITTED_SUM, name, detail, audit->user);
 }
 
-/* KEYS: counters, reservations. ARGV: the SKU; 'mend'. Answers the counters, what is held, what is
- * sold, all at one instant; or what was mended. */
+/* KEYS: counters, reservations. ARGV: the SKU; 'repair'. Answers the counters, what is held, what is
+ * sold, all at one instant; or what was repaired. */
 static const char exact_script[] =
 	"local held, sold, cursor = 0, 0, '0'\n"
 	"repeat\n"
@@ -115,7 +115,7 @@ static const char exact_script[] =
 	"	end\n"
 	"until cursor == '0'\n"
 	"local counters = redis.call('HGET', KEYS[1], ARGV[1])\n"
-	"if ARGV[2] == 'mend' and counters then\n"
+	"if ARGV[2] == 'repair' and counters then\n"
 	"	local received, version = string.match(counters, '^%d+ %d+ %d+ (%d+) (%d+)$')\n"
 	"	if not received then\n"
 	"		return redis.error_reply('ERR the counters cannot be read')\n"
@@ -150,7 +150,7 @@ static redisReply *exact(struct ctl *ctl, const char *name, size_t length, const
 
 bool audit_stock_repair(struct ctl *ctl, const char *sku)
 {
-	redisReply *reply = exact(ctl, sku, strlen(sku), "mend");
+	redisReply *reply = exact(ctl, sku, strlen(sku), "repair");
 	bool good = reply != NULL;
 
 	if (good)
@@ -163,7 +163,7 @@ static bool judge_plainly(struct look *look, const struct sku *sku)
 {
 	char *name = rt_text_shown(sku->name, sku->length);
 
-	if (sku->settled)
+	if (sku->steady)
 		judge(look->audit, name, sku->before, sku->reserved, sku->committed);
 	else
 		look->audit->unchecked++;
@@ -213,14 +213,14 @@ static bool on_counters(const redisReply *name, const redisReply *value, void *u
 	if (name->str == NULL)
 		return true;
 	sku = sku_of(look, name->str, name->len);
-	if (sku->settled)
+	if (sku->steady)
 		return true;
 	if (!look->after) {
 		sku->counted = true;
 		snprintf(sku->before, sizeof(sku->before), "%s", text);
 	} else {
 		/* One that was not there before counts as moving, too. */
-		sku->settled = sku->counted && strcmp(sku->before, text) == 0;
+		sku->steady = sku->counted && strcmp(sku->before, text) == 0;
 	}
 	return true;
 }
@@ -233,7 +233,7 @@ static void add_lines(struct look *look, enum stock_state state, const char *lin
 		uint64_t quantity =
 			lines[length] == '=' ? strtoull(lines + length + 1, NULL, 10) : 0;
 
-		if (sku->settled)
+		if (sku->steady)
 			quantity = 0; /* summed in an earlier look */
 		if (state == STOCK_RESERVED)
 			sku->reserved += quantity;
@@ -268,7 +268,7 @@ static bool look_once(struct look *look)
 	ctl_key(stock, "inventory", "stock");
 	ctl_key(reservations, "inventory", "r");
 	HASH_ITER (hh, look->skus, sku, next) {
-		if (sku->settled)
+		if (sku->steady)
 			continue;
 		sku->counted = false;
 		sku->reserved = sku->committed = 0;
@@ -291,9 +291,9 @@ static size_t sort_out(struct look *look)
 	HASH_ITER (hh, look->skus, sku, next) {
 		struct stock stock;
 
-		moving += !sku->settled;
+		moving += !sku->steady;
 		/* What looks wrong is summed once more, in one piece, at the end. */
-		if (sku->settled && !sku->correct)
+		if (sku->steady && !sku->correct)
 			sku->correct = counters_read(sku->before, &stock) &&
 				       stock_adds_up(&stock) && stock.reserved == sku->reserved &&
 				       stock.committed == sku->committed;
@@ -319,7 +319,7 @@ bool audit_stock(struct ctl *ctl, struct audit_stock *audit)
 		struct sku *next = sku->hh.next;
 
 		good = good && (sku->correct || judge_exactly(&look, sku));
-		audit->hot += !sku->settled;
+		audit->hot += !sku->steady;
 		audit->skus++;
 		free(sku);
 		sku = next;

@@ -19,12 +19,12 @@ const size_t ctl_command_count = RT_LENGTH(ctl_commands);
 
 /* ---- finding one ---- */
 
-const struct ctl_command *ctl_command_find(const char *first, const char *second, int *ret_words)
+const struct ctl_command *ctl_command_find(const char *first, const char *second, int *ret_taken)
 {
 	for (size_t i = 0; i < ctl_command_count; i++) {
 		const struct ctl_command *command = ctl_commands[i];
 
-		*ret_words = command->group == NULL ? 1 : 2;
+		*ret_taken = command->group == NULL ? 1 : 2;
 		if (command->group == NULL && strcmp(command->name, first) == 0)
 			return command;
 		if (command->group != NULL && second != NULL &&

@@ -25,9 +25,9 @@ bool ctl_options_parse(struct ctl *ctl, const struct ctl_command *command, void 
 /* commands.c: all of them, in the order of --help. */
 extern const struct ctl_command *const ctl_commands[];
 extern const size_t ctl_command_count;
-/* The command that these words name (`second` may be NULL), and how many words that takes. NULL:
+/* The command of that name (`second` may be NULL), and how many arguments its name takes. NULL:
  * there is none. */
-const struct ctl_command *ctl_command_find(const char *first, const char *second, int *ret_words);
+const struct ctl_command *ctl_command_find(const char *first, const char *second, int *ret_taken);
 /* "order" of "order place". */
 bool ctl_is_group(const char *word);
 /* "order place". */
@@ -38,9 +38,9 @@ int ctl_command_run(struct ctl *ctl, const struct ctl_command *command, int argc
 
 /* manual.c: the sections of the manual page that say what the tables say, as roff. */
 void ctl_manual(FILE *to);
-/* complete.c: what may stand in place of the last of these words, one a line; "<file>": any file.
- * `words` are those behind the program's name; the last may be "". */
-void ctl_complete(FILE *to, int count, char *const *words);
+/* complete.c: what the last of these arguments may be, one a line; "<file>": any file.
+ * `args` are those behind the program's name; the last may be "". */
+void ctl_complete(FILE *to, int count, char *const *args);
 
 /* connect.c: ends what was opened. */
 void ctl_connections_done(struct ctl *ctl);

@@ -1,12 +1,12 @@
 /* complete.c - what may come next on a command line of tandemctl, for the shell: commands where a
- * command is expected, the words that an option takes, options anywhere else. */
+ * command is expected, the values that an option takes, options anywhere else. */
 #include <string.h>
 
 #include "commands.h"
 #include "load.h"
 #include "tandem/order/v1/order.pb-c.h"
 
-/* What the words before the last one have said. */
+/* What the arguments before the last one say. */
 struct line {
 	const struct ctl_command *command; /* NULL: none yet */
 	const char *group;                 /* "order", and its command is to come */
@@ -42,7 +42,7 @@ static const struct argp_option *find_option(const struct ctl_command *command, 
 
 static void read_word(struct line *line, const char *word)
 {
-	int words;
+	int taken;
 
 	if (line->open != NULL) {
 		line->open = NULL;
@@ -53,8 +53,8 @@ static void read_word(struct line *line, const char *word)
 		     strchr(word, '=') != NULL))
 			line->open = NULL;
 	} else if (line->command == NULL && !line->other) {
-		line->command = line->group == NULL ? ctl_command_find(word, NULL, &words)
-						    : ctl_command_find(line->group, word, &words);
+		line->command = line->group == NULL ? ctl_command_find(word, NULL, &taken)
+						    : ctl_command_find(line->group, word, &taken);
 		if (line->command == NULL && line->group == NULL && ctl_is_group(word))
 			line->group = word;
 		else
@@ -87,13 +87,13 @@ static void options_out(FILE *to, const struct argp_option *option)
 	}
 }
 
-static void words_out(FILE *to, const char *const words[3])
+static void list_out(FILE *to, const char *const values[3])
 {
 	for (int i = 0; i < 3; i++)
-		fprintf(to, "%s\n", words[i]);
+		fprintf(to, "%s\n", values[i]);
 }
 
-/* The words for an option's argument, by what the tables call it. */
+/* The values for an option's argument, by what the tables call it. */
 static void values_out(FILE *to, const char *argument)
 {
 	const ProtobufCEnumDescriptor *statuses = &tandem__order__v1__order_status__descriptor;
@@ -111,21 +111,21 @@ static void values_out(FILE *to, const char *argument)
 		for (size_t i = 0; (type = ctl_event_type(i)) != NULL; i++)
 			fprintf(to, "%s\n", ctl_short_type(type));
 	} else if (strcmp(argument, "MODE") == 0) {
-		words_out(to, load_modes);
+		list_out(to, load_modes);
 	} else if (strcmp(argument, "SKEW") == 0) {
-		words_out(to, load_skews);
+		list_out(to, load_skews);
 	} else if (strcmp(argument, "PATH") == 0 || strcmp(argument, "FOLDER") == 0) {
 		fputs("<file>\n", to);
 	}
 }
 
-void ctl_complete(FILE *to, int count, char *const *words)
+void ctl_complete(FILE *to, int count, char *const *args)
 {
 	struct line line = { 0 };
-	const char *last = count > 0 ? words[count - 1] : "";
+	const char *last = count > 0 ? args[count - 1] : "";
 
 	for (int i = 0; i + 1 < count; i++)
-		read_word(&line, words[i]);
+		read_word(&line, args[i]);
 	if (line.open != NULL) {
 		values_out(to, line.open->arg);
 	} else if (last[0] != '-' && line.command == NULL) {

@@ -93,17 +93,17 @@ int ctl_exit_of(int code);
 /* A command of C strings. The reply is freed with freeReplyObject. NULL: no reply, or an error
  * reply, which is on stderr. */
 #define ctl_redis(ctl, ...)                                                                        \
-	ctl_redis_words(ctl, (const char *const[]){ __VA_ARGS__ },                                 \
-			sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
-redisReply *ctl_redis_words(struct ctl *ctl, const char *const *words, size_t count);
+	ctl_redis_strings(ctl, (const char *const[]){ __VA_ARGS__ },                               \
+			  sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
+redisReply *ctl_redis_strings(struct ctl *ctl, const char *const *strings, size_t count);
 /* The same with gathered arguments, which are cleared. timeout_ms 0: as usual. Error replies are
  * returned as they are when `errors_too`. */
 redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
 			   bool errors_too);
 /* A copy that freeReplyObject frees, as hiredis would have made it. */
 redisReply *ctl_reply_copy(const redisReply *reply);
-/* A command with words and, last, the bytes of a string reply: names may hold anything. */
-redisReply *ctl_redis_named(struct ctl *ctl, const char *const *words, size_t count,
+/* A command of C strings and, last, the bytes of a string reply: names may hold anything. */
+redisReply *ctl_redis_named(struct ctl *ctl, const char *const *strings, size_t count,
 			    const redisReply *name);
 /* A field of a flat { name, value, … } reply; NULL: not there. */
 const redisReply *ctl_named(const redisReply *reply, const char *name);

@@ -10,7 +10,7 @@
 #include "loop/loop.h"
 #include "versions.h"
 
-#define GHOST_MS   600000 /* as the services' ghost-after */
+#define STALE_MS   600000 /* as the services' stale-group-after */
 #define LAG_WARN   10000
 #define LENGTH_MAX 1000000 /* as the order service's stream-length-max */
 
@@ -24,7 +24,7 @@ struct doctor {
 static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const char *check,
 				const char *fix, const char *format, ...)
 {
-	static const char *const words[] = { "ok", "warn", "bad", "unchecked" };
+	static const char *const levels[] = { "ok", "warn", "bad", "unchecked" };
 	char detail[512];
 	char *shown_check, *shown_detail;
 	va_list args;
@@ -37,7 +37,7 @@ static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const c
 		json_t *json = json_object();
 
 		json_object_set_new(json, "check", ctl_json_string(check, strlen(check)));
-		json_object_set_new(json, "result", json_string(words[level]));
+		json_object_set_new(json, "result", json_string(levels[level]));
 		json_object_set_new(json, "detail", ctl_json_string(detail, strlen(detail)));
 		if (level != OK)
 			json_object_set_new(json, "fix", json_string(fix));
@@ -46,7 +46,7 @@ static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const c
 	}
 	shown_check = rt_text_shown(check, strlen(check));
 	shown_detail = rt_text_shown(detail, strlen(detail));
-	printf("%-9s  %-22s %s\n", words[level], shown_check, shown_detail);
+	printf("%-9s  %-22s %s\n", levels[level], shown_check, shown_detail);
 	if (level != OK)
 		printf("%35s-> %s\n", "", fix);
 	free(shown_check);
@@ -202,7 +202,7 @@ static bool check_clock(struct doctor *doctor)
 /* ---- users ---- */
 
 /* Whether a user may run a command. -1: Redis could not be asked; a missing user may nothing. */
-static int may(struct doctor *doctor, const char *const *words, size_t count)
+static int may(struct doctor *doctor, const char *const *strings, size_t count)
 {
 	struct rt_args args = { 0 };
 	redisReply *reply;
@@ -211,7 +211,7 @@ static int may(struct doctor *doctor, const char *const *words, size_t count)
 	rt_args_str(&args, "ACL");
 	rt_args_str(&args, "DRYRUN");
 	for (size_t i = 0; i < count; i++)
-		rt_args_str(&args, words[i]);
+		rt_args_str(&args, strings[i]);
 	reply = ctl_redis_args(doctor->ctl, &args, 0, true);
 	rt_args_done(&args);
 	if (reply == NULL)
@@ -229,7 +229,7 @@ struct rights {
 };
 
 static RT_PRINTF(4, 5) void check_right(struct rights *rights, bool allowed,
-					const char *const words[6], const char *format, ...)
+					const char *const command[6], const char *format, ...)
 {
 	char what[160];
 	size_t count = 0;
@@ -238,9 +238,9 @@ static RT_PRINTF(4, 5) void check_right(struct rights *rights, bool allowed,
 
 	if (rights->lost)
 		return;
-	while (count < 6 && words[count] != NULL)
+	while (count < 6 && command[count] != NULL)
 		count++;
-	found = may(rights->doctor, words, count);
+	found = may(rights->doctor, command, count);
 	rights->lost = found < 0;
 	rights->checked++;
 	if (rights->lost || found == allowed)
@@ -253,17 +253,17 @@ static RT_PRINTF(4, 5) void check_right(struct rights *rights, bool allowed,
 	    "it is not so that %s", what);
 }
 
-#define WORDS(...) ((const char *const[6]){ __VA_ARGS__ })
+#define COMMAND(...) ((const char *const[6]){ __VA_ARGS__ })
 
 static void check_own_rights(struct rights *rights, const char *user)
 {
 	char key[CTL_KEY];
 
 	ctl_key(key, user, "x");
-	check_right(rights, true, WORDS(user, "HSET", key, "a", "1"), "%s writes its own keys",
+	check_right(rights, true, COMMAND(user, "HSET", key, "a", "1"), "%s writes its own keys",
 		    user);
-	check_right(rights, false, WORDS(user, "FLUSHALL"), "%s cannot delete everything", user);
-	check_right(rights, false, WORDS(user, "EVAL", "return 1", "0"),
+	check_right(rights, false, COMMAND(user, "FLUSHALL"), "%s cannot delete everything", user);
+	check_right(rights, false, COMMAND(user, "EVAL", "return 1", "0"),
 		    "%s cannot run foreign code", user);
 }
 
@@ -273,11 +273,11 @@ static void check_foreign_rights(struct rights *rights, const char *user, const 
 
 	ctl_key(key, other, "x");
 	ctl_key(events, other, "events");
-	check_right(rights, false, WORDS(user, "HSET", key, "a", "1"), "%s cannot write %s's keys",
-		    user, other);
-	check_right(rights, false, WORDS(user, "DEL", key), "%s cannot delete %s's keys", user,
+	check_right(rights, false, COMMAND(user, "HSET", key, "a", "1"),
+		    "%s cannot write %s's keys", user, other);
+	check_right(rights, false, COMMAND(user, "DEL", key), "%s cannot delete %s's keys", user,
 		    other);
-	check_right(rights, false, WORDS(user, "XADD", events, "*", "a", "1"),
+	check_right(rights, false, COMMAND(user, "XADD", events, "*", "a", "1"),
 		    "%s cannot publish for %s", user, other);
 }
 
@@ -297,11 +297,11 @@ static bool check_users(struct doctor *doctor)
 		const struct ctl_reader *pair = &ctl_readers[i];
 
 		ctl_key(key, pair->of, "events");
-		check_right(&rights, true, WORDS(pair->reader, "XACK", key, pair->reader, "1-1"),
+		check_right(&rights, true, COMMAND(pair->reader, "XACK", key, pair->reader, "1-1"),
 			    "%s acknowledges %s's events", pair->reader, pair->of);
 	}
 	ctl_key(key, ctl_contexts[0].name, "x");
-	check_right(&rights, false, WORDS("default", "SET", key, "1"),
+	check_right(&rights, false, COMMAND("default", "SET", key, "1"),
 		    "whoever has no name writes nothing");
 	if (rights.lost)
 		return false;
@@ -363,8 +363,8 @@ static bool check_functions(struct doctor *doctor, const char *context)
 static int64_t last_seen(struct doctor *doctor, const char *key, const redisReply *group,
 			 bool *good)
 {
-	const char *const words[] = { "XINFO", "CONSUMERS", key };
-	redisReply *consumers = ctl_redis_named(doctor->ctl, words, RT_LENGTH(words), group);
+	const char *const strings[] = { "XINFO", "CONSUMERS", key };
+	redisReply *consumers = ctl_redis_named(doctor->ctl, strings, RT_LENGTH(strings), group);
 	int64_t seen = -1;
 
 	*good = consumers != NULL;
@@ -383,8 +383,8 @@ static int64_t last_seen(struct doctor *doctor, const char *key, const redisRepl
 static int64_t held_by(struct doctor *doctor, const char *key, const struct ctl_stream *stream,
 		       const redisReply *name, int64_t lag)
 {
-	const char *const words[] = { "XPENDING", key };
-	redisReply *pending = ctl_redis_named(doctor->ctl, words, RT_LENGTH(words), name);
+	const char *const strings[] = { "XPENDING", key };
+	redisReply *pending = ctl_redis_named(doctor->ctl, strings, RT_LENGTH(strings), name);
 	int64_t held = lag;
 
 	if (pending == NULL)
@@ -467,8 +467,8 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 				      " on); the stream grows until Redis is full",
 		    key, held, length_max(key));
 	else if (!expected)
-		say(doctor, seen >= 0 && seen <= GHOST_MS ? OK : WARN, check,
-		    "a ghost holds trimming back: XGROUP DESTROY it, or SADD its name to "
+		say(doctor, seen >= 0 && seen <= STALE_MS ? OK : WARN, check,
+		    "a stale group holds trimming back: XGROUP DESTROY it, or SADD its name to "
 		    "<context>:{0}:excluded_groups",
 		    "of %s, not one of ours; last consumer seen %s ago, lag %" PRId64, key, age,
 		    lag);

@@ -370,8 +370,8 @@ struct lag {
 static bool read_consumers(struct ctl *ctl, const char *key, const redisReply *group,
 			   struct lag *lag)
 {
-	const char *const words[] = { "XINFO", "CONSUMERS", key };
-	redisReply *reply = ctl_redis_named(ctl, words, RT_LENGTH(words), group);
+	const char *const strings[] = { "XINFO", "CONSUMERS", key };
+	redisReply *reply = ctl_redis_named(ctl, strings, RT_LENGTH(strings), group);
 
 	if (reply == NULL)
 		return false;
@@ -390,7 +390,7 @@ static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *
 		     const redisReply *group, struct lag *lag)
 {
 	const redisReply *name = ctl_named(group, "name");
-	const char *const words[] = { "XPENDING", key };
+	const char *const strings[] = { "XPENDING", key };
 	redisReply *pending;
 	uint64_t ms, n;
 
@@ -400,7 +400,7 @@ static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *
 				  ctl_text(ctl_named(group, "last-delivered-id"), "0-0"));
 	if (lag->lag < 0)
 		return false;
-	pending = ctl_redis_named(ctl, words, RT_LENGTH(words), name);
+	pending = ctl_redis_named(ctl, strings, RT_LENGTH(strings), name);
 	if (pending == NULL)
 		return false;
 	if (pending->elements > 1 && ctl_stream_id(ctl_text(pending->element[1], ""), &ms, &n))

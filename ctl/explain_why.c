@@ -177,10 +177,10 @@ void explain_next(const struct explain_facts *facts, struct rt_buf *text)
 		return;
 	}
 	if (facts->request.where == EXPLAIN_DEAD)
-		rt_buf_printf(text, "When it is mended: tandemctl dead replay %s. ",
+		rt_buf_printf(text, "When its cause is fixed: tandemctl dead replay %s. ",
 			      facts->request.stream_id);
 	if (facts->answer.where == EXPLAIN_DEAD)
-		rt_buf_printf(text, "When it is mended: tandemctl dead replay %s. ",
+		rt_buf_printf(text, "When its cause is fixed: tandemctl dead replay %s. ",
 			      facts->answer.stream_id);
 	if (facts->timer_ms < 0) {
 		rt_buf_printf(text, "Nothing by itself: the order has no timer. "

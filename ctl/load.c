@@ -20,7 +20,7 @@ enum {
 	OPT_POISSON,
 	OPT_DURATION,
 	OPT_WARMUP,
-	OPT_SETTLE,
+	OPT_DRAIN,
 	OPT_CONNECTIONS,
 	OPT_MODE,
 	OPT_BATCH,
@@ -48,7 +48,7 @@ static const struct argp_option load_options_known[] = {
 	  "As fast as it goes: always N orders placed and not decided (512)", 0 },
 	{ "duration", OPT_DURATION, "TIME", 0, "Measured time (10s)", 0 },
 	{ "warmup", OPT_WARMUP, "TIME", 0, "Before it, not counted (2s)", 0 },
-	{ "settle", OPT_SETTLE, "TIME", 0, "Wait so long for the last decisions (30s)", 0 },
+	{ "drain", OPT_DRAIN, "TIME", 0, "Wait so long for the last decisions (30s)", 0 },
 	{ "connections", OPT_CONNECTIONS, "N", 0, "Connections to the gateway (4)", 0 },
 	{ "mode", OPT_MODE, "MODE", 0, "unary, batch or stream (unary)", 0 },
 	{ "batch", OPT_BATCH, "N", 0, "Orders in a batch, with --mode batch (100)", 0 },
@@ -98,13 +98,13 @@ static double want_number(struct argp_state *state, const char *name, const char
 }
 
 static int want_word(struct argp_state *state, const char *name, const char *text,
-		     const char *const words[3])
+		     const char *const values[3])
 {
 	for (int i = 0; i < 3; i++)
-		if (strcmp(text, words[i]) == 0)
+		if (strcmp(text, values[i]) == 0)
 			return i;
-	argp_error(state, "--%s: %s is none of %s, %s, %s", name, text, words[0], words[1],
-		   words[2]);
+	argp_error(state, "--%s: %s is none of %s, %s, %s", name, text, values[0], values[1],
+		   values[2]);
 	return 0;
 }
 
@@ -157,7 +157,7 @@ static const struct load_options standard = {
 	.outstanding = 512,
 	.duration_ms = 10000,
 	.warmup_ms = 2000,
-	.settle_ms = 30000,
+	.drain_ms = 30000,
 	.connections = 4,
 	.batch = 100,
 	.skus = 1000,
@@ -195,8 +195,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPT_WARMUP:
 		want_time(state, "warmup", arg, &o->warmup_ms);
 		break;
-	case OPT_SETTLE:
-		want_time(state, "settle", arg, &o->settle_ms);
+	case OPT_DRAIN:
+		want_time(state, "drain", arg, &o->drain_ms);
 		break;
 	case OPT_WAIT:
 		o->wait = true;

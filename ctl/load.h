@@ -40,7 +40,7 @@ struct load_options {
 	bool saturate; /* it was said so */
 	bool poisson;
 	int64_t outstanding; /* saturate: orders not decided yet, at most; rate: a bound */
-	int64_t duration_ms, warmup_ms, settle_ms;
+	int64_t duration_ms, warmup_ms, drain_ms;
 	int64_t connections, batch, skus, lines, customers, seed, stock;
 	enum load_mode mode;
 	enum load_skew skew;

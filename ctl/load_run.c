@@ -600,7 +600,7 @@ static void tick(struct rt_timer *timer)
 	progress(run, now_ns);
 	if (load->sending && now_ns >= load->end_ns) {
 		load->sending = false;
-		run->drain_until_ns = now_ns + load->options.settle_ms * 1000000;
+		run->drain_until_ns = now_ns + load->options.drain_ms * 1000000;
 	}
 	if (!load->sending) {
 		if (run->pending == 0)

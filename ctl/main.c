@@ -114,14 +114,14 @@ int main(int argc, char **argv)
 				   main_parse,
 				   "COMMAND [ARGUMENT...]",
 				   "Places and follows orders, shows why things are where they "
-				   "are, and mends them.\v ",
+				   "are, and repairs them.\v ",
 				   children,
 				   help_filter,
 				   NULL };
 	struct ctl ctl = { 0 };
 	struct input input = { .ctl = &ctl };
 	const struct ctl_command *command;
-	int words = 0, code;
+	int taken = 0, code;
 
 	signal(SIGPIPE, SIG_DFL);                                 /* whatever we were started by */
 	if (argc > 1 && strcmp(argv[1], "--print-manual") == 0) { /* for the install target */
@@ -143,12 +143,12 @@ int main(int argc, char **argv)
 	}
 	argc -= input.command_at;
 	argv += input.command_at;
-	command = ctl_command_find(argv[0], argc > 1 ? argv[1] : NULL, &words);
+	command = ctl_command_find(argv[0], argc > 1 ? argv[1] : NULL, &taken);
 	if (command == NULL)
 		return no_command(argc, argv);
 	argp_program_version = NULL; /* --version is no option of a command */
 	/* The last word of the command gives its place to the program's name. */
-	code = ctl_command_run(&ctl, command, argc - words + 1, argv + words - 1);
+	code = ctl_command_run(&ctl, command, argc - taken + 1, argv + taken - 1);
 	ctl_connections_done(&ctl);
 	return code;
 }

@@ -194,26 +194,26 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 	return asked.reply;
 }
 
-redisReply *ctl_redis_words(struct ctl *ctl, const char *const *words, size_t count)
+redisReply *ctl_redis_strings(struct ctl *ctl, const char *const *strings, size_t count)
 {
 	struct rt_args args = { 0 };
 	redisReply *reply;
 
 	for (size_t i = 0; i < count; i++)
-		rt_args_str(&args, words[i]);
+		rt_args_str(&args, strings[i]);
 	reply = ctl_redis_args(ctl, &args, 0, false);
 	rt_args_done(&args);
 	return reply;
 }
 
-redisReply *ctl_redis_named(struct ctl *ctl, const char *const *words, size_t count,
+redisReply *ctl_redis_named(struct ctl *ctl, const char *const *strings, size_t count,
 			    const redisReply *name)
 {
 	struct rt_args args = { 0 };
 	redisReply *reply;
 
 	for (size_t i = 0; i < count; i++)
-		rt_args_str(&args, words[i]);
+		rt_args_str(&args, strings[i]);
 	if (name != NULL && name->str != NULL)
 		rt_args_add(&args, name->str, name->len);
 	else

@@ -15,7 +15,7 @@ struct settings {
 	int64_t connections, batch_max, orders_max, timeout_ms;
 };
 
-struct own {
+struct process {
 	struct rt_service *service;
 	struct rt_channel *order_channel, *inventory_channel;
 	ProtobufCService *order, *placement, *inventory;
@@ -41,18 +41,18 @@ static const struct rt_setting settings[] = {
 	RT_SETTING_END,
 };
 
-static void done(struct own *own)
+static void done(struct process *process)
 {
-	gateway_free(own->gateway);
-	gateway_backend_done(&own->order_backend);
-	gateway_backend_done(&own->inventory_backend);
-	if (own->order != NULL)
-		rt_client_free(own->order);
-	if (own->placement != NULL)
-		rt_client_free(own->placement);
-	if (own->inventory != NULL)
-		rt_client_free(own->inventory);
-	free(own);
+	gateway_free(process->gateway);
+	gateway_backend_done(&process->order_backend);
+	gateway_backend_done(&process->inventory_backend);
+	if (process->order != NULL)
+		rt_client_free(process->order);
+	if (process->placement != NULL)
+		rt_client_free(process->placement);
+	if (process->inventory != NULL)
+		rt_client_free(process->inventory);
+	free(process);
 }
 
 static int connect_to(struct rt_service *service, const char *target, struct rt_channel **ret)
@@ -77,7 +77,7 @@ static int connect_to(struct rt_service *service, const char *target, struct rt_
 static int start(struct rt_service *service)
 {
 	const struct settings *set = service->settings;
-	struct own *own = rt_alloc(sizeof(*own));
+	struct process *process = rt_alloc(sizeof(*process));
 	struct gateway_options options = {
 		.batch_max = set->batch_max,
 		.orders_max = set->orders_max,
@@ -86,74 +86,75 @@ static int start(struct rt_service *service)
 	};
 	int rc;
 
-	own->service = service;
-	rc = connect_to(service, set->order_target, &own->order_channel);
+	process->service = service;
+	rc = connect_to(service, set->order_target, &process->order_channel);
 	if (rc != RT_OK)
 		goto fail;
-	rc = connect_to(service, set->inventory_target, &own->inventory_channel);
+	rc = connect_to(service, set->inventory_target, &process->inventory_channel);
 	if (rc != RT_OK)
 		goto fail;
-	own->order =
-		rt_client_new(own->order_channel, &tandem__order__v1__order_service__descriptor);
-	own->placement = rt_client_new(own->order_channel,
-				       &tandem__order__v1__placement_service__descriptor);
-	own->inventory = rt_client_new(own->inventory_channel,
-				       &tandem__inventory__v1__inventory_service__descriptor);
-	options.order = own->order;
-	options.placement = own->placement;
-	options.order_channel = own->order_channel;
-	options.connections = rt_channel_connections(own->order_channel);
-	options.inventory = own->inventory;
-	rc = gateway_new(service->loop, &options, &own->gateway);
+	process->order = rt_client_new(process->order_channel,
+				       &tandem__order__v1__order_service__descriptor);
+	process->placement = rt_client_new(process->order_channel,
+					   &tandem__order__v1__placement_service__descriptor);
+	process->inventory = rt_client_new(process->inventory_channel,
+					   &tandem__inventory__v1__inventory_service__descriptor);
+	options.order = process->order;
+	options.placement = process->placement;
+	options.order_channel = process->order_channel;
+	options.connections = rt_channel_connections(process->order_channel);
+	options.inventory = process->inventory;
+	rc = gateway_new(service->loop, &options, &process->gateway);
 	if (rc != RT_OK)
 		goto fail;
-	rt_server_add(service->server, gateway_order_rpc(own->gateway));
-	rt_server_add(service->server, gateway_inventory_rpc(own->gateway));
-	gateway_backend_start(&own->order_backend, service->loop, own->order_channel,
-			      service->readiness, own->order->descriptor->name, "order");
-	gateway_backend_start(&own->inventory_backend, service->loop, own->inventory_channel,
-			      service->readiness, own->inventory->descriptor->name, "inventory");
-	service->own = own;
+	rt_server_add(service->server, gateway_order_rpc(process->gateway));
+	rt_server_add(service->server, gateway_inventory_rpc(process->gateway));
+	gateway_backend_start(&process->order_backend, service->loop, process->order_channel,
+			      service->readiness, process->order->descriptor->name, "order");
+	gateway_backend_start(&process->inventory_backend, service->loop,
+			      process->inventory_channel, service->readiness,
+			      process->inventory->descriptor->name, "inventory");
+	service->data = process;
 	return RT_OK;
 fail:
 	/* The process ends; channels without calls end with it. */
-	rt_channel_free(own->order_channel, NULL, NULL);
-	rt_channel_free(own->inventory_channel, NULL, NULL);
-	done(own);
+	rt_channel_free(process->order_channel, NULL, NULL);
+	rt_channel_free(process->inventory_channel, NULL, NULL);
+	done(process);
 	return rc;
 }
 
 /* stop → gateway_ended → order_ended → inventory_ended: each channel ends what is under way on it. */
 static void inventory_ended(void *user)
 {
-	struct own *own = user;
-	struct rt_service *service = own->service;
+	struct process *process = user;
+	struct rt_service *service = process->service;
 
-	done(own);
+	done(process);
 	rt_service_stopped(service);
 }
 
 static void order_ended(void *user)
 {
-	struct own *own = user;
+	struct process *process = user;
 
-	rt_channel_free(own->inventory_channel, inventory_ended, own);
+	rt_channel_free(process->inventory_channel, inventory_ended, process);
 }
 
 static void gateway_ended(void *user)
 {
-	struct own *own = user;
+	struct process *process = user;
 
-	rt_channel_free(own->order_channel, order_ended, own);
+	rt_channel_free(process->order_channel, order_ended, process);
 }
 
 static void stop(struct rt_service *service)
 {
-	struct own *own = service->own;
+	struct process *process = service->data;
 
-	gateway_backend_stop(&own->order_backend);
-	gateway_backend_stop(&own->inventory_backend);
-	gateway_stop(own->gateway, gateway_ended, own);
+	gateway_backend_stop(&process->order_backend);
+	gateway_backend_stop(&process->inventory_backend);
+	gateway_stop(process->gateway, gateway_ended, process);
 }
 
 int main(int argc, char **argv)

@@ -28,12 +28,12 @@ static void register_metrics(struct inventory *inventory, struct rt_metrics *met
 				"such as a release of what is sold.");
 }
 
-static int make(struct rt_context *context, const void *options, void **ret_own)
+static int make(struct rt_context *context, const void *options, void **ret_data)
 {
 	struct inventory *inventory = rt_alloc(sizeof(*inventory));
 
 	(void)options;
-	*ret_own = inventory;
+	*ret_data = inventory;
 	inventory->service = (Tandem__Inventory__V1__InventoryService_Service)
 		TANDEM__INVENTORY__V1__INVENTORY_SERVICE__INIT(inventory_);
 	inventory->context = context;
@@ -42,9 +42,9 @@ static int make(struct rt_context *context, const void *options, void **ret_own)
 	return inventory_store_new(context->store, context->partition, &inventory->store);
 }
 
-static ProtobufCService *service(void *own, size_t number)
+static ProtobufCService *service(void *data, size_t number)
 {
-	return number == 0 ? inventory_rpc(own) : NULL;
+	return number == 0 ? inventory_rpc(data) : NULL;
 }
 
 ProtobufCService *inventory_rpc(struct inventory *inventory)
@@ -52,9 +52,9 @@ ProtobufCService *inventory_rpc(struct inventory *inventory)
 	return &inventory->service.base;
 }
 
-static void own_free(void *own)
+static void data_free(void *data)
 {
-	struct inventory *inventory = own;
+	struct inventory *inventory = data;
 
 	inventory_store_free(inventory->store);
 	free(inventory);
@@ -66,5 +66,5 @@ const struct rt_context_domain inventory_domain = {
 	.subscriptions = { { "order", inventory_on_order_event } },
 	.make = make,
 	.service = service,
-	.free = own_free,
+	.free = data_free,
 };

@@ -87,7 +87,7 @@ struct inventory_list_op {
 	size_t stock_count;
 	bool more;
 	void (*done)(struct inventory_list_op *op, int status);
-	void *own; /* the store's */
+	void *memory; /* the store's */
 };
 
 struct inventory_reservation_op {
@@ -102,7 +102,7 @@ struct inventory_reservation_op {
 	struct inventory_shortage *shortages;
 	size_t shortage_count;
 	void (*done)(struct inventory_reservation_op *op, int status);
-	void *own;
+	void *memory;
 };
 
 extern const struct rt_functions inventory_functions; /* generated from functions.lua */

@@ -347,7 +347,7 @@ static void list_encode(struct rt_store_run *run, const void *item)
 	rt_args_int(run->args, (int64_t)op->count_max + 1);
 }
 
-/* The counters of these SKUs are asked for; op->own holds the SKUs and what is listed. */
+/* The counters of these SKUs are asked for; op->memory holds the SKUs and what is listed. */
 static void list_ask(struct rt_store_run *run, struct inventory_list_op *op,
 		     const struct redisReply *skus)
 {
@@ -357,7 +357,7 @@ static void list_ask(struct rt_store_run *run, struct inventory_list_op *op,
 
 	for (size_t i = 0; i < count; i++)
 		bytes += (size_t)skus->element[i]->len + 1;
-	op->own = op->stocks = rt_alloc(bytes);
+	op->memory = op->stocks = rt_alloc(bytes);
 	op->stock_count = count;
 	op->more = skus->elements > count;
 	text = (char *)(op->stocks + count);
@@ -413,10 +413,10 @@ static int list_decode(struct rt_store_run *run, void *item, const struct redisR
 static void list_end(void *item, int status)
 {
 	struct inventory_list_op *op = item;
-	void *own = op->own;
+	void *memory = op->memory;
 
 	op->done(op, status);
-	free(own);
+	free(memory);
 }
 
 static const struct rt_store_step list_step = {
@@ -512,8 +512,8 @@ static int reservation_decode(struct rt_store_run *run, void *item, const struct
 		return RT_OK;
 	if (!rt_reply_is_string(reply))
 		return RT_PROTOCOL;
-	op->own = rt_strndup(reply->str, (size_t)reply->len);
-	op->found = reservation_parse(op, op->own);
+	op->memory = rt_strndup(reply->str, (size_t)reply->len);
+	op->found = reservation_parse(op, op->memory);
 	return op->found ? RT_OK : RT_REMOTE;
 }
 
@@ -522,12 +522,12 @@ static void reservation_end(void *item, int status)
 	struct inventory_reservation_op *op = item;
 	struct inventory_line *lines = op->lines;
 	struct inventory_shortage *shortages = op->shortages;
-	void *own = op->own;
+	void *memory = op->memory;
 
 	op->done(op, status);
 	free(lines);
 	free(shortages);
-	free(own);
+	free(memory);
 }
 
 static const struct rt_store_step reservation_step = {
@@ -561,7 +561,7 @@ void inventory_store_stock(struct inventory_store *store, struct inventory_stock
 
 void inventory_store_list(struct inventory_store *store, struct inventory_list_op *op)
 {
-	op->own = op->stocks = NULL;
+	op->memory = op->stocks = NULL;
 	op->stock_count = 0;
 	op->more = false;
 	rt_store_add(store->list, op);
@@ -570,7 +570,7 @@ void inventory_store_list(struct inventory_store *store, struct inventory_list_o
 void inventory_store_reservation(struct inventory_store *store, struct inventory_reservation_op *op)
 {
 	op->found = false;
-	op->own = NULL;
+	op->memory = NULL;
 	op->lines = NULL;
 	op->shortages = NULL;
 	op->line_count = op->shortage_count = 0;

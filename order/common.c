@@ -9,9 +9,9 @@
 
 #define TRACEPARENT_LENGTH 55
 
-bool order_storage_problem(const void *own, char *text, size_t size)
+bool order_storage_problem(const void *data, char *text, size_t size)
 {
-	const struct order *order = own;
+	const struct order *order = data;
 	const struct rt_trim_op *trim = &order->context->trim;
 	size_t length;
 

@@ -65,8 +65,8 @@ local function complete(key, record)
 	return record
 end
 
--- Tells behind the answers where in the stream lies what was published.
-local function tell_place(answers, before, stream)
+-- Adds to the answers where in the stream the published entries are: behind which id, up to which.
+local function add_range(answers, before, stream)
 	answers[#answers + 1] = before
 	answers[#answers + 1] = stream.last
 end
@@ -139,7 +139,7 @@ local function place(keys, args)
 		end
 	end
 	if #timers > 0 then
-		tell_place(answers, before, stream)
+		add_range(answers, before, stream)
 	end
 	return answers
 end
@@ -353,7 +353,7 @@ local function move(keys, args)
 		redis.call('XACK', keys[2], args[1], unpack(acks))
 	end
 	if stream then
-		tell_place(answers, before, stream)
+		add_range(answers, before, stream)
 	end
 	return answers
 end

@@ -11,9 +11,9 @@
 #define WAITERS_MAX     100000
 
 /* Warns when a group comes to hold half of what the stream may have, and says when it is over. */
-static void note_held(void *own)
+static void note_held(void *data)
 {
-	struct order *order = own;
+	struct order *order = data;
 	const struct rt_trim_op *trim = &order->context->trim;
 	bool filling = order->stream_length_max > 0 && trim->held >= order->stream_length_max / 2;
 
@@ -85,13 +85,13 @@ static void register_metrics(struct order_counts *counts, struct rt_metrics *met
 
 /* ---- the whole ---- */
 
-static int make(struct rt_context *context, const void *given, void **ret_own)
+static int make(struct rt_context *context, const void *given, void **ret_data)
 {
 	const struct order_options *options = given;
 	struct order *order = rt_alloc(sizeof(*order));
 	int rc;
 
-	*ret_own = order;
+	*ret_data = order;
 	order->service =
 		(Tandem__Order__V1__OrderService_Service)TANDEM__ORDER__V1__ORDER_SERVICE__INIT(
 			order_);
@@ -121,9 +121,9 @@ static int make(struct rt_context *context, const void *given, void **ret_own)
 	return RT_OK;
 }
 
-static ProtobufCService *service(void *own, size_t number)
+static ProtobufCService *service(void *data, size_t number)
 {
-	struct order *order = own;
+	struct order *order = data;
 	ProtobufCService *const services[] = { &order->service.base, &order->placement.base };
 
 	return number < RT_LENGTH(services) ? services[number] : NULL;
@@ -139,14 +139,14 @@ ProtobufCService *order_placement_rpc(struct order *order)
 	return &order->placement.base;
 }
 
-static void start(void *own)
+static void start(void *data)
 {
-	order_timers_start(((struct order *)own)->timers);
+	order_timers_start(((struct order *)data)->timers);
 }
 
-static void drain(void *own)
+static void drain(void *data)
 {
-	struct order *order = own;
+	struct order *order = data;
 
 	order->draining = true;
 	order_placements_close(order, false);
@@ -157,9 +157,9 @@ static void watch_stopped(void *user)
 	order_call_end(user);
 }
 
-static void stop(void *own)
+static void stop(void *data)
 {
-	struct order *order = own;
+	struct order *order = data;
 
 	order_call_begin(order);
 	order_timers_stop(order->timers, order_call_end);
@@ -168,9 +168,9 @@ static void stop(void *own)
 	order_watch_stop(order->watch, watch_stopped, order);
 }
 
-static void own_free(void *own)
+static void data_free(void *data)
 {
-	struct order *order = own;
+	struct order *order = data;
 
 	order_timers_free(order->timers);
 	order_watch_free(order->watch);
@@ -189,5 +189,5 @@ const struct rt_context_domain order_domain = {
 	.storage_problem = order_storage_problem,
 	.drain = drain,
 	.stop = stop,
-	.free = own_free,
+	.free = data_free,
 };

@@ -65,7 +65,7 @@ void order_status_damaged(struct rt_status *status, const char *order_id);
 void order_status_stopping(struct rt_status *status);
 /* Storage was full at the last trim: Redis's memory, or the event stream, which has a hard length.
  * `own` is the struct order, as the context keeps it. */
-bool order_storage_problem(const void *own, char *text, size_t size);
+bool order_storage_problem(const void *data, char *text, size_t size);
 /* No order is placed because the event stream is full: who keeps it from being trimmed. */
 void order_status_stream_full(struct rt_status *status, const struct order *order);
 /* What a request for one order must pass: its limits, an id that can be one, a

@@ -236,13 +236,13 @@ Google__Protobuf__Timestamp *order_timestamp(struct rt_arena *arena, int64_t uni
 }
 
 /* What a history says about a version. */
-struct moments {
+struct times {
 	enum order_state state;
 	int64_t created_ms, updated_ms, reserved_ms;
 };
-static bool read_moments(const struct order_record *record, uint64_t version, struct moments *ret)
+static bool read_times(const struct order_record *record, uint64_t version, struct times *ret)
 {
-	struct moments moments = { .state = ORDER_PENDING };
+	struct times times = { .state = ORDER_PENDING };
 	struct order_history history;
 	struct order_history_item item;
 
@@ -250,17 +250,17 @@ static bool read_moments(const struct order_record *record, uint64_t version, st
 	while (history.version < version && order_history_next(&history, &item)) {
 		if (item.again)
 			continue;
-		moments.state = item.state;
-		moments.updated_ms = item.unix_ms;
+		times.state = item.state;
+		times.updated_ms = item.unix_ms;
 		if (item.event == ORDER_EV_RESERVED)
-			moments.reserved_ms = item.unix_ms;
+			times.reserved_ms = item.unix_ms;
 	}
 	if (history.version != version)
 		return false;
-	moments.created_ms = history.created_ms;
+	times.created_ms = history.created_ms;
 	if (version == record->version)
-		moments.state = record->state;
-	*ret = moments;
+		times.state = record->state;
+	*ret = times;
 	return true;
 }
 
@@ -374,14 +374,14 @@ Tandem__Order__V1__Order *order_view(struct rt_arena *arena, const struct order_
 				     Tandem__Order__V1__OrderContent *content, uint64_t version)
 {
 	Tandem__Order__V1__Order *order;
-	struct moments moments;
+	struct times times;
 
 	if (version == 0)
 		version = record->version;
 	if (content == NULL)
 		content = read_content(arena, record);
 	if (content == NULL || record->hold_ms < 0 || record->hold_ms > CHECK_HOLD_MAX_MS ||
-	    !read_moments(record, version, &moments))
+	    !read_times(record, version, &times))
 		return NULL;
 	order = rt_arena_take(arena, sizeof(*order));
 	tandem__order__v1__order__init(order);
@@ -389,18 +389,18 @@ Tandem__Order__V1__Order *order_view(struct rt_arena *arena, const struct order_
 	order->customer_id = content->customer_id;
 	order->n_lines = content->n_lines;
 	order->lines = content->lines;
-	order->status = view_status(moments.state);
+	order->status = view_status(times.state);
 	order->version = version;
-	order->settled = order_state_settled(moments.state);
-	order->create_time = order_timestamp(arena, moments.created_ms);
-	order->update_time = moments.updated_ms == moments.created_ms
+	order->settled = order_state_settled(times.state);
+	order->create_time = order_timestamp(arena, times.created_ms);
+	order->update_time = times.updated_ms == times.created_ms
 				     ? order->create_time
-				     : order_timestamp(arena, moments.updated_ms);
+				     : order_timestamp(arena, times.updated_ms);
 	view_labels(arena, order, content);
-	switch (moments.state) {
+	switch (times.state) {
 	case ORDER_RESERVED:
 		order->hold_expire_time =
-			order_timestamp(arena, moments.reserved_ms + record->hold_ms);
+			order_timestamp(arena, times.reserved_ms + record->hold_ms);
 		break;
 	case ORDER_REJECTING:
 	case ORDER_REJECTED:

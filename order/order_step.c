@@ -67,7 +67,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Nothing may be held; but this may be the refusal of long ago, come once more. The repeat
 	 * of the request is answered all the same. */
 	STAYS(REJECTING, INVENTORY_UNAVAILABLE),
-	/* Sold and refused at once cannot be mended here: unsettled, so that it is seen. */
+	/* Sold and refused at once cannot be repaired here: unsettled, so that it is seen. */
 	STAYS(REJECTING, INVENTORY_COMMITTED),
 	ROW(REJECTING,  INVENTORY_RELEASED,    MOVES, REJECTED,   SETTLED,   NONE),
 	REFUSES(REJECTING, CONFIRM),
@@ -82,7 +82,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	ROW(REJECTED,   INVENTORY_RESERVED,    MOVES, REJECTING,  REJECTED,  RETRY),
 	/* Delivered twice. */
 	STAYS(REJECTED, INVENTORY_UNAVAILABLE),
-	/* Sold and refused at once cannot be mended here: the audit names it. */
+	/* Sold and refused at once cannot be repaired here: the audit names it. */
 	STAYS(REJECTED, INVENTORY_COMMITTED),
 	/* Delivered twice, or found by an OrderRejected that asked for nothing. */
 	STAYS(REJECTED, INVENTORY_RELEASED),
@@ -113,7 +113,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(CONFIRMED, INVENTORY_RESERVED),
 	STAYS(CONFIRMED, INVENTORY_UNAVAILABLE),
 	STAYS(CONFIRMED, INVENTORY_COMMITTED),
-	/* Sold and given back at once cannot be mended here: the audit names it. */
+	/* Sold and given back at once cannot be repaired here: the audit names it. */
 	STAYS(CONFIRMED, INVENTORY_RELEASED),
 	/* Done already. */
 	STAYS(CONFIRMED, CONFIRM),
@@ -127,7 +127,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(CANCELLING, INVENTORY_RESERVED),
 	/* Nothing was held; the release is answered all the same. */
 	STAYS(CANCELLING, INVENTORY_UNAVAILABLE),
-	/* Sold and cancelled at once cannot be mended here: unsettled, so that it is seen. */
+	/* Sold and cancelled at once cannot be repaired here: unsettled, so that it is seen. */
 	STAYS(CANCELLING, INVENTORY_COMMITTED),
 	ROW(CANCELLING, INVENTORY_RELEASED,    MOVES, CANCELLED,  SETTLED,   NONE),
 	REFUSES(CANCELLING, CONFIRM),
@@ -143,7 +143,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	ROW(CANCELLED,  INVENTORY_RESERVED,    MOVES, CANCELLING, CANCELLED, RETRY),
 	/* Late or twice: nothing is held. */
 	STAYS(CANCELLED, INVENTORY_UNAVAILABLE),
-	/* Sold and cancelled at once cannot be mended here: the audit names it. */
+	/* Sold and cancelled at once cannot be repaired here: the audit names it. */
 	STAYS(CANCELLED, INVENTORY_COMMITTED),
 	/* Delivered twice. */
 	STAYS(CANCELLED, INVENTORY_RELEASED),
@@ -159,7 +159,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(EXPIRING, INVENTORY_RESERVED),
 	/* Nothing was held; the release is answered all the same. */
 	STAYS(EXPIRING, INVENTORY_UNAVAILABLE),
-	/* Sold and expired at once cannot be mended here: unsettled, so that it is seen. */
+	/* Sold and expired at once cannot be repaired here: unsettled, so that it is seen. */
 	STAYS(EXPIRING, INVENTORY_COMMITTED),
 	ROW(EXPIRING,   INVENTORY_RELEASED,    MOVES, EXPIRED,    SETTLED,   NONE),
 	REFUSES(EXPIRING, CONFIRM),

@@ -40,10 +40,10 @@ static void finish(struct order_placing *placing)
 static Tandem__Order__V1__Order *view(struct order_placing *placing,
 				      const struct order_record *record)
 {
-	struct order_record own = *record;
+	struct order_record known = *record;
 
-	own.order_id = placing->order_id;
-	return order_view(placing->arena, &own, placing->content, 0);
+	known.order_id = placing->order_id;
+	return order_view(placing->arena, &known, placing->content, 0);
 }
 
 static void on_order(struct order_waiter *waiter, const struct order_record *record)

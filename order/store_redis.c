@@ -76,8 +76,8 @@ static bool read_record(const struct redisReply *reply, const char *order_id,
 	return true;
 }
 
-/* Behind the answers stands where in the stream lies what was published, if anything was. */
-static void tell_published(struct rt_store_run *run, const struct redisReply *reply)
+/* Behind the answers, if anything was published: behind which id, and up to which. */
+static void read_range(struct rt_store_run *run, const struct redisReply *reply)
 {
 	const struct order_store *store = run->user;
 	size_t count = run->batch.count;
@@ -108,7 +108,7 @@ static void place_encode(struct rt_store_run *run, const void *item)
 	rt_args_str(args, op->customer_id);
 	rt_args_add(args, op->placed, op->placed_length);
 	rt_args_int(args, op->hold_ms);
-	rt_store_add_moment(run, op->now_ms);
+	rt_store_add_now(run, op->now_ms);
 	rt_args_int(args, op->retry_due_ms);
 	add_text(args, op->traceparent);
 }
@@ -119,7 +119,7 @@ static bool place_answered(struct rt_store_run *run, int *status, const struct r
 	bool stream_full;
 
 	if (*status == RT_OK)
-		tell_published(run, reply);
+		read_range(run, reply);
 	if (*status != RT_FULL || run->commands > 1)
 		return false;
 	stream_full = strstr(reply->str, "has reached its hard length") != NULL;
@@ -216,7 +216,7 @@ static void move_encode(struct rt_store_run *run, const void *item)
 
 	rt_args_str(args, op->order_id);
 	add_what(args, op);
-	rt_store_add_moment(run, op->now_ms);
+	rt_store_add_now(run, op->now_ms);
 	rt_args_int(args, op->retry_due_ms);
 	rt_args_add(args, op->data == NULL ? (const void *)"" : op->data, op->data_length);
 	add_text(args, op->traceparent);
@@ -261,7 +261,7 @@ static bool read_outcome(struct order_move_op *op, const char *text)
 static bool move_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
 	if (*status == RT_OK)
-		tell_published(run, reply);
+		read_range(run, reply);
 	return false;
 }
 

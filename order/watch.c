@@ -54,7 +54,7 @@ struct order_watch_node {
 	enum node_stage { NODE_IDLE, NODE_STALE, NODE_HEARD, NODE_READING } stage;
 	struct rt_list queue; /* STALE, HEARD: in the list of that name */
 	bool again;           /* READING: once more when this read has ended */
-	bool telling;
+	bool notifying;
 };
 
 struct order_watch {
@@ -90,7 +90,7 @@ static void node_release(struct order_watch_node *node)
 {
 	struct order_watch *watch = node->watch;
 
-	if (node->stage == NODE_READING || node->telling || !rt_list_empty(&node->waiters))
+	if (node->stage == NODE_READING || node->notifying || !rt_list_empty(&node->waiters))
 		return;
 	rt_list_remove(&node->queue);
 	HASH_DEL(watch->nodes, node);
@@ -148,7 +148,7 @@ static void waiter_moved(struct order_waiter *waiter, struct node_news *news)
 }
 
 /* Tells each waiter; any of them may go, or come, meanwhile. */
-static void node_tell(struct order_watch_node *node, struct node_news *news)
+static void node_notify(struct order_watch_node *node, struct node_news *news)
 {
 	struct rt_list untold;
 	struct rt_list *link;
@@ -229,14 +229,14 @@ static void node_was_read(struct order_get_op *op, int status)
 
 	watch->reads--;
 	node->stage = NODE_IDLE;
-	node->telling = true;
+	node->notifying = true;
 	/* A failed read is made good by the tail's next start, or by the sweep. */
 	if (status == RT_OK && op->found) {
 		node->again |= op->record.version < node->version;
 		node->version = RT_MAX(node->version, op->record.version);
 	}
-	node_tell(node, &news);
-	node->telling = false;
+	node_notify(node, &news);
+	node->notifying = false;
 	if (node->again && !watch->stopping)
 		node_queue(node, NODE_HEARD);
 	node_release(node);
@@ -562,9 +562,9 @@ void order_watch_moved(struct order_watch *watch, const struct order_move_op *mo
 	if (node == NULL || move->version <= node->version)
 		return;
 	node->version = move->version;
-	node->telling = true;
-	node_tell(node, &news);
-	node->telling = false;
+	node->notifying = true;
+	node_notify(node, &news);
+	node->notifying = false;
 	if (news.read)
 		node_read(node);
 	node_release(node);
@@ -606,7 +606,7 @@ void order_watch_stop(struct order_watch *watch, void (*stopped)(void *user), vo
 	}
 	/* What a waiter does may end others: no node goes before all were told. */
 	for (node = watch->nodes; node != NULL; node = node->hh.next)
-		node->telling = true;
+		node->notifying = true;
 	for (node = watch->nodes; node != NULL; node = node->hh.next)
 		while (!rt_list_empty(&node->waiters)) {
 			struct order_waiter *waiter =
@@ -615,7 +615,7 @@ void order_watch_stop(struct order_watch *watch, void (*stopped)(void *user), vo
 			waiter->on_stop(waiter);
 		}
 	HASH_ITER (hh, watch->nodes, node, next) {
-		node->telling = false;
+		node->notifying = false;
 		node_release(node);
 	}
 	if (watch->tail == TAIL_BEGINS || watch->tail == TAIL_RUNS)

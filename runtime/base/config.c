@@ -154,14 +154,14 @@ static bool parse_bool(const char *text, bool *ret)
 	static const struct {
 		const char *text;
 		bool value;
-	} words[] = {
+	} values[] = {
 		{ "true", true },   { "yes", true }, { "1", true },
 		{ "false", false }, { "no", false }, { "0", false },
 	};
 
-	for (size_t i = 0; i < RT_LENGTH(words); i++) {
-		if (strcmp(text, words[i].text) == 0) {
-			*ret = words[i].value;
+	for (size_t i = 0; i < RT_LENGTH(values); i++) {
+		if (strcmp(text, values[i].text) == 0) {
+			*ret = values[i].value;
 			return true;
 		}
 	}

@@ -38,16 +38,16 @@ static void stop_over(struct rt_task *task)
 static void trim_later(struct rt_context *context);
 
 /* Warns once about a group that nobody reads for, and again when it is another one. */
-static void note_ghost(struct rt_context *context)
+static void warn_of_stale_group(struct rt_context *context)
 {
 	const struct rt_trim_op *trim = &context->trim;
 
-	if (strcmp(context->ghost, trim->ghost) == 0)
+	if (strcmp(context->stale_group, trim->stale_group) == 0)
 		return;
-	memcpy(context->ghost, trim->ghost, sizeof(context->ghost));
-	if (trim->ghost_count > 0)
+	memcpy(context->stale_group, trim->stale_group, sizeof(context->stale_group));
+	if (trim->stale_count > 0)
 		RT_LOG(RT_WARN, "a group without a consumer holds back the trimming of the stream",
-		       RT_S("group", trim->ghost), RT_I("ghosts", trim->ghost_count),
+		       RT_S("group", trim->stale_group), RT_I("stale_groups", trim->stale_count),
 		       RT_I("length", trim->length));
 }
 
@@ -55,15 +55,15 @@ static void note_trimmed(struct rt_context *context)
 {
 	const struct rt_trim_op *trim = &context->trim;
 
-	note_ghost(context);
+	warn_of_stale_group(context);
 	if (context->domain->on_trimmed != NULL)
-		context->domain->on_trimmed(context->own);
+		context->domain->on_trimmed(context->data);
 	if (context->metrics == NULL)
 		return;
 	rt_series_add(context->trimmed, (double)trim->trimmed);
 	rt_series_set(context->stream_length, (double)trim->length);
 	rt_series_set(context->stream_held, (double)trim->held);
-	rt_series_set(context->ghosts, (double)trim->ghost_count);
+	rt_series_set(context->stale, (double)trim->stale_count);
 }
 
 static void stream_trimmed(struct rt_trim_op *trim, int status)
@@ -108,9 +108,8 @@ static void register_metrics(struct rt_context *context)
 					       "has not acknowledged.");
 	context->trimmed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_trimmed_total",
 					   "Entries trimmed off the own event stream.");
-	context->ghosts =
-		rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_ghost_groups",
-				"Groups of the own event stream without a live consumer.");
+	context->stale = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_stale_groups",
+					 "Groups of the own event stream without a live consumer.");
 }
 
 /* ---- subscriptions ---- */
@@ -150,12 +149,12 @@ static int subscribe(struct rt_context *context, const struct rt_context_subscri
 		return rc;
 	events.name = stream->name;
 	events.on_event = subscription->on_event;
-	events.user_data = context->own;
+	events.user_data = context->data;
 	events.metrics = context->metrics;
 	return rt_events_new(context->loop, made, &events, &stream->events);
 }
 
-static int make_parts(struct rt_context *context, const struct rt_context_options *options)
+static int make_members(struct rt_context *context, const struct rt_context_options *options)
 {
 	const struct rt_context_domain *domain = context->domain;
 	const struct rt_store_options store = { .redis = options->redis,
@@ -168,7 +167,7 @@ static int make_parts(struct rt_context *context, const struct rt_context_option
 	if (rc == RT_OK)
 		rc = rt_store_queue_new(context->store, &rt_trim_step, NULL, &context->trim_queue);
 	if (rc == RT_OK)
-		rc = domain->make(context, options->own, &context->own);
+		rc = domain->make(context, options->domain_options, &context->data);
 	make_consumer(context, consumer, sizeof(consumer));
 	for (const struct rt_context_subscription *subscription = domain->subscriptions;
 	     rc == RT_OK && subscription->context != NULL; subscription++)
@@ -195,9 +194,9 @@ int rt_context_new(struct rt_loop *loop, const struct rt_context_domain *domain,
 		options->trim_every_ms > 0 ? options->trim_every_ms : TRIM_EVERY_MS;
 	context->trim.retain_ms = options->retain_ms;
 	context->trim.retain_count = options->retain_count;
-	context->trim.ghost_ms = options->ghost_ms;
+	context->trim.stale_ms = options->stale_ms;
 	register_metrics(context);
-	rc = make_parts(context, options);
+	rc = make_members(context, options);
 	context->redis = NULL;
 	if (rc != RT_OK) {
 		rt_context_free(context);
@@ -212,7 +211,7 @@ void rt_context_start(struct rt_context *context)
 	for (size_t i = 0; i < context->stream_count; i++)
 		rt_events_start(context->streams[i].events);
 	if (context->domain->start != NULL)
-		context->domain->start(context->own);
+		context->domain->start(context->data);
 	trim_later(context);
 }
 
@@ -242,7 +241,7 @@ void rt_context_stop(struct rt_context *context, void (*stopped)(void *user), vo
 	rt_timer_stop(context->loop, &context->trim_timer);
 	rt_context_hold(context);
 	if (context->domain->stop != NULL)
-		context->domain->stop(context->own);
+		context->domain->stop(context->data);
 	for (size_t i = 0; i < context->stream_count; i++) {
 		rt_context_hold(context);
 		rt_events_stop(context->streams[i].events, subscription_stopped, context);
@@ -259,8 +258,8 @@ void rt_context_free(struct rt_context *context)
 		rt_events_free(context->streams[i].events);
 		free(context->streams[i].name);
 	}
-	if (context->own != NULL)
-		context->domain->free(context->own);
+	if (context->data != NULL)
+		context->domain->free(context->data);
 	rt_store_free(context->store);
 	free(context);
 }

@@ -41,21 +41,21 @@ struct rt_context_domain {
 	const char *name; /* "order": its keys begin with it, its Redis user is called so */
 	const struct rt_functions *functions;
 	struct rt_context_subscription subscriptions[RT_CONTEXT_SUBSCRIPTIONS_MAX + 1];
-	/* Makes the domain's own parts, *ret_own, from its own options. What is written so far is
+	/* Makes the domain's own parts, *ret_data, from its own options. What is written so far is
 	 * freed with `free` when it fails. */
-	int (*make)(struct rt_context *context, const void *options, void **ret_own);
+	int (*make)(struct rt_context *context, const void *options, void **ret_data);
 	/* Its gRPC services, by number; NULL behind the last. */
-	ProtobufCService *(*service)(void *own, size_t number);
-	void (*start)(void *own); /* these may be NULL */
+	ProtobufCService *(*service)(void *data, size_t number);
+	void (*start)(void *data); /* these may be NULL */
 	/* The own stream was trimmed: context->trim says what of it is held, and by whom. */
-	void (*on_trimmed)(void *own);
+	void (*on_trimmed)(void *data);
 	/* Why storage takes nothing new, for a person; false: it does. */
-	bool (*storage_problem)(const void *own, char *text, size_t size);
+	bool (*storage_problem)(const void *data, char *text, size_t size);
 	/* The service is asked to end: calls that would last are ended. */
-	void (*drain)(void *own);
+	void (*drain)(void *data);
 	/* Ends what would go on by itself; what takes time is held (rt_context_hold). */
-	void (*stop)(void *own);
-	void (*free)(void *own); /* takes what a failed `make` left */
+	void (*stop)(void *data);
+	void (*free)(void *data); /* takes what a failed `make` left */
 };
 
 struct rt_context_options {
@@ -64,15 +64,15 @@ struct rt_context_options {
 	const char *consumer;            /* its name in the groups; NULL: one that is unique */
 	int64_t trim_every_ms;           /* 0: 5000 */
 	int64_t retain_ms, retain_count; /* of the own stream (rt_trim_op) */
-	int64_t ghost_ms;           /* a group without a live consumer for so long is a ghost */
-	const void *own;            /* for the domain's `make` */
-	struct rt_metrics *metrics; /* NULL: none */
+	int64_t stale_ms;                /* a group without a live consumer for so long is stale */
+	const void *domain_options;      /* for the domain's `make` */
+	struct rt_metrics *metrics;      /* NULL: none */
 };
 
 /* What a domain's parts may look at; only this folder's files write to it. */
 struct rt_context {
 	const struct rt_context_domain *domain;
-	void *own; /* what the domain made */
+	void *data; /* what the domain made */
 	struct rt_loop *loop;
 	struct rt_metrics *metrics; /* NULL: none */
 	struct rt_store *store;
@@ -89,11 +89,11 @@ struct rt_context {
 	size_t stream_count, holds;
 	struct rt_store_queue *trim_queue;
 	struct rt_timer trim_timer;
-	char ghost[64]; /* the group that was last warned about */
+	char stale_group[64]; /* the group that was last warned about */
 	struct rt_task stop_task;
 	void (*stopped)(void *user);
 	void *stopped_user;
-	struct rt_series *stream_length, *stream_held, *trimmed, *ghosts; /* NULL without metrics */
+	struct rt_series *stream_length, *stream_held, *trimmed, *stale; /* NULL without metrics */
 };
 
 int rt_context_new(struct rt_loop *loop, const struct rt_context_domain *domain,
@@ -118,7 +118,7 @@ void rt_context_release(struct rt_context *context);
 struct rt_context_settings {
 	struct rt_service_settings service; /* first */
 	struct rt_redis_settings redis;
-	int64_t trim_every_ms, retain_ms, retain_count, ghost_ms;
+	int64_t trim_every_ms, retain_ms, retain_count, stale_ms;
 	int64_t read_count_max, in_flight_max, parked_max, deliveries_max;
 	int64_t event_retry_min_ms, event_retry_max_ms, claim_idle_ms, claim_every_ms;
 	int64_t consumer_idle_ms;

@@ -27,7 +27,7 @@ static const struct rt_setting common_settings[] = {
 	  "How long events are kept that every group has acknowledged." },
 	{ "retain-count", RT_SETTING_INT, AT(retain_count), "100000", 0, INT64_C(1000000000),
 	  "How many of these events are kept at most." },
-	{ "ghost-after", RT_SETTING_DURATION, AT(ghost_ms), "10m", 1000, 365 * RT_DAY_MS,
+	{ "stale-group-after", RT_SETTING_DURATION, AT(stale_ms), "10m", 1000, 365 * RT_DAY_MS,
 	  "A group whose consumers have been gone for so long is reported." },
 	{ "read-count", RT_SETTING_INT, AT(read_count_max), "256", 1, 10000,
 	  "Events in one read of the other context's stream." },
@@ -52,20 +52,20 @@ static const struct rt_setting common_settings[] = {
 /* The common ones, Redis's user being called as the context, then its own; freed by the caller. */
 static struct rt_setting *settings_table(const struct rt_context_program *definition)
 {
-	size_t own_count = 0;
+	size_t settings_count = 0;
 	struct rt_setting *table;
 
-	while (definition->settings != NULL && definition->settings[own_count].name != NULL)
-		own_count++;
-	table = rt_alloc((RT_LENGTH(common_settings) + own_count + 1) * sizeof(*table));
+	while (definition->settings != NULL && definition->settings[settings_count].name != NULL)
+		settings_count++;
+	table = rt_alloc((RT_LENGTH(common_settings) + settings_count + 1) * sizeof(*table));
 	for (size_t i = 0; i < RT_LENGTH(common_settings); i++) {
 		table[i] = common_settings[i];
 		if (table[i].offset == AT(redis.user))
 			table[i].standard = definition->domain->name;
 	}
-	for (size_t i = 0; i < own_count; i++)
+	for (size_t i = 0; i < settings_count; i++)
 		table[RT_LENGTH(common_settings) + i] = definition->settings[i];
-	table[RT_LENGTH(common_settings) + own_count] = (struct rt_setting)RT_SETTING_END;
+	table[RT_LENGTH(common_settings) + settings_count] = (struct rt_setting)RT_SETTING_END;
 	return table;
 }
 
@@ -122,7 +122,7 @@ static void note_ready(struct rt_timer *timer)
 	else
 		rt_check_ready(&program.events_check);
 	if (context->domain->storage_problem != NULL) {
-		if (context->domain->storage_problem(context->own, full, sizeof(full)))
+		if (context->domain->storage_problem(context->data, full, sizeof(full)))
 			rt_check_failed(&program.storage_check, "%s", full);
 		else
 			rt_check_ready(&program.storage_check);
@@ -153,8 +153,8 @@ static int make_context(const struct rt_context_settings *settings, const char *
 		.trim_every_ms = settings->trim_every_ms,
 		.retain_ms = settings->retain_ms,
 		.retain_count = settings->retain_count,
-		.ghost_ms = settings->ghost_ms,
-		.own = (const char *)settings + definition->options_offset,
+		.stale_ms = settings->stale_ms,
+		.domain_options = (const char *)settings + definition->options_offset,
 		.metrics = program.service->metrics,
 	};
 	int rc = rt_context_new(program.service->loop, definition->domain, &options,
@@ -183,7 +183,7 @@ static int start(struct rt_service *service)
 		return rc;
 	}
 	add_checks();
-	for (size_t i = 0; (rpc = domain->service(program.context->own, i)) != NULL; i++)
+	for (size_t i = 0; (rpc = domain->service(program.context->data, i)) != NULL; i++)
 		rt_server_add(service->server, rpc);
 	rt_context_start(program.context);
 	note_ready(&program.ready_timer);
@@ -194,7 +194,7 @@ static void drain(struct rt_service *service)
 {
 	(void)service;
 	if (program.context->domain->drain != NULL)
-		program.context->domain->drain(program.context->own);
+		program.context->domain->drain(program.context->data);
 }
 
 static void context_stopped(void *user)

@@ -25,7 +25,7 @@
  * whose event was then put off because of an outage, or behind another event. What an event counts
  * is told to the group (recount_more), so that it outlives this process.
  *
- * Handlers are called by pump() alone, and settling only queues: nothing re-enters. */
+ * Handlers are called by pump() alone, and finishing one only queues: nothing re-enters. */
 #include "events.h"
 
 #include <assert.h>
@@ -109,8 +109,8 @@ struct rt_events {
 	bool recover_waits; /* for room: the next page of own pending entries */
 	int64_t wait_ms;
 	struct rt_timer wait, claim_timer, maintain_timer;
-	struct rt_timer settle; /* back-off of acknowledging and burying */
-	int64_t settle_ms;
+	struct rt_timer ack_retry; /* back-off of acknowledging and burying */
+	int64_t ack_retry_ms;
 	bool rebuilding, failing;    /* said so */
 	int failures, failures_told; /* in a row; from how many on it is worth a line */
 	struct rt_stream_info info, info_next;
@@ -157,7 +157,7 @@ static void metrics_init(struct rt_events *events)
 			      "Times the group or its stream had vanished." },
 	};
 	static const char *const gauge_names[GAUGES][2] = {
-		[IN_FLIGHT] = { "tandem_events_in_flight", "Events handed over, not settled." },
+		[IN_FLIGHT] = { "tandem_events_in_flight", "Events handed over, not finished." },
 		[PARKED] = { "tandem_events_parked", "Events that wait for a retry." },
 		[LAG] = { "tandem_events_lag", "Entries written, not delivered." },
 		[PENDING] = { "tandem_events_pending", "Entries delivered, not acknowledged." },
@@ -257,7 +257,7 @@ static void event_unblock(struct event *event)
 	free(subject);
 }
 
-/* Forgets an event; it is settled, or stays pending for others. */
+/* Forgets an event; it is finished, or stays pending for others. */
 static void event_remove(struct event *event)
 {
 	struct rt_events *events = event->owner;
@@ -801,20 +801,20 @@ static void on_maintain_time(struct rt_timer *timer)
 
 /* ---- acknowledging and burying ---- */
 
-static void on_settle_time(struct rt_timer *timer)
+static void on_ack_retry_time(struct rt_timer *timer)
 {
-	pump(RT_CONTAINER_OF(timer, struct rt_events, settle));
+	pump(RT_CONTAINER_OF(timer, struct rt_events, ack_retry));
 }
 
 /* Ends an acknowledgement or a burial. RT_NOGROUP: nobody is left to tell. */
-static void settled(struct rt_events *events, struct op *op, int status, struct rt_list *queue)
+static void ack_ended(struct rt_events *events, struct op *op, int status, struct rt_list *queue)
 {
 	bool good = status == RT_OK || status == RT_NOGROUP;
 	struct rt_list waiting, *link;
 
 	op_end(events, op);
 	if (good) {
-		events->settle_ms = events->options.retry_min_ms;
+		events->ack_retry_ms = events->options.retry_min_ms;
 		while ((link = rt_list_pop(&op->events)) != NULL)
 			event_remove(RT_CONTAINER_OF(link, struct event, link));
 		return;
@@ -826,20 +826,20 @@ static void settled(struct rt_events *events, struct op *op, int status, struct 
 		rt_list_push(queue, link);
 	while ((link = rt_list_pop(&waiting)) != NULL)
 		rt_list_push(queue, link);
-	if (events->settle_ms == events->options.retry_min_ms)
-		RT_LOG(RT_WARN, "events cannot be settled: trying again",
+	if (events->ack_retry_ms == events->options.retry_min_ms)
+		RT_LOG(RT_WARN, "events cannot be acknowledged: trying again",
 		       RT_S("stream", events->name), RT_S("error", rt_status_text(status)));
-	rt_timer_start(events->loop, &events->settle,
-		       back_off(events, events->settle_ms, events->options.retry_max_ms, 0),
-		       on_settle_time);
-	events->settle_ms = RT_MIN(events->settle_ms * 2, events->options.retry_max_ms);
+	rt_timer_start(events->loop, &events->ack_retry,
+		       back_off(events, events->ack_retry_ms, events->options.retry_max_ms, 0),
+		       on_ack_retry_time);
+	events->ack_retry_ms = RT_MIN(events->ack_retry_ms * 2, events->options.retry_max_ms);
 }
 
 static void acked(struct rt_stream_op *stream_op, int status)
 {
 	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, ack.op);
 
-	settled(events, &events->ack, status, &events->acking);
+	ack_ended(events, &events->ack, status, &events->acking);
 	pump(events);
 }
 
@@ -847,7 +847,8 @@ static void ack_more(struct rt_events *events)
 {
 	struct rt_list *link;
 
-	if (events->ack.busy || rt_list_empty(&events->acking) || rt_timer_running(&events->settle))
+	if (events->ack.busy || rt_list_empty(&events->acking) ||
+	    rt_timer_running(&events->ack_retry))
 		return;
 	op_ids(&events->ack, IDS_MAX);
 	while (events->ack.op.id_count < IDS_MAX && (link = rt_list_pop(&events->acking)) != NULL) {
@@ -876,7 +877,7 @@ static void buried(struct rt_stream_op *stream_op, int status)
 			       RT_S("reason", event->reason));
 		}
 	}
-	settled(events, &events->bury, status, &events->burying);
+	ack_ended(events, &events->bury, status, &events->burying);
 	pump(events);
 }
 
@@ -886,7 +887,7 @@ static void bury_more(struct rt_events *events)
 	const char *reason;
 
 	if (events->bury.busy || rt_list_empty(&events->burying) ||
-	    rt_timer_running(&events->settle))
+	    rt_timer_running(&events->ack_retry))
 		return;
 	reason = RT_CONTAINER_OF(events->burying.next, struct event, link)->reason;
 	op_ids(&events->bury, IDS_MAX);
@@ -925,7 +926,7 @@ static bool park_behind(struct rt_events *events, struct event *event)
 /* While stopping: lets go of what is not in somebody's hands. It stays pending. */
 static void drop_waiting(struct rt_events *events)
 {
-	bool in_vain = rt_timer_running(&events->settle); /* settling failed: once is enough */
+	bool in_vain = rt_timer_running(&events->ack_retry); /* it failed: once is enough */
 	struct event *event, *next;
 
 	/* In two rounds: what waited behind a dropped one is ready only then. */
@@ -947,7 +948,7 @@ static void stop_if_quiet(struct rt_events *events)
 	if (events->state != STOPPING || events->under_way > 0 || in_flight(events) > 0)
 		return;
 	set_state(events, STOPPED);
-	rt_timer_stop(events->loop, &events->settle);
+	rt_timer_stop(events->loop, &events->ack_retry);
 	stopped(events->stopped_user); /* may free */
 }
 
@@ -1129,7 +1130,7 @@ int rt_events_new(struct rt_loop *loop, struct rt_stream_source *source,
 		RT_MIN(options->claim_every_ms, RT_MAX(options->claim_idle_ms / 3, 1));
 	events->wait_ms = WAIT_MIN_MS;
 	events->failures_told = FIRST_FAILURES;
-	events->settle_ms = options->retry_min_ms;
+	events->ack_retry_ms = options->retry_min_ms;
 	events->task.run = on_task;
 	snprintf(events->claim_cursor, sizeof(events->claim_cursor), "0-0");
 	rt_list_init(&events->ready);

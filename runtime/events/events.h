@@ -1,7 +1,7 @@
 /* events.h - consume a stream of events, at least once, with nothing left behind.
  *
  * Delivery: a handler may see an event twice, and events of different subjects in any order. It
- * settles each event exactly once, now or later, with one of:
+ * finishes each event exactly once, now or later, with one of:
  *   rt_event_done    its effect and its acknowledgement are stored (they were one atomic step)
  *   rt_event_ignore  there is nothing to do; the consumer acknowledges it
  *   rt_event_retry   not now: stays pending and comes again after a back-off; after
@@ -10,7 +10,7 @@
  *                    RT_DENIED, RT_UNREADY, RT_CANCELED, RT_NOGROUP, RT_NOMEM, RT_SYSTEM) does
  *                    not count: no outage buries an event
  *   rt_event_poison  never: goes to the dead letters at once
- * From an event's first retry until it is settled, later events of the same subject wait behind
+ * From an event's first retry until it is finished, later events of the same subject wait behind
  * it; others flow on. An entry that arrives delivered more than deliveries_max times is buried
  * unseen: that is how often consumers died with it in their hands, or failed for its own fault.
  * Reading own entries again after a lost connection, and claims of what an outage held up, do
@@ -18,7 +18,7 @@
  * and an order must not hang because one of its events was bad.
  *
  * In the order things happen:
- *   ensure group → own pending entries → read (blocking, bounded) → handler → settled
+ *   ensure group → own pending entries → read (blocking, bounded) → handler → finished
  *   every claim_every_ms: claim what dead consumers left, renew what slow handlers hold
  *   every maintain_every_ms: cursor, idle consumers, lag
  * A lost connection, a vanished group or stream: back-off, ensure, own pending entries, read.
@@ -50,7 +50,7 @@ struct rt_stream_redis_options {
 int rt_stream_redis_new(struct rt_loop *loop, const struct rt_stream_redis_options *options,
 			struct rt_stream_source **ret);
 
-/* A delivered event. Valid from the handler's call until it is settled. */
+/* A delivered event. Valid from the handler's call until it is finished. */
 struct rt_event {
 	const char *stream_id; /* transport detail: for acknowledging and for people only */
 	const char *id;        /* "<subject>/<seq>": what to recognise a repeat by */
@@ -75,7 +75,7 @@ struct rt_events_options {
 	void (*on_batch_end)(void *user);
 	void *user_data;
 	int read_count_max; /* entries per read, 256 */
-	int in_flight_max;  /* handed over and not settled; reading stops here, 1024 */
+	int in_flight_max;  /* handed over and not finished; reading stops here, 1024 */
 	int parked_max;     /* waiting for a retry or behind one; reading stops here, 4096 */
 	int deliveries_max; /* then to the dead letters, 8 */
 	int64_t block_ms;   /* a read waits so long, 5000 */
@@ -102,7 +102,7 @@ struct rt_stream_info {
 int rt_events_new(struct rt_loop *loop, struct rt_stream_source *source,
 		  const struct rt_events_options *options, struct rt_events **ret);
 void rt_events_start(struct rt_events *events);
-/* No new events; `stopped` runs when every event that was handed over is settled and every
+/* No new events; `stopped` runs when every event that was handed over is finished and every
  * operation has ended (soon, when nothing is under way, and never before this returns). What is
  * parked, and what is retried from now on, stays pending. Once only. */
 void rt_events_stop(struct rt_events *events, void (*stopped)(void *user), void *user);
@@ -123,14 +123,14 @@ void rt_event_poison(struct rt_event *event, const char *reason);
 struct rt_trim_op {
 	struct rt_batch_item item; /* first; the queue's */
 	/* In. */
-	int64_t now_ms, retain_ms, retain_count, ghost_ms;
+	int64_t now_ms, retain_ms, retain_count, stale_ms;
 	/* Out; as they were when it failed. */
 	int64_t trimmed, length;
 	char holder[64];    /* the group that keeps the most entries from being trimmed; "": none */
 	int64_t held;       /* so many */
 	bool memory_full;   /* Redis is at its maxmemory */
-	size_t ghost_count; /* groups without a consumer seen within ghost_ms */
-	char ghost[64];     /* one of them */
+	size_t stale_count; /* groups without a consumer seen within stale_ms */
+	char stale_group[64]; /* one of them */
 	void (*done)(struct rt_trim_op *op, int status);
 };
 extern const struct rt_store_step rt_trim_step;

@@ -43,12 +43,12 @@
 --     Answers the version. It writes nothing, but counts as a function that may: so Redis refuses it
 --     whenever it would refuse the others (a replica, a disk that is full).
 --
---   FCALL @CONTEXT@_trim 1 <own stream> <now_ms> <retain_ms> <retain_count> <ghost_ms>
+--   FCALL @CONTEXT@_trim 1 <own stream> <now_ms> <retain_ms> <retain_count> <stale_ms>
 --     Cuts off entries that every group has acknowledged and that are older than retain_ms or not
 --     among the newest retain_count acknowledged. Without a group nothing is cut.
---     A ghost is a group without a consumer seen within ghost_ms; it holds trimming back as any
+--     A stale group is one without a consumer seen within stale_ms; it holds trimming back as any
 --     other, unless its name is in the set <prefix>excluded_groups.
---     Answers { trimmed, length, holder, held, full, ghost, ghost, … }: the group that keeps the most
+--     Answers { trimmed, length, holder, held, full, stale group, … }: the group that keeps the most
 --     entries from being cut off ('': none does), and how many; 1 when Redis is at its maxmemory.
 --
 --   FCALL @CONTEXT@_bury 2 <own stream> <foreign stream> <group> <dead_time> <reason> <id> …
@@ -230,9 +230,9 @@ local function group_needs(key, group)
 	return ms .. '-' .. string.format('%.0f', tonumber(n) + 1)
 end
 
-local function is_ghost(key, group, ghost_ms)
+local function is_stale(key, group, stale_ms)
 	for _, reply in ipairs(redis.call('XINFO', 'CONSUMERS', key, group['name'])) do
-		if named(reply)['idle'] <= ghost_ms then
+		if named(reply)['idle'] <= stale_ms then
 			return false
 		end
 	end
@@ -290,7 +290,7 @@ end
 
 local function trim(keys, args)
 	local key = keys[1]
-	local ghost_ms = tonumber(args[4])
+	local stale_ms = tonumber(args[4])
 	local info = stream_info(key)
 	local answer = { 0, info and info['length'] or 0, '', 0, memory_is_full() and 1 or 0 }
 	local low, holder
@@ -300,7 +300,7 @@ local function trim(keys, args)
 	for _, reply in ipairs(redis.call('XINFO', 'GROUPS', key)) do
 		local group = named(reply)
 		local counts = true
-		if is_ghost(key, group, ghost_ms) then
+		if is_stale(key, group, stale_ms) then
 			answer[#answer + 1] = group['name']
 			counts = redis.call('SISMEMBER', prefix_of(key) .. 'excluded_groups',
 				group['name']) == 0

@@ -315,7 +315,7 @@ static void stream_claim(struct rt_stream_source *source, struct rt_stream_op *o
 	rt_args_done(&args);
 }
 
-/* ---- settling ---- */
+/* ---- acknowledging ---- */
 
 static void renew_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {

@@ -11,7 +11,7 @@ static void trim_encode(struct rt_store_run *run, const void *item)
 	rt_args_int(run->args, op->now_ms);
 	rt_args_int(run->args, op->retain_ms);
 	rt_args_int(run->args, op->retain_count);
-	rt_args_int(run->args, op->ghost_ms);
+	rt_args_int(run->args, op->stale_ms);
 }
 
 static void copy_name(char *to, size_t size, const struct redisReply *reply)
@@ -19,7 +19,7 @@ static void copy_name(char *to, size_t size, const struct redisReply *reply)
 	snprintf(to, size, "%s", rt_reply_is_string(reply) ? reply->str : "");
 }
 
-/* { trimmed, length, holder, held, memory full, ghost, ghost, … } */
+/* { trimmed, length, holder, held, memory full, stale group, … } */
 static int trim_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
 	struct rt_trim_op *op = item;
@@ -32,10 +32,10 @@ static int trim_decode(struct rt_store_run *run, void *item, const struct redisR
 	copy_name(op->holder, sizeof(op->holder), reply->element[2]);
 	op->held = rt_reply_int(reply->element[3]);
 	op->memory_full = rt_reply_int(reply->element[4]) != 0;
-	op->ghost_count = reply->elements - 5;
-	op->ghost[0] = '\0';
-	if (op->ghost_count > 0)
-		copy_name(op->ghost, sizeof(op->ghost), reply->element[5]);
+	op->stale_count = reply->elements - 5;
+	op->stale_group[0] = '\0';
+	if (op->stale_count > 0)
+		copy_name(op->stale_group, sizeof(op->stale_group), reply->element[5]);
 	return RT_OK;
 }
 

@@ -30,7 +30,7 @@
 #include <uv.h>
 
 /* A manual loop that does not come to rest in so many turns never will. */
-#define SETTLE_TURNS_MAX 10000000
+#define RUN_TURNS_MAX 10000000
 /* Turns of deferred tasks that a loop still runs when it is freed. */
 #define DEFERRED_TURNS_MAX 100
 /* Not 0, so that no test passes because an unset time is 0, too. */
@@ -533,9 +533,9 @@ int64_t rt_loop_next_due(const struct rt_loop *loop)
 	return loop->timer_count == 0 ? INT64_MAX : loop->heap[1]->due_ms;
 }
 
-void rt_loop_settle(struct rt_loop *loop)
+void rt_loop_run_due(struct rt_loop *loop)
 {
-	for (int turn = 0; turn < SETTLE_TURNS_MAX; turn++) {
+	for (int turn = 0; turn < RUN_TURNS_MAX; turn++) {
 		if (rt_loop_next_due(loop) > loop->now_ms && loop->deferred == NULL &&
 		    atomic_load(&loop->posted) == NULL)
 			return;
@@ -557,10 +557,10 @@ void rt_loop_advance(struct rt_loop *loop, int64_t ms)
 	int64_t target_ms = loop->now_ms + ms;
 
 	assert(loop->real == NULL && ms >= 0);
-	rt_loop_settle(loop);
+	rt_loop_run_due(loop);
 	while (rt_loop_next_due(loop) <= target_ms) {
 		move_clocks(loop, rt_loop_next_due(loop));
-		rt_loop_settle(loop);
+		rt_loop_run_due(loop);
 	}
 	move_clocks(loop, target_ms);
 }

@@ -26,8 +26,8 @@ void rt_loop_run(struct rt_loop *loop);
 void rt_loop_stop(struct rt_loop *loop);
 
 /* Manual loops: runs turns until nothing is posted or deferred and no timer is due. */
-void rt_loop_settle(struct rt_loop *loop);
-/* Manual loops: moves both clocks on by `ms`, timer by timer, settling at each. */
+void rt_loop_run_due(struct rt_loop *loop);
+/* Manual loops: moves both clocks on by `ms`, timer by timer, running what is due at each. */
 void rt_loop_advance(struct rt_loop *loop, int64_t ms);
 /* Manual loops: when the earliest timer is due (monotonic ms); INT64_MAX without one. */
 int64_t rt_loop_next_due(const struct rt_loop *loop);

@@ -132,7 +132,7 @@ static inline void rt_redis_free(struct rt_redis *redis)
 /* What an answer means for `done`: RT_OK, or one of the error answers above. */
 int rt_redis_reply_status(const struct redisReply *reply);
 /* Whether the text of an error answer begins with these words. */
-bool rt_redis_reply_begins(const struct redisReply *reply, const char *words);
+bool rt_redis_reply_begins(const struct redisReply *reply, const char *prefix);
 
 /* Arguments for a command, gathered one by one. Zeroed memory is a valid empty one. The bytes are
  * borrowed until rt_redis_send, except those of _int and _copy, which it keeps. */
@@ -247,7 +247,7 @@ struct rt_store_run {
 	struct rt_args *args; /* of the command that is being put together */
 	size_t index;         /* of the operation whose answer is being read */
 	int commands;         /* sent for these operations */
-	int64_t moment_ms;    /* rt_store_add_moment's */
+	int64_t now_ms;       /* the last of rt_store_add_now */
 	struct rt_redis_op op;
 };
 #define RT_STORE_FOR_EACH(type, op, run)                                                           \
@@ -303,7 +303,7 @@ void rt_store_refuse(struct rt_store_queue *queue, void *op, int status);
 void rt_store_call(struct rt_store_run *run, const char *function, const char *second_key);
 /* The time of an operation as the functions read it, "<unix ms><RFC 3339>"; "" when it is that of the
  * operation before it in the command. */
-void rt_store_add_moment(struct rt_store_run *run, int64_t now_ms);
+void rt_store_add_now(struct rt_store_run *run, int64_t now_ms);
 
 /* Reading answers. */
 bool rt_reply_is_array(const struct redisReply *reply, size_t length_min);

@@ -5,20 +5,20 @@
 
 #include <string.h>
 
-bool rt_redis_reply_begins(const redisReply *reply, const char *words)
+bool rt_redis_reply_begins(const redisReply *reply, const char *prefix)
 {
-	size_t length = strlen(words);
+	size_t length = strlen(prefix);
 
-	return strncmp(reply->str, words, length) == 0 &&
+	return strncmp(reply->str, prefix, length) == 0 &&
 	       (reply->str[length] == ' ' || reply->str[length] == '\0');
 }
 
 int rt_redis_reply_status(const redisReply *reply)
 {
 	static const struct {
-		const char *word;
+		const char *prefix;
 		int status;
-	} words[] = {
+	} errors[] = {
 		{ "OOM", RT_FULL },
 		{ "MISCONF", RT_FULL },
 		{ "NOPERM", RT_DENIED },
@@ -41,9 +41,9 @@ int rt_redis_reply_status(const redisReply *reply)
 
 	if (reply->type != REDIS_REPLY_ERROR)
 		return RT_OK;
-	for (size_t i = 0; i < RT_LENGTH(words); i++) {
-		if (rt_redis_reply_begins(reply, words[i].word))
-			return words[i].status;
+	for (size_t i = 0; i < RT_LENGTH(errors); i++) {
+		if (rt_redis_reply_begins(reply, errors[i].prefix))
+			return errors[i].status;
 	}
 	return RT_REMOTE;
 }

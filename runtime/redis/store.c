@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MOMENT_MAX 48
+#define NOW_MAX 48
 
 struct rt_store_queue {
 	struct rt_list link; /* store->queues */
@@ -89,7 +89,7 @@ static void run_send(struct rt_batch_run *batch_run, void *user)
 	run->queue = queue;
 	run->user = queue->user;
 	run->args = &store->args;
-	run->moment_ms = -1;
+	run->now_ms = -1;
 	if (step->needs_functions && !store->watch.loaded) {
 		run_end(run, rt_redis_up(store->redis) ? RT_UNREADY : RT_LOST, NULL);
 		return;
@@ -273,17 +273,17 @@ void rt_store_call(struct rt_store_run *run, const char *function, const char *s
 		rt_args_str(run->args, second_key);
 }
 
-void rt_store_add_moment(struct rt_store_run *run, int64_t now_ms)
+void rt_store_add_now(struct rt_store_run *run, int64_t now_ms)
 {
-	char text[MOMENT_MAX], time[RT_TIME_TEXT];
+	char text[NOW_MAX], time[RT_TIME_TEXT];
 	int length;
 
 	now_ms = RT_MAX(now_ms, 0);
-	if (now_ms == run->moment_ms) {
+	if (now_ms == run->now_ms) {
 		rt_args_add(run->args, "", 0);
 		return;
 	}
-	run->moment_ms = now_ms;
+	run->now_ms = now_ms;
 	rt_time_format(now_ms, time);
 	length = snprintf(text, sizeof(text), "%" PRId64 "%s", now_ms, time);
 	rt_args_copy(run->args, text, (size_t)length);

@@ -36,7 +36,7 @@ static void run_later(struct rt_task *task)
 		if (on_drained != NULL)
 			on_drained(call, call->on_drained_user);
 	}
-	call->ops->settle(call);
+	call->ops->release(call);
 }
 
 /* gRPC cancels a call at its deadline by a clock that it reads now and then: so many ms early. */

@@ -84,7 +84,7 @@ struct rpc_call_ops {
 	const char *(*metadata)(const struct rt_call *call, const char *key, size_t *ret_length);
 	const char *(*peer)(const struct rt_call *call);
 	/* Something that kept the call's memory is over; frees it if nothing else does. */
-	void (*settle)(struct rt_call *call);
+	void (*release)(struct rt_call *call);
 };
 
 struct rt_message {

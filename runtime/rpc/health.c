@@ -10,7 +10,7 @@ typedef Grpc__Health__V1__HealthCheckRequest check_request;
 typedef Grpc__Health__V1__HealthCheckResponse check_response;
 
 struct rpc_health {
-	struct rpc_server_part part;
+	struct rpc_server_plugin plugin;
 	Grpc__Health__V1__Health_Service service;
 	struct rt_server *server;
 	struct rt_readiness *readiness; /* NULL: always ready */
@@ -102,7 +102,7 @@ static void health_watch(Grpc__Health__V1__Health_Service *service, const check_
 }
 
 /* Tells each who watches what is new for them. */
-static void tell_watchers(void *user)
+static void notify_watchers(void *user)
 {
 	struct rpc_health *health = user;
 
@@ -119,40 +119,40 @@ static void tell_watchers(void *user)
 }
 
 /* Says NOT_SERVING and ends the Watch streams. */
-static void health_drain(struct rpc_server_part *part)
+static void health_drain(struct rpc_server_plugin *plugin)
 {
-	struct rpc_health *health = RT_CONTAINER_OF(part, struct rpc_health, part);
+	struct rpc_health *health = RT_CONTAINER_OF(plugin, struct rpc_health, plugin);
 
 	health->closed = true;
-	tell_watchers(health);
+	notify_watchers(health);
 	while (!rt_list_empty(&health->watchers))
 		/* Each leaves the list, elsewhere: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		end_watcher(RT_CONTAINER_OF(health->watchers.next, struct watcher, link));
 }
 
-static void health_free(struct rpc_server_part *part)
+static void health_free(struct rpc_server_plugin *plugin)
 {
-	struct rpc_health *health = RT_CONTAINER_OF(part, struct rpc_health, part);
+	struct rpc_health *health = RT_CONTAINER_OF(plugin, struct rpc_health, plugin);
 
 	if (health->readiness != NULL)
 		rt_readiness_watch(health->readiness, NULL, NULL);
 	free(health);
 }
 
-struct rpc_server_part *rpc_health_new(struct rt_server *server, struct rt_readiness *readiness)
+struct rpc_server_plugin *rpc_health_new(struct rt_server *server, struct rt_readiness *readiness)
 {
 	struct rpc_health *health = rt_alloc(sizeof(*health));
 
-	health->part.services[0] = (struct rpc_server_service){
+	health->plugin.services[0] = (struct rpc_server_service){
 		.service = (ProtobufCService *)&health->service, .armed = 4, .always = true
 	};
-	health->part.drain = health_drain;
-	health->part.free = health_free;
+	health->plugin.drain = health_drain;
+	health->plugin.free = health_free;
 	health->service = (Grpc__Health__V1__Health_Service)GRPC__HEALTH__V1__HEALTH__INIT(health_);
 	health->server = server;
 	health->readiness = readiness;
 	rt_list_init(&health->watchers);
 	if (readiness != NULL)
-		rt_readiness_watch(readiness, tell_watchers, health);
-	return &health->part;
+		rt_readiness_watch(readiness, notify_watchers, health);
+	return &health->plugin;
 }

@@ -22,7 +22,7 @@ static void client_free_if_idle(struct local_client *client)
 	free(client);
 }
 
-static void local_settle(struct rt_call *base)
+static void local_release(struct rt_call *base)
 {
 	struct local_call *call = RT_CONTAINER_OF(base, struct local_call, base);
 	struct local_client *client = call->client;
@@ -177,7 +177,7 @@ static void deliver(struct rt_task *task)
 	}
 	if (call->op != NULL && next != INT64_MAX && !call->deliver_task.queued)
 		rt_timer_start(loop, &call->due_timer, next - now, on_due);
-	local_settle(&call->base);
+	local_release(&call->base);
 }
 
 static void on_deadline(struct rt_timer *timer)
@@ -258,7 +258,7 @@ static const struct rpc_call_ops local_call_ops = {
 	.remaining_ms = local_remaining_ms,
 	.metadata = local_metadata,
 	.peer = local_peer,
-	.settle = local_settle,
+	.release = local_release,
 };
 
 /* ---- operations of the client's side ---- */

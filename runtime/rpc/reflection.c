@@ -11,7 +11,7 @@ typedef Grpc__Reflection__V1__ServerReflectionRequest reflection_request;
 typedef Grpc__Reflection__V1__ServerReflectionResponse reflection_response;
 
 struct rpc_reflection {
-	struct rpc_server_part part;
+	struct rpc_server_plugin plugin;
 	Grpc__Reflection__V1__ServerReflection_Service service;
 	struct rt_server *server;
 	struct rt_list streams;
@@ -170,35 +170,35 @@ static void reflection_server_reflection_info(
 }
 
 /* Ends the streams: they wait for questions, not for answers. */
-static void reflection_drain(struct rpc_server_part *part)
+static void reflection_drain(struct rpc_server_plugin *plugin)
 {
-	struct rpc_reflection *reflection = RT_CONTAINER_OF(part, struct rpc_reflection, part);
+	struct rpc_reflection *reflection = RT_CONTAINER_OF(plugin, struct rpc_reflection, plugin);
 
 	while (!rt_list_empty(&reflection->streams))
 		/* Each leaves the list, elsewhere: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		end_stream(RT_CONTAINER_OF(reflection->streams.next, struct stream, link));
 }
 
-static void reflection_free(struct rpc_server_part *part)
+static void reflection_free(struct rpc_server_plugin *plugin)
 {
-	free(RT_CONTAINER_OF(part, struct rpc_reflection, part));
+	free(RT_CONTAINER_OF(plugin, struct rpc_reflection, plugin));
 }
 
-struct rpc_server_part *rpc_reflection_new(struct rt_server *server)
+struct rpc_server_plugin *rpc_reflection_new(struct rt_server *server)
 {
 	struct rpc_reflection *reflection = rt_alloc(sizeof(*reflection));
 	ProtobufCService *service = (ProtobufCService *)&reflection->service;
 
-	reflection->part.services[0] =
+	reflection->plugin.services[0] =
 		(struct rpc_server_service){ .service = service, .armed = 2 };
-	reflection->part.services[1] = (struct rpc_server_service){
+	reflection->plugin.services[1] = (struct rpc_server_service){
 		.service = service, .name = "grpc.reflection.v1alpha.ServerReflection", .armed = 2
 	};
-	reflection->part.drain = reflection_drain;
-	reflection->part.free = reflection_free;
+	reflection->plugin.drain = reflection_drain;
+	reflection->plugin.free = reflection_free;
 	reflection->service = (Grpc__Reflection__V1__ServerReflection_Service)
 		GRPC__REFLECTION__V1__SERVER_REFLECTION__INIT(reflection_);
 	reflection->server = server;
 	rt_list_init(&reflection->streams);
-	return &reflection->part;
+	return &reflection->plugin;
 }

@@ -53,12 +53,13 @@ void rt_server_add(struct rt_server *server, ProtobufCService *service)
 	add_service(server, &added);
 }
 
-static void add_part(struct rt_server *server, struct rpc_server_part *part)
+static void add_plugin(struct rt_server *server, struct rpc_server_plugin *plugin)
 {
-	part->next = server->parts;
-	server->parts = part;
-	for (size_t i = 0; i < RT_LENGTH(part->services) && part->services[i].service != NULL; i++)
-		add_service(server, &part->services[i]);
+	plugin->next = server->plugins;
+	server->plugins = plugin;
+	for (size_t i = 0; i < RT_LENGTH(plugin->services) && plugin->services[i].service != NULL;
+	     i++)
+		add_service(server, &plugin->services[i]);
 }
 
 int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
@@ -86,8 +87,8 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 	rt_status_set(&server->leaving, RT_CODE_UNAVAILABLE, "the server is going down");
 	rt_status_retry(&server->leaving, LEAVING_RETRY_MS);
 	server->queue = rpc_queue_ref(loop);
-	add_part(server, rpc_health_new(server, options->readiness));
-	add_part(server, rpc_reflection_new(server));
+	add_plugin(server, rpc_health_new(server, options->readiness));
+	add_plugin(server, rpc_reflection_new(server));
 	*ret = server;
 	return RT_OK;
 }
@@ -232,7 +233,7 @@ static void register_methods(struct rt_server *server)
 }
 
 /* Which of the tricks of interpose/ are in place. */
-static void tell_interposed(const struct rt_server *server)
+static void report_interposed(const struct rt_server *server)
 {
 	static const char *const labels[] = { "mode", NULL };
 	bool polls = rpc_queue_polls(server->queue);
@@ -276,7 +277,7 @@ int rt_server_start(struct rt_server *server)
 		return RT_SYSTEM;
 	}
 	grpc_server_start(server->grpc);
-	tell_interposed(server);
+	report_interposed(server);
 	for (struct server_method *method = server->methods; method != NULL;
 	     method = method->next) {
 		for (int i = 0; i < method->armed; i++)
@@ -307,11 +308,11 @@ void rt_server_free(struct rt_server *server)
 		grpc_server_destroy(server->grpc);
 	while ((link = rt_list_pop(&server->pool)) != NULL)
 		rpc_server_call_free(RT_CONTAINER_OF(link, struct server_call, link));
-	while (server->parts != NULL) {
-		struct rpc_server_part *part = server->parts;
+	while (server->plugins != NULL) {
+		struct rpc_server_plugin *plugin = server->plugins;
 
-		server->parts = part->next;
-		part->free(part);
+		server->plugins = plugin->next;
+		plugin->free(plugin);
 	}
 	while (server->methods != NULL) {
 		struct server_method *method = server->methods;

@@ -61,7 +61,7 @@ void rpc_server_call_release(struct server_call *call)
 	server->pool_count++;
 }
 
-static void call_settle(struct rt_call *base)
+static void call_release(struct rt_call *base)
 {
 	struct server_call *call = RT_CONTAINER_OF(base, struct server_call, base);
 	struct rt_server *server = call->server;
@@ -187,7 +187,7 @@ static void call_sent(struct rpc_tag *tag, bool ok)
 		drop_outgoing(call); /* the connection is gone; RECV_CLOSE tells the handler */
 	rpc_call_sent(&call->base, bytes);
 	rpc_server_send_next(call);
-	call_settle(&call->base);
+	call_release(&call->base);
 }
 
 static void server_send(struct rt_call *base, const ProtobufCMessage *message)
@@ -244,7 +244,7 @@ static void call_closed(struct rpc_tag *tag, bool ok)
 	if (call->lost != 0 || !call->end_started)
 		rpc_call_cancelled(&call->base);
 	rpc_server_send_next(call);
-	call_settle(&call->base);
+	call_release(&call->base);
 }
 
 void rpc_server_watch(struct rt_call *base)
@@ -296,7 +296,7 @@ static void call_read(struct rpc_tag *tag, bool ok)
 			refuse_compressed_message(call);
 		rpc_bytes_done(&bytes);
 	}
-	call_settle(&call->base);
+	call_release(&call->base);
 }
 
 static void server_read(struct rt_call *base)
@@ -349,5 +349,5 @@ static const struct rpc_call_ops server_call_ops = {
 	.remaining_ms = server_remaining_ms,
 	.metadata = server_metadata,
 	.peer = server_peer,
-	.settle = call_settle,
+	.release = call_release,
 };

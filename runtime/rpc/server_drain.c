@@ -111,8 +111,9 @@ void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)
 	server->draining = true;
 	server->drained = drained;
 	server->drained_user = user;
-	for (struct rpc_server_part *part = server->parts; part != NULL; part = part->next)
-		part->drain(part);
+	for (struct rpc_server_plugin *plugin = server->plugins; plugin != NULL;
+	     plugin = plugin->next)
+		plugin->drain(plugin);
 	if (server->grpc == NULL) {
 		server->shut_down = true;
 		rpc_server_check_drained(server);

@@ -5,7 +5,7 @@
  *     rpc_call_handle     the handler runs … and ends the call, now or later
  *     start_send          initial metadata, message, status and "tell me when it is over": one batch
  *     call_sent
- *   call_settle           nothing is under way any more: back to the pool
+ *   call_release           nothing is under way any more: back to the pool
  */
 #ifndef RT_RPC_SERVER_INTERNAL_H
 #define RT_RPC_SERVER_INTERNAL_H
@@ -55,11 +55,11 @@ struct rpc_server_service {
 };
 /* What goes with a server: its services, up to the first NULL; `drain` is called when the server begins
  * to, `free` with it. */
-struct rpc_server_part {
-	struct rpc_server_part *next;
+struct rpc_server_plugin {
+	struct rpc_server_plugin *next;
 	struct rpc_server_service services[2];
-	void (*drain)(struct rpc_server_part *part);
-	void (*free)(struct rpc_server_part *part);
+	void (*drain)(struct rpc_server_plugin *plugin);
+	void (*free)(struct rpc_server_plugin *plugin);
 };
 
 struct rt_server {
@@ -74,7 +74,7 @@ struct rt_server {
 	struct server_method *methods, **methods_end;
 	const char **service_names;
 	size_t service_count;
-	struct rpc_server_part *parts;
+	struct rpc_server_plugin *plugins;
 	struct rt_list active, pool;
 	size_t active_count, armed_count, pool_count;
 	struct rt_status busy;    /* what calls beyond calls_max hear */
@@ -89,8 +89,8 @@ struct rt_server {
 };
 
 /* health.c, reflection.c. `readiness` NULL: always ready. */
-struct rpc_server_part *rpc_health_new(struct rt_server *server, struct rt_readiness *readiness);
-struct rpc_server_part *rpc_reflection_new(struct rt_server *server);
+struct rpc_server_plugin *rpc_health_new(struct rt_server *server, struct rt_readiness *readiness);
+struct rpc_server_plugin *rpc_reflection_new(struct rt_server *server);
 
 /* server_call.c */
 struct server_call *rpc_server_call_new(struct rt_server *server);

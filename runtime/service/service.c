@@ -86,19 +86,19 @@ static void common_settings(const struct rt_service_definition *definition,
 
 static void make_program(struct life *life, const struct rt_service_definition *definition)
 {
-	const struct rt_setting *own = definition->program.settings;
+	const struct rt_setting *settings = definition->program.settings;
 	struct rt_setting *table;
-	size_t own_count = 0, common_count = COMMON_SETTINGS;
+	size_t settings_count = 0, common_count = COMMON_SETTINGS;
 
-	while (own != NULL && own[own_count].name != NULL)
-		own_count++;
-	table = rt_alloc((COMMON_SETTINGS + own_count + 1) * sizeof(table[0]));
+	while (settings != NULL && settings[settings_count].name != NULL)
+		settings_count++;
+	table = rt_alloc((COMMON_SETTINGS + settings_count + 1) * sizeof(table[0]));
 	common_settings(definition, table);
 	if (definition->functions == NULL)
 		common_count--; /* the last is --print-functions */
-	for (size_t i = 0; i < own_count; i++)
-		table[common_count + i] = own[i];
-	table[common_count + own_count] = (struct rt_setting)RT_SETTING_END;
+	for (size_t i = 0; i < settings_count; i++)
+		table[common_count + i] = settings[i];
+	table[common_count + settings_count] = (struct rt_setting)RT_SETTING_END;
 	life->program = definition->program;
 	life->program.settings = table;
 }

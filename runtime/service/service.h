@@ -36,7 +36,7 @@ struct rt_service {
 	struct rt_readiness *readiness; /* what start adds its checks to */
 	struct rt_server *server;
 	void *settings; /* the definition's struct */
-	void *own;      /* what start made */
+	void *data;     /* what start made */
 };
 
 struct rt_service_definition {
@@ -46,7 +46,7 @@ struct rt_service_definition {
 	/* Printed by --print-functions; NULL: none. */
 	const char *functions;
 	size_t functions_length;
-	/* Makes the parts, adds services to service->server, sets service->own. RT_OK, or anything
+	/* Makes the parts, adds services to service->server, sets service->data. RT_OK, or anything
 	 * else after logging why (exit 1). Must not wait: what needs Redis becomes ready later. */
 	int (*start)(struct rt_service *service);
 	/* The service is asked to end, and its server drains: ends calls that would last. NULL: it has

@@ -313,7 +313,7 @@ static redisReply *answer(const struct rt_args *args)
 
 redisReply *__wrap_ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
 				  bool errors_too);
-redisReply *__wrap_ctl_redis_words(struct ctl *ctl, const char *const *list, size_t count);
+redisReply *__wrap_ctl_redis_strings(struct ctl *ctl, const char *const *list, size_t count);
 redisReply *__wrap_ctl_redis_named(struct ctl *ctl, const char *const *list, size_t count,
 				   const redisReply *name);
 void __wrap_ctl_error(const char *format, ...) RT_PRINTF(1, 2);
@@ -345,7 +345,7 @@ redisReply *__wrap_ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t
 	return copy;
 }
 
-redisReply *__wrap_ctl_redis_words(struct ctl *ctl, const char *const *list, size_t count)
+redisReply *__wrap_ctl_redis_strings(struct ctl *ctl, const char *const *list, size_t count)
 {
 	return __wrap_ctl_redis_named(ctl, list, count, NULL);
 }

@@ -263,7 +263,7 @@ class Process:
                 preexec_fn=set_limit,
             )
         if self.program == "redis":
-            # Its files are checked, and mended, before it is a Redis.
+            # Its files are checked, and repaired, before it is a Redis.
             until(
                 lambda: os.path.exists(pid_file) or self.popen.poll() is not None,
                 60 * SLOW,

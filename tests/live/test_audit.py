@@ -1,5 +1,5 @@
 """tandemctl audit and doctor: what is right is found right, under load too; what was made wrong by
-hand is named, and mended where that is safe."""
+hand is named, and repaired where that is safe."""
 import json
 import os
 import subprocess
@@ -192,7 +192,7 @@ class Audit(Tool):
             self.ops("HSET", STOCK, self.sku, good)
         self.is_clean()
 
-    def test_counters_are_mended_when_asked_for(self):
+    def test_counters_are_repaired_when_asked_for(self):
         self.in_status("RESERVED", self.sku)
         self.in_status("CONFIRMED", self.sku)
         good = [int(number) for number in self.ops("HGET", STOCK, self.sku).split()]
@@ -201,8 +201,8 @@ class Audit(Tool):
         self.finds(("reserved-sum", self.sku), ("committed-sum", self.sku))
         self.audit("--repair-counters", "--yes")
         self.is_clean()
-        mended = [int(number) for number in self.ops("HGET", STOCK, self.sku).split()]
-        self.assertEqual(mended[:4], good[:4])
+        repaired = [int(number) for number in self.ops("HGET", STOCK, self.sku).split()]
+        self.assertEqual(repaired[:4], good[:4])
 
     def test_counters_are_damaged(self):
         for text in (b"", b"1 2 3", b"1 2 3 4 5 6", b"-1 0 0 0 1", b"a b c d e", b"\xff\x00"):
@@ -377,7 +377,7 @@ class Audit(Tool):
                 check=False,
             )
             self.assertEqual(ended.returncode, 2, ended.stderr)
-        # Nothing is mended without a yes.
+        # Nothing is repaired without a yes.
         order_id = self.in_status("RESERVED", self.sku)
         self.ops("ZREM", TIMERS, order_id)
         self.audit("--repair")

@@ -179,8 +179,8 @@ class Hostile(tandem.Live):
             self.redis("HSET", f"order:{{0}}:o:{names[-1]}", *[p for i in record.items() for p in i])
             self.redis("ZADD", "order:{0}:customer:" + self.customer, "0", names[-1])
             self.redis("ZADD", "order:{0}:timers", ("inf", "-inf", "-1", "1e300")[number % 4], names[-1])
-        odd = ["x", HIDDEN, "", " ", "\x1b[31m"]
-        for name in [*odd, b"a\x00b", b"\x00", b"\xff\xfe", b"n" * 5000]:
+        strange = ["x", HIDDEN, "", " ", "\x1b[31m"]
+        for name in [*strange, b"a\x00b", b"\x00", b"\xff\xfe", b"n" * 5000]:
             name = name if isinstance(name, bytes) else name.encode()
             self.redis("HSET", b"order:{0}:o:" + name, "status", "PENDING")
             self.redis("ZADD", "order:{0}:timers", "5", name)
@@ -199,8 +199,8 @@ class Hostile(tandem.Live):
         counters = ["", "1 2 3", "-1 0 0 -1 1", "9" * 400, "1 0 0 1 1 ", b"1 0 0 1 1\x001", HIDDEN,
                     "18446744073709551615 1 0 0 1", b"\xff" * 200]
         for number, text in enumerate(counters):
-            self.redis("HSET", "inventory:{0}:stock", f"odd-{number}", text)
-            self.redis("ZADD", "inventory:{0}:skus", "0", f"odd-{number}")
+            self.redis("HSET", "inventory:{0}:stock", f"strange-{number}", text)
+            self.redis("ZADD", "inventory:{0}:skus", "0", f"strange-{number}")
         return names
 
     def plant_groups(self):

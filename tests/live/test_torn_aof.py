@@ -1,7 +1,7 @@
 """Redis's file, cut in the middle of a transaction, as after a power cut.
 
 Redis 7.0 by itself loads such a file, appends behind the half transaction, and loses what it
-acknowledged meanwhile at the next start. Our start mends the file first: what was cut is gone whole,
+acknowledged meanwhile at the next start. Our start repairs the file first: what was cut is gone whole,
 what came later stays. Every cut starts Redis twice; TANDEM_TORN_CUTS says how many cuts (12).
 """
 import os

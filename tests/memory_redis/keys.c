@@ -283,7 +283,7 @@ struct memory_redis *memory_redis_new(struct rt_loop *loop)
 	struct memory_redis *redis = rt_alloc(sizeof(*redis));
 
 	redis->loop = loop;
-	redis->own = rt_alloc(sizeof(*redis->own));
+	redis->arena = rt_alloc(sizeof(*redis->arena));
 	rt_list_init(&redis->blocked);
 	rt_list_init(&redis->late);
 	return redis;
@@ -299,8 +299,8 @@ void memory_redis_free(struct memory_redis *redis)
 	HASH_ITER (hh, redis->keys, key, next)
 		key_delete(redis, key);
 	memory_functions_free(redis);
-	rt_arena_done(redis->own);
-	free(redis->own);
+	rt_arena_done(redis->arena);
+	free(redis->arena);
 	free(redis);
 }
 
@@ -316,6 +316,6 @@ const struct redisReply *memory_do(struct memory_redis *redis, const char *word,
 	for (const char *at = word; at != NULL && argc < WORDS_MAX; at = va_arg(args, const char *))
 		argv[argc++] = (struct memory_text){ (char *)(uintptr_t)at, strlen(at) };
 	va_end(args);
-	rt_arena_reset(redis->own, 65536);
-	return memory_run(redis, redis->own, argc, argv);
+	rt_arena_reset(redis->arena, 65536);
+	return memory_run(redis, redis->arena, argc, argv);
 }

@@ -308,16 +308,16 @@ static void look_again(struct memory_redis *redis)
 void memory_changed(struct memory_redis *redis)
 {
 	redis->changed = true;
-	if (redis->telling)
+	if (redis->notifying)
 		return; /* a read that was waiting: whoever tells goes on */
-	redis->telling = true;
+	redis->notifying = true;
 	while (redis->changed) {
 		redis->changed = false;
 		if (redis->on_change != NULL)
 			redis->on_change(redis->user);
 		look_again(redis);
 	}
-	redis->telling = false;
+	redis->notifying = false;
 }
 
 /* Ends what is on its way, from the loop. */

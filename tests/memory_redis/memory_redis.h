@@ -126,8 +126,8 @@ struct memory_redis {
 	void *user;
 	/* link.c's: links with a read that waits; effects that are late. */
 	struct rt_list blocked, late;
-	bool changed, telling;
-	struct rt_arena *own; /* of memory_do */
+	bool changed, notifying;
+	struct rt_arena *arena; /* of memory_do */
 };
 struct memory_redis *memory_redis_new(struct rt_loop *loop);
 void memory_redis_free(struct memory_redis *redis); /* every link must be gone; takes NULL */

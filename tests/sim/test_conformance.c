@@ -30,7 +30,7 @@
  *   %f field   %v value   %m score   %n number   %g group   %c consumer
  *   %i an id   %a an id for XADD, mostly the next one   %r a bound of a range   %b one of scores
  *   %E %S  the streams of orders, of stock
- *   %o order   %u customer   %k SKU   %T ms   %N moment   %W what of order_move   %l lines
+ *   %o order   %u customer   %k SKU   %T ms   %N now   %W what of order_move   %l lines
  * What stands in [ ] is there one to three times. FCALL's functions have no version here. */
 static const char *const templates[] = {
 	"GET %t",
@@ -145,9 +145,9 @@ static const char *const templates[] = {
 	"XREADGROUP GROUP order %c COUNT 4 STREAMS %S >",
 	"XDEL %E %i",
 	"ZADD order:{0}:timers %m %o",
-	"HSET order:{0}:o:%o status odd",
-	"HSET inventory:{0}:stock %k odd",
-	"SET order:{0}:o:%o odd",
+	"HSET order:{0}:o:%o status text",
+	"HSET inventory:{0}:stock %k text",
+	"SET order:{0}:o:%o text",
 };
 
 static const char probe[] =
@@ -242,7 +242,7 @@ static const char *make_range(struct drive *drive)
 			       make_id(drive));
 }
 
-static const char *make_moment(struct drive *drive)
+static const char *make_now(struct drive *drive)
 {
 	char time[RT_TIME_TEXT];
 
@@ -281,8 +281,8 @@ static const char *make_key(struct drive *drive, char kind)
 
 static const char *make(struct drive *drive, char kind)
 {
-	static const char *const bounds[] = { "-inf", "+inf", "3", "(3", "7.5", "(0", "odd" };
-	static const char *const scores[] = { "1", "2", "3.25", "-4", "1e3", "7", "odd" };
+	static const char *const bounds[] = { "-inf", "+inf", "3", "(3", "7.5", "(0", "text" };
+	static const char *const scores[] = { "1", "2", "3.25", "-4", "1e3", "7", "text" };
 	struct rt_arena *arena = &drive->arena;
 
 	switch (kind) {
@@ -300,7 +300,7 @@ static const char *make(struct drive *drive, char kind)
 		return bounds[roll(drive, roll(drive, 8) == 0 ? 7 : 6)];
 	case 'n':
 		return roll(drive, 30) == 0
-			       ? "odd"
+			       ? "text"
 			       : rt_arena_printf(arena, "%d", (int)roll(drive, 18) - 3);
 	case 'E':
 		return "order:{0}:events";
@@ -320,7 +320,7 @@ static const char *make(struct drive *drive, char kind)
 		return rt_arena_printf(arena, "%" PRId64,
 				       drive->now_ms + (int64_t)roll(drive, 60) - 20);
 	case 'N':
-		return make_moment(drive);
+		return make_now(drive);
 	case 'W':
 		return make_what(drive);
 	case 'l':

@@ -172,7 +172,7 @@ static void expired(void)
 		   "[  4700 ms] world        quiet\n");
 }
 
-static void tell(struct world *world, uint64_t seq)
+static void show(struct world *world, uint64_t seq)
 {
 	stored_publish(world_redis(world), STORED_ORDERS, WORLD_START_MS,
 		       &(struct stored_event){ .type = "tandem.order.v1.OrderTold",
@@ -185,10 +185,10 @@ static void stream_begins_again(void)
 {
 	struct world *world = calm_world();
 
-	tell(world, 1);
+	show(world, 1);
 	memory_do(world_redis(world), "DEL", STORED_ORDERS, NULL);
-	tell(world, 2);
-	tell(world, 3);
+	show(world, 2);
+	show(world, 3);
 	CU_ASSERT_STRING_EQUAL(world_violations(world), "");
 	CU_ASSERT_PTR_NOT_NULL(strstr(world_transcript(world), "OrderTold ord_a v2"));
 	world_free(world);

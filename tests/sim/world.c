@@ -321,15 +321,15 @@ static int on_client_call(void *user, const char *step, int64_t *delay_ms)
 /* ---- processes ---- */
 
 static void start_context(struct process *process, const struct rt_context_domain *domain,
-			  const void *own)
+			  const void *domain_options)
 {
 	struct rt_context_options options = {
 		.events = { RT_EVENTS_DEFAULTS },
 		.trim_every_ms = 3000,
 		.retain_ms = 10000,
 		.retain_count = 50,
-		.ghost_ms = 3600000,
-		.own = own,
+		.stale_ms = 3600000,
+		.domain_options = domain_options,
 	};
 
 	/* Quicker than in earnest, so that runs are short; and nothing sound goes to the dead
@@ -355,13 +355,13 @@ static void start_order(struct process *process)
 	};
 
 	start_context(process, &order_domain, &options);
-	process->order = process->context->own;
+	process->order = process->context->data;
 }
 
 static void start_inventory(struct process *process)
 {
 	start_context(process, &inventory_domain, NULL);
-	process->inventory = process->context->own;
+	process->inventory = process->context->data;
 }
 
 static void start_gateway(struct process *process)
@@ -633,7 +633,7 @@ void world_free(struct world *world)
 		assert(process->calls == 0);
 		process_free(process);
 	}
-	rt_loop_settle(world->loop);
+	rt_loop_run_due(world->loop);
 	world_check_done(world);
 	world->redis->on_change = NULL;
 	memory_redis_free(world->redis);

@@ -708,7 +708,7 @@ void world_clients_close(struct world *world)
 		if (client->calling)
 			rt_client_cancel(&client->op);
 	}
-	rt_loop_settle(world->loop);
+	rt_loop_run_due(world->loop);
 	while ((link = rt_list_pop(&world->clients)) != NULL) {
 		struct world_client *client = RT_CONTAINER_OF(link, struct world_client, link);
 

@@ -37,7 +37,7 @@ static void every_pair(void)
 	} rows[] = {
 		/* Its timer asks until there is an answer, whatever that is. */
 		{ ORDER_PENDING, { "", "", "", "", "" } },
-		/* Its timer only ends the hold: nothing would mend this. */
+		/* Its timer only ends the hold: nothing would repair this. */
 		{ ORDER_RESERVED,
 		  { " order-without-reservation", "", " order-without-reservation",
 		    " sold-unconfirmed", " order-without-reservation" } },

@@ -68,7 +68,7 @@ static void teardown(struct fixture *fixture)
 	while (fixture->under_way_count > 0)
 		rt_batch_finish(&fixture->under_way[--fixture->under_way_count]->run);
 	rt_batch_free(fixture->batch);
-	rt_loop_settle(fixture->loop);
+	rt_loop_run_due(fixture->loop);
 	rt_loop_free(fixture->loop);
 }
 
@@ -78,7 +78,7 @@ static void play(struct fixture *fixture, const char *script)
 {
 	for (; *script != '\0'; script++) {
 		if (*script == '.') {
-			rt_loop_settle(fixture->loop);
+			rt_loop_run_due(fixture->loop);
 		} else if (*script == '!') {
 			CU_ASSERT_FATAL(fixture->under_way_count > 0);
 			rt_batch_finish(&fixture->under_way[0]->run);
@@ -128,7 +128,7 @@ static void gathering(void)
 		fixture.finish_at_once = rows[i].finish_at_once;
 		play(&fixture, rows[i].script);
 		TEST_ROW(strcmp(fixture.sent, rows[i].sent) == 0, rows[i].name);
-		rt_loop_settle(fixture.loop);
+		rt_loop_run_due(fixture.loop);
 		while (fixture.under_way_count > 0)
 			play(&fixture, "!.");
 		TEST_ROW(rt_batch_waiting(fixture.batch) == 0, rows[i].name);

@@ -10,7 +10,7 @@
 
 #define NOW INT64_C(1764000000000)
 
-/* A read of a key of its own. */
+/* A read of a key of its state. */
 struct get {
 	struct rt_batch_item item;
 	const char *field;
@@ -18,14 +18,14 @@ struct get {
 	void (*done)(struct get *get, int status);
 };
 
-struct own {
+struct state {
 	struct rt_context *context;
 	struct rt_store_queue *gets;
 	char seen[2][64]; /* "<subject>/<seq> …" of each subscription */
 	int starts, drains, stops, frees, trims;
 	bool hold_at_stop;
 };
-static struct own own;
+static struct state state;
 
 static struct fixture {
 	struct rt_loop *loop;
@@ -75,55 +75,55 @@ static const struct rt_store_step get_step = {
 
 static void note(struct rt_event *event, size_t subscription)
 {
-	char *seen = own.seen[subscription];
+	char *seen = state.seen[subscription];
 	size_t length = strlen(seen);
 
-	snprintf(seen + length, sizeof(own.seen[0]) - length, "%s ", event->id);
+	snprintf(seen + length, sizeof(state.seen[0]) - length, "%s ", event->id);
 	rt_event_ignore(event);
 }
 
 static void on_inventory_event(struct rt_event *event, void *user)
 {
-	CU_ASSERT_PTR_EQUAL(user, &own);
+	CU_ASSERT_PTR_EQUAL(user, &state);
 	note(event, 0);
 }
 
 static void on_archive_event(struct rt_event *event, void *user)
 {
-	CU_ASSERT_PTR_EQUAL(user, &own);
+	CU_ASSERT_PTR_EQUAL(user, &state);
 	note(event, 1);
 }
 
-static int make(struct rt_context *context, const void *options, void **ret_own)
+static int make(struct rt_context *context, const void *options, void **ret_data)
 {
-	*ret_own = &own;
-	own = (struct own){ .context = context, .hold_at_stop = options != NULL };
+	*ret_data = &state;
+	state = (struct state){ .context = context, .hold_at_stop = options != NULL };
 	return rt_store_queue_new(context->store, &get_step,
-				  (void *)(uintptr_t) "order:{0}:numbers", &own.gets);
+				  (void *)(uintptr_t) "order:{0}:numbers", &state.gets);
 }
 
 static void start(void *user)
 {
-	((struct own *)user)->starts++;
+	((struct state *)user)->starts++;
 }
 
 static void stop(void *user)
 {
-	struct own *stopping = user;
+	struct state *stopping = user;
 
 	stopping->stops++;
 	if (stopping->hold_at_stop)
 		rt_context_hold(stopping->context);
 }
 
-static void own_free(void *user)
+static void state_free(void *user)
 {
-	((struct own *)user)->frees++;
+	((struct state *)user)->frees++;
 }
 
 static void on_trimmed(void *user)
 {
-	((struct own *)user)->trims++;
+	((struct state *)user)->trims++;
 }
 
 static const struct rt_context_domain domain = {
@@ -134,7 +134,7 @@ static const struct rt_context_domain domain = {
 	.start = start,
 	.on_trimmed = on_trimmed,
 	.stop = stop,
-	.free = own_free,
+	.free = state_free,
 };
 
 /* ---- running ---- */
@@ -151,8 +151,8 @@ static void setup(const void *options_of_domain)
 {
 	const struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
 						    .trim_every_ms = 5000,
-						    .ghost_ms = 60000,
-						    .own = options_of_domain };
+						    .stale_ms = 60000,
+						    .domain_options = options_of_domain };
 
 	f = (struct fixture){ .stopped = 0 };
 	CU_ASSERT_FATAL(rt_loop_new_manual(NOW, 7, &f.loop) == RT_OK);
@@ -161,7 +161,7 @@ static void setup(const void *options_of_domain)
 	memory_do(f.redis, "HSET", "order:{0}:numbers", "one", "1", "two", "2", "three", "3", NULL);
 	memory_host_init(&f.host, f.redis, "order", be_slow, NULL);
 	f.context = stored_context(&f.host, &domain, options, "c1");
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	rt_context_start(f.context);
 	rt_loop_advance(f.loop, 100);
 	CU_ASSERT_FATAL(rt_context_ready(f.context));
@@ -181,7 +181,7 @@ static void teardown(void)
 	}
 	CU_ASSERT_EQUAL(f.stopped, 1);
 	rt_context_free(f.context);
-	CU_ASSERT_EQUAL(own.frees, 1);
+	CU_ASSERT_EQUAL(state.frees, 1);
 	memory_redis_free(f.redis);
 	rt_loop_free(f.loop);
 }
@@ -204,7 +204,7 @@ static void get_ended(struct get *get, int status)
 static void get_add(struct get *get, const char *field)
 {
 	*get = (struct get){ .field = field, .done = get_ended };
-	rt_store_add(own.gets, get);
+	rt_store_add(state.gets, get);
 	CU_ASSERT_EQUAL(get->ends, 0); /* never before the submit has returned */
 }
 
@@ -217,13 +217,13 @@ static void every_subscription_is_read(void)
 	publish("archive:{0}:events", "b");
 	publish("inventory:{0}:events", "c");
 	rt_loop_advance(f.loop, 1000);
-	CU_ASSERT_STRING_EQUAL(own.seen[0], "a/1 c/1 ");
-	CU_ASSERT_STRING_EQUAL(own.seen[1], "b/1 ");
+	CU_ASSERT_STRING_EQUAL(state.seen[0], "a/1 c/1 ");
+	CU_ASSERT_STRING_EQUAL(state.seen[1], "b/1 ");
 	CU_ASSERT_PTR_NULL(rt_context_unread(f.context));
-	CU_ASSERT_EQUAL(own.starts, 1);
-	CU_ASSERT_EQUAL(own.trims, 0);
+	CU_ASSERT_EQUAL(state.starts, 1);
+	CU_ASSERT_EQUAL(state.trims, 0);
 	rt_loop_advance(f.loop, 10000);
-	CU_ASSERT_EQUAL(own.trims, 2);
+	CU_ASSERT_EQUAL(state.trims, 2);
 	teardown();
 }
 
@@ -237,7 +237,7 @@ static void one_that_is_not_read_is_named(void)
 	CU_ASSERT_STRING_EQUAL_FATAL(rt_context_unread(f.context), "archive:{0}:events");
 	publish("inventory:{0}:events", "a");
 	rt_loop_advance(f.loop, 1000);
-	CU_ASSERT_STRING_EQUAL(own.seen[0], "a/1 ");
+	CU_ASSERT_STRING_EQUAL(state.seen[0], "a/1 ");
 	teardown();
 }
 
@@ -268,8 +268,8 @@ static void what_cannot_wait_ends_busy(void)
 	for (size_t i = 1; i < 5; i++)
 		get_add(&gets[i], "two");
 	gets[5] = (struct get){ .field = "", .done = get_ended };
-	rt_store_refuse(own.gets, &gets[5], RT_INVALID);
-	rt_loop_settle(f.loop);
+	rt_store_refuse(state.gets, &gets[5], RT_INVALID);
+	rt_loop_run_due(f.loop);
 	CU_ASSERT(gets[4].ends == 1 && gets[4].status == RT_BUSY);
 	CU_ASSERT(gets[5].ends == 1 && gets[5].status == RT_INVALID);
 	CU_ASSERT_EQUAL(gets[1].ends, 0);
@@ -302,7 +302,7 @@ static void the_end_waits_for_what_holds(void)
 {
 	setup("hold");
 	rt_context_stop(f.context, on_stopped, NULL);
-	CU_ASSERT_EQUAL(own.stops, 1);
+	CU_ASSERT_EQUAL(state.stops, 1);
 	rt_loop_advance(f.loop, 60000);
 	CU_ASSERT_EQUAL(f.stopped, 0);
 	rt_context_hold(f.context);
@@ -312,10 +312,10 @@ static void the_end_waits_for_what_holds(void)
 	rt_context_release(f.context);
 	CU_ASSERT_EQUAL(f.stopped, 0); /* from nobody's callback */
 	rt_context_hold(f.context);    /* by a callback of the same turn */
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	CU_ASSERT_EQUAL(f.stopped, 0);
 	rt_context_release(f.context);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	teardown();
 }
 

@@ -44,8 +44,8 @@ static void world_new(void)
 	struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
 					      .retain_ms = 3600000,
 					      .retain_count = 1000,
-					      .ghost_ms = 600000,
-					      .own = &order };
+					      .stale_ms = 600000,
+					      .domain_options = &order };
 	struct gateway_options gateway = {
 		.connections = 1, .batch_max = 128, .orders_max = 1000, .timeout_ms = 30000
 	};
@@ -56,16 +56,16 @@ static void world_new(void)
 	stored_load(world.redis);
 	memory_host_init(&world.host, world.redis, "p", be_slow, NULL);
 	world.order = stored_context(&world.host, &order_domain, options, "c1");
-	options.own = NULL;
+	options.domain_options = NULL;
 	world.inventory = stored_context(&world.host, &inventory_domain, options, "c1");
 	rt_context_start(world.order);
 	rt_context_start(world.inventory);
 	gateway.order = world.to_order =
-		rt_client_local(world.loop, order_rpc(world.order->own), NULL, NULL);
+		rt_client_local(world.loop, order_rpc(world.order->data), NULL, NULL);
 	gateway.placement = world.to_placement =
-		rt_client_local(world.loop, order_placement_rpc(world.order->own), NULL, NULL);
+		rt_client_local(world.loop, order_placement_rpc(world.order->data), NULL, NULL);
 	gateway.inventory = world.to_inventory =
-		rt_client_local(world.loop, inventory_rpc(world.inventory->own), NULL, NULL);
+		rt_client_local(world.loop, inventory_rpc(world.inventory->data), NULL, NULL);
 	CU_ASSERT_FATAL(gateway_new(world.loop, &gateway, &world.gateway) == RT_OK);
 	rt_loop_advance(world.loop, 10000); /* until they are connected, and read */
 }
@@ -87,7 +87,7 @@ static void world_free(void)
 	rt_client_free(world.to_order);
 	rt_client_free(world.to_placement);
 	rt_client_free(world.to_inventory);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	gateway_free(world.gateway);
 	rt_context_free(world.order);
 	rt_context_free(world.inventory);
@@ -160,7 +160,7 @@ static const struct rpc_call_ops ops = { .send = probe_send,
 					 .remaining_ms = probe_remaining,
 					 .metadata = probe_metadata,
 					 .peer = probe_peer,
-					 .settle = probe_nothing };
+					 .release = probe_nothing };
 
 /* A request of each kind that is good: bytes in protobuf's own words, by its type. */
 static const struct {
@@ -242,9 +242,9 @@ static void end(struct probe *probe)
 
 static size_t services(ProtobufCService *list[5])
 {
-	list[0] = order_rpc(world.order->own);
-	list[1] = order_placement_rpc(world.order->own);
-	list[2] = inventory_rpc(world.inventory->own);
+	list[0] = order_rpc(world.order->data);
+	list[1] = order_placement_rpc(world.order->data);
+	list[2] = inventory_rpc(world.inventory->data);
 	list[3] = gateway_order_rpc(world.gateway);
 	list[4] = gateway_inventory_rpc(world.gateway);
 	return 5;

@@ -16,7 +16,7 @@
 #define HELD_MAX    64
 #define SOURCES_MAX 32
 
-/* What the handler does: d done, i ignore, p poison, h hold (the test settles it), r retry for the
+/* What the handler does: d done, i ignore, p poison, h hold (the test finishes it), r retry for the
  * event's own fault, l retry because the connection was lost. The last one goes on for ever. */
 struct plan {
 	const char *subject, *letters;
@@ -151,7 +151,7 @@ static void plan(const char *subject, const char *letters)
 	f.plans[f.plan_count++] = (struct plan){ subject, letters };
 }
 
-static void settle_as(struct rt_event *event, char letter)
+static void finish_as(struct rt_event *event, char letter)
 {
 	switch (letter) {
 	case 'd':
@@ -203,7 +203,7 @@ static void on_event(struct rt_event *event, void *user)
 	say(text);
 	if (f.look != NULL)
 		f.look(event);
-	settle_as(event, letter);
+	finish_as(event, letter);
 }
 
 static void on_batch_end(void *user)
@@ -230,7 +230,7 @@ static void stop_side(size_t i)
 	if (!side->stopped) {
 		rt_events_stop(side->events, on_stopped, side);
 		CU_ASSERT_FALSE(side->stopped);
-		rt_loop_settle(f.loop);
+		rt_loop_run_due(f.loop);
 	}
 	CU_ASSERT_TRUE_FATAL(side->stopped);
 	rt_events_free(RT_TAKE(side->events));
@@ -240,10 +240,10 @@ static void teardown(void)
 {
 	f.fault_at = f.fault_from = 0;
 	while (f.held_count > 0)
-		settle_as(f.held[--f.held_count], 'd');
+		finish_as(f.held[--f.held_count], 'd');
 	stop_side(0);
 	stop_side(1);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	while (f.source_count > 0)
 		rt_redis_free(f.commands[--f.source_count]);
 	memory_redis_free(f.redis);
@@ -279,7 +279,7 @@ static struct rt_stream_source *source_new(const char *consumer, memory_fault_ho
 	memory_host_init(&f.hosts[i], f.redis, consumer, fault, NULL);
 	CU_ASSERT_FATAL(rt_redis_new(f.loop, &f.hosts[i].options, &f.commands[i]) == RT_OK);
 	source = stored_source(&f.hosts[i], f.commands[i], &inventory_functions, STREAM, consumer);
-	rt_loop_settle(f.loop); /* it is connected */
+	rt_loop_run_due(f.loop); /* it is connected */
 	return source;
 }
 
@@ -301,7 +301,7 @@ static void start_with(struct rt_events_options options)
 {
 	add_side(0, "c1", options);
 	rt_events_start(f.sides[0].events);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 }
 
 static void start(void)
@@ -330,7 +330,7 @@ static void publish_all(const char *ids)
 		publish(subject, seq);
 		ids += length;
 	}
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 }
 
 static void forget_said(void)
@@ -386,9 +386,9 @@ static void deliver_to(const char *consumer, int count)
 	struct rt_stream_source *source = source_new(consumer, NULL);
 
 	source->ops->ensure(source, &raw.op);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	source->ops->read(source, &raw.op, 0);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	CU_ASSERT_EQUAL_FATAL(raw.calls, 2);
 	CU_ASSERT_EQUAL_FATAL(raw.status, RT_OK);
 	source->ops->free(source);
@@ -402,7 +402,7 @@ static void maintain_as(const char *consumer)
 	struct rt_stream_info info;
 
 	source->ops->maintain(source, &raw.op, &info);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	CU_ASSERT_EQUAL_FATAL(raw.status, RT_OK);
 	source->ops->free(source);
 }
@@ -505,9 +505,9 @@ static void bounded_in_flight(void)
 	expect("a/1 b/1");
 	CU_ASSERT_EQUAL(pending_count(), 2); /* no more was even read */
 	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_events_in_flight"), 2);
-	settle_as(f.held[1], 'd');
+	finish_as(f.held[1], 'd');
 	f.held_count = 1;
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	expect("c/1");
 	CU_ASSERT_EQUAL(pending_count(), 2);
 	/* Nothing spins while the bound is reached. */
@@ -753,7 +753,7 @@ static void delivered_too_often(void)
 
 		rt_loop_advance(f.loop, 1000);
 		source->ops->claim(source, &raw.op);
-		rt_loop_settle(f.loop);
+		rt_loop_run_due(f.loop);
 		CU_ASSERT_EQUAL(raw.status, RT_OK);
 		source->ops->free(source);
 	}
@@ -921,12 +921,12 @@ static void slow_handler(void)
 	add_side(0, "c1", default_options());
 	add_side(1, "c2", default_options());
 	rt_events_start(f.sides[0].events);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	rt_events_start(f.sides[1].events);
 	rt_loop_advance(f.loop, 300000);
 	expect("A:slow/1"); /* never taken over */
-	settle_as(f.held[--f.held_count], 'd');
-	rt_loop_settle(f.loop);
+	finish_as(f.held[--f.held_count], 'd');
+	rt_loop_run_due(f.loop);
 	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
@@ -938,11 +938,11 @@ static void shared_and_taken_over(void)
 	add_side(0, "c1", default_options());
 	add_side(1, "c2", default_options());
 	rt_events_start(f.sides[0].events);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	publish_all("a/1 b/1");
 	expect("A:a/1 A:b/1");
 	rt_events_stop(f.sides[0].events, on_stopped, &f.sides[0]);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	CU_ASSERT_TRUE(f.sides[0].stopped);
 	CU_ASSERT_EQUAL(pending_count(), 2);
 	rt_events_start(f.sides[1].events);
@@ -1020,7 +1020,7 @@ static void held_across_a_rebuild(void)
 	CU_ASSERT_EQUAL_FATAL(f.held_count, 1);
 	f.held_count = 0;
 	rt_event_done(f.held[0]); /* without the ack: it went to the group of before */
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	expect("a/1");
 	CU_ASSERT_EQUAL(pending_count(), 0);
 }
@@ -1112,19 +1112,19 @@ static void stopping(void)
 	start_on("held/1 parked/1 parked/2 back/1 back/2");
 	expect("held/1 parked/1 back/1 back/2");
 	rt_events_stop(side->events, on_stopped, side);
-	rt_loop_settle(f.loop); /* its read is given up */
+	rt_loop_run_due(f.loop); /* its read is given up */
 	publish_all("later/1");
 	rt_loop_advance(f.loop, 60000);
 	CU_ASSERT_FALSE(side->stopped);
 	expect("");
 	rt_event_retry(f.held[1], RT_LOST);
 	rt_event_ignore(f.held[2]);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	CU_ASSERT_FALSE(side->stopped);
 	f.held_count = 1;
-	settle_as(f.held[--f.held_count], 'd');
+	finish_as(f.held[--f.held_count], 'd');
 	CU_ASSERT_FALSE(side->stopped);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	CU_ASSERT_TRUE(side->stopped);
 	expect("");
 	/* What was parked or put off stays pending for others. */
@@ -1144,7 +1144,7 @@ static void stopping_anywhere(void)
 			start_on("a/1 a/2 bad/1 none/1 b/1");
 			rt_loop_advance(f.loop, ms);
 			rt_events_stop(f.sides[0].events, on_stopped, &f.sides[0]);
-			rt_loop_settle(f.loop);
+			rt_loop_run_due(f.loop);
 			CU_ASSERT_TRUE(f.sides[0].stopped);
 			CU_ASSERT_EQUAL(rt_loop_next_due(f.loop), INT64_MAX);
 		}

@@ -142,7 +142,7 @@ static void send_answers(size_t index, size_t first, size_t count)
 static void answer_items(size_t index, size_t first, size_t count)
 {
 	send_answers(index, first, count);
-	rt_loop_settle(fake.loop);
+	rt_loop_run_due(fake.loop);
 }
 
 static void answer_message(size_t index)
@@ -193,7 +193,7 @@ static void end_stream(size_t index, int code)
 		rt_call_finish(call);
 	else
 		rt_call_failf(call, code, "as the test wants");
-	rt_loop_settle(fake.loop);
+	rt_loop_run_due(fake.loop);
 }
 
 static void fake_place(Tandem__Order__V1__PlacementService_Service *service,
@@ -292,13 +292,13 @@ static void world_free(void)
 {
 	if (world.loop == NULL)
 		return;
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(world.gateway->placing_count, 0);
 	CU_ASSERT_EQUAL(world.gateway->waiting_count, 0);
 	CU_ASSERT_EQUAL(world.gateway->storing_count, 0);
 	world.stopped = 0;
 	gateway_stop(world.gateway, on_stopped, NULL);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(world.stopped, 1);
 	for (size_t i = 0; i < fake.message_count; i++)
 		rt_message_free(fake.messages[i].memory);
@@ -307,7 +307,7 @@ static void world_free(void)
 	rt_client_free(world.order);
 	rt_client_free(world.placement);
 	rt_client_free(world.inventory);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	rt_metrics_free(world.metrics);
 	rt_loop_free(world.loop);
 	world = (struct world){ .loop = NULL };
@@ -492,7 +492,7 @@ static void place_wish(struct caller *caller, struct wish wish)
 }
 #define PLACE(caller, ...) place_wish(caller, (struct wish){ __VA_ARGS__ })
 /* The same, and all that comes of it at once. */
-#define PLACED(caller, ...) (PLACE(caller, __VA_ARGS__), rt_loop_settle(world.loop))
+#define PLACED(caller, ...) (PLACE(caller, __VA_ARGS__), rt_loop_run_due(world.loop))
 
 static void get(struct caller *caller, const char *order_id, int64_t timeout_ms,
 		const char *traceparent)
@@ -501,7 +501,7 @@ static void get(struct caller *caller, const char *order_id, int64_t timeout_ms,
 
 	request.order_id = (char *)(uintptr_t)order_id;
 	start(caller, "GetOrder", &request.base, timeout_ms, traceparent);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 }
 
 static void watch(struct caller *caller, const char *order_id, int64_t timeout_ms)
@@ -510,7 +510,7 @@ static void watch(struct caller *caller, const char *order_id, int64_t timeout_m
 
 	request.order_id = (char *)(uintptr_t)order_id;
 	start(caller, "WatchOrder", &request.base, timeout_ms, NULL);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 }
 
 static void expect_end(const struct caller *caller, int code)
@@ -523,18 +523,18 @@ static void expect_end(const struct caller *caller, int code)
 static void give_up(struct caller *caller)
 {
 	rt_client_cancel(&caller->op);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	expect_end(caller, RT_CODE_CANCELLED);
 }
 
 static void half_close(struct caller *caller)
 {
 	rt_client_half_close(&caller->op);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 }
 
-/* The fake tells a watcher of the order's next state. */
-static void tell(size_t index, const char *order_id, int status)
+/* The fake sends a watcher the order's next state. */
+static void send_state(size_t index, const char *order_id, int status)
 {
 	Tandem__Order__V1__WatchOrderResponse response =
 		TANDEM__ORDER__V1__WATCH_ORDER_RESPONSE__INIT;
@@ -546,7 +546,7 @@ static void tell(size_t index, const char *order_id, int status)
 	order.version = 2;
 	response.order = &order;
 	fake.watches[index].closure(&response.base, fake.watches[index].call);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 }
 
 #define ORDER_A "ord_aaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -585,7 +585,7 @@ static void under_load(void)
 		snprintf(id, sizeof(id), "order-%zu", i);
 		PLACE(&callers[i], .id = id, .timeout_ms = 20000);
 	}
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	answer_messages();
 	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
 		snprintf(id, sizeof(id), "order-%zu", i);
@@ -651,7 +651,7 @@ static void each_by_itself(void)
 	CU_ASSERT_STRING_EQUAL(callers[1].details.reason, "TEST");
 	answer_items(0, 0, 1);
 	answer_items(0, 0, 4); /* again: nobody is there any more */
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	expect_end(&callers[0], 0);
 }
 
@@ -745,7 +745,7 @@ static void connections(void)
 	fake.hold = true;
 	for (size_t i = 0; i < 12; i++)
 		PLACE(&callers[i], .id = "a");
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(fake.stream_count, 3);
 	CU_ASSERT_EQUAL_FATAL(fake.message_count, 6);
 	for (size_t i = 0; i < 6; i++) {
@@ -776,10 +776,10 @@ static void too_many(void)
 	fake.hold = true;
 	for (size_t i = 0; i < 4; i++)
 		PLACE(&callers[i], .id = "first", .wait = true);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	for (size_t i = 4; i < 20; i++)
 		PLACE(&callers[i], .id = "then");
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	for (size_t i = 0; i < 20; i++) {
 		if (callers[i].done == 0)
 			continue;
@@ -816,7 +816,7 @@ static void large_orders(void)
 	request.n_lines = 100;
 	for (size_t i = 0; i < RT_LENGTH(callers); i++)
 		start(&callers[i], "PlaceOrder", &request.base, 0, NULL);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	for (size_t i = 0; i < fake.message_count; i++) {
 		largest =
 			RT_MAX(largest,
@@ -878,7 +878,7 @@ static void cancelled_at_once(void)
 		PLACE(&callers[i], .id = "reset");
 		rt_client_cancel(&callers[i].op);
 	}
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
 		expect_end(&callers[i], RT_CODE_CANCELLED);
 	}
@@ -942,7 +942,7 @@ static void stop(void)
 	PLACED(&unsent, .id = "b");
 	gateway_stop(world.gateway, on_stopped, NULL);
 	CU_ASSERT_EQUAL(world.stopped, 0);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(world.stopped, 1);
 	expect_end(&sent, RT_CODE_UNAVAILABLE);
 	expect_end(&unsent, RT_CODE_UNAVAILABLE);
@@ -968,7 +968,7 @@ static void place_batch(struct batch_caller *batch, int64_t timeout_ms, const st
 	request.requests = list;
 	memset(batch, 0, sizeof(*batch));
 	start(&batch->caller, "BatchPlaceOrders", &request.base, timeout_ms, TRACE);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 }
 
 static void batches(void)
@@ -1035,7 +1035,7 @@ static void limits(void)
 
 		WORLD();
 		place_wish(&caller, rows[i].wish);
-		rt_loop_settle(world.loop);
+		rt_loop_run_due(world.loop);
 		TEST_ROW(caller.code == RT_CODE_INVALID_ARGUMENT, rows[i].name);
 		TEST_ROW(strcmp(caller.details.fields, rows[i].field) == 0, rows[i].name);
 		TEST_ROW(fake.orders == 0, rows[i].name);
@@ -1062,7 +1062,7 @@ static void unknown_fields(void)
 	request.base.n_unknown_fields = 1;
 	request.base.unknown_fields = &field;
 	start(&caller, "PlaceOrder", &request.base, 0, NULL);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	expect_end(&caller, RT_CODE_INVALID_ARGUMENT);
 	CU_ASSERT_EQUAL(fake.orders, 0);
 }
@@ -1160,14 +1160,14 @@ static void watching(void)
 
 	watch(&caller, ORDER_A, 0);
 	CU_ASSERT_EQUAL(fake.remaining_ms, INT64_MAX); /* lasts as long as the order */
-	tell(0, ORDER_A, PENDING);
-	tell(0, ORDER_A, RESERVED);
+	send_state(0, ORDER_A, PENDING);
+	send_state(0, ORDER_A, RESERVED);
 	CU_ASSERT_EQUAL(caller.messages, 2);
 	CU_ASSERT_EQUAL(caller.status, RESERVED);
 	CU_ASSERT_EQUAL(caller.done, 0);
 	rt_call_on_cancel(fake.watches[0].call, NULL, NULL);
 	rt_call_finish(fake.watches[0].call);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	expect_end(&caller, 0);
 	/* Again, and this time the watcher goes. */
 	watch(&caller, ORDER_A, 5000);
@@ -1209,7 +1209,7 @@ static void streaming(void)
 	STREAM_SEND(&caller, 13, .id = NULL);
 	STREAM_SEND(&caller, 14, .id = "d", .customer = "refused");
 	STREAM_SEND(&caller, 15, .id = "e");
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(caller.messages, 5);
 	CU_ASSERT_EQUAL(caller.done, 0);
 	for (size_t i = 0; i < caller.messages; i++) {
@@ -1254,7 +1254,7 @@ static void stream_cancelled_midway(void)
 	stream_open(&caller);
 	for (uint64_t i = 0; i < 10; i++)
 		STREAM_SEND(&caller, i, .id = "a");
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL_FATAL(fake.message_count, 1);
 	give_up(&caller);
 	answer_message(0);

@@ -90,7 +90,7 @@ static void setup(void)
 					      .events = { RT_EVENTS_DEFAULTS },
 					      .consumer = "test",
 					      .trim_every_ms = 50,
-					      .ghost_ms = 1000 };
+					      .stale_ms = 1000 };
 
 	redis_server_do(&server, "FLUSHALL");
 	f = (struct fixture){ .metrics = rt_metrics_new() };
@@ -101,7 +101,7 @@ static void setup(void)
 	options.events.retry_min_ms = 1;
 	options.events.retry_max_ms = 5;
 	CU_ASSERT_FATAL(rt_context_new(f.loop, &inventory_domain, &options, &f.context) == RT_OK);
-	f.inventory = f.context->own;
+	f.inventory = f.context->data;
 	f.client = rt_client_local(f.loop, inventory_rpc(f.inventory), NULL, NULL);
 	rt_context_start(f.context);
 	run_until(is_ready);
@@ -233,7 +233,7 @@ static void orders_are_served(void)
 	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"committed\"} 1"));
 	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"nothing\"} 1"));
 	CU_ASSERT(metric_is("tandem_reservations_unexpected_total 0"));
-	/* A cancel of what is sold: odd, and answered with how it is. */
+	/* A cancel of what is sold: unexpected, and answered with how it is. */
 	add_event("tandem.order.v1.OrderCancelled", ID("a"), "", 0);
 	run_until(is_quiet);
 	CU_ASSERT(record_is(ID("a"), "COMMITTED", "apple=4"));
@@ -608,7 +608,7 @@ static void stop_during(const char *what, bool with_call)
 	stored_load(redis);
 	memory_host_init(&host, redis, "inventory", be_slow, &slow);
 	f.context = stored_context(&host, &inventory_domain, options, "test");
-	f.inventory = f.context->own;
+	f.inventory = f.context->data;
 	f.client = rt_client_local(f.loop, inventory_rpc(f.inventory), NULL, NULL);
 	rt_context_start(f.context);
 	rt_loop_advance(f.loop, 5000); /* a trim begins */
@@ -616,7 +616,7 @@ static void stop_during(const char *what, bool with_call)
 		rt_loop_advance(f.loop, 100);
 		call_start("AdjustStock", &adjust.base);
 	}
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	rt_context_stop(f.context, on_stopped, NULL);
 	rt_loop_advance(f.loop, 990 - (with_call ? 0 : 100));
 	CU_ASSERT_FALSE(f.stopped);

@@ -710,7 +710,7 @@ static void adjustments(void)
 	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 5);
 }
 
-static void adjustments_tell(void)
+static void adjustments_answer(void)
 {
 	Tandem__Inventory__V1__StockAdjusted *event;
 	const redisReply *data;
@@ -977,7 +977,7 @@ static void trimmed(struct rt_trim_op *op, int status)
 static void trimming(void)
 {
 	struct trim trim = {
-		.op = { .now_ms = NOW_MS + 10000, .ghost_ms = 1000, .done = trimmed }
+		.op = { .now_ms = NOW_MS + 10000, .stale_ms = 1000, .done = trimmed }
 	};
 
 	for (int i = 0; i < 5; i++)
@@ -987,15 +987,15 @@ static void trimming(void)
 	redis_server_do(&server, "EVAL %s 1 " EVENTS,
 			"for _, e in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 2)) do"
 			" redis.call('XACK', KEYS[1], 'order', e[1]) end");
-	redis_server_do(&server, "XGROUP CREATE " EVENTS " ghost 0");
-	redis_server_do(&server, "XGROUP SETID " EVENTS " ghost $");
+	redis_server_do(&server, "XGROUP CREATE " EVENTS " stale 0");
+	redis_server_do(&server, "XGROUP SETID " EVENTS " stale $");
 	rt_store_add(f.trims, &trim.op);
 	run_until(1);
 	CU_ASSERT_EQUAL(trim.status, RT_OK);
 	CU_ASSERT_EQUAL(trim.op.trimmed, 2);
 	CU_ASSERT_EQUAL(trim.op.length, 3);
-	CU_ASSERT_EQUAL(trim.op.ghost_count, 1);
-	CU_ASSERT_STRING_EQUAL(trim.op.ghost, "ghost");
+	CU_ASSERT_EQUAL(trim.op.stale_count, 1);
+	CU_ASSERT_STRING_EQUAL(trim.op.stale_group, "stale");
 }
 
 /* ---- when Redis is not as it should be ---- */
@@ -1174,13 +1174,13 @@ int main(void)
 		{ "ten thousand SKUs in one call", very_many_skus },
 		{ "lines that are none are refused", lines_that_are_none },
 		{ "adjustments move or refuse", adjustments },
-		{ "adjustments tell what they did", adjustments_tell },
+		{ "adjustments answer what they did", adjustments_answer },
 		{ "an adjustment with a request_id happens once", adjustments_once },
 		{ "adjustments of damaged counters fail alone", adjustments_of_damage },
 		{ "stock is read in batches", reading_stock },
 		{ "stock is listed in byte order, by pages", listing },
 		{ "reservations are read", reservations },
-		{ "the stream is trimmed, ghosts are named", trimming },
+		{ "the stream is trimmed, stale groups are named", trimming },
 		{ "a full Redis serves orders and refuses stock", full },
 		{ "functions that went are missed, and found again", functions_gone },
 		{ "a lost connection fails what is under way", connection_lost },

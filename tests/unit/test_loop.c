@@ -15,7 +15,7 @@ static struct rt_loop *loop; /* of the test, which its suite makes */
 /* What happened, as letters in the order it did. */
 static char story[256];
 
-static void tell(char letter)
+static void record(char letter)
 {
 	size_t length = strlen(story);
 
@@ -33,22 +33,22 @@ struct actor {
 	void (*again)(struct rt_loop *loop, struct rt_task *task); /* a task's */
 };
 
-static void timer_tells(struct rt_timer *timer)
+static void timer_fired(struct rt_timer *timer)
 {
 	struct actor *actor = RT_CONTAINER_OF(timer, struct actor, timer);
 
-	tell(actor->letter);
+	record(actor->letter);
 	if (actor->times-- > 0)
-		rt_timer_start(loop, timer, 0, timer_tells);
+		rt_timer_start(loop, timer, 0, timer_fired);
 	else if (actor->stops)
 		rt_loop_stop(loop);
 }
 
-static void task_tells(struct rt_task *task)
+static void task_ran(struct rt_task *task)
 {
 	struct actor *actor = RT_CONTAINER_OF(task, struct actor, task);
 
-	tell(actor->letter);
+	record(actor->letter);
 	if (actor->times-- > 0)
 		actor->again(loop, task);
 	else if (actor->stops)
@@ -77,7 +77,7 @@ static void run_for(int64_t ms)
 {
 	struct actor end = { .letter = '.', .stops = true };
 
-	rt_timer_start(loop, &end.timer, ms, timer_tells);
+	rt_timer_start(loop, &end.timer, ms, timer_fired);
 	rt_loop_run(loop);
 }
 
@@ -91,7 +91,7 @@ static void timers_in_order(void)
 	static const int64_t delays[] = { 30, 20, 10, 20 };
 
 	for (size_t i = 0; i < RT_LENGTH(actors); i++)
-		rt_timer_start(loop, &actors[i].timer, delays[i], timer_tells);
+		rt_timer_start(loop, &actors[i].timer, delays[i], timer_fired);
 	CU_ASSERT_EQUAL(rt_loop_next_due(loop), rt_loop_now(loop) + 10);
 	rt_loop_advance(loop, 9);
 	CU_ASSERT_STRING_EQUAL(story, "");
@@ -109,9 +109,9 @@ static void timer_stopped(void)
 	struct actor a = { .letter = 'a' }, b = { .letter = 'b' };
 
 	rt_timer_stop(loop, &a.timer); /* never started: no harm */
-	rt_timer_start(loop, &a.timer, 5, timer_tells);
-	rt_timer_start(loop, &b.timer, 5, timer_tells);
-	rt_timer_start(loop, &b.timer, 50, timer_tells); /* restarted: the later time counts */
+	rt_timer_start(loop, &a.timer, 5, timer_fired);
+	rt_timer_start(loop, &b.timer, 5, timer_fired);
+	rt_timer_start(loop, &b.timer, 50, timer_fired); /* restarted: the later time counts */
 	rt_timer_stop(loop, &a.timer);
 	rt_loop_advance(loop, 20);
 	CU_ASSERT_STRING_EQUAL(story, "");
@@ -123,9 +123,9 @@ static void timer_far_and_negative(void)
 {
 	struct actor never = { .letter = 'n' }, now = { .letter = 'j' };
 
-	rt_timer_start(loop, &never.timer, INT64_MAX, timer_tells);
-	rt_timer_start(loop, &now.timer, -7, timer_tells);
-	rt_loop_settle(loop);
+	rt_timer_start(loop, &never.timer, INT64_MAX, timer_fired);
+	rt_timer_start(loop, &now.timer, -7, timer_fired);
+	rt_loop_run_due(loop);
 	CU_ASSERT_STRING_EQUAL(story, "j");
 	CU_ASSERT_EQUAL(rt_loop_next_due(loop), INT64_MAX);
 	rt_timer_stop(loop, &never.timer);
@@ -147,7 +147,7 @@ static void heap_against_array(void)
 			rt_timer_stop(loop, &actor->timer);
 		else
 			rt_timer_start(loop, &actor->timer, (int64_t)rt_loop_random(loop, 500),
-				       timer_tells);
+				       timer_fired);
 		if (step % 10 == 0)
 			rt_loop_advance(loop, (int64_t)rt_loop_random(loop, 20));
 		for (int i = 0; i < COUNT; i++) {
@@ -171,7 +171,7 @@ static void timer_frees_itself_and_another(struct rt_timer *timer)
 {
 	struct actor *actor = RT_CONTAINER_OF(timer, struct actor, timer);
 
-	tell(actor->letter);
+	record(actor->letter);
 	rt_timer_stop(loop, &actor->also->timer);
 	free(actor->also);
 	free(actor);
@@ -184,7 +184,7 @@ static void timer_memory(void)
 	*a = (struct actor){ .letter = 'a', .also = b };
 	*b = (struct actor){ .letter = 'b' };
 	rt_timer_start(loop, &a->timer, 1, timer_frees_itself_and_another);
-	rt_timer_start(loop, &b->timer, 1, timer_tells);
+	rt_timer_start(loop, &b->timer, 1, timer_fired);
 	rt_loop_advance(loop, 10);
 	CU_ASSERT_STRING_EQUAL(story, "a");
 }
@@ -197,13 +197,13 @@ static void order_in_a_turn(void)
 	struct actor deferred = { .letter = 'd', .times = 2, .again = rt_loop_defer };
 
 	rt_loop_defer(loop, &deferred.task);
-	deferred.task.run = task_tells;
+	deferred.task.run = task_ran;
 	rt_loop_defer(loop, &deferred.task); /* already: nothing */
-	posted.task.run = posted_next.task.run = task_tells;
+	posted.task.run = posted_next.task.run = task_ran;
 	rt_loop_post(loop, &posted.task);
 	rt_loop_post(loop, &posted_next.task);
-	rt_timer_start(loop, &timer.timer, 0, timer_tells);
-	rt_loop_settle(loop);
+	rt_timer_start(loop, &timer.timer, 0, timer_fired);
+	rt_loop_run_due(loop);
 	CU_ASSERT_STRING_EQUAL(story, "tpqdtdd");
 }
 
@@ -301,10 +301,10 @@ static void real_timers(void)
 	struct actor end = { .letter = 'e', .stops = true };
 	int64_t start = rt_loop_now(loop);
 
-	rt_timer_start(loop, &end.timer, 30, timer_tells);
-	rt_timer_start(loop, &b.timer, 20, timer_tells);
-	rt_timer_start(loop, &gone.timer, 5, timer_tells);
-	rt_timer_start(loop, &a.timer, 10, timer_tells);
+	rt_timer_start(loop, &end.timer, 30, timer_fired);
+	rt_timer_start(loop, &b.timer, 20, timer_fired);
+	rt_timer_start(loop, &gone.timer, 5, timer_fired);
+	rt_timer_start(loop, &a.timer, 10, timer_fired);
 	rt_timer_stop(loop, &gone.timer); /* libuv's timer is set for it: fires for nothing */
 	rt_loop_run(loop);
 	CU_ASSERT_STRING_EQUAL(story, "abe");
@@ -324,7 +324,7 @@ static void deferred_stops(struct rt_task *task)
 {
 	struct actor *actor = RT_CONTAINER_OF(task, struct actor, task);
 
-	tell(actor->letter);
+	record(actor->letter);
 	rt_timer_stop(loop, &actor->also->timer);
 	rt_loop_stop(loop);
 }
@@ -333,7 +333,7 @@ static void posted_defers(struct rt_task *task)
 {
 	struct actor *actor = RT_CONTAINER_OF(task, struct actor, task);
 
-	tell(actor->letter);
+	record(actor->letter);
 	actor->also->task.run = deferred_stops;
 	rt_loop_defer(loop, &actor->also->task);
 }
@@ -357,8 +357,8 @@ static void timer_defers(struct rt_timer *timer)
 {
 	struct actor *actor = RT_CONTAINER_OF(timer, struct actor, timer);
 
-	tell('t');
-	actor->task.run = task_tells;
+	record('t');
+	actor->task.run = task_ran;
 	rt_loop_defer(loop, &actor->task);
 }
 
@@ -373,7 +373,7 @@ static void real_deferred_by_timer(void)
 
 static void run_twice(void)
 {
-	struct actor a = { .letter = 'a', .task.run = task_tells, .stops = true };
+	struct actor a = { .letter = 'a', .task.run = task_ran, .stops = true };
 
 	rt_loop_post(loop, &a.task); /* posted before the run: not lost */
 	rt_loop_run(loop);
@@ -389,7 +389,7 @@ static void run_twice(void)
 static void posted_by_posted(void)
 {
 	struct actor a = { .letter = 'p',
-			   .task.run = task_tells,
+			   .task.run = task_ran,
 			   .times = 4,
 			   .again = rt_loop_post,
 			   .stops = true };
@@ -609,7 +609,7 @@ static void watch_error(void)
 
 static void signal_stops(int signum, void *user)
 {
-	tell(signum == SIGUSR1 ? '1' : '?');
+	record(signum == SIGUSR1 ? '1' : '?');
 	(void)user;
 	rt_loop_stop(loop);
 }

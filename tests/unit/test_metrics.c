@@ -31,20 +31,21 @@ static void text_format(void)
 	struct rt_metrics *metrics = rt_metrics_new();
 	const char *const labels[] = { "path", NULL };
 	const char *const evil[] = { "a\"b\\c\nd" };
-	struct rt_metric *odd =
-		rt_metric(metrics, RT_COUNTER, "odd_total", "Line one\nline \\ \"two\".", labels);
+	struct rt_metric *escapes = rt_metric(metrics, RT_COUNTER, "escapes_total",
+					      "Line one\nline \\ \"two\".", labels);
 	struct rt_series *gauge = rt_metric_plain(metrics, RT_GAUGE, "depth", "Depth.");
 	struct rt_buf text = { 0 };
 
-	rt_series_add(rt_metric_series(odd, evil), 9007199254740991.0);
+	rt_series_add(rt_metric_series(escapes, evil), 9007199254740991.0);
 	rt_series_set(gauge, 0.1);
 	rt_metrics_write(metrics, &text);
-	CU_ASSERT_STRING_EQUAL(text.data, "# HELP odd_total Line one\\nline \\\\ \"two\".\n"
-					  "# TYPE odd_total counter\n"
-					  "odd_total{path=\"a\\\"b\\\\c\\nd\"} 9007199254740991\n"
-					  "# HELP depth Depth.\n"
-					  "# TYPE depth gauge\n"
-					  "depth 0.1\n");
+	CU_ASSERT_STRING_EQUAL(text.data,
+			       "# HELP escapes_total Line one\\nline \\\\ \"two\".\n"
+			       "# TYPE escapes_total counter\n"
+			       "escapes_total{path=\"a\\\"b\\\\c\\nd\"} 9007199254740991\n"
+			       "# HELP depth Depth.\n"
+			       "# TYPE depth gauge\n"
+			       "depth 0.1\n");
 	text.length = 0;
 	rt_series_set(gauge, -INFINITY);
 	rt_metrics_write(metrics, &text);

@@ -118,18 +118,18 @@ static void begin_order(void)
 						    .trim_every_ms = 5000,
 						    .retain_ms = 3600000,
 						    .retain_count = 100000,
-						    .ghost_ms = 600000,
-						    .own = &order,
+						    .stale_ms = 600000,
+						    .domain_options = &order,
 						    .metrics = f->metrics = rt_metrics_new() };
 
 	memory_host_init(&f->host, f->redis, "order", fault, f);
 	f->context = stored_context(&f->host, &order_domain, options, "c1");
-	f->order = f->context->own;
-	rt_loop_settle(f->loop); /* it is connected */
+	f->order = f->context->data;
+	rt_loop_run_due(f->loop); /* it is connected */
 	f->client = rt_client_local(f->loop, order_rpc(f->order), NULL, NULL);
 	f->placement = rt_client_local(f->loop, order_placement_rpc(f->order), NULL, NULL);
 	rt_context_start(f->context);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 }
 
 static void setup(void)
@@ -153,7 +153,7 @@ static void on_stopped(void *user)
 static void stop(void)
 {
 	rt_context_stop(f->context, on_stopped, f);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	rt_loop_advance(f->loop, 10000);
 }
 
@@ -192,7 +192,7 @@ static void end_order(void)
 	CU_ASSERT_TRUE_FATAL(f->stopped);
 	rt_client_free(f->client);
 	rt_client_free(f->placement);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	rt_context_free(f->context);
 	rt_metrics_free(f->metrics);
 	free_calls();
@@ -253,7 +253,7 @@ static struct call *begin(const char *method, const ProtobufCMessage *request, i
 	if (strcmp(method, "WatchOrder") == 0 || strcmp(method, "StreamOrders") == 0)
 		call->op.on_message = on_message;
 	rt_client_start(f->client, (unsigned)(found - service->methods), request, &call->op);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	return call;
 }
 
@@ -278,7 +278,7 @@ static struct call *rpc(const char *method, const ProtobufCMessage *request, int
 static void give_up(struct call *call)
 {
 	rt_client_cancel(&call->op);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	expect_code(call, RT_CODE_CANCELLED);
 }
 
@@ -356,7 +356,7 @@ static void answer_with(const char *order_id, const char *type, uint64_t seq, co
 					       .seq = seq,
 					       .data = data,
 					       .data_length = length });
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 }
 
 static void answer(const char *order_id, const char *type)
@@ -639,11 +639,11 @@ static void test_stream(void)
 	place_request(&request, "ann", "r1", 7);
 	request.request.wait_for_decision = true;
 	stream_send(call, 302, &request.request);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(call->ends, 0);
 	CU_ASSERT_EQUAL(call->count, 302); /* one waits for its decision */
 	rt_client_half_close(&call->op);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(call->ends, 0);
 	answer(last_order(), "InventoryReserved");
 	expect_code(call, 0);
@@ -682,7 +682,7 @@ static void test_stream_is_bounded(void)
 	place_request(&request, "ann", "", 1);
 	for (uint64_t i = 0; i < 300; i++)
 		stream_send(call, i, &request.request);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	/* Batches of 1, 128 and 64 were sent; the other 63 are too few for one more. */
 	CU_ASSERT_EQUAL(published_count(), 256 - 63);
 	/* The client goes: what is under way ends, nothing more is read. */
@@ -692,7 +692,7 @@ static void test_stream_is_bounded(void)
 	/* An empty stream ends well. */
 	call = begin("StreamOrders", NULL, 60000);
 	rt_client_half_close(&call->op);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	expect_code(call, 0);
 }
 
@@ -784,7 +784,7 @@ static void send_waiting(struct gateway_stream *stream, uint64_t number, const c
 	place.request.wait_for_decision = true;
 	item = item_of(number, &place, timeout_ms);
 	send_items(stream, &item, 1);
-	rt_loop_settle(stream->f->loop);
+	rt_loop_run_due(stream->f->loop);
 }
 
 static void cancel_items(struct gateway_stream *stream, uint64_t *numbers, size_t count)
@@ -794,7 +794,7 @@ static void cancel_items(struct gateway_stream *stream, uint64_t *numbers, size_
 	request.n_cancelled_numbers = count;
 	request.cancelled_numbers = numbers;
 	rt_client_send(&stream->op, &request.base);
-	rt_loop_settle(stream->f->loop);
+	rt_loop_run_due(stream->f->loop);
 }
 
 /* A decided order, one that waits, and others that cannot be: in one message. */
@@ -822,7 +822,7 @@ static void test_items_by_themselves(void)
 	items[2].traceparent = (char *)"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 	items[0].traceparent = (char *)"no traceparent";
 	send_items(stream, items, 6);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_STRING_EQUAL(event_field(1, "traceparent"), items[2].traceparent);
 	CU_ASSERT_STRING_EQUAL(event_field(2, "traceparent"), "");
 	/* All but the one that waits, though it came first. */
@@ -838,7 +838,7 @@ static void test_items_by_themselves(void)
 	CU_ASSERT_EQUAL(stream->of[0].status, RESERVED);
 	/* The gateway ends it. */
 	rt_client_half_close(&stream->op);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(stream->ends, 1);
 	CU_ASSERT_EQUAL(stream->code, 0);
 }
@@ -864,10 +864,10 @@ static void test_items_out_of_time(void)
 	CU_ASSERT_EQUAL(stream->of[1].times, 1);
 	/* The gateway goes: the last one waits no longer. */
 	rt_client_cancel(&stream->op);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(stream->ends, 1);
 	rt_context_stop(f->context, on_stopped, f);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	rt_loop_advance(f->loop, 1000);
 	CU_ASSERT_TRUE(f->stopped);
 }
@@ -888,7 +888,7 @@ static void test_all_that_wait_are_stored(void)
 		}
 		send_items(stream, items, 250);
 	}
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(published_count(), 5000);
 	CU_ASSERT_EQUAL(stream->answers, 0);
 	rt_loop_advance(f->loop, 30000);
@@ -920,7 +920,7 @@ static void test_large_items(void)
 			items[j] = item_of(i + j, &place, 30000);
 		send_items(stream, items, 125);
 	}
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(stream->answers, 1000);
 	CU_ASSERT_EQUAL(stream->of[999].status, PENDING);
 	CU_ASSERT(stream->largest < 2 * 1024 * 1024);
@@ -937,12 +937,12 @@ static void test_drain_of_streams(void)
 	send_waiting(busy, 0, "r0", 60000);
 	send_waiting(busy, 1, "r1", 60000);
 	order_domain.drain(f->order);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(idle->ends, 1);
 	CU_ASSERT_EQUAL(idle->code, 0);
 	CU_ASSERT_EQUAL(busy->ends, 0);
 	late = open_placement();
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(late->ends, 1);
 	CU_ASSERT_EQUAL(late->code, RT_CODE_UNAVAILABLE);
 	/* What still comes is refused; what waits may wait a little. */
@@ -967,7 +967,7 @@ static void test_stop_with_streams(void)
 	answer_late("order_place", 100);
 	send_waiting(stream, 0, "r0", 60000);
 	rt_context_stop(f->context, on_stopped, f);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_FALSE(f->stopped);
 	rt_loop_advance(f->loop, 1000);
 	CU_ASSERT_TRUE(f->stopped);
@@ -1431,7 +1431,7 @@ static void test_events_that_are_no_answers(void)
 					       .subject = order_id,
 					       .seq = 9,
 					       .data = "" });
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(dead_letters(), 6);
 }
 
@@ -1589,7 +1589,7 @@ static void test_stop_waits(void)
 	answer_late("order_place", 300);
 	call = begin("PlaceOrder", place_request(&request, "ann", "", 3), 1000);
 	rt_context_stop(f->context, on_stopped, f);
-	rt_loop_settle(f->loop);
+	rt_loop_run_due(f->loop);
 	CU_ASSERT_FALSE(f->stopped);
 	rt_loop_advance(f->loop, 400);
 	CU_ASSERT_TRUE(f->stopped);

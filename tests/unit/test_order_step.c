@@ -69,7 +69,7 @@ static const struct {
 
 	MOVES("it holds stock after all: to be given back", REJECTED, INVENTORY_RESERVED, REJECTING, REJECTED, RETRY),
 	STAYS("delivered twice", REJECTED, INVENTORY_UNAVAILABLE),
-	STAYS("cannot be mended here, the audit names it", REJECTED, INVENTORY_COMMITTED),
+	STAYS("cannot be repaired here, the audit names it", REJECTED, INVENTORY_COMMITTED),
 	STAYS("delivered twice", REJECTED, INVENTORY_RELEASED),
 	REFUSES("nothing is held to buy", REJECTED, CONFIRM),
 	REFUSES("final, and not by the client", REJECTED, CANCEL),
@@ -90,7 +90,7 @@ static const struct {
 	STAYS("sold is sold", CONFIRMED, INVENTORY_RESERVED),
 	STAYS("sold is sold", CONFIRMED, INVENTORY_UNAVAILABLE),
 	STAYS("delivered twice", CONFIRMED, INVENTORY_COMMITTED),
-	STAYS("cannot be mended here, the audit names it", CONFIRMED, INVENTORY_RELEASED),
+	STAYS("cannot be repaired here, the audit names it", CONFIRMED, INVENTORY_RELEASED),
 	STAYS("confirming twice is OK", CONFIRMED, CONFIRM),
 	REFUSES("bought already", CONFIRMED, CANCEL),
 	STAYS("settled: an old timer", CONFIRMED, REQUEST_UNANSWERED),
@@ -109,7 +109,7 @@ static const struct {
 
 	MOVES("it may hold stock: release again", CANCELLED, INVENTORY_RESERVED, CANCELLING, CANCELLED, RETRY),
 	STAYS("late: nothing is held", CANCELLED, INVENTORY_UNAVAILABLE),
-	STAYS("cannot be mended here, the audit names it", CANCELLED, INVENTORY_COMMITTED),
+	STAYS("cannot be repaired here, the audit names it", CANCELLED, INVENTORY_COMMITTED),
 	STAYS("delivered twice", CANCELLED, INVENTORY_RELEASED),
 	REFUSES("called off already", CANCELLED, CONFIRM),
 	STAYS("cancelling twice is OK", CANCELLED, CANCEL),
@@ -129,7 +129,7 @@ static const struct {
 
 	MOVES("it may hold stock: release again", EXPIRED, INVENTORY_RESERVED, EXPIRING, EXPIRED, RETRY),
 	STAYS("late: nothing is held", EXPIRED, INVENTORY_UNAVAILABLE),
-	STAYS("cannot be mended here, the audit names it", EXPIRED, INVENTORY_COMMITTED),
+	STAYS("cannot be repaired here, the audit names it", EXPIRED, INVENTORY_COMMITTED),
 	STAYS("delivered twice", EXPIRED, INVENTORY_RELEASED),
 	REFUSES("too late to buy", EXPIRED, CONFIRM),
 	REFUSES("final, and not by the client", EXPIRED, CANCEL),

@@ -1130,7 +1130,7 @@ static void test_history(void)
 	CU_ASSERT_EQUAL(call->result.version, 2);
 	CU_ASSERT_EQUAL(strncmp(call->result.history, "placed@", 7), 0);
 	CU_ASSERT_STRING_EQUAL(call->result.history, field("ord_a", "history"));
-	/* What stays has none to tell. */
+	/* An order that stays as it is has no event. */
 	call = begin_move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	call->op.move.want_record = false;
 	call->op.move.want_history = true;
@@ -1163,13 +1163,13 @@ static void trimmed(struct rt_trim_op *op, int status)
 	ended();
 }
 
-static void trim(int64_t retain_ms, int64_t retain_count, int64_t ghost_ms)
+static void trim(int64_t retain_ms, int64_t retain_count, int64_t stale_ms)
 {
 	f->count++;
 	f->trim = (struct rt_trim_op){ .now_ms = NOW + 1000,
 				       .retain_ms = retain_ms,
 				       .retain_count = retain_count,
-				       .ghost_ms = ghost_ms,
+				       .stale_ms = stale_ms,
 				       .done = trimmed };
 	rt_store_add(f->trims, &f->trim);
 	run();
@@ -1189,11 +1189,11 @@ static void test_trim(void)
 	trim(0, 0, 100000);
 	CU_ASSERT_EQUAL(f->trim.trimmed, 1); /* the second is not acknowledged, the third behind */
 	CU_ASSERT_EQUAL(f->trim.length, 2);
-	CU_ASSERT_EQUAL(f->trim.ghost_count, 0);
+	CU_ASSERT_EQUAL(f->trim.stale_count, 0);
 	redis_server_do(&shared, "XGROUP CREATE %s forgotten 0", EVENTS);
 	trim(0, 0, 100000);
-	CU_ASSERT_EQUAL(f->trim.ghost_count, 1);
-	CU_ASSERT_STRING_EQUAL(f->trim.ghost, "forgotten");
+	CU_ASSERT_EQUAL(f->trim.stale_count, 1);
+	CU_ASSERT_STRING_EQUAL(f->trim.stale_group, "forgotten");
 }
 
 /* ---- when Redis says no ---- */
@@ -1432,7 +1432,7 @@ int main(void)
 		{ "a timer is set anew", test_timer },
 		{ "the tail of the stream", test_tail },
 		{ "what a batch has published is told", test_published },
-		{ "a move tells the history when it is wanted", test_history },
+		{ "a move answers the history when it is wanted", test_history },
 		{ "the tail is interrupted", test_tail_interrupted },
 		{ "trimming keeps what is needed", test_trim },
 		{ "a stream at its hard length", test_full_stream },

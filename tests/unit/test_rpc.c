@@ -209,7 +209,7 @@ static void on_drained(void *user)
 static void teardown_manual(void)
 {
 	rt_client_free(world.client);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(rt_loop_next_due(world.loop), INT64_MAX);
 	rt_loop_free(world.loop);
 }
@@ -1414,7 +1414,7 @@ static void test_local_faults(void)
 		world.fault_delay_ms = rows[i].delay_ms;
 		world.faults_asked = 0;
 		start_unary(&probe, 100, 5);
-		rt_loop_settle(world.loop);
+		rt_loop_run_due(world.loop);
 		CU_ASSERT_EQUAL(probe.done, rows[i].delay_ms == 0);
 		rt_loop_advance(world.loop, 29);
 		CU_ASSERT_EQUAL(probe.done, rows[i].delay_ms == 0);
@@ -1448,10 +1448,10 @@ static void test_local_stream_faults(void)
 	world.fault_step = NULL;
 	start_stream(&probe, INPUT_CALL, 1000, NULL);
 	send_input(&probe, 10);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	world.fault_step = "message";
 	send_input(&probe, 10);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(probe.done, 1);
 	CU_ASSERT_EQUAL(probe.code, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_EQUAL(world.service.cancelled, 2);
@@ -1465,19 +1465,19 @@ static void test_local_turns(void)
 	world.on_unary = hold;
 	start_unary(&probe, 0, 0);
 	CU_ASSERT_EQUAL(world.held_count, 0);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(world.held_count, 1);
 	rt_loop_advance(world.loop, 1000000);
 	CU_ASSERT_EQUAL(probe.done, 0);
 	let_go(&world.held[0]);
 	CU_ASSERT_EQUAL(probe.done, 0);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(probe.done, 1);
 	CU_ASSERT_EQUAL(probe.code, 0);
 
 	/* A client that is freed with a call under way. */
 	start_unary(&probe, 50, 0);
-	rt_loop_settle(world.loop);
+	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(rt_call_remaining_ms(world.held[1].call), 50);
 	rt_loop_advance(world.loop, 20);
 	CU_ASSERT_EQUAL(rt_call_remaining_ms(world.held[1].call), 30);

@@ -25,7 +25,7 @@
 
 static int story_fd = -1;
 
-static void tell(char letter)
+static void record(char letter)
 {
 	if (write(story_fd, &letter, 1) != 1)
 		abort();
@@ -52,7 +52,7 @@ void rt_rpc_init(void)
 
 void rt_rpc_shutdown(void)
 {
-	tell('x');
+	record('x');
 }
 
 /* Health is the server's: it hears of what changes. */
@@ -60,14 +60,14 @@ static void readiness_changed(void *user)
 {
 	struct rt_server *server = user;
 
-	tell(rt_readiness_ready(server->readiness, "tandem.test.v1.Served") ? 'S' : 's');
+	record(rt_readiness_ready(server->readiness, "tandem.test.v1.Served") ? 'S' : 's');
 }
 
 int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 		  struct rt_server **ret)
 {
 	if (options->metrics == NULL || options->calls_max != 7 || options->reuse_port)
-		tell('?');
+		record('?');
 	*ret = rt_alloc(sizeof(**ret));
 	(*ret)->loop = loop;
 	(*ret)->readiness = options->readiness;
@@ -97,18 +97,18 @@ static void drain_ends(struct rt_timer *timer)
 void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)(void *user),
 		     void *user)
 {
-	tell('d');
+	record('d');
 	server->drained = drained;
 	server->user = user;
 	if (grace_ms != 3000)
-		tell('?');
+		record('?');
 	if (!drain_hangs)
 		rt_timer_start(server->loop, &server->timer, 1, drain_ends);
 }
 
 void rt_server_free(struct rt_server *server)
 {
-	tell('f');
+	record('f');
 	free(server);
 }
 
@@ -132,7 +132,7 @@ static const struct rt_setting own_settings[] = {
 	RT_SETTING_END,
 };
 
-struct own {
+struct state {
 	struct rt_service *service;
 	struct rt_timer timer;
 	struct rt_check check;
@@ -145,7 +145,7 @@ static void hang(struct rt_timer *timer)
 {
 	char unused;
 
-	tell('h');
+	record('h');
 	if (read(hang_fd, &unused, 1) < 0)
 		abort();
 	(void)timer;
@@ -154,44 +154,44 @@ static void hang(struct rt_timer *timer)
 static int own_start(struct rt_service *service)
 {
 	const struct settings *settings = service->settings;
-	struct own *own = rt_alloc(sizeof(*own));
+	struct state *state = rt_alloc(sizeof(*state));
 	struct rlimit limit;
 
-	own->service = service;
-	service->own = own;
-	rt_readiness_add(service->readiness, &own->check, "own", "tandem.test.v1.Other");
+	state->service = service;
+	service->data = state;
+	rt_readiness_add(service->readiness, &state->check, "own", "tandem.test.v1.Other");
 	if (hang_fd >= 0)
-		rt_timer_start(service->loop, &own->timer, 1, hang);
-	tell(settings->depth == 6 && settings->redis.port == 6390 ? 'a' : '?');
+		rt_timer_start(service->loop, &state->timer, 1, hang);
+	record(settings->depth == 6 && settings->redis.port == 6390 ? 'a' : '?');
 	getrlimit(RLIMIT_NOFILE, &limit);
 	if (limit.rlim_cur < RT_MIN(limit.rlim_max, (rlim_t)65536))
-		tell('?');
+		record('?');
 	return own_start_fails ? RT_SYSTEM : RT_OK;
 }
 
 static void own_ends(struct rt_timer *timer)
 {
-	struct own *own = RT_CONTAINER_OF(timer, struct own, timer);
-	struct rt_service *service = own->service;
+	struct state *state = RT_CONTAINER_OF(timer, struct state, timer);
+	struct rt_service *service = state->service;
 
-	tell('o');
-	free(own);
+	record('o');
+	free(state);
 	rt_service_stopped(service);
 }
 
 static void own_drain(struct rt_service *service)
 {
 	(void)service;
-	tell('e');
+	record('e');
 }
 
 static void own_stop(struct rt_service *service)
 {
-	struct own *own = service->own;
+	struct state *state = service->data;
 
 	/* The admin thread is gone: what it read may be freed. */
-	tell(service->admin == NULL ? 'p' : '?');
-	rt_timer_start(service->loop, &own->timer, 1, own_ends);
+	record(service->admin == NULL ? 'p' : '?');
+	rt_timer_start(service->loop, &state->timer, 1, own_ends);
 }
 
 static const char functions[] = "#!lua name=order\nreturn 1\n";

@@ -15,44 +15,44 @@ static const struct {
 	enum stock_answer answer;
 	bool unexpected;
 } pairs[] = {
-#define PAIR(why, state, request, effect, to, answer, odd)                                         \
+#define PAIR(why, state, request, effect, to, answer, unexpected)                                  \
 	{                                                                                          \
 		why, STOCK_##state, STOCK_REQ_##request, STOCK_##effect, STOCK_##to,               \
-			STOCK_ANS_##answer, odd                                                    \
+			STOCK_ANS_##answer, unexpected                                             \
 	}
-#define FIT(...) PAIR(__VA_ARGS__, false)
-#define ODD(...) PAIR(__VA_ARGS__, true)
+#define FIT(...)        PAIR(__VA_ARGS__, false)
+#define UNEXPECTED(...) PAIR(__VA_ARGS__, true)
 	/* clang-format off */
 	FIT("a new order asks for its stock", NONE, RESERVE, TRY, RESERVED, RESERVED),
-	ODD("a confirm without a reservation waits for the late order", NONE, COMMIT, KEEP, NONE, NOTHING),
+	UNEXPECTED("a confirm without a reservation waits for the late order", NONE, COMMIT, KEEP, NONE, NOTHING),
 	FIT("a cancel that overtook its order leaves a tombstone", NONE, RELEASE, KEEP, RELEASED, RELEASED),
 	FIT("an expiry that overtook its order leaves a tombstone", NONE, EXPIRE, KEEP, RELEASED, RELEASED),
-	ODD("a rejection of what was never refused leaves a tombstone", NONE, REJECT, KEEP, RELEASED, RELEASED),
-	ODD("so does a repeated one", NONE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
+	UNEXPECTED("a rejection of what was never refused leaves a tombstone", NONE, REJECT, KEEP, RELEASED, RELEASED),
+	UNEXPECTED("so does a repeated one", NONE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
 
 	FIT("a repeated order gets its recorded answer", RESERVED, RESERVE, KEEP, RESERVED, RESERVED),
 	FIT("a confirm sells what is held", RESERVED, COMMIT, COMMIT_IT, COMMITTED, COMMITTED),
 	FIT("a cancel gives back what is held", RESERVED, RELEASE, GIVE_BACK, RELEASED, RELEASED),
 	FIT("an expiry gives back what is held", RESERVED, EXPIRE, GIVE_BACK, RELEASED, RELEASED),
-	ODD("a rejected order must not hold stock", RESERVED, REJECT, GIVE_BACK, RELEASED, RELEASED),
-	ODD("nor may it when it asks again", RESERVED, REJECT_AGAIN, GIVE_BACK, RELEASED, RELEASED),
+	UNEXPECTED("a rejected order must not hold stock", RESERVED, REJECT, GIVE_BACK, RELEASED, RELEASED),
+	UNEXPECTED("nor may it when it asks again", RESERVED, REJECT_AGAIN, GIVE_BACK, RELEASED, RELEASED),
 
 	FIT("a refusal stays a refusal", UNAVAILABLE, RESERVE, KEEP, UNAVAILABLE, UNAVAILABLE),
-	ODD("a confirm of what was refused is told of the refusal", UNAVAILABLE, COMMIT, KEEP, UNAVAILABLE, UNAVAILABLE),
+	UNEXPECTED("a confirm of what was refused is told of the refusal", UNAVAILABLE, COMMIT, KEEP, UNAVAILABLE, UNAVAILABLE),
 	FIT("a cancel before the refusal was read is answered", UNAVAILABLE, RELEASE, KEEP, RELEASED, RELEASED),
 	FIT("an expiry before the refusal was read is answered", UNAVAILABLE, EXPIRE, KEEP, RELEASED, RELEASED),
 	FIT("a rejection is what a refusal leads to", UNAVAILABLE, REJECT, KEEP, UNAVAILABLE, NOTHING),
-	ODD("who asks again waits for a release", UNAVAILABLE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
+	UNEXPECTED("who asks again waits for a release", UNAVAILABLE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
 
 	FIT("an old order comes again after the sale", COMMITTED, RESERVE, KEEP, COMMITTED, COMMITTED),
 	FIT("a repeated confirm gets its recorded answer", COMMITTED, COMMIT, KEEP, COMMITTED, COMMITTED),
-	ODD("a cancel does not take back a sale", COMMITTED, RELEASE, KEEP, COMMITTED, COMMITTED),
-	ODD("an expiry does not take back a sale", COMMITTED, EXPIRE, KEEP, COMMITTED, COMMITTED),
-	ODD("a rejection does not take back a sale", COMMITTED, REJECT, KEEP, COMMITTED, COMMITTED),
-	ODD("nor does a repeated one", COMMITTED, REJECT_AGAIN, KEEP, COMMITTED, COMMITTED),
+	UNEXPECTED("a cancel does not take back a sale", COMMITTED, RELEASE, KEEP, COMMITTED, COMMITTED),
+	UNEXPECTED("an expiry does not take back a sale", COMMITTED, EXPIRE, KEEP, COMMITTED, COMMITTED),
+	UNEXPECTED("a rejection does not take back a sale", COMMITTED, REJECT, KEEP, COMMITTED, COMMITTED),
+	UNEXPECTED("nor does a repeated one", COMMITTED, REJECT_AGAIN, KEEP, COMMITTED, COMMITTED),
 
 	FIT("a late order finds the tombstone", RELEASED, RESERVE, KEEP, RELEASED, RELEASED),
-	ODD("what was given back cannot be sold", RELEASED, COMMIT, KEEP, RELEASED, RELEASED),
+	UNEXPECTED("what was given back cannot be sold", RELEASED, COMMIT, KEEP, RELEASED, RELEASED),
 	FIT("a repeated cancel gets its recorded answer", RELEASED, RELEASE, KEEP, RELEASED, RELEASED),
 	FIT("a repeated expiry gets its recorded answer", RELEASED, EXPIRE, KEEP, RELEASED, RELEASED),
 	FIT("a rejection of what was given back gets its recorded answer", RELEASED, REJECT, KEEP, RELEASED, RELEASED),

@@ -800,16 +800,16 @@ static void monstrous_burial(void)
 /* ---- trimming ---- */
 
 static long long trim(long long now_ms, long long retain_ms, long long retain_count,
-		      long long ghost_ms, long long *ret_ghosts)
+		      long long stale_ms, long long *ret_stale)
 {
 	redisReply *reply = redis_server_command(
 		&shared, "FCALL order_trim_test 1 " STREAM " %lld %lld %lld %lld", now_ms,
-		retain_ms, retain_count, ghost_ms);
+		retain_ms, retain_count, stale_ms);
 	long long trimmed = element(reply, 0)->integer;
 
 	CU_ASSERT_EQUAL(element(reply, 1)->integer, redis_server_int(&shared, "XLEN " STREAM));
-	if (ret_ghosts != NULL)
-		*ret_ghosts = (long long)reply->elements - 5;
+	if (ret_stale != NULL)
+		*ret_stale = (long long)reply->elements - 5;
 	freeReplyObject(reply);
 	return trimmed;
 }
@@ -887,7 +887,7 @@ static void holders(void)
 	}
 }
 
-static void ghosts(void)
+static void stale_groups(void)
 {
 	long long count;
 
@@ -895,15 +895,15 @@ static void ghosts(void)
 	CU_ASSERT_EQUAL(trim(100000, 0, 0, 1000, &count), 0); /* nobody has read anything */
 	CU_ASSERT_EQUAL(count, 0);
 	make_group();
-	redis_server_do(&shared, "XGROUP CREATE " STREAM " ghost 0");
+	redis_server_do(&shared, "XGROUP CREATE " STREAM " stale 0");
 	read_as(GROUP, "c", 10);
 	redis_server_do(&shared, "XACK " STREAM " " GROUP " 1000-1 1000-2 1000-3 1000-4");
-	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, &count), 0); /* a ghost holds back, too */
+	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, &count), 0); /* a stale group holds back, too */
 	CU_ASSERT_EQUAL(count, 1);
 	/* Excluding one that lives changes nothing. */
 	redis_server_do(&shared, "SADD order:{0}:excluded_groups " GROUP);
 	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, &count), 0);
-	redis_server_do(&shared, "SADD order:{0}:excluded_groups ghost");
+	redis_server_do(&shared, "SADD order:{0}:excluded_groups stale");
 	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, &count), 4);
 	CU_ASSERT_EQUAL(count, 1);
 	/* A consumer that finds nothing to read is alive as long as it tends. */
@@ -1009,7 +1009,7 @@ int main(void)
 		{ "what trimming keeps", retention },
 		{ "libraries of two versions write in turns", two_versions },
 		{ "who holds entries", holders },
-		{ "ghosts", ghosts },
+		{ "stale groups", stale_groups },
 		{ "trimming never goes past a group", trim_is_safe },
 	};
 	int rc;

@@ -202,7 +202,7 @@ static void on_stopped(void *user)
 static void teardown(void)
 {
 	order_watch_stop(f.watch, on_stopped, NULL);
-	rt_loop_settle(f.loop);
+	rt_loop_run_due(f.loop);
 	while (f.store.get_count > 0)
 		answer_one(2, RT_CANCELED);
 	CU_ASSERT_TRUE_FATAL(f.stopped);

@@ -1,4 +1,4 @@
-/* The check of protobuf bytes: what protobuf-c would swallow, or choke on, is named. */
+/* The check of protobuf bytes: what protobuf-c would swallowor fail on, is named. */
 #include <CUnit/Basic.h>
 #include <google/protobuf/descriptor.pb-c.h>
 #include <string.h>
