@@ -1,0 +1,688 @@
+/* redis_cost.c - the order and inventory services, step by step, on a real Redis: so that what a step
+ * costs Redis can be counted. bench/redis_cost starts Redis, runs this and reads what was counted.
+ *
+ *   bench-redis-cost SOCKET SECRETS counts    orders in batches of 64, 10 and 1
+ *   bench-redis-cost SOCKET SECRETS memory    many orders, settled
+ *
+ * It is the services themselves that run (their RPCs, stores and subscriptions), on a loop whose time
+ * and chance are driven. Only their connections are made here: commands wait until their step, and a
+ * read that would block until its entries are there. So a change of what a service sends needs no
+ * change here, and each run sends the same bytes.
+ *
+ * Each counted step lies between a PING and an ECHO, where the counters are set to zero and written out;
+ * and there is a line for it: "step RUN STEP ORDERS". Others: "aof RUN ORDERS BYTES" and
+ * "memory ORDERS BYTES". What is left at the end goes with the process. */
+#include <hiredis/hiredis.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "inventory/inventory.h"
+#include "order/order.h"
+#include "redis/redis.h"
+#include "rpc/rpc.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_service.pb-c.h"
+
+#define UNIX_MS        INT64_C(1764000000123)
+#define ROUND_MS       5 /* between two batches */
+#define ANSWER_S       120
+#define SKUS           1000
+#define CUSTOMERS      1000
+#define BATCH_MAX      128
+#define EMPTY_STEPS    8
+#define WARM_UP_ORDERS 256
+#define MEMORY_ORDERS  30000 /* Redis's tables double at powers of two: these are nearly full */
+#define ORDERS_MAX     (MEMORY_ORDERS + BATCH_MAX)
+#define ID_SIZE        48
+
+/* What is counted: so many orders in rounds of a batch each. `lone`: a round begins when the one before
+ * is over; else while its decisions are under way, so that these are delivered, as under load. */
+static const struct run {
+	const char *name;
+	size_t batch, orders;
+	bool lone;
+} runs[] = {
+	{ "64", 64, 448, false },
+	{ "10", 10, 250, false },
+	{ "1", 1, 100, false },
+	{ "lone", 1, 100, true },
+};
+
+struct side {
+	struct rt_redis_options options;
+	const char *reads; /* the stream of the other */
+};
+static struct side order = { .reads = "inventory:{0}:events" };
+static struct side inventory = { .reads = "order:{0}:events" };
+
+static struct rt_loop *loop;
+static const char *socket_path;
+static struct rt_redis_options operator= { .user = "ops" };
+static redisContext *control;
+static ProtobufCService *order_calls, *stock_calls;
+static char order_ids[ORDERS_MAX][ID_SIZE];
+static size_t placed_count, answered_count;
+
+static _Noreturn void die(const char *what, const char *detail)
+{
+	fprintf(stderr, "bench-redis-cost: %s: %s\n", what, detail);
+	exit(1);
+}
+
+/* ---- connections ---- */
+
+struct line {
+	struct rt_redis redis; /* first */
+	struct rt_list link;   /* in `lines` */
+	struct side *side;
+	redisContext *socket;
+	struct rt_list asked; /* of struct command */
+	size_t pending;
+	bool up;
+	struct rt_task up_task;
+	void (*on_state)(struct rt_redis *redis, bool up, void *user);
+	void *user;
+};
+struct command {
+	struct rt_list link;
+	struct rt_redis_op *op;
+	char *bytes;
+	size_t length;
+	bool blocks;
+};
+static struct rt_list lines;
+
+static struct line *line_of(const struct rt_redis *redis)
+{
+	return (struct line *)(uintptr_t)redis;
+}
+
+static redisContext *connect_as(const struct rt_redis_options *options)
+{
+	redisContext *socket = redisConnectUnix(socket_path);
+	redisReply *reply;
+
+	if (socket == NULL || socket->err != 0)
+		die(socket_path, socket != NULL ? socket->errstr : "no connection");
+	redisSetTimeout(socket, (struct timeval){ .tv_sec = ANSWER_S });
+	reply = redisCommand(socket, "AUTH %s %s", options->user, options->password);
+	if (reply == NULL || reply->type != REDIS_REPLY_STATUS)
+		die("AUTH", options->user);
+	freeReplyObject(reply);
+	return socket;
+}
+
+static void line_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
+			 const char *const *argv, const size_t *lengths, int64_t timeout_ms)
+{
+	struct line *line = line_of(redis);
+	struct command *command = rt_alloc(sizeof(*command));
+	int length = redisFormatCommandArgv(&command->bytes, argc, (const char **)(uintptr_t)argv,
+					    lengths);
+
+	(void)timeout_ms;
+	if (length < 0)
+		die("a command", argv[0]);
+	command->op = op;
+	command->length = (size_t)length;
+	for (int i = 1; strncmp(argv[0], "XREAD", 5) == 0 && i < argc; i++)
+		command->blocks |= strcmp(argv[i], "BLOCK") == 0;
+	rt_list_init(&command->link);
+	rt_list_push(&line->asked, &command->link);
+	line->pending++;
+}
+
+static void line_reset(struct rt_redis *redis)
+{
+	die("a connection is given up", line_of(redis)->side->reads);
+}
+
+static bool line_up(const struct rt_redis *redis)
+{
+	return line_of(redis)->up;
+}
+
+static const char *line_error(const struct rt_redis *redis)
+{
+	return line_up(redis) ? "" : "not connected yet";
+}
+
+static size_t line_pending(const struct rt_redis *redis)
+{
+	return line_of(redis)->pending;
+}
+
+static void line_free(struct rt_redis *redis)
+{
+	die("a connection is freed", line_of(redis)->side->reads);
+}
+
+static void on_up(struct rt_task *task)
+{
+	struct line *line = RT_CONTAINER_OF(task, struct line, up_task);
+
+	line->up = true;
+	if (line->on_state != NULL)
+		line->on_state(&line->redis, true, line->user);
+}
+
+static int line_connect(void *connector, struct rt_loop *of, const struct rt_redis_options *options,
+			struct rt_redis **ret)
+{
+	static const struct rt_redis_ops ops = { line_command, line_reset,   line_up,
+						 line_error,   line_pending, line_free };
+	struct line *line = rt_alloc(sizeof(*line));
+
+	line->redis.ops = &ops;
+	line->side = connector;
+	line->socket = connect_as(options);
+	line->on_state = options->on_state;
+	line->user = options->user_data;
+	line->up_task.run = on_up;
+	rt_list_init(&line->asked);
+	rt_list_init(&line->link);
+	rt_list_push(&lines, &line->link);
+	rt_loop_defer(of, &line->up_task);
+	*ret = &line->redis;
+	return RT_OK;
+}
+
+/* ---- commands take effect ---- */
+
+static void send_commands(const struct line *line, const struct rt_list *commands)
+{
+	int done = 0;
+
+	for (const struct rt_list *at = commands->next; at != commands; at = at->next) {
+		const struct command *command = RT_CONTAINER_OF(at, struct command, link);
+
+		if (redisAppendFormattedCommand(line->socket, command->bytes, command->length) !=
+		    REDIS_OK)
+			die("a command", line->socket->errstr);
+	}
+	while (!done)
+		if (redisBufferWrite(line->socket, &done) != REDIS_OK)
+			die("a command", line->socket->errstr);
+}
+
+static void take_answers(struct line *line, struct rt_list *commands)
+{
+	struct rt_list *at;
+
+	while ((at = rt_list_pop(commands)) != NULL) {
+		struct command *command = RT_CONTAINER_OF(at, struct command, link);
+		redisReply *reply = NULL;
+
+		if (redisGetReply(line->socket, (void **)&reply) != REDIS_OK)
+			die("an answer", line->socket->errstr);
+		line->pending--;
+		command->op->done(command->op, rt_redis_reply_status(reply), reply);
+		freeReplyObject(reply);
+		redisFreeCommand(command->bytes);
+		free(command);
+	}
+}
+
+/* Moves what was asked and blocks, or does not. */
+static void take_asked(struct line *line, bool blocks, struct rt_list *ret)
+{
+	struct rt_list all, *at;
+
+	rt_list_init(&all);
+	rt_list_move(&all, &line->asked);
+	while ((at = rt_list_pop(&all)) != NULL) {
+		bool wanted = RT_CONTAINER_OF(at, struct command, link)->blocks == blocks;
+
+		rt_list_push(wanted ? ret : &line->asked, at);
+	}
+}
+
+#define FOR_EACH_LINE(line)                                                                        \
+	for (struct line *line = RT_CONTAINER_OF(lines.next, struct line, link);                   \
+	     &line->link != &lines; line = RT_CONTAINER_OF(line->link.next, struct line, link))
+
+/* Lets the services go on until they wait for events, or for nothing. */
+static void go_on(void)
+{
+	bool any;
+
+	do {
+		any = false;
+		rt_loop_settle(loop);
+		FOR_EACH_LINE(line)
+		{
+			struct rt_list now;
+
+			rt_list_init(&now);
+			take_asked(line, false, &now);
+			any |= !rt_list_empty(&now);
+			send_commands(line, &now);
+			take_answers(line, &now);
+		}
+	} while (any);
+}
+
+/* A side's read takes effect. What follows of it is not sent yet. */
+static void deliver(const struct side *side)
+{
+	FOR_EACH_LINE(line)
+	{
+		struct rt_list now;
+
+		rt_list_init(&now);
+		if (line->side == side)
+			take_asked(line, true, &now);
+		send_commands(line, &now);
+		take_answers(line, &now);
+	}
+	rt_loop_settle(loop);
+}
+
+/* ---- looking ---- */
+
+static redisReply *look(const char *format, const char *argument)
+{
+	redisReply *reply = redisCommand(control, format, argument);
+
+	if (reply == NULL || reply->type == REDIS_REPLY_ERROR)
+		die(format, reply != NULL ? reply->str : control->errstr);
+	return reply;
+}
+
+static long long number(const redisReply *info, const char *name)
+{
+	const char *at = strstr(info->str, name);
+
+	if (at == NULL || at[strlen(name)] != ':')
+		die("INFO has no", name);
+	return strtoll(at + strlen(name) + 1, NULL, 10);
+}
+
+static const char *named(const redisReply *reply, const char *name)
+{
+	for (size_t i = 0; i + 1 < reply->elements; i += 2)
+		if (strcmp(reply->element[i]->str, name) == 0)
+			return reply->element[i + 1]->str;
+	die("an answer has no", name);
+}
+
+/* Whether there is something that a side has not read. Its group is the only one. */
+static bool is_behind(const struct side *side)
+{
+	redisReply *stream = look("XINFO STREAM %s", side->reads);
+	redisReply *groups = look("XINFO GROUPS %s", side->reads);
+	bool behind = strcmp(named(stream, "last-generated-id"),
+			     named(groups->element[0], "last-delivered-id")) != 0;
+
+	freeReplyObject(stream);
+	freeReplyObject(groups);
+	return behind;
+}
+
+/* Until nothing is under way. */
+static void finish(void)
+{
+	go_on();
+	while (is_behind(&inventory) || is_behind(&order)) {
+		if (is_behind(&inventory))
+			deliver(&inventory);
+		if (is_behind(&order))
+			deliver(&order);
+		go_on();
+	}
+}
+
+/* ---- calls ---- */
+
+static void placed(const Tandem__Order__V1__PlaceOrderResponse *response, void *id)
+{
+	if (response == NULL)
+		die("PlaceOrder", "failed");
+	snprintf(id, ID_SIZE, "%s", response->order->order_id);
+}
+
+static void place(size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		Tandem__Order__V1__OrderLine line = TANDEM__ORDER__V1__ORDER_LINE__INIT;
+		Tandem__Order__V1__OrderLine *list[] = { &line };
+		Tandem__Order__V1__PlaceOrderRequest request =
+			TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
+		char sku[16], customer[24];
+
+		snprintf(sku, sizeof(sku), "sku-%04d", (int)rt_loop_random(loop, SKUS));
+		snprintf(customer, sizeof(customer), "customer-%d",
+			 (int)rt_loop_random(loop, CUSTOMERS));
+		line.sku = sku;
+		line.quantity = 1;
+		request.customer_id = customer;
+		request.lines = list;
+		request.n_lines = 1;
+		if (placed_count == ORDERS_MAX)
+			die("place", "too many orders");
+		tandem__order__v1__order_service__place_order(order_calls, &request, placed,
+							      order_ids[placed_count++]);
+	}
+}
+
+static void confirmed(const Tandem__Order__V1__ConfirmOrderResponse *response, void *unused)
+{
+	(void)unused;
+	if (response == NULL)
+		die("ConfirmOrder", "failed");
+}
+
+static void confirm(size_t first, size_t count)
+{
+	for (size_t i = first; i < first + count; i++) {
+		Tandem__Order__V1__ConfirmOrderRequest request =
+			TANDEM__ORDER__V1__CONFIRM_ORDER_REQUEST__INIT;
+
+		request.order_id = order_ids[i];
+		tandem__order__v1__order_service__confirm_order(order_calls, &request, confirmed,
+								NULL);
+	}
+}
+
+static void got(const Tandem__Order__V1__GetOrderResponse *response, void *settled)
+{
+	Tandem__Order__V1__OrderStatus wanted =
+		settled != NULL ? TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED
+				: TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED;
+
+	if (response == NULL || response->order->status != wanted ||
+	    response->order->settled != (settled != NULL))
+		die("an order has another status",
+		    response != NULL ? response->order->order_id : "GetOrder failed");
+	answered_count++;
+}
+
+/* The orders from `first` on must be decided; `settled`, when not NULL: confirmed and settled. */
+static void check_orders(size_t first, void *settled)
+{
+	answered_count = first;
+	for (size_t i = first; i < placed_count; i++) {
+		Tandem__Order__V1__GetOrderRequest request =
+			TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+
+		request.order_id = order_ids[i];
+		tandem__order__v1__order_service__get_order(order_calls, &request, got, settled);
+	}
+	go_on();
+	if (answered_count != placed_count)
+		die("GetOrder", "an answer is missing");
+}
+
+static void stocked(const Tandem__Inventory__V1__AdjustStockResponse *response, void *unused)
+{
+	(void)unused;
+	if (response == NULL)
+		die("AdjustStock", "failed");
+}
+
+static void add_stock(void)
+{
+	for (int i = 0; i < SKUS; i++) {
+		Tandem__Inventory__V1__AdjustStockRequest request =
+			TANDEM__INVENTORY__V1__ADJUST_STOCK_REQUEST__INIT;
+		char sku[16];
+
+		snprintf(sku, sizeof(sku), "sku-%04d", i);
+		request.sku = sku;
+		request.delta = 1000000;
+		tandem__inventory__v1__inventory_service__adjust_stock(stock_calls, &request,
+								       stocked, NULL);
+	}
+}
+
+/* ---- counting ---- */
+
+static void mark(const char *command)
+{
+	freeReplyObject(look(command, ""));
+}
+
+static void begin_step(void)
+{
+	mark("PING");
+}
+
+static void end_step(const struct run *run, const char *step)
+{
+	mark("ECHO end");
+	if (run != NULL)
+		printf("step %s %s %zu\n", run->name, step, run->batch);
+	else
+		printf("step - %s 1\n", step);
+}
+
+/* An order's decision: inventory's answer, and what follows of it. */
+static void decide(const struct run *run)
+{
+	begin_step();
+	deliver(&order);
+	end_step(run, "deliver_answers");
+	begin_step();
+	go_on();
+	end_step(run, "decide");
+}
+
+/* Inventory's work. Under load the decisions of the batch before are delivered, and acknowledged, with
+ * the orders of this one. */
+static void reserve(const struct run *run)
+{
+	begin_step();
+	deliver(&inventory);
+	end_step(run, "deliver_orders");
+	begin_step();
+	go_on();
+	end_step(run, "reserve");
+}
+
+static void count_round(const struct run *run)
+{
+	rt_loop_jump(loop, ROUND_MS);
+	begin_step();
+	place(run->batch);
+	go_on();
+	end_step(run, "place");
+	if (!run->lone) {
+		decide(run);
+		reserve(run);
+		return;
+	}
+	reserve(run);
+	decide(run);
+	if (is_behind(&inventory)) { /* its place was not moved past what asks for nothing */
+		begin_step();
+		deliver(&inventory);
+		go_on();
+		end_step(run, "deliver_decisions");
+	}
+}
+
+/* Written, or about to be. */
+static long long aof_bytes(void)
+{
+	redisReply *info = look("INFO %s", "persistence");
+	long long bytes = number(info, "aof_current_size") + number(info, "aof_buffer_length");
+
+	freeReplyObject(info);
+	return bytes;
+}
+
+static void count_run(const struct run *run)
+{
+	size_t rounds = run->orders / run->batch, first = placed_count;
+	long long before;
+
+	if (!run->lone) { /* so that each round has the answers of the one before */
+		place(run->batch);
+		go_on();
+		deliver(&inventory);
+		go_on();
+	}
+	before = aof_bytes();
+	for (size_t i = 0; i < rounds; i++)
+		count_round(run);
+	printf("aof %s %zu %lld\n", run->name, rounds * run->batch, aof_bytes() - before);
+	finish();
+	check_orders(first, NULL);
+}
+
+static void count_all(void)
+{
+	for (size_t i = 0; i < WARM_UP_ORDERS; i += 64) {
+		place(64);
+		finish();
+	}
+	for (int i = 0; i < EMPTY_STEPS; i++) {
+		begin_step();
+		end_step(NULL, "empty");
+	}
+	for (size_t i = 0; i < RT_LENGTH(runs); i++)
+		count_run(&runs[i]);
+}
+
+/* ---- memory ---- */
+
+/* The buffers of connections are Redis's memory, too. Those of the services are gone. */
+static void close_lines(void)
+{
+	bool alone = false;
+
+	FOR_EACH_LINE(line)
+	{
+		redisFree(RT_TAKE(line->socket));
+	}
+	redisFree(control);
+	control = connect_as(&operator);
+	while (!alone) {
+		redisReply *reply = look("INFO %s", "clients");
+
+		alone = number(reply, "connected_clients") == 1;
+		freeReplyObject(reply);
+	}
+}
+
+/* What is kept, but for the streams: they are trimmed. */
+static long long bytes_kept(void)
+{
+	static const char *const streams[] = { "order:{0}:events", "inventory:{0}:events" };
+	redisReply *reply;
+	long long bytes;
+
+	close_lines();
+	reply = look("INFO %s", "memory");
+	bytes = number(reply, "used_memory") - number(reply, "mem_aof_buffer");
+	freeReplyObject(reply);
+	for (size_t i = 0; i < RT_LENGTH(streams); i++) {
+		reply = look("MEMORY USAGE %s SAMPLES 0", streams[i]);
+		bytes -= reply->integer;
+		freeReplyObject(reply);
+	}
+	FOR_EACH_LINE(line)
+	{
+		line->socket = connect_as(&line->side->options);
+	}
+	return bytes;
+}
+
+static void measure_memory(void)
+{
+	static char settled[] = "";
+	long long before = bytes_kept();
+
+	for (size_t i = 0; i < MEMORY_ORDERS; i += 100) {
+		place(100);
+		finish();
+		confirm(i, 100);
+		finish();
+		rt_loop_jump(loop, ROUND_MS);
+	}
+	check_orders(0, settled);
+	printf("memory %zu %lld\n", placed_count, bytes_kept() - before);
+}
+
+/* ---- the whole ---- */
+
+static char *read_password(const char *secrets, const char *user)
+{
+	char *path = rt_printf("%s/%s", secrets, user), line[128];
+	FILE *file = fopen(path, "r");
+
+	if (file == NULL || fgets(line, sizeof(line), file) == NULL)
+		die("cannot read", path);
+	fclose(file);
+	free(path);
+	return rt_strndup(line, strcspn(line, "\n"));
+}
+
+/* Nothing happens by the clock: what Redis does for an order is counted alone. */
+static struct rt_context *start(struct side *side, const struct rt_context_domain *domain,
+				const void *own, const char *secrets)
+{
+	struct rt_context_options options = { .redis = &side->options,
+					      .events = { RT_EVENTS_DEFAULTS },
+					      .consumer = "bench",
+					      .trim_every_ms = RT_DAY_MS,
+					      .own = own };
+	struct rt_context *context;
+
+	side->options = (struct rt_redis_options){ .user = domain->name,
+						   .password = read_password(secrets, domain->name),
+						   .name = domain->name,
+						   .connect = line_connect,
+						   .connector = side };
+	options.events.claim_idle_ms = 4 * RT_DAY_MS;
+	options.events.claim_every_ms = RT_DAY_MS;
+	options.events.maintain_every_ms = RT_DAY_MS;
+	if (rt_context_new(loop, domain, &options, &context) != RT_OK)
+		die("cannot make the context", domain->name);
+	rt_context_start(context);
+	return context;
+}
+
+static void start_all(const char *secrets)
+{
+	const struct order_options options = {
+		.clock = { .decision_ms = 60000, .retry_min_ms = 5000, .retry_max_ms = 60000 },
+		.stream_length_max = 1000000,
+		.timers_every_ms = RT_DAY_MS,
+	};
+	struct rt_context *orders, *stock;
+
+	operator.password = read_password(secrets, "ops");
+	control = connect_as(&operator);
+	orders = start(&order, &order_domain, &options, secrets);
+	stock = start(&inventory, &inventory_domain, NULL, secrets);
+	for (int i = 0; !rt_context_ready(orders) || !rt_context_ready(stock); i++) {
+		if (i == 100)
+			die("not ready", "a context");
+		go_on();
+		rt_loop_advance(loop, 100);
+	}
+	order_calls = rt_client_local(loop, order_rpc(orders->own), NULL, NULL);
+	stock_calls = rt_client_local(loop, inventory_rpc(stock->own), NULL, NULL);
+	add_stock();
+	finish();
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 4 || (strcmp(argv[3], "counts") != 0 && strcmp(argv[3], "memory") != 0)) {
+		fprintf(stderr, "usage: bench-redis-cost SOCKET SECRETS counts|memory\n");
+		return 2;
+	}
+	socket_path = argv[1];
+	rt_list_init(&lines);
+	if (rt_loop_new_manual(UNIX_MS, 1, &loop) != RT_OK)
+		die("no loop", "");
+	start_all(argv[2]);
+	if (argv[3][0] == 'c')
+		count_all();
+	else
+		measure_memory();
+	return 0;
+}
