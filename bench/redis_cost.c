@@ -249,7 +249,7 @@ static void go_on(void)
 
 	do {
 		any = false;
-		rt_loop_settle(loop);
+		rt_loop_run_due(loop);
 		FOR_EACH_LINE(line)
 		{
 			struct rt_list now;
@@ -276,7 +276,7 @@ static void deliver(const struct side *side)
 		send_commands(line, &now);
 		take_answers(line, &now);
 	}
-	rt_loop_settle(loop);
+	rt_loop_run_due(loop);
 }
 
 /* ---- looking ---- */
@@ -335,10 +335,44 @@ static void finish(void)
 
 /* ---- calls ---- */
 
-static void placed(const Tandem__Order__V1__PlaceOrderResponse *response, void *id)
+struct call {
+	struct rt_client_op op;
+	void (*answered)(const ProtobufCMessage *response, void *user);
+	void *user;
+};
+
+static void call_over(struct rt_client_op *op, const ProtobufCMessage *response)
 {
+	struct call *call = RT_CONTAINER_OF(op, struct call, op);
+
 	if (response == NULL)
-		die("PlaceOrder", "failed");
+		die("a call failed", op->status.message);
+	if (call->answered != NULL)
+		call->answered(response, call->user);
+	free(call);
+}
+
+/* Calls a method; `answered` may be NULL. */
+static void start_call(ProtobufCService *client, const char *method,
+		       const ProtobufCMessage *request,
+		       void (*answered)(const ProtobufCMessage *response, void *user), void *user)
+{
+	const ProtobufCServiceDescriptor *service = client->descriptor;
+	struct call *call = rt_alloc(sizeof(*call));
+	unsigned index = 0;
+
+	while (strcmp(service->methods[index].name, method) != 0)
+		index++;
+	call->op.done = call_over;
+	call->answered = answered;
+	call->user = user;
+	rt_client_start(client, index, request, &call->op);
+}
+
+static void placed(const ProtobufCMessage *message, void *id)
+{
+	const Tandem__Order__V1__PlaceOrderResponse *response = (const void *)message;
+
 	snprintf(id, ID_SIZE, "%s", response->order->order_id);
 }
 
@@ -361,16 +395,9 @@ static void place(size_t count)
 		request.n_lines = 1;
 		if (placed_count == ORDERS_MAX)
 			die("place", "too many orders");
-		tandem__order__v1__order_service__place_order(order_calls, &request, placed,
-							      order_ids[placed_count++]);
+		start_call(order_calls, "PlaceOrder", &request.base, placed,
+			   order_ids[placed_count++]);
 	}
-}
-
-static void confirmed(const Tandem__Order__V1__ConfirmOrderResponse *response, void *unused)
-{
-	(void)unused;
-	if (response == NULL)
-		die("ConfirmOrder", "failed");
 }
 
 static void confirm(size_t first, size_t count)
@@ -380,19 +407,18 @@ static void confirm(size_t first, size_t count)
 			TANDEM__ORDER__V1__CONFIRM_ORDER_REQUEST__INIT;
 
 		request.order_id = order_ids[i];
-		tandem__order__v1__order_service__confirm_order(order_calls, &request, confirmed,
-								NULL);
+		start_call(order_calls, "ConfirmOrder", &request.base, NULL, NULL);
 	}
 }
 
-static void got(const Tandem__Order__V1__GetOrderResponse *response, void *settled)
+static void got(const ProtobufCMessage *message, void *settled)
 {
+	const Tandem__Order__V1__GetOrderResponse *response = (const void *)message;
 	Tandem__Order__V1__OrderStatus wanted =
 		settled != NULL ? TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED
 				: TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED;
 
-	if (response == NULL || response->order->status != wanted ||
-	    response->order->settled != (settled != NULL))
+	if (response->order->status != wanted || response->order->settled != (settled != NULL))
 		die("an order has another status",
 		    response != NULL ? response->order->order_id : "GetOrder failed");
 	answered_count++;
@@ -407,18 +433,11 @@ static void check_orders(size_t first, void *settled)
 			TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
 
 		request.order_id = order_ids[i];
-		tandem__order__v1__order_service__get_order(order_calls, &request, got, settled);
+		start_call(order_calls, "GetOrder", &request.base, got, settled);
 	}
 	go_on();
 	if (answered_count != placed_count)
 		die("GetOrder", "an answer is missing");
-}
-
-static void stocked(const Tandem__Inventory__V1__AdjustStockResponse *response, void *unused)
-{
-	(void)unused;
-	if (response == NULL)
-		die("AdjustStock", "failed");
 }
 
 static void add_stock(void)
@@ -431,8 +450,7 @@ static void add_stock(void)
 		snprintf(sku, sizeof(sku), "sku-%04d", i);
 		request.sku = sku;
 		request.delta = 1000000;
-		tandem__inventory__v1__inventory_service__adjust_stock(stock_calls, &request,
-								       stocked, NULL);
+		start_call(stock_calls, "AdjustStock", &request.base, NULL, NULL);
 	}
 }
 
@@ -627,7 +645,7 @@ static struct rt_context *start(struct side *side, const struct rt_context_domai
 					      .events = { RT_EVENTS_DEFAULTS },
 					      .consumer = "bench",
 					      .trim_every_ms = RT_DAY_MS,
-					      .own = own };
+					      .domain_options = own };
 	struct rt_context *context;
 
 	side->options = (struct rt_redis_options){ .user = domain->name,
@@ -663,8 +681,8 @@ static void start_all(const char *secrets)
 		go_on();
 		rt_loop_advance(loop, 100);
 	}
-	order_calls = rt_client_local(loop, order_rpc(orders->own), NULL, NULL);
-	stock_calls = rt_client_local(loop, inventory_rpc(stock->own), NULL, NULL);
+	order_calls = rt_client_local(loop, order_rpc(orders->data), NULL, NULL);
+	stock_calls = rt_client_local(loop, inventory_rpc(stock->data), NULL, NULL);
 	add_stock();
 	finish();
 }
