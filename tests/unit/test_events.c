@@ -925,6 +925,7 @@ static void slow_handler(void)
 	rt_events_start(f.sides[1].events);
 	rt_loop_advance(f.loop, 300000);
 	expect("A:slow/1"); /* never taken over */
+	CU_ASSERT_EQUAL(group_counts(1), 1);
 	finish_as(f.held[--f.held_count], 'd');
 	rt_loop_run_due(f.loop);
 	CU_ASSERT_EQUAL(pending_count(), 0);
@@ -949,6 +950,22 @@ static void shared_and_taken_over(void)
 	rt_loop_advance(f.loop, 25000);
 	expect("B:a/1x2 B:b/1x2");
 	CU_ASSERT_EQUAL(pending_count(), 0);
+}
+
+/* One with an event that takes its time, and no room for another, leaves the rest. */
+static void the_other_goes_on(void)
+{
+	struct rt_events_options options = default_options();
+
+	options.in_flight_max = options.read_count_max = 1;
+	plan("a", "h");
+	add_side(0, "c1", options);
+	add_side(1, "c2", options);
+	rt_events_start(f.sides[0].events);
+	publish_all("a/1");
+	rt_events_start(f.sides[1].events);
+	publish_all("b/1 c/1 d/1");
+	expect("A:a/1 B:b/1 B:c/1 B:d/1");
 }
 
 /* ---- the group ---- */
@@ -1194,6 +1211,7 @@ int main(void)
 		{ "lost entries are counted", lost_entries },
 		{ "a slow handler keeps its claim", slow_handler },
 		{ "what one leaves the other finishes", shared_and_taken_over },
+		{ "one that is full leaves the rest", the_other_goes_on },
 		{ "a destroyed group is made at its cursor", group_destroyed },
 		{ "a stream made anew is read from its start", stream_vanished },
 		{ "a group that never stays does not make it spin", no_spin },

@@ -1069,15 +1069,14 @@ static void unknown_fields(void)
 
 static void bad_options(void)
 {
+#define OPTIONS(batch, streams, orders, ms)                                                        \
+	{                                                                                          \
+		.batch_max = batch, .connections = streams, .orders_max = orders, .timeout_ms = ms \
+	}
 	static const struct gateway_options rows[] = {
-		{ .batch_max = 0, .connections = 1, .orders_max = 1, .timeout_ms = 1 },
-		{ .batch_max = GATEWAY_BATCH_MAX + 1,
-		  .connections = 1,
-		  .orders_max = 1,
-		  .timeout_ms = 1 },
-		{ .batch_max = 1, .connections = 0, .orders_max = 1, .timeout_ms = 1 },
-		{ .batch_max = 1, .connections = 1, .orders_max = 0, .timeout_ms = 1 },
-		{ .batch_max = 1, .connections = 1, .orders_max = 1, .timeout_ms = 0 },
+		OPTIONS(0, 1, 1, 1), OPTIONS(GATEWAY_BATCH_MAX + 1, 1, 1, 1),
+		OPTIONS(1, 0, 1, 1), OPTIONS(1, 1, 0, 1),
+		OPTIONS(1, 1, 1, 0),
 	};
 	struct gateway *gateway = NULL;
 

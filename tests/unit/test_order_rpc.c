@@ -21,14 +21,13 @@
 
 #define PENDING   TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING
 #define RESERVED  TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED
-#define REJECTED  TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED
-#define CONFIRMED TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED
 #define CANCELLED TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CANCELLED
-#define EXPIRED   TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_EXPIRED
 
 typedef Tandem__Order__V1__Order Order;
 typedef Tandem__Order__V1__PlaceOrderRequest PlaceOrder;
 typedef Tandem__Order__V1__PlaceOrderResult PlaceResult;
+typedef Tandem__Order__V1__BatchPlaceOrdersRequest Batch;
+typedef Tandem__Order__V1__BatchPlaceOrdersResponse BatchAnswer;
 
 #define MESSAGES_MAX 400
 
@@ -150,10 +149,15 @@ static void on_stopped(void *user)
 	of->stopped = true;
 }
 
-static void stop(void)
+static void begin_stop(void)
 {
 	rt_context_stop(f->context, on_stopped, f);
 	rt_loop_run_due(f->loop);
+}
+
+static void stop(void)
+{
+	begin_stop();
 	rt_loop_advance(f->loop, 10000);
 }
 
@@ -275,6 +279,12 @@ static struct call *rpc(const char *method, const ProtobufCMessage *request, int
 	return call;
 }
 
+static void half_close(struct rt_client_op *op)
+{
+	rt_client_half_close(op);
+	rt_loop_run_due(f->loop);
+}
+
 static void give_up(struct call *call)
 {
 	rt_client_cancel(&call->op);
@@ -287,6 +297,27 @@ static const Order *order_of(const struct call *call)
 {
 	CU_ASSERT_FATAL(call->answer != NULL);
 	return ((Tandem__Order__V1__PlaceOrderResponse *)call->answer)->order;
+}
+
+/* "3C", "4C!": version, first letter of the status (J: rejected, X: cancelled), settled. */
+static const char *brief(const Order *order)
+{
+	static const char letters[] = "?PRJCXE";
+	static char text[4][32];
+	static int turn;
+	char *kept = text[turn++ % 4];
+
+	snprintf(kept, sizeof(text[0]), "%d%c%s", (int)order->version, letters[order->status],
+		 order->settled ? "!" : "");
+	return kept;
+}
+
+/* Has ended well, with an order that looks so; returns the order. */
+static const Order *expect_order(const struct call *call, const char *look)
+{
+	expect_code(call, 0);
+	CU_ASSERT_STRING_EQUAL(brief(order_of(call)), look);
+	return order_of(call);
 }
 
 /* ---- requests ---- */
@@ -317,6 +348,11 @@ static struct call *place_order(const char *customer_id, const char *request_id,
 	struct place request;
 
 	return rpc("PlaceOrder", place_request(&request, customer_id, request_id, quantity), code);
+}
+
+static double metric(enum rt_metric_type type, const char *name)
+{
+	return rt_series_value(rt_metric_plain(f->metrics, type, name, ""));
 }
 
 /* Places an order and returns its id, which lives as long as the fixture. */
@@ -417,16 +453,12 @@ static size_t published_count(void)
 
 static void test_place(void)
 {
-	struct call *call, *other;
+	struct call *other;
 	const Order *order;
 
-	call = place_order("ann", "r1", 3, 0);
-	order = order_of(call);
+	order = expect_order(place_order("ann", "r1", 3, 0), "1P");
 	CU_ASSERT_EQUAL(strlen(order->order_id), ORDER_ID_LENGTH);
 	CU_ASSERT_STRING_EQUAL(order->customer_id, "ann");
-	CU_ASSERT_EQUAL(order->status, PENDING);
-	CU_ASSERT_EQUAL(order->version, 1);
-	CU_ASSERT_FALSE(order->settled);
 	CU_ASSERT_EQUAL(order->n_lines, 1);
 	CU_ASSERT_EQUAL(order->lines[0]->quantity, 3);
 	CU_ASSERT_EQUAL(order->create_time->seconds, NOW / 1000);
@@ -475,18 +507,14 @@ static void test_place_and_wait(void)
 	CU_ASSERT_EQUAL(again->ends, 0);
 	rt_loop_advance(f->loop, 40);
 	answer(order_id, "InventoryReserved");
-	expect_code(call, 0);
-	CU_ASSERT_EQUAL(order_of(call)->status, RESERVED);
-	CU_ASSERT_EQUAL(order_of(call)->version, 2);
+	expect_order(call, "2R");
 	CU_ASSERT_STRING_EQUAL(order_of(call)->order_id, order_id);
 	CU_ASSERT_EQUAL(order_of(call)->hold_expire_time->seconds,
 			(NOW + 40 + HOLD_STANDARD_MS) / 1000);
-	expect_code(again, 0);
-	CU_ASSERT_EQUAL(order_of(again)->status, RESERVED);
+	expect_order(again, "2R");
 	/* Decided long ago: no waiting. */
 	again = place_and_wait("r1", 5000);
-	expect_code(again, 0);
-	CU_ASSERT_EQUAL(order_of(again)->status, RESERVED);
+	expect_order(again, "2R");
 }
 
 /* Nobody decides: the answer still arrives in time. */
@@ -498,8 +526,7 @@ static void test_place_and_wait_in_vain(void)
 	rt_loop_advance(f->loop, 1925);
 	CU_ASSERT_EQUAL(call->ends, 0);
 	rt_loop_advance(f->loop, 15);
-	expect_code(call, 0);
-	CU_ASSERT_EQUAL(order_of(call)->status, PENDING);
+	expect_order(call, "1P");
 	call = place_and_wait("", 100);
 	rt_loop_advance(f->loop, 95);
 	expect_code(call, 0);
@@ -507,9 +534,7 @@ static void test_place_and_wait_in_vain(void)
 	call = place_and_wait("", 60000);
 	give_up(call);
 	CU_ASSERT_EQUAL(stored_timers(f->redis)->count, 3);
-	CU_ASSERT_EQUAL(
-		rt_series_value(rt_metric_plain(f->metrics, RT_GAUGE, "tandem_order_waiters", "")),
-		0);
+	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_order_waiters"), 0);
 }
 
 /* A repeat whose answer is on its way hears of the decision from a read that was sent before it. */
@@ -528,8 +553,7 @@ static void test_decided_before_stored(void)
 	expect_code(call, 0);
 	CU_ASSERT_EQUAL(again->ends, 0);
 	rt_loop_advance(f->loop, 400);
-	expect_code(again, 0);
-	CU_ASSERT_EQUAL(order_of(again)->status, RESERVED);
+	expect_order(again, "2R");
 }
 
 /* ---- BatchPlaceOrders, StreamOrders ---- */
@@ -538,10 +562,8 @@ static void test_batch(void)
 {
 	struct place items[4];
 	PlaceOrder *list[4];
-	Tandem__Order__V1__BatchPlaceOrdersRequest request =
-		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
-	Tandem__Order__V1__BatchPlaceOrdersResponse *response;
-	struct call *call;
+	Batch request = TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
+	BatchAnswer *response;
 
 	place_request(&items[0], "ann", "r1", 1);
 	place_request(&items[1], "ann", "r2", 0);
@@ -552,8 +574,7 @@ static void test_batch(void)
 	request.requests = list;
 	rpc("BatchPlaceOrders", &request.base, RT_CODE_INVALID_ARGUMENT);
 	request.n_requests = 4;
-	call = rpc("BatchPlaceOrders", &request.base, 0);
-	response = (void *)call->answer;
+	response = (void *)rpc("BatchPlaceOrders", &request.base, 0)->answer;
 	CU_ASSERT_EQUAL_FATAL(response->n_orders, 4);
 	CU_ASSERT_EQUAL(response->orders[0]->result_case,
 			TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER);
@@ -566,8 +587,7 @@ static void test_batch(void)
 	CU_ASSERT_EQUAL(response->orders[3]->error->code, RT_CODE_ALREADY_EXISTS);
 	/* All of them refused. */
 	list[0] = list[2] = list[3] = &items[1].request;
-	call = rpc("BatchPlaceOrders", &request.base, 0);
-	response = (void *)call->answer;
+	response = (void *)rpc("BatchPlaceOrders", &request.base, 0)->answer;
 	CU_ASSERT_EQUAL(response->orders[3]->error->code, RT_CODE_INVALID_ARGUMENT);
 	CU_ASSERT_EQUAL(published_count(), 1);
 }
@@ -576,9 +596,8 @@ static void test_batch_waits(void)
 {
 	struct place items[2];
 	PlaceOrder *list[] = { &items[0].request, &items[1].request };
-	Tandem__Order__V1__BatchPlaceOrdersRequest request =
-		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
-	Tandem__Order__V1__BatchPlaceOrdersResponse *response;
+	Batch request = TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
+	BatchAnswer *response;
 	struct call *call;
 	const char *decided;
 
@@ -615,7 +634,6 @@ static void stream_send(struct call *call, uint64_t sequence, PlaceOrder *reques
 	Tandem__Order__V1__StreamOrdersRequest message =
 		TANDEM__ORDER__V1__STREAM_ORDERS_REQUEST__INIT;
 
-	(void)f;
 	message.sequence = sequence;
 	message.request = request;
 	rt_client_send(&call->op, &message.base);
@@ -642,8 +660,7 @@ static void test_stream(void)
 	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(call->ends, 0);
 	CU_ASSERT_EQUAL(call->count, 302); /* one waits for its decision */
-	rt_client_half_close(&call->op);
-	rt_loop_run_due(f->loop);
+	half_close(&call->op);
 	CU_ASSERT_EQUAL(call->ends, 0);
 	answer(last_order(), "InventoryReserved");
 	expect_code(call, 0);
@@ -691,8 +708,7 @@ static void test_stream_is_bounded(void)
 	CU_ASSERT(published_count() <= 300);
 	/* An empty stream ends well. */
 	call = begin("StreamOrders", NULL, 60000);
-	rt_client_half_close(&call->op);
-	rt_loop_run_due(f->loop);
+	half_close(&call->op);
 	expect_code(call, 0);
 }
 
@@ -733,6 +749,12 @@ static void placement_ended(struct rt_client_op *op, const ProtobufCMessage *res
 	(void)response;
 	stream->ends++;
 	stream->code = op->status.code;
+}
+
+static void expect_end(const struct gateway_stream *stream, int code)
+{
+	CU_ASSERT_EQUAL(stream->ends, 1);
+	CU_ASSERT_EQUAL(stream->code, code);
 }
 
 static struct gateway_stream *open_placement(void)
@@ -837,10 +859,8 @@ static void test_items_by_themselves(void)
 	answer(event_field(2, "subject"), "InventoryReserved");
 	CU_ASSERT_EQUAL(stream->of[0].status, RESERVED);
 	/* The gateway ends it. */
-	rt_client_half_close(&stream->op);
-	rt_loop_run_due(f->loop);
-	CU_ASSERT_EQUAL(stream->ends, 1);
-	CU_ASSERT_EQUAL(stream->code, 0);
+	half_close(&stream->op);
+	expect_end(stream, 0);
 }
 
 static void test_items_out_of_time(void)
@@ -866,8 +886,7 @@ static void test_items_out_of_time(void)
 	rt_client_cancel(&stream->op);
 	rt_loop_run_due(f->loop);
 	CU_ASSERT_EQUAL(stream->ends, 1);
-	rt_context_stop(f->context, on_stopped, f);
-	rt_loop_run_due(f->loop);
+	begin_stop();
 	rt_loop_advance(f->loop, 1000);
 	CU_ASSERT_TRUE(f->stopped);
 }
@@ -938,13 +957,11 @@ static void test_drain_of_streams(void)
 	send_waiting(busy, 1, "r1", 60000);
 	order_domain.drain(f->order);
 	rt_loop_run_due(f->loop);
-	CU_ASSERT_EQUAL(idle->ends, 1);
-	CU_ASSERT_EQUAL(idle->code, 0);
+	expect_end(idle, 0);
 	CU_ASSERT_EQUAL(busy->ends, 0);
 	late = open_placement();
 	rt_loop_run_due(f->loop);
-	CU_ASSERT_EQUAL(late->ends, 1);
-	CU_ASSERT_EQUAL(late->code, RT_CODE_UNAVAILABLE);
+	expect_end(late, RT_CODE_UNAVAILABLE);
 	/* What still comes is refused; what waits may wait a little. */
 	send_waiting(busy, 2, "r2", 60000);
 	CU_ASSERT_EQUAL(busy->of[2].code, RT_CODE_UNAVAILABLE);
@@ -953,8 +970,7 @@ static void test_drain_of_streams(void)
 	CU_ASSERT_EQUAL(busy->of[0].status, RESERVED);
 	rt_loop_advance(f->loop, 1000);
 	CU_ASSERT_EQUAL(busy->of[1].status, PENDING);
-	CU_ASSERT_EQUAL(busy->ends, 1);
-	CU_ASSERT_EQUAL(busy->code, 0);
+	expect_end(busy, 0);
 	CU_ASSERT_EQUAL(published_count(), 3); /* two placed, one reserved */
 }
 
@@ -966,8 +982,7 @@ static void test_stop_with_streams(void)
 	stream = open_placement();
 	answer_late("order_place", 100);
 	send_waiting(stream, 0, "r0", 60000);
-	rt_context_stop(f->context, on_stopped, f);
-	rt_loop_run_due(f->loop);
+	begin_stop();
 	CU_ASSERT_FALSE(f->stopped);
 	rt_loop_advance(f->loop, 1000);
 	CU_ASSERT_TRUE(f->stopped);
@@ -1101,7 +1116,6 @@ static void test_confirm(void)
 {
 	struct call *call;
 	const char *order_id = place();
-	const Order *order;
 
 	call = confirm(order_id, 0, RT_CODE_FAILED_PRECONDITION);
 	CU_ASSERT_PTR_NOT_NULL(strstr(call->status.message, "PENDING"));
@@ -1109,13 +1123,8 @@ static void test_confirm(void)
 	answer(order_id, "InventoryReserved");
 	call = confirm(order_id, 1, RT_CODE_ABORTED);
 	CU_ASSERT_STRING_EQUAL(details_of(&call->status).reason, "VERSION_MISMATCH");
-	for (int i = 0; i < 2; i++) { /* twice is once */
-		call = confirm(order_id, i == 0 ? 2 : 0, 0);
-		order = order_of(call);
-		CU_ASSERT_EQUAL(order->status, CONFIRMED);
-		CU_ASSERT_EQUAL(order->version, 3);
-		CU_ASSERT_FALSE(order->settled);
-	}
+	for (int i = 0; i < 2; i++) /* twice is once */
+		expect_order(confirm(order_id, i == 0 ? 2 : 0, 0), "3C");
 	answer(order_id, "InventoryCommitted");
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_CONFIRMED);
 	cancel(order_id, "", RT_CODE_FAILED_PRECONDITION);
@@ -1126,15 +1135,10 @@ static void test_confirm(void)
 
 static void test_cancel(void)
 {
-	struct call *call;
 	const char *order_id = place();
-	const Order *order;
+	const Order *order = expect_order(cancel(order_id, "changed my mind", 0), "2X");
 
-	call = cancel(order_id, "changed my mind", 0);
-	order = order_of(call);
-	CU_ASSERT_EQUAL(order->status, CANCELLED);
 	CU_ASSERT_STRING_EQUAL(order->status_reason, "changed my mind");
-	CU_ASSERT_FALSE(order->settled);
 	/* The answer to the placing comes late; the release covers it. */
 	answer(order_id, "InventoryReserved");
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_CANCELLING);
@@ -1145,11 +1149,8 @@ static void test_cancel(void)
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_CANCELLING);
 	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderCancelled");
 	answer(order_id, "InventoryReleased");
-	call = cancel(order_id, "again", 0);
-	order = order_of(call);
+	order = expect_order(cancel(order_id, "again", 0), "5X!");
 	CU_ASSERT_STRING_EQUAL(order->status_reason, "changed my mind");
-	CU_ASSERT_TRUE(order->settled);
-	CU_ASSERT_EQUAL(order->version, 5);
 	cancel(NO_ID, "", RT_CODE_NOT_FOUND);
 	CU_ASSERT_EQUAL(pending_events(), 0);
 }
@@ -1165,22 +1166,17 @@ static struct call *watch(const char *order_id, uint64_t after_version)
 	return begin("WatchOrder", &request.base, 0);
 }
 
-/* "1P 2R 3C 4C!": version, first letter of the status, settled. */
+/* "1P 2R 3C 4C!" */
 static const char *seen(const struct call *call)
 {
 	static char text[1024];
-	static const char letters[] = "?PRJCXE";
 	size_t length = 0;
 
 	text[0] = '\0';
-	for (size_t i = 0; i < call->count; i++) {
-		const Order *order =
-			((Tandem__Order__V1__WatchOrderResponse *)call->messages[i])->order;
-
-		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%d%c%s",
-					   i == 0 ? "" : " ", (int)order->version,
-					   letters[order->status], order->settled ? "!" : "");
-	}
+	for (size_t i = 0; i < call->count; i++)
+		length += (size_t)snprintf(
+			text + length, sizeof(text) - length, "%s%s", i == 0 ? "" : " ",
+			brief(((Tandem__Order__V1__WatchOrderResponse *)call->messages[i])->order));
 	return text;
 }
 
@@ -1232,8 +1228,7 @@ static void test_told_without_the_tail(void)
 	watched = watch(order_id, 0);
 	CU_ASSERT(f->io > 0);
 	answer(order_id, "InventoryReserved");
-	expect_code(call, 0);
-	CU_ASSERT_EQUAL(order_of(call)->status, RESERVED);
+	expect_order(call, "2R");
 	CU_ASSERT_STRING_EQUAL(seen(watched), "1P 2R");
 	give_up(watched);
 }
@@ -1376,9 +1371,7 @@ static void test_rejected(void)
 	order_id = place();
 	answer_with(order_id, "InventoryUnavailable", 1, data,
 		    protobuf_c_message_pack(&event.base, data));
-	order = order_of(get(order_id, 0));
-	CU_ASSERT_EQUAL(order->status, REJECTED);
-	CU_ASSERT_TRUE(order->settled);
+	order = expect_order(get(order_id, 0), "2J!");
 	CU_ASSERT_EQUAL_FATAL(order->n_shortages, 1);
 	CU_ASSERT_STRING_EQUAL(order->shortages[0]->sku, "apple");
 	CU_ASSERT_EQUAL(order->shortages[0]->requested, 3);
@@ -1387,11 +1380,7 @@ static void test_rejected(void)
 	answer(order_id, "InventoryReserved");
 	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderRejected");
 	CU_ASSERT_STRING_EQUAL(event_field(1, "data"), event_field(2, "data"));
-	CU_ASSERT_EQUAL(record_of(order_id).version, 3);
-	order = order_of(get(order_id, 0));
-	CU_ASSERT_EQUAL(order->status, REJECTED);
-	CU_ASSERT_FALSE(order->settled);
-	CU_ASSERT_EQUAL(order->n_shortages, 1);
+	CU_ASSERT_EQUAL(expect_order(get(order_id, 0), "3J")->n_shortages, 1);
 	answer(order_id, "InventoryReleased");
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_REJECTED);
 	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderSettled");
@@ -1508,8 +1497,7 @@ static void test_hold_runs_out(void)
 	CU_ASSERT_FATAL(event != NULL);
 	CU_ASSERT_EQUAL(event->deadline->seconds, (NOW + 100 + 5000) / 1000);
 	tandem__order__v1__order_expired__free_unpacked(event, NULL);
-	order = order_of(get(order_id, 0));
-	CU_ASSERT_EQUAL(order->status, EXPIRED);
+	order = expect_order(get(order_id, 0), "3E");
 	CU_ASSERT_STRING_EQUAL(order->status_reason, "not confirmed within its hold");
 	confirm(order_id, 0, RT_CODE_FAILED_PRECONDITION);
 }
@@ -1554,12 +1542,8 @@ static void test_many_due(void)
 		place();
 	rt_loop_advance(f->loop, 2800);
 	CU_ASSERT_EQUAL(published_count(), 1200);
-	CU_ASSERT_EQUAL(rt_series_value(rt_metric_plain(f->metrics, RT_COUNTER,
-							"tandem_orders_republished_total", "")),
-			600);
-	CU_ASSERT_EQUAL(rt_series_value(rt_metric_plain(f->metrics, RT_GAUGE,
-							"tandem_orders_unsettled", "")),
-			600);
+	CU_ASSERT_EQUAL(metric(RT_COUNTER, "tandem_orders_republished_total"), 600);
+	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_orders_unsettled"), 600);
 }
 
 /* ---- the end ---- */
@@ -1572,8 +1556,7 @@ static void test_stop(void)
 	watching = watch(place(), 0);
 	stop();
 	CU_ASSERT_TRUE(f->stopped);
-	expect_code(waiting, 0);
-	CU_ASSERT_EQUAL(order_of(waiting)->status, PENDING);
+	expect_order(waiting, "1P");
 	CU_ASSERT_STRING_EQUAL(seen(watching), "1P");
 	expect_code(watching, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_TRUE(details_of(&watching->status).retry_ms > 0);
@@ -1588,8 +1571,7 @@ static void test_stop_waits(void)
 
 	answer_late("order_place", 300);
 	call = begin("PlaceOrder", place_request(&request, "ann", "", 3), 1000);
-	rt_context_stop(f->context, on_stopped, f);
-	rt_loop_run_due(f->loop);
+	begin_stop();
 	CU_ASSERT_FALSE(f->stopped);
 	rt_loop_advance(f->loop, 400);
 	CU_ASSERT_TRUE(f->stopped);

@@ -397,20 +397,6 @@ static void test_place(void)
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 1);
 }
 
-/* A repeat of a decided order finds it as it is. */
-static void test_place_again_later(void)
-{
-	struct call *again;
-
-	put("ord_a");
-	move("ord_a", ORDER_IN_INVENTORY_RESERVED);
-	again = place("ord_a", "CONTENT", false);
-	run();
-	CU_ASSERT_EQUAL(again->result.outcome, ORDER_PLACED_BEFORE);
-	CU_ASSERT_EQUAL(again->result.record.state, ORDER_RESERVED);
-	CU_ASSERT_EQUAL(again->result.record.version, 2);
-}
-
 /* Two hundred calls with one request make one order; what travels together is told apart. */
 static void test_place_at_once(void)
 {
@@ -631,25 +617,6 @@ static void test_life(void)
 	CU_ASSERT_EQUAL(result->version, 4);
 	CU_ASSERT_EQUAL(timer_of("ord_a"), -1);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 4);
-}
-
-/* A late reservation opens a settled order again: the same words, a new version. */
-static void test_opened_again(void)
-{
-	struct result *result;
-
-	put_state(ORDER_EXPIRED);
-	result = move("ord_a", ORDER_IN_INVENTORY_RESERVED);
-	CU_ASSERT_EQUAL(result->record.state, ORDER_EXPIRING);
-	CU_ASSERT_STRING_EQUAL(field("ord_a", "settled"), "(none)");
-	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "OrderExpired"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "seq=5"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "data=DETAIL"));
-	CU_ASSERT_EQUAL(timer_of("ord_a"), NOW + 3000);
-	result = move("ord_a", ORDER_IN_INVENTORY_RELEASED);
-	CU_ASSERT_EQUAL(result->record.state, ORDER_EXPIRED);
-	CU_ASSERT_EQUAL(result->version, 6);
-	CU_ASSERT_STRING_EQUAL(field("ord_a", "settled"), "1");
 }
 
 static void test_asked_again(void)
@@ -1175,27 +1142,6 @@ static void trim(int64_t retain_ms, int64_t retain_count, int64_t stale_ms)
 	run();
 }
 
-static void test_trim(void)
-{
-	trim(0, 0, 1000);
-	CU_ASSERT_EQUAL(f->trim.length, 0);
-	put_all("abc");
-	trim(0, 0, 1000);
-	CU_ASSERT_EQUAL(f->trim.trimmed, 0); /* nobody reads it yet: kept */
-	CU_ASSERT_EQUAL(f->trim.length, 3);
-	redis_server_do(&shared, "XGROUP CREATE %s inventory 0", EVENTS);
-	redis_server_do(&shared, "XREADGROUP GROUP inventory c COUNT 3 STREAMS %s >", EVENTS);
-	redis_server_do(&shared, "XACK %s inventory %" PRId64 "-1 %" PRId64 "-3", EVENTS, NOW, NOW);
-	trim(0, 0, 100000);
-	CU_ASSERT_EQUAL(f->trim.trimmed, 1); /* the second is not acknowledged, the third behind */
-	CU_ASSERT_EQUAL(f->trim.length, 2);
-	CU_ASSERT_EQUAL(f->trim.stale_count, 0);
-	redis_server_do(&shared, "XGROUP CREATE %s forgotten 0", EVENTS);
-	trim(0, 0, 100000);
-	CU_ASSERT_EQUAL(f->trim.stale_count, 1);
-	CU_ASSERT_STRING_EQUAL(f->trim.stale_group, "forgotten");
-}
-
 /* ---- when Redis says no ---- */
 
 /* ord_a is there and storage is full: a repeat in the same batch as a new order gets its answer. */
@@ -1411,14 +1357,12 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ "an order is placed, and found", test_place },
-		{ "a repeat finds the order as it is", test_place_again_later },
 		{ "two hundred calls make one order", test_place_at_once },
 		{ "what waits is placed in one call", test_place_is_batched },
 		{ "times and traces are an order's own", test_place_with_times_and_traces },
 		{ "a stream ahead of the clock tells the time", test_a_stream_ahead_of_the_clock },
 		{ "Redis runs every rule", test_every_rule },
 		{ "a life, from placed to settled", test_life },
-		{ "a late reservation opens an order again", test_opened_again },
 		{ "a request is asked again", test_asked_again },
 		{ "an expected version", test_expected_version },
 		{ "moves in one batch see each other", test_moves_in_one_batch },
@@ -1434,7 +1378,6 @@ int main(void)
 		{ "what a batch has published is told", test_published },
 		{ "a move answers the history when it is wanted", test_history },
 		{ "the tail is interrupted", test_tail_interrupted },
-		{ "trimming keeps what is needed", test_trim },
 		{ "a stream at its hard length", test_full_stream },
 		{ "a Redis at maxmemory", test_full_memory },
 		{ "the functions are gone, and come back", test_functions_flushed },

@@ -1,5 +1,5 @@
 /* test_stream_redis.c - the consumer and runtime/events/events.lua against a real redis-server: what
- * only Redis itself can show. The rest is in test_events.c. */
+ * only Redis itself can show. The rest is in test_events.c, on a Redis in memory. */
 #include <stdio.h>
 #include <string.h>
 
@@ -291,47 +291,6 @@ static void flow(void)
 	CU_ASSERT_EQUAL(counter("received"), 1002);
 }
 
-static void own_pending(void)
-{
-	struct side *side;
-	struct rt_events_options options = quick_options();
-
-	publish(1000, 5, "a");
-	make_group();
-	read_as(GROUP, "c1", 3);
-	redis_server_do(&shared, "XREADGROUP GROUP " GROUP " c1 COUNT 1 STREAMS " STREAM " 0");
-	redis_server_do(&shared, "XDEL " STREAM " 1000-2");
-	options.read_count_max = 2;
-	side = add_side(0, "c1", options);
-	run_until_handled(4);
-	expect_handled(side, 0, "a1/1", 2); /* as it was: the same consumer */
-	expect_handled(side, 1, "a3/3", 1);
-	expect_handled(side, 2, "a4/4", 1);
-	expect_handled(side, 3, "a5/5", 1);
-	CU_ASSERT_EQUAL(counter("lost"), 1);
-	CU_ASSERT_EQUAL(warnings, 1);
-	run_until(nothing_pending);
-}
-
-static void claims(void)
-{
-	struct side *side;
-	struct rt_events_options options = quick_options();
-
-	publish(1000, 9, "a");
-	make_group();
-	read_as(GROUP, "dead", 9);
-	redis_server_do(&shared, "XDEL " STREAM " 1000-4");
-	options.read_count_max = 2; /* a sweep of several calls */
-	side = add_side(0, "c1", options);
-	run_until_handled(8);
-	expect_handled(side, 0, "a1/1", 2);
-	expect_handled(side, 7, "a9/9", 2);
-	run_until(nothing_pending);
-	CU_ASSERT_EQUAL(counter("claimed"), 8);
-	CU_ASSERT_EQUAL(counter("lost"), 1);
-}
-
 /* What the group counts of the one entry that is pending. */
 static long long counted(void)
 {
@@ -368,102 +327,6 @@ static void flapping_reader(void)
 	CU_ASSERT_EQUAL(counter("buried"), 0);
 	run_until(nothing_pending);
 	free_side(0);
-}
-
-static bool is_uncounted(void)
-{
-	return handled_count() > 0 && counted() == 1;
-}
-
-/* A claim of what is then put off by an outage is taken back. */
-static void claimed_in_an_outage(void)
-{
-	struct rt_events_options options = quick_options();
-
-	publish(1000, 1, "out");
-	make_group();
-	read_as(GROUP, "dead", 1);
-	options.retry_min_ms = options.retry_max_ms = 60000; /* once is enough */
-	add_side(0, "c1", options);
-	run_until(is_uncounted);
-	expect_handled(f.sides[0], 0, "out1/1", 2);
-}
-
-static bool held_long(void)
-{
-	redisReply *reply;
-	bool long_enough;
-	static int64_t since;
-
-	if (since == 0)
-		since = rt_loop_now(f.loop);
-	long_enough = rt_loop_now(f.loop) - since > 1500; /* five times the claim's idle time */
-	if (!long_enough)
-		return false;
-	reply = redis_server_command(f.server, "XPENDING " STREAM " " GROUP " - + 10");
-	CU_ASSERT_EQUAL(reply->elements, 1);
-	CU_ASSERT_STRING_EQUAL(reply->element[0]->element[1]->str, "c1");
-	CU_ASSERT_EQUAL(reply->element[0]->element[3]->integer, 1);
-	freeReplyObject(reply);
-	since = 0;
-	return true;
-}
-
-static void renewal(void)
-{
-	struct side *slow, *other;
-
-	publish(1000, 1, "a");
-	slow = add_side(0, "c1", quick_options());
-	slow->hold = true;
-	run_until_handled(1);
-	other = add_side(1, "c2", quick_options());
-	run_until(held_long);
-	CU_ASSERT_EQUAL(other->count, 0);
-}
-
-static bool is_rebuilt(void)
-{
-	return counter("rebuilds") == 1 && rt_events_ready(f.sides[0]->events);
-}
-
-static bool cursor_stored(void)
-{
-	const char *cursor = redis_server_text(f.server, "HGET inventory:{0}:cursor " STREAM);
-
-	return strcmp(cursor, "1000-3") == 0;
-}
-
-static void group_destroyed(void)
-{
-	struct side *side;
-
-	publish(1000, 3, "a");
-	side = add_side(0, "c1", quick_options());
-	run_until_handled(3);
-	run_until(cursor_stored);
-	redis_server_do(&shared, "XGROUP DESTROY " STREAM " " GROUP);
-	publish(1001, 1, "b");
-	run_until_handled(4);
-	expect_handled(side, 3, "b1/1", 1); /* and not a1 … a3 again */
-	run_until(is_rebuilt);
-	CU_ASSERT_EQUAL(warnings, 1);
-}
-
-static void stream_deleted(void)
-{
-	struct side *side;
-
-	publish(1000, 3, "a");
-	side = add_side(0, "c1", quick_options());
-	run_until_handled(3);
-	run_until(cursor_stored);
-	redis_server_do(&shared, "DEL " STREAM);
-	publish(900, 2, "b"); /* below the cursor: the clock was ahead before */
-	run_until_handled(5);
-	expect_handled(side, 3, "b1/1", 1);
-	run_until(is_rebuilt);
-	CU_ASSERT_EQUAL(warnings, 1);
 }
 
 static const char *field_of(const redisReply *fields, const char *name)
@@ -541,25 +404,6 @@ static void killed_and_restarted(void)
 	redis_server_done(&server);
 }
 
-static void two_instances(void)
-{
-	struct side *first, *second;
-	struct rt_events_options options = quick_options();
-
-	options.in_flight_max = 1;
-	options.read_count_max = 1;
-	first = add_side(0, "c1", options);
-	run_until(is_ready);
-	first->hold = true; /* one event, and then its place is taken */
-	publish(1000, 1, "a");
-	run_until_handled(1);
-	second = add_side(1, "c2", options);
-	publish(1000, 20, "b");
-	run_until_handled(21);
-	CU_ASSERT_EQUAL(first->count, 1);
-	CU_ASSERT_EQUAL(second->count, 20);
-}
-
 /* ---- events.lua ---- */
 
 /* Libraries of two versions write in turns, as during an upgrade, and the stream is trimmed back to the
@@ -632,36 +476,6 @@ static void ids(void)
 	CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_ERROR);
 	CU_ASSERT_PTR_NOT_NULL(strstr(reply->str, "WRONGTYPE"));
 	freeReplyObject(reply);
-}
-
-static void envelope(void)
-{
-	static const struct {
-		const char *why, *attempt, *traceparent, *names;
-	} rows[] = {
-		{ "the first time, not traced", "1", "", "id type subject seq time data " },
-		{ "asked again", "2", "", "id type subject seq time data attempt " },
-		{ "traced", "1", "00-t", "id type subject seq time data traceparent " },
-		{ "both", "3", "00-t", "id type subject seq time data attempt traceparent " },
-	};
-
-	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		struct rt_buf names = { 0 };
-		redisReply *reply;
-		const redisReply *fields;
-
-		redis_server_do(&shared, "FLUSHALL");
-		redis_server_do(&shared, "FCALL order_put_test 1 " STREAM " 1000 1 s %s %s",
-				rows[i].attempt, rows[i].traceparent);
-		reply = redis_server_command(&shared, "XRANGE " STREAM " - +");
-		fields = element(element(reply, 0), 1);
-		for (size_t j = 0; j < fields->elements; j += 2)
-			rt_buf_printf(&names, "%s ", fields->element[j]->str);
-		TEST_ROW(strcmp(names.data, rows[i].names) == 0, rows[i].why);
-		rt_buf_done(&names);
-		TEST_ROW(strcmp(field_of(fields, "id"), "s1/1") == 0, rows[i].why);
-		freeReplyObject(reply);
-	}
 }
 
 static void lag(void)
@@ -989,18 +803,10 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ "events flow", flow },
-		{ "own pending entries first", own_pending },
-		{ "entries of a dead consumer are claimed", claims },
 		{ "a reader that flaps counts nothing", flapping_reader },
-		{ "a claim in an outage counts nothing", claimed_in_an_outage },
-		{ "a slow handler keeps its claim", renewal },
-		{ "the group is destroyed under a waiting read", group_destroyed },
-		{ "the stream is deleted under a waiting read", stream_deleted },
 		{ "poison is buried, in a full Redis, too", poison },
 		{ "Redis is killed and comes back", killed_and_restarted },
-		{ "two instances share", two_instances },
 		{ "ids carry a number", ids },
-		{ "the envelope's fields", envelope },
 		{ "lag", lag },
 		{ "the cursor", cursor },
 		{ "idle consumers go", idle_consumers },
