@@ -1,7 +1,7 @@
 /* backend.h - the instances of a service behind the gateway: which of them serve. Asks the
  * grpc.health.v1 of each several times a second. What does not serve is avoided while another does,
  * so an instance that is about to end is left before it does; and a readiness check says whether any
- * serves. When none does, calls are sent all the same: they tell the caller best what is wrong. */
+ * serves. When none does, calls are still sent: their errors tell the caller what is wrong. */
 #ifndef GATEWAY_BACKEND_H
 #define GATEWAY_BACKEND_H
 

@@ -1,4 +1,4 @@
-/* batch_place_orders.c - BatchPlaceOrders: each order on the way of all (placing.c), answered together.
+/* batch_place_orders.c - BatchPlaceOrders: placing.c sends each order; one answer for all.
  *
  *   gateway_batch_place_orders   each item is checked and placed by itself
  *     item_done …                its result is kept until the last one has come

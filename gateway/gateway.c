@@ -1,4 +1,4 @@
-/* gateway.c - the gateway put together: two services in front of two clients. */
+/* gateway.c - makes the gateway: two services in front of two clients. */
 #include <string.h>
 
 #include "gateway_internal.h"

@@ -1,4 +1,4 @@
-/* place_order.c - PlaceOrder: one order, on the way of all (placing.c). */
+/* place_order.c - PlaceOrder: one order, sent by placing.c. */
 #include "gateway_internal.h"
 
 struct place {

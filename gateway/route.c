@@ -1,9 +1,9 @@
-/* route.c - everything that needs no thought of its own: checked, and passed on to the service
- * that owns it. What the service answers goes back as it is: message, status, details.
+/* route.c - all methods without a file of their own: checks the request and passes it on to the
+ * service. The service's answer goes back unchanged: message, status, details.
  *
- *   route_invoke            the call enters: is anybody still there, is the request in order?
+ *   route_invoke            the call enters: has the caller gone, is the request valid?
  *     route_message         streaming answers: each goes on as it comes
- *     route_done            the end, whichever it was
+ *     route_done            the call behind has ended
  *   route_cancelled         the caller went meanwhile: the call behind is cancelled, and ends
  */
 #include "check.h"

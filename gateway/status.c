@@ -1,4 +1,4 @@
-/* status.c - what a caller hears of the end of a call behind. */
+/* status.c - the status that a caller gets when a call to a service has failed. */
 #include <string.h>
 
 #include "gateway_internal.h"

@@ -1,10 +1,10 @@
-/* stream_orders.c - StreamOrders: orders for as long as the client sends them, each on the way of all
- * (placing.c), answered in the order they come back.
+/* stream_orders.c - StreamOrders: placing.c sends each order that the client sends; answers go out in the
+ * order in which they come.
  *
  *   stream_message          an order came: checked, placed, and the next is asked for
  *     item_done             its answer goes out with the client's sequence number
  *   stream_message(NULL)    the client has sent all: the call ends with the last answer
- *   stream_cancelled        the client went: what is under way is left to itself
+ *   stream_cancelled        the client went: orders under way go on without it
  *
  * Flow: at most ITEMS_MAX orders of a stream are under way, and none is read while answers pile up
  * that the client does not take. The rest waits in the client, behind HTTP/2's flow control. */

@@ -1,5 +1,4 @@
-/* common.c - what the RPCs have in common: how stock is told, and how an adjustment is asked for and
- * how it ended. */
+/* common.c - what several RPCs need: Stock messages, requests for adjustments and their results. */
 #include <inttypes.h>
 
 #include "inventory_internal.h"

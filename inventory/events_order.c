@@ -1,11 +1,11 @@
-/* events_order.c - what the inventory service hears from order:{p}:events.
+/* events_order.c - handles the entries of order:{p}:events.
  *
  *   inventory_on_order_event   which request is it, and for which lines?
  *     store->request           counters, reservation, answer and acknowledgement, one step
  *       served                 the event is done, or comes again
  *
- * What asks for nothing, as stock.h says, is acknowledged and forgotten; a request that cannot be
- * read is poison. A request that could not be stored comes again and is answered from
+ * An event that is no request (stock.h) is acknowledged and ignored; a request that cannot be read
+ * is poison. A request that could not be stored comes again and is answered from
  * the record if it was stored after all. */
 #include <string.h>
 
@@ -34,7 +34,7 @@ static void count_served(struct inventory *inventory, const struct inventory_req
 	bool unexpected = stock_rule(op->before, op->request)->unexpected;
 
 	if (unexpected)
-		RT_LOG(RT_WARN, "an order asks for what cannot be", RT_S("order_id", op->order_id),
+		RT_LOG(RT_WARN, "unexpected request of an order", RT_S("order_id", op->order_id),
 		       RT_S("request", stock_request_type(op->request)),
 		       RT_S("reservation", stock_state_text(op->before)));
 	if (inventory->unexpected == NULL)

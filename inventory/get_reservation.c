@@ -1,4 +1,4 @@
-/* get_reservation.c - GetReservation: what is, was or should have been held for an order. */
+/* get_reservation.c - GetReservation: the reservation of an order. */
 #include "check.h"
 #include "inventory_internal.h"
 

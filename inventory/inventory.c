@@ -1,4 +1,4 @@
-/* inventory.c - the inventory service's parts put together. The context (runtime/context) keeps the
+/* inventory.c - makes the inventory service. The context (runtime/context) keeps the
  * connection, the subscription to the orders' events and the trimming of the own stream; when it stops, it
  * waits for the RPCs that wait for the store. */
 #include "base/base.h"

@@ -1,5 +1,5 @@
 /* list_stock.c - ListStock: a page of counters, by SKU. A position is the last SKU of the page
- * before: stock that appears behind it while somebody turns pages is seen, none is seen twice. */
+ * before: a new SKU behind it appears on a later page, and no SKU appears twice. */
 #include <string.h>
 
 #include "check.h"

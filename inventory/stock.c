@@ -34,7 +34,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(RESERVED), Q(REJECT), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), true },
 	{ S(RESERVED), Q(REJECT_AGAIN), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), true },
 
-	/* Refused is refused, even when there is stock by now. */
+	/* A refusal stays, even when there is stock by now. */
 	{ S(UNAVAILABLE), Q(RESERVE), STOCK_KEEP, S(UNAVAILABLE), A(UNAVAILABLE), false },
 	/* A confirm of what was refused: the order never learnt so, it is told again. */
 	{ S(UNAVAILABLE), Q(COMMIT), STOCK_KEEP, S(UNAVAILABLE), A(UNAVAILABLE), true },
@@ -50,7 +50,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	/* An old OrderPlaced once more: told how far things are. */
 	{ S(COMMITTED), Q(RESERVE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), false },
 	{ S(COMMITTED), Q(COMMIT), STOCK_KEEP, S(COMMITTED), A(COMMITTED), false },
-	/* Sold stays sold: an order that was confirmed cannot have ended otherwise, too. */
+	/* Sold stays sold: a confirmed order cannot also have ended in another way. */
 	{ S(COMMITTED), Q(RELEASE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 	{ S(COMMITTED), Q(EXPIRE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 	{ S(COMMITTED), Q(REJECT), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },

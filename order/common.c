@@ -1,5 +1,5 @@
-/* common.c - what the RPCs have in common: what a call says of itself, errors that several answer, how a
- * move is made and how it ended, how one order is answered. */
+/* common.c - what several RPCs need: a call's metadata, common errors, making a move and reading its
+ * result, answering with one order. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,7 +40,7 @@ static void count_decision(struct order *order, const struct order_move_op *op)
 	if (op->outcome != ORDER_MOVED || op->input == ORDER_IN_REQUEST_UNANSWERED)
 		return;
 	if (rejected && op->input != ORDER_IN_INVENTORY_UNAVAILABLE)
-		return; /* decided before: it gives back, or is settled */
+		return; /* already decided */
 	order_count(order->counts.decided[op->state], 1);
 	if (order->counts.decision_seconds != NULL &&
 	    (op->input == ORDER_IN_INVENTORY_RESERVED ||
@@ -131,7 +131,7 @@ bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCM
 	struct rt_status status = { .code = 0 };
 
 	if (check_request(request, &status)) {
-		/* What cannot be an id is no order's. */
+		/* Not a valid id: no order can have it. */
 		if (!check_order_id(order_id))
 			order_status_not_found(&status, order_id);
 		else if (order->context->stopping)

@@ -1,11 +1,11 @@
-/* events_inventory.c - what the order service hears from inventory:{p}:events.
+/* events_inventory.c - handles the entries of inventory:{p}:events.
  *
  *   order_on_inventory_event   which input is it?
  *     store->move              state, event, timer and acknowledgement, one step
  *       move_stored            the event is done, or comes again
  *
- * Stock that was adjusted is nobody's order: acknowledged and forgotten. What we do not understand
- * is poison, and so is an answer to an order that we do not have. */
+ * StockAdjusted concerns no order: it is acknowledged and ignored. An event that cannot be parsed is
+ * poison, and so is an answer to an unknown order. */
 #include <string.h>
 
 #include "base/base.h"
@@ -43,7 +43,7 @@ static void move_stored(struct order_move_op *op, int status)
 
 	order_moved(order, op, status);
 	if (status == RT_OK && op->outcome == ORDER_UNKNOWN) {
-		RT_LOG(RT_WARN, "inventory answers an order that is not here",
+		RT_LOG(RT_WARN, "inventory answered an unknown order",
 		       RT_S("order_id", event->subject), RT_S("type", event->type));
 		rt_event_poison(event, "no such order");
 	} else if (status == RT_OK) {

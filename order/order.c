@@ -1,8 +1,8 @@
-/* order.c - the order service's parts put together, and its end.
+/* order.c - makes the order service, and ends it.
  *
  * The context (runtime/context) keeps the connection, the subscription to inventory's events and the
- * trimming of the own stream. A stop ends the timers and answers those who wait; then the context waits
- * for what waits for the store. */
+ * trimming of the own stream. A stop ends the timers and answers the waiting callers; then the context
+ * waits for operations of the store. */
 #include <string.h>
 
 #include "order/order_internal.h"
@@ -10,7 +10,7 @@
 #define TIMERS_EVERY_MS 250
 #define WAITERS_MAX     100000
 
-/* Warns when a group comes to hold half of what the stream may have, and says when it is over. */
+/* Warns when a group holds half of the stream's limit, and logs when it no longer does. */
 static void note_held(void *data)
 {
 	struct order *order = data;

@@ -1,7 +1,7 @@
 /* order_record.c - request → content → stored bytes, and record → Order.
  *
- * Most orders are told about while they are PENDING, from the request that is still at hand: then
- * nothing is unpacked and the lines are the request's own. */
+ * Most answers are about PENDING orders whose request is still in memory: then nothing is unpacked,
+ * and the lines are those of the request. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "order/order_record.h"
 
 #define SHORTAGES_TOLD 3
-#define ID_MS_MAX      (INT64_C(1) << 53) /* of a stream's ids: what Lua's numbers hold exactly */
+#define ID_MS_MAX      (INT64_C(1) << 53) /* of a stream id: Lua's numbers are exact up to here */
 
 /* ---- request → content ---- */
 
@@ -264,8 +264,8 @@ static bool read_times(const struct order_record *record, uint64_t version, stru
 	return true;
 }
 
-/* What is stored is checked as what comes in is: a client cannot read an order that holds a text
- * which is not UTF-8. NULL: damaged, or not there. */
+/* Stored bytes are checked like requests: a client cannot read an order with a text that is not
+ * UTF-8. NULL: damaged, or not there. */
 static ProtobufCMessage *read_stored(struct rt_arena *arena, const ProtobufCMessageDescriptor *type,
 				     const uint8_t *bytes, size_t length)
 {

@@ -1,4 +1,4 @@
-/* place_order.c - PlaceOrder: one order, stored, and perhaps waited for.
+/* place_order.c - PlaceOrder: stores one order, and waits for its decision if asked to.
  *
  *   order_place_order       order_placing_start
  *     order_placed          the answer: as it was stored, or as it was decided

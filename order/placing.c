@@ -7,7 +7,7 @@
  *       time_is_up          it is answered as it is
  *         finish            the one exit
  *
- * The waiter comes first so that no decision can slip between storing and waiting. */
+ * The waiter is added before storing, so that it cannot miss the decision. */
 #include <string.h>
 
 #include "check.h"
@@ -36,7 +36,7 @@ static void finish(struct order_placing *placing)
 	order_call_end(order);
 }
 
-/* What a record says, in the words of this order: its id and content are at hand. */
+/* The record as an Order, with the id and content of this placing. */
 static Tandem__Order__V1__Order *view(struct order_placing *placing,
 				      const struct order_record *record)
 {
@@ -168,7 +168,7 @@ static void detach(struct order_placing *placing)
 	Tandem__Order__V1__OrderPlaced *copy = tandem__order__v1__order_placed__unpack(
 		rt_arena_allocator(placing->arena), placing->op.placed_length, placing->op.placed);
 
-	/* Own bytes, just packed: they unpack. */
+	/* We packed these bytes ourselves: unpacking cannot fail. */
 	placing->content = copy->content;
 	placing->request = NULL;
 }
@@ -210,7 +210,7 @@ bool order_placing_start(struct order_placing *placing)
 	placing->waiter.on_order = on_order;
 	placing->waiter.on_moved = on_moved;
 	placing->waiter.on_stop = on_stop;
-	/* When too many wait already, this one is answered without waiting. */
+	/* Too many wait already: answer without waiting. */
 	if (placing->wait) {
 		order_watch_add(order->watch, &placing->waiter, placing->order_id, 1, false);
 		rt_timer_start(order->loop, &placing->timer,

@@ -5,8 +5,8 @@
  *   the client's half-close, or its going: when the last item has ended, the call ends
  *
  * IN_FLIGHT_MAX items are under way at most, and none is read while the client does not take its
- * answers: reading is the flow control. An item has an arena of its own, for items end in any
- * order, and keeps no part of the message, which goes with the next read. */
+ * answers: reading is the flow control. Each item has its own arena, because items end in any
+ * order. It keeps nothing of the message, which the next read frees. */
 #include "check.h"
 #include "order/order_internal.h"
 

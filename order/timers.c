@@ -6,8 +6,7 @@
  *       else         store->move: asked again, or expired
  *     the last one has ended → look again at once if there was more, else at the next tick
  *
- * A lease that is not made good (this instance died, Redis was away) runs out, and the order is due
- * again. */
+ * If this instance dies or loses Redis, its lease runs out and the order is due again. */
 #include <stdio.h>
 
 #include "base/base.h"
@@ -85,7 +84,7 @@ static void postponed(struct order_timer_op *op, int status)
 	due_end(RT_CONTAINER_OF(op, struct due, timer));
 }
 
-/* The event that tells of an order that nobody decided, or confirmed, in time. */
+/* The data of OrderExpired: inventory did not answer, or the client did not confirm, in time. */
 static void expire_data(struct due *due, const struct order_record *record)
 {
 	Tandem__Order__V1__OrderExpired expired = TANDEM__ORDER__V1__ORDER_EXPIRED__INIT;

@@ -6,8 +6,8 @@
  * node's order makes the node read the order from the store, and what was read goes to its
  * waiters. So any instance may decide an order, and any other may have the waiters.
  *
- * Nothing is missed, nobody is told a version twice, and nobody is told what was before it came: a read
- * that was under way then is not for it. The tail's place is fixed before an order is read. While the tail
+ * A waiter misses no version, gets none twice, and gets nothing older than itself: a read that was
+ * under way when it came is not for it. The tail's place is fixed before an order is read. While the tail
  * starts (or starts again after a failure) nodes are marked, and read once it has its place. Should entries
  * be deleted from the stream before the tail has seen them, a node is read again every few seconds. */
 #ifndef ORDER_WATCH_H
@@ -47,11 +47,11 @@ bool order_watch_add(struct order_watch *watch, struct order_waiter *waiter, con
 		     uint64_t known, bool read);
 /* Does somebody wait for this order? */
 bool order_watch_has(const struct order_watch *watch, const char *order_id);
-/* An answer to a move came, whatever its outcome: who has not been told of this version is told. */
+/* An answer to a move came, whatever its outcome: notifies waiters that do not know this version. */
 void order_watch_moved(struct order_watch *watch, const struct order_move_op *move);
-/* Looks again what the order is now, and tells this waiter even what it was told. */
+/* Reads the order again, and notifies this waiter even if the version is not new. */
 void order_watch_read(struct order_watch *watch, struct order_waiter *waiter);
-/* Takes one back that may not wait. */
+/* Removes a waiter; also one that is not waiting. */
 void order_watch_remove(struct order_watch *watch, struct order_waiter *waiter);
 /* Tells every waiter to go; `stopped` runs when nothing is under way, at once if nothing is. */
 void order_watch_stop(struct order_watch *watch, void (*stopped)(void *user), void *user);

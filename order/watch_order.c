@@ -90,7 +90,7 @@ static void on_order(struct order_waiter *waiter, const struct order_record *rec
 	}
 	if (watch->paused)
 		return;
-	/* Who asks from the beginning gets what is, not what was. */
+	/* A caller that knows no version gets the current state, not the history. */
 	if (!watch->began && watch->sent == 0)
 		watch->sent = record->version - 1;
 	watch->began = true;
@@ -102,7 +102,7 @@ static void on_order(struct order_waiter *waiter, const struct order_record *rec
 	}
 }
 
-/* Who has seen the order already stays through an outage. */
+/* A caller that has already seen the order stays connected through an outage. */
 static void on_failed(struct order_waiter *waiter, int rc)
 {
 	struct watch_order *watch = RT_CONTAINER_OF(waiter, struct watch_order, waiter);
