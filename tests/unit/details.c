@@ -17,8 +17,10 @@ static void read_retry(const ProtobufCMessage *message, struct details *details)
 
 static void read_info(const ProtobufCMessage *message, struct details *details)
 {
-	snprintf(details->reason, sizeof(details->reason), "%s",
-		 ((const Google__Rpc__ErrorInfo *)message)->reason);
+	const Google__Rpc__ErrorInfo *info = (const Google__Rpc__ErrorInfo *)message;
+
+	snprintf(details->reason, sizeof(details->reason), "%s", info->reason);
+	snprintf(details->domain, sizeof(details->domain), "%s", info->domain);
 }
 
 static void read_precondition(const ProtobufCMessage *message, struct details *details)
@@ -38,7 +40,9 @@ static void read_bad_request(const ProtobufCMessage *message, struct details *de
 
 		snprintf(details->fields + length, sizeof(details->fields) - length, "%s%s",
 			 i == 0 ? "" : " ", bad->field_violations[i]->field);
-		if (bad->field_violations[i]->description[0] == '\0')
+		snprintf(details->description, sizeof(details->description), "%s",
+			 bad->field_violations[i]->description);
+		if (details->description[0] == '\0')
 			details->described = false;
 	}
 }

@@ -1,5 +1,4 @@
 /* The accept4 that no lack of descriptors can stop. */
-#include <CUnit/Basic.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
@@ -12,6 +11,7 @@
 
 #include "interpose/interpose.h"
 #include "rpc/rpc.h"
+#include "run.h"
 
 #define WAIT_MS 10000
 
@@ -212,21 +212,15 @@ static void test_grpc(void)
 	rt_rpc_shutdown();
 }
 
+static const struct test tests[] = {
+	{ "out of descriptors", test_out_of_descriptors },
+	{ "some descriptors are spared", test_spare },
+	{ "a limit for each listener", test_limit },
+	{ "real errors stay", test_errors },
+	{ "gRPC goes through it", test_grpc },
+};
+
 int main(void)
 {
-	CU_pSuite suite;
-	unsigned failures;
-
-	CU_initialize_registry();
-	suite = CU_add_suite("accept_guard", NULL, NULL);
-	CU_add_test(suite, "out of descriptors", test_out_of_descriptors);
-	CU_add_test(suite, "some descriptors are spared", test_spare);
-	CU_add_test(suite, "a limit for each listener", test_limit);
-	CU_add_test(suite, "real errors stay", test_errors);
-	CU_add_test(suite, "gRPC goes through it", test_grpc);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures == 0 ? 0 : 1;
+	return tests_run("accept_guard", tests, RT_LENGTH(tests));
 }

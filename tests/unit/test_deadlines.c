@@ -167,31 +167,20 @@ static const struct {
 	const ProtobufCMessageDescriptor *type;
 	const char *bytes;
 } requests[] = {
-	{ &tandem__order__v1__place_order_request__descriptor, "\x12\x01"
-							       "c"
-							       "\x1a\x05\x0a\x01"
-							       "s"
-							       "\x10\x01\x30\x01" },
-	{ &tandem__order__v1__batch_place_orders_request__descriptor, "\x0a\x0c\x12\x01"
-								      "c"
-								      "\x1a\x05\x0a\x01"
-								      "s"
-								      "\x10\x01\x30\x01" },
+	{ &tandem__order__v1__place_order_request__descriptor,
+	  "\x12\001c\x1a\x05\x0a\001s\x10\x01\x30\x01" },
+	{ &tandem__order__v1__batch_place_orders_request__descriptor,
+	  "\x0a\x0c\x12\001c\x1a\x05\x0a\001s\x10\x01\x30\x01" },
 	{ &tandem__order__v1__get_order_request__descriptor, "\x0a\x1e" ORDER_ID },
-	{ &tandem__order__v1__list_orders_request__descriptor, "\x0a\x01"
-							       "c" },
+	{ &tandem__order__v1__list_orders_request__descriptor, "\x0a\001c" },
 	{ &tandem__order__v1__watch_order_request__descriptor, "\x0a\x1e" ORDER_ID },
 	{ &tandem__order__v1__confirm_order_request__descriptor, "\x0a\x1e" ORDER_ID },
 	{ &tandem__order__v1__cancel_order_request__descriptor, "\x0a\x1e" ORDER_ID },
 	{ &tandem__order__v1__explain_order_request__descriptor, "\x0a\x1e" ORDER_ID },
-	{ &tandem__inventory__v1__adjust_stock_request__descriptor, "\x0a\x01"
-								    "s"
-								    "\x10\x02" },
-	{ &tandem__inventory__v1__batch_adjust_stock_request__descriptor, "\x0a\x05\x0a\x01"
-									  "s"
-									  "\x10\x02" },
-	{ &tandem__inventory__v1__get_stock_request__descriptor, "\x0a\x01"
-								 "s" },
+	{ &tandem__inventory__v1__adjust_stock_request__descriptor, "\x0a\001s\x10\x02" },
+	{ &tandem__inventory__v1__batch_adjust_stock_request__descriptor,
+	  "\x0a\x05\x0a\001s\x10\x02" },
+	{ &tandem__inventory__v1__get_stock_request__descriptor, "\x0a\001s" },
 	{ &tandem__inventory__v1__list_stock_request__descriptor, "" },
 	{ &tandem__inventory__v1__get_reservation_request__descriptor, "\x0a\x1e" ORDER_ID },
 };

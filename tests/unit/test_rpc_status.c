@@ -1,20 +1,11 @@
 /* Statuses: set, detailed, packed and read again; bounded whatever is put in. */
-#include <CUnit/Basic.h>
-#include <google/rpc/error_details.pb-c.h>
 #include <google/rpc/status.pb-c.h>
 #include <string.h>
 
 #include "base/base.h"
+#include "details.h"
 #include "rpc/rpc.h"
-
-static const Google__Protobuf__Any *detail(const Google__Rpc__Status *proto, const char *type)
-{
-	for (size_t i = 0; i < proto->n_details; i++) {
-		if (strstr(proto->details[i]->type_url, type) != NULL)
-			return proto->details[i];
-	}
-	return NULL;
-}
+#include "run.h"
 
 static void test_set(void)
 {
@@ -46,11 +37,7 @@ static void test_details(void)
 {
 	struct rt_status status = { 0 };
 	Google__Rpc__Status *proto;
-	Google__Rpc__BadRequest *bad;
-	Google__Rpc__RetryInfo *retry;
-	Google__Rpc__ErrorInfo *info;
-	Google__Rpc__PreconditionFailure *failure;
-	const Google__Protobuf__Any *any;
+	struct details details;
 
 	rt_status_set(&status, RT_CODE_INVALID_ARGUMENT, "two faults");
 	rt_status_violation(&status, "lines[0].sku", "must not be empty");
@@ -63,38 +50,18 @@ static void test_details(void)
 	CU_ASSERT_PTR_NOT_NULL_FATAL(proto);
 	CU_ASSERT_EQUAL(proto->code, 3);
 	CU_ASSERT_STRING_EQUAL(proto->message, "two faults");
-	CU_ASSERT_EQUAL(proto->n_details, 4); /* each type once */
-
-	any = detail(proto, "type.googleapis.com/google.rpc.BadRequest");
-	CU_ASSERT_PTR_NOT_NULL_FATAL(any);
-	bad = google__rpc__bad_request__unpack(NULL, any->value.len, any->value.data);
-	CU_ASSERT_EQUAL_FATAL(bad->n_field_violations, 2);
-	CU_ASSERT_STRING_EQUAL(bad->field_violations[0]->field, "lines[0].sku");
-	CU_ASSERT_STRING_EQUAL(bad->field_violations[1]->description, "must be at least 1 s");
-	google__rpc__bad_request__free_unpacked(bad, NULL);
-
-	any = detail(proto, "google.rpc.RetryInfo");
-	CU_ASSERT_PTR_NOT_NULL_FATAL(any);
-	retry = google__rpc__retry_info__unpack(NULL, any->value.len, any->value.data);
-	CU_ASSERT_EQUAL(retry->retry_delay->seconds, 1);
-	CU_ASSERT_EQUAL(retry->retry_delay->nanos, 500000000);
-	google__rpc__retry_info__free_unpacked(retry, NULL);
-
-	any = detail(proto, "google.rpc.ErrorInfo");
-	CU_ASSERT_PTR_NOT_NULL_FATAL(any);
-	info = google__rpc__error_info__unpack(NULL, any->value.len, any->value.data);
-	CU_ASSERT_STRING_EQUAL(info->reason, "BAD_ORDER");
-	CU_ASSERT_STRING_EQUAL(info->domain, "tandem");
-	google__rpc__error_info__free_unpacked(info, NULL);
-
-	any = detail(proto, "google.rpc.PreconditionFailure");
-	CU_ASSERT_PTR_NOT_NULL_FATAL(any);
-	failure = google__rpc__precondition_failure__unpack(NULL, any->value.len, any->value.data);
-	CU_ASSERT_EQUAL_FATAL(failure->n_violations, 1);
-	CU_ASSERT_STRING_EQUAL(failure->violations[0]->subject, "ord_x");
-	google__rpc__precondition_failure__free_unpacked(failure, NULL);
-
+	CU_ASSERT_EQUAL_FATAL(proto->n_details, 4); /* each type once */
+	CU_ASSERT_STRING_EQUAL(proto->details[0]->type_url,
+			       "type.googleapis.com/google.rpc.BadRequest");
 	google__rpc__status__free_unpacked(proto, NULL);
+
+	details = details_of(&status);
+	CU_ASSERT_STRING_EQUAL(details.fields, "lines[0].sku hold");
+	CU_ASSERT_STRING_EQUAL(details.description, "must be at least 1 s");
+	CU_ASSERT_EQUAL(details.retry_ms, 1500);
+	CU_ASSERT_STRING_EQUAL(details.reason, "BAD_ORDER");
+	CU_ASSERT_STRING_EQUAL(details.domain, "tandem");
+	CU_ASSERT_STRING_EQUAL(details.subject, "ord_x");
 	rt_status_done(&status);
 }
 
@@ -227,23 +194,17 @@ static void test_echo(void)
 	rt_status_done(&status);
 }
 
+static const struct test tests[] = {
+	{ "set and done", test_set },
+	{ "code names", test_names },
+	{ "details gather", test_details },
+	{ "to a message and back", test_proto },
+	{ "from the end of an operation", test_from },
+	{ "bounded and valid", test_bounds },
+	{ "what is echoed is harmless", test_echo },
+};
+
 int main(void)
 {
-	CU_pSuite suite;
-	unsigned failures;
-
-	CU_initialize_registry();
-	suite = CU_add_suite("rpc_status", NULL, NULL);
-	CU_add_test(suite, "set and done", test_set);
-	CU_add_test(suite, "code names", test_names);
-	CU_add_test(suite, "details gather", test_details);
-	CU_add_test(suite, "to a message and back", test_proto);
-	CU_add_test(suite, "from the end of an operation", test_from);
-	CU_add_test(suite, "bounded and valid", test_bounds);
-	CU_add_test(suite, "what is echoed is harmless", test_echo);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures == 0 ? 0 : 1;
+	return tests_run("rpc_status", tests, RT_LENGTH(tests));
 }

@@ -41,13 +41,17 @@ struct rt_server {
 	void *user;
 };
 
-static bool drain_hangs, start_fails;
-static int early_signal; /* sent to itself before there is a loop */
+/* What goes wrong in the next child. */
+static struct {
+	bool drain_hangs, start_fails, own_start_fails, closed_stderr;
+	int early_signal; /* sent to itself before there is a loop */
+	int *hang;        /* a pipe: the loop hangs until there is something to read */
+} next;
 
 void rt_rpc_init(void)
 {
-	if (early_signal != 0)
-		raise(early_signal);
+	if (next.early_signal != 0)
+		raise(next.early_signal);
 }
 
 void rt_rpc_shutdown(void)
@@ -78,7 +82,7 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 int rt_server_start(struct rt_server *server)
 {
 	(void)server;
-	return start_fails ? RT_SYSTEM : RT_OK;
+	return next.start_fails ? RT_SYSTEM : RT_OK;
 }
 
 int rt_server_port(const struct rt_server *server)
@@ -102,7 +106,7 @@ void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)
 	server->user = user;
 	if (grace_ms != 3000)
 		record('?');
-	if (!drain_hangs)
+	if (!next.drain_hangs)
 		rt_timer_start(server->loop, &server->timer, 1, drain_ends);
 }
 
@@ -138,15 +142,12 @@ struct state {
 	struct rt_check check;
 };
 
-static bool own_start_fails;
-static int hang_fd = -1; /* the loop hangs until there is something to read */
-
 static void hang(struct rt_timer *timer)
 {
 	char unused;
 
 	record('h');
-	if (read(hang_fd, &unused, 1) < 0)
+	if (read(next.hang[0], &unused, 1) < 0)
 		abort();
 	(void)timer;
 }
@@ -160,13 +161,13 @@ static int own_start(struct rt_service *service)
 	state->service = service;
 	service->data = state;
 	rt_readiness_add(service->readiness, &state->check, "own", "tandem.test.v1.Other");
-	if (hang_fd >= 0)
+	if (next.hang != NULL)
 		rt_timer_start(service->loop, &state->timer, 1, hang);
 	record(settings->depth == 6 && settings->redis.port == 6390 ? 'a' : '?');
 	getrlimit(RLIMIT_NOFILE, &limit);
 	if (limit.rlim_cur < RT_MIN(limit.rlim_max, (rlim_t)65536))
 		record('?');
-	return own_start_fails ? RT_SYSTEM : RT_OK;
+	return next.own_start_fails ? RT_SYSTEM : RT_OK;
 }
 
 static void own_ends(struct rt_timer *timer)
@@ -196,33 +197,28 @@ static void own_stop(struct rt_service *service)
 
 static const char functions[] = "#!lua name=order\nreturn 1\n";
 
-static struct rt_service_definition definition(void)
-{
-	return (struct rt_service_definition){
-		.program = { "order", "Keeps orders.", own_settings, sizeof(struct settings) },
-		.listen = "127.0.0.1:0",
-		.admin_listen = "127.0.0.1:0",
-		.functions = functions,
-		.functions_length = sizeof(functions) - 1,
-		.start = own_start,
-		.drain = own_drain,
-		.stop = own_stop,
-	};
-}
+static const struct rt_service_definition service = {
+	.program = { "order", "Keeps orders.", own_settings, sizeof(struct settings) },
+	.listen = "127.0.0.1:0",
+	.admin_listen = "127.0.0.1:0",
+	.functions = functions,
+	.functions_length = sizeof(functions) - 1,
+	.start = own_start,
+	.drain = own_drain,
+	.stop = own_stop,
+};
 
 /* ---- the parent's side ---- */
 
-static bool closed_stderr;
-
-struct child {
+static struct child {
 	pid_t pid;
-	int story, out;
+	int story, out; /* 0: not open */
 	char told[64];
 	size_t told_length;
-};
+} child;
 
-static void spawn(struct child *child, const struct rt_service_definition *service,
-		  const char *flag, const char *flag2)
+static void spawn(const struct rt_service_definition *definition, const char *flag,
+		  const char *flag2)
 {
 	char *argv[] = { (char *)"x",
 			 (char *)"--calls-max=7",
@@ -234,59 +230,88 @@ static void spawn(struct child *child, const struct rt_service_definition *servi
 	int argc = 4 + (flag != NULL) + (flag2 != NULL);
 	int story[2];
 
-	memset(child, 0, sizeof(*child));
+	if (child.out > 0)
+		close(child.out);
+	memset(&child, 0, sizeof(child));
 	CU_ASSERT_EQUAL_FATAL(pipe2(story, O_CLOEXEC), 0);
-	child->out = memfd_create("out", 0);
+	child.out = memfd_create("out", 0);
 	fflush(NULL);
-	child->pid = fork();
-	if (child->pid == 0) {
-		dup2(child->out, STDOUT_FILENO);
-		dup2(child->out, STDERR_FILENO);
-		if (closed_stderr)
+	child.pid = fork();
+	if (child.pid == 0) {
+		dup2(child.out, STDOUT_FILENO);
+		dup2(child.out, STDERR_FILENO);
+		if (next.closed_stderr)
 			close(STDERR_FILENO);
 		story_fd = story[1];
 		alarm(60); /* whatever happens, no child stays */
-		exit(rt_service_run(service, argc, argv));
+		exit(rt_service_run(definition, argc, argv));
 	}
 	close(story[1]);
-	child->story = story[0];
+	child.story = story[0];
+	memset(&next, 0, sizeof(next));
 }
 
 /* Waits until the child has told `letter`. */
-static void wait_for(struct child *child, char letter)
+static void wait_for(char letter)
 {
 	char told = 0;
 
 	while (told != letter) {
-		CU_ASSERT_EQUAL_FATAL(read(child->story, &told, 1), 1);
-		CU_ASSERT_FATAL(child->told_length + 1 < sizeof(child->told));
-		child->told[child->told_length++] = told;
+		CU_ASSERT_EQUAL_FATAL(read(child.story, &told, 1), 1);
+		CU_ASSERT_FATAL(child.told_length + 1 < sizeof(child.told));
+		child.told[child.told_length++] = told;
 	}
 }
 
 /* The exit code; minus the signal that ended it. */
-static int end_of(struct child *child)
+static int end_of(void)
 {
 	int status = 0;
 	ssize_t n;
 
-	while ((n = read(child->story, child->told + child->told_length,
-			 sizeof(child->told) - 1 - child->told_length)) > 0)
-		child->told_length += (size_t)n;
-	close(child->story);
-	while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
+	while ((n = read(child.story, child.told + child.told_length,
+			 sizeof(child.told) - 1 - child.told_length)) > 0)
+		child.told_length += (size_t)n;
+	close(child.story);
+	while (waitpid(child.pid, &status, 0) < 0 && errno == EINTR)
 		;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-static const char *output(struct child *child)
+static const char *output(void)
 {
 	static char text[16384];
-	ssize_t n = pread(child->out, text, sizeof(text) - 1, 0);
+	ssize_t n = pread(child.out, text, sizeof(text) - 1, 0);
 
 	text[RT_MAX(n, (ssize_t)0)] = '\0';
 	return text;
 }
+
+static void serve(void)
+{
+	spawn(&service, NULL, NULL);
+	wait_for('S');
+}
+
+static void ends(int code, const char *told)
+{
+	CU_ASSERT_EQUAL(end_of(), code);
+	CU_ASSERT_STRING_EQUAL(child.told, told);
+}
+
+static void stop(int signum, int code, const char *told)
+{
+	kill(child.pid, signum);
+	ends(code, told);
+}
+
+static void has_said(const char *text)
+{
+	TEST_ROW(strstr(output(), text) != NULL, text);
+}
+
+/* start, SERVING; not, drain, parts stop, they end; server freed, gRPC ended */
+#define WHOLE_LIFE "aSsedpofx"
 
 /* ---- tests ---- */
 
@@ -295,36 +320,20 @@ static void whole_life(void)
 	static const int signals[] = { SIGTERM, SIGINT };
 
 	for (size_t i = 0; i < RT_LENGTH(signals); i++) {
-		struct rt_service_definition service = definition();
-		struct child child;
-
-		spawn(&child, &service, NULL, NULL);
-		wait_for(&child, 'S');
-		kill(child.pid, signals[i]);
-		CU_ASSERT_EQUAL(end_of(&child), 0);
-		/* start, SERVING; not, drain, parts stop, they end; server freed, gRPC ended */
-		CU_ASSERT_STRING_EQUAL(child.told, "aSsedpofx");
-		CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), " info serving version="));
-		CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), " info ended\n"));
-		close(child.out);
+		serve();
+		stop(signals[i], 0, WHOLE_LIFE);
+		has_said(" info serving version=");
+		has_said(" info ended\n");
 	}
 }
 
 static void second_signal(void)
 {
-	struct rt_service_definition service = definition();
-	struct child child;
-
-	drain_hangs = true;
-	spawn(&child, &service, NULL, NULL);
-	drain_hangs = false;
-	wait_for(&child, 'S');
+	next.drain_hangs = true;
+	serve();
 	kill(child.pid, SIGTERM);
-	wait_for(&child, 'd');
-	kill(child.pid, SIGTERM);
-	CU_ASSERT_EQUAL(end_of(&child), 1);
-	CU_ASSERT_STRING_EQUAL(child.told, "aSsed");
-	close(child.out);
+	wait_for('d');
+	stop(SIGTERM, 1, "aSsed");
 }
 
 /* While the service begins, serves, and drains. */
@@ -333,30 +342,24 @@ static void spared_signals(void)
 	static const int signals[] = { SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGXFSZ };
 
 	for (size_t i = 0; i < RT_LENGTH(signals); i++) {
-		struct rt_service_definition service = definition();
-		struct child child;
 		char told[64];
 
-		early_signal = signals[i];
-		drain_hangs = true;
-		spawn(&child, &service, NULL, NULL);
-		early_signal = 0;
-		drain_hangs = false;
-		wait_for(&child, 'S');
+		next.early_signal = signals[i];
+		next.drain_hangs = true;
+		serve();
 		kill(child.pid, signals[i]);
 		kill(child.pid, SIGTERM);
-		wait_for(&child, 'd');
+		wait_for('d');
 		kill(child.pid, signals[i]);
 		kill(child.pid, SIGINT);
-		TEST_ROW(end_of(&child) == 1, sigabbrev_np(signals[i]));
+		TEST_ROW(end_of() == 1, sigabbrev_np(signals[i]));
 		CU_ASSERT_STRING_EQUAL(child.told, "aSsed");
 		snprintf(told, sizeof(told), "signal ignored; SIGTERM ends the service signal=%s\n",
 			 sigabbrev_np(signals[i]));
 		if (signals[i] != SIGPIPE && signals[i] != SIGXFSZ)
-			TEST_ROW(strstr(output(&child), told) != NULL, told);
-		CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "draining signal=TERM"));
-		CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "ending at once signal=INT"));
-		close(child.out);
+			TEST_ROW(strstr(output(), told) != NULL, told);
+		has_said("draining signal=TERM");
+		has_said("ending at once signal=INT");
 	}
 }
 
@@ -366,70 +369,42 @@ static void early_end(void)
 	static const int signals[] = { SIGTERM, SIGINT };
 
 	for (size_t i = 0; i < RT_LENGTH(signals); i++) {
-		struct rt_service_definition service = definition();
-		struct child child;
-
-		early_signal = signals[i];
-		spawn(&child, &service, NULL, NULL);
-		early_signal = 0;
-		TEST_ROW(end_of(&child) == 0, sigabbrev_np(signals[i]));
-		CU_ASSERT_STRING_EQUAL(child.told, "aSsedpofx");
-		close(child.out);
+		next.early_signal = signals[i];
+		spawn(&service, NULL, NULL);
+		TEST_ROW(end_of() == 0, sigabbrev_np(signals[i]));
+		CU_ASSERT_STRING_EQUAL(child.told, WHOLE_LIFE);
 	}
 }
 
 static void quit_signal(void)
 {
-	struct rt_service_definition service = definition();
-	struct child child;
-
-	spawn(&child, &service, NULL, NULL);
-	wait_for(&child, 'S');
-	kill(child.pid, SIGQUIT);
-	CU_ASSERT_EQUAL(end_of(&child), -SIGQUIT);
-	CU_ASSERT_STRING_EQUAL(child.told, "aS");
-	close(child.out);
+	serve();
+	stop(SIGQUIT, -SIGQUIT, "aS");
 }
 
 static void broken_pipe(void)
 {
-	struct rt_service_definition service = definition();
-	struct child child;
-
-	spawn(&child, &service, NULL, NULL);
-	wait_for(&child, 'S');
+	serve();
 	kill(child.pid, SIGPIPE);
-	kill(child.pid, SIGTERM);
-	CU_ASSERT_EQUAL(end_of(&child), 0);
-	close(child.out);
+	stop(SIGTERM, 0, WHOLE_LIFE);
 }
 
 static void failed_starts(void)
 {
-	struct rt_service_definition service = definition();
-	struct child child;
-
-	own_start_fails = true;
-	spawn(&child, &service, NULL, NULL);
-	own_start_fails = false;
-	CU_ASSERT_EQUAL(end_of(&child), 1);
-	CU_ASSERT_STRING_EQUAL(child.told, "a");
-	close(child.out);
-	start_fails = true;
-	spawn(&child, &service, NULL, NULL);
-	start_fails = false;
-	CU_ASSERT_EQUAL(end_of(&child), 1);
-	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "cannot listen listen=127.0.0.1:0 reason="));
-	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "--listen or TANDEM_ORDER_LISTEN"));
-	close(child.out);
-	spawn(&child, &service, "--admin-listen=unix:/nowhere/at/all", NULL);
-	CU_ASSERT_EQUAL(end_of(&child), 1);
-	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "cannot listen for operators"
-						      " listen=unix:/nowhere/at/all"
-						      " reason=\"No such file or directory\""));
-	CU_ASSERT_PTR_NOT_NULL(
-		strstr(output(&child), "--admin-listen or TANDEM_ORDER_ADMIN_LISTEN"));
-	close(child.out);
+	next.own_start_fails = true;
+	spawn(&service, NULL, NULL);
+	ends(1, "a");
+	next.start_fails = true;
+	spawn(&service, NULL, NULL);
+	CU_ASSERT_EQUAL(end_of(), 1);
+	has_said("cannot listen listen=127.0.0.1:0 reason=");
+	has_said("--listen or TANDEM_ORDER_LISTEN");
+	spawn(&service, "--admin-listen=unix:/nowhere/at/all", NULL);
+	CU_ASSERT_EQUAL(end_of(), 1);
+	has_said("cannot listen for operators"
+		 " listen=unix:/nowhere/at/all"
+		 " reason=\"No such file or directory\"");
+	has_said("--admin-listen or TANDEM_ORDER_ADMIN_LISTEN");
 }
 
 static const struct {
@@ -450,43 +425,35 @@ static const struct {
 
 static void answered_at_once(void)
 {
-	struct rt_service_definition service = definition();
-	struct child child;
+	struct rt_service_definition without = service;
 
 	for (size_t i = 0; i < RT_LENGTH(answers); i++) {
-		spawn(&child, &service, answers[i].flag, NULL);
-		TEST_ROW(end_of(&child) == answers[i].code, answers[i].flag);
-		TEST_ROW(strstr(output(&child), answers[i].output) != NULL, answers[i].flag);
+		spawn(&service, answers[i].flag, NULL);
+		TEST_ROW(end_of() == answers[i].code, answers[i].flag);
+		TEST_ROW(strstr(output(), answers[i].output) != NULL, answers[i].flag);
 		TEST_ROW(child.told[0] == '\0', answers[i].flag); /* nothing was started */
-		close(child.out);
 	}
-	service.functions = NULL;
-	spawn(&child, &service, "--print-functions", NULL);
-	CU_ASSERT_EQUAL(end_of(&child), 2);
-	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "unrecognized option"));
-	close(child.out);
+	without.functions = NULL;
+	spawn(&without, "--print-functions", NULL);
+	CU_ASSERT_EQUAL(end_of(), 2);
+	has_said("unrecognized option");
 }
 
 static void no_admin_port(void)
 {
-	struct rt_service_definition service = definition();
-	struct child child;
-
-	spawn(&child, &service, "--admin-listen=", "--log-format=json");
-	wait_for(&child, 'S');
-	kill(child.pid, SIGTERM);
-	CU_ASSERT_EQUAL(end_of(&child), 0);
-	CU_ASSERT_PTR_NOT_NULL(strstr(output(&child), "\"msg\":\"serving\""));
-	close(child.out);
+	spawn(&service, "--admin-listen=", "--log-format=json");
+	wait_for('S');
+	stop(SIGTERM, 0, WHOLE_LIFE);
+	has_said("\"msg\":\"serving\"");
 }
 
 /* Asks the child's admin port for `path`; the whole answer. */
-static const char *ask(struct child *child, const char *path)
+static const char *ask(const char *path)
 {
 	static char answer[16384];
 	struct sockaddr_in address = { .sin_family = AF_INET,
 				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	const char *port = strstr(output(child), "admin_port=");
+	const char *port = strstr(output(), "admin_port=");
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	size_t length = 0;
 	ssize_t n;
@@ -531,9 +498,7 @@ static void hear(int fd, const char *wanted)
 
 static void systemd(void)
 {
-	struct rt_service_definition service = definition();
 	char folder[] = "/tmp/tandem-notify-XXXXXX", path[64];
-	struct child child;
 
 	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
 	for (int abstract = 0; abstract < 2; abstract++) {
@@ -542,49 +507,42 @@ static void systemd(void)
 		snprintf(path, sizeof(path), "%s%s/s", abstract ? "@" : "", folder);
 		fd = notify_socket(path, (socklen_t)strlen(path));
 		setenv("NOTIFY_SOCKET", path, 1);
-		drain_hangs = true;
-		spawn(&child, &service, NULL, NULL);
-		drain_hangs = false;
+		next.drain_hangs = true;
+		spawn(&service, NULL, NULL);
 		hear(fd, "READY=1");
 		/* Ready means served: the pages say so, too; the own part is not ready yet. */
-		CU_ASSERT_PTR_NOT_NULL(
-			strstr(ask(&child, "/readyz"), "\r\n\r\nown: not known yet\n"));
+		CU_ASSERT_PTR_NOT_NULL(strstr(ask("/readyz"), "\r\n\r\nown: not known yet\n"));
 		CU_ASSERT_PTR_NOT_NULL(strstr(
-			ask(&child, "/metrics"),
+			ask("/metrics"),
 			"tandem_build_info{service=\"order\",version=\"" TANDEM_VERSION "\"} 1\n"));
 		kill(child.pid, SIGTERM);
 		hear(fd, "STOPPING=1");
-		wait_for(&child, 'd');
+		wait_for('d');
 		CU_ASSERT_PTR_NOT_NULL(
-			strstr(ask(&child, "/readyz"), "serving: the service is going down\n"));
-		kill(child.pid, SIGTERM);
-		CU_ASSERT_EQUAL(end_of(&child), 1);
-		close(child.out);
+			strstr(ask("/readyz"), "serving: the service is going down\n"));
+		stop(SIGTERM, 1, "aSsed");
 		close(fd);
 		if (!abstract)
 			unlink(path);
 	}
 	/* Nobody listens there: no reason not to serve. */
 	setenv("NOTIFY_SOCKET", "/nowhere/at/all", 1);
-	spawn(&child, &service, NULL, NULL);
-	wait_for(&child, 'S');
-	kill(child.pid, SIGTERM);
-	CU_ASSERT_EQUAL(end_of(&child), 0);
-	close(child.out);
+	serve();
+	stop(SIGTERM, 0, WHOLE_LIFE);
 	unsetenv("NOTIFY_SOCKET");
 	rmdir(folder);
 }
 
 /* The status line of an answer, its last word. */
-static bool answered(struct child *child, const char *path, const char *status)
+static bool answered(const char *path, const char *status)
 {
-	return strncmp(ask(child, path) + strlen("HTTP/1.1 "), status, strlen(status)) == 0;
+	return strncmp(ask(path) + strlen("HTTP/1.1 "), status, strlen(status)) == 0;
 }
 
-static bool becomes(struct child *child, const char *path, const char *status)
+static bool becomes(const char *path, const char *status)
 {
 	for (int i = 0; i < 3000; i++) {
-		if (answered(child, path, status))
+		if (answered(path, status))
 			return true;
 		usleep(10000);
 	}
@@ -593,43 +551,31 @@ static bool becomes(struct child *child, const char *path, const char *status)
 
 static void stuck_loop(void)
 {
-	struct rt_service_definition service = definition();
-	struct child child;
 	int hang[2];
 
 	CU_ASSERT_EQUAL_FATAL(pipe2(hang, O_CLOEXEC), 0);
-	hang_fd = hang[0];
-	spawn(&child, &service, NULL, NULL);
+	next.hang = hang;
+	spawn(&service, NULL, NULL);
 	close(hang[0]);
-	hang_fd = -1;
-	wait_for(&child, 'h');
-	CU_ASSERT(becomes(&child, "/healthz", "503"));
+	wait_for('h');
+	CU_ASSERT(becomes("/healthz", "503"));
 	CU_ASSERT_EQUAL(write(hang[1], "g", 1), 1);
 	close(hang[1]);
-	CU_ASSERT(becomes(&child, "/healthz", "200"));
-	kill(child.pid, SIGTERM);
-	CU_ASSERT_EQUAL(end_of(&child), 0);
-	close(child.out);
+	CU_ASSERT(becomes("/healthz", "200"));
+	stop(SIGTERM, 0, "aShsedpofx");
 }
 
 /* Started with these closed, as by 2>&-: what the service opens first must not become its log. */
 static void no_standard_error(void)
 {
-	struct rt_service_definition service = definition();
-	struct child child;
 	char path[64], target[64] = "";
 
-	closed_stderr = true;
-	spawn(&child, &service, NULL, NULL);
-	closed_stderr = false;
-	wait_for(&child, 'S');
+	next.closed_stderr = true;
+	serve();
 	snprintf(path, sizeof(path), "/proc/%d/fd/2", (int)child.pid);
 	CU_ASSERT(readlink(path, target, sizeof(target) - 1) > 0);
 	CU_ASSERT_STRING_EQUAL(target, "/dev/null");
-	kill(child.pid, SIGTERM);
-	CU_ASSERT_EQUAL(end_of(&child), 0);
-	CU_ASSERT_STRING_EQUAL(child.told, "aSsedpofx");
-	close(child.out);
+	stop(SIGTERM, 0, WHOLE_LIFE);
 }
 
 static char told_line[1024];

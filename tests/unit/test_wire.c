@@ -1,14 +1,16 @@
-/* The check of protobuf bytes: what protobuf-c would swallowor fail on, is named. */
-#include <CUnit/Basic.h>
+/* The check of protobuf bytes: what protobuf-c would swallow or fail on is named. */
 #include <google/protobuf/descriptor.pb-c.h>
 #include <string.h>
 #include <tandem/order/v1/order_service.pb-c.h>
 
 #include "base/base.h"
+#include "run.h"
 
-#define PLACE  &tandem__order__v1__place_order_request__descriptor
-#define BATCH  &tandem__order__v1__batch_place_orders_request__descriptor
-#define SOURCE &google__protobuf__source_code_info__descriptor
+#define PLACE &tandem__order__v1__place_order_request__descriptor
+#define BATCH &tandem__order__v1__batch_place_orders_request__descriptor
+#define PATHS &google__protobuf__source_code_info__location__descriptor
+#define CUT   "is malformed or cut off"
+#define BAD   "is not valid UTF-8"
 
 struct row {
 	const char *why;
@@ -22,75 +24,51 @@ struct row {
 
 static const struct row rows[] = {
 	{ "nothing is an empty message", PLACE, BYTES(""), NULL, NULL },
-	{ "a string", PLACE,
-	  BYTES("\x12\x03"
-		"bob"),
-	  NULL, NULL },
+	{ "a string", PLACE, BYTES("\x12\003bob"), NULL, NULL },
 	{ "UTF-8", PLACE, BYTES("\x12\x05\xe2\x82\xac\xc3\xa4"), NULL, NULL },
 	{ "lines", PLACE, BYTES("\x1a\x07\x0a\x03pea\x10\x02\x1a\x02\x10\x01"), NULL, NULL },
 	{ "unknown fields of every wire type", PLACE,
-	  BYTES("\xa0\x06\x01\xa1\x06"
-		"12345678\xa2\x06\x02\xff\x00\xa5\x06"
-		"1234"),
-	  NULL, NULL },
-	{ "packed numbers", &google__protobuf__source_code_info__location__descriptor,
-	  BYTES("\x0a\x03\x01\xff\x01"), NULL, NULL },
-	{ "numbers one by one where packed is declared",
-	  &google__protobuf__source_code_info__location__descriptor, BYTES("\x08\x01\x08\x02"),
-	  NULL, NULL },
+	  BYTES("\xa0\x06\x01\xa1\00612345678\xa2\x06\x02\xff\x00\xa5\0061234"), NULL, NULL },
+	{ "packed numbers", PATHS, BYTES("\x0a\x03\x01\xff\x01"), NULL, NULL },
+	{ "numbers one by one where packed is declared", PATHS, BYTES("\x08\x01\x08\x02"), NULL,
+	  NULL },
 	{ "a varint of ten bytes", PLACE, BYTES("\x30\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
 	  NULL, NULL },
 
-	{ "a NUL cuts a C string", PLACE,
-	  BYTES("\x12\x03"
-		"b\0b"),
-	  "holds a NUL character", "customer_id" },
-	{ "no UTF-8", PLACE, BYTES("\x12\x02\xc3\x28"), "is not valid UTF-8", "customer_id" },
-	{ "a surrogate", PLACE, BYTES("\x12\x03\xed\xa0\x80"), "is not valid UTF-8",
+	{ "a NUL cuts a C string", PLACE, BYTES("\x12\003b\0b"), "holds a NUL character",
 	  "customer_id" },
-	{ "overlong", PLACE, BYTES("\x12\x02\xc0\xaf"), "is not valid UTF-8", "customer_id" },
-	{ "a character cut off", PLACE, BYTES("\x12\x02\xe2\x82"), "is not valid UTF-8",
-	  "customer_id" },
-	{ "the second line's sku", PLACE, BYTES("\x1a\x02\x10\x01\x1a\x03\x0a\x01\xff"),
-	  "is not valid UTF-8", "lines[1].sku" },
+	{ "no UTF-8", PLACE, BYTES("\x12\x02\xc3\x28"), BAD, "customer_id" },
+	{ "a surrogate", PLACE, BYTES("\x12\x03\xed\xa0\x80"), BAD, "customer_id" },
+	{ "overlong", PLACE, BYTES("\x12\x02\xc0\xaf"), BAD, "customer_id" },
+	{ "a character cut off", PLACE, BYTES("\x12\x02\xe2\x82"), BAD, "customer_id" },
+	{ "the second line's sku", PLACE, BYTES("\x1a\x02\x10\x01\x1a\x03\x0a\x01\xff"), BAD,
+	  "lines[1].sku" },
 	{ "a map's value", PLACE, BYTES("\x22\x06\x0a\x01k\x12\x01\x00"), "holds a NUL character",
 	  "labels[0].value" },
 	{ "two levels of repeated", BATCH,
-	  BYTES("\x0a\x00\x0a\x00\x0a\x09\x1a\x02\x10\x01\x1a\x03\x0a\x01\xff"),
-	  "is not valid UTF-8", "requests[2].lines[1].sku" },
-	{ "cut in the tag", PLACE, BYTES("\x92"), "is malformed or cut off", "" },
-	{ "cut in the length", PLACE, BYTES("\x12\x80"), "is malformed or cut off", "" },
-	{ "longer than it is", PLACE,
-	  BYTES("\x12\x05"
-		"bob"),
-	  "is malformed or cut off", "" },
+	  BYTES("\x0a\x00\x0a\x00\x0a\x09\x1a\x02\x10\x01\x1a\x03\x0a\x01\xff"), BAD,
+	  "requests[2].lines[1].sku" },
+	{ "cut in the tag", PLACE, BYTES("\x92"), CUT, "" },
+	{ "cut in the length", PLACE, BYTES("\x12\x80"), CUT, "" },
+	{ "longer than it is", PLACE, BYTES("\x12\005bob"), CUT, "" },
 	{ "a length beyond all bounds", PLACE,
-	  BYTES("\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), "is malformed or cut off", "" },
-	{ "cut in a line", PLACE, BYTES("\x1a\x02\x0a\x05"), "is malformed or cut off",
-	  "lines[0]" },
+	  BYTES("\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), CUT, "" },
+	{ "cut in a line", PLACE, BYTES("\x1a\x02\x0a\x05"), CUT, "lines[0]" },
 	{ "a varint of eleven bytes", PLACE,
-	  BYTES("\x30\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), "is malformed or cut off",
-	  "" },
-	{ "a varint without an end", PLACE, BYTES("\x30\xff"), "is malformed or cut off", "" },
-	{ "field number 0", PLACE, BYTES("\x02\x00"), "is malformed or cut off", "" },
-	{ "field number 2^29", PLACE, BYTES("\x82\x80\x80\x80\x10\x00"), "is malformed or cut off",
-	  "" },
-	{ "a group", PLACE, BYTES("\x0b\x0c"), "is malformed or cut off", "" },
-	{ "wire type 7", PLACE, BYTES("\x0f\x01"), "is malformed or cut off", "" },
-	{ "fixed64 cut off", PLACE,
-	  BYTES("\xa1\x06"
-		"1234567"),
-	  "is malformed or cut off", "" },
-	{ "fixed32 cut off", PLACE,
-	  BYTES("\xa5\x06"
-		"123"),
-	  "is malformed or cut off", "" },
+	  BYTES("\x30\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), CUT, "" },
+	{ "a varint without an end", PLACE, BYTES("\x30\xff"), CUT, "" },
+	{ "field number 0", PLACE, BYTES("\x02\x00"), CUT, "" },
+	{ "field number 2^29", PLACE, BYTES("\x82\x80\x80\x80\x10\x00"), CUT, "" },
+	{ "a group", PLACE, BYTES("\x0b\x0c"), CUT, "" },
+	{ "wire type 7", PLACE, BYTES("\x0f\x01"), CUT, "" },
+	{ "fixed64 cut off", PLACE, BYTES("\xa1\0061234567"), CUT, "" },
+	{ "fixed32 cut off", PLACE, BYTES("\xa5\006123"), CUT, "" },
 	{ "a number where a string belongs", PLACE, BYTES("\x10\x01"), "has the wrong wire type",
 	  "customer_id" },
 	{ "a string where a number belongs", PLACE, BYTES("\x32\x01\x01"),
 	  "has the wrong wire type", "wait_for_decision" },
-	{ "packed numbers cut off", &google__protobuf__source_code_info__location__descriptor,
-	  BYTES("\x0a\x02\x01\xff"), "holds malformed packed numbers", "path[0]" },
+	{ "packed numbers cut off", PATHS, BYTES("\x0a\x02\x01\xff"),
+	  "holds malformed packed numbers", "path[0]" },
 };
 
 static void test_table(void)
@@ -105,10 +83,7 @@ static void test_table(void)
 		if (!fine && row->what != NULL)
 			right = strcmp(fault.what, row->what) == 0 &&
 				strcmp(fault.field, row->field) == 0;
-		if (!right)
-			printf("\n%s: %s %s\n", row->why, fine ? "fine" : fault.field,
-			       fine ? "" : fault.what);
-		CU_ASSERT(right);
+		TEST_ROW(right, row->why);
 		/* What passes, protobuf-c must be able to unpack. */
 		if (fine) {
 			ProtobufCMessage *message = protobuf_c_message_unpack(row->descriptor, NULL,
@@ -161,9 +136,9 @@ static void test_field_count(void)
  * unpacks; what protobuf-c refuses, so does the check. */
 static void test_agrees_with_protobuf_c(void)
 {
-	static const char good[] = "\x0a\x01r\x12\x03"
-				   "bob\x1a\x07\x0a\x03pea\x10\x02\x22\x06\x0a\x01k\x12\x01v"
-				   "\x2a\x02\x08\x05\x30\x01";
+	static const char good[] =
+		"\x0a\x01r\x12\003bob\x1a\x07\x0a\x03pea\x10\x02\x22\x06\x0a\x01k\x12\x01v"
+		"\x2a\x02\x08\x05\x30\x01";
 	uint8_t bytes[sizeof(good) - 1];
 	int passed = 0;
 
@@ -185,20 +160,14 @@ static void test_agrees_with_protobuf_c(void)
 	CU_ASSERT(passed > 1000);
 }
 
+static const struct test tests[] = {
+	{ "each fault is named", test_table },
+	{ "nesting ends at the limit", test_depth },
+	{ "fields end at the limit", test_field_count },
+	{ "what passes can be unpacked", test_agrees_with_protobuf_c },
+};
+
 int main(void)
 {
-	CU_pSuite suite;
-	unsigned failures;
-
-	CU_initialize_registry();
-	suite = CU_add_suite("wire", NULL, NULL);
-	CU_add_test(suite, "each fault is named", test_table);
-	CU_add_test(suite, "nesting ends at the limit", test_depth);
-	CU_add_test(suite, "fields end at the limit", test_field_count);
-	CU_add_test(suite, "what passes can be unpacked", test_agrees_with_protobuf_c);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures == 0 ? 0 : 1;
+	return tests_run("wire", tests, RT_LENGTH(tests));
 }
