@@ -1,5 +1,5 @@
-/* doctor.c - tandemctl doctor: whether what Tandem stands on is as it must be. One line a check: ok,
- * warn (it works, somebody should know) or bad (a promise does not hold), with the fix. */
+/* doctor.c - tandemctl doctor: checks what Tandem needs: Redis, users, functions, groups, services. One line
+ * a check: ok, warn (it works, somebody should know) or bad (a promise does not hold), with the fix. */
 #include <grpc/health/v1/health.pb-c.h>
 #include <inttypes.h>
 #include <stdarg.h>

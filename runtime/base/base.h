@@ -2,7 +2,7 @@
  *
  *   rt.h         status codes, memory, lists, buffers, time as text, durations
  *   arena.h      memory that is given back all at once
- *   text.h       bytes of others, made fit to be shown
+ *   text.h       bytes from outside, made safe to print
  *   wire.h       protobuf's wire format, looked at without unpacking
  *   metrics.h    counters, gauges and histograms
  *   log.h        one line a message

@@ -4,9 +4,9 @@
  *   2026-11-23T01:02:03.004Z info order placed order_id=ord_… version=1
  *   {"time":"…","level":"info","service":"order","msg":"order placed","order_id":"…","version":1}
  *
- * Goes to stderr, one write(2) a line, any thread; waits for who reads it, unless rt_log_never_wait
- * was called. Values are escaped; a line is cut at 4 KiB.
- * Libraries return, services log: runtime code logs only what no caller can hear of. */
+ * Goes to stderr, one write(2) a line, any thread; blocks while stderr is full, unless
+ * rt_log_never_wait was called. Values are escaped; a line is cut at 4 KiB.
+ * Libraries return, services log: runtime code logs only what it cannot return to a caller. */
 #ifndef RT_LOG_H
 #define RT_LOG_H
 
@@ -42,8 +42,8 @@ void rt_log_sink(void (*sink)(const char *line, void *user), void *user);
  * the line that says so, once there is room). First at the start, before other threads log; again
  * with NULL before the series goes. */
 void rt_log_never_wait(struct rt_series *dropped);
-/* Writes what is owed: the rest of a line, how many were dropped. Waits so long for room. True: nothing
- * is owed any more. For a tick, and before the end of the process. */
+/* Writes what is left: the rest of a line, how many were dropped. Waits at most `wait_ms` for room. True:
+ * nothing is left. For a tick, and before the end of the process. */
 bool rt_log_flush(int64_t wait_ms);
 bool rt_log_on(enum rt_log_level level);
 /* `kv` ends with a NULL key. */

@@ -1,4 +1,4 @@
-/* rt.h - the words every file of the runtime and the services shares: status codes, ownership
+/* rt.h - what every file of the runtime and the services uses: status codes, ownership
  * helpers, small utilities.
  *
  * Conventions, everywhere:

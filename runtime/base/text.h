@@ -12,8 +12,8 @@
  *   U+FFF9-FFFB              marks of annotations
  *   U+E0000-E007F            tags
  *
- * This is what the contract means by the word, and what everything that is shown goes through: log
- * lines, messages of errors, metrics, all that tandemctl prints. */
+ * The contract uses "printable" in this sense. Log lines, error messages, metrics and the output of
+ * tandemctl all go through rt_text_shown. */
 #ifndef RT_TEXT_H
 #define RT_TEXT_H
 

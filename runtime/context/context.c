@@ -1,4 +1,4 @@
-/* context.c - a context's parts put together, the trimming of its own stream, and its end.
+/* context.c - makes a context, trims its own stream, and ends it.
  *
  * What takes time holds the context: an RPC or an event that waits for the store, a trim that is under
  * way, a subscription that has not stopped. The end is told when it was asked for and nothing holds. */

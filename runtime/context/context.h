@@ -1,7 +1,7 @@
 /* context.h - a context: a service that keeps its state in Redis, publishes a stream of events of its
  * own, and subscribes to those of other contexts.
  *
- * A context says what is its own in a table, struct rt_context_domain. Everything else is here: the
+ * Each context describes itself in a table, struct rt_context_domain. Everything else is here: the
  * connection and the functions, the subscriptions, the trimming of the own stream, waiting for what is
  * under way before it ends; and for the program the settings, readiness and main.
  *
@@ -41,7 +41,7 @@ struct rt_context_domain {
 	const char *name; /* "order": its keys begin with it, its Redis user is called so */
 	const struct rt_functions *functions;
 	struct rt_context_subscription subscriptions[RT_CONTEXT_SUBSCRIPTIONS_MAX + 1];
-	/* Makes the domain's own parts, *ret_data, from its own options. What is written so far is
+	/* Makes the domain's own object, *ret_data, from its own options. What is written so far is
 	 * freed with `free` when it fails. */
 	int (*make)(struct rt_context *context, const void *options, void **ret_data);
 	/* Its gRPC services, by number; NULL behind the last. */
@@ -69,7 +69,7 @@ struct rt_context_options {
 	struct rt_metrics *metrics;      /* NULL: none */
 };
 
-/* What a domain's parts may look at; only this folder's files write to it. */
+/* A domain's code may read this; only this folder's files write to it. */
 struct rt_context {
 	const struct rt_context_domain *domain;
 	void *data; /* what the domain made */

@@ -25,7 +25,7 @@ struct rt_redis_options {
 	const char *unix_path; /* NULL or "": TCP */
 	const char *user;      /* NULL or "": no AUTH */
 	const char *password;
-	const char *password_file; /* where it was read, for the log; NULL: not told */
+	const char *password_file; /* where it was read, for the log; NULL: not logged */
 	/* Why the connection is away is logged, each reason once until it is back, if on_state is
 	 * set: of several connections with the same options one speaks. */
 	bool log_trouble;
@@ -41,7 +41,7 @@ struct rt_redis_options {
 	void (*on_state)(struct rt_redis *redis, bool up, void *user);
 	void *user_data;
 	/* Makes another kind of connection in place of this one: a Redis in memory, for the simulation.
-	 * What it makes follows all that is promised here. NULL: over a socket. */
+	 * It must keep all promises of this header. NULL: over a socket. */
 	int (*connect)(void *connector, struct rt_loop *loop,
 		       const struct rt_redis_options *options, struct rt_redis **ret);
 	void *connector;
@@ -131,7 +131,7 @@ static inline void rt_redis_free(struct rt_redis *redis)
 
 /* What an answer means for `done`: RT_OK, or one of the error answers above. */
 int rt_redis_reply_status(const struct redisReply *reply);
-/* Whether the text of an error answer begins with these words. */
+/* Whether the text of an error answer begins with `prefix`, as whole words. */
 bool rt_redis_reply_begins(const struct redisReply *reply, const char *prefix);
 
 /* Arguments for a command, gathered one by one. Zeroed memory is a valid empty one. The bytes are

@@ -83,7 +83,7 @@ struct rpc_call_ops {
 	int64_t (*remaining_ms)(const struct rt_call *call);
 	const char *(*metadata)(const struct rt_call *call, const char *key, size_t *ret_length);
 	const char *(*peer)(const struct rt_call *call);
-	/* Something that kept the call's memory is over; frees it if nothing else does. */
+	/* An operation that used the call's memory has ended; frees the call if it was the last. */
 	void (*release)(struct rt_call *call);
 };
 

@@ -142,7 +142,7 @@ struct rt_server_options {
 	int64_t calls_max; /* under way; one more gets RESOURCE_EXHAUSTED + RetryInfo; 0: 10000 */
 	int64_t connections_max; /* open; one more is closed at once; 0: 4096 */
 	/* Draining begins so long before connections are told to go: calls that come meanwhile get
-	 * UNAVAILABLE + RetryInfo. 0: at once, and then they are cancelled without a word. */
+	 * UNAVAILABLE + RetryInfo. 0: at once; gRPC then cancels such calls without a status. */
 	int64_t farewell_ms;
 	/* What health answers, for each service and for "" (all); NULL: SERVING until the drain. */
 	struct rt_readiness *readiness;

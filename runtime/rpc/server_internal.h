@@ -77,8 +77,8 @@ struct rt_server {
 	struct rpc_server_plugin *plugins;
 	struct rt_list active, pool;
 	size_t active_count, armed_count, pool_count;
-	struct rt_status busy;    /* what calls beyond calls_max hear */
-	struct rt_status leaving; /* what calls that come during the farewell hear */
+	struct rt_status busy;    /* the status of calls beyond calls_max */
+	struct rt_status leaving; /* the status of calls that come during the farewell */
 
 	bool draining, closing, shut_down; /* farewell, no new calls, gRPC has ended */
 	struct rpc_tag shutdown_tag;

@@ -1,5 +1,5 @@
 /* admin_internal.h - the HTTP port for operators: /metrics, /healthz, /readyz. libmicrohttpd, its own
- * thread; it reads what is made for other threads to read and nothing else of the service.
+ * thread; it reads metrics and readiness, and nothing else of the service.
  *
  * /healthz is 200 while the loop turns (rt_admin_alive), else 503. /readyz is 200 while it turns and
  * every readiness check holds, else 503 with a line for each that does not (readiness.h). */

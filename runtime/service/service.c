@@ -2,16 +2,16 @@
  *
  *   rt_service_run
  *     read_settings      the common ones and the definition's, in one table
- *     build              loop, signals, metrics, admin port, server, the definition's parts
+ *     build              loop, signals, metrics, admin port, server, definition->start
  *     serve              server, admin port, readiness
  *     rt_loop_run
  *       on_signal        the first one: not ready any more, served still
  *         delay_over     drain
- *         drained        no call is left: close the admin port, stop the parts
+ *         drained        no call is left: close the admin port, definition->stop
  *           rt_service_stopped
  *     tear_down
  *
- * The admin port is closed before the parts end, because its thread reads their readiness. */
+ * The admin port is closed before definition->stop, because its thread reads readiness checks. */
 #include "service.h"
 
 #include <ctype.h>
@@ -195,7 +195,7 @@ static _Noreturn void end_at_once(void)
 static void stop_took_too_long(struct rt_timer *timer)
 {
 	(void)timer;
-	RT_LOG(RT_ERROR, "the parts did not end in time", RT_I("after_ms", STOP_MAX_MS));
+	RT_LOG(RT_ERROR, "the service did not stop in time", RT_I("after_ms", STOP_MAX_MS));
 	end_at_once();
 }
 
@@ -355,7 +355,7 @@ static void cannot_listen(struct life *life, const char *msg, const char *settin
 
 	rt_listen_explain(listen, &reason);
 	if (reason.length == 0) /* it would go now */
-		rt_buf_printf(&reason, "it was not to be had a moment ago");
+		rt_buf_printf(&reason, "binding it failed a moment ago");
 	rt_buf_add(&reason, "", 1);
 	snprintf(variable, sizeof(variable), "TANDEM_%s_%s", life->program.service, setting);
 	for (char *p = variable; *p != '\0'; p++)

@@ -3,16 +3,16 @@
  *
  *   main → rt_service_run
  *     read settings (exit 2 when they are bad)   log, gRPC, loop, metrics, admin port bound
- *     definition->start                          the service's own parts, its services added
+ *     definition->start                          makes the service's own objects, adds its services
  *     server started, health answers             admin port answers, systemd hears READY=1
  *     … SIGTERM or SIGINT
- *     health NOT_SERVING, drain_delay_ms          calls are served; who balances load goes elsewhere
+ *     health NOT_SERVING, drain_delay_ms          calls are served; load balancers go elsewhere
  *     server drained                              calls that run finish, or drain_ms is over
  *     admin port closed
- *     definition->stop                            the service's own parts end
+ *     definition->stop                            the service's own objects end
  *     exit 0
- * A second signal while draining ends the process at once with exit 1; so do parts that have not
- * ended 10 s after stop. SIGHUP, SIGUSR1 and SIGUSR2 do nothing but a line in the log. */
+ * A second signal while draining ends the process at once with exit 1; so does a stop
+ * that has not ended after 10 s. SIGHUP, SIGUSR1 and SIGUSR2 do nothing but a line in the log. */
 #ifndef RT_SERVICE_H
 #define RT_SERVICE_H
 
@@ -46,13 +46,13 @@ struct rt_service_definition {
 	/* Printed by --print-functions; NULL: none. */
 	const char *functions;
 	size_t functions_length;
-	/* Makes the parts, adds services to service->server, sets service->data. RT_OK, or anything
+	/* Makes what the service needs, adds services to service->server, sets service->data. RT_OK, or anything
 	 * else after logging why (exit 1). Must not wait: what needs Redis becomes ready later. */
 	int (*start)(struct rt_service *service);
 	/* The service is asked to end, and its server drains: ends calls that would last. NULL: it has
 	 * none. */
 	void (*drain)(struct rt_service *service);
-	/* Ends the parts, then calls rt_service_stopped once. */
+	/* Ends what start made, then calls rt_service_stopped once. */
 	void (*stop)(struct rt_service *service);
 };
 
