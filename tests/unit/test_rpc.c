@@ -1004,7 +1004,6 @@ static void *flood_run(void *arg)
 	}
 	atomic_store(flood->stop, true);
 	free(frames);
-	close(flood->fd);
 	return NULL;
 }
 
@@ -1035,8 +1034,12 @@ static void test_flood(void)
 	}
 	CU_ASSERT_FALSE(atomic_load(&stop));
 	atomic_store(&stop, true);
-	for (int i = 0; i < FLOODS; i++)
+	for (int i = 0; i < FLOODS; i++) {
+		/* One that waits to send would wait for ever: the server runs in this thread. */
+		shutdown(floods[i].fd, SHUT_RDWR);
 		pthread_join(floods[i].thread, NULL);
+		close(floods[i].fd);
+	}
 	good_call();
 }
 
