@@ -34,6 +34,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 BUILD = os.path.realpath(os.environ.get("TANDEM_BUILD", os.path.join(ROOT, "build")))
+CTL = os.path.join(BUILD, "tandemctl")
 RUN = os.path.join(ROOT, "scripts", "lib", "run")
 OPEN = os.path.join(ROOT, "scripts", "lib", "redis-open")
 with open(os.path.join(ROOT, "contexts"), encoding="utf-8") as _contexts:
@@ -186,11 +187,20 @@ class Redis:
                 answers.append(error)
         return answers
 
+    def entries(self, stream):
+        """What lies in a stream: [(id, {name: value})]. Of a name that stands twice, the last value."""
+        return [(entry_id, pairs(flat)) for entry_id, flat in self("XRANGE", stream, "-", "+")]
+
     def close(self):
         self.file.close()
         self.socket.close()
 
     __del__ = close
+
+
+def pairs(flat):
+    """{name: value} of an answer in which they take turns."""
+    return dict(zip(flat[::2], flat[1::2]))
 
 
 # ---- processes ----
@@ -383,12 +393,37 @@ class Tandem:
         except KeyError:
             raise AttributeError(name) from None
 
-    def start(self):
-        for process in self.processes.values():
+    def start(self, *names):
+        """Starts these, or whatever does not run, and waits until they are ready."""
+        started = [self.processes[name] for name in names]
+        started = started or [p for p in self.processes.values() if p.popen is None]
+        for process in started:
             process.start()
-        for process in self.processes.values():
+        for process in started:
             if process.admin:
                 process.wait_ready()
+
+    @contextlib.contextmanager
+    def frozen(self, *names):
+        """Processes stand still (SIGSTOP) meanwhile."""
+        for name in names:
+            self.processes[name].signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for name in names:
+                self.processes[name].signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def away(self, name):
+        """A service has been asked to end; afterwards it is there again, and the gateway knows."""
+        code = self.processes[name].terminate()
+        try:
+            assert code == 0, f"{name} ended with {code}"
+            yield
+        finally:
+            self.start(name)
+            self.gateway.wait_ready()
 
     def channel(self, name="gateway"):
         """A connection of its own: gRPC shares those with equal options."""
@@ -421,15 +456,23 @@ class Tandem:
         """The name of one of them: order_trim_1a2b3c4d."""
         return self.library(context).replace("_", f"_{name}_")
 
+    def ctl(self, *args, env=None, **options):
+        """Runs tandemctl on this Tandem. It must end by itself, without a sanitizer's report."""
+        options = {"capture_output": True, "text": True, "timeout": 120 * SLOW, **options}
+        ended = subprocess.run([CTL, *args], env={**self.env, **(env or {})}, **options)
+        said = ended.stderr if options["text"] else ended.stderr.decode(errors="replace")
+        assert ended.returncode in (0, 1, 2, 3), f"{args}: {ended.returncode}\n{said}"
+        assert not any(report in said for report in REPORTS), f"{args}:\n{said}"
+        return ended
+
+    def ctl_json(self, *args, env=None):
+        """A command's exit code and the values it prints with --json."""
+        ended = self.ctl(*args, "--json", env=env)
+        return ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()]
+
     def doctor(self):
         """What tandemctl doctor says: a list of its rows."""
-        done = subprocess.run(
-            [os.path.join(BUILD, "tandemctl"), "doctor", "--json"],
-            env=self.env,
-            capture_output=True,
-            text=True,
-        )
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return self.ctl_json("doctor")[1]
 
     def stop(self):
         """Ends whatever runs. What went wrong, as text; "" when nothing did."""
