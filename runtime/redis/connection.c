@@ -6,7 +6,7 @@
  *
  *   connect_now          a socket, not connected yet
  *     socket_connected   writable: SO_ERROR tells
- *       greet            AUTH, CLIENT SETNAME, TIME, PING: a server that loads its data is not up
+ *       greet            AUTH, CLIENT SETNAME, TIME (some), PING: a server that loads its data is not up
  *         greeted        up
  *   connection_command   into the output buffer
  *     run_turn           end of the turn: one write
@@ -159,10 +159,21 @@ static void go_up(struct redis_connection *connection)
 					     connection->options.user_data);
 }
 
+static void greeted(struct rt_redis_op *op, int status, const redisReply *reply);
+
+static void send_greeting(struct redis_connection *connection, struct rt_redis_op *op, int argc,
+			  const char *const *argv)
+{
+	*op = (struct rt_redis_op){ .redis = &connection->redis, .done = greeted };
+	rt_list_init(&op->link);
+	redis_commands_name(op, argc, argv, NULL);
+	send_command(connection, op, argc, argv, NULL, connection->options.timeout_ms);
+}
+
 static void greeted(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct redis_connection *connection = connection_of(op->redis);
-	bool is_auth = op == &connection->greetings[0] && connection->user != NULL;
+	bool is_auth = op == &connection->greetings[0] && connection->options.user != NULL;
 
 	if (reply == NULL)
 		return; /* the connection went; go_down sees to the rest */
@@ -175,36 +186,35 @@ static void greeted(struct rt_redis_op *op, int status, const redisReply *reply)
 		connection->state = REDIS_AWAY;
 		return;
 	}
-	if (status == RT_OK && reply->type == REDIS_REPLY_ARRAY)
-		redis_clock_sample(&connection->clock, reply);
+	if (status == RT_OK && reply->type == REDIS_REPLY_ARRAY &&
+	    !redis_clock_greeted(&connection->clock, reply)) {
+		send_greeting(connection, op, 1, (const char *[]){ "TIME" });
+		return;
+	}
 	if (--connection->greetings_left == 0)
 		go_up(connection);
 }
 
-static void send_greeting(struct redis_connection *connection, int argc, const char *const *argv)
+static void add_greeting(struct redis_connection *connection, int argc, const char *const *argv)
 {
-	struct rt_redis_op *op = &connection->greetings[connection->greetings_left++];
-
-	*op = (struct rt_redis_op){ .redis = &connection->redis, .done = greeted };
-	rt_list_init(&op->link);
-	redis_commands_name(op, argc, argv, NULL);
-	send_command(connection, op, argc, argv, NULL, connection->options.timeout_ms);
+	send_greeting(connection, &connection->greetings[connection->greetings_left++], argc, argv);
 }
 
 static void greet(struct redis_connection *connection)
 {
+	const struct rt_redis_options *options = &connection->options;
+
 	connection->state = REDIS_GREETING;
-	if (connection->user != NULL)
-		send_greeting(connection, 3,
-			      (const char *[]){ "AUTH", connection->user, connection->password });
-	if (connection->name != NULL)
-		send_greeting(connection, 3,
-			      (const char *[]){ "CLIENT", "SETNAME", connection->name });
-	if (connection->options.follow_clock) {
-		redis_clock_asked(&connection->clock);
-		send_greeting(connection, 1, (const char *[]){ "TIME" });
+	if (options->user != NULL)
+		add_greeting(connection, 3,
+			     (const char *[]){ "AUTH", options->user, options->password });
+	if (options->name != NULL)
+		add_greeting(connection, 3, (const char *[]){ "CLIENT", "SETNAME", options->name });
+	if (options->follow_clock) {
+		redis_clock_greet(&connection->clock);
+		add_greeting(connection, 1, (const char *[]){ "TIME" });
 	}
-	send_greeting(connection, 1, (const char *[]){ "PING" });
+	add_greeting(connection, 1, (const char *[]){ "PING" });
 }
 
 /* False: connecting failed. */
@@ -255,10 +265,10 @@ static void connect_now(struct rt_timer *timer)
 		RT_CONTAINER_OF(timer, struct redis_connection, connect);
 	redisContext *context;
 
-	if (connection->unix_path != NULL)
-		context = redisConnectUnixNonBlock(connection->unix_path);
+	if (connection->options.unix_path != NULL)
+		context = redisConnectUnixNonBlock(connection->options.unix_path);
 	else
-		context = redisConnectNonBlock(connection->host, connection->options.port);
+		context = redisConnectNonBlock(connection->options.host, connection->options.port);
 	connection->context = context;
 	if (context == NULL || context->err != 0) {
 		redis_trouble_set(connection, "cannot connect",
@@ -315,12 +325,7 @@ static void connection_free(struct rt_redis *redis)
 	/* What the callbacks sent meanwhile was refused. */
 	while (!rt_list_empty(&connection->refused))
 		redis_commands_refuse(connection, RT_CANCELED);
-	free(connection->host);
-	free(connection->unix_path);
-	free(connection->user);
-	free(connection->password);
-	free(connection->password_file);
-	free(connection->name);
+	rt_arena_done(&connection->texts);
 	rt_arena_done(&connection->replies);
 	rt_buf_done(&connection->out);
 	if (connection->turn.queued)
@@ -343,32 +348,28 @@ static bool is_blank(const char *s)
 	return s == NULL || *s == '\0';
 }
 
-static char *copy_or_null(const char *s)
+static const char *keep(struct redis_connection *connection, const char *s)
 {
-	return is_blank(s) ? NULL : rt_strdup(s);
+	return is_blank(s) ? NULL : rt_arena_copy(&connection->texts, s, strlen(s));
 }
 
+/* Nothing of the caller's is kept. */
 static void copy_options(struct redis_connection *connection,
 			 const struct rt_redis_options *options)
 {
-	connection->options = *options;
-	connection->unix_path = copy_or_null(options->unix_path);
-	connection->host = copy_or_null(options->host);
-	connection->user = copy_or_null(options->user);
-	connection->name = copy_or_null(options->name);
-	connection->password_file = copy_or_null(options->password_file);
-	connection->password = rt_strdup(options->password != NULL ? options->password : "");
-	/* Nothing of the caller's is kept, not even by mistake. */
-	connection->options.host = connection->host;
-	connection->options.unix_path = connection->unix_path;
-	connection->options.user = connection->user;
-	connection->options.password = connection->password;
-	connection->options.name = connection->name;
-	connection->options.password_file = connection->password_file;
-	if (connection->options.timeout_ms <= 0)
-		connection->options.timeout_ms = TIMEOUT_MS;
-	if (connection->options.pending_max == 0)
-		connection->options.pending_max = PENDING_MAX;
+	struct rt_redis_options *own = &connection->options;
+
+	*own = *options;
+	own->unix_path = keep(connection, options->unix_path);
+	own->host = keep(connection, options->host);
+	own->user = keep(connection, options->user);
+	own->name = keep(connection, options->name);
+	own->password_file = keep(connection, options->password_file);
+	own->password = is_blank(options->password) ? "" : keep(connection, options->password);
+	if (own->timeout_ms <= 0)
+		own->timeout_ms = TIMEOUT_MS;
+	if (own->pending_max == 0)
+		own->pending_max = PENDING_MAX;
 }
 
 int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,

@@ -26,6 +26,7 @@ struct redis_clock {
 	const char *name; /* of the connection; NULL: it has none */
 	struct rt_clock clock;
 	int64_t sent_us; /* of the TIME under way */
+	int greeting_samples;
 	struct rt_redis_op op, name_op;
 	struct rt_timer timer;
 	bool wall_is_wrong, naming;
@@ -36,7 +37,7 @@ struct redis_connection {
 	struct rt_redis redis; /* first: one is the other */
 	struct rt_loop *loop;
 	struct rt_redis_options options;
-	char *host, *unix_path, *user, *password, *password_file, *name;
+	struct rt_arena texts; /* of the options */
 	enum redis_state state;
 	redisContext *context;
 	struct rt_watch *watch;
@@ -85,9 +86,9 @@ void redis_commands_refuse(struct redis_connection *connection, int status);
 
 /* server_clock.c */
 void redis_clock_init(struct redis_clock *clock, struct redis_connection *connection);
-/* A TIME is about to be sent by the greeting; its answer came. */
-void redis_clock_asked(struct redis_clock *clock);
-void redis_clock_sample(struct redis_clock *clock, const redisReply *reply);
+/* The greeting sends a TIME; its answer came: false: it sends another. */
+void redis_clock_greet(struct redis_clock *clock);
+bool redis_clock_greeted(struct redis_clock *clock, const redisReply *reply);
 /* While the connection is up the time is asked every second. */
 void redis_clock_start(struct redis_clock *clock);
 void redis_clock_stop(struct redis_clock *clock);

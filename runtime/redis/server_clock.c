@@ -4,6 +4,9 @@
 #include <stdio.h>
 
 #define EVERY_MS 1000
+/* While a service starts an answer can be slow, and then it says little. What is decided from the moment
+ * the connection is up goes by this clock: so one of several must be quick. */
+#define GREETING_SAMPLES 5
 
 void redis_clock_init(struct redis_clock *clock, struct redis_connection *connection)
 {
@@ -11,7 +14,7 @@ void redis_clock_init(struct redis_clock *clock, struct redis_connection *connec
 
 	clock->loop = connection->loop;
 	clock->redis = &connection->redis;
-	clock->name = connection->name;
+	clock->name = options->name;
 	if (options->metrics != NULL && options->follow_clock)
 		clock->offset_seconds = rt_metric_plain(
 			options->metrics, RT_GAUGE, "tandem_clock_offset_seconds",
@@ -72,12 +75,12 @@ static int64_t reply_us(const redisReply *reply)
 	       strtoll(reply->element[1]->str, NULL, 10);
 }
 
-void redis_clock_asked(struct redis_clock *clock)
+static void clock_asked(struct redis_clock *clock)
 {
 	clock->sent_us = rt_monotonic_ns() / 1000;
 }
 
-void redis_clock_sample(struct redis_clock *clock, const redisReply *reply)
+static void clock_sample(struct redis_clock *clock, const redisReply *reply)
 {
 	int64_t server_us = reply_us(reply);
 
@@ -86,6 +89,19 @@ void redis_clock_sample(struct redis_clock *clock, const redisReply *reply)
 	rt_clock_sample(&clock->clock, clock->sent_us, rt_monotonic_ns() / 1000, server_us);
 	rt_loop_set_unix(clock->loop, clock->clock.offset_us);
 	compare_wall(clock);
+}
+
+void redis_clock_greet(struct redis_clock *clock)
+{
+	clock->greeting_samples = 0;
+	clock_asked(clock);
+}
+
+bool redis_clock_greeted(struct redis_clock *clock, const redisReply *reply)
+{
+	clock_sample(clock, reply);
+	clock_asked(clock);
+	return ++clock->greeting_samples >= GREETING_SAMPLES;
 }
 
 static void ask_time(struct rt_timer *timer);
@@ -97,7 +113,7 @@ static void time_answered(struct rt_redis_op *op, int status, const redisReply *
 	if (!rt_redis_up(clock->redis))
 		return; /* the greeting asks anew */
 	if (status == RT_OK)
-		redis_clock_sample(clock, reply);
+		clock_sample(clock, reply);
 	rt_timer_start(clock->loop, &clock->timer, EVERY_MS, ask_time);
 }
 
@@ -105,7 +121,7 @@ static void ask_time(struct rt_timer *timer)
 {
 	struct redis_clock *clock = RT_CONTAINER_OF(timer, struct redis_clock, timer);
 
-	redis_clock_asked(clock);
+	clock_asked(clock);
 	rt_redis_command(clock->redis, &clock->op, 1, (const char *[]){ "TIME" }, NULL, 0,
 			 time_answered);
 }

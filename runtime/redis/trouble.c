@@ -18,14 +18,15 @@ static bool speaks(const struct redis_connection *connection)
 /* What to do about the error; NULL: wait, or start Redis. */
 static char *fix_of(const struct redis_connection *connection)
 {
-	const char *file =
-		connection->password_file != NULL ? connection->password_file : "no file";
+	const char *file = connection->options.password_file != NULL
+				   ? connection->options.password_file
+				   : "no file";
 
 	if (strstr(connection->error, "WRONGPASS") != NULL)
 		return rt_printf("Redis must have the user %s, enabled, with the password in the "
 				 "first line of %s (--redis-user, --redis-password-file); "
 				 "it is tried again until then",
-				 connection->user, file);
+				 connection->options.user, file);
 	if (strstr(connection->error, "NOAUTH") != NULL)
 		return rt_strdup("set --redis-user and --redis-password-file");
 	if (strstr(connection->error, "not Redis's protocol") != NULL)
@@ -36,9 +37,9 @@ static char *fix_of(const struct redis_connection *connection)
 
 static char *address_of(const struct redis_connection *connection)
 {
-	if (connection->unix_path != NULL)
-		return rt_strdup(connection->unix_path);
-	return rt_printf("%s:%d", connection->host, connection->options.port);
+	if (connection->options.unix_path != NULL)
+		return rt_strdup(connection->options.unix_path);
+	return rt_printf("%s:%d", connection->options.host, connection->options.port);
 }
 
 /* Each reason once: attempts follow each other quickly. */
@@ -79,7 +80,7 @@ void redis_trouble_denied(struct redis_connection *connection, const char *reaso
 	if (!speaks(connection) || connection->denied_told || connection->state != REDIS_UP)
 		return;
 	connection->denied_told = true;
-	RT_LOG(RT_ERROR, "Redis denies the user a command", RT_S("user", connection->user),
+	RT_LOG(RT_ERROR, "Redis denies the user a command", RT_S("user", connection->options.user),
 	       RT_S("reason", reason),
 	       RT_S("fix", "give the user its rights again; scripts/lib/redis-open does"));
 }

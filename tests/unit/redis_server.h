@@ -43,7 +43,7 @@ void redis_server_do(struct redis_server *server, const char *format, ...);
 void redis_server_load_events(struct redis_server *server, const char *context, const char *version,
 			      const char *extra);
 
-/* A process that answers at the port as an HTTP server would. The caller kills it. */
-pid_t redis_server_fake(int *ret_port);
+/* A process that `answer`s each peer at the port. The caller kills it. */
+pid_t redis_server_fake(int *ret_port, void (*answer)(int peer));
 
 #endif

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "redis_server.h"
@@ -376,10 +377,20 @@ static void trouble_is_told(void)
 }
 
 /* Something else than Redis at its port. */
+static void answer_http(int peer)
+{
+	static const char answer[] = "HTTP/1.1 400 Bad Request\r\n\r\n";
+	char request[256];
+
+	/* Read first: what lies unread would reset the connection. */
+	if (read(peer, request, sizeof(request)) < 0 || write(peer, answer, sizeof(answer) - 1) < 0)
+		_exit(1);
+}
+
 static void no_redis(void)
 {
 	struct rt_redis_options options = { .host = "127.0.0.1", .log_trouble = true };
-	pid_t pid = redis_server_fake(&options.port);
+	pid_t pid = redis_server_fake(&options.port, answer_http);
 
 	lines[0] = '\0';
 	rt_log_sink(keep_line, NULL);
@@ -387,6 +398,42 @@ static void no_redis(void)
 	run_for(700);
 	CU_ASSERT_EQUAL(told("something else than Redis answers there"), 1);
 	rt_log_sink(NULL, NULL);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* Answers TIME and PING; the first answer is held up on its way. */
+static void answer_slowly(int peer)
+{
+	bool first = true;
+	char request[256];
+	ssize_t length;
+
+	while ((length = read(peer, request, sizeof(request) - 1)) > 0) {
+		int64_t now_us = rt_wall_us();
+
+		request[length] = '\0';
+		if (first)
+			usleep(400000);
+		first = false;
+		if (strstr(request, "TIME") != NULL)
+			dprintf(peer, "*2\r\n$10\r\n%010lld\r\n$6\r\n%06lld\r\n",
+				(long long)(now_us / 1000000), (long long)(now_us % 1000000));
+		if (strstr(request, "PING") != NULL)
+			dprintf(peer, "+PONG\r\n");
+	}
+}
+
+/* The clock is right when the connection comes up, although a part of the answers is slow. */
+static void clock_after_slow_answer(void)
+{
+	struct rt_redis_options options = { .host = "127.0.0.1", .follow_clock = true };
+	pid_t pid = redis_server_fake(&options.port, answer_slowly);
+	int64_t ahead_ms;
+
+	use_up(options);
+	ahead_ms = rt_loop_unix_ms(f.loop) - rt_wall_us() / 1000;
+	CU_ASSERT(ahead_ms > -100 && ahead_ms < 100);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 }
@@ -713,6 +760,7 @@ int main(void)
 		{ "a wrong password is told, and tried again", wrong_password },
 		{ "trouble is told once, with what to do", trouble_is_told },
 		{ "what answers is no Redis", no_redis },
+		{ "the clock is right after a slow answer", clock_after_slow_answer },
 		{ "a full server", full },
 		{ "commands under way are bounded", bounded },
 		{ "a command without an answer", timeouts },
