@@ -17,7 +17,9 @@
 
 #include "config.h"
 
-#define TCP_LISTEN 0x0a
+#define TCP_LISTEN    0x0a
+#define BACKLOG       16
+#define UNIX_PATH_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
 
 /* ---- who ---- */
 
@@ -103,49 +105,7 @@ static void name_holder(int port, struct rt_buf *text)
 		rt_buf_printf(text, " by a process of another user");
 }
 
-/* ---- why ---- */
-
-static int try_address(const struct addrinfo *address)
-{
-	int on = 1, error = 0;
-	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return errno;
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-	    bind(fd, address->ai_addr, address->ai_addrlen) < 0 || listen(fd, 1) < 0)
-		error = errno;
-	close(fd);
-	return error;
-}
-
-static void explain_tcp(const char *host, int port, struct rt_buf *text)
-{
-	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
-				  .ai_socktype = SOCK_STREAM };
-	struct addrinfo *addresses = NULL;
-	char service[8];
-	int rc, error;
-
-	snprintf(service, sizeof(service), "%d", port);
-	rc = getaddrinfo(host, service, &hints, &addresses);
-	if (rc != 0) {
-		rt_buf_printf(text, "%s has no address: %s", host, gai_strerror(rc));
-		return;
-	}
-	error = try_address(addresses);
-	freeaddrinfo(addresses);
-	if (error == EADDRINUSE) {
-		rt_buf_printf(text, "port %d is taken", port);
-		name_holder(port, text);
-	} else if (error == EADDRNOTAVAIL) {
-		rt_buf_printf(text, "%s is no address of this machine", host);
-	} else if (error == EACCES && port < 1024) {
-		rt_buf_printf(text, "port %d is below 1024 and needs CAP_NET_BIND_SERVICE", port);
-	} else if (error != 0) {
-		rt_buf_printf(text, "%s", strerror(error));
-	}
-}
+/* ---- listening ---- */
 
 bool rt_listen_unix_taken(const char *path)
 {
@@ -165,15 +125,103 @@ bool rt_listen_unix_taken(const char *path)
 	return taken;
 }
 
-static void explain_unix(const char *path, struct rt_buf *text)
+static int open_address(const struct sockaddr *address, socklen_t length)
+{
+	int on = 1, error;
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -1;
+	if ((address->sa_family == AF_UNIX ||
+	     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0) &&
+	    bind(fd, address, length) == 0 && listen(fd, BACKLOG) == 0)
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+/* *ret_rc is getaddrinfo's. */
+static int open_tcp(const char *host, int port, int *ret_rc)
+{
+	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+				  .ai_socktype = SOCK_STREAM };
+	struct addrinfo *addresses = NULL;
+	char service[8];
+	int fd = -1;
+
+	snprintf(service, sizeof(service), "%d", port);
+	*ret_rc = getaddrinfo(host, service, &hints, &addresses);
+	if (*ret_rc != 0)
+		return -1;
+	for (struct addrinfo *a = addresses; a != NULL && fd < 0; a = a->ai_next)
+		fd = open_address(a->ai_addr, a->ai_addrlen);
+	freeaddrinfo(addresses);
+	return fd;
+}
+
+static int open_unix(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct stat stat;
-	int fd;
 
 	if (strlen(path) >= sizeof(address.sun_path)) {
-		rt_buf_printf(text, "the path has more than %zu bytes",
-			      sizeof(address.sun_path) - 1);
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(address.sun_path, path, strlen(path));
+	if (rt_listen_unix_taken(path)) {
+		errno = EADDRINUSE;
+		return -1;
+	}
+	/* What a process that was killed left there; a file that is no socket is not ours. */
+	if (lstat(path, &stat) == 0 && S_ISSOCK(stat.st_mode))
+		unlink(path);
+	return open_address((const struct sockaddr *)&address, sizeof(address));
+}
+
+int rt_listen_open(const char *listen)
+{
+	char host[256];
+	int port, rc;
+
+	if (strncmp(listen, "unix:", 5) == 0)
+		return open_unix(listen + 5);
+	return rt_parse_listen(listen, host, &port) ? open_tcp(host, port, &rc) : -1;
+}
+
+/* ---- why ---- */
+
+static void explain_tcp(const char *host, int port, struct rt_buf *text)
+{
+	int rc, fd = open_tcp(host, port, &rc), error = errno;
+
+	if (rc != 0) {
+		rt_buf_printf(text, "%s has no address: %s", host, gai_strerror(rc));
+		return;
+	}
+	if (fd >= 0)
+		close(fd);
+	else if (error == EADDRINUSE) {
+		rt_buf_printf(text, "port %d is taken", port);
+		name_holder(port, text);
+	} else if (error == EADDRNOTAVAIL) {
+		rt_buf_printf(text, "%s is no address of this machine", host);
+	} else if (error == EACCES && port < 1024) {
+		rt_buf_printf(text, "port %d is below 1024 and needs CAP_NET_BIND_SERVICE", port);
+	} else {
+		rt_buf_printf(text, "%s", strerror(error));
+	}
+}
+
+static void explain_unix(const char *path, struct rt_buf *text)
+{
+	struct stat stat;
+	int fd;
+
+	if (strlen(path) > UNIX_PATH_MAX) {
+		rt_buf_printf(text, "the path has more than %zu bytes", UNIX_PATH_MAX);
 		return;
 	}
 	if (rt_listen_unix_taken(path)) {
@@ -184,16 +232,13 @@ static void explain_unix(const char *path, struct rt_buf *text)
 		rt_buf_printf(text, "there is a file that is no socket");
 		return;
 	}
-	if (lstat(path, &stat) == 0)
-		return;
-	memcpy(address.sun_path, path, strlen(path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+	fd = open_unix(path);
+	if (fd < 0) {
 		rt_buf_printf(text, "%s", strerror(errno));
-	else
-		unlink(path);
-	if (fd >= 0)
-		close(fd);
+		return;
+	}
+	unlink(path);
+	close(fd);
 }
 
 void rt_listen_explain(const char *listen, struct rt_buf *text)

@@ -1,5 +1,5 @@
 /* rt.c - status names, allocation that cannot fail, lists, buffers, RFC 3339 times, SHA-256,
- * base32, CRC-16. */
+ * base32. */
 #include "rt.h"
 
 #include <openssl/sha.h>
@@ -9,43 +9,36 @@
 #include <time.h>
 #include <unistd.h>
 
+struct status {
+	const char *name, *text;
+	int grpc_code;
+};
+
+static const struct status *find_status(int status)
+{
+#define ROW(name, number, text, code) [-(number)] = { #name, text, code },
+	static const struct status statuses[] = { RT_STATUS_MAP(ROW) };
+#undef ROW
+	static const struct status unknown = { "RT_?", "unknown status", 2 }; /* UNKNOWN */
+
+	if (status > 0 || status <= -(int)RT_LENGTH(statuses))
+		return &unknown;
+	return &statuses[-status];
+}
+
 const char *rt_status_name(int status)
 {
-#define CASE(name, number, text, code)                                                             \
-	case number:                                                                               \
-		return #name;
-	switch (status) {
-		RT_STATUS_MAP(CASE)
-	default:
-		return "RT_?";
-	}
-#undef CASE
+	return find_status(status)->name;
 }
 
 const char *rt_status_text(int status)
 {
-#define CASE(name, number, text, code)                                                             \
-	case number:                                                                               \
-		return text;
-	switch (status) {
-		RT_STATUS_MAP(CASE)
-	default:
-		return "unknown status";
-	}
-#undef CASE
+	return find_status(status)->text;
 }
 
 int rt_status_grpc_code(int status)
 {
-#define CASE(name, number, text, code)                                                             \
-	case number:                                                                               \
-		return code;
-	switch (status) {
-		RT_STATUS_MAP(CASE)
-	default:
-		return 2; /* UNKNOWN */
-	}
-#undef CASE
+	return find_status(status)->grpc_code;
 }
 
 static _Noreturn void out_of_memory(void)
@@ -338,17 +331,4 @@ bool rt_base32_128_valid(const char *text)
 	/* 128 bits leave two of the last character's five unused: they are zero, so that one
 	 * number has one spelling. */
 	return ((last - base32_alphabet) & 3) == 0;
-}
-
-uint16_t rt_crc16(const void *data, size_t length)
-{
-	const uint8_t *p = data;
-	unsigned crc = 0;
-
-	for (size_t i = 0; i < length; i++) {
-		crc ^= (unsigned)p[i] << 8;
-		for (int bit = 0; bit < 8; bit++)
-			crc = crc & 0x8000 ? (crc << 1 ^ 0x1021) & 0xffff : crc << 1 & 0xffff;
-	}
-	return (uint16_t)crc;
 }

@@ -47,9 +47,7 @@ int rt_status_grpc_code(int status);
 #define RT_LENGTH(array)                   (sizeof(array) / sizeof((array)[0]))
 #define RT_MIN(a, b)                       ((a) < (b) ? (a) : (b))
 #define RT_MAX(a, b)                       ((a) > (b) ? (a) : (b))
-#define RT_CLEANUP(fn)                     __attribute__((cleanup(fn)))
 #define RT_PRINTF(fmt, args)               __attribute__((format(printf, fmt, args)))
-#define RT_UNUSED                          __attribute__((unused))
 /* Hands a pointer over and forgets it here. */
 #define RT_TAKE(p)                                                                                 \
 	__extension__({                                                                            \
@@ -105,7 +103,5 @@ void rt_sha256(const void *data, size_t length, uint8_t digest[32]);
 #define RT_BASE32_128 26
 void rt_base32_128(const uint8_t bytes[16], char text[RT_BASE32_128 + 1]);
 bool rt_base32_128_valid(const char *text);
-/* CRC-16/XMODEM: the one Redis Cluster takes slots from. */
-uint16_t rt_crc16(const void *data, size_t length);
 
 #endif

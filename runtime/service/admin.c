@@ -5,15 +5,12 @@
  * connections, short time-outs, bodies are not read. */
 #include "admin_internal.h"
 
-#include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define CONNECTIONS_MAX   64
@@ -133,68 +130,6 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 
 /* ---- the socket ---- */
 
-static int bind_unix(struct rt_admin *admin, const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct stat stat;
-	int fd;
-
-	if (strlen(path) >= sizeof(address.sun_path)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	memcpy(address.sun_path, path, strlen(path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -1;
-	if (rt_listen_unix_taken(path)) {
-		close(fd);
-		errno = EADDRINUSE;
-		return -1;
-	}
-	/* What a process that was killed left there; a file that is no socket is not ours. */
-	if (lstat(path, &stat) == 0 && S_ISSOCK(stat.st_mode))
-		unlink(path);
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 16) < 0) {
-		close(fd);
-		return -1;
-	}
-	admin->unix_path = rt_strdup(path);
-	return fd;
-}
-
-static int bind_address(const struct addrinfo *address)
-{
-	int on = 1;
-	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return -1;
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-	    bind(fd, address->ai_addr, address->ai_addrlen) < 0 || listen(fd, 16) < 0) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-static int bind_tcp(const char *host, int port)
-{
-	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
-				  .ai_socktype = SOCK_STREAM };
-	struct addrinfo *addresses = NULL;
-	char service[8];
-	int fd = -1;
-
-	snprintf(service, sizeof(service), "%d", port);
-	if (getaddrinfo(host, service, &hints, &addresses) != 0)
-		return -1;
-	for (struct addrinfo *a = addresses; a != NULL && fd < 0; a = a->ai_next)
-		fd = bind_address(a);
-	freeaddrinfo(addresses);
-	return fd;
-}
-
 static int bound_port(int fd)
 {
 	struct sockaddr_storage address;
@@ -208,21 +143,6 @@ static int bound_port(int fd)
 	return (int)strtol(service, NULL, 10);
 }
 
-static int open_socket(struct rt_admin *admin, const char *listen_at)
-{
-	char host[256];
-	int port, fd;
-
-	if (strncmp(listen_at, "unix:", 5) == 0)
-		return bind_unix(admin, listen_at + 5);
-	if (!rt_parse_listen(listen_at, host, &port))
-		return -1;
-	fd = bind_tcp(host, port);
-	if (fd >= 0)
-		admin->port = bound_port(fd);
-	return fd;
-}
-
 /* ---- life ---- */
 
 int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_readiness *readiness,
@@ -232,11 +152,15 @@ int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_readi
 
 	admin->metrics = metrics;
 	admin->readiness = readiness;
-	admin->fd = open_socket(admin, listen);
+	admin->fd = rt_listen_open(listen);
 	if (admin->fd < 0) {
 		rt_admin_free(admin);
 		return RT_SYSTEM;
 	}
+	if (strncmp(listen, "unix:", 5) == 0)
+		admin->unix_path = rt_strdup(listen + 5);
+	else
+		admin->port = bound_port(admin->fd);
 	*ret = admin;
 	return RT_OK;
 }

@@ -226,13 +226,6 @@ static void base32(void)
 	CU_ASSERT(!rt_base32_128_valid("aaaqeayeaudaocajbifqydiob5"));  /* unused bits set */
 }
 
-static void crc16(void)
-{
-	/* The check value in redis's own cluster specification. */
-	CU_ASSERT_EQUAL(rt_crc16("123456789", 9), 0x31c3);
-	CU_ASSERT_EQUAL(rt_crc16("", 0), 0);
-}
-
 static void take(void)
 {
 	char *p = rt_strdup("x");
@@ -253,7 +246,6 @@ static const struct test tests[] = {
 	{ "what is no time is refused", times_refused },
 	{ "sha-256 of the standard's example", sha256 },
 	{ "base32 has one spelling of a number", base32 },
-	{ "crc16 is Redis Cluster's", crc16 },
 	{ "a taken pointer is forgotten", take },
 };
 
