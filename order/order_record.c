@@ -348,7 +348,7 @@ static char *expire_reason(struct rt_arena *arena, const struct order_record *re
 				    record->detail, record->detail_length);
 
 	if (expired == NULL || expired->reason[0] == '\0')
-		return rt_arena_printf(arena, "nobody decided in time");
+		return rt_arena_printf(arena, "not decided or confirmed in time");
 	return expired->reason;
 }
 

@@ -319,7 +319,7 @@ static void test_reasons(void)
 
 	record = record_of(&arena, ORDER_EXPIRED, 3, "placed@1000-1 expired+15-2 settled+16-3");
 	CU_ASSERT_STRING_EQUAL(order_view(&arena, &record, NULL, 0)->status_reason,
-			       "nobody decided in time");
+			       "not decided or confirmed in time");
 	expired.reason = (char *)"too slow";
 	record.detail = order_pack(&arena, &expired.base, &record.detail_length);
 	CU_ASSERT_STRING_EQUAL(order_view(&arena, &record, NULL, 0)->status_reason, "too slow");
