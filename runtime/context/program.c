@@ -20,7 +20,16 @@ static struct context_program {
 
 #define AT(member) offsetof(struct rt_context_settings, member)
 static const struct rt_setting common_settings[] = {
-	RT_REDIS_SETTINGS(struct rt_context_settings, redis, ""),
+	{ "redis-host", RT_SETTING_STRING, AT(redis.host), "127.0.0.1", 0, 0, "Redis host." },
+	{ "redis-port", RT_SETTING_INT, AT(redis.port), "6390", 1, 65535, "Redis TCP port." },
+	{ "redis-socket", RT_SETTING_STRING, AT(redis.unix_path), "", 0, 0,
+	  "Path of Redis's unix socket; when set, host and port are not used." },
+	{ "redis-user", RT_SETTING_STRING, AT(redis.user), "", 0, 0,
+	  "Redis ACL user; empty: no authentication." },
+	{ "redis-password-file", RT_SETTING_STRING, AT(redis.password_file), "", 0, 0,
+	  "File whose first line is the user's password." },
+	{ "redis-timeout", RT_SETTING_DURATION, AT(redis.timeout_ms), "2s", 10, 600000,
+	  "A command without an answer for so long has failed." },
 	{ "trim-every", RT_SETTING_DURATION, AT(trim_every_ms), "5s", 100, RT_DAY_MS,
 	  "How often the own event stream is trimmed." },
 	{ "retain", RT_SETTING_DURATION, AT(retain_ms), "1h", 0, 365 * RT_DAY_MS,

@@ -60,48 +60,11 @@ struct rt_service_definition {
 int rt_service_run(const struct rt_service_definition *definition, int argc, char **argv);
 void rt_service_stopped(struct rt_service *service);
 
-/* Settings for a service that keeps its state in Redis: put RT_REDIS_SETTINGS in its table. */
+/* Settings of a service that keeps its state in Redis (context/program.c). */
 struct rt_redis_settings {
 	char *host, *unix_path, *user, *password_file;
 	int64_t port, timeout_ms;
 };
-#define RT_REDIS_SETTINGS(settings_type, member, default_user)                                     \
-	{                                                                                          \
-		"redis-host",                                                                      \
-		RT_SETTING_STRING,                                                                 \
-		offsetof(settings_type, member.host),                                              \
-		"127.0.0.1",                                                                       \
-		0,                                                                                 \
-		0,                                                                                 \
-		"Redis host."                                                                      \
-	},                                                                                         \
-		{ "redis-port", RT_SETTING_INT,   offsetof(settings_type, member.port), "6390", 1, \
-		  65535,        "Redis TCP port." },                                               \
-		{ "redis-socket",                                                                  \
-		  RT_SETTING_STRING,                                                               \
-		  offsetof(settings_type, member.unix_path),                                       \
-		  "",                                                                              \
-		  0,                                                                               \
-		  0,                                                                               \
-		  "Path of Redis's unix socket; when set, host and port are not used." },          \
-		{ "redis-user",                                                                    \
-		  RT_SETTING_STRING,                                                               \
-		  offsetof(settings_type, member.user),                                            \
-		  default_user,                                                                    \
-		  0,                                                                               \
-		  0,                                                                               \
-		  "Redis ACL user; empty: no authentication." },                                   \
-		{ "redis-password-file",                                                           \
-		  RT_SETTING_STRING,                                                               \
-		  offsetof(settings_type, member.password_file),                                   \
-		  "",                                                                              \
-		  0,                                                                               \
-		  0,                                                                               \
-		  "File whose first line is the user's password." },                               \
-	{                                                                                          \
-		"redis-timeout", RT_SETTING_DURATION, offsetof(settings_type, member.timeout_ms),  \
-			"2s", 10, 600000, "A command without an answer for so long has failed."    \
-	}
 /* Reads the password file; *ret_password is freed by the caller. RT_OK, or RT_SYSTEM after logging
  * why. No file set: *ret_password is "". */
 int rt_redis_settings_password(const struct rt_redis_settings *settings, char **ret_password);

@@ -131,7 +131,10 @@ struct settings {
 };
 
 static const struct rt_setting own_settings[] = {
-	RT_REDIS_SETTINGS(struct settings, redis, "order"),
+	{ "redis-port", RT_SETTING_INT, offsetof(struct settings, redis.port), "6390", 1, 65535,
+	  "Redis TCP port." },
+	{ "redis-user", RT_SETTING_STRING, offsetof(struct settings, redis.user), "order", 0, 0,
+	  "Redis ACL user." },
 	{ "depth", RT_SETTING_INT, offsetof(struct settings, depth), "5", 1, 9, "How deep." },
 	RT_SETTING_END,
 };
