@@ -8,23 +8,14 @@ import time
 
 import tandem
 
-CTL = os.path.join(tandem.BUILD, "tandemctl")
 FINE, NO, WRONG, AWAY = 0, 1, 2, 3
 
 
 class Ctl(tandem.Live):
     def ctl(self, *args, code=FINE, env=None):
         """Runs a command that must end with `code`; what it printed."""
-        done = subprocess.run(
-            [CTL, *args],
-            env={**self.tandem.env, **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=30 * tandem.SLOW,
-        )
+        done = self.tandem.ctl(*args, env=env)
         self.assertEqual(done.returncode, code, f"{args}: {done.stdout}{done.stderr}")
-        for report in tandem.REPORTS:
-            self.assertNotIn(report, done.stderr)
         if code != FINE:
             self.assertNotEqual(done.stdout + done.stderr, "", "it must say why")
         self.said = done.stderr
@@ -39,11 +30,8 @@ class Ctl(tandem.Live):
         self.assertEqual(len(values), 1, values)
         return values[0]
 
-    def stock_up(self, sku, count):
-        self.ctl("stock", "adjust", f"{sku}=+{count}")
-
     def test_orders(self):
-        self.stock_up("o-apple", 10)
+        self.stock("o-apple", 10)
         order = self.one("order", "place", "--wait", "-c", "carol", "--label", "a=b", "o-apple=2")
         self.assertEqual(order["status"], "ORDER_STATUS_RESERVED")
         self.assertEqual(order["lines"], [{"sku": "o-apple", "quantity": 2}])
@@ -77,9 +65,9 @@ class Ctl(tandem.Live):
         self.ctl("order", "place", "--request-id", "r", "-c", "d", "o-none=2", code=NO)
 
     def test_order_list(self):
-        self.stock_up("l-apple", 10)
+        self.stock("l-apple", 10)
         placed = [
-            self.one("order", "place", "-c", "lister", "--wait", "l-apple")["order_id"]
+            self.place("l-apple", customer_id="lister", wait_for_decision=True).order_id
             for _ in range(5)
         ]
         listed = [o["order_id"] for o in self.json("order", "list", "lister")]
@@ -126,8 +114,8 @@ class Ctl(tandem.Live):
             self.ctl("stock", "adjust", bad, code=WRONG)
 
     def test_events(self):
-        self.stock_up("e-apple", 10)
-        number = self.one("order", "place", "--wait", "e-apple=2")["order_id"]
+        self.stock("e-apple", 10)
+        number = self.place("e-apple", 2, wait_for_decision=True).order_id
         events = self.json("events", "tail", "--order", number)
         self.assertEqual(
             sorted(e["type"].split(".")[-1] for e in events),
@@ -163,9 +151,9 @@ class Ctl(tandem.Live):
         self.assertGreaterEqual(lag["inventory"]["consumers"], 1)
 
     def test_events_follow(self):
-        self.stock_up("f-apple", 10000)
+        self.stock("f-apple", 10000)
         follow = subprocess.Popen(
-            [CTL, "events", "tail", "-f", "-n", "0", "--type", "OrderReserved", "--json"],
+            [tandem.CTL, "events", "tail", "-f", "-n", "0", "--type", "OrderReserved", "--json"],
             env=self.tandem.env,
             stdout=subprocess.PIPE,
             text=True,
@@ -181,7 +169,7 @@ class Ctl(tandem.Live):
             line = ""
             while not line:
                 self.assertLess(time.monotonic(), deadline)
-                placed.add(self.one("order", "place", "--wait", "f-apple")["order_id"])
+                placed.add(self.place("f-apple", wait_for_decision=True).order_id)
                 line = follow.stdout.readline()
             self.assertIn(json.loads(line)["subject"], placed)
             clients.close()
@@ -191,8 +179,8 @@ class Ctl(tandem.Live):
             follow.stdout.close()
 
     def test_explain(self):
-        self.stock_up("x-apple", 10)
-        number = self.one("order", "place", "--wait", "x-apple=2")["order_id"]
+        self.stock("x-apple", 10)
+        number = self.place("x-apple", 2, wait_for_decision=True).order_id
         life = self.one("explain", number)
         self.assertEqual(
             [(e["context"], e["kind"]) for e in life["events"]],
@@ -207,18 +195,16 @@ class Ctl(tandem.Live):
         self.assertIn("inventory holds every line", life["because"])
         self.assertIn("ConfirmOrder or CancelOrder", life["next"])
         self.ctl("order", "cancel", "--reason", "x", number)
-        text = ""
-        while "settled." not in text:
-            text = self.ctl("explain", number)
+        tandem.until(lambda: self.get(number).settled, 20 * tandem.SLOW, "settled")
+        text = self.ctl("explain", number)
         self.assertIn("InventoryReleased", text)
         self.assertEqual(text.splitlines()[-1], "Next: Nothing: the order is settled.")
         self.ctl("explain", "ord_" + "b" * 26, code=NO)
 
     def test_explain_without_inventory(self):
         """Stuck on purpose: the last lines say why."""
-        self.tandem.inventory.terminate()
-        try:
-            number = self.one("order", "place", "w-apple")["order_id"]
+        with self.tandem.away("inventory"):
+            number = self.place("w-apple").order_id
             life = self.one("explain", number)
             self.assertIn("inventory has not read OrderPlaced yet", life["because"])
             self.assertIn("is asked again", life["next"])
@@ -227,10 +213,6 @@ class Ctl(tandem.Live):
             redis.close()
             life = self.one("explain", number)
             self.assertIn("was lost from the stream", life["because"])
-        finally:
-            self.tandem.inventory.start()
-            self.tandem.inventory.wait_ready()
-            self.tandem.gateway.wait_ready()
 
     def bury(self):
         """An entry that inventory cannot process; its id among the dead letters."""
@@ -246,13 +228,9 @@ class Ctl(tandem.Live):
 
     def dead(self):
         """The one dead letter, once it is there."""
-        deadline = time.monotonic() + 20 * tandem.SLOW
-        letters = []
-        while not letters:
-            self.assertLess(time.monotonic(), deadline, "nothing was buried")
-            letters = self.json("dead", "list", "-c", "inventory")
-        self.assertEqual(len(letters), 1)
-        return letters[0]
+        there = self.tandem.redis_as()
+        tandem.until(lambda: there("XLEN", "inventory:{0}:dead"), 20 * tandem.SLOW, "buried")
+        return self.one("dead", "list", "-c", "inventory")
 
     def test_dead_letters(self):
         number = self.bury()
@@ -290,7 +268,7 @@ class Ctl(tandem.Live):
             here, there = pty.openpty()
             os.write(here, answer)
             done = subprocess.run(
-                [CTL, "dead", "discard", "--all", "--json"], env=self.tandem.env, stdin=there,
+                [tandem.CTL, "dead", "discard", "--all", "--json"], env=self.tandem.env, stdin=there,
                 capture_output=True, text=True,
             )
             os.close(here)
@@ -309,8 +287,8 @@ class Ctl(tandem.Live):
 
     def test_replay_of_what_took_effect(self):
         """A good event that lies in the dead letters for no reason: replayed, it changes nothing."""
-        self.stock_up("r-apple", 5)
-        number = self.one("order", "place", "--wait", "r-apple=2")["order_id"]
+        self.stock("r-apple", 5)
+        number = self.place("r-apple", 2, wait_for_decision=True).order_id
         redis = self.tandem.redis_as("ops")
         [[stream_id, fields]] = [
             entry
@@ -324,9 +302,12 @@ class Ctl(tandem.Live):
             )
         redis.close()
         self.assertEqual(len(self.json("dead", "replay", "--all", "--reason", "by hand")), 2)
-        deadline = time.monotonic() + 20 * tandem.SLOW
-        while any(row["lag"] or row["pending"] for row in self.json("events", "lag")):
-            self.assertLess(time.monotonic(), deadline)
+        tandem.until(
+            lambda: not any(row["lag"] or row["pending"] for row in self.json("events", "lag")),
+            20 * tandem.SLOW,
+            "all is read",
+            every=0.2,
+        )
         self.assertEqual(self.json("dead", "list"), [])
         stock = self.one("stock", "get", "r-apple")
         self.assertEqual((stock["available"], stock["reserved"]), (3, 2))
@@ -356,8 +337,7 @@ class Ctl(tandem.Live):
 
     def test_a_reader_that_goes(self):
         """`tandemctl … | head -1` ends as `cat … | head -1` does."""
-        for n in range(60):
-            self.one("stock", "adjust", f"pipe-{n}=+1")
+        self.ctl("stock", "adjust", *[f"pipe-{n}=+1" for n in range(60)])
         for command in (
             "order --help",
             "--help",
@@ -369,7 +349,7 @@ class Ctl(tandem.Live):
         ):
             # The reader is gone before the first line is written.
             done = subprocess.run(
-                ["bash", "-c", f"exec 3> >(exec true); wait $!; '{CTL}' {command} >&3"],
+                ["bash", "-c", f"exec 3> >(exec true); wait $!; '{tandem.CTL}' {command} >&3"],
                 env=self.tandem.env, capture_output=True, text=True,
             )
             self.assertEqual((done.returncode, done.stderr), (141, ""), command)
@@ -405,7 +385,7 @@ class Ctl(tandem.Live):
     def test_output_that_cannot_be_written(self):
         with open("/dev/full", "w") as full:
             done = subprocess.run(
-                [CTL, "events", "lag"], env=self.tandem.env, stdout=full, stderr=subprocess.PIPE
+                [tandem.CTL, "events", "lag"], env=self.tandem.env, stdout=full, stderr=subprocess.PIPE
             )
         self.assertEqual(done.returncode, AWAY)
 
