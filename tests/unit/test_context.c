@@ -97,7 +97,8 @@ static void on_archive_event(struct rt_event *event, void *user)
 static int make(struct rt_context *context, const void *options, void **ret_data)
 {
 	*ret_data = &state;
-	state = (struct state){ .context = context, .hold_at_stop = options != NULL };
+	CU_ASSERT_PTR_EQUAL(options, &f);
+	state = (struct state){ .context = context };
 	return rt_store_queue_new(context->store, &get_step,
 				  (void *)(uintptr_t) "order:{0}:numbers", &state.gets);
 }
@@ -147,12 +148,12 @@ static int be_slow(void *user, const struct memory_io *io, int64_t *delay_ms)
 	return RT_OK;
 }
 
-static void setup(const void *options_of_domain)
+static void setup(void)
 {
 	const struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
 						    .trim_every_ms = 5000,
 						    .stale_ms = 60000,
-						    .domain_options = options_of_domain };
+						    .domain_options = &f };
 
 	f = (struct fixture){ .stopped = 0 };
 	CU_ASSERT_FATAL(rt_loop_new_manual(NOW, 7, &f.loop) == RT_OK);
@@ -175,6 +176,8 @@ static void on_stopped(void *user)
 
 static void teardown(void)
 {
+	if (f.loop == NULL)
+		return; /* the test did it */
 	if (f.stopped == 0) {
 		rt_context_stop(f.context, on_stopped, NULL);
 		rt_loop_advance(f.loop, 10000);
@@ -183,7 +186,7 @@ static void teardown(void)
 	rt_context_free(f.context);
 	CU_ASSERT_EQUAL(state.frees, 1);
 	memory_redis_free(f.redis);
-	rt_loop_free(f.loop);
+	rt_loop_free(RT_TAKE(f.loop));
 }
 
 static void publish(const char *stream, const char *subject)
@@ -212,7 +215,6 @@ static void get_add(struct get *get, const char *field)
 
 static void every_subscription_is_read(void)
 {
-	setup(NULL);
 	publish("inventory:{0}:events", "a");
 	publish("archive:{0}:events", "b");
 	publish("inventory:{0}:events", "c");
@@ -224,12 +226,10 @@ static void every_subscription_is_read(void)
 	CU_ASSERT_EQUAL(state.trims, 0);
 	rt_loop_advance(f.loop, 10000);
 	CU_ASSERT_EQUAL(state.trims, 2);
-	teardown();
 }
 
 static void one_that_is_not_read_is_named(void)
 {
-	setup(NULL);
 	memory_do(f.redis, "DEL", "archive:{0}:events", NULL);
 	memory_do(f.redis, "SET", "archive:{0}:events", "no stream", NULL);
 	rt_loop_advance(f.loop, 10000);
@@ -238,14 +238,12 @@ static void one_that_is_not_read_is_named(void)
 	publish("inventory:{0}:events", "a");
 	rt_loop_advance(f.loop, 1000);
 	CU_ASSERT_STRING_EQUAL(state.seen[0], "a/1 ");
-	teardown();
 }
 
 static void operations_share_commands(void)
 {
 	struct get gets[3];
 
-	setup(NULL);
 	get_add(&gets[0], "one");
 	get_add(&gets[1], "none");
 	get_add(&gets[2], "three");
@@ -253,14 +251,12 @@ static void operations_share_commands(void)
 	CU_ASSERT(gets[0].ends == 1 && gets[0].status == RT_OK && gets[0].value == 1);
 	CU_ASSERT(gets[1].ends == 1 && gets[1].status == RT_REMOTE);
 	CU_ASSERT(gets[2].ends == 1 && gets[2].status == RT_OK && gets[2].value == 3);
-	teardown();
 }
 
 static void what_cannot_wait_ends_busy(void)
 {
 	struct get gets[6];
 
-	setup(NULL);
 	f.slow = "hmget";
 	f.delay_ms = 1000;
 	get_add(&gets[0], "one");
@@ -276,7 +272,6 @@ static void what_cannot_wait_ends_busy(void)
 	rt_loop_advance(f.loop, 5000);
 	for (size_t i = 0; i < 4; i++)
 		CU_ASSERT(gets[i].ends == 1 && gets[i].status == RT_OK);
-	teardown();
 }
 
 /* Under way, waiting and refused: each ends once. */
@@ -284,7 +279,6 @@ static void freed_with_operations(void)
 {
 	struct get gets[5];
 
-	setup(NULL);
 	rt_context_stop(f.context, on_stopped, NULL);
 	rt_loop_advance(f.loop, 10000);
 	f.slow = "hmget";
@@ -300,7 +294,7 @@ static void freed_with_operations(void)
 
 static void the_end_waits_for_what_holds(void)
 {
-	setup("hold");
+	state.hold_at_stop = true;
 	rt_context_stop(f.context, on_stopped, NULL);
 	CU_ASSERT_EQUAL(state.stops, 1);
 	rt_loop_advance(f.loop, 60000);
@@ -316,7 +310,6 @@ static void the_end_waits_for_what_holds(void)
 	CU_ASSERT_EQUAL(f.stopped, 0);
 	rt_context_release(f.context);
 	rt_loop_run_due(f.loop);
-	teardown();
 }
 
 int main(void)
@@ -330,5 +323,5 @@ int main(void)
 		{ "the end waits for what holds", the_end_waits_for_what_holds },
 	};
 
-	return tests_run("context", tests, RT_LENGTH(tests));
+	return tests_run_each("context", setup, teardown, tests, RT_LENGTH(tests));
 }
