@@ -621,16 +621,17 @@ static void which_statuses_count(void)
 
 /* ---- dead letters ---- */
 
-/* The first one. */
-static void expect_dead(const char *field, const char *value)
+/* Of the first one: names and values, NULL at the end. */
+static void expect_dead(const char *const *fields)
 {
 	const struct memory_stream *dead = memory_stream_find(f.redis, DEAD);
-	const char *is = dead == NULL ? "" : memory_entry_field(&dead->entries[0], field);
 
-	if (strcmp(is, value) != 0)
-		printf("\n    dead letter %s is '%s', not '%s'", field, is, value);
-	CU_ASSERT_STRING_EQUAL(is, value);
+	CU_ASSERT_FATAL(dead != NULL);
+	for (; *fields != NULL; fields += 2)
+		TEST_ROW(strcmp(memory_entry_field(&dead->entries[0], fields[0]), fields[1]) == 0,
+			 fields[1]);
 }
+#define EXPECT_DEAD(...) expect_dead((const char *[]){ __VA_ARGS__, NULL })
 
 static void poison(void)
 {
@@ -638,19 +639,25 @@ static void poison(void)
 	start_on("a/1 a/2 b/1");
 	expect("a/1 a/2 b/1");
 	CU_ASSERT_EQUAL_FATAL(dead_count(), 1);
-	expect_dead("id", "a/1");
-	expect_dead("type", "tandem.order.v1.OrderPlaced");
-	expect_dead("data", "data");
-	expect_dead("stream", STREAM);
-	expect_dead("stream_id", "1000000-1");
-	expect_dead("group", GROUP);
-	expect_dead("reason", "does not parse");
-	expect_dead("deliveries", "1");
-	expect_dead("dead_time", "1970-01-01T00:16:40.000Z");
+	EXPECT_DEAD("id", "a/1", "type", "tandem.order.v1.OrderPlaced", "data", "data", "stream",
+		    STREAM, "stream_id", "1000000-1", "group", GROUP, "reason", "does not parse",
+		    "deliveries", "1", "dead_time", "1970-01-01T00:16:40.000Z");
 	CU_ASSERT_EQUAL(pending_count(), 0);
 	CU_ASSERT_EQUAL(counter("buried"), 1);
 	CU_ASSERT_EQUAL(warnings, 1);
 	CU_ASSERT_PTR_NOT_NULL(strstr(last_warning, "event buried"));
+}
+
+/* A full Redis must be able to drain. */
+static void poison_in_a_full_redis(void)
+{
+	plan("a", "h");
+	start_on("a/1 b/1");
+	f.redis->memory_full = true;
+	rt_event_poison(f.held[--f.held_count], "does not parse");
+	rt_loop_run_due(f.loop);
+	CU_ASSERT_EQUAL(dead_count(), 1);
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 static void tried_too_often(void)
@@ -662,8 +669,8 @@ static void tried_too_often(void)
 	/* Eight times; then those parked behind it are handled. */
 	expect("a/1x2 a/1x3 a/1x4 a/1x5 a/1x6 a/1x7 a/1x8 a/2");
 	CU_ASSERT_EQUAL_FATAL(dead_count(), 1);
-	expect_dead("id", "a/1");
-	expect_dead("reason", "failed 8 times, at last: the peer answered with an error");
+	EXPECT_DEAD("id", "a/1", "reason",
+		    "failed 8 times, at last: the peer answered with an error");
 	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
@@ -718,7 +725,7 @@ static void nul_bytes(void)
 		(const size_t[]){ 4, 1, 7, 3, 3, 1 });
 	start();
 	expect("");
-	expect_dead("reason", "not an event: bad subject");
+	EXPECT_DEAD("reason", "not an event: bad subject");
 }
 
 static void burying_fails(void)
@@ -760,7 +767,7 @@ static void delivered_too_often(void)
 	start();
 	rt_loop_advance(f.loop, 40000);
 	expect("b/1");
-	expect_dead("reason", "delivered 9 times");
+	EXPECT_DEAD("reason", "delivered 9 times");
 	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
@@ -1197,6 +1204,7 @@ int main(void)
 		{ "the back-off doubles", back_off_doubles },
 		{ "which failures count", which_statuses_count },
 		{ "poison is buried at once", poison },
+		{ "poison is buried in a full Redis, too", poison_in_a_full_redis },
 		{ "what fails too often is buried", tried_too_often },
 		{ "what is no event is buried", not_an_event },
 		{ "a subject with a NUL is no event", nul_bytes },

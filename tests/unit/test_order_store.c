@@ -1257,7 +1257,6 @@ static void test_freed_under_way(void)
 struct burst {
 	struct order_get_op gets[READS];
 	struct order_list_op lists[PAGES];
-	struct order_place_op place;
 	int place_status;
 	size_t before_place; /* reads that had ended by then */
 	size_t got, listed, canceled, refused;
@@ -1304,7 +1303,6 @@ static void begin_burst(void)
 	memset(&burst, 0, sizeof(burst));
 	for (size_t i = 0; i < READS; i++) {
 		burst.gets[i] = (struct order_get_op){ .order_id = "ord_a", .done = burst_got };
-		f->count++;
 		order_store_get(f->store, &burst.gets[i]);
 	}
 	for (size_t i = 0; i < PAGES; i++) {
@@ -1314,20 +1312,10 @@ static void begin_burst(void)
 							 .before_ms = INT64_MAX,
 							 .before_id = "",
 							 .done = burst_listed };
-		f->count++;
 		order_store_list(f->store, &burst.lists[i]);
 	}
-	burst.place = (struct order_place_op){ .order_id = "ord_b",
-					       .customer_id = "bob",
-					       .placed = (const uint8_t *)"CONTENT",
-					       .placed_length = 7,
-					       .hold_ms = 60000,
-					       .now_ms = NOW,
-					       .retry_due_ms = NOW + 2000,
-					       .traceparent = "",
-					       .done = burst_placed };
-	f->count++;
-	order_store_place(f->store, &burst.place);
+	place("ord_b", "CONTENT", true)->op.place.done = burst_placed;
+	f->count += READS + PAGES;
 }
 
 /* Whoever looks, and however many, hold up no order. */

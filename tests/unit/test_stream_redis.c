@@ -75,15 +75,10 @@ static void on_event(struct rt_event *event, void *user)
 	side->count++;
 	snprintf(handled->id, sizeof(handled->id), "%s", event->id);
 	handled->deliveries = event->deliveries;
-	if (strncmp(event->subject, "bad", 3) == 0) {
-		rt_event_poison(event, "does not parse");
-	} else if (strncmp(event->subject, "out", 3) == 0) {
-		rt_event_retry(event, RT_FULL);
-	} else if (side->hold) {
+	if (side->hold)
 		side->held = event;
-	} else {
+	else
 		rt_event_ignore(event);
-	}
 	if (handled_count() == f.wanted)
 		rt_loop_stop(f.loop);
 }
@@ -123,11 +118,6 @@ static bool nothing_pending(void)
 
 	freeReplyObject(reply);
 	return none;
-}
-
-static bool commands_up(void)
-{
-	return rt_redis_up(f.sides[0]->commands);
 }
 
 static bool all_stopped(void)
@@ -345,39 +335,6 @@ static void expect_fields(const redisReply *entry, const char *const *fields)
 		TEST_ROW(strcmp(field_of(entry, fields[0]), fields[1]) == 0, fields[0]);
 }
 #define EXPECT_FIELDS(entry, ...) expect_fields(entry, (const char *[]){ __VA_ARGS__, NULL })
-
-static bool is_buried(void)
-{
-	return redis_server_int(f.server, "XLEN inventory:{0}:dead") >= 2;
-}
-
-static void poison(void)
-{
-	redisReply *reply;
-	const redisReply *letter;
-
-	redis_server_do(&shared, "XADD " STREAM " 999-1 hello world");
-	publish(1000, 1, "bad");
-	publish(1000, 1, "good");
-	add_side(0, "c1", quick_options());
-	/* A full Redis must be able to drain. */
-	run_until(commands_up);
-	make_group();
-	redis_server_do(&shared, "CONFIG SET maxmemory 1");
-	run_until_handled(2);
-	run_until(is_buried);
-	redis_server_do(&shared, "CONFIG SET maxmemory 0");
-	run_until(nothing_pending);
-	reply = redis_server_command(&shared, "XRANGE inventory:{0}:dead - +");
-	CU_ASSERT_EQUAL_FATAL(reply->elements, 2);
-	EXPECT_FIELDS(reply->element[0]->element[1], "hello", "world", "stream_id", "999-1",
-		      "reason", "not an event: bad type");
-	letter = reply->element[1]->element[1];
-	EXPECT_FIELDS(letter, "id", "bad1/1", "data", "data", "stream", STREAM, "stream_id",
-		      "1000-2", "group", GROUP, "reason", "does not parse", "deliveries", "1");
-	CU_ASSERT_EQUAL(strlen(field_of(letter, "dead_time")), RT_TIME_TEXT - 1);
-	freeReplyObject(reply);
-}
 
 static void killed_and_restarted(void)
 {
@@ -804,7 +761,6 @@ int main(void)
 	static const struct test tests[] = {
 		{ "events flow", flow },
 		{ "a reader that flaps counts nothing", flapping_reader },
-		{ "poison is buried, in a full Redis, too", poison },
 		{ "Redis is killed and comes back", killed_and_restarted },
 		{ "ids carry a number", ids },
 		{ "lag", lag },
