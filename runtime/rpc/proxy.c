@@ -1,10 +1,58 @@
-/* proxy.c - a client as those who call see it, the same on every transport. */
+/* proxy.c - a client as those who call see it, the same on every transport: what protobuf-c generates, and
+ * an operation for each call. */
 #include "client_internal.h"
+
+/* The call of a generated proxy function: an op of its own, freed with its end. */
+struct invocation {
+	struct rt_client_op op;
+	ProtobufCClosure closure;
+	void *closure_data;
+};
+
+static void invocation_message(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	struct invocation *invocation = RT_CONTAINER_OF(op, struct invocation, op);
+
+	invocation->closure(message, invocation->closure_data);
+}
+
+static void invocation_done(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	struct invocation *invocation = RT_CONTAINER_OF(op, struct invocation, op);
+
+	invocation->closure(response, invocation->closure_data);
+	free(invocation);
+}
+
+#define INVOKE_TIMEOUT_MS 30000
+static void client_invoke(ProtobufCService *service, unsigned method_index,
+			  const ProtobufCMessage *input, ProtobufCClosure closure,
+			  void *closure_data)
+{
+	struct rpc_client *client = (struct rpc_client *)(void *)service;
+	struct invocation *invocation = rt_alloc(sizeof(*invocation));
+
+	invocation->closure = closure;
+	invocation->closure_data = closure_data;
+	invocation->op.timeout_ms = INVOKE_TIMEOUT_MS;
+	invocation->op.done = invocation_done;
+	if (client->methods[method_index].server_streams)
+		invocation->op.on_message = invocation_message;
+	if (!client->methods[method_index].client_streams) {
+		rt_client_start(service, method_index, input, &invocation->op);
+		return;
+	}
+	/* A stream of one. */
+	rt_client_start(service, method_index, NULL, &invocation->op);
+	rt_client_send(&invocation->op, input);
+	rt_client_half_close(&invocation->op);
+}
 
 void rpc_client_init(struct rpc_client *client, const struct rpc_client_ops *ops,
 		     const ProtobufCServiceDescriptor *descriptor, struct rt_metrics *metrics)
 {
 	client->service.descriptor = descriptor;
+	client->service.invoke = client_invoke;
 	client->ops = ops;
 	client->methods = rt_alloc(descriptor->n_methods * sizeof(*client->methods));
 	for (unsigned i = 0; i < descriptor->n_methods; i++)

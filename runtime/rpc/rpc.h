@@ -188,7 +188,9 @@ bool rt_channel_avoided(const struct rt_channel *channel, int connection);
 /* Cancels what is under way; each `done` runs before `freed` does. Takes NULL (freed runs). */
 void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void *user);
 
-/* A service behind the channel, for rt_client_start. Freed with rt_client_free. */
+/* A proxy for a service behind the channel: give it to the functions protobuf-c generated, or to
+ * rt_client_start. Its plain generated functions use a deadline of 30 s and hand the closure NULL
+ * on any error. Freed with rt_client_free. */
 ProtobufCService *rt_client_new(struct rt_channel *channel,
 				const ProtobufCServiceDescriptor *descriptor);
 void rt_client_free(ProtobufCService *client);

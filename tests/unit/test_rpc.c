@@ -529,6 +529,63 @@ static void test_answer_after_cancel(void)
 }
 
 /* What the wire check finds. protobuf-c sends anything, if asked by way of an unknown field. */
+struct proxied {
+	int calls;
+	bool null;
+	size_t size;
+};
+
+static void proxy_called(struct proxied *proxied, const Grpc__Testing__Payload *payload)
+{
+	proxied->calls++;
+	proxied->null = payload == NULL;
+	proxied->size += payload == NULL ? 0 : payload->body.len;
+	rt_loop_stop(world.loop);
+}
+
+static void on_proxied(const Grpc__Testing__SimpleResponse *response, void *user)
+{
+	proxy_called(user, response == NULL ? NULL : response->payload);
+}
+
+static void on_proxied_message(const Grpc__Testing__StreamingOutputCallResponse *response,
+			       void *user)
+{
+	proxy_called(user, response == NULL ? NULL : response->payload);
+}
+
+/* What protobuf-c generated works as it is: the README's first call from C does it. */
+static void test_generated_proxy(void)
+{
+	struct proxied proxied = { .calls = 0 };
+	Grpc__Testing__SimpleRequest request = GRPC__TESTING__SIMPLE_REQUEST__INIT;
+	Grpc__Testing__StreamingOutputCallRequest output =
+		GRPC__TESTING__STREAMING_OUTPUT_CALL_REQUEST__INIT;
+	Grpc__Testing__ResponseParameters parameters = GRPC__TESTING__RESPONSE_PARAMETERS__INIT,
+					  *list[] = { &parameters, &parameters };
+
+	request.response_size = 11;
+	grpc__testing__test_service__unary_call(world.client, &request, on_proxied, &proxied);
+	wait_for(&proxied.calls, 1);
+	CU_ASSERT_FALSE(proxied.null);
+	CU_ASSERT_EQUAL(proxied.size, 11);
+	request.response_size = -1;
+	grpc__testing__test_service__unary_call(world.client, &request, on_proxied, &proxied);
+	wait_for(&proxied.calls, 2);
+	CU_ASSERT_TRUE(proxied.null);
+
+	/* A stream's closure runs for each message, and with NULL at the end. */
+	proxied = (struct proxied){ .calls = 0 };
+	parameters.size = 5;
+	output.n_response_parameters = 2;
+	output.response_parameters = list;
+	grpc__testing__test_service__streaming_output_call(world.client, &output,
+							   on_proxied_message, &proxied);
+	wait_for(&proxied.calls, 3);
+	CU_ASSERT_TRUE(proxied.null);
+	CU_ASSERT_EQUAL(proxied.size, 10);
+}
+
 static void test_bad_bytes(void)
 {
 	static const struct {
@@ -1492,6 +1549,7 @@ static const struct test common[] = {
 	{ "what a handler can ask", test_call_facts },
 	{ "a cancelled call", test_cancel },
 	{ "an answer after the client went", test_answer_after_cancel },
+	{ "the generated proxy", test_generated_proxy },
 	{ "bytes that are no message", test_bad_bytes },
 	{ "server streaming", test_server_streaming },
 	{ "server streaming, cancelled", test_server_streaming_cancel },
