@@ -95,11 +95,8 @@ static error_t audit_parse(int key, char *arg, struct argp_state *state)
 
 static void suspect(struct audit *audit, const struct audit_case *one)
 {
-	if (audit->suspicion_count == audit->suspicion_capacity) {
-		audit->suspicion_capacity = RT_MAX(2 * audit->suspicion_capacity, (size_t)64);
-		audit->suspicions = rt_realloc(
-			audit->suspicions, audit->suspicion_capacity * sizeof(*audit->suspicions));
-	}
+	audit->suspicions = rt_grow(audit->suspicions, audit->suspicion_count,
+				    &audit->suspicion_capacity, sizeof(*audit->suspicions));
 	audit->suspicions[audit->suspicion_count++] =
 		(struct suspicion){ rt_strdup(one->order_id), one->fingerprint };
 }
@@ -122,11 +119,8 @@ static struct violation *violate(struct audit *audit, enum audit_fault fault, co
 {
 	struct violation *made;
 
-	if (audit->violation_count == audit->violation_capacity) {
-		audit->violation_capacity = RT_MAX(2 * audit->violation_capacity, (size_t)16);
-		audit->violations = rt_realloc(
-			audit->violations, audit->violation_capacity * sizeof(*audit->violations));
-	}
+	audit->violations = rt_grow(audit->violations, audit->violation_count,
+				    &audit->violation_capacity, sizeof(*audit->violations));
 	made = &audit->violations[audit->violation_count++];
 	*made = (struct violation){ .fault = fault,
 				    .subject = rt_strdup(subject),
@@ -288,22 +282,6 @@ static void on_stock(enum audit_fault fault, const char *sku, const char *detail
 	violate(user, fault, sku, detail);
 }
 
-static bool count_dead(struct audit *audit)
-{
-	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-		char key[CTL_KEY];
-		redisReply *length;
-
-		ctl_key(key, ctl_contexts[i].name, "dead");
-		length = ctl_redis(audit->ctl, "XLEN", key);
-		if (length == NULL)
-			return false;
-		audit->dead += ctl_number(length);
-		freeReplyObject(length);
-	}
-	return true;
-}
-
 /* ---- what was found ---- */
 
 static bool about_sku(enum audit_fault fault)
@@ -323,28 +301,19 @@ static void print_violations(const struct audit *audit)
 	for (size_t i = 0; i < audit->violation_count; i++) {
 		const struct violation *violation = &audit->violations[i];
 		const struct audit_fault_info *info = audit_fault_info(violation->fault);
+		const char *kind = about_sku(violation->fault) ? "sku" : "order_id";
 		char *subject = rt_text_shown(violation->subject, strlen(violation->subject));
 		char *detail = rt_text_shown(violation->detail, strlen(violation->detail));
 
 		if (audit->ctl->json) {
-			json_t *json = json_object();
-
-			json_object_set_new(json, "violation", json_string(info->name));
-			json_object_set_new(
-				json, about_sku(violation->fault) ? "sku" : "order_id",
-				ctl_json_string(violation->subject, strlen(violation->subject)));
-			json_object_set_new(json, "text", json_string(info->text));
-			json_object_set_new(
-				json, "detail",
-				ctl_json_string(violation->detail, strlen(violation->detail)));
-			json_object_set_new(json, "fix", json_string(info->fix));
-			json_object_set_new(json, "repairable",
-					    json_boolean(info->repair != AUDIT_BY_HAND));
-			ctl_json_print(json);
+			ctl_json_print(json_pack(
+				"{s:s, s:o, s:s, s:o, s:s, s:b}", "violation", info->name, kind,
+				ctl_json_text(violation->subject), "text", info->text, "detail",
+				ctl_json_text(violation->detail), "fix", info->fix, "repairable",
+				info->repair != AUDIT_BY_HAND));
 		} else {
 			printf("VIOLATION  %s %s  %s: %s\n           %s\n           fix: %s\n",
-			       about_sku(violation->fault) ? "sku" : "order_id", subject,
-			       info->name, info->text, detail, info->fix);
+			       kind, subject, info->name, info->text, detail, info->fix);
 		}
 		free(subject);
 		free(detail);
@@ -353,7 +322,7 @@ static void print_violations(const struct audit *audit)
 
 static void print_summary_json(const struct audit *audit)
 {
-	json_t *json = json_object(), *orders = json_object();
+	json_t *states = json_object();
 
 	for (int i = 0; i < STATES; i++) {
 		char name[32];
@@ -363,22 +332,17 @@ static void print_summary_json(const struct audit *audit)
 					 i == ORDER_RESERVED
 				 ? ""
 				 : "_UNSETTLED");
-		json_object_set_new(orders, name, json_integer((json_int_t)audit->states[i]));
+		json_object_set_new(states, name, json_integer((json_int_t)audit->states[i]));
 	}
-	json_object_set_new(json, "orders", json_integer((json_int_t)audit->orders.count));
-	json_object_set_new(json, "states", orders);
-	json_object_set_new(json, "timers", json_integer((json_int_t)audit->timers));
-	json_object_set_new(json, "reservations", json_integer((json_int_t)audit->reservations));
-	json_object_set_new(json, "tombstones", json_integer((json_int_t)audit->tombstones));
-	json_object_set_new(json, "skus", json_integer((json_int_t)audit->stock.skus));
-	json_object_set_new(json, "hot_skus", json_integer((json_int_t)audit->stock.hot));
-	json_object_set_new(json, "not_checked_skus",
-			    json_integer((json_int_t)audit->stock.unchecked));
-	json_object_set_new(json, "dead_letters", json_integer(audit->dead));
-	json_object_set_new(json, "second_looks", json_integer((json_int_t)audit->suspicion_count));
-	json_object_set_new(json, "in_flight", json_integer((json_int_t)audit->moved));
-	json_object_set_new(json, "violations", json_integer((json_int_t)audit->violation_count));
-	ctl_json_print(json);
+	ctl_json_print(json_pack(
+		"{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "orders",
+		(json_int_t)audit->orders.count, "states", states, "timers",
+		(json_int_t)audit->timers, "reservations", (json_int_t)audit->reservations,
+		"tombstones", (json_int_t)audit->tombstones, "skus", (json_int_t)audit->stock.skus,
+		"hot_skus", (json_int_t)audit->stock.hot, "not_checked_skus",
+		(json_int_t)audit->stock.unchecked, "dead_letters", (json_int_t)audit->dead,
+		"second_looks", (json_int_t)audit->suspicion_count, "in_flight",
+		(json_int_t)audit->moved, "violations", (json_int_t)audit->violation_count));
 }
 
 static void print_summary(const struct audit *audit)
@@ -588,7 +552,7 @@ static int audit_run(struct ctl *ctl, void *options)
 	int code = CTL_UNAVAILABLE;
 
 	if (scan_all(&audit) && look_again(&audit) && audit_stock(ctl, &audit.stock) &&
-	    count_dead(&audit)) {
+	    ctl_dead_count(ctl, &audit.dead)) {
 		print_violations(&audit);
 		print_summary(&audit);
 		if (audit.options->repair)

@@ -250,18 +250,6 @@ static redisReply *read_at_once(struct audit_reader *reader)
 	return reply;
 }
 
-static redisReply *read_part(struct ctl *ctl, const char *const *strings, size_t count)
-{
-	struct rt_args args = { 0 };
-	redisReply *reply;
-
-	for (size_t i = 0; i < count; i++)
-		rt_args_str(&args, strings[i]);
-	reply = ctl_redis_args(ctl, &args, 0, true);
-	rt_args_done(&args);
-	return reply;
-}
-
 /* What the script answers for one id, from plain commands. Its parts are of different instants. A
  * violation is proven nevertheless: it is one when nothing has changed from the first look to the
  * second, and between the two there is an instant at which all parts were as they were read. */
@@ -278,13 +266,11 @@ static bool read_plainly(struct audit_reader *reader, const char *id)
 	ctl_key(reservations, "inventory", "r");
 	ctl_key(timers, "order", "timers");
 	key = rt_printf("%s%s", orders, id);
-	parts[0] = read_part(reader->ctl,
-			     (const char *const[]){ "HMGET", key, "status", "settled", "version",
-						    "attempt", "history", "placed", "hold" },
-			     2 + FIELD_COUNT);
-	parts[1] = read_part(reader->ctl, (const char *const[]){ "HGET", reservations, id }, 3);
-	parts[2] = read_part(reader->ctl, (const char *const[]){ "ZSCORE", timers, id }, 3);
-	parts[3] = read_part(reader->ctl, (const char *const[]){ "EXISTS", key }, 2);
+	parts[0] = ctl_redis_try(reader->ctl, "HMGET", key, "status", "settled", "version",
+				 "attempt", "history", "placed", "hold");
+	parts[1] = ctl_redis_try(reader->ctl, "HGET", reservations, id);
+	parts[2] = ctl_redis_try(reader->ctl, "ZSCORE", timers, id);
+	parts[3] = ctl_redis_try(reader->ctl, "EXISTS", key);
 	free(key);
 	for (size_t i = 0; i < 4; i++) {
 		good = good && parts[i] != NULL;

@@ -8,6 +8,8 @@
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 
+#define PAGE_MAX 1000 /* items that a page is asked for at most */
+
 struct rt_loop *ctl_loop(struct ctl *ctl)
 {
 	if (ctl->loop == NULL && rt_loop_new(&ctl->loop) != RT_OK) {
@@ -167,11 +169,8 @@ static void asked_message(struct rt_client_op *op, const ProtobufCMessage *messa
 
 static unsigned method_index(const ProtobufCServiceDescriptor *descriptor, const char *name)
 {
-	unsigned index = 0;
-
-	while (index < descriptor->n_methods && strcmp(descriptor->methods[index].name, name) != 0)
-		index++;
-	return index;
+	return (unsigned)(protobuf_c_service_descriptor_get_method_by_name(descriptor, name) -
+			  descriptor->methods);
 }
 
 int ctl_call(struct ctl *ctl, ProtobufCService *client, const char *method,
@@ -192,6 +191,40 @@ int ctl_call(struct ctl *ctl, ProtobufCService *client, const char *method,
 	}
 	*ret = asked.response;
 	return CTL_OK;
+}
+
+static void *field_of(const ProtobufCMessage *message, const char *name)
+{
+	return (char *)(uintptr_t)message +
+	       protobuf_c_message_descriptor_get_field_by_name(message->descriptor, name)->offset;
+}
+
+int ctl_call_list(struct ctl *ctl, struct ctl_list *list)
+{
+	int32_t *page_size = field_of(list->request, "page_size");
+	char **page_token = field_of(list->request, "page_token");
+	int code = CTL_OK;
+
+	list->next = rt_strdup(*page_token);
+	do {
+		/* Each such answer has its items, and where the list goes on. */
+		const Tandem__Order__V1__ListOrdersResponse *page;
+		ProtobufCMessage *response = NULL;
+
+		*page_size = (int32_t)RT_MIN(list->items_max - list->count, PAGE_MAX);
+		*page_token = list->next;
+		code = ctl_call(ctl, list->client, list->method, list->request, &response);
+		if (code != CTL_OK)
+			break;
+		page = (const void *)response;
+		list->count += (int64_t)page->n_orders;
+		for (size_t i = 0; i < page->n_orders && code == CTL_OK; i++)
+			code = list->on_item(&page->orders[i]->base, list->user);
+		free(list->next);
+		list->next = rt_strdup(page->next_page_token);
+		protobuf_c_message_free_unpacked(response, NULL);
+	} while (code == CTL_OK && list->next[0] != '\0' && list->count < list->items_max);
+	return code;
 }
 
 int ctl_call_stream(struct ctl *ctl, ProtobufCService *client, const char *method,

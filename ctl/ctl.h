@@ -85,6 +85,19 @@ int ctl_call(struct ctl *ctl, ProtobufCService *client, const char *method,
 int ctl_call_stream(struct ctl *ctl, ProtobufCService *client, const char *method,
 		    const ProtobufCMessage *request,
 		    bool (*on_message)(const ProtobufCMessage *message, void *user), void *user);
+/* A list, page by page: each of its items goes to `on_item`, until that does not return CTL_OK. */
+struct ctl_list {
+	ProtobufCService *client;
+	const char *method;
+	ProtobufCMessage *request; /* its page_size is set; its page_token: where it begins */
+	int64_t items_max;
+	int (*on_item)(const ProtobufCMessage *item, void *user);
+	void *user;
+	/* Out. */
+	int64_t count;
+	char *next; /* the page_token to go on with, "" at the end; freed by the caller */
+};
+int ctl_call_list(struct ctl *ctl, struct ctl_list *list);
 /* The exit code that tells a script of a gRPC status code. */
 int ctl_exit_of(int code);
 
@@ -92,10 +105,14 @@ int ctl_exit_of(int code);
 
 /* A command of C strings. The reply is freed with freeReplyObject. NULL: no reply, or an error
  * reply, which is on stderr. */
-#define ctl_redis(ctl, ...)                                                                        \
-	ctl_redis_strings(ctl, (const char *const[]){ __VA_ARGS__ },                               \
-			  sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
-redisReply *ctl_redis_strings(struct ctl *ctl, const char *const *strings, size_t count);
+#define ctl_redis(ctl, ...) ctl_redis_strings(ctl, false, CTL_STRINGS(__VA_ARGS__))
+/* The same, but error replies are returned as they are. */
+#define ctl_redis_try(ctl, ...) ctl_redis_strings(ctl, true, CTL_STRINGS(__VA_ARGS__))
+#define CTL_STRINGS(...)                                                                           \
+	(const char *const[]){ __VA_ARGS__ },                                                      \
+		sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *)
+redisReply *ctl_redis_strings(struct ctl *ctl, bool errors_too, const char *const *strings,
+			      size_t count);
 /* The same with gathered arguments, which are cleared. timeout_ms 0: as usual. Error replies are
  * returned as they are when `errors_too`. */
 redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
@@ -128,6 +145,7 @@ json_t *ctl_bytes_json(const char *type, const void *data, size_t length, bool d
 		       const char **reterr_why);
 /* A string that is made valid first: what is not UTF-8 becomes \xNN. */
 json_t *ctl_json_string(const char *text, size_t length);
+json_t *ctl_json_text(const char *text); /* the same of a terminated one; NULL: null */
 /* One line of JSON on stdout; takes `json`. */
 void ctl_json_print(json_t *json);
 /* For people: "a=1 b{c=2} d[x y]" on one line, appended; nothing but printable characters. */
@@ -139,17 +157,28 @@ void ctl_json_block(const json_t *json, int indent);
 
 /* Rows of columns, aligned when printed. Zeroed memory with `columns` set is a valid empty one. */
 struct ctl_table {
-	int columns;
-	char **cells; /* row by row; the first row is the heading */
+	size_t columns;
+	const char *const *heading; /* of each; NULL: none */
+	char **cells;               /* row by row, behind the heading */
 	size_t count, capacity;
 };
+/* An empty one with these headings. */
+#define CTL_TABLE(...)                                                                             \
+	{                                                                                          \
+		.columns = RT_LENGTH(((const char *const[]){ __VA_ARGS__ })),                      \
+		.heading = (const char *const[]){ __VA_ARGS__ },                                   \
+	}
 /* One cell: the next of the row. Characters that are not printable become \xNN. */
 void ctl_cell(struct ctl_table *table, const char *format, ...) RT_PRINTF(2, 3);
-/* Prints (nothing when there is but a heading) and empties. */
+/* Prints (nothing when there is no row) and empties. */
 void ctl_table_print(struct ctl_table *table);
 
-/* Behind a list: where it goes on ("": nowhere), or `nothing` (NULL: there was something). */
-void ctl_print_next_page(const struct ctl *ctl, const char *nothing, const char *token);
+/* Prints a list: each item as JSON, or as a `row` of the table. Then where it goes on; or `nothing`, when
+ * it is empty. */
+struct ctl_list;
+int ctl_print_list(struct ctl *ctl, struct ctl_list *list, struct ctl_table *table,
+		   void (*row)(struct ctl_table *table, const ProtobufCMessage *item),
+		   const char *nothing);
 
 /* ---- the streams (entry.c) ---- */
 
@@ -242,6 +271,39 @@ bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream
  * 1000. -1: Redis could not be asked. */
 int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
 		       const char *delivered);
+
+/* Who reads a stream: a group's consumers. */
+struct ctl_readers {
+	bool group;       /* there is one */
+	size_t consumers; /* in it */
+	int64_t seen_ms;  /* since one was seen; -1: never */
+};
+/* `group` may hold any bytes. False: Redis could not be asked. */
+bool ctl_readers_read(struct ctl *ctl, const char *key, const char *group, size_t length,
+		      struct ctl_readers *readers);
+/* The dead letters of all contexts. False: Redis could not be asked. */
+bool ctl_dead_count(struct ctl *ctl, int64_t *ret);
+
+/* ---- the versions of a context's Redis functions, as Redis knows them (functions.c) ---- */
+
+#define CTL_ABSENT_MS                                                                              \
+	15000 /* a consumer that was not seen for so long is not there: reads wait for 5 s at most */
+#define CTL_VERSIONS_MAX 64
+
+struct ctl_version {
+	char version[32];
+	bool loaded;     /* its library is */
+	bool own;        /* it is what this tandemctl was built with */
+	int instances;   /* that call it and are there */
+	int64_t seen_ms; /* ago, one of them; -1: never */
+};
+struct ctl_versions {
+	const char *context;
+	struct ctl_version list[CTL_VERSIONS_MAX];
+	size_t count;
+};
+/* Those that are loaded, or that some instance calls. False: Redis could not be asked. */
+bool ctl_versions_read(struct ctl *ctl, const char *context, struct ctl_versions *versions);
 
 /* "850 ms", "12.3 s", "4 min", "2.1 h", "3.4 d". */
 #define CTL_AGE 24

@@ -180,16 +180,13 @@ static const char *or_dash(const char *text)
 
 static int list_run(struct ctl *ctl, void *options)
 {
-	static const char *const heading[] = { "STREAM_ID", "CONTEXT",    "EVENT_ID", "TYPE",
-					       "DEAD_TIME", "DELIVERIES", "REPLAYED", "REASON" };
 	struct dead *dead = options;
-	struct ctl_table table = { .columns = RT_LENGTH(heading) };
+	struct ctl_table table = CTL_TABLE("STREAM_ID", "CONTEXT", "EVENT_ID", "TYPE", "DEAD_TIME",
+					   "DELIVERIES", "REPLAYED", "REASON");
 	struct ctl_entries entries = { 0 };
 	size_t missing;
 	bool good = read_chosen(ctl, dead, &entries, &missing);
 
-	for (size_t i = 0; i < RT_LENGTH(heading); i++)
-		ctl_cell(&table, "%s", heading[i]);
 	for (size_t i = 0; i < entries.count; i++) {
 		const struct ctl_entry *entry = &entries.list[i];
 
@@ -306,15 +303,10 @@ static void say(const struct ctl *ctl, const struct ctl_entry *entry, const char
 		const char *detail)
 {
 	if (ctl->json) {
-		json_t *json = json_object();
-
-		json_object_set_new(json, "context", json_string(entry->context));
-		json_object_set_new(json, "stream_id", json_string(entry->stream_id));
-		json_object_set_new(json, "event_id",
-				    ctl_json_string(entry->id, strlen(entry->id)));
-		json_object_set_new(json, "outcome", json_string(outcome));
-		json_object_set_new(json, "detail", ctl_json_string(detail, strlen(detail)));
-		ctl_json_print(json);
+		ctl_json_print(json_pack("{s:s, s:s, s:o, s:s, s:o}", "context", entry->context,
+					 "stream_id", entry->stream_id, "event_id",
+					 ctl_json_text(entry->id), "outcome", outcome, "detail",
+					 ctl_json_text(detail)));
 	} else {
 		char *line = rt_printf("%s  %s  %s%s%s", entry->stream_id, or_dash(entry->id),
 				       outcome, detail[0] == '\0' ? "" : ": ", detail);
@@ -330,8 +322,7 @@ static void say(const struct ctl *ctl, const struct ctl_entry *entry, const char
 static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl_entry *entry)
 {
 	const char *why = refusal(dead, entry);
-	struct rt_args args = { 0 };
-	char key[CTL_KEY];
+	char key[CTL_KEY], now[24];
 	redisReply *reply;
 	int code = CTL_OK;
 
@@ -344,15 +335,9 @@ static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl
 		return CTL_OK;
 	}
 	ctl_key(key, entry->context, "dead");
-	rt_args_str(&args, "EVAL");
-	rt_args_str(&args, replay_script);
-	rt_args_int(&args, 2);
-	rt_args_str(&args, key);
-	rt_args_str(&args, entry->stream);
-	rt_args_str(&args, entry->stream_id);
-	rt_args_int(&args, ctl_now_ms(ctl));
-	reply = ctl_redis_args(ctl, &args, 0, true);
-	rt_args_done(&args);
+	snprintf(now, sizeof(now), "%" PRId64, ctl_now_ms(ctl));
+	reply = ctl_redis_try(ctl, "EVAL", replay_script, "2", key, entry->stream, entry->stream_id,
+			      now);
 	if (reply == NULL)
 		return CTL_UNAVAILABLE;
 	if (reply->type == REDIS_REPLY_ERROR) {

@@ -8,7 +8,6 @@
 #include "base/base.h"
 #include "commands.h"
 #include "loop/loop.h"
-#include "versions.h"
 
 #define STALE_MS   600000 /* as the services' stale-group-after */
 #define LAG_WARN   10000
@@ -34,11 +33,9 @@ static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const c
 	va_end(args);
 	doctor->count[level]++;
 	if (doctor->ctl->json) {
-		json_t *json = json_object();
+		json_t *json = json_pack("{s:o, s:s, s:o}", "check", ctl_json_text(check), "result",
+					 levels[level], "detail", ctl_json_text(detail));
 
-		json_object_set_new(json, "check", ctl_json_string(check, strlen(check)));
-		json_object_set_new(json, "result", json_string(levels[level]));
-		json_object_set_new(json, "detail", ctl_json_string(detail, strlen(detail)));
 		if (level != OK)
 			json_object_set_new(json, "fix", json_string(fix));
 		ctl_json_print(json);
@@ -201,19 +198,15 @@ static bool check_clock(struct doctor *doctor)
 
 /* ---- users ---- */
 
-/* Whether a user may run a command. -1: Redis could not be asked; a missing user may nothing. */
+#define RIGHT_STRINGS 8 /* at most */
+
+/* Whether a user may run a command, as ACL DRYRUN tells. -1: Redis could not be asked; a missing user
+ * may nothing. */
 static int may(struct doctor *doctor, const char *const *strings, size_t count)
 {
-	struct rt_args args = { 0 };
-	redisReply *reply;
+	redisReply *reply = ctl_redis_strings(doctor->ctl, true, strings, count);
 	int result;
 
-	rt_args_str(&args, "ACL");
-	rt_args_str(&args, "DRYRUN");
-	for (size_t i = 0; i < count; i++)
-		rt_args_str(&args, strings[i]);
-	reply = ctl_redis_args(doctor->ctl, &args, 0, true);
-	rt_args_done(&args);
 	if (reply == NULL)
 		return -1;
 	result = reply->type == REDIS_REPLY_STATUS && strcmp(reply->str, "OK") == 0;
@@ -229,7 +222,8 @@ struct rights {
 };
 
 static RT_PRINTF(4, 5) void check_right(struct rights *rights, bool allowed,
-					const char *const command[6], const char *format, ...)
+					const char *const command[RIGHT_STRINGS],
+					const char *format, ...)
 {
 	char what[160];
 	size_t count = 0;
@@ -238,7 +232,7 @@ static RT_PRINTF(4, 5) void check_right(struct rights *rights, bool allowed,
 
 	if (rights->lost)
 		return;
-	while (count < 6 && command[count] != NULL)
+	while (count < RIGHT_STRINGS && command[count] != NULL)
 		count++;
 	found = may(rights->doctor, command, count);
 	rights->lost = found < 0;
@@ -253,7 +247,7 @@ static RT_PRINTF(4, 5) void check_right(struct rights *rights, bool allowed,
 	    "it is not so that %s", what);
 }
 
-#define COMMAND(...) ((const char *const[6]){ __VA_ARGS__ })
+#define COMMAND(...) ((const char *const[RIGHT_STRINGS]){ "ACL", "DRYRUN", __VA_ARGS__ })
 
 static void check_own_rights(struct rights *rights, const char *user)
 {
@@ -359,25 +353,6 @@ static bool check_functions(struct doctor *doctor, const char *context)
 
 /* ---- groups ---- */
 
-/* How long ago the consumer that was seen last was; -1: there is none. */
-static int64_t last_seen(struct doctor *doctor, const char *key, const redisReply *group,
-			 bool *good)
-{
-	const char *const strings[] = { "XINFO", "CONSUMERS", key };
-	redisReply *consumers = ctl_redis_named(doctor->ctl, strings, RT_LENGTH(strings), group);
-	int64_t seen = -1;
-
-	*good = consumers != NULL;
-	for (size_t i = 0; *good && i < consumers->elements; i++) {
-		int64_t idle = ctl_number(ctl_named(consumers->element[i], "idle"));
-
-		seen = seen < 0 ? idle : RT_MIN(seen, idle);
-	}
-	if (consumers != NULL)
-		freeReplyObject(consumers);
-	return seen;
-}
-
 /* How many entries a group keeps from being trimmed: from the first that it has not acknowledged on. -1:
  * Redis could not be asked. */
 static int64_t held_by(struct doctor *doctor, const char *key, const struct ctl_stream *stream,
@@ -440,20 +415,21 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 	const redisReply *name = ctl_named(group, "name");
 	int64_t pending = ctl_number(ctl_named(group, "pending")), lag, held, seen;
 	char check[CTL_KEY], age[CTL_AGE] = "never", *shown;
-	bool good;
+	struct ctl_readers readers;
 
 	/* A name may be any bytes. */
-	shown = name == NULL || name->str == NULL ? rt_strdup("")
-						  : rt_text_shown(name->str, name->len);
+	if (name == NULL || name->str == NULL ||
+	    !ctl_readers_read(doctor->ctl, key, name->str, name->len, &readers))
+		return false;
+	shown = rt_text_shown(name->str, name->len);
 	snprintf(check, sizeof(check), "group %.100s", shown);
 	free(shown);
-	seen = last_seen(doctor, key, name, &good);
-	lag = good ? ctl_stream_lag(doctor->ctl, key, stream,
-				    ctl_text(ctl_named(group, "last-delivered-id"), "0-0"))
-		   : -1;
+	lag = ctl_stream_lag(doctor->ctl, key, stream,
+			     ctl_text(ctl_named(group, "last-delivered-id"), "0-0"));
 	held = lag < 0 ? -1 : held_by(doctor, key, stream, name, lag);
 	if (held < 0)
 		return false;
+	seen = readers.seen_ms;
 	if (seen >= 0)
 		ctl_age(age, seen);
 	if (held >= length_max(key) / 2)
@@ -530,19 +506,10 @@ static bool check_stream(struct doctor *doctor, const char *context)
 
 static bool check_dead(struct doctor *doctor)
 {
-	int64_t count = 0;
+	int64_t count;
 
-	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-		char key[CTL_KEY];
-		redisReply *length;
-
-		ctl_key(key, ctl_contexts[i].name, "dead");
-		length = ctl_redis(doctor->ctl, "XLEN", key);
-		if (length == NULL)
-			return false;
-		count += ctl_number(length);
-		freeReplyObject(length);
-	}
+	if (!ctl_dead_count(doctor->ctl, &count))
+		return false;
 	say(doctor, count == 0 ? OK : WARN, "dead letters",
 	    "tandemctl dead list, then replay or discard them", "%" PRId64, count);
 	return true;

@@ -192,11 +192,7 @@ bool ctl_filter_passes(const struct ctl_filter *filter, const struct ctl_entry *
 
 static void add_entry(struct ctl_entries *entries, const struct ctl_entry *entry)
 {
-	if (entries->count == entries->capacity) {
-		entries->capacity = entries->capacity == 0 ? 64 : 2 * entries->capacity;
-		entries->list =
-			rt_realloc(entries->list, entries->capacity * sizeof(*entries->list));
-	}
+	entries->list = rt_grow(entries->list, entries->count, &entries->capacity, sizeof(*entry));
 	entries->list[entries->count++] = *entry;
 }
 
@@ -294,16 +290,10 @@ static void copy_id(char to[48], const redisReply *reply)
 
 bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream)
 {
-	struct rt_args args = { 0 };
-	redisReply *reply;
+	redisReply *reply = ctl_redis_try(ctl, "XINFO", "STREAM", key);
 	const redisReply *first;
 
 	*stream = (struct ctl_stream){ .first = "0-0", .last = "0-0", .deleted = "0-0" };
-	rt_args_str(&args, "XINFO");
-	rt_args_str(&args, "STREAM");
-	rt_args_str(&args, key);
-	reply = ctl_redis_args(ctl, &args, 0, true);
-	rt_args_done(&args);
 	if (reply == NULL)
 		return false;
 	if (reply->type == REDIS_REPLY_ERROR) {
@@ -351,6 +341,50 @@ int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream
 	count = (int64_t)rest->elements; /* 0 when it is no list */
 	freeReplyObject(rest);
 	return count;
+}
+
+bool ctl_readers_read(struct ctl *ctl, const char *key, const char *group, size_t length,
+		      struct ctl_readers *readers)
+{
+	struct rt_args args = { 0 };
+	redisReply *reply;
+
+	*readers = (struct ctl_readers){ .seen_ms = -1 };
+	rt_args_str(&args, "XINFO");
+	rt_args_str(&args, "CONSUMERS");
+	rt_args_str(&args, key);
+	rt_args_add(&args, group, length);
+	reply = ctl_redis_args(ctl, &args, 0, true); /* an error: no stream yet, or no group */
+	rt_args_done(&args);
+	if (reply == NULL)
+		return false;
+	readers->group = reply->type == REDIS_REPLY_ARRAY;
+	for (size_t i = 0; readers->group && i < reply->elements; i++) {
+		int64_t idle_ms = ctl_number(ctl_named(reply->element[i], "idle"));
+
+		readers->consumers++;
+		readers->seen_ms =
+			readers->seen_ms < 0 ? idle_ms : RT_MIN(readers->seen_ms, idle_ms);
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
+bool ctl_dead_count(struct ctl *ctl, int64_t *ret)
+{
+	*ret = 0;
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		char key[CTL_KEY];
+		redisReply *length;
+
+		ctl_key(key, ctl_contexts[i].name, "dead");
+		length = ctl_redis(ctl, "XLEN", key);
+		if (length == NULL)
+			return false;
+		*ret += ctl_number(length);
+		freeReplyObject(length);
+	}
+	return true;
 }
 
 /* ---- time ---- */

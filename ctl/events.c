@@ -362,29 +362,9 @@ const struct ctl_command ctl_events_show = {
 /* ---- lag ---- */
 
 struct lag {
-	int64_t lag, pending, oldest_ms, seen_ms; /* the last two: -1, none */
-	size_t consumers;
+	int64_t lag, pending, oldest_ms; /* the last: -1, none */
+	struct ctl_readers readers;
 };
-
-/* Who reads for the group, and when the last of them was seen. */
-static bool read_consumers(struct ctl *ctl, const char *key, const redisReply *group,
-			   struct lag *lag)
-{
-	const char *const strings[] = { "XINFO", "CONSUMERS", key };
-	redisReply *reply = ctl_redis_named(ctl, strings, RT_LENGTH(strings), group);
-
-	if (reply == NULL)
-		return false;
-	lag->consumers = reply->elements;
-	lag->seen_ms = -1;
-	for (size_t i = 0; i < reply->elements; i++) {
-		int64_t idle_ms = ctl_number(ctl_named(reply->element[i], "idle"));
-
-		lag->seen_ms = lag->seen_ms < 0 ? idle_ms : RT_MIN(lag->seen_ms, idle_ms);
-	}
-	freeReplyObject(reply);
-	return true;
-}
 
 static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
 		     const redisReply *group, struct lag *lag)
@@ -407,30 +387,30 @@ static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *
 		lag->oldest_ms =
 			RT_MAX(0, ctl_now_ms(ctl) - ctl_stream_id_ms(pending->element[1]->str));
 	freeReplyObject(pending);
-	return read_consumers(ctl, key, name, lag);
+	return ctl_readers_read(ctl, key, name->str, name->len, &lag->readers);
+}
+
+/* -1: it is not known. */
+static json_t *known_ms(int64_t ms)
+{
+	return ms < 0 ? json_null() : json_integer(ms);
 }
 
 static void print_lag(const struct ctl *ctl, struct ctl_table *table, const char *key,
 		      const struct ctl_stream *stream, const redisReply *group,
 		      const struct lag *lag)
 {
+	const struct ctl_readers *readers = &lag->readers;
 	char age[CTL_AGE], *shown;
 
 	if (ctl->json) {
-		json_t *json = json_object();
-
-		json_object_set_new(json, "stream", json_string(key));
-		json_object_set_new(json, "length", json_integer(stream->length));
-		json_object_set_new(json, "group", ctl_json_string(group->str, group->len));
-		json_object_set_new(json, "lag", json_integer(lag->lag));
-		json_object_set_new(json, "pending", json_integer(lag->pending));
-		json_object_set_new(json, "oldest_pending_ms",
-				    lag->oldest_ms < 0 ? json_null()
-						       : json_integer(lag->oldest_ms));
-		json_object_set_new(json, "consumers", json_integer((json_int_t)lag->consumers));
-		json_object_set_new(json, "seen_ms",
-				    lag->seen_ms < 0 ? json_null() : json_integer(lag->seen_ms));
-		ctl_json_print(json);
+		ctl_json_print(json_pack("{s:s, s:I, s:o, s:I, s:I, s:o, s:I, s:o}", "stream", key,
+					 "length", (json_int_t)stream->length, "group",
+					 ctl_json_string(group->str, group->len), "lag",
+					 (json_int_t)lag->lag, "pending", (json_int_t)lag->pending,
+					 "oldest_pending_ms", known_ms(lag->oldest_ms), "consumers",
+					 (json_int_t)readers->consumers, "seen_ms",
+					 known_ms(readers->seen_ms)));
 		return;
 	}
 	ctl_cell(table, "%s", key);
@@ -442,9 +422,10 @@ static void print_lag(const struct ctl *ctl, struct ctl_table *table, const char
 	ctl_cell(table, "%" PRId64, lag->pending);
 	ctl_age(age, lag->oldest_ms);
 	ctl_cell(table, "%s", lag->oldest_ms < 0 ? "-" : age);
-	ctl_cell(table, "%zu", lag->consumers);
-	ctl_age(age, lag->seen_ms);
-	ctl_cell(table, "%s%s", lag->seen_ms < 0 ? "-" : age, lag->seen_ms < 0 ? "" : " ago");
+	ctl_cell(table, "%zu", readers->consumers);
+	ctl_age(age, readers->seen_ms);
+	ctl_cell(table, "%s%s", readers->seen_ms < 0 ? "-" : age,
+		 readers->seen_ms < 0 ? "" : " ago");
 }
 
 static bool stream_lag(struct ctl *ctl, const char *context, struct ctl_table *table)
@@ -478,16 +459,11 @@ static bool stream_lag(struct ctl *ctl, const char *context, struct ctl_table *t
 
 static int lag_run(struct ctl *ctl, void *options)
 {
-	static const char *const heading[] = {
-		"STREAM",  "LENGTH",         "GROUP",     "LAG",
-		"PENDING", "OLDEST PENDING", "CONSUMERS", "LAST SEEN"
-	};
-	struct ctl_table table = { .columns = RT_LENGTH(heading) };
+	struct ctl_table table = CTL_TABLE("STREAM", "LENGTH", "GROUP", "LAG", "PENDING",
+					   "OLDEST PENDING", "CONSUMERS", "LAST SEEN");
 	bool good = true;
 
 	(void)options;
-	for (size_t i = 0; i < RT_LENGTH(heading); i++)
-		ctl_cell(&table, "%s", heading[i]);
 	for (size_t i = 0; i < CTL_CONTEXTS; i++)
 		good = stream_lag(ctl, ctl_contexts[i].name, &table) && good;
 	ctl_table_print(&table);

@@ -47,11 +47,8 @@ static void add(struct explain *explain, int64_t unix_ms, const char *context, c
 {
 	struct happened *happened;
 
-	if (explain->count == explain->capacity) {
-		explain->capacity = explain->capacity == 0 ? 32 : 2 * explain->capacity;
-		explain->list =
-			rt_realloc(explain->list, explain->capacity * sizeof(*explain->list));
-	}
+	explain->list =
+		rt_grow(explain->list, explain->count, &explain->capacity, sizeof(*happened));
 	happened = &explain->list[explain->count];
 	*happened = (struct happened){
 		.unix_ms = unix_ms,
@@ -139,14 +136,8 @@ static bool entry_exists(struct explain *explain, const char *key, const char *s
 static bool last_delivered(struct explain *explain, const char *key, const char *group,
 			   char ret[48])
 {
-	struct rt_args args = { 0 };
-	redisReply *groups;
+	redisReply *groups = ctl_redis_try(explain->ctl, "XINFO", "GROUPS", key);
 
-	rt_args_str(&args, "XINFO");
-	rt_args_str(&args, "GROUPS");
-	rt_args_str(&args, key);
-	groups = ctl_redis_args(explain->ctl, &args, 0, true);
-	rt_args_done(&args);
 	if (groups == NULL)
 		return false;
 	ret[0] = '\0';
@@ -459,32 +450,12 @@ static bool read_timer(struct explain *explain)
 }
 
 static bool read_readers(struct explain *explain, const char *context, const char *group,
-			 struct explain_readers *readers)
+			 struct ctl_readers *readers)
 {
-	struct rt_args args = { 0 };
 	char key[CTL_KEY];
-	redisReply *reply;
 
 	ctl_key(key, context, "events");
-	rt_args_str(&args, "XINFO");
-	rt_args_str(&args, "CONSUMERS");
-	rt_args_str(&args, key);
-	rt_args_str(&args, group);
-	reply = ctl_redis_args(explain->ctl, &args, 0, true);
-	rt_args_done(&args);
-	if (reply == NULL)
-		return false;
-	readers->group = reply->type == REDIS_REPLY_ARRAY;
-	readers->seen_ms = -1;
-	for (size_t i = 0; readers->group && i < reply->elements; i++) {
-		int64_t idle_ms = ctl_number(ctl_named(reply->element[i], "idle"));
-
-		readers->consumers++;
-		readers->seen_ms =
-			readers->seen_ms < 0 ? idle_ms : RT_MIN(readers->seen_ms, idle_ms);
-	}
-	freeReplyObject(reply);
-	return true;
+	return ctl_readers_read(explain->ctl, key, group, strlen(group), readers);
 }
 
 /* ---- printing ---- */
@@ -529,49 +500,36 @@ static void merge(struct explain *explain)
 
 static void print_json(const struct explain *explain, const char *because, const char *next)
 {
-	json_t *json = json_object(), *events = json_array();
+	int64_t timer_ms = explain->facts.timer_ms;
+	json_t *events = json_array();
 
 	for (size_t i = 0; i < explain->count; i++) {
 		const struct happened *happened = &explain->list[i];
-		json_t *event = json_object();
 		char time[RT_TIME_TEXT];
 
 		rt_time_format(happened->unix_ms, time);
-		json_object_set_new(event, "time", json_string(time));
-		json_object_set_new(event, "context", json_string(happened->context));
-		json_object_set_new(event, "kind",
-				    ctl_json_string(happened->kind, strlen(happened->kind)));
-		json_object_set_new(event, "text",
-				    ctl_json_string(happened->text, strlen(happened->text)));
-		json_object_set_new(event, "stream_id", json_string(happened->stream_id));
-		json_object_set_new(event, "version", json_integer((json_int_t)happened->version));
-		json_array_append_new(events, event);
+		json_array_append_new(events, json_pack("{s:s, s:s, s:o, s:o, s:s, s:I}", "time",
+							time, "context", happened->context, "kind",
+							ctl_json_text(happened->kind), "text",
+							ctl_json_text(happened->text), "stream_id",
+							happened->stream_id, "version",
+							(json_int_t)happened->version));
 	}
-	json_object_set_new(json, "order", ctl_message_json(&explain->order->base, true));
-	json_object_set_new(json, "reservation",
-			    explain->reservation_text == NULL
-				    ? json_null()
-				    : ctl_json_string(explain->reservation_text,
-						      strlen(explain->reservation_text)));
-	json_object_set_new(json, "timer_ms",
-			    explain->facts.timer_ms < 0 ? json_null()
-							: json_integer(explain->facts.timer_ms));
-	json_object_set_new(json, "events", events);
-	json_object_set_new(json, "because", ctl_json_string(because, strlen(because)));
-	json_object_set_new(json, "next", ctl_json_string(next, strlen(next)));
-	ctl_json_print(json);
+	ctl_json_print(json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "order",
+				 ctl_message_json(&explain->order->base, true), "reservation",
+				 ctl_json_text(explain->reservation_text), "timer_ms",
+				 timer_ms < 0 ? json_null() : json_integer(timer_ms), "events",
+				 events, "because", ctl_json_text(because), "next",
+				 ctl_json_text(next)));
 }
 
 static void print_people(const struct explain *explain, const char *because, const char *next)
 {
-	static const char *const heading[] = { "TIME",    "CONTEXT",   "KIND",
-					       "VERSION", "STREAM_ID", "TEXT" };
-	struct ctl_table table = { .columns = RT_LENGTH(heading) };
+	struct ctl_table table =
+		CTL_TABLE("TIME", "CONTEXT", "KIND", "VERSION", "STREAM_ID", "TEXT");
 	char *why = rt_text_shown(because, strlen(because));
 	char *then = rt_text_shown(next, strlen(next));
 
-	for (size_t i = 0; i < RT_LENGTH(heading); i++)
-		ctl_cell(&table, "%s", heading[i]);
 	for (size_t i = 0; i < explain->count; i++) {
 		const struct happened *happened = &explain->list[i];
 		char time[RT_TIME_TEXT], version[24] = "";

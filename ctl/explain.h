@@ -5,7 +5,7 @@
 #ifndef CTL_EXPLAIN_H
 #define CTL_EXPLAIN_H
 
-#include "base/base.h"
+#include "ctl.h"
 #include "inventory/stock.h"
 #include "order/order_step.h"
 
@@ -27,13 +27,6 @@ struct explain_delivery {
 	char reason[256]; /* DEAD */
 };
 
-/* Who reads a stream. */
-struct explain_readers {
-	bool group;       /* there is one */
-	size_t consumers; /* in it */
-	int64_t seen_ms;  /* since one was seen; -1: never */
-};
-
 struct explain_facts {
 	int64_t now_ms;
 	enum order_state state;
@@ -42,7 +35,7 @@ struct explain_facts {
 	int64_t timer_ms; /* unix; -1: none */
 	struct explain_delivery request, answer;
 	enum stock_state reservation;
-	struct explain_readers inventory, order; /* of the order's and of inventory's stream */
+	struct ctl_readers inventory, order; /* of the order's and of inventory's stream */
 };
 
 /* Both sentences, for people. Freed with rt_buf_done; ends with a NUL that length does not count. */

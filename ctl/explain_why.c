@@ -2,11 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "ctl.h"
 #include "explain.h"
-
-/* A consumer that was not seen for so long is not there: reads wait for 5 s at most. */
-#define ABSENT_MS 15000
 
 static const char *asked_to(enum order_state state)
 {
@@ -27,7 +23,7 @@ static void end(struct rt_buf *text)
 }
 
 /* Where the reading of a stream stands; nothing when it is fine. */
-static void say_readers(struct rt_buf *text, const char *who, const struct explain_readers *readers)
+static void say_readers(struct rt_buf *text, const char *who, const struct ctl_readers *readers)
 {
 	char age[CTL_AGE];
 
@@ -35,7 +31,7 @@ static void say_readers(struct rt_buf *text, const char *who, const struct expla
 		rt_buf_printf(text, "; %s has no consumer group there", who);
 	} else if (readers->consumers == 0 || readers->seen_ms < 0) {
 		rt_buf_printf(text, "; nobody reads for %s", who);
-	} else if (readers->seen_ms > ABSENT_MS) {
+	} else if (readers->seen_ms > CTL_ABSENT_MS) {
 		ctl_age(age, readers->seen_ms);
 		rt_buf_printf(text, "; %s was last seen %s ago", who, age);
 	}
@@ -48,7 +44,7 @@ static void say_pending(struct rt_buf *text, const struct explain_delivery *deli
 	ctl_age(age, delivery->idle_ms);
 	rt_buf_printf(text, "%s has been with consumer %s for %s, delivery %" PRId64,
 		      delivery->type, delivery->consumer, age, delivery->deliveries);
-	if (delivery->idle_ms > ABSENT_MS)
+	if (delivery->idle_ms > CTL_ABSENT_MS)
 		rt_buf_printf(text, "; that one looks dead");
 }
 

@@ -9,7 +9,6 @@
 
 #include "base/base.h"
 #include "commands.h"
-#include "versions.h"
 
 #define IDLE_STANDARD_MS 60000
 
@@ -64,17 +63,12 @@ static bool read_libraries(struct ctl *ctl, struct ctl_versions *versions)
 /* Those that read the events of `other`. */
 static bool read_consumers(struct ctl *ctl, struct ctl_versions *versions, const char *other)
 {
-	struct rt_args args = { 0 };
 	char stream[CTL_KEY];
 	redisReply *reply;
 
 	ctl_key(stream, other, "events");
-	rt_args_str(&args, "XINFO");
-	rt_args_str(&args, "CONSUMERS");
-	rt_args_str(&args, stream);
-	rt_args_str(&args, versions->context);
-	reply = ctl_redis_args(ctl, &args, 0, true); /* an error: no stream yet, or no group */
-	rt_args_done(&args);
+	/* An error: no stream yet, or no group. */
+	reply = ctl_redis_try(ctl, "XINFO", "CONSUMERS", stream, versions->context);
 	if (reply == NULL)
 		return false;
 	for (size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
@@ -117,14 +111,10 @@ static void show_version(struct ctl *ctl, struct ctl_table *table, const char *c
 	char age[CTL_AGE] = "never";
 
 	if (ctl->json) {
-		json_t *json = json_object();
+		json_t *json = json_pack("{s:s, s:o, s:b, s:b, s:i}", "context", context, "version",
+					 ctl_json_text(version->version), "loaded", version->loaded,
+					 "own", version->own, "instances", version->instances);
 
-		json_object_set_new(json, "context", json_string(context));
-		json_object_set_new(json, "version",
-				    ctl_json_string(version->version, strlen(version->version)));
-		json_object_set_new(json, "loaded", json_boolean(version->loaded));
-		json_object_set_new(json, "own", json_boolean(version->own));
-		json_object_set_new(json, "instances", json_integer(version->instances));
 		if (version->seen_ms >= 0)
 			json_object_set_new(json, "seen_ms_ago", json_integer(version->seen_ms));
 		ctl_json_print(json);
@@ -142,22 +132,18 @@ static void show_version(struct ctl *ctl, struct ctl_table *table, const char *c
 
 static int list_run(struct ctl *ctl, void *options)
 {
-	static const char *const headings[] = { "CONTEXT",   "VERSION", "LOADED",
-						"INSTANCES", "SEEN",    "" };
-	struct ctl_table table = { .columns = RT_LENGTH(headings) };
+	struct ctl_table table = CTL_TABLE("CONTEXT", "VERSION", "LOADED", "INSTANCES", "SEEN", "");
 	struct ctl_versions versions;
 	int code = CTL_OK;
 
 	(void)options;
-	for (size_t i = 0; i < RT_LENGTH(headings); i++)
-		ctl_cell(&table, "%s", headings[i]);
 	for (size_t c = 0; code == CTL_OK && c < CTL_CONTEXTS; c++) {
 		if (!ctl_versions_read(ctl, ctl_contexts[c].name, &versions))
 			code = CTL_UNAVAILABLE;
 		for (size_t i = 0; code == CTL_OK && i < versions.count; i++)
 			show_version(ctl, &table, versions.context, &versions.list[i]);
 	}
-	ctl_table_print(&table); /* as JSON only the headings: nothing is printed */
+	ctl_table_print(&table);
 	return code;
 }
 

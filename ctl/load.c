@@ -111,46 +111,61 @@ static int want_word(struct argp_state *state, const char *name, const char *tex
 const char *const load_modes[3] = { "unary", "batch", "stream" };
 const char *const load_skews[3] = { "uniform", "zipf", "hot" };
 
-static error_t parse_shape(int key, char *arg, struct argp_state *state, struct load_options *o)
+/* What an option's argument may be, and where it goes. */
+#define AT(member) offsetof(struct load_options, member)
+static const struct {
+	int key;
+	const char *name; /* as in the table above */
+	enum { FLAG, INT, TIME, PERCENT } kind;
+	size_t offset;
+	int64_t min, max; /* of INT */
+} options_simple[] = {
+	{ OPT_POISSON, "poisson", FLAG, AT(poisson), 0, 0 },
+	{ OPT_WAIT, "wait", FLAG, AT(wait), 0, 0 },
+	{ OPT_REQUEST_IDS, "request-ids", FLAG, AT(request_ids), 0, 0 },
+	{ OPT_QUIET, "quiet", FLAG, AT(quiet), 0, 0 },
+	{ OPT_YES, "yes", FLAG, AT(yes), 0, 0 },
+	{ OPT_CLEAN, "clean", FLAG, AT(clean), 0, 0 },
+	{ OPT_DURATION, "duration", TIME, AT(duration_ms), 0, 0 },
+	{ OPT_WARMUP, "warmup", TIME, AT(warmup_ms), 0, 0 },
+	{ OPT_DRAIN, "drain", TIME, AT(drain_ms), 0, 0 },
+	{ OPT_CONNECTIONS, "connections", INT, AT(connections), 1, 256 },
+	{ OPT_BATCH, "batch", INT, AT(batch), 1, 1000 },
+	{ OPT_SKUS, "skus", INT, AT(skus), 1, LOAD_SKUS_MAX },
+	{ OPT_LINES, "lines", INT, AT(lines), 1, 16 },
+	{ OPT_CUSTOMERS, "customers", INT, AT(customers), 1, 10000000 },
+	{ OPT_STOCK, "stock", INT, AT(stock), 1, 1000000000 },
+	{ OPT_SEED, "seed", INT, AT(seed), 0, INT64_MAX },
+	{ OPT_CONFIRM, "confirm", PERCENT, AT(confirm), 0, 0 },
+	{ OPT_CANCEL, "cancel", PERCENT, AT(cancel), 0, 0 },
+};
+
+static error_t parse_simple(int key, char *arg, struct argp_state *state, struct load_options *o)
 {
-	switch (key) {
-	case OPT_MODE:
-		o->mode = (enum load_mode)want_word(state, "mode", arg, load_modes);
-		break;
-	case OPT_SKEW:
-		o->skew = (enum load_skew)want_word(state, "skew", arg, load_skews);
-		break;
-	case OPT_CONNECTIONS:
-		want_int(state, "connections", arg, 1, 256, &o->connections);
-		break;
-	case OPT_BATCH:
-		want_int(state, "batch", arg, 1, 1000, &o->batch);
-		break;
-	case OPT_SKUS:
-		want_int(state, "skus", arg, 1, LOAD_SKUS_MAX, &o->skus);
-		break;
-	case OPT_LINES:
-		want_int(state, "lines", arg, 1, 16, &o->lines);
-		break;
-	case OPT_CUSTOMERS:
-		want_int(state, "customers", arg, 1, 10000000, &o->customers);
-		break;
-	case OPT_CONFIRM:
-		o->confirm = want_number(state, "confirm", arg, 100) / 100;
-		break;
-	case OPT_CANCEL:
-		o->cancel = want_number(state, "cancel", arg, 100) / 100;
-		break;
-	case OPT_STOCK:
-		want_int(state, "stock", arg, 1, 1000000000, &o->stock);
-		break;
-	case OPT_SEED:
-		want_int(state, "seed", arg, 0, INT64_MAX, &o->seed);
-		break;
-	default:
-		return ARGP_ERR_UNKNOWN;
+	for (size_t i = 0; i < RT_LENGTH(options_simple); i++) {
+		const char *name = options_simple[i].name;
+		void *at = (char *)o + options_simple[i].offset;
+
+		if (options_simple[i].key != key)
+			continue;
+		switch (options_simple[i].kind) {
+		case FLAG:
+			*(bool *)at = true;
+			break;
+		case INT:
+			want_int(state, name, arg, options_simple[i].min, options_simple[i].max,
+				 at);
+			break;
+		case TIME:
+			want_time(state, name, arg, at);
+			break;
+		case PERCENT:
+			*(double *)at = want_number(state, name, arg, 100) / 100;
+			break;
+		}
+		return 0;
 	}
-	return 0;
+	return ARGP_ERR_UNKNOWN;
 }
 
 static const struct load_options standard = {
@@ -175,58 +190,36 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case ARGP_KEY_INIT:
 		*o = standard;
-		break;
+		return 0;
 	case OPT_RATE:
 		o->rate = want_number(state, "rate", arg, 1e6);
 		if (o->rate <= 0)
 			argp_error(state, "--rate: %s is not above 0", arg);
-		break;
-	case OPT_POISSON:
-		o->poisson = true;
-		break;
+		return 0;
 	case OPT_SATURATE:
 		o->saturate = true;
 		if (arg != NULL)
 			want_int(state, "saturate", arg, 1, 65536, &o->outstanding);
-		break;
-	case OPT_DURATION:
-		want_time(state, "duration", arg, &o->duration_ms);
-		break;
-	case OPT_WARMUP:
-		want_time(state, "warmup", arg, &o->warmup_ms);
-		break;
-	case OPT_DRAIN:
-		want_time(state, "drain", arg, &o->drain_ms);
-		break;
-	case OPT_WAIT:
-		o->wait = true;
-		break;
-	case OPT_REQUEST_IDS:
-		o->request_ids = true;
-		break;
+		return 0;
+	case OPT_MODE:
+		o->mode = (enum load_mode)want_word(state, "mode", arg, load_modes);
+		return 0;
+	case OPT_SKEW:
+		o->skew = (enum load_skew)want_word(state, "skew", arg, load_skews);
+		return 0;
 	case OPT_NO_ACCOUNTING:
 		o->accounting = false;
-		break;
-	case OPT_QUIET:
-		o->quiet = true;
-		break;
-	case OPT_YES:
-		o->yes = true;
-		break;
-	case OPT_CLEAN:
-		o->clean = true;
-		break;
+		return 0;
 	case OPT_OUT:
 		o->out = arg;
-		break;
+		return 0;
 	case ARGP_KEY_END:
 		if (o->saturate && o->rate > 0)
 			argp_error(state, "--rate, or --saturate: not both");
-		break;
+		return 0;
 	default:
-		return parse_shape(key, arg, state, o);
+		return parse_simple(key, arg, state, o);
 	}
-	return 0;
 }
 
 /* ---- the phases ---- */

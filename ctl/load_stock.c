@@ -39,8 +39,10 @@ bool load_sku_index(const char *sku, size_t *ret_index)
 	return strcmp(name, sku) == 0;
 }
 
-static void note(struct stock *stock, const Tandem__Inventory__V1__Stock *message)
+static int note(const ProtobufCMessage *item, void *user)
 {
+	const Tandem__Inventory__V1__Stock *message = (const void *)item;
+	struct stock *stock = user;
 	size_t index;
 
 	if (load_sku_index(message->sku, &index))
@@ -51,36 +53,26 @@ static void note(struct stock *stock, const Tandem__Inventory__V1__Stock *messag
 		};
 	else if (stock->others++ == 0)
 		(void)snprintf(stock->other, sizeof(stock->other), "%s", message->sku);
+	return CTL_OK;
 }
 
 static int look(struct ctl *ctl, struct stock *stock)
 {
-	char *token = rt_strdup("");
+	Tandem__Inventory__V1__ListStockRequest request =
+		TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
+	struct ctl_list list = {
+		.client = ctl_inventory_service(ctl),
+		.method = "ListStock",
+		.request = &request.base,
+		.items_max = INT64_MAX,
+		.on_item = note,
+		.user = stock,
+	};
 	int code;
 
 	memset(stock, 0, sizeof(*stock));
-	do {
-		Tandem__Inventory__V1__ListStockRequest request =
-			TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
-		ProtobufCMessage *response = NULL;
-
-		request.page_size = PAGE;
-		request.page_token = token;
-		code = ctl_call(ctl, ctl_inventory_service(ctl), "ListStock", &request.base,
-				&response);
-		free(token);
-		token = NULL;
-		if (code == CTL_OK) {
-			const Tandem__Inventory__V1__ListStockResponse *page =
-				(const Tandem__Inventory__V1__ListStockResponse *)response;
-
-			for (size_t i = 0; i < page->n_stocks; i++)
-				note(stock, page->stocks[i]);
-			token = rt_strdup(page->next_page_token);
-			protobuf_c_message_free_unpacked(response, NULL);
-		}
-	} while (token != NULL && token[0] != '\0');
-	free(token);
+	code = ctl_call_list(ctl, &list);
+	free(list.next);
 	return code;
 }
 
@@ -177,57 +169,55 @@ int load_stock_open(struct ctl *ctl, const struct load_options *options, int64_t
 
 /* ---- cleaning up ---- */
 
-static int cancel(struct ctl *ctl, char *order_id, uint64_t *cancelled)
+struct cancelling {
+	struct ctl *ctl;
+	uint64_t *count;
+};
+
+/* A list's item: an order of the load, whatever its status. */
+static int cancel(const ProtobufCMessage *item, void *user)
 {
+	const Tandem__Order__V1__Order *order = (const void *)item;
+	const struct cancelling *cancelling = user;
+	struct ctl *ctl = cancelling->ctl;
 	Tandem__Order__V1__CancelOrderRequest request =
 		TANDEM__ORDER__V1__CANCEL_ORDER_REQUEST__INIT;
 	ProtobufCMessage *response = NULL;
 	char reason[] = "load";
 	int code;
 
-	request.order_id = order_id;
+	if (order->status != TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING &&
+	    order->status != TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED)
+		return CTL_OK;
+	request.order_id = order->order_id;
 	request.reason = reason;
 	code = ctl_call(ctl, ctl_order_service(ctl), "CancelOrder", &request.base, &response);
 	if (code != CTL_OK)
 		return code == CTL_NEGATIVE ? CTL_OK : code; /* settled meanwhile */
 	protobuf_c_message_free_unpacked(response, NULL);
-	(*cancelled)++;
+	(*cancelling->count)++;
 	return CTL_OK;
 }
 
 static int cancel_of_customer(struct ctl *ctl, uint64_t customer, uint64_t *cancelled)
 {
-	char name[LOAD_CUSTOMER_SIZE], *token = rt_strdup("");
+	Tandem__Order__V1__ListOrdersRequest request = TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
+	struct cancelling cancelling = { .ctl = ctl, .count = cancelled };
+	struct ctl_list list = {
+		.client = ctl_order_service(ctl),
+		.method = "ListOrders",
+		.request = &request.base,
+		.items_max = INT64_MAX,
+		.on_item = cancel,
+		.user = &cancelling,
+	};
+	char name[LOAD_CUSTOMER_SIZE];
 	int code;
 
 	(void)snprintf(name, sizeof(name), LOAD_CUSTOMER, customer);
-	do {
-		Tandem__Order__V1__ListOrdersRequest request =
-			TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
-		ProtobufCMessage *response = NULL;
-		const Tandem__Order__V1__ListOrdersResponse *page;
-
-		request.customer_id = name;
-		request.page_size = PAGE;
-		request.page_token = token;
-		code = ctl_call(ctl, ctl_order_service(ctl), "ListOrders", &request.base,
-				&response);
-		free(token);
-		token = NULL;
-		if (code != CTL_OK)
-			break;
-		page = (const Tandem__Order__V1__ListOrdersResponse *)response;
-		for (size_t i = 0; code == CTL_OK && i < page->n_orders; i++) {
-			int status = (int)page->orders[i]->status;
-
-			if (status == TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING ||
-			    status == TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED)
-				code = cancel(ctl, page->orders[i]->order_id, cancelled);
-		}
-		token = rt_strdup(page->next_page_token);
-		protobuf_c_message_free_unpacked(response, NULL);
-	} while (code == CTL_OK && token[0] != '\0');
-	free(token);
+	request.customer_id = name;
+	code = ctl_call_list(ctl, &list);
+	free(list.next);
 	return code;
 }
 

@@ -1,6 +1,7 @@
 /* message.c - one walker by descriptor: any message as JSON, and JSON as text for people. */
 #include <inttypes.h>
 #include <math.h>
+#include <openssl/evp.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -66,30 +67,19 @@ json_t *ctl_json_string(const char *text, size_t length)
 	return json;
 }
 
+json_t *ctl_json_text(const char *text)
+{
+	return text == NULL ? json_null() : ctl_json_string(text, strlen(text));
+}
+
 static json_t *bytes_json(const ProtobufCBinaryData *bytes)
 {
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	struct rt_buf text = { 0 };
+	char *text = rt_alloc((bytes->len + 2) / 3 * 4 + 1);
 	json_t *json;
 
-	for (size_t i = 0; i < bytes->len; i += 3) {
-		size_t have = RT_MIN((size_t)3, bytes->len - i);
-		uint32_t three = (uint32_t)bytes->data[i] << 16;
-		char four[4];
-
-		if (have > 1)
-			three |= (uint32_t)bytes->data[i + 1] << 8;
-		if (have > 2)
-			three |= bytes->data[i + 2];
-		four[0] = digits[three >> 18 & 63];
-		four[1] = digits[three >> 12 & 63];
-		four[2] = have > 1 ? digits[three >> 6 & 63] : '=';
-		four[3] = have > 2 ? digits[three & 63] : '=';
-		rt_buf_add(&text, four, sizeof(four));
-	}
-	json = json_stringn(text.data == NULL ? "" : text.data, text.length);
-	rt_buf_done(&text);
+	EVP_EncodeBlock((unsigned char *)text, bytes->data, (int)bytes->len); /* base64 */
+	json = json_string(text);
+	free(text);
 	return json;
 }
 

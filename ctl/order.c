@@ -478,68 +478,38 @@ static error_t list_parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static void list_page(const struct ctl *ctl, struct ctl_table *table,
-		      const Tandem__Order__V1__ListOrdersResponse *page)
+static void list_row(struct ctl_table *table, const ProtobufCMessage *item)
 {
-	char time[RT_TIME_TEXT];
+	const order_message *order = (const void *)item;
+	char time[RT_TIME_TEXT], *lines = lines_text(order);
 
-	for (size_t i = 0; i < page->n_orders; i++) {
-		const order_message *order = page->orders[i];
-		char *lines;
-
-		if (ctl->json) {
-			ctl_json_print(ctl_message_json(&order->base, true));
-			continue;
-		}
-		lines = lines_text(order);
-		ctl_cell(table, "%s", order->order_id);
-		ctl_cell(table, "%s", status_name(order->status));
-		ctl_cell(table, "%s", order->settled ? "yes" : "no");
-		ctl_cell(table, "%" PRIu64, order->version);
-		ctl_cell(table, "%s", time_text(order->create_time, time));
-		ctl_cell(table, "%s", lines);
-		free(lines);
-	}
+	ctl_cell(table, "%s", order->order_id);
+	ctl_cell(table, "%s", status_name(order->status));
+	ctl_cell(table, "%s", order->settled ? "yes" : "no");
+	ctl_cell(table, "%" PRIu64, order->version);
+	ctl_cell(table, "%s", time_text(order->create_time, time));
+	ctl_cell(table, "%s", lines);
+	free(lines);
 }
 
 static int list_run(struct ctl *ctl, void *options)
 {
-	static const char *const heading[] = { "ORDER_ID", "STATUS",  "SETTLED",
-					       "VERSION",  "CREATED", "LINES" };
-	struct list *list = options;
-	struct ctl_table table = { .columns = 6 };
-	char *token = rt_strdup(list->page_token == NULL ? "" : list->page_token);
-	int64_t left = list->limit;
-	int code = CTL_OK;
+	const struct list *own = options;
+	Tandem__Order__V1__ListOrdersRequest request = TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
+	struct ctl_table table =
+		CTL_TABLE("ORDER_ID", "STATUS", "SETTLED", "VERSION", "CREATED", "LINES");
+	struct ctl_list list = {
+		.client = ctl_order_service(ctl),
+		.method = "ListOrders",
+		.request = &request.base,
+		.items_max = own->limit,
+	};
 
-	for (size_t i = 0; i < RT_LENGTH(heading); i++)
-		ctl_cell(&table, "%s", heading[i]);
-	do {
-		Tandem__Order__V1__ListOrdersRequest request =
-			TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
-		const Tandem__Order__V1__ListOrdersResponse *page;
-		ProtobufCMessage *response = NULL;
-
-		request.customer_id = (char *)(uintptr_t)list->customer;
-		request.page_size = (int32_t)RT_MIN(left, 1000);
-		request.page_token = token;
-		request.status = list->status;
-		code = ctl_call(ctl, ctl_order_service(ctl), "ListOrders", &request.base,
-				&response);
-		if (code != CTL_OK)
-			break;
-		page = (const void *)response;
-		list_page(ctl, &table, page);
-		left -= (int64_t)page->n_orders;
-		free(token);
-		token = rt_strdup(page->next_page_token);
-		protobuf_c_message_free_unpacked(response, NULL);
-	} while (token[0] != '\0' && left > 0);
-	ctl_table_print(&table);
-	if (code == CTL_OK)
-		ctl_print_next_page(ctl, left == list->limit ? "no orders" : NULL, token);
-	free(token);
-	return code;
+	request.customer_id = (char *)(uintptr_t)own->customer;
+	request.status = own->status;
+	if (own->page_token != NULL)
+		request.page_token = (char *)(uintptr_t)own->page_token;
+	return ctl_print_list(ctl, &list, &table, list_row, "no orders");
 }
 
 static const struct argp_option list_options[] = {

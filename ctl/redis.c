@@ -194,14 +194,15 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 	return asked.reply;
 }
 
-redisReply *ctl_redis_strings(struct ctl *ctl, const char *const *strings, size_t count)
+redisReply *ctl_redis_strings(struct ctl *ctl, bool errors_too, const char *const *strings,
+			      size_t count)
 {
 	struct rt_args args = { 0 };
 	redisReply *reply;
 
 	for (size_t i = 0; i < count; i++)
 		rt_args_str(&args, strings[i]);
-	reply = ctl_redis_args(ctl, &args, 0, false);
+	reply = ctl_redis_args(ctl, &args, 0, errors_too);
 	rt_args_done(&args);
 	return reply;
 }

@@ -10,27 +10,27 @@ typedef Tandem__Inventory__V1__Stock stock_message;
 
 #define ARGS_MAX 1000
 
-static void heading(struct ctl_table *table)
-{
-	static const char *const names[] = { "SKU",       "AVAILABLE", "RESERVED",
-					     "COMMITTED", "RECEIVED",  "VERSION" };
+static const struct ctl_table stock_table =
+	CTL_TABLE("SKU", "AVAILABLE", "RESERVED", "COMMITTED", "RECEIVED", "VERSION");
 
-	for (size_t i = 0; i < RT_LENGTH(names); i++)
-		ctl_cell(table, "%s", names[i]);
-}
-
-static void add_stock(const struct ctl *ctl, struct ctl_table *table, const stock_message *stock)
+static void stock_row(struct ctl_table *table, const ProtobufCMessage *item)
 {
-	if (ctl->json) {
-		ctl_json_print(ctl_message_json(&stock->base, true));
-		return;
-	}
+	const stock_message *stock = (const void *)item;
+
 	ctl_cell(table, "%s", stock->sku);
 	ctl_cell(table, "%" PRIu64, stock->available);
 	ctl_cell(table, "%" PRIu64, stock->reserved);
 	ctl_cell(table, "%" PRIu64, stock->committed);
 	ctl_cell(table, "%" PRIu64, stock->received);
 	ctl_cell(table, "%" PRIu64, stock->version);
+}
+
+static void add_stock(const struct ctl *ctl, struct ctl_table *table, const stock_message *stock)
+{
+	if (ctl->json)
+		ctl_json_print(ctl_message_json(&stock->base, true));
+	else
+		stock_row(table, &stock->base);
 }
 
 /* ---- adjust ---- */
@@ -88,14 +88,13 @@ static error_t adjust_parse(int key, char *arg, struct argp_state *state)
 static int adjusted(struct ctl *ctl, const struct adjust *adjust,
 		    const Tandem__Inventory__V1__BatchAdjustStockResponse *response)
 {
-	struct ctl_table table = { .columns = 6 };
+	struct ctl_table table = stock_table;
 	int code = CTL_OK;
 
 	if (response->n_stocks != adjust->count) {
 		ctl_error("the answer is about another number of SKUs");
 		return CTL_UNAVAILABLE;
 	}
-	heading(&table);
 	for (size_t i = 0; i < response->n_stocks; i++) {
 		const Tandem__Inventory__V1__AdjustStockResult *result = response->stocks[i];
 
@@ -189,10 +188,9 @@ static error_t get_parse(int key, char *arg, struct argp_state *state)
 static int get_run(struct ctl *ctl, void *options)
 {
 	struct get *get = options;
-	struct ctl_table table = { .columns = 6 };
+	struct ctl_table table = stock_table;
 	int worst = CTL_OK;
 
-	heading(&table);
 	for (size_t i = 0; i < get->count; i++) {
 		Tandem__Inventory__V1__GetStockRequest request =
 			TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
@@ -258,38 +256,20 @@ static error_t list_parse(int key, char *arg, struct argp_state *state)
 
 static int list_run(struct ctl *ctl, void *options)
 {
-	struct list *list = options;
-	struct ctl_table table = { .columns = 6 };
-	char *token = rt_strdup(list->page_token == NULL ? "" : list->page_token);
-	int64_t left = list->limit;
-	int code;
+	const struct list *own = options;
+	Tandem__Inventory__V1__ListStockRequest request =
+		TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
+	struct ctl_table table = stock_table;
+	struct ctl_list list = {
+		.client = ctl_inventory_service(ctl),
+		.method = "ListStock",
+		.request = &request.base,
+		.items_max = own->limit,
+	};
 
-	heading(&table);
-	do {
-		Tandem__Inventory__V1__ListStockRequest request =
-			TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
-		const Tandem__Inventory__V1__ListStockResponse *page;
-		ProtobufCMessage *response = NULL;
-
-		request.page_size = (int32_t)RT_MIN(left, 1000);
-		request.page_token = token;
-		code = ctl_call(ctl, ctl_inventory_service(ctl), "ListStock", &request.base,
-				&response);
-		if (code != CTL_OK)
-			break;
-		page = (const void *)response;
-		for (size_t i = 0; i < page->n_stocks; i++)
-			add_stock(ctl, &table, page->stocks[i]);
-		left -= (int64_t)page->n_stocks;
-		free(token);
-		token = rt_strdup(page->next_page_token);
-		protobuf_c_message_free_unpacked(response, NULL);
-	} while (token[0] != '\0' && left > 0);
-	ctl_table_print(&table);
-	if (code == CTL_OK)
-		ctl_print_next_page(ctl, left == list->limit ? "no stock" : NULL, token);
-	free(token);
-	return code;
+	if (own->page_token != NULL)
+		request.page_token = (char *)(uintptr_t)own->page_token;
+	return ctl_print_list(ctl, &list, &table, stock_row, "no stock");
 }
 
 static const struct argp_option list_options[] = {

@@ -1,10 +1,16 @@
-/* table.c - text for people: aligned columns, nothing unprintable. */
+/* table.c - text for people: aligned columns, nothing unprintable; and lists that are turned into it. */
 #include <ctype.h>
 #include <stdarg.h>
 #include <string.h>
 
 #include "base/base.h"
 #include "ctl.h"
+
+static void add_cell(struct ctl_table *table, char *text)
+{
+	table->cells = rt_grow(table->cells, table->count, &table->capacity, sizeof(char *));
+	table->cells[table->count++] = text;
+}
 
 void ctl_cell(struct ctl_table *table, const char *format, ...)
 {
@@ -15,27 +21,10 @@ void ctl_cell(struct ctl_table *table, const char *format, ...)
 	if (vasprintf(&text, format, args) < 0)
 		text = NULL;
 	va_end(args);
-	if (table->count == table->capacity) {
-		table->capacity = table->capacity == 0 ? 64 : 2 * table->capacity;
-		table->cells = rt_realloc(table->cells, table->capacity * sizeof(*table->cells));
-	}
-	table->cells[table->count++] =
-		text == NULL ? rt_strdup("") : rt_text_shown(text, strlen(text));
+	for (size_t i = 0; table->count < table->columns && table->heading != NULL; i++)
+		add_cell(table, rt_strdup(table->heading[i]));
+	add_cell(table, text == NULL ? rt_strdup("") : rt_text_shown(text, strlen(text)));
 	free(text);
-}
-
-void ctl_print_next_page(const struct ctl *ctl, const char *nothing, const char *token)
-{
-	if (ctl->json && token[0] != '\0') {
-		json_t *json = json_object();
-
-		json_object_set_new(json, "next_page_token", ctl_json_string(token, strlen(token)));
-		ctl_json_print(json);
-	} else if (!ctl->json && token[0] != '\0') {
-		printf("more: the same with --page-token %s\n", token);
-	} else if (!ctl->json && nothing != NULL) {
-		printf("%s\n", nothing);
-	}
 }
 
 /* Characters, as the cells hold printable UTF-8 only. */
@@ -65,17 +54,56 @@ static void print_row(char *const *cells, const size_t *widths, size_t columns)
 
 void ctl_table_print(struct ctl_table *table)
 {
-	size_t columns = (size_t)table->columns;
+	size_t columns = table->columns;
 	size_t *widths = rt_alloc(columns * sizeof(*widths));
 
 	for (size_t i = 0; i < table->count; i++)
 		widths[i % columns] = RT_MAX(widths[i % columns], width(table->cells[i]));
-	/* A heading alone is not worth a line. */
-	for (size_t row = 0; table->count > columns && row < table->count; row += columns)
+	for (size_t row = 0; row < table->count; row += columns)
 		print_row(&table->cells[row], widths, columns);
 	for (size_t i = 0; i < table->count; i++)
 		free(table->cells[i]);
 	free(widths);
 	free(table->cells);
-	*table = (struct ctl_table){ .columns = table->columns };
+	*table = (struct ctl_table){ .columns = table->columns, .heading = table->heading };
+}
+
+/* ---- lists ---- */
+
+struct printed {
+	const struct ctl *ctl;
+	struct ctl_table *table;
+	void (*row)(struct ctl_table *table, const ProtobufCMessage *item);
+};
+
+static int print_item(const ProtobufCMessage *item, void *user)
+{
+	const struct printed *printed = user;
+
+	if (printed->ctl->json)
+		ctl_json_print(ctl_message_json(item, true));
+	else
+		printed->row(printed->table, item);
+	return CTL_OK;
+}
+
+int ctl_print_list(struct ctl *ctl, struct ctl_list *list, struct ctl_table *table,
+		   void (*row)(struct ctl_table *table, const ProtobufCMessage *item),
+		   const char *nothing)
+{
+	struct printed printed = { ctl, table, row };
+	int code;
+
+	list->on_item = print_item;
+	list->user = &printed;
+	code = ctl_call_list(ctl, list);
+	ctl_table_print(table);
+	if (code == CTL_OK && list->next[0] != '\0' && ctl->json)
+		ctl_json_print(json_pack("{s:o}", "next_page_token", ctl_json_text(list->next)));
+	else if (code == CTL_OK && list->next[0] != '\0')
+		printf("more: the same with --page-token %s\n", list->next);
+	else if (code == CTL_OK && list->count == 0 && !ctl->json)
+		printf("%s\n", nothing);
+	free(list->next);
+	return code;
 }

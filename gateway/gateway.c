@@ -1,17 +1,12 @@
 /* gateway.c - makes the gateway: two services in front of two clients. */
-#include <string.h>
-
 #include "gateway_internal.h"
 #include "loop/loop.h"
 
 /* The index of a method; the descriptor always has it. */
 static unsigned method_index(const ProtobufCServiceDescriptor *descriptor, const char *name)
 {
-	unsigned index = 0;
-
-	while (index < descriptor->n_methods && strcmp(descriptor->methods[index].name, name) != 0)
-		index++;
-	return index;
+	return (unsigned)(protobuf_c_service_descriptor_get_method_by_name(descriptor, name) -
+			  descriptor->methods);
 }
 
 static void count_things(struct gateway *gateway, struct rt_metrics *metrics)

@@ -385,11 +385,8 @@ bool gateway_place(struct gateway *gateway, struct gateway_placing *placing,
 
 static void note_cancelled(struct gateway_stream *stream, uint64_t number)
 {
-	if (stream->cancelled_count == stream->cancelled_capacity) {
-		stream->cancelled_capacity = stream->cancelled_capacity * 2 + 16;
-		stream->cancelled = rt_realloc(
-			stream->cancelled, stream->cancelled_capacity * sizeof(*stream->cancelled));
-	}
+	stream->cancelled = rt_grow(stream->cancelled, stream->cancelled_count,
+				    &stream->cancelled_capacity, sizeof(*stream->cancelled));
 	stream->cancelled[stream->cancelled_count++] = number;
 	send_soon(stream->gateway);
 }

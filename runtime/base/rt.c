@@ -69,6 +69,14 @@ void *rt_realloc(void *p, size_t size_bytes)
 	return q;
 }
 
+void *rt_grow(void *list, size_t count, size_t *capacity, size_t item_bytes)
+{
+	if (count < *capacity)
+		return list;
+	*capacity = RT_MAX(2 * *capacity, (size_t)16);
+	return rt_realloc(list, *capacity * item_bytes);
+}
+
 char *rt_strdup(const char *s)
 {
 	return s == NULL ? NULL : rt_strndup(s, strlen(s));

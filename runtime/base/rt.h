@@ -60,7 +60,9 @@ int rt_status_grpc_code(int status);
  * line on stderr. What they return is freed with free(). */
 void *rt_alloc(size_t size_bytes);            /* zeroed */
 void *rt_realloc(void *p, size_t size_bytes); /* not zeroed */
-char *rt_strdup(const char *s);               /* NULL gives NULL */
+/* The list, with room for one item more than the `count` that it has. */
+void *rt_grow(void *list, size_t count, size_t *capacity, size_t item_bytes);
+char *rt_strdup(const char *s); /* NULL gives NULL */
 char *rt_strndup(const char *s, size_t length);
 char *rt_printf(const char *format, ...) RT_PRINTF(1, 2);
 
