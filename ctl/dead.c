@@ -470,8 +470,8 @@ const struct ctl_command ctl_dead_replay = {
 	.name = "replay",
 	.about = "Puts entries back into their stream",
 	.arguments = "STREAM_ID...|--all",
-	.text = "Puts entries back into the stream they came from, once what was wrong is "
-		"mended.\v"
+	.text = "Puts entries back into the stream they came from, once their cause is "
+		"fixed.\v"
 		"An entry that fails again comes back to the dead letters; after three replays it "
 		"is refused. Replaying what has taken effect already does no harm.\n\n"
 		"Examples:\n"
