@@ -418,9 +418,10 @@ static void got(const ProtobufCMessage *message, void *settled)
 		settled != NULL ? TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED
 				: TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED;
 
+	if (response == NULL)
+		die("an order cannot be read", "GetOrder failed");
 	if (response->order->status != wanted || response->order->settled != (settled != NULL))
-		die("an order has another status",
-		    response != NULL ? response->order->order_id : "GetOrder failed");
+		die("an order has another status", response->order->order_id);
 	answered_count++;
 }
 

@@ -176,7 +176,7 @@ void ctl_table_print(struct ctl_table *table);
 /* Prints a list: each item as JSON, or as a `row` of the table. Then where it goes on; or `nothing`, when
  * it is empty. */
 struct ctl_list;
-int ctl_print_list(struct ctl *ctl, struct ctl_list *list, struct ctl_table *table,
+int ctl_print_list(struct ctl *ctl, const struct ctl_list *list, struct ctl_table *table,
 		   void (*row)(struct ctl_table *table, const ProtobufCMessage *item),
 		   const char *nothing);
 

@@ -87,23 +87,24 @@ static int print_item(const ProtobufCMessage *item, void *user)
 	return CTL_OK;
 }
 
-int ctl_print_list(struct ctl *ctl, struct ctl_list *list, struct ctl_table *table,
+int ctl_print_list(struct ctl *ctl, const struct ctl_list *asked, struct ctl_table *table,
 		   void (*row)(struct ctl_table *table, const ProtobufCMessage *item),
 		   const char *nothing)
 {
 	struct printed printed = { ctl, table, row };
+	struct ctl_list list = *asked;
 	int code;
 
-	list->on_item = print_item;
-	list->user = &printed;
-	code = ctl_call_list(ctl, list);
+	list.on_item = print_item;
+	list.user = &printed;
+	code = ctl_call_list(ctl, &list);
 	ctl_table_print(table);
-	if (code == CTL_OK && list->next[0] != '\0' && ctl->json)
-		ctl_json_print(json_pack("{s:o}", "next_page_token", ctl_json_text(list->next)));
-	else if (code == CTL_OK && list->next[0] != '\0')
-		printf("more: the same with --page-token %s\n", list->next);
-	else if (code == CTL_OK && list->count == 0 && !ctl->json)
+	if (code == CTL_OK && list.next[0] != '\0' && ctl->json)
+		ctl_json_print(json_pack("{s:o}", "next_page_token", ctl_json_text(list.next)));
+	else if (code == CTL_OK && list.next[0] != '\0')
+		printf("more: the same with --page-token %s\n", list.next);
+	else if (code == CTL_OK && list.count == 0 && !ctl->json)
 		printf("%s\n", nothing);
-	free(list->next);
+	free(list.next);
 	return code;
 }
