@@ -1,6 +1,5 @@
 """Events that are deleted, spoilt or repeated behind the services' backs: orders are decided all the
 same, without an operator."""
-import signal
 
 import tandem
 
@@ -16,7 +15,7 @@ class Streams(tandem.Live):
             for stream in (ORDERS, STOCK):
                 last = dict(zip(*[iter(redis("XINFO", "STREAM", stream))] * 2))
                 for group in redis("XINFO", "GROUPS", stream):
-                    group = dict(zip(group[::2], group[1::2]))
+                    group = tandem.pairs(group)
                     if group[b"pending"] or group[b"last-delivered-id"] != last[b"last-generated-id"]:
                         return False
             return True
@@ -48,8 +47,7 @@ class Lost(Streams):
         ops = self.tandem.redis_as("ops")
         ops("XTRIM", ORDERS, "MAXLEN", 0)
         self.assertEqual(ops("XGROUP", "DESTROY", ORDERS, "inventory"), 1)
-        self.tandem.inventory.start()
-        self.tandem.inventory.wait_ready()
+        self.tandem.start("inventory")
         self.tandem.gateway.wait_ready()
         names = list(self.decided(ids, 60).values())
         self.assertEqual((names.count("RESERVED"), names.count("REJECTED")), (600, 400))
@@ -60,9 +58,8 @@ class Lost(Streams):
         self.stock("deleted", 200)
         self.decided([self.place("deleted").order_id])
         ids = self.place_many("deleted", 100)
-        self.tandem.order.signal(signal.SIGSTOP)
         ops = self.tandem.redis_as("ops")
-        try:
+        with self.tandem.frozen("order"):
             tandem.until(
                 lambda: self.inventory.GetStock(sku="deleted").stock.reserved == 101,
                 20 * tandem.SLOW,
@@ -70,8 +67,6 @@ class Lost(Streams):
             )
             ops("XTRIM", STOCK, "MAXLEN", 0)
             self.assertEqual(ops("XGROUP", "DESTROY", STOCK, "order"), 1)
-        finally:
-            self.tandem.order.signal(signal.SIGCONT)
         self.assertEqual(set(self.decided(ids, 60).values()), {"RESERVED"})
         self.assertEqual(self.adds_up("deleted").reserved, 101, "repeated requests reserve once")
 
@@ -120,7 +115,7 @@ class Lost(Streams):
         poison = {}
         for name, fields in changed.items():
             if len(fields) == 2 and name not in ("no fields of ours",):
-                entry = dict(zip(envelope[::2], envelope[1::2]))
+                entry = tandem.pairs(envelope)
                 entry["data"] = ""
                 entry[fields[0]] = fields[1]
                 fields = [part for pair in entry.items() for part in pair]
@@ -144,7 +139,7 @@ class Lost(Streams):
                 found = {}
                 for _, flat in ops("XRANGE", grave, "-", "+"):
                     # An entry may have had such a field itself: the last one is the mover's.
-                    entry = dict(zip(flat[::2], flat[1::2]))
+                    entry = tandem.pairs(flat)
                     self.assertEqual(entry[b"stream"].decode(), stream)
                     self.assertNotEqual(entry[b"reason"], b"")
                     found[entry[b"stream_id"]] = entry
@@ -178,7 +173,7 @@ class Compensation(Streams):
     def repeat_request(self, order_id):
         ops = self.tandem.redis_as("ops")
         for _, fields in ops("XRANGE", ORDERS, "-", "+"):
-            entry = dict(zip(fields[::2], fields[1::2]))
+            entry = tandem.pairs(fields)
             if entry[b"id"].decode() == f"{order_id}/1":
                 ops("XADD", ORDERS, "*", *fields)
 
@@ -205,7 +200,7 @@ class Compensation(Streams):
         self.repeat_request(order_id)
         self.given_back("late", order_id)
         types = [
-            dict(zip(fields[::2], fields[1::2]))[b"type"].decode().rpartition(".")[2]
+            tandem.pairs(fields)[b"type"].decode().rpartition(".")[2]
             for _, fields in self.tandem.redis_as("ops")("XRANGE", ORDERS, "-", "+")
             if order_id.encode() in fields
         ]
@@ -217,8 +212,7 @@ class Compensation(Streams):
         """The OrderRejected that asks is deleted unread: it is asked for again."""
         order_id = self.refused("lost")
         ops = self.tandem.redis_as("ops")
-        self.tandem.order.signal(signal.SIGSTOP)
-        try:
+        with self.tandem.frozen("order"):
             self.repeat_request(order_id)
             tandem.until(
                 lambda: self.inventory.GetStock(sku="lost").stock.reserved == 5,
@@ -226,8 +220,6 @@ class Compensation(Streams):
                 "reserved",
             )
             self.tandem.inventory.kill()
-        finally:
-            self.tandem.order.signal(signal.SIGCONT)
 
         def asked():
             entry = ops("XREVRANGE", ORDERS, "+", "-", "COUNT", 1)[0]
@@ -235,8 +227,7 @@ class Compensation(Streams):
 
         entry = tandem.until(asked, 20 * tandem.SLOW, "asked to give back")
         ops("XDEL", ORDERS, entry[0])
-        self.tandem.inventory.start()
-        self.tandem.inventory.wait_ready()
+        self.tandem.start("inventory")
         self.tandem.gateway.wait_ready()
         self.given_back("lost", order_id)
 
@@ -296,7 +287,7 @@ class Instances(tandem.Live):
         def consumers():
             return {
                 stream: {
-                    dict(zip(c[::2], c[1::2]))[b"name"]
+                    tandem.pairs(c)[b"name"]
                     for c in redis("XINFO", "CONSUMERS", stream, group)
                 }
                 for stream, group in ((ORDERS, "inventory"), (STOCK, "order"))

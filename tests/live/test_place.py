@@ -116,25 +116,19 @@ class Place(tandem.Live):
     def test_watch_sees_pending_first(self):
         """With inventory held still, the watch begins with PENDING and goes on to RESERVED."""
         self.stock("still", 1)
-        self.tandem.inventory.signal(tandem.signal.SIGSTOP)
-        try:
+        with self.tandem.frozen("inventory"):
             order = self.place("still")
             watch = iter(self.order.WatchOrder(order_id=order.order_id))
             self.assertEqual(self.name(next(watch).order), "PENDING")
-        finally:
-            self.tandem.inventory.signal(tandem.signal.SIGCONT)
         self.assertEqual(self.name(next(watch).order), "RESERVED")
 
     def test_wait_ends_at_the_deadline(self):
         """No decision in time: the order is answered as it is, OK, not DEADLINE_EXCEEDED."""
-        self.tandem.inventory.signal(tandem.signal.SIGSTOP)
-        try:
+        with self.tandem.frozen("inventory"):
             start = time.monotonic()
             order = self.place("late", wait_for_decision=True, _timeout=1.5)
             self.assertEqual(self.name(order), "PENDING")
             self.assertLess(time.monotonic() - start, 1.6 * tandem.SLOW)
-        finally:
-            self.tandem.inventory.signal(tandem.signal.SIGCONT)
         self.assertEqual(self.decided([order.order_id]), {order.order_id: "REJECTED"})
 
     def test_a_batch_keeps_its_order(self):

@@ -1,7 +1,6 @@
 """Whether a service can serve is said once: /readyz, grpc.health.v1 (Check and Watch, for each service
 and for all) and tandemctl doctor agree, without any traffic, soon after it changes, both ways."""
 import contextlib
-import signal
 import subprocess
 import threading
 
@@ -125,12 +124,9 @@ class Readiness(tandem.Live):
         self.assertEqual(self.gateway_services(), [True, True])
 
     def test_redis_is_frozen(self):
-        self.tandem.redis.signal(signal.SIGSTOP)
-        try:
+        with self.tandem.frozen("redis"):
             self.agree(order=False, inventory=False, gateway=False)
             self.says("order", "redis: ")
-        finally:
-            self.tandem.redis.signal(signal.SIGCONT)
         self.agree(order=True, inventory=True, gateway=True)
 
     def test_redis_is_away(self):
@@ -145,26 +141,20 @@ class Readiness(tandem.Live):
     def test_a_backend_is_frozen(self):
         for frozen, services in (("order", [False, True]), ("inventory", [True, False])):
             with self.subTest(frozen=frozen):
-                self.tandem.processes[frozen].signal(signal.SIGSTOP)
-                try:
+                with self.tandem.frozen(frozen):
                     self.agree(gateway=False)
                     self.assertEqual(self.gateway_services(), services)
                     self.says("gateway", f"{frozen}: ")
                     found = set(self.doctor())
                     self.assertEqual(found, {frozen, "gateway"})
-                finally:
-                    self.tandem.processes[frozen].signal(signal.SIGCONT)
                 self.agree(order=True, inventory=True, gateway=True)
 
     def test_health_refuses_nothing(self):
         """What is not ready is called all the same: the answer says best what is wrong. Orders need no
         inventory to be accepted."""
-        self.tandem.inventory.signal(signal.SIGSTOP)
-        try:
+        with self.tandem.frozen("inventory"):
             self.agree(gateway=False)
             self.assertEqual(self.name(self.place("refuses-nothing")), "PENDING")
-        finally:
-            self.tandem.inventory.signal(signal.SIGCONT)
         self.agree(order=True, inventory=True, gateway=True)
 
 
