@@ -1,5 +1,5 @@
 /* echo.c - the floor: a bare gRPC-core unary call with the messages of PlaceOrder, nothing behind
- * it. The CPU it costs the server is the unit that other figures are told in.
+ * it. The CPU it costs the server is the unit of other figures.
  *
  *   bench-echo server LISTEN [THREADS]               answers PlaceOrder with a canned order
  *   bench-echo client TARGET OUTSTANDING SECONDS     calls it, closed loop, 4 connections;

@@ -263,7 +263,7 @@ static void go_on(void)
 	} while (any);
 }
 
-/* A side's read takes effect. What follows of it is not sent yet. */
+/* A side's read takes effect. Its follow-up is not sent yet. */
 static void deliver(const struct side *side)
 {
 	FOR_EACH_LINE(line)

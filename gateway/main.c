@@ -58,7 +58,7 @@ static void done(struct process *process)
 static int connect_to(struct rt_service *service, const char *target, struct rt_channel **ret)
 {
 	const struct settings *set = service->settings;
-	/* message-max is of requests. What a request made a service do must be told, so no answer
+	/* message-max is of requests. What a request changed must be reported, so no answer
 	 * that the services can give is too large. */
 	const struct rt_channel_options options = {
 		.message_max_bytes =

@@ -1,10 +1,10 @@
-/* placing.c - how an order gets to the order service, whoever sent it: as an item on a stream that
+/* placing.c - how each order gets to the order service: as an item on a stream that
  * lasts as long as its connection.
  *
  *   gateway_place           waits for the end of the turn
  *     send_gathered         all that wait leave as one message …
  *     answers_came          … and each is answered by itself: stored, or decided, or refused
- *   gateway_place_abandon   nobody waits for it: it is not sent, or need not wait for its decision
+ *   gateway_place_abandon   its caller has gone: do not send it, or do not wait for its decision
  *   stream_ended            what was sent and not answered fails; or is sent again, when the order
  *                           service says that it has not looked at it
  *

@@ -7,7 +7,7 @@ Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const stru
 {
 	Tandem__Inventory__V1__Stock message = TANDEM__INVENTORY__V1__STOCK__INIT;
 
-	/* protobuf-c has no const strings; nobody writes to it. */
+	/* protobuf-c has no const strings; it is never written. */
 	message.sku = (char *)(uintptr_t)sku;
 	message.available = stock->available;
 	message.reserved = stock->reserved;

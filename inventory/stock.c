@@ -36,7 +36,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 
 	/* A refusal stays, even when there is stock by now. */
 	{ S(UNAVAILABLE), Q(RESERVE), STOCK_KEEP, S(UNAVAILABLE), A(UNAVAILABLE), false },
-	/* A confirm of what was refused: the order never learnt so, it is told again. */
+	/* A confirm of what was refused: the order missed the refusal, publish it again. */
 	{ S(UNAVAILABLE), Q(COMMIT), STOCK_KEEP, S(UNAVAILABLE), A(UNAVAILABLE), true },
 	/* Cancelled or expired before the refusal was read. The order waits for a release; a state
 	 * of its own gives that answer a seq of its own. */
@@ -47,7 +47,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	/* A reservation of before was lost, and the order heard of it: it waits for a release. */
 	{ S(UNAVAILABLE), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 
-	/* An old OrderPlaced once more: told how far things are. */
+	/* A repeated old OrderPlaced: answer the current state. */
 	{ S(COMMITTED), Q(RESERVE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), false },
 	{ S(COMMITTED), Q(COMMIT), STOCK_KEEP, S(COMMITTED), A(COMMITTED), false },
 	/* Sold stays sold: a confirmed order cannot also have ended in another way. */
@@ -58,7 +58,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 
 	/* The late OrderPlaced finds the tombstone, or an old one comes once more. */
 	{ S(RELEASED), Q(RESERVE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
-	/* What was given back may be somebody else's by now: the order is told so. */
+	/* Released stock may be held by others by now: report it to the order. */
 	{ S(RELEASED), Q(COMMIT), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 	{ S(RELEASED), Q(RELEASE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 	{ S(RELEASED), Q(EXPIRE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },

@@ -5,7 +5,7 @@
 
 #include "order/order_internal.h"
 
-/* A history is bounded (store.h); more than this is not told. */
+/* A history is bounded (store.h); more than this is left out. */
 #define EVENTS_MAX 200
 
 struct explain_order {

@@ -69,7 +69,7 @@ static void fill(struct list_orders *list, Tandem__Order__V1__ListOrdersResponse
 		Tandem__Order__V1__Order *order =
 			order_view(&list->arena, &list->op.records[i], NULL, 0);
 
-		/* A damaged order hides no other: GetOrder and the audit tell of it. */
+		/* Skip a damaged order, list the rest: GetOrder and the audit report it. */
 		if (order == NULL ||
 		    (list->request->status != 0 && list->request->status != order->status))
 			continue;

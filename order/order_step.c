@@ -95,7 +95,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 
 	/* Late or twice: the commit is on its way. */
 	STAYS(CONFIRMING, INVENTORY_RESERVED),
-	/* The client was told that it bought: the commit is asked for until it is answered. */
+	/* The client has its confirmation: ask for the commit until it is answered. */
 	STAYS(CONFIRMING, INVENTORY_UNAVAILABLE),
 	ROW(CONFIRMING, INVENTORY_COMMITTED,   MOVES, CONFIRMED,  SETTLED,   NONE),
 	/* As for unavailable. */

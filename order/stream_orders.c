@@ -34,7 +34,7 @@ struct stream_item {
 
 static void on_message(struct rt_call *call, const ProtobufCMessage *message, void *user);
 
-/* Frees the stream when it has ended and nobody is in it; the last to leave calls it. */
+/* Frees the stream once it has ended and no call uses it; the last user calls it. */
 static void stream_leave(struct stream *stream)
 {
 	if (--stream->busy > 0 || !stream->ended || stream->in_flight > 0 || stream->paused)

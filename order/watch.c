@@ -1,6 +1,6 @@
-/* watch.c - who waits is told from this instance's moves, and from the tail of order:{p}:events.
+/* watch.c - notifies waiters from this instance's moves, and from the tail of order:{p}:events.
  *
- *   order_watch_moved                its waiters are told, or the order is read for them
+ *   order_watch_moved                notifies its waiters, or reads the order for them
  *   published                        so the own entries are no news: the tail's place moves behind them
  *
  *   order_watch_add → tail_begin ("$") → tail_begun: all nodes are to be read → tail_next
@@ -107,7 +107,7 @@ static void stop_check(struct order_watch *watch)
 	RT_TAKE(watch->stopped)(watch->stopped_user);
 }
 
-/* What there is to tell: what was read, or how an own move ended. */
+/* What waiters are sent: the order as read, or how an own move ended. */
 struct node_news {
 	int status;
 	const struct order_record *record;
@@ -604,7 +604,7 @@ void order_watch_stop(struct order_watch *watch, void (*stopped)(void *user), vo
 		rt_timer_stop(watch->loop, &watch->rest);
 		watch->tail = TAIL_OFF;
 	}
-	/* What a waiter does may end others: no node goes before all were told. */
+	/* A waiter's callback may end other waiters: free no node before all have run. */
 	for (node = watch->nodes; node != NULL; node = node->hh.next)
 		node->notifying = true;
 	for (node = watch->nodes; node != NULL; node = node->hh.next)

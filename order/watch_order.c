@@ -1,7 +1,7 @@
 /* watch_order.c - WatchOrder: the order as it is, then every change, until nothing more will happen.
  *
  *   order_watch_order → a waiter that looks at once
- *     on_order           sends each version that was not sent, also those that passed unseen between
+ *     on_order           sends each version not yet sent, also those that were skipped between
  *                        two reads: the record's history has them
  *     on_drained         the client takes messages again: looks again
  *     on_cancel          the client has gone */
@@ -60,7 +60,7 @@ static void on_drained(struct rt_call *call, void *user)
 	order_watch_read(watch->order->watch, &watch->waiter);
 }
 
-/* Sends what was not sent; false when the client must take what it has first. */
+/* Sends the versions not yet sent; false when the client must read first. */
 static bool send_versions(struct watch_order *watch, const struct order_record *record, bool *good)
 {
 	*good = true;

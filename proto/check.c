@@ -228,7 +228,7 @@ static void check_batch_place_orders(struct check *check, const ProtobufCMessage
 		return;
 	for (size_t i = 0; i < request->n_requests; i++)
 		bytes += check_result_max(request->requests[i]);
-	/* An order that is stored must be told: afterwards is too late to find that it cannot be. */
+	/* A stored order must fit into an answer: check that before it is stored. */
 	if (bytes > CHECK_ANSWER_MAX)
 		fault(check, "requests",
 		      "can get an answer of %zu bytes: at most %d; place fewer in one call", bytes,
