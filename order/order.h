@@ -19,7 +19,7 @@ struct order; /* opaque */
 
 struct order_options {
 	struct order_clock clock;
-	int64_t stream_length_max; /* of the own event stream: past it no order is placed; 0: none */
+	int64_t stream_length_max; /* of its event stream: past it no order is placed; 0: none */
 	int64_t timers_every_ms;   /* how often due timers are looked for; 0: 250 */
 };
 /* Makes a struct order of struct order_options. */

@@ -23,7 +23,7 @@ static void grow(struct rt_arena *arena, size_t wanted)
 	if (arena->chunks != NULL)
 		size = RT_MIN(arena->chunks->size * 2, CHUNK_MAX);
 	size = RT_MAX(size, wanted);
-	/* Not rt_alloc: nobody needs zeroes here. */
+	/* Not rt_alloc: these bytes need not be zero. */
 	chunk = rt_realloc(NULL, sizeof(*chunk) + size);
 	chunk->next = arena->chunks;
 	chunk->size = size;

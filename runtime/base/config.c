@@ -6,8 +6,8 @@
  *     resolve          per setting: flag, TANDEM_<SERVICE>_<NAME>, TANDEM_<NAME>, default
  *     set_value        text → value, or a line on stderr that names the culprit and the limit
  *
- * argp would end the process by itself, with 64, and knows nothing of our exit codes; so it runs
- * with ARGP_NO_EXIT and ARGP_NO_HELP and our own options stand for its own. */
+ * argp would end the process itself, with exit code 64, which is not one of ours; so it runs
+ * with ARGP_NO_EXIT and ARGP_NO_HELP, and our options replace its built-in ones. */
 #include "config.h"
 
 #include <argp.h>
@@ -107,7 +107,7 @@ static bool parse_unit(const char *text, const struct unit *units, size_t count,
 
 bool rt_parse_duration(const char *text, int64_t *ret_ms)
 {
-	/* Nothing is nothing in any unit. */
+	/* 0 is the same in any unit. */
 	if (strcmp(text, "0") == 0) {
 		*ret_ms = 0;
 		return true;
@@ -168,7 +168,7 @@ static bool parse_bool(const char *text, bool *ret)
 	return false;
 }
 
-/* A value in the largest unit that says it exactly. */
+/* A value in the largest unit that represents it exactly. */
 static void write_unit(struct rt_buf *text, int64_t value, const struct unit *units, size_t count)
 {
 	size_t i = 0;
@@ -316,7 +316,7 @@ static void variable_name(char *name, size_t size, const char *service, const ch
 		*p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
 }
 
-/* The strongest text there is for the setting. */
+/* The setting's text, from the source that takes precedence. */
 static void resolve(const struct reading *reading, size_t i, struct origin *origin)
 {
 	const struct rt_setting *setting = &reading->program->settings[i];
@@ -456,7 +456,7 @@ static void reading_init(struct reading *reading, const struct rt_config_program
 					.group = -1 };
 	variable_name(service, sizeof(service), program->service, "name");
 	reading->docs[reading->count] = rt_printf(
-		"%s\vA flag is stronger than %s, that than TANDEM_NAME.", program->about, service);
+		"%s\vA flag overrides %s, which overrides TANDEM_NAME.", program->about, service);
 	reading->argp = (struct argp){ .options = reading->options,
 				       .parser = on_option,
 				       .doc = reading->docs[reading->count] };
@@ -504,7 +504,7 @@ static void print_value(const struct rt_setting *setting, const void *settings)
 	rt_buf_done(&text);
 }
 
-/* --help, --usage and --version; true: that was all. */
+/* --help, --usage and --version; true: one was given. */
 static bool answer(struct reading *reading)
 {
 	if (reading->help)

@@ -1,8 +1,8 @@
-/* failpoint.c - a small table of what is planned and of what was passed, under a mutex: these
+/* failpoint.c - a small table of the plans and of the points passed, under a mutex: these
  * builds are for tests, where being simple counts more than being fast.
  *
- * A plan that does not parse ends the process: a test that believes to have crashed something and
- * has not would pass for nothing. */
+ * A plan that does not parse ends the process: otherwise a test would pass although its
+ * crash never happened. */
 #include "failpoint.h"
 
 #ifdef TANDEM_FAILPOINTS
@@ -25,7 +25,7 @@ enum action { CRASH, FAIL, SLEEP };
 
 struct plan {
 	char name[NAME_MAX_BYTES];
-	int64_t nth; /* 0: at each */
+	int64_t nth; /* 0: every time */
 	enum action action;
 	int64_t sleep_ms;
 	int64_t passes;

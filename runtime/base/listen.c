@@ -1,8 +1,8 @@
 /* listen.c - see listen.h.
  *
- * gRPC says only that an address cannot be had. So we try it ourselves and read the error. Who has a
- * port is found as ss(8) does it: the inode of the listening socket in /proc/net/tcp*, then the
- * process that has it open, which only its own user and root may see. */
+ * gRPC reports only that it cannot bind an address. So we try it ourselves and read the error. The
+ * process that has a port is found as ss(8) does it: the inode of the listening socket in
+ * /proc/net/tcp*, then the process that has it open, which only its own user and root may see. */
 #include "listen.h"
 
 #include <dirent.h>
@@ -21,7 +21,7 @@
 #define BACKLOG       16
 #define UNIX_PATH_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
 
-/* ---- who ---- */
+/* ---- which process has a port ---- */
 
 /* The inode of the socket that listens at the port; 0: none. */
 static unsigned long listening_inode(const char *table, int port)
@@ -119,7 +119,7 @@ bool rt_listen_unix_taken(const char *path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return false;
-	/* EAGAIN: somebody listens and is behind with accepting. */
+	/* EAGAIN: a process listens, but its accept queue is full. */
 	taken = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EAGAIN;
 	close(fd);
 	return taken;
@@ -175,7 +175,7 @@ static int open_unix(const char *path)
 		errno = EADDRINUSE;
 		return -1;
 	}
-	/* What a process that was killed left there; a file that is no socket is not ours. */
+	/* A killed process leaves its socket there; a file of another type is not ours. */
 	if (lstat(path, &stat) == 0 && S_ISSOCK(stat.st_mode))
 		unlink(path);
 	return open_address((const struct sockaddr *)&address, sizeof(address));
@@ -191,7 +191,7 @@ int rt_listen_open(const char *listen)
 	return rt_parse_listen(listen, host, &port) ? open_tcp(host, port, &rc) : -1;
 }
 
-/* ---- why ---- */
+/* ---- why listening failed ---- */
 
 static void explain_tcp(const char *host, int port, struct rt_buf *text)
 {

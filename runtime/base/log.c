@@ -3,16 +3,16 @@
  *
  * A reader that stalls must not hold up a service (rt_log_never_wait). O_NONBLOCK would be seen by
  * everybody who shares standard error with us, down to the shell, so it is not set there:
- *   pipe, terminal   opened a second time, for us alone, without waiting
+ *   pipe, terminal   opened a second time, for us alone, with O_NONBLOCK
  *                    (where that is not allowed: asked with poll before each write)
  *   socket           sent to with MSG_DONTWAIT
- *   file             written as ever
- * A line that finds no room is dropped and counted, and one line says how many were when there is
- * room again. Of a line that went out in part the rest goes out first.
+ *   file             written with write(2)
+ * A line for which there is no room is dropped and counted; when there is room again, one line reports
+ * how many were. If a line was written in part, its rest is written first.
  *
  * Every byte from outside is escaped: a value cannot forge a line, a field or a terminal escape.
- * What does not fit into the line is left out from where it no longer fits, and the line says so
- * (cut=true); in JSON it stays one valid object. */
+ * A line that is too long is cut where it no longer fits, and says so (cut=true); in JSON it stays
+ * one valid object. */
 #include "log.h"
 
 #include <errno.h>
@@ -54,10 +54,10 @@ static void *line_sink_user;
 
 static enum { OUT_PLAIN, OUT_OWN, OUT_ASK, OUT_SOCKET } out_kind;
 static int out_fd = STDERR_FILENO;
-static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
-static char out_rest[LINE_MAX_BYTES]; /* the end of a line that went out in part */
+static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER; /* for what follows */
+static char out_rest[LINE_MAX_BYTES]; /* the rest of a line that was written in part */
 static size_t out_rest_length;
-static uint64_t out_dropped; /* and not told yet */
+static uint64_t out_dropped; /* and not reported yet */
 static struct rt_series *out_dropped_series;
 
 void rt_log_init(const char *service, enum rt_log_level level, bool json)
@@ -89,7 +89,7 @@ bool rt_log_level_parse(const char *text, enum rt_log_level *ret)
 	return false;
 }
 
-/* All of `bytes`, or nothing and the line is full. */
+/* Appends all of `bytes`, or nothing and marks the line as full. */
 static void put(struct line *line, const char *bytes, size_t length)
 {
 	if (line->full || line->length + length > sizeof(line->text) - TAIL_BYTES) {
@@ -105,7 +105,7 @@ static void put_text(struct line *line, const char *text)
 	put(line, text, strlen(text));
 }
 
-/* Goes into the room kept free: for what closes a value or the line. */
+/* Uses the room kept free: for the end of a value or of the line. */
 static void put_tail(struct line *line, const char *text)
 {
 	size_t length = RT_MIN(strlen(text), sizeof(line->text) - line->length);
@@ -114,8 +114,8 @@ static void put_tail(struct line *line, const char *text)
 	line->length += length;
 }
 
-/* The escape of what takes `length` bytes of `value`: the character `c`, or one byte that is none
- * (0). JSON has no bytes: what is not UTF-8 is shown as the code point of the same number. */
+/* The escape of the first `length` bytes of `value`: the character `c`, or a byte that is none (0).
+ * JSON has no bytes: what is not UTF-8 is shown as the code point of the same number. */
 static void put_escape(struct line *line, const char *value, size_t length, uint32_t c)
 {
 	char escape[24];
@@ -210,7 +210,7 @@ static void put_value(struct line *line, const struct rt_kv *kv)
 	put_text(line, number);
 }
 
-/* A field is there whole, or its value is a string cut short, or it is not there at all. */
+/* A field is written whole, or its string value is cut, or it is left out. */
 static void put_field(struct line *line, const struct rt_kv *kv)
 {
 	size_t before = line->length;
@@ -268,20 +268,20 @@ static void make_line(struct line *line, enum rt_log_level level, const char *ms
 
 /* ---- writing ---- */
 
-/* How much of it went out; -1: nothing, now. */
+/* How many bytes were written; -1: none, for now. */
 static ssize_t out_some(const char *text, size_t length)
 {
 	struct pollfd room = { .fd = out_fd, .events = POLLOUT };
 
 	if (out_kind == OUT_SOCKET)
 		return send(out_fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-	/* A pipe with room takes a line at once, unless another process is faster. */
+	/* A pipe with room takes a line at once, unless another process fills it first. */
 	if (out_kind == OUT_ASK && (poll(&room, 1, 0) != 1 || (room.revents & POLLOUT) == 0))
 		return -1;
 	return write(out_fd, text, length);
 }
 
-/* False: nothing of it went out. */
+/* False: nothing was written. */
 static bool out_line(const char *text, size_t length)
 {
 	ssize_t written = out_some(text, length);
@@ -293,7 +293,7 @@ static bool out_line(const char *text, size_t length)
 	return true;
 }
 
-/* What is owed from before: the rest of a line, and how many were dropped. True: nothing any more. */
+/* Writes what is left from before: the rest of a line, and how many were dropped. True: all of it. */
 static bool out_owed(void)
 {
 	struct line line;
@@ -344,7 +344,7 @@ bool rt_log_flush(int64_t wait_ms)
 		now_ms = rt_monotonic_ns() / 1000000;
 		if (end_ms == 0)
 			end_ms = now_ms + wait_ms;
-		/* A file has always room, or never; a reader that is gone does not come back. */
+		/* A file always has room, or never; a reader that has gone does not come back. */
 		if (done || now_ms >= end_ms || out_kind == OUT_PLAIN ||
 		    poll(&room, 1, (int)(end_ms - now_ms)) != 1 || (room.revents & POLLOUT) == 0)
 			return done;

@@ -86,7 +86,7 @@ static void metric_free(struct rt_metric *metric)
 {
 	struct rt_series *series = metric->series, *next;
 
-	/* Forgets the hash, but not the order in which its elements hang together. */
+	/* Frees the hash table, but the elements stay linked to each other. */
 	HASH_CLEAR(hh, metric->series);
 	for (; series != NULL; series = next) {
 		next = series->hh.next;
@@ -268,7 +268,7 @@ void rt_series_observe(struct rt_series *series, double seconds)
 	size_t i = 0;
 
 	if (series->histogram == NULL)
-		misused(series->labels, "observing what is no histogram");
+		misused(series->labels, "observing what is not a histogram");
 	while (i < BUCKETS && seconds > bucket_bounds[i])
 		i++;
 	atomic_fetch_add_explicit(&series->histogram->buckets[i], 1, memory_order_relaxed);
@@ -300,7 +300,7 @@ static void write_number(struct rt_buf *text, double value)
 		rt_buf_printf(text, value > 0 ? "+Inf" : "-Inf");
 		return;
 	}
-	/* The shorter spelling when it is the same number. */
+	/* The shorter text if it reads back as the same number. */
 	snprintf(number, sizeof(number), "%.15g", value);
 	if (strtod(number, NULL) != value)
 		snprintf(number, sizeof(number), "%.17g", value);
@@ -332,7 +332,7 @@ static void write_histogram(struct rt_buf *text, const struct rt_metric *metric,
 	}
 	write_sample(text, metric->name, "_sum", series->labels,
 		     bits_to_real(atomic_load_explicit(&series->bits, memory_order_relaxed)));
-	/* Not counted again: the count must equal the last bucket. */
+	/* Not from a counter of its own: the count must equal the last bucket. */
 	write_sample(text, metric->name, "_count", series->labels, (double)count);
 }
 

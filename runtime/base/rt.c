@@ -211,7 +211,7 @@ void rt_buf_done(struct rt_buf *buf)
 
 /* ---- time ----
  *
- * Own calendar arithmetic instead of gmtime_r and strftime: every event carries a time, and
+ * Calendar arithmetic of ours instead of gmtime_r and strftime: every event carries a time, and
  * gmtime_r takes a process-wide lock. The algorithms are days_from_civil and civil_from_days of
  * howardhinnant.github.io/date_algorithms.html, for the years 1970 to 9999. */
 
@@ -294,7 +294,7 @@ bool rt_time_parse(const char *text, int64_t *ret_unix_ms)
 	doy = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + number[2] - 1;
 	days = year / 400 * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
 	ms = days * DAY_MS + number[3] * 3600000 + number[4] * 60000 + number[5] * 1000 + number[6];
-	/* 30 February, 25 o'clock and the like do not survive the way back. */
+	/* 30 February, hour 25 and the like convert back to something else. */
 	rt_time_format(ms, again);
 	if (memcmp(again, text, RT_TIME_TEXT) != 0)
 		return false;

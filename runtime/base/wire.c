@@ -1,13 +1,12 @@
 /* wire.c - walks protobuf bytes along a descriptor and says what is wrong with them.
  *
  * One pass, no allocation. A message is a row of records: a varint tag (field number, wire type)
- * and a value whose length the wire type tells. What the descriptor knows is looked into (strings,
- * sub-messages, packed numbers), what it does not know is stepped over; groups are refused, like
- * protobuf-c does.
+ * and a value whose length the wire type tells. Fields that the descriptor knows are checked (strings,
+ * sub-messages, packed numbers), unknown ones are skipped; groups are refused, as protobuf-c does.
  *
- * The path of the field at fault is put together only when there is a fault, from the inside out:
- * each level, on its way back, puts its own name in front. The index of a repeated field is then
- * counted by going over the level's records once more. */
+ * The path of the field at fault is built only when there is a fault, from the inside out: each level,
+ * as it returns, puts its field's name in front. The index of a repeated field is then counted by
+ * reading the level's records again. */
 #include "wire.h"
 
 #include <stdio.h>
@@ -134,7 +133,7 @@ static void prepend(struct rt_wire_fault *fault, const char *name, long index)
 			 inner);
 }
 
-/* Which of the fields `number` the one at `value` is. */
+/* The index of the one at `value` among the fields `number`. */
 static long index_of(const uint8_t *data, const uint8_t *end, uint32_t number, const uint8_t *value)
 {
 	struct cursor cursor = { data, end };
@@ -154,7 +153,7 @@ static bool refuse(struct walk *walk, const char *what)
 	return false;
 }
 
-/* Packed numbers are as many whole ones as fit. */
+/* The length must be that of whole numbers. */
 static bool packed_fine(ProtobufCType type, const struct record *record)
 {
 	struct cursor cursor = { record->value, record->value + record->length };
@@ -183,7 +182,7 @@ static bool check_field(struct walk *walk, const ProtobufCFieldDescriptor *field
 	unsigned expected = wire_type_of(field->type);
 
 	if (record->wire != expected) {
-		/* Numbers may come packed whether declared so or not. */
+		/* A sender may pack numbers, however they are declared. */
 		if (record->wire != LENGTH || field->label != PROTOBUF_C_LABEL_REPEATED)
 			return refuse(walk, "has the wrong wire type");
 		if (!packed_fine(field->type, record))
@@ -219,7 +218,7 @@ static bool check_message(struct walk *walk, const ProtobufCMessageDescriptor *d
 			return refuse(walk, "is malformed or cut off");
 		if (++walk->fields > RT_WIRE_FIELDS_MAX)
 			return refuse(walk, "has too many fields");
-		/* Repeated fields stand in a row: mostly it is the same as before. */
+		/* Repeated fields are adjacent: mostly it is the field found last. */
 		if (field == NULL || field->id != record.number)
 			field = protobuf_c_message_descriptor_get_field(descriptor, record.number);
 		if (field == NULL || check_field(walk, field, &record, depth))

@@ -1,7 +1,8 @@
-/* context.c - makes a context, trims its own stream, and ends it.
+/* context.c - makes a context, trims its stream, and ends it.
  *
- * What takes time holds the context: an RPC or an event that waits for the store, a trim that is under
- * way, a subscription that has not stopped. The end is told when it was asked for and nothing holds. */
+ * An operation in progress holds the context: an RPC or an event that waits for the store, a trim, a
+ * subscription that has not stopped. The context reports its end once it was asked to stop and
+ * nothing holds it. */
 #include "context.h"
 
 #include <inttypes.h>
@@ -24,7 +25,7 @@ void rt_context_release(struct rt_context *context)
 		rt_loop_defer(context->loop, &context->stop_task);
 }
 
-/* From nobody's callback: what is stopped may be freed. */
+/* Called from no other callback: what has stopped may be freed. */
 static void stop_over(struct rt_task *task)
 {
 	struct rt_context *context = RT_CONTAINER_OF(task, struct rt_context, stop_task);
@@ -37,7 +38,7 @@ static void stop_over(struct rt_task *task)
 
 static void trim_later(struct rt_context *context);
 
-/* Warns once about a group that nobody reads for, and again when it is another one. */
+/* Warns once about a group without a consumer, and again when it is another group. */
 static void warn_of_stale_group(struct rt_context *context)
 {
 	const struct rt_trim_op *trim = &context->trim;
@@ -102,20 +103,22 @@ static void register_metrics(struct rt_context *context)
 	if (metrics == NULL)
 		return;
 	context->stream_length = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_length",
-						 "Entries of the own event stream.");
-	context->stream_held = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_held_entries",
-					       "Entries of the own event stream that some group "
-					       "has not acknowledged.");
+						 "Entries of the context's event stream.");
+	context->stream_held =
+		rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_held_entries",
+				"Entries of the context's event stream that some group "
+				"has not acknowledged.");
 	context->trimmed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_trimmed_total",
-					   "Entries trimmed off the own event stream.");
-	context->stale = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_stale_groups",
-					 "Groups of the own event stream without a live consumer.");
+					   "Entries trimmed from the context's event stream.");
+	context->stale =
+		rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_stale_groups",
+				"Groups of the context's event stream without a live consumer.");
 }
 
 /* ---- subscriptions ---- */
 
-/* Unique for the process, also when a container always has the same pid. Behind the '@': which
- * functions it calls, so that an operator sees which are in use. */
+/* Unique for the process, even when a container always has the same pid. After the '@' comes the
+ * version of the functions it calls, so that an operator sees which are in use. */
 static void make_consumer(const struct rt_context *context, char *text, size_t size)
 {
 	char host[64] = "host";
@@ -176,7 +179,7 @@ static int make_members(struct rt_context *context, const struct rt_context_opti
 	return rc;
 }
 
-/* ---- the whole ---- */
+/* ---- start and end ---- */
 
 int rt_context_new(struct rt_loop *loop, const struct rt_context_domain *domain,
 		   const struct rt_context_options *options, struct rt_context **ret)

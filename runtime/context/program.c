@@ -1,4 +1,4 @@
-/* program.c - the main of a context: its settings, its readiness, and what the service's life asks of it. */
+/* program.c - the main of a context: its settings, its readiness, and the service's callbacks. */
 #include "context.h"
 
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #define PENDING_COMMANDS 100000
 #define READY_EVERY_MS   200
 
-/* One a process; its readiness is looked at to the end. */
+/* One per process; its readiness is read until the end. */
 static struct context_program {
 	const struct rt_context_program *definition;
 	struct rt_service *service;
@@ -29,36 +29,36 @@ static const struct rt_setting common_settings[] = {
 	{ "redis-password-file", RT_SETTING_STRING, AT(redis.password_file), "", 0, 0,
 	  "File whose first line is the user's password." },
 	{ "redis-timeout", RT_SETTING_DURATION, AT(redis.timeout_ms), "2s", 10, 600000,
-	  "A command without an answer for so long has failed." },
+	  "How long a command may wait for its answer before it fails." },
 	{ "trim-every", RT_SETTING_DURATION, AT(trim_every_ms), "5s", 100, RT_DAY_MS,
-	  "How often the own event stream is trimmed." },
+	  "How often the context's event stream is trimmed." },
 	{ "retain", RT_SETTING_DURATION, AT(retain_ms), "1h", 0, 365 * RT_DAY_MS,
 	  "How long events are kept that every group has acknowledged." },
 	{ "retain-count", RT_SETTING_INT, AT(retain_count), "100000", 0, INT64_C(1000000000),
 	  "How many of these events are kept at most." },
 	{ "stale-group-after", RT_SETTING_DURATION, AT(stale_ms), "10m", 1000, 365 * RT_DAY_MS,
-	  "A group whose consumers have been gone for so long is reported." },
+	  "How long a group's consumers may be gone before it is reported." },
 	{ "read-count", RT_SETTING_INT, AT(read_count_max), "256", 1, 10000,
 	  "Events in one read of the other context's stream." },
 	{ "events-in-flight", RT_SETTING_INT, AT(in_flight_max), "1024", 1, 1000000,
-	  "Events being handled; reading stops there." },
+	  "Most events in progress; at this limit, reading stops." },
 	{ "events-parked", RT_SETTING_INT, AT(parked_max), "4096", 1, 1000000,
-	  "Events waiting for a retry, or behind one; reading stops there." },
+	  "Most events waiting for a retry, or behind one; at this limit, reading stops." },
 	{ "deliveries-max", RT_SETTING_INT, AT(deliveries_max), "8", 1, 1000,
-	  "An event that failed so often goes to the dead letters." },
+	  "Failures after which an event goes to the dead letters." },
 	{ "event-retry-min", RT_SETTING_DURATION, AT(event_retry_min_ms), "100ms", 1, RT_DAY_MS,
-	  "An event that failed is tried again after so long; doubles." },
+	  "Pause before an event's first retry; it doubles with each." },
 	{ "event-retry-max", RT_SETTING_DURATION, AT(event_retry_max_ms), "10s", 1, RT_DAY_MS,
 	  "The longest pause between two tries of an event." },
 	{ "claim-idle", RT_SETTING_DURATION, AT(claim_idle_ms), "15s", 100, RT_DAY_MS,
-	  "Events that another consumer has held for so long are taken over." },
+	  "How long another consumer may hold an event before it is taken over." },
 	{ "claim-every", RT_SETTING_DURATION, AT(claim_every_ms), "5s", 50, RT_DAY_MS,
 	  "How often events that another consumer holds too long are looked for." },
 	{ "consumer-idle", RT_SETTING_DURATION, AT(consumer_idle_ms), "1h", 1000, 365 * RT_DAY_MS,
-	  "Consumers that have been gone for so long and hold nothing are removed." },
+	  "How long a consumer that holds nothing may be gone before it is removed." },
 };
 
-/* The common ones, Redis's user being called as the context, then its own; freed by the caller. */
+/* The common settings, with the context's name as Redis user, then its own; freed by the caller. */
 static struct rt_setting *settings_table(const struct rt_context_program *definition)
 {
 	size_t settings_count = 0;

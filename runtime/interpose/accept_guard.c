@@ -1,9 +1,9 @@
 /* accept_guard.c - an accept4 that does not fail; see interpose.h.
  *
- * How many connections are open nobody tells us: descriptors are closed by whoever owns them. So
+ * Nobody reports to us that a connection was closed: whoever owns the descriptor closes it. So
  * each listener keeps a table of what it accepted, descriptor and inode (a socket's inode is its
  * own as long as it lives), and only when the table is full looks which of them are still there.
- * That costs a system call each; while connections beyond the limit are knocking it is done every
+ * That costs a system call each; while connections beyond the limit arrive it is done every
  * RECOUNT_MS at most. */
 #include "interpose_internal.h"
 
@@ -73,7 +73,7 @@ static int64_t now_ms(void)
 	return rt_monotonic_ns() / 1000000;
 }
 
-/* The listener's entry; one whose socket is gone is taken over. NULL: too many listeners. */
+/* The listener's entry; reuses one whose socket is gone. NULL: too many listeners. */
 static struct listener *find_listener(int fd)
 {
 	ino_t inode = inode_of(fd);
@@ -169,7 +169,7 @@ static bool shed_with_reserve(int fd)
 	int taken = -1;
 
 	pthread_mutex_lock(&lock);
-	/* EMFILE comes before the look whether somebody is in line. */
+	/* The kernel returns EMFILE even if no connection is waiting. */
 	if (reserve >= 0 && poll(&waiting, 1, 0) == 1) {
 		close(reserve);
 		taken = real_accept(fd, NULL, NULL, SOCK_CLOEXEC);
@@ -179,14 +179,14 @@ static bool shed_with_reserve(int fd)
 		}
 		reserve = -1;
 	}
-	/* Another thread may have been faster: then the next call tries again. */
+	/* Another thread may have taken the number: then the next call tries again. */
 	if (reserve < 0)
 		reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	pthread_mutex_unlock(&lock);
 	return taken >= 0;
 }
 
-/* Errors of one connection that was in line: the next one may be fine (accept(2)). */
+/* Errors of one waiting connection: the next one may be fine (accept(2)). */
 static bool passing(int error)
 {
 	return error == ECONNABORTED || error == EPROTO || error == ENETDOWN ||

@@ -1,4 +1,4 @@
-/* interposed.c - whether the program's own functions stand in front of libc's. */
+/* interposed.c - whether the program's functions take precedence over libc's. */
 #include <dlfcn.h>
 
 #include "interpose_internal.h"

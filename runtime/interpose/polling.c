@@ -16,22 +16,22 @@ struct entry {
 	struct epoll_event event;
 	bool known, left;
 	int next_left;
-	size_t unbroken; /* bytes read outside of turns since nothing to read was last said */
-	int said;        /* how often it has been said in a row */
+	size_t unbroken; /* bytes read outside of turns since we last reported EAGAIN */
+	int said;        /* how often we reported it in a row */
 };
 
 static _Thread_local bool learning, emptied;
 static _Thread_local int64_t turn_end_ns; /* 0: no turn */
 static atomic_int learned = -1;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for what follows */
 static struct entry *entries;                            /* by descriptor */
 static size_t entry_count;
 static int first_left = -1; /* descriptors with input that a turn left unread */
 
 /* gRPC sizes its next buffer by what it read since it last began to read and found nothing, and
  * computes that as an int: 2 GiB without a pause end the process (an assertion in tcp_posix.cc).
- * Where no turn ends, nothing to read is said after so much; twice, since gRPC may be in the middle
+ * Where no turn ends, we report EAGAIN after so many bytes; twice, since gRPC may be in the middle
  * of reading the first time. */
 #define UNBROKEN_MAX ((size_t)4 << 20)
 
@@ -58,7 +58,7 @@ static void note_entry(int fd, const struct epoll_event *event)
 	entry->unbroken = 0;
 }
 
-/* Ours instead of libc's, in the whole process. */
+/* Replaces libc's, in the whole process. */
 __attribute__((visibility("default"))) int epoll_create1(int flags)
 {
 	int fd = (int)syscall(SYS_epoll_create1, flags);
@@ -112,8 +112,8 @@ static bool leave_unread(int fd)
 	return known;
 }
 
-/* Whether a read outside of turns has to find nothing once. The set reports a change only: it is told
- * to report what is there anew. A set that is polled does so by itself. */
+/* Whether a read outside of turns has to return EAGAIN once. The set reports changes only, so we make
+ * it report the remaining input. A set that is polled does so by itself. */
 static bool must_break(int fd)
 {
 	struct entry *entry;
@@ -200,8 +200,8 @@ void rt_polling_init(void)
 	learning = false;
 }
 
-/* Of libgrpc's versions those whose epoll set was seen to do all that is said of it in interpose.h, as
- * grpc_version_string has them: 1.51. */
+/* The versions of libgrpc (grpc_version_string) whose epoll set was seen to behave as interpose.h
+ * says: 1.51. */
 static bool version_is_proven(const char *version)
 {
 	return strcmp(version, "29.0.0") == 0;

@@ -1,7 +1,7 @@
 /* batch.c - group commit.
  *
  * Waiting items hang in one list. A deferred task (end of the turn) takes as many runs off it as
- * may leave; a run that finishes defers the task again. So what arrives within one turn travels
+ * may start; a run that finishes defers the task again. So what arrives within one turn travels
  * together, and what arrives while a run is under way waits for its end or for company. */
 #include "loop.h"
 
@@ -53,7 +53,7 @@ static void batch_flush(struct rt_task *task)
 		free(batch);
 		return;
 	}
-	/* A sender that finishes its run at once is seen by the loop's condition. */
+	/* If a sender finishes its run at once, the loop's condition sees it. */
 	while (batch_may_send(batch))
 		batch->options.send(batch_take(batch), batch->options.user_data);
 }

@@ -7,13 +7,13 @@
  * earlier one comes; when it fires for one that was stopped meanwhile, nothing is due and it is
  * set for the next.
  *
- * Posted tasks are pushed onto a lock-free stack (many threads push, the loop takes the whole and
- * turns it round). Waking the loop costs a system call, so it happens only while the loop sleeps:
+ * Posted tasks are pushed onto a lock-free stack (many threads push, the loop takes it whole and
+ * reverses it). Waking the loop costs a system call, so it happens only while the loop sleeps:
  *
  *   loop   prepare:  sleeping = true;  look at the stack; not empty: do not sleep
  *   others rt_loop_post: push;  was sleeping, and I am the first to notice: wake
  *
- * Both sides write first and look at the other's word second, all sequentially consistent, so one
+ * Both sides write first and read the other's variable second, all sequentially consistent, so one
  * of them always sees the other.
  *
  * A turn of libuv, and what hangs on it:
@@ -195,7 +195,7 @@ static void heap_put(struct rt_loop *loop, size_t slot, struct rt_timer *timer)
 	timer->slot = slot;
 }
 
-/* Puts `timer` at `slot` or wherever above or below the order wants it. */
+/* Puts `timer` at `slot`, or above or below it as the order requires. */
 static void heap_place(struct rt_loop *loop, size_t slot, struct rt_timer *timer)
 {
 	while (slot > 1 && timer_before(timer, loop->heap[slot / 2])) {
@@ -220,7 +220,7 @@ static void heap_place(struct rt_loop *loop, size_t slot, struct rt_timer *timer
 
 static void on_uv_timer(uv_timer_t *handle);
 
-/* Sets libuv's timer when it would fire too late. */
+/* Sets libuv's timer anew if it would fire too late. */
 static void arm(struct rt_loop *loop)
 {
 	struct real_loop *real = loop->real;
@@ -274,7 +274,7 @@ bool rt_timer_running(const struct rt_timer *timer)
 
 static void on_idle(uv_idle_t *handle)
 {
-	(void)handle; /* that it is active is all it is for */
+	(void)handle; /* it only has to be active */
 }
 
 /* Fires what is due. Those started meanwhile wait for the next turn, even with a delay of 0:
@@ -376,7 +376,7 @@ static void run_deferred(struct rt_loop *loop)
 
 /* ---- the real loop ---- */
 
-/* First thing in whatever the poll calls: no need to wake us from here on. */
+/* Called first by each callback of the poll: from here on, nobody needs to wake us. */
 static void awake(struct rt_loop *loop)
 {
 	atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
@@ -396,7 +396,7 @@ static void on_prepare(uv_prepare_t *handle)
 	atomic_store(&loop->sleeping, true);
 	if (atomic_load(&loop->posted) == NULL && !atomic_load(&loop->stop))
 		return;
-	/* Somebody was faster, and may have seen us awake. */
+	/* Another thread posted before we slept, and may have seen us awake. */
 	atomic_store(&loop->sleeping, false);
 	uv_idle_start(&loop->real->idle, on_idle);
 }
@@ -446,7 +446,7 @@ int rt_loop_new(struct rt_loop **ret)
 	uv_idle_init(&real->uv, &real->idle);
 	uv_prepare_start(&real->prepare, on_prepare);
 	uv_check_start(&real->check, on_check);
-	/* The one that needs a descriptor, last: what can fail no longer leaves much behind. */
+	/* Last, because it needs a descriptor and can fail: then there is little to undo. */
 	if (uv_async_init(&real->uv, &real->wake, on_wake) != 0) {
 		uv_prepare_stop(&real->prepare);
 		rt_loop_free(loop);
@@ -600,7 +600,7 @@ static void on_poll(uv_poll_t *handle, int status, int uv_events)
 	int events = (uv_events & UV_READABLE ? RT_READABLE : 0) |
 		     (uv_events & UV_WRITABLE ? RT_WRITABLE : 0);
 
-	awake(watch->loop); /* what was posted goes first, and may close or quiet this one */
+	awake(watch->loop); /* posted tasks run first, and may close or stop this one */
 	if (uv_is_closing((uv_handle_t *)handle) || watch->events == 0)
 		return;
 	if (status < 0)

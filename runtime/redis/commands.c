@@ -9,15 +9,15 @@
 #include <sys/socket.h>
 
 #define READ_BYTES 16384
-#define READS_MAX  64      /* in one turn: others on the loop want to run, too */
-#define OUT_KEEP   1048576 /* of buffer for what is to be sent, while idle */
+#define READS_MAX  64      /* in one turn: then others on the loop run */
+#define OUT_KEEP   1048576 /* bytes of send buffer kept while idle */
 
-/* Failpoints, at each step of each command, named after it (FCALL: after the function, without its
+/* Failpoints, at each step of each command, with its name (FCALL: the function's, without its
  * version):
- *   redis.command   about to be sent; may fail: it was not
- *   redis.written   in the kernel's hands
- *   redis.answer    the answer is here and its caller does not know; may fail: it was lost
- *   redis.done      the caller has done what it does */
+ *   redis.command   about to be sent; may fail: it is not sent
+ *   redis.written   written to the socket
+ *   redis.answer    the answer has arrived, the caller was not called yet; may fail: it is lost
+ *   redis.done      the caller's callback has returned */
 #ifdef TANDEM_FAILPOINTS
 void redis_commands_name(struct rt_redis_op *op, int argc, const char *const *argv,
 			 const size_t *lengths)
@@ -51,7 +51,7 @@ static void points_written(struct redis_connection *connection)
 #define points_written(connection) ((void)0)
 #endif
 
-/* Nothing is left to be sent; what a burst made large is not kept. */
+/* Everything was sent; frees a buffer that a burst made large. */
 static void clear_out(struct redis_connection *connection)
 {
 	connection->out.length = 0;
@@ -145,7 +145,7 @@ void redis_commands_refuse(struct redis_connection *connection, int status)
 {
 	struct rt_list refused, *link;
 
-	/* Moved aside: what these callbacks send and is refused waits for the next turn. */
+	/* Moved aside: a command that these callbacks send, and is refused, waits for the next turn. */
 	rt_list_init(&refused);
 	rt_list_move(&refused, &connection->refused);
 	while ((link = rt_list_pop(&refused)) != NULL) {
@@ -171,7 +171,7 @@ static void end_answered(struct rt_redis_op *op, const redisReply *reply)
 #endif
 }
 
-/* Gives one answer to the command that waits for it. False: there is none, a fault. */
+/* Gives one answer to the command that waits for it. False: no command waits, which is a fault. */
 static bool answer(struct redis_connection *connection, redisReply *reply)
 {
 	struct rt_list *link = rt_list_pop(&connection->pending);
@@ -191,7 +191,7 @@ static bool answer(struct redis_connection *connection, redisReply *reply)
 	return true;
 }
 
-/* Answers all that has arrived so far. False: the connection is of no use. */
+/* Handles all answers that have arrived. False: the connection cannot be used any more. */
 static bool parse(struct redis_connection *connection)
 {
 	void *reply = NULL;

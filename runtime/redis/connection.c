@@ -5,13 +5,13 @@
  * hiredis's own callbacks. In the order things happen:
  *
  *   connect_now          a socket, not connected yet
- *     socket_connected   writable: SO_ERROR tells
+ *     socket_connected   writable: SO_ERROR says whether it worked
  *       greet            AUTH, CLIENT SETNAME, TIME (some), PING: a server that loads its data is not up
  *         greeted        up
  *   connection_command   into the output buffer
  *     run_turn           end of the turn: one write
  *     socket_ready       answers, in order: the first command under way gets the first
- *   go_down              whatever went wrong: everything under way ends, connect again later
+ *   go_down              after any failure: everything under way ends, connect again later
  */
 #include "connection_internal.h"
 
@@ -21,7 +21,7 @@
 
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 2000
-#define READER_KEEP  1048576 /* of buffer that an idle reader keeps */
+#define READER_KEEP  1048576 /* bytes of buffer that an idle reader keeps */
 #define TIMEOUT_MS   2000
 #define PENDING_MAX  4096
 
@@ -58,7 +58,7 @@ static void close_down(struct redis_connection *connection, int status)
 	redis_commands_end(connection, &gone, status);
 }
 
-/* The connection is of no use any more (connection->error says why): connect again later. */
+/* The connection failed (connection->error says why): connects again later. */
 static void go_down(struct redis_connection *connection)
 {
 	int64_t retry_ms = connection->retry_ms;
@@ -78,7 +78,7 @@ static void deadline_passed(struct rt_timer *timer)
 		RT_CONTAINER_OF(timer, struct redis_connection, deadline);
 	int64_t now = rt_loop_now(connection->loop), first;
 
-	/* When this process was held up, the answers lie in the socket. */
+	/* If this process was held up, the answers may wait in the socket. */
 	if (redis_commands_deadline(connection) <= now && !redis_commands_read(connection)) {
 		go_down(connection);
 		return;
@@ -92,7 +92,7 @@ static void deadline_passed(struct rt_timer *timer)
 	}
 }
 
-/* It goes out at the end of this turn of the loop. */
+/* The loop sends it at the end of this turn. */
 static void send_command(struct redis_connection *connection, struct rt_redis_op *op, int argc,
 			 const char *const *argv, const size_t *lengths, int64_t timeout_ms)
 {
@@ -176,7 +176,7 @@ static void greeted(struct rt_redis_op *op, int status, const redisReply *reply)
 	bool is_auth = op == &connection->greetings[0] && connection->options.user != NULL;
 
 	if (reply == NULL)
-		return; /* the connection went; go_down sees to the rest */
+		return; /* the connection was lost; go_down does the rest */
 	/* A user need not be allowed to set a name or to ping, and a full disk (MISCONF, to a PING)
 	 * still lets others read. */
 	if (status == RT_UNREADY ||
@@ -280,7 +280,7 @@ static void connect_now(struct rt_timer *timer)
 	context->reader->fn = &redis_reply_functions;
 	context->reader->privdata = &connection->replies;
 	rt_arena_reset(&connection->replies,
-		       REDIS_REPLIES_KEEP); /* of an answer that never came whole */
+		       REDIS_REPLIES_KEEP); /* of an answer that arrived only in part */
 	if (rt_watch_new(connection->loop, context->fd, socket_ready, connection,
 			 &connection->watch) != RT_OK) {
 		redis_trouble_set(connection, "cannot connect", "cannot watch the socket");
@@ -353,7 +353,7 @@ static const char *keep(struct redis_connection *connection, const char *s)
 	return is_blank(s) ? NULL : rt_arena_copy(&connection->texts, s, strlen(s));
 }
 
-/* Nothing of the caller's is kept. */
+/* Keeps no pointer of the caller's. */
 static void copy_options(struct redis_connection *connection,
 			 const struct rt_redis_options *options)
 {

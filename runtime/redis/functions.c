@@ -98,7 +98,7 @@ static void asked(struct rt_functions_op *op, int status)
 	watch->asking = false;
 	if (watch->stopped || !rt_redis_up(watch->redis))
 		return;
-	/* Other errors do not mean that they are missing: then the calls themselves tell. */
+	/* Other errors do not mean that they are missing: the calls themselves report them. */
 	watch->loaded = status == RT_OK || (watch->loaded && !op->missing);
 	if (status == RT_OK)
 		set_problem(watch, "", "");
@@ -150,7 +150,7 @@ void rt_functions_watch_ended(struct rt_functions_watch *watch, int status)
 {
 	if (status != RT_UNREADY || watch->stopped || !rt_redis_up(watch->redis))
 		return;
-	set_problem(watch, "Redis refused a function", ""); /* why is known in a moment */
+	set_problem(watch, "Redis refused a function", ""); /* the next check finds out why */
 	ask(watch);
 }
 

@@ -4,8 +4,8 @@
 #include <stdio.h>
 
 #define EVERY_MS 1000
-/* While a service starts an answer can be slow, and then it says little. What is decided from the moment
- * the connection is up goes by this clock: so one of several must be quick. */
+/* While a service starts, an answer can be slow, and a slow one says little. Decisions use this clock
+ * as soon as the connection is up, so several samples are taken: one of them will be quick. */
 #define GREETING_SAMPLES 5
 
 void redis_clock_init(struct redis_clock *clock, struct redis_connection *connection)

@@ -30,7 +30,7 @@ static char *fix_of(const struct redis_connection *connection)
 	if (strstr(connection->error, "NOAUTH") != NULL)
 		return rt_strdup("set --redis-user and --redis-password-file");
 	if (strstr(connection->error, "not Redis's protocol") != NULL)
-		return rt_strdup("something else than Redis answers there: "
+		return rt_strdup("what answers there is not Redis: "
 				 "see --redis-host, --redis-port and --redis-socket");
 	return NULL;
 }

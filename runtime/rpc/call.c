@@ -42,8 +42,8 @@ static void run_later(struct rt_task *task)
 /* gRPC cancels a call at its deadline by a clock that it reads now and then: so many ms early. */
 #define DEADLINE_EARLY_MS 10
 
-/* What a call is told for which nobody waits any more. It may be heard all the same, by a client whose
- * own deadline has not passed. */
+/* The status of a call for which nobody waits any more. A client whose own deadline has not passed may
+ * still receive it. */
 static const struct rt_status *gone(const struct rt_call *call)
 {
 	static const struct rt_status late = {
@@ -62,7 +62,7 @@ static void end_call(struct rt_call *call, const ProtobufCMessage *answer,
 		     const struct rt_status *status)
 {
 	assert(!call->ended);
-	/* A failure that comes too late is told as what came first. */
+	/* If the call was cancelled before it failed, the client gets the cancellation. */
 	if (call->forced.code == 0 &&
 	    (call->cancelled || (status->code != 0 && rt_call_remaining_ms(call) <= 0))) {
 		answer = NULL;
@@ -94,7 +94,7 @@ static void answer_call(const ProtobufCMessage *message, void *closure_data)
 		return;
 	}
 	if (call->cancelled)
-		return; /* nobody reads it */
+		return; /* no client reads it */
 	rpc_method_count(call->method->sent);
 	call->ops->send(call, message);
 }
@@ -103,7 +103,7 @@ void rt_call_fail(struct rt_call *call, const struct rt_status *status)
 {
 	static const struct rt_status unset = { .code = RT_CODE_UNKNOWN };
 
-	/* A failure is none with the code OK. */
+	/* A failure never has the code OK. */
 	end_call(call, NULL, status->code != 0 ? status : &unset);
 }
 
@@ -255,7 +255,7 @@ void rpc_call_handle(struct rt_call *call, const uint8_t *data, size_t length)
 	struct rpc_method *method = call->method;
 	ProtobufCMessage *request = NULL;
 
-	/* First of all: calls that are reset as fast as they are made must cost nothing. */
+	/* First, so that calls that are reset as fast as they are made cost nothing. */
 	if (rt_call_cancelled(call)) {
 		end_call(call, NULL, gone(call));
 		return;
@@ -280,7 +280,7 @@ void rpc_call_bad_message(struct rt_call *call)
 {
 	if (call->ended)
 		return;
-	/* The handler must not take half a stream for a whole one: it sees a call that was
+	/* The handler must not mistake half a stream for a whole one: it sees a call that was
 	 * cancelled, the client sees why. */
 	rpc_call_cancelled(call);
 	rpc_call_half_closed(call);

@@ -1,4 +1,4 @@
-/* channel.c - connections to a target. They come and go by themselves; while the target is away calls
+/* channel.c - connections to a target. gRPC opens and closes them; while the target is away, calls
  * fail at once with UNAVAILABLE. */
 #include <grpc/byte_buffer.h>
 #include <grpc/grpc_security.h>
@@ -27,10 +27,10 @@ static grpc_channel *connect_one(const char *target, int64_t message_max_bytes)
 		RPC_INT_ARG(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
 		RPC_INT_ARG(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, RECONNECT_MIN_MS),
 		RPC_INT_ARG(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, RECONNECT_MAX_MS),
-		/* Whatever its name: how long one attempt may take. */
+		/* Despite its name: how long one attempt may take. */
 		RPC_INT_ARG(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_TIMEOUT_MS),
 		RPC_INT_ARG(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, 1000),
-		/* A peer that hangs, or vanished without a word, is found out. */
+		/* Detects a peer that hangs, or vanished without closing. */
 		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
 		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
 		/* Callers know what may be repeated; gRPC does not. */

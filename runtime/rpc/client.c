@@ -30,7 +30,7 @@ static bool deadline_has_passed(const struct client_call *call)
 	return !call->cancelled && gpr_time_cmp(call->deadline, soon) <= 0;
 }
 
-/* The status that came. Its texts are copied: they are rarely there. */
+/* The status received. Its texts are copied: few statuses have any. */
 static void read_status(struct client_call *call)
 {
 	struct rt_status *status = &call->status;
@@ -118,7 +118,7 @@ static void status_came(struct rpc_tag *tag, bool ok)
 {
 	struct client_call *call = RT_CONTAINER_OF(tag, struct client_call, status_tag);
 
-	(void)ok; /* of such a batch always true; the status tells */
+	(void)ok; /* always true for such a batch; the status counts */
 	if (!call->send_started && call->sending != NULL) /* a unary request */
 		grpc_byte_buffer_destroy(RT_TAKE(call->sending));
 	call->status_done = true;
@@ -144,7 +144,7 @@ static void message_sent(struct rpc_tag *tag, bool ok)
 	call->queued_bytes -= call->sending_bytes;
 	call->sending_bytes = 0;
 	if (!ok)
-		drop_outgoing(call); /* the status tells why */
+		drop_outgoing(call); /* the status says why */
 	send_next(call);
 	if (ok && !call->status_done)
 		rpc_client_sent(call->op, before_bytes, call->queued_bytes);
@@ -224,7 +224,7 @@ static void read_next(struct client_call *call)
 
 /* ---- how it starts ---- */
 
-/* How many entries that are: none or one. */
+/* Returns the number of entries: 0 or 1. */
 static size_t fill_metadata(const struct rt_client_op *op, grpc_metadata *entry)
 {
 	if (op->traceparent == NULL || op->traceparent[0] == '\0')
@@ -243,7 +243,7 @@ static size_t add_status(struct client_call *call, grpc_op *op)
 	return 1;
 }
 
-/* The whole of a unary call. */
+/* Starts the one batch of a unary call. */
 static void start_unary(struct client_call *call, grpc_op *ops, size_t count)
 {
 	ops[count].op = GRPC_OP_RECV_INITIAL_METADATA;

@@ -1,6 +1,6 @@
 /* health.c - grpc.health.v1: Check and Watch, for "" (all) and every service of the server, answered
- * from the process's readiness. A Watch of an unknown service is told so and goes on, as the definition
- * asks. */
+ * from the process's readiness. A Watch of an unknown service gets SERVICE_UNKNOWN and goes on, as the
+ * definition requires. */
 #include <grpc/health/v1/health.pb-c.h>
 #include <string.h>
 
@@ -101,7 +101,7 @@ static void health_watch(Grpc__Health__V1__Health_Service *service, const check_
 		rt_call_on_cancel(watcher->call, on_watcher_gone, watcher);
 }
 
-/* Tells each who watches what is new for them. */
+/* Sends each Watch whose status has changed the new one. */
 static void notify_watchers(void *user)
 {
 	struct rpc_health *health = user;
@@ -118,7 +118,7 @@ static void notify_watchers(void *user)
 	}
 }
 
-/* Says NOT_SERVING and ends the Watch streams. */
+/* Sends NOT_SERVING to the Watch streams and ends them. */
 static void health_drain(struct rpc_server_plugin *plugin)
 {
 	struct rpc_health *health = RT_CONTAINER_OF(plugin, struct rpc_health, plugin);

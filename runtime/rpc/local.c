@@ -51,7 +51,7 @@ static void finish_client(struct local_call *call, const struct rt_status *statu
 
 	rt_timer_stop(call->client->loop, &call->deadline_timer);
 	rpc_client_end(op, status, response);
-	/* The server hears when the client is gone first. */
+	/* The server is notified if the client goes first. */
 	if (call->server_began && !call->server_ended) {
 		rpc_call_cancelled(&call->base);
 		rpc_call_half_closed(&call->base);
@@ -146,8 +146,8 @@ static void on_due(struct rt_timer *timer)
 	rpc_packets_deliver_soon(RT_CONTAINER_OF(timer, struct local_call, due_timer));
 }
 
-/* One packet each way a turn: as slow as two processes are at the least, and what arrives can be
- * told apart by turns. */
+/* One packet each way a turn: no faster than two processes can be, and each arrival has a turn of
+ * its own. */
 static void deliver(struct rt_task *task)
 {
 	struct local_call *call = RT_CONTAINER_OF(task, struct local_call, deliver_task);
@@ -222,7 +222,7 @@ static void local_read(struct rt_call *base)
 
 static void local_watch(struct rt_call *base)
 {
-	(void)base; /* a cancellation is always told */
+	(void)base; /* a cancellation is always reported */
 }
 
 static int64_t local_remaining_ms(const struct rt_call *base)

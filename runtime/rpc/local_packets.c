@@ -1,4 +1,4 @@
-/* local_packets.c - what is on its way between the two ends of a local call. Messages are packed and
+/* local_packets.c - the messages between the two ends of a local call. Messages are packed and
  * unpacked as on a wire; a packet arrives in a later turn, after its delay. Each packet is subject to
  * the fault hook: one that fails breaks the call like a lost connection does, the client sees
  * UNAVAILABLE and the server a cancellation. */

@@ -50,7 +50,7 @@ bool rpc_bytes_read(struct rpc_bytes *bytes, grpc_byte_buffer *buffer)
 	grpc_slice *slice;
 
 	*bytes = (struct rpc_bytes){ .buffer = buffer, .joined = grpc_empty_slice() };
-	/* Never unpacked: how large it would become is known only afterwards. */
+	/* We never decompress: only afterwards is it known how large a message becomes. */
 	if (buffer->data.raw.compression != GRPC_COMPRESS_NONE)
 		return false;
 	if (buffer->data.raw.slice_buffer.count <= 1) {

@@ -1,4 +1,4 @@
-/* proxy.c - a client as those who call see it, the same on every transport: what protobuf-c generates, and
+/* proxy.c - a client as its callers see it, the same on every transport: what protobuf-c generates, and
  * an operation for each call. */
 #include "client_internal.h"
 

@@ -25,14 +25,14 @@
 #include "grpc_internal.h"
 #include "interpose/interpose.h"
 
-/* A deadline that passes, or what else gRPC's own threads complete, is seen so late at
- * the most. */
+/* The longest delay before we see what gRPC's own threads complete, such as a deadline that
+ * passed. */
 #define TICK_MS 10
-/* After so many looks at the queue, or so long, the loop gets a turn for everything else.
- * A look may complete nothing: a peer's frames need not belong to an operation. */
+/* After so many polls of the queue, or so long, the loop gets a turn for everything else.
+ * A poll may complete nothing: a peer's frames need not belong to an operation. */
 #define TAKE_MAX    512
 #define TAKE_MAX_NS 2000000
-/* Handed over at the latest after so many: the loop can begin while the thread goes on. */
+/* The thread hands over after so many at most: the loop can begin while it goes on. */
 #define GATHER_MAX 256
 
 struct rpc_tags {
@@ -379,7 +379,7 @@ void rpc_queue_start(struct rpc_queue *queue, grpc_call *call, const grpc_op *op
 	rpc_queue_expect(queue, tag);
 	grpc_completion_queue_thread_local_cache_init(queue->grpc);
 	error = grpc_call_start_batch(call, ops, count, tag, NULL);
-	/* Not necessarily ours: whatever ended on this thread meanwhile. */
+	/* Not necessarily this batch's: any that ended on this thread meanwhile. */
 	if (grpc_completion_queue_thread_local_cache_flush(queue->grpc, &ended, &ok))
 		end_at_once(queue, ended, ok != 0);
 	if (error != GRPC_CALL_OK) {
@@ -401,17 +401,17 @@ static void log_for_grpc(gpr_log_func_args *args)
 
 void rt_rpc_init(void)
 {
-	/* A peer that went shows as an error of the write. */
+	/* If the peer has gone, the write returns an error. */
 	signal(SIGPIPE, SIG_IGN);
 	gpr_set_log_function(log_for_grpc);
 	/* gRPC would poll for its clients' sake from a thread of its own now and then, and leave
-	 * us what it took and did not work off. The loop polls often enough. */
+	 * us what it took and did not process. The loop polls often enough. */
 	(void)setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "0", 1);
 	rt_polling_init();
 }
 
 void rt_rpc_shutdown(void)
 {
-	/* The other one goes on in a thread of its own, past the end of main. */
+	/* grpc_shutdown would go on in a thread of its own, past the end of main. */
 	grpc_shutdown_blocking();
 }

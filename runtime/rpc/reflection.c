@@ -145,7 +145,7 @@ static void on_question(struct rt_call *call, const ProtobufCMessage *message, v
 		return;
 	}
 	send_answer(stream, (const reflection_request *)(const void *)message);
-	/* The next question when the client takes the answers. */
+	/* Reads the next question once the client has taken the answer. */
 	rt_call_on_drained(call, on_stream_drained, stream);
 }
 

@@ -21,7 +21,7 @@
 #define BUSY_RETRY_MS        1000
 #define LEAVING_RETRY_MS     1000
 
-/* Serves it under another name than its descriptor's when it has one. */
+/* Serves it under the given name, if any, instead of its descriptor's. */
 static void add_service(struct rt_server *server, const struct rpc_server_service *service)
 {
 	const ProtobufCServiceDescriptor *descriptor = service->service->descriptor;
@@ -165,7 +165,7 @@ static void call_arrived(struct rpc_tag *tag, bool ok)
 		refuse_unknown(call);
 }
 
-/* Makes one more call of the method (NULL: of unknown ones) welcome. */
+/* Arms one more call of the method (NULL: of unknown methods). */
 static void arm(struct rt_server *server, struct server_method *method)
 {
 	struct server_call *call = rpc_server_call_new(server);
@@ -209,7 +209,7 @@ static grpc_server *create_grpc_server(const struct rt_server *server)
 		/* Clients may ping every 5 s, with and without calls. */
 		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
 		RPC_INT_ARG(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000),
-		/* A client that vanished without a word is found out. */
+		/* Detects a client that vanished without closing. */
 		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_TIME_MS, 60000),
 		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000),
 		RPC_INT_ARG(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10000),
@@ -261,11 +261,11 @@ int rt_server_start(struct rt_server *server)
 {
 	grpc_server_credentials *credentials;
 
-	/* gRPC would take the path away from who listens there. */
+	/* gRPC would delete the socket of a process that listens there. */
 	if (strncmp(server->listen, "unix:", 5) == 0 && rt_listen_unix_taken(server->listen + 5))
 		return RT_SYSTEM;
 	credentials = grpc_insecure_server_credentials_create();
-	/* This also makes the linker take the guard along. */
+	/* This also makes the linker include the guard. */
 	rt_accept_guard_limit(server->connections_max);
 	server->grpc = create_grpc_server(server);
 	grpc_server_register_completion_queue(server->grpc, rpc_queue_grpc(server->queue), NULL);

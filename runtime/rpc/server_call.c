@@ -1,7 +1,7 @@
 /* server_call.c - a server call over gRPC: its memory, what it sends and receives, and its end. A
  * streaming answer is a queue: one send at a time, its end sent with the last message. A client's stream
- * is read only when the handler asks. RECV_CLOSE, which tells of a cancellation, is started when the
- * handler wants to hear of it, and with the last batch at the latest; no call is freed before it has
+ * is read only when the handler asks. RECV_CLOSE, which reports a cancellation, is started when the
+ * handler asks for it, and with the last batch at the latest; no call is freed before it has
  * come back. */
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
@@ -79,7 +79,7 @@ static void call_release(struct rt_call *base)
 
 static void call_sent(struct rpc_tag *tag, bool ok);
 
-/* What waits will not be sent. A handler that waits for the queue to drain hears of it. */
+/* Drops what waits to be sent. A handler that waits for the queue to drain is notified. */
 static void drop_outgoing(struct server_call *call)
 {
 	rpc_call_sent(&call->base, rpc_outgoing_drop(&call->outgoing));
@@ -184,7 +184,7 @@ static void call_sent(struct rpc_tag *tag, bool ok)
 			call->close_done = true;
 	}
 	if (!ok)
-		drop_outgoing(call); /* the connection is gone; RECV_CLOSE tells the handler */
+		drop_outgoing(call); /* the connection is gone; RECV_CLOSE notifies the handler */
 	rpc_call_sent(&call->base, bytes);
 	rpc_server_send_next(call);
 	call_release(&call->base);
@@ -221,7 +221,7 @@ static void server_end(struct rt_call *base, const ProtobufCMessage *answer,
 			return;
 		}
 	}
-	/* Nobody gets it once the client is gone. */
+	/* Once the client has gone, nobody receives it. */
 	if (status->code != 0 && !call->close_done)
 		rt_status_copy(&call->status, status);
 	if (answer == NULL) {
@@ -259,9 +259,9 @@ void rpc_server_watch(struct rt_call *base)
 	rpc_queue_start(call->server->queue, call->grpc, &op, 1, &call->close_tag, call_closed);
 }
 
-/* As gRPC has it: the status, and a header that says what would be understood. Among the trailers,
- * because gRPC makes one block of both where no message lies between, and of the initial metadata
- * keeps only what is not its own. */
+/* As gRPC does it: the status, and a header that lists the encodings we accept. It goes into the
+ * trailers: without a message in between, gRPC makes one block of both, and drops its own headers from
+ * the initial metadata. */
 void rpc_server_set_compressed(struct server_call *call, struct rt_status *status)
 {
 	rt_call_set_trailing(&call->base, "grpc-accept-encoding", "identity", strlen("identity"));
@@ -285,7 +285,7 @@ static void call_read(struct rpc_tag *tag, bool ok)
 	if (!ok || buffer == NULL) {
 		if (buffer != NULL)
 			grpc_byte_buffer_destroy(buffer);
-		/* The end of the stream, or of the client? RECV_CLOSE may come too late to tell. */
+		/* The end of the stream, or of the client? RECV_CLOSE may come too late to know. */
 		if (!ok || grpc_call_failed_before_recv_message(call->grpc))
 			rpc_call_cancelled(&call->base);
 		rpc_call_half_closed(&call->base);

@@ -33,8 +33,8 @@ static void on_shut_down(struct rpc_tag *tag, bool ok)
 	rpc_server_check_drained(server);
 }
 
-/* No new calls. gRPC cancels what reaches it from now on without a word: that is why those who call
- * without a pause were given the farewell to notice. */
+/* No new calls. gRPC silently cancels calls that arrive from now on: that is why farewell_timer gave
+ * clients that call without a pause the time to notice. */
 static void close_server(struct rt_server *server)
 {
 	if (server->closing)
@@ -54,8 +54,8 @@ static void on_linger_over(struct rt_timer *timer)
 	grpc_server_cancel_all_calls(server->grpc);
 }
 
-/* Once nothing runs, connections are closed and not waited for: a client that sleeps reads a goodbye
- * only when it wakes. The last answers are given the time to leave. */
+/* Once no call runs, connections are closed without waiting for the clients: one that sleeps reads
+ * GOAWAY only when it wakes. The last answers get the time to leave. */
 static void linger_if_idle(struct rt_server *server)
 {
 	if (server->active_count == 0)
@@ -69,8 +69,8 @@ void rpc_server_call_ended(struct rt_server *server)
 	rpc_server_check_drained(server);
 }
 
-/* With calls that run, connections are told to go, each when its calls are done. Without, there is no
- * such time between, in which gRPC would cancel what still comes. */
+/* If calls run, each connection gets GOAWAY and closes when its calls are done. If none runs, this
+ * step is skipped, because gRPC would cancel calls that still arrive during it. */
 static void on_farewell_over(struct rt_timer *timer)
 {
 	struct rt_server *server = RT_CONTAINER_OF(timer, struct rt_server, farewell_timer);
@@ -81,7 +81,7 @@ static void on_farewell_over(struct rt_timer *timer)
 		linger_if_idle(server);
 }
 
-/* Calls that still run hear that they are cancelled, and their clients that it is our doing. */
+/* Cancels the calls that still run; their clients get a status that says that the server did it. */
 static void on_grace_over(struct rt_timer *timer)
 {
 	struct rt_server *server = RT_CONTAINER_OF(timer, struct rt_server, grace_timer);

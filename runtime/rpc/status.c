@@ -53,7 +53,7 @@ const char *rt_code_name(int code)
 	return names[code];
 }
 
-/* How much of `text` is at most `max` bytes and does not end within a character. */
+/* How many of the first `max` bytes of `text` can be kept without cutting a character. */
 static size_t cut_length(const char *text, size_t max)
 {
 	size_t length = strnlen(text, max + 1);
@@ -95,7 +95,7 @@ static char *message_text(const char *text)
 static char *detail_text(const char *format, va_list args) RT_PRINTF(1, 0);
 static char *detail_text(const char *format, va_list args)
 {
-	char text[DETAIL_MAX + 8]; /* clean_text does the cutting */
+	char text[DETAIL_MAX + 8]; /* clean_text cuts it */
 
 	vsnprintf(text, sizeof(text), format, args);
 	return clean_text(text, DETAIL_MAX);
@@ -103,7 +103,7 @@ static char *detail_text(const char *format, va_list args)
 
 void rt_status_set(struct rt_status *status, int code, const char *format, ...)
 {
-	char text[TEXT_MAX + 8]; /* message_text does the cutting */
+	char text[TEXT_MAX + 8]; /* message_text cuts it */
 	char *message;
 	va_list args;
 

@@ -1,7 +1,7 @@
 /* admin.c - libmicrohttpd with a thread of its own, on a socket we bind ourselves (so that host
  * names, IPv6, unix sockets and port 0 work the same way everywhere).
  *
- * An operator's port must neither be a way to stop the service nor to fill its memory: few
+ * The operators' port must not be a way to stop the service or to fill its memory: few
  * connections, short time-outs, bodies are not read. */
 #include "admin_internal.h"
 
@@ -22,7 +22,7 @@ struct rt_admin {
 	struct MHD_Daemon *daemon; /* NULL: not started; owns fd from then on */
 	char *unix_path;           /* removed at the end; NULL: TCP */
 	int port;
-	_Atomic int64_t alive_until_ms; /* monotonic; 0: nobody said */
+	_Atomic int64_t alive_until_ms; /* monotonic; 0: never set */
 	struct rt_readiness *readiness;
 };
 
@@ -54,7 +54,7 @@ static bool alive_page(struct rt_admin *admin, struct rt_buf *text)
 	return alive;
 }
 
-/* True: everything is ready, and the loop turns, which is what the checks rely on. */
+/* True: everything is ready, and the loop turns: otherwise the checks are out of date. */
 static bool ready_page(struct rt_admin *admin, struct rt_buf *text)
 {
 	bool ready = true;
@@ -100,7 +100,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 
 	(void)version;
 	(void)body;
-	/* Called first with the headers; what body there is comes later and is thrown away. */
+	/* Called first with the headers; a body comes later and is ignored. */
 	if (*state == NULL) {
 		*state = &seen;
 		return MHD_YES;

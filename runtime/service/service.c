@@ -5,7 +5,7 @@
  *     build              loop, signals, metrics, admin port, server, definition->start
  *     serve              server, admin port, readiness
  *     rt_loop_run
- *       on_signal        the first one: not ready any more, served still
+ *       on_signal        the first one: no longer ready, calls still served
  *         delay_over     drain
  *         drained        no call is left: close the admin port, definition->stop
  *           rt_service_stopped
@@ -33,12 +33,12 @@
 #define OPEN_FILES_WANTED   65536
 #define PASSWORD_LINE_BYTES 512
 #define BEAT_MS             1000
-#define LOOP_STUCK_MS       10000 /* without a beat: /healthz says so */
+#define LOOP_STUCK_MS       10000 /* without a beat: then /healthz fails */
 #define LOG_FLUSH_MS        500
 
 struct life {
 	struct rt_service service;        /* what the definition sees */
-	struct rt_config_program program; /* its table is ours: common and own settings */
+	struct rt_config_program program; /* of the common settings and the definition's */
 	struct rt_check serving;
 	struct rt_timer delay_timer, stop_timer, beat_timer;
 	bool draining;
@@ -67,16 +67,16 @@ static void common_settings(const struct rt_service_definition *definition,
 		{ "log-format", RT_SETTING_STRING, COMMON(log_format), "text", 0, 0,
 		  "Form of the log's lines: text or json." },
 		{ "drain-delay", RT_SETTING_DURATION, COMMON(drain_delay_ms), "500ms", 0, 60000,
-		  "On SIGTERM, health says NOT_SERVING and calls are served for so long still, so "
-		  "that they go to other instances." },
+		  "How long calls are still served after SIGTERM, while health says NOT_SERVING, "
+		  "so that clients go to other instances." },
 		{ "drain-timeout", RT_SETTING_DURATION, COMMON(drain_ms), "10s", 0, 600000,
-		  "After --drain-delay, calls that run may take so long to finish." },
+		  "How long running calls may take to finish after --drain-delay." },
 		{ "message-max", RT_SETTING_SIZE, COMMON(message_max_bytes), "4MiB", 1024,
 		  INT64_C(64) << 20, "Largest request that is accepted." },
 		{ "calls-max", RT_SETTING_INT, COMMON(calls_max), "10000", 1, 1000000,
-		  "Calls under way; one more is refused." },
+		  "Most calls in progress; one more is refused." },
 		{ "connections-max", RT_SETTING_INT, COMMON(connections_max), "4096", 1, 1000000,
-		  "Open connections; one more is closed." },
+		  "Most open connections; one more is closed." },
 		{ "print-functions", RT_SETTING_ACTION, COMMON(print_functions), "", 0, 0,
 		  "Print the service's Redis functions, for FUNCTION LOAD, and end." },
 	};
@@ -160,8 +160,8 @@ static bool read_settings(struct life *life, int argc, char **argv, int *ret_cod
 
 /* ---- systemd ---- */
 
-/* A datagram to the socket that systemd (Type=notify) names, as sd_notify(3) describes it. Not
- * worth libsystemd; and who does not listen is not missed. */
+/* A datagram to the socket that systemd (Type=notify) names, as sd_notify(3) describes it. Too
+ * little for libsystemd. If systemd does not listen, the service goes on. */
 static void notify_systemd(const char *state)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
@@ -179,7 +179,7 @@ static void notify_systemd(const char *state)
 		return;
 	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
 		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
-		RT_LOG(RT_WARN, "systemd was not told", RT_S("state", state),
+		RT_LOG(RT_WARN, "systemd was not notified", RT_S("state", state),
 		       RT_S("error", strerror(errno)));
 	close(fd);
 }
@@ -249,9 +249,9 @@ static void on_signal(int signum, void *user)
 
 /* ---- signals ----
  *
- * SIGTERM and SIGINT drain; those that come before the loop is there wait for it. SIGHUP, SIGUSR1 and
- * SIGUSR2, which other daemons reload or reopen their logs with, do nothing. What a write beyond a
- * limit or to a closed pipe would send shows as an error of the write. SIGQUIT ends the process at
+ * SIGTERM and SIGINT drain; those that come before the loop exists wait for it. SIGHUP, SIGUSR1 and
+ * SIGUSR2, which other daemons reload or reopen their logs with, do nothing. SIGXFSZ and SIGPIPE are
+ * ignored: the write returns an error. SIGQUIT ends the process at
  * once and leaves a core, for looking at one that hangs. */
 
 static const int ending_signals[] = { SIGTERM, SIGINT };
@@ -354,8 +354,8 @@ static void cannot_listen(struct life *life, const char *msg, const char *settin
 	char *fix;
 
 	rt_listen_explain(listen, &reason);
-	if (reason.length == 0) /* it would go now */
-		rt_buf_printf(&reason, "binding it failed a moment ago");
+	if (reason.length == 0) /* now it would work */
+		rt_buf_printf(&reason, "binding it failed, but would work now");
 	rt_buf_add(&reason, "", 1);
 	snprintf(variable, sizeof(variable), "TANDEM_%s_%s", life->program.service, setting);
 	for (char *p = variable; *p != '\0'; p++)
@@ -458,8 +458,8 @@ int rt_service_run(const struct rt_service_definition *definition, int argc, cha
 	rt_log_never_wait(rt_metric_plain(life.service.metrics, RT_COUNTER,
 					  "tandem_log_dropped_total",
 					  "Log lines dropped because nobody read them."));
-	/* What failed to start is not taken apart: its parts are half there and half under way,
-	 * and the kernel frees them all. */
+	/* After a failed start nothing is freed here: some of it is incomplete or still under way,
+	 * and the kernel frees it all. */
 	if (build(&life) != RT_OK || serve(&life) != RT_OK)
 		end_at_once();
 	beat(&life.beat_timer);

@@ -396,7 +396,7 @@ static void no_redis(void)
 	rt_log_sink(keep_line, NULL);
 	use(options);
 	run_for(700);
-	CU_ASSERT_EQUAL(told("something else than Redis answers there"), 1);
+	CU_ASSERT_EQUAL(told("what answers there is not Redis"), 1);
 	rt_log_sink(NULL, NULL);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
