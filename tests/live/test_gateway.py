@@ -1,6 +1,5 @@
 """The gateway under real clients: streams, calls that are given up, deadlines, parts that go away."""
 import queue
-import signal
 import threading
 import time
 
@@ -96,8 +95,7 @@ class Gateway(tandem.Live):
     def test_undecided_at_the_deadline(self):
         """Inventory hangs: who waits hears in time that the order is there."""
         self.stock("late", 100)
-        self.tandem.inventory.signal(signal.SIGSTOP)
-        try:
+        with self.tandem.frozen("inventory"):
             calls = []
             for timeout in (0.5, 1.2, 1.6, 2.734, 3.456, 11.99):
                 for metadata in ((), [("traceparent", TRACE)]):
@@ -121,8 +119,6 @@ class Gateway(tandem.Live):
             )
             self.place("late")
             self.assertLess(time.monotonic() - start, 0.5 * tandem.SLOW)
-        finally:
-            self.tandem.inventory.signal(signal.SIGCONT)
         self.assertEqual(self.name(waiting.result().order), "RESERVED", "followed to its decision")
 
     def test_order_service_goes_away(self):
@@ -141,8 +137,7 @@ class Gateway(tandem.Live):
             self.assertIn("order", self.tandem.gateway.get("/readyz")[1])
             self.inventory.GetStock(sku="away")
         finally:
-            self.tandem.order.start()
-            self.tandem.order.wait_ready()
+            self.tandem.start("order")
             self.tandem.gateway.wait_ready()
         self.assertEqual(self.get(order.order_id).order_id, order.order_id)
 

@@ -82,7 +82,7 @@ class Pages(tandem.Live):
             named[part.split(",")[0]] = set(re.findall(r"^### (\S+)", part, re.MULTILINE))
         for stream in STREAMS:
             fields = [entry[1] for entry in self.redis("XRANGE", stream, "-", "+")]
-            events = [dict(zip(f[::2], f[1::2])) for f in fields]
+            events = [tandem.pairs(f) for f in fields]
             types = {event[b"type"].decode() for event in events if b"type" in event}
             self.assertEqual(types, named[stream])
 
