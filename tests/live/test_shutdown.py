@@ -46,8 +46,7 @@ class Shutdown(tandem.Live):
         watches = [self.watch_health("gateway", name) for name in ("", tandem.ORDER_SERVICE)]
         gateway = self.tandem.gateway
         order, _ = self.connect()
-        self.tandem.inventory.signal(signal.SIGSTOP)
-        try:
+        with self.tandem.frozen("inventory"):
             calls = [
                 order.PlaceOrder.future(
                     request_id=f"finish-{n}",
@@ -67,8 +66,6 @@ class Shutdown(tandem.Live):
                 tandem.until(lambda: len(seen) > 1, 10 * tandem.SLOW, "health tells")
                 self.assertEqual(seen[1], self.serving["NOT_SERVING"])
             self.assertIsNone(gateway.popen.poll(), "it waits for the calls")
-        finally:
-            self.tandem.inventory.signal(signal.SIGCONT)
         for call in calls:
             self.assertEqual(self.name(call.result().order), "RESERVED")
         self.assertEqual(gateway.wait(), 0)
@@ -120,9 +117,8 @@ class Shutdown(tandem.Live):
 
     def test_new_calls_are_turned_away(self):
         """While it drains, a new connection gets no service; nothing hangs."""
-        self.tandem.inventory.signal(signal.SIGSTOP)
         gateway = self.tandem.gateway
-        try:
+        with self.tandem.frozen("inventory"):
             waiting = self.order.PlaceOrder.future(
                 customer_id="away",
                 lines=[{"sku": "away", "quantity": 1}],
@@ -142,17 +138,14 @@ class Shutdown(tandem.Live):
                 return False
 
             tandem.until(turned_away, 10 * tandem.SLOW, "UNAVAILABLE")
-        finally:
-            self.tandem.inventory.signal(signal.SIGCONT)
         self.assertEqual(self.name(waiting.result().order), "REJECTED")
         self.assertEqual(gateway.wait(), 0)
 
     def test_a_second_signal_ends_at_once(self):
         """Who cannot wait asks twice."""
-        self.tandem.inventory.signal(signal.SIGSTOP)
         gateway = self.tandem.gateway
         watch, _ = self.watch_health("gateway", "")
-        try:
+        with self.tandem.frozen("inventory"):
             waiting = self.order.PlaceOrder.future(
                 customer_id="twice",
                 lines=[{"sku": "twice", "quantity": 1}],
@@ -165,8 +158,6 @@ class Shutdown(tandem.Live):
             tandem.until(lambda: len(watch) > 1, 10 * tandem.SLOW, "it drains")
             gateway.signal(signal.SIGTERM)
             self.assertEqual(gateway.wait(5), 1)
-        finally:
-            self.tandem.inventory.signal(signal.SIGCONT)
         self.assertEqual(waiting.exception().code(), grpc.StatusCode.UNAVAILABLE)
 
 
