@@ -313,7 +313,8 @@ static redisReply *answer(const struct rt_args *args)
 
 redisReply *__wrap_ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
 				  bool errors_too);
-redisReply *__wrap_ctl_redis_strings(struct ctl *ctl, const char *const *list, size_t count);
+redisReply *__wrap_ctl_redis_strings(struct ctl *ctl, bool errors_too, const char *const *list,
+				     size_t count);
 redisReply *__wrap_ctl_redis_named(struct ctl *ctl, const char *const *list, size_t count,
 				   const redisReply *name);
 void __wrap_ctl_error(const char *format, ...) RT_PRINTF(1, 2);
@@ -345,13 +346,8 @@ redisReply *__wrap_ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t
 	return copy;
 }
 
-redisReply *__wrap_ctl_redis_strings(struct ctl *ctl, const char *const *list, size_t count)
-{
-	return __wrap_ctl_redis_named(ctl, list, count, NULL);
-}
-
-redisReply *__wrap_ctl_redis_named(struct ctl *ctl, const char *const *list, size_t count,
-				   const redisReply *name)
+static redisReply *ask(struct ctl *ctl, bool errors_too, const char *const *list, size_t count,
+		       const redisReply *name)
 {
 	struct rt_args args = { 0 };
 	redisReply *reply;
@@ -360,9 +356,21 @@ redisReply *__wrap_ctl_redis_named(struct ctl *ctl, const char *const *list, siz
 		rt_args_str(&args, list[i]);
 	if (name != NULL && name->str != NULL)
 		rt_args_add(&args, name->str, name->len);
-	reply = __wrap_ctl_redis_args(ctl, &args, 0, false);
+	reply = __wrap_ctl_redis_args(ctl, &args, 0, errors_too);
 	rt_args_done(&args);
 	return reply;
+}
+
+redisReply *__wrap_ctl_redis_strings(struct ctl *ctl, bool errors_too, const char *const *list,
+				     size_t count)
+{
+	return ask(ctl, errors_too, list, count, NULL);
+}
+
+redisReply *__wrap_ctl_redis_named(struct ctl *ctl, const char *const *list, size_t count,
+				   const redisReply *name)
+{
+	return ask(ctl, false, list, count, name);
 }
 
 /* The real one shows the whole text; here it is enough that there is one. */
