@@ -3,7 +3,7 @@
  *   scan       every order with its reservation and timer, a hundred at one instant
  *              then the reservations and timers whose order was not met
  *   window     what looked wrong is left alone for a while
- *   again      read anew: a violation is what is wrong in the same way, has not changed at all,
+ *   again      read again: a violation is what is wrong in the same way, has not changed at all,
  *              and has no event that somebody still has to read
  *   stock      every SKU's counters against its reservations (audit_stock.c)
  *   repair     what can be repaired by the services' own functions, one by one, when asked for */
@@ -44,7 +44,7 @@ struct audit {
 	struct ctl *ctl;
 	const struct options *options;
 	struct audit_ids orders;   /* met */
-	struct audit_ids nameless; /* told of already */
+	struct audit_ids nameless; /* reported already */
 	size_t states[STATES], timers, reservations, tombstones, moved;
 	struct suspicion *suspicions;
 	size_t suspicion_count, suspicion_capacity, at;
@@ -128,7 +128,7 @@ static struct violation *violate(struct audit *audit, enum audit_fault fault, co
 	return made;
 }
 
-/* Bytes that are no text are told of once, by what can be shown of them. */
+/* Bytes that are not text are reported once, with what can be shown of them. */
 static void no_order_id(struct audit *audit, const redisReply *name, const char *where)
 {
 	char *shown;

@@ -64,7 +64,7 @@ void *ctl_options(const struct argp_state *state);
 void ctl_error(const char *format, ...) RT_PRINTF(1, 2);
 
 /* Asks the person at the terminal, on stderr. CTL_OK: go on; CTL_NEGATIVE: they said no; CTL_USAGE:
- * nobody can be asked, which is on stderr with the advice to say --yes. */
+ * there is no terminal; stderr says so, and to use --yes. */
 int ctl_agree(bool yes, const char *format, ...) RT_PRINTF(2, 3);
 
 /* ---- asking the gateway (connect.c) ---- */
@@ -98,7 +98,7 @@ struct ctl_list {
 	char *next; /* the page_token to go on with, "" at the end; freed by the caller */
 };
 int ctl_call_list(struct ctl *ctl, struct ctl_list *list);
-/* The exit code that tells a script of a gRPC status code. */
+/* The exit code for a gRPC status code. */
 int ctl_exit_of(int code);
 
 /* ---- asking Redis, as the user ops (redis.c) ---- */
@@ -260,7 +260,7 @@ bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl
 void ctl_entries_sort(struct ctl_entries *entries); /* by stream id */
 void ctl_entries_done(struct ctl_entries *entries);
 
-/* A stream as XINFO STREAM tells it, copied. */
+/* What XINFO STREAM returns about a stream, copied. */
 struct ctl_stream {
 	bool exists;
 	int64_t length;

@@ -88,7 +88,7 @@ static error_t list_parse(int key, char *arg, struct argp_state *state)
 	return dead_parse(key, arg, state);
 }
 
-/* Replay and discard change things: they want ids, or to be told that all is meant. */
+/* Replay and discard change things: they need ids, or --all. */
 static error_t change_parse(int key, char *arg, struct argp_state *state)
 {
 	struct dead *dead = ctl_options(state);

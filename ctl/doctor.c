@@ -200,7 +200,7 @@ static bool check_clock(struct doctor *doctor)
 
 #define RIGHT_STRINGS 8 /* at most */
 
-/* Whether a user may run a command, as ACL DRYRUN tells. -1: Redis could not be asked; a missing user
+/* Whether a user may run a command, by ACL DRYRUN. -1: Redis could not be asked; a missing user
  * may nothing. */
 static int may(struct doctor *doctor, const char *const *strings, size_t count)
 {

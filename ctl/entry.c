@@ -330,7 +330,7 @@ int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream
 		return stream->length;
 	(void)ctl_stream_id(stream->last, &ms, &last_n);
 	(void)ctl_stream_id(delivered, &ms, &delivered_n);
-	/* Numbers further apart than the stream is long were not given by us. */
+	/* If the numbers are further apart than the stream is long, we did not give them. */
 	if (last_n >= delivered_n && last_n - delivered_n <= (uint64_t)stream->length &&
 	    ctl_stream_id_compare(delivered, stream->deleted) >= 0)
 		return (int64_t)(last_n - delivered_n);

@@ -3,7 +3,7 @@
  *
  * A library is called <context>_<version>. An instance that calls its functions reads other
  * contexts' events as a consumer whose name ends in "@<version>", and says every few seconds that it
- * is alive; so Redis itself knows who uses what, and since when no more. */
+ * is alive; so Redis knows which versions are in use, and when each was last used. */
 #include <inttypes.h>
 #include <string.h>
 

@@ -65,7 +65,7 @@ struct run {
 	int64_t next_ns; /* when the next order is meant to leave */
 	int64_t drain_until_ns;
 	uint64_t index, request_id;
-	size_t told;      /* seconds that progress was told of */
+	size_t told;      /* seconds that progress was printed for */
 	uint64_t pending; /* sent and neither failed nor decided */
 	struct stream *streams;
 	Tandem__Order__V1__OrderLine lines[LINES_MAX], *line_refs[LINES_MAX];
@@ -674,7 +674,7 @@ void load_run_free(struct load *load)
 	struct run *run = load->run;
 	struct load_order *order = load->open, *after;
 
-	/* Forgets the hash, but not the order in which its elements hang together. */
+	/* Frees the hash table, but the elements stay linked to each other. */
 	HASH_CLEAR(hh, load->open);
 	for (; order != NULL; order = after) {
 		after = order->hh.next;
