@@ -94,12 +94,6 @@ static void finds_a_compensation_passed_over(void)
 	finds(BUG_SKIP_COMPENSATION);
 }
 
-static void no_log(const char *line, void *user)
-{
-	(void)line;
-	(void)user;
-}
-
 int main(void)
 {
 	static const struct test tests[] = {
@@ -112,6 +106,6 @@ int main(void)
 		  finds_a_compensation_passed_over },
 	};
 
-	rt_log_sink(no_log, NULL);
+	tests_log_nothing();
 	return tests_run("seeds", tests, RT_LENGTH(tests));
 }

@@ -110,12 +110,6 @@ static void kills_after(void)
 	torture(NTH_KILL_AFTER);
 }
 
-static void no_log(const char *line, void *user)
-{
-	(void)line;
-	(void)user;
-}
-
 int main(void)
 {
 	static const struct test tests[] = {
@@ -125,6 +119,6 @@ int main(void)
 		{ "the process dies after each I/O", kills_after },
 	};
 
-	rt_log_sink(no_log, NULL);
+	tests_log_nothing();
 	return tests_run("torture", tests, RT_LENGTH(tests));
 }

@@ -194,12 +194,6 @@ static void stream_begins_again(void)
 	world_free(world);
 }
 
-static void no_log(const char *line, void *user)
-{
-	(void)line;
-	(void)user;
-}
-
 int main(void)
 {
 	static const struct test tests[] = {
@@ -211,6 +205,6 @@ int main(void)
 		  stream_begins_again },
 	};
 
-	rt_log_sink(no_log, NULL);
+	tests_log_nothing();
 	return tests_run("transcript", tests, RT_LENGTH(tests));
 }
