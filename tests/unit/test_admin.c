@@ -11,7 +11,34 @@
 
 #include "run.h"
 
-static char answer[65536];
+/* What a test finds: a port that answers. */
+static struct {
+	struct rt_metrics *metrics;
+	struct rt_readiness *readiness;
+	struct rt_admin *admin;
+	char answer[65536];
+} f;
+
+static int make(const char *listen, struct rt_admin **ret)
+{
+	return rt_admin_new(listen, f.metrics, f.readiness, ret);
+}
+
+static void setup(void)
+{
+	f.metrics = rt_metrics_new();
+	f.readiness = rt_readiness_new();
+	CU_ASSERT_EQUAL_FATAL(make("127.0.0.1:0", &f.admin), RT_OK);
+	CU_ASSERT(rt_admin_port(f.admin) > 0);
+	CU_ASSERT_EQUAL_FATAL(rt_admin_start(f.admin), RT_OK);
+}
+
+static void teardown(void)
+{
+	rt_admin_free(f.admin);
+	rt_readiness_free(f.readiness);
+	rt_metrics_free(f.metrics);
+}
 
 static int connect_tcp(int port)
 {
@@ -32,179 +59,134 @@ static int talk(int fd, const char *request)
 	int status = 0;
 
 	CU_ASSERT_EQUAL(write(fd, request, strlen(request)), (ssize_t)strlen(request));
-	while ((n = read(fd, answer + length, sizeof(answer) - 1 - length)) > 0)
+	while ((n = read(fd, f.answer + length, sizeof(f.answer) - 1 - length)) > 0)
 		length += (size_t)n;
-	answer[length] = '\0';
+	f.answer[length] = '\0';
 	close(fd);
 	/* No status at all: 0, the connection was closed. */
-	return sscanf(answer, "HTTP/1.1 %d", &status) == 1 ? status : 0;
+	return sscanf(f.answer, "HTTP/1.1 %d", &status) == 1 ? status : 0;
 }
 
-static int get(struct rt_admin *admin, const char *path)
+static int get(const char *path)
 {
 	char request[256];
 
 	snprintf(request, sizeof(request),
 		 "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path);
-	return talk(connect_tcp(rt_admin_port(admin)), request);
+	return talk(connect_tcp(rt_admin_port(f.admin)), request);
 }
 
 static const char *body(void)
 {
-	const char *end = strstr(answer, "\r\n\r\n");
+	const char *end = strstr(f.answer, "\r\n\r\n");
 
 	return end != NULL ? end + 4 : "";
 }
 
-static struct rt_readiness *readiness_of_test;
-
-static struct rt_admin *started(struct rt_metrics *metrics)
-{
-	struct rt_admin *admin = NULL;
-
-	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, readiness_of_test, &admin),
-			      RT_OK);
-	CU_ASSERT(rt_admin_port(admin) > 0);
-	CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
-	return admin;
-}
-
 static void pages(void)
 {
-	struct rt_metrics *metrics = rt_metrics_new();
-	struct rt_admin *admin = started(metrics);
-
-	rt_series_add(rt_metric_plain(metrics, RT_COUNTER, "orders_total", "Orders."), 3);
-	CU_ASSERT_EQUAL(get(admin, "/metrics"), 200);
+	rt_series_add(rt_metric_plain(f.metrics, RT_COUNTER, "orders_total", "Orders."), 3);
+	CU_ASSERT_EQUAL(get("/metrics"), 200);
 	CU_ASSERT_PTR_NOT_NULL(
-		strstr(answer, "Content-Type: text/plain; version=0.0.4; charset=utf-8"));
+		strstr(f.answer, "Content-Type: text/plain; version=0.0.4; charset=utf-8"));
 	CU_ASSERT_STRING_EQUAL(body(), "# HELP orders_total Orders.\n"
 				       "# TYPE orders_total counter\norders_total 3\n");
-	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
-	CU_ASSERT_EQUAL(get(admin, "/metrics?x=1"), 200);
-	CU_ASSERT_EQUAL(get(admin, "/"), 404);
-	CU_ASSERT_EQUAL(get(admin, "/../metrics"), 404);
-	rt_admin_free(admin);
-	rt_metrics_free(metrics);
+	CU_ASSERT_EQUAL(get("/healthz"), 200);
+	CU_ASSERT_EQUAL(get("/metrics?x=1"), 200);
+	CU_ASSERT_EQUAL(get("/"), 404);
+	CU_ASSERT_EQUAL(get("/../metrics"), 404);
 }
 
 static void refusals(void)
 {
-	struct rt_metrics *metrics = rt_metrics_new();
-	struct rt_admin *admin = started(metrics);
-	int port = rt_admin_port(admin);
+	int port = rt_admin_port(f.admin);
 
 	CU_ASSERT_EQUAL(talk(connect_tcp(port),
 			     "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
 			     "Connection: close\r\n\r\nhello"),
 			405);
-	CU_ASSERT_PTR_NOT_NULL(strstr(answer, "Allow: GET, HEAD"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(f.answer, "Allow: GET, HEAD"));
 	CU_ASSERT_EQUAL(talk(connect_tcp(port), "HEAD /healthz HTTP/1.1\r\nHost: x\r\n"
 						"Connection: close\r\n\r\n"),
 			200);
 	CU_ASSERT_STRING_EQUAL(body(), "");
 	CU_ASSERT_NOT_EQUAL(talk(connect_tcp(port), "GARBAGE\r\n\r\n"), 200);
 	/* And still there. */
-	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
-	rt_admin_free(admin);
-	rt_metrics_free(metrics);
+	CU_ASSERT_EQUAL(get("/healthz"), 200);
 }
 
 static void liveness(void)
 {
-	struct rt_metrics *metrics = rt_metrics_new();
-	struct rt_admin *admin = started(metrics);
-
-	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
-	rt_admin_alive(admin, 60000);
-	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
-	rt_admin_alive(admin, 0);
-	CU_ASSERT_EQUAL(get(admin, "/healthz"), 503);
+	CU_ASSERT_EQUAL(get("/healthz"), 200);
+	rt_admin_alive(f.admin, 60000);
+	CU_ASSERT_EQUAL(get("/healthz"), 200);
+	rt_admin_alive(f.admin, 0);
+	CU_ASSERT_EQUAL(get("/healthz"), 503);
 	CU_ASSERT_STRING_EQUAL(body(), "the loop does not turn\n");
-	CU_ASSERT_EQUAL(get(admin, "/metrics"), 200);
-	rt_admin_alive(admin, 60000);
-	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
+	CU_ASSERT_EQUAL(get("/metrics"), 200);
+	rt_admin_alive(f.admin, 60000);
+	CU_ASSERT_EQUAL(get("/healthz"), 200);
 	rt_admin_alive(NULL, 0);
-	rt_admin_free(admin);
-	rt_metrics_free(metrics);
 }
 
 static void readiness(void)
 {
-	struct rt_metrics *metrics = rt_metrics_new();
-	struct rt_check redis = { .name = NULL }, backend = { .name = NULL };
-	struct rt_admin *admin = started(metrics);
+	static struct rt_check redis, backend; /* until the teardown */
 
-	CU_ASSERT_EQUAL(get(admin, "/readyz"), 200); /* nothing asked for */
-	rt_readiness_add(readiness_of_test, &redis, "redis", NULL);
-	rt_readiness_add(readiness_of_test, &backend, "backend", "a.Service");
-	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
+	CU_ASSERT_EQUAL(get("/readyz"), 200); /* nothing asked for */
+	rt_readiness_add(f.readiness, &redis, "redis", NULL);
+	rt_readiness_add(f.readiness, &backend, "backend", "a.Service");
+	CU_ASSERT_EQUAL(get("/readyz"), 503);
 	CU_ASSERT_STRING_EQUAL(body(), "redis: not known yet\nbackend: not known yet\n");
 	rt_check_ready(&redis);
 	rt_check_failed(&backend, "gone for %d ms", 7);
-	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
+	CU_ASSERT_EQUAL(get("/readyz"), 503);
 	CU_ASSERT_STRING_EQUAL(body(), "backend: gone for 7 ms\n");
-	CU_ASSERT_FALSE(rt_readiness_ready(readiness_of_test, ""));
-	CU_ASSERT_FALSE(rt_readiness_ready(readiness_of_test, "a.Service"));
-	CU_ASSERT_TRUE(rt_readiness_ready(readiness_of_test, "another.Service"));
+	CU_ASSERT_FALSE(rt_readiness_ready(f.readiness, ""));
+	CU_ASSERT_FALSE(rt_readiness_ready(f.readiness, "a.Service"));
+	CU_ASSERT_TRUE(rt_readiness_ready(f.readiness, "another.Service"));
 	rt_check_ready(&backend);
-	CU_ASSERT_EQUAL(get(admin, "/readyz"), 200);
+	CU_ASSERT_EQUAL(get("/readyz"), 200);
 	CU_ASSERT_STRING_EQUAL(body(), "ready\n");
-	CU_ASSERT_TRUE(rt_readiness_ready(readiness_of_test, ""));
+	CU_ASSERT_TRUE(rt_readiness_ready(f.readiness, ""));
 	rt_check_failed(&redis, "away"); /* and back */
-	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
-	CU_ASSERT_FALSE(rt_readiness_ready(readiness_of_test, "another.Service"));
-	CU_ASSERT_EQUAL(get(admin, "/healthz"), 200);
-	rt_admin_free(admin);
-	rt_metrics_free(metrics);
+	CU_ASSERT_EQUAL(get("/readyz"), 503);
+	CU_ASSERT_FALSE(rt_readiness_ready(f.readiness, "another.Service"));
+	CU_ASSERT_EQUAL(get("/healthz"), 200);
 }
 
 /* Whatever its checks said when it last turned. */
 static void stuck_loop(void)
 {
-	struct rt_metrics *metrics = rt_metrics_new();
-	struct rt_readiness *readiness = rt_readiness_new();
-	struct rt_admin *admin = NULL;
-
-	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, readiness, &admin), RT_OK);
-	CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
-	rt_admin_alive(admin, 1000000);
-	CU_ASSERT_EQUAL(get(admin, "/readyz"), 200);
-	rt_admin_alive(admin, -1);
-	CU_ASSERT_EQUAL(get(admin, "/readyz"), 503);
+	rt_admin_alive(f.admin, 1000000);
+	CU_ASSERT_EQUAL(get("/readyz"), 200);
+	rt_admin_alive(f.admin, -1);
+	CU_ASSERT_EQUAL(get("/readyz"), 503);
 	CU_ASSERT_STRING_EQUAL(body(), "loop: it does not turn\n");
-	rt_admin_alive(admin, 1000000);
-	CU_ASSERT_EQUAL(get(admin, "/readyz"), 200);
-	rt_admin_free(admin);
-	rt_readiness_free(readiness);
-	rt_metrics_free(metrics);
+	rt_admin_alive(f.admin, 1000000);
+	CU_ASSERT_EQUAL(get("/readyz"), 200);
 }
 
 static void starts_later(void)
 {
-	struct rt_metrics *metrics = rt_metrics_new();
-	struct rt_admin *admin = NULL;
 	const char *request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+	struct rt_admin *later, *never;
 	int fd;
 
-	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, readiness_of_test, &admin),
-			      RT_OK);
-	fd = connect_tcp(rt_admin_port(admin)); /* waits in the backlog */
-	CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
+	CU_ASSERT_EQUAL_FATAL(make("127.0.0.1:0", &later), RT_OK);
+	fd = connect_tcp(rt_admin_port(later)); /* waits in the backlog */
+	CU_ASSERT_EQUAL_FATAL(rt_admin_start(later), RT_OK);
 	CU_ASSERT_EQUAL(talk(fd, request), 200);
-	rt_admin_free(admin);
+	rt_admin_free(later);
 	/* Freed without a start. */
-	CU_ASSERT_EQUAL_FATAL(rt_admin_new("127.0.0.1:0", metrics, readiness_of_test, &admin),
-			      RT_OK);
-	rt_admin_free(admin);
+	CU_ASSERT_EQUAL_FATAL(make("127.0.0.1:0", &never), RT_OK);
+	rt_admin_free(never);
 	rt_admin_free(NULL);
-	rt_metrics_free(metrics);
 }
 
 static void unix_socket(void)
 {
-	struct rt_metrics *metrics = rt_metrics_new();
-	struct rt_admin *admin = NULL;
+	struct rt_admin *admin;
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char folder[] = "/tmp/tandem-admin-XXXXXX", listen[100];
 	int fd;
@@ -213,8 +195,7 @@ static void unix_socket(void)
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/admin", folder);
 	snprintf(listen, sizeof(listen), "unix:%s/admin", folder);
 	for (int i = 0; i < 2; i++) {
-		CU_ASSERT_EQUAL_FATAL(rt_admin_new(listen, metrics, readiness_of_test, &admin),
-				      RT_OK);
+		CU_ASSERT_EQUAL_FATAL(make(listen, &admin), RT_OK);
 		CU_ASSERT_EQUAL_FATAL(rt_admin_start(admin), RT_OK);
 		fd = socket(AF_UNIX, SOCK_STREAM, 0);
 		CU_ASSERT_EQUAL(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -228,25 +209,20 @@ static void unix_socket(void)
 	}
 	unlink(address.sun_path);
 	rmdir(folder);
-	rt_metrics_free(metrics);
 }
 
 static void cannot_listen(void)
 {
-	struct rt_metrics *metrics = rt_metrics_new();
-	struct rt_admin *admin = started(metrics), *second = NULL;
+	struct rt_admin *second = NULL;
 	static const char *const bad[] = { "nonsense", "no.such.host.invalid:0",
 					   "unix:/nowhere/at/all" };
 	char taken[40];
 
-	snprintf(taken, sizeof(taken), "127.0.0.1:%d", rt_admin_port(admin));
-	CU_ASSERT_EQUAL(rt_admin_new(taken, metrics, readiness_of_test, &second), RT_SYSTEM);
+	snprintf(taken, sizeof(taken), "127.0.0.1:%d", rt_admin_port(f.admin));
+	CU_ASSERT_EQUAL(make(taken, &second), RT_SYSTEM);
 	for (size_t i = 0; i < RT_LENGTH(bad); i++)
-		TEST_ROW(rt_admin_new(bad[i], metrics, readiness_of_test, &second) == RT_SYSTEM,
-			 bad[i]);
+		TEST_ROW(make(bad[i], &second) == RT_SYSTEM, bad[i]);
 	CU_ASSERT_PTR_NULL(second);
-	rt_admin_free(admin);
-	rt_metrics_free(metrics);
 }
 
 static const struct test tests[] = {
@@ -262,10 +238,5 @@ static const struct test tests[] = {
 
 int main(void)
 {
-	int rc;
-
-	readiness_of_test = rt_readiness_new();
-	rc = tests_run("admin", tests, RT_LENGTH(tests));
-	rt_readiness_free(readiness_of_test);
-	return rc;
+	return tests_run_each("admin", setup, teardown, tests, RT_LENGTH(tests));
 }
