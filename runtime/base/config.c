@@ -29,7 +29,7 @@ struct reading {
 	char **docs;        /* per setting: what --help says */
 	struct argp_option *options;
 	struct argp argp;
-	bool help, usage, version, print;
+	bool asked[KEY_SETTING - KEY_HELP]; /* --help and its like, by key */
 };
 
 /* Where a value's text came from, for messages. */
@@ -53,6 +53,7 @@ static const struct unit size_units[] = {
 	{ "KiB", 1 << 10 },
 	{ "", 1 },
 };
+static const struct unit no_units[] = { { "", 1 } };
 
 /* Digits at the start of `text`, nothing but digits: no sign, no blank. False: none, or more
  * than 64 bits hold. */
@@ -120,6 +121,11 @@ bool rt_parse_size(const char *text, int64_t *ret_bytes)
 	return parse_unit(text, size_units, RT_LENGTH(size_units), ret_bytes);
 }
 
+static bool parse_whole(const char *text, int64_t *ret)
+{
+	return rt_parse_int(text, INT64_MIN, INT64_MAX, ret);
+}
+
 bool rt_parse_listen(const char *text, char *host, int *ret_port)
 {
 	const char *colon = strrchr(text, ':');
@@ -182,14 +188,38 @@ static void write_unit(struct rt_buf *text, int64_t value, const struct unit *un
 	rt_buf_printf(text, "%lld%s", (long long)(value / units[i].factor), units[i].suffix);
 }
 
+/* By enum rt_setting_type. Only numbers have what is behind the word. */
+static const struct {
+	const char *word; /* what --help calls a value; NULL: there is none */
+	bool (*parse)(const char *text, int64_t *ret);
+	const char *mistake; /* what is said of a text that does not parse */
+	const struct unit *units;
+	size_t unit_count;
+} types[] = {
+	[RT_SETTING_STRING] = { .word = "TEXT" },
+	[RT_SETTING_INT] = { "NUMBER", parse_whole, "is not a whole number", no_units,
+			     RT_LENGTH(no_units) },
+	[RT_SETTING_DURATION] = { "DURATION", rt_parse_duration,
+				  "is not a duration such as 250ms, 15s, 10m, 2h or 30d",
+				  duration_units, RT_LENGTH(duration_units) },
+	[RT_SETTING_SIZE] = { "SIZE", rt_parse_size,
+			      "is not a size such as 512, 64KiB, 4MiB or 1GiB", size_units,
+			      RT_LENGTH(size_units) },
+	[RT_SETTING_BOOL] = { .word = "BOOL" },
+	[RT_SETTING_LISTEN] = { .word = "ADDRESS" },
+	[RT_SETTING_ACTION] = { .word = NULL },
+};
+
 static void write_number(struct rt_buf *text, enum rt_setting_type type, int64_t value)
 {
-	if (type == RT_SETTING_DURATION)
-		write_unit(text, value, duration_units, RT_LENGTH(duration_units));
-	else if (type == RT_SETTING_SIZE)
-		write_unit(text, value, size_units, RT_LENGTH(size_units));
-	else
-		rt_buf_printf(text, "%lld", (long long)value);
+	write_unit(text, value, types[type].units, types[type].unit_count);
+}
+
+static void write_range(struct rt_buf *text, const struct rt_setting *setting)
+{
+	write_number(text, setting->type, setting->min);
+	rt_buf_printf(text, " … ");
+	write_number(text, setting->type, setting->max);
 }
 
 /* ---- messages ---- */
@@ -211,9 +241,7 @@ static int complain_range(const struct reading *reading, const struct origin *or
 	struct rt_buf text = { 0 };
 
 	rt_buf_printf(&text, "is not within ");
-	write_number(&text, setting->type, setting->min);
-	rt_buf_printf(&text, " … ");
-	write_number(&text, setting->type, setting->max);
+	write_range(&text, setting);
 	complain(reading, origin, text.data);
 	rt_buf_done(&text);
 	return RT_INVALID;
@@ -230,21 +258,9 @@ static int set_number(const struct reading *reading, const struct rt_setting *se
 		      const struct origin *origin, int64_t *ret)
 {
 	int64_t value;
-	const char *what;
-	bool good;
 
-	if (setting->type == RT_SETTING_DURATION) {
-		good = rt_parse_duration(origin->text, &value);
-		what = "is not a duration such as 250ms, 15s, 10m, 2h or 30d";
-	} else if (setting->type == RT_SETTING_SIZE) {
-		good = rt_parse_size(origin->text, &value);
-		what = "is not a size such as 512, 64KiB, 4MiB or 1GiB";
-	} else {
-		good = rt_parse_int(origin->text, INT64_MIN, INT64_MAX, &value);
-		what = "is not a whole number";
-	}
-	if (!good) {
-		complain(reading, origin, what);
+	if (!types[setting->type].parse(origin->text, &value)) {
+		complain(reading, origin, types[setting->type].mistake);
 		return RT_INVALID;
 	}
 	if (value < setting->min || value > setting->max)
@@ -289,21 +305,13 @@ static int set_value(const struct reading *reading, const struct rt_setting *set
 {
 	void *field = (char *)settings + setting->offset;
 
-	switch (setting->type) {
-	case RT_SETTING_INT:
-	case RT_SETTING_DURATION:
-	case RT_SETTING_SIZE:
+	if (types[setting->type].parse != NULL)
 		return set_number(reading, setting, origin, field);
-	case RT_SETTING_STRING:
-	case RT_SETTING_LISTEN:
+	if (is_text(setting->type))
 		return set_text(reading, setting, origin, field);
-	case RT_SETTING_BOOL:
-	case RT_SETTING_ACTION:
-		if (parse_bool(origin->text, field))
-			return RT_OK;
-		complain(reading, origin, "is neither true nor false");
-		return RT_INVALID;
-	}
+	if (parse_bool(origin->text, field))
+		return RT_OK;
+	complain(reading, origin, "is neither true nor false");
 	return RT_INVALID;
 }
 
@@ -343,53 +351,18 @@ static void resolve(const struct reading *reading, size_t i, struct origin *orig
 static error_t on_option(int key, char *arg, struct argp_state *state)
 {
 	struct reading *reading = state->input;
-	size_t i;
 
-	switch (key) {
-	case KEY_HELP:
-		reading->help = true;
-		return 0;
-	case KEY_VERSION:
-		reading->version = true;
-		return 0;
-	case KEY_PRINT:
-		reading->print = true;
-		return 0;
-	case ARGP_KEY_ARG:
+	if (key == ARGP_KEY_ARG) {
 		argp_error(state, "unexpected argument '%.100s'", arg);
 		return EINVAL;
-	case KEY_USAGE:
-		reading->usage = true;
-		return 0;
-	default:
-		break;
 	}
-	if (key < KEY_SETTING || (size_t)(key - KEY_SETTING) >= reading->count)
+	if (key < KEY_HELP || key >= KEY_SETTING + (int)reading->count)
 		return ARGP_ERR_UNKNOWN;
-	i = (size_t)(key - KEY_SETTING);
-	reading->flags[i] = arg != NULL ? arg : "true";
+	if (key < KEY_SETTING)
+		reading->asked[key - KEY_HELP] = true;
+	else
+		reading->flags[key - KEY_SETTING] = arg != NULL ? arg : "true";
 	return 0;
-}
-
-static const char *value_word(enum rt_setting_type type)
-{
-	switch (type) {
-	case RT_SETTING_STRING:
-		return "TEXT";
-	case RT_SETTING_INT:
-		return "NUMBER";
-	case RT_SETTING_DURATION:
-		return "DURATION";
-	case RT_SETTING_SIZE:
-		return "SIZE";
-	case RT_SETTING_BOOL:
-		return "BOOL";
-	case RT_SETTING_LISTEN:
-		return "ADDRESS";
-	case RT_SETTING_ACTION:
-		break;
-	}
-	return NULL;
 }
 
 /* "Redis TCP port. Default 6390, 1 … 65535; TANDEM_REDIS_PORT" */
@@ -405,11 +378,9 @@ static char *option_doc(const struct rt_setting *setting)
 		rt_buf_printf(&doc, " Default %s", setting->standard);
 	else
 		rt_buf_printf(&doc, " Default: none");
-	if (!is_text(setting->type) && setting->type != RT_SETTING_BOOL) {
+	if (types[setting->type].parse != NULL) {
 		rt_buf_printf(&doc, ", ");
-		write_number(&doc, setting->type, setting->min);
-		rt_buf_printf(&doc, " … ");
-		write_number(&doc, setting->type, setting->max);
+		write_range(&doc, setting);
 	}
 	variable_name(variable, sizeof(variable), NULL, setting->name);
 	rt_buf_printf(&doc, "; %s", variable);
@@ -418,6 +389,14 @@ static char *option_doc(const struct rt_setting *setting)
 
 static void reading_init(struct reading *reading, const struct rt_config_program *program)
 {
+	static const struct argp_option fixed[] = {
+		{ "print-config", KEY_PRINT, NULL, 0, "Print every setting and its value, and end.",
+		  -1 },
+		{ "help", KEY_HELP, NULL, 0, "Print this, and end.", -1 },
+		{ "usage", KEY_USAGE, NULL, 0, "Print the flags, and end.", -1 },
+		{ "version", KEY_VERSION, NULL, 0, "Print the version, and end.", -1 },
+		{ NULL, 0, NULL, 0, NULL, 0 },
+	};
 	struct argp_option *option;
 	char service[64];
 
@@ -428,7 +407,7 @@ static void reading_init(struct reading *reading, const struct rt_config_program
 		reading->count++;
 	reading->flags = rt_alloc(reading->count * sizeof(reading->flags[0]));
 	reading->docs = rt_alloc((reading->count + 1) * sizeof(reading->docs[0]));
-	reading->options = rt_alloc((reading->count + 5) * sizeof(reading->options[0]));
+	reading->options = rt_alloc(reading->count * sizeof(reading->options[0]) + sizeof(fixed));
 	option = reading->options;
 	for (size_t i = 0; i < reading->count; i++, option++) {
 		const struct rt_setting *setting = &program->settings[i];
@@ -436,24 +415,11 @@ static void reading_init(struct reading *reading, const struct rt_config_program
 		reading->docs[i] = option_doc(setting);
 		option->name = setting->name;
 		option->key = KEY_SETTING + (int)i;
-		option->arg = value_word(setting->type);
+		option->arg = types[setting->type].word;
 		option->flags = setting->type == RT_SETTING_BOOL ? OPTION_ARG_OPTIONAL : 0;
 		option->doc = reading->docs[i];
 	}
-	*option++ = (struct argp_option){ .name = "print-config",
-					  .key = KEY_PRINT,
-					  .doc = "Print every setting and its value, and end.",
-					  .group = -1 };
-	*option++ = (struct argp_option){
-		.name = "help", .key = KEY_HELP, .doc = "Print this, and end.", .group = -1
-	};
-	*option++ = (struct argp_option){
-		.name = "usage", .key = KEY_USAGE, .doc = "Print the flags, and end.", .group = -1
-	};
-	*option = (struct argp_option){ .name = "version",
-					.key = KEY_VERSION,
-					.doc = "Print the version, and end.",
-					.group = -1 };
+	memcpy(option, fixed, sizeof(fixed));
 	variable_name(service, sizeof(service), program->service, "name");
 	reading->docs[reading->count] = rt_printf(
 		"%s\vA flag overrides %s, which overrides TANDEM_NAME.", program->about, service);
@@ -504,18 +470,25 @@ static void print_value(const struct rt_setting *setting, const void *settings)
 	rt_buf_done(&text);
 }
 
+static bool asked(const struct reading *reading, int key)
+{
+	return reading->asked[key - KEY_HELP];
+}
+
 /* --help, --usage and --version; true: one was given. */
 static bool answer(struct reading *reading)
 {
-	if (reading->help)
+	if (asked(reading, KEY_HELP))
 		argp_help(&reading->argp, stdout,
 			  ARGP_HELP_PRE_DOC | ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_POST_DOC,
 			  reading->name);
-	else if (reading->usage)
+	else if (asked(reading, KEY_USAGE))
 		argp_help(&reading->argp, stdout, ARGP_HELP_USAGE, reading->name);
-	else if (reading->version)
+	else if (asked(reading, KEY_VERSION))
 		printf("%s %s\n", reading->name, TANDEM_VERSION);
-	return reading->help || reading->usage || reading->version;
+	else
+		return false;
+	return true;
 }
 
 static int fill(const struct reading *reading, void *settings)
@@ -545,7 +518,7 @@ int rt_config_read(const struct rt_config_program *program, int argc, char **arg
 		end = answer(&reading);
 	if (rc == RT_OK && !end)
 		rc = fill(&reading, settings);
-	if (rc == RT_OK && !end && reading.print) {
+	if (rc == RT_OK && !end && asked(&reading, KEY_PRINT)) {
 		for (size_t i = 0; i < reading.count; i++)
 			print_value(&program->settings[i], settings);
 		end = true;
@@ -556,6 +529,21 @@ int rt_config_read(const struct rt_config_program *program, int argc, char **arg
 		*ret_exit = end;
 	reading_done(&reading);
 	return rc;
+}
+
+struct rt_setting *rt_settings_join(const struct rt_setting *first, size_t first_count,
+				    const struct rt_setting *then)
+{
+	size_t then_count = 0;
+	struct rt_setting *table;
+
+	while (then != NULL && then[then_count].name != NULL)
+		then_count++;
+	/* Zeroed: what follows the last is RT_SETTING_END. */
+	table = rt_alloc((first_count + then_count + 1) * sizeof(table[0]));
+	for (size_t i = 0; i < first_count + then_count; i++)
+		table[i] = i < first_count ? first[i] : then[i - first_count];
+	return table;
 }
 
 void rt_config_done(const struct rt_config_program *program, void *settings)

@@ -42,6 +42,11 @@ struct rt_config_program {
 	size_t settings_size;              /* of the struct the offsets point into */
 };
 
+/* `first_count` settings and those of `then` (ends with RT_SETTING_END; or NULL) as one table; freed by
+ * the caller. */
+struct rt_setting *rt_settings_join(const struct rt_setting *first, size_t first_count,
+				    const struct rt_setting *then);
+
 /* Fills `settings` (zeroed by the caller, `settings_size` bytes) from flags, environment and
  * defaults. Returns RT_OK, or RT_INVALID after writing the reason to stderr.
  * --help, --version and --print-config write to stdout and set *ret_exit. Strings are there only

@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -193,20 +192,11 @@ static void put_value(struct line *line, const struct rt_kv *kv)
 {
 	char number[40];
 
-	switch (kv->kind) {
-	case RT_KV_STRING:
+	if (kv->kind == RT_KV_STRING) {
 		put_string(line, kv->string);
 		return;
-	case RT_KV_INT:
-		snprintf(number, sizeof(number), "%lld", (long long)kv->integer);
-		break;
-	case RT_KV_REAL:
-		if (as_json && !isfinite(kv->real))
-			snprintf(number, sizeof(number), "null");
-		else
-			snprintf(number, sizeof(number), "%.6g", kv->real);
-		break;
 	}
+	snprintf(number, sizeof(number), "%lld", (long long)kv->integer);
 	put_text(line, number);
 }
 

@@ -17,16 +17,14 @@ enum rt_log_level { RT_ERROR, RT_WARN, RT_INFO, RT_DEBUG };
 
 struct rt_kv {
 	const char *key;
-	enum { RT_KV_STRING, RT_KV_INT, RT_KV_REAL } kind;
+	enum { RT_KV_STRING, RT_KV_INT } kind;
 	const char *string; /* NULL is written as - */
 	int64_t integer;
-	double real;
 };
 #define RT_S(k, v) ((struct rt_kv){ .key = (k), .kind = RT_KV_STRING, .string = (v) })
 #define RT_I(k, v) ((struct rt_kv){ .key = (k), .kind = RT_KV_INT, .integer = (int64_t)(v) })
-#define RT_R(k, v) ((struct rt_kv){ .key = (k), .kind = RT_KV_REAL, .real = (v) })
 
-/* Logs a message with any number of RT_S, RT_I, RT_R. Costs one comparison when the level is off. */
+/* Logs a message with any number of RT_S, RT_I. Costs one comparison when the level is off. */
 #define RT_LOG(level, ...)                                                                         \
 	do {                                                                                       \
 		if (rt_log_on(level))                                                              \

@@ -26,7 +26,6 @@
 
 #define RT_CONTEXT_PARTITION         0 /* the {p} of the keys; docs/decisions/005 */
 #define RT_CONTEXT_SUBSCRIPTIONS_MAX 4
-#define RT_CONTEXT_SERVICES_MAX      4
 #define RT_DAY_MS                    INT64_C(86400000)
 
 struct rt_context;

@@ -61,20 +61,13 @@ static const struct rt_setting common_settings[] = {
 /* The common settings, with the context's name as Redis user, then its own; freed by the caller. */
 static struct rt_setting *settings_table(const struct rt_context_program *definition)
 {
-	size_t settings_count = 0;
-	struct rt_setting *table;
+	struct rt_setting *table =
+		rt_settings_join(common_settings, RT_LENGTH(common_settings), definition->settings);
 
-	while (definition->settings != NULL && definition->settings[settings_count].name != NULL)
-		settings_count++;
-	table = rt_alloc((RT_LENGTH(common_settings) + settings_count + 1) * sizeof(*table));
 	for (size_t i = 0; i < RT_LENGTH(common_settings); i++) {
-		table[i] = common_settings[i];
 		if (table[i].offset == AT(redis.user))
 			table[i].standard = definition->domain->name;
 	}
-	for (size_t i = 0; i < settings_count; i++)
-		table[RT_LENGTH(common_settings) + i] = definition->settings[i];
-	table[RT_LENGTH(common_settings) + settings_count] = (struct rt_setting)RT_SETTING_END;
 	return table;
 }
 

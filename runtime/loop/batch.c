@@ -22,10 +22,7 @@ static struct rt_batch_run *batch_take(struct rt_batch *batch)
 	run->batch = batch;
 	rt_list_init(&run->items);
 	while (run->count < batch->options.count_max && !rt_list_empty(&batch->waiting)) {
-		struct rt_list *link = rt_list_pop(&batch->waiting);
-
-		RT_CONTAINER_OF(link, struct rt_batch_item, link)->waiting = false;
-		rt_list_push(&run->items, link);
+		rt_list_push(&run->items, rt_list_pop(&batch->waiting));
 		run->count++;
 	}
 	batch->waiting_count -= run->count;
@@ -107,7 +104,6 @@ bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item)
 	if (batch->waiting_count >= batch->options.waiting_max)
 		return false;
 	rt_list_init(&item->link);
-	item->waiting = true;
 	rt_list_push(&batch->waiting, &item->link);
 	batch->waiting_count++;
 	if (batch_may_send(batch))
@@ -115,25 +111,14 @@ bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item)
 	return true;
 }
 
-bool rt_batch_remove(struct rt_batch *batch, struct rt_batch_item *item)
-{
-	if (!item->waiting)
-		return false;
-	item->waiting = false;
-	rt_list_remove(&item->link);
-	batch->waiting_count--;
-	return true;
-}
-
 struct rt_batch_item *rt_batch_pop(struct rt_batch *batch)
 {
-	struct rt_batch_item *item;
+	struct rt_list *link = rt_list_pop(&batch->waiting);
 
-	if (rt_list_empty(&batch->waiting))
+	if (link == NULL)
 		return NULL;
-	item = RT_CONTAINER_OF(batch->waiting.next, struct rt_batch_item, link);
-	rt_batch_remove(batch, item);
-	return item;
+	batch->waiting_count--;
+	return RT_CONTAINER_OF(link, struct rt_batch_item, link);
 }
 
 void rt_batch_finish(struct rt_batch_run *run)
@@ -144,14 +129,4 @@ void rt_batch_finish(struct rt_batch_run *run)
 	batch->in_flight--;
 	if (batch->waiting_count > 0)
 		rt_loop_defer(batch->loop, &batch->flush);
-}
-
-size_t rt_batch_waiting(const struct rt_batch *batch)
-{
-	return batch->waiting_count;
-}
-
-size_t rt_batch_in_flight(const struct rt_batch *batch)
-{
-	return batch->in_flight;
 }

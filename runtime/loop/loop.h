@@ -132,7 +132,6 @@ struct rt_batch; /* opaque */
 
 struct rt_batch_item {
 	struct rt_list link;
-	bool waiting; /* added, and in no run yet; the batch's */
 };
 /* One batch under way. Comes zeroed, at the start of run_size bytes that are the sender's. */
 struct rt_batch_run {
@@ -158,8 +157,6 @@ int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
 void rt_batch_free(struct rt_batch *batch);
 /* False: waiting_max items wait already; nothing happened. */
 bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item);
-/* Takes an item back that still waits. False: it is under way. */
-bool rt_batch_remove(struct rt_batch *batch, struct rt_batch_item *item);
 /* Takes back the item that has waited longest; NULL: none waits. */
 struct rt_batch_item *rt_batch_pop(struct rt_batch *batch);
 /* The sender is done with the run and with every item in it; frees the run. */
@@ -168,7 +165,5 @@ void rt_batch_finish(struct rt_batch_run *run);
  * metrics nothing is written. */
 void rt_batch_metrics(struct rt_metrics *metrics, const char *step, struct rt_series **ret_batches,
 		      struct rt_series **ret_items);
-size_t rt_batch_waiting(const struct rt_batch *batch);
-size_t rt_batch_in_flight(const struct rt_batch *batch);
 
 #endif

@@ -1,5 +1,10 @@
 /* functions.c - a context's Redis functions: what they are called, whether the server has this version
- * of them, and a watch over that. */
+ * of them, and a watch over that.
+ *
+ *   ask                  a call of the function "version"
+ *     version_asked      missing, or another version: FUNCTION LOAD REPLACE
+ *       functions_loaded
+ *         note_answer    what rt_functions_watch_problem says from now on */
 #include "redis.h"
 
 #include <hiredis/hiredis.h>
@@ -25,96 +30,67 @@ void rt_args_function(struct rt_args *args, const struct rt_functions *functions
 	args->text_at[args->count - 1] = start + 1;
 }
 
-static void functions_note(struct rt_functions_op *ensure, int status, const redisReply *reply)
-{
-	bool told = status != RT_OK && reply != NULL && reply->type == REDIS_REPLY_ERROR;
-
-	snprintf(ensure->error, sizeof(ensure->error), "%s", told ? reply->str : "");
-}
-
-static void functions_loaded(struct rt_redis_op *op, int status, const redisReply *reply)
-{
-	struct rt_functions_op *ensure = RT_CONTAINER_OF(op, struct rt_functions_op, op);
-
-	functions_note(ensure, status, reply);
-	ensure->done(ensure, status);
-}
-
-static void functions_asked(struct rt_redis_op *op, int status, const redisReply *reply)
-{
-	struct rt_functions_op *ensure = RT_CONTAINER_OF(op, struct rt_functions_op, op);
-	const struct rt_functions *functions = ensure->functions;
-	bool missing =
-		status == RT_UNREADY && rt_redis_reply_begins(reply, "ERR Function not found");
-	bool same = status == RT_OK && reply->type == REDIS_REPLY_STRING &&
-		    strcmp(reply->str, functions->version) == 0;
-
-	if (same || (status != RT_OK && !missing)) {
-		functions_note(ensure, status, reply);
-		ensure->done(ensure, status);
-		return;
-	}
-	ensure->missing = true;
-	rt_redis_command(ensure->redis, op, 4,
-			 (const char *[]){ "FUNCTION", "LOAD", "REPLACE", functions->code },
-			 (const size_t[]){ 8, 4, 7, functions->code_length }, 0, functions_loaded);
-}
-
-void rt_functions_ensure(struct rt_redis *redis, struct rt_functions_op *op,
-			 const struct rt_functions *functions,
-			 void (*done)(struct rt_functions_op *op, int status))
-{
-	struct rt_args args = { .count = 0 };
-
-	op->redis = redis;
-	op->functions = functions;
-	op->done = done;
-	op->missing = false;
-	op->error[0] = '\0';
-	rt_args_function(&args, functions, "version");
-	rt_args_str(&args, "0");
-	rt_redis_send(redis, &op->op, &args, 0, functions_asked);
-	rt_args_done(&args);
-}
-
-/* ---- the watch ---- */
-
 static void set_problem(struct rt_functions_watch *watch, const char *what, const char *detail)
 {
 	snprintf(watch->problem, sizeof(watch->problem), "%s%s", what, detail);
 }
 
-static void set_missing(struct rt_functions_watch *watch)
+/* How the asking ended; `missing`: the functions were not there, and `status` is how loading them ended. */
+static void note_answer(struct rt_functions_watch *watch, int status, const redisReply *reply,
+			bool missing)
 {
-	snprintf(watch->problem, sizeof(watch->problem),
-		 "Redis lacks the functions %s_%s: load them (tandemctl functions load)",
-		 watch->functions->name, watch->functions->version);
-}
-
-static void asked(struct rt_functions_op *op, int status)
-{
-	struct rt_functions_watch *watch = RT_CONTAINER_OF(op, struct rt_functions_watch, op);
+	bool told = reply != NULL && reply->type == REDIS_REPLY_ERROR;
 
 	watch->asking = false;
 	if (watch->stopped || !rt_redis_up(watch->redis))
 		return;
 	/* Other errors do not mean that they are missing: the calls themselves report them. */
-	watch->loaded = status == RT_OK || (watch->loaded && !op->missing);
+	watch->loaded = status == RT_OK || (watch->loaded && !missing);
 	if (status == RT_OK)
 		set_problem(watch, "", "");
-	else if (op->missing)
-		set_missing(watch);
+	else if (missing)
+		snprintf(watch->problem, sizeof(watch->problem),
+			 "Redis lacks the functions %s_%s: load them (tandemctl functions load)",
+			 watch->functions->name, watch->functions->version);
 	else
 		set_problem(watch, "Redis would not run a function: ",
-			    op->error[0] != '\0' ? op->error : rt_status_text(status));
+			    told ? reply->str : rt_status_text(status));
+}
+
+static void functions_loaded(struct rt_redis_op *op, int status, const redisReply *reply)
+{
+	note_answer(RT_CONTAINER_OF(op, struct rt_functions_watch, op), status, reply, true);
+}
+
+static void version_asked(struct rt_redis_op *op, int status, const redisReply *reply)
+{
+	struct rt_functions_watch *watch = RT_CONTAINER_OF(op, struct rt_functions_watch, op);
+	const struct rt_functions *functions = watch->functions;
+	bool missing =
+		status == RT_UNREADY && rt_redis_reply_begins(reply, "ERR Function not found");
+	bool same = status == RT_OK && reply->type == REDIS_REPLY_STRING &&
+		    strcmp(reply->str, functions->version) == 0;
+
+	if (same || (status != RT_OK && !missing))
+		note_answer(watch, status, reply, false);
+	else
+		rt_redis_command(watch->redis, op, 4,
+				 (const char *[]){ "FUNCTION", "LOAD", "REPLACE", functions->code },
+				 (const size_t[]){ 8, 4, 7, functions->code_length }, 0,
+				 functions_loaded);
 }
 
 static void ask(struct rt_functions_watch *watch)
 {
+	struct rt_args args = { .count = 0 };
+
 	if (watch->asking || watch->stopped || !rt_redis_up(watch->redis))
 		return;
 	watch->asking = true;
-	rt_functions_ensure(watch->redis, &watch->op, watch->functions, asked);
+	rt_args_function(&args, watch->functions, "version");
+	rt_args_str(&args, "0");
+	rt_redis_send(watch->redis, &watch->op, &args, 0, version_asked);
+	rt_args_done(&args);
 }
 
 static void look(struct rt_timer *timer)

@@ -165,21 +165,6 @@ struct rt_functions {
 /* Adds FCALL and the name of one of the functions; `function` is "place". */
 void rt_args_function(struct rt_args *args, const struct rt_functions *functions,
 		      const char *function);
-/* Makes sure that the server has this version: asks its function "version"; when it is missing or
- * says something else, tries FUNCTION LOAD REPLACE. `done` gets RT_OK, RT_DENIED (not there and no
- * right to load: an operator must), or how the asking failed. */
-struct rt_functions_op {
-	struct rt_redis_op op;
-	struct rt_redis *redis;
-	const struct rt_functions *functions;
-	/* Out. */
-	bool missing;    /* it was not there (and could not be loaded, unless done got RT_OK) */
-	char error[160]; /* what Redis answered instead; "": nothing */
-	void (*done)(struct rt_functions_op *op, int status);
-};
-void rt_functions_ensure(struct rt_redis *redis, struct rt_functions_op *op,
-			 const struct rt_functions *functions,
-			 void (*done)(struct rt_functions_op *op, int status));
 
 /* A watch over a context's functions: whether the server has this version of them, and would run them
  * now.
@@ -192,7 +177,7 @@ struct rt_functions_watch {
 	struct rt_loop *loop;
 	struct rt_redis *redis;
 	const struct rt_functions *functions;
-	struct rt_functions_op op;
+	struct rt_redis_op op;
 	struct rt_timer timer;
 	bool asking, stopped;
 	bool loaded; /* they were there when last asked, on this connection */

@@ -86,21 +86,14 @@ static void common_settings(const struct rt_service_definition *definition,
 
 static void make_program(struct life *life, const struct rt_service_definition *definition)
 {
-	const struct rt_setting *settings = definition->program.settings;
-	struct rt_setting *table;
-	size_t settings_count = 0, common_count = COMMON_SETTINGS;
+	struct rt_setting settings[COMMON_SETTINGS];
 
-	while (settings != NULL && settings[settings_count].name != NULL)
-		settings_count++;
-	table = rt_alloc((COMMON_SETTINGS + settings_count + 1) * sizeof(table[0]));
-	common_settings(definition, table);
-	if (definition->functions == NULL)
-		common_count--; /* the last is --print-functions */
-	for (size_t i = 0; i < settings_count; i++)
-		table[common_count + i] = settings[i];
-	table[common_count + settings_count] = (struct rt_setting)RT_SETTING_END;
+	common_settings(definition, settings);
 	life->program = definition->program;
-	life->program.settings = table;
+	/* The last of the common ones is --print-functions. */
+	life->program.settings =
+		rt_settings_join(settings, COMMON_SETTINGS - (definition->functions == NULL),
+				 definition->program.settings);
 }
 
 static bool log_settings_good(struct life *life, enum rt_log_level *level, bool *json)

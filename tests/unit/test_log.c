@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <jansson.h>
-#include <math.h>
 #include <pty.h>
 #include <signal.h>
 #include <string.h>
@@ -46,9 +45,8 @@ static const char *rest(void)
 static void text_lines(void)
 {
 	use(false);
-	RT_LOG(RT_INFO, "order placed", RT_S("order_id", "ord_1"), RT_I("version", 1),
-	       RT_R("took_ms", 0.25));
-	CU_ASSERT_STRING_EQUAL(rest(), "info order placed order_id=ord_1 version=1 took_ms=0.25");
+	RT_LOG(RT_INFO, "order placed", RT_S("order_id", "ord_1"), RT_I("version", 1));
+	CU_ASSERT_STRING_EQUAL(rest(), "info order placed order_id=ord_1 version=1");
 	RT_LOG(RT_ERROR, "no fields");
 	CU_ASSERT_STRING_EQUAL(rest(), "error no fields");
 	CU_ASSERT_EQUAL(line_count, 2);
@@ -117,7 +115,7 @@ static void json_lines(void)
 	json_error_t error;
 
 	use(true);
-	RT_LOG(RT_WARN, "slow", RT_I("big", INT64_MIN), RT_R("nan", NAN), RT_R("half", 0.5));
+	RT_LOG(RT_WARN, "slow", RT_I("big", INT64_MIN));
 	line = json_loads(last, JSON_REJECT_DUPLICATES, &error);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(line);
 	CU_ASSERT_EQUAL(strlen(json_string_value(json_object_get(line, "time"))), 24);
@@ -125,8 +123,6 @@ static void json_lines(void)
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(line, "service")), "order");
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(line, "msg")), "slow");
 	CU_ASSERT_EQUAL(json_integer_value(json_object_get(line, "big")), INT64_MIN);
-	CU_ASSERT(json_is_null(json_object_get(line, "nan")));
-	CU_ASSERT_EQUAL(json_real_value(json_object_get(line, "half")), 0.5);
 	json_decref(line);
 	for (size_t i = 0; i < RT_LENGTH(escapes); i++) {
 		const char *value;

@@ -10,6 +10,7 @@
 #include "base/base.h"
 #include "redis_server.h"
 #include "run.h"
+#include "run_until.h"
 
 #include <string.h>
 
@@ -587,51 +588,51 @@ static void bad_options(void)
 	rt_redis_free(NULL);
 }
 
-struct ensure {
-	struct rt_functions_op op;
-	int status, calls;
-};
-
-static void ensured(struct rt_functions_op *op, int status)
-{
-	struct ensure *ensure = RT_CONTAINER_OF(op, struct ensure, op);
-
-	ensure->status = status;
-	ensure->calls++;
-	rt_loop_stop(f.loop);
-}
+static struct rt_functions_watch watch;
 
 #define LIBRARY(version)                                                                           \
 	"#!lua name=lib_" version "\nredis.register_function{function_name='lib_version_" version  \
 	"', callback=function() return '" version "' end, flags={'no-writes','allow-oom'}}\n"
 
-static int ensure(const char *version, const char *code)
+static bool watch_answered(void)
 {
-	struct rt_functions functions = { "lib", version, code, strlen(code) };
-	struct ensure ensure = { .calls = 0 };
-
-	rt_functions_ensure(f.redis, &ensure.op, &functions, ensured);
-	CU_ASSERT_EQUAL(ensure.calls, 0);
-	run();
-	CU_ASSERT_EQUAL(ensure.calls, 1);
-	return ensure.status;
+	return !watch.asking;
 }
+
+/* What a watch over this version says once it has asked; "": the functions can be called. */
+static const char *problem_of(const char *version, const char *code)
+{
+	static char problem[sizeof(watch.problem)];
+	const struct rt_functions functions = { "lib", version, code, strlen(code) };
+
+	watch = (struct rt_functions_watch){ .loop = NULL };
+	rt_functions_watch_start(&watch, f.loop, f.redis, &functions);
+	rt_functions_watch_state(&watch, true);
+	CU_ASSERT_TRUE(watch.asking);
+	run_until_so(f.loop, watch_answered);
+	CU_ASSERT_EQUAL(watch.loaded, rt_functions_watch_problem(&watch) == NULL);
+	snprintf(problem, sizeof(problem), "%s", watch.problem);
+	rt_functions_watch_stop(&watch);
+	return problem;
+}
+
+#define LACKS_3 "Redis lacks the functions lib_3: load them (tandemctl functions load)"
 
 static void functions(void)
 {
 	redis_server_do(&shared, "FUNCTION FLUSH");
-	CU_ASSERT_EQUAL(ensure("1", LIBRARY("1")), RT_OK); /* not there: loaded */
+	CU_ASSERT_STRING_EQUAL(problem_of("1", LIBRARY("1")), ""); /* not there: loaded */
 	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_1 0"), "1");
-	CU_ASSERT_EQUAL(ensure("1", "not even Lua"), RT_OK); /* there: left alone */
-	CU_ASSERT_EQUAL(ensure("2", LIBRARY("2")), RT_OK);   /* another: beside it */
+	CU_ASSERT_STRING_EQUAL(problem_of("1", "not even Lua"), ""); /* there: left alone */
+	CU_ASSERT_STRING_EQUAL(problem_of("2", LIBRARY("2")), "");   /* another: beside it */
 	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_2 0"), "2");
 	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_1 0"), "1");
-	CU_ASSERT_EQUAL(ensure("3", "not even Lua"), RT_REMOTE);
+	CU_ASSERT_STRING_EQUAL(problem_of("3", "not even Lua"), LACKS_3);
 
 	redis_server_do(&shared, "ACL SETUSER caller reset on nopass ~* +fcall");
 	use_up((struct rt_redis_options){ .unix_path = shared.socket, .user = "caller" });
-	CU_ASSERT_EQUAL(ensure("2", LIBRARY("2")), RT_OK);
-	CU_ASSERT_EQUAL(ensure("3", LIBRARY("3")), RT_DENIED);
+	CU_ASSERT_STRING_EQUAL(problem_of("2", LIBRARY("2")), "");
+	CU_ASSERT_STRING_EQUAL(problem_of("3", LIBRARY("3")), LACKS_3);
 }
 
 /* ---- another kind of connection ---- */
@@ -714,7 +715,6 @@ static void echo_answer(struct echo *echo, int type)
 static void another_kind(void)
 {
 	struct echo echo = { .name = NULL };
-	struct ensure ensure = { .calls = 0 };
 	const struct rt_functions functions = { "lib", "3", "code", 4 };
 
 	use((struct rt_redis_options){
@@ -732,15 +732,18 @@ static void another_kind(void)
 	CU_ASSERT_STRING_EQUAL(f.ops[0].text, "SET|a|1|");
 	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 0);
 
-	rt_functions_ensure(f.redis, &ensure.op, &functions, ensured);
+	watch = (struct rt_functions_watch){ .loop = NULL };
+	rt_functions_watch_start(&watch, f.loop, f.redis, &functions);
+	rt_functions_watch_state(&watch, true);
 	CU_ASSERT_STRING_EQUAL(echo.said, "FCALL|lib_version_3|0|");
 	snprintf(echo.said, sizeof(echo.said), "ERR Function not found");
 	echo_answer(&echo, REDIS_REPLY_ERROR);
 	CU_ASSERT_STRING_EQUAL(echo.said, "FUNCTION|LOAD|REPLACE|code|");
 	snprintf(echo.said, sizeof(echo.said), "NOPERM no");
 	echo_answer(&echo, REDIS_REPLY_ERROR);
-	CU_ASSERT_EQUAL(ensure.calls, 1);
-	CU_ASSERT_EQUAL(ensure.status, RT_DENIED);
+	CU_ASSERT_FALSE(watch.asking);
+	CU_ASSERT_STRING_EQUAL(rt_functions_watch_problem(&watch), LACKS_3);
+	rt_functions_watch_stop(&watch);
 
 	rt_redis_reset(f.redis);
 	CU_ASSERT_EQUAL(echo.resets, 1);
