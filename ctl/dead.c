@@ -303,8 +303,8 @@ static void say(const struct ctl *ctl, const struct ctl_entry *entry, const char
 		const char *detail)
 {
 	if (ctl->json) {
-		ctl_json_print(json_pack("{s:s, s:s, s:o, s:s, s:o}", "context", entry->context,
-					 "stream_id", entry->stream_id, "event_id",
+		ctl_json_print(json_pack("{s:s, s:o, s:o, s:s, s:o}", "context", entry->context,
+					 "stream_id", ctl_json_text(entry->stream_id), "event_id",
 					 ctl_json_text(entry->id), "outcome", outcome, "detail",
 					 ctl_json_text(detail)));
 	} else {

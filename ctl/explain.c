@@ -508,12 +508,12 @@ static void print_json(const struct explain *explain, const char *because, const
 		char time[RT_TIME_TEXT];
 
 		rt_time_format(happened->unix_ms, time);
-		json_array_append_new(events, json_pack("{s:s, s:s, s:o, s:o, s:s, s:I}", "time",
+		json_array_append_new(events, json_pack("{s:s, s:s, s:o, s:o, s:o, s:I}", "time",
 							time, "context", happened->context, "kind",
 							ctl_json_text(happened->kind), "text",
 							ctl_json_text(happened->text), "stream_id",
-							happened->stream_id, "version",
-							(json_int_t)happened->version));
+							ctl_json_text(happened->stream_id),
+							"version", (json_int_t)happened->version));
 	}
 	ctl_json_print(json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "order",
 				 ctl_message_json(&explain->order->base, true), "reservation",

@@ -94,6 +94,8 @@ static inline void fuzz_check_json(char *text)
 		for (const char *c = line; *c != '\0'; c++)
 			FUZZ_MUST(*c >= 0x20 && *c < 0x7f);
 		json = json_loads(line, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+		if (json == NULL)
+			fprintf(stderr, "not JSON: %s\n", line);
 		FUZZ_MUST(json != NULL);
 		json_decref(json);
 	}
