@@ -1,10 +1,11 @@
-/* run.h - what every CUnit executable's main does: one suite of named tests, run in the order of
- * the table, exit 0 only when all of them ran and passed.
+/* run.h - the main of a CUnit executable: one suite of named tests, run in the order of the table;
+ * exit 0 only when all of them ran and passed.
  *
  *   static const struct test tests[] = { { "a stopped timer never fires", stopped }, … };
- *   int main(void) { return tests_run("loop", tests, RT_LENGTH(tests)); }
+ *   TESTS_MAIN("loop", tests)
  *
- * Where every test begins and ends in the same way, tests_run_each does that for them. */
+ * Where every test begins and ends in the same way, TESTS_MAIN_EACH does that for them. A program that
+ * prepares more than its tests has a main of its own, which calls tests_run or tests_run_each. */
 #ifndef TESTS_RUN_H
 #define TESTS_RUN_H
 
@@ -70,6 +71,23 @@ static inline int tests_run_each(const char *suite_name, void (*setup)(void),
 	tests_each.teardown = teardown;
 	tests_each.tests = tests;
 	return tests_run(suite_name, tests, count);
+}
+
+#define TESTS_MAIN(suite_name, tests)                                                              \
+	int main(void)                                                                             \
+	{                                                                                          \
+		return tests_run(suite_name, tests, RT_LENGTH(tests));                             \
+	}
+#define TESTS_MAIN_EACH(suite_name, setup, teardown, tests)                                        \
+	int main(void)                                                                             \
+	{                                                                                          \
+		return tests_run_each(suite_name, setup, teardown, tests, RT_LENGTH(tests));       \
+	}
+
+/* The end of what was stopped, freed or drained: counts in the int that `user` points to. */
+static inline void tests_count(void *user)
+{
+	++*(int *)user;
 }
 
 static inline void tests_no_line(const char *line, void *user)

@@ -220,7 +220,4 @@ static const struct test tests[] = {
 	{ "gRPC goes through it", test_grpc },
 };
 
-int main(void)
-{
-	return tests_run("accept_guard", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("accept_guard", tests)

@@ -236,7 +236,4 @@ static const struct test tests[] = {
 	{ "an address that cannot be had", cannot_listen },
 };
 
-int main(void)
-{
-	return tests_run_each("admin", setup, teardown, tests, RT_LENGTH(tests));
-}
+TESTS_MAIN_EACH("admin", setup, teardown, tests)

@@ -308,13 +308,10 @@ static void test_batches(void)
 	}
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "no order is larger than its bound", test_no_order_is_larger_than_its_bound },
-		{ "no error is larger than its bound", test_no_error_is_larger_than_its_bound },
-		{ "batches whose answers fit", test_batches },
-	};
+static const struct test tests[] = {
+	{ "no order is larger than its bound", test_no_order_is_larger_than_its_bound },
+	{ "no error is larger than its bound", test_no_error_is_larger_than_its_bound },
+	{ "batches whose answers fit", test_batches },
+};
 
-	return tests_run("answers", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("answers", tests)

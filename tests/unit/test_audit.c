@@ -196,17 +196,14 @@ static void every_fault_has_its_words(void)
 	}
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "every pair of states", every_pair },
-		{ "without an order", without_an_order },
-		{ "timers", timers },
-		{ "damage", damage },
-		{ "reservations are read", reservations_are_read },
-		{ "sets of ids", ids },
-		{ "every fault has its words", every_fault_has_its_words },
-	};
+static const struct test tests[] = {
+	{ "every pair of states", every_pair },
+	{ "without an order", without_an_order },
+	{ "timers", timers },
+	{ "damage", damage },
+	{ "reservations are read", reservations_are_read },
+	{ "sets of ids", ids },
+	{ "every fault has its words", every_fault_has_its_words },
+};
 
-	return tests_run("audit", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("audit", tests)

@@ -190,14 +190,11 @@ static void bad_options(void)
 	rt_loop_free(loop);
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "items are gathered", gathering },
-		{ "waiting items are bounded", bound },
-		{ "batches and items are counted", counted },
-		{ "bad options are refused", bad_options },
-	};
+static const struct test tests[] = {
+	{ "items are gathered", gathering },
+	{ "waiting items are bounded", bound },
+	{ "batches and items are counted", counted },
+	{ "bad options are refused", bad_options },
+};
 
-	return tests_run("batch", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("batch", tests)

@@ -396,17 +396,14 @@ static void only_printable(void)
 	}
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "only printable characters", only_printable },
-		{ "limits of PlaceOrder", test_place_order },
-		{ "every fault is listed", test_every_fault_is_listed },
-		{ "equal SKUs apart are added up", test_hidden_sum },
-		{ "limits of the other order requests", test_other_orders },
-		{ "limits of inventory's requests", test_inventory },
-		{ "page sizes and order ids", test_small_things },
-	};
+static const struct test tests[] = {
+	{ "only printable characters", only_printable },
+	{ "limits of PlaceOrder", test_place_order },
+	{ "every fault is listed", test_every_fault_is_listed },
+	{ "equal SKUs apart are added up", test_hidden_sum },
+	{ "limits of the other order requests", test_other_orders },
+	{ "limits of inventory's requests", test_inventory },
+	{ "page sizes and order ids", test_small_things },
+};
 
-	return tests_run("check", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("check", tests)

@@ -48,13 +48,10 @@ static void loop_follows(void)
 	rt_loop_free(loop);
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "a sample bounds the offset", samples },
-		{ "the first sample is taken in its middle", first_sample },
-		{ "a loop tells the time it was told", loop_follows },
-	};
+static const struct test tests[] = {
+	{ "a sample bounds the offset", samples },
+	{ "the first sample is taken in its middle", first_sample },
+	{ "a loop tells the time it was told", loop_follows },
+};
 
-	return tests_run("clock", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("clock", tests)

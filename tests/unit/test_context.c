@@ -168,18 +168,12 @@ static void setup(void)
 	CU_ASSERT_FATAL(rt_context_ready(f.context));
 }
 
-static void on_stopped(void *user)
-{
-	(void)user;
-	f.stopped++;
-}
-
 static void teardown(void)
 {
 	if (f.loop == NULL)
 		return; /* the test did it */
 	if (f.stopped == 0) {
-		rt_context_stop(f.context, on_stopped, NULL);
+		rt_context_stop(f.context, tests_count, &f.stopped);
 		rt_loop_advance(f.loop, 10000);
 	}
 	CU_ASSERT_EQUAL(f.stopped, 1);
@@ -279,7 +273,7 @@ static void freed_with_operations(void)
 {
 	struct get gets[5];
 
-	rt_context_stop(f.context, on_stopped, NULL);
+	rt_context_stop(f.context, tests_count, &f.stopped);
 	rt_loop_advance(f.loop, 10000);
 	f.slow = "hmget";
 	f.delay_ms = 1000;
@@ -295,7 +289,7 @@ static void freed_with_operations(void)
 static void the_end_waits_for_what_holds(void)
 {
 	state.hold_at_stop = true;
-	rt_context_stop(f.context, on_stopped, NULL);
+	rt_context_stop(f.context, tests_count, &f.stopped);
 	CU_ASSERT_EQUAL(state.stops, 1);
 	rt_loop_advance(f.loop, 60000);
 	CU_ASSERT_EQUAL(f.stopped, 0);
@@ -312,16 +306,13 @@ static void the_end_waits_for_what_holds(void)
 	rt_loop_run_due(f.loop);
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "every subscription is read", every_subscription_is_read },
-		{ "one that is not read is named", one_that_is_not_read_is_named },
-		{ "operations share commands", operations_share_commands },
-		{ "what cannot wait ends busy", what_cannot_wait_ends_busy },
-		{ "freed with operations", freed_with_operations },
-		{ "the end waits for what holds", the_end_waits_for_what_holds },
-	};
+static const struct test tests[] = {
+	{ "every subscription is read", every_subscription_is_read },
+	{ "one that is not read is named", one_that_is_not_read_is_named },
+	{ "operations share commands", operations_share_commands },
+	{ "what cannot wait ends busy", what_cannot_wait_ends_busy },
+	{ "freed with operations", freed_with_operations },
+	{ "the end waits for what holds", the_end_waits_for_what_holds },
+};
 
-	return tests_run_each("context", setup, teardown, tests, RT_LENGTH(tests));
-}
+TESTS_MAIN_EACH("context", setup, teardown, tests)

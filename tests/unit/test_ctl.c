@@ -751,7 +751,4 @@ static const struct test tests[] = {
 	{ "what may come next on the line", completion },
 };
 
-int main(void)
-{
-	return tests_run("ctl", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("ctl", tests)

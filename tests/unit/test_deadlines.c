@@ -70,18 +70,12 @@ static void world_new(void)
 	rt_loop_advance(world.loop, 10000); /* until they are connected, and read */
 }
 
-static void on_stopped(void *user)
-{
-	(void)user;
-	world.stopped++;
-}
-
 static void world_free(void)
 {
-	gateway_stop(world.gateway, on_stopped, NULL);
+	gateway_stop(world.gateway, tests_count, &world.stopped);
 	rt_loop_advance(world.loop, 1000);
-	rt_context_stop(world.order, on_stopped, NULL);
-	rt_context_stop(world.inventory, on_stopped, NULL);
+	rt_context_stop(world.order, tests_count, &world.stopped);
+	rt_context_stop(world.inventory, tests_count, &world.stopped);
 	rt_loop_advance(world.loop, 10000);
 	CU_ASSERT_EQUAL_FATAL(world.stopped, 3);
 	rt_client_free(world.to_order);
@@ -306,13 +300,10 @@ static void test_client_goes(void)
 	for_each_method(client_goes);
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "before it arrives: nothing is done", test_before_it_arrives },
-		{ "while it is under way", test_deadline_passes },
-		{ "a client that goes is another matter", test_client_goes },
-	};
+static const struct test tests[] = {
+	{ "before it arrives: nothing is done", test_before_it_arrives },
+	{ "while it is under way", test_deadline_passes },
+	{ "a client that goes is another matter", test_client_goes },
+};
 
-	return tests_run("deadlines", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("deadlines", tests)

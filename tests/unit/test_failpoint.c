@@ -118,7 +118,4 @@ static const struct test tests[] = {
 	{ "points are listed once", listed },
 };
 
-int main(void)
-{
-	return tests_run("failpoint", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("failpoint", tests)

@@ -282,12 +282,6 @@ static struct world {
 	int stopped;
 } world;
 
-static void on_stopped(void *user)
-{
-	(void)user;
-	world.stopped++;
-}
-
 static void world_free(void)
 {
 	if (world.loop == NULL)
@@ -297,7 +291,7 @@ static void world_free(void)
 	CU_ASSERT_EQUAL(world.gateway->waiting_count, 0);
 	CU_ASSERT_EQUAL(world.gateway->storing_count, 0);
 	world.stopped = 0;
-	gateway_stop(world.gateway, on_stopped, NULL);
+	gateway_stop(world.gateway, tests_count, &world.stopped);
 	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(world.stopped, 1);
 	for (size_t i = 0; i < fake.message_count; i++)
@@ -940,7 +934,7 @@ static void stop(void)
 	fake.hold = true;
 	PLACED(&sent, .id = "a");
 	PLACED(&unsent, .id = "b");
-	gateway_stop(world.gateway, on_stopped, NULL);
+	gateway_stop(world.gateway, tests_count, &world.stopped);
 	CU_ASSERT_EQUAL(world.stopped, 0);
 	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(world.stopped, 1);
@@ -1310,7 +1304,4 @@ static const struct test tests[] = {
 	{ "a stream ends with its last answer", stream_half_closed_first },
 };
 
-int main(void)
-{
-	return tests_run_each("gateway", setup, world_free, tests, RT_LENGTH(tests));
-}
+TESTS_MAIN_EACH("gateway", setup, world_free, tests)

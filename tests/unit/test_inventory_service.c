@@ -33,7 +33,7 @@ struct fixture {
 	struct rt_context *context;
 	struct inventory *inventory;
 	ProtobufCService *client;
-	bool stopped;
+	int stopped;
 };
 static struct fixture f;
 
@@ -59,7 +59,7 @@ static bool is_ready(void)
 
 static bool is_stopped(void)
 {
-	return f.stopped;
+	return f.stopped > 0;
 }
 
 static bool metric_is(const char *line);
@@ -75,12 +75,6 @@ static bool is_quiet(void)
 	freeReplyObject(groups);
 	freeReplyObject(stream);
 	return quiet && metric_is("tandem_events_in_flight{stream=\"" ORDERS "\"} 0");
-}
-
-static void on_stopped(void *user)
-{
-	(void)user;
-	f.stopped = true;
 }
 
 static void setup(void)
@@ -113,8 +107,8 @@ static void teardown(void)
 		protobuf_c_message_free_unpacked(RT_TAKE(call.response), NULL);
 	if (f.context == NULL)
 		return;
-	if (!f.stopped) {
-		rt_context_stop(f.context, on_stopped, NULL);
+	if (f.stopped == 0) {
+		rt_context_stop(f.context, tests_count, &f.stopped);
 		run_until(is_stopped);
 	}
 	rt_context_free(f.context);
@@ -602,7 +596,7 @@ static void stop_during(const char *what, bool with_call)
 	struct memory_host host;
 
 	teardown();
-	f = (struct fixture){ .stopped = false };
+	f = (struct fixture){ .stopped = 0 };
 	CU_ASSERT_FATAL(rt_loop_new_manual(1764000000000, 1, &f.loop) == RT_OK);
 	redis = memory_redis_new(f.loop);
 	stored_load(redis);
@@ -617,11 +611,11 @@ static void stop_during(const char *what, bool with_call)
 		call_start("AdjustStock", &adjust.base);
 	}
 	rt_loop_run_due(f.loop);
-	rt_context_stop(f.context, on_stopped, NULL);
+	rt_context_stop(f.context, tests_count, &f.stopped);
 	rt_loop_advance(f.loop, 990 - (with_call ? 0 : 100));
-	CU_ASSERT_FALSE(f.stopped);
+	CU_ASSERT_EQUAL(f.stopped, 0);
 	rt_loop_advance(f.loop, 500);
-	CU_ASSERT(f.stopped);
+	CU_ASSERT_EQUAL(f.stopped, 1);
 	if (with_call)
 		CU_ASSERT(call.ends == 1 && call.code == 0);
 	rt_context_free(RT_TAKE(f.context));

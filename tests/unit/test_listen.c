@@ -101,7 +101,4 @@ static const struct test tests[] = {
 	{ "unix sockets", unix_sockets },
 };
 
-int main(void)
-{
-	return tests_run("listen", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("listen", tests)

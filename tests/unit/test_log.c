@@ -365,7 +365,4 @@ static const struct test tests[] = {
 	{ "a reader that stalls holds nobody up", stalled_reader },
 };
 
-int main(void)
-{
-	return tests_run("log", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("log", tests)

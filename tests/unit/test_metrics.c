@@ -172,7 +172,4 @@ static const struct test tests[] = {
 	{ "counts from many threads add up", threads },
 };
 
-int main(void)
-{
-	return tests_run_each("metrics", setup, teardown, tests, RT_LENGTH(tests));
-}
+TESTS_MAIN_EACH("metrics", setup, teardown, tests)

@@ -66,13 +66,10 @@ static void test_new(void)
 	CU_ASSERT_STRING_NOT_EQUAL(late, other);
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "the id of a request", test_of_request },
-		{ "every byte counts", test_long_ids },
-		{ "a new id", test_new },
-	};
+static const struct test tests[] = {
+	{ "the id of a request", test_of_request },
+	{ "every byte counts", test_long_ids },
+	{ "a new id", test_new },
+};
 
-	return tests_run("order_id", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("order_id", tests)

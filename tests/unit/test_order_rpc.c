@@ -46,7 +46,7 @@ struct fixture {
 	const char *slow; /* operations of this name … */
 	bool slow_after;  /* … take longer after their effect, or before it, … */
 	int64_t slow_ms;  /* … by this */
-	bool stopped;
+	int stopped;
 	struct call *calls; /* every call that was begun */
 	struct gateway_stream *streams;
 };
@@ -141,17 +141,9 @@ static void setup(void)
 	CU_ASSERT_TRUE(rt_context_ready(f->context));
 }
 
-static void on_stopped(void *user)
-{
-	struct fixture *of = user;
-
-	CU_ASSERT_FALSE(of->stopped);
-	of->stopped = true;
-}
-
 static void begin_stop(void)
 {
-	rt_context_stop(f->context, on_stopped, f);
+	rt_context_stop(f->context, tests_count, &f->stopped);
 	rt_loop_run_due(f->loop);
 }
 
@@ -191,9 +183,9 @@ static void free_streams(void)
 
 static void end_order(void)
 {
-	if (!f->stopped)
+	if (f->stopped == 0)
 		stop();
-	CU_ASSERT_TRUE_FATAL(f->stopped);
+	CU_ASSERT_EQUAL_FATAL(f->stopped, 1);
 	rt_client_free(f->client);
 	rt_client_free(f->placement);
 	rt_loop_run_due(f->loop);
@@ -888,7 +880,7 @@ static void test_items_out_of_time(void)
 	CU_ASSERT_EQUAL(stream->ends, 1);
 	begin_stop();
 	rt_loop_advance(f->loop, 1000);
-	CU_ASSERT_TRUE(f->stopped);
+	CU_ASSERT_EQUAL(f->stopped, 1);
 }
 
 /* Far more than a second's worth wait for their decision: all are stored at once. */
@@ -983,9 +975,9 @@ static void test_stop_with_streams(void)
 	answer_late("order_place", 100);
 	send_waiting(stream, 0, "r0", 60000);
 	begin_stop();
-	CU_ASSERT_FALSE(f->stopped);
+	CU_ASSERT_EQUAL(f->stopped, 0);
 	rt_loop_advance(f->loop, 1000);
-	CU_ASSERT_TRUE(f->stopped);
+	CU_ASSERT_EQUAL(f->stopped, 1);
 	CU_ASSERT_EQUAL(stream->of[0].status, PENDING);
 	CU_ASSERT_EQUAL(stream->ends, 1);
 }
@@ -1555,7 +1547,7 @@ static void test_stop(void)
 	waiting = place_and_wait("r1", 60000);
 	watching = watch(place(), 0);
 	stop();
-	CU_ASSERT_TRUE(f->stopped);
+	CU_ASSERT_EQUAL(f->stopped, 1);
 	expect_order(waiting, "1P");
 	CU_ASSERT_STRING_EQUAL(seen(watching), "1P");
 	expect_code(watching, RT_CODE_UNAVAILABLE);
@@ -1572,9 +1564,9 @@ static void test_stop_waits(void)
 	answer_late("order_place", 300);
 	call = begin("PlaceOrder", place_request(&request, "ann", "", 3), 1000);
 	begin_stop();
-	CU_ASSERT_FALSE(f->stopped);
+	CU_ASSERT_EQUAL(f->stopped, 0);
 	rt_loop_advance(f->loop, 400);
-	CU_ASSERT_TRUE(f->stopped);
+	CU_ASSERT_EQUAL(f->stopped, 1);
 	expect_code(call, 0);
 }
 

@@ -58,13 +58,10 @@ static void test_status(void)
 	rt_status_done(&status);
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "there and back", test_there_and_back },
-		{ "what is no token of the list", test_no_tokens },
-		{ "the answer to such a one", test_status },
-	};
+static const struct test tests[] = {
+	{ "there and back", test_there_and_back },
+	{ "what is no token of the list", test_no_tokens },
+	{ "the answer to such a one", test_status },
+};
 
-	return tests_run("page_token", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("page_token", tests)

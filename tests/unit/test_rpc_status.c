@@ -204,7 +204,4 @@ static const struct test tests[] = {
 	{ "what is echoed is harmless", test_echo },
 };
 
-int main(void)
-{
-	return tests_run("rpc_status", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("rpc_status", tests)

@@ -249,7 +249,4 @@ static const struct test tests[] = {
 	{ "a taken pointer is forgotten", take },
 };
 
-int main(void)
-{
-	return tests_run("rt", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("rt", tests)

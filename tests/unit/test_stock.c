@@ -220,15 +220,12 @@ static void adding_up(void)
 		CU_ASSERT_FALSE(stock_adds_up(&wrong[i]));
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "every pair of state and request", every_pair },
-		{ "what must hold for the table as a whole", table_as_a_whole },
-		{ "placed and cancelled commute, however often they come", requests_commute },
-		{ "names and letters", names },
-		{ "counters that do not add up are noticed", adding_up },
-	};
+static const struct test tests[] = {
+	{ "every pair of state and request", every_pair },
+	{ "what must hold for the table as a whole", table_as_a_whole },
+	{ "placed and cancelled commute, however often they come", requests_commute },
+	{ "names and letters", names },
+	{ "counters that do not add up are noticed", adding_up },
+};
 
-	return tests_run("stock", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("stock", tests)

@@ -97,7 +97,4 @@ static const struct test tests[] = {
 	{ "printable text", printable },
 };
 
-int main(void)
-{
-	return tests_run("text", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("text", tests)

@@ -34,7 +34,7 @@ static struct fixture {
 	struct order_store store;
 	struct order_watch *watch;
 	struct waiter *waiters;
-	bool stopped;
+	int stopped;
 } f;
 
 void order_store_get(struct order_store *store, struct order_get_op *op)
@@ -178,7 +178,7 @@ static void add(size_t i, bool read)
 
 static void setup(void)
 {
-	f = (struct fixture){ .stopped = false };
+	f = (struct fixture){ .stopped = 0 };
 	CU_ASSERT_FATAL(rt_loop_new_manual(INT64_C(1764000000000), 7, &f.loop) == RT_OK);
 	f.store.loop = f.loop;
 	f.watch = order_watch_new(f.loop, &f.store, MANY, NULL);
@@ -193,19 +193,13 @@ static void setup(void)
 	}
 }
 
-static void on_stopped(void *user)
-{
-	(void)user;
-	f.stopped = true;
-}
-
 static void teardown(void)
 {
-	order_watch_stop(f.watch, on_stopped, NULL);
+	order_watch_stop(f.watch, tests_count, &f.stopped);
 	rt_loop_run_due(f.loop);
 	while (f.store.get_count > 0)
 		answer_one(2, RT_CANCELED);
-	CU_ASSERT_TRUE_FATAL(f.stopped);
+	CU_ASSERT_EQUAL_FATAL(f.stopped, 1);
 	order_watch_free(f.watch);
 	free(f.waiters);
 	rt_loop_free(f.loop);
@@ -498,20 +492,17 @@ static void test_with_others(void)
 	CU_ASSERT_STRING_EQUAL(f.waiters[0].versions, "2r3r");
 }
 
-int main(void)
-{
-	static const struct test tests[] = {
-		{ "few orders are read at a time", test_few_at_a_time },
-		{ "what was heard of is read soon", test_heard_before_stale },
-		{ "what is only looked after has its turn", test_stale_beside_heard },
-		{ "heard of while it is read", test_heard_while_read },
-		{ "a stream that begins anew is followed", test_stream_begins_anew },
-		{ "gone before it was read", test_gone_before_read },
-		{ "the store is away", test_outage },
-		{ "who waits is told by the move", test_told_by_the_move },
-		{ "alone, the tail is not read", test_alone },
-		{ "others' entries are read", test_with_others },
-	};
+static const struct test tests[] = {
+	{ "few orders are read at a time", test_few_at_a_time },
+	{ "what was heard of is read soon", test_heard_before_stale },
+	{ "what is only looked after has its turn", test_stale_beside_heard },
+	{ "heard of while it is read", test_heard_while_read },
+	{ "a stream that begins anew is followed", test_stream_begins_anew },
+	{ "gone before it was read", test_gone_before_read },
+	{ "the store is away", test_outage },
+	{ "who waits is told by the move", test_told_by_the_move },
+	{ "alone, the tail is not read", test_alone },
+	{ "others' entries are read", test_with_others },
+};
 
-	return tests_run_each("watch", setup, teardown, tests, RT_LENGTH(tests));
-}
+TESTS_MAIN_EACH("watch", setup, teardown, tests)

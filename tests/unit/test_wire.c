@@ -167,7 +167,4 @@ static const struct test tests[] = {
 	{ "what passes can be unpacked", test_agrees_with_protobuf_c },
 };
 
-int main(void)
-{
-	return tests_run("wire", tests, RT_LENGTH(tests));
-}
+TESTS_MAIN("wire", tests)
