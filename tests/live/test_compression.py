@@ -1,12 +1,11 @@
-"""Compressed messages: none is accepted, because gRPC unpacks a message before it looks at its size."""
+"""Compressed messages are refused, because gRPC unpacks a message before it checks its size."""
 import concurrent.futures
-import socket
-import struct
 import time
 
 import grpc
+import http2
 import tandem
-from test_limits import ACK, DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, SETTINGS, frame, headers
+from http2 import END_STREAM, HEADERS, RST_STREAM
 
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1.ServerReflection"
@@ -68,7 +67,7 @@ class Compression(tandem.Live):
         return self.fail("it was accepted")
 
     def test_every_kind_of_call(self):
-        """As gRPC has it: UNIMPLEMENTED."""
+        """UNIMPLEMENTED, as gRPC specifies."""
         for text, algorithm in ALGORITHMS.items():
             for name, path, error in self.calls(b"\x0a\x01x" * 200, algorithm):
                 with self.subTest(process=name, path=path, algorithm=text):
@@ -89,66 +88,50 @@ class Compression(tandem.Live):
         self.assertNotEqual(self.place("bomb").order_id, "")
 
     def test_an_empty_message(self):
-        """gRPC sends what would not become smaller as it is: then there is nothing to refuse."""
+        """gRPC leaves a message as it is when packing would not make it smaller: it is accepted."""
         stub = self.protos.stub(self.tandem.channel(), HEALTH)
         self.assertEqual(stub.Check(_compression=grpc.Compression.Gzip).status, 1)
 
 
 class ByHand(tandem.Live):
-    """What no gRPC client sends: frames made here."""
-
-    PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0)
+    """Flags and encodings that no gRPC client sends."""
 
     def check(self, flag, encoding):
         """A Check whose message carries the compressed flag or not, and whose headers name an
         encoding or none: its grpc-status, and whether the answer says that it takes "identity"."""
-        block = headers(f"/{HEALTH}/Check")
-        if encoding is not None:
-            name, value = b"grpc-encoding", encoding.encode()
-            block += b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-        message = b"\x0a\x00"  # an empty name of a service
-        body = struct.pack(">BI", flag, len(message)) + message
-        with socket.create_connection(("127.0.0.1", self.tandem.ports["gateway"])) as connection:
-            connection.settimeout(10 * tandem.SLOW)
-            connection.sendall(self.PREFACE + frame(HEADERS, END_HEADERS, 1, block))
-            connection.sendall(frame(DATA, END_STREAM, 1, body))
+        headers = [] if encoding is None else [("grpc-encoding", encoding)]
+        body = http2.message(b"\x0a\x00", flag)  # an empty name of a service
+        with http2.connect(self.tandem.ports["gateway"]) as connection:
+            connection.sendall(http2.call(f"/{HEALTH}/Check", body, *headers))
             return self.answer(connection)
 
     def answer(self, connection):
-        buffer, blocks = b"", b""
-        while True:
-            data = connection.recv(65536)
-            self.assertNotEqual(data, b"", "the connection was closed")
-            buffer += data
-            while len(buffer) >= 9 and len(buffer) >= 9 + int.from_bytes(buffer[:3], "big"):
-                size = int.from_bytes(buffer[:3], "big")
-                kind, flags, number = buffer[3], buffer[4], int.from_bytes(buffer[5:9], "big")
-                payload, buffer = buffer[9 : 9 + size], buffer[9 + size :]
-                if kind == SETTINGS and not flags & ACK:
-                    connection.sendall(frame(SETTINGS, ACK, 0))
-                if number != 1:
-                    continue
-                if kind == HEADERS:
-                    blocks += payload
-                self.assertNotEqual(kind, RST_STREAM)
-                if flags & END_STREAM:
-                    # A literal: the name, the value's length, the value.
-                    at = blocks.index(b"grpc-status") + len("grpc-status")
-                    status = int(blocks[at + 1 : at + 1 + blocks[at]])
-                    return status, b"grpc-accept-encoding\x08identity" in blocks
+        blocks = b""
+        for kind, flags, stream, payload in http2.frames(connection):
+            if stream != 1:
+                continue
+            if kind == HEADERS:
+                blocks += payload
+            self.assertNotEqual(kind, RST_STREAM)
+            if flags & END_STREAM:
+                # A literal: the name, the value's length, the value.
+                at = blocks.index(b"grpc-status") + len("grpc-status")
+                status = int(blocks[at + 1 : at + 1 + blocks[at]])
+                return status, b"grpc-accept-encoding\x08identity" in blocks
+        return self.fail("the connection was closed")
 
     def test_flags_and_encodings(self):
         accepted, refused = (grpc.StatusCode.OK.value[0], False), (UNIMPLEMENTED.value[0], True)
         rows = [
             ("plain", 0, None, accepted),
             ("plain, identity", 0, "identity", accepted),
-            ("plain, although the headers speak of gzip", 0, "gzip", accepted),
+            ("plain, although the headers name gzip", 0, "gzip", accepted),
             ("gzip", 1, "gzip", refused),
             ("deflate", 1, "deflate", refused),
-            # gRPC does not tell the flag of these: their bytes are taken as they are.
+            # gRPC does not report the flag of these: their bytes are used as they are.
             ("flagged without an encoding", 1, None, accepted),
             ("flagged as identity", 1, "identity", accepted),
-            ("flagged with an encoding that nobody knows", 1, "snappy", accepted),
+            ("flagged with an unknown encoding", 1, "snappy", accepted),
         ]
         for what, flag, encoding, wanted in rows:
             with self.subTest(what):
@@ -156,7 +139,7 @@ class ByHand(tandem.Live):
 
 
 class Answers(tandem.Live):
-    """The gateway is a client, too: of an inventory service that compresses its answers."""
+    """The gateway is a client too: here of an inventory service that compresses its answers."""
 
     class Inventory(grpc.GenericRpcHandler):
         answer = b""
@@ -193,7 +176,7 @@ class Answers(tandem.Live):
         stock = self.protos.stub(channel, tandem.INVENTORY_SERVICE)
 
         def served():
-            """The fake one is reached: an answer that is not compressed comes through."""
+            """The fake service is reached: an answer that is not compressed is passed on."""
             try:
                 return stock.GetStock(sku="s").stock.sku == ""
             except grpc.RpcError:

@@ -1,15 +1,18 @@
-"""What must not be let in: every limit of the contract, and bytes that are no message at all.
+"""What must be refused: requests beyond every limit of the contract, and bytes that are not a message.
 
-Whatever comes in, the next good call works: the last line of every test.
+Whatever came in, the next good call works: the last line of every test.
 """
-import contextlib
 import os
 import random
 import socket
 import struct
 
 import grpc
+import http2
 import tandem
+from http2 import (
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS,
+)
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -56,7 +59,7 @@ PLACE = [
         {"request_id": "\n", "lines": [line("!", 0)], "hold": {}},
     ),
 ]
-# What lies just inside of them.
+# What each limit just allows.
 INSIDE = [
     good(customer_id="c" * 128),
     good(customer_id="ü" * 128),
@@ -139,7 +142,7 @@ class Limits(tandem.Live):
         self.assertNotEqual(self.place("limits").order_id, "")
 
     def test_services_check_too(self):
-        """The order service has a port of its own: the edge is not its only guard."""
+        """The order service has a port of its own, so it checks what the gateway checks."""
         order, _ = self.connect("order")
         for fields, request in PLACE:
             with self.subTest(fields=fields):
@@ -176,7 +179,7 @@ class Bytes(tandem.Live):
             return error.code()
         return grpc.StatusCode.OK
 
-    def test_text_that_is_none(self):
+    def test_text_that_is_not_utf8(self):
         lines = field(3, field(1, b"bytes") + b"\x10\x01")
         self.assertEqual(self.send(field(2, b"c") + lines), grpc.StatusCode.OK)
         wrong = [
@@ -212,8 +215,8 @@ class Bytes(tandem.Live):
             data = dice.randbytes(dice.randrange(200))
             self.assertIn(self.send(data, dice.choice(list(self.raw))), allowed, data.hex())
 
-    def test_good_requests_gone_wrong(self):
-        """A request cut at every byte, and with every byte changed."""
+    def test_damaged_requests(self):
+        """A good request cut at every byte, and with every byte changed."""
         request = self.protos.message("tandem.order.v1.PlaceOrderRequest")(
             request_id="cut",
             customer_id="c",
@@ -229,14 +232,14 @@ class Bytes(tandem.Live):
                 changed = request[:at] + bytes([request[at] ^ flip]) + request[at + 1 :]
                 self.assertIn(self.send(changed), allowed, changed.hex())
 
-    def test_unknown_fields_are_kept_out(self):
-        """A client of a later version sends a field that is not known here: no harm."""
+    def test_unknown_fields_are_ignored(self):
+        """A client of a later version sends a field that this version does not know."""
         request = field(2, b"c") + field(3, field(1, b"bytes") + b"\x10\x01") + field(15, b"new")
         self.assertEqual(self.send(request), grpc.StatusCode.OK)
 
     def test_deep_nesting(self):
-        """Wrapped thousands of times: as an unknown field it is skipped, as a known one it is no
-        message. Nothing recurses."""
+        """Messages nested thousands of levels deep: an unknown field is skipped, a known one is
+        invalid. Nothing recurses."""
         data = b""
         for _ in range(20000):
             size, length = len(data), b""
@@ -266,7 +269,7 @@ def largest(customer="answers", lines=100, labels=16, **more):
 
 
 class Answers(tandem.Live):
-    """What was accepted is answered, in messages that a client takes that set no limits of its own."""
+    """What was accepted is answered in messages that fit the default limits of a client."""
 
     def setUp(self):
         channel = grpc.insecure_channel(f"127.0.0.1:{self.tandem.ports['gateway']}")
@@ -296,7 +299,7 @@ class Answers(tandem.Live):
         self.assertEqual(len(page.orders), 0)
 
     def test_the_largest_batch(self):
-        """It waits, and is short of every line; the same again is answered from the record."""
+        """It waits and lacks every line; a repeat is answered from the record."""
         requests = [largest(request_id=f"r{n}", wait_for_decision=True) for n in range(190)]
         seconds = 30 * tandem.SLOW
         first = self.order.BatchPlaceOrders(requests=requests, _timeout=seconds)
@@ -320,7 +323,7 @@ class Answers(tandem.Live):
         self.assertEqual({item.WhichOneof("result") for item in answer.orders}, {"order"})
 
     def test_a_thousand_errors(self):
-        """Each item breaks as many limits as it can, in the longest words there are for it."""
+        """Each item breaks as many limits as it can, with the longest descriptions there are."""
         bad = {
             "request_id": "\n",
             "lines": [line("no sku", 0)] * 5,
@@ -336,7 +339,7 @@ class Answers(tandem.Live):
         self.assertEqual(len(answer.stocks), 1000)
 
     def test_an_error_with_many_faults(self):
-        """100 bad lines, 16 bad labels: details are cut to what a client takes as metadata."""
+        """100 bad lines, 16 bad labels: details are cut to what a client accepts as metadata."""
         for letter in ("k", "ü"):
             error = self.fails(
                 INVALID,
@@ -378,7 +381,7 @@ class Pages(tandem.Live):
         ]
 
     def test_sizes(self):
-        """Each page may have a size of its own; every item comes once."""
+        """The size of a page may change from page to page; every item comes once."""
         for call, fields, items, _ in self.lists():
             everything = list(getattr(call(**fields), items))
             for sizes in ((1, 2, 3), (3, 1000, 1), (0, 1), (2, 2**31 - 1), (1, 0)):
@@ -398,7 +401,7 @@ class Pages(tandem.Live):
                 self.assertEqual(error.found["BadRequest"].field_violations[0].field, "page_size")
 
     def test_tokens(self):
-        """What is no token of this very list names page_token."""
+        """A token of another list, or no token at all: the error names page_token."""
         tokens = {
             items: call(page_size=2, **fields).next_page_token
             for call, fields, items, _ in self.lists()
@@ -419,7 +422,7 @@ class Pages(tandem.Live):
 
 
 class SmallRequests(tandem.Live):
-    """A gateway that takes small requests only takes the services' answers all the same."""
+    """A gateway that accepts only small requests still accepts large answers of the services."""
 
     ENV = {"TANDEM_GATEWAY_MESSAGE_MAX": "16KiB"}
 
@@ -438,114 +441,70 @@ class SmallRequests(tandem.Live):
         self.assertGreater(page.ByteSize(), 16384)
 
 
-# ---- HTTP/2 by hand ----
-
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9
-END_STREAM, END_HEADERS, ACK = 1, 4, 1
-
-
-def frame(kind, flags, stream, payload=b""):
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def headers(path):
-    pairs = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", path),
-        (":authority", "test"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ]
-    block = b""
-    for name, value in pairs:  # literals without indexing, no Huffman code
-        block += b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-    return block
-
-
 class Frames(tandem.Live):
     """Connections that break the rules of HTTP/2 or of gRPC on top of it."""
 
     PATH = f"/{tandem.ORDER_SERVICE}/PlaceOrder"
-    PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0)
 
     def tearDown(self):
         self.assertNotEqual(self.place("frames").order_id, "", "the next good call works")
 
     def open(self):
-        connection = socket.create_connection(("127.0.0.1", self.tandem.ports["gateway"]))
+        connection = http2.connect(self.tandem.ports["gateway"])
         self.addCleanup(connection.close)
-        connection.settimeout(10 * tandem.SLOW)
         return connection
 
-    def answers(self, connection, stream=1):
-        """What comes back until the stream or the connection ends: [(kind, flags)] of the stream's
-        headers, data and reset, GOAWAY, or "closed"."""
-        got, buffer = [], b""
-        while True:
-            try:
-                data = connection.recv(65536)
-            except ConnectionResetError:
-                data = b""
-            except socket.timeout:
-                self.fail(f"no end came: {got}")
-            if not data:
-                return got + ["closed"]
-            buffer += data
-            while len(buffer) >= 9 and len(buffer) >= 9 + int.from_bytes(buffer[:3], "big"):
-                size = int.from_bytes(buffer[:3], "big")
-                kind, flags = buffer[3], buffer[4]
-                number = int.from_bytes(buffer[5:9], "big")
-                buffer = buffer[9 + size :]
-                if kind == SETTINGS and not flags & ACK:
-                    with contextlib.suppress(OSError):  # we may have ended our half
-                        connection.sendall(frame(SETTINGS, ACK, 0))
-                told = number == stream and kind in (HEADERS, DATA, RST_STREAM)
-                if told or kind == GOAWAY:
-                    got.append((kind, flags))
-                if kind in (RST_STREAM, GOAWAY) or (number == stream and flags & END_STREAM):
+    def answers(self, connection):
+        """The kinds of frames that come until the stream or the connection ends: headers, data and
+        reset of stream 1, GOAWAY, or "closed"."""
+        got = []
+        try:
+            for kind, flags, stream, _ in http2.frames(connection):
+                if kind == GOAWAY or (stream == 1 and kind in (HEADERS, DATA, RST_STREAM)):
+                    got.append(kind)
+                if kind in (RST_STREAM, GOAWAY) or (stream == 1 and flags & END_STREAM):
                     return got
+        except socket.timeout:
+            self.fail(f"no end came: {got}")
+        return got + ["closed"]
+
+    def call(self, path, body):
+        """What a call on a connection of its own is answered with."""
+        connection = self.open()
+        connection.sendall(http2.call(path, body))
+        return self.answers(connection)
 
     def test_a_call_by_hand(self):
-        """The hand-made client can make a good call: its other failures are not its own fault."""
-        connection = self.open()
-        message = field(2, b"c") + field(3, field(1, b"frames") + b"\x10\x01")
-        body = b"\0" + struct.pack(">I", len(message)) + message
-        connection.sendall(self.PREFACE + frame(HEADERS, END_HEADERS, 1, headers(self.PATH)))
-        connection.sendall(frame(DATA, END_STREAM, 1, body))
-        kinds = [kind for kind, _ in self.answers(connection)]
-        self.assertEqual(kinds, [HEADERS, DATA, HEADERS])
+        """A good call, so that the failures below are not due to the way these frames are made."""
+        order = field(2, b"c") + field(3, field(1, b"frames") + b"\x10\x01")
+        self.assertEqual(self.call(self.PATH, http2.message(order)), [HEADERS, DATA, HEADERS])
 
     def test_a_message_cut_short(self):
         """gRPC's own frame says 100 bytes, 10 come, the stream ends."""
         for body in (b"\0\0\0\0\x64" + b"x" * 10, b"\0\0\0", b"", b"\x07\0\0\0\x01x"):
             with self.subTest(body=body):
-                connection = self.open()
-                connection.sendall(self.PREFACE + frame(HEADERS, END_HEADERS, 1, headers(self.PATH)))
-                connection.sendall(frame(DATA, END_STREAM, 1, body))
-                kinds = [answer[0] for answer in self.answers(connection)]
+                kinds = self.call(self.PATH, body)
                 self.assertIn(kinds[-1], (HEADERS, RST_STREAM))
                 self.assertNotIn(DATA, kinds, "no order was placed")
 
     def test_frames_cut_short(self):
         """The connection ends in the middle of every kind of frame."""
-        whole = self.PREFACE + frame(HEADERS, END_HEADERS, 1, headers(self.PATH))
-        whole += frame(DATA, 0, 1, b"\0\0\0\0\x64" + b"x" * 50)
+        whole = http2.call(self.PATH, b"\0\0\0\0\x64" + b"x" * 50)
         for cut in range(0, len(whole), 7):
             connection = self.open()
             connection.sendall(whole[:cut])
             connection.close()
 
-    def test_what_is_no_http2(self):
+    def test_bytes_that_are_not_http2(self):
         junk = [
             b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100,  # TLS
             os.urandom(1000),
-            self.PREFACE + frame(DATA, 0, 0, b"data on stream 0"),
-            self.PREFACE + frame(HEADERS, END_HEADERS, 1, b"\xff" * 40),
-            self.PREFACE + frame(CONTINUATION, END_HEADERS, 1, headers(self.PATH)),
-            self.PREFACE + frame(SETTINGS, 0, 0, b"\0" * 5),
-            self.PREFACE + struct.pack(">I", 0xFFFFFF)[1:] + bytes(6),
+            PREFACE + http2.frame(DATA, 0, 0, b"data on stream 0"),
+            PREFACE + http2.frame(HEADERS, END_HEADERS, 1, b"\xff" * 40),
+            PREFACE + http2.frame(CONTINUATION, END_HEADERS, 1, http2.block(self.PATH)),
+            PREFACE + http2.frame(SETTINGS, 0, 0, b"\0" * 5),
+            PREFACE + struct.pack(">I", 0xFFFFFF)[1:] + bytes(6),
         ]
         for data in junk:
             with self.subTest(data=data[:30]):
@@ -558,11 +517,7 @@ class Frames(tandem.Live):
         """UNIMPLEMENTED, as trailers without a message."""
         for path in ("/tandem.order.v1.OrderService/Nothing", "/nothing", "nothing"):
             with self.subTest(path=path):
-                connection = self.open()
-                connection.sendall(self.PREFACE + frame(HEADERS, END_HEADERS, 1, headers(path)))
-                connection.sendall(frame(DATA, END_STREAM, 1, b"\0\0\0\0\0"))
-                kinds = [kind for kind, _ in self.answers(connection)]
-                self.assertNotIn(DATA, kinds)
+                self.assertNotIn(DATA, self.call(path, http2.message(b"")))
         channel = self.tandem.channel()
         self.addCleanup(channel.close)
         self.fails(
