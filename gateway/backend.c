@@ -1,4 +1,4 @@
-/* backend.c - asks the instances behind for their health, again and again. */
+/* backend.c - asks each instance behind the gateway for its health, four times a second. */
 #include "backend.h"
 
 #include <stdio.h>
@@ -16,9 +16,9 @@ struct gateway_probe {
 	char reason[160]; /* why it does not serve */
 };
 
-static void ask(struct rt_timer *timer);
+static void ask_health(struct rt_timer *timer);
 
-/* The process is ready for the service while one instance is. */
+/* The gateway is ready for a service while at least one instance of it serves. */
 static void set_check(struct gateway_backend *backend)
 {
 	for (int i = 0; i < backend->count; i++) {
@@ -30,7 +30,7 @@ static void set_check(struct gateway_backend *backend)
 	rt_check_failed(&backend->check, "%s: %s", backend->service, backend->probes[0].reason);
 }
 
-static void asked(struct rt_client_op *op, const ProtobufCMessage *message)
+static void health_answered(struct rt_client_op *op, const ProtobufCMessage *message)
 {
 	struct gateway_probe *probe = RT_CONTAINER_OF(op, struct gateway_probe, op);
 	struct gateway_backend *backend = probe->backend;
@@ -51,10 +51,10 @@ static void asked(struct rt_client_op *op, const ProtobufCMessage *message)
 			 op->status.message != NULL ? op->status.message : "");
 	rt_channel_avoid(backend->channel, (int)(probe - backend->probes), !probe->serving);
 	set_check(backend);
-	rt_timer_start(backend->loop, &probe->timer, EVERY_MS, ask);
+	rt_timer_start(backend->loop, &probe->timer, EVERY_MS, ask_health);
 }
 
-static void ask(struct rt_timer *timer)
+static void ask_health(struct rt_timer *timer)
 {
 	struct gateway_probe *probe = RT_CONTAINER_OF(timer, struct gateway_probe, timer);
 	Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
@@ -64,7 +64,7 @@ static void ask(struct rt_timer *timer)
 	probe->op = (struct rt_client_op){
 		.timeout_ms = TIMEOUT_MS,
 		.connection = 1 + (int)(probe - probe->backend->probes),
-		.done = asked,
+		.done = health_answered,
 	};
 	/* Method 0 is Check. */
 	rt_client_start(probe->backend->health, 0, &request.base, &probe->op);
@@ -85,7 +85,7 @@ void gateway_backend_start(struct gateway_backend *backend, struct rt_loop *loop
 		backend->probes[i].backend = backend;
 		snprintf(backend->probes[i].reason, sizeof(backend->probes[i].reason),
 			 "not asked yet");
-		rt_timer_start(loop, &backend->probes[i].timer, 0, ask);
+		rt_timer_start(loop, &backend->probes[i].timer, 0, ask_health);
 	}
 }
 

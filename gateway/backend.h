@@ -1,7 +1,7 @@
-/* backend.h - the instances of a service behind the gateway: which of them serve. Asks the
- * grpc.health.v1 of each several times a second. What does not serve is avoided while another does,
- * so an instance that is about to end is left before it does; and a readiness check says whether any
- * serves. When none does, calls are still sent: their errors tell the caller what is wrong. */
+/* backend.h - which instances of a service behind the gateway serve. Asks the grpc.health.v1 of each
+ * several times a second. An instance that does not serve is avoided while another does, so calls
+ * leave an instance before it ends. A readiness check says whether any serves. When none does, calls
+ * are still sent: their errors say what is wrong. */
 #ifndef GATEWAY_BACKEND_H
 #define GATEWAY_BACKEND_H
 
@@ -19,12 +19,12 @@ struct gateway_backend {
 	bool stopped;
 };
 
-/* Starts asking. `backend` is zeroed, lives until gateway_backend_stop and the end of `channel`;
+/* Starts asking. `backend` is zeroed and lives until gateway_backend_stop and the end of `channel`;
  * `service` is the full name of the service to ask for, `name` that of the check. */
 void gateway_backend_start(struct gateway_backend *backend, struct rt_loop *loop,
 			   struct rt_channel *channel, struct rt_readiness *readiness,
 			   const char *service, const char *name);
-/* No more questions; those under way end with the channel at the latest. */
+/* Stops asking; questions under way end with the channel at the latest. */
 void gateway_backend_stop(struct gateway_backend *backend);
 /* After its channel has ended. */
 void gateway_backend_done(struct gateway_backend *backend);

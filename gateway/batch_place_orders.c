@@ -2,12 +2,12 @@
  *
  *   gateway_batch_place_orders   each item is checked and placed by itself
  *     item_done …                its result is kept until the last one has come
- *       answer
- *   batch_cancelled              the caller went */
+ *       send_answer
+ *   batch_cancelled              the caller has gone */
 #include "check.h"
 #include "gateway_internal.h"
 
-/* An item that waits for its decision holds the answer back for so long at most. */
+/* How long an item that waits for its decision may delay the answer. */
 #define WAIT_MAX_MS 1000
 
 struct batch;
@@ -24,7 +24,7 @@ struct batch {
 	struct rt_call *call;
 	ProtobufCClosure closure;
 	size_t count, pending;
-	size_t away_count; /* items that failed because the order service is away */
+	size_t unavailable_count; /* items that failed with UNAVAILABLE */
 	struct batch_item items[];
 };
 
@@ -75,8 +75,8 @@ static void end_if_done(struct batch *batch)
 	if (batch->pending > 0)
 		return;
 	rt_call_on_cancel(batch->call, NULL, NULL);
-	if (batch->away_count == batch->count) {
-		/* Not the items' doing: the call is worth trying again as a whole. */
+	if (batch->unavailable_count == batch->count) {
+		/* No item is at fault: the caller should try the whole call again. */
 		rt_status_from_proto(&status, batch->items[0].error);
 		rt_call_fail(batch->call, &status);
 		rt_status_done(&status);
@@ -109,7 +109,7 @@ static void keep_result(struct batch_item *item, const gateway_order *order,
 	}
 	item->error = rt_status_to_proto(status);
 	if (status->code == RT_CODE_UNAVAILABLE)
-		item->batch->away_count++;
+		item->batch->unavailable_count++;
 }
 
 static void item_done(struct gateway_placing *placing, const gateway_order *order,

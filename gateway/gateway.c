@@ -9,7 +9,7 @@ static unsigned method_index(const ProtobufCServiceDescriptor *descriptor, const
 			  descriptor->methods);
 }
 
-static void count_things(struct gateway *gateway, struct rt_metrics *metrics)
+static void register_metrics(struct gateway *gateway, struct rt_metrics *metrics)
 {
 	if (metrics == NULL)
 		return;
@@ -36,7 +36,7 @@ int gateway_new(struct rt_loop *loop, const struct gateway_options *options, str
 	gateway->watch_order = method_index(order, "WatchOrder");
 	gateway_route_init(&gateway->order, gateway, options->order);
 	gateway_route_init(&gateway->inventory, gateway, options->inventory);
-	count_things(gateway, options->metrics);
+	register_metrics(gateway, options->metrics);
 	gateway_streams_new(gateway);
 	*ret = gateway;
 	return RT_OK;

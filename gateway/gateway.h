@@ -1,8 +1,8 @@
-/* gateway.h - where a call enters: edge checks, batching, routing. Keeps nothing.
+/* gateway.h - where calls enter: checks, batching, routing. The gateway stores nothing.
  *
- *   placing.c       how an order gets to the order service: gathered, over streams that last
- *   place_order.c, stream_orders.c, batch_place_orders.c   who sends orders that way
- *   route.c         everything else: checked and passed on, deadline and traceparent with it
+ *   placing.c       sends orders to the order service, gathered, over long-lived streams
+ *   place_order.c, stream_orders.c, batch_place_orders.c   the RPCs that place orders with it
+ *   route.c         all other RPCs: checked and passed on, with deadline and traceparent
  */
 #ifndef GATEWAY_H
 #define GATEWAY_H
@@ -19,7 +19,7 @@ struct gateway_options {
 	ProtobufCService *order, *placement, *inventory;
 	int64_t connections; /* of the placement client's channel, 1 */
 	struct rt_channel
-		*order_channel; /* the placement client's, which knows whom to avoid; NULL */
+		*order_channel; /* the placement client's: which connections to avoid; or NULL */
 	int64_t batch_max;      /* orders in a message, 128 */
 	int64_t orders_max;     /* orders under way, 20000; one more: RESOURCE_EXHAUSTED */
 	int64_t timeout_ms;     /* for calls without a deadline of their own, 30000 */

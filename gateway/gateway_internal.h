@@ -10,12 +10,11 @@
 #define uthash_fatal(text) abort()
 #include <uthash.h>
 
-/* A packed order that keeps to the contract's limits is smaller; what is larger carries fields
- * nobody knows. */
+/* A packed order within the contract's limits is smaller; a larger one has unknown fields. */
 #define GATEWAY_ORDER_MAX_BYTES 16384
 /* Items in a message, whose bytes are bounded as well. */
 #define GATEWAY_BATCH_MAX 1000
-/* What UNAVAILABLE tells a caller to wait, when whoever said it did not. */
+/* The RetryInfo that UNAVAILABLE gets when it came without one. */
 #define GATEWAY_RETRY_MS 200
 
 typedef Tandem__Order__V1__Order gateway_order;
@@ -33,8 +32,8 @@ struct gateway_stream {
 	struct gateway *gateway;
 	struct rt_client_op op;
 	bool open;
-	struct gateway_placing *sent; /* those that were not answered, by number, in their order */
-	uint64_t *cancelled;          /* numbers to be told with the next message */
+	struct gateway_placing *sent; /* and not answered, by number, in the order of sending */
+	uint64_t *cancelled;          /* numbers to cancel with the next message */
 	size_t cancelled_count, cancelled_capacity;
 };
 
@@ -62,20 +61,20 @@ struct gateway {
 
 /* ---- one order on its way to the order service (placing.c) ---- */
 
-/* Embed one in what waits for it, zeroed. */
+/* Embedded, zeroed, in the caller's struct. */
 struct gateway_placing {
 	/* In. */
 	const gateway_place_request *request; /* borrowed, like traceparent, until done */
 	const char *traceparent;              /* of the caller; NULL: none */
-	int64_t remaining_ms; /* until the caller's deadline; INT64_MAX: it sets none */
+	int64_t remaining_ms; /* until the caller's deadline; INT64_MAX: it has none */
 	int64_t wait_max_ms;  /* for its decision; 0: until the deadline */
-	/* `order` is NULL when it was not placed; then `status` says why. Both are gone on return. */
+	/* `order` is NULL when it was not placed; then `status` says why. Both are borrowed. */
 	void (*done)(struct gateway_placing *placing, const gateway_order *order,
 		     const struct rt_status *status);
-	/* Its own. */
+	/* Private to placing.c. */
 	struct gateway *gateway;
 	enum { PLACING_WAITS, PLACING_SENT, PLACING_ENDS } stage;
-	struct rt_list link; /* but while it is sent */
+	struct rt_list link; /* unless it is sent */
 	UT_hash_handle hh;   /* stream->sent */
 	struct gateway_stream *stream;
 	uint64_t number;
@@ -88,11 +87,12 @@ struct gateway_placing {
  * abandoned. False: refused, *status says why, and `done` will not run. */
 bool gateway_place(struct gateway *gateway, struct gateway_placing *placing,
 		   struct rt_status *status);
-/* Nobody waits for it any more: `done` will not run, the placing and its request may go. The order
- * may have been placed all the same. */
+/* The caller has gone: `done` will not run, and the placing and its request may be freed. The order
+ * may still be placed. */
 void gateway_place_abandon(struct gateway_placing *placing);
 void gateway_streams_new(struct gateway *gateway);
-/* Ends whatever waits, and the streams. True: they have ended; else stop_task is deferred with each. */
+/* Fails the orders that wait and cancels the streams. True: all streams have ended; else each defers
+ * stop_task when it ends. */
 bool gateway_streams_close(struct gateway *gateway);
 void gateway_streams_free(struct gateway *gateway);
 

@@ -1,7 +1,7 @@
 /* main.c - the gateway's wiring: settings, two clients, one server.
  *
- * Ends in the order: calls (the server is drained before `stop`), channels with what is still
- * under way on them, the gateway. */
+ * Shuts down in this order: calls (the server is drained before `stop`), the streams that place
+ * orders, the channels with the calls still under way on them, the gateway. */
 #include "backend.h"
 #include "base/base.h"
 #include "check.h"
@@ -26,22 +26,22 @@ struct process {
 #define AT(member) offsetof(struct settings, member)
 static const struct rt_setting settings[] = {
 	{ "order-target", RT_SETTING_STRING, AT(order_target), "127.0.0.1:50052", 0, 0,
-	  "Where the order service listens: host:port, or several, with commas between." },
+	  "Where the order service listens: host:port, or several, separated by commas." },
 	{ "inventory-target", RT_SETTING_STRING, AT(inventory_target), "127.0.0.1:50053", 0, 0,
 	  "Where the inventory service listens; likewise." },
 	{ "connections", RT_SETTING_INT, AT(connections), "1", 1, 64,
 	  "Connections to each of these." },
 	{ "batch-max", RT_SETTING_INT, AT(batch_max), "128", 1, GATEWAY_BATCH_MAX,
-	  "Orders sent to the order service in one message at most." },
+	  "How many orders one message to the order service holds at most." },
 	{ "orders-max", RT_SETTING_INT, AT(orders_max), "20000", 1, 10000000,
-	  "Orders on their way to the order service, or waiting there for their decision, at most; "
-	  "one more is refused." },
+	  "How many orders may be on their way to the order service, or wait there for their "
+	  "decision; further ones are refused." },
 	{ "timeout", RT_SETTING_DURATION, AT(timeout_ms), "30s", 10, 3600000,
-	  "The deadline of calls that bring none of their own." },
+	  "The deadline of calls that have none of their own." },
 	RT_SETTING_END,
 };
 
-static void done(struct process *process)
+static void process_free(struct process *process)
 {
 	gateway_free(process->gateway);
 	gateway_backend_done(&process->order_backend);
@@ -58,8 +58,8 @@ static void done(struct process *process)
 static int connect_to(struct rt_service *service, const char *target, struct rt_channel **ret)
 {
 	const struct settings *set = service->settings;
-	/* message-max is of requests. What a request changed must be reported, so no answer
-	 * that the services can give is too large. */
+	/* message-max limits requests. Callers must learn what a request has changed, so every
+	 * answer that the services can give is accepted. */
 	const struct rt_channel_options options = {
 		.message_max_bytes =
 			RT_MAX(set->service.message_max_bytes, (int64_t)CHECK_ANSWER_MAX),
@@ -120,17 +120,17 @@ fail:
 	/* The process ends; channels without calls end with it. */
 	rt_channel_free(process->order_channel, NULL, NULL);
 	rt_channel_free(process->inventory_channel, NULL, NULL);
-	done(process);
+	process_free(process);
 	return rc;
 }
 
-/* stop → gateway_ended → order_ended → inventory_ended: each channel ends what is under way on it. */
+/* stop → gateway_ended → order_ended → inventory_ended: each channel ends the calls under way on it. */
 static void inventory_ended(void *user)
 {
 	struct process *process = user;
 	struct rt_service *service = process->service;
 
-	done(process);
+	process_free(process);
 	rt_service_stopped(service);
 }
 
@@ -162,7 +162,7 @@ int main(int argc, char **argv)
 	static const struct rt_service_definition definition = {
 		.program = {
 			.service = "gateway",
-			.about = "Where a call enters Tandem: checks it, gathers orders, passes it on.",
+			.about = "Checks each call that enters Tandem, gathers orders, passes it on.",
 			.settings = settings,
 			.settings_size = sizeof(struct settings),
 		},

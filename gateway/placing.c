@@ -1,27 +1,27 @@
-/* placing.c - how each order gets to the order service: as an item on a stream that
- * lasts as long as its connection.
+/* placing.c - sends each order to the order service, as an item on a stream that lasts as long as its
+ * connection.
  *
- *   gateway_place           waits for the end of the turn
- *     send_gathered         all that wait leave as one message …
- *     answers_came          … and each is answered by itself: stored, or decided, or refused
+ *   gateway_place           the order waits for the end of the turn
+ *     send_gathered         all waiting orders leave in one message …
+ *     answers_received      … and each is answered on its own: stored, or decided, or refused
  *   gateway_place_abandon   its caller has gone: do not send it, or do not wait for its decision
- *   stream_ended            what was sent and not answered fails; or is sent again, when the order
- *                           service says that it has not looked at it
+ *   stream_ended            orders sent and not answered fail; or are sent again, when the order
+ *                           service says that it has not looked at them
  *
- * A lone order leaves at the end of its turn. While orders are being stored, what comes gathers until
- * they are, or until half a message has gathered: few large messages cost each stage behind less than
- * many small ones. Those that wait for their decision hold nothing up.
+ * A lone order leaves at the end of its turn. While orders are being stored, new ones gather until
+ * that is done, or until half a message is full: a few large messages cost the services less than
+ * many small ones. Orders that only wait for their decision delay no others.
  *
  * There is one stream for each connection, used in turn, opened when there is something to send. gRPC
- * connects again by itself; while it cannot, streams fail at once, and what was sent on them. */
+ * reconnects by itself; while it cannot, streams fail at once, with the orders on them. */
 #include "check.h"
 #include "gateway_internal.h"
 
-/* A message with so many bytes is sent: far below the message limit of the order service. */
+/* A message that has reached this size is sent; far below the message limit of the order service. */
 #define MESSAGE_BYTES (1024 * 1024)
-#define METHOD_PLACE  0 /* the one of PlacementService */
+#define METHOD_PLACE  0 /* the only one of PlacementService */
 
-static void count(struct rt_series *series, size_t by)
+static void metric_add(struct rt_series *series, size_t by)
 {
 	if (series != NULL)
 		rt_series_add(series, (double)by);
@@ -42,7 +42,7 @@ static void send_soon(struct gateway *gateway)
 
 /* ---- the end of an order ---- */
 
-/* Takes it off whatever it is in. */
+/* Removes it from the list or table that holds it. */
 static void placing_remove(struct gateway_placing *placing)
 {
 	struct gateway *gateway = placing->gateway;
@@ -93,17 +93,17 @@ static void placing_fail(struct gateway_placing *placing, int code, const char *
 	rt_status_done(&status);
 }
 
-/* An order whose caller sets no deadline. */
-static void time_is_up(struct rt_timer *timer)
+/* Only for orders whose caller sets no deadline. */
+static void timeout_passed(struct rt_timer *timer)
 {
 	placing_fail(RT_CONTAINER_OF(timer, struct gateway_placing, timer),
 		     RT_CODE_DEADLINE_EXCEEDED, "the order service did not answer in time");
 }
 
-/* ---- what comes back ---- */
+/* ---- answers ---- */
 
-static void answer_came(struct gateway_placing *placing,
-			const Tandem__Order__V1__PlacementAnswer *answer)
+static void end_answered(struct gateway_placing *placing,
+			 const Tandem__Order__V1__PlacementAnswer *answer)
 {
 	static const struct rt_status ok;
 	struct rt_status status = { 0 };
@@ -116,7 +116,7 @@ static void answer_came(struct gateway_placing *placing,
 		rt_status_from_proto(&status, answer->error);
 		if (status.code == 0)
 			rt_status_set(&status, RT_CODE_INTERNAL,
-				      "the order service answered an error that is none");
+				      "the order service answered an error with code OK");
 		placing_refused(placing, &status);
 		rt_status_done(&status);
 		break;
@@ -127,7 +127,7 @@ static void answer_came(struct gateway_placing *placing,
 	}
 }
 
-static void answers_came(struct rt_client_op *op, const ProtobufCMessage *message)
+static void answers_received(struct rt_client_op *op, const ProtobufCMessage *message)
 {
 	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
 	const Tandem__Order__V1__PlaceResponse *response = (const void *)message;
@@ -138,11 +138,11 @@ static void answers_came(struct rt_client_op *op, const ProtobufCMessage *messag
 
 		HASH_FIND(hh, stream->sent, &answer->number, sizeof(answer->number), placing);
 		if (placing != NULL) /* else it was abandoned */
-			answer_came(placing, answer);
+			end_answered(placing, answer);
 	}
 }
 
-/* Back to those that wait, before them. */
+/* Puts these orders back, before those that wait. */
 static void send_again(struct gateway *gateway, struct rt_list *unsent, size_t unsent_count)
 {
 	struct rt_list *link;
@@ -187,10 +187,10 @@ static void stream_ended(struct rt_client_op *op, const ProtobufCMessage *respon
 	}
 	send_again(gateway, &unsent, unsent_count);
 	if (unseen)
-		rt_status_set(&status, RT_CODE_UNAVAILABLE, "the order service is going down");
+		rt_status_set(&status, RT_CODE_UNAVAILABLE, "the order service is shutting down");
 	else
 		rt_status_copy(&status, &op->status);
-	/* The end of one may abandon another. */
+	/* The callback of one may abandon another. */
 	while (!rt_list_empty(&failed))
 		placing_refused(RT_CONTAINER_OF(failed.next, struct gateway_placing, link),
 				&status);
@@ -204,7 +204,7 @@ static void stream_drained(struct rt_client_op *op)
 	send_soon(RT_CONTAINER_OF(op, struct gateway_stream, op)->gateway);
 }
 
-/* ---- what leaves ---- */
+/* ---- sending ---- */
 
 /* Its instance does not serve, and another may. */
 static bool is_avoided(const struct gateway *gateway, int connection)
@@ -214,7 +214,7 @@ static bool is_avoided(const struct gateway *gateway, int connection)
 	return channel != NULL && rt_channel_avoided(channel, connection);
 }
 
-/* The stream whose turn it is, of an instance that serves if there is one; NULL: each has enough to
+/* The next stream in turn, of an instance that serves if there is one; NULL: each has enough to
  * send. */
 static struct gateway_stream *next_stream(struct gateway *gateway)
 {
@@ -242,15 +242,15 @@ static void stream_open(struct gateway_stream *stream)
 	stream->op = (struct rt_client_op){
 		.connection = 1 + (int)(stream - gateway->streams),
 		.on_drained = stream_drained,
-		.on_message = answers_came,
+		.on_message = answers_received,
 		.done = stream_ended,
 	};
 	stream->open = true;
 	rt_client_start(gateway->options.placement, METHOD_PLACE, NULL, &stream->op);
 }
 
-/* Makes an item of the first that waits, and notes it as sent. False: its time is over, and it has
- * ended. */
+/* Makes an item of the first waiting order and marks it as sent. False: its deadline has passed, and
+ * it has failed. */
 static bool take_waiting(struct gateway_stream *stream, Tandem__Order__V1__PlacementItem *item,
 			 size_t *bytes)
 {
@@ -285,7 +285,7 @@ static bool take_waiting(struct gateway_stream *stream, Tandem__Order__V1__Place
 	return true;
 }
 
-/* Sends at most so many items, and which others are cancelled. */
+/* Sends at most `items_max` orders, and the numbers of those that were cancelled. */
 static void send_message(struct gateway_stream *stream, size_t items_max)
 {
 	struct gateway *gateway = stream->gateway;
@@ -305,8 +305,8 @@ static void send_message(struct gateway_stream *stream, size_t items_max)
 	request.cancelled_numbers = stream->cancelled;
 	stream->cancelled_count = 0;
 	if (request.n_items > 0) {
-		count(gateway->batches, 1);
-		count(gateway->batch_items, request.n_items);
+		metric_add(gateway->batches, 1);
+		metric_add(gateway->batch_items, request.n_items);
 		stream_open(stream);
 	} else if (request.n_cancelled_numbers == 0) {
 		return;
@@ -333,9 +333,9 @@ static void send_gathered(struct rt_task *task)
 	}
 }
 
-/* ---- for all who place ---- */
+/* ---- what the RPCs call ---- */
 
-/* The limits of one order; false: *status says which is broken. */
+/* Checks the limits of one order. False: *status says which is broken. */
 static bool check_order(struct gateway_placing *placing, struct rt_status *status)
 {
 	if (!check_request(&placing->request->base, status))
@@ -344,7 +344,7 @@ static bool check_order(struct gateway_placing *placing, struct rt_status *statu
 	if (placing->bytes <= GATEWAY_ORDER_MAX_BYTES)
 		return true;
 	rt_status_set(status, RT_CODE_INVALID_ARGUMENT,
-		      "the order is larger than %d bytes: it has fields that are not known here",
+		      "the order is larger than %d bytes: it has unknown fields",
 		      GATEWAY_ORDER_MAX_BYTES);
 	rt_status_info(status, "LIMIT_BROKEN");
 	return false;
@@ -358,19 +358,19 @@ bool gateway_place(struct gateway *gateway, struct gateway_placing *placing,
 	if (!check_order(placing, status))
 		return false;
 	if (gateway->stopping) {
-		rt_status_set(status, RT_CODE_UNAVAILABLE, "the gateway is going down");
+		rt_status_set(status, RT_CODE_UNAVAILABLE, "the gateway is shutting down");
 		rt_status_retry(status, GATEWAY_RETRY_MS);
 		return false;
 	}
 	if (gateway->placing_count >= (size_t)gateway->options.orders_max) {
-		count(gateway->refused, 1);
+		metric_add(gateway->refused, 1);
 		rt_status_from(status, RT_BUSY, "placing the order");
 		return false;
 	}
 	placing->gateway = gateway;
 	if (left_ms == INT64_MAX) {
 		left_ms = gateway->options.timeout_ms;
-		rt_timer_start(gateway->loop, &placing->timer, left_ms, time_is_up);
+		rt_timer_start(gateway->loop, &placing->timer, left_ms, timeout_passed);
 	}
 	placing->deadline_ms = rt_loop_now(gateway->loop) + left_ms;
 	placing->stage = PLACING_WAITS;
@@ -398,7 +398,7 @@ void gateway_place_abandon(struct gateway_placing *placing)
 	placing_remove(placing);
 }
 
-/* ---- the streams' own life ---- */
+/* ---- making and ending the streams ---- */
 
 void gateway_streams_new(struct gateway *gateway)
 {
@@ -420,7 +420,7 @@ bool gateway_streams_close(struct gateway *gateway)
 
 	while (!rt_list_empty(&gateway->waiting))
 		placing_fail(RT_CONTAINER_OF(gateway->waiting.next, struct gateway_placing, link),
-			     RT_CODE_UNAVAILABLE, "the gateway is going down");
+			     RT_CODE_UNAVAILABLE, "the gateway is shutting down");
 	for (int64_t i = 0; i < gateway->options.connections; i++) {
 		if (!gateway->streams[i].open)
 			continue;

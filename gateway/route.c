@@ -1,10 +1,10 @@
 /* route.c - all methods without a file of their own: checks the request and passes it on to the
  * service. The service's answer goes back unchanged: message, status, details.
  *
- *   route_invoke            the call enters: has the caller gone, is the request valid?
- *     route_message         streaming answers: each goes on as it comes
- *     route_done            the call behind has ended
- *   route_cancelled         the caller went meanwhile: the call behind is cancelled, and ends
+ *   route_invoke            the call enters: is the request valid?
+ *     route_message         streamed answers: each is passed on as it comes
+ *     route_done            the call to the service has ended
+ *   route_cancelled         the caller has gone: the call to the service is cancelled, and ends
  */
 #include "check.h"
 #include "gateway_internal.h"
@@ -13,7 +13,7 @@ struct route {
 	struct gateway *gateway;
 	struct rt_call *call;
 	ProtobufCClosure closure;
-	bool streaming; /* the answer is */
+	bool streaming; /* the answer is a stream */
 	bool overrun;   /* the caller reads too slowly */
 	struct rt_client_op op;
 };
@@ -30,8 +30,8 @@ static void route_message(struct rt_client_op *op, const ProtobufCMessage *messa
 {
 	struct route *route = RT_CONTAINER_OF(op, struct route, op);
 
-	/* The one stream that passes here is WatchOrder: an order has few versions, so a caller
-	 * that does not read hardly gets here. What is kept for it has a bound nevertheless. */
+	/* Only WatchOrder is a stream here. An order has few versions, so even a caller that does
+	 * not read hardly reaches this limit. */
 	if (rt_call_queued_bytes(route->call) > RT_CALL_QUEUE_MAX_BYTES) {
 		route->overrun = true;
 		rt_client_cancel(op);
@@ -60,7 +60,7 @@ static void route_done(struct rt_client_op *op, const ProtobufCMessage *response
 	} else if (response != NULL) {
 		route->closure(response, call);
 	} else {
-		rt_call_failf(call, RT_CODE_INTERNAL, "the service behind answered nothing");
+		rt_call_failf(call, RT_CODE_INTERNAL, "the service answered nothing");
 	}
 	rt_status_done(&status);
 	free(route);

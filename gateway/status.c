@@ -8,9 +8,9 @@ void gateway_status_copy(struct rt_status *to, const struct rt_status *from)
 	static const char type[] = "google.rpc.RetryInfo";
 
 	rt_status_copy(to, from);
-	/* Not our doing, nor the caller's: gRPC ends so the calls that reach a server on its way down. */
+	/* Nobody cancelled it: gRPC ends calls like this when they reach a server that shuts down. */
 	if (to->code == RT_CODE_CANCELLED)
-		rt_status_set(to, RT_CODE_UNAVAILABLE, "a service is going down");
+		rt_status_set(to, RT_CODE_UNAVAILABLE, "a service is shutting down");
 	/* An Any names its type in plain text. */
 	if (to->code == RT_CODE_UNAVAILABLE &&
 	    (to->details == NULL ||

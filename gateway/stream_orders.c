@@ -1,13 +1,13 @@
 /* stream_orders.c - StreamOrders: placing.c sends each order that the client sends; answers go out in the
  * order in which they come.
  *
- *   stream_message          an order came: checked, placed, and the next is asked for
+ *   stream_message          an order came: it is checked and placed, and the next is read
  *     item_done             its answer goes out with the client's sequence number
  *   stream_message(NULL)    the client has sent all: the call ends with the last answer
- *   stream_cancelled        the client went: orders under way go on without it
+ *   stream_cancelled        the client has gone: orders under way go on without it
  *
- * Flow: at most ITEMS_MAX orders of a stream are under way, and none is read while answers pile up
- * that the client does not take. The rest waits in the client, behind HTTP/2's flow control. */
+ * Flow control: at most ITEMS_MAX orders of a stream are under way, and no order is read while the
+ * client is slow to read its answers. The rest waits in the client, by HTTP/2's flow control. */
 #include "gateway_internal.h"
 
 #define ITEMS_MAX 512
@@ -22,7 +22,7 @@ struct stream {
 	bool reading;  /* stream_message will be called */
 	bool draining; /* stream_drained will be called */
 	bool complete; /* the client has sent all */
-	bool gone;     /* the client went */
+	bool gone;     /* the client has gone */
 };
 
 struct item {
@@ -68,7 +68,8 @@ static void send_answer(struct stream *stream, uint64_t sequence, const gateway_
 
 static void stream_drained(struct rt_call *call, void *user);
 
-/* Goes on: reads if there is room, ends if there is nothing more to do. May free the stream. */
+/* Reads the next order if there is room, ends the call if there is nothing more to do. May free the
+ * stream. */
 static void stream_go_on(struct stream *stream)
 {
 	struct rt_call *call = stream->call;
@@ -113,7 +114,7 @@ static void item_done(struct gateway_placing *placing, const gateway_order *orde
 	stream_go_on(stream);
 }
 
-/* Places one order of the stream; what cannot be placed is answered, and the stream goes on. */
+/* Places one order of the stream. If it cannot be placed its answer says why, and the stream goes on. */
 static void stream_place(struct stream *stream,
 			 const Tandem__Order__V1__StreamOrdersRequest *message)
 {
@@ -172,7 +173,7 @@ static void stream_cancelled(struct rt_call *call, void *user)
 		gateway_place_abandon(&item->placing);
 		item_free(item);
 	}
-	/* A drained that was asked for may never come now; a read ends with NULL. */
+	/* stream_drained may never be called now; a read that is under way ends with NULL. */
 	if (stream->draining) {
 		rt_call_on_drained(stream->call, NULL, NULL);
 		stream->draining = false;

@@ -84,7 +84,7 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 		      "%lld calls are under way, which is all this server takes",
 		      (long long)server->calls_max);
 	rt_status_retry(&server->busy, BUSY_RETRY_MS);
-	rt_status_set(&server->leaving, RT_CODE_UNAVAILABLE, "the server is going down");
+	rt_status_set(&server->leaving, RT_CODE_UNAVAILABLE, "the server is shutting down");
 	rt_status_retry(&server->leaving, LEAVING_RETRY_MS);
 	server->queue = rpc_queue_ref(loop);
 	add_plugin(server, rpc_health_new(server, options->readiness));

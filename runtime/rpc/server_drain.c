@@ -97,7 +97,7 @@ static void on_grace_over(struct rt_timer *timer)
 		rt_list_push(&server->active, link);
 		if (!call->base.ended) {
 			rt_status_set(&call->base.forced, RT_CODE_UNAVAILABLE,
-				      "the server is going down");
+				      "the server is shutting down");
 			rpc_call_cancelled(&call->base);
 		}
 	}

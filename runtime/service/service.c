@@ -231,7 +231,7 @@ static void on_signal(int signum, void *user)
 		end_at_once();
 	}
 	life->draining = true;
-	rt_check_failed(&life->serving, "the service is going down");
+	rt_check_failed(&life->serving, "the service is shutting down");
 	RT_LOG(RT_INFO, "draining", RT_S("signal", name),
 	       RT_I("calls", rt_server_calls(life->service.server)),
 	       RT_I("drain_ms", common(life)->drain_ms));

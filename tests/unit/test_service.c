@@ -522,7 +522,7 @@ static void systemd(void)
 		hear(fd, "STOPPING=1");
 		wait_for('d');
 		CU_ASSERT_PTR_NOT_NULL(
-			strstr(ask("/readyz"), "serving: the service is going down\n"));
+			strstr(ask("/readyz"), "serving: the service is shutting down\n"));
 		stop(SIGTERM, 1, "aSsed");
 		close(fd);
 		if (!abstract)
