@@ -51,7 +51,7 @@ class Readme(tandem.Live):
         return [b for b in blocks("sh") if re.search(f"^{beginning}", b, re.MULTILINE)][0]
 
     def test_python(self):
-        self.shell(self.command("cd proto"))
+        self.shell(self.command(r"\(cd proto"))
         (program,) = blocks("python")
         ran = subprocess.run(
             ["/usr/bin/python3", "-c", self.here(program)],
