@@ -1,4 +1,4 @@
-# The settings the scripts share: where things lie and who listens where. To be sourced.
+# The settings that the scripts share: folders, and where each service listens. To be sourced.
 #
 # Every variable here can be set from outside; two copies of Tandem run side by side when
 # TANDEM_VAR, the three *_LISTEN and TANDEM_REDIS_PORT differ. The names are those of the services'
@@ -28,9 +28,9 @@ TANDEM_BUILD=$(realpath -m -- "${TANDEM_BUILD:-$tandem_root/build}")
 
 export TANDEM_REDIS_PORT=${TANDEM_REDIS_PORT:-6390}
 
-# tandem_admin LISTEN STANDARD_LISTEN STANDARD_ADMIN: where the admin port of a service goes that
-# listens at LISTEN. At its standard place with its standard one; a service that was moved to
-# another port has it 1000 ports above (below, when there is no room), at the same address.
+# tandem_admin LISTEN STANDARD_LISTEN STANDARD_ADMIN: prints the admin address of a service that
+# listens at LISTEN: the standard one at the standard address; else the same host, 1000 ports above
+# (below, when there is no room).
 tandem_admin() {
 	local port=${1##*:}
 	if [ "$1" = "$2" ] || [[ ! $port =~ ^[0-9]+$ ]]; then
@@ -63,8 +63,8 @@ tandem_target() {
 }
 
 # tandem_pid NAME: prints the pid of our running process NAME, fails when it does not run. A pid
-# file alone proves nothing: the pid must be of that program, working in our var/ (as
-# scripts/lib/run starts it).
+# file alone proves nothing: the process must run that program in our var/ (as scripts/lib/run
+# starts it).
 tandem_pid() {
 	local pid exe cwd
 	{ read -r pid <"$TANDEM_VAR/run/$1.pid"; } 2>/dev/null || return 1
@@ -78,7 +78,8 @@ tandem_pid() {
 	echo "$pid"
 }
 
-# tandem_stop NAME SECONDS: asks NAME to end, insists after SECONDS. Fine when it does not run.
+# tandem_stop NAME SECONDS: sends NAME SIGTERM, and SIGKILL after SECONDS. Succeeds also when it does
+# not run.
 tandem_stop() {
 	local pid deadline=$((SECONDS + $2))
 	if ! pid=$(tandem_pid "$1"); then
