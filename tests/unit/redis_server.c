@@ -1,10 +1,9 @@
 /* redis_server.c - starts and stops a redis-server for a test. */
 #include "redis_server.h"
 
-#include <arpa/inet.h>
+#include "loopback.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,20 +22,6 @@ static _Noreturn void die(const char *what, const char *detail)
 {
 	fprintf(stderr, "redis_server: %s: %s\n", what, detail);
 	abort();
-}
-
-static int free_port(void)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET,
-				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t length = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) != 0 ||
-	    getsockname(fd, (struct sockaddr *)&address, &length) != 0)
-		die("no free port", strerror(errno));
-	close(fd);
-	return ntohs(address.sin_port);
 }
 
 static _Noreturn void run_server(const struct redis_server *server)
@@ -119,7 +104,7 @@ void redis_server_start(struct redis_server *server, const char *const *settings
 		die("mkdtemp", strerror(errno));
 	snprintf(server->socket, sizeof(server->socket), "%s/socket", server->folder);
 	for (int i = 0; i < 5; i++) {
-		server->port = free_port();
+		close(loopback_listen(0, &server->port)); /* a port that is free */
 		if (launch(server))
 			return;
 	}
@@ -274,17 +259,9 @@ void redis_server_load_events(struct redis_server *server, const char *context, 
 
 pid_t redis_server_fake(int *ret_port, void (*answer)(int peer))
 {
-	struct sockaddr_in address = { .sin_family = AF_INET,
-				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t length = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	pid_t pid;
+	int fd = loopback_listen(0, ret_port);
+	pid_t pid = fork();
 
-	if (bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, 8) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&address, &length) < 0)
-		abort();
-	*ret_port = ntohs(address.sin_port);
-	pid = fork();
 	while (pid == 0) {
 		int peer = accept(fd, NULL, NULL);
 

@@ -1,4 +1,4 @@
-/* run_until.c - a loop in real time runs until what a test waits for is so. */
+/* run_until.c - see run_until.h. */
 #include "run_until.h"
 
 #include <CUnit/Basic.h>
@@ -7,34 +7,50 @@
 #define LOOK_MS     2
 
 struct wait {
-	struct rt_timer patience, look;
+	struct rt_timer timer;
 	struct rt_loop *loop;
 	bool over;
 };
 
-static void patience_over(struct rt_timer *timer)
+static void time_passed(struct rt_timer *timer)
 {
-	struct wait *wait = RT_CONTAINER_OF(timer, struct wait, patience);
+	struct wait *wait = RT_CONTAINER_OF(timer, struct wait, timer);
 
 	wait->over = true;
 	rt_loop_stop(wait->loop);
 }
 
-static void look_again(struct rt_timer *timer)
+/* Until `wanted` says so, or *count is large enough. */
+static void run_until(struct rt_loop *loop, bool (*wanted)(void), const int *count, int enough)
 {
-	rt_loop_stop(RT_CONTAINER_OF(timer, struct wait, look)->loop);
+	struct wait patience = { .loop = loop }, look = { .loop = loop };
+
+	rt_timer_start(loop, &patience.timer, PATIENCE_MS, time_passed);
+	while (!patience.over && !(wanted != NULL ? wanted() : *count >= enough)) {
+		rt_timer_start(loop, &look.timer, LOOK_MS, time_passed);
+		rt_loop_run(loop);
+		rt_timer_stop(loop, &look.timer);
+	}
+	rt_timer_stop(loop, &patience.timer);
+	CU_ASSERT_FALSE_FATAL(patience.over);
 }
 
 void run_until_so(struct rt_loop *loop, bool (*wanted)(void))
 {
-	struct wait wait = { .loop = loop };
+	run_until(loop, wanted, NULL, 0);
+}
 
-	rt_timer_start(loop, &wait.patience, PATIENCE_MS, patience_over);
-	while (!wait.over && !wanted()) {
-		rt_timer_start(loop, &wait.look, LOOK_MS, look_again);
+void run_until_count(struct rt_loop *loop, const int *count, int wanted)
+{
+	run_until(loop, NULL, count, wanted);
+	CU_ASSERT_EQUAL(*count, wanted);
+}
+
+void run_for(struct rt_loop *loop, int64_t ms)
+{
+	struct wait pause = { .loop = loop };
+
+	rt_timer_start(loop, &pause.timer, ms, time_passed);
+	while (!pause.over)
 		rt_loop_run(loop);
-		rt_timer_stop(loop, &wait.look);
-	}
-	rt_timer_stop(loop, &wait.patience);
-	CU_ASSERT_FALSE_FATAL(wait.over);
 }

@@ -1,6 +1,6 @@
 /* The accept4 that no lack of descriptors can stop. */
-#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,36 +10,11 @@
 #include <unistd.h>
 
 #include "interpose/interpose.h"
+#include "loopback.h"
 #include "rpc/rpc.h"
 #include "run.h"
 
 #define WAIT_MS 10000
-
-static int listen_any(int *ret_port)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET };
-	socklen_t length = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	CU_ASSERT_EQUAL_FATAL(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	CU_ASSERT_EQUAL_FATAL(listen(fd, 64), 0);
-	CU_ASSERT_EQUAL_FATAL(getsockname(fd, (struct sockaddr *)&address, &length), 0);
-	*ret_port = ntohs(address.sin_port);
-	return fd;
-}
-
-static int connect_to(int port)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CU_ASSERT_FATAL(fd >= 0);
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	address.sin_port = htons((uint16_t)port);
-	CU_ASSERT_EQUAL_FATAL(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	return fd;
-}
 
 /* What a client sees: bytes (> 0), the end (0 or an error: a reset), or nothing in time (-2). */
 static int look(int fd)
@@ -66,13 +41,13 @@ static rlim_t set_descriptors(rlim_t limit)
 
 static void test_out_of_descriptors(void)
 {
-	int port, listening = listen_any(&port), clients[5], got, last;
+	int port, listening = loopback_listen(SOCK_NONBLOCK, &port), clients[5], got, last;
 	uint64_t shed = rt_accept_guard_shed();
 	rlim_t before;
 
 	rt_accept_guard_limit(1000);
 	for (int i = 0; i < 5; i++)
-		clients[i] = connect_to(port);
+		clients[i] = loopback_connect(port);
 	last = dup(0);
 	close(last);
 	before = set_descriptors((rlim_t)last); /* not one is left */
@@ -86,7 +61,7 @@ static void test_out_of_descriptors(void)
 	CU_ASSERT_EQUAL(rt_accept_guard_shed() - shed, 5);
 
 	/* And with descriptors again, it goes on. */
-	clients[0] = connect_to(port);
+	clients[0] = loopback_connect(port);
 	got = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 	CU_ASSERT(got >= 0);
 	close(got);
@@ -97,7 +72,8 @@ static void test_out_of_descriptors(void)
 /* The last few are left to the rest of the process. */
 static void test_spare(void)
 {
-	int port, listening = listen_any(&port), client = connect_to(port), got, last;
+	int port, listening = loopback_listen(SOCK_NONBLOCK, &port),
+		  client = loopback_connect(port), got, last;
 	rlim_t before;
 
 	rt_accept_guard_limit(1000);
@@ -114,13 +90,13 @@ static void test_spare(void)
 
 static void test_limit(void)
 {
-	int port, listening = listen_any(&port), clients[4], taken[3];
+	int port, listening = loopback_listen(SOCK_NONBLOCK, &port), clients[4], taken[3];
 	struct sockaddr_in address;
 	socklen_t length = sizeof(address);
 
 	rt_accept_guard_limit(3);
 	for (int i = 0; i < 4; i++)
-		clients[i] = connect_to(port);
+		clients[i] = loopback_connect(port);
 	for (int i = 0; i < 3; i++) {
 		taken[i] = accept4(listening, (struct sockaddr *)&address, &length, SOCK_CLOEXEC);
 		CU_ASSERT_FATAL(taken[i] >= 0);
@@ -135,7 +111,7 @@ static void test_limit(void)
 	for (int i = 0;; i++) {
 		struct pollfd nothing = { .fd = -1 };
 
-		clients[1] = connect_to(port);
+		clients[1] = loopback_connect(port);
 		taken[1] = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 		if (taken[1] >= 0 || i == 100)
 			break;
@@ -170,7 +146,7 @@ static void *visit(void *arg)
 	int clients[3];
 
 	for (int i = 0; i < 3; i++)
-		clients[i] = connect_to(visitors->port);
+		clients[i] = loopback_connect(visitors->port);
 	for (int i = 0; i < 3; i++) {
 		int seen = look(clients[i]);
 

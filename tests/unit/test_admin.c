@@ -1,14 +1,13 @@
 /* The operators' port: pages, readiness, refusals. */
 #include "service/admin_internal.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "loopback.h"
 #include "run.h"
 
 /* What a test finds: a port that answers. */
@@ -16,7 +15,7 @@ static struct {
 	struct rt_metrics *metrics;
 	struct rt_readiness *readiness;
 	struct rt_admin *admin;
-	char answer[65536];
+	const char *answer; /* the last */
 } f;
 
 static int make(const char *listen, struct rt_admin **ret)
@@ -40,40 +39,23 @@ static void teardown(void)
 	rt_metrics_free(f.metrics);
 }
 
-static int connect_tcp(int port)
+/* Keeps the answer; 0: it has no status, the connection was closed. */
+static int status_of(const char *answer)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET,
-				       .sin_port = htons((uint16_t)port),
-				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CU_ASSERT_EQUAL_FATAL(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	return fd;
-}
-
-/* Sends the request, reads to the end; the answer's status. */
-static int talk(int fd, const char *request)
-{
-	size_t length = 0;
-	ssize_t n;
 	int status = 0;
 
-	CU_ASSERT_EQUAL(write(fd, request, strlen(request)), (ssize_t)strlen(request));
-	while ((n = read(fd, f.answer + length, sizeof(f.answer) - 1 - length)) > 0)
-		length += (size_t)n;
-	f.answer[length] = '\0';
-	close(fd);
-	/* No status at all: 0, the connection was closed. */
-	return sscanf(f.answer, "HTTP/1.1 %d", &status) == 1 ? status : 0;
+	f.answer = answer;
+	return sscanf(answer, "HTTP/1.1 %d", &status) == 1 ? status : 0;
+}
+
+static int talk(int fd, const char *request)
+{
+	return status_of(loopback_ask(fd, request));
 }
 
 static int get(const char *path)
 {
-	char request[256];
-
-	snprintf(request, sizeof(request),
-		 "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path);
-	return talk(connect_tcp(rt_admin_port(f.admin)), request);
+	return status_of(loopback_get(rt_admin_port(f.admin), path));
 }
 
 static const char *body(void)
@@ -101,16 +83,16 @@ static void refusals(void)
 {
 	int port = rt_admin_port(f.admin);
 
-	CU_ASSERT_EQUAL(talk(connect_tcp(port),
+	CU_ASSERT_EQUAL(talk(loopback_connect(port),
 			     "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
 			     "Connection: close\r\n\r\nhello"),
 			405);
 	CU_ASSERT_PTR_NOT_NULL(strstr(f.answer, "Allow: GET, HEAD"));
-	CU_ASSERT_EQUAL(talk(connect_tcp(port), "HEAD /healthz HTTP/1.1\r\nHost: x\r\n"
-						"Connection: close\r\n\r\n"),
+	CU_ASSERT_EQUAL(talk(loopback_connect(port), "HEAD /healthz HTTP/1.1\r\nHost: x\r\n"
+						     "Connection: close\r\n\r\n"),
 			200);
 	CU_ASSERT_STRING_EQUAL(body(), "");
-	CU_ASSERT_NOT_EQUAL(talk(connect_tcp(port), "GARBAGE\r\n\r\n"), 200);
+	CU_ASSERT_NOT_EQUAL(talk(loopback_connect(port), "GARBAGE\r\n\r\n"), 200);
 	/* And still there. */
 	CU_ASSERT_EQUAL(get("/healthz"), 200);
 }
@@ -174,7 +156,7 @@ static void starts_later(void)
 	int fd;
 
 	CU_ASSERT_EQUAL_FATAL(make("127.0.0.1:0", &later), RT_OK);
-	fd = connect_tcp(rt_admin_port(later)); /* waits in the backlog */
+	fd = loopback_connect(rt_admin_port(later)); /* waits in the backlog */
 	CU_ASSERT_EQUAL_FATAL(rt_admin_start(later), RT_OK);
 	CU_ASSERT_EQUAL(talk(fd, request), 200);
 	rt_admin_free(later);

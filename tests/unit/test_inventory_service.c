@@ -57,11 +57,6 @@ static bool is_ready(void)
 	return rt_context_ready(f.context);
 }
 
-static bool is_stopped(void)
-{
-	return f.stopped > 0;
-}
-
 static bool metric_is(const char *line);
 
 /* Everything in the order stream was delivered and acknowledged, and the service knows. */
@@ -109,7 +104,7 @@ static void teardown(void)
 		return;
 	if (f.stopped == 0) {
 		rt_context_stop(f.context, tests_count, &f.stopped);
-		run_until(is_stopped);
+		run_until_count(f.loop, &f.stopped, 1);
 	}
 	rt_context_free(f.context);
 	rt_client_free(f.client);
@@ -331,11 +326,6 @@ static void call_done(struct rt_client_op *op, const ProtobufCMessage *response)
 	}
 }
 
-static bool call_wanted_ended(void)
-{
-	return call.ends > 0;
-}
-
 static void call_start(const char *method, const ProtobufCMessage *request)
 {
 	const ProtobufCServiceDescriptor *descriptor = f.client->descriptor;
@@ -355,8 +345,7 @@ static void call_start(const char *method, const ProtobufCMessage *request)
 static void *call_run(const char *method, const ProtobufCMessage *request)
 {
 	call_start(method, request);
-	run_until(call_wanted_ended);
-	CU_ASSERT_EQUAL(call.ends, 1);
+	run_until_count(f.loop, &call.ends, 1);
 	return call.response;
 }
 

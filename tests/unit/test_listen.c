@@ -1,8 +1,6 @@
 /* Why nobody can listen at an address: each reason, in words. */
 #include "base/base.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "loopback.h"
 #include "run.h"
 
 static const char *explained(const char *listen)
@@ -24,24 +23,10 @@ static const char *explained(const char *listen)
 	return kept;
 }
 
-static int listen_tcp(int *ret_port)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET,
-				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t length = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CU_ASSERT_EQUAL_FATAL(bind(fd, (struct sockaddr *)&address, length), 0);
-	CU_ASSERT_EQUAL_FATAL(listen(fd, 1), 0);
-	CU_ASSERT_EQUAL_FATAL(getsockname(fd, (struct sockaddr *)&address, &length), 0);
-	*ret_port = ntohs(address.sin_port);
-	return fd;
-}
-
 static void taken(void)
 {
 	char listen_at[64], wanted[128];
-	int port, fd = listen_tcp(&port);
+	int port, fd = loopback_listen(0, &port);
 
 	snprintf(listen_at, sizeof(listen_at), "127.0.0.1:%d", port);
 	snprintf(wanted, sizeof(wanted), "port %d is taken by process %d (", port, (int)getpid());

@@ -26,11 +26,8 @@ struct op {
 static struct fixture {
 	struct rt_loop *loop;
 	struct rt_redis *redis;
-	struct rt_timer patience;
 	struct op ops[OPS];
-	int ends, wanted; /* the loop stops at so many ends */
-	int ups, downs, wanted_ups;
-	bool impatient;
+	int ends, ups, downs;
 } f;
 
 static struct redis_server shared;
@@ -40,8 +37,6 @@ static void on_state(struct rt_redis *redis, bool up, void *user)
 	(void)user;
 	CU_ASSERT_EQUAL(rt_redis_up(redis), up);
 	*(up ? &f.ups : &f.downs) += 1;
-	if (f.ups == f.wanted_ups)
-		rt_loop_stop(f.loop);
 }
 
 static void op_done(struct rt_redis_op *base, int status, const redisReply *reply)
@@ -55,60 +50,22 @@ static void op_done(struct rt_redis_op *base, int status, const redisReply *repl
 	snprintf(op->text, sizeof(op->text), "%s",
 		 reply != NULL && reply->str != NULL ? reply->str : "");
 	op->place = ++f.ends;
-	if (f.ends == f.wanted)
-		rt_loop_stop(f.loop);
-}
-
-static void on_patience(struct rt_timer *timer)
-{
-	(void)timer;
-	f.impatient = true;
-	rt_loop_stop(f.loop);
-}
-
-/* Runs the loop until something stops it; after 20 s the test has failed. */
-static void run(void)
-{
-	rt_timer_start(f.loop, &f.patience, 20000, on_patience);
-	rt_loop_run(f.loop);
-	rt_timer_stop(f.loop, &f.patience);
-	CU_ASSERT_FALSE_FATAL(f.impatient);
 }
 
 static void run_until_ends(int ends)
 {
-	f.wanted = ends;
-	if (f.ends < ends)
-		run();
-	f.wanted = -1;
-	CU_ASSERT_EQUAL(f.ends, ends);
+	run_until_count(f.loop, &f.ends, ends);
 }
 
 static void run_until_up(int ups)
 {
-	f.wanted_ups = ups;
-	if (f.ups < ups)
-		run();
-	f.wanted_ups = -1;
-}
-
-static void on_pause(struct rt_timer *timer)
-{
-	(void)timer;
-	rt_loop_stop(f.loop);
-}
-
-/* Lets time pass: for what must not happen meanwhile, or takes that long. */
-static void run_for(int64_t ms)
-{
-	rt_timer_start(f.loop, &f.patience, ms, on_pause);
-	rt_loop_run(f.loop);
+	run_until_count(f.loop, &f.ups, ups);
 }
 
 /* A connection that need not come up. */
 static void begin(struct rt_redis_options options)
 {
-	f = (struct fixture){ .wanted = -1, .wanted_ups = -1 };
+	f = (struct fixture){ .ends = 0 };
 	options.on_state = on_state;
 	CU_ASSERT_FATAL(rt_loop_new(&f.loop) == RT_OK);
 	CU_ASSERT_FATAL(rt_redis_new(f.loop, &options, &f.redis) == RT_OK);
@@ -309,7 +266,7 @@ static void wrong_password(void)
 	redis_server_do(&shared, "ACL SETUSER narrow reset on >secret ~own:* +get");
 	use((struct rt_redis_options){
 		.unix_path = shared.socket, .user = "narrow", .password = "guess" });
-	run_for(300);
+	run_for(f.loop, 300);
 	CU_ASSERT_EQUAL(f.ups, 0);
 	CU_ASSERT_FALSE(rt_redis_up(f.redis));
 	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), "WRONGPASS"));
@@ -352,7 +309,7 @@ static void trouble_is_told(void)
 	lines[0] = '\0';
 	rt_log_sink(keep_line, NULL);
 	use(options);
-	run_for(700);
+	run_for(f.loop, 700);
 	CU_ASSERT_EQUAL(told("error Redis cannot be used"), 1);
 	CU_ASSERT_EQUAL(told("WRONGPASS"), 1);
 	CU_ASSERT_EQUAL(told("the user narrow, enabled, with the password in the first line of "
@@ -371,7 +328,7 @@ static void trouble_is_told(void)
 
 	/* The user is deleted: Redis closes the connection, and then does not let it in. */
 	redis_server_do(&shared, "ACL DELUSER narrow");
-	run_for(700);
+	run_for(f.loop, 700);
 	CU_ASSERT_EQUAL(told("error Redis cannot be used"), 2);
 	CU_ASSERT_EQUAL(told("WRONGPASS"), 2);
 	rt_log_sink(NULL, NULL);
@@ -396,7 +353,7 @@ static void no_redis(void)
 	lines[0] = '\0';
 	rt_log_sink(keep_line, NULL);
 	use(options);
-	run_for(700);
+	run_for(f.loop, 700);
 	CU_ASSERT_EQUAL(told("what answers there is not Redis"), 1);
 	rt_log_sink(NULL, NULL);
 	kill(pid, SIGKILL);
@@ -500,7 +457,7 @@ static void killed_and_restarted(void)
 	redis_server_start(&server, NULL);
 	use_up((struct rt_redis_options){ .host = "127.0.0.1", .port = server.port });
 	send(0, "BLPOP nothing 0");
-	run_for(50);
+	run_for(f.loop, 50);
 	redis_server_kill(&server);
 	run_until_ends(1);
 	CU_ASSERT_EQUAL(f.ops[0].status, RT_LOST);
@@ -509,7 +466,7 @@ static void killed_and_restarted(void)
 	CU_ASSERT_EQUAL(f.ends, 1);
 	run_until_ends(2);
 	CU_ASSERT_EQUAL(f.ops[1].status, RT_LOST);
-	run_for(300); /* some tries in vain */
+	run_for(f.loop, 300); /* some tries in vain */
 	CU_ASSERT_EQUAL(f.ups, 1);
 	CU_ASSERT_STRING_NOT_EQUAL(rt_redis_error(f.redis), "");
 	redis_server_restart(&server);
@@ -528,7 +485,7 @@ static void frozen(void)
 	redis_server_freeze(&server);
 	CU_ASSERT_EQUAL(ask("PING")->status, RT_TIMEOUT);
 	/* The kernel still accepts; the greeting is what has no answer. */
-	run_for(500);
+	run_for(f.loop, 500);
 	CU_ASSERT_EQUAL(f.ups, 1);
 	redis_server_thaw(&server);
 	run_until_up(2);
@@ -549,7 +506,7 @@ static void loading(void)
 	while (!written)
 		CU_ASSERT_FATAL(redisBufferWrite(server.control, &written) == REDIS_OK);
 	use((struct rt_redis_options){ .unix_path = server.socket });
-	run_for(300);
+	run_for(f.loop, 300);
 	CU_ASSERT_EQUAL(f.ups, 0);
 	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), "LOADING"));
 	run_until_up(1);
@@ -560,7 +517,7 @@ static void loading(void)
 static void freed_while_under_way(void)
 {
 	send(0, "BLPOP nothing 0");
-	run_for(20);
+	run_for(f.loop, 20);
 	send(1, "PING");
 	rt_redis_free(RT_TAKE(f.redis));
 	CU_ASSERT_EQUAL(f.ends, 2);
@@ -574,7 +531,7 @@ static void freed_while_under_way(void)
 	rt_redis_free(RT_TAKE(f.redis));
 	CU_ASSERT_EQUAL(f.ops[0].status, RT_CANCELED);
 	use((struct rt_redis_options){ .unix_path = "/nonexistent/socket" });
-	run_for(100);
+	run_for(f.loop, 100);
 	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), "cannot connect"));
 }
 

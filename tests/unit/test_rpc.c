@@ -1,12 +1,10 @@
 /* Servers and clients of all four kinds, over gRPC on the loopback and within the process: the
  * same cases for both, then what only one of them has. */
-#include <arpa/inet.h>
 #include <google/rpc/status.pb-c.h>
 #include <grpc/health/v1/health.pb-c.h>
 #include <grpc/reflection/v1/reflection.pb-c.h>
 #include <grpc/reflection/v1alpha/reflection.pb-c.h>
 #include <interop_service.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,11 +14,11 @@
 #include <unistd.h>
 
 #include "details.h"
+#include "loopback.h"
 #include "rpc/call_internal.h"
 #include "rpc/rpc.h"
 #include "run.h"
-
-#define GUARD_MS 20000
+#include "run_until.h"
 
 /* ---- a server and a client on one loop ---- */
 
@@ -38,15 +36,12 @@ static struct world {
 	struct rt_channel *channel;
 	ProtobufCService *client;
 	struct interop_service service;
-	struct rt_timer guard, pause;
-	bool stuck;
 	/* What UnaryCall does; NULL: what the interop service does. */
 	void (*on_unary)(const Grpc__Testing__SimpleRequest *request,
 			 Grpc__Testing__SimpleResponse_Closure closure, struct rt_call *call);
 	struct held held[16];
 	int held_count;
-	int pauses, drained, freed;
-	int ended; /* probes */
+	int drained, freed, ended; /* the last: probes */
 	/* Of the fault hook: a step to fail or delay. */
 	const char *fault_step;
 	int fault_rc, faults_asked;
@@ -56,44 +51,9 @@ static void (*standard_unary)(Grpc__Testing__TestService_Service *service,
 			      const Grpc__Testing__SimpleRequest *request,
 			      Grpc__Testing__SimpleResponse_Closure closure, void *closure_data);
 
-static void guard_fired(struct rt_timer *timer)
-{
-	(void)timer;
-	world.stuck = true;
-	rt_loop_stop(world.loop);
-}
-
-/* Runs the loop until *count is `wanted`. Whoever counts stops the loop. */
 static void wait_for(const int *count, int wanted)
 {
-	rt_timer_start(world.loop, &world.guard, GUARD_MS, guard_fired);
-	while (*count < wanted && !world.stuck)
-		rt_loop_run(world.loop);
-	rt_timer_stop(world.loop, &world.guard);
-	CU_ASSERT_FALSE_FATAL(world.stuck);
-	CU_ASSERT_EQUAL(*count, wanted);
-}
-
-static void pause_over(struct rt_timer *timer)
-{
-	(void)timer;
-	world.pauses++;
-	rt_loop_stop(world.loop);
-}
-
-/* Lets the loop run for a while: to see that something does not happen. */
-static void run_for(int64_t ms)
-{
-	rt_timer_start(world.loop, &world.pause, ms, pause_over);
-	wait_for(&world.pauses, world.pauses + 1);
-}
-
-/* Like wait_for, when whoever counts does not stop the loop. */
-static void reach(const int *count, int wanted)
-{
-	for (int i = 0; i < 2000 && *count < wanted; i++)
-		run_for(1);
-	CU_ASSERT_EQUAL(*count, wanted);
+	run_until_count(world.loop, count, wanted);
 }
 
 static void test_unary(Grpc__Testing__TestService_Service *service,
@@ -115,7 +75,7 @@ static void setup_service(void)
 
 static void setup_local(void)
 {
-	world = (struct world){ .stuck = false };
+	world = (struct world){ .loop = NULL };
 	CU_ASSERT_EQUAL_FATAL(rt_loop_new(&world.loop), RT_OK);
 	setup_service();
 	world.client = rt_client_local(world.loop, &world.service.base.base, NULL, NULL);
@@ -134,7 +94,7 @@ static int on_fault(void *user, const char *step, int64_t *delay_ms)
 /* Within the process, on a clock driven by hand. */
 static void setup_manual(void)
 {
-	world = (struct world){ .stuck = false };
+	world = (struct world){ .loop = NULL };
 	CU_ASSERT_EQUAL_FATAL(rt_loop_new_manual(1000000, 1, &world.loop), RT_OK);
 	setup_service();
 	world.client = rt_client_local(world.loop, &world.service.base.base, on_fault, NULL);
@@ -160,22 +120,15 @@ static struct rt_channel *channel_new(struct rt_channel_options options)
 	return channel;
 }
 
-static void on_freed(void *user)
-{
-	(void)user;
-	world.freed++;
-	rt_loop_stop(world.loop);
-}
-
 static void channel_free(struct rt_channel *channel)
 {
-	rt_channel_free(channel, on_freed, NULL);
+	rt_channel_free(channel, tests_count, &world.freed);
 	wait_for(&world.freed, world.freed + 1);
 }
 
 static void network_new(struct rt_server_options options)
 {
-	world = (struct world){ .stuck = false };
+	world = (struct world){ .loop = NULL };
 	CU_ASSERT_EQUAL_FATAL(rt_loop_new(&world.loop), RT_OK);
 	setup_service();
 	world.metrics = options.metrics = rt_metrics_new();
@@ -199,13 +152,6 @@ static void setup_limited(void)
 	network_new((struct rt_server_options){ .message_max_bytes = 65536, .calls_max = 3 });
 }
 
-static void on_drained(void *user)
-{
-	(void)user;
-	world.drained++;
-	rt_loop_stop(world.loop);
-}
-
 static void teardown_manual(void)
 {
 	rt_client_free(world.client);
@@ -221,13 +167,13 @@ static void teardown(void)
 		channel_free(world.channel);
 	if (world.server != NULL) {
 		if (world.drained == 0)
-			rt_server_drain(world.server, 5000, on_drained, NULL);
+			rt_server_drain(world.server, 5000, tests_count, &world.drained);
 		wait_for(&world.drained, 1);
 		CU_ASSERT_EQUAL(rt_server_calls(world.server), 0);
 		rt_server_free(world.server);
 	}
 	rt_readiness_free(world.readiness);
-	run_for(0); /* what is deferred may free its own */
+	run_for(world.loop, 0); /* what is deferred may free its own */
 	rt_metrics_free(world.metrics);
 	rt_loop_free(world.loop);
 }
@@ -420,7 +366,6 @@ static void hold(const Grpc__Testing__SimpleRequest *request,
 	held->call = call;
 	held->closure = closure;
 	rt_call_on_cancel(call, on_held_cancelled, held);
-	rt_loop_stop(world.loop);
 }
 
 static void let_go(struct held *held)
@@ -443,8 +388,7 @@ static void test_deadline(void)
 	CU_ASSERT(remaining > 0 && remaining <= 150);
 	CU_ASSERT_FALSE(rt_call_cancelled(world.held[0].call));
 	ends(&probe, RT_CODE_DEADLINE_EXCEEDED);
-	reach(&world.held[0].cancelled, 1); /* the two ends have a timer each */
-	CU_ASSERT_EQUAL(world.held[0].cancelled, 1);
+	wait_for(&world.held[0].cancelled, 1); /* the two ends have a timer each */
 
 	world.on_unary = NULL;
 	good_call();
@@ -483,13 +427,13 @@ static void test_cancel(void)
 	rt_client_cancel(&probe.op);
 	CU_ASSERT_EQUAL(probe.done, 0); /* not within the call */
 	ends(&probe, RT_CODE_CANCELLED);
-	reach(&world.held[0].cancelled, 1);
+	wait_for(&world.held[0].cancelled, 1);
 
 	/* At once, before anything went out. */
 	start_unary(&probe, 5000, 0);
 	rt_client_cancel(&probe.op);
 	ends(&probe, RT_CODE_CANCELLED);
-	run_for(20);
+	run_for(world.loop, 20);
 	CU_ASSERT_EQUAL(probe.done, 1);
 	CU_ASSERT(world.held_count <= 2);
 	CU_ASSERT_EQUAL(world.held[0].cancelled, 1);
@@ -509,13 +453,13 @@ static void test_answer_after_cancel(void)
 	rt_call_on_cancel(world.held[0].call, NULL, NULL);
 	rt_client_cancel(&probe.op);
 	wait_for(&probe.done, 1);
-	run_for(50);
+	run_for(world.loop, 50);
 	CU_ASSERT_TRUE(rt_call_cancelled(world.held[0].call));
 	CU_ASSERT_EQUAL(world.held[0].cancelled, 0);
 	/* Asked late, it is told at the end of the turn. */
 	rt_call_on_cancel(world.held[0].call, on_held_cancelled, &world.held[0]);
 	CU_ASSERT_EQUAL(world.held[0].cancelled, 0);
-	run_for(1);
+	run_for(world.loop, 1);
 	CU_ASSERT_EQUAL(world.held[0].cancelled, 1);
 
 	start_unary(&probe, 5000, 0);
@@ -540,7 +484,6 @@ static void proxy_called(struct proxied *proxied, const Grpc__Testing__Payload *
 	proxied->calls++;
 	proxied->null = payload == NULL;
 	proxied->size += payload == NULL ? 0 : payload->body.len;
-	rt_loop_stop(world.loop);
 }
 
 static void on_proxied(const Grpc__Testing__SimpleResponse *response, void *user)
@@ -691,8 +634,8 @@ static void test_server_streaming_cancel(void)
 	wait_for(&probe.done, 1);
 	messages = probe.messages;
 	CU_ASSERT_EQUAL(probe.code, RT_CODE_CANCELLED);
-	reach(&world.service.cancelled, 1);
-	run_for(20);
+	wait_for(&world.service.cancelled, 1);
+	run_for(world.loop, 20);
 	CU_ASSERT_EQUAL(world.service.cancelled, 1);
 	CU_ASSERT_EQUAL(probe.messages, messages);
 }
@@ -730,10 +673,10 @@ static void test_client_streaming(void)
 	/* Cancelled in the middle: the handler must not take it for the whole. */
 	start_stream(&probe, INPUT_CALL, 10000, NULL);
 	send_input(&probe, 10);
-	run_for(20);
+	run_for(world.loop, 20);
 	rt_client_cancel(&probe.op);
 	ends(&probe, RT_CODE_CANCELLED);
-	reach(&world.service.cancelled, 1);
+	wait_for(&world.service.cancelled, 1);
 }
 
 /* A client that sends until too much is queued, and goes on when it has drained. */
@@ -766,7 +709,7 @@ static void test_client_drained(void)
 	probe_init(&probe, 10000);
 	probe.op.on_drained = send_pieces;
 	rt_client_start(world.client, INPUT_CALL, NULL, &probe.op);
-	run_for(5);
+	run_for(world.loop, 5);
 	CU_ASSERT_EQUAL(rt_client_queued_bytes(&probe.op), 0);
 	send_pieces(&probe.op);
 	CU_ASSERT(pieces_sent < PIECES);
@@ -885,7 +828,6 @@ static void test_bidirectional(void)
 
 	/* All requests first. */
 	start_stream(&probe, DUPLEX_CALL, 10000, on_answer);
-
 	for (int i = 0; i < 50; i++)
 		send_ping(&probe);
 	rt_client_half_close(&probe.op);
@@ -894,11 +836,10 @@ static void test_bidirectional(void)
 
 	/* A deadline in the middle. */
 	start_stream(&probe, DUPLEX_CALL, 200, on_answer);
-
 	send_ping(&probe);
 	ends(&probe, RT_CODE_DEADLINE_EXCEEDED);
 	CU_ASSERT_EQUAL(probe.messages, 1);
-	reach(&world.service.cancelled, 1);
+	wait_for(&world.service.cancelled, 1);
 }
 
 /* ---- many ---- */
@@ -943,6 +884,11 @@ static void test_size_limit(void)
 	good_call();
 }
 
+static bool server_has_room(void)
+{
+	return rt_server_calls(world.server) <= 2;
+}
+
 static void test_calls_max(void)
 {
 	Grpc__Health__V1__HealthCheckRequest check = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
@@ -970,8 +916,7 @@ static void test_calls_max(void)
 	let_go(&world.held[0]); /* whichever of the three it is */
 	wait_for(&world.ended, 1);
 	/* The client may have its answer before the server knows that it has. */
-	for (int i = 0; i < 2000 && rt_server_calls(world.server) > 2; i++)
-		run_for(1);
+	run_until_so(world.loop, server_has_room);
 	world.on_unary = NULL;
 	good_call();
 	let_go(&world.held[1]);
@@ -991,8 +936,8 @@ static void test_drain(void)
 	world.on_unary = hold;
 	start_unary(&held, 10000, 0);
 	wait_for(&world.held_count, 1);
-	rt_server_drain(world.server, 10000, on_drained, NULL);
-	run_for(20);
+	rt_server_drain(world.server, 10000, tests_count, &world.drained);
+	run_for(world.loop, 20);
 	CU_ASSERT_EQUAL(world.drained, 0); /* a call still runs */
 	start_unary(&late, 5000, 0);
 	ends(&late, RT_CODE_UNAVAILABLE);
@@ -1011,7 +956,7 @@ static void test_drain_impatient(void)
 	start_output(&stream, 200, 10, 100000, 0);
 	wait_for(&world.held_count, 1);
 	wait_for(&stream.messages, 1);
-	rt_server_drain(world.server, 50, on_drained, NULL);
+	rt_server_drain(world.server, 50, tests_count, &world.drained);
 	wait_for(&world.drained, 1);
 	wait_for(&held.done, 1);
 	wait_for(&stream.done, 1);
@@ -1025,7 +970,7 @@ static void test_drain_before_start(void)
 {
 	struct rt_server *server = server_new((struct rt_server_options){ .metrics = NULL });
 
-	rt_server_drain(server, 1000, on_drained, NULL);
+	rt_server_drain(server, 1000, tests_count, &world.drained);
 	CU_ASSERT_EQUAL(world.drained, 0);
 	wait_for(&world.drained, 1);
 	world.drained = 0;
@@ -1066,13 +1011,8 @@ static void *flood_run(void *arg)
 
 static void flood_start(struct flood *flood, int port, atomic_bool *stop)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET,
-				       .sin_port = htons((uint16_t)port),
-				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-
 	flood->stop = stop;
-	flood->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CU_ASSERT_EQUAL_FATAL(connect(flood->fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	flood->fd = loopback_connect(port);
 	CU_ASSERT_EQUAL_FATAL(pthread_create(&flood->thread, NULL, flood_run, flood), 0);
 }
 
@@ -1086,8 +1026,8 @@ static void test_flood(void)
 		flood_start(&floods[i], rt_server_port(world.server), &stop);
 	/* Timers fire and calls are answered while it goes on. */
 	for (int i = 0; i < 3; i++) {
-		run_for(1);
-		good_call_within(GUARD_MS);
+		run_for(world.loop, 1);
+		good_call_within(20000);
 	}
 	CU_ASSERT_FALSE(atomic_load(&stop));
 	atomic_store(&stop, true);
@@ -1134,7 +1074,7 @@ static void test_dead_target(void)
 	int64_t start;
 
 	good_call();
-	rt_server_drain(world.server, 1000, on_drained, NULL);
+	rt_server_drain(world.server, 1000, tests_count, &world.drained);
 	wait_for(&world.drained, 1);
 	world.drained = 0;
 	rt_server_free(world.server);
@@ -1150,7 +1090,7 @@ static void test_dead_target(void)
 	do {
 		start_unary(&probe, 10000, 0);
 		wait_for(&probe.done, 1);
-		run_for(20);
+		run_for(world.loop, 20);
 	} while (probe.code != 0 && rt_loop_now(world.loop) - start < 6000);
 	CU_ASSERT_EQUAL(probe.code, 0);
 }
@@ -1170,7 +1110,7 @@ static void test_connection(void)
 		probe_init(&probe, 5000);
 		probe.op.connection = 1 + i / 2;
 		rt_client_start(client, UNARY_CALL, &request.base, &probe.op);
-		reach(&world.held_count, i + 1);
+		wait_for(&world.held_count, i + 1);
 		snprintf(peers[i], sizeof(peers[i]), "%s", rt_call_peer(world.held[i].call));
 		let_go(&world.held[i]);
 		ends(&probe, 0);
@@ -1192,14 +1132,14 @@ static void test_channel_free(void)
 		start_unary(&probes[i], 10000, 0);
 	start_output(&probes[3], 200, 10, 100000, 0);
 	wait_for(&world.held_count, 3);
-	rt_channel_free(world.channel, on_freed, NULL);
+	rt_channel_free(world.channel, tests_count, &world.freed);
 	world.channel = NULL;
 	CU_ASSERT_EQUAL(world.freed, 0);
 	wait_for(&world.freed, 1);
 	for (int i = 0; i < 4; i++)
 		CU_ASSERT(probes[i].done == 1 && probes[i].code == RT_CODE_CANCELLED);
 	for (int i = 0; i < 3; i++)
-		reach(&world.held[i].cancelled, 1);
+		wait_for(&world.held[i].cancelled, 1);
 }
 
 /* ---- metrics ---- */
@@ -1274,7 +1214,6 @@ static void on_health(struct rt_client_op *op, const ProtobufCMessage *message)
 	const Grpc__Health__V1__HealthCheckResponse *health = (const void *)message;
 
 	probe->statuses[probe->messages++] = (int)health->status;
-	rt_loop_stop(world.loop);
 }
 
 static void watch_health(struct probe *probe, ProtobufCService *health, const char *name)
@@ -1324,7 +1263,7 @@ static void test_health(void)
 	rt_check_ready(&backend);
 	wait_for(&all.messages, 4);
 
-	rt_server_drain(world.server, 5000, on_drained, NULL);
+	rt_server_drain(world.server, 5000, tests_count, &world.drained);
 	watched(&all, 5);
 	watched(&one, 3);
 	ends(&unknown, 0);
@@ -1377,7 +1316,6 @@ static void on_mirrored(struct rt_client_op *op, const ProtobufCMessage *message
 	grpc__reflection__v1__server_reflection_response__free_unpacked(answer, NULL);
 	free(packed);
 	probe->messages++;
-	rt_loop_stop(world.loop);
 }
 
 static void test_reflection(void)
@@ -1431,7 +1369,7 @@ static void test_reflection(void)
 		if (version == 0)
 			rt_client_half_close(&mirror.op);
 		else
-			rt_server_drain(world.server, 5000, on_drained, NULL);
+			rt_server_drain(world.server, 5000, tests_count, &world.drained);
 		ends(&mirror, 0);
 		rt_client_free(client);
 	}

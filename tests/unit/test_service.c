@@ -5,10 +5,8 @@
  * letter for each step, into a pipe. */
 #include "service/service.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -21,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "loopback.h"
 #include "run.h"
 
 static int story_fd = -1;
@@ -453,24 +452,10 @@ static void no_admin_port(void)
 /* Asks the child's admin port for `path`; the whole answer. */
 static const char *ask(const char *path)
 {
-	static char answer[16384];
-	struct sockaddr_in address = { .sin_family = AF_INET,
-				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	const char *port = strstr(output(), "admin_port=");
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	size_t length = 0;
-	ssize_t n;
 
-	answer[0] = '\0';
 	CU_ASSERT_PTR_NOT_NULL_FATAL(port);
-	address.sin_port = htons((uint16_t)strtol(port + strlen("admin_port="), NULL, 10));
-	CU_ASSERT_EQUAL(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	dprintf(fd, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path);
-	while ((n = read(fd, answer + length, sizeof(answer) - 1 - length)) > 0)
-		length += (size_t)n;
-	answer[length] = '\0';
-	close(fd);
-	return answer;
+	return loopback_get((int)strtol(port + strlen("admin_port="), NULL, 10), path);
 }
 
 /* A socket such as systemd's; hears what the service says about itself. */
