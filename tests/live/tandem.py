@@ -1,16 +1,16 @@
-"""Live tests: a Tandem of one's own, with real processes and a real Redis.
+"""Live tests: each test class runs a Tandem of its own, with real processes and a real Redis.
 
-A test file holds classes derived from Live. Each class gets a folder, ports and a Redis that nobody
-else has; everything is started by scripts/lib/run, the same way scripts/up starts it. The client side
-knows only the .proto files: protoc compiles them, the calls are made from their descriptors.
+A test file holds classes derived from Live. Each class gets a folder, ports and a Redis that no other
+test uses; scripts/lib/run starts the processes, as it does for scripts/up. The client side knows only
+the .proto files: protoc compiles them, the calls are made from their descriptors.
 
     class Place(tandem.Live):
         def test_it(self):
             self.stock("tea", 5)
             order = self.order.PlaceOrder(customer_id="c", lines=[{"sku": "tea", "quantity": 1}]).order
 
-When the class ends, every process is asked to end (SIGTERM) and must end with exit code 0, and no log
-may hold a sanitizer's report. TANDEM_BUILD names the build to test: build/ when it is not set.
+At the end of the class, SIGTERM must end every process with exit code 0, and no log may hold a
+sanitizer's report. TANDEM_BUILD names the build to test; build/ when it is not set.
 """
 import contextlib
 import json
@@ -43,10 +43,11 @@ SERVICES = (*CONTEXTS, "gateway")
 
 ORDER_SERVICE = "tandem.order.v1.OrderService"
 INVENTORY_SERVICE = "tandem.inventory.v1.InventoryService"
+HEALTH = "grpc.health.v1.Health"
 
 
 def sanitized():
-    """The build under test carries sanitizers: slower, and its logs tell of faults."""
+    """Whether the build under test has sanitizers: it is slower, and its logs report faults."""
     try:
         with open(os.path.join(BUILD, "CMakeCache.txt")) as cache:
             return any(line.startswith("SANITIZE:") and line.strip()[-1] != "=" for line in cache)
@@ -110,8 +111,8 @@ class Stub:
 
 class Method:
     """One RPC. Called with the fields of its request, or with a request (or, when the client
-    streams, with an iterator of requests). Arguments of gRPC's own begin with an underscore.
-    The deadline is 10 s (of a machine without sanitizers) unless _timeout says otherwise."""
+    streams, with an iterator of requests). Arguments for gRPC itself begin with an underscore.
+    The deadline is 10 s (longer with sanitizers) unless _timeout says otherwise."""
 
     def __init__(self, protos, channel, service, method, kind):
         self.request = protos.message(method.input_type.full_name)
@@ -188,7 +189,7 @@ class Redis:
         return answers
 
     def entries(self, stream):
-        """What lies in a stream: [(id, {name: value})]. Of a name that stands twice, the last value."""
+        """A stream's entries: [(id, {name: value})]. Of a name that occurs twice, the last value."""
         return [(entry_id, pairs(flat)) for entry_id, flat in self("XRANGE", stream, "-", "+")]
 
     def close(self):
@@ -199,19 +200,19 @@ class Redis:
 
 
 def pairs(flat):
-    """{name: value} of an answer in which they take turns."""
+    """{name: value} of an answer that lists a name, its value, the next name, and so on."""
     return dict(zip(flat[::2], flat[1::2]))
 
 
 # ---- processes ----
 
 
-reserved = {}  # port: what keeps other tests off it, for as long as this process lives
+reserved = {}  # port: the socket that keeps other tests off it while this process lives
 
 
 def reserve(port):
-    """Nobody listens at this port, and no other live test has been given it: its number is a name in
-    the abstract namespace, which one process can have and which ends with it."""
+    """Takes a port on which nothing listens and that no other live test has; whether it could. Its
+    number becomes a name in the abstract namespace, which one process at a time can bind."""
     if port in reserved:
         return False
     claim = socket.socket(socket.AF_UNIX)
@@ -227,8 +228,8 @@ def reserve(port):
 
 
 def free_ports(count):
-    """Ports for this process alone, below those the kernel hands out by itself. With each goes the
-    one 1000 above, where scripts/up puts the admin port."""
+    """Ports for this process alone, below those that the kernel assigns. The port 1000 above each is
+    reserved too: scripts/up puts the admin port there."""
     ports = []
     while len(ports) < count:
         port = random.SystemRandom().randrange(10000, 29000)
@@ -273,7 +274,7 @@ class Process:
                 preexec_fn=set_limit,
             )
         if self.program == "redis":
-            # Its files are checked, and repaired, before it is a Redis.
+            # The script checks and repairs its files, then becomes Redis.
             until(
                 lambda: os.path.exists(pid_file) or self.popen.poll() is not None,
                 60 * SLOW,
@@ -320,13 +321,13 @@ class Process:
         self.popen.send_signal(number)
 
     def kill(self):
-        """As a crash: SIGKILL."""
+        """SIGKILL, as in a crash."""
         self.popen.kill()
         self.popen.wait()
         self.popen = None
 
     def terminate(self, seconds=20):
-        """Asks it to end; its exit code."""
+        """SIGTERM; returns the exit code."""
         self.popen.terminate()
         return self.wait(seconds)
 
@@ -342,7 +343,7 @@ class Process:
         return code
 
     def text(self, lines=60):
-        """The end of its log."""
+        """The last lines of its log."""
         with open(self.log, errors="replace") as log:
             return f"---- {self.name} ----\n" + "".join(log.readlines()[-lines:])
 
@@ -394,18 +395,18 @@ class Tandem:
             raise AttributeError(name) from None
 
     def start(self, *names):
-        """Starts these, or whatever does not run, and waits until they are ready."""
-        started = [self.processes[name] for name in names]
-        started = started or [p for p in self.processes.values() if p.popen is None]
-        for process in started:
-            process.start()
-        for process in started:
+        """Starts those of these (by default: of all) that do not run; waits until all are ready."""
+        wanted = [self.processes[name] for name in names or self.processes]
+        for process in wanted:
+            if process.popen is None:
+                process.start()
+        for process in wanted:
             if process.admin:
                 process.wait_ready()
 
     @contextlib.contextmanager
     def frozen(self, *names):
-        """Processes stand still (SIGSTOP) meanwhile."""
+        """Stops processes with SIGSTOP, and continues them afterwards."""
         for name in names:
             self.processes[name].signal(signal.SIGSTOP)
         try:
@@ -416,14 +417,13 @@ class Tandem:
 
     @contextlib.contextmanager
     def away(self, name):
-        """A service has been asked to end; afterwards it is there again, and the gateway knows."""
+        """Ends a service with SIGTERM; starts it again afterwards, and waits until the gateway knows."""
         code = self.processes[name].terminate()
         try:
             assert code == 0, f"{name} ended with {code}"
             yield
         finally:
-            self.start(name)
-            self.gateway.wait_ready()
+            self.start(name, "gateway")
 
     def channel(self, name="gateway"):
         """A connection of its own: gRPC shares those with equal options."""
@@ -440,7 +440,7 @@ class Tandem:
         )
 
     def redis_as(self, user=None):
-        """A connection to Redis as one of its users; as nobody (looking only) without a name."""
+        """A connection to Redis as one of its users; without a name as the default user (read-only)."""
         if user is None:
             return Redis(self.redis_port)
         with open(os.path.join(self.env["TANDEM_VAR"], "secrets", user)) as secret:
@@ -457,7 +457,7 @@ class Tandem:
         return self.library(context).replace("_", f"_{name}_")
 
     def ctl(self, *args, env=None, **options):
-        """Runs tandemctl on this Tandem. It must end by itself, without a sanitizer's report."""
+        """Runs tandemctl on this Tandem. It must end in time, without a sanitizer's report."""
         options = {"capture_output": True, "text": True, "timeout": 120 * SLOW, **options}
         ended = subprocess.run([CTL, *args], env={**self.env, **(env or {})}, **options)
         said = ended.stderr if options["text"] else ended.stderr.decode(errors="replace")
@@ -471,11 +471,11 @@ class Tandem:
         return ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()]
 
     def doctor(self):
-        """What tandemctl doctor says: a list of its rows."""
+        """The rows that tandemctl doctor prints."""
         return self.ctl_json("doctor")[1]
 
     def stop(self):
-        """Ends whatever runs. What went wrong, as text; "" when nothing did."""
+        """Ends all processes. What went wrong, as text; "" when nothing did."""
         wrong = ""
         for name in reversed(self.processes):
             process = self.processes[name]
@@ -505,7 +505,7 @@ class Tandem:
 
 
 def until(true, seconds, what, every=0.02):
-    """Waits until true() is, asking again and again; fails after `seconds`."""
+    """Calls true() until it returns something true, and returns that; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         result = true()
@@ -517,9 +517,9 @@ def until(true, seconds, what, every=0.02):
 
 
 class Load(threading.Thread):
-    """Places orders one after the other until told to stop. `calls` gets, for each try,
-    (request_id, seconds it took, order or None, error or None). What failed is tried again with the
-    same request_id when `retry` is set."""
+    """Places one order after the other until end(). `calls` gets, for each try, (request_id, seconds it
+    took, order or None, error or None). With `retry`, a call that failed is repeated with the same
+    request_id."""
 
     def __init__(self, order, sku, name, timeout=2, retry=True, **fields):
         super().__init__(daemon=True)
@@ -560,6 +560,38 @@ class Load(threading.Thread):
         return [order.order_id for _, _, order, _ in self.calls if order is not None]
 
 
+class Loads(list):
+    """Several Loads at the same time. In a `with`, whose body begins once each has placed an order."""
+
+    def __enter__(self):
+        for load in self:
+            load.start()
+        self.go_on(1)
+        return self
+
+    def __exit__(self, *_):
+        for load in self:
+            load.end()
+
+    def go_on(self, orders, what="load goes on"):
+        """Waits until each has placed so many more orders."""
+        before = [len(load.placed) for load in self]
+        until(
+            lambda: all(len(load.placed) >= n + orders for load, n in zip(self, before)),
+            20 * SLOW,
+            lambda: f"{what}: {[str(load.calls[-1][3]) for load in self if load.calls]}",
+        )
+
+    @property
+    def placed(self):
+        return [order_id for load in self for order_id in load.placed]
+
+    @property
+    def errors(self):
+        """The calls that failed: [(seconds it took, error)]."""
+        return [(took, error) for load in self for _, took, _, error in load.calls if error]
+
+
 class Live(unittest.TestCase):
     """A Tandem for the tests of one class."""
 
@@ -573,6 +605,7 @@ class Live(unittest.TestCase):
         cls.protos = Protos()
         cls.status = cls.protos.enum("tandem.order.v1.OrderStatus")
         cls.status_names = {number: name[13:] for name, number in cls.status.items()}
+        cls.serving = cls.protos.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
         cls.tandem = Tandem(cls.ENV, cls.FILES_MAX, cls.MORE)
         cls.channels = []
         try:
@@ -595,7 +628,7 @@ class Live(unittest.TestCase):
         cls.tandem.remove()
 
     def run(self, result=None):
-        """Shows the logs' ends when a test fails."""
+        """Shows the end of each log when a test fails."""
         result = result or self.defaultTestResult()
         before = len(result.failures) + len(result.errors)
         super().run(result)
@@ -621,12 +654,55 @@ class Live(unittest.TestCase):
         lines = [{"sku": sku, "quantity": quantity}]
         return self.order.PlaceOrder(lines=lines, **fields).order
 
+    def placing(self, sku, quantity=1, order=None, **fields):
+        """A PlaceOrder under way; `order`: a stub other than self.order."""
+        fields.setdefault("customer_id", "customer")
+        lines = [{"sku": sku, "quantity": quantity}]
+        return (order or self.order).PlaceOrder.future(lines=lines, **fields)
+
     def name(self, order):
         """An order's status by name."""
         return self.status_names[order.status]
 
     def get(self, order_id):
         return self.order.GetOrder(order_id=order_id).order
+
+    def settled(self, order_id):
+        """Waits until an order is settled, and returns it."""
+        until(lambda: self.get(order_id).settled, 20 * SLOW, lambda: f"settled: {self.get(order_id)}")
+        return self.get(order_id)
+
+    def listed(self, customer_id, page_size=1000):
+        """All orders of a customer, page by page."""
+        fields = {"customer_id": customer_id, "page_size": page_size}
+        orders, token = [], ""
+        while True:
+            page = self.order.ListOrders(page_token=token, **fields)
+            self.assertLessEqual(len(page.orders), page_size)
+            orders += page.orders
+            token = page.next_page_token
+            if not token:
+                return orders
+
+    def watch_health(self, name, service=""):
+        """A list that fills with the statuses that a process's health Watch sends, and at last with the
+        code that ends the stream. The first status is there."""
+        channel = self.tandem.channel(name)
+        self.addCleanup(channel.close)
+        stream = self.protos.stub(channel, HEALTH).Watch(service=service, _timeout=120 * SLOW)
+        seen = []
+
+        def follow():
+            try:
+                for answer in stream:
+                    seen.append(answer.status)
+                seen.append(grpc.StatusCode.OK)
+            except grpc.RpcError as error:
+                seen.append(error.code())
+
+        threading.Thread(target=follow, daemon=True).start()
+        until(lambda: seen, 10 * SLOW, "the first status")
+        return seen
 
     def decided(self, order_ids, seconds=20):
         """Waits until every order has left PENDING; {order_id: name of its status}."""
@@ -645,14 +721,14 @@ class Live(unittest.TestCase):
         return names
 
     def adds_up(self, sku):
-        """The stock of a SKU, after checking that nothing was made or lost."""
+        """The stock of a SKU, after checking that its counters add up."""
         stock = self.inventory.GetStock(sku=sku).stock
         self.assertEqual(stock.received, stock.available + stock.reserved + stock.committed, stock)
         return stock
 
     def fails(self, code, call, *arguments, **fields):
-        """The call must end with this status; the error, its details as error.found: {name: message}
-        by the short name of their types."""
+        """The call must end with this status. Returns the error, with its details as error.found:
+        {short name of the type: message}."""
         with self.assertRaises(grpc.RpcError) as caught:
             call(*arguments, **fields)
         error = caught.exception
@@ -670,7 +746,7 @@ class Live(unittest.TestCase):
                 for packed in status.details:
                     name = packed.type_url.rpartition("/")[2]
                     short = name.rpartition(".")[2]
-                    self.assertNotIn(short, found, "a detail type stands once")
+                    self.assertNotIn(short, found, "a detail type occurs once")
                     found[short] = self.protos.message(name).FromString(packed.value)
         return found
 

@@ -1,4 +1,4 @@
-"""Many buyers, few articles: nothing is sold twice."""
+"""Many buyers, few items: nothing is sold twice."""
 import threading
 import time
 
@@ -12,7 +12,7 @@ class Oversell(tandem.Live):
         _, other = self.connect()
 
         def look():
-            """Reads the counters all the while: at no instant may they be wrong."""
+            """Reads the counters all the time: they must never be wrong."""
             while not ended.is_set():
                 stock = other.GetStock(sku="rare").stock
                 lowest.append(stock.available)
@@ -25,10 +25,11 @@ class Oversell(tandem.Live):
         looker.start()
         stubs = [self.connect()[0] for _ in range(4)]
         calls = [
-            stubs[n % 4].PlaceOrder.future(
+            self.placing(
+                "rare",
+                order=stubs[n % 4],
                 request_id=f"buyer-{n}",
                 customer_id=f"buyer-{n % 50}",
-                lines=[{"sku": "rare", "quantity": 1}],
                 _timeout=60 * tandem.SLOW,
             )
             for n in range(2000)
@@ -44,8 +45,8 @@ class Oversell(tandem.Live):
         self.assertEqual((stock.available, stock.reserved), (0, 100))
         self.assertEqual(min(lowest), 0)
 
-    def test_two_articles_crosswise(self):
-        """Orders that want both of two articles, named in either order: each takes both or none."""
+    def test_two_skus_in_either_order(self):
+        """Orders for both of two SKUs, named in either order: each gets both or none."""
         self.stock("left", 30)
         self.stock("right", 30)
         skus = ("left", "right")
@@ -67,7 +68,7 @@ class Oversell(tandem.Live):
         for sku in skus:
             stock = self.adds_up(sku)
             self.assertEqual(stock.reserved, sold)
-        self.assertGreaterEqual(sold, 28, "what is left is too little for those refused")
+        self.assertGreaterEqual(sold, 28, "the stock that is left is too little for the rejected orders")
         for order in orders:
             if names[order.order_id] == "REJECTED":
                 for shortage in self.get(order.order_id).shortages:

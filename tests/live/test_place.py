@@ -1,4 +1,4 @@
-"""Placing an order: the way through the house, and the same call made twice."""
+"""Placing an order: every step to its decision, and the same call made twice."""
 import statistics
 import time
 
@@ -8,8 +8,8 @@ import tandem
 
 class Place(tandem.Live):
     def test_is_reserved_quickly(self):
-        """Stock that exists: RESERVED within 200 ms of the answer, as a client that asks again and
-        again sees it. The median of some, for the machine may be busy."""
+        """With stock: RESERVED within 200 ms of the call, as a client sees it that polls. The median of
+        some orders, because the machine may be busy."""
         self.stock("quick", 100)
         self.place("quick")
         took = []
@@ -23,7 +23,7 @@ class Place(tandem.Live):
             took.append(time.monotonic() - start)
         self.assertLess(statistics.median(took), 0.2 * tandem.SLOW, took)
 
-    def test_an_order_tells_what_was_asked(self):
+    def test_an_order_holds_what_was_requested(self):
         self.stock("told-a", 10)
         self.stock("told-b", 10)
         before = time.time()
@@ -62,7 +62,7 @@ class Place(tandem.Live):
         )
 
     def test_all_or_nothing(self):
-        """One line is short: REJECTED, the shortage told, the other line not touched."""
+        """One line is short: REJECTED, with the shortage; the other line's stock is unchanged."""
         self.stock("enough", 10)
         self.stock("short", 3)
         order = self.order.PlaceOrder(
@@ -91,30 +91,25 @@ class Place(tandem.Live):
 
     def test_watch_streams_every_change(self):
         self.stock("watch", 1)
-        order = self.place("watch")
-        watch = self.order.WatchOrder(order_id=order.order_id)
-        seen = []
-        for change in watch:
-            seen.append((self.name(change.order), change.order.version))
-            if seen[-1][0] == "RESERVED":
-                break
-        watch.cancel()
-        # The first state may already be the second one.
+
+        def changes(order, **fields):
+            watch = self.order.WatchOrder(order_id=order.order_id, **fields)
+            for change in watch:
+                yield self.name(change.order), change.order.version
+                if self.name(change.order) == "RESERVED":
+                    watch.cancel()
+                    return
+
+        # A watch may begin after PENDING.
+        seen = list(changes(self.place("watch")))
         self.assertEqual(seen, [("PENDING", 1), ("RESERVED", 2)][-len(seen):])
-        refused = self.place("watch")
-        seen = [
-            (self.name(change.order), change.order.version)
-            for change in self.order.WatchOrder(order_id=refused.order_id)
-        ]
-        self.assertEqual(seen, [("PENDING", 1), ("REJECTED", 2)][-len(seen):], "ends when final")
-        after = [
-            change.order.version
-            for change in self.order.WatchOrder(order_id=refused.order_id, after_version=1)
-        ]
-        self.assertEqual(after, [2], "goes on after the version given")
+        rejected = self.place("watch")
+        seen = list(changes(rejected))
+        self.assertEqual(seen, [("PENDING", 1), ("REJECTED", 2)][-len(seen):], "ends when settled")
+        self.assertEqual(list(changes(rejected, after_version=1)), [("REJECTED", 2)])
 
     def test_watch_sees_pending_first(self):
-        """With inventory held still, the watch begins with PENDING and goes on to RESERVED."""
+        """While inventory is stopped, the watch begins with PENDING; RESERVED follows."""
         self.stock("still", 1)
         with self.tandem.frozen("inventory"):
             order = self.place("still")
@@ -149,16 +144,9 @@ class Place(tandem.Live):
     def test_orders_are_listed_newest_first(self):
         placed = [self.place("list", customer_id="lister").order_id for _ in range(7)]
         self.decided(placed)
-        listed, token = [], ""
-        while True:
-            page = self.order.ListOrders(customer_id="lister", page_size=3, page_token=token)
-            self.assertLessEqual(len(page.orders), 3)
-            listed += [order.order_id for order in page.orders]
-            token = page.next_page_token
-            if not token:
-                break
+        listed = [order.order_id for order in self.listed("lister", page_size=3)]
         self.assertEqual(sorted(listed), sorted(placed))
-        # Within a millisecond the order is that of the ids.
+        # Orders of the same millisecond are sorted by their ids.
         times = [self.get(order_id).create_time for order_id in listed]
         self.assertEqual(times, sorted(times, key=lambda t: (t.seconds, t.nanos), reverse=True))
         self.fails(
@@ -190,18 +178,11 @@ class Twice(tandem.Live):
             "twice", quantity=2, request_id="r1", labels={"a": "1", "b": "2"}, wait_for_decision=True
         )
         self.assertEqual((waited.order_id, self.name(waited)), (first.order_id, "RESERVED"))
-        other = self.place("twice", quantity=2, request_id="r1", customer_id="somebody else")
+        other = self.place("twice", quantity=2, request_id="r1", customer_id="another")
         self.assertNotEqual(other.order_id, first.order_id, "unique for its customer")
-        batch = self.order.BatchPlaceOrders(
-            requests=[
-                {
-                    "request_id": "r2",
-                    "customer_id": "customer",
-                    "lines": [{"sku": "twice", "quantity": 1}],
-                }
-            ]
-            * 3
-        )
+        lines = [{"sku": "twice", "quantity": 1}]
+        repeated = {"request_id": "r2", "customer_id": "customer", "lines": lines}
+        batch = self.order.BatchPlaceOrders(requests=[repeated] * 3)
         self.assertEqual(len({item.order.order_id for item in batch.orders}), 1)
 
     def test_other_content_is_refused(self):
@@ -214,36 +195,23 @@ class Twice(tandem.Live):
         )
         for fields in different:
             with self.subTest(fields=fields):
-                error = self.fails(
-                    grpc.StatusCode.ALREADY_EXISTS,
-                    self.place,
-                    "content",
-                    request_id="taken",
-                    **fields,
-                )
+                exists = grpc.StatusCode.ALREADY_EXISTS
+                error = self.fails(exists, self.place, "content", request_id="taken", **fields)
                 self.assertNotIn("xyzzy", error.details(), "the first content is not shown")
 
     def test_200_at_once_make_one_order(self):
         self.stock("crowd", 1000)
         stubs = [self.connect()[0] for _ in range(4)]
-        fields = {
-            "request_id": "crowd",
-            "customer_id": "crowd",
-            "lines": [{"sku": "crowd", "quantity": 3}],
-        }
-        calls = [stubs[n % 4].PlaceOrder.future(**fields) for n in range(200)]
+        fields = {"request_id": "crowd", "customer_id": "crowd"}
+        calls = [self.placing("crowd", 3, stubs[n % 4], **fields) for n in range(200)]
         ids = {call.result().order.order_id for call in calls}
         self.assertEqual(len(ids), 1)
         self.decided(ids)
         self.assertEqual(self.adds_up("crowd").available, 997)
-        self.assertEqual(len(self.order.ListOrders(customer_id="crowd").orders), 1)
-        entries = self.tandem.redis_as()("XRANGE", "order:{0}:events", "-", "+")
-        placed = [
-            fields
-            for _, fields in entries
-            if b"tandem.order.v1.OrderPlaced" in fields and ids.copy().pop().encode() in fields
-        ]
-        self.assertEqual(len(placed), 1, "one OrderPlaced")
+        self.assertEqual(len(self.listed("crowd")), 1)
+        entries = self.tandem.redis_as().entries("order:{0}:events")
+        types = [entry[b"type"] for _, entry in entries if entry[b"subject"].decode() in ids]
+        self.assertEqual(types.count(b"tandem.order.v1.OrderPlaced"), 1)
 
     def test_an_adjustment_takes_effect_once(self):
         fields = {"request_id": "delivery", "sku": "adjust", "delta": 7, "reason": "lorry"}

@@ -1,4 +1,4 @@
-"""The processes themselves: signals, a log that nobody reads, and what they say when they cannot start."""
+"""The processes: signals, a log that is not read, and what they report when they cannot start."""
 import fcntl
 import os
 import signal
@@ -7,9 +7,8 @@ import socket
 import tandem
 
 
-
 class FullPipe:
-    """A pipe without room. Its writing end goes to a process; nobody reads until read_all."""
+    """A pipe that is full until read(). Its writing end is for a process."""
 
     def __init__(self):
         self.reads, self.writes = os.pipe()
@@ -26,15 +25,10 @@ class FullPipe:
 
 class Process(tandem.Live):
     def setUp(self):
-        for process in self.tandem.processes.values():
-            if process.popen is None:
-                process.start()
-        for process in self.tandem.processes.values():
-            if process.admin:
-                process.wait_ready()
+        self.tandem.start()
 
     def start_with_full_log(self, process):
-        """Starts it anew; its standard error is a pipe without room."""
+        """Restarts it with a full pipe as its standard error."""
         self.assertEqual(process.terminate(), 0)
         pipe = FullPipe()
         self.addCleanup(pipe.close)
@@ -43,11 +37,11 @@ class Process(tandem.Live):
             process.start()
         finally:
             process.output = None
-        self.setUp()
+        self.tandem.start()
         return pipe
 
     def test_a_log_that_nobody_reads(self):
-        """Each service serves and ends; when somebody reads, it says how many lines were dropped."""
+        """Each service serves and ends; once the log is read, it says how many lines were dropped."""
         self.stock("log", 1000)
         for name in tandem.SERVICES:
             with self.subTest(process=name):
@@ -57,8 +51,7 @@ class Process(tandem.Live):
                 self.assertEqual(process.get("/healthz")[0], 200)
                 self.assertGreater(process.metric("tandem_log_dropped_total"), 0)
                 self.assertEqual(process.terminate(), 0)
-                process.start()
-                self.setUp()
+                self.tandem.start()
                 pipe = self.start_with_full_log(process)
                 text = ""
                 while "lines were dropped" not in text:
@@ -67,15 +60,15 @@ class Process(tandem.Live):
                 self.assertEqual(process.terminate(), 0)
 
     def test_signals(self):
-        """What other daemons reload on ends no service, from the first moment on."""
+        """The signals on which other daemons reload end no service, not even while it starts."""
         for name in tandem.SERVICES:
             process = self.tandem.processes[name]
-            self.setUp()
+            self.tandem.start()
             for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 with self.subTest(process=name, signal=number.name):
-                    told = f"signal ignored; SIGTERM ends the service signal={number.name[3:]}\n"
+                    line = f"signal ignored; SIGTERM ends the service signal={number.name[3:]}\n"
                     process.signal(number)
-                    tandem.until(lambda: told in process.text(), 10 * tandem.SLOW, "it is told")
+                    tandem.until(lambda: line in process.text(), 10 * tandem.SLOW, "it is logged")
                     process.wait_ready()
             self.assertEqual(process.terminate(), 0)
             process.start()
@@ -86,9 +79,8 @@ class Process(tandem.Live):
             process.wait_ready()
 
 
-
 class Start(tandem.Live):
-    """What stands in the way of a start is said, with what to do."""
+    """A service that cannot start says why, and what to do."""
 
     def start(self, program, *arguments, env=None):
         process = tandem.Process(self.tandem, f"second-{program}", program, env)
@@ -116,7 +108,7 @@ class Start(tandem.Live):
                         self.assertIn(variable, text)
 
     def test_passwords(self):
-        """A file that is damaged ends the start; one that is wrong is tried, and told once."""
+        """A damaged file ends the start; a wrong password is tried, and logged once."""
         folder = self.tandem.folder
         for name in ("order", "inventory"):
             upper = name.upper()
@@ -124,15 +116,15 @@ class Start(tandem.Live):
                 f"TANDEM_{upper}_LISTEN": "127.0.0.1:0",
                 f"TANDEM_{upper}_ADMIN_LISTEN": "127.0.0.1:0",
             }
-            for content, told in ((b"", "it is empty"), (b"a\0b\n", "NUL"), (None, "No such file")):
-                with self.subTest(process=name, told=told):
-                    path = os.path.join(folder, f"{name}-{told}")
+            for content, why in ((b"", "it is empty"), (b"a\0b\n", "NUL"), (None, "No such file")):
+                with self.subTest(process=name, why=why):
+                    path = os.path.join(folder, f"{name}-{why}")
                     if content is not None:
                         with open(path, "wb") as file:
                             file.write(content)
                     process = self.start(name, "--redis-password-file", path, env=env)
                     self.assertEqual(process.wait(), 1)
-                    self.assertIn(told, process.text())
+                    self.assertIn(why, process.text())
                     self.assertIn(path, process.text())
             path = os.path.join(folder, f"{name}-wrong")
             with open(path, "w") as file:

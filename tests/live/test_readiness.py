@@ -1,13 +1,9 @@
-"""Whether a service can serve is said once: /readyz, grpc.health.v1 (Check and Watch, for each service
-and for all) and tandemctl doctor agree, without any traffic, soon after it changes, both ways."""
-import contextlib
+"""Whether a service is ready: /readyz, grpc.health.v1 (Check and Watch, for each service and for all) and
+tandemctl doctor say the same, without any traffic, soon after it changes, in both directions."""
 import subprocess
-import threading
 
-import grpc
 import tandem
 
-HEALTH = "grpc.health.v1.Health"
 SOON = 10  # seconds; each step below takes one or two
 CONTEXTS = ("order", "inventory")
 ALL = ("order", "inventory", "gateway")
@@ -15,43 +11,28 @@ ALL = ("order", "inventory", "gateway")
 
 class Readiness(tandem.Live):
     def setUp(self):
-        self.serving = self.protos.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
         self.stubs, self.seen = {}, {}
         for name in ALL:
             channel = self.tandem.channel(name)
             self.addCleanup(channel.close)
-            self.stubs[name] = self.protos.stub(channel, HEALTH)
+            self.stubs[name] = self.protos.stub(channel, tandem.HEALTH)
         self.ops = self.tandem.redis_as("ops")
         self.agree(**{name: True for name in ALL})
-        self.watch("gateway", tandem.ORDER_SERVICE)
-        self.watch("gateway", tandem.INVENTORY_SERVICE)
-        self.watch("order", "")
-
-    def watch(self, name, service):
-        """Collects what Watch says, until the test ends."""
-        seen = self.seen[name, service] = []
-        stream = self.stubs[name].Watch(service=service, _timeout=120 * tandem.SLOW)
-        self.addCleanup(stream.cancel)
-
-        def follow():
-            with contextlib.suppress(grpc.RpcError):
-                for answer in stream:
-                    seen.append(answer.status)
-
-        threading.Thread(target=follow, daemon=True).start()
-        tandem.until(lambda: seen, SOON * tandem.SLOW, "the first answer of Watch")
+        for watched in (
+            ("gateway", tandem.ORDER_SERVICE),
+            ("gateway", tandem.INVENTORY_SERVICE),
+            ("order", ""),
+        ):
+            self.seen[watched] = self.watch_health(*watched)
 
     def check(self, name, service=""):
         return self.stubs[name].Check(service=service).status == self.serving["SERVING"]
 
     def agree(self, **wanted):
-        """Waits until both surfaces of each process say so, and watchers have heard it."""
+        """Waits until /readyz, Check and Watch of these processes report what is wanted."""
 
         def what():
-            found = {}
-            for name, _ in wanted.items():
-                found[name] = (self.tandem.processes[name].ready(), self.check(name))
-            return found
+            return {name: (self.tandem.processes[name].ready(), self.check(name)) for name in wanted}
 
         def watchers():
             return all(
@@ -66,7 +47,7 @@ class Readiness(tandem.Live):
         )
 
     def doctor(self):
-        """What doctor finds bad: {check: result}."""
+        """The checks of doctor that are bad: {check: result}."""
         return {
             row["check"]: row["result"] for row in self.tandem.doctor() if row["result"] == "bad"
         }
@@ -80,7 +61,7 @@ class Readiness(tandem.Live):
         return [self.check("gateway", s) for s in (tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE)]
 
     def test_redis_takes_no_writes(self):
-        """It became somebody's replica."""
+        """It became a replica."""
         self.ops("CONFIG", "SET", "replica-serve-stale-data", "yes")
         self.ops("REPLICAOF", "127.0.0.1", "1")
         try:
@@ -150,8 +131,8 @@ class Readiness(tandem.Live):
                 self.agree(order=True, inventory=True, gateway=True)
 
     def test_health_refuses_nothing(self):
-        """What is not ready is called all the same: the answer says best what is wrong. Orders need no
-        inventory to be accepted."""
+        """The gateway calls a service that is not ready too: its answer says best what is wrong, and an
+        order can be accepted without inventory."""
         with self.tandem.frozen("inventory"):
             self.agree(gateway=False)
             self.assertEqual(self.name(self.place("refuses-nothing")), "PENDING")

@@ -1,17 +1,14 @@
-"""Health and reflection, asked by messages of Debian's grpc-proto: what other tools rely on."""
+"""Health and reflection, called with the messages of Debian's grpc-proto, as other tools do."""
 import grpc
 import tandem
 from google.protobuf import descriptor_pb2
-
-HEALTH = "grpc.health.v1.Health"
 
 
 class Health(tandem.Live):
     def setUp(self):
         channel = self.tandem.channel()
         self.addCleanup(channel.close)
-        self.health = self.protos.stub(channel, HEALTH)
-        self.serving = self.protos.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
+        self.health = self.protos.stub(channel, tandem.HEALTH)
 
     def test_check(self):
         for service in ("", tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE):
@@ -19,8 +16,8 @@ class Health(tandem.Live):
         self.fails(grpc.StatusCode.NOT_FOUND, self.health.Check, service="no.such.Service")
 
     def test_watch(self):
-        """The first answer comes at once; an unknown service is said to be unknown, and the stream
-        stays open, for it may come."""
+        """The first answer comes at once. An unknown service is reported as unknown, and the stream
+        stays open, because the service may come."""
         for service, status in (("", "SERVING"), ("no.such.Service", "SERVICE_UNKNOWN")):
             stream = self.health.Watch(service=service)
             self.assertEqual(next(iter(stream)).status, self.serving[status])
@@ -31,7 +28,7 @@ class Health(tandem.Live):
         for name in ("order", "inventory"):
             channel = self.tandem.channel(name)
             self.addCleanup(channel.close)
-            health = self.protos.stub(channel, HEALTH)
+            health = self.protos.stub(channel, tandem.HEALTH)
             self.assertEqual(health.Check().status, self.serving["SERVING"])
 
     def test_admin(self):
@@ -70,7 +67,7 @@ class Reflection(tandem.Live):
                 {
                     tandem.ORDER_SERVICE,
                     tandem.INVENTORY_SERVICE,
-                    HEALTH,
+                    tandem.HEALTH,
                     "grpc.reflection.v1.ServerReflection",
                     "grpc.reflection.v1alpha.ServerReflection",
                 },
@@ -123,7 +120,7 @@ class Reflection(tandem.Live):
             "tandem.inventory.v1.StockAdjusted": "tandem/inventory/v1/inventory_events.proto",
             "google.rpc.Status": "google/rpc/status.proto",
             "google.protobuf.Timestamp": "google/protobuf/timestamp.proto",
-            HEALTH: "grpc/health/v1/health.proto",
+            tandem.HEALTH: "grpc/health/v1/health.proto",
         }
         for version in self.VERSIONS:
             for symbol, file in symbols.items():
@@ -135,7 +132,7 @@ class Reflection(tandem.Live):
                     ]
                     self.assertIn(file, found)
 
-    def test_what_is_not_there(self):
+    def test_unknown_names(self):
         not_found = grpc.StatusCode.NOT_FOUND.value[0]
         for version in self.VERSIONS:
             requests = [

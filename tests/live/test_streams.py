@@ -1,4 +1,4 @@
-"""What lies in Redis: readable for everybody, writable for its owner alone, there after a restart."""
+"""The streams in Redis: all can read them, only their owner can write, and they survive a restart."""
 import re
 
 import tandem
@@ -64,8 +64,8 @@ class Streams(tandem.Live):
         for stream, group in ((ORDERS, b"inventory"), (STOCK, b"order")):
 
             def caught_up():
-                groups = [dict(zip(g[::2], g[1::2])) for g in redis("XINFO", "GROUPS", stream)]
-                last = dict(zip(*[iter(redis("XINFO", "STREAM", stream))] * 2))
+                groups = [tandem.pairs(g) for g in redis("XINFO", "GROUPS", stream)]
+                last = tandem.pairs(redis("XINFO", "STREAM", stream))
                 return [
                     (g[b"name"], g[b"pending"], g[b"last-delivered-id"]) for g in groups
                 ] == [(group, 0, last[b"last-generated-id"])]
@@ -111,13 +111,13 @@ class Streams(tandem.Live):
                     with self.assertRaises(tandem.RedisError) as caught:
                         redis(*command)
                     self.assertTrue(str(caught.exception).startswith("NOPERM"), caught.exception)
-        # What a function does is checked as well: the other's functions write the other's keys.
+        # Redis checks the commands inside a function too: it may not write another service's keys.
         redis = self.tandem.redis_as("inventory")
         with self.assertRaises(tandem.RedisError) as caught:
             redis("FCALL", self.tandem.function("order", "trim"), 1, ORDERS, 0, 0, 0, 0)
         self.assertIn("can't access", str(caught.exception))
 
-    def test_looking_needs_no_name(self):
+    def test_the_default_user_reads(self):
         self.decided([self.place("looking").order_id])
         redis = self.tandem.redis_as()
         self.assertEqual(redis("PING"), b"PONG")
@@ -157,10 +157,9 @@ class Streams(tandem.Live):
         order = self.place("kept", quantity=2, wait_for_decision=True)
         before = self.entries(ORDERS), self.entries(STOCK)
         self.tandem.redis.terminate()
-        self.tandem.redis.start()
+        self.tandem.start("redis")
         self.assertEqual((self.entries(ORDERS), self.entries(STOCK)), before)
-        for process in (self.tandem.order, self.tandem.inventory, self.tandem.gateway):
-            process.wait_ready()
+        self.tandem.start()
         self.assertEqual(self.get(order.order_id), order)
         self.assertEqual(self.adds_up("kept").reserved, 2)
         self.decided([self.place("kept").order_id])

@@ -1,8 +1,8 @@
 """Redis's file, cut in the middle of a transaction, as after a power cut.
 
-Redis 7.0 by itself loads such a file, appends behind the half transaction, and loses what it
-acknowledged meanwhile at the next start. Our start repairs the file first: what was cut is gone whole,
-what came later stays. Every cut starts Redis twice; TANDEM_TORN_CUTS says how many cuts (12).
+Redis 7.0 alone loads such a file, appends behind the half transaction, and at the next start loses what
+it acknowledged meanwhile. Our start repairs the file first: the cut transaction is removed whole, and
+what is written later stays. Every cut starts Redis twice; TANDEM_TORN_CUTS is the number of cuts (12).
 """
 import os
 import shutil
@@ -40,22 +40,22 @@ class Torn(tandem.Live):
         return self.tandem.redis_as("ops")
 
     def check_whole(self, redis):
-        """No order without its event, no event without its order: each transaction is there whole or
-        not at all. Returns the number of orders."""
+        """No order without its event, no event without its order: each transaction is there as a whole
+        or not at all. Returns the number of orders."""
         orders = {key[len("order:{0}:o:") :] for key in redis("KEYS", "order:{0}:o:*")}
-        placed = set()
-        for _, flat in redis("XRANGE", EVENTS, "-", "+"):
-            entry = dict(zip(flat[::2], flat[1::2]))
-            if entry[b"type"].endswith(b"OrderPlaced"):
-                placed.add(entry[b"subject"])
+        placed = {
+            entry[b"subject"]
+            for _, entry in redis.entries(EVENTS)
+            if entry[b"type"].endswith(b"OrderPlaced")
+        }
         self.assertEqual(orders, placed)
         for order in orders:
-            key = b"order:{0}:o:" + order
-            self.assertEqual(redis("HGET", key, "status") in (b"PENDING", b"RESERVED"), True)
+            status = redis("HGET", b"order:{0}:o:" + order, "status")
+            self.assertIn(status, (b"PENDING", b"RESERVED"))
         return len(orders)
 
     def test_cut_anywhere(self):
-        # The last transactions, evenly; and the very last bytes, one by one.
+        # Evenly through the last transactions, and at each of the last 8 bytes.
         size = len(self.whole)
         first = self.whole.rindex(b"\r\nMULTI\r\n", 0, size - 4000)
         spread = max(1, (size - first) // CUTS)
@@ -65,7 +65,7 @@ class Torn(tandem.Live):
             with self.subTest(cut=cut, of=size):
                 redis = self.start_redis(self.whole[:cut])
                 orders.add(self.check_whole(redis))
-                # Acknowledged in between: alone, and in a transaction.
+                # Writes that are acknowledged now: one alone, and some in a transaction.
                 self.assertEqual(redis("SET", "alone", cut), b"OK")
                 redis("MULTI")
                 redis("SET", "together", cut)
@@ -79,16 +79,15 @@ class Torn(tandem.Live):
                 orders.add(self.check_whole(redis))
                 self.tandem.redis.kill()
         self.assertLessEqual(max(orders), 30)
-        self.assertGreater(len(list(self.torn())), 0, "what was cut is kept")
+        self.assertTrue(self.torn(), "what was cut off is kept")
         self.start_redis(self.whole)
 
     def torn(self):
-        for name in os.listdir(os.path.join(self.tandem.env["TANDEM_VAR"], "redis")):
-            if name.startswith("torn-"):
-                yield name
+        names = os.listdir(os.path.join(self.tandem.env["TANDEM_VAR"], "redis"))
+        return [name for name in names if name.startswith("torn-")]
 
     def test_damage_inside_is_refused(self):
-        """A fault with whole transactions behind it: nothing is cut, the start fails and says why."""
+        """A fault before whole transactions: nothing is cut, the start fails and says why."""
         middle = self.whole.index(b"\r\nMULTI\r\n", len(self.whole) // 2)
         broken = self.whole[:middle] + b"#" + self.whole[middle + 1 :]
         with self.assertRaises(AssertionError) as caught:
@@ -101,12 +100,9 @@ class Torn(tandem.Live):
         self.assertGreaterEqual(self.check_whole(redis), 30)
 
     def tearDown(self):
-        """The system goes on with what is there."""
+        """The services work with what is there."""
         shutil.rmtree(self.kept)
-        for name in ("order", "inventory", "gateway"):
-            self.tandem.processes[name].start()
-        for name in ("order", "inventory", "gateway"):
-            self.tandem.processes[name].wait_ready()
+        self.tandem.start()
         self.decided([self.place("torn").order_id])
 
 

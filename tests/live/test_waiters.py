@@ -1,4 +1,4 @@
-"""Ten thousand wait for their decisions, and nobody else notices."""
+"""Ten thousand orders wait for their decisions and delay no other call."""
 import threading
 
 import tandem
@@ -7,12 +7,12 @@ STREAMS, EACH = 40, 256  # as many of a stream as the order service has under wa
 
 
 class Waiters(tandem.Live):
-    # Where the requests of the undecided are repeated is of no interest here.
+    # No request to inventory is repeated during the test.
     ENV = {"TANDEM_ORDER_DECISION_TIMEOUT": "10m"}
 
     def wait_for_decisions(self):
-        """Orders that wait, placed on the order service itself; the threads that take the answers, and
-        where these go: the names of statuses."""
+        """Places orders that wait, on the order service itself. Returns a list that gets the name of each
+        status that is answered, and the threads that read the answers."""
         seconds = 60 * tandem.SLOW
         names, threads = [], []
 
@@ -48,7 +48,7 @@ class Waiters(tandem.Live):
         return names, threads
 
     def reads(self):
-        """HMGETs that Redis has served: a look at an order is one."""
+        """HMGETs that Redis has served: reading an order is one."""
         for line in self.tandem.redis_as("ops")("INFO", "commandstats").splitlines():
             if line.startswith(b"cmdstat_hmget:calls="):
                 return int(line.split(b"=")[1].split(b",")[0])
@@ -59,20 +59,17 @@ class Waiters(tandem.Live):
         self.assertEqual(self.tandem.inventory.terminate(), 0)
         names, threads = self.wait_for_decisions()
         before, placed = self.reads(), 0
-        # All that wait are looked at again every few seconds; orders all the time: none is refused
-        # or late.
+        # The service reads all waiting orders again every few seconds; orders that are placed
+        # meanwhile are neither refused nor late.
         while self.reads() < before + 2 * STREAMS * EACH:
             for _ in range(50):
                 self.place("beside", customer_id="beside")
                 placed += 1
         self.assertEqual(self.tandem.order.metric("tandem_order_waiters"), STREAMS * EACH)
         self.assertGreater(placed, 0)
-        # Reads of all orders at once, and of long lists, beside the same.
-        ids, token = [], ""
-        while len(ids) < 5000:
-            page = self.order.ListOrders(customer_id="waiter", page_size=1000, page_token=token)
-            ids += [order.order_id for order in page.orders]
-            token = page.next_page_token
+        # Reads of thousands of orders at once, and of long lists, while orders are placed.
+        ids = [order.order_id for order in self.listed("waiter")][:5000]
+        self.assertEqual(len(ids), 5000)
         order, _ = self.connect("order")
         looks = [order.GetOrder.future(order_id=i, _timeout=30 * tandem.SLOW) for i in ids]
         looks += [

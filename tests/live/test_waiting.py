@@ -1,29 +1,21 @@
-"""Orders that wait for their decision while inventory is away: they are stored all the same, and nobody
-else waits with them. Deadlines that pass are told as such."""
+"""Orders that wait for their decision while inventory is stopped: they are stored all the same, and
+delay no other call. A deadline that passes is reported as such."""
 import collections
-import signal
 import threading
 
 import grpc
 import tandem
 
-STREAMS, EACH = 21, 500  # more in all than the calls that a service takes
+STREAMS, EACH = 21, 500  # more in all than the calls that a service takes at a time
 
 
 class Waiting(tandem.Live):
     def setUp(self):
-        self.tandem.inventory.signal(signal.SIGSTOP)
-        self.addCleanup(self.tandem.inventory.signal, signal.SIGCONT)
-        self.calls = []
-        self.addCleanup(self.go)
-
-    def go(self):
-        for call in self.calls:
-            call.cancel()
+        self.enterContext(self.tandem.frozen("inventory"))
 
     def wait_for_decisions(self, sku, seconds):
-        """STREAMS × EACH orders that wait for their decision, on as many streams; how many orders there
-        were before."""
+        """Begins to place STREAMS × EACH orders that wait for their decision; returns a function that says
+        whether all are stored."""
         make = self.order.StreamOrders.request
         before = self.stored()
 
@@ -39,26 +31,22 @@ class Waiting(tandem.Live):
         ended = threading.Event()
         self.addCleanup(ended.set)
         for _ in range(STREAMS):
-            self.calls.append(self.order.StreamOrders(requests(), _timeout=seconds))
-        return before
+            self.addCleanup(self.order.StreamOrders(requests(), _timeout=seconds).cancel)
+        return lambda: self.stored() - before >= STREAMS * EACH
 
     def stored(self):
         return self.tandem.redis_as()("XLEN", "order:{0}:events")
 
     def test_all_are_stored_while_they_wait(self):
-        """Ten times as many as one second of waiting would let through, were they to wait for each other."""
+        """Ten times as many as would be stored in the time if they waited for each other."""
         seconds = 8 * tandem.SLOW
-        before = self.wait_for_decisions("stored", seconds)
-        tandem.until(
-            lambda: self.stored() - before >= STREAMS * EACH, seconds - 1, "all stored while they wait"
-        )
+        all_stored = self.wait_for_decisions("stored", seconds)
+        tandem.until(all_stored, seconds - 1, "all stored while they wait")
 
     def test_others_are_served(self):
-        """10 500 orders wait for their decision; through the same gateway others place and read."""
-        before = self.wait_for_decisions("followed", 120 * tandem.SLOW)
-        tandem.until(
-            lambda: self.stored() - before >= STREAMS * EACH, 60 * tandem.SLOW, "all are stored"
-        )
+        """10 500 orders wait for their decision; other clients of the same gateway place and read."""
+        all_stored = self.wait_for_decisions("followed", 120 * tandem.SLOW)
+        tandem.until(all_stored, 60 * tandem.SLOW, "all are stored")
         for _ in range(20):
             order = self.place("other", _timeout=5 * tandem.SLOW)
             self.assertEqual(
@@ -67,22 +55,15 @@ class Waiting(tandem.Live):
 
 
 class Deadlines(tandem.Live):
-    def test_a_passed_deadline_is_told_as_one(self):
-        """Whatever a deadline is too short for: DEADLINE_EXCEEDED, for each way a call can take."""
+    def test_a_passed_deadline_is_reported_as_one(self):
+        """A deadline that is too short ends each kind of call with DEADLINE_EXCEEDED."""
         self.stock("short", 100000)
         order_id = self.place("short").order_id
         ways = [
-            lambda **o: self.order.PlaceOrder.future(
-                customer_id="c", lines=[{"sku": "short", "quantity": 1}], **o
-            ),
-            lambda **o: self.order.PlaceOrder.future(
-                customer_id="c",
-                lines=[{"sku": "short", "quantity": 1}],
-                wait_for_decision=True,
-                **o,
-            ),
+            lambda **o: self.placing("short", **o),
+            lambda **o: self.placing("short", wait_for_decision=True, **o),
             lambda **o: self.order.GetOrder.future(order_id=order_id, **o),
-            lambda **o: self.order.ListOrders.future(customer_id="c", **o),
+            lambda **o: self.order.ListOrders.future(customer_id="customer", **o),
             lambda **o: self.inventory.GetStock.future(sku="short", **o),
         ]
         ended = collections.Counter()
