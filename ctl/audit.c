@@ -1,12 +1,12 @@
 /* audit.c - tandemctl audit: proves that orders and stock agree, without stopping anything.
  *
- *   scan       every order with its reservation and timer, a hundred at one instant
- *              then the reservations and timers whose order was not met
- *   window     what looked wrong is left alone for a while
- *   again      read again: a violation is what is wrong in the same way, has not changed at all,
- *              and has no event that somebody still has to read
- *   stock      every SKU's counters against its reservations (audit_stock.c)
- *   repair     what can be repaired by the services' own functions, one by one, when asked for */
+ *   scan       reads every order with its reservation and timer, a hundred at one instant;
+ *              then the reservations and timers whose order was not found
+ *   window     waits, so that changes under way can finish
+ *   again      reads the suspicious cases again: a case is a violation when it is still wrong, has
+ *              not changed at all, and no service still has to read an event about it
+ *   stock      compares every SKU's counters with its reservations (audit_stock.c)
+ *   repair     when asked: repairs, one by one, what the services' own functions can repair */
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -25,7 +25,7 @@ struct options {
 	bool repair, repair_counters, yes;
 };
 
-/* What looked wrong at the first sight. */
+/* A case that looked wrong at the first look. */
 struct suspicion {
 	char *order_id;
 	uint64_t fingerprint;
@@ -43,7 +43,7 @@ struct violation {
 struct audit {
 	struct ctl *ctl;
 	const struct options *options;
-	struct audit_ids orders;   /* met */
+	struct audit_ids orders;   /* found by the scan */
 	struct audit_ids nameless; /* reported already */
 	size_t states[STATES], timers, reservations, tombstones, moved;
 	struct suspicion *suspicions;
@@ -84,16 +84,16 @@ static error_t audit_parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case ARGP_KEY_END:
 		if (options->yes && !options->repair)
-			argp_error(state, "--yes: to what? It goes with --repair");
+			argp_error(state, "--yes: needs --repair");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
 }
 
-/* ---- the first sight ---- */
+/* ---- the first look ---- */
 
-static void suspect(struct audit *audit, const struct audit_case *one)
+static void add_suspicion(struct audit *audit, const struct audit_case *one)
 {
 	audit->suspicions = rt_grow(audit->suspicions, audit->suspicion_count,
 				    &audit->suspicion_capacity, sizeof(*audit->suspicions));
@@ -101,7 +101,7 @@ static void suspect(struct audit *audit, const struct audit_case *one)
 		(struct suspicion){ rt_strdup(one->order_id), one->fingerprint };
 }
 
-static void first_sight(const struct audit_case *one, void *user)
+static void first_look(const struct audit_case *one, void *user)
 {
 	struct audit *audit = user;
 	enum audit_fault faults[AUDIT_FAULTS_MAX];
@@ -111,11 +111,11 @@ static void first_sight(const struct audit_case *one, void *user)
 	if (!one->ordered && (one->stock == STOCK_RELEASED || one->stock == STOCK_UNAVAILABLE))
 		audit->tombstones++;
 	if (audit_judge(one, faults) > 0)
-		suspect(audit, one);
+		add_suspicion(audit, one);
 }
 
-static struct violation *violate(struct audit *audit, enum audit_fault fault, const char *subject,
-				 const char *detail)
+static struct violation *add_violation(struct audit *audit, enum audit_fault fault,
+				       const char *subject, const char *detail)
 {
 	struct violation *made;
 
@@ -128,8 +128,8 @@ static struct violation *violate(struct audit *audit, enum audit_fault fault, co
 	return made;
 }
 
-/* Bytes that are not text are reported once, with what can be shown of them. */
-static void no_order_id(struct audit *audit, const redisReply *name, const char *where)
+/* A name that is not text is reported once, made printable. */
+static void report_no_order_id(struct audit *audit, const redisReply *name, const char *where)
 {
 	char *shown;
 
@@ -137,7 +137,7 @@ static void no_order_id(struct audit *audit, const redisReply *name, const char 
 		return;
 	shown = rt_text_shown(name->str, name->len);
 	if (audit_ids_add(&audit->nameless, shown))
-		violate(audit, AUDIT_NO_ORDER_ID, shown, where);
+		add_violation(audit, AUDIT_NO_ORDER_ID, shown, where);
 	free(shown);
 }
 
@@ -150,7 +150,7 @@ static bool on_order(const redisReply *name, const redisReply *value, void *user
 	(void)value;
 	ctl_key(prefix, "order", "o:");
 	if (key == NULL) {
-		no_order_id(audit, name, "an order's key");
+		report_no_order_id(audit, name, "an order's key");
 		return true;
 	}
 	if (strncmp(key, prefix, strlen(prefix)) != 0 ||
@@ -159,13 +159,13 @@ static bool on_order(const redisReply *name, const redisReply *value, void *user
 	return audit_reader_add(&audit->reader, key + strlen(prefix));
 }
 
-/* A reservation or a timer: of an order that was met, or one more case. */
+/* The name of a reservation or of a timer: of an order that was found, or one more case. */
 static bool on_other(struct audit *audit, const redisReply *name, struct audit_ids *others)
 {
 	const char *id = ctl_text(name, NULL);
 
 	if (id == NULL) {
-		no_order_id(audit, name, "of a reservation or a timer");
+		report_no_order_id(audit, name, "of a reservation or a timer");
 		return true;
 	}
 	if (audit_ids_have(&audit->orders, id) || !audit_ids_add(others, id))
@@ -179,7 +179,7 @@ struct others {
 	size_t *count;
 };
 
-static bool on_named(const redisReply *name, const redisReply *value, void *user)
+static bool on_other_name(const redisReply *name, const redisReply *value, void *user)
 {
 	struct others *others = user;
 
@@ -197,18 +197,18 @@ static bool scan_all(struct audit *audit)
 	ctl_key(orders, "order", "o:*");
 	ctl_key(reservations, "inventory", "r");
 	ctl_key(timers, "order", "timers");
-	audit->reader.on_case = first_sight;
+	audit->reader.on_case = first_look;
 	others.count = &audit->reservations;
 	good = audit_scan(audit->ctl, "SCAN", orders, on_order, audit) &&
-	       audit_scan(audit->ctl, "HSCAN", reservations, on_named, &others);
+	       audit_scan(audit->ctl, "HSCAN", reservations, on_other_name, &others);
 	others.count = &audit->timers;
-	good = good && audit_scan(audit->ctl, "ZSCAN", timers, on_named, &others) &&
+	good = good && audit_scan(audit->ctl, "ZSCAN", timers, on_other_name, &others) &&
 	       audit_reader_flush(&audit->reader);
 	audit_ids_done(&others.ids);
 	return good;
 }
 
-/* ---- the second ---- */
+/* ---- the second look ---- */
 
 static const char *reservation_word(const struct audit_case *one)
 {
@@ -231,7 +231,7 @@ static void describe(const struct audit_case *one, char *text, size_t size)
 			 reservation_word(one), timer);
 }
 
-static void second_sight(const struct audit_case *one, void *user)
+static void second_look(const struct audit_case *one, void *user)
 {
 	struct audit *audit = user;
 	const struct suspicion *before = &audit->suspicions[audit->at++];
@@ -246,7 +246,7 @@ static void second_sight(const struct audit_case *one, void *user)
 	}
 	describe(one, detail, sizeof(detail));
 	for (size_t i = 0; i < count; i++) {
-		struct violation *made = violate(audit, faults[i], one->order_id, detail);
+		struct violation *made = add_violation(audit, faults[i], one->order_id, detail);
 
 		made->lines = rt_strdup(one->lines);
 		made->version = one->version;
@@ -271,7 +271,7 @@ static bool look_again(struct audit *audit)
 		return true;
 	wait_ms(audit->options->window_ms);
 	good = audit_unread(audit->ctl, &audit->unread, &audit->unread_complete);
-	audit->reader.on_case = second_sight;
+	audit->reader.on_case = second_look;
 	for (size_t i = 0; i < audit->suspicion_count && good; i++)
 		good = audit_reader_add(&audit->reader, audit->suspicions[i].order_id);
 	return good && audit_reader_flush(&audit->reader);
@@ -279,10 +279,10 @@ static bool look_again(struct audit *audit)
 
 static void on_stock(enum audit_fault fault, const char *sku, const char *detail, void *user)
 {
-	violate(user, fault, sku, detail);
+	add_violation(user, fault, sku, detail);
 }
 
-/* ---- what was found ---- */
+/* ---- printing ---- */
 
 static bool about_sku(enum audit_fault fault)
 {
@@ -354,8 +354,9 @@ static void print_summary(const struct audit *audit)
 		return;
 	}
 	if (audit->ctl->ops_password_missing != NULL)
-		printf("asked as      the default user, who may repair nothing: the password file "
-		       "of ops cannot be read: %s\n",
+		printf("Redis user    default, which cannot repair: the password file of ops "
+		       "cannot "
+		       "be read: %s\n",
 		       audit->ctl->ops_password_missing);
 	printf("orders        %zu (", audit->orders.count);
 	for (int i = 0; i < STATES; i++) {
@@ -373,21 +374,21 @@ static void print_summary(const struct audit *audit)
 	printf("timers        %zu\n", audit->timers);
 	printf("reservations  %zu", audit->reservations);
 	if (audit->tombstones > 0)
-		printf(", %zu of unknown orders that hold nothing", audit->tombstones);
+		printf(", %zu of them hold nothing and have no order", audit->tombstones);
 	printf("\nSKUs          %zu", audit->stock.skus);
 	if (audit->stock.unchecked > 0)
-		printf(", %zu of them not checked: they never held still, and only ops may sum "
-		       "them in one piece",
+		printf(", %zu of them not checked: they changed during each look, and only the "
+		       "user ops may sum them at one instant",
 		       audit->stock.unchecked);
 	else if (audit->stock.hot > 0)
-		printf(", %zu of them summed in one piece: they never held still",
+		printf(", %zu of them summed at one instant: they changed during each look",
 		       audit->stock.hot);
 	printf("\ndead letters  %" PRId64 "%s\n", audit->dead,
 	       audit->dead > 0 ? " (tandemctl dead list)" : "");
 	printf("second looks  %zu, %zu of them were only under way\n", audit->suspicion_count,
 	       audit->moved);
 	if (audit->suspicion_count > 0 && !audit->unread_complete)
-		printf("              too many events wait to be read to tell more: look again "
+		printf("              too many events wait to be read for a verdict: audit again "
 		       "later\n");
 	printf("violations    %zu\n", audit->violation_count);
 }
@@ -406,7 +407,7 @@ static char request_letter_of(const struct violation *violation, enum audit_repa
 								      : STOCK_REQ_RELEASE);
 }
 
-/* As inventory does on the order's event, without an entry to acknowledge. */
+/* Does what inventory does on the order's event, without an entry to acknowledge. */
 static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 			  enum audit_repair repair)
 {
@@ -462,7 +463,7 @@ static bool set_timer(struct ctl *ctl, const struct violation *violation)
 	return true;
 }
 
-/* Unless the order came to need it meanwhile. */
+/* Removes the timer, unless the order needs it by now. */
 static bool drop_timer(struct ctl *ctl, const struct violation *violation)
 {
 	static const char script[] = "local open = redis.call('EXISTS', KEYS[2]) == 1 and\n"
@@ -498,7 +499,7 @@ static bool repair_one(struct ctl *ctl, const struct violation *violation)
 	}
 }
 
-/* Counters first: what inventory is asked for then finds them right. */
+/* Counters first, so that they are right when inventory is asked to change them. */
 static void repair_all(const struct audit *audit)
 {
 	size_t count = 0, repaired = 0;
@@ -565,14 +566,14 @@ static int audit_run(struct ctl *ctl, void *options)
 
 static const struct argp_option audit_options[] = {
 	{ "window", KEY_WINDOW, "DURATION", 0,
-	  "How long what looks wrong may still be under way (2s)", 0 },
+	  "How long a change may be under way before it is a violation (2s)", 0 },
 	{ "repair", KEY_REPAIR, NULL, 0,
 	  "Repair what the services' own functions can repair: set a timer, release, reserve or "
 	  "commit again",
 	  0 },
 	{ "repair-counters", KEY_REPAIR_COUNTERS, NULL, 0,
-	  "And make a SKU's counters what its reservations say. A reservation that was lost is "
-	  "then stock again: look at the numbers first",
+	  "Also set a SKU's counters to the sums of its reservations. The stock of a lost "
+	  "reservation becomes available then: look at the numbers first",
 	  0 },
 	{ "yes", KEY_YES, NULL, 0, "Do not ask before repairing", 0 },
 	{ 0 },
@@ -581,8 +582,8 @@ const struct ctl_command ctl_audit = {
 	.name = "audit",
 	.about = "Proves that orders and stock agree; repairs",
 	.text = "Proves that orders, reservations, timers and stock agree, while everything runs. "
-		"What is only under way is told apart by a second look. Exit code 1: there are "
-		"violations (also when they were repaired now).\vExamples:\n"
+		"A second look separates violations from changes under way. Exit code 1: there are "
+		"violations (also when this run has repaired them).\vExamples:\n"
 		"  tandemctl audit\n"
 		"  tandemctl audit --repair --yes --window 5s",
 	.options = audit_options,

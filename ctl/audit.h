@@ -1,8 +1,8 @@
 /* audit.h - what the files of `tandemctl audit` share.
  *
- * A case is one order seen from both sides at one instant: its record, its reservation, its timer.
- * audit_read.c reads cases, audit_rules.c judges them (pure), audit_stock.c adds up the SKUs,
- * audit.c puts it together, prints and repairs. */
+ * A case is one order at one instant: its record, its reservation, its timer. audit_read.c reads
+ * cases, audit_rules.c judges them (pure), audit_stock.c adds up the SKUs, audit.c runs all of it,
+ * prints and repairs. */
 #ifndef AUDIT_H
 #define AUDIT_H
 
@@ -14,7 +14,7 @@
 
 struct audit_case {
 	const char *order_id;
-	/* The order. Damaged: there is something, but no order can be read from it. */
+	/* The order. Damaged: its key exists, but no order can be read from it. */
 	bool ordered, order_damaged;
 	enum order_state state;
 	uint64_t version;
@@ -25,7 +25,7 @@ struct audit_case {
 	bool lines_differ; /* from those of the order */
 	bool timed;
 	int64_t hold_until_ms; /* RESERVED: when its timer should be due; else 0 */
-	/* Of all that was read: the same fingerprint, nothing has happened. */
+	/* Of everything that was read: while it stays the same, nothing has changed. */
 	uint64_t fingerprint;
 	/* For a repair that reserves: "sku=quantity sku=quantity". Valid until the next reading. */
 	const char *lines;
@@ -40,7 +40,7 @@ enum audit_repair {
 	AUDIT_RESERVE, /* ask inventory, by its own function, as the order's event would */
 	AUDIT_COMMIT,
 	AUDIT_RELEASE,
-	AUDIT_COUNTERS, /* only when asked for by name */
+	AUDIT_COUNTERS, /* only with --repair-counters */
 };
 /* Name, text, fix, repair. */
 enum audit_fault {
@@ -75,7 +75,7 @@ struct audit_fault_info {
 };
 const struct audit_fault_info *audit_fault_info(enum audit_fault fault);
 
-/* What is wrong with a case, were nothing under way. Returns how many. */
+/* What is wrong with a case if no change is under way. Returns how many faults. */
 #define AUDIT_FAULTS_MAX 4
 size_t audit_judge(const struct audit_case *one, enum audit_fault faults[AUDIT_FAULTS_MAX]);
 
@@ -86,14 +86,14 @@ struct audit_ids {
 	struct audit_id *first;
 	size_t count;
 };
-/* False: it was there. */
+/* False: it was in the set already. */
 bool audit_ids_add(struct audit_ids *ids, const char *id);
 bool audit_ids_have(const struct audit_ids *ids, const char *id);
 void audit_ids_done(struct audit_ids *ids);
 
-/* Scans a key of many (kind "SCAN" the keys themselves, "HSCAN", "ZSCAN"); `on_pair` gets each
- * element, for HSCAN and ZSCAN with its value. False: Redis could not be asked, or on_pair said
- * so. */
+/* Scans the elements of a key (kind "HSCAN" or "ZSCAN"; with "SCAN" the keys that match it);
+ * `on_pair` gets each, with its value for HSCAN and ZSCAN. False: Redis could not be asked, or on_pair
+ * returned false. */
 bool audit_scan(struct ctl *ctl, const char *kind, const char *key,
 		bool (*on_pair)(const redisReply *name, const redisReply *value, void *user),
 		void *user);
@@ -103,33 +103,33 @@ struct audit_reader {
 	struct ctl *ctl;
 	void (*on_case)(const struct audit_case *one, void *user);
 	void *user;
-	char **ids; /* that wait to be read */
-	bool plain; /* this user may run no script: the parts of a case are read one by one */
+	char **ids; /* to be read */
+	bool plain; /* this user may not run scripts: the parts of a case are read one by one */
 	size_t count, capacity;
 };
 bool audit_reader_add(struct audit_reader *reader, const char *id);
 bool audit_reader_flush(struct audit_reader *reader);
 void audit_reader_done(struct audit_reader *reader);
 
-/* Adds the subjects of all entries that a group has not acknowledged. *ret_complete: there were not
- * too many of them to look at. */
+/* Adds the subjects of all entries that a group has not acknowledged. *ret_complete: all were read;
+ * else there were too many. */
 bool audit_unread(struct ctl *ctl, struct audit_ids *ids, bool *ret_complete);
 
-/* A record of inventory's hash, as a terminated text. Lines point into it. */
+/* Parses a record of inventory's hash, a terminated text. *ret_lines points into it. */
 bool audit_reservation(const char *text, enum stock_state *ret_state, const char **ret_lines);
 
 /* ---- stock (audit_stock.c) ---- */
 
 struct audit_stock {
-	size_t skus, reservations, hot; /* checked; hot: summed in one piece at last */
-	size_t unchecked;               /* never held still, and this user may run no script */
-	/* Gets each fault with what is to be read about it. */
+	size_t skus, reservations, hot; /* checked; hot: changed during each look */
+	size_t unchecked;               /* hot, and this user may not run scripts */
+	/* Gets each fault with the numbers that show it. */
 	void (*on_fault)(enum audit_fault fault, const char *sku, const char *detail, void *user);
 	void *user;
 };
 bool audit_stock(struct ctl *ctl, struct audit_stock *audit);
-/* Makes the counters of a SKU what its reservations say, `received` being right. False: the reason
- * is on stderr. */
+/* Sets the counters of a SKU to the sums of its reservations; `received` is taken as right. False:
+ * the reason is on stderr. */
 bool audit_stock_repair(struct ctl *ctl, const char *sku);
 
 #endif

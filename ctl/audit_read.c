@@ -1,5 +1,5 @@
 /* audit_read.c - reads orders, reservations and timers without stopping anything: SCAN for the
- * names, and for a hundred of them at a time one script that sees both keyspaces at one instant. */
+ * names, then for each hundred of them one script that reads both keyspaces at one instant. */
 #include <inttypes.h>
 #include <string.h>
 #include <uthash.h>
@@ -113,7 +113,7 @@ static uint64_t fingerprint_add(uint64_t print, const char *data, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
 		print = (print ^ (unsigned char)data[i]) * 1099511628211U;
-	return (print ^ 0x100) * 1099511628211U; /* where it ends counts, too */
+	return (print ^ 0x100) * 1099511628211U; /* also marks where the data ends */
 }
 
 /* Whether the history has one event for each version, up to this state. *ret_ms: of the last. */
@@ -195,7 +195,7 @@ bool audit_reservation(const char *text, enum stock_state *ret_state, const char
 	return stock_state_parse(word, ret_state);
 }
 
-/* One answer of the script. */
+/* Makes a case of one answer of the script. */
 static void case_read(struct audit_reader *reader, const char *id, const redisReply *answer)
 {
 	struct audit_case one = { .order_id = id, .fingerprint = 14695981039346656037U };
@@ -250,9 +250,9 @@ static redisReply *read_at_once(struct audit_reader *reader)
 	return reply;
 }
 
-/* What the script answers for one id, from plain commands. Its parts are of different instants. A
- * violation is proven nevertheless: it is one when nothing has changed from the first look to the
- * second, and between the two there is an instant at which all parts were as they were read. */
+/* Reads by plain commands what the script answers for one id. The parts are of different instants, but
+ * a violation is still proven: nothing has changed between the two looks, so there was an instant
+ * between them at which all parts were as they were read. */
 static bool read_plainly(struct audit_reader *reader, const char *id)
 {
 	char orders[CTL_KEY], reservations[CTL_KEY], timers[CTL_KEY];
@@ -335,7 +335,7 @@ void audit_reader_done(struct audit_reader *reader)
 	reader->count = 0;
 }
 
-/* ---- what is under way in a stream ---- */
+/* ---- events that wait to be read ---- */
 
 static void add_subjects(struct audit_ids *ids, const struct ctl_entries *entries)
 {
@@ -410,7 +410,7 @@ static bool unread_of(struct ctl *ctl, struct audit_ids *ids, const char *contex
 			 ctl_text(ctl_named(one, "last-delivered-id"), "0-0"));
 	}
 	freeReplyObject(groups);
-	/* Without its group nothing was read, as far as anybody can tell. */
+	/* Without its group all entries count as unread. */
 	good = add_range(ctl, ids, context, key, from, "+", complete);
 	return good && (!found || add_pending(ctl, ids, context, key, group, complete));
 }

@@ -1,7 +1,7 @@
-/* audit_rules.c - what an order and its reservation may be at the same time. Pure.
+/* audit_rules.c - which states of an order and of its reservation may occur together. Pure.
  *
- * Rows that say nothing are fine, or heal by the order's timer: inventory is asked again until it
- * has answered. */
+ * FINE: the pair is right, or the order's timer repairs it: inventory is asked again until it has
+ * answered. */
 #include "audit.h"
 
 static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
@@ -11,42 +11,42 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 	[AUDIT_NO_ORDER_ID] = { "no-order-id",
 				"an order, a reservation or a timer has a name with a NUL in it, "
 				"which no order has",
-				"find out who wrote it, and delete it with redis-cli",
+				"find out what wrote it, and delete it with redis-cli",
 				AUDIT_BY_HAND },
 	[AUDIT_VERSION_GAP] = { "version-gap",
 				"the history does not have one event for each version",
 				"compare `tandemctl explain` with the hash and repair its history "
-				"by "
-				"hand",
+				"by hand",
 				AUDIT_BY_HAND },
 	[AUDIT_NO_TIMER] = { "no-timer", "the order is not settled and nothing will move it on",
 			     "--repair sets its timer: to the end of the hold, or to now, and its "
 			     "request is published again",
 			     AUDIT_SET_TIMER },
 	[AUDIT_TIMER_OF_SETTLED] = { "timer-of-settled", "the order is settled and has a timer",
-				     "--repair takes the timer away", AUDIT_DROP_TIMER },
-	[AUDIT_TIMER_WITHOUT_ORDER] = { "timer-without-order", "a timer of an order that is not",
-					"--repair takes the timer away", AUDIT_DROP_TIMER },
+				     "--repair removes the timer", AUDIT_DROP_TIMER },
+	[AUDIT_TIMER_WITHOUT_ORDER] = { "timer-without-order",
+					"a timer of an order that does not exist",
+					"--repair removes the timer", AUDIT_DROP_TIMER },
 	[AUDIT_RESERVATION_DAMAGED] = { "reservation-damaged",
 					"the reservation's record cannot be read",
 					"restore the field from a copy of the append-only file",
 					AUDIT_BY_HAND },
 	[AUDIT_RESERVATION_WITHOUT_ORDER] = { "reservation-without-order",
-					      "stock is held for an order that is not",
+					      "stock is held for an order that does not exist",
 					      "--repair releases it", AUDIT_RELEASE },
 	[AUDIT_SOLD_WITHOUT_ORDER] = { "sold-without-order",
-				       "stock was sold to an order that is not",
+				       "stock was sold to an order that does not exist",
 				       "find out who bought it (`tandemctl events show --order`); "
 				       "put it back with `tandemctl stock adjust` if nobody did",
 				       AUDIT_BY_HAND },
 	[AUDIT_ORDER_WITHOUT_RESERVATION] = { "order-without-reservation",
 					      "the order is RESERVED and nothing is held for it",
-					      "--repair asks inventory again: it reserves, or the "
-					      "order learns that it cannot",
+					      "--repair asks inventory again: it reserves, or "
+					      "answers that it cannot",
 					      AUDIT_RESERVE },
 	[AUDIT_SOLD_UNCONFIRMED] = { "sold-unconfirmed",
 				     "stock was sold to an order that is not confirmed",
-				     "--repair asks inventory again: the order learns of it",
+				     "--repair asks inventory again: its answer reaches the order",
 				     AUDIT_RESERVE },
 	[AUDIT_CONFIRM_WITHOUT_RESERVATION] = { "confirm-without-reservation",
 						"the order is being confirmed, and nothing is held "
@@ -59,22 +59,22 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 				       "--repair commits it", AUDIT_COMMIT },
 	[AUDIT_CONFIRMED_WITHOUT_STOCK] = { "confirmed-without-stock",
 					    "the order is CONFIRMED and inventory sold nothing",
-					    "the customer bought what is not there: place the "
-					    "order anew for them, or tell them",
+					    "there is no stock for what the customer bought: place "
+					    "a new order for them, or inform them",
 					    AUDIT_BY_HAND },
 	[AUDIT_HOLD_OF_ENDED] = { "hold-of-ended", "stock is held for an order that has ended",
 				  "--repair releases it", AUDIT_RELEASE },
 	[AUDIT_SOLD_OF_ENDED] = { "sold-of-ended",
-				  "stock was sold to an order that ended otherwise",
-				  "decide which is true; when the order is, put the stock back "
+				  "stock was sold to an order that ended without a sale",
+				  "decide which is right; if the order is, put the stock back "
 				  "with `tandemctl stock adjust`",
 				  AUDIT_BY_HAND },
 	[AUDIT_ENDED_WITHOUT_RECORD] = { "ended-without-record",
-					 "the order has ended and inventory does not know it: a "
+					 "the order has ended and inventory has no record of it: a "
 					 "late request would reserve",
-					 "--repair leaves a record that it was released",
+					 "--repair writes a record that it was released",
 					 AUDIT_RELEASE },
-	[AUDIT_LINES_DIFFER] = { "lines-differ", "the reservation is not of what was ordered",
+	[AUDIT_LINES_DIFFER] = { "lines-differ", "the lines reserved are not the lines ordered",
 				 "compare `tandemctl order get` with the reservation; cancel the "
 				 "order, or repair the field by hand",
 				 AUDIT_BY_HAND },
@@ -82,20 +82,20 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 				  "find the last good ones with `tandemctl events show --order "
 				  "SKU` and set the field by hand",
 				  AUDIT_BY_HAND },
-	[AUDIT_STOCK_MISSING] = { "stock-missing", "reservations of a SKU without counters",
+	[AUDIT_STOCK_MISSING] = { "stock-missing", "a SKU has reservations and no counters",
 				  "find the last good ones with `tandemctl events show --order "
 				  "SKU` and set the field by hand",
 				  AUDIT_BY_HAND },
 	[AUDIT_STOCK_SUM] = { "stock-sum", "received is not available + reserved + committed",
-			      "--repair-counters makes them what the reservations say, if received "
-			      "is right",
+			      "--repair-counters sets them to the sums of the reservations, if "
+			      "received is right",
 			      AUDIT_COUNTERS },
 	[AUDIT_RESERVED_SUM] = { "reserved-sum", "reserved is not what the reservations add up to",
-				 "--repair-counters makes it so, if the reservations are right",
+				 "--repair-counters sets it, if the reservations are right",
 				 AUDIT_COUNTERS },
 	[AUDIT_COMMITTED_SUM] = { "committed-sum",
 				  "committed is not what the reservations add up to",
-				  "--repair-counters makes it so, if the reservations are right",
+				  "--repair-counters sets it, if the reservations are right",
 				  AUDIT_COUNTERS },
 };
 
@@ -113,7 +113,7 @@ const struct audit_fault_info *audit_fault_info(enum audit_fault fault)
 
 /* clang-format off */
 static const enum audit_fault pairs[ORDER_STATE_COUNT][STOCK_STATE_COUNT] = {
-	/* the order is     there is none  RESERVED  UNAVAILABLE  COMMITTED  RELEASED */
+	/* order \ reservation  none       RESERVED  UNAVAILABLE  COMMITTED  RELEASED */
 	[ORDER_PENDING]    = { FINE,       FINE,     FINE,        FINE,      FINE },
 	[ORDER_RESERVED]   = { LOST,       FINE,     LOST,        AUDIT_SOLD_UNCONFIRMED, LOST },
 	[ORDER_REJECTING]  = { FINE,       FINE,     FINE,        SOLD,      FINE },
@@ -161,7 +161,7 @@ size_t audit_judge(const struct audit_case *one, enum audit_fault found[AUDIT_FA
 		found[count++] = AUDIT_ORDER_DAMAGED;
 	if (one->reservation_damaged)
 		found[count++] = AUDIT_RESERVATION_DAMAGED;
-	/* What cannot be read cannot be compared. */
+	/* A damaged record cannot be compared. */
 	if (one->order_damaged)
 		return count;
 	if (one->ordered && one->history_gap)

@@ -1,11 +1,11 @@
 /* audit_stock.c - adds up every SKU's counters and reservations while they change.
  *
- *   look     counters, then all reservations, then the counters again
- *     same version before and after   nothing touched the SKU in between: the sums are exact
- *     another version                 looked at again, LOOKS times
- *   at last  one script sums a SKU that never held still, and those that do not add up
+ *   look     reads the counters, then all reservations, then the counters again
+ *     same version before and after   the SKU did not change in between: the sums are exact
+ *     another version                 looks again, up to LOOKS times
+ *   at last  one script sums each SKU that changed during every look or does not add up
  *
- * Each change of a reservation changes the version of every SKU in it, so that is enough. */
+ * Comparing versions is enough: each change of a reservation changes those of all its SKUs. */
 #include <inttypes.h>
 #include <string.h>
 #include <uthash.h>
@@ -17,11 +17,11 @@
 struct sku {
 	UT_hash_handle hh;
 	bool counted;         /* has counters */
-	bool steady, correct; /* did not change in a look; and adds up: done with */
+	bool steady, correct; /* did not change during a look; and adds up: finished */
 	char before[112];
 	uint64_t reserved, committed; /* of its reservations */
 	size_t length;
-	char name[]; /* bytes: a name may hold a NUL, if not one that we gave */
+	char name[]; /* bytes: a name that Tandem did not write may hold a NUL */
 };
 
 struct look {
@@ -60,7 +60,7 @@ static bool counters_read(const char *text, struct stock *stock)
 	       text[at] == '\0';
 }
 
-/* Counters and sums of one instant. */
+/* Reports the faults of counters and sums of one instant. */
 static void judge(const struct audit_stock *audit, const char *name, const char *counters,
 		  uint64_t reserved, uint64_t committed)
 {
@@ -94,8 +94,8 @@ static void judge(const struct audit_stock *audit, const char *name, const char 
 		audit->on_fault(AUDIT_COMMITTED_SUM, name, detail, audit->user);
 }
 
-/* KEYS: counters, reservations. ARGV: the SKU; 'repair'. Answers the counters, what is held, what is
- * sold, all at one instant; or what was repaired. */
+/* KEYS: counters, reservations. ARGV: the SKU; 'repair'. Answers the counters (after the repair) and
+ * the sums held and sold, all at one instant. */
 static const char exact_script[] =
 	"local held, sold, cursor = 0, 0, '0'\n"
 	"repeat\n"
@@ -158,7 +158,7 @@ bool audit_stock_repair(struct ctl *ctl, const char *sku)
 	return good;
 }
 
-/* This user may run no script: what held still was summed exactly as well. */
+/* For a user that may not run scripts: the sums of a SKU that did not change are exact, too. */
 static bool judge_plainly(struct look *look, const struct sku *sku)
 {
 	char *name = rt_text_shown(sku->name, sku->length);
@@ -185,7 +185,7 @@ static bool judge_exactly(struct look *look, struct sku *sku)
 	if (reply == NULL)
 		return false;
 	if (memchr(sku->name, '\0', sku->length) != NULL) {
-		/* Nothing can be done about it by this name. */
+		/* No command of tandemctl can take this name. */
 		name = rt_text_shown(sku->name, sku->length);
 		look->audit->on_fault(AUDIT_STOCK_DAMAGED, name, "the name holds a NUL",
 				      look->audit->user);
@@ -219,7 +219,7 @@ static bool on_counters(const redisReply *name, const redisReply *value, void *u
 		sku->counted = true;
 		snprintf(sku->before, sizeof(sku->before), "%s", text);
 	} else {
-		/* One that was not there before counts as moving, too. */
+		/* A SKU that was not there before counts as changed, too. */
 		sku->steady = sku->counted && strcmp(sku->before, text) == 0;
 	}
 	return true;
@@ -252,7 +252,7 @@ static bool on_reservation(const redisReply *name, const redisReply *value, void
 
 	if (!audit_ids_add(&look->seen, ctl_text(name, "")))
 		return true;
-	/* What cannot be read is named with its order. */
+	/* A damaged record is reported with its order. */
 	if (audit_reservation(ctl_text(value, ""), &state, &lines) &&
 	    (state == STOCK_RESERVED || state == STOCK_COMMITTED))
 		add_lines(look, state, lines);
@@ -282,7 +282,7 @@ static bool look_once(struct look *look)
 	return good && audit_scan(look->ctl, "HSCAN", stock, on_counters, look);
 }
 
-/* After a look: finds those that held still and add up. Returns how many did not hold still. */
+/* After a look: finds the SKUs that did not change and add up. Returns how many changed. */
 static size_t sort_out(struct look *look)
 {
 	struct sku *sku, *next;
@@ -292,7 +292,7 @@ static size_t sort_out(struct look *look)
 		struct stock stock;
 
 		moving += !sku->steady;
-		/* What looks wrong is summed once more, in one piece, at the end. */
+		/* A SKU that looks wrong is summed again at the end, at one instant. */
 		if (sku->steady && !sku->correct)
 			sku->correct = counters_read(sku->before, &stock) &&
 				       stock_adds_up(&stock) && stock.reserved == sku->reserved &&
