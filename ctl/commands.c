@@ -1,7 +1,7 @@
-/* commands.c - every command there is.
+/* commands.c - the table of all commands, finding one and running it.
  *
- * This table, each command's own options and the options of all (options.c) are the only place where
- * commands and options are named: --help, the manual page (manual.c) and the completion (complete.c) are made from them. */
+ * Only this table, each command's own options and the common options (options.c) name commands and
+ * options: --help, the manual page (manual.c) and the completion (complete.c) are made from them. */
 #include <string.h>
 
 #include "base/base.h"
@@ -59,7 +59,7 @@ int ctl_command_run(struct ctl *ctl, const struct ctl_command *command, int argc
 
 	ctl_command_name(command, name);
 	snprintf(program, sizeof(program), "tandemctl %s", name);
-	argv[0] = program; /* what usage messages begin with */
+	argv[0] = program; /* usage messages begin with it */
 	if (ctl_options_parse(ctl, command, options, argc, argv))
 		code = command->run(ctl, options);
 	free(options);

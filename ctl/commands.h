@@ -1,4 +1,4 @@
-/* commands.h - every command there is, and what is made from their tables. */
+/* commands.h - all commands, and what is made from their tables. */
 #ifndef CTL_COMMANDS_H
 #define CTL_COMMANDS_H
 
@@ -17,7 +17,7 @@ extern const struct ctl_command ctl_doctor; /* doctor.c */
 extern const struct ctl_command ctl_functions_list, ctl_functions_load,
 	ctl_functions_prune; /* functions.c */
 
-/* options.c: the options that all of them take; read with a command's own from argv[1] and on. */
+/* options.c: the options that every command takes, parsed with the command's own from argv[1] on. */
 extern const struct argp ctl_common_argp;
 bool ctl_options_parse(struct ctl *ctl, const struct ctl_command *command, void *options, int argc,
 		       char **argv);
@@ -25,24 +25,23 @@ bool ctl_options_parse(struct ctl *ctl, const struct ctl_command *command, void 
 /* commands.c: all of them, in the order of --help. */
 extern const struct ctl_command *const ctl_commands[];
 extern const size_t ctl_command_count;
-/* The command of that name (`second` may be NULL), and how many arguments its name takes. NULL:
- * there is none. */
+/* The command of that name (`second` may be NULL), and how many arguments its name takes; or NULL. */
 const struct ctl_command *ctl_command_find(const char *first, const char *second, int *ret_taken);
-/* "order" of "order place". */
+/* Whether `word` is a group, as "order" of "order place". */
 bool ctl_is_group(const char *word);
-/* "order place". */
+/* Writes the full name, such as "order place". */
 #define CTL_COMMAND 64
 void ctl_command_name(const struct ctl_command *command, char name[CTL_COMMAND]);
-/* Parses its options, of argv[1] and on, and runs it: the exit code. */
+/* Parses the command's options from argv[1] on and runs it. Returns the exit code. */
 int ctl_command_run(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv);
 
-/* manual.c: the sections of the manual page that say what the tables say, as roff. */
+/* manual.c: the sections of the manual page that are made from the tables, as roff. */
 void ctl_manual(FILE *to);
-/* complete.c: what the last of these arguments may be, one a line; "<file>": any file.
- * `args` are those behind the program's name; the last may be "". */
+/* complete.c: prints what the last of these arguments may be, one a line; "<file>": any file.
+ * `args` are the arguments after the program's name; the last may be "". */
 void ctl_complete(FILE *to, int count, char *const *args);
 
-/* connect.c: ends what was opened. */
+/* connect.c: closes all connections that were opened. */
 void ctl_connections_done(struct ctl *ctl);
 
 #endif

@@ -1,5 +1,5 @@
-/* complete.c - what may come next on a command line of tandemctl, for the shell: commands where a
- * command is expected, the values that an option takes, options anywhere else. */
+/* complete.c - candidates for the next word of a tandemctl command line, for the shell: commands where
+ * a command is expected, the values that an option takes, options anywhere else. */
 #include <string.h>
 
 #include "commands.h"
@@ -11,7 +11,7 @@ struct line {
 	const struct ctl_command *command; /* NULL: none yet */
 	const char *group;                 /* "order", and its command is to come */
 	const struct argp_option *open;    /* an option whose argument comes next */
-	bool other;                        /* a word that is no command */
+	bool other;                        /* there was a word that is not a command */
 };
 
 /* Finds "--name", "--name=…", "-x" or "-xyz" (its last letter). */
@@ -62,7 +62,7 @@ static void read_word(struct line *line, const char *word)
 	}
 }
 
-/* "order" of "order place" once, or "place" when the group is given. */
+/* The first words of all commands, each once ("order"); or the commands of `group` ("place"). */
 static void commands_out(FILE *to, const char *group)
 {
 	const char *last = "";
@@ -93,7 +93,7 @@ static void list_out(FILE *to, const char *const values[3])
 		fprintf(to, "%s\n", values[i]);
 }
 
-/* The values for an option's argument, by what the tables call it. */
+/* The values for an option's argument, by its name in the tables. */
 static void values_out(FILE *to, const char *argument)
 {
 	const ProtobufCEnumDescriptor *statuses = &tandem__order__v1__order_status__descriptor;

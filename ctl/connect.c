@@ -1,4 +1,4 @@
-/* connect.c - the loop, which runs while an answer is awaited; and the gateway. */
+/* connect.c - calls to the gateway; the loop runs while an answer is awaited. */
 #include <signal.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@
 struct rt_loop *ctl_loop(struct ctl *ctl)
 {
 	if (ctl->loop == NULL && rt_loop_new(&ctl->loop) != RT_OK) {
-		ctl_error("the event loop cannot be made");
+		ctl_error("the event loop cannot be created");
 		exit(CTL_UNAVAILABLE);
 	}
 	return ctl->loop;
@@ -38,8 +38,8 @@ char *ctl_target(const char *listen)
 void ctl_rpc_init(void)
 {
 	rt_rpc_init();
-	/* It ignores SIGPIPE, which its own sockets do not raise: they are written with MSG_NOSIGNAL,
-	 * as Redis's. `tandemctl … | head -1` is to end quietly, as its reader does. */
+	/* rt_rpc_init ignores SIGPIPE, but sockets do not raise it here: gRPC and hiredis write with
+	 * MSG_NOSIGNAL. With the default, `tandemctl … | head -1` ends quietly. */
 	signal(SIGPIPE, SIG_DFL);
 }
 
@@ -93,7 +93,7 @@ int ctl_exit_of(int code)
 	}
 }
 
-/* The error with what its details say. */
+/* Prints the error and its details. */
 static void print_status(const struct rt_status *status)
 {
 	Google__Rpc__Status *proto = rt_status_to_proto(status);
@@ -107,7 +107,7 @@ static void print_status(const struct rt_status *status)
 		json_t *detail = ctl_bytes_json(type, any->value.data, any->value.len, false, &why);
 		struct rt_buf line = { 0 };
 
-		/* The reason says to machines what the message says to people. */
+		/* ErrorInfo is for machines: it says the same as the message. */
 		if (detail != NULL && strcmp(type, "google.rpc.ErrorInfo") != 0) {
 			ctl_json_line(detail, &line);
 			ctl_error("  %s: %.*s", ctl_short_type(type), (int)line.length,
@@ -119,17 +119,17 @@ static void print_status(const struct rt_status *status)
 	google__rpc__status__free_unpacked(proto, NULL);
 }
 
-struct asked {
+struct call {
 	struct rt_client_op op;
 	struct ctl *ctl;
 	ProtobufCMessage *response;
 	bool (*on_message)(const ProtobufCMessage *message, void *user);
 	void *user;
-	bool enough; /* the caller has seen what it wanted */
+	bool enough; /* on_message has returned false */
 	int code;
 };
 
-/* The answer is gone after the callback, so it is kept as a copy. */
+/* A copy of the answer, which is freed after the callback. */
 static ProtobufCMessage *copy(const ProtobufCMessage *message)
 {
 	size_t length = protobuf_c_message_get_packed_size(message);
@@ -142,28 +142,28 @@ static ProtobufCMessage *copy(const ProtobufCMessage *message)
 	return made;
 }
 
-static void asked_done(struct rt_client_op *op, const ProtobufCMessage *response)
+static void call_done(struct rt_client_op *op, const ProtobufCMessage *response)
 {
-	struct asked *asked = RT_CONTAINER_OF(op, struct asked, op);
+	struct call *call = RT_CONTAINER_OF(op, struct call, op);
 
-	if (asked->enough)
-		asked->code = CTL_OK;
+	if (call->enough)
+		call->code = CTL_OK;
 	else if (op->status.code != 0)
 		print_status(&op->status);
-	if (!asked->enough)
-		asked->code = ctl_exit_of(op->status.code);
+	if (!call->enough)
+		call->code = ctl_exit_of(op->status.code);
 	if (response != NULL)
-		asked->response = copy(response);
-	rt_loop_stop(asked->ctl->loop);
+		call->response = copy(response);
+	rt_loop_stop(call->ctl->loop);
 }
 
-static void asked_message(struct rt_client_op *op, const ProtobufCMessage *message)
+static void call_message(struct rt_client_op *op, const ProtobufCMessage *message)
 {
-	struct asked *asked = RT_CONTAINER_OF(op, struct asked, op);
+	struct call *call = RT_CONTAINER_OF(op, struct call, op);
 
-	if (asked->enough || asked->on_message(message, asked->user))
+	if (call->enough || call->on_message(message, call->user))
 		return;
-	asked->enough = true;
+	call->enough = true;
 	rt_client_cancel(op);
 }
 
@@ -176,20 +176,20 @@ static unsigned method_index(const ProtobufCServiceDescriptor *descriptor, const
 int ctl_call(struct ctl *ctl, ProtobufCService *client, const char *method,
 	     const ProtobufCMessage *request, ProtobufCMessage **ret)
 {
-	struct asked asked = {
-		.op = { .timeout_ms = ctl->timeout_ms, .done = asked_done },
+	struct call call = {
+		.op = { .timeout_ms = ctl->timeout_ms, .done = call_done },
 		.ctl = ctl,
 	};
 
-	rt_client_start(client, method_index(client->descriptor, method), request, &asked.op);
+	rt_client_start(client, method_index(client->descriptor, method), request, &call.op);
 	rt_loop_run(ctl->loop);
-	if (asked.code != CTL_OK)
-		return asked.code;
-	if (asked.response == NULL) {
+	if (call.code != CTL_OK)
+		return call.code;
+	if (call.response == NULL) {
 		ctl_error("%s answered nothing", method);
 		return CTL_UNAVAILABLE;
 	}
-	*ret = asked.response;
+	*ret = call.response;
 	return CTL_OK;
 }
 
@@ -207,7 +207,7 @@ int ctl_call_list(struct ctl *ctl, struct ctl_list *list)
 
 	list->next = rt_strdup(*page_token);
 	do {
-		/* Each such answer has its items, and where the list goes on. */
+		/* The answers of all lists have the same layout: items, next_page_token. */
 		const Tandem__Order__V1__ListOrdersResponse *page;
 		ProtobufCMessage *response = NULL;
 
@@ -231,16 +231,16 @@ int ctl_call_stream(struct ctl *ctl, ProtobufCService *client, const char *metho
 		    const ProtobufCMessage *request,
 		    bool (*on_message)(const ProtobufCMessage *message, void *user), void *user)
 {
-	struct asked asked = {
-		.op = { .on_message = asked_message, .done = asked_done },
+	struct call call = {
+		.op = { .on_message = call_message, .done = call_done },
 		.ctl = ctl,
 		.on_message = on_message,
 		.user = user,
 	};
 
-	rt_client_start(client, method_index(client->descriptor, method), request, &asked.op);
+	rt_client_start(client, method_index(client->descriptor, method), request, &call.op);
 	rt_loop_run(ctl->loop);
-	return asked.code;
+	return call.code;
 }
 
 /* ---- the end ---- */

@@ -1,4 +1,4 @@
-/* contexts.c - the contexts that there are, as the file contexts lists them. */
+/* contexts.c - the table of contexts, made from the file contexts at the top. */
 #include <string.h>
 
 #include "base/base.h"

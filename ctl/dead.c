@@ -1,13 +1,13 @@
-/* dead.c - tandemctl dead list|show|replay|discard: what a consumer could not process.
+/* dead.c - tandemctl dead list|show|replay|discard: entries that a consumer could not process.
  *
- * An entry lies in <context>:{0}:dead with the fields it had and where it came from. Replaying
- * puts those fields back at the end of the stream it came from, under the stream's next id, and
- * takes the entry out of the dead letters: one script, so that it is in exactly one of the two
- * whatever happens. Every group of that stream sees it once more; they recognise a repeat by
- * subject and seq, so replaying does no harm where it is not needed.
+ * The stream <context>:{0}:dead holds each with its own fields and the stream it came from. Replaying
+ * adds the own fields at the end of that stream, under its next id, and deletes the entry from the
+ * dead letters: in one script, so that the entry is always in exactly one of the two. Every group of
+ * the stream reads it again; consumers recognise a repeat by subject and seq, so replaying an entry
+ * that was processed does no harm.
  *
- * The guard against loops: a replayed entry carries `replayed`, how often it was. When it is buried
- * again the field comes along, and after REPLAYS_MAX it is refused unless forced. */
+ * Against endless replays: the field `replayed` counts them, and stays when the entry becomes a dead
+ * letter again. After REPLAYS_MAX the replay is refused, except with --force. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -117,7 +117,7 @@ static error_t show_parse(int key, char *arg, struct argp_state *state)
 
 /* ---- reading ---- */
 
-/* False: one of them could not be read; what the other holds is there all the same. */
+/* Reads the dead letters of all contexts. False: some could not be read; `entries` has the others. */
 static bool read_range(struct ctl *ctl, const struct dead *dead, const char *from, const char *to,
 		       int64_t limit, struct ctl_entries *entries)
 {
@@ -144,7 +144,7 @@ static bool read_range(struct ctl *ctl, const struct dead *dead, const char *fro
 	return good;
 }
 
-/* Those with the ids given, or all that pass the filter. *ret_missing: ids that are not there. */
+/* Reads those with the given ids, or all that pass the filter. *ret_missing: how many ids do not exist. */
 static bool read_chosen(struct ctl *ctl, const struct dead *dead, struct ctl_entries *entries,
 			size_t *ret_missing)
 {
@@ -237,8 +237,8 @@ static int show_run(struct ctl *ctl, void *options)
 /* ---- replay, discard ---- */
 
 /* KEYS: the dead letters, the stream the entry came from. ARGV: the entry's id, now in ms.
- * Answers the new id, or false when the entry is not there (any more). Fields that burying added
- * stand behind the entry's own, from the last 'stream' on. Ids go on as in runtime/events/events.lua. */
+ * Answers the new id, or false when the entry no longer exists. The entry's own fields come first; those
+ * of the dead letter follow, from the last 'stream' on. Ids are made as in runtime/events/events.lua. */
 static const char replay_script[] =
 	"local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]\n"
 	"if not entry then return false end\n"
@@ -272,7 +272,7 @@ static const char replay_script[] =
 	"redis.call('XDEL', KEYS[1], ARGV[1])\n"
 	"return id\n";
 
-/* Where an entry may go back to: one of our two streams, nothing else that a field may name. */
+/* Whether an entry may be put back there: into our streams, not into any key that a field names. */
 static bool is_our_stream(const char *stream)
 {
 	char key[CTL_KEY];
@@ -285,8 +285,8 @@ static bool is_our_stream(const char *stream)
 	return false;
 }
 
-/* Why an entry is not replayed; NULL: it is. */
-static const char *refusal(const struct dead *dead, const struct ctl_entry *entry)
+/* Why an entry is not replayed; NULL: it may be. */
+static const char *refusal_reason(const struct dead *dead, const struct ctl_entry *entry)
 {
 	int64_t replayed = 0;
 
@@ -295,12 +295,12 @@ static const char *refusal(const struct dead *dead, const struct ctl_entry *entr
 	if (entry->replayed[0] != '\0' && !rt_parse_int(entry->replayed, 0, INT64_MAX, &replayed))
 		replayed = REPLAYS_MAX; /* not a number of ours */
 	if (replayed >= REPLAYS_MAX && !dead->force)
-		return "it was replayed often enough; find out why it fails, then --force";
+		return "it was replayed three times; find out why it fails, then use --force";
 	return NULL;
 }
 
-static void say(const struct ctl *ctl, const struct ctl_entry *entry, const char *outcome,
-		const char *detail)
+static void print_outcome(const struct ctl *ctl, const struct ctl_entry *entry, const char *outcome,
+			  const char *detail)
 {
 	if (ctl->json) {
 		ctl_json_print(json_pack("{s:s, s:o, s:o, s:s, s:o}", "context", entry->context,
@@ -318,20 +318,20 @@ static void say(const struct ctl *ctl, const struct ctl_entry *entry, const char
 	}
 }
 
-/* One entry; the exit code for it. */
+/* Replays one entry. Returns the exit code for it. */
 static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl_entry *entry)
 {
-	const char *why = refusal(dead, entry);
+	const char *why = refusal_reason(dead, entry);
 	char key[CTL_KEY], now[24];
 	redisReply *reply;
 	int code = CTL_OK;
 
 	if (why != NULL) {
-		say(ctl, entry, "refused", why);
+		print_outcome(ctl, entry, "refused", why);
 		return CTL_NEGATIVE;
 	}
 	if (dead->dry_run) {
-		say(ctl, entry, "would be replayed to", entry->stream);
+		print_outcome(ctl, entry, "would be replayed to", entry->stream);
 		return CTL_OK;
 	}
 	ctl_key(key, entry->context, "dead");
@@ -341,16 +341,16 @@ static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl
 	if (reply == NULL)
 		return CTL_UNAVAILABLE;
 	if (reply->type == REDIS_REPLY_ERROR) {
-		/* Such as more fields than a script can take: the others can still be replayed. */
-		say(ctl, entry, "refused", reply->str);
+		/* For example more fields than a script can take: other entries can be replayed. */
+		print_outcome(ctl, entry, "refused", reply->str);
 		code = CTL_NEGATIVE;
 	} else if (reply->type == REDIS_REPLY_STRING) {
 		char *where = rt_printf("%s, now %s", entry->stream, reply->str);
 
-		say(ctl, entry, "replayed to", where);
+		print_outcome(ctl, entry, "replayed to", where);
 		free(where);
 	} else {
-		say(ctl, entry, "gone", "somebody else has taken it");
+		print_outcome(ctl, entry, "gone", "it was replayed or discarded meanwhile");
 		code = CTL_NEGATIVE;
 	}
 	freeReplyObject(reply);
@@ -364,7 +364,7 @@ static int discard_one(struct ctl *ctl, const struct dead *dead, const struct ct
 	bool gone;
 
 	if (dead->dry_run) {
-		say(ctl, entry, "would be discarded", "");
+		print_outcome(ctl, entry, "would be discarded", "");
 		return CTL_OK;
 	}
 	ctl_key(key, entry->context, "dead");
@@ -373,13 +373,14 @@ static int discard_one(struct ctl *ctl, const struct dead *dead, const struct ct
 		return CTL_UNAVAILABLE;
 	gone = ctl_number(reply) == 0;
 	freeReplyObject(reply);
-	say(ctl, entry, gone ? "gone" : "discarded", gone ? "somebody else has taken it" : "");
+	print_outcome(ctl, entry, gone ? "gone" : "discarded",
+		      gone ? "it was replayed or discarded meanwhile" : "");
 	return gone ? CTL_NEGATIVE : CTL_OK;
 }
 
-static int change(struct ctl *ctl, struct dead *dead, bool for_good,
-		  int (*one)(struct ctl *ctl, const struct dead *dead,
-			     const struct ctl_entry *entry))
+static int change_each(struct ctl *ctl, struct dead *dead, bool for_good,
+		       int (*one)(struct ctl *ctl, const struct dead *dead,
+				  const struct ctl_entry *entry))
 {
 	struct ctl_entries entries = { 0 };
 	size_t missing = 0;
@@ -389,7 +390,7 @@ static int change(struct ctl *ctl, struct dead *dead, bool for_good,
 	if (!read_chosen(ctl, dead, &entries, &missing))
 		code = CTL_UNAVAILABLE;
 	else if (for_good && dead->all && !dead->dry_run && entries.count > 0)
-		code = ctl_agree(dead->yes, "throw %zu dead letters away for good", entries.count);
+		code = ctl_agree(dead->yes, "delete %zu dead letters for good", entries.count);
 	agreed = code == CTL_OK;
 	for (size_t i = 0; i < entries.count && agreed && code != CTL_UNAVAILABLE; i++) {
 		int this_one = one(ctl, dead, &entries.list[i]);
@@ -404,12 +405,12 @@ static int change(struct ctl *ctl, struct dead *dead, bool for_good,
 
 static int replay_run(struct ctl *ctl, void *options)
 {
-	return change(ctl, options, false, replay_one);
+	return change_each(ctl, options, false, replay_one);
 }
 
 static int discard_run(struct ctl *ctl, void *options)
 {
-	return change(ctl, options, true, discard_one);
+	return change_each(ctl, options, true, discard_one);
 }
 
 /* ---- the commands ---- */
@@ -417,7 +418,7 @@ static int discard_run(struct ctl *ctl, void *options)
 #define FILTER_OPTIONS                                                                             \
 	{ "order", 'o', "ID", 0, "Only those about this order (or SKU)", 1 },                      \
 		{ "type", 't', "TYPE", 0, "Only those of this type, such as OrderPlaced", 1 },     \
-		{ "reason", KEY_REASON, "TEXT", 0, "Only those whose reason has this in it", 1 },  \
+		{ "reason", KEY_REASON, "TEXT", 0, "Only those whose reason contains this", 1 },   \
 		{ "context", 'c', "CONTEXT", 0, "Only those of order, or of inventory", 1 },       \
 	{                                                                                          \
 		"limit", 'n', "N", 0, "At most so many, the oldest first", 1                       \
@@ -425,14 +426,14 @@ static int discard_run(struct ctl *ctl, void *options)
 #define CHANGE_OPTIONS                                                                             \
 	{ "all", KEY_ALL, NULL, 0, "All that pass the filter", 2 },                                \
 	{                                                                                          \
-		"dry-run", KEY_DRY_RUN, NULL, 0, "Say what would be done", 2                       \
+		"dry-run", KEY_DRY_RUN, NULL, 0, "Print what would be done, change nothing", 2     \
 	}
 
 static const struct argp_option list_options[] = { FILTER_OPTIONS, { 0 } };
 const struct ctl_command ctl_dead_list = {
 	.group = "dead",
 	.name = "list",
-	.about = "Lists what could not be processed",
+	.about = "Lists entries that could not be processed",
 	.arguments = "",
 	.text = "Lists the entries that could not be processed, oldest first.\vExamples:\n"
 		"  tandemctl dead list\n"
@@ -450,9 +451,10 @@ static const struct argp_option show_options[] = {
 const struct ctl_command ctl_dead_show = {
 	.group = "dead",
 	.name = "show",
-	.about = "Shows dead letters whole",
+	.about = "Shows all fields of dead letters",
 	.arguments = "STREAM_ID...",
-	.text = "Shows dead letters whole.\vExample:\n  tandemctl dead show 1764000000123-0",
+	.text = "Shows all fields of dead letters.\vExample:\n"
+		"  tandemctl dead show 1764000000123-0",
 	.options = show_options,
 	.parse = show_parse,
 	.options_size = sizeof(struct dead),
@@ -462,7 +464,7 @@ const struct ctl_command ctl_dead_show = {
 static const struct argp_option replay_options[] = {
 	FILTER_OPTIONS,
 	CHANGE_OPTIONS,
-	{ "force", KEY_FORCE, NULL, 0, "Even what was replayed three times already", 2 },
+	{ "force", KEY_FORCE, NULL, 0, "Also entries that were replayed three times already", 2 },
 	{ 0 },
 };
 const struct ctl_command ctl_dead_replay = {
@@ -472,8 +474,8 @@ const struct ctl_command ctl_dead_replay = {
 	.arguments = "STREAM_ID...|--all",
 	.text = "Puts entries back into the stream they came from, once their cause is "
 		"fixed.\v"
-		"An entry that fails again comes back to the dead letters; after three replays it "
-		"is refused. Replaying what has taken effect already does no harm.\n\n"
+		"An entry that fails again becomes a dead letter again; after three replays it is "
+		"refused. Replaying an entry that was processed does no harm.\n\n"
 		"Examples:\n"
 		"  tandemctl dead replay 1764000000123-0\n"
 		"  tandemctl dead replay --all --type OrderPlaced --dry-run",
@@ -486,16 +488,16 @@ const struct ctl_command ctl_dead_replay = {
 static const struct argp_option discard_options[] = {
 	FILTER_OPTIONS,
 	CHANGE_OPTIONS,
-	{ "yes", KEY_YES, NULL, 0, "Do not ask before --all is done", 2 },
+	{ "yes", KEY_YES, NULL, 0, "With --all: do not ask", 2 },
 	{ 0 },
 };
 const struct ctl_command ctl_dead_discard = {
 	.group = "dead",
 	.name = "discard",
-	.about = "Throws dead letters away",
+	.about = "Deletes dead letters",
 	.arguments = "STREAM_ID...|--all",
-	.text = "Throws dead letters away for good. Asks before --all is done; where nobody can "
-		"be asked, it wants --yes.\vExamples:\n"
+	.text = "Deletes dead letters for good. With --all it asks first; without a terminal it "
+		"needs --yes.\vExamples:\n"
 		"  tandemctl dead discard 1764000000123-0\n"
 		"  tandemctl dead discard --all --reason 'no type' --dry-run",
 	.options = discard_options,

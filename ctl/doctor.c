@@ -1,5 +1,6 @@
-/* doctor.c - tandemctl doctor: checks what Tandem needs: Redis, users, functions, groups, services. One line
- * a check: ok, warn (it works, somebody should know) or bad (a promise does not hold), with the fix. */
+/* doctor.c - tandemctl doctor: checks what Tandem needs: Redis, users, functions, groups, services.
+ * Prints a line for each check: ok, warn (it works, but look at it) or bad (a promise does not hold),
+ * with the fix. */
 #include <grpc/health/v1/health.pb-c.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -52,7 +53,7 @@ static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const c
 
 /* ---- Redis itself ---- */
 
-/* A field of INFO's text into `value`. */
+/* Copies a field of INFO's text into `value`. */
 static void info_field(const redisReply *info, const char *name, char *value, size_t size)
 {
 	const char *line = ctl_text(info, "");
@@ -90,15 +91,16 @@ static bool check_info(struct doctor *doctor)
 	if (strcmp(role, "master") != 0)
 		say(doctor, BAD, "redis role",
 		    "point the services at the master, or REPLICAOF NO ONE",
-		    "%s: it takes no writes", role);
+		    "%s: it accepts no writes", role);
 	else
 		say(doctor, OK, "redis role", "", "master");
 	say(doctor, strtol(version, NULL, 10) >= 7 ? OK : BAD, "redis version",
 	    "Tandem's functions need Redis 7", "%s", version);
 	if (strcmp(written, "ok") != 0)
 		say(doctor, BAD, "redis writes",
-		    "look at Redis's log: the disk may be full; nothing is accepted until it can "
-		    "write",
+		    "look at Redis's log, the disk may be full; Redis refuses writes until it "
+		    "can "
+		    "append",
 		    "the last write of the append-only file: %s", written);
 	else
 		say(doctor, OK, "redis writes", "", "the last write of the append-only file: ok");
@@ -108,14 +110,14 @@ static bool check_info(struct doctor *doctor)
 		    "%" PRId64 " MiB used, no limit", used_bytes >> 20);
 	else
 		say(doctor, used_bytes < most_bytes / 10 * 9 ? OK : WARN, "redis memory",
-		    "raise maxmemory, or let orders that ended go: at the limit new orders are "
+		    "raise maxmemory, or delete settled orders: at the limit new orders are "
 		    "refused",
 		    "%" PRId64 " of %" PRId64 " MiB used", used_bytes >> 20, most_bytes >> 20);
 	return true;
 }
 
 static const struct {
-	const char *name, *wanted, *or_else; /* or_else: as good; NULL: nothing is */
+	const char *name, *wanted, *or_else; /* or_else: also good; NULL: only `wanted` is */
 	enum level level;
 	const char *fix;
 } redis_settings[] = {
@@ -124,10 +126,10 @@ static const struct {
 	{ "appendfsync", "everysec", "always", BAD,
 	  "CONFIG SET appendfsync everysec: with no, a power cut may lose half a minute" },
 	{ "aof-load-truncated", "no", NULL, BAD,
-	  "CONFIG SET aof-load-truncated no: else writes behind a half transaction vanish at the "
+	  "CONFIG SET aof-load-truncated no: else writes after a torn transaction are lost at the "
 	  "next start" },
 	{ "maxmemory-policy", "noeviction", NULL, BAD,
-	  "CONFIG SET maxmemory-policy noeviction: else Redis throws orders out to make room" },
+	  "CONFIG SET maxmemory-policy noeviction: else Redis deletes orders to make room" },
 	{ "save", "", NULL, WARN,
 	  "CONFIG SET save \"\": snapshots cost memory and add nothing to the append-only file" },
 };
@@ -152,7 +154,8 @@ static bool check_settings(struct doctor *doctor)
 	return true;
 }
 
-/* Each connection whose name says that its machine's clock is wrong (runtime/redis/server_clock.c). */
+/* Reports each connection whose name says that its machine's clock is wrong
+ * (runtime/redis/server_clock.c). */
 static size_t check_service_clocks(struct doctor *doctor, const char *clients)
 {
 	size_t wrong = 0;
@@ -166,7 +169,7 @@ static size_t check_service_clocks(struct doctor *doctor, const char *clients)
 			continue;
 		wrong++;
 		say(doctor, WARN, "clock",
-		    "set the clock of that machine by NTP: until then its logs tell wrong times",
+		    "set the clock of that machine by NTP: until then its logs show wrong times",
 		    "%.*s: its machine is %" PRId64 " s %s Redis, whose time is used",
 		    (int)(mark - at), at, ahead_s < 0 ? -ahead_s : ahead_s,
 		    ahead_s < 0 ? "behind" : "ahead of");
@@ -191,7 +194,7 @@ static bool check_clock(struct doctor *doctor)
 		    ahead_ms < 0 ? "behind" : "ahead of");
 	else if (wrong == 0)
 		say(doctor, OK, "clock", "",
-		    "Redis's decides; this machine and the services are within %d s of it",
+		    "this machine and the services are within %d s of Redis, whose time is used",
 		    RT_CLOCK_WRONG_MS / 1000);
 	return true;
 }
@@ -200,9 +203,9 @@ static bool check_clock(struct doctor *doctor)
 
 #define RIGHT_STRINGS 8 /* at most */
 
-/* Whether a user may run a command, by ACL DRYRUN. -1: Redis could not be asked; a missing user
- * may nothing. */
-static int may(struct doctor *doctor, const char *const *strings, size_t count)
+/* Whether a user may run a command, by ACL DRYRUN; a missing user may run none. -1: Redis could not be
+ * asked. */
+static int is_allowed(struct doctor *doctor, const char *const *strings, size_t count)
 {
 	redisReply *reply = ctl_redis_strings(doctor->ctl, true, strings, count);
 	int result;
@@ -214,13 +217,14 @@ static int may(struct doctor *doctor, const char *const *strings, size_t count)
 	return result;
 }
 
-/* What users must (not) be able to do. */
+/* Counts the checks of what users may do. */
 struct rights {
 	struct doctor *doctor;
 	size_t checked, wrong;
 	bool lost; /* Redis could not be asked */
 };
 
+/* Checks that a user may run `command` (allowed) or may not; `format` says what is wrong when not. */
 static RT_PRINTF(4, 5) void check_right(struct rights *rights, bool allowed,
 					const char *const command[RIGHT_STRINGS],
 					const char *format, ...)
@@ -234,7 +238,7 @@ static RT_PRINTF(4, 5) void check_right(struct rights *rights, bool allowed,
 		return;
 	while (count < RIGHT_STRINGS && command[count] != NULL)
 		count++;
-	found = may(rights->doctor, command, count);
+	found = is_allowed(rights->doctor, command, count);
 	rights->lost = found < 0;
 	rights->checked++;
 	if (rights->lost || found == allowed)
@@ -243,8 +247,8 @@ static RT_PRINTF(4, 5) void check_right(struct rights *rights, bool allowed,
 	va_start(args, format);
 	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
-	say(rights->doctor, BAD, "users", "scripts/lib/redis-open sets the users as they must be",
-	    "it is not so that %s", what);
+	say(rights->doctor, BAD, "users", "scripts/lib/redis-open sets the users up again", "%s",
+	    what);
 }
 
 #define COMMAND(...) ((const char *const[RIGHT_STRINGS]){ "ACL", "DRYRUN", __VA_ARGS__ })
@@ -254,11 +258,11 @@ static void check_own_rights(struct rights *rights, const char *user)
 	char key[CTL_KEY];
 
 	ctl_key(key, user, "x");
-	check_right(rights, true, COMMAND(user, "HSET", key, "a", "1"), "%s writes its own keys",
-		    user);
-	check_right(rights, false, COMMAND(user, "FLUSHALL"), "%s cannot delete everything", user);
+	check_right(rights, true, COMMAND(user, "HSET", key, "a", "1"),
+		    "%s cannot write its own keys", user);
+	check_right(rights, false, COMMAND(user, "FLUSHALL"), "%s can delete everything", user);
 	check_right(rights, false, COMMAND(user, "EVAL", "return 1", "0"),
-		    "%s cannot run foreign code", user);
+		    "%s can run scripts of any kind", user);
 }
 
 static void check_foreign_rights(struct rights *rights, const char *user, const char *other)
@@ -267,12 +271,12 @@ static void check_foreign_rights(struct rights *rights, const char *user, const 
 
 	ctl_key(key, other, "x");
 	ctl_key(events, other, "events");
-	check_right(rights, false, COMMAND(user, "HSET", key, "a", "1"),
-		    "%s cannot write %s's keys", user, other);
-	check_right(rights, false, COMMAND(user, "DEL", key), "%s cannot delete %s's keys", user,
+	check_right(rights, false, COMMAND(user, "HSET", key, "a", "1"), "%s can write %s's keys",
+		    user, other);
+	check_right(rights, false, COMMAND(user, "DEL", key), "%s can delete %s's keys", user,
 		    other);
 	check_right(rights, false, COMMAND(user, "XADD", events, "*", "a", "1"),
-		    "%s cannot publish for %s", user, other);
+		    "%s can publish events of %s", user, other);
 }
 
 static bool check_users(struct doctor *doctor)
@@ -292,11 +296,11 @@ static bool check_users(struct doctor *doctor)
 
 		ctl_key(key, pair->of, "events");
 		check_right(&rights, true, COMMAND(pair->reader, "XACK", key, pair->reader, "1-1"),
-			    "%s acknowledges %s's events", pair->reader, pair->of);
+			    "%s cannot acknowledge %s's events", pair->reader, pair->of);
 	}
 	ctl_key(key, ctl_contexts[0].name, "x");
 	check_right(&rights, false, COMMAND("default", "SET", key, "1"),
-		    "whoever has no name writes nothing");
+		    "the user default can write");
 	if (rights.lost)
 		return false;
 	if (rights.wrong == 0)
@@ -330,7 +334,7 @@ static void check_version(struct doctor *doctor, const char *context,
 		    version->version);
 }
 
-/* Every version that is loaded or called. The own one must be loaded unless another is called. */
+/* Checks each version that is loaded or called; at least one must be. */
 static bool check_functions(struct doctor *doctor, const char *context)
 {
 	struct ctl_versions versions;
@@ -353,8 +357,8 @@ static bool check_functions(struct doctor *doctor, const char *context)
 
 /* ---- groups ---- */
 
-/* How many entries a group keeps from being trimmed: from the first that it has not acknowledged on. -1:
- * Redis could not be asked. */
+/* How many entries a group keeps from being trimmed: all from the first that it has not acknowledged.
+ * -1: Redis could not be asked. */
 static int64_t held_by(struct doctor *doctor, const char *key, const struct ctl_stream *stream,
 		       const redisReply *name, int64_t lag)
 {
@@ -375,8 +379,8 @@ static int64_t held_by(struct doctor *doctor, const char *key, const struct ctl_
 	return held;
 }
 
-/* The length at which the order service refuses orders. Inventory's stream has no such limit: what
- * ends an order must go on. */
+/* Whether orders are refused when the stream reaches a length. Only that of the order service:
+ * inventory's events end orders, which must always be possible. */
 static bool is_limited(const char *key)
 {
 	return strncmp(key, "order:", 6) == 0;
@@ -392,7 +396,7 @@ static int64_t length_max(const char *key)
 	return max;
 }
 
-/* A context reads the events of this one; it has a group of its own name. */
+/* Whether the group is that of a context which reads the events of `of`. */
 static bool is_reader(const char *name, const char *of)
 {
 	for (size_t i = 0; i < CTL_READERS; i++)
@@ -434,24 +438,25 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 		ctl_age(age, seen);
 	if (held >= length_max(key) / 2)
 		say(doctor, is_limited(key) && held >= length_max(key) ? BAD : WARN, check,
-		    "let it read and acknowledge; or end it: XGROUP DESTROY; or SADD its name to "
-		    "<context>:{0}:excluded_groups, and it may miss events",
+		    "let it read and acknowledge; or remove it: XGROUP DESTROY; or SADD its "
+		    "name "
+		    "to <context>:{0}:excluded_groups, then it may miss events",
 		    is_limited(key) ? "of %s: it has not acknowledged %" PRId64
 				      " entries; at %" PRId64 " no order is accepted"
 				    : "of %s: it has not acknowledged %" PRId64
-				      " entries (warned from half of %" PRId64
-				      " on); the stream grows until Redis is full",
+				      " entries (the warning begins at half of %" PRId64
+				      "); the stream grows until Redis is full",
 		    key, held, length_max(key));
 	else if (!expected)
 		say(doctor, seen >= 0 && seen <= STALE_MS ? OK : WARN, check,
-		    "a stale group holds trimming back: XGROUP DESTROY it, or SADD its name to "
+		    "a stale group prevents trimming: XGROUP DESTROY it, or SADD its name to "
 		    "<context>:{0}:excluded_groups",
-		    "of %s, not one of ours; last consumer seen %s ago, lag %" PRId64, key, age,
+		    "of %s, not one of Tandem's; last consumer seen %s ago, lag %" PRId64, key, age,
 		    lag);
 	else if (seen < 0 || seen > CTL_ABSENT_MS)
 		say(doctor, WARN, check, "start the service (scripts/up): orders wait for it",
-		    "of %s: nobody reads (last seen: %s); lag %" PRId64 ", pending %" PRId64, key,
-		    age, lag, pending);
+		    "of %s: no consumer reads (last seen: %s); lag %" PRId64 ", pending %" PRId64,
+		    key, age, lag, pending);
 	else
 		say(doctor, lag < LAG_WARN ? OK : WARN, check,
 		    "it is behind: look at its CPU and log, or start another instance",
@@ -481,8 +486,8 @@ static bool check_stream(struct doctor *doctor, const char *context)
 	if (!stream.exists) {
 		if (is_read(context))
 			say(doctor, WARN, key,
-			    "it is made by whoever comes first: start the services",
-			    "not there yet");
+			    "start the services: the first event or reader creates it",
+			    "does not exist yet");
 		return true;
 	}
 	say(doctor, OK, key, "", "%" PRId64 " entries, last %s", stream.length, stream.last);
@@ -498,7 +503,8 @@ static bool check_stream(struct doctor *doctor, const char *context)
 	for (size_t i = 0; i < CTL_READERS && good; i++)
 		if (strcmp(ctl_readers[i].of, context) == 0 &&
 		    !has_group(groups, ctl_readers[i].reader))
-			say(doctor, WARN, key, "the service makes it anew at its cursor: start it",
+			say(doctor, WARN, key,
+			    "start the service: it creates the group again at its cursor",
 			    "its group %s is missing", ctl_readers[i].reader);
 	freeReplyObject(groups);
 	return good;
@@ -597,23 +603,24 @@ static void check_services(struct doctor *doctor)
 
 /* ---- the command ---- */
 
-/* Whether Redis is there; one thing in it that cannot be read hides no other. */
-static bool answered(struct doctor *doctor, bool done, const char *check)
+/* Whether Redis still answers: then a check that failed does not stop the others. */
+static bool redis_is_up(struct doctor *doctor, bool done, const char *check)
 {
 	if (!done && rt_redis_up(doctor->ctl->redis))
 		say(doctor, BAD, check,
-		    "stderr says what Redis answered: something else lies there", "cannot be read");
+		    "stderr says what Redis answered: the key holds something else",
+		    "cannot be read");
 	return rt_redis_up(doctor->ctl->redis);
 }
 
-/* True when a check was made, or says that the right to make it is missing. */
-static bool made(struct doctor *doctor, bool good, const char *check)
+/* True when the check was made; or when the right to make it is missing, which is reported. */
+static bool was_checked(struct doctor *doctor, bool good, const char *check)
 {
 	struct ctl *ctl = doctor->ctl;
 
 	if (!good && ctl->denied)
 		say(doctor, UNCHECKED, check, "run it where that file is, or name it: TANDEM_VAR",
-		    "only the user ops may look, and its password file cannot be read: %s",
+		    "only the user ops may check it, and its password file cannot be read: %s",
 		    ctl->ops_password_missing);
 	good = good || ctl->denied;
 	ctl->denied = false;
@@ -626,14 +633,14 @@ static bool check_contexts(struct doctor *doctor)
 
 	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		snprintf(check, sizeof(check), "functions of %s", ctl_contexts[i].name);
-		if (!made(doctor, check_functions(doctor, ctl_contexts[i].name), check))
+		if (!was_checked(doctor, check_functions(doctor, ctl_contexts[i].name), check))
 			return false;
 	}
 	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		bool good = check_stream(doctor, ctl_contexts[i].name);
 
 		snprintf(check, sizeof(check), "%s's events", ctl_contexts[i].name);
-		if (!answered(doctor, made(doctor, good, "groups"), check))
+		if (!redis_is_up(doctor, was_checked(doctor, good, "groups"), check))
 			return false;
 	}
 	return true;
@@ -645,11 +652,12 @@ static int doctor_run(struct ctl *ctl, void *options)
 
 	(void)options;
 	ctl->deny_quietly = true;
-	if (!made(&doctor, check_info(&doctor), "redis") ||
-	    !made(&doctor, check_settings(&doctor), "redis settings") ||
-	    !made(&doctor, check_clock(&doctor), "clock") ||
-	    !made(&doctor, check_users(&doctor), "users") || !check_contexts(&doctor) ||
-	    !answered(&doctor, made(&doctor, check_dead(&doctor), "dead letters"), "dead letters"))
+	if (!was_checked(&doctor, check_info(&doctor), "redis") ||
+	    !was_checked(&doctor, check_settings(&doctor), "redis settings") ||
+	    !was_checked(&doctor, check_clock(&doctor), "clock") ||
+	    !was_checked(&doctor, check_users(&doctor), "users") || !check_contexts(&doctor) ||
+	    !redis_is_up(&doctor, was_checked(&doctor, check_dead(&doctor), "dead letters"),
+			 "dead letters"))
 		return CTL_UNAVAILABLE;
 	check_services(&doctor);
 	if (!ctl->json)

@@ -2,8 +2,8 @@
  * are loaded, and which of them are in use.
  *
  * A library is called <context>_<version>. An instance that calls its functions reads other
- * contexts' events as a consumer whose name ends in "@<version>", and says every few seconds that it
- * is alive; so Redis knows which versions are in use, and when each was last used. */
+ * contexts' events as a consumer whose name ends in "@<version>", and reads every few seconds; so
+ * Redis knows which versions are in use, and when each was last used. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -14,7 +14,7 @@
 
 /* ---- reading ---- */
 
-/* The version of a library of this context; NULL: it is none. */
+/* The version of a library of this context; NULL: it is another library. */
 static const char *version_of(const char *library, const char *context)
 {
 	size_t length = strlen(context);
@@ -60,7 +60,7 @@ static bool read_libraries(struct ctl *ctl, struct ctl_versions *versions)
 	return true;
 }
 
-/* Those that read the events of `other`. */
+/* Adds the versions of the consumers that read the events of `other`. */
 static bool read_consumers(struct ctl *ctl, struct ctl_versions *versions, const char *other)
 {
 	char stream[CTL_KEY];
@@ -92,7 +92,7 @@ bool ctl_versions_read(struct ctl *ctl, const char *context, struct ctl_versions
 	*versions = (struct ctl_versions){ .context = context };
 	if (!read_libraries(ctl, versions))
 		return false;
-	/* An instance reads every stream that its context reads: one tells of all. */
+	/* An instance reads every stream that its context reads: one stream shows all instances. */
 	for (size_t i = 0; i < CTL_READERS; i++)
 		if (strcmp(ctl_readers[i].reader, context) == 0)
 			return read_consumers(ctl, versions, ctl_readers[i].of);
@@ -213,7 +213,7 @@ static error_t prune_parse(int key, char *arg, struct argp_state *state)
 	if (key != 'i')
 		return ARGP_ERR_UNKNOWN;
 	if (!rt_parse_duration(arg, &own->idle_ms) || own->idle_ms < 1)
-		argp_error(state, "--idle: %s is no duration, such as 10s", arg);
+		argp_error(state, "--idle: not a duration such as 10s: %s", arg);
 	return 0;
 }
 
@@ -238,15 +238,16 @@ const struct ctl_command ctl_functions_load = {
 };
 
 static const struct argp_option prune_options[] = {
-	{ "idle", 'i', "DURATION", 0, "No instance that calls them was seen for so long (1m)", 0 },
+	{ "idle", 'i', "DURATION", 0, "Only versions that no instance has called for so long (1m)",
+	  0 },
 	{ 0 },
 };
 const struct ctl_command ctl_functions_prune = {
 	.group = "functions",
 	.name = "prune",
 	.about = "Removes unused versions of the Redis functions",
-	.text = "Removes versions of the Redis functions that no instance calls any more, other "
-		"than that of this tandemctl. The last step of an upgrade.\vExample:\n"
+	.text = "Removes versions of the Redis functions that no instance calls any more, except "
+		"the version of this tandemctl. The last step of an upgrade.\vExample:\n"
 		"  tandemctl functions prune",
 	.options = prune_options,
 	.parse = prune_parse,

@@ -274,7 +274,7 @@ class Ctl(tandem.Live):
             os.close(here)
             os.close(there)
             self.assertEqual(done.returncode, code, done.stderr)
-            self.assertIn("throw 1 dead letters away for good? [y/N]", done.stderr)
+            self.assertIn("delete 1 dead letters for good? [y/N]", done.stderr)
         self.assertEqual(json.loads(done.stdout)["outcome"], "discarded")
         self.assertEqual(self.json("dead", "discard", "--all"), [])
         number = self.bury()
