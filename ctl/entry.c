@@ -86,7 +86,7 @@ bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_ent
 	*entry = (struct ctl_entry){
 		.context = context, .stream_id = stream_id, .data = "", .fields = fields
 	};
-	/* A name may come twice: what the producer wrote stands before what burying added. */
+	/* A name may come twice: the producer's field comes before the dead letter's. */
 	entry->id = ctl_text(ctl_named(fields, "id"), "");
 	entry->type = ctl_text(ctl_named(fields, "type"), "");
 	entry->subject = ctl_text(ctl_named(fields, "subject"), "");
@@ -109,7 +109,7 @@ bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_ent
 	return true;
 }
 
-/* A field that Tandem itself writes as a number is one; whatever else it holds is text. */
+/* A field that Tandem writes as a number becomes a number; any other content is text. */
 static json_t *field_json(const char *name, const redisReply *value)
 {
 	static const char *const numbers[] = { "seq", "attempt", "deliveries", "replayed" };
@@ -123,11 +123,11 @@ static json_t *field_json(const char *name, const redisReply *value)
 	return ctl_json_string(value->str, value->len);
 }
 
-/* The names of the entry's fields, where another would say better what it is. Both the entry in the
- * dead letters and the one it was have a stream id. */
+/* The name of a field in JSON: clearer where needed. The original entry of a dead letter has a stream
+ * id, too. */
 static const char *field_name(const char *name)
 {
-	return strcmp(name, "stream_id") == 0 ? "buried_stream_id"
+	return strcmp(name, "stream_id") == 0 ? "original_stream_id"
 	       : strcmp(name, "id") == 0      ? "event_id"
 					      : name;
 }
@@ -153,7 +153,7 @@ json_t *ctl_entry_json(const struct ctl_entry *entry)
 			json_object_set_new(json, "undecoded", json_string(why));
 		free(key);
 	}
-	/* Filled last: no field of the entry says where it lies. */
+	/* Set last, so that no field of the entry can replace them. */
 	json_object_set_new(json, "context", json_string(entry->context));
 	json_object_set_new(json, "stream_id", json_string(entry->stream_id));
 	return json;
@@ -171,7 +171,7 @@ const char *ctl_parse_type(struct argp_state *state, const char *type, bool full
 	}
 	rt_buf_add(&names, "", 1);
 	if (!good)
-		argp_error(state, "--type: there is no %s; there are%s", type, names.data);
+		argp_error(state, "--type: %s is not one of%s", type, names.data);
 	rt_buf_done(&names);
 	return type;
 }
@@ -196,7 +196,7 @@ static void add_entry(struct ctl_entries *entries, const struct ctl_entry *entry
 	entries->list[entries->count++] = *entry;
 }
 
-/* Takes one page in; the page is kept when something in it passed. */
+/* Adds the entries of one page that pass the filter. The page is kept if there are any. */
 static void add_page(struct ctl_entries *entries, const struct ctl_range *range, redisReply *page,
 		     int64_t *matched)
 {
@@ -278,7 +278,7 @@ void ctl_entries_done(struct ctl_entries *entries)
 	*entries = (struct ctl_entries){ 0 };
 }
 
-/* ---- a stream and who is behind ---- */
+/* ---- streams and their readers ---- */
 
 static void copy_id(char to[48], const redisReply *reply)
 {

@@ -5,8 +5,8 @@
 #include "base/base.h"
 #include "commands.h"
 
-#define SCAN_MAX      200000 /* entries looked at for what a filter lets through */
-#define FOLLOW_MS     2000   /* a read of the streams' ends waits so long */
+#define SCAN_MAX      200000 /* entries read for those that pass the filter */
+#define FOLLOW_MS     2000   /* how long a read waits for new entries */
 #define FOLLOW_MARGIN 5000
 
 struct events {
@@ -91,7 +91,7 @@ static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
 		rt_buf_printf(&line, "(%s: %zu bytes)", why, entry->data_length);
 	json_decref(data);
 	printable = rt_text_shown(line.data, line.length);
-	/* No blanks at the end, where an event has no content. */
+	/* An event without content leaves blanks at the end. */
 	for (size_t length = strlen(printable); length > 0 && printable[length - 1] == ' ';)
 		printable[--length] = '\0';
 	printf("%s\n", printable);
@@ -99,7 +99,7 @@ static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
 	rt_buf_done(&line);
 }
 
-/* The newest of both streams, oldest of them first. `last` gets where each stream ended. */
+/* Prints the newest entries of all streams, the oldest of them first. `last`: the end of each stream. */
 static bool print_newest(struct ctl *ctl, const struct events *events, char last[CTL_CONTEXTS][48])
 {
 	struct ctl_entries entries = { 0 };
@@ -147,15 +147,15 @@ static bool print_newest(struct ctl *ctl, const struct events *events, char last
 	return good;
 }
 
-/* A key of this context. */
-static bool is_of(const char *key, const char *context)
+/* Whether it is a key of this context. */
+static bool is_key_of(const char *key, const char *context)
 {
 	size_t length = strlen(context);
 
 	return strncmp(key, context, length) == 0 && key[length] == ':';
 }
 
-/* One reply of XREAD: an array of streams, each with its entries. */
+/* Prints one reply of XREAD: an array of streams, each with its entries. */
 static void print_read(const struct ctl *ctl, const struct events *events, const redisReply *reply,
 		       char last[CTL_CONTEXTS][48])
 {
@@ -170,7 +170,7 @@ static void print_read(const struct ctl *ctl, const struct events *events, const
 		if (stream->type != REDIS_REPLY_ARRAY || stream->elements != 2)
 			continue;
 		key = ctl_text(stream->element[0], "");
-		while (which + 1 < CTL_CONTEXTS && !is_of(key, ctl_contexts[which].name))
+		while (which + 1 < CTL_CONTEXTS && !is_key_of(key, ctl_contexts[which].name))
 			which++;
 		list = stream->element[1];
 		for (size_t i = 0; i < list->elements; i++) {
@@ -234,9 +234,9 @@ static int tail_run(struct ctl *ctl, void *options)
 }
 
 static const struct argp_option tail_options[] = {
-	{ "count", 'n', "N", 0, "The newest so many (20)", 0 },
-	{ "since", KEY_SINCE, "DURATION", 0, "All that are younger, instead", 0 },
-	{ "follow", 'f', NULL, 0, "And all that come", 0 },
+	{ "count", 'n', "N", 0, "How many of the newest events (20)", 0 },
+	{ "since", KEY_SINCE, "DURATION", 0, "Instead: all events not older than this", 0 },
+	{ "follow", 'f', NULL, 0, "Then wait for new events and show them", 0 },
 	{ "order", 'o', "ID", 0, "Only events about this order (or SKU)", 0 },
 	{ "type", 't', "TYPE", 0, "Only events of this type, such as OrderPlaced", 0 },
 	{ "context", 'c', "CONTEXT", 0, "Only events of order, or of inventory", 0 },
@@ -290,7 +290,7 @@ static int show_run(struct ctl *ctl, void *options)
 	bool good = true;
 
 	if (!by_stream_id) {
-		/* "<subject>/<seq>": looked for among the subject's. */
+		/* "<subject>/<seq>": is searched among the events of the subject. */
 		subject = rt_strdup(events->id);
 		slash = strrchr(subject, '/');
 		if (slash != NULL)
@@ -346,10 +346,10 @@ static const struct argp_option show_options[] = {
 const struct ctl_command ctl_events_show = {
 	.group = "events",
 	.name = "show",
-	.about = "Shows one event whole",
+	.about = "Shows all fields of one event",
 	.arguments = "STREAM_ID|EVENT_ID",
-	.text = "Shows one event whole: the entry with a stream id, or each time an event was "
-		"sent.\v"
+	.text = "Shows all fields of one event: of the entry with this stream id, or of each "
+		"entry with this event id.\v"
 		"Examples:\n"
 		"  tandemctl events show 1764000000123-17\n"
 		"  tandemctl events show ord_…/1",
@@ -362,7 +362,7 @@ const struct ctl_command ctl_events_show = {
 /* ---- lag ---- */
 
 struct lag {
-	int64_t lag, pending, oldest_ms; /* the last: -1, none */
+	int64_t lag, pending, oldest_ms; /* oldest_ms -1: none is pending */
 	struct ctl_readers readers;
 };
 
@@ -390,7 +390,7 @@ static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *
 	return ctl_readers_read(ctl, key, name->str, name->len, &lag->readers);
 }
 
-/* -1: it is not known. */
+/* null for -1, which means unknown. */
 static json_t *known_ms(int64_t ms)
 {
 	return ms < 0 ? json_null() : json_integer(ms);
@@ -473,9 +473,9 @@ static int lag_run(struct ctl *ctl, void *options)
 const struct ctl_command ctl_events_lag = {
 	.group = "events",
 	.name = "lag",
-	.about = "Shows how far the readers are behind",
-	.text = "Shows how far each group is behind its stream: written and not delivered (LAG), "
-		"delivered and not acknowledged (PENDING).\vExamples:\n"
+	.about = "Shows how far each consumer group is behind",
+	.text = "Shows how far each consumer group is behind its stream: entries not delivered "
+		"(LAG), and entries delivered and not acknowledged (PENDING).\vExamples:\n"
 		"  tandemctl events lag\n"
 		"  tandemctl events lag --json | jq 'select(.lag > 1000)'",
 	.run = lag_run,

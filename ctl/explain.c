@@ -1,13 +1,13 @@
-/* explain.c - tandemctl explain: an order's whole life across both domains, from what Redis holds.
+/* explain.c - tandemctl explain: an order's whole history in both domains, from what Redis holds.
  *
- *   read_order         the hash of the order; its history names each of its events' stream ids
+ *   read_order         the hash of the order; its history has the stream id of each of its events
  *   add_order_events   the events, and where each request is on its way to inventory
  *   add_answers        inventory's events about the order, and where the last is on its way back
- *   add_dead_letters   what either side could not process
+ *   add_dead_letters   the order's events that a service could not process
  *   read_reservation, read_timer, read_readers
- *   print              the life in order of time, then why, then what next
+ *   print              the history in order of time, then why, then what is next
  *
- * Nothing is stopped meanwhile, so what is read first may have moved on when the rest is read. */
+ * The services go on meanwhile, so the parts may be of slightly different times. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -16,16 +16,16 @@
 #include "explain.h"
 #include "order/order_record.h"
 
-#define SCAN_MAX 200000 /* inventory's entries that are looked at for the order's */
+#define SCAN_MAX 200000 /* inventory's entries that are searched for the order's */
 
 struct happened {
 	int64_t unix_ms;
-	size_t number; /* in the order found: breaks ties */
+	size_t number; /* in the order of finding: breaks ties */
 	const char *context;
 	char *kind, *text;
 	char stream_id[48];
 	uint64_t version; /* 0: none */
-	bool follows;     /* of the order: it says what inventory has answered */
+	bool follows;     /* the order's event follows an answer of inventory */
 };
 
 struct explain {
@@ -38,7 +38,7 @@ struct explain {
 	struct happened *list;
 	size_t count, capacity;
 	struct explain_facts facts;
-	bool searched_all; /* inventory's stream was seen to the end */
+	bool searched_all; /* inventory's stream was read to its end */
 	char *reservation_text;
 };
 
@@ -61,8 +61,8 @@ static void add(struct explain *explain, int64_t unix_ms, const char *context, c
 	snprintf(happened->stream_id, sizeof(happened->stream_id), "%s", stream_id);
 }
 
-/* When an entry was written. Its id tells it only when it has no time that can be read: ids go on
- * growing where a stream lies ahead of the clock. */
+/* When an entry was written: its time field, else its id. The id may be later than the clock, because
+ * ids always grow. */
 static int64_t written_ms(const char *time, const char *stream_id)
 {
 	int64_t unix_ms;
@@ -72,7 +72,7 @@ static int64_t written_ms(const char *time, const char *stream_id)
 
 /* ---- the order ---- */
 
-/* CTL_NEGATIVE: there is none, or it makes no sense. */
+/* CTL_NEGATIVE: the order does not exist, or its record is damaged. */
 static int read_order(struct explain *explain)
 {
 	struct order_record *record = &explain->record;
@@ -109,7 +109,7 @@ static int read_order(struct explain *explain)
 			      &record->state))
 		explain->order = order_view(&explain->arena, record, NULL, 0);
 	if (explain->order == NULL) {
-		ctl_error("what is stored as %s is damaged", key);
+		ctl_error("the record %s is damaged", key);
 		return CTL_NEGATIVE;
 	}
 	explain->facts.state = record->state;
@@ -132,7 +132,7 @@ static bool entry_exists(struct explain *explain, const char *key, const char *s
 	return true;
 }
 
-/* What the group was delivered last; "" when there is no such group. */
+/* The last entry that was delivered to the group; "" when there is no such group. */
 static bool last_delivered(struct explain *explain, const char *key, const char *group,
 			   char ret[48])
 {
@@ -151,7 +151,7 @@ static bool last_delivered(struct explain *explain, const char *key, const char 
 	return true;
 }
 
-/* The first half of the answer: is it pending? Fills the delivery when it is. */
+/* Fills the delivery when its entry is pending. */
 static bool read_pending(struct explain *explain, const char *key, const char *group,
 			 struct explain_delivery *delivery)
 {
@@ -184,7 +184,7 @@ static int64_t entries_between(const char *after, const char *until)
 	return b > a ? (int64_t)RT_MIN(b - a - 1, (uint64_t)INT64_MAX) : 0;
 }
 
-/* Where the event with delivery->stream_id is on its way to `group`. */
+/* Finds where the event with delivery->stream_id is on its way to `group`. */
 static bool locate(struct explain *explain, const char *key, const char *group,
 		   struct explain_delivery *delivery)
 {
@@ -208,7 +208,7 @@ static bool locate(struct explain *explain, const char *key, const char *group,
 	return read_pending(explain, key, group, delivery);
 }
 
-/* A pending delivery is something that happens now. */
+/* Adds a pending delivery to the list: it happens now. */
 static void add_delivery(struct explain *explain, const char *context,
 			 const struct explain_delivery *delivery)
 {
@@ -246,7 +246,7 @@ static char *event_text(const struct ctl_entry *entry)
 	return text.data;
 }
 
-/* One item of the history; its entry when the stream still has it. */
+/* Adds one item of the history, with its entry when the stream still has it. */
 static bool add_order_event(struct explain *explain, const char *key,
 			    const struct order_history_item *item)
 {
@@ -284,7 +284,7 @@ static bool add_order_events(struct explain *explain)
 		if (!add_order_event(explain, key, &item))
 			return false;
 		if (!order_state_waits(item.state))
-			continue; /* it asked inventory for nothing */
+			continue; /* it asks nothing of inventory */
 		if (!item.again && type != NULL)
 			snprintf(request->type, sizeof(request->type), "%s", ctl_short_type(type));
 		snprintf(request->stream_id, sizeof(request->stream_id), "%s", item.stream_id);
@@ -297,7 +297,7 @@ static bool add_order_events(struct explain *explain)
 	return true;
 }
 
-/* An event that can be the answer to what the order asked for last. */
+/* Whether an event can be the answer to the order's last request. */
 static bool is_answer(const struct explain *explain, const char *type)
 {
 	bool reserved = strcmp(type, stock_answer_type(STOCK_ANS_RESERVED)) == 0;
@@ -323,7 +323,7 @@ static bool add_answers(struct explain *explain)
 	bool good;
 
 	ctl_key(key, "inventory", "events");
-	/* Clocks of two machines may differ by a little. */
+	/* The clocks of two machines may differ a little. */
 	snprintf(from, sizeof(from), "%" PRId64,
 		 RT_MAX(0, order_created_ms(&explain->record) - 60000));
 	good = ctl_entries_read(explain->ctl, &range, &entries, &explain->searched_all);
@@ -350,7 +350,7 @@ static bool add_answers(struct explain *explain)
 
 /* ---- dead letters ---- */
 
-static void bury(struct explain_delivery *delivery, const struct ctl_entry *entry)
+static void set_dead(struct explain_delivery *delivery, const struct ctl_entry *entry)
 {
 	delivery->where = EXPLAIN_DEAD;
 	snprintf(delivery->type, sizeof(delivery->type), "%s", ctl_short_type(entry->type));
@@ -390,9 +390,9 @@ static bool add_dead_letters(struct explain *explain)
 		    rt_printf("%s (%s) was given up after %s deliveries: %s",
 			      ctl_short_type(entry->type), entry->dead_stream_id, entry->deliveries,
 			      entry->reason));
-		/* Only what the order still waits for holds it up. */
+		/* Only the event that the order waits for blocks it. */
 		if (strcmp(entry->dead_stream_id, delivery->stream_id) == 0)
-			bury(delivery, entry);
+			set_dead(delivery, entry);
 	}
 	ctl_entries_done(&entries);
 	return good;
@@ -421,7 +421,7 @@ static bool read_reservation(struct explain *explain)
 	return true;
 }
 
-/* A score may be anything that a double can be. */
+/* A score may be any double. */
 static int64_t score_ms(const char *text)
 {
 	double score = strtod(text, NULL);
@@ -460,8 +460,8 @@ static bool read_readers(struct explain *explain, const char *context, const cha
 
 /* ---- printing ---- */
 
-/* Things of one context are known in their order; where both have something in the same
- * millisecond, a cause stands before what it caused. */
+/* The order within a context is known. Of events of both contexts in the same millisecond, merge puts
+ * the cause before its effect. */
 static int by_context(const void *a, const void *b)
 {
 	const struct happened *one = a, *other = b;
@@ -548,7 +548,8 @@ static void print_people(const struct explain *explain, const char *because, con
 	printf("\nReservation: %s\n",
 	       explain->reservation_text == NULL ? "none" : explain->reservation_text);
 	if (!explain->searched_all)
-		printf("Of inventory's events only the first %d since the order was looked at.\n",
+		printf("Only the first %d of inventory's events since the order was placed were "
+		       "searched.\n",
 		       SCAN_MAX);
 	printf("\nWhy:  %s\nNext: %s\n", why, then);
 	free(why);
@@ -582,7 +583,7 @@ static int explain_run(struct ctl *ctl, void *options)
 	code = read_order(explain);
 	facts->now_ms = ctl_now_ms(ctl);
 	if (code == CTL_OK) {
-		/* What cannot be read hides nothing else; stderr says what it was. */
+		/* A part that cannot be read does not hide the others; stderr names it. */
 		bool good = add_order_events(explain);
 
 		good = add_answers(explain) && good;
@@ -630,11 +631,11 @@ static error_t explain_parse(int key, char *arg, struct argp_state *state)
 
 const struct ctl_command ctl_explain = {
 	.name = "explain",
-	.about = "Tells an order's life, why it is where it is, what is next",
+	.about = "Explains an order's status: its history, why, what is next",
 	.arguments = "ORDER_ID",
-	.text = "Tells an order's whole life across both domains: events, deliveries, dead "
-		"letters, timers, reservation; and ends with why it stands where it stands and "
-		"what happens next.\vExamples:\n"
+	.text = "Shows an order's whole history in both domains: events, deliveries, dead "
+		"letters, timer, reservation; then why it has its status and what happens "
+		"next.\vExamples:\n"
 		"  tandemctl explain ord_…\n"
 		"  tandemctl explain --json ord_… | jq -r '.because, .next'",
 	.parse = explain_parse,

@@ -1,7 +1,7 @@
-/* explain.h - what is known about an order's way, and what follows from it.
+/* explain.h - the facts about an order, and the explanation made from them.
  *
  * explain.c gathers the facts from Redis, explain_why.c (pure) turns them into the two sentences
- * at the end: why the order stands where it stands, and what happens next. */
+ * at the end: why the order has its status, and what happens next. */
 #ifndef CTL_EXPLAIN_H
 #define CTL_EXPLAIN_H
 
@@ -20,7 +20,7 @@ struct explain_delivery {
 		EXPLAIN_DEAD,     /* in the dead letters */
 	} where;
 	char type[48];      /* short: "OrderPlaced" */
-	char stream_id[48]; /* DEAD: that in the dead letters */
+	char stream_id[48]; /* DEAD: of the dead letter */
 	int64_t ahead;      /* QUEUED: entries before it */
 	char consumer[128]; /* PENDING */
 	int64_t idle_ms, deliveries;

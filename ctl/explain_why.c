@@ -1,4 +1,4 @@
-/* explain_why.c - from the facts to the two sentences. Pure. */
+/* explain_why.c - makes the two sentences from the facts. Pure. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -16,13 +16,13 @@ static const char *asked_to(enum order_state state)
 	}
 }
 
-static void end(struct rt_buf *text)
+static void terminate(struct rt_buf *text)
 {
 	rt_buf_add(text, "", 1);
 	text->length--;
 }
 
-/* Where the reading of a stream stands; nothing when it is fine. */
+/* Says what is wrong with the readers of a stream; nothing when they read. */
 static void say_readers(struct rt_buf *text, const char *who, const struct ctl_readers *readers)
 {
 	char age[CTL_AGE];
@@ -30,7 +30,7 @@ static void say_readers(struct rt_buf *text, const char *who, const struct ctl_r
 	if (!readers->group) {
 		rt_buf_printf(text, "; %s has no consumer group there", who);
 	} else if (readers->consumers == 0 || readers->seen_ms < 0) {
-		rt_buf_printf(text, "; nobody reads for %s", who);
+		rt_buf_printf(text, "; %s has no consumer there", who);
 	} else if (readers->seen_ms > CTL_ABSENT_MS) {
 		ctl_age(age, readers->seen_ms);
 		rt_buf_printf(text, "; %s was last seen %s ago", who, age);
@@ -45,16 +45,16 @@ static void say_pending(struct rt_buf *text, const struct explain_delivery *deli
 	rt_buf_printf(text, "%s has been with consumer %s for %s, delivery %" PRId64,
 		      delivery->type, delivery->consumer, age, delivery->deliveries);
 	if (delivery->idle_ms > CTL_ABSENT_MS)
-		rt_buf_printf(text, "; that one looks dead");
+		rt_buf_printf(text, "; that consumer seems to have ended");
 }
 
 static void say_dead(struct rt_buf *text, const char *who, const struct explain_delivery *delivery)
 {
-	rt_buf_printf(text, "%s could not process %s (%s): it lies in the dead letters as %s", who,
+	rt_buf_printf(text, "%s could not process %s (%s): it is dead letter %s", who,
 		      delivery->type, delivery->reason, delivery->stream_id);
 }
 
-/* The answer is there, and the order has not taken it in. */
+/* True, and says so: inventory has answered, and the order service has not processed the answer. */
 static bool say_answer(struct rt_buf *text, const struct explain_facts *facts)
 {
 	const struct explain_delivery *answer = &facts->answer;
@@ -120,7 +120,7 @@ static void say_request(struct rt_buf *text, const struct explain_facts *facts)
 				      request->type);
 		break;
 	case EXPLAIN_NO_EVENT:
-		rt_buf_printf(text, "it is not known when it was asked");
+		rt_buf_printf(text, "the order's history has no such request");
 		break;
 	}
 }
@@ -133,8 +133,8 @@ void explain_because(const struct explain_facts *facts, struct rt_buf *text)
 	if (facts->status_reason[0] != '\0')
 		rt_buf_printf(text, " (%s)", facts->status_reason);
 	if (facts->state == ORDER_RESERVED) {
-		rt_buf_printf(text, ": inventory holds every line; nobody has confirmed or "
-				    "cancelled the order yet");
+		rt_buf_printf(text, ": inventory holds every line; the order waits to be confirmed "
+				    "or cancelled");
 	} else if (order_state_waits(facts->state)) {
 		rt_buf_printf(text, ": inventory was asked to %s", asked_to(facts->state));
 		if (facts->attempt > 1)
@@ -146,7 +146,7 @@ void explain_because(const struct explain_facts *facts, struct rt_buf *text)
 		rt_buf_printf(text, ": final, and inventory has answered its last request");
 	}
 	rt_buf_printf(text, ".");
-	end(text);
+	terminate(text);
 }
 
 /* "at 2026-… (in 3.2 s)". */
@@ -160,7 +160,8 @@ static void say_when(struct rt_buf *text, const struct explain_facts *facts)
 	if (left_ms >= 0)
 		rt_buf_printf(text, "at %s (in %s)", at, age);
 	else
-		rt_buf_printf(text, "at %s (due for %s; is the order service running?)", at, age);
+		rt_buf_printf(text, "at %s (overdue by %s; is the order service running?)", at,
+			      age);
 }
 
 void explain_next(const struct explain_facts *facts, struct rt_buf *text)
@@ -169,7 +170,7 @@ void explain_next(const struct explain_facts *facts, struct rt_buf *text)
 
 	if (order_state_settled(facts->state)) {
 		rt_buf_printf(text, "Nothing: the order is settled.");
-		end(text);
+		terminate(text);
 		return;
 	}
 	if (facts->request.where == EXPLAIN_DEAD)
@@ -180,7 +181,7 @@ void explain_next(const struct explain_facts *facts, struct rt_buf *text)
 			      facts->answer.stream_id);
 	if (facts->timer_ms < 0) {
 		rt_buf_printf(text, "Nothing by itself: the order has no timer. "
-				    "tandemctl audit --repair gives it one.");
+				    "tandemctl audit --repair sets one.");
 	} else if (waits) {
 		rt_buf_printf(text, "Inventory answers, or is asked again ");
 		say_when(text, facts);
@@ -190,5 +191,5 @@ void explain_next(const struct explain_facts *facts, struct rt_buf *text)
 		say_when(text, facts);
 		rt_buf_printf(text, ".");
 	}
-	end(text);
+	terminate(text);
 }

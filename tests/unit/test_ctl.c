@@ -381,7 +381,7 @@ static void entries(void)
 	CU_ASSERT_FATAL(read_entry(elsewhere, RT_LENGTH(elsewhere), &entry));
 	CU_ASSERT(json_is_text(ctl_entry_json(&entry),
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\","
-			       "\"buried_stream_id\":\"1-1\"}"));
+			       "\"original_stream_id\":\"1-1\"}"));
 	/* Bytes with a NUL are no text. */
 	nul.len = 3;
 	CU_ASSERT_STRING_EQUAL(ctl_text(&nul, "otherwise"), "otherwise");
@@ -504,7 +504,7 @@ static void why_and_what_next(void)
 		{ "timer overdue",
 		  { .state = ORDER_RESERVED, .timer_ms = NOW - 60000 },
 		  "RESERVED",
-		  "due for 60.0 s; is the order service running?" },
+		  "overdue by 60.0 s; is the order service running?" },
 		{ "queued, inventory is there",
 		  ASKS(ORDER_PENDING, .attempt = 1, .request = { QUEUED("OrderPlaced", 12) },
 		       .inventory = { READERS(1, 100) }),
@@ -514,10 +514,10 @@ static void why_and_what_next(void)
 		  ASKS(ORDER_PENDING, .request = { QUEUED("OrderPlaced", 0) },
 		       .inventory = { READERS(1, 300000) }),
 		  "inventory was last seen 5 min ago.", "asked again" },
-		{ "queued, nobody reads",
+		{ "queued, no consumer",
 		  ASKS(ORDER_PENDING, .request = { QUEUED("OrderPlaced", 0) },
 		       .inventory = { READERS(0, -1) }),
-		  "nobody reads for inventory", "asked again" },
+		  "inventory has no consumer there", "asked again" },
 		{ "queued, no group", ASKS(ORDER_PENDING, .request = { QUEUED("OrderPlaced", 0) }),
 		  "inventory has no consumer group there", "asked again" },
 		{ "with a consumer",
@@ -530,12 +530,11 @@ static void why_and_what_next(void)
 		{ "with a dead consumer",
 		  ASKS(ORDER_PENDING, .request = { DELIVERED("OrderPlaced", 20000, 1) },
 		       .inventory = { READERS(1, 100) }),
-		  "that one looks dead", "asked again" },
-		{ "buried",
+		  "that consumer seems to have ended", "asked again" },
+		{ "a dead letter",
 		  ASKS(ORDER_PENDING, .request = { DEAD("OrderPlaced", "7-0", "not a message") },
 		       .inventory = { READERS(1, 100) }),
-		  "could not process OrderPlaced (not a message): it lies in the dead letters as "
-		  "7-0",
+		  "could not process OrderPlaced (not a message): it is dead letter 7-0",
 		  "tandemctl dead replay 7-0" },
 		{ "lost",
 		  ASKS(ORDER_CANCELLING,
@@ -557,7 +556,7 @@ static void why_and_what_next(void)
 		  "answered with InventoryReserved, which the order service has not read yet, 3 "
 		  "entries are ahead of it; the order service was last seen 40.0 s ago",
 		  "asked again" },
-		{ "answer buried",
+		{ "the answer is a dead letter",
 		  ASKS(ORDER_PENDING, .answer = { DEAD("InventoryReserved", "9-0", "no seq") }),
 		  "the order service could not process InventoryReserved (no seq)",
 		  "tandemctl dead replay 9-0" },
