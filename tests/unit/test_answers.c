@@ -51,38 +51,50 @@ static char *word(struct rt_arena *arena, size_t count, size_t width)
 	return made;
 }
 
-static PlaceOrder *random_order(struct rt_arena *arena)
+/* An order with so many lines and labels, which are empty. */
+static PlaceOrder *order_new(struct rt_arena *arena, size_t lines, size_t labels)
 {
 	PlaceOrder *request = rt_arena_take(arena, sizeof(*request));
-	size_t same = dice(4);
 
 	tandem__order__v1__place_order_request__init(request);
+	request->n_lines = lines;
+	request->lines = rt_arena_take(arena, lines * sizeof(*request->lines));
+	for (size_t i = 0; i < lines; i++) {
+		request->lines[i] = rt_arena_take(arena, sizeof(**request->lines));
+		tandem__order__v1__order_line__init(request->lines[i]);
+	}
+	request->n_labels = labels;
+	request->labels = rt_arena_take(arena, (labels + 1) * sizeof(*request->labels));
+	for (size_t i = 0; i < labels; i++) {
+		request->labels[i] = rt_arena_take(arena, sizeof(**request->labels));
+		tandem__order__v1__place_order_request__labels_entry__init(request->labels[i]);
+	}
+	return request;
+}
+
+static PlaceOrder *random_order(struct rt_arena *arena)
+{
+	size_t same = dice(4);
+	PlaceOrder *request =
+		order_new(arena, 1 + size_up_to(CHECK_LINES_MAX - 1), size_up_to(CHECK_LABELS_MAX));
+
 	request->request_id = word(arena, size_up_to(CHECK_ID_MAX), dice(4));
 	request->customer_id = word(arena, 1 + size_up_to(CHECK_ID_MAX - 1), dice(4));
-	request->n_lines = 1 + size_up_to(CHECK_LINES_MAX - 1);
-	request->lines = rt_arena_take(arena, request->n_lines * sizeof(*request->lines));
 	for (size_t i = 0; i < request->n_lines; i++) {
-		Tandem__Order__V1__OrderLine *line = rt_arena_take(arena, sizeof(*line));
+		Tandem__Order__V1__OrderLine *line = request->lines[i];
 
-		tandem__order__v1__order_line__init(line);
 		line->sku = text(arena, 1 + size_up_to(CHECK_SKU_MAX - 1), "aZ9._-");
 		/* Lines of one SKU are added up, to no more than a line may have. */
 		if (same == 0 && i > 0)
 			line->sku = request->lines[dice(i)]->sku;
 		line->quantity = same == 0 ? (uint32_t)dice(CHECK_QUANTITY_MAX / 100) + 1
 					   : CHECK_QUANTITY_MAX / 100;
-		request->lines[i] = line;
 	}
-	request->n_labels = size_up_to(CHECK_LABELS_MAX);
-	request->labels = rt_arena_take(arena, (request->n_labels + 1) * sizeof(*request->labels));
 	for (size_t i = 0; i < request->n_labels; i++) {
-		Tandem__Order__V1__PlaceOrderRequest__LabelsEntry *label =
-			rt_arena_take(arena, sizeof(*label));
-
-		tandem__order__v1__place_order_request__labels_entry__init(label);
-		label->key = text(arena, 1 + size_up_to(CHECK_LABEL_KEY_MAX - 1), "kl");
-		label->value = text(arena, size_up_to(CHECK_LABEL_VALUE_MAX), "vw\x01");
-		request->labels[i] = label;
+		request->labels[i]->key =
+			text(arena, 1 + size_up_to(CHECK_LABEL_KEY_MAX - 1), "kl");
+		request->labels[i]->value =
+			text(arena, size_up_to(CHECK_LABEL_VALUE_MAX), "vw\x01");
 	}
 	return request;
 }
@@ -236,24 +248,15 @@ static Tandem__Order__V1__BatchPlaceOrdersRequest batch_of(struct rt_arena *aren
 
 static PlaceOrder *order_of(struct rt_arena *arena, size_t lines, size_t sku_length, size_t labels)
 {
-	PlaceOrder *request = rt_arena_take(arena, sizeof(*request));
+	PlaceOrder *request = order_new(arena, lines, labels);
 
-	tandem__order__v1__place_order_request__init(request);
 	request->customer_id = labels == CHECK_LABELS_MAX ? word(arena, CHECK_ID_MAX, 3)
 							  : text(arena, CHECK_ID_MAX, "c");
-	request->n_lines = lines;
-	request->lines = rt_arena_take(arena, lines * sizeof(*request->lines));
 	for (size_t i = 0; i < lines; i++) {
-		request->lines[i] = rt_arena_take(arena, sizeof(**request->lines));
-		tandem__order__v1__order_line__init(request->lines[i]);
 		request->lines[i]->sku = text(arena, sku_length, "abcdefghijklmnop");
 		request->lines[i]->quantity = CHECK_QUANTITY_MAX;
 	}
-	request->n_labels = labels;
-	request->labels = rt_arena_take(arena, (labels + 1) * sizeof(*request->labels));
 	for (size_t i = 0; i < labels; i++) {
-		request->labels[i] = rt_arena_take(arena, sizeof(**request->labels));
-		tandem__order__v1__place_order_request__labels_entry__init(request->labels[i]);
 		request->labels[i]->key = rt_arena_printf(arena, "%0*zu", CHECK_LABEL_KEY_MAX, i);
 		request->labels[i]->value = text(arena, CHECK_LABEL_VALUE_MAX, "v");
 	}

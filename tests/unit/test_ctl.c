@@ -482,88 +482,85 @@ static void exit_codes(void)
 #define DEAD(name, id, why) .where = EXPLAIN_DEAD, .type = name, .stream_id = id, .reason = why
 #define READERS(count, ms)  .group = true, .consumers = count, .seen_ms = ms
 
+static const struct {
+	const char *name;
+	struct explain_facts facts;
+	const char *because, *next; /* what they must say */
+} explanations[] = {
+	{ "settled",
+	  { .state = ORDER_CANCELLED, .status_reason = "called off", .timer_ms = -1 },
+	  "CANCELLED (called off): final",
+	  "Nothing: the order is settled." },
+	{ "reserved",
+	  { .state = ORDER_RESERVED, .timer_ms = NOW + 60000 },
+	  "RESERVED: inventory holds every line",
+	  "it expires at 2025-11-24T16:01:00.000Z (in 60.0 s)" },
+	{ "reserved, no timer",
+	  { .state = ORDER_RESERVED, .timer_ms = -1 },
+	  "RESERVED",
+	  "no timer. tandemctl audit --repair" },
+	{ "timer overdue",
+	  { .state = ORDER_RESERVED, .timer_ms = NOW - 60000 },
+	  "RESERVED",
+	  "overdue by 60.0 s; is the order service running?" },
+	{ "queued, inventory is there",
+	  ASKS(ORDER_PENDING, .attempt = 1, .request = { QUEUED("OrderPlaced", 12) },
+	       .inventory = { READERS(1, 100) }),
+	  "has not read OrderPlaced yet, 12 entries are ahead of it.",
+	  "or is asked again at 2025-11-24T16:00:00.500Z (in 500 ms)." },
+	{ "queued, inventory is away",
+	  ASKS(ORDER_PENDING, .request = { QUEUED("OrderPlaced", 0) },
+	       .inventory = { READERS(1, 300000) }),
+	  "inventory was last seen 5 min ago.", "asked again" },
+	{ "queued, no consumer",
+	  ASKS(ORDER_PENDING, .request = { QUEUED("OrderPlaced", 0) },
+	       .inventory = { READERS(0, -1) }),
+	  "inventory has no consumer there", "asked again" },
+	{ "queued, no group", ASKS(ORDER_PENDING, .request = { QUEUED("OrderPlaced", 0) }),
+	  "inventory has no consumer group there", "asked again" },
+	{ "with a consumer",
+	  ASKS(ORDER_CONFIRMING, .attempt = 3, .request = { DELIVERED("OrderConfirmed", 2000, 2) },
+	       .inventory = { READERS(1, 100) }),
+	  "commit the reservation, 3 times; OrderConfirmed has been with consumer "
+	  "inventory-7 for 2.0 s, delivery 2.",
+	  "asked again" },
+	{ "with a dead consumer",
+	  ASKS(ORDER_PENDING, .request = { DELIVERED("OrderPlaced", 20000, 1) },
+	       .inventory = { READERS(1, 100) }),
+	  "that consumer seems to have ended", "asked again" },
+	{ "a dead letter",
+	  ASKS(ORDER_PENDING, .request = { DEAD("OrderPlaced", "7-0", "not a message") },
+	       .inventory = { READERS(1, 100) }),
+	  "could not process OrderPlaced (not a message): it is dead letter 7-0",
+	  "tandemctl dead replay 7-0" },
+	{ "lost",
+	  ASKS(ORDER_CANCELLING, .request = { .where = EXPLAIN_LOST, .type = "OrderCancelled" },
+	       .inventory = { READERS(1, 100) }),
+	  "release what it holds; OrderCancelled was lost from the stream", "asked again" },
+	{ "done, but the answer is lost",
+	  ASKS(ORDER_PENDING, .reservation = STOCK_RESERVED,
+	       .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" },
+	       .inventory = { READERS(1, 100) }),
+	  "its reservation is RESERVED), but there is no answer", "asked again" },
+	{ "acknowledged without an effect",
+	  ASKS(ORDER_PENDING, .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" }),
+	  "acknowledged OrderPlaced without an effect", "asked again" },
+	{ "answered, not read",
+	  ASKS(ORDER_PENDING, .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" },
+	       .answer = { QUEUED("InventoryReserved", 3) }, .order = { READERS(2, 40000) }),
+	  "answered with InventoryReserved, which the order service has not read yet, 3 "
+	  "entries are ahead of it; the order service was last seen 40.0 s ago",
+	  "asked again" },
+	{ "the answer is a dead letter",
+	  ASKS(ORDER_PENDING, .answer = { DEAD("InventoryReserved", "9-0", "no seq") }),
+	  "the order service could not process InventoryReserved (no seq)",
+	  "tandemctl dead replay 9-0" },
+};
+
 static void why_and_what_next(void)
 {
-	static const struct {
-		const char *name;
-		struct explain_facts facts;
-		const char *because, *next; /* what they must say */
-	} rows[] = {
-		{ "settled",
-		  { .state = ORDER_CANCELLED, .status_reason = "called off", .timer_ms = -1 },
-		  "CANCELLED (called off): final",
-		  "Nothing: the order is settled." },
-		{ "reserved",
-		  { .state = ORDER_RESERVED, .timer_ms = NOW + 60000 },
-		  "RESERVED: inventory holds every line",
-		  "it expires at 2025-11-24T16:01:00.000Z (in 60.0 s)" },
-		{ "reserved, no timer",
-		  { .state = ORDER_RESERVED, .timer_ms = -1 },
-		  "RESERVED",
-		  "no timer. tandemctl audit --repair" },
-		{ "timer overdue",
-		  { .state = ORDER_RESERVED, .timer_ms = NOW - 60000 },
-		  "RESERVED",
-		  "overdue by 60.0 s; is the order service running?" },
-		{ "queued, inventory is there",
-		  ASKS(ORDER_PENDING, .attempt = 1, .request = { QUEUED("OrderPlaced", 12) },
-		       .inventory = { READERS(1, 100) }),
-		  "has not read OrderPlaced yet, 12 entries are ahead of it.",
-		  "or is asked again at 2025-11-24T16:00:00.500Z (in 500 ms)." },
-		{ "queued, inventory is away",
-		  ASKS(ORDER_PENDING, .request = { QUEUED("OrderPlaced", 0) },
-		       .inventory = { READERS(1, 300000) }),
-		  "inventory was last seen 5 min ago.", "asked again" },
-		{ "queued, no consumer",
-		  ASKS(ORDER_PENDING, .request = { QUEUED("OrderPlaced", 0) },
-		       .inventory = { READERS(0, -1) }),
-		  "inventory has no consumer there", "asked again" },
-		{ "queued, no group", ASKS(ORDER_PENDING, .request = { QUEUED("OrderPlaced", 0) }),
-		  "inventory has no consumer group there", "asked again" },
-		{ "with a consumer",
-		  ASKS(ORDER_CONFIRMING, .attempt = 3,
-		       .request = { DELIVERED("OrderConfirmed", 2000, 2) },
-		       .inventory = { READERS(1, 100) }),
-		  "commit the reservation, 3 times; OrderConfirmed has been with consumer "
-		  "inventory-7 for 2.0 s, delivery 2.",
-		  "asked again" },
-		{ "with a dead consumer",
-		  ASKS(ORDER_PENDING, .request = { DELIVERED("OrderPlaced", 20000, 1) },
-		       .inventory = { READERS(1, 100) }),
-		  "that consumer seems to have ended", "asked again" },
-		{ "a dead letter",
-		  ASKS(ORDER_PENDING, .request = { DEAD("OrderPlaced", "7-0", "not a message") },
-		       .inventory = { READERS(1, 100) }),
-		  "could not process OrderPlaced (not a message): it is dead letter 7-0",
-		  "tandemctl dead replay 7-0" },
-		{ "lost",
-		  ASKS(ORDER_CANCELLING,
-		       .request = { .where = EXPLAIN_LOST, .type = "OrderCancelled" },
-		       .inventory = { READERS(1, 100) }),
-		  "release what it holds; OrderCancelled was lost from the stream", "asked again" },
-		{ "done, but the answer is lost",
-		  ASKS(ORDER_PENDING, .reservation = STOCK_RESERVED,
-		       .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" },
-		       .inventory = { READERS(1, 100) }),
-		  "its reservation is RESERVED), but there is no answer", "asked again" },
-		{ "acknowledged without an effect",
-		  ASKS(ORDER_PENDING, .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" }),
-		  "acknowledged OrderPlaced without an effect", "asked again" },
-		{ "answered, not read",
-		  ASKS(ORDER_PENDING, .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" },
-		       .answer = { QUEUED("InventoryReserved", 3) },
-		       .order = { READERS(2, 40000) }),
-		  "answered with InventoryReserved, which the order service has not read yet, 3 "
-		  "entries are ahead of it; the order service was last seen 40.0 s ago",
-		  "asked again" },
-		{ "the answer is a dead letter",
-		  ASKS(ORDER_PENDING, .answer = { DEAD("InventoryReserved", "9-0", "no seq") }),
-		  "the order service could not process InventoryReserved (no seq)",
-		  "tandemctl dead replay 9-0" },
-	};
-
-	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		struct explain_facts facts = rows[i].facts;
+	for (size_t i = 0; i < RT_LENGTH(explanations); i++) {
+		struct explain_facts facts = explanations[i].facts;
 		struct rt_buf because = { 0 }, next = { 0 };
 
 		facts.now_ms = NOW;
@@ -571,9 +568,10 @@ static void why_and_what_next(void)
 			facts.status_reason = "";
 		explain_because(&facts, &because);
 		explain_next(&facts, &next);
-		TEST_ROW(strstr(because.data, rows[i].because) != NULL, rows[i].name);
-		TEST_ROW(strstr(next.data, rows[i].next) != NULL, rows[i].name);
-		TEST_ROW(because.data[because.length - 1] == '.', rows[i].name);
+		TEST_ROW(strstr(because.data, explanations[i].because) != NULL,
+			 explanations[i].name);
+		TEST_ROW(strstr(next.data, explanations[i].next) != NULL, explanations[i].name);
+		TEST_ROW(because.data[because.length - 1] == '.', explanations[i].name);
 		rt_buf_done(&because);
 		rt_buf_done(&next);
 	}

@@ -446,9 +446,8 @@ static size_t published_count(void)
 static void test_place(void)
 {
 	struct call *other;
-	const Order *order;
+	const Order *order = expect_order(place_order("ann", "r1", 3, 0), "1P");
 
-	order = expect_order(place_order("ann", "r1", 3, 0), "1P");
 	CU_ASSERT_EQUAL(strlen(order->order_id), ORDER_ID_LENGTH);
 	CU_ASSERT_STRING_EQUAL(order->customer_id, "ann");
 	CU_ASSERT_EQUAL(order->n_lines, 1);
@@ -488,10 +487,9 @@ static void test_place_refused(void)
 
 static void test_place_and_wait(void)
 {
-	struct call *call, *again;
 	const char *order_id;
+	struct call *call = place_and_wait("r1", 5000), *again;
 
-	call = place_and_wait("r1", 5000);
 	CU_ASSERT_EQUAL(call->ends, 0);
 	order_id = last_order();
 	/* A repeat waits, too. */
@@ -512,9 +510,8 @@ static void test_place_and_wait(void)
 /* Nobody decides: the answer still arrives in time. */
 static void test_place_and_wait_in_vain(void)
 {
-	struct call *call;
+	struct call *call = place_and_wait("", 2000);
 
-	call = place_and_wait("", 2000);
 	rt_loop_advance(f->loop, 1925);
 	CU_ASSERT_EQUAL(call->ends, 0);
 	rt_loop_advance(f->loop, 15);
@@ -532,10 +529,9 @@ static void test_place_and_wait_in_vain(void)
 /* A repeat whose answer is on its way hears of the decision from a read that was sent before it. */
 static void test_decided_before_stored(void)
 {
-	struct call *call, *again;
 	const char *order_id;
+	struct call *call = place_and_wait("r1", 5000), *again;
 
-	call = place_and_wait("r1", 5000);
 	order_id = last_order();
 	answer_late("hmget", 100);
 	answer(order_id, "InventoryReserved");
@@ -634,11 +630,10 @@ static void stream_send(struct call *call, uint64_t sequence, PlaceOrder *reques
 static void test_stream(void)
 {
 	struct place request;
-	struct call *call;
 	int seen[303] = { 0 };
 	int good = 0, missing = 0, broken = 0;
+	struct call *call = begin("StreamOrders", NULL, 60000);
 
-	call = begin("StreamOrders", NULL, 60000);
 	for (uint64_t i = 0; i < 300; i++) {
 		place_request(&request, "ann", "", (uint32_t)i + 1);
 		stream_send(call, i, &request.request);
@@ -816,9 +811,8 @@ static void test_items_by_themselves(void)
 {
 	struct place plain, waits, known, broken;
 	Tandem__Order__V1__PlacementItem items[6];
-	struct gateway_stream *stream;
+	struct gateway_stream *stream = open_placement();
 
-	stream = open_placement();
 	send_waiting(stream, 100, "r1", 5000);
 	answer(last_order(), "InventoryReserved");
 	CU_ASSERT_EQUAL(stream->of[100].status, RESERVED);
@@ -858,9 +852,8 @@ static void test_items_by_themselves(void)
 static void test_items_out_of_time(void)
 {
 	uint64_t numbers[] = { 7, 1, 99, 1 };
-	struct gateway_stream *stream;
+	struct gateway_stream *stream = open_placement();
 
-	stream = open_placement();
 	send_waiting(stream, 0, "r0", 2000);
 	send_waiting(stream, 1, "r1", 60000);
 	send_waiting(stream, 2, "r2", 60000);
@@ -888,9 +881,8 @@ static void test_all_that_wait_are_stored(void)
 {
 	static struct place places[250];
 	Tandem__Order__V1__PlacementItem items[250];
-	struct gateway_stream *stream;
+	struct gateway_stream *stream = open_placement();
 
-	stream = open_placement();
 	for (uint64_t i = 0; i < 5000; i += 250) {
 		for (size_t j = 0; j < 250; j++) {
 			place_request(&places[j], "ann", "", 1);
@@ -912,10 +904,9 @@ static void test_large_items(void)
 	static char skus[100][CHECK_SKU_MAX + 1];
 	Tandem__Order__V1__OrderLine line[100], *lines[100];
 	Tandem__Order__V1__PlacementItem items[250];
-	struct gateway_stream *stream;
 	struct place place;
+	struct gateway_stream *stream = open_placement();
 
-	stream = open_placement();
 	place_request(&place, "ann", "", 1);
 	for (size_t i = 0; i < 100; i++) {
 		snprintf(skus[i], sizeof(skus[i]), "sku-%060zu", i);
@@ -941,10 +932,8 @@ static void test_large_items(void)
 /* The service is asked to end: streams that last end by themselves, and say what was done. */
 static void test_drain_of_streams(void)
 {
-	struct gateway_stream *idle, *busy, *late;
+	struct gateway_stream *idle = open_placement(), *busy = open_placement(), *late;
 
-	idle = open_placement();
-	busy = open_placement();
 	send_waiting(busy, 0, "r0", 60000);
 	send_waiting(busy, 1, "r1", 60000);
 	order_domain.drain(f->order);
@@ -969,9 +958,8 @@ static void test_drain_of_streams(void)
 /* A stop waits for what a stream has in the store. */
 static void test_stop_with_streams(void)
 {
-	struct gateway_stream *stream;
+	struct gateway_stream *stream = open_placement();
 
-	stream = open_placement();
 	answer_late("order_place", 100);
 	send_waiting(stream, 0, "r0", 60000);
 	begin_stop();
@@ -1106,10 +1094,9 @@ static struct call *cancel(const char *order_id, const char *reason, int code)
 
 static void test_confirm(void)
 {
-	struct call *call;
 	const char *order_id = place();
+	struct call *call = confirm(order_id, 0, RT_CODE_FAILED_PRECONDITION);
 
-	call = confirm(order_id, 0, RT_CODE_FAILED_PRECONDITION);
 	CU_ASSERT_PTR_NOT_NULL(strstr(call->status.message, "PENDING"));
 	CU_ASSERT_STRING_EQUAL(details_of(&call->status).subject, order_id);
 	answer(order_id, "InventoryReserved");
@@ -1174,10 +1161,10 @@ static const char *seen(const struct call *call)
 
 static void test_watch(void)
 {
-	struct call *call, *late, *resumed, *ahead;
 	const char *order_id = place();
+	struct call *call = watch(order_id, 0);
+	struct call *late, *resumed, *ahead;
 
-	call = watch(order_id, 0);
 	CU_ASSERT_STRING_EQUAL(seen(call), "1P");
 	rt_loop_advance(f->loop, 100);
 	answer(order_id, "InventoryReserved");
@@ -1228,10 +1215,9 @@ static void test_told_without_the_tail(void)
 /* Two changes between two reads: both are told. */
 static void test_watch_sees_every_version(void)
 {
-	struct call *call;
 	const char *order_id = place();
+	struct call *call = watch(order_id, 0);
 
-	call = watch(order_id, 0);
 	fail("hmget", RT_LOST);
 	answer(order_id, "InventoryReserved");
 	cancel(order_id, "", 0);
@@ -1247,11 +1233,10 @@ static void test_watch_sees_every_version(void)
  * found by looking again. */
 static void test_watch_looks_again(void)
 {
-	struct fixture another;
 	struct call *call;
 	const char *order_id = place();
+	struct fixture another = first;
 
-	another = first;
 	another.calls = NULL;
 	f = &another;
 	begin_order();
@@ -1381,7 +1366,6 @@ static void test_rejected(void)
 
 static void test_events_that_are_no_answers(void)
 {
-	const char *order_id;
 	static const struct {
 		const char *why, *type, *subject, *data;
 		bool dead;
@@ -1394,8 +1378,8 @@ static void test_events_that_are_no_answers(void)
 		{ "not protobuf", "InventoryReserved", NULL, "\xff", true },
 		{ "a field of a newer version", "InventoryReserved", NULL, "\x78\x01", false },
 	};
+	const char *order_id = place();
 
-	order_id = place();
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		size_t before = dead_letters();
 
@@ -1542,10 +1526,8 @@ static void test_many_due(void)
 
 static void test_stop(void)
 {
-	struct call *waiting, *watching;
+	struct call *waiting = place_and_wait("r1", 60000), *watching = watch(place(), 0);
 
-	waiting = place_and_wait("r1", 60000);
-	watching = watch(place(), 0);
 	stop();
 	CU_ASSERT_EQUAL(f->stopped, 1);
 	expect_order(waiting, "1P");
