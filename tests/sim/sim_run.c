@@ -1,14 +1,14 @@
-/* sim_run.c - runs seeds of the simulation, on every core, and says which one failed and how to
- * see it again.
+/* sim_run.c - runs seeds of the simulation on every core, and says which failed and how to replay
+ * them.
  *
  *   sim_run --seeds N            N seeds from 1 on
- *           --from A             … from A on
+ *           --from A             the first seed is A
  *           --seed S             this one, with its transcript
  *           --bug NAME           with a bug planted: skip-ack, forget-tombstone, answer-anew,
  *                                skip-compensation; ends at the first seed that finds it
- *           --jobs J             processes side by side; all cores by default
+ *           --jobs J             processes at the same time; one per core by default
  *
- * A process of its own runs every J-th seed: a run that crashes is a failing seed like others. */
+ * A child process runs every J-th seed, so that a seed that crashes counts as one that fails. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -30,7 +30,7 @@ struct options {
 	unsigned jobs;
 };
 
-/* What a job tells about a seed. */
+/* What a job reports about a seed. */
 struct report {
 	uint64_t seed;
 	bool failed;
@@ -72,11 +72,11 @@ static int show_seed(const struct options *options)
 static _Noreturn void work(const struct options *options, uint64_t first, int fd)
 {
 	for (uint64_t i = first; i < options->count; i += options->jobs) {
-		/* Written before the run, too: a crash leaves that as its last word. */
+		/* Written before the run too: if the run crashes, this is the last report. */
 		struct report report = { .seed = options->from + i, .failed = true };
 
 		if (write(fd, &report, sizeof(report)) != sizeof(report))
-			_exit(0); /* enough was found */
+			_exit(0); /* the parent has closed the pipe */
 		report = run_seed(options->from + i, options);
 		if (write(fd, &report, sizeof(report)) != sizeof(report))
 			_exit(0);
@@ -132,7 +132,7 @@ struct tally {
 	struct world_counts counts;
 };
 
-static void failed(struct tally *tally, uint64_t seed)
+static void count_failed(struct tally *tally, uint64_t seed)
 {
 	tally->failed++;
 	printf("seed %" PRIu64 " FAILED\n", seed);
@@ -140,8 +140,8 @@ static void failed(struct tally *tally, uint64_t seed)
 		tally->first_failed = seed;
 }
 
-/* False: the job has ended. One that crashed goes on behind the seed that it crashed with. */
-static bool hear(struct job *job, const struct options *options, struct tally *tally)
+/* False: the job has ended. After a crash another continues with the next seed. */
+static bool read_report(struct job *job, const struct options *options, struct tally *tally)
 {
 	struct report report;
 	ssize_t got = read(job->fd, &report, sizeof(report));
@@ -153,7 +153,7 @@ static bool hear(struct job *job, const struct options *options, struct tally *t
 		if (!job->busy)
 			return false;
 		job->busy = false;
-		failed(tally, job->seed);
+		count_failed(tally, job->seed);
 		tally->ran++;
 		start_job(job, job->seed - options->from + options->jobs, options);
 		return true;
@@ -164,7 +164,7 @@ static bool hear(struct job *job, const struct options *options, struct tally *t
 		tally->ran++;
 		add_counts(&tally->counts, &report.counts);
 		if (report.failed)
-			failed(tally, report.seed);
+			count_failed(tally, report.seed);
 	}
 	return true;
 }
@@ -184,29 +184,29 @@ static struct tally run_all(const struct options *options)
 		for (unsigned i = 0; i < options->jobs; i++) {
 			if (polls[i].revents == 0)
 				continue;
-			running -= !hear(&jobs[i], options, &tally);
+			running -= !read_report(&jobs[i], options, &tally);
 			polls[i].fd = jobs[i].fd;
 		}
 		if (options->bug != BUG_NONE && tally.failed > 0)
-			break; /* found */
+			break;
 	}
 	for (unsigned i = 0; i < options->jobs; i++) {
 		if (polls[i].fd < 0)
 			continue;
-		kill(jobs[i].pid, SIGKILL); /* enough was found */
+		kill(jobs[i].pid, SIGKILL); /* the bug was found */
 		close(jobs[i].fd);
 		waitpid(jobs[i].pid, NULL, 0);
 	}
 	return tally;
 }
 
-static int say(const struct options *options, const struct tally *tally, double seconds)
+static int print_result(const struct options *options, const struct tally *tally, double seconds)
 {
 	const struct world_counts *counts = &tally->counts;
 	bool planted = options->bug != BUG_NONE;
 
 	printf("%" PRIu64 " seeds in %.1f s: %u orders (%u confirmed, %u cancelled, %u rejected, "
-	       "%u expired), %u faults, %u deaths, %u blows; quiet after %.1f s at most\n",
+	       "%u expired), %u faults, %u deaths, %u disturbances; quiet after %.1f s at most\n",
 	       tally->ran, seconds, counts->orders, counts->confirmed, counts->cancelled,
 	       counts->rejected, counts->expired, counts->faults, counts->deaths, counts->chaos,
 	       (double)counts->quiet_ms / 1000);
@@ -215,7 +215,7 @@ static int say(const struct options *options, const struct tally *tally, double 
 					 : "%s was not found\n",
 		       world_bug_names[options->bug], tally->first_failed, tally->ran);
 		if (tally->failed > 0)
-			printf("see it: scripts/sim --bug %s --seed %" PRIu64 "\n",
+			printf("replay it: scripts/sim --bug %s --seed %" PRIu64 "\n",
 			       world_bug_names[options->bug], tally->first_failed);
 		return tally->failed > 0 ? 0 : 1;
 	}
@@ -297,7 +297,7 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &began);
 	tally = run_all(&options);
 	clock_gettime(CLOCK_MONOTONIC, &ended);
-	return say(&options, &tally,
-		   (double)(ended.tv_sec - began.tv_sec) +
-			   (double)(ended.tv_nsec - began.tv_nsec) / 1e9);
+	return print_result(&options, &tally,
+			    (double)(ended.tv_sec - began.tv_sec) +
+				    (double)(ended.tv_nsec - began.tv_nsec) / 1e9);
 }

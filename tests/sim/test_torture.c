@@ -1,6 +1,6 @@
-/* test_torture.c - every I/O of the main flows fails once: before it takes effect, after it did,
- * or its process dies at that point. The n-th I/O fails in the n-th run, until there are fewer
- * than n. Whatever fails, the client is told in the end, and every promise is kept. */
+/* test_torture.c - every I/O of the main flows fails once: before its effect, after it, or its
+ * process dies at that point. The n-th I/O fails in the n-th run, until a flow has fewer than n.
+ * Whatever fails, the client gets an answer in the end, and every promise is kept. */
 #include <stdio.h>
 #include <string.h>
 
@@ -43,31 +43,38 @@ static void adjust(struct world *world)
 static const struct flow {
 	const char *name;
 	void (*run)(struct world *world);
-	unsigned n_min; /* it has that many I/Os at least */
+	unsigned n_min; /* it has at least so many I/Os */
 } flows[] = {
 	{ "reserve", reserve, 5 }, { "reject", reject, 5 }, { "confirm", confirm, 8 },
 	{ "cancel", cancel, 8 },   { "expire", expire, 8 }, { "adjust", adjust, 3 },
 };
 
-static const char *const kind_names[] = { "none", "fails before", "fails after", "kills before",
-					  "kills after" };
+static const struct {
+	enum world_nth kind;
+	const char *name;
+} faults[] = {
+	{ NTH_FAIL_BEFORE, "fails without its effect" },
+	{ NTH_FAIL_AFTER, "takes effect and its answer is lost" },
+	{ NTH_KILL_BEFORE, "is not sent: the process dies" },
+	{ NTH_KILL_AFTER, "takes effect, then the process dies" },
+};
 
 /* Returns false when the flow has fewer than n I/Os. */
-static bool run_once(const struct flow *flow, enum world_nth kind, unsigned n)
+static bool run_once(const struct flow *flow, size_t fault, unsigned n)
 {
 	struct world_options options = { .seed = 11, .record = true };
 	struct world *world = world_new(&options);
 	bool hit;
 
 	world_stock(world, "apple", 5);
-	world_torture(world, kind, n);
+	world_torture(world, faults[fault].kind, n);
 	flow->run(world);
 	hit = world_nth_hit(world);
 	world_calm(world);
 	if (world_run_until_quiet(world, WORLD_QUIET_MS))
 		world_check(world);
 	if (world_violations(world)[0] != '\0') {
-		printf("\n    %s, I/O %u %s:\n%s%s", flow->name, n, kind_names[kind],
+		printf("\n    %s, I/O %u %s:\n%s%s", flow->name, n, faults[fault].name,
 		       world_transcript(world), world_violations(world));
 		CU_FAIL("a promise was broken");
 	}
@@ -75,48 +82,25 @@ static bool run_once(const struct flow *flow, enum world_nth kind, unsigned n)
 	return hit;
 }
 
-static void torture(enum world_nth kind)
+static void each_io_fails(void)
 {
-	unsigned runs = 0;
-
-	for (size_t i = 0; i < RT_LENGTH(flows); i++) {
+	for (size_t at = 0; at < RT_LENGTH(faults) * RT_LENGTH(flows); at++) {
+		const struct flow *flow = &flows[at % RT_LENGTH(flows)];
+		size_t fault = at / RT_LENGTH(flows);
+		char name[80];
 		unsigned n = 1;
 
-		while (run_once(&flows[i], kind, n))
+		while (run_once(flow, fault, n))
 			n++;
-		TEST_ROW(n > flows[i].n_min, flows[i].name);
-		runs += n;
+		snprintf(name, sizeof(name), "%s, an I/O %s", flow->name, faults[fault].name);
+		TEST_ROW(n > flow->n_min, name);
 	}
-	printf("%u runs ", runs);
-}
-
-static void fails_before(void)
-{
-	torture(NTH_FAIL_BEFORE);
-}
-
-static void fails_after(void)
-{
-	torture(NTH_FAIL_AFTER);
-}
-
-static void kills_before(void)
-{
-	torture(NTH_KILL_BEFORE);
-}
-
-static void kills_after(void)
-{
-	torture(NTH_KILL_AFTER);
 }
 
 int main(void)
 {
 	static const struct test tests[] = {
-		{ "each I/O fails without its effect", fails_before },
-		{ "each I/O takes effect and its answer is lost", fails_after },
-		{ "the process dies before each I/O", kills_before },
-		{ "the process dies after each I/O", kills_after },
+		{ "each I/O fails once, before and after its effect", each_io_fails },
 	};
 
 	tests_log_nothing();

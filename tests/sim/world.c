@@ -1,5 +1,5 @@
 /* world.c - processes, calls between them, faults, transcript. */
-#undef NDEBUG /* a simulation that cannot fail is none */
+#undef NDEBUG /* the assertions of a simulation must run */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -15,8 +15,19 @@
 
 static const char *const role_names[ROLES] = { "order", "inventory", "gateway" };
 const char *const world_skus[WORLD_SKUS] = { "apple", "pear", "fig", "kiwi" };
+const char *const world_streams[WORLD_STREAMS] = { STORED_ORDERS, STORED_INVENTORY };
 
-/* ---- chance and words ---- */
+/* ---- chance and text ---- */
+
+size_t world_sku(const char *sku)
+{
+	size_t i = 0;
+
+	while (i < WORLD_SKUS && strcmp(world_skus[i], sku) != 0)
+		i++;
+	assert(i < WORLD_SKUS);
+	return i;
+}
 
 uint64_t world_roll(struct world *world, uint64_t bound)
 {
@@ -109,7 +120,7 @@ static void set_delay(struct world *world, int64_t *delay_ms)
 		*delay_ms += (int64_t)world_roll(world, 6000);
 }
 
-/* The order that a command is about, or the first of them; "". */
+/* The first order id among a command's arguments, or "". */
 static const char *subject_of(const struct memory_io *io)
 {
 	for (size_t i = 1; i < io->argc; i++)
@@ -150,7 +161,7 @@ static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 		  : status == MEMORY_LATE ? "long before"
 					  : "before");
 	if (kill) {
-		world_kill(process, "in the middle of it");
+		world_kill(process, "during an I/O");
 		return RT_CANCELED;
 	}
 	return status;
@@ -158,8 +169,8 @@ static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 
 /* ---- calls between processes ---- */
 
-/* A call that some process works on. Its transport is the local one, but for two things: what a
- * dead process says is not heard, and its calls end as lost connections do. */
+/* A call that a process works on. Its transport is the local one, with two exceptions: what a dead
+ * process sends is dropped, and its calls end as if their connection was lost. */
 struct route_call {
 	struct rt_call *call;
 	const struct rpc_call_ops *transport;
@@ -168,7 +179,7 @@ struct route_call {
 	UT_hash_handle hh; /* by call */
 };
 
-static struct world *calls_world; /* the one that runs: a call's transport is told nothing else */
+static struct world *calls_world; /* the one that runs: a call's transport has no other way to it */
 
 static struct route_call *route_call_of(struct rt_call *call)
 {
@@ -225,7 +236,7 @@ static bool serves(const struct process *process, enum role role)
 	return process->role == role && !process->dead;
 }
 
-/* Whose turn it is; NULL: nobody is alive. */
+/* The process whose turn it is; NULL: none is alive. */
 static struct process *route_target(struct route *route)
 {
 	struct world *world = route->world;
@@ -305,7 +316,7 @@ static int call_fault(struct world *world, const char *step, int64_t *delay_ms)
 	return RT_LOST;
 }
 
-/* A gateway's calls: they end with it. */
+/* A gateway's calls end with its process. */
 static int on_gateway_call(void *user, const char *step, int64_t *delay_ms)
 {
 	struct process *process = user;
@@ -332,8 +343,8 @@ static void start_context(struct process *process, const struct rt_context_domai
 		.domain_options = domain_options,
 	};
 
-	/* Quicker than in earnest, so that runs are short; and nothing sound goes to the dead
-	 * letters, however often its consumers die. */
+	/* Shorter times than in production, so that runs are short; and a good event never becomes a
+	 * dead letter, however often its consumers die. */
 	options.events.deliveries_max = 100000;
 	options.events.retry_max_ms = 2000;
 	options.events.claim_idle_ms = 4000;
@@ -416,8 +427,8 @@ static void on_stopped(void *user)
 	process->stopped = true;
 }
 
-/* What is left of a process ends the ordinary way, unseen. */
-static void process_ends(struct rt_task *task)
+/* A dead process is stopped in the ordinary way, unseen by others. */
+static void process_stop(struct rt_task *task)
 {
 	struct process *process = RT_CONTAINER_OF(task, struct process, end);
 
@@ -437,7 +448,7 @@ void world_kill(struct process *process, const char *why)
 	world->counts.deaths++;
 	process->dead = true;
 	memory_host_kill(&process->host);
-	process->end.run = process_ends;
+	process->end.run = process_stop;
 	rt_loop_post(world->loop, &process->end);
 }
 
@@ -455,7 +466,7 @@ static void process_free(struct process *process)
 	free(process);
 }
 
-static void bury_the_dead(struct world *world)
+static void free_the_dead(struct world *world)
 {
 	struct rt_list *at = world->processes.next, *next;
 
@@ -468,7 +479,7 @@ static void bury_the_dead(struct world *world)
 	}
 }
 
-/* Where somebody died somebody starts, after a while. */
+/* Starts another process in the place of a dead one, after a while. */
 static void replace_the_dead(struct world *world)
 {
 	bool alive[ROLES][WORLD_INSTANCES] = { 0 };
@@ -505,18 +516,17 @@ struct process *world_some_process(struct world *world)
 
 static void on_added(void *user)
 {
-	static const char *const names[] = { STORED_ORDERS, STORED_INVENTORY };
-	static const char *const words[] = { "order->", "inventory->" };
+	static const char *const words[WORLD_STREAMS] = { "order->", "inventory->" };
 	struct world *world = user;
 
-	for (size_t i = 0; i < RT_LENGTH(names); i++) {
-		struct memory_stream *stream = memory_stream_find(world->redis, names[i]);
+	for (size_t i = 0; i < WORLD_STREAMS; i++) {
+		struct memory_stream *stream = memory_stream_find(world->redis, world_streams[i]);
 		size_t at;
 
 		if (stream == NULL)
 			continue;
 		if (stream->life != world->watched_life[i])
-			world->watched[i] = (struct memory_id){ 0 }; /* another of its name */
+			world->watched[i] = (struct memory_id){ 0 }; /* a new one of that name */
 		world->watched_life[i] = stream->life;
 		for (at = memory_stream_after(stream, world->watched[i]); at < stream->count;
 		     at++) {
@@ -529,7 +539,7 @@ static void on_added(void *user)
 				  memory_entry_field(entry, "seq"),
 				  memory_entry_field(entry, "attempt")[0] ? " attempt " : "",
 				  memory_entry_field(entry, "attempt"));
-			world_check_entry(world, names[i], entry);
+			world_check_entry(world, world_streams[i], entry);
 		}
 		world->watched[i] = stream->last;
 	}
@@ -547,7 +557,7 @@ static void on_delivered(void *user, const char *consumer, const struct memory_e
 		  memory_entry_field(entry, "seq"));
 }
 
-/* ---- life ---- */
+/* ---- the world ---- */
 
 struct world *world_new(const struct world_options *options)
 {
@@ -592,7 +602,7 @@ struct world *world_new(const struct world_options *options)
 		world_start(world, ROLE_INVENTORY, i);
 	for (int i = 0; i < world->options.gateways; i++)
 		world_start(world, ROLE_GATEWAY, i);
-	rt_loop_advance(world->loop, 1000); /* they connect, and subscribe */
+	rt_loop_advance(world->loop, 1000); /* they connect and subscribe */
 	return world;
 }
 
@@ -608,7 +618,7 @@ static bool all_stopped(const struct world *world)
 	return true;
 }
 
-/* Everybody ends; what does not end is a violation that shows as a leak or an assertion. */
+/* Stops all; what does not stop shows as a leak or a failed assertion. */
 void world_free(struct world *world)
 {
 	struct rt_list *link;
@@ -620,7 +630,7 @@ void world_free(struct world *world)
 	world_chaos_close(world);
 	world_clients_close(world);
 	for (link = world->processes.next; link != &world->processes; link = link->next)
-		world_kill(RT_CONTAINER_OF(link, struct process, link), "as all things do");
+		world_kill(RT_CONTAINER_OF(link, struct process, link), "as the world ends");
 	for (int i = 0; i < 1000 && !all_stopped(world); i++)
 		rt_loop_advance(world->loop, 100);
 	assert(all_stopped(world));
@@ -662,7 +672,7 @@ void world_run(struct world *world, int64_t ms)
 	calls_world = world;
 	while (rt_loop_now(world->loop) < end) {
 		rt_loop_advance(world->loop, RT_MIN(STEP_MS, end - rt_loop_now(world->loop)));
-		bury_the_dead(world);
+		free_the_dead(world);
 		replace_the_dead(world);
 		world_check_now(world);
 	}
@@ -677,13 +687,12 @@ void world_calm(struct world *world)
 
 #define STREAM_MAX 5000
 
-/* Nobody asks that much: somebody asks the same again and again. */
+/* Clients never send so much: something is repeated endlessly. */
 static bool grows(struct world *world)
 {
-	const char *const names[] = { STORED_ORDERS, STORED_INVENTORY };
-
-	for (size_t i = 0; i < RT_LENGTH(names); i++) {
-		const struct memory_stream *stream = memory_stream_find(world->redis, names[i]);
+	for (size_t i = 0; i < WORLD_STREAMS; i++) {
+		const struct memory_stream *stream =
+			memory_stream_find(world->redis, world_streams[i]);
 
 		if (stream != NULL && stream->count > STREAM_MAX)
 			return true;

@@ -1,17 +1,17 @@
-/* world.h - the whole house in one process: gateways, order and inventory services, their Redis
- * and their clients, on one loop with a clock of its own, driven by one seed. The same seed gives
- * the same run, to the letter.
+/* world.h - the whole system in one process: gateways, order and inventory services, their Redis
+ * and their clients, on one loop with virtual time, driven by one seed. The same seed gives exactly
+ * the same run.
  *
  *   clients ─▶ gateway ─▶ order ──▶ memory Redis ◀── inventory
  *
- * Only what would be outside a service's process is not the real thing: gRPC (rt_client_local)
- * and Redis (memory_redis/memory_redis.h), in which the real functions run. A process dies in the middle of anything: from then on nothing it
- * does has an effect, and all it waits for is lost; what is left of it is stopped and freed by
- * the ordinary way, which nobody outside can see.
+ * Only what is outside a service's process is replaced: gRPC (rt_client_local) and Redis
+ * (memory_redis/memory_redis.h), in which the real functions run. A process may die at any point:
+ * from then on nothing it does has an effect, and all it waits for is lost. Its memory is then
+ * stopped and freed in the ordinary way, which no other process can see.
  *
  *   world.c          processes, calls between them, faults, transcript
- *   world_clients.c  who uses the house, and what they were promised
- *   world_chaos.c    what befalls it
+ *   world_clients.c  the clients, and what they were promised
+ *   world_chaos.c    what goes wrong around the services
  *   world_check.c    whether every promise was kept */
 #ifndef WORLD_H
 #define WORLD_H
@@ -25,34 +25,34 @@
 #define WORLD_SKUS       4
 #define WORLD_INSTANCES  3 /* of a service at most */
 #define WORLD_START_MS   INT64_C(1764000000000)
-#define WORLD_QUIET_MS   80000 /* it must be quiet so long after the last fault */
-#define WORLD_VIOLATIONS 8     /* more are not written down */
+#define WORLD_QUIET_MS   80000 /* it must be quiet within that after the last fault */
+#define WORLD_VIOLATIONS 8     /* no more are recorded */
 
 struct world;
 
 /* ---- faults ---- */
 
-/* How often what happens; each a chance in 10 000. */
+/* How often each fault happens: a chance in 10 000. */
 struct world_plan {
 	unsigned io_before, io_after, io_late, io_delay, io_slow,
 		io_kill;                              /* a store or stream operation */
 	unsigned call_before, call_after, call_delay; /* a step of an RPC */
-	int64_t latency_ms;                           /* of everything, at most */
-	int64_t chaos_every_ms; /* something befalls the house so often; 0: never */
-	unsigned chaos[16];     /* weights of what, by enum world_chaos */
+	int64_t latency_ms;                           /* of each step, at most */
+	int64_t chaos_every_ms; /* mean time between two events of world_chaos.c; 0: none */
+	unsigned chaos[16];     /* their weights, by enum world_chaos */
 };
 enum world_chaos {
 	CHAOS_DELETE,         /* a stream entry is lost (XDEL) */
-	CHAOS_TRIM,           /* all entries of a stream are (XTRIM MAXLEN 0) */
-	CHAOS_REPEAT,         /* an entry is written once more */
-	CHAOS_HOLD_BACK,      /* an entry vanishes and comes back later, behind others */
-	CHAOS_FORGET_GROUP,   /* XGROUP DESTROY */
-	CHAOS_FORGET_STREAM,  /* DEL */
+	CHAOS_TRIM,           /* all entries of a stream are lost (XTRIM MAXLEN 0) */
+	CHAOS_REPEAT,         /* an entry is added once more */
+	CHAOS_HOLD_BACK,      /* an entry is deleted and added again later, behind others */
+	CHAOS_DESTROY_GROUP,  /* XGROUP DESTROY */
+	CHAOS_DELETE_STREAM,  /* DEL */
 	CHAOS_CUT,            /* a process loses its connections */
-	CHAOS_RESTART_REDIS,  /* every process does, for a while */
+	CHAOS_RESTART_REDIS,  /* every process loses them, for a while */
 	CHAOS_KILL,           /* a process dies, and another starts in its place */
-	CHAOS_POISON,         /* an entry that is no event, or one nobody knows */
-	CHAOS_JUMP,           /* the clock does */
+	CHAOS_POISON,         /* an entry that is not an event, or of an unknown type */
+	CHAOS_JUMP,           /* the clock jumps */
 	CHAOS_FORGET_REFUSAL, /* a rejected order's reservation is lost, and its request repeated */
 	CHAOS_KINDS
 };
@@ -65,7 +65,7 @@ enum world_bug {
 	BUG_SKIP_ACK,         /* effects are stored without their acknowledgement */
 	BUG_FORGET_TOMBSTONE, /* a release that overtook its order leaves no trace */
 	BUG_ANSWER_ANEW,      /* a repeated request is served as if it were new */
-	/* Whatever is said in an OrderRejected is passed over, also what asks to give back. */
+	/* Inventory skips every OrderRejected, even one that requests a release. */
 	BUG_SKIP_COMPENSATION,
 	WORLD_BUGS
 };
@@ -86,42 +86,42 @@ struct world *world_new(const struct world_options *options);
 void world_free(struct world *world);
 struct rt_loop *world_loop(struct world *world);
 struct memory_redis *world_redis(struct world *world);
-/* Time passes. */
+/* Lets time pass. */
 void world_run(struct world *world, int64_t ms);
 /* No more faults from here on. */
 void world_calm(struct world *world);
-/* Until every order is settled, every event handled, every call answered, and nobody waits.
- * False: not within limit_ms; that is a violation, too. */
+/* Runs until every order is settled, every event handled and every call answered. False: not within
+ * limit_ms, which is a violation too. */
 bool world_run_until_quiet(struct world *world, int64_t limit_ms);
-/* For torture: the n-th I/O from here on, counted from 1, goes wrong, and nothing else. */
+/* For torture: only the n-th I/O from now on, counted from 1, fails. */
 void world_torture(struct world *world, enum world_nth kind, unsigned n);
-/* It has. */
+/* Whether it has failed. */
 bool world_nth_hit(const struct world *world);
-/* Everything the house promises; each broken promise is a violation. Call it when it is quiet. */
+/* Checks every promise; each broken one is a violation. To be called when the world is quiet. */
 void world_check(struct world *world);
 /* Lines, or "" when every promise was kept. */
 const char *world_violations(const struct world *world);
 const char *world_transcript(const struct world *world);
-/* What a run was worth. */
+/* What happened in a run. */
 struct world_counts {
 	unsigned orders, confirmed, cancelled, rejected, expired, faults, deaths, chaos;
-	int64_t quiet_ms; /* how long it took to come to rest */
+	int64_t quiet_ms; /* how long it took until it was quiet */
 };
 struct world_counts world_counts(const struct world *world);
 
 /* ---- by hand: one call at a time, for transcripts and torture ---- */
 
 enum world_order_fate { FATE_LEAVE, FATE_CONFIRM, FATE_CANCEL };
-/* Puts stock in; retries until it is told how that ended. */
+/* Adjusts stock; repeats the call until the outcome is known. */
 void world_stock(struct world *world, const char *sku, int64_t delta);
-/* Places an order and sees it through: waits for the decision, then confirms, cancels or lets
- * its hold run out; retries until it is told. */
+/* Places an order, waits for the decision, then confirms it, cancels it or lets its hold expire;
+ * repeats each call until the outcome is known. */
 void world_order(struct world *world, const char *request_id, const char *sku, uint32_t quantity,
 		 int64_t hold_ms, enum world_order_fate fate);
 
-/* ---- all by itself ---- */
+/* ---- a whole run ---- */
 
-/* Random clients, a random plan, everything: the run of a seed, from beginning to check. */
+/* The run of a seed, with random clients and a random plan, from the beginning to the check. */
 struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record);
 
 #endif

@@ -1,4 +1,4 @@
-/* world_bugs.c - the bugs planted on purpose, each a change of the real functions' text. */
+/* world_bugs.c - the bugs planted on purpose, each a change in the text of the real functions. */
 #include "world_internal.h"
 
 const char *const world_bug_names[WORLD_BUGS] = {

@@ -1,13 +1,12 @@
-/* world_chaos.c - what befalls the house, one thing at a time, as the plan weighs them. */
+/* world_chaos.c - what goes wrong around the services, one thing at a time, weighted by the plan. */
 #include <stdio.h>
 #include <string.h>
 
 #include "world_internal.h"
 
-static const char *const stream_names[] = { STORED_ORDERS, STORED_INVENTORY };
-static const char *const group_names[] = { "inventory", "order" };
+static const char *const group_names[WORLD_STREAMS] = { "inventory", "order" };
 
-/* An entry that vanished, to come back. */
+/* An entry that was deleted and will be added again. */
 struct held_back {
 	struct rt_list link;
 	struct world *world;
@@ -16,7 +15,7 @@ struct held_back {
 	struct memory_entry entry; /* a copy */
 };
 
-/* Recent entries matter most. */
+/* Mostly a recent one: those matter most. */
 static struct memory_entry *some_entry(struct world *world, const struct memory_stream *stream)
 {
 	size_t recent = world_roll(world, 3) == 0 ? stream->count : 6;
@@ -77,16 +76,21 @@ static void repeat_entry(struct world *world, const char *name, const struct mem
 	write_again(world, name, entry);
 }
 
-static void come_back(struct rt_timer *timer)
+static void held_free(struct held_back *held)
 {
-	struct held_back *held = RT_CONTAINER_OF(timer, struct held_back, timer);
-	struct world *world = held->world;
-
-	say_entry(world, "back again:", &held->entry);
-	write_again(world, held->stream, &held->entry);
+	rt_timer_stop(held->world->loop, &held->timer);
 	free(held->entry.fields);
 	rt_list_remove(&held->link);
 	free(held);
+}
+
+static void come_back(struct rt_timer *timer)
+{
+	struct held_back *held = RT_CONTAINER_OF(timer, struct held_back, timer);
+
+	say_entry(held->world, "back again:", &held->entry);
+	write_again(held->world, held->stream, &held->entry);
+	held_free(held);
 }
 
 static void hold_back(struct world *world, const char *name, const struct memory_stream *stream)
@@ -131,7 +135,7 @@ static void add_poison(struct world *world, const char *name, const struct memor
 struct refusal {
 	struct world *world;
 	uint64_t seen;
-	char order_id[ORDER_ID_LENGTH + 1]; /* one of those that were seen, or "" */
+	char order_id[ORDER_ID_LENGTH + 1]; /* one of those seen, at random, or "" */
 };
 
 static void find_refusal(const struct stored_reservation *reservation, void *user)
@@ -145,7 +149,7 @@ static void find_refusal(const struct stored_reservation *reservation, void *use
 		snprintf(refusal->order_id, sizeof(refusal->order_id), "%s", reservation->order_id);
 }
 
-/* Inventory forgets what it refused, and is asked once more: perhaps there is stock now. */
+/* Inventory forgets a refusal, and the request is repeated: there may be stock now. */
 static void forget_refusal(struct world *world)
 {
 	const struct memory_stream *stream = memory_stream_find(world->redis, STORED_ORDERS);
@@ -159,29 +163,30 @@ static void forget_refusal(struct world *world)
 	memory_do(world->redis, "HDEL", "inventory:{0}:r", refusal.order_id, NULL);
 	world_check_forget(world, refusal.order_id);
 	for (size_t i = 0; stream != NULL && i < stream->count; i++) {
-		if (strcmp(memory_entry_field(&stream->entries[i], "subject"), refusal.order_id) !=
-			    0 ||
-		    strcmp(memory_entry_field(&stream->entries[i], "seq"), "1") != 0)
-			continue;
-		write_again(world, STORED_ORDERS, &stream->entries[i]);
-		break;
+		const struct memory_entry *entry = &stream->entries[i];
+
+		if (strcmp(memory_entry_field(entry, "subject"), refusal.order_id) == 0 &&
+		    strcmp(memory_entry_field(entry, "seq"), "1") == 0) {
+			write_again(world, STORED_ORDERS, entry);
+			break;
+		}
 	}
 }
 
 /* ---- groups and streams ---- */
 
-static void forget_group(struct world *world, const char *name, const struct memory_stream *stream)
+static void destroy_group(struct world *world, const char *name, const struct memory_stream *stream)
 {
 	(void)stream;
-	world_say(world, "%-12s ** %s forgets its group", "chaos", name);
+	world_say(world, "%-12s ** %s loses its group", "chaos", name);
 	memory_do(world->redis, "XGROUP", "DESTROY", name,
-		  group_names[strcmp(name, stream_names[0]) == 0 ? 0 : 1], NULL);
+		  group_names[strcmp(name, world_streams[0]) == 0 ? 0 : 1], NULL);
 }
 
-static void forget_stream(struct world *world, const char *name, const struct memory_stream *stream)
+static void delete_stream(struct world *world, const char *name, const struct memory_stream *stream)
 {
 	(void)stream;
-	world_say(world, "%-12s ** %s is gone", "chaos", name);
+	world_say(world, "%-12s ** %s is deleted", "chaos", name);
 	memory_do(world->redis, "DEL", name, NULL);
 }
 
@@ -214,7 +219,7 @@ static void restart_redis(struct world *world)
 {
 	if (world->redis_away)
 		return;
-	world_say(world, "%-12s ** Redis goes down", "chaos");
+	world_say(world, "%-12s ** Redis ends", "chaos");
 	world->redis_away = true;
 	for (struct rt_list *at = world->processes.next; at != &world->processes; at = at->next)
 		memory_host_cut(&RT_CONTAINER_OF(at, struct process, link)->host, true);
@@ -240,23 +245,23 @@ static void jump(struct world *world)
 
 /* ---- one after the other ---- */
 
-static void befall_stream(struct world *world, enum world_chaos kind)
+static void disturb_stream(struct world *world, enum world_chaos kind)
 {
 	static void (*const acts[])(struct world * world, const char *name,
 				    const struct memory_stream *stream) = {
-		[CHAOS_DELETE] = delete_entry,       [CHAOS_TRIM] = trim_stream,
-		[CHAOS_REPEAT] = repeat_entry,       [CHAOS_HOLD_BACK] = hold_back,
-		[CHAOS_FORGET_GROUP] = forget_group, [CHAOS_FORGET_STREAM] = forget_stream,
+		[CHAOS_DELETE] = delete_entry,         [CHAOS_TRIM] = trim_stream,
+		[CHAOS_REPEAT] = repeat_entry,         [CHAOS_HOLD_BACK] = hold_back,
+		[CHAOS_DESTROY_GROUP] = destroy_group, [CHAOS_DELETE_STREAM] = delete_stream,
 		[CHAOS_POISON] = add_poison,
 	};
-	const char *name = stream_names[world_roll(world, RT_LENGTH(stream_names))];
+	const char *name = world_streams[world_roll(world, WORLD_STREAMS)];
 	const struct memory_stream *stream = memory_stream_find(world->redis, name);
 
 	if (stream != NULL)
 		acts[kind](world, name, stream);
 }
 
-static void befall(struct world *world, enum world_chaos kind)
+static void disturb(struct world *world, enum world_chaos kind)
 {
 	world->counts.chaos++;
 	switch (kind) {
@@ -276,7 +281,7 @@ static void befall(struct world *world, enum world_chaos kind)
 		forget_refusal(world);
 		break;
 	default:
-		befall_stream(world, kind);
+		disturb_stream(world, kind);
 		break;
 	}
 }
@@ -296,7 +301,7 @@ static void on_chaos(struct rt_timer *timer)
 		at = (unsigned)world_roll(world, sum);
 		while (at >= plan->chaos[kind])
 			at -= plan->chaos[kind++];
-		befall(world, (enum world_chaos)kind);
+		disturb(world, (enum world_chaos)kind);
 	}
 	chaos_next(world);
 }
@@ -330,18 +335,11 @@ bool world_chaos_idle(const struct world *world)
 
 void world_chaos_close(struct world *world)
 {
-	while (!rt_list_empty(&world->held_back)) {
-		struct held_back *held =
-			RT_CONTAINER_OF(world->held_back.next, struct held_back, link);
-
-		rt_timer_stop(world->loop, &held->timer);
-		free(held->entry.fields);
-		rt_list_remove(&held->link);
-		free(held);
-	}
+	while (!rt_list_empty(&world->held_back))
+		held_free(RT_CONTAINER_OF(world->held_back.next, struct held_back, link));
 }
 
-/* ---- a plan out of the seed: some things often, others not at all ---- */
+/* ---- a plan from the seed: some faults often, others never ---- */
 
 static unsigned some_rate(struct world *world, unsigned most)
 {
@@ -369,7 +367,7 @@ struct world_plan world_random_plan(struct world *world)
 
 	for (int i = 0; i < CHAOS_KINDS; i++)
 		plan.chaos[i] = some_rate(world, 100);
-	plan.chaos[CHAOS_FORGET_STREAM] /= 4;
+	plan.chaos[CHAOS_DELETE_STREAM] /= 4;
 	plan.chaos[CHAOS_TRIM] /= 2;
 	return plan;
 }

@@ -1,13 +1,13 @@
-/* world_check.c - whether every promise was kept. It reads what is stored and what the clients
- * were told, and trusts nobody.
+/* world_check.c - whether every promise was kept: compares the stored data with what the clients
+ * were answered.
  *
- * Always: received = available + reserved + committed for each SKU; what is reserved and committed
- * is what the reservations say; an order that is not settled has a timer; an event's id stands for
- * one content (until inventory forgets the order: then it begins anew).
- * In the end: every order settled, and on the side of stock, too (nothing is held for an order that
- * inventory forgot); what was acknowledged is there
- * and is what was ordered; what was confirmed is sold, what was cancelled is not; no version is
- * missing; no event waits; nothing sound lies in the dead letters. */
+ * Always: received = available + reserved + committed for each SKU; reserved and committed are the
+ * sums of the reservations; an order that is not settled has a timer; an event id has one content
+ * (until inventory forgets the order: then its events begin again).
+ * In the end: every order is settled, in inventory too (nothing is reserved for an order that
+ * inventory forgot); what was acknowledged exists and is what was ordered; what was confirmed is
+ * sold, what was cancelled is not; no version is missing; no event waits; no dead letter is a good
+ * event. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +16,7 @@
 #include "tandem/order/v1/order_events.pb-c.h"
 #include "world_internal.h"
 
-/* ---- an event's id says what it is ---- */
+/* ---- an event id has one content ---- */
 
 struct seen_event {
 	char *id; /* "<stream> <subject>/<seq>" */
@@ -34,7 +34,7 @@ static size_t field_length(const struct memory_entry *entry, const char *name)
 	return 0;
 }
 
-/* A new event of an order or a reservation is the next one. */
+/* A new event of an order or a reservation has the next number. */
 static void check_predecessor(struct world *world, const char *stream,
 			      const struct memory_entry *entry)
 {
@@ -44,7 +44,7 @@ static void check_predecessor(struct world *world, const char *stream,
 	char *id;
 
 	if (seq <= 1 || strncmp(subject, ORDER_ID_PREFIX, 4) != 0)
-		return; /* stock has versions without an event */
+		return; /* stock has versions without events */
 	id = rt_printf("%s %s/%" PRIu64, stream, subject, seq - 1);
 	HASH_FIND_STR(world->seen, id, seen);
 	if (seen == NULL)
@@ -52,8 +52,8 @@ static void check_predecessor(struct world *world, const char *stream,
 	free(id);
 }
 
-/* Orders whose reservation was forgotten. Copies of what was said before may still be on their way:
- * of these orders inventory's events are not compared any more. */
+/* Orders whose reservation was forgotten. Copies of earlier events may still arrive, so inventory's
+ * events of these orders are not compared any more. */
 struct forgotten {
 	char order_id[ORDER_ID_LENGTH + 1];
 	UT_hash_handle hh;
@@ -86,7 +86,7 @@ void world_check_entry(struct world *world, const char *stream, const struct mem
 	char *id;
 
 	if (memory_entry_field(entry, "id")[0] == '\0')
-		return; /* no event */
+		return; /* not an event */
 	if (strcmp(stream, STORED_INVENTORY) == 0 &&
 	    is_forgotten(world, memory_entry_field(entry, "subject")))
 		return;
@@ -136,15 +136,6 @@ struct sums {
 	uint64_t reserved[WORLD_SKUS], committed[WORLD_SKUS];
 };
 
-static size_t sku_index(const char *sku)
-{
-	size_t i = 0;
-
-	while (i < WORLD_SKUS && strcmp(world_skus[i], sku) != 0)
-		i++;
-	return i;
-}
-
 static void add_up(const struct stored_reservation *reservation, void *user)
 {
 	struct sums *sums = user;
@@ -153,16 +144,16 @@ static void add_up(const struct stored_reservation *reservation, void *user)
 		const struct stored_line *line = &reservation->lines[i];
 
 		if (reservation->state == STOCK_RESERVED)
-			sums->reserved[sku_index(line->sku)] += line->quantity;
+			sums->reserved[world_sku(line->sku)] += line->quantity;
 		else if (reservation->state == STOCK_COMMITTED)
-			sums->committed[sku_index(line->sku)] += line->quantity;
+			sums->committed[world_sku(line->sku)] += line->quantity;
 	}
 }
 
 static void compare_sums(const char *sku, const struct stock *stock, void *user)
 {
 	struct sums *sums = user;
-	size_t i = sku_index(sku);
+	size_t i = world_sku(sku);
 
 	if (!stock_adds_up(stock))
 		world_violation(sums->world,
@@ -188,8 +179,8 @@ static void check_stock(struct world *world)
 	stored_stock_each(world->redis, compare_sums, &sums);
 }
 
-/* Some of those that may have come, did: the bits of `which`. */
-static int64_t told_and_maybe(const struct world *world, size_t sku, unsigned which)
+/* With those of the doubtful adjustments whose bit is set in `which`. */
+static int64_t received_with(const struct world *world, size_t sku, unsigned which)
 {
 	int64_t sum = world->received[sku];
 
@@ -204,10 +195,10 @@ static void compare_received(const char *sku, const struct stock *stock, void *u
 	struct world *world = user;
 
 	for (unsigned which = 0; which < 1u << world->maybe_count; which++)
-		if ((int64_t)stock->received == told_and_maybe(world, sku_index(sku), which))
+		if ((int64_t)stock->received == received_with(world, world_sku(sku), which))
 			return;
 	world_violation(world, "%s: %" PRIu64 " received, but clients put in %" PRId64, sku,
-			stock->received, world->received[sku_index(sku)]);
+			stock->received, world->received[world_sku(sku)]);
 }
 
 /* ---- always ---- */
@@ -227,7 +218,7 @@ static void check_timer(const struct order_record *record, void *user)
 void world_check_now(struct world *world)
 {
 	if (world->violation_count > 0 || world->checked == world->redis->writes)
-		return; /* one tells enough */
+		return; /* one violation is enough */
 	world->checked = world->redis->writes;
 	check_stock(world);
 	stored_orders_each(world->redis, check_timer, world);
@@ -235,7 +226,7 @@ void world_check_now(struct world *world)
 		world_violation(world, "a function touched a key that was not declared");
 }
 
-/* ---- rest ---- */
+/* ---- quiet ---- */
 
 struct unrest {
 	char text[256];
@@ -319,8 +310,8 @@ static void check_agreement(struct world *world, const struct order_record *reco
 	struct stored_reservation reservation = { .state = STOCK_NONE };
 
 	stored_reservation(world->redis, record->order_id, &reservation);
-	/* Nothing may be held for an order that inventory forgot, unless what says so was lost unread:
-	 * the order waited for nothing then, and the audit has to name it. */
+	/* Nothing may be reserved for an order that inventory forgot, unless the event that says so was
+	 * lost unread: the order does not wait for it, and only the audit finds it. */
 	if (is_forgotten(world, record->order_id) &&
 	    (reservation.state != STOCK_RESERVED || record->version == 2) &&
 	    reservation.state != STOCK_COMMITTED)
@@ -333,15 +324,14 @@ static void check_agreement(struct world *world, const struct order_record *reco
 					stock_state_text(reservation.state), record->history);
 }
 
-/* One word for each version, in the order they happened, and the first is "placed". */
+/* One word for each version, in order; the first is "placed". */
 static void check_history(struct world *world, const struct order_record *record)
 {
 	const char *at = record->history;
 	uint64_t versions = 0;
 
 	if (strncmp(at, "placed@", 7) != 0)
-		world_violation(world, "%s does not begin with its placing: %s", record->order_id,
-				at);
+		world_violation(world, "%s does not begin with placed: %s", record->order_id, at);
 	while (at != NULL && *at != '\0') {
 		versions += strncmp(at, "again+", 6) != 0;
 		at = strchr(at, ' ');
@@ -415,16 +405,16 @@ static void check_dead_letters(struct world *world, const char *name)
 	for (size_t i = 0; letters != NULL && i < letters->count; i++) {
 		const struct memory_entry *entry = &letters->entries[i];
 
-		/* One without an id was deleted before it was buried: its content is gone. */
+		/* One without an id was deleted before it was moved: its content is gone. */
 		if (memory_entry_field(entry, "poison")[0] == '\0' &&
 		    memory_entry_field(entry, "id")[0] != '\0')
-			world_violation(world, "%s was buried in %s: %s",
+			world_violation(world, "%s is a dead letter in %s: %s",
 					memory_entry_field(entry, "id"), name,
 					memory_entry_field(entry, "reason"));
 	}
 }
 
-/* A reservation for an order that nobody has. */
+/* A reservation for an order that does not exist. */
 static void check_orphan(const struct stored_reservation *reservation, void *user)
 {
 	struct world *world = user;

@@ -1,12 +1,12 @@
-/* world_clients.c - who uses the house, and what they were promised.
+/* world_clients.c - the clients, and what they were promised.
  *
- * A client does one thing at a time: it means something (an intent), calls, and calls again with
- * the same words until it is told how that ended. A PlaceOrder without request_id is the
- * exception: when its answer is lost nobody knows, so it is let go.
+ * A client does one thing at a time: it chooses an intent, calls, and repeats the same call until it
+ * knows the outcome. A PlaceOrder without request_id is the exception: when its answer is lost the
+ * client cannot find out, and gives up.
  *
- *   rest ─▶ mean ─▶ send ─▶ (on_done) ─▶ learn ─▶ rest
- *                    ▲           │ lost, busy, too late
- *                    └─ back-off ┘ */
+ *   rest ─▶ choose ─▶ send ─▶ (on_done) ─▶ learn ─▶ rest
+ *                      ▲           │ lost, busy, too late
+ *                      └─ back-off ┘ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static const char *const method_names[KINDS] = { "PlaceOrder",  "StreamOrders", 
 
 #define STREAM_ORDERS 4 /* on one StreamOrders */
 
-/* What a client means to do. */
+/* What a client wants to do. */
 struct intent {
 	enum kind kind;
 	char request_id[32];
@@ -37,7 +37,7 @@ struct intent {
 	/* A watch. */
 	uint64_t seen_version;
 	bool seen_end;
-	/* A stream: each order has one line, and the request_id with its number behind. */
+	/* A stream: each order has one line, and the request_id followed by its number. */
 	bool answered[STREAM_ORDERS];
 };
 
@@ -49,9 +49,9 @@ struct world_client {
 	struct rt_client_op op;
 	struct rt_timer timer;
 	bool calling, resting;
-	unsigned remaining;         /* intents still to come */
+	unsigned remaining;         /* intents that are not finished */
 	unsigned serial;            /* of request ids */
-	enum world_order_fate fate; /* by hand: what comes after the placing */
+	enum world_order_fate fate; /* by hand: what to do with the placed order */
 	bool by_hand;
 };
 
@@ -203,16 +203,7 @@ static void send_adjust(struct world_client *client)
 	start(client, &request.base);
 }
 
-/* ---- what the answers say ---- */
-
-static size_t sku_index(const char *sku)
-{
-	size_t i = 0;
-
-	while (strcmp(world_skus[i], sku) != 0)
-		i++;
-	return i;
-}
+/* ---- answers ---- */
 
 static bool same_lines(const struct intent *intent, const Tandem__Order__V1__Order *order)
 {
@@ -225,7 +216,7 @@ static bool same_lines(const struct intent *intent, const Tandem__Order__V1__Ord
 	return true;
 }
 
-/* An order was acknowledged: from here on it must exist, and be one with its request_id. */
+/* An order was acknowledged: from now on it must exist, and be the only one of its request_id. */
 static struct booked *book(struct world_client *client, const struct intent *intent,
 			   const Tandem__Order__V1__Order *order)
 {
@@ -260,8 +251,8 @@ static struct booked *book(struct world_client *client, const struct intent *int
 	return booked;
 }
 
-/* What a client has seen never becomes unseen. */
-static void see(struct world_client *client, const Tandem__Order__V1__Order *order)
+/* A client never sees an older version than before. */
+static void check_version(struct world_client *client, const Tandem__Order__V1__Order *order)
 {
 	struct intent *intent = &client->intent;
 	struct booked *booked = intent->order;
@@ -339,12 +330,12 @@ static void learn(struct world_client *client, const ProtobufCMessage *message)
 		intent->order->cancelled = true;
 		break;
 	case ADJUST:
-		client->world->received[sku_index(intent->lines[0].sku)] += intent->delta;
+		client->world->received[world_sku(intent->lines[0].sku)] += intent->delta;
 		break;
 	default:
 		break;
 	}
-	see(client, order);
+	check_version(client, order);
 }
 
 static void on_watched(struct rt_client_op *op, const ProtobufCMessage *message)
@@ -364,7 +355,7 @@ static void on_watched(struct rt_client_op *op, const ProtobufCMessage *message)
 				order->order_id, order->version, intent->seen_version);
 	intent->seen_version = order->version;
 	intent->seen_end = order->settled;
-	see(client, order);
+	check_version(client, order);
 	world_say(client->world, "%-12s <- %s %s v%" PRIu64 "%s", client->name,
 		  world_short(order->order_id), status_of(order), order->version,
 		  order->settled ? " settled" : "");
@@ -378,14 +369,15 @@ static void on_streamed(struct rt_client_op *op, const ProtobufCMessage *message
 	struct intent one = { .kind = PLACE, .line_count = 1 };
 
 	if (response->sequence >= STREAM_ORDERS || intent->answered[response->sequence]) {
-		world_violation(client->world, "StreamOrders answered number %" PRIu64 " unasked",
+		world_violation(client->world,
+				"StreamOrders answered number %" PRIu64 " which was not sent",
 				response->sequence);
 		return;
 	}
 	client->intent.answered[response->sequence] = true;
 	if (response->order == NULL ||
 	    response->order->result_case != TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER)
-		return; /* an error: it may be there or not */
+		return; /* an error: the order may exist or not */
 	one.lines[0] = intent->lines[response->sequence % intent->line_count];
 	stream_request_id(intent, (unsigned)response->sequence, one.request_id,
 			  sizeof(one.request_id));
@@ -395,7 +387,7 @@ static void on_streamed(struct rt_client_op *op, const ProtobufCMessage *message
 	book(client, &one, response->order->order);
 }
 
-/* A stream that ended well has answered everything. */
+/* A stream that ends with OK has answered every order. */
 static void check_streamed(struct world_client *client)
 {
 	for (size_t i = 0; i < STREAM_ORDERS; i++)
@@ -407,8 +399,8 @@ static void check_streamed(struct world_client *client)
 
 /* ---- ends ---- */
 
-/* Would calling again help? */
-static bool is_passing(int code)
+/* Whether a repeated call may succeed. */
+static bool is_transient(int code)
 {
 	switch (code) {
 	case RT_CODE_INVALID_ARGUMENT:
@@ -428,7 +420,7 @@ static bool may_call_again(const struct world_client *client, int code)
 {
 	const struct intent *intent = &client->intent;
 
-	if (!is_passing(code))
+	if (!is_transient(code))
 		return false;
 	switch (intent->kind) {
 	case PLACE:
@@ -445,8 +437,8 @@ static bool may_call_again(const struct world_client *client, int code)
 	}
 }
 
-/* Refusals that a client of good faith must never hear. */
-static bool is_wrong(const struct world_client *client, int code)
+/* Errors that a correct client must never get. */
+static bool is_unexpected(const struct world_client *client, int code)
 {
 	const struct intent *intent = &client->intent;
 
@@ -454,10 +446,10 @@ static bool is_wrong(const struct world_client *client, int code)
 		return !intent->conflicting;
 	if (code == RT_CODE_ABORTED)
 		return intent->expected_version == 0;
-	/* Confirm and cancel come too late now and then; stock may be taken. */
+	/* A confirm or cancel may be too late; stock may be taken. */
 	if (code == RT_CODE_FAILED_PRECONDITION)
 		return intent->kind != CONFIRM && intent->kind != CANCEL && intent->kind != ADJUST;
-	return !is_passing(code) && !(code == RT_CODE_UNIMPLEMENTED && intent->kind == EXPLAIN);
+	return !is_transient(code) && !(code == RT_CODE_UNIMPLEMENTED && intent->kind == EXPLAIN);
 }
 
 static void after_placing(struct world_client *client)
@@ -500,14 +492,14 @@ static void on_done(struct rt_client_op *op, const ProtobufCMessage *response)
 			       send_again);
 		return;
 	}
-	if (code != 0 && is_wrong(client, code))
+	if (code != 0 && is_unexpected(client, code))
 		world_violation(world, "%s of %s ended with %s: %s", method_names[kind],
 				intent->order == NULL ? intent->request_id
 						      : intent->order->order_id,
 				rt_code_name(code), op->status.message);
 	if (code == RT_CODE_FAILED_PRECONDITION && kind == ADJUST && intent->tries > 1 &&
 	    world->maybe_count < WORLD_MAYBE) {
-		world->maybe[world->maybe_count].sku = sku_index(intent->lines[0].sku);
+		world->maybe[world->maybe_count].sku = world_sku(intent->lines[0].sku);
 		world->maybe[world->maybe_count++].delta = intent->delta;
 	}
 	if (code == 0 && kind == WATCH && intent->order != NULL && !intent->seen_end)
@@ -571,7 +563,7 @@ static void send(struct world_client *client)
 	}
 }
 
-static void mean_place(struct world_client *client)
+static void choose_place(struct world_client *client)
 {
 	struct world *world = client->world;
 	struct intent *intent = &client->intent;
@@ -591,16 +583,16 @@ static void mean_place(struct world_client *client)
 	intent->timeout_ms = 300 + (int64_t)world_roll(world, 4000);
 }
 
-/* Uses a request_id that was acknowledged, again: with the same words, or with others. */
-static void mean_repeat(struct world_client *client, const struct booked *order)
+/* Uses an acknowledged request_id again, with other content. */
+static void choose_repeat(struct world_client *client, const struct booked *order)
 {
 	struct intent *intent = &client->intent;
 
-	mean_place(client);
+	choose_place(client);
 	snprintf(intent->request_id, sizeof(intent->request_id), "%s", order->request_id);
 	memcpy(intent->lines, order->lines, sizeof(intent->lines));
 	intent->line_count = order->line_count;
-	/* The hold is part of the content, and it is not kept: it never is the same. */
+	/* The hold is part of the content and is not recorded here: it is never the same. */
 	intent->hold_ms = 20000;
 	intent->conflicting = true;
 }
@@ -617,7 +609,7 @@ static struct booked *own_order(struct world_client *client)
 	return some;
 }
 
-static void mean(struct world_client *client)
+static void choose(struct world_client *client)
 {
 	static const enum kind later[] = { CONFIRM, CONFIRM, CONFIRM, CANCEL, CANCEL,
 					   WATCH,   WATCH,   GET,     LIST,   EXPLAIN };
@@ -636,16 +628,16 @@ static void mean(struct world_client *client)
 		snprintf(intent->request_id, sizeof(intent->request_id), "%s-a%u", client->name,
 			 ++client->serial);
 	} else if (which < 50 || order == NULL) {
-		mean_place(client);
+		choose_place(client);
 	} else if (which < 53) {
-		mean_place(client);
+		choose_place(client);
 		intent->kind = STREAM;
 		intent->wait = false;
 		if (intent->request_id[0] == '\0')
 			snprintf(intent->request_id, sizeof(intent->request_id), "s%u",
 				 ++client->serial);
 	} else if (which < 58 && order->request_id[0] != '\0') {
-		mean_repeat(client, order);
+		choose_repeat(client, order);
 	} else {
 		intent->kind = later[world_roll(world, RT_LENGTH(later))];
 		intent->order = order;
@@ -662,7 +654,7 @@ static void on_rested(struct rt_timer *timer)
 
 	client->resting = false;
 	if (!client->by_hand)
-		mean(client);
+		choose(client);
 	send(client);
 }
 
@@ -675,7 +667,7 @@ static void rest(struct world_client *client)
 		       client->by_hand ? 0 : (int64_t)world_roll(client->world, 700), on_rested);
 }
 
-/* ---- life ---- */
+/* ---- the clients ---- */
 
 static struct world_client *client_new(struct world *world, unsigned remaining)
 {
@@ -702,7 +694,7 @@ void world_clients_close(struct world *world)
 	for (link = world->clients.next; link != &world->clients; link = link->next) {
 		struct world_client *client = RT_CONTAINER_OF(link, struct world_client, link);
 
-		client->remaining = 1; /* the one that ends now */
+		client->remaining = 1; /* the one that is cancelled below */
 		rt_timer_stop(world->loop, &client->timer);
 		client->intent.tries = 1000;
 		if (client->calling)
@@ -750,7 +742,7 @@ static void run_by_hand(struct world_client *client)
 	for (int i = 0; i < 1000 && client->remaining > 0; i++)
 		world_run(world, 100);
 	if (client->remaining > 0)
-		world_violation(world, "%s was never told how %s ended", client->name,
+		world_violation(world, "%s never learnt how %s ended", client->name,
 				method_names[client->intent.kind]);
 }
 
@@ -759,7 +751,7 @@ void world_stock(struct world *world, const char *sku, int64_t delta)
 	struct world_client *client = client_new(world, 1);
 
 	client->intent = (struct intent){ .kind = ADJUST, .delta = delta, .timeout_ms = 5000 };
-	client->intent.lines[0].sku = world_skus[sku_index(sku)];
+	client->intent.lines[0].sku = world_skus[world_sku(sku)];
 	snprintf(client->intent.request_id, sizeof(client->intent.request_id), "%s-a",
 		 client->name);
 	run_by_hand(client);
@@ -774,7 +766,7 @@ void world_order(struct world *world, const char *request_id, const char *sku, u
 	*intent = (struct intent){
 		.kind = PLACE, .hold_ms = hold_ms, .wait = true, .timeout_ms = 3000, .line_count = 1
 	};
-	intent->lines[0].sku = world_skus[sku_index(sku)];
+	intent->lines[0].sku = world_skus[world_sku(sku)];
 	intent->lines[0].quantity = quantity;
 	snprintf(intent->request_id, sizeof(intent->request_id), "%s", request_id);
 	client->fate = fate;

@@ -1,23 +1,24 @@
 /* world_internal.h - what the files of the world share. */
-#ifndef WORLD_PARTS_H
-#define WORLD_PARTS_H
+#ifndef WORLD_INTERNAL_H
+#define WORLD_INTERNAL_H
 
 #include "world.h"
 
-#define WORLD_MAYBE 8
+#define WORLD_MAYBE   8
+#define WORLD_STREAMS 2
 
 enum role { ROLE_ORDER, ROLE_INVENTORY, ROLE_GATEWAY, ROLES };
 
-/* A service's process, alive or what is left of it. */
+/* A service's process, alive or dead. */
 struct process {
 	struct rt_list link; /* world->processes */
 	struct world *world;
 	enum role role;
 	char name[24];     /* "order-1" */
-	char consumer[32]; /* "order-1.3": the third of its place */
+	char consumer[32]; /* "order-1.3": the third process in this place */
 	int place;
 	bool dead, stopped;
-	unsigned calls; /* it works on */
+	unsigned calls; /* in progress */
 	struct rt_task end;
 	struct memory_host host;    /* its connections to Redis */
 	struct rt_context *context; /* of an order or inventory service */
@@ -27,7 +28,7 @@ struct process {
 	ProtobufCService *to_order, *to_placement, *to_inventory; /* a gateway's clients */
 };
 
-/* A service as it is reached by name: calls go to whoever is alive, in turn. */
+/* A service as its clients reach it: calls go to the processes that are alive, in turn. */
 struct route {
 	ProtobufCService service; /* first */
 	struct world *world;
@@ -56,19 +57,19 @@ struct world {
 	struct world_counts counts;
 	struct rt_buf transcript, violations;
 	unsigned violation_count;
-	/* Streams as they grow: for the transcript, and that an event's id says what it is. */
-	struct memory_id watched[2];
-	uint64_t watched_life[2];
-	uint64_t checked; /* redis->writes when it was last looked at */
+	/* How far the streams were read, for the transcript and world_check_entry. */
+	struct memory_id watched[WORLD_STREAMS];
+	uint64_t watched_life[WORLD_STREAMS];
+	uint64_t checked; /* redis->writes at the last world_check_now */
 	struct seen_event *seen;
 	struct forgotten *forgotten;
 	/* world_clients.c */
 	ProtobufCService *orders, *stock; /* what the clients call */
 	struct rt_list clients;
 	struct booked *booked;
-	int64_t received[WORLD_SKUS]; /* what the adjustments that were confirmed add up to */
-	/* Adjustments that were refused after an earlier try was lost: that one may still have
-	 * come, when there was stock for it. */
+	int64_t received[WORLD_SKUS]; /* the sum of the adjustments that were confirmed */
+	/* Adjustments that were refused after an earlier try was lost: that one may have taken
+	 * effect. */
 	struct {
 		size_t sku;
 		int64_t delta;
@@ -83,9 +84,12 @@ struct world {
 };
 
 extern const char *const world_skus[WORLD_SKUS];
+extern const char *const world_streams[WORLD_STREAMS];
 
 /* ---- world.c ---- */
 
+/* The index of a SKU in world_skus. */
+size_t world_sku(const char *sku);
 uint64_t world_roll(struct world *world, uint64_t bound);
 bool world_chance(struct world *world, unsigned in_10000); /* never when calm */
 void world_say(struct world *world, const char *format, ...) RT_PRINTF(2, 3);
@@ -108,7 +112,7 @@ void world_clients_close(struct world *world);
 void world_clients_start(struct world *world, unsigned count);
 bool world_clients_idle(const struct world *world);
 
-/* What a client was told about an order of its own. */
+/* What a client was answered about an order of its own. */
 struct booked {
 	struct booked *next;
 	char order_id[ORDER_ID_LENGTH + 1], customer[16], request_id[32];
@@ -128,11 +132,11 @@ void world_chaos_close(struct world *world);
 
 /* ---- world_check.c ---- */
 
-/* What must hold at every instant. */
+/* Checks what must always hold. */
 void world_check_now(struct world *world);
 /* A new entry in a stream. */
 void world_check_entry(struct world *world, const char *stream, const struct memory_entry *entry);
-/* An order's reservation has vanished: what inventory says of it begins anew. */
+/* An order's reservation was deleted: inventory's events of the order begin again. */
 void world_check_forget(struct world *world, const char *order_id);
 void world_check_done(struct world *world);
 /* Why it is not quiet; NULL when it is. Valid until the next call. */

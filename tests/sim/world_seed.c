@@ -1,5 +1,5 @@
-/* world_seed.c - the run of a seed: how many of whom, what goes wrong and how often, and then
- * whether all of it ended well. */
+/* world_seed.c - the run of a seed: how many processes and clients, what goes wrong and how often,
+ * and whether all promises were kept in the end. */
 #include "world_internal.h"
 
 struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record)
@@ -10,7 +10,7 @@ struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record)
 	options.orders = 1 + (int)(seed % 2);
 	options.inventories = 1 + (int)(seed / 2 % 2);
 	options.gateways = 1 + (int)(seed / 4 % 2);
-	/* Now and then the deadline decides; else only an answer can, in time to be quiet. */
+	/* In some runs the decision timeout applies; in others only an answer can decide an order. */
 	options.decision_ms = seed % 3 == 0 ? 4000 : 2 * WORLD_QUIET_MS;
 	options.stream_length_max = seed % 5 == 0 ? 60 + (int64_t)(seed / 5 % 60) : 0;
 	world = world_new(&options);
