@@ -645,9 +645,10 @@ class Live(unittest.TestCase):
         cls.channels.append(channel)
         return cls.protos.stub(channel, ORDER_SERVICE), cls.protos.stub(channel, INVENTORY_SERVICE)
 
-    def stock(self, sku, count):
+    @classmethod
+    def stock(cls, sku, count):
         """Puts stock in."""
-        return self.inventory.AdjustStock(sku=sku, delta=count, reason="test").stock
+        return cls.inventory.AdjustStock(sku=sku, delta=count, reason="test").stock
 
     def place(self, sku, quantity=1, **fields):
         fields.setdefault("customer_id", "customer")
@@ -664,13 +665,15 @@ class Live(unittest.TestCase):
         """An order's status by name."""
         return self.status_names[order.status]
 
-    def get(self, order_id):
-        return self.order.GetOrder(order_id=order_id).order
+    @classmethod
+    def get(cls, order_id):
+        return cls.order.GetOrder(order_id=order_id).order
 
-    def settled(self, order_id):
+    @classmethod
+    def settled(cls, order_id):
         """Waits until an order is settled, and returns it."""
-        until(lambda: self.get(order_id).settled, 20 * SLOW, lambda: f"settled: {self.get(order_id)}")
-        return self.get(order_id)
+        until(lambda: cls.get(order_id).settled, 20 * SLOW, lambda: f"settled: {cls.get(order_id)}")
+        return cls.get(order_id)
 
     def listed(self, customer_id, page_size=1000):
         """All orders of a customer, page by page."""

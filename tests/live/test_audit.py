@@ -1,6 +1,6 @@
-"""tandemctl audit and doctor: what is right is found right, under load too; what was made wrong by
-hand is named, and repaired where that is safe. Faults that do not touch each other are planted together,
-so that a look, which costs a process, finds many."""
+"""tandemctl audit and doctor: a sound system has no violations, under load too; faults planted by hand
+are named, and repaired where that is safe. Faults that do not affect each other are planted together, so
+that one run, which costs a process, finds many."""
 import subprocess
 
 import tandem
@@ -31,7 +31,7 @@ class AuditAndDoctor(tandem.Live):
         self.addCleanup(self.restore)
 
     def restore(self):
-        """What was planted is taken away."""
+        """Removes what was planted."""
         for command in self.undo:
             self.ops(*command)
         self.expected, self.undo = set(), []
@@ -55,7 +55,7 @@ class AuditAndDoctor(tandem.Live):
         self.assertEqual(self.audit()[0], self.expected)
 
     def in_status(self, status, sku):
-        """An order that has come to rest in a status."""
+        """An order that stays in a status."""
         quantity = 1000000 if status == "REJECTED" else 2
         order_id = self.place(sku, quantity).order_id
         self.decided([order_id])
@@ -63,13 +63,8 @@ class AuditAndDoctor(tandem.Live):
             self.order.ConfirmOrder(order_id=order_id)
         elif status == "CANCELLED":
             self.order.CancelOrder(order_id=order_id)
-
-        def rests():
-            order = self.get(order_id)
-            self.assertEqual(self.name(order), status)
-            return order.settled or status == "RESERVED"
-
-        tandem.until(rests, 10 * tandem.SLOW, f"{status} and settled")
+        order = self.get(order_id) if status == "RESERVED" else self.settled(order_id)
+        self.assertEqual(self.name(order), status)
         return order_id
 
     def new(self, status, name):
@@ -91,7 +86,7 @@ class AuditAndDoctor(tandem.Live):
         self.undo.append(("HSET", STOCK, sku, good))
         return numbers
 
-    # ---- what is right ----
+    # ---- a sound system ----
 
     def test_a_clean_system(self):
         self.stock(self.sku, 1000)
@@ -107,7 +102,7 @@ class AuditAndDoctor(tandem.Live):
             self.assertEqual(after["states"][status], before["states"][status] + 1)
 
     def test_without_the_password(self):
-        """The default user proves the same, and repairs nothing."""
+        """The default user finds the same, and repairs nothing."""
         nameless = {"TANDEM_VAR": "/nonexistent"}
         sku, order_id = self.new("RESERVED", "nameless")
         named, summary = self.audit(env=nameless)
@@ -126,23 +121,19 @@ class AuditAndDoctor(tandem.Live):
         self.is_clean()
 
     def test_under_load(self):
-        """Orders of one hot SKU all the while."""
+        """While orders for one SKU are placed."""
         self.stock(self.sku, 1000000)
-        loads = [tandem.Load(self.connect()[0], self.sku, f"load-{n}") for n in range(4)]
-        for load in loads:
-            load.start()
-        try:
-            tandem.until(lambda: loads[0].placed, 20 * tandem.SLOW, "load")
+        loads = tandem.Loads(
+            tandem.Load(self.connect()[0], self.sku, f"load-{n}") for n in range(4)
+        )
+        with loads:
             for _ in range(4):
                 self.is_clean()
-        finally:
-            for load in loads:
-                load.end()
-        self.decided(order_id for load in loads for order_id in load.placed)
+        self.decided(loads.placed)
         self.is_clean()
 
     def test_in_flight_is_no_violation(self):
-        """Inventory stands still: orders wait, nothing is wrong."""
+        """Inventory does not run: orders wait, and that is no violation."""
         with self.tandem.away("inventory"):
             ids = [self.place(self.sku).order_id for _ in range(5)]
             self.order.CancelOrder(order_id=ids[0])
@@ -150,7 +141,7 @@ class AuditAndDoctor(tandem.Live):
             self.assertGreaterEqual(summary["states"]["PENDING"], 4)
         self.decided(ids)
 
-    # ---- what a person must see to ----
+    # ---- what an operator must repair ----
 
     def plant_counters(self):
         for at, named in enumerate(
@@ -223,8 +214,8 @@ class AuditAndDoctor(tandem.Live):
             self.ops("HSET", ORDER + order_id, *change(tandem.pairs(good)[b"history"]))
             self.expected.add(("version-gap", order_id))
 
-    def test_what_a_person_must_see_to(self):
-        """It is named; where it could be guessed what is right, a repair leaves it alone all the same."""
+    def test_what_is_only_named(self):
+        """It is named, and left as it is even where --repair could guess the right value."""
         self.plant_damaged_counters()
         self.plant_damaged_reservations()
         self.plant_damaged_orders()
@@ -255,7 +246,7 @@ class AuditAndDoctor(tandem.Live):
     # ---- what is repaired ----
 
     def repair_no_answer(self):
-        """It waits for an answer without a timer: the repair asks again, and it is answered."""
+        """An order waits for an answer without a timer: the repair repeats the request."""
         sku = f"{self.sku}-asked"
         self.stock(sku, 5)
         with self.tandem.away("inventory"):
@@ -283,7 +274,7 @@ class AuditAndDoctor(tandem.Live):
             self.assertIsNone(self.ops("ZSCORE", TIMERS, name))
 
     def repair_a_reservation_without_order(self):
-        """The order's hash vanishes: its stock is released, its timer goes."""
+        """The order's hash is deleted: its stock is released, its timer removed."""
         sku, order_id = self.new("RESERVED", "no-order")
         self.ops("DEL", ORDER + order_id)
         self.expected |= {("reservation-without-order", order_id), ("timer-without-order", order_id)}
@@ -293,7 +284,7 @@ class AuditAndDoctor(tandem.Live):
         self.assertIsNone(self.ops("ZSCORE", TIMERS, order_id))
 
     def repair_an_order_without_reservation(self):
-        """Its record is gone, and so is what the counters say of it: it is reserved again."""
+        """Its record is deleted, its stock back in the counters: it is reserved again."""
         sku, order_id = self.new("RESERVED", "no-record")
         self.ops("HDEL", HELD, order_id)
         self.count(sku, 2, -2)
@@ -303,7 +294,7 @@ class AuditAndDoctor(tandem.Live):
         self.assertEqual(self.name(self.get(order_id)), "RESERVED")
 
     def repair_a_reservation_that_was_released(self):
-        """RESERVED on one side only: the order learns of it."""
+        """RESERVED on one side only: the order is told, and cancelled."""
         sku, order_id = self.new("RESERVED", "released")
         self.ops("HSET", HELD, order_id, self.record(order_id).replace(b"RESERVED", b"RELEASED"))
         self.count(sku, 2, -2)
@@ -339,7 +330,7 @@ class AuditAndDoctor(tandem.Live):
         self.assertEqual(self.adds_up(sku).committed, 2)
 
     def test_what_is_repaired(self):
-        """Each plants a fault, and looks at the outcome once all is well again."""
+        """Each generator plants a fault, and checks the outcome after the repair."""
         plants = [
             self.repair_no_answer(),  # first: it empties the stream
             self.repair_no_timer(),
@@ -355,7 +346,7 @@ class AuditAndDoctor(tandem.Live):
             next(plant)
         self.finds()
         self.audit("--repair")
-        self.finds()  # neither looking nor what is not said yes to changes anything
+        self.finds()  # without --yes nothing is changed
         self.audit("--repair", "--yes")
         tandem.until(lambda: not self.audit()[0], 20 * tandem.SLOW, "clean", every=0.2)
         self.undo.clear()
@@ -423,7 +414,7 @@ class AuditAndDoctor(tandem.Live):
         self.ops("XGROUP", "DESTROY", "order:{0}:events", "billing")
 
     def test_doctor_functions(self):
-        """A version that nobody calls is named, and taken away; those that are called stay."""
+        """A version that no service calls is named and pruned; those in use stay."""
         self.is_well()
         before = set(self.libraries())
         library = self.tandem.library("order")

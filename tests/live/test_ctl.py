@@ -30,6 +30,15 @@ class Ctl(tandem.Live):
         self.assertEqual(len(values), 1, values)
         return values[0]
 
+    def pages(self, *args):
+        """What a list prints with --json, page by page, without the tokens."""
+        items, token = [], ""
+        while token is not None:
+            page = self.json(*args, "--page-token", token)
+            token = page.pop()["next_page_token"] if "next_page_token" in page[-1] else None
+            items += page
+        return items
+
     def test_orders(self):
         self.stock("o-apple", 10)
         order = self.one("order", "place", "--wait", "-c", "carol", "--label", "a=b", "o-apple=2")
@@ -40,7 +49,7 @@ class Ctl(tandem.Live):
         self.assertEqual(self.one("order", "get", number), order)
         self.assertIn("RESERVED", self.ctl("order", "get", number))
         self.ctl("order", "confirm", "--expected-version", "7", number, code=NO)
-        # There is one --version, and it is no option of a command.
+        # --version is an option of tandemctl, not of a command.
         self.ctl("order", "confirm", "--version", "2", number, code=WRONG)
         self.ctl("order", "cancel", "--version", number, code=WRONG)
         self.assertEqual(
@@ -78,13 +87,8 @@ class Ctl(tandem.Live):
         self.assertTrue(text.startswith("ORDER_ID "), text)
         rest = self.json("order", "list", "-n", "2", "--page-token", token, "lister")
         self.assertEqual([o["order_id"] for o in rest[:2]], placed[2:0:-1])
-        # With --json, too, one can go on; at the end there is no token.
-        walked, token = [], ""
-        while token is not None:
-            page = self.json("order", "list", "-n", "2", "--page-token", token, "lister")
-            token = page.pop()["next_page_token"] if "next_page_token" in page[-1] else None
-            walked += [o["order_id"] for o in page]
-        self.assertEqual(walked, placed[::-1])
+        paged = [o["order_id"] for o in self.pages("order", "list", "-n", "2", "lister")]
+        self.assertEqual(paged, placed[::-1])
         self.assertEqual(self.json("order", "list", "-s", "rejected", "lister"), [])
         self.ctl("order", "list", "-s", "lost", "lister", code=WRONG)
 
@@ -103,13 +107,9 @@ class Ctl(tandem.Live):
         skus = [s["sku"] for s in self.json("stock", "list")]
         self.assertEqual(skus, sorted(skus))
         self.assertIn("s-plum", skus)
-        walked, token = [], ""
-        while token is not None:
-            page = self.json("stock", "list", "-n", "3", "--page-token", token)
-            token = page.pop()["next_page_token"] if "next_page_token" in page[-1] else None
-            walked += [s["sku"] for s in page]
-        self.assertTrue(set(skus) <= set(walked), "other tests may have added some")
-        self.assertEqual(walked, sorted(walked))
+        paged = [s["sku"] for s in self.pages("stock", "list", "-n", "3")]
+        self.assertTrue(set(skus) <= set(paged), "other tests may have added some")
+        self.assertEqual(paged, sorted(paged))
         for bad in ("s-pear", "s-pear=", "s-pear=x", "s-pear=0"):
             self.ctl("stock", "adjust", bad, code=WRONG)
 
@@ -163,7 +163,7 @@ class Ctl(tandem.Live):
             clients = self.tandem.redis_as("ops")
             while b"name=tandemctl" not in clients("CLIENT", "LIST"):
                 self.assertLess(time.monotonic(), deadline)
-            # What came before its first read is not shown, so orders are placed until one is.
+            # Events before its first read are not shown, so orders are placed until one is shown.
             placed = set()
             os.set_blocking(follow.stdout.fileno(), False)
             line = ""
@@ -195,14 +195,14 @@ class Ctl(tandem.Live):
         self.assertIn("inventory holds every line", life["because"])
         self.assertIn("ConfirmOrder or CancelOrder", life["next"])
         self.ctl("order", "cancel", "--reason", "x", number)
-        tandem.until(lambda: self.get(number).settled, 20 * tandem.SLOW, "settled")
+        self.settled(number)
         text = self.ctl("explain", number)
         self.assertIn("InventoryReleased", text)
         self.assertEqual(text.splitlines()[-1], "Next: Nothing: the order is settled.")
         self.ctl("explain", "ord_" + "b" * 26, code=NO)
 
     def test_explain_without_inventory(self):
-        """Stuck on purpose: the last lines say why."""
+        """The order cannot be decided: the last lines say why."""
         with self.tandem.away("inventory"):
             number = self.place("w-apple").order_id
             life = self.one("explain", number)
@@ -214,8 +214,8 @@ class Ctl(tandem.Live):
             life = self.one("explain", number)
             self.assertIn("was lost from the stream", life["because"])
 
-    def bury(self):
-        """An entry that inventory cannot process; its id among the dead letters."""
+    def add_dead_letter(self):
+        """Adds an entry that inventory cannot process; its id as a dead letter."""
         redis = self.tandem.redis_as("ops")
         subject = "ord_" + "a" * 26
         redis(
@@ -227,13 +227,13 @@ class Ctl(tandem.Live):
         return self.dead()["stream_id"]
 
     def dead(self):
-        """The one dead letter, once it is there."""
+        """The one dead letter; waits for it."""
         there = self.tandem.redis_as()
-        tandem.until(lambda: there("XLEN", "inventory:{0}:dead"), 20 * tandem.SLOW, "buried")
+        tandem.until(lambda: there("XLEN", "inventory:{0}:dead"), 20 * tandem.SLOW, "a dead letter")
         return self.one("dead", "list", "-c", "inventory")
 
     def test_dead_letters(self):
-        number = self.bury()
+        number = self.add_dead_letter()
         letter = self.one("dead", "show", number)
         self.assertEqual(letter["stream"], "order:{0}:events")
         self.assertEqual(letter["extra"], "\\x1b[2J\\xff")
@@ -261,7 +261,7 @@ class Ctl(tandem.Live):
         self.assertEqual(
             self.one("dead", "discard", "--all", "--dry-run")["outcome"], "would be discarded"
         )
-        # All at once is asked for, where somebody can be asked.
+        # Without --yes, --all asks if standard input is a terminal, else it is refused.
         self.assertEqual(self.ctl("dead", "discard", "--all", code=WRONG), "")
         self.assertIn("--yes", self.said)
         for answer, code in ((b"n\n", NO), (b"\n", NO), (b"yes\n", FINE)):
@@ -277,24 +277,21 @@ class Ctl(tandem.Live):
             self.assertIn("delete 1 dead letters for good? [y/N]", done.stderr)
         self.assertEqual(json.loads(done.stdout)["outcome"], "discarded")
         self.assertEqual(self.json("dead", "discard", "--all"), [])
-        number = self.bury()
+        self.add_dead_letter()
         self.assertEqual(self.one("dead", "discard", "--all", "--yes")["event_id"],
                          "ord_" + "a" * 26 + "/1")
-        number = self.bury()
+        number = self.add_dead_letter()
         self.assertEqual(self.one("dead", "discard", number)["outcome"], "discarded")
         self.assertEqual(self.json("dead", "list"), [])
         self.assertIn("no dead letters", self.ctl("dead", "list"))
 
     def test_replay_of_what_took_effect(self):
-        """A good event that lies in the dead letters for no reason: replayed, it changes nothing."""
+        """A good event that is among the dead letters: its replay changes nothing."""
         self.stock("r-apple", 5)
         number = self.place("r-apple", 2, wait_for_decision=True).order_id
         redis = self.tandem.redis_as("ops")
-        [[stream_id, fields]] = [
-            entry
-            for entry in redis("XRANGE", "order:{0}:events", "-", "+")
-            if f"{number}/1".encode() in entry[1]
-        ]
+        entries = redis("XRANGE", "order:{0}:events", "-", "+")
+        [[stream_id, fields]] = [e for e in entries if f"{number}/1".encode() in e[1]]
         for _ in range(2):
             redis(
                 *("XADD", "inventory:{0}:dead", "*", *fields, "stream", "order:{0}:events"),
@@ -321,8 +318,9 @@ class Ctl(tandem.Live):
                       ("load", "--rate", "5", "--saturate"), ("load", "--saturate=5", "--rate=5"),
                       ("load", "--rate", "0"), ("load", "what")):
             self.ctl(*args, code=WRONG)
+
     def test_help(self):
-        """Of everything there is, on standard output, with exit code 0."""
+        """Every command has help, on standard output, with exit code 0."""
         text = self.ctl("--help")
         commands = re.findall(r"^  ((?:[a-z]+ )?[a-z]+)  +[A-Z]", text.split("Commands:")[1], re.M)
         self.assertGreater(len(commands), 15)
@@ -335,7 +333,7 @@ class Ctl(tandem.Live):
         for group in {command.split()[0] for command in commands if " " in command}:
             self.assertIn(f"  {group} ", self.ctl(group, "--help"))
 
-    def test_a_reader_that_goes(self):
+    def test_a_reader_that_ends(self):
         """`tandemctl … | head -1` ends as `cat … | head -1` does."""
         self.ctl("stock", "adjust", *[f"pipe-{n}=+1" for n in range(60)])
         for command in (
@@ -347,7 +345,7 @@ class Ctl(tandem.Live):
             "doctor --json",
             "doctor",
         ):
-            # The reader is gone before the first line is written.
+            # The reader ends before the first line is written.
             done = subprocess.run(
                 ["bash", "-c", f"exec 3> >(exec true); wait $!; '{tandem.CTL}' {command} >&3"],
                 env=self.tandem.env, capture_output=True, text=True,
@@ -355,22 +353,22 @@ class Ctl(tandem.Live):
             self.assertEqual((done.returncode, done.stderr), (141, ""), command)
         self.assertRegex(self.ctl("--version"), r"^tandemctl \d+\.\d+")
 
-    def test_nobody_there(self):
+    def test_services_that_do_not_run(self):
         self.ctl("order", "get", "x", "--gateway", "127.0.0.1:1", "--timeout", "2s", code=AWAY)
         for args in (("events", "lag"), ("dead", "list"), ("explain", "x")):
             self.ctl(*args, "--redis-port", "1", code=AWAY)
         self.ctl("events", "lag", "--redis-password-file", "/nonexistent", code=AWAY)
 
     def test_without_the_password(self):
-        """Looking needs none; changing does."""
+        """Commands that read need none; those that write do."""
         env = {"TANDEM_VAR": "/nonexistent"}
         self.assertIn("order:{0}:events", self.ctl("events", "lag", env=env))
-        number = self.bury()
+        number = self.add_dead_letter()
         self.ctl("dead", "replay", number, env=env, code=AWAY)
         self.assertIn("/nonexistent/secrets/ops", self.said)
         self.assertNotIn("NOPERM", self.said)
         self.ctl("audit", env=env)
-        # What the default user may look at is checked, the rest is said not to be.
+        # What the default user can read is checked, the rest is reported as unchecked.
         rows = {row["check"]: row for row in self.json("doctor", env=env)}
         self.assertEqual(
             {row["result"] for row in rows.values()} - {"ok", "warn", "unchecked"}, set(), rows

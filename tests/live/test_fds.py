@@ -1,6 +1,6 @@
-"""File descriptors run out: the gateway sheds connections, and serves again when they are closed.
+"""File descriptors run out: the gateway closes new connections, and serves again when there is room.
 
-Without a guard gRPC 1.51's listener never accepts again (CVE-2023-4785)."""
+Without our guard, gRPC 1.51's listener would never accept again (CVE-2023-4785)."""
 import socket
 
 import tandem
@@ -23,7 +23,7 @@ class Descriptors(tandem.Live):
             closed = set()
 
             def enough():
-                """Those that the gateway has no descriptor for are closed by it at once."""
+                """The gateway closes those at once for which it has no descriptor."""
                 for number, connection in enumerate(connections):
                     if number in closed:
                         continue
@@ -39,8 +39,8 @@ class Descriptors(tandem.Live):
                         pass
                 return len(closed) >= 300 - 64
 
-            tandem.until(enough, 20 * tandem.SLOW, lambda: f"{len(closed)} of 300 shed")
-            # The connection that was there before still works.
+            tandem.until(enough, 20 * tandem.SLOW, lambda: f"{len(closed)} of 300 closed")
+            # The connection made before still works.
             self.place("fds")
             for connection in connections:
                 connection.close()

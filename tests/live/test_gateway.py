@@ -1,4 +1,4 @@
-"""The gateway under real clients: streams, calls that are given up, deadlines, parts that go away."""
+"""The gateway with real clients: streams, cancelled calls, deadlines, services that end."""
 import queue
 import threading
 import time
@@ -47,8 +47,8 @@ class Gateway(tandem.Live):
         self.assertEqual([answers[n].error.code for n in (1, 2, 3, 4)], [0, 3, 3, 0])
         self.assertEqual(self.name(answers[4].order), "RESERVED")
 
-    def test_stream_whose_answers_nobody_reads(self):
-        """The stream waits, others do not notice."""
+    def test_stream_whose_answers_are_not_read(self):
+        """The stream waits; other calls do not."""
         self.stock("slow", 100000)
         hold = threading.Event()
         sent = []
@@ -64,24 +64,18 @@ class Gateway(tandem.Live):
         call = order.StreamOrders(slow(), _timeout=60 * tandem.SLOW)
         next(call)
         before = -1
-        while before != len(sent):  # until nothing moves any more
+        while before != len(sent):  # until nothing more is sent
             before = len(sent)
             for _ in range(50):
                 self.place("slow")
         hold.set()
         self.assertEqual(len([None for _ in call]) + 1, len(sent))
 
-    def test_given_up_at_once(self):
-        """Calls that are cancelled as fast as they are made; the gateway works on."""
+    def test_cancelled_at_once(self):
+        """Calls that are cancelled as fast as they are made; the gateway serves the next."""
         self.stock("reset", 10000)
         for _ in range(20):
-            calls = [
-                self.order.PlaceOrder.future(
-                    customer_id="c", lines=[{"sku": "reset", "quantity": 1}]
-                )
-                for _ in range(200)
-            ]
-            for call in calls:
+            for call in [self.placing("reset") for _ in range(200)]:
                 call.cancel()
         order = self.place("reset", wait_for_decision=True)
         self.assertEqual(self.name(order), "RESERVED")
@@ -93,36 +87,28 @@ class Gateway(tandem.Live):
         )
 
     def test_undecided_at_the_deadline(self):
-        """Inventory hangs: who waits hears in time that the order is there."""
+        """Inventory hangs: a caller that waits is answered before its deadline, with PENDING."""
         self.stock("late", 100)
         with self.tandem.frozen("inventory"):
             calls = []
             for timeout in (0.5, 1.2, 1.6, 2.734, 3.456, 11.99):
                 for metadata in ((), [("traceparent", TRACE)]):
-                    call = self.order.PlaceOrder.future(
-                        customer_id="c",
-                        lines=[{"sku": "late", "quantity": 1}],
-                        wait_for_decision=True,
-                        _timeout=timeout,
-                        _metadata=metadata,
+                    call = self.placing(
+                        "late", wait_for_decision=True, _timeout=timeout, _metadata=metadata
                     )
                     calls.append((timeout, metadata, call))
             for timeout, metadata, call in calls:
                 with self.subTest(timeout=timeout, traced=bool(metadata)):
                     self.assertEqual(self.name(call.result().order), "PENDING")
-            # Who does not wait is not held up by those who do.
+            # A call that does not wait is not delayed by one that does.
             start = time.monotonic()
-            waiting = self.order.PlaceOrder.future(
-                customer_id="c",
-                lines=[{"sku": "late", "quantity": 1}],
-                wait_for_decision=True,
-            )
+            waiting = self.placing("late", wait_for_decision=True)
             self.place("late")
             self.assertLess(time.monotonic() - start, 0.5 * tandem.SLOW)
         self.assertEqual(self.name(waiting.result().order), "RESERVED", "followed to its decision")
 
-    def test_order_service_goes_away(self):
-        """Errors that say when to come back, no call that hangs; then it works again."""
+    def test_order_service_is_killed(self):
+        """Errors say when to retry, and no call hangs; then it works again."""
         self.stock("away", 100)
         order = self.place("away", wait_for_decision=True)
         self.tandem.order.kill()
@@ -137,8 +123,7 @@ class Gateway(tandem.Live):
             self.assertIn("order", self.tandem.gateway.get("/readyz")[1])
             self.inventory.GetStock(sku="away")
         finally:
-            self.tandem.start("order")
-            self.tandem.gateway.wait_ready()
+            self.tandem.start()
         self.assertEqual(self.get(order.order_id).order_id, order.order_id)
 
     def test_watch(self):
@@ -165,8 +150,8 @@ class Gateway(tandem.Live):
             grpc.StatusCode.NOT_FOUND, lambda: list(self.order.WatchOrder(order_id="ord_" + "a" * 26))
         )
 
-    def test_a_watcher_goes(self):
-        """The order service hears of it."""
+    def test_a_watch_is_cancelled(self):
+        """It ends in the order service too."""
         self.stock("left", 10)
         order = self.place("left", wait_for_decision=True)
         calls = [self.order.WatchOrder(order_id=order.order_id) for _ in range(20)]

@@ -1,5 +1,5 @@
 """Hostile data in Redis: every subcommand of tandemctl that reads, with and without --json, must end
-with a documented exit code and show what lies there harmlessly; the services live on meanwhile."""
+with a documented exit code and print nothing that a terminal would act on; the services keep running."""
 import concurrent.futures
 import json
 import re
@@ -7,7 +7,7 @@ import subprocess
 
 import tandem
 
-# One of each kind that a person does not see: they would end a line, colour it, turn it round or hide.
+# One character of each invisible kind: they would end a line, colour it, reverse it or hide.
 HIDDEN = "a\x1b[31m\x07\x7f\x9b\u00ad\u061c\u200b\u200d\u200f\u2028\u2029\u202e\u2066\u2060\ufeff\U000e0041z"
 TYPES = (
     "tandem.order.v1.OrderPlaced",
@@ -36,7 +36,7 @@ KEYS = (
     "inventory:{0}:excluded_groups",
 )
 
-# What a person does not see, or what moves what they see; lines may end.
+# Invisible characters, and those that move visible ones; newlines are allowed.
 UNSEEN = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
 )
@@ -54,10 +54,10 @@ def varint(n):
 class Hostile(tandem.Live):
     @classmethod
     def setUpClass(cls):
-        """An order that stands, and one that has ended."""
+        """An order that is RESERVED, and one that is settled."""
         super().setUpClass()
         cls.redis = cls.tandem.redis_as("ops")
-        cls.inventory.AdjustStock(sku="tea", delta=100000, reason="test")
+        cls.stock("tea", 100000)
         lines = [{"sku": "tea", "quantity": 1}]
         place = lambda **more: cls.order.PlaceOrder(  # noqa: E731
             customer_id=CUSTOMER, lines=lines, wait_for_decision=True, **more
@@ -65,12 +65,10 @@ class Hostile(tandem.Live):
         cls.good = place(labels={HIDDEN: HIDDEN, "k": "\x1b[2J\x00"[:-1]})
         cls.ended = place()
         cls.order.CancelOrder(order_id=cls.ended, reason=HIDDEN)
-        tandem.until(
-            lambda: cls.order.GetOrder(order_id=cls.ended).order.settled, 20 * tandem.SLOW, "settled"
-        )
+        cls.settled(cls.ended)
 
     def faults(self, args):
-        """Runs one command; what is wrong with how it ended, as a list of texts."""
+        """Runs one command; what is wrong with its end or its output, as a list of texts."""
         try:
             done = self.tandem.ctl(*args, stdin=subprocess.DEVNULL, text=False)
         except (AssertionError, subprocess.TimeoutExpired) as error:
@@ -96,25 +94,25 @@ class Hostile(tandem.Live):
         return [f"{' '.join(map(repr, args))}: {text}" for text in found]
 
     def survive(self, commands):
-        """All of these commands, each with and without --json."""
+        """Runs all of these commands, each with and without --json."""
         runs = [[*args, *more] for args in commands for more in ((), ("--json",))]
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             found = [text for texts in pool.map(self.faults, runs) for text in texts]
         self.assertEqual(found, [], "\n".join(found))
 
-    # ---- what lies there ----
+    # ---- what is planted ----
 
     def entry(self, stream, *fields, id="*"):
         return self.redis("XADD", stream, id, *fields).decode()
 
     def event(self, to, type_, subject, data=b"", seq=1, **more):
-        """An entry with an event's fields, as far as it goes."""
+        """Adds an entry with the fields of an event."""
         fields = {"type": type_, "subject": subject, "seq": seq, "data": data}
         fields.update({"id": "x/1", "time": "2026-01-01T00:00:00.000Z", **more})
         return self.entry(to, *[part for pair in fields.items() for part in pair])
 
     def plant_entries(self):
-        """Entries in all four streams; the services bury what lies in the streams of events."""
+        """Entries in all four streams; the services move those in the event streams to the dead letters."""
         lines = b"".join(b"\x12\x05\x0a\x01a\x10\x01" for _ in range(2000))
         contents = {
             "not a message": b"\xff" * 40,
@@ -153,7 +151,7 @@ class Hostile(tandem.Live):
                 self.ids.append(self.event(stream, TYPES[0], self.good, seq=number, attempt=number,
                                            replayed=number, deliveries=number, stream=stream,
                                            stream_id=number, dead_time=number))
-            # As if it had been buried, from a stream that may be replayed into.
+            # Like a dead letter, from a stream into which it may be replayed.
             self.ids.append(self.event(stream, TYPES[0], "\x1b[2J", stream=STREAMS[0],
                                        stream_id="1-1", group=HIDDEN, reason=HIDDEN))
 
@@ -222,10 +220,10 @@ class Hostile(tandem.Live):
             for name in (b"c\x00d", HIDDEN.encode(), b"\xff"):
                 self.redis("XGROUP", "CREATECONSUMER", stream, own, name)
 
-    # ---- what looks at it ----
+    # ---- what reads it ----
 
     def commands(self, *keys):
-        """Every subcommand that reads; with keys, those that look at one of these."""
+        """Every subcommand that reads; with keys, those that read one of these."""
         ends = ("18446744073709551615-18446744073709551615", "0-0")
         commands = [
             (["order", "get", self.good], ()),
@@ -250,16 +248,16 @@ class Hostile(tandem.Live):
         return [args for args, reads in commands if not keys or set(keys) & set(reads)]
 
     def lives(self):
-        """The services take orders and decide them, and have not crashed."""
+        """The services accept and decide orders, and have not crashed."""
         for service in tandem.SERVICES:
             self.assertIsNone(self.tandem.processes[service].popen.poll(), service)
         order = self.place("tea")
         self.assertEqual(self.decided([order.order_id], 30), {order.order_id: "RESERVED"})
 
-    # ---- in this order, for each leaves more behind ----
+    # ---- in this order, because each leaves more behind ----
 
     def wrong(self, key, plant):
-        """The key becomes something else while the commands that read it run."""
+        """Replaces the key while the commands that read it run."""
         with self.subTest(key=key):
             there = self.redis("EXISTS", key)
             if there:
@@ -273,7 +271,7 @@ class Hostile(tandem.Live):
                     self.redis("RENAME", "kept:" + key, key)
 
     def test_0_wrong_types(self):
-        """A string where a stream, a hash or a set is expected, key by key; then all is well again."""
+        """A string or a list where another type is expected, key by key; afterwards orders are decided."""
         for number, key in enumerate(KEYS):
             if number % 2:
                 self.wrong(key, lambda key: self.redis("SET", key, b"\x00\xff" + HIDDEN.encode()))
@@ -282,7 +280,7 @@ class Hostile(tandem.Live):
         self.lives()
 
     def test_1_all_of_it(self):
-        """Entries, orders, reservations, counters and groups that nobody of ours has written."""
+        """Entries, orders, reservations, counters and groups that Tandem would not write."""
         self.plant_groups()
         self.plant_entries()
         orders = self.plant_orders()

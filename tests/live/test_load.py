@@ -1,4 +1,4 @@
-"""tandemctl load and scripts/load: what they write is what was measured, and their own."""
+"""tandemctl load and scripts/load: what they write was measured, and they use only their own SKUs."""
 import json
 import os
 import subprocess
@@ -32,7 +32,7 @@ class Load(tandem.Live):
 
 
 class Own(tandem.Live):
-    """Beside stock that is somebody's: its own SKUs, after asking, and away again."""
+    """In a store with other stock: only its own SKUs, only with --yes, and removed by --clean."""
 
     def load(self, *flags, program=None):
         folder = tempfile.TemporaryDirectory(prefix="tandem load ")

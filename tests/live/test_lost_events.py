@@ -1,5 +1,5 @@
-"""Events that are deleted, spoilt or repeated behind the services' backs: orders are decided all the
-same, without an operator."""
+"""Events are deleted, damaged or repeated in Redis: orders are decided all the same, without an
+operator."""
 
 import tandem
 
@@ -13,7 +13,7 @@ class Streams(tandem.Live):
 
         def all_read():
             for stream in (ORDERS, STOCK):
-                last = dict(zip(*[iter(redis("XINFO", "STREAM", stream))] * 2))
+                last = tandem.pairs(redis("XINFO", "STREAM", stream))
                 for group in redis("XINFO", "GROUPS", stream):
                     group = tandem.pairs(group)
                     if group[b"pending"] or group[b"last-delivered-id"] != last[b"last-generated-id"]:
@@ -47,14 +47,13 @@ class Lost(Streams):
         ops = self.tandem.redis_as("ops")
         ops("XTRIM", ORDERS, "MAXLEN", 0)
         self.assertEqual(ops("XGROUP", "DESTROY", ORDERS, "inventory"), 1)
-        self.tandem.start("inventory")
-        self.tandem.gateway.wait_ready()
+        self.tandem.start()
         names = list(self.decided(ids, 60).values())
         self.assertEqual((names.count("RESERVED"), names.count("REJECTED")), (600, 400))
         self.assertEqual(self.adds_up("trimmed").reserved, 600)
 
     def test_answers_are_deleted(self):
-        """The order service stands still while inventory's answers vanish, and its group with them."""
+        """The order service is stopped while inventory's answers are deleted, and its group with them."""
         self.stock("deleted", 200)
         self.decided([self.place("deleted").order_id])
         ids = self.place_many("deleted", 100)
@@ -71,7 +70,7 @@ class Lost(Streams):
         self.assertEqual(self.adds_up("deleted").reserved, 101, "repeated requests reserve once")
 
     def test_streams_are_deleted(self):
-        """DEL under a blocked reader."""
+        """DEL while a reader is blocked."""
         self.decided([self.place("gone").order_id])
         ops = self.tandem.redis_as("ops")
         for stream in (ORDERS, STOCK):
@@ -96,8 +95,8 @@ class Lost(Streams):
         self.assertEqual((after.available, after.reserved), (stock.available, stock.reserved))
 
     def test_poison(self):
-        """Entries that are no events, in both streams, while orders flow: they end in the dead letters
-        with the reason, the orders are decided."""
+        """Entries that are not events, in both streams, while orders are placed: they become dead letters
+        with a reason, and the orders are decided."""
         self.stock("poison", 1000)
         ops = self.tandem.redis_as("ops")
         subject = self.place("poison").order_id
@@ -112,55 +111,49 @@ class Lost(Streams):
             "long subject": ["subject", "x" * 100000],
             "bytes": ["type", bytes(range(256))],
         }
-        poison = {}
         for name, fields in changed.items():
-            if len(fields) == 2 and name not in ("no fields of ours",):
-                entry = tandem.pairs(envelope)
-                entry["data"] = ""
-                entry[fields[0]] = fields[1]
-                fields = [part for pair in entry.items() for part in pair]
-            poison[name] = fields
-        load = tandem.Load(self.connect()[0], "poison", "poison-load")
-        load.start()
-        tandem.until(lambda: len(load.placed) > 5, 20 * tandem.SLOW, "load")
+            if len(fields) == 2 and name != "no fields of ours":
+                entry = {**tandem.pairs(envelope), "data": "", fields[0]: fields[1]}
+                changed[name] = [part for pair in entry.items() for part in pair]
         dead = {ORDERS: "inventory:{0}:dead", STOCK: "order:{0}:dead"}
-        added = {
-            stream: {
-                ops("XADD", stream, "*", *fields): name
-                for name, fields in poison.items()
-                # To inventory, what is no request is nothing to do with.
-                if stream == STOCK or name != "unknown type"
+        loads = tandem.Loads([tandem.Load(self.connect()[0], "poison", "poison-load")])
+        with loads:
+            loads.go_on(5)
+            added = {
+                stream: {
+                    ops("XADD", stream, "*", *fields)
+                    for name, fields in changed.items()
+                    # Inventory passes over events that are not requests.
+                    if stream == STOCK or name != "unknown type"
+                }
+                for stream in dead
             }
-            for stream in dead
-        }
-        for stream, grave in dead.items():
+            for stream, letters in dead.items():
 
-            def buried():
-                found = {}
-                for _, flat in ops("XRANGE", grave, "-", "+"):
-                    # An entry may have had such a field itself: the last one is the mover's.
-                    entry = tandem.pairs(flat)
-                    self.assertEqual(entry[b"stream"].decode(), stream)
-                    self.assertNotEqual(entry[b"reason"], b"")
-                    found[entry[b"stream_id"]] = entry
-                return set(added[stream]) <= set(found)
+                def all_moved():
+                    found = set()
+                    # An entry may have had such a field itself: the last one is the service's.
+                    for _, entry in ops.entries(letters):
+                        self.assertEqual(entry[b"stream"].decode(), stream)
+                        self.assertNotEqual(entry[b"reason"], b"")
+                        found.add(entry[b"stream_id"])
+                    return added[stream] <= found
 
-            tandem.until(buried, 30 * tandem.SLOW, f"all in {grave}")
-        placed = load.end().placed
-        self.assertEqual(set(self.decided(placed).values()), {"RESERVED"})
-        self.assertEqual([e for _, _, _, e in load.calls if e is not None], [])
+                tandem.until(all_moved, 30 * tandem.SLOW, f"all in {letters}")
+        self.assertEqual(set(self.decided(loads.placed).values()), {"RESERVED"})
+        self.assertEqual(loads.errors, [])
         self.caught_up()
         self.assertEqual(self.name(self.get(subject)), "RESERVED")
 
 
 class Compensation(Streams):
     """A reservation's record is lost, its request is repeated, and inventory reserves for an order that
-    was rejected: it gives back what it holds, whatever else is lost."""
+    was rejected: it releases the stock again, whatever else is lost."""
 
     ENV = {"TANDEM_ORDER_RETRY_MIN": "200ms", "TANDEM_ORDER_RETRY_MAX": "1s"}
 
     def refused(self, sku):
-        """A rejected order, whose reservation is forgotten, and that could be served now."""
+        """A rejected order, whose reservation is deleted, and for which there is stock now."""
         self.stock(sku, 1)
         order = self.place(sku, 5, wait_for_decision=True)
         self.assertEqual(self.name(order), "REJECTED")
@@ -172,20 +165,19 @@ class Compensation(Streams):
 
     def repeat_request(self, order_id):
         ops = self.tandem.redis_as("ops")
-        for _, fields in ops("XRANGE", ORDERS, "-", "+"):
-            entry = tandem.pairs(fields)
+        for _, entry in ops.entries(ORDERS):
             if entry[b"id"].decode() == f"{order_id}/1":
-                ops("XADD", ORDERS, "*", *fields)
+                ops("XADD", ORDERS, "*", *[part for pair in entry.items() for part in pair])
 
-    def given_back(self, sku, order_id):
+    def released(self, sku, order_id):
         ops = self.tandem.redis_as("ops")
 
-        def released():
+        def is_released():
             record = ops("HGET", RESERVATIONS, order_id) or b""
             return record.startswith(b"RELEASED") and self.get(order_id).settled
 
         tandem.until(
-            released,
+            is_released,
             20 * tandem.SLOW,
             lambda: f"released: {ops('HGET', RESERVATIONS, order_id)} {self.get(order_id)}",
         )
@@ -195,21 +187,21 @@ class Compensation(Streams):
         self.assertEqual(ops("ZSCORE", "order:{0}:timers", order_id), None)
 
     def test_rejected_order_is_reserved_for(self):
-        """Inventory is caught up when the order learns of it: OrderRejected is not passed over."""
+        """Inventory has read everything when the order learns of it: it does not skip OrderRejected."""
         order_id = self.refused("late")
         self.repeat_request(order_id)
-        self.given_back("late", order_id)
+        self.released("late", order_id)
         types = [
-            tandem.pairs(fields)[b"type"].decode().rpartition(".")[2]
-            for _, fields in self.tandem.redis_as("ops")("XRANGE", ORDERS, "-", "+")
-            if order_id.encode() in fields
+            entry[b"type"].decode().rpartition(".")[2]
+            for _, entry in self.tandem.redis_as("ops").entries(ORDERS)
+            if entry[b"subject"] == order_id.encode()
         ]
         self.assertEqual(
             types, ["OrderPlaced", "OrderRejected", "OrderPlaced", "OrderRejected", "OrderSettled"]
         )
 
-    def test_request_to_give_back_is_lost(self):
-        """The OrderRejected that asks is deleted unread: it is asked for again."""
+    def test_request_to_release_is_lost(self):
+        """The OrderRejected that asks for it is deleted unread: the request is repeated."""
         order_id = self.refused("lost")
         ops = self.tandem.redis_as("ops")
         with self.tandem.frozen("order"):
@@ -225,58 +217,41 @@ class Compensation(Streams):
             entry = ops("XREVRANGE", ORDERS, "+", "-", "COUNT", 1)[0]
             return b"tandem.order.v1.OrderRejected" in entry[1] and entry
 
-        entry = tandem.until(asked, 20 * tandem.SLOW, "asked to give back")
+        entry = tandem.until(asked, 20 * tandem.SLOW, "asked to release")
         ops("XDEL", ORDERS, entry[0])
-        self.tandem.start("inventory")
-        self.tandem.gateway.wait_ready()
-        self.given_back("lost", order_id)
+        self.tandem.start()
+        self.released("lost", order_id)
 
 
 class Instances(tandem.Live):
-    """Two of order and two of inventory share the work; one of each is killed under load."""
+    """Two instances of order and two of inventory share the work; one of each is killed under load."""
 
     MORE = ("order2", "inventory2")
     ENV = {
         "TANDEM_CLAIM_IDLE": "2s",
         "TANDEM_CLAIM_EVERY": "500ms",
-        "TANDEM_ORDER_RETRY_MIN": "20s",  # claims, not repeated requests, must do it
+        "TANDEM_ORDER_RETRY_MIN": "20s",  # so that claims, not repeated requests, decide the orders
     }
 
     def test_killed_under_load(self):
         self.stock("shared", 1000000)
-        loads = [
+        loads = tandem.Loads(
             tandem.Load(self.connect()[0], "shared", f"shared-{n}", wait_for_decision=True, timeout=12)
             for n in range(6)
-        ]
+        )
+        with loads:
+            for name in ("inventory", "order2", "inventory2"):
+                loads.go_on(6)
+                self.tandem.processes[name].kill()
+                loads.go_on(6, f"load goes on without {name}")
+                self.assertEqual(set(self.decided(loads.placed, 7).values()), {"RESERVED"})
+                self.tandem.start(name)
         for load in loads:
-            load.start()
-        for name in ("inventory", "order2", "inventory2"):
-            count = [len(load.placed) for load in loads]
-            tandem.until(
-                lambda: all(len(load.placed) > n + 5 for load, n in zip(loads, count)),
-                20 * tandem.SLOW,
-                "load",
-            )
-            process = self.tandem.processes[name]
-            process.kill()
-            count = [len(load.placed) for load in loads]
-            tandem.until(
-                lambda: all(len(load.placed) > n + 5 for load, n in zip(loads, count)),
-                20 * tandem.SLOW,
-                f"load goes on without {name}",
-            )
-            placed = [order_id for load in loads for order_id in load.placed]
-            self.assertEqual(set(self.decided(placed, 7).values()), {"RESERVED"})
-            process.start()
-            process.wait_ready()
-        for load in loads:
-            load.end()
             for _, took, order, error in load.calls:
                 self.assertIsNone(error)
                 self.assertLess(took, (2 + 5) * tandem.SLOW, "claim time and 5 s at most")
                 self.assertEqual(self.name(order), "RESERVED")
-        total = sum(len(load.placed) for load in loads)
-        self.assertEqual(self.adds_up("shared").reserved, total)
+        self.assertEqual(self.adds_up("shared").reserved, len(loads.placed))
 
     def test_both_work(self):
         """Each instance handles a part of what comes in."""
@@ -286,10 +261,7 @@ class Instances(tandem.Live):
 
         def consumers():
             return {
-                stream: {
-                    tandem.pairs(c)[b"name"]
-                    for c in redis("XINFO", "CONSUMERS", stream, group)
-                }
+                stream: {tandem.pairs(c)[b"name"] for c in redis("XINFO", "CONSUMERS", stream, group)}
                 for stream, group in ((ORDERS, "inventory"), (STOCK, "order"))
             }
 
@@ -310,7 +282,7 @@ class Instances(tandem.Live):
         return self.tandem.processes[name].metric("tandem_events_done_total")
 
     def test_a_watch_sees_what_another_instance_decides(self):
-        """The gateway asks the first order instance; whichever decides, the waiter hears of it."""
+        """The gateway calls the first order instance; whichever decides, the call that waits is answered."""
         self.stock("heard", 1000)
         for _ in range(30):
             order = self.place("heard", wait_for_decision=True, _timeout=5 * tandem.SLOW)

@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its programs are taken from it, built and run."""
+"""The README is true: its programs are built and run, its commands are run, its links exist."""
 import glob
 import os
 import re
@@ -22,7 +22,7 @@ class Readme(tandem.Live):
         self.stock("tea", 10)
 
     def here(self, text):
-        """The README's addresses and folders, as they are here."""
+        """A text of the README with the addresses and folders of this test."""
         for there, here in (
             ("127.0.0.1:50051", f"127.0.0.1:{self.tandem.ports['gateway']}"),
             ("127.0.0.1:9101", f"127.0.0.1:{self.tandem.admin_ports['gateway']}"),
@@ -47,7 +47,7 @@ class Readme(tandem.Live):
         return ran.stdout
 
     def command(self, beginning):
-        """The README's shell block that holds a line that begins so."""
+        """The README's shell block in which a line begins so."""
         return [b for b in blocks("sh") if re.search(f"^{beginning}", b, re.MULTILINE)][0]
 
     def test_python(self):

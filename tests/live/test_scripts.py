@@ -1,4 +1,4 @@
-"""scripts/up and scripts/down, as a person uses them: again and again, two copies side by side."""
+"""scripts/up and scripts/down, as people use them: repeatedly, and with two copies at a time."""
 import fcntl
 import os
 import pty
@@ -19,7 +19,7 @@ NAMES = ("redis", "order", "inventory", "gateway")
 
 
 def alive(pid):
-    """It runs: is there, and is not merely waiting to be buried by init."""
+    """Whether it runs; a zombie does not."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"
@@ -117,7 +117,7 @@ class Scripts(unittest.TestCase):
                 self.assertFalse(any(report in text for report in tandem.REPORTS), text)
 
     def written(self, copy):
-        """All that the store says of orders and stock."""
+        """The last event ids and the stock in the store."""
         look = ["redis-cli", "-p", str(copy.ports["redis"])]
         last = r"^last-generated-id\n(.*)$"
         said = {
@@ -132,7 +132,7 @@ class Scripts(unittest.TestCase):
         return ran.stdout.decode("utf-8", "replace")
 
     def call(self, copy, service, method, **fields):
-        """On a connection of its own: a sleeping one would notice too late that its peer went."""
+        """On a new connection: an idle one would notice too late that its peer has ended."""
         with grpc.insecure_channel(
             f"127.0.0.1:{copy.ports['gateway']}",
             options=[("grpc.use_local_subchannel_pool", 1)],
@@ -140,7 +140,7 @@ class Scripts(unittest.TestCase):
             return getattr(self.protos.stub(channel, service), method)(**fields)
 
     def test_up_writes_into_an_empty_store_only(self):
-        """Once: later starts add neither orders nor stock, also when stock runs out or all restart."""
+        """Later starts add neither orders nor stock, even if stock is low or everything restarts."""
         copy = self.copy()
         self.up(copy)
         stock = self.call(copy, tandem.INVENTORY_SERVICE, "GetStock", sku="tea").stock
@@ -164,10 +164,10 @@ class Scripts(unittest.TestCase):
                 copy.run("down")
 
     def test_up_leaves_a_store_with_stock_alone(self):
-        """Stock that somebody else entered, before there was any order."""
+        """Stock that another client entered before the first order."""
         copy = self.copy()
         with tandem.socket.socket() as taken:
-            # A gateway that cannot listen: everything is there but the first order.
+            # A gateway that cannot listen: everything runs, but the first order is not placed.
             taken.bind(("127.0.0.1", copy.ports["gateway"]))
             taken.listen()
             self.assertNotEqual(copy.run("up", "--detach")[0], 0)
@@ -181,7 +181,7 @@ class Scripts(unittest.TestCase):
         self.assertEqual(self.written(copy), before)
 
     def test_help(self):
-        """--help prints help, does nothing else and ends with 0, whatever stands beside it."""
+        """--help prints help, does nothing else and ends with 0, whatever other options there are."""
         copy = self.copy()
         nowhere = os.path.join(copy.var, "build")
         copy.env.update(TANDEM_BUILD=nowhere, SIM_BUILD=nowhere)
@@ -196,7 +196,7 @@ class Scripts(unittest.TestCase):
                     self.assertFalse(os.path.exists(copy.var), "it did something")
 
     def test_what_a_bench_beside_peers_installs(self):
-        """A machine without any package: all that the peers need is asked for."""
+        """On a machine without any package, all that the peers need is installed."""
         folder = tempfile.TemporaryDirectory(prefix="tandem packages ")
         self.addCleanup(folder.cleanup)
         asked = os.path.join(folder.name, "asked")
@@ -222,7 +222,7 @@ class Scripts(unittest.TestCase):
             self.assertIn(package, packages)
 
     def test_up_starts_what_is_missing(self):
-        """After kill -9 of this and that: only those are new, and nothing is lost."""
+        """After kill -9 of some processes: only those are started again, and nothing is lost."""
         copy = self.copy()
         self.up(copy)
 
@@ -244,7 +244,7 @@ class Scripts(unittest.TestCase):
                 self.assertEqual(call("GetOrder", order_id=placed.order_id), placed)
 
     def test_two_copies(self):
-        """Side by side: other folder, other ports; what one does is not the other's."""
+        """Two copies, with other folders and ports: what one does leaves the other unchanged."""
         one, two = self.copy(), self.copy()
         self.up(one)
         self.up(two)
@@ -256,26 +256,23 @@ class Scripts(unittest.TestCase):
         self.up(two)
         self.assertEqual(two.pids(), pids)
 
-    def test_a_pid_file_is_not_believed(self):
-        """The number of somebody else's process in our pid files: it is left alone."""
+    def test_a_pid_file_is_checked(self):
+        """Our pid files hold the number of another process: it is left alone."""
         copy = self.copy()
         stranger = subprocess.Popen(["sleep", "300"])
         self.addCleanup(stranger.wait)
         self.addCleanup(stranger.kill)
         os.makedirs(os.path.join(copy.var, "run"))
-        for name in NAMES:
-            with open(os.path.join(copy.var, "run", f"{name}.pid"), "w") as file:
-                file.write(f"{stranger.pid}\n")
-        self.assertEqual(copy.run("down")[0], 0)
-        self.assertIsNone(stranger.poll())
-        for name in NAMES:
-            with open(os.path.join(copy.var, "run", f"{name}.pid"), "w") as file:
-                file.write(f"{stranger.pid}\n")
-        self.up(copy)
+        for arguments in (["down"], ["up", "--detach"]):
+            for name in NAMES:
+                with open(os.path.join(copy.var, "run", f"{name}.pid"), "w") as file:
+                    file.write(f"{stranger.pid}\n")
+            code, text, _ = copy.run(*arguments)
+            self.assertEqual(code, 0, text)
+            self.assertIsNone(stranger.poll())
         self.assertNotIn(stranger.pid, copy.pids().values())
-        self.assertIsNone(stranger.poll())
 
-    def test_a_taken_port_is_said(self):
+    def test_a_taken_port_is_reported(self):
         """A gateway that cannot listen: up fails, and shows the reason."""
         copy = self.copy()
         with tandem.socket.socket() as taken:
@@ -288,7 +285,7 @@ class Scripts(unittest.TestCase):
         self.up(copy)
 
     def test_redis_port_taken(self):
-        """By something that is not Redis, or not ours: up says by whom and what to do."""
+        """By another process: up says by which, and what to do."""
         copy = self.copy()
         with tandem.socket.socket() as taken:
             taken.bind(("127.0.0.1", copy.ports["redis"]))
@@ -298,7 +295,7 @@ class Scripts(unittest.TestCase):
         self.assertIn(f"port {copy.ports['redis']} is taken by process {os.getpid()} (", text)
         self.assertIn("TANDEM_REDIS_PORT", text)
 
-    def test_the_terminal_goes(self):
+    def test_the_terminal_closes(self):
         """In the foreground, everything ends with the terminal."""
         copy = self.copy()
         ours, theirs = pty.openpty()
@@ -323,7 +320,7 @@ class Scripts(unittest.TestCase):
         for name, pid in pids.items():
             tandem.until(lambda: not alive(pid), 30 * tandem.SLOW, f"{name} ended")
 
-    def test_what_is_asked_wrongly(self):
+    def test_unknown_options(self):
         copy = self.copy()
         for script in ("up", "down"):
             code, text, _ = copy.run(script, "--nonsense")

@@ -1,9 +1,9 @@
-"""A new build takes over from the old one, service by service, while orders come in; and back. No call
-fails, none is repeated by its client.
+"""A new build replaces the old one, service by service, while orders come in; and back. No call fails,
+and no client repeats one.
 
-The next build (build/tests/next) has other versions of the Redis functions: both stand side by side,
-and the old ones go when nobody calls them. The client knows two gateways, and goes by their health, as
-any gRPC client can (round_robin and healthCheckConfig)."""
+The next build (build/tests/next) has other versions of the Redis functions: Redis holds both, and the old
+ones are pruned when no service calls them. The client knows two gateways and uses those whose health is
+SERVING, as any gRPC client can (round_robin and healthCheckConfig)."""
 import json
 import os
 import subprocess
@@ -44,7 +44,7 @@ class Upgrade(tandem.Live):
             tandem.Tandem.start = started
 
     def client(self):
-        """A client of both gateways, by their health; it repeats nothing."""
+        """A client of both gateways that uses the healthy ones and repeats nothing."""
         ports = [self.tandem.ports[name] for name in ("gateway", "gateway2")]
         channel = grpc.insecure_channel(
             "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports),
@@ -61,7 +61,7 @@ class Upgrade(tandem.Live):
         return self.protos.stub(channel, tandem.ORDER_SERVICE)
 
     def functions(self, command, build=tandem.BUILD):
-        """What tandemctl functions does."""
+        """Runs tandemctl functions."""
         ctl = os.path.join(build, "tandemctl")
         env = {**self.tandem.env, "TANDEM_REDIS_PORT": str(self.tandem.redis_port)}
         subprocess.run([ctl, "functions", *command], env=env, check=True, capture_output=True)
@@ -76,10 +76,8 @@ class Upgrade(tandem.Live):
         return self.tandem.processes[name].metric("grpc_server_started_total", grpc_method=method)
 
     def replace(self, old, new):
-        """The new instance comes; when it has calls, the old one is asked to end."""
-        process = self.tandem.processes[new]
-        process.start()
-        process.wait_ready()
+        """Starts the new instance; when it gets calls, ends the old one."""
+        self.tandem.start(new)
         tandem.until(lambda: self.used(new), 30 * tandem.SLOW, f"{new} is called")
         self.assertEqual(self.tandem.processes[old].terminate(), 0)
 
@@ -107,42 +105,29 @@ class Upgrade(tandem.Live):
         }
         self.assertFalse(old & new)
         client = self.client()
-        loads = [
+        loads = tandem.Loads(
             tandem.Load(client, "upgraded", f"l{n}", timeout=20 * tandem.SLOW, retry=False,
                         wait_for_decision=n % 2 == 0)
             for n in range(6)
-        ]
-        for load in loads:
-            load.start()
-        tandem.until(lambda: all(load.placed for load in loads), 20 * tandem.SLOW, "load is on")
-        self.load_functions(NEXT)
-        self.assertEqual(self.libraries(), old | new)
-        for name in ("order", "inventory", "gateway"):
-            self.replace(name, f"{name}2")
-        self.assertEqual(self.libraries(), old | new)
-        before = [len(load.placed) for load in loads]
-        tandem.until(
-            lambda: all(len(load.placed) > n + 10 for load, n in zip(loads, before)),
-            30 * tandem.SLOW,
-            "the new ones serve",
         )
-        for name in ("gateway", "inventory", "order"):
-            self.replace(f"{name}2", name)
-        for load in loads:
-            load.end()
-        failed = [error for load in loads for _, _, _, error in load.calls if error is not None]
-        self.assertEqual(failed, [])
-        placed = [order_id for load in loads for order_id in load.placed]
-        self.assertEqual(set(self.decided(placed).values()), {"RESERVED"})
-        # Nobody calls the next build's functions any more; those of this build stay.
-        tandem.until(self.pruned(old), 30 * tandem.SLOW, lambda: self.libraries())
+        with loads:
+            self.load_functions(NEXT)
+            self.assertEqual(self.libraries(), old | new)
+            for name in ("order", "inventory", "gateway"):
+                self.replace(name, f"{name}2")
+            self.assertEqual(self.libraries(), old | new)
+            loads.go_on(11, "the new instances serve")
+            for name in ("gateway", "inventory", "order"):
+                self.replace(f"{name}2", name)
+        self.assertEqual(loads.errors, [])
+        self.assertEqual(set(self.decided(loads.placed).values()), {"RESERVED"})
 
-    def pruned(self, wanted):
         def pruned():
             self.functions(["prune", "--idle", "3s"])
-            return self.libraries() == wanted
+            return self.libraries() == old
 
-        return pruned
+        # No service calls the next build's functions any more; those of this build stay.
+        tandem.until(pruned, 30 * tandem.SLOW, self.libraries)
 
     def load_functions(self, build):
         ops = self.tandem.redis_as("ops")
