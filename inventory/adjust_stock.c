@@ -1,8 +1,7 @@
 /* adjust_stock.c - AdjustStock: puts stock in or takes it out.
  *
  *   inventory_adjust_stock    the request is checked
- *     adjusted                stored, or refused by the store
- *       → the counters after it, or why not */
+ *     stock_adjusted          answers with the counters after it, or why the store refused it */
 #include "check.h"
 #include "inventory_internal.h"
 
@@ -13,7 +12,7 @@ struct adjust {
 	struct inventory_adjust_op op;
 };
 
-static void adjusted(struct inventory_adjust_op *op, int rc)
+static void stock_adjusted(struct inventory_adjust_op *op, int rc)
 {
 	struct adjust *adjust = RT_CONTAINER_OF(op, struct adjust, op);
 	struct inventory *inventory = adjust->inventory;
@@ -46,7 +45,7 @@ INVENTORY_HANDLER(inventory_adjust_stock, AdjustStock)
 	adjust->closure = closure;
 	adjust->call = closure_data;
 	inventory_adjust_fill(&adjust->op, inventory->loop, request);
-	adjust->op.done = adjusted;
+	adjust->op.done = stock_adjusted;
 	rt_context_hold(inventory->context);
 	inventory_store_adjust(inventory->store, &adjust->op);
 }

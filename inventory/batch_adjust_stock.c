@@ -1,8 +1,7 @@
-/* batch_adjust_stock.c - BatchAdjustStock: many adjustments in one call, each with an outcome of its
- * own.
+/* batch_adjust_stock.c - BatchAdjustStock: many adjustments in one call, each with its own outcome.
  *
- *   inventory_batch_adjust_stock   the batch is checked, then each item; bad ones end at once
- *     item_adjusted (for each)     the good ones were stored or refused, in one step or a few
+ *   inventory_batch_adjust_stock   the batch is checked, then each item; invalid ones end at once
+ *     item_adjusted (for each)     the valid ones were stored or refused, in one step or a few
  *       batch_finish               the last one answers the call */
 #include "check.h"
 #include "google/rpc/status.pb-c.h"

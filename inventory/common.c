@@ -1,4 +1,4 @@
-/* common.c - what several RPCs need: Stock messages, requests for adjustments and their results. */
+/* common.c - helpers of several RPCs: Stock messages, requests for adjustments and their results. */
 #include <inttypes.h>
 
 #include "inventory_internal.h"

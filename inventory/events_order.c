@@ -2,11 +2,11 @@
  *
  *   inventory_on_order_event   which request is it, and for which lines?
  *     store->request           counters, reservation, answer and acknowledgement, one step
- *       served                 the event is done, or comes again
+ *       request_served         the event is done, or will be delivered again
  *
- * An event that is no request (stock.h) is acknowledged and ignored; a request that cannot be read
- * is poison. A request that could not be stored comes again and is answered from
- * the record if it was stored after all. */
+ * An event that is not a request (stock.h) is acknowledged and ignored; a request that cannot be read
+ * is poison. A request that could not be stored is delivered again, and is answered from the record if
+ * it was stored after all. */
 #include <string.h>
 
 #include "base/base.h"
@@ -17,7 +17,7 @@
 struct request {
 	struct inventory *inventory;
 	struct rt_event *event;
-	Tandem__Order__V1__OrderPlaced *placed; /* owns the SKUs; NULL but for OrderPlaced */
+	Tandem__Order__V1__OrderPlaced *placed; /* owns the SKUs; NULL except for OrderPlaced */
 	struct inventory_request_op op;
 	struct inventory_line lines[]; /* of op */
 };
@@ -44,7 +44,7 @@ static void count_served(struct inventory *inventory, const struct inventory_req
 		rt_series_add(inventory->unexpected, 1);
 }
 
-static void served(struct inventory_request_op *op, int status)
+static void request_served(struct inventory_request_op *op, int status)
 {
 	struct request *request = RT_CONTAINER_OF(op, struct request, op);
 	struct rt_event *event = request->event;
@@ -70,8 +70,8 @@ static bool sku_valid(const char *sku)
 	return length > 0 && length <= CHECK_SKU_MAX && sku[length] == '\0';
 }
 
-/* Fills request->lines, adding up lines with the same SKU (the order service has done so already;
- * an event written by somebody else may not). Returns what is wrong, or NULL. */
+/* Fills request->lines, adding up lines with the same SKU (the order service has done so already,
+ * but an event may come from elsewhere). Returns what is wrong, or NULL. */
 static const char *lines_fill(struct request *request)
 {
 	const Tandem__Order__V1__OrderContent *content = request->placed->content;
@@ -99,7 +99,7 @@ static const char *lines_fill(struct request *request)
 	return NULL;
 }
 
-/* An OrderPlaced as a request with its lines; NULL and *ret_reason when it is none. */
+/* An OrderPlaced as a request with its lines; NULL and *ret_reason when it is not valid. */
 static struct request *request_placed(const struct rt_event *event, const char **ret_reason)
 {
 	const ProtobufCMessageDescriptor *descriptor = &tandem__order__v1__order_placed__descriptor;
@@ -160,6 +160,6 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 	request->op.now_ms = rt_loop_unix_ms(inventory->loop);
 	request->op.traceparent = event->traceparent;
 	request->op.ack_id = event->stream_id;
-	request->op.done = served;
+	request->op.done = request_served;
 	inventory_store_request(inventory->store, &request->op);
 }

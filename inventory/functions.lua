@@ -1,5 +1,5 @@
--- functions.lua - the atomic steps of the inventory service. runtime/events/events.lua stands in front
--- of it, and behind that the rules of stock.c and the fields of messages as tables.c writes them.
+-- functions.lua - the atomic steps of the inventory service. The library begins with
+-- runtime/events/events.lua, then come the rules of stock.c and the fields of messages as tables.c writes them.
 --
 -- Keys, all with the prefix of KEYS[1] ('inventory:{0}:events' gives 'inventory:{0}:'):
 --
@@ -12,12 +12,12 @@
 --   events   stream: the answers, and what was adjusted
 --
 -- All counters are in one hash and all reservations in another, so that a batch of any size reads
--- and writes each of them once. Redis CPU is the dearest part of an order: what a batch can share,
--- it shares; what is left for each order is its one XADD.
+-- and writes each of them once. Redis CPU is the most expensive part of an order: a batch shares what
+-- it can; only the XADD is left for each order.
 --
 -- Every function decides first, without writing, and writes last: an error cannot leave half a
--- step. An item whose records are damaged gets an error of its own, is not acknowledged and
--- changes nothing; the others go on.
+-- step. An item whose records are damaged gets its own error, is not acknowledged and
+-- changes nothing; the others are not affected.
 
 local RESERVATIONS, STOCK, SKUS, ADJUSTMENTS = 'r', 'stock', 'skus', 'adjust:'
 local GROUP = 'inventory'
@@ -27,7 +27,7 @@ local AVAILABLE, RESERVED, COMMITTED, RECEIVED, VERSION, TEXT = 1, 2, 3, 4, 5, 6
 -- Values for one command: Lua's stack holds 8000.
 local CHUNK = 2000
 
--- ---- protobuf: what can only be packed here, because only here it is known ----
+-- ---- protobuf: messages whose content is known only here ----
 
 local function varint(n)
 	local bytes = ''
@@ -178,7 +178,7 @@ local function lines_of(text)
 	return list
 end
 
--- The lines with what there was of those that are short.
+-- The lines, with what was available of those that are short.
 local function shortage_text(counters, list)
 	local texts = {}
 	for i = 1, #list, 2 do
@@ -237,7 +237,7 @@ end
 -- Decides request i of the batch: counters and records change in the batch only. Returns the
 -- letters of its end; or nil and why it failed.
 local function decide(batch, i, order_id)
-	-- A record that this very batch made counts more than what was read.
+	-- A record that this batch made is newer than the one that was read.
 	local record, lines = batch.latest[order_id] or batch.records[i], batch.lines[i]
 	local state, version = 'N', '0'
 	if record then
@@ -269,7 +269,7 @@ local function decide(batch, i, order_id)
 	return rule.ends
 end
 
--- Reads the counters that the batch can need: those of new reserves, and those of what is held.
+-- Reads the counters that the batch may need: those of new reserves, and those of held lines.
 local function read_needed_counters(batch)
 	local skus, counters = batch.skus, batch.counters
 	for i = 1, #batch.requests do
@@ -360,7 +360,7 @@ end
 
 -- ---- adjustments ----
 
-local KEEP_ADJUSTMENTS_MS = '2592000000' -- 30 days: a client that repeats has done so by then
+local KEEP_ADJUSTMENTS_MS = '2592000000' -- 30 days: longer than clients repeat
 
 -- Reads what the request ids of a batch were used for: texts by key.
 local function read_adjustments(keys)

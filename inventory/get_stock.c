@@ -17,7 +17,7 @@ static void stock_read(struct inventory_stock_op *op, int rc)
 	if (rc != RT_OK) {
 		rt_call_fail_from(get->call, rc, "reading the stock");
 	} else if (!op->found) {
-		rt_call_failf(get->call, RT_CODE_NOT_FOUND, "there never was any stock of SKU %s",
+		rt_call_failf(get->call, RT_CODE_NOT_FOUND, "there was never any stock of SKU %s",
 			      op->sku);
 	} else {
 		Tandem__Inventory__V1__GetStockResponse response =

@@ -1,6 +1,6 @@
-/* inventory.c - makes the inventory service. The context (runtime/context) keeps the
- * connection, the subscription to the orders' events and the trimming of the own stream; when it stops, it
- * waits for the RPCs that wait for the store. */
+/* inventory.c - makes the inventory service. The context (runtime/context) owns the connection, the
+ * subscription to the orders' events and the trimming of the own stream; when it stops, it waits for
+ * the RPCs that wait for the store. */
 #include "base/base.h"
 #include "inventory_internal.h"
 
@@ -19,13 +19,13 @@ static void register_metrics(struct inventory *inventory, struct rt_metrics *met
 	if (metrics == NULL)
 		return;
 	answers = rt_metric(metrics, RT_COUNTER, "tandem_reservations_total",
-			    "Requests of orders that were served, by what was answered.", labels);
+			    "Requests of orders that were served, by answer.", labels);
 	for (size_t i = 0; i < STOCK_ANSWER_COUNT; i++)
 		inventory->answers[i] = rt_metric_series(answers, names[i]);
 	inventory->unexpected =
 		rt_metric_plain(metrics, RT_COUNTER, "tandem_reservations_unexpected_total",
-				"Requests that cannot come unless something was lost, "
-				"such as a release of what is sold.");
+				"Requests that are possible only after a loss of data, "
+				"such as a release of sold stock.");
 }
 
 static int make(struct rt_context *context, const void *options, void **ret_data)

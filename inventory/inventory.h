@@ -1,8 +1,8 @@
-/* inventory.h - the inventory service put together from its parts: rules, store, RPCs,
- * subscription. main.c runs it as a program; the simulation gives it a Redis in memory.
+/* inventory.h - the inventory service, made of rules, store, RPCs and subscription. main.c runs it as
+ * a program; the simulation gives it a Redis in memory.
  *
- *   adjust_stock.c …  one file per RPC          events_order.c   what it listens to
- *   stock.c           the rules                 store.h          what it keeps
+ *   adjust_stock.c …  one file per RPC          events_order.c   handles the orders' events
+ *   stock.c           the rules                 store.h          what it stores
  *   functions.lua     the atomic steps
  */
 #ifndef INVENTORY_H

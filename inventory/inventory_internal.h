@@ -1,4 +1,4 @@
-/* inventory_internal.h - what the files of the inventory service share among themselves. */
+/* inventory_internal.h - shared by the files of the inventory service only. */
 #ifndef INVENTORY_INTERNAL_H
 #define INVENTORY_INTERNAL_H
 
@@ -26,12 +26,12 @@ INVENTORY_HANDLER(inventory_get_stock, GetStock);
 INVENTORY_HANDLER(inventory_list_stock, ListStock);
 INVENTORY_HANDLER(inventory_get_reservation, GetReservation);
 
-/* common.c. Counters as they are told: strings are borrowed. */
+/* common.c. Counters as a message; its strings are borrowed. */
 Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const struct stock *stock);
 /* Fills an adjustment from its request: strings are borrowed. */
 void inventory_adjust_fill(struct inventory_adjust_op *op, struct rt_loop *loop,
 			   const Tandem__Inventory__V1__AdjustStockRequest *request);
-/* How an adjustment ended, for its caller. True: it took effect, now or before. */
+/* True: the adjustment took effect, now or before. False: the status says why not. */
 bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc,
 			     struct rt_status *status);
 

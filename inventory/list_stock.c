@@ -1,5 +1,5 @@
-/* list_stock.c - ListStock: a page of counters, by SKU. A position is the last SKU of the page
- * before: a new SKU behind it appears on a later page, and no SKU appears twice. */
+/* list_stock.c - ListStock: a page of counters, by SKU. A position is the last SKU of the previous
+ * page: a new SKU after it appears on a later page, and no SKU appears twice. */
 #include <string.h>
 
 #include "check.h"
@@ -19,8 +19,7 @@ static void list_answer(struct list *list, const struct inventory_list_op *op)
 {
 	Tandem__Inventory__V1__ListStockResponse response =
 		TANDEM__INVENTORY__V1__LIST_STOCK_RESPONSE__INIT;
-	/* One piece of memory: the list of pointers, and what they point at. One more than needed:
-	 * a page may be empty. */
+	/* One more than needed, because a page may be empty. */
 	Tandem__Inventory__V1__Stock *stocks = rt_alloc((op->stock_count + 1) * sizeof(*stocks));
 	char *token = NULL;
 

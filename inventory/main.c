@@ -7,7 +7,7 @@ int main(int argc, char **argv)
 {
 	const struct rt_context_program program = {
 		.domain = &inventory_domain,
-		.about = "Keeps stock, reserves it for orders, and answers by events.",
+		.about = "Manages stock, reserves it for orders, and answers with events.",
 		.listen = INVENTORY_LISTEN,
 		.admin_listen = INVENTORY_ADMIN_LISTEN,
 		.settings_size = sizeof(struct rt_context_settings),

@@ -1,6 +1,6 @@
 /* stock.c - the rules of stock.h as one table.
  *
- * Each pair of state and request has exactly one row: rows stand sorted by state, then by request. */
+ * Each pair of state and request has exactly one row; rows are sorted by state, then by request. */
 #include "stock.h"
 
 #include <string.h>
@@ -25,12 +25,12 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(NONE), Q(REJECT), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 	{ S(NONE), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 
-	/* Asked again: the answer was lost or late, or the event came twice. */
+	/* Asked again: the answer was lost or late, or the event was delivered twice. */
 	{ S(RESERVED), Q(RESERVE), STOCK_KEEP, S(RESERVED), A(RESERVED), false },
 	{ S(RESERVED), Q(COMMIT), STOCK_COMMIT_IT, S(COMMITTED), A(COMMITTED), false },
 	{ S(RESERVED), Q(RELEASE), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), false },
 	{ S(RESERVED), Q(EXPIRE), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), false },
-	/* The order ended as rejected while its stock is held: nobody else would free it. */
+	/* The order ended as rejected while its stock is held: nothing else would release it. */
 	{ S(RESERVED), Q(REJECT), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), true },
 	{ S(RESERVED), Q(REJECT_AGAIN), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), true },
 
@@ -42,9 +42,9 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	 * of its own gives that answer a seq of its own. */
 	{ S(UNAVAILABLE), Q(RELEASE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 	{ S(UNAVAILABLE), Q(EXPIRE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
-	/* The order took note of the refusal: the usual end, and it waits for nothing. */
+	/* The order has handled the refusal: the usual end, and it waits for nothing. */
 	{ S(UNAVAILABLE), Q(REJECT), STOCK_KEEP, S(UNAVAILABLE), A(NOTHING), false },
-	/* A reservation of before was lost, and the order heard of it: it waits for a release. */
+	/* An earlier reservation was lost, but the order knows of it: it waits for a release. */
 	{ S(UNAVAILABLE), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 
 	/* A repeated old OrderPlaced: answer the current state. */
@@ -56,13 +56,13 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(COMMITTED), Q(REJECT), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 	{ S(COMMITTED), Q(REJECT_AGAIN), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 
-	/* The late OrderPlaced finds the tombstone, or an old one comes once more. */
+	/* The late OrderPlaced finds the tombstone, or an old one was delivered again. */
 	{ S(RELEASED), Q(RESERVE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 	/* Released stock may be held by others by now: report it to the order. */
 	{ S(RELEASED), Q(COMMIT), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 	{ S(RELEASED), Q(RELEASE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 	{ S(RELEASED), Q(EXPIRE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
-	/* Given back already: the answer was lost, or the event came twice. */
+	/* Released already: the answer was lost, or the event was delivered twice. */
 	{ S(RELEASED), Q(REJECT), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 	{ S(RELEASED), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 };
@@ -144,7 +144,7 @@ char stock_answer_letter(enum stock_answer answer)
 
 bool stock_request_parse(const char *type, uint32_t attempt, enum stock_request *ret)
 {
-	/* From the last one on: those of a type stand in the order of their attempts. */
+	/* Backwards, because the requests of a type are sorted by their attempts. */
 	for (int request = STOCK_REQUEST_COUNT - 1; request >= 0; request--) {
 		if (attempt >= request_attempts[request] &&
 		    strcmp(type, request_types[request]) == 0) {

@@ -1,15 +1,15 @@
 /* stock.h - the rules of stock and reservations.
  *
- * Pure: no I/O. The tables here and in stock.c say what each request does to a reservation, once. The
- * Redis functions run them: tables.c writes them into the library as Lua when it is built.
+ * Pure: no I/O. The tables here and in stock.c are the only place for what each request does to a
+ * reservation. The Redis functions run them: during the build tables.c writes them into the library.
  *
  *   none ─placed─▶ RESERVED ─commit─▶ COMMITTED
  *     │     │          └─release─▶ RELEASED
  *     │     └▶ UNAVAILABLE ─release─▶ RELEASED   (a retry never turns a refusal into a sale)
  *     └─release (it overtook its order)─▶ RELEASED
  *
- * Every request of an order that waits is answered, a repeated one with the recorded answer. A
- * state that changes gives exactly one answer: its version is the answer's seq. */
+ * Every request whose order waits is answered, a repeated one with the recorded answer. A
+ * change of state gives exactly one answer: its version is the answer's seq. */
 #ifndef INVENTORY_STOCK_H
 #define INVENTORY_STOCK_H
 
@@ -27,8 +27,8 @@
 enum stock_state { STOCK_STATES(STOCK_STATE_ENUM) STOCK_STATE_COUNT };
 #undef STOCK_STATE_ENUM
 
-/* What an order can ask for, by which event, and from which attempt on. OrderRejected mostly follows
- * the refusal and asks for nothing; one that is repeated waits for its answer. */
+/* What an order can ask for, by which event, and from which attempt on. OrderRejected usually follows
+ * the refusal and asks for nothing; a repeated one needs an answer. */
 #define STOCK_REQUESTS(X)                                                                          \
 	X(RESERVE, 'r', "tandem.order.v1.OrderPlaced", 1)                                          \
 	X(COMMIT, 'm', "tandem.order.v1.OrderConfirmed", 1)                                        \
@@ -40,7 +40,7 @@ enum stock_state { STOCK_STATES(STOCK_STATE_ENUM) STOCK_STATE_COUNT };
 enum stock_request { STOCK_REQUESTS(STOCK_REQUEST_ENUM) STOCK_REQUEST_COUNT };
 #undef STOCK_REQUEST_ENUM
 
-/* What is answered. */
+/* The answers. */
 #define STOCK_ANSWERS(X)                                                                           \
 	X(NOTHING, '-', NULL)                                                                      \
 	X(RESERVED, 'R', "tandem.inventory.v1.InventoryReserved")                                  \
@@ -68,11 +68,11 @@ struct stock_rule {
 const struct stock_rule *stock_rule(enum stock_state state, enum stock_request request);
 bool stock_state_parse(const char *text, enum stock_state *ret);
 const char *stock_state_text(enum stock_state state);
-/* Which request an event of this type and attempt is; false: none, it asks for nothing. */
+/* Which request an event of this type and attempt is; false: it is not a request. */
 bool stock_request_parse(const char *type, uint32_t attempt, enum stock_request *ret);
 const char *stock_request_type(enum stock_request request);
 const char *stock_answer_type(enum stock_answer answer);
-/* The letters in what the functions are given and answer. */
+/* The letters in the functions' arguments and answers. */
 char stock_request_letter(enum stock_request request);
 char stock_state_letter(enum stock_state state);
 char stock_answer_letter(enum stock_answer answer);

@@ -1,11 +1,11 @@
-/* store.h - what the inventory service keeps, as the few atomic operations it needs.
+/* store.h - the atomic operations on the inventory service's data.
  *
- * The same manners as order/store.h: asynchronous, `done` exactly once, inputs borrowed until
- * done, outputs valid until done returns. store_redis.c does them (what it keeps where:
- * functions.lua); the simulation runs it on a Redis in memory.
+ * The same conventions as order/store.h: asynchronous, `done` exactly once, inputs borrowed until
+ * done, outputs valid until done returns. store_redis.c does them (functions.lua lists the keys);
+ * the simulation runs it on a Redis in memory.
  *
- * Requests and adjustments that go in one batch take effect in their order, at the same instant:
- * the latest now_ms among them. An item whose records are damaged (somebody wrote by hand) ends
+ * Requests and adjustments of one batch take effect in their order, at the same instant:
+ * the latest now_ms among them. An item whose records are damaged (written by hand) ends
  * with RT_REMOTE, changes nothing and is not acknowledged. */
 #ifndef INVENTORY_STORE_H
 #define INVENTORY_STORE_H
@@ -35,7 +35,7 @@ struct inventory_request_op {
 	const struct inventory_line *lines; /* RESERVE: each SKU once */
 	size_t line_count;
 	uint64_t seq;     /* of the event that asks */
-	uint32_t attempt; /* of it; an answer to a repeat carries it on */
+	uint32_t attempt; /* of that event; the answer to a repeat carries it, too */
 	int64_t now_ms;
 	const char *traceparent;
 	const char *ack_id; /* entry of order:{p}:events to acknowledge; NULL: none */
@@ -62,7 +62,7 @@ struct inventory_adjust_op {
 		INVENTORY_SHORT,    /* more than is available */
 		INVENTORY_OVERFLOW, /* received would pass STOCK_MAX */
 	} outcome;
-	/* After it; for a repeat, after it at the first time; when refused, as it is. */
+	/* After the adjustment; for a repeat, after the first one; when refused, as it is. */
 	struct stock stock;
 	void (*done)(struct inventory_adjust_op *op, int status);
 };
@@ -114,7 +114,7 @@ void inventory_store_stock(struct inventory_store *store, struct inventory_stock
 void inventory_store_list(struct inventory_store *store, struct inventory_list_op *op);
 void inventory_store_reservation(struct inventory_store *store,
 				 struct inventory_reservation_op *op);
-/* Nothing may wait or be under way. Takes NULL. */
+/* No operation may be waiting or under way. Takes NULL. */
 void inventory_store_free(struct inventory_store *store);
 
 #endif

@@ -1,13 +1,13 @@
-/* store_redis.c - the inventory store on Redis: what functions.lua does the steps of, and plain reads, as
- * queues of commands (runtime/redis). Each operation is told how it is sent and how its answer
- * is read.
+/* store_redis.c - the inventory store on Redis: the operations of functions.lua, and plain reads, as
+ * queues of commands (runtime/redis). For each operation it says how it is sent and how its answer is
+ * read.
  *
  *   request, adjust     gathered: many in one FCALL
  *   stock               gathered: many in one HMGET
  *   list, reservation   one at a time: plain reads
  *
- * Lists and reservations that are read share the connection with what orders ask for. So few are under
- * way, the others wait: however many clients look, no order is late behind them. */
+ * Reads of lists and reservations share the connection with requests of orders. So only a few are under
+ * way and the others wait: however many clients read, no order is late because of them. */
 #include "store.h"
 
 #include <hiredis/hiredis.h>
@@ -23,7 +23,7 @@
 #define STOCKS_MAX      512
 #define IN_FLIGHT_MAX   2
 #define WAITING_MAX     20000
-#define LOOKS_MAX       256   /* reservations that are read at a time: about a millisecond */
+#define LOOKS_MAX       256   /* reservations read at the same time: about a millisecond */
 #define LISTS_MAX       4     /* a page takes up to some milliseconds */
 #define NO_ENTRY        "0-0" /* the stream id of no entry: acknowledging it does nothing */
 
@@ -31,7 +31,7 @@ struct inventory_store {
 	/* Keys. */
 	char *orders, *reservations, *stock, *skus;
 	struct rt_store_queue *request, *adjust, *stocks, *list, *reservation;
-	struct rt_buf text; /* of the command that is being put together */
+	struct rt_buf text; /* of the command that is being built */
 };
 
 /* The time of a command, which is that of its latest operation. */
@@ -46,7 +46,7 @@ static void add_time(struct rt_args *args, int64_t now_ms)
 
 /* ---- request ---- */
 
-/* Each SKU once, and none that would break the text the functions read. */
+/* Checks that each SKU comes once, and none breaks the text that the functions parse. */
 static bool lines_valid(const struct inventory_line *lines, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -108,7 +108,7 @@ static void requests_extra(struct rt_store_run *run)
 	}
 }
 
-/* All of a kind stand together: the function reads what it needs in one go. */
+/* Arguments of a kind are together, so that the function reads them in one go. */
 static void request_begin(struct rt_store_run *run)
 {
 	struct inventory_store *store = run->user;
@@ -469,7 +469,7 @@ static bool line_parse(struct inventory_reservation_op *op, char *text)
 		return false;
 	line->quantity = (uint32_t)quantity;
 	op->line_count++;
-	/* What was short stays written when the reservation is released; it is told no more. */
+	/* The shortages stay stored when the reservation is released, but are not returned any more. */
 	if (!was_short || op->state != STOCK_UNAVAILABLE)
 		return true;
 	if (!number_parse(&at, '\0', &available))

@@ -1,5 +1,5 @@
-/* tables.c - writes the tables of stock.h as Lua, and how the messages are packed that only functions.lua
- * can pack. It runs while Tandem is built, and is no part of the service.
+/* tables.c - writes the tables of stock.h as Lua, and the fields of the messages that only functions.lua
+ * can pack. The build runs it; it is not part of the service.
  *
  *   STATE_LETTERS.<WORD>          the letter of a state, by the word that is stored
  *   RULES.<state's letter>        by the byte of the request's letter: a rule
@@ -19,7 +19,7 @@ static const char effect_letters[] = {
 	[STOCK_KEEP] = 'K', [STOCK_TRY] = 'T', [STOCK_COMMIT_IT] = 'M', [STOCK_GIVE_BACK] = 'B'
 };
 
-/* The end of a rule; `before` is the state in which it was found. */
+/* Writes a rule; `before` is the state in which it applies. */
 static void write_rule(const struct stock_rule *rule, enum stock_state before)
 {
 	const char *type = stock_answer_type(rule->answer);
@@ -50,7 +50,7 @@ static void write_rules(void)
 		}
 		printf("\t},\n");
 	}
-	/* It ends as a repeat of it does. */
+	/* The same end as for a repeat. */
 	printf("}\nlocal REFUSED = ");
 	write_rule(stock_rule(STOCK_UNAVAILABLE, STOCK_REQ_RESERVE), STOCK_NONE);
 	printf("\n");

@@ -3,7 +3,7 @@
  *   order_batch_place_orders    order_placing_start for each; the store gathers them
  *     item_placed …             the last one
  *       send_answer             all results, in the order of the requests
- *     on_cancel                 items that wait for their decision wait no longer
+ *     on_cancel                 items stop waiting for their decision
  *
  * One arena serves the whole call. */
 #include "check.h"
@@ -53,14 +53,14 @@ static void on_cancel(struct rt_call *call, void *user)
 	struct batch_place *batch = user;
 
 	(void)call;
-	/* The one more keeps the batch while its items end. */
+	/* One more keeps the batch while its items end. */
 	batch->pending++;
 	for (size_t i = 0; i < batch->count; i++)
 		order_placing_answer_now(&batch->items[i]);
 	item_ended(batch);
 }
 
-/* An item knows its batch by its arena. */
+/* An item finds its batch through the arena. */
 static void item_placed(struct order_placing *placing)
 {
 	item_ended(RT_CONTAINER_OF(placing->arena, struct batch_place, arena));

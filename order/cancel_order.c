@@ -1,4 +1,4 @@
-/* cancel_order.c - CancelOrder: calls a PENDING or RESERVED order off. */
+/* cancel_order.c - CancelOrder: cancels a PENDING or RESERVED order. */
 #include "order/order_internal.h"
 
 ORDER_HANDLER(order_cancel_order, CancelOrder)

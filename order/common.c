@@ -1,4 +1,4 @@
-/* common.c - what several RPCs need: a call's metadata, common errors, making a move and reading its
+/* common.c - helpers of several RPCs: a call's metadata, common errors, making a move and reading its
  * result, answering with one order. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@ bool order_storage_problem(const void *data, char *text, size_t size)
 	size_t length;
 
 	if (trim->memory_full) {
-		snprintf(text, size, "Redis has reached its maxmemory and takes no order");
+		snprintf(text, size, "Redis has reached its maxmemory: no order can be stored");
 		return true;
 	}
 	if (order->stream_length_max == 0 || trim->length < order->stream_length_max)
@@ -32,7 +32,7 @@ bool order_storage_problem(const void *data, char *text, size_t size)
 	return true;
 }
 
-/* Counts a decision: `state` is what a move led to. */
+/* Counts the move when it was a decision. */
 static void count_decision(struct order *order, const struct order_move_op *op)
 {
 	bool rejected = op->state == ORDER_REJECTED || op->state == ORDER_REJECTING;
@@ -177,7 +177,7 @@ static void refused(const struct order_move_op *op, struct rt_status *status)
 	free(description);
 }
 
-/* How it ended: false, and the status of its end, when it was not done. */
+/* True when the move was done; else false, and the status says why not. */
 static bool move_status(const struct order_move_op *op, int rc, struct rt_status *status)
 {
 	if (rc != RT_OK) {

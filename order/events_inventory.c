@@ -2,7 +2,7 @@
  *
  *   order_on_inventory_event   which input is it?
  *     store->move              state, event, timer and acknowledgement, one step
- *       move_stored            the event is done, or comes again
+ *       move_stored            the event is done, or will be delivered again
  *
  * StockAdjusted concerns no order: it is acknowledged and ignored. An event that cannot be parsed is
  * poison, and so is an answer to an unknown order. */
@@ -56,8 +56,8 @@ static void move_stored(struct order_move_op *op, int status)
 	order_call_end(order);
 }
 
-/* The data of the event that may be published: shortages become OrderRejected; a reservation that is
- * gone while the order counts on it, OrderCancelled. False: the content does not parse. */
+/* The data of the event that may be published: OrderRejected for shortages; OrderCancelled for a
+ * reservation that is gone although the order needs it. False: the content does not parse. */
 static bool make_data(struct answer *answer)
 {
 	Tandem__Order__V1__OrderCancelled cancelled = TANDEM__ORDER__V1__ORDER_CANCELLED__INIT;

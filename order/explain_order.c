@@ -1,5 +1,5 @@
-/* explain_order.c - ExplainOrder: what happened to an order, why it stands where it stands, and what
- * comes next; as far as the order service knows by itself. */
+/* explain_order.c - ExplainOrder: what happened to an order, why it has its status, and what comes
+ * next; from the order service's own data. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -35,13 +35,13 @@ static char *text_of(struct rt_arena *arena, const struct order_history_item *it
 		if (item->version > 2) /* not the answer to the placing */
 			return rt_arena_printf(arena,
 					       "Inventory could not hold every line. It was asked "
-					       "to release what it holds all the same.");
+					       "to release what it may still hold.");
 		return rt_arena_printf(arena, "Inventory could not hold every line.");
 	case ORDER_EV_CONFIRMED:
 		return rt_arena_printf(arena, "The client bought the order. Inventory was asked "
 					      "to commit the reservation.");
 	case ORDER_EV_CANCELLED:
-		return rt_arena_printf(arena, "The order was called off. Inventory was asked to "
+		return rt_arena_printf(arena, "The order was cancelled. Inventory was asked to "
 					      "release what it holds.");
 	case ORDER_EV_EXPIRED:
 		return rt_arena_printf(arena, "The order expired. Inventory was asked to "
@@ -74,7 +74,7 @@ static Tandem__Order__V1__OrderLifeEvent *life_event(struct rt_arena *arena,
 	return event;
 }
 
-/* The history, and when the last request was sent. */
+/* Fills the events from the history; returns when the last request was sent, in unix ms. */
 static int64_t fill_events(struct rt_arena *arena, const struct order_record *record,
 			   Tandem__Order__V1__OrderExplanation *explanation)
 {
@@ -85,7 +85,7 @@ static int64_t fill_events(struct rt_arena *arena, const struct order_record *re
 	explanation->events = rt_arena_take(arena, EVENTS_MAX * sizeof(*explanation->events));
 	order_history_begin(&history, record->history);
 	while (order_history_next(&history, &item)) {
-		/* The last of a run of repeats carries the attempt that is stored. */
+		/* The last of several repeats has the stored attempt. */
 		attempt = item.again ? attempt + 1 : 1;
 		if (item.again && *history.at == '\0')
 			attempt = record->attempt;
@@ -108,8 +108,8 @@ static char *because(struct rt_arena *arena, const struct order_record *record,
 				       " times to reserve the order and has not answered yet.",
 				       record->attempt);
 	case ORDER_RESERVED:
-		return rt_arena_printf(arena, "RESERVED: inventory holds every line, and nobody "
-					      "has confirmed or cancelled the order yet.");
+		return rt_arena_printf(arena, "RESERVED: inventory holds every line, and the order "
+					      "has not been confirmed or cancelled yet.");
 	case ORDER_REJECTING:
 	case ORDER_CONFIRMING:
 	case ORDER_CANCELLING:

@@ -1,12 +1,12 @@
--- functions.lua - the atomic steps of the order service. runtime/events/events.lua stands in front of
--- it, and behind that the rules of order_step.c as tables.c writes them: EVENTS, RULES, AGAIN_WORD.
+-- functions.lua - the atomic steps of the order service. The library begins with runtime/events/events.lua,
+-- then come the rules of order_step.c as tables.c writes them: EVENTS, RULES, AGAIN_WORD.
 --
--- Everything else is told by the caller: time, ids and bytes. Calls take batches; what a batch can share (XINFO, ZADD, ZREM, XACK) is done once. Writes come after every
+-- The caller passes everything else: time, ids and bytes. Calls take batches; what a batch can share (XINFO, ZADD, ZREM, XACK) is done once. Writes come after every
 -- check that can fail.
 --
 -- The time ("now") is one argument: unix ms and, in its last 24 characters, the same as RFC 3339
 -- text; '' means "as for the one before it". Created and changed are the ms of stream ids, unless
--- these lie ahead of the time: then '~<unix ms>' behind an id in the history tells it.
+-- these are ahead of the time: then '~<unix ms>' behind an id in the history gives it.
 --
 -- Keys, all with the prefix of KEYS[1] ('order:{0}:events' gives 'order:{0}:'):
 --
@@ -28,7 +28,7 @@ local STATUS, SETTLED, VERSION, HOLD, ATTEMPT, HISTORY, PLACED, DETAIL = 1, 2, 3
 
 -- The group that is asked.
 local INVENTORY = 'inventory'
--- The version after a small one.
+-- The version after a small one, as text.
 local SMALL = { ['1'] = '2', ['2'] = '3', ['3'] = '4', ['4'] = '5' }
 -- From this attempt on the last 'again' of a history is replaced: it must not grow for ever.
 local AGAIN_KEPT = 8
@@ -56,7 +56,7 @@ local function read_record(key)
 		'history', 'placed', 'detail'))
 end
 
--- Makes a state that was read a whole record.
+-- Reads the rest of a record whose state was read.
 local function complete(key, record)
 	if record[PLACED] == nil then
 		local bytes = redis.call('HMGET', key, 'placed', 'detail')
@@ -65,7 +65,7 @@ local function complete(key, record)
 	return record
 end
 
--- Adds to the answers where in the stream the published entries are: behind which id, up to which.
+-- Adds the position of the published entries to the answers: after which id, up to which.
 local function add_range(answers, before, stream)
 	answers[#answers + 1] = before
 	answers[#answers + 1] = stream.last
@@ -73,7 +73,7 @@ end
 
 -- FCALL order_place 1 <own stream> <length_max> { <id> <flags> <customer> <placed> <hold> <now>
 -- <due> <traceparent> } …
---   flags: 'f' when the id is fresh, so that nobody can have placed it before.
+--   flags: 'f' when the id is fresh, so that it cannot have been placed before.
 -- Answers for each: the stream id of OrderPlaced and stream.told; 0 when the id was used for something else; or
 -- the record when it was placed before with the same content. Behind them, when anything was
 -- published: the id of the last entry before it, and of the last one of it.
@@ -83,7 +83,7 @@ local function placed_before(key, seen, id, placed)
 	if not record then
 		record = redis.pcall('HGET', key, 'placed')
 		if type(record) == 'table' then
-			return 0 -- a foreign thing at an order's key
+			return 0 -- the order's key holds something else
 		end
 	end
 	if not record then
@@ -166,7 +166,7 @@ end
 --   what: the input's letter; what is wanted: 'w' the record, 'h' the history, '-' neither; then
 --   expected_version.
 --   ack: the entry of inventory's stream that is acknowledged with it; ''. An event of an unknown
---   order is not acknowledged: somebody should look at it.
+--   order is not acknowledged: an operator should see it.
 -- Answers for each, alone or in front of the record: 'U' for an unknown order, else the outcome
 -- (M moved or asked again, S stays, F refused, V another version), the letter of the state,
 -- <version> and, only for M, behind a space the ms since it was placed, and behind another the history
@@ -275,10 +275,9 @@ local function timer_after(rule, record, now, retry_due)
 	end
 end
 
--- What asks for nothing is for whoever watches. Inventory would read it only to acknowledge it, at a
--- tenth of what an order costs Redis. So when it has read all up to `before`, its place in the stream
--- is moved past the `count` events behind it, up to `id`, that ask for nothing. Other groups read
--- everything.
+-- Events that ask for nothing are for watchers. Inventory would read them only to acknowledge them, at
+-- a tenth of what an order costs Redis. So when it has read all up to `before`, its place in the stream
+-- is moved past the next `count` events, up to `id`, that ask for nothing. Other groups read everything.
 local function pass_over(key, before, id, count)
 	local group = find_group(key, INVENTORY)
 	if not group or group['last-delivered-id'] ~= before then
@@ -359,8 +358,8 @@ local function move(keys, args)
 end
 
 -- FCALL order_list 1 <own stream> <customer> <count> <before_ms> <before_id> <bytes>
--- A customer's orders, newest first, behind the one named; before_id '': from the newest. At most
--- <count>, and no further one that would make them more than <bytes>.
+-- A customer's orders, newest first, after the one named; before_id '': from the newest. At most
+-- <count>, and not more than <bytes> except for the first.
 -- Answers { more (0 or 1), id, record, id, record, … }, false for a damaged record.
 
 local RECORD_BYTES = 512 -- what an order takes beside what it was placed and ended with
@@ -396,8 +395,8 @@ local function list(keys, args)
 end
 
 -- FCALL order_due 1 <own stream> <now_ms> <lease_until_ms> <count> <group>
--- Orders whose timer has run out, and leases them. Timers of orders that are settled or gone are
--- taken away. `queued`: the last request lies in the stream ahead of what <group> has read.
+-- Returns and leases orders whose timer has run out. Timers of orders that are settled or gone are
+-- removed. `queued`: <group> has not read the last request yet.
 -- Answers { timers in all, id, queued (0 or 1), record, id, … }.
 
 local function last_request_id(history)

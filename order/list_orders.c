@@ -1,7 +1,7 @@
 /* list_orders.c - ListOrders: a customer's orders, newest first, page by page (AIP-158).
  *
- * A position is the time and the id of the order to go on behind. A page ends early when it grows
- * near the size of a message. */
+ * A position is the time and the id of the order after which the list continues. A page ends early
+ * when it comes near the maximal size of a message. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +25,7 @@ struct list_orders {
 	struct rt_call *call;
 };
 
-/* Where to go on; false: the token is none of this list. */
+/* Sets where to continue; false: it is not a token of this list. */
 static bool read_token(struct list_orders *list, const char *token)
 {
 	char time[TIME_LENGTH + 1];
@@ -46,8 +46,8 @@ static bool read_token(struct list_orders *list, const char *token)
 	return check_order_id(list->before_id);
 }
 
-/* Behind the last order that was looked at. Its time counts only should it go meanwhile: of a damaged
- * one, which has none, that of the one before it. */
+/* Continues after the last order that was read. The time matters only if that order is gone by then; a
+ * damaged order has none, so the time of the last readable one is used. */
 static char *new_token(const struct list_orders *list)
 {
 	const struct order_list_op *op = &list->op;
@@ -122,7 +122,7 @@ ORDER_HANDLER(order_list_orders, ListOrders)
 	list->op.before_id = list->before_id;
 	list->op.bytes_max = PAGE_BYTES_MAX;
 	list->op.done = orders_listed;
-	/* The number first, at a fixed length: no two lists meet. */
+	/* The number first, at a fixed length: no two lists have the same name. */
 	snprintf(list->name, sizeof(list->name), "ListOrders %08x %s", (unsigned)request->status,
 		 request->customer_id);
 	if (!read_token(list, request->page_token)) {

@@ -11,15 +11,15 @@ struct settings {
 #define AT(member) offsetof(struct settings, order.member)
 static const struct rt_setting settings_table[] = {
 	{ "stream-length-max", RT_SETTING_INT, AT(stream_length_max), "1000000", 100,
-	  INT64_C(1000000000), "Entries in its event stream past which orders are refused." },
+	  INT64_C(1000000000), "Above so many entries in its event stream orders are refused." },
 	{ "decision-timeout", RT_SETTING_DURATION, AT(clock.decision_ms), "2m", 100, 30 * RT_DAY_MS,
-	  "An order that inventory has not answered for so long expires." },
+	  "An order that inventory has not answered after this time expires." },
 	{ "retry-min", RT_SETTING_DURATION, AT(clock.retry_min_ms), "2s", 10, RT_DAY_MS,
-	  "A request without an answer is published again after so long; doubles." },
+	  "A request without an answer is published again after this time, which then doubles." },
 	{ "retry-max", RT_SETTING_DURATION, AT(clock.retry_max_ms), "30s", 10, RT_DAY_MS,
-	  "The longest pause between two repeats of a request." },
+	  "The longest time between two repeats of a request." },
 	{ "timers-every", RT_SETTING_DURATION, AT(timers_every_ms), "250ms", 10, 60000,
-	  "How often orders whose timer ran out are looked for." },
+	  "How often to look for orders whose timer has run out." },
 	RT_SETTING_END,
 };
 

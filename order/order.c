@@ -1,6 +1,6 @@
 /* order.c - makes the order service, and ends it.
  *
- * The context (runtime/context) keeps the connection, the subscription to inventory's events and the
+ * The context (runtime/context) owns the connection, the subscription to inventory's events and the
  * trimming of the own stream. A stop ends the timers and answers the waiting callers; then the context
  * waits for operations of the store. */
 #include <string.h>
@@ -36,7 +36,7 @@ static void note_held(void *data)
 static void register_decided(struct order_counts *counts, struct rt_metrics *metrics)
 {
 	static const char *const labels[] = { "status", NULL };
-	/* Settling decides nothing: those states are not counted. */
+	/* Without the settled states: settling is not a decision. */
 	static const struct {
 		enum order_state state;
 		const char *name[1];
@@ -70,20 +70,20 @@ static void register_metrics(struct order_counts *counts, struct rt_metrics *met
 	register_decided(counts, metrics);
 	counts->decision_seconds =
 		rt_metric_plain(metrics, RT_HISTOGRAM, "tandem_order_decision_seconds",
-				"From an order's placing to inventory's answer.");
+				"Time from placing an order to inventory's answer.");
 	counts->republished =
 		rt_metric_plain(metrics, RT_COUNTER, "tandem_orders_republished_total",
-				"Requests that were published again for want of an answer.");
+				"Requests that were published again because no answer came.");
 	counts->unsettled = rt_metric_plain(metrics, RT_GAUGE, "tandem_orders_unsettled",
 					    "Orders with a timer: reserved, or waiting for an "
 					    "answer of inventory.");
 	counts->overdue = rt_metric_plain(metrics, RT_GAUGE, "tandem_orders_due",
-					  "Orders whose timer had run out at the last look.");
+					  "Orders whose timer had run out at the last check.");
 	counts->waiters = rt_metric_plain(metrics, RT_GAUGE, "tandem_order_waiters",
 					  "Calls that wait for an order to change.");
 }
 
-/* ---- the whole ---- */
+/* ---- the service ---- */
 
 static int make(struct rt_context *context, const void *given, void **ret_data)
 {

@@ -1,10 +1,10 @@
-/* order.h - the order service put together from its parts: rules, store, RPCs, subscription,
- * timers. main.c runs it as a program; the simulation gives it a Redis in memory.
+/* order.h - the order service, made of rules, store, RPCs, subscription and timers. main.c runs it
+ * as a program; the simulation gives it a Redis in memory.
  *
- *   place_order.c …   one file per RPC          events_inventory.c  what it listens to
- *   timers.c          retries, deadlines, holds watch.c             who waits for an order
+ *   place_order.c …   one file per RPC          events_inventory.c  handles inventory's events
+ *   timers.c          retries, deadlines, holds watch.c             notifies waiters of an order
  *   order_step.c      the rules                 order_record.c      stored ↔ tandem.order.v1.Order
- *   store.h           what it keeps             functions.lua       the atomic steps
+ *   store.h           what it stores            functions.lua       the atomic steps
  */
 #ifndef ORDER_H
 #define ORDER_H
@@ -19,8 +19,8 @@ struct order; /* opaque */
 
 struct order_options {
 	struct order_clock clock;
-	int64_t stream_length_max; /* of its event stream: past it no order is placed; 0: none */
-	int64_t timers_every_ms;   /* how often due timers are looked for; 0: 250 */
+	int64_t stream_length_max; /* of its event stream: above it orders are refused; 0: no limit */
+	int64_t timers_every_ms;   /* how often it checks for due timers; 0: 250 */
 };
 /* Makes a struct order of struct order_options. */
 extern const struct rt_context_domain order_domain;

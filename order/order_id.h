@@ -1,7 +1,7 @@
-/* order_id.h - how orders are named: "ord_" and 26 characters of base32, 128 bits.
+/* order_id.h - order ids: "ord_" and 26 characters of base32, 128 bits.
  *
- * With a request_id the name is a hash of who asks and for which request, so that a repeat finds
- * the first by its key alone. Without one it is a UUIDv7 (RFC 9562): time and 74 random bits. */
+ * With a request_id the id is a hash of customer and request, so that a repeat finds the first order
+ * by its key alone. Without one it is a UUIDv7 (RFC 9562): time and 74 random bits. */
 #ifndef ORDER_ID_H
 #define ORDER_ID_H
 

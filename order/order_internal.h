@@ -1,4 +1,4 @@
-/* order_internal.h - what the files of the order service share among themselves. */
+/* order_internal.h - shared by the files of the order service only. */
 #ifndef ORDER_INTERNAL_H
 #define ORDER_INTERNAL_H
 
@@ -25,7 +25,7 @@ struct order {
 	uint8_t random[ORDER_RANDOM_BYTES];
 	size_t random_left;
 	int64_t stream_length_max;
-	bool filling; /* a group holds half of that: it was warned about */
+	bool filling; /* a group holds half of that, and a warning was logged */
 	bool draining;
 	struct order_counts {
 		struct rt_series *placed, *placed_before, *conflicts, *decided[ORDER_STATE_COUNT],
@@ -33,7 +33,7 @@ struct order {
 	} counts; /* NULL without metrics */
 };
 
-/* What waits for the store begins and ends: the service does not stop in between. */
+/* An operation that waits for the store begins and ends: the service does not stop in between. */
 static inline void order_call_begin(struct order *order)
 {
 	rt_context_hold(order->context);
@@ -49,15 +49,15 @@ static inline void order_count(struct rt_series *series, double by)
 	if (series != NULL)
 		rt_series_add(series, by);
 }
-/* Every move goes this way: who waits here for the order is told from its answer. Whoever submits it
- * calls order_moved first of all in its `done`, whatever the status. */
+/* Every move is submitted here, so that this instance's waiters are notified from its answer. The
+ * caller calls order_moved first thing in its `done`, whatever the status. */
 void order_move(struct order *order, struct order_move_op *op);
 void order_moved(struct order *order, const struct order_move_op *op, int status);
 
-/* The W3C traceparent a call came with; "" when there is none, or it is none. */
+/* The W3C traceparent of a call; "" when there is none, or it is not valid. */
 const char *order_traceparent(struct rt_call *call);
 bool order_is_traceparent(const char *text, size_t length);
-/* When a request that is sent now is sent again, should no answer come. */
+/* When a request that is sent now is sent again if no answer arrives. */
 int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt);
 /* Errors that several RPCs answer. */
 void order_status_not_found(struct rt_status *status, const char *order_id);
@@ -66,10 +66,10 @@ void order_status_stopping(struct rt_status *status);
 /* Storage was full at the last trim: Redis's memory, or the event stream, which has a hard length.
  * `own` is the struct order, as the context keeps it. */
 bool order_storage_problem(const void *data, char *text, size_t size);
-/* No order is placed because the event stream is full: who keeps it from being trimmed. */
+/* No order is placed because the event stream is full: names the group that prevents trimming. */
 void order_status_stream_full(struct rt_status *status, const struct order *order);
-/* What a request for one order must pass: its limits, an id that can be one, a
- * service that does not stop. False: the call was ended. */
+/* Checks a request for one order: its limits, the form of the id, and that the service is not
+ * stopping. False: the call was ended. */
 bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
 		     const char *order_id);
 /* Ends a call with a status, which is freed. */
@@ -78,35 +78,35 @@ void order_fail(struct rt_call *call, struct rt_status *status);
 void order_answer(struct rt_call *call, ProtobufCClosure closure,
 		  const ProtobufCMessageDescriptor *response, const struct order_record *record);
 
-/* A move that a client asks for (ConfirmOrder, CancelOrder); the order as it is then is answered. */
+/* A move that a client asks for (ConfirmOrder, CancelOrder); answered with the order after it. */
 struct order_client_move {
 	/* In. */
 	struct rt_call *call;
 	ProtobufCClosure closure;
 	const ProtobufCMessageDescriptor *response;
-	struct order_move_op op; /* whose order, input, expected_version and data are set */
+	struct order_move_op op; /* with order_id, input, expected_version and data set */
 	struct rt_arena arena;   /* for the data */
 	/* Its own. */
 	struct order *order;
 };
-/* Takes it, allocated. */
+/* Takes `move`, which was allocated with rt_alloc. */
 void order_client_move(struct order *order, struct order_client_move *move);
 
 /* placing.c: one order on its way into the store, for the three RPCs that place. */
 struct order_placing {
 	/* In. */
 	struct order *order;
-	struct rt_arena *arena; /* the caller's; must stay until the result was told */
+	struct rt_arena *arena; /* the caller's; must stay until the result was used */
 	const Tandem__Order__V1__PlaceOrderRequest
 		*request; /* borrowed until done; NULL: missing */
 	const char *traceparent;
 	/* When the request waits for the decision: how long the caller waits (INT64_MAX: without
-	 * limit), and how long we let it. A little before, it is answered as it is. */
+	 * limit), and the longest we allow. A little earlier it is answered as it is then. */
 	int64_t remaining_ms, wait_max_ms;
-	bool detach; /* the request goes before done: keep what is needed of it */
+	bool detach; /* the request is freed before done: copy the needed parts */
 	void (*done)(struct order_placing *placing);
 	/* Out, in done: an order, or a status that is not OK. The caller calls
-	 * order_placing_done when it has told the result. */
+	 * order_placing_done when it has used the result. */
 	Tandem__Order__V1__Order *result;
 	struct rt_status status;
 	/* Its own. */
@@ -118,30 +118,30 @@ struct order_placing {
 	bool wait;    /* for the decision, when it is stored */
 	bool waiting; /* in the store; waits for the decision */
 };
-/* Starts; `done` runs once, never before this returned. A request that breaks a limit is not
- * started: false, and the status says why. */
+/* Starts; `done` runs once, never before this has returned. A request that breaks a limit is not
+ * started: returns false, and the status says why. */
 bool order_placing_start(struct order_placing *placing);
-/* No longer waits for the decision: done runs now with what is known. Nothing, when the order is
- * not in the store yet: then it will not wait when it is. */
+/* Stops waiting for the decision: `done` runs now, with what is known. If the order is not stored yet,
+ * it will not wait once it is. */
 void order_placing_answer_now(struct order_placing *placing);
 void order_placing_done(struct order_placing *placing);
-/* As an item of an answer; the error, if it is one, is freed by order_result_done. */
+/* The result as an item of an answer; order_result_done frees its error, if any. */
 void order_placing_result(const struct order_placing *placing,
 			  Tandem__Order__V1__PlaceOrderResult *ret);
 void order_result_done(Tandem__Order__V1__PlaceOrderResult *result);
 
-/* placement.c: gateways' streams take no more items and end with the last answer. Items that wait for
- * their decision are answered soon; `answer_now`: now. */
+/* placement.c: gateways' streams accept no more items and end with the last answer. Items that wait for
+ * their decision are answered soon; with `answer_now`, now. */
 void order_placements_close(struct order *order, bool answer_now);
 
 /* events_inventory.c: the subscription's handler; `user` is the struct order. */
 void order_on_inventory_event(struct rt_event *event, void *user);
 
-/* timers.c: what is due. */
+/* timers.c: orders whose timer is due. */
 struct order_timers;
 struct order_timers *order_timers_new(struct order *order, int64_t every_ms);
 void order_timers_start(struct order_timers *timers);
-/* `stopped` runs when nothing of it is under way, at once if nothing is. */
+/* `stopped` runs when none of its operations is under way, possibly at once. */
 void order_timers_stop(struct order_timers *timers, void (*stopped)(struct order *order));
 void order_timers_free(struct order_timers *timers);
 
@@ -159,7 +159,7 @@ ORDER_HANDLER(order_watch_order, WatchOrder);
 ORDER_HANDLER(order_confirm_order, ConfirmOrder);
 ORDER_HANDLER(order_cancel_order, CancelOrder);
 ORDER_HANDLER(order_explain_order, ExplainOrder);
-/* The one of tandem.order.v1.PlacementService. */
+/* The handler of tandem.order.v1.PlacementService. */
 void order_place(Tandem__Order__V1__PlacementService_Service *service,
 		 const Tandem__Order__V1__PlaceRequest *request,
 		 Tandem__Order__V1__PlaceResponse_Closure closure, void *closure_data);

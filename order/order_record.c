@@ -1,7 +1,7 @@
 /* order_record.c - request → content → stored bytes, and record → Order.
  *
  * Most answers are about PENDING orders whose request is still in memory: then nothing is unpacked,
- * and the lines are those of the request. */
+ * and the lines point into the request. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,15 +10,15 @@
 #include "check.h"
 #include "order/order_record.h"
 
-#define SHORTAGES_TOLD 3
-#define ID_MS_MAX      (INT64_C(1) << 53) /* of a stream id: Lua's numbers are exact up to here */
+#define SHORTAGES_SHOWN 3
+#define ID_MS_MAX       (INT64_C(1) << 53) /* of a stream id: Lua's numbers are exact up to here */
 
 /* ---- request → content ---- */
 
 static bool lines_are_plain(const Tandem__Order__V1__PlaceOrderRequest *request)
 {
 	for (size_t i = 0; i < request->n_lines; i++) {
-		/* What a newer client adds to a line is not stored: it would be packed again. */
+		/* Fields that a newer client adds to a line are not stored: packing would keep them. */
 		if (request->lines[i]->base.n_unknown_fields > 0)
 			return false;
 		for (size_t j = 0; j < i; j++)
@@ -144,11 +144,12 @@ static size_t read_word(const char *text, struct order_history_item *item)
 	return 0;
 }
 
-/* Milliseconds, or how much later than the order's placing: from 0 to `max`. */
+/* Milliseconds, absolute or since the order was placed: from 0 to `max`. */
 static bool read_ms(const char *text, int64_t placed_ms, int64_t max, int64_t *ret,
 		    const char **ret_end)
 {
-	bool earlier = text[0] == '-'; /* a stream that began again, by a clock that was set back */
+	bool earlier =
+		text[0] == '-'; /* the stream was deleted and began again with the clock set back */
 	const char *digits = text + earlier;
 	size_t length = strspn(digits, "0123456789");
 	int64_t ms;
@@ -235,7 +236,7 @@ Google__Protobuf__Timestamp *order_timestamp(struct rt_arena *arena, int64_t uni
 	return time;
 }
 
-/* What a history says about a version. */
+/* The state and times of a version, from the history. */
 struct times {
 	enum order_state state;
 	int64_t created_ms, updated_ms, reserved_ms;
@@ -264,8 +265,8 @@ static bool read_times(const struct order_record *record, uint64_t version, stru
 	return true;
 }
 
-/* Stored bytes are checked like requests: a client cannot read an order with a text that is not
- * UTF-8. NULL: damaged, or not there. */
+/* Stored bytes are checked like requests, because a client cannot read an order with a text that is
+ * not UTF-8. NULL: damaged or missing. */
 static ProtobufCMessage *read_stored(struct rt_arena *arena, const ProtobufCMessageDescriptor *type,
 				     const uint8_t *bytes, size_t length)
 {
@@ -317,16 +318,16 @@ static void view_rejected(struct rt_arena *arena, Tandem__Order__V1__Order *orde
 		return;
 	order->n_shortages = rejected->n_shortages;
 	order->shortages = rejected->shortages;
-	for (size_t i = 0; i < RT_MIN(rejected->n_shortages, (size_t)SHORTAGES_TOLD); i++) {
+	for (size_t i = 0; i < RT_MIN(rejected->n_shortages, (size_t)SHORTAGES_SHOWN); i++) {
 		const Tandem__Order__V1__Shortage *shortage = rejected->shortages[i];
 
 		reason = rt_arena_printf(arena, "%s%s %s: %" PRIu32 " wanted, %" PRIu64 " there",
 					 reason, i == 0 ? ":" : ";", shortage->sku,
 					 shortage->requested, shortage->available);
 	}
-	if (rejected->n_shortages > SHORTAGES_TOLD)
+	if (rejected->n_shortages > SHORTAGES_SHOWN)
 		reason = rt_arena_printf(arena, "%s; and %zu more", reason,
-					 rejected->n_shortages - SHORTAGES_TOLD);
+					 rejected->n_shortages - SHORTAGES_SHOWN);
 	order->status_reason = reason;
 }
 

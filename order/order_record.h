@@ -1,9 +1,9 @@
-/* order_record.h - between what a client asks, what is stored, and what a client is told.
+/* order_record.h - converts between a client's request, the stored order, and the answer.
  *
  *   PlaceOrderRequest ─order_content─▶ OrderContent ─order_pack, in an OrderPlaced─▶ the stored bytes
  *   struct order_record ─order_view─▶ tandem.order.v1.Order, as of any of its versions
  *
- * Pure. What is made lives in the arena and may point into what it was made from. */
+ * Pure. Results live in the arena and may point into their inputs. */
 #ifndef ORDER_RECORD_H
 #define ORDER_RECORD_H
 
@@ -12,17 +12,17 @@
 #include "tandem/order/v1/order_events.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 
-/* The content of a request that passed check_request: lines with one SKU added up, in the order of
- * first mention; labels sorted by key, the last of equal keys counts; the hold filled in. Two
- * requests that mean the same give the same content. */
+/* The content of a request that passed check_request: lines with the same SKU added up, in the order of
+ * first mention; labels sorted by key, the last of equal keys wins; the hold filled in. Two
+ * requests that mean the same have the same content. */
 Tandem__Order__V1__OrderContent *order_content(struct rt_arena *arena,
 					       const Tandem__Order__V1__PlaceOrderRequest *request);
 int64_t order_hold_ms(const Tandem__Order__V1__OrderContent *content);
 /* Packs any message. */
 uint8_t *order_pack(struct rt_arena *arena, const ProtobufCMessage *message, size_t *ret_length);
 
-/* The order as of `version`; 0: as it is. `content` as it was placed, when it is at hand; NULL:
- * from the record. NULL: the record is damaged. */
+/* The order as of `version`; 0: the current one. `content`: as it was placed, if the caller has it;
+ * NULL: taken from the record. Returns NULL when the record is damaged. */
 Tandem__Order__V1__Order *order_view(struct rt_arena *arena, const struct order_record *record,
 				     Tandem__Order__V1__OrderContent *content, uint64_t version);
 
@@ -39,10 +39,10 @@ struct order_history {
 	const char *at;
 	int64_t placed_id_ms, created_ms;
 	uint64_t version;
-	enum order_state state; /* after what was read; PENDING before */
+	enum order_state state; /* after the items read so far; PENDING before */
 };
 void order_history_begin(struct order_history *history, const char *text);
-/* False: the end, or something unreadable (then history->at is not at the end of the text). */
+/* False: the end, or unreadable text (then history->at is not at the end of the text). */
 bool order_history_next(struct order_history *history, struct order_history_item *ret);
 /* When the order was placed, in unix ms; 0: its history cannot be read. */
 int64_t order_created_ms(const struct order_record *record);

@@ -1,7 +1,7 @@
 /* order_step.c - the rules of an order as one table: 10 states × 9 inputs, every pair a row.
  *
- * Rows that only a loss of stored data can reach still say where to go: towards the end in which
- * orders and stock agree again, or nowhere, so that the retry timer and the audit keep seeing it. */
+ * Rows that only a loss of stored data can reach are complete, too: they lead to a state in which
+ * orders and stock agree again, or stay, so that the retry timer and the audit keep seeing the order. */
 #include <string.h>
 
 #include "base/base.h"
@@ -48,11 +48,11 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Delivered twice. */
 	STAYS(RESERVED, INVENTORY_RESERVED),
 	/* The reservation was lost, and its repeat refused: nothing is held, and it must not be
-	 * sold. Inventory is asked to give back, should it hold something after all. */
+	 * sold. Inventory is asked to release what it may still hold. */
 	ROW(RESERVED,   INVENTORY_UNAVAILABLE, MOVES, REJECTING,  REJECTED,  RETRY),
 	/* As in PENDING: the sale counts. */
 	ROW(RESERVED,   INVENTORY_COMMITTED,   MOVES, CONFIRMING, CONFIRMED, RETRY),
-	/* The reservation was lost. The release is asked for once more: twice is once. */
+	/* The reservation was lost. The release is requested once more; a repeat changes nothing. */
 	ROW(RESERVED,   INVENTORY_RELEASED,    MOVES, CANCELLING, CANCELLED, RETRY),
 	ROW(RESERVED,   CONFIRM,               MOVES, CONFIRMING, CONFIRMED, RETRY),
 	ROW(RESERVED,   CANCEL,                MOVES, CANCELLING, CANCELLED, RETRY),
@@ -62,12 +62,12 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(RESERVED, DEADLINE_PASSED),
 	ROW(RESERVED,   HOLD_RAN_OUT,          MOVES, EXPIRING,   EXPIRED,   RETRY),
 
-	/* Asked to give back already, which covers it. */
+	/* The release that was already requested covers it. */
 	STAYS(REJECTING, INVENTORY_RESERVED),
-	/* Nothing may be held; but this may be the refusal of long ago, come once more. The repeat
-	 * of the request is answered all the same. */
+	/* This may be the old refusal, delivered again, so stock may still be held. The repeated
+	 * request is answered anyway. */
 	STAYS(REJECTING, INVENTORY_UNAVAILABLE),
-	/* Sold and refused at once cannot be repaired here: unsettled, so that it is seen. */
+	/* Sold and refused at once cannot be repaired here: stays unsettled, so that it is noticed. */
 	STAYS(REJECTING, INVENTORY_COMMITTED),
 	ROW(REJECTING,  INVENTORY_RELEASED,    MOVES, REJECTED,   SETTLED,   NONE),
 	REFUSES(REJECTING, CONFIRM),
@@ -78,11 +78,11 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(REJECTING, HOLD_RAN_OUT),
 
 	/* The refusal was lost with stored data, and a repeated request found stock: inventory holds
-	 * it for an order that was refused. It is asked to give it back. */
+	 * it for an order that was refused, and is asked to release it. */
 	ROW(REJECTED,   INVENTORY_RESERVED,    MOVES, REJECTING,  REJECTED,  RETRY),
 	/* Delivered twice. */
 	STAYS(REJECTED, INVENTORY_UNAVAILABLE),
-	/* Sold and refused at once cannot be repaired here: the audit names it. */
+	/* Sold and refused at once cannot be repaired here: the audit reports it. */
 	STAYS(REJECTED, INVENTORY_COMMITTED),
 	/* Delivered twice, or found by an OrderRejected that asked for nothing. */
 	STAYS(REJECTED, INVENTORY_RELEASED),
@@ -113,7 +113,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(CONFIRMED, INVENTORY_RESERVED),
 	STAYS(CONFIRMED, INVENTORY_UNAVAILABLE),
 	STAYS(CONFIRMED, INVENTORY_COMMITTED),
-	/* Sold and given back at once cannot be repaired here: the audit names it. */
+	/* Sold and released at once cannot be repaired here: the audit reports it. */
 	STAYS(CONFIRMED, INVENTORY_RELEASED),
 	/* Done already. */
 	STAYS(CONFIRMED, CONFIRM),
@@ -125,9 +125,9 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 
 	/* The cancel overtook the answer: the release is on its way and covers it. */
 	STAYS(CANCELLING, INVENTORY_RESERVED),
-	/* Nothing was held; the release is answered all the same. */
+	/* Nothing was held; the release is still answered. */
 	STAYS(CANCELLING, INVENTORY_UNAVAILABLE),
-	/* Sold and cancelled at once cannot be repaired here: unsettled, so that it is seen. */
+	/* Sold and cancelled at once cannot be repaired here: stays unsettled, so that it is noticed. */
 	STAYS(CANCELLING, INVENTORY_COMMITTED),
 	ROW(CANCELLING, INVENTORY_RELEASED,    MOVES, CANCELLED,  SETTLED,   NONE),
 	REFUSES(CANCELLING, CONFIRM),
@@ -138,12 +138,12 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(CANCELLING, DEADLINE_PASSED),
 	STAYS(CANCELLING, HOLD_RAN_OUT),
 
-	/* The answer came after the release was settled: it may hold stock, so the release is asked
-	 * for again. It is keyed by the order: twice is once. */
+	/* The answer arrived after the order was settled: stock may be held, so the release is
+	 * requested again. It is keyed by the order: a repeat changes nothing. */
 	ROW(CANCELLED,  INVENTORY_RESERVED,    MOVES, CANCELLING, CANCELLED, RETRY),
 	/* Late or twice: nothing is held. */
 	STAYS(CANCELLED, INVENTORY_UNAVAILABLE),
-	/* Sold and cancelled at once cannot be repaired here: the audit names it. */
+	/* Sold and cancelled at once cannot be repaired here: the audit reports it. */
 	STAYS(CANCELLED, INVENTORY_COMMITTED),
 	/* Delivered twice. */
 	STAYS(CANCELLED, INVENTORY_RELEASED),
@@ -157,9 +157,9 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 
 	/* The deadline overtook the answer: the release is on its way and covers it. */
 	STAYS(EXPIRING, INVENTORY_RESERVED),
-	/* Nothing was held; the release is answered all the same. */
+	/* Nothing was held; the release is still answered. */
 	STAYS(EXPIRING, INVENTORY_UNAVAILABLE),
-	/* Sold and expired at once cannot be repaired here: unsettled, so that it is seen. */
+	/* Sold and expired at once cannot be repaired here: stays unsettled, so that it is noticed. */
 	STAYS(EXPIRING, INVENTORY_COMMITTED),
 	ROW(EXPIRING,   INVENTORY_RELEASED,    MOVES, EXPIRED,    SETTLED,   NONE),
 	REFUSES(EXPIRING, CONFIRM),

@@ -1,8 +1,8 @@
-/* order_step.h - the rules of an order: which input moves it where, and what is asked for.
+/* order_step.h - the rules of an order: which input moves it where, and what inventory is asked for.
  *
- * Pure: no I/O, no time of its own. The tables here and in order_step.c say it all, once. The Redis
- * functions run them, because only they see the status at the instant of the change: tables.c writes
- * them into the library as Lua when it is built. The service, ctl and the audit read them in C.
+ * Pure: no I/O, no clock. The tables here and in order_step.c are the only place for rules. The Redis
+ * functions run them, because only they see the status at the instant of the change: during the build
+ * tables.c writes them into the library as Lua. The service, ctl and the audit read them in C.
  *
  *   PENDING ─reserved──▶ RESERVED ─confirm─▶ CONFIRMED~ ─committed─▶ CONFIRMED
  *      │                    ├─cancel──▶ CANCELLED~ ─released──▶ CANCELLED
@@ -12,7 +12,7 @@
  *      └─decision deadline──▶ EXPIRED~                 (~: not settled: inventory was asked)
  *
  * Only after a loss of stored data: RESERVED ─unavailable─▶ REJECTED~ ◀─reserved─ REJECTED, and
- * REJECTED~ ─released─▶ REJECTED; CANCELLED and EXPIRED are opened again by a reservation, too. */
+ * REJECTED~ ─released─▶ REJECTED; a reservation reopens CANCELLED and EXPIRED, too. */
 #ifndef ORDER_STEP_H
 #define ORDER_STEP_H
 
@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* State: letter (in what the functions answer; stored nowhere), status, settled. */
+/* State: letter (in the functions' answers; never stored), status, settled. */
 #define ORDER_STATES(X)                                                                            \
 	X(PENDING, 'P', "PENDING", false)                                                          \
 	X(RESERVED, 'R', "RESERVED", false)                                                        \
@@ -36,7 +36,7 @@
 enum order_state { ORDER_STATES(ORDER_STATE_ENUM) ORDER_STATE_COUNT };
 #undef ORDER_STATE_ENUM
 
-/* What can happen to an order, and its letter (in what the functions are given). */
+/* What can happen to an order, and its letter (in the functions' arguments). */
 #define ORDER_INPUTS(X)                                                                            \
 	X(INVENTORY_RESERVED, 'r')                                                                 \
 	X(INVENTORY_UNAVAILABLE, 'u')                                                              \
@@ -51,8 +51,8 @@ enum order_state { ORDER_STATES(ORDER_STATE_ENUM) ORDER_STATE_COUNT };
 enum order_input { ORDER_INPUTS(ORDER_INPUT_ENUM) ORDER_INPUT_COUNT };
 #undef ORDER_INPUT_ENUM
 
-/* The event a move publishes: type, word in the order's history, whether it has content that is kept
- * as the order's detail. */
+/* The event that a move publishes: type, word in the order's history, whether its content is kept as
+ * the order's detail. */
 #define ORDER_EVENTS(X)                                                                            \
 	X(NOTHING, NULL, NULL, false)                                                              \
 	X(PLACED, "tandem.order.v1.OrderPlaced", "placed", false)                                  \
@@ -67,16 +67,16 @@ enum order_input { ORDER_INPUTS(ORDER_INPUT_ENUM) ORDER_INPUT_COUNT };
 enum order_event { ORDER_EVENTS(ORDER_EVENT_ENUM) ORDER_EVENT_COUNT };
 #undef ORDER_EVENT_ENUM
 
-/* How a pair of state and input ends. */
+/* What an input does in a state. */
 enum order_verdict {
 	ORDER_MOVES,   /* a new version: state, event and timer as the rule says */
 	ORDER_AGAIN,   /* the request is published once more, attempt + 1; no new version */
-	ORDER_STAYS,   /* already so, or already on its way: nothing to do, and that is fine */
+	ORDER_STAYS,   /* already done, or already under way: nothing to do, and no error */
 	ORDER_REFUSES, /* a client asked for what the status does not allow */
 };
 enum order_timer {
 	ORDER_TIMER_KEEP,
-	ORDER_TIMER_NONE, /* taken away: settled */
+	ORDER_TIMER_NONE, /* removed: settled */
 	/* The event asks inventory for something, and is published again until it is answered. */
 	ORDER_TIMER_RETRY,
 	ORDER_TIMER_HOLD, /* now + the order's hold */
@@ -91,14 +91,14 @@ struct order_rule {
 };
 /* The rule for a pair: every pair has exactly one. */
 const struct order_rule *order_rule(enum order_state state, enum order_input input);
-/* Does the rule's event ask inventory for something? Inventory must read those; all others may be
- * passed over (functions.lua). It is the timer that says so: what asks is asked again until it is
- * answered, and nothing else is. OrderPlaced, as order_place publishes it, asks as well. */
+/* Does the rule's event ask inventory for something? Inventory must read such events; it may skip all
+ * others (functions.lua). The timer decides: exactly the events that ask are repeated until they are
+ * answered. OrderPlaced, which order_place publishes, asks as well. */
 bool order_rule_asks(const struct order_rule *rule);
 /* The state an event leads to; the same when no rule publishes it in this state. */
 enum order_state order_state_after(enum order_state state, enum order_event event);
 
-/* State from what is stored and back. False: no such status. */
+/* State from its stored form, and back. False: no such status. */
 bool order_state_parse(const char *status, bool settled, enum order_state *ret);
 const char *order_state_status(enum order_state state); /* "CANCELLED" */
 bool order_state_settled(enum order_state state);
@@ -108,7 +108,7 @@ bool order_state_waits(enum order_state state);
 const char *order_event_type(enum order_event event); /* NULL: NOTHING's */
 const char *order_event_word(enum order_event event); /* NULL: NOTHING's */
 bool order_event_has_detail(enum order_event event);
-/* The letters in what the functions are given and answer. */
+/* The letters in the functions' arguments and answers. */
 char order_input_letter(enum order_input input);
 char order_state_letter(enum order_state state);
 bool order_state_of_letter(char letter, enum order_state *ret);

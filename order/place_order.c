@@ -1,9 +1,9 @@
 /* place_order.c - PlaceOrder: stores one order, and waits for its decision if asked to.
  *
  *   order_place_order       order_placing_start
- *     order_placed          the answer: as it was stored, or as it was decided
- *                           … or as it is a little before the caller's deadline
- *     on_cancel             the caller has gone: the order stays */
+ *     order_placed          answers with the order as it was stored, or decided,
+ *                           or as it is a little before the caller's deadline
+ *     on_cancel             the caller has gone; the order stays */
 #include "order/order_internal.h"
 
 #define WAIT_MAX_MS 600000

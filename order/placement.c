@@ -2,17 +2,17 @@
  *
  *   order_place → on_message: each item is started → the next message is read
  *     item_placed         its answer waits for the end of the turn
- *       send_answers      what has gathered leaves, in as few messages as hold it
- *   its time is up, or the gateway cancels it: an item is answered with what is known
- *   close               the gateway has gone, or no item is taken any more: when the last one is
- *                       answered, the call ends
+ *       send_answers      sends the gathered answers, in as few messages as possible
+ *   when its time is up or the gateway cancels it, an item is answered with what is known
+ *   close               the gateway has gone, or no more items are accepted: the call ends when the
+ *                       last item is answered
  *
- * An item has an arena of its own, for items end in any order. The message it came in stays until
- * the items in it are answered, but not for those that wait for their decision: they may take long,
- * so they keep what they need of it.
+ * Each item has its own arena, because items end in any order. Its message is kept until its items are
+ * answered, except those that wait for their decision: they may take long, so they copy what they
+ * need.
  *
- * Nothing is read while the gateway does not take its answers. How many items are under way is
- * bounded by what the store lets wait to be stored, and by what may wait for a decision. */
+ * Nothing is read while the gateway does not take its answers. The store's queue and the limit of
+ * waiters bound how many items are under way. */
 #include <string.h>
 
 #include "order/order_internal.h"
@@ -21,11 +21,11 @@
 #include <uthash.h>
 
 #define WAIT_MAX_MS 600000
-/* How long items may go on waiting when the service is asked to end. */
+/* How long items may go on waiting when the service is asked to stop. */
 #define DRAIN_WAIT_MS 1000
-/* An answer's message is sent when it may hold so much: far below the message limit. */
+/* An answer's message is sent when it may have grown to this size: far below the message limit. */
 #define MESSAGE_BYTES (1024 * 1024)
-/* Beside the content, which comes twice in a rejected order, as lines and as shortages. */
+/* In addition to the content, which a rejected order has twice, as lines and as shortages. */
 #define ANSWER_BYTES 1024
 #define ANSWERS_MAX  256
 /* A W3C traceparent and its NUL. */
@@ -96,14 +96,14 @@ static void end_if_done(struct placement *placement)
 
 /* ---- answers ---- */
 
-/* At most so many bytes; looking would cost more. */
+/* An upper bound; the exact size would cost more. */
 static size_t answer_bytes(const struct item *item)
 {
 	return ANSWER_BYTES + 4 * item->placing.op.placed_length +
 	       item->placing.status.details_length;
 }
 
-/* Sends a message with the first `count` of those answered. */
+/* Sends a message with the first `count` answers. */
 static void send_message(struct placement *placement, size_t count)
 {
 	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
@@ -146,7 +146,7 @@ static void send_answers(struct rt_task *task)
 		     link != &placement->answered && count < ANSWERS_MAX && bytes < MESSAGE_BYTES;
 		     link = link->next, count++)
 			bytes += answer_bytes(RT_CONTAINER_OF(link, struct item, link));
-		send_message(placement, count); /* which costs nothing when the gateway has gone */
+		send_message(placement, count); /* costs nothing when the gateway has gone */
 	}
 	end_if_done(placement);
 }
@@ -165,7 +165,7 @@ static void item_placed(struct order_placing *placing)
 
 /* ---- items ---- */
 
-/* False: the status says why not. */
+/* False: not started, and the status says why. */
 static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem *message)
 {
 	struct order_placing *placing = &item->placing;

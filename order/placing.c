@@ -1,11 +1,11 @@
-/* placing.c - one order on its way into the store, and perhaps to its decision.
+/* placing.c - stores one order, and waits for its decision if asked to.
  *
- *   order_placing_start     checked, packed, named; who waits is a waiter before it is stored
+ *   order_placing_start     checks, packs, makes the id; adds the waiter
  *     order_stored          stored, or found, or refused
- *       on_moved            it left PENDING, by the answer to a move of this instance
- *       on_order            … or by what was read
+ *       on_moved            it left PENDING, according to the answer to an own move
+ *       on_order            … or according to a read
  *       time_is_up          it is answered as it is
- *         finish            the one exit
+ *         finish            the only exit
  *
  * The waiter is added before storing, so that it cannot miss the decision. */
 #include <string.h>
@@ -13,8 +13,8 @@
 #include "check.h"
 #include "order/order_internal.h"
 
-/* How long an answer may be held back for a decision: a little less than the caller has left, so
- * that the answer still arrives. */
+/* How long an answer may wait for a decision: a little less than the caller waits, so that the answer
+ * still arrives. */
 static int64_t wait_ms(int64_t remaining_ms, int64_t max_ms)
 {
 	if (remaining_ms == INT64_MAX)
@@ -51,8 +51,8 @@ static void on_order(struct order_waiter *waiter, const struct order_record *rec
 	struct order_placing *placing = RT_CONTAINER_OF(waiter, struct order_placing, waiter);
 	Tandem__Order__V1__Order *order;
 
-	/* NULL: it is not stored yet. And while the store has not answered this one's placing, its
-	 * answer comes later than this, so it says the same or more. */
+	/* NULL: it is not stored yet. While the store has not answered the placing, its answer comes
+	 * later than this one, so it is at least as new. */
 	if (!placing->waiting || record == NULL || record->state == ORDER_PENDING)
 		return;
 	order = view(placing, record);
@@ -62,7 +62,7 @@ static void on_order(struct order_waiter *waiter, const struct order_record *rec
 	finish(placing);
 }
 
-/* With what is at hand, the answer is as good as the record. */
+/* The placing's own data and the move make a complete record. */
 static void on_moved(struct order_waiter *waiter, const struct order_move_op *move)
 {
 	const struct order_place_op *op =

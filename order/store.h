@@ -1,9 +1,9 @@
-/* store.h - what the order service keeps, as the few atomic operations it needs.
+/* store.h - the atomic operations on the order service's data.
  *
  * store_redis.c does them; the simulation runs it on a Redis in memory. Asynchronous: fill the
- * in-fields of an embedded op, submit it, get `done(op, status)` exactly once, on the loop, never
- * before the submit returned. Strings and bytes given in stay the caller's and must live until
- * done. What comes out lives until done returns.
+ * in-fields of an embedded op, submit it, and `done(op, status)` runs exactly once, on the loop, never
+ * before the submit has returned. Input strings and bytes stay the caller's and must live until
+ * done. Outputs live until done returns.
  *
  * Statuses: RT_OK; RT_LOST, RT_TIMEOUT (it may or may not have happened); RT_BUSY, RT_FULL,
  * RT_DENIED, RT_UNREADY (it did not); RT_CANCELED. */
@@ -17,7 +17,7 @@
 #define ORDER_ID_PREFIX "ord_"
 #define ORDER_ID_LENGTH (4 + RT_BASE32_128)
 
-/* An order as it is stored. */
+/* A stored order. */
 struct order_record {
 	const char *order_id;
 	enum order_state state;
@@ -30,8 +30,8 @@ struct order_record {
 	uint32_t attempt; /* of the request that is under way */
 	/* "placed@<unix ms>-<n> reserved+<ms>-<n> …": each event of the order, when (first absolute,
 	 * then since the first) and the second half of its stream id (<unix ms>-<n>). The times are
-	 * those of the ids, which never go back; where an id lies ahead of the time, "~<unix ms>"
-	 * behind it tells the time. A repeated request is written "again+<ms>-<n>"; from
+	 * those of the ids, which never go back; where an id is ahead of the time, "~<unix ms>"
+	 * behind it gives the time. A repeated request is written "again+<ms>-<n>"; from
 	 * the 8th repeat on (attempt 9) it replaces the "again" before it. */
 	const char *history;
 };
@@ -43,7 +43,7 @@ struct order_place_op {
 	struct rt_batch_item item; /* the store's */
 	/* In. */
 	const char *order_id;
-	bool fresh; /* the id was just made at random: nobody can have used it */
+	bool fresh; /* the id was just made at random: it cannot have been used before */
 	const char *customer_id;
 	const uint8_t *placed;
 	size_t placed_length;
@@ -51,7 +51,7 @@ struct order_place_op {
 	const char *traceparent; /* "" : none */
 	/* Out. */
 	enum { ORDER_PLACED, ORDER_PLACED_BEFORE, ORDER_CONFLICT } outcome;
-	bool stream_full;           /* why RT_FULL: the event stream has reached its hard length */
+	bool stream_full; /* RT_FULL because the event stream has reached its hard length */
 	struct order_record record; /* PLACED, PLACED_BEFORE */
 	void (*done)(struct order_place_op *op, int status);
 };
@@ -63,14 +63,14 @@ struct order_move_op {
 	const char *order_id;
 	enum order_input input;
 	uint64_t expected_version; /* 0: any */
-	/* Of the event, when the rule publishes one that ends the order (Rejected, Cancelled,
-	 * Expired): kept as detail. Empty: such an event carries the detail that is kept. */
+	/* Data of the event, when the rule publishes one that ends the order (Rejected, Cancelled,
+	 * Expired): stored as detail. Empty: such an event carries the stored detail. */
 	const uint8_t *data;
 	size_t data_length;
 	int64_t now_ms, retry_due_ms;
 	const char *traceparent;
-	/* Entry of inventory:{p}:events to acknowledge, whatever the outcome, but for an unknown
-	 * order; NULL: none. */
+	/* Entry of inventory:{p}:events to acknowledge, whatever the outcome, except when the order is
+	 * unknown; NULL: none. */
 	const char *ack_id;
 	bool want_record, want_history;
 	/* Out. */
@@ -85,7 +85,7 @@ struct order_move_op {
 	uint64_t version;
 	int64_t age_ms;             /* only when MOVED: since the order was placed */
 	struct order_record record; /* only when wanted and known */
-	const char *history;        /* only when MOVED and wanted; NULL: it was not told */
+	const char *history;        /* only when MOVED and wanted; else NULL */
 	void (*done)(struct order_move_op *op, int status);
 };
 
@@ -102,19 +102,19 @@ struct order_list_op {
 	struct rt_batch_item item;
 	const char *customer_id;
 	size_t count_max;
-	size_t bytes_max; /* of what is stored of them, 512 added to each; one comes all the same */
-	int64_t before_ms; /* go on behind (created, id) of the last one; INT64_MAX: at the newest */
+	size_t bytes_max; /* of their stored data, plus 512 for each; the first is always returned */
+	int64_t before_ms; /* continue after (created, id) of the last one; INT64_MAX: at the newest */
 	const char *before_id;        /* "" with INT64_MAX */
-	struct order_record *records; /* without those that are damaged */
+	struct order_record *records; /* without damaged ones */
 	size_t record_count;
-	const char *last_id; /* the last that was looked at, damaged or not; "": none */
-	bool more;           /* behind it */
+	const char *last_id; /* the last that was read, damaged or not; "": none */
+	bool more;           /* after it */
 	void (*done)(struct order_list_op *op, int status);
 };
 
 /* Orders whose timer has run out; their timers are set to lease_until_ms, so that other instances
- * leave them alone for so long. `queued`: the order's last request still lies in the stream,
- * ahead of what inventory has read: it is late, not lost. */
+ * skip them until then. `queued`: inventory has not read the order's last request yet, so it is late,
+ * not lost. */
 struct order_due_op {
 	struct rt_batch_item item;
 	int64_t now_ms, lease_until_ms;
@@ -124,7 +124,7 @@ struct order_due_op {
 		bool queued;
 	} * due;
 	size_t due_count;
-	int64_t timer_count; /* orders with a timer, due or not: those that are not settled */
+	int64_t timer_count; /* orders with a timer, due or not: all that are not settled */
 	void (*done)(struct order_due_op *op, int status);
 };
 
@@ -137,9 +137,9 @@ struct order_timer_op {
 	void (*done)(struct order_timer_op *op, int status);
 };
 
-/* What was published, for those who watch: entries of order:{p}:events after an id. With "$": no
- * entries, and `last` is where the stream ends now. Without block_ms it does not wait, and its answer
- * comes in order with those of place and move: what they published before is told before. */
+/* Reads entries of order:{p}:events after an id, for watchers. With "$": no entries, and `last` is where
+ * the stream ends now. Without block_ms it does not wait, and its answer keeps the order with those of
+ * place and move: entries that they published earlier are reported earlier. */
 struct order_tail_op {
 	const char *after; /* stream id, or "$" */
 	int64_t block_ms;
@@ -148,7 +148,7 @@ struct order_tail_op {
 		uint64_t seq;
 	} * entries;
 	size_t entry_count;
-	char last[48]; /* where to go on */
+	char last[48]; /* where to continue */
 	void (*done)(struct order_tail_op *op, int status);
 };
 
@@ -156,7 +156,7 @@ extern const struct rt_functions order_functions; /* generated from functions.lu
 struct order_store_options {
 	struct rt_store *store;               /* borrowed; of order_functions */
 	const struct rt_redis_options *redis; /* for a connection of its own; not kept */
-	int64_t stream_length_max;            /* past it order_place answers RT_FULL */
+	int64_t stream_length_max;            /* above it order_place ends with RT_FULL */
 	int partition;
 };
 int order_store_new(struct rt_loop *loop, const struct order_store_options *options,
@@ -168,14 +168,14 @@ void order_store_list(struct order_store *store, struct order_list_op *op);
 void order_store_due(struct order_store *store, struct order_due_op *op);
 void order_store_timer(struct order_store *store, struct order_timer_op *op);
 void order_store_tail(struct order_store *store, struct order_tail_op *op);
-/* Tells what each batch of place or move has published, ahead of its `done`s: the entries behind `before`,
- * up to `last`, and none of others. NULL: nobody asks. */
+/* `published` reports the entries of each batch of place or move, before its `done`s: those after
+ * `before`, up to `last`, and no others. NULL: none. */
 void order_store_on_published(struct order_store *store,
 			      void (*published)(void *user, const char *before, const char *last),
 			      void *user);
-/* Gives up the tail that is being read: it ends with RT_CANCELED, or with what it got. */
+/* Interrupts the read of the tail: it ends with RT_CANCELED, or with the entries it got. */
 void order_store_tail_interrupt(struct order_store *store);
-/* Before rt_store_free, which ends what is under way but for the tail. Takes NULL. */
+/* Before rt_store_free, which ends all operations but the tail. Takes NULL. */
 void order_store_free(struct order_store *store);
 
 #endif

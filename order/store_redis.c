@@ -1,10 +1,10 @@
-/* store_redis.c - the order store on Redis: what functions.lua does the steps of, as queues of commands
- * (runtime/redis). Each operation is told how it is sent and how its answer is read.
+/* store_redis.c - the order store on Redis: the operations of functions.lua, as queues of commands
+ * (runtime/redis). For each operation it says how it is sent and how its answer is read.
  *
  *   place, move                  gathered: many in one FCALL
  *   get                          a plain HMGET; list, due, timer, trim: one FCALL each
- *   tail                         XREAD; when it waits, on a connection of its own: it holds up what
- *                                is behind it */
+ *   tail                         XREAD; when it waits, on its own connection: it delays the commands
+ *                                behind it */
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 #define PLACE_COUNT_MAX 128
 #define MOVE_COUNT_MAX  256
 #define IN_FLIGHT_MAX   4
-#define GATHER          64 /* that a second call beside the first is worth */
+#define GATHER          64 /* so many are worth a second call beside the first */
 #define WAITING_MAX     100000
 #define GETS_MAX        256 /* under way: about a millisecond of Redis */
 #define LISTS_MAX       4   /* a page takes up to some milliseconds */
@@ -37,7 +37,7 @@ struct order_store {
 	char length_max[24];
 	int64_t timeout_ms;
 	struct rt_store_queue *place, *move, *get, *list, *due, *timer;
-	char placed_history[80]; /* of the order whose answer is being told */
+	char placed_history[80]; /* of the order whose answer is being passed on */
 	struct tail_call *tail;
 	struct rt_args tail_args;
 };
@@ -157,7 +157,7 @@ static int place_decode(struct rt_store_run *run, void *item, const struct redis
 			.history = store->placed_history,
 		};
 		return RT_OK;
-	case REDIS_REPLY_NIL: /* not placed, when storage is full; else nobody's answer */
+	case REDIS_REPLY_NIL: /* not placed, when storage is full; else unexpected */
 		return run->commands > 1 ? RT_FULL : RT_PROTOCOL;
 	default:
 		op->outcome = ORDER_PLACED_BEFORE;
@@ -299,8 +299,8 @@ static const struct rt_store_step move_step = {
 
 /* ---- get ---- */
 
-/* Reads share the connection with orders that are placed and decided. So few are under way, the
- * others wait: however many clients look, nothing is late, or refused, behind them. */
+/* Reads share the connection with orders that are placed and decided. So only a few are under way and
+ * the others wait: however many clients read, nothing is late, or refused, because of them. */
 
 static void get_encode(struct rt_store_run *run, const void *item)
 {
@@ -317,7 +317,7 @@ static void get_encode(struct rt_store_run *run, const void *item)
 		rt_args_str(run->args, fields[i]);
 }
 
-/* A thing of another type at an order's key is no order. */
+/* A key of another type is not an order. */
 static bool get_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
 	(void)run;
@@ -477,8 +477,8 @@ static const struct rt_store_step timer_step = {
 
 /* ---- tail ---- */
 
-/* A read of the tail. The caller may give it up (tail_interrupt) while Redis still holds it: it
- * ends when both the answer has come and no task of it is queued. */
+/* A read of the tail. The caller may give it up (tail_interrupt) while Redis still blocks: it
+ * ends when both the answer has arrived and no task of it is queued. */
 struct tail_call {
 	struct rt_redis_op op;
 	struct rt_task task;

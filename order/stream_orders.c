@@ -2,9 +2,9 @@
  *
  *   order_stream_orders → read_more → on_message: an item is started → read_more …
  *     item_placed: its answer is sent → read_more
- *   the client's half-close, or its going: when the last item has ended, the call ends
+ *   when the client half-closes or is gone, the call ends with the last item
  *
- * IN_FLIGHT_MAX items are under way at most, and none is read while the client does not take its
+ * At most IN_FLIGHT_MAX items are under way, and none is read while the client does not take its
  * answers: reading is the flow control. Each item has its own arena, because items end in any
  * order. It keeps nothing of the message, which the next read frees. */
 #include "check.h"
@@ -17,11 +17,11 @@ struct stream {
 	struct order *order;
 	Tandem__Order__V1__StreamOrdersResponse_Closure closure;
 	struct rt_call *call;
-	const char *traceparent; /* asked for once: a call keeps each value it was asked for */
+	const char *traceparent; /* read once: the call keeps a copy of each value that is read */
 	struct rt_list items;    /* under way */
 	size_t in_flight;
 	bool reading, paused, ended;
-	int busy; /* in a function of its own: it is not freed now */
+	int busy; /* functions that use it now: it must not be freed */
 };
 
 struct stream_item {
@@ -34,7 +34,7 @@ struct stream_item {
 
 static void on_message(struct rt_call *call, const ProtobufCMessage *message, void *user);
 
-/* Frees the stream once it has ended and no call uses it; the last user calls it. */
+/* Frees the stream once it has ended and no function uses it; every user calls this last. */
 static void stream_leave(struct stream *stream)
 {
 	if (--stream->busy > 0 || !stream->ended || stream->in_flight > 0 || stream->paused)
@@ -137,7 +137,7 @@ static void on_message(struct rt_call *call, const ProtobufCMessage *message, vo
 	stream_leave(stream);
 }
 
-/* The client has gone. A read that waits says so, too. */
+/* The client has gone. A pending read ends, too. */
 static void on_cancel(struct rt_call *call, void *user)
 {
 	struct stream *stream = user;

@@ -1,5 +1,5 @@
-/* tables.c - writes the tables of order_step.h as Lua, for functions.lua. It runs while Tandem is built,
- * and is no part of the service.
+/* tables.c - writes the tables of order_step.h as Lua, for functions.lua. The build runs it; it is not
+ * part of the service.
  *
  *   AGAIN_WORD                        "again", in the history
  *   EVENTS.<NAME>                     type, word in the history, has_detail
@@ -73,7 +73,7 @@ static void write_rules(bool settled)
 
 int main(void)
 {
-	printf("-- Generated from order_step.c by tables.c, which says what is in here.\n");
+	printf("-- Generated from order_step.c by tables.c, which describes the content.\n");
 	write_events();
 	printf("local RULES = {\n");
 	write_rules(false);

@@ -1,10 +1,10 @@
-/* timers.c - what is due: requests without an answer, orders without a decision, holds that ran out.
+/* timers.c - due timers: requests without an answer, orders without a decision, holds that ran out.
  *
- *   every every_ms   look → looked: each order that is due is leased to this instance
+ *   every every_ms   look → due_listed: each due order is leased to this instance
  *     order_timer_input says what its timer means
- *       queued       its request still waits to be read: late, not lost; the timer is set anew
+ *       queued       inventory has not read its request yet: late, not lost; the timer is set again
  *       else         store->move: asked again, or expired
- *     the last one has ended → look again at once if there was more, else at the next tick
+ *     the last one has ended → look again at once if there may be more, else at the next tick
  *
  * If this instance dies or loses Redis, its lease runs out and the order is due again. */
 #include <stdio.h>
@@ -24,7 +24,7 @@ struct order_timers {
 	int64_t every_ms;
 	struct rt_timer tick;
 	struct order_due_op due;
-	size_t pending; /* moves and timers under way, and the look */
+	size_t pending; /* operations under way: moves, timers, the list of due orders */
 	bool more, stopping;
 	void (*stopped)(struct order *order);
 };
@@ -78,7 +78,7 @@ static void move_stored(struct order_move_op *op, int status)
 	due_end(due);
 }
 
-static void postponed(struct order_timer_op *op, int status)
+static void timer_set(struct order_timer_op *op, int status)
 {
 	(void)status; /* failed: the lease runs out */
 	due_end(RT_CONTAINER_OF(op, struct due, timer));
@@ -103,7 +103,7 @@ static void expire_data(struct due *due, const struct order_record *record)
 	due->move.data = order_pack(&due->arena, &expired.base, &due->move.data_length);
 }
 
-/* When the next repeat is due: with a PENDING order, never behind its deadline. */
+/* When the next repeat is due; for a PENDING order never after its deadline. */
 static int64_t next_due(struct order *order, const struct order_record *record, int64_t now_ms,
 			uint32_t attempt)
 {
@@ -130,7 +130,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 		due->timer.order_id = due->order_id;
 		due->timer.version = record->version;
 		due->timer.due_ms = next_due(order, record, now_ms, record->attempt);
-		due->timer.done = postponed;
+		due->timer.done = timer_set;
 		order_store_timer(order->store, &due->timer);
 		return;
 	}
@@ -140,7 +140,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 	due->move.input = due->input;
 	due->move.expected_version = record->version;
 	due->move.now_ms = now_ms;
-	/* Asked again: with a longer pause. Expired: a new request, its first attempt. */
+	/* Asked again: with a longer interval. Expired: a new request, its first attempt. */
 	due->move.retry_due_ms = due->input == ORDER_IN_REQUEST_UNANSWERED
 					 ? next_due(order, record, now_ms, record->attempt + 1)
 					 : order_retry_at(order, now_ms, 1);
@@ -148,7 +148,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 	order_move(order, &due->move);
 }
 
-static void looked(struct order_due_op *op, int status)
+static void due_listed(struct order_due_op *op, int status)
 {
 	struct order_timers *timers = RT_CONTAINER_OF(op, struct order_timers, due);
 	struct order_counts *counts = &timers->order->counts;
@@ -176,7 +176,7 @@ static void look(struct rt_timer *tick)
 	timers->due = (struct order_due_op){ .now_ms = now_ms,
 					     .lease_until_ms = now_ms + LEASE_MS,
 					     .count_max = COUNT_MAX,
-					     .done = looked };
+					     .done = due_listed };
 	order_store_due(order->store, &timers->due);
 }
 

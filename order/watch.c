@@ -1,25 +1,25 @@
 /* watch.c - notifies waiters from this instance's moves, and from the tail of order:{p}:events.
  *
  *   order_watch_moved                notifies its waiters, or reads the order for them
- *   published                        so the own entries are no news: the tail's place moves behind them
+ *   published                        own entries need no reading: the tail's position moves past them
  *
- *   order_watch_add → tail_begin ("$") → tail_begun: all nodes are to be read → tail_next
- *   tail_next                        waits a little, or at the stream when others publish there, too
- *     tail_read → tail_came          nodes whose order was named are to be read → tail_next
- *     reads_begin → node_begin_read → node_was_read → its waiters → reads_begin
- *   nothing came for LOOK_MS → tail_look: has the stream begun anew?
- *   nobody has waited for LINGER_MS → the tail is left alone
+ *   order_watch_add → tail_begin ("$") → tail_begun: all nodes are queued for reading → tail_next
+ *   tail_next                        pauses, or waits at the stream when others publish there, too
+ *     tail_read → entries_read       nodes of these entries are queued for reading → tail_next
+ *     reads_begin → node_begin_read → order_read → its waiters → reads_begin
+ *   no entry for LOOK_MS → tail_look: was the stream deleted and begun again?
+ *   no node for LINGER_MS → the tail is not read any more
  *
- * An instance that is alone finds nothing in the tail: all there is in the stream it has published, and
- * knows. To wait there would wake it with each of its own entries. So it looks every few
- * milliseconds, seldomer while nobody comes. When entries are there that are not its own, or when
- * its own do not follow each other, it is not alone: then it waits at the stream, and is woken at once. It
- * lingers because the next waiter usually comes soon, and finds the tail running.
+ * An instance that is alone finds nothing in the tail: it has published everything in the stream itself.
+ * Waiting at the stream would wake it with each of its own entries. So it reads every few
+ * milliseconds, less often while no waiter is added. When it finds entries that are not its own, or
+ * its own do not follow each other, it is not alone: then it waits at the stream, and is woken at once.
+ * It lingers because the next waiter is usually added soon, and then the tail is still running.
  *
- * Reads share the store's connection with orders that are placed and decided, and all that wait can
- * come up for reading in one turn: so READS_MAX are under way at most, the others queue. Those that
- * something was heard of queue apart from those that are only looked after, and take turns with
- * them: a sweep over thousands makes nobody late. */
+ * Reads share the store's connection with orders that are placed and decided, and all nodes may have
+ * to be read in one turn: so at most READS_MAX are under way, the others queue. Nodes with news queue
+ * apart from nodes that are only swept, and the two queues take turns: a sweep over thousands of nodes
+ * delays no waiter. */
 #include <stdio.h>
 #include <string.h>
 
@@ -32,12 +32,12 @@
 #define BLOCK_MS      1000
 #define LOOK_MS       1000
 #define LINGER_MS     200
-#define PAUSE_MIN_MS  5     /* between two looks at the tail, alone … */
-#define PAUSE_MAX_MS  80    /* … when nobody has come since */
-#define OTHERS_MS     10000 /* who published lately, publishes still */
+#define PAUSE_MIN_MS  5     /* between two reads of the tail, alone … */
+#define PAUSE_MAX_MS  80    /* … when no waiter was added since */
+#define OTHERS_MS     10000 /* after an entry of another instance, it counts as active for so long */
 #define BACK_OFF_MS   100
-#define SWEEP_MS      500  /* how often nodes are looked over … */
-#define READ_AFTER_MS 5000 /* … and read again, when nothing was heard for so long */
+#define SWEEP_MS      500  /* how often all nodes are checked … */
+#define READ_AFTER_MS 5000 /* … and read again, when their last read is so long ago */
 #define READS_MAX     ORDER_WATCH_READS_MAX
 
 #define STREAM_ID sizeof(((struct order_tail_op *)NULL)->last)
@@ -47,13 +47,13 @@ struct order_watch_node {
 	struct order_watch *watch;
 	char order_id[ORDER_ID_LENGTH + 1];
 	struct rt_list waiters;
-	uint64_t version; /* of the newest that is known */
+	uint64_t version; /* the newest that is known */
 	int64_t read_ms;
 	struct order_get_op get;
 	uint64_t reads; /* that have begun */
 	enum node_stage { NODE_IDLE, NODE_STALE, NODE_HEARD, NODE_READING } stage;
 	struct rt_list queue; /* STALE, HEARD: in the list of that name */
-	bool again;           /* READING: once more when this read has ended */
+	bool again;           /* READING: read once more when this read has ended */
 	bool notifying;
 };
 
@@ -63,16 +63,16 @@ struct order_watch {
 	struct order_watch_node *nodes;
 	size_t waiter_count, waiters_max;
 	size_t reads; /* under way */
-	/* Nodes to be read: something was heard of them; they are only looked after. */
+	/* Nodes to be read: with news; because their last read is old. */
 	struct rt_list heard, stale;
-	bool stale_next; /* when there are both */
+	bool stale_next; /* when both have nodes */
 	struct rt_series *waiters;
 	enum { TAIL_OFF, TAIL_BEGINS, TAIL_RUNS, TAIL_PAUSES, TAIL_BACKS_OFF } tail;
 	struct order_tail_op tail_op;
-	char after[STREAM_ID]; /* its place: all up to there is known */
-	/* The own entries: from behind the first to the second there are no others. "": none yet. */
+	char after[STREAM_ID]; /* its position: everything up to there is known */
+	/* After the first and up to the second there are only own entries. "": none yet. */
 	char own_from[STREAM_ID], own[STREAM_ID];
-	int64_t others_until_ms; /* others publish, too */
+	int64_t others_until_ms; /* until then others count as publishing, too */
 	int64_t pause_ms;
 	int64_t idle_since_ms, looked_ms;
 	struct rt_timer rest, sweep; /* rest: PAUSES, BACKS_OFF */
@@ -107,12 +107,12 @@ static void stop_check(struct order_watch *watch)
 	RT_TAKE(watch->stopped)(watch->stopped_user);
 }
 
-/* What waiters are sent: the order as read, or how an own move ended. */
+/* What waiters get: the order that was read, or how an own move ended. */
 struct node_news {
 	int status;
 	const struct order_record *record;
 	const struct order_move_op *move; /* NULL: it was read */
-	bool read;                        /* set when somebody needs the record of what moved */
+	bool read;                        /* set when a waiter needs the moved order's record */
 };
 
 static void waiter_read(struct order_waiter *waiter, const struct node_news *news)
@@ -120,16 +120,16 @@ static void waiter_read(struct order_waiter *waiter, const struct node_news *new
 	const struct order_record *record = news->record;
 
 	if (waiter->first_read > waiter->node->reads)
-		return; /* it came while this was read: the next read is for it */
+		return; /* it was added while this was read: the next read is for it */
 	if (news->status != RT_OK) {
 		if (waiter->on_failed != NULL)
 			waiter->on_failed(waiter, news->status);
 		return;
 	}
-	if (record != NULL && record->version <= waiter->told_version)
+	if (record != NULL && record->version <= waiter->known_version)
 		return;
 	if (record != NULL)
-		waiter->told_version = record->version;
+		waiter->known_version = record->version;
 	waiter->on_order(waiter, record);
 }
 
@@ -137,25 +137,25 @@ static void waiter_moved(struct order_waiter *waiter, struct node_news *news)
 {
 	const struct order_move_op *move = news->move;
 
-	if (move->version <= waiter->told_version)
+	if (move->version <= waiter->known_version)
 		return;
 	if (waiter->on_moved == NULL || move->history == NULL) {
 		news->read = true;
 		return;
 	}
-	waiter->told_version = move->version;
+	waiter->known_version = move->version;
 	waiter->on_moved(waiter, move);
 }
 
-/* Tells each waiter; any of them may go, or come, meanwhile. */
+/* Notifies each waiter; meanwhile any may be removed, or added. */
 static void node_notify(struct order_watch_node *node, struct node_news *news)
 {
-	struct rt_list untold;
+	struct rt_list remaining;
 	struct rt_list *link;
 
-	rt_list_init(&untold);
-	rt_list_move(&untold, &node->waiters);
-	while ((link = rt_list_pop(&untold)) != NULL) {
+	rt_list_init(&remaining);
+	rt_list_move(&remaining, &node->waiters);
+	while ((link = rt_list_pop(&remaining)) != NULL) {
 		struct order_waiter *waiter = RT_CONTAINER_OF(link, struct order_waiter, link);
 
 		rt_list_push(&node->waiters, link);
@@ -168,7 +168,7 @@ static void node_notify(struct order_watch_node *node, struct node_news *news)
 
 /* ---- reading ---- */
 
-/* Wants the node read. One that waits as stale goes to those that were heard of when it is, too. */
+/* Queues the node for reading. A stale one that has news moves to the heard ones. */
 static void node_queue(struct order_watch_node *node, enum node_stage stage)
 {
 	struct order_watch *watch = node->watch;
@@ -192,7 +192,7 @@ static struct order_watch_node *queue_pop(struct order_watch *watch)
 	return link == NULL ? NULL : RT_CONTAINER_OF(link, struct order_watch_node, queue);
 }
 
-static void node_was_read(struct order_get_op *op, int status);
+static void order_read(struct order_get_op *op, int status);
 
 static void node_begin_read(struct order_watch_node *node)
 {
@@ -202,7 +202,7 @@ static void node_begin_read(struct order_watch_node *node)
 	node->again = false;
 	node->reads++;
 	node->read_ms = rt_loop_now(watch->loop);
-	node->get = (struct order_get_op){ .order_id = node->order_id, .done = node_was_read };
+	node->get = (struct order_get_op){ .order_id = node->order_id, .done = order_read };
 	watch->reads++;
 	order_store_get(watch->store, &node->get);
 }
@@ -221,7 +221,7 @@ static void node_read(struct order_watch_node *node)
 	reads_begin(node->watch);
 }
 
-static void node_was_read(struct order_get_op *op, int status)
+static void order_read(struct order_get_op *op, int status)
 {
 	struct order_watch_node *node = RT_CONTAINER_OF(op, struct order_watch_node, get);
 	struct order_watch *watch = node->watch;
@@ -230,7 +230,7 @@ static void node_was_read(struct order_get_op *op, int status)
 	watch->reads--;
 	node->stage = NODE_IDLE;
 	node->notifying = true;
-	/* A failed read is made good by the tail's next start, or by the sweep. */
+	/* After a failure the tail's next start, or the sweep, reads it again. */
 	if (status == RT_OK && op->found) {
 		node->again |= op->record.version < node->version;
 		node->version = RT_MAX(node->version, op->record.version);
@@ -320,7 +320,7 @@ static bool id_less(const char *id, const char *other)
 
 /* ---- the own entries ---- */
 
-/* They are no news. */
+/* Moves the tail's position past the own entries. */
 static void pass_own(struct order_watch *watch)
 {
 	if (watch->own[0] != '\0' && !id_less(watch->after, watch->own_from) &&
@@ -350,17 +350,17 @@ static void published(void *user, const char *before, const char *last)
 	snprintf(watch->own, sizeof(watch->own), "%s", last);
 	if (watch->tail == TAIL_RUNS || watch->tail == TAIL_PAUSES)
 		pass_own(watch);
-	/* The stream was deleted: what was in it and not read is missed. */
+	/* The stream was deleted: its entries that were not read are lost. */
 	if (anew)
 		read_all(watch);
 }
 
 /* ---- reading the tail ---- */
 
-/* A stream that is deleted begins anew, and its ids may lie below where the tail is: when they were
+/* A stream that was deleted begins again, and its ids may be lower than the tail's position: when that was
  * made by a clock that was ahead, or in the same millisecond. */
 
-/* The first entry behind the tail: does it count less than the one before it? */
+/* Is the number of the first entry after the tail's position lower than it should be? */
 static bool begins_anew(const char *first, const char *after)
 {
 	unsigned long long first_ms, first_n, ms, n;
@@ -369,7 +369,7 @@ static bool begins_anew(const char *first, const char *after)
 	       sscanf(after, "%llu-%llu", &ms, &n) == 2 && first_n <= n;
 }
 
-static void tail_came(struct order_tail_op *op, int status)
+static void entries_read(struct order_tail_op *op, int status)
 {
 	struct order_watch *watch = RT_CONTAINER_OF(op, struct order_watch, tail_op);
 	size_t known = 0;
@@ -378,7 +378,7 @@ static void tail_came(struct order_tail_op *op, int status)
 		tail_failed(watch);
 		return;
 	}
-	/* What was published by us meanwhile. */
+	/* Entries that this instance published meanwhile. */
 	while (known < op->entry_count && !id_less(watch->after, op->entries[known].stream_id))
 		known++;
 	if (known < op->entry_count && begins_anew(op->entries[known].stream_id, watch->after))
@@ -428,7 +428,7 @@ static void tail_ask_end(struct order_watch *watch,
 	order_store_tail(watch->store, &watch->tail_op);
 }
 
-/* Nothing came for a while: is the stream still the one that is followed? */
+/* No entry for a while: is the stream still the same? */
 static void tail_look(struct order_watch *watch)
 {
 	if (tail_is_wanted(watch))
@@ -442,7 +442,7 @@ static void tail_read(struct order_watch *watch, int64_t block_ms)
 	watch->tail = TAIL_RUNS;
 	watch->tail_op = (struct order_tail_op){ .after = watch->after,
 						 .block_ms = block_ms,
-						 .done = tail_came };
+						 .done = entries_read };
 	order_store_tail(watch->store, &watch->tail_op);
 }
 
@@ -524,7 +524,7 @@ bool order_watch_add(struct order_watch *watch, struct order_waiter *waiter, con
 	node = node_of(watch, order_id);
 	node->version = RT_MAX(node->version, known);
 	waiter->node = node;
-	waiter->told_version = known;
+	waiter->known_version = known;
 	waiter->first_read = node->reads + 1;
 	if (node->stage == NODE_READING)
 		node->again = true;
@@ -575,7 +575,7 @@ void order_watch_read(struct order_watch *watch, struct order_waiter *waiter)
 	(void)watch;
 	if (waiter->node == NULL)
 		return;
-	waiter->told_version = 0;
+	waiter->known_version = 0;
 	node_read(waiter->node);
 }
 

@@ -1,9 +1,9 @@
 /* watch_order.c - WatchOrder: the order as it is, then every change, until nothing more will happen.
  *
- *   order_watch_order → a waiter that looks at once
- *     on_order           sends each version not yet sent, also those that were skipped between
- *                        two reads: the record's history has them
- *     on_drained         the client takes messages again: looks again
+ *   order_watch_order → a waiter that reads at once
+ *     on_order           sends each version not yet sent, including those between two reads, which
+ *                        the record's history has
+ *     on_drained         the client takes messages again: reads again
  *     on_cancel          the client has gone */
 #include <string.h>
 
@@ -16,11 +16,11 @@ struct watch_order {
 	struct rt_call *call;
 	char order_id[ORDER_ID_LENGTH + 1];
 	uint64_t sent; /* the highest version sent, or not wanted */
-	bool began;    /* it was looked at once */
+	bool began;    /* it was read once */
 	bool paused;
 };
 
-/* The one exit: with a status that is not OK, or the good end. */
+/* The only exit: with an error, or OK when `status` is NULL. */
 static void finish(struct watch_order *watch, struct rt_status *status)
 {
 	struct order *order = watch->order;

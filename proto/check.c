@@ -1,8 +1,8 @@
 /* check.c - the limits of the public contract, one function a message, one table of messages.
  *
  * A fault goes into the status as it is found: the first one makes the message, each becomes a
- * field violation. Fields that hold a list are looked into up to the list's own limit only, so
- * that the work is bounded whatever came in. */
+ * field violation. A list is checked only up to its own limit, so that the work is bounded for any
+ * input. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -50,8 +50,8 @@ static size_t characters(const char *text)
 	return count;
 }
 
-/* A short word of a client's own: an id of something. Bytes are counted first, they bound the
- * rest. */
+/* A short text that the client chose, such as an id. Bytes are counted first, because they bound
+ * the rest. */
 static void check_word(struct check *check, const char *field, const char *word, bool may_be_empty)
 {
 	uint32_t hidden;
@@ -71,7 +71,7 @@ static void check_word(struct check *check, const char *field, const char *word,
 
 static void check_sku(struct check *check, const char *field, const char *sku)
 {
-	/* A table, not isalnum: the locale must have no say. */
+	/* A table, not isalnum: the locale must not matter. */
 	static const char allowed[256] = {
 		['A' ... 'Z'] = 1, ['a' ... 'z'] = 1, ['0' ... '9'] = 1,
 		['.'] = 1,         ['_'] = 1,         ['-'] = 1,
@@ -107,8 +107,8 @@ static void check_count(struct check *check, const char *field, size_t count, si
 		fault(check, field, "holds %zu: at most %zu", count, max);
 }
 
-/* Lines with one SKU are added up, and the sum is a quantity like any other. Looks back at most
- * CHECK_LINES_MAX lines. */
+/* Lines with the same SKU are added up, and the limit of a quantity holds for the sum. Looks back at
+ * most CHECK_LINES_MAX lines. */
 static void check_sum(struct check *check, const char *field, Tandem__Order__V1__OrderLine **lines,
 		      size_t index)
 {
@@ -199,9 +199,9 @@ static void check_place_order(struct check *check, const ProtobufCMessage *messa
 	check_hold(check, request->hold);
 }
 
-/* What is the same in every order: ids, times, version, the longest reason; tags and lengths. */
+/* The parts that every order has: ids, times, version, the longest reason; tags and lengths. */
 #define ORDER_BYTES 512
-/* A line and, should it be short, its shortage, without the SKU that each of them names. */
+/* A line and, if it is short, its shortage; without the SKU in each of them. */
 #define LINE_BYTES 29
 /* A label without its key and value. */
 #define LABEL_BYTES 8
@@ -235,7 +235,7 @@ static void check_batch_place_orders(struct check *check, const ProtobufCMessage
 		      CHECK_ANSWER_MAX);
 }
 
-/* A request whose first field says which order it is about. */
+/* A request whose first field is an order id. */
 static void check_order(struct check *check, const ProtobufCMessage *message)
 {
 	const Tandem__Order__V1__GetOrderRequest *request = (const void *)message;

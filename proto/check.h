@@ -27,21 +27,21 @@ struct Tandem__Order__V1__PlaceOrderRequest;
 #define CHECK_PAGE_STANDARD    50
 #define CHECK_PAGE_MAX         1000
 #define CHECK_VIOLATIONS_MAX   20 /* more are not listed */
-/* What a gRPC client takes unless it is told otherwise: no answer may be larger. */
+/* The message size that gRPC clients accept by default: no answer may be larger. */
 #define CHECK_ANSWER_MAX (4 * 1024 * 1024)
 /* What the error of a batch's item can take of the answer. */
 #define CHECK_ERROR_MAX 3072
 
-/* Checks any request message of OrderService or InventoryService, told apart by its descriptor.
+/* Checks any request message of OrderService or InventoryService, recognised by its descriptor.
  * True: fine. False: `status` is INVALID_ARGUMENT with a field violation for each fault. Items of
- * BatchPlaceOrders and BatchAdjustStock have outcomes of their own: check them one by one. Of the
- * former it is checked that their answers fit into one message. A message with no rules is fine. */
+ * BatchPlaceOrders and BatchAdjustStock have outcomes of their own: check them one by one. For the
+ * former, this checks that all answers fit into one message. A message without rules is fine. */
 bool check_request(const ProtobufCMessage *request, struct rt_status *status);
-/* The same of the request of a call, which is ended when it is not fine. */
+/* The same for the request of a call; ends the call when the request is not fine. */
 bool check_call(struct rt_call *call, const ProtobufCMessage *request);
 /* The bytes that the item's result can take of a BatchPlaceOrdersResponse, whatever becomes of it. */
 size_t check_result_max(const struct Tandem__Order__V1__PlaceOrderRequest *request);
-/* page_size as it is meant: 0 → 50, more than 1000 → 1000. */
+/* The page size in effect: 0 → 50, more than 1000 → 1000. */
 size_t check_page_size(int32_t page_size);
 /* "ord_" and 26 base32 characters. */
 bool check_order_id(const char *order_id);

@@ -1,6 +1,6 @@
 /* page_token.c - a token is 16 hexadecimal digits of SHA-256 over the list's name, a NUL and the
- * position, and then the position. It keeps mistakes out, not intent: who makes one by hand gets what
- * any client may ask for. */
+ * position, and then the position. The hash catches mistakes, not intent: a token made by hand gets
+ * what any client may ask for. */
 #include "page_token.h"
 
 #include <stdio.h>
@@ -43,6 +43,5 @@ void page_token_status(struct rt_status *status)
 {
 	rt_status_set(status, RT_CODE_INVALID_ARGUMENT, "page_token is not one of this list");
 	rt_status_info(status, "PAGE_TOKEN");
-	rt_status_violation(status, "page_token",
-			    "is not next_page_token of a page of this very list");
+	rt_status_violation(status, "page_token", "is not a next_page_token of this list");
 }

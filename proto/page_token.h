@@ -1,9 +1,8 @@
-/* page_token.h - the tokens that pages of a list are turned with (AIP-158).
+/* page_token.h - the tokens for reading a list page by page (AIP-158).
  *
- * A token is the position behind which its list goes on, and a hash of list and position: what was
- * cut or changed, and what belongs to another list, is no token of this one. A list is named by its
- * method and by what it is restricted to; the size of a page is no part of it, and may change from
- * page to page. */
+ * A token is the position after which the list continues, and a hash of list and position: a token
+ * that was cut or changed, or belongs to another list, is refused. A list is named by its method and
+ * its filter; the page size is not part of the name, and may change from page to page. */
 #ifndef PROTO_PAGE_TOKEN_H
 #define PROTO_PAGE_TOKEN_H
 
@@ -11,9 +10,9 @@
 
 /* The token of `position` in the list; freed by the caller. */
 char *page_token_new(const char *list, const char *position);
-/* The position, a part of `token`; NULL: it is no token of this list. */
+/* The position, a part of `token`; NULL: it is not a token of this list. */
 const char *page_token_read(const char *list, const char *token);
-/* The answer to such a one: INVALID_ARGUMENT that names page_token. */
+/* The answer to a token of another list: INVALID_ARGUMENT that names page_token. */
 void page_token_status(struct rt_status *status);
 
 #endif

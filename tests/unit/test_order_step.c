@@ -98,7 +98,7 @@ static const struct {
 	STAYS("settled: an old timer", CONFIRMED, HOLD_RAN_OUT),
 
 	STAYS("the release is on its way and covers it", CANCELLING, INVENTORY_RESERVED),
-	STAYS("the release is answered all the same", CANCELLING, INVENTORY_UNAVAILABLE),
+	STAYS("the release is still answered", CANCELLING, INVENTORY_UNAVAILABLE),
 	STAYS("unsettled, so that it is seen", CANCELLING, INVENTORY_COMMITTED),
 	MOVES("given back", CANCELLING, INVENTORY_RELEASED, CANCELLED, SETTLED, NONE),
 	REFUSES("called off already", CANCELLING, CONFIRM),
@@ -118,7 +118,7 @@ static const struct {
 	STAYS("settled: an old timer", CANCELLED, HOLD_RAN_OUT),
 
 	STAYS("the release is on its way and covers it", EXPIRING, INVENTORY_RESERVED),
-	STAYS("the release is answered all the same", EXPIRING, INVENTORY_UNAVAILABLE),
+	STAYS("the release is still answered", EXPIRING, INVENTORY_UNAVAILABLE),
 	STAYS("unsettled, so that it is seen", EXPIRING, INVENTORY_COMMITTED),
 	MOVES("given back", EXPIRING, INVENTORY_RELEASED, EXPIRED, SETTLED, NONE),
 	REFUSES("too late to buy", EXPIRING, CONFIRM),
