@@ -1,5 +1,5 @@
-/* hist.c - see hist.h. A value in µs with its top bit at position p ≥ 6 falls into doubling
- * p - 5, at the step its next six bits name; smaller ones into doubling 0, a step each. */
+/* hist.c - see hist.h. A value in µs with its top bit at position p ≥ 6 belongs to doubling p - 5, at
+ * the step that its next six bits give; smaller values belong to doubling 0, each to its own step. */
 #include "hist.h"
 
 static size_t bucket_of(uint64_t us)
@@ -15,7 +15,7 @@ static size_t bucket_of(uint64_t us)
 	return (size_t)doubling * HIST_STEPS + (size_t)((us >> (top - 6)) - HIST_STEPS);
 }
 
-/* The first value of the next bucket: what every value of this one lies below. */
+/* The first value of the next bucket; every value of this one is below it. */
 static double bucket_end_us(size_t bucket)
 {
 	size_t doubling = bucket / HIST_STEPS, step = bucket % HIST_STEPS;

@@ -1,4 +1,4 @@
-/* load.c - see load.h: options, the phases one after another, the report. */
+/* load.c - tandemctl load: options, the phases one after another, the report. See load.h. */
 #include "load.h"
 
 #include <argp.h>
@@ -45,10 +45,10 @@ static const struct argp_option load_options_known[] = {
 	{ "rate", OPT_RATE, "N", 0, "Orders a second, by a fixed schedule", 0 },
 	{ "poisson", OPT_POISSON, NULL, 0, "Random gaps between orders instead of equal ones", 0 },
 	{ "saturate", OPT_SATURATE, "N", OPTION_ARG_OPTIONAL,
-	  "As fast as it goes: always N orders placed and not decided (512)", 0 },
+	  "As fast as possible: always N orders placed and not decided (512)", 0 },
 	{ "duration", OPT_DURATION, "TIME", 0, "Measured time (10s)", 0 },
 	{ "warmup", OPT_WARMUP, "TIME", 0, "Before it, not counted (2s)", 0 },
-	{ "drain", OPT_DRAIN, "TIME", 0, "Wait so long for the last decisions (30s)", 0 },
+	{ "drain", OPT_DRAIN, "TIME", 0, "How long to wait for the last decisions (30s)", 0 },
 	{ "connections", OPT_CONNECTIONS, "N", 0, "Connections to the gateway (4)", 0 },
 	{ "mode", OPT_MODE, "MODE", 0, "unary, batch or stream (unary)", 0 },
 	{ "batch", OPT_BATCH, "N", 0, "Orders in a batch, with --mode batch (100)", 0 },
@@ -56,20 +56,21 @@ static const struct argp_option load_options_known[] = {
 	{ "skew", OPT_SKEW, "SKEW", 0, "uniform, zipf or hot: one SKU for all (uniform)", 0 },
 	{ "lines", OPT_LINES, "N", 0, "Lines of an order, 1 to 16 (1)", 0 },
 	{ "customers", OPT_CUSTOMERS, "N", 0, "Number of customers (10000)", 0 },
-	{ "confirm", OPT_CONFIRM, "PERCENT", 0, "Confirm so many of the reserved orders (0)", 0 },
-	{ "cancel", OPT_CANCEL, "PERCENT", 0, "Cancel so many of the reserved orders (0)", 0 },
+	{ "confirm", OPT_CONFIRM, "PERCENT", 0, "Confirm this share of the reserved orders (0)",
+	  0 },
+	{ "cancel", OPT_CANCEL, "PERCENT", 0, "Cancel this share of the reserved orders (0)", 0 },
 	{ "wait", OPT_WAIT, NULL, 0,
-	  "Learn decisions from wait_for_decision instead of the order stream", 0 },
+	  "Get decisions by wait_for_decision instead of from the order stream", 0 },
 	{ "request-ids", OPT_REQUEST_IDS, NULL, 0, "Give every order a request_id", 0 },
-	{ "stock", OPT_STOCK, "N", 0, "Fill each SKU up to so many first (1000000)", 0 },
+	{ "stock", OPT_STOCK, "N", 0, "Fill each SKU up to N first (1000000)", 0 },
 	{ "no-accounting", OPT_NO_ACCOUNTING, NULL, 0,
 	  "Do not ask, fill SKUs or compare stock: for systems without InventoryService", 0 },
 	{ "out", OPT_OUT, "FOLDER", 0, "Write latency.tsv and series.tsv there", 0 },
-	{ "seed", OPT_SEED, "N", 0, "Of everything random (1)", 0 },
-	{ "quiet", OPT_QUIET, NULL, 0, "No progress", 0 },
-	{ "yes", OPT_YES, NULL, 0, "Do not ask before writing beside other stock", 0 },
+	{ "seed", OPT_SEED, "N", 0, "Seed of all random choices (1)", 0 },
+	{ "quiet", OPT_QUIET, NULL, 0, "Print no progress", 0 },
+	{ "yes", OPT_YES, NULL, 0, "Do not ask when there is stock of other SKUs", 0 },
 	{ "clean", OPT_CLEAN, NULL, 0,
-	  "Place nothing: cancel what earlier loads placed, take their stock out", 0 },
+	  "Place nothing: cancel the orders of earlier loads and take their stock out", 0 },
 	{ 0 },
 };
 
@@ -103,7 +104,7 @@ static int want_word(struct argp_state *state, const char *name, const char *tex
 	for (int i = 0; i < 3; i++)
 		if (strcmp(text, values[i]) == 0)
 			return i;
-	argp_error(state, "--%s: %s is none of %s, %s, %s", name, text, values[0], values[1],
+	argp_error(state, "--%s: %s is not one of %s, %s, %s", name, text, values[0], values[1],
 		   values[2]);
 	return 0;
 }
@@ -111,7 +112,7 @@ static int want_word(struct argp_state *state, const char *name, const char *tex
 const char *const load_modes[3] = { "unary", "batch", "stream" };
 const char *const load_skews[3] = { "uniform", "zipf", "hot" };
 
-/* What an option's argument may be, and where it goes. */
+/* The type and bounds of an option's argument, and where its value goes. */
 #define AT(member) offsetof(struct load_options, member)
 static const struct {
 	int key;
@@ -224,7 +225,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* ---- the phases ---- */
 
-static void finished(struct load *load)
+static void stop_loop(struct load *load)
 {
 	rt_loop_stop(load->loop);
 }
@@ -232,12 +233,12 @@ static void finished(struct load *load)
 static void check_accounting(struct load *load)
 {
 	if (load->options.accounting)
-		load_accounting_close(load, finished);
+		load_accounting_close(load, stop_loop);
 	else
-		finished(load);
+		stop_loop(load);
 }
 
-static void run(struct load *load)
+static void start_run(struct load *load)
 {
 	load_run_start(load, check_accounting);
 }
@@ -245,12 +246,12 @@ static void run(struct load *load)
 static void listen_for_decisions(struct load *load)
 {
 	if (load->options.wait)
-		run(load);
+		start_run(load);
 	else
-		load_tail_start(load, run);
+		load_tail_start(load, start_run);
 }
 
-static void begin(struct rt_timer *timer)
+static void start_phases(struct rt_timer *timer)
 {
 	struct load *load = RT_CONTAINER_OF(timer, struct load, timer);
 
@@ -419,7 +420,7 @@ static void make_skus(struct load *load)
 		load->zipf[i] /= sum;
 }
 
-static void freed(void *user)
+static void channel_freed(void *user)
 {
 	rt_loop_stop(((struct load *)user)->loop);
 }
@@ -434,7 +435,7 @@ static int load_start(struct load *load)
 	load->orders = rt_client_new(load->channel, &tandem__order__v1__order_service__descriptor);
 	load->inventory =
 		rt_client_new(load->channel, &tandem__inventory__v1__inventory_service__descriptor);
-	rt_timer_start(load->loop, &load->timer, 0, begin);
+	rt_timer_start(load->loop, &load->timer, 0, start_phases);
 	rt_loop_run(load->loop);
 	return RT_OK;
 }
@@ -443,7 +444,7 @@ static void load_end(struct load *load)
 {
 	load_tail_free(load);
 	if (load->channel != NULL) {
-		rt_channel_free(load->channel, freed, load);
+		rt_channel_free(load->channel, channel_freed, load);
 		rt_loop_run(load->loop);
 	}
 	load_run_free(load);
@@ -480,8 +481,8 @@ static int load_verdict(struct load *load, int rc)
 	return balanced(load) ? CTL_OK : CTL_NEGATIVE;
 }
 
-/* Over a connection of its own, which is gone when the load begins. */
-static int prepare(const struct ctl *ctl, struct load *load)
+/* Uses a connection of its own, which is closed before the load begins. */
+static int prepare_stock(const struct ctl *ctl, struct load *load)
 {
 	struct ctl asking = *ctl;
 	int code = CTL_OK;
@@ -510,7 +511,7 @@ static int load_command(struct ctl *ctl, void *options)
 	load.random = (uint64_t)load.options.seed;
 	make_skus(&load);
 	ctl_rpc_init();
-	rc = prepare(ctl, &load);
+	rc = prepare_stock(ctl, &load);
 	if (rc == CTL_OK && !load.options.clean)
 		rc = load_verdict(&load, load_start(&load));
 	load_end(&load);
@@ -520,21 +521,20 @@ static int load_command(struct ctl *ctl, void *options)
 
 const struct ctl_command ctl_load = {
 	.name = "load",
-	.about = "Places orders, checks what became of them",
-	.text = "Places orders as fast as asked, or as fast as it goes, and checks what became of "
-		"them.\vExamples:\n"
+	.about = "Places orders and checks their outcome",
+	.text = "Places orders at a given rate, or as fast as possible, and checks their "
+		"outcome.\vExamples:\n"
 		"  tandemctl load --rate 2000 --duration 30s\n"
 		"  tandemctl load --saturate --mode unary --out /tmp/run\n"
 		"  tandemctl load --rate 500 --poisson --confirm 60 --cancel 10 --json\n"
 		"  tandemctl load --clean\n\n"
-		"The SKUs are load-0000 and on, the customers load-customer-0 and on. A Tandem "
-		"that holds stock of any other SKU is asked about first; without a terminal to "
-		"ask, and without --yes, nothing is written. --clean cancels the PENDING and "
-		"RESERVED orders of these customers (as many as --customers says) and takes out "
-		"what is available then. What remains: settled orders, what they bought, and SKUs "
-		"without stock.\n\n"
+		"The SKUs are load-0000 and on, the customers load-customer-0 and on. When Tandem "
+		"holds stock of any other SKU, load asks first; without a terminal it needs "
+		"--yes, else it writes nothing. --clean cancels the PENDING and RESERVED orders of "
+		"these customers (as many as --customers says), then takes the available stock "
+		"out. Settled orders, what they bought and SKUs without stock remain.\n\n"
 		"Latency is counted from the instant an order was meant to leave. Exit codes: 0 "
-		"the accounting balances, 1 it does not, 2 usage, 3 the system cannot be reached.",
+		"the accounting balances, 1 it does not, 2 wrong usage, 3 Tandem did not answer.",
 	.options = load_options_known,
 	.parse = parse,
 	.options_size = sizeof(struct load_options),

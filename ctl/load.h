@@ -1,7 +1,7 @@
 /* load.h - the load generator: options, what a run counts, and its phases.
  *
  *   load.c        options, phases, report          load_run.c    sending and counting
- *   load_tail.c   decisions, read from the stream  load_accounting.c  stock after
+ *   load_tail.c   decisions, read from the stream  load_accounting.c  compares stock afterwards
  *   load_stock.c  stock before, cleaning up
  *
  * Phases: stock → warm-up → measured → drain (until each accepted order is decided) → accounting.
@@ -21,7 +21,7 @@
 #include "redis/redis.h"
 #include "rpc/rpc.h"
 
-/* The load's own SKUs and customers: how it tells them from others, and finds them again. */
+/* The names of the load's own SKUs and customers, by which it recognises them. */
 #define LOAD_SKU           "load-%04u"
 #define LOAD_SKU_SIZE      16
 #define LOAD_SKUS_MAX      10000
@@ -37,7 +37,7 @@ struct load_options {
 	const char *redis_host, *redis_socket;
 	int64_t redis_port;
 	double rate;   /* orders/s; 0: saturate */
-	bool saturate; /* it was said so */
+	bool saturate; /* --saturate is given */
 	bool poisson;
 	int64_t outstanding; /* saturate: orders not decided yet, at most; rate: a bound */
 	int64_t duration_ms, warmup_ms, drain_ms;
@@ -45,12 +45,12 @@ struct load_options {
 	enum load_mode mode;
 	enum load_skew skew;
 	double confirm, cancel; /* shares of the reserved orders */
-	bool wait;              /* learn decisions from wait_for_decision, not from the stream */
+	bool wait;              /* get decisions by wait_for_decision, not from the stream */
 	bool request_ids, json, accounting, quiet, yes, clean;
-	const char *out; /* folder for files to draw from; NULL: none */
+	const char *out; /* folder for the files that scripts/load plots; NULL: none */
 };
 
-/* One order, from the first word of it (its acceptance or its decision) to both. */
+/* One order, until both its acceptance and its decision are known. */
 struct load_order {
 	char order_id[32];
 	int64_t intended_ns;
@@ -70,7 +70,7 @@ struct load_count {
 	uint64_t sent, accepted, failed, reserved, rejected, confirmed, cancelled, follow_up_failed;
 	uint64_t late;      /* left more than 1 ms after they were meant to */
 	uint64_t codes[17]; /* failures by gRPC code */
-	uint64_t twice;     /* decided a second time: never right */
+	uint64_t twice;     /* decided a second time: always an error */
 	uint64_t tail_entries;
 };
 
@@ -83,10 +83,10 @@ struct load {
 	double *zipf;            /* cumulative shares */
 	int64_t *booked;         /* per SKU: reserved by orders of this run */
 	int64_t *opening;        /* per SKU: reserved + committed before the run */
-	struct load_order *open; /* hash: not accepted and decided yet */
+	struct load_order *open; /* hash: accepted or decided, not both */
 	struct load_count count, measured;
 	struct hist accepted_hist, decided_hist;
-	struct load_second *seconds; /* since the start: warm-up, then what is measured */
+	struct load_second *seconds; /* since the start: warm-up, then the measured time */
 	size_t second_count;
 	int64_t start_ns, measure_ns, end_ns, last_decided_ns, first_measured_decided_ns;
 	uint64_t calls, follow_ups; /* under way */
@@ -97,7 +97,7 @@ struct load {
 	size_t sample_count;
 	bool sending;
 	void *run, *tail;                /* load_run.c's, load_tail.c's */
-	void (*next)(struct load *load); /* what follows the phase that is under way */
+	void (*next)(struct load *load); /* starts the next phase */
 	const char *error;
 	struct rt_timer timer;
 };
@@ -105,16 +105,16 @@ struct load {
 /* load_run.c: sends until end_ns, then waits for decisions; then load->next. */
 void load_run_start(struct load *load, void (*next)(struct load *load));
 void load_run_free(struct load *load);
-/* An order's decision is known. */
+/* Takes note of an order's decision. */
 void load_decided(struct load *load, const char *order_id, bool reserved, int64_t now_ns);
 
-/* load_tail.c: reads the order stream from its end on; `next` when it is at the end. */
+/* load_tail.c: reads the order stream from its present end on; calls `next` when it has found it. */
 void load_tail_start(struct load *load, void (*next)(struct load *load));
 void load_tail_free(struct load *load);
 
-/* load_stock.c: these two wait for their answers and give an exit code; what failed is on stderr.
- * Asks before it writes beside stock that is not the load's (declined: CTL_USAGE), fills the SKUs
- * up to options->stock, and gives the opening balance of each. */
+/* load_stock.c: these two block and return an exit code; errors are on stderr. Asks before it writes
+ * when there is stock of other SKUs (no terminal: CTL_USAGE), fills the SKUs up to options->stock, and
+ * returns the opening balance of each. */
 int load_stock_open(struct ctl *ctl, const struct load_options *options, int64_t *ret_opening);
 /* Cancels the load's orders that are not settled and takes its available stock out. */
 int load_stock_clean(struct ctl *ctl, const struct load_options *options);

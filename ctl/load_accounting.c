@@ -1,8 +1,8 @@
-/* load_accounting.c - does what the run saw agree with what the domains hold?
+/* load_accounting.c - compares what the run saw with what the services hold.
  *
  *   load_accounting_close   lists stock until, for every SKU, reserved + committed has grown by what
- *                      the run's orders took (cancelled ones come back with a delay, so it looks
- *                      again for a while); then reads a sample of orders */
+ *                           the run's orders took (stock of cancelled orders comes back with a
+ *                           delay, so it lists again for a while); then reads a sample of orders */
 #include <string.h>
 
 #include "load.h"
@@ -29,7 +29,7 @@ static struct accounting *accounting; /* one run a process */
 static void list_next(void);
 static void sample_next(void);
 
-static void give_up(const char *what, const struct rt_status *status)
+static void fail(const char *what, const struct rt_status *status)
 {
 	static char text[512];
 
@@ -61,7 +61,7 @@ static void sample_read(struct rt_client_op *op, const ProtobufCMessage *message
 	bool rejected;
 
 	if (response == NULL) {
-		give_up("reading a sampled order", &op->status);
+		fail("reading a sampled order", &op->status);
 		return;
 	}
 	rejected =
@@ -97,15 +97,15 @@ static void sample_next(void)
 	rt_client_start(load->orders, METHOD_GET_ORDER, &request.base, &accounting->op);
 }
 
-static void look_again(struct rt_timer *timer)
+static void list_again(struct rt_timer *timer)
 {
 	(void)timer;
 	accounting->page[0] = '\0';
 	list_next();
 }
 
-/* All pages are in: compare, or look again a little later. */
-static void compare(void)
+/* After the last page: compares, or lists again a little later. */
+static void compare_stock(void)
 {
 	struct load *load = accounting->load;
 	static char text[200];
@@ -116,7 +116,7 @@ static void compare(void)
 		if (grown == load->booked[i])
 			continue;
 		if (++accounting->looks < LOOKS_MAX) {
-			rt_timer_start(load->loop, &accounting->again, LOOK_EVERY_MS, look_again);
+			rt_timer_start(load->loop, &accounting->again, LOOK_EVERY_MS, list_again);
 			return;
 		}
 		(void)snprintf(text, sizeof(text),
@@ -129,7 +129,7 @@ static void compare(void)
 	sample_next();
 }
 
-static void note_stock(const Tandem__Inventory__V1__Stock *stock)
+static void keep_balance(const Tandem__Inventory__V1__Stock *stock)
 {
 	size_t index;
 
@@ -143,16 +143,16 @@ static void stock_listed(struct rt_client_op *op, const ProtobufCMessage *messag
 		(const Tandem__Inventory__V1__ListStockResponse *)message;
 
 	if (response == NULL) {
-		give_up("listing stock", &op->status);
+		fail("listing stock", &op->status);
 		return;
 	}
 	for (size_t i = 0; i < response->n_stocks; i++)
-		note_stock(response->stocks[i]);
+		keep_balance(response->stocks[i]);
 	(void)snprintf(accounting->page, sizeof(accounting->page), "%s", response->next_page_token);
 	if (accounting->page[0] != '\0')
 		list_next();
 	else
-		compare();
+		compare_stock();
 }
 
 static void list_next(void)

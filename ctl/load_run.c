@@ -1,14 +1,14 @@
-/* load_run.c - sends orders when they are meant to leave, and keeps count until each is decided.
+/* load_run.c - sends orders when they are meant to leave, and counts until each is decided.
  *
- *   due (timerfd)         everything that was meant to leave by now
+ *   timer_fired (timerfd)   sends all orders that are due
  *     send_unary/_batch/_stream
- *       accepted          the answer: the order has an id
- *   load_decided          the decision, from the stream or with the answer
- *     follow_up           a share of the reserved ones is confirmed or cancelled
- *   tick (1 s)            progress; the end of sending; the end of draining
+ *       order_accepted      the answer: the order has an id
+ *   load_decided            the decision, from the stream or with the answer
+ *     follow_up             confirms or cancels a share of the reserved orders
+ *   tick (100 ms)           progress; the end of sending; the end of draining
  *
- * Saturating, an order leaves whenever one is decided: `outstanding` are under way at all times.
- * A decision may be seen before the answer that names the order: both meet in load->open. */
+ * With --saturate an order leaves whenever one is decided: `outstanding` are always under way.
+ * A decision may come before the answer with the order's id: load->open holds what came first. */
 #include <math.h>
 #include <string.h>
 #include <sys/timerfd.h>
@@ -65,8 +65,8 @@ struct run {
 	int64_t next_ns; /* when the next order is meant to leave */
 	int64_t drain_until_ns;
 	uint64_t index, request_id;
-	size_t told;      /* seconds that progress was printed for */
-	uint64_t pending; /* sent and neither failed nor decided */
+	size_t progress_second; /* the last second whose progress was printed */
+	uint64_t pending;       /* sent and neither failed nor decided */
 	struct stream *streams;
 	Tandem__Order__V1__OrderLine lines[LINES_MAX], *line_refs[LINES_MAX];
 	char customer[LOAD_CUSTOMER_SIZE], request_text[64];
@@ -115,7 +115,7 @@ static uint16_t pick_sku(struct load *load)
 	return (uint16_t)low;
 }
 
-/* Fills run->request with the next order, and *sent with what must be remembered of it. */
+/* Fills run->request with the next order, and *sent with what is needed when its answer comes. */
 static void make_order(struct run *run, struct sent *sent, int64_t intended_ns)
 {
 	struct load *load = run->load;
@@ -174,7 +174,7 @@ static void run_idle(struct run *run)
 		rt_loop_defer(load->loop, &run->refill);
 }
 
-static void followed(struct rt_client_op *op, const ProtobufCMessage *response)
+static void follow_up_done(struct rt_client_op *op, const ProtobufCMessage *response)
 {
 	struct follow_up *follow = RT_CONTAINER_OF(op, struct follow_up, op);
 	struct load *load = follow->run->load;
@@ -194,7 +194,7 @@ static void followed(struct rt_client_op *op, const ProtobufCMessage *response)
 	free(follow);
 }
 
-/* True when the order lives on in a follow-up. */
+/* True: a follow-up was started and owns the order. */
 static bool follow_up(struct run *run, struct load_order *order)
 {
 	struct load *load = run->load;
@@ -212,7 +212,7 @@ static bool follow_up(struct run *run, struct load_order *order)
 	follow->order = order;
 	follow->confirm = share < load->options.confirm;
 	follow->op.timeout_ms = 30000;
-	follow->op.done = followed;
+	follow->op.done = follow_up_done;
 	load->follow_ups++;
 	confirm.order_id = order->order_id;
 	cancel.order_id = order->order_id;
@@ -221,7 +221,7 @@ static bool follow_up(struct run *run, struct load_order *order)
 	return true;
 }
 
-/* Both sides of the order are known: count it, and let go of it. */
+/* Acceptance and decision are known: counts the order and frees it, unless a follow-up takes it. */
 static void close_order(struct run *run, struct load_order *order)
 {
 	struct load *load = run->load;
@@ -269,7 +269,7 @@ void load_decided(struct load *load, const char *order_id, bool reserved, int64_
 {
 	struct load_order *order;
 
-	/* Orders of others show in the stream, too: they are never accepted, and dropped at the
+	/* The stream also has orders of other clients: they are never accepted, and are freed at the
 	 * end. */
 	order = open_order(load, order_id);
 	if (order->decided_ns != 0) {
@@ -282,8 +282,8 @@ void load_decided(struct load *load, const char *order_id, bool reserved, int64_
 		close_order(load->run, order);
 }
 
-static void accepted(struct run *run, const struct sent *sent,
-		     const Tandem__Order__V1__Order *placed)
+static void order_accepted(struct run *run, const struct sent *sent,
+			   const Tandem__Order__V1__Order *placed)
 {
 	struct load *load = run->load;
 	struct load_order *order = open_order(load, placed->order_id);
@@ -318,7 +318,7 @@ static void accepted(struct run *run, const struct sent *sent,
 		close_order(run, order);
 }
 
-static void failed(struct run *run, int code, size_t count)
+static void orders_failed(struct run *run, int code, size_t count)
 {
 	struct load *load = run->load;
 
@@ -328,13 +328,13 @@ static void failed(struct run *run, int code, size_t count)
 	run_idle(run);
 }
 
-static void result(struct run *run, const struct sent *sent,
-		   const Tandem__Order__V1__PlaceOrderResult *result)
+static void add_result(struct run *run, const struct sent *sent,
+		       const Tandem__Order__V1__PlaceOrderResult *result)
 {
 	if (result->result_case == TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER)
-		accepted(run, sent, result->order);
+		order_accepted(run, sent, result->order);
 	else
-		failed(run, result->error != NULL ? result->error->code : 2, 1);
+		orders_failed(run, result->error != NULL ? result->error->code : 2, 1);
 }
 
 static void order_answered(struct rt_client_op *op, const ProtobufCMessage *response)
@@ -344,16 +344,16 @@ static void order_answered(struct rt_client_op *op, const ProtobufCMessage *resp
 
 	run->load->calls--;
 	if (response == NULL) {
-		failed(run, op->status.code, call->count);
+		orders_failed(run, op->status.code, call->count);
 	} else if (run->load->options.mode == LOAD_UNARY) {
-		accepted(run, call->sent,
-			 ((const Tandem__Order__V1__PlaceOrderResponse *)response)->order);
+		order_accepted(run, call->sent,
+			       ((const Tandem__Order__V1__PlaceOrderResponse *)response)->order);
 	} else {
 		const Tandem__Order__V1__BatchPlaceOrdersResponse *batch =
 			(const Tandem__Order__V1__BatchPlaceOrdersResponse *)response;
 
 		for (size_t i = 0; i < call->count && i < batch->n_orders; i++)
-			result(run, &call->sent[i], batch->orders[i]);
+			add_result(run, &call->sent[i], batch->orders[i]);
 	}
 	free(call->sent);
 	free(call);
@@ -388,7 +388,7 @@ static void send_stream(struct run *run, int64_t intended_ns)
 		TANDEM__ORDER__V1__STREAM_ORDERS_REQUEST__INIT;
 
 	if (stream->ended) {
-		failed(run, 14, 1);
+		orders_failed(run, 14, 1);
 		return;
 	}
 	make_order(run, &stream->ring[stream->sequence % RING], intended_ns);
@@ -397,7 +397,7 @@ static void send_stream(struct run *run, int64_t intended_ns)
 	rt_client_send(&stream->op, &message.base);
 }
 
-/* A batch: its lines must live until it is packed, so each order has its own. */
+/* An order of a batch, with its own lines: they must live until the batch is packed. */
 struct batched {
 	Tandem__Order__V1__PlaceOrderRequest request;
 	Tandem__Order__V1__OrderLine lines[LINES_MAX], *line_refs[LINES_MAX];
@@ -462,7 +462,7 @@ static void note_sent(struct run *run, int64_t intended_ns, int64_t now_ns)
 		load->seconds[second].sent++;
 }
 
-/* Sends what is due: by the schedule, or up to `outstanding`. */
+/* Sends the orders that are due by the schedule, or up to `outstanding`. */
 static void send_due(struct run *run)
 {
 	struct load *load = run->load;
@@ -501,7 +501,7 @@ static void send_due(struct run *run)
 		send_batch(run, batch_ns, batched);
 }
 
-static void arm(struct run *run)
+static void set_timer(struct run *run)
 {
 	int64_t at_ns = RT_MAX(run->next_ns, rt_monotonic_ns() + 1000);
 	struct itimerspec when = { .it_value = { .tv_sec = at_ns / 1000000000,
@@ -510,7 +510,7 @@ static void arm(struct run *run)
 	(void)timerfd_settime(run->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
-static void due(void *user, int events)
+static void timer_fired(void *user, int events)
 {
 	struct run *run = user;
 	uint64_t count;
@@ -520,7 +520,7 @@ static void due(void *user, int events)
 		return;
 	send_due(run);
 	if (run->load->sending)
-		arm(run);
+		set_timer(run);
 }
 
 static void refill(struct rt_task *task)
@@ -535,7 +535,7 @@ static void stream_message(struct rt_client_op *op, const ProtobufCMessage *mess
 		(const Tandem__Order__V1__StreamOrdersResponse *)message;
 
 	if (answer->order != NULL)
-		result(stream->run, &stream->ring[answer->sequence % RING], answer->order);
+		add_result(stream->run, &stream->ring[answer->sequence % RING], answer->order);
 }
 
 static void stream_done(struct rt_client_op *op, const ProtobufCMessage *response)
@@ -578,9 +578,9 @@ static void progress(struct run *run, int64_t now_ns)
 	struct load *load = run->load;
 	size_t second = (size_t)((now_ns - load->start_ns) / 1000000000);
 
-	if (load->options.quiet || second <= run->told || second > load->second_count)
+	if (load->options.quiet || second <= run->progress_second || second > load->second_count)
 		return;
-	run->told = second;
+	run->progress_second = second;
 	const struct load_second *last = &load->seconds[second - 1];
 	(void)fprintf(
 		stderr,
@@ -645,7 +645,7 @@ void load_run_start(struct load *load, void (*next)(struct load *load))
 	load->start_ns = rt_monotonic_ns();
 	load->measure_ns = load->start_ns + options->warmup_ms * 1000000;
 	load->end_ns = load->measure_ns + options->duration_ms * 1000000;
-	/* Whole seconds only: in a part of one, or when nothing is sent any more, rates seem to drop. */
+	/* Whole seconds only: in a part of a second, or after sending has ended, rates seem to drop. */
 	load->second_count = (size_t)((options->warmup_ms + options->duration_ms) / 1000);
 	load->seconds = rt_alloc(sizeof(*load->seconds) * (load->second_count + 1));
 	for (size_t i = 0; i < load->second_count; i++)
@@ -654,8 +654,8 @@ void load_run_start(struct load *load, void (*next)(struct load *load))
 	run->next_ns = load->start_ns;
 	run->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	if (run->timer_fd < 0 ||
-	    rt_watch_new(load->loop, run->timer_fd, due, run, &run->watch) != RT_OK) {
-		load->error = "no timer can be had";
+	    rt_watch_new(load->loop, run->timer_fd, timer_fired, run, &run->watch) != RT_OK) {
+		load->error = "the timer cannot be created";
 		rt_loop_stop(load->loop);
 		return;
 	}
@@ -663,7 +663,7 @@ void load_run_start(struct load *load, void (*next)(struct load *load))
 	if (options->mode == LOAD_STREAM)
 		start_streams(run);
 	if (options->rate > 0)
-		arm(run);
+		set_timer(run);
 	else
 		rt_loop_defer(load->loop, &run->refill);
 	rt_timer_start(load->loop, &run->tick, 100, tick);

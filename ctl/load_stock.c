@@ -1,8 +1,8 @@
-/* load_stock.c - the load's own SKUs: what lies there before a run, filling them, cleaning up.
+/* load_stock.c - the load's own SKUs: reading their stock before a run, filling them, cleaning up.
  *
- *   load_stock_open    looks at all stock; asks before it writes beside stock that is not the
- *                      load's; puts in what is missing
- *   load_stock_clean   cancels the load's orders that are not settled, takes out what is available
+ *   load_stock_open    reads all stock; asks before it writes when there is stock of other SKUs;
+ *                      fills the load's SKUs up
+ *   load_stock_clean   cancels the load's orders that are not settled, takes available stock out
  *
  * Everything goes through the gateway, one call after another. */
 #include <inttypes.h>
@@ -17,12 +17,12 @@
 #define LOOKS_MAX     100
 #define LOOK_EVERY_MS 200
 
-struct shelf {
+struct counters {
 	int64_t available, reserved, committed;
 };
 
 struct stock {
-	struct shelf shelves[LOAD_SKUS_MAX]; /* of the load's SKUs; zeroes: not there */
+	struct counters skus[LOAD_SKUS_MAX]; /* the load's SKUs; zeroes: no stock */
 	size_t others;                       /* SKUs that are not the load's */
 	char other[80];                      /* the first of them */
 };
@@ -39,14 +39,14 @@ bool load_sku_index(const char *sku, size_t *ret_index)
 	return strcmp(name, sku) == 0;
 }
 
-static int note(const ProtobufCMessage *item, void *user)
+static int keep_stock(const ProtobufCMessage *item, void *user)
 {
 	const Tandem__Inventory__V1__Stock *message = (const void *)item;
 	struct stock *stock = user;
 	size_t index;
 
 	if (load_sku_index(message->sku, &index))
-		stock->shelves[index] = (struct shelf){
+		stock->skus[index] = (struct counters){
 			.available = (int64_t)message->available,
 			.reserved = (int64_t)message->reserved,
 			.committed = (int64_t)message->committed,
@@ -56,7 +56,7 @@ static int note(const ProtobufCMessage *item, void *user)
 	return CTL_OK;
 }
 
-static int look(struct ctl *ctl, struct stock *stock)
+static int read_stock(struct ctl *ctl, struct stock *stock)
 {
 	Tandem__Inventory__V1__ListStockRequest request =
 		TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
@@ -65,7 +65,7 @@ static int look(struct ctl *ctl, struct stock *stock)
 		.method = "ListStock",
 		.request = &request.base,
 		.items_max = INT64_MAX,
-		.on_item = note,
+		.on_item = keep_stock,
 		.user = stock,
 	};
 	int code;
@@ -76,8 +76,8 @@ static int look(struct ctl *ctl, struct stock *stock)
 	return code;
 }
 
-/* One call for up to PAGE of the SKUs, each by its delta, except those by 0. *ret_refused: how many
- * were not adjusted. */
+/* Adjusts up to PAGE of the SKUs in one call, each by its delta, except those whose delta is 0. Adds to
+ * *ret_refused how many were not adjusted. */
 static int adjust_page(struct ctl *ctl, const int64_t *deltas, size_t first, size_t *ret_refused)
 {
 	Tandem__Inventory__V1__BatchAdjustStockRequest request =
@@ -129,14 +129,14 @@ static int adjust(struct ctl *ctl, const int64_t deltas[LOAD_SKUS_MAX], size_t *
 
 /* ---- before a run ---- */
 
-static int agree(const struct load_options *options, const struct stock *stock)
+static int ask_first(const struct load_options *options, const struct stock *stock)
 {
 	char more[48] = "";
 
 	if (stock->others > 1)
 		(void)snprintf(more, sizeof(more), " and %zu more", stock->others - 1);
 	return ctl_agree(options->yes || stock->others == 0,
-			 "%s holds stock that is not the load's (SKU %s%s); place orders there",
+			 "%s holds stock of other SKUs (SKU %s%s); place orders there",
 			 options->target, stock->other, more);
 }
 
@@ -145,21 +145,21 @@ int load_stock_open(struct ctl *ctl, const struct load_options *options, int64_t
 	struct stock *stock = rt_alloc(sizeof(*stock));
 	int64_t *deltas = rt_alloc(sizeof(int64_t) * LOAD_SKUS_MAX);
 	size_t refused = 0;
-	int code = look(ctl, stock);
+	int code = read_stock(ctl, stock);
 
 	if (code == CTL_OK)
-		code = agree(options, stock);
+		code = ask_first(options, stock);
 	for (size_t i = 0; i < (size_t)options->skus; i++) {
-		const struct shelf *shelf = &stock->shelves[i];
+		const struct counters *sku = &stock->skus[i];
 
-		ret_opening[i] = shelf->reserved + shelf->committed;
-		if (shelf->available < options->stock)
-			deltas[i] = options->stock - shelf->available;
+		ret_opening[i] = sku->reserved + sku->committed;
+		if (sku->available < options->stock)
+			deltas[i] = options->stock - sku->available;
 	}
 	if (code == CTL_OK)
 		code = adjust(ctl, deltas, &refused);
 	if (code == CTL_OK && refused > 0) {
-		ctl_error("%zu SKUs took no stock", refused);
+		ctl_error("the stock of %zu SKUs was not adjusted", refused);
 		code = CTL_UNAVAILABLE;
 	}
 	free(deltas);
@@ -174,8 +174,8 @@ struct cancelling {
 	uint64_t *count;
 };
 
-/* A list's item: an order of the load, whatever its status. */
-static int cancel(const ProtobufCMessage *item, void *user)
+/* For each listed order of the load: cancels it unless it has ended. */
+static int cancel_order(const ProtobufCMessage *item, void *user)
 {
 	const Tandem__Order__V1__Order *order = (const void *)item;
 	const struct cancelling *cancelling = user;
@@ -208,7 +208,7 @@ static int cancel_of_customer(struct ctl *ctl, uint64_t customer, uint64_t *canc
 		.method = "ListOrders",
 		.request = &request.base,
 		.items_max = INT64_MAX,
-		.on_item = cancel,
+		.on_item = cancel_order,
 		.user = &cancelling,
 	};
 	char name[LOAD_CUSTOMER_SIZE];
@@ -226,8 +226,8 @@ struct cleaned {
 	int64_t reserved, sold; /* what is left */
 };
 
-/* Takes out what is available, again and again, until nothing is reserved any more: cancelled
- * orders give their stock back with a delay. */
+/* Takes available stock out, again and again until none is reserved: cancelled orders return their
+ * stock with a delay. */
 static int take_out(struct ctl *ctl, struct cleaned *cleaned)
 {
 	const struct timespec pause = { .tv_nsec = LOOK_EVERY_MS * 1000000L };
@@ -236,19 +236,19 @@ static int take_out(struct ctl *ctl, struct cleaned *cleaned)
 	int code = CTL_OK;
 
 	for (int looks = 0; looks < LOOKS_MAX && available + cleaned->reserved > 0; looks++) {
-		size_t refused; /* an order was faster: seen at the next look */
+		size_t refused; /* taken by an order meanwhile: read again in the next round */
 
 		if (looks > 0)
 			(void)nanosleep(&pause, NULL);
-		code = look(ctl, stock);
+		code = read_stock(ctl, stock);
 		available = cleaned->reserved = cleaned->sold = 0;
 		for (size_t i = 0; i < LOAD_SKUS_MAX; i++) {
-			const struct shelf *shelf = &stock->shelves[i];
+			const struct counters *sku = &stock->skus[i];
 
-			deltas[i] = -RT_MIN(shelf->available, (int64_t)1000000000);
-			available += shelf->available;
-			cleaned->reserved += shelf->reserved;
-			cleaned->sold += shelf->committed;
+			deltas[i] = -RT_MIN(sku->available, (int64_t)1000000000);
+			available += sku->available;
+			cleaned->reserved += sku->reserved;
+			cleaned->sold += sku->committed;
 		}
 		if (code == CTL_OK)
 			code = adjust(ctl, deltas, &refused);
@@ -258,8 +258,9 @@ static int take_out(struct ctl *ctl, struct cleaned *cleaned)
 	free(deltas);
 	free(stock);
 	if (code == CTL_OK && available + cleaned->reserved > 0) {
-		ctl_error("orders still hold or free stock of the load's SKUs: a load runs, or ran "
-			  "with more --customers");
+		ctl_error(
+			"orders still hold or return stock of the load's SKUs: a load runs, or one "
+			"ran with more --customers");
 		code = CTL_NEGATIVE;
 	}
 	return code;

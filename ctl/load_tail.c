@@ -1,5 +1,5 @@
-/* load_tail.c - decisions as anyone can see them: the entries of order:{0}:events, read plainly
- * (XREAD), from the end of the stream at the start of the run. */
+/* load_tail.c - reads decisions from order:{0}:events with XREAD, as any client of Redis can, from the
+ * end that the stream has at the start of the run. */
 #include <hiredis/hiredis.h>
 #include <string.h>
 
@@ -51,7 +51,7 @@ static void tail_entry(struct tail *tail, const redisReply *entry, int64_t now_n
 		load_decided(tail->load, subject, false, now_ns);
 }
 
-static void tail_got(struct rt_redis_op *op, int status, const redisReply *reply)
+static void tail_entries_read(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct tail *tail = RT_CONTAINER_OF(op, struct tail, op);
 	int64_t now_ns = rt_monotonic_ns();
@@ -79,11 +79,12 @@ static void tail_read(struct tail *tail)
 	const char *argv[] = { "XREAD", "COUNT",   "1000", "BLOCK",
 			       "1000",  "STREAMS", STREAM, tail->last };
 
-	rt_redis_command(tail->redis, &tail->op, RT_LENGTH(argv), argv, NULL, 10000, tail_got);
+	rt_redis_command(tail->redis, &tail->op, RT_LENGTH(argv), argv, NULL, 10000,
+			 tail_entries_read);
 }
 
-/* XINFO STREAM: the id to go on from. A stream that is not there yet is read from its start. */
-static void tail_at_end(struct rt_redis_op *op, int status, const redisReply *reply)
+/* XINFO STREAM: the id to read from. A stream that does not exist yet is read from its start. */
+static void tail_end_found(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct tail *tail = RT_CONTAINER_OF(op, struct tail, op);
 
@@ -97,7 +98,7 @@ static void tail_at_end(struct rt_redis_op *op, int status, const redisReply *re
 				(void)snprintf(tail->last, sizeof(tail->last), "%s",
 					       reply->element[i + 1]->str);
 	} else if (status != RT_REMOTE) {
-		tail_fail(tail, "Redis cannot be asked for the order stream");
+		tail_fail(tail, "the end of the order stream cannot be read from Redis");
 		return;
 	}
 	tail->reading = true;
@@ -105,7 +106,7 @@ static void tail_at_end(struct rt_redis_op *op, int status, const redisReply *re
 	tail->next(tail->load);
 }
 
-static void tail_up(struct rt_redis *redis, bool up, void *user)
+static void tail_connected(struct rt_redis *redis, bool up, void *user)
 {
 	struct tail *tail = user;
 	const char *argv[] = { "XINFO", "STREAM", STREAM };
@@ -113,10 +114,10 @@ static void tail_up(struct rt_redis *redis, bool up, void *user)
 	(void)redis;
 	if (up && !tail->reading)
 		rt_redis_command(tail->redis, &tail->op, RT_LENGTH(argv), argv, NULL, 0,
-				 tail_at_end);
+				 tail_end_found);
 }
 
-static void tail_too_late(struct rt_timer *timer)
+static void tail_timed_out(struct rt_timer *timer)
 {
 	struct tail *tail = RT_CONTAINER_OF(timer, struct tail, retry);
 
@@ -134,7 +135,7 @@ void load_tail_start(struct load *load, void (*next)(struct load *load))
 		.name = "tandemctl-load",
 		.timeout_ms = 5000,
 		.pending_max = 16,
-		.on_state = tail_up,
+		.on_state = tail_connected,
 		.user_data = tail,
 	};
 
@@ -143,7 +144,7 @@ void load_tail_start(struct load *load, void (*next)(struct load *load))
 	load->tail = tail;
 	if (rt_redis_new(load->loop, &options, &tail->redis) != RT_OK)
 		tail_fail(tail, "no connection to Redis can be made");
-	rt_timer_start(load->loop, &tail->retry, 5000, tail_too_late);
+	rt_timer_start(load->loop, &tail->retry, 5000, tail_timed_out);
 }
 
 void load_tail_free(struct load *load)
