@@ -421,7 +421,7 @@ static int discard_run(struct ctl *ctl, void *options)
 		{ "reason", KEY_REASON, "TEXT", 0, "Only those whose reason contains this", 1 },   \
 		{ "context", 'c', "CONTEXT", 0, "Only those of order, or of inventory", 1 },       \
 	{                                                                                          \
-		"limit", 'n', "N", 0, "At most so many, the oldest first", 1                       \
+		"limit", 'n', "N", 0, "How many at most, the oldest first", 1                      \
 	}
 #define CHANGE_OPTIONS                                                                             \
 	{ "all", KEY_ALL, NULL, 0, "All that pass the filter", 2 },                                \

@@ -1,7 +1,7 @@
 /* main.c - tandemctl: finds the command, parses its options with the common ones, runs it.
  *
- * Where things are comes from the same variables as for the services and scripts: TANDEM_VAR,
- * TANDEM_GATEWAY_LISTEN, TANDEM_REDIS_HOST, _PORT and _SOCKET. */
+ * The services and scripts read the same variables: TANDEM_VAR, TANDEM_GATEWAY_LISTEN,
+ * TANDEM_REDIS_HOST, _PORT and _SOCKET. */
 #include <signal.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@
 /* What main's parser fills. */
 struct input {
 	struct ctl *ctl;
-	int command_at; /* index of the first word that is no option */
+	int command_at; /* index of the first word that is not an option */
 };
 
 static void list_commands(FILE *to, const char *group)
@@ -42,7 +42,7 @@ static char *help_filter(int key, const char *text, void *input)
 	fprintf(file, "Commands:\n");
 	list_commands(file, NULL);
 	fprintf(file, "\nEach has its own --help, with examples.\n"
-		      "Exit codes: 0 fine, 1 the answer is no, 2 used wrongly, 3 could not ask.\n");
+		      "Exit codes: 0 success, 1 the answer is no, 2 wrong usage, 3 no answer.\n");
 	fclose(file);
 	return list;
 }
@@ -57,7 +57,7 @@ static error_t main_parse(int key, char *arg, struct argp_state *state)
 		state->child_inputs[0] = input->ctl;
 		return 0;
 	case ARGP_KEY_ARG:
-		/* The command; what follows is its own. */
+		/* The command; the rest is parsed by its own parser. */
 		input->command_at = state->next - 1;
 		state->next = state->argc;
 		return 0;
@@ -66,7 +66,7 @@ static error_t main_parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-/* No such command: says what there is. */
+/* No such command: prints the commands of the group, or an error. */
 static int no_command(int argc, char **argv)
 {
 	bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0);
@@ -113,8 +113,8 @@ int main(int argc, char **argv)
 	const struct argp argp = { NULL,
 				   main_parse,
 				   "COMMAND [ARGUMENT...]",
-				   "Places and follows orders, shows why things are where they "
-				   "are, and repairs them.\v ",
+				   "Places and follows orders, changes stock, inspects and repairs "
+				   "Tandem.\v ",
 				   children,
 				   help_filter,
 				   NULL };
@@ -123,7 +123,7 @@ int main(int argc, char **argv)
 	const struct ctl_command *command;
 	int taken = 0, code;
 
-	signal(SIGPIPE, SIG_DFL);                                 /* whatever we were started by */
+	signal(SIGPIPE, SIG_DFL); /* the parent may have set another action */
 	if (argc > 1 && strcmp(argv[1], "--print-manual") == 0) { /* for the install target */
 		ctl_manual(stdout);
 		return CTL_OK;
@@ -146,8 +146,8 @@ int main(int argc, char **argv)
 	command = ctl_command_find(argv[0], argc > 1 ? argv[1] : NULL, &taken);
 	if (command == NULL)
 		return no_command(argc, argv);
-	argp_program_version = NULL; /* --version is no option of a command */
-	/* The last word of the command gives its place to the program's name. */
+	argp_program_version = NULL; /* commands have no --version */
+	/* The program's name replaces the last word of the command. */
 	code = ctl_command_run(&ctl, command, argc - taken + 1, argv + taken - 1);
 	ctl_connections_done(&ctl);
 	return code;

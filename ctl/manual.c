@@ -1,10 +1,10 @@
-/* manual.c - the options and commands as roff, for packaging/man/tandemctl.1.in: what stands there is
- * what the parsers know, word for word. */
+/* manual.c - prints the options and commands as roff, for packaging/man/tandemctl.1.in, from the tables
+ * that the parsers use. */
 #include <string.h>
 
 #include "commands.h"
 
-/* The bytes of the UTF-8 character at `text`, and which one it is. */
+/* The size in bytes of the UTF-8 character at `text`. *ret: its code point. */
 static size_t character(const char *text, unsigned *ret)
 {
 	unsigned char first = (unsigned char)text[0];
@@ -16,10 +16,10 @@ static size_t character(const char *text, unsigned *ret)
 	return i;
 }
 
-/* So that roff shows it as it is. */
+/* Prints `text` escaped, so that roff shows it unchanged. */
 static void text_out(FILE *to, const char *text, size_t length)
 {
-	/* At the start of a line these would make it a request. */
+	/* At the start of a line these characters begin a request. */
 	if (length > 0 && (text[0] == '.' || text[0] == '\''))
 		fputs("\\&", to);
 	for (size_t i = 0; i < length;) {
@@ -36,7 +36,7 @@ static void text_out(FILE *to, const char *text, size_t length)
 	}
 }
 
-/* Paragraphs, between empty lines; lines that begin with two blanks stay as they are. */
+/* Prints paragraphs, with empty lines between; lines that begin with two blanks are not filled. */
 static void prose(FILE *to, const char *text)
 {
 	bool verbatim = false;

@@ -1,4 +1,4 @@
-/* message.c - one walker by descriptor: any message as JSON, and JSON as text for people. */
+/* message.c - prints any message as JSON, by its descriptor, and JSON as text for people. */
 #include <inttypes.h>
 #include <math.h>
 #include <openssl/evp.h>
@@ -13,11 +13,11 @@
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 
-#define DEPTH_MAX 32 /* rt_wire_check allows no more either */
+#define DEPTH_MAX 32 /* as in rt_wire_check */
 
 static json_t *message_json(const ProtobufCMessage *message, bool defaults, int depth);
 
-/* What events hold (of tandem), then what errors do. */
+/* The contents of events (package tandem), then the details of errors. */
 static const ProtobufCMessageDescriptor *const known[] = {
 	&tandem__order__v1__order_placed__descriptor,
 	&tandem__order__v1__order_reserved__descriptor,
@@ -83,7 +83,7 @@ static json_t *bytes_json(const ProtobufCBinaryData *bytes)
 	return json;
 }
 
-/* The messages that have a text of their own in protobuf's JSON. NULL: it is none of them. */
+/* Messages that have their own text form in protobuf's JSON. NULL: `message` has none. */
 static json_t *well_known_json(const ProtobufCMessage *message)
 {
 	if (message->descriptor == &google__protobuf__timestamp__descriptor) {
@@ -115,7 +115,7 @@ static json_t *well_known_json(const ProtobufCMessage *message)
 
 static json_t *unsigned_json(uint64_t n)
 {
-	/* Always a number. jansson has none for what int64 cannot hold: that is rounded. */
+	/* Always a number. jansson's integers are int64: a larger value is rounded to a double. */
 	return n <= INT64_MAX ? json_integer((json_int_t)n) : json_real((double)n);
 }
 
@@ -124,7 +124,7 @@ static json_t *real_json(double real)
 	return isfinite(real) ? json_real(real) : json_null();
 }
 
-/* One value; `at` is where it lies. */
+/* The value at `at`. */
 static json_t *value_json(const ProtobufCFieldDescriptor *field, const void *at, bool defaults,
 			  int depth)
 {
@@ -234,7 +234,7 @@ static json_t *repeated_json(const ProtobufCFieldDescriptor *field, const char *
 	return json;
 }
 
-/* A field's value is the one that proto3 does not send. */
+/* Whether a field has the default value, which proto3 does not send. */
 static bool is_default(const ProtobufCFieldDescriptor *field, const char *at)
 {
 	static const uint64_t zero = 0;
@@ -329,7 +329,7 @@ void ctl_json_print(json_t *json)
 {
 	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
 
-	/* DEL is the one character that jansson calls ASCII and a person cannot see. */
+	/* DEL is the only invisible character that jansson does not escape. */
 	for (const char *at = text; at != NULL && *at != '\0'; at++) {
 		if (*at == '\x7f')
 			fputs("\\u007F", stdout);
@@ -349,7 +349,7 @@ static void scalar_text(const json_t *json, struct rt_buf *text)
 	switch (json_typeof(json)) {
 	case JSON_STRING:
 		printable = rt_text_shown(json_string_value(json), json_string_length(json));
-		/* Quoted only where the end would not be seen. */
+		/* Quoted only when the end of the text would not be clear. */
 		if (printable[0] == '\0' || strpbrk(printable, " =[]{}\"") != NULL)
 			rt_buf_printf(text, "\"%s\"", printable);
 		else
@@ -385,7 +385,7 @@ void ctl_json_line(const json_t *json, struct rt_buf *line)
 	size_t i;
 
 	if (json_is_object(json)) {
-		/* jansson's macros want it without const; they change nothing. */
+		/* jansson's macros take it without const, but do not change it. */
 		json_object_foreach((json_t *)(uintptr_t)json, key, value)
 		{
 			char *name = rt_text_shown(key, strlen(key));
@@ -414,7 +414,7 @@ void ctl_json_line(const json_t *json, struct rt_buf *line)
 	}
 }
 
-/* A list of numbers and texts, or of nothing: fits on the line of its name. */
+/* Whether it fits on the line of its name: a scalar, a list of scalars, or empty. */
 static bool is_flat(const json_t *json)
 {
 	const json_t *value;

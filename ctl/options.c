@@ -14,7 +14,7 @@ enum {
 static const struct argp_option common_options[] = {
 	{ NULL, 0, NULL, 0, "Options of every command:", 8 },
 	{ "json", KEY_JSON, NULL, 0, "One JSON value a line instead of tables", 8 },
-	{ "timeout", KEY_TIMEOUT, "DURATION", 0, "How long a question may take (10s)", 8 },
+	{ "timeout", KEY_TIMEOUT, "DURATION", 0, "How long a call may take (10s)", 8 },
 	{ "gateway", KEY_GATEWAY, "HOST:PORT", 0,
 	  "Where the gateway listens (TANDEM_GATEWAY_LISTEN, or 127.0.0.1:50051)", 8 },
 	{ "redis-host", KEY_REDIS_HOST, "HOST", 0,
@@ -23,8 +23,8 @@ static const struct argp_option common_options[] = {
 	{ "redis-socket", KEY_REDIS_SOCKET, "PATH", 0, "Instead of host and port", 8 },
 	{ "redis-user", KEY_REDIS_USER, "NAME", 0, "ACL user (ops)", 8 },
 	{ "redis-password-file", KEY_REDIS_PASSWORD_FILE, "PATH", 0,
-	  "Its password ($TANDEM_VAR/secrets/ops, or var/secrets/ops; where there is none, "
-	  "Redis is asked as the default user, who may look at everything)",
+	  "Its password ($TANDEM_VAR/secrets/ops, or var/secrets/ops; if that file is missing, "
+	  "Redis is asked as the default user, which can read everything)",
 	  8 },
 	{ 0 },
 };
@@ -67,7 +67,7 @@ static error_t common_parse(int key, char *arg, struct argp_state *state)
 }
 const struct argp ctl_common_argp = { common_options, common_parse, NULL, NULL, NULL, NULL, NULL };
 
-/* What a parser's input is. */
+/* The input of a command's parser. */
 struct input {
 	struct ctl *ctl;
 	const struct ctl_command *command;

@@ -89,10 +89,10 @@ static void print_order(const struct ctl *ctl, const order_message *order)
 	ctl_table_print(&table);
 }
 
-/* Prints what an answer with an order as its field 1 brought, and frees it. */
+/* Prints the order of an answer. *ret: the order, which belongs to `response`. */
 static int answer_order(const struct ctl *ctl, ProtobufCMessage *response, order_message **ret)
 {
-	/* PlaceOrderResponse, GetOrderResponse, …: all have the one field. */
+	/* PlaceOrderResponse, GetOrderResponse, …: all have this one field. */
 	const Tandem__Order__V1__GetOrderResponse *answer = (const void *)response;
 
 	if (answer->order == NULL) {
@@ -118,7 +118,7 @@ struct place {
 
 enum { KEY_HOLD = 256, KEY_LABEL, KEY_REQUEST_ID, KEY_AFTER, KEY_PAGE_TOKEN };
 
-/* "sku=2" or "sku". The text is cut at the equals sign. */
+/* Adds a line, "sku=2" or "sku". Cuts the text at the equals sign. */
 static void add_line(struct argp_state *state, struct place *place, char *text)
 {
 	Tandem__Order__V1__OrderLine *line = &place->lines[place->line_count];
@@ -226,8 +226,8 @@ static const struct argp_option place_options[] = {
 	{ "customer", 'c', "ID", 0, "Whose order it is (tandemctl)", 0 },
 	{ "request-id", KEY_REQUEST_ID, "ID", 0, "Makes the call safe to repeat", 0 },
 	{ "hold", KEY_HOLD, "DURATION", 0, "How long stock stays reserved (15m)", 0 },
-	{ "label", KEY_LABEL, "KEY=VALUE", 0, "To keep with the order; up to 16", 0 },
-	{ "wait", 'w', NULL, 0, "Answer when it is decided; exits 1 when it is rejected", 0 },
+	{ "label", KEY_LABEL, "KEY=VALUE", 0, "Stored with the order; up to 16", 0 },
+	{ "wait", 'w', NULL, 0, "Wait for the decision; exit code 1 when it is rejected", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_order_place = {
@@ -250,7 +250,7 @@ const struct ctl_command ctl_order_place = {
 
 struct one {
 	const char *order_id, *reason;
-	int64_t version; /* expected, or the one to go on after */
+	int64_t version; /* --expected-version, or --after */
 };
 
 static error_t one_parse(int key, char *arg, struct argp_state *state)
@@ -329,9 +329,9 @@ static const struct argp_option confirm_options[] = {
 const struct ctl_command ctl_order_confirm = {
 	.group = "order",
 	.name = "confirm",
-	.about = "Buys a RESERVED order",
+	.about = "Confirms a RESERVED order",
 	.arguments = "ORDER_ID",
-	.text = "Buys a RESERVED order.\vExamples:\n"
+	.text = "Confirms a RESERVED order: its stock is sold.\vExamples:\n"
 		"  tandemctl order confirm ord_…\n"
 		"  tandemctl order confirm --expected-version 2 ord_…",
 	.options = confirm_options,
@@ -353,16 +353,16 @@ static int cancel_run(struct ctl *ctl, void *options)
 	return one_call(ctl, "CancelOrder", &request.base);
 }
 static const struct argp_option cancel_options[] = {
-	{ "reason", 'r', "TEXT", 0, "Why, for people", 0 },
+	{ "reason", 'r', "TEXT", 0, "The reason, stored for people", 0 },
 	{ "expected-version", 'v', "N", 0, "Only if the order is still at this version", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_order_cancel = {
 	.group = "order",
 	.name = "cancel",
-	.about = "Calls an order off",
+	.about = "Cancels an order",
 	.arguments = "ORDER_ID",
-	.text = "Calls a PENDING or RESERVED order off.\vExample:\n"
+	.text = "Cancels a PENDING or RESERVED order.\vExample:\n"
 		"  tandemctl order cancel --reason 'changed my mind' ord_…",
 	.options = cancel_options,
 	.parse = one_parse,
@@ -409,15 +409,15 @@ static int watch_run(struct ctl *ctl, void *options)
 			       watch_message, ctl);
 }
 static const struct argp_option watch_options[] = {
-	{ "after", KEY_AFTER, "N", 0, "Nothing up to this version", 0 },
+	{ "after", KEY_AFTER, "N", 0, "Only versions after this one", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_order_watch = {
 	.group = "order",
 	.name = "watch",
-	.about = "Follows an order to its end",
+	.about = "Follows an order until it is settled",
 	.arguments = "ORDER_ID",
-	.text = "Shows an order's state and every change of it, until it is final and settled.\v"
+	.text = "Shows an order's status and each change of it, until the order is settled.\v"
 		"Examples:\n"
 		"  tandemctl order watch ord_…\n"
 		"  tandemctl order watch --json ord_… | jq -r .status",
@@ -514,8 +514,8 @@ static int list_run(struct ctl *ctl, void *options)
 
 static const struct argp_option list_options[] = {
 	{ "status", 's', "STATUS", 0, "Only orders in this status", 0 },
-	{ "limit", 'n', "N", 0, "At most so many (50)", 0 },
-	{ "page-token", KEY_PAGE_TOKEN, "TOKEN", 0, "Where to go on", 0 },
+	{ "limit", 'n', "N", 0, "How many at most (50)", 0 },
+	{ "page-token", KEY_PAGE_TOKEN, "TOKEN", 0, "Where the list continues", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_order_list = {
@@ -523,8 +523,8 @@ const struct ctl_command ctl_order_list = {
 	.name = "list",
 	.about = "Lists a customer's orders",
 	.arguments = "CUSTOMER_ID",
-	.text = "Lists a customer's orders, newest first. With --json, where there are more than "
-		"were asked for, the last line is {\"next_page_token\":\"...\"}.\vExamples:\n"
+	.text = "Lists a customer's orders, newest first. With --json, when there are more orders, "
+		"the last line is {\"next_page_token\":\"...\"}.\vExamples:\n"
 		"  tandemctl order list carol\n"
 		"  tandemctl order list --status pending --limit 1000 --json carol",
 	.options = list_options,

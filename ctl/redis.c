@@ -1,4 +1,4 @@
-/* redis.c - asks Redis, waits for the answer, and reads what it says. */
+/* redis.c - sends commands to Redis, waits for their replies, and reads these. */
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
@@ -6,10 +6,10 @@
 #include "ctl.h"
 #include "service/service.h"
 
-#define LOOK_MS          10 /* between two looks at a connection that comes up */
+#define LOOK_MS          10 /* between two looks at a connection that is being made */
 #define REDIS_CONNECT_MS 3000
 
-/* The password of the user, or "" and the default user where nobody has made a password. */
+/* Reads the password of the user. If the file is missing: "" and the default user. */
 static bool read_password(struct ctl *ctl)
 {
 	const char *var = getenv("TANDEM_VAR");
@@ -103,7 +103,7 @@ static bool redis_open(struct ctl *ctl)
 	return false;
 }
 
-struct redis_asked {
+struct redis_call {
 	struct rt_redis_op op;
 	struct ctl *ctl;
 	redisReply *reply;
@@ -117,7 +117,7 @@ redisReply *ctl_reply_copy(const redisReply *reply)
 	made->type = reply->type;
 	made->integer = reply->integer;
 	if (reply->str != NULL) {
-		/* Bytes, not a text: rt_strndup would end at a NUL. */
+		/* Bytes: rt_strndup would stop at a NUL. */
 		made->str = rt_alloc(reply->len + 1);
 		memcpy(made->str, reply->str, reply->len);
 		made->len = reply->len;
@@ -133,20 +133,20 @@ redisReply *ctl_reply_copy(const redisReply *reply)
 
 static void redis_done(struct rt_redis_op *op, int status, const redisReply *reply)
 {
-	struct redis_asked *asked = RT_CONTAINER_OF(op, struct redis_asked, op);
+	struct redis_call *call = RT_CONTAINER_OF(op, struct redis_call, op);
 
-	asked->status = status;
+	call->status = status;
 	if (reply != NULL)
-		asked->reply = ctl_reply_copy(reply);
-	rt_loop_stop(asked->ctl->loop);
+		call->reply = ctl_reply_copy(reply);
+	rt_loop_stop(call->ctl->loop);
 }
 
-/* What a command is called in an error: its name and the key it is about. */
+/* A command's name in errors: with the key it is about. */
 static char *command_text(const struct rt_args *args)
 {
 	static const struct {
 		const char *name;
-		int key_at; /* 0: it has no key, or one that goes without saying */
+		int key_at; /* 0: it has no key, or only an obvious one */
 	} commands[] = { { "EVAL", 3 }, { "FCALL", 3 }, { "XINFO", 2 }, { "XREAD", 0 },
 			 { "ACL", 0 },  { "SCAN", 0 },  { "CONFIG", 0 } };
 	int key_at = 1;
@@ -163,7 +163,7 @@ static char *command_text(const struct rt_args *args)
 redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
 			   bool errors_too)
 {
-	struct redis_asked asked = { .ctl = ctl };
+	struct redis_call call = { .ctl = ctl };
 	char *name = command_text(args);
 
 	if (!redis_open(ctl)) {
@@ -171,27 +171,26 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 		free(name);
 		return NULL;
 	}
-	rt_redis_send(ctl->redis, &asked.op, args, timeout_ms, redis_done);
+	rt_redis_send(ctl->redis, &call.op, args, timeout_ms, redis_done);
 	rt_args_clear(args);
 	rt_loop_run(ctl->loop);
-	if (asked.status == RT_DENIED && ctl->ops_password_missing != NULL) {
+	if (call.status == RT_DENIED && ctl->ops_password_missing != NULL) {
 		ctl->denied = true;
 		if (!ctl->deny_quietly)
 			ctl_error("Redis, %s: only the user ops may do this, and its password file "
 				  "cannot be read: %s (TANDEM_VAR, --redis-password-file)",
 				  name, ctl->ops_password_missing);
-		freeReplyObject(RT_TAKE(asked.reply));
-	} else if (asked.reply == NULL) {
-		ctl_error("Redis, %s: %s", name, rt_status_text(asked.status));
-	} else if (asked.status != RT_OK && !errors_too) {
+		freeReplyObject(RT_TAKE(call.reply));
+	} else if (call.reply == NULL) {
+		ctl_error("Redis, %s: %s", name, rt_status_text(call.status));
+	} else if (call.status != RT_OK && !errors_too) {
 		ctl_error("Redis, %s: %s", name,
-			  asked.reply->str == NULL ? rt_status_text(asked.status)
-						   : asked.reply->str);
-		freeReplyObject(asked.reply);
-		asked.reply = NULL;
+			  call.reply->str == NULL ? rt_status_text(call.status) : call.reply->str);
+		freeReplyObject(call.reply);
+		call.reply = NULL;
 	}
 	free(name);
-	return asked.reply;
+	return call.reply;
 }
 
 redisReply *ctl_redis_strings(struct ctl *ctl, bool errors_too, const char *const *strings,

@@ -84,15 +84,15 @@ static error_t adjust_parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-/* Prints what became of each; the worst of the exit codes. */
-static int adjusted(struct ctl *ctl, const struct adjust *adjust,
-		    const Tandem__Inventory__V1__BatchAdjustStockResponse *response)
+/* Prints the result of each adjustment. Returns the worst of their exit codes. */
+static int print_results(struct ctl *ctl, const struct adjust *adjust,
+			 const Tandem__Inventory__V1__BatchAdjustStockResponse *response)
 {
 	struct ctl_table table = stock_table;
 	int code = CTL_OK;
 
 	if (response->n_stocks != adjust->count) {
-		ctl_error("the answer is about another number of SKUs");
+		ctl_error("the answer has another number of SKUs");
 		return CTL_UNAVAILABLE;
 	}
 	for (size_t i = 0; i < response->n_stocks; i++) {
@@ -135,22 +135,22 @@ static int adjust_run(struct ctl *ctl, void *options)
 			&response);
 	if (code != CTL_OK)
 		return code;
-	code = adjusted(ctl, adjust, (const void *)response);
+	code = print_results(ctl, adjust, (const void *)response);
 	protobuf_c_message_free_unpacked(response, NULL);
 	return code;
 }
 
 static const struct argp_option adjust_options[] = {
-	{ "reason", 'r', "TEXT", 0, "Why, for people", 0 },
+	{ "reason", 'r', "TEXT", 0, "The reason, stored for people", 0 },
 	{ "request-id", 'i', "ID", 0, "Makes the call safe to repeat", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_stock_adjust = {
 	.group = "stock",
 	.name = "adjust",
-	.about = "Puts stock in or takes it out",
+	.about = "Adds stock or takes it out",
 	.arguments = "SKU=CHANGE...",
-	.text = "Puts stock in or takes it out; never what is reserved or sold.\vExamples:\n"
+	.text = "Adds stock or takes it out; never takes reserved or sold stock.\vExamples:\n"
 		"  tandemctl stock adjust apple=+100 pear=+20\n"
 		"  tandemctl stock adjust --reason damaged --request-id count-7 apple=-3",
 	.options = adjust_options,
@@ -273,16 +273,16 @@ static int list_run(struct ctl *ctl, void *options)
 }
 
 static const struct argp_option list_options[] = {
-	{ "limit", 'n', "N", 0, "At most so many (all)", 0 },
-	{ "page-token", KEY_PAGE_TOKEN, "TOKEN", 0, "Where to go on", 0 },
+	{ "limit", 'n', "N", 0, "How many at most (all)", 0 },
+	{ "page-token", KEY_PAGE_TOKEN, "TOKEN", 0, "Where the list continues", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_stock_list = {
 	.group = "stock",
 	.name = "list",
 	.about = "Lists the counters of all SKUs",
-	.text = "Lists the counters of all SKUs. With --json, where there are more than were "
-		"asked for, the last line is {\"next_page_token\":\"...\"}.\vExamples:\n"
+	.text = "Lists the counters of all SKUs. With --json, when there are more SKUs, the last "
+		"line is {\"next_page_token\":\"...\"}.\vExamples:\n"
 		"  tandemctl stock list\n"
 		"  tandemctl stock list --json | jq -r 'select(.available == 0).sku'",
 	.options = list_options,

@@ -1,4 +1,4 @@
-/* table.c - text for people: aligned columns, nothing unprintable; and lists that are turned into it. */
+/* table.c - prints tables for people, with aligned columns and printable characters only; and lists. */
 #include <ctype.h>
 #include <stdarg.h>
 #include <string.h>
@@ -27,7 +27,7 @@ void ctl_cell(struct ctl_table *table, const char *format, ...)
 	free(text);
 }
 
-/* Characters, as the cells hold printable UTF-8 only. */
+/* The number of characters: cells hold printable UTF-8 only. */
 static size_t width(const char *text)
 {
 	size_t count = 0;
@@ -37,7 +37,7 @@ static size_t width(const char *text)
 	return count;
 }
 
-/* Without blanks at the end. */
+/* Prints a row without blanks at its end. */
 static void print_row(char *const *cells, const size_t *widths, size_t columns)
 {
 	size_t used = columns;

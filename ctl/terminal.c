@@ -1,4 +1,4 @@
-/* terminal.c - what is said on stderr, and asked there. */
+/* terminal.c - errors and questions on stderr. */
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,7 +34,7 @@ int ctl_agree(bool yes, const char *format, ...)
 		text = NULL;
 	va_end(args);
 	if (!isatty(STDIN_FILENO)) {
-		ctl_error("%s? Nobody can be asked here, nothing was changed: --yes goes on",
+		ctl_error("%s? There is no terminal to ask, so nothing was changed: use --yes",
 			  text == NULL ? "" : text);
 		code = CTL_USAGE;
 	} else {
