@@ -170,7 +170,7 @@ end
 -- Answers for each, alone or in front of the record: 'U' for an unknown order, else the outcome
 -- (M moved or asked again, S stays, F refused, V another version), the letter of the state,
 -- <version> and, only for M, behind a space the ms since it was placed, and behind another the history
--- if that is wanted. Behind all of them as order_place: where in the stream lies what was published.
+-- if that is wanted. After all of them, as in order_place: the position of the published entries.
 
 local RECORD, HISTORY_ONLY = 119, 104 -- the bytes 'w', 'h': while it is loaded a library has no 'string'
 
@@ -194,7 +194,7 @@ local function publish_move(stream, record, rule, id, version, now, content, his
 	local first = string.match(record[HISTORY], '^%a+@(%d+)') or ms
 	local age = string.format('%d', stream.ms - first)
 	history = history .. ' ' .. word .. '+' .. age .. '-' .. number .. stream.told
-	if string.find(history, '~', 1, true) then -- ids do not tell the times
+	if string.find(history, '~', 1, true) then -- the ids are not the times
 		first = string.match(record[HISTORY], '^%a+@%d+%-%d+~(%d+)') or first
 		age = string.format('%d', tonumber(now.ms) - first)
 	end
@@ -295,7 +295,7 @@ local function move(keys, args)
 	local answers, timers, acks = {}, {}, {}
 	local now = {}
 	local stream, before
-	local spared, request_from = 0 -- events in front of the first request; and the id there
+	local skipped, request_from = 0 -- events in front of the first request; and the id there
 	for i = 2, #args, 7 do
 		local id, what = args[i], args[i + 1]
 		if args[i + 2] ~= '' then
@@ -318,7 +318,7 @@ local function move(keys, args)
 					before = stream.last
 				end
 				if not rule.asks and not request_from then
-					spared = spared + 1
+					skipped = skipped + 1
 				end
 				request_from = request_from or rule.asks and stream.last
 				now.traceparent = args[i + 5]
@@ -345,8 +345,8 @@ local function move(keys, args)
 		answers[#answers + 1] = answer
 	end
 	set_timers(prefix_of(keys[1]) .. 'timers', timers)
-	if spared > 0 then
-		pass_over(keys[1], before, request_from or stream.last, spared)
+	if skipped > 0 then
+		pass_over(keys[1], before, request_from or stream.last, skipped)
 	end
 	if #acks > 0 then
 		redis.call('XACK', keys[2], args[1], unpack(acks))

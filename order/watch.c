@@ -51,8 +51,8 @@ struct order_watch_node {
 	int64_t read_ms;
 	struct order_get_op get;
 	uint64_t reads; /* that have begun */
-	enum node_stage { NODE_IDLE, NODE_STALE, NODE_HEARD, NODE_READING } stage;
-	struct rt_list queue; /* STALE, HEARD: in the list of that name */
+	enum node_stage { NODE_IDLE, NODE_STALE, NODE_CHANGED, NODE_READING } stage;
+	struct rt_list queue; /* STALE, CHANGED: in the list of that name */
 	bool again;           /* READING: read once more when this read has ended */
 	bool notifying;
 };
@@ -64,7 +64,7 @@ struct order_watch {
 	size_t waiter_count, waiters_max;
 	size_t reads; /* under way */
 	/* Nodes to be read: with news; because their last read is old. */
-	struct rt_list heard, stale;
+	struct rt_list changed, stale;
 	bool stale_next; /* when both have nodes */
 	struct rt_series *waiters;
 	enum { TAIL_OFF, TAIL_BEGINS, TAIL_RUNS, TAIL_PAUSES, TAIL_BACKS_OFF } tail;
@@ -75,7 +75,7 @@ struct order_watch {
 	int64_t others_until_ms; /* until then others count as publishing, too */
 	int64_t pause_ms;
 	int64_t idle_since_ms, looked_ms;
-	struct rt_timer rest, sweep; /* rest: PAUSES, BACKS_OFF */
+	struct rt_timer pause, sweep; /* pause: PAUSES, BACKS_OFF */
 	bool stopping;
 	void (*stopped)(void *user);
 	void *stopped_user;
@@ -168,7 +168,7 @@ static void node_notify(struct order_watch_node *node, struct node_news *news)
 
 /* ---- reading ---- */
 
-/* Queues the node for reading. A stale one that has news moves to the heard ones. */
+/* Queues the node for reading. A stale one that has news moves to the changed ones. */
 static void node_queue(struct order_watch_node *node, enum node_stage stage)
 {
 	struct order_watch *watch = node->watch;
@@ -177,16 +177,16 @@ static void node_queue(struct order_watch_node *node, enum node_stage stage)
 		node->again = true;
 	} else if (node->stage < stage) {
 		rt_list_remove(&node->queue);
-		rt_list_push(stage == NODE_HEARD ? &watch->heard : &watch->stale, &node->queue);
+		rt_list_push(stage == NODE_CHANGED ? &watch->changed : &watch->stale, &node->queue);
 		node->stage = stage;
 	}
 }
 
 static struct order_watch_node *queue_pop(struct order_watch *watch)
 {
-	bool stale = rt_list_empty(&watch->heard) ||
+	bool stale = rt_list_empty(&watch->changed) ||
 		     (watch->stale_next && !rt_list_empty(&watch->stale));
-	struct rt_list *link = rt_list_pop(stale ? &watch->stale : &watch->heard);
+	struct rt_list *link = rt_list_pop(stale ? &watch->stale : &watch->changed);
 
 	watch->stale_next = !stale;
 	return link == NULL ? NULL : RT_CONTAINER_OF(link, struct order_watch_node, queue);
@@ -217,7 +217,7 @@ static void reads_begin(struct order_watch *watch)
 
 static void node_read(struct order_watch_node *node)
 {
-	node_queue(node, NODE_HEARD);
+	node_queue(node, NODE_CHANGED);
 	reads_begin(node->watch);
 }
 
@@ -238,7 +238,7 @@ static void order_read(struct order_get_op *op, int status)
 	node_notify(node, &news);
 	node->notifying = false;
 	if (node->again && !watch->stopping)
-		node_queue(node, NODE_HEARD);
+		node_queue(node, NODE_CHANGED);
 	node_release(node);
 	reads_begin(watch);
 	stop_check(watch);
@@ -284,9 +284,9 @@ static bool tail_is_wanted(const struct order_watch *watch)
 	return watch->nodes != NULL || rt_loop_now(watch->loop) - watch->idle_since_ms < LINGER_MS;
 }
 
-static void rest_is_over(struct rt_timer *timer)
+static void pause_ended(struct rt_timer *timer)
 {
-	struct order_watch *watch = RT_CONTAINER_OF(timer, struct order_watch, rest);
+	struct order_watch *watch = RT_CONTAINER_OF(timer, struct order_watch, pause);
 
 	if (!tail_is_wanted(watch))
 		tail_end(watch);
@@ -303,7 +303,7 @@ static void tail_failed(struct order_watch *watch)
 		return;
 	}
 	watch->tail = TAIL_BACKS_OFF;
-	rt_timer_start(watch->loop, &watch->rest, BACK_OFF_MS, rest_is_over);
+	rt_timer_start(watch->loop, &watch->pause, BACK_OFF_MS, pause_ended);
 }
 
 static void tail_next(struct order_watch *watch);
@@ -332,7 +332,7 @@ static void others_publish(struct order_watch *watch)
 {
 	watch->others_until_ms = rt_loop_now(watch->loop) + OTHERS_MS;
 	if (watch->tail == TAIL_PAUSES) {
-		rt_timer_stop(watch->loop, &watch->rest);
+		rt_timer_stop(watch->loop, &watch->pause);
 		tail_read(watch, 0);
 	}
 }
@@ -341,7 +341,7 @@ static void published(void *user, const char *before, const char *last)
 {
 	struct order_watch *watch = user;
 	bool follows = strcmp(before, watch->own) == 0;
-	bool anew = !follows && id_less(before, watch->own);
+	bool restarted = !follows && id_less(before, watch->own);
 
 	if (!follows)
 		snprintf(watch->own_from, sizeof(watch->own_from), "%s", before);
@@ -351,7 +351,7 @@ static void published(void *user, const char *before, const char *last)
 	if (watch->tail == TAIL_RUNS || watch->tail == TAIL_PAUSES)
 		pass_own(watch);
 	/* The stream was deleted: its entries that were not read are lost. */
-	if (anew)
+	if (restarted)
 		read_all(watch);
 }
 
@@ -361,7 +361,7 @@ static void published(void *user, const char *before, const char *last)
  * made by a clock that was ahead, or in the same millisecond. */
 
 /* Is the number of the first entry after the tail's position lower than it should be? */
-static bool begins_anew(const char *first, const char *after)
+static bool stream_restarted(const char *first, const char *after)
 {
 	unsigned long long first_ms, first_n, ms, n;
 
@@ -381,7 +381,7 @@ static void entries_read(struct order_tail_op *op, int status)
 	/* Entries that this instance published meanwhile. */
 	while (known < op->entry_count && !id_less(watch->after, op->entries[known].stream_id))
 		known++;
-	if (known < op->entry_count && begins_anew(op->entries[known].stream_id, watch->after))
+	if (known < op->entry_count && stream_restarted(op->entries[known].stream_id, watch->after))
 		read_all(watch);
 	for (size_t i = known; i < op->entry_count && watch->nodes != NULL; i++) {
 		struct order_watch_node *node;
@@ -454,7 +454,7 @@ static void tail_next(struct order_watch *watch)
 		tail_read(watch, BLOCK_MS);
 	} else {
 		watch->tail = TAIL_PAUSES;
-		rt_timer_start(watch->loop, &watch->rest, watch->pause_ms, rest_is_over);
+		rt_timer_start(watch->loop, &watch->pause, watch->pause_ms, pause_ended);
 	}
 }
 
@@ -492,7 +492,7 @@ struct order_watch *order_watch_new(struct rt_loop *loop, struct order_store *st
 	watch->waiters = waiters;
 	watch->pause_ms = PAUSE_MIN_MS;
 	order_store_on_published(store, published, watch);
-	rt_list_init(&watch->heard);
+	rt_list_init(&watch->changed);
 	rt_list_init(&watch->stale);
 	return watch;
 }
@@ -536,7 +536,7 @@ bool order_watch_add(struct order_watch *watch, struct order_waiter *waiter, con
 	if (watch->tail == TAIL_OFF)
 		tail_begin(watch);
 	else if (watch->tail == TAIL_PAUSES && watch->pause_ms > PAUSE_MIN_MS)
-		rt_timer_start(watch->loop, &watch->rest, PAUSE_MIN_MS, rest_is_over);
+		rt_timer_start(watch->loop, &watch->pause, PAUSE_MIN_MS, pause_ended);
 	watch->pause_ms = PAUSE_MIN_MS;
 	if (read)
 		node_read(node);
@@ -600,8 +600,8 @@ void order_watch_stop(struct order_watch *watch, void (*stopped)(void *user), vo
 	watch->stopped = stopped;
 	watch->stopped_user = user;
 	rt_timer_stop(watch->loop, &watch->sweep);
-	if (rt_timer_running(&watch->rest)) {
-		rt_timer_stop(watch->loop, &watch->rest);
+	if (rt_timer_running(&watch->pause)) {
+		rt_timer_stop(watch->loop, &watch->pause);
 		watch->tail = TAIL_OFF;
 	}
 	/* A waiter's callback may end other waiters: free no node before all have run. */
@@ -628,7 +628,7 @@ void order_watch_free(struct order_watch *watch)
 	if (watch == NULL)
 		return;
 	rt_timer_stop(watch->loop, &watch->sweep);
-	rt_timer_stop(watch->loop, &watch->rest);
+	rt_timer_stop(watch->loop, &watch->pause);
 	order_store_on_published(watch->store, NULL, NULL);
 	free(watch);
 }
