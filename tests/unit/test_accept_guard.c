@@ -1,4 +1,4 @@
-/* The accept4 that no lack of descriptors can stop. */
+/* The accept4 of runtime/interpose: it closes connections that the process has no room for. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -50,17 +50,17 @@ static void test_out_of_descriptors(void)
 		clients[i] = loopback_connect(port);
 	last = dup(0);
 	close(last);
-	before = set_descriptors((rlim_t)last); /* not one is left */
+	before = set_descriptors((rlim_t)last); /* none is left */
 	got = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
-	CU_ASSERT(got < 0 && errno == EAGAIN); /* as if none had come */
+	CU_ASSERT(got < 0 && errno == EAGAIN); /* as when no connection waits */
 	(void)set_descriptors(before);
 	for (int i = 0; i < 5; i++) {
-		CU_ASSERT_EQUAL(look(clients[i]), 0); /* they were not left waiting */
+		CU_ASSERT_EQUAL(look(clients[i]), 0); /* it was closed, not left waiting */
 		close(clients[i]);
 	}
 	CU_ASSERT_EQUAL(rt_accept_guard_shed() - shed, 5);
 
-	/* And with descriptors again, it goes on. */
+	/* With descriptors again, it accepts again. */
 	clients[0] = loopback_connect(port);
 	got = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 	CU_ASSERT(got >= 0);
@@ -69,8 +69,8 @@ static void test_out_of_descriptors(void)
 	close(listening);
 }
 
-/* The last few are left to the rest of the process. */
-static void test_spare(void)
+/* The guard leaves the last few descriptors to the rest of the process. */
+static void test_reserve(void)
 {
 	int port, listening = loopback_listen(SOCK_NONBLOCK, &port),
 		  client = loopback_connect(port), got, last;
@@ -107,7 +107,7 @@ static void test_limit(void)
 	close(clients[3]);
 	close(taken[1]);
 	close(clients[1]);
-	/* One is gone, which is noticed before long; the number may be another file's by now. */
+	/* The guard notices within a while that one was closed; its number may belong to another file by now. */
 	for (int i = 0;; i++) {
 		struct pollfd nothing = { .fd = -1 };
 
@@ -126,7 +126,7 @@ static void test_limit(void)
 	close(listening);
 }
 
-/* A real error stays one. */
+/* A real error is returned as it is. */
 static void test_errors(void)
 {
 	CU_ASSERT(accept4(-1, NULL, NULL, 0) < 0 && errno == EBADF);
@@ -190,9 +190,9 @@ static void test_grpc(void)
 
 static const struct test tests[] = {
 	{ "out of descriptors", test_out_of_descriptors },
-	{ "some descriptors are spared", test_spare },
+	{ "the last descriptors are kept free", test_reserve },
 	{ "a limit for each listener", test_limit },
-	{ "real errors stay", test_errors },
+	{ "real errors are returned", test_errors },
 	{ "gRPC goes through it", test_grpc },
 };
 

@@ -10,7 +10,7 @@
 #include "loopback.h"
 #include "run.h"
 
-/* What a test finds: a port that answers. */
+/* Each test begins with a port that answers. */
 static struct {
 	struct rt_metrics *metrics;
 	struct rt_readiness *readiness;
@@ -93,7 +93,7 @@ static void refusals(void)
 			200);
 	CU_ASSERT_STRING_EQUAL(body(), "");
 	CU_ASSERT_NOT_EQUAL(talk(loopback_connect(port), "GARBAGE\r\n\r\n"), 200);
-	/* And still there. */
+	/* It still serves. */
 	CU_ASSERT_EQUAL(get("/healthz"), 200);
 }
 
@@ -137,7 +137,7 @@ static void readiness(void)
 	CU_ASSERT_EQUAL(get("/healthz"), 200);
 }
 
-/* Whatever its checks said when it last turned. */
+/* A loop that hangs is not ready, whatever its checks said before. */
 static void stuck_loop(void)
 {
 	rt_admin_alive(f.admin, 1000000);
@@ -184,7 +184,7 @@ static void unix_socket(void)
 		CU_ASSERT_EQUAL(talk(fd, "GET /healthz HTTP/1.0\r\n\r\n"), 200);
 		rt_admin_free(admin);
 		CU_ASSERT_NOT_EQUAL(access(address.sun_path, F_OK), 0);
-		/* What a killed process left behind is in nobody's way. */
+		/* A socket that a killed process left behind is replaced. */
 		fd = socket(AF_UNIX, SOCK_STREAM, 0);
 		CU_ASSERT_EQUAL(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 		close(fd);
@@ -209,13 +209,13 @@ static void cannot_listen(void)
 
 static const struct test tests[] = {
 	{ "metrics, health, nothing else", pages },
-	{ "what is no GET is refused", refusals },
-	{ "a loop that has not said that it turns is told", liveness },
+	{ "other methods than GET are refused", refusals },
+	{ "/healthz reports a loop that does not turn", liveness },
 	{ "ready when every check is", readiness },
 	{ "a loop that does not turn is not ready", stuck_loop },
-	{ "who connects before the start waits for it", starts_later },
+	{ "a connection made before the start waits for it", starts_later },
 	{ "a unix socket, left behind or not", unix_socket },
-	{ "an address that cannot be had", cannot_listen },
+	{ "an address that cannot be listened at", cannot_listen },
 };
 
 TESTS_MAIN_EACH("admin", setup, teardown, tests)

@@ -1,5 +1,5 @@
-/* test_answers.c - whatever becomes of the items of a batch that was accepted, its answer fits into
- * the message that a client takes. */
+/* test_answers.c - the answer to a batch that was accepted fits into the message that a client takes,
+ * whatever the results of its items are. */
 #include "check.h"
 #include "google/rpc/status.pb-c.h"
 #include "order/order_record.h"
@@ -12,7 +12,7 @@
 typedef Tandem__Order__V1__PlaceOrderRequest PlaceOrder;
 typedef Tandem__Order__V1__PlaceOrderResult PlaceResult;
 
-/* A generator of its own: the same cases in every run. */
+/* Random numbers that are the same in every run. */
 static uint64_t dice_state = 7;
 static size_t dice(size_t below)
 {
@@ -128,7 +128,7 @@ static const uint8_t *cancelled_detail(struct rt_arena *arena, size_t *ret_lengt
 	return order_pack(arena, &cancelled.base, ret_length);
 }
 
-/* What the result takes of the answer: its own bytes, a tag and a length. */
+/* How many bytes the result has in the answer: its own, a tag and a length. */
 static size_t result_bytes(PlaceResult *result)
 {
 	Tandem__Order__V1__BatchPlaceOrdersResponse response =
@@ -139,8 +139,8 @@ static size_t result_bytes(PlaceResult *result)
 	return tandem__order__v1__batch_place_orders_response__get_packed_size(&response);
 }
 
-/* The largest that a result with this order can be, in any state it can ever get into: a repeat of
- * its request is told what became of it. */
+/* The size of the largest result with this order, in any state that it can get into: a repeat of its
+ * request is answered with the state that it has then. */
 static size_t order_bytes_max(struct rt_arena *arena, const PlaceOrder *request)
 {
 	static const struct {
@@ -263,7 +263,7 @@ static PlaceOrder *order_of(struct rt_arena *arena, size_t lines, size_t sku_len
 	return request;
 }
 
-/* What the documentation promises of a batch. */
+/* The sizes of batches that the documentation promises. */
 static void test_batches(void)
 {
 	static const struct {

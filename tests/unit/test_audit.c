@@ -1,10 +1,10 @@
-/* What the audit says of an order and its reservation: every pair of states, timers, damage. */
+/* What the audit finds in an order and its reservation: every pair of states, timers, damage. */
 #include <string.h>
 
 #include "ctl/audit.h"
 #include "run.h"
 
-/* The names of what is found, with a space in front of each. */
+/* The names of the faults found, with a space in front of each. */
 static void judged(const struct audit_case *one, char *text, size_t size)
 {
 	enum audit_fault faults[AUDIT_FAULTS_MAX];
@@ -121,7 +121,7 @@ static void damage(void)
 		.order_id = "ord_x", .ordered = true, .order_damaged = true, .stock = STOCK_RESERVED
 	};
 
-	/* What cannot be read is not compared. */
+	/* A record that cannot be read is not compared. */
 	CU_ASSERT(is(&one, " order-damaged"));
 	one.reservation_damaged = true;
 	CU_ASSERT(is(&one, " order-damaged reservation-damaged"));
@@ -183,14 +183,14 @@ static void ids(void)
 	CU_ASSERT_FALSE(audit_ids_have(&ids, "a"));
 }
 
-static void every_fault_has_its_words(void)
+static void every_fault_is_described(void)
 {
 	for (int i = 0; i < AUDIT_FAULT_COUNT; i++) {
 		const struct audit_fault_info *info = audit_fault_info((enum audit_fault)i);
 
 		CU_ASSERT_PTR_NOT_NULL_FATAL(info->name);
 		CU_ASSERT(info->text[0] != '\0');
-		/* Whoever is told of --repair gets it, and nobody else. */
+		/* The text names --repair exactly where --repair helps. */
 		CU_ASSERT_EQUAL(strstr(info->fix, "--repair") != NULL,
 				info->repair != AUDIT_BY_HAND);
 	}
@@ -203,7 +203,7 @@ static const struct test tests[] = {
 	{ "damage", damage },
 	{ "reservations are read", reservations_are_read },
 	{ "sets of ids", ids },
-	{ "every fault has its words", every_fault_has_its_words },
+	{ "every fault has a name, a text and a fix", every_fault_is_described },
 };
 
 TESTS_MAIN("audit", tests)

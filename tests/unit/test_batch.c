@@ -1,4 +1,4 @@
-/* test_batch.c - what is gathered, in which order, and what is held back. */
+/* test_batch.c - which items are sent together, in which order, and which wait. */
 #include "loop/loop.h"
 #include "run.h"
 
@@ -21,7 +21,7 @@ struct fixture {
 	struct run *under_way[ITEMS];
 	size_t under_way_count;
 	bool finish_at_once;
-	char sent[256]; /* "abc|d|": what went together */
+	char sent[256]; /* "abc|d|": items that were sent together */
 	size_t sent_length;
 };
 
@@ -98,7 +98,7 @@ static void gathering(void)
 		{ "a lone item goes at the end of its turn", "a.", "a|", 8, 1, 0, false },
 		{ "nothing goes before the end of the turn", "abc", "", 8, 1, 0, false },
 		{ "one turn's items go together, in order", "abc.", "abc|", 8, 1, 0, false },
-		{ "what comes meanwhile waits, then goes together", "a.bcd..!.", "a|bcd|", 8, 1, 0,
+		{ "items added meanwhile wait, then go together", "a.bcd..!.", "a|bcd|", 8, 1, 0,
 		  false },
 		{ "no run is larger than count_max", "abcde.!.!.", "ab|cd|e|", 2, 1, 0, false },
 		{ "as many runs as may be under way", "abcdef.", "ab|cd|", 2, 2, 0, false },
@@ -141,7 +141,7 @@ static void bound(void)
 	CU_ASSERT_FALSE(rt_batch_add(fixture.batch, &fixture.items[5].item));
 	play(&fixture, "!.");
 	CU_ASSERT_TRUE(rt_batch_add(fixture.batch, &fixture.items[5].item));
-	/* What is under way cannot be taken back any more. */
+	/* An item that was sent cannot be taken back. */
 	CU_ASSERT_PTR_EQUAL(rt_batch_pop(fixture.batch), &fixture.items[4].item);
 	play(&fixture, "e!.");
 	CU_ASSERT_STRING_EQUAL(fixture.sent, "ab|cd|fe|");

@@ -1,4 +1,4 @@
-/* test_clock.c - what samples of another machine's clock say. */
+/* test_clock.c - how samples of another machine's clock change the offset. */
 #include "loop/loop.h"
 #include "run.h"
 
@@ -11,8 +11,8 @@ static void samples(void)
 		{ "inside the bounds: stays", 1000, 50, 70, 1065, 1000 },
 		{ "above them: down to the highest", 1100, 50, 70, 1065, 1015 },
 		{ "below them: up to the lowest", 900, 50, 70, 1065, 995 },
-		{ "a slow answer says little", 1100, 50, 2050, 1065, 1015 },
-		{ "a slow answer does no harm", 1000, 50, 9050, 2065, 1000 },
+		{ "a slow answer: wide bounds", 1100, 50, 2050, 1065, 1015 },
+		{ "a slow answer: stays", 1000, 50, 9050, 2065, 1000 },
 		{ "the server's clock steps back an hour", 1000, 50, 70, -3600000000, -3600000050 },
 	};
 
@@ -51,7 +51,7 @@ static void loop_follows(void)
 static const struct test tests[] = {
 	{ "a sample bounds the offset", samples },
 	{ "the first sample is taken in its middle", first_sample },
-	{ "a loop tells the time it was told", loop_follows },
+	{ "a loop shows the time that was set", loop_follows },
 };
 
 TESTS_MAIN("clock", tests)

@@ -1,4 +1,4 @@
-/* Settings: values as text, where they come from, what is refused and how it is said. */
+/* Settings: values as text, where they come from, which are refused and with what message. */
 #include "base/base.h"
 
 #include <fcntl.h>
@@ -209,8 +209,8 @@ static void strongest_wins(void)
 		{ "the service's own", "1", "2", NULL, NULL, 2 },
 		{ "the flag", "1", "2", "--redis-port", "3", 3 },
 		{ "the later flag", "1", "2", "--redis-port=3", "--redis-port=4", 4 },
-		{ "what is overruled is not looked at", "nonsense", "5", NULL, NULL, 5 },
-		{ "what is empty is not set", "", "", NULL, NULL, 6390 },
+		{ "an overruled value is not read", "nonsense", "5", NULL, NULL, 5 },
+		{ "an empty variable counts as unset", "", "", NULL, NULL, 6390 },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
@@ -249,7 +249,7 @@ static void flags_and_actions(void)
 #define PORT_RANGE " is not within 1 … 65535\n"
 #define NO_ADDRESS " is neither host:port nor unix:/path\n"
 
-/* What is said behind "tandem-order: "; argp's own messages have a second line. */
+/* The message after "tandem-order: "; argp's own messages have a second line. */
 static const struct {
 	const char *flag, *message;
 	bool goes_on;
@@ -360,7 +360,7 @@ static void helped(void)
 static const struct test tests[] = {
 	{ "whole numbers, durations and sizes", numbers },
 	{ "addresses to listen at", listens },
-	{ "without anything: the defaults", defaults },
+	{ "without flags and variables: the defaults", defaults },
 	{ "flag, own variable, common variable, default", strongest_wins },
 	{ "the words for true and false, and an action", flags_and_actions },
 	{ "bad values and flags are refused by name and limit", refused },

@@ -171,7 +171,7 @@ static void setup(void)
 static void teardown(void)
 {
 	if (f.loop == NULL)
-		return; /* the test did it */
+		return; /* the test itself did it */
 	if (f.stopped == 0) {
 		rt_context_stop(f.context, tests_count, &f.stopped);
 		rt_loop_advance(f.loop, 10000);
@@ -222,7 +222,7 @@ static void every_subscription_is_read(void)
 	CU_ASSERT_EQUAL(state.trims, 2);
 }
 
-static void one_that_is_not_read_is_named(void)
+static void unread_stream_is_named(void)
 {
 	memory_do(f.redis, "DEL", "archive:{0}:events", NULL);
 	memory_do(f.redis, "SET", "archive:{0}:events", "no stream", NULL);
@@ -247,7 +247,7 @@ static void operations_share_commands(void)
 	CU_ASSERT(gets[2].ends == 1 && gets[2].status == RT_OK && gets[2].value == 3);
 }
 
-static void what_cannot_wait_ends_busy(void)
+static void operations_beyond_the_bound(void)
 {
 	struct get gets[6];
 
@@ -286,7 +286,7 @@ static void freed_with_operations(void)
 		CU_ASSERT(gets[i].ends == 1 && gets[i].status == RT_CANCELED);
 }
 
-static void the_end_waits_for_what_holds(void)
+static void stop_waits_for_holds(void)
 {
 	state.hold_at_stop = true;
 	rt_context_stop(f.context, tests_count, &f.stopped);
@@ -298,7 +298,7 @@ static void the_end_waits_for_what_holds(void)
 	rt_loop_advance(f.loop, 1000);
 	CU_ASSERT_EQUAL(f.stopped, 0);
 	rt_context_release(f.context);
-	CU_ASSERT_EQUAL(f.stopped, 0); /* from nobody's callback */
+	CU_ASSERT_EQUAL(f.stopped, 0); /* never from within the release */
 	rt_context_hold(f.context);    /* by a callback of the same turn */
 	rt_loop_run_due(f.loop);
 	CU_ASSERT_EQUAL(f.stopped, 0);
@@ -308,11 +308,11 @@ static void the_end_waits_for_what_holds(void)
 
 static const struct test tests[] = {
 	{ "every subscription is read", every_subscription_is_read },
-	{ "one that is not read is named", one_that_is_not_read_is_named },
+	{ "a stream that cannot be read is named", unread_stream_is_named },
 	{ "operations share commands", operations_share_commands },
-	{ "what cannot wait ends busy", what_cannot_wait_ends_busy },
-	{ "freed with operations", freed_with_operations },
-	{ "the end waits for what holds", the_end_waits_for_what_holds },
+	{ "operations beyond the bound end busy", operations_beyond_the_bound },
+	{ "freed with operations under way", freed_with_operations },
+	{ "a stop waits until nothing holds the context", stop_waits_for_holds },
 };
 
 TESTS_MAIN_EACH("context", setup, teardown, tests)

@@ -1,6 +1,6 @@
 /* A deadline that passes, for every RPC of all three services: before the call arrives, and while it is
- * under way. It is told as DEADLINE_EXCEEDED, and a client that went as CANCELLED; never as something
- * that is away. Calls come from a transport of this test's own, which says how much time is left. */
+ * under way. The call then ends with DEADLINE_EXCEEDED; when the client has gone, with CANCELLED; never
+ * with UNAVAILABLE. Calls come from a transport of this test's own, which sets how much time is left. */
 #include <string.h>
 
 #include "gateway/gateway.h"
@@ -67,7 +67,7 @@ static void world_new(void)
 	gateway.inventory = world.to_inventory =
 		rt_client_local(world.loop, inventory_rpc(world.inventory->data), NULL, NULL);
 	CU_ASSERT_FATAL(gateway_new(world.loop, &gateway, &world.gateway) == RT_OK);
-	rt_loop_advance(world.loop, 10000); /* until they are connected, and read */
+	rt_loop_advance(world.loop, 10000); /* until they are connected and read their streams */
 }
 
 static void world_free(void)
@@ -156,7 +156,7 @@ static const struct rpc_call_ops ops = { .send = probe_send,
 					 .peer = probe_peer,
 					 .release = probe_nothing };
 
-/* A request of each kind that is good: bytes in protobuf's own words, by its type. */
+/* A valid request of each type, packed. */
 static const struct {
 	const ProtobufCMessageDescriptor *type;
 	const char *bytes;
@@ -202,7 +202,7 @@ static struct probe *begin(ProtobufCService *service, unsigned index, int64_t re
 	return probe;
 }
 
-/* The client is lost, in the way gRPC tells it. */
+/* The client is lost, as gRPC reports it. */
 static void lose(struct probe *probe, int64_t remaining_ms)
 {
 	probe->remaining_ms = remaining_ms;
@@ -267,7 +267,7 @@ static void under_way(ProtobufCService *service, unsigned index, int64_t remaini
 	rt_loop_advance(world.loop, 10);
 	TEST_ROW(done || !probe->call.ended, probe->method.path);
 	lose(probe, remaining_ms);
-	/* Who does not watch may be done all the same: nobody hears it. */
+	/* A handler that does not watch for a cancel may end the call as it likes: no client sees it. */
 	TEST_ROW(probe->code == code || !probe->watched, probe->method.path);
 	TEST_ROW(probe->code != RT_CODE_UNAVAILABLE, probe->method.path);
 	TEST_ROW(probe->code != RT_CODE_CANCELLED || code == RT_CODE_CANCELLED, probe->method.path);
@@ -303,7 +303,7 @@ static void test_client_goes(void)
 static const struct test tests[] = {
 	{ "before it arrives: nothing is done", test_before_it_arrives },
 	{ "while it is under way", test_deadline_passes },
-	{ "a client that goes is another matter", test_client_goes },
+	{ "a client that goes: CANCELLED", test_client_goes },
 };
 
 TESTS_MAIN("deadlines", tests)

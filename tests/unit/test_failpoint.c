@@ -1,4 +1,4 @@
-/* Failpoints: what a plan does at which pass, what is listed; nothing at all without the build
+/* Failpoints: what a plan does at which pass, and which points are listed; nothing without the build
  * option. Each case runs in a forked child, because the environment is read once a process. */
 #include "base/base.h"
 
@@ -33,7 +33,7 @@ static _Noreturn void pass_points(void)
 	_exit(code);
 }
 
-/* What became of the child: its exit code, minus a signal that ended it. */
+/* The child's exit code, or minus the signal that ended it. */
 static int child(const char *plan, const char *list, double *ret_seconds)
 {
 	struct timespec start, end;
@@ -109,7 +109,7 @@ static void listed(void)
 	CU_ASSERT_STRING_EQUAL(text, BUILT_IN ? "a\nb\nc.d\nc.e\n" : "");
 	close(fd);
 	unlink(path);
-	/* A list that cannot be written is no reason to fail. */
+	/* A list that cannot be written makes nothing fail. */
 	CU_ASSERT_EQUAL(child(NULL, "/nowhere/at/all", &seconds), 0);
 }
 

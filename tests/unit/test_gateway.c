@@ -44,7 +44,7 @@ static struct fake {
 	size_t single_count, watch_count, stream_count, message_count;
 	size_t orders;          /* all that were asked for */
 	size_t items_max;       /* of the largest message */
-	size_t cancelled_count; /* numbers told */
+	size_t cancelled_count; /* numbers in cancelled */
 	uint64_t cancelled[CALLS_MAX];
 	int64_t remaining_ms;   /* of the last call or item */
 	char traceparent[80];   /* of the last call or item */
@@ -103,7 +103,7 @@ static void make_order(gateway_order *order, const place_request *request)
 	order->version = 1;
 }
 
-/* Answers some of a message's items, each as its order says. */
+/* Answers some of a message's items, each as its customer_id says. */
 static void send_answers(size_t index, size_t first, size_t count)
 {
 	struct kept_message *kept = &fake.messages[index];
@@ -329,7 +329,7 @@ static void world_new(struct gateway_options options)
 	world.client = rt_client_local(world.loop, gateway_order_rpc(world.gateway), NULL, NULL);
 }
 
-/* In the place of the one there is; what is not given is as in production. */
+/* Replaces the current world; options that are not given are as in production. */
 #define WORLD(...) world_new((struct gateway_options){ .metrics = NULL, __VA_ARGS__ })
 
 static void setup(void)
@@ -431,7 +431,7 @@ static void batch_ended(struct rt_client_op *op, const ProtobufCMessage *message
 	}
 }
 
-/* Begins a call of the caller's; what it brings is read as the method says. */
+/* Begins a call of the caller's; the method decides how answers are read. */
 static void start(struct caller *caller, const char *name, const ProtobufCMessage *request,
 		  int64_t timeout_ms, const char *traceparent)
 {
@@ -452,7 +452,7 @@ static void start(struct caller *caller, const char *name, const ProtobufCMessag
 	rt_client_start(world.client, (unsigned)(found - service->methods), request, &caller->op);
 }
 
-/* What a PlaceOrder of the tests says. */
+/* The fields of a PlaceOrder that tests set. */
 struct wish {
 	const char *id, *customer, *sku;
 	bool wait;
@@ -557,7 +557,7 @@ static void lone_order(void)
 	CU_ASSERT_STRING_EQUAL(caller.order_id, "a");
 	CU_ASSERT_EQUAL(fake.message_count, 1);
 	CU_ASSERT_EQUAL(fake.items_max, 1);
-	/* Not held back: the clock stands. */
+	/* It was sent without a delay: the clock has not moved. */
 	CU_ASSERT_EQUAL(caller.at_ms, rt_loop_now(world.loop));
 	CU_ASSERT_EQUAL(fake.remaining_ms, 30000);
 	/* The next one goes the same way. */
@@ -611,7 +611,7 @@ static void gathering(void)
 	CU_ASSERT_EQUAL(fake.message_count, 3);
 	answer_message(1);
 	answer_message(2);
-	/* Those that wait for their decision hold up nobody. */
+	/* Orders that wait for their decision do not delay others. */
 	PLACED(&waits, .id = "d", .wait = true);
 	PLACED(&more[4], .id = "e");
 	CU_ASSERT_EQUAL(fake.orders, 8);
@@ -644,7 +644,7 @@ static void each_by_itself(void)
 	CU_ASSERT_STRING_EQUAL(callers[1].message, "used before");
 	CU_ASSERT_STRING_EQUAL(callers[1].details.reason, "TEST");
 	answer_items(0, 0, 1);
-	answer_items(0, 0, 4); /* again: nobody is there any more */
+	answer_items(0, 0, 4); /* again: their callers are gone */
 	rt_loop_run_due(world.loop);
 	expect_end(&callers[0], 0);
 }
@@ -685,7 +685,7 @@ static void stream_fails(void)
 	}
 }
 
-/* The connection is lost: what was sent is of unknown fate, what was not goes by the next stream. */
+/* The connection is lost: orders that were sent may be stored or not, the others go by the next stream. */
 static void stream_breaks(void)
 {
 	struct caller sent, waits, unsent;
@@ -707,7 +707,7 @@ static void stream_breaks(void)
 	CU_ASSERT_STRING_EQUAL(unsent.order_id, "c");
 }
 
-/* The order service is asked to end, and has not looked at what it did not answer. */
+/* The order service drains, and has not looked at the orders that it did not answer. */
 static void stream_is_ended(void)
 {
 	struct caller callers[3];
@@ -724,7 +724,7 @@ static void stream_is_ended(void)
 	CU_ASSERT_EQUAL(fake.messages[1].request->n_items, 2);
 	CU_ASSERT_STRING_EQUAL(fake.messages[1].request->items[0]->request->request_id, "b");
 	answer_items(1, 1, 1);
-	/* Not for ever, when it does nothing but end. */
+	/* An order is not sent again for ever to a service that only drains. */
 	end_stream(1, 0);
 	expect_end(&callers[2], 0);
 	expect_end(&callers[1], RT_CODE_UNAVAILABLE);
@@ -749,7 +749,7 @@ static void connections(void)
 			on_stream += fake.messages[j].stream == fake.messages[i].stream;
 		CU_ASSERT_EQUAL(on_stream, 2);
 	}
-	/* One is lost, and only what was on it. */
+	/* One is lost, with only the orders that were on it. */
 	end_stream(1, RT_CODE_UNAVAILABLE);
 	for (size_t i = 0; i < 6; i++)
 		if (fake.messages[i].stream != 1)
@@ -821,7 +821,7 @@ static void large_orders(void)
 	CU_ASSERT(largest > 512 * 1024 && largest < 2 * 1024 * 1024);
 }
 
-/* ---- callers who go, and deadlines ---- */
+/* ---- callers that go, and deadlines ---- */
 
 static void cancelled_while_waiting(void)
 {
@@ -852,7 +852,7 @@ static void cancelled_when_sent(void)
 	PLACED(&waits, .id = "c", .wait = true);
 	give_up(&first);
 	CU_ASSERT_EQUAL(fake.cancelled_count, 0); /* it is stored anyhow */
-	/* The one that waits for its decision need not any longer. */
+	/* The one that waits for its decision is cancelled there. */
 	give_up(&waits);
 	number = fake.messages[0].request->items[2]->number;
 	CU_ASSERT_EQUAL_FATAL(fake.cancelled_count, 1);
@@ -895,7 +895,7 @@ static void deadlines(void)
 	CU_ASSERT_EQUAL(fake.remaining_ms, 4899);
 	answer_message(1);
 	expect_end(&late, 0);
-	/* It passes while the order service has the order: nobody else notices. */
+	/* It passes while the order service has the order: others are not affected. */
 	PLACE(&soon, .id = "d", .timeout_ms = 100, .wait = true);
 	PLACE(&late, .id = "e", .timeout_ms = 5000);
 	rt_loop_advance(world.loop, 101);
@@ -979,7 +979,7 @@ static void batches(void)
 	place_batch(&batch, 5000, wishes, 4);
 	CU_ASSERT_EQUAL(fake.orders, 3);
 	CU_ASSERT_STRING_EQUAL(fake.traceparent, TRACE);
-	/* The one that waits is given a second. */
+	/* The one that waits for its decision has a second. */
 	CU_ASSERT_EQUAL(fake.remaining_ms, 1000);
 	CU_ASSERT_EQUAL(fake.messages[0].request->items[0]->timeout_ms, 5000);
 	answer_items(0, 0, 2);
@@ -991,7 +991,7 @@ static void batches(void)
 	CU_ASSERT_EQUAL(batch.codes[1], RT_CODE_INVALID_ARGUMENT);
 	CU_ASSERT_EQUAL(batch.codes[2], RT_CODE_ALREADY_EXISTS);
 	CU_ASSERT_STRING_EQUAL(batch.ids[3], "d");
-	/* Nothing that could be sent. */
+	/* No item is valid: nothing is sent. */
 	place_batch(&batch, 5000, &wishes[1], 1);
 	expect_end(&batch.caller, 0);
 	CU_ASSERT_EQUAL(batch.codes[0], RT_CODE_INVALID_ARGUMENT);
@@ -1002,7 +1002,7 @@ static void batches(void)
 	answer_items(1, 0, 1);
 	give_up(&batch.caller);
 	CU_ASSERT_EQUAL(fake.cancelled_count, 1);
-	/* The order service is away: the call is, not each item. */
+	/* The order service is away: the call fails, not each item. */
 	fake.fail = RT_CODE_UNAVAILABLE;
 	end_stream(0, RT_CODE_UNAVAILABLE);
 	place_batch(&batch, 5000, wishes, 1);
@@ -1010,7 +1010,7 @@ static void batches(void)
 	CU_ASSERT_EQUAL(batch.caller.details.retry_ms, GATEWAY_RETRY_MS);
 }
 
-/* ---- the edge ---- */
+/* ---- limits and options ---- */
 
 static void limits(void)
 {
@@ -1036,7 +1036,7 @@ static void limits(void)
 	}
 }
 
-/* Fields nobody knows would be packed into the batch again: 128 such orders make it too large. */
+/* Unknown fields would be packed into the batch again: 128 such orders would make it too large. */
 static void unknown_fields(void)
 {
 	static uint8_t junk[GATEWAY_ORDER_MAX_BYTES];
@@ -1162,7 +1162,7 @@ static void watching(void)
 	rt_call_finish(fake.watches[0].call);
 	rt_loop_run_due(world.loop);
 	expect_end(&caller, 0);
-	/* Again, and this time the watcher goes. */
+	/* Once more, and the watcher goes. */
 	watch(&caller, ORDER_A, 5000);
 	CU_ASSERT_EQUAL(fake.remaining_ms, 5000);
 	give_up(&caller);
@@ -1230,7 +1230,7 @@ static void stream_bound(void)
 	for (uint64_t i = 0; i < 1000; i++)
 		STREAM_SEND(&caller, i, .id = "a");
 	half_close(&caller);
-	/* 512 of a stream at most: what is sent, and what waits. */
+	/* At most 512 orders of a stream are sent or wait. */
 	CU_ASSERT_EQUAL(fake.orders + world.gateway->waiting_count, 512);
 	answer_messages();
 	CU_ASSERT_EQUAL(fake.orders, 1000);
@@ -1274,33 +1274,34 @@ static void stream_half_closed_first(void)
 }
 
 static const struct test tests[] = {
-	{ "a lone order goes at once", lone_order },
+	{ "a lone order is sent at once", lone_order },
 	{ "under load: full messages, each caller its own order", under_load },
 	{ "orders gather while others are stored, not while they wait", gathering },
 	{ "each is answered by itself", each_by_itself },
 	{ "a stream that fails fails each of its orders", stream_fails },
-	{ "a stream that breaks: sent, and not sent", stream_breaks },
-	{ "a stream that is ended: what was not looked at is sent again", stream_is_ended },
+	{ "a stream breaks: orders that were sent fail, others use the next stream",
+	  stream_breaks },
+	{ "a stream is ended: orders without an answer are sent again", stream_is_ended },
 	{ "a stream for each connection, in turn", connections },
-	{ "one too many is refused, with RetryInfo", too_many },
+	{ "orders beyond the bound are refused, with RetryInfo", too_many },
 	{ "large orders: messages stay small", large_orders },
 	{ "cancelled while it waits: never sent", cancelled_while_waiting },
-	{ "cancelled when it is sent: the others do not notice", cancelled_when_sent },
-	{ "reset as fast as made: nothing is asked", cancelled_at_once },
+	{ "cancelled after it was sent: the others are answered", cancelled_when_sent },
+	{ "cancelled at once: never sent", cancelled_at_once },
 	{ "its deadline passes: while it waits, and when it is sent", deadlines },
-	{ "without a deadline the timeout is one", without_deadline },
+	{ "without a deadline the timeout applies", without_deadline },
 	{ "a stop ends what is under way", stop },
-	{ "BatchPlaceOrders: each item by itself", batches },
-	{ "limits are checked at the edge", limits },
+	{ "BatchPlaceOrders answers each item", batches },
+	{ "limits are checked by the gateway", limits },
 	{ "an order swollen with unknown fields is refused", unknown_fields },
 	{ "options out of range", bad_options },
 	{ "passed on with deadline and traceparent, and back with details", passed_on },
 	{ "passed on without a deadline", passed_on_without_deadline },
-	{ "passed on, and the caller goes", passed_on_and_cancelled },
-	{ "a watch goes through, both ends can end it", watching },
+	{ "passed on, and cancelled", passed_on_and_cancelled },
+	{ "a watch is passed on, both sides can end it", watching },
 	{ "a stream: answers carry the sequence, faults do not end it", streaming },
 	{ "a stream has a bound", stream_bound },
-	{ "a stream's client goes", stream_cancelled_midway },
+	{ "a stream is cancelled", stream_cancelled_midway },
 	{ "a stream ends with its last answer", stream_half_closed_first },
 };
 

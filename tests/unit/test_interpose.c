@@ -1,5 +1,5 @@
-/* test_interpose.c - which of the tricks of runtime/interpose are in place is told rightly, in each kind of
- * process. The test runs itself as such a process: `modes` serves, prints its metrics, and ends. */
+/* test_interpose.c - the metrics report which of the tricks of runtime/interpose are in place, in each kind
+ * of process. The test runs itself as such a process: `modes` serves, prints its metrics, and ends. */
 #include "interpose/interpose.h"
 
 #include <dlfcn.h>
@@ -13,7 +13,7 @@
 
 const char *grpc_version_string(void);
 
-/* In front of libgrpc's: another version of it, as far as the runtime can tell. */
+/* Overrides libgrpc's: the runtime sees another version. */
 const char *grpc_version_string(void)
 {
 	const char *pretended = getenv("TEST_GRPC_VERSION");
@@ -123,7 +123,7 @@ static void modes(void)
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
-		{ "each process tells which of them are in place", modes },
+		{ "each process reports which of them are in place", modes },
 	};
 
 	if (argc > 1 && strcmp(argv[1], "modes") == 0)

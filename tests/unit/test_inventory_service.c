@@ -1,5 +1,5 @@
-/* test_inventory_service.c - the inventory service put together on a real redis-server: what it makes
- * of events, and what its callers get. Calls go through rt_client_local, packed and unpacked as on
+/* test_inventory_service.c - the whole inventory service on a real redis-server: how it handles events,
+ * and what its callers get. Calls go through rt_client_local, packed and unpacked as on
  * a wire. */
 #include "base/base.h"
 #include "events/stream_internal.h"
@@ -41,7 +41,7 @@ struct call {
 	struct rt_client_op op;
 	int ends, code;
 	char message[256];
-	ProtobufCMessage *response; /* unpacked anew: the answer lives until done returns */
+	ProtobufCMessage *response; /* a copy: the answer lives until done returns */
 };
 static struct call call;
 
@@ -206,7 +206,7 @@ static void orders_are_served(void)
 	add_event("tandem.order.v1.OrderExpired", ID("i"), "", 0);
 	add_event("tandem.order.v1.OrderCancelled", ID("m"), "", 0);
 	add_event("tandem.order.v1.OrderSettled", ID("a"), "", 0);
-	/* What is no request asks for nothing, whatever it is. */
+	/* An event that is not a request changes nothing. */
 	add_event("tandem.order.v1.OrderForgotten", "nobody", "", 0);
 	add_event("tandem.order.v2.OrderPlaced", ID("q"), "", 0);
 	run_until(is_quiet);
@@ -222,15 +222,15 @@ static void orders_are_served(void)
 	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"committed\"} 1"));
 	CU_ASSERT(metric_is("tandem_reservations_total{answer=\"nothing\"} 1"));
 	CU_ASSERT(metric_is("tandem_reservations_unexpected_total 0"));
-	/* A cancel of what is sold: unexpected, and answered with how it is. */
+	/* A cancel of sold stock is unexpected, and answered with the state as it is. */
 	add_event("tandem.order.v1.OrderCancelled", ID("a"), "", 0);
 	run_until(is_quiet);
 	CU_ASSERT(record_is(ID("a"), "COMMITTED", "apple=4"));
 	CU_ASSERT(metric_is("tandem_reservations_unexpected_total 1"));
 }
 
-/* What cannot be understood goes to the dead letters at once, with why; orders flow on. */
-static void poison(void)
+/* An event that cannot be decoded goes to the dead letters at once, with the reason; orders are served. */
+static void invalid_events(void)
 {
 	static const struct line many[101] = { { "apple", 1 } };
 	static const struct line quantity_0[] = { { "apple", 0 } };
@@ -265,7 +265,7 @@ static void poison(void)
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		struct line lines[101];
 		redisReply *dead;
-		bool told = false;
+		bool found = false;
 
 		redis_server_do(&server, "DEL " DEAD);
 		for (size_t k = 0; k < rows[i].count; k++)
@@ -280,9 +280,9 @@ static void poison(void)
 		TEST_ROW(dead->elements == 1, rows[i].why);
 		for (size_t k = 0;
 		     dead->elements == 1 && k < dead->element[0]->element[1]->elements; k++)
-			told = told || strcmp(dead->element[0]->element[1]->element[k]->str,
-					      rows[i].why) == 0;
-		TEST_ROW(told, rows[i].why);
+			found = found || strcmp(dead->element[0]->element[1]->element[k]->str,
+						rows[i].why) == 0;
+		TEST_ROW(found, rows[i].why);
 		freeReplyObject(dead);
 		TEST_ROW(redis_server_int(&server, "EXISTS " EVENTS " " RECORDS) == 0, rows[i].why);
 	}
@@ -292,7 +292,7 @@ static void poison(void)
 	stock_is("apple", "5 4 0 9 2");
 }
 
-/* Counters that somebody broke: the event is tried again, then put away; others are served. */
+/* Damaged counters: the event is tried again, then becomes a dead letter; others are served. */
 static void damage(void)
 {
 	stock_set("apple", "9 0 0 9 1");
@@ -494,7 +494,7 @@ static void reading(void)
 	snprintf(token, sizeof(token), "%s", listed->next_page_token);
 	CU_ASSERT_NOT_EQUAL(token[0], '\0');
 	list.page_token = token;
-	/* Cut, it is none; with another page_size it is. */
+	/* A token that is cut is invalid; with another page_size a token is valid. */
 	token[strlen(token) - 1] = '\0';
 	call_fails("ListStock", &list.base, RT_CODE_INVALID_ARGUMENT);
 	token[strlen(token)] = 'b';
@@ -558,13 +558,13 @@ static void redis_goes(void)
 	CU_ASSERT_PTR_NOT_NULL(call_run("AdjustStock", &adjust.base));
 }
 
-/* How slow the store is for what is named; everything else ends at once. */
+/* How slow the store is for the operation `what`; everything else ends at once. */
 struct slow {
 	const char *what;
 	int64_t delay_ms;
 };
 
-static int be_slow(void *user, const struct memory_io *io, int64_t *delay_ms)
+static int delay_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 {
 	const struct slow *slow = user;
 
@@ -573,8 +573,8 @@ static int be_slow(void *user, const struct memory_io *io, int64_t *delay_ms)
 	return RT_OK;
 }
 
-/* Stops the service while something is under way that takes a second: the stop waits for it. In
- * memory, on a clock of our own, so that nothing else holds it up. */
+/* Stops the service while an operation is under way that takes a second: the stop waits for it. In
+ * memory, on a manual clock, so that nothing else delays it. */
 static void stop_during(const char *what, bool with_call)
 {
 	struct slow slow = { what, 1000 };
@@ -589,7 +589,7 @@ static void stop_during(const char *what, bool with_call)
 	CU_ASSERT_FATAL(rt_loop_new_manual(1764000000000, 1, &f.loop) == RT_OK);
 	redis = memory_redis_new(f.loop);
 	stored_load(redis);
-	memory_host_init(&host, redis, "inventory", be_slow, &slow);
+	memory_host_init(&host, redis, "inventory", delay_io, &slow);
 	f.context = stored_context(&host, &inventory_domain, options, "test");
 	f.inventory = f.context->data;
 	f.client = rt_client_local(f.loop, inventory_rpc(f.inventory), NULL, NULL);
@@ -619,7 +619,7 @@ static void stopping(void)
 	stop_during("inventory_trim", false);
 }
 
-/* The own stream is trimmed once everybody has read it. */
+/* The own stream is trimmed once every group has read it. */
 static bool is_trimmed(void)
 {
 	return metric_is("tandem_stream_trimmed_total 1");
@@ -644,13 +644,13 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ "orders are served", orders_are_served },
-		{ "what cannot be understood is put away", poison },
-		{ "damaged counters stop nobody else", damage },
+		{ "events that cannot be decoded become dead letters", invalid_events },
+		{ "damaged counters do not stop other orders", damage },
 		{ "stock is adjusted", adjusting },
-		{ "many adjustments, each with its own end", adjusting_many },
+		{ "many adjustments, each with its own result", adjusting_many },
 		{ "stock is read", reading },
 		{ "a reservation is read", reading_a_reservation },
-		{ "Redis goes and comes back empty", redis_goes },
+		{ "Redis ends and comes back empty", redis_goes },
 		{ "a stop waits for calls, and for a trim", stopping },
 		{ "the stream is trimmed", trims },
 	};

@@ -1,4 +1,4 @@
-/* Why nobody can listen at an address: each reason, in words. */
+/* Why an address cannot be listened at: the text for each reason. */
 #include "base/base.h"
 
 #include <stdio.h>
@@ -71,7 +71,7 @@ static void unix_sockets(void)
 	CU_ASSERT(rt_listen_unix_taken(address.sun_path));
 	close(fd);
 	CU_ASSERT_FALSE(rt_listen_unix_taken(address.sun_path));
-	CU_ASSERT_STRING_EQUAL(explained(listen_at), ""); /* left by who is gone */
+	CU_ASSERT_STRING_EQUAL(explained(listen_at), ""); /* left by a process that ended */
 	unlink(address.sun_path);
 	rmdir(folder);
 	memset(long_path, 'p', sizeof(long_path));
@@ -81,7 +81,7 @@ static void unix_sockets(void)
 }
 
 static const struct test tests[] = {
-	{ "a taken port: by whom", taken },
+	{ "a taken port: which process has it", taken },
 	{ "every other reason", rows },
 	{ "unix sockets", unix_sockets },
 };

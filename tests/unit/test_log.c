@@ -58,7 +58,7 @@ static const struct {
 	{ "plain", "k=plain", "plain" },
 	{ NULL, "k=-", NULL },
 	{ "", "k=\"\"", "" },
-	{ "-", "k=\"-\"", "-" }, /* told apart from NULL */
+	{ "-", "k=\"-\"", "-" }, /* not the same as NULL */
 	{ "two words", "k=\"two words\"", "two words" },
 	{ "a=b", "k=\"a=b\"", "a=b" },
 	{ "say \"hi\"", "k=\"say \\\"hi\\\"\"", "say \"hi\"" },
@@ -97,7 +97,7 @@ static void escaping(void)
 	}
 }
 
-/* Of what a person does not see nothing is in the line itself, in either form. */
+/* No line holds a character that a person does not see, in either form. */
 static void nothing_hidden(void)
 {
 	for (int json = 0; json < 2; json++) {
@@ -168,7 +168,7 @@ static void cutting(void)
 			json_decref(line);
 		}
 	}
-	/* A message alone may be too long, too. */
+	/* The message alone can be too long. */
 	use(true);
 	memset(value, 'y', sizeof(value) - 1);
 	RT_LOG(RT_INFO, value, RT_I("k", 1));
@@ -195,7 +195,8 @@ static void levels(void)
 	evaluated = 0;
 	RT_LOG(RT_DEBUG, "quiet", RT_I("n", count_evaluation()));
 	CU_ASSERT_EQUAL(line_count, 0);
-	CU_ASSERT_EQUAL(evaluated, 0); /* arguments of a line that is off cost nothing */
+	CU_ASSERT_EQUAL(evaluated,
+			0); /* arguments of a line that is not written are not evaluated */
 	CU_ASSERT(!rt_log_on(RT_DEBUG));
 	rt_log_init("order", RT_DEBUG, false);
 	RT_LOG(RT_DEBUG, "loud", RT_I("n", count_evaluation()));
@@ -253,9 +254,9 @@ static void make_out(enum out kind, int fds[2])
 	}
 }
 
-/* In a process of its own. Logs more than anybody reads, says so in `told`, waits for an answer
- * there, then logs a last line. The exit code: 0, or what is wrong. */
-static int stalled_logger(int out, int told)
+/* In a process of its own. Logs more than is read, writes the number of lines dropped to `report`, waits
+ * for an answer there, then logs a last line. Returns the exit code: 0, or which check failed. */
+static int stalled_logger(int out, int report)
 {
 	struct rt_metrics *metrics = rt_metrics_new();
 	struct rt_series *dropped = rt_metric_plain(metrics, RT_COUNTER, "dropped", "Dropped.");
@@ -274,18 +275,18 @@ static int stalled_logger(int out, int told)
 	count = rt_series_value(dropped);
 	if (count == 0 || rt_log_flush(0))
 		return 1;
-	if (write(told, &count, sizeof(count)) != sizeof(count) || read(told, &go, 1) != 1)
+	if (write(report, &count, sizeof(count)) != sizeof(count) || read(report, &go, 1) != 1)
 		return 2;
 	if (!rt_log_flush(10000))
 		return 3;
 	RT_LOG(RT_INFO, "last");
 	if (rt_series_value(dropped) != count)
 		return 4;
-	/* Whoever shares it with us waits as before. */
+	/* Other processes that share the descriptor still wait when they write. */
 	return fcntl(out, F_GETFL) == flags ? 0 : 5;
 }
 
-/* Reads until the last line has come: how many lines were whole, and the number that were said to be
+/* Reads until the last line has come; returns how many lines were whole, and how many were reported as
  * dropped. */
 static void read_lines(int fd, int *ret_whole, double *ret_dropped)
 {
@@ -308,7 +309,7 @@ static void read_lines(int fd, int *ret_whole, double *ret_dropped)
 
 		if (strcmp(rest_of, "info last") == 0)
 			continue;
-		/* A terminal makes room between, on its own. */
+		/* On a terminal, lines are dropped several times. */
 		if (sscanf(rest_of, "warn log lines were dropped, nobody read them count=%lf",
 			   &count) == 1) {
 			*ret_dropped += count;
@@ -355,14 +356,14 @@ static void stalled_reader(void)
 }
 
 static const struct test tests[] = {
-	{ "nothing hidden", nothing_hidden },
+	{ "no unprintable character", nothing_hidden },
 	{ "key=value lines", text_lines },
 	{ "no value can forge a line or a field", escaping },
 	{ "JSON lines", json_lines },
 	{ "long lines are cut and say so", cutting },
 	{ "levels", levels },
 	{ "lines go to stderr", to_stderr },
-	{ "a reader that stalls holds nobody up", stalled_reader },
+	{ "a reader that stalls does not block the program", stalled_reader },
 };
 
 TESTS_MAIN("log", tests)

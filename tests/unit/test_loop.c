@@ -12,7 +12,7 @@
 
 static struct rt_loop *loop; /* of the test, which its suite makes */
 
-/* What happened, as letters in the order it did. */
+/* What happened, a letter each, in order. */
 static char story[256];
 
 static void record(char letter)
@@ -271,13 +271,13 @@ static void randomness(void)
 	rt_loop_free(other);
 }
 
-static void ready_never(void *user, int events)
+static void never_ready(void *user, int events)
 {
 	(void)user;
 	(void)events;
 }
 
-static void signal_never(int signum, void *user)
+static void never_signalled(int signum, void *user)
 {
 	(void)signum;
 	(void)user;
@@ -287,8 +287,8 @@ static void no_descriptors(void)
 {
 	struct rt_watch *watch = NULL;
 
-	CU_ASSERT_EQUAL(rt_watch_new(loop, 0, ready_never, NULL, &watch), RT_INVALID);
-	CU_ASSERT_EQUAL(rt_loop_on_signal(loop, SIGUSR1, signal_never, NULL), RT_INVALID);
+	CU_ASSERT_EQUAL(rt_watch_new(loop, 0, never_ready, NULL, &watch), RT_INVALID);
+	CU_ASSERT_EQUAL(rt_loop_on_signal(loop, SIGUSR1, never_signalled, NULL), RT_INVALID);
 	CU_ASSERT_PTR_NULL(watch);
 	CU_ASSERT_PTR_NULL(rt_loop_uv(loop));
 }
@@ -384,7 +384,7 @@ static void run_twice(void)
 	CU_ASSERT_STRING_EQUAL(story, "aa");
 }
 
-/* Posted while the loop looks at what was posted: nobody wakes it, it must look again before it
+/* Posted while the loop runs posted tasks: no wake-up comes, the loop must look again before it
  * sleeps. A fault here hangs. */
 static void posted_by_posted(void)
 {
@@ -466,8 +466,8 @@ static void many_posters(void)
 	CU_ASSERT(!out_of_order);
 }
 
-/* One task goes to and fro between two loops in two threads: each waits for the other's post, so
- * one lost wake-up stops the game. */
+/* One task is posted back and forth between two loops in two threads: each waits for the other's post,
+ * so one lost wake-up hangs. */
 struct pong {
 	struct rt_loop *loops[2];
 	struct rt_task task;
@@ -513,7 +513,7 @@ struct reader {
 	struct rt_watch *watch;
 	int fd;
 	char got[32];
-	int ended; /* what read said at last */
+	int ended; /* the last result of read */
 	int events;
 };
 
@@ -578,7 +578,7 @@ static void watch_quiet(void)
 	CU_ASSERT_EQUAL(writer.calls, 1);
 	CU_ASSERT_EQUAL(writer.events, RT_WRITABLE);
 	rt_watch_free(writer.watch);
-	/* The number may be watched again before the first watch's memory went. */
+	/* The number may be watched again before the first watch is freed. */
 	CU_ASSERT_EQUAL(rt_watch_new(loop, fds[0], write_ready, &writer, &writer.watch), RT_OK);
 	rt_watch_set(writer.watch, RT_WRITABLE);
 	run_for(20);
@@ -588,8 +588,8 @@ static void watch_quiet(void)
 	close(fds[1]);
 }
 
-/* A pipe whose reader went is an error without data: it must reach a watch for writing, again and
- * again while it is watched. */
+/* A pipe without a reader is an error without data: it must reach a watch for writing, each time
+ * while it is watched. */
 static void watch_error(void)
 {
 	struct writer writer = { .quiet_after = 2 };
@@ -639,7 +639,7 @@ static const struct test manual[] = {
 	{ "a stopped timer does not fire, a restarted one once", timer_stopped },
 	{ "delays below 0 and beyond the end of time", timer_far_and_negative },
 	{ "the heap agrees with an array over 20000 random steps", heap_against_array },
-	{ "a stopped timer's memory may go at once", timer_memory },
+	{ "a stopped timer's memory may be freed at once", timer_memory },
 	{ "timers, posted, deferred; again means next turn", order_in_a_turn },
 	{ "clocks move timer by timer, the wall clock jumps alone", clocks },
 	{ "random numbers are the seed's and fair", randomness },
@@ -647,13 +647,13 @@ static const struct test manual[] = {
 };
 static const struct test real[] = {
 	{ "timers fire by time", real_timers },
-	{ "a timer of 0 that restarts itself starves nobody", real_zero_timer },
-	{ "what a timer defers runs before the loop sleeps", real_deferred_by_timer },
+	{ "a timer of 0 that restarts itself starves no task", real_zero_timer },
+	{ "a task that a timer defers runs before the loop sleeps", real_deferred_by_timer },
 	{ "posts and stops before a run count", run_twice },
-	{ "what a posted task posts runs, too", posted_by_posted },
+	{ "a task that a posted task posts is run, too", posted_by_posted },
 	{ "many threads post, each in its order, none lost", many_posters },
-	{ "two loops hand one task to and fro", ping_pong },
-	{ "a watch reads, is freed in its callback", watch_reads },
+	{ "two loops post one task back and forth", ping_pong },
+	{ "a watch reads, and is freed in its callback", watch_reads },
 	{ "a quiet watch stays quiet, its number comes again", watch_quiet },
 	{ "an error comes as readable and writable", watch_error },
 	{ "signals arrive on the loop", signals },

@@ -1,4 +1,4 @@
-/* test_order_id.c - names of orders: what they depend on, and what they look like. */
+/* test_order_id.c - ids of orders: what they depend on, and what they look like. */
 #include "check.h"
 #include "order/order_id.h"
 #include "run.h"

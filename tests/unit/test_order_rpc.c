@@ -1,5 +1,5 @@
 /* test_order_rpc.c - the order service as its clients and its neighbours see it: RPCs, inventory's
- * events and timers, on a Redis in memory and a clock that stands still. */
+ * events and timers, on a Redis in memory and a manual clock. */
 #include "base/base.h"
 #include "check.h"
 #include "details.h"
@@ -50,10 +50,10 @@ struct fixture {
 	struct call *calls; /* every call that was begun */
 	struct gateway_stream *streams;
 };
-/* The instance that the helpers below speak of. */
+/* The instance that the helpers below use. */
 static struct fixture first, *f = &first;
 
-/* A call and all that came of it. */
+/* A call and everything that it received. */
 struct call {
 	struct rt_client_op op;
 	struct call *next;
@@ -64,7 +64,7 @@ struct call {
 	size_t count;
 };
 
-/* A gateway's stream, and what became of its items. */
+/* A gateway's stream, and the results of its items. */
 struct gateway_stream {
 	struct rt_client_op op;
 	struct gateway_stream *next;
@@ -253,7 +253,7 @@ static struct call *begin(const char *method, const ProtobufCMessage *request, i
 	return call;
 }
 
-/* Ended with this code; says so when not. */
+/* Ended with this code; prints another one. */
 static void expect_code(const struct call *call, int code)
 {
 	CU_ASSERT_EQUAL(call->ends, 1);
@@ -371,7 +371,7 @@ static struct call *get(const char *order_id, int code)
 	return rpc("GetOrder", &request.base, code);
 }
 
-/* Inventory says something about an order. */
+/* Inventory publishes an event about an order. */
 static void answer_with(const char *order_id, const char *type, uint64_t seq, const void *data,
 			size_t length)
 {
@@ -458,7 +458,7 @@ static void test_place(void)
 	other = place_order("ann", "r1", 3, 0);
 	CU_ASSERT_STRING_EQUAL(order_of(other)->order_id, order->order_id);
 	CU_ASSERT_EQUAL(published_count(), 1);
-	/* Other content: refused, without a word of the first. */
+	/* Other content: refused, and the message does not name the first order. */
 	other = place_order("ann", "r1", 4, RT_CODE_ALREADY_EXISTS);
 	CU_ASSERT_STRING_EQUAL(details_of(&other->status).reason, "REQUEST_ID_REUSED");
 	CU_ASSERT_PTR_NULL(strstr(other->status.message, order->order_id));
@@ -502,13 +502,13 @@ static void test_place_and_wait(void)
 	CU_ASSERT_EQUAL(order_of(call)->hold_expire_time->seconds,
 			(NOW + 40 + HOLD_STANDARD_MS) / 1000);
 	expect_order(again, "2R");
-	/* Decided long ago: no waiting. */
+	/* Already decided: no waiting. */
 	again = place_and_wait("r1", 5000);
 	expect_order(again, "2R");
 }
 
-/* Nobody decides: the answer still arrives in time. */
-static void test_place_and_wait_in_vain(void)
+/* No decision comes: the answer still arrives in time. */
+static void test_place_without_decision(void)
 {
 	struct call *call = place_and_wait("", 2000);
 
@@ -526,7 +526,7 @@ static void test_place_and_wait_in_vain(void)
 	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_order_waiters"), 0);
 }
 
-/* A repeat whose answer is on its way hears of the decision from a read that was sent before it. */
+/* A repeat whose answer is on its way learns the decision from a read that was sent before it. */
 static void test_decided_before_stored(void)
 {
 	const char *order_id;
@@ -598,7 +598,7 @@ static void test_batch_waits(void)
 	decided = event_field(2, "subject");
 	answer(decided, "InventoryReserved");
 	CU_ASSERT_EQUAL(call->ends, 0);
-	/* The other is not decided within the second that a batch is held back. */
+	/* The other is not decided within the second that a batch waits. */
 	rt_loop_advance(f->loop, 999);
 	CU_ASSERT_EQUAL(call->ends, 0);
 	rt_loop_advance(f->loop, 1);
@@ -689,7 +689,7 @@ static void test_stream_is_bounded(void)
 	rt_loop_run_due(f->loop);
 	/* Batches of 1, 128 and 64 were sent; the other 63 are too few for one more. */
 	CU_ASSERT_EQUAL(published_count(), 256 - 63);
-	/* The client goes: what is under way ends, nothing more is read. */
+	/* The client goes: operations under way end, nothing more is read. */
 	give_up(call);
 	rt_loop_advance(f->loop, 1000);
 	CU_ASSERT(published_count() <= 300);
@@ -807,7 +807,7 @@ static void cancel_items(struct gateway_stream *stream, uint64_t *numbers, size_
 }
 
 /* A decided order, one that waits, and others that cannot be: in one message. */
-static void test_items_by_themselves(void)
+static void test_items(void)
 {
 	struct place plain, waits, known, broken;
 	Tandem__Order__V1__PlacementItem items[6];
@@ -863,7 +863,7 @@ static void test_items_out_of_time(void)
 	rt_loop_advance(f->loop, 1);
 	CU_ASSERT_EQUAL(stream->answers, 1);
 	CU_ASSERT_EQUAL(stream->of[0].status, PENDING);
-	/* Nobody waits for it any more; nor does it matter that some are not known. */
+	/* A cancelled item is answered; unknown numbers are ignored. */
 	cancel_items(stream, numbers, RT_LENGTH(numbers));
 	CU_ASSERT_EQUAL(stream->answers, 2);
 	CU_ASSERT_EQUAL(stream->of[1].times, 1);
@@ -876,7 +876,7 @@ static void test_items_out_of_time(void)
 	CU_ASSERT_EQUAL(f->stopped, 1);
 }
 
-/* Far more than a second's worth wait for their decision: all are stored at once. */
+/* Far more orders than a second stores wait for their decision: all are stored at once. */
 static void test_all_that_wait_are_stored(void)
 {
 	static struct place places[250];
@@ -929,7 +929,7 @@ static void test_large_items(void)
 	CU_ASSERT(stream->messages < 100);
 }
 
-/* The service is asked to end: streams that last end by themselves, and say what was done. */
+/* The service drains: open streams end, and each item that was stored is answered. */
 static void test_drain_of_streams(void)
 {
 	struct gateway_stream *idle = open_placement(), *busy = open_placement(), *late;
@@ -943,7 +943,7 @@ static void test_drain_of_streams(void)
 	late = open_placement();
 	rt_loop_run_due(f->loop);
 	expect_end(late, RT_CODE_UNAVAILABLE);
-	/* What still comes is refused; what waits may wait a little. */
+	/* New items are refused; those that wait for their decision have a little time. */
 	send_waiting(busy, 2, "r2", 60000);
 	CU_ASSERT_EQUAL(busy->of[2].code, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_STRING_EQUAL(busy->of[2].details.reason, "STOPPING");
@@ -955,7 +955,7 @@ static void test_drain_of_streams(void)
 	CU_ASSERT_EQUAL(published_count(), 3); /* two placed, one reserved */
 }
 
-/* A stop waits for what a stream has in the store. */
+/* A stop waits for a stream's operations in the store. */
 static void test_stop_with_streams(void)
 {
 	struct gateway_stream *stream = open_placement();
@@ -987,7 +987,7 @@ static void test_get(void)
 	get("", RT_CODE_INVALID_ARGUMENT);
 }
 
-/* The request's token is good for its very list only, and only as it was given. */
+/* The request's token is valid only for its own list, and only unchanged. */
 static void test_token_of_another_list(Tandem__Order__V1__ListOrdersRequest request)
 {
 	char cut[128], longer[128], changed[128];
@@ -1123,7 +1123,7 @@ static void test_cancel(void)
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_CANCELLING);
 	answer(order_id, "InventoryReleased");
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_CANCELLED);
-	/* Later still: released again, with the client's own words. */
+	/* Later still: released again, with the client's reason. */
 	answer(order_id, "InventoryReserved");
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_CANCELLING);
 	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderCancelled");
@@ -1185,7 +1185,7 @@ static void test_watch(void)
 	CU_ASSERT_STRING_EQUAL(seen(ahead), "3C 4C!");
 	expect_code(call, 0);
 	expect_code(late, 0);
-	/* Over: told and ended, also to who has seen it all, or more. */
+	/* Settled: a watch gets the last state and ends, also when it has seen that version or a later one. */
 	call = watch(order_id, 0);
 	CU_ASSERT_STRING_EQUAL(seen(call), "4C!");
 	call = watch(order_id, 9);
@@ -1195,8 +1195,8 @@ static void test_watch(void)
 	expect_code(call, RT_CODE_NOT_FOUND);
 }
 
-/* What this instance decides it tells itself: the stream need not be read for it. */
-static void test_told_without_the_tail(void)
+/* The instance that decides an order wakes its own waiters: the stream need not be read for it. */
+static void test_waiters_without_the_tail(void)
 {
 	struct call *call, *watched;
 	const char *order_id;
@@ -1212,7 +1212,7 @@ static void test_told_without_the_tail(void)
 	give_up(watched);
 }
 
-/* Two changes between two reads: both are told. */
+/* Two changes between two reads: a watch gets both. */
 static void test_watch_sees_every_version(void)
 {
 	const char *order_id = place();
@@ -1229,8 +1229,8 @@ static void test_watch_sees_every_version(void)
 	expect_code(call, 0);
 }
 
-/* Another instance's entries that are deleted before the tail has seen them, while others follow, are
- * found by looking again. */
+/* Another instance's entries are deleted before the tail has read them, while others follow: the changes
+ * are found by reading the order again. */
 static void test_watch_looks_again(void)
 {
 	struct call *call;
@@ -1268,7 +1268,7 @@ static void test_watch_without_a_store(void)
 	expect_code(call, RT_CODE_UNAVAILABLE);
 	CU_ASSERT_TRUE(details_of(&call->status).retry_ms > 0);
 	memory_host_back(&f->host);
-	/* Who watches already stays through an outage, and misses nothing. */
+	/* A watch that is open lasts through an outage, and misses nothing. */
 	call = watch(order_id, 0);
 	memory_host_cut(&f->host, true);
 	rt_loop_advance(f->loop, 3000);
@@ -1364,7 +1364,7 @@ static void test_rejected(void)
 	CU_ASSERT_EQUAL(pending_events(), 0);
 }
 
-static void test_events_that_are_no_answers(void)
+static void test_events_that_are_not_answers(void)
 {
 	static const struct {
 		const char *why, *type, *subject, *data;
@@ -1390,7 +1390,7 @@ static void test_events_that_are_no_answers(void)
 		TEST_ROW(pending_events() == 0, rows[i].why);
 	}
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_RESERVED);
-	/* Another major version is not ours to guess. */
+	/* Another major version is not guessed. */
 	stored_publish(f->redis, STORED_INVENTORY, NOW,
 		       &(struct stored_event){ .type = "tandem.inventory.v2.InventoryReserved",
 					       .subject = order_id,
@@ -1419,7 +1419,7 @@ static void test_event_again(void)
 
 /* ---- timers ---- */
 
-static void test_asked_again(void)
+static void test_requests_again(void)
 {
 	const char *order_id = place();
 	uint32_t attempts;
@@ -1478,7 +1478,7 @@ static void test_hold_runs_out(void)
 	confirm(order_id, 0, RT_CODE_FAILED_PRECONDITION);
 }
 
-/* While inventory has the request before it, it is late, not lost: nothing is sent again. */
+/* While the request is in the stream unread, it is late, not lost: it is not sent again. */
 static void test_late_is_not_lost(void)
 {
 	const char *order_id;
@@ -1497,7 +1497,7 @@ static void test_late_is_not_lost(void)
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_EXPIRING);
 }
 
-/* An instance that dies with leases in hand: others take them when these run out. */
+/* An instance dies while it has leases: others take them when the leases run out. */
 static void test_leases_run_out(void)
 {
 	const char *order_id = place();
@@ -1511,7 +1511,7 @@ static void test_leases_run_out(void)
 	CU_ASSERT_EQUAL(record_of(order_id).attempt, 2);
 }
 
-/* More than one look's worth of due orders is handled without waiting for ticks. */
+/* More due orders than one read returns are handled without waiting for ticks. */
 static void test_many_due(void)
 {
 	for (int i = 0; i < 600; i++)
@@ -1537,7 +1537,7 @@ static void test_stop(void)
 	place_order("ann", "", 3, RT_CODE_UNAVAILABLE);
 }
 
-/* What the store still has to answer is waited for. */
+/* A stop waits for the answers of the store. */
 static void test_stop_waits(void)
 {
 	struct place request;
@@ -1556,18 +1556,21 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ "PlaceOrder places, once", test_place },
-		{ "PlaceOrder says why not", test_place_refused },
+		{ "PlaceOrder refuses, with the reason", test_place_refused },
 		{ "PlaceOrder waits for the decision", test_place_and_wait },
-		{ "PlaceOrder does not wait too long", test_place_and_wait_in_vain },
-		{ "decided before the store has answered", test_decided_before_stored },
-		{ "what is decided here is told without the tail", test_told_without_the_tail },
-		{ "BatchPlaceOrders: each item by itself", test_batch },
+		{ "PlaceOrder does not wait too long", test_place_without_decision },
+		{ "a decision that comes before the answer of the store",
+		  test_decided_before_stored },
+		{ "an own decision reaches waiters without the tail",
+		  test_waiters_without_the_tail },
+		{ "BatchPlaceOrders answers each item", test_batch },
 		{ "BatchPlaceOrders waits a second", test_batch_waits },
 		{ "StreamOrders answers each", test_stream },
 		{ "StreamOrders is bounded", test_stream_is_bounded },
-		{ "Place: each item by itself", test_items_by_themselves },
+		{ "Place answers each item", test_items },
 		{ "Place: items that are out of time, or cancelled", test_items_out_of_time },
-		{ "Place: who waits is stored", test_all_that_wait_are_stored },
+		{ "Place: orders that wait for their decision are stored",
+		  test_all_that_wait_are_stored },
 		{ "Place: messages stay small", test_large_items },
 		{ "Place: a drain ends the streams", test_drain_of_streams },
 		{ "Place: a stop waits for the store", test_stop_with_streams },
@@ -1576,19 +1579,19 @@ int main(void)
 		{ "ConfirmOrder", test_confirm },
 		{ "CancelOrder, and late answers", test_cancel },
 		{ "WatchOrder", test_watch },
-		{ "WatchOrder tells every version", test_watch_sees_every_version },
-		{ "WatchOrder looks again", test_watch_looks_again },
+		{ "WatchOrder sends every version", test_watch_sees_every_version },
+		{ "WatchOrder reads the order again", test_watch_looks_again },
 		{ "WatchOrder while the store is away", test_watch_without_a_store },
 		{ "ExplainOrder", test_explain },
 		{ "inventory refuses", test_rejected },
-		{ "events that are no answers", test_events_that_are_no_answers },
+		{ "events that are not answers", test_events_that_are_not_answers },
 		{ "an event comes again", test_event_again },
-		{ "requests are asked again, then expire", test_asked_again },
+		{ "requests are sent again, then orders expire", test_requests_again },
 		{ "a hold runs out", test_hold_runs_out },
-		{ "late is not lost", test_late_is_not_lost },
+		{ "a late request is not sent again", test_late_is_not_lost },
 		{ "leases run out", test_leases_run_out },
 		{ "many are due at once", test_many_due },
-		{ "a stop ends what waits", test_stop },
+		{ "a stop ends calls that wait", test_stop },
 		{ "a stop waits for the store", test_stop_waits },
 	};
 

@@ -1,11 +1,11 @@
-/* test_page_token.c - a token is good for its own list, whole and unchanged. */
+/* test_page_token.c - a token is valid for its own list only, whole and unchanged. */
 #include "page_token.h"
 
 #include <string.h>
 
 #include "run.h"
 
-static void test_there_and_back(void)
+static void test_round_trip(void)
 {
 	static const char *const positions[] = { "", "a", "apple", "1764000000000ord_x" };
 
@@ -20,7 +20,7 @@ static void test_there_and_back(void)
 	}
 }
 
-static void test_no_tokens(void)
+static void test_invalid_tokens(void)
 {
 	static const char *const lists[] = { "ListOrders 0 bob",  "ListOrders 1 ann",
 					     "ListOrders 0 ann ", "ListOrders 0 an",
@@ -40,7 +40,7 @@ static void test_no_tokens(void)
 		token[i] = kept;
 	}
 	CU_ASSERT_PTR_NOT_NULL(page_token_read("ListOrders 0 ann", token));
-	/* What ends the list's name is no part of the position, nor the other way round. */
+	/* The end of the list's name does not count as part of the position, nor the other way round. */
 	free(token);
 	token = page_token_new("ListOrders 0 ann", "x");
 	CU_ASSERT_PTR_NULL(page_token_read("ListOrders 0 annx", token));
@@ -59,9 +59,9 @@ static void test_status(void)
 }
 
 static const struct test tests[] = {
-	{ "there and back", test_there_and_back },
-	{ "what is no token of the list", test_no_tokens },
-	{ "the answer to such a one", test_status },
+	{ "made and read back", test_round_trip },
+	{ "tokens of other lists, and changed ones", test_invalid_tokens },
+	{ "the status for an invalid token", test_status },
 };
 
 TESTS_MAIN("page_token", tests)
