@@ -128,7 +128,7 @@ static const char exact_script[] =
 	"end\n"
 	"return { counters, string.format('%d', held), string.format('%d', sold) }\n";
 
-static redisReply *exact(struct ctl *ctl, const char *name, size_t length, const char *what)
+static redisReply *sum_exactly(struct ctl *ctl, const char *name, size_t length, const char *what)
 {
 	char stock[CTL_KEY], reservations[CTL_KEY];
 	struct rt_args args = { 0 };
@@ -150,7 +150,7 @@ static redisReply *exact(struct ctl *ctl, const char *name, size_t length, const
 
 bool audit_stock_repair(struct ctl *ctl, const char *sku)
 {
-	redisReply *reply = exact(ctl, sku, strlen(sku), "repair");
+	redisReply *reply = sum_exactly(ctl, sku, strlen(sku), "repair");
 	bool good = reply != NULL;
 
 	if (good)
@@ -178,7 +178,7 @@ static bool judge_exactly(struct look *look, struct sku *sku)
 
 	look->ctl->denied = false;
 	look->ctl->deny_quietly = true;
-	reply = exact(look->ctl, sku->name, sku->length, "");
+	reply = sum_exactly(look->ctl, sku->name, sku->length, "");
 	look->ctl->deny_quietly = false;
 	if (reply == NULL && look->ctl->denied)
 		return judge_plainly(look, sku);

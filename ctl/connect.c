@@ -130,7 +130,7 @@ struct call {
 };
 
 /* A copy of the answer, which is freed after the callback. */
-static ProtobufCMessage *copy(const ProtobufCMessage *message)
+static ProtobufCMessage *copy_message(const ProtobufCMessage *message)
 {
 	size_t length = protobuf_c_message_get_packed_size(message);
 	uint8_t *bytes = rt_alloc(length + 1);
@@ -153,7 +153,7 @@ static void call_done(struct rt_client_op *op, const ProtobufCMessage *response)
 	if (!call->enough)
 		call->code = ctl_exit_of(op->status.code);
 	if (response != NULL)
-		call->response = copy(response);
+		call->response = copy_message(response);
 	rt_loop_stop(call->ctl->loop);
 }
 

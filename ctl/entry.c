@@ -338,7 +338,7 @@ int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream
 	rest = ctl_redis(ctl, "XRANGE", key, from, "+", "COUNT", "1000");
 	if (rest == NULL)
 		return -1;
-	count = (int64_t)rest->elements; /* 0 when it is no list */
+	count = (int64_t)rest->elements; /* 0 when it is not a list */
 	freeReplyObject(rest);
 	return count;
 }

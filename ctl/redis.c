@@ -38,7 +38,7 @@ struct wait {
 	int64_t until_ms;
 };
 
-static void look(struct rt_timer *timer)
+static void check_connection(struct rt_timer *timer)
 {
 	struct wait *wait = RT_CONTAINER_OF(timer, struct wait, timer);
 	struct ctl *ctl = wait->ctl;
@@ -48,7 +48,7 @@ static void look(struct rt_timer *timer)
 	    (error[0] != '\0' && strncmp(error, "not connected yet", 17) != 0))
 		rt_loop_stop(ctl->loop);
 	else
-		rt_timer_start(ctl->loop, &wait->timer, LOOK_MS, look);
+		rt_timer_start(ctl->loop, &wait->timer, LOOK_MS, check_connection);
 }
 
 static void redis_state(struct rt_redis *redis, bool up, void *user)
@@ -89,7 +89,7 @@ static bool redis_open(struct ctl *ctl)
 	}
 	if (!rt_redis_up(ctl->redis)) {
 		wait.until_ms = rt_loop_now(ctl->loop) + REDIS_CONNECT_MS;
-		rt_timer_start(ctl->loop, &wait.timer, LOOK_MS, look);
+		rt_timer_start(ctl->loop, &wait.timer, LOOK_MS, check_connection);
 		rt_loop_run(ctl->loop);
 		rt_timer_stop(ctl->loop, &wait.timer);
 	}

@@ -20,7 +20,7 @@
 typedef Tandem__Order__V1__Order gateway_order;
 typedef Tandem__Order__V1__PlaceOrderRequest gateway_place_request;
 
-/* A service as the gateway serves it: same descriptor as the client behind it, own invoke. */
+/* A service as the gateway serves it: the descriptor of its client, and its own invoke. */
 struct gateway_service {
 	ProtobufCService base;
 	struct gateway *gateway;
