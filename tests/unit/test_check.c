@@ -1,5 +1,5 @@
-/* test_check.c - every limit of the contract: kept at its edge, broken one step further, and the
- * field that is named. */
+/* test_check.c - every limit of the contract: a value at the limit, one beyond it, and the field that
+ * the error names. */
 #include "check.h"
 #include "details.h"
 #include "run.h"
@@ -11,7 +11,7 @@
 typedef Tandem__Order__V1__PlaceOrderRequest PlaceOrder;
 typedef Tandem__Order__V1__PlaceOrderRequest__LabelsEntry Label;
 
-/* A good request, with room for a case to spoil it. */
+/* A valid request, with room for a case to break it. */
 struct place {
 	PlaceOrder request;
 	Tandem__Order__V1__OrderLine lines[CHECK_LINES_MAX + 1], *line_list[CHECK_LINES_MAX + 1];
@@ -85,7 +85,7 @@ static void add_up(struct place *place, uint32_t first, uint32_t second)
 	place->lines[1].quantity = second;
 }
 
-/* As much of a key as is named. */
+/* The part of a key that an error shows. */
 #define X64 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 
 #define CASES(X)                                                                                   \
@@ -207,7 +207,7 @@ static void test_every_fault_is_listed(void)
 	CU_ASSERT_EQUAL(faults_of(&place).field_count, CHECK_VIOLATIONS_MAX);
 }
 
-/* Sums are looked for among all lines before, whatever their order. */
+/* Quantities of one SKU are added up over all lines, whatever stands between. */
 static void test_hidden_sum(void)
 {
 	struct place place;
@@ -241,7 +241,7 @@ static void test_other_orders(void)
 	memset(long_text, 'x', sizeof(long_text));
 	long_text[257] = '\0';
 	expect("batch of none", &batch.base, "requests");
-	/* Items have outcomes of their own. */
+	/* Items have results of their own. */
 	for (size_t i = 0; i < RT_LENGTH(items); i++)
 		items[i] = &place;
 	batch.requests = items;
@@ -322,7 +322,7 @@ static void test_inventory(void)
 	expect("reservation without id", &reservation.base, "order_id");
 }
 
-static void test_small_things(void)
+static void test_page_sizes_and_ids(void)
 {
 	CU_ASSERT_EQUAL(check_page_size(0), 50);
 	CU_ASSERT_EQUAL(check_page_size(1), 1);
@@ -336,8 +336,7 @@ static void test_small_things(void)
 	CU_ASSERT_FALSE(check_order_id(""));
 }
 
-/* Characters that a person does not see as what they are: no customer_id, request_id or order_id
- * takes one, wherever it stands. */
+/* Characters that are not printable: no customer_id, request_id or order_id may contain one. */
 static void only_printable(void)
 {
 	static const struct {
@@ -403,7 +402,7 @@ static const struct test tests[] = {
 	{ "equal SKUs apart are added up", test_hidden_sum },
 	{ "limits of the other order requests", test_other_orders },
 	{ "limits of inventory's requests", test_inventory },
-	{ "page sizes and order ids", test_small_things },
+	{ "page sizes and order ids", test_page_sizes_and_ids },
 };
 
 TESTS_MAIN("check", tests)

@@ -1,5 +1,5 @@
 /* What tandemctl prints: messages as JSON and as text, tables, stream ids, the two sentences at the
- * end of an explanation; and what is made from the tables of commands. */
+ * end of an explanation; and the manual, help and completion made from the tables of commands. */
 #include <string.h>
 
 #include "ctl/commands.h"
@@ -97,7 +97,7 @@ static void signed_duration_and_oneof(void)
 	CU_ASSERT(json_is(&content.base, false, "{\"hold\":\"90s\"}"));
 	hold.nanos = 500000000;
 	CU_ASSERT(json_is(&content.base, false, "{\"hold\":\"90.500s\"}"));
-	/* Of a oneof only what is set, with all defaults as well. */
+	/* Of a oneof only the field that is set, also with defaults. */
 	CU_ASSERT(json_is(&result.base, true, "{}"));
 	error.code = 6;
 	result.result_case = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ERROR;
@@ -127,7 +127,7 @@ static void details_and_bytes(void)
 			  "\"details\":[{\"retry_delay\":\"1.500s\"}]}"));
 	google__rpc__status__free_unpacked(proto, NULL);
 	rt_status_done(&with_details);
-	/* A detail nobody knows is shown as what it is. */
+	/* A detail of an unknown type is shown as type and bytes. */
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT, *list = &any;
 		char expected[128];
@@ -273,7 +273,7 @@ static void json_is_ascii(void)
 
 /* ---- replies ---- */
 
-/* Bytes may hold NULs: a copy is as long as what it is of. */
+/* Bytes may hold NULs: a copy is as long as the original. */
 static void replies_are_copied_whole(void)
 {
 	static const char bytes[] = "\0\0a\0b\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -371,18 +371,18 @@ static void entries(void)
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\",\"event_id\":\"o/1\","
 			       "\"type\":\"tandem.order.v1.OrderCancelled\",\"subject\":\"o\","
 			       "\"seq\":1,\"data\":{\"reason\":\"no\"}}"));
-	/* What is no event at all is shown nevertheless. */
+	/* An entry that is not an event is shown, too. */
 	CU_ASSERT_FATAL(read_entry(strange, RT_LENGTH(strange), &entry));
 	CU_ASSERT_STRING_EQUAL(entry.type, "");
 	CU_ASSERT(json_is_text(ctl_entry_json(&entry),
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\",\"no\":\"event\","
 			       "\"\\\\x1b[2J\":\"\\\\xff\"}"));
-	/* No field of an entry says where it lies. */
+	/* No field of an entry overrides where it is. */
 	CU_ASSERT_FATAL(read_entry(elsewhere, RT_LENGTH(elsewhere), &entry));
 	CU_ASSERT(json_is_text(ctl_entry_json(&entry),
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\","
 			       "\"original_stream_id\":\"1-1\"}"));
-	/* Bytes with a NUL are no text. */
+	/* Bytes with a NUL are not text. */
 	nul.len = 3;
 	CU_ASSERT_STRING_EQUAL(ctl_text(&nul, "otherwise"), "otherwise");
 	nul.len = 1;
@@ -577,7 +577,7 @@ static void why_and_what_next(void)
 	}
 }
 
-/* ---- what is made from the tables ---- */
+/* ---- made from the tables of commands ---- */
 
 static char *manual(void)
 {
@@ -738,14 +738,14 @@ static const struct test tests[] = {
 	{ "replies are copied whole", replies_are_copied_whole },
 	{ "JSON is pure ASCII", json_is_ascii },
 	{ "stream ids", stream_ids },
-	{ "entries, also strange ones", entries },
+	{ "entries, also invalid ones", entries },
 	{ "filters", filters },
 	{ "ages", ages },
 	{ "exit codes", exit_codes },
 	{ "why, and what next", why_and_what_next },
 	{ "the manual has every command and option", the_manual_has_it_all },
 	{ "the list of commands fits", one_line_of_help_each },
-	{ "what may come next on the line", completion },
+	{ "completion of the command line", completion },
 };
 
 TESTS_MAIN("ctl", tests)

@@ -130,7 +130,7 @@ static void *count_much(void *unused)
 	const char *const both[] = { "both" };
 
 	for (int i = 0; i < ADDS; i++) {
-		/* Registered again each time: that, too, any thread may do. */
+		/* Registered again each time: any thread may do that, too. */
 		struct rt_metric *calls =
 			rt_metric(metrics, RT_COUNTER, "calls_total", "Calls.", labels);
 

@@ -1,5 +1,5 @@
-/* test_redis.c - the connection against a real redis-server: order, one write a turn, every way
- * to fail, and coming back. */
+/* test_redis.c - the connection to a real redis-server: order, one write a turn, every way to fail,
+ * and reconnecting. */
 #include "redis/redis.h"
 
 #include <signal.h>
@@ -77,7 +77,7 @@ static void end(void)
 	rt_loop_free(RT_TAKE(f.loop));
 }
 
-/* Others in place of the one there is. */
+/* Replaces the connection. */
 static void use(struct rt_redis_options options)
 {
 	end();
@@ -90,7 +90,7 @@ static void use_up(struct rt_redis_options options)
 	run_until_up(1);
 }
 
-/* What a test finds: a server without keys, and a connection that is up. */
+/* Each test begins with a server without keys, and a connection that is up. */
 static void setup(void)
 {
 	redis_server_do(&shared, "FLUSHALL");
@@ -199,7 +199,7 @@ static void large_values(void)
 	CU_ASSERT_EQUAL(f.ops[1].integer, LENGTH);
 	CU_ASSERT_EQUAL(ask("GET large")->status, RT_OK);
 	CU_ASSERT_EQUAL(f.ops[3].type, REDIS_REPLY_STRING);
-	CU_ASSERT_STRING_EQUAL(f.ops[3].text, "x"); /* cut at the NUL by this test alone */
+	CU_ASSERT_STRING_EQUAL(f.ops[3].text, "x"); /* this test cuts it at the NUL */
 	CU_ASSERT_EQUAL(ask("STRLEN empty")->status, RT_OK);
 	CU_ASSERT_EQUAL(ask("GET none")->status, RT_OK);
 	CU_ASSERT_EQUAL(f.ops[5].type, REDIS_REPLY_NIL);
@@ -275,7 +275,7 @@ static void wrong_password(void)
 	run_until_up(1);
 }
 
-/* ---- what the log says ---- */
+/* ---- the log ---- */
 
 static char lines[8192];
 
@@ -287,7 +287,7 @@ static void keep_line(const char *line, void *user)
 	snprintf(lines + length, sizeof(lines) - length, "%s\n", line);
 }
 
-static int told(const char *what)
+static int logged(const char *what)
 {
 	int count = 0;
 
@@ -296,8 +296,8 @@ static int told(const char *what)
 	return count;
 }
 
-/* Each attempt fails the same way: that is told once, and what to do about it. */
-static void trouble_is_told(void)
+/* Each attempt fails the same way: that is logged once, with what to do about it. */
+static void trouble_is_logged(void)
 {
 	struct rt_redis_options options = { .unix_path = shared.socket,
 					    .user = "narrow",
@@ -310,37 +310,37 @@ static void trouble_is_told(void)
 	rt_log_sink(keep_line, NULL);
 	use(options);
 	run_for(f.loop, 700);
-	CU_ASSERT_EQUAL(told("error Redis cannot be used"), 1);
-	CU_ASSERT_EQUAL(told("WRONGPASS"), 1);
-	CU_ASSERT_EQUAL(told("the user narrow, enabled, with the password in the first line of "
-			     "/etc/narrow.password"),
+	CU_ASSERT_EQUAL(logged("error Redis cannot be used"), 1);
+	CU_ASSERT_EQUAL(logged("WRONGPASS"), 1);
+	CU_ASSERT_EQUAL(logged("the user narrow, enabled, with the password in the first line of "
+			       "/etc/narrow.password"),
 			1);
 	redis_server_do(&shared, "ACL SETUSER narrow >guess");
 	run_until_up(1);
-	CU_ASSERT_EQUAL(told("info Redis is back"), 1);
+	CU_ASSERT_EQUAL(logged("info Redis is back"), 1);
 
-	/* What it may not do is told once. */
+	/* A denied command is logged once. */
 	for (int i = 0; i < 3; i++)
 		send(i, "SET own:a 1");
 	run_until_ends(3);
-	CU_ASSERT_EQUAL(told("error Redis denies the user a command user=narrow"), 1);
-	CU_ASSERT_EQUAL(told("NOPERM"), 1);
+	CU_ASSERT_EQUAL(logged("error Redis denies the user a command user=narrow"), 1);
+	CU_ASSERT_EQUAL(logged("NOPERM"), 1);
 
 	/* The user is deleted: Redis closes the connection, and then does not let it in. */
 	redis_server_do(&shared, "ACL DELUSER narrow");
 	run_for(f.loop, 700);
-	CU_ASSERT_EQUAL(told("error Redis cannot be used"), 2);
-	CU_ASSERT_EQUAL(told("WRONGPASS"), 2);
+	CU_ASSERT_EQUAL(logged("error Redis cannot be used"), 2);
+	CU_ASSERT_EQUAL(logged("WRONGPASS"), 2);
 	rt_log_sink(NULL, NULL);
 }
 
-/* Something else than Redis at its port. */
+/* Another program than Redis at its port. */
 static void answer_http(int peer)
 {
 	static const char answer[] = "HTTP/1.1 400 Bad Request\r\n\r\n";
 	char request[256];
 
-	/* Read first: what lies unread would reset the connection. */
+	/* Read first: unread bytes would reset the connection. */
 	if (read(peer, request, sizeof(request)) < 0 || write(peer, answer, sizeof(answer) - 1) < 0)
 		_exit(1);
 }
@@ -354,13 +354,13 @@ static void no_redis(void)
 	rt_log_sink(keep_line, NULL);
 	use(options);
 	run_for(f.loop, 700);
-	CU_ASSERT_EQUAL(told("what answers there is not Redis"), 1);
+	CU_ASSERT_EQUAL(logged("what answers there is not Redis"), 1);
 	rt_log_sink(NULL, NULL);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 }
 
-/* Answers TIME and PING; the first answer is held up on its way. */
+/* Answers TIME and PING; the first answer is delayed. */
 static void answer_slowly(int peer)
 {
 	bool first = true;
@@ -382,7 +382,7 @@ static void answer_slowly(int peer)
 	}
 }
 
-/* The clock is right when the connection comes up, although a part of the answers is slow. */
+/* The clock is right when the connection comes up, although one answer was slow. */
 static void clock_after_slow_answer(void)
 {
 	struct rt_redis_options options = { .host = "127.0.0.1", .follow_clock = true };
@@ -466,7 +466,7 @@ static void killed_and_restarted(void)
 	CU_ASSERT_EQUAL(f.ends, 1);
 	run_until_ends(2);
 	CU_ASSERT_EQUAL(f.ops[1].status, RT_LOST);
-	run_for(f.loop, 300); /* some tries in vain */
+	run_for(f.loop, 300); /* some attempts fail */
 	CU_ASSERT_EQUAL(f.ups, 1);
 	CU_ASSERT_STRING_NOT_EQUAL(rt_redis_error(f.redis), "");
 	redis_server_restart(&server);
@@ -484,7 +484,7 @@ static void frozen(void)
 		.host = "127.0.0.1", .port = server.port, .timeout_ms = 150 });
 	redis_server_freeze(&server);
 	CU_ASSERT_EQUAL(ask("PING")->status, RT_TIMEOUT);
-	/* The kernel still accepts; the greeting is what has no answer. */
+	/* The kernel still accepts; the first command has no answer. */
 	run_for(f.loop, 500);
 	CU_ASSERT_EQUAL(f.ups, 1);
 	redis_server_thaw(&server);
@@ -501,7 +501,7 @@ static void loading(void)
 						      "1024", "--rdbcompression", "no", NULL });
 	redis_server_do(&server, "DEBUG POPULATE 1000 key 100");
 	redis_server_do(&server, "CONFIG SET key-load-delay 1000");
-	/* Saves and loads again, a thousand keys of a millisecond; nobody waits for its answer. */
+	/* Saves and loads again, a thousand keys of a millisecond; the test does not wait for the answer. */
 	redisAppendCommand(server.control, "DEBUG RELOAD");
 	while (!written)
 		CU_ASSERT_FATAL(redisBufferWrite(server.control, &written) == REDIS_OK);
@@ -525,7 +525,7 @@ static void freed_while_under_way(void)
 	CU_ASSERT_EQUAL(f.ops[1].status, RT_CANCELED);
 	CU_ASSERT_EQUAL(f.downs, 0);
 
-	/* Before the first turn, and while nobody listens. */
+	/* Before the first turn, and while no server listens. */
 	use((struct rt_redis_options){ .unix_path = "/nonexistent/socket" });
 	send(0, "PING");
 	rt_redis_free(RT_TAKE(f.redis));
@@ -556,7 +556,7 @@ static bool watch_answered(void)
 	return !watch.asking;
 }
 
-/* What a watch over this version says once it has asked; "": the functions can be called. */
+/* The problem that a watch of this version reports once it has asked; "": the functions can be called. */
 static const char *problem_of(const char *version, const char *code)
 {
 	static char problem[sizeof(watch.problem)];
@@ -580,7 +580,7 @@ static void functions(void)
 	redis_server_do(&shared, "FUNCTION FLUSH");
 	CU_ASSERT_STRING_EQUAL(problem_of("1", LIBRARY("1")), ""); /* not there: loaded */
 	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_1 0"), "1");
-	CU_ASSERT_STRING_EQUAL(problem_of("1", "not even Lua"), ""); /* there: left alone */
+	CU_ASSERT_STRING_EQUAL(problem_of("1", "not even Lua"), ""); /* there: not replaced */
 	CU_ASSERT_STRING_EQUAL(problem_of("2", LIBRARY("2")), "");   /* another: beside it */
 	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_2 0"), "2");
 	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_1 0"), "1");
@@ -668,7 +668,7 @@ static void echo_answer(struct echo *echo, int type)
 	op->done(op, rt_redis_reply_status(&reply), &reply);
 }
 
-/* What the options name makes the connection; arguments and functions work on it as on any other. */
+/* A connector given in the options makes the connection; arguments and functions work as on any other. */
 static void another_kind(void)
 {
 	struct echo echo = { .name = NULL };
@@ -717,12 +717,12 @@ int main(void)
 		{ "large, empty and absent values", large_values },
 		{ "error answers have their status", error_answers },
 		{ "what the user may not do is denied", denied },
-		{ "a wrong password is told, and tried again", wrong_password },
-		{ "trouble is told once, with what to do", trouble_is_told },
-		{ "what answers is no Redis", no_redis },
+		{ "a wrong password is reported, and tried again", wrong_password },
+		{ "trouble is logged once, with what to do", trouble_is_logged },
+		{ "a server that is not Redis", no_redis },
 		{ "the clock is right after a slow answer", clock_after_slow_answer },
 		{ "a full server", full },
-		{ "commands under way are bounded", bounded },
+		{ "commands under way have a bound", bounded },
 		{ "a command without an answer", timeouts },
 		{ "the later command has the earlier deadline", late_command_first },
 		{ "killed and restarted", killed_and_restarted },

@@ -31,7 +31,7 @@ static struct world {
 	struct rt_loop *loop;
 	struct rt_readiness *readiness;
 	struct rt_metrics *metrics;
-	struct rt_server *server; /* this and what is over the network: else NULL */
+	struct rt_server *server; /* this and `channel`: NULL within the process */
 	char address[64];
 	struct rt_channel *channel;
 	ProtobufCService *client;
@@ -173,12 +173,12 @@ static void teardown(void)
 		rt_server_free(world.server);
 	}
 	rt_readiness_free(world.readiness);
-	run_for(world.loop, 0); /* what is deferred may free its own */
+	run_for(world.loop, 0); /* deferred tasks free their memory */
 	rt_metrics_free(world.metrics);
 	rt_loop_free(world.loop);
 }
 
-/* A call as a test sees it. */
+/* A call and what it received. */
 struct probe {
 	struct rt_client_op op;
 	int done, messages;
@@ -346,7 +346,7 @@ static void test_status(void)
 	google__rpc__status__free_unpacked(proto, NULL);
 }
 
-/* Keeps the call for the test to end. */
+/* Keeps the call; the test ends it. */
 static void on_held_cancelled(struct rt_call *call, void *user)
 {
 	struct held *held = user;
@@ -442,7 +442,7 @@ static void test_cancel(void)
 	good_call();
 }
 
-/* The handler answers while the client is gone already: no harm. */
+/* The handler answers after the client has gone: no harm. */
 static void test_answer_after_cancel(void)
 {
 	struct probe probe;
@@ -456,7 +456,7 @@ static void test_answer_after_cancel(void)
 	run_for(world.loop, 50);
 	CU_ASSERT_TRUE(rt_call_cancelled(world.held[0].call));
 	CU_ASSERT_EQUAL(world.held[0].cancelled, 0);
-	/* Asked late, it is told at the end of the turn. */
+	/* A callback set after the cancel runs at the end of the turn. */
 	rt_call_on_cancel(world.held[0].call, on_held_cancelled, &world.held[0]);
 	CU_ASSERT_EQUAL(world.held[0].cancelled, 0);
 	run_for(world.loop, 1);
@@ -472,7 +472,7 @@ static void test_answer_after_cancel(void)
 	good_call();
 }
 
-/* What the wire check finds. protobuf-c sends anything, if asked by way of an unknown field. */
+/* An answer that protobuf-c's generated code received. */
 struct proxied {
 	int calls;
 	bool null;
@@ -529,6 +529,7 @@ static void test_generated_proxy(void)
 	CU_ASSERT_EQUAL(proxied.size, 10);
 }
 
+/* The wire check refuses them. protobuf-c packs any bytes that it gets as an unknown field. */
 static void test_bad_bytes(void)
 {
 	static const struct {
@@ -537,7 +538,7 @@ static void test_bad_bytes(void)
 		uint32_t tag;
 	} rows[] = {
 		{ "longer than the message", "\177abc", "", "is malformed or cut off", 4, 99 },
-		{ "status.message is no UTF-8", "\x03\x12\x01\xff", "response_status.message",
+		{ "status.message is not UTF-8", "\x03\x12\x01\xff", "response_status.message",
 		  "is not valid UTF-8", 4, 7 },
 		{ "a NUL in a string", "\x03\x12\x01\x00", "response_status.message",
 		  "holds a NUL character", 4, 7 },
@@ -670,7 +671,7 @@ static void test_client_streaming(void)
 		CU_ASSERT_EQUAL(probe.aggregated, counts[i] * 10000);
 	}
 
-	/* Cancelled in the middle: the handler must not take it for the whole. */
+	/* Cancelled in the middle: the handler must not treat it as complete. */
 	start_stream(&probe, INPUT_CALL, 10000, NULL);
 	send_input(&probe, 10);
 	run_for(world.loop, 20);
@@ -910,7 +911,7 @@ static void test_calls_max(void)
 	CU_ASSERT_PTR_NOT_NULL(memmem(probe.details, probe.details_length, "RetryInfo", 9));
 	probe_init(&probe, 5000);
 	rt_client_start(health, 0, &check.base, &probe.op);
-	ends(&probe, 0); /* overload is not sickness */
+	ends(&probe, 0); /* an overloaded server is healthy */
 
 	world.ended = 0;
 	let_go(&world.held[0]); /* whichever of the three it is */
@@ -1032,7 +1033,7 @@ static void test_flood(void)
 	CU_ASSERT_FALSE(atomic_load(&stop));
 	atomic_store(&stop, true);
 	for (int i = 0; i < FLOODS; i++) {
-		/* One that waits to send would wait for ever: the server runs in this thread. */
+		/* A flood that waits to send would wait for ever: the server runs in this thread. */
 		shutdown(floods[i].fd, SHUT_RDWR);
 		pthread_join(floods[i].thread, NULL);
 		close(floods[i].fd);
@@ -1067,7 +1068,7 @@ static void test_unknown_method(void)
 	good_call();
 }
 
-/* A target that is away is told at once; one that comes is found. */
+/* A call to a target that is away fails at once; a target that comes back is found. */
 static void test_dead_target(void)
 {
 	struct probe probe;
@@ -1224,7 +1225,7 @@ static void watch_health(struct probe *probe, ProtobufCService *health, const ch
 	wait_for(&probe->messages, 1);
 }
 
-/* The watch has ended, after so many statuses: from NOT_SERVING to and fro. */
+/* The watch has ended, after so many statuses: NOT_SERVING and SERVING in turns. */
 static void watched(const struct probe *probe, int count)
 {
 	ends(probe, 0);
@@ -1233,7 +1234,7 @@ static void watched(const struct probe *probe, int count)
 		CU_ASSERT_EQUAL(probe->statuses[i], i % 2 == 0 ? NOT_SERVING : SERVING);
 }
 
-/* Answered from the readiness of the process: for each service by what it needs, for "" by all. */
+/* Health comes from the readiness of the process: for a service from the checks it needs, for "" from all. */
 static void test_health(void)
 {
 	static const char *const served = "grpc.testing.TestService";
@@ -1250,7 +1251,7 @@ static void test_health(void)
 	watch_health(&unknown, health, "no.Such");
 
 	rt_check_ready(&redis);
-	rt_check_ready(&redis); /* no news */
+	rt_check_ready(&redis); /* no change */
 	wait_for(&one.messages, 2);
 	check_health(health, "", 0, NOT_SERVING);
 	check_health(health, served, 0, SERVING);
@@ -1423,7 +1424,7 @@ static void test_local_stream_faults(void)
 {
 	struct probe probe;
 
-	/* A message is lost on the way to the client: both ends hear of it, once. */
+	/* A message is lost on the way to the client: both ends are notified, once. */
 	start_output(&probe, 3, 10, 10000, 0);
 	rt_loop_advance(world.loop, 10);
 	CU_ASSERT_EQUAL(probe.messages, 1);
@@ -1484,11 +1485,11 @@ static const struct test common[] = {
 	{ "a unary call, with metadata both ways", test_unary_call },
 	{ "a status with details", test_status },
 	{ "a deadline passes on both sides", test_deadline },
-	{ "what a handler can ask", test_call_facts },
+	{ "what a handler can ask about its call", test_call_facts },
 	{ "a cancelled call", test_cancel },
-	{ "an answer after the client went", test_answer_after_cancel },
+	{ "an answer after the client has gone", test_answer_after_cancel },
 	{ "the generated proxy", test_generated_proxy },
-	{ "bytes that are no message", test_bad_bytes },
+	{ "bytes that are not a message", test_bad_bytes },
 	{ "server streaming", test_server_streaming },
 	{ "server streaming, cancelled", test_server_streaming_cancel },
 	{ "client streaming", test_client_streaming },
@@ -1505,9 +1506,9 @@ static const struct test manual[] = {
 };
 static const struct test network[] = {
 	{ "a drain waits for calls", test_drain },
-	{ "a drain's grace ends", test_drain_impatient },
+	{ "a drain ends calls after its grace period", test_drain_impatient },
 	{ "a drain before the start", test_drain_before_start },
-	{ "frames without pause hold nobody up", test_flood },
+	{ "frames without a pause delay no other call", test_flood },
 	{ "a port that is taken", test_port_taken },
 	{ "an unknown method", test_unknown_method },
 	{ "a target that is away", test_dead_target },
@@ -1532,7 +1533,7 @@ static const struct {
 	{ "local", setup_local, teardown, common, RT_LENGTH(common) },
 	{ "local, by hand", setup_manual, teardown_manual, manual, RT_LENGTH(manual) },
 	{ "network", setup_network, teardown, common, RT_LENGTH(common) },
-	{ "network alone", setup_network, teardown, network, RT_LENGTH(network) },
+	{ "network only", setup_network, teardown, network, RT_LENGTH(network) },
 	{ "network, limited", setup_limited, teardown, limited, RT_LENGTH(limited) },
 };
 

@@ -15,7 +15,7 @@ static void test_set(void)
 	rt_status_retry(&status, 10);
 	CU_ASSERT_EQUAL(status.code, 5);
 	CU_ASSERT_STRING_EQUAL(status.message, "no order ord_x");
-	/* Set anew: the details of the former are gone; the old message may be an argument. */
+	/* Set again: the former details are gone; the old message may be an argument. */
 	rt_status_set(&status, RT_CODE_ABORTED, "again: %s", status.message);
 	CU_ASSERT_STRING_EQUAL(status.message, "again: no order ord_x");
 	CU_ASSERT_PTR_NULL(status.details);
@@ -117,7 +117,7 @@ static void test_from(void)
 	rt_status_done(&status);
 }
 
-/* What a status takes of an answer's metadata, as HTTP/2 counts it: names, values as they travel
+/* The size of a status in an answer's metadata, as HTTP/2 counts it: names, values as they travel
  * (percent-encoded, base64) and 32 bytes for each. */
 static size_t metadata_bytes(const struct rt_status *status)
 {
@@ -129,7 +129,7 @@ static size_t metadata_bytes(const struct rt_status *status)
 	return bytes + (status->details_length + 2) / 3 * 4;
 }
 
-/* Whatever is put in, a client can take what comes out: metadata of 8 KiB, valid UTF-8. */
+/* Whatever is put in, a client can receive the status: at most 8 KiB of metadata, valid UTF-8. */
 static void test_bounds(void)
 {
 	struct rt_status status = { 0 };
@@ -158,7 +158,7 @@ static void test_bounds(void)
 	google__rpc__status__free_unpacked(proto, NULL);
 	CU_ASSERT(metadata_bytes(&status) <= 8192 - 256);
 
-	/* Not cut within a character, and bytes that are none are replaced. */
+	/* Not cut within a character; invalid bytes are replaced. */
 	memset(text, 'x', sizeof(text) - 1);
 	memcpy(text + 1023, "ä", 3);
 	rt_status_set(&status, RT_CODE_UNKNOWN, "%s", text);
@@ -169,7 +169,7 @@ static void test_bounds(void)
 	rt_status_done(&status);
 }
 
-/* What a status echoes was said by somebody else: it is shown harmlessly. */
+/* Text from outside that a status repeats is shown harmlessly. */
 static void test_echo(void)
 {
 	static const char hostile[] = "a\x1b[2J\xe2\x80\xae"
@@ -201,7 +201,7 @@ static const struct test tests[] = {
 	{ "to a message and back", test_proto },
 	{ "from the end of an operation", test_from },
 	{ "bounded and valid", test_bounds },
-	{ "what is echoed is harmless", test_echo },
+	{ "text from outside is shown harmlessly", test_echo },
 };
 
 TESTS_MAIN("rpc_status", tests)

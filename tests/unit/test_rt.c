@@ -1,4 +1,4 @@
-/* The runtime's small words: statuses, lists, buffers, times, digests, encodings. */
+/* The runtime's small helpers: statuses, lists, buffers, times, digests, encodings. */
 #include <string.h>
 
 #include "run.h"
@@ -243,10 +243,10 @@ static const struct test tests[] = {
 	{ "a list keeps the order, and its elements leave it", lists },
 	{ "a buffer grows", buffers },
 	{ "a time is written and read back", times_both_ways },
-	{ "what is no time is refused", times_refused },
+	{ "texts that are not times are refused", times_refused },
 	{ "sha-256 of the standard's example", sha256 },
 	{ "base32 has one spelling of a number", base32 },
-	{ "a taken pointer is forgotten", take },
+	{ "RT_TAKE sets the pointer to NULL", take },
 };
 
 TESTS_MAIN("rt", tests)

@@ -1,8 +1,8 @@
 /* A service's life in a process of its own: exit codes, readiness, signals, systemd.
  *
  * The gRPC server is a stand-in (the functions below win over the library's), so that a test
- * decides how long a drain takes. Each life runs in a forked child that writes its story, a
- * letter for each step, into a pipe. */
+ * decides how long a drain takes. Each service runs in a forked child that writes a letter for each
+ * step into a pipe. */
 #include "service/service.h"
 
 #include <errno.h>
@@ -58,7 +58,7 @@ void rt_rpc_shutdown(void)
 	record('x');
 }
 
-/* Health is the server's: it hears of what changes. */
+/* The server answers health calls: it is notified of changes. */
 static void readiness_changed(void *user)
 {
 	struct rt_server *server = user;
@@ -215,8 +215,8 @@ static const struct rt_service_definition service = {
 static struct child {
 	pid_t pid;
 	int story, out; /* 0: not open */
-	char told[64];
-	size_t told_length;
+	char steps[64];
+	size_t step_count;
 } child;
 
 static void spawn(const struct rt_service_definition *definition, const char *flag,
@@ -253,15 +253,15 @@ static void spawn(const struct rt_service_definition *definition, const char *fl
 	memset(&next, 0, sizeof(next));
 }
 
-/* Waits until the child has told `letter`. */
+/* Waits until the child has written `letter`. */
 static void wait_for(char letter)
 {
-	char told = 0;
+	char step = 0;
 
-	while (told != letter) {
-		CU_ASSERT_EQUAL_FATAL(read(child.story, &told, 1), 1);
-		CU_ASSERT_FATAL(child.told_length + 1 < sizeof(child.told));
-		child.told[child.told_length++] = told;
+	while (step != letter) {
+		CU_ASSERT_EQUAL_FATAL(read(child.story, &step, 1), 1);
+		CU_ASSERT_FATAL(child.step_count + 1 < sizeof(child.steps));
+		child.steps[child.step_count++] = step;
 	}
 }
 
@@ -271,9 +271,9 @@ static int end_of(void)
 	int status = 0;
 	ssize_t n;
 
-	while ((n = read(child.story, child.told + child.told_length,
-			 sizeof(child.told) - 1 - child.told_length)) > 0)
-		child.told_length += (size_t)n;
+	while ((n = read(child.story, child.steps + child.step_count,
+			 sizeof(child.steps) - 1 - child.step_count)) > 0)
+		child.step_count += (size_t)n;
 	close(child.story);
 	while (waitpid(child.pid, &status, 0) < 0 && errno == EINTR)
 		;
@@ -295,24 +295,24 @@ static void serve(void)
 	wait_for('S');
 }
 
-static void ends(int code, const char *told)
+static void ends(int code, const char *steps)
 {
 	CU_ASSERT_EQUAL(end_of(), code);
-	CU_ASSERT_STRING_EQUAL(child.told, told);
+	CU_ASSERT_STRING_EQUAL(child.steps, steps);
 }
 
-static void stop(int signum, int code, const char *told)
+static void stop(int signum, int code, const char *steps)
 {
 	kill(child.pid, signum);
-	ends(code, told);
+	ends(code, steps);
 }
 
-static void has_said(const char *text)
+static void expect_output(const char *text)
 {
 	TEST_ROW(strstr(output(), text) != NULL, text);
 }
 
-/* start, SERVING; not, drain, parts stop, they end; server freed, gRPC ended */
+/* start, SERVING; not serving, drain, own drain, own stop, own end; server freed, gRPC ended */
 #define WHOLE_LIFE "aSsedpofx"
 
 /* ---- tests ---- */
@@ -324,8 +324,8 @@ static void whole_life(void)
 	for (size_t i = 0; i < RT_LENGTH(signals); i++) {
 		serve();
 		stop(signals[i], 0, WHOLE_LIFE);
-		has_said(" info serving version=");
-		has_said(" info ended\n");
+		expect_output(" info serving version=");
+		expect_output(" info ended\n");
 	}
 }
 
@@ -339,12 +339,12 @@ static void second_signal(void)
 }
 
 /* While the service begins, serves, and drains. */
-static void spared_signals(void)
+static void ignored_signals(void)
 {
 	static const int signals[] = { SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGXFSZ };
 
 	for (size_t i = 0; i < RT_LENGTH(signals); i++) {
-		char told[64];
+		char line[64];
 
 		next.early_signal = signals[i];
 		next.drain_hangs = true;
@@ -355,17 +355,17 @@ static void spared_signals(void)
 		kill(child.pid, signals[i]);
 		kill(child.pid, SIGINT);
 		TEST_ROW(end_of() == 1, sigabbrev_np(signals[i]));
-		CU_ASSERT_STRING_EQUAL(child.told, "aSsed");
-		snprintf(told, sizeof(told), "signal ignored; SIGTERM ends the service signal=%s\n",
+		CU_ASSERT_STRING_EQUAL(child.steps, "aSsed");
+		snprintf(line, sizeof(line), "signal ignored; SIGTERM ends the service signal=%s\n",
 			 sigabbrev_np(signals[i]));
 		if (signals[i] != SIGPIPE && signals[i] != SIGXFSZ)
-			TEST_ROW(strstr(output(), told) != NULL, told);
-		has_said("draining signal=TERM");
-		has_said("ending at once signal=INT");
+			TEST_ROW(strstr(output(), line) != NULL, line);
+		expect_output("draining signal=TERM");
+		expect_output("ending at once signal=INT");
 	}
 }
 
-/* The end is asked for before there is a loop: the service begins, drains and ends. */
+/* A signal comes before there is a loop: the service begins, drains and ends. */
 static void early_end(void)
 {
 	static const int signals[] = { SIGTERM, SIGINT };
@@ -374,7 +374,7 @@ static void early_end(void)
 		next.early_signal = signals[i];
 		spawn(&service, NULL, NULL);
 		TEST_ROW(end_of() == 0, sigabbrev_np(signals[i]));
-		CU_ASSERT_STRING_EQUAL(child.told, WHOLE_LIFE);
+		CU_ASSERT_STRING_EQUAL(child.steps, WHOLE_LIFE);
 	}
 }
 
@@ -399,14 +399,14 @@ static void failed_starts(void)
 	next.start_fails = true;
 	spawn(&service, NULL, NULL);
 	CU_ASSERT_EQUAL(end_of(), 1);
-	has_said("cannot listen listen=127.0.0.1:0 reason=");
-	has_said("--listen or TANDEM_ORDER_LISTEN");
+	expect_output("cannot listen listen=127.0.0.1:0 reason=");
+	expect_output("--listen or TANDEM_ORDER_LISTEN");
 	spawn(&service, "--admin-listen=unix:/nowhere/at/all", NULL);
 	CU_ASSERT_EQUAL(end_of(), 1);
-	has_said("cannot listen for operators"
-		 " listen=unix:/nowhere/at/all"
-		 " reason=\"No such file or directory\"");
-	has_said("--admin-listen or TANDEM_ORDER_ADMIN_LISTEN");
+	expect_output("cannot listen for operators"
+		      " listen=unix:/nowhere/at/all"
+		      " reason=\"No such file or directory\"");
+	expect_output("--admin-listen or TANDEM_ORDER_ADMIN_LISTEN");
 }
 
 static const struct {
@@ -433,12 +433,12 @@ static void answered_at_once(void)
 		spawn(&service, answers[i].flag, NULL);
 		TEST_ROW(end_of() == answers[i].code, answers[i].flag);
 		TEST_ROW(strstr(output(), answers[i].output) != NULL, answers[i].flag);
-		TEST_ROW(child.told[0] == '\0', answers[i].flag); /* nothing was started */
+		TEST_ROW(child.steps[0] == '\0', answers[i].flag); /* nothing was started */
 	}
 	without.functions = NULL;
 	spawn(&without, "--print-functions", NULL);
 	CU_ASSERT_EQUAL(end_of(), 2);
-	has_said("unrecognized option");
+	expect_output("unrecognized option");
 }
 
 static void no_admin_port(void)
@@ -446,7 +446,7 @@ static void no_admin_port(void)
 	spawn(&service, "--admin-listen=", "--log-format=json");
 	wait_for('S');
 	stop(SIGTERM, 0, WHOLE_LIFE);
-	has_said("\"msg\":\"serving\"");
+	expect_output("\"msg\":\"serving\"");
 }
 
 /* Asks the child's admin port for `path`; the whole answer. */
@@ -458,7 +458,7 @@ static const char *ask(const char *path)
 	return loopback_get((int)strtol(port + strlen("admin_port="), NULL, 10), path);
 }
 
-/* A socket such as systemd's; hears what the service says about itself. */
+/* A socket such as systemd's, which receives the service's notifications. */
 static int notify_socket(const char *path, socklen_t path_length)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -476,7 +476,7 @@ static int notify_socket(const char *path, socklen_t path_length)
 	return fd;
 }
 
-static void hear(int fd, const char *wanted)
+static void expect_notification(int fd, const char *wanted)
 {
 	char state[100] = "";
 
@@ -497,14 +497,14 @@ static void systemd(void)
 		setenv("NOTIFY_SOCKET", path, 1);
 		next.drain_hangs = true;
 		spawn(&service, NULL, NULL);
-		hear(fd, "READY=1");
-		/* Ready means served: the pages say so, too; the own part is not ready yet. */
+		expect_notification(fd, "READY=1");
+		/* READY means that the server serves; the check of the own part has not run yet. */
 		CU_ASSERT_PTR_NOT_NULL(strstr(ask("/readyz"), "\r\n\r\nown: not known yet\n"));
 		CU_ASSERT_PTR_NOT_NULL(strstr(
 			ask("/metrics"),
 			"tandem_build_info{service=\"order\",version=\"" TANDEM_VERSION "\"} 1\n"));
 		kill(child.pid, SIGTERM);
-		hear(fd, "STOPPING=1");
+		expect_notification(fd, "STOPPING=1");
 		wait_for('d');
 		CU_ASSERT_PTR_NOT_NULL(
 			strstr(ask("/readyz"), "serving: the service is shutting down\n"));
@@ -513,7 +513,7 @@ static void systemd(void)
 		if (!abstract)
 			unlink(path);
 	}
-	/* Nobody listens there: no reason not to serve. */
+	/* No process listens there: the service serves all the same. */
 	setenv("NOTIFY_SOCKET", "/nowhere/at/all", 1);
 	serve();
 	stop(SIGTERM, 0, WHOLE_LIFE);
@@ -521,7 +521,7 @@ static void systemd(void)
 	rmdir(folder);
 }
 
-/* The status line of an answer, its last word. */
+/* The answer to `path` has this status. */
 static bool answered(const char *path, const char *status)
 {
 	return strncmp(ask(path) + strlen("HTTP/1.1 "), status, strlen(status)) == 0;
@@ -566,12 +566,12 @@ static void no_standard_error(void)
 	stop(SIGTERM, 0, WHOLE_LIFE);
 }
 
-static char told_line[1024];
+static char last_line[1024];
 
 static void keep_line(const char *line, void *user)
 {
 	(void)user;
-	snprintf(told_line, sizeof(told_line), "%s", line);
+	snprintf(last_line, sizeof(last_line), "%s", line);
 }
 
 static void passwords(void)
@@ -580,7 +580,7 @@ static void passwords(void)
 		const char *content;
 		ssize_t length;
 		const char *password; /* NULL: refused */
-		const char *told;     /* in the log */
+		const char *logged;   /* part of the line */
 	} rows[] = {
 		{ "secret\n", 7, "secret", "" },
 		{ "secret", 6, "secret", "" },
@@ -599,33 +599,33 @@ static void passwords(void)
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		ssize_t length = rows[i].length;
 
-		told_line[0] = '\0';
+		last_line[0] = '\0';
 		CU_ASSERT_EQUAL(ftruncate(fd, 0), 0);
 		CU_ASSERT_EQUAL(pwrite(fd, rows[i].content, (size_t)length, 0), length);
 		if (rows[i].password == NULL) {
 			TEST_ROW(rt_redis_settings_password(&settings, &password) == RT_SYSTEM,
-				 rows[i].told);
-			TEST_ROW(strstr(told_line, rows[i].told) != NULL, rows[i].told);
-			TEST_ROW(strstr(told_line, path) != NULL, rows[i].told);
+				 rows[i].logged);
+			TEST_ROW(strstr(last_line, rows[i].logged) != NULL, rows[i].logged);
+			TEST_ROW(strstr(last_line, path) != NULL, rows[i].logged);
 			continue;
 		}
 		TEST_ROW(rt_redis_settings_password(&settings, &password) == RT_OK,
 			 rows[i].content);
 		TEST_ROW(strcmp(password, rows[i].password) == 0, rows[i].content);
-		TEST_ROW(strstr(told_line, rows[i].told) != NULL, rows[i].content);
+		TEST_ROW(strstr(last_line, rows[i].logged) != NULL, rows[i].content);
 		free(password);
 	}
 	memset(long_line, 'p', sizeof(long_line));
 	CU_ASSERT_EQUAL(pwrite(fd, long_line, sizeof(long_line), 0), (ssize_t)sizeof(long_line));
 	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
-	CU_ASSERT_PTR_NOT_NULL(strstr(told_line, "longer than 510 bytes"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "longer than 510 bytes"));
 	close(fd);
 	unlink(path);
 	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
-	CU_ASSERT_PTR_NOT_NULL(strstr(told_line, "No such file or directory"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "No such file or directory"));
 	settings.password_file = (char *)"/";
 	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
-	CU_ASSERT_PTR_NOT_NULL(strstr(told_line, "Is a directory"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "Is a directory"));
 	settings.password_file = (char *)"";
 	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_OK);
 	CU_ASSERT_STRING_EQUAL(password, "");
@@ -636,17 +636,17 @@ static void passwords(void)
 static const struct test tests[] = {
 	{ "start, serve, drain, stop, exit 0", whole_life },
 	{ "a second signal ends at once with 1", second_signal },
-	{ "signals that ask for nothing end nothing", spared_signals },
-	{ "who is asked to end before it serves drains, too", early_end },
+	{ "other signals are ignored", ignored_signals },
+	{ "a service that is ended before it serves drains, too", early_end },
 	{ "SIGQUIT ends at once", quit_signal },
-	{ "/healthz tells that the loop hangs", stuck_loop },
+	{ "/healthz reports that the loop hangs", stuck_loop },
 	{ "without standard error the log goes nowhere else", no_standard_error },
-	{ "a broken pipe is no reason to end", broken_pipe },
-	{ "what cannot start exits 1 and says why", failed_starts },
+	{ "a broken pipe does not end the service", broken_pipe },
+	{ "a failed start exits 1 with the reason", failed_starts },
 	{ "questions and bad settings are answered at once", answered_at_once },
 	{ "no admin port, log in JSON", no_admin_port },
-	{ "systemd hears READY and STOPPING, the pages agree", systemd },
-	{ "the password is its file's first line", passwords },
+	{ "systemd gets READY and STOPPING, the pages agree", systemd },
+	{ "the password is the first line of its file", passwords },
 };
 
 int main(void)

@@ -38,11 +38,11 @@ static const struct {
 	UNEXPECTED("nor may it when it asks again", RESERVED, REJECT_AGAIN, GIVE_BACK, RELEASED, RELEASED),
 
 	FIT("a refusal stays a refusal", UNAVAILABLE, RESERVE, KEEP, UNAVAILABLE, UNAVAILABLE),
-	UNEXPECTED("a confirm of what was refused is told of the refusal", UNAVAILABLE, COMMIT, KEEP, UNAVAILABLE, UNAVAILABLE),
+	UNEXPECTED("a confirm of what was refused gets the refusal", UNAVAILABLE, COMMIT, KEEP, UNAVAILABLE, UNAVAILABLE),
 	FIT("a cancel before the refusal was read is answered", UNAVAILABLE, RELEASE, KEEP, RELEASED, RELEASED),
 	FIT("an expiry before the refusal was read is answered", UNAVAILABLE, EXPIRE, KEEP, RELEASED, RELEASED),
 	FIT("a rejection is what a refusal leads to", UNAVAILABLE, REJECT, KEEP, UNAVAILABLE, NOTHING),
-	UNEXPECTED("who asks again waits for a release", UNAVAILABLE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
+	UNEXPECTED("a rejection that is sent again waits for a release", UNAVAILABLE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
 
 	FIT("an old order comes again after the sale", COMMITTED, RESERVE, KEEP, COMMITTED, COMMITTED),
 	FIT("a repeated confirm gets its recorded answer", COMMITTED, COMMIT, KEEP, COMMITTED, COMMITTED),
@@ -89,7 +89,7 @@ static void table_as_a_whole(void)
 		/* A change is an event of its own. */
 		if (rule->to != rule->state)
 			TEST_ROW(rule->answer != STOCK_ANS_NOTHING, pairs[i].reason);
-		/* Only what is held can be sold or given back, and only a new order can ask. */
+		/* Only held stock can be sold or given back, and only a new order can reserve. */
 		if (rule->effect == STOCK_COMMIT_IT || rule->effect == STOCK_GIVE_BACK)
 			TEST_ROW(rule->state == STOCK_RESERVED, pairs[i].reason);
 		if (rule->effect == STOCK_TRY)
@@ -98,16 +98,16 @@ static void table_as_a_whole(void)
 		if (rule->state == STOCK_RESERVED && rule->to != STOCK_RESERVED)
 			TEST_ROW(rule->effect != STOCK_KEEP, pairs[i].reason);
 		/* The same request once more changes nothing and gets the same answer, unless
-		 * nobody waits for one. */
+		 * no answer is expected. */
 		TEST_ROW(again->effect == STOCK_KEEP && again->to == rule->to, pairs[i].reason);
 		TEST_ROW(again->answer == rule->answer || again->answer == STOCK_ANS_NOTHING,
 			 pairs[i].reason);
-		/* Final is final. */
+		/* A final state never changes. */
 		if (rule->state == STOCK_COMMITTED || rule->state == STOCK_RELEASED)
 			TEST_ROW(rule->to == rule->state && rule->effect == STOCK_KEEP,
 				 pairs[i].reason);
 	}
-	/* What a refusal ends as is what a repeat of it is told: the functions rely on it. */
+	/* A repeat of a refused order gets the refusal: the functions rely on it. */
 	CU_ASSERT_EQUAL(stock_rule(STOCK_UNAVAILABLE, STOCK_REQ_RESERVE)->to, STOCK_UNAVAILABLE);
 }
 
@@ -130,7 +130,7 @@ static void serve(enum stock_state *state, uint64_t *available, uint64_t *reserv
 		*reserved += quantity;
 		break;
 	case STOCK_COMMIT_IT:
-		CU_FAIL("nobody asked for that");
+		CU_FAIL("no commit was requested");
 		break;
 	case STOCK_GIVE_BACK:
 		CU_ASSERT(*reserved >= quantity);
@@ -223,7 +223,7 @@ static void adding_up(void)
 static const struct test tests[] = {
 	{ "every pair of state and request", every_pair },
 	{ "what must hold for the table as a whole", table_as_a_whole },
-	{ "placed and cancelled commute, however often they come", requests_commute },
+	{ "placed and cancelled commute, however often they are delivered", requests_commute },
 	{ "names and letters", names },
 	{ "counters that do not add up are noticed", adding_up },
 };

@@ -1,11 +1,11 @@
-/* Text from outside: decoding, what is printable, and how the rest is shown. */
+/* Text from outside: decoding, which characters are printable, and how others are shown. */
 #include "base/base.h"
 
 #include <string.h>
 
 #include "run.h"
 
-/* Writes a character as UTF-8 encodes it, whether it may be or not. */
+/* Encodes a number as UTF-8 would, whether it is a character or not. */
 static size_t encode(uint32_t c, char text[5])
 {
 	size_t length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
@@ -18,7 +18,7 @@ static size_t encode(uint32_t c, char text[5])
 	return length;
 }
 
-/* Every character there is comes back as itself; what is none does not. */
+/* Every character is decoded as itself; other numbers are refused. */
 static void every_character(void)
 {
 	for (uint32_t c = 0; c < 0x120000; c++) {
@@ -36,7 +36,7 @@ static void every_character(void)
 	}
 }
 
-/* What is shown is printable, and the same when shown again; what is printable is left alone. */
+/* Shown text is printable, and the same when shown again; printable text is not changed. */
 static void every_character_shown(void)
 {
 	for (uint32_t c = 0; c < 0x120000; c++) {

@@ -1,6 +1,6 @@
-/* test_watch.c - who waits for orders, on a store that answers reads when the test says so: how many
- * are under way at a time, and in what order; who is told by a move of this instance, by the tail, and by
- * both. */
+/* test_watch.c - waiters for orders, on a store that answers reads when the test decides: how many reads
+ * are under way at a time, and in what order; waiters that are woken by a move of this instance, by the
+ * tail, and by both. */
 #include <string.h>
 
 #include "loop/loop.h"
@@ -24,9 +24,9 @@ struct order_store {
 struct waiter {
 	struct order_waiter base;
 	char order_id[ORDER_ID_LENGTH + 1];
-	size_t told, failed;
-	size_t told_at;    /* reads that had been answered by then */
-	char versions[64]; /* as they were told: "2r" was read, "2m" was moved here */
+	size_t woken, failed;
+	size_t woken_at;   /* reads that had been answered by then */
+	char versions[64]; /* "2r": version 2 came from a read, "2m": from a move here */
 };
 
 static struct fixture {
@@ -71,7 +71,7 @@ void order_store_tail_interrupt(struct order_store *store)
 	rt_loop_defer(store->loop, &store->interrupt);
 }
 
-/* Answers the oldest read with this version of its order; RT_OK: or that it failed. */
+/* Answers the oldest read with this version of its order; unless `status` is RT_OK, it fails. */
 static void answer_one(uint64_t version, int status)
 {
 	struct order_store *store = &f.store;
@@ -86,7 +86,7 @@ static void answer_one(uint64_t version, int status)
 	op->done(op, status);
 }
 
-/* Answers until nothing is asked any more; how many that were. */
+/* Answers until no read is under way; returns how many it answered. */
 static size_t answer_all(uint64_t version)
 {
 	size_t before = f.store.get_total;
@@ -96,7 +96,7 @@ static size_t answer_all(uint64_t version)
 	return f.store.get_total - before;
 }
 
-/* The tail is where the stream ends. */
+/* The tail begins at the end of the stream. */
 static void tail_begins(void)
 {
 	struct order_tail_op *tail = RT_TAKE(f.store.tail);
@@ -117,8 +117,8 @@ static struct order_tail_op *take_tail(void)
 	return RT_TAKE(f.store.tail);
 }
 
-/* An event of the order comes by, which somebody else has published. */
-static void hear(const struct waiter *waiter, uint64_t version)
+/* The tail reads an event of the order that another instance published. */
+static void other_publishes(const struct waiter *waiter, uint64_t version)
 {
 	struct order_tail_op *tail = take_tail();
 	struct order_tail_entry entry = { .subject = waiter->order_id, .seq = version };
@@ -145,8 +145,8 @@ static void on_order(struct order_waiter *base, const struct order_record *recor
 
 	CU_ASSERT_FATAL(record != NULL);
 	CU_ASSERT_STRING_EQUAL(record->order_id, waiter->order_id);
-	waiter->told++;
-	waiter->told_at = f.store.get_total;
+	waiter->woken++;
+	waiter->woken_at = f.store.get_total;
 	note_version(waiter, record->version, 'r');
 }
 
@@ -205,7 +205,7 @@ static void teardown(void)
 	rt_loop_free(f.loop);
 }
 
-/* 10 000 wait for orders that nothing is heard of. */
+/* 10 000 wait for orders that have no events. */
 static void many_wait(void)
 {
 	for (size_t i = 0; i < MANY; i++)
@@ -232,9 +232,9 @@ static void test_few_at_a_time(void)
 	CU_ASSERT(answer_all(2) >= MANY);
 	CU_ASSERT(f.store.get_most <= ORDER_WATCH_READS_MAX);
 	for (size_t i = 0; i < MANY; i++)
-		CU_ASSERT_EQUAL(f.waiters[i].told, 1);
+		CU_ASSERT_EQUAL(f.waiters[i].woken, 1);
 	for (int sweep = 0; sweep < 3; sweep++) {
-		/* Each once: the next sweep asks for none that still waits its turn. */
+		/* Each once: a sweep does not add orders that still wait to be read. */
 		rt_loop_advance(f.loop, 5500);
 		CU_ASSERT_EQUAL(answer_all(2), MANY);
 	}
@@ -242,8 +242,8 @@ static void test_few_at_a_time(void)
 	CU_ASSERT(f.store.get_most > 1);
 }
 
-/* An order that was heard of is read soon, however many are only looked after. */
-static void test_heard_before_stale(void)
+/* An order with an event is read soon, however many a sweep reads. */
+static void test_events_before_sweep(void)
 {
 	struct waiter *last = &f.waiters[MANY - 1];
 	size_t before;
@@ -251,23 +251,23 @@ static void test_heard_before_stale(void)
 	many_wait();
 	rt_loop_advance(f.loop, 6000);
 	before = f.store.get_total;
-	hear(last, 2);
-	hear(last, 2);
-	while (last->told == 0)
+	other_publishes(last, 2);
+	other_publishes(last, 2);
+	while (last->woken == 0)
 		answer_one(2, RT_OK);
-	CU_ASSERT(last->told_at - before <= 2 * ORDER_WATCH_READS_MAX + 2);
-	CU_ASSERT_EQUAL(answer_all(2) + last->told_at - before, MANY);
+	CU_ASSERT(last->woken_at - before <= 2 * ORDER_WATCH_READS_MAX + 2);
+	CU_ASSERT_EQUAL(answer_all(2) + last->woken_at - before, MANY);
 }
 
-/* And those have their turn, however much is heard. */
-static void test_stale_beside_heard(void)
+/* The orders of a sweep are read, too, however many events come. */
+static void test_sweep_beside_events(void)
 {
 	size_t stale = 0;
 
 	many_wait();
 	rt_loop_advance(f.loop, 6000);
 	for (size_t i = 0; i < 4 * ORDER_WATCH_READS_MAX; i++) {
-		hear(&f.waiters[MANY - 1 - i % 500], 3 + i);
+		other_publishes(&f.waiters[MANY - 1 - i % 500], 3 + i);
 		if (strcmp(f.store.gets[0]->order_id, f.waiters[MANY - 500].order_id) < 0)
 			stale++;
 		answer_one(2, RT_OK);
@@ -275,26 +275,26 @@ static void test_stale_beside_heard(void)
 	CU_ASSERT(stale >= ORDER_WATCH_READS_MAX);
 	answer_all(2);
 	for (size_t i = 0; i < MANY; i++)
-		CU_ASSERT(f.waiters[i].told >= 1);
+		CU_ASSERT(f.waiters[i].woken >= 1);
 }
 
-/* Heard of while it is read: read once more, and once only. */
-static void test_heard_while_read(void)
+/* An event comes while its order is read: it is read once more, and once only. */
+static void test_event_during_read(void)
 {
 	add(0, false);
 	tail_begins();
 	CU_ASSERT_EQUAL(f.store.get_count, 1);
-	hear(&f.waiters[0], 2);
-	hear(&f.waiters[0], 3);
+	other_publishes(&f.waiters[0], 2);
+	other_publishes(&f.waiters[0], 3);
 	CU_ASSERT_EQUAL(f.store.get_count, 1);
 	answer_one(1, RT_OK);
 	CU_ASSERT_EQUAL(f.store.get_count, 1);
 	answer_one(3, RT_OK);
 	CU_ASSERT_EQUAL(f.store.get_count, 0);
-	CU_ASSERT_EQUAL(f.waiters[0].told, 1);
+	CU_ASSERT_EQUAL(f.waiters[0].woken, 1);
 }
 
-/* Who goes while its order waits to be read leaves nothing behind; the others are read. */
+/* A waiter that goes before its order is read leaves nothing behind; the others are read. */
 static void test_gone_before_read(void)
 {
 	many_wait();
@@ -303,10 +303,10 @@ static void test_gone_before_read(void)
 		order_watch_remove(f.watch, &f.waiters[i].base);
 	CU_ASSERT(answer_all(2) <= MANY / 2 + ORDER_WATCH_READS_MAX);
 	for (size_t i = 0; i < MANY; i++)
-		CU_ASSERT_EQUAL(f.waiters[i].told, i % 2);
+		CU_ASSERT_EQUAL(f.waiters[i].woken, i % 2);
 	add(0, true);
 	CU_ASSERT_EQUAL(answer_all(2), 1);
-	CU_ASSERT_EQUAL(f.waiters[0].told, 1);
+	CU_ASSERT_EQUAL(f.waiters[0].woken, 1);
 }
 
 /* A read of the tail ends with these: a foreign order's event at `id`, or nothing when it is NULL. */
@@ -321,16 +321,16 @@ static void tail_ends(const char *id, const char *last)
 	tail->done(tail, RT_OK);
 }
 
-/* What the tail is asked for next. */
+/* The position of the next read of the tail. */
 static void expect_after(const char *after)
 {
 	f.store.tail = take_tail();
 	CU_ASSERT_STRING_EQUAL(f.store.tail->after, after);
 }
 
-/* The stream is deleted and begins again below where the tail is, or overtakes it unseen: whoever
- * waits is told of what was missed. */
-static void test_stream_begins_anew(void)
+/* The stream is deleted and begins again before the position of the tail, or passes it unseen: all orders
+ * with waiters are read. */
+static void test_stream_begins_again(void)
 {
 	add(0, false);
 	tail_begins();
@@ -348,17 +348,17 @@ static void test_stream_begins_anew(void)
 	tail_ends(NULL, "0-7");
 	expect_after("0-7");
 	CU_ASSERT_EQUAL(answer_all(2), 1);
-	CU_ASSERT_EQUAL(f.waiters[0].told, 1);
+	CU_ASSERT_EQUAL(f.waiters[0].woken, 1);
 	/* Others' events follow each other: no reason to read. */
 	tail_ends("2-8", "2-8");
 	CU_ASSERT_EQUAL(f.store.get_count, 0);
-	/* One that counts less than the last: entries before it were missed. */
+	/* An entry with a lower number than the last: entries before it were missed. */
 	tail_ends("3-4", "3-4");
 	CU_ASSERT_EQUAL(answer_all(3), 1);
-	CU_ASSERT_EQUAL(f.waiters[0].told, 2);
+	CU_ASSERT_EQUAL(f.waiters[0].woken, 2);
 }
 
-/* The store is away: each read fails, none is lost, and the end does not wait for what waits. */
+/* The store is away: each read fails, none is lost, and the stop does not wait for queued reads. */
 static void test_outage(void)
 {
 	for (size_t i = 0; i < MANY; i++)
@@ -388,48 +388,48 @@ static void publish(const char *before, const char *last)
 	f.store.published(f.store.published_user, before, last);
 }
 
-/* Who waits is told from the answer, once, whatever the tail and reads say afterwards; who needs the
- * record is told from a read. */
-static void test_told_by_the_move(void)
+/* A waiter is woken by the answer of the move, once, whatever the tail and reads bring afterwards; one that
+ * needs the record is woken by a read. */
+static void test_woken_by_a_move(void)
 {
-	struct waiter *told = &f.waiters[0], *reads = &f.waiters[1];
+	struct waiter *moved = &f.waiters[0], *reads = &f.waiters[1];
 
-	told->base.on_moved = on_moved;
-	snprintf(reads->order_id, sizeof(reads->order_id), "%s", told->order_id);
+	moved->base.on_moved = on_moved;
+	snprintf(reads->order_id, sizeof(reads->order_id), "%s", moved->order_id);
 	add(0, false);
 	add(1, false);
-	CU_ASSERT_TRUE(order_watch_has(f.watch, told->order_id));
+	CU_ASSERT_TRUE(order_watch_has(f.watch, moved->order_id));
 	CU_ASSERT_FALSE(order_watch_has(f.watch, f.waiters[2].order_id));
 	tail_begins();
 	answer_all(1);
-	moves(told, 2, "placed@1-1 reserved+1-2");
-	CU_ASSERT_STRING_EQUAL(told->versions, "2m");
+	moves(moved, 2, "placed@1-1 reserved+1-2");
+	CU_ASSERT_STRING_EQUAL(moved->versions, "2m");
 	CU_ASSERT_EQUAL(f.store.get_count, 1);
-	hear(told, 2);
+	other_publishes(moved, 2);
 	CU_ASSERT_EQUAL(answer_all(2), 1);
-	CU_ASSERT_STRING_EQUAL(told->versions, "2m");
+	CU_ASSERT_STRING_EQUAL(moved->versions, "2m");
 	CU_ASSERT_STRING_EQUAL(reads->versions, "2r");
-	/* Somebody else's version, then an own one, whose answer is late. */
-	hear(told, 3);
-	moves(told, 2, "placed@1-1 reserved+1-2");
+	/* Another instance's version, then an own one, whose answer is late. */
+	other_publishes(moved, 3);
+	moves(moved, 2, "placed@1-1 reserved+1-2");
 	CU_ASSERT_EQUAL(answer_all(3), 1);
-	CU_ASSERT_STRING_EQUAL(told->versions, "2m3r");
+	CU_ASSERT_STRING_EQUAL(moved->versions, "2m3r");
 	CU_ASSERT_STRING_EQUAL(reads->versions, "2r3r");
-	/* No history: the node came after the move was sent. */
-	moves(told, 4, NULL);
+	/* No history: the waiter came after the move was sent. */
+	moves(moved, 4, NULL);
 	CU_ASSERT_EQUAL(answer_all(4), 1);
-	CU_ASSERT_STRING_EQUAL(told->versions, "2m3r4r");
-	/* A read from before the move is not the last word. */
+	CU_ASSERT_STRING_EQUAL(moved->versions, "2m3r4r");
+	/* A read from before the move does not override it. */
 	order_watch_read(f.watch, &reads->base);
-	moves(told, 5, "placed@1-1 reserved+1-2");
+	moves(moved, 5, "placed@1-1 reserved+1-2");
 	answer_one(4, RT_OK);
 	CU_ASSERT_EQUAL(answer_all(5), 1);
-	CU_ASSERT_STRING_EQUAL(told->versions, "2m3r4r5m");
+	CU_ASSERT_STRING_EQUAL(moved->versions, "2m3r4r5m");
 	CU_ASSERT_STRING_EQUAL(reads->versions, "2r3r4r4r5r");
 }
 
-/* Alone, an instance reads nothing of what it publishes, and looks at the tail now and then, seldomer
- * while nobody comes. */
+/* A single instance does not read what it publishes, and reads the tail now and then, less often while
+ * no waiter comes. */
 static void test_alone(void)
 {
 	int64_t before_ms;
@@ -438,7 +438,7 @@ static void test_alone(void)
 	publish("1-1", "2-9");
 	expect_after("2-9");
 	CU_ASSERT_EQUAL(f.store.tail->block_ms, 0);
-	/* An answer that was on its way is no news when the read comes with its entries. */
+	/* An answer that was on its way brings nothing new when the read has its entries. */
 	publish("2-9", "3-12");
 	tail_ends("3-10", "3-12");
 	publish("3-12", "3-14");
@@ -458,8 +458,8 @@ static void test_alone(void)
 	CU_ASSERT_EQUAL(f.store.get_count, 0);
 }
 
-/* What is missing between own entries is read at once: another instance publishes, or the answer to an own
- * batch was lost. From then on the tail waits at the stream, until nobody else has published for long. */
+/* Entries missing between own ones are read at once: another instance publishes, or the answer to an own
+ * batch was lost. From then on the tail blocks on the stream, until no other instance has published for long. */
 static void test_with_others(void)
 {
 	one_waits();
@@ -468,7 +468,7 @@ static void test_with_others(void)
 	publish("2-6", "2-8");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(f.store.tail);
 	CU_ASSERT_STRING_EQUAL(f.store.tail->after, "2-4");
-	hear(&f.waiters[0], 2);
+	other_publishes(&f.waiters[0], 2);
 	CU_ASSERT_EQUAL(answer_all(2), 1);
 	CU_ASSERT_STRING_EQUAL(f.waiters[0].versions, "2r");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(f.store.tail);
@@ -481,7 +481,7 @@ static void test_with_others(void)
 	publish("9-8", "9-9");
 	expect_after("9-9");
 	CU_ASSERT_EQUAL(f.store.tail->block_ms, 0);
-	/* Nothing is published here, and a look finds others' entries. */
+	/* Nothing is published here, and a read finds others' entries. */
 	tail_ends("9-10", "9-10");
 	expect_after("9-10");
 	CU_ASSERT(f.store.tail->block_ms > 0);
@@ -494,14 +494,14 @@ static void test_with_others(void)
 
 static const struct test tests[] = {
 	{ "few orders are read at a time", test_few_at_a_time },
-	{ "what was heard of is read soon", test_heard_before_stale },
-	{ "what is only looked after has its turn", test_stale_beside_heard },
-	{ "heard of while it is read", test_heard_while_read },
-	{ "a stream that begins anew is followed", test_stream_begins_anew },
-	{ "gone before it was read", test_gone_before_read },
+	{ "an order with an event is read soon", test_events_before_sweep },
+	{ "the orders of a sweep are read, too", test_sweep_beside_events },
+	{ "an event comes while its order is read", test_event_during_read },
+	{ "a stream that begins again is followed", test_stream_begins_again },
+	{ "a waiter goes before its order is read", test_gone_before_read },
 	{ "the store is away", test_outage },
-	{ "who waits is told by the move", test_told_by_the_move },
-	{ "alone, the tail is not read", test_alone },
+	{ "a move wakes waiters", test_woken_by_a_move },
+	{ "a single instance does not read its own entries", test_alone },
 	{ "others' entries are read", test_with_others },
 };
 

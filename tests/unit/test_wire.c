@@ -1,4 +1,4 @@
-/* The check of protobuf bytes: what protobuf-c would swallow or fail on is named. */
+/* The check of protobuf bytes: it names the fault that protobuf-c would ignore or fail on. */
 #include <google/protobuf/descriptor.pb-c.h>
 #include <string.h>
 #include <tandem/order/v1/order_service.pb-c.h>
@@ -37,7 +37,7 @@ static const struct row rows[] = {
 
 	{ "a NUL cuts a C string", PLACE, BYTES("\x12\003b\0b"), "holds a NUL character",
 	  "customer_id" },
-	{ "no UTF-8", PLACE, BYTES("\x12\x02\xc3\x28"), BAD, "customer_id" },
+	{ "not UTF-8", PLACE, BYTES("\x12\x02\xc3\x28"), BAD, "customer_id" },
 	{ "a surrogate", PLACE, BYTES("\x12\x03\xed\xa0\x80"), BAD, "customer_id" },
 	{ "overlong", PLACE, BYTES("\x12\x02\xc0\xaf"), BAD, "customer_id" },
 	{ "a character cut off", PLACE, BYTES("\x12\x02\xe2\x82"), BAD, "customer_id" },
@@ -84,7 +84,7 @@ static void test_table(void)
 			right = strcmp(fault.what, row->what) == 0 &&
 				strcmp(fault.field, row->field) == 0;
 		TEST_ROW(right, row->why);
-		/* What passes, protobuf-c must be able to unpack. */
+		/* protobuf-c must be able to unpack what passes the check. */
 		if (fine) {
 			ProtobufCMessage *message = protobuf_c_message_unpack(row->descriptor, NULL,
 									      row->length, bytes);
@@ -132,8 +132,8 @@ static void test_field_count(void)
 	free(bytes);
 }
 
-/* Every byte of a good message changed to every value: what passes the check, protobuf-c
- * unpacks; what protobuf-c refuses, so does the check. */
+/* Every byte of a good message changed to every value: protobuf-c unpacks what passes the check, and
+ * the check refuses what protobuf-c refuses. */
 static void test_agrees_with_protobuf_c(void)
 {
 	static const char good[] =
