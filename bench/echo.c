@@ -1,13 +1,13 @@
-/* echo.c - the floor: a bare gRPC-core unary call with the messages of PlaceOrder, nothing behind
- * it. The CPU it costs the server is the unit of other figures.
+/* echo.c - the floor: a bare unary call of gRPC core with the messages of PlaceOrder and no work
+ * behind it. The CPU that it costs the server is the unit of other figures.
  *
  *   bench-echo server LISTEN [THREADS]               answers PlaceOrder with a canned order
  *   bench-echo client TARGET OUTSTANDING SECONDS     calls it, closed loop, 4 connections;
  *                                                    prints calls/s and latency as JSON
  *
- * Server: one completion queue and thread each, 32 requested calls a queue (more make
- * Debian's gRPC slower: it looks through all of them at each completion), one batch an answer;
- * the thread that takes a call answers it. */
+ * Server: each thread has a completion queue with 32 requested calls (more make Debian's gRPC
+ * slower: it searches all of them at each completion), answers in one batch, and answers the calls
+ * that it takes. */
 #include <grpc/byte_buffer.h>
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
@@ -300,7 +300,7 @@ static int client_main(const char *target, int outstanding, double seconds)
 		     count, (double)count / seconds, took[count / 2] * 1e3,
 		     took[count * 99 / 100] * 1e3);
 	(void)fflush(stdout);
-	_exit(0); /* calls are under way on purpose; the process is done */
+	_exit(0); /* without waiting for the calls under way */
 }
 
 int main(int argc, char **argv)

@@ -1,17 +1,16 @@
-/* redis_cost.c - the order and inventory services, step by step, on a real Redis: so that what a step
- * costs Redis can be counted. bench/redis_cost starts Redis, runs this and reads what was counted.
+/* redis_cost.c - the order and inventory services, step by step, with a real Redis, so that the cost of
+ * each step for Redis can be counted. bench/redis_cost starts Redis, runs this and reads the counts.
  *
  *   bench-redis-cost SOCKET SECRETS counts    orders in batches of 64, 10 and 1
  *   bench-redis-cost SOCKET SECRETS memory    many orders, settled
  *
- * It is the services themselves that run (their RPCs, stores and subscriptions), on a loop whose time
- * and chance are driven. Only their connections are made here: commands wait until their step, and a
- * read that would block until its entries are there. So a change of what a service sends needs no
- * change here, and each run sends the same bytes.
+ * The real services run (their RPCs, stores and subscriptions), on a loop with virtual time and a fixed
+ * seed. Only their connections are replaced: commands wait for their step, and a blocking read waits for
+ * its entries. So this file does not depend on what a service sends, and each run sends the same bytes.
  *
- * Each counted step lies between a PING and an ECHO, where the counters are set to zero and written out;
- * and there is a line for it: "step RUN STEP ORDERS". Others: "aof RUN ORDERS BYTES" and
- * "memory ORDERS BYTES". What is left at the end goes with the process. */
+ * Each counted step is between a PING and an ECHO, at which the counters are reset and written, and
+ * prints a line "step RUN STEP ORDERS". Other lines: "aof RUN ORDERS BYTES" and
+ * "memory ORDERS BYTES". The process ends without freeing what is left. */
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,8 +35,8 @@
 #define ORDERS_MAX     (MEMORY_ORDERS + BATCH_MAX)
 #define ID_SIZE        48
 
-/* What is counted: so many orders in rounds of a batch each. `lone`: a round begins when the one before
- * is over; else while its decisions are under way, so that these are delivered, as under load. */
+/* What is counted: so many orders, in rounds of one batch. `lone`: a round begins after the one before
+ * has ended; else while its decisions are under way, so that these are delivered, as under load. */
 static const struct run {
 	const char *name;
 	size_t batch, orders;
@@ -51,7 +50,7 @@ static const struct run {
 
 struct side {
 	struct rt_redis_options options;
-	const char *reads; /* the stream of the other */
+	const char *reads; /* the other side's stream */
 };
 static struct side order = { .reads = "inventory:{0}:events" };
 static struct side inventory = { .reads = "order:{0}:events" };
@@ -188,7 +187,7 @@ static int line_connect(void *connector, struct rt_loop *of, const struct rt_red
 	return RT_OK;
 }
 
-/* ---- commands take effect ---- */
+/* ---- sending commands ---- */
 
 static void send_commands(const struct line *line, const struct rt_list *commands)
 {
@@ -224,7 +223,7 @@ static void take_answers(struct line *line, struct rt_list *commands)
 	}
 }
 
-/* Moves what was asked and blocks, or does not. */
+/* Moves the waiting commands that block, or those that do not. */
 static void take_asked(struct line *line, bool blocks, struct rt_list *ret)
 {
 	struct rt_list all, *at;
@@ -242,7 +241,7 @@ static void take_asked(struct line *line, bool blocks, struct rt_list *ret)
 	for (struct line *line = RT_CONTAINER_OF(lines.next, struct line, link);                   \
 	     &line->link != &lines; line = RT_CONTAINER_OF(line->link.next, struct line, link))
 
-/* Lets the services go on until they wait for events, or for nothing. */
+/* Runs the services until they wait for events or have nothing to do. */
 static void go_on(void)
 {
 	bool any;
@@ -263,7 +262,7 @@ static void go_on(void)
 	} while (any);
 }
 
-/* A side's read takes effect. Its follow-up is not sent yet. */
+/* Sends a side's read. The commands that follow from it wait. */
 static void deliver(const struct side *side)
 {
 	FOR_EACH_LINE(line)
@@ -279,7 +278,7 @@ static void deliver(const struct side *side)
 	rt_loop_run_due(loop);
 }
 
-/* ---- looking ---- */
+/* ---- reading ---- */
 
 static redisReply *look(const char *format, const char *argument)
 {
@@ -307,7 +306,7 @@ static const char *named(const redisReply *reply, const char *name)
 	die("an answer has no", name);
 }
 
-/* Whether there is something that a side has not read. Its group is the only one. */
+/* Whether a side has entries to read. Its group is the only one. */
 static bool is_behind(const struct side *side)
 {
 	redisReply *stream = look("XINFO STREAM %s", side->reads);
@@ -320,7 +319,7 @@ static bool is_behind(const struct side *side)
 	return behind;
 }
 
-/* Until nothing is under way. */
+/* Runs until nothing is under way. */
 static void finish(void)
 {
 	go_on();
@@ -476,7 +475,7 @@ static void end_step(const struct run *run, const char *step)
 		printf("step - %s 1\n", step);
 }
 
-/* An order's decision: inventory's answer, and what follows of it. */
+/* The decision of orders: inventory's answer and its effects. */
 static void decide(const struct run *run)
 {
 	begin_step();
@@ -487,7 +486,7 @@ static void decide(const struct run *run)
 	end_step(run, "decide");
 }
 
-/* Inventory's work. Under load the decisions of the batch before are delivered, and acknowledged, with
+/* Inventory's work. Under load the decisions of the previous batch are delivered and acknowledged with
  * the orders of this one. */
 static void reserve(const struct run *run)
 {
@@ -513,7 +512,7 @@ static void count_round(const struct run *run)
 	}
 	reserve(run);
 	decide(run);
-	if (is_behind(&inventory)) { /* its place was not moved past what asks for nothing */
+	if (is_behind(&inventory)) { /* events that are not requests were not skipped */
 		begin_step();
 		deliver(&inventory);
 		go_on();
@@ -521,7 +520,7 @@ static void count_round(const struct run *run)
 	}
 }
 
-/* Written, or about to be. */
+/* Bytes that are written, or are about to be. */
 static long long aof_bytes(void)
 {
 	redisReply *info = look("INFO %s", "persistence");
@@ -566,7 +565,7 @@ static void count_all(void)
 
 /* ---- memory ---- */
 
-/* The buffers of connections are Redis's memory, too. Those of the services are gone. */
+/* Connections have buffers in Redis's memory: closes them all. */
 static void close_lines(void)
 {
 	bool alone = false;
@@ -585,7 +584,7 @@ static void close_lines(void)
 	}
 }
 
-/* What is kept, but for the streams: they are trimmed. */
+/* Redis's memory without the streams, which are trimmed. */
 static long long bytes_kept(void)
 {
 	static const char *const streams[] = { "order:{0}:events", "inventory:{0}:events" };
@@ -624,7 +623,7 @@ static void measure_memory(void)
 	printf("memory %zu %lld\n", placed_count, bytes_kept() - before);
 }
 
-/* ---- the whole ---- */
+/* ---- the runs ---- */
 
 static char *read_password(const char *secrets, const char *user)
 {
@@ -638,7 +637,7 @@ static char *read_password(const char *secrets, const char *user)
 	return rt_strndup(line, strcspn(line, "\n"));
 }
 
-/* Nothing happens by the clock: what Redis does for an order is counted alone. */
+/* Timers are off, so that only Redis's work for orders is counted. */
 static struct rt_context *start(struct side *side, const struct rt_context_domain *domain,
 				const void *own, const char *secrets)
 {

@@ -1,13 +1,13 @@
-/* redis_floor.c - the other floor: the Redis work of an order as bare commands from one pipelined
- * client, without functions, services or decisions. What Redis cannot do the job for less than.
+/* redis_floor.c - the other floor: Redis's work for an order as bare commands from one pipelined
+ * client, without functions, services or decisions: the least that Redis needs.
  *
  *   bench-redis-floor SOCKET ORDERS BATCH
  *
  * For each batch: store and publish (HSET, XADD, ZADD index; ZADD timers once), deliver to
  * inventory (XREADGROUP), reserve (HMGET, HSET counters once; HSET, XADD an order; XACK once),
  * deliver to order, decide (HMGET, HSET, XADD an order; ZADD, XACK once), deliver and acknowledge
- * the decision to inventory. The same keys and fields as the services write. Prints nothing; the
- * caller reads Redis's CPU. */
+ * the decision to inventory. The keys and fields are those that the services write. Prints nothing;
+ * the caller reads Redis's CPU. */
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static void add(const char *s)
 	lengths[argc_++] = strlen(s);
 }
 
-/* A printf format with one %ld, checked by hand: they all stand in this file. */
+/* A printf format with one %ld, not checked by the compiler: all of them are in this file. */
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 static void addf(const char *format, long n)
 {

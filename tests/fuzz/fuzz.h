@@ -1,7 +1,7 @@
-/* fuzz.h - what the fuzzers share: bytes taken from the input, and what must hold of every text.
+/* fuzz.h - what the fuzzers share: bytes taken from the input, and checks of every text.
  *
- * A fuzzer takes from its input whatever it needs, in order; when nothing is left it gets zeros. What
- * must not be ends with a trap, which libFuzzer reports with the input. */
+ * A fuzzer takes what it needs from its input, in order; at the end of the input it gets zeros. A check
+ * that fails ends with a trap, which libFuzzer reports with the input. */
 #ifndef TESTS_FUZZ_H
 #define TESTS_FUZZ_H
 
@@ -14,7 +14,8 @@
 #define FUZZ_MUST(condition)                                                                       \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);    \
+			fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__,           \
+				#condition);                                                       \
 			__builtin_trap();                                                          \
 		}                                                                                  \
 	} while (0)
@@ -28,7 +29,7 @@ static inline uint8_t fuzz_byte(struct fuzz *fuzz)
 	return fuzz->at < fuzz->end ? *fuzz->at++ : 0;
 }
 
-/* Of a byte that says how many; more for 255. Points into the input. */
+/* A byte with the length (after 255 another), then the bytes. Points into the input. */
 static inline const char *fuzz_bytes(struct fuzz *fuzz, size_t *ret_length)
 {
 	size_t length = fuzz_byte(fuzz);
@@ -71,7 +72,7 @@ static inline int64_t fuzz_int(struct fuzz *fuzz)
 	return kind < 128 ? kind : (int64_t)n;
 }
 
-/* What a person is shown: whole lines of printable UTF-8. */
+/* Output for people: whole lines of printable UTF-8. */
 static inline void fuzz_check_shown(char *text)
 {
 	for (char *line = text, *end; *line != '\0'; line = end + 1) {
@@ -82,7 +83,7 @@ static inline void fuzz_check_shown(char *text)
 	}
 }
 
-/* What --json prints: a value a line, in pure ASCII. */
+/* Output of --json: one value per line, in pure ASCII. */
 static inline void fuzz_check_json(char *text)
 {
 	for (char *line = text, *end; *line != '\0'; line = end + 1) {

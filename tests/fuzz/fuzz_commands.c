@@ -1,9 +1,9 @@
-/* fuzz_commands.c - whole commands of tandemctl against a Redis that answers whatever the input says.
+/* fuzz_commands.c - whole commands of tandemctl with a Redis whose answers come from the input.
  *
- * The functions that ask Redis are replaced (CMakeLists.txt): an answer is made of the input's bytes,
- * mostly in the shape that the command asked for, with words that make it go on. When the input is
- * used up, Redis is away; so every run ends. What the command prints must be harmless, its JSON
- * pure ASCII, its exit code one of the four. */
+ * The functions that call Redis are replaced (CMakeLists.txt): an answer is made of the input's bytes,
+ * mostly in the shape that the command expects, with words that it knows. At the end of the input Redis
+ * is unreachable, so every run ends. The output must be printable, its JSON pure ASCII, the exit code
+ * one of the four. */
 #include <hiredis/hiredis.h>
 #include <stdarg.h>
 
@@ -163,7 +163,7 @@ static redisReply *any_reply(int depth)
 	}
 }
 
-/* Mostly what is expected. */
+/* Mostly the expected kind of answer. */
 static redisReply *mostly(redisReply *(*expected)(void))
 {
 	return fuzz_byte(&input) % 16 == 15 ? any_reply(2) : expected();
@@ -303,13 +303,13 @@ static redisReply *answer(const struct rt_args *args)
 		return page();
 	if (strcmp(name, "EVAL") == 0 || strcmp(name, "FCALL") == 0)
 		return script(args);
-	/* What Redis itself counts. */
+	/* Redis counts these: always a small number. */
 	if (strcmp(name, "XLEN") == 0 || strcmp(name, "XDEL") == 0)
 		return make_integer(fuzz_byte(&input));
 	return fuzz_byte(&input) % 2 == 0 ? any_string() : any_reply(0);
 }
 
-/* ---- what stands in for connect.c, Redis and gRPC ---- */
+/* ---- replacements for connect.c, Redis and gRPC ---- */
 
 redisReply *__wrap_ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
 				  bool errors_too);
@@ -373,7 +373,7 @@ redisReply *__wrap_ctl_redis_named(struct ctl *ctl, const char *const *list, siz
 	return ask(ctl, false, list, count, name);
 }
 
-/* The real one shows the whole text; here it is enough that there is one. */
+/* The real one prints the text; here it is only formatted. */
 void __wrap_ctl_error(const char *format, ...)
 {
 	char text[4096];
@@ -390,7 +390,7 @@ int64_t __wrap_ctl_now_ms(struct ctl *ctl)
 	return INT64_C(1764000060000);
 }
 
-/* A connection of which nothing but this is asked. */
+/* A connection of which only `up` is called. */
 static bool redis_up(const struct rt_redis *redis)
 {
 	(void)redis;

@@ -1,5 +1,5 @@
-/* fuzz_record.c - what lies in Redis as a record of an order: what order_view makes of it must be an
- * order that any client can read. And the small parsers of ids, numbers, times and reservations. */
+/* fuzz_record.c - bytes as the record of an order in Redis: the order that order_view makes of it must
+ * be one that any client can read. And the small parsers of ids, numbers, times and reservations. */
 #include "base/base.h"
 #include "check.h"
 #include "ctl/audit.h"

@@ -1,6 +1,6 @@
 /* fuzz_wire.c - bytes as a message of every kind that comes from outside: events, details of errors,
- * requests. What rt_wire_check lets through must unpack, be told as JSON and as text, and be
- * checked against the contract's limits. The first byte says which kind. */
+ * requests. What rt_wire_check accepts must unpack, print as JSON and as text, and pass or fail the
+ * check of the contract's limits. The first byte selects the kind. */
 #include "base/base.h"
 #include "check.h"
 #include "ctl/ctl.h"
@@ -48,7 +48,7 @@ static const ProtobufCMessageDescriptor *pick(uint8_t which)
 	return NULL;
 }
 
-/* Takes `json`. What printing it writes to stdout; freed by the caller. */
+/* What printing `json` (which it takes) writes to stdout; freed by the caller. */
 static char *printed(json_t *json, bool people)
 {
 	FILE *terminal = stdout;

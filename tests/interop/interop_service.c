@@ -1,7 +1,8 @@
-/* interop_service.c - grpc.testing.TestService: answers of the size, status and rhythm that are asked for.
+/* interop_service.c - grpc.testing.TestService: answers with the size, status and intervals that a request
+ * asks for.
  *
- * A stream of answers, in the order things happen:
- *   next_answer      waits the interval of the next answer that is wanted
+ * A stream of answers, in the order of events:
+ *   next_answer      waits for the interval of the next answer
  *     send_answer    sends it; when the client is slow, waits until the queue is drained
  *   answers_done     StreamingOutputCall ends; FullDuplexCall reads the next request */
 #include "interop_service.h"
@@ -20,7 +21,7 @@ struct answers {
 	struct rt_timer timer;
 };
 
-/* What the custom_metadata test wants back. */
+/* The custom_metadata test expects these back. */
 static void echo_metadata(struct rt_call *call)
 {
 	static const char initial[] = "x-grpc-test-echo-initial";
@@ -36,7 +37,7 @@ static void echo_metadata(struct rt_call *call)
 		rt_call_set_trailing(call, trailing, value, length);
 }
 
-static bool size_fine(int32_t size)
+static bool size_is_valid(int32_t size)
 {
 	return size >= 0 && size <= SIZE_MAX_BYTES;
 }
@@ -72,8 +73,8 @@ static void interop_unary_call(Grpc__Testing__TestService_Service *service,
 		echo_status(closure_data, request->response_status);
 		return;
 	}
-	if (!size_fine(request->response_size)) {
-		rt_call_failf(closure_data, RT_CODE_INVALID_ARGUMENT, "no such size: %d",
+	if (!size_is_valid(request->response_size)) {
+		rt_call_failf(closure_data, RT_CODE_INVALID_ARGUMENT, "invalid size: %d",
 			      request->response_size);
 		return;
 	}
@@ -186,8 +187,8 @@ static void send_answer(struct rt_timer *timer)
 		GRPC__TESTING__STREAMING_OUTPUT_CALL_RESPONSE__INIT;
 	Grpc__Testing__Payload payload = GRPC__TESTING__PAYLOAD__INIT;
 
-	if (!size_fine(wanted->size)) {
-		answers_fail(answers, RT_CODE_INVALID_ARGUMENT, "no such size");
+	if (!size_is_valid(wanted->size)) {
+		answers_fail(answers, RT_CODE_INVALID_ARGUMENT, "invalid size");
 		return;
 	}
 	payload.body.len = (size_t)wanted->size;

@@ -1,5 +1,4 @@
-/* interop_server - serves grpc.testing.TestService on a free port, which it prints; ends with
- * SIGTERM. */
+/* interop_server - serves grpc.testing.TestService on a free port, which it prints, until SIGTERM. */
 #include <signal.h>
 #include <stdio.h>
 

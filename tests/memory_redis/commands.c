@@ -93,7 +93,7 @@ static struct memory_field *field_find(const struct memory_key *key, const struc
 	return field;
 }
 
-/* True: it is new. */
+/* Returns whether the field is new. */
 static bool field_set(struct memory_key *key, const struct memory_text *name,
 		      const struct memory_text *value)
 {
@@ -214,7 +214,7 @@ static size_t zset_index(const struct memory_zset *zset, const struct memory_tex
 	return at;
 }
 
-/* Where it belongs. */
+/* The index at which it belongs. */
 static size_t zset_place(const struct memory_zset *zset, double score,
 			 const struct memory_text *member)
 {
@@ -243,7 +243,7 @@ static struct memory_scored zset_take(struct memory_zset *zset, size_t at)
 	return entry;
 }
 
-/* True: it is new. */
+/* Returns whether the member is new. */
 static bool zset_set(struct memory_zset *zset, double score, const struct memory_text *member)
 {
 	size_t at = zset_index(zset, member);
@@ -340,7 +340,7 @@ static redisReply *run_zrevrank(struct memory_call *call)
 				 : reply_int(call, (int64_t)(zset->count - 1 - at));
 }
 
-/* Members [from, to) as they lie, or backwards from the last. */
+/* Members [from, to) in order, or backwards from the last. */
 struct slice {
 	int64_t from, to;
 	bool backwards, with_scores;
@@ -367,7 +367,7 @@ static redisReply *zset_slice(struct memory_call *call, struct slice slice)
 	return answer;
 }
 
-/* ZRANGE, ZREVRANGE: by index, which counts from the end where it is negative. */
+/* ZRANGE, ZREVRANGE: by index; a negative one counts from the end. */
 static redisReply *run_zrange(struct memory_call *call)
 {
 	bool backwards = strstr(call->command->name, "REV") != NULL;
@@ -459,7 +459,7 @@ static redisReply *run_info(struct memory_call *call)
 				       : "# Memory\r\nused_memory:2\r\nmaxmemory:0\r\n");
 }
 
-/* By name. */
+/* Sorted by name. */
 static const struct memory_command commands[] = {
 	{ "DEL", -2, CMD_WRITE | CMD_ANY, 1, -1, 0, run_del },
 	{ "EXISTS", -2, CMD_ANY, 1, -1, 0, run_exists },

@@ -8,7 +8,7 @@
 
 #include "memory_redis.h"
 
-/* A command that runs. */
+/* A command that is executed. */
 struct memory_call {
 	struct memory_redis *redis;
 	struct rt_arena *arena;
@@ -16,16 +16,16 @@ struct memory_call {
 	const struct memory_text *argv;
 	const struct memory_command *command;
 	int64_t now_ms;
-	bool scripted;          /* a function runs it: its answer is used before the next command */
-	struct memory_key *key; /* the first that is named; NULL: there is none */
-	redisReply *error;      /* why something returned false */
+	bool scripted; /* called by a function: its answer is used before the next command */
+	struct memory_key *key; /* the first key argument's; NULL: it does not exist */
+	redisReply *error;      /* set by helpers that return false */
 };
 
 enum {
 	CMD_WRITE = 1,
 	CMD_DENYOOM = 2,
 	CMD_NOSCRIPT = 4,
-	CMD_LATE = 8, /* it looks at its arguments before it says that a key is of another type */
+	CMD_LATE = 8, /* it checks its arguments before the type of its key */
 	CMD_ANY = 16, /* keys of any type */
 };
 typedef redisReply *memory_runs(struct memory_call *call);
@@ -37,7 +37,7 @@ struct memory_command {
 	enum memory_type type;
 	memory_runs *run;
 };
-/* Finds the command, and says what is wrong with the call; NULL: nothing. */
+/* Finds the command and checks the number of arguments. NULL, or the error. */
 redisReply *memory_call_begin(struct memory_call *call);
 redisReply *memory_call_run(struct memory_call *call);
 /* Calls visit for each argument that is a key. */
@@ -51,7 +51,7 @@ redisReply *reply_status(struct memory_call *call, const char *text);
 redisReply *reply_ok(struct memory_call *call);
 redisReply *reply_nil(struct memory_call *call);
 redisReply *reply_int(struct memory_call *call, int64_t n);
-/* The bytes are copied, unless a function asks. */
+/* The bytes are copied, unless a function made the call. */
 redisReply *reply_text(struct memory_call *call, const struct memory_text *text);
 redisReply *reply_str(struct memory_call *call, const char *text);
 redisReply *reply_id(struct memory_call *call, struct memory_id id);
@@ -65,7 +65,7 @@ void reply_push(redisReply *array, redisReply *element);
 /* An array of one value for each letter: s text (const char *), i number (int64_t), d id (struct memory_id),
  * r an answer (redisReply *). */
 redisReply *reply_list(struct memory_call *call, const char *types, ...);
-/* False, with the call's error. */
+/* Sets the call's error; returns false. */
 bool fail(struct memory_call *call, const char *format, ...) RT_PRINTF(2, 3);
 
 /* ---- arguments ---- */
@@ -77,11 +77,11 @@ bool arg_int(struct memory_call *call, size_t i, int64_t *ret);
 
 struct memory_text text_copy(const char *data, size_t length);
 bool text_same(const struct memory_text *a, const struct memory_text *b);
-/* NULL: there is none. */
+/* The key that argument i names; NULL: there is none. */
 struct memory_key *key_find(struct memory_call *call, size_t i);
-/* For CMD_LATE: whether the call's key is of the command's type. */
+/* Whether the call's key has the command's type; commands with CMD_LATE call it themselves. */
 bool key_fits(struct memory_call *call);
-/* The call's key; it is made when there is none. */
+/* The call's key; created when it does not exist. */
 struct memory_key *key_make(struct memory_call *call);
 void key_delete(struct memory_redis *redis, struct memory_key *key);
 void stream_done(struct memory_stream *stream);
@@ -89,7 +89,7 @@ void stream_done(struct memory_stream *stream);
 /* lua.c */
 memory_runs run_fcall, run_function_load;
 void memory_functions_free(struct memory_redis *redis);
-/* A client's command changed something: tells who waits. */
+/* A client's command changed something: runs blocked reads again. */
 void memory_changed(struct memory_redis *redis);
 void memory_late_free(struct memory_redis *redis);
 

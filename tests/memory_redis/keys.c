@@ -1,4 +1,4 @@
-/* keys.c - the keyspace, and answers as hiredis has them. */
+/* keys.c - the keyspace, and answers as hiredis represents them. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* link.c - see link.h.
  *
- * A link has two queues and two timers: the first request takes effect when it is due and goes over to the
- * answers; the first answer is handed over when it is due. What is behind a delayed one waits. */
+ * A link has two queues and two timers: the first request takes effect when it is due and moves to the
+ * answers; the first answer is delivered when it is due. Those behind a delayed one wait. */
 #include "link.h"
 
 #include <ctype.h>
@@ -9,12 +9,12 @@
 
 #include "internal.h"
 
-#define LATE_AFTER_MS 100 /* a caller's patience, as the simulation has it */
+#define LATE_AFTER_MS 100 /* the timeout of a command whose effect is late */
 #define RECONNECT_MS  50
 
 struct command {
 	struct rt_list link;
-	struct rt_redis_op *op; /* NULL: it is late, nobody waits for it */
+	struct rt_redis_op *op; /* NULL: it is late, its caller got RT_TIMEOUT */
 	struct memory_redis *redis;
 	char what[48];
 	int status;
@@ -35,7 +35,7 @@ struct link {
 	void *user;
 	struct rt_list requests, answers; /* of struct command */
 	size_t pending;
-	struct command *waits; /* a read, for something to come */
+	struct command *waits; /* a blocked read */
 	struct rt_timer request_timer, answer_timer, wait_timer, up_timer, reset_timer;
 	bool up;
 };
@@ -95,7 +95,7 @@ static void command_free(struct command *command)
 	free(command);
 }
 
-/* What Redis would have answered, for a hook's status that stands for an answer; NULL: it is none. */
+/* Redis's answer for a status of the hook that means an error of Redis; NULL for others. */
 static const redisReply *answer_for(int status)
 {
 	static char loading[] = "LOADING Redis is loading the dataset in memory";
@@ -132,7 +132,7 @@ static void command_ends(struct link *link, struct command *command, int status)
 	command_free(command);
 }
 
-/* ---- effects that come too late ---- */
+/* ---- late effects ---- */
 
 static void late_ends(struct command *command)
 {
@@ -170,7 +170,7 @@ void memory_late_free(struct memory_redis *redis)
 		late_ends(first_of(&redis->late));
 }
 
-/* ---- there and back ---- */
+/* ---- requests and answers ---- */
 
 static void requests_due(struct rt_timer *timer);
 static void answers_due(struct rt_timer *timer);
@@ -202,7 +202,7 @@ static int ask(const struct link *link, const struct command *command, bool afte
 	return host->fault == NULL ? RT_OK : host->fault(host->user, &io, delay_ms);
 }
 
-/* Its answer sets out. */
+/* Its answer begins to travel. */
 static void answer(struct link *link, struct command *command)
 {
 	int64_t delay_ms = 0;
@@ -234,7 +234,7 @@ static void wait_is_over(struct rt_timer *timer)
 	arm(link);
 }
 
-/* One request takes effect, or does not; or it waits. */
+/* One request takes effect, fails, or blocks. */
 static void serve(struct link *link, struct command *command)
 {
 	if (command->status == RT_OK && link->host->dead)
@@ -284,8 +284,8 @@ static void answers_due(struct rt_timer *timer)
 		command_ends(link, command, command->status);
 }
 
-/* Reads that wait look again, in the order they began to. */
-static void look_again(struct memory_redis *redis)
+/* Runs blocked reads again, the oldest first. */
+static void run_blocked(struct memory_redis *redis)
 {
 	struct rt_list due, *at;
 
@@ -309,18 +309,18 @@ void memory_changed(struct memory_redis *redis)
 {
 	redis->changed = true;
 	if (redis->notifying)
-		return; /* a read that was waiting: whoever tells goes on */
+		return; /* by a blocked read: the loop below goes on */
 	redis->notifying = true;
 	while (redis->changed) {
 		redis->changed = false;
 		if (redis->on_change != NULL)
 			redis->on_change(redis->user);
-		look_again(redis);
+		run_blocked(redis);
 	}
 	redis->notifying = false;
 }
 
-/* Ends what is on its way, from the loop. */
+/* Ends all requests and answers, from the loop. */
 static void lose(struct link *link, int status)
 {
 	int64_t now = rt_loop_now(link->loop);
@@ -343,7 +343,7 @@ static void lose(struct link *link, int status)
 	arm(link);
 }
 
-/* ---- a link's life ---- */
+/* ---- links ---- */
 
 static void on_up(struct rt_timer *timer)
 {
@@ -354,7 +354,7 @@ static void on_up(struct rt_timer *timer)
 		link->on_state(&link->redis, true, link->user);
 }
 
-/* It comes back after back_ms, unless that is negative. */
+/* It reconnects after back_ms, unless that is negative. */
 static void down(struct link *link, int status, int64_t back_ms)
 {
 	bool was_up = link->up;
@@ -383,7 +383,7 @@ static void link_command(struct rt_redis *redis, struct rt_redis_op *op, int arg
 	struct command *command = command_new(link->host->redis, argc, argv, lengths);
 	int64_t delay_ms = 0;
 
-	(void)timeout_ms; /* MEMORY_LATE stands for it */
+	(void)timeout_ms; /* MEMORY_LATE simulates it */
 	command->op = op;
 	if (link->host->dead)
 		command->status = RT_CANCELED;
@@ -437,7 +437,7 @@ static void link_free(struct rt_redis *redis)
 		lose(link, RT_CANCELED);
 		while ((command = first_of(&link->answers)) != NULL)
 			command_ends(link, command, RT_CANCELED);
-	} while (!rt_list_empty(&link->requests)); /* a done sent something more */
+	} while (!rt_list_empty(&link->requests)); /* a done sent another command */
 	rt_timer_stop(link->loop, &link->request_timer);
 	rt_timer_stop(link->loop, &link->answer_timer);
 	rt_timer_stop(link->loop, &link->up_timer);

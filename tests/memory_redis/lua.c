@@ -1,10 +1,10 @@
-/* lua.c - FUNCTION LOAD, FCALL, and what a library finds in Redis.
+/* lua.c - FUNCTION LOAD, FCALL, and the environment of a library.
  *
  * One Lua state serves every Redis of the process. A library's text is compiled once; each FUNCTION LOAD
- * runs it anew, so that what it keeps between calls begins empty. As in Redis, a library that is being
- * loaded sees nothing but `redis`, and of that nothing that runs commands; its functions see the rest when
- * they are called. What no library of ours uses is not there: cjson, coroutine, load, pcall (not that of
- * Lua in Redis), math.random and others. */
+ * runs it again, so that its state begins empty. As in Redis, a library that is being loaded sees only
+ * `redis`, without the functions that run commands; its functions see the rest when they are called.
+ * What our libraries do not use is missing: cjson, coroutine, load, pcall of Lua, math.random and
+ * others. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -12,7 +12,7 @@
 
 #include "internal.h"
 
-#undef NDEBUG /* a simulation that cannot fail is none */
+#undef NDEBUG /* the assertions of a simulation must run */
 #include <assert.h>
 
 #define ARGS_MAX 8192
@@ -35,7 +35,7 @@ static struct {
 	lua_State *lua;
 	struct chunk *chunks;
 	int on_error, load_globals, globals, meta; /* in Lua's registry */
-	/* What runs. */
+	/* What is being run. */
 	struct memory_redis *redis;
 	const char *loading; /* the library; NULL: a function runs */
 	bool read_only;
@@ -46,7 +46,7 @@ static struct {
 
 /* ---- errors ---- */
 
-/* An error as Lua has it: { err = text }. */
+/* An error as Redis passes it to Lua: { err = text }. */
 static void push_error(lua_State *lua, const char *text)
 {
 	lua_newtable(lua);
@@ -54,7 +54,7 @@ static void push_error(lua_State *lua, const char *text)
 	lua_setfield(lua, -2, "err");
 }
 
-/* Adds to what was raised where that was. */
+/* Adds source and line to an error that was raised. */
 static int on_error(lua_State *lua)
 {
 	lua_Debug at;
@@ -88,7 +88,7 @@ static int read_only(lua_State *lua)
 	return luaL_error(lua, "Attempt to modify a readonly table");
 }
 
-/* ---- Redis's answers for Lua ---- */
+/* ---- answers of Redis to Lua values ---- */
 
 static void push_reply(lua_State *lua, const redisReply *reply)
 {
@@ -120,9 +120,9 @@ static void push_reply(lua_State *lua, const redisReply *reply)
 	}
 }
 
-/* ---- Lua's answers for Redis ---- */
+/* ---- Lua values to answers of Redis ---- */
 
-/* The text in field `name` of the table on top; NULL: none. It stays in the table. */
+/* The text in field `name` of the table on top, which keeps it; NULL: there is none. */
 static const char *text_in(lua_State *lua, const char *name)
 {
 	const char *text;
@@ -144,10 +144,9 @@ static redisReply *take_table(struct memory_call *call, lua_State *lua)
 
 	if (error != NULL)
 		return reply_error(call, "%s", error);
-	if (status != NULL) {
+	if (status != NULL)
 		return reply_status(call, status);
-	}
-	/* The first nil ends it. */
+	/* The first nil ends the array. */
 	for (;; count++) {
 		bool end;
 
@@ -167,7 +166,7 @@ static redisReply *take_table(struct memory_call *call, lua_State *lua)
 	return answer;
 }
 
-/* The value on top, which stays there. */
+/* The value on top of the stack, which stays there. */
 static redisReply *take_reply(struct memory_call *call, lua_State *lua)
 {
 	struct memory_text text;
@@ -189,7 +188,7 @@ static redisReply *take_reply(struct memory_call *call, lua_State *lua)
 
 /* ---- redis.call ---- */
 
-/* 'order:{0}:' of 'order:{0}:events': what may be touched without being declared. */
+/* The length of 'order:{0}:' in 'order:{0}:events': the prefix that needs no declaration. */
 static size_t own_prefix(const struct memory_text *key)
 {
 	const char *end = strstr(key->data, "}:");
@@ -228,8 +227,8 @@ static redisReply *run_scripted(struct memory_call *call)
 	return reply_error(call, "ERR %s of a key that was not declared", call->command->name);
 }
 
-/* The arguments on Lua's stack: false, and an error on top, when one of them is neither text nor
- * number. Numbers become texts there. */
+/* Takes the arguments from Lua's stack, where numbers become texts. False, with an error on top: one
+ * of them is neither text nor number. */
 static bool take_args(lua_State *lua, struct memory_text *argv, size_t argc)
 {
 	for (size_t i = 0; i < argc; i++) {
@@ -368,7 +367,7 @@ static int redis_register_function(lua_State *lua)
 
 /* ---- the engine ---- */
 
-/* In the table on top. */
+/* Adds them to the table on top. */
 static void add_constants(lua_State *lua)
 {
 	static const char *const levels[] = { "LOG_DEBUG", "LOG_VERBOSE", "LOG_NOTICE",
@@ -386,7 +385,7 @@ static void add_constants(lua_State *lua)
 	lua_setfield(lua, -2, "log");
 }
 
-/* Gives the table on top an error for what it has not. */
+/* Reading any other field of the table on top becomes an error. */
 static void deny_others(lua_State *lua)
 {
 	lua_newtable(lua);
@@ -440,8 +439,8 @@ static int make_globals(lua_State *lua)
 	return luaL_ref(lua, LUA_REGISTRYINDEX);
 }
 
-/* What a library sees as globals: an empty table in front of one of the two. */
-static void see(lua_State *lua, int globals)
+/* Sets the globals that a library sees: an empty table in front of one of the two. */
+static void set_globals(lua_State *lua, int globals)
 {
 	lua_rawgeti(lua, LUA_REGISTRYINDEX, engine.meta);
 	lua_rawgeti(lua, LUA_REGISTRYINDEX, globals);
@@ -473,14 +472,14 @@ static lua_State *engine_lua(void)
 	engine.meta = luaL_ref(lua, LUA_REGISTRYINDEX);
 	lua_setmetatable(lua, -2);
 	lua_replace(lua, LUA_GLOBALSINDEX);
-	see(lua, engine.globals);
+	set_globals(lua, engine.globals);
 	lua_pushcfunction(lua, on_error);
 	engine.on_error = luaL_ref(lua, LUA_REGISTRYINDEX);
 	return lua;
 }
 
-/* Calls the function below its `args` arguments. True: the result is on top; false: an error is, as a
- * table. */
+/* Calls the function below its `args` arguments. True: the results are on top; false: an error is, as
+ * a table. */
 static bool protected_call(lua_State *lua, int args, int results)
 {
 	int handler = lua_gettop(lua) - args;
@@ -493,7 +492,7 @@ static bool protected_call(lua_State *lua, int args, int results)
 	return good;
 }
 
-/* The error on top as Redis tells it. */
+/* The error on top as Redis answers it. */
 static redisReply *take_error(struct memory_call *call, lua_State *lua, const char *function)
 {
 	const char *text = text_in(lua, "err"), *source = text_in(lua, "source");
@@ -518,7 +517,7 @@ static void function_free(struct memory_redis *redis, struct memory_function *fu
 	free(function);
 }
 
-/* Those of one library, or all. */
+/* The functions of one library; NULL: of all. */
 static void functions_delete(struct memory_redis *redis, const char *library)
 {
 	struct memory_function *function, *next;
@@ -542,7 +541,7 @@ static bool has_library(const struct memory_redis *redis, const char *name)
 	return false;
 }
 
-/* The text with the Redis's patches for this library, each of which must fit once. */
+/* The text with the patches for this library, each of which must match exactly once. */
 static struct memory_text patched(const struct memory_redis *redis, const char *library,
 				  const struct memory_text *code)
 {
@@ -557,7 +556,8 @@ static struct memory_text patched(const struct memory_redis *redis, const char *
 			continue;
 		at = strstr(text.data, patch->text);
 		if (at == NULL || strstr(at + 1, patch->text) != NULL) {
-			fprintf(stderr, "%s: not there exactly once: %s\n", library, patch->text);
+			fprintf(stderr, "%s: does not occur exactly once: %s\n", library,
+				patch->text);
 			abort();
 		}
 		changed = rt_printf("%.*s%s%s", (int)(at - text.data), text.data, patch->instead,
@@ -608,7 +608,7 @@ static redisReply *load(struct memory_call *call, const struct memory_text *code
 	}
 	engine.redis = call->redis;
 	engine.loading = library;
-	see(lua, engine.load_globals);
+	set_globals(lua, engine.load_globals);
 	if (!protected_call(lua, 0, 0)) {
 		answer = reply_error(call, "ERR Error registering functions: %s",
 				     text_in(lua, "err"));
@@ -617,7 +617,7 @@ static redisReply *load(struct memory_call *call, const struct memory_text *code
 	} else if (!has_library(call->redis, library)) {
 		answer = reply_error(call, "ERR No functions registered");
 	}
-	see(lua, engine.globals);
+	set_globals(lua, engine.globals);
 	engine.loading = NULL;
 	return answer != NULL ? answer : reply_str(call, library);
 }

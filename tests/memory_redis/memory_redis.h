@@ -1,18 +1,18 @@
-/* memory_redis.h - a Redis in memory: the commands that Tandem uses, as Redis 7.0 does them, and the
- * function libraries themselves, run by Lua 5.1.
+/* memory_redis.h - a Redis in memory: the commands that Tandem uses, as Redis 7.0 executes them, and the
+ * real function libraries, run by Lua 5.1.
  *
- *   keys.c      the keyspace, and answers as hiredis has them
+ *   keys.c      the keyspace, and answers as hiredis represents them
  *   commands.c  the table of commands; texts, hashes, sets, sorted sets
  *   streams.c   streams and their groups
- *   lua.c       FUNCTION LOAD, FCALL, and what a library finds in Redis
- *   link.c      connections to it over which commands travel, get lost and come late (link.h)
+ *   lua.c       FUNCTION LOAD, FCALL, and the environment of a library
+ *   link.c      connections on which commands travel, are lost or are late (link.h)
  *
- * tests/sim/test_conformance.c holds it to a real Redis, command by command. What is not here (other
- * commands, other options) is refused, as Redis refuses what it does not know.
+ * tests/sim/test_conformance.c compares it with a real Redis, command by command. Other commands and
+ * options are refused, with the error that Redis has for unknown ones.
  *
- * On top of what Redis does it checks that a function touches declared keys only: what is in KEYS, and
- * what has the prefix of KEYS[1] ('order:{0}:'). Others end the function with an error and are counted.
- * Everything happens at once, on the caller's thread; time is the loop's. */
+ * In addition it checks that a function uses only declared keys: those in KEYS, and those with the
+ * prefix of KEYS[1] ('order:{0}:'). Any other ends the function with an error and is counted.
+ * Every command runs at once, on the caller's thread; time is the loop's. */
 #ifndef MEMORY_REDIS_H
 #define MEMORY_REDIS_H
 
@@ -29,9 +29,9 @@ struct memory_text {
 	size_t length;
 };
 
-/* ---- what is kept ---- */
+/* ---- the data ---- */
 
-struct memory_field { /* of a hash; a set has such without values */
+struct memory_field { /* of a hash, or of a set, whose values are not used */
 	UT_hash_handle hh;
 	struct memory_text name, value;
 };
@@ -72,7 +72,7 @@ struct memory_group {
 struct memory_stream {
 	struct memory_entry *entries; /* by id */
 	size_t count, room;
-	struct memory_id last, deleted; /* the highest that was given, that was deleted */
+	struct memory_id last, deleted; /* the highest id assigned, the highest deleted */
 	int64_t added;
 	struct memory_group **groups; /* by name */
 	size_t group_count;
@@ -87,13 +87,13 @@ enum memory_type {
 	MEMORY_STREAM,
 };
 struct memory_key {
-	UT_hash_handle hh; /* redis->keys, in the order they were made */
+	UT_hash_handle hh; /* redis->keys, in the order of their creation */
 	struct memory_text name;
 	enum memory_type type;
 	int64_t expire_ms; /* unix; 0: never */
 	union {
 		struct memory_text text;
-		struct memory_field *fields; /* HASH, SET; in the order they were made */
+		struct memory_field *fields; /* HASH, SET; in the order of their creation */
 		struct memory_zset zset;
 		struct memory_stream stream;
 	};
@@ -104,7 +104,7 @@ struct memory_key {
 /* A change of a library's text while it is loaded: how the simulation plants bugs. */
 struct memory_patch {
 	const char *library; /* "order" */
-	const char *text;    /* it must be there exactly once */
+	const char *text;    /* it must occur exactly once */
 	const char *instead;
 };
 
@@ -115,16 +115,16 @@ struct memory_redis {
 	struct memory_function *functions; /* lua.c's */
 	uint64_t writes;                   /* commands that changed something */
 	uint64_t lives;
-	unsigned undeclared; /* keys that functions touched and had not declared */
-	bool memory_full;    /* it is at its maxmemory */
+	unsigned undeclared; /* uses of keys that a function had not declared */
+	bool memory_full;    /* maxmemory is reached */
 	const struct memory_patch *patches;
 	size_t patch_count;
 	/* Called after a command of a client, or a whole function, that changed something; may be NULL. */
 	void (*on_change)(void *user);
-	/* Called for each entry that XREADGROUP hands to a consumer for the first time; may be NULL. */
+	/* Called for each entry that XREADGROUP delivers to a consumer for the first time; may be NULL. */
 	void (*on_delivered)(void *user, const char *consumer, const struct memory_entry *entry);
 	void *user;
-	/* link.c's: links with a read that waits; effects that are late. */
+	/* link.c's: links with a blocked read; effects that are late. */
 	struct rt_list blocked, late;
 	bool changed, notifying;
 	struct rt_arena *arena; /* of memory_do */
@@ -132,17 +132,17 @@ struct memory_redis {
 struct memory_redis *memory_redis_new(struct rt_loop *loop);
 void memory_redis_free(struct memory_redis *redis); /* every link must be gone; takes NULL */
 
-/* Runs a command; each argument must have a NUL behind its bytes. The answer lives as long as what is
- * in the arena. NULL: it would wait (BLOCK), and nothing happened. */
+/* Runs a command; each argument must have a NUL behind its bytes. The answer lives in the arena.
+ * NULL: the command would block (BLOCK), and had no effect. */
 struct redisReply *memory_run(struct memory_redis *redis, struct rt_arena *arena, size_t argc,
 			      const struct memory_text *argv);
-/* The same for words, the last one NULL. The answer lives until the next call. */
+/* The same with strings as arguments, ended by NULL. The answer lives until the next call. */
 const struct redisReply *memory_do(struct memory_redis *redis, const char *word, ...)
 	__attribute__((sentinel));
 
 /* ---- looking inside ---- */
 
-/* NULL: no such key, or of another type. */
+/* NULL: there is no such key, or it has another type. */
 struct memory_key *memory_find(const struct memory_redis *redis, const char *name,
 			       enum memory_type type);
 struct memory_stream *memory_stream_find(const struct memory_redis *redis, const char *name);
@@ -155,7 +155,7 @@ bool memory_id_parse(const char *text, struct memory_id *ret);
 void memory_id_format(struct memory_id id, char text[MEMORY_ID_TEXT]);
 /* A field's value, "" when the entry has none of this name. */
 const char *memory_entry_field(const struct memory_entry *entry, const char *name);
-/* To be freed: its fields, which are one block. */
+/* The caller frees its `fields`, which are one block. */
 struct memory_entry memory_entry_copy(const struct memory_entry *entry);
 /* The index of the first entry above `after`. */
 size_t memory_stream_after(const struct memory_stream *stream, struct memory_id after);

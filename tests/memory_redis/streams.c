@@ -1,5 +1,5 @@
-/* streams.c - streams and their groups, as t_stream.c of Redis 7.0 has them: also what it counts
- * (entries-read, lag) and when. Plain sorted arrays: a simulation's streams are short. */
+/* streams.c - streams and their groups, as in t_stream.c of Redis 7.0, with its counters (entries-read,
+ * lag). Plain sorted arrays: a simulation's streams are short. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -178,7 +178,7 @@ static void entries_remove(struct memory_stream *stream, size_t from, size_t cou
 			(stream->count - from) * sizeof(*stream->entries));
 }
 
-/* All of it lies in one block. */
+/* All of them in one block. */
 static struct memory_text *fields_copy(const struct memory_text *from, size_t count)
 {
 	size_t size = count * sizeof(*from);
@@ -208,7 +208,7 @@ struct memory_entry memory_entry_copy(const struct memory_entry *entry)
 
 static const struct memory_stream no_stream;
 
-/* The call's; an empty one when there is none, which must not be changed. */
+/* The call's stream; without one an empty stream, which must not be changed. */
 static struct memory_stream *stream_of(const struct memory_call *call)
 {
 	return call->key == NULL ? (struct memory_stream *)(uintptr_t)&no_stream
@@ -359,14 +359,14 @@ static struct memory_id first_id(const struct memory_stream *stream)
 	return stream->count == 0 ? id_min : stream->entries[0].id;
 }
 
-/* Was something deleted at or behind `from`? */
+/* Whether an entry was deleted at or behind `from`. */
 static bool has_gap(const struct memory_stream *stream, struct memory_id from)
 {
 	return stream->count > 0 && id_above(stream->deleted, id_min) &&
 	       !id_above(from, stream->deleted);
 }
 
-/* How many entries there ever were up to `id`; -1: nobody knows. */
+/* How many entries there ever were up to `id`; -1: not known. */
 static int64_t distance(const struct memory_stream *stream, struct memory_id id)
 {
 	int64_t gone = stream->added - (int64_t)stream->count;
@@ -415,7 +415,7 @@ struct memory_group *memory_group_find(const struct memory_stream *stream, const
 	return NULL;
 }
 
-/* The group that is named behind the key; NULL: there is none. */
+/* The group named behind the key; NULL: there is none. */
 static struct memory_group *group_of(const struct memory_call *call)
 {
 	return memory_group_find(stream_of(call), call->argv[call->command->key + 1].data);
@@ -437,7 +437,7 @@ static struct memory_consumer *consumer_find(const struct memory_group *group, c
 	return NULL;
 }
 
-/* Made if need be; seen now. */
+/* The consumer, created if it does not exist; it is seen now. */
 static struct memory_consumer *consumer_seen(struct memory_call *call, struct memory_group *group,
 					     const char *name)
 {
@@ -550,7 +550,7 @@ redisReply *run_xgroup_create(struct memory_call *call)
 	return reply_ok(call);
 }
 
-/* The group of a subcommand that needs one. */
+/* The group of a subcommand; the key and the group must exist. */
 static bool arg_group_there(struct memory_call *call, struct memory_group **ret)
 {
 	if (!key_fits(call))
@@ -753,7 +753,7 @@ redisReply *run_xpending(struct memory_call *call)
 
 /* ---- XREAD, XREADGROUP ---- */
 
-/* What comes in front of STREAMS; one stream is read. */
+/* The options in front of STREAMS; one stream is read. */
 struct reading {
 	size_t stream; /* the argument */
 	size_t count;
@@ -849,7 +849,7 @@ static redisReply *read_new(struct memory_call *call, const struct reading *read
 	return reply_reading(call, reading, entries);
 }
 
-/* What the consumer holds already; it counts as a delivery. */
+/* The consumer's pending entries; this counts as a delivery. */
 static redisReply *read_again(struct memory_call *call, const struct reading *reading,
 			      struct memory_group *group, struct memory_id after)
 {
@@ -895,7 +895,7 @@ redisReply *run_xreadgroup(struct memory_call *call)
 	return read_again(call, &reading, group, after);
 }
 
-/* ---- what was delivered ---- */
+/* ---- acknowledging and claiming ---- */
 
 redisReply *run_xack(struct memory_call *call)
 {
