@@ -1,4 +1,4 @@
-/* test_events.c - the consumer on a stream in memory and a clock that the test drives.
+/* test_events.c - the consumer on a stream in memory and a manual clock.
  *
  * A test says what its handler does with each event of a subject (a letter for each time), plays
  * time, and compares what was handed over. */
@@ -63,7 +63,7 @@ static void on_log(const char *line, void *user)
 	}
 }
 
-/* What the source does with a command. */
+/* The operation of the source that sends a command. */
 static const char *step_of(const struct memory_io *io)
 {
 	static const char *const names[][2] = {
@@ -126,7 +126,7 @@ static void destroy_group(void)
 	memory_do(f.redis, "XGROUP", "DESTROY", STREAM, GROUP, NULL);
 }
 
-/* XADD with fields that nobody of ours would write. `lengths` NULL: C strings. */
+/* XADD with fields that no service writes. `lengths` NULL: C strings. */
 static void add_raw(size_t count, const char *const *fields, const size_t *lengths)
 {
 	struct memory_text texts[32];
@@ -251,7 +251,7 @@ static void teardown(void)
 	rt_loop_free(RT_TAKE(f.loop));
 }
 
-/* In the place of the fixture there is, too. */
+/* Also replaces the current fixture. */
 static void setup(void)
 {
 	if (f.loop != NULL)
@@ -319,7 +319,7 @@ static void publish(const char *subject, uint64_t seq)
 					       .data_length = 4 });
 }
 
-/* Publishes "a/1 b/1", subjects and their seqs, and all that comes of it at once. */
+/* Publishes "a/1 b/1", subjects and their seqs, and runs what is due. */
 static void publish_all(const char *ids)
 {
 	char subject[16];
@@ -379,7 +379,7 @@ static void raw_done(struct rt_stream_op *op, int status)
 	raw->calls++;
 }
 
-/* A consumer that reads and is never heard of again. */
+/* A consumer that reads and then dies. */
 static void deliver_to(const char *consumer, int count)
 {
 	struct raw raw = { .op = { .count_max = count, .done = raw_done } };
@@ -394,7 +394,7 @@ static void deliver_to(const char *consumer, int count)
 	source->ops->free(source);
 }
 
-/* A consumer that says it is alive, once. */
+/* A consumer that shows once that it is alive. */
 static void maintain_as(const char *consumer)
 {
 	struct raw raw = { .op = { .idle_ms = 3600000, .done = raw_done } };
@@ -425,7 +425,7 @@ static void in_order(void)
 	publish_all("c/1");
 	expect("c/1 |");
 	CU_ASSERT_EQUAL(pending_count(), 0);
-	/* A read that comes back empty is asked again, and not more often than that. */
+	/* An empty read is repeated, and not more often than that. */
 	f.operations = 0;
 	rt_loop_advance(f.loop, 50000);
 	CU_ASSERT_TRUE(f.operations >= 10 && f.operations < 100);
@@ -485,7 +485,7 @@ static void own_pending_first(void)
 	deliver_to("c1", 3);
 	options.read_count_max = 2; /* so that its pages are seen, too */
 	start_with(options);
-	expect("a/1 b/1 c/1 d/1 e/1"); /* the same consumer: nobody failed */
+	expect("a/1 b/1 c/1 d/1 e/1"); /* the same consumer: no delivery failed */
 	CU_ASSERT_EQUAL(pending_count(), 0);
 	CU_ASSERT_EQUAL(counter("redelivered"), 3);
 }
@@ -738,7 +738,7 @@ static void burying_fails(void)
 	CU_ASSERT_EQUAL(dead_count(), 0);
 	CU_ASSERT_TRUE(f.asked > 3 && f.asked < 40);
 	publish_all("c/1");
-	CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "c/1")); /* others flow on */
+	CU_ASSERT_PTR_NOT_NULL(strstr(f.said, "c/1")); /* others are handled */
 	CU_ASSERT_PTR_NULL(strstr(f.said, "a/2"));
 	f.fault_from = 0;
 	rt_loop_advance(f.loop, 20000);
@@ -771,9 +771,9 @@ static void delivered_too_often(void)
 	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
-/* ---- what does not count as a delivery ---- */
+/* ---- deliveries that do not count ---- */
 
-/* What the group counts of entry `n`; 0: it is not pending. */
+/* How often the group delivered entry `n`; 0: it is not pending. */
 static uint32_t group_counts(uint64_t n)
 {
 	const struct memory_group *group = memory_group_find(stream_of(), GROUP);
@@ -839,7 +839,7 @@ static void restarts_in_an_outage(void)
 	CU_ASSERT_EQUAL(dead_count(), 0);
 }
 
-/* A claim is taken back once Redis can be told. */
+/* A claim is taken back once Redis answers again. */
 static void recount_fails(void)
 {
 	plan("a", "l");
@@ -940,7 +940,7 @@ static void slow_handler(void)
 
 static void shared_and_taken_over(void)
 {
-	/* Both get work; what one leaves behind the other finishes. */
+	/* Both get work; one finishes the entries that the other leaves. */
 	plan("a", "ld");
 	plan("b", "ld");
 	add_side(0, "c1", default_options());
@@ -959,7 +959,7 @@ static void shared_and_taken_over(void)
 	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
-/* One with an event that takes its time, and no room for another, leaves the rest. */
+/* A consumer whose event takes long, and which has no room for another, leaves the rest. */
 static void the_other_goes_on(void)
 {
 	struct rt_events_options options = default_options();
@@ -1011,7 +1011,7 @@ static void stream_vanished(void)
 
 static void no_spin(void)
 {
-	/* The group vanishes as often as it is made. */
+	/* The group is deleted as often as it is made. */
 	f.fault_step = "before read";
 	f.fault_from = 2;
 	f.fault_status = RT_NOGROUP;
@@ -1026,7 +1026,7 @@ static void no_spin(void)
 	publish_all("b/1");
 	rt_loop_advance(f.loop, 5000);
 	expect("b/1");
-	/* Each time it goes is one warning. */
+	/* Each deletion is one warning. */
 	destroy_group();
 	rt_loop_advance(f.loop, 5000);
 	CU_ASSERT_EQUAL(warnings, 2);
@@ -1067,7 +1067,7 @@ static void connection_lost(void)
 	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
 }
 
-/* Every question of the fault hook is answered with a failure once. */
+/* Every call of the fault hook fails once. */
 static void torture(void)
 {
 	static const int statuses[] = { RT_LOST, RT_TIMEOUT, RT_REMOTE, RT_NOGROUP };
@@ -1197,32 +1197,33 @@ int main(void)
 		{ "the envelope", envelope },
 		{ "ignored events are acknowledged", ignored },
 		{ "own pending entries first", own_pending_first },
-		{ "what is in flight is bounded", bounded_in_flight },
-		{ "what is parked is bounded", bounded_parked },
-		{ "later events of a subject wait, others flow", parked_behind },
-		{ "one that waited fails, too", one_behind_retries_too },
+		{ "events in flight have a bound", bounded_in_flight },
+		{ "parked events have a bound", bounded_parked },
+		{ "later events of a subject wait, others do not", parked_behind },
+		{ "an event that waited fails, too", one_behind_retries_too },
 		{ "the back-off doubles", back_off_doubles },
 		{ "which failures count", which_statuses_count },
-		{ "poison is buried at once", poison },
-		{ "poison is buried in a full Redis, too", poison_in_a_full_redis },
-		{ "what fails too often is buried", tried_too_often },
-		{ "what is no event is buried", not_an_event },
-		{ "a subject with a NUL is no event", nul_bytes },
-		{ "burying fails and is tried again", burying_fails },
-		{ "what killed its consumers is buried unseen", delivered_too_often },
-		{ "a reader that flaps counts nothing", flapping_reader },
-		{ "restarts in an outage count nothing", restarts_in_an_outage },
-		{ "what counts nothing is told until it is heard", recount_fails },
+		{ "an invalid event becomes a dead letter at once", poison },
+		{ "dead letters are written to a full Redis, too", poison_in_a_full_redis },
+		{ "an event that fails too often becomes a dead letter", tried_too_often },
+		{ "an entry that is not an event becomes a dead letter", not_an_event },
+		{ "a subject with a NUL is not an event", nul_bytes },
+		{ "writing a dead letter fails and is tried again", burying_fails },
+		{ "an event that killed its consumers becomes a dead letter unhandled",
+		  delivered_too_often },
+		{ "a flapping connection counts no delivery", flapping_reader },
+		{ "restarts in an outage count no delivery", restarts_in_an_outage },
+		{ "a count that is taken back is sent until Redis answers", recount_fails },
 		{ "failures are counted from process to process", failures_outlive_a_process },
 		{ "entries of the dead are claimed", claim_from_dead },
 		{ "claiming keeps the bounds", claim_within_bounds },
 		{ "lost entries are counted", lost_entries },
 		{ "a slow handler keeps its claim", slow_handler },
-		{ "what one leaves the other finishes", shared_and_taken_over },
-		{ "one that is full leaves the rest", the_other_goes_on },
+		{ "one finishes what the other leaves", shared_and_taken_over },
+		{ "a consumer that is full leaves the rest", the_other_goes_on },
 		{ "a destroyed group is made at its cursor", group_destroyed },
-		{ "a stream made anew is read from its start", stream_vanished },
-		{ "a group that never stays does not make it spin", no_spin },
+		{ "a stream that begins again is read from its start", stream_vanished },
+		{ "a group that is deleted again and again causes no busy loop", no_spin },
 		{ "held across a rebuild", held_across_a_rebuild },
 		{ "a lost connection", connection_lost },
 		{ "every operation fails once", torture },

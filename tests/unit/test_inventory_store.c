@@ -320,7 +320,7 @@ static void shortages_are_exact(void)
 	serve_as(1, STOCK_REQ_RESERVE, LINES({ "apple", 301 }, { "pear", 10 }, { "fig", 1000000 }),
 		 STOCK_NONE, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE);
 	record_is(1, "UNAVAILABLE 1 1764000000123 apple=301/300 pear=10 fig=1000000/0");
-	/* A repeat is told what was short then, not now. */
+	/* A repeat gets the shortages of then, not of now. */
 	stock_set("apple", "1000 0 0 1000 2");
 	serve_as(1, STOCK_REQ_RESERVE, LINES({ "apple", 301 }, { "pear", 10 }, { "fig", 1000000 }),
 		 STOCK_UNAVAILABLE, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE);
@@ -484,7 +484,7 @@ static void acknowledged(void)
 	CU_ASSERT_EQUAL(redis_server_int(&server, "HEXISTS " RECORDS " ord_3"), 0);
 }
 
-/* Records that somebody broke: their request fails and stays pending, nothing of it is written; the
+/* Damaged records: their request fails and stays pending, nothing of it is written; the
  * others of the batch go on. */
 static void damage_stays_alone(void)
 {
@@ -505,7 +505,7 @@ static void damage_stays_alone(void)
 		  STOCK_REQ_RELEASE },
 		{ "one line of two is not reserved", "5 2 0 7 1", "RESERVED 1 5 bad=2 gone=1",
 		  STOCK_REQ_RELEASE },
-		{ "a state that nobody knows", "5 2 0 7 1", "SOLD 1 5 bad=2", STOCK_REQ_RELEASE },
+		{ "an unknown state", "5 2 0 7 1", "SOLD 1 5 bad=2", STOCK_REQ_RELEASE },
 		{ "a record that is none", "5 2 0 7 1", "hello", STOCK_REQ_RELEASE },
 		{ "a record with a version that is none", "5 2 0 7 1",
 		  "RESERVED 123456789012345678 5 bad=2", STOCK_REQ_RELEASE },
@@ -1109,26 +1109,26 @@ int main(void)
 		{ "counters that others changed", counters_by_other_hands },
 		{ "shortages are exact, and stay what they were", shortages_are_exact },
 		{ "100 items for 2000 orders", a_hot_sku },
-		{ "a batch sees what it did itself", one_batch_sees_itself },
+		{ "a batch sees its own changes", one_batch_sees_itself },
 		{ "repeats are answered from the record", repeats },
 		{ "Redis runs the rules of stock.c", the_same_rules },
 		{ "effect and acknowledgement are one step", acknowledged },
-		{ "damaged records fail alone", damage_stays_alone },
+		{ "a damaged record does not fail others", damage_stays_alone },
 		{ "ten thousand SKUs in one call", very_many_skus },
-		{ "lines that are none are refused", lines_that_are_none },
+		{ "invalid lines are refused", lines_that_are_none },
 		{ "adjustments move or refuse", adjustments },
 		{ "adjustments answer what they did", adjustments_answer },
 		{ "an adjustment with a request_id happens once", adjustments_once },
-		{ "adjustments of damaged counters fail alone", adjustments_of_damage },
+		{ "damaged counters do not fail other adjustments", adjustments_of_damage },
 		{ "stock is read in batches", reading_stock },
 		{ "stock is listed in byte order, by pages", listing },
 		{ "reservations are read", reservations },
 		{ "the stream is trimmed, stale groups are named", trimming },
 		{ "a full Redis serves orders and refuses stock", full },
-		{ "functions that went are missed, and found again", functions_gone },
-		{ "a lost connection fails what is under way", connection_lost },
-		{ "foreign keys in our places change nothing", foreign_keys },
-		{ "many who read leave room for orders", reads_leave_room },
+		{ "functions that were deleted are reported, and found again", functions_gone },
+		{ "a lost connection fails operations under way", connection_lost },
+		{ "keys of other types in our places change nothing", foreign_keys },
+		{ "many reads leave room for orders", reads_leave_room },
 	};
 	int rc;
 

@@ -113,7 +113,7 @@ static void test_same_meaning(void)
 	hold.seconds = 900;
 	b.hold = &hold;
 	b.wait_for_decision = true;
-	/* What a newer client says of a line is not ours to keep. */
+	/* A newer client's unknown fields of a line are not kept. */
 	b_lines[1]->base.n_unknown_fields = 1;
 	b_lines[1]->base.unknown_fields = &unknown;
 	a_bytes = packed(&arena, &a, &a_length);
@@ -238,7 +238,7 @@ static void test_view(void)
 	rt_arena_done(&arena);
 }
 
-/* Versions that passed unseen between two reads are told from the history. */
+/* Versions between two reads are taken from the history. */
 static void test_view_of_versions(void)
 {
 	static const char history[] = "placed@1000-1 again+5-2 reserved+10-3 cancelled+20-4 "
@@ -357,7 +357,7 @@ static void test_damaged(void)
 	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
 	record.placed_length = 0;
 	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
-	/* Texts that no client could read. */
+	/* Texts that are invalid in protobuf. */
 	record.placed = (const uint8_t *)"\x0a\x03\x0a\x01\xff";
 	record.placed_length = 5;
 	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
@@ -367,7 +367,7 @@ static void test_damaged(void)
 	record.placed_length = 0;
 	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
 	record = record_of(&arena, ORDER_PENDING, 1, "placed@1000-1");
-	/* Numbers that no order has. */
+	/* Numbers out of range. */
 	record.hold_ms = INT64_MAX;
 	CU_ASSERT_PTR_NULL(order_view(&arena, &record, NULL, 0));
 	record.hold_ms = -1;
@@ -378,10 +378,10 @@ static void test_damaged(void)
 	}
 	record = record_of(&arena, ORDER_RESERVED, 2, "placed@1000-1 reserved+-1000-2");
 	CU_ASSERT_PTR_NOT_NULL(order_view(&arena, &record, NULL, 0));
-	/* A stream's ids may lie anywhere, when the time is told beside them. */
+	/* A stream's ids may be anything when the time stands beside them. */
 	record = record_of(&arena, ORDER_PENDING, 1, "placed@9007199254740991-1~1000");
 	CU_ASSERT_PTR_NOT_NULL(order_view(&arena, &record, NULL, 0));
-	/* A detail that does not parse hides nothing else. */
+	/* A detail that does not parse does not hide other fields. */
 	record = record_of(&arena, ORDER_REJECTED, 2, "placed@1000-1 rejected+1-2");
 	record.detail = (const uint8_t *)"\x0a\x7f";
 	record.detail_length = 2;

@@ -201,11 +201,11 @@ static void test_the_table_is_sane(void)
 			if (rule->verdict == ORDER_MOVES)
 				CU_ASSERT_EQUAL(order_state_settled(rule->to),
 						rule->timer == ORDER_TIMER_NONE);
-			/* What is published sets the timer, and so says whether it asks. */
+			/* An event that is published sets the timer, which shows whether it asks for something. */
 			CU_ASSERT_EQUAL(rule->event == ORDER_EV_NOTHING,
 					rule->timer == ORDER_TIMER_KEEP);
 			expect_asks(rule);
-			/* Nothing but a move leads elsewhere. */
+			/* Only a move leads to another state. */
 			CU_ASSERT(rule->verdict == ORDER_MOVES || rule->to == rule->state);
 			/* A final order never takes another outcome. */
 			if (order_state_final(rule->state))
@@ -253,7 +253,7 @@ static void test_states(void)
 	}
 }
 
-/* What is published is called as the message that is its content. */
+/* An event has the name of the message that is its content. */
 static void test_events(void)
 {
 	static const struct {
@@ -346,12 +346,12 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ "every pair has its rule", test_every_pair },
-		{ "the table is sane", test_the_table_is_sane },
+		{ "what must hold for every row", test_the_table_is_sane },
 		{ "states are parsed and named", test_states },
-		{ "events are called as their content", test_events },
-		{ "an event says the state after it", test_state_after },
+		{ "an event has the name of its content", test_events },
+		{ "an event gives the state after it", test_state_after },
 		{ "retries back off", test_retry_due },
-		{ "what a timer means", test_timer_input },
+		{ "the input of a timer", test_timer_input },
 	};
 
 	return tests_run("order_step", tests, RT_LENGTH(tests));

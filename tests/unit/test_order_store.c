@@ -397,7 +397,7 @@ static void test_place(void)
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 1);
 }
 
-/* Two hundred calls with one request make one order; what travels together is told apart. */
+/* Two hundred calls with one request make one order; requests of one batch are kept apart. */
 static void test_place_at_once(void)
 {
 	int made = 0, found = 0, conflicts = 0;
@@ -469,7 +469,7 @@ static void test_place_with_times_and_traces(void)
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "HSTRLEN %so:ord_a placed", KEY), 3);
 }
 
-/* The stream ends an hour ahead of the clock: its ids go on there, what is told is the time. */
+/* The stream ends an hour ahead of the clock: its ids continue there; records and events have the time. */
 static void test_a_stream_ahead_of_the_clock(void)
 {
 	const int64_t ahead = NOW + 3600000;
@@ -936,13 +936,13 @@ static void test_passed_over(void)
 	/* Not read as far as that yet: nothing is passed over. */
 	move("ord_a", ORDER_IN_INVENTORY_RESERVED);
 	CU_ASSERT_EQUAL(read_by("inventory"), 5);
-	/* All read: it is not told of the next. */
+	/* All read: the next events, which ask for nothing, are skipped. */
 	move("ord_b", ORDER_IN_INVENTORY_RESERVED);
 	move("ord_c", ORDER_IN_INVENTORY_UNAVAILABLE);
 	CU_ASSERT_EQUAL(lag_of("inventory"), 0);
 	CU_ASSERT_EQUAL(read_by("inventory"), 0);
 	CU_ASSERT_EQUAL(lag_of("watchers"), 7);
-	/* A request is told, and so is what was published behind it before it was read. */
+	/* A request is delivered, and so is an event that follows it before it was read. */
 	move("ord_a", ORDER_IN_CONFIRM);
 	move("ord_d", ORDER_IN_INVENTORY_RESERVED);
 	CU_ASSERT_EQUAL(read_by("inventory"), 2);
@@ -1058,7 +1058,7 @@ static void test_tail(void)
 	CU_ASSERT_STRING_NOT_EQUAL(f->tail.last, end);
 }
 
-/* Where in the stream each batch has published, as it is told. */
+/* Where in the stream each batch has published, as reported. */
 static void note_published(void *user, const char *before, const char *last)
 {
 	(void)user;
@@ -1078,12 +1078,12 @@ static void test_published(void)
 	send_move(begin_move("ord_b", ORDER_IN_INVENTORY_RESERVED));
 	run();
 	CU_ASSERT_STRING_EQUAL(f->text, "0..2 2..4 ");
-	redis_server_do(&shared, "XADD %s 9999999999999-9 foo bar", EVENTS); /* somebody else */
+	redis_server_do(&shared, "XADD %s 9999999999999-9 foo bar", EVENTS); /* another writer */
 	move_as("ord_a", ORDER_IN_CANCEL, ORDER_MOVED);
 	CU_ASSERT_STRING_EQUAL(f->text, "0..2 2..4 9..10 ");
 }
 
-/* The history comes with a move when it is wanted: what who waits needs, without the record. */
+/* The history comes with a move when it is wanted: waiters need it, not the record. */
 static void test_history(void)
 {
 	struct call *call;
@@ -1361,9 +1361,9 @@ int main(void)
 		{ "late is not lost", test_due_queued },
 		{ "inventory is spared what asks for nothing", test_passed_over },
 		{ "what asks is what the rule says", test_passed_over_by_rule },
-		{ "a timer is set anew", test_timer },
+		{ "a timer is set again", test_timer },
 		{ "the tail of the stream", test_tail },
-		{ "what a batch has published is told", test_published },
+		{ "the position of a published batch is reported", test_published },
 		{ "a move answers the history when it is wanted", test_history },
 		{ "the tail is interrupted", test_tail_interrupted },
 		{ "a stream at its hard length", test_full_stream },
@@ -1371,7 +1371,7 @@ int main(void)
 		{ "the functions are gone, and come back", test_functions_flushed },
 		{ "Redis is killed, and comes back", test_killed_and_restarted },
 		{ "freed while much is under way", test_freed_under_way },
-		{ "many who read leave room for orders", test_reads_leave_room },
+		{ "many reads leave room for orders", test_reads_leave_room },
 		{ "freed while many read", test_freed_while_read },
 	};
 	int code;

@@ -1,5 +1,5 @@
 /* test_stream_redis.c - the consumer and runtime/events/events.lua against a real redis-server: what
- * only Redis itself can show. The rest is in test_events.c, on a Redis in memory. */
+ * only a real Redis shows. The rest is in test_events.c, on a Redis in memory. */
 #include <stdio.h>
 #include <string.h>
 
@@ -162,7 +162,7 @@ static void teardown(void)
 	rt_metrics_free(f.metrics);
 }
 
-/* In the place of the fixture there is. */
+/* Replaces the fixture. */
 static void setup_on(struct redis_server *server)
 {
 	if (f.loop != NULL)
@@ -281,7 +281,7 @@ static void flow(void)
 	CU_ASSERT_EQUAL(counter("received"), 1002);
 }
 
-/* What the group counts of the one entry that is pending. */
+/* How often the group delivered the one entry that is pending. */
 static long long counted(void)
 {
 	redisReply *reply = redis_server_command(f.server, "XPENDING " STREAM " " GROUP " - + 10");
@@ -307,7 +307,7 @@ static void flapping_reader(void)
 	}
 	run_until(is_ready);
 	CU_ASSERT_EQUAL(counted(), 1);
-	/* It goes without having done it; another one does. */
+	/* It ends without having handled it; another one does. */
 	rt_event_retry(RT_TAKE(slow->held), RT_LOST);
 	rt_events_stop(slow->events, on_stopped, slow);
 	run_until(all_stopped);
@@ -416,7 +416,7 @@ static void ids(void)
 	put_gives("2001", "2001-5", 4); /* numbers are not used twice */
 	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 0");
 	put_gives("2001", "2001-6", 1);
-	redis_server_do(&shared, "XADD " STREAM " 3000-0 a b"); /* by hand: counting begins anew */
+	redis_server_do(&shared, "XADD " STREAM " 3000-0 a b"); /* by hand: counting begins again */
 	put_gives("2500", "3000-1", 3);
 	/* By hand, and the length as it was: found out when the next id is refused. */
 	redis_server_do(&shared, "XADD " STREAM " 3000-9 a b");
@@ -424,7 +424,7 @@ static void ids(void)
 	put_gives("2500", "3000-10", 4);
 	redis_server_do(&shared, "XADD " STREAM " 3000-18446744073709551615 a b");
 	put_gives("2500", "3001-1", 6);
-	/* Past what Lua's numbers hold. */
+	/* Beyond what Lua's numbers hold. */
 	redis_server_do(&shared, "XADD " STREAM " 18446744073709551000-7 a b");
 	put_gives("2500", "18446744073709551000-8", 8);
 	redis_server_do(&shared, "DEL " STREAM);
@@ -663,7 +663,7 @@ static void stale_groups(void)
 	long long count;
 
 	publish(1000, 10, "s");
-	CU_ASSERT_EQUAL(trim(100000, 0, 0, 1000, &count), 0); /* nobody has read anything */
+	CU_ASSERT_EQUAL(trim(100000, 0, 0, 1000, &count), 0); /* no group has read anything */
 	CU_ASSERT_EQUAL(count, 0);
 	make_group();
 	redis_server_do(&shared, "XGROUP CREATE " STREAM " stale 0");
