@@ -34,7 +34,7 @@ file(CONFIGURE OUTPUT ${GENERATED}/contexts.h @ONLY CONTENT "/* Made from the fi
 #define TANDEM_CONTEXTS(X)@all@
 #define TANDEM_READERS(X)@reads@
 
-/* Where they listen, unless told otherwise. */
+/* Where they listen, unless a setting names another address. */
 @addresses@
 #endif
 ")

@@ -207,7 +207,7 @@ static void explain_tcp(const char *host, int port, struct rt_buf *text)
 		rt_buf_printf(text, "port %d is taken", port);
 		name_holder(port, text);
 	} else if (error == EADDRNOTAVAIL) {
-		rt_buf_printf(text, "%s is no address of this machine", host);
+		rt_buf_printf(text, "%s is not an address of this machine", host);
 	} else if (error == EACCES && port < 1024) {
 		rt_buf_printf(text, "port %d is below 1024 and needs CAP_NET_BIND_SERVICE", port);
 	} else {
@@ -229,7 +229,7 @@ static void explain_unix(const char *path, struct rt_buf *text)
 		return;
 	}
 	if (lstat(path, &stat) == 0 && !S_ISSOCK(stat.st_mode)) {
-		rt_buf_printf(text, "there is a file that is no socket");
+		rt_buf_printf(text, "there is a file that is not a socket");
 		return;
 	}
 	fd = open_unix(path);
@@ -251,5 +251,5 @@ void rt_listen_explain(const char *listen, struct rt_buf *text)
 	else if (rt_parse_listen(listen, host, &port))
 		explain_tcp(host, port, text);
 	else
-		rt_buf_printf(text, "it is no address: host:port or unix:/path is one");
+		rt_buf_printf(text, "not an address: host:port or unix:/path is one");
 }

@@ -40,7 +40,7 @@ enum rt_status_code { RT_STATUS_MAP(RT_STATUS_ENUM) };
 /* The name ("RT_LOST") and the text ("connection lost") of a status. Never NULL. */
 const char *rt_status_name(int status);
 const char *rt_status_text(int status);
-/* The gRPC status code that tells a caller of such an end. */
+/* The gRPC status code with which a call ends for such a status. */
 int rt_status_grpc_code(int status);
 
 #define RT_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

@@ -1,7 +1,7 @@
 /* wire.c - walks protobuf bytes along a descriptor and says what is wrong with them.
  *
  * One pass, no allocation. A message is a row of records: a varint tag (field number, wire type)
- * and a value whose length the wire type tells. Fields that the descriptor knows are checked (strings,
+ * and a value whose length follows from the wire type. Fields that the descriptor knows are checked (strings,
  * sub-messages, packed numbers), unknown ones are skipped; groups are refused, as protobuf-c does.
  *
  * The path of the field at fault is built only when there is a fault, from the inside out: each level,

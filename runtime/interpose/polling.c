@@ -176,7 +176,7 @@ void rt_polling_turn_begin(int64_t end_ns)
 	while (first_left >= 0) {
 		struct entry *entry = &entries[first_left];
 
-		/* The set reports a change only, and setting an entry anew counts as one. A
+		/* The set reports a change only, and setting an entry again counts as one. A
 		 * descriptor that was closed meanwhile is not in the set (ENOENT), or it is as
 		 * another one, which then hears in vain that there is something to read. */
 		(void)syscall(SYS_epoll_ctl, atomic_load(&learned), EPOLL_CTL_MOD, first_left,

@@ -3,7 +3,7 @@
  *
  * Timers live in a binary heap of our own and not in libuv's, because an embedded uv_timer_t must
  * stay where it is until its close callback, while what waits here is often freed in the very
- * call that stops its timer. libuv sees one timer: the earliest. It is set anew only when an
+ * call that stops its timer. libuv sees one timer: the earliest. It is set again only when an
  * earlier one comes; when it fires for one that was stopped meanwhile, nothing is due and it is
  * set for the next.
  *
@@ -51,7 +51,7 @@ struct real_loop {
 	uv_check_t check;
 	uv_idle_t idle;
 	int64_t armed_ms; /* what `timer` is set to; INT64_MAX: stopped */
-	bool unix_is_told;
+	bool unix_is_followed;
 	int64_t unix_offset_us; /* if so: of Unix time to the monotonic clock */
 	bool running, firing;
 	struct signal_watch *signals;
@@ -169,7 +169,7 @@ int64_t rt_loop_unix_ms(const struct rt_loop *loop)
 {
 	if (loop->real == NULL)
 		return loop->unix_ms;
-	if (loop->real->unix_is_told)
+	if (loop->real->unix_is_followed)
 		return (rt_monotonic_ns() / 1000 + loop->real->unix_offset_us) / 1000;
 	return rt_wall_us() / 1000;
 }
@@ -178,7 +178,7 @@ void rt_loop_set_unix(struct rt_loop *loop, int64_t offset_us)
 {
 	if (loop->real == NULL)
 		return;
-	loop->real->unix_is_told = true;
+	loop->real->unix_is_followed = true;
 	loop->real->unix_offset_us = offset_us;
 }
 
@@ -220,7 +220,7 @@ static void heap_place(struct rt_loop *loop, size_t slot, struct rt_timer *timer
 
 static void on_uv_timer(uv_timer_t *handle);
 
-/* Sets libuv's timer anew if it would fire too late. */
+/* Sets libuv's timer again if it would fire too late. */
 static void arm(struct rt_loop *loop)
 {
 	struct real_loop *real = loop->real;

@@ -37,7 +37,7 @@ void rt_loop_jump(struct rt_loop *loop, int64_t ms);
 /* Monotonic milliseconds, read once a turn. */
 int64_t rt_loop_now(const struct rt_loop *loop);
 /* Unix milliseconds, read at the call (real) or driven (manual). The wall clock's, until the loop
- * was told another. */
+ * follows another. */
 int64_t rt_loop_unix_ms(const struct rt_loop *loop);
 /* From now on Unix time is CLOCK_MONOTONIC and `offset_us`: another machine's (see below). A manual
  * loop's stays driven. */
@@ -94,7 +94,7 @@ int rt_loop_on_signal(struct rt_loop *loop, int signum, void (*on_signal)(int si
  *
  * Several instances work on the same orders, each on a machine whose wall clock may be wrong. What
  * they decide by (what is due, when a hold ends, ids, ages) must be the same everywhere, so a loop
- * can follow the clock of its Redis: rt_loop_unix_ms is then Redis's time, told by this machine's
+ * can follow the clock of its Redis: rt_loop_unix_ms is then Redis's time: this machine's
  * monotonic clock and an offset that TIME keeps right. A wall clock that is wrong or jumps changes
  * nothing; it is reported.
  *

@@ -66,7 +66,7 @@ static void go_down(struct redis_connection *connection)
 	int64_t delay_ms = retry_ms * 3 / 4 + (int64_t)rt_loop_random(connection->loop, spread);
 
 	redis_trouble_away(connection);
-	connection->denied_told = false;
+	connection->denial_logged = false;
 	close_down(connection, RT_LOST);
 	connection->retry_ms = RT_MIN(retry_ms * 2, RETRY_MAX_MS);
 	rt_timer_start(connection->loop, &connection->connect, delay_ms, connect_now);

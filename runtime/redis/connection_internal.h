@@ -45,7 +45,7 @@ struct redis_connection {
 	size_t pending_count;
 	struct rt_buf out;       /* commands in Redis's protocol … */
 	size_t out_sent;         /* … of which so much is sent */
-	struct rt_arena replies; /* the answer that is being read, or told */
+	struct rt_arena replies; /* the answer that is being read or handled */
 	struct rt_list refused;  /* never sent: end with op->status at the end of the turn */
 	struct rt_task turn;
 	struct rt_timer connect;  /* away: when to try; connecting, greeting: when to give up */
@@ -57,8 +57,8 @@ struct redis_connection {
 	bool freed; /* while `turn` was queued: the task frees */
 	bool reset; /* asked for; `turn` does it */
 	char error[256];
-	char told[256];   /* the last error that was logged, until it is up again */
-	bool denied_told; /* since it is up */
+	char logged[256];   /* the last error that was logged, until it is up again */
+	bool denial_logged; /* since it is up */
 };
 
 /* commands.c. Names `op` after its command, for the failpoints. */

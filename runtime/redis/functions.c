@@ -39,7 +39,7 @@ static void set_problem(struct rt_functions_watch *watch, const char *what, cons
 static void note_answer(struct rt_functions_watch *watch, int status, const redisReply *reply,
 			bool missing)
 {
-	bool told = reply != NULL && reply->type == REDIS_REPLY_ERROR;
+	bool refused = reply != NULL && reply->type == REDIS_REPLY_ERROR;
 
 	watch->asking = false;
 	if (watch->stopped || !rt_redis_up(watch->redis))
@@ -54,7 +54,7 @@ static void note_answer(struct rt_functions_watch *watch, int status, const redi
 			 watch->functions->name, watch->functions->version);
 	else
 		set_problem(watch, "Redis would not run a function: ",
-			    told ? reply->str : rt_status_text(status));
+			    refused ? reply->str : rt_status_text(status));
 }
 
 static void functions_loaded(struct rt_redis_op *op, int status, const redisReply *reply)

@@ -257,7 +257,7 @@ struct rt_store_step {
 	/* Adds to run->args what comes before the operations; NULL: nothing. What is added without a
 	 * copy must stay until the command is sent. */
 	void (*begin)(struct rt_store_run *run);
-	/* Adds what tells of one operation; NULL: nothing. */
+	/* Adds the arguments of one operation; NULL: none. */
 	void (*encode)(struct rt_store_run *run, const void *op);
 	/* Looks at the answer first, and may change the status. True: run->args, which was empty, holds
 	 * a further command for the same operations. NULL: not wanted. */

@@ -111,7 +111,7 @@ static void time_answered(struct rt_redis_op *op, int status, const redisReply *
 	struct redis_clock *clock = RT_CONTAINER_OF(op, struct redis_clock, op);
 
 	if (!rt_redis_up(clock->redis))
-		return; /* the greeting asks anew */
+		return; /* the greeting asks again */
 	if (status == RT_OK)
 		clock_sample(clock, reply);
 	rt_timer_start(clock->loop, &clock->timer, EVERY_MS, ask_time);

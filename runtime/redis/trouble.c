@@ -47,9 +47,9 @@ void redis_trouble_away(struct redis_connection *connection)
 {
 	char *address, *fix;
 
-	if (!speaks(connection) || strcmp(connection->told, connection->error) == 0)
+	if (!speaks(connection) || strcmp(connection->logged, connection->error) == 0)
 		return;
-	snprintf(connection->told, sizeof(connection->told), "%s", connection->error);
+	snprintf(connection->logged, sizeof(connection->logged), "%s", connection->error);
 	address = address_of(connection);
 	fix = fix_of(connection);
 	if (fix != NULL)
@@ -66,9 +66,9 @@ void redis_trouble_back(struct redis_connection *connection)
 {
 	char *address;
 
-	if (!speaks(connection) || connection->told[0] == '\0')
+	if (!speaks(connection) || connection->logged[0] == '\0')
 		return;
-	connection->told[0] = '\0';
+	connection->logged[0] = '\0';
 	address = address_of(connection);
 	RT_LOG(RT_INFO, "Redis is back", RT_S("redis", address));
 	free(address);
@@ -77,9 +77,9 @@ void redis_trouble_back(struct redis_connection *connection)
 /* The first of each connection. */
 void redis_trouble_denied(struct redis_connection *connection, const char *reason)
 {
-	if (!speaks(connection) || connection->denied_told || connection->state != REDIS_UP)
+	if (!speaks(connection) || connection->denial_logged || connection->state != REDIS_UP)
 		return;
-	connection->denied_told = true;
+	connection->denial_logged = true;
 	RT_LOG(RT_ERROR, "Redis denies the user a command", RT_S("user", connection->options.user),
 	       RT_S("reason", reason),
 	       RT_S("fix", "give the user its rights again; scripts/lib/redis-open does"));

@@ -23,7 +23,7 @@ struct watcher {
 	struct rt_call *call;
 	Grpc__Health__V1__HealthCheckResponse_Closure closure;
 	char *service;
-	Grpc__Health__V1__HealthCheckResponse__ServingStatus told;
+	Grpc__Health__V1__HealthCheckResponse__ServingStatus sent;
 };
 
 static bool is_known(const struct rpc_health *health, const char *service)
@@ -91,7 +91,7 @@ static void health_watch(Grpc__Health__V1__Health_Service *service, const check_
 	watcher->closure = closure;
 	watcher->service = rt_strdup(request->service);
 	response = response_for(health, watcher->service);
-	watcher->told = response.status;
+	watcher->sent = response.status;
 	rt_list_init(&watcher->link);
 	rt_list_push(&health->watchers, &watcher->link);
 	closure(&response, closure_data);
@@ -111,9 +111,9 @@ static void notify_watchers(void *user)
 		struct watcher *watcher = RT_CONTAINER_OF(link, struct watcher, link);
 		check_response response = response_for(health, watcher->service);
 
-		if (response.status == watcher->told)
+		if (response.status == watcher->sent)
 			continue;
-		watcher->told = response.status;
+		watcher->sent = response.status;
 		watcher->closure(&response, watcher->call);
 	}
 }

@@ -141,7 +141,7 @@ struct rt_server_options {
 	int64_t message_max_bytes; /* of a request; 0: 4 MiB */
 	int64_t calls_max; /* under way; one more gets RESOURCE_EXHAUSTED + RetryInfo; 0: 10000 */
 	int64_t connections_max; /* open; one more is closed at once; 0: 4096 */
-	/* Draining begins so long before connections are told to go: calls that come meanwhile get
+	/* Draining begins so long before connections are asked to close: calls that come meanwhile get
 	 * UNAVAILABLE + RetryInfo. 0: at once; gRPC then cancels such calls without a status. */
 	int64_t farewell_ms;
 	/* What health answers, for each service and for "" (all); NULL: SERVING until the drain. */
@@ -158,7 +158,7 @@ void rt_server_add(struct rt_server *server, ProtobufCService *service);
 int rt_server_start(struct rt_server *server);
 int rt_server_port(const struct rt_server *server);
 /* Graceful end: health says NOT_SERVING and Watch streams end; new calls are refused for farewell_ms;
- * then no new calls, connections are told to go, those without calls are closed. Calls that run
+ * then no new calls, connections are asked to close, those without calls are closed. Calls that run
  * finish; after grace_ms they are cancelled. `drained` runs once when none is left. */
 void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)(void *user),
 		     void *user);

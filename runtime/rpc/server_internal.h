@@ -3,7 +3,7 @@
  *   arm                   a struct server_call waits for a call of its method
  *     call_arrived        one came, the request with it; another is armed in its place
  *     rpc_call_handle     the handler runs … and ends the call, now or later
- *     start_send          initial metadata, message, status and "tell me when it is over": one batch
+ *     start_send          initial metadata, message, status and "notify me when it is over": one batch
  *     call_sent
  *   call_release           nothing is under way any more: back to the pool
  */

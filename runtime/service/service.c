@@ -248,7 +248,7 @@ static void on_signal(int signum, void *user)
  * once and leaves a core, for looking at one that hangs. */
 
 static const int ending_signals[] = { SIGTERM, SIGINT };
-static const int spared_signals[] = { SIGHUP, SIGUSR1, SIGUSR2 };
+static const int ignored_signals[] = { SIGHUP, SIGUSR1, SIGUSR2 };
 
 static void signals_first(void)
 {
@@ -256,8 +256,8 @@ static void signals_first(void)
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
-	for (size_t i = 0; i < RT_LENGTH(spared_signals); i++)
-		signal(spared_signals[i], SIG_IGN);
+	for (size_t i = 0; i < RT_LENGTH(ignored_signals); i++)
+		signal(ignored_signals[i], SIG_IGN);
 	sigemptyset(&held);
 	for (size_t i = 0; i < RT_LENGTH(ending_signals); i++)
 		sigaddset(&held, ending_signals[i]);
@@ -278,8 +278,8 @@ static int signals_to_loop(struct life *life)
 	int rc = RT_OK;
 
 	sigemptyset(&held);
-	for (size_t i = 0; i < RT_LENGTH(spared_signals) && rc == RT_OK; i++)
-		rc = rt_loop_on_signal(loop, spared_signals[i], on_spared_signal, life);
+	for (size_t i = 0; i < RT_LENGTH(ignored_signals) && rc == RT_OK; i++)
+		rc = rt_loop_on_signal(loop, ignored_signals[i], on_spared_signal, life);
 	for (size_t i = 0; i < RT_LENGTH(ending_signals) && rc == RT_OK; i++) {
 		rc = rt_loop_on_signal(loop, ending_signals[i], on_signal, life);
 		sigaddset(&held, ending_signals[i]);

@@ -3,7 +3,7 @@
  * The same random commands go to both, from a functions' calls down to single commands and through
  * redis.call and redis.pcall, with few keys and few ids, so that they meet: on keys of other types, in
  * all states of a group, with memory that is full. Every answer is written as text and compared; at the
- * end of a seed all keys are. What tells the time (idle, ids of dead letters) is not compared.
+ * end of a seed all keys are. What depends on the time (idle, ids of dead letters) is not compared.
  *
  *   TANDEM_CONFORMANCE_SEED=<seed>   runs that seed only, and prints every command */
 #include <inttypes.h>

@@ -38,19 +38,19 @@ static void taken(void)
 static void rows(void)
 {
 	static const struct {
-		const char *listen, *told;
+		const char *listen, *problem;
 	} table[] = {
-		{ "192.0.2.1:5000", "192.0.2.1 is no address of this machine" },
+		{ "192.0.2.1:5000", "192.0.2.1 is not an address of this machine" },
 		{ "host.invalid:5000", "host.invalid has no address: " },
-		{ "nonsense", "it is no address: host:port or unix:/path is one" },
+		{ "nonsense", "not an address: host:port or unix:/path is one" },
 		{ "unix:/nowhere/at/all", "No such file or directory" },
-		{ "unix:/etc/passwd", "there is a file that is no socket" },
+		{ "unix:/etc/passwd", "there is a file that is not a socket" },
 		{ "127.0.0.1:0", "" },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(table); i++)
-		TEST_ROW(strncmp(explained(table[i].listen), table[i].told,
-				 table[i].told[0] == '\0' ? 1 : strlen(table[i].told)) == 0,
+		TEST_ROW(strncmp(explained(table[i].listen), table[i].problem,
+				 table[i].problem[0] == '\0' ? 1 : strlen(table[i].problem)) == 0,
 			 table[i].listen);
 }
 

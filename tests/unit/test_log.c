@@ -330,19 +330,19 @@ static void stalled_reader(void)
 	static const char *const names[] = { "pipe", "socket", "terminal" };
 
 	for (size_t kind = 0; kind < RT_LENGTH(names); kind++) {
-		int fds[2], told[2], status = -1, whole;
+		int fds[2], reports[2], status = -1, whole;
 		double count = 0, dropped;
 		pid_t pid;
 
 		make_out((enum out)kind, fds);
-		CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, told), 0);
+		CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, reports), 0);
 		fflush(NULL);
 		pid = fork();
 		if (pid == 0)
-			_exit(stalled_logger(fds[1], told[1]));
-		close(told[1]);
-		TEST_ROW(read(told[0], &count, sizeof(count)) == sizeof(count), names[kind]);
-		if (send(told[0], "g", 1, MSG_NOSIGNAL) == 1 && count > 0) {
+			_exit(stalled_logger(fds[1], reports[1]));
+		close(reports[1]);
+		TEST_ROW(read(reports[0], &count, sizeof(count)) == sizeof(count), names[kind]);
+		if (send(reports[0], "g", 1, MSG_NOSIGNAL) == 1 && count > 0) {
 			read_lines(fds[0], &whole, &dropped);
 			TEST_ROW(dropped == count, names[kind]);
 			TEST_ROW(whole + (int)dropped == STALLED_LINES, names[kind]);
@@ -351,7 +351,7 @@ static void stalled_reader(void)
 		TEST_ROW(status == 0, names[kind]);
 		close(fds[0]);
 		close(fds[1]);
-		close(told[0]);
+		close(reports[0]);
 	}
 }
 

@@ -78,9 +78,9 @@ static const struct {
 	STAYS("settled: an old timer", REJECTED, HOLD_RAN_OUT),
 
 	STAYS("late or twice, the commit is on its way", CONFIRMING, INVENTORY_RESERVED),
-	STAYS("the client was told that it bought", CONFIRMING, INVENTORY_UNAVAILABLE),
+	STAYS("the client was answered that it bought", CONFIRMING, INVENTORY_UNAVAILABLE),
 	MOVES("sold", CONFIRMING, INVENTORY_COMMITTED, CONFIRMED, SETTLED, NONE),
-	STAYS("the client was told that it bought", CONFIRMING, INVENTORY_RELEASED),
+	STAYS("the client was answered that it bought", CONFIRMING, INVENTORY_RELEASED),
 	STAYS("confirming twice is OK", CONFIRMING, CONFIRM),
 	REFUSES("bought already", CONFIRMING, CANCEL),
 	AGAIN("OrderConfirmed or its answer was lost", CONFIRMING, REQUEST_UNANSWERED, CONFIRMED, RETRY),
