@@ -20,29 +20,36 @@ static void time_passed(struct rt_timer *timer)
 	rt_loop_stop(wait->loop);
 }
 
-/* Until `wanted` says so, or *count is large enough. */
-static void run_until(struct rt_loop *loop, bool (*wanted)(void), const int *count, int enough)
+/* Lets the loop run for a moment. False: that has gone on for too long. */
+static bool run_on(struct rt_loop *loop, const struct wait *patience)
 {
-	struct wait patience = { .loop = loop }, look = { .loop = loop };
+	struct wait look = { .loop = loop };
 
-	rt_timer_start(loop, &patience.timer, PATIENCE_MS, time_passed);
-	while (!patience.over && !(wanted != NULL ? wanted() : *count >= enough)) {
-		rt_timer_start(loop, &look.timer, LOOK_MS, time_passed);
-		rt_loop_run(loop);
-		rt_timer_stop(loop, &look.timer);
-	}
-	rt_timer_stop(loop, &patience.timer);
-	CU_ASSERT_FALSE_FATAL(patience.over);
+	rt_timer_start(loop, &look.timer, LOOK_MS, time_passed);
+	rt_loop_run(loop);
+	rt_timer_stop(loop, &look.timer);
+	return !patience->over;
 }
 
 void run_until_so(struct rt_loop *loop, bool (*wanted)(void))
 {
-	run_until(loop, wanted, NULL, 0);
+	struct wait patience = { .loop = loop };
+
+	rt_timer_start(loop, &patience.timer, PATIENCE_MS, time_passed);
+	while (!wanted() && run_on(loop, &patience))
+		;
+	rt_timer_stop(loop, &patience.timer);
+	CU_ASSERT_FALSE_FATAL(patience.over);
 }
 
 void run_until_count(struct rt_loop *loop, const int *count, int wanted)
 {
-	run_until(loop, NULL, count, wanted);
+	struct wait patience = { .loop = loop };
+
+	rt_timer_start(loop, &patience.timer, PATIENCE_MS, time_passed);
+	while (*count < wanted && run_on(loop, &patience))
+		;
+	rt_timer_stop(loop, &patience.timer);
 	CU_ASSERT_EQUAL(*count, wanted);
 }
 
