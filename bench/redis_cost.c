@@ -23,17 +23,18 @@
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 
-#define UNIX_MS        INT64_C(1764000000123)
-#define ROUND_MS       5 /* between two batches */
-#define ANSWER_S       120
-#define SKUS           1000
-#define CUSTOMERS      1000
-#define BATCH_MAX      128
-#define EMPTY_STEPS    8
-#define WARM_UP_ORDERS 256
-#define MEMORY_ORDERS  30000 /* Redis's tables double at powers of two: these are nearly full */
-#define ORDERS_MAX     (MEMORY_ORDERS + BATCH_MAX)
-#define ID_SIZE        48
+#define UNIX_MS     INT64_C(1764000000123)
+#define ROUND_MS    5 /* between two batches */
+#define ANSWER_S    120
+#define SKUS        1000
+#define CUSTOMERS   1000
+#define BATCH_MAX   128
+#define EMPTY_STEPS 8
+#define WARM_UP_ORDERS                                                                             \
+	640 /* past 512 a hash is no longer a list, whose cost grows with each order */
+#define MEMORY_ORDERS 30000 /* Redis's tables double at powers of two: these are nearly full */
+#define ORDERS_MAX    (MEMORY_ORDERS + BATCH_MAX)
+#define ID_SIZE       48
 
 /* What is counted: so many orders, in rounds of one batch. `lone`: a round begins after the one before
  * has ended; else while its decisions are under way, so that these are delivered, as under load. */
@@ -164,6 +165,7 @@ static void on_up(struct rt_task *task)
 	line->up = true;
 	if (line->on_state != NULL)
 		line->on_state(&line->redis, true, line->user);
+	rt_redis_notify_up(&line->redis);
 }
 
 static int line_connect(void *connector, struct rt_loop *of, const struct rt_redis_options *options,
@@ -174,6 +176,7 @@ static int line_connect(void *connector, struct rt_loop *of, const struct rt_red
 	struct line *line = rt_alloc(sizeof(*line));
 
 	line->redis.ops = &ops;
+	rt_list_init(&line->redis.waiters);
 	line->side = connector;
 	line->socket = connect_as(options);
 	line->on_state = options->on_state;

@@ -1,13 +1,12 @@
-/* redis_floor.c - the other floor: Redis's work for an order as bare commands from one pipelined
- * client, without functions, services or decisions: the least that Redis needs.
+/* redis_floor.c - the other floor: the Redis work of an order as bare commands from one pipelined
+ * client, without functions, services or decisions. Redis cannot do the job for less.
  *
  *   bench-redis-floor SOCKET ORDERS BATCH
  *
- * For each batch: store and publish (HSET, XADD, ZADD index; ZADD timers once), deliver to
- * inventory (XREADGROUP), reserve (HMGET, HSET counters once; HSET, XADD an order; XACK once),
- * deliver to order, decide (HMGET, HSET, XADD an order; ZADD, XACK once), deliver and acknowledge
- * the decision to inventory. The keys and fields are those that the services write. Prints nothing;
- * the caller reads Redis's CPU. */
+ * For each batch: store and publish (HSET, ZADD, XADD once; ZADD index an order), deliver to
+ * inventory (XREADGROUP), reserve (HMGET twice, XADD, HSET twice, XACK), deliver to order, decide
+ * (HMGET, XADD, HSET, ZADD, XACK), deliver and acknowledge the decision to inventory. The same keys,
+ * fields and entries as the services write. Prints nothing; the caller reads Redis's CPU. */
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,25 +64,32 @@ static void answers(void)
 	}
 }
 
-static void publish(const char *stream, long order, long stream_n, const char *seq,
-		    const char *type, const char *data, size_t data_length)
+static void add_bytes(const char *bytes, size_t length)
 {
+	argv_[argc_] = bytes;
+	lengths[argc_++] = length;
+}
+
+/* An entry with an event of each of `count` orders; n: of the first event. */
+static void publish(const char *stream, long n, long first, long count, const char *seq,
+		    const char *type, const char *batch, size_t batch_length)
+{
+	char *names;
+
 	add("XADD");
 	add(stream);
-	addf("1764000000000-%ld", stream_n);
-	add("id");
-	addf(seq[0] == '1' ? "ord_%026ld/1" : "ord_%026ld/2", order);
-	add("type");
+	addf("1764000000000-%ld", n + count - 1);
 	add(type);
-	add("subject");
-	addf("ord_%026ld", order);
-	add("seq");
-	add(seq);
+	names = text;
+	for (long i = first; i < first + count; i++)
+		text += snprintf(text, 64, "%sord_%026ld/%s", i == first ? "" : " ", i, seq);
+	add_bytes(names, (size_t)(text++ - names));
 	add("time");
 	add("2026-11-23T01:02:03.004Z");
-	add("data");
-	argv_[argc_] = data;
-	lengths[argc_++] = data_length;
+	if (batch_length > 0) {
+		add("batch");
+		add_bytes(batch, batch_length);
+	}
 	send_it();
 }
 
@@ -101,13 +107,40 @@ static void deliver(const char *stream, const char *group, long count)
 	send_it();
 }
 
-static void acknowledge(const char *stream, const char *group, long from, long count)
+static void acknowledge(const char *stream, const char *group, long n)
 {
 	add("XACK");
 	add(stream);
 	add(group);
-	for (long i = 0; i < count; i++)
-		addf("1764000000000-%ld", from + i);
+	addf("1764000000000-%ld", n);
+	send_it();
+}
+
+static void read_orders(const char *key, long first, long count)
+{
+	add("HMGET");
+	add(key);
+	for (long i = first; i < first + count; i++)
+		addf("ord_%026ld", i);
+	send_it();
+}
+
+/* Orders with this first line, and the content below. */
+static void write_orders(long first, long count, const char *head)
+{
+	size_t length = strlen(head);
+
+	add("HSET");
+	add("order:{0}:orders");
+	for (long i = first; i < first + count; i++) {
+		char *order = text + 64;
+
+		addf("ord_%026ld", i);
+		memcpy(order, head, length + 1);
+		memset(order + length, 'x', PLACED_SIZE);
+		add_bytes(order, length + PLACED_SIZE);
+		text = order + length + PLACED_SIZE;
+	}
 	send_it();
 }
 
@@ -122,41 +155,31 @@ static void timers(long first, long count)
 	send_it();
 }
 
-static void place(long first, long count, const char *placed)
+static void place(long first, long count, const char *batch)
 {
+	timers(first, count);
+	write_orders(first, count, "PENDING 1 900000 placed@1764000000123-4711\n38\n");
+	publish("order:{0}:events", 2 * first + 1, first, count, "1", "tandem.order.v1.OrderPlaced",
+		batch, (size_t)count * (PLACED_SIZE + 2));
 	for (long i = first; i < first + count; i++) {
-		add("HSET");
-		addf("order:{0}:o:ord_%026ld", i);
-		add("status");
-		add("PENDING");
-		add("version");
-		add("1");
-		add("placed");
-		argv_[argc_] = placed;
-		lengths[argc_++] = PLACED_SIZE;
-		add("hold");
-		add("900000");
-		add("history");
-		add("placed@1764000000123-4711");
-		send_it();
-		publish("order:{0}:events", i, 2 * first + 1 + i - first, "1",
-			"tandem.order.v1.OrderPlaced", placed, PLACED_SIZE);
 		add("ZADD");
 		addf("order:{0}:customer:customer-%ld", i % 10000);
 		addf("%ld", 1764000000123 + i);
 		addf("ord_%026ld", i);
 		send_it();
 	}
-	timers(first, count);
 }
 
 static void reserve(long first, long count)
 {
+	read_orders("inventory:{0}:r", first, count);
 	add("HMGET");
 	add("inventory:{0}:stock");
 	for (long i = 0; i < count; i++)
 		addf("sku-%04ld", (first + i) % SKUS);
 	send_it();
+	publish("inventory:{0}:events", first + 1, first, count, "1",
+		"tandem.inventory.v1.InventoryReserved", NULL, 0);
 	add("HSET");
 	add("inventory:{0}:stock");
 	for (long i = 0; i < count; i++) {
@@ -164,55 +187,32 @@ static void reserve(long first, long count)
 		addf("%ld 5 0 1000000 12", 999995 - i);
 	}
 	send_it();
+	add("HSET");
+	add("inventory:{0}:r");
 	for (long i = first; i < first + count; i++) {
-		add("HSET");
-		addf("inventory:{0}:r:ord_%026ld", i);
-		add("state");
-		add("RESERVED");
-		add("version");
-		add("1");
-		add("lines");
-		addf("sku-%04ld=1", i % SKUS);
-		add("time");
-		add("1764000000124");
-		send_it();
-		publish("inventory:{0}:events", i, i + 1, "1",
-			"tandem.inventory.v1.InventoryReserved", "", 0);
+		addf("ord_%026ld", i);
+		addf("RESERVED 1 1764000000124 sku-%04ld=1", i % SKUS);
 	}
-	acknowledge("order:{0}:events", "inventory", 2 * first + 1, count);
+	send_it();
+	acknowledge("order:{0}:events", "inventory", 2 * first + count);
 }
 
 static void decide(long first, long count)
 {
-	for (long i = first; i < first + count; i++) {
-		add("HMGET");
-		addf("order:{0}:o:ord_%026ld", i);
-		add("status");
-		add("version");
-		add("hold");
-		add("history");
-		send_it();
-		add("HSET");
-		addf("order:{0}:o:ord_%026ld", i);
-		add("status");
-		add("RESERVED");
-		add("version");
-		add("2");
-		add("history");
-		add("placed@1764000000123-4711 reserved+4-4715");
-		send_it();
-		publish("order:{0}:events", i, 2 * first + 1 + count + i - first, "2",
-			"tandem.order.v1.OrderReserved", "", 0);
-	}
+	read_orders("order:{0}:orders", first, count);
+	publish("order:{0}:events", 2 * first + count + 1, first, count, "2",
+		"tandem.order.v1.OrderReserved", NULL, 0);
+	write_orders(first, count,
+		     "RESERVED 2 900000 placed@1764000000123-4711 reserved+4-4715\n38\n");
 	timers(first, count);
-	acknowledge("inventory:{0}:events", "order", first + 1, count);
+	acknowledge("inventory:{0}:events", "order", first + count);
 }
 
 int main(int argc, char **argv)
 {
 	long orders = argc == 4 ? strtol(argv[2], NULL, 10) : 0;
 	long batch = argc == 4 ? strtol(argv[3], NULL, 10) : 0;
-	char placed[PLACED_SIZE];
+	static char packed[BATCH_MAX * (PLACED_SIZE + 2)];
 
 	if (orders < 1 || batch < 1 || batch > BATCH_MAX) {
 		(void)fprintf(stderr, "usage: bench-redis-floor SOCKET ORDERS BATCH\n");
@@ -223,11 +223,11 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "redis-floor: no connection to %s\n", argv[1]);
 		return 1;
 	}
-	memset(placed, 'x', sizeof(placed));
+	memset(packed, 'x', sizeof(packed));
 	(void)redisCommand(redis, "XGROUP CREATE order:{0}:events inventory 0 MKSTREAM");
 	(void)redisCommand(redis, "XGROUP CREATE inventory:{0}:events order 0 MKSTREAM");
 	for (long first = 0; first < orders; first += batch) {
-		place(first, batch, placed);
+		place(first, batch, packed);
 		answers();
 		deliver("order:{0}:events", "inventory", batch);
 		reserve(first, batch);
@@ -235,7 +235,7 @@ int main(int argc, char **argv)
 		answers();
 		decide(first, batch);
 		deliver("order:{0}:events", "inventory", batch);
-		acknowledge("order:{0}:events", "inventory", 2 * first + 1 + batch, batch);
+		acknowledge("order:{0}:events", "inventory", 2 * (first + batch));
 		answers();
 	}
 	redisFree(redis);

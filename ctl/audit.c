@@ -15,6 +15,7 @@
 #include "base/base.h"
 #include "commands.h"
 #include "inventory/store.h"
+#include "order/order_record.h"
 #include "order/store.h"
 
 #define WINDOW_MS 2000
@@ -144,19 +145,14 @@ static void report_no_order_id(struct audit *audit, const redisReply *name, cons
 static bool on_order(const redisReply *name, const redisReply *value, void *user)
 {
 	struct audit *audit = user;
-	char prefix[CTL_KEY];
-	const char *key = ctl_text(name, NULL);
+	const char *id = ctl_text(name, NULL);
 
 	(void)value;
-	ctl_key(prefix, "order", "o:");
-	if (key == NULL) {
-		report_no_order_id(audit, name, "an order's key");
+	if (id == NULL) {
+		report_no_order_id(audit, name, "an order's field");
 		return true;
 	}
-	if (strncmp(key, prefix, strlen(prefix)) != 0 ||
-	    !audit_ids_add(&audit->orders, key + strlen(prefix)))
-		return true;
-	return audit_reader_add(&audit->reader, key + strlen(prefix));
+	return !audit_ids_add(&audit->orders, id) || audit_reader_add(&audit->reader, id);
 }
 
 /* The name of a reservation or of a timer: of an order that was found, or one more case. */
@@ -194,12 +190,12 @@ static bool scan_all(struct audit *audit)
 	char orders[CTL_KEY], reservations[CTL_KEY], timers[CTL_KEY];
 	bool good;
 
-	ctl_key(orders, "order", "o:*");
+	ctl_key(orders, "order", "orders");
 	ctl_key(reservations, "inventory", "r");
 	ctl_key(timers, "order", "timers");
 	audit->reader.on_case = first_look;
 	others.count = &audit->reservations;
-	good = audit_scan(audit->ctl, "SCAN", orders, on_order, audit) &&
+	good = audit_scan(audit->ctl, "HSCAN", orders, on_order, audit) &&
 	       audit_scan(audit->ctl, "HSCAN", reservations, on_other_name, &others);
 	others.count = &audit->timers;
 	good = good && audit_scan(audit->ctl, "ZSCAN", timers, on_other_name, &others) &&
@@ -466,17 +462,23 @@ static bool set_timer(struct ctl *ctl, const struct violation *violation)
 /* Removes the timer, unless the order needs it by now. */
 static bool drop_timer(struct ctl *ctl, const struct violation *violation)
 {
-	static const char script[] = "local open = redis.call('EXISTS', KEYS[2]) == 1 and\n"
-				     "	not redis.call('HGET', KEYS[2], 'settled')\n"
-				     "return open and 0 or redis.call('ZREM', KEYS[1], ARGV[1])\n";
-	char timers[CTL_KEY], prefix[CTL_KEY], *key;
-	redisReply *reply;
+	char timers[CTL_KEY], orders[CTL_KEY];
+	redisReply *order, *reply;
+	struct order_record record;
+	bool open;
 
 	ctl_key(timers, "order", "timers");
-	ctl_key(prefix, "order", "o:");
-	key = rt_printf("%s%s", prefix, violation->subject);
-	reply = ctl_redis(ctl, "EVAL", script, "2", timers, key, violation->subject);
-	free(key);
+	ctl_key(orders, "order", "orders");
+	order = ctl_redis(ctl, "HGET", orders, violation->subject);
+	if (order == NULL)
+		return false;
+	open = order->type == REDIS_REPLY_STRING &&
+	       order_record_read(order->str, order->len, violation->subject, &record) &&
+	       !order_state_settled(record.state);
+	freeReplyObject(order);
+	if (open)
+		return true;
+	reply = ctl_redis(ctl, "ZREM", timers, violation->subject);
 	if (reply == NULL)
 		return false;
 	freeReplyObject(reply);

@@ -111,8 +111,8 @@ bool audit_reader_add(struct audit_reader *reader, const char *id);
 bool audit_reader_flush(struct audit_reader *reader);
 void audit_reader_done(struct audit_reader *reader);
 
-/* Adds the subjects of all entries that a group has not acknowledged. *ret_complete: all were read;
- * else there were too many. */
+/* Adds the subjects of all events that a group has not acknowledged, or has set aside. *ret_complete: all
+ * were read; else there were too many. */
 bool audit_unread(struct ctl *ctl, struct audit_ids *ids, bool *ret_complete);
 
 /* Parses a record of inventory's hash, a terminated text. *ret_lines points into it. */

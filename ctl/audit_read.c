@@ -62,13 +62,11 @@ bool audit_scan(struct ctl *ctl, const char *kind, const char *key,
 		bool (*on_pair)(const redisReply *name, const redisReply *value, void *user),
 		void *user)
 {
-	bool keys = strcmp(kind, "SCAN") == 0, good = true;
-	size_t step = keys ? 1 : 2;
+	bool good = true;
 	char cursor[32] = "0";
 
 	do {
-		redisReply *page = keys ? ctl_redis(ctl, kind, cursor, "MATCH", key, "COUNT", PAGE)
-					: ctl_redis(ctl, kind, key, cursor, "COUNT", PAGE);
+		redisReply *page = ctl_redis(ctl, kind, key, cursor, "COUNT", PAGE);
 		const redisReply *list;
 
 		if (page == NULL)
@@ -79,8 +77,8 @@ bool audit_scan(struct ctl *ctl, const char *kind, const char *key,
 		}
 		snprintf(cursor, sizeof(cursor), "%s", ctl_text(page->element[0], "0"));
 		list = page->element[1];
-		for (size_t i = 0; i + step <= list->elements && good; i += step)
-			good = on_pair(list->element[i], keys ? NULL : list->element[i + 1], user);
+		for (size_t i = 0; i + 2 <= list->elements && good; i += 2)
+			good = on_pair(list->element[i], list->element[i + 1], user);
 		freeReplyObject(page);
 	} while (good && strcmp(cursor, "0") != 0);
 	return good;
@@ -90,24 +88,11 @@ bool audit_scan(struct ctl *ctl, const char *kind, const char *key,
 
 static const char case_script[] = "local answers = {}\n"
 				  "for i, id in ipairs(ARGV) do\n"
-				  "	answers[i] = { redis.pcall('HMGET', KEYS[1] .. id, "
-				  "'status', 'settled', 'version',\n"
-				  "		'attempt', 'history', 'placed', 'hold'),\n"
+				  "	answers[i] = { redis.pcall('HGET', KEYS[1], id) or '',\n"
 				  "		redis.pcall('HGET', KEYS[2], id) or '',\n"
-				  "		redis.pcall('ZSCORE', KEYS[3], id) and 1 or 0,\n"
-				  "		redis.call('EXISTS', KEYS[1] .. id) }\n"
+				  "		redis.pcall('ZSCORE', KEYS[3], id) and 1 or 0 }\n"
 				  "end\n"
 				  "return answers\n";
-enum {
-	FIELD_STATUS,
-	FIELD_SETTLED,
-	FIELD_VERSION,
-	FIELD_ATTEMPT,
-	FIELD_HISTORY,
-	FIELD_PLACED,
-	FIELD_HOLD,
-	FIELD_COUNT
-};
 
 static uint64_t fingerprint_add(uint64_t print, const char *data, size_t length)
 {
@@ -127,23 +112,22 @@ static bool history_fits(const char *text, const struct audit_case *one, int64_t
 	while (order_history_next(&history, &item))
 		if (!item.again)
 			*ret_ms = item.unix_ms;
-	return history.at[0] == '\0' && history.version == one->version &&
+	return order_history_at_end(&history) && history.version == one->version &&
 	       history.state == one->state;
 }
 
 /* "sku=quantity sku=quantity" of what was ordered; NULL: it cannot be read. */
-static char *order_lines(struct rt_arena *arena, const redisReply *placed)
+static char *order_lines(struct rt_arena *arena, const struct order_record *record)
 {
 	const ProtobufCMessageDescriptor *type = &tandem__order__v1__order_placed__descriptor;
-	const uint8_t *bytes = (const uint8_t *)placed->str;
 	Tandem__Order__V1__OrderPlaced *message;
 	struct rt_buf text = { 0 };
 	struct rt_wire_fault fault;
 
-	if (!rt_wire_check(type, bytes, placed->len, &fault))
+	if (!rt_wire_check(type, record->placed, record->placed_length, &fault))
 		return NULL;
-	message = tandem__order__v1__order_placed__unpack(rt_arena_allocator(arena), placed->len,
-							  bytes);
+	message = tandem__order__v1__order_placed__unpack(rt_arena_allocator(arena),
+							  record->placed_length, record->placed);
 	if (message == NULL || message->content == NULL || message->content->n_lines == 0)
 		return NULL;
 	for (size_t i = 0; i < message->content->n_lines; i++)
@@ -154,30 +138,24 @@ static char *order_lines(struct rt_arena *arena, const redisReply *placed)
 	return text.data;
 }
 
-static bool order_read(struct rt_arena *arena, struct audit_case *one, const redisReply *fields,
+static bool order_read(struct rt_arena *arena, struct audit_case *one, const redisReply *text,
 		       char **ret_lines)
 {
-	const redisReply *placed;
-	int64_t version, hold, moved_ms;
+	struct order_record record;
+	int64_t moved_ms;
 
-	if (fields->type != REDIS_REPLY_ARRAY || fields->elements != FIELD_COUNT)
+	if (text->type != REDIS_REPLY_STRING ||
+	    !order_record_read(text->str, text->len, one->order_id, &record) ||
+	    record.version < 1 || record.hold_ms < 1 || record.hold_ms > RT_TIME_MS_MAX)
 		return false;
-	placed = fields->element[FIELD_PLACED];
-	if (placed->type != REDIS_REPLY_STRING)
+	*ret_lines = order_lines(arena, &record);
+	if (*ret_lines == NULL)
 		return false;
-	*ret_lines = order_lines(arena, placed);
-	if (*ret_lines == NULL ||
-	    !rt_parse_int(ctl_text(fields->element[FIELD_VERSION], ""), 1, INT64_MAX, &version) ||
-	    !rt_parse_int(ctl_text(fields->element[FIELD_HOLD], ""), 1, RT_TIME_MS_MAX, &hold) ||
-	    !order_state_parse(ctl_text(fields->element[FIELD_STATUS], ""),
-			       fields->element[FIELD_SETTLED]->type == REDIS_REPLY_STRING,
-			       &one->state))
-		return false;
-	one->version = (uint64_t)version;
-	one->history_gap =
-		!history_fits(ctl_text(fields->element[FIELD_HISTORY], ""), one, &moved_ms);
+	one->state = record.state;
+	one->version = record.version;
+	one->history_gap = !history_fits(record.history, one, &moved_ms);
 	if (one->state == ORDER_RESERVED)
-		one->hold_until_ms = moved_ms + hold;
+		one->hold_until_ms = moved_ms + record.hold_ms;
 	return true;
 }
 
@@ -199,13 +177,13 @@ bool audit_reservation(const char *text, enum stock_state *ret_state, const char
 static void case_read(struct audit_reader *reader, const char *id, const redisReply *answer)
 {
 	struct audit_case one = { .order_id = id, .fingerprint = 14695981039346656037U };
-	const redisReply *fields = answer->element[0], *record = answer->element[1];
+	const redisReply *order = answer->element[0], *record = answer->element[1];
 	struct rt_arena arena = { 0 };
 	const char *reserved = "";
 	char *lines = NULL;
 
-	one.ordered = ctl_number(answer->element[3]) != 0;
-	one.order_damaged = one.ordered && !order_read(&arena, &one, fields, &lines);
+	one.ordered = order->type != REDIS_REPLY_STRING || order->len > 0;
+	one.order_damaged = one.ordered && !order_read(&arena, &one, order, &lines);
 	one.timed = ctl_number(answer->element[2]) != 0;
 	if (record->type != REDIS_REPLY_STRING)
 		one.reservation_damaged = true;
@@ -215,10 +193,8 @@ static void case_read(struct audit_reader *reader, const char *id, const redisRe
 	one.lines_differ = (one.stock == STOCK_RESERVED || one.stock == STOCK_COMMITTED) &&
 			   lines != NULL && strcmp(lines, reserved) != 0;
 	one.lines = lines != NULL ? lines : "";
-	for (size_t i = 0; fields->type == REDIS_REPLY_ARRAY && i < fields->elements; i++)
-		if (fields->element[i]->type == REDIS_REPLY_STRING)
-			one.fingerprint = fingerprint_add(one.fingerprint, fields->element[i]->str,
-							  (size_t)fields->element[i]->len);
+	one.fingerprint = fingerprint_add(one.fingerprint, order->str == NULL ? "" : order->str,
+					  order->str == NULL ? 0 : (size_t)order->len);
 	one.fingerprint = fingerprint_add(one.fingerprint, record->str == NULL ? "" : record->str,
 					  record->str == NULL ? 0 : (size_t)record->len);
 	one.fingerprint = fingerprint_add(one.fingerprint, one.timed ? "t" : "", one.timed);
@@ -234,7 +210,7 @@ static redisReply *read_at_once(struct audit_reader *reader)
 	struct rt_args args = { 0 };
 	redisReply *reply;
 
-	ctl_key(orders, "order", "o:");
+	ctl_key(orders, "order", "orders");
 	ctl_key(reservations, "inventory", "r");
 	ctl_key(timers, "order", "timers");
 	rt_args_str(&args, "EVAL");
@@ -257,33 +233,26 @@ static bool read_plainly(struct audit_reader *reader, const char *id)
 {
 	char orders[CTL_KEY], reservations[CTL_KEY], timers[CTL_KEY];
 	redisReply none = { .type = REDIS_REPLY_STRING, .str = (char *)(uintptr_t) "" };
-	redisReply timed = { .type = REDIS_REPLY_INTEGER }, *parts[4] = { 0 }, *all[4];
-	const redisReply answer = { .type = REDIS_REPLY_ARRAY, .elements = 4, .element = all };
+	redisReply timed = { .type = REDIS_REPLY_INTEGER }, *parts[3] = { 0 }, *all[3];
+	const redisReply answer = { .type = REDIS_REPLY_ARRAY, .elements = 3, .element = all };
 	bool good = true;
-	char *key;
 
-	ctl_key(orders, "order", "o:");
+	ctl_key(orders, "order", "orders");
 	ctl_key(reservations, "inventory", "r");
 	ctl_key(timers, "order", "timers");
-	key = rt_printf("%s%s", orders, id);
-	parts[0] = ctl_redis_try(reader->ctl, "HMGET", key, "status", "settled", "version",
-				 "attempt", "history", "placed", "hold");
+	parts[0] = ctl_redis_try(reader->ctl, "HGET", orders, id);
 	parts[1] = ctl_redis_try(reader->ctl, "HGET", reservations, id);
 	parts[2] = ctl_redis_try(reader->ctl, "ZSCORE", timers, id);
-	parts[3] = ctl_redis_try(reader->ctl, "EXISTS", key);
-	free(key);
-	for (size_t i = 0; i < 4; i++) {
+	for (size_t i = 0; i < RT_LENGTH(parts); i++) {
 		good = good && parts[i] != NULL;
-		all[i] = parts[i];
+		all[i] = good && parts[i]->type == REDIS_REPLY_NIL ? &none : parts[i];
 	}
 	if (good) {
-		if (parts[1]->type == REDIS_REPLY_NIL)
-			all[1] = &none;
 		timed.integer = parts[2]->type == REDIS_REPLY_STRING;
 		all[2] = &timed;
 		case_read(reader, id, &answer);
 	}
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < RT_LENGTH(parts); i++)
 		if (parts[i] != NULL)
 			freeReplyObject(parts[i]);
 	return good;
@@ -308,7 +277,7 @@ bool audit_reader_flush(struct audit_reader *reader)
 	for (size_t i = 0; i < reader->count; i++) {
 		if (good && reader->plain)
 			good = read_plainly(reader, reader->ids[i]);
-		else if (good && reply != NULL && reply->element[i]->elements == 4)
+		else if (good && reply != NULL && reply->element[i]->elements == 3)
 			case_read(reader, reader->ids[i], reply->element[i]);
 		free(reader->ids[i]);
 	}
@@ -417,7 +386,17 @@ static bool unread_of(struct ctl *ctl, struct audit_ids *ids, const char *contex
 
 bool audit_unread(struct ctl *ctl, struct audit_ids *ids, bool *ret_complete)
 {
+	bool good = true;
+
 	*ret_complete = true;
-	return unread_of(ctl, ids, "order", "inventory", ret_complete) &&
-	       unread_of(ctl, ids, "inventory", "order", ret_complete);
+	for (size_t i = 0; i < CTL_READERS && good; i++) {
+		const struct ctl_reader *pair = &ctl_readers[i];
+		char aside[CTL_KEY];
+
+		/* In this order, so that an event set aside in between is found once at least. */
+		good = unread_of(ctl, ids, pair->of, pair->reader, ret_complete);
+		ctl_aside_key(aside, pair);
+		good = good && add_range(ctl, ids, pair->reader, aside, "-", "+", ret_complete);
+	}
+	return good;
 }

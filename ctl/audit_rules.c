@@ -6,7 +6,7 @@
 
 static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 	[AUDIT_ORDER_DAMAGED] = { "order-damaged", "the order's record cannot be read",
-				  "restore the hash from a copy of the append-only file",
+				  "restore the field from a copy of the append-only file",
 				  AUDIT_BY_HAND },
 	[AUDIT_NO_ORDER_ID] = { "no-order-id",
 				"an order, a reservation or a timer has a name with a NUL in it, "
@@ -15,8 +15,8 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 				AUDIT_BY_HAND },
 	[AUDIT_VERSION_GAP] = { "version-gap",
 				"the history does not have one event for each version",
-				"compare `tandemctl explain` with the hash and repair its history "
-				"by hand",
+				"compare `tandemctl explain` with its record and repair its "
+				"history by hand",
 				AUDIT_BY_HAND },
 	[AUDIT_NO_TIMER] = { "no-timer", "the order is not settled and nothing will move it on",
 			     "--repair sets its timer: to the end of the hold, or to now, and its "

@@ -8,6 +8,7 @@ extern const struct ctl_command ctl_order_place, ctl_order_get, ctl_order_list, 
 	ctl_order_confirm, ctl_order_cancel;                                      /* order.c */
 extern const struct ctl_command ctl_stock_adjust, ctl_stock_get, ctl_stock_list;  /* stock.c */
 extern const struct ctl_command ctl_events_tail, ctl_events_show, ctl_events_lag; /* events.c */
+extern const struct ctl_command ctl_events_aside;                                 /* aside.c */
 extern const struct ctl_command ctl_explain;                                      /* explain.c */
 extern const struct ctl_command ctl_dead_list, ctl_dead_show, ctl_dead_replay,
 	ctl_dead_discard;                   /* dead.c */

@@ -213,10 +213,11 @@ int64_t ctl_stream_id_ms(const char *text);
 int64_t ctl_ms(int64_t ms);
 int ctl_stream_id_compare(const char *a, const char *b);
 
-/* An entry of an events stream or of the dead letters, as a view of a reply: valid while the
- * reply is. Absent fields are "" or 0. */
+/* An event of a stream or of the dead letters, as a view of a reply: valid as long as the reply and the
+ * arena. Absent fields are "" or 0. All events of an entry have its stream id. */
 struct ctl_entry {
 	const char *context, *stream_id;
+	size_t index; /* its position in the entry */
 	const char *id, *type, *subject, *seq, *time, *attempt, *traceparent;
 	const char *data;
 	size_t data_length;
@@ -224,8 +225,10 @@ struct ctl_entry {
 	const char *stream, *dead_stream_id, *group, *reason, *deliveries, *dead_time, *replayed;
 	const redisReply *fields;
 };
-/* Reads one element of XRANGE's reply. False: it is not an entry. */
-bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_entry *entry);
+/* Reads the events of one element of XRANGE's reply. Returns how many; 0: it is not an entry. An entry that
+ * is not an event counts as one. */
+size_t ctl_entry_read(const redisReply *reply, const char *context, struct rt_arena *arena,
+		      struct ctl_entry **ret);
 json_t *ctl_entry_json(const struct ctl_entry *entry);
 /* In a command's parser: --type. A type of another name is an error, which lists the types. Dead
  * letters may have unknown types: with `full_too` any full name is accepted. */
@@ -242,14 +245,17 @@ bool ctl_filter_passes(const struct ctl_filter *filter, const struct ctl_entry *
 struct ctl_entries {
 	struct ctl_entry *list;
 	size_t count, capacity;
-	redisReply **replies;
-	size_t reply_count;
+	struct ctl_page {
+		redisReply *reply;
+		struct rt_arena arena;
+	} * pages; /* what the list points into */
+	size_t page_count;
 };
 struct ctl_range {
 	const char *context, *key;
 	const char *from, *to; /* stream ids, or "-" and "+" */
 	bool newest_first;
-	int64_t count_max;               /* entries that pass the filter, at most */
+	int64_t count_max;               /* events that pass the filter, at most */
 	int64_t scan_max;                /* entries read, at most */
 	const struct ctl_filter *filter; /* NULL: all */
 };
@@ -260,6 +266,29 @@ bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl
 void ctl_entries_sort(struct ctl_entries *entries); /* by stream id */
 void ctl_entries_done(struct ctl_entries *entries);
 
+/* aside.c: an event that its reader has set aside. */
+struct ctl_aside {
+	const struct ctl_entry *event; /* its context: the reader */
+	const struct ctl_entry
+		*behind;    /* the event of its subject for which it waits; NULL: it is retried */
+	int64_t since_ms;   /* unix */
+	int64_t failed;     /* how often */
+	char consumer[128]; /* that holds it; "": none */
+};
+struct ctl_asides {
+	struct ctl_entries entries;
+	struct ctl_aside *list; /* by reader, the oldest first */
+	size_t count;
+};
+/* At most 1000 per reader. False: Redis failed. */
+bool ctl_asides_read(struct ctl *ctl, const struct ctl_filter *filter, struct ctl_asides *asides);
+void ctl_asides_done(struct ctl_asides *asides);
+bool ctl_aside_count(struct ctl *ctl, const struct ctl_reader *pair, int64_t *ret);
+/* What it waits for, as a text. Freed by the caller. */
+char *ctl_aside_waits(const struct ctl_aside *aside);
+/* "inventory:{0}:aside:order". */
+void ctl_aside_key(char key[CTL_KEY], const struct ctl_reader *pair);
+
 /* What XINFO STREAM returns about a stream, copied. */
 struct ctl_stream {
 	bool exists;
@@ -267,7 +296,7 @@ struct ctl_stream {
 	char first[48], last[48], deleted[48]; /* "0-0": none */
 };
 bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream);
-/* How many entries come after `delivered`: by the numbers in our stream ids where they are exact, else
+/* How many events come after `delivered`: by the numbers in our stream ids where they are exact, else
  * counted, up to 1000. -1: Redis could not be asked. */
 int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
 		       const char *delivered);

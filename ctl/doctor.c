@@ -12,6 +12,7 @@
 
 #define STALE_MS   600000 /* as the services' stale-group-after */
 #define LAG_WARN   10000
+#define ASIDE_MS   60000   /* a failing event becomes a dead letter sooner, except in an outage */
 #define LENGTH_MAX 1000000 /* as the order service's stream-length-max */
 
 enum level { OK, WARN, BAD, UNCHECKED, LEVELS };
@@ -357,7 +358,7 @@ static bool check_functions(struct doctor *doctor, const char *context)
 
 /* ---- groups ---- */
 
-/* How many entries a group keeps from being trimmed: all from the first that it has not acknowledged.
+/* How many events a group keeps from being trimmed: all from the first that it has not acknowledged.
  * -1: Redis could not be asked. */
 static int64_t held_by(struct doctor *doctor, const char *key, const struct ctl_stream *stream,
 		       const redisReply *name, int64_t lag)
@@ -442,9 +443,9 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 		    "name "
 		    "to <context>:{0}:excluded_groups, then it may miss events",
 		    is_limited(key) ? "of %s: it has not acknowledged %" PRId64
-				      " entries; at %" PRId64 " no order is accepted"
+				      " events; at %" PRId64 " no order is accepted"
 				    : "of %s: it has not acknowledged %" PRId64
-				      " entries (the warning begins at half of %" PRId64
+				      " events (the warning begins at half of %" PRId64
 				      "); the stream grows until Redis is full",
 		    key, held, length_max(key));
 	else if (!expected)
@@ -508,6 +509,29 @@ static bool check_stream(struct doctor *doctor, const char *context)
 			    "its group %s is missing", ctl_readers[i].reader);
 	freeReplyObject(groups);
 	return good;
+}
+
+/* Warns of events that a reader has set aside for long. */
+static bool check_aside(struct doctor *doctor, const struct ctl_reader *pair)
+{
+	struct ctl_stream stream;
+	char key[CTL_KEY], age[CTL_AGE];
+	int64_t oldest_ms;
+
+	ctl_aside_key(key, pair);
+	if (!ctl_stream_read(doctor->ctl, key, &stream))
+		return false;
+	if (stream.length == 0) {
+		say(doctor, OK, key, "", "nothing is set aside");
+		return true;
+	}
+	oldest_ms = RT_MAX(0, ctl_now_ms(doctor->ctl) - ctl_stream_id_ms(stream.first));
+	ctl_age(age, oldest_ms);
+	say(doctor, oldest_ms < ASIDE_MS ? OK : WARN, key,
+	    "tandemctl events aside shows them; the log of the reader says why they fail",
+	    "%" PRId64 " events of %s wait for a retry, the first for %s", stream.length, pair->of,
+	    age);
+	return true;
 }
 
 static bool check_dead(struct doctor *doctor)
@@ -641,6 +665,12 @@ static bool check_contexts(struct doctor *doctor)
 
 		snprintf(check, sizeof(check), "%s's events", ctl_contexts[i].name);
 		if (!redis_is_up(doctor, was_checked(doctor, good, "groups"), check))
+			return false;
+	}
+	for (size_t i = 0; i < CTL_READERS; i++) {
+		bool good = check_aside(doctor, &ctl_readers[i]);
+
+		if (!redis_is_up(doctor, was_checked(doctor, good, "set aside"), "set aside"))
 			return false;
 	}
 	return true;

@@ -4,6 +4,7 @@
 
 #include "base/base.h"
 #include "ctl.h"
+#include "events/entry.h"
 
 #define PAGE "500"
 
@@ -67,7 +68,8 @@ int ctl_stream_id_compare(const char *a, const char *b)
 	return a_n == b_n ? 0 : a_n < b_n ? -1 : 1;
 }
 
-bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_entry *entry)
+/* Reads an entry whose event has a field for each part. False: it is not an entry. */
+static bool read_single(const redisReply *reply, const char *context, struct ctl_entry *entry)
 {
 	const redisReply *fields, *data;
 	const char *stream_id;
@@ -107,6 +109,89 @@ bool ctl_entry_read(const redisReply *reply, const char *context, struct ctl_ent
 		entry->data_length = data->len;
 	}
 	return true;
+}
+
+static redisReply *text_reply(struct rt_arena *arena, struct rt_slice text)
+{
+	redisReply *reply = rt_arena_take(arena, sizeof(*reply));
+
+	*reply = (redisReply){ .type = REDIS_REPLY_STRING, .len = text.length };
+	reply->str = rt_arena_take(arena, text.length + 1);
+	if (text.length > 0)
+		memcpy(reply->str, text.data, text.length);
+	reply->str[text.length] = '\0';
+	return reply;
+}
+
+static struct rt_slice slice_of(const char *text)
+{
+	return (struct rt_slice){ text, strlen(text) };
+}
+
+/* Makes an entry with a field for each part from one event of an entry. */
+static redisReply *single_reply(struct rt_arena *arena, redisReply *stream_id,
+				const struct rt_entry_event *event)
+{
+	const struct {
+		const char *name;
+		struct rt_slice value;
+		bool left_out;
+	} fields[] = {
+		{ "id",
+		  slice_of(rt_arena_printf(arena, "%.*s/%" PRIu64, (int)event->subject.length,
+					   event->subject.data, event->seq)),
+		  false },
+		{ "type", event->type, false },
+		{ "subject", event->subject, false },
+		{ "seq", slice_of(rt_arena_printf(arena, "%" PRIu64, event->seq)), false },
+		{ "time", event->time, false },
+		{ "data", event->data, false },
+		{ "attempt", slice_of(rt_arena_printf(arena, "%" PRIu32, event->attempt)),
+		  event->attempt == 1 },
+		{ "traceparent", event->traceparent, event->traceparent.length == 0 },
+	};
+	redisReply *entry = rt_arena_take(arena, sizeof(*entry));
+	redisReply *list = rt_arena_take(arena, sizeof(*list));
+
+	*entry = (redisReply){ .type = REDIS_REPLY_ARRAY, .elements = 2 };
+	entry->element = rt_arena_take(arena, 2 * sizeof(*entry->element));
+	entry->element[0] = stream_id;
+	entry->element[1] = list;
+	*list = (redisReply){ .type = REDIS_REPLY_ARRAY };
+	list->element = rt_arena_take(arena, 2 * RT_LENGTH(fields) * sizeof(*list->element));
+	for (size_t i = 0; i < RT_LENGTH(fields); i++) {
+		if (fields[i].left_out)
+			continue;
+		list->element[list->elements++] = text_reply(arena, slice_of(fields[i].name));
+		list->element[list->elements++] = text_reply(arena, fields[i].value);
+	}
+	return entry;
+}
+
+size_t ctl_entry_read(const redisReply *reply, const char *context, struct rt_arena *arena,
+		      struct ctl_entry **ret)
+{
+	struct ctl_entry whole;
+	struct rt_entry_event *events;
+	size_t count;
+
+	*ret = NULL;
+	if (!read_single(reply, context, &whole))
+		return 0;
+	if (whole.type[0] != '\0' || whole.subject[0] != '\0' ||
+	    rt_entry_read_reply(whole.fields, &events, &count) != NULL) {
+		*ret = rt_arena_take(arena, sizeof(whole));
+		**ret = whole;
+		return 1;
+	}
+	*ret = rt_arena_take(arena, count * sizeof(**ret));
+	for (size_t i = 0; i < count; i++) {
+		(void)read_single(single_reply(arena, reply->element[0], &events[i]), context,
+				  &(*ret)[i]);
+		(*ret)[i].index = i;
+	}
+	free(events);
+	return count;
 }
 
 /* A field that Tandem writes as a number becomes a number; any other content is text. */
@@ -196,28 +281,42 @@ static void add_entry(struct ctl_entries *entries, const struct ctl_entry *entry
 	entries->list[entries->count++] = *entry;
 }
 
+static void page_done(struct ctl_page *page)
+{
+	freeReplyObject(page->reply);
+	rt_arena_done(&page->arena);
+}
+
 /* Adds the entries of one page that pass the filter. The page is kept if there are any. */
 static void add_page(struct ctl_entries *entries, const struct ctl_range *range, redisReply *page,
 		     int64_t *matched)
 {
+	struct ctl_page kept = { .reply = page };
 	size_t before = entries->count;
 
 	for (size_t i = 0; i < page->elements && *matched < range->count_max; i++) {
-		struct ctl_entry entry;
+		struct ctl_entry *events;
+		size_t count =
+			ctl_entry_read(page->element[i], range->context, &kept.arena, &events);
 
-		if (!ctl_entry_read(page->element[i], range->context, &entry) ||
-		    (range->filter != NULL && !ctl_filter_passes(range->filter, &entry)))
-			continue;
-		add_entry(entries, &entry);
-		(*matched)++;
+		for (size_t j = 0; j < count && *matched < range->count_max; j++) {
+			/* The last event of an entry is the newest. */
+			const struct ctl_entry *event =
+				&events[range->newest_first ? count - 1 - j : j];
+
+			if (range->filter != NULL && !ctl_filter_passes(range->filter, event))
+				continue;
+			add_entry(entries, event);
+			(*matched)++;
+		}
 	}
 	if (entries->count == before) {
-		freeReplyObject(page);
+		page_done(&kept);
 		return;
 	}
-	entries->replies = rt_realloc(entries->replies,
-				      (entries->reply_count + 1) * sizeof(*entries->replies));
-	entries->replies[entries->reply_count++] = page;
+	entries->pages =
+		rt_realloc(entries->pages, (entries->page_count + 1) * sizeof(*entries->pages));
+	entries->pages[entries->page_count++] = kept;
 }
 
 bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl_entries *entries,
@@ -260,7 +359,9 @@ static int by_stream_id(const void *a, const void *b)
 	const struct ctl_entry *one = a, *other = b;
 	int order = ctl_stream_id_compare(one->stream_id, other->stream_id);
 
-	return order != 0 ? order : strcmp(one->context, other->context);
+	if (order == 0)
+		order = strcmp(one->context, other->context);
+	return order != 0 ? order : one->index < other->index ? -1 : one->index > other->index;
 }
 
 void ctl_entries_sort(struct ctl_entries *entries)
@@ -271,9 +372,9 @@ void ctl_entries_sort(struct ctl_entries *entries)
 
 void ctl_entries_done(struct ctl_entries *entries)
 {
-	for (size_t i = 0; i < entries->reply_count; i++)
-		freeReplyObject(entries->replies[i]);
-	free(entries->replies);
+	for (size_t i = 0; i < entries->page_count; i++)
+		page_done(&entries->pages[i]);
+	free(entries->pages);
 	free(entries->list);
 	*entries = (struct ctl_entries){ 0 };
 }
@@ -322,23 +423,25 @@ int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream
 	uint64_t ms, last_n = 0, delivered_n = 0;
 	char from[64];
 	redisReply *rest;
-	int64_t count;
+	struct rt_arena arena = { 0 };
+	int64_t count = 0;
 
 	if (stream->length == 0)
 		return 0;
-	if (ctl_stream_id_compare(delivered, stream->first) < 0)
-		return stream->length;
 	(void)ctl_stream_id(stream->last, &ms, &last_n);
 	(void)ctl_stream_id(delivered, &ms, &delivered_n);
-	/* If the numbers are further apart than the stream is long, we did not give them. */
-	if (last_n >= delivered_n && last_n - delivered_n <= (uint64_t)stream->length &&
-	    ctl_stream_id_compare(delivered, stream->deleted) >= 0)
+	if (last_n >= delivered_n && ctl_stream_id_compare(delivered, stream->deleted) >= 0)
 		return (int64_t)(last_n - delivered_n);
 	snprintf(from, sizeof(from), "(%s", delivered);
 	rest = ctl_redis(ctl, "XRANGE", key, from, "+", "COUNT", "1000");
 	if (rest == NULL)
 		return -1;
-	count = (int64_t)rest->elements; /* 0 when it is not a list */
+	for (size_t i = 0; i < rest->elements; i++) {
+		struct ctl_entry *events;
+
+		count += (int64_t)ctl_entry_read(rest->element[i], "", &arena, &events);
+	}
+	rt_arena_done(&arena);
 	freeReplyObject(rest);
 	return count;
 }

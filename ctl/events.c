@@ -1,4 +1,4 @@
-/* events.c - tandemctl events tail|show|lag: the two streams, decoded. */
+/* events.c - tandemctl events tail|show|lag: the events of both streams, decoded. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -174,13 +174,17 @@ static void print_read(const struct ctl *ctl, const struct events *events, const
 			which++;
 		list = stream->element[1];
 		for (size_t i = 0; i < list->elements; i++) {
-			struct ctl_entry entry;
+			struct rt_arena arena = { 0 };
+			struct ctl_entry *entry;
+			size_t count = ctl_entry_read(list->element[i], ctl_contexts[which].name,
+						      &arena, &entry);
 
-			if (!ctl_entry_read(list->element[i], ctl_contexts[which].name, &entry))
-				continue;
-			snprintf(last[which], 48, "%s", entry.stream_id);
-			if (ctl_filter_passes(&events->filter, &entry))
-				print_line(ctl, &entry);
+			if (count > 0)
+				snprintf(last[which], 48, "%s", entry->stream_id);
+			for (; count > 0; count--, entry++)
+				if (ctl_filter_passes(&events->filter, entry))
+					print_line(ctl, entry);
+			rt_arena_done(&arena);
 		}
 	}
 }
@@ -348,8 +352,8 @@ const struct ctl_command ctl_events_show = {
 	.name = "show",
 	.about = "Shows all fields of one event",
 	.arguments = "STREAM_ID|EVENT_ID",
-	.text = "Shows all fields of one event: of the entry with this stream id, or of each "
-		"entry with this event id.\v"
+	.text = "Shows all fields of events: those in the entry with this stream id, or each "
+		"publication of the event with this event id.\v"
 		"Examples:\n"
 		"  tandemctl events show 1764000000123-17\n"
 		"  tandemctl events show ord_…/1",
@@ -362,12 +366,23 @@ const struct ctl_command ctl_events_show = {
 /* ---- lag ---- */
 
 struct lag {
-	int64_t lag, pending, oldest_ms; /* oldest_ms -1: none is pending */
+	int64_t lag, pending, aside, oldest_ms; /* oldest_ms -1: none is pending */
 	struct ctl_readers readers;
 };
 
-static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
-		     const redisReply *group, struct lag *lag)
+/* The number of events that the group has set aside; 0 for a group that is not ours. */
+static bool read_aside(struct ctl *ctl, const char *context, const char *group, int64_t *ret)
+{
+	*ret = 0;
+	for (size_t i = 0; i < CTL_READERS; i++)
+		if (strcmp(ctl_readers[i].of, context) == 0 &&
+		    strcmp(ctl_readers[i].reader, group) == 0)
+			return ctl_aside_count(ctl, &ctl_readers[i], ret);
+	return true;
+}
+
+static bool read_lag(struct ctl *ctl, const char *context, const char *key,
+		     const struct ctl_stream *stream, const redisReply *group, struct lag *lag)
 {
 	const redisReply *name = ctl_named(group, "name");
 	const char *const strings[] = { "XPENDING", key };
@@ -378,7 +393,7 @@ static bool read_lag(struct ctl *ctl, const char *key, const struct ctl_stream *
 	lag->pending = ctl_number(ctl_named(group, "pending"));
 	lag->lag = ctl_stream_lag(ctl, key, stream,
 				  ctl_text(ctl_named(group, "last-delivered-id"), "0-0"));
-	if (lag->lag < 0)
+	if (lag->lag < 0 || !read_aside(ctl, context, ctl_text(name, ""), &lag->aside))
 		return false;
 	pending = ctl_redis_named(ctl, strings, RT_LENGTH(strings), name);
 	if (pending == NULL)
@@ -404,13 +419,13 @@ static void print_lag(const struct ctl *ctl, struct ctl_table *table, const char
 	char age[CTL_AGE], *shown;
 
 	if (ctl->json) {
-		ctl_json_print(json_pack("{s:s, s:I, s:o, s:I, s:I, s:o, s:I, s:o}", "stream", key,
-					 "length", (json_int_t)stream->length, "group",
-					 ctl_json_string(group->str, group->len), "lag",
-					 (json_int_t)lag->lag, "pending", (json_int_t)lag->pending,
-					 "oldest_pending_ms", known_ms(lag->oldest_ms), "consumers",
-					 (json_int_t)readers->consumers, "seen_ms",
-					 known_ms(readers->seen_ms)));
+		ctl_json_print(json_pack(
+			"{s:s, s:I, s:o, s:I, s:I, s:I, s:o, s:I, s:o}", "stream", key, "length",
+			(json_int_t)stream->length, "group",
+			ctl_json_string(group->str, group->len), "lag", (json_int_t)lag->lag,
+			"pending", (json_int_t)lag->pending, "aside", (json_int_t)lag->aside,
+			"oldest_pending_ms", known_ms(lag->oldest_ms), "consumers",
+			(json_int_t)readers->consumers, "seen_ms", known_ms(readers->seen_ms)));
 		return;
 	}
 	ctl_cell(table, "%s", key);
@@ -420,6 +435,7 @@ static void print_lag(const struct ctl *ctl, struct ctl_table *table, const char
 	free(shown);
 	ctl_cell(table, "%" PRId64, lag->lag);
 	ctl_cell(table, "%" PRId64, lag->pending);
+	ctl_cell(table, "%" PRId64, lag->aside);
 	ctl_age(age, lag->oldest_ms);
 	ctl_cell(table, "%s", lag->oldest_ms < 0 ? "-" : age);
 	ctl_cell(table, "%zu", readers->consumers);
@@ -447,7 +463,7 @@ static bool stream_lag(struct ctl *ctl, const char *context, struct ctl_table *t
 		const redisReply *name = ctl_named(groups->element[i], "name");
 		struct lag lag;
 		bool read = name != NULL && name->type == REDIS_REPLY_STRING &&
-			    read_lag(ctl, key, &stream, groups->element[i], &lag);
+			    read_lag(ctl, context, key, &stream, groups->element[i], &lag);
 
 		if (read)
 			print_lag(ctl, table, key, &stream, name, &lag);
@@ -459,7 +475,7 @@ static bool stream_lag(struct ctl *ctl, const char *context, struct ctl_table *t
 
 static int lag_run(struct ctl *ctl, void *options)
 {
-	struct ctl_table table = CTL_TABLE("STREAM", "LENGTH", "GROUP", "LAG", "PENDING",
+	struct ctl_table table = CTL_TABLE("STREAM", "LENGTH", "GROUP", "LAG", "PENDING", "ASIDE",
 					   "OLDEST PENDING", "CONSUMERS", "LAST SEEN");
 	bool good = true;
 
@@ -474,8 +490,10 @@ const struct ctl_command ctl_events_lag = {
 	.group = "events",
 	.name = "lag",
 	.about = "Shows how far each consumer group is behind",
-	.text = "Shows how far each consumer group is behind its stream: entries not delivered "
-		"(LAG), and entries delivered and not acknowledged (PENDING).\vExamples:\n"
+	.text = "Shows how far each consumer group is behind its stream: not delivered (LAG), "
+		"delivered and not acknowledged (PENDING), set aside for a retry (ASIDE). LAG and "
+		"ASIDE count events, LENGTH and PENDING count entries, which carry one or more.\v"
+		"Examples:\n"
 		"  tandemctl events lag\n"
 		"  tandemctl events lag --json | jq 'select(.lag > 1000)'",
 	.run = lag_run,

@@ -1,8 +1,9 @@
 /* explain.c - tandemctl explain: an order's whole history in both domains, from what Redis holds.
  *
- *   read_order         the hash of the order; its history has the stream id of each of its events
+ *   read_order         the order's record; its history has the stream id of each of its events
  *   add_order_events   the events, and where each request is on its way to inventory
  *   add_answers        inventory's events about the order, and where the last is on its way back
+ *   add_asides         the order's events that a service could not process yet, and tries again
  *   add_dead_letters   the order's events that a service could not process
  *   read_reservation, read_timer, read_readers
  *   print              the history in order of time, then why, then what is next
@@ -31,7 +32,7 @@ struct happened {
 struct explain {
 	const char *order_id; /* option */
 	struct ctl *ctl;
-	redisReply *hash;
+	redisReply *text; /* the order, as it is stored */
 	struct order_record record;
 	struct rt_arena arena;
 	Tandem__Order__V1__Order *order;
@@ -76,40 +77,18 @@ static int64_t written_ms(const char *time, const char *stream_id)
 static int read_order(struct explain *explain)
 {
 	struct order_record *record = &explain->record;
-	const redisReply *placed, *detail;
-	char key[CTL_KEY];
-	bool settled;
 
-	snprintf(key, sizeof(key), "order:{0}:o:%s", explain->order_id);
-	explain->hash = ctl_redis(explain->ctl, "HGETALL", key);
-	if (explain->hash == NULL)
+	explain->text = ctl_redis(explain->ctl, "HGET", "order:{0}:orders", explain->order_id);
+	if (explain->text == NULL)
 		return CTL_UNAVAILABLE;
-	if (explain->hash->elements == 0) {
+	if (explain->text->type != REDIS_REPLY_STRING) {
 		ctl_error("no such order: %s", explain->order_id);
 		return CTL_NEGATIVE;
 	}
-	placed = ctl_named(explain->hash, "placed");
-	detail = ctl_named(explain->hash, "detail");
-	settled = ctl_number(ctl_named(explain->hash, "settled")) == 1;
-	record->order_id = explain->order_id;
-	record->version = (uint64_t)ctl_number(ctl_named(explain->hash, "version"));
-	record->hold_ms = ctl_number(ctl_named(explain->hash, "hold"));
-	record->attempt = (uint32_t)RT_MIN(
-		RT_MAX(1, ctl_number(ctl_named(explain->hash, "attempt"))), (int64_t)UINT32_MAX);
-	record->history = ctl_text(ctl_named(explain->hash, "history"), "");
-	if (placed != NULL && placed->str != NULL) {
-		record->placed = (const uint8_t *)placed->str;
-		record->placed_length = placed->len;
-	}
-	if (detail != NULL && detail->str != NULL) {
-		record->detail = (const uint8_t *)detail->str;
-		record->detail_length = detail->len;
-	}
-	if (order_state_parse(ctl_text(ctl_named(explain->hash, "status"), ""), settled,
-			      &record->state))
+	if (order_record_read(explain->text->str, explain->text->len, explain->order_id, record))
 		explain->order = order_view(&explain->arena, record, NULL, 0);
 	if (explain->order == NULL) {
-		ctl_error("the record %s is damaged", key);
+		ctl_error("the record of %s in order:{0}:orders is damaged", explain->order_id);
 		return CTL_NEGATIVE;
 	}
 	explain->facts.state = record->state;
@@ -120,14 +99,31 @@ static int read_order(struct explain *explain)
 
 /* ---- deliveries ---- */
 
-static bool entry_exists(struct explain *explain, const char *key, const char *stream_id,
-			 bool *ret_exists)
+static bool is_event(const struct explain *explain, const struct ctl_entry *entry, uint64_t seq)
 {
-	redisReply *reply = ctl_redis(explain->ctl, "XRANGE", key, stream_id, stream_id);
+	return strcmp(entry->subject, explain->order_id) == 0 &&
+	       strtoull(entry->seq, NULL, 10) == seq;
+}
+
+/* Is the event still in the stream? *ret_behind: the number of events after it in its entry. */
+static bool find_event(struct explain *explain, const char *key,
+		       const struct explain_delivery *delivery, bool *ret_exists,
+		       uint64_t *ret_behind)
+{
+	redisReply *reply =
+		ctl_redis(explain->ctl, "XRANGE", key, delivery->stream_id, delivery->stream_id);
+	struct rt_arena arena = { 0 };
+	struct ctl_entry *events = NULL;
+	size_t count, i = 0;
 
 	if (reply == NULL)
 		return false;
-	*ret_exists = reply->elements > 0;
+	count = reply->elements != 1 ? 0 : ctl_entry_read(reply->element[0], "", &arena, &events);
+	while (i < count && !is_event(explain, &events[i], delivery->seq))
+		i++;
+	*ret_exists = i < count;
+	*ret_behind = i < count ? count - 1 - i : 0;
+	rt_arena_done(&arena);
 	freeReplyObject(reply);
 	return true;
 }
@@ -175,13 +171,14 @@ static bool read_pending(struct explain *explain, const char *key, const char *g
 	return true;
 }
 
-static int64_t entries_between(const char *after, const char *until)
+/* The number of events between the last delivered one and one that `behind` others follow in the entry `until`. */
+static int64_t events_between(const char *after, const char *until, uint64_t behind)
 {
 	uint64_t ms, a = 0, b = 0;
 
 	(void)ctl_stream_id(after, &ms, &a);
 	(void)ctl_stream_id(until, &ms, &b);
-	return b > a ? (int64_t)RT_MIN(b - a - 1, (uint64_t)INT64_MAX) : 0;
+	return b > a + behind ? (int64_t)RT_MIN(b - a - behind - 1, (uint64_t)INT64_MAX) : 0;
 }
 
 /* Finds where the event with delivery->stream_id is on its way to `group`. */
@@ -190,10 +187,11 @@ static bool locate(struct explain *explain, const char *key, const char *group,
 {
 	char delivered[48];
 	bool exists = false;
+	uint64_t behind = 0;
 
 	delivery->where = EXPLAIN_NO_EVENT;
 	if (!last_delivered(explain, key, group, delivered) ||
-	    !entry_exists(explain, key, delivery->stream_id, &exists))
+	    !find_event(explain, key, delivery, &exists, &behind))
 		return false;
 	if (delivered[0] == '\0') {
 		delivery->where = exists ? EXPLAIN_QUEUED : EXPLAIN_LOST;
@@ -201,7 +199,7 @@ static bool locate(struct explain *explain, const char *key, const char *group,
 	}
 	if (ctl_stream_id_compare(delivery->stream_id, delivered) > 0) {
 		delivery->where = exists ? EXPLAIN_QUEUED : EXPLAIN_LOST;
-		delivery->ahead = entries_between(delivered, delivery->stream_id);
+		delivery->ahead = events_between(delivered, delivery->stream_id, behind);
 		return true;
 	}
 	delivery->where = EXPLAIN_DONE;
@@ -251,20 +249,28 @@ static bool add_order_event(struct explain *explain, const char *key,
 			    const struct order_history_item *item)
 {
 	const char *type = order_event_type(item->event);
-	struct ctl_entry entry;
+	struct ctl_entry *entries = NULL, *entry = NULL;
+	struct rt_arena arena = { 0 };
 	redisReply *reply =
 		ctl_redis(explain->ctl, "XRANGE", key, item->stream_id, item->stream_id);
+	size_t count;
 
 	if (reply == NULL)
 		return false;
-	if (reply->elements == 1 && ctl_entry_read(reply->element[0], "order", &entry))
-		add(explain, item->unix_ms, "order", ctl_short_type(entry.type), item->stream_id,
-		    item->version, event_text(&entry));
+	count = reply->elements != 1 ? 0
+				     : ctl_entry_read(reply->element[0], "order", &arena, &entries);
+	for (size_t i = 0; i < count && entry == NULL; i++)
+		if (is_event(explain, &entries[i], item->version))
+			entry = &entries[i];
+	if (entry != NULL)
+		add(explain, item->unix_ms, "order", ctl_short_type(entry->type), item->stream_id,
+		    item->version, event_text(entry));
 	else
 		add(explain, item->unix_ms, "order",
 		    item->again ? "asked again" : ctl_short_type(type == NULL ? "?" : type),
 		    item->stream_id, item->version, rt_strdup("(no longer in the stream)"));
 	explain->list[explain->count - 1].follows = !order_state_waits(item->state);
+	rt_arena_done(&arena);
 	freeReplyObject(reply);
 	return true;
 }
@@ -288,6 +294,7 @@ static bool add_order_events(struct explain *explain)
 		if (!item.again && type != NULL)
 			snprintf(request->type, sizeof(request->type), "%s", ctl_short_type(type));
 		snprintf(request->stream_id, sizeof(request->stream_id), "%s", item.stream_id);
+		request->seq = item.version;
 	}
 	if (request->stream_id[0] == '\0')
 		return true;
@@ -339,12 +346,56 @@ static bool add_answers(struct explain *explain)
 			continue;
 		snprintf(answer->type, sizeof(answer->type), "%s", type);
 		snprintf(answer->stream_id, sizeof(answer->stream_id), "%s", entry->stream_id);
+		answer->seq = (uint64_t)version;
 	}
 	ctl_entries_done(&entries);
 	if (good && answer->stream_id[0] != '\0') {
 		good = locate(explain, key, "order", answer);
 		add_delivery(explain, "order", answer);
 	}
+	return good;
+}
+
+/* ---- events set aside ---- */
+
+/* The delivery for which the order waits, if this is its event, set aside or dead; else NULL. */
+static struct explain_delivery *delivery_of(struct explain *explain, const struct ctl_entry *entry)
+{
+	struct explain_delivery *delivery = strcmp(entry->context, "order") == 0
+						    ? &explain->facts.answer
+						    : &explain->facts.request;
+
+	if (strcmp(entry->dead_stream_id, delivery->stream_id) != 0 ||
+	    !is_event(explain, entry, delivery->seq))
+		return NULL;
+	return delivery;
+}
+
+static bool add_asides(struct explain *explain)
+{
+	const struct ctl_filter filter = { .order = explain->order_id };
+	struct ctl_asides asides = { 0 };
+	bool good = ctl_asides_read(explain->ctl, &filter, &asides);
+
+	for (size_t i = 0; i < asides.count; i++) {
+		const struct ctl_aside *aside = &asides.list[i];
+		const struct ctl_entry *event = aside->event;
+		struct explain_delivery *delivery = delivery_of(explain, event);
+		char *waits = ctl_aside_waits(aside);
+
+		add(explain, aside->since_ms, event->context, "set aside", event->stream_id, 0,
+		    rt_printf("%s (%s) failed %" PRId64 " time%s and waits for %s",
+			      ctl_short_type(event->type), event->dead_stream_id, aside->failed,
+			      aside->failed == 1 ? "" : "s", waits));
+		if (delivery != NULL) {
+			delivery->where = EXPLAIN_ASIDE;
+			delivery->aside_ms = RT_MAX(0, explain->facts.now_ms - aside->since_ms);
+			delivery->failed = aside->failed;
+			snprintf(delivery->waits, sizeof(delivery->waits), "%s", waits);
+		}
+		free(waits);
+	}
+	ctl_asides_done(&asides);
 	return good;
 }
 
@@ -381,17 +432,14 @@ static bool add_dead_letters(struct explain *explain)
 	}
 	for (size_t i = 0; i < entries.count; i++) {
 		const struct ctl_entry *entry = &entries.list[i];
-		bool of_order = strcmp(entry->context, "order") == 0;
-		struct explain_delivery *delivery =
-			of_order ? &explain->facts.answer : &explain->facts.request;
+		struct explain_delivery *delivery = delivery_of(explain, entry);
 
 		add(explain, written_ms(entry->dead_time, entry->stream_id), entry->context,
 		    "dead letter", entry->stream_id, 0,
 		    rt_printf("%s (%s) was given up after %s deliveries: %s",
 			      ctl_short_type(entry->type), entry->dead_stream_id, entry->deliveries,
 			      entry->reason));
-		/* Only the event that the order waits for blocks it. */
-		if (strcmp(entry->dead_stream_id, delivery->stream_id) == 0)
+		if (delivery != NULL)
 			set_dead(delivery, entry);
 	}
 	ctl_entries_done(&entries);
@@ -587,6 +635,7 @@ static int explain_run(struct ctl *ctl, void *options)
 		bool good = add_order_events(explain);
 
 		good = add_answers(explain) && good;
+		good = add_asides(explain) && good;
 		good = add_dead_letters(explain) && good;
 		good = read_reservation(explain) && good;
 		good = read_timer(explain) && good;
@@ -604,7 +653,7 @@ static int explain_run(struct ctl *ctl, void *options)
 	free(explain->list);
 	free(explain->reservation_text);
 	rt_arena_done(&explain->arena);
-	freeReplyObject(explain->hash);
+	freeReplyObject(explain->text);
 	return code;
 }
 
@@ -633,7 +682,7 @@ const struct ctl_command ctl_explain = {
 	.name = "explain",
 	.about = "Explains an order's status: its history, why, what is next",
 	.arguments = "ORDER_ID",
-	.text = "Shows an order's whole history in both domains: events, deliveries, dead "
+	.text = "Shows an order's whole history in both domains: events, deliveries, retries, dead "
 		"letters, timer, reservation; then why it has its status and what happens "
 		"next.\vExamples:\n"
 		"  tandemctl explain ord_…\n"

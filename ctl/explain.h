@@ -15,16 +15,20 @@ struct explain_delivery {
 		EXPLAIN_NO_EVENT, /* there is none */
 		EXPLAIN_QUEUED,   /* in the stream, not delivered yet */
 		EXPLAIN_PENDING,  /* delivered, not acknowledged */
+		EXPLAIN_ASIDE,    /* set aside by its reader, which retries it */
 		EXPLAIN_DONE,     /* acknowledged */
 		EXPLAIN_LOST,     /* not delivered, and no longer in the stream */
 		EXPLAIN_DEAD,     /* in the dead letters */
 	} where;
 	char type[48];      /* short: "OrderPlaced" */
-	char stream_id[48]; /* DEAD: of the dead letter */
-	int64_t ahead;      /* QUEUED: entries before it */
+	char stream_id[48]; /* of its entry; DEAD: of the dead letter */
+	uint64_t seq;
+	int64_t ahead;      /* QUEUED: events before it */
 	char consumer[128]; /* PENDING */
 	int64_t idle_ms, deliveries;
-	char reason[256]; /* DEAD */
+	int64_t aside_ms, failed; /* ASIDE: how long; how often */
+	char waits[256];          /* ASIDE: for what */
+	char reason[256];         /* DEAD */
 };
 
 struct explain_facts {

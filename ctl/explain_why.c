@@ -48,6 +48,18 @@ static void say_pending(struct rt_buf *text, const struct explain_delivery *deli
 		rt_buf_printf(text, "; that consumer seems to have ended");
 }
 
+static void say_aside(struct rt_buf *text, const char *who, const struct explain_delivery *delivery)
+{
+	char age[CTL_AGE];
+
+	ctl_age(age, delivery->aside_ms);
+	rt_buf_printf(text, "%s has set %s aside for %s: it ", who, delivery->type, age);
+	if (delivery->failed > 0)
+		rt_buf_printf(text, "failed %" PRId64 " time%s, and ", delivery->failed,
+			      delivery->failed == 1 ? "" : "s");
+	rt_buf_printf(text, "waits for %s", delivery->waits);
+}
+
 static void say_dead(struct rt_buf *text, const char *who, const struct explain_delivery *delivery)
 {
 	rt_buf_printf(text, "%s could not process %s (%s): it is dead letter %s", who,
@@ -63,13 +75,18 @@ static bool say_answer(struct rt_buf *text, const struct explain_facts *facts)
 	case EXPLAIN_QUEUED:
 		rt_buf_printf(text,
 			      "inventory answered with %s, which the order service has not read "
-			      "yet, %" PRId64 " entries are ahead of it",
+			      "yet, %" PRId64 " events are ahead of it",
 			      answer->type, answer->ahead);
 		say_readers(text, "the order service", &facts->order);
 		return true;
 	case EXPLAIN_PENDING:
 		rt_buf_printf(text, "inventory answered, and ");
 		say_pending(text, answer);
+		return true;
+	case EXPLAIN_ASIDE:
+		rt_buf_printf(text, "inventory answered, and ");
+		say_aside(text, "the order service", answer);
+		say_readers(text, "the order service", &facts->order);
 		return true;
 	case EXPLAIN_DEAD:
 		say_dead(text, "the order service", answer);
@@ -94,12 +111,16 @@ static void say_request(struct rt_buf *text, const struct explain_facts *facts)
 	switch (request->where) {
 	case EXPLAIN_QUEUED:
 		rt_buf_printf(text,
-			      "inventory has not read %s yet, %" PRId64 " entries are ahead of it",
+			      "inventory has not read %s yet, %" PRId64 " events are ahead of it",
 			      request->type, request->ahead);
 		say_readers(text, "inventory", &facts->inventory);
 		break;
 	case EXPLAIN_PENDING:
 		say_pending(text, request);
+		break;
+	case EXPLAIN_ASIDE:
+		say_aside(text, "inventory", request);
+		say_readers(text, "inventory", &facts->inventory);
 		break;
 	case EXPLAIN_DEAD:
 		say_dead(text, "inventory", request);

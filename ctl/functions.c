@@ -147,25 +147,60 @@ static int list_run(struct ctl *ctl, void *options)
 	return code;
 }
 
+static bool load_functions(struct ctl *ctl, const struct rt_functions *functions)
+{
+	struct rt_args args = { 0 };
+	redisReply *reply;
+
+	rt_args_str(&args, "FUNCTION");
+	rt_args_str(&args, "LOAD");
+	rt_args_str(&args, "REPLACE");
+	rt_args_add(&args, functions->code, functions->code_length);
+	reply = ctl_redis_args(ctl, &args, 0, false);
+	rt_args_done(&args);
+	if (reply == NULL)
+		return false;
+	freeReplyObject(reply);
+	if (!ctl->json)
+		printf("loaded %s_%s\n", functions->name, functions->version);
+	return true;
+}
+
+/* Rewrites data of earlier versions, page by page. */
+static bool upgrade_data(struct ctl *ctl, const struct rt_functions *functions)
+{
+	char function[64], stream[CTL_KEY], cursor[32] = "0";
+	int64_t rewritten = 0;
+
+	snprintf(function, sizeof(function), "%s_upgrade_%s", functions->name, functions->version);
+	ctl_key(stream, functions->name, "events");
+	do {
+		redisReply *reply = ctl_redis(ctl, "FCALL", function, "1", stream, cursor);
+
+		if (reply == NULL)
+			return false;
+		if (!rt_reply_is_array(reply, 2)) {
+			ctl_error("%s: unexpected answer of Redis", function);
+			freeReplyObject(reply);
+			return false;
+		}
+		snprintf(cursor, sizeof(cursor), "%s", ctl_text(reply->element[0], "0"));
+		rewritten += ctl_number(reply->element[1]);
+		freeReplyObject(reply);
+	} while (strcmp(cursor, "0") != 0);
+	if (rewritten > 0 && !ctl->json)
+		printf("rewrote %" PRId64 " orders of an earlier version\n", rewritten);
+	return true;
+}
+
 static int load_run(struct ctl *ctl, void *options)
 {
 	(void)options;
 	for (size_t c = 0; c < CTL_CONTEXTS; c++) {
 		const struct rt_functions *functions = ctl_contexts[c].functions;
-		struct rt_args args = { 0 };
-		redisReply *reply;
 
-		rt_args_str(&args, "FUNCTION");
-		rt_args_str(&args, "LOAD");
-		rt_args_str(&args, "REPLACE");
-		rt_args_add(&args, functions->code, functions->code_length);
-		reply = ctl_redis_args(ctl, &args, 0, false);
-		rt_args_done(&args);
-		if (reply == NULL)
+		if (!load_functions(ctl, functions) || !upgrade_data(ctl, functions))
 			return CTL_UNAVAILABLE;
-		freeReplyObject(reply);
-		if (!ctl->json)
-			printf("loaded %s_%s\n", functions->name, functions->version);
 	}
 	return CTL_OK;
 }
@@ -232,7 +267,8 @@ const struct ctl_command ctl_functions_load = {
 	.name = "load",
 	.about = "Loads this version of the Redis functions",
 	.text = "Loads the Redis functions that this tandemctl and the services of its build "
-		"call, beside those of other versions. The first step of an upgrade.\vExample:\n"
+		"call, beside those of other versions, and rewrites orders that an "
+		"earlier version stored in another form. The first step of an upgrade.\vExample:\n"
 		"  tandemctl functions load",
 	.run = load_run,
 };

@@ -3,7 +3,9 @@
 #include <hiredis/hiredis.h>
 #include <string.h>
 
+#include "events/entry.h"
 #include "load.h"
+
 #include "order/order_step.h"
 
 #define STREAM "order:{0}:events"
@@ -29,26 +31,33 @@ static void tail_fail(struct tail *tail, const char *why)
 	rt_loop_stop(load->loop);
 }
 
+static bool has_type(const struct rt_entry_event *event, enum order_event type)
+{
+	const char *name = order_event_type(type);
+
+	return event->type.length == strlen(name) &&
+	       memcmp(event->type.data, name, event->type.length) == 0;
+}
+
 static void tail_entry(struct tail *tail, const redisReply *entry, int64_t now_ns)
 {
-	const redisReply *fields = entry->element[1];
-	const char *type = NULL, *subject = NULL;
+	struct rt_entry_event *events;
+	char subject[128];
+	size_t count;
 
-	if (fields->type != REDIS_REPLY_ARRAY)
+	if (rt_entry_read_reply(entry->element[1], &events, &count) != NULL)
 		return;
-	for (size_t i = 0; i + 1 < fields->elements; i += 2) {
-		if (strcmp(fields->element[i]->str, "type") == 0)
-			type = fields->element[i + 1]->str;
-		else if (strcmp(fields->element[i]->str, "subject") == 0)
-			subject = fields->element[i + 1]->str;
+	tail->load->count.tail_entries += count;
+	for (size_t i = 0; i < count; i++) {
+		bool reserved = has_type(&events[i], ORDER_EV_RESERVED);
+
+		if (!reserved && !has_type(&events[i], ORDER_EV_REJECTED))
+			continue;
+		(void)snprintf(subject, sizeof(subject), "%.*s", (int)events[i].subject.length,
+			       events[i].subject.data);
+		load_decided(tail->load, subject, reserved, now_ns);
 	}
-	tail->load->count.tail_entries++;
-	if (type == NULL || subject == NULL)
-		return;
-	if (strcmp(type, order_event_type(ORDER_EV_RESERVED)) == 0)
-		load_decided(tail->load, subject, true, now_ns);
-	else if (strcmp(type, order_event_type(ORDER_EV_REJECTED)) == 0)
-		load_decided(tail->load, subject, false, now_ns);
+	free(events);
 }
 
 static void tail_entries_read(struct rt_redis_op *op, int status, const redisReply *reply)

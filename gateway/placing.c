@@ -16,6 +16,7 @@
  * reconnects by itself; while it cannot, streams fail at once, with the orders on them. */
 #include "check.h"
 #include "gateway_internal.h"
+#include "interpose/interpose.h"
 
 /* A message that has reached this size is sent; far below the message limit of the order service. */
 #define MESSAGE_BYTES (1024 * 1024)
@@ -132,6 +133,8 @@ static void answers_received(struct rt_client_op *op, const ProtobufCMessage *me
 	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
 	const Tandem__Order__V1__PlaceResponse *response = (const void *)message;
 
+	if (response->n_answers > 1)
+		rt_cork();
 	for (size_t i = 0; i < response->n_answers; i++) {
 		const Tandem__Order__V1__PlacementAnswer *answer = response->answers[i];
 		struct gateway_placing *placing;
@@ -140,6 +143,7 @@ static void answers_received(struct rt_client_op *op, const ProtobufCMessage *me
 		if (placing != NULL) /* else it was abandoned */
 			end_answered(placing, answer);
 	}
+	rt_uncork();
 }
 
 /* Puts these orders back, before those that wait. */

@@ -159,7 +159,7 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 	request->op.attempt = event->attempt;
 	request->op.now_ms = rt_loop_unix_ms(inventory->loop);
 	request->op.traceparent = event->traceparent;
-	request->op.ack_id = event->stream_id;
+	request->op.event = event;
 	request->op.done = request_served;
 	inventory_store_request(inventory->store, &request->op);
 }

@@ -1,5 +1,6 @@
 -- functions.lua - the atomic steps of the inventory service. The library begins with
--- runtime/events/events.lua, then come the rules of stock.c and the fields of messages as tables.c writes them.
+-- runtime/events/events.lua; then come the rules of stock.c and the fields of messages as tables.c writes
+-- them, then this file.
 --
 -- Keys, all with the prefix of KEYS[1] ('inventory:{0}:events' gives 'inventory:{0}:'):
 --
@@ -7,13 +8,12 @@
 --   skus     sorted set: every SKU, all with score 0: for listing in byte order
 --   r        hash: order id → '<STATE> <version> <unix ms of the last change> <lines>', where lines
 --            are 'sku=quantity sku=quantity …'; a line that was short is 'sku=quantity/available'
---   adjust:<sku>:<request id>   string with an expiry: what an adjustment was and what it gave,
+--   adjust:<sku>:<request id>   string with an expiry: an adjustment and its result,
 --            '<delta> <available> <reserved> <committed> <received> <version> <reason>'
---   events   stream: the answers, and what was adjusted
+--   events   stream: answers to requests, and adjustments
 --
 -- All counters are in one hash and all reservations in another, so that a batch of any size reads
--- and writes each of them once. Redis CPU is the most expensive part of an order: a batch shares what
--- it can; only the XADD is left for each order.
+-- and writes each of them once, and publishes one entry: Redis CPU is the most expensive part of an order.
 --
 -- Every function decides first, without writing, and writes last: an error cannot leave half a
 -- step. An item whose records are damaged gets its own error, is not acknowledged and
@@ -21,24 +21,15 @@
 
 local RESERVATIONS, STOCK, SKUS, ADJUSTMENTS = 'r', 'stock', 'skus', 'adjust:'
 local GROUP = 'inventory'
-local SMALL = { '1', '2', '3', '4' } -- versions as text
--- A counter: five numbers, and the text they were read from; false once they changed.
+local NEXT = { ['0'] = '1', ['1'] = '2', ['2'] = '3' } -- versions, as text
+-- A counter: five numbers, and the text they were read from; false once they have changed.
 local AVAILABLE, RESERVED, COMMITTED, RECEIVED, VERSION, TEXT = 1, 2, 3, 4, 5, 6
--- Values for one command: Lua's stack holds 8000.
+-- The most values for one command: Lua's stack holds 8000.
 local CHUNK = 2000
 
 -- ---- protobuf: messages whose content is known only here ----
 
-local function varint(n)
-	local bytes = ''
-	while n >= 128 do
-		bytes = bytes .. string.char(n % 128 + 128)
-		n = math.floor(n / 128)
-	end
-	return bytes .. string.char(n)
-end
-
--- A field of a number; proto3 leaves zeros out.
+-- A number field; proto3 omits zeros.
 local function number_field(field, n)
 	if n == 0 then
 		return ''
@@ -48,12 +39,12 @@ local function number_field(field, n)
 	return field.key .. varint(n)
 end
 
--- A field of a string or a message.
+-- A string or message field.
 local function bytes_field(field, bytes)
 	return field.key .. varint(#bytes) .. bytes
 end
 
--- An InventoryUnavailable, out of a reservation's lines.
+-- An InventoryUnavailable, from a reservation's lines.
 local function pack_shortages(lines)
 	local shortage, shortages = FIELDS.ReservationShortage, {}
 	for sku, requested, available in string.gmatch(lines, '([^ =]+)=(%d+)/(%d+)') do
@@ -62,7 +53,7 @@ local function pack_shortages(lines)
 			number_field(shortage.requested, requested + 0) ..
 			number_field(shortage.available, available + 0))
 	end
-	return table.concat(shortages)
+	return concat(shortages)
 end
 
 -- A StockAdjusted.
@@ -83,7 +74,7 @@ end
 local COUNTER_MAX = 9007199254740991 -- exact in a double
 
 local function counter_of(text)
-	local a, r, c, received, version = string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+	local a, r, c, received, version = match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
 	if not a then
 		return nil
 	end
@@ -95,13 +86,13 @@ local function counter_of(text)
 	return { a, r, c, received, version, text }
 end
 
--- %d, not '..': a number that is joined becomes 1e+14 when it is large.
+-- %d, not '..', which writes large numbers as 1e+14.
 local function counter_text(counter)
-	return string.format('%d %d %d %d %d', counter[AVAILABLE], counter[RESERVED],
+	return format('%d %d %d %d %d', counter[AVAILABLE], counter[RESERVED],
 		counter[COMMITTED], counter[RECEIVED], counter[VERSION])
 end
 
--- Counters of former calls, by SKU: what is read as the same text need not be parsed again.
+-- Counters of earlier calls, by SKU, so that an unchanged text is not parsed again.
 local COUNTERS_MAX = 4096
 local counters_known, counters_count = {}, 0
 local function known_counter(sku, text)
@@ -120,30 +111,35 @@ local function known_counter(sku, text)
 	return parsed
 end
 
--- Reads the counters of `skus` (a list) into `counters`: a table, or false for a SKU that is not
--- there, or the text 'damaged'.
-local function read_counters(key, skus, counters)
-	for from = 1, #skus, CHUNK do
-		local to = math.min(from + CHUNK - 1, #skus)
-		local texts = redis.call('HMGET', key, unpack(skus, from, to))
+-- Reads the counters of the first n of `skus` (a list) into `counters`: a table, false for an unknown SKU,
+-- or the text 'damaged'.
+local function read_counters(key, skus, n, counters)
+	for from = 1, n, CHUNK do
+		local to = math.min(from + CHUNK - 1, n)
+		local texts = call('HMGET', key, unpack(skus, from, to))
 		for i = from, to do
-			local text = texts[i - from + 1]
-			counters[skus[i]] = text and known_counter(skus[i], text)
+			local sku, text = skus[i], texts[i - from + 1]
+			counters[sku] = text and known_counter(sku, text)
 		end
 	end
 end
 
--- Sets pairs of fields and values, a flat list, in a hash.
-local function write_pairs(key, pairs)
-	for from = 1, #pairs, CHUNK do
-		redis.call('HSET', key, unpack(pairs, from, math.min(from + CHUNK - 1, #pairs)))
+-- Writes a flat list of n fields and values to a hash.
+local function write_pairs(key, pairs, n)
+	if n == 2 then
+		call('HSET', key, pairs[1], pairs[2])
+		return
+	end
+	for from = 1, n, CHUNK do
+		call('HSET', key, unpack(pairs, from, math.min(from + CHUNK - 1, n)))
 	end
 end
 
--- Writes those that changed since they were read.
-local function write_counters(key, skus, counters)
-	local pairs, n = {}, 0
-	for i = 1, #skus do
+-- Writes the counters that changed since they were read.
+local counter_pairs = {} -- used again by the next call
+local function write_counters(key, skus, count, counters)
+	local pairs, n = counter_pairs, 0
+	for i = 1, count do
 		local counter = counters[skus[i]]
 		if counter and counter ~= 'damaged' and not counter[TEXT] then
 			counter[TEXT] = counter_text(counter)
@@ -151,13 +147,14 @@ local function write_counters(key, skus, counters)
 			n = n + 2
 		end
 	end
-	write_pairs(key, pairs)
+	write_pairs(key, pairs, n)
 end
 
 -- ---- requests of orders ----
 
+local IDS = 4 -- the order id of request i is args[IDS + i]
 local RESERVE = 114 -- the byte 'r': a library has no 'string' yet while it is loaded
--- Lines as a flat list { sku, quantity, … }, remembered for a while: orders look alike.
+-- Lines as a flat list { sku, quantity, … }, cached, since many orders have the same lines.
 local LINES_MAX = 4096
 local lines_known, lines_count = {}, 0
 local function lines_of(text)
@@ -178,20 +175,20 @@ local function lines_of(text)
 	return list
 end
 
--- The lines, with what was available of those that are short.
+-- The lines; those that are short with the quantity that was available.
 local function shortage_text(counters, list)
 	local texts = {}
 	for i = 1, #list, 2 do
 		local counter = counters[list[i]]
 		local available = counter and counter[AVAILABLE] or 0
-		texts[#texts + 1] = string.format(
+		texts[#texts + 1] = format(
 			available < list[i + 1] and '%s=%d/%d' or '%s=%d', list[i], list[i + 1], available)
 	end
-	return table.concat(texts, ' ')
+	return concat(texts, ' ')
 end
 
--- Moves every line's quantity from one counter to another. True; or false, and nothing happened:
--- some counter has less, or there is none; or nil, and nothing happened: some counter is damaged.
+-- Moves every line's quantity from one counter to another. Returns true; or, having changed nothing, false
+-- if a counter has less or does not exist, nil if a counter is damaged.
 local function shift(counters, list, from, to)
 	local enough = true
 	for i = 1, #list, 2 do
@@ -213,14 +210,21 @@ local function shift(counters, list, from, to)
 	return true
 end
 
--- What an effect does to the counters: true; or true, the rule to follow instead and the lines to
--- keep, for a reserve that is refused; or false and why it cannot be.
-local function take_effect(batch, rule, lines)
+-- Of the current call, used again by the next: for each request the byte of its letter, the record that was read,
+-- its lines, and the type, version and shortages of its answer if it gets one; pairs for HSET; SKUs and their counters.
+local requests, records, lines, answered, versions, shortages, changed = {}, {}, {}, {}, {}, {}, {}
+local needed, needed_count, counters = {}, 0, {}
+-- The records that this call has made, by order, which replace those that were read; nil for a single request.
+local latest
+
+-- Applies a rule's effect to the counters. Returns true; or true, the rule to follow instead and the lines
+-- to keep, if a reserve is refused; or false and the error.
+local function take_effect(rule, text)
 	local effect = rule.effect
 	if effect == 'K' then
 		return true
 	end
-	local counters, list = batch.counters, lines_of(lines)
+	local list = lines_of(text)
 	if effect == 'T' then
 		local reserved = shift(counters, list, AVAILABLE, RESERVED)
 		if reserved then
@@ -234,140 +238,155 @@ local function take_effect(batch, rule, lines)
 	return false, 'the counters of stock are damaged, or less is reserved than the reservation says'
 end
 
--- Decides request i of the batch: counters and records change in the batch only. Returns the
--- letters of its end; or nil and why it failed.
-local function decide(batch, i, order_id)
-	-- A record that this batch made is newer than the one that was read.
-	local record, lines = batch.latest[order_id] or batch.records[i], batch.lines[i]
+-- Decides request i; changes counters in memory only. Returns the letters of its end, or nil and the error; then the
+-- new record, if there is one.
+local function decide(i, order_id, now_ms)
+	local record, text = latest and latest[order_id] or records[i], lines[i]
 	local state, version = 'N', '0'
 	if record then
 		local word
-		word, version, lines = string.match(record, '^(%u+) (%d+) %d+ (.*)$')
+		word, version, text = match(record, '^(%u+) (%d+) %d+ (.*)$')
 		state = word and #version < 15 and STATE_LETTERS[word]
 	end
-	local rule = state and RULES[state][batch.requests[i]]
+	local rule = state and RULES[state][requests[i]]
 	if not rule then
 		return nil, 'the reservation is damaged'
 	end
-	local good, instead, instead_lines = take_effect(batch, rule, lines or '')
+	local good, instead, instead_lines = take_effect(rule, text or '')
 	if not good then
 		return nil, instead
 	elseif instead then
-		rule, lines = instead, instead_lines
+		rule, text = instead, instead_lines
 	end
-	if rule.to ~= state then
-		version = SMALL[version + 1] or string.format('%d', version + 1)
-		batch.latest[order_id] = rule.word .. ' ' .. version .. ' ' .. batch.now_ms .. ' ' ..
-			(lines or '')
+	answered[i], versions[i], shortages[i] = rule.type, version, nil
+	if rule.type == REFUSED.type then
+		shortages[i] = pack_shortages(text)
 	end
-	if rule.type then
-		batch.answers[i], batch.versions[i] = rule.type, version
-		if rule.type == REFUSED.type then
-			batch.shortages[i] = pack_shortages(lines)
-		end
+	if rule.to == state then
+		return rule.ends
 	end
-	return rule.ends
+	version = NEXT[version] or format('%d', version + 1)
+	versions[i] = version
+	return rule.ends, nil, rule.word .. ' ' .. version .. ' ' .. now_ms .. ' ' .. (text or '')
 end
 
--- Reads the counters that the batch may need: those of new reserves, and those of held lines.
-local function read_needed_counters(batch)
-	local skus, counters = batch.skus, batch.counters
-	for i = 1, #batch.requests do
-		local record, text = batch.records[i], batch.lines[i]
-		if record then
-			text = string.match(record, '^%u+ %d+ %d+ (.*)$')
+-- Reads the counters that the requests may need: for new reserves, and for lines already reserved.
+local function read_needed_counters(key, n)
+	for i = 1, needed_count do
+		counters[needed[i]] = nil
+	end
+	needed_count = 0
+	for i = 1, n do
+		local text = lines[i]
+		if records[i] then
+			text = match(records[i], '^%u+ %d+ %d+ (.*)$')
 		end
-		local list = text and lines_of(text) or {}
-		for j = 1, #list, 2 do
-			if counters[list[j]] == nil then
-				counters[list[j]] = false
-				skus[#skus + 1] = list[j]
+		local list = text and lines_of(text)
+		for j = 1, list and #list or 0, 2 do
+			local sku = list[j]
+			if counters[sku] == nil then
+				needed_count = needed_count + 1
+				counters[sku], needed[needed_count] = false, sku
 			end
 		end
 	end
-	read_counters(batch.prefix .. STOCK, skus, counters)
+	read_counters(key, needed, needed_count, counters)
 end
 
--- FCALL inventory_request 2 <own events> <order events> <letters> <now_ms> <time> <acks>
---       <order id> × n  <lines> for each 'r' among the letters  <stream id> × acks  <extra> …
---
--- Serves n requests, one letter each, in their order. <acks> is n, or 0 with a single key: nothing
--- to acknowledge; '0-0' stands for a request that has none. Extras come in threes, for requests
--- that are repeated or traced: position, attempt, traceparent.
---
--- Answers { text, error, … }: the text has three letters a request: state before, state after,
--- answer; '!!!' for one that failed, whose reason is among the errors.
-local IDS = 4 -- the order id of request i is args[IDS + i]
-
-local function request(keys, args)
-	local now_ms, time, acks = args[2], args[3], args[4] + 0
-	local n = #args[1]
-	local stream = open_stream(keys[1])
-	local prefix = prefix_of(keys[1])
-	local batch = {
-		now_ms = now_ms, prefix = prefix,
-		requests = { string.byte(args[1], 1, n) },
-		records = redis.call('HMGET', prefix .. RESERVATIONS, unpack(args, IDS + 1, IDS + n)),
-		lines = {}, skus = {}, counters = {}, -- of requests; read
-		latest = {}, -- records made here, by order
-		answers = {}, versions = {}, shortages = {}, -- of requests that are answered
-	}
-	local at = IDS + n + 1
+-- Reads n requests from the arguments, and their records from Redis. Returns the position of the extras.
+local function read_requests(key, args, n)
+	local read = call('HMGET', key, unpack(args, IDS + 1, IDS + n))
+	local at, letters = IDS + n + 1, args[1]
 	for i = 1, n do
-		if batch.requests[i] == RESERVE then
-			batch.lines[i] = args[at]
+		local letter = byte(letters, i)
+		requests[i], records[i], lines[i] = letter, read[i], nil
+		if letter == RESERVE then
+			lines[i] = args[at]
 			at = at + 1
 		end
 	end
-	read_needed_counters(batch)
-	local attempts, traceparents = {}, {}
-	for extra = at + acks, #args, 3 do
-		local i = args[extra] + 0
-		attempts[i], traceparents[i] = args[extra + 1], args[extra + 2]
-	end
+	return at
+end
 
-	local ends, errors = {}, {}
+-- The places of the extras in the arguments, by request.
+local function extras_of(args, at, acks)
+	local extras = {}
+	for extra = at, acks - 1, 3 do
+		extras[tonumber(args[extra])] = extra
+	end
+	return extras
+end
+
+-- Decides n requests: what is published goes into the batch, records that change into `changed`. Returns the text of
+-- the answer; how many events, and values for HSET, there are; and the errors, if there are any.
+local function decide_all(args, n, extras, events)
+	local types, names, now_ms = events.types, events.names, args[2]
+	local ends, m, c, errors = '', 0, 0, nil
+	latest = n > 1 and {} or nil
 	for i = 1, n do
-		local done, why = decide(batch, i, args[IDS + i])
-		ends[i] = done or '!!!'
+		local order_id, extra = args[IDS + i], extras and extras[i]
+		local done, why, made = decide(i, order_id, now_ms)
+		ends = ends .. (done or '!!!')
 		if not done then
-			errors[#errors + 1] = args[IDS + i] .. ': ' .. why
-			if acks > 0 then
-				args[at + i - 1] = '0-0'
+			errors = errors or {}
+			errors[#errors + 1] = order_id .. ': ' .. why
+		elseif answered[i] then
+			m = m + 1
+			types[m], names[m] = answered[i], order_id .. '/' .. versions[i]
+			if extra or shortages[i] then
+				add_details(events, m, shortages[i], extra and args[extra + 1], extra and args[extra + 2])
+			end
+		end
+		if made then
+			changed[c + 1], changed[c + 2] = order_id, made
+			c = c + 2
+			if latest then
+				latest[order_id] = made
 			end
 		end
 	end
+	return ends, m, c, errors
+end
 
-	write_counters(prefix .. STOCK, batch.skus, batch.counters)
-	local changed = {}
-	for order_id, record in pairs(batch.latest) do
-		changed[#changed + 1] = order_id
-		changed[#changed + 1] = record
+-- FCALL inventory_request 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
+--       <lines> for each 'r' among the letters  { <position> <attempt> <traceparent> } × extras  <stream id> …
+--
+-- Serves n requests, one letter each, in their order. Extras are for requests that are repeated or
+-- traced. After them come the entries to acknowledge; if a request fails none is acknowledged.
+--
+-- Answers { text, error, … }: the text has three letters per request: state before, state after,
+-- answer; '!!!' for one that failed, whose error follows.
+local function request(keys, args)
+	local own, events, n = own_keys(keys[1]), begin_batch(), #args[1]
+	local at = read_requests(own[RESERVATIONS], args, n)
+	read_needed_counters(own[STOCK], n)
+	local acks, extras = at, nil
+	if args[4] ~= '0' then
+		acks = at + 3 * tonumber(args[4])
+		extras = extras_of(args, at, acks)
 	end
-	write_pairs(prefix .. RESERVATIONS, changed)
-	for i = 1, n do
-		local answer = batch.answers[i]
-		if answer then
-			stream:publish(now_ms, time, answer, args[IDS + i], batch.versions[i],
-				batch.shortages[i] or '', attempts[i], traceparents[i])
-		end
+	local ends, m, c, errors = decide_all(args, n, extras, events)
+	if m > 0 then
+		open_stream(keys[1]):publish(args[2], args[3], events, m)
 	end
-	if acks > 0 then
-		redis.call('XACK', keys[2], GROUP, unpack(args, at, at + acks - 1))
+	write_counters(own[STOCK], needed, needed_count, counters)
+	write_pairs(own[RESERVATIONS], changed, c)
+	if #args >= acks and not errors then
+		acknowledge(keys, GROUP, args, acks)
 	end
-	return { table.concat(ends), unpack(errors) }
+	return errors and { ends, unpack(errors) } or { ends }
 end
 
 -- ---- adjustments ----
 
-local KEEP_ADJUSTMENTS_MS = '2592000000' -- 30 days: longer than clients repeat
+local KEEP_ADJUSTMENTS_MS = '2592000000' -- 30 days: longer than clients retry
 
--- Reads what the request ids of a batch were used for: texts by key.
+-- Reads the adjustments for which the request ids of a batch were used: texts by key.
 local function read_adjustments(keys)
 	local texts = {}
 	for from = 1, #keys, CHUNK do
 		local to = math.min(from + CHUNK - 1, #keys)
-		local got = redis.call('MGET', unpack(keys, from, to))
+		local got = call('MGET', unpack(keys, from, to))
 		for i = from, to do
 			texts[keys[i]] = got[i - from + 1]
 		end
@@ -375,11 +394,11 @@ local function read_adjustments(keys)
 	return texts
 end
 
--- Decides one adjustment. Returns the letter of its end, and the text of the counters after it
--- (for a refusal as they are; for a repeat as they were after the first time); or nil.
+-- Decides one adjustment. Returns the letter of its end and the text of the counters after it (for a
+-- refusal: unchanged; for a repeat: after the first time), and the counter if it changed; or nil if damaged.
 local function adjust_one(counters, max, item, before)
 	if before then
-		local delta, counter, reason = string.match(before, '^(%-?%d+) (%d+ %d+ %d+ %d+ %d+) (.*)$')
+		local delta, counter, reason = match(before, '^(%-?%d+) (%d+ %d+ %d+ %d+ %d+) (.*)$')
 		if not delta then
 			return nil
 		end
@@ -402,8 +421,8 @@ end
 
 -- FCALL inventory_adjust 1 <own events> <max> <now_ms> <time> (<sku> <delta> <request id> <reason>) × n
 --
--- Puts stock in or takes it out. Answers n texts: a letter (A adjusted, B so before, C another
--- content before, S short, O past <max>) and the counters; '!' for damaged ones.
+-- Adds or removes stock. Answers n texts: a letter (A adjusted, B adjusted before with the same content, C
+-- before with another content, S short, O above <max>) and the counters; '!' for damaged ones.
 local function adjust(keys, args)
 	local max, now_ms, time = args[1] + 0, args[2], args[3]
 	local stream = open_stream(keys[1])
@@ -422,9 +441,10 @@ local function adjust(keys, args)
 		items[#items + 1] = item
 	end
 	local used = read_adjustments(id_keys)
-	read_counters(prefix .. STOCK, skus, counters)
+	read_counters(prefix .. STOCK, skus, #skus, counters)
 
-	local ends, events, fresh, kept = {}, {}, {}, {}
+	local ends, fresh, kept = {}, {}, {}
+	local events, n = begin_batch(), 0
 	for i, item in ipairs(items) do
 		local letter, text, counter = adjust_one(counters, max, item, item.key and used[item.key])
 		ends[i] = letter and letter .. ' ' .. text or '!'
@@ -434,8 +454,10 @@ local function adjust(keys, args)
 				fresh[#fresh + 1] = '0'
 				fresh[#fresh + 1] = item.sku
 			end
-			events[#events + 1] = { item.sku, string.format('%d', counter[VERSION]),
-				pack_adjusted(item.sku, item.delta + 0, item.reason, counter) }
+			n = n + 1
+			events.types[n] = ADJUSTED
+			events.names[n] = item.sku .. '/' .. format('%d', counter[VERSION])
+			add_details(events, n, pack_adjusted(item.sku, item.delta + 0, item.reason, counter))
 			if item.key then
 				used[item.key] = item.delta .. ' ' .. text .. ' ' .. item.reason
 				kept[#kept + 1] = item.key
@@ -443,15 +465,16 @@ local function adjust(keys, args)
 		end
 	end
 
-	write_counters(prefix .. STOCK, skus, counters)
+	if n > 0 then
+		call('ZCARD', prefix .. SKUS) -- if it has another type, fail before the entry is added
+		stream:publish(now_ms, time, events, n)
+	end
+	write_counters(prefix .. STOCK, skus, #skus, counters)
 	for from = 1, #fresh, CHUNK do
-		redis.call('ZADD', prefix .. SKUS, unpack(fresh, from, math.min(from + CHUNK - 1, #fresh)))
+		call('ZADD', prefix .. SKUS, unpack(fresh, from, math.min(from + CHUNK - 1, #fresh)))
 	end
 	for _, key in ipairs(kept) do
-		redis.call('SET', key, used[key], 'PX', KEEP_ADJUSTMENTS_MS)
-	end
-	for _, event in ipairs(events) do
-		stream:publish(now_ms, time, ADJUSTED, event[1], event[2], event[3])
+		call('SET', key, used[key], 'PX', KEEP_ADJUSTMENTS_MS)
 	end
 	return ends
 end
@@ -466,7 +489,7 @@ local function adjusted(keys, args)
 	for at = 4, #args, 4 do
 		local item = { delta = args[at + 1], reason = args[at + 3] }
 		local before = args[at + 2] ~= '' and
-			redis.call('GET', prefix .. ADJUSTMENTS .. args[at] .. ':' .. args[at + 2])
+			call('GET', prefix .. ADJUSTMENTS .. args[at] .. ':' .. args[at + 2])
 		local letter, text
 		if before then
 			letter, text = adjust_one(nil, nil, item, before)

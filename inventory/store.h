@@ -38,7 +38,8 @@ struct inventory_request_op {
 	uint32_t attempt; /* of that event; the answer to a repeat carries it, too */
 	int64_t now_ms;
 	const char *traceparent;
-	const char *ack_id; /* entry of order:{p}:events to acknowledge; NULL: none */
+	struct rt_event
+		*event; /* the request; its entry is acknowledged in the same step; NULL: none */
 	/* Out. */
 	enum stock_state before, after;
 	enum stock_answer answer;

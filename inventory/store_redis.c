@@ -1,13 +1,12 @@
 /* store_redis.c - the inventory store on Redis: the operations of functions.lua, and plain reads, as
- * queues of commands (runtime/redis). For each operation it says how it is sent and how its answer is
- * read.
+ * queues of commands (runtime/redis). It defines how each operation is sent and how its answer is read.
  *
- *   request, adjust     gathered: many in one FCALL
- *   stock               gathered: many in one HMGET
+ *   request, adjust     many in one FCALL
+ *   stock               many in one HMGET
  *   list, reservation   one at a time: plain reads
  *
  * Reads of lists and reservations share the connection with requests of orders. So only a few are under
- * way and the others wait: however many clients read, no order is late because of them. */
+ * way and the others wait: orders are not delayed, however many clients read. */
 #include "store.h"
 
 #include <hiredis/hiredis.h>
@@ -18,14 +17,16 @@
 #include "base/base.h"
 #include "redis/redis.h"
 
-#define REQUESTS_MAX    128 /* items in a call: about a millisecond of Redis */
+#define REQUESTS_MAX                                                                               \
+	256 /* items in a call: about a millisecond of Redis; fits an entry of orders */
+#define WEIGHT_MAX                                                                                 \
+	(128 * 1024) /* bytes of lines in a call: their shortages go into one entry of the stream */
 #define ADJUSTMENTS_MAX 256
 #define STOCKS_MAX      512
 #define IN_FLIGHT_MAX   2
 #define WAITING_MAX     20000
-#define LOOKS_MAX       256   /* reservations read at the same time: about a millisecond */
-#define LISTS_MAX       4     /* a page takes up to some milliseconds */
-#define NO_ENTRY        "0-0" /* the stream id of no entry: acknowledging it does nothing */
+#define LOOKS_MAX       256 /* reservations read at the same time: about a millisecond */
+#define LISTS_MAX       4   /* a page takes up to a few milliseconds */
 
 struct inventory_store {
 	/* Keys. */
@@ -46,7 +47,7 @@ static void add_time(struct rt_args *args, int64_t now_ms)
 
 /* ---- request ---- */
 
-/* Checks that each SKU comes once, and none breaks the text that the functions parse. */
+/* Checks that each SKU occurs once, and has no character that the functions' parsers use. */
 static bool lines_valid(const struct inventory_line *lines, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -59,27 +60,6 @@ static bool lines_valid(const struct inventory_line *lines, size_t count)
 	return count > 0;
 }
 
-/* How many, when, and whether there is something to acknowledge. */
-static void requests_head(struct rt_store_run *run, bool acks)
-{
-	const struct inventory_store *store = run->user;
-	struct rt_buf letters = { NULL, 0, 0 };
-	int64_t now_ms = 0;
-
-	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
-	{
-		char letter = stock_request_letter(op->request);
-
-		rt_buf_add(&letters, &letter, 1);
-		now_ms = RT_MAX(now_ms, op->now_ms);
-	}
-	rt_store_call(run, "request", acks ? store->orders : NULL);
-	rt_args_copy(run->args, letters.data, letters.length);
-	add_time(run->args, now_ms);
-	rt_args_int(run->args, acks ? (int64_t)run->batch.count : 0);
-	rt_buf_done(&letters);
-}
-
 static void request_lines(const struct inventory_request_op *op, struct rt_args *args,
 			  struct rt_buf *text)
 {
@@ -90,35 +70,47 @@ static void request_lines(const struct inventory_request_op *op, struct rt_args 
 	rt_args_copy(args, text->data, text->length);
 }
 
-/* Of the requests that are repeats or traced: which, the attempt, the trace context. */
-static void requests_extra(struct rt_store_run *run)
+static bool is_traced(const struct inventory_request_op *op)
 {
-	int64_t position = 0;
+	return op->traceparent != NULL && op->traceparent[0] != '\0';
+}
+
+static bool has_extra(const struct inventory_request_op *op)
+{
+	return op->attempt > 1 || is_traced(op);
+}
+
+/* The first arguments: letters, time, and the number of extras. */
+static void requests_head(struct rt_store_run *run)
+{
+	const struct inventory_store *store = run->user;
+	struct rt_buf letters = { NULL, 0, 0 };
+	int64_t now_ms = 0, extras = 0;
+	bool delivered = false;
 
 	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
 	{
-		bool traced = op->traceparent != NULL && op->traceparent[0] != '\0';
+		char letter = stock_request_letter(op->request);
 
-		position++;
-		if (op->attempt <= 1 && !traced)
-			continue;
-		rt_args_int(run->args, position);
-		rt_args_int(run->args, op->attempt);
-		rt_args_str(run->args, traced ? op->traceparent : "");
+		rt_buf_add(&letters, &letter, 1);
+		now_ms = RT_MAX(now_ms, op->now_ms);
+		extras += has_extra(op);
+		delivered |= op->event != NULL;
 	}
+	rt_store_call(run, "request", delivered ? store->orders : NULL);
+	rt_args_copy(run->args, letters.data, letters.length);
+	add_time(run->args, now_ms);
+	rt_args_int(run->args, extras);
+	rt_buf_done(&letters);
 }
 
-/* Arguments of a kind are together, so that the function reads them in one go. */
+/* Arguments of the same kind are together, so that the function reads them at once. */
 static void request_begin(struct rt_store_run *run)
 {
 	struct inventory_store *store = run->user;
-	bool acks = false;
+	int64_t position = 0;
 
-	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
-	{
-		acks |= op->ack_id != NULL;
-	}
-	requests_head(run, acks);
+	requests_head(run);
 	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
 	{
 		rt_args_str(run->args, op->order_id);
@@ -130,13 +122,23 @@ static void request_begin(struct rt_store_run *run)
 	}
 	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
 	{
-		if (acks)
-			rt_args_str(run->args, op->ack_id != NULL ? op->ack_id : NO_ENTRY);
+		position++;
+		if (!has_extra(op))
+			continue;
+		rt_args_int(run->args, position);
+		rt_args_int(run->args, op->attempt);
+		rt_args_str(run->args, is_traced(op) ? op->traceparent : "");
 	}
-	requests_extra(run);
+	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
+	{
+		const char *ack_id = op->event == NULL ? NULL : rt_event_ack(op->event, run);
+
+		if (ack_id != NULL)
+			rt_args_str(run->args, ack_id);
+	}
 }
 
-/* { three letters for each, why one cannot be served, … } */
+/* { three letters for each, error, … }. After an error nothing was acknowledged. */
 static bool request_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
 	if (*status != RT_OK)
@@ -149,6 +151,11 @@ static bool request_answered(struct rt_store_run *run, int *status, const struct
 	for (size_t i = 1; i < reply->elements; i++)
 		RT_LOG(RT_ERROR, "a request cannot be served",
 		       RT_S("reason", reply->element[i]->str));
+	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
+	{
+		if (reply->elements > 1 && op->event != NULL)
+			rt_event_not_acked(op->event);
+	}
 	return false;
 }
 
@@ -172,8 +179,9 @@ static const struct rt_store_step request_step = {
 	.name = "inventory_request",
 	.count_max = REQUESTS_MAX,
 	.in_flight_max = IN_FLIGHT_MAX,
-	.gather = REQUESTS_MAX / 2,
+	.gather = REQUESTS_MAX / 4,
 	.waiting_max = WAITING_MAX,
+	.weight_max = WEIGHT_MAX,
 	.whole_answer = true,
 	.begin = request_begin,
 	.answered = request_answered,
@@ -205,7 +213,7 @@ static void adjust_encode(struct rt_store_run *run, const void *item)
 	rt_args_str(run->args, op->reason);
 }
 
-/* Storage is full, so the whole call was refused. A repeat is answered nevertheless. */
+/* Storage is full, so the whole call was refused. Repeats are still answered. */
 static bool adjust_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
 	(void)reply;
@@ -295,7 +303,7 @@ static void stock_encode(struct rt_store_run *run, const void *item)
 	rt_args_str(run->args, op->sku);
 }
 
-/* A counter of an HMGET: RT_OK and whether it is there. */
+/* Reads a counter of an HMGET: RT_OK and whether it exists. */
 static int counters_decode(const struct redisReply *reply, bool *ret_found, struct stock *ret)
 {
 	if (reply->type == REDIS_REPLY_NIL) {
@@ -347,7 +355,7 @@ static void list_encode(struct rt_store_run *run, const void *item)
 	rt_args_int(run->args, (int64_t)op->count_max + 1);
 }
 
-/* The counters of these SKUs are asked for; op->memory holds the SKUs and what is listed. */
+/* Reads the counters of these SKUs; op->memory holds the SKUs and the list. */
 static void list_ask(struct rt_store_run *run, struct inventory_list_op *op,
 		     const struct redisReply *skus)
 {
@@ -441,7 +449,7 @@ static void reservation_encode(struct rt_store_run *run, const void *item)
 	rt_args_str(run->args, op->order_id);
 }
 
-/* A number, and what must follow it. */
+/* Reads a number and the character that must follow it. */
 static bool number_parse(char **text, char behind, uint64_t *ret)
 {
 	size_t digits = strspn(*text, "0123456789");
@@ -453,7 +461,7 @@ static bool number_parse(char **text, char behind, uint64_t *ret)
 	return true;
 }
 
-/* One line, "sku=quantity" or "sku=quantity/available", which it cuts up. */
+/* Splits a line, "sku=quantity" or "sku=quantity/available". */
 static bool line_parse(struct inventory_reservation_op *op, char *text)
 {
 	struct inventory_line *line = &op->lines[op->line_count];
@@ -479,7 +487,7 @@ static bool line_parse(struct inventory_reservation_op *op, char *text)
 	return true;
 }
 
-/* "<STATE> <version> <unix ms> <lines>", which it cuts up. */
+/* Splits "<STATE> <version> <unix ms> <lines>". */
 static bool reservation_parse(struct inventory_reservation_op *op, char *text)
 {
 	char *at = strchr(text, ' '), *rest;
@@ -543,6 +551,11 @@ static const struct rt_store_step reservation_step = {
 
 void inventory_store_request(struct inventory_store *store, struct inventory_request_op *op)
 {
+	op->item.weight = 0;
+	/* Per line: its text, and the shortage it may become. */
+	for (size_t i = 0; op->request == STOCK_REQ_RESERVE && i < op->line_count; i++)
+		op->item.weight += strlen(op->lines[i].sku) + 32;
+	op->item.unit = op->event == NULL ? NULL : rt_event_entry(op->event);
 	if (op->request == STOCK_REQ_RESERVE && !lines_valid(op->lines, op->line_count))
 		rt_store_refuse(store->request, op, RT_INVALID);
 	else

@@ -105,7 +105,7 @@ static void move(struct order *order, struct rt_event *event, enum order_input i
 	op->now_ms = rt_loop_unix_ms(order->loop);
 	op->retry_due_ms = order_retry_at(order, op->now_ms, 1);
 	op->traceparent = event->traceparent;
-	op->ack_id = event->stream_id;
+	op->event = event;
 	op->done = move_stored;
 	if (!make_data(answer)) {
 		rt_arena_done(&answer->arena);

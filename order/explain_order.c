@@ -87,7 +87,7 @@ static int64_t fill_events(struct rt_arena *arena, const struct order_record *re
 	while (order_history_next(&history, &item)) {
 		/* The last of several repeats has the stored attempt. */
 		attempt = item.again ? attempt + 1 : 1;
-		if (item.again && *history.at == '\0')
+		if (item.again && order_history_at_end(&history))
 			attempt = record->attempt;
 		if (explanation->n_events < EVENTS_MAX)
 			explanation->events[explanation->n_events++] =

@@ -1,415 +1,549 @@
--- functions.lua - the atomic steps of the order service. The library begins with runtime/events/events.lua,
--- then come the rules of order_step.c as tables.c writes them: EVENTS, RULES, AGAIN_WORD.
+-- functions.lua - the atomic steps of the order service. The library begins with
+-- runtime/events/events.lua; then come the rules of order_step.c as tables.c writes them (EVENTS, RULES,
+-- AGAIN_WORD), then this file.
 --
--- The caller passes everything else: time, ids and bytes. Calls take batches; what a batch can share (XINFO, ZADD, ZREM, XACK) is done once. Writes come after every
--- check that can fail.
---
--- The time ("now") is one argument: unix ms and, in its last 24 characters, the same as RFC 3339
--- text; '' means "as for the one before it". Created and changed are the ms of stream ids, unless
--- these are ahead of the time: then '~<unix ms>' behind an id in the history gives it.
+-- The caller passes everything else: time, ids and bytes. Calls take batches, and publish the events of a
+-- call as one entry of the stream: this saves commands and arguments, which Redis executes and writes to
+-- its append-only file. Writes come after every check that can fail.
 --
 -- Keys, all with the prefix of KEYS[1] ('order:{0}:events' gives 'order:{0}:'):
 --
---   o:<order id>   hash: the order: status, version, placed, hold and history; settled, detail and
---            attempt where there is one
+--   orders   hash: order id → the order, one text: its state, version, hold, history and content, as below
 --   customer:<customer id>   sorted set: the customer's order ids, by unix ms of their placing
 --   timers   sorted set: order id → unix ms at which to look at the order again; orders that are
 --            settled are not in it
 --   events   stream: what happened to orders
+--   format   string: the form of the data: 2; 'upgrading' while older data is rewritten
 --
--- The hash o:<order id>:
---   status version placed hold history    always
---   settled                               '1' once inventory has answered the last request
---   detail                                data of the event that ended it, when it has any
---   attempt                               of the request under way, when it is not the first
+-- An order is one text:
+--
+--   <STATE> <version> <hold ms>[ attempt=<n>] <history>\n<length of placed>\n<placed><detail>
+--
+--   STATE     the status, followed by '~' while an ended order waits for inventory's answer
+--   attempt   of the current request, when it is not the first
+--   history   see struct order_record in store.h; it begins with placed@<stream id>
+--   placed    OrderPlaced, as it was published
+--   detail    data of the event that ended it (Rejected, Cancelled, Expired), if that has any
+--
+-- So HGET order:{0}:orders <order id> shows
+--   RESERVED 2 900000 placed@1764000000123-4711 reserved+2-4802
+-- followed by the bytes of its content.
 
--- A record, as it is read and answered. The first six are its state, the last two its bytes.
-local STATUS, SETTLED, VERSION, HOLD, ATTEMPT, HISTORY, PLACED, DETAIL = 1, 2, 3, 4, 5, 6, 7, 8
-
--- The group that is asked.
-local INVENTORY = 'inventory'
--- The version after a small one, as text.
-local SMALL = { ['1'] = '2', ['2'] = '3', ['3'] = '4', ['4'] = '5' }
--- From this attempt on the last 'again' of a history is replaced: it must not grow for ever.
+-- From this attempt on the last 'again' of a history is replaced, so that it does not grow forever.
 local AGAIN_KEPT = 8
 
-local function split_now(now)
-	return string.sub(now, 1, -25), string.sub(now, -24)
+-- The step for a head ('PENDING 1 900000') and an input, cached: most orders have one of a few heads.
+local STEPS_MAX = 4096
+local steps, steps_count = {}, 0 -- by the byte of the input's letter, then by the head
+
+local function make_step(input, head)
+	local state, version, hold, attempt =
+		match(head, '^(%S+) (%d+) (%d+)(.*)$')
+	local rules = state and RULES[state]
+	local rule = rules and rules[input]
+	if not rule or attempt ~= '' and not match(attempt, '^ attempt=%d+$') then
+		return false
+	end
+	local step = { rule = rule, was = version, version = version, hold = tonumber(hold),
+		answer = rule.verdict .. rule.from .. version }
+	if rule.verdict == 'M' then
+		step.version = format('%.0f', version + 1)
+		step.head = rule.state .. ' ' .. step.version .. ' ' .. hold
+	elseif rule.verdict == 'A' then
+		step.attempt = format('%.0f', (tonumber(sub(attempt, 10)) or 1) + 1)
+		step.head = state .. ' ' .. version .. ' ' .. hold .. ' attempt=' .. step.attempt
+	end
+	if step.head then
+		step.answer = 'M' .. rule.to .. step.version .. ' '
+		step.name = '/' .. step.version
+		step.type, step.word = rule.event.type, ' ' .. (step.attempt and AGAIN_WORD or rule.event.word) .. '+'
+		step.carries = rule.event == EVENTS.PLACED or rule.event.has_detail
+	end
+	return step
 end
 
--- An order that is damaged counts as unknown.
-local function checked(record)
-	if record.err or not record[STATUS] or not tonumber(record[VERSION]) or
-			not record[HISTORY] then
+local function step_of(input, head)
+	local of_input = steps[input]
+	local step = of_input and of_input[head]
+	if step == nil then
+		if steps_count >= STEPS_MAX then
+			steps, steps_count, of_input = {}, 0, nil
+		end
+		if not of_input then
+			of_input = {}
+			steps[input] = of_input
+		end
+		step = make_step(input, head)
+		of_input[head], steps_count = step, steps_count + 1
+	end
+	return step
+end
+
+-- The start and end of the history in an order's text; nil: the order is damaged.
+local function history_of(text)
+	local from = find(text, ' placed@', 1, true)
+	local to = from and find(text, '\n', from, true)
+	if to then
+		return from, to
+	end
+end
+
+-- The bytes that follow the history in an order's text: placed and detail.
+local function contents_of(text, to)
+	local line = find(text, '\n', to + 1, true)
+	local length = line and tonumber(sub(text, to + 1, line - 1))
+	if not length then
+		return '', ''
+	end
+	return sub(text, line + 1, line + length), sub(text, line + length + 1)
+end
+
+-- Texts of orders, by id; false for one that does not exist. Fails if the key is not a hash.
+local function read_orders(key, ids, from, to)
+	local texts = call('HMGET', key, unpack(ids, from, to))
+	local orders = {}
+	for i = from, to do
+		orders[ids[i]] = texts[i - from + 1]
+	end
+	return orders
+end
+
+-- ---- place ----
+
+-- FCALL order_place 1 <own stream> <events_max> <now_ms> <time> <due> <flags> { <id> <customer> <hold>
+--       <placed> } … { <position> <traceparent> } …
+--   flags: a letter per order; 'f' when the id is fresh: no order can have it.
+-- Answers { letters, before, last, text, … }: P placed, B placed before with the same content, C the id was
+-- used for something else; the id of the last entry before the call, and of the last one after it, followed
+-- by stream.time_mark; the texts of the orders with B, in their order.
+local PLACE_ARGS = 5
+
+local function placed_before(orders, id, placed)
+	local text = orders[id]
+	if not text then
 		return nil
 	end
-	return record
+	local _, to = history_of(text)
+	return to and contents_of(text, to) == placed and 'B' or 'C'
 end
 
-local function read_state(key)
-	return checked(redis.pcall('HMGET', key, 'status', 'settled', 'version', 'hold', 'attempt',
-		'history'))
-end
-
-local function read_record(key)
-	return checked(redis.pcall('HMGET', key, 'status', 'settled', 'version', 'hold', 'attempt',
-		'history', 'placed', 'detail'))
-end
-
--- Reads the rest of a record whose state was read.
-local function complete(key, record)
-	if record[PLACED] == nil then
-		local bytes = redis.call('HMGET', key, 'placed', 'detail')
-		record[PLACED], record[DETAIL] = bytes[1], bytes[2]
+-- Reads the orders whose ids may have been used before; nil when there are none.
+local function known_orders(own, args, n)
+	if not find(args[PLACE_ARGS], '-', 1, true) then
+		return nil
 	end
-	return record
-end
-
--- Adds the position of the published entries to the answers: after which id, up to which.
-local function add_range(answers, before, stream)
-	answers[#answers + 1] = before
-	answers[#answers + 1] = stream.last
-end
-
--- FCALL order_place 1 <own stream> <length_max> { <id> <flags> <customer> <placed> <hold> <now>
--- <due> <traceparent> } …
---   flags: 'f' when the id is fresh, so that it cannot have been placed before.
--- Answers for each: the stream id of OrderPlaced and stream.told; 0 when the id was used for something else; or
--- the record when it was placed before with the same content. Behind them, when anything was
--- published: the id of the last entry before it, and of the last one of it.
-
-local function placed_before(key, seen, id, placed)
-	local record = seen[id]
-	if not record then
-		record = redis.pcall('HGET', key, 'placed')
-		if type(record) == 'table' then
-			return 0 -- the order's key holds something else
+	local ids = {}
+	for i = 1, n do
+		if byte(args[PLACE_ARGS], i) ~= 102 then -- 'f'
+			ids[#ids + 1] = args[PLACE_ARGS + 4 * i - 3]
 		end
 	end
-	if not record then
-		return nil
+	return read_orders(own.orders, ids, 1, #ids)
+end
+
+-- Adds the trace contexts of the orders that are placed to the batch.
+local function add_traces(args, n, letters, batch)
+	local traceparents, m = {}, 0
+	for at = PLACE_ARGS + 4 * n + 1, #args, 2 do
+		traceparents[tonumber(args[at])] = args[at + 1]
 	end
-	return record == placed and 1 or 0
+	for i = 1, n do
+		if letters[i] == 'P' then
+			m = m + 1
+			add_details(batch, m, nil, nil, traceparents[i])
+		end
+	end
+end
+
+-- Of the current call, used again by the next: a letter for each order, contents, pairs for ZADD and HSET.
+local letters, data, timers, written = {}, {}, {}, {}
+
+-- Decides about n orders: sets a letter for each, and adds the new ones to the batch. Returns the number of new
+-- ones, and the ids of those that were placed before.
+local function place_all(own, args, n, batch)
+	local known = known_orders(own, args, n)
+	local types, names, placed_type, due = batch.types, batch.names, EVENTS.PLACED.type, args[4]
+	local again, m = nil, 0
+	batch.data = data
+	for i = 1, n do
+		local at = PLACE_ARGS + 4 * i - 3
+		local id, placed = args[at], args[at + 3]
+		local letter = known and placed_before(known, id, placed)
+		if letter then
+			letters[i] = letter
+			if letter == 'B' then
+				again = again or {}
+				again[#again + 1] = id
+			end
+		else
+			m = m + 1
+			letters[i], types[m], names[m], data[m] = 'P', placed_type, id .. '/1', placed
+			timers[2 * m - 1], timers[2 * m] = due, id
+			if known and known[id] == false then
+				known[id] = '? placed@\n' .. #placed .. '\n' .. placed -- until it is stored
+			end
+		end
+	end
+	return m, again
+end
+
+-- Writes the m new orders, whose events will be in the entry with this id. If a key is of another type it fails and
+-- writes nothing.
+local function write_placed(own, args, n, m, stream, entry)
+	local tail = ' ' .. EVENTS.PLACED.word .. '@' .. entry .. stream.time_mark .. '\n'
+	local k, hold, head = 0, nil, nil
+	for i = 1, n do
+		if letters[i] == 'P' then
+			local at = PLACE_ARGS + 4 * i - 3
+			local placed = args[at + 3]
+			if args[at + 2] ~= hold then
+				hold = args[at + 2]
+				head = 'PENDING 1 ' .. hold .. tail
+			end
+			written[k + 1], written[k + 2] = args[at], head .. number_text(#placed) .. '\n' .. placed
+			k = k + 2
+		end
+	end
+	call('ZADD', own.timers, unpack(timers, 1, 2 * m))
+	local stored = pcall('HSET', own.orders, unpack(written, 1, k))
+	if type(stored) == 'table' then
+		for i = 2, 2 * m, 2 do
+			call('ZREM', own.timers, timers[i])
+		end
+		error(stored)
+	end
+end
+
+local function write_customers(own, args, n, created)
+	local customer = own['customer:']
+	for i = 1, n do
+		if letters[i] == 'P' then
+			local at = PLACE_ARGS + 4 * i - 3
+			-- An order must not be lost because its customer's key has another type.
+			pcall('ZADD', customer .. args[at + 1], created, args[at])
+		end
+	end
 end
 
 local function place(keys, args)
-	local key = keys[1]
-	local prefix = prefix_of(key)
-	local orders, customers = prefix .. 'o:', prefix .. 'customer:'
-	local stream = open_stream(key)
-	if stream.length >= tonumber(args[1]) then
+	local key, n = keys[1], #args[PLACE_ARGS]
+	local own, stream, batch = own_keys(key), open_stream(key), begin_batch()
+	if stream:is_full(tonumber(args[1])) then
 		return redis.error_reply('OOM ' .. key .. ' has reached its hard length')
 	end
 	local before = stream.last
-	local answers, seen, timers = {}, {}, {}
-	for i = 2, #args, 8 do
-		local id = args[i]
-		local found = args[i + 1] ~= 'f' and
-			placed_before(orders .. id, seen, id, args[i + 3])
-		answers[#answers + 1] = found or false
-		if not found then
-			seen[id] = args[i + 3]
-			timers[#timers + 1] = args[i + 6]
-			timers[#timers + 1] = id
+	local m, again = place_all(own, args, n, batch)
+	if m > 0 then
+		if #args > PLACE_ARGS + 4 * n then
+			add_traces(args, n, letters, batch)
+		end
+		stream:publish(args[2], args[3], batch, m, function(entry)
+			write_placed(own, args, n, m, stream, entry)
+		end)
+		write_customers(own, args, n, stream.time_mark == '' and stream.ms_text or args[2])
+	end
+	local answer = { n == 1 and letters[1] or concat(letters, '', 1, n), before, stream.last .. (stream.time_mark or '') }
+	if again then
+		local texts = call('HMGET', own.orders, unpack(again))
+		for i = 1, #again do
+			answer[3 + i] = texts[i]
 		end
 	end
-	if #timers > 0 then
-		redis.call('ZADD', prefix .. 'timers', unpack(timers))
-	end
-	local now_ms, time
-	local n = 0
-	for i = 2, #args, 8 do
-		local id = args[i]
-		if args[i + 5] ~= '' then
-			now_ms, time = split_now(args[i + 5])
-		end
-		n = n + 1
-		local found = answers[n]
-		if found == 1 then
-			answers[n] = read_record(orders .. id) or 0
-		elseif not found then
-			local entry, ms, number = stream:publish(now_ms, time, EVENTS.PLACED.type, id,
-				'1', args[i + 3], nil, args[i + 7])
-			redis.call('HSET', orders .. id, 'status', 'PENDING', 'version', '1', 'placed',
-				args[i + 3], 'hold', args[i + 4], 'history',
-				EVENTS.PLACED.word .. '@' .. ms .. '-' .. number .. stream.told)
-			redis.call('ZADD', customers .. args[i + 2], stream.told == '' and ms or now_ms,
-				id)
-			answers[n] = entry .. stream.told
-		end
-	end
-	if #timers > 0 then
-		add_range(answers, before, stream)
-	end
-	return answers
+	return answer
 end
 
 -- FCALL order_find 1 <own stream> { <id> <placed> } …
--- For requests that order_place refused because storage is full: answers for each the record when it was
--- placed before with the same content, 0 when the id was used for something else, nil otherwise.
+-- For requests that order_place refused because storage is full: answers { letters, text, … }: B and C as
+-- order_place does, '-' for orders that were not placed before.
 
-local function find(keys, args)
-	local orders = prefix_of(keys[1]) .. 'o:'
-	local answers = {}
+local function find_placed(keys, args)
+	local ids, letters, texts = {}, {}, {}
 	for i = 1, #args, 2 do
-		local found = placed_before(orders .. args[i], {}, args[i], args[i + 1])
-		if found == 1 then
-			found = read_record(orders .. args[i]) or 0
-		end
-		answers[#answers + 1] = found or false
+		ids[#ids + 1] = args[i]
 	end
-	return answers
+	local orders = read_orders(own_keys(keys[1]).orders, ids, 1, #ids)
+	for i = 1, #ids do
+		letters[i] = placed_before(orders, ids[i], args[2 * i]) or '-'
+		if letters[i] == 'B' then
+			texts[#texts + 1] = orders[ids[i]]
+		end
+	end
+	return { concat(letters), unpack(texts) }
 end
 
--- FCALL order_move 1|2 <own stream> [<inventory's stream>] <group> { <id> <what> <now> <due> <data>
--- <traceparent> <ack> } …
---   what: the input's letter; what is wanted: 'w' the record, 'h' the history, '-' neither; then
---   expected_version.
---   ack: the entry of inventory's stream that is acknowledged with it; ''. An event of an unknown
---   order is not acknowledged: an operator should see it.
--- Answers for each, alone or in front of the record: 'U' for an unknown order, else the outcome
--- (M moved or asked again, S stays, F refused, V another version), the letter of the state,
--- <version> and, only for M, behind a space the ms since it was placed, and behind another the history
--- if that is wanted. After all of them, as in order_place: the position of the published entries.
+-- ---- move ----
 
-local RECORD, HISTORY_ONLY = 119, 104 -- the bytes 'w', 'h': while it is loaded a library has no 'string'
+-- FCALL order_move 1|2 <own stream> [<inventory's stream>] <now_ms> <time> <due> <letters> <wanted>
+--       <extras> <id> … { <position> <expected version> <due> <data> <traceparent> } × extras <stream id> …
+--   letters: the input of each operation; wanted, for each: 'w' the order, 'h' its history, '-' neither;
+--   due: when the timer of an order that waits for inventory runs out; extras: how many operations have any
+--   (a value is '' if absent). Then the entries to acknowledge: if an order is unknown none is acknowledged,
+--   because that is a fault to look at.
+-- Answers { text, before, last, order, … }. The text has a line for each operation: 'U' for an unknown order, else
+-- the outcome (M moved or asked again, S stays, F refused, V another version), the letter of the state,
+-- <version> and, only for M, a space and the ms since the order was placed, then a space and the history if it
+-- is wanted.
+local MOVE_ARGS = 6
+local GROUP = 'order' -- that reads inventory's stream
 
--- What an event carries: the request again; what the caller gives; or what ended the order before.
-local function content_of(key, record, rule, data)
+local WANTS_ORDER, WANTS_HISTORY = 119, 104 -- the bytes 'w', 'h'
+
+-- The data of an event: OrderPlaced for a repeated request; the caller's data; or the detail that is stored.
+local function content_of(rule, text, to, data)
 	if rule.event == EVENTS.PLACED then
-		return complete(key, record)[PLACED] or ''
+		return (contents_of(text, to))
 	elseif not rule.event.has_detail then
-		return ''
-	elseif data ~= '' then
+		return nil
+	elseif data and data ~= '' then
 		return data
 	end
-	return complete(key, record)[DETAIL] or ''
+	return select(2, contents_of(text, to))
 end
 
--- Publishes a rule's event; returns the history with it, and the ms since the order was placed.
-local function publish_move(stream, record, rule, id, version, now, content, history, word,
-		attempt)
-	local _, ms, number = stream:publish(now.ms, now.time, rule.event.type, id, version,
-		content, attempt, now.traceparent)
-	local first = string.match(record[HISTORY], '^%a+@(%d+)') or ms
-	local age = string.format('%d', stream.ms - first)
-	history = history .. ' ' .. word .. '+' .. age .. '-' .. number .. stream.told
-	if string.find(history, '~', 1, true) then -- the ids are not the times
-		first = string.match(record[HISTORY], '^%a+@%d+%-%d+~(%d+)') or first
-		age = string.format('%d', tonumber(now.ms) - first)
+-- The bytes that follow the history of an order that moved.
+local function rest_after(rule, text, to, data)
+	if data and data ~= '' and rule.event.has_detail then
+		local placed = contents_of(text, to)
+		return '\n' .. #placed .. '\n' .. placed .. data
 	end
-	return history, age
+	return sub(text, to)
 end
 
--- The order moves: a new version, and its first attempt.
-local function move_on(stream, key, record, rule, id, now, data)
-	local version = SMALL[record[VERSION]] or string.format('%d', record[VERSION] + 1)
-	local content = content_of(key, record, rule, data)
-	local history, age = publish_move(stream, record, rule, id, version, now, content,
-		record[HISTORY], rule.event.word)
-	if rule.settles then
-		redis.call('HSET', key, 'status', rule.status, 'version', version, 'history', history,
-			'settled', '1')
-	else
-		redis.call('HSET', key, 'status', rule.status, 'version', version, 'history', history)
+-- When an order was placed, from its history: the first half of the stream id, and the real time.
+local function placed_ms(history)
+	local first = tonumber(sub(history, 9, find(history, '-', 9, true) - 1)) -- after ' placed@'
+	if not find(history, '~', 9, true) then
+		return first, first
 	end
-	if rule.event.has_detail and data ~= '' then
-		redis.call('HSET', key, 'detail', data)
-		record[DETAIL] = data
-	end
-	if rule.opens or record[ATTEMPT] then
-		redis.call('HDEL', key, 'attempt', rule.opens and 'settled' or 'attempt')
-	end
-	record[STATUS], record[VERSION], record[HISTORY] = rule.status, version, history
-	record[SETTLED] = not rule.opens and (record[SETTLED] or rule.settles and '1')
-	record[ATTEMPT] = false
-	return age
+	return first, tonumber(match(history, '^ placed@%d+%-%d+~(%d+)')) or first
 end
 
--- The request that is under way is published once more, as the same version.
-local function ask_again(stream, key, record, rule, id, now, data)
-	local attempt = string.format('%.0f', (tonumber(record[ATTEMPT]) or 1) + 1)
-	local content = content_of(key, record, rule, data)
-	local history, age = record[HISTORY]
-	if tonumber(attempt) > AGAIN_KEPT then
-		history = string.gsub(history, ' ' .. AGAIN_WORD .. '%+[^ ]*$', '')
+-- A new item of a history: the ms since the order was placed, and the entry. Returns it, and the real ms
+-- since the order was placed.
+local function history_item(history, stream)
+	local first, placed = placed_ms(history)
+	local since = number_text(stream.ms - first)
+	local item = since .. '-' .. stream.n_text .. stream.time_mark
+	if stream.time_mark == '' and placed == first then
+		return item, since
 	end
-	history, age = publish_move(stream, record, rule, id, record[VERSION], now, content,
-		history, AGAIN_WORD, attempt)
-	record[ATTEMPT], record[HISTORY] = attempt, history
-	redis.call('HSET', key, 'attempt', attempt, 'history', history)
-	return age
+	return item, number_text(stream.now - placed) -- ids do not show the times
 end
 
-local function set_timers(key, timers)
-	local set, removed = {}, {}
-	for id, due in pairs(timers) do
-		if due then
-			set[#set + 1] = due
-			set[#set + 1] = id
-		else
-			removed[#removed + 1] = id
+-- When the timer of an order that moved runs out.
+local function due_after(args, now, step, extra)
+	if step.rule.timer == 'HOLD' then
+		return format('%d', now + step.hold)
+	end
+	return extra and args[extra + 2] ~= '' and args[extra + 2] or args[3]
+end
+
+-- `set`: due, id, due, id …; `removed`: ids; `sets` and `removes` are their lengths.
+local function set_timers(key, set, sets, removed, removes)
+	if sets > 0 then
+		call('ZADD', key, unpack(set, 1, sets))
+	end
+	if removes > 0 then
+		call('ZREM', key, unpack(removed, 1, removes))
+	end
+end
+
+-- Of the current call, used again by the next: texts of orders, answers and steps of operations; for each order
+-- that moves its operation, and the start and end of its history; pairs for HSET and ZADD, ids for ZREM.
+local texts, answers, moves, froms, tos, set, removed = {}, {}, {}, {}, {}, {}, {}
+local unknown -- true if an order is unknown
+
+-- The positions of the operations' extras in the arguments, by operation.
+local function extras_of(args, n)
+	local extras, first = {}, MOVE_ARGS + n + 1
+	for at = first, first + 5 * (tonumber(args[6]) - 1), 5 do
+		extras[tonumber(args[at])] = at
+	end
+	return extras
+end
+
+-- Decides operation i. Returns its answer if the order stays as it is; else nil, the step, and the start and end
+-- of the history.
+local function decide(args, i, extra)
+	local text, from, to = texts[i], nil, nil
+	if text then
+		from, to = history_of(text)
+	end
+	local step = from and step_of(byte(args[4], i), sub(text, 1, from - 1))
+	if not step then
+		unknown = true
+		return 'U'
+	elseif extra and args[extra + 1] ~= '' and args[extra + 1] ~= step.was then
+		return 'V' .. step.rule.from .. step.was
+	elseif not step.head then
+		return step.answer
+	end
+	return nil, step, from, to
+end
+
+-- Publishes the events of the operations `from` to `to` as one entry, and writes the orders. Each operation must
+-- be for another order. Returns how many moved.
+local function move_some(stream, keys, args, extras, from, to)
+	local batch, m = begin_batch(), 0
+	local types, names = batch.types, batch.names
+	for i = from, to do
+		local extra = extras and extras[i]
+		local answer, step, history, rest = decide(args, i, extra)
+		answers[i] = answer or step
+		if step then
+			m = m + 1
+			types[m], names[m] = step.type, args[MOVE_ARGS + i] .. step.name
+			moves[m], froms[m], tos[m] = i, history, rest
+			if extra or step.carries or step.attempt then
+				add_details(batch, m, step.carries and
+					content_of(step.rule, texts[i], rest, extra and args[extra + 3]),
+					step.attempt, extra and args[extra + 4])
+			end
 		end
 	end
-	if #set > 0 then
-		redis.call('ZADD', key, unpack(set))
+	if m == 0 then
+		return 0
 	end
-	if #removed > 0 then
-		redis.call('ZREM', key, unpack(removed))
-	end
-end
-
--- When the timer of an order that moved is due; false: never; nil: as it was.
-local function timer_after(rule, record, now, retry_due)
-	if rule.timer == 'RETRY' then
-		return retry_due
-	elseif rule.timer == 'HOLD' then
-		if record[HOLD] ~= now.hold then -- most orders of a batch have the same
-			now.hold = record[HOLD]
-			now.hold_due = string.format('%d',
-				tonumber(now.ms) + (tonumber(record[HOLD]) or 0))
+	local now_ms, own = args[1], own_keys(keys[1])
+	stream:publish(now_ms, args[2], batch, m)
+	local known, item, age, sets, removes = nil, nil, nil, 0, 0
+	for k = 1, m do
+		local i = moves[k]
+		local id, step, extra, text = args[MOVE_ARGS + i], answers[i], extras and extras[i], texts[i]
+		local history = sub(text, froms[k], tos[k] - 1)
+		if history ~= known then -- orders of a batch were mostly placed in one
+			known, item, age = history, history_item(history, stream)
 		end
-		return now.hold_due
-	elseif rule.timer == 'NONE' then
-		return false
+		if step.attempt and tonumber(step.attempt) > AGAIN_KEPT then
+			history = gsub(history, ' ' .. AGAIN_WORD .. '%+[^ ]*$', '')
+		end
+		history = history .. step.word .. item
+		text = step.head .. history .. (step.carries and
+			rest_after(step.rule, text, tos[k], extra and args[extra + 3]) or sub(text, tos[k]))
+		texts[i] = text
+		written[2 * k - 1], written[2 * k] = id, text
+		answers[i] = byte(args[5], i) == WANTS_HISTORY and step.answer .. age .. history or step.answer .. age
+		local timer = step.rule.timer
+		if timer == 'NONE' then
+			removes = removes + 1
+			removed[removes] = id
+		elseif timer ~= 'KEEP' then
+			set[2 * sets + 1], set[2 * sets + 2] = due_after(args, stream.now, step, extra), id
+			sets = sets + 1
+		end
 	end
+	call('HSET', own.orders, unpack(written, 1, 2 * m))
+	set_timers(own.timers, set, 2 * sets, removed, removes)
+	return m
 end
 
--- Events that ask for nothing are for watchers. Inventory would read them only to acknowledge them, at
--- a tenth of what an order costs Redis. So when it has read all up to `before`, its place in the stream
--- is moved past the next `count` events, up to `id`, that ask for nothing. Other groups read everything.
-local function pass_over(key, before, id, count)
-	local group = find_group(key, INVENTORY)
-	if not group or group['last-delivered-id'] ~= before then
-		return
-	elseif group['entries-read'] then
-		redis.call('XGROUP', 'SETID', key, INVENTORY, id, 'ENTRIESREAD',
-			group['entries-read'] + count)
-	else
-		redis.call('XGROUP', 'SETID', key, INVENTORY, id)
+-- Reads the orders of the operations from `from` on.
+local function read_texts(keys, args, from, n)
+	local read = call('HMGET', own_keys(keys[1]).orders, unpack(args, MOVE_ARGS + from, MOVE_ARGS + n))
+	for i = from, n do
+		texts[i] = read[i - from + 1]
 	end
 end
 
 local function move(keys, args)
-	local orders = prefix_of(keys[1]) .. 'o:'
-	local answers, timers, acks = {}, {}, {}
-	local now = {}
-	local stream, before
-	local skipped, request_from = 0 -- events in front of the first request; and the id there
-	for i = 2, #args, 7 do
-		local id, what = args[i], args[i + 1]
-		if args[i + 2] ~= '' then
-			now.ms, now.time = split_now(args[i + 2])
-			now.hold = nil
+	local n = #args[4]
+	local extras, acks = nil, MOVE_ARGS + n + 1
+	if args[6] ~= '0' then
+		extras = extras_of(args, n)
+		acks = acks + 5 * tonumber(args[6])
+	end
+	local stream = open_stream(keys[1])
+	local before, from, moved = stream.last, 1, 0
+	unknown = false
+	read_texts(keys, args, 1, n)
+	if n > 1 then
+		local seen = {}
+		for i = 1, n do
+			local id = args[MOVE_ARGS + i]
+			if seen[id] then
+				moved = moved + move_some(stream, keys, args, extras, from, i - 1)
+				seen, from = {}, i
+				read_texts(keys, args, from, n)
+			end
+			seen[id] = true
 		end
-		local key = orders .. id
-		local record = read_state(key)
-		local rules = record and
-			(record[SETTLED] and RULES.settled or RULES.open)[record[STATUS]]
-		local answer = 'U'
-		if rules then
-			local input, wanted, expects = string.byte(what, 1, 3)
-			local rule = rules[input]
-			if expects and string.sub(what, 3) ~= record[VERSION] then
-				answer = 'V' .. rule.from .. record[VERSION]
-			elseif rule.verdict == 'M' or rule.verdict == 'A' then
-				if not stream then
-					stream = open_stream(keys[1])
-					before = stream.last
-				end
-				if not rule.asks and not request_from then
-					skipped = skipped + 1
-				end
-				request_from = request_from or rule.asks and stream.last
-				now.traceparent = args[i + 5]
-				local act = rule.verdict == 'M' and move_on or ask_again
-				local age = act(stream, key, record, rule, id, now, args[i + 4])
-				answer = 'M' .. rule.to .. record[VERSION] .. ' ' .. age
-				if wanted == HISTORY_ONLY then
-					answer = answer .. ' ' .. record[HISTORY]
-				end
-				local due = timer_after(rule, record, now, args[i + 3])
-				if due ~= nil then
-					timers[id] = due
-				end
-			else
-				answer = rule.verdict .. rule.from .. record[VERSION]
-			end
-			if args[i + 6] ~= '' then
-				acks[#acks + 1] = args[i + 6]
-			end
-			if wanted == RECORD then
-				answer = { answer, complete(key, record) }
+	end
+	moved = moved + move_some(stream, keys, args, extras, from, n)
+	local text = n == 1 and answers[1] or concat(answers, '\n', 1, n)
+	if #args >= acks and not unknown then
+		acknowledge(keys, GROUP, args, acks)
+	end
+	local answer = { text, '', '' }
+	if moved > 0 then
+		answer[2], answer[3] = before, stream.last
+	end
+	if find(args[5], 'w', 1, true) then
+		for i = 1, n do
+			if byte(args[5], i) == WANTS_ORDER and answers[i] ~= 'U' then
+				answer[#answer + 1] = texts[i]
 			end
 		end
-		answers[#answers + 1] = answer
 	end
-	set_timers(prefix_of(keys[1]) .. 'timers', timers)
-	if skipped > 0 then
-		pass_over(keys[1], before, request_from or stream.last, skipped)
-	end
-	if #acks > 0 then
-		redis.call('XACK', keys[2], args[1], unpack(acks))
-	end
-	if stream then
-		add_range(answers, before, stream)
-	end
-	return answers
+	return answer
 end
 
--- FCALL order_list 1 <own stream> <customer> <count> <before_ms> <before_id> <bytes>
--- A customer's orders, newest first, after the one named; before_id '': from the newest. At most
--- <count>, and not more than <bytes> except for the first.
--- Answers { more (0 or 1), id, record, id, record, … }, false for a damaged record.
+-- ---- list ----
 
-local RECORD_BYTES = 512 -- what an order takes beside what it was placed and ended with
+-- FCALL order_list 1 <own stream> <customer> <count> <before_ms> <before_id> <bytes>
+-- A customer's orders, newest first, after <before_id>; before_id '': from the newest. At most <count>,
+-- and at most <bytes>, but at least one.
+-- Answers { more (0 or 1), id, order, id, order, … }, false for an order that does not exist.
+
+local ORDER_BYTES = 512 -- the size of an order in the answer, beside its stored text
 
 local function list(keys, args)
 	local prefix = prefix_of(keys[1])
 	local key = prefix .. 'customer:' .. args[1]
 	local count = tonumber(args[2])
 	local ids
-	local rank = args[4] ~= '' and redis.call('ZREVRANK', key, args[4])
+	local rank = args[4] ~= '' and call('ZREVRANK', key, args[4])
 	if args[4] == '' then
-		ids = redis.call('ZREVRANGE', key, 0, count)
+		ids = call('ZREVRANGE', key, 0, count)
 	elseif rank then
-		ids = redis.call('ZREVRANGE', key, rank + 1, rank + 1 + count)
+		ids = call('ZREVRANGE', key, rank + 1, rank + 1 + count)
 	else
-		ids = redis.call('ZREVRANGEBYSCORE', key, '(' .. args[3], '-inf', 'LIMIT', 0,
-			count + 1)
+		ids = call('ZREVRANGEBYSCORE', key, '(' .. args[3], '-inf', 'LIMIT', 0, count + 1)
 	end
 	local answer, bytes = { 0 }, 0
+	local orders = #ids > 0 and read_orders(prefix .. 'orders', ids, 1, math.min(#ids, count))
 	for i, id in ipairs(ids) do
-		local record = i <= count and read_record(prefix .. 'o:' .. id) or false
-		if record then
-			bytes = bytes + RECORD_BYTES + #(record[PLACED] or '') + #(record[DETAIL] or '')
+		local order = i <= count and orders[id] or false
+		if order then
+			bytes = bytes + ORDER_BYTES + #order
 		end
 		if i > count or i > 1 and bytes > tonumber(args[5]) then
 			answer[1] = 1
 			break
 		end
 		answer[#answer + 1] = id
-		answer[#answer + 1] = record
+		answer[#answer + 1] = order
 	end
 	return answer
 end
 
+-- ---- timers ----
+
 -- FCALL order_due 1 <own stream> <now_ms> <lease_until_ms> <count> <group>
--- Returns and leases orders whose timer has run out. Timers of orders that are settled or gone are
--- removed. `queued`: <group> has not read the last request yet.
--- Answers { timers in all, id, queued (0 or 1), record, id, … }.
+-- Answers orders whose timer has run out, and leases them. Removes the timers of orders that are settled
+-- or do not exist. `queued`: the last request is in the stream and <group> has not read it yet.
+-- Answers { number of timers, id, queued (0 or 1), order, id, … }.
 
 local function last_request_id(history)
-	local first_ms, first_n = string.match(history, '^%a+@(%d+)%-(%d+)')
-	local age, n = string.match(history, '%+(%-?%d+)%-(%d+)~?%d*$')
+	local first_ms, first_n = match(history, '^ placed@(%d+)%-(%d+)')
+	local age, n = match(history, '%+(%-?%d+)%-(%d+)~?%d*$')
 	if age then
-		return string.format('%.0f', (first_ms or 0) + age) .. '-' .. n
+		return format('%.0f', (first_ms or 0) + age) .. '-' .. n
 	end
 	return first_ms and first_ms .. '-' .. first_n
 end
 
 local function delivered_to(key, name)
-	local groups = redis.pcall('XINFO', 'GROUPS', key)
+	local groups = pcall('XINFO', 'GROUPS', key)
 	if groups.err then
 		return nil
 	end
@@ -421,32 +555,45 @@ local function delivered_to(key, name)
 	end
 end
 
-local function is_queued(key, record, delivered)
-	local id = last_request_id(record[HISTORY])
+local function is_queued(key, text, delivered)
+	local from, to = history_of(text)
+	local id = last_request_id(sub(text, from, to - 1))
 	return delivered ~= nil and id ~= nil and id_less(delivered, id) and
-		#redis.call('XRANGE', key, id, id) > 0
+		#call('XRANGE', key, id, id) > 0
+end
+
+-- Whether the text is an order that is not settled. That does not depend on the input.
+local function is_open(text)
+	local from = text and history_of(text)
+	local state = from and match(text, '^(%S+) %d+ %d+')
+	return state and OPEN_STATES[state]
 end
 
 local function due(keys, args)
 	local key = keys[1]
 	local prefix = prefix_of(key)
 	local timers = prefix .. 'timers'
-	local ids = redis.call('ZRANGEBYSCORE', timers, '-inf', args[1], 'LIMIT', 0, args[3])
-	local answer = { redis.call('ZCARD', timers) }
-	local delivered = #ids > 0 and delivered_to(key, args[4]) or nil
-	local changes = {}
+	local ids = call('ZRANGEBYSCORE', timers, '-inf', args[1], 'LIMIT', 0, args[3])
+	local answer = { call('ZCARD', timers) }
+	if #ids == 0 then
+		return answer
+	end
+	local delivered = delivered_to(key, args[4])
+	local orders, sets, removes = read_orders(prefix .. 'orders', ids, 1, #ids), 0, 0
 	for _, id in ipairs(ids) do
-		local record = read_record(prefix .. 'o:' .. id)
-		if record and not record[SETTLED] then
+		local text = orders[id]
+		if is_open(text) then
 			answer[#answer + 1] = id
-			answer[#answer + 1] = is_queued(key, record, delivered) and 1 or 0
-			answer[#answer + 1] = record
-			changes[id] = args[2]
+			answer[#answer + 1] = is_queued(key, text, delivered) and 1 or 0
+			answer[#answer + 1] = text
+			set[sets + 1], set[sets + 2] = args[2], id
+			sets = sets + 2
 		else
-			changes[id] = false
+			removes = removes + 1
+			removed[removes] = id
 		end
 	end
-	set_timers(timers, changes)
+	set_timers(timers, set, sets, removed, removes)
 	return answer
 end
 
@@ -455,16 +602,52 @@ end
 
 local function timer(keys, args)
 	local prefix = prefix_of(keys[1])
-	local record = redis.call('HMGET', prefix .. 'o:' .. args[1], 'version', 'settled')
-	if record[1] ~= args[2] or record[2] then
+	local text = call('HGET', prefix .. 'orders', args[1])
+	if not is_open(text) or match(text, '^%S+ (%d+)') ~= args[2] then
 		return 0
 	end
-	redis.call('ZADD', prefix .. 'timers', args[3], args[1])
+	call('ZADD', prefix .. 'timers', args[3], args[1])
 	return 1
 end
 
+-- ---- orders of earlier versions ----
+
+-- An order was a hash o:<order id>: status, version, hold, history, placed; settled, attempt and detail if it
+-- had them. Returns its text; nil: it is damaged.
+local function text_of(order)
+	if not (order.status and order.version and order.hold and order.history and order.placed) then
+		return nil
+	end
+	local open = order.settled ~= '1' and RULES[order.status .. '~'] and '~' or ''
+	return order.status .. open .. ' ' .. order.version .. ' ' .. order.hold ..
+		(order.attempt and ' attempt=' .. order.attempt or '') .. ' ' .. order.history .. '\n' ..
+		#order.placed .. '\n' .. order.placed .. (order.detail or '')
+end
+
+local function rewrite_page(prefix, cursor)
+	local page = call('SCAN', cursor, 'MATCH', prefix .. 'o:*', 'COUNT', 1000)
+	local rewritten = 0
+	for _, key in ipairs(page[2]) do
+		local order = pcall('HGETALL', key)
+		local text = not order.err and text_of(named(order))
+		if text then
+			call('HSET', prefix .. 'orders', sub(key, #prefix + 3), text)
+			call('DEL', key)
+			rewritten = rewritten + 1
+		end
+	end
+	return page[1], rewritten
+end
+
+former = {
+	is_there = function(prefix)
+		return call('EXISTS', prefix .. 'orders') == 0 and open_stream(prefix .. 'events').last ~= '0-0'
+	end,
+	page = rewrite_page,
+}
+
 register('place', place)
-register('find', find, 'no-writes', 'allow-oom')
+register('find', find_placed, 'no-writes', 'allow-oom')
 register('move', move, 'allow-oom')
 register('list', list, 'no-writes', 'allow-oom')
 register('due', due, 'allow-oom')

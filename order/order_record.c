@@ -3,7 +3,6 @@
  * Most answers are about PENDING orders whose request is still in memory: then nothing is unpacked,
  * and the lines point into the request. */
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -118,6 +117,65 @@ uint8_t *order_pack(struct rt_arena *arena, const ProtobufCMessage *message, siz
 	return bytes;
 }
 
+/* ---- the stored text ---- */
+
+/* Reads a number and the character that must follow it. */
+static bool read_count(const char **at, const char *end, char stop, int64_t max, int64_t *ret)
+{
+	int64_t n = 0;
+	const char *digit = *at;
+
+	for (; digit < end && *digit >= '0' && *digit <= '9'; digit++) {
+		n = n * 10 + (*digit - '0');
+		if (n > max)
+			return false;
+	}
+	if (digit == *at || digit == end || *digit != stop)
+		return false;
+	*ret = n;
+	*at = digit + 1;
+	return true;
+}
+
+bool order_record_read(const char *text, size_t length, const char *order_id,
+		       struct order_record *ret)
+{
+	static const char attempt_word[] = "attempt=";
+	struct order_record record = { .order_id = order_id, .attempt = 1 };
+	const char *at = text, *end = text + length, *blank = memchr(text, ' ', length);
+	int64_t version, attempt, placed_length;
+
+	if (blank == NULL || !order_state_parse(text, (size_t)(blank - text), &record.state))
+		return false;
+	at = blank + 1;
+	if (!read_count(&at, end, ' ', INT64_MAX / 16, &version) ||
+	    !read_count(&at, end, ' ', INT64_MAX / 16, &record.hold_ms))
+		return false;
+	if ((size_t)(end - at) > strlen(attempt_word) &&
+	    memcmp(at, attempt_word, strlen(attempt_word)) == 0) {
+		at += strlen(attempt_word);
+		if (!read_count(&at, end, ' ', UINT32_MAX, &attempt))
+			return false;
+		record.attempt = (uint32_t)attempt;
+	}
+	record.version = (uint64_t)version;
+	record.history = at;
+	at = memchr(at, '\n', (size_t)(end - at));
+	if (at == NULL)
+		return false;
+	at++;
+	if (!read_count(&at, end, '\n', INT32_MAX, &placed_length) || placed_length > end - at)
+		return false;
+	record.placed = (const uint8_t *)at;
+	record.placed_length = (size_t)placed_length;
+	record.detail = record.placed + placed_length;
+	record.detail_length = (size_t)(end - at - placed_length);
+	if (record.detail_length == 0)
+		record.detail = NULL;
+	*ret = record;
+	return true;
+}
+
 /* ---- history ---- */
 
 void order_history_begin(struct order_history *history, const char *text)
@@ -128,7 +186,7 @@ void order_history_begin(struct order_history *history, const char *text)
 /* The word at the start of the text: an event, or "again". */
 static size_t read_word(const char *text, struct order_history_item *item)
 {
-	size_t length = strcspn(text, "@+ ");
+	size_t length = strcspn(text, "@+ \n");
 
 	for (int event = 0; event < ORDER_EVENT_COUNT; event++) {
 		const char *word = order_event_word((enum order_event)event);
@@ -164,6 +222,16 @@ static bool read_ms(const char *text, int64_t placed_ms, int64_t max, int64_t *r
 	return true;
 }
 
+/* `number`: 20 digits at most. */
+static void write_id(char id[48], int64_t unix_ms, const char *number, size_t length)
+{
+	size_t at = rt_int_text(unix_ms, id);
+
+	id[at++] = '-';
+	memcpy(id + at, number, length);
+	id[at + length] = '\0';
+}
+
 bool order_history_next(struct order_history *history, struct order_history_item *ret)
 {
 	struct order_history_item item = { .again = false };
@@ -186,15 +254,14 @@ bool order_history_next(struct order_history *history, struct order_history_item
 		return false;
 	if (first)
 		history->placed_id_ms = item.unix_ms;
-	snprintf(item.stream_id, sizeof(item.stream_id), "%" PRId64 "-%.*s", item.unix_ms,
-		 (int)length, number);
+	write_id(item.stream_id, item.unix_ms, number, length);
 	at = number + length;
 	if (*at == '~') {
 		if (!read_ms(at + 1, 0, RT_TIME_MS_MAX, &item.unix_ms, &end))
 			return false;
 		at = end;
 	}
-	if ((*at != ' ' && *at != '\0') || item.unix_ms > RT_TIME_MS_MAX)
+	if ((*at != ' ' && *at != '\0' && *at != '\n') || item.unix_ms > RT_TIME_MS_MAX)
 		return false;
 	if (first)
 		history->created_ms = item.unix_ms;
@@ -207,6 +274,11 @@ bool order_history_next(struct order_history *history, struct order_history_item
 	history->at = at + (*at == ' ');
 	*ret = item;
 	return true;
+}
+
+bool order_history_at_end(const struct order_history *history)
+{
+	return *history->at == '\0' || *history->at == '\n';
 }
 
 int64_t order_created_ms(const struct order_record *record)

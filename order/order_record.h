@@ -1,6 +1,7 @@
 /* order_record.h - converts between a client's request, the stored order, and the answer.
  *
  *   PlaceOrderRequest ─order_content─▶ OrderContent ─order_pack, in an OrderPlaced─▶ the stored bytes
+ *   the stored text ─order_record_read─▶ struct order_record
  *   struct order_record ─order_view─▶ tandem.order.v1.Order, as of any of its versions
  *
  * Pure. Results live in the arena and may point into their inputs. */
@@ -21,6 +22,9 @@ int64_t order_hold_ms(const Tandem__Order__V1__OrderContent *content);
 /* Packs any message. */
 uint8_t *order_pack(struct rt_arena *arena, const ProtobufCMessage *message, size_t *ret_length);
 
+/* Reads an order's text as functions.lua stores it; the record points into it. False: it is damaged. */
+bool order_record_read(const char *text, size_t length, const char *order_id,
+		       struct order_record *ret);
 /* The order as of `version`; 0: the current one. `content`: as it was placed, if the caller has it;
  * NULL: taken from the record. Returns NULL when the record is damaged. */
 Tandem__Order__V1__Order *order_view(struct rt_arena *arena, const struct order_record *record,
@@ -44,6 +48,7 @@ struct order_history {
 void order_history_begin(struct order_history *history, const char *text);
 /* False: the end, or unreadable text (then history->at is not at the end of the text). */
 bool order_history_next(struct order_history *history, struct order_history_item *ret);
+bool order_history_at_end(const struct order_history *history);
 /* When the order was placed, in unix ms; 0: its history cannot be read. */
 int64_t order_created_ms(const struct order_record *record);
 

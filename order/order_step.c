@@ -7,11 +7,13 @@
 #include "base/base.h"
 #include "order_step.h"
 
-#define STATE_LETTER(name, letter, status, settled) [ORDER_##name] = (letter),
+#define STATE_LETTER(name, letter, text, status, settled) [ORDER_##name] = (letter),
 static const char state_letters[] = { ORDER_STATES(STATE_LETTER) };
-#define STATE_STATUS(name, letter, status, settled) [ORDER_##name] = (status),
+#define STATE_TEXT(name, letter, text, status, settled) [ORDER_##name] = (text),
+static const char *const state_text[] = { ORDER_STATES(STATE_TEXT) };
+#define STATE_STATUS(name, letter, text, status, settled) [ORDER_##name] = (status),
 static const char *const state_status[] = { ORDER_STATES(STATE_STATUS) };
-#define STATE_SETTLED(name, letter, status, settled) [ORDER_##name] = (settled),
+#define STATE_SETTLED(name, letter, text, status, settled) [ORDER_##name] = (settled),
 static const bool state_settled[] = { ORDER_STATES(STATE_SETTLED) };
 #define INPUT_LETTER(name, letter) [ORDER_IN_##name] = (letter),
 static const char input_letters[] = { ORDER_INPUTS(INPUT_LETTER) };
@@ -200,14 +202,20 @@ enum order_state order_state_after(enum order_state state, enum order_event even
 	return state;
 }
 
-bool order_state_parse(const char *status, bool settled, enum order_state *ret)
+bool order_state_parse(const char *text, size_t length, enum order_state *ret)
 {
 	for (int state = 0; state < ORDER_STATE_COUNT; state++)
-		if (state_settled[state] == settled && strcmp(state_status[state], status) == 0) {
+		if (strlen(state_text[state]) == length &&
+		    memcmp(state_text[state], text, length) == 0) {
 			*ret = (enum order_state)state;
 			return true;
 		}
 	return false;
+}
+
+const char *order_state_text(enum order_state state)
+{
+	return state_text[state];
 }
 
 const char *order_state_status(enum order_state state)

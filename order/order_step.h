@@ -20,19 +20,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* State: letter (in the functions' answers; never stored), status, settled. */
+/* State: letter (in the functions' answers; never stored), stored form, status, settled. */
 #define ORDER_STATES(X)                                                                            \
-	X(PENDING, 'P', "PENDING", false)                                                          \
-	X(RESERVED, 'R', "RESERVED", false)                                                        \
-	X(REJECTING, 'j', "REJECTED", false)                                                       \
-	X(REJECTED, 'J', "REJECTED", true)                                                         \
-	X(CONFIRMING, 'c', "CONFIRMED", false)                                                     \
-	X(CONFIRMED, 'C', "CONFIRMED", true)                                                       \
-	X(CANCELLING, 'x', "CANCELLED", false)                                                     \
-	X(CANCELLED, 'X', "CANCELLED", true)                                                       \
-	X(EXPIRING, 'e', "EXPIRED", false)                                                         \
-	X(EXPIRED, 'E', "EXPIRED", true)
-#define ORDER_STATE_ENUM(name, letter, status, settled) ORDER_##name,
+	X(PENDING, 'P', "PENDING", "PENDING", false)                                               \
+	X(RESERVED, 'R', "RESERVED", "RESERVED", false)                                            \
+	X(REJECTING, 'j', "REJECTED~", "REJECTED", false)                                          \
+	X(REJECTED, 'J', "REJECTED", "REJECTED", true)                                             \
+	X(CONFIRMING, 'c', "CONFIRMED~", "CONFIRMED", false)                                       \
+	X(CONFIRMED, 'C', "CONFIRMED", "CONFIRMED", true)                                          \
+	X(CANCELLING, 'x', "CANCELLED~", "CANCELLED", false)                                       \
+	X(CANCELLED, 'X', "CANCELLED", "CANCELLED", true)                                          \
+	X(EXPIRING, 'e', "EXPIRED~", "EXPIRED", false)                                             \
+	X(EXPIRED, 'E', "EXPIRED", "EXPIRED", true)
+#define ORDER_STATE_ENUM(name, letter, text, status, settled) ORDER_##name,
 enum order_state { ORDER_STATES(ORDER_STATE_ENUM) ORDER_STATE_COUNT };
 #undef ORDER_STATE_ENUM
 
@@ -98,8 +98,9 @@ bool order_rule_asks(const struct order_rule *rule);
 /* The state an event leads to; the same when no rule publishes it in this state. */
 enum order_state order_state_after(enum order_state state, enum order_event event);
 
-/* State from its stored form, and back. False: no such status. */
-bool order_state_parse(const char *status, bool settled, enum order_state *ret);
+/* State from its stored form, and back. False: no such state. */
+bool order_state_parse(const char *text, size_t length, enum order_state *ret);
+const char *order_state_text(enum order_state state);   /* "CANCELLED~" */
 const char *order_state_status(enum order_state state); /* "CANCELLED" */
 bool order_state_settled(enum order_state state);
 bool order_state_final(enum order_state state);

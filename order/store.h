@@ -30,9 +30,9 @@ struct order_record {
 	uint32_t attempt; /* of the request that is under way */
 	/* "placed@<unix ms>-<n> reserved+<ms>-<n> …": each event of the order, when (first absolute,
 	 * then since the first) and the second half of its stream id (<unix ms>-<n>). The times are
-	 * those of the ids, which never go back; where an id is ahead of the time, "~<unix ms>"
-	 * behind it gives the time. A repeated request is written "again+<ms>-<n>"; from
-	 * the 8th repeat on (attempt 9) it replaces the "again" before it. */
+	 * those of the ids, which never go back; if an id is ahead of the time, "~<unix ms>"
+	 * follows it with the time. A repeated request is written "again+<ms>-<n>"; from
+	 * the 8th repeat on (attempt 9) it replaces the "again" before it. Ends with a NUL or a line feed. */
 	const char *history;
 };
 
@@ -69,9 +69,9 @@ struct order_move_op {
 	size_t data_length;
 	int64_t now_ms, retry_due_ms;
 	const char *traceparent;
-	/* Entry of inventory:{p}:events to acknowledge, whatever the outcome, except when the order is
-	 * unknown; NULL: none. */
-	const char *ack_id;
+	/* The event that is the input. Its entry is acknowledged in the same step, whatever the outcome, except
+	 * when the order is unknown; NULL: none. */
+	struct rt_event *event;
 	bool want_record, want_history;
 	/* Out. */
 	enum {
@@ -85,7 +85,7 @@ struct order_move_op {
 	uint64_t version;
 	int64_t age_ms;             /* only when MOVED: since the order was placed */
 	struct order_record record; /* only when wanted and known */
-	const char *history;        /* only when MOVED and wanted; else NULL */
+	const char *history;        /* only when MOVED and wanted, as a record's; else NULL */
 	void (*done)(struct order_move_op *op, int status);
 };
 
@@ -137,9 +137,9 @@ struct order_timer_op {
 	void (*done)(struct order_timer_op *op, int status);
 };
 
-/* Reads entries of order:{p}:events after an id, for watchers. With "$": no entries, and `last` is where
+/* Reads the events of order:{p}:events after an id, for watchers. With "$": none, and `last` is where
  * the stream ends now. Without block_ms it does not wait, and its answer keeps the order with those of
- * place and move: entries that they published earlier are reported earlier. */
+ * place and move: events that they published earlier are reported earlier. */
 struct order_tail_op {
 	const char *after; /* stream id, or "$" */
 	int64_t block_ms;

@@ -1,31 +1,34 @@
 /* store_redis.c - the order store on Redis: the operations of functions.lua, as queues of commands
- * (runtime/redis). For each operation it says how it is sent and how its answer is read.
+ * (runtime/redis). It defines how each operation is sent and how its answer is read.
  *
- *   place, move                  gathered: many in one FCALL
- *   get                          a plain HMGET; list, due, timer, trim: one FCALL each
- *   tail                         XREAD; when it waits, on its own connection: it delays the commands
- *                                behind it */
+ *   place, move        many in one FCALL
+ *   get                many in one HMGET
+ *   list, due, timer   one FCALL each
+ *   tail               XREAD; one that waits has its own connection, because it delays later commands */
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
+#include "events/entry.h"
+#include "order_record.h"
 #include "redis/redis.h"
 #include "store.h"
 
 #define PLACE_COUNT_MAX 128
 #define MOVE_COUNT_MAX  256
 #define IN_FLIGHT_MAX   4
-#define GATHER          64 /* so many are worth a second call beside the first */
+#define GATHER          64 /* waiting operations that start a second call beside the first */
 #define WAITING_MAX     100000
-#define GETS_MAX        256 /* under way: about a millisecond of Redis */
-#define LISTS_MAX       4   /* a page takes up to some milliseconds */
-#define TAIL_COUNT_MAX  512
+#define GETS_MAX        64 /* in a command */
+#define TIMERS_MAX      256
+#define LISTS_MAX       4  /* a page takes up to a few milliseconds */
+#define TAIL_COUNT_MAX  64 /* entries; each may carry hundreds of events */
 #define KEY_MAX         64
-#define ORDER_KEY_MAX   (KEY_MAX + 4 * 128)
-#define GROUP           "order"     /* what this service reads inventory's stream as */
-#define INVENTORY_GROUP "inventory" /* what reads ours, and answers */
+#define WEIGHT_MAX                                                                                 \
+	(128 * 1024) /* bytes of content in a call, which go into one entry of the stream */
+#define INVENTORY_GROUP "inventory" /* reads ours, and answers */
 
 struct order_store {
 	struct rt_loop *loop;
@@ -33,7 +36,7 @@ struct order_store {
 	struct rt_redis *tail_redis; /* … and for those that do */
 	void (*published)(void *user, const char *before, const char *last);
 	void *published_user;
-	char events_key[KEY_MAX], inventory_key[KEY_MAX], orders_prefix[KEY_MAX];
+	char events_key[KEY_MAX], inventory_key[KEY_MAX], orders_key[KEY_MAX];
 	char length_max[24];
 	int64_t timeout_ms;
 	struct rt_store_queue *place, *move, *get, *list, *due, *timer;
@@ -42,85 +45,96 @@ struct order_store {
 	struct rt_args tail_args;
 };
 
-static void add_text(struct rt_args *args, const char *text)
+/* Reads an order in an answer. False: there is none, or it is damaged. */
+static bool read_order(const struct redisReply *reply, const char *order_id,
+		       struct order_record *ret)
 {
-	rt_args_str(args, text == NULL ? "" : text);
+	return rt_reply_is_string(reply) &&
+	       order_record_read(reply->str, (size_t)reply->len, order_id, ret);
 }
 
-/* A record as functions.lua answers it: status settled version hold attempt history placed detail.
- * False: no order, or one that is damaged. */
-static bool read_record(const struct redisReply *reply, const char *order_id,
-			struct order_record *ret)
+/* Reports which entries of the stream an answer has published, if any. */
+static void report_published(const struct order_store *store, const struct redisReply *before,
+			     const struct redisReply *last)
 {
-	struct redisReply **field = reply->element;
-	struct order_record record = { .order_id = order_id, .attempt = 1 };
+	char id[KEY_MAX];
 
-	if (!rt_reply_is_array(reply, 8) || !rt_reply_is_string(field[0]) ||
-	    field[2]->type != REDIS_REPLY_STRING || field[5]->type != REDIS_REPLY_STRING ||
-	    field[6]->type != REDIS_REPLY_STRING)
-		return false;
-	if (!order_state_parse(field[0]->str, field[1]->type == REDIS_REPLY_STRING, &record.state))
-		return false;
-	record.version = (uint64_t)rt_reply_int(field[2]);
-	record.hold_ms = rt_reply_int(field[3]);
-	if (field[4]->type == REDIS_REPLY_STRING)
-		record.attempt = (uint32_t)rt_reply_int(field[4]);
-	record.history = field[5]->str;
-	record.placed = (const uint8_t *)field[6]->str;
-	record.placed_length = (size_t)field[6]->len;
-	if (field[7]->type == REDIS_REPLY_STRING) {
-		record.detail = (const uint8_t *)field[7]->str;
-		record.detail_length = (size_t)field[7]->len;
-	}
-	*ret = record;
-	return true;
+	if (store->published == NULL || !rt_reply_is_string(before) || !rt_reply_is_string(last) ||
+	    last->len == 0)
+		return;
+	/* A time mark may follow it. */
+	snprintf(id, sizeof(id), "%.*s", (int)strcspn(last->str, "~"), last->str);
+	if (strcmp(id, before->str) != 0)
+		store->published(store->published_user, before->str, id);
 }
 
-/* Behind the answers, if anything was published: behind which id, and up to which. */
-static void read_range(struct rt_store_run *run, const struct redisReply *reply)
+/* The time of a command, which is that of its latest operation. */
+static void add_time(struct rt_args *args, int64_t now_ms)
 {
-	const struct order_store *store = run->user;
-	size_t count = run->batch.count;
+	char time[RT_TIME_TEXT];
 
-	if (store->published != NULL && rt_reply_is_array(reply, count + 2) &&
-	    rt_reply_is_string(reply->element[count]) &&
-	    rt_reply_is_string(reply->element[count + 1]))
-		store->published(store->published_user, reply->element[count]->str,
-				 reply->element[count + 1]->str);
+	rt_time_format(now_ms, time);
+	rt_args_int(args, now_ms);
+	rt_args_copy(args, time, strlen(time));
 }
 
 /* ---- place ---- */
 
+static bool is_traced(const char *traceparent)
+{
+	return traceparent != NULL && traceparent[0] != '\0';
+}
+
 static void place_begin(struct rt_store_run *run)
 {
 	const struct order_store *store = run->user;
+	struct rt_buf flags = { NULL, 0, 0 };
+	int64_t now_ms = 0, due_ms = INT64_MAX, position = 0;
 
+	RT_STORE_FOR_EACH(const struct order_place_op, op, run)
+	{
+		rt_buf_add(&flags, op->fresh ? "f" : "-", 1);
+		now_ms = RT_MAX(now_ms, op->now_ms);
+		due_ms = RT_MIN(due_ms, op->retry_due_ms);
+	}
 	rt_args_str(run->args, store->length_max);
+	add_time(run->args, now_ms);
+	rt_args_int(run->args, due_ms);
+	rt_args_copy(run->args, flags.data, flags.length);
+	rt_buf_done(&flags);
+	RT_STORE_FOR_EACH(const struct order_place_op, op, run)
+	{
+		rt_args_str(run->args, op->order_id);
+		rt_args_str(run->args, op->customer_id);
+		rt_args_int(run->args, op->hold_ms);
+		rt_args_add(run->args, op->placed, op->placed_length);
+	}
+	RT_STORE_FOR_EACH(const struct order_place_op, op, run)
+	{
+		position++;
+		if (!is_traced(op->traceparent))
+			continue;
+		rt_args_int(run->args, position);
+		rt_args_str(run->args, op->traceparent);
+	}
 }
 
-static void place_encode(struct rt_store_run *run, const void *item)
-{
-	const struct order_place_op *op = item;
-	struct rt_args *args = run->args;
-
-	rt_args_str(args, op->order_id);
-	rt_args_str(args, op->fresh ? "f" : "");
-	rt_args_str(args, op->customer_id);
-	rt_args_add(args, op->placed, op->placed_length);
-	rt_args_int(args, op->hold_ms);
-	rt_store_add_now(run, op->now_ms);
-	rt_args_int(args, op->retry_due_ms);
-	add_text(args, op->traceparent);
-}
-
-/* Storage is full, so the whole call was refused. What was placed before is answered nevertheless. */
+/* Storage is full, so the whole call was refused. Orders placed before are still answered. */
 static bool place_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
-	bool stream_full;
+	struct order_store *store = run->user;
+	bool full = *status == RT_FULL && run->commands == 1, stream_full;
+	size_t orders = run->commands == 1 ? 3 : 1;
 
-	if (*status == RT_OK)
-		read_range(run, reply);
-	if (*status != RT_FULL || run->commands > 1)
+	run->read = orders;
+	if (*status == RT_OK) {
+		if (!rt_reply_is_array(reply, orders) || !rt_reply_is_string(reply->element[0]) ||
+		    (size_t)reply->element[0]->len != run->batch.count)
+			*status = RT_PROTOCOL;
+		else if (run->commands == 1)
+			report_published(store, reply->element[1], reply->element[2]);
+	}
+	if (!full)
 		return false;
 	stream_full = strstr(reply->str, "has reached its hard length") != NULL;
 	rt_store_call(run, "find", NULL);
@@ -133,18 +147,34 @@ static bool place_answered(struct rt_store_run *run, int *status, const struct r
 	return true;
 }
 
+/* The history of an order that was placed just now; a stream id that is too long is cut. */
+static void write_placed(struct order_store *store, const struct redisReply *stream_id)
+{
+	char *history = store->placed_history;
+	size_t size = sizeof(store->placed_history);
+	const char *word = order_event_word(ORDER_EV_PLACED);
+	size_t at = strlen(word), length;
+
+	memcpy(history, word, at);
+	history[at++] = '@';
+	length = RT_MIN(stream_id->len, size - 1 - at);
+	memcpy(history + at, stream_id->str, length);
+	history[at + length] = '\0';
+}
+
 static int place_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
 	struct order_store *store = run->user;
 	struct order_place_op *op = item;
 
-	switch (reply->type) {
-	case REDIS_REPLY_INTEGER:
+	switch (reply->element[0]->str[run->index]) {
+	case 'C':
 		op->outcome = ORDER_CONFLICT;
 		return RT_OK;
-	case REDIS_REPLY_STRING:
-		snprintf(store->placed_history, sizeof(store->placed_history), "%s@%s",
-			 order_event_word(ORDER_EV_PLACED), reply->str);
+	case 'P':
+		if (!rt_reply_is_string(reply->element[2]))
+			return RT_PROTOCOL;
+		write_placed(store, reply->element[2]);
 		op->outcome = ORDER_PLACED;
 		op->record = (struct order_record){
 			.order_id = op->order_id,
@@ -157,11 +187,14 @@ static int place_decode(struct rt_store_run *run, void *item, const struct redis
 			.history = store->placed_history,
 		};
 		return RT_OK;
-	case REDIS_REPLY_NIL: /* not placed, when storage is full; else unexpected */
-		return run->commands > 1 ? RT_FULL : RT_PROTOCOL;
-	default:
+	case 'B':
 		op->outcome = ORDER_PLACED_BEFORE;
-		return read_record(reply, op->order_id, &op->record) ? RT_OK : RT_PROTOCOL;
+		return run->read < reply->elements && read_order(reply->element[run->read++],
+								 op->order_id, &op->record)
+			       ? RT_OK
+			       : RT_PROTOCOL;
+	default: /* when storage is full: not placed; otherwise unexpected */
+		return run->commands > 1 ? RT_FULL : RT_PROTOCOL;
 	}
 }
 
@@ -174,9 +207,10 @@ static const struct rt_store_step place_step = {
 	.gather = GATHER,
 	.waiting_max = WAITING_MAX,
 	.needs_functions = true,
+	.weight_max = WEIGHT_MAX,
+	.whole_answer = true,
 	.function = "place",
 	.begin = place_begin,
-	.encode = place_encode,
 	.answered = place_answered,
 	.decode = place_decode,
 	.end = place_end,
@@ -184,57 +218,90 @@ static const struct rt_store_step place_step = {
 
 /* ---- move ---- */
 
-static void move_begin(struct rt_store_run *run)
+/* Whether it has fields that few operations have. */
+static bool has_extra(const struct order_move_op *op)
 {
-	const struct order_store *store = run->user;
-	bool acks = false;
+	return op->expected_version != 0 || op->input == ORDER_IN_REQUEST_UNANSWERED ||
+	       op->data_length > 0 || is_traced(op->traceparent);
+}
+
+static void move_extras(struct rt_store_run *run)
+{
+	int64_t position = 0;
 
 	RT_STORE_FOR_EACH(const struct order_move_op, op, run)
 	{
-		acks |= op->ack_id != NULL;
+		position++;
+		if (!has_extra(op))
+			continue;
+		rt_args_int(run->args, position);
+		if (op->expected_version != 0)
+			rt_args_int(run->args, (int64_t)op->expected_version);
+		else
+			rt_args_str(run->args, "");
+		/* The due time depends on the attempt. */
+		if (op->input == ORDER_IN_REQUEST_UNANSWERED)
+			rt_args_int(run->args, op->retry_due_ms);
+		else
+			rt_args_str(run->args, "");
+		rt_args_add(run->args, op->data == NULL ? (const void *)"" : op->data,
+			    op->data_length);
+		rt_args_str(run->args, is_traced(op->traceparent) ? op->traceparent : "");
 	}
-	rt_store_call(run, "move", acks ? store->inventory_key : NULL);
-	rt_args_str(run->args, GROUP);
 }
 
-static void add_what(struct rt_args *args, const struct order_move_op *op)
+static void move_begin(struct rt_store_run *run)
 {
-	char text[32] = { order_input_letter(op->input), op->want_record    ? 'w'
-							 : op->want_history ? 'h'
-									    : '-' };
-	int length = 2;
+	const struct order_store *store = run->user;
+	struct rt_buf letters = { NULL, 0, 0 }, wanted = { NULL, 0, 0 };
+	int64_t now_ms = 0, due_ms = INT64_MAX, extras = 0;
+	bool delivered = false;
 
-	if (op->expected_version != 0)
-		length += snprintf(text + 2, sizeof(text) - 2, "%" PRIu64, op->expected_version);
-	rt_args_copy(args, text, (size_t)length);
+	RT_STORE_FOR_EACH(const struct order_move_op, op, run)
+	{
+		char letter = order_input_letter(op->input);
+
+		rt_buf_add(&letters, &letter, 1);
+		rt_buf_add(&wanted, op->want_record ? "w" : op->want_history ? "h" : "-", 1);
+		now_ms = RT_MAX(now_ms, op->now_ms);
+		due_ms = RT_MIN(due_ms, op->retry_due_ms);
+		extras += has_extra(op);
+		delivered |= op->event != NULL;
+	}
+	rt_store_call(run, "move", delivered ? store->inventory_key : NULL);
+	add_time(run->args, now_ms);
+	rt_args_int(run->args, due_ms);
+	rt_args_copy(run->args, letters.data, letters.length);
+	rt_args_copy(run->args, wanted.data, wanted.length);
+	rt_args_int(run->args, extras);
+	rt_buf_done(&letters);
+	rt_buf_done(&wanted);
+	RT_STORE_FOR_EACH(const struct order_move_op, op, run)
+	{
+		rt_args_str(run->args, op->order_id);
+	}
+	move_extras(run);
+	RT_STORE_FOR_EACH(const struct order_move_op, op, run)
+	{
+		const char *ack_id = op->event == NULL ? NULL : rt_event_ack(op->event, run);
+
+		if (ack_id != NULL)
+			rt_args_str(run->args, ack_id);
+	}
 }
 
-static void move_encode(struct rt_store_run *run, const void *item)
-{
-	const struct order_move_op *op = item;
-	struct rt_args *args = run->args;
-
-	rt_args_str(args, op->order_id);
-	add_what(args, op);
-	rt_store_add_now(run, op->now_ms);
-	rt_args_int(args, op->retry_due_ms);
-	rt_args_add(args, op->data == NULL ? (const void *)"" : op->data, op->data_length);
-	add_text(args, op->traceparent);
-	add_text(args, op->ack_id);
-}
-
-/* "U", or outcome, state, version and, for M, the age, and the history if it is wanted: "MR2 15". */
-static bool read_outcome(struct order_move_op *op, const char *text)
+/* Reads a line: "U", or outcome, state, version and, for M, the age, then the history if wanted: "MR2 15". Returns
+ * its end, or NULL. */
+static const char *read_outcome(struct order_move_op *op, const char *text)
 {
 	char *end;
 
 	if (text[0] == 'U') {
 		op->outcome = ORDER_UNKNOWN;
-		return true;
+		return text + 1;
 	}
 	switch (text[0]) {
 	case 'M':
-	case 'A':
 		op->outcome = ORDER_MOVED;
 		break;
 	case 'S':
@@ -247,36 +314,53 @@ static bool read_outcome(struct order_move_op *op, const char *text)
 		op->outcome = ORDER_MISMATCH;
 		break;
 	default:
-		return false;
+		return NULL;
 	}
 	if (!order_state_of_letter(text[1], &op->state))
-		return false;
+		return NULL;
 	op->version = strtoull(text + 2, &end, 10);
 	op->age_ms = *end == ' ' ? strtoll(end + 1, &end, 10) : 0;
 	if (op->want_history && *end == ' ')
 		op->history = end + 1;
-	return true;
+	return end + strcspn(end, "\n");
 }
 
 static bool move_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
-	if (*status == RT_OK)
-		read_range(run, reply);
+	bool good = rt_reply_is_array(reply, 3) && rt_reply_is_string(reply->element[0]);
+
+	run->read = 3;
+	if (*status == RT_OK && !good)
+		*status = RT_PROTOCOL;
+	if (*status != RT_OK)
+		return false;
+	run->text = reply->element[0]->str;
+	report_published(run->user, reply->element[1], reply->element[2]);
+	/* If an order is unknown nothing was acknowledged. */
+	if (run->text[0] == 'U' || strstr(run->text, "\nU") != NULL) {
+		RT_STORE_FOR_EACH(const struct order_move_op, op, run)
+		{
+			if (op->event != NULL)
+				rt_event_not_acked(op->event);
+		}
+	}
 	return false;
 }
 
 static int move_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
 	struct order_move_op *op = item;
-	const struct redisReply *text = rt_reply_is_array(reply, 2) ? reply->element[0] : reply;
+	const char *end = run->text == NULL ? NULL : read_outcome(op, run->text);
 
-	(void)run;
-	if (!rt_reply_is_string(text) || !read_outcome(op, text->str))
+	run->text = end == NULL ? NULL : end + (*end == '\n');
+	if (end == NULL)
 		return RT_PROTOCOL;
-	if (op->want_record && op->outcome != ORDER_UNKNOWN &&
-	    (text == reply || !read_record(reply->element[1], op->order_id, &op->record)))
+	if (!op->want_record || op->outcome == ORDER_UNKNOWN)
+		return RT_OK;
+	if (run->read >= reply->elements ||
+	    !read_order(reply->element[run->read++], op->order_id, &op->record))
 		return RT_PROTOCOL;
-	if (op->want_record && op->outcome == ORDER_MOVED)
+	if (op->outcome == ORDER_MOVED)
 		op->history = op->record.history;
 	return RT_OK;
 }
@@ -290,8 +374,9 @@ static const struct rt_store_step move_step = {
 	.gather = GATHER,
 	.waiting_max = WAITING_MAX,
 	.needs_functions = true,
+	.weight_max = WEIGHT_MAX,
+	.whole_answer = true,
 	.begin = move_begin,
-	.encode = move_encode,
 	.answered = move_answered,
 	.decode = move_decode,
 	.end = move_end,
@@ -300,30 +385,19 @@ static const struct rt_store_step move_step = {
 /* ---- get ---- */
 
 /* Reads share the connection with orders that are placed and decided. So only a few are under way and
- * the others wait: however many clients read, nothing is late, or refused, because of them. */
+ * the others wait: orders are not delayed or refused, however many clients read. */
+
+static void get_begin(struct rt_store_run *run)
+{
+	const struct order_store *store = run->user;
+
+	rt_args_str(run->args, "HMGET");
+	rt_args_str(run->args, store->orders_key);
+}
 
 static void get_encode(struct rt_store_run *run, const void *item)
 {
-	static const char *const fields[] = { "status",  "settled", "version", "hold",
-					      "attempt", "history", "placed",  "detail" };
-	const struct order_store *store = run->user;
-	const struct order_get_op *op = item;
-	char key[ORDER_KEY_MAX];
-
-	snprintf(key, sizeof(key), "%s%s", store->orders_prefix, op->order_id);
-	rt_args_str(run->args, "HMGET");
-	rt_args_copy(run->args, key, strlen(key));
-	for (size_t i = 0; i < RT_LENGTH(fields); i++)
-		rt_args_str(run->args, fields[i]);
-}
-
-/* A key of another type is not an order. */
-static bool get_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
-{
-	(void)run;
-	if (*status == RT_REMOTE && strncmp(reply->str, "WRONGTYPE", 9) == 0)
-		*status = RT_OK;
-	return false;
+	rt_args_str(run->args, ((const struct order_get_op *)item)->order_id);
 }
 
 static int get_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
@@ -331,18 +405,19 @@ static int get_decode(struct rt_store_run *run, void *item, const struct redisRe
 	struct order_get_op *op = item;
 
 	(void)run;
-	op->found = read_record(reply, op->order_id, &op->record);
+	op->found = read_order(reply, op->order_id, &op->record);
 	return RT_OK;
 }
 
 RT_STORE_END(get_end, struct order_get_op)
 
 static const struct rt_store_step get_step = {
-	.count_max = 1,
-	.in_flight_max = GETS_MAX,
+	.name = "order_get",
+	.count_max = GETS_MAX,
+	.in_flight_max = IN_FLIGHT_MAX,
 	.waiting_max = WAITING_MAX,
+	.begin = get_begin,
 	.encode = get_encode,
-	.answered = get_answered,
 	.decode = get_decode,
 	.end = get_end,
 };
@@ -356,7 +431,7 @@ static void list_encode(struct rt_store_run *run, const void *item)
 	rt_args_str(run->args, op->customer_id);
 	rt_args_int(run->args, (int64_t)op->count_max);
 	rt_args_int(run->args, op->before_ms);
-	add_text(run->args, op->before_id);
+	rt_args_str(run->args, op->before_id);
 	rt_args_int(run->args, (int64_t)op->bytes_max);
 }
 
@@ -376,7 +451,7 @@ static int list_decode(struct rt_store_run *run, void *item, const struct redisR
 		struct redisReply **at = &reply->element[1 + 2 * i];
 
 		op->last_id = at[0]->str;
-		if (read_record(at[1], at[0]->str, &op->records[op->record_count]))
+		if (read_order(at[1], at[0]->str, &op->records[op->record_count]))
 			op->record_count++;
 	}
 	return RT_OK;
@@ -428,7 +503,7 @@ static int due_decode(struct rt_store_run *run, void *item, const struct redisRe
 	for (size_t i = 0; i < count; i++) {
 		struct redisReply **at = &reply->element[1 + 3 * i];
 
-		if (!read_record(at[2], at[0]->str, &op->due[op->due_count].record))
+		if (!read_order(at[2], at[0]->str, &op->due[op->due_count].record))
 			continue;
 		op->due[op->due_count].queued = rt_reply_int(at[1]) != 0;
 		op->due_count++;
@@ -468,7 +543,7 @@ RT_STORE_END(timer_end, struct order_timer_op)
 
 static const struct rt_store_step timer_step = {
 	.count_max = 1,
-	.in_flight_max = GETS_MAX,
+	.in_flight_max = TIMERS_MAX,
 	.waiting_max = WAITING_MAX,
 	.function = "timer",
 	.encode = timer_encode,
@@ -477,13 +552,13 @@ static const struct rt_store_step timer_step = {
 
 /* ---- tail ---- */
 
-/* A read of the tail. The caller may give it up (tail_interrupt) while Redis still blocks: it
+/* A read of the tail. The caller may cancel it (tail_interrupt) while Redis still blocks: it
  * ends when both the answer has arrived and no task of it is queued. */
 struct tail_call {
 	struct rt_redis_op op;
 	struct rt_task task;
 	struct order_store *store;
-	struct order_tail_op *tail; /* NULL: answered, or given up */
+	struct order_tail_op *tail; /* NULL: answered, or cancelled */
 	bool from_end;
 	bool under_way, task_queued;
 };
@@ -495,31 +570,29 @@ static void tail_end(struct tail_call *call)
 	free(call);
 }
 
-static const struct redisReply *field_of(const struct redisReply *fields, const char *name)
+/* Appends the events of an entry to *events, and their texts to *texts. */
+static void tail_entry(const struct redisReply *reply, struct rt_buf *events,
+		       struct rt_arena *texts)
 {
-	for (size_t i = 0; i + 1 < fields->elements; i += 2)
-		if (fields->element[i]->type == REDIS_REPLY_STRING &&
-		    strcmp(fields->element[i]->str, name) == 0)
-			return fields->element[i + 1];
-	return NULL;
-}
+	struct rt_entry_event *list;
+	size_t count;
 
-static bool tail_entry(const struct redisReply *reply, struct order_tail_entry *ret)
-{
-	const struct redisReply *type, *subject, *seq;
+	if (!rt_reply_is_array(reply, 2) ||
+	    rt_entry_read_reply(reply->element[1], &list, &count) != NULL)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		const struct order_tail_entry event = {
+			.stream_id = reply->element[0]->str,
+			.type = rt_arena_printf(texts, "%.*s", (int)list[i].type.length,
+						list[i].type.data),
+			.subject = rt_arena_printf(texts, "%.*s", (int)list[i].subject.length,
+						   list[i].subject.data),
+			.seq = list[i].seq,
+		};
 
-	if (!rt_reply_is_array(reply, 2) || reply->element[1]->type != REDIS_REPLY_ARRAY)
-		return false;
-	type = field_of(reply->element[1], "type");
-	subject = field_of(reply->element[1], "subject");
-	seq = field_of(reply->element[1], "seq");
-	if (type == NULL || subject == NULL || seq == NULL)
-		return false;
-	*ret = (struct order_tail_entry){ .stream_id = reply->element[0]->str,
-					  .type = type->str,
-					  .subject = subject->str,
-					  .seq = strtoull(seq->str, NULL, 10) };
-	return true;
+		rt_buf_add(events, &event, sizeof(event));
+	}
+	free(list);
 }
 
 /* The entries of an XREAD answer, or of the XREVRANGE that finds the end; NULL: none. */
@@ -538,20 +611,22 @@ static void tail_answer(struct tail_call *call, const struct redisReply *reply)
 	struct order_tail_op *tail = RT_TAKE(call->tail);
 	const struct redisReply *entries = tail_entries(call, reply);
 	size_t count = entries == NULL ? 0 : entries->elements;
-	struct order_tail_entry *read = rt_alloc((count + 1) * sizeof(*read));
+	struct rt_buf events = { NULL, 0, 0 };
+	struct rt_arena texts = { 0 };
 
 	snprintf(tail->last, sizeof(tail->last), "%s", call->from_end ? "0-0" : tail->after);
-	tail->entries = read;
-	tail->entry_count = 0;
 	for (size_t i = 0; i < count; i++) {
 		if (rt_reply_is_array(entries->element[i], 2))
 			snprintf(tail->last, sizeof(tail->last), "%s",
 				 entries->element[i]->element[0]->str);
-		if (!call->from_end && tail_entry(entries->element[i], &read[tail->entry_count]))
-			tail->entry_count++;
+		if (!call->from_end)
+			tail_entry(entries->element[i], &events, &texts);
 	}
+	tail->entries = (struct order_tail_entry *)(void *)events.data;
+	tail->entry_count = events.length / sizeof(*tail->entries);
 	tail->done(tail, RT_OK);
-	free(read);
+	rt_buf_done(&events);
+	rt_arena_done(&texts);
 }
 
 static void tail_done(struct rt_redis_op *op, int status, const struct redisReply *reply)
@@ -607,7 +682,7 @@ void order_store_tail(struct order_store *store, struct order_tail_op *op)
 		      store->timeout_ms + op->block_ms, tail_done);
 }
 
-static void tail_given_up(struct rt_task *task)
+static void tail_cancelled(struct rt_task *task)
 {
 	struct tail_call *call = RT_CONTAINER_OF(task, struct tail_call, task);
 	struct order_tail_op *tail = RT_TAKE(call->tail);
@@ -634,7 +709,7 @@ void order_store_tail_interrupt(struct order_store *store)
 
 	if (call == NULL)
 		return;
-	call->task.run = tail_given_up;
+	call->task.run = tail_cancelled;
 	call->task_queued = true;
 	rt_loop_defer(store->loop, &call->task);
 }
@@ -643,12 +718,15 @@ void order_store_tail_interrupt(struct order_store *store)
 
 void order_store_place(struct order_store *store, struct order_place_op *op)
 {
+	op->item.weight = op->placed_length;
 	rt_store_add(store->place, op);
 }
 
 void order_store_move(struct order_store *store, struct order_move_op *op)
 {
 	op->history = NULL;
+	op->item.weight = op->data_length;
+	op->item.unit = op->event == NULL ? NULL : rt_event_entry(op->event);
 	rt_store_add(store->move, op);
 }
 
@@ -699,8 +777,8 @@ int order_store_new(struct rt_loop *loop, const struct order_store_options *opti
 		 options->partition);
 	snprintf(store->inventory_key, sizeof(store->inventory_key), "inventory:{%d}:events",
 		 options->partition);
-	snprintf(store->orders_prefix, sizeof(store->orders_prefix),
-		 "order:{%d}:o:", options->partition);
+	snprintf(store->orders_key, sizeof(store->orders_key), "order:{%d}:orders",
+		 options->partition);
 	snprintf(store->length_max, sizeof(store->length_max), "%" PRId64,
 		 options->stream_length_max);
 	store->redis = rt_store_redis(options->store);

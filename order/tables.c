@@ -3,10 +3,10 @@
  *
  *   AGAIN_WORD                        "again", in the history
  *   EVENTS.<NAME>                     type, word in the history, has_detail
- *   RULES.open, RULES.settled         by status, then by the byte of the input's letter: a rule
- *   a rule                            verdict (M A S F), from and to (letters of states); and, when it
- *                                     publishes: event, timer (NONE RETRY HOLD), status (after it),
- *                                     settles, opens (a settled order), asks (inventory) */
+ *   RULES                             by the stored form of a state, then by the byte of the input's letter
+ *   a rule                            verdict (M A S F), from and to (letters of states), state (the new stored
+ *                                     form); and, if it publishes: event, timer (KEEP NONE RETRY HOLD)
+ *   OPEN_STATES                       stored forms of the states that are not settled */
 #include <stdio.h>
 
 #include "order_step.h"
@@ -43,41 +43,42 @@ static void write_events(void)
 
 static void write_rule(const struct order_rule *rule)
 {
-	printf("\t\t\t[%d] = { verdict = '%c', from = '%c', to = '%c'",
+	printf("\t\t[%d] = { verdict = '%c', from = '%c', to = '%c', state = '%s'",
 	       order_input_letter(rule->input), verdict_letters[rule->verdict],
-	       order_state_letter(rule->state), order_state_letter(rule->to));
+	       order_state_letter(rule->state), order_state_letter(rule->to),
+	       order_state_text(rule->to));
 	if (rule->event != ORDER_EV_NOTHING)
-		printf(", event = EVENTS.%s,\n\t\t\t\ttimer = '%s', status = '%s', settles = %s, "
-		       "opens = %s, asks = %s",
-		       event_names[rule->event], timer_words[rule->timer],
-		       order_state_status(rule->to),
-		       truth(order_state_settled(rule->to) && !order_state_settled(rule->state)),
-		       truth(order_state_settled(rule->state) && !order_state_settled(rule->to)),
-		       truth(order_rule_asks(rule)));
+		printf(", event = EVENTS.%s, timer = '%s'", event_names[rule->event],
+		       timer_words[rule->timer]);
 	printf(" },\n");
 }
 
-static void write_rules(bool settled)
+static void write_rules(void)
 {
-	printf("\t%s = {\n", settled ? "settled" : "open");
+	printf("local RULES = {\n");
 	for (int state = 0; state < ORDER_STATE_COUNT; state++) {
-		if (order_state_settled((enum order_state)state) != settled)
-			continue;
-		printf("\t\t%s = {\n", order_state_status((enum order_state)state));
+		printf("\t['%s'] = {\n", order_state_text((enum order_state)state));
 		for (int input = 0; input < ORDER_INPUT_COUNT; input++)
 			write_rule(order_rule((enum order_state)state, (enum order_input)input));
-		printf("\t\t},\n");
+		printf("\t},\n");
 	}
-	printf("\t},\n");
+	printf("}\n");
+}
+
+static void write_open_states(void)
+{
+	printf("local OPEN_STATES = {");
+	for (int state = 0; state < ORDER_STATE_COUNT; state++)
+		if (!order_state_settled((enum order_state)state))
+			printf(" ['%s'] = true,", order_state_text((enum order_state)state));
+	printf(" }\n");
 }
 
 int main(void)
 {
 	printf("-- Generated from order_step.c by tables.c, which describes the content.\n");
 	write_events();
-	printf("local RULES = {\n");
-	write_rules(false);
-	write_rules(true);
-	printf("}\n");
+	write_rules();
+	write_open_states();
 	return ferror(stdout) != 0 || fflush(stdout) != 0;
 }

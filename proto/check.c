@@ -69,7 +69,7 @@ static void check_word(struct check *check, const char *field, const char *word,
 		fault(check, field, "holds U+%04" PRIX32 ", which is not printable", hidden);
 }
 
-static void check_sku(struct check *check, const char *field, const char *sku)
+static bool sku_is_valid(const char *sku)
 {
 	/* A table, not isalnum: the locale must not matter. */
 	static const char allowed[256] = {
@@ -81,7 +81,12 @@ static void check_sku(struct check *check, const char *field, const char *sku)
 	while (sku[length] != '\0' && allowed[(unsigned char)sku[length]] &&
 	       length <= CHECK_SKU_MAX)
 		length++;
-	if (length == 0 || sku[length] != '\0' || length > CHECK_SKU_MAX)
+	return length > 0 && sku[length] == '\0' && length <= CHECK_SKU_MAX;
+}
+
+static void check_sku(struct check *check, const char *field, const char *sku)
+{
+	if (!sku_is_valid(sku))
 		fault(check, field, "must be 1 to %d characters out of A-Z a-z 0-9 . _ -",
 		      CHECK_SKU_MAX);
 }
@@ -107,39 +112,46 @@ static void check_count(struct check *check, const char *field, size_t count, si
 		fault(check, field, "holds %zu: at most %zu", count, max);
 }
 
-/* Lines with the same SKU are added up, and the limit of a quantity holds for the sum. Looks back at
+/* What the lines up to `index` request of its SKU: the limit of a quantity holds for the sum. Looks back at
  * most CHECK_LINES_MAX lines. */
-static void check_sum(struct check *check, const char *field, Tandem__Order__V1__OrderLine **lines,
-		      size_t index)
+static uint64_t sum_of(Tandem__Order__V1__OrderLine **lines, size_t index)
 {
 	uint64_t sum = lines[index]->quantity;
 
 	for (size_t i = 0; i < index; i++)
 		if (strcmp(lines[i]->sku, lines[index]->sku) == 0)
 			sum += lines[i]->quantity;
-	if (sum > CHECK_QUANTITY_MAX && sum != lines[index]->quantity)
+	return sum;
+}
+
+/* Formats the field's name only for a fault, since nearly every line is valid. */
+static void check_line(struct check *check, Tandem__Order__V1__OrderLine **lines, size_t index)
+{
+	const Tandem__Order__V1__OrderLine *line = lines[index];
+	bool sku_fine = sku_is_valid(line->sku);
+	bool quantity_fine = line->quantity >= 1 && line->quantity <= CHECK_QUANTITY_MAX;
+	uint64_t sum = sku_fine && quantity_fine ? sum_of(lines, index) : 0;
+	char field[FIELD_MAX];
+
+	if (!sku_fine) {
+		snprintf(field, sizeof(field), "lines[%zu].sku", index);
+		check_sku(check, field, line->sku);
+	}
+	if (quantity_fine && sum <= CHECK_QUANTITY_MAX)
+		return;
+	snprintf(field, sizeof(field), "lines[%zu].quantity", index);
+	if (!quantity_fine)
+		fault(check, field, "is %" PRIu32 ": 1 to %d", line->quantity, CHECK_QUANTITY_MAX);
+	else
 		fault(check, field, "makes %" PRIu64 " of one SKU: at most %d", sum,
 		      CHECK_QUANTITY_MAX);
 }
 
 static void check_lines(struct check *check, const Tandem__Order__V1__PlaceOrderRequest *request)
 {
-	char field[FIELD_MAX];
-
 	check_count(check, "lines", request->n_lines, CHECK_LINES_MAX);
-	for (size_t i = 0; i < RT_MIN(request->n_lines, (size_t)CHECK_LINES_MAX); i++) {
-		const Tandem__Order__V1__OrderLine *line = request->lines[i];
-		int faults = check->faults;
-
-		snprintf(field, sizeof(field), "lines[%zu].sku", i);
-		check_sku(check, field, line->sku);
-		snprintf(field, sizeof(field), "lines[%zu].quantity", i);
-		if (line->quantity < 1 || line->quantity > CHECK_QUANTITY_MAX)
-			fault(check, field, "is %" PRIu32 ": 1 to %d", line->quantity,
-			      CHECK_QUANTITY_MAX);
-		if (check->faults == faults)
-			check_sum(check, field, request->lines, i);
-	}
+	for (size_t i = 0; i < RT_MIN(request->n_lines, (size_t)CHECK_LINES_MAX); i++)
+		check_line(check, request->lines, i);
 }
 
 /* The name of a label's field, its key cut at a character so that it stays UTF-8. */

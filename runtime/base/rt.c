@@ -302,6 +302,26 @@ bool rt_time_parse(const char *text, int64_t *ret_unix_ms)
 	return true;
 }
 
+/* ---- numbers ---- */
+
+size_t rt_int_text(int64_t n, char text[RT_INT_TEXT])
+{
+	uint64_t rest = n < 0 ? -(uint64_t)n : (uint64_t)n;
+	size_t length = n < 0, at;
+
+	for (uint64_t left = rest; left >= 10; left /= 10)
+		length++;
+	at = ++length;
+	text[at] = '\0';
+	do {
+		text[--at] = (char)('0' + rest % 10);
+		rest /= 10;
+	} while (rest > 0);
+	if (n < 0)
+		text[0] = '-';
+	return length;
+}
+
 /* ---- digests and encodings ---- */
 
 void rt_sha256(const void *data, size_t length, uint8_t digest[32])
@@ -325,18 +345,25 @@ void rt_base32_128(const uint8_t bytes[16], char text[RT_BASE32_128 + 1])
 	text[at] = '\0';
 }
 
+/* What a character stands for, and one more; 0: it is none of the alphabet. */
+static const unsigned char base32_values[256] = {
+	['a'] = 1,  ['b'] = 2,  ['c'] = 3,  ['d'] = 4,  ['e'] = 5,  ['f'] = 6,  ['g'] = 7,
+	['h'] = 8,  ['i'] = 9,  ['j'] = 10, ['k'] = 11, ['l'] = 12, ['m'] = 13, ['n'] = 14,
+	['o'] = 15, ['p'] = 16, ['q'] = 17, ['r'] = 18, ['s'] = 19, ['t'] = 20, ['u'] = 21,
+	['v'] = 22, ['w'] = 23, ['x'] = 24, ['y'] = 25, ['z'] = 26, ['2'] = 27, ['3'] = 28,
+	['4'] = 29, ['5'] = 30, ['6'] = 31, ['7'] = 32,
+};
+
 bool rt_base32_128_valid(const char *text)
 {
-	const char *last = NULL;
+	unsigned int value = 0;
+	size_t length = 0;
 
-	if (text == NULL || strnlen(text, RT_BASE32_128 + 1) != RT_BASE32_128)
+	if (text == NULL)
 		return false;
-	for (const char *p = text; *p != '\0'; p++) {
-		last = strchr(base32_alphabet, *p);
-		if (last == NULL)
-			return false;
-	}
+	while (length < RT_BASE32_128 && (value = base32_values[(unsigned char)text[length]]) != 0)
+		length++;
 	/* 128 bits leave two of the last character's five unused: they are zero, so that one
 	 * number has one spelling. */
-	return ((last - base32_alphabet) & 3) == 0;
+	return length == RT_BASE32_128 && text[length] == '\0' && ((value - 1) & 3) == 0;
 }

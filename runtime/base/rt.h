@@ -77,6 +77,10 @@ void rt_list_remove(struct rt_list *element);                     /* leaves it p
 struct rt_list *rt_list_pop(struct rt_list *list);                /* the first, or NULL */
 void rt_list_move(struct rt_list *to, struct rt_list *from);      /* all; `to` must be empty */
 
+/* A number in decimal digits and a NUL; returns their length. Much cheaper than snprintf. */
+#define RT_INT_TEXT 21
+size_t rt_int_text(int64_t n, char text[RT_INT_TEXT]);
+
 /* A growing byte buffer. Zeroed memory is a valid empty one; rt_buf_done frees. */
 struct rt_buf {
 	char *data;

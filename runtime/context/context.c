@@ -103,10 +103,10 @@ static void register_metrics(struct rt_context *context)
 	if (metrics == NULL)
 		return;
 	context->stream_length = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_length",
-						 "Entries of the context's event stream.");
+						 "Events in the context's event stream.");
 	context->stream_held =
 		rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_held_entries",
-				"Entries of the context's event stream that some group "
+				"Events in the context's event stream that some group "
 				"has not acknowledged.");
 	context->trimmed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_trimmed_total",
 					   "Entries trimmed from the context's event stream.");
@@ -134,7 +134,7 @@ static int subscribe(struct rt_context *context, const struct rt_context_subscri
 		     const struct rt_context_options *options, const char *consumer)
 {
 	struct rt_context_stream *stream = &context->streams[context->stream_count++];
-	const struct rt_stream_redis_options source = {
+	const struct rt_stream_options source = {
 		.reader = options->redis,
 		.commands = rt_store_redis(context->store),
 		.stream = stream->name =
@@ -145,8 +145,8 @@ static int subscribe(struct rt_context *context, const struct rt_context_subscri
 		.partition = context->partition,
 	};
 	struct rt_events_options events = options->events;
-	struct rt_stream_source *made;
-	int rc = rt_stream_redis_new(context->loop, &source, &made);
+	struct rt_stream *made;
+	int rc = rt_stream_new(context->loop, &source, &made);
 
 	if (rc != RT_OK)
 		return rc;
@@ -154,6 +154,7 @@ static int subscribe(struct rt_context *context, const struct rt_context_subscri
 	events.on_event = subscription->on_event;
 	events.user_data = context->data;
 	events.metrics = context->metrics;
+	events.changed = options->changed;
 	return rt_events_new(context->loop, made, &events, &stream->events);
 }
 
@@ -163,7 +164,8 @@ static int make_members(struct rt_context *context, const struct rt_context_opti
 	const struct rt_store_options store = { .redis = options->redis,
 						.functions = domain->functions,
 						.partition = context->partition,
-						.metrics = options->metrics };
+						.metrics = options->metrics,
+						.changed = options->changed };
 	char consumer[128];
 	int rc = rt_store_new(context->loop, &store, &context->store);
 

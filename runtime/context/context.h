@@ -66,6 +66,8 @@ struct rt_context_options {
 	int64_t stale_ms;                /* a group without a live consumer for so long is stale */
 	const void *domain_options;      /* for the domain's `make` */
 	struct rt_metrics *metrics;      /* NULL: none */
+	/* Deferred when rt_context_ready or its problem may have changed; or NULL. */
+	struct rt_task *changed;
 };
 
 /* A domain's code may read this; only this folder's files write to it. */

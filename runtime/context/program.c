@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define PENDING_COMMANDS 100000
-#define READY_EVERY_MS   200
+#define READY_EVERY_MS   200 /* for changes that are not reported */
 
 /* One per process; its readiness is read until the end. */
 static struct context_program {
@@ -14,6 +14,8 @@ static struct context_program {
 	struct rt_context *context;
 	struct rt_check redis_check, events_check, storage_check;
 	struct rt_timer ready_timer;
+	struct rt_task ready_changed;
+	bool stopping;
 } program;
 
 /* ---- settings ---- */
@@ -50,9 +52,9 @@ static const struct rt_setting common_settings[] = {
 	  "Pause before an event's first retry; it doubles with each." },
 	{ "event-retry-max", RT_SETTING_DURATION, AT(event_retry_max_ms), "10s", 1, RT_DAY_MS,
 	  "The longest pause between two tries of an event." },
-	{ "claim-idle", RT_SETTING_DURATION, AT(claim_idle_ms), "15s", 100, RT_DAY_MS,
+	{ "claim-idle", RT_SETTING_DURATION, AT(claim_idle_ms), "2s", 100, RT_DAY_MS,
 	  "How long another consumer may hold an event before it is taken over." },
-	{ "claim-every", RT_SETTING_DURATION, AT(claim_every_ms), "5s", 50, RT_DAY_MS,
+	{ "claim-every", RT_SETTING_DURATION, AT(claim_every_ms), "500ms", 50, RT_DAY_MS,
 	  "How often events that another consumer holds too long are looked for." },
 	{ "consumer-idle", RT_SETTING_DURATION, AT(consumer_idle_ms), "1h", 1000, 365 * RT_DAY_MS,
 	  "How long a consumer that holds nothing may be gone before it is removed." },
@@ -106,7 +108,7 @@ static struct rt_events_options events_options(const struct rt_context_settings 
 
 /* ---- readiness ---- */
 
-static void note_ready(struct rt_timer *timer)
+static void note_ready(void)
 {
 	const struct rt_context *context = program.context;
 	const char *problem = rt_store_problem(context->store);
@@ -129,7 +131,19 @@ static void note_ready(struct rt_timer *timer)
 		else
 			rt_check_ready(&program.storage_check);
 	}
-	rt_timer_start(program.service->loop, timer, READY_EVERY_MS, note_ready);
+}
+
+static void on_ready_time(struct rt_timer *timer)
+{
+	note_ready();
+	rt_timer_start(program.service->loop, timer, READY_EVERY_MS, on_ready_time);
+}
+
+static void on_ready_changed(struct rt_task *task)
+{
+	(void)task;
+	if (!program.stopping)
+		note_ready();
 }
 
 static void add_checks(void)
@@ -158,6 +172,7 @@ static int make_context(const struct rt_context_settings *settings, const char *
 		.stale_ms = settings->stale_ms,
 		.domain_options = (const char *)settings + definition->options_offset,
 		.metrics = program.service->metrics,
+		.changed = &program.ready_changed,
 	};
 	int rc = rt_context_new(program.service->loop, definition->domain, &options,
 				&program.context);
@@ -175,6 +190,7 @@ static int start(struct rt_service *service)
 	int rc;
 
 	program.service = service;
+	program.ready_changed.run = on_ready_changed;
 	rc = rt_redis_settings_password(&settings->redis, &password);
 	if (rc != RT_OK)
 		return rc;
@@ -188,7 +204,7 @@ static int start(struct rt_service *service)
 	for (size_t i = 0; (rpc = domain->service(program.context->data, i)) != NULL; i++)
 		rt_server_add(service->server, rpc);
 	rt_context_start(program.context);
-	note_ready(&program.ready_timer);
+	on_ready_time(&program.ready_timer);
 	return RT_OK;
 }
 
@@ -208,6 +224,7 @@ static void context_stopped(void *user)
 
 static void stop(struct rt_service *service)
 {
+	program.stopping = true;
 	rt_timer_stop(service->loop, &program.ready_timer);
 	rt_context_stop(program.context, context_stopped, NULL);
 }

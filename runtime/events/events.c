@@ -1,165 +1,67 @@
-/* events.c - the consumer: what is delivered, who holds it, and what becomes of it.
+/* events.c - the consumer: hands delivered events to their handler, and finishes or retries them. subscription.c
+ * reads and claims entries; held.c keeps their state; consumer.c has what both use.
  *
- * The subscription (one setter: set_state):
+ * An entry (one setter: entry_set), from the stream or from aside:…:
  *
- *   IDLE ─start▶ ENSURING ─group there▶ RECOVERING ─own pending read▶ READING
- *                   ▲                       │                           │
- *                   └──── back-off ── WAITING ◀──── anything failed ────┘
+ *   READY ──▶ HANDED ──all finished, acknowledged by their command──▶ gone
+ *     ▲          │ ├──some set aside, or no command──▶ FINISHING ──▶ gone
+ *     │          │ └──an outage──▶ RETRY ─back-off─▶ READY
+ *     └─ BEHIND ◀┘ it is in aside:…, and its subject is blocked
  *
- * An event (one setter: event_set):
- *
- *               ┌──────────────── behind is free ────────────────┐
- *               ▼                                                │
- *   entry ──▶ READY ──▶ HANDED ──done──▶ gone                  BEHIND
- *               ▲         │ ├──ignore──▶ ACKING ──▶ gone         ▲
- *     back-off  │         │ └──poison──▶ BURYING ──▶ gone        │
- *               └─ RETRY ◀┘                       its subject is blocked: READY ─┘
- *
- * HANDED, ACKING and BURYING count as in flight, RETRY and BEHIND as parked. A subject exists in
- * `subjects` only while one of its events is in its retries (a blocker); then others of it go
- * BEHIND.
+ * An event is open, then handed over, then has an outcome: done, ignored, failed, poison or behind. An event
+ * that failed by its own fault, is poison or is behind another one of its subject is set aside in FINISHING:
+ * it comes back as an entry of its own, in RETRY or BEHIND. A subject exists in `subjects` only while one of
+ * its events is being retried (a blocker).
  *
  * Deliveries, as the group counts them, are failures: a claim counts one, since the consumer that had
- * the entry did not come back; a handling that failed for the event's own fault counts one. What the
- * surroundings did is taken back: reading own entries again counts nothing, and neither does a claim
- * whose event was then put off because of an outage, or behind another event. What an event counts
- * is told to the group (recount_more), so that it outlives this process.
+ * the entry did not come back; a handling that failed by the event's own fault counts one. Outages do
+ * not count: neither does reading own entries again, nor a claim whose entry was then delayed by an outage,
+ * or behind another event. recount_more in subscription.c sends the count to the group, so that it
+ * outlives this process.
  *
- * Handlers are called by pump() alone, and finishing one only queues: nothing re-enters. */
+ * Only pump() calls handlers, and finishing an event only queues: nothing re-enters. */
 #include "events.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-#include <uthash.h>
 
-#include "stream_internal.h"
+#include "events_internal.h"
 
-#define TEXT_MAX       256 /* bytes of a type or a subject */
-#define IDS_MAX        512 /* in one acknowledgement, renewal or burial */
-#define WAIT_MIN_MS    100 /* back-off of the subscription itself */
-#define WAIT_MAX_MS    2000
-#define FIRST_FAILURES 3  /* at the start the connections are still being made */
-#define RETRY_EXPONENT 20 /* doublings after which a back-off surely is at its end */
+static struct rt_events *owner_of(const struct entry *entry)
+{
+	return RT_CONTAINER_OF(entry->held, struct rt_events, held);
+}
 
-enum state { IDLE, ENSURING, RECOVERING, READING, WAITING, STOPPING, STOPPED };
-enum event_state { READY, HANDED, RETRY, BEHIND, ACKING, BURYING, EVENT_STATES };
-
-/* Of which one event at least is in its retries. */
-struct subject {
-	char *name;
-	size_t blockers;
-	struct rt_list behind;
-	UT_hash_handle hh;
-};
-
-struct event {
-	struct rt_event event;
-	struct rt_events *owner;
-	enum event_state state;
-	struct rt_list link;   /* ready, behind, acking, burying, or on the way with one of them */
-	struct rt_timer retry; /* in RETRY */
-	struct subject *blocked; /* blocks this one; NULL: none */
-	unsigned int tries;
-	int64_t touched_ms; /* delivered or renewed: the idle clock of the group */
-	bool again;         /* delivered once more while it was held: acknowledge it explicitly */
-	bool sound;         /* it parsed */
-	bool claimed;       /* its claim is counted, and it was not handled since */
-	bool recount;       /* the group counts something else */
-	char *reason;       /* of its burial */
-	UT_hash_handle hh;  /* by stream id */
-	char bytes[];
-};
-
-struct op {
-	struct rt_stream_op op;
-	bool busy;
-	struct rt_list events; /* ack, bury: that it is about */
-	char **ids;            /* ack, bury, renew: copies */
-};
-
-enum counter {
-	RECEIVED,
-	DONE,
-	IGNORED,
-	RETRIED,
-	BURIED,
-	CLAIMED,
-	LOST,
-	REDELIVERED,
-	REBUILT,
-	COUNTERS
-};
-enum gauge { IN_FLIGHT, PARKED, LAG, PENDING, OLDEST, GAUGES };
-
-struct rt_events {
-	struct rt_loop *loop;
-	struct rt_stream_source *source;
-	struct rt_events_options options;
-	char *name;
-	enum state state;
-	struct event *held; /* all, by stream id */
-	struct subject *subjects;
-	struct rt_list ready, acking, burying;
-	size_t counts[EVENT_STATES];
-	struct op read, pending, claim, renew, recount, ack, bury, ensure, maintain;
-	bool recount_wanted;
-	size_t under_way; /* ops that are busy */
-	char pending_cursor[48], claim_cursor[48];
-	bool recover_waits; /* for room: the next page of own pending entries */
-	int64_t wait_ms;
-	struct rt_timer wait, claim_timer, maintain_timer;
-	struct rt_timer ack_retry; /* back-off of acknowledging and burying */
-	int64_t ack_retry_ms;
-	bool rebuilding, failing;    /* said so */
-	int failures, failures_told; /* in a row; from how many on it is worth a line */
-	struct rt_stream_info info, info_next;
-	struct rt_task task;
-	bool pumping, freed;
-	void (*stopped)(void *user);
-	void *stopped_user;
-	struct rt_series *counters[COUNTERS], *gauges[GAUGES];
-};
-
-static void pump(struct rt_events *events);
-static void begin(struct rt_events *events);
 static void on_retry(struct rt_timer *timer);
+static void pump(struct rt_events *events);
 
 /* ---- metrics ---- */
-
-static void count(struct rt_events *events, enum counter which, size_t by)
-{
-	if (events->counters[which] != NULL && by > 0)
-		rt_series_add(events->counters[which], (double)by);
-}
-
-static void gauge(struct rt_events *events, enum gauge which, double value)
-{
-	if (events->gauges[which] != NULL)
-		rt_series_set(events->gauges[which], value);
-}
 
 static void metrics_init(struct rt_events *events)
 {
 	static const char *const labels[] = { "stream", NULL };
 	static const char *const counter_names[COUNTERS][2] = {
-		[RECEIVED] = { "tandem_events_received_total", "Entries taken in." },
+		[RECEIVED] = { "tandem_events_received_total", "Events taken in." },
 		[DONE] = { "tandem_events_done_total", "Events whose effect was stored." },
-		[IGNORED] = { "tandem_events_ignored_total", "Events without an effect." },
-		[RETRIED] = { "tandem_events_retried_total", "Handlings put off." },
-		[BURIED] = { "tandem_events_buried_total", "Entries moved to the dead letters." },
-		[CLAIMED] = { "tandem_events_claimed_total", "Entries taken over." },
+		[IGNORED] = { "tandem_events_ignored_total", "Events that had no effect." },
+		[RETRIED] = { "tandem_events_retried_total", "Events to be handled again." },
+		[DEAD] = { "tandem_events_dead_total", "Events moved to the dead letters." },
+		[CLAIMED] = { "tandem_events_claimed_total",
+			      "Entries claimed from other consumers." },
 		[LOST] = { "tandem_events_lost_total",
-			   "Entries that were pending and are gone from the stream." },
+			   "Pending entries that were deleted from the stream." },
 		[REDELIVERED] = { "tandem_events_redelivered_total",
-				  "Entries taken in that had been delivered before." },
+				  "Events taken in that had been delivered before." },
 		[REBUILT] = { "tandem_events_rebuilds_total",
-			      "Times the group or its stream had vanished." },
+			      "Times the group or its stream was gone." },
 	};
 	static const char *const gauge_names[GAUGES][2] = {
 		[IN_FLIGHT] = { "tandem_events_in_flight", "Events handed over, not finished." },
 		[PARKED] = { "tandem_events_parked", "Events that wait for a retry." },
-		[LAG] = { "tandem_events_lag", "Entries written, not delivered." },
+		[ASIDE] = { "tandem_events_aside",
+			    "Events set aside: they failed, or wait behind one that did." },
+		[LAG] = { "tandem_events_lag", "Events written, not delivered." },
 		[PENDING] = { "tandem_events_pending", "Entries delivered, not acknowledged." },
 		[OLDEST] = { "tandem_events_oldest_pending_seconds",
 			     "Age of the oldest entry not acknowledged." },
@@ -182,862 +84,379 @@ static void metrics_init(struct rt_events *events)
 
 /* ---- counting what is held ---- */
 
-static size_t in_flight(const struct rt_events *events)
+static void report_held(struct rt_events *events)
 {
-	return events->counts[HANDED] + events->counts[ACKING] + events->counts[BURYING];
+	events_gauge(events, IN_FLIGHT, (double)events_in_flight(events));
+	events_gauge(events, PARKED, (double)events_parked(events));
 }
 
-static size_t parked(const struct rt_events *events)
+/* ---- finishing and retrying entries ---- */
+
+static void entry_finish(struct entry *entry, struct rt_list *queue)
 {
-	return events->counts[RETRY] + events->counts[BEHIND];
+	entry_set(entry, FINISHING);
+	rt_list_push(queue, &entry->link);
 }
 
-/* How many entries may be asked for. A claim that is under way has its place in the bound; a read
- * has not, or one that waits for long could leave no place for claims ever. So a read and a claim
- * together can bring read_count_max too many; these are ready, and handed over within the bound. */
-static int room(const struct rt_events *events)
+static void entry_dead_letter(struct entry *entry, const char *reason)
 {
-	size_t coming = events->claim.busy ? (size_t)events->claim.op.count_max : 0;
-	size_t flying, waiting;
-
-	flying = in_flight(events) + events->counts[READY] + coming;
-	waiting = parked(events) + coming;
-	if (flying >= (size_t)events->options.in_flight_max ||
-	    waiting >= (size_t)events->options.parked_max)
-		return 0;
-	flying = (size_t)events->options.in_flight_max - flying;
-	waiting = (size_t)events->options.parked_max - waiting;
-	return (int)RT_MIN(RT_MIN(flying, waiting), (size_t)events->options.read_count_max);
+	entry->reason = rt_strdup(reason);
+	entry_finish(entry, &owner_of(entry)->dead);
 }
 
-/* Doubles from `min` to `max`, ±25 %. */
-static int64_t back_off(struct rt_events *events, int64_t min, int64_t max, unsigned int tries)
+static void entry_retry_later(struct entry *entry)
 {
-	int64_t ms = RT_MIN(min << RT_MIN(tries, RETRY_EXPONENT), max);
+	struct rt_events *events = owner_of(entry);
 
-	return ms * 3 / 4 + (int64_t)rt_loop_random(events->loop, (uint64_t)(ms / 2 + 1));
+	entry_set(entry, RETRY);
+	rt_timer_start(events->loop, &entry->retry,
+		       events_back_off(events, events->options.retry_min_ms,
+				       events->options.retry_max_ms, entry->tries),
+		       on_retry);
+	entry->tries++;
 }
 
-/* ---- events ---- */
+/* ---- taking in delivered entries ---- */
 
-static void event_set(struct event *event, enum event_state state)
+/* Finishes an entry that was delivered too often: it moves to the dead letters; or all its events are set
+ * aside, if it has several and any may be at fault. False: it was not too often. */
+static bool delivered_too_often(struct entry *entry)
 {
-	struct rt_events *events = event->owner;
+	uint32_t max = (uint32_t)owner_of(entry)->options.deliveries_max;
+	char reason[96];
 
-	events->counts[event->state]--;
-	event->state = state;
-	events->counts[state]++;
-	gauge(events, IN_FLIGHT, (double)in_flight(events));
-	gauge(events, PARKED, (double)parked(events));
-}
-
-static void event_free(struct event *event)
-{
-	rt_timer_stop(event->owner->loop, &event->retry);
-	rt_list_remove(&event->link);
-	free(event->reason);
-	free(event);
-}
-
-/* The event's retries are over: what waited behind it goes on, in order. */
-static void event_unblock(struct event *event)
-{
-	struct rt_events *events = event->owner;
-	struct subject *subject = RT_TAKE(event->blocked);
-	struct rt_list *link;
-
-	if (subject == NULL || --subject->blockers > 0)
-		return;
-	while ((link = rt_list_pop(&subject->behind)) != NULL) {
-		event_set(RT_CONTAINER_OF(link, struct event, link), READY);
-		rt_list_push(&events->ready, link);
+	if (entry->count > 1 && entry->deliveries > RT_MAX(max / 2, 1U)) {
+		for (size_t i = 0; i < entry->count; i++)
+			entry->events[i].outcome = MUST_WAIT;
+		entry->claimed = false; /* the claim counts */
+		entry_finish(entry, &owner_of(entry)->asiding);
+		return true;
 	}
-	HASH_DEL(events->subjects, subject);
-	free(subject->name);
-	free(subject);
-}
-
-/* Forgets an event; it is finished, or stays pending for others. */
-static void event_remove(struct event *event)
-{
-	struct rt_events *events = event->owner;
-
-	event_unblock(event);
-	event_set(event, READY);
-	events->counts[READY]--;
-	HASH_DEL(events->held, event);
-	event_free(event);
-}
-
-/* From its first retry on an event holds its subject up. */
-static void event_block(struct event *event)
-{
-	struct rt_events *events = event->owner;
-	const char *name = event->event.subject;
-	struct subject *subject;
-
-	if (event->blocked != NULL || !event->sound)
-		return;
-	HASH_FIND_STR(events->subjects, name, subject);
-	if (subject == NULL) {
-		subject = rt_alloc(sizeof(*subject));
-		subject->name = rt_strdup(name);
-		rt_list_init(&subject->behind);
-		HASH_ADD_KEYPTR(hh, events->subjects, subject->name, strlen(subject->name),
-				subject);
-	}
-	subject->blockers++;
-	event->blocked = subject;
-}
-
-static void event_count(struct event *event, uint32_t deliveries)
-{
-	event->event.deliveries = deliveries;
-	event->recount = true;
-	event->owner->recount_wanted = true;
-}
-
-/* It was not the event that failed: its claim does not count. */
-static void event_uncount_claim(struct event *event)
-{
-	if (event->claimed && event->event.deliveries > 1)
-		event_count(event, event->event.deliveries - 1);
-	event->claimed = false;
-}
-
-static void event_bury(struct event *event, const char *reason)
-{
-	event->reason = rt_strdup(reason);
-	event_set(event, BURYING);
-	rt_list_push(&event->owner->burying, &event->link);
-}
-
-/* ---- entries to events ---- */
-
-static const char *field_find(const struct rt_entry *entry, const char *name, size_t *ret_length)
-{
-	for (size_t i = 0; i + 1 < entry->field_count; i += 2) {
-		if (strcmp(entry->fields[i], name) == 0) {
-			*ret_length = entry->lengths[i + 1];
-			return entry->fields[i + 1];
-		}
-	}
-	*ret_length = 0;
-	return NULL;
-}
-
-/* A number without sign or blanks. */
-static bool number_parse(const char *text, size_t length, uint64_t *ret)
-{
-	uint64_t n = 0;
-
-	if (length == 0 || length > 20)
+	if (entry->deliveries <= max)
 		return false;
-	for (size_t i = 0; i < length; i++) {
-		uint64_t digit = (uint64_t)(unsigned char)text[i] - '0';
-
-		if (digit > 9 || n > (UINT64_MAX - digit) / 10)
-			return false;
-		n = n * 10 + digit;
+	snprintf(reason, sizeof(reason), "delivered %u times", (unsigned int)entry->deliveries);
+	if (entry->whole) {
+		entry_dead_letter(entry, reason);
+	} else { /* its dead letter gets a field for each part */
+		entry->events[0].outcome = POISONED;
+		entry->events[0].reason = rt_strdup(reason);
+		entry_finish(entry, &owner_of(entry)->asiding);
 	}
-	*ret = n;
 	return true;
 }
 
-static bool is_word(const char *text, size_t length)
+static void admit_entry(struct rt_events *events, const struct rt_entry *from, bool aside,
+			enum way way)
 {
-	return text != NULL && length > 0 && length <= TEXT_MAX && strlen(text) == length;
-}
+	struct rt_entry_event *list = NULL;
+	const char *fault = NULL;
+	struct entry *entry = entry_find(&events->held, from->stream_id, aside);
+	uint32_t deliveries = from->deliveries;
+	size_t event_count = 0;
 
-/* Appends a text to the event's bytes. */
-static const char *keep(char **at, const void *bytes, size_t length)
-{
-	char *kept = *at;
-
-	if (length > 0)
-		memcpy(kept, bytes, length);
-	kept[length] = '\0';
-	*at += length + 1;
-	return kept;
-}
-
-/* Copies an entry. NULL in *ret_fault, or what is wrong with it; then only the stream id counts. */
-static struct event *event_new(struct rt_events *events, const struct rt_entry *entry,
-			       const char **ret_fault)
-{
-	static const char *const names[] = { "type", "subject", "time", "traceparent", "data" };
-	const char *texts[RT_LENGTH(names)], *seq, *attempt, *kept[RT_LENGTH(names)];
-	size_t lengths[RT_LENGTH(names)], seq_length, attempt_length, total = 0;
-	uint64_t seq_number = 0, attempt_number = 1;
-	char seq_text[24], *at;
-	struct event *event;
-
-	*ret_fault = NULL;
-	for (size_t i = 0; i < RT_LENGTH(names); i++) {
-		texts[i] = field_find(entry, names[i], &lengths[i]);
-		total += lengths[i] + 1;
-	}
-	seq = field_find(entry, "seq", &seq_length);
-	attempt = field_find(entry, "attempt", &attempt_length);
-	if (!is_word(texts[0], lengths[0]))
-		*ret_fault = "not an event: bad type";
-	else if (!is_word(texts[1], lengths[1]))
-		*ret_fault = "not an event: bad subject";
-	else if (seq == NULL || !number_parse(seq, seq_length, &seq_number))
-		*ret_fault = "not an event: bad seq";
-	if (attempt == NULL || !number_parse(attempt, attempt_length, &attempt_number) ||
-	    attempt_number == 0)
-		attempt_number = 1;
-	snprintf(seq_text, sizeof(seq_text), "/%llu", (unsigned long long)seq_number);
-	total += strlen(entry->stream_id) + 1 + lengths[1] + strlen(seq_text) + 1;
-	event = rt_alloc(sizeof(*event) + total);
-	at = event->bytes;
-	for (size_t i = 0; i < RT_LENGTH(names); i++)
-		kept[i] = keep(&at, texts[i], lengths[i]);
-	event->owner = events;
-	event->sound = *ret_fault == NULL;
-	event->touched_ms = rt_loop_now(events->loop);
-	rt_list_init(&event->link);
-	event->event = (struct rt_event){
-		.type = kept[0],
-		.subject = kept[1],
-		.time = kept[2],
-		.traceparent = kept[3],
-		.data = (const uint8_t *)kept[4],
-		.data_length = lengths[4],
-		.stream_id = keep(&at, entry->stream_id, strlen(entry->stream_id)),
-		.seq = seq_number,
-		.attempt = (uint32_t)RT_MIN(attempt_number, UINT32_MAX),
-		.deliveries = entry->deliveries,
-		.id = at,
-	};
-	/* The id is made, not read: it is what repeats are recognised by. */
-	at = mempcpy(at, kept[1], strlen(kept[1]));
-	memcpy(at, seq_text, strlen(seq_text) + 1);
-	return event;
-}
-
-/* How an entry came. */
-enum way { NEW, OWN, CLAIM };
-
-/* Takes a delivered entry in. */
-static void admit(struct rt_events *events, const struct rt_entry *entry, enum way way)
-{
-	const char *fault;
-	char reason[96];
-	struct event *event;
-
-	HASH_FIND_STR(events->held, entry->stream_id, event);
-	if (event != NULL) {
-		/* Its acknowledgement may have met a group that was gone. */
-		event->again = true;
-		event->touched_ms = rt_loop_now(events->loop);
-		if (entry->deliveries > event->event.deliveries)
-			event_count(event, event->event.deliveries); /* it claimed its own */
+	if (entry != NULL) {
+		/* Its acknowledgement may have found no group. */
+		entry->again = true;
+		entry->touched_ms = rt_loop_now(events->loop);
+		if (from->deliveries > entry->deliveries)
+			entry_count(entry, entry->deliveries); /* a claim of our own entry */
 		return;
 	}
-	event = event_new(events, entry, &fault);
-	if (event->event.deliveries == 0)
-		event->event.deliveries = way == CLAIM ? 2 : 1; /* unknown, but not less */
-	event->claimed = way == CLAIM;
-	HASH_ADD_KEYPTR(hh, events->held, event->event.stream_id, strlen(event->event.stream_id),
-			event);
-	events->counts[READY]++;
-	count(events, RECEIVED, 1);
+	if (deliveries == 0)
+		deliveries = way == CLAIM ? 2 : 1; /* unknown, but at least this */
+	if (from->fields.count > 0)
+		fault = rt_entry_read(&from->fields, &list, &event_count);
+	entry = entry_new(&events->held, from->stream_id, aside, deliveries, list, event_count);
+	entry->whole = rt_entry_field(&from->fields, "type").data != NULL;
+	free(list);
+	entry->claimed = way == CLAIM;
+	events_count(events, RECEIVED, weight_of(entry));
 	if (way != NEW)
-		count(events, REDELIVERED, 1);
-	if (entry->field_count == 0) {
-		count(events, LOST, 1);
-		event_set(event, ACKING);
-		rt_list_push(&events->acking, &event->link);
+		events_count(events, REDELIVERED, weight_of(entry));
+	if (from->fields.count == 0) {
+		events_count(events, LOST, 1);
+		entry_finish(entry, &events->acking);
 	} else if (fault != NULL) {
-		event_bury(event, fault);
-	} else if (event->event.deliveries > (uint32_t)events->options.deliveries_max) {
-		snprintf(reason, sizeof(reason), "delivered %u times",
-			 (unsigned int)event->event.deliveries);
-		event_bury(event, reason);
-	} else {
-		rt_list_push(&events->ready, &event->link);
+		entry_dead_letter(entry, fault);
+	} else if (!delivered_too_often(entry)) {
+		rt_list_push(&events->held.ready, &entry->link);
 	}
 }
 
-static void admit_all(struct rt_events *events, const struct rt_stream_op *op, enum way way)
+/* Takes in the entries of an operation. */
+static void admit_all(struct rt_events *events, const struct rt_stream_op *op, bool aside,
+		      enum way way)
 {
-	size_t lost = 0;
+	size_t lost = 0, before = events->held.counts[READY];
 
 	for (size_t i = 0; i < op->entry_count; i++) {
-		lost += op->entries[i].field_count == 0;
-		admit(events, &op->entries[i], way);
+		lost += op->entries[i].fields.count == 0;
+		admit_entry(events, &op->entries[i], aside, way);
 	}
+	if (way == NEW && op->entry_count > 0)
+		events->per_entry =
+			RT_MAX((events->held.counts[READY] - before) / op->entry_count, 1);
 	lost += op->lost_count;
-	count(events, LOST, op->lost_count);
+	events_count(events, LOST, op->lost_count);
 	if (lost > 0)
-		RT_LOG(RT_WARN, "events lost: pending, but gone from the stream",
-		       RT_S("stream", events->name), RT_I("count", lost));
+		RT_LOG(RT_WARN, "events lost: pending, but deleted from the stream",
+		       RT_S("stream", events->name), RT_I("entries", lost));
 }
 
-/* ---- operations: each begins with op_begin and ends with op_end ---- */
-
-static void op_begin(struct rt_events *events, struct op *op,
-		     void (*done)(struct rt_stream_op *op, int status))
-{
-	op->busy = true;
-	op->op.source = events->source;
-	op->op.done = done;
-	op->op.entries = NULL;
-	op->op.entry_count = 0;
-	op->op.lost_count = 0;
-	events->under_way++;
-}
-
-static void op_end(struct rt_events *events, struct op *op)
-{
-	for (size_t i = 0; op->ids != NULL && i < op->op.id_count; i++)
-		free(op->ids[i]);
-	free(RT_TAKE(op->ids));
-	op->op.id_count = 0;
-	op->busy = false;
-	events->under_way--;
-}
-
-static void op_ids(struct op *op, size_t count_max)
-{
-	op->ids = rt_alloc(count_max * sizeof(*op->ids));
-	op->op.ids = (const char *const *)op->ids;
-	op->op.id_count = 0;
-}
-
-static void op_id(struct op *op, const struct event *event)
-{
-	op->ids[op->op.id_count++] = rt_strdup(event->event.stream_id);
-}
-
-/* ---- the subscription ---- */
-
-static bool is_running(const struct rt_events *events)
-{
-	return events->state != IDLE && events->state != STOPPING && events->state != STOPPED;
-}
-
-static void set_state(struct rt_events *events, enum state state)
-{
-	events->state = state;
-}
-
-static void on_wait_over(struct rt_timer *timer)
-{
-	begin(RT_CONTAINER_OF(timer, struct rt_events, wait));
-}
-
-/* Something failed: again from the start, after a back-off. */
-static void fail(struct rt_events *events, int status)
-{
-	int64_t delay;
-
-	if (!is_running(events) || events->state == WAITING)
-		return;
-	if (status == RT_NOGROUP) {
-		if (!events->rebuilding)
-			RT_LOG(RT_WARN, "consumer group or stream is gone: making it anew",
-			       RT_S("stream", events->name));
-		events->rebuilding = true;
-		count(events, REBUILT, 1);
-	} else if (!events->failing && ++events->failures >= events->failures_told) {
-		RT_LOG(RT_WARN, "events cannot be read: trying again", RT_S("stream", events->name),
-		       RT_S("error", rt_status_text(status)));
-		events->failing = true;
-	}
-	set_state(events, WAITING);
-	events->recover_waits = false;
-	delay = back_off(events, events->wait_ms, WAIT_MAX_MS, 0);
-	events->wait_ms = RT_MIN(events->wait_ms * 2, WAIT_MAX_MS);
-	rt_timer_start(events->loop, &events->wait, delay, on_wait_over);
-}
-
-static void read_done(struct rt_stream_op *stream_op, int status)
-{
-	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, read.op);
-
-	op_end(events, &events->read);
-	if (status == RT_OK) {
-		if (events->failing || events->rebuilding)
-			RT_LOG(RT_INFO, "events are read again", RT_S("stream", events->name));
-		events->failing = events->rebuilding = false;
-		events->failures = 0;
-		events->wait_ms = WAIT_MIN_MS;
-		admit_all(events, stream_op, NEW);
-	} else {
-		fail(events, status);
-	}
-	pump(events);
-}
-
-static void read_more(struct rt_events *events)
-{
-	int wanted = room(events);
-
-	if (events->state != READING || events->read.busy || wanted == 0)
-		return;
-	op_begin(events, &events->read, read_done);
-	events->read.op.count_max = wanted;
-	events->source->ops->read(events->source, &events->read.op, events->options.block_ms);
-}
-
-static void recover_more(struct rt_events *events);
-
-static void recovered(struct rt_stream_op *stream_op, int status)
-{
-	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, pending.op);
-
-	op_end(events, &events->pending);
-	if (status != RT_OK) {
-		fail(events, status);
-	} else if (stream_op->entry_count == 0) {
-		if (events->state == RECOVERING)
-			set_state(events, READING);
-		events->failures_told = 1;
-	} else {
-		snprintf(events->pending_cursor, sizeof(events->pending_cursor), "%s",
-			 stream_op->entries[stream_op->entry_count - 1].stream_id);
-		admit_all(events, stream_op, OWN);
-		events->recover_waits = true;
-	}
-	pump(events); /* reads on, when there is room */
-}
-
-static void recover_more(struct rt_events *events)
-{
-	int wanted = room(events);
-
-	if (events->state != RECOVERING || !events->recover_waits || events->pending.busy ||
-	    wanted == 0)
-		return;
-	events->recover_waits = false;
-	op_begin(events, &events->pending, recovered);
-	events->pending.op.count_max = wanted;
-	events->pending.op.cursor = events->pending_cursor;
-	events->source->ops->pending(events->source, &events->pending.op);
-}
-
-static void ensured(struct rt_stream_op *stream_op, int status)
-{
-	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, ensure.op);
-
-	op_end(events, &events->ensure);
-	if (status != RT_OK) {
-		fail(events, status);
-	} else if (events->state == ENSURING) {
-		set_state(events, RECOVERING);
-		snprintf(events->pending_cursor, sizeof(events->pending_cursor), "0");
-		events->recover_waits = true;
-	}
-	pump(events);
-}
-
-static void begin(struct rt_events *events)
-{
-	set_state(events, ENSURING);
-	op_begin(events, &events->ensure, ensured);
-	events->source->ops->ensure(events->source, &events->ensure.op);
-}
-
-/* ---- claiming and renewing ---- */
-
-static void claim_more(struct rt_events *events);
-
-static void claimed(struct rt_stream_op *stream_op, int status)
-{
-	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, claim.op);
-
-	op_end(events, &events->claim);
-	if (status == RT_OK) {
-		count(events, CLAIMED, stream_op->entry_count);
-		admit_all(events, stream_op, CLAIM);
-		snprintf(events->claim_cursor, sizeof(events->claim_cursor), "%s",
-			 stream_op->next_cursor);
-		if (strcmp(events->claim_cursor, "0-0") != 0)
-			claim_more(events);
-	}
-	pump(events);
-}
-
-static void claim_more(struct rt_events *events)
-{
-	int wanted = room(events);
-
-	if (events->state != READING || events->claim.busy || wanted == 0)
-		return;
-	op_begin(events, &events->claim, claimed);
-	events->claim.op.count_max = wanted;
-	events->claim.op.idle_ms = events->options.claim_idle_ms;
-	events->claim.op.cursor = events->claim_cursor;
-	events->source->ops->claim(events->source, &events->claim.op);
-}
-
-static void renew_more(struct rt_events *events);
-
-static void renewed(struct rt_stream_op *stream_op, int status)
-{
-	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, renew.op);
-	bool more = stream_op->id_count == IDS_MAX;
-
-	op_end(events, &events->renew);
-	if (status == RT_OK && more)
-		renew_more(events);
-	pump(events);
-}
-
-/* Restarts the idle clock of what is held for long, before others take it for dead. */
-static void renew_more(struct rt_events *events)
-{
-	int64_t now = rt_loop_now(events->loop);
-	struct event *event, *next;
-
-	if (events->state != READING || events->renew.busy)
-		return;
-	op_ids(&events->renew, IDS_MAX);
-	HASH_ITER (hh, events->held, event, next) {
-		if (now - event->touched_ms < events->options.claim_idle_ms / 3)
-			continue;
-		if (events->renew.op.id_count == IDS_MAX)
-			break;
-		op_id(&events->renew, event);
-		event->touched_ms = now;
-	}
-	if (events->renew.op.id_count == 0) {
-		free(RT_TAKE(events->renew.ids));
-		return;
-	}
-	op_begin(events, &events->renew, renewed);
-	events->source->ops->renew(events->source, &events->renew.op);
-}
-
-static void recounted(struct rt_stream_op *stream_op, int status)
-{
-	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, recount.op);
-	struct event *event;
-
-	for (size_t i = 0; status != RT_OK && i < stream_op->id_count; i++) {
-		HASH_FIND_STR(events->held, stream_op->ids[i], event);
-		if (event != NULL)
-			event->recount = true; /* with the next claims */
-	}
-	op_end(events, &events->recount);
-	pump(events);
-}
-
-/* Tells the group what events count: those that count the same go together. */
-static void recount_more(struct rt_events *events)
-{
-	struct event *event, *next;
-
-	if (events->state != READING || events->recount.busy || !events->recount_wanted)
-		return;
-	events->recount_wanted = false;
-	op_ids(&events->recount, IDS_MAX);
-	HASH_ITER (hh, events->held, event, next) {
-		if (!event->recount)
-			continue;
-		if (events->recount.op.id_count == IDS_MAX ||
-		    (events->recount.op.id_count > 0 &&
-		     event->event.deliveries != events->recount.op.deliveries)) {
-			events->recount_wanted = true;
-			continue;
-		}
-		events->recount.op.deliveries = event->event.deliveries;
-		event->recount = false;
-		op_id(&events->recount, event);
-	}
-	if (events->recount.op.id_count == 0) {
-		free(RT_TAKE(events->recount.ids));
-		return;
-	}
-	op_begin(events, &events->recount, recounted);
-	events->source->ops->recount(events->source, &events->recount.op);
-}
-
-static void on_claim_time(struct rt_timer *timer)
-{
-	struct rt_events *events = RT_CONTAINER_OF(timer, struct rt_events, claim_timer);
-
-	rt_timer_start(
-		events->loop, timer,
-		back_off(events, events->options.claim_every_ms, events->options.claim_every_ms, 0),
-		on_claim_time);
-	renew_more(events);            /* sent first: so own entries are not claimed back */
-	events->recount_wanted = true; /* what failed is tried again */
-	recount_more(events);
-	/* A sweep that stopped for want of room goes on where it stopped. */
-	claim_more(events);
-}
-
-/* ---- tending ---- */
-
-static void group_maintained(struct rt_stream_op *stream_op, int status)
-{
-	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, maintain.op);
-
-	op_end(events, &events->maintain);
-	if (status == RT_OK) {
-		events->info = events->info_next;
-		gauge(events, LAG, (double)events->info.lag);
-		gauge(events, PENDING, (double)events->info.pending);
-		gauge(events, OLDEST, (double)events->info.oldest_pending_ms / 1000);
-	}
-	pump(events);
-}
-
-static void on_maintain_time(struct rt_timer *timer)
-{
-	struct rt_events *events = RT_CONTAINER_OF(timer, struct rt_events, maintain_timer);
-
-	rt_timer_start(events->loop, timer, events->options.maintain_every_ms, on_maintain_time);
-	if (events->state != READING || events->maintain.busy)
-		return;
-	op_begin(events, &events->maintain, group_maintained);
-	events->maintain.op.idle_ms = events->options.consumer_idle_ms;
-	events->source->ops->maintain(events->source, &events->maintain.op, &events->info_next);
-}
-
-/* ---- acknowledging and burying ---- */
+/* ---- finishing: acknowledging, dead letters, setting aside ---- */
 
 static void on_ack_retry_time(struct rt_timer *timer)
 {
 	pump(RT_CONTAINER_OF(timer, struct rt_events, ack_retry));
 }
 
-/* Ends an acknowledgement or a burial. RT_NOGROUP: nobody is left to tell. */
-static void ack_ended(struct rt_events *events, struct op *op, int status, struct rt_list *queue)
+/* Ends one of these operations. True: it was done, or there is no group any more. Otherwise its entries go back
+ * to the head of the queue; when stopping they stay pending. */
+static bool ack_ended(struct rt_events *events, struct op *op, int status, struct rt_list *queue)
 {
-	bool good = status == RT_OK || status == RT_NOGROUP;
 	struct rt_list waiting, *link;
 
-	op_end(events, op);
-	if (good) {
+	events_op_end(events, op);
+	if (status == RT_OK || status == RT_NOGROUP) {
 		events->ack_retry_ms = events->options.retry_min_ms;
-		while ((link = rt_list_pop(&op->events)) != NULL)
-			event_remove(RT_CONTAINER_OF(link, struct event, link));
-		return;
+		return true;
 	}
-	/* Back to the head of the queue; when stopping the entries stay pending instead. */
 	rt_list_init(&waiting);
 	rt_list_move(&waiting, queue);
-	while ((link = rt_list_pop(&op->events)) != NULL)
+	while ((link = rt_list_pop(&op->entries)) != NULL)
 		rt_list_push(queue, link);
 	while ((link = rt_list_pop(&waiting)) != NULL)
 		rt_list_push(queue, link);
 	if (events->ack_retry_ms == events->options.retry_min_ms)
 		RT_LOG(RT_WARN, "events cannot be acknowledged: trying again",
 		       RT_S("stream", events->name), RT_S("error", rt_status_text(status)));
-	rt_timer_start(events->loop, &events->ack_retry,
-		       back_off(events, events->ack_retry_ms, events->options.retry_max_ms, 0),
-		       on_ack_retry_time);
+	rt_timer_start(
+		events->loop, &events->ack_retry,
+		events_back_off(events, events->ack_retry_ms, events->options.retry_max_ms, 0),
+		on_ack_retry_time);
 	events->ack_retry_ms = RT_MIN(events->ack_retry_ms * 2, events->options.retry_max_ms);
+	return false;
 }
 
-static void acked(struct rt_stream_op *stream_op, int status)
+static void remove_all(struct rt_list *entries)
+{
+	struct rt_list *link;
+
+	while ((link = rt_list_pop(entries)) != NULL)
+		entry_remove(RT_CONTAINER_OF(link, struct entry, link));
+}
+
+static bool may_finish(const struct rt_events *events, const struct op *op,
+		       const struct rt_list *queue)
+{
+	return !op->busy && !rt_list_empty(queue) && !rt_timer_running(&events->ack_retry);
+}
+
+static void entries_acked(struct rt_stream_op *stream_op, int status)
 {
 	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, ack.op);
 
-	ack_ended(events, &events->ack, status, &events->acking);
+	if (ack_ended(events, &events->ack, status, &events->acking))
+		remove_all(&events->ack.entries);
 	pump(events);
 }
 
 static void ack_more(struct rt_events *events)
 {
-	struct rt_list *link;
+	struct op *op = &events->ack;
 
-	if (events->ack.busy || rt_list_empty(&events->acking) ||
-	    rt_timer_running(&events->ack_retry))
+	if (!may_finish(events, op, &events->acking))
 		return;
-	op_ids(&events->ack, IDS_MAX);
-	while (events->ack.op.id_count < IDS_MAX && (link = rt_list_pop(&events->acking)) != NULL) {
-		rt_list_push(&events->ack.events, link);
-		op_id(&events->ack, RT_CONTAINER_OF(link, struct event, link));
+	op->op.aside = RT_CONTAINER_OF(events->acking.next, struct entry, link)->aside;
+	events_op_ids(op, OP_IDS_MAX);
+	while (op->op.id_count < OP_IDS_MAX && !rt_list_empty(&events->acking)) {
+		struct entry *entry = RT_CONTAINER_OF(events->acking.next, struct entry, link);
+
+		if (entry->aside != op->op.aside)
+			break;
+		rt_list_remove(&entry->link);
+		rt_list_push(&op->entries, &entry->link);
+		events_op_id(op, entry->ack_id);
 	}
-	op_begin(events, &events->ack, acked);
-	events->source->ops->ack(events->source, &events->ack.op);
+	events_op_begin(events, op, entries_acked);
+	rt_stream_ack(events->stream, &op->op);
 }
 
-static void buried(struct rt_stream_op *stream_op, int status)
+static void log_dead_letter(struct rt_events *events, const struct entry *entry,
+			    const struct rt_event *event, uint32_t deliveries, const char *reason)
 {
-	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, bury.op);
+	events_count(events, DEAD, 1);
+	RT_LOG(RT_WARN, "event moved to the dead letters", RT_S("stream", events->name),
+	       RT_S("stream_id", stream_id_of(entry)), RT_S("type", event->type),
+	       RT_S("subject", event->subject), RT_I("deliveries", deliveries),
+	       RT_S("reason", reason));
+}
+
+static void dead_letters_stored(struct rt_stream_op *stream_op, int status)
+{
+	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, dead_letter.op);
+	static const struct rt_event none = { .type = "", .subject = "" };
 
 	if (status == RT_OK) {
-		for (struct rt_list *link = events->bury.events.next; link != &events->bury.events;
-		     link = link->next) {
-			const struct event *event = RT_CONTAINER_OF(link, struct event, link);
+		for (struct rt_list *link = events->dead_letter.entries.next;
+		     link != &events->dead_letter.entries; link = link->next) {
+			const struct entry *entry = RT_CONTAINER_OF(link, struct entry, link);
 
-			count(events, BURIED, 1);
-			RT_LOG(RT_WARN, "event buried", RT_S("stream", events->name),
-			       RT_S("stream_id", event->event.stream_id),
-			       RT_S("type", event->event.type),
-			       RT_S("subject", event->event.subject),
-			       RT_I("deliveries", event->event.deliveries),
-			       RT_S("reason", event->reason));
+			log_dead_letter(events, entry,
+					entry->count > 0 ? &entry->events[0].event : &none,
+					entry->deliveries, entry->reason);
 		}
 	}
-	ack_ended(events, &events->bury, status, &events->burying);
+	if (ack_ended(events, &events->dead_letter, status, &events->dead))
+		remove_all(&events->dead_letter.entries);
 	pump(events);
 }
 
-/* Those at the head of the queue that share a reason go together. */
-static void bury_more(struct rt_events *events)
+/* Takes the entries at the head of the queue that have the same stream and reason. */
+static void dead_letter_more(struct rt_events *events)
 {
-	const char *reason;
+	const struct entry *first;
+	struct op *op = &events->dead_letter;
 
-	if (events->bury.busy || rt_list_empty(&events->burying) ||
-	    rt_timer_running(&events->ack_retry))
+	if (!may_finish(events, op, &events->dead))
 		return;
-	reason = RT_CONTAINER_OF(events->burying.next, struct event, link)->reason;
-	op_ids(&events->bury, IDS_MAX);
-	while (events->bury.op.id_count < IDS_MAX && !rt_list_empty(&events->burying)) {
-		struct event *event = RT_CONTAINER_OF(events->burying.next, struct event, link);
+	first = RT_CONTAINER_OF(events->dead.next, struct entry, link);
+	op->op.reason = first->reason;
+	op->op.aside = first->aside;
+	events_op_ids(op, OP_IDS_MAX);
+	while (op->op.id_count < OP_IDS_MAX && !rt_list_empty(&events->dead)) {
+		struct entry *entry = RT_CONTAINER_OF(events->dead.next, struct entry, link);
 
-		if (strcmp(event->reason, reason) != 0)
+		if (strcmp(entry->reason, first->reason) != 0 || entry->aside != first->aside)
 			break;
-		rt_list_remove(&event->link);
-		rt_list_push(&events->bury.events, &event->link);
-		op_id(&events->bury, event);
+		rt_list_remove(&entry->link);
+		rt_list_push(&op->entries, &entry->link);
+		events_op_id(op, stream_id_of(entry));
 	}
-	op_begin(events, &events->bury, buried);
-	events->bury.op.reason = reason;
-	events->source->ops->bury(events->source, &events->bury.op);
+	events_op_begin(events, op, dead_letters_stored);
+	rt_stream_dead_letter(events->stream, &op->op);
+}
+
+/* Whether the event leaves_entry its entry, and with how many deliveries and which reason. */
+static bool leaves_entry(struct event *event, struct rt_aside *ret)
+{
+	const struct entry *entry = event->entry;
+	const struct rt_events *events = owner_of(entry);
+
+	*ret = (struct rt_aside){ .event = &event->event, .deliveries = entry->deliveries };
+	switch (event->outcome) {
+	case POISONED:
+		ret->reason = event->reason;
+		return true;
+	case MUST_WAIT:
+		ret->deliveries -=
+			entry->claimed && entry->deliveries > 1; /* as entry_uncount_claim */
+		return true;
+	case FAILED:
+		if (entry->deliveries < (uint32_t)events->options.deliveries_max) {
+			ret->deliveries = entry->deliveries + 1;
+			return true;
+		}
+		free(event->reason);
+		event->reason =
+			rt_printf("failed %u times, at last: %s", (unsigned int)entry->deliveries,
+				  rt_status_text(event->status));
+		ret->reason = event->reason;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Holds the entry in aside:… that the event now has. */
+static void hold_aside(struct rt_events *events, struct event *event, const struct rt_aside *aside)
+{
+	const struct rt_event *from = &event->event;
+	const struct rt_entry_event single = {
+		.type = { from->type, strlen(from->type) },
+		.subject = { from->subject, strlen(from->subject) },
+		.time = { from->time, strlen(from->time) },
+		.traceparent = { from->traceparent, strlen(from->traceparent) },
+		.data = { (const char *)from->data, from->data_length },
+		.seq = from->seq,
+		.attempt = from->attempt,
+	};
+	struct entry *entry;
+	struct subject *subject;
+
+	if (entry_find(&events->held, aside->stream_id, true) != NULL)
+		return;
+	entry = entry_new(&events->held, aside->stream_id, true, aside->deliveries, &single, 1);
+	entry->whole = true;
+	if (event->outcome == FAILED) {
+		entry->events[0].blocked = RT_TAKE(event->blocked);
+		entry->tries = 0;
+		if (events->state == STOPPING)
+			entry_remove(entry);
+		else
+			entry_retry_later(entry);
+		return;
+	}
+	subject = blocker_of(&entry->events[0]);
+	if (subject == NULL) {
+		rt_list_push(&events->held.ready, &entry->link);
+		return;
+	}
+	entry_set(entry, BEHIND);
+	rt_list_push(&subject->behind, &entry->link);
+}
+
+static void aside_stored(struct rt_stream_op *stream_op, int status)
+{
+	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, set_aside.op);
+	struct rt_aside *asides = RT_TAKE(stream_op->asides);
+
+	if (status == RT_OK && !stream_op->taken) {
+		struct rt_list *link = events->set_aside.entries.next;
+		struct entry *entry = RT_CONTAINER_OF(link, struct entry, link);
+
+		for (size_t i = 0; i < stream_op->aside_count; i++) {
+			struct event *event = RT_CONTAINER_OF(
+				(struct rt_event *)(uintptr_t)asides[i].event, struct event, event);
+
+			if (asides[i].reason != NULL)
+				log_dead_letter(events, entry, &event->event, asides[i].deliveries,
+						asides[i].reason);
+			else
+				hold_aside(events, event, &asides[i]);
+		}
+	}
+	if (ack_ended(events, &events->set_aside, status, &events->asiding))
+		remove_all(&events->set_aside.entries);
+	free(asides);
+	pump(events);
+}
+
+static void set_aside_more(struct rt_events *events)
+{
+	struct entry *entry;
+	struct op *op = &events->set_aside;
+	struct rt_list *link;
+
+	if (!may_finish(events, op, &events->asiding))
+		return;
+	link = rt_list_pop(&events->asiding);
+	entry = RT_CONTAINER_OF(link, struct entry, link);
+	rt_list_push(&op->entries, link);
+	op->op.asides = rt_alloc(entry->count * sizeof(*op->op.asides));
+	op->op.aside_count = 0;
+	for (size_t i = 0; i < entry->count; i++)
+		op->op.aside_count +=
+			leaves_entry(&entry->events[i], &op->op.asides[op->op.aside_count]);
+	events_op_ids(op, 1);
+	events_op_id(op, entry->ack_id);
+	events_op_begin(events, op, aside_stored);
+	rt_stream_set_aside(events->stream, &op->op);
 }
 
 /* ---- handing over ---- */
 
-/* Parks an event whose subject is blocked by another. */
-static bool park_behind(struct rt_events *events, struct event *event)
-{
-	struct subject *subject;
-
-	if (event->blocked != NULL)
-		return false; /* it is the blocker, or one of them */
-	HASH_FIND_STR(events->subjects, event->event.subject, subject);
-	if (subject == NULL)
-		return false;
-	event_uncount_claim(event);
-	event_set(event, BEHIND);
-	rt_list_push(&subject->behind, &event->link);
-	return true;
-}
-
-/* While stopping: lets go of what is not in somebody's hands. It stays pending. */
-static void drop_waiting(struct rt_events *events)
-{
-	bool in_vain = rt_timer_running(&events->ack_retry); /* it failed: once is enough */
-	struct event *event, *next;
-
-	/* In two rounds: what waited behind a dropped one is ready only then. */
-	for (int round = 0; round < 2; round++) {
-		/* The first of a list has no predecessor: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-		HASH_ITER (hh, events->held, event, next) {
-			if (event->state == RETRY || event->state == READY ||
-			    (in_vain && event->state == ACKING && !events->ack.busy) ||
-			    (in_vain && event->state == BURYING && !events->bury.busy))
-				event_remove(event);
-		}
-	}
-}
-
-static void stop_if_quiet(struct rt_events *events)
-{
-	void (*stopped)(void *user) = events->stopped;
-
-	if (events->state != STOPPING || events->under_way > 0 || in_flight(events) > 0)
-		return;
-	set_state(events, STOPPED);
-	rt_timer_stop(events->loop, &events->ack_retry);
-	stopped(events->stopped_user); /* may free */
-}
-
-/* Moves everything on that can move. The only place that calls handlers. */
-static void pump(struct rt_events *events)
-{
-	bool handed = false;
-	struct rt_list *link;
-
-	if (events->pumping)
-		return;
-	events->pumping = true;
-	if (events->state == STOPPING)
-		drop_waiting(events);
-	while (events->state != STOPPING &&
-	       in_flight(events) < (size_t)events->options.in_flight_max &&
-	       (link = rt_list_pop(&events->ready)) != NULL) {
-		struct event *event = RT_CONTAINER_OF(link, struct event, link);
-
-		if (park_behind(events, event))
-			continue;
-		event_set(event, HANDED);
-		handed = true;
-		events->options.on_event(&event->event, events->options.user_data);
-	}
-	if (handed && events->options.on_batch_end != NULL)
-		events->options.on_batch_end(events->options.user_data);
-	events->pumping = false;
-	ack_more(events);
-	bury_more(events);
-	recount_more(events);
-	recover_more(events);
-	read_more(events);
-	/* The end, if it is one, comes in a turn of its own: somebody up the stack still looks. */
-	if (events->state == STOPPING)
-		rt_loop_defer(events->loop, &events->task);
-}
-
-static void on_task(struct rt_task *task)
-{
-	struct rt_events *events = RT_CONTAINER_OF(task, struct rt_events, task);
-
-	if (events->freed) {
-		free(events);
-		return;
-	}
-	if (events->state == STOPPING) {
-		drop_waiting(events);
-		ack_more(events);
-		bury_more(events);
-		stop_if_quiet(events);
-		return;
-	}
-	pump(events);
-}
-
-/* ---- the handler's side ---- */
-
-static struct event *handed(struct rt_event *base)
-{
-	struct event *event = RT_CONTAINER_OF(base, struct event, event);
-
-	rt_loop_defer(event->owner->loop, &event->owner->task);
-	return event;
-}
-
-void rt_event_done(struct rt_event *base)
-{
-	struct event *event = handed(base);
-
-	count(event->owner, DONE, 1);
-	if (event->again) {
-		event_set(event, ACKING);
-		rt_list_push(&event->owner->acking, &event->link);
-	} else {
-		event_remove(event);
-	}
-}
-
-void rt_event_ignore(struct rt_event *base)
-{
-	struct event *event = handed(base);
-
-	count(event->owner, IGNORED, 1);
-	event_set(event, ACKING);
-	rt_list_push(&event->owner->acking, &event->link);
-}
-
-/* Does the status speak about the event, or about what is around it? */
+/* Whether the status is the event's own fault, not an outage. */
 static bool is_events_fault(int status)
 {
 	switch (status) {
@@ -1057,61 +476,292 @@ static bool is_events_fault(int status)
 	}
 }
 
-static void on_retry(struct rt_timer *timer)
+/* An outage: all events that are not done come again. */
+static void entry_put_off(struct entry *entry)
 {
-	struct event *event = RT_CONTAINER_OF(timer, struct event, retry);
-	struct rt_events *events = event->owner;
+	entry_uncount_claim(entry);
+	entry->acked = false;
+	if (owner_of(entry)->state == STOPPING) {
+		entry_remove(entry);
+		return;
+	}
+	for (size_t i = 0; i < entry->count; i++) {
+		struct event *event = &entry->events[i];
 
-	event_set(event, READY);
-	rt_list_push(&events->ready, &event->link);
+		if (event->outcome != FAILED)
+			continue;
+		event_block(event);
+		if (!is_events_fault(event->status))
+			event->outcome = OPEN;
+	}
+	entry_retry_later(entry);
+}
+
+/* The event of a `whole` entry has failed, or is poison. */
+static void whole_failed(struct entry *entry)
+{
+	struct event *event = &entry->events[0];
+	struct rt_aside aside;
+
+	if (event->outcome == FAILED)
+		event_block(event);
+	(void)leaves_entry(event, &aside);
+	if (aside.reason != NULL) {
+		entry_dead_letter(entry, aside.reason);
+		return;
+	}
+	entry_count(entry, aside.deliveries);
+	entry->claimed = false;
+	event->outcome = OPEN;
+	entry->acked = false;
+	if (owner_of(entry)->state == STOPPING)
+		entry_remove(entry);
+	else
+		entry_retry_later(entry);
+}
+
+/* All events of an entry that was handed over have an outcome. */
+static void entry_decided(struct entry *entry)
+{
+	struct rt_events *events = owner_of(entry);
+	bool some_leave = false;
+
+	for (size_t i = 0; i < entry->count; i++) {
+		struct event *event = &entry->events[i];
+
+		if (event->outcome == FAILED && !is_events_fault(event->status)) {
+			entry_put_off(entry);
+			return;
+		}
+		some_leave = some_leave || event->outcome > IGNORED_IT;
+	}
+	if (some_leave && entry->whole) {
+		whole_failed(entry);
+	} else if (some_leave) {
+		for (size_t i = 0; i < entry->count; i++)
+			if (entry->events[i].outcome == FAILED)
+				event_block(&entry->events[i]);
+		entry_finish(entry, &events->asiding);
+	} else if (entry->acked && !entry->again) {
+		entry_remove(entry);
+	} else {
+		entry_finish(entry, &events->acking);
+	}
+}
+
+/* Parks an entry of aside:… whose subject another event blocks. */
+static bool park_behind(struct entry *entry)
+{
+	struct subject *subject = entry->whole ? blocker_of(&entry->events[0]) : NULL;
+
+	if (subject == NULL)
+		return false;
+	entry_uncount_claim(entry);
+	entry_set(entry, BEHIND);
+	rt_list_push(&subject->behind, &entry->link);
+	return true;
+}
+
+static void hand_over(struct entry *entry)
+{
+	struct rt_events *events = owner_of(entry);
+
+	entry_set(entry, HANDED);
+	entry->unfinished = 1; /* so that it is not decided before the end of this loop */
+	for (size_t i = 0; i < entry->count; i++) {
+		struct event *event = &entry->events[i];
+
+		if (event->outcome != OPEN)
+			continue;
+		if (!entry->whole && blocker_of(event) != NULL) {
+			event->outcome = MUST_WAIT;
+			continue;
+		}
+		if (events->state == STOPPING) { /* a handler stopped us */
+			event->outcome = FAILED;
+			event->status = RT_CANCELED;
+			continue;
+		}
+		event->outcome = UNFINISHED;
+		entry->unfinished++;
+		events->options.on_event(&event->event, events->options.user_data);
+	}
+	if (--entry->unfinished == 0)
+		entry_decided(entry);
+}
+
+/* While stopping: drops entries that no handler has. They stay pending. */
+static void drop_waiting(struct rt_events *events)
+{
+	bool ack_failed = rt_timer_running(&events->ack_retry); /* not tried again */
+	struct rt_list *const queues[] = { &events->acking, &events->dead, &events->asiding };
+	struct entry *entry, *next;
+
+	/* In two rounds: entries behind a dropped one become ready only then. */
+	for (int round = 0; round < 2; round++) {
+		/* The first of a list has no predecessor: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+		HASH_ITER (hh, events->held.entries, entry, next) {
+			if (entry->state == RETRY || entry->state == READY)
+				entry_remove(entry);
+		}
+	}
+	for (size_t i = 0; ack_failed && i < RT_LENGTH(queues); i++)
+		remove_all(queues[i]);
+}
+
+static void stop_if_quiet(struct rt_events *events)
+{
+	void (*stopped)(void *user) = events->stopped;
+
+	if (events->state != STOPPING || events->under_way > 0 || events_in_flight(events) > 0)
+		return;
+	if (events->held.entries != NULL)
+		return;
+	events_set(events, STOPPED);
+	rt_timer_stop(events->loop, &events->ack_retry);
+	stopped(events->stopped_user); /* may free */
+}
+
+static void finish_more(struct rt_events *events)
+{
+	ack_more(events);
+	dead_letter_more(events);
+	set_aside_more(events);
+}
+
+/* Does everything that can be done now. The only place that calls handlers. */
+static void pump(struct rt_events *events)
+{
+	bool handed = false;
+	struct rt_list *link;
+
+	if (events->pumping)
+		return;
+	events->pumping = true;
+	if (events->state == STOPPING)
+		drop_waiting(events);
+	while (events->state != STOPPING &&
+	       events_in_flight(events) < (size_t)events->options.in_flight_max &&
+	       (link = rt_list_pop(&events->held.ready)) != NULL) {
+		struct entry *entry = RT_CONTAINER_OF(link, struct entry, link);
+
+		if (park_behind(entry))
+			continue;
+		handed = true;
+		hand_over(entry);
+	}
+	if (handed && events->options.on_batch_end != NULL)
+		events->options.on_batch_end(events->options.user_data);
+	events->pumping = false;
+	finish_more(events);
+	subscription_more(events);
+	report_held(events);
+	/* Stopping ends in a later turn: callers on the stack still use us. */
+	if (events->state == STOPPING)
+		rt_loop_defer(events->loop, &events->task);
+}
+
+static void on_task(struct rt_task *task)
+{
+	struct rt_events *events = RT_CONTAINER_OF(task, struct rt_events, task);
+
+	if (events->freed) {
+		free(events);
+		return;
+	}
+	if (events->state == STOPPING) {
+		drop_waiting(events);
+		finish_more(events);
+		report_held(events);
+		stop_if_quiet(events);
+		return;
+	}
 	pump(events);
+}
+
+/* ---- the handler's side ---- */
+
+static void event_finished(struct rt_event *base, enum outcome outcome, enum counter counter)
+{
+	struct event *event = RT_CONTAINER_OF(base, struct event, event);
+	struct entry *entry = event->entry;
+	struct rt_events *events = owner_of(entry);
+
+	if (counter < COUNTERS)
+		events_count(events, counter, 1);
+	event->outcome = outcome;
+	if (outcome == DONE_WITH || outcome == IGNORED_IT) {
+		entry->done++;
+		event_unblock(event); /* the rest of its entry may take longer */
+	}
+	entry->command = NULL; /* it has ended, and another one may get its address */
+	rt_loop_defer(events->loop, &events->task);
+	if (--entry->unfinished == 0)
+		entry_decided(entry);
+}
+
+void rt_event_done(struct rt_event *event)
+{
+	event_finished(event, DONE_WITH, DONE);
+}
+
+void rt_event_ignore(struct rt_event *event)
+{
+	event_finished(event, IGNORED_IT, IGNORED);
 }
 
 void rt_event_retry(struct rt_event *base, int status)
 {
-	struct event *event = handed(base);
-	struct rt_events *events = event->owner;
-	char reason[160];
-
-	count(events, RETRIED, 1);
-	if (is_events_fault(status)) {
-		if (event->event.deliveries >= (uint32_t)events->options.deliveries_max) {
-			snprintf(reason, sizeof(reason), "failed %u times, at last: %s",
-				 (unsigned int)event->event.deliveries, rt_status_text(status));
-			event_block(event);
-			event_bury(event, reason);
-			return;
-		}
-		event_count(event, event->event.deliveries + 1);
-		event->claimed = false;
-	} else {
-		event_uncount_claim(event);
-	}
-	if (events->state == STOPPING) {
-		event_remove(event);
-		return;
-	}
-	event_block(event);
-	event_set(event, RETRY);
-	rt_timer_start(events->loop, &event->retry,
-		       back_off(events, events->options.retry_min_ms, events->options.retry_max_ms,
-				event->tries),
-		       on_retry);
-	event->tries++;
+	RT_CONTAINER_OF(base, struct event, event)->status = status;
+	event_finished(base, FAILED, RETRIED);
 }
 
 void rt_event_poison(struct rt_event *base, const char *reason)
 {
-	event_bury(handed(base), reason != NULL ? reason : "poison");
+	RT_CONTAINER_OF(base, struct event, event)->reason =
+		rt_strdup(reason != NULL && reason[0] != '\0' ? reason : "poison");
+	event_finished(base, POISONED, COUNTERS);
+}
+
+const char *rt_event_ack(struct rt_event *base, const void *command)
+{
+	struct entry *entry = RT_CONTAINER_OF(base, struct event, event)->entry;
+
+	if (entry->command != command)
+		entry->in_command = 0;
+	entry->command = command;
+	entry->in_command++;
+	if (entry->in_command + entry->done != entry->count)
+		return NULL;
+	entry->acked = true;
+	return entry->ack_id;
+}
+
+void rt_event_not_acked(struct rt_event *base)
+{
+	RT_CONTAINER_OF(base, struct event, event)->entry->acked = false;
+}
+
+const void *rt_event_entry(const struct rt_event *base)
+{
+	return RT_CONTAINER_OF((struct rt_event *)(uintptr_t)base, struct event, event)->entry;
+}
+
+static void on_retry(struct rt_timer *timer)
+{
+	struct entry *entry = RT_CONTAINER_OF(timer, struct entry, retry);
+	struct rt_events *events = owner_of(entry);
+
+	entry_ready(entry);
+	pump(events);
 }
 
 /* ---- life ---- */
 
-int rt_events_new(struct rt_loop *loop, struct rt_stream_source *source,
+int rt_events_new(struct rt_loop *loop, struct rt_stream *stream,
 		  const struct rt_events_options *options, struct rt_events **ret)
 {
 	struct rt_events *events;
-	struct op *ops[2];
 
 	if (options->on_event == NULL || options->name == NULL || options->read_count_max < 1 ||
 	    options->in_flight_max < 1 || options->parked_max < 1 || options->deliveries_max < 1 ||
@@ -1121,25 +771,22 @@ int rt_events_new(struct rt_loop *loop, struct rt_stream_source *source,
 		return RT_INVALID;
 	events = rt_alloc(sizeof(*events));
 	events->loop = loop;
-	events->source = source;
+	events->stream = stream;
 	events->options = *options;
 	events->name = rt_strdup(options->name);
 	events->options.name = events->name;
-	/* Renewing goes with claiming, and must come twice before others call an entry dead. */
-	events->options.claim_every_ms =
-		RT_MIN(options->claim_every_ms, RT_MAX(options->claim_idle_ms / 3, 1));
-	events->wait_ms = WAIT_MIN_MS;
-	events->failures_told = FIRST_FAILURES;
+	events->pump = pump;
+	events->admit = admit_all;
+	subscription_init(events);
 	events->ack_retry_ms = options->retry_min_ms;
 	events->task.run = on_task;
-	snprintf(events->claim_cursor, sizeof(events->claim_cursor), "0-0");
-	rt_list_init(&events->ready);
+	held_init(&events->held, loop);
 	rt_list_init(&events->acking);
-	rt_list_init(&events->burying);
-	ops[0] = &events->ack;
-	ops[1] = &events->bury;
-	for (size_t i = 0; i < RT_LENGTH(ops); i++)
-		rt_list_init(&ops[i]->events);
+	rt_list_init(&events->dead);
+	rt_list_init(&events->asiding);
+	rt_list_init(&events->ack.entries);
+	rt_list_init(&events->dead_letter.entries);
+	rt_list_init(&events->set_aside.entries);
 	metrics_init(events);
 	*ret = events;
 	return RT_OK;
@@ -1147,28 +794,15 @@ int rt_events_new(struct rt_loop *loop, struct rt_stream_source *source,
 
 void rt_events_start(struct rt_events *events)
 {
-	if (events->state != IDLE)
-		return;
-	rt_timer_start(events->loop, &events->maintain_timer, events->options.maintain_every_ms,
-		       on_maintain_time);
-	/* The first sweep at a random moment, so that instances started together spread out. */
-	rt_timer_start(
-		events->loop, &events->claim_timer,
-		(int64_t)rt_loop_random(events->loop, (uint64_t)events->options.claim_every_ms),
-		on_claim_time);
-	begin(events);
+	if (events->state == IDLE)
+		subscription_start(events);
 }
 
 void rt_events_stop(struct rt_events *events, void (*stopped)(void *user), void *user)
 {
 	events->stopped = stopped;
 	events->stopped_user = user;
-	set_state(events, STOPPING);
-	rt_timer_stop(events->loop, &events->wait);
-	rt_timer_stop(events->loop, &events->claim_timer);
-	rt_timer_stop(events->loop, &events->maintain_timer);
-	if (events->read.busy)
-		events->source->ops->interrupt(events->source);
+	subscription_stop(events);
 	rt_loop_defer(events->loop, &events->task);
 }
 
@@ -1176,18 +810,13 @@ void rt_events_free(struct rt_events *events)
 {
 	if (events == NULL)
 		return;
-	events->source->ops->free(events->source);
-	assert(events->held == NULL && events->subjects == NULL);
+	rt_stream_free(events->stream);
+	assert(events->held.entries == NULL && events->held.subjects == NULL);
 	free(events->name);
 	if (events->task.queued)
 		events->freed = true;
 	else
 		free(events);
-}
-
-bool rt_events_ready(const struct rt_events *events)
-{
-	return events->state == READING;
 }
 
 struct rt_stream_info rt_events_info(const struct rt_events *events)

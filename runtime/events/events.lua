@@ -1,85 +1,159 @@
--- events.lua - the runtime's part of a context's function library, put in front of the context's
--- own functions.lua, with the context's name for @CONTEXT@ and the library's version for @VERSION@.
+-- events.lua - the runtime's part of a context's function library. The context's own functions.lua
+-- follows it; @CONTEXT@ is replaced by the context's name, @VERSION@ by the library's version.
 --
--- Libraries of several versions stand side by side in Redis while services are upgraded, and names of
--- functions are global there. So each name ends in the version (order_place_1a2b3c4d), and a service
--- calls the functions it was built with. Below they are named without it.
+-- While services are upgraded Redis holds libraries of several versions, and names of functions are
+-- global. So each name ends in the version (order_place_1a2b3c4d), and a service calls the functions
+-- it was built with. The names below leave it out.
 --
 -- Time is an argument and keys are declared: KEYS[1] is always the context's own events stream
 -- ('order:{0}:events'); other own keys are built from its prefix ('order:{0}:'), so they share its
--- slot. KEYS[2], where a function has it, is the foreign stream that is acknowledged.
+-- slot. KEYS[2], where a function takes it, is the stream to acknowledge: a foreign one, or the
+-- context's own aside:… of it.
 --
 -- Keys of every context, beside those that its functions.lua lists:
 --
 --   cursor   hash: a foreign stream → the id up to which the context's group has acknowledged all
---            of it; a group that was lost begins there again
---   dead   stream: entries of foreign streams that were given up, with the reason
+--            of it; a group that was lost starts there again
+--   aside:<foreign context>   stream: events of the foreign stream that wait for a retry, one entry
+--            each; its group has the same name as the foreign stream's
+--   dead   stream: dead letters, events of foreign streams that could not be handled, one entry each,
+--            with the reason
 --   excluded_groups   set: groups of the own stream that do not hold back its trimming while they
 --            have no live consumer; an operator adds them
 --
+-- An entry of a stream of events carries the events of one atomic step:
+--
+--   <type>   a field for each type of event, named after it: '<subject>/<seq> <subject>/<seq> …'; a type
+--            has a second field only when a subject has several events, to keep their order
+--   time     RFC 3339, the same for all events
+--   batch    tandem.events.v1.EventBatch, when an event has content, a trace context or an attempt:
+--            an item for each event, in the order of the fields and of the names in them
+--
+-- Its id is <ms>-<n>: ms is now_ms, or the last id's when the clock stepped back; n counts events,
+-- whatever ms does, and is the number of the entry's last event. So the difference of two n is the
+-- number of events between them, even after entries were deleted.
+--
+-- In aside:… and dead each event has its own entry: id, type, subject, seq, time, data, attempt and
+-- traceparent (if any), stream and stream_id (where it came from).
+--
 -- For functions.lua (local names, loaded into the same library):
 --
+--   call pcall sub find match format byte char gsub concat    from redis, string and table
 --   prefix_of(KEYS[1])                   'order:{0}:'
---   local stream = open_stream(KEYS[1])  once a call, before anything is written
---   stream.length                        entries in it, kept up to date by publish
---   stream:publish(now_ms, time, type, subject, seq, data, attempt, traceparent)
---                                        appends an event with the envelope's fields in their one
---                                        order; attempt (nil or 1: left out), traceparent (nil or
---                                        '': left out). Numbers may be given as text. Returns the
---                                        entry's id, and the halves of it as texts. stream.ms is
---                                        the first as a number; stream.told is '', or
---                                        '~<now_ms>' when that lies well ahead of now_ms
---   stream.last                          id of the entry that was added last
---   find_group(key, name)                what XINFO GROUPS says of a group, by name; or nil
+--   own_keys(KEYS[1]).<name>             'order:{0}:<name>'
+--   local stream = open_stream(KEYS[1])  once per call, before anything is written
+--   stream:is_full(events)               true if it holds at least so many events
+--   local batch = begin_batch()          the events of a step: the caller fills its lists types and names
+--                                        ('<subject>/<seq>'). There is one such table, which the next call
+--                                        uses again
+--   stream:publish(now_ms, time, batch, n, write)   appends an entry with the first n events of a batch and
+--                                        their details. Before that it calls write(id), if given, for
+--                                        writes that can fail (a key of another type), and again if the entry
+--                                        needs another id. Returns the entry's id. Then stream.ms is its
+--                                        first half as a number, stream.ms_text and n_text are both
+--                                        halves as texts; stream.now is now_ms as a number;
+--                                        stream.time_mark is '', or '~<now_ms>' when ms is well ahead of it
+--   stream.last                          id of the newest entry
+--   add_details(batch, i, data, attempt, traceparent)   sets those that event i of the batch has
+--   varint(n)                            as protobuf packs it
+--   number_text(n)                       an integer as text; small ones are cached
+--   acknowledge(KEYS, group, ids, from)  ids from the index `from` on; a leading '+' marks an id of
+--                                        aside:…
 --   register(name, callback, flag, …)    makes it FCALL @CONTEXT@_<name>_@VERSION@
---
--- An entry's id is <ms>-<n>: ms is now_ms, or the last id's when the clock stepped back; n goes on
--- by one from entry to entry, whatever ms does. So the difference of two n is the number of
--- entries written in between, also when they were deleted since.
+--   former                               set it to a table if earlier versions stored data in another form:
+--                                        is_there(prefix) returns whether such data exists; page(prefix, cursor)
+--                                        rewrites some of it and returns the next cursor ('0': done) and how
+--                                        much. '<prefix>format' holds the form of the data
 --
 -- Registered for the runtime, all with allow-oom, since a full Redis must drain:
 --
---   FCALL @CONTEXT@_version 0
---     Answers the version. It writes nothing, but counts as a function that may: so Redis refuses it
---     whenever it would refuse the others (a replica, a disk that is full).
+--   FCALL @CONTEXT@_version 1 <own stream>
+--     Answers the version, or an error while the data has the form of an earlier version. It is registered as a
+--     function that may write, so Redis refuses it whenever it would refuse the others (a replica, a full disk).
+--
+--   FCALL @CONTEXT@_upgrade 1 <own stream> <cursor>
+--     Rewrites a page of data of earlier versions; the first cursor is 0. For ops, while no service runs: it
+--     uses SCAN, which services may not use. Safe to repeat. Answers { next cursor, rewritten }; cursor 0: done.
 --
 --   FCALL @CONTEXT@_trim 1 <own stream> <now_ms> <retain_ms> <retain_count> <stale_ms>
---     Cuts off entries that every group has acknowledged and that are older than retain_ms or not
---     among the newest retain_count acknowledged. Without a group nothing is cut.
---     A stale group is one without a consumer seen within stale_ms; it holds trimming back as any
---     other, unless its name is in the set <prefix>excluded_groups.
---     Answers { trimmed, length, holder, held, full, stale group, … }: the group that keeps the most
---     entries from being cut off ('': none does), and how many; 1 when Redis is at its maxmemory.
+--     Trims entries that every group has acknowledged and that are older than retain_ms or not
+--     among the newest retain_count acknowledged events. Without a group it trims nothing.
+--     A group is stale if none of its consumers was seen within stale_ms; it still holds trimming back,
+--     unless its name is in the set <prefix>excluded_groups.
+--     Answers { trimmed entries, events left, holder, held, full, stale group, … }: the group that keeps the
+--     most events from being trimmed ('': none), and how many; 1 when Redis is at its maxmemory.
 --
---   FCALL @CONTEXT@_bury 2 <own stream> <foreign stream> <group> <dead_time> <reason> <id> …
---     Moves pending entries to <prefix>dead (their fields, then stream, stream_id, group, reason,
---     deliveries, dead_time) and acknowledges them. What is not pending is left alone, so a repeat does
---     no harm. Answers the number moved.
+--   FCALL @CONTEXT@_set_aside 2 <own stream> <foreign stream> <group> <consumer> <stream id> <now> { <reason>
+--         <deliveries> <type> <subject> <seq> <time> <attempt> <traceparent> <data> } …
+--     Acknowledges an entry and moves some of its events in the same step: an event without a reason
+--     to aside:…, pending for the consumer with the given number of deliveries; one with a reason to dead.
+--     Does nothing if the entry is not pending for the consumer. Answers a list with each event's stream id
+--     in aside:…, '' if it went to dead; or nil.
 --
---   FCALL @CONTEXT@_pending 2 <own stream> <foreign stream> <group> <consumer> <after> <count>
---     The consumer's own pending entries with an id above <after>, and restarts their idle clocks.
---     XREADGROUP would count that as a delivery, though the consumer is the same and nobody failed.
---     Answers { { id, fields, deliveries }, … }, with fields nil when the entry is gone.
+--   FCALL @CONTEXT@_acknowledge 2 <own stream> <foreign stream> <group> <id> …
+--     Acknowledges entries that had no effect, as acknowledge above.
+--
+--   FCALL @CONTEXT@_dead_letter 2 <own stream> <stream> <group> <now> <reason> <id> …
+--     Moves whole pending entries to <prefix>dead (their fields, then stream, stream_id, group, reason,
+--     deliveries, dead_time) and acknowledges them. Skips entries that are not pending, so it is safe to
+--     repeat. Answers the number moved.
+--
+--   FCALL @CONTEXT@_pending 2 <own stream> <stream> <group> <consumer> <after> <count>
+--     Answers the consumer's own pending entries with an id above <after>, and restarts their idle clocks:
+--     { { id, fields, deliveries }, … }, fields nil when the entry is gone. XREADGROUP would count a
+--     delivery, although the consumer is the same and did not fail.
 --
 --   FCALL @CONTEXT@_cursor 2 <own stream> <foreign stream> <group> <consumer> <idle_ms>
---     Says that <consumer> is alive (Redis 7.0 does not count a read that found nothing). Stores the
---     group's low-water mark (all up to it is acknowledged) in the hash <prefix>cursor, field
---     <foreign stream>; removes consumers that are idle for idle_ms and hold nothing, other
---     than <consumer>. Answers { pending, first pending id or '', lag, removed, last delivered id,
---     last id }.
+--     Marks <consumer> as alive (Redis 7.0 does not count a read that found nothing). Stores the group's
+--     low-water mark (everything up to it is acknowledged) in the hash <prefix>cursor, field <foreign
+--     stream>. Removes other consumers that are idle for idle_ms and have nothing pending. Creates the
+--     group of aside:… again if it is gone. Answers { pending, first pending id or '', lag in events,
+--     removed, last delivered id, last id, events set aside }.
 
 local MAX_EXACT = 9007199254740991
--- An id whose ms are ahead of the time by more than this does not tell the time: somebody added an
--- entry with an id of the future, or the clock was set back.
+local FORMAT = '2' -- 1: each event was an entry, each order a hash
+local UPGRADING = 'upgrading'
+-- An id whose ms are ahead of the clock by more than this does not show the time: an entry with a future
+-- id was added by hand, or the clock was set back.
 local AHEAD_MS = 1000
 
+-- While a library is being loaded it has no 'string' and no 'table'; and a local is faster than a global.
+local call, pcall, sub, find, match, format, byte, char, gsub, concat
+
+local function make_locals()
+	call, pcall = redis.call, redis.pcall
+	sub, find, match, format, byte = string.sub, string.find, string.match, string.format, string.byte
+	char, gsub, concat = string.char, string.gsub, table.concat
+end
+
 local function register(name, callback, ...)
-	redis.register_function { function_name = '@CONTEXT@_' .. name .. '_@VERSION@',
-		callback = callback, flags = { ... } }
+	redis.register_function { function_name = '@CONTEXT@_' .. name .. '_@VERSION@', flags = { ... },
+		callback = function(keys, args)
+			if not call then
+				make_locals()
+			end
+			return callback(keys, args)
+		end }
 end
 
 local function prefix_of(own_stream)
-	return string.sub(own_stream, 1, -7) -- less 'events'
+	return sub(own_stream, 1, -7) -- without 'events'
+end
+
+-- The names of own keys, built once: own_keys(own_stream).timers is '<prefix>timers'.
+local key_tables = {}
+
+local function own_keys(own_stream)
+	local own = key_tables[own_stream]
+	if not own then
+		local prefix = prefix_of(own_stream)
+		own = setmetatable({}, { __index = function(t, name)
+			t[name] = prefix .. name
+			return t[name]
+		end })
+		key_tables[own_stream] = own
+	end
+	return own
 end
 
 -- A flat { name, value, … } reply as a table.
@@ -93,8 +167,8 @@ end
 
 -- The halves of an id as numbers, rounded past 2^53.
 local function id_halves(id)
-	local ms, n = string.match(id, '^(%d+)-(%d+)$')
-	return tonumber(ms), tonumber(n)
+	local dash = find(id, '-', 1, true)
+	return tonumber(sub(id, 1, dash - 1)), tonumber(sub(id, dash + 1))
 end
 
 local function id_less(a, b)
@@ -107,38 +181,56 @@ local function id_less(a, b)
 end
 
 local function stream_info(key)
-	local reply = redis.pcall('XINFO', 'STREAM', key)
+	local reply = pcall('XINFO', 'STREAM', key)
 	if reply.err then
-		if redis.call('EXISTS', key) == 1 then
-			error(reply) -- such as WRONGTYPE: before anything was written
+		if call('EXISTS', key) == 1 then
+			error(reply) -- such as WRONGTYPE; nothing is written yet
 		end
 		return nil
 	end
 	return named(reply)
 end
 
--- Where a stream ended is remembered from call to call: XINFO answers with whole entries, which
--- costs as much as the rest of a call for a single order. What is remembered is right as long as
--- nobody else wrote there; a library of another version does, and remembers for itself. So it is
--- asked whether the length is the same and nothing stands behind the last id: the length alone could
--- be the same again when entries were added and others trimmed.
+-- How many events an entry carries.
+local function events_in(entry)
+	local fields, n = entry[2], 0
+	for i = 1, #fields, 2 do
+		if fields[i] == 'subject' then
+			return 1 -- as earlier versions wrote them
+		elseif fields[i] ~= 'time' and fields[i] ~= 'batch' and fields[i] ~= 'replayed' then
+			n = n + 1 + select(2, gsub(fields[i + 1], ' ', ''))
+		end
+	end
+	return n
+end
+
+-- ---- publishing ----
+
+-- The end of a stream is cached between calls: XINFO answers with whole entries, which costs as much as
+-- the rest of a call for a single order. The cache is valid while nothing else writes to the stream; a
+-- library of another version does, and has its own cache. So each call compares the length, which is
+-- cheap. If it is equal because as many entries were trimmed as were added, Redis still refuses an id that
+-- is not above the last one; a lower n can follow theirs.
 local stream_methods = {}
 stream_methods.__index = stream_methods
 local streams = {}
 
-local function look_at(stream)
+local function load_end(stream)
 	local info = stream_info(stream.key)
-	stream.length, stream.ms, stream.ms_text, stream.n, stream.now = 0, -1, '0', 0, nil
-	stream.last = '0-0'
+	stream.ms, stream.ms_text, stream.n, stream.n_text, stream.length = -1, '0', 0, '0', 0
+	stream.last, stream.now_text, stream.first_n = '0-0', nil, nil
 	if info then
-		local ms_text, n_text = string.match(info['last-generated-id'], '^(%d+)-(%d+)$')
-		stream.length = info['length']
-		stream.ms_text, stream.ms, stream.n = ms_text, tonumber(ms_text), tonumber(n_text)
-		stream.last = info['last-generated-id']
+		local id = info['last-generated-id']
+		stream.ms, stream.n = id_halves(id)
+		stream.ms_text = sub(id, 1, find(id, '-', 1, true) - 1)
+		stream.last, stream.length = id, info['length']
+		if info['first-entry'] then
+			stream.first_n = select(2, id_halves(info['first-entry'][1])) - events_in(info['first-entry']) + 1
+		end
 		if stream.n >= MAX_EXACT then
-			-- Only a hand-made id is so large: leave its millisecond.
+			-- Only a hand-made id is so large: continue in the next millisecond.
 			stream.ms, stream.n = stream.ms + 1, 0
-			stream.ms_text = string.format('%.0f', stream.ms)
+			stream.ms_text = format('%.0f', stream.ms)
 			stream.last = stream.ms_text .. '-0'
 		end
 	end
@@ -150,61 +242,196 @@ local function open_stream(key)
 	if not stream then
 		stream = setmetatable({ key = key }, stream_methods)
 		streams[key] = stream
-	elseif redis.call('XLEN', key) == stream.length and stream.length > 0 and
-			#redis.call('XRANGE', key, '(' .. stream.last, '+', 'COUNT', 1) == 0 then
+	elseif call('XLEN', key) == stream.length then
 		return stream
 	end
-	return look_at(stream)
+	return load_end(stream)
 end
 
--- The id of the entry that follows, whole and in halves.
-function stream_methods:next_id(now_ms)
-	if now_ms ~= self.now then -- the entries of a batch share their time
-		self.now = now_ms
+-- The cached start may be from before the last trimming: it is read again before the answer is true.
+function stream_methods:is_full(events)
+	if not self.first_n or self.n - self.first_n + 1 < events then
+		return false
+	end
+	load_end(self)
+	return self.first_n ~= nil and self.n - self.first_n + 1 >= events
+end
+
+-- Moves the end of the stream to the id of the next entry.
+local function advance(stream, now_ms, count)
+	if now_ms ~= stream.now_text then
 		local now = tonumber(now_ms)
-		if now > self.ms then
-			self.ms, self.ms_text = now, string.format('%.0f', now)
+		stream.now_text, stream.now = now_ms, now
+		if now > stream.ms then
+			stream.ms, stream.ms_text = now, now_ms
 		end
-		self.told = self.ms - now > AHEAD_MS and '~' .. now_ms or ''
+		stream.time_mark = stream.ms - now > AHEAD_MS and '~' .. now_ms or ''
 	end
-	self.n = self.n + 1
-	self.length = self.length + 1
-	local ms_text, n_text = self.ms_text, string.format('%d', self.n)
-	self.last = ms_text .. '-' .. n_text
-	return self.last, ms_text, n_text
+	stream.n = stream.n + count
+	stream.n_text = format('%d', stream.n)
+	stream.last = stream.ms_text .. '-' .. stream.n_text
+	return stream.last
 end
 
--- Appends an entry of these fields and values.
-function stream_methods:append(now_ms, ...)
-	local id, ms_text, n_text = self:next_id(now_ms)
-	if redis.pcall('XADD', self.key, id, ...) ~= id then
-		look_at(self)
-		id, ms_text, n_text = self:next_id(now_ms)
-		redis.call('XADD', self.key, id, ...)
+local varints = {} -- of small numbers
+
+local function varint(n)
+	local bytes = varints[n]
+	if bytes then
+		return bytes
 	end
-	return id, ms_text, n_text
+	local rest = n
+	bytes = ''
+	while rest >= 128 do
+		bytes = bytes .. char(rest % 128 + 128)
+		rest = (rest - rest % 128) / 128
+	end
+	bytes = bytes .. char(rest)
+	if n < 4096 then
+		varints[n] = bytes
+	end
+	return bytes
 end
 
-function stream_methods:publish(now_ms, time, type, subject, seq, data, attempt, traceparent)
-	local asked_again = attempt and tonumber(attempt) > 1
-	local traced = traceparent and traceparent ~= ''
-	local id = subject .. '/' .. seq
-	if asked_again and traced then
-		return self:append(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq,
-			'time', time, 'data', data, 'attempt', attempt, 'traceparent', traceparent)
-	elseif asked_again then
-		return self:append(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq,
-			'time', time, 'data', data, 'attempt', attempt)
-	elseif traced then
-		return self:append(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq,
-			'time', time, 'data', data, 'traceparent', traceparent)
+local number_texts = {} -- of small numbers: formatting one costs as much as making four other strings
+
+local function number_text(n)
+	local text = number_texts[n]
+	if not text then
+		text = format('%d', n)
+		if n >= 0 and n < 4096 then
+			number_texts[n] = text
+		end
 	end
-	return self:append(now_ms, 'id', id, 'type', type, 'subject', subject, 'seq', seq, 'time',
-		time, 'data', data)
+	return text
 end
+
+-- A repeated field of texts or bytes: an item for each event, '' if `values` has none.
+local function packed_texts(key, values, order, n)
+	if n == 1 then
+		return key .. varint(#values[1]) .. values[1]
+	end
+	local pieces = {}
+	for i = 1, n do
+		local value = values[order and order[i] or i] or ''
+		pieces[i] = key .. varint(#value) .. value
+	end
+	return concat(pieces)
+end
+
+local function packed_attempts(attempts, order, n)
+	local pieces = {}
+	for i = 1, n do
+		pieces[i] = varint(tonumber(attempts[order and order[i] or i] or 1))
+	end
+	local bytes = concat(pieces)
+	return '\18' .. varint(#bytes) .. bytes
+end
+
+-- The fields for n events of a batch, grouped by type, and the order of the events in them. When a subject
+-- occurs again new fields begin, so that the events of a subject keep their order.
+local function by_type(batch, n)
+	local types, names, groups, seen, fields, order = batch.types, batch.names, {}, {}, {}, {}
+	for i = 1, n do
+		local subject = match(names[i], '^(.*)/')
+		if seen[subject] then
+			groups, seen = {}, {}
+		end
+		seen[subject] = true
+		local group = groups[types[i]]
+		if not group then
+			group = { at = {}, names = {} }
+			groups[types[i]] = group
+			fields[#fields + 1] = types[i]
+			fields[#fields + 1] = group
+		end
+		group.at[#group.at + 1] = i
+		group.names[#group.names + 1] = names[i]
+	end
+	for i = 2, #fields, 2 do
+		for _, at in ipairs(fields[i].at) do
+			order[#order + 1] = at
+		end
+		fields[i] = concat(fields[i].names, ' ')
+	end
+	return fields, order
+end
+
+-- For a step of a single order, creating tables would cost as much as everything else: they are used again.
+local the_batch = { types = {}, names = {} }
+
+local function begin_batch()
+	the_batch.data, the_batch.attempts, the_batch.traceparents = nil, nil, nil
+	return the_batch
+end
+
+local function packed_batch(batch, order, n)
+	return (batch.data and packed_texts('\10', batch.data, order, n) or '') ..
+		(batch.attempts and packed_attempts(batch.attempts, order, n) or '') ..
+		(batch.traceparents and packed_texts('\26', batch.traceparents, order, n) or '')
+end
+
+-- XADD with one field when all events have the same type (`fields` is nil), else with `fields`.
+local function add_entry(add, key, id, batch, n, time, fields, order)
+	local packed = (batch.data or batch.attempts or batch.traceparents) and packed_batch(batch, order, n)
+	if fields then
+		fields[#fields + 1], fields[#fields + 2] = 'time', time
+		if packed then
+			fields[#fields + 1], fields[#fields + 2] = 'batch', packed
+		end
+		return add('XADD', key, id, unpack(fields))
+	end
+	local names = n == 1 and batch.names[1] or concat(batch.names, ' ', 1, n)
+	if packed then
+		return add('XADD', key, id, batch.types[1], names, 'time', time, 'batch', packed)
+	end
+	return add('XADD', key, id, batch.types[1], names, 'time', time)
+end
+
+function stream_methods:publish(now_ms, time, batch, n, write)
+	local types = batch.types
+	local first, fields, order = types[1]
+	for i = 2, n do
+		if types[i] ~= first then
+			fields, order = by_type(batch, n)
+			break
+		end
+	end
+	local id = advance(self, now_ms, n)
+	if write then
+		write(id)
+	end
+	if add_entry(pcall, self.key, id, batch, n, time, fields, order) ~= id then
+		load_end(self)
+		id = advance(self, now_ms, n)
+		if write then
+			write(id)
+		end
+		add_entry(call, self.key, id, batch, n, time, fields and by_type(batch, n), order)
+	end
+	self.first_n, self.length = self.first_n or self.n - n + 1, self.length + 1
+	return id
+end
+
+local function add_details(batch, i, data, attempt, traceparent)
+	if data and data ~= '' then
+		batch.data = batch.data or {}
+		batch.data[i] = data
+	end
+	if attempt and attempt ~= '' and attempt ~= '1' then
+		batch.attempts = batch.attempts or {}
+		batch.attempts[i] = attempt
+	end
+	if traceparent and traceparent ~= '' then
+		batch.traceparents = batch.traceparents or {}
+		batch.traceparents[i] = traceparent
+	end
+end
+
+-- ---- trimming ----
 
 local function find_group(key, name)
-	for _, reply in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+	for _, reply in ipairs(call('XINFO', 'GROUPS', key)) do
 		local group = named(reply)
 		if group['name'] == name then
 			return group
@@ -212,26 +439,24 @@ local function find_group(key, name)
 	end
 end
 
--- Trimming.
-
--- The lowest id that a group has not acknowledged: its first pending one, or the next after what
--- it was delivered.
+-- The lowest id that a group has not acknowledged: its first pending one, or the one after its last
+-- delivered one.
 local function group_needs(key, group)
 	if group['pending'] > 0 then
-		local first = redis.call('XPENDING', key, group['name'])[2]
+		local first = call('XPENDING', key, group['name'])[2]
 		if first then
 			return first
 		end
 	end
-	local ms, n = string.match(group['last-delivered-id'], '^(%d+)-(%d+)$')
+	local ms, n = match(group['last-delivered-id'], '^(%d+)-(%d+)$')
 	if tonumber(n) >= MAX_EXACT then
-		return group['last-delivered-id'] -- keeps one more than it must
+		return group['last-delivered-id'] -- keeps one entry more than needed
 	end
-	return ms .. '-' .. string.format('%.0f', tonumber(n) + 1)
+	return ms .. '-' .. format('%.0f', tonumber(n) + 1)
 end
 
 local function is_stale(key, group, stale_ms)
-	for _, reply in ipairs(redis.call('XINFO', 'CONSUMERS', key, group['name'])) do
+	for _, reply in ipairs(call('XINFO', 'CONSUMERS', key, group['name'])) do
 		if named(reply)['idle'] <= stale_ms then
 			return false
 		end
@@ -240,13 +465,13 @@ local function is_stale(key, group, stale_ms)
 end
 
 -- The id of the entry with number `wanted`, between the first entry and `low`: ids grow with n, so
--- their milliseconds can be bisected. When hand-made entries broke the numbers this finds some id
--- in between, which is all that the caller relies on.
+-- their milliseconds can be bisected. If hand-made entries broke the numbers it finds some id in that
+-- range, which is enough for the caller.
 local function id_of_number(key, first_ms, low_ms, wanted)
 	local from, to = first_ms, low_ms
 	while from < to do
 		local middle = math.ceil((from + to) / 2)
-		local entry = redis.call('XRANGE', key, string.format('%.0f-0', middle), '+', 'COUNT',
+		local entry = call('XRANGE', key, format('%.0f-0', middle), '+', 'COUNT',
 			1)[1]
 		local n = math.huge
 		if entry then
@@ -258,15 +483,15 @@ local function id_of_number(key, first_ms, low_ms, wanted)
 			to = middle - 1
 		end
 	end
-	return string.format('%.0f-%.0f', from, wanted)
+	return format('%.0f-%.0f', from, wanted)
 end
 
--- Where to cut, given that all below `low` is acknowledged.
+-- The id to trim to, given that everything below `low` is acknowledged.
 local function trim_id(key, info, low, now_ms, retain_ms, retain_count)
 	local low_ms, low_n = id_halves(low)
 	local first = info['first-entry'][1]
 	local first_ms, first_n = id_halves(first)
-	local cut = string.format('%.0f-0', math.max(0, now_ms - retain_ms))
+	local cut = format('%.0f-0', math.max(0, now_ms - retain_ms))
 	if low_n - retain_count > first_n then
 		local by_count = low
 		if retain_count > 0 then
@@ -279,30 +504,39 @@ local function trim_id(key, info, low, now_ms, retain_ms, retain_count)
 	return id_less(cut, low) and cut or low
 end
 
--- As Redis decides whether to refuse what needs memory.
+-- The number of events in the entries from an id on.
+local function events_from(key, info, id)
+	local first = call('XRANGE', key, id, '+', 'COUNT', 1)[1]
+	if not first then
+		return 0
+	end
+	return select(2, id_halves(info['last-generated-id'])) - select(2, id_halves(first[1])) + events_in(first)
+end
+
+-- As Redis decides whether to refuse commands that need memory.
 local function memory_is_full()
-	local info = redis.call('INFO', 'memory')
-	local max = tonumber(string.match(info, '\nmaxmemory:(%d+)')) or 0
-	local used = tonumber(string.match(info, '\nused_memory:(%d+)')) or 0
+	local info = call('INFO', 'memory')
+	local max = tonumber(match(info, '\nmaxmemory:(%d+)')) or 0
+	local used = tonumber(match(info, '\nused_memory:(%d+)')) or 0
 	return max > 0 and
-		used - (tonumber(string.match(info, '\nmem_not_counted_for_evict:(%d+)')) or 0) > max
+		used - (tonumber(match(info, '\nmem_not_counted_for_evict:(%d+)')) or 0) > max
 end
 
 local function trim(keys, args)
 	local key = keys[1]
 	local stale_ms = tonumber(args[4])
 	local info = stream_info(key)
-	local answer = { 0, info and info['length'] or 0, '', 0, memory_is_full() and 1 or 0 }
+	local answer = { 0, 0, '', 0, memory_is_full() and 1 or 0 }
 	local low, holder
 	if not info or not info['first-entry'] then
 		return answer
 	end
-	for _, reply in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+	for _, reply in ipairs(call('XINFO', 'GROUPS', key)) do
 		local group = named(reply)
 		local counts = true
 		if is_stale(key, group, stale_ms) then
 			answer[#answer + 1] = group['name']
-			counts = redis.call('SISMEMBER', prefix_of(key) .. 'excluded_groups',
+			counts = call('SISMEMBER', prefix_of(key) .. 'excluded_groups',
 				group['name']) == 0
 		end
 		if counts then
@@ -315,111 +549,204 @@ local function trim(keys, args)
 	if low then
 		local cut = trim_id(key, info, low, tonumber(args[1]), tonumber(args[2]),
 			tonumber(args[3]))
-		answer[1] = redis.call('XTRIM', key, 'MINID', cut)
-		answer[2] = answer[2] - answer[1]
-		local held = select(2, id_halves(info['last-generated-id'])) -
-			select(2, id_halves(low)) + 1
-		if held > 0 then
-			answer[3], answer[4] = holder, math.min(held, answer[2])
+		answer[1] = call('XTRIM', key, 'MINID', cut)
+		if streams[key] then
+			streams[key].length = streams[key].length - answer[1]
 		end
+		answer[4] = events_from(key, info, low)
+		answer[3] = answer[4] > 0 and holder or ''
 	end
+	answer[2] = events_from(key, info, '-')
 	return answer
 end
 
--- Dead letters.
+-- ---- events set aside, and dead letters ----
 
--- More values than this do not fit Lua's stack; no entry of ours comes near it.
+-- The stream of a foreign stream's events that wait for a retry.
+local function aside_of(own_stream, foreign)
+	return prefix_of(own_stream) .. 'aside:' .. sub(foreign, 1, find(foreign, ':', 1, true) - 1)
+end
+
+local function acknowledge(keys, group, ids, from)
+	local aside, mine
+	if from == #ids and byte(ids[from]) ~= 43 then -- '+'
+		return call('XACK', keys[2], group, ids[from])
+	end
+	for i = from, #ids do
+		if byte(ids[i]) == 43 then
+			aside = aside or {}
+			aside[#aside + 1] = sub(ids[i], 2)
+		else
+			mine = mine or {}
+			mine[#mine + 1] = ids[i]
+		end
+	end
+	if mine then
+		call('XACK', keys[2], group, unpack(mine))
+	end
+	if aside then
+		local key = aside_of(keys[1], keys[2])
+		call('XACK', key, group, unpack(aside))
+		call('XDEL', key, unpack(aside))
+	end
+end
+
+-- Adds an entry for the event at args[at] of set_aside; '...' are further fields.
+local function add_single(key, args, at, from, id, ...)
+	local fields = { 'id', args[at + 3] .. '/' .. args[at + 4], 'type', args[at + 2], 'subject', args[at + 3],
+		'seq', args[at + 4], 'time', args[at + 5], 'data', args[at + 8] }
+	for i, name in ipairs({ 'attempt', 'traceparent' }) do
+		local value = args[at + 5 + i]
+		if value ~= '' and value ~= '1' then
+			fields[#fields + 1] = name
+			fields[#fields + 1] = value
+		end
+	end
+	for _, value in ipairs({ 'stream', from, 'stream_id', id, ... }) do
+		fields[#fields + 1] = value
+	end
+	return call('XADD', key, '*', unpack(fields))
+end
+
+-- Creates the group of aside:… if it is missing. Entries that were there become pending, and will be claimed.
+local function make_group(key, group, consumer)
+	local made = pcall('XGROUP', 'CREATE', key, group, '0', 'MKSTREAM')
+	if not made.err then
+		call('XREADGROUP', 'GROUP', group, consumer, 'STREAMS', key, '>')
+	elseif not find(made.err, 'BUSYGROUP', 1, true) then
+		error(made)
+	end
+end
+
+local function set_aside(keys, args)
+	local from, group, consumer, id = keys[2], args[1], args[2], args[3]
+	local aside, dead = aside_of(keys[1], from), prefix_of(keys[1]) .. 'dead'
+	local row = call('XPENDING', from, group, id, id, 1)[1]
+	if not row or row[2] ~= consumer then
+		return false
+	end
+	local answer, group_made = {}, false
+	for at = 5, #args, 9 do
+		if args[at] == '' then
+			if not group_made then
+				make_group(aside, group, consumer)
+				group_made = true
+			end
+			local entry = add_single(aside, args, at, from, id)
+			call('XREADGROUP', 'GROUP', group, consumer, 'STREAMS', aside, '>') -- also what was added by hand
+			call('XCLAIM', aside, group, consumer, 0, entry, 'RETRYCOUNT', args[at + 1], 'JUSTID')
+			answer[#answer + 1] = entry
+		else
+			add_single(dead, args, at, from, id, 'group', group, 'reason', args[at],
+				'deliveries', args[at + 1], 'dead_time', args[4])
+			answer[#answer + 1] = ''
+		end
+	end
+	call('XACK', from, group, id)
+	return answer
+end
+
+-- More values than this do not fit Lua's stack; our entries have far fewer.
 local FIELDS_MAX = 4000
 
-local function bury_one(key, dead, group, dead_time, reason, id)
-	local pending = redis.call('XPENDING', key, group, id, id, 1)[1]
-	if not pending then
+local function dead_letter_one(keys, dead, group, dead_time, reason, id)
+	local key = keys[2]
+	local row = call('XPENDING', key, group, id, id, 1)[1]
+	if not row then
 		return 0
 	end
-	local entry = redis.call('XRANGE', key, id, id)[1]
+	local entry = call('XRANGE', key, id, id)[1]
 	local fields = {}
 	for i = 1, entry and math.min(#entry[2], FIELDS_MAX) or 0 do
 		fields[i] = entry[2][i]
 	end
-	for _, value in ipairs({ 'stream', key, 'stream_id', id, 'group', group, 'reason', reason,
-		'deliveries', tostring(pending[4]), 'dead_time', dead_time }) do
-		fields[#fields + 1] = value
+	local mine = sub(key, 1, #prefix_of(keys[1])) == prefix_of(keys[1]) -- an entry of aside:… has stream and stream_id already
+	for i, value in ipairs({ 'stream', key, 'stream_id', id, 'group', group, 'reason', reason,
+		'deliveries', tostring(row[4]), 'dead_time', dead_time }) do
+		if i > 4 or not mine then
+			fields[#fields + 1] = value
+		end
 	end
-	redis.call('XADD', dead, '*', unpack(fields))
-	redis.call('XACK', key, group, id)
+	call('XADD', dead, '*', unpack(fields))
+	call('XACK', key, group, id)
+	if mine then
+		call('XDEL', key, id)
+	end
 	return 1
 end
 
-local function bury(keys, args)
+local function dead_letter(keys, args)
 	local dead = prefix_of(keys[1]) .. 'dead'
 	local moved = 0
 	for i = 4, #args do
-		moved = moved + bury_one(keys[2], dead, args[1], args[2], args[3], args[i])
+		moved = moved + dead_letter_one(keys, dead, args[1], args[2], args[3], args[i])
 	end
 	return moved
 end
 
--- Own pending entries.
+-- ---- own pending entries ----
 
 local function pending(keys, args)
 	local key, group, consumer = keys[2], args[1], args[2]
-	local rows = redis.pcall('XPENDING', key, group, '(' .. args[3], '+', args[4], consumer)
+	local rows = pcall('XPENDING', key, group, '(' .. args[3], '+', args[4], consumer)
 	if rows.err then
 		return rows -- such as NOGROUP
 	end
 	local entries, ids = {}, {}
 	for i, row in ipairs(rows) do
-		local entry = redis.call('XRANGE', key, row[1], row[1])[1]
+		local entry = call('XRANGE', key, row[1], row[1])[1]
 		ids[i] = row[1]
 		entries[i] = { row[1], entry and entry[2] or false, row[4] }
 	end
 	if #ids > 0 then
 		ids[#ids + 1] = 'JUSTID'
-		redis.call('XCLAIM', key, group, consumer, 0, unpack(ids))
+		call('XCLAIM', key, group, consumer, 0, unpack(ids))
 	end
 	return entries
 end
 
--- The cursor.
+-- ---- the cursor ----
 
 local function id_before(id)
-	local ms, n = string.match(id, '^(%d+)-(%d+)$')
+	local ms, n = match(id, '^(%d+)-(%d+)$')
 	if tonumber(n) == 0 then
-		-- The largest second half there is: only hand-made ids end in 0.
-		return string.format('%.0f-18446744073709551615', math.max(0, tonumber(ms) - 1))
+		-- The largest possible second half: only hand-made ids end in 0.
+		return format('%.0f-18446744073709551615', math.max(0, tonumber(ms) - 1))
 	end
-	return ms .. '-' .. string.format('%.0f', tonumber(n) - 1)
+	return ms .. '-' .. format('%.0f', tonumber(n) - 1)
 end
 
 local function remove_idle_consumers(key, group, own, idle_ms)
 	local removed = 0
-	for _, reply in ipairs(redis.call('XINFO', 'CONSUMERS', key, group)) do
+	for _, reply in ipairs(call('XINFO', 'CONSUMERS', key, group)) do
 		local consumer = named(reply)
 		if consumer['name'] ~= own and consumer['pending'] == 0 and
 				consumer['idle'] > idle_ms then
-			redis.call('XGROUP', 'DELCONSUMER', key, group, consumer['name'])
+			call('XGROUP', 'DELCONSUMER', key, group, consumer['name'])
 			removed = removed + 1
 		end
 	end
 	return removed
 end
 
--- Entries behind `delivered`: by number where that is exact, else counted as far as 1000.
+-- The number of events after `delivered`: by their numbers if those are exact, else counted in up to 1000 entries.
 local function lag_of(key, info, delivered)
-	local first = info['first-entry'] and info['first-entry'][1]
+	local first = info['first-entry']
 	if not first then
 		return 0
-	end
-	if id_less(delivered, first) then
-		return info['length']
+	elseif id_less(delivered, first[1]) then
+		return events_from(key, info, '-')
 	end
 	local _, last_n = id_halves(info['last-generated-id'])
 	local _, delivered_n = id_halves(delivered)
-	local gap = id_less(delivered, info['max-deleted-entry-id'] or '0-0')
-	if last_n < delivered_n or gap then
-		return #redis.call('XRANGE', key, '(' .. delivered, '+', 'COUNT', 1000)
+	if last_n >= delivered_n and not id_less(delivered, info['max-deleted-entry-id'] or '0-0') then
+		return last_n - delivered_n
 	end
-	return last_n - delivered_n
+	local lag = 0
+	for _, entry in ipairs(call('XRANGE', key, '(' .. delivered, '+', 'COUNT', 1000)) do
+		lag = lag + events_in(entry)
+	end
+	return lag
 end
 
 local function cursor(keys, args)
@@ -432,25 +759,67 @@ local function cursor(keys, args)
 	local delivered = group['last-delivered-id']
 	local first, mark = '', delivered
 	if group['pending'] > 0 then
-		first = redis.call('XPENDING', key, name)[2] or ''
+		first = call('XPENDING', key, name)[2] or ''
 		if first ~= '' then
 			mark = id_before(first)
 		end
 	end
-	-- Asking for own entries behind the last one gives none, and restarts the consumer's idle clock.
-	redis.call('XREADGROUP', 'GROUP', name, args[2], 'COUNT', 1, 'STREAMS', key,
+	-- Reading own entries after the last one finds none, but restarts the consumer's idle clock.
+	call('XREADGROUP', 'GROUP', name, args[2], 'COUNT', 1, 'STREAMS', key,
 		info['last-generated-id'])
 	local lag = lag_of(key, info, delivered)
 	local own = prefix_of(keys[1]) .. 'cursor'
-	if redis.call('HGET', own, key) ~= mark then
-		redis.call('HSET', own, key, mark)
+	if call('HGET', own, key) ~= mark then
+		call('HSET', own, key, mark)
 	end
 	local removed = remove_idle_consumers(key, name, args[2], tonumber(args[3]))
-	return { group['pending'], first, lag, removed, delivered, info['last-generated-id'] }
+	local aside = aside_of(keys[1], key)
+	local waiting = call('XLEN', aside)
+	if waiting > 0 then
+		if not find_group(aside, name) then
+			make_group(aside, name, args[2])
+		end
+		remove_idle_consumers(aside, name, args[2], tonumber(args[3]))
+	end
+	return { group['pending'], first, lag, removed, delivered, info['last-generated-id'], waiting }
+end
+
+-- ---- the form of the data ----
+
+local former -- see above
+
+local function version(keys)
+	local prefix = prefix_of(keys[1])
+	local format = former and call('GET', prefix .. 'format')
+	if former and format ~= FORMAT then
+		if format or former.is_there(prefix) then
+			return redis.error_reply('ERR an earlier version wrote ' .. prefix ..
+				'*: stop its services, then run tandemctl functions load')
+		end
+		call('SET', prefix .. 'format', FORMAT)
+	end
+	return '@VERSION@'
+end
+
+local function upgrade(keys, args)
+	local prefix, cursor, rewritten = prefix_of(keys[1]), '0', 0
+	if former and call('GET', prefix .. 'format') ~= FORMAT then
+		call('SET', prefix .. 'format', UPGRADING)
+		cursor, rewritten = former.page(prefix, args[1])
+		if cursor == '0' then
+			call('SET', prefix .. 'format', FORMAT)
+		end
+	end
+	return { cursor, rewritten }
 end
 
 register('trim', trim, 'allow-oom')
-register('bury', bury, 'allow-oom')
+register('acknowledge', function(keys, args)
+	acknowledge(keys, args[1], args, 2)
+end, 'allow-oom')
+register('set_aside', set_aside, 'allow-oom')
+register('dead_letter', dead_letter, 'allow-oom')
 register('pending', pending, 'allow-oom')
 register('cursor', cursor, 'allow-oom')
-register('version', function() return '@VERSION@' end, 'allow-oom')
+register('version', version, 'allow-oom')
+register('upgrade', upgrade, 'allow-oom')

@@ -49,4 +49,21 @@ bool rt_polling_emptied(void);
 void rt_polling_turn_begin(int64_t end_ns);
 bool rt_polling_turn_end(void);
 
+/* ---- writing (corking.c): many answers are sent together ----
+ *
+ * gRPC writes each answer separately. What this thread writes between rt_cork and rt_uncork the kernel collects
+ * and sends in full packets, the last one at rt_uncork: the client is woken once. Uncork before the thread
+ * returns to its loop; do not nest. Without our sendmsg and epoll set both do nothing. */
+void rt_cork(void);
+void rt_uncork(void);
+/* Why answers are sent one by one, for a person; NULL: they are not. */
+const char *rt_corking_problem(void);
+
+/* ---- deadlocks (deadlocks.c): abseil's deadlock detection is off ----
+ *
+ * Debian's abseil looks for cycles among the mutexes that gRPC holds, a debugging aid that costs a tenth of a
+ * call. Call this once, before grpc_init. False: abseil has no function with a known name, and detection
+ * stays on. */
+bool rt_deadlock_detection_off(void);
+
 #endif

@@ -10,4 +10,7 @@ bool rt_interposed(const char *name, void (*own)(void));
 #define RT_INTERPOSED(name) rt_interposed(#name, (void (*)(void))(name))
 #define RT_NOT_INTERPOSED   "the program does not export its symbols"
 
+/* polling.c. Whether gRPC has this descriptor in its epoll set. */
+bool polling_knows(int fd);
+
 #endif

@@ -112,6 +112,16 @@ static bool leave_unread(int fd)
 	return known;
 }
 
+bool polling_knows(int fd)
+{
+	bool known;
+
+	pthread_mutex_lock(&lock);
+	known = fd >= 0 && (size_t)fd < entry_count && entries[fd].known;
+	pthread_mutex_unlock(&lock);
+	return known;
+}
+
 /* Whether a read outside of turns has to return EAGAIN once. The set reports changes only, so we make
  * it report the remaining input. A set that is polled does so by itself. */
 static bool must_break(int fd)

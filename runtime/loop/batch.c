@@ -15,15 +15,44 @@ struct rt_batch {
 	bool freed;                     /* while the task was queued: the task frees */
 };
 
+/* The number and weight of the next items that go together: a unit, or a single item. */
+static size_t unit_size(const struct rt_batch *batch, size_t *ret_weight)
+{
+	const struct rt_list *link = batch->waiting.next;
+	const void *unit = RT_CONTAINER_OF(link, struct rt_batch_item, link)->unit;
+	size_t count = 0;
+
+	*ret_weight = 0;
+	for (; link != &batch->waiting && count < batch->options.count_max; link = link->next) {
+		const struct rt_batch_item *item =
+			RT_CONTAINER_OF(link, struct rt_batch_item, link);
+
+		if (count > 0 && (unit == NULL || item->unit != unit))
+			break;
+		*ret_weight += item->weight;
+		count++;
+	}
+	return count;
+}
+
 static struct rt_batch_run *batch_take(struct rt_batch *batch)
 {
 	struct rt_batch_run *run = rt_alloc(batch->options.run_size);
+	size_t weight = 0;
 
 	run->batch = batch;
 	rt_list_init(&run->items);
-	while (run->count < batch->options.count_max && !rt_list_empty(&batch->waiting)) {
-		rt_list_push(&run->items, rt_list_pop(&batch->waiting));
-		run->count++;
+	while (!rt_list_empty(&batch->waiting)) {
+		size_t unit_weight, count = unit_size(batch, &unit_weight);
+
+		weight += unit_weight;
+		if (run->count > 0 &&
+		    (run->count + count > batch->options.count_max ||
+		     (batch->options.weight_max > 0 && weight > batch->options.weight_max)))
+			break;
+		run->count += count;
+		while (count-- > 0)
+			rt_list_push(&run->items, rt_list_pop(&batch->waiting));
 	}
 	batch->waiting_count -= run->count;
 	batch->in_flight++;

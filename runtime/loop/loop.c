@@ -57,6 +57,11 @@ struct real_loop {
 	struct signal_watch *signals;
 };
 
+/* Tasks for the end of a turn, in order. */
+struct deferred {
+	struct rt_task *first, **end;
+};
+
 struct rt_loop {
 	struct real_loop *real;  /* NULL: manual */
 	int64_t now_ms, unix_ms; /* manual only */
@@ -68,7 +73,7 @@ struct rt_loop {
 
 	_Atomic(struct rt_task *) posted; /* newest first */
 	atomic_bool sleeping, stop;
-	struct rt_task *deferred, **deferred_end;
+	struct deferred deferred, deferred_last;
 };
 
 static _Noreturn void die(const char *what)
@@ -347,24 +352,44 @@ static void run_posted(struct rt_loop *loop)
 	}
 }
 
-void rt_loop_defer(struct rt_loop *loop, struct rt_task *task)
+static void defer(struct rt_loop *loop, struct deferred *list, struct rt_task *task)
 {
 	if (task->queued)
 		return;
 	task->queued = true;
 	task->next = NULL;
-	*loop->deferred_end = task;
-	loop->deferred_end = &task->next;
+	*list->end = task;
+	list->end = &task->next;
 	if (loop->real != NULL)
 		uv_idle_start(&loop->real->idle, on_idle);
 }
 
-static void run_deferred(struct rt_loop *loop)
+void rt_loop_defer(struct rt_loop *loop, struct rt_task *task)
 {
-	struct rt_task *task = loop->deferred;
+	defer(loop, &loop->deferred, task);
+}
 
-	loop->deferred = NULL;
-	loop->deferred_end = &loop->deferred;
+void rt_loop_defer_last(struct rt_loop *loop, struct rt_task *task)
+{
+	defer(loop, &loop->deferred_last, task);
+}
+
+static bool has_deferred(const struct rt_loop *loop)
+{
+	return loop->deferred.first != NULL || loop->deferred_last.first != NULL;
+}
+
+static void deferred_clear(struct deferred *list)
+{
+	list->first = NULL;
+	list->end = &list->first;
+}
+
+static void run_list(struct deferred *list)
+{
+	struct rt_task *task = list->first;
+
+	deferred_clear(list);
 	while (task != NULL) {
 		struct rt_task *next = task->next;
 
@@ -372,6 +397,12 @@ static void run_deferred(struct rt_loop *loop)
 		task->run(task);
 		task = next;
 	}
+}
+
+static void run_deferred(struct rt_loop *loop)
+{
+	run_list(&loop->deferred);
+	run_list(&loop->deferred_last);
 }
 
 /* ---- the real loop ---- */
@@ -407,7 +438,7 @@ static void on_check(uv_check_t *handle)
 
 	atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
 	run_deferred(loop);
-	if (loop->deferred == NULL)
+	if (!has_deferred(loop))
 		uv_idle_stop(&loop->real->idle);
 	arm(loop);
 	if (atomic_exchange(&loop->stop, false))
@@ -418,7 +449,8 @@ static struct rt_loop *loop_alloc(uint64_t seed)
 {
 	struct rt_loop *loop = rt_alloc(sizeof(*loop));
 
-	loop->deferred_end = &loop->deferred;
+	deferred_clear(&loop->deferred);
+	deferred_clear(&loop->deferred_last);
 	random_seed(loop->random, seed);
 	return loop;
 }
@@ -481,7 +513,7 @@ void rt_loop_free(struct rt_loop *loop)
 		return;
 	assert(loop->timer_count == 0);
 	/* What was freed while its task was deferred is freed by that task. */
-	for (int i = 0; i < DEFERRED_TURNS_MAX && loop->deferred != NULL; i++)
+	for (int i = 0; i < DEFERRED_TURNS_MAX && has_deferred(loop); i++)
 		run_deferred(loop);
 	real = loop->real;
 	if (real != NULL) {
@@ -536,7 +568,7 @@ int64_t rt_loop_next_due(const struct rt_loop *loop)
 void rt_loop_run_due(struct rt_loop *loop)
 {
 	for (int turn = 0; turn < RUN_TURNS_MAX; turn++) {
-		if (rt_loop_next_due(loop) > loop->now_ms && loop->deferred == NULL &&
+		if (rt_loop_next_due(loop) > loop->now_ms && !has_deferred(loop) &&
 		    atomic_load(&loop->posted) == NULL)
 			return;
 		fire_timers(loop);

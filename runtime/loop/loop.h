@@ -75,6 +75,9 @@ void rt_loop_post(struct rt_loop *loop, struct rt_task *task);
 /* Loop thread: runs at the end of this turn (or of the next, when called by a deferred task).
  * Deferring what is deferred already does nothing. This is where batches are sent. */
 void rt_loop_defer(struct rt_loop *loop, struct rt_task *task);
+/* The same, but after all tasks of rt_loop_defer in this turn: for writing what the turn has gathered. Defer a task in
+ * one of the two ways only. */
+void rt_loop_defer_last(struct rt_loop *loop, struct rt_task *task);
 
 /* A file descriptor to watch. Real loops only. `on_ready` gets what is ready, out of RT_READABLE
  * and RT_WRITABLE; errors and hang-ups come as both, so that the read sees them. */
@@ -132,6 +135,9 @@ struct rt_batch; /* opaque */
 
 struct rt_batch_item {
 	struct rt_list link;
+	/* Consecutive items with the same unit go in one run, if they fit; NULL: none. */
+	const void *unit;
+	size_t weight; /* for example its bytes */
 };
 /* One batch under way. Comes zeroed, at the start of run_size bytes that are the sender's. */
 struct rt_batch_run {
@@ -141,6 +147,7 @@ struct rt_batch_run {
 };
 struct rt_batch_options {
 	size_t count_max;     /* items in a run */
+	size_t weight_max;    /* of all items of a run, unless it is a single unit; 0: no limit */
 	size_t in_flight_max; /* runs under way */
 	size_t gather;        /* items that a further run is worth; 0: one */
 	size_t waiting_max;   /* items waiting; rt_batch_add refuses one more */

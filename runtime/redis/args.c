@@ -1,7 +1,6 @@
 /* args.c - the arguments of a command, gathered one by one. */
 #include "redis.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static void args_reserve(struct rt_args *args)
@@ -40,10 +39,9 @@ void rt_args_copy(struct rt_args *args, const void *data, size_t length)
 
 void rt_args_int(struct rt_args *args, int64_t n)
 {
-	char text[24];
-	int length = snprintf(text, sizeof(text), "%lld", (long long)n);
+	char text[RT_INT_TEXT];
 
-	rt_args_copy(args, text, (size_t)length);
+	rt_args_copy(args, text, rt_int_text(n, text));
 }
 
 void rt_args_clear(struct rt_args *args)

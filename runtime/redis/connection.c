@@ -102,7 +102,7 @@ static void send_command(struct redis_connection *connection, struct rt_redis_op
 	redis_commands_add(connection, op, argc, argv, lengths);
 	if (!rt_timer_running(deadline) || deadline->due_ms > op->deadline_ms)
 		rt_timer_start(connection->loop, deadline, timeout_ms, deadline_passed);
-	rt_loop_defer(connection->loop, &connection->turn);
+	rt_loop_defer_last(connection->loop, &connection->turn);
 }
 
 static void connection_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
@@ -119,7 +119,7 @@ static void connection_command(struct rt_redis *redis, struct rt_redis_op *op, i
 		op->status = RT_BUSY;
 	if (op->status != RT_OK) {
 		rt_list_push(&connection->refused, &op->link);
-		rt_loop_defer(connection->loop, &connection->turn);
+		rt_loop_defer_last(connection->loop, &connection->turn);
 		return;
 	}
 	send_command(connection, op, argc, argv, lengths,
@@ -157,6 +157,7 @@ static void go_up(struct redis_connection *connection)
 	if (connection->options.on_state != NULL)
 		connection->options.on_state(&connection->redis, true,
 					     connection->options.user_data);
+	rt_redis_notify_up(&connection->redis);
 }
 
 static void greeted(struct rt_redis_op *op, int status, const redisReply *reply);
@@ -298,7 +299,7 @@ static void connection_reset(struct rt_redis *redis)
 	struct redis_connection *connection = connection_of(redis);
 
 	connection->reset = true;
-	rt_loop_defer(connection->loop, &connection->turn);
+	rt_loop_defer_last(connection->loop, &connection->turn);
 }
 
 static bool connection_up(const struct rt_redis *redis)
@@ -372,6 +373,28 @@ static void copy_options(struct redis_connection *connection,
 		own->pending_max = PENDING_MAX;
 }
 
+void rt_redis_await(struct rt_redis *redis, struct rt_redis_waiter *waiter,
+		    void (*up)(struct rt_redis_waiter *waiter))
+{
+	waiter->up = up;
+	rt_list_remove(&waiter->link);
+	rt_list_push(&redis->waiters, &waiter->link);
+}
+
+void rt_redis_notify_up(struct rt_redis *redis)
+{
+	struct rt_list now, *link;
+
+	rt_list_init(&now);
+	rt_list_move(&now, &redis->waiters);
+	while ((link = rt_list_pop(&now)) != NULL) {
+		struct rt_redis_waiter *waiter =
+			RT_CONTAINER_OF(link, struct rt_redis_waiter, link);
+
+		waiter->up(waiter);
+	}
+}
+
 int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
 		 struct rt_redis **ret)
 {
@@ -383,6 +406,7 @@ int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
 		return RT_INVALID;
 	connection = rt_alloc(sizeof(*connection));
 	connection->redis.ops = &connection_ops;
+	rt_list_init(&connection->redis.waiters);
 	connection->loop = loop;
 	copy_options(connection, options);
 	redis_clock_init(&connection->clock, connection);

@@ -30,6 +30,12 @@ void rt_args_function(struct rt_args *args, const struct rt_functions *functions
 	args->text_at[args->count - 1] = start + 1;
 }
 
+static void report_change(struct rt_functions_watch *watch)
+{
+	if (watch->changed != NULL)
+		rt_loop_defer(watch->loop, watch->changed);
+}
+
 static void set_problem(struct rt_functions_watch *watch, const char *what, const char *detail)
 {
 	snprintf(watch->problem, sizeof(watch->problem), "%s%s", what, detail);
@@ -55,6 +61,7 @@ static void note_answer(struct rt_functions_watch *watch, int status, const redi
 	else
 		set_problem(watch, "Redis would not run a function: ",
 			    refused ? reply->str : rt_status_text(status));
+	report_change(watch);
 }
 
 static void functions_loaded(struct rt_redis_op *op, int status, const redisReply *reply)
@@ -88,7 +95,8 @@ static void ask(struct rt_functions_watch *watch)
 		return;
 	watch->asking = true;
 	rt_args_function(&args, watch->functions, "version");
-	rt_args_str(&args, "0");
+	rt_args_str(&args, "1");
+	rt_args_str(&args, watch->own_stream);
 	rt_redis_send(watch->redis, &watch->op, &args, 0, version_asked);
 	rt_args_done(&args);
 }
@@ -104,11 +112,13 @@ static void look(struct rt_timer *timer)
 }
 
 void rt_functions_watch_start(struct rt_functions_watch *watch, struct rt_loop *loop,
-			      struct rt_redis *redis, const struct rt_functions *functions)
+			      struct rt_redis *redis, const struct rt_functions *functions,
+			      const char *own_stream)
 {
 	watch->loop = loop;
 	watch->redis = redis;
 	watch->functions = functions;
+	watch->own_stream = own_stream;
 	set_problem(watch, "not connected to Redis yet", "");
 	rt_timer_start(loop, &watch->timer, EVERY_MS, look);
 }
@@ -119,6 +129,8 @@ void rt_functions_watch_state(struct rt_functions_watch *watch, bool up)
 	if (up) {
 		set_problem(watch, "connected to Redis just now", "");
 		ask(watch);
+	} else {
+		report_change(watch);
 	}
 }
 

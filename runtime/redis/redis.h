@@ -86,6 +86,7 @@ struct rt_redis_ops {
 };
 struct rt_redis {
 	const struct rt_redis_ops *ops;
+	struct rt_list waiters; /* struct rt_redis_waiter, until it is up */
 };
 
 /* Sends a command; the arguments are copied before it returns. `lengths` NULL: C strings.
@@ -112,6 +113,21 @@ static inline bool rt_redis_up(const struct rt_redis *redis)
 {
 	return redis->ops->up(redis);
 }
+/* Waits for a connection to be up. */
+struct rt_redis_waiter {
+	struct rt_list link; /* initialise it before rt_redis_forget */
+	void (*up)(struct rt_redis_waiter *waiter);
+};
+/* Calls `up` once, when the connection is up the next time, after on_state: it may send commands, and must
+ * not free the connection. A waiter waits for one connection at a time, the last one given. */
+void rt_redis_await(struct rt_redis *redis, struct rt_redis_waiter *waiter,
+		    void (*up)(struct rt_redis_waiter *waiter));
+static inline void rt_redis_forget(struct rt_redis_waiter *waiter)
+{
+	rt_list_remove(&waiter->link);
+}
+/* For implementations of struct rt_redis_ops: calls the waiters when the connection is up. */
+void rt_redis_notify_up(struct rt_redis *redis);
 /* Why it is not up, for a person; "" when it is. */
 static inline const char *rt_redis_error(const struct rt_redis *redis)
 {
@@ -177,16 +193,19 @@ struct rt_functions_watch {
 	struct rt_loop *loop;
 	struct rt_redis *redis;
 	const struct rt_functions *functions;
+	const char *own_stream; /* the functions' first key */
 	struct rt_redis_op op;
 	struct rt_timer timer;
 	bool asking, stopped;
 	bool loaded; /* they were there when last asked, on this connection */
 	char problem[200];
+	struct rt_task *changed; /* deferred when the problem may have changed; or NULL */
 };
 
-/* `watch` is zeroed, and stopped before `redis` is freed; redis and functions are borrowed. */
+/* `watch` is zeroed, and stopped before `redis` is freed; the others are borrowed. */
 void rt_functions_watch_start(struct rt_functions_watch *watch, struct rt_loop *loop,
-			      struct rt_redis *redis, const struct rt_functions *functions);
+			      struct rt_redis *redis, const struct rt_functions *functions,
+			      const char *own_stream);
 /* To be called by the connection's on_state. */
 void rt_functions_watch_state(struct rt_functions_watch *watch, bool up);
 /* How a call of one of the functions ended: RT_UNREADY may mean that it is missing. */
@@ -215,6 +234,7 @@ struct rt_store_options {
 	const struct rt_functions *functions; /* of the context whose store it is */
 	int partition;                        /* {p} of its keys */
 	struct rt_metrics *metrics;           /* NULL: none */
+	struct rt_task *changed; /* deferred when rt_store_problem may have changed; or NULL */
 };
 int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 		 struct rt_store **ret);
@@ -232,7 +252,9 @@ struct rt_store_run {
 	struct rt_args *args; /* of the command that is being put together */
 	size_t index;         /* of the operation whose answer is being read */
 	int commands;         /* sent for these operations */
-	int64_t now_ms;       /* the last of rt_store_add_now */
+	/* The step's position in an answer that decode gets whole. */
+	size_t read;
+	const char *text;
 	struct rt_redis_op op;
 };
 #define RT_STORE_FOR_EACH(type, op, run)                                                           \
@@ -247,6 +269,7 @@ struct rt_store_step {
 	size_t in_flight_max; /* commands under way */
 	size_t gather;        /* operations that a further command is worth; 0: one */
 	size_t waiting_max;   /* operations that wait; one more ends with RT_BUSY */
+	size_t weight_max;    /* of the operations' items in a command; 0: no limit */
 	/* Which of the context's functions the command calls, with the own stream as its key. NULL:
 	 * begin puts in the command from its first word. */
 	const char *function;
@@ -286,10 +309,6 @@ void rt_store_refuse(struct rt_store_queue *queue, void *op, int status);
 /* Begins a call of one of the context's functions: its keys are the own stream and, unless it is
  * NULL, another one. */
 void rt_store_call(struct rt_store_run *run, const char *function, const char *second_key);
-/* The time of an operation as the functions read it, "<unix ms><RFC 3339>"; "" when it is that of the
- * operation before it in the command. */
-void rt_store_add_now(struct rt_store_run *run, int64_t now_ms);
-
 /* Reading answers. */
 bool rt_reply_is_array(const struct redisReply *reply, size_t length_min);
 bool rt_reply_is_string(const struct redisReply *reply);

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NOW_MAX 48
-
 struct rt_store_queue {
 	struct rt_list link; /* store->queues */
 	struct rt_store *store;
@@ -89,7 +87,6 @@ static void run_send(struct rt_batch_run *batch_run, void *user)
 	run->queue = queue;
 	run->user = queue->user;
 	run->args = &store->args;
-	run->now_ms = -1;
 	if (step->needs_functions && !store->watch.loaded) {
 		run_end(run, rt_redis_up(store->redis) ? RT_UNREADY : RT_LOST, NULL);
 		return;
@@ -187,7 +184,9 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 		free(store);
 		return rc;
 	}
-	rt_functions_watch_start(&store->watch, loop, store->redis, options->functions);
+	store->watch.changed = options->changed;
+	rt_functions_watch_start(&store->watch, loop, store->redis, options->functions,
+				 store->events_key);
 	*ret = store;
 	return RT_OK;
 }
@@ -201,6 +200,7 @@ int rt_store_queue_new(struct rt_store *store, const struct rt_store_step *step,
 		.in_flight_max = step->in_flight_max,
 		.gather = step->gather,
 		.waiting_max = step->waiting_max,
+		.weight_max = step->weight_max,
 		.run_size = sizeof(struct rt_store_run),
 		.send = run_send,
 		.user_data = queue,
@@ -271,22 +271,6 @@ void rt_store_call(struct rt_store_run *run, const char *function, const char *s
 	rt_args_str(run->args, store->events_key);
 	if (second_key != NULL)
 		rt_args_str(run->args, second_key);
-}
-
-void rt_store_add_now(struct rt_store_run *run, int64_t now_ms)
-{
-	char text[NOW_MAX], time[RT_TIME_TEXT];
-	int length;
-
-	now_ms = RT_MAX(now_ms, 0);
-	if (now_ms == run->now_ms) {
-		rt_args_add(run->args, "", 0);
-		return;
-	}
-	run->now_ms = now_ms;
-	rt_time_format(now_ms, time);
-	length = snprintf(text, sizeof(text), "%" PRId64 "%s", now_ms, time);
-	rt_args_copy(run->args, text, (size_t)length);
 }
 
 /* ---- answers ---- */

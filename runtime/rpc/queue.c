@@ -407,6 +407,7 @@ void rt_rpc_init(void)
 	/* gRPC would poll for its clients' sake from a thread of its own now and then, and leave
 	 * us what it took and did not process. The loop polls often enough. */
 	(void)setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "0", 1);
+	(void)rt_deadlock_detection_off(); /* only for speed */
 	rt_polling_init();
 }
 

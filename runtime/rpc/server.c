@@ -255,6 +255,10 @@ static void report_interposed(const struct rt_server *server)
 				      "1 if connections are limited and a lack of descriptors "
 				      "does not end accepting."),
 		      rt_accept_guard_problem() == NULL);
+	rt_series_set(
+		rt_metric_plain(server->metrics, RT_GAUGE, "tandem_grpc_corking",
+				"1 if answers that are ready together are sent in one write."),
+		rt_corking_problem() == NULL);
 }
 
 int rt_server_start(struct rt_server *server)

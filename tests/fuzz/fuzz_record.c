@@ -1,5 +1,8 @@
 /* fuzz_record.c - bytes as the record of an order in Redis: the order that order_view makes of it must
  * be one that any client can read. And the small parsers of ids, numbers, times and reservations. */
+#include <inttypes.h>
+#include <string.h>
+
 #include "base/base.h"
 #include "check.h"
 #include "ctl/audit.h"
@@ -33,10 +36,12 @@ static void view(const struct order_record *record)
 	}
 }
 
-static void read_record(struct fuzz *fuzz)
+/* A text as functions.lua stores it, with parts that may be wrong. */
+static void make_text(struct fuzz *fuzz, struct rt_buf *ret)
 {
-	static const char *const statuses[] = { "PENDING",   "RESERVED",  "REJECTED",
-						"CONFIRMED", "CANCELLED", "EXPIRED" };
+	static const char *const states[] = { "PENDING",   "RESERVED",   "REJECTED",  "REJECTED~",
+					      "CONFIRMED", "CONFIRMED~", "CANCELLED", "CANCELLED~",
+					      "EXPIRED",   "EXPIRED~" };
 	static const char *const histories[] = {
 		"placed@1764000000000-1",
 		"placed@1764000000000-1 reserved+5-2",
@@ -45,31 +50,65 @@ static void read_record(struct fuzz *fuzz)
 		"placed@1764000000000-1 again+3-2 reserved+5-2 cancelled+9-3 settled+10-4",
 		"placed@1764000000000-1 expired+5-2",
 	};
-	struct order_history history;
-	struct order_history_item item;
-	struct order_record record = { .order_id = "ord_aaaaaaaaaaaaaaaaaaaaaaaaaa" };
-	char *status = pick(fuzz, statuses, RT_LENGTH(statuses));
-	char *text = pick(fuzz, histories, RT_LENGTH(histories));
-	char *placed, *detail;
+	char *state = pick(fuzz, states, RT_LENGTH(states));
+	char *history = pick(fuzz, histories, RT_LENGTH(histories));
+	int64_t version = fuzz_int(fuzz), hold_ms = fuzz_int(fuzz), attempt = fuzz_int(fuzz);
+	size_t placed_length, detail_length;
+	char *placed = fuzz_text(fuzz, &placed_length), *detail = fuzz_text(fuzz, &detail_length);
 
-	record.history = text;
-	record.version = (uint64_t)fuzz_int(fuzz);
-	record.hold_ms = fuzz_int(fuzz);
-	record.attempt = (uint32_t)fuzz_int(fuzz);
-	placed = fuzz_text(fuzz, &record.placed_length);
-	detail = fuzz_text(fuzz, &record.detail_length);
-	record.placed = (const uint8_t *)placed;
-	record.detail = (const uint8_t *)detail;
-	if (order_state_parse(status, fuzz_byte(fuzz) & 1, &record.state))
-		view(&record);
-	(void)order_created_ms(&record);
-	order_history_begin(&history, text);
-	while (order_history_next(&history, &item))
-		FUZZ_MUST(item.unix_ms >= 0 && item.unix_ms <= RT_TIME_MS_MAX);
-	free(status);
-	free(text);
+	rt_buf_printf(ret, "%s %" PRId64 " %" PRId64 " ", state, version, hold_ms);
+	if (attempt != 1)
+		rt_buf_printf(ret, "attempt=%" PRId64 " ", attempt);
+	rt_buf_printf(ret, "%s\n%zu\n", history,
+		      fuzz_byte(fuzz) % 8 == 7 ? (size_t)fuzz_byte(fuzz) : placed_length);
+	rt_buf_add(ret, placed, placed_length);
+	rt_buf_add(ret, detail, detail_length);
+	free(state);
+	free(history);
 	free(placed);
 	free(detail);
+}
+
+static void read_order(const char *text, size_t length)
+{
+	struct order_history history;
+	struct order_history_item item;
+	struct order_record record;
+
+	if (!order_record_read(text, length, "ord_aaaaaaaaaaaaaaaaaaaaaaaaaa", &record))
+		return;
+	/* Its parts are in the text, in order, after the history. */
+	FUZZ_MUST(record.history >= text &&
+		  memchr(record.history, '\n', (size_t)(text + length - record.history)) != NULL);
+	FUZZ_MUST(record.placed >= (const uint8_t *)text);
+	FUZZ_MUST(record.placed + record.placed_length + record.detail_length ==
+		  (const uint8_t *)text + length);
+	FUZZ_MUST((record.detail == NULL) == (record.detail_length == 0));
+	view(&record);
+	(void)order_created_ms(&record);
+	order_history_begin(&history, record.history);
+	while (order_history_next(&history, &item))
+		FUZZ_MUST(item.unix_ms >= 0 && item.unix_ms <= RT_TIME_MS_MAX);
+	FUZZ_MUST(history.at < (const char *)record.placed);
+}
+
+/* In a block of exactly its length, so that sanitizers find reads past its end. */
+static void read_copy(const char *text, size_t length)
+{
+	char *copy = malloc(length);
+
+	if (copy != NULL && length > 0)
+		read_order(memcpy(copy, text, length), length);
+	free(copy);
+}
+
+static void read_record(struct fuzz *fuzz)
+{
+	struct rt_buf text = { NULL, 0, 0 };
+
+	make_text(fuzz, &text);
+	read_copy(text.data, text.length);
+	rt_buf_done(&text);
 }
 
 static void read_text(const char *text, size_t length)
@@ -116,6 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	text = fuzz_text(&fuzz, &length);
 	read_text(text, length);
+	read_copy(text, length);
 	free(text);
 	return 0;
 }

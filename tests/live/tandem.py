@@ -12,7 +12,9 @@ the .proto files: protoc compiles them, the calls are made from their descriptor
 At the end of the class, SIGTERM must end every process with exit code 0, and no log may hold a
 sanitizer's report. TANDEM_BUILD names the build to test; build/ when it is not set.
 """
+import collections
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -40,6 +42,9 @@ OPEN = os.path.join(ROOT, "scripts", "lib", "redis-open")
 with open(os.path.join(ROOT, "contexts"), encoding="utf-8") as _contexts:
     CONTEXTS = tuple(line.split()[0] for line in _contexts if line.strip() and line[0] != "#")
 SERVICES = (*CONTEXTS, "gateway")
+
+ORDERS, STOCK = "order:{0}:events", "inventory:{0}:events"  # the streams of events
+ASIDE = ("inventory:{0}:aside:order", "order:{0}:aside:inventory")  # of their readers
 
 ORDER_SERVICE = "tandem.order.v1.OrderService"
 INVENTORY_SERVICE = "tandem.inventory.v1.InventoryService"
@@ -202,6 +207,94 @@ class Redis:
 def pairs(flat):
     """{name: value} of an answer that lists a name, its value, the next name, and so on."""
     return dict(zip(flat[::2], flat[1::2]))
+
+
+# ---- data in Redis ----
+
+
+class Event(collections.namedtuple("Event", "stream_id type subject seq time data attempt traceparent")):
+    """An event of an entry. Texts are str, its data bytes; stream_id is its entry's."""
+
+    @property
+    def name(self):
+        """OrderPlaced"""
+        return self.type.rpartition(".")[2]
+
+    @property
+    def id(self):
+        return f"{self.subject}/{self.seq}"
+
+    def fields(self):
+        """Its fields as a single event, one for each part, for XADD."""
+        parts = {"id": self.id, "type": self.type, "subject": self.subject, "seq": self.seq}
+        parts |= {"time": self.time, "data": self.data}
+        if self.attempt > 1:
+            parts["attempt"] = self.attempt
+        if self.traceparent:
+            parts["traceparent"] = self.traceparent
+        return [part for pair in parts.items() for part in pair]
+
+
+def events_of(protos, stream_id, flat):
+    """The events of an entry, read as proto/tandem/events/v1/events.proto describes; none when it is not
+    such an entry."""
+    fields = pairs(flat)
+    text = lambda name, otherwise="": fields.get(name, otherwise.encode()).decode()  # noqa: E731
+    if b"type" in fields:
+        parts = (text(b"type"), text(b"subject"), int(text(b"seq")), text(b"time"))
+        attempt, trace = int(text(b"attempt", "1")), text(b"traceparent")
+        return [Event(stream_id.decode(), *parts, fields.get(b"data", b""), attempt, trace)]
+    named = [
+        (kind.decode(), name.decode())
+        for kind, names in zip(flat[::2], flat[1::2])
+        if kind not in (b"time", b"batch", b"replayed")
+        for name in names.split(b" ")
+    ]
+    if not all("/" in name for _, name in named):
+        return []
+    batch = protos.message("tandem.events.v1.EventBatch").FromString(fields.get(b"batch", b""))
+    none = (None,) * len(named)
+    found = []
+    for (kind, name), data, attempt, trace in zip(
+        named, batch.data or none, batch.attempt or none, batch.traceparent or none, strict=True
+    ):
+        subject, _, seq = name.rpartition("/")
+        parts = (kind, subject, int(seq), text(b"time"), data or b"", attempt or 1, trace or "")
+        found.append(Event(stream_id.decode(), *parts))
+    return found
+
+
+@dataclasses.dataclass
+class Record:
+    """An order as order/functions.lua stores it. All parts are bytes, so they may be invalid.
+    `state` ends in '~' when an order that ended is not settled."""
+
+    KEY = "order:{0}:orders"
+
+    state: bytes
+    version: bytes
+    hold: bytes
+    attempt: bytes  # b" attempt=2", or nothing
+    history: bytes
+    placed: bytes
+    detail: bytes
+
+    @classmethod
+    def read(cls, text):
+        head, size, rest = text.split(b"\n", 2)
+        words, placed, history = head.partition(b" placed@")
+        state, version, hold, *attempt = words.split(b" ")
+        size = int(size)
+        attempt = b"".join(b" " + word for word in attempt)
+        return cls(state, version, hold, attempt, (placed + history)[1:], rest[:size], rest[size:])
+
+    def text(self):
+        head = b" ".join((self.state, self.version, self.hold + self.attempt, self.history))
+        return head + b"\n%d\n" % len(self.placed) + self.placed + self.detail
+
+    def change(self, **parts):
+        """The text with some parts changed."""
+        return dataclasses.replace(self, **parts).text()
 
 
 # ---- processes ----
@@ -722,6 +815,36 @@ class Live(unittest.TestCase):
                 self.assertLess(time.monotonic(), deadline, f"{len(waiting)} undecided: {still[:5]}")
                 time.sleep(0.02)
         return names
+
+    def events(self, stream, subject=None):
+        """The events in a stream, or those of an order or SKU."""
+        entries = self.tandem.redis_as()("XRANGE", stream, "-", "+")
+        found = [event for entry in entries for event in events_of(self.protos, *entry)]
+        return [event for event in found if subject in (None, event.subject)]
+
+    def written(self, stream):
+        """The number of events ever written to a stream, from its last id."""
+        redis = self.tandem.redis_as()
+        if not redis("EXISTS", stream):
+            return 0
+        return int(pairs(redis("XINFO", "STREAM", stream))[b"last-generated-id"].split(b"-")[1])
+
+    def all_read(self):
+        """Both groups have read and acknowledged everything, and nothing is set aside."""
+        redis = self.tandem.redis_as()
+        for stream in (ORDERS, STOCK):
+            last = pairs(redis("XINFO", "STREAM", stream))[b"last-generated-id"]
+            for group in map(pairs, redis("XINFO", "GROUPS", stream)):
+                if group[b"pending"] or group[b"last-delivered-id"] != last:
+                    return False
+        return not any(redis("XLEN", stream) for stream in ASIDE)
+
+    def caught_up(self):
+        until(self.all_read, 30 * SLOW, "both groups have read everything")
+
+    def record(self, order_id):
+        """The order as it is stored."""
+        return Record.read(self.tandem.redis_as()("HGET", Record.KEY, order_id))
 
     def adds_up(self, sku):
         """The stock of a SKU, after checking that its counters add up."""

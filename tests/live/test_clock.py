@@ -80,7 +80,7 @@ class StreamAhead(tandem.Live):
         self.stock("tea", 10)
         seconds, _ = self.tandem.redis_as()("TIME")
         ahead = (int(seconds) + 3600) * 1000
-        for stream in ("order:{0}:events", "inventory:{0}:events"):
+        for stream in (tandem.ORDERS, tandem.STOCK):
             self.tandem.redis_as("ops")("XADD", stream, f"{ahead}-1", "foreign", "entry")
         short = self.place("tea", hold={"seconds": 1}, wait_for_decision=True)
         held = self.place("tea", hold={"seconds": 900}, wait_for_decision=True)

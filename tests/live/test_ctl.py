@@ -133,7 +133,9 @@ class Ctl(tandem.Live):
         only = self.json("events", "tail", "--type", "StockAdjusted", "-n", "1")
         self.assertEqual([e["type"] for e in only], ["tandem.inventory.v1.StockAdjusted"])
         self.assertEqual(self.json("events", "tail", "--order", number, "--since", "1h"), events)
-        for args in (("events", "tail"), ("dead", "list"), ("dead", "discard", "--all")):
+        for args in (
+            ("events", "tail"), ("events", "aside"), ("dead", "list"), ("dead", "discard", "--all")
+        ):
             self.ctl(*args, "--type", "OrderPlced", code=WRONG)
             self.assertIn("OrderPlaced, OrderReserved", self.said)
         self.ctl("events", "tail", "--type", "tandem.order.v1.OrderPlced", code=WRONG)
@@ -214,6 +216,55 @@ class Ctl(tandem.Live):
             life = self.one("explain", number)
             self.assertIn("was lost from the stream", life["because"])
 
+    def test_what_is_set_aside(self):
+        """A cancellation that inventory cannot process, and another one behind it: explain shows both, and
+        once the cause is gone the order is settled."""
+        self.stock("a-apple", 10)
+        number = self.place("a-apple", 2, wait_for_decision=True).order_id
+        self.assertEqual(self.json("events", "aside", "--order", number), [])
+        ops = self.tandem.redis_as("ops")
+        good = ops("HGET", "inventory:{0}:r", number)
+        ops("HSET", "inventory:{0}:r", number, "damaged")
+        self.ctl("order", "cancel", "--reason", "x", number)
+
+        def aside():
+            return self.json("events", "aside", "--context", "inventory", "--order", number)
+
+        tandem.until(lambda: any(row["failed"] for row in aside()), 20 * tandem.SLOW, aside, every=0.1)
+        kind, time_ = "tandem.order.v1.OrderCancelled", "2026-01-01T00:00:00.000Z"
+        ops("XADD", tandem.ORDERS, "*", kind, f"{number}/3", "time", time_)
+        tandem.until(lambda: len(aside()) > 1, 20 * tandem.SLOW, aside, every=0.1)
+        first, second = aside()
+        self.assertEqual(first["event_id"], f"{number}/3")
+        self.assertEqual(first["type"], kind)
+        self.assertEqual((first["behind"], second["behind"]), (None, f"{number}/3"))
+        [placed] = [event for event in self.events(tandem.ORDERS, number) if event.seq == 3][:1]
+        self.assertEqual(first["entry_stream_id"], placed.stream_id)
+        self.assertNotIn("original_stream_id", first)
+        self.assertTrue(first["consumer"], first)
+        life = self.one("explain", number)
+        self.assertRegex(
+            life["because"],
+            r"CANCELLED .*; inventory has set OrderCancelled aside for .*: it failed \d+ times?, "
+            r"and waits for its next try\.",
+        )
+        rows = [event["text"] for event in life["events"] if event["kind"] == "set aside"]
+        self.assertEqual(len(rows), 2)
+        self.assertRegex(rows[0], r"OrderCancelled \(.*\) failed \d+ times? and waits for its next try")
+        self.assertIn(f"waits for OrderCancelled ({number}/3), which is tried again", rows[1])
+        [lag] = [row for row in self.json("events", "lag") if row["group"] == "inventory"]
+        self.assertEqual((lag["aside"], lag["pending"]), (2, 0))
+        text = self.ctl("events", "aside")
+        self.assertTrue(text.startswith("STREAM_ID "), text)
+        self.assertIn("its next try", text)
+        ops("HSET", "inventory:{0}:r", number, good)
+        ops.close()
+        tandem.until(lambda: self.get(number).settled, 20 * tandem.SLOW, "settled")
+        self.caught_up()
+        self.assertEqual(aside(), [])
+        self.assertIn("nothing is set aside", self.ctl("events", "aside"))
+        self.assertEqual(self.one("stock", "get", "a-apple")["available"], 10)
+
     def add_dead_letter(self):
         """Adds an entry that inventory cannot process; its id as a dead letter."""
         redis = self.tandem.redis_as("ops")
@@ -290,12 +341,11 @@ class Ctl(tandem.Live):
         self.stock("r-apple", 5)
         number = self.place("r-apple", 2, wait_for_decision=True).order_id
         redis = self.tandem.redis_as("ops")
-        entries = redis("XRANGE", "order:{0}:events", "-", "+")
-        [[stream_id, fields]] = [e for e in entries if f"{number}/1".encode() in e[1]]
+        [placed] = [event for event in self.events(tandem.ORDERS, number) if event.seq == 1]
         for _ in range(2):
             redis(
-                *("XADD", "inventory:{0}:dead", "*", *fields, "stream", "order:{0}:events"),
-                *("stream_id", stream_id, "group", "inventory", "reason", "by hand"),
+                *("XADD", "inventory:{0}:dead", "*", *placed.fields(), "stream", tandem.ORDERS),
+                *("stream_id", placed.stream_id, "group", "inventory", "reason", "by hand"),
             )
         redis.close()
         self.assertEqual(len(self.json("dead", "replay", "--all", "--reason", "by hand")), 2)

@@ -18,13 +18,14 @@ TYPES = (
     "google.rpc.BadRequest",
     "nobody.knows.This",
 )
-STREAMS = ("order:{0}:events", "inventory:{0}:events", "order:{0}:dead", "inventory:{0}:dead")
-EVENTS, DEAD = STREAMS[:2], STREAMS[2:]
+STREAMS = (tandem.ORDERS, tandem.STOCK, "order:{0}:dead", "inventory:{0}:dead", *tandem.ASIDE)
+EVENTS, DEAD, ASIDE = STREAMS[:2], STREAMS[2:4], STREAMS[4:]
 CUSTOMER = "victim"
 CUSTOMERS = f"order:{{0}}:customer:{CUSTOMER}"
 TIMERS, HELD, STOCK, SKUS = "order:{0}:timers", "inventory:{0}:r", "inventory:{0}:stock", "inventory:{0}:skus"
 KEYS = (
     *STREAMS,
+    tandem.Record.KEY,
     TIMERS,
     "order:{0}:cursor",
     CUSTOMERS,
@@ -112,7 +113,7 @@ class Hostile(tandem.Live):
         return self.entry(to, *[part for pair in fields.items() for part in pair])
 
     def plant_entries(self):
-        """Entries in all four streams; the services move those in the event streams to the dead letters."""
+        """Entries in all streams; the services move those in the event streams to the dead letters."""
         lines = b"".join(b"\x12\x05\x0a\x01a\x10\x01" for _ in range(2000))
         contents = {
             "not a message": b"\xff" * 40,
@@ -151,20 +152,25 @@ class Hostile(tandem.Live):
                 self.ids.append(self.event(stream, TYPES[0], self.good, seq=number, attempt=number,
                                            replayed=number, deliveries=number, stream=stream,
                                            stream_id=number, dead_time=number))
+            # Many events, with a batch of another length, or invalid names.
+            for number, content in enumerate(contents.values()):
+                names = f"{self.good}/{number} {HIDDEN}/1 /2 x//3"
+                add(TYPES[number % len(TYPES)], names, "time", HIDDEN, "batch", content)
+            add(TYPES[0], self.good + "/1 " * 5000)
+            add(TYPES[0], f"{self.good}/99999999999999999999", TYPES[1], "a/1", TYPES[0], " / /")
             # Like a dead letter, from a stream into which it may be replayed.
             self.ids.append(self.event(stream, TYPES[0], "\x1b[2J", stream=STREAMS[0],
                                        stream_id="1-1", group=HIDDEN, reason=HIDDEN))
 
     def plant_orders(self):
         """Orders, reservations, timers and stock that make no sense; their ids."""
-        placed = self.redis("HGET", f"order:{{0}}:o:{self.good}", "placed")
-        sound = {"status": "RESERVED", "version": "2", "hold": "900000", "placed": placed,
-                 "history": "placed@1764000000000-1 reserved+5-2"}
+        sound = self.record(self.good)
+        sound.history = b"placed@1764000000000-1 reserved+5-2"
         faults = [
-            {"status": "LOST"}, {"status": b"\x00" * 50}, {"status": HIDDEN},
+            {"state": "LOST"}, {"state": b"\x00" * 50}, {"state": HIDDEN},
             {"version": "-1"}, {"version": "9" * 30}, {"version": "18446744073709551615"},
             {"hold": "-5"}, {"hold": "9223372036854775807"}, {"hold": "x"}, {"hold": b"\x00"},
-            {"attempt": "-7"}, {"attempt": "99999999999"}, {"attempt": b"\xff"},
+            {"attempt": " attempt=-7"}, {"attempt": " attempt=99999999999"}, {"attempt": b" \xff"},
             {"history": ""}, {"history": b"\x00placed"}, {"history": "x" * (1 << 20)},
             {"history": "placed@9223372036854775807-1 reserved+9223372036854775807-2"},
             {"history": "placed@99999999999999999999-1 reserved+0-2"},
@@ -174,23 +180,23 @@ class Hostile(tandem.Live):
             {"placed": b""}, {"placed": b"\xff" * 9}, {"placed": b"\x0a\x03\x0a\x01\xff"},
             {"placed": b"\x0a\x04\x0a\x02a\x00"}, {"placed": b"\x0a" * 5000},
             {"placed": b"p" * (1 << 20)},
-            {"status": "REJECTED", "settled": "1", "history": "placed@1-1 rejected+5-2",
+            {"state": "REJECTED", "history": "placed@1-1 rejected+5-2",
              "detail": b"\xff" * 50},
-            {"status": "CANCELLED", "history": "placed@1-1 cancelled+5-2",
+            {"state": "CANCELLED~", "history": "placed@1-1 cancelled+5-2",
              "detail": b"\x0a" + bytes([len(HIDDEN.encode())]) + HIDDEN.encode()},
-            {"status": "CANCELLED", "history": "placed@1-1 cancelled+5-2", "detail": b"\x0a\x01\xff"},
+            {"state": "CANCELLED~", "history": "placed@1-1 cancelled+5-2", "detail": b"\x0a\x01\xff"},
         ]
         names = []
         for number, fault in enumerate(faults):
             names.append("ord_" + "a" * 23 + f"{number:03}".translate(str.maketrans("0189", "wxyz")))
-            record = {**sound, **fault}
-            self.redis("HSET", f"order:{{0}}:o:{names[-1]}", *[p for i in record.items() for p in i])
+            fault = {k: v if isinstance(v, bytes) else v.encode() for k, v in fault.items()}
+            self.redis("HSET", tandem.Record.KEY, names[-1], sound.change(**fault))
             self.redis("ZADD", CUSTOMERS, "0", names[-1])
             self.redis("ZADD", TIMERS, ("inf", "-inf", "-1", "1e300")[number % 4], names[-1])
         strange = ["x", HIDDEN, "", " ", "\x1b[31m"]
         for name in [*strange, b"a\x00b", b"\x00", b"\xff\xfe", b"n" * 5000]:
             name = name if isinstance(name, bytes) else name.encode()
-            self.redis("HSET", b"order:{0}:o:" + name, "status", "PENDING")
+            self.redis("HSET", tandem.Record.KEY, name, "PENDING")
             self.redis("ZADD", TIMERS, "5", name)
             self.redis("HSET", HELD, name, "RESERVED 1 1 tea=1")
             self.redis("HSET", STOCK, name, "1 0 0 1 1")
@@ -202,8 +208,11 @@ class Hostile(tandem.Live):
                    b"RESERVED 1 1 tea=1\x00tea=1", b"\x00", b"\xff" * 300, "RESERVED 1 1 " + "a=1 " * 50000]
         for number, record in enumerate(records):
             self.redis("HSET", HELD, names[number], record)
-        self.redis("SET", "order:{0}:o:ord_" + "b" * 26, "a string")
-        names.append("ord_" + "b" * 26)
+        line = b"PENDING 1 5 placed@1-1\n"
+        for letter, text in zip("bcdefgh", (b"a text", b"", b"\n", line, line + b"-1\n",
+                                            line + b"99999999999\n", line + b"5\nab")):
+            names.append("ord_" + letter * 26)
+            self.redis("HSET", tandem.Record.KEY, names[-1], text)
         counters = ["", "1 2 3", "-1 0 0 -1 1", "9" * 400, "1 0 0 1 1 ", b"1 0 0 1 1\x001", HIDDEN,
                     "18446744073709551615 1 0 0 1", b"\xff" * 200]
         for number, text in enumerate(counters):
@@ -234,7 +243,9 @@ class Hostile(tandem.Live):
             (["events", "tail"], EVENTS),
             (["events", "tail", "-n", "100000"], EVENTS),
             (["events", "tail", "--order", self.good, "--since", "1h"], EVENTS),
-            (["events", "lag"], EVENTS),
+            (["events", "lag"], (*EVENTS, *ASIDE)),
+            (["events", "aside"], (*EVENTS, *ASIDE)),
+            (["events", "aside", "--order", self.good], (*EVENTS, *ASIDE)),
             *[(["events", "show", i], EVENTS) for i in (*ends, f"{self.good}/1", HIDDEN, "/")],
             (["dead", "list"], DEAD),
             (["dead", "list", "--reason", "\u202e"], DEAD),
@@ -243,7 +254,7 @@ class Hostile(tandem.Live):
             (["dead", "discard", "--all", "--dry-run"], DEAD),
             (["audit", "--window", "10ms"], KEYS),
             (["doctor"], KEYS),
-            (["explain", self.good], (*STREAMS, TIMERS, HELD)),
+            (["explain", self.good], (*STREAMS, tandem.Record.KEY, TIMERS, HELD)),
         ]
         return [args for args, reads in commands if not keys or set(keys) & set(reads)]
 

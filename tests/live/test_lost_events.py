@@ -2,33 +2,15 @@
 operator."""
 
 import tandem
+from tandem import ORDERS, STOCK
 
-ORDERS, STOCK = "order:{0}:events", "inventory:{0}:events"
 RESERVATIONS = "inventory:{0}:r"
 
 
-class Streams(tandem.Live):
-    def caught_up(self):
-        redis = self.tandem.redis_as()
-
-        def all_read():
-            for stream in (ORDERS, STOCK):
-                last = tandem.pairs(redis("XINFO", "STREAM", stream))
-                for group in redis("XINFO", "GROUPS", stream):
-                    group = tandem.pairs(group)
-                    if group[b"pending"] or group[b"last-delivered-id"] != last[b"last-generated-id"]:
-                        return False
-            return True
-
-        tandem.until(all_read, 30 * tandem.SLOW, "both groups have read everything")
-
-
-class Lost(Streams):
+class Lost(tandem.Live):
     ENV = {
         "TANDEM_ORDER_RETRY_MIN": "1s",
         "TANDEM_ORDER_RETRY_MAX": "4s",
-        "TANDEM_CLAIM_IDLE": "2s",
-        "TANDEM_CLAIM_EVERY": "500ms",
         "TANDEM_DELIVERIES_MAX": "3",
         "TANDEM_EVENT_RETRY_MAX": "500ms",
     }
@@ -146,7 +128,7 @@ class Lost(Streams):
         self.assertEqual(self.name(self.get(subject)), "RESERVED")
 
 
-class Compensation(Streams):
+class Compensation(tandem.Live):
     """A reservation's record is lost, its request is repeated, and inventory reserves for an order that
     was rejected: it releases the stock again, whatever else is lost."""
 
@@ -164,10 +146,8 @@ class Compensation(Streams):
         return order.order_id
 
     def repeat_request(self, order_id):
-        ops = self.tandem.redis_as("ops")
-        for _, entry in ops.entries(ORDERS):
-            if entry[b"id"].decode() == f"{order_id}/1":
-                ops("XADD", ORDERS, "*", *[part for pair in entry.items() for part in pair])
+        [placed] = [event for event in self.events(ORDERS, order_id) if event.seq == 1]
+        self.tandem.redis_as("ops")("XADD", ORDERS, "*", *placed.fields())
 
     def released(self, sku, order_id):
         ops = self.tandem.redis_as("ops")
@@ -191,13 +171,9 @@ class Compensation(Streams):
         order_id = self.refused("late")
         self.repeat_request(order_id)
         self.released("late", order_id)
-        types = [
-            entry[b"type"].decode().rpartition(".")[2]
-            for _, entry in self.tandem.redis_as("ops").entries(ORDERS)
-            if entry[b"subject"] == order_id.encode()
-        ]
         self.assertEqual(
-            types, ["OrderPlaced", "OrderRejected", "OrderPlaced", "OrderRejected", "OrderSettled"]
+            [event.name for event in self.events(ORDERS, order_id)],
+            ["OrderPlaced", "OrderRejected", "OrderPlaced", "OrderRejected", "OrderSettled"],
         )
 
     def test_request_to_release_is_lost(self):
@@ -214,24 +190,20 @@ class Compensation(Streams):
             self.tandem.inventory.kill()
 
         def asked():
-            entry = ops("XREVRANGE", ORDERS, "+", "-", "COUNT", 1)[0]
-            return b"tandem.order.v1.OrderRejected" in entry[1] and entry
+            event = self.events(ORDERS)[-1]
+            return event.name == "OrderRejected" and event
 
-        entry = tandem.until(asked, 20 * tandem.SLOW, "asked to release")
-        ops("XDEL", ORDERS, entry[0])
+        event = tandem.until(asked, 20 * tandem.SLOW, "asked to release")
+        ops("XDEL", ORDERS, event.stream_id)
         self.tandem.start()
         self.released("lost", order_id)
 
 
 class Instances(tandem.Live):
-    """Two instances of order and two of inventory share the work; one of each is killed under load."""
+    """Two instances of order and two of inventory share the work; one of each is killed, and frozen, under load."""
 
     MORE = ("order2", "inventory2")
-    ENV = {
-        "TANDEM_CLAIM_IDLE": "2s",
-        "TANDEM_CLAIM_EVERY": "500ms",
-        "TANDEM_ORDER_RETRY_MIN": "20s",  # so that claims, not repeated requests, decide the orders
-    }
+    ENV = {"TANDEM_ORDER_RETRY_MIN": "20s"}  # so that claims, not repeated requests, decide the orders
 
     def test_killed_under_load(self):
         self.stock("shared", 1000000)
@@ -252,6 +224,59 @@ class Instances(tandem.Live):
                 self.assertLess(took, (2 + 5) * tandem.SLOW, "claim time and 5 s at most")
                 self.assertEqual(self.name(order), "RESERVED")
         self.assertEqual(self.adds_up("shared").reserved, len(loads.placed))
+
+    def test_longest_wait(self):
+        """One instance of each is frozen, and later dies: the other takes over its events, and no order waits
+        for long. Prints the longest wait."""
+        self.stock("waited", 1000000)
+        loads = [
+            tandem.Load(self.connect()[0], "waited", f"waited-{n}", wait_for_decision=True, timeout=30)
+            for n in range(24)
+        ]
+        for load in loads:
+            load.start()
+        for name in ("inventory2", "order2", "inventory2"):
+            process = self.tandem.processes[name]
+            self.goes_on(loads, f"{name} works")
+            other = self.tandem.processes[name.rstrip("2")]
+            before = other.metric("tandem_events_claimed_total")
+            process.signal(tandem.signal.SIGSTOP)
+            tandem.until(
+                lambda: other.metric("tandem_events_claimed_total") > before,
+                30 * tandem.SLOW,
+                f"the events of {name} are taken over",
+            )
+            self.goes_on(loads, f"without {name}, which is frozen")
+            if name == "order2":
+                process.signal(tandem.signal.SIGCONT)
+                self.goes_on(loads, f"{name} is back")
+                process.signal(tandem.signal.SIGSTOP)
+                self.goes_on(loads, f"without {name}, which is frozen again")
+            process.kill()
+            self.goes_on(loads, f"without {name}, which is dead")
+            process.start()
+            process.wait_ready()
+        for load in loads:
+            load.end()
+        calls = [call for load in loads for call in load.calls]
+        for _, _, order, error in calls:
+            self.assertIsNone(error)
+            self.assertEqual(self.name(order), "RESERVED")
+        waits = sorted(took for _, took, _, _ in calls)
+        print(f"{len(waits)} orders, the longest waits: {[round(took, 2) for took in waits[-5:]]} s")
+        self.assertGreater(waits[-1], 1, "no order waited: the frozen instance held no event")
+        self.assertLess(waits[-1], 3.5 * tandem.SLOW, "3 s, and what the machine adds")
+        self.assertEqual(self.adds_up("waited").reserved, len(waits))
+        self.caught_up()
+        code, lines = self.tandem.ctl_json("audit")
+        self.assertEqual((code, lines[-1]["violations"]), (0, 0), lines)
+
+    def goes_on(self, loads, what):
+        """Each of the loads completes an order placed from now on."""
+        count = [len(load.calls) for load in loads]
+        tandem.until(
+            lambda: all(len(load.calls) > n + 1 for load, n in zip(loads, count)), 30 * tandem.SLOW, what
+        )
 
     def test_both_work(self):
         """Each instance handles a part of what comes in."""

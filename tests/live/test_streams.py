@@ -1,9 +1,6 @@
 """The streams in Redis: all can read them, only their owner can write, and they survive a restart."""
-import re
-
 import tandem
-
-ORDERS, STOCK = "order:{0}:events", "inventory:{0}:events"
+from tandem import ORDERS, STOCK
 
 
 class Streams(tandem.Live):
@@ -27,36 +24,70 @@ class Streams(tandem.Live):
         ).order
         short = self.place("seen", wait_for_decision=True)
         for stream, context in ((ORDERS, "order"), (STOCK, "inventory")):
-            for number, (entry_id, entry) in enumerate(self.entries(stream), 1):
-                with self.subTest(stream=stream, entry=entry_id):
-                    self.assertRegex(entry_id, f"^[0-9]{{13}}-{number}$", "our own numbers")
-                    self.assertTrue(entry["type"].startswith(f"tandem.{context}.v1.".encode()))
-                    self.assertEqual(entry["id"], entry["subject"] + b"/" + entry["seq"])
-                    self.assertTrue(re.fullmatch(rb"20\d\d-\d\d-\d\dT[\d:]{8}\.\d{3}Z", entry["time"]))
-                    self.protos.message(entry["type"].decode()).FromString(entry["data"])
-                    self.assertNotIn("attempt", entry)
+            self.check_entries(stream, context)
 
         def life(order_id):
-            return [
-                (entry["type"].decode().rpartition(".")[2], int(entry["seq"]), entry)
-                for stream in (ORDERS, STOCK)
-                for _, entry in self.entries(stream)
-                if entry["subject"].decode() == order_id
-            ]
+            return [event for stream in (ORDERS, STOCK) for event in self.events(stream, order_id)]
 
         self.assertEqual(
-            [(name, seq) for name, seq, _ in life(order.order_id)],
+            [(event.name, event.seq) for event in life(order.order_id)],
             [("OrderPlaced", 1), ("OrderReserved", 2), ("InventoryReserved", 1)],
         )
-        for name, _, entry in life(order.order_id):
-            self.assertEqual(entry["traceparent"].decode()[:35], trace[:35], name)
+        for event in life(order.order_id):
+            self.assertEqual(event.traceparent[:35], trace[:35], event.name)
         self.assertEqual(
-            [(name, seq) for name, seq, _ in life(short.order_id)],
+            [(event.name, event.seq) for event in life(short.order_id)],
             [("OrderPlaced", 1), ("OrderRejected", 2), ("InventoryUnavailable", 1)],
         )
-        rejected = [entry for name, _, entry in life(short.order_id) if name == "OrderRejected"][0]
-        event = self.protos.message("tandem.order.v1.OrderRejected").FromString(rejected["data"])
+        rejected = [event for event in life(short.order_id) if event.name == "OrderRejected"][0]
+        event = self.protos.message("tandem.order.v1.OrderRejected").FromString(rejected.data)
         self.assertEqual([(s.sku, s.available) for s in event.shortages], [("seen", 0)])
+
+    def check_entries(self, stream, context):
+        """Entries are readable, numbered without a gap, and their content parses."""
+        number = 0
+        for entry_id, entry in self.entries(stream):
+            events = tandem.events_of(
+                self.protos,
+                entry_id.encode(),
+                [part for name, value in entry.items() for part in (name.encode(), value)],
+            )
+            number += len(events)
+            with self.subTest(stream=stream, entry=entry_id):
+                self.assertRegex(entry_id, f"^[0-9]{{13}}-{number}$", "ids count events")
+                names = entry.keys() - {"time", "batch"}
+                self.assertEqual(names, {event.type for event in events})
+                for name in names:
+                    self.assertTrue(name.startswith(f"tandem.{context}.v1."), name)
+                    self.assertRegex(entry[name], rb"^[\w.-]+/\d+( [\w.-]+/\d+)*$")
+                self.assertRegex(entry["time"], rb"^20\d\d-\d\d-\d\dT[\d:]{8}\.\d{3}Z$")
+                for event in events:
+                    self.protos.message(event.type).FromString(event.data)
+                    self.assertEqual(event.attempt, 1)
+
+    def test_a_step_is_an_entry(self):
+        """One call publishes one entry; each event of it belongs to its order."""
+        self.stock("many", 50)
+        requests = [
+            {"customer_id": f"c{n}", "lines": [{"sku": "many", "quantity": 1}]} for n in range(100)
+        ]
+        placed = self.order.BatchPlaceOrders(requests=requests).orders
+        ids = [item.order.order_id for item in placed]
+        names = list(self.decided(ids).values())
+        self.assertEqual((names.count("RESERVED"), names.count("REJECTED")), (50, 50))
+        entries = {}
+        for event in self.events(ORDERS):
+            if event.name == "OrderPlaced" and event.subject in ids:
+                entries.setdefault(event.stream_id, []).append(event.subject)
+        self.assertEqual(sorted(sum(entries.values(), [])), sorted(ids))
+        self.assertLess(len(entries), 20, entries.keys())
+        message = self.protos.message("tandem.order.v1.OrderPlaced")
+        for event in self.events(ORDERS):
+            if event.name == "OrderPlaced" and event.subject in ids:
+                content = message.FromString(event.data).content
+                self.assertEqual(content.customer_id, f"c{ids.index(event.subject)}")
+        for stream, context in ((ORDERS, "order"), (STOCK, "inventory")):
+            self.check_entries(stream, context)
 
     def test_groups_are_caught_up(self):
         self.decided([self.place("caught-up").order_id])

@@ -10,7 +10,6 @@ import shutil
 import tandem
 
 CUTS = int(os.environ.get("TANDEM_TORN_CUTS", "12"))
-EVENTS = "order:{0}:events"
 
 
 class Torn(tandem.Live):
@@ -42,16 +41,12 @@ class Torn(tandem.Live):
     def check_whole(self, redis):
         """No order without its event, no event without its order: each transaction is there as a whole
         or not at all. Returns the number of orders."""
-        orders = {key[len("order:{0}:o:") :] for key in redis("KEYS", "order:{0}:o:*")}
-        placed = {
-            entry[b"subject"]
-            for _, entry in redis.entries(EVENTS)
-            if entry[b"type"].endswith(b"OrderPlaced")
-        }
-        self.assertEqual(orders, placed)
-        for order in orders:
-            status = redis("HGET", b"order:{0}:o:" + order, "status")
-            self.assertIn(status, (b"PENDING", b"RESERVED"))
+        orders = tandem.pairs(redis("HGETALL", tandem.Record.KEY))
+        events = self.events(tandem.ORDERS)
+        placed = {event.subject.encode() for event in events if event.name == "OrderPlaced"}
+        self.assertEqual(set(orders), placed)
+        for text in orders.values():
+            self.assertIn(tandem.Record.read(text).state, (b"PENDING", b"RESERVED"))
         return len(orders)
 
     def test_cut_anywhere(self):

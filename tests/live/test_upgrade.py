@@ -137,5 +137,66 @@ class Upgrade(tandem.Live):
             ops("FUNCTION", "LOAD", "REPLACE", code.stdout)
 
 
+class Former(tandem.Live):
+    """Orders as earlier versions stored them: each a hash. They are rewritten, none is lost, and no service
+    works on them in between."""
+
+    def to_former(self, ops):
+        """Rewrites the data in Redis to the form of an earlier version."""
+        for order_id, text in tandem.pairs(ops("HGETALL", tandem.Record.KEY)).items():
+            record = tandem.Record.read(text)
+            state = record.state.decode()
+            fields = {
+                "status": state.rstrip("~"),
+                "version": record.version,
+                "hold": record.hold,
+                "history": record.history,
+                "placed": record.placed,
+                "attempt": record.attempt.rpartition(b"=")[2],
+                "detail": record.detail,
+                "settled": "1" if state in ("REJECTED", "CONFIRMED", "CANCELLED", "EXPIRED") else "",
+            }
+            flat = [part for name, value in fields.items() if value for part in (name, value)]
+            ops("HSET", b"order:{0}:o:" + order_id, *flat)
+        ops("DEL", tandem.Record.KEY, "order:{0}:format")
+
+    def test_orders_are_rewritten(self):
+        self.stock("former", 10)
+        ops = self.tandem.redis_as("ops")
+        orders = {name: self.place("former", request_id=name) for name in ("held", "bought", "given back", "left")}
+        orders["refused"] = self.place("former", 99, request_id="refused")
+        ids = {name: order.order_id for name, order in orders.items()}
+        self.decided(ids.values())
+        for name, call in (("bought", self.order.ConfirmOrder), ("given back", self.order.CancelOrder)):
+            call(order_id=ids[name])
+            tandem.until(lambda: self.get(ids[name]).settled, 10 * tandem.SLOW, f"{name} is settled")
+        with self.tandem.away("inventory"):
+            self.order.CancelOrder(order_id=ids["left"])
+            ids["undecided"] = self.place("former", request_id="undecided").order_id
+            before = {name: self.get(order_id) for name, order_id in ids.items()}
+            self.assertEqual(self.tandem.order.terminate(), 0)
+            self.to_former(ops)
+            self.tandem.processes["order"].start()
+            tandem.until(
+                lambda: "tandemctl functions load" in self.tandem.order.get("/readyz")[1],
+                10 * tandem.SLOW,
+                "the order service says what to do",
+            )
+            self.fails(grpc.StatusCode.UNAVAILABLE, self.order.PlaceOrder, customer_id="c", request_id="held",
+                       lines=[{"sku": "former", "quantity": 1}])
+            self.assertEqual(ops("EXISTS", tandem.Record.KEY), 0)
+            done = self.tandem.ctl("functions", "load")
+            self.assertIn(f"rewrote {len(ids)} orders", done.stdout)
+            self.tandem.order.wait_ready()
+            self.assertEqual({name: self.get(order_id) for name, order_id in ids.items()}, before)
+            self.assertEqual(ops("KEYS", "order:{0}:o:*"), [])
+            self.assertNotIn("rewrote", self.tandem.ctl("functions", "load").stdout)
+        self.assertEqual(self.place("former", request_id="held").order_id, ids["held"])
+        self.assertEqual(self.decided([ids["undecided"]]), {ids["undecided"]: "RESERVED"})
+        tandem.until(lambda: self.get(ids["left"]).settled, 20 * tandem.SLOW, "the cancellation is settled")
+        code, lines = self.tandem.ctl_json("audit")
+        self.assertEqual((code, lines[-1]["violations"]), (0, 0), lines)
+
+
 if __name__ == "__main__":
     tandem.main()

@@ -48,11 +48,8 @@ class Waiters(tandem.Live):
         return names, threads
 
     def reads(self):
-        """HMGETs that Redis has served: reading an order is one."""
-        for line in self.tandem.redis_as("ops")("INFO", "commandstats").splitlines():
-            if line.startswith(b"cmdstat_hmget:calls="):
-                return int(line.split(b"=")[1].split(b",")[0])
-        return 0
+        """How many orders the order service has read by id; it reads many in one command."""
+        return self.tandem.order.metric("tandem_batch_items_total", step="order_get")
 
     def test_orders_are_placed_beside_them(self):
         self.stock("waiters", STREAMS * EACH)

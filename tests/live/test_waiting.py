@@ -35,7 +35,7 @@ class Waiting(tandem.Live):
         return lambda: self.stored() - before >= STREAMS * EACH
 
     def stored(self):
-        return self.tandem.redis_as()("XLEN", "order:{0}:events")
+        return self.written(tandem.ORDERS)
 
     def test_all_are_stored_while_they_wait(self):
         """Ten times as many as would be stored in the time if they waited for each other."""

@@ -352,6 +352,7 @@ static void on_up(struct rt_timer *timer)
 	link->up = true;
 	if (link->on_state != NULL)
 		link->on_state(&link->redis, true, link->user);
+	rt_redis_notify_up(&link->redis);
 }
 
 /* It reconnects after back_ms, unless that is negative. */
@@ -462,6 +463,7 @@ static int link_connect(void *connector, struct rt_loop *loop,
 	struct link *link = rt_alloc(sizeof(*link));
 
 	link->redis.ops = &link_ops;
+	rt_list_init(&link->redis.waiters);
 	link->host = host;
 	link->loop = loop;
 	link->on_state = options->on_state;

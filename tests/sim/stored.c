@@ -9,7 +9,7 @@
 #undef NDEBUG /* a simulation that cannot fail is none */
 #include <assert.h>
 
-#define ORDERS_PREFIX "order:{0}:o:"
+#define ORDERS "order:{0}:orders"
 
 /* ---- the contexts ---- */
 
@@ -41,18 +41,18 @@ struct rt_context *stored_context(struct memory_host *host, const struct rt_cont
 	return context;
 }
 
-struct rt_stream_source *stored_source(struct memory_host *host, struct rt_redis *commands,
-				       const struct rt_functions *functions, const char *stream,
-				       const char *consumer)
+struct rt_stream *stored_source(struct memory_host *host, struct rt_redis *commands,
+				const struct rt_functions *functions, const char *stream,
+				const char *consumer)
 {
-	struct rt_stream_redis_options options = { .reader = &host->options,
-						   .commands = commands,
-						   .stream = stream,
-						   .group = functions->name,
-						   .consumer = consumer,
-						   .functions = functions };
-	struct rt_stream_source *source;
-	int rc = rt_stream_redis_new(host->redis->loop, &options, &source);
+	struct rt_stream_options options = { .reader = &host->options,
+					     .commands = commands,
+					     .stream = stream,
+					     .group = functions->name,
+					     .consumer = consumer,
+					     .functions = functions };
+	struct rt_stream *source;
+	int rc = rt_stream_new(host->redis->loop, &options, &source);
 
 	assert(rc == RT_OK);
 	return source;
@@ -60,51 +60,23 @@ struct rt_stream_source *stored_source(struct memory_host *host, struct rt_redis
 
 /* ---- orders ---- */
 
-static const char *text_of(const struct memory_text *text)
-{
-	return text == NULL ? "" : text->data;
-}
-
-static bool order_of(const struct memory_key *key, struct order_record *ret)
-{
-	const struct memory_text *placed = memory_field(key, "placed");
-	const struct memory_text *detail = memory_field(key, "detail");
-	const struct memory_text *attempt = memory_field(key, "attempt");
-
-	if (placed == NULL || !order_state_parse(text_of(memory_field(key, "status")),
-						 memory_field(key, "settled") != NULL, &ret->state))
-		return false;
-	ret->order_id = key->name.data + strlen(ORDERS_PREFIX);
-	ret->version = strtoull(text_of(memory_field(key, "version")), NULL, 10);
-	ret->placed = (const uint8_t *)placed->data;
-	ret->placed_length = placed->length;
-	ret->detail = (const uint8_t *)text_of(detail);
-	ret->detail_length = detail == NULL ? 0 : detail->length;
-	ret->hold_ms = strtoll(text_of(memory_field(key, "hold")), NULL, 10);
-	ret->attempt = attempt == NULL ? 1 : (uint32_t)strtoul(attempt->data, NULL, 10);
-	ret->history = text_of(memory_field(key, "history"));
-	return true;
-}
-
 bool stored_order(const struct memory_redis *redis, const char *order_id, struct order_record *ret)
 {
-	char name[256];
-	const struct memory_key *key;
+	const struct memory_key *key = memory_find(redis, ORDERS, MEMORY_HASH);
+	const struct memory_text *text = key == NULL ? NULL : memory_field(key, order_id);
 
-	snprintf(name, sizeof(name), ORDERS_PREFIX "%s", order_id);
-	key = memory_find(redis, name, MEMORY_HASH);
-	return key != NULL && order_of(key, ret);
+	return text != NULL && order_record_read(text->data, text->length, order_id, ret);
 }
 
 void stored_orders_each(const struct memory_redis *redis,
 			void (*visit)(const struct order_record *record, void *user), void *user)
 {
+	const struct memory_key *key = memory_find(redis, ORDERS, MEMORY_HASH);
 	struct order_record record;
 
-	for (const struct memory_key *key = redis->keys; key != NULL; key = key->hh.next)
-		if (key->type == MEMORY_HASH &&
-		    strncmp(key->name.data, ORDERS_PREFIX, strlen(ORDERS_PREFIX)) == 0 &&
-		    order_of(key, &record))
+	for (const struct memory_field *at = key == NULL ? NULL : key->fields; at != NULL;
+	     at = at->hh.next)
+		if (order_record_read(at->value.data, at->value.length, at->name.data, &record))
 			visit(&record, user);
 }
 
@@ -191,11 +163,24 @@ void stored_stock_each(const struct memory_redis *redis,
 
 /* ---- events ---- */
 
-#define FIELDS_MAX 32
-
 static struct memory_text word(const char *text)
 {
 	return (struct memory_text){ (char *)(uintptr_t)text, strlen(text) };
+}
+
+size_t stored_events(const struct memory_entry *entry, struct rt_entry_event **ret)
+{
+	struct rt_slice *texts = rt_alloc(entry->field_count * sizeof(*texts) + 1);
+	struct rt_fields fields = { texts, 0 };
+	size_t count;
+	bool good;
+
+	for (; fields.count < entry->field_count; fields.count++)
+		texts[fields.count] = (struct rt_slice){ entry->fields[fields.count].data,
+							 entry->fields[fields.count].length };
+	good = rt_entry_read(&fields, ret, &count) == NULL;
+	free(texts);
+	return good ? count : 0;
 }
 
 void stored_append(struct memory_redis *redis, const char *name, int64_t now_ms,
@@ -203,13 +188,19 @@ void stored_append(struct memory_redis *redis, const char *name, int64_t now_ms,
 {
 	const struct memory_stream *stream = memory_stream_find(redis, name);
 	struct memory_id last = stream == NULL ? (struct memory_id){ 0, 0 } : stream->last;
-	struct memory_text argv[FIELDS_MAX];
+	struct memory_text *argv = rt_alloc((count + 3) * sizeof(*argv));
 	struct rt_arena arena = { .chunks = NULL };
 	const struct redisReply *reply;
+	const struct memory_entry entry = { .fields = (struct memory_text *)(uintptr_t)fields,
+					    .field_count = count };
+	struct rt_entry_event *events;
+	size_t event_count = stored_events(&entry, &events);
 	char id[MEMORY_ID_TEXT];
 
-	assert(count + 3 <= FIELDS_MAX);
-	memory_id_format((struct memory_id){ RT_MAX((uint64_t)now_ms, last.ms), last.n + 1 }, id);
+	free(events);
+	memory_id_format((struct memory_id){ RT_MAX((uint64_t)now_ms, last.ms),
+					     last.n + RT_MAX(event_count, (size_t)1) },
+			 id);
 	argv[0] = word("XADD");
 	argv[1] = word(name);
 	argv[2] = word(id);
@@ -217,6 +208,7 @@ void stored_append(struct memory_redis *redis, const char *name, int64_t now_ms,
 	reply = memory_run(redis, &arena, count + 3, argv);
 	assert(reply->type == REDIS_REPLY_STRING);
 	rt_arena_done(&arena);
+	free(argv);
 }
 
 void stored_publish(struct memory_redis *redis, const char *stream, int64_t now_ms,

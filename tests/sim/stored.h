@@ -3,8 +3,10 @@
 #define SIM_STORED_H
 
 #include "context/context.h"
+#include "events/entry.h"
 #include "inventory/store.h"
 #include "memory_redis/link.h"
+#include "order/order_record.h"
 #include "order/store.h"
 
 #define STORED_ORDERS    "order:{0}:events"
@@ -18,9 +20,9 @@ void stored_load(struct memory_redis *redis);
 struct rt_context *stored_context(struct memory_host *host, const struct rt_context_domain *domain,
 				  struct rt_context_options options, const char *consumer);
 /* Reads `stream` as the context of these functions, whose connection is `commands`. */
-struct rt_stream_source *stored_source(struct memory_host *host, struct rt_redis *commands,
-				       const struct rt_functions *functions, const char *stream,
-				       const char *consumer);
+struct rt_stream *stored_source(struct memory_host *host, struct rt_redis *commands,
+				const struct rt_functions *functions, const char *stream,
+				const char *consumer);
 
 /* ---- what is kept ---- */
 
@@ -53,6 +55,8 @@ void stored_stock_each(const struct memory_redis *redis,
 
 /* ---- events ---- */
 
+/* The events of an entry (freed by the caller), and how many; 0: it is not one of ours. */
+size_t stored_events(const struct memory_entry *entry, struct rt_entry_event **ret);
 /* Appends an entry, with the id that events.lua would give it. */
 void stored_append(struct memory_redis *redis, const char *stream, int64_t now_ms,
 		   const struct memory_text *fields, size_t count);

@@ -21,6 +21,7 @@
 
 #define SEEDS     60
 #define STEPS     400
+#define FRESH     12 /* seeds, since a library is loaded for each call */
 #define WORDS_MAX 96
 #define START_MS  INT64_C(1764000000000)
 
@@ -30,7 +31,7 @@
  *   %f field   %v value   %m score   %n number   %g group   %c consumer
  *   %i an id   %a an id for XADD, mostly the next one   %r a bound of a range   %b one of scores
  *   %E %S  the streams of orders, of stock
- *   %o order   %u customer   %k SKU   %T ms   %N now   %W what of order_move   %l lines
+ *   %o order   %u customer   %k SKU   %T ms   %N now   %l lines   %J %3 one, three inputs of orders
  * What stands in [ ] is there one to three times. FCALL's functions have no version here. */
 static const char *const templates[] = {
 	"GET %t",
@@ -112,12 +113,15 @@ static const char *const templates[] = {
 	"FCALL probe_values 0 %n",
 	"FCALL probe_values 1",
 	"FCALL nothing 0",
-	"FCALL order_place 1 %E 60 [ %o %W %u %v 60000 %N %T tp ]",
-	"FCALL order_place 1 %E 60 [ %o %W %u %v 60000 %N %T tp ]",
+	"FCALL order_place 1 %E 60 %N time %T - %o %u 60000 %v",
+	"FCALL order_place 1 %E 60 %N time %T f %o %u 60000 %v 1 tp",
+	"FCALL order_place 1 %E 60 %N time %T -f- %o %u 6000 %v %o %u 7000 %v %o %u 6000 %v 2 tp",
 	"FCALL order_find 1 %E [ %o %v ]",
-	"FCALL order_move 2 %E %S order [ %o %W %N %T %v tp %i ]",
-	"FCALL order_move 2 %E %S order [ %o %W %N %T %v tp %i ]",
-	"FCALL order_move 1 %E order [ %o %W %N %T %v tp  ]",
+	"FCALL order_move 2 %E %S %N time %T %J w 0 %o %i",
+	"FCALL order_move 2 %E %S %N time %T %J h 1 %o 1  %T %v tp [ %i ]",
+	"FCALL order_move 2 %E %S %N time %T %3 wh- 0 %o %o %o %i +%i",
+	"FCALL order_move 1 %E %N time %T %3 -wh 2 %o %o %o 1 2   tp 3  %T %v ",
+	"FCALL order_move 1 %E %N time %T %3 hhw 0 %o %o %o",
 	"FCALL order_list 1 %E %u %n %T  1500",
 	"FCALL order_list 1 %E %u %n %T %o 1500",
 	"FCALL order_due 1 %E %T %T 5 inventory",
@@ -125,16 +129,18 @@ static const char *const templates[] = {
 	"FCALL order_trim 1 %E %T 10 5 -1",
 	"FCALL order_trim 1 %E %T 30 %n 900000",
 	"SADD order:{0}:excluded_groups inventory",
-	"FCALL order_bury 2 %E %S order time why [ %i ]",
+	"FCALL order_acknowledge 2 %E %S order %i +%i",
+	"FCALL order_set_aside 2 %E %S order %c %i time why 2 type ord_1 1 time 1  data",
+	"FCALL order_dead_letter 2 %E %S order time why [ %i ]",
 	"FCALL order_pending 2 %E %S order %c 0 5",
 	"FCALL order_cursor 2 %E %S order %c 900000",
-	"FCALL order_version 0",
-	"FCALL inventory_request 2 %S %E r %T time 1 %o %l %i",
-	"FCALL inventory_request 2 %S %E rr %T time 2 %o %o %l %l %i %i",
-	"FCALL inventory_request 2 %S %E rmle %T time 4 %o %o %o %o %l %i %i %i %i 2 3 tp",
-	"FCALL inventory_request 1 %S kjm %T time 0 %o %o %o",
-	"FCALL inventory_adjust 1 %S 1000000 %T time [ %k %n %v because ]",
-	"FCALL inventory_adjust 1 %S 1000000 %T time %k 60  because",
+	"FCALL order_version 1 order:{0}:events",
+	"FCALL inventory_request 2 %S %E r %N time 0 %o %l %i",
+	"FCALL inventory_request 2 %S %E rr %N time 1 %o %o %l %l 1 2 tp %i %i",
+	"FCALL inventory_request 2 %S %E rmle %N time 2 %o %o %o %o %l 2 3 tp 4 1 tp %i +%i",
+	"FCALL inventory_request 1 %S kjm %N time 0 %o %o %o",
+	"FCALL inventory_adjust 1 %S 1000000 %N time [ %k %n %v because ]",
+	"FCALL inventory_adjust 1 %S 1000000 %N time %k 60  because",
 	"FCALL inventory_adjusted 1 %S 1000000 %T time [ %k %n %v because ]",
 	"FCALL inventory_trim 1 %S %T 10 5 -1",
 	"FCALL inventory_pending 2 %S %E inventory %c 0 5",
@@ -145,9 +151,12 @@ static const char *const templates[] = {
 	"XREADGROUP GROUP order %c COUNT 4 STREAMS %S >",
 	"XDEL %E %i",
 	"ZADD order:{0}:timers %m %o",
-	"HSET order:{0}:o:%o status text",
+	"HSET order:{0}:orders %o text",
+	"HMGET order:{0}:orders [ %o ]",
+	"HDEL order:{0}:orders %o",
 	"HSET inventory:{0}:stock %k text",
-	"SET order:{0}:o:%o text",
+	"SET order:{0}:customer:v1 text",
+	"DEL order:{0}:customer:v1",
 };
 
 static const char probe[] =
@@ -244,23 +253,22 @@ static const char *make_range(struct drive *drive)
 
 static const char *make_now(struct drive *drive)
 {
-	char time[RT_TIME_TEXT];
-
 	drive->now_ms += (int64_t)roll(drive, 20) - 4;
-	rt_time_format(drive->now_ms, time);
-	return rt_arena_printf(&drive->arena, "%" PRId64 "%s", drive->now_ms, time);
+	return rt_arena_printf(&drive->arena, "%" PRId64, drive->now_ms);
 }
 
-static const char *make_what(struct drive *drive)
+static const char *make_inputs(struct drive *drive, int count)
 {
 	static const char inputs[] = {
 #define INPUT_LETTER(name, letter) (letter),
 		ORDER_INPUTS(INPUT_LETTER)
 #undef INPUT_LETTER
 	};
+	char letters[4] = "";
 
-	return rt_arena_printf(&drive->arena, "%c%s%s", inputs[roll(drive, sizeof(inputs))],
-			       roll(drive, 2) == 0 ? "w" : "-", roll(drive, 6) == 0 ? "2" : "");
+	for (int i = 0; i < count; i++)
+		letters[i] = inputs[roll(drive, sizeof(inputs))];
+	return rt_arena_printf(&drive->arena, "%s", letters);
 }
 
 static const char *make_lines(struct drive *drive)
@@ -321,8 +329,10 @@ static const char *make(struct drive *drive, char kind)
 				       drive->now_ms + (int64_t)roll(drive, 60) - 20);
 	case 'N':
 		return make_now(drive);
-	case 'W':
-		return make_what(drive);
+	case 'J':
+		return make_inputs(drive, 1);
+	case '3':
+		return make_inputs(drive, 3);
 	case 'l':
 		return make_lines(drive);
 	default:
@@ -644,6 +654,108 @@ static void same_answers(void)
 	redis_server_done(&server);
 }
 
+/* ---- what a library caches ---- */
+
+/* Read all data that a seed can have written. */
+static const char *const kept[] = {
+	"XRANGE order:{0}:events - +",
+	"XRANGE inventory:{0}:events - +",
+	"HGETALL order:{0}:orders",
+	"ZRANGE order:{0}:timers 0 -1 WITHSCORES",
+	"ZRANGE order:{0}:customer:v0 0 -1 WITHSCORES",
+	"ZRANGE order:{0}:customer:v1 0 -1 WITHSCORES",
+	"HGETALL inventory:{0}:stock",
+	"HGETALL inventory:{0}:r",
+};
+
+/* Sends the same to both, and to the second with libraries just loaded. False: they differ. */
+static bool same_when_fresh(struct drive *drive, struct memory_redis *fresh)
+{
+	struct rt_buf said = { 0 }, expected = { 0 };
+	struct rt_arena arena = { .chunks = NULL };
+	static const redisReply nothing = { .type = REDIS_REPLY_NIL };
+	const redisReply *reply;
+	bool same;
+
+	reply = memory_run(drive->memory, &arena, drive->count, drive->words);
+	add_reply(&said, reply == NULL ? &nothing : reply);
+	if (strcmp(drive->words[0].data, "FCALL") == 0) {
+		memory_do(fresh, "FUNCTION", "LOAD", "REPLACE", order_functions.code, NULL);
+		memory_do(fresh, "FUNCTION", "LOAD", "REPLACE", inventory_functions.code, NULL);
+	}
+	reply = memory_run(fresh, &arena, drive->count, drive->words);
+	add_reply(&expected, reply == NULL ? &nothing : reply);
+	rt_buf_add(&said, "", 1);
+	rt_buf_add(&expected, "", 1);
+	same = strcmp(said.data, expected.data) == 0;
+	if (!same) {
+		printf("\n%u:", drive->steps);
+		for (size_t i = 0; i < drive->count; i++)
+			printf(" %s",
+			       drive->words[i].data[0] == '\0' ? "''" : drive->words[i].data);
+		printf("\n   used: %s\n   fresh:%s\n", said.data, expected.data);
+	}
+	rt_arena_done(&arena);
+	rt_buf_done(&said);
+	rt_buf_done(&expected);
+	return same;
+}
+
+static void set_words(struct drive *drive, const char *text)
+{
+	rt_arena_reset(&drive->arena, 65536);
+	drive->count = 0;
+	while (*text != '\0') {
+		size_t length = strcspn(text, " ");
+
+		add_word(drive, rt_arena_printf(&drive->arena, "%.*s", (int)length, text));
+		text += length + (text[length] == ' ');
+	}
+}
+
+static bool fresh_seed(uint64_t seed)
+{
+	struct drive drive = { .now_ms = START_MS, .last_ms = 4 };
+	struct memory_redis *fresh;
+	bool good = true;
+
+	CU_ASSERT_FATAL(rt_loop_new_manual(START_MS, seed, &drive.loop) == RT_OK);
+	drive.memory = memory_redis_new(drive.loop);
+	fresh = memory_redis_new(drive.loop);
+	memory_do(drive.memory, "FUNCTION", "LOAD", order_functions.code, NULL);
+	memory_do(drive.memory, "FUNCTION", "LOAD", inventory_functions.code, NULL);
+	while (good && drive.steps++ < STEPS) {
+		make_command(&drive);
+		/* Skips commands on other keys. */
+		if (drive.count < 2 || (strcmp(drive.words[0].data, "FCALL") != 0 &&
+					strstr(drive.words[1].data, "{0}") == NULL))
+			continue;
+		good = same_when_fresh(&drive, fresh);
+	}
+	for (size_t i = 0; good && i < RT_LENGTH(kept); i++) {
+		set_words(&drive, kept[i]);
+		good = same_when_fresh(&drive, fresh);
+	}
+	memory_redis_free(drive.memory);
+	memory_redis_free(fresh);
+	rt_loop_free(drive.loop);
+	rt_arena_done(&drive.arena);
+	return good;
+}
+
+/* Data that the functions keep between calls (reused tables, caches) does not change results: a library that
+ * has just been loaded does the same. */
+static void nothing_leaks(void)
+{
+	for (uint64_t seed = 1; seed <= FRESH; seed++) {
+		if (fresh_seed(seed))
+			continue;
+		printf("seed %" PRIu64 "\n", seed);
+		CU_FAIL("a call depends on those before it");
+		break;
+	}
+}
+
 /* What a real Redis lets a function do, and a cluster would not. */
 static void declared_keys(void)
 {
@@ -680,6 +792,7 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ "the Redis in memory answers as a real one", same_answers },
+		{ "a call does the same in a fresh library", nothing_leaks },
 		{ "a function touches keys that are declared", declared_keys },
 	};
 

@@ -83,6 +83,7 @@ static void compare_order(uint32_t quantity, int64_t hold_ms, enum world_order_f
 	"[  2100 ms] inventory->  InventoryReserved order A v1\n"                                  \
 	"[  2100 ms] order-1<-    InventoryReserved order A v1\n"                                  \
 	"[  2100 ms] order->      OrderReserved order A v2\n"                                      \
+	"[  2100 ms] inventory-1<- OrderReserved order A v2\n"                                     \
 	"[  2100 ms] client-2     <- PlaceOrder OK RESERVED\n"
 
 static void confirmed(void)
@@ -95,6 +96,7 @@ static void confirmed(void)
 			       "[  2100 ms] order-1<-    InventoryCommitted order A v2\n"
 			       "[  2100 ms] client-2     <- ConfirmOrder OK CONFIRMED\n"
 			       "[  2100 ms] order->      OrderSettled order A v4\n"
+			       "[  2100 ms] inventory-1<- OrderSettled order A v4\n"
 			       "[  2200 ms] world        quiet\n");
 }
 
@@ -107,6 +109,7 @@ static void rejected(void)
 			      "[  2100 ms] inventory->  InventoryUnavailable order A v1\n"
 			      "[  2100 ms] order-1<-    InventoryUnavailable order A v1\n"
 			      "[  2100 ms] order->      OrderRejected order A v2\n"
+			      "[  2100 ms] inventory-1<- OrderRejected order A v2\n"
 			      "[  2100 ms] client-2     <- PlaceOrder OK REJECTED\n"
 			      "[  2200 ms] world        quiet\n");
 }
@@ -121,6 +124,7 @@ static void cancelled(void)
 			       "[  2100 ms] order-1<-    InventoryReleased order A v2\n"
 			       "[  2100 ms] client-2     <- CancelOrder OK CANCELLED\n"
 			       "[  2100 ms] order->      OrderSettled order A v4\n"
+			       "[  2100 ms] inventory-1<- OrderSettled order A v4\n"
 			       "[  2200 ms] world        quiet\n");
 }
 
@@ -132,6 +136,7 @@ static void expired(void)
 			       "[  4250 ms] inventory->  InventoryReleased order A v2\n"
 			       "[  4250 ms] order-1<-    InventoryReleased order A v2\n"
 			       "[  4250 ms] order->      OrderSettled order A v4\n"
+			       "[  4250 ms] inventory-1<- OrderSettled order A v4\n"
 			       "[  4700 ms] world        quiet\n");
 }
 

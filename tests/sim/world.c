@@ -514,6 +514,21 @@ struct process *world_some_process(struct world *world)
 
 /* ---- the streams, as they grow ---- */
 
+void world_say_event(struct world *world, const char *who, const struct rt_entry_event *event,
+		     bool with_attempt)
+{
+	char type[64], subject[64], attempt[32] = "";
+	const char *dot;
+
+	snprintf(type, sizeof(type), "%.*s", (int)event->type.length, event->type.data);
+	snprintf(subject, sizeof(subject), "%.*s", (int)event->subject.length, event->subject.data);
+	if (with_attempt && event->attempt > 1)
+		snprintf(attempt, sizeof(attempt), " attempt %" PRIu32, event->attempt);
+	dot = strrchr(type, '.');
+	world_say(world, "%-12s %s %s v%" PRIu64 "%s", who, dot == NULL ? "(no event)" : dot + 1,
+		  world_short(subject), event->seq, attempt);
+}
+
 static void on_added(void *user)
 {
 	static const char *const words[WORLD_STREAMS] = { "order->", "inventory->" };
@@ -530,16 +545,16 @@ static void on_added(void *user)
 		world->watched_life[i] = stream->life;
 		for (at = memory_stream_after(stream, world->watched[i]); at < stream->count;
 		     at++) {
-			const struct memory_entry *entry = &stream->entries[at];
-			const char *type = strrchr(memory_entry_field(entry, "type"), '.');
+			struct rt_entry_event *events;
+			size_t count = stored_events(&stream->entries[at], &events);
 
-			world_say(world, "%-12s %s %s v%s%s%s", words[i],
-				  type == NULL ? "(no event)" : type + 1,
-				  world_short(memory_entry_field(entry, "subject")),
-				  memory_entry_field(entry, "seq"),
-				  memory_entry_field(entry, "attempt")[0] ? " attempt " : "",
-				  memory_entry_field(entry, "attempt"));
-			world_check_entry(world, world_streams[i], entry);
+			if (count == 0)
+				world_say(world, "%-12s (no event)", words[i]);
+			for (size_t k = 0; k < count; k++) {
+				world_say_event(world, words[i], &events[k], true);
+				world_check_event(world, world_streams[i], &events[k]);
+			}
+			free(events);
 		}
 		world->watched[i] = stream->last;
 	}
@@ -548,13 +563,16 @@ static void on_added(void *user)
 static void on_delivered(void *user, const char *consumer, const struct memory_entry *entry)
 {
 	struct world *world = user;
-	const char *type = strrchr(memory_entry_field(entry, "type"), '.');
+	struct rt_entry_event *events;
+	size_t count = stored_events(entry, &events);
 	char arrow[32];
 
 	snprintf(arrow, sizeof(arrow), "%.*s<-", (int)strcspn(consumer, "."), consumer);
-	world_say(world, "%-12s %s %s v%s", arrow, type == NULL ? "(no event)" : type + 1,
-		  world_short(memory_entry_field(entry, "subject")),
-		  memory_entry_field(entry, "seq"));
+	if (count == 0)
+		world_say(world, "%-12s (no event)", arrow);
+	for (size_t i = 0; i < count; i++)
+		world_say_event(world, arrow, &events[i], false);
+	free(events);
 }
 
 /* ---- the world ---- */

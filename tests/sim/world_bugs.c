@@ -11,24 +11,20 @@ const char *const world_bug_names[WORLD_BUGS] = {
 #define PATCHES_MAX 2
 
 static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
-	[BUG_SKIP_ACK] = { { "order", "redis.call('XACK', keys[2], args[1], unpack(acks))", "" },
-			   { "inventory",
-			     "redis.call('XACK', keys[2], GROUP, unpack(args, at, "
-			     "at + acks - 1))",
-			     "" } },
-	[BUG_FORGET_TOMBSTONE] = { { "inventory", "batch.latest[order_id] = rule.word",
-				     "local kept = state == 'N' and rule.word == 'RELEASED' and "
-				     "{} or batch.latest\n"
-				     "kept[order_id] = rule.word" } },
+	[BUG_SKIP_ACK] = { { "order", "acknowledge(keys, GROUP, args, acks)", "" },
+			   { "inventory", "acknowledge(keys, GROUP, args, acks)", "" } },
+	[BUG_FORGET_TOMBSTONE] = { { "inventory", "	if rule.to == state then\n",
+				     "	if rule.to == state or (state == 'N' and rule.word == "
+				     "'RELEASED') then\n" } },
 	[BUG_ANSWER_ANEW] = { { "inventory", "	if record then\n		local word\n",
-				"	if record and batch.requests[i] ~= RESERVE then\n"
+				"	if record and requests[i] ~= RESERVE then\n"
 				"		local word\n" } },
-	[BUG_SKIP_COMPENSATION] = { { "order", "if not rule.asks and not",
-				      "if (not rule.asks or rule.event == EVENTS.REJECTED) and "
-				      "not" },
-				    { "order", "or rule.asks and stream.last",
-				      "or rule.asks and rule.event ~= EVENTS.REJECTED and "
-				      "stream.last" } },
+	/* OrderRejected is not read as a request to release what is held. */
+	[BUG_SKIP_COMPENSATION] = { { "inventory", "	local effect = rule.effect\n",
+				      "	local effect = requests.rejects and 'K' or rule.effect\n" },
+				    { "inventory", "	local good, instead, instead_lines =",
+				      "	requests.rejects = requests[i] == 106\n"
+				      "	local good, instead, instead_lines =" } },
 };
 
 void world_plant(struct memory_redis *redis, enum world_bug bug)

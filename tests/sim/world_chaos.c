@@ -26,11 +26,14 @@ static struct memory_entry *some_entry(struct world *world, const struct memory_
 
 static void say_entry(struct world *world, const char *what, const struct memory_entry *entry)
 {
-	const char *type = strrchr(memory_entry_field(entry, "type"), '.');
+	struct rt_entry_event *events;
+	size_t count = stored_events(entry, &events);
+	char who[32];
 
-	world_say(world, "%-12s ** %s %s %s v%s", "chaos", what, type == NULL ? "?" : type + 1,
-		  world_short(memory_entry_field(entry, "subject")),
-		  memory_entry_field(entry, "seq"));
+	snprintf(who, sizeof(who), "chaos        ** %s", what);
+	for (size_t i = 0; i < count; i++)
+		world_say_event(world, who, &events[i], false);
+	free(events);
 }
 
 static void write_again(struct world *world, const char *stream, const struct memory_entry *entry)
@@ -163,11 +166,18 @@ static void forget_refusal(struct world *world)
 	memory_do(world->redis, "HDEL", "inventory:{0}:r", refusal.order_id, NULL);
 	world_check_forget(world, refusal.order_id);
 	for (size_t i = 0; stream != NULL && i < stream->count; i++) {
-		const struct memory_entry *entry = &stream->entries[i];
+		struct rt_entry_event *events;
+		size_t count = stored_events(&stream->entries[i], &events);
+		bool found = false;
 
-		if (strcmp(memory_entry_field(entry, "subject"), refusal.order_id) == 0 &&
-		    strcmp(memory_entry_field(entry, "seq"), "1") == 0) {
-			write_again(world, STORED_ORDERS, entry);
+		for (size_t k = 0; k < count; k++)
+			found = found || (events[k].seq == 1 &&
+					  events[k].subject.length == strlen(refusal.order_id) &&
+					  memcmp(events[k].subject.data, refusal.order_id,
+						 events[k].subject.length) == 0);
+		free(events);
+		if (found) {
+			write_again(world, STORED_ORDERS, &stream->entries[i]);
 			break;
 		}
 	}

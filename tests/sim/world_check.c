@@ -16,6 +16,9 @@
 #include "tandem/order/v1/order_events.pb-c.h"
 #include "world_internal.h"
 
+/* For %.*s: a history ends with its line. */
+#define HISTORY(record) (int)strcspn((record)->history, "\n"), (record)->history
+
 /* ---- an event id has one content ---- */
 
 struct seen_event {
@@ -26,20 +29,10 @@ struct seen_event {
 	UT_hash_handle hh;
 };
 
-static size_t field_length(const struct memory_entry *entry, const char *name)
-{
-	for (size_t i = 0; i + 1 < entry->field_count; i += 2)
-		if (strcmp(entry->fields[i].data, name) == 0)
-			return entry->fields[i + 1].length;
-	return 0;
-}
-
 /* A new event of an order or a reservation has the next number. */
-static void check_predecessor(struct world *world, const char *stream,
-			      const struct memory_entry *entry)
+static void check_predecessor(struct world *world, const char *stream, const char *subject,
+			      uint64_t seq)
 {
-	const char *subject = memory_entry_field(entry, "subject");
-	uint64_t seq = strtoull(memory_entry_field(entry, "seq"), NULL, 10);
 	struct seen_event *seen;
 	char *id;
 
@@ -78,37 +71,38 @@ void world_check_forget(struct world *world, const char *order_id)
 	HASH_ADD_STR(world->forgotten, order_id, forgotten);
 }
 
-void world_check_entry(struct world *world, const char *stream, const struct memory_entry *entry)
+void world_check_event(struct world *world, const char *stream, const struct rt_entry_event *event)
 {
-	const char *type = memory_entry_field(entry, "type");
-	size_t length = field_length(entry, "data");
 	struct seen_event *seen;
-	char *id;
+	char *id, *subject, *type;
 
-	if (memory_entry_field(entry, "id")[0] == '\0')
-		return; /* not an event */
-	if (strcmp(stream, STORED_INVENTORY) == 0 &&
-	    is_forgotten(world, memory_entry_field(entry, "subject")))
-		return;
-	id = rt_printf("%s %s", stream, memory_entry_field(entry, "id"));
-	HASH_FIND_STR(world->seen, id, seen);
-	if (seen == NULL) {
-		check_predecessor(world, stream, entry);
-		seen = rt_alloc(sizeof(*seen));
-		seen->id = id;
-		seen->type = rt_strdup(type);
-		seen->length = length;
-		seen->data = rt_alloc(length + 1);
-		memcpy(seen->data, memory_entry_field(entry, "data"), length);
-		HASH_ADD_KEYPTR(hh, world->seen, seen->id, strlen(seen->id), seen);
+	subject = rt_printf("%.*s", (int)event->subject.length, event->subject.data);
+	if (strcmp(stream, STORED_INVENTORY) == 0 && is_forgotten(world, subject)) {
+		free(subject);
 		return;
 	}
-	if (strcmp(seen->type, type) != 0)
+	type = rt_printf("%.*s", (int)event->type.length, event->type.data);
+	id = rt_printf("%s %s/%" PRIu64, stream, subject, event->seq);
+	HASH_FIND_STR(world->seen, id, seen);
+	if (seen == NULL) {
+		check_predecessor(world, stream, subject, event->seq);
+		seen = rt_alloc(sizeof(*seen));
+		seen->id = RT_TAKE(id);
+		seen->type = RT_TAKE(type);
+		seen->length = event->data.length;
+		seen->data = rt_alloc(seen->length + 1);
+		if (seen->length > 0)
+			memcpy(seen->data, event->data.data, seen->length);
+		HASH_ADD_KEYPTR(hh, world->seen, seen->id, strlen(seen->id), seen);
+	} else if (strcmp(seen->type, type) != 0) {
 		world_violation(world, "%s is two events: %s and %s", id, seen->type, type);
-	else if (seen->length != length ||
-		 memcmp(seen->data, memory_entry_field(entry, "data"), length) != 0)
+	} else if (seen->length != event->data.length ||
+		   (seen->length > 0 && memcmp(seen->data, event->data.data, seen->length) != 0)) {
 		world_violation(world, "%s (%s) was repeated with other content", id, type);
+	}
 	free(id);
+	free(type);
+	free(subject);
 }
 
 void world_check_done(struct world *world)
@@ -240,8 +234,19 @@ static void find_unsettled(const struct order_record *record, void *user)
 	if (unrest->any || order_state_settled(record->state))
 		return;
 	unrest->any = true;
-	snprintf(unrest->text, sizeof(unrest->text), "%s is %s, not settled: %s", record->order_id,
-		 order_state_status(record->state), record->history);
+	snprintf(unrest->text, sizeof(unrest->text), "%s is %s, not settled: %.*s",
+		 record->order_id, order_state_status(record->state), HISTORY(record));
+}
+
+static size_t aside_of(struct world *world, const char *reader, const char *stream)
+{
+	char name[64];
+	struct memory_stream *aside;
+
+	snprintf(name, sizeof(name), "%s:{0}:aside:%.*s", reader, (int)strcspn(stream, ":"),
+		 stream);
+	aside = memory_stream_find(world->redis, name);
+	return aside == NULL ? 0 : aside->count;
 }
 
 static bool group_rests(struct world *world, const char *stream_name, const char *group_name,
@@ -249,18 +254,19 @@ static bool group_rests(struct world *world, const char *stream_name, const char
 {
 	struct memory_stream *stream = memory_stream_find(world->redis, stream_name);
 	struct memory_group *group = stream == NULL ? NULL : memory_group_find(stream, group_name);
-	size_t lag;
+	size_t lag, aside;
 
 	if (group == NULL) {
 		snprintf(unrest->text, sizeof(unrest->text), "%s has no group", stream_name);
 		return false;
 	}
 	lag = stream->count - memory_stream_after(stream, group->delivered);
-	if (lag == 0 && group->pending_count == 0)
+	aside = aside_of(world, group_name, stream_name);
+	if (lag == 0 && group->pending_count == 0 && aside == 0)
 		return true;
 	snprintf(unrest->text, sizeof(unrest->text),
-		 "%s: %zu entries not delivered to %s, %zu not acknowledged", stream_name, lag,
-		 group_name, group->pending_count);
+		 "%s: %zu entries not delivered to %s, %zu not acknowledged, %zu set aside",
+		 stream_name, lag, group_name, group->pending_count, aside);
 	return false;
 }
 
@@ -319,9 +325,9 @@ static void check_agreement(struct world *world, const struct order_record *reco
 	for (size_t i = 0; i < RT_LENGTH(agreements); i++)
 		if (record->state == agreements[i].order &&
 		    reservation.state != agreements[i].stock)
-			world_violation(world, "%s is %s, but its reservation is '%s': %s",
+			world_violation(world, "%s is %s, but its reservation is '%s': %.*s",
 					record->order_id, order_state_status(record->state),
-					stock_state_text(reservation.state), record->history);
+					stock_state_text(reservation.state), HISTORY(record));
 }
 
 /* One word for each version, in order; the first is "placed". */
@@ -331,15 +337,16 @@ static void check_history(struct world *world, const struct order_record *record
 	uint64_t versions = 0;
 
 	if (strncmp(at, "placed@", 7) != 0)
-		world_violation(world, "%s does not begin with placed: %s", record->order_id, at);
+		world_violation(world, "%s does not begin with placed: %.*s", record->order_id,
+				HISTORY(record));
 	while (at != NULL && *at != '\0') {
 		versions += strncmp(at, "again+", 6) != 0;
-		at = strchr(at, ' ');
-		at = at == NULL ? NULL : at + 1;
+		at = strpbrk(at, " \n");
+		at = at == NULL || *at == '\n' ? NULL : at + 1;
 	}
 	if (versions != record->version)
-		world_violation(world, "%s is at version %" PRIu64 " with another history: %s",
-				record->order_id, record->version, record->history);
+		world_violation(world, "%s is at version %" PRIu64 " with another history: %.*s",
+				record->order_id, record->version, HISTORY(record));
 }
 
 static void count_fate(struct world *world, const struct order_record *record)
@@ -355,8 +362,8 @@ static void check_order(const struct order_record *record, void *user)
 	struct world *world = user;
 
 	if (!order_state_settled(record->state))
-		world_violation(world, "%s is %s, not settled: %s", record->order_id,
-				order_state_status(record->state), record->history);
+		world_violation(world, "%s is %s, not settled: %.*s", record->order_id,
+				order_state_status(record->state), HISTORY(record));
 	check_agreement(world, record);
 	check_history(world, record);
 	count_fate(world, record);

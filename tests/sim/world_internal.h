@@ -135,7 +135,10 @@ void world_chaos_close(struct world *world);
 /* Checks what must always hold. */
 void world_check_now(struct world *world);
 /* A new entry in a stream. */
-void world_check_entry(struct world *world, const char *stream, const struct memory_entry *entry);
+void world_check_event(struct world *world, const char *stream, const struct rt_entry_event *event);
+/* A line of the transcript. */
+void world_say_event(struct world *world, const char *who, const struct rt_entry_event *event,
+		     bool with_attempt);
 /* An order's reservation was deleted: inventory's events of the order begin again. */
 void world_check_forget(struct world *world, const char *order_id);
 void world_check_done(struct world *world);

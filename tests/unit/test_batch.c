@@ -48,10 +48,10 @@ static void send_run(struct rt_batch_run *base, void *user)
 static void setup(struct fixture *fixture, struct rt_batch_options options)
 {
 	*fixture = (struct fixture){ .loop = NULL };
-	CU_ASSERT_FATAL(rt_loop_new_manual(0, 1, &fixture->loop) == RT_OK);
 	options.run_size = sizeof(struct run);
 	options.send = send_run;
 	options.user_data = fixture;
+	CU_ASSERT_FATAL(rt_loop_new_manual(0, 1, &fixture->loop) == RT_OK);
 	CU_ASSERT_FATAL(rt_batch_new(fixture->loop, &options, &fixture->batch) == RT_OK);
 	for (size_t i = 0; i < ITEMS; i++)
 		fixture->items[i].name = (char)('a' + i);
@@ -131,6 +131,63 @@ static void gathering(void)
 	}
 }
 
+/* Items of a unit go together unless a run cannot hold them, and no run is too heavy. */
+static void units_and_weights(void)
+{
+	static const struct {
+		const char *name, *script, *sent;
+		const char *units;   /* of a, b, …; a dot: none */
+		const char *weights; /* of a, b, …; NULL: none */
+		size_t count_max, weight_max;
+	} rows[] = {
+		{ "units that fit go together", "abcde.", "abcde|", "xxyyy", NULL, 5, 0 },
+		{ "a unit that does not fit waits for the next run", "abcdef.!.", "abc|def|",
+		  "xxxyyy", NULL, 5, 0 },
+		{ "single items fill a run", "abcde.!.", "abcd|e|", "xx...", NULL, 4, 0 },
+		{ "single items do not overtake a unit", "abcdef.!.", "abc|def|", "xxxyy.", NULL, 4,
+		  0 },
+		{ "a unit larger than a run is split", "abcdef.!.!.", "ab|cd|ef|", "xxxxx.", NULL,
+		  2, 0 },
+		{ "… from the start of a run on", "abcdef.!.!.", "a|bcd|ef|", ".xxxxy", NULL, 3,
+		  0 },
+		{ "only consecutive items", "abcd.!.", "ab|cd|", "xyxx", NULL, 3, 0 },
+		{ "the rest of a unit goes together", "abcd-.!.", "b|cd|", "xxyy", NULL, 2, 0 },
+		{ "items added during a run go in the next", "ab.c.!.", "ab|c|", "xxx", NULL, 8,
+		  0 },
+		{ "weight limits a run", "abcd.!.", "ab|cd|", "....", "5533", 8, 10 },
+		{ "exactly the limit", "abc.!.", "ab|c|", "...", "551", 8, 10 },
+		{ "a heavy one goes alone", "abc.!.!.", "a|b|c|", "...", "191", 8, 5 },
+		{ "a heavy unit goes alone, in one", "abcde.!.!.", "a|bcd|e|", ".xxx.", "13331", 8,
+		  8 },
+		{ "a unit that is too heavy waits for the next", "abcde.!.", "ab|cde|", "xxyy.",
+		  "33331", 8, 8 },
+		{ "without a limit weights do not count", "abc.", "abc|", "...", "999", 8, 0 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct fixture fixture;
+
+		setup(&fixture, (struct rt_batch_options){ .count_max = rows[i].count_max,
+							   .weight_max = rows[i].weight_max,
+							   .in_flight_max = 1,
+							   .waiting_max = ITEMS });
+		for (size_t j = 0; rows[i].units[j] != '\0'; j++) {
+			struct rt_batch_item *item = &fixture.items[j].item;
+
+			item->unit =
+				rows[i].units[j] == '.' ? NULL : strchr("xyz", rows[i].units[j]);
+			item->weight =
+				rows[i].weights == NULL ? 0 : (size_t)(rows[i].weights[j] - '0');
+		}
+		play(&fixture, rows[i].script);
+		if (strcmp(fixture.sent, rows[i].sent) != 0)
+			printf("\n    sent %s, not %s", fixture.sent, rows[i].sent);
+		TEST_ROW(strcmp(fixture.sent, rows[i].sent) == 0, rows[i].name);
+		TEST_ROW(rt_batch_pop(fixture.batch) == NULL, rows[i].name);
+		teardown(&fixture);
+	}
+}
+
 static void bound(void)
 {
 	struct fixture fixture;
@@ -173,11 +230,12 @@ static void bad_options(void)
 {
 	/* Each lacks one thing. */
 	static const struct rt_batch_options rows[] = {
-		{ 0, 1, 0, 1, sizeof(struct run), send_run, NULL, NULL, "no items in a run" },
-		{ 1, 0, 0, 1, sizeof(struct run), send_run, NULL, NULL, "no runs" },
-		{ 1, 1, 0, 0, sizeof(struct run), send_run, NULL, NULL, "no items that wait" },
-		{ 1, 1, 0, 1, sizeof(struct rt_batch_run) - 1, send_run, NULL, NULL, "small run" },
-		{ 1, 1, 0, 1, sizeof(struct run), NULL, NULL, NULL, "no sender" },
+		{ 0, 0, 1, 0, 1, sizeof(struct run), send_run, NULL, NULL, "no items in a run" },
+		{ 1, 0, 0, 0, 1, sizeof(struct run), send_run, NULL, NULL, "no runs" },
+		{ 1, 0, 1, 0, 0, sizeof(struct run), send_run, NULL, NULL, "no items that wait" },
+		{ 1, 0, 1, 0, 1, sizeof(struct rt_batch_run) - 1, send_run, NULL, NULL,
+		  "small run" },
+		{ 1, 0, 1, 0, 1, sizeof(struct run), NULL, NULL, NULL, "no sender" },
 	};
 	struct rt_batch *batch = NULL;
 	struct rt_loop *loop;
@@ -191,9 +249,8 @@ static void bad_options(void)
 }
 
 static const struct test tests[] = {
-	{ "items are gathered", gathering },
-	{ "waiting items are bounded", bound },
-	{ "batches and items are counted", counted },
+	{ "items are gathered", gathering },        { "units and weights", units_and_weights },
+	{ "waiting items are bounded", bound },     { "batches and items are counted", counted },
 	{ "bad options are refused", bad_options },
 };
 

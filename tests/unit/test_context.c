@@ -3,6 +3,7 @@
 #include "context/context.h"
 
 #include <hiredis/hiredis.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "run.h"
@@ -78,7 +79,8 @@ static void note(struct rt_event *event, size_t subscription)
 	char *seen = state.seen[subscription];
 	size_t length = strlen(seen);
 
-	snprintf(seen + length, sizeof(state.seen[0]) - length, "%s ", event->id);
+	snprintf(seen + length, sizeof(state.seen[0]) - length, "%s/%" PRIu64 " ", event->subject,
+		 event->seq);
 	rt_event_ignore(event);
 }
 
@@ -306,6 +308,72 @@ static void stop_waits_for_holds(void)
 	rt_loop_run_due(f.loop);
 }
 
+/* ---- the start ---- */
+
+static struct begun {
+	struct rt_task changed;
+	struct rt_context *context;
+	int commands, reported;
+	bool ready;
+} begun;
+
+static int count_commands(void *user, const struct memory_io *io, int64_t *delay_ms)
+{
+	(void)user;
+	(void)delay_ms;
+	begun.commands += !io->after;
+	return RT_OK;
+}
+
+static void on_changed(struct rt_task *task)
+{
+	(void)task;
+	begun.reported++;
+	begun.ready = rt_context_ready(begun.context);
+}
+
+/* It sends nothing before it is connected, so nothing fails and waits for a retry: it is ready, and reports it, as
+ * soon as it is connected, without any time passing. */
+static void it_waits_for_the_connection_and_is_ready_with_it(void)
+{
+	const struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
+						    .domain_options = &f,
+						    .changed = &begun.changed };
+	struct memory_host host;
+	int stopped = f.stopped;
+
+	begun = (struct begun){ .changed.run = on_changed };
+	memory_host_init(&host, f.redis, "order", count_commands, NULL);
+	host.away = true;
+	begun.context = stored_context(&host, &domain, options, "c2");
+	rt_context_start(begun.context);
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_EQUAL(begun.commands, 0);
+	CU_ASSERT_FALSE(rt_context_ready(begun.context));
+	begun.reported = 0;
+	memory_host_back(&host);
+	for (int turn = 0; turn < 50; turn++)
+		rt_loop_run_due(f.loop);
+	CU_ASSERT(begun.commands > 0);
+	CU_ASSERT(begun.reported > 0);
+	CU_ASSERT_TRUE(begun.ready);
+	/* The same when the connection is lost: it reports that, and waits again. */
+	memory_host_cut(&host, true);
+	rt_loop_advance(f.loop, 5000);
+	CU_ASSERT_FALSE(begun.ready);
+	begun.commands = 0;
+	rt_loop_advance(f.loop, 5000);
+	CU_ASSERT_EQUAL(begun.commands, 0);
+	/* It stops while it waits. */
+	rt_context_stop(begun.context, tests_count, &f.stopped);
+	rt_loop_advance(f.loop, 100);
+	CU_ASSERT_EQUAL(f.stopped, stopped + 1);
+	f.stopped = stopped;
+	rt_context_free(begun.context);
+	state.frees = 0;
+	state.context = f.context;
+}
+
 static const struct test tests[] = {
 	{ "every subscription is read", every_subscription_is_read },
 	{ "a stream that cannot be read is named", unread_stream_is_named },
@@ -313,6 +381,8 @@ static const struct test tests[] = {
 	{ "operations beyond the bound end busy", operations_beyond_the_bound },
 	{ "freed with operations under way", freed_with_operations },
 	{ "a stop waits until nothing holds the context", stop_waits_for_holds },
+	{ "it waits for the connection and is ready with it",
+	  it_waits_for_the_connection_and_is_ready_with_it },
 };
 
 TESTS_MAIN_EACH("context", setup, teardown, tests)

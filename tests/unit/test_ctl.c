@@ -335,8 +335,9 @@ static redisReply text_reply(const char *text)
 			     .len = strlen(text) };
 }
 
-/* An entry of `count` fields and values; what is read is a view of the arguments. */
-static bool read_entry(const char *const *texts, size_t count, struct ctl_entry *entry)
+/* Reads the events of an entry of `count` fields and values, as a view of the arguments. */
+static size_t read_events(const char *const *texts, size_t count, struct rt_arena *arena,
+			  struct ctl_entry **ret)
 {
 	static redisReply values[32], fields, id, top, *list[32], *pair[2];
 
@@ -349,7 +350,19 @@ static bool read_entry(const char *const *texts, size_t count, struct ctl_entry 
 	pair[0] = &id;
 	pair[1] = &fields;
 	top = (redisReply){ .type = REDIS_REPLY_ARRAY, .elements = 2, .element = pair };
-	return ctl_entry_read(&top, "order", entry);
+	return ctl_entry_read(&top, "order", arena, ret);
+}
+
+/* An entry of one event. */
+static bool read_entry(const char *const *texts, size_t count, struct rt_arena *arena,
+		       struct ctl_entry *ret)
+{
+	struct ctl_entry *list;
+
+	if (read_events(texts, count, arena, &list) != 1)
+		return false;
+	*ret = *list;
+	return true;
 }
 
 static void entries(void)
@@ -360,11 +373,12 @@ static void entries(void)
 	};
 	static const char *const elsewhere[] = { "context", "moon", "stream_id", "1-1" };
 	static const char *const strange[] = { "no", "event", "\x1b[2J", "\xff" };
-	struct ctl_entry entry;
+	struct rt_arena arena = { 0 };
+	struct ctl_entry entry, *list;
 	redisReply nil = { .type = REDIS_REPLY_NIL };
 	redisReply nul = { .type = REDIS_REPLY_STRING, .str = (char *)(uintptr_t) "7\0x" };
 
-	CU_ASSERT_FATAL(read_entry(event, RT_LENGTH(event), &entry));
+	CU_ASSERT_FATAL(read_entry(event, RT_LENGTH(event), &arena, &entry));
 	CU_ASSERT_STRING_EQUAL(ctl_short_type(entry.type), "OrderCancelled");
 	CU_ASSERT_STRING_EQUAL(entry.attempt, "");
 	CU_ASSERT(json_is_text(ctl_entry_json(&entry),
@@ -372,13 +386,13 @@ static void entries(void)
 			       "\"type\":\"tandem.order.v1.OrderCancelled\",\"subject\":\"o\","
 			       "\"seq\":1,\"data\":{\"reason\":\"no\"}}"));
 	/* An entry that is not an event is shown, too. */
-	CU_ASSERT_FATAL(read_entry(strange, RT_LENGTH(strange), &entry));
+	CU_ASSERT_FATAL(read_entry(strange, RT_LENGTH(strange), &arena, &entry));
 	CU_ASSERT_STRING_EQUAL(entry.type, "");
 	CU_ASSERT(json_is_text(ctl_entry_json(&entry),
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\",\"no\":\"event\","
 			       "\"\\\\x1b[2J\":\"\\\\xff\"}"));
 	/* No field of an entry overrides where it is. */
-	CU_ASSERT_FATAL(read_entry(elsewhere, RT_LENGTH(elsewhere), &entry));
+	CU_ASSERT_FATAL(read_entry(elsewhere, RT_LENGTH(elsewhere), &arena, &entry));
 	CU_ASSERT(json_is_text(ctl_entry_json(&entry),
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\","
 			       "\"original_stream_id\":\"1-1\"}"));
@@ -388,8 +402,80 @@ static void entries(void)
 	nul.len = 1;
 	CU_ASSERT_STRING_EQUAL(ctl_text(&nul, "otherwise"), "7");
 	CU_ASSERT_EQUAL(ctl_number(&nul), 7);
-	CU_ASSERT_FALSE(ctl_entry_read(&nil, "order", &entry));
-	CU_ASSERT_FALSE(ctl_entry_read(NULL, "order", &entry));
+	CU_ASSERT_EQUAL(ctl_entry_read(&nil, "order", &arena, &list), 0);
+	CU_ASSERT_EQUAL(ctl_entry_read(NULL, "order", &arena, &list), 0);
+	rt_arena_done(&arena);
+}
+
+/* Each event of an entry of several is shown as if it had its own entry. */
+static void entries_of_many_events(void)
+{
+	static const char *const plain[] = { "tandem.order.v1.OrderReserved", "o/2 p/2", "time",
+					     "2025-11-24T16:00:00.000Z" };
+	static const char *const full[] = { "tandem.order.v1.OrderSettled",
+					    "o/4",
+					    "tandem.order.v1.OrderCancelled",
+					    "p/3 q/7",
+					    "time",
+					    "2025-11-24T16:00:00.000Z",
+					    "batch",
+					    "\x0a\x00"
+					    "\x0a\x04\x0a\x02no"
+					    "\x0a\x00"
+					    "\x12\x03\x01\x01\x03"
+					    "\x1a\x00\x1a\x00\x1a\x03"
+					    "0-1" };
+	static const char *const damaged[] = { "tandem.order.v1.OrderReserved", "o/2", "batch",
+					       "\x0a\xff" };
+	static const struct {
+		const char *id, *type, *seq, *attempt, *traceparent;
+		size_t data_length;
+	} expected[] = {
+		{ "o/4", "OrderSettled", "4", "", "", 0 },
+		{ "p/3", "OrderCancelled", "3", "", "", 4 },
+		{ "q/7", "OrderCancelled", "7", "3", "0-1", 0 },
+	};
+	static redisReply values[8], fields, id, top, *list[8], *pair[2];
+	struct rt_arena arena = { 0 };
+	struct ctl_entry *events;
+
+	CU_ASSERT_EQUAL_FATAL(read_events(plain, RT_LENGTH(plain), &arena, &events), 2);
+	CU_ASSERT_STRING_EQUAL(events[0].id, "o/2");
+	CU_ASSERT_EQUAL(events[1].index, 1);
+	CU_ASSERT(json_is_text(ctl_entry_json(&events[1]),
+			       "{\"context\":\"order\",\"stream_id\":\"5-6\",\"event_id\":\"p/2\","
+			       "\"type\":\"tandem.order.v1.OrderReserved\",\"subject\":\"p\","
+			       "\"seq\":2,\"time\":\"2025-11-24T16:00:00.000Z\",\"data\":{}}"));
+	/* Its batch contains NULs. */
+	for (size_t i = 0; i < RT_LENGTH(full); i++) {
+		values[i] = text_reply(full[i]);
+		list[i] = &values[i];
+	}
+	values[7].len = 2 + 6 + 2 + 5 + 2 + 2 + 5;
+	id = text_reply("5-6");
+	fields = (redisReply){ .type = REDIS_REPLY_ARRAY, .elements = 8, .element = list };
+	pair[0] = &id;
+	pair[1] = &fields;
+	top = (redisReply){ .type = REDIS_REPLY_ARRAY, .elements = 2, .element = pair };
+	CU_ASSERT_EQUAL_FATAL(ctl_entry_read(&top, "order", &arena, &events), 3);
+	for (size_t i = 0; i < RT_LENGTH(expected); i++) {
+		TEST_ROW(strcmp(events[i].id, expected[i].id) == 0, expected[i].id);
+		TEST_ROW(strcmp(ctl_short_type(events[i].type), expected[i].type) == 0,
+			 expected[i].id);
+		TEST_ROW(strcmp(events[i].seq, expected[i].seq) == 0, expected[i].id);
+		TEST_ROW(strcmp(events[i].attempt, expected[i].attempt) == 0, expected[i].id);
+		TEST_ROW(strcmp(events[i].traceparent, expected[i].traceparent) == 0,
+			 expected[i].id);
+		TEST_ROW(events[i].data_length == expected[i].data_length, expected[i].id);
+		TEST_ROW(strcmp(events[i].time, "2025-11-24T16:00:00.000Z") == 0, expected[i].id);
+	}
+	/* An entry that cannot be split is shown as it is. */
+	CU_ASSERT_EQUAL_FATAL(read_events(damaged, RT_LENGTH(damaged), &arena, &events), 1);
+	CU_ASSERT(json_is_text(
+		ctl_entry_json(&events[0]),
+		"{\"context\":\"order\",\"stream_id\":\"5-6\","
+		"\"tandem.order.v1.OrderReserved\":\"o/2\",\"batch\":\"\\\\x0a\\\\xff\"}"));
+	rt_arena_done(&arena);
 }
 
 static void filters(void)
@@ -415,12 +501,14 @@ static void filters(void)
 		{ "all at once", { .order = "o", .type = "OrderPlaced", .reason = "not" }, true },
 		{ "all but one", { .order = "p", .type = "OrderPlaced" }, false },
 	};
+	struct rt_arena arena = { 0 };
 	struct ctl_entry entry;
 
-	CU_ASSERT_FATAL(read_entry(event, RT_LENGTH(event), &entry));
+	CU_ASSERT_FATAL(read_entry(event, RT_LENGTH(event), &arena, &entry));
 	for (size_t i = 0; i < RT_LENGTH(rows); i++)
 		TEST_ROW(ctl_filter_passes(&rows[i].filter, &entry) == rows[i].passes,
 			 rows[i].name);
+	rt_arena_done(&arena);
 }
 
 static void ages(void)
@@ -479,6 +567,8 @@ static void exit_codes(void)
 #define DELIVERED(name, ms, times)                                                                 \
 	.where = EXPLAIN_PENDING, .type = name, .consumer = "inventory-7", .idle_ms = ms,          \
 	.deliveries = times
+#define ASIDE(name, ms, times, what)                                                               \
+	.where = EXPLAIN_ASIDE, .type = name, .aside_ms = ms, .failed = times, .waits = what
 #define DEAD(name, id, why) .where = EXPLAIN_DEAD, .type = name, .stream_id = id, .reason = why
 #define READERS(count, ms)  .group = true, .consumers = count, .seen_ms = ms
 
@@ -506,7 +596,7 @@ static const struct {
 	{ "queued, inventory is there",
 	  ASKS(ORDER_PENDING, .attempt = 1, .request = { QUEUED("OrderPlaced", 12) },
 	       .inventory = { READERS(1, 100) }),
-	  "has not read OrderPlaced yet, 12 entries are ahead of it.",
+	  "has not read OrderPlaced yet, 12 events are ahead of it.",
 	  "or is asked again at 2025-11-24T16:00:00.500Z (in 500 ms)." },
 	{ "queued, inventory is away",
 	  ASKS(ORDER_PENDING, .request = { QUEUED("OrderPlaced", 0) },
@@ -528,6 +618,27 @@ static const struct {
 	  ASKS(ORDER_PENDING, .request = { DELIVERED("OrderPlaced", 20000, 1) },
 	       .inventory = { READERS(1, 100) }),
 	  "that consumer seems to have ended", "asked again" },
+	{ "set aside",
+	  ASKS(ORDER_PENDING, .request = { ASIDE("OrderPlaced", 3200, 2, "its next try") },
+	       .inventory = { READERS(1, 100) }),
+	  "inventory has set OrderPlaced aside for 3.2 s: it failed 2 times, and waits "
+	  "for its next try.",
+	  "asked again" },
+	{ "set aside behind another, and inventory is down",
+	  ASKS(ORDER_CANCELLING,
+	       .request = { ASIDE("OrderCancelled", 400, 0,
+				  "OrderPlaced (o/1), which is tried again") },
+	       .inventory = { READERS(1, 300000) }),
+	  "OrderCancelled aside for 400 ms: it waits for OrderPlaced (o/1), which is tried "
+	  "again; inventory was last seen 5 min ago.",
+	  "asked again" },
+	{ "the answer is set aside",
+	  ASKS(ORDER_PENDING, .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" },
+	       .answer = { ASIDE("InventoryReserved", 900, 1, "its next try") },
+	       .order = { READERS(1, 100) }),
+	  "inventory answered, and the order service has set InventoryReserved aside for "
+	  "900 ms: it failed 1 time, and waits for its next try.",
+	  "asked again" },
 	{ "a dead letter",
 	  ASKS(ORDER_PENDING, .request = { DEAD("OrderPlaced", "7-0", "not a message") },
 	       .inventory = { READERS(1, 100) }),
@@ -549,7 +660,7 @@ static const struct {
 	  ASKS(ORDER_PENDING, .request = { .where = EXPLAIN_DONE, .type = "OrderPlaced" },
 	       .answer = { QUEUED("InventoryReserved", 3) }, .order = { READERS(2, 40000) }),
 	  "answered with InventoryReserved, which the order service has not read yet, 3 "
-	  "entries are ahead of it; the order service was last seen 40.0 s ago",
+	  "events are ahead of it; the order service was last seen 40.0 s ago",
 	  "asked again" },
 	{ "the answer is a dead letter",
 	  ASKS(ORDER_PENDING, .answer = { DEAD("InventoryReserved", "9-0", "no seq") }),
@@ -739,6 +850,7 @@ static const struct test tests[] = {
 	{ "JSON is pure ASCII", json_is_ascii },
 	{ "stream ids", stream_ids },
 	{ "entries, also invalid ones", entries },
+	{ "entries of many events", entries_of_many_events },
 	{ "filters", filters },
 	{ "ages", ages },
 	{ "exit codes", exit_codes },

@@ -2,9 +2,14 @@
  * of process. The test runs itself as such a process: `modes` serves, prints its metrics, and ends. */
 #include "interpose/interpose.h"
 
+#include <arpa/inet.h>
 #include <dlfcn.h>
+#include <errno.h>
+#include <linux/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +26,15 @@ const char *grpc_version_string(void)
 
 	*(void **)&real = dlsym(RTLD_NEXT, "grpc_version_string");
 	return pretended != NULL ? pretended : real();
+}
+
+/* Replaces abseil's function: records its argument. */
+void deadlock_mode(int mode) __asm__(
+	"_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE");
+static int told_mode = -1;
+void deadlock_mode(int mode)
+{
+	told_mode = mode;
 }
 
 static void stop(void *user)
@@ -42,7 +56,8 @@ static int print_modes(void)
 		return 1;
 	rt_metrics_write(metrics, &text);
 	rt_buf_add(&text, "", 1);
-	printf("%s\nproblems: %s; %s\n", text.data,
+	printf("%s\ndeadlocks: %d %d\nproblems: %s; %s\n", text.data, told_mode,
+	       rt_deadlock_detection_off(),
 	       rt_polling_problem() != NULL ? rt_polling_problem() : "none",
 	       rt_accept_guard_problem() != NULL ? rt_accept_guard_problem() : "none");
 	rt_buf_done(&text);
@@ -117,16 +132,183 @@ static void modes(void)
 						    : "tandem_accept_guard 0\n"),
 			 row);
 		TEST_ROW(strstr(text, problems), row);
+		TEST_ROW(strstr(text, "deadlocks: 0 1\n"), row);
+		TEST_ROW(strstr(text, rows[i].epoll ? "tandem_grpc_corking 1\n"
+						    : "tandem_grpc_corking 0\n"),
+			 row);
 	}
+}
+
+/* ---- corking ---- */
+
+struct pair {
+	int near, far;
+};
+
+/* Both ends of a TCP connection; `near` is in gRPC's epoll set if `known`. */
+static struct pair pair_new(bool known)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t length = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+	struct epoll_event nothing = { .events = 0 };
+	struct pair pair = { .near = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) };
+
+	CU_ASSERT_FATAL(bind(listener, (struct sockaddr *)&address, length) == 0);
+	CU_ASSERT_FATAL(listen(listener, 1) == 0);
+	CU_ASSERT_FATAL(getsockname(listener, (struct sockaddr *)&address, &length) == 0);
+	CU_ASSERT_FATAL(connect(pair.near, (struct sockaddr *)&address, length) == 0);
+	pair.far = accept(listener, NULL, NULL);
+	CU_ASSERT_FATAL(pair.far >= 0);
+	close(listener);
+	CU_ASSERT(setsockopt(pair.near, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0);
+	if (known)
+		CU_ASSERT_FATAL(epoll_ctl(rt_polling_fd(), EPOLL_CTL_ADD, pair.near, &nothing) ==
+				0);
+	return pair;
+}
+
+static void pair_close(struct pair pair)
+{
+	close(pair.near);
+	close(pair.far);
+}
+
+static ssize_t write_to(int fd, const void *data, size_t length)
+{
+	struct iovec part = { .iov_base = (void *)(uintptr_t)data, .iov_len = length };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void expect_packets(struct pair pair, const char *sent, unsigned packets)
+{
+	struct tcp_info info = { .tcpi_state = 0 };
+	socklen_t length = sizeof(info);
+	char got[64] = "";
+	ssize_t bytes = 0, more;
+
+	while (bytes < (ssize_t)strlen(sent) &&
+	       (more = recv(pair.far, got + bytes, sizeof(got) - 1 - (size_t)bytes, 0)) > 0)
+		bytes += more;
+	CU_ASSERT_STRING_EQUAL(got, sent);
+	CU_ASSERT(getsockopt(pair.near, IPPROTO_TCP, TCP_INFO, &info, &length) == 0);
+	CU_ASSERT_EQUAL(info.tcpi_data_segs_out, packets);
+}
+
+static void write_twice(struct pair pair)
+{
+	CU_ASSERT_EQUAL(write_to(pair.near, "one", 3), 3);
+	CU_ASSERT_EQUAL(write_to(pair.near, "two", 3), 3);
+}
+
+static void corked_writes_are_sent_together(void)
+{
+	struct pair grpcs = pair_new(true), other = pair_new(false);
+
+	CU_ASSERT_PTR_NULL_FATAL(rt_corking_problem());
+	rt_cork();
+	write_twice(grpcs);
+	write_twice(other);
+	rt_uncork();
+	expect_packets(grpcs, "onetwo", 1);
+	expect_packets(other, "onetwo", 2); /* not gRPC's */
+	write_twice(grpcs);
+	expect_packets(grpcs, "onetwo", 3); /* not corked any more */
+	pair_close(grpcs);
+	pair_close(other);
+}
+
+/* Sockets beyond the limit write at once. */
+static void a_cork_has_a_limit_of_sockets(void)
+{
+	struct pair pairs[66];
+
+	for (size_t i = 0; i < RT_LENGTH(pairs); i++)
+		pairs[i] = pair_new(true);
+	rt_cork();
+	for (size_t i = 0; i < RT_LENGTH(pairs); i++)
+		write_twice(pairs[i]);
+	rt_uncork();
+	for (size_t i = 0; i < RT_LENGTH(pairs); i++)
+		expect_packets(pairs[i], "onetwo", i < 64 ? 1 : 2);
+	/* The next cork starts empty. */
+	rt_cork();
+	write_twice(pairs[65]);
+	rt_uncork();
+	expect_packets(pairs[65], "onetwo", 3);
+	for (size_t i = 0; i < RT_LENGTH(pairs); i++)
+		pair_close(pairs[i]);
+}
+
+/* gRPC gets the kernel's answer, and all accepted bytes arrive. */
+static void a_full_socket_returns_eagain(void)
+{
+	static char block[100000];
+	struct pair pair = pair_new(true);
+	size_t taken = 0, got = 0;
+	ssize_t bytes;
+
+	rt_cork();
+	while ((bytes = write_to(pair.near, block, sizeof(block))) > 0)
+		taken += (size_t)bytes;
+	CU_ASSERT(bytes == -1 && errno == EAGAIN);
+	CU_ASSERT(taken > 0);
+	rt_uncork();
+	CU_ASSERT(shutdown(pair.near, SHUT_WR) == 0);
+	while ((bytes = recv(pair.far, block, sizeof(block), 0)) > 0)
+		got += (size_t)bytes;
+	CU_ASSERT_EQUAL(bytes, 0);
+	CU_ASSERT_EQUAL(got, taken);
+	pair_close(pair);
+}
+
+static void a_closed_socket_sends_what_it_holds(void)
+{
+	struct pair pair = pair_new(true), next;
+	char got[16] = "";
+
+	rt_cork();
+	write_twice(pair);
+	close(pair.near);
+	CU_ASSERT_EQUAL(recv(pair.far, got, sizeof(got) - 1, MSG_WAITALL), 6);
+	CU_ASSERT_STRING_EQUAL(got, "onetwo");
+	next = pair_new(false); /* has the same number */
+	CU_ASSERT_EQUAL(next.near, pair.near);
+	rt_uncork();
+	write_twice(next);
+	expect_packets(next, "onetwo", 2);
+	close(pair.far);
+	pair_close(next);
+	/* The peer has closed: the error is the kernel's. */
+	pair = pair_new(true);
+	close(pair.far);
+	rt_cork();
+	while (write_to(pair.near, "x", 1) == 1)
+		;
+	CU_ASSERT(errno == EPIPE || errno == ECONNRESET);
+	rt_uncork();
+	close(pair.near);
 }
 
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
 		{ "each process reports which of them are in place", modes },
+		{ "corked writes of gRPC are sent together", corked_writes_are_sent_together },
+		{ "a cork has a limit of sockets", a_cork_has_a_limit_of_sockets },
+		{ "a full socket returns EAGAIN, corked or not", a_full_socket_returns_eagain },
+		{ "a corked socket that is closed sends what it holds",
+		  a_closed_socket_sends_what_it_holds },
 	};
+	int failed;
 
 	if (argc > 1 && strcmp(argv[1], "modes") == 0)
 		return print_modes();
-	return tests_run("interpose", tests, RT_LENGTH(tests));
+	rt_rpc_init();
+	failed = tests_run("interpose", tests, RT_LENGTH(tests));
+	rt_rpc_shutdown();
+	return failed;
 }

@@ -1,6 +1,8 @@
 /* test_inventory_store.c - the inventory store against a real redis-server, as the ACL user that
  * scripts/lib/redis-files makes for the service: a missing right shows here. */
 #include "base/base.h"
+#include "delivered.h"
+#include "events/entry.h"
 #include "inventory/store.h"
 #include "redis/redis.h"
 #include "redis_server.h"
@@ -29,6 +31,7 @@ struct fixture {
 	struct inventory_store *store;
 	struct rt_store_queue *trims;
 	size_t ends, wanted;
+	bool delivering;
 };
 static struct fixture f;
 
@@ -104,12 +107,17 @@ static void functions_load(void)
 				     inventory_functions.code, inventory_functions.code_length));
 }
 
-static void setup(void)
+static struct rt_redis_options as_inventory(void)
 {
-	struct rt_redis_options redis = { .unix_path = server.socket,
+	return (struct rt_redis_options){ .unix_path = server.socket,
 					  .user = "inventory",
 					  .password = password,
 					  .name = "test" };
+}
+
+static void setup(void)
+{
+	struct rt_redis_options redis = as_inventory();
 	const struct rt_store_options options = { .redis = &redis,
 						  .functions = &inventory_functions };
 
@@ -125,6 +133,8 @@ static void setup(void)
 
 static void teardown(void)
 {
+	if (f.delivering)
+		delivered_stop();
 	inventory_store_free(f.store);
 	rt_store_free(f.redis);
 	rt_loop_free(f.loop);
@@ -134,14 +144,33 @@ static void teardown(void)
 
 struct ask {
 	struct inventory_request_op op;
-	char order_id[48], ack_id[32];
+	char order_id[48];
 	struct inventory_line lines[4];
 	int status;
+	long long pending; /* pending entries of orders when a request with an event has ended */
 };
+
+static long long pending_orders(void)
+{
+	redisReply *reply = redis_server_command(&server, "XPENDING " ORDERS " inventory");
+	long long pending = reply->element[0]->integer;
+
+	freeReplyObject(reply);
+	return pending;
+}
 
 static void asked(struct inventory_request_op *op, int status)
 {
-	RT_CONTAINER_OF(op, struct ask, op)->status = status;
+	struct ask *ask = RT_CONTAINER_OF(op, struct ask, op);
+
+	ask->status = status;
+	if (op->event != NULL) {
+		ask->pending = pending_orders();
+		if (status == RT_OK)
+			rt_event_done(op->event);
+		else
+			rt_event_poison(op->event, "it cannot be served");
+	}
 	ended();
 }
 
@@ -224,42 +253,61 @@ static void record_is(int n, const char *record)
 
 /* ---- looking at events ---- */
 
-static redisReply *events(void)
+/* All events of the own stream, in order. */
+static struct {
+	redisReply *reply;
+	struct rt_entry_event list[4096];
+	size_t count, entries;
+} seen;
+
+static void events_free(void)
 {
-	return redis_server_command(&server, "XRANGE " EVENTS " - +");
+	freeReplyObject(RT_TAKE(seen.reply));
 }
 
-/* A field of entry `i`; NULL: it has none. */
-static const redisReply *field(const redisReply *entries, size_t i, const char *name)
+/* Until events_free. */
+static void events_read(size_t count)
 {
-	const redisReply *fields;
+	seen.reply = redis_server_command(&server, "XRANGE " EVENTS " - +");
+	seen.entries = seen.reply->elements;
+	seen.count = 0;
+	for (size_t i = 0; i < seen.entries; i++) {
+		struct rt_entry_event *list;
+		size_t more;
 
-	CU_ASSERT_FATAL(entries->type == REDIS_REPLY_ARRAY && i < entries->elements);
-	fields = entries->element[i]->element[1];
-	for (size_t k = 0; k + 1 < fields->elements; k += 2)
-		if (strcmp(fields->element[k]->str, name) == 0)
-			return fields->element[k + 1];
-	return NULL;
-}
-
-/* `fields`: names and values, NULL at the end. */
-static void expect_fields(const redisReply *entries, size_t i, const char *const *fields)
-{
-	for (; *fields != NULL; fields += 2) {
-		const redisReply *reply = field(entries, i, fields[0]);
-
-		TEST_ROW(reply != NULL && strcmp(reply->str, fields[1]) == 0, fields[0]);
+		CU_ASSERT_PTR_NULL_FATAL(
+			rt_entry_read_reply(seen.reply->element[i]->element[1], &list, &more));
+		CU_ASSERT_FATAL(seen.count + more <= RT_LENGTH(seen.list));
+		memcpy(&seen.list[seen.count], list, more * sizeof(*list));
+		seen.count += more;
+		free(list);
 	}
+	CU_ASSERT_EQUAL_FATAL(seen.count, count);
 }
-#define EXPECT_FIELDS(entries, i, ...)                                                             \
-	expect_fields(entries, i, (const char *[]){ __VA_ARGS__, NULL })
+
+/* "InventoryReserved ord_1/1", and " attempt=3 traceparent=…" if it has them. */
+static void event_is(size_t i, const char *wanted)
+{
+	const struct rt_entry_event *event = &seen.list[i];
+	char text[256];
+	size_t length =
+		(size_t)snprintf(text, sizeof(text), "%s %.*s/%" PRIu64,
+				 event->type.data + strlen("tandem.inventory.v1."),
+				 (int)event->subject.length, event->subject.data, event->seq);
+
+	if (event->attempt != 1)
+		length += (size_t)snprintf(text + length, sizeof(text) - length, " attempt=%u",
+					   event->attempt);
+	if (event->traceparent.length > 0)
+		snprintf(text + length, sizeof(text) - length, " traceparent=%.*s",
+			 (int)event->traceparent.length, event->traceparent.data);
+	CU_ASSERT_STRING_EQUAL(text, wanted);
+}
 
 /* ---- the tests ---- */
 
 static void all_lines_or_none(void)
 {
-	redisReply *entries;
-
 	stock_set("apple", "5 0 0 5 1");
 	stock_set("pear", "3 0 0 3 7");
 	serve_as(1, STOCK_REQ_RESERVE, LINES({ "apple", 2 }, { "pear", 3 }), STOCK_NONE,
@@ -272,15 +320,19 @@ static void all_lines_or_none(void)
 		 STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE);
 	stock_is("apple", "3 2 0 5 2");
 	stock_is("pear", "0 3 0 3 8");
-	entries = events();
-	CU_ASSERT_EQUAL_FATAL(entries->elements, 2);
-	EXPECT_FIELDS(entries, 0, "id", "ord_1/1", "type", "tandem.inventory.v1.InventoryReserved",
-		      "subject", "ord_1", "seq", "1", "time", "2025-11-24T16:00:00.123Z");
-	CU_ASSERT_EQUAL(field(entries, 0, "data")->len, 0);
-	CU_ASSERT_PTR_NULL(field(entries, 0, "attempt"));
-	CU_ASSERT_PTR_NULL(field(entries, 0, "traceparent"));
-	EXPECT_FIELDS(entries, 1, "type", "tandem.inventory.v1.InventoryUnavailable");
-	freeReplyObject(entries);
+	events_read(2);
+	event_is(0, "InventoryReserved ord_1/1");
+	CU_ASSERT_EQUAL(strncmp(seen.list[0].time.data, "2025-11-24T16:00:00.123Z", 24), 0);
+	CU_ASSERT_EQUAL(seen.list[0].data.length, 0);
+	event_is(1, "InventoryUnavailable ord_2/1");
+	events_free();
+	/* As redis-cli shows it. */
+	CU_ASSERT_STRING_EQUAL(
+		redis_server_text(&server, "EVAL %s 1 " EVENTS,
+				  "local e = redis.call('XRANGE', KEYS[1], '-', '+')[1]\n"
+				  "return e[1] .. ' ' .. table.concat(e[2], ' ')"),
+		"1764000000123-1 tandem.inventory.v1.InventoryReserved ord_1/1 "
+		"time 2025-11-24T16:00:00.123Z");
 }
 
 /* What the library remembers of counters never counts more than what the hash says. */
@@ -311,8 +363,6 @@ static void counters_by_other_hands(void)
 static void shortages_are_exact(void)
 {
 	Tandem__Inventory__V1__InventoryUnavailable *event;
-	const redisReply *data;
-	redisReply *entries;
 
 	stock_set("apple", "300 0 0 300 1");
 	stock_set("pear", "10 0 0 10 1");
@@ -324,11 +374,12 @@ static void shortages_are_exact(void)
 	stock_set("apple", "1000 0 0 1000 2");
 	serve_as(1, STOCK_REQ_RESERVE, LINES({ "apple", 301 }, { "pear", 10 }, { "fig", 1000000 }),
 		 STOCK_UNAVAILABLE, STOCK_UNAVAILABLE, STOCK_ANS_UNAVAILABLE);
-	entries = events();
+	events_read(2);
 	for (size_t i = 0; i < 2; i++) {
-		data = field(entries, i, "data");
+		const struct rt_slice *data = &seen.list[i].data;
+
 		event = tandem__inventory__v1__inventory_unavailable__unpack(
-			NULL, (size_t)data->len, (const uint8_t *)data->str);
+			NULL, data->length, (const uint8_t *)data->data);
 		CU_ASSERT_FATAL(event != NULL && event->n_shortages == 2);
 		CU_ASSERT_STRING_EQUAL(event->shortages[0]->sku, "apple");
 		CU_ASSERT_EQUAL(event->shortages[0]->requested, 301);
@@ -339,11 +390,11 @@ static void shortages_are_exact(void)
 		/* As protobuf-c would have packed it: zeros are left out. */
 		CU_ASSERT_EQUAL(
 			tandem__inventory__v1__inventory_unavailable__get_packed_size(event),
-			(size_t)data->len);
+			data->length);
 		tandem__inventory__v1__inventory_unavailable__free_unpacked(event, NULL);
 	}
-	EXPECT_FIELDS(entries, 1, "id", "ord_1/1");
-	freeReplyObject(entries);
+	event_is(1, "InventoryUnavailable ord_1/1");
+	events_free();
 }
 
 /* 100 items, 2000 orders of one, all at once: exactly 100 get one. */
@@ -364,7 +415,9 @@ static void a_hot_sku(void)
 	CU_ASSERT_EQUAL(reserved, ITEMS);
 	CU_ASSERT_EQUAL(refused, ORDERS_COUNT - ITEMS);
 	stock_is("hot", "0 100 0 100 101");
-	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), ORDERS_COUNT);
+	events_read(ORDERS_COUNT);
+	CU_ASSERT(seen.entries <= (ORDERS_COUNT + 255) / 256); /* an entry for each call */
+	events_free();
 	CU_ASSERT_EQUAL(redis_server_int(&server, "HLEN " RECORDS), ORDERS_COUNT);
 	free(asks);
 }
@@ -398,7 +451,6 @@ static void one_batch_sees_itself(void)
 static void repeats(void)
 {
 	struct ask ask = { .status = 1 }, plain = { .status = 1 }, third = { .status = 1 };
-	redisReply *entries;
 
 	stock_set("apple", "3 0 0 3 1");
 	serve_ends(1, STOCK_REQ_RESERVE, LINES({ "apple", 3 }), RT_OK);
@@ -413,14 +465,18 @@ static void repeats(void)
 	stock_is("apple", "0 3 0 3 2");
 	record_is(1, "RESERVED 1 1764000000123 apple=3");
 	record_is(2, "RELEASED 1 1764000000123 "); /* a tombstone, should the order come later */
-	entries = events();
-	CU_ASSERT_EQUAL_FATAL(entries->elements, 4);
-	CU_ASSERT_PTR_NULL(field(entries, 1, "attempt"));
-	EXPECT_FIELDS(entries, 2, "id", "ord_1/1", "seq", "1", "attempt", "3", "traceparent",
-		      "00-aa-bb-01");
-	CU_ASSERT_PTR_NULL(field(entries, 3, "attempt"));
-	CU_ASSERT_PTR_NULL(field(entries, 3, "traceparent"));
-	freeReplyObject(entries);
+	events_read(4);
+	CU_ASSERT_EQUAL(seen.entries, 2);
+	event_is(0, "InventoryReserved ord_1/1");
+	event_is(1, "InventoryReleased ord_2/1");
+	event_is(2, "InventoryReleased ord_3/1");
+	event_is(3, "InventoryReserved ord_1/1 attempt=3 traceparent=00-aa-bb-01");
+	events_free();
+	/* Nor to an event of the next call. */
+	serve_ends(4, STOCK_REQ_RELEASE, NULL, RT_OK);
+	events_read(5);
+	event_is(4, "InventoryReleased ord_4/1");
+	events_free();
 }
 
 /* Every pair of the table, in Redis as in C. */
@@ -461,27 +517,47 @@ static void the_same_rules(void)
 	}
 }
 
+static void deliver(void)
+{
+	struct rt_redis_options redis = as_inventory();
+
+	f.delivering = true;
+	delivered_start(f.loop, f.redis, &redis, &inventory_functions, ORDERS);
+}
+
+/* An entry of orders with these events: "ord_1/1 ord_2/1". */
+static void add_orders(const char *names)
+{
+	redis_server_do(&server, "XADD " ORDERS " * tandem.order.v1.OrderPlaced %s time t", names);
+}
+
 /* Effect and acknowledgement are one step, also for what is answered with nothing. */
 static void acknowledged(void)
 {
-	struct ask asks[3] = { { .status = 1 } };
+	struct ask asks[4] = { { .status = 1 } };
 
 	stock_set("apple", "3 0 0 3 1");
-	for (int i = 1; i <= 4; i++)
-		redis_server_do(&server, "XADD " ORDERS " 7-%d a b", i);
-	redis_server_do(&server, "XREADGROUP GROUP inventory c STREAMS " ORDERS " >");
-	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " ORDERS), 4);
-	asks[0].op.ack_id = "7-1";
-	asks[2].op.ack_id = "7-3";
+	add_orders("ord_1/1 ord_3/1");
+	add_orders("ord_4/1 ord_5/1");
+	deliver();
+	asks[0].op.event = delivered_next();
+	asks[2].op.event = delivered_next();
+	asks[3].op.event = delivered_next(); /* no request for ord_5: its entry stays pending */
 	submit(&asks[0], 1, STOCK_REQ_RESERVE, LINES({ "apple", 1 }));
 	submit(&asks[1], 2, STOCK_REQ_RESERVE, LINES({ "apple", 1 })); /* nothing to acknowledge */
 	submit(&asks[2], 3, STOCK_REQ_COMMIT, NULL);                   /* of nothing: no answer */
-	run_until(3);
+	submit(&asks[3], 4, STOCK_REQ_RELEASE, NULL);
+	run_until(4);
 	CU_ASSERT(ask_is(&asks[2], STOCK_NONE, STOCK_NONE, STOCK_ANS_NOTHING));
-	CU_ASSERT_EQUAL(redis_server_int(&server, "XACK " ORDERS " inventory 7-1 7-3"), 0);
-	CU_ASSERT_EQUAL(redis_server_int(&server, "XACK " ORDERS " inventory 7-2 7-4"), 2);
-	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 2);
+	CU_ASSERT_EQUAL(asks[0].pending, 1);
+	events_read(3);
+	events_free();
 	CU_ASSERT_EQUAL(redis_server_int(&server, "HEXISTS " RECORDS " ord_3"), 0);
+}
+
+static bool none_pending(void)
+{
+	return pending_orders() == 0;
 }
 
 /* Damaged records: their request fails and stays pending, nothing of it is written; the
@@ -511,20 +587,18 @@ static void damage_stays_alone(void)
 		  "RESERVED 123456789012345678 5 bad=2", STOCK_REQ_RELEASE },
 	};
 
+	deliver();
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		struct ask bad = { .status = 1 }, good = { .status = 1 };
 
 		redis_server_do(&server, "DEL " RECORDS " " STOCK " " EVENTS);
-		redis_server_do(&server, "XADD " ORDERS " * a b");
-		redis_server_do(&server, "XREADGROUP GROUP inventory c STREAMS " ORDERS " >");
 		stock_set("apple", "3 0 0 3 1");
 		stock_set("bad", rows[i].counters);
 		if (rows[i].record != NULL)
 			redis_server_do(&server, "HSET " RECORDS " ord_1 %s", rows[i].record);
-		good.op.ack_id = "1-1";
-		bad.op.ack_id = rt_strdup(
-			redis_server_text(&server, "EVAL %s 1 " ORDERS,
-					  "return redis.call('XINFO','STREAM',KEYS[1])[8]"));
+		add_orders("ord_1/1 ord_2/1");
+		bad.op.event = delivered_next();
+		good.op.event = delivered_next();
 		submit(&bad, 1, rows[i].request,
 		       rows[i].request == STOCK_REQ_RESERVE ? LINES({ "apple", 1 }, { "bad", 1 })
 							    : NULL);
@@ -541,10 +615,11 @@ static void damage_stays_alone(void)
 			TEST_ROW(redis_server_int(&server, "HEXISTS " RECORDS " ord_1") == 0,
 				 rows[i].reason);
 		TEST_ROW(redis_server_int(&server, "XLEN " EVENTS) == 1, rows[i].reason);
-		TEST_ROW(redis_server_int(&server, "XACK " ORDERS " inventory %s", bad.op.ack_id) ==
-				 1,
+		/* Nothing was acknowledged; then only the bad one moves to the dead letters. */
+		TEST_ROW(bad.pending == 1 && good.pending == 1, rows[i].reason);
+		run_until_so(f.loop, none_pending);
+		TEST_ROW(redis_server_int(&server, "XLEN inventory:{0}:dead") == (long long)i + 1,
 			 rows[i].reason);
-		free((char *)(uintptr_t)bad.op.ack_id);
 	}
 }
 
@@ -655,7 +730,8 @@ static void adjustments(void)
 	}
 	CU_ASSERT_EQUAL(redis_server_int(&server, "HEXISTS " STOCK " none"), 0);
 	CU_ASSERT_EQUAL(redis_server_int(&server, "ZCARD inventory:{0}:skus"), 1);
-	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 5);
+	events_read(5);
+	events_free();
 }
 
 static void adjustments_answer(void)
@@ -669,21 +745,20 @@ static void adjustments_answer(void)
 		{ "apple/2", "", -999999999, 1, 2 },
 	};
 	struct adjust asks[RT_LENGTH(rows)];
-	redisReply *entries;
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++)
 		submit_adjust(&asks[i], "apple", rows[i].delta, "", rows[i].reason);
 	run_until(RT_LENGTH(rows));
-	entries = events();
-	CU_ASSERT_EQUAL_FATAL(entries->elements, 2);
+	events_read(2);
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		const redisReply *data = field(entries, i, "data");
+		const struct rt_slice *data = &seen.list[i].data;
 		Tandem__Inventory__V1__StockAdjusted *event =
-			tandem__inventory__v1__stock_adjusted__unpack(NULL, (size_t)data->len,
-								      (const uint8_t *)data->str);
+			tandem__inventory__v1__stock_adjusted__unpack(NULL, data->length,
+								      (const uint8_t *)data->data);
+		char wanted[64];
 
-		EXPECT_FIELDS(entries, i, "id", rows[i].id, "type",
-			      "tandem.inventory.v1.StockAdjusted");
+		snprintf(wanted, sizeof(wanted), "StockAdjusted %s", rows[i].id);
+		event_is(i, wanted);
 		CU_ASSERT_FATAL(event != NULL && event->stock != NULL);
 		TEST_ROW(event->delta == rows[i].delta, rows[i].id);
 		TEST_ROW(strcmp(event->reason, rows[i].reason) == 0, rows[i].id);
@@ -692,11 +767,11 @@ static void adjustments_answer(void)
 		TEST_ROW(event->stock->received == rows[i].available, rows[i].id);
 		TEST_ROW(event->stock->version == rows[i].version, rows[i].id);
 		TEST_ROW(tandem__inventory__v1__stock_adjusted__get_packed_size(event) ==
-				 (size_t)data->len,
+				 data->length,
 			 rows[i].id);
 		tandem__inventory__v1__stock_adjusted__free_unpacked(event, NULL);
 	}
-	freeReplyObject(entries);
+	events_free();
 }
 
 /* The same request_id: once, however often it comes, in one batch or later; also when it comes back
@@ -741,7 +816,8 @@ static void adjustments_once(void)
 			CU_ASSERT(stock_equal(&asks[i].op.stock, "7 0 0 7 1"));
 	}
 	stock_is("apple", "4 0 0 4 4");
-	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 5);
+	events_read(5);
+	events_free();
 	/* The record does not live for ever. */
 	CU_ASSERT(redis_server_int(&server, "PTTL inventory:{0}:adjust:apple:req-1") >
 		  29LL * 86400000);
@@ -1029,6 +1105,19 @@ static void foreign_keys(void)
 	}
 }
 
+/* Stock that cannot be listed is not added. */
+static void foreign_list(void)
+{
+	struct adjust adjust;
+
+	redis_server_do(&server, "SET inventory:{0}:skus x");
+	adjust_now(&adjust, "apple", 1, "req", "");
+	CU_ASSERT_EQUAL(adjust.status, RT_REMOTE);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "EXISTS " EVENTS " " STOCK
+						  " inventory:{0}:adjust:apple:req"),
+			0);
+}
+
 /* ---- bursts of reads ---- */
 
 #define LOOKS 6000
@@ -1128,6 +1217,7 @@ int main(void)
 		{ "functions that were deleted are reported, and found again", functions_gone },
 		{ "a lost connection fails operations under way", connection_lost },
 		{ "keys of other types in our places change nothing", foreign_keys },
+		{ "a list of SKUs of another type takes no stock", foreign_list },
 		{ "many reads leave room for orders", reads_leave_room },
 	};
 	int rc;

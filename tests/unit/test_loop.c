@@ -207,6 +207,33 @@ static void order_in_a_turn(void)
 	CU_ASSERT_STRING_EQUAL(story, "tpqdtdd");
 }
 
+static void task_writes(struct rt_task *task)
+{
+	struct actor *actor = RT_CONTAINER_OF(task, struct actor, task);
+
+	record(actor->letter);
+	rt_loop_defer_last(loop, &actor->also->task);
+}
+
+/* Last tasks run once, in the turn of the tasks that defer them, and may be deferred again. */
+static void last_tasks_of_a_turn(void)
+{
+	struct actor early = { .letter = 'e' };
+	struct actor written = { .letter = 'w', .times = 1, .again = rt_loop_defer_last };
+	struct actor one = { .letter = '1', .also = &written };
+	struct actor two = { .letter = '2', .also = &written };
+	struct actor timer = { .letter = 't', .times = 1 };
+
+	early.task.run = written.task.run = task_ran;
+	one.task.run = two.task.run = task_writes;
+	rt_loop_defer_last(loop, &early.task);
+	rt_loop_defer(loop, &one.task);
+	rt_loop_defer(loop, &two.task);
+	rt_timer_start(loop, &timer.timer, 0, timer_fired);
+	rt_loop_run_due(loop);
+	CU_ASSERT_STRING_EQUAL(story, "t12ewtw");
+}
+
 static int64_t seen_now, seen_unix;
 
 static void timer_looks(struct rt_timer *timer)
@@ -641,6 +668,7 @@ static const struct test manual[] = {
 	{ "the heap agrees with an array over 20000 random steps", heap_against_array },
 	{ "a stopped timer's memory may be freed at once", timer_memory },
 	{ "timers, posted, deferred; again means next turn", order_in_a_turn },
+	{ "last tasks run after all deferred ones of the turn", last_tasks_of_a_turn },
 	{ "clocks move timer by timer, the wall clock jumps alone", clocks },
 	{ "random numbers are the seed's and fair", randomness },
 	{ "a manual loop has no descriptors and no signals", no_descriptors },

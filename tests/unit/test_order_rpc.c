@@ -13,6 +13,7 @@
 #include "tandem/order/v1/order_service.pb-c.h"
 #include "tandem/order/v1/placement.pb-c.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define NOW              INT64_C(1764000000000)
@@ -414,18 +415,42 @@ static size_t pending_events(void)
 	return memory_group_find(stream, "order")->pending_count;
 }
 
-/* The n-th last event that was published, 1: the last. */
-static const struct memory_entry *published(size_t nth_last)
-{
-	const struct memory_stream *stream = memory_stream_find(f->redis, STORED_ORDERS);
-
-	CU_ASSERT_FATAL(stream != NULL && stream->count >= nth_last);
-	return &stream->entries[stream->count - nth_last];
-}
-
+/* Part of the n-th last event that was published (1: the last), valid for a few calls. */
 static const char *event_field(size_t nth_last, const char *name)
 {
-	return memory_entry_field(published(nth_last), name);
+	static char kept[8][1024], seq[24], attempt[12];
+	static int turn;
+	const struct memory_stream *stream = memory_stream_find(f->redis, STORED_ORDERS);
+	char *text = kept[turn++ % 8];
+	struct rt_entry_event *events = NULL;
+	size_t at = stream == NULL ? 0 : stream->count, count = 0;
+
+	while (at-- > 0) {
+		count = stored_events(&stream->entries[at], &events);
+		if (count >= nth_last)
+			break;
+		nth_last -= count;
+		free(RT_TAKE(events));
+	}
+	CU_ASSERT_FATAL(events != NULL);
+	const struct rt_entry_event *event = &events[count - nth_last];
+	snprintf(seq, sizeof(seq), "%" PRIu64, event->seq);
+	snprintf(attempt, sizeof(attempt), "%" PRIu32, event->attempt);
+	const struct {
+		const char *name;
+		struct rt_slice value;
+	} parts[] = {
+		{ "type", event->type },         { "subject", event->subject },
+		{ "data", event->data },         { "traceparent", event->traceparent },
+		{ "seq", { seq, strlen(seq) } }, { "attempt", { attempt, strlen(attempt) } },
+	};
+	text[0] = '\0';
+	for (size_t i = 0; i < RT_LENGTH(parts); i++)
+		if (strcmp(parts[i].name, name) == 0)
+			snprintf(text, sizeof(kept[0]), "%.*s", (int)parts[i].value.length,
+				 parts[i].value.data == NULL ? "" : parts[i].value.data);
+	free(events);
+	return text;
 }
 
 /* The order of the last event. */
@@ -437,8 +462,15 @@ static const char *last_order(void)
 static size_t published_count(void)
 {
 	const struct memory_stream *stream = memory_stream_find(f->redis, STORED_ORDERS);
+	size_t count = 0;
 
-	return stream == NULL ? 0 : stream->count;
+	for (size_t i = 0; stream != NULL && i < stream->count; i++) {
+		struct rt_entry_event *events;
+
+		count += stored_events(&stream->entries[i], &events);
+		free(events);
+	}
+	return count;
 }
 
 /* ---- PlaceOrder ---- */

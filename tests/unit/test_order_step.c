@@ -217,36 +217,40 @@ static void test_the_table_is_sane(void)
 static void test_states(void)
 {
 	static const struct {
-		const char *status;
-		bool settled, known;
+		const char *text, *status;
+		bool known;
 		enum order_state state;
-		bool final;
+		bool settled, final;
 	} states[] = {
-		{ "PENDING", false, true, ORDER_PENDING, false },
-		{ "PENDING", true, false, ORDER_PENDING, false },
-		{ "RESERVED", false, true, ORDER_RESERVED, false },
-		{ "REJECTED", true, true, ORDER_REJECTED, true },
-		{ "REJECTED", false, true, ORDER_REJECTING, true },
-		{ "CONFIRMED", false, true, ORDER_CONFIRMING, true },
-		{ "CONFIRMED", true, true, ORDER_CONFIRMED, true },
-		{ "CANCELLED", false, true, ORDER_CANCELLING, true },
-		{ "CANCELLED", true, true, ORDER_CANCELLED, true },
-		{ "EXPIRED", false, true, ORDER_EXPIRING, true },
-		{ "EXPIRED", true, true, ORDER_EXPIRED, true },
-		{ "", false, false, ORDER_PENDING, false },
-		{ "Pending", false, false, ORDER_PENDING, false },
+		{ "PENDING", "PENDING", true, ORDER_PENDING, false, false },
+		{ "RESERVED", "RESERVED", true, ORDER_RESERVED, false, false },
+		{ "REJECTED", "REJECTED", true, ORDER_REJECTED, true, true },
+		{ "REJECTED~", "REJECTED", true, ORDER_REJECTING, false, true },
+		{ "CONFIRMED~", "CONFIRMED", true, ORDER_CONFIRMING, false, true },
+		{ "CONFIRMED", "CONFIRMED", true, ORDER_CONFIRMED, true, true },
+		{ "CANCELLED~", "CANCELLED", true, ORDER_CANCELLING, false, true },
+		{ "CANCELLED", "CANCELLED", true, ORDER_CANCELLED, true, true },
+		{ "EXPIRED~", "EXPIRED", true, ORDER_EXPIRING, false, true },
+		{ "EXPIRED", "EXPIRED", true, ORDER_EXPIRED, true, true },
+		{ .text = "PENDING~" },
+		{ .text = "RESERVED~" },
+		{ .text = "CONFIRMED~~" },
+		{ .text = "CONFIRME" },
+		{ .text = "" },
+		{ .text = "Pending" },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(states); i++) {
 		enum order_state state = ORDER_STATE_COUNT;
 
-		CU_ASSERT_EQUAL(order_state_parse(states[i].status, states[i].settled, &state),
+		CU_ASSERT_EQUAL(order_state_parse(states[i].text, strlen(states[i].text), &state),
 				states[i].known);
 		if (!states[i].known) {
 			CU_ASSERT_EQUAL(state, ORDER_STATE_COUNT);
 			continue;
 		}
 		CU_ASSERT_EQUAL(state, states[i].state);
+		CU_ASSERT_STRING_EQUAL(order_state_text(state), states[i].text);
 		CU_ASSERT_STRING_EQUAL(order_state_status(state), states[i].status);
 		CU_ASSERT_EQUAL(order_state_settled(state), states[i].settled);
 		CU_ASSERT_EQUAL(order_state_final(state), states[i].final);

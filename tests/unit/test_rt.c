@@ -1,4 +1,6 @@
 /* The runtime's small helpers: statuses, lists, buffers, times, digests, encodings. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "run.h"
@@ -195,6 +197,30 @@ static void sha256(void)
 	CU_ASSERT(memcmp(digest, abc, 32) == 0);
 }
 
+static void numbers_as_text(void)
+{
+	static const int64_t numbers[] = { 0,
+					   1,
+					   9,
+					   10,
+					   99,
+					   100,
+					   -1,
+					   -10,
+					   1764000000123,
+					   INT64_MAX,
+					   INT64_MAX - 1,
+					   INT64_MIN,
+					   INT64_MIN + 1 };
+	char text[RT_INT_TEXT], wanted[RT_INT_TEXT];
+
+	for (size_t i = 0; i < RT_LENGTH(numbers); i++) {
+		snprintf(wanted, sizeof(wanted), "%" PRId64, numbers[i]);
+		CU_ASSERT_EQUAL(rt_int_text(numbers[i], text), strlen(wanted));
+		CU_ASSERT_STRING_EQUAL(text, wanted);
+	}
+}
+
 static void base32(void)
 {
 	static const struct {
@@ -245,6 +271,7 @@ static const struct test tests[] = {
 	{ "a time is written and read back", times_both_ways },
 	{ "texts that are not times are refused", times_refused },
 	{ "sha-256 of the standard's example", sha256 },
+	{ "numbers as text", numbers_as_text },
 	{ "base32 has one spelling of a number", base32 },
 	{ "RT_TAKE sets the pointer to NULL", take },
 };

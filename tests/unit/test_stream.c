@@ -1,5 +1,6 @@
-/* test_stream_redis.c - the consumer and runtime/events/events.lua against a real redis-server: what
- * only a real Redis shows. The rest is in test_events.c, on a Redis in memory. */
+/* test_stream.c - the consumer and runtime/events/events.lua with a real redis-server, where it matters.
+ * The rest is in test_events.c, with a Redis in memory. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,8 +10,10 @@
 #include "redis_server.h"
 #include "run.h"
 #include "run_until.h"
+#include "tandem/events/v1/events.pb-c.h"
 
 #define STREAM      "order:{0}:events"
+#define ASIDE       "inventory:{0}:aside:order"
 #define GROUP       "inventory"
 #define HANDLED_MAX 4096
 
@@ -24,6 +27,7 @@ struct side {
 	struct handled handled[HANDLED_MAX];
 	size_t count;
 	bool stopped, hold;
+	const char *fails; /* the subject whose events fail; NULL: none */
 	struct rt_event *held;
 };
 static struct fixture {
@@ -31,24 +35,36 @@ static struct fixture {
 	struct rt_metrics *metrics;
 	struct redis_server *server;
 	struct side *sides[2];
-	size_t wanted; /* that many are to be handled */
+	size_t wanted; /* events to be handled */
 } f;
 
 static struct redis_server shared;
 static int warnings;
 
-/* Publishes with the producer's own code: 'order_put_<version> 1 stream now_ms count subject'. */
-static const char put[] =
-	"register('put', function(keys, args)\n"
-	" local stream = open_stream(keys[1])\n"
-	" local last\n"
-	" for i = 1, tonumber(args[2]) do\n"
-	"  last = stream:publish(args[1], 'time', 'tandem.order.v1.OrderPlaced', args[3] .. i, i,\n"
-	"   'data', args[4], args[5])\n"
-	" end\n"
-	" return { last or '', stream.length }\n"
-	"end, 'allow-oom')\n";
-/* What the subscriptions of these tests call. */
+/* Publishes with the producer's own code. 'order_put_<version> 1 stream now_ms count subject': entries of one event.
+ * 'order_put_together_<version> 1 stream now_ms { type name data attempt traceparent } …': all in one entry. */
+static const char put[] = "register('put', function(keys, args)\n"
+			  " local stream = open_stream(keys[1])\n"
+			  " local last\n"
+			  " for i = 1, tonumber(args[2]) do\n"
+			  "  local batch = begin_batch()\n"
+			  "  batch.types[1], batch.names[1] = 'tandem.order.v1.OrderPlaced', "
+			  "args[3] .. i .. '/' .. i\n"
+			  "  add_details(batch, 1, 'data')\n"
+			  "  last = stream:publish(args[1], 'time', batch, 1)\n"
+			  " end\n"
+			  " return { last or '', stream.length }\n"
+			  "end, 'allow-oom')\n"
+			  "register('put_together', function(keys, args)\n"
+			  " local stream, batch, n = open_stream(keys[1]), begin_batch(), 0\n"
+			  " for at = 2, #args, 5 do\n"
+			  "  n = n + 1\n"
+			  "  batch.types[n], batch.names[n] = args[at], args[at + 1]\n"
+			  "  add_details(batch, n, args[at + 2], args[at + 3], args[at + 4])\n"
+			  " end\n"
+			  " return stream:publish(args[1], 'then', batch, n)\n"
+			  "end, 'allow-oom')\n";
+/* The functions for the subscriptions of these tests. */
 static const struct rt_functions inventory_functions = { .name = "inventory", .version = "test" };
 
 static void on_log(const char *line, void *user)
@@ -73,10 +89,12 @@ static void on_event(struct rt_event *event, void *user)
 
 	CU_ASSERT_FATAL(side->count < HANDLED_MAX);
 	side->count++;
-	snprintf(handled->id, sizeof(handled->id), "%s", event->id);
+	snprintf(handled->id, sizeof(handled->id), "%s/%" PRIu64, event->subject, event->seq);
 	handled->deliveries = event->deliveries;
 	if (side->hold)
 		side->held = event;
+	else if (side->fails != NULL && strcmp(side->fails, event->subject) == 0)
+		rt_event_retry(event, RT_REMOTE);
 	else
 		rt_event_ignore(event);
 	if (handled_count() == f.wanted)
@@ -196,19 +214,19 @@ static struct side *add_side(size_t i, const char *consumer, struct rt_events_op
 {
 	struct rt_redis_options redis = { .unix_path = f.server->socket, .name = consumer };
 	struct side *side = rt_alloc(sizeof(*side));
-	struct rt_stream_source *source;
+	struct rt_stream *source;
 
 	f.sides[i] = side;
 	CU_ASSERT_FATAL(rt_redis_new(f.loop, &redis, &side->commands) == RT_OK);
-	CU_ASSERT_FATAL(rt_stream_redis_new(f.loop,
-					    &(struct rt_stream_redis_options){
-						    .reader = &redis,
-						    .commands = side->commands,
-						    .stream = STREAM,
-						    .group = GROUP,
-						    .consumer = consumer,
-						    .functions = &inventory_functions },
-					    &source) == RT_OK);
+	CU_ASSERT_FATAL(
+		rt_stream_new(f.loop,
+			      &(struct rt_stream_options){ .reader = &redis,
+							   .commands = side->commands,
+							   .stream = STREAM,
+							   .group = GROUP,
+							   .consumer = consumer,
+							   .functions = &inventory_functions },
+			      &source) == RT_OK);
 	options.name = STREAM;
 	options.on_event = on_event;
 	options.user_data = side;
@@ -234,6 +252,16 @@ static double counter(const char *name)
 	return rt_series_value(rt_metric_series(family, (const char *[]){ STREAM }));
 }
 
+/* Three events of two types in an entry; the second and the third have content. */
+static void publish_together(int64_t now_ms)
+{
+	redis_server_do(f.server,
+			"FCALL order_put_together_test 1 " STREAM
+			" %lld A a/1 %s %s %s B b/1 in-b 3 %s A c/1 %s "
+			"%s 00-c",
+			(long long)now_ms, "", "", "", "", "in-c", "");
+}
+
 static void make_group(void)
 {
 	redis_server_do(f.server, "XGROUP CREATE " STREAM " " GROUP " 0");
@@ -245,7 +273,7 @@ static void read_as(const char *group, const char *consumer, int count)
 			consumer, count);
 }
 
-/* Nothing but so many entries and the group, which has read none. */
+/* Starts with these entries and a group that has read none. */
 static void begin_with(int entries)
 {
 	redis_server_do(f.server, "FLUSHALL");
@@ -254,7 +282,8 @@ static void begin_with(int entries)
 }
 
 #define CURSOR "FCALL inventory_cursor_test 2 inventory:{0}:events " STREAM " " GROUP
-#define BURY   "FCALL inventory_bury_test 2 inventory:{0}:events " STREAM " " GROUP " now %s "
+#define DEAD_LETTER                                                                                \
+	"FCALL inventory_dead_letter_test 2 inventory:{0}:events " STREAM " " GROUP " now %s "
 
 static void expect_handled(const struct side *side, size_t i, const char *id, uint32_t deliveries)
 {
@@ -281,7 +310,7 @@ static void flow(void)
 	CU_ASSERT_EQUAL(counter("received"), 1002);
 }
 
-/* How often the group delivered the one entry that is pending. */
+/* How often the group delivered its one pending entry. */
 static long long counted(void)
 {
 	redisReply *reply = redis_server_command(f.server, "XPENDING " STREAM " " GROUP " - + 10");
@@ -291,7 +320,7 @@ static long long counted(void)
 	return count;
 }
 
-/* The reader loses its connection nine times and more while a handler takes its time. */
+/* The reader loses its connection nine times or more while a handler works. */
 static void flapping_reader(void)
 {
 	struct side *slow, *next;
@@ -307,14 +336,14 @@ static void flapping_reader(void)
 	}
 	run_until(is_ready);
 	CU_ASSERT_EQUAL(counted(), 1);
-	/* It ends without having handled it; another one does. */
+	/* It stops without handling it; another one does. */
 	rt_event_retry(RT_TAKE(slow->held), RT_LOST);
 	rt_events_stop(slow->events, on_stopped, slow);
 	run_until(all_stopped);
 	next = add_side(1, "c2", quick_options());
 	run_until_handled(2);
 	expect_handled(next, 0, "a1/1", 2);
-	CU_ASSERT_EQUAL(counter("buried"), 0);
+	CU_ASSERT_EQUAL(counter("dead"), 0);
 	run_until(nothing_pending);
 	free_side(0);
 }
@@ -354,17 +383,56 @@ static void killed_and_restarted(void)
 	run_until_handled(6);
 	run_until(is_ready);
 	run_until(nothing_pending);
-	/* That it cannot be read, and that the last acknowledgement's answer was lost, if it was;
-	 * not that the group is gone. */
+	/* Warnings that it cannot be read, and that the last acknowledgement's answer was lost, if so;
+	 * none that the group is gone. */
 	CU_ASSERT_TRUE(warnings == 1 || warnings == 2);
 	CU_ASSERT_EQUAL(counter("rebuilds"), 0);
 	redis_server_done(&server);
 }
 
+static bool one_aside(void)
+{
+	return redis_server_int(f.server, "XLEN " ASIDE) == 1;
+}
+
+static bool none_aside(void)
+{
+	return redis_server_int(f.server, "XLEN " ASIDE) == 0;
+}
+
+/* One event of three fails and is set aside; its consumer stops, and another claims it. */
+static void set_aside_and_claimed(void)
+{
+	struct rt_events_options options = quick_options();
+	struct side *next;
+	redisReply *reply;
+
+	options.retry_min_ms = options.retry_max_ms = 60000;
+	publish_together(1000);
+	add_side(0, "c1", options)->fails = "b";
+	run_until_handled(3);
+	run_until(one_aside);
+	CU_ASSERT_TRUE(nothing_pending());
+	reply = redis_server_command(f.server, "XPENDING " ASIDE " " GROUP " - + 10");
+	CU_ASSERT_EQUAL_FATAL(reply->elements, 1);
+	CU_ASSERT_STRING_EQUAL(reply->element[0]->element[1]->str, "c1");
+	CU_ASSERT_EQUAL(reply->element[0]->element[3]->integer, 2);
+	freeReplyObject(reply);
+	rt_events_stop(f.sides[0]->events, on_stopped, f.sides[0]);
+	run_until(all_stopped);
+	next = add_side(1, "c2", quick_options());
+	run_until_handled(4);
+	expect_handled(next, 0, "b/1", 3);
+	run_until(none_aside);
+	CU_ASSERT_EQUAL(redis_server_int(f.server, "EXISTS inventory:{0}:dead"), 0);
+	free_side(0);
+}
+
 /* ---- events.lua ---- */
 
-/* Libraries of two versions write in turns, as during an upgrade, and the stream is trimmed back to the
- * length that one of them remembers: no number is given twice. */
+/* Libraries of two versions write in turn, as during an upgrade: each sees by the stream's length that the other
+ * has written. If the stream was trimmed back to the length that one has cached, ids still ascend, but that one
+ * reuses numbers. */
 static void two_versions(void)
 {
 	static const char *const wanted[] = { "1000-1", "1000-2", "1001-3",
@@ -374,14 +442,23 @@ static void two_versions(void)
 	redis_server_load_events(&shared, "order", "next", put);
 	publish(1000, 2, "s");
 	redis_server_do(&shared, "FCALL order_put_next 1 " STREAM " 1001 1 s");
-	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 2");
 	publish(1002, 2, "s");
-	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 1");
 	redis_server_do(&shared, "FCALL order_put_next 1 " STREAM " 1003 1 s");
 	entries = redis_server_command(&shared, "XRANGE " STREAM " - +");
+	CU_ASSERT_EQUAL_FATAL(entries->elements, 6);
+	for (size_t i = 0; i < 6; i++)
+		CU_ASSERT_STRING_EQUAL(entries->element[i]->element[0]->str, wanted[i]);
+	freeReplyObject(entries);
+	/* The other has cached five entries, up to 1002-5. */
+	redis_server_do(&shared, "FCALL order_put_next 1 " STREAM " 1004 1 s");
+	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 5");
+	publish(1005, 1, "s");
+	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 2");
+	redis_server_do(&shared, "FCALL order_put_next 1 " STREAM " 1006 1 s");
+	entries = redis_server_command(&shared, "XRANGE " STREAM " 1005 +");
 	CU_ASSERT_EQUAL_FATAL(entries->elements, 2);
-	for (size_t i = 0; i < 2; i++)
-		CU_ASSERT_STRING_EQUAL(entries->element[i]->element[0]->str, wanted[4 + i]);
+	CU_ASSERT_STRING_EQUAL(entries->element[0]->element[0]->str, "1005-6");
+	CU_ASSERT_STRING_EQUAL(entries->element[1]->element[0]->str, "1006-7");
 	freeReplyObject(entries);
 	redis_server_do(&shared, "FUNCTION DELETE order_next");
 }
@@ -404,6 +481,164 @@ static void put_gives(const char *now_ms, const char *id, long long length)
 	freeReplyObject(reply);
 }
 
+static void expect_slice(struct rt_slice slice, const char *wanted)
+{
+	bool same = slice.length == strlen(wanted);
+
+	same = same && (slice.length == 0 || memcmp(slice.data, wanted, slice.length) == 0);
+	TEST_ROW(same, wanted);
+}
+
+/* events.lua writes entries as tandem/events/v1/events.proto describes them and entry.c reads them. */
+static void together(void)
+{
+	static const struct {
+		const char *type, *subject, *data, *traceparent;
+		uint32_t attempt;
+	} wanted[] = { { "A", "a", "", "", 1 },
+		       { "A", "c", "in-c", "00-c", 1 },
+		       { "B", "b", "in-b", "", 3 } };
+	Tandem__Events__V1__EventBatch *batch;
+	struct rt_entry_event *events;
+	redisReply *reply, *fields;
+	size_t count;
+
+	publish_together(1000);
+	reply = redis_server_command(&shared, "XRANGE " STREAM " - +");
+	CU_ASSERT_STRING_EQUAL(element(element(reply, 0), 0)->str, "1000-3"); /* three events */
+	fields = element(element(reply, 0), 1);
+	EXPECT_FIELDS(fields, "A", "a/1 c/1", "B", "b/1", "time", "then");
+	CU_ASSERT_EQUAL_FATAL(fields->elements, 8);
+	CU_ASSERT_STRING_EQUAL(fields->element[6]->str, "batch");
+	batch = tandem__events__v1__event_batch__unpack(NULL, fields->element[7]->len,
+							(const uint8_t *)fields->element[7]->str);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(batch);
+	CU_ASSERT_PTR_NULL_FATAL(rt_entry_read_reply(fields, &events, &count));
+	CU_ASSERT_EQUAL_FATAL(count, 3);
+	CU_ASSERT_EQUAL_FATAL(batch->n_data, 3);
+	CU_ASSERT_EQUAL_FATAL(batch->n_attempt, 3);
+	CU_ASSERT_EQUAL_FATAL(batch->n_traceparent, 3);
+	CU_ASSERT_EQUAL(batch->base.n_unknown_fields, 0);
+	for (size_t i = 0; i < count; i++) {
+		expect_slice(events[i].type, wanted[i].type);
+		expect_slice(events[i].subject, wanted[i].subject);
+		expect_slice(events[i].data, wanted[i].data);
+		expect_slice(
+			(struct rt_slice){ (const char *)batch->data[i].data, batch->data[i].len },
+			wanted[i].data);
+		expect_slice(events[i].traceparent, wanted[i].traceparent);
+		CU_ASSERT_STRING_EQUAL(batch->traceparent[i], wanted[i].traceparent);
+		CU_ASSERT_EQUAL(events[i].attempt, wanted[i].attempt);
+		CU_ASSERT_EQUAL(batch->attempt[i], wanted[i].attempt);
+	}
+	free(events);
+	tandem__events__v1__event_batch__free_unpacked(batch, NULL);
+	freeReplyObject(reply);
+}
+
+/* The events of a subject keep their order: a type gets a second field for that. */
+static void twice_of_a_subject(void)
+{
+	redisReply *reply;
+	struct rt_entry_event *events;
+	size_t count;
+
+	redis_server_do(
+		&shared,
+		"FCALL order_put_together_test 1 " STREAM
+		" 1000 A a/1 1 %s %s B b/1 2 %s %s B a/2 3 %s %s A b/2 4 %s %s A c/1 5 %s %s",
+		"", "", "", "", "", "", "", "", "", "");
+	reply = redis_server_command(&shared, "XRANGE " STREAM " - +");
+	CU_ASSERT_STRING_EQUAL(element(element(reply, 0), 0)->str, "1000-5");
+	CU_ASSERT_PTR_NULL_FATAL(
+		rt_entry_read_reply(element(element(reply, 0), 1), &events, &count));
+	CU_ASSERT_EQUAL_FATAL(count, 5);
+	for (size_t i = 0; i < count; i++) {
+		static const char *const wanted[] = { "Aa1", "Bb2", "Ba3", "Ab4", "Ac5" };
+
+		TEST_ROW(events[i].type.data[0] == wanted[i][0], wanted[i]);
+		TEST_ROW(events[i].subject.data[0] == wanted[i][1], wanted[i]);
+		expect_slice(events[i].data, wanted[i] + 2);
+	}
+	free(events);
+	freeReplyObject(reply);
+}
+
+#define SET_ASIDE "FCALL inventory_set_aside_test 2 inventory:{0}:events " STREAM " " GROUP " "
+
+/* An event to retry and a dead letter, in the step that acknowledges; and a repeat of that step. */
+static void set_aside(void)
+{
+	redisReply *reply;
+	char aside[64];
+
+	publish_together(1000);
+	make_group();
+	read_as(GROUP, "c", 1);
+	for (int i = 0; i < 3; i++) {
+		/* Another consumer's; its own; a repeat, as after a lost answer. */
+		reply = redis_server_command(
+			&shared,
+			SET_ASIDE
+			"%s 1000-3 now %s 5 A a 1 then 1 %s %s why 6 B b 1 then 3 00-b in-b",
+			i == 0 ? "other" : "c", "", "", "");
+		if (i != 1) {
+			CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_NIL);
+		} else {
+			snprintf(aside, sizeof(aside), "%s", element(reply, 0)->str);
+			CU_ASSERT_STRING_EQUAL(element(reply, 1)->str, "");
+		}
+		freeReplyObject(reply);
+		CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN " ASIDE), i > 0);
+		CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN inventory:{0}:dead"), i > 0);
+		CU_ASSERT_EQUAL(nothing_pending(), i > 0);
+	}
+	reply = redis_server_command(&shared, "XRANGE " ASIDE " - +");
+	CU_ASSERT_STRING_EQUAL(element(element(reply, 0), 0)->str, aside);
+	EXPECT_FIELDS(element(element(reply, 0), 1), "id", "a/1", "type", "A", "subject", "a",
+		      "seq", "1", "time", "then", "data", "", "stream", STREAM, "stream_id",
+		      "1000-3");
+	CU_ASSERT_EQUAL(element(element(reply, 0), 1)->elements, 2 * 8); /* no attempt, no trace */
+	freeReplyObject(reply);
+	reply = redis_server_command(&shared, "XRANGE inventory:{0}:dead - +");
+	EXPECT_FIELDS(element(element(reply, 0), 1), "id", "b/1", "type", "B", "subject", "b",
+		      "data", "in-b", "attempt", "3", "traceparent", "00-b", "stream", STREAM,
+		      "stream_id", "1000-3", "group", GROUP, "reason", "why", "deliveries", "6",
+		      "dead_time", "now");
+	freeReplyObject(reply);
+	reply = redis_server_command(&shared, "XPENDING " ASIDE " " GROUP " - + 10 c");
+	CU_ASSERT_EQUAL(element(element(reply, 0), 3)->integer, 5);
+	freeReplyObject(reply);
+	/* Acknowledging also deletes the entry. */
+	redis_server_do(&shared,
+			"FCALL inventory_acknowledge_test 2 inventory:{0}:events " STREAM " " GROUP
+			" +%s",
+			aside);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN " ASIDE), 0);
+	reply = redis_server_command(&shared, "XPENDING " ASIDE " " GROUP);
+	CU_ASSERT_EQUAL(element(reply, 0)->integer, 0);
+	freeReplyObject(reply);
+}
+
+/* An entry that an operator has added, and that nothing has read yet, takes no event's place. */
+static void set_aside_behind_another(void)
+{
+	redisReply *reply;
+
+	redis_server_do(&shared, "XGROUP CREATE " ASIDE " " GROUP " 0 MKSTREAM");
+	redis_server_do(&shared, "XADD " ASIDE " 1-1 a b");
+	publish_together(1000);
+	make_group();
+	read_as(GROUP, "c", 1);
+	reply = redis_server_command(&shared, SET_ASIDE "c 1000-3 now %s 5 A a 1 then 1 %s %s", "",
+				     "", "");
+	freeReplyObject(reply);
+	reply = redis_server_command(&shared, "XPENDING " ASIDE " " GROUP " - + 10 c");
+	CU_ASSERT_EQUAL_FATAL(reply->elements, 2);
+	CU_ASSERT_EQUAL(element(element(reply, 1), 3)->integer, 5);
+	freeReplyObject(reply);
+}
+
 static void ids(void)
 {
 	redisReply *reply;
@@ -416,15 +651,15 @@ static void ids(void)
 	put_gives("2001", "2001-5", 4); /* numbers are not used twice */
 	redis_server_do(&shared, "XTRIM " STREAM " MAXLEN 0");
 	put_gives("2001", "2001-6", 1);
-	redis_server_do(&shared, "XADD " STREAM " 3000-0 a b"); /* by hand: counting begins again */
+	redis_server_do(&shared, "XADD " STREAM " 3000-0 a b"); /* by hand: counting restarts */
 	put_gives("2500", "3000-1", 3);
-	/* By hand, and the length as it was: found out when the next id is refused. */
+	/* By hand, with the same length: found when the next id is refused. */
 	redis_server_do(&shared, "XADD " STREAM " 3000-9 a b");
 	redis_server_do(&shared, "XDEL " STREAM " 3000-0");
 	put_gives("2500", "3000-10", 4);
 	redis_server_do(&shared, "XADD " STREAM " 3000-18446744073709551615 a b");
 	put_gives("2500", "3001-1", 6);
-	/* Beyond what Lua's numbers hold. */
+	/* Too large for Lua's numbers. */
 	redis_server_do(&shared, "XADD " STREAM " 18446744073709551000-7 a b");
 	put_gives("2500", "18446744073709551000-8", 8);
 	redis_server_do(&shared, "DEL " STREAM);
@@ -434,6 +669,9 @@ static void ids(void)
 	CU_ASSERT_PTR_NOT_NULL(strstr(reply->str, "WRONGTYPE"));
 	freeReplyObject(reply);
 }
+
+#define TOGETHER                                                                                   \
+	"FCALL order_put_together_test 1 " STREAM " 2000 A a/1 x 1 t B b/1 x 1 t A c/1 x 1 t"
 
 static void lag(void)
 {
@@ -452,6 +690,12 @@ static void lag(void)
 		    "XDEL " STREAM " 1000-6 1000-7 1000-8 1000-9 1000-10" },
 		  0 },
 		{ "a hand-made entry", { "XADD " STREAM " 2000-0 a b" }, 7 },
+		{ "an entry of three events", { TOGETHER }, 9 },
+		{ "an entry of three, delivered",
+		  { TOGETHER, "XREADGROUP GROUP " GROUP " c COUNT 7 STREAMS " STREAM " >" },
+		  0 },
+		{ "trimmed to an entry of three", { TOGETHER, "XTRIM " STREAM " MAXLEN 1" }, 3 },
+		{ "an entry of three, and one deleted", { TOGETHER, "XDEL " STREAM " 1000-7" }, 8 },
 		{ "delivered past a hand-made entry",
 		  { "XADD " STREAM " 2000-0 a b",
 		    "XREADGROUP GROUP " GROUP " c COUNT 7 STREAMS " STREAM " >" },
@@ -515,7 +759,7 @@ static void idle_consumers(void)
 	read_as(GROUP, "holder", 1);
 	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " gone");
 	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " me");
-	/* Time as Redis counts it. */
+	/* By the clock of Redis. */
 	redis_server_do(&shared, "DEBUG SLEEP 0.03");
 	redis_server_do(&shared, "XGROUP CREATECONSUMER " STREAM " " GROUP " young");
 	redis_server_do(&shared, CURSOR " me 20");
@@ -525,7 +769,7 @@ static void idle_consumers(void)
 	CU_ASSERT_FALSE(has_consumer("gone"));
 }
 
-static void burial(void)
+static void dead_letters(void)
 {
 	char reason[] = "why not";
 	redisReply *reply;
@@ -533,10 +777,10 @@ static void burial(void)
 	begin_with(4);
 	read_as(GROUP, "c", 3);
 	redis_server_do(&shared, "XDEL " STREAM " 1000-3");
-	/* Pending; not delivered yet; gone from the stream. */
-	CU_ASSERT_EQUAL(redis_server_int(&shared, BURY "1000-1 1000-4 1000-3", reason), 2);
-	/* Once more, as after an answer that was lost. */
-	CU_ASSERT_EQUAL(redis_server_int(&shared, BURY "1000-1 1000-4 1000-3", reason), 0);
+	/* Pending; not delivered yet; deleted from the stream. */
+	CU_ASSERT_EQUAL(redis_server_int(&shared, DEAD_LETTER "1000-1 1000-4 1000-3", reason), 2);
+	/* A repeat, as after a lost answer. */
+	CU_ASSERT_EQUAL(redis_server_int(&shared, DEAD_LETTER "1000-1 1000-4 1000-3", reason), 0);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN inventory:{0}:dead"), 2);
 	reply = redis_server_command(&shared, "XPENDING " STREAM " " GROUP);
 	CU_ASSERT_EQUAL(element(reply, 0)->integer, 1); /* 1000-2 */
@@ -547,8 +791,8 @@ static void burial(void)
 	freeReplyObject(reply);
 }
 
-/* An entry with more fields than Lua's stack holds still goes to the dead letters. */
-static void monstrous_burial(void)
+/* An entry with more fields than Lua's stack holds still moves to the dead letters. */
+static void huge_dead_letter(void)
 {
 	enum { FIELDS = 20000 };
 	const char **argv = rt_alloc((FIELDS + 3) * sizeof(*argv));
@@ -565,20 +809,21 @@ static void monstrous_burial(void)
 	free(argv);
 	make_group();
 	read_as(GROUP, "c", 1);
-	CU_ASSERT_EQUAL(redis_server_int(&shared, BURY "1-1", "why"), 1);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, DEAD_LETTER "1-1", "why"), 1);
 }
 
 /* ---- trimming ---- */
 
 static long long trim(long long now_ms, long long retain_ms, long long retain_count,
-		      long long stale_ms, long long *ret_stale)
+		      long long stale_ms, long long *ret_length, long long *ret_stale)
 {
 	redisReply *reply = redis_server_command(
 		&shared, "FCALL order_trim_test 1 " STREAM " %lld %lld %lld %lld", now_ms,
 		retain_ms, retain_count, stale_ms);
 	long long trimmed = element(reply, 0)->integer;
 
-	CU_ASSERT_EQUAL(element(reply, 1)->integer, redis_server_int(&shared, "XLEN " STREAM));
+	if (ret_length != NULL)
+		*ret_length = element(reply, 1)->integer;
 	if (ret_stale != NULL)
 		*ret_stale = (long long)reply->elements - 5;
 	freeReplyObject(reply);
@@ -605,6 +850,10 @@ static void retention(void)
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		long long length;
+
+		/* An empty stream would continue its numbers: delete it. */
+		publish(1000, 1, "s");
 		redis_server_do(&shared, "FLUSHALL");
 		for (int n = 0; n < 10; n++)
 			publish(1000 + 10 * n, 1, "s");
@@ -613,12 +862,14 @@ static void retention(void)
 		for (int n = 0; n < rows[i].acked; n++)
 			redis_server_do(&shared, "XACK " STREAM " " GROUP " %d-%d", 1000 + 10 * n,
 					n + 1);
-		trim(rows[i].now_ms, rows[i].retain_ms, rows[i].retain_count, 100000, NULL);
+		trim(rows[i].now_ms, rows[i].retain_ms, rows[i].retain_count, 100000, &length,
+		     NULL);
 		TEST_ROW(redis_server_int(&shared, "XLEN " STREAM) == rows[i].left, rows[i].why);
+		TEST_ROW(length == rows[i].left, rows[i].why);
 	}
 }
 
-/* Who keeps entries from being cut off, and how many. */
+/* Which group keeps entries from being trimmed, and how many. */
 static void holders(void)
 {
 	static const struct {
@@ -628,7 +879,7 @@ static void holders(void)
 	} rows[] = {
 		{ "", "slow", 10 },
 		{ " 1000-1 1000-2", "slow", 8 },
-		/* What it has read and not acknowledged counts, however much came behind. */
+		/* Entries read and not acknowledged count, and all after them. */
 		{ " 1000-1 1000-3 1000-4 1000-5", "slow", 9 },
 		{ " 1000-1 1000-2 1000-3 1000-4 1000-5 1000-6 1000-7 1000-8 1000-9 1000-10", "",
 		  0 },
@@ -658,36 +909,74 @@ static void holders(void)
 	}
 }
 
+/* The answer gives the length in events, and the number to keep is in events. */
+static void trimming_entries(void)
+{
+	static const struct {
+		const char *why;
+		int acked; /* of five entries of three events, written at 1000, 1010, … */
+		long long retain_count, left, length;
+	} rows[] = {
+		{ "nothing is acknowledged", 0, 0, 5, 15 },
+		{ "two are", 2, 0, 3, 9 },
+		{ "all, and six events are kept", 5, 6, 2, 6 },
+		{ "all, and seven are: an entry is not cut", 5, 7, 3, 9 },
+		{ "all", 5, 0, 0, 0 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		redisReply *reply;
+
+		redis_server_do(&shared, "FLUSHALL");
+		for (int n = 0; n < 5; n++)
+			publish_together(1000 + 10 * n);
+		make_group();
+		read_as(GROUP, "c", 5);
+		for (int n = 0; n < rows[i].acked; n++)
+			redis_server_do(&shared, "XACK " STREAM " " GROUP " %d-%d", 1000 + 10 * n,
+					3 * n + 3);
+		reply = redis_server_command(
+			&shared, "FCALL order_trim_test 1 " STREAM " 1100 1000000 %lld 100000",
+			rows[i].retain_count);
+		TEST_ROW(redis_server_int(&shared, "XLEN " STREAM) == rows[i].left, rows[i].why);
+		TEST_ROW(element(reply, 0)->integer == 5 - rows[i].left, rows[i].why);
+		TEST_ROW(element(reply, 1)->integer == rows[i].length, rows[i].why);
+		TEST_ROW(element(reply, 3)->integer == 15 - 3 * rows[i].acked, rows[i].why);
+		freeReplyObject(reply);
+	}
+}
+
 static void stale_groups(void)
 {
 	long long count;
 
 	publish(1000, 10, "s");
-	CU_ASSERT_EQUAL(trim(100000, 0, 0, 1000, &count), 0); /* no group has read anything */
+	CU_ASSERT_EQUAL(trim(100000, 0, 0, 1000, NULL, &count), 0); /* no group has read anything */
 	CU_ASSERT_EQUAL(count, 0);
 	make_group();
 	redis_server_do(&shared, "XGROUP CREATE " STREAM " stale 0");
 	read_as(GROUP, "c", 10);
 	redis_server_do(&shared, "XACK " STREAM " " GROUP " 1000-1 1000-2 1000-3 1000-4");
-	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, &count), 0); /* a stale group holds back, too */
+	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, NULL, &count),
+			0); /* a stale group holds trimming back, too */
 	CU_ASSERT_EQUAL(count, 1);
-	/* Excluding one that lives changes nothing. */
+	/* Excluding a live group changes nothing. */
 	redis_server_do(&shared, "SADD order:{0}:excluded_groups " GROUP);
-	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, &count), 0);
+	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, NULL, &count), 0);
 	redis_server_do(&shared, "SADD order:{0}:excluded_groups stale");
-	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, &count), 4);
+	CU_ASSERT_EQUAL(trim(100000, 0, 0, 100000, NULL, &count), 4);
 	CU_ASSERT_EQUAL(count, 1);
 	/* A consumer that finds nothing to read is alive as long as it tends. */
 	redis_server_do(&shared, "DEBUG SLEEP 0.05");
 	redis_server_do(&shared, CURSOR " c 100000");
-	trim(100000, 0, 0, 40, &count);
+	trim(100000, 0, 0, 40, NULL, &count);
 	CU_ASSERT_EQUAL(count, 1);
 	redis_server_do(&shared, "DEBUG SLEEP 0.05");
-	trim(100000, 0, 0, 40, &count);
+	trim(100000, 0, 0, 40, NULL, &count);
 	CU_ASSERT_EQUAL(count, 2);
 }
 
-/* Whatever two groups do: an entry that one of them has not acknowledged is never cut off. */
+/* Whatever two groups do, an entry that one of them has not acknowledged is never trimmed. */
 static void trim_is_safe(void)
 {
 	enum { STEPS = 1500, ENTRIES_MAX = 4000 };
@@ -706,7 +995,7 @@ static void trim_is_safe(void)
 		what = (int)(random >> 33) % 8;
 		side = (int)(random >> 50) % 2;
 		if (what < 2 && written < ENTRIES_MAX) {
-			/* Now and then by hand, which breaks the numbers. */
+			/* Sometimes by hand, which breaks the numbers. */
 			const char *made =
 				what == 0 && step % 5 == 0
 					? redis_server_text(&shared, "XADD " STREAM " %d-* a b",
@@ -735,7 +1024,7 @@ static void trim_is_safe(void)
 			which = delivered[side] - 1 - which;
 			acked[side][which] = true;
 			redis_server_do(&shared, "XACK " STREAM " g%d %s", side, id[which]);
-			/* And all before it, often, so that there is something to cut off. */
+			/* Often all before it, too, so that there is something to trim. */
 			for (size_t i = 0; step % 3 == 0 && i < which; i++) {
 				if (!acked[side][i])
 					redis_server_do(&shared, "XACK " STREAM " g%d %s", side,
@@ -743,8 +1032,9 @@ static void trim_is_safe(void)
 				acked[side][i] = true;
 			}
 		} else {
-			trimmed += (size_t)trim(100000 + step, step % 2 == 0 ? 0 : 50,
-						(long long)(random >> 40) % 20, 1000000, NULL);
+			trimmed +=
+				(size_t)trim(100000 + step, step % 2 == 0 ? 0 : 50,
+					     (long long)(random >> 40) % 20, 1000000, NULL, NULL);
 			for (size_t i = trimmed; i-- > 0;) {
 				if (!acked[0][i] || !acked[1][i])
 					CU_FAIL_FATAL("an entry was cut off too early");
@@ -759,18 +1049,24 @@ static void trim_is_safe(void)
 int main(void)
 {
 	static const struct test tests[] = {
-		{ "events flow", flow },
-		{ "a reader that flaps counts nothing", flapping_reader },
+		{ "events are handled", flow },
+		{ "a reader that reconnects does not count deliveries", flapping_reader },
 		{ "Redis is killed and comes back", killed_and_restarted },
+		{ "an event is set aside, and claimed", set_aside_and_claimed },
+		{ "events of an entry", together },
+		{ "a subject that has several events in an entry", twice_of_a_subject },
+		{ "setting aside, and a repeat", set_aside },
+		{ "setting aside behind another entry", set_aside_behind_another },
 		{ "ids carry a number", ids },
 		{ "lag", lag },
 		{ "the cursor", cursor },
-		{ "idle consumers go", idle_consumers },
-		{ "a burial, and its repetition", burial },
-		{ "a monstrous burial", monstrous_burial },
+		{ "idle consumers are removed", idle_consumers },
+		{ "dead letters, and a repeat", dead_letters },
+		{ "a huge dead letter", huge_dead_letter },
 		{ "what trimming keeps", retention },
-		{ "libraries of two versions write in turns", two_versions },
-		{ "who holds entries", holders },
+		{ "libraries of two versions write in turn", two_versions },
+		{ "trimming counts events", trimming_entries },
+		{ "which group holds entries", holders },
 		{ "stale groups", stale_groups },
 		{ "trimming never goes past a group", trim_is_safe },
 	};
@@ -779,7 +1075,7 @@ int main(void)
 	rt_log_init("test", RT_INFO, false);
 	rt_log_sink(on_log, NULL);
 	redis_server_start(&shared, NULL);
-	rc = tests_run_each("stream_redis", setup, teardown, tests, RT_LENGTH(tests));
+	rc = tests_run_each("stream", setup, teardown, tests, RT_LENGTH(tests));
 	redis_server_done(&shared);
 	return rc;
 }

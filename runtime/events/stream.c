@@ -1,10 +1,10 @@
-/* stream_redis.c - the stream source over Redis.
+/* stream.c - a subscription in Redis.
  *
- * The blocking XREADGROUP has a connection of its own, because answers come in order and a read
- * that waits would hold up everything behind it. All else shares the service's connection.
+ * The blocking XREADGROUP has its own connection, because answers come in order and a read that
+ * waits would delay all commands after it. Everything else shares the service's connection.
  *
- * XAUTOCLAIM does not say how often an entry was delivered; XPENDING does, so it is sent just ahead
- * of it, in the same write, and what it counted is remembered for the one answer.
+ * XAUTOCLAIM does not report how often an entry was delivered; XPENDING does, so it is sent just before
+ * it, in the same write, and its counts are kept for that answer.
  *
  * Entries point into hiredis's reply: nothing is copied, and they end with the callback. */
 #include <hiredis/hiredis.h>
@@ -15,41 +15,52 @@
 #include "redis/redis.h"
 #include "stream_internal.h"
 
-#define COUNTED_MAX 1024 /* entries whose deliveries are remembered; callers ask for fewer */
+#define COUNTED_MAX 1024 /* entries whose deliveries are kept; callers ask for fewer */
 #define ID_TEXT     48
 
 struct counted {
 	char id[ID_TEXT];
 	uint32_t deliveries;
 };
-/* Entries of others that are taken over: XPENDING, then XAUTOCLAIM. */
-struct again {
+/* Takes over entries of other consumers: XPENDING, then XAUTOCLAIM. */
+struct claim {
 	struct rt_redis_op count, fetch;
 	struct rt_stream_op *op;
 	struct counted *counted;
 	size_t counted_count;
 };
-struct stream_redis {
-	struct rt_stream_source source;
+struct stream {
+	struct rt_stream base;
 	struct rt_redis *reader, *commands;
-	char *stream, *group, *consumer;
+	struct rt_redis_waiter waiter; /* for one of the two at a time */
+	void (*connected)(void *user);
+	void *connected_user;
+	char *name, *group, *consumer, *aside; /* aside: the stream of events that were set aside */
 	char *own_stream, *cursor_key;
 	const struct rt_functions *functions;
 	int64_t timeout_ms; /* of the reader, on top of the time a read waits */
-	struct again claim;
-	struct rt_redis_op read_op, pending_op, renew_op, recount_op, ack_op, bury_op, maintain_op;
-	struct rt_stream_op *read, *pending, *renew, *recount, *ack, *bury, *maintain, *ensure;
+	struct claim claim;
+	struct rt_redis_op read_op, pending_op, renew_op, recount_op, ack_op, aside_op,
+		dead_letter_op, maintain_op;
+	struct rt_stream_op *read, *pending, *renew, *recount, *ack, *set_aside, *dead_letter,
+		*maintain, *ensure;
 	struct rt_redis_op groups_op, cursor_op, stream_op, create_op;
 	struct rt_stream_info *maintain_info;
 	char cursor[ID_TEXT]; /* ensure: where to create the group */
 };
 
-static struct stream_redis *of_source(struct rt_stream_source *source)
+static struct stream *of_base(struct rt_stream *base)
 {
-	return RT_CONTAINER_OF(source, struct stream_redis, source);
+	return RT_CONTAINER_OF(base, struct stream, base);
 }
 
-/* Ends an operation that gives no entries. */
+/* The stream that an operation uses. */
+static const char *key_of(const struct stream *self, const struct rt_stream_op *op)
+{
+	return op->aside ? self->aside : self->name;
+}
+
+/* Ends an operation without entries. */
 static void finish(struct rt_stream_op *op, int status)
 {
 	op->entries = NULL;
@@ -69,87 +80,81 @@ static bool is_text(const redisReply *reply)
 	return reply->type == REDIS_REPLY_STRING;
 }
 
-static bool entry_fill(struct rt_entry *entry, const redisReply *reply, char **fields,
-		       size_t *lengths)
+static bool entry_fill(struct rt_entry *entry, const redisReply *reply, struct rt_slice *texts)
 {
+	const redisReply *fields;
+
 	if (!is_array(reply, 2) || !is_text(reply->element[0]))
 		return false;
-	*entry = (struct rt_entry){ .stream_id = reply->element[0]->str,
-				    .fields = fields,
-				    .lengths = lengths };
-	if (reply->element[1]->type == REDIS_REPLY_NIL)
+	fields = reply->element[1];
+	*entry = (struct rt_entry){ .stream_id = reply->element[0]->str, .fields = { texts, 0 } };
+	if (fields->type == REDIS_REPLY_NIL)
 		return true; /* deleted from the stream */
-	if (!is_array(reply->element[1], 0))
+	if (!is_array(fields, 0))
 		return false;
-	for (size_t i = 0; i < reply->element[1]->elements; i++) {
-		const redisReply *text = reply->element[1]->element[i];
-
-		if (!is_text(text))
+	for (size_t i = 0; i < fields->elements; i++) {
+		if (!is_text(fields->element[i]))
 			return false;
-		fields[i] = text->str;
-		lengths[i] = (size_t)text->len;
+		texts[i] = (struct rt_slice){ fields->element[i]->str, fields->element[i]->len };
 	}
-	entry->field_count = reply->element[1]->elements;
+	entry->fields.count = fields->elements;
 	return true;
 }
 
-static uint32_t deliveries_of(const struct again *again, const char *id)
+static uint32_t deliveries_of(const struct claim *claim, const char *id)
 {
-	for (size_t i = 0; again != NULL && i < again->counted_count; i++) {
-		if (strcmp(again->counted[i].id, id) == 0)
-			return again->counted[i].deliveries + 1; /* and this one */
+	for (size_t i = 0; claim != NULL && i < claim->counted_count; i++) {
+		if (strcmp(claim->counted[i].id, id) == 0)
+			return claim->counted[i].deliveries + 1; /* with this one */
 	}
 	return 0;
 }
 
-/* What stands behind the fields, where it does; else the entry is new. */
-static uint32_t deliveries_told(const redisReply *entry)
+/* The number after the fields, if there is one; otherwise the entry is new. */
+static uint32_t deliveries_in(const redisReply *entry)
 {
 	if (entry->elements < 3 || entry->element[2]->type != REDIS_REPLY_INTEGER)
 		return 1;
 	return (uint32_t)RT_MIN(entry->element[2]->integer, (long long)UINT32_MAX - 1);
 }
 
-/* Runs done with the entries of a reply's array; all of it lives in one block until then. */
+/* Runs done with the entries of a reply's array; they live until then. */
 static void finish_entries(struct rt_stream_op *op, const redisReply *list,
-			   const struct again *again)
+			   const struct claim *claim)
 {
-	size_t texts = 0, at = 0;
+	size_t count = 0, at = 0;
 	struct rt_entry *entries;
-	char **fields;
-	size_t *lengths;
+	struct rt_slice *texts;
+	int status = RT_OK;
 
 	for (size_t i = 0; i < list->elements; i++) {
 		const redisReply *entry = list->element[i];
 
 		if (is_array(entry, 2) && is_array(entry->element[1], 0))
-			texts += entry->element[1]->elements;
+			count += entry->element[1]->elements;
 	}
 	entries = rt_alloc(list->elements * sizeof(*entries) + 1);
-	fields = rt_alloc(texts * sizeof(*fields) + 1);
-	lengths = rt_alloc(texts * sizeof(*lengths) + 1);
+	texts = rt_alloc(count * sizeof(*texts) + 1);
 	op->entries = entries;
 	op->entry_count = 0;
-	for (size_t i = 0; i < list->elements; i++) {
+	for (size_t i = 0; status == RT_OK && i < list->elements; i++) {
 		struct rt_entry *entry = &entries[op->entry_count];
 
 		if (list->element[i]->type == REDIS_REPLY_NIL)
 			continue; /* Redis before 7: claimed and gone from the stream */
-		if (!entry_fill(entry, list->element[i], fields + at, lengths + at)) {
+		if (!entry_fill(entry, list->element[i], texts + at)) {
 			op->entry_count = 0;
-			op->done(op, RT_PROTOCOL);
-			goto out;
+			status = RT_PROTOCOL;
+			break;
 		}
-		at += entry->field_count;
-		entry->deliveries = again != NULL ? deliveries_of(again, entry->stream_id)
-						  : deliveries_told(list->element[i]);
+		at += entry->fields.count;
+		entry->deliveries = claim != NULL ? deliveries_of(claim, entry->stream_id)
+						  : deliveries_in(list->element[i]);
 		op->entry_count++;
 	}
-	op->done(op, RT_OK);
-out:
+	op->done(op, status);
 	free(entries);
-	free(fields);
-	free(lengths);
+	free(texts);
 }
 
 /* The answer of XREADGROUP: nil, or [[stream, entries]]. */
@@ -170,17 +175,49 @@ static void finish_read(struct rt_stream_op *op, int status, const redisReply *r
 
 static void read_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, read_op);
+	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, read_op);
 
 	finish_read(RT_TAKE(self->read), status, reply);
 }
 
-static void stream_read(struct rt_stream_source *source, struct rt_stream_op *op, int64_t block_ms)
+bool rt_stream_connected(const struct rt_stream *stream)
 {
-	struct stream_redis *self = of_source(source);
+	const struct stream *self = RT_CONTAINER_OF(stream, const struct stream, base);
+
+	return rt_redis_up(self->commands) && rt_redis_up(self->reader);
+}
+
+static void wait_for_connections(struct stream *self);
+
+static void connection_up(struct rt_redis_waiter *waiter)
+{
+	wait_for_connections(RT_CONTAINER_OF(waiter, struct stream, waiter));
+}
+
+static void wait_for_connections(struct stream *self)
+{
+	if (!rt_redis_up(self->commands))
+		rt_redis_await(self->commands, &self->waiter, connection_up);
+	else if (!rt_redis_up(self->reader))
+		rt_redis_await(self->reader, &self->waiter, connection_up);
+	else
+		self->connected(self->connected_user);
+}
+
+void rt_stream_await(struct rt_stream *stream, void (*connected)(void *user), void *user)
+{
+	struct stream *self = of_base(stream);
+
+	self->connected = connected;
+	self->connected_user = user;
+	wait_for_connections(self);
+}
+
+void rt_stream_read(struct rt_stream *stream, struct rt_stream_op *op, int64_t block_ms)
+{
+	struct stream *self = of_base(stream);
 	struct rt_args args = { .count = 0 };
 
-	op->source = source;
 	self->read = op;
 	rt_args_str(&args, "XREADGROUP");
 	rt_args_str(&args, "GROUP");
@@ -189,23 +226,23 @@ static void stream_read(struct rt_stream_source *source, struct rt_stream_op *op
 	rt_args_str(&args, "COUNT");
 	rt_args_int(&args, op->count_max);
 	if (block_ms > 0) {
-		/* BLOCK 0 would wait for ever. */
+		/* BLOCK 0 would wait forever. */
 		rt_args_str(&args, "BLOCK");
 		rt_args_int(&args, block_ms);
 	}
 	rt_args_str(&args, "STREAMS");
-	rt_args_str(&args, self->stream);
+	rt_args_str(&args, self->name);
 	rt_args_str(&args, ">");
 	rt_redis_send(self->reader, &self->read_op, &args, RT_MAX(block_ms, 0) + self->timeout_ms,
 		      read_done);
 	rt_args_done(&args);
 }
 
-static void stream_interrupt(struct rt_stream_source *source)
+void rt_stream_interrupt(struct rt_stream *stream)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream *self = of_base(stream);
 
-	/* Redis forgets a read whose connection is closed. CLIENT UNBLOCK would be kinder, but it
+	/* Redis forgets a read whose connection is closed. CLIENT UNBLOCK would be better, but it
 	 * is an administrator's command. */
 	if (self->read != NULL)
 		rt_redis_reset(self->reader);
@@ -213,16 +250,16 @@ static void stream_interrupt(struct rt_stream_source *source)
 
 /* ---- entries that were delivered before ---- */
 
-static void again_counted(struct rt_redis_op *redis_op, int status, const redisReply *reply)
+static void claim_counted(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct again *again = RT_CONTAINER_OF(redis_op, struct again, count);
+	struct claim *claim = RT_CONTAINER_OF(redis_op, struct claim, count);
 
-	again->counted_count = 0;
+	claim->counted_count = 0;
 	if (status != RT_OK || !is_array(reply, 0))
-		return; /* the fetch behind it ends the same way, or the counts stay unknown */
+		return; /* the fetch fails the same way, or the counts stay unknown */
 	for (size_t i = 0; i < reply->elements && i < COUNTED_MAX; i++) {
 		const redisReply *row = reply->element[i];
-		struct counted *counted = &again->counted[again->counted_count];
+		struct counted *counted = &claim->counted[claim->counted_count];
 
 		if (!is_array(row, 4) || !is_text(row->element[0]) ||
 		    row->element[3]->type != REDIS_REPLY_INTEGER)
@@ -230,13 +267,13 @@ static void again_counted(struct rt_redis_op *redis_op, int status, const redisR
 		snprintf(counted->id, sizeof(counted->id), "%s", row->element[0]->str);
 		counted->deliveries =
 			(uint32_t)RT_MIN(row->element[3]->integer, (long long)UINT32_MAX - 1);
-		again->counted_count++;
+		claim->counted_count++;
 	}
 }
 
 static void pending_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, pending_op);
+	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, pending_op);
 	struct rt_stream_op *op = RT_TAKE(self->pending);
 
 	if (status != RT_OK)
@@ -247,17 +284,16 @@ static void pending_done(struct rt_redis_op *redis_op, int status, const redisRe
 		finish_entries(op, reply, NULL);
 }
 
-static void stream_pending(struct rt_stream_source *source, struct rt_stream_op *op)
+void rt_stream_pending(struct rt_stream *stream, struct rt_stream_op *op)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream *self = of_base(stream);
 	struct rt_args args = { .count = 0 };
 
-	op->source = source;
 	self->pending = op;
 	rt_args_function(&args, self->functions, "pending");
 	rt_args_str(&args, "2");
 	rt_args_str(&args, self->own_stream);
-	rt_args_str(&args, self->stream);
+	rt_args_str(&args, key_of(self, op));
 	rt_args_str(&args, self->group);
 	rt_args_str(&args, self->consumer);
 	rt_args_str(&args, op->cursor);
@@ -268,8 +304,8 @@ static void stream_pending(struct rt_stream_source *source, struct rt_stream_op 
 
 static void claim_fetched(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct again *again = RT_CONTAINER_OF(redis_op, struct again, fetch);
-	struct rt_stream_op *op = RT_TAKE(again->op);
+	struct claim *claim = RT_CONTAINER_OF(redis_op, struct claim, fetch);
+	struct rt_stream_op *op = RT_TAKE(claim->op);
 
 	if (status != RT_OK) {
 		finish(op, status);
@@ -278,33 +314,32 @@ static void claim_fetched(struct rt_redis_op *redis_op, int status, const redisR
 		finish(op, RT_PROTOCOL);
 	} else {
 		snprintf(op->next_cursor, sizeof(op->next_cursor), "%s", reply->element[0]->str);
-		/* Ids that are pending but no longer in the stream; Redis has forgotten them now. */
+		/* Ids that were pending but are no longer in the stream; Redis has removed them. */
 		op->lost_count = reply->elements > 2 ? reply->element[2]->elements : 0;
-		finish_entries(op, reply->element[1], again);
+		finish_entries(op, reply->element[1], claim);
 	}
 }
 
-static void stream_claim(struct rt_stream_source *source, struct rt_stream_op *op)
+void rt_stream_claim(struct rt_stream *stream, struct rt_stream_op *op)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream *self = of_base(stream);
 	struct rt_args args = { .count = 0 };
 
-	op->source = source;
 	op->lost_count = 0;
 	snprintf(op->next_cursor, sizeof(op->next_cursor), "0-0");
 	self->claim.op = op;
 	rt_args_str(&args, "XPENDING");
-	rt_args_str(&args, self->stream);
+	rt_args_str(&args, key_of(self, op));
 	rt_args_str(&args, self->group);
 	rt_args_str(&args, "IDLE");
 	rt_args_int(&args, op->idle_ms);
 	rt_args_str(&args, op->cursor);
 	rt_args_str(&args, "+");
 	rt_args_int(&args, op->count_max);
-	rt_redis_send(self->commands, &self->claim.count, &args, 0, again_counted);
+	rt_redis_send(self->commands, &self->claim.count, &args, 0, claim_counted);
 	rt_args_clear(&args);
 	rt_args_str(&args, "XAUTOCLAIM");
-	rt_args_str(&args, self->stream);
+	rt_args_str(&args, key_of(self, op));
 	rt_args_str(&args, self->group);
 	rt_args_str(&args, self->consumer);
 	rt_args_int(&args, op->idle_ms);
@@ -320,24 +355,24 @@ static void stream_claim(struct rt_stream_source *source, struct rt_stream_op *o
 static void renew_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
 	(void)reply;
-	finish(RT_TAKE(RT_CONTAINER_OF(redis_op, struct stream_redis, renew_op)->renew), status);
+	finish(RT_TAKE(RT_CONTAINER_OF(redis_op, struct stream, renew_op)->renew), status);
 }
 
 static void recount_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, recount_op);
+	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, recount_op);
 
 	(void)reply;
 	finish(RT_TAKE(self->recount), status);
 }
 
-/* Claims what is one's own: that restarts the idle clock. `recount`: and sets the count. */
-static void claim_own(struct stream_redis *self, const struct rt_stream_op *op, bool recount)
+/* Claims own entries, which restarts their idle clocks; with `recount` also sets their count. */
+static void claim_own(struct stream *self, const struct rt_stream_op *op, bool recount)
 {
 	struct rt_args args = { .count = 0 };
 
 	rt_args_str(&args, "XCLAIM");
-	rt_args_str(&args, self->stream);
+	rt_args_str(&args, key_of(self, op));
 	rt_args_str(&args, self->group);
 	rt_args_str(&args, self->consumer);
 	rt_args_str(&args, "0");
@@ -353,20 +388,18 @@ static void claim_own(struct stream_redis *self, const struct rt_stream_op *op, 
 	rt_args_done(&args);
 }
 
-static void stream_renew(struct rt_stream_source *source, struct rt_stream_op *op)
+void rt_stream_renew(struct rt_stream *stream, struct rt_stream_op *op)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream *self = of_base(stream);
 
-	op->source = source;
 	self->renew = op;
 	claim_own(self, op, false);
 }
 
-static void stream_recount(struct rt_stream_source *source, struct rt_stream_op *op)
+void rt_stream_recount(struct rt_stream *stream, struct rt_stream_op *op)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream *self = of_base(stream);
 
-	op->source = source;
 	self->recount = op;
 	claim_own(self, op, true);
 }
@@ -374,18 +407,24 @@ static void stream_recount(struct rt_stream_source *source, struct rt_stream_op 
 static void ack_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
 	(void)reply;
-	finish(RT_TAKE(RT_CONTAINER_OF(redis_op, struct stream_redis, ack_op)->ack), status);
+	finish(RT_TAKE(RT_CONTAINER_OF(redis_op, struct stream, ack_op)->ack), status);
 }
 
-static void stream_ack(struct rt_stream_source *source, struct rt_stream_op *op)
+/* Entries of aside:… are also deleted: a function does both. */
+void rt_stream_ack(struct rt_stream *stream, struct rt_stream_op *op)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream *self = of_base(stream);
 	struct rt_args args = { .count = 0 };
 
-	op->source = source;
 	self->ack = op;
-	rt_args_str(&args, "XACK");
-	rt_args_str(&args, self->stream);
+	if (op->aside) {
+		rt_args_function(&args, self->functions, "acknowledge");
+		rt_args_str(&args, "2");
+		rt_args_str(&args, self->own_stream);
+	} else {
+		rt_args_str(&args, "XACK");
+	}
+	rt_args_str(&args, self->name);
 	rt_args_str(&args, self->group);
 	for (size_t i = 0; i < op->id_count; i++)
 		rt_args_str(&args, op->ids[i]);
@@ -393,41 +432,98 @@ static void stream_ack(struct rt_stream_source *source, struct rt_stream_op *op)
 	rt_args_done(&args);
 }
 
-static void bury_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
+/* { stream id or "" for each event }, or nil: the entry is no longer ours. */
+static void aside_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	(void)reply;
-	finish(RT_TAKE(RT_CONTAINER_OF(redis_op, struct stream_redis, bury_op)->bury), status);
+	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, aside_op);
+	struct rt_stream_op *op = RT_TAKE(self->set_aside);
+
+	op->taken = status == RT_OK && reply->type == REDIS_REPLY_NIL;
+	if (status == RT_OK && !op->taken && !is_array(reply, op->aside_count))
+		status = RT_PROTOCOL;
+	for (size_t i = 0; status == RT_OK && !op->taken && i < op->aside_count; i++) {
+		struct rt_aside *aside = &op->asides[i];
+
+		if (!is_text(reply->element[i]) ||
+		    (reply->element[i]->len == 0) != (aside->reason != NULL))
+			status = RT_PROTOCOL;
+		else
+			snprintf(aside->stream_id, sizeof(aside->stream_id), "%s",
+				 reply->element[i]->str);
+	}
+	finish(op, status);
 }
 
-static void stream_bury(struct rt_stream_source *source, struct rt_stream_op *op)
+void rt_stream_set_aside(struct rt_stream *stream, struct rt_stream_op *op)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream *self = of_base(stream);
+	struct rt_args args = { .count = 0 };
+	char now[RT_TIME_TEXT], seq[24];
+
+	self->set_aside = op;
+	rt_time_format(rt_loop_unix_ms(stream->loop), now);
+	rt_args_function(&args, self->functions, "set_aside");
+	rt_args_str(&args, "2");
+	rt_args_str(&args, self->own_stream);
+	rt_args_str(&args, self->name);
+	rt_args_str(&args, self->group);
+	rt_args_str(&args, self->consumer);
+	rt_args_str(&args, op->ids[0]);
+	rt_args_str(&args, now);
+	for (size_t i = 0; i < op->aside_count; i++) {
+		const struct rt_aside *aside = &op->asides[i];
+		const struct rt_event *event = aside->event;
+
+		rt_args_str(&args, aside->reason != NULL ? aside->reason : "");
+		rt_args_int(&args, aside->deliveries);
+		rt_args_str(&args, event->type);
+		rt_args_str(&args, event->subject);
+		rt_args_copy(&args, seq,
+			     (size_t)snprintf(seq, sizeof(seq), "%" PRIu64, event->seq));
+		rt_args_str(&args, event->time);
+		rt_args_int(&args, event->attempt);
+		rt_args_str(&args, event->traceparent);
+		rt_args_add(&args, event->data, event->data_length);
+	}
+	rt_redis_send(self->commands, &self->aside_op, &args, 0, aside_done);
+	rt_args_done(&args);
+}
+
+static void dead_letter_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
+{
+	(void)reply;
+	finish(RT_TAKE(RT_CONTAINER_OF(redis_op, struct stream, dead_letter_op)->dead_letter),
+	       status);
+}
+
+void rt_stream_dead_letter(struct rt_stream *stream, struct rt_stream_op *op)
+{
+	struct stream *self = of_base(stream);
 	struct rt_args args = { .count = 0 };
 	char now[RT_TIME_TEXT];
 
-	op->source = source;
-	self->bury = op;
-	rt_time_format(rt_loop_unix_ms(source->loop), now);
-	rt_args_function(&args, self->functions, "bury");
+	self->dead_letter = op;
+	rt_time_format(rt_loop_unix_ms(stream->loop), now);
+	rt_args_function(&args, self->functions, "dead_letter");
 	rt_args_str(&args, "2");
 	rt_args_str(&args, self->own_stream);
-	rt_args_str(&args, self->stream);
+	rt_args_str(&args, key_of(self, op));
 	rt_args_str(&args, self->group);
 	rt_args_str(&args, now);
 	rt_args_str(&args, op->reason);
 	for (size_t i = 0; i < op->id_count; i++)
 		rt_args_str(&args, op->ids[i]);
-	rt_redis_send(self->commands, &self->bury_op, &args, 0, bury_done);
+	rt_redis_send(self->commands, &self->dead_letter_op, &args, 0, dead_letter_done);
 	rt_args_done(&args);
 }
 
 /* ---- the group ----
  *
  *   stream_ensure
- *     ensure_groups    the group is there: done. A full Redis would refuse to make it
+ *     ensure_groups    the group exists: done. A full Redis would refuse to create it
  *     ensure_cursor    how far had the group come?
- *     ensure_stream    is the stream still the one the cursor is about?
- *     ensure_created   the group is there
+ *     ensure_stream    is it still the stream for which the cursor was stored?
+ *     ensure_created   the group exists
  */
 
 static bool id_parse(const char *id, uint64_t *ret_ms, uint64_t *ret_n)
@@ -447,7 +543,7 @@ static bool id_less(const char *a, const char *b)
 
 static void ensure_created(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, create_op);
+	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, create_op);
 	bool there = status == RT_REMOTE && strncmp(reply->str, "BUSYGROUP", 9) == 0;
 
 	finish(RT_TAKE(self->ensure), there ? RT_OK : status);
@@ -466,7 +562,7 @@ static const char *named(const redisReply *reply, const char *name)
 
 static void ensure_stream(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, stream_op);
+	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, stream_op);
 	const char *last;
 
 	if (status != RT_OK && status != RT_REMOTE) {
@@ -476,18 +572,18 @@ static void ensure_stream(struct rt_redis_op *redis_op, int status, const redisR
 	last = status == RT_OK ? named(reply, "last-generated-id") : NULL;
 	if (last == NULL)
 		last = "0-0";
-	/* A stream that ends before the cursor was made anew since: all of it is unread. */
+	/* A stream that ends before the cursor was created later: all of it is unread. */
 	if (id_less(last, self->cursor))
 		snprintf(self->cursor, sizeof(self->cursor), "0");
 	rt_redis_command(self->commands, &self->create_op, 6,
-			 (const char *[]){ "XGROUP", "CREATE", self->stream, self->group,
+			 (const char *[]){ "XGROUP", "CREATE", self->name, self->group,
 					   self->cursor, "MKSTREAM" },
 			 NULL, 0, ensure_created);
 }
 
 static void ensure_cursor(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, cursor_op);
+	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, cursor_op);
 	uint64_t ms, n;
 
 	if (status != RT_OK) {
@@ -499,13 +595,12 @@ static void ensure_cursor(struct rt_redis_op *redis_op, int status, const redisR
 	else
 		snprintf(self->cursor, sizeof(self->cursor), "0");
 	rt_redis_command(self->commands, &self->stream_op, 3,
-			 (const char *[]){ "XINFO", "STREAM", self->stream }, NULL, 0,
-			 ensure_stream);
+			 (const char *[]){ "XINFO", "STREAM", self->name }, NULL, 0, ensure_stream);
 }
 
 static void ensure_groups(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, groups_op);
+	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, groups_op);
 
 	for (size_t i = 0; status == RT_OK && i < reply->elements; i++) {
 		const char *name = named(reply->element[i], "name");
@@ -515,45 +610,44 @@ static void ensure_groups(struct rt_redis_op *redis_op, int status, const redisR
 			return;
 		}
 	}
-	if (status != RT_OK && status != RT_REMOTE) { /* remote: there is no such key */
+	if (status != RT_OK && status != RT_REMOTE) { /* remote: the key does not exist */
 		finish(RT_TAKE(self->ensure), status);
 		return;
 	}
 	rt_redis_command(self->commands, &self->cursor_op, 3,
-			 (const char *[]){ "HGET", self->cursor_key, self->stream }, NULL, 0,
+			 (const char *[]){ "HGET", self->cursor_key, self->name }, NULL, 0,
 			 ensure_cursor);
 }
 
-static void stream_ensure(struct rt_stream_source *source, struct rt_stream_op *op)
+void rt_stream_ensure(struct rt_stream *stream, struct rt_stream_op *op)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream *self = of_base(stream);
 
-	op->source = source;
 	self->ensure = op;
 	rt_redis_command(self->commands, &self->groups_op, 3,
-			 (const char *[]){ "XINFO", "GROUPS", self->stream }, NULL, 0,
-			 ensure_groups);
+			 (const char *[]){ "XINFO", "GROUPS", self->name }, NULL, 0, ensure_groups);
 }
 
-/* ---- housekeeping ---- */
+/* ---- maintenance ---- */
 
 static void maintain_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
-	struct stream_redis *self = RT_CONTAINER_OF(redis_op, struct stream_redis, maintain_op);
+	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, maintain_op);
 	struct rt_stream_info *info = self->maintain_info;
 	uint64_t ms, n;
 
 	if (status == RT_OK) {
 		*info = (struct rt_stream_info){ .pending = 0 };
-		if (!is_array(reply, 3) || reply->element[0]->type != REDIS_REPLY_INTEGER ||
+		if (!is_array(reply, 7) || reply->element[0]->type != REDIS_REPLY_INTEGER ||
 		    !is_text(reply->element[1]) || reply->element[2]->type != REDIS_REPLY_INTEGER) {
 			finish(RT_TAKE(self->maintain), RT_PROTOCOL);
 			return;
 		}
 		info->pending = reply->element[0]->integer;
 		info->lag = reply->element[2]->integer;
+		info->aside = rt_reply_int(reply->element[6]);
 		if (id_parse(reply->element[1]->str, &ms, &n)) {
-			int64_t age = rt_loop_unix_ms(self->source.loop) - (int64_t)ms;
+			int64_t age = rt_loop_unix_ms(self->base.loop) - (int64_t)ms;
 
 			info->oldest_pending_ms = RT_MAX(age, 1);
 		}
@@ -561,19 +655,18 @@ static void maintain_done(struct rt_redis_op *redis_op, int status, const redisR
 	finish(RT_TAKE(self->maintain), status);
 }
 
-static void stream_maintain(struct rt_stream_source *source, struct rt_stream_op *op,
-			    struct rt_stream_info *info)
+void rt_stream_maintain(struct rt_stream *stream, struct rt_stream_op *op,
+			struct rt_stream_info *info)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream *self = of_base(stream);
 	struct rt_args args = { .count = 0 };
 
-	op->source = source;
 	self->maintain = op;
 	self->maintain_info = info;
 	rt_args_function(&args, self->functions, "cursor");
 	rt_args_str(&args, "2");
 	rt_args_str(&args, self->own_stream);
-	rt_args_str(&args, self->stream);
+	rt_args_str(&args, self->name);
 	rt_args_str(&args, self->group);
 	rt_args_str(&args, self->consumer);
 	rt_args_int(&args, op->idle_ms);
@@ -583,62 +676,56 @@ static void stream_maintain(struct rt_stream_source *source, struct rt_stream_op
 
 /* ---- life ---- */
 
-static void stream_free(struct rt_stream_source *source)
+void rt_stream_free(struct rt_stream *stream)
 {
-	struct stream_redis *self = of_source(source);
+	struct stream *self;
 
+	if (stream == NULL)
+		return;
+	self = of_base(stream);
+	rt_redis_forget(&self->waiter);
 	rt_redis_free(self->reader);
-	free(self->stream);
+	free(self->name);
 	free(self->group);
 	free(self->consumer);
+	free(self->aside);
 	free(self->own_stream);
 	free(self->cursor_key);
 	free(self->claim.counted);
 	free(self);
 }
 
-static const struct rt_stream_ops stream_ops = {
-	.read = stream_read,
-	.pending = stream_pending,
-	.claim = stream_claim,
-	.renew = stream_renew,
-	.recount = stream_recount,
-	.ack = stream_ack,
-	.bury = stream_bury,
-	.ensure = stream_ensure,
-	.maintain = stream_maintain,
-	.interrupt = stream_interrupt,
-	.free = stream_free,
-};
-
-int rt_stream_redis_new(struct rt_loop *loop, const struct rt_stream_redis_options *options,
-			struct rt_stream_source **ret)
+int rt_stream_new(struct rt_loop *loop, const struct rt_stream_options *options,
+		  struct rt_stream **ret)
 {
-	struct stream_redis *self = rt_alloc(sizeof(*self));
+	struct stream *self = rt_alloc(sizeof(*self));
 	struct rt_redis_options reader = *options->reader;
 	const char *context = options->functions->name;
 	char *name = rt_printf("%s-reader", reader.name != NULL ? reader.name : context);
 	int rc;
 
-	self->source = (struct rt_stream_source){ .ops = &stream_ops, .loop = loop };
+	self->base.loop = loop;
+	rt_list_init(&self->waiter.link);
 	self->commands = options->commands;
-	self->stream = rt_strdup(options->stream);
+	self->name = rt_strdup(options->stream);
 	self->group = rt_strdup(options->group);
 	self->consumer = rt_strdup(options->consumer);
 	self->own_stream = rt_printf("%s:{%d}:events", context, options->partition);
 	self->cursor_key = rt_printf("%s:{%d}:cursor", context, options->partition);
+	/* As aside_of in events.lua. */
+	self->aside = rt_printf("%s:{%d}:aside:%.*s", context, options->partition,
+				(int)strcspn(options->stream, ":"), options->stream);
 	self->functions = options->functions;
 	self->claim.counted = rt_alloc(COUNTED_MAX * sizeof(struct counted));
 	self->timeout_ms = reader.timeout_ms > 0 ? reader.timeout_ms : 2000;
 	reader.name = name;
-	reader.on_state = NULL; /* its answers tell */
+	reader.on_state = NULL; /* its answers show it */
 	rc = rt_redis_new(loop, &reader, &self->reader);
 	free(name);
-	if (rc != RT_OK)
-		goto fail;
-	*ret = &self->source;
+	if (rc != RT_OK) {
+		rt_stream_free(&self->base);
+		return rc;
+	}
+	*ret = &self->base;
 	return RT_OK;
-fail:
-	stream_free(&self->source);
-	return rc;
 }

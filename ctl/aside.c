@@ -1,0 +1,213 @@
+/* aside.c - events that were set aside, and tandemctl events aside.
+ *
+ * An event that failed, or waits behind one of its subject that failed, is in a stream of its reader,
+ * <reader>:{p}:aside:<context of the event>, until it is processed or becomes a dead letter
+ * (runtime/events/events.h). It is pending there for the consumer that holds it. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "commands.h"
+
+#define SCAN_MAX 200000
+
+void ctl_aside_key(char key[CTL_KEY], const struct ctl_reader *pair)
+{
+	snprintf(key, CTL_KEY, "%s:{0}:aside:%s", pair->reader, pair->of);
+}
+
+/* Reads how often it was delivered, and to which consumer; changes nothing if it was not delivered yet. */
+static bool read_delivery(struct ctl *ctl, const char *key, const struct ctl_reader *pair,
+			  struct ctl_aside *aside)
+{
+	const char *id = aside->event->stream_id;
+	redisReply *reply = ctl_redis_try(ctl, "XPENDING", key, pair->reader, id, id, "1");
+
+	if (reply == NULL)
+		return false;
+	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
+	    reply->element[0]->type == REDIS_REPLY_ARRAY && reply->element[0]->elements == 4) {
+		const redisReply *one = reply->element[0];
+
+		snprintf(aside->consumer, sizeof(aside->consumer), "%s",
+			 ctl_text(one->element[1], "?"));
+		aside->failed = RT_MAX(0, ctl_number(one->element[3]) - 1);
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
+/* The first event of the same subject, which is retried while the others wait; NULL: this is the first. */
+static const struct ctl_entry *find_first(const struct ctl_entries *entries, size_t from, size_t i)
+{
+	for (size_t j = from; j < i; j++)
+		if (strcmp(entries->list[j].subject, entries->list[i].subject) == 0)
+			return &entries->list[j];
+	return NULL;
+}
+
+bool ctl_asides_read(struct ctl *ctl, const struct ctl_filter *filter, struct ctl_asides *asides)
+{
+	size_t starts[CTL_READERS + 1] = { 0 };
+
+	for (size_t i = 0; i < CTL_READERS; i++) {
+		char key[CTL_KEY];
+		const struct ctl_range range = {
+			.context = ctl_readers[i].reader,
+			.key = key,
+			.from = "-",
+			.to = "+",
+			.count_max = 1000,
+			.scan_max = SCAN_MAX,
+			.filter = filter,
+		};
+
+		ctl_aside_key(key, &ctl_readers[i]);
+		if (!ctl_entries_read(ctl, &range, &asides->entries, NULL))
+			return false;
+		starts[i + 1] = asides->entries.count;
+	}
+	asides->list = rt_alloc((asides->entries.count + 1) * sizeof(*asides->list));
+	for (size_t i = 0; i < CTL_READERS; i++) {
+		char key[CTL_KEY];
+
+		ctl_aside_key(key, &ctl_readers[i]);
+		for (size_t j = starts[i]; j < starts[i + 1]; j++) {
+			struct ctl_aside *aside = &asides->list[asides->count++];
+
+			*aside = (struct ctl_aside){ .event = &asides->entries.list[j] };
+			aside->since_ms = ctl_stream_id_ms(aside->event->stream_id);
+			aside->behind = find_first(&asides->entries, starts[i], j);
+			if (!read_delivery(ctl, key, &ctl_readers[i], aside))
+				return false;
+		}
+	}
+	return true;
+}
+
+void ctl_asides_done(struct ctl_asides *asides)
+{
+	ctl_entries_done(&asides->entries);
+	free(asides->list);
+	*asides = (struct ctl_asides){ 0 };
+}
+
+bool ctl_aside_count(struct ctl *ctl, const struct ctl_reader *pair, int64_t *ret)
+{
+	char key[CTL_KEY];
+	redisReply *length;
+
+	ctl_aside_key(key, pair);
+	length = ctl_redis(ctl, "XLEN", key);
+	if (length == NULL)
+		return false;
+	*ret = ctl_number(length);
+	freeReplyObject(length);
+	return true;
+}
+
+char *ctl_aside_waits(const struct ctl_aside *aside)
+{
+	return aside->behind == NULL
+		       ? rt_strdup("its next try")
+		       : rt_printf("%s (%s), which is tried again",
+				   ctl_short_type(aside->behind->type), aside->behind->id);
+}
+
+/* ---- the command ---- */
+
+struct options {
+	struct ctl_filter filter;
+};
+
+static error_t aside_parse(int key, char *arg, struct argp_state *state)
+{
+	struct options *options = ctl_options(state);
+
+	switch (key) {
+	case 'c':
+		if (ctl_context_find(arg) == NULL)
+			argp_error(state, "--context: %s, not %s", ctl_context_names(), arg);
+		options->filter.context = arg;
+		return 0;
+	case 'o':
+		options->filter.order = arg;
+		return 0;
+	case 't':
+		options->filter.type = ctl_parse_type(state, arg, true);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static void print_json(const struct ctl_aside *aside)
+{
+	json_t *json = ctl_entry_json(aside->event);
+
+	json_object_del(json, "original_stream_id"); /* entry_stream_id below */
+	json_object_set_new(json, "entry_stream_id", ctl_json_text(aside->event->dead_stream_id));
+	json_object_set_new(json, "since_ms", json_integer((json_int_t)aside->since_ms));
+	json_object_set_new(json, "failed", json_integer((json_int_t)aside->failed));
+	json_object_set_new(json, "consumer", ctl_json_text(aside->consumer));
+	json_object_set_new(json, "behind",
+			    ctl_json_text(aside->behind == NULL ? NULL : aside->behind->id));
+	ctl_json_print(json);
+}
+
+static int aside_run(struct ctl *ctl, void *options)
+{
+	const struct options *wanted = options;
+	struct ctl_table table = CTL_TABLE("STREAM_ID", "CONTEXT", "EVENT_ID", "TYPE", "AGE",
+					   "FAILED", "CONSUMER", "WAITS FOR");
+	struct ctl_asides asides = { 0 };
+	bool good = ctl_asides_read(ctl, &wanted->filter, &asides);
+
+	for (size_t i = 0; i < asides.count; i++) {
+		const struct ctl_aside *aside = &asides.list[i];
+		char age[CTL_AGE], *waits;
+
+		if (ctl->json) {
+			print_json(aside);
+			continue;
+		}
+		waits = ctl_aside_waits(aside);
+		ctl_age(age, RT_MAX(0, ctl_now_ms(ctl) - aside->since_ms));
+		ctl_cell(&table, "%s", aside->event->stream_id);
+		ctl_cell(&table, "%s", aside->event->context);
+		ctl_cell(&table, "%s", aside->event->id);
+		ctl_cell(&table, "%s", ctl_short_type(aside->event->type));
+		ctl_cell(&table, "%s", age);
+		ctl_cell(&table, "%" PRId64, aside->failed);
+		ctl_cell(&table, "%s", aside->consumer[0] == '\0' ? "-" : aside->consumer);
+		ctl_cell(&table, "%s", waits);
+		free(waits);
+	}
+	ctl_table_print(&table);
+	if (good && asides.count == 0 && !ctl->json)
+		printf("nothing is set aside\n");
+	ctl_asides_done(&asides);
+	return good ? CTL_OK : CTL_UNAVAILABLE;
+}
+
+static const struct argp_option aside_options[] = {
+	{ "order", 'o', "ID", 0, "Only events about this order (or SKU)", 0 },
+	{ "type", 't', "TYPE", 0, "Only events of this type, such as OrderPlaced", 0 },
+	{ "context", 'c', "CONTEXT", 0, "Only events that order, or inventory, has set aside", 0 },
+	{ 0 },
+};
+const struct ctl_command ctl_events_aside = {
+	.group = "events",
+	.name = "aside",
+	.about = "Shows the events that wait for a retry",
+	.arguments = "",
+	.text = "Shows the events that their reader has set aside: they failed and are retried, "
+		"or wait behind such an event of the same order. Oldest first, at most 1000 per "
+		"reader.\vExamples:\n"
+		"  tandemctl events aside\n"
+		"  tandemctl events aside --context inventory --json | jq .behind",
+	.options = aside_options,
+	.parse = aside_parse,
+	.options_size = sizeof(struct options),
+	.run = aside_run,
+};
