@@ -166,11 +166,57 @@ static bool load_functions(struct ctl *ctl, const struct rt_functions *functions
 	return true;
 }
 
+/* Whether the context's data still has the form of an earlier version. False: Redis could not be asked. */
+static bool has_former_data(struct ctl *ctl, const struct rt_functions *functions, bool *ret)
+{
+	char function[64], stream[CTL_KEY];
+	redisReply *reply;
+
+	snprintf(function, sizeof(function), "%s_version_%s", functions->name, functions->version);
+	ctl_key(stream, functions->name, "events");
+	reply = ctl_redis_try(ctl, "FCALL", function, "1", stream);
+	if (reply == NULL)
+		return false;
+	*ret = reply->type == REDIS_REPLY_ERROR &&
+	       strstr(reply->str, "an earlier version wrote") != NULL;
+	freeReplyObject(reply);
+	return true;
+}
+
+/* Instances of earlier versions would not find rewritten orders, and would write more in the former form. True:
+ * none of them runs. */
+static bool have_stopped(struct ctl *ctl, const char *context)
+{
+	struct ctl_versions versions;
+	redisReply *clients = ctl_redis(ctl, "CLIENT", "LIST");
+	char user[32];
+	bool connected;
+
+	if (clients == NULL)
+		return false;
+	snprintf(user, sizeof(user), " user=%s ", context);
+	connected = strstr(ctl_text(clients, ""), user) != NULL;
+	freeReplyObject(clients);
+	if (!connected)
+		return true;
+	if (!ctl_versions_read(ctl, context, &versions))
+		return false;
+	for (size_t i = 0; i < versions.count; i++) {
+		if (versions.list[i].own || versions.list[i].instances == 0)
+			continue;
+		ctl_error("stop all instances of %s@%s first (and wait %d s): the orders must be "
+			  "rewritten, and they cannot read the new form",
+			  context, versions.list[i].version, CTL_ABSENT_MS / 1000);
+		return false;
+	}
+	return true;
+}
+
 /* Rewrites data of earlier versions, page by page. */
-static bool upgrade_data(struct ctl *ctl, const struct rt_functions *functions)
+static bool rewrite_data(struct ctl *ctl, const struct rt_functions *functions)
 {
 	char function[64], stream[CTL_KEY], cursor[32] = "0";
-	int64_t rewritten = 0;
+	int64_t rewritten = 0, damaged = 0;
 
 	snprintf(function, sizeof(function), "%s_upgrade_%s", functions->name, functions->version);
 	ctl_key(stream, functions->name, "events");
@@ -179,17 +225,22 @@ static bool upgrade_data(struct ctl *ctl, const struct rt_functions *functions)
 
 		if (reply == NULL)
 			return false;
-		if (!rt_reply_is_array(reply, 2)) {
+		if (!rt_reply_is_array(reply, 3)) {
 			ctl_error("%s: unexpected answer of Redis", function);
 			freeReplyObject(reply);
 			return false;
 		}
 		snprintf(cursor, sizeof(cursor), "%s", ctl_text(reply->element[0], "0"));
 		rewritten += ctl_number(reply->element[1]);
+		damaged += ctl_number(reply->element[2]);
 		freeReplyObject(reply);
 	} while (strcmp(cursor, "0") != 0);
-	if (rewritten > 0 && !ctl->json)
+	if (!ctl->json)
 		printf("rewrote %" PRId64 " orders of an earlier version\n", rewritten);
+	if (damaged > 0)
+		ctl_error("%" PRId64 " orders are damaged: tandemctl audit names them, and their "
+			  "former keys are still there",
+			  damaged);
 	return true;
 }
 
@@ -199,7 +250,13 @@ static int load_run(struct ctl *ctl, void *options)
 	for (size_t c = 0; c < CTL_CONTEXTS; c++) {
 		const struct rt_functions *functions = ctl_contexts[c].functions;
 
-		if (!load_functions(ctl, functions) || !upgrade_data(ctl, functions))
+		bool former = false;
+
+		if (!load_functions(ctl, functions) || !has_former_data(ctl, functions, &former))
+			return CTL_UNAVAILABLE;
+		if (former && !have_stopped(ctl, functions->name))
+			return CTL_NEGATIVE;
+		if (former && !rewrite_data(ctl, functions))
 			return CTL_UNAVAILABLE;
 	}
 	return CTL_OK;
@@ -268,7 +325,8 @@ const struct ctl_command ctl_functions_load = {
 	.about = "Loads this version of the Redis functions",
 	.text = "Loads the Redis functions that this tandemctl and the services of its build "
 		"call, beside those of other versions, and rewrites orders that an "
-		"earlier version stored in another form. The first step of an upgrade.\vExample:\n"
+		"earlier version stored in another form, once its instances have stopped. The "
+		"first step of an upgrade.\vExample:\n"
 		"  tandemctl functions load",
 	.run = load_run,
 };

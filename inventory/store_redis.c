@@ -35,16 +35,6 @@ struct inventory_store {
 	struct rt_buf text; /* of the command that is being built */
 };
 
-/* The time of a command, which is that of its latest operation. */
-static void add_time(struct rt_args *args, int64_t now_ms)
-{
-	char time[RT_TIME_TEXT];
-
-	rt_time_format(now_ms, time);
-	rt_args_int(args, now_ms);
-	rt_args_copy(args, time, strlen(time));
-}
-
 /* ---- request ---- */
 
 /* Checks that each SKU occurs once, and has no character that the functions' parsers use. */
@@ -99,7 +89,7 @@ static void requests_head(struct rt_store_run *run)
 	}
 	rt_store_call(run, "request", delivered ? store->orders : NULL);
 	rt_args_copy(run->args, letters.data, letters.length);
-	add_time(run->args, now_ms);
+	rt_store_add_time(run, now_ms);
 	rt_args_int(run->args, extras);
 	rt_buf_done(&letters);
 }
@@ -200,7 +190,7 @@ static void adjust_begin(struct rt_store_run *run)
 		now_ms = RT_MAX(now_ms, op->now_ms);
 	}
 	rt_args_int(run->args, STOCK_MAX);
-	add_time(run->args, now_ms);
+	rt_store_add_time(run, now_ms);
 }
 
 static void adjust_encode(struct rt_store_run *run, const void *item)

@@ -1,4 +1,4 @@
-/* events_inventory.c - handles the entries of inventory:{p}:events.
+/* events_inventory.c - handles the events of inventory:{p}:events.
  *
  *   order_on_inventory_event   which input is it?
  *     store->move              state, event, timer and acknowledgement, one step

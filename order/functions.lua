@@ -83,7 +83,7 @@ end
 local function history_of(text)
 	local from = find(text, ' placed@', 1, true)
 	local to = from and find(text, '\n', from, true)
-	if to then
+	if to and find(text, '^%d+%-%d', from + 8) then -- behind the '@'
 		return from, to
 	end
 end
@@ -180,7 +180,7 @@ local function place_all(own, args, n, batch)
 			letters[i], types[m], names[m], data[m] = 'P', placed_type, id .. '/1', placed
 			timers[2 * m - 1], timers[2 * m] = due, id
 			if known and known[id] == false then
-				known[id] = '? placed@\n' .. #placed .. '\n' .. placed -- until it is stored
+				known[id] = '? placed@0-0\n' .. #placed .. '\n' .. placed -- until it is stored
 			end
 		end
 	end
@@ -437,11 +437,11 @@ local function move_some(stream, keys, args, extras, from, to)
 	return m
 end
 
--- Reads the orders of the operations from `from` on.
-local function read_texts(keys, args, from, n)
-	local read = call('HMGET', own_keys(keys[1]).orders, unpack(args, MOVE_ARGS + from, MOVE_ARGS + n))
-	for i = from, n do
-		texts[i] = read[i - from + 1]
+-- Reads the orders of the operations.
+local function read_texts(keys, args, n)
+	local read = call('HMGET', own_keys(keys[1]).orders, unpack(args, MOVE_ARGS + 1, MOVE_ARGS + n))
+	for i = 1, n do
+		texts[i] = read[i]
 	end
 end
 
@@ -455,17 +455,20 @@ local function move(keys, args)
 	local stream = open_stream(keys[1])
 	local before, from, moved = stream.last, 1, 0
 	unknown = false
-	read_texts(keys, args, 1, n)
+	read_texts(keys, args, n)
 	if n > 1 then
-		local seen = {}
+		local last = {}
 		for i = 1, n do
 			local id = args[MOVE_ARGS + i]
-			if seen[id] then
-				moved = moved + move_some(stream, keys, args, extras, from, i - 1)
-				seen, from = {}, i
-				read_texts(keys, args, from, n)
+			local at = last[id]
+			if at then -- it goes on from what the operation before it has made of the order
+				if at >= from then
+					moved = moved + move_some(stream, keys, args, extras, from, i - 1)
+					from = i
+				end
+				texts[i] = texts[at]
 			end
-			seen[id] = true
+			last[id] = i
 		end
 	end
 	moved = moved + move_some(stream, keys, args, extras, from, n)
@@ -626,17 +629,20 @@ end
 
 local function rewrite_page(prefix, cursor)
 	local page = call('SCAN', cursor, 'MATCH', prefix .. 'o:*', 'COUNT', 1000)
-	local rewritten = 0
+	local rewritten, damaged = 0, 0
 	for _, key in ipairs(page[2]) do
 		local order = pcall('HGETALL', key)
 		local text = not order.err and text_of(named(order))
+		-- A damaged order stays one, which the audit reports; its former key is kept.
+		call('HSET', prefix .. 'orders', sub(key, #prefix + 3), text or 'damaged: ' .. key)
 		if text then
-			call('HSET', prefix .. 'orders', sub(key, #prefix + 3), text)
 			call('DEL', key)
 			rewritten = rewritten + 1
+		else
+			damaged = damaged + 1
 		end
 	end
-	return page[1], rewritten
+	return page[1], rewritten, damaged
 end
 
 former = {

@@ -11,7 +11,7 @@ struct settings {
 #define AT(member) offsetof(struct settings, order.member)
 static const struct rt_setting settings_table[] = {
 	{ "stream-length-max", RT_SETTING_INT, AT(stream_length_max), "1000000", 100,
-	  INT64_C(1000000000), "Above so many entries in its event stream orders are refused." },
+	  INT64_C(1000000000), "Above so many events in its stream orders are refused." },
 	{ "decision-timeout", RT_SETTING_DURATION, AT(clock.decision_ms), "2m", 100, 30 * RT_DAY_MS,
 	  "An order that inventory has not answered after this time expires." },
 	{ "retry-min", RT_SETTING_DURATION, AT(clock.retry_min_ms), "2s", 10, RT_DAY_MS,

@@ -189,11 +189,6 @@ const struct order_rule *order_rule(enum order_state state, enum order_input inp
 	return &rules[state][input];
 }
 
-bool order_rule_asks(const struct order_rule *rule)
-{
-	return rule->timer == ORDER_TIMER_RETRY;
-}
-
 enum order_state order_state_after(enum order_state state, enum order_event event)
 {
 	for (int input = 0; input < ORDER_INPUT_COUNT; input++)

@@ -91,10 +91,6 @@ struct order_rule {
 };
 /* The rule for a pair: every pair has exactly one. */
 const struct order_rule *order_rule(enum order_state state, enum order_input input);
-/* Does the rule's event ask inventory for something? Inventory must read such events; it may skip all
- * others (functions.lua). The timer decides: exactly the events that ask are repeated until they are
- * answered. OrderPlaced, which order_place publishes, asks as well. */
-bool order_rule_asks(const struct order_rule *rule);
 /* The state an event leads to; the same when no rule publishes it in this state. */
 enum order_state order_state_after(enum order_state state, enum order_event event);
 

@@ -68,16 +68,6 @@ static void report_published(const struct order_store *store, const struct redis
 		store->published(store->published_user, before->str, id);
 }
 
-/* The time of a command, which is that of its latest operation. */
-static void add_time(struct rt_args *args, int64_t now_ms)
-{
-	char time[RT_TIME_TEXT];
-
-	rt_time_format(now_ms, time);
-	rt_args_int(args, now_ms);
-	rt_args_copy(args, time, strlen(time));
-}
-
 /* ---- place ---- */
 
 static bool is_traced(const char *traceparent)
@@ -98,7 +88,7 @@ static void place_begin(struct rt_store_run *run)
 		due_ms = RT_MIN(due_ms, op->retry_due_ms);
 	}
 	rt_args_str(run->args, store->length_max);
-	add_time(run->args, now_ms);
+	rt_store_add_time(run, now_ms);
 	rt_args_int(run->args, due_ms);
 	rt_args_copy(run->args, flags.data, flags.length);
 	rt_buf_done(&flags);
@@ -269,7 +259,7 @@ static void move_begin(struct rt_store_run *run)
 		delivered |= op->event != NULL;
 	}
 	rt_store_call(run, "move", delivered ? store->inventory_key : NULL);
-	add_time(run->args, now_ms);
+	rt_store_add_time(run, now_ms);
 	rt_args_int(run->args, due_ms);
 	rt_args_copy(run->args, letters.data, letters.length);
 	rt_args_copy(run->args, wanted.data, wanted.length);
@@ -725,7 +715,7 @@ void order_store_place(struct order_store *store, struct order_place_op *op)
 void order_store_move(struct order_store *store, struct order_move_op *op)
 {
 	op->history = NULL;
-	op->item.weight = op->data_length;
+	op->item.weight = op->data_length + op->stored_length;
 	op->item.unit = op->event == NULL ? NULL : rt_event_entry(op->event);
 	rt_store_add(store->move, op);
 }

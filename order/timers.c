@@ -136,6 +136,8 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 	}
 	if (due->input != ORDER_IN_REQUEST_UNANSWERED)
 		expire_data(due, record);
+	else
+		due->move.stored_length = record->placed_length + record->detail_length;
 	due->move.order_id = due->order_id;
 	due->move.input = due->input;
 	due->move.expected_version = record->version;

@@ -16,7 +16,7 @@
  *   -DONE_STEP_TIMER       see proctype timer
  *   -DLOSE_RECORD          a fault more: the reservation of an order that was refused is lost, stock
  *                          comes in, and the order's request is repeated
- * and for the compiler: -DPASS_OVER, inventory never reads what asks for nothing; -DBUG_…, a mistake planted on purpose, to see that it is found. */
+ * and for the compiler: -DBUG_…, a mistake planted on purpose, to see that it is found. */
 
 #ifndef ORDERS
 #define ORDERS 2
@@ -86,10 +86,6 @@ c_code {
 
 \#ifdef BUG_SKIP_COMPENSATION
 		if (rule->event == ORDER_EV_REJECTED)
-			return -1;
-\#endif
-\#ifdef PASS_OVER
-		if (!order_rule_asks(rule))
 			return -1;
 \#endif
 		return type != NULL && stock_request_parse(type, rule->verdict == ORDER_AGAIN ? 2 : 1,

@@ -6,7 +6,7 @@
  *   READY ──▶ HANDED ──all finished, acknowledged by their command──▶ gone
  *     ▲          │ ├──some set aside, or no command──▶ FINISHING ──▶ gone
  *     │          │ └──an outage──▶ RETRY ─back-off─▶ READY
- *     └─ BEHIND ◀┘ it is in aside:…, and its subject is blocked
+ *     └─ BEHIND ◀┘ it is alone in its entry, and its subject is blocked
  *
  * An event is open, then handed over, then has an outcome: done, ignored, failed, poison or behind. An event
  * that failed by its own fault, is poison or is behind another one of its subject is set aside in FINISHING:
@@ -178,6 +178,8 @@ static void admit_entry(struct rt_events *events, const struct rt_entry *from, b
 		entry_finish(entry, &events->acking);
 	} else if (fault != NULL) {
 		entry_dead_letter(entry, fault);
+	} else if (aside && !entry->whole) {
+		entry_dead_letter(entry, "not an event: an entry that was set aside has one");
 	} else if (!delivered_too_often(entry)) {
 		rt_list_push(&events->held.ready, &entry->link);
 	}
@@ -337,7 +339,7 @@ static void dead_letter_more(struct rt_events *events)
 	rt_stream_dead_letter(events->stream, &op->op);
 }
 
-/* Whether the event leaves_entry its entry, and with how many deliveries and which reason. */
+/* Whether the event leaves its entry, and with how many deliveries and which reason. */
 static bool leaves_entry(struct event *event, struct rt_aside *ret)
 {
 	const struct entry *entry = event->entry;
@@ -549,7 +551,7 @@ static void entry_decided(struct entry *entry)
 	}
 }
 
-/* Parks an entry of aside:… whose subject another event blocks. */
+/* Parks an entry of a single event whose subject another event blocks. */
 static bool park_behind(struct entry *entry)
 {
 	struct subject *subject = entry->whole ? blocker_of(&entry->events[0]) : NULL;

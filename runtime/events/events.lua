@@ -397,19 +397,23 @@ function stream_methods:publish(now_ms, time, batch, n, write)
 			break
 		end
 	end
+	-- Until the entry is there, no length is right: after an error the end is looked up again.
+	local length = self.length
+	self.length = -1
 	local id = advance(self, now_ms, n)
 	if write then
 		write(id)
 	end
 	if add_entry(pcall, self.key, id, batch, n, time, fields, order) ~= id then
 		load_end(self)
+		length, self.length = self.length, -1
 		id = advance(self, now_ms, n)
 		if write then
 			write(id)
 		end
 		add_entry(call, self.key, id, batch, n, time, fields and by_type(batch, n), order)
 	end
-	self.first_n, self.length = self.first_n or self.n - n + 1, self.length + 1
+	self.first_n, self.length = self.first_n or self.n - n + 1, length + 1
 	return id
 end
 
@@ -625,6 +629,8 @@ local function set_aside(keys, args)
 	if not row or row[2] ~= consumer then
 		return false
 	end
+	call('XLEN', aside) -- a key of another type is an error here, before anything is written
+	call('XLEN', dead)
 	local answer, group_made = {}, false
 	for at = 5, #args, 9 do
 		if args[at] == '' then
@@ -802,15 +808,15 @@ local function version(keys)
 end
 
 local function upgrade(keys, args)
-	local prefix, cursor, rewritten = prefix_of(keys[1]), '0', 0
+	local prefix, cursor, rewritten, damaged = prefix_of(keys[1]), '0', 0, 0
 	if former and call('GET', prefix .. 'format') ~= FORMAT then
 		call('SET', prefix .. 'format', UPGRADING)
-		cursor, rewritten = former.page(prefix, args[1])
+		cursor, rewritten, damaged = former.page(prefix, args[1])
 		if cursor == '0' then
 			call('SET', prefix .. 'format', FORMAT)
 		end
 	end
-	return { cursor, rewritten }
+	return { cursor, rewritten, damaged }
 end
 
 register('trim', trim, 'allow-oom')

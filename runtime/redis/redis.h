@@ -309,6 +309,9 @@ void rt_store_refuse(struct rt_store_queue *queue, void *op, int status);
 /* Begins a call of one of the context's functions: its keys are the own stream and, unless it is
  * NULL, another one. */
 void rt_store_call(struct rt_store_run *run, const char *function, const char *second_key);
+/* Adds the time of a command, that of its latest operation: as unix ms, and as RFC 3339. */
+void rt_store_add_time(struct rt_store_run *run, int64_t now_ms);
+
 /* Reading answers. */
 bool rt_reply_is_array(const struct redisReply *reply, size_t length_min);
 bool rt_reply_is_string(const struct redisReply *reply);

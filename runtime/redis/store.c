@@ -273,6 +273,15 @@ void rt_store_call(struct rt_store_run *run, const char *function, const char *s
 		rt_args_str(run->args, second_key);
 }
 
+void rt_store_add_time(struct rt_store_run *run, int64_t now_ms)
+{
+	char time[RT_TIME_TEXT];
+
+	rt_time_format(now_ms, time);
+	rt_args_int(run->args, now_ms);
+	rt_args_copy(run->args, time, strlen(time));
+}
+
 /* ---- answers ---- */
 
 bool rt_reply_is_array(const struct redisReply *reply, size_t length_min)

@@ -185,8 +185,21 @@ class Former(tandem.Live):
             self.fails(grpc.StatusCode.UNAVAILABLE, self.order.PlaceOrder, customer_id="c", request_id="held",
                        lines=[{"sku": "former", "quantity": 1}])
             self.assertEqual(ops("EXISTS", tandem.Record.KEY), 0)
+            damaged = "ord_" + "b" * 26
+            ops("HSET", f"order:{{0}}:o:{damaged}", "status", "PENDING")
+            # An instance of an earlier version, as Redis knows it.
+            ops("XGROUP", "CREATECONSUMER", tandem.STOCK, "order", "x-1-1@0ld")
+            refused = self.tandem.ctl("functions", "load")
+            self.assertEqual(refused.returncode, 1, refused)
+            self.assertIn("stop all instances of order@0ld first", refused.stderr)
+            self.assertEqual(ops("EXISTS", tandem.Record.KEY), 0)
+            ops("XGROUP", "DELCONSUMER", tandem.STOCK, "order", "x-1-1@0ld")
             done = self.tandem.ctl("functions", "load")
             self.assertIn(f"rewrote {len(ids)} orders", done.stdout)
+            self.assertIn("1 orders are damaged", done.stderr)
+            self.assertIn(f"{damaged} order-damaged", " ".join(self.tandem.ctl("audit").stdout.split()))
+            ops("HDEL", tandem.Record.KEY, damaged)
+            ops("DEL", f"order:{{0}}:o:{damaged}")
             self.tandem.order.wait_ready()
             self.assertEqual({name: self.get(order_id) for name, order_id in ids.items()}, before)
             self.assertEqual(ops("KEYS", "order:{0}:o:*"), [])

@@ -945,6 +945,19 @@ static void test_damaged_orders(void)
 	CU_ASSERT_FALSE(get("ord_c")->known);
 	CU_ASSERT_FALSE(get("ord_none")->known);
 	CU_ASSERT_TRUE(get("ord_a")->known);
+	/* With a history that does not begin with an entry's id: nothing of its call is published twice. */
+	redis_server_do(&shared, "HSET %sorders ord_b %s ord_c %s", KEY,
+			"PENDING 1 60000 placed@x\n0\n", "PENDING 1 60000 placed@5-x\n0\n");
+	b = begin_move("ord_b", ORDER_IN_CONFIRM);
+	send_move(b);
+	a = begin_move("ord_a", ORDER_IN_CANCEL);
+	send_move(a);
+	c = begin_move("ord_c", ORDER_IN_INVENTORY_RESERVED);
+	send_move(c);
+	run();
+	CU_ASSERT_EQUAL(a->result.outcome, ORDER_MOVED);
+	CU_ASSERT_EQUAL(b->result.outcome, ORDER_UNKNOWN);
+	CU_ASSERT_EQUAL(c->result.outcome, ORDER_UNKNOWN);
 }
 
 /* ---- list ---- */
@@ -1300,6 +1313,7 @@ static void test_full_stream(void)
 static void test_foreign_keys(void)
 {
 	static const char *const keys[] = { KEY "orders", KEY "timers", EVENTS };
+	char wanted[64];
 
 	for (size_t i = 0; i < RT_LENGTH(keys); i++) {
 		redis_server_do(&shared, "FLUSHALL");
@@ -1307,6 +1321,16 @@ static void test_foreign_keys(void)
 		put_as("ord_a", RT_REMOTE);
 		CU_ASSERT_EQUAL(redis_server_int(&shared, "DBSIZE"), 1);
 	}
+	/* An order that could not be written counts as no event. */
+	redis_server_do(&shared, "FLUSHALL");
+	put("ord_a");
+	redis_server_do(&shared, "RENAME %sorders kept", KEY);
+	redis_server_do(&shared, "SET %sorders x", KEY);
+	put_as("ord_b", RT_REMOTE);
+	redis_server_do(&shared, "RENAME kept %sorders", KEY);
+	put("ord_c");
+	snprintf(wanted, sizeof(wanted), "PENDING 1 60000 placed@%" PRId64 "-2", NOW);
+	CU_ASSERT_STRING_EQUAL(head("ord_c"), wanted);
 	/* A customer's index must not make us lose an order, or another customer's. */
 	redis_server_do(&shared, "FLUSHALL");
 	redis_server_do(&shared, "SET %scustomer:bob x", KEY);

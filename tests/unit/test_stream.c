@@ -639,6 +639,25 @@ static void set_aside_behind_another(void)
 	freeReplyObject(reply);
 }
 
+/* A key of another type is found out before anything is written. */
+static void set_aside_beside_a_wrong_key(void)
+{
+	redisReply *reply;
+
+	redis_server_do(&shared, "SET inventory:{0}:dead x");
+	publish_together(1000);
+	make_group();
+	read_as(GROUP, "c", 1);
+	reply = redis_server_command(
+		&shared,
+		SET_ASIDE "c 1000-3 now %s 5 A a 1 then 1 %s %s why 6 B b 1 then 3 00-b in-b", "",
+		"", "");
+	CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_ERROR);
+	freeReplyObject(reply);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN " ASIDE), 0);
+	CU_ASSERT_FALSE(nothing_pending());
+}
+
 static void ids(void)
 {
 	redisReply *reply;
@@ -1057,6 +1076,7 @@ int main(void)
 		{ "a subject that has several events in an entry", twice_of_a_subject },
 		{ "setting aside, and a repeat", set_aside },
 		{ "setting aside behind another entry", set_aside_behind_another },
+		{ "setting aside beside a key of another type", set_aside_beside_a_wrong_key },
 		{ "ids carry a number", ids },
 		{ "lag", lag },
 		{ "the cursor", cursor },
