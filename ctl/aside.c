@@ -9,8 +9,6 @@
 #include "base/base.h"
 #include "commands.h"
 
-#define SCAN_MAX 200000
-
 void ctl_aside_key(char key[CTL_KEY], const struct ctl_reader *pair)
 {
 	snprintf(key, CTL_KEY, "%s:{0}:aside:%s", pair->reader, pair->of);
@@ -46,24 +44,15 @@ static const struct ctl_entry *find_first(const struct ctl_entries *entries, siz
 	return NULL;
 }
 
-bool ctl_asides_read(struct ctl *ctl, const struct ctl_filter *filter, struct ctl_asides *asides)
+bool ctl_asides_read(struct ctl *ctl, const char *order, struct ctl_asides *asides)
 {
 	size_t starts[CTL_READERS + 1] = { 0 };
 
 	for (size_t i = 0; i < CTL_READERS; i++) {
 		char key[CTL_KEY];
-		const struct ctl_range range = {
-			.context = ctl_readers[i].reader,
-			.key = key,
-			.from = "-",
-			.to = "+",
-			.count_max = 1000,
-			.scan_max = SCAN_MAX,
-			.filter = filter,
-		};
 
 		ctl_aside_key(key, &ctl_readers[i]);
-		if (!ctl_entries_read(ctl, &range, &asides->entries, NULL))
+		if (!ctl_entries_about(ctl, ctl_readers[i].reader, key, order, &asides->entries))
 			return false;
 		starts[i + 1] = asides->entries.count;
 	}
@@ -161,12 +150,16 @@ static int aside_run(struct ctl *ctl, void *options)
 	struct ctl_table table = CTL_TABLE("STREAM_ID", "CONTEXT", "EVENT_ID", "TYPE", "AGE",
 					   "FAILED", "CONSUMER", "WAITS FOR");
 	struct ctl_asides asides = { 0 };
-	bool good = ctl_asides_read(ctl, &wanted->filter, &asides);
+	bool good = ctl_asides_read(ctl, wanted->filter.order, &asides);
+	size_t shown = 0;
 
 	for (size_t i = 0; i < asides.count; i++) {
 		const struct ctl_aside *aside = &asides.list[i];
 		char age[CTL_AGE], *waits;
 
+		if (!ctl_filter_passes(&wanted->filter, aside->event))
+			continue;
+		shown++;
 		if (ctl->json) {
 			print_json(aside);
 			continue;
@@ -184,7 +177,7 @@ static int aside_run(struct ctl *ctl, void *options)
 		free(waits);
 	}
 	ctl_table_print(&table);
-	if (good && asides.count == 0 && !ctl->json)
+	if (good && shown == 0 && !ctl->json)
 		printf("nothing is set aside\n");
 	ctl_asides_done(&asides);
 	return good ? CTL_OK : CTL_UNAVAILABLE;

@@ -462,8 +462,12 @@ static bool set_timer(struct ctl *ctl, const struct violation *violation)
 /* Removes the timer, unless the order needs it by now. */
 static bool drop_timer(struct ctl *ctl, const struct violation *violation)
 {
+	/* Only as long as the order is as it was read. */
+	static const char script[] =
+		"return (redis.call('HGET', KEYS[2], ARGV[1]) or '') == ARGV[2] and\n"
+		"	redis.call('ZREM', KEYS[1], ARGV[1]) or 0\n";
 	char timers[CTL_KEY], orders[CTL_KEY];
-	redisReply *order, *reply;
+	redisReply *order, *reply = NULL;
 	struct order_record record;
 	bool open;
 
@@ -473,12 +477,25 @@ static bool drop_timer(struct ctl *ctl, const struct violation *violation)
 	if (order == NULL)
 		return false;
 	open = order->type == REDIS_REPLY_STRING &&
-	       order_record_read(order->str, order->len, violation->subject, &record) &&
-	       !order_state_settled(record.state);
+	       (!order_record_read(order->str, order->len, violation->subject, &record) ||
+		!order_state_settled(record.state));
+	if (!open) {
+		struct rt_args args = { 0 };
+
+		rt_args_str(&args, "EVAL");
+		rt_args_str(&args, script);
+		rt_args_str(&args, "2");
+		rt_args_str(&args, timers);
+		rt_args_str(&args, orders);
+		rt_args_str(&args, violation->subject);
+		rt_args_add(&args, ctl_text(order, ""),
+			    order->type == REDIS_REPLY_STRING ? order->len : 0);
+		reply = ctl_redis_args(ctl, &args, 0, false);
+		rt_args_done(&args);
+	}
 	freeReplyObject(order);
 	if (open)
 		return true;
-	reply = ctl_redis(ctl, "ZREM", timers, violation->subject);
 	if (reply == NULL)
 		return false;
 	freeReplyObject(reply);

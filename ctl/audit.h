@@ -91,9 +91,8 @@ bool audit_ids_add(struct audit_ids *ids, const char *id);
 bool audit_ids_have(const struct audit_ids *ids, const char *id);
 void audit_ids_done(struct audit_ids *ids);
 
-/* Scans the elements of a key (kind "HSCAN" or "ZSCAN"; with "SCAN" the keys that match it);
- * `on_pair` gets each, with its value for HSCAN and ZSCAN. False: Redis could not be asked, or on_pair
- * returned false. */
+/* Scans the elements of a key (kind "HSCAN" or "ZSCAN"); `on_pair` gets each, with its value. False:
+ * Redis could not be asked, or on_pair returned false. */
 bool audit_scan(struct ctl *ctl, const char *kind, const char *key,
 		bool (*on_pair)(const redisReply *name, const redisReply *value, void *user),
 		void *user);

@@ -263,6 +263,9 @@ struct ctl_range {
  * *ret_complete (may be NULL): the range was read to its end. */
 bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl_entries *entries,
 		      bool *ret_complete);
+/* At most 1000 entries of a key, of an order (or SKU), or NULL: of all. False: Redis failed. */
+bool ctl_entries_about(struct ctl *ctl, const char *context, const char *key, const char *order,
+		       struct ctl_entries *entries);
 void ctl_entries_sort(struct ctl_entries *entries); /* by stream id */
 void ctl_entries_done(struct ctl_entries *entries);
 
@@ -280,8 +283,8 @@ struct ctl_asides {
 	struct ctl_aside *list; /* by reader, the oldest first */
 	size_t count;
 };
-/* At most 1000 per reader. False: Redis failed. */
-bool ctl_asides_read(struct ctl *ctl, const struct ctl_filter *filter, struct ctl_asides *asides);
+/* At most 1000 per reader; of an order (or SKU), or NULL: of all. False: Redis failed. */
+bool ctl_asides_read(struct ctl *ctl, const char *order, struct ctl_asides *asides);
 void ctl_asides_done(struct ctl_asides *asides);
 bool ctl_aside_count(struct ctl *ctl, const struct ctl_reader *pair, int64_t *ret);
 /* What it waits for, as a text. Freed by the caller. */
@@ -296,6 +299,9 @@ struct ctl_stream {
 	char first[48], last[48], deleted[48]; /* "0-0": none */
 };
 bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream);
+/* How many events the entries from this stream id on carry ("-": all). -1: Redis could not be asked. */
+int64_t ctl_stream_events_from(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
+			       const char *from);
 /* How many events come after `delivered`: by the numbers in our stream ids where they are exact, else
  * counted, up to 1000. -1: Redis could not be asked. */
 int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,

@@ -371,10 +371,10 @@ static int64_t held_by(struct doctor *doctor, const char *key, const struct ctl_
 		return -1;
 	if (pending->type == REDIS_REPLY_ARRAY && pending->elements >= 2 &&
 	    ctl_text(pending->element[1], "")[0] != '\0') {
-		int64_t behind =
-			ctl_stream_lag(doctor->ctl, key, stream, ctl_text(pending->element[1], ""));
-
-		held = behind < 0 ? -1 : RT_MAX(lag, behind + 1);
+		held = ctl_stream_events_from(doctor->ctl, key, stream,
+					      ctl_text(pending->element[1], ""));
+		if (held >= 0)
+			held = RT_MAX(lag, held);
 	}
 	freeReplyObject(pending);
 	return held;

@@ -354,6 +354,23 @@ bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl
 	return true;
 }
 
+bool ctl_entries_about(struct ctl *ctl, const char *context, const char *key, const char *order,
+		       struct ctl_entries *entries)
+{
+	const struct ctl_filter filter = { .order = order };
+	const struct ctl_range range = {
+		.context = context,
+		.key = key,
+		.from = "-",
+		.to = "+",
+		.count_max = 1000,
+		.scan_max = 200000,
+		.filter = &filter,
+	};
+
+	return ctl_entries_read(ctl, &range, entries, NULL);
+}
+
 static int by_stream_id(const void *a, const void *b)
 {
 	const struct ctl_entry *one = a, *other = b;
@@ -416,7 +433,29 @@ bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream
 	return true;
 }
 
-/* As runtime/events/events.lua counts it. */
+int64_t ctl_stream_events_from(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
+			       const char *from)
+{
+	redisReply *reply = ctl_redis(ctl, "XRANGE", key, from, "+", "COUNT", "1");
+	struct rt_arena arena = { 0 };
+	struct ctl_entry *events;
+	uint64_t ms, last_n = 0, first_n = 0;
+	int64_t count = 0;
+
+	if (reply == NULL)
+		return -1;
+	if (reply->elements == 1) {
+		count = (int64_t)ctl_entry_read(reply->element[0], "", &arena, &events);
+		if (count > 0 && ctl_stream_id(events[0].stream_id, &ms, &first_n) &&
+		    ctl_stream_id(stream->last, &ms, &last_n) && last_n >= first_n)
+			count += (int64_t)(last_n - first_n);
+	}
+	rt_arena_done(&arena);
+	freeReplyObject(reply);
+	return count;
+}
+
+/* As lag_of in runtime/events/events.lua. */
 int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
 		       const char *delivered)
 {
@@ -428,6 +467,8 @@ int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream
 
 	if (stream->length == 0)
 		return 0;
+	if (ctl_stream_id_compare(delivered, stream->first) < 0)
+		return ctl_stream_events_from(ctl, key, stream, "-");
 	(void)ctl_stream_id(stream->last, &ms, &last_n);
 	(void)ctl_stream_id(delivered, &ms, &delivered_n);
 	if (last_n >= delivered_n && ctl_stream_id_compare(delivered, stream->deleted) >= 0)

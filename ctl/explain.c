@@ -373,9 +373,8 @@ static struct explain_delivery *delivery_of(struct explain *explain, const struc
 
 static bool add_asides(struct explain *explain)
 {
-	const struct ctl_filter filter = { .order = explain->order_id };
 	struct ctl_asides asides = { 0 };
-	bool good = ctl_asides_read(explain->ctl, &filter, &asides);
+	bool good = ctl_asides_read(explain->ctl, explain->order_id, &asides);
 
 	for (size_t i = 0; i < asides.count; i++) {
 		const struct ctl_aside *aside = &asides.list[i];
@@ -412,23 +411,15 @@ static void set_dead(struct explain_delivery *delivery, const struct ctl_entry *
 static bool add_dead_letters(struct explain *explain)
 {
 	struct ctl_entries entries = { 0 };
-	const struct ctl_filter filter = { .order = explain->order_id };
 	bool good = true;
 
 	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		char key[CTL_KEY];
-		const struct ctl_range range = {
-			.context = ctl_contexts[i].name,
-			.key = key,
-			.from = "-",
-			.to = "+",
-			.count_max = 1000,
-			.scan_max = SCAN_MAX,
-			.filter = &filter,
-		};
 
 		ctl_key(key, ctl_contexts[i].name, "dead");
-		good = ctl_entries_read(explain->ctl, &range, &entries, NULL) && good;
+		good = ctl_entries_about(explain->ctl, ctl_contexts[i].name, key, explain->order_id,
+					 &entries) &&
+		       good;
 	}
 	for (size_t i = 0; i < entries.count; i++) {
 		const struct ctl_entry *entry = &entries.list[i];

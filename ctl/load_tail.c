@@ -5,7 +5,6 @@
 
 #include "events/entry.h"
 #include "load.h"
-
 #include "order/order_step.h"
 
 #define STREAM "order:{0}:events"

@@ -152,6 +152,21 @@ class Ctl(tandem.Live):
         self.assertEqual(set(lag), {"order", "inventory"})
         self.assertGreaterEqual(lag["inventory"]["consumers"], 1)
 
+    def test_a_group_behind_a_trimmed_stream(self):
+        """Its lag is what is left of the stream, not all that was ever written."""
+        self.stock("lag", 10)
+        for _ in range(3):
+            self.place("lag", wait_for_decision=True)
+        self.caught_up()
+        ops = self.tandem.redis_as("ops")
+        ops("XTRIM", tandem.ORDERS, "MAXLEN", "2")
+        ops("XGROUP", "CREATE", tandem.ORDERS, "late", "0")
+        try:
+            [late] = [row for row in self.json("events", "lag") if row["group"] == "late"]
+            self.assertEqual(late["lag"], 2)
+        finally:
+            ops("XGROUP", "DESTROY", tandem.ORDERS, "late")
+
     def test_events_follow(self):
         self.stock("f-apple", 10000)
         follow = subprocess.Popen(
