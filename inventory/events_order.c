@@ -1,4 +1,4 @@
-/* events_order.c - handles the entries of order:{p}:events.
+/* events_order.c - handles the events of order:{p}:events.
  *
  *   inventory_on_order_event   which request is it, and for which lines?
  *     store->request           counters, reservation, answer and acknowledgement, one step
