@@ -14,6 +14,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "interpose/interpose.h"
 #include "load.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
@@ -481,6 +482,8 @@ static void send_due(struct run *run)
 			break;
 		}
 		note_sent(run, intended_ns, now_ns);
+		if (i == 1) /* a lone one leaves as it is */
+			rt_cork();
 		switch (options->mode) {
 		case LOAD_UNARY:
 			send_unary(run, intended_ns);
@@ -499,6 +502,7 @@ static void send_due(struct run *run)
 	}
 	if (batched > 0)
 		send_batch(run, batch_ns, batched);
+	rt_uncork();
 }
 
 static void set_timer(struct run *run)

@@ -28,6 +28,9 @@
 
 #include "events_internal.h"
 
+#define ACK_GATHER_MS    20 /* far below claim_idle_ms */
+#define ACK_GATHER_SHARE 8  /* of in_flight_max: when so many events wait, no others are awaited */
+
 static struct rt_events *owner_of(const struct entry *entry)
 {
 	return RT_CONTAINER_OF(entry->held, struct rt_events, held);
@@ -212,6 +215,27 @@ static void on_ack_retry_time(struct rt_timer *timer)
 	pump(RT_CONTAINER_OF(timer, struct rt_events, ack_retry));
 }
 
+static void on_ack_time(struct rt_timer *timer)
+{
+	struct rt_events *events = RT_CONTAINER_OF(timer, struct rt_events, ack_gather);
+
+	events->ack_now = true;
+	pump(events);
+}
+
+/* An acknowledgement of its own is not urgent, and wakes Redis and then this process: so they gather for a
+ * moment, unless many wait. True: not yet. */
+static bool ack_gathers(struct rt_events *events)
+{
+	size_t many = (size_t)events->options.in_flight_max / ACK_GATHER_SHARE;
+
+	if (events->ack_now || events->state == STOPPING || events->held.counts[FINISHING] >= many)
+		return false;
+	if (!rt_timer_running(&events->ack_gather))
+		rt_timer_start(events->loop, &events->ack_gather, ACK_GATHER_MS, on_ack_time);
+	return true;
+}
+
 /* Ends one of these operations. True: it was done, or there is no group any more. Otherwise its entries go back
  * to the head of the queue; when stopping they stay pending. */
 static bool ack_ended(struct rt_events *events, struct op *op, int status, struct rt_list *queue)
@@ -267,7 +291,7 @@ static void ack_more(struct rt_events *events)
 {
 	struct op *op = &events->ack;
 
-	if (!may_finish(events, op, &events->acking))
+	if (!may_finish(events, op, &events->acking) || ack_gathers(events))
 		return;
 	op->op.aside = RT_CONTAINER_OF(events->acking.next, struct entry, link)->aside;
 	events_op_ids(op, OP_IDS_MAX);
@@ -279,6 +303,10 @@ static void ack_more(struct rt_events *events)
 		rt_list_remove(&entry->link);
 		rt_list_push(&op->entries, &entry->link);
 		events_op_id(op, entry->ack_id);
+	}
+	if (rt_list_empty(&events->acking)) {
+		events->ack_now = false;
+		rt_timer_stop(events->loop, &events->ack_gather);
 	}
 	events_op_begin(events, op, entries_acked);
 	rt_stream_ack(events->stream, &op->op);
@@ -621,6 +649,7 @@ static void stop_if_quiet(struct rt_events *events)
 		return;
 	events_set(events, STOPPED);
 	rt_timer_stop(events->loop, &events->ack_retry);
+	rt_timer_stop(events->loop, &events->ack_gather);
 	stopped(events->stopped_user); /* may free */
 }
 

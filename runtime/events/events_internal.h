@@ -51,7 +51,9 @@ struct rt_events {
 	struct rt_timer wait, claim_timer, maintain_timer;
 	struct rt_timer ack_retry; /* back-off of acknowledging, dead letters and setting aside */
 	int64_t ack_retry_ms;
-	bool rebuilding, failing; /* logged */
+	struct rt_timer ack_gather; /* runs while entries wait to be acknowledged together */
+	bool ack_now;               /* it has ended */
+	bool rebuilding, failing;   /* logged */
 	struct rt_stream_info info, info_next;
 	/* Of events.c, for subscription.c. */
 	void (*pump)(struct rt_events *events); /* does everything that can be done now */

@@ -21,6 +21,8 @@
 #define HELD_MAX    64
 #define SOURCES_MAX 32
 
+#define ACK_GATHER_MS 20 /* events.c */
+
 /* What the handler does: d done, i ignore, p poison, h hold (the test finishes it), r retry for the
  * event's own fault, l retry because the connection was lost. The last one goes on for ever. */
 struct plan {
@@ -550,8 +552,43 @@ static void ignored(void)
 	plan("a", "i");
 	start_on("a/1 a/2 b/1");
 	expect("a/1 a/2 b/1");
+	rt_loop_advance(f.loop, ACK_GATHER_MS);
 	CU_ASSERT_EQUAL(pending_count(), 0);
 	CU_ASSERT_EQUAL(counter("ignored"), 2);
+}
+
+/* Acknowledgements of their own gather for a moment; not when many events wait, and not at the end. */
+static void acknowledgements_gather(void)
+{
+	struct rt_events_options options = default_options();
+	const size_t many = 16;
+
+	options.in_flight_max = (int)many * 8;
+	plan("a", "i");
+	start_with(options);
+	publish_all("a/1");
+	rt_loop_advance(f.loop, ACK_GATHER_MS / 2);
+	publish_all("a/2");
+	rt_loop_advance(f.loop, ACK_GATHER_MS / 2 - 1);
+	expect("a/1 a/2");
+	CU_ASSERT_EQUAL(f.acks, 0);
+	CU_ASSERT_EQUAL(pending_count(), 2);
+	rt_loop_advance(f.loop, 1);
+	CU_ASSERT_EQUAL(f.acks, 1);
+	CU_ASSERT_EQUAL(pending_count(), 0);
+	rt_loop_advance(f.loop,
+			ACK_GATHER_MS); /* the next ones wait again, and nothing else does */
+	CU_ASSERT_EQUAL(f.acks, 1);
+	for (size_t i = 1; i < many; i++)
+		publish_all("a/3");
+	CU_ASSERT_EQUAL(pending_count(), many - 1);
+	publish_all("a/3");
+	CU_ASSERT_EQUAL(f.acks, 2);
+	CU_ASSERT_EQUAL(pending_count(), 0);
+	publish_all("a/4");
+	CU_ASSERT_EQUAL(pending_count(), 1);
+	stop_side(0);
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 static void own_pending_first(void)
@@ -1123,7 +1160,7 @@ static void held_across_a_rebuild(void)
 	CU_ASSERT_EQUAL_FATAL(f.held_count, 1);
 	f.held_count = 0;
 	rt_event_done(f.held[0]); /* without the ack: it went to the group of before */
-	rt_loop_run_due(f.loop);
+	rt_loop_advance(f.loop, ACK_GATHER_MS);
 	expect("a/1");
 	CU_ASSERT_EQUAL(pending_count(), 0);
 }
@@ -1625,7 +1662,7 @@ static void play_acks(const char *script, const char *why)
 			finish_as(event, script[0]);
 		}
 	}
-	rt_loop_run_due(f.loop);
+	rt_loop_advance(f.loop, ACK_GATHER_MS);
 }
 
 static void acknowledged_with_a_command(void)
@@ -1842,6 +1879,7 @@ int main(void)
 		{ "events are handed over in order", in_order },
 		{ "the envelope", envelope },
 		{ "ignored events are acknowledged", ignored },
+		{ "acknowledgements gather", acknowledgements_gather },
 		{ "own pending entries first", own_pending_first },
 		{ "events in flight have a bound", bounded_in_flight },
 		{ "parked events have a bound", bounded_parked },
