@@ -53,7 +53,9 @@ bool rt_polling_turn_end(void);
  *
  * gRPC writes each answer separately. What this thread writes between rt_cork and rt_uncork the kernel collects
  * and sends in full packets, the last one at rt_uncork: the client is woken once. Uncork before the thread
- * returns to its loop; do not nest. Without our sendmsg and epoll set both do nothing. */
+ * returns to its loop; do not nest. Without our sendmsg and epoll set both do nothing.
+ *
+ * Always held back, until the next write to the same socket: window updates of a few bytes. */
 void rt_cork(void);
 void rt_uncork(void);
 /* Why answers are sent one by one, for a person; NULL: they are not. */

@@ -183,10 +183,17 @@ static ssize_t write_to(int fd, const void *data, size_t length)
 	return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static void expect_packets(struct pair pair, const char *sent, unsigned packets)
+static unsigned packets_sent(struct pair pair)
 {
 	struct tcp_info info = { .tcpi_state = 0 };
 	socklen_t length = sizeof(info);
+
+	CU_ASSERT(getsockopt(pair.near, IPPROTO_TCP, TCP_INFO, &info, &length) == 0);
+	return info.tcpi_data_segs_out;
+}
+
+static void expect_packets(struct pair pair, const char *sent, unsigned packets)
+{
 	char got[64] = "";
 	ssize_t bytes = 0, more;
 
@@ -194,8 +201,7 @@ static void expect_packets(struct pair pair, const char *sent, unsigned packets)
 	       (more = recv(pair.far, got + bytes, sizeof(got) - 1 - (size_t)bytes, 0)) > 0)
 		bytes += more;
 	CU_ASSERT_STRING_EQUAL(got, sent);
-	CU_ASSERT(getsockopt(pair.near, IPPROTO_TCP, TCP_INFO, &info, &length) == 0);
-	CU_ASSERT_EQUAL(info.tcpi_data_segs_out, packets);
+	CU_ASSERT_EQUAL(packets_sent(pair), packets);
 }
 
 static void write_twice(struct pair pair)
@@ -218,6 +224,65 @@ static void corked_writes_are_sent_together(void)
 	write_twice(grpcs);
 	expect_packets(grpcs, "onetwo", 3); /* not corked any more */
 	pair_close(grpcs);
+	pair_close(other);
+}
+
+enum { RST_STREAM = 3, WINDOW_UPDATE = 8 };
+
+/* Writes frames of four bytes, split between two parts as gRPC does; as window updates each grants `value` bytes. */
+static void write_frames(int fd, unsigned char type, size_t count, uint32_t value)
+{
+	unsigned char frames[5][13] = { { 0 } };
+	struct iovec parts[2] = { { .iov_base = frames, .iov_len = 10 },
+				  { .iov_base = frames[0] + 10,
+				    .iov_len = count * sizeof(frames[0]) - 10 } };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+
+	for (size_t i = 0; i < count; i++) {
+		frames[i][2] = 4;
+		frames[i][3] = type;
+		memcpy(&frames[i][9], &(uint32_t){ htonl(value) }, sizeof(value));
+	}
+	CU_ASSERT_EQUAL(sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT),
+			(ssize_t)(count * sizeof(frames[0])));
+}
+
+/* Writes frames, then "x". Returns how many packets that took. */
+static unsigned packets_of(struct pair pair, unsigned char type, size_t count, uint32_t value)
+{
+	unsigned before = packets_sent(pair);
+	char got[80];
+
+	write_frames(pair.near, type, count, value);
+	CU_ASSERT_EQUAL(write_to(pair.near, "x", 1), 1);
+	CU_ASSERT_EQUAL(recv(pair.far, got, count * 13 + 1, MSG_WAITALL), (ssize_t)count * 13 + 1);
+	return packets_sent(pair) - before;
+}
+
+/* A window update waits for the next write to its socket, if it is small, and the window held back is. */
+static void window_updates_wait_for_company(void)
+{
+	struct pair grpcs = pair_new(true), other = pair_new(false);
+	char got[13];
+
+	CU_ASSERT_EQUAL(packets_of(grpcs, WINDOW_UPDATE, 1, 52), 1);
+	CU_ASSERT_EQUAL(packets_of(grpcs, WINDOW_UPDATE, 2, 8192), 1);
+	CU_ASSERT_EQUAL(packets_of(grpcs, WINDOW_UPDATE, 1, 16385), 2);
+	CU_ASSERT_EQUAL(packets_of(grpcs, WINDOW_UPDATE, 1, 0x7fffffff), 2);
+	CU_ASSERT_EQUAL(packets_of(grpcs, WINDOW_UPDATE, 5, 1),
+			2); /* longer than what is looked at */
+	CU_ASSERT_EQUAL(packets_of(grpcs, RST_STREAM, 1, 8), 2);
+	/* What is held back has a limit. */
+	write_frames(grpcs.near, WINDOW_UPDATE, 1, 16000);
+	CU_ASSERT_EQUAL(packets_of(grpcs, WINDOW_UPDATE, 1, 1000), 2);
+	CU_ASSERT_EQUAL(recv(grpcs.far, got, sizeof(got), MSG_WAITALL), sizeof(got));
+	CU_ASSERT_EQUAL(packets_of(grpcs, WINDOW_UPDATE, 1, 16384), 1); /* … and counts anew */
+	/* Nothing is held back for ever. */
+	write_frames(grpcs.near, WINDOW_UPDATE, 1, 52);
+	CU_ASSERT_EQUAL(recv(grpcs.far, got, sizeof(got), MSG_WAITALL), sizeof(got));
+	pair_close(grpcs);
+	write_frames(other.near, WINDOW_UPDATE, 1, 52); /* not gRPC's */
+	CU_ASSERT_EQUAL(packets_sent(other), 1);
 	pair_close(other);
 }
 
@@ -298,6 +363,7 @@ int main(int argc, char **argv)
 	static const struct test tests[] = {
 		{ "each process reports which of them are in place", modes },
 		{ "corked writes of gRPC are sent together", corked_writes_are_sent_together },
+		{ "window updates wait for company", window_updates_wait_for_company },
 		{ "a cork has a limit of sockets", a_cork_has_a_limit_of_sockets },
 		{ "a full socket returns EAGAIN, corked or not", a_full_socket_returns_eagain },
 		{ "a corked socket that is closed sends what it holds",
