@@ -105,7 +105,7 @@ static void register_metrics(struct rt_context *context)
 	context->stream_length = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_length",
 						 "Events in the context's event stream.");
 	context->stream_held =
-		rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_held_entries",
+		rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_held_events",
 				"Events in the context's event stream that some group "
 				"has not acknowledged.");
 	context->trimmed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_trimmed_total",

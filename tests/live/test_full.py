@@ -93,9 +93,9 @@ class ForgottenGroup(tandem.Live):
     def until_held(self, count):
         order = self.tandem.order
         tandem.until(
-            lambda: order.metric("tandem_stream_held_entries") >= count,
+            lambda: order.metric("tandem_stream_held_events") >= count,
             20 * tandem.SLOW,
-            f"{count} entries are held",
+            f"{count} events are held",
         )
 
     def test_a_group_that_never_acknowledges_is_named(self):
@@ -104,7 +104,7 @@ class ForgottenGroup(tandem.Live):
         stream = "order:{0}:events"
         ops("XGROUP", "CREATE", stream, "hoarder", "$")
         self.addCleanup(ops, "XGROUP", "DESTROY", stream, "hoarder")
-        while self.tandem.order.metric("tandem_stream_held_entries") < 50:
+        while self.tandem.order.metric("tandem_stream_held_events") < 50:
             self.place("tea", wait_for_decision=True)
             ops("XREADGROUP", "GROUP", "hoarder", "c", "STREAMS", stream, ">")
         self.assertEqual(self.doctor()["group hoarder"][0], "warn")
