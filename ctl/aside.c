@@ -14,24 +14,49 @@ void ctl_aside_key(char key[CTL_KEY], const struct ctl_reader *pair)
 	snprintf(key, CTL_KEY, "%s:{0}:aside:%s", pair->reader, pair->of);
 }
 
-/* Reads how often it was delivered, and to which consumer; changes nothing if it was not delivered yet. */
-static bool read_delivery(struct ctl *ctl, const char *key, const struct ctl_reader *pair,
-			  struct ctl_aside *aside)
+#define PENDING_PAGE "1000"
+
+/* Gives a row of XPENDING to the events of its entry. Returns the first event that is behind that entry. */
+static size_t add_delivery(const redisReply *row, struct ctl_aside *list, size_t from, size_t count)
 {
-	const char *id = aside->event->stream_id;
-	redisReply *reply = ctl_redis_try(ctl, "XPENDING", key, pair->reader, id, id, "1");
+	const char *id;
 
-	if (reply == NULL)
-		return false;
-	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
-	    reply->element[0]->type == REDIS_REPLY_ARRAY && reply->element[0]->elements == 4) {
-		const redisReply *one = reply->element[0];
+	if (row->type != REDIS_REPLY_ARRAY || row->elements != 4)
+		return from;
+	id = ctl_text(row->element[0], "");
+	for (; from < count; from++) {
+		int order = ctl_stream_id_compare(list[from].event->stream_id, id);
 
-		snprintf(aside->consumer, sizeof(aside->consumer), "%s",
-			 ctl_text(one->element[1], "?"));
-		aside->failed = RT_MAX(0, ctl_number(one->element[3]) - 1);
+		if (order > 0)
+			break;
+		if (order < 0)
+			continue; /* not delivered yet */
+		snprintf(list[from].consumer, sizeof(list[from].consumer), "%s",
+			 ctl_text(row->element[1], "?"));
+		list[from].failed = RT_MAX(0, ctl_number(row->element[3]) - 1);
 	}
-	freeReplyObject(reply);
+	return from;
+}
+
+/* Reads how often the events of a reader, oldest first, were delivered, and to which consumer; changes
+ * nothing of those that were not delivered yet. */
+static bool read_deliveries(struct ctl *ctl, const char *key, const struct ctl_reader *pair,
+			    struct ctl_aside *list, size_t count)
+{
+	bool full = true;
+
+	for (size_t at = 0; full && at < count;) {
+		redisReply *rows =
+			ctl_redis_try(ctl, "XPENDING", key, pair->reader, list[at].event->stream_id,
+				      list[count - 1].event->stream_id, PENDING_PAGE);
+
+		if (rows == NULL)
+			return false;
+		full = rows->elements == strtoul(PENDING_PAGE, NULL, 10);
+		for (size_t i = 0; i < rows->elements; i++)
+			at = add_delivery(rows->element[i], list, at, count);
+		freeReplyObject(rows);
+	}
 	return true;
 }
 
@@ -67,9 +92,10 @@ bool ctl_asides_read(struct ctl *ctl, const char *order, struct ctl_asides *asid
 			*aside = (struct ctl_aside){ .event = &asides->entries.list[j] };
 			aside->since_ms = ctl_stream_id_ms(aside->event->stream_id);
 			aside->behind = find_first(&asides->entries, starts[i], j);
-			if (!read_delivery(ctl, key, &ctl_readers[i], aside))
-				return false;
 		}
+		if (!read_deliveries(ctl, key, &ctl_readers[i], &asides->list[starts[i]],
+				     starts[i + 1] - starts[i]))
+			return false;
 	}
 	return true;
 }

@@ -509,14 +509,14 @@ class Tandem:
                 self.processes[name].signal(signal.SIGCONT)
 
     @contextlib.contextmanager
-    def away(self, name):
-        """Ends a service with SIGTERM; starts it again afterwards, and waits until the gateway knows."""
-        code = self.processes[name].terminate()
+    def away(self, *names):
+        """Ends services with SIGTERM; starts them again afterwards, and waits until the gateway knows."""
+        codes = {name: self.processes[name].terminate() for name in names}
         try:
-            assert code == 0, f"{name} ended with {code}"
+            assert not any(codes.values()), f"exit codes: {codes}"
             yield
         finally:
-            self.start(name, "gateway")
+            self.start(*names, "gateway")
 
     def channel(self, name="gateway"):
         """A connection of its own: gRPC shares those with equal options."""

@@ -280,6 +280,55 @@ class Ctl(tandem.Live):
         self.assertIn("nothing is set aside", self.ctl("events", "aside"))
         self.assertEqual(self.one("stock", "get", "a-apple")["available"], 10)
 
+    def test_what_is_set_aside_while_nobody_reads(self):
+        """What is pending, for whom, and behind what, with any filter; the deliveries of all events are one
+        command."""
+        ops = self.tandem.redis_as("ops")
+        stream, first, last = "inventory:{0}:aside:order", "ord_" + "a" * 26, "ord_" + "z" * 26
+
+        def add(subject, seq, type_):
+            return ops(
+                *("XADD", stream, "*", "id", f"{subject}/{seq}", "type", f"tandem.order.v1.{type_}"),
+                *("subject", subject, "seq", seq, "time", "2026-01-01T00:00:00.000Z", "data", ""),
+            ).decode()
+
+        def pending_commands():
+            calls = re.search(rb"cmdstat_xpending:calls=(\d+)", ops("INFO", "commandstats"))
+            return int(calls[1]) if calls else 0
+
+        with self.tandem.away("inventory", "order"):
+            ops("XGROUP", "CREATE", stream, "inventory", "0", "MKSTREAM")
+            try:
+                ids = [add(first, 3, "OrderCancelled"), add(first, 4, "OrderReserved")]
+                # An entry with several events, as an operator may add it.
+                kind, time_ = "tandem.order.v1.OrderConfirmed", "2026-01-01T00:00:00.000Z"
+                ids += [ops("XADD", stream, "*", kind, "p/2 q/2", "time", time_).decode()] * 2
+                ops("XREADGROUP", "GROUP", "inventory", "reader", "STREAMS", stream, ">")
+                ops("XCLAIM", stream, "inventory", "other", 0, ids[1], "RETRYCOUNT", 6, "JUSTID")
+                ids.append(add(last, 5, "OrderRejected"))
+                before = pending_commands()
+                rows = self.json("events", "aside")
+                self.assertEqual(pending_commands() - before, 1)
+                self.assertEqual([row["stream_id"] for row in rows], ids)
+                self.assertEqual(
+                    [(row["event_id"], row["consumer"], row["failed"], row["behind"]) for row in rows],
+                    [
+                        (f"{first}/3", "reader", 0, None),
+                        (f"{first}/4", "other", 5, f"{first}/3"),
+                        ("p/2", "reader", 0, None),
+                        ("q/2", "reader", 0, None),
+                        (f"{last}/5", "", 0, None),
+                    ],
+                )
+                only = self.json("events", "aside", "--type", "OrderReserved")
+                self.assertEqual(only, [rows[1]])
+                self.assertEqual(self.json("events", "aside", "--order", "q"), [rows[3]])
+                text = self.ctl("events", "aside", "--type", "OrderReserved")
+                self.assertIn(f"OrderCancelled ({first}/3), which is tried again", text)
+                self.assertNotIn("its next try", text)
+            finally:
+                ops("DEL", stream)
+
     def add_dead_letter(self):
         """Adds an entry that inventory cannot process; its id as a dead letter."""
         redis = self.tandem.redis_as("ops")
