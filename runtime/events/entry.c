@@ -249,25 +249,33 @@ const char *rt_entry_read(const struct rt_fields *fields, struct rt_entry_event 
 	return NULL;
 }
 
+const char *rt_entry_fields(const struct redisReply *reply, struct rt_slice *texts,
+			    struct rt_fields *ret)
+{
+	*ret = (struct rt_fields){ texts, 0 };
+	if (!rt_reply_is_array(reply, 0))
+		return "not an event: no fields";
+	for (size_t i = 0; i < reply->elements; i++) {
+		const struct redisReply *text = reply->element[i];
+
+		if (!rt_reply_is_string(text))
+			return "not an event: a field is not a text";
+		texts[i] = (struct rt_slice){ text->str, text->len };
+	}
+	ret->count = reply->elements;
+	return NULL;
+}
+
 const char *rt_entry_read_reply(const struct redisReply *fields, struct rt_entry_event **ret,
 				size_t *ret_count)
 {
-	struct rt_slice *texts;
-	struct rt_fields list = { NULL, 0 };
-	const char *fault = NULL;
+	size_t count = rt_reply_is_array(fields, 0) ? fields->elements : 0;
+	struct rt_slice *texts = rt_alloc(count * sizeof(*texts) + 1);
+	struct rt_fields list;
+	const char *fault = rt_entry_fields(fields, texts, &list);
 
 	*ret = NULL;
 	*ret_count = 0;
-	if (!rt_reply_is_array(fields, 0))
-		return "not an event: no fields";
-	list.list = texts = rt_alloc(fields->elements * sizeof(*texts) + 1);
-	for (; fault == NULL && list.count < fields->elements; list.count++) {
-		const struct redisReply *text = fields->element[list.count];
-
-		if (!rt_reply_is_string(text))
-			fault = "not an event: a field is not a text";
-		texts[list.count] = (struct rt_slice){ text->str, text->len };
-	}
 	if (fault == NULL)
 		fault = rt_entry_read(&list, ret, ret_count);
 	free(texts);

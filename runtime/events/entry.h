@@ -35,7 +35,11 @@ struct rt_entry_event {
  * entry: no event, a bad type, subject or seq, or lists of an EventBatch with another length. */
 const char *rt_entry_read(const struct rt_fields *fields, struct rt_entry_event **ret,
 			  size_t *ret_count);
-/* The same for fields in an answer of Redis, into which the events point. */
+/* Views the fields in an answer of Redis; `texts` has room for one each. Returns NULL, or what is
+ * wrong: it is not a list, or not of texts. */
+const char *rt_entry_fields(const struct redisReply *reply, struct rt_slice *texts,
+			    struct rt_fields *ret);
+/* rt_entry_read for fields in an answer of Redis, into which the events point. */
 const char *rt_entry_read_reply(const struct redisReply *fields, struct rt_entry_event **ret,
 				size_t *ret_count);
 /* The value of the first field with this name; .data is NULL if there is none. */

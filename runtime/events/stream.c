@@ -70,35 +70,17 @@ static void finish(struct rt_stream_op *op, int status)
 
 /* ---- replies to entries ---- */
 
-static bool is_array(const redisReply *reply, size_t elements_min)
-{
-	return reply->type == REDIS_REPLY_ARRAY && reply->elements >= elements_min;
-}
-
-static bool is_text(const redisReply *reply)
-{
-	return reply->type == REDIS_REPLY_STRING;
-}
-
 static bool entry_fill(struct rt_entry *entry, const redisReply *reply, struct rt_slice *texts)
 {
 	const redisReply *fields;
 
-	if (!is_array(reply, 2) || !is_text(reply->element[0]))
+	if (!rt_reply_is_array(reply, 2) || !rt_reply_is_string(reply->element[0]))
 		return false;
 	fields = reply->element[1];
-	*entry = (struct rt_entry){ .stream_id = reply->element[0]->str, .fields = { texts, 0 } };
+	*entry = (struct rt_entry){ .stream_id = reply->element[0]->str };
 	if (fields->type == REDIS_REPLY_NIL)
 		return true; /* deleted from the stream */
-	if (!is_array(fields, 0))
-		return false;
-	for (size_t i = 0; i < fields->elements; i++) {
-		if (!is_text(fields->element[i]))
-			return false;
-		texts[i] = (struct rt_slice){ fields->element[i]->str, fields->element[i]->len };
-	}
-	entry->fields.count = fields->elements;
-	return true;
+	return rt_entry_fields(fields, texts, &entry->fields) == NULL;
 }
 
 static uint32_t deliveries_of(const struct claim *claim, const char *id)
@@ -130,7 +112,7 @@ static void finish_entries(struct rt_stream_op *op, const redisReply *list,
 	for (size_t i = 0; i < list->elements; i++) {
 		const redisReply *entry = list->element[i];
 
-		if (is_array(entry, 2) && is_array(entry->element[1], 0))
+		if (rt_reply_is_array(entry, 2) && rt_reply_is_array(entry->element[1], 0))
 			count += entry->element[1]->elements;
 	}
 	entries = rt_alloc(list->elements * sizeof(*entries) + 1);
@@ -164,8 +146,8 @@ static void finish_read(struct rt_stream_op *op, int status, const redisReply *r
 		finish(op, status);
 	else if (reply->type == REDIS_REPLY_NIL)
 		finish(op, RT_OK);
-	else if (is_array(reply, 1) && is_array(reply->element[0], 2) &&
-		 is_array(reply->element[0]->element[1], 0))
+	else if (rt_reply_is_array(reply, 1) && rt_reply_is_array(reply->element[0], 2) &&
+		 rt_reply_is_array(reply->element[0]->element[1], 0))
 		finish_entries(op, reply->element[0]->element[1], NULL);
 	else
 		finish(op, RT_PROTOCOL);
@@ -255,13 +237,13 @@ static void claim_counted(struct rt_redis_op *redis_op, int status, const redisR
 	struct claim *claim = RT_CONTAINER_OF(redis_op, struct claim, count);
 
 	claim->counted_count = 0;
-	if (status != RT_OK || !is_array(reply, 0))
+	if (status != RT_OK || !rt_reply_is_array(reply, 0))
 		return; /* the fetch fails the same way, or the counts stay unknown */
 	for (size_t i = 0; i < reply->elements && i < COUNTED_MAX; i++) {
 		const redisReply *row = reply->element[i];
 		struct counted *counted = &claim->counted[claim->counted_count];
 
-		if (!is_array(row, 4) || !is_text(row->element[0]) ||
+		if (!rt_reply_is_array(row, 4) || !rt_reply_is_string(row->element[0]) ||
 		    row->element[3]->type != REDIS_REPLY_INTEGER)
 			continue;
 		snprintf(counted->id, sizeof(counted->id), "%s", row->element[0]->str);
@@ -278,7 +260,7 @@ static void pending_done(struct rt_redis_op *redis_op, int status, const redisRe
 
 	if (status != RT_OK)
 		finish(op, status);
-	else if (!is_array(reply, 0))
+	else if (!rt_reply_is_array(reply, 0))
 		finish(op, RT_PROTOCOL);
 	else
 		finish_entries(op, reply, NULL);
@@ -309,8 +291,8 @@ static void claim_fetched(struct rt_redis_op *redis_op, int status, const redisR
 
 	if (status != RT_OK) {
 		finish(op, status);
-	} else if (!is_array(reply, 2) || !is_text(reply->element[0]) ||
-		   !is_array(reply->element[1], 0)) {
+	} else if (!rt_reply_is_array(reply, 2) || !rt_reply_is_string(reply->element[0]) ||
+		   !rt_reply_is_array(reply->element[1], 0)) {
 		finish(op, RT_PROTOCOL);
 	} else {
 		snprintf(op->next_cursor, sizeof(op->next_cursor), "%s", reply->element[0]->str);
@@ -439,12 +421,12 @@ static void aside_done(struct rt_redis_op *redis_op, int status, const redisRepl
 	struct rt_stream_op *op = RT_TAKE(self->set_aside);
 
 	op->taken = status == RT_OK && reply->type == REDIS_REPLY_NIL;
-	if (status == RT_OK && !op->taken && !is_array(reply, op->aside_count))
+	if (status == RT_OK && !op->taken && !rt_reply_is_array(reply, op->aside_count))
 		status = RT_PROTOCOL;
 	for (size_t i = 0; status == RT_OK && !op->taken && i < op->aside_count; i++) {
 		struct rt_aside *aside = &op->asides[i];
 
-		if (!is_text(reply->element[i]) ||
+		if (!rt_reply_is_string(reply->element[i]) ||
 		    (reply->element[i]->len == 0) != (aside->reason != NULL))
 			status = RT_PROTOCOL;
 		else
@@ -553,7 +535,8 @@ static void ensure_created(struct rt_redis_op *redis_op, int status, const redis
 static const char *named(const redisReply *reply, const char *name)
 {
 	for (size_t i = 0; i + 1 < reply->elements; i += 2) {
-		if (is_text(reply->element[i]) && is_text(reply->element[i + 1]) &&
+		if (rt_reply_is_string(reply->element[i]) &&
+		    rt_reply_is_string(reply->element[i + 1]) &&
 		    strcmp(reply->element[i]->str, name) == 0)
 			return reply->element[i + 1]->str;
 	}
@@ -590,7 +573,7 @@ static void ensure_cursor(struct rt_redis_op *redis_op, int status, const redisR
 		finish(RT_TAKE(self->ensure), status);
 		return;
 	}
-	if (is_text(reply) && id_parse(reply->str, &ms, &n))
+	if (rt_reply_is_string(reply) && id_parse(reply->str, &ms, &n))
 		snprintf(self->cursor, sizeof(self->cursor), "%" PRIu64 "-%" PRIu64, ms, n);
 	else
 		snprintf(self->cursor, sizeof(self->cursor), "0");
@@ -638,8 +621,10 @@ static void maintain_done(struct rt_redis_op *redis_op, int status, const redisR
 
 	if (status == RT_OK) {
 		*info = (struct rt_stream_info){ .pending = 0 };
-		if (!is_array(reply, 7) || reply->element[0]->type != REDIS_REPLY_INTEGER ||
-		    !is_text(reply->element[1]) || reply->element[2]->type != REDIS_REPLY_INTEGER) {
+		if (!rt_reply_is_array(reply, 7) ||
+		    reply->element[0]->type != REDIS_REPLY_INTEGER ||
+		    !rt_reply_is_string(reply->element[1]) ||
+		    reply->element[2]->type != REDIS_REPLY_INTEGER) {
 			finish(RT_TAKE(self->maintain), RT_PROTOCOL);
 			return;
 		}
