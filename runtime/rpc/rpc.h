@@ -117,8 +117,9 @@ struct rt_message *rt_call_keep_message(struct rt_call *call);
 void rt_message_free(struct rt_message *message); /* takes NULL */
 /* Runs once if the call is cancelled before it has ended; at the end of this turn when it was
  * already. NULL takes it back. The handler must still end the call (any end will do).
- * A call is watched from the first time this is asked for, because watching costs: a unary call
- * that nobody watches is known to be cancelled only when its deadline has passed. */
+ * A call is watched from the first time this is asked for, because watching costs, and a unary call only
+ * if it lasts: a cancellation may be reported 100 ms late. A unary call that nobody watches is known to be
+ * cancelled only when its deadline has passed. */
 void rt_call_on_cancel(struct rt_call *call, void (*on_cancel)(struct rt_call *call, void *user),
 		       void *user);
 bool rt_call_cancelled(const struct rt_call *call);

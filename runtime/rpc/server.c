@@ -80,6 +80,7 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 	server->methods_end = &server->methods;
 	rt_list_init(&server->active);
 	rt_list_init(&server->pool);
+	rt_list_init(&server->unwatched);
 	rt_status_set(&server->busy, RT_CODE_RESOURCE_EXHAUSTED,
 		      "%lld calls are under way, which is all this server takes",
 		      (long long)server->calls_max);
@@ -109,14 +110,14 @@ static void handle_arrived(struct server_call *call)
 	} else if (server->draining && !method->always) {
 		rpc_call_refuse(&call->base, &server->leaving);
 	} else if (method->base.client_streams) {
-		rpc_server_watch(&call->base);
+		rpc_server_watch(call);
 		rpc_call_handle(&call->base, NULL, 0);
 	} else if (buffer == NULL) {
 		rt_status_set(&status, RT_CODE_INVALID_ARGUMENT, "the request message is missing");
 		rpc_call_refuse(&call->base, &status);
 	} else {
 		if (method->base.server_streams)
-			rpc_server_watch(&call->base);
+			rpc_server_watch(call);
 		if (rpc_bytes_read(&bytes, buffer)) {
 			rpc_call_handle(&call->base, bytes.data, bytes.length);
 		} else {

@@ -1,8 +1,11 @@
 /* server_call.c - a server call over gRPC: its memory, what it sends and receives, and its end. A
  * streaming answer is a queue: one send at a time, its end sent with the last message. A client's stream
- * is read only when the handler asks. RECV_CLOSE, which reports a cancellation, is started when the
- * handler asks for it, and with the last batch at the latest; no call is freed before it has
- * come back. */
+ * is read only when the handler asks.
+ *
+ * RECV_CLOSE reports a cancellation. As a batch of its own it costs a tenth of a call that is soon over, so
+ * it is for calls that last, if their handler asks: streams at once, a unary call when it has not ended
+ * after WATCH_MS. All others have it in their last batch: gRPC would take a call without it for abandoned
+ * when we release it, and cancel it, which costs more. No call is released before RECV_CLOSE has come back. */
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
@@ -11,6 +14,9 @@
 #include "server_internal.h"
 
 #define POOL_MAX 512
+/* The longest that a handler may not know that its unary call was cancelled. Longer than nearly every call
+ * takes, shorter than anybody waits for. */
+#define WATCH_MS 100
 
 static const struct rpc_call_ops server_call_ops;
 
@@ -25,6 +31,7 @@ struct server_call *rpc_server_call_new(struct rt_server *server)
 	}
 	call = rt_alloc(sizeof(*call));
 	rt_list_init(&call->link);
+	rt_list_init(&call->unwatched_link);
 	call->server = server;
 	grpc_metadata_array_init(&call->metadata);
 	rpc_call_init(&call->base, &server_call_ops, server->loop);
@@ -139,6 +146,7 @@ static void start_send(struct server_call *call, bool with_end)
 	if (with_end) {
 		add_status(call, &ops[count++], trailing, &trailing_count, &message);
 		call->end_started = true;
+		rt_list_remove(&call->unwatched_link);
 		if (!call->close_started) {
 			add_close(call, &ops[count++]);
 			call->close_with_end = true;
@@ -247,16 +255,47 @@ static void call_closed(struct rpc_tag *tag, bool ok)
 	call_release(&call->base);
 }
 
-void rpc_server_watch(struct rt_call *base)
+void rpc_server_watch(struct server_call *call)
 {
-	struct server_call *call = RT_CONTAINER_OF(base, struct server_call, base);
 	grpc_op op;
 
 	if (call->close_started)
 		return;
+	rt_list_remove(&call->unwatched_link);
 	memset(&op, 0, sizeof(op));
 	add_close(call, &op);
 	rpc_queue_start(call->server->queue, call->grpc, &op, 1, &call->close_tag, call_closed);
+}
+
+static void watch_those_that_last(struct rt_timer *timer)
+{
+	struct rt_server *server = RT_CONTAINER_OF(timer, struct rt_server, watch_timer);
+	struct rt_list *unwatched = &server->unwatched;
+
+	while (!rt_list_empty(unwatched)) {
+		struct server_call *call =
+			RT_CONTAINER_OF(unwatched->next, struct server_call, unwatched_link);
+		int64_t left_ms = call->watch_ms - rt_loop_now(server->loop);
+
+		if (left_ms > 0) {
+			rt_timer_start(server->loop, timer, left_ms, watch_those_that_last);
+			return;
+		}
+		rpc_server_watch(call);
+	}
+}
+
+static void server_watch(struct rt_call *base)
+{
+	struct server_call *call = RT_CONTAINER_OF(base, struct server_call, base);
+	struct rt_server *server = call->server;
+
+	if (call->close_started || !rt_list_empty(&call->unwatched_link))
+		return;
+	call->watch_ms = rt_loop_now(server->loop) + WATCH_MS;
+	rt_list_push(&server->unwatched, &call->unwatched_link);
+	if (!rt_timer_running(&server->watch_timer))
+		rt_timer_start(server->loop, &server->watch_timer, WATCH_MS, watch_those_that_last);
 }
 
 /* As gRPC does it: the status, and a header that lists the encodings we accept. It goes into the
@@ -345,7 +384,7 @@ static const struct rpc_call_ops server_call_ops = {
 	.send = server_send,
 	.end = server_end,
 	.read = server_read,
-	.watch = rpc_server_watch,
+	.watch = server_watch,
 	.remaining_ms = server_remaining_ms,
 	.metadata = server_metadata,
 	.peer = server_peer,

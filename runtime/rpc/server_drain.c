@@ -20,6 +20,7 @@ void rpc_server_check_drained(struct rt_server *server)
 	rt_timer_stop(server->loop, &server->farewell_timer);
 	rt_timer_stop(server->loop, &server->linger_timer);
 	rt_timer_stop(server->loop, &server->grace_timer);
+	rt_timer_stop(server->loop, &server->watch_timer);
 	server->drained_task.run = run_drained;
 	rt_loop_defer(server->loop, &server->drained_task);
 }

@@ -39,6 +39,9 @@ struct server_call {
 	size_t sending_bytes;
 	struct rt_status status;
 
+	struct rt_list unwatched_link; /* server->unwatched, or none */
+	int64_t watch_ms;              /* when it is watched, if it has not ended by then */
+
 	struct rpc_tag arrive_tag, close_tag, read_tag, send_tag;
 	bool close_started, close_with_end, close_done;
 	bool initial_sent, send_started, end_due, end_started, end_done;
@@ -76,6 +79,8 @@ struct rt_server {
 	size_t service_count;
 	struct rpc_server_plugin *plugins;
 	struct rt_list active, pool;
+	struct rt_list unwatched; /* unary calls to be watched if they last, by watch_ms */
+	struct rt_timer watch_timer;
 	size_t active_count, armed_count, pool_count;
 	struct rt_status busy;    /* the status of calls beyond calls_max */
 	struct rt_status leaving; /* the status of calls that come during the farewell */
@@ -97,7 +102,8 @@ struct server_call *rpc_server_call_new(struct rt_server *server);
 void rpc_server_call_free(struct server_call *call);
 /* Back to the pool, as good as new. */
 void rpc_server_call_release(struct server_call *call);
-void rpc_server_watch(struct rt_call *call);
+/* RECV_CLOSE is started: at once, or by the timer for those that last. */
+void rpc_server_watch(struct server_call *call);
 /* The status of a call whose message came compressed. */
 void rpc_server_set_compressed(struct server_call *call, struct rt_status *status);
 

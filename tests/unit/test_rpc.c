@@ -442,6 +442,11 @@ static void test_cancel(void)
 	good_call();
 }
 
+static bool held_is_cancelled(void)
+{
+	return rt_call_cancelled(world.held[0].call);
+}
+
 /* The handler answers after the client has gone: no harm. */
 static void test_answer_after_cancel(void)
 {
@@ -453,8 +458,7 @@ static void test_answer_after_cancel(void)
 	rt_call_on_cancel(world.held[0].call, NULL, NULL);
 	rt_client_cancel(&probe.op);
 	wait_for(&probe.done, 1);
-	run_for(world.loop, 50);
-	CU_ASSERT_TRUE(rt_call_cancelled(world.held[0].call));
+	run_until_so(world.loop, held_is_cancelled);
 	CU_ASSERT_EQUAL(world.held[0].cancelled, 0);
 	/* A callback set after the cancel runs at the end of the turn. */
 	rt_call_on_cancel(world.held[0].call, on_held_cancelled, &world.held[0]);
@@ -470,6 +474,32 @@ static void test_answer_after_cancel(void)
 		let_go(&world.held[1]);
 	world.on_unary = NULL;
 	good_call();
+}
+
+/* All clients go. Half of the calls end before the server looks for that, the others hear of it. */
+static void test_ends_before_watched(void)
+{
+	struct probe probes[8];
+
+	world.on_unary = hold;
+	for (size_t i = 0; i < RT_LENGTH(probes); i++)
+		start_unary(&probes[i], 5000, 0);
+	wait_for(&world.held_count, RT_LENGTH(probes));
+	for (size_t i = 0; i < RT_LENGTH(probes); i++)
+		rt_client_cancel(&probes[i].op);
+	for (size_t i = 0; i < RT_LENGTH(probes); i += 2) {
+		CU_ASSERT_EQUAL(world.held[i].cancelled, 0);
+		let_go(&world.held[i]);
+	}
+	for (size_t i = 0; i < RT_LENGTH(probes); i++) {
+		ends(&probes[i], RT_CODE_CANCELLED);
+		if (i % 2 == 1)
+			wait_for(&world.held[i].cancelled, 1);
+	}
+	world.on_unary = NULL;
+	good_call();
+	for (size_t i = 0; i < RT_LENGTH(probes); i++)
+		CU_ASSERT_EQUAL(world.held[i].cancelled, (int)(i % 2));
 }
 
 /* An answer that protobuf-c's generated code received. */
@@ -1488,6 +1518,7 @@ static const struct test common[] = {
 	{ "what a handler can ask about its call", test_call_facts },
 	{ "a cancelled call", test_cancel },
 	{ "an answer after the client has gone", test_answer_after_cancel },
+	{ "a call that ends before it is watched", test_ends_before_watched },
 	{ "the generated proxy", test_generated_proxy },
 	{ "bytes that are not a message", test_bad_bytes },
 	{ "server streaming", test_server_streaming },
