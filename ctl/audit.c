@@ -467,35 +467,32 @@ static bool drop_timer(struct ctl *ctl, const struct violation *violation)
 		"return (redis.call('HGET', KEYS[2], ARGV[1]) or '') == ARGV[2] and\n"
 		"	redis.call('ZREM', KEYS[1], ARGV[1]) or 0\n";
 	char timers[CTL_KEY], orders[CTL_KEY];
-	redisReply *order, *reply = NULL;
+	struct rt_args args = { 0 };
 	struct order_record record;
-	bool open;
+	redisReply *order, *reply;
+	bool stored;
 
 	ctl_key(timers, "order", "timers");
 	ctl_key(orders, "order", "orders");
 	order = ctl_redis(ctl, "HGET", orders, violation->subject);
 	if (order == NULL)
 		return false;
-	open = order->type == REDIS_REPLY_STRING &&
-	       (!order_record_read(order->str, order->len, violation->subject, &record) ||
-		!order_state_settled(record.state));
-	if (!open) {
-		struct rt_args args = { 0 };
-
-		rt_args_str(&args, "EVAL");
-		rt_args_str(&args, script);
-		rt_args_str(&args, "2");
-		rt_args_str(&args, timers);
-		rt_args_str(&args, orders);
-		rt_args_str(&args, violation->subject);
-		rt_args_add(&args, ctl_text(order, ""),
-			    order->type == REDIS_REPLY_STRING ? order->len : 0);
-		reply = ctl_redis_args(ctl, &args, 0, false);
-		rt_args_done(&args);
-	}
-	freeReplyObject(order);
-	if (open)
+	stored = order->type == REDIS_REPLY_STRING;
+	if (stored && (!order_record_read(order->str, order->len, violation->subject, &record) ||
+		       !order_state_settled(record.state))) {
+		freeReplyObject(order);
 		return true;
+	}
+	rt_args_str(&args, "EVAL");
+	rt_args_str(&args, script);
+	rt_args_str(&args, "2");
+	rt_args_str(&args, timers);
+	rt_args_str(&args, orders);
+	rt_args_str(&args, violation->subject);
+	rt_args_add(&args, stored ? order->str : "", stored ? order->len : 0);
+	reply = ctl_redis_args(ctl, &args, 0, false);
+	rt_args_done(&args);
+	freeReplyObject(order);
 	if (reply == NULL)
 		return false;
 	freeReplyObject(reply);

@@ -1,7 +1,10 @@
 """tandemctl audit and doctor: a sound system has no violations, under load too; faults planted by hand
 are named, and repaired where that is safe. Faults that do not affect each other are planted together, so
 that one run, which costs a process, finds many."""
+import contextlib
+import socket
 import subprocess
+import threading
 
 import tandem
 from tandem import Record
@@ -92,6 +95,42 @@ class AuditAndDoctor(tandem.Live):
         self.ops("HSET", STOCK, sku, " ".join(map(str, numbers)))
         self.undo.append(("HSET", STOCK, sku, good))
         return numbers
+
+    @contextlib.contextmanager
+    def before_command(self, word, act):
+        """The environment for a tandemctl whose commands pass through here; `act` runs before one that
+        contains the word is passed on."""
+
+        def forward(from_, to, check):
+            with contextlib.suppress(OSError):
+                while data := from_.recv(1 << 20):
+                    if check and word in data:
+                        act()
+                    to.sendall(data)
+            with contextlib.suppress(OSError):
+                to.shutdown(socket.SHUT_RDWR)
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    redis = socket.create_connection(("127.0.0.1", self.tandem.redis_port))
+                    sockets.extend((client, redis))
+                    for pair in ((client, redis, True), (redis, client, False)):
+                        threads.append(threading.Thread(target=forward, args=pair))
+                        threads[-1].start()
+
+        listener = socket.create_server(("127.0.0.1", 0))
+        sockets, threads = [listener], [threading.Thread(target=serve)]
+        threads[0].start()
+        try:
+            yield {"TANDEM_REDIS_PORT": str(listener.getsockname()[1])}
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+            for each in sockets:
+                each.close()
 
     # ---- a sound system ----
 
@@ -289,10 +328,14 @@ class AuditAndDoctor(tandem.Live):
 
     def repair_a_timer_too_many(self):
         _, order_id = self.new("CANCELLED", "timer")
-        self.ops("ZADD", TIMERS, 4102444800000, order_id, 4102444800000, "ord_nobody")
-        self.expected |= {("timer-of-settled", order_id), ("timer-without-order", "ord_nobody")}
+        _, bytes_id = self.new("CANCELLED", "bytes")
+        self.ops("HSET", ORDER, bytes_id, self.ops("HGET", ORDER, bytes_id) + b"\x7a\x00")
+        for name in (order_id, bytes_id, "ord_nobody"):
+            self.ops("ZADD", TIMERS, 4102444800000, name)
+        self.expected |= {("timer-of-settled", order_id), ("timer-of-settled", bytes_id)}
+        self.expected.add(("timer-without-order", "ord_nobody"))
         yield
-        for name in (order_id, "ord_nobody"):
+        for name in (order_id, bytes_id, "ord_nobody"):
             self.assertIsNone(self.ops("ZSCORE", TIMERS, name))
 
     def repair_a_reservation_without_order(self):
@@ -374,6 +417,24 @@ class AuditAndDoctor(tandem.Live):
         self.undo.clear()
         for plant in plants:
             self.assertIsNone(next(plant, None))
+
+    def test_a_timer_that_is_needed_meanwhile(self):
+        """The order is stored just before its timer would be removed: the timer stays."""
+        _, order_id = self.new("RESERVED", "needed")
+        name, acted = "ord_" + "n" * 26, []
+
+        def store():
+            self.ops("HSET", ORDER, name, self.ops("HGET", ORDER, order_id))
+            acted.append(True)
+
+        self.ops("ZADD", TIMERS, 4102444800000, name)
+        self.undo += [("ZREM", TIMERS, name), ("HDEL", ORDER, name)]
+        self.expected.add(("timer-without-order", name))
+        self.finds()
+        with self.before_command(b"ZREM", store) as env:
+            self.audit("--repair", "--yes", env=env)
+        self.assertEqual(acted, [True])
+        self.assertIsNotNone(self.ops("ZSCORE", TIMERS, name))
 
     def test_wrong_use(self):
         for args in (["--yes"], ["--window", "soon"], ["everything"]):
