@@ -266,7 +266,10 @@ bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl
 /* At most 1000 entries of a key, of an order (or SKU), or NULL: of all. False: Redis failed. */
 bool ctl_entries_about(struct ctl *ctl, const char *context, const char *key, const char *order,
 		       struct ctl_entries *entries);
-void ctl_entries_sort(struct ctl_entries *entries); /* by stream id */
+/* Adds an entry that lives elsewhere. */
+void ctl_entries_add(struct ctl_entries *entries, const struct ctl_entry *entry);
+/* sort.c: by the time of their stream ids; in the same millisecond causes come before their effects. */
+void ctl_entries_sort(struct ctl_entries *entries);
 void ctl_entries_done(struct ctl_entries *entries);
 
 /* aside.c: an event that its reader has set aside. */

@@ -275,7 +275,7 @@ bool ctl_filter_passes(const struct ctl_filter *filter, const struct ctl_entry *
 
 /* ---- ranges ---- */
 
-static void add_entry(struct ctl_entries *entries, const struct ctl_entry *entry)
+void ctl_entries_add(struct ctl_entries *entries, const struct ctl_entry *entry)
 {
 	entries->list = rt_grow(entries->list, entries->count, &entries->capacity, sizeof(*entry));
 	entries->list[entries->count++] = *entry;
@@ -306,7 +306,7 @@ static void add_page(struct ctl_entries *entries, const struct ctl_range *range,
 
 			if (range->filter != NULL && !ctl_filter_passes(range->filter, event))
 				continue;
-			add_entry(entries, event);
+			ctl_entries_add(entries, event);
 			(*matched)++;
 		}
 	}
@@ -369,22 +369,6 @@ bool ctl_entries_about(struct ctl *ctl, const char *context, const char *key, co
 	};
 
 	return ctl_entries_read(ctl, &range, entries, NULL);
-}
-
-static int by_stream_id(const void *a, const void *b)
-{
-	const struct ctl_entry *one = a, *other = b;
-	int order = ctl_stream_id_compare(one->stream_id, other->stream_id);
-
-	if (order == 0)
-		order = strcmp(one->context, other->context);
-	return order != 0 ? order : one->index < other->index ? -1 : one->index > other->index;
-}
-
-void ctl_entries_sort(struct ctl_entries *entries)
-{
-	if (entries->count > 1)
-		qsort(entries->list, entries->count, sizeof(*entries->list), by_stream_id);
 }
 
 void ctl_entries_done(struct ctl_entries *entries)

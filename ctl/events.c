@@ -159,6 +159,9 @@ static bool is_key_of(const char *key, const char *context)
 static void print_read(const struct ctl *ctl, const struct events *events, const redisReply *reply,
 		       char last[CTL_CONTEXTS][48])
 {
+	struct ctl_entries entries = { 0 };
+	struct rt_arena arena = { 0 };
+
 	if (reply->type != REDIS_REPLY_ARRAY)
 		return;
 	for (size_t s = 0; s < reply->elements; s++) {
@@ -174,7 +177,6 @@ static void print_read(const struct ctl *ctl, const struct events *events, const
 			which++;
 		list = stream->element[1];
 		for (size_t i = 0; i < list->elements; i++) {
-			struct rt_arena arena = { 0 };
 			struct ctl_entry *entry;
 			size_t count = ctl_entry_read(list->element[i], ctl_contexts[which].name,
 						      &arena, &entry);
@@ -183,10 +185,14 @@ static void print_read(const struct ctl *ctl, const struct events *events, const
 				snprintf(last[which], 48, "%s", entry->stream_id);
 			for (; count > 0; count--, entry++)
 				if (ctl_filter_passes(&events->filter, entry))
-					print_line(ctl, entry);
-			rt_arena_done(&arena);
+					ctl_entries_add(&entries, entry);
 		}
 	}
+	ctl_entries_sort(&entries);
+	for (size_t i = 0; i < entries.count; i++)
+		print_line(ctl, &entries.list[i]);
+	ctl_entries_done(&entries);
+	rt_arena_done(&arena);
 }
 
 static int follow(struct ctl *ctl, const struct events *events, char last[CTL_CONTEXTS][48])

@@ -478,6 +478,73 @@ static void entries_of_many_events(void)
 	rt_arena_done(&arena);
 }
 
+/* A stream keeps its order; in the same millisecond a cause comes before its effect. */
+static void order_of_events(void)
+{
+	static const struct {
+		const char *context, *stream_id, *type, *subject;
+		size_t index;
+	} rows[] = {
+		/* As they are read: each stream with its newest first. */
+		{ "order", "6-1", "tandem.order.v1.OrderConfirmed", "a", 0 },
+		{ "order", "5-9", "tandem.order.v1.OrderSettled", "a", 0 },
+		{ "order", "5-8", "tandem.order.v1.OrderPlaced", "b", 0 },
+		{ "order", "5-6", "tandem.order.v1.OrderCancelled", "a", 0 },
+		{ "order", "5-5", "moon.v1.Rose", "a", 0 },
+		{ "order", "5-4", "tandem.order.v1.OrderReserved", "c", 1 },
+		{ "order", "5-4", "tandem.order.v1.OrderReserved", "a", 0 },
+		{ "order", "5-2", "tandem.order.v1.OrderPlaced", "a", 0 },
+		{ "order", "4-1", "tandem.order.v1.OrderPlaced", "c", 0 },
+		{ "inventory", "5-70", "tandem.inventory.v1.StockAdjusted", "b", 0 },
+		{ "inventory", "5-61", "tandem.inventory.v1.InventoryReserved", "b", 0 },
+		{ "inventory", "5-60", "tandem.inventory.v1.InventoryReleased", "a", 0 },
+		{ "inventory", "5-3", "tandem.inventory.v1.InventoryReserved", "a", 0 },
+	};
+	static const char *const expected[] = {
+		"4-1", "5-2",  "5-3", "5-4",  "5-4",  "5-5", "5-6",
+		"5-8", "5-60", "5-9", "5-61", "5-70", "6-1",
+	};
+	struct ctl_entries entries = { 0 };
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++)
+		ctl_entries_add(&entries, &(struct ctl_entry){ .context = rows[i].context,
+							       .stream_id = rows[i].stream_id,
+							       .type = rows[i].type,
+							       .subject = rows[i].subject,
+							       .index = rows[i].index });
+	ctl_entries_sort(&entries);
+	for (size_t i = 0; i < RT_LENGTH(expected); i++)
+		TEST_ROW(strcmp(entries.list[i].stream_id, expected[i]) == 0, expected[i]);
+	CU_ASSERT_STRING_EQUAL(entries.list[3].subject, "a");
+	CU_ASSERT_STRING_EQUAL(entries.list[4].subject, "c");
+	ctl_entries_done(&entries);
+}
+
+/* What waits for each other can only be made by hand; it is shown all the same. */
+static void order_of_impossible_events(void)
+{
+	static const char *const types[] = { "OrderSettled", "InventoryReleased", "OrderReserved",
+					     "InventoryReserved" };
+	struct ctl_entries entries = { 0 };
+
+	for (size_t i = 0; i < 4; i++)
+		ctl_entries_add(&entries,
+				&(struct ctl_entry){ .context = i % 2 == 0 ? "order" : "inventory",
+						     .stream_id = i < 2 ? "5-1" : "5-2",
+						     .type = types[i],
+						     .subject = "a" });
+	ctl_entries_sort(&entries);
+	CU_ASSERT_EQUAL(entries.count, 4);
+	for (size_t i = 0; i < 4; i++) {
+		size_t found = 0;
+
+		for (size_t j = 0; j < 4; j++)
+			found += entries.list[j].type == types[i];
+		TEST_ROW(found == 1, types[i]);
+	}
+	ctl_entries_done(&entries);
+}
+
 static void filters(void)
 {
 	static const char *const event[] = { "type",    "tandem.order.v1.OrderPlaced",
@@ -851,6 +918,8 @@ static const struct test tests[] = {
 	{ "stream ids", stream_ids },
 	{ "entries, also invalid ones", entries },
 	{ "entries of many events", entries_of_many_events },
+	{ "order of events", order_of_events },
+	{ "order of impossible events", order_of_impossible_events },
 	{ "filters", filters },
 	{ "ages", ages },
 	{ "exit codes", exit_codes },
