@@ -1554,6 +1554,49 @@ static void test_many_due(void)
 	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_orders_unsettled"), 600);
 }
 
+/* The content of the largest entry, in bytes. */
+static size_t largest_entry(void)
+{
+	const struct memory_stream *stream = memory_stream_find(f->redis, STORED_ORDERS);
+	size_t largest = 0;
+
+	for (size_t i = 0; i < stream->count; i++) {
+		struct rt_entry_event *events;
+		size_t count = stored_events(&stream->entries[i], &events), bytes = 0;
+
+		for (size_t j = 0; j < count; j++)
+			bytes += events[j].data.length;
+		largest = RT_MAX(largest, bytes);
+		free(events);
+	}
+	return largest;
+}
+
+/* Requests of large orders that are sent again at once do not all go into one entry. */
+static void test_many_large_due(void)
+{
+	Tandem__Order__V1__OrderLine lines[CHECK_LINES_MAX], *list[CHECK_LINES_MAX];
+	char skus[CHECK_LINES_MAX][CHECK_SKU_MAX + 1];
+	struct place request;
+
+	for (int i = 0; i < CHECK_LINES_MAX; i++) {
+		tandem__order__v1__order_line__init(&lines[i]);
+		snprintf(skus[i], sizeof(skus[i]), "%0*d", CHECK_SKU_MAX, i);
+		lines[i].sku = skus[i];
+		lines[i].quantity = 1;
+		list[i] = &lines[i];
+	}
+	for (int i = 0; i < 200; i++) { /* some 7 kB each */
+		place_request(&request, "ann", "", 1);
+		request.request.lines = list;
+		request.request.n_lines = CHECK_LINES_MAX;
+		(void)rpc("PlaceOrder", &request.request.base, 0);
+	}
+	rt_loop_advance(f->loop, 2800);
+	CU_ASSERT_EQUAL(published_count(), 400);
+	CU_ASSERT(largest_entry() <= 128 * 1024);
+}
+
 /* ---- the end ---- */
 
 static void test_stop(void)
@@ -1623,6 +1666,7 @@ int main(void)
 		{ "a late request is not sent again", test_late_is_not_lost },
 		{ "leases run out", test_leases_run_out },
 		{ "many are due at once", test_many_due },
+		{ "many large ones are due at once", test_many_large_due },
 		{ "a stop ends calls that wait", test_stop },
 		{ "a stop waits for the store", test_stop_waits },
 	};
