@@ -666,10 +666,14 @@ local function dead_letter_one(keys, dead, group, dead_time, reason, id)
 	for i = 1, entry and math.min(#entry[2], FIELDS_MAX) or 0 do
 		fields[i] = entry[2][i]
 	end
-	local mine = sub(key, 1, #prefix_of(keys[1])) == prefix_of(keys[1]) -- an entry of aside:… has stream and stream_id already
+	local mine = sub(key, 1, #prefix_of(keys[1])) == prefix_of(keys[1]) -- aside:…
+	local has_origin = false -- unless it was added by hand an entry of aside:… has stream and stream_id already
+	for i = 1, mine and #fields or 0, 2 do
+		has_origin = has_origin or fields[i] == 'stream'
+	end
 	for i, value in ipairs({ 'stream', key, 'stream_id', id, 'group', group, 'reason', reason,
 		'deliveries', tostring(row[4]), 'dead_time', dead_time }) do
-		if i > 4 or not mine then
+		if i > 4 or not has_origin then
 			fields[#fields + 1] = value
 		end
 	end

@@ -1407,6 +1407,24 @@ static void aside_in_an_outage(void)
 	expect_counts(0, 0, 0);
 }
 
+/* An operator has added an entry of several events to aside:…: nothing handles it, and its dead letter has all of
+ * them and says where it was. */
+static void aside_of_several(void)
+{
+	memory_do(f.redis, "XADD", ASIDE, "5-1", PLACED, "a/1 b/1", "time", "then", "batch",
+		  "\x0a\x01x\x0a\x01y", NULL);
+	start();
+	rt_loop_advance(f.loop, 60000); /* its group is made, and it is claimed */
+	expect("");
+	expect_counts(0, 0, 1);
+	EXPECT_DEAD(PLACED, "a/1 b/1", "time", "then", "batch", "\x0a\x01x\x0a\x01y", "stream",
+		    ASIDE, "stream_id", "5-1", "group", GROUP, "reason",
+		    "not an event: an entry that was set aside has one");
+	CU_ASSERT_EQUAL(counter("dead"), 1);
+	publish_all("a/1"); /* neither subject is blocked */
+	expect("a/1");
+}
+
 /* In an outage the entry waits, no event is set aside, and events that are done do not come again. */
 static void entry_in_an_outage(void)
 {
@@ -1917,6 +1935,7 @@ int main(void)
 		{ "an event aside becomes a dead letter in the end", aside_given_up },
 		{ "an event aside outlives its consumer", aside_outlives_its_consumer },
 		{ "an event aside in an outage", aside_in_an_outage },
+		{ "an entry of several events aside", aside_of_several },
 		{ "an entry waits in an outage", entry_in_an_outage },
 		{ "an event that is done unblocks its subject", done_unblocks },
 		{ "the events of an entry delivered often are set aside", all_set_aside },
