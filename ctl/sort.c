@@ -98,45 +98,56 @@ static void find_causes(struct item *items, size_t count)
 	free(sorted);
 }
 
-static bool is_next(const struct item *item, const size_t shown[CTL_CONTEXTS])
+/* The events of one millisecond, by stream; and how many of each stream are in order. */
+struct streams {
+	const struct item *items[CTL_CONTEXTS];
+	size_t counts[CTL_CONTEXTS], shown[CTL_CONTEXTS];
+};
+
+static bool is_next(const struct streams *streams, const struct item *item)
 {
 	for (size_t i = 0; i < CTL_CONTEXTS; i++)
-		if (shown[i] < item->after[i])
+		if (streams->shown[i] < item->after[i])
 			return false;
 	return true;
+}
+
+/* Takes the next event. If each stream waits for another, which only events made by hand can do: any. */
+static const struct item *take_next(struct streams *streams)
+{
+	size_t chosen = 0;
+
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		if (streams->shown[i] == streams->counts[i])
+			continue;
+		chosen = i;
+		if (is_next(streams, &streams->items[i][streams->shown[i]]))
+			break;
+	}
+	return &streams->items[chosen][streams->shown[chosen]++];
 }
 
 /* Merges the events of one millisecond, which are sorted by stream. */
 static void merge(struct ctl_entry *list, size_t count)
 {
 	struct item *items = rt_alloc(count * sizeof(*items));
-	struct item *streams[CTL_CONTEXTS] = { NULL };
-	size_t counts[CTL_CONTEXTS] = { 0 }, shown[CTL_CONTEXTS] = { 0 };
+	struct streams streams = { 0 };
 
+	for (size_t i = 0; i < CTL_CONTEXTS; i++)
+		streams.items[i] = items;
 	for (size_t i = 0; i < count; i++) {
 		size_t stream = stream_of(&list[i]);
 
 		items[i] = (struct item){ .entry = list[i],
 					  .stream = stream,
-					  .at = counts[stream],
+					  .at = streams.counts[stream],
 					  .stage = stage_of(list[i].type) };
-		if (counts[stream]++ == 0)
-			streams[stream] = &items[i];
+		if (streams.counts[stream]++ == 0)
+			streams.items[stream] = &items[i];
 	}
 	find_causes(items, count);
-	for (size_t i = 0; i < count; i++) {
-		size_t chosen = CTL_CONTEXTS;
-
-		for (size_t j = CTL_CONTEXTS; j-- > 0;) {
-			if (shown[j] == counts[j])
-				continue;
-			/* If each waits for another, which only events made by hand can do: any. */
-			if (chosen == CTL_CONTEXTS || is_next(&streams[j][shown[j]], shown))
-				chosen = j;
-		}
-		list[i] = streams[chosen][shown[chosen]].entry;
-		shown[chosen]++;
-	}
+	for (size_t i = 0; i < count; i++)
+		list[i] = take_next(&streams)->entry;
 	free(items);
 }
 
