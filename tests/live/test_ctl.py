@@ -159,13 +159,24 @@ class Ctl(tandem.Live):
             self.place("lag", wait_for_decision=True)
         self.caught_up()
         ops = self.tandem.redis_as("ops")
+        self.addCleanup(ops, "XGROUP", "DESTROY", tandem.ORDERS, "late")
+
+        def behind():
+            """What events lag and doctor say; doctor warns from half of the limit on."""
+            [lag] = [row["lag"] for row in self.json("events", "lag") if row["group"] == "late"]
+            _, rows = self.tandem.ctl_json(
+                "doctor", env={"TANDEM_ORDER_STREAM_LENGTH_MAX": str(2 * lag)}
+            )
+            [held] = [row["detail"] for row in rows if row["check"] == "group late"]
+            return lag, int(re.search(r"has not acknowledged (\d+) events", held)[1])
+
         ops("XTRIM", tandem.ORDERS, "MAXLEN", "2")
         ops("XGROUP", "CREATE", tandem.ORDERS, "late", "0")
-        try:
-            [late] = [row for row in self.json("events", "lag") if row["group"] == "late"]
-            self.assertEqual(late["lag"], 2)
-        finally:
-            ops("XGROUP", "DESTROY", tandem.ORDERS, "late")
+        self.assertEqual(behind(), (2, 2))
+        ops("XREADGROUP", "GROUP", "late", "c", "COUNT", "1", "STREAMS", tandem.ORDERS, ">")
+        self.assertEqual(behind(), (1, 2))
+        ops("XTRIM", tandem.ORDERS, "MAXLEN", "1")
+        self.assertEqual(behind(), (1, 1))
 
     def test_events_follow(self):
         self.stock("f-apple", 10000)
