@@ -143,9 +143,9 @@ struct rpc_server_plugin *rpc_health_new(struct rt_server *server, struct rt_rea
 {
 	struct rpc_health *health = rt_alloc(sizeof(*health));
 
-	health->plugin.services[0] = (struct rpc_server_service){
-		.service = (ProtobufCService *)&health->service, .armed = 4, .always = true
-	};
+	health->plugin.services[0] =
+		(struct rpc_server_service){ .service = (ProtobufCService *)&health->service,
+					     .always = true };
 	health->plugin.drain = health_drain;
 	health->plugin.free = health_free;
 	health->service = (Grpc__Health__V1__Health_Service)GRPC__HEALTH__V1__HEALTH__INIT(health_);

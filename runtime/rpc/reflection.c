@@ -189,11 +189,10 @@ struct rpc_server_plugin *rpc_reflection_new(struct rt_server *server)
 	struct rpc_reflection *reflection = rt_alloc(sizeof(*reflection));
 	ProtobufCService *service = (ProtobufCService *)&reflection->service;
 
-	reflection->plugin.services[0] =
-		(struct rpc_server_service){ .service = service, .armed = 2 };
-	reflection->plugin.services[1] = (struct rpc_server_service){
-		.service = service, .name = "grpc.reflection.v1alpha.ServerReflection", .armed = 2
-	};
+	reflection->plugin.services[0] = (struct rpc_server_service){ .service = service };
+	reflection->plugin.services[1] =
+		(struct rpc_server_service){ .service = service,
+					     .name = "grpc.reflection.v1alpha.ServerReflection" };
 	reflection->plugin.drain = reflection_drain;
 	reflection->plugin.free = reflection_free;
 	reflection->service = (Grpc__Reflection__V1__ServerReflection_Service)

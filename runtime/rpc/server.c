@@ -1,6 +1,10 @@
-/* server.c - what a server serves, how it starts, and calls as they come. Each takes a call that was armed
+/* server.c - what a server serves, how it starts, and calls as they come. Each takes the call that was armed
  * for its method, and another is armed in its place. Calls of unknown methods come as generic ones and
- * are answered UNIMPLEMENTED. */
+ * are answered UNIMPLEMENTED.
+ *
+ * One call is armed for each method. More save nothing, because those that come together wait inside gRPC
+ * only until the next is armed, which is at once, before the first is handled; and they cost: gRPC as Debian
+ * builds it looks through all open tags of the queue at each completion (a check of its debug builds). */
 #include "server_internal.h"
 
 #include <grpc/grpc_security.h>
@@ -9,12 +13,6 @@
 
 #include "interpose/interpose.h"
 
-/* Requested calls kept open for each method. gRPC as Debian builds it looks through every open
- * tag of the queue at each completion (a check of its debug builds): 64 a method cost a sixth of
- * a call. With fewer, calls that come in one read wait inside gRPC until the next is armed, which
- * is at once. */
-#define ARMED_STANDARD       8
-#define ARMED_UNKNOWN        2
 #define CALLS_STANDARD       10000
 #define CONNECTIONS_STANDARD 4096
 #define METADATA_MAX_BYTES   (16 * 1024)
@@ -30,7 +28,6 @@ static void add_service(struct rt_server *server, const struct rpc_server_servic
 		struct server_method *method = rt_alloc(sizeof(*method));
 
 		method->service = service->service;
-		method->armed = service->armed;
 		method->always = service->always;
 		rpc_method_init(&method->base, descriptor, service->name, i, server->metrics,
 				"server");
@@ -48,7 +45,7 @@ static void add_service(struct rt_server *server, const struct rpc_server_servic
 
 void rt_server_add(struct rt_server *server, ProtobufCService *service)
 {
-	struct rpc_server_service added = { .service = service, .armed = ARMED_STANDARD };
+	struct rpc_server_service added = { .service = service };
 
 	add_service(server, &added);
 }
@@ -283,13 +280,9 @@ int rt_server_start(struct rt_server *server)
 	}
 	grpc_server_start(server->grpc);
 	report_interposed(server);
-	for (struct server_method *method = server->methods; method != NULL;
-	     method = method->next) {
-		for (int i = 0; i < method->armed; i++)
-			arm(server, method);
-	}
-	for (int i = 0; i < ARMED_UNKNOWN; i++)
-		arm(server, NULL);
+	for (struct server_method *method = server->methods; method != NULL; method = method->next)
+		arm(server, method);
+	arm(server, NULL);
 	return RT_OK;
 }
 

@@ -18,7 +18,6 @@ struct server_method {
 	struct server_method *next;
 	ProtobufCService *service;
 	void *registered; /* gRPC's */
-	int armed;
 	bool always;
 };
 
@@ -48,12 +47,11 @@ struct server_call {
 	bool read_started;
 };
 
-/* Serves `service` under another name than its descriptor's (NULL: the same), with `armed` calls
- * of each method waiting. `always`: its unary calls are taken beyond calls_max. */
+/* Serves `service` under another name than its descriptor's (NULL: the same). `always`: its unary calls
+ * are taken beyond calls_max. */
 struct rpc_server_service {
 	ProtobufCService *service;
 	const char *name;
-	int armed;
 	bool always;
 };
 /* What goes with a server: its services, up to the first NULL; `drain` is called when the server begins

@@ -1086,6 +1086,41 @@ static void test_flood(void)
 	good_call();
 }
 
+enum { AT_ONCE = 200 };
+static struct rt_call *at_once[AT_ONCE];
+static int at_once_count;
+
+static void keep_call(const Grpc__Testing__SimpleRequest *request,
+		      Grpc__Testing__SimpleResponse_Closure closure, struct rt_call *call)
+{
+	(void)request;
+	(void)closure;
+	at_once[at_once_count++] = call;
+}
+
+/* Many more calls of a method than are armed for it: none is refused, and none waits for another's end or
+ * for a tick of the queue. */
+static void test_at_once(void)
+{
+	static struct probe probes[AT_ONCE];
+	int64_t start_ns;
+
+	good_call(); /* connects */
+	at_once_count = 0;
+	world.on_unary = keep_call;
+	start_ns = rt_monotonic_ns();
+	for (size_t i = 0; i < AT_ONCE; i++)
+		start_unary(&probes[i], 20000, 0);
+	wait_for(&at_once_count, AT_ONCE);
+	CU_ASSERT(rt_monotonic_ns() - start_ns < 1000000000); /* as ticks, two seconds */
+	for (size_t i = 0; i < AT_ONCE; i++)
+		rt_call_failf(at_once[i], RT_CODE_ABORTED, "seen");
+	for (size_t i = 0; i < AT_ONCE; i++)
+		ends(&probes[i], RT_CODE_ABORTED);
+	world.on_unary = NULL;
+	good_call();
+}
+
 static void test_port_taken(void)
 {
 	struct rt_server *second = server_new((struct rt_server_options){ .metrics = NULL });
@@ -1555,6 +1590,7 @@ static const struct test network[] = {
 	{ "a drain ends calls after its grace period", test_drain_impatient },
 	{ "a drain before the start", test_drain_before_start },
 	{ "frames without a pause delay no other call", test_flood },
+	{ "many more calls at once than are armed", test_at_once },
 	{ "a port that is taken", test_port_taken },
 	{ "an unknown method", test_unknown_method },
 	{ "a target that is away", test_dead_target },
