@@ -110,6 +110,7 @@ static void serve(const std::string &listen, grpc::Service *service) {
 
 int main(int argc, char **argv) {
 	const std::string role = argc > 1 ? argv[1] : "";
+	deadlock_detection_off();
 	if (role == "gateway" && argc == 4) {
 		GatewayPeer gateway(argv[3]);
 		serve(argv[2], &gateway);

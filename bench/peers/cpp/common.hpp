@@ -1,6 +1,7 @@
 // What both C++ peers share: Redis helpers over hiredis (sync contexts), scripts, ids, stock.
 #pragma once
 
+#include <absl/synchronization/mutex.h>
 #include <hiredis/hiredis.h>
 
 #include <atomic>
@@ -26,6 +27,9 @@ inline void die(const std::string &what) {
 	std::fprintf(stderr, "%s\n", what.c_str());
 	std::exit(1);
 }
+
+// As Tandem does: abseil, as Debian builds it, looks for deadlocks at every lock of gRPC.
+inline void deadlock_detection_off() { absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore); }
 
 class Redis {
       public:
