@@ -562,7 +562,7 @@ local function is_queued(key, text, delivered)
 	local from, to = history_of(text)
 	local id = last_request_id(sub(text, from, to - 1))
 	return delivered ~= nil and id ~= nil and id_less(delivered, id) and
-		#call('XRANGE', key, id, id) > 0
+		#pcall('XRANGE', key, id, id) > 0 -- a damaged history may hold what is no id
 end
 
 -- Whether the text is an order that is not settled. That does not depend on the input.

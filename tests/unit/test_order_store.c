@@ -1101,6 +1101,12 @@ static void test_due_queued(void)
 	/* Asked again: the repeat counts, not the first. */
 	move("ord_a", ORDER_IN_REQUEST_UNANSWERED);
 	CU_ASSERT_STRING_EQUAL(due(NOW + 9004, NOW + 9005, 10), "ord_a:queued ord_b:queued ");
+	/* A history that names no entry hides no other order. */
+	redis_server_do(&shared, "HSET %sorders ord_c %s", KEY,
+			"PENDING 1 60000 placed@99999999999999-18446744073709551616\n0\n");
+	redis_server_do(&shared, "ZADD %stimers 1 ord_c", KEY);
+	CU_ASSERT_STRING_EQUAL(due(NOW + 9005, NOW + 9006, 10), "ord_c ord_a:queued ord_b:queued ");
+	redis_server_do(&shared, "HDEL %sorders ord_c", KEY);
 	/* Ahead of the group, but no longer there. */
 	redis_server_do(&shared, "XTRIM %s MAXLEN 0", EVENTS);
 	CU_ASSERT_STRING_EQUAL(due(NOW + 9006, NOW + 9007, 10), "ord_a ord_b ");
