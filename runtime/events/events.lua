@@ -248,13 +248,14 @@ local function open_stream(key)
 	return load_end(stream)
 end
 
+-- At least the number of events in the stream: an entry that was added by hand may begin their numbers anew.
+local function events_held(stream)
+	return stream.first_n and math.max(stream.n - stream.first_n + 1, stream.length) or 0
+end
+
 -- The cached start may be from before the last trimming: it is read again before the answer is true.
 function stream_methods:is_full(events)
-	if not self.first_n or self.n - self.first_n + 1 < events then
-		return false
-	end
-	load_end(self)
-	return self.first_n ~= nil and self.n - self.first_n + 1 >= events
+	return events_held(self) >= events and events_held(load_end(self)) >= events
 end
 
 -- Moves the end of the stream to the id of the next entry.
@@ -514,7 +515,8 @@ local function events_from(key, info, id)
 	if not first then
 		return 0
 	end
-	return select(2, id_halves(info['last-generated-id'])) - select(2, id_halves(first[1])) + events_in(first)
+	local before = select(2, id_halves(first[1])) - events_in(first)
+	return math.max(select(2, id_halves(info['last-generated-id'])) - before, 1)
 end
 
 -- As Redis decides whether to refuse commands that need memory.
@@ -560,7 +562,7 @@ local function trim(keys, args)
 		answer[4] = events_from(key, info, low)
 		answer[3] = answer[4] > 0 and holder or ''
 	end
-	answer[2] = events_from(key, info, '-')
+	answer[2] = math.max(events_from(key, info, '-'), info['length'] - answer[1]) -- as events_held
 	return answer
 end
 

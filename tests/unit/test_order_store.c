@@ -1315,6 +1315,19 @@ static void test_full_stream(void)
 	put("ord_c");
 }
 
+/* An entry that was added by hand may begin the numbers of events anew: then entries are counted. */
+static void test_full_stream_with_other_numbers(void)
+{
+	setup_on(&shared, 4);
+	put("ord_a");
+	put("ord_b");
+	redis_server_do(&shared, "XADD %s * a b", EVENTS);
+	put("ord_c");
+	CU_ASSERT_TRUE(put_as("ord_d", RT_FULL)->op.place.stream_full);
+	trim(0, 0, 1000);
+	CU_ASSERT_EQUAL(f->trim.length, 4);
+}
+
 /* Keys of another type: nothing is published that cannot be stored. */
 static void test_foreign_keys(void)
 {
@@ -1579,6 +1592,7 @@ int main(void)
 		{ "a move answers the history when it is wanted", test_history },
 		{ "the tail is interrupted", test_tail_interrupted },
 		{ "a stream at its hard length", test_full_stream },
+		{ "a full stream with other numbers", test_full_stream_with_other_numbers },
 		{ "a Redis at maxmemory", test_full_memory },
 		{ "keys of another type", test_foreign_keys },
 		{ "two versions of the library in turn", test_two_versions },
