@@ -39,7 +39,7 @@ struct load_options {
 	double rate;   /* orders/s; 0: saturate */
 	bool saturate; /* --saturate is given */
 	bool poisson;
-	int64_t outstanding; /* saturate: orders not decided yet, at most; rate: a bound */
+	int64_t outstanding; /* saturate: orders not decided yet, at most */
 	int64_t duration_ms, warmup_ms, drain_ms;
 	int64_t connections, batch, skus, lines, customers, seed, stock;
 	enum load_mode mode;

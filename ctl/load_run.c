@@ -503,6 +503,9 @@ static void send_due(struct run *run)
 	if (batched > 0)
 		send_batch(run, batch_ns, batched);
 	rt_uncork();
+	/* What is still due must not wait for a decision: there may be none. */
+	if (load->sending && options->rate <= 0 && run->pending < (uint64_t)options->outstanding)
+		rt_loop_defer(load->loop, &run->refill);
 }
 
 static void set_timer(struct run *run)

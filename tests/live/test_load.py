@@ -30,6 +30,23 @@ class Load(tandem.Live):
         self.assertEqual([row[0] for row in rows], ["0", "1", "2"])
         self.assertGreater(sum(int(row[1]) for row in rows), 0, "sent")
 
+    def test_saturates_without_decisions(self):
+        """As many orders as --saturate says are sent, also when none of them is decided."""
+        with self.tandem.frozen("inventory"):
+            ran = subprocess.run(
+                [
+                    *(os.path.join(tandem.BUILD, "tandemctl"), "load", "--json", "--quiet"),
+                    *("--gateway", f"127.0.0.1:{self.tandem.ports['gateway']}", "--no-accounting"),
+                    *("--saturate=5000", "--mode", "batch", "--duration", "2s", "--warmup", "0s"),
+                    *("--drain", "100ms"),
+                ],
+                env=self.tandem.env,
+                capture_output=True,
+                text=True,
+            )
+        self.assertEqual(ran.returncode, 1, ran.stdout + ran.stderr)
+        self.assertEqual(json.loads(ran.stdout)["sent"], 5000)
+
 
 class Own(tandem.Live):
     """In a store with other stock: only its own SKUs, only with --yes, and removed by --clean."""
