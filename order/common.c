@@ -23,7 +23,7 @@ bool order_storage_problem(const void *data, char *text, size_t size)
 		return false;
 	length = (size_t)snprintf(text, size,
 				  "the event stream of orders has reached its limit of %" PRId64
-				  " entries",
+				  " events",
 				  order->stream_length_max);
 	if (trim->held > 0 && length < size)
 		snprintf(text + length, size - length,
@@ -112,7 +112,7 @@ void order_status_stream_full(struct rt_status *status, const struct order *orde
 	/* The stream may have come to its limit since the last trim. */
 	if (!order_storage_problem(order, text, sizeof(text)))
 		snprintf(text, sizeof(text),
-			 "the event stream of orders has reached its limit of %" PRId64 " entries",
+			 "the event stream of orders has reached its limit of %" PRId64 " events",
 			 order->stream_length_max);
 	rt_status_set(status, RT_CODE_RESOURCE_EXHAUSTED, "%s", text);
 	rt_status_info(status, "STREAM_FULL");
