@@ -533,7 +533,8 @@ end
 
 -- FCALL order_due 1 <own stream> <now_ms> <lease_until_ms> <count> <group>
 -- Answers orders whose timer has run out, and leases them. Removes the timers of orders that are settled
--- or do not exist. `queued`: the last request is in the stream and <group> has not read it yet.
+-- or do not exist; those of damaged orders are leased. `queued`: the last request is in the stream and
+-- <group> has not read it yet.
 -- Answers { number of timers, id, queued (0 or 1), order, id, … }.
 
 local function last_request_id(history)
@@ -565,11 +566,13 @@ local function is_queued(key, text, delivered)
 		#pcall('XRANGE', key, id, id) > 0 -- a damaged history may hold what is no id
 end
 
--- Whether the text is an order that is not settled. That does not depend on the input.
+-- Whether the text is an order that is not settled; nil: it is damaged. That does not depend on the input.
 local function is_open(text)
-	local from = text and history_of(text)
+	local from = history_of(text)
 	local state = from and match(text, '^(%S+) %d+ %d+')
-	return state and OPEN_STATES[state]
+	if state and RULES[state] then
+		return OPEN_STATES[state] or false
+	end
 end
 
 local function due(keys, args)
@@ -585,15 +588,18 @@ local function due(keys, args)
 	local orders, sets, removes = read_orders(prefix .. 'orders', ids, 1, #ids), 0, 0
 	for _, id in ipairs(ids) do
 		local text = orders[id]
-		if is_open(text) then
+		local open = text and is_open(text)
+		if open then
 			answer[#answer + 1] = id
 			answer[#answer + 1] = is_queued(key, text, delivered) and 1 or 0
 			answer[#answer + 1] = text
-			set[sets + 1], set[sets + 2] = args[2], id
-			sets = sets + 2
-		else
+		end
+		if open == false then
 			removes = removes + 1
 			removed[removes] = id
+		else
+			set[sets + 1], set[sets + 2] = args[2], id
+			sets = sets + 2
 		end
 	end
 	set_timers(timers, set, sets, removed, removes)
@@ -606,7 +612,7 @@ end
 local function timer(keys, args)
 	local prefix = prefix_of(keys[1])
 	local text = call('HGET', prefix .. 'orders', args[1])
-	if not is_open(text) or match(text, '^%S+ (%d+)') ~= args[2] then
+	if not text or not is_open(text) or match(text, '^%S+ (%d+)') ~= args[2] then
 		return 0
 	end
 	call('ZADD', prefix .. 'timers', args[3], args[1])

@@ -1086,6 +1086,10 @@ static void test_due(void)
 			"CANCELLED 3 60000 placed@1-1\n0\n");
 	CU_ASSERT_STRING_EQUAL(due(2000, 3000, 10), "ord_c ");
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %stimers", KEY), 1);
+	/* That of an order that cannot be read stays, until somebody mends the order. */
+	redis_server_do(&shared, "HSET %sorders ord_c %s", KEY, "damaged");
+	CU_ASSERT_STRING_EQUAL(due(3000, 4000, 10), "");
+	CU_ASSERT_EQUAL(timer_of("ord_c"), 4000);
 }
 
 /* Late or lost: a request that inventory will still read is not sent again. */
