@@ -19,7 +19,7 @@
 -- step. An item whose records are damaged gets its own error, is not acknowledged and
 -- changes nothing; the others are not affected.
 
-local RESERVATIONS, STOCK, SKUS, ADJUSTMENTS = 'r', 'stock', 'skus', 'adjust:'
+local STOCK, SKUS, ADJUSTMENTS = 'stock', 'skus', 'adjust:'
 local GROUP = 'inventory'
 local NEXT = { ['0'] = '1', ['1'] = '2', ['2'] = '3' } -- versions, as text
 -- A counter: five numbers, and the text they were read from; false once they have changed.
@@ -95,31 +95,31 @@ end
 -- Counters of earlier calls, by SKU, so that an unchanged text is not parsed again.
 local COUNTERS_MAX = 4096
 local counters_known, counters_count = {}, 0
-local function known_counter(sku, text)
-	local counter = counters_known[sku]
-	if counter and counter[TEXT] == text then
-		return counter
-	end
-	local parsed = counter_of(text)
-	if not parsed then
+local function parse_counter(sku, text)
+	local counter = counter_of(text)
+	if not counter then
 		return 'damaged'
 	elseif counters_count >= COUNTERS_MAX then
-		counters_known, counters_count, counter = {}, 0, nil
+		counters_known, counters_count = {}, 0
 	end
-	counters_known[sku] = parsed
-	counters_count = counters_count + (counter and 0 or 1)
-	return parsed
+	counters_count = counters_count + (counters_known[sku] and 0 or 1)
+	counters_known[sku] = counter
+	return counter
 end
 
 -- Reads the counters of the first n of `skus` (a list) into `counters`: a table, false for an unknown SKU,
 -- or the text 'damaged'.
 local function read_counters(key, skus, n, counters)
 	for from = 1, n, CHUNK do
-		local to = math.min(from + CHUNK - 1, n)
+		local to = from + CHUNK > n and n or from + CHUNK - 1
 		local texts = call('HMGET', key, unpack(skus, from, to))
 		for i = from, to do
 			local sku, text = skus[i], texts[i - from + 1]
-			counters[sku] = text and known_counter(sku, text)
+			local counter = text and counters_known[sku]
+			if text and (not counter or counter[TEXT] ~= text) then
+				counter = parse_counter(sku, text)
+			end
+			counters[sku] = counter
 		end
 	end
 end
@@ -158,12 +158,7 @@ local RESERVE = 114 -- the byte 'r': a library has no 'string' yet while it is l
 local LINES_MAX = 4096
 local lines_known, lines_count = {}, 0
 local function lines_of(text)
-	local list = lines_known[text]
-	if list then
-		return list
-	end
-	list = {}
-	local n = 0
+	local list, n = {}, 0
 	for sku, quantity in string.gmatch(text, '([^ =]+)=(%d+)') do
 		list[n + 1], list[n + 2] = sku, quantity + 0
 		n = n + 2
@@ -212,7 +207,8 @@ end
 
 -- Of the current call, used again by the next: for each request the byte of its letter, the record that was read,
 -- its lines, and the type, version and shortages of its answer if it gets one; pairs for HSET; SKUs and their counters.
-local requests, records, lines, answered, versions, shortages, changed = {}, {}, {}, {}, {}, {}, {}
+local records
+local requests, lines, answered, versions, shortages, changed = {}, {}, {}, {}, {}, {}
 local needed, needed_count, counters = {}, 0, {}
 -- The records that this call has made, by order, which replace those that were read; nil for a single request.
 local latest
@@ -224,7 +220,7 @@ local function take_effect(rule, text)
 	if effect == 'K' then
 		return true
 	end
-	local list = lines_of(text)
+	local list = lines_known[text] or lines_of(text)
 	if effect == 'T' then
 		local reserved = shift(counters, list, AVAILABLE, RESERVED)
 		if reserved then
@@ -281,7 +277,7 @@ local function read_needed_counters(key, n)
 		if records[i] then
 			text = match(records[i], '^%u+ %d+ %d+ (.*)$')
 		end
-		local list = text and lines_of(text)
+		local list = text and (lines_known[text] or lines_of(text))
 		for j = 1, list and #list or 0, 2 do
 			local sku = list[j]
 			if counters[sku] == nil then
@@ -294,16 +290,16 @@ local function read_needed_counters(key, n)
 end
 
 -- Reads n requests from the arguments, and their records from Redis. Returns the position of the extras.
-local function read_requests(key, args, n)
-	local read = call('HMGET', key, unpack(args, IDS + 1, IDS + n))
+local function read_requests(own, args, n)
+	records = call('HMGET', own.r, unpack(args, IDS + 1, IDS + n))
 	local at, letters = IDS + n + 1, args[1]
 	for i = 1, n do
-		local letter = byte(letters, i)
-		requests[i], records[i], lines[i] = letter, read[i], nil
+		local letter, text = byte(letters, i), nil
 		if letter == RESERVE then
-			lines[i] = args[at]
+			text = args[at]
 			at = at + 1
 		end
+		requests[i], lines[i] = letter, text
 	end
 	return at
 end
@@ -358,8 +354,8 @@ end
 -- answer; '!!!' for one that failed, whose error follows.
 local function request(keys, args)
 	local own, events, n = own_keys(keys[1]), begin_batch(), #args[1]
-	local at = read_requests(own[RESERVATIONS], args, n)
-	read_needed_counters(own[STOCK], n)
+	local at = read_requests(own, args, n)
+	read_needed_counters(own.stock, n)
 	local acks, extras = at, nil
 	if args[4] ~= '0' then
 		acks = at + 3 * tonumber(args[4])
@@ -369,8 +365,8 @@ local function request(keys, args)
 	if m > 0 then
 		open_stream(keys[1]):publish(args[2], args[3], events, m)
 	end
-	write_counters(own[STOCK], needed, needed_count, counters)
-	write_pairs(own[RESERVATIONS], changed, c)
+	write_counters(own.stock, needed, needed_count, counters)
+	write_pairs(own.r, changed, c)
 	if #args >= acks and not errors then
 		acknowledge(keys, GROUP, args, acks)
 	end

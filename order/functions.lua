@@ -67,24 +67,41 @@ local function step_of(input, head)
 	local step = of_input and of_input[head]
 	if step == nil then
 		if steps_count >= STEPS_MAX then
-			steps, steps_count, of_input = {}, 0, nil
-		end
-		if not of_input then
-			of_input = {}
-			steps[input] = of_input
+			steps, steps_count = {}, 0
 		end
 		step = make_step(input, head)
-		of_input[head], steps_count = step, steps_count + 1
+		steps[input] = steps[input] or {}
+		steps[input][head], steps_count = step, steps_count + 1
 	end
 	return step
 end
 
--- The start and end of the history in an order's text; nil: the order is damaged.
+-- The history that was read last, and when its order was placed: the first half of the stream id, and the real time.
+-- Most orders of a batch were placed in one, so their histories are the same.
+local last_history, first_ms, placed_ms
+
+-- Reads when an order was placed. False: the history is damaged.
+local function read_history(history)
+	if history == last_history then
+		return true
+	end
+	local _, id_end, ms = find(history, '^(%d+)%-%d+', 9) -- behind ' placed@'
+	if not id_end then
+		return false
+	end
+	last_history, first_ms = history, tonumber(ms)
+	placed_ms = byte(history, id_end + 1) == 126 and -- '~'
+		tonumber(match(history, '^%d+', id_end + 2)) or first_ms
+	return true
+end
+
+-- The start and end of the history in an order's text, and the history; nil: the order is damaged.
 local function history_of(text)
 	local from = find(text, ' placed@', 1, true)
 	local to = from and find(text, '\n', from, true)
-	if to and find(text, '^%d+%-%d', from + 8) then -- behind the '@'
-		return from, to
+	local history = to and sub(text, from, to - 1)
+	if history and read_history(history) then
+		return from, to, history
 	end
 end
 
@@ -129,7 +146,7 @@ end
 
 -- Reads the orders whose ids may have been used before; nil when there are none.
 local function known_orders(own, args, n)
-	if not find(args[PLACE_ARGS], '-', 1, true) then
+	if args[PLACE_ARGS] == 'f' or not find(args[PLACE_ARGS], '-', 1, true) then
 		return nil
 	end
 	local ids = {}
@@ -164,7 +181,7 @@ local function place_all(own, args, n, batch)
 	local known = known_orders(own, args, n)
 	local types, names, placed_type, due = batch.types, batch.names, EVENTS.PLACED.type, args[4]
 	local again, m = nil, 0
-	batch.data = data
+	begin_details(batch, data)
 	for i = 1, n do
 		local at = PLACE_ARGS + 4 * i - 3
 		local id, placed = args[at], args[at + 3]
@@ -187,12 +204,13 @@ local function place_all(own, args, n, batch)
 	return m, again
 end
 
--- Writes the m new orders, whose events will be in the entry with this id. If a key is of another type it fails and
--- writes nothing.
-local function write_placed(own, args, n, m, stream, entry)
-	local tail = ' ' .. EVENTS.PLACED.word .. '@' .. entry .. stream.time_mark .. '\n'
+-- Writes the m new orders, whose events will be in the newest entry. If a key is of another type it fails and writes
+-- nothing.
+local function write_placed(stream, m, args)
+	local own = stream.own
+	local tail = ' ' .. EVENTS.PLACED.word .. '@' .. stream.last .. stream.time_mark .. '\n'
 	local k, hold, head = 0, nil, nil
-	for i = 1, n do
+	for i = 1, #args[PLACE_ARGS] do
 		if letters[i] == 'P' then
 			local at = PLACE_ARGS + 4 * i - 3
 			local placed = args[at + 3]
@@ -206,7 +224,7 @@ local function write_placed(own, args, n, m, stream, entry)
 	end
 	call('ZADD', own.timers, unpack(timers, 1, 2 * m))
 	local stored = pcall('HSET', own.orders, unpack(written, 1, k))
-	if type(stored) == 'table' then
+	if stored ~= m and type(stored) == 'table' then
 		for i = 2, 2 * m, 2 do
 			call('ZREM', own.timers, timers[i])
 		end
@@ -225,10 +243,16 @@ local function write_customers(own, args, n, created)
 	end
 end
 
+local max_text, events_max -- of the last call
+
 local function place(keys, args)
 	local key, n = keys[1], #args[PLACE_ARGS]
-	local own, stream, batch = own_keys(key), open_stream(key), begin_batch()
-	if stream:is_full(tonumber(args[1])) then
+	local stream, batch = open_stream(key), begin_batch()
+	local own = stream.own
+	if args[1] ~= max_text then
+		max_text, events_max = args[1], tonumber(args[1])
+	end
+	if stream:is_full(events_max) then
 		return redis.error_reply('OOM ' .. key .. ' has reached its hard length')
 	end
 	local before = stream.last
@@ -237,9 +261,7 @@ local function place(keys, args)
 		if #args > PLACE_ARGS + 4 * n then
 			add_traces(args, n, letters, batch)
 		end
-		stream:publish(args[2], args[3], batch, m, function(entry)
-			write_placed(own, args, n, m, stream, entry)
-		end)
+		stream:publish(args[2], args[3], batch, m, write_placed, args)
 		write_customers(own, args, n, stream.time_mark == '' and stream.ms_text or args[2])
 	end
 	local answer = { n == 1 and letters[1] or concat(letters, '', 1, n), before, stream.last .. (stream.time_mark or '') }
@@ -309,33 +331,14 @@ local function rest_after(rule, text, to, data)
 	return sub(text, to)
 end
 
--- When an order was placed, from its history: the first half of the stream id, and the real time.
-local function placed_ms(history)
-	local first = tonumber(sub(history, 9, find(history, '-', 9, true) - 1)) -- after ' placed@'
-	if not find(history, '~', 9, true) then
-		return first, first
-	end
-	return first, tonumber(match(history, '^ placed@%d+%-%d+~(%d+)')) or first
-end
-
--- A new item of a history: the ms since the order was placed, and the entry. Returns it, and the real ms
--- since the order was placed.
-local function history_item(history, stream)
-	local first, placed = placed_ms(history)
-	local since = number_text(stream.ms - first)
-	local item = since .. '-' .. stream.n_text .. stream.time_mark
-	if stream.time_mark == '' and placed == first then
-		return item, since
-	end
-	return item, number_text(stream.now - placed) -- ids do not show the times
-end
-
 -- When the timer of an order that moved runs out.
 local function due_after(args, now, step, extra)
-	if step.rule.timer == 'HOLD' then
-		return format('%d', now + step.hold)
+	if step.rule.timer ~= 'HOLD' then
+		return extra and args[extra + 2] ~= '' and args[extra + 2] or args[3]
+	elseif step.due_from ~= now then
+		step.due_from, step.due = now, format('%d', now + step.hold)
 	end
-	return extra and args[extra + 2] ~= '' and args[extra + 2] or args[3]
+	return step.due
 end
 
 -- `set`: due, id, due, id …; `removed`: ids; `sets` and `removes` are their lengths.
@@ -348,55 +351,97 @@ local function set_timers(key, set, sets, removed, removes)
 	end
 end
 
--- Of the current call, used again by the next: texts of orders, answers and steps of operations; for each order
--- that moves its operation, and the start and end of its history; pairs for HSET and ZADD, ids for ZREM.
-local texts, answers, moves, froms, tos, set, removed = {}, {}, {}, {}, {}, {}, {}
+-- Of the current call; the tables are used again by the next: texts of orders and answers of operations; for each
+-- order that moves its operation, its step, its history and where that ends; pairs for HSET and ZADD, ids for ZREM.
+local texts, answers, moves, taken, histories, tos, set, removed = nil, {}, {}, {}, {}, {}, {}, {}
+local extras -- positions in the arguments, by operation; nil: there are none
 local unknown -- true if an order is unknown
 
--- The positions of the operations' extras in the arguments, by operation.
-local function extras_of(args, n)
-	local extras, first = {}, MOVE_ARGS + n + 1
-	for at = first, first + 5 * (tonumber(args[6]) - 1), 5 do
+-- Reads the positions of n operations' extras; returns the position behind them.
+local function read_extras(args, n)
+	local first = MOVE_ARGS + n + 1
+	local behind = first + 5 * tonumber(args[6])
+	extras = {}
+	for at = first, behind - 1, 5 do
 		extras[tonumber(args[at])] = at
 	end
-	return extras
+	return behind
 end
 
--- Decides operation i. Returns its answer if the order stays as it is; else nil, the step, and the start and end
--- of the history.
-local function decide(args, i, extra)
-	local text, from, to = texts[i], nil, nil
+-- Decides operation i. If its order moves returns the step, and notes it as number m; else it sets the answer.
+local function decide(args, i, extra, m)
+	local text = texts[i]
+	local from, to, history
 	if text then
-		from, to = history_of(text)
+		from, to, history = history_of(text)
 	end
 	local step = from and step_of(byte(args[4], i), sub(text, 1, from - 1))
 	if not step then
-		unknown = true
-		return 'U'
+		unknown, answers[i] = true, 'U'
 	elseif extra and args[extra + 1] ~= '' and args[extra + 1] ~= step.was then
-		return 'V' .. step.rule.from .. step.was
+		answers[i] = 'V' .. step.rule.from .. step.was
 	elseif not step.head then
-		return step.answer
+		answers[i] = step.answer
+	else
+		moves[m], taken[m], histories[m], tos[m] = i, step, history, to
+		return step
 	end
-	return nil, step, from, to
+end
+
+-- Makes the texts of the m orders that move, whose events will be in the newest entry, and sets their timers. If the
+-- timers are of another type it fails, and writes nothing.
+local function write_moved(stream, m, args)
+	local now, mark = tonumber(args[1]), stream.time_mark
+	local ms = stream.ms_text == args[1] and now or tonumber(stream.ms_text)
+	local entry, wants_history = '-' .. stream.n_text .. mark, args[5] ~= '-' and find(args[5], 'h', 1, true)
+	local known, item, age, sets, removes = nil, nil, nil, 0, 0
+	for k = 1, m do
+		local i, step, history, to = moves[k], taken[k], histories[k], tos[k]
+		local id, extra, text = args[MOVE_ARGS + i], extras and extras[i], texts[i]
+		if history ~= known then
+			known = history
+			read_history(history)
+			age = number_text(ms - first_ms)
+			item = age .. entry
+			if mark ~= '' or placed_ms ~= first_ms then -- the ids do not show the times
+				age = number_text(now - placed_ms)
+			end
+		end
+		if step.attempt and tonumber(step.attempt) > AGAIN_KEPT then
+			history = gsub(history, ' ' .. AGAIN_WORD .. '%+[^ ]*$', '')
+		end
+		written[2 * k - 1], written[2 * k] = id, step.head .. history .. step.word .. item ..
+			(step.carries and rest_after(step.rule, text, to, extra and args[extra + 3]) or sub(text, to))
+		answers[i] = step.answer .. age
+		if wants_history and byte(args[5], i) == WANTS_HISTORY then
+			answers[i] = answers[i] .. history .. step.word .. item
+		end
+		local timer = step.rule.timer
+		if timer == 'NONE' then
+			removes = removes + 1
+			removed[removes] = id
+		elseif timer ~= 'KEEP' then
+			set[2 * sets + 1], set[2 * sets + 2] = due_after(args, now, step, extra), id
+			sets = sets + 1
+		end
+	end
+	set_timers(stream.own.timers, set, 2 * sets, removed, removes)
 end
 
 -- Publishes the events of the operations `from` to `to` as one entry, and writes the orders. Each operation must
 -- be for another order. Returns how many moved.
-local function move_some(stream, keys, args, extras, from, to)
+local function move_some(stream, args, from, to)
 	local batch, m = begin_batch(), 0
 	local types, names = batch.types, batch.names
 	for i = from, to do
 		local extra = extras and extras[i]
-		local answer, step, history, rest = decide(args, i, extra)
-		answers[i] = answer or step
+		local step = decide(args, i, extra, m + 1)
 		if step then
 			m = m + 1
 			types[m], names[m] = step.type, args[MOVE_ARGS + i] .. step.name
-			moves[m], froms[m], tos[m] = i, history, rest
 			if extra or step.carries or step.attempt then
 				add_details(batch, m, step.carries and
-					content_of(step.rule, texts[i], rest, extra and args[extra + 3]),
+					content_of(step.rule, texts[i], tos[m], extra and args[extra + 3]),
 					step.attempt, extra and args[extra + 4])
 			end
 		end
@@ -404,58 +449,24 @@ local function move_some(stream, keys, args, extras, from, to)
 	if m == 0 then
 		return 0
 	end
-	local now_ms, own = args[1], own_keys(keys[1])
-	stream:publish(now_ms, args[2], batch, m)
-	local known, item, age, sets, removes = nil, nil, nil, 0, 0
+	stream:publish(args[1], args[2], batch, m, write_moved, args)
+	call('HSET', stream.own.orders, unpack(written, 1, 2 * m))
 	for k = 1, m do
-		local i = moves[k]
-		local id, step, extra, text = args[MOVE_ARGS + i], answers[i], extras and extras[i], texts[i]
-		local history = sub(text, froms[k], tos[k] - 1)
-		if history ~= known then -- orders of a batch were mostly placed in one
-			known, item, age = history, history_item(history, stream)
-		end
-		if step.attempt and tonumber(step.attempt) > AGAIN_KEPT then
-			history = gsub(history, ' ' .. AGAIN_WORD .. '%+[^ ]*$', '')
-		end
-		history = history .. step.word .. item
-		text = step.head .. history .. (step.carries and
-			rest_after(step.rule, text, tos[k], extra and args[extra + 3]) or sub(text, tos[k]))
-		texts[i] = text
-		written[2 * k - 1], written[2 * k] = id, text
-		answers[i] = byte(args[5], i) == WANTS_HISTORY and step.answer .. age .. history or step.answer .. age
-		local timer = step.rule.timer
-		if timer == 'NONE' then
-			removes = removes + 1
-			removed[removes] = id
-		elseif timer ~= 'KEEP' then
-			set[2 * sets + 1], set[2 * sets + 2] = due_after(args, stream.now, step, extra), id
-			sets = sets + 1
-		end
+		texts[moves[k]] = written[2 * k]
 	end
-	call('HSET', own.orders, unpack(written, 1, 2 * m))
-	set_timers(own.timers, set, 2 * sets, removed, removes)
 	return m
-end
-
--- Reads the orders of the operations.
-local function read_texts(keys, args, n)
-	local read = call('HMGET', own_keys(keys[1]).orders, unpack(args, MOVE_ARGS + 1, MOVE_ARGS + n))
-	for i = 1, n do
-		texts[i] = read[i]
-	end
 end
 
 local function move(keys, args)
 	local n = #args[4]
-	local extras, acks = nil, MOVE_ARGS + n + 1
+	local acks = MOVE_ARGS + n + 1
+	extras, unknown = nil, false
 	if args[6] ~= '0' then
-		extras = extras_of(args, n)
-		acks = acks + 5 * tonumber(args[6])
+		acks = read_extras(args, n)
 	end
 	local stream = open_stream(keys[1])
 	local before, from, moved = stream.last, 1, 0
-	unknown = false
-	read_texts(keys, args, n)
+	texts = call('HMGET', stream.own.orders, unpack(args, MOVE_ARGS + 1, MOVE_ARGS + n))
 	if n > 1 then
 		local last = {}
 		for i = 1, n do
@@ -463,7 +474,7 @@ local function move(keys, args)
 			local at = last[id]
 			if at then -- it goes on from what the operation before it has made of the order
 				if at >= from then
-					moved = moved + move_some(stream, keys, args, extras, from, i - 1)
+					moved = moved + move_some(stream, args, from, i - 1)
 					from = i
 				end
 				texts[i] = texts[at]
@@ -471,7 +482,7 @@ local function move(keys, args)
 			last[id] = i
 		end
 	end
-	moved = moved + move_some(stream, keys, args, extras, from, n)
+	moved = moved + move_some(stream, args, from, n)
 	local text = n == 1 and answers[1] or concat(answers, '\n', 1, n)
 	if #args >= acks and not unknown then
 		acknowledge(keys, GROUP, args, acks)
@@ -480,7 +491,7 @@ local function move(keys, args)
 	if moved > 0 then
 		answer[2], answer[3] = before, stream.last
 	end
-	if find(args[5], 'w', 1, true) then
+	if args[5] ~= '-' and find(args[5], 'w', 1, true) then
 		for i = 1, n do
 			if byte(args[5], i) == WANTS_ORDER and answers[i] ~= 'U' then
 				answer[#answer + 1] = texts[i]
@@ -560,8 +571,8 @@ local function delivered_to(key, name)
 end
 
 local function is_queued(key, text, delivered)
-	local from, to = history_of(text)
-	local id = last_request_id(sub(text, from, to - 1))
+	local _, _, history = history_of(text)
+	local id = last_request_id(history)
 	return delivered ~= nil and id ~= nil and id_less(delivered, id) and
 		#pcall('XRANGE', key, id, id) > 0 -- a damaged history may hold what is no id
 end

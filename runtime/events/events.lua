@@ -38,7 +38,7 @@
 --
 -- For functions.lua (local names, loaded into the same library):
 --
---   call pcall sub find match format byte char gsub concat    from redis, string and table
+--   call pcall sub find match format byte char gsub concat unpack tonumber    from redis, string, table and Lua
 --   prefix_of(KEYS[1])                   'order:{0}:'
 --   own_keys(KEYS[1]).<name>             'order:{0}:<name>'
 --   local stream = open_stream(KEYS[1])  once per call, before anything is written
@@ -46,14 +46,15 @@
 --   local batch = begin_batch()          the events of a step: the caller fills its lists types and names
 --                                        ('<subject>/<seq>'). There is one such table, which the next call
 --                                        uses again
---   stream:publish(now_ms, time, batch, n, write)   appends an entry with the first n events of a batch and
---                                        their details. Before that it calls write(id), if given, for
---                                        writes that can fail (a key of another type), and again if the entry
---                                        needs another id. Returns the entry's id. Then stream.ms is its
---                                        first half as a number, stream.ms_text and n_text are both
---                                        halves as texts; stream.now is now_ms as a number;
---                                        stream.time_mark is '', or '~<now_ms>' when ms is well ahead of it
---   stream.last                          id of the newest entry
+--   stream:publish(now_ms, time, batch, n, write, args)   appends an entry with the first n events of a batch
+--                                        and their details. Before that it calls write(stream, n, args), if
+--                                        given, for writes that can fail (a key of another type), and again if
+--                                        the entry needs another id. By then stream.last is the entry's id, and
+--                                        stream.time_mark is '', or '~<now_ms>' when the id's ms are well ahead
+--                                        of it. Returns the entry's id
+--   stream.last, ms_text, n_text         the id of the newest entry, and both its halves
+--   stream.own                           own_keys
+--   begin_details(batch, data)           takes a list of each event's data
 --   add_details(batch, i, data, attempt, traceparent)   sets those that event i of the batch has
 --   varint(n)                            as protobuf packs it
 --   number_text(n)                       an integer as text; small ones are cached
@@ -118,12 +119,19 @@ local UPGRADING = 'upgrading'
 local AHEAD_MS = 1000
 
 -- While a library is being loaded it has no 'string' and no 'table'; and a local is faster than a global.
-local call, pcall, sub, find, match, format, byte, char, gsub, concat
+local function globals()
+	return unpack, tonumber
+end
+local call, pcall, sub, find, match, format, byte, char, gsub, concat, unpack, tonumber
 
 local function make_locals()
 	call, pcall = redis.call, redis.pcall
+	unpack, tonumber = globals()
 	sub, find, match, format, byte = string.sub, string.find, string.match, string.format, string.byte
 	char, gsub, concat = string.char, string.gsub, table.concat
+	-- As much work for the collector as memory is used up, not twice as much: Redis runs it every 50 calls
+	-- besides, and Lua's memory stays as small (docs/performance.md).
+	collectgarbage('setstepmul', 100)
 end
 
 local function register(name, callback, ...)
@@ -217,11 +225,11 @@ local streams = {}
 
 local function load_end(stream)
 	local info = stream_info(stream.key)
-	stream.ms, stream.ms_text, stream.n, stream.n_text, stream.length = -1, '0', 0, '0', 0
-	stream.last, stream.now_text, stream.first_n = '0-0', nil, nil
+	stream.ms_text, stream.n, stream.n_text, stream.length = '0', 0, '0', 0
+	stream.last, stream.now_ms, stream.first_n = '0-0', nil, nil
 	if info then
-		local id = info['last-generated-id']
-		stream.ms, stream.n = id_halves(id)
+		local id, ms = info['last-generated-id'], nil
+		ms, stream.n = id_halves(id)
 		stream.ms_text = sub(id, 1, find(id, '-', 1, true) - 1)
 		stream.last, stream.length = id, info['length']
 		if info['first-entry'] then
@@ -229,8 +237,7 @@ local function load_end(stream)
 		end
 		if stream.n >= MAX_EXACT then
 			-- Only a hand-made id is so large: continue in the next millisecond.
-			stream.ms, stream.n = stream.ms + 1, 0
-			stream.ms_text = format('%.0f', stream.ms)
+			stream.ms_text, stream.n = format('%.0f', ms + 1), 0
 			stream.last = stream.ms_text .. '-0'
 		end
 	end
@@ -240,7 +247,7 @@ end
 local function open_stream(key)
 	local stream = streams[key]
 	if not stream then
-		stream = setmetatable({ key = key }, stream_methods)
+		stream = setmetatable({ key = key, own = own_keys(key) }, stream_methods)
 		streams[key] = stream
 	elseif call('XLEN', key) == stream.length then
 		return stream
@@ -258,20 +265,24 @@ function stream_methods:is_full(events)
 	return events_held(self) >= events and events_held(load_end(self)) >= events
 end
 
--- Moves the end of the stream to the id of the next entry.
+-- Moves the end of the stream to the id of the next entry, with `count` events. Times are compared as texts: making
+-- numbers of them costs more.
 local function advance(stream, now_ms, count)
-	if now_ms ~= stream.now_text then
-		local now = tonumber(now_ms)
-		stream.now_text, stream.now = now_ms, now
-		if now > stream.ms then
-			stream.ms, stream.ms_text = now, now_ms
+	local ms = stream.ms_text
+	if now_ms ~= stream.now_ms then
+		stream.now_ms, stream.time_mark = now_ms, ''
+		if #now_ms == #ms and now_ms > ms or #now_ms > #ms then
+			ms = now_ms
+			stream.ms_text = ms
+		elseif now_ms ~= ms and tonumber(ms) - tonumber(now_ms) > AHEAD_MS then
+			stream.time_mark = '~' .. now_ms
 		end
-		stream.time_mark = stream.ms - now > AHEAD_MS and '~' .. now_ms or ''
 	end
-	stream.n = stream.n + count
-	stream.n_text = format('%d', stream.n)
-	stream.last = stream.ms_text .. '-' .. stream.n_text
-	return stream.last
+	local n = stream.n + count
+	local text = format('%d', n)
+	local id = ms .. '-' .. text
+	stream.n, stream.n_text, stream.last = n, text, id
+	return id
 end
 
 local varints = {} -- of small numbers
@@ -362,8 +373,13 @@ end
 local the_batch = { types = {}, names = {} }
 
 local function begin_batch()
-	the_batch.data, the_batch.attempts, the_batch.traceparents = nil, nil, nil
+	the_batch.detailed = false
 	return the_batch
+end
+
+-- Before the first detail of a batch. `data`: a list of each event's data; nil: none yet.
+local function begin_details(batch, data)
+	batch.detailed, batch.data, batch.attempts, batch.traceparents = true, data, nil, nil
 end
 
 local function packed_batch(batch, order, n)
@@ -374,7 +390,7 @@ end
 
 -- XADD with one field when all events have the same type (`fields` is nil), else with `fields`.
 local function add_entry(add, key, id, batch, n, time, fields, order)
-	local packed = (batch.data or batch.attempts or batch.traceparents) and packed_batch(batch, order, n)
+	local packed = batch.detailed and packed_batch(batch, order, n)
 	if fields then
 		fields[#fields + 1], fields[#fields + 2] = 'time', time
 		if packed then
@@ -389,7 +405,7 @@ local function add_entry(add, key, id, batch, n, time, fields, order)
 	return add('XADD', key, id, batch.types[1], names, 'time', time)
 end
 
-function stream_methods:publish(now_ms, time, batch, n, write)
+function stream_methods:publish(now_ms, time, batch, n, write, args)
 	local types = batch.types
 	local first, fields, order = types[1]
 	for i = 2, n do
@@ -403,14 +419,14 @@ function stream_methods:publish(now_ms, time, batch, n, write)
 	self.length = -1
 	local id = advance(self, now_ms, n)
 	if write then
-		write(id)
+		write(self, n, args)
 	end
 	if add_entry(pcall, self.key, id, batch, n, time, fields, order) ~= id then
 		load_end(self)
 		length, self.length = self.length, -1
 		id = advance(self, now_ms, n)
 		if write then
-			write(id)
+			write(self, n, args)
 		end
 		add_entry(call, self.key, id, batch, n, time, fields and by_type(batch, n), order)
 	end
@@ -418,18 +434,23 @@ function stream_methods:publish(now_ms, time, batch, n, write)
 	return id
 end
 
+local function add_detail(batch, name, i, value)
+	if not batch.detailed then
+		begin_details(batch)
+	end
+	batch[name] = batch[name] or {}
+	batch[name][i] = value
+end
+
 local function add_details(batch, i, data, attempt, traceparent)
 	if data and data ~= '' then
-		batch.data = batch.data or {}
-		batch.data[i] = data
+		add_detail(batch, 'data', i, data)
 	end
 	if attempt and attempt ~= '' and attempt ~= '1' then
-		batch.attempts = batch.attempts or {}
-		batch.attempts[i] = attempt
+		add_detail(batch, 'attempts', i, attempt)
 	end
 	if traceparent and traceparent ~= '' then
-		batch.traceparents = batch.traceparents or {}
-		batch.traceparents[i] = traceparent
+		add_detail(batch, 'traceparents', i, traceparent)
 	end
 end
 
@@ -573,28 +594,30 @@ local function aside_of(own_stream, foreign)
 	return prefix_of(own_stream) .. 'aside:' .. sub(foreign, 1, find(foreign, ':', 1, true) - 1)
 end
 
-local function acknowledge(keys, group, ids, from)
-	local aside, mine
-	if from == #ids and byte(ids[from]) ~= 43 then -- '+'
-		return call('XACK', keys[2], group, ids[from])
-	end
+local function acknowledge_mixed(keys, group, ids, from)
+	local aside, mine = {}, {}
 	for i = from, #ids do
-		if byte(ids[i]) == 43 then
-			aside = aside or {}
+		if byte(ids[i]) == 43 then -- '+'
 			aside[#aside + 1] = sub(ids[i], 2)
 		else
-			mine = mine or {}
 			mine[#mine + 1] = ids[i]
 		end
 	end
-	if mine then
+	if #mine > 0 then
 		call('XACK', keys[2], group, unpack(mine))
 	end
-	if aside then
-		local key = aside_of(keys[1], keys[2])
-		call('XACK', key, group, unpack(aside))
-		call('XDEL', key, unpack(aside))
+	local key = aside_of(keys[1], keys[2])
+	call('XACK', key, group, unpack(aside))
+	call('XDEL', key, unpack(aside))
+end
+
+local function acknowledge(keys, group, ids, from)
+	for i = from, #ids do
+		if byte(ids[i]) == 43 then
+			return acknowledge_mixed(keys, group, ids, from)
+		end
 	end
+	call('XACK', keys[2], group, unpack(ids, from))
 end
 
 -- Adds an entry for the event at args[at] of set_aside; '...' are further fields.

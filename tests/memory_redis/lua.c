@@ -414,10 +414,10 @@ static int make_globals(lua_State *lua)
 						    { "error_reply", redis_error_reply },
 						    { "status_reply", redis_status_reply },
 						    { NULL, NULL } };
-	static const char *const copied[] = { "error",  "ipairs",       "next",     "pairs",
-					      "select", "setmetatable", "string",   "table",
-					      "math",   "tonumber",     "tostring", "type",
-					      "unpack", "_VERSION" };
+	static const char *const copied[] = { "error",  "ipairs",       "next",          "pairs",
+					      "select", "setmetatable", "string",        "table",
+					      "math",   "tonumber",     "tostring",      "type",
+					      "unpack", "_VERSION",     "collectgarbage" };
 
 	lua_newtable(lua);
 	for (size_t i = 0; i < RT_LENGTH(copied); i++) {

@@ -1364,6 +1364,31 @@ static void test_foreign_keys(void)
 	CU_ASSERT_STRING_EQUAL(list("ann", 10, ROOM, INT64_MAX, ""), "ord_a ");
 }
 
+/* Timers of another type: the orders stay as they are, and nothing is published, whether the timer of an order that moves
+ * is set or removed. */
+static void test_moves_with_foreign_timers(void)
+{
+	static const enum order_input inputs[] = { ORDER_IN_INVENTORY_RESERVED,
+						   ORDER_IN_INVENTORY_UNAVAILABLE };
+
+	put_all("ab");
+	redis_server_do(&shared, "RENAME %stimers kept", KEY);
+	redis_server_do(&shared, "SET %stimers x", KEY);
+	for (size_t i = 0; i < RT_LENGTH(inputs); i++) {
+		CU_ASSERT_EQUAL(move("ord_a", inputs[i])->status, RT_REMOTE);
+		CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 1);
+		CU_ASSERT_STRING_EQUAL(head("ord_a"), "PENDING 1 60000 placed@1764000000123-2");
+	}
+	redis_server_do(&shared, "RENAME kept %stimers", KEY);
+	/* What could not be written counts as no event. */
+	move_as("ord_a", ORDER_IN_INVENTORY_UNAVAILABLE, ORDER_MOVED);
+	CU_ASSERT_STRING_EQUAL(head("ord_a"),
+			       "REJECTED 2 60000 placed@1764000000123-2 rejected+15-3");
+	CU_ASSERT_EQUAL(timer_of("ord_a"), -1);
+	move_as("ord_b", ORDER_IN_INVENTORY_RESERVED, ORDER_MOVED);
+	CU_ASSERT_EQUAL(timer_of("ord_b"), NOW + 15 + 60000);
+}
+
 /* Two versions of the library, as during an upgrade: each sees the other's entries and continues n, even when
  * the length of the stream is unchanged. */
 static void test_two_versions(void)
@@ -1599,6 +1624,7 @@ int main(void)
 		{ "a full stream with other numbers", test_full_stream_with_other_numbers },
 		{ "a Redis at maxmemory", test_full_memory },
 		{ "keys of another type", test_foreign_keys },
+		{ "a move beside timers of another type", test_moves_with_foreign_timers },
 		{ "two versions of the library in turn", test_two_versions },
 		{ "the functions are gone, and come back", test_functions_flushed },
 		{ "Redis is killed, and comes back", test_killed_and_restarted },
