@@ -8,6 +8,8 @@
  * seed. Only their connections are replaced: commands wait for their step, and a blocking read waits for
  * its entries. So this file does not depend on what a service sends, and each run sends the same bytes.
  *
+ * At last orders wait while inventory is away, and their timers run out once.
+ *
  * Each counted step is between a PING and an ECHO, at which the counters are reset and written, and
  * prints a line "step RUN STEP ORDERS". Other lines: "aof RUN ORDERS BYTES" and
  * "memory ORDERS BYTES". The process ends without freeing what is left. */
@@ -32,9 +34,10 @@
 #define EMPTY_STEPS 8
 #define WARM_UP_ORDERS                                                                             \
 	640 /* past 512 a hash is no longer a list, whose cost grows with each order */
-#define MEMORY_ORDERS 30000 /* Redis's tables double at powers of two: these are nearly full */
-#define ORDERS_MAX    (MEMORY_ORDERS + BATCH_MAX)
-#define ID_SIZE       48
+#define TIMERS_EVERY_MS 600000 /* longer than all counted runs, shorter than an order is reserved */
+#define MEMORY_ORDERS   30000  /* Redis's tables double at powers of two: these are nearly full */
+#define ORDERS_MAX      (MEMORY_ORDERS + BATCH_MAX)
+#define ID_SIZE         48
 
 /* What is counted: so many orders, in rounds of one batch. `lone`: a round begins after the one before
  * has ended; else while its decisions are under way, so that these are delivered, as under load. */
@@ -48,6 +51,8 @@ static const struct run {
 	{ "1", 1, 100, false },
 	{ "lone", 1, 100, true },
 };
+/* Orders whose requests inventory does not read. */
+static const struct run waiting = { "waiting", 256, 256, false };
 
 struct side {
 	struct rt_redis_options options;
@@ -552,6 +557,23 @@ static void count_run(const struct run *run)
 	check_orders(first, NULL);
 }
 
+/* Timers run out while inventory is away: each order is looked at, and its timer is set again. */
+static void count_waiting(void)
+{
+	size_t first = placed_count;
+
+	for (size_t i = 0; i < waiting.orders; i += 64) {
+		place(64);
+		go_on();
+	}
+	rt_loop_advance(loop, TIMERS_EVERY_MS);
+	begin_step();
+	go_on();
+	end_step(&waiting, "look_again");
+	finish();
+	check_orders(first, NULL);
+}
+
 static void count_all(void)
 {
 	for (size_t i = 0; i < WARM_UP_ORDERS; i += 64) {
@@ -564,6 +586,7 @@ static void count_all(void)
 	}
 	for (size_t i = 0; i < RT_LENGTH(runs); i++)
 		count_run(&runs[i]);
+	count_waiting();
 }
 
 /* ---- memory ---- */
@@ -668,9 +691,9 @@ static struct rt_context *start(struct side *side, const struct rt_context_domai
 static void start_all(const char *secrets)
 {
 	const struct order_options options = {
-		.clock = { .decision_ms = 60000, .retry_min_ms = 5000, .retry_max_ms = 60000 },
+		.clock = { .decision_ms = RT_DAY_MS, .retry_min_ms = 5000, .retry_max_ms = 60000 },
 		.stream_length_max = 1000000,
-		.timers_every_ms = RT_DAY_MS,
+		.timers_every_ms = TIMERS_EVERY_MS,
 	};
 	struct rt_context *orders, *stock;
 

@@ -570,42 +570,52 @@ local function delivered_to(key, name)
 	end
 end
 
-local function is_queued(key, text, delivered)
-	local _, _, history = history_of(text)
+local function is_queued(key, history, delivered)
 	local id = last_request_id(history)
 	return delivered ~= nil and id ~= nil and id_less(delivered, id) and
 		#pcall('XRANGE', key, id, id) > 0 -- a damaged history may hold what is no id
 end
 
--- Whether the text is an order that is not settled; nil: it is damaged. That does not depend on the input.
-local function is_open(text)
-	local from = history_of(text)
-	local state = from and match(text, '^(%S+) %d+ %d+')
+-- The version of an order that is not settled, and its history; false: it is settled; nil: it is damaged. That does not
+-- depend on the input.
+local function open_order(text)
+	local from, _, history = history_of(text)
+	local state, version
+	if from then
+		state, version = match(text, '^(%S+) (%d+) %d+')
+	end
 	if state and RULES[state] then
-		return OPEN_STATES[state] or false
+		return OPEN_STATES[state] and version or false, history
 	end
 end
 
 local function due(keys, args)
 	local key = keys[1]
-	local prefix = prefix_of(key)
-	local timers = prefix .. 'timers'
+	local own = own_keys(key)
+	local timers = own.timers
 	local ids = call('ZRANGEBYSCORE', timers, '-inf', args[1], 'LIMIT', 0, args[3])
 	local answer = { call('ZCARD', timers) }
 	if #ids == 0 then
 		return answer
 	end
 	local delivered = delivered_to(key, args[4])
-	local orders, sets, removes = read_orders(prefix .. 'orders', ids, 1, #ids), 0, 0
+	local orders, sets, removes = read_orders(own.orders, ids, 1, #ids), 0, 0
+	local queued = {} -- by history: orders of one entry have the same, and reading the entry costs as much as it holds
 	for _, id in ipairs(ids) do
 		local text = orders[id]
-		local open = text and is_open(text)
-		if open then
+		local version, history = false, nil
+		if text then
+			version, history = open_order(text)
+		end
+		if version then
+			if queued[history] == nil then
+				queued[history] = is_queued(key, history, delivered) and 1 or 0
+			end
 			answer[#answer + 1] = id
-			answer[#answer + 1] = is_queued(key, text, delivered) and 1 or 0
+			answer[#answer + 1] = queued[history]
 			answer[#answer + 1] = text
 		end
-		if open == false then
+		if version == false then
 			removes = removes + 1
 			removed[removes] = id
 		else
@@ -617,17 +627,25 @@ local function due(keys, args)
 	return answer
 end
 
--- FCALL order_timer 1 <own stream> <id> <version> <due>
--- Sets the timer of an order that is still at this version and not settled. Answers 1 if so.
+-- FCALL order_timer 1 <own stream> { <id> <version> <due> } …
+-- Sets the timers of those orders that are still at this version and not settled. Answers how many that are.
 
 local function timer(keys, args)
-	local prefix = prefix_of(keys[1])
-	local text = call('HGET', prefix .. 'orders', args[1])
-	if not text or not is_open(text) or match(text, '^%S+ (%d+)') ~= args[2] then
-		return 0
+	local own, ids, sets = own_keys(keys[1]), {}, 0
+	for at = 1, #args, 3 do
+		ids[#ids + 1] = args[at]
 	end
-	call('ZADD', prefix .. 'timers', args[3], args[1])
-	return 1
+	local orders = read_orders(own.orders, ids, 1, #ids)
+	for at = 1, #args, 3 do
+		local id = args[at]
+		local version = orders[id] and open_order(orders[id])
+		if version and version == args[at + 1] then
+			set[sets + 1], set[sets + 2] = args[at + 2], id
+			sets = sets + 2
+		end
+	end
+	set_timers(own.timers, set, sets, removed, 0)
+	return sets / 2
 end
 
 -- ---- orders of earlier versions ----

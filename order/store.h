@@ -134,6 +134,7 @@ struct order_timer_op {
 	struct rt_batch_item item;
 	const char *order_id;
 	uint64_t version;
+	size_t stored_length; /* of the order's content */
 	int64_t due_ms;
 	void (*done)(struct order_timer_op *op, int status);
 };

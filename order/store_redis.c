@@ -1,10 +1,10 @@
 /* store_redis.c - the order store on Redis: the operations of functions.lua, as queues of commands
  * (runtime/redis). It defines how each operation is sent and how its answer is read.
  *
- *   place, move        many in one FCALL
- *   get                many in one HMGET
- *   list, due, timer   one FCALL each
- *   tail               XREAD; one that waits has its own connection, because it delays later commands */
+ *   place, move, timer   many in one FCALL
+ *   get                  many in one HMGET
+ *   list, due            one FCALL each
+ *   tail                 XREAD; one that waits has its own connection, because it delays later commands */
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,10 +21,10 @@
 #define IN_FLIGHT_MAX   4
 #define GATHER          64 /* waiting operations that start a second call beside the first */
 #define WAITING_MAX     100000
-#define GETS_MAX        64 /* in a command */
-#define TIMERS_MAX      256
-#define LISTS_MAX       4  /* a page takes up to a few milliseconds */
-#define TAIL_COUNT_MAX  64 /* entries; each may carry hundreds of events */
+#define GETS_MAX        64  /* in a command */
+#define TIMERS_MAX      256 /* in a call */
+#define LISTS_MAX       4   /* a page takes up to a few milliseconds */
+#define TAIL_COUNT_MAX  64  /* entries; each may carry hundreds of events */
 #define KEY_MAX         64
 #define WEIGHT_MAX                                                                                 \
 	(128 * 1024) /* bytes of content in a call, which go into one entry of the stream */
@@ -532,9 +532,11 @@ static void timer_encode(struct rt_store_run *run, const void *item)
 RT_STORE_END(timer_end, struct order_timer_op)
 
 static const struct rt_store_step timer_step = {
-	.count_max = 1,
-	.in_flight_max = TIMERS_MAX,
+	.count_max = TIMERS_MAX,
+	.in_flight_max = 1,
 	.waiting_max = WAITING_MAX,
+	.weight_max = WEIGHT_MAX, /* of the orders that are read */
+	.whole_answer = true,
 	.function = "timer",
 	.encode = timer_encode,
 	.end = timer_end,
@@ -744,6 +746,7 @@ void order_store_due(struct order_store *store, struct order_due_op *op)
 
 void order_store_timer(struct order_store *store, struct order_timer_op *op)
 {
+	op->item.weight = op->stored_length;
 	rt_store_add(store->timer, op);
 }
 

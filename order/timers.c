@@ -2,7 +2,8 @@
  *
  *   every every_ms   look → due_listed: each due order is leased to this instance
  *     order_timer_input says what its timer means
- *       queued       inventory has not read its request yet: late, not lost; the timer is set again
+ *       queued       inventory has not read its request yet: late, not lost; the timer is set again,
+ *                    together with those of the others in the list
  *       else         store->move: asked again, or expired
  *     the last one has ended → look again at once if there may be more, else at the next tick
  *
@@ -129,6 +130,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 	if (due->input == ORDER_IN_REQUEST_UNANSWERED && found->queued) {
 		due->timer.order_id = due->order_id;
 		due->timer.version = record->version;
+		due->timer.stored_length = record->placed_length + record->detail_length;
 		due->timer.due_ms = next_due(order, record, now_ms, record->attempt);
 		due->timer.done = timer_set;
 		order_store_timer(order->store, &due->timer);

@@ -1123,14 +1123,22 @@ static void timer_set(struct order_timer_op *op, int status)
 	ended();
 }
 
+static void begin_timer(const char *order_id, uint64_t version, size_t stored_length,
+			int64_t due_ms)
+{
+	struct call *call = begin(order_id);
+
+	call->op.timer = (struct order_timer_op){ .order_id = call->order_id,
+						  .version = version,
+						  .stored_length = stored_length,
+						  .due_ms = due_ms,
+						  .done = timer_set };
+	order_store_timer(f->store, &call->op.timer);
+}
+
 static void set_timer(uint64_t version, int64_t due_ms)
 {
-	struct call *call = begin("ord_a");
-
-	call->op.timer = (struct order_timer_op){
-		.order_id = call->order_id, .version = version, .due_ms = due_ms, .done = timer_set
-	};
-	order_store_timer(f->store, &call->op.timer);
+	begin_timer("ord_a", version, 0, due_ms);
 	run();
 }
 
@@ -1144,6 +1152,33 @@ static void test_timer(void)
 	put_state(ORDER_CANCELLED);
 	set_timer(4, 600);
 	CU_ASSERT_EQUAL(timer_of("ord_a"), 77);
+}
+
+/* What is due at the same time is set in one call, as long as the orders are small. */
+static void test_timers_together(void)
+{
+	long long before;
+
+	put_all("abcd");
+	move_as("ord_b", ORDER_IN_INVENTORY_UNAVAILABLE, ORDER_MOVED);
+	before = function_calls();
+	begin_timer("ord_a", 1, 0, 500);
+	begin_timer("ord_b", 2, 0, 501); /* settled */
+	begin_timer("ord_none", 1, 0, 502);
+	begin_timer("ord_c", 2, 0, 503); /* not at this version */
+	begin_timer("ord_d", 1, 0, 504);
+	run();
+	CU_ASSERT_EQUAL(function_calls() - before, 1);
+	CU_ASSERT_EQUAL(timer_of("ord_a"), 500);
+	CU_ASSERT_EQUAL(timer_of("ord_b"), -1);
+	CU_ASSERT_EQUAL(timer_of("ord_c"), NOW + 2000);
+	CU_ASSERT_EQUAL(timer_of("ord_d"), 504);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %stimers", KEY), 3);
+	for (int i = 0; i < 6; i++)
+		begin_timer("ord_a", 1, LARGE, 600 + i);
+	run();
+	CU_ASSERT_EQUAL(function_calls() - before, 4); /* of 128 kB at most */
+	CU_ASSERT_EQUAL(timer_of("ord_a"), 605);
 }
 
 /* ---- tail and trim ---- */
@@ -1616,6 +1651,7 @@ int main(void)
 		{ "what is due is leased", test_due },
 		{ "late is not lost", test_due_queued },
 		{ "a timer is set again", test_timer },
+		{ "timers are set together", test_timers_together },
 		{ "the tail of the stream", test_tail },
 		{ "the position of a published batch is reported", test_published },
 		{ "a move answers the history when it is wanted", test_history },
