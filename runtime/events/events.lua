@@ -257,7 +257,8 @@ end
 
 -- At least the number of events in the stream: an entry that was added by hand may begin their numbers anew.
 local function events_held(stream)
-	return stream.first_n and math.max(stream.n - stream.first_n + 1, stream.length) or 0
+	local events = stream.first_n and stream.n - stream.first_n + 1 or 0
+	return events > stream.length and events or stream.length
 end
 
 -- The cached start may be from before the last trimming: it is read again before the answer is true.
