@@ -154,12 +154,15 @@ end
 
 local IDS = 4 -- the order id of request i is args[IDS + i]
 local RESERVE = 114 -- the byte 'r': a library has no 'string' yet while it is loaded
--- Lines as a flat list { sku, quantity, … }, cached, since many orders have the same lines.
+-- Lines as a flat list { sku, quantity, … }, cached, since many orders have the same lines. `damaged` is set if a
+-- SKU occurs twice.
 local LINES_MAX = 4096
 local lines_known, lines_count = {}, 0
 local function lines_of(text)
-	local list, n = {}, 0
+	local list, n, seen = {}, 0, {}
 	for sku, quantity in string.gmatch(text, '([^ =]+)=(%d+)') do
+		list.damaged = list.damaged or seen[sku]
+		seen[sku] = true
 		list[n + 1], list[n + 2] = sku, quantity + 0
 		n = n + 2
 	end
@@ -221,7 +224,9 @@ local function take_effect(rule, text)
 		return true
 	end
 	local list = lines_known[text] or lines_of(text)
-	if effect == 'T' then
+	if list.damaged then
+		return false, 'the reservation is damaged'
+	elseif effect == 'T' then
 		local reserved = shift(counters, list, AVAILABLE, RESERVED)
 		if reserved then
 			return true

@@ -581,6 +581,8 @@ static void damage_stays_alone(void)
 		  STOCK_REQ_RELEASE },
 		{ "one line of two is not reserved", "5 2 0 7 1", "RESERVED 1 5 bad=2 gone=1",
 		  STOCK_REQ_RELEASE },
+		{ "two lines together hold more than is reserved", "5 3 0 8 1",
+		  "RESERVED 1 5 bad=2 bad=2", STOCK_REQ_RELEASE },
 		{ "an unknown state", "5 2 0 7 1", "SOLD 1 5 bad=2", STOCK_REQ_RELEASE },
 		{ "a record that is none", "5 2 0 7 1", "hello", STOCK_REQ_RELEASE },
 		{ "a record with a version that is none", "5 2 0 7 1",
