@@ -301,7 +301,8 @@ end
 --   due: when the timer of an order that waits for inventory runs out; extras: how many operations have any
 --   (a value is '' if absent). Then the entries to acknowledge: if an order is unknown none is acknowledged,
 --   because that is a fault to look at.
--- Answers { text, before, last, order, … }. The text has a line for each operation: 'U' for an unknown order, else
+-- Answers { text, before, last, size, order, … }. `size`: the bytes of an order that moved, on average; 0 if none
+-- did. The text has a line for each operation: 'U' for an unknown order, else
 -- the outcome (M moved or asked again, S stays, F refused, V another version), the letter of the state,
 -- <version> and, only for M, a space and the ms since the order was placed, then a space and the history if it
 -- is wanted.
@@ -355,7 +356,7 @@ end
 -- order that moves its operation, its step, its history and where that ends; pairs for HSET and ZADD, ids for ZREM.
 local texts, answers, moves, taken, histories, tos, set, removed = nil, {}, {}, {}, {}, {}, {}, {}
 local extras -- positions in the arguments, by operation; nil: there are none
-local unknown -- true if an order is unknown
+local unknown, bytes -- true if an order is unknown; of the orders that moved
 
 -- Reads the positions of n operations' extras; returns the position behind them.
 local function read_extras(args, n)
@@ -452,7 +453,8 @@ local function move_some(stream, args, from, to)
 	stream:publish(args[1], args[2], batch, m, write_moved, args)
 	call('HSET', stream.own.orders, unpack(written, 1, 2 * m))
 	for k = 1, m do
-		texts[moves[k]] = written[2 * k]
+		local text = written[2 * k]
+		texts[moves[k]], bytes = text, bytes + #text
 	end
 	return m
 end
@@ -460,7 +462,7 @@ end
 local function move(keys, args)
 	local n = #args[4]
 	local acks = MOVE_ARGS + n + 1
-	extras, unknown = nil, false
+	extras, unknown, bytes = nil, false, 0
 	if args[6] ~= '0' then
 		acks = read_extras(args, n)
 	end
@@ -487,9 +489,9 @@ local function move(keys, args)
 	if #args >= acks and not unknown then
 		acknowledge(keys, GROUP, args, acks)
 	end
-	local answer = { text, '', '' }
+	local answer = { text, '', '', 0 }
 	if moved > 0 then
-		answer[2], answer[3] = before, stream.last
+		answer[2], answer[3], answer[4] = before, stream.last, bytes / moved
 	end
 	if args[5] ~= '-' and find(args[5], 'w', 1, true) then
 		for i = 1, n do

@@ -67,7 +67,7 @@ struct order_move_op {
 	 * Expired): stored as detail. Empty: such an event carries the stored detail. */
 	const uint8_t *data;
 	size_t data_length;
-	size_t stored_length; /* of the order's content, when it is published again; else 0 */
+	size_t stored_length; /* of the order's content, when it is published again; 0: not known */
 	int64_t now_ms, retry_due_ms;
 	const char *traceparent;
 	/* The event that is the input. Its entry is acknowledged in the same step, whatever the outcome, except

@@ -28,6 +28,7 @@
 #define KEY_MAX         64
 #define WEIGHT_MAX                                                                                 \
 	(128 * 1024) /* bytes of content in a call, which go into one entry of the stream */
+#define ORDER_BYTES_MAX (16 * 1024) /* the limits of a request allow no larger order */
 #define INVENTORY_GROUP "inventory" /* reads ours, and answers */
 
 struct order_store {
@@ -38,6 +39,7 @@ struct order_store {
 	void *published_user;
 	char events_key[KEY_MAX], inventory_key[KEY_MAX], orders_key[KEY_MAX];
 	char length_max[24];
+	size_t order_bytes; /* of an order that moves, as far as is known: it is read and written whole */
 	int64_t timeout_ms;
 	struct rt_store_queue *place, *move, *get, *list, *due, *timer;
 	char placed_history[80]; /* of the order whose answer is being passed on */
@@ -315,16 +317,26 @@ static const char *read_outcome(struct order_move_op *op, const char *text)
 	return end + strcspn(end, "\n");
 }
 
+/* How large the orders of the next calls are is not known before they are read, so it is taken from those before: it
+ * rises at once and falls slowly, and a call carries at most WEIGHT_MAX of that. */
+static void note_size(struct order_store *store, int64_t size)
+{
+	if (size > 0)
+		store->order_bytes =
+			RT_MAX((size_t)size, store->order_bytes - store->order_bytes / 8);
+}
+
 static bool move_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
-	bool good = rt_reply_is_array(reply, 3) && rt_reply_is_string(reply->element[0]);
+	bool good = rt_reply_is_array(reply, 4) && rt_reply_is_string(reply->element[0]);
 
-	run->read = 3;
+	run->read = 4;
 	if (*status == RT_OK && !good)
 		*status = RT_PROTOCOL;
 	if (*status != RT_OK)
 		return false;
 	run->text = reply->element[0]->str;
+	note_size(run->user, rt_reply_int(reply->element[3]));
 	report_published(run->user, reply->element[1], reply->element[2]);
 	/* If an order is unknown nothing was acknowledged. */
 	if (run->text[0] == 'U' || strstr(run->text, "\nU") != NULL) {
@@ -717,7 +729,8 @@ void order_store_place(struct order_store *store, struct order_place_op *op)
 void order_store_move(struct order_store *store, struct order_move_op *op)
 {
 	op->history = NULL;
-	op->item.weight = op->data_length + op->stored_length;
+	op->item.weight =
+		op->data_length + (op->stored_length > 0 ? op->stored_length : store->order_bytes);
 	op->item.unit = op->event == NULL ? NULL : rt_event_entry(op->event);
 	rt_store_add(store->move, op);
 }
@@ -765,6 +778,7 @@ int order_store_new(struct rt_loop *loop, const struct order_store_options *opti
 	int rc;
 
 	store->loop = loop;
+	store->order_bytes = ORDER_BYTES_MAX;
 	store->timeout_ms = options->redis->timeout_ms;
 	snprintf(store->events_key, sizeof(store->events_key), "order:{%d}:events",
 		 options->partition);

@@ -15,7 +15,12 @@ struct rt_batch {
 	bool freed;                     /* while the task was queued: the task frees */
 };
 
-/* The number and weight of the next items that go together: a unit, or a single item. */
+static bool too_heavy(const struct rt_batch *batch, size_t weight)
+{
+	return batch->options.weight_max > 0 && weight > batch->options.weight_max;
+}
+
+/* The number and weight of the next items that go together: a unit, as much of it as fits in a run, or a single item. */
 static size_t unit_size(const struct rt_batch *batch, size_t *ret_weight)
 {
 	const struct rt_list *link = batch->waiting.next;
@@ -27,7 +32,8 @@ static size_t unit_size(const struct rt_batch *batch, size_t *ret_weight)
 		const struct rt_batch_item *item =
 			RT_CONTAINER_OF(link, struct rt_batch_item, link);
 
-		if (count > 0 && (unit == NULL || item->unit != unit))
+		if (count > 0 && (unit == NULL || item->unit != unit ||
+				  too_heavy(batch, *ret_weight + item->weight)))
 			break;
 		*ret_weight += item->weight;
 		count++;
@@ -47,8 +53,7 @@ static struct rt_batch_run *batch_take(struct rt_batch *batch)
 
 		weight += unit_weight;
 		if (run->count > 0 &&
-		    (run->count + count > batch->options.count_max ||
-		     (batch->options.weight_max > 0 && weight > batch->options.weight_max)))
+		    (run->count + count > batch->options.count_max || too_heavy(batch, weight)))
 			break;
 		run->count += count;
 		while (count-- > 0)

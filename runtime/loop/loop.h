@@ -147,7 +147,7 @@ struct rt_batch_run {
 };
 struct rt_batch_options {
 	size_t count_max;     /* items in a run */
-	size_t weight_max;    /* of all items of a run, unless it is a single unit; 0: no limit */
+	size_t weight_max;    /* of all items of a run, unless it is a single item; 0: no limit */
 	size_t in_flight_max; /* runs under way */
 	size_t gather;        /* items that a further run is worth; 0: one */
 	size_t waiting_max;   /* items waiting; rt_batch_add refuses one more */

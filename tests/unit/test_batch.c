@@ -157,9 +157,9 @@ static void units_and_weights(void)
 		{ "weight limits a run", "abcd.!.", "ab|cd|", "....", "5533", 8, 10 },
 		{ "exactly the limit", "abc.!.", "ab|c|", "...", "551", 8, 10 },
 		{ "a heavy one goes alone", "abc.!.!.", "a|b|c|", "...", "191", 8, 5 },
-		{ "a heavy unit goes alone, in one", "abcde.!.!.", "a|bcd|e|", ".xxx.", "13331", 8,
+		{ "a unit that is too heavy is split", "abcde.!.", "abc|de|", ".xxx.", "13331", 8,
 		  8 },
-		{ "a unit that is too heavy waits for the next", "abcde.!.", "ab|cde|", "xxyy.",
+		{ "a unit that does not fit waits for the next", "abcde.!.", "ab|cde|", "xxyy.",
 		  "33331", 8, 8 },
 		{ "without a limit weights do not count", "abc.", "abc|", "...", "999", 8, 0 },
 	};

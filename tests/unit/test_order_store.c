@@ -575,6 +575,45 @@ static void test_large_contents(void)
 			(long long)(LARGE + strlen(head("ord_f")) + strlen("\n60000\n")));
 }
 
+#define TWELVE "abcdefghijkl"
+
+/* The number of calls in which twelve orders move that are ready at the same time. */
+static int calls_of_moves(enum order_input input)
+{
+	long long before = function_calls();
+	int first = f->count;
+
+	for (const char *at = TWELVE; *at != '\0'; at++)
+		send_move(begin_move((char[]){ 'o', 'r', 'd', '_', *at, '\0' }, input));
+	run();
+	for (int i = first; i < f->count; i++)
+		expect_outcome(&f->calls[i], ORDER_MOVED);
+	return (int)(function_calls() - before);
+}
+
+/* A move reads and writes the whole order: of large ones few go in a call, as soon as their size is known. */
+static void test_moves_of_large_orders(void)
+{
+	static char content[20000 + 1];
+
+	put_all(TWELVE);
+	CU_ASSERT_EQUAL(calls_of_moves(ORDER_IN_INVENTORY_RESERVED), 2); /* of unknown size */
+	for (const char *at = TWELVE; *at != '\0'; at++) {
+		const char order_id[] = { 'o', 'r', 'd', '_', *at, '\0' };
+
+		move_as(order_id, ORDER_IN_HOLD_RAN_OUT, ORDER_MOVED);
+		move_as(order_id, ORDER_IN_INVENTORY_RELEASED, ORDER_MOVED);
+	}
+	CU_ASSERT_EQUAL(calls_of_moves(ORDER_IN_INVENTORY_RESERVED), 1); /* small */
+	redis_server_do(&shared, "DEL %sorders %stimers", KEY, KEY);
+	memset(content, 'x', sizeof(content) - 1);
+	for (const char *at = TWELVE; *at != '\0'; at++)
+		place((char[]){ 'o', 'r', 'd', '_', *at, '\0' }, content, true);
+	run();
+	(void)calls_of_moves(ORDER_IN_INVENTORY_RESERVED);
+	CU_ASSERT_EQUAL(calls_of_moves(ORDER_IN_CANCEL), 2); /* of 128 kB at most */
+}
+
 /* The stream ends an hour ahead of the clock: its ids continue there; records and events have the time. */
 static void test_a_stream_ahead_of_the_clock(void)
 {
@@ -895,6 +934,22 @@ static void test_acknowledged_within(void)
 static bool none_pending(void)
 {
 	return pending_foreign() == 0;
+}
+
+/* The answers of one entry whose orders may be too large for one call go in several, and are acknowledged. */
+static void test_an_entry_about_large_orders(void)
+{
+	put_all(TWELVE);
+	deliver();
+	add_answers("ord_a/1 ord_b/1 ord_c/1 ord_d/1 ord_e/1 ord_f/1 ord_g/1 ord_h/1 ord_i/1 "
+		    "ord_j/1 ord_k/1 ord_l/1");
+	for (size_t i = 0; i < strlen(TWELVE); i++)
+		(void)answer_next();
+	run();
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 1 + 2);
+	for (int i = 0; i < f->count; i++)
+		CU_ASSERT_EQUAL(f->calls[i].result.status, RT_OK);
+	run_until_so(f->loop, none_pending);
 }
 
 /* One order is unknown: the others are done, and nothing is acknowledged in that step. */
@@ -1637,6 +1692,7 @@ int main(void)
 		{ "times and traces are an order's own", test_place_with_times_and_traces },
 		{ "ids that come several times in a call", test_place_repeats_in_one_call },
 		{ "large contents go few at a time", test_large_contents },
+		{ "moves of large orders go few at a time", test_moves_of_large_orders },
 		{ "a stream ahead of the clock tells the time", test_a_stream_ahead_of_the_clock },
 		{ "Redis runs every rule", test_every_rule },
 		{ "a life, from placed to settled", test_life },
@@ -1645,6 +1701,7 @@ int main(void)
 		{ "moves in one batch see each other", test_moves_in_one_batch },
 		{ "an order twice in one call", test_an_order_twice_in_one_call },
 		{ "the acknowledgement is in the step", test_acknowledged_within },
+		{ "an entry about large orders", test_an_entry_about_large_orders },
 		{ "an unknown order among others", test_unknown_among_others },
 		{ "damaged orders spoil no other", test_damaged_orders },
 		{ "pages of a customer's orders", test_list },
