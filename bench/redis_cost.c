@@ -48,11 +48,11 @@ static const struct run {
 } runs[] = {
 	{ "64", 64, 448, false },
 	{ "10", 10, 250, false },
-	{ "1", 1, 100, false },
-	{ "lone", 1, 100, true },
+	{ "1", 1, 300, false },
+	{ "lone", 1, 300, true },
 };
 /* Orders whose requests inventory does not read. */
-static const struct run waiting = { "waiting", 256, 256, false };
+static const struct run waiting = { "waiting", 1024, 1024, false };
 
 struct side {
 	struct rt_redis_options options;
