@@ -4,6 +4,8 @@
  *     item_done …                its result is kept until the last one has come
  *       send_answer
  *   batch_cancelled              the caller has gone */
+#include <string.h>
+
 #include "check.h"
 #include "gateway_internal.h"
 
@@ -16,8 +18,7 @@ struct batch_item {
 	struct gateway_placing placing;
 	struct batch *batch;
 	bool placing_now;
-	gateway_order *order; /* owned; NULL: `error` says why */
-	Google__Rpc__Status *error;
+	gateway_result result; /* its content is owned; not set yet */
 };
 
 struct batch {
@@ -31,41 +32,28 @@ struct batch {
 static void batch_free(struct batch *batch)
 {
 	for (size_t i = 0; i < batch->count; i++) {
-		struct batch_item *item = &batch->items[i];
+		gateway_result *result = &batch->items[i].result;
 
-		if (item->order != NULL)
-			tandem__order__v1__order__free_unpacked(item->order, NULL);
-		if (item->error != NULL)
-			google__rpc__status__free_unpacked(item->error, NULL);
+		if (result->result_case == TANDEM__ORDER__V1__PACKED_ORDER_RESULT__RESULT_ORDER)
+			free(result->order.data);
+		if (result->result_case == TANDEM__ORDER__V1__PACKED_ORDER_RESULT__RESULT_ERROR)
+			google__rpc__status__free_unpacked(result->error, NULL);
 	}
 	free(batch);
 }
 
 static void send_answer(struct batch *batch)
 {
-	Tandem__Order__V1__BatchPlaceOrdersResponse response =
-		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_RESPONSE__INIT;
-	Tandem__Order__V1__PlaceOrderResult *results = rt_alloc(batch->count * sizeof(*results));
-	Tandem__Order__V1__PlaceOrderResult **list = rt_alloc(batch->count * sizeof(*list));
+	Tandem__Order__V1__PackedBatchPlaceOrdersResponse response =
+		TANDEM__ORDER__V1__PACKED_BATCH_PLACE_ORDERS_RESPONSE__INIT;
+	gateway_result **list = rt_alloc(batch->count * sizeof(*list));
 
-	for (size_t i = 0; i < batch->count; i++) {
-		tandem__order__v1__place_order_result__init(&results[i]);
-		list[i] = &results[i];
-		if (batch->items[i].order != NULL) {
-			results[i].result_case =
-				TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER;
-			results[i].order = batch->items[i].order;
-		} else {
-			results[i].result_case =
-				TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ERROR;
-			results[i].error = batch->items[i].error;
-		}
-	}
+	for (size_t i = 0; i < batch->count; i++)
+		list[i] = &batch->items[i].result;
 	response.n_orders = batch->count;
 	response.orders = list;
 	batch->closure(&response.base, batch->call);
 	free(list);
-	free(results);
 }
 
 static void end_if_done(struct batch *batch)
@@ -77,7 +65,7 @@ static void end_if_done(struct batch *batch)
 	rt_call_on_cancel(batch->call, NULL, NULL);
 	if (batch->unavailable_count == batch->count) {
 		/* No item is at fault: the caller should try the whole call again. */
-		rt_status_from_proto(&status, batch->items[0].error);
+		rt_status_from_proto(&status, batch->items[0].result.error);
 		rt_call_fail(batch->call, &status);
 		rt_status_done(&status);
 	} else {
@@ -86,33 +74,27 @@ static void end_if_done(struct batch *batch)
 	batch_free(batch);
 }
 
-static gateway_order *copy_order(const gateway_order *order)
-{
-	size_t length = tandem__order__v1__order__get_packed_size(order);
-	uint8_t *bytes = rt_alloc(length + 1);
-	gateway_order *copy;
-
-	tandem__order__v1__order__pack(order, bytes);
-	copy = tandem__order__v1__order__unpack(NULL, length, bytes);
-	free(bytes);
-	return copy;
-}
-
-static void keep_result(struct batch_item *item, const gateway_order *order,
+static void keep_result(struct batch_item *item, const ProtobufCBinaryData *order,
 			const struct rt_status *status)
 {
+	gateway_result *result = &item->result;
+
 	item->placing_now = false;
 	item->batch->pending--;
 	if (order != NULL) {
-		item->order = copy_order(order);
+		result->result_case = TANDEM__ORDER__V1__PACKED_ORDER_RESULT__RESULT_ORDER;
+		result->order.data = rt_alloc(order->len + 1);
+		result->order.len = order->len;
+		memcpy(result->order.data, order->data, order->len);
 		return;
 	}
-	item->error = rt_status_to_proto(status);
+	result->result_case = TANDEM__ORDER__V1__PACKED_ORDER_RESULT__RESULT_ERROR;
+	result->error = rt_status_to_proto(status);
 	if (status->code == RT_CODE_UNAVAILABLE)
 		item->batch->unavailable_count++;
 }
 
-static void item_done(struct gateway_placing *placing, const gateway_order *order,
+static void item_done(struct gateway_placing *placing, const ProtobufCBinaryData *order,
 		      const struct rt_status *status)
 {
 	struct batch_item *item = RT_CONTAINER_OF(placing, struct batch_item, placing);
@@ -150,6 +132,7 @@ void gateway_batch_place_orders(struct gateway *gateway, const ProtobufCMessage 
 		struct batch_item *item = &batch->items[i];
 		struct rt_status status = { 0 };
 
+		tandem__order__v1__packed_order_result__init(&item->result);
 		item->batch = batch;
 		item->placing.request = request->requests[i];
 		item->placing.traceparent = traceparent;

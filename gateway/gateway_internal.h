@@ -17,7 +17,7 @@
 /* The RetryInfo that UNAVAILABLE gets when it came without one. */
 #define GATEWAY_RETRY_MS 200
 
-typedef Tandem__Order__V1__Order gateway_order;
+typedef Tandem__Order__V1__PackedOrderResult gateway_result;
 typedef Tandem__Order__V1__PlaceOrderRequest gateway_place_request;
 
 /* A service as the gateway serves it: the descriptor of its client, and its own invoke. */
@@ -68,8 +68,8 @@ struct gateway_placing {
 	const char *traceparent;              /* of the caller; NULL: none */
 	int64_t remaining_ms; /* until the caller's deadline; INT64_MAX: it has none */
 	int64_t wait_max_ms;  /* for its decision; 0: until the deadline */
-	/* `order` is NULL when it was not placed; then `status` says why. Both are borrowed. */
-	void (*done)(struct gateway_placing *placing, const gateway_order *order,
+	/* `order` is a packed Order; NULL: it was not placed, and `status` says why. Both are borrowed. */
+	void (*done)(struct gateway_placing *placing, const ProtobufCBinaryData *order,
 		     const struct rt_status *status);
 	/* Private to placing.c. */
 	struct gateway *gateway;

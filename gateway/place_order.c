@@ -7,17 +7,17 @@ struct place {
 	ProtobufCClosure closure;
 };
 
-static void place_done(struct gateway_placing *placing, const gateway_order *order,
+static void place_done(struct gateway_placing *placing, const ProtobufCBinaryData *order,
 		       const struct rt_status *status)
 {
 	struct place *place = RT_CONTAINER_OF(placing, struct place, placing);
 
 	rt_call_on_cancel(place->call, NULL, NULL);
 	if (order != NULL) {
-		Tandem__Order__V1__PlaceOrderResponse response =
-			TANDEM__ORDER__V1__PLACE_ORDER_RESPONSE__INIT;
+		gateway_result response = TANDEM__ORDER__V1__PACKED_ORDER_RESULT__INIT;
 
-		response.order = (void *)(uintptr_t)order;
+		response.result_case = TANDEM__ORDER__V1__PACKED_ORDER_RESULT__RESULT_ORDER;
+		response.order = *order;
 		place->closure(&response.base, place->call);
 	} else {
 		rt_call_fail(place->call, status);

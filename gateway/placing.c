@@ -68,7 +68,7 @@ static void placing_remove(struct gateway_placing *placing)
 		send_soon(gateway);
 }
 
-static void placing_end(struct gateway_placing *placing, const gateway_order *order,
+static void placing_end(struct gateway_placing *placing, const ProtobufCBinaryData *order,
 			const struct rt_status *status)
 {
 	placing_remove(placing);
@@ -111,7 +111,7 @@ static void end_answered(struct gateway_placing *placing,
 
 	switch (answer->result_case) {
 	case TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER:
-		placing_end(placing, answer->order, &ok);
+		placing_end(placing, &answer->order, &ok);
 		break;
 	case TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ERROR:
 		rt_status_from_proto(&status, answer->error);

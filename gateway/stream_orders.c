@@ -43,20 +43,20 @@ static void item_free(struct item *item)
 	free(item);
 }
 
-static void send_answer(struct stream *stream, uint64_t sequence, const gateway_order *order,
+static void send_answer(struct stream *stream, uint64_t sequence, const ProtobufCBinaryData *order,
 			const struct rt_status *status)
 {
-	Tandem__Order__V1__StreamOrdersResponse response =
-		TANDEM__ORDER__V1__STREAM_ORDERS_RESPONSE__INIT;
-	Tandem__Order__V1__PlaceOrderResult result = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__INIT;
+	Tandem__Order__V1__PackedStreamOrdersResponse response =
+		TANDEM__ORDER__V1__PACKED_STREAM_ORDERS_RESPONSE__INIT;
+	gateway_result result = TANDEM__ORDER__V1__PACKED_ORDER_RESULT__INIT;
 	Google__Rpc__Status *error = NULL;
 
 	if (order != NULL) {
-		result.result_case = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER;
-		result.order = (void *)(uintptr_t)order;
+		result.result_case = TANDEM__ORDER__V1__PACKED_ORDER_RESULT__RESULT_ORDER;
+		result.order = *order;
 	} else {
 		error = rt_status_to_proto(status);
-		result.result_case = TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ERROR;
+		result.result_case = TANDEM__ORDER__V1__PACKED_ORDER_RESULT__RESULT_ERROR;
 		result.error = error;
 	}
 	response.order = &result;
@@ -103,7 +103,7 @@ static void stream_drained(struct rt_call *call, void *user)
 	stream_go_on(stream);
 }
 
-static void item_done(struct gateway_placing *placing, const gateway_order *order,
+static void item_done(struct gateway_placing *placing, const ProtobufCBinaryData *order,
 		      const struct rt_status *status)
 {
 	struct item *item = RT_CONTAINER_OF(placing, struct item, placing);

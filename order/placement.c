@@ -111,14 +111,15 @@ static void send_message(struct placement *placement, size_t count)
 	struct rt_list *link = placement->answered.next;
 
 	for (size_t i = 0; i < count; i++, link = link->next) {
-		const struct item *item = RT_CONTAINER_OF(link, struct item, link);
+		struct item *item = RT_CONTAINER_OF(link, struct item, link);
 		Tandem__Order__V1__PlacementAnswer *answer = &answers[i];
 
 		tandem__order__v1__placement_answer__init(answer);
 		answer->number = item->number;
 		if (item->placing.status.code == 0) {
 			answer->result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER;
-			answer->order = item->placing.result;
+			answer->order.data = order_pack(&item->arena, &item->placing.result->base,
+							&answer->order.len);
 		} else {
 			answer->result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ERROR;
 			answer->error = rt_status_to_proto(&item->placing.status);

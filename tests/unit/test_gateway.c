@@ -15,6 +15,7 @@
 #define TRACE     "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 typedef gateway_place_request place_request;
+typedef Tandem__Order__V1__Order order_message;
 
 /* ---- the order service behind ---- */
 
@@ -93,14 +94,20 @@ static struct kept *keep(struct kept *list, size_t *count, struct rt_call *call,
 	return kept;
 }
 
-/* The order made of a request: its id is the request's id, its version 1. */
-static void make_order(gateway_order *order, const place_request *request)
+/* The order made of a request, packed: its id is the request's id, its version 1. */
+static ProtobufCBinaryData make_order(const place_request *request)
 {
-	tandem__order__v1__order__init(order);
-	order->order_id = request->request_id;
-	order->customer_id = request->customer_id;
-	order->status = (Tandem__Order__V1__OrderStatus)fake.status;
-	order->version = 1;
+	order_message order = TANDEM__ORDER__V1__ORDER__INIT;
+	ProtobufCBinaryData packed;
+
+	order.order_id = request->request_id;
+	order.customer_id = request->customer_id;
+	order.status = (Tandem__Order__V1__OrderStatus)fake.status;
+	order.version = 1;
+	packed.len = tandem__order__v1__order__get_packed_size(&order);
+	packed.data = rt_alloc(packed.len);
+	tandem__order__v1__order__pack(&order, packed.data);
+	return packed;
 }
 
 /* Answers some of a message's items, each as its customer_id says. */
@@ -109,7 +116,6 @@ static void send_answers(size_t index, size_t first, size_t count)
 	struct kept_message *kept = &fake.messages[index];
 	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
 	Tandem__Order__V1__PlacementAnswer answers[GATEWAY_BATCH_MAX], *list[GATEWAY_BATCH_MAX];
-	gateway_order orders[GATEWAY_BATCH_MAX];
 	struct rt_status refusal = { 0 };
 	Google__Rpc__Status *error;
 
@@ -127,14 +133,16 @@ static void send_answers(size_t index, size_t first, size_t count)
 			answers[i].result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ERROR;
 			answers[i].error = error;
 		} else if (strcmp(item->request->customer_id, "nothing") != 0) {
-			make_order(&orders[i], item->request);
 			answers[i].result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER;
-			answers[i].order = &orders[i];
+			answers[i].order = make_order(item->request);
 		}
 	}
 	response.n_answers = count;
 	response.answers = list;
 	fake.streams[kept->stream].closure(&response.base, fake.streams[kept->stream].call);
+	for (size_t i = 0; i < count; i++)
+		if (answers[i].result_case == TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER)
+			free(answers[i].order.data);
 	google__rpc__status__free_unpacked(error, NULL);
 	rt_status_done(&refusal);
 }
@@ -230,7 +238,7 @@ static void fake_get_order(Tandem__Order__V1__OrderService_Service *service,
 			   Tandem__Order__V1__GetOrderResponse_Closure closure, void *data)
 {
 	Tandem__Order__V1__GetOrderResponse response = TANDEM__ORDER__V1__GET_ORDER_RESPONSE__INIT;
-	gateway_order order = TANDEM__ORDER__V1__ORDER__INIT;
+	order_message order = TANDEM__ORDER__V1__ORDER__INIT;
 
 	(void)service;
 	look_at(data);
@@ -532,7 +540,7 @@ static void send_state(size_t index, const char *order_id, int status)
 {
 	Tandem__Order__V1__WatchOrderResponse response =
 		TANDEM__ORDER__V1__WATCH_ORDER_RESPONSE__INIT;
-	gateway_order order = TANDEM__ORDER__V1__ORDER__INIT;
+	order_message order = TANDEM__ORDER__V1__ORDER__INIT;
 
 	CU_ASSERT_FATAL(index < fake.watch_count && !fake.watches[index].cancelled);
 	order.order_id = (char *)(uintptr_t)order_id;

@@ -749,9 +749,14 @@ static void placement_came(struct rt_client_op *op, const ProtobufCMessage *mess
 		stream->answers++;
 		stream->of[number].times++;
 		if (answer->result_case == TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER) {
-			stream->of[number].status = (int)answer->order->status;
+			Tandem__Order__V1__Order *order = tandem__order__v1__order__unpack(
+				NULL, answer->order.len, answer->order.data);
+
+			CU_ASSERT_PTR_NOT_NULL_FATAL(order);
+			stream->of[number].status = (int)order->status;
 			snprintf(stream->of[number].order_id, ORDER_ID_LENGTH + 1, "%s",
-				 answer->order->order_id);
+				 order->order_id);
+			tandem__order__v1__order__free_unpacked(order, NULL);
 			continue;
 		}
 		rt_status_from_proto(&status, answer->error);
