@@ -134,12 +134,12 @@ void gateway_batch_place_orders(struct gateway *gateway, const ProtobufCMessage 
 
 		tandem__order__v1__packed_order_result__init(&item->result);
 		item->batch = batch;
-		item->placing.request = request->requests[i];
 		item->placing.traceparent = traceparent;
 		item->placing.remaining_ms = remaining_ms;
 		item->placing.wait_max_ms = WAIT_MAX_MS;
 		item->placing.done = item_done;
-		item->placing_now = gateway_place(gateway, &item->placing, &status);
+		item->placing_now =
+			gateway_place(gateway, &item->placing, request->requests[i], &status);
 		if (!item->placing_now)
 			keep_result(item, NULL, &status);
 		rt_status_done(&status);

@@ -76,5 +76,7 @@ void gateway_free(struct gateway *gateway)
 	if (gateway == NULL)
 		return;
 	gateway_streams_free(gateway);
+	gateway_route_done(&gateway->order);
+	gateway_route_done(&gateway->inventory);
 	free(gateway);
 }

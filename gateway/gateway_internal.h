@@ -20,9 +20,12 @@
 typedef Tandem__Order__V1__PackedOrderResult gateway_result;
 typedef Tandem__Order__V1__PlaceOrderRequest gateway_place_request;
 
-/* A service as the gateway serves it: the descriptor of its client, and its own invoke. */
+/* A service as the gateway serves it: the descriptor of its client, but that PlaceOrder's request comes
+ * unread, and its own invoke. */
 struct gateway_service {
 	ProtobufCService base;
+	ProtobufCServiceDescriptor descriptor;
+	ProtobufCMethodDescriptor *methods; /* the descriptor's */
 	struct gateway *gateway;
 	ProtobufCService *client;
 };
@@ -64,30 +67,34 @@ struct gateway {
 /* Embedded, zeroed, in the caller's struct. */
 struct gateway_placing {
 	/* In. */
-	const gateway_place_request *request; /* borrowed, like traceparent, until done */
-	const char *traceparent;              /* of the caller; NULL: none */
-	int64_t remaining_ms; /* until the caller's deadline; INT64_MAX: it has none */
-	int64_t wait_max_ms;  /* for its decision; 0: until the deadline */
+	const char *traceparent; /* of the caller, borrowed until done; NULL: none */
+	int64_t remaining_ms;    /* until the caller's deadline; INT64_MAX: it has none */
+	int64_t wait_max_ms;     /* for its decision; 0: until the deadline */
 	/* `order` is a packed Order; NULL: it was not placed, and `status` says why. Both are borrowed. */
 	void (*done)(struct gateway_placing *placing, const ProtobufCBinaryData *order,
 		     const struct rt_status *status);
 	/* Private to placing.c. */
 	struct gateway *gateway;
+	ProtobufCBinaryData request; /* packed */
+	uint8_t *owned;              /* its bytes, unless they are the call's */
+	bool wait_for_decision;
 	enum { PLACING_WAITS, PLACING_SENT, PLACING_ENDS } stage;
 	struct rt_list link; /* unless it is sent */
 	UT_hash_handle hh;   /* stream->sent */
 	struct gateway_stream *stream;
 	uint64_t number;
 	int64_t deadline_ms; /* of the loop's clock */
-	size_t bytes;
 	struct rt_timer timer;
 	bool again; /* sent a second time */
 };
 /* Checks an order and sends it. `done` runs once, never before this returns, unless the placing is
  * abandoned. False: refused, *status says why, and `done` will not run. */
 bool gateway_place(struct gateway *gateway, struct gateway_placing *placing,
-		   struct rt_status *status);
-/* The caller has gone: `done` will not run, and the placing and its request may be freed. The order
+		   const gateway_place_request *request, struct rt_status *status);
+/* The same for the request of a call that came unread: its bytes are sent as they are. */
+bool gateway_place_call(struct gateway *gateway, struct gateway_placing *placing,
+			struct rt_call *call, struct rt_status *status);
+/* The caller has gone: `done` will not run, and the placing and its call may be freed. The order
  * may still be placed. */
 void gateway_place_abandon(struct gateway_placing *placing);
 void gateway_streams_new(struct gateway *gateway);
@@ -98,8 +105,7 @@ void gateway_streams_free(struct gateway *gateway);
 
 /* ---- the methods with a file of their own ---- */
 
-void gateway_place_order(struct gateway *gateway, const ProtobufCMessage *message,
-			 ProtobufCClosure closure, struct rt_call *call);
+void gateway_place_order(struct gateway *gateway, ProtobufCClosure closure, struct rt_call *call);
 void gateway_batch_place_orders(struct gateway *gateway, const ProtobufCMessage *message,
 				ProtobufCClosure closure, struct rt_call *call);
 void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, struct rt_call *call);
@@ -109,6 +115,7 @@ void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, st
 /* Serves `client`'s methods. */
 void gateway_route_init(struct gateway_service *service, struct gateway *gateway,
 			ProtobufCService *client);
+void gateway_route_done(struct gateway_service *service);
 
 /* ---- status.c ---- */
 

@@ -34,19 +34,17 @@ static void place_cancelled(struct rt_call *call, void *user)
 	free(place);
 }
 
-void gateway_place_order(struct gateway *gateway, const ProtobufCMessage *message,
-			 ProtobufCClosure closure, struct rt_call *call)
+void gateway_place_order(struct gateway *gateway, ProtobufCClosure closure, struct rt_call *call)
 {
 	struct rt_status status = { 0 };
 	struct place *place = rt_alloc(sizeof(*place));
 
 	place->call = call;
 	place->closure = closure;
-	place->placing.request = (const void *)message;
 	place->placing.remaining_ms = rt_call_remaining_ms(call);
 	place->placing.traceparent = rt_call_metadata(call, "traceparent", NULL);
 	place->placing.done = place_done;
-	if (gateway_place(gateway, &place->placing, &status)) {
+	if (gateway_place_call(gateway, &place->placing, call, &status)) {
 		rt_call_on_cancel(call, place_cancelled, place);
 		return;
 	}

@@ -56,13 +56,14 @@ static void placing_remove(struct gateway_placing *placing)
 		break;
 	case PLACING_SENT:
 		HASH_DEL(placing->stream->sent, placing);
-		if (!placing->request->wait_for_decision)
+		if (!placing->wait_for_decision)
 			gateway->storing_count--;
 		break;
 	case PLACING_ENDS:
 		rt_list_remove(&placing->link);
 		break;
 	}
+	free(RT_TAKE(placing->owned));
 	gateway->placing_count--;
 	if (may_send(gateway))
 		send_soon(gateway);
@@ -176,7 +177,7 @@ static void stream_ended(struct rt_client_op *op, const ProtobufCMessage *respon
 	rt_list_init(&unsent);
 	HASH_ITER (hh, stream->sent, placing, next) {
 		HASH_DEL(stream->sent, placing);
-		if (!placing->request->wait_for_decision)
+		if (!placing->wait_for_decision)
 			gateway->storing_count--;
 		rt_list_init(&placing->link);
 		if (unseen && !placing->again && !gateway->stopping) {
@@ -274,18 +275,17 @@ static bool take_waiting(struct gateway_stream *stream, Tandem__Order__V1__Place
 	placing->stream = stream;
 	placing->number = ++gateway->number;
 	HASH_ADD(hh, stream->sent, number, sizeof(placing->number), placing);
-	if (!placing->request->wait_for_decision)
+	if (!placing->wait_for_decision)
 		gateway->storing_count++;
 	tandem__order__v1__placement_item__init(item);
 	item->number = placing->number;
-	/* protobuf-c takes what it packs without const. */
-	item->request = (void *)(uintptr_t)placing->request;
+	item->request = placing->request;
 	item->timeout_ms = left_ms;
-	if (placing->request->wait_for_decision && placing->wait_max_ms > 0)
+	if (placing->wait_for_decision && placing->wait_max_ms > 0)
 		item->timeout_ms = RT_MIN(left_ms, placing->wait_max_ms);
 	if (placing->traceparent != NULL)
 		item->traceparent = (char *)(uintptr_t)placing->traceparent;
-	*bytes += placing->bytes;
+	*bytes += placing->request.len;
 	return true;
 }
 
@@ -339,28 +339,19 @@ static void send_gathered(struct rt_task *task)
 
 /* ---- what the RPCs call ---- */
 
-/* Checks the limits of one order. False: *status says which is broken. */
-static bool check_order(struct gateway_placing *placing, struct rt_status *status)
-{
-	if (!check_request(&placing->request->base, status))
-		return false;
-	placing->bytes = tandem__order__v1__place_order_request__get_packed_size(placing->request);
-	if (placing->bytes <= GATEWAY_ORDER_MAX_BYTES)
-		return true;
-	rt_status_set(status, RT_CODE_INVALID_ARGUMENT,
-		      "the order is larger than %d bytes: it has unknown fields",
-		      GATEWAY_ORDER_MAX_BYTES);
-	rt_status_info(status, "LIMIT_BROKEN");
-	return false;
-}
-
-bool gateway_place(struct gateway *gateway, struct gateway_placing *placing,
-		   struct rt_status *status)
+/* The order has passed its checks, and waits from now on. False: *status says why not. */
+static bool placing_start(struct gateway *gateway, struct gateway_placing *placing,
+			  struct rt_status *status)
 {
 	int64_t left_ms = placing->remaining_ms;
 
-	if (!check_order(placing, status))
+	if (placing->request.len > GATEWAY_ORDER_MAX_BYTES) {
+		rt_status_set(status, RT_CODE_INVALID_ARGUMENT,
+			      "the order is larger than %d bytes: it has unknown fields",
+			      GATEWAY_ORDER_MAX_BYTES);
+		rt_status_info(status, "LIMIT_BROKEN");
 		return false;
+	}
 	if (gateway->stopping) {
 		rt_status_set(status, RT_CODE_UNAVAILABLE, "the gateway is shutting down");
 		rt_status_retry(status, GATEWAY_RETRY_MS);
@@ -387,6 +378,41 @@ bool gateway_place(struct gateway *gateway, struct gateway_placing *placing,
 	return true;
 }
 
+bool gateway_place_call(struct gateway *gateway, struct gateway_placing *placing,
+			struct rt_call *call, struct rt_status *status)
+{
+	const gateway_place_request *request;
+
+	placing->request = rt_call_request(call);
+	if (!check_packed_order(placing->request.data, placing->request.len,
+				&placing->wait_for_decision)) {
+		request = (const void *)rt_call_unpack(
+			call, &tandem__order__v1__place_order_request__descriptor, status);
+		if (request == NULL || !check_request(&request->base, status))
+			return false;
+		placing->wait_for_decision = request->wait_for_decision;
+	}
+	return placing_start(gateway, placing, status);
+}
+
+bool gateway_place(struct gateway *gateway, struct gateway_placing *placing,
+		   const gateway_place_request *request, struct rt_status *status)
+{
+	size_t length;
+
+	if (!check_request(&request->base, status))
+		return false;
+	length = tandem__order__v1__place_order_request__get_packed_size(request);
+	placing->owned = rt_alloc(length);
+	placing->request = (ProtobufCBinaryData){ length, placing->owned };
+	tandem__order__v1__place_order_request__pack(request, placing->owned);
+	placing->wait_for_decision = request->wait_for_decision;
+	if (placing_start(gateway, placing, status))
+		return true;
+	free(RT_TAKE(placing->owned));
+	return false;
+}
+
 static void note_cancelled(struct gateway_stream *stream, uint64_t number)
 {
 	stream->cancelled = rt_grow(stream->cancelled, stream->cancelled_count,
@@ -397,7 +423,7 @@ static void note_cancelled(struct gateway_stream *stream, uint64_t number)
 
 void gateway_place_abandon(struct gateway_placing *placing)
 {
-	if (placing->stage == PLACING_SENT && placing->request->wait_for_decision)
+	if (placing->stage == PLACING_SENT && placing->wait_for_decision)
 		note_cancelled(placing->stream, placing->number);
 	placing_remove(placing);
 }

@@ -103,7 +103,7 @@ static void route_invoke(ProtobufCService *base, unsigned method_index,
 	struct rt_call *call = closure_data;
 
 	if (service == &gateway->order && method_index == gateway->place_order) {
-		gateway_place_order(gateway, request, closure, call);
+		gateway_place_order(gateway, closure, call);
 	} else if (service == &gateway->order && method_index == gateway->stream_orders) {
 		gateway_stream_orders(gateway, closure, call);
 	} else if (!check_request(request, &status)) {
@@ -119,8 +119,23 @@ static void route_invoke(ProtobufCService *base, unsigned method_index,
 void gateway_route_init(struct gateway_service *service, struct gateway *gateway,
 			ProtobufCService *client)
 {
-	service->base.descriptor = client->descriptor;
+	const ProtobufCServiceDescriptor *descriptor = client->descriptor;
+
+	service->methods = rt_alloc(descriptor->n_methods * sizeof(*service->methods));
+	for (unsigned i = 0; i < descriptor->n_methods; i++) {
+		service->methods[i] = descriptor->methods[i];
+		if (service == &gateway->order && i == gateway->place_order)
+			service->methods[i].input = &rt_unread_descriptor;
+	}
+	service->descriptor = *descriptor;
+	service->descriptor.methods = service->methods;
+	service->base.descriptor = &service->descriptor;
 	service->base.invoke = route_invoke;
 	service->gateway = gateway;
 	service->client = client;
+}
+
+void gateway_route_done(struct gateway_service *service)
+{
+	free(service->methods);
 }

@@ -30,7 +30,6 @@ struct item {
 	struct rt_list link;
 	struct stream *stream;
 	uint64_t sequence;
-	struct rt_message *message; /* holds the request */
 };
 
 static void stream_message(struct rt_call *call, const ProtobufCMessage *message, void *user);
@@ -39,7 +38,6 @@ static void item_free(struct item *item)
 {
 	rt_list_remove(&item->link);
 	item->stream->count--;
-	rt_message_free(item->message);
 	free(item);
 }
 
@@ -134,14 +132,11 @@ static void stream_place(struct stream *stream,
 	rt_list_init(&item->link);
 	rt_list_push(&stream->items, &item->link);
 	stream->count++;
-	item->placing.request = message->request;
 	item->placing.remaining_ms = rt_call_remaining_ms(stream->call);
 	item->placing.traceparent = stream->traceparent;
 	item->placing.done = item_done;
-	if (gateway_place(stream->gateway, &item->placing, &status)) {
-		item->message = rt_call_keep_message(stream->call);
+	if (gateway_place(stream->gateway, &item->placing, message->request, &status))
 		return;
-	}
 	send_answer(stream, item->sequence, NULL, &status);
 	rt_status_done(&status);
 	item_free(item);

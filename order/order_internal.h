@@ -103,7 +103,8 @@ struct order_placing {
 	/* When the request waits for the decision: how long the caller waits (INT64_MAX: without
 	 * limit), and the longest we allow. A little earlier it is answered as it is then. */
 	int64_t remaining_ms, wait_max_ms;
-	bool detach; /* the request is freed before done: copy the needed parts */
+	bool checked; /* the request: it is within the limits */
+	bool detach;  /* the request is freed before done: copy the needed parts */
 	void (*done)(struct order_placing *placing);
 	/* Out, in done: an order, or a status that is not OK. The caller calls
 	 * order_placing_done when it has used the result. */

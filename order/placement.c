@@ -7,14 +7,14 @@
  *   close               the gateway has gone, or no more items are accepted: the call ends when the
  *                       last item is answered
  *
- * Each item has its own arena, because items end in any order. Its message is kept until its items are
- * answered, except those that wait for their decision: they may take long, so they copy what they
- * need.
+ * Each item has its own arena, because items end in any order. Its request, which comes packed, is unpacked
+ * there.
  *
  * Nothing is read while the gateway does not take its answers. The store's queue and the limit of
  * waiters bound how many items are under way. */
 #include <string.h>
 
+#include "check.h"
 #include "order/order_internal.h"
 
 #define uthash_fatal(text) abort()
@@ -44,18 +44,11 @@ struct placement {
 	bool closed; /* no more items */
 };
 
-/* A message whose items have not all been answered. */
-struct carrier {
-	struct rt_message *message;
-	size_t users;
-};
-
 struct item {
 	struct order_placing placing;
 	struct rt_arena arena;
 	struct rt_list link;
 	struct placement *placement;
-	struct carrier *carrier; /* NULL: it does not need its message */
 	uint64_t number;
 	UT_hash_handle hh; /* placement->waiting */
 	char traceparent[TRACEPARENT_BYTES];
@@ -63,18 +56,9 @@ struct item {
 
 static void on_message(struct rt_call *call, const ProtobufCMessage *message, void *user);
 
-static void carrier_release(struct carrier *carrier)
-{
-	if (carrier == NULL || --carrier->users > 0)
-		return;
-	rt_message_free(carrier->message);
-	free(carrier);
-}
-
 static void item_free(struct item *item)
 {
 	order_placing_done(&item->placing);
-	carrier_release(item->carrier);
 	rt_arena_done(&item->arena);
 	free(item);
 }
@@ -166,6 +150,28 @@ static void item_placed(struct order_placing *placing)
 
 /* ---- items ---- */
 
+/* Unpacks the item's request, if there is one. False: it is malformed, and the status says how. */
+static bool read_request(struct item *item, const ProtobufCBinaryData *packed)
+{
+	struct order_placing *placing = &item->placing;
+	struct rt_wire_fault fault;
+	bool waits;
+
+	if (packed->len == 0)
+		return true;
+	placing->checked = check_packed_order(packed->data, packed->len, &waits);
+	if (!placing->checked && !rt_wire_check(&tandem__order__v1__place_order_request__descriptor,
+						packed->data, packed->len, &fault)) {
+		rt_status_set(&placing->status, RT_CODE_INVALID_ARGUMENT, "request%s%s %s",
+			      fault.field[0] != '\0' ? "." : "", fault.field, fault.what);
+		rt_status_violation(&placing->status, fault.field, "%s", fault.what);
+		return false;
+	}
+	placing->request = tandem__order__v1__place_order_request__unpack(
+		rt_arena_allocator(&item->arena), packed->len, packed->data);
+	return true;
+}
+
 /* False: not started, and the status says why. */
 static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem *message)
 {
@@ -180,15 +186,12 @@ static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem
 			      "the deadline passed before the order could be placed");
 		return false;
 	}
-	placing->request = message->request;
 	placing->remaining_ms = message->timeout_ms;
 	placing->wait_max_ms = WAIT_MAX_MS;
-	placing->detach = message->request != NULL && message->request->wait_for_decision;
-	return order_placing_start(placing);
+	return read_request(item, &message->request) && order_placing_start(placing);
 }
 
-static void item_new(struct placement *placement, struct carrier *carrier,
-		     const Tandem__Order__V1__PlacementItem *message)
+static void item_new(struct placement *placement, const Tandem__Order__V1__PlacementItem *message)
 {
 	struct order *order = placement->order;
 	struct item *item = rt_alloc(sizeof(*item));
@@ -208,12 +211,8 @@ static void item_new(struct placement *placement, struct carrier *carrier,
 		item_placed(placing);
 		return;
 	}
-	if (!placing->wait) {
-		carrier->users++;
-		item->carrier = carrier;
-		return;
-	}
-	HASH_ADD(hh, placement->waiting, number, sizeof(item->number), item);
+	if (placing->wait)
+		HASH_ADD(hh, placement->waiting, number, sizeof(item->number), item);
 }
 
 static void cancel(struct placement *placement, uint64_t number)
@@ -256,21 +255,17 @@ static void on_message(struct rt_call *call, const ProtobufCMessage *message, vo
 {
 	struct placement *placement = user;
 	const Tandem__Order__V1__PlaceRequest *request = (const void *)message;
-	struct carrier *carrier;
 
+	(void)call;
 	if (message == NULL) {
 		placement->closed = true;
 		end_if_done(placement);
 		return;
 	}
-	carrier = rt_alloc(sizeof(*carrier));
-	carrier->users = 1;
-	carrier->message = rt_call_keep_message(call);
 	for (size_t i = 0; i < request->n_items; i++)
-		item_new(placement, carrier, request->items[i]);
+		item_new(placement, request->items[i]);
 	for (size_t i = 0; i < request->n_cancelled_numbers; i++)
 		cancel(placement, request->cancelled_numbers[i]);
-	carrier_release(carrier);
 	read_more(placement);
 }
 

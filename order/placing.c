@@ -186,7 +186,7 @@ bool order_placing_start(struct order_placing *placing)
 		rt_status_violation(&placing->status, "request", "is missing");
 		return false;
 	}
-	if (!check_request(&placing->request->base, &placing->status))
+	if (!placing->checked && !check_request(&placing->request->base, &placing->status))
 		return false;
 	if (order->context->stopping) {
 		order_status_stopping(&placing->status);

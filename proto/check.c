@@ -69,16 +69,16 @@ static void check_word(struct check *check, const char *field, const char *word,
 		fault(check, field, "holds U+%04" PRIX32 ", which is not printable", hidden);
 }
 
+/* A table, not isalnum: the locale must not matter. */
+static const char sku_characters[256] = {
+	['A' ... 'Z'] = 1, ['a' ... 'z'] = 1, ['0' ... '9'] = 1, ['.'] = 1, ['_'] = 1, ['-'] = 1,
+};
+
 static bool sku_is_valid(const char *sku)
 {
-	/* A table, not isalnum: the locale must not matter. */
-	static const char allowed[256] = {
-		['A' ... 'Z'] = 1, ['a' ... 'z'] = 1, ['0' ... '9'] = 1,
-		['.'] = 1,         ['_'] = 1,         ['-'] = 1,
-	};
 	size_t length = 0;
 
-	while (sku[length] != '\0' && allowed[(unsigned char)sku[length]] &&
+	while (sku[length] != '\0' && sku_characters[(unsigned char)sku[length]] &&
 	       length <= CHECK_SKU_MAX)
 		length++;
 	return length > 0 && sku[length] == '\0' && length <= CHECK_SKU_MAX;
@@ -209,6 +209,108 @@ static void check_place_order(struct check *check, const ProtobufCMessage *messa
 	check_lines(check, request);
 	check_labels(check, request);
 	check_hold(check, request->hold);
+}
+
+/* ---- a packed order in one pass ---- */
+
+struct packed {
+	const uint8_t *at, *end;
+};
+
+/* Tags and lengths of one byte, as all are here; quantities of up to four. */
+static bool take_byte(struct packed *packed, uint8_t *ret)
+{
+	if (packed->at == packed->end || *packed->at >= 0x80)
+		return false;
+	*ret = *packed->at++;
+	return true;
+}
+
+static bool take_number(struct packed *packed, uint32_t *ret)
+{
+	uint32_t number = 0;
+
+	for (unsigned shift = 0; shift < 28 && packed->at < packed->end; shift += 7) {
+		uint8_t byte = *packed->at++;
+
+		number |= (uint32_t)(byte & 0x7f) << shift;
+		if (byte < 0x80) {
+			*ret = number;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool take_part(struct packed *packed, struct packed *ret)
+{
+	uint8_t length;
+
+	if (!take_byte(packed, &length) || length > packed->end - packed->at)
+		return false;
+	*ret = (struct packed){ packed->at, packed->at + length };
+	packed->at += length;
+	return true;
+}
+
+static bool take_word(struct packed *packed)
+{
+	struct packed word;
+
+	if (!take_part(packed, &word) || word.at == word.end || word.end - word.at > CHECK_ID_MAX)
+		return false;
+	while (word.at < word.end && *word.at >= 0x20 && *word.at < 0x7f)
+		word.at++;
+	return word.at == word.end;
+}
+
+static bool take_line(struct packed *packed, uint32_t *ret_quantity)
+{
+	struct packed line, sku;
+	uint8_t tag;
+
+	if (!take_part(packed, &line) || !take_byte(&line, &tag) || tag != 0x0a ||
+	    !take_part(&line, &sku) || sku.at == sku.end || sku.end - sku.at > CHECK_SKU_MAX)
+		return false;
+	while (sku.at < sku.end && sku_characters[*sku.at])
+		sku.at++;
+	return sku.at == sku.end && take_byte(&line, &tag) && tag == 0x10 &&
+	       take_number(&line, ret_quantity) && line.at == line.end;
+}
+
+bool check_packed_order(const uint8_t *data, size_t length, bool *ret_wait_for_decision)
+{
+	struct packed order = { data, data + length };
+	bool fine = length > 0, customer = false;
+	uint32_t wait = 0, quantity = 0, lines = 0;
+	uint64_t sum = 0;
+	uint8_t tag;
+
+	while (fine && order.at < order.end && take_byte(&order, &tag)) {
+		switch (tag) {
+		case 0x0a: /* request_id */
+			fine = take_word(&order);
+			break;
+		case 0x12: /* customer_id */
+			fine = customer = take_word(&order);
+			break;
+		case 0x1a: /* lines */
+			fine = take_line(&order, &quantity) && quantity > 0;
+			sum += quantity;
+			lines++;
+			break;
+		case 0x30: /* wait_for_decision */
+			fine = take_number(&order, &wait);
+			break;
+		default:
+			fine = false;
+			break;
+		}
+	}
+	*ret_wait_for_decision = wait != 0;
+	/* All lines together may not be above what one SKU may, since they may be of one. */
+	return fine && order.at == order.end && customer && lines > 0 && lines <= CHECK_LINES_MAX &&
+	       sum <= CHECK_QUANTITY_MAX;
 }
 
 /* The parts that every order has: ids, times, version, the longest reason; tags and lengths. */

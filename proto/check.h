@@ -39,6 +39,9 @@ struct Tandem__Order__V1__PlaceOrderRequest;
 bool check_request(const ProtobufCMessage *request, struct rt_status *status);
 /* The same for the request of a call; ends the call when the request is not fine. */
 bool check_call(struct rt_call *call, const ProtobufCMessage *request);
+/* A packed PlaceOrderRequest that is as nearly all are: well formed, within all limits, its texts in ASCII, no
+ * labels and no hold of its own. One pass. False says nothing: unpack it, and check_request. */
+bool check_packed_order(const uint8_t *data, size_t length, bool *ret_wait_for_decision);
 /* The bytes that the item's result can take of a BatchPlaceOrdersResponse, whatever becomes of it. */
 size_t check_result_max(const struct Tandem__Order__V1__PlaceOrderRequest *request);
 /* The page size in effect: 0 → 50, more than 1000 → 1000. */

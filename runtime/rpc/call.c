@@ -58,6 +58,26 @@ static const struct rt_status *gone(const struct rt_call *call)
 	return rt_call_remaining_ms(call) <= DEADLINE_EARLY_MS ? &late : &left;
 }
 
+const ProtobufCMessageDescriptor rt_unread_descriptor = {
+	.magic = PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+	.name = "unread",
+	.sizeof_message = sizeof(ProtobufCMessage),
+};
+
+ProtobufCBinaryData rt_call_request(struct rt_call *call)
+{
+	ProtobufCBinaryData request = call->request;
+
+	request.data = (uint8_t *)rt_arena_copy(&call->arena, request.data, request.len);
+	return request;
+}
+
+const ProtobufCMessage *rt_call_unpack(struct rt_call *call, const ProtobufCMessageDescriptor *type,
+				       struct rt_status *status)
+{
+	return rpc_unpack(&call->arena, type, call->request.data, call->request.len, false, status);
+}
+
 static void end_call(struct rt_call *call, const ProtobufCMessage *answer,
 		     const struct rt_status *status)
 {
@@ -252,8 +272,9 @@ void rpc_call_begin(struct rt_call *call, ProtobufCService *service, struct rpc_
 
 void rpc_call_handle(struct rt_call *call, const uint8_t *data, size_t length)
 {
+	static const ProtobufCMessage unread = { .descriptor = &rt_unread_descriptor };
 	struct rpc_method *method = call->method;
-	ProtobufCMessage *request = NULL;
+	const ProtobufCMessage *request = NULL;
 
 	/* First, so that calls that are reset as fast as they are made cost nothing. */
 	if (rt_call_cancelled(call)) {
@@ -263,8 +284,11 @@ void rpc_call_handle(struct rt_call *call, const uint8_t *data, size_t length)
 	if (!method->client_streams) {
 		struct rt_status status = { 0 };
 
-		request = rpc_unpack(&call->arena, method->descriptor->input, data, length, false,
-				     &status);
+		/* protobuf-c takes it without const. */
+		call->request = (ProtobufCBinaryData){ length, (uint8_t *)(uintptr_t)data };
+		request = method->descriptor->input == &rt_unread_descriptor
+				  ? &unread
+				  : rt_call_unpack(call, method->descriptor->input, &status);
 		if (request == NULL) {
 			rpc_call_refuse(call, &status);
 			rt_status_done(&status);
@@ -274,6 +298,7 @@ void rpc_call_handle(struct rt_call *call, const uint8_t *data, size_t length)
 	}
 	RT_FAILPOINT2("rpc.arrived", method->descriptor->name);
 	call->service->invoke(call->service, method->index, request, answer_call, call);
+	call->request = (ProtobufCBinaryData){ 0, NULL };
 }
 
 void rpc_call_bad_message(struct rt_call *call)

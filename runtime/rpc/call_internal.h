@@ -97,6 +97,7 @@ struct rt_call {
 	ProtobufCService *service;
 	struct rpc_method *method;
 	struct rt_arena arena;       /* the request, metadata */
+	ProtobufCBinaryData request; /* while its handler runs for the first time */
 	struct rt_message *messages; /* the streamed message in hand; NULL until the first */
 	struct rpc_metadata *initial, *trailing; /* of the answer */
 	int64_t started_ns;

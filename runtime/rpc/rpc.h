@@ -89,6 +89,14 @@ extern const struct rt_descriptors rt_descriptors; /* generated: every .proto of
 
 struct rt_call; /* opaque */
 
+/* A method whose input type is this one gets its request unread: the handler takes the bytes. */
+extern const ProtobufCMessageDescriptor rt_unread_descriptor;
+/* The bytes of a unary request, valid until the call ends; within the handler's first call only. */
+ProtobufCBinaryData rt_call_request(struct rt_call *call);
+/* The same, checked and unpacked. NULL: *status says what is wrong with them. */
+const ProtobufCMessage *rt_call_unpack(struct rt_call *call, const ProtobufCMessageDescriptor *type,
+				       struct rt_status *status);
+
 void rt_call_fail(struct rt_call *call, const struct rt_status *status); /* copies */
 void rt_call_failf(struct rt_call *call, int code, const char *format, ...) RT_PRINTF(3, 4);
 /* With what rt_status_from makes of a status of the runtime. */

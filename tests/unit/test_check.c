@@ -178,6 +178,79 @@ static void test_place_order(void)
 	}
 }
 
+#define PACKED_MAX 65536
+
+/* Whether the one pass takes these bytes. What it takes, the two others take, too, and alike. */
+static bool takes_packed(const char *name, const uint8_t *bytes, size_t length)
+{
+	struct rt_wire_fault fault;
+	struct rt_status status = { .code = 0 };
+	PlaceOrder *request;
+	bool wait;
+
+	if (!check_packed_order(bytes, length, &wait))
+		return false;
+	TEST_ROW(rt_wire_check(&tandem__order__v1__place_order_request__descriptor, bytes, length,
+			       &fault),
+		 name);
+	request = tandem__order__v1__place_order_request__unpack(NULL, length, bytes);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(request);
+	TEST_ROW(check_request(&request->base, &status), name);
+	TEST_ROW((request->wait_for_decision != 0) == wait, name);
+	rt_status_done(&status);
+	tandem__order__v1__place_order_request__free_unpacked(request, NULL);
+	return true;
+}
+
+/* Each case packed, as it is and with up to three bytes changed. */
+static void test_packed(void)
+{
+	static uint8_t bytes[PACKED_MAX], spoiled[PACKED_MAX];
+	uint32_t random = 1;
+	size_t taken = 0;
+
+	for (size_t i = 0; i < RT_LENGTH(place_cases); i++) {
+		struct place place;
+		size_t length;
+
+		place_init(&place);
+		place.request.wait_for_decision = i % 2 == 0;
+		place_cases[i].spoil(&place);
+		length = tandem__order__v1__place_order_request__get_packed_size(&place.request);
+		CU_ASSERT_FATAL(length <= PACKED_MAX);
+		tandem__order__v1__place_order_request__pack(&place.request, bytes);
+		if (takes_packed(place_cases[i].name, bytes, length))
+			taken++;
+		for (int round = 0; round < 2000; round++) {
+			memcpy(spoiled, bytes, length);
+			for (int change = 0; change < 3; change++) {
+				random = random * 1664525 + 1013904223;
+				spoiled[(random >> 8) % length] = (uint8_t)(random >> 24);
+			}
+			takes_packed(place_cases[i].name, spoiled, length);
+		}
+	}
+	/* Else this would be a check of nothing. */
+	CU_ASSERT(taken >= 5);
+}
+
+/* A request of the usual kind takes the one pass, with and without what it may leave out. */
+static void test_packed_plain(void)
+{
+	static const char least[] = "\x12\001c\x1a\x05\x0a\001s\x10\x01";
+	static const char most[] =
+		"\x0a\x02r1\x12\001c\x1a\x05\x0a\001s\x10\x01\x1a\x07\x0a\001s\x10\x80"
+		"\x89\x3d\x30\x01";
+	bool wait = true;
+
+	CU_ASSERT(takes_packed("least", (const uint8_t *)least, sizeof(least) - 1));
+	CU_ASSERT(check_packed_order((const uint8_t *)least, sizeof(least) - 1, &wait) && !wait);
+	CU_ASSERT_FALSE(takes_packed("a line of 1000000 and one of 1", (const uint8_t *)most,
+				     sizeof(most) - 1));
+	for (size_t length = 0; length < sizeof(least) - 1; length++)
+		CU_ASSERT_FALSE(check_packed_order((const uint8_t *)least, length, &wait));
+}
+
 static struct details faults_of(const struct place *place)
 {
 	struct rt_status status = { .code = 0 };
@@ -398,6 +471,8 @@ static void only_printable(void)
 static const struct test tests[] = {
 	{ "only printable characters", only_printable },
 	{ "limits of PlaceOrder", test_place_order },
+	{ "packed, in one pass: what it takes is fine", test_packed },
+	{ "packed, in one pass: the usual request", test_packed_plain },
 	{ "every fault is listed", test_every_fault_is_listed },
 	{ "equal SKUs apart are added up", test_hidden_sum },
 	{ "limits of the other order requests", test_other_orders },

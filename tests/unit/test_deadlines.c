@@ -163,6 +163,7 @@ static const struct {
 } requests[] = {
 	{ &tandem__order__v1__place_order_request__descriptor,
 	  "\x12\001c\x1a\x05\x0a\001s\x10\x01\x30\x01" },
+	{ &rt_unread_descriptor, "\x12\001c\x1a\x05\x0a\001s\x10\x01\x30\x01" },
 	{ &tandem__order__v1__batch_place_orders_request__descriptor,
 	  "\x0a\x0c\x12\001c\x1a\x05\x0a\001s\x10\x01\x30\x01" },
 	{ &tandem__order__v1__get_order_request__descriptor, "\x0a\x1e" ORDER_ID },

@@ -110,6 +110,16 @@ static ProtobufCBinaryData make_order(const place_request *request)
 	return packed;
 }
 
+/* The request in an item; freed by the caller. */
+static place_request *request_of(const Tandem__Order__V1__PlacementItem *item)
+{
+	place_request *request = tandem__order__v1__place_order_request__unpack(
+		NULL, item->request.len, item->request.data);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(request);
+	return request;
+}
+
 /* Answers some of a message's items, each as its customer_id says. */
 static void send_answers(size_t index, size_t first, size_t count)
 {
@@ -125,17 +135,19 @@ static void send_answers(size_t index, size_t first, size_t count)
 	error = rt_status_to_proto(&refusal);
 	for (size_t i = 0; i < count; i++) {
 		const Tandem__Order__V1__PlacementItem *item = kept->request->items[first + i];
+		place_request *request = request_of(item);
 
 		list[i] = &answers[i];
 		tandem__order__v1__placement_answer__init(&answers[i]);
 		answers[i].number = item->number;
-		if (strcmp(item->request->customer_id, "refused") == 0) {
+		if (strcmp(request->customer_id, "refused") == 0) {
 			answers[i].result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ERROR;
 			answers[i].error = error;
-		} else if (strcmp(item->request->customer_id, "nothing") != 0) {
+		} else if (strcmp(request->customer_id, "nothing") != 0) {
 			answers[i].result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER;
-			answers[i].order = make_order(item->request);
+			answers[i].order = make_order(request);
 		}
+		tandem__order__v1__place_order_request__free_unpacked(request, NULL);
 	}
 	response.n_answers = count;
 	response.answers = list;
@@ -719,6 +731,7 @@ static void stream_breaks(void)
 static void stream_is_ended(void)
 {
 	struct caller callers[3];
+	place_request *again;
 
 	fake.hold = true;
 	PLACE(&callers[0], .id = "a");
@@ -730,7 +743,9 @@ static void stream_is_ended(void)
 	CU_ASSERT_EQUAL(callers[1].done + callers[2].done, 0);
 	CU_ASSERT_EQUAL_FATAL(fake.message_count, 2);
 	CU_ASSERT_EQUAL(fake.messages[1].request->n_items, 2);
-	CU_ASSERT_STRING_EQUAL(fake.messages[1].request->items[0]->request->request_id, "b");
+	again = request_of(fake.messages[1].request->items[0]);
+	CU_ASSERT_STRING_EQUAL(again->request_id, "b");
+	tandem__order__v1__place_order_request__free_unpacked(again, NULL);
 	answer_items(1, 1, 1);
 	/* An order is not sent again for ever to a service that only drains. */
 	end_stream(1, 0);

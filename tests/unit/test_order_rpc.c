@@ -800,12 +800,17 @@ static Tandem__Order__V1__PlacementItem item_of(uint64_t number, struct place *p
 	Tandem__Order__V1__PlacementItem item = TANDEM__ORDER__V1__PLACEMENT_ITEM__INIT;
 
 	item.number = number;
-	item.request = place == NULL ? NULL : &place->request;
+	if (place != NULL) {
+		item.request.len =
+			tandem__order__v1__place_order_request__get_packed_size(&place->request);
+		item.request.data = rt_alloc(item.request.len);
+		tandem__order__v1__place_order_request__pack(&place->request, item.request.data);
+	}
 	item.timeout_ms = timeout_ms;
 	return item;
 }
 
-/* One message with these items. */
+/* One message with these items, which it frees. */
 static void send_items(struct gateway_stream *stream, Tandem__Order__V1__PlacementItem *items,
 		       size_t count)
 {
@@ -818,6 +823,8 @@ static void send_items(struct gateway_stream *stream, Tandem__Order__V1__Placeme
 	request.n_items = count;
 	request.items = list;
 	rt_client_send(&stream->op, &request.base);
+	for (size_t i = 0; i < count; i++)
+		free(items[i].request.data);
 }
 
 static void send_waiting(struct gateway_stream *stream, uint64_t number, const char *request_id,
