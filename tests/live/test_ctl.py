@@ -308,6 +308,7 @@ class Ctl(tandem.Live):
             return int(calls[1]) if calls else 0
 
         with self.tandem.away("inventory", "order"):
+            ops("DEL", stream)  # other tests may have left their group, with nothing in it
             ops("XGROUP", "CREATE", stream, "inventory", "0", "MKSTREAM")
             try:
                 ids = [add(first, 3, "OrderCancelled"), add(first, 4, "OrderReserved")]
