@@ -1,5 +1,5 @@
 /* fuzz_wire.c - bytes as a message of every kind that comes from outside: events, details of errors,
- * requests. What rt_wire_check accepts must unpack, print as JSON and as text, and pass or fail the
+ * requests. What rt_wire_check accepts, and protobuf-c can unpack, must print as JSON and as text, and pass or fail the
  * check of the contract's limits. What the check of packed orders accepts must pass all of that. The first byte
  * selects the kind. */
 #include "base/base.h"
