@@ -39,7 +39,7 @@ static int make(struct rt_context *context, const void *options, void **ret_data
 	inventory->context = context;
 	inventory->loop = context->loop;
 	register_metrics(inventory, context->metrics);
-	return inventory_store_new(context->store, context->partition, &inventory->store);
+	return inventory_store_new(context->partitions[0].store, 0, &inventory->store);
 }
 
 static ProtobufCService *service(void *data, size_t number)

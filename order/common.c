@@ -9,10 +9,9 @@
 
 #define TRACEPARENT_LENGTH 55
 
-bool order_storage_problem(const void *data, char *text, size_t size)
+static bool partition_problem(const struct order *order, const struct rt_trim_op *trim, char *text,
+			      size_t size)
 {
-	const struct order *order = data;
-	const struct rt_trim_op *trim = &order->context->trim;
 	size_t length;
 
 	if (trim->memory_full) {
@@ -30,6 +29,16 @@ bool order_storage_problem(const void *data, char *text, size_t size)
 			 ": consumer group %s has not acknowledged %" PRId64 " of them",
 			 trim->holder, trim->held);
 	return true;
+}
+
+bool order_storage_problem(const void *data, char *text, size_t size)
+{
+	const struct order *order = data;
+
+	for (int p = 0; p < order->partition_count; p++)
+		if (partition_problem(order, &order->context->partitions[p].trim, text, size))
+			return true;
+	return false;
 }
 
 /* Counts the move when it was a decision. */
@@ -51,7 +60,7 @@ static void count_decision(struct order *order, const struct order_move_op *op)
 
 void order_move(struct order *order, struct order_move_op *op)
 {
-	op->want_history = order_watch_has(order->watch, op->order_id);
+	op->want_history = order_watch_has(order->partitions[op->partition].watch, op->order_id);
 	order_store_move(order->store, op);
 }
 
@@ -60,7 +69,7 @@ void order_moved(struct order *order, const struct order_move_op *op, int status
 	if (status != RT_OK || op->outcome == ORDER_UNKNOWN)
 		return;
 	count_decision(order, op);
-	order_watch_moved(order->watch, op);
+	order_watch_moved(order->partitions[op->partition].watch, op);
 }
 
 const char *order_traceparent(struct rt_call *call)
@@ -126,13 +135,14 @@ void order_fail(struct rt_call *call, struct rt_status *status)
 }
 
 bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
-		     const char *order_id)
+		     const char *order_id, int *ret_partition)
 {
 	struct rt_status status = { .code = 0 };
 
 	if (check_request(request, &status)) {
+		*ret_partition = order_partition(order, order_id);
 		/* Not a valid id: no order can have it. */
-		if (!check_order_id(order_id))
+		if (!check_order_id(order_id) || *ret_partition < 0)
 			order_status_not_found(&status, order_id);
 		else if (order->context->stopping)
 			order_status_stopping(&status);

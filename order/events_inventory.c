@@ -100,6 +100,7 @@ static void move(struct order *order, struct rt_event *event, enum order_input i
 
 	answer->order = order;
 	answer->event = event;
+	op->partition = event->partition;
 	op->order_id = event->subject;
 	op->input = input;
 	op->now_ms = rt_loop_unix_ms(order->loop);

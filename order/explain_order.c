@@ -206,13 +206,15 @@ ORDER_HANDLER(order_explain_order, ExplainOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
 	struct explain_order *explain;
+	int partition;
 
-	if (!order_check_one(order, closure_data, &request->base, request->order_id))
+	if (!order_check_one(order, closure_data, &request->base, request->order_id, &partition))
 		return;
 	explain = rt_alloc(sizeof(*explain));
 	explain->order = order;
 	explain->closure = closure;
 	explain->call = closure_data;
+	explain->op.partition = partition;
 	explain->op.order_id = request->order_id;
 	explain->op.done = order_read;
 	order_call_begin(order);

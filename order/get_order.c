@@ -31,13 +31,15 @@ ORDER_HANDLER(order_get_order, GetOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
 	struct get_order *get;
+	int partition;
 
-	if (!order_check_one(order, closure_data, &request->base, request->order_id))
+	if (!order_check_one(order, closure_data, &request->base, request->order_id, &partition))
 		return;
 	get = rt_alloc(sizeof(*get));
 	get->order = order;
 	get->closure = closure;
 	get->call = closure_data;
+	get->op.partition = partition;
 	get->op.order_id = request->order_id;
 	get->op.done = order_read;
 	order_call_begin(order);

@@ -117,6 +117,7 @@ ORDER_HANDLER(order_list_orders, ListOrders)
 	list->request = request;
 	list->closure = closure;
 	list->call = closure_data;
+	list->op.partition = order_customer_partition(order, request->customer_id);
 	list->op.customer_id = request->customer_id;
 	list->op.count_max = check_page_size(request->page_size);
 	list->op.before_id = list->before_id;

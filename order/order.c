@@ -11,15 +11,16 @@
 #define WAITERS_MAX     100000
 
 /* Warns when a group holds half of the stream's limit, and logs when it no longer does. */
-static void note_held(void *data)
+static void note_held(void *data, const struct rt_partition *partition)
 {
 	struct order *order = data;
-	const struct rt_trim_op *trim = &order->context->trim;
+	struct order_partition *own = &order->partitions[partition->number];
+	const struct rt_trim_op *trim = &partition->trim;
 	bool filling = order->stream_length_max > 0 && trim->held >= order->stream_length_max / 2;
 
-	if (filling == order->filling)
+	if (filling == own->filling)
 		return;
-	order->filling = filling;
+	own->filling = filling;
 	if (filling)
 		RT_LOG(RT_WARN,
 		       "a consumer group that does not acknowledge fills the stream: at the limit "
@@ -85,6 +86,25 @@ static void register_metrics(struct order_counts *counts, struct rt_metrics *met
 
 /* ---- the service ---- */
 
+static int make_store(struct order *order, const struct order_options *options)
+{
+	const struct rt_context *context = order->context;
+	const struct order_store_options store = {
+		.redis = context->redis,
+		.stream_length_max =
+			options->stream_length_max > 0 ? options->stream_length_max : INT64_MAX,
+		.partition_count = context->partition_count,
+	};
+	struct rt_store **stores = rt_alloc((size_t)context->partition_count * sizeof(*stores));
+	int rc;
+
+	for (int p = 0; p < context->partition_count; p++)
+		stores[p] = context->partitions[p].store;
+	rc = order_store_new(context->loop, stores, &store, &order->store);
+	free(stores);
+	return rc;
+}
+
 static int make(struct rt_context *context, const void *given, void **ret_data)
 {
 	const struct order_options *options = given;
@@ -103,21 +123,18 @@ static int make(struct rt_context *context, const void *given, void **ret_data)
 	order->clock = options->clock;
 	order->stream_length_max = options->stream_length_max;
 	register_metrics(&order->counts, context->metrics);
-	rc = order_store_new(context->loop,
-			     &(struct order_store_options){
-				     .store = context->store,
-				     .redis = context->redis,
-				     .partition = context->partition,
-				     .stream_length_max = options->stream_length_max > 0
-								  ? options->stream_length_max
-								  : INT64_MAX },
-			     &order->store);
+	order->partition_count = context->partition_count;
+	order->partitions = rt_alloc((size_t)order->partition_count * sizeof(*order->partitions));
+	rc = make_store(order, options);
 	if (rc != RT_OK)
 		return rc;
-	order->watch =
-		order_watch_new(order->loop, order->store, WAITERS_MAX, order->counts.waiters);
-	order->timers = order_timers_new(
-		order, options->timers_every_ms > 0 ? options->timers_every_ms : TIMERS_EVERY_MS);
+	for (int p = 0; p < order->partition_count; p++) {
+		order->partitions[p].watch = order_watch_new(order->loop, order->store, p,
+							     WAITERS_MAX, order->counts.waiters);
+		order->partitions[p].timers = order_timers_new(
+			order, p,
+			options->timers_every_ms > 0 ? options->timers_every_ms : TIMERS_EVERY_MS);
+	}
 	return RT_OK;
 }
 
@@ -141,7 +158,10 @@ ProtobufCService *order_placement_rpc(struct order *order)
 
 static void start(void *data)
 {
-	order_timers_start(((struct order *)data)->timers);
+	struct order *order = data;
+
+	for (int p = 0; p < order->partition_count; p++)
+		order_timers_start(order->partitions[p].timers);
 }
 
 static void drain(void *data)
@@ -161,20 +181,27 @@ static void stop(void *data)
 {
 	struct order *order = data;
 
-	order_call_begin(order);
-	order_timers_stop(order->timers, order_call_end);
+	for (int p = 0; p < order->partition_count; p++) {
+		order_call_begin(order);
+		order_timers_stop(order->partitions[p].timers, order_call_end);
+	}
 	order_placements_close(order, true);
-	order_call_begin(order);
-	order_watch_stop(order->watch, watch_stopped, order);
+	for (int p = 0; p < order->partition_count; p++) {
+		order_call_begin(order);
+		order_watch_stop(order->partitions[p].watch, watch_stopped, order);
+	}
 }
 
 static void data_free(void *data)
 {
 	struct order *order = data;
 
-	order_timers_free(order->timers);
-	order_watch_free(order->watch);
+	for (int p = 0; p < order->partition_count; p++) {
+		order_timers_free(order->partitions[p].timers);
+		order_watch_free(order->partitions[p].watch);
+	}
 	order_store_free(order->store);
+	free(order->partitions);
 	free(order);
 }
 

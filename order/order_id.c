@@ -1,6 +1,7 @@
 /* order_id.c - order ids: a hash of the request, or a UUIDv7. */
 #include <string.h>
 
+#include "check.h"
 #include "order/order_id.h"
 
 #define ID_MAX 512
@@ -44,4 +45,14 @@ void order_id_new(int64_t unix_ms, const uint8_t random[10], char order_id[ORDER
 	bytes[6] = (uint8_t)(0x70 | (bytes[6] & 0x0f));
 	bytes[8] = (uint8_t)(0x80 | (bytes[8] & 0x3f));
 	write_id(bytes, order_id);
+}
+
+void order_id_put_bucket(unsigned int bucket, char order_id[ORDER_ID_LENGTH + 1])
+{
+	char *digits = order_id + sizeof(ORDER_ID_PREFIX) - 1, *last = digits + RT_BASE32_128 - 1;
+
+	memmove(digits + 2, digits, RT_BASE32_128 - 2);
+	digits[0] = rt_base32_letter(bucket >> 5);
+	digits[1] = rt_base32_letter(bucket);
+	*last = rt_base32_letter(((unsigned int)rt_base32_digit(*last) & ~3U) | CHECK_BUCKET_MARK);
 }

@@ -2,6 +2,9 @@
 #ifndef ORDER_INTERNAL_H
 #define ORDER_INTERNAL_H
 
+#include <string.h>
+
+#include "check.h"
 #include "order.h"
 #include "order/order_id.h"
 #include "order/order_record.h"
@@ -20,12 +23,15 @@ struct order {
 	struct rt_loop *loop;
 	struct order_store *store;
 	struct order_clock clock;
-	struct order_watch *watch;
-	struct order_timers *timers;
+	struct order_partition {
+		struct order_watch *watch;
+		struct order_timers *timers;
+		bool filling; /* a group holds half of stream_length_max, and a warning was logged */
+	} * partitions;
+	int partition_count;
 	uint8_t random[ORDER_RANDOM_BYTES];
 	size_t random_left;
 	int64_t stream_length_max;
-	bool filling; /* a group holds half of that, and a warning was logged */
 	bool draining;
 	struct order_counts {
 		struct rt_series *placed, *placed_before, *conflicts, *decided[ORDER_STATE_COUNT],
@@ -49,6 +55,19 @@ static inline void order_count(struct rt_series *series, double by)
 	if (series != NULL)
 		rt_series_add(series, by);
 }
+/* Where an order lies, by the bucket in its id; −1: an id without one, where there are several partitions. */
+static inline int order_partition(const struct order *order, const char *order_id)
+{
+	int bucket = order->partition_count == 1 ? 0 : check_order_bucket(order_id);
+
+	return bucket < 0 ? -1 : rt_bucket_partition((unsigned int)bucket, order->partition_count);
+}
+static inline int order_customer_partition(const struct order *order, const char *customer_id)
+{
+	return rt_bucket_partition(rt_bucket(customer_id, strlen(customer_id)),
+				   order->partition_count);
+}
+
 /* Every move is submitted here, so that this instance's waiters are notified from its answer. The
  * caller calls order_moved first thing in its `done`, whatever the status. */
 void order_move(struct order *order, struct order_move_op *op);
@@ -69,9 +88,9 @@ bool order_storage_problem(const void *data, char *text, size_t size);
 /* No order is placed because the event stream is full: names the group that prevents trimming. */
 void order_status_stream_full(struct rt_status *status, const struct order *order);
 /* Checks a request for one order: its limits, the form of the id, and that the service is not
- * stopping. False: the call was ended. */
+ * stopping. Sets the order's partition. False: the call was ended. */
 bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
-		     const char *order_id);
+		     const char *order_id, int *ret_partition);
 /* Ends a call with a status, which is freed. */
 void order_fail(struct rt_call *call, struct rt_status *status);
 /* Ends a call with the order in a `response` that holds nothing else. */
@@ -84,8 +103,9 @@ struct order_client_move {
 	struct rt_call *call;
 	ProtobufCClosure closure;
 	const ProtobufCMessageDescriptor *response;
-	struct order_move_op op; /* with order_id, input, expected_version and data set */
-	struct rt_arena arena;   /* for the data */
+	struct order_move_op
+		op;            /* with partition, order_id, input, expected_version and data set */
+	struct rt_arena arena; /* for the data */
 	/* Its own. */
 	struct order *order;
 };
@@ -138,9 +158,9 @@ void order_placements_close(struct order *order, bool answer_now);
 /* events_inventory.c: the subscription's handler; `user` is the struct order. */
 void order_on_inventory_event(struct rt_event *event, void *user);
 
-/* timers.c: orders whose timer is due. */
+/* timers.c: orders of a partition whose timer is due. */
 struct order_timers;
-struct order_timers *order_timers_new(struct order *order, int64_t every_ms);
+struct order_timers *order_timers_new(struct order *order, int partition, int64_t every_ms);
 void order_timers_start(struct order_timers *timers);
 /* `stopped` runs when none of its operations is under way, possibly at once. */
 void order_timers_stop(struct order_timers *timers, void (*stopped)(struct order *order));

@@ -30,7 +30,7 @@ static void finish(struct order_placing *placing)
 	struct order *order = placing->order;
 
 	rt_timer_stop(order->loop, &placing->timer);
-	order_watch_remove(order->watch, &placing->waiter);
+	order_watch_remove(order->partitions[placing->op.partition].watch, &placing->waiter);
 	placing->waiting = false;
 	placing->done(placing);
 	order_call_end(order);
@@ -97,7 +97,7 @@ static void on_stop(struct order_waiter *waiter)
 {
 	struct order_placing *placing = RT_CONTAINER_OF(waiter, struct order_placing, waiter);
 
-	order_watch_remove(placing->order->watch, waiter);
+	order_watch_remove(placing->order->partitions[placing->op.partition].watch, waiter);
 	order_placing_answer_now(placing);
 }
 
@@ -144,15 +144,10 @@ static void order_stored(struct order_place_op *op, int status)
 	}
 }
 
-static void name_order(struct order_placing *placing, int64_t now_ms)
+static void new_id(struct order_placing *placing, int64_t now_ms)
 {
 	struct order *order = placing->order;
 
-	if (placing->request->request_id[0] != '\0') {
-		order_id_of_request(placing->request->customer_id, placing->request->request_id,
-				    placing->order_id);
-		return;
-	}
 	if (order->random_left < 10) {
 		rt_loop_random_bytes(order->loop, order->random, sizeof(order->random));
 		order->random_left = sizeof(order->random);
@@ -160,6 +155,24 @@ static void name_order(struct order_placing *placing, int64_t now_ms)
 	order->random_left -= 10;
 	order_id_new(now_ms, order->random + order->random_left, placing->order_id);
 	placing->op.fresh = true;
+}
+
+/* The order's id and its partition. */
+static void name_order(struct order_placing *placing, int64_t now_ms)
+{
+	const struct order *order = placing->order;
+	const char *customer_id = placing->request->customer_id;
+	unsigned int bucket;
+
+	if (placing->request->request_id[0] != '\0')
+		order_id_of_request(customer_id, placing->request->request_id, placing->order_id);
+	else
+		new_id(placing, now_ms);
+	if (order->partition_count == 1)
+		return;
+	bucket = rt_bucket(customer_id, strlen(customer_id));
+	order_id_put_bucket(bucket, placing->order_id);
+	placing->op.partition = rt_bucket_partition(bucket, order->partition_count);
 }
 
 /* Makes the content from the bytes that are stored, so that the request may go. */
@@ -212,7 +225,8 @@ bool order_placing_start(struct order_placing *placing)
 	placing->waiter.on_stop = on_stop;
 	/* Too many wait already: answer without waiting. */
 	if (placing->wait) {
-		order_watch_add(order->watch, &placing->waiter, placing->order_id, 1, false);
+		order_watch_add(order->partitions[op->partition].watch, &placing->waiter,
+				placing->order_id, 1, false);
 		rt_timer_start(order->loop, &placing->timer,
 			       wait_ms(placing->remaining_ms, placing->wait_max_ms), time_is_up);
 	}

@@ -3,7 +3,8 @@
  * store_redis.c does them; the simulation runs it on a Redis in memory. Asynchronous: fill the
  * in-fields of an embedded op, submit it, and `done(op, status)` runs exactly once, on the loop, never
  * before the submit has returned. Input strings and bytes stay the caller's and must live until
- * done. Outputs live until done returns.
+ * done. Outputs live until done returns. Each op says in which partition it happens: that of its order, or of
+ * its customer.
  *
  * Statuses: RT_OK; RT_LOST, RT_TIMEOUT (it may or may not have happened); RT_BUSY, RT_FULL,
  * RT_DENIED, RT_UNREADY (it did not); RT_CANCELED. */
@@ -42,6 +43,7 @@ struct order_store;
 struct order_place_op {
 	struct rt_batch_item item; /* the store's */
 	/* In. */
+	int partition;
 	const char *order_id;
 	bool fresh; /* the id was just made at random: it cannot have been used before */
 	const char *customer_id;
@@ -60,6 +62,7 @@ struct order_place_op {
 struct order_move_op {
 	struct rt_batch_item item;
 	/* In. */
+	int partition;
 	const char *order_id;
 	enum order_input input;
 	uint64_t expected_version; /* 0: any */
@@ -92,6 +95,7 @@ struct order_move_op {
 
 struct order_get_op {
 	struct rt_batch_item item;
+	int partition;
 	const char *order_id;
 	bool found;
 	struct order_record record;
@@ -101,6 +105,7 @@ struct order_get_op {
 /* A customer's orders, newest first. */
 struct order_list_op {
 	struct rt_batch_item item;
+	int partition;
 	const char *customer_id;
 	size_t count_max;
 	size_t bytes_max; /* of their stored data, plus 512 for each; the first is always returned */
@@ -118,6 +123,7 @@ struct order_list_op {
  * not lost. */
 struct order_due_op {
 	struct rt_batch_item item;
+	int partition;
 	int64_t now_ms, lease_until_ms;
 	size_t count_max;
 	struct order_due {
@@ -132,6 +138,7 @@ struct order_due_op {
 /* Sets an order's timer, if it is still at this version. */
 struct order_timer_op {
 	struct rt_batch_item item;
+	int partition;
 	const char *order_id;
 	uint64_t version;
 	size_t stored_length; /* of the order's content */
@@ -143,6 +150,7 @@ struct order_timer_op {
  * the stream ends now. Without block_ms it does not wait, and its answer keeps the order with those of
  * place and move: events that they published earlier are reported earlier. */
 struct order_tail_op {
+	int partition;
 	const char *after; /* stream id, or "$" */
 	int64_t block_ms;
 	struct order_tail_entry {
@@ -156,13 +164,13 @@ struct order_tail_op {
 
 extern const struct rt_functions order_functions; /* generated from functions.lua */
 struct order_store_options {
-	struct rt_store *store;               /* borrowed; of order_functions */
-	const struct rt_redis_options *redis; /* for a connection of its own; not kept */
-	int64_t stream_length_max;            /* above it order_place ends with RT_FULL */
-	int partition;
+	const struct rt_redis_options *redis; /* for connections of its own; not kept */
+	int64_t stream_length_max; /* of a stream: above it order_place ends with RT_FULL */
+	int partition_count;
 };
-int order_store_new(struct rt_loop *loop, const struct order_store_options *options,
-		    struct order_store **ret);
+/* `stores`: of order_functions, one for each partition; borrowed. */
+int order_store_new(struct rt_loop *loop, struct rt_store *const *stores,
+		    const struct order_store_options *options, struct order_store **ret);
 void order_store_place(struct order_store *store, struct order_place_op *op);
 void order_store_move(struct order_store *store, struct order_move_op *op);
 void order_store_get(struct order_store *store, struct order_get_op *op);
@@ -170,13 +178,13 @@ void order_store_list(struct order_store *store, struct order_list_op *op);
 void order_store_due(struct order_store *store, struct order_due_op *op);
 void order_store_timer(struct order_store *store, struct order_timer_op *op);
 void order_store_tail(struct order_store *store, struct order_tail_op *op);
-/* `published` reports the entries of each batch of place or move, before its `done`s: those after
+/* `published` reports the entries of each batch of place or move in the partition, before its `done`s: those after
  * `before`, up to `last`, and no others. NULL: none. */
-void order_store_on_published(struct order_store *store,
+void order_store_on_published(struct order_store *store, int partition,
 			      void (*published)(void *user, const char *before, const char *last),
 			      void *user);
-/* Interrupts the read of the tail: it ends with RT_CANCELED, or with the entries it got. */
-void order_store_tail_interrupt(struct order_store *store);
+/* Interrupts the read of a partition's tail: it ends with RT_CANCELED, or with the entries it got. */
+void order_store_tail_interrupt(struct order_store *store, int partition);
 /* Before rt_store_free, which ends all operations but the tail. Takes NULL. */
 void order_store_free(struct order_store *store);
 

@@ -31,7 +31,8 @@
 #define ORDER_BYTES_MAX (16 * 1024) /* the limits of a request allow no larger order */
 #define INVENTORY_GROUP "inventory" /* reads ours, and answers */
 
-struct order_store {
+/* What lies in one partition. */
+struct partition {
 	struct rt_loop *loop;
 	struct rt_redis *redis;      /* the store's, for reads of the tail that do not wait … */
 	struct rt_redis *tail_redis; /* … and for those that do */
@@ -47,6 +48,11 @@ struct order_store {
 	struct rt_args tail_args;
 };
 
+struct order_store {
+	struct partition *partitions;
+	int partition_count;
+};
+
 /* Reads an order in an answer. False: there is none, or it is damaged. */
 static bool read_order(const struct redisReply *reply, const char *order_id,
 		       struct order_record *ret)
@@ -56,18 +62,18 @@ static bool read_order(const struct redisReply *reply, const char *order_id,
 }
 
 /* Reports which entries of the stream an answer has published, if any. */
-static void report_published(const struct order_store *store, const struct redisReply *before,
+static void report_published(const struct partition *partition, const struct redisReply *before,
 			     const struct redisReply *last)
 {
 	char id[KEY_MAX];
 
-	if (store->published == NULL || !rt_reply_is_string(before) || !rt_reply_is_string(last) ||
-	    last->len == 0)
+	if (partition->published == NULL || !rt_reply_is_string(before) ||
+	    !rt_reply_is_string(last) || last->len == 0)
 		return;
 	/* A time mark may follow it. */
 	snprintf(id, sizeof(id), "%.*s", (int)strcspn(last->str, "~"), last->str);
 	if (strcmp(id, before->str) != 0)
-		store->published(store->published_user, before->str, id);
+		partition->published(partition->published_user, before->str, id);
 }
 
 /* ---- place ---- */
@@ -79,7 +85,7 @@ static bool is_traced(const char *traceparent)
 
 static void place_begin(struct rt_store_run *run)
 {
-	const struct order_store *store = run->user;
+	const struct partition *partition = run->user;
 	struct rt_buf flags = { NULL, 0, 0 };
 	int64_t now_ms = 0, due_ms = INT64_MAX, position = 0;
 
@@ -89,7 +95,7 @@ static void place_begin(struct rt_store_run *run)
 		now_ms = RT_MAX(now_ms, op->now_ms);
 		due_ms = RT_MIN(due_ms, op->retry_due_ms);
 	}
-	rt_args_str(run->args, store->length_max);
+	rt_args_str(run->args, partition->length_max);
 	rt_store_add_time(run, now_ms);
 	rt_args_int(run->args, due_ms);
 	rt_args_copy(run->args, flags.data, flags.length);
@@ -114,7 +120,7 @@ static void place_begin(struct rt_store_run *run)
 /* Storage is full, so the whole call was refused. Orders placed before are still answered. */
 static bool place_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
-	struct order_store *store = run->user;
+	struct partition *partition = run->user;
 	bool full = *status == RT_FULL && run->commands == 1, stream_full;
 	size_t orders = run->commands == 1 ? 3 : 1;
 
@@ -124,7 +130,7 @@ static bool place_answered(struct rt_store_run *run, int *status, const struct r
 		    (size_t)reply->element[0]->len != run->batch.count)
 			*status = RT_PROTOCOL;
 		else if (run->commands == 1)
-			report_published(store, reply->element[1], reply->element[2]);
+			report_published(partition, reply->element[1], reply->element[2]);
 	}
 	if (!full)
 		return false;
@@ -140,10 +146,10 @@ static bool place_answered(struct rt_store_run *run, int *status, const struct r
 }
 
 /* The history of an order that was placed just now; a stream id that is too long is cut. */
-static void write_placed(struct order_store *store, const struct redisReply *stream_id)
+static void write_placed(struct partition *partition, const struct redisReply *stream_id)
 {
-	char *history = store->placed_history;
-	size_t size = sizeof(store->placed_history);
+	char *history = partition->placed_history;
+	size_t size = sizeof(partition->placed_history);
 	const char *word = order_event_word(ORDER_EV_PLACED);
 	size_t at = strlen(word), length;
 
@@ -156,7 +162,7 @@ static void write_placed(struct order_store *store, const struct redisReply *str
 
 static int place_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
-	struct order_store *store = run->user;
+	struct partition *partition = run->user;
 	struct order_place_op *op = item;
 
 	switch (reply->element[0]->str[run->index]) {
@@ -166,7 +172,7 @@ static int place_decode(struct rt_store_run *run, void *item, const struct redis
 	case 'P':
 		if (!rt_reply_is_string(reply->element[2]))
 			return RT_PROTOCOL;
-		write_placed(store, reply->element[2]);
+		write_placed(partition, reply->element[2]);
 		op->outcome = ORDER_PLACED;
 		op->record = (struct order_record){
 			.order_id = op->order_id,
@@ -176,7 +182,7 @@ static int place_decode(struct rt_store_run *run, void *item, const struct redis
 			.placed_length = op->placed_length,
 			.hold_ms = op->hold_ms,
 			.attempt = 1,
-			.history = store->placed_history,
+			.history = partition->placed_history,
 		};
 		return RT_OK;
 	case 'B':
@@ -244,7 +250,7 @@ static void move_extras(struct rt_store_run *run)
 
 static void move_begin(struct rt_store_run *run)
 {
-	const struct order_store *store = run->user;
+	const struct partition *partition = run->user;
 	struct rt_buf letters = { NULL, 0, 0 }, wanted = { NULL, 0, 0 };
 	int64_t now_ms = 0, due_ms = INT64_MAX, extras = 0;
 	bool delivered = false;
@@ -260,7 +266,7 @@ static void move_begin(struct rt_store_run *run)
 		extras += has_extra(op);
 		delivered |= op->event != NULL;
 	}
-	rt_store_call(run, "move", delivered ? store->inventory_key : NULL);
+	rt_store_call(run, "move", delivered ? partition->inventory_key : NULL);
 	rt_store_add_time(run, now_ms);
 	rt_args_int(run->args, due_ms);
 	rt_args_copy(run->args, letters.data, letters.length);
@@ -319,11 +325,11 @@ static const char *read_outcome(struct order_move_op *op, const char *text)
 
 /* How large the orders of the next calls are is not known before they are read, so it is taken from those before: it
  * rises at once and falls slowly, and a call carries at most WEIGHT_MAX of that. */
-static void note_size(struct order_store *store, int64_t size)
+static void note_size(struct partition *partition, int64_t size)
 {
 	if (size > 0)
-		store->order_bytes =
-			RT_MAX((size_t)size, store->order_bytes - store->order_bytes / 8);
+		partition->order_bytes =
+			RT_MAX((size_t)size, partition->order_bytes - partition->order_bytes / 8);
 }
 
 static bool move_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
@@ -391,10 +397,10 @@ static const struct rt_store_step move_step = {
 
 static void get_begin(struct rt_store_run *run)
 {
-	const struct order_store *store = run->user;
+	const struct partition *partition = run->user;
 
 	rt_args_str(run->args, "HMGET");
-	rt_args_str(run->args, store->orders_key);
+	rt_args_str(run->args, partition->orders_key);
 }
 
 static void get_encode(struct rt_store_run *run, const void *item)
@@ -561,7 +567,7 @@ static const struct rt_store_step timer_step = {
 struct tail_call {
 	struct rt_redis_op op;
 	struct rt_task task;
-	struct order_store *store;
+	struct partition *partition;
 	struct order_tail_op *tail; /* NULL: answered, or cancelled */
 	bool from_end;
 	bool under_way, task_queued;
@@ -639,7 +645,7 @@ static void tail_done(struct rt_redis_op *op, int status, const struct redisRepl
 
 	call->under_way = false;
 	if (call->tail != NULL) {
-		call->store->tail = NULL;
+		call->partition->tail = NULL;
 		if (status == RT_OK) {
 			tail_answer(call, reply);
 		} else {
@@ -654,18 +660,19 @@ static void tail_done(struct rt_redis_op *op, int status, const struct redisRepl
 
 void order_store_tail(struct order_store *store, struct order_tail_op *op)
 {
+	struct partition *partition = &store->partitions[op->partition];
 	struct tail_call *call = rt_alloc(sizeof(*call));
-	struct rt_args *args = &store->tail_args;
+	struct rt_args *args = &partition->tail_args;
 
-	call->store = store;
+	call->partition = partition;
 	call->tail = op;
 	call->from_end = strcmp(op->after, "$") == 0;
 	call->under_way = true;
-	store->tail = call;
+	partition->tail = call;
 	rt_args_clear(args);
 	if (call->from_end) {
 		rt_args_str(args, "XREVRANGE");
-		rt_args_str(args, store->events_key);
+		rt_args_str(args, partition->events_key);
 		rt_args_str(args, "+");
 		rt_args_str(args, "-");
 		rt_args_str(args, "COUNT");
@@ -679,11 +686,11 @@ void order_store_tail(struct order_store *store, struct order_tail_op *op)
 			rt_args_int(args, op->block_ms);
 		}
 		rt_args_str(args, "STREAMS");
-		rt_args_str(args, store->events_key);
+		rt_args_str(args, partition->events_key);
 		rt_args_str(args, op->after);
 	}
-	rt_redis_send(op->block_ms > 0 ? store->tail_redis : store->redis, &call->op, args,
-		      store->timeout_ms + op->block_ms, tail_done);
+	rt_redis_send(op->block_ms > 0 ? partition->tail_redis : partition->redis, &call->op, args,
+		      partition->timeout_ms + op->block_ms, tail_done);
 }
 
 static void tail_cancelled(struct rt_task *task)
@@ -699,23 +706,23 @@ static void tail_cancelled(struct rt_task *task)
 	tail_end(call);
 }
 
-void order_store_on_published(struct order_store *store,
+void order_store_on_published(struct order_store *store, int partition,
 			      void (*published)(void *user, const char *before, const char *last),
 			      void *user)
 {
-	store->published = published;
-	store->published_user = user;
+	store->partitions[partition].published = published;
+	store->partitions[partition].published_user = user;
 }
 
-void order_store_tail_interrupt(struct order_store *store)
+void order_store_tail_interrupt(struct order_store *store, int partition)
 {
-	struct tail_call *call = RT_TAKE(store->tail);
+	struct tail_call *call = RT_TAKE(store->partitions[partition].tail);
 
 	if (call == NULL)
 		return;
 	call->task.run = tail_cancelled;
 	call->task_queued = true;
-	rt_loop_defer(store->loop, &call->task);
+	rt_loop_defer(call->partition->loop, &call->task);
 }
 
 /* ---- the store ---- */
@@ -723,22 +730,24 @@ void order_store_tail_interrupt(struct order_store *store)
 void order_store_place(struct order_store *store, struct order_place_op *op)
 {
 	op->item.weight = op->placed_length;
-	rt_store_add(store->place, op);
+	rt_store_add(store->partitions[op->partition].place, op);
 }
 
 void order_store_move(struct order_store *store, struct order_move_op *op)
 {
+	struct partition *partition = &store->partitions[op->partition];
+
 	op->history = NULL;
-	op->item.weight =
-		op->data_length + (op->stored_length > 0 ? op->stored_length : store->order_bytes);
+	op->item.weight = op->data_length +
+			  (op->stored_length > 0 ? op->stored_length : partition->order_bytes);
 	op->item.unit = op->event == NULL ? NULL : rt_event_entry(op->event);
-	rt_store_add(store->move, op);
+	rt_store_add(partition->move, op);
 }
 
 void order_store_get(struct order_store *store, struct order_get_op *op)
 {
 	op->found = false;
-	rt_store_add(store->get, op);
+	rt_store_add(store->partitions[op->partition].get, op);
 }
 
 void order_store_list(struct order_store *store, struct order_list_op *op)
@@ -747,51 +756,62 @@ void order_store_list(struct order_store *store, struct order_list_op *op)
 	op->record_count = 0;
 	op->last_id = "";
 	op->more = false;
-	rt_store_add(store->list, op);
+	rt_store_add(store->partitions[op->partition].list, op);
 }
 
 void order_store_due(struct order_store *store, struct order_due_op *op)
 {
 	op->due = NULL;
 	op->due_count = 0;
-	rt_store_add(store->due, op);
+	rt_store_add(store->partitions[op->partition].due, op);
 }
 
 void order_store_timer(struct order_store *store, struct order_timer_op *op)
 {
 	op->item.weight = op->stored_length;
-	rt_store_add(store->timer, op);
+	rt_store_add(store->partitions[op->partition].timer, op);
 }
 
-int order_store_new(struct rt_loop *loop, const struct order_store_options *options,
-		    struct order_store **ret)
+static int partition_init(struct partition *partition, struct rt_loop *loop, int number,
+			  struct rt_store *store, const struct order_store_options *options)
 {
-	struct order_store *store = rt_alloc(sizeof(*store));
 	const struct {
 		const struct rt_store_step *step;
 		struct rt_store_queue **queue;
 	} queues[] = {
-		{ &place_step, &store->place }, { &move_step, &store->move },
-		{ &get_step, &store->get },     { &list_step, &store->list },
-		{ &due_step, &store->due },     { &timer_step, &store->timer },
+		{ &place_step, &partition->place }, { &move_step, &partition->move },
+		{ &get_step, &partition->get },     { &list_step, &partition->list },
+		{ &due_step, &partition->due },     { &timer_step, &partition->timer },
 	};
 	int rc;
 
-	store->loop = loop;
-	store->order_bytes = ORDER_BYTES_MAX;
-	store->timeout_ms = options->redis->timeout_ms;
-	snprintf(store->events_key, sizeof(store->events_key), "order:{%d}:events",
-		 options->partition);
-	snprintf(store->inventory_key, sizeof(store->inventory_key), "inventory:{%d}:events",
-		 options->partition);
-	snprintf(store->orders_key, sizeof(store->orders_key), "order:{%d}:orders",
-		 options->partition);
-	snprintf(store->length_max, sizeof(store->length_max), "%" PRId64,
+	partition->loop = loop;
+	partition->order_bytes = ORDER_BYTES_MAX;
+	partition->timeout_ms = options->redis->timeout_ms;
+	snprintf(partition->events_key, sizeof(partition->events_key), "order:{%d}:events", number);
+	snprintf(partition->inventory_key, sizeof(partition->inventory_key),
+		 "inventory:{%d}:events", number);
+	snprintf(partition->orders_key, sizeof(partition->orders_key), "order:{%d}:orders", number);
+	snprintf(partition->length_max, sizeof(partition->length_max), "%" PRId64,
 		 options->stream_length_max);
-	store->redis = rt_store_redis(options->store);
-	rc = rt_redis_new(loop, options->redis, &store->tail_redis);
+	partition->redis = rt_store_redis(store);
+	rc = rt_redis_new(loop, options->redis, &partition->tail_redis);
 	for (size_t i = 0; i < RT_LENGTH(queues) && rc == RT_OK; i++)
-		rc = rt_store_queue_new(options->store, queues[i].step, store, queues[i].queue);
+		rc = rt_store_queue_new(store, queues[i].step, partition, queues[i].queue);
+	return rc;
+}
+
+int order_store_new(struct rt_loop *loop, struct rt_store *const *stores,
+		    const struct order_store_options *options, struct order_store **ret)
+{
+	struct order_store *store = rt_alloc(sizeof(*store));
+	int rc = RT_OK;
+
+	store->partitions = rt_alloc((size_t)options->partition_count * sizeof(*store->partitions));
+	for (int p = 0; p < options->partition_count && rc == RT_OK; p++) {
+		store->partition_count++;
+		rc = partition_init(&store->partitions[p], loop, p, stores[p], options);
+	}
 	if (rc != RT_OK) {
 		order_store_free(store);
 		return rc;
@@ -804,7 +824,10 @@ void order_store_free(struct order_store *store)
 {
 	if (store == NULL)
 		return;
-	rt_redis_free(store->tail_redis);
-	rt_args_done(&store->tail_args);
+	for (int p = 0; p < store->partition_count; p++) {
+		rt_redis_free(store->partitions[p].tail_redis);
+		rt_args_done(&store->partitions[p].tail_args);
+	}
+	free(store->partitions);
 	free(store);
 }

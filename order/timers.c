@@ -22,10 +22,13 @@ static char unconfirmed_reason[] = "not confirmed within its hold";
 
 struct order_timers {
 	struct order *order;
+	int partition;
 	int64_t every_ms;
 	struct rt_timer tick;
 	struct order_due_op due;
-	size_t pending; /* operations under way: moves, timers, the list of due orders */
+	size_t pending;    /* operations under way: moves, timers, the list of due orders */
+	int64_t unsettled; /* timers, and of them due ones, at the last check */
+	size_t overdue;
 	bool more, stopping;
 	void (*stopped)(struct order *order);
 };
@@ -128,6 +131,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 	snprintf(due->order_id, sizeof(due->order_id), "%s", record->order_id);
 	timers->pending++;
 	if (due->input == ORDER_IN_REQUEST_UNANSWERED && found->queued) {
+		due->timer.partition = timers->partition;
 		due->timer.order_id = due->order_id;
 		due->timer.version = record->version;
 		due->timer.stored_length = record->placed_length + record->detail_length;
@@ -140,6 +144,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 		expire_data(due, record);
 	else
 		due->move.stored_length = record->placed_length + record->detail_length;
+	due->move.partition = timers->partition;
 	due->move.order_id = due->order_id;
 	due->move.input = due->input;
 	due->move.expected_version = record->version;
@@ -152,17 +157,24 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 	order_move(order, &due->move);
 }
 
+/* The metrics are those of all partitions: each adds how its own numbers have changed. */
+static void note_counts(struct order_timers *timers, const struct order_due_op *op)
+{
+	const struct order_counts *counts = &timers->order->counts;
+
+	order_count(counts->unsettled, (double)(op->timer_count - timers->unsettled));
+	order_count(counts->overdue, (double)op->due_count - (double)timers->overdue);
+	timers->unsettled = op->timer_count;
+	timers->overdue = op->due_count;
+}
+
 static void due_listed(struct order_due_op *op, int status)
 {
 	struct order_timers *timers = RT_CONTAINER_OF(op, struct order_timers, due);
-	struct order_counts *counts = &timers->order->counts;
 
 	if (status == RT_OK && !timers->stopping) {
 		timers->more = op->due_count == COUNT_MAX;
-		if (counts->unsettled != NULL) {
-			rt_series_set(counts->unsettled, (double)op->timer_count);
-			rt_series_set(counts->overdue, (double)op->due_count);
-		}
+		note_counts(timers, op);
 		for (size_t i = 0; i < op->due_count; i++)
 			handle(timers, &op->due[i], op->now_ms);
 	}
@@ -177,18 +189,20 @@ static void look(struct rt_timer *tick)
 
 	timers->more = false;
 	timers->pending++;
-	timers->due = (struct order_due_op){ .now_ms = now_ms,
+	timers->due = (struct order_due_op){ .partition = timers->partition,
+					     .now_ms = now_ms,
 					     .lease_until_ms = now_ms + LEASE_MS,
 					     .count_max = COUNT_MAX,
 					     .done = due_listed };
 	order_store_due(order->store, &timers->due);
 }
 
-struct order_timers *order_timers_new(struct order *order, int64_t every_ms)
+struct order_timers *order_timers_new(struct order *order, int partition, int64_t every_ms)
 {
 	struct order_timers *timers = rt_alloc(sizeof(*timers));
 
 	timers->order = order;
+	timers->partition = partition;
 	timers->every_ms = every_ms;
 	return timers;
 }

@@ -60,6 +60,7 @@ struct order_watch_node {
 struct order_watch {
 	struct rt_loop *loop;
 	struct order_store *store;
+	int partition;
 	struct order_watch_node *nodes;
 	size_t waiter_count, waiters_max;
 	size_t reads; /* under way */
@@ -202,7 +203,9 @@ static void node_begin_read(struct order_watch_node *node)
 	node->again = false;
 	node->reads++;
 	node->read_ms = rt_loop_now(watch->loop);
-	node->get = (struct order_get_op){ .order_id = node->order_id, .done = order_read };
+	node->get = (struct order_get_op){ .partition = watch->partition,
+					   .order_id = node->order_id,
+					   .done = order_read };
 	watch->reads++;
 	order_store_get(watch->store, &node->get);
 }
@@ -424,7 +427,8 @@ static void tail_looked(struct order_tail_op *op, int status)
 static void tail_ask_end(struct order_watch *watch,
 			 void (*done)(struct order_tail_op *op, int status))
 {
-	watch->tail_op = (struct order_tail_op){ .after = "$", .done = done };
+	watch->tail_op =
+		(struct order_tail_op){ .partition = watch->partition, .after = "$", .done = done };
 	order_store_tail(watch->store, &watch->tail_op);
 }
 
@@ -440,7 +444,8 @@ static void tail_look(struct order_watch *watch)
 static void tail_read(struct order_watch *watch, int64_t block_ms)
 {
 	watch->tail = TAIL_RUNS;
-	watch->tail_op = (struct order_tail_op){ .after = watch->after,
+	watch->tail_op = (struct order_tail_op){ .partition = watch->partition,
+						 .after = watch->after,
 						 .block_ms = block_ms,
 						 .done = entries_read };
 	order_store_tail(watch->store, &watch->tail_op);
@@ -481,17 +486,18 @@ static void tail_begin(struct order_watch *watch)
 
 /* ---- the watch ---- */
 
-struct order_watch *order_watch_new(struct rt_loop *loop, struct order_store *store,
+struct order_watch *order_watch_new(struct rt_loop *loop, struct order_store *store, int partition,
 				    size_t waiters_max, struct rt_series *waiters)
 {
 	struct order_watch *watch = rt_alloc(sizeof(*watch));
 
 	watch->loop = loop;
 	watch->store = store;
+	watch->partition = partition;
 	watch->waiters_max = waiters_max;
 	watch->waiters = waiters;
 	watch->pause_ms = PAUSE_MIN_MS;
-	order_store_on_published(store, published, watch);
+	order_store_on_published(store, partition, published, watch);
 	rt_list_init(&watch->changed);
 	rt_list_init(&watch->stale);
 	return watch;
@@ -532,7 +538,7 @@ bool order_watch_add(struct order_watch *watch, struct order_waiter *waiter, con
 	rt_list_push(&node->waiters, &waiter->link);
 	watch->waiter_count++;
 	if (watch->waiters != NULL)
-		rt_series_set(watch->waiters, (double)watch->waiter_count);
+		rt_series_add(watch->waiters, 1);
 	if (watch->tail == TAIL_OFF)
 		tail_begin(watch);
 	else if (watch->tail == TAIL_PAUSES && watch->pause_ms > PAUSE_MIN_MS)
@@ -588,7 +594,7 @@ void order_watch_remove(struct order_watch *watch, struct order_waiter *waiter)
 	rt_list_remove(&waiter->link);
 	watch->waiter_count--;
 	if (watch->waiters != NULL)
-		rt_series_set(watch->waiters, (double)watch->waiter_count);
+		rt_series_add(watch->waiters, -1);
 	node_release(node);
 }
 
@@ -619,7 +625,7 @@ void order_watch_stop(struct order_watch *watch, void (*stopped)(void *user), vo
 		node_release(node);
 	}
 	if (watch->tail == TAIL_BEGINS || watch->tail == TAIL_RUNS)
-		order_store_tail_interrupt(watch->store);
+		order_store_tail_interrupt(watch->store, watch->partition);
 	stop_check(watch);
 }
 
@@ -629,6 +635,6 @@ void order_watch_free(struct order_watch *watch)
 		return;
 	rt_timer_stop(watch->loop, &watch->sweep);
 	rt_timer_stop(watch->loop, &watch->pause);
-	order_store_on_published(watch->store, NULL, NULL);
+	order_store_on_published(watch->store, watch->partition, NULL, NULL);
 	free(watch);
 }

@@ -1,4 +1,4 @@
-/* watch.h - notifies waiters when an order changes.
+/* watch.h - notifies waiters when an order of a partition changes.
  *
  * An order with waiters is a node. This instance's own moves notify waiters directly, from the answer to
  * the move. Moves of other instances, and own moves whose answer was lost, are found in the own
@@ -38,7 +38,8 @@ struct order_waiter {
 	uint64_t first_read;    /* the node's first read that began after this waiter was added */
 };
 
-struct order_watch *order_watch_new(struct rt_loop *loop, struct order_store *store,
+/* `waiters`: a gauge that counts the waiters of all watches; NULL: none. */
+struct order_watch *order_watch_new(struct rt_loop *loop, struct order_store *store, int partition,
 				    size_t waiters_max, struct rt_series *waiters);
 /* Waits for versions of the order after `known`, which it has reached for certain. `read`: also reads
  * it now. False: there are too many waiters, or the service stops. */

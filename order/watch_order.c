@@ -15,6 +15,7 @@ struct watch_order {
 	Tandem__Order__V1__WatchOrderResponse_Closure closure;
 	struct rt_call *call;
 	char order_id[ORDER_ID_LENGTH + 1];
+	int partition;
 	uint64_t sent; /* the highest version sent, or not wanted */
 	bool began;    /* it was read once */
 	bool paused;
@@ -25,7 +26,7 @@ static void finish(struct watch_order *watch, struct rt_status *status)
 {
 	struct order *order = watch->order;
 
-	order_watch_remove(order->watch, &watch->waiter);
+	order_watch_remove(order->partitions[watch->partition].watch, &watch->waiter);
 	rt_call_on_cancel(watch->call, NULL, NULL);
 	rt_call_on_drained(watch->call, NULL, NULL);
 	if (status != NULL)
@@ -57,7 +58,7 @@ static void on_drained(struct rt_call *call, void *user)
 
 	(void)call;
 	watch->paused = false;
-	order_watch_read(watch->order->watch, &watch->waiter);
+	order_watch_read(watch->order->partitions[watch->partition].watch, &watch->waiter);
 }
 
 /* Sends the versions not yet sent; false when the client must read first. */
@@ -133,19 +134,22 @@ ORDER_HANDLER(order_watch_order, WatchOrder)
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
 	struct rt_status status = { .code = 0 };
 	struct watch_order *watch;
+	int partition;
 
-	if (!order_check_one(order, closure_data, &request->base, request->order_id))
+	if (!order_check_one(order, closure_data, &request->base, request->order_id, &partition))
 		return;
 	watch = rt_alloc(sizeof(*watch));
 	watch->order = order;
 	watch->closure = closure;
 	watch->call = closure_data;
+	watch->partition = partition;
 	watch->sent = request->after_version;
 	memcpy(watch->order_id, request->order_id, ORDER_ID_LENGTH);
 	watch->waiter.on_order = on_order;
 	watch->waiter.on_failed = on_failed;
 	watch->waiter.on_stop = on_stop;
-	if (!order_watch_add(order->watch, &watch->waiter, watch->order_id, 0, true)) {
+	if (!order_watch_add(order->partitions[partition].watch, &watch->waiter, watch->order_id, 0,
+			     true)) {
 		rt_status_set(&status, RT_CODE_RESOURCE_EXHAUSTED, "too many orders are watched");
 		rt_status_info(&status, "TOO_MANY_WATCHED");
 		rt_status_retry(&status, 1000);

@@ -463,7 +463,28 @@ size_t check_page_size(int32_t page_size)
 	return RT_MIN((size_t)page_size, (size_t)CHECK_PAGE_MAX);
 }
 
+/* Whether these are 26 digits of which the last one's lowest two bits are CHECK_BUCKET_MARK. */
+static bool has_bucket(const char *digits)
+{
+	size_t length = 0;
+	int digit = -1, last = -1;
+
+	while (length < RT_BASE32_128 && (digit = rt_base32_digit(digits[length])) >= 0) {
+		last = digit;
+		length++;
+	}
+	return length == RT_BASE32_128 && digits[length] == '\0' && (last & 3) == CHECK_BUCKET_MARK;
+}
+
 bool check_order_id(const char *order_id)
 {
-	return strncmp(order_id, "ord_", 4) == 0 && rt_base32_128_valid(order_id + 4);
+	return strncmp(order_id, "ord_", 4) == 0 &&
+	       (rt_base32_128_valid(order_id + 4) || has_bucket(order_id + 4));
+}
+
+int check_order_bucket(const char *order_id)
+{
+	if (strncmp(order_id, "ord_", 4) != 0 || !has_bucket(order_id + 4))
+		return -1;
+	return rt_base32_digit(order_id[4]) << 5 | rt_base32_digit(order_id[5]);
 }

@@ -46,7 +46,11 @@ bool check_packed_order(const uint8_t *data, size_t length, bool *ret_wait_for_d
 size_t check_result_max(const struct Tandem__Order__V1__PlaceOrderRequest *request);
 /* The page size in effect: 0 → 50, more than 1000 → 1000. */
 size_t check_page_size(int32_t page_size);
-/* "ord_" and 26 base32 characters. */
+/* "ord_" and 26 base32 digits. In ids that carry a bucket (rt_bucket) the lowest two bits of the last digit are
+ * CHECK_BUCKET_MARK, in others 0. */
+#define CHECK_BUCKET_MARK 1
 bool check_order_id(const char *order_id);
+/* The bucket that the first two digits of a valid id say; -1: it carries none. */
+int check_order_bucket(const char *order_id);
 
 #endif

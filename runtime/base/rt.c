@@ -322,11 +322,22 @@ size_t rt_int_text(int64_t n, char text[RT_INT_TEXT])
 	return length;
 }
 
-/* ---- digests and encodings ---- */
+/* ---- digests, buckets and encodings ---- */
 
 void rt_sha256(const void *data, size_t length, uint8_t digest[32])
 {
 	SHA256(data, length, digest);
+}
+
+unsigned int rt_bucket(const char *text, size_t length)
+{
+	uint32_t hash = 2166136261U;
+
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ (unsigned char)text[i]) * 16777619U;
+	hash = (hash ^ hash >> 16) * 0x85ebca6bU;
+	hash = (hash ^ hash >> 13) * 0xc2b2ae35U;
+	return (hash ^ hash >> 16) % RT_BUCKETS;
 }
 
 static const char base32_alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
@@ -366,4 +377,14 @@ bool rt_base32_128_valid(const char *text)
 	/* 128 bits leave two of the last character's five unused: they are zero, so that one
 	 * number has one spelling. */
 	return length == RT_BASE32_128 && text[length] == '\0' && ((value - 1) & 3) == 0;
+}
+
+char rt_base32_letter(unsigned int digit)
+{
+	return base32_alphabet[digit & 31];
+}
+
+int rt_base32_digit(char letter)
+{
+	return base32_values[(unsigned char)letter] - 1;
 }

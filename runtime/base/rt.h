@@ -105,9 +105,25 @@ bool rt_time_parse(const char *text, int64_t *ret_unix_ms);
 
 /* SHA-256 (FIPS 180-4, from libcrypto). */
 void rt_sha256(const void *data, size_t length, uint8_t digest[32]);
+/* ---- partitions ---- */
+
+/* Data is spread over partitions by a hash of what it belongs to: its bucket. A partition is a range of buckets' lowest
+ * bits, so the number of partitions is a power of two. The hash must never change: data would not be found. */
+#define RT_BUCKETS        1024
+#define RT_PARTITIONS_MAX RT_BUCKETS
+/* 0 to RT_BUCKETS - 1: FNV-1a of 32 bits, then the mixing steps of MurmurHash3 (fmix32). */
+unsigned int rt_bucket(const char *text, size_t length);
+static inline int rt_bucket_partition(unsigned int bucket, int partition_count)
+{
+	return (int)(bucket & ((unsigned int)partition_count - 1));
+}
+
 /* Base32 in lower case, alphabet of RFC 4648 without padding: 16 bytes give 26 characters. */
 #define RT_BASE32_128 26
 void rt_base32_128(const uint8_t bytes[16], char text[RT_BASE32_128 + 1]);
 bool rt_base32_128_valid(const char *text);
+/* A digit's letter (0 to 31), and back; -1: it is none. */
+char rt_base32_letter(unsigned int digit);
+int rt_base32_digit(char letter);
 
 #endif

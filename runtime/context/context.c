@@ -1,4 +1,4 @@
-/* context.c - makes a context, trims its stream, and ends it.
+/* context.c - makes a context, trims its streams, and ends it.
  *
  * An operation in progress holds the context: an RPC or an event that waits for the store, a trim, a
  * subscription that has not stopped. The context reports its end once it was asked to stop and
@@ -36,83 +36,99 @@ static void stop_over(struct rt_task *task)
 
 /* ---- trimming ---- */
 
-static void trim_later(struct rt_context *context);
+static void trim_later(struct rt_partition *partition);
 
 /* Warns once about a group without a consumer, and again when it is another group. */
-static void warn_of_stale_group(struct rt_context *context)
+static void warn_of_stale_group(struct rt_partition *partition)
 {
-	const struct rt_trim_op *trim = &context->trim;
+	const struct rt_trim_op *trim = &partition->trim;
 
-	if (strcmp(context->stale_group, trim->stale_group) == 0)
+	if (strcmp(partition->stale_group, trim->stale_group) == 0)
 		return;
-	memcpy(context->stale_group, trim->stale_group, sizeof(context->stale_group));
+	memcpy(partition->stale_group, trim->stale_group, sizeof(partition->stale_group));
 	if (trim->stale_count > 0)
 		RT_LOG(RT_WARN, "a group without a consumer holds back the trimming of the stream",
 		       RT_S("group", trim->stale_group), RT_I("stale_groups", trim->stale_count),
-		       RT_I("length", trim->length));
+		       RT_I("length", trim->length), RT_I("partition", partition->number));
 }
 
-static void note_trimmed(struct rt_context *context)
+static void note_trimmed(struct rt_partition *partition)
 {
-	const struct rt_trim_op *trim = &context->trim;
+	const struct rt_trim_op *trim = &partition->trim;
+	const struct rt_context *context = partition->context;
 
-	warn_of_stale_group(context);
+	warn_of_stale_group(partition);
 	if (context->domain->on_trimmed != NULL)
-		context->domain->on_trimmed(context->data);
+		context->domain->on_trimmed(context->data, partition);
 	if (context->metrics == NULL)
 		return;
-	rt_series_add(context->trimmed, (double)trim->trimmed);
-	rt_series_set(context->stream_length, (double)trim->length);
-	rt_series_set(context->stream_held, (double)trim->held);
-	rt_series_set(context->stale, (double)trim->stale_count);
+	rt_series_add(partition->trimmed, (double)trim->trimmed);
+	rt_series_set(partition->stream_length, (double)trim->length);
+	rt_series_set(partition->stream_held, (double)trim->held);
+	rt_series_set(partition->stale, (double)trim->stale_count);
 }
 
 static void stream_trimmed(struct rt_trim_op *trim, int status)
 {
-	struct rt_context *context = RT_CONTAINER_OF(trim, struct rt_context, trim);
+	struct rt_partition *partition = RT_CONTAINER_OF(trim, struct rt_partition, trim);
 
 	if (status == RT_OK)
-		note_trimmed(context);
+		note_trimmed(partition);
 	else
 		RT_LOG(RT_DEBUG, "the stream was not trimmed",
 		       RT_S("status", rt_status_name(status)));
-	if (!context->stopping)
-		trim_later(context);
-	rt_context_release(context);
+	if (!partition->context->stopping)
+		trim_later(partition);
+	rt_context_release(partition->context);
 }
 
 static void trim_now(struct rt_timer *timer)
 {
-	struct rt_context *context = RT_CONTAINER_OF(timer, struct rt_context, trim_timer);
+	struct rt_partition *partition = RT_CONTAINER_OF(timer, struct rt_partition, trim_timer);
 
-	rt_context_hold(context);
-	context->trim.now_ms = rt_loop_unix_ms(context->loop);
-	context->trim.done = stream_trimmed;
-	rt_store_add(context->trim_queue, &context->trim);
+	rt_context_hold(partition->context);
+	partition->trim.now_ms = rt_loop_unix_ms(partition->context->loop);
+	partition->trim.done = stream_trimmed;
+	rt_store_add(partition->trim_queue, &partition->trim);
 }
 
-static void trim_later(struct rt_context *context)
+static void trim_later(struct rt_partition *partition)
 {
-	rt_timer_start(context->loop, &context->trim_timer, context->trim_every_ms, trim_now);
+	struct rt_context *context = partition->context;
+
+	rt_timer_start(context->loop, &partition->trim_timer, context->trim_every_ms, trim_now);
 }
 
 static void register_metrics(struct rt_context *context)
 {
+	static const char *const labels[] = { "stream", NULL };
 	struct rt_metrics *metrics = context->metrics;
+	struct rt_metric *length, *held, *trimmed, *stale;
 
 	if (metrics == NULL)
 		return;
-	context->stream_length = rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_length",
-						 "Events in the context's event stream.");
-	context->stream_held =
-		rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_held_events",
-				"Events in the context's event stream that some group "
-				"has not acknowledged.");
-	context->trimmed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_trimmed_total",
-					   "Entries trimmed from the context's event stream.");
-	context->stale =
-		rt_metric_plain(metrics, RT_GAUGE, "tandem_stream_stale_groups",
-				"Groups of the context's event stream without a live consumer.");
+	length = rt_metric(metrics, RT_GAUGE, "tandem_stream_length",
+			   "Events in an event stream of the context.", labels);
+	held = rt_metric(metrics, RT_GAUGE, "tandem_stream_held_events",
+			 "Events in an event stream of the context that some group has not "
+			 "acknowledged.",
+			 labels);
+	trimmed = rt_metric(metrics, RT_COUNTER, "tandem_stream_trimmed_total",
+			    "Entries trimmed from an event stream of the context.", labels);
+	stale = rt_metric(metrics, RT_GAUGE, "tandem_stream_stale_groups",
+			  "Groups of an event stream of the context without a live consumer.",
+			  labels);
+	for (int p = 0; p < context->partition_count; p++) {
+		struct rt_partition *partition = &context->partitions[p];
+		char *stream = rt_printf("%s:{%d}:events", context->domain->name, p);
+		const char *const label[] = { stream };
+
+		partition->stream_length = rt_metric_series(length, label);
+		partition->stream_held = rt_metric_series(held, label);
+		partition->trimmed = rt_metric_series(trimmed, label);
+		partition->stale = rt_metric_series(stale, label);
+		free(stream);
+	}
 }
 
 /* ---- subscriptions ---- */
@@ -130,19 +146,21 @@ static void make_consumer(const struct rt_context *context, char *text, size_t s
 		 context->domain->functions->version);
 }
 
-static int subscribe(struct rt_context *context, const struct rt_context_subscription *subscription,
+static int subscribe(struct rt_partition *partition,
+		     const struct rt_context_subscription *subscription,
 		     const struct rt_context_options *options, const char *consumer)
 {
-	struct rt_context_stream *stream = &context->streams[context->stream_count++];
+	struct rt_context *context = partition->context;
+	struct rt_context_stream *stream = &partition->streams[partition->stream_count++];
 	const struct rt_stream_options source = {
 		.reader = options->redis,
-		.commands = rt_store_redis(context->store),
+		.commands = rt_store_redis(partition->store),
 		.stream = stream->name =
-			rt_printf("%s:{%d}:events", subscription->context, context->partition),
+			rt_printf("%s:{%d}:events", subscription->context, partition->number),
 		.group = context->domain->name,
 		.consumer = consumer,
 		.functions = context->domain->functions,
-		.partition = context->partition,
+		.partition = partition->number,
 	};
 	struct rt_events_options events = options->events;
 	struct rt_stream *made;
@@ -151,6 +169,7 @@ static int subscribe(struct rt_context *context, const struct rt_context_subscri
 	if (rc != RT_OK)
 		return rc;
 	events.name = stream->name;
+	events.partition = partition->number;
 	events.on_event = subscription->on_event;
 	events.user_data = context->data;
 	events.metrics = context->metrics;
@@ -158,26 +177,45 @@ static int subscribe(struct rt_context *context, const struct rt_context_subscri
 	return rt_events_new(context->loop, made, &events, &stream->events);
 }
 
+static int make_partition(struct rt_context *context, int number,
+			  const struct rt_context_options *options)
+{
+	struct rt_partition *partition = &context->partitions[number];
+	const struct rt_store_options store = { .redis = options->redis,
+						.functions = context->domain->functions,
+						.partition = number,
+						.partition_count = context->partition_count,
+						.metrics = options->metrics,
+						.changed = options->changed };
+	int rc;
+
+	partition->context = context;
+	partition->number = number;
+	partition->trim.retain_ms = options->retain_ms;
+	partition->trim.retain_count = options->retain_count;
+	partition->trim.stale_ms = options->stale_ms;
+	rc = rt_store_new(context->loop, &store, &partition->store);
+	return rc != RT_OK ? rc
+			   : rt_store_queue_new(partition->store, &rt_trim_step, NULL,
+						&partition->trim_queue);
+}
+
 static int make_members(struct rt_context *context, const struct rt_context_options *options)
 {
 	const struct rt_context_domain *domain = context->domain;
-	const struct rt_store_options store = { .redis = options->redis,
-						.functions = domain->functions,
-						.partition = context->partition,
-						.metrics = options->metrics,
-						.changed = options->changed };
 	char consumer[128];
-	int rc = rt_store_new(context->loop, &store, &context->store);
+	int rc = RT_OK;
 
-	if (rc == RT_OK)
-		rc = rt_store_queue_new(context->store, &rt_trim_step, NULL, &context->trim_queue);
+	for (int p = 0; rc == RT_OK && p < context->partition_count; p++)
+		rc = make_partition(context, p, options);
 	if (rc == RT_OK)
 		rc = domain->make(context, options->domain_options, &context->data);
 	make_consumer(context, consumer, sizeof(consumer));
-	for (const struct rt_context_subscription *subscription = domain->subscriptions;
-	     rc == RT_OK && subscription->context != NULL; subscription++)
-		rc = subscribe(context, subscription, options,
-			       options->consumer != NULL ? options->consumer : consumer);
+	for (int p = 0; rc == RT_OK && p < context->partition_count; p++)
+		for (const struct rt_context_subscription *subscription = domain->subscriptions;
+		     rc == RT_OK && subscription->context != NULL; subscription++)
+			rc = subscribe(&context->partitions[p], subscription, options,
+				       options->consumer != NULL ? options->consumer : consumer);
 	return rc;
 }
 
@@ -186,20 +224,21 @@ static int make_members(struct rt_context *context, const struct rt_context_opti
 int rt_context_new(struct rt_loop *loop, const struct rt_context_domain *domain,
 		   const struct rt_context_options *options, struct rt_context **ret)
 {
-	struct rt_context *context = rt_alloc(sizeof(*context));
-	int rc;
+	struct rt_context *context;
+	int rc, count = options->partition_count > 0 ? options->partition_count : 1;
 
+	if (count > RT_PARTITIONS_MAX || (count & (count - 1)) != 0)
+		return RT_INVALID;
+	context = rt_alloc(sizeof(*context));
 	context->domain = domain;
 	context->loop = loop;
 	context->metrics = options->metrics;
-	context->partition = RT_CONTEXT_PARTITION;
+	context->partition_count = count;
+	context->partitions = rt_alloc((size_t)count * sizeof(*context->partitions));
 	context->redis = options->redis;
 	context->stop_task.run = stop_over;
 	context->trim_every_ms =
 		options->trim_every_ms > 0 ? options->trim_every_ms : TRIM_EVERY_MS;
-	context->trim.retain_ms = options->retain_ms;
-	context->trim.retain_count = options->retain_count;
-	context->trim.stale_ms = options->stale_ms;
 	register_metrics(context);
 	rc = make_members(context, options);
 	context->redis = NULL;
@@ -213,24 +252,49 @@ int rt_context_new(struct rt_loop *loop, const struct rt_context_domain *domain,
 
 void rt_context_start(struct rt_context *context)
 {
-	for (size_t i = 0; i < context->stream_count; i++)
-		rt_events_start(context->streams[i].events);
+	for (int p = 0; p < context->partition_count; p++) {
+		struct rt_partition *partition = &context->partitions[p];
+
+		for (size_t i = 0; i < partition->stream_count; i++)
+			rt_events_start(partition->streams[i].events);
+		trim_later(partition);
+	}
 	if (context->domain->start != NULL)
 		context->domain->start(context->data);
-	trim_later(context);
 }
 
 bool rt_context_ready(const struct rt_context *context)
 {
-	return rt_store_problem(context->store) == NULL && rt_context_unread(context) == NULL;
+	return rt_context_problem(context) == NULL && rt_context_unread(context) == NULL;
+}
+
+const char *rt_context_problem(const struct rt_context *context)
+{
+	const char *problem = NULL;
+
+	for (int p = 0; p < context->partition_count && problem == NULL; p++)
+		problem = rt_store_problem(context->partitions[p].store);
+	return problem;
 }
 
 const char *rt_context_unread(const struct rt_context *context)
 {
-	for (size_t i = 0; i < context->stream_count; i++)
-		if (!rt_events_ready(context->streams[i].events))
-			return context->streams[i].name;
+	for (int p = 0; p < context->partition_count; p++) {
+		const struct rt_partition *partition = &context->partitions[p];
+
+		for (size_t i = 0; i < partition->stream_count; i++)
+			if (!rt_events_ready(partition->streams[i].events))
+				return partition->streams[i].name;
+	}
 	return NULL;
+}
+
+bool rt_context_mismatch(const struct rt_context *context)
+{
+	for (int p = 0; p < context->partition_count; p++)
+		if (rt_store_mismatch(context->partitions[p].store))
+			return true;
+	return false;
 }
 
 static void subscription_stopped(void *user)
@@ -243,13 +307,17 @@ void rt_context_stop(struct rt_context *context, void (*stopped)(void *user), vo
 	context->stopping = true;
 	context->stopped = stopped;
 	context->stopped_user = user;
-	rt_timer_stop(context->loop, &context->trim_timer);
 	rt_context_hold(context);
 	if (context->domain->stop != NULL)
 		context->domain->stop(context->data);
-	for (size_t i = 0; i < context->stream_count; i++) {
-		rt_context_hold(context);
-		rt_events_stop(context->streams[i].events, subscription_stopped, context);
+	for (int p = 0; p < context->partition_count; p++) {
+		struct rt_partition *partition = &context->partitions[p];
+
+		rt_timer_stop(context->loop, &partition->trim_timer);
+		for (size_t i = 0; i < partition->stream_count; i++) {
+			rt_context_hold(context);
+			rt_events_stop(partition->streams[i].events, subscription_stopped, context);
+		}
 	}
 	rt_context_release(context);
 }
@@ -258,13 +326,19 @@ void rt_context_free(struct rt_context *context)
 {
 	if (context == NULL)
 		return;
-	rt_timer_stop(context->loop, &context->trim_timer);
-	for (size_t i = 0; i < context->stream_count; i++) {
-		rt_events_free(context->streams[i].events);
-		free(context->streams[i].name);
+	for (int p = 0; p < context->partition_count; p++) {
+		struct rt_partition *partition = &context->partitions[p];
+
+		rt_timer_stop(context->loop, &partition->trim_timer);
+		for (size_t i = 0; i < partition->stream_count; i++) {
+			rt_events_free(partition->streams[i].events);
+			free(partition->streams[i].name);
+		}
 	}
 	if (context->data != NULL)
 		context->domain->free(context->data);
-	rt_store_free(context->store);
+	for (int p = 0; p < context->partition_count; p++)
+		rt_store_free(context->partitions[p].store);
+	free(context->partitions);
 	free(context);
 }

@@ -1,13 +1,16 @@
-/* context.h - a context: a service that keeps its state in Redis, publishes a stream of events of its
+/* context.h - a context: a service that keeps its state in Redis, publishes streams of events of its
  * own, and subscribes to those of other contexts.
  *
+ * Its data lies in partitions (docs/decisions/029): keys with the same {p} are in one slot, and a step is atomic
+ * within it. A partition has its own store, its own stream of events, and reads the streams of the same number.
+ *
  * Each context describes itself in a table, struct rt_context_domain. Everything else is here: the
- * connection and the functions, the subscriptions, the trimming of the own stream, waiting for what is
+ * connection and the functions, the subscriptions, the trimming of the own streams, waiting for what is
  * under way before it ends; and for the program the settings, readiness and main.
  *
  *   rt_context_run (main)        rt_context_new (tests, simulation)
- *     settings, service            store → domain->make → a source for each subscription
- *     rt_context_start             subscriptions read; every trim_every_ms the own stream is trimmed
+ *     settings, service            stores → domain->make → a source for each subscription and partition
+ *     rt_context_start             subscriptions read; every trim_every_ms the own streams are trimmed
  *     … SIGTERM → domain->drain
  *     rt_context_stop              subscriptions and trimming end; domain->stop;
  *                                  when nothing is held any more: stopped
@@ -24,11 +27,11 @@
 #include "redis/redis.h"
 #include "service/service.h"
 
-#define RT_CONTEXT_PARTITION         0 /* the {p} of the keys; docs/decisions/005 */
 #define RT_CONTEXT_SUBSCRIPTIONS_MAX 4
 #define RT_DAY_MS                    INT64_C(86400000)
 
 struct rt_context;
+struct rt_partition;
 
 /* What a context listens to; its consumer group has the name of the context that reads. */
 struct rt_context_subscription {
@@ -46,8 +49,8 @@ struct rt_context_domain {
 	/* Its gRPC services, by number; NULL behind the last. */
 	ProtobufCService *(*service)(void *data, size_t number);
 	void (*start)(void *data); /* these may be NULL */
-	/* The own stream was trimmed: context->trim says what of it is held, and by whom. */
-	void (*on_trimmed)(void *data);
+	/* The partition's own stream was trimmed: its `trim` says what of it is held, and by whom. */
+	void (*on_trimmed)(void *data, const struct rt_partition *partition);
 	/* Why storage takes nothing new, for a person; false: it does. */
 	bool (*storage_problem)(const void *data, char *text, size_t size);
 	/* The service is asked to end: calls that would last are ended. */
@@ -61,6 +64,7 @@ struct rt_context_options {
 	const struct rt_redis_options *redis; /* its connections are made from it; borrowed */
 	struct rt_events_options events; /* of each subscription; name and handler are set here */
 	const char *consumer;            /* its name in the groups; NULL: one that is unique */
+	int partition_count;             /* a power of two up to RT_PARTITIONS_MAX; 0: 1 */
 	int64_t trim_every_ms;           /* 0: 5000 */
 	int64_t retain_ms, retain_count; /* of the own stream (rt_trim_op) */
 	int64_t stale_ms;                /* a group without a live consumer for so long is stale */
@@ -70,31 +74,38 @@ struct rt_context_options {
 	struct rt_task *changed;
 };
 
-/* A domain's code may read this; only this folder's files write to it. */
-struct rt_context {
-	const struct rt_context_domain *domain;
-	void *data; /* what the domain made */
-	struct rt_loop *loop;
-	struct rt_metrics *metrics; /* NULL: none */
+/* A domain's code may read these; only this folder's files write to them. */
+struct rt_partition {
+	struct rt_context *context;
+	int number; /* the {p} of its keys */
 	struct rt_store *store;
-	const struct rt_redis_options *redis; /* for further connections; only while it is made */
-	int partition;
-	bool stopping;
 	struct rt_trim_op trim; /* the last one */
-	int64_t trim_every_ms;
 	/* This folder's alone. */
 	struct rt_context_stream {
 		char *name;
 		struct rt_events *events;
 	} streams[RT_CONTEXT_SUBSCRIPTIONS_MAX];
-	size_t stream_count, holds;
+	size_t stream_count;
 	struct rt_store_queue *trim_queue;
 	struct rt_timer trim_timer;
 	char stale_group[64]; /* the group that was last warned about */
+	struct rt_series *stream_length, *stream_held, *trimmed, *stale; /* NULL without metrics */
+};
+struct rt_context {
+	const struct rt_context_domain *domain;
+	void *data; /* what the domain made */
+	struct rt_loop *loop;
+	struct rt_metrics *metrics;           /* NULL: none */
+	const struct rt_redis_options *redis; /* for further connections; only while it is made */
+	struct rt_partition *partitions;      /* by their number */
+	int partition_count;
+	bool stopping;
+	int64_t trim_every_ms;
+	/* This folder's alone. */
+	size_t holds;
 	struct rt_task stop_task;
 	void (*stopped)(void *user);
 	void *stopped_user;
-	struct rt_series *stream_length, *stream_held, *trimmed, *stale; /* NULL without metrics */
 };
 
 int rt_context_new(struct rt_loop *loop, const struct rt_context_domain *domain,
@@ -102,8 +113,12 @@ int rt_context_new(struct rt_loop *loop, const struct rt_context_domain *domain,
 void rt_context_start(struct rt_context *context);
 /* It can serve: the functions are there and every subscription is read. */
 bool rt_context_ready(const struct rt_context *context);
+/* Why a store cannot serve, for a person; NULL: all can. */
+const char *rt_context_problem(const struct rt_context *context);
 /* A stream that is not read now, "inventory:{0}:events"; NULL: all are. */
 const char *rt_context_unread(const struct rt_context *context);
+/* The data in Redis was begun with another number of partitions: this context will never serve it. */
+bool rt_context_mismatch(const struct rt_context *context);
 /* `stopped` runs once, when nothing is under way, and never before this returns. */
 void rt_context_stop(struct rt_context *context, void (*stopped)(void *user), void *user);
 void rt_context_free(
@@ -119,6 +134,7 @@ void rt_context_release(struct rt_context *context);
 struct rt_context_settings {
 	struct rt_service_settings service; /* first */
 	struct rt_redis_settings redis;
+	int64_t partitions;
 	int64_t trim_every_ms, retain_ms, retain_count, stale_ms;
 	int64_t read_count_max, in_flight_max, parked_max, deliveries_max;
 	int64_t event_retry_min_ms, event_retry_max_ms, claim_idle_ms, claim_every_ms;

@@ -32,6 +32,8 @@ static const struct rt_setting common_settings[] = {
 	  "File whose first line is the user's password." },
 	{ "redis-timeout", RT_SETTING_DURATION, AT(redis.timeout_ms), "2s", 10, 600000,
 	  "How long a command may wait for its answer before it fails." },
+	{ "partitions", RT_SETTING_INT, AT(partitions), "1", 1, RT_PARTITIONS_MAX,
+	  "Number of partitions of the data, a power of two; the first start fixes it." },
 	{ "trim-every", RT_SETTING_DURATION, AT(trim_every_ms), "5s", 100, RT_DAY_MS,
 	  "How often the context's event stream is trimmed." },
 	{ "retain", RT_SETTING_DURATION, AT(retain_ms), "1h", 0, 365 * RT_DAY_MS,
@@ -111,10 +113,15 @@ static struct rt_events_options events_options(const struct rt_context_settings 
 static void note_ready(void)
 {
 	const struct rt_context *context = program.context;
-	const char *problem = rt_store_problem(context->store);
+	const char *problem = rt_context_problem(context);
 	const char *unread = rt_context_unread(context);
 	char full[200];
 
+	if (rt_context_mismatch(context)) {
+		RT_LOG(RT_ERROR, "--partitions is not what the data was begun with",
+		       RT_S("reason", problem));
+		rt_service_give_up();
+	}
 	if (problem == NULL)
 		rt_check_ready(&program.redis_check);
 	else
@@ -166,6 +173,7 @@ static int make_context(const struct rt_context_settings *settings, const char *
 	const struct rt_context_options options = {
 		.redis = &redis,
 		.events = events_options(settings),
+		.partition_count = (int)settings->partitions,
 		.trim_every_ms = settings->trim_every_ms,
 		.retain_ms = settings->retain_ms,
 		.retain_count = settings->retain_count,
@@ -191,6 +199,11 @@ static int start(struct rt_service *service)
 
 	program.service = service;
 	program.ready_changed.run = on_ready_changed;
+	if ((settings->partitions & (settings->partitions - 1)) != 0) {
+		RT_LOG(RT_ERROR, "--partitions must be a power of two",
+		       RT_I("partitions", settings->partitions));
+		return RT_INVALID;
+	}
 	rc = rt_redis_settings_password(&settings->redis, &password);
 	if (rc != RT_OK)
 		return rc;

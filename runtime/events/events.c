@@ -811,7 +811,7 @@ int rt_events_new(struct rt_loop *loop, struct rt_stream *stream,
 	subscription_init(events);
 	events->ack_retry_ms = options->retry_min_ms;
 	events->task.run = on_task;
-	held_init(&events->held, loop);
+	held_init(&events->held, loop, options->partition);
 	rt_list_init(&events->acking);
 	rt_list_init(&events->dead);
 	rt_list_init(&events->asiding);

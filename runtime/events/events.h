@@ -69,12 +69,14 @@ struct rt_event {
 	const uint8_t *data;
 	size_t data_length;
 	uint32_t deliveries;
-	void *user; /* the handler's own, NULL at first */
+	int partition; /* of its stream */
+	void *user;    /* the handler's own, NULL at first */
 };
 typedef void rt_events_handler(struct rt_event *event, void *user);
 
 struct rt_events_options {
 	const char *name; /* for metrics and logs: "order:{0}:events" */
+	int partition;    /* of the stream: events carry it */
 	rt_events_handler *on_event;
 	/* Called after the last event of a read was handed over: sends what the handlers have
 	 * gathered. May be NULL. */

@@ -18,6 +18,7 @@
 --            each; its group has the same name as the foreign stream's
 --   dead   stream: dead letters, events of foreign streams that could not be handled, one entry each,
 --            with the reason
+--   partitions   string: the number of partitions of the context, set at its first start and never changed
 --   excluded_groups   set: groups of the own stream that do not hold back its trimming while they
 --            have no live consumer; an operator adds them
 --
@@ -68,8 +69,9 @@
 --
 -- Registered for the runtime, all with allow-oom, since a full Redis must drain:
 --
---   FCALL @CONTEXT@_version 1 <own stream>
---     Answers the version, or an error while the data has the form of an earlier version. It is registered as a
+--   FCALL @CONTEXT@_version 1 <own stream> <partitions>
+--     Answers the version, or an error: while the data has the form of an earlier version, or PARTITIONS when it was
+--     begun with another number of partitions (data of earlier versions: 1). It is registered as a
 --     function that may write, so Redis refuses it whenever it would refuse the others (a replica, a full disk).
 --
 --   FCALL @CONTEXT@_upgrade 1 <own stream> <cursor>
@@ -824,8 +826,19 @@ end
 
 local former -- see above
 
-local function version(keys)
+-- The number of partitions with which the data was begun; nil: there is no data.
+local function partitions_of(prefix)
+	return call('GET', prefix .. 'partitions') or
+		call('EXISTS', prefix .. 'events') == 1 and open_stream(prefix .. 'events').last ~= '0-0' and '1' or nil
+end
+
+local function version(keys, args)
 	local prefix = prefix_of(keys[1])
+	local begun = args[1] and partitions_of(prefix)
+	if begun and begun ~= args[1] then
+		return redis.error_reply('PARTITIONS the data in ' .. prefix .. '* has ' .. begun ..
+			' partitions, and this service is set to ' .. args[1])
+	end
 	local format = former and call('GET', prefix .. 'format')
 	if former and format ~= FORMAT then
 		if format or former.is_there(prefix) then
@@ -833,6 +846,9 @@ local function version(keys)
 				'*: stop its services, then run tandemctl functions load')
 		end
 		call('SET', prefix .. 'format', FORMAT)
+	end
+	if args[1] and not call('GET', prefix .. 'partitions') then
+		call('SET', prefix .. 'partitions', args[1])
 	end
 	return '@VERSION@'
 end

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-void held_init(struct held *held, struct rt_loop *loop)
+void held_init(struct held *held, struct rt_loop *loop, int partition)
 {
-	*held = (struct held){ .loop = loop };
+	*held = (struct held){ .loop = loop, .partition = partition };
 	rt_list_init(&held->ready);
 }
 
@@ -125,6 +125,7 @@ static void event_fill(struct event *event, const struct rt_entry_event *from, c
 		.traceparent = append_text(at, from->traceparent.data, from->traceparent.length),
 		.data_length = from->data.length,
 		.deliveries = event->entry->deliveries,
+		.partition = event->entry->held->partition,
 	};
 	event->event.data = (const uint8_t *)append_text(at, from->data.data, from->data.length);
 }

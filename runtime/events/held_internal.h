@@ -62,8 +62,9 @@ struct held {
 	struct rt_list ready;
 	size_t counts[ENTRY_STATES]; /* events of the entries in each state */
 	bool recount_wanted;         /* some entry has recount set */
+	int partition;               /* of the events */
 };
-void held_init(struct held *held, struct rt_loop *loop);
+void held_init(struct held *held, struct rt_loop *loop, int partition);
 
 /* Makes an entry that is held, READY and in no list. Copies its events. */
 struct entry *entry_new(struct held *held, const char *stream_id, bool aside, uint32_t deliveries,

@@ -1,7 +1,7 @@
 /* functions.c - a context's Redis functions: what they are called, whether the server has this version
  * of them, and a watch over that.
  *
- *   ask                  a call of the function "version"
+ *   ask                  a call of the function "version", with the number of partitions
  *     version_asked      missing, or another version: FUNCTION LOAD REPLACE
  *       functions_loaded
  *         note_answer    what rt_functions_watch_problem says from now on */
@@ -52,6 +52,7 @@ static void note_answer(struct rt_functions_watch *watch, int status, const redi
 		return;
 	/* Other errors do not mean that they are missing: the calls themselves report them. */
 	watch->loaded = status == RT_OK || (watch->loaded && !missing);
+	watch->mismatch = refused && rt_redis_reply_begins(reply, "PARTITIONS");
 	if (status == RT_OK)
 		set_problem(watch, "", "");
 	else if (missing)
@@ -97,6 +98,7 @@ static void ask(struct rt_functions_watch *watch)
 	rt_args_function(&args, watch->functions, "version");
 	rt_args_str(&args, "1");
 	rt_args_str(&args, watch->own_stream);
+	rt_args_int(&args, watch->partition_count);
 	rt_redis_send(watch->redis, &watch->op, &args, 0, version_asked);
 	rt_args_done(&args);
 }
@@ -113,12 +115,13 @@ static void look(struct rt_timer *timer)
 
 void rt_functions_watch_start(struct rt_functions_watch *watch, struct rt_loop *loop,
 			      struct rt_redis *redis, const struct rt_functions *functions,
-			      const char *own_stream)
+			      const char *own_stream, int partition_count)
 {
 	watch->loop = loop;
 	watch->redis = redis;
 	watch->functions = functions;
 	watch->own_stream = own_stream;
+	watch->partition_count = partition_count;
 	set_problem(watch, "not connected to Redis yet", "");
 	rt_timer_start(loop, &watch->timer, EVERY_MS, look);
 }

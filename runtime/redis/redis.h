@@ -183,7 +183,7 @@ void rt_args_function(struct rt_args *args, const struct rt_functions *functions
 		      const char *function);
 
 /* A watch over a context's functions: whether the server has this version of them, and would run them
- * now.
+ * now; and whether the data there was begun with this number of partitions.
  *
  * Asked when the connection comes up, every second after that, and when a call says that a function is
  * missing. What is missing is loaded where the user may; services may not, there an operator must. The
@@ -194,10 +194,12 @@ struct rt_functions_watch {
 	struct rt_redis *redis;
 	const struct rt_functions *functions;
 	const char *own_stream; /* the functions' first key */
+	int partition_count;    /* of the context */
 	struct rt_redis_op op;
 	struct rt_timer timer;
 	bool asking, stopped;
-	bool loaded; /* they were there when last asked, on this connection */
+	bool loaded;   /* they were there when last asked, on this connection */
+	bool mismatch; /* the data has another number of partitions */
 	char problem[200];
 	struct rt_task *changed; /* deferred when the problem may have changed; or NULL */
 };
@@ -205,7 +207,7 @@ struct rt_functions_watch {
 /* `watch` is zeroed, and stopped before `redis` is freed; the others are borrowed. */
 void rt_functions_watch_start(struct rt_functions_watch *watch, struct rt_loop *loop,
 			      struct rt_redis *redis, const struct rt_functions *functions,
-			      const char *own_stream);
+			      const char *own_stream, int partition_count);
 /* To be called by the connection's on_state. */
 void rt_functions_watch_state(struct rt_functions_watch *watch, bool up);
 /* How a call of one of the functions ended: RT_UNREADY may mean that it is missing. */
@@ -233,6 +235,7 @@ struct rt_store_options {
 	const struct rt_redis_options *redis;
 	const struct rt_functions *functions; /* of the context whose store it is */
 	int partition;                        /* {p} of its keys */
+	int partition_count;                  /* of the context; 0: 1 */
 	struct rt_metrics *metrics;           /* NULL: none */
 	struct rt_task *changed; /* deferred when rt_store_problem may have changed; or NULL */
 };
@@ -243,6 +246,8 @@ void rt_store_free(struct rt_store *store);
 struct rt_redis *rt_store_redis(struct rt_store *store);
 /* Why it cannot serve, for a person; NULL: it can. */
 const char *rt_store_problem(const struct rt_store *store);
+/* Its data has another number of partitions: it will never be served. */
+bool rt_store_mismatch(const struct rt_store *store);
 
 /* The operations of one command. */
 struct rt_store_run {

@@ -186,7 +186,7 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 	}
 	store->watch.changed = options->changed;
 	rt_functions_watch_start(&store->watch, loop, store->redis, options->functions,
-				 store->events_key);
+				 store->events_key, RT_MAX(options->partition_count, 1));
 	*ret = store;
 	return RT_OK;
 }
@@ -258,6 +258,11 @@ struct rt_redis *rt_store_redis(struct rt_store *store)
 const char *rt_store_problem(const struct rt_store *store)
 {
 	return rt_functions_watch_problem(&store->watch);
+}
+
+bool rt_store_mismatch(const struct rt_store *store)
+{
+	return store->watch.mismatch;
 }
 
 /* ---- commands ---- */

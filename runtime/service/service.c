@@ -179,7 +179,7 @@ static void notify_systemd(const char *state)
 
 /* ---- the end ---- */
 
-static _Noreturn void end_at_once(void)
+_Noreturn void rt_service_give_up(void)
 {
 	rt_log_flush(LOG_FLUSH_MS);
 	_exit(EXIT_FAILURE);
@@ -189,7 +189,7 @@ static void stop_took_too_long(struct rt_timer *timer)
 {
 	(void)timer;
 	RT_LOG(RT_ERROR, "the service did not stop in time", RT_I("after_ms", STOP_MAX_MS));
-	end_at_once();
+	rt_service_give_up();
 }
 
 static void drained(void *user)
@@ -228,7 +228,7 @@ static void on_signal(int signum, void *user)
 
 	if (life->draining) {
 		RT_LOG(RT_WARN, "second signal, ending at once", RT_S("signal", name));
-		end_at_once();
+		rt_service_give_up();
 	}
 	life->draining = true;
 	rt_check_failed(&life->serving, "the service is shutting down");
@@ -454,7 +454,7 @@ int rt_service_run(const struct rt_service_definition *definition, int argc, cha
 	/* After a failed start nothing is freed here: some of it is incomplete or still under way,
 	 * and the kernel frees it all. */
 	if (build(&life) != RT_OK || serve(&life) != RT_OK)
-		end_at_once();
+		rt_service_give_up();
 	beat(&life.beat_timer);
 	rt_loop_run(life.service.loop);
 	tear_down(&life);

@@ -59,6 +59,8 @@ struct rt_service_definition {
 /* The whole life of a service; returns the exit code. */
 int rt_service_run(const struct rt_service_definition *definition, int argc, char **argv);
 void rt_service_stopped(struct rt_service *service);
+/* Ends the process at once with exit 1, after logging why: it can never serve as it is set up. */
+_Noreturn void rt_service_give_up(void);
 
 /* Settings of a service that keeps its state in Redis (context/program.c). */
 struct rt_redis_settings {

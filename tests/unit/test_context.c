@@ -79,8 +79,8 @@ static void note(struct rt_event *event, size_t subscription)
 	char *seen = state.seen[subscription];
 	size_t length = strlen(seen);
 
-	snprintf(seen + length, sizeof(state.seen[0]) - length, "%s/%" PRIu64 " ", event->subject,
-		 event->seq);
+	snprintf(seen + length, sizeof(state.seen[0]) - length, "%s/%" PRIu64 "%s ", event->subject,
+		 event->seq, event->partition == 0 ? "" : "@other");
 	rt_event_ignore(event);
 }
 
@@ -101,7 +101,7 @@ static int make(struct rt_context *context, const void *options, void **ret_data
 	*ret_data = &state;
 	CU_ASSERT_PTR_EQUAL(options, &f);
 	state = (struct state){ .context = context };
-	return rt_store_queue_new(context->store, &get_step,
+	return rt_store_queue_new(context->partitions[0].store, &get_step,
 				  (void *)(uintptr_t) "order:{0}:numbers", &state.gets);
 }
 
@@ -124,8 +124,9 @@ static void state_free(void *user)
 	((struct state *)user)->frees++;
 }
 
-static void on_trimmed(void *user)
+static void on_trimmed(void *user, const struct rt_partition *partition)
 {
+	CU_ASSERT(partition->number >= 0);
 	((struct state *)user)->trims++;
 }
 
@@ -374,7 +375,92 @@ static void it_waits_for_the_connection_and_is_ready_with_it(void)
 	state.context = f.context;
 }
 
+/* ---- partitions ---- */
+
+/* Ends the fixture's context, and begins one with so many partitions, on `data`: what is there, nothing, or what an
+ * earlier version left. */
+enum data { DATA_KEPT, DATA_NONE, DATA_EARLIER };
+static void begin_again(int partition_count, enum data data)
+{
+	const struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
+						    .partition_count = partition_count,
+						    .trim_every_ms = 5000,
+						    .stale_ms = 60000,
+						    .domain_options = &f };
+
+	if (f.stopped == 0)
+		rt_context_stop(f.context, tests_count, &f.stopped);
+	rt_loop_advance(f.loop, 10000);
+	rt_context_free(f.context);
+	f.stopped = 0;
+	if (data != DATA_KEPT)
+		memory_do(f.redis, "DEL", "order:{0}:partitions", "order:{0}:events", NULL);
+	if (data == DATA_EARLIER)
+		publish("order:{0}:events", "a");
+	f.context = stored_context(&f.host, &domain, options, "c1");
+	rt_context_start(f.context);
+	rt_loop_advance(f.loop, 100);
+}
+
+/* Each partition's streams are read, and its own is trimmed. */
+static void partitions_are_read_and_trimmed(void)
+{
+	begin_again(4, DATA_NONE);
+	CU_ASSERT_TRUE(rt_context_ready(f.context));
+	publish("inventory:{0}:events", "a");
+	publish("inventory:{3}:events", "b");
+	publish("archive:{2}:events", "c");
+	rt_loop_advance(f.loop, 100);
+	CU_ASSERT_STRING_EQUAL(state.seen[0], "a/1 b/1@other ");
+	CU_ASSERT_STRING_EQUAL(state.seen[1], "c/1@other ");
+	rt_loop_advance(f.loop, 5000);
+	CU_ASSERT_EQUAL(state.trims, 4);
+	memory_do(f.redis, "DEL", "archive:{2}:events", NULL);
+	memory_do(f.redis, "SET", "archive:{2}:events", "no stream", NULL);
+	rt_loop_advance(f.loop, 10000);
+	CU_ASSERT_FALSE(rt_context_ready(f.context));
+	CU_ASSERT_STRING_EQUAL_FATAL(rt_context_unread(f.context), "archive:{2}:events");
+}
+
+/* The first start fixes the number; data of earlier versions has one partition. */
+static void another_number_of_partitions_is_a_mismatch(void)
+{
+	CU_ASSERT_FALSE(rt_context_mismatch(f.context));
+	begin_again(4, DATA_NONE);
+	CU_ASSERT_FALSE(rt_context_mismatch(f.context));
+	begin_again(2, DATA_KEPT);
+	CU_ASSERT_TRUE(rt_context_mismatch(f.context));
+	CU_ASSERT_FALSE(rt_context_ready(f.context));
+	CU_ASSERT_PTR_NOT_NULL_FATAL(rt_context_problem(f.context));
+	CU_ASSERT_PTR_NOT_NULL(strstr(rt_context_problem(f.context),
+				      "has 4 partitions, and this service is set to 2"));
+	begin_again(2, DATA_EARLIER);
+	CU_ASSERT_TRUE(rt_context_mismatch(f.context));
+	begin_again(1, DATA_KEPT);
+	CU_ASSERT_FALSE(rt_context_mismatch(f.context));
+}
+
+static void a_number_must_be_a_power_of_two(void)
+{
+	struct rt_context_options options = { .redis = &f.host.options,
+					      .events = { RT_EVENTS_DEFAULTS },
+					      .domain_options = &f };
+	struct rt_context *context;
+
+	for (int count = 3; count < 4000; count = 2 * count + 1) {
+		options.partition_count = count;
+		CU_ASSERT_EQUAL(rt_context_new(f.loop, &domain, &options, &context), RT_INVALID);
+	}
+	options.partition_count = 2 * RT_PARTITIONS_MAX;
+	CU_ASSERT_EQUAL(rt_context_new(f.loop, &domain, &options, &context), RT_INVALID);
+}
+
 static const struct test tests[] = {
+	{ "each partition's streams are read, its own is trimmed",
+	  partitions_are_read_and_trimmed },
+	{ "another number of partitions is a mismatch",
+	  another_number_of_partitions_is_a_mismatch },
+	{ "the number of partitions is a power of two", a_number_must_be_a_power_of_two },
 	{ "every subscription is read", every_subscription_is_read },
 	{ "a stream that cannot be read is named", unread_stream_is_named },
 	{ "operations share commands", operations_share_commands },

@@ -622,7 +622,7 @@ static void stopping(void)
 /* The own stream is trimmed once every group has read it. */
 static bool is_trimmed(void)
 {
-	return metric_is("tandem_stream_trimmed_total 1");
+	return metric_is("tandem_stream_trimmed_total{stream=\"inventory:{0}:events\"} 1");
 }
 
 static void trims(void)

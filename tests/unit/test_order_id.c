@@ -66,10 +66,42 @@ static void test_new(void)
 	CU_ASSERT_STRING_NOT_EQUAL(late, other);
 }
 
+/* The bucket comes back, and the id is one that no id without a bucket can be. */
+static void test_bucket(void)
+{
+	char id[ORDER_ID_LENGTH + 1], other[ORDER_ID_LENGTH + 1];
+	uint8_t random[10];
+
+	for (unsigned int bucket = 0; bucket < RT_BUCKETS; bucket++) {
+		memset(random, (int)(bucket & 0xff), sizeof(random));
+		order_id_new(0x0123456789ab, random, id);
+		CU_ASSERT_EQUAL(check_order_bucket(id), -1);
+		order_id_put_bucket(bucket, id);
+		TEST_ROW(check_order_id(id), id);
+		TEST_ROW(check_order_bucket(id) == (int)bucket, id);
+	}
+	/* Fixed for ever, as above: 1023 is two times 31, "77". */
+	order_id_of_request("ann", "1", id);
+	order_id_put_bucket(1023, id);
+	CU_ASSERT_STRING_EQUAL(id, "ord_77ha6bwoz5oh7o2dgv3qbsnp7r");
+	/* What is random or time in a new id differs still. */
+	memset(random, 0, sizeof(random));
+	order_id_new(0x0123456789ab, random, id);
+	order_id_put_bucket(5, id);
+	random[7] = 1;
+	order_id_new(0x0123456789ab, random, other);
+	order_id_put_bucket(5, other);
+	CU_ASSERT_STRING_NOT_EQUAL(id, other);
+	CU_ASSERT_EQUAL(check_order_bucket("ord_77"), -1);
+	CU_ASSERT_FALSE(check_order_id("ord_77ha6bwoz5oh7o2dgv3qbsnp7s")); /* another mark */
+	CU_ASSERT_EQUAL(check_order_bucket("ord_77ha6bwoz5oh7o2dgv3qbsnp7ra"), -1);
+}
+
 static const struct test tests[] = {
 	{ "the id of a request", test_of_request },
 	{ "every byte counts", test_long_ids },
 	{ "a new id", test_new },
+	{ "an id with a bucket", test_bucket },
 };
 
 TESTS_MAIN("order_id", tests)

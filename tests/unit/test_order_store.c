@@ -134,9 +134,9 @@ static void setup_on(const struct redis_server *server, int64_t stream_length_ma
 				     &(struct rt_store_options){ .redis = &redis,
 								 .functions = &order_functions },
 				     &f->redis) == RT_OK);
-	CU_ASSERT_FATAL(order_store_new(f->loop,
-					&(struct order_store_options){ .store = f->redis,
-								       .redis = &redis,
+	CU_ASSERT_FATAL(order_store_new(f->loop, &f->redis,
+					&(struct order_store_options){ .redis = &redis,
+								       .partition_count = 1,
 								       .stream_length_max =
 									       stream_length_max },
 					&f->store) == RT_OK);
@@ -1299,7 +1299,7 @@ static void note_published(void *user, const char *before, const char *last)
 
 static void test_published(void)
 {
-	order_store_on_published(f->store, note_published, NULL);
+	order_store_on_published(f->store, 0, note_published, NULL);
 	put_all("ab");
 	CU_ASSERT_STRING_EQUAL(f->text, "0..2 ");
 	place("ord_a", "CONTENT", false); /* a repeat publishes nothing */
@@ -1340,9 +1340,9 @@ static void test_history(void)
 
 static void test_tail_interrupted(void)
 {
-	order_store_tail_interrupt(f->store); /* nothing to interrupt */
+	order_store_tail_interrupt(f->store, 0); /* nothing to interrupt */
 	begin_tail("0-0", 10000);
-	order_store_tail_interrupt(f->store);
+	order_store_tail_interrupt(f->store, 0);
 	CU_ASSERT_EQUAL(f->ended, 0);
 	run();
 	CU_ASSERT_EQUAL(f->number, RT_CANCELED);

@@ -563,7 +563,7 @@ static const char *problem_of(const char *version, const char *code)
 	const struct rt_functions functions = { "lib", version, code, strlen(code) };
 
 	watch = (struct rt_functions_watch){ .loop = NULL };
-	rt_functions_watch_start(&watch, f.loop, f.redis, &functions, "lib:{0}:events");
+	rt_functions_watch_start(&watch, f.loop, f.redis, &functions, "lib:{0}:events", 1);
 	rt_functions_watch_state(&watch, true);
 	CU_ASSERT_TRUE(watch.asking);
 	run_until_so(f.loop, watch_answered);
@@ -690,9 +690,9 @@ static void another_kind(void)
 	CU_ASSERT_EQUAL(rt_redis_pending(f.redis), 0);
 
 	watch = (struct rt_functions_watch){ .loop = NULL };
-	rt_functions_watch_start(&watch, f.loop, f.redis, &functions, "lib:{0}:events");
+	rt_functions_watch_start(&watch, f.loop, f.redis, &functions, "lib:{0}:events", 1);
 	rt_functions_watch_state(&watch, true);
-	CU_ASSERT_STRING_EQUAL(echo.said, "FCALL|lib_version_3|1|lib:{0}:events|");
+	CU_ASSERT_STRING_EQUAL(echo.said, "FCALL|lib_version_3|1|lib:{0}:events|1|");
 	snprintf(echo.said, sizeof(echo.said), "ERR Function not found");
 	echo_answer(&echo, REDIS_REPLY_ERROR);
 	CU_ASSERT_STRING_EQUAL(echo.said, "FUNCTION|LOAD|REPLACE|code|");

@@ -7,7 +7,8 @@
 #include "order/watch.h"
 #include "run.h"
 
-#define MANY 10000
+#define MANY      10000
+#define PARTITION 3
 
 /* A store that can be read and followed only, in place of store_redis.c. */
 struct order_store {
@@ -40,20 +41,23 @@ static struct fixture {
 void order_store_get(struct order_store *store, struct order_get_op *op)
 {
 	CU_ASSERT_FATAL(store->get_count <= MANY);
+	CU_ASSERT_EQUAL(op->partition, PARTITION);
 	store->gets[store->get_count++] = op;
 	store->get_most = RT_MAX(store->get_most, store->get_count);
 }
 
-void order_store_on_published(struct order_store *store,
+void order_store_on_published(struct order_store *store, int partition,
 			      void (*published)(void *user, const char *before, const char *last),
 			      void *user)
 {
+	CU_ASSERT_EQUAL(partition, PARTITION);
 	store->published = published;
 	store->published_user = user;
 }
 
 void order_store_tail(struct order_store *store, struct order_tail_op *op)
 {
+	CU_ASSERT_EQUAL(op->partition, PARTITION);
 	store->tail = op;
 }
 
@@ -65,8 +69,9 @@ static void tail_given_up(struct rt_task *task)
 	tail->done(tail, RT_CANCELED);
 }
 
-void order_store_tail_interrupt(struct order_store *store)
+void order_store_tail_interrupt(struct order_store *store, int partition)
 {
+	CU_ASSERT_EQUAL(partition, PARTITION);
 	store->interrupt.run = tail_given_up;
 	rt_loop_defer(store->loop, &store->interrupt);
 }
@@ -181,7 +186,7 @@ static void setup(void)
 	f = (struct fixture){ .stopped = 0 };
 	CU_ASSERT_FATAL(rt_loop_new_manual(INT64_C(1764000000000), 7, &f.loop) == RT_OK);
 	f.store.loop = f.loop;
-	f.watch = order_watch_new(f.loop, &f.store, MANY, NULL);
+	f.watch = order_watch_new(f.loop, &f.store, PARTITION, MANY, NULL);
 	f.waiters = rt_alloc(MANY * sizeof(*f.waiters));
 	for (size_t i = 0; i < MANY; i++) {
 		struct waiter *waiter = &f.waiters[i];
