@@ -28,6 +28,31 @@ TANDEM_BUILD=$(realpath -m -- "${TANDEM_BUILD:-$tandem_root/build}")
 
 export TANDEM_REDIS_PORT=${TANDEM_REDIS_PORT:-6390}
 
+# tandem_layout_read: what the store is made of: its masters, the replicas of each, its partitions. Fixed
+# when it is made, in the file layout; before that one Redis with TANDEM_PARTITIONS. Sets tandem_nodes, the
+# names of Redis's processes: "redis", or those of a cluster.
+tandem_layout_read() {
+	tandem_masters=1 tandem_replicas=0 tandem_partitions=${TANDEM_PARTITIONS:-1}
+	if [ -e "$TANDEM_VAR/layout" ]; then
+		read -r tandem_masters tandem_replicas tandem_partitions <"$TANDEM_VAR/layout"
+	fi
+	tandem_nodes=(redis)
+	if [ "$tandem_masters" -gt 1 ]; then
+		mapfile -t tandem_nodes < <(seq -f 'redis-%g' $((tandem_masters * (1 + tandem_replicas))))
+		TANDEM_REDIS=cluster://$(seq -s , -f '127.0.0.1:%g' "$TANDEM_REDIS_PORT" \
+			$((TANDEM_REDIS_PORT + ${#tandem_nodes[@]} - 1)))
+		export TANDEM_REDIS
+	fi
+}
+tandem_layout_read
+
+# The port of one of Redis's processes: "redis" and "redis-1" have the first.
+tandem_node_port() {
+	local number=${1#redis}
+	number=${number#-}
+	echo $((TANDEM_REDIS_PORT + ${number:-1} - 1))
+}
+
 # tandem_admin LISTEN STANDARD_LISTEN STANDARD_ADMIN: prints the admin address of a service that
 # listens at LISTEN: the standard one at the standard address; else the same host, 1000 ports above
 # (below, when there is no room).
@@ -72,7 +97,7 @@ tandem_pid() {
 	exe=$(readlink "/proc/$pid/exe") || return 1
 	cwd=$(readlink "/proc/$pid/cwd") || return 1
 	case $1 in
-	redis) [[ ${exe##*/} = redis-* && $cwd = "$TANDEM_VAR/redis" ]] || return 1 ;;
+	redis | redis-*) [[ ${exe##*/} = redis-* && $cwd = "$TANDEM_VAR/$1" ]] || return 1 ;;
 	*) [[ ${exe##*/} = "tandem-$1"* && $cwd = "$TANDEM_VAR/log" ]] || return 1 ;;
 	esac
 	echo "$pid"
@@ -112,8 +137,11 @@ tandem_help() {
 	done
 }
 
-# redis-cli as the user ops of our own Redis.
+# tandem_redis NODE ARGUMENT…: redis-cli as the user ops of one of our own Redis processes.
 tandem_redis() {
+	local port
+	port=$(tandem_node_port "$1")
+	shift
 	REDISCLI_AUTH=$(cat -- "$TANDEM_VAR/secrets/ops") redis-cli --no-auth-warning \
-		-p "$TANDEM_REDIS_PORT" --user ops "$@"
+		-p "$port" --user ops "$@"
 }

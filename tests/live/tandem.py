@@ -204,6 +204,33 @@ class Redis:
     __del__ = close
 
 
+class Cluster:
+    """Like Redis, for a cluster: a command goes where the key's slot is, which a node says when it is not
+    there."""
+
+    def __init__(self, port, *login):
+        self.login, self.first = login, port
+        self.nodes, self.places = {}, {}
+
+    def node(self, port):
+        if port not in self.nodes:
+            self.nodes[port] = Redis(port, *self.login)
+        return self.nodes[port]
+
+    def __call__(self, *arguments):
+        port = self.places.get(arguments[1:2], self.first)
+        for _ in range(5):
+            try:
+                return self.node(port)(*arguments)
+            except RedisError as error:
+                if not str(error).startswith("MOVED "):
+                    raise
+                port = self.places[arguments[1:2]] = int(str(error).rpartition(":")[2])
+        raise RedisError(f"{arguments[:2]} is always elsewhere")
+
+    entries = Redis.entries
+
+
 def pairs(flat):
     """{name: value} of an answer that lists a name, its value, the next name, and so on."""
     return dict(zip(flat[::2], flat[1::2]))
@@ -334,6 +361,18 @@ def free_ports(count):
     return ports
 
 
+def free_range(count):
+    """The first of so many ports in a row for this process alone, as are those 10000 above: a cluster's."""
+    while True:
+        first = random.SystemRandom().randrange(10000, 19000)
+        ports = [*range(first, first + count), *range(first + 10000, first + 10000 + count)]
+        taken = [port for port in ports if reserve(port)]
+        if taken == ports:
+            return first
+        for port in taken:
+            reserved.pop(port).close()
+
+
 class Process:
     """One process of a Tandem: started, stopped, killed, started again. `name` is its name in this
     Tandem, `program` what it runs (a second inventory: name "inventory2")."""
@@ -366,15 +405,16 @@ class Process:
                 stderr=log if self.output is None else self.output,
                 preexec_fn=set_limit,
             )
-        if self.program == "redis":
+        if self.program.startswith("redis"):
             # The script checks and repairs its files, then becomes Redis.
             until(
                 lambda: os.path.exists(pid_file) or self.popen.poll() is not None,
                 60 * SLOW,
                 "Redis's files checked",
             )
-            opened = subprocess.run([OPEN], env=self.tandem.env, capture_output=True, text=True)
-            assert opened.returncode == 0, opened.stdout + opened.stderr + self.text()
+            if all(node.popen for node in self.tandem.nodes):
+                opened = subprocess.run([OPEN], env=self.tandem.env, capture_output=True, text=True)
+                assert opened.returncode == 0, opened.stdout + opened.stderr + self.text()
 
     @property
     def pid(self):
@@ -444,13 +484,16 @@ class Process:
 class Tandem:
     """Redis and the services, in a folder of their own."""
 
-    def __init__(self, env=None, files_max=None, more=()):
+    def __init__(self, env=None, files_max=None, more=(), layout=(1, 0, 1)):
         """`env`: settings for all (TANDEM_ORDER_…). `files_max`: {process: descriptors}.
-        `more`: further instances, such as ("inventory2", "order2")."""
+        `more`: further instances, such as ("inventory2", "order2"). `layout`: Redis's masters, the replicas
+        of each, and partitions."""
         self.folder = tempfile.mkdtemp(prefix="tandem live ")
         names = ["gateway", *CONTEXTS, *more]
         ports = free_ports(1 + 2 * len(names))
-        self.redis_port = ports.pop()
+        self.masters, self.replicas, self.partitions = layout
+        count = self.masters * (1 + self.replicas)
+        self.redis_port = ports.pop() if count == 1 else free_range(count)
         self.ports = {name: ports.pop() for name in names}
         self.admin_ports = {name: ports.pop() for name in names}
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("TANDEM_")}
@@ -469,8 +512,14 @@ class Tandem:
             self.env[f"TANDEM_{name.upper()}_ADMIN_LISTEN"] = f"127.0.0.1:{self.admin_ports[name]}"
         self.env.update(env or {})
         files_max = files_max or {}
-        self.redis = Process(self, "redis")
-        self.processes = {"redis": self.redis}
+        if layout != (1, 0, 1):
+            os.mkdir(self.env["TANDEM_VAR"])
+            with open(os.path.join(self.env["TANDEM_VAR"], "layout"), "w") as file:
+                print(*layout, file=file)
+        redis = ["redis"] if count == 1 else [f"redis-{n + 1}" for n in range(count)]
+        self.nodes = [Process(self, name) for name in redis]
+        self.redis = self.nodes[0]
+        self.processes = dict(zip(redis, self.nodes))
         for name in (*CONTEXTS, *more, "gateway"):
             program = name.rstrip("0123456789")
             own = {}
@@ -534,10 +583,11 @@ class Tandem:
 
     def redis_as(self, user=None):
         """A connection to Redis as one of its users; without a name as the default user (read-only)."""
+        kind = Redis if self.masters == 1 else Cluster
         if user is None:
-            return Redis(self.redis_port)
+            return kind(self.redis_port)
         with open(os.path.join(self.env["TANDEM_VAR"], "secrets", user)) as secret:
-            return Redis(self.redis_port, user, secret.read().strip())
+            return kind(self.redis_port, user, secret.read().strip())
 
     def library(self, context):
         """The name of the Redis functions that the build's service calls: order_1a2b3c4d."""
@@ -691,6 +741,7 @@ class Live(unittest.TestCase):
     ENV = {}  # settings, such as {"TANDEM_ORDER_TIMERS_EVERY": "50ms"}
     FILES_MAX = {}  # descriptors a process may have, such as {"gateway": 64}
     MORE = ()  # further instances
+    LAYOUT = (1, 0, 1)  # Redis's masters, the replicas of each, partitions
     maxDiff = None
 
     @classmethod
@@ -699,7 +750,7 @@ class Live(unittest.TestCase):
         cls.status = cls.protos.enum("tandem.order.v1.OrderStatus")
         cls.status_names = {number: name[13:] for name, number in cls.status.items()}
         cls.serving = cls.protos.enum("grpc.health.v1.HealthCheckResponse.ServingStatus")
-        cls.tandem = Tandem(cls.ENV, cls.FILES_MAX, cls.MORE)
+        cls.tandem = Tandem(cls.ENV, cls.FILES_MAX, cls.MORE, cls.LAYOUT)
         cls.channels = []
         try:
             cls.tandem.start()
@@ -832,12 +883,16 @@ class Live(unittest.TestCase):
     def all_read(self):
         """Both groups have read and acknowledged everything, and nothing is set aside."""
         redis = self.tandem.redis_as()
-        for stream in (ORDERS, STOCK):
-            last = pairs(redis("XINFO", "STREAM", stream))[b"last-generated-id"]
-            for group in map(pairs, redis("XINFO", "GROUPS", stream)):
-                if group[b"pending"] or group[b"last-delivered-id"] != last:
-                    return False
-        return not any(redis("XLEN", stream) for stream in ASIDE)
+        for p in range(self.tandem.partitions):
+            for stream in (ORDERS, STOCK):
+                stream = stream.replace("{0}", f"{{{p}}}")
+                last = pairs(redis("XINFO", "STREAM", stream))[b"last-generated-id"]
+                for group in map(pairs, redis("XINFO", "GROUPS", stream)):
+                    if group[b"pending"] or group[b"last-delivered-id"] != last:
+                        return False
+            if any(redis("XLEN", stream.replace("{0}", f"{{{p}}}")) for stream in ASIDE):
+                return False
+        return True
 
     def caught_up(self):
         until(self.all_read, 30 * SLOW, "both groups have read everything")

@@ -284,6 +284,32 @@ class Scripts(unittest.TestCase):
         self.assertIn(str(copy.ports["gateway"]), text)
         self.up(copy)
 
+    def test_a_store_stays_what_it_was_made(self):
+        """One Redis or a cluster, with so many partitions: up refuses anything else, and says why."""
+        refused = (
+            (None, ["--cluster"], "", "is one Redis, made without --cluster"),
+            (None, [], "8", "has 1 partitions, not 8"),
+            ("1 0 4", ["--cluster"], "", "is one Redis, made without --cluster"),
+            ("1 0 4", [], "8", "has 4 partitions, not 8"),
+            ("3 1 8", [], "", "is a cluster .* start it with --cluster"),
+            ("3 1 8", ["--cluster"], "4", "has 8 partitions, not 4"),
+            ("3 1 8", ["--cluster", "--replicas", "2"], "", "has 1 replicas a master, not 2"),
+            ("3 1 8", ["--cluster"], "3", "not a power of two from 1 to 1024: 3"),
+        )
+        for layout, arguments, partitions, why in refused:
+            with self.subTest(layout=layout, arguments=arguments, partitions=partitions):
+                copy = self.copy()
+                node = "redis-1" if layout and layout[0] == "3" else "redis"
+                os.makedirs(os.path.join(copy.var, node, "appendonlydir"))
+                if layout:
+                    with open(os.path.join(copy.var, "layout"), "w") as file:
+                        file.write(layout + "\n")
+                copy.env["TANDEM_PARTITIONS"] = partitions
+                code, text, _ = copy.run("up", "--detach", *arguments)
+                self.assertEqual(code, 1, text)
+                self.assertRegex(text, why)
+                self.assertEqual(copy.pids(), {})
+
     def test_redis_port_taken(self):
         """By another process: up says by which, and what to do."""
         copy = self.copy()

@@ -1,0 +1,95 @@
+"""Redis as a cluster: slots, users, functions, and nodes that come back."""
+import os
+import unittest
+
+import tandem
+
+
+class Nodes(unittest.TestCase):
+    """The processes of Redis alone, three masters with a replica each."""
+
+    PARTITIONS = 8
+
+    @classmethod
+    def setUpClass(cls):
+        cls.tandem = tandem.Tandem(layout=(3, 1, cls.PARTITIONS))
+        cls.addClassCleanup(cls.tandem.remove)
+        cls.addClassCleanup(cls.tandem.stop)
+        cls.names = [node.name for node in cls.tandem.nodes]
+        cls.tandem.start(*cls.names)
+
+    def node(self, name, user=None):
+        """A connection to one node."""
+        port = self.tandem.redis_port + self.names.index(name)
+        if user is None:
+            return tandem.Redis(port)
+        with open(os.path.join(self.tandem.env["TANDEM_VAR"], "secrets", user)) as secret:
+            return tandem.Redis(port, user, secret.read().strip())
+
+    def masters(self):
+        """{port of a master: (ranges of slots, ports of its replicas)}, as the first node sees them."""
+        found = {}
+        for first, last, master, *replicas in self.node("redis-1")("CLUSTER", "SLOTS"):
+            ranges, _ = found.setdefault(master[1], ([], {node[1] for node in replicas}))
+            ranges.append((first, last))
+        return found
+
+    def test_each_master_has_a_third_of_the_partitions_and_one_range(self):
+        redis = self.node("redis-1")
+        slots = [redis("CLUSTER", "KEYSLOT", f"order:{{{p}}}:orders") for p in range(self.PARTITIONS)]
+        counts = []
+        for ranges, replicas in self.masters().values():
+            self.assertEqual(len(ranges), 1)
+            self.assertEqual(len(replicas), 1)
+            counts.append(sum(first <= slot <= last for slot in slots for first, last in ranges))
+        self.assertEqual(sorted(counts), [2, 3, 3])
+        self.assertEqual(sum(last - first + 1 for (((first, last),), _) in self.masters().values()), 16384)
+
+    def test_every_node_has_the_functions_and_the_users(self):
+        for name in self.names:
+            with self.subTest(node=name):
+                libraries = {
+                    tandem.pairs(library)[b"library_name"].decode()
+                    for library in self.node(name)("FUNCTION", "LIST")
+                }
+                self.assertEqual(libraries, {self.tandem.library(context) for context in tandem.CONTEXTS})
+                self.assertTrue(self.node(name, "order")("CLUSTER", "SLOTS"))
+                for user in (None, "order"):
+                    with self.assertRaisesRegex(tandem.RedisError, "^NOPERM"):
+                        self.node(name, user)("ASKING")
+                with self.assertRaisesRegex(tandem.RedisError, "^NOPERM"):
+                    self.node(name)("SET", "order:{0}:x", "1")
+                with self.assertRaisesRegex(tandem.RedisError, "^NOPERM"):
+                    self.node(name, "replica")("GET", "order:{0}:x")
+
+    def test_a_master_killed_comes_back_as_a_replica_with_everything(self):
+        ops = self.tandem.redis_as("ops")
+        for p in range(self.PARTITIONS):
+            ops("SET", f"order:{{{p}}}:kept", p)
+        first = self.tandem.redis_port
+        before = self.masters()
+        victim = self.names[min(before) - first]
+        (replica,) = before[min(before)][1]
+        self.node(victim, "ops")("WAIT", "1", "5000")
+        self.tandem.processes[victim].kill()
+
+        def promoted():
+            text = self.node(self.names[replica - first])("CLUSTER", "INFO")
+            role = self.node(self.names[replica - first], "ops")("ROLE")[0]
+            return role == b"master" and b"cluster_state:ok" in text
+
+        tandem.until(promoted, 20 * tandem.SLOW, "its replica took over")
+        # Waits until it follows.
+        self.tandem.processes[victim].start()
+        self.assertEqual(self.node(victim, "ops")("ROLE")[0], b"slave")
+        self.assertEqual(
+            {port: ranges for port, (ranges, _) in self.masters().items()},
+            {replica if port == min(before) else port: ranges for port, (ranges, _) in before.items()},
+        )
+        ops = self.tandem.redis_as("ops")
+        kept = [int(ops("GET", f"order:{{{p}}}:kept")) for p in range(self.PARTITIONS)]
+        self.assertEqual(kept, list(range(self.PARTITIONS)))
+
+
+if __name__ == "__main__":
+    tandem.main()
