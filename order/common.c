@@ -135,14 +135,13 @@ void order_fail(struct rt_call *call, struct rt_status *status)
 }
 
 bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
-		     const char *order_id, int *ret_partition)
+		     const char *order_id)
 {
 	struct rt_status status = { .code = 0 };
 
 	if (check_request(request, &status)) {
-		*ret_partition = order_partition(order, order_id);
 		/* Not a valid id: no order can have it. */
-		if (!check_order_id(order_id) || *ret_partition < 0)
+		if (!check_order_id(order_id))
 			order_status_not_found(&status, order_id);
 		else if (order->context->stopping)
 			order_status_stopping(&status);
@@ -215,20 +214,38 @@ static bool move_status(const struct order_move_op *op, int rc, struct rt_status
 	return false;
 }
 
-static void client_move_stored(struct order_move_op *op, int rc)
+static void client_move_ended(struct order_client_move *move, int rc)
 {
-	struct order_client_move *move = RT_CONTAINER_OF(op, struct order_client_move, op);
 	struct order *order = move->order;
 	struct rt_status status = { .code = 0 };
 
-	order_moved(order, op, rc);
-	if (move_status(op, rc, &status))
-		order_answer(move->call, move->closure, move->response, &op->record);
+	if (move_status(&move->op, rc, &status))
+		order_answer(move->call, move->closure, move->response, &move->op.record);
 	else
 		order_fail(move->call, &status);
 	rt_arena_done(&move->arena);
 	free(move);
 	order_call_end(order);
+}
+
+static void client_move_stored(struct order_move_op *op, int rc)
+{
+	struct order_client_move *move = RT_CONTAINER_OF(op, struct order_client_move, op);
+
+	order_moved(move->order, op, rc);
+	client_move_ended(move, rc);
+}
+
+static void order_to_move_found(void *user, int status, int partition)
+{
+	struct order_client_move *move = user;
+
+	move->op.partition = partition;
+	move->op.outcome = ORDER_UNKNOWN;
+	if (partition >= 0)
+		order_move(move->order, &move->op);
+	else
+		client_move_ended(move, status);
 }
 
 void order_client_move(struct order *order, struct order_client_move *move)
@@ -240,5 +257,5 @@ void order_client_move(struct order *order, struct order_client_move *move)
 	move->op.want_record = true;
 	move->op.done = client_move_stored;
 	order_call_begin(order);
-	order_move(order, &move->op);
+	order_find(order, move->op.order_id, order_to_move_found, move);
 }

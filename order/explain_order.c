@@ -202,21 +202,31 @@ static void order_read(struct order_get_op *op, int rc)
 	order_call_end(order);
 }
 
+static void order_found(void *user, int status, int partition)
+{
+	struct explain_order *explain = user;
+
+	explain->op.partition = partition;
+	explain->op.found = false;
+	if (partition >= 0)
+		order_store_get(explain->order->store, &explain->op);
+	else
+		order_read(&explain->op, status);
+}
+
 ORDER_HANDLER(order_explain_order, ExplainOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
 	struct explain_order *explain;
-	int partition;
 
-	if (!order_check_one(order, closure_data, &request->base, request->order_id, &partition))
+	if (!order_check_one(order, closure_data, &request->base, request->order_id))
 		return;
 	explain = rt_alloc(sizeof(*explain));
 	explain->order = order;
 	explain->closure = closure;
 	explain->call = closure_data;
-	explain->op.partition = partition;
 	explain->op.order_id = request->order_id;
 	explain->op.done = order_read;
 	order_call_begin(order);
-	order_store_get(order->store, &explain->op);
+	order_find(order, request->order_id, order_found, explain);
 }

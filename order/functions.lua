@@ -311,16 +311,55 @@ local GROUP = 'order' -- that reads inventory's stream
 
 local WANTS_ORDER, WANTS_HISTORY = 119, 104 -- the bytes 'w', 'h'
 
--- The data of an event: OrderPlaced for a repeated request; the caller's data; or the detail that is stored.
-local function content_of(rule, text, to, data)
+-- The number in which a varint of a packed message stands, and the position behind it.
+local function read_varint(text, at)
+	local n, factor = 0, 1
+	while true do
+		local b = byte(text, at) or 0 -- behind the end: the content is damaged
+		at = at + 1
+		if b < 128 then
+			return n + factor * b, at
+		end
+		n, factor = n + factor * (b - 128), 128 * factor
+	end
+end
+
+-- The keys of the field `lines` in the events that ask for a release, and of the lines in an order's content.
+local LINES_KEYS = { CANCELLED = '\18', EXPIRED = '\26', REJECTED = '\18' }
+local CONTENT_LINES = 18
+
+-- The order's lines as fields of another message. All fields of the content have a length.
+local function lines_as(key, placed)
+	local _, at = read_varint(placed, 2)
+	local pieces = {}
+	while at <= #placed do
+		local field = byte(placed, at)
+		local length, from = read_varint(placed, at + 1)
+		if field == CONTENT_LINES then
+			pieces[#pieces + 1] = key .. sub(placed, at + 1, from + length - 1)
+		end
+		at = from + length
+	end
+	return concat(pieces)
+end
+
+-- The data of an event: OrderPlaced for a repeated request; the caller's data; or the detail that is stored. A
+-- release carries the lines where the order's stock may lie in other partitions: inventory releases it there even if it
+-- has no record of the order.
+local function content_of(own, rule, text, to, data)
 	if rule.event == EVENTS.PLACED then
 		return (contents_of(text, to))
 	elseif not rule.event.has_detail then
 		return nil
-	elseif data and data ~= '' then
-		return data
 	end
-	return select(2, contents_of(text, to))
+	local placed, detail = contents_of(text, to)
+	if data and data ~= '' then
+		detail = data
+	end
+	if rule.timer == 'RETRY' and has_partitions(own) then
+		return detail .. lines_as(LINES_KEYS[rule.event.name], placed)
+	end
+	return detail
 end
 
 -- The bytes that follow the history of an order that moved.
@@ -442,7 +481,7 @@ local function move_some(stream, args, from, to)
 			types[m], names[m] = step.type, args[MOVE_ARGS + i] .. step.name
 			if extra or step.carries or step.attempt then
 				add_details(batch, m, step.carries and
-					content_of(step.rule, texts[i], tos[m], extra and args[extra + 3]),
+					content_of(stream.own, step.rule, texts[i], tos[m], extra and args[extra + 3]),
 					step.attempt, extra and args[extra + 4])
 			end
 		end

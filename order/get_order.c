@@ -27,21 +27,31 @@ static void order_read(struct order_get_op *op, int rc)
 	order_call_end(order);
 }
 
+static void order_found(void *user, int status, int partition)
+{
+	struct get_order *get = user;
+
+	get->op.partition = partition;
+	get->op.found = false;
+	if (partition >= 0)
+		order_store_get(get->order->store, &get->op);
+	else
+		order_read(&get->op, status);
+}
+
 ORDER_HANDLER(order_get_order, GetOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
 	struct get_order *get;
-	int partition;
 
-	if (!order_check_one(order, closure_data, &request->base, request->order_id, &partition))
+	if (!order_check_one(order, closure_data, &request->base, request->order_id))
 		return;
 	get = rt_alloc(sizeof(*get));
 	get->order = order;
 	get->closure = closure;
 	get->call = closure_data;
-	get->op.partition = partition;
 	get->op.order_id = request->order_id;
 	get->op.done = order_read;
 	order_call_begin(order);
-	order_store_get(order->store, &get->op);
+	order_find(order, request->order_id, order_found, get);
 }

@@ -88,9 +88,13 @@ bool order_storage_problem(const void *data, char *text, size_t size);
 /* No order is placed because the event stream is full: names the group that prevents trimming. */
 void order_status_stream_full(struct rt_status *status, const struct order *order);
 /* Checks a request for one order: its limits, the form of the id, and that the service is not
- * stopping. Sets the order's partition. False: the call was ended. */
+ * stopping. False: the call was ended. */
 bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
-		     const char *order_id, int *ret_partition);
+		     const char *order_id);
+/* find_order.c: calls `found` with the order's partition, at once if its id says it; −1: there is no such order, or,
+ * with another status than RT_OK, it is not known. The id is borrowed until then. */
+void order_find(struct order *order, const char *order_id,
+		void (*found)(void *user, int status, int partition), void *user);
 /* Ends a call with a status, which is freed. */
 void order_fail(struct rt_call *call, struct rt_status *status);
 /* Ends a call with the order in a `response` that holds nothing else. */
@@ -103,9 +107,8 @@ struct order_client_move {
 	struct rt_call *call;
 	ProtobufCClosure closure;
 	const ProtobufCMessageDescriptor *response;
-	struct order_move_op
-		op;            /* with partition, order_id, input, expected_version and data set */
-	struct rt_arena arena; /* for the data */
+	struct order_move_op op; /* with order_id, input, expected_version and data set */
+	struct rt_arena arena;   /* for the data */
 	/* Its own. */
 	struct order *order;
 };

@@ -2,7 +2,7 @@
  * part of the service.
  *
  *   AGAIN_WORD                        "again", in the history
- *   EVENTS.<NAME>                     type, word in the history, has_detail
+ *   EVENTS.<NAME>                     name, type, word in the history, has_detail
  *   RULES                             by the stored form of a state, then by the byte of the input's letter
  *   a rule                            verdict (M A S F), from and to (letters of states), state (the new stored
  *                                     form); and, if it publishes: event, timer (KEEP NONE RETRY HOLD)
@@ -34,9 +34,9 @@ static void write_events(void)
 
 		if (event == ORDER_EV_NOTHING)
 			continue;
-		printf("\t%s = { type = '%s', word = '%s', has_detail = %s },\n",
-		       event_names[event], order_event_type(event), order_event_word(event),
-		       truth(order_event_has_detail(event)));
+		printf("\t%s = { name = '%s', type = '%s', word = '%s', has_detail = %s },\n",
+		       event_names[event], event_names[event], order_event_type(event),
+		       order_event_word(event), truth(order_event_has_detail(event)));
 	}
 	printf("}\n");
 }

@@ -129,33 +129,44 @@ static void on_cancel(struct rt_call *call, void *user)
 	finish(user, NULL);
 }
 
+static void order_found(void *user, int rc, int partition)
+{
+	struct watch_order *watch = user;
+	struct rt_status status = { .code = 0 };
+
+	watch->partition = partition;
+	if (partition < 0 && rc == RT_OK) {
+		order_status_not_found(&status, watch->order_id);
+	} else if (partition < 0) {
+		rt_status_from(&status, rc, "reading the order");
+	} else if (order_watch_add(watch->order->partitions[partition].watch, &watch->waiter,
+				   watch->order_id, 0, true)) {
+		rt_call_on_cancel(watch->call, on_cancel, watch);
+		return;
+	} else {
+		rt_status_set(&status, RT_CODE_RESOURCE_EXHAUSTED, "too many orders are watched");
+		rt_status_info(&status, "TOO_MANY_WATCHED");
+		rt_status_retry(&status, 1000);
+	}
+	order_fail(watch->call, &status);
+	free(watch);
+}
+
 ORDER_HANDLER(order_watch_order, WatchOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
-	struct rt_status status = { .code = 0 };
 	struct watch_order *watch;
-	int partition;
 
-	if (!order_check_one(order, closure_data, &request->base, request->order_id, &partition))
+	if (!order_check_one(order, closure_data, &request->base, request->order_id))
 		return;
 	watch = rt_alloc(sizeof(*watch));
 	watch->order = order;
 	watch->closure = closure;
 	watch->call = closure_data;
-	watch->partition = partition;
 	watch->sent = request->after_version;
 	memcpy(watch->order_id, request->order_id, ORDER_ID_LENGTH);
 	watch->waiter.on_order = on_order;
 	watch->waiter.on_failed = on_failed;
 	watch->waiter.on_stop = on_stop;
-	if (!order_watch_add(order->partitions[partition].watch, &watch->waiter, watch->order_id, 0,
-			     true)) {
-		rt_status_set(&status, RT_CODE_RESOURCE_EXHAUSTED, "too many orders are watched");
-		rt_status_info(&status, "TOO_MANY_WATCHED");
-		rt_status_retry(&status, 1000);
-		order_fail(watch->call, &status);
-		free(watch);
-		return;
-	}
-	rt_call_on_cancel(watch->call, on_cancel, watch);
+	order_find(order, watch->order_id, order_found, watch);
 }

@@ -58,6 +58,7 @@
 --   begin_details(batch, data)           takes a list of each event's data
 --   add_details(batch, i, data, attempt, traceparent)   sets those that event i of the batch has
 --   varint(n)                            as protobuf packs it
+--   has_partitions(own)                  whether the context has more than one partition
 --   number_text(n)                       an integer as text; small ones are cached
 --   acknowledge(KEYS, group, ids, from)  ids from the index `from` on; a leading '+' marks an id of
 --                                        aside:…
@@ -457,6 +458,15 @@ local function add_details(batch, i, data, attempt, traceparent)
 	end
 end
 
+-- ---- partitions ----
+
+local partition_count -- as text; nil: not known yet
+
+local function has_partitions(own)
+	partition_count = partition_count or call('GET', own.partitions)
+	return partition_count and partition_count ~= '1'
+end
+
 -- ---- trimming ----
 
 local function find_group(key, name)
@@ -850,6 +860,7 @@ local function version(keys, args)
 	if args[1] and not call('GET', prefix .. 'partitions') then
 		call('SET', prefix .. 'partitions', args[1])
 	end
+	partition_count = args[1]
 	return '@VERSION@'
 end
 

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "check.h"
+
 #undef NDEBUG /* a simulation that cannot fail is none */
 #include <assert.h>
-
-#define ORDERS "order:{0}:orders"
 
 /* ---- the contexts ---- */
 
@@ -58,12 +58,60 @@ struct rt_stream *stored_source(struct memory_host *host, struct rt_redis *comma
 	return source;
 }
 
+/* ---- partitions ---- */
+
+int stored_partitions(const struct memory_redis *redis)
+{
+	const struct memory_key *key = memory_find(redis, "order:{0}:partitions", MEMORY_TEXT);
+
+	return key == NULL ? 1 : atoi(key->text.data);
+}
+
+int stored_partition_of(const struct memory_redis *redis, const char *order_id)
+{
+	int bucket = check_order_bucket(order_id);
+
+	return bucket < 0 ? 0 : rt_bucket_partition((unsigned int)bucket, stored_partitions(redis));
+}
+
+/* The key "<context>:{p}:<name>"; NULL: there is none of this type. */
+static const struct memory_key *key_of(const struct memory_redis *redis, const char *context,
+				       int partition, const char *name, enum memory_type type)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%s:{%d}:%s", context, partition, name);
+	return memory_find(redis, text, type);
+}
+
+/* The value of a field of such a hash, in whichever partition has it; NULL: none. */
+static const struct memory_text *field_of(const struct memory_redis *redis, const char *context,
+					  const char *name, const char *field)
+{
+	const struct memory_text *text = NULL;
+
+	for (int p = 0; p < stored_partitions(redis) && text == NULL; p++) {
+		const struct memory_key *key = key_of(redis, context, p, name, MEMORY_HASH);
+
+		text = key == NULL ? NULL : memory_field(key, field);
+	}
+	return text;
+}
+
+/* The first field of such a hash of partition `p`; NULL: none. */
+static const struct memory_field *fields_of(const struct memory_redis *redis, const char *context,
+					    int partition, const char *name)
+{
+	const struct memory_key *key = key_of(redis, context, partition, name, MEMORY_HASH);
+
+	return key == NULL ? NULL : key->fields;
+}
+
 /* ---- orders ---- */
 
 bool stored_order(const struct memory_redis *redis, const char *order_id, struct order_record *ret)
 {
-	const struct memory_key *key = memory_find(redis, ORDERS, MEMORY_HASH);
-	const struct memory_text *text = key == NULL ? NULL : memory_field(key, order_id);
+	const struct memory_text *text = field_of(redis, "order", "orders", order_id);
 
 	return text != NULL && order_record_read(text->data, text->length, order_id, ret);
 }
@@ -71,18 +119,19 @@ bool stored_order(const struct memory_redis *redis, const char *order_id, struct
 void stored_orders_each(const struct memory_redis *redis,
 			void (*visit)(const struct order_record *record, void *user), void *user)
 {
-	const struct memory_key *key = memory_find(redis, ORDERS, MEMORY_HASH);
 	struct order_record record;
 
-	for (const struct memory_field *at = key == NULL ? NULL : key->fields; at != NULL;
-	     at = at->hh.next)
-		if (order_record_read(at->value.data, at->value.length, at->name.data, &record))
-			visit(&record, user);
+	for (int p = 0; p < stored_partitions(redis); p++)
+		for (const struct memory_field *at = fields_of(redis, "order", p, "orders");
+		     at != NULL; at = at->hh.next)
+			if (order_record_read(at->value.data, at->value.length, at->name.data,
+					      &record))
+				visit(&record, user);
 }
 
-const struct memory_zset *stored_timers(const struct memory_redis *redis)
+const struct memory_zset *stored_timers(const struct memory_redis *redis, int partition)
 {
-	const struct memory_key *key = memory_find(redis, "order:{0}:timers", MEMORY_ZSET);
+	const struct memory_key *key = key_of(redis, "order", partition, "timers", MEMORY_ZSET);
 
 	return key == NULL ? NULL : &key->zset;
 }
@@ -118,8 +167,7 @@ static void reservation_of(const char *order_id, const char *text, struct stored
 bool stored_reservation(const struct memory_redis *redis, const char *order_id,
 			struct stored_reservation *ret)
 {
-	const struct memory_key *key = memory_find(redis, "inventory:{0}:r", MEMORY_HASH);
-	const struct memory_text *text = key == NULL ? NULL : memory_field(key, order_id);
+	const struct memory_text *text = field_of(redis, "inventory", "r", order_id);
 
 	if (text != NULL)
 		reservation_of(order_id, text->data, ret);
@@ -131,34 +179,33 @@ void stored_reservations_each(const struct memory_redis *redis,
 					    void *user),
 			      void *user)
 {
-	const struct memory_key *key = memory_find(redis, "inventory:{0}:r", MEMORY_HASH);
 	struct stored_reservation reservation;
 
-	for (struct memory_field *at = key == NULL ? NULL : key->fields; at != NULL;
-	     at = at->hh.next) {
-		reservation_of(at->name.data, at->value.data, &reservation);
-		visit(&reservation, user);
-	}
+	for (int p = 0; p < stored_partitions(redis); p++)
+		for (const struct memory_field *at = fields_of(redis, "inventory", p, "r");
+		     at != NULL; at = at->hh.next) {
+			reservation_of(at->name.data, at->value.data, &reservation);
+			visit(&reservation, user);
+		}
 }
 
 void stored_stock_each(const struct memory_redis *redis,
 		       void (*visit)(const char *sku, const struct stock *stock, void *user),
 		       void *user)
 {
-	const struct memory_key *key = memory_find(redis, "inventory:{0}:stock", MEMORY_HASH);
+	for (int p = 0; p < stored_partitions(redis); p++)
+		for (const struct memory_field *at = fields_of(redis, "inventory", p, "stock");
+		     at != NULL; at = at->hh.next) {
+			char *text = at->value.data;
+			struct stock stock;
 
-	for (struct memory_field *at = key == NULL ? NULL : key->fields; at != NULL;
-	     at = at->hh.next) {
-		char *text = at->value.data;
-		struct stock stock;
-
-		stock.available = strtoull(text, &text, 10);
-		stock.reserved = strtoull(text, &text, 10);
-		stock.committed = strtoull(text, &text, 10);
-		stock.received = strtoull(text, &text, 10);
-		stock.version = strtoull(text, &text, 10);
-		visit(at->name.data, &stock, user);
-	}
+			stock.available = strtoull(text, &text, 10);
+			stock.reserved = strtoull(text, &text, 10);
+			stock.committed = strtoull(text, &text, 10);
+			stock.received = strtoull(text, &text, 10);
+			stock.version = strtoull(text, &text, 10);
+			visit(at->name.data, &stock, user);
+		}
 }
 
 /* ---- events ---- */

@@ -24,14 +24,19 @@ struct rt_stream *stored_source(struct memory_host *host, struct rt_redis *comma
 				const struct rt_functions *functions, const char *stream,
 				const char *consumer);
 
-/* ---- what is kept ---- */
+/* ---- what is kept: in all partitions ---- */
+
+/* Of the orders; 1 as long as there are none. */
+int stored_partitions(const struct memory_redis *redis);
+/* Where an order is, by its id; one without a bucket: in the first. */
+int stored_partition_of(const struct memory_redis *redis, const char *order_id);
 
 /* All of a record lives until the next change. False: none, or damaged. */
 bool stored_order(const struct memory_redis *redis, const char *order_id, struct order_record *ret);
 void stored_orders_each(const struct memory_redis *redis,
 			void (*visit)(const struct order_record *record, void *user), void *user);
-/* NULL: none is kept. */
-const struct memory_zset *stored_timers(const struct memory_redis *redis);
+/* NULL: none is kept in this partition. */
+const struct memory_zset *stored_timers(const struct memory_redis *redis, int partition);
 
 #define STORED_LINES 8
 struct stored_reservation {

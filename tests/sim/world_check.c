@@ -200,7 +200,8 @@ static void compare_received(const char *sku, const struct stock *stock, void *u
 static void check_timer(const struct order_record *record, void *user)
 {
 	struct world *world = user;
-	const struct memory_zset *timers = stored_timers(world->redis);
+	const struct memory_zset *timers =
+		stored_timers(world->redis, stored_partition_of(world->redis, record->order_id));
 	double due_ms;
 
 	if (!order_state_settled(record->state) &&
@@ -432,19 +433,29 @@ static void check_orphan(const struct stored_reservation *reservation, void *use
 				stock_state_text(reservation->state), reservation->order_id);
 }
 
+/* Once every order is settled. */
+static void check_partition(struct world *world, int partition)
+{
+	const struct memory_zset *timers = stored_timers(world->redis, partition);
+	char key[64];
+
+	if (timers != NULL)
+		world_violation(world, "%s has a timer, though every order is settled",
+				timers->entries[0].member.data);
+	snprintf(key, sizeof(key), "order:{%d}:dead", partition);
+	check_dead_letters(world, key);
+	snprintf(key, sizeof(key), "inventory:{%d}:dead", partition);
+	check_dead_letters(world, key);
+}
+
 void world_check(struct world *world)
 {
-	const struct memory_zset *timers = stored_timers(world->redis);
-
 	check_stock(world);
 	stored_stock_each(world->redis, compare_received, world);
 	stored_orders_each(world->redis, check_order, world);
 	stored_reservations_each(world->redis, check_orphan, world);
 	for (const struct booked *at = world->booked; at != NULL; at = at->next)
 		check_booked(world, at);
-	if (timers != NULL)
-		world_violation(world, "%s has a timer, though every order is settled",
-				timers->entries[0].member.data);
-	check_dead_letters(world, "order:{0}:dead");
-	check_dead_letters(world, "inventory:{0}:dead");
+	for (int p = 0; p < stored_partitions(world->redis); p++)
+		check_partition(world, p);
 }

@@ -50,6 +50,7 @@ struct fixture {
 	int stopped;
 	struct call *calls; /* every call that was begun */
 	struct gateway_stream *streams;
+	int partitions; /* 0: 1 */
 };
 /* The instance that the helpers below use. */
 static struct fixture first, *f = &first;
@@ -119,6 +120,7 @@ static void begin_order(void)
 						    .retain_ms = 3600000,
 						    .retain_count = 100000,
 						    .stale_ms = 600000,
+						    .partition_count = f->partitions,
 						    .domain_options = &order,
 						    .metrics = f->metrics = rt_metrics_new() };
 
@@ -376,10 +378,12 @@ static struct call *get(const char *order_id, int code)
 static void answer_with(const char *order_id, const char *type, uint64_t seq, const void *data,
 			size_t length)
 {
-	char full[128];
+	char full[128], stream[64];
 
 	snprintf(full, sizeof(full), "tandem.inventory.v1.%s", type);
-	stored_publish(f->redis, STORED_INVENTORY, rt_loop_unix_ms(f->loop),
+	snprintf(stream, sizeof(stream), "inventory:{%d}:events",
+		 stored_partition_of(f->redis, order_id));
+	stored_publish(f->redis, stream, rt_loop_unix_ms(f->loop),
 		       &(struct stored_event){ .type = full,
 					       .subject = order_id,
 					       .seq = seq,
@@ -415,12 +419,12 @@ static size_t pending_events(void)
 	return memory_group_find(stream, "order")->pending_count;
 }
 
-/* Part of the n-th last event that was published (1: the last), valid for a few calls. */
-static const char *event_field(size_t nth_last, const char *name)
+/* Part of the n-th last event that was published in a stream (1: the last), valid for a few calls. */
+static const char *event_field_of(const char *key, size_t nth_last, const char *name)
 {
 	static char kept[8][1024], seq[24], attempt[12];
 	static int turn;
-	const struct memory_stream *stream = memory_stream_find(f->redis, STORED_ORDERS);
+	const struct memory_stream *stream = memory_stream_find(f->redis, key);
 	char *text = kept[turn++ % 8];
 	struct rt_entry_event *events = NULL;
 	size_t at = stream == NULL ? 0 : stream->count, count = 0;
@@ -451,6 +455,11 @@ static const char *event_field(size_t nth_last, const char *name)
 				 parts[i].value.data == NULL ? "" : parts[i].value.data);
 	free(events);
 	return text;
+}
+
+static const char *event_field(size_t nth_last, const char *name)
+{
+	return event_field_of(STORED_ORDERS, nth_last, name);
 }
 
 /* The order of the last event. */
@@ -554,7 +563,7 @@ static void test_place_without_decision(void)
 	/* The client goes: nothing is left behind, and the order stays. */
 	call = place_and_wait("", 60000);
 	give_up(call);
-	CU_ASSERT_EQUAL(stored_timers(f->redis)->count, 3);
+	CU_ASSERT_EQUAL(stored_timers(f->redis, 0)->count, 3);
 	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_order_waiters"), 0);
 }
 
@@ -1487,7 +1496,7 @@ static void test_requests_again(void)
 	CU_ASSERT_EQUAL(record_of(order_id).attempt, 2);
 	answer(order_id, "InventoryReleased");
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_EXPIRED);
-	CU_ASSERT_PTR_NULL(stored_timers(f->redis));
+	CU_ASSERT_PTR_NULL(stored_timers(f->redis, 0));
 	rt_loop_advance(f->loop, 100000);
 	CU_ASSERT_EQUAL(record_of(order_id).version, 3);
 }
@@ -1639,6 +1648,154 @@ static void test_stop_waits(void)
 	expect_code(call, 0);
 }
 
+/* ---- partitions ---- */
+
+/* Ends the instance, and begins another with partitions, on no data. */
+static void begin_partitions(int count)
+{
+	end_order();
+	memory_do(f->redis, "DEL", "order:{0}:partitions", "order:{0}:events", NULL);
+	f->stopped = 0;
+	f->partitions = count;
+	begin_order();
+	CU_ASSERT_TRUE(rt_context_ready(f->context));
+}
+
+static void test_partitions(void)
+{
+	Tandem__Order__V1__ListOrdersRequest list = TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
+	const char *customers[] = { "ann", "bob", "carl", "dora", "emil", "fay", "gus", "ida" };
+	unsigned int used = 0;
+	struct call *call;
+
+	begin_partitions(8);
+	for (size_t i = 0; i < RT_LENGTH(customers); i++) {
+		unsigned int bucket = rt_bucket(customers[i], strlen(customers[i]));
+		char key[64], order_id[ORDER_ID_LENGTH + 1];
+
+		used |= 1U << rt_bucket_partition(bucket, 8);
+		snprintf(order_id, sizeof(order_id), "%s",
+			 expect_order(place_order(customers[i], i % 2 == 0 ? "" : "r", 3, 0), "1P")
+				 ->order_id);
+		CU_ASSERT_EQUAL(check_order_bucket(order_id), (int)bucket);
+		snprintf(key, sizeof(key), "order:{%d}:orders", rt_bucket_partition(bucket, 8));
+		CU_ASSERT_PTR_NOT_NULL(
+			memory_field(memory_find(f->redis, key, MEMORY_HASH), order_id));
+		if (i % 2 != 0) /* the same request finds it */
+			CU_ASSERT_STRING_EQUAL(
+				order_of(place_order(customers[i], "r", 3, 0))->order_id, order_id);
+		call = watch(order_id, 0);
+		answer(order_id, "InventoryReserved");
+		expect_order(get(order_id, 0), "2R");
+		expect_order(confirm(order_id, 0, 0), "3C");
+		answer(order_id, "InventoryCommitted");
+		expect_order(get(order_id, 0), "4C!");
+		CU_ASSERT_STRING_EQUAL(seen(call), "1P 2R 3C 4C!");
+		expect_code(call, 0);
+		list.customer_id = (char *)(uintptr_t)customers[i];
+		call = rpc("ListOrders", &list.base, 0);
+		CU_ASSERT_EQUAL(((Tandem__Order__V1__ListOrdersResponse *)call->answer)->n_orders,
+				1);
+	}
+	CU_ASSERT(used != 0 && (used & (used - 1)) != 0); /* not all in one */
+	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_orders_unsettled"), 0);
+	/* Timers run in every partition: each order is sent again, and expires. */
+	for (size_t i = 0; i < RT_LENGTH(customers); i++)
+		place_order(customers[i], "late", 3, 0);
+	rt_loop_advance(f->loop, 1000);
+	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_orders_unsettled"), RT_LENGTH(customers));
+	rt_loop_advance(f->loop, 70000);
+	for (size_t i = 0; i < RT_LENGTH(customers); i++)
+		expect_order(place_order(customers[i], "late", 3, 0), "2E");
+	get(NO_ID, RT_CODE_NOT_FOUND);
+	fail("hmget", RT_LOST);
+	get(NO_ID, RT_CODE_UNAVAILABLE);
+}
+
+/* The lines of the last event of the order's partition; NULL: it carries none. */
+static const char *lines_released(const char *order_id)
+{
+	static char text[128];
+	char key[64];
+	const char *type, *data;
+	Tandem__Order__V1__OrderCancelled *cancelled;
+	Tandem__Order__V1__OrderExpired *expired;
+	Tandem__Order__V1__OrderLine *line = NULL;
+
+	snprintf(key, sizeof(key), "order:{%d}:events", stored_partition_of(f->redis, order_id));
+	type = event_field_of(key, 1, "type");
+	data = event_field_of(key, 1, "data");
+	CU_ASSERT_STRING_EQUAL(event_field_of(key, 1, "subject"), order_id);
+	cancelled = tandem__order__v1__order_cancelled__unpack(NULL, strlen(data),
+							       (const uint8_t *)data);
+	expired =
+		tandem__order__v1__order_expired__unpack(NULL, strlen(data), (const uint8_t *)data);
+	if (strcmp(type, "tandem.order.v1.OrderCancelled") == 0 && cancelled != NULL &&
+	    cancelled->n_lines == 1)
+		line = cancelled->lines[0];
+	if (strcmp(type, "tandem.order.v1.OrderExpired") == 0 && expired != NULL &&
+	    expired->n_lines == 1)
+		line = expired->lines[0];
+	text[0] = '\0';
+	if (line != NULL)
+		snprintf(text, sizeof(text), "%s=%d", line->sku, (int)line->quantity);
+	if (cancelled != NULL)
+		tandem__order__v1__order_cancelled__free_unpacked(cancelled, NULL);
+	if (expired != NULL)
+		tandem__order__v1__order_expired__free_unpacked(expired, NULL);
+	return text;
+}
+
+static void test_partitions_release(void)
+{
+	const char *order_id;
+
+	/* With one partition inventory's own record has them. */
+	order_id = place();
+	expect_order(cancel(order_id, "no", 0), "2X");
+	CU_ASSERT_STRING_EQUAL(lines_released(order_id), "");
+	begin_partitions(4);
+	order_id = place();
+	CU_ASSERT_STRING_EQUAL(expect_order(cancel(order_id, "no", 0), "2X")->status_reason, "no");
+	CU_ASSERT_STRING_EQUAL(lines_released(order_id), "apple=3");
+	/* Asked again: the same. What is stored is what the client said. */
+	rt_loop_advance(f->loop, 5000);
+	CU_ASSERT_STRING_EQUAL(lines_released(order_id), "apple=3");
+	CU_ASSERT_EQUAL(record_of(order_id).detail_length, strlen("no") + 2);
+	order_id = place();
+	answer(order_id, "InventoryReserved");
+	rt_loop_advance(f->loop, HOLD_STANDARD_MS + 1000);
+	expect_order(get(order_id, 0), "3E");
+	CU_ASSERT_STRING_EQUAL(lines_released(order_id), "apple=3");
+}
+
+/* Of an order that was placed while there was one partition, and was moved to another since. */
+static void test_partitions_old_id(void)
+{
+	const char *old = "ord_aerukz4jvn777p777777777774";
+	char *new_id;
+	struct call *call;
+
+	begin_partitions(8);
+	new_id = rt_strdup(place());
+	const struct order_record record = record_of(new_id);
+	char *text = rt_printf("RESERVED 2 60000 placed@%" PRId64 "-1 reserved+5-2\n%zu\n%.*s", NOW,
+			       record.placed_length, (int)record.placed_length,
+			       (const char *)record.placed);
+
+	memory_do(f->redis, "HSET", "order:{5}:orders", old, text, NULL);
+	expect_order(get(old, 0), "2R");
+	call = watch(old, 0);
+	expect_order(confirm(old, 0, 0), "3C");
+	CU_ASSERT_STRING_EQUAL(seen(call), "2R 3C");
+	give_up(call);
+	cancel(old, "", RT_CODE_FAILED_PRECONDITION);
+	expect_code(watch(NO_ID, 0), RT_CODE_NOT_FOUND);
+	confirm(NO_ID, 0, RT_CODE_NOT_FOUND);
+	free(text);
+	free(new_id);
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -1670,6 +1827,9 @@ int main(void)
 		{ "WatchOrder reads the order again", test_watch_looks_again },
 		{ "WatchOrder while the store is away", test_watch_without_a_store },
 		{ "ExplainOrder", test_explain },
+		{ "with partitions: orders lie where their customers do", test_partitions },
+		{ "with partitions: a release carries the lines", test_partitions_release },
+		{ "with partitions: an id without a bucket", test_partitions_old_id },
 		{ "inventory refuses", test_rejected },
 		{ "events that are not answers", test_events_that_are_not_answers },
 		{ "an event comes again", test_event_again },
