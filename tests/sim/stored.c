@@ -64,7 +64,7 @@ int stored_partitions(const struct memory_redis *redis)
 {
 	const struct memory_key *key = memory_find(redis, "order:{0}:partitions", MEMORY_TEXT);
 
-	return key == NULL ? 1 : atoi(key->text.data);
+	return key == NULL ? 1 : (int)strtol(key->text.data, NULL, 10);
 }
 
 int stored_partition_of(const struct memory_redis *redis, const char *order_id)

@@ -384,7 +384,7 @@ static void entries(void)
 	CU_ASSERT(json_is_text(ctl_entry_json(&entry),
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\",\"event_id\":\"o/1\","
 			       "\"type\":\"tandem.order.v1.OrderCancelled\",\"subject\":\"o\","
-			       "\"seq\":1,\"data\":{\"reason\":\"no\"}}"));
+			       "\"seq\":1,\"data\":{\"reason\":\"no\",\"lines\":[]}}"));
 	/* An entry that is not an event is shown, too. */
 	CU_ASSERT_FATAL(read_entry(strange, RT_LENGTH(strange), &arena, &entry));
 	CU_ASSERT_STRING_EQUAL(entry.type, "");
