@@ -38,8 +38,9 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	ROW(PENDING,    INVENTORY_UNAVAILABLE, MOVES, REJECTED,   REJECTED,  NONE),
 	/* Its confirm was lost with stored data, the sale was not: the sale counts. */
 	ROW(PENDING,    INVENTORY_COMMITTED,   MOVES, CONFIRMING, CONFIRMED, RETRY),
-	/* Nothing is held, so nothing is at stake: the deadline settles it. */
-	STAYS(PENDING,  INVENTORY_RELEASED),
+	/* Data was lost, and the release is recorded: every repeat of the request would find it. Called off; the
+	 * release is requested once more, as for RESERVED. */
+	ROW(PENDING,    INVENTORY_RELEASED,    MOVES, CANCELLING, CANCELLED, RETRY),
 	REFUSES(PENDING, CONFIRM),
 	ROW(PENDING,    CANCEL,                MOVES, CANCELLING, CANCELLED, RETRY),
 	ROW(PENDING,    REQUEST_UNANSWERED,    AGAIN, PENDING,    PLACED,    RETRY),

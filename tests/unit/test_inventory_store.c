@@ -71,7 +71,8 @@ static void wait_ready(void)
 /* The rights of the service as the scripts write them; the first line that this prints is its password. */
 static const char user_script[] =
 	"set -euf\n" /* f: patterns of keys are not names of files */
-	"export TANDEM_VAR=$1/var TANDEM_REDIS_PORT=1\n" TANDEM_SOURCE "/scripts/lib/redis-files\n"
+	"export TANDEM_VAR=$1/var TANDEM_REDIS_PORT=1\n" TANDEM_SOURCE
+	"/scripts/lib/redis-files redis\n"
 	"redis-cli -e -s $1/socket ACL SETUSER \\\n"
 	" $(sed -n 's/^user inventory /inventory /p' $TANDEM_VAR/redis/users.acl) >/dev/null\n"
 	"cat $TANDEM_VAR/secrets/inventory\n";

@@ -40,7 +40,7 @@ static const struct {
 	MOVES("stock is held", PENDING, INVENTORY_RESERVED, RESERVED, RESERVED, HOLD),
 	MOVES("stock was short", PENDING, INVENTORY_UNAVAILABLE, REJECTED, REJECTED, NONE),
 	MOVES("the sale outlived its confirm", PENDING, INVENTORY_COMMITTED, CONFIRMING, CONFIRMED, RETRY),
-	STAYS("nothing held, the deadline settles it", PENDING, INVENTORY_RELEASED),
+	MOVES("released for good: call off", PENDING, INVENTORY_RELEASED, CANCELLING, CANCELLED, RETRY),
 	REFUSES("nothing to buy yet", PENDING, CONFIRM),
 	MOVES("called off before the answer", PENDING, CANCEL, CANCELLING, CANCELLED, RETRY),
 	AGAIN("OrderPlaced or its answer was lost", PENDING, REQUEST_UNANSWERED, PLACED, RETRY),
