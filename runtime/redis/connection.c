@@ -154,6 +154,7 @@ static void go_up(struct redis_connection *connection)
 	connection->error[0] = '\0';
 	redis_trouble_back(connection);
 	rt_timer_stop(connection->loop, &connection->connect);
+	connection->redis.epoch++;
 	if (connection->options.on_state != NULL)
 		connection->options.on_state(&connection->redis, true,
 					     connection->options.user_data);
@@ -349,24 +350,21 @@ static bool is_blank(const char *s)
 	return s == NULL || *s == '\0';
 }
 
-static const char *keep(struct redis_connection *connection, const char *s)
+static const char *keep(struct rt_arena *texts, const char *s)
 {
-	return is_blank(s) ? NULL : rt_arena_copy(&connection->texts, s, strlen(s));
+	return is_blank(s) ? NULL : rt_arena_copy(texts, s, strlen(s));
 }
 
-/* Keeps no pointer of the caller's. */
-static void copy_options(struct redis_connection *connection,
-			 const struct rt_redis_options *options)
+void redis_options_copy(struct rt_redis_options *own, const struct rt_redis_options *options,
+			struct rt_arena *texts)
 {
-	struct rt_redis_options *own = &connection->options;
-
 	*own = *options;
-	own->unix_path = keep(connection, options->unix_path);
-	own->host = keep(connection, options->host);
-	own->user = keep(connection, options->user);
-	own->name = keep(connection, options->name);
-	own->password_file = keep(connection, options->password_file);
-	own->password = is_blank(options->password) ? "" : keep(connection, options->password);
+	own->unix_path = keep(texts, options->unix_path);
+	own->host = keep(texts, options->host);
+	own->user = keep(texts, options->user);
+	own->name = keep(texts, options->name);
+	own->password_file = keep(texts, options->password_file);
+	own->password = is_blank(options->password) ? "" : keep(texts, options->password);
 	if (own->timeout_ms <= 0)
 		own->timeout_ms = TIMEOUT_MS;
 	if (own->pending_max == 0)
@@ -408,7 +406,7 @@ int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
 	connection->redis.ops = &connection_ops;
 	rt_list_init(&connection->redis.waiters);
 	connection->loop = loop;
-	copy_options(connection, options);
+	redis_options_copy(&connection->options, options, &connection->texts);
 	redis_clock_init(&connection->clock, connection);
 	connection->retry_ms = RETRY_MIN_MS;
 	connection->turn.run = run_turn;

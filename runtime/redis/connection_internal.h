@@ -61,6 +61,10 @@ struct redis_connection {
 	bool denial_logged; /* since it is up */
 };
 
+/* connection.c. A copy with standard values filled in that keeps no pointer of the caller's, but into `texts`. */
+void redis_options_copy(struct rt_redis_options *own, const struct rt_redis_options *options,
+			struct rt_arena *texts);
+
 /* commands.c. Names `op` after its command, for the failpoints. */
 #ifdef TANDEM_FAILPOINTS
 void redis_commands_name(struct rt_redis_op *op, int argc, const char *const *argv,

@@ -67,7 +67,8 @@ struct rt_redis_op {
 	 *   RT_FULL     -OOM, -MISCONF (disk full)
 	 *   RT_DENIED   -NOPERM, -NOAUTH, -WRONGPASS
 	 *   RT_NOGROUP  -NOGROUP, -UNBLOCKED
-	 *   RT_UNREADY  -LOADING, -MASTERDOWN, -READONLY, -BUSY, …, function not found
+	 *   RT_UNREADY  it did not happen: a redirect (rt_redis_reply_redirects), -BUSY, -NOREPLICAS,
+	 *               function not found
 	 *   RT_REMOTE   every other error answer
 	 *   RT_LOST, RT_TIMEOUT, RT_BUSY, RT_CANCELED */
 	void (*done)(struct rt_redis_op *op, int status, const struct redisReply *reply);
@@ -87,6 +88,7 @@ struct rt_redis_ops {
 struct rt_redis {
 	const struct rt_redis_ops *ops;
 	struct rt_list waiters; /* struct rt_redis_waiter, until it is up */
+	uint64_t epoch;         /* how often it has come up: counted before on_state */
 };
 
 /* Sends a command; the arguments are copied before it returns. `lengths` NULL: C strings.
@@ -112,6 +114,13 @@ static inline void rt_redis_reset(struct rt_redis *redis)
 static inline bool rt_redis_up(const struct rt_redis *redis)
 {
 	return redis->ops->up(redis);
+}
+/* A number that is another one whenever the connection behind it was made anew, or is one to another master
+ * (topology.h). Commands that must be seen by one server, in order, were so if it is the same before the first
+ * and after the last, and all were answered. */
+static inline uint64_t rt_redis_epoch(const struct rt_redis *redis)
+{
+	return redis->epoch;
 }
 /* Waits for a connection to be up. */
 struct rt_redis_waiter {
@@ -147,6 +156,11 @@ static inline void rt_redis_free(struct rt_redis *redis)
 
 /* What an answer means for `done`: RT_OK, or one of the error answers above. */
 int rt_redis_reply_status(const struct redisReply *reply);
+/* Whether an answer says that another server may have to be asked, or this one later: -MOVED, -ASK,
+ * -TRYAGAIN, -CLUSTERDOWN, -READONLY, -LOADING, -MASTERDOWN, and what a cluster says of them to a function and
+ * to a blocked command. The command did not happen: a function whose first command names a key of its slot has
+ * ended there. */
+bool rt_redis_reply_redirects(const struct redisReply *reply);
 /* Whether the text of an error answer begins with `prefix`, as whole words. */
 bool rt_redis_reply_begins(const struct redisReply *reply, const char *prefix);
 

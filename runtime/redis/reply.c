@@ -13,6 +13,31 @@ bool rt_redis_reply_begins(const redisReply *reply, const char *prefix)
 	       (reply->str[length] == ' ' || reply->str[length] == '\0');
 }
 
+bool rt_redis_reply_redirects(const redisReply *reply)
+{
+	static const char *const prefixes[] = {
+		"MOVED",
+		"ASK",
+		"TRYAGAIN",
+		"CLUSTERDOWN",
+		"READONLY",
+		"LOADING",
+		"MASTERDOWN",
+		/* A blocked command of a master that has become a replica. */
+		"UNBLOCKED force unblock from blocking operation,",
+		/* What they become inside of a function. */
+		"ERR Script attempted to access a non local key",
+		"ERR Script attempted to execute a command while the cluster is down",
+		"ERR Script attempted to execute a write command while the cluster is down",
+	};
+
+	for (size_t i = 0; reply->type == REDIS_REPLY_ERROR && i < RT_LENGTH(prefixes); i++) {
+		if (rt_redis_reply_begins(reply, prefixes[i]))
+			return true;
+	}
+	return false;
+}
+
 int rt_redis_reply_status(const redisReply *reply)
 {
 	static const struct {
@@ -26,13 +51,8 @@ int rt_redis_reply_status(const redisReply *reply)
 		{ "WRONGPASS", RT_DENIED },
 		{ "NOGROUP", RT_NOGROUP },
 		{ "UNBLOCKED", RT_NOGROUP },
-		{ "LOADING", RT_UNREADY },
-		{ "READONLY", RT_UNREADY },
-		{ "MASTERDOWN", RT_UNREADY },
 		{ "BUSY", RT_UNREADY },
 		{ "NOREPLICAS", RT_UNREADY },
-		{ "TRYAGAIN", RT_UNREADY },
-		{ "CLUSTERDOWN", RT_UNREADY },
 		{ "NOSCRIPT", RT_UNREADY },
 		{ "ERR Function not found", RT_UNREADY },
 		/* What NOPERM becomes inside of a function. */
@@ -41,6 +61,8 @@ int rt_redis_reply_status(const redisReply *reply)
 
 	if (reply->type != REDIS_REPLY_ERROR)
 		return RT_OK;
+	if (rt_redis_reply_redirects(reply))
+		return RT_UNREADY;
 	for (size_t i = 0; i < RT_LENGTH(errors); i++) {
 		if (rt_redis_reply_begins(reply, errors[i].prefix))
 			return errors[i].status;

@@ -350,6 +350,7 @@ static void on_up(struct rt_timer *timer)
 	struct link *link = RT_CONTAINER_OF(timer, struct link, up_timer);
 
 	link->up = true;
+	link->redis.epoch++;
 	if (link->on_state != NULL)
 		link->on_state(&link->redis, true, link->user);
 	rt_redis_notify_up(&link->redis);
