@@ -25,7 +25,8 @@ int gateway_new(struct rt_loop *loop, const struct gateway_options *options, str
 	struct gateway *gateway;
 
 	if (options->batch_max < 1 || options->batch_max > GATEWAY_BATCH_MAX ||
-	    options->connections < 1 || options->orders_max < 1 || options->timeout_ms < 1)
+	    (options->order_channel == NULL && options->connections < 1) ||
+	    options->orders_max < 1 || options->timeout_ms < 1)
 		return RT_INVALID;
 	gateway = rt_alloc(sizeof(*gateway));
 	gateway->loop = loop;
@@ -34,8 +35,9 @@ int gateway_new(struct rt_loop *loop, const struct gateway_options *options, str
 	gateway->batch_place_orders = method_index(order, "BatchPlaceOrders");
 	gateway->stream_orders = method_index(order, "StreamOrders");
 	gateway->watch_order = method_index(order, "WatchOrder");
-	gateway_route_init(&gateway->order, gateway, options->order);
-	gateway_route_init(&gateway->inventory, gateway, options->inventory);
+	gateway_route_init(&gateway->order, gateway, options->order, options->order_channel);
+	gateway_route_init(&gateway->inventory, gateway, options->inventory,
+			   options->inventory_channel);
 	register_metrics(gateway, options->metrics);
 	gateway_streams_new(gateway);
 	*ret = gateway;

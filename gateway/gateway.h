@@ -17,12 +17,13 @@ struct gateway; /* opaque */
 struct gateway_options {
 	/* Clients (rt_client_new, rt_client_local); borrowed. */
 	ProtobufCService *order, *placement, *inventory;
-	int64_t connections; /* of the placement client's channel, 1 */
-	struct rt_channel
-		*order_channel; /* the placement client's: which connections to avoid; or NULL */
-	int64_t batch_max;      /* orders in a message, 128 */
-	int64_t orders_max;     /* orders under way, 20000; one more: RESOURCE_EXHAUSTED */
-	int64_t timeout_ms;     /* for calls without a deadline of their own, 30000 */
+	/* Their channels: which instances there are. NULL, for clients without a channel: `connections`
+	 * of the order service, all of which serve. */
+	struct rt_channel *order_channel, *inventory_channel;
+	int64_t connections;
+	int64_t batch_max;  /* orders in a message, 128 */
+	int64_t orders_max; /* orders under way, 20000; one more: RESOURCE_EXHAUSTED */
+	int64_t timeout_ms; /* for calls without a deadline of their own, 30000 */
 	struct rt_metrics *metrics;
 };
 int gateway_new(struct rt_loop *loop, const struct gateway_options *options, struct gateway **ret);

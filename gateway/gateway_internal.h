@@ -26,15 +26,20 @@ struct gateway_service {
 	ProtobufCService base;
 	ProtobufCServiceDescriptor descriptor;
 	ProtobufCMethodDescriptor *methods; /* the descriptor's */
+	bool *reads; /* of each: it changes nothing, and may be asked again */
 	struct gateway *gateway;
 	ProtobufCService *client;
+	struct rt_channel *channel; /* the client's, or NULL */
 };
 
-/* A stream of items to the order service. */
+/* A stream of items to an instance of the order service. */
 struct gateway_stream {
 	struct gateway *gateway;
 	struct rt_client_op op;
+	int connection; /* from 1 */
 	bool open;
+	bool leaving;                 /* takes no more items, and ends with the last answer */
+	size_t storing_count;         /* sent, and answered as soon as they are stored */
 	struct gateway_placing *sent; /* and not answered, by number, in the order of sending */
 	uint64_t *cancelled;          /* numbers to cancel with the next message */
 	size_t cancelled_count, cancelled_capacity;
@@ -47,12 +52,13 @@ struct gateway {
 	/* Indexes of the methods that do not simply pass through. */
 	unsigned place_order, batch_place_orders, stream_orders, watch_order;
 	/* Orders on their way (placing.c). */
-	struct gateway_stream *streams; /* one for each connection */
-	size_t turn;                    /* which of them is next */
-	struct rt_list waiting;         /* to be sent, at the end of the turn or soon */
+	struct gateway_stream **streams; /* one for each connection */
+	size_t stream_count, stream_capacity;
+	size_t turn;            /* which of them is next */
+	size_t storing_streams; /* those with orders that are being stored */
+	struct rt_list waiting; /* to be sent, at the end of the turn or soon */
 	size_t placing_count, waiting_count;
-	size_t storing_count; /* sent, and answered as soon as they are stored */
-	uint64_t number;      /* of the last item */
+	uint64_t number; /* of the last item */
 	struct rt_task send_task;
 	Tandem__Order__V1__PlacementItem *items, **item_list; /* what a message is packed from */
 	struct rt_series *batches, *batch_items, *refused;    /* NULL: no metrics */
@@ -114,7 +120,7 @@ void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, st
 
 /* Serves `client`'s methods. */
 void gateway_route_init(struct gateway_service *service, struct gateway *gateway,
-			ProtobufCService *client);
+			ProtobufCService *client, struct rt_channel *channel);
 void gateway_route_done(struct gateway_service *service);
 
 /* ---- status.c ---- */

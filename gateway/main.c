@@ -2,7 +2,6 @@
  *
  * Shuts down in this order: calls (the server is drained before `stop`), the streams that place
  * orders, the channels with the calls still under way on them, the gateway. */
-#include "backend.h"
 #include "base/base.h"
 #include "check.h"
 #include "gateway_internal.h"
@@ -19,18 +18,19 @@ struct process {
 	struct rt_service *service;
 	struct rt_channel *order_channel, *inventory_channel;
 	ProtobufCService *order, *placement, *inventory;
-	struct gateway_backend order_backend, inventory_backend;
 	struct gateway *gateway;
 };
 
 #define AT(member) offsetof(struct settings, member)
 static const struct rt_setting settings[] = {
 	{ "order-target", RT_SETTING_STRING, AT(order_target), "127.0.0.1:50052", 0, 0,
-	  "Where the order service listens: host:port, or several, separated by commas." },
+	  "Where the order service listens: host:port, or several, separated by commas. Calls go "
+	  "to all "
+	  "instances that serve, at every address that a host's name has." },
 	{ "inventory-target", RT_SETTING_STRING, AT(inventory_target), "127.0.0.1:50053", 0, 0,
 	  "Where the inventory service listens; likewise." },
 	{ "connections", RT_SETTING_INT, AT(connections), "1", 1, 64,
-	  "Connections to each of these." },
+	  "Connections to each instance of these." },
 	{ "batch-max", RT_SETTING_INT, AT(batch_max), "128", 1, GATEWAY_BATCH_MAX,
 	  "How many orders one message to the order service holds at most." },
 	{ "orders-max", RT_SETTING_INT, AT(orders_max), "20000", 1, 10000000,
@@ -44,8 +44,6 @@ static const struct rt_setting settings[] = {
 static void process_free(struct process *process)
 {
 	gateway_free(process->gateway);
-	gateway_backend_done(&process->order_backend);
-	gateway_backend_done(&process->inventory_backend);
 	if (process->order != NULL)
 		rt_client_free(process->order);
 	if (process->placement != NULL)
@@ -55,7 +53,9 @@ static void process_free(struct process *process)
 	free(process);
 }
 
-static int connect_to(struct rt_service *service, const char *target, struct rt_channel **ret)
+/* `name`: of the service's readiness check. */
+static int connect_to(struct rt_service *service, const char *target, const char *name,
+		      const ProtobufCServiceDescriptor *descriptor, struct rt_channel **ret)
 {
 	const struct settings *set = service->settings;
 	/* message-max limits requests. Callers must learn what a request has changed, so every
@@ -68,7 +68,9 @@ static int connect_to(struct rt_service *service, const char *target, struct rt_
 	};
 	int rc = rt_channel_new(service->loop, target, &options, ret);
 
-	if (rc != RT_OK)
+	if (rc == RT_OK)
+		rt_channel_check_health(*ret, descriptor->name, service->readiness, name);
+	else
 		RT_LOG(RT_ERROR, "no such target", RT_S("target", target),
 		       RT_S("reason", rt_status_text(rc)));
 	return rc;
@@ -84,36 +86,33 @@ static int start(struct rt_service *service)
 		.timeout_ms = set->timeout_ms,
 		.metrics = service->metrics,
 	};
+	const ProtobufCServiceDescriptor *order = &tandem__order__v1__order_service__descriptor;
+	const ProtobufCServiceDescriptor *inventory =
+		&tandem__inventory__v1__inventory_service__descriptor;
 	int rc;
 
 	process->service = service;
-	rc = connect_to(service, set->order_target, &process->order_channel);
+	rc = connect_to(service, set->order_target, "order", order, &process->order_channel);
 	if (rc != RT_OK)
 		goto fail;
-	rc = connect_to(service, set->inventory_target, &process->inventory_channel);
+	rc = connect_to(service, set->inventory_target, "inventory", inventory,
+			&process->inventory_channel);
 	if (rc != RT_OK)
 		goto fail;
-	process->order = rt_client_new(process->order_channel,
-				       &tandem__order__v1__order_service__descriptor);
+	process->order = rt_client_new(process->order_channel, order);
 	process->placement = rt_client_new(process->order_channel,
 					   &tandem__order__v1__placement_service__descriptor);
-	process->inventory = rt_client_new(process->inventory_channel,
-					   &tandem__inventory__v1__inventory_service__descriptor);
+	process->inventory = rt_client_new(process->inventory_channel, inventory);
 	options.order = process->order;
 	options.placement = process->placement;
 	options.order_channel = process->order_channel;
-	options.connections = rt_channel_connections(process->order_channel);
 	options.inventory = process->inventory;
+	options.inventory_channel = process->inventory_channel;
 	rc = gateway_new(service->loop, &options, &process->gateway);
 	if (rc != RT_OK)
 		goto fail;
 	rt_server_add(service->server, gateway_order_rpc(process->gateway));
 	rt_server_add(service->server, gateway_inventory_rpc(process->gateway));
-	gateway_backend_start(&process->order_backend, service->loop, process->order_channel,
-			      service->readiness, process->order->descriptor->name, "order");
-	gateway_backend_start(&process->inventory_backend, service->loop,
-			      process->inventory_channel, service->readiness,
-			      process->inventory->descriptor->name, "inventory");
 	service->data = process;
 	return RT_OK;
 fail:
@@ -152,8 +151,6 @@ static void stop(struct rt_service *service)
 {
 	struct process *process = service->data;
 
-	gateway_backend_stop(&process->order_backend);
-	gateway_backend_stop(&process->inventory_backend);
 	gateway_stop(process->gateway, gateway_ended, process);
 }
 

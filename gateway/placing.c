@@ -1,19 +1,21 @@
-/* placing.c - sends each order to the order service, as an item on a stream that lasts as long as its
- * connection.
+/* placing.c - sends each order to an instance of the order service, as an item on a stream that lasts as
+ * long as the connection to it.
  *
  *   gateway_place           the order waits for the end of the turn
  *     send_gathered         all waiting orders leave in one message …
  *     answers_received      … and each is answered on its own: stored, or decided, or refused
  *   gateway_place_abandon   its caller has gone: do not send it, or do not wait for its decision
- *   stream_ended            orders sent and not answered fail; or are sent again, when the order
- *                           service says that it has not looked at them
+ *   stream_ended            orders sent and not answered fail; or are sent again, when the instance
+ *                           says that it has not looked at them, or when they have a request_id and
+ *                           another instance serves
  *
- * A lone order leaves at the end of its turn. While orders are being stored, new ones gather until
- * that is done, or until half a message is full: a few large messages cost the services less than
- * many small ones. Orders that only wait for their decision delay no others.
+ * There is one stream for each connection, opened when there is something to send. The next order goes to
+ * the instance that stores the fewest, in turn among equals. A lone order leaves at the end of its turn.
+ * While every instance is storing orders, new ones gather until one is done, or until half a message is
+ * full: a few large messages cost the services less than many small ones. Orders that only wait for their
+ * decision delay no others.
  *
- * There is one stream for each connection, used in turn, opened when there is something to send. gRPC
- * reconnects by itself; while it cannot, streams fail at once, with the orders on them. */
+ * gRPC reconnects by itself; while no instance is there, streams fail at once, with the orders on them. */
 #include "check.h"
 #include "gateway_internal.h"
 #include "interpose/interpose.h"
@@ -28,17 +30,34 @@ static void metric_add(struct rt_series *series, size_t by)
 		rt_series_add(series, (double)by);
 }
 
+/* Enough waits for a message to a stream that is storing orders. */
+static bool has_gathered(const struct gateway *gateway)
+{
+	return gateway->waiting_count >= RT_MAX((size_t)gateway->options.batch_max / 2, 1);
+}
+
 static bool may_send(const struct gateway *gateway)
 {
 	if (gateway->stopping || gateway->waiting_count == 0)
 		return false;
-	return gateway->storing_count == 0 ||
-	       gateway->waiting_count >= RT_MAX((size_t)gateway->options.batch_max / 2, 1);
+	return gateway->storing_streams < gateway->stream_count || has_gathered(gateway);
 }
 
 static void send_soon(struct gateway *gateway)
 {
 	rt_loop_defer(gateway->loop, &gateway->send_task);
+}
+
+static void storing_begins(struct gateway_stream *stream)
+{
+	if (stream->storing_count++ == 0)
+		stream->gateway->storing_streams++;
+}
+
+static void storing_ends(struct gateway_stream *stream)
+{
+	if (--stream->storing_count == 0)
+		stream->gateway->storing_streams--;
 }
 
 /* ---- the end of an order ---- */
@@ -57,7 +76,7 @@ static void placing_remove(struct gateway_placing *placing)
 	case PLACING_SENT:
 		HASH_DEL(placing->stream->sent, placing);
 		if (!placing->wait_for_decision)
-			gateway->storing_count--;
+			storing_ends(placing->stream);
 		break;
 	case PLACING_ENDS:
 		rt_list_remove(&placing->link);
@@ -160,27 +179,56 @@ static void send_again(struct gateway *gateway, struct rt_list *unsent, size_t u
 		send_soon(gateway);
 }
 
+static bool is_usable(const struct gateway_stream *stream)
+{
+	const struct rt_channel *channel = stream->gateway->options.order_channel;
+
+	return channel == NULL || rt_channel_usable(channel, stream->connection);
+}
+
+static bool another_serves(const struct gateway *gateway, const struct gateway_stream *stream)
+{
+	for (size_t i = 0; i < gateway->stream_count; i++)
+		if (gateway->streams[i] != stream && is_usable(gateway->streams[i]))
+			return true;
+	return false;
+}
+
+/* Placed a second time it is found by its request_id. */
+static bool is_repeatable(const struct gateway_placing *placing)
+{
+	gateway_place_request *request = tandem__order__v1__place_order_request__unpack(
+		NULL, placing->request.len, placing->request.data);
+	bool repeatable = request != NULL && request->request_id[0] != '\0';
+
+	if (request != NULL)
+		tandem__order__v1__place_order_request__free_unpacked(request, NULL);
+	return repeatable;
+}
+
 static void stream_ended(struct rt_client_op *op, const ProtobufCMessage *response)
 {
 	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
 	struct gateway *gateway = stream->gateway;
 	bool unseen = op->status.code == 0;
+	bool elsewhere = another_serves(gateway, stream);
 	struct gateway_placing *placing, *next;
 	struct rt_list failed, unsent;
 	struct rt_status status = { 0 };
 	size_t unsent_count = 0;
 
 	(void)response;
-	stream->open = false;
+	stream->open = stream->leaving = false;
 	stream->cancelled_count = 0;
 	rt_list_init(&failed);
 	rt_list_init(&unsent);
 	HASH_ITER (hh, stream->sent, placing, next) {
 		HASH_DEL(stream->sent, placing);
 		if (!placing->wait_for_decision)
-			gateway->storing_count--;
+			storing_ends(stream);
 		rt_list_init(&placing->link);
-		if (unseen && !placing->again && !gateway->stopping) {
+		if (!placing->again && !gateway->stopping &&
+		    (unseen || (elsewhere && is_repeatable(placing)))) {
 			placing->again = true;
 			placing->stage = PLACING_WAITS;
 			rt_list_push(&unsent, &placing->link);
@@ -209,33 +257,69 @@ static void stream_drained(struct rt_client_op *op)
 	send_soon(RT_CONTAINER_OF(op, struct gateway_stream, op)->gateway);
 }
 
-/* ---- sending ---- */
-
-/* Its instance does not serve, and another may. */
-static bool is_avoided(const struct gateway *gateway, int connection)
+/* The address of its instance is gone: what was sent is still answered. */
+static void stream_leaves(struct rt_client_op *op)
 {
-	const struct rt_channel *channel = gateway->options.order_channel;
+	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
 
-	return channel != NULL && rt_channel_avoided(channel, connection);
+	stream->leaving = true;
+	rt_client_half_close(op);
 }
 
-/* The next stream in turn, of an instance that serves if there is one; NULL: each has enough to
- * send. */
-static struct gateway_stream *next_stream(struct gateway *gateway)
+/* ---- sending ---- */
+
+/* There is one for each connection that the channel may have now. */
+static void streams_follow(struct gateway *gateway)
 {
-	size_t streams = (size_t)gateway->options.connections;
-	struct gateway_stream *avoided = NULL;
+	struct rt_channel *channel = gateway->options.order_channel;
+	size_t wanted = channel == NULL ? (size_t)gateway->options.connections
+					: (size_t)rt_channel_connections(channel);
 
-	for (size_t i = 0; i < streams; i++) {
-		struct gateway_stream *stream = &gateway->streams[gateway->turn++ % streams];
+	/* One stays when no address is known: it says so. */
+	while (gateway->stream_count < RT_MAX(wanted, 1)) {
+		struct gateway_stream *stream = rt_alloc(sizeof(*stream));
 
+		stream->gateway = gateway;
+		stream->connection = (int)gateway->stream_count + 1;
+		gateway->streams = rt_grow(gateway->streams, gateway->stream_count,
+					   &gateway->stream_capacity, sizeof(stream));
+		gateway->streams[gateway->stream_count++] = stream;
+	}
+}
+
+/* The one that stores the fewest orders, of those that are usable, or of all; NULL: each has enough to
+ * send, or leaves. */
+static struct gateway_stream *least_storing(const struct gateway *gateway, bool usable)
+{
+	struct gateway_stream *least = NULL;
+
+	for (size_t i = 0; i < gateway->stream_count; i++) {
+		struct gateway_stream *stream =
+			gateway->streams[(gateway->turn + i) % gateway->stream_count];
+
+		if (least != NULL && stream->storing_count >= least->storing_count)
+			continue;
+		if (stream->leaving || (usable && !is_usable(stream)))
+			continue;
 		if (stream->open && rt_client_queued_bytes(&stream->op) > RT_CALL_QUEUE_MAX_BYTES)
 			continue;
-		if (!is_avoided(gateway, (int)(stream - gateway->streams)))
-			return stream;
-		avoided = stream;
+		least = stream;
 	}
-	return avoided;
+	return least;
+}
+
+/* The stream for the next message; NULL: it has to wait. */
+static struct gateway_stream *next_stream(struct gateway *gateway)
+{
+	const struct rt_channel *channel = gateway->options.order_channel;
+	bool usable =
+		gateway->stream_count > 1 && (channel == NULL || rt_channel_usable(channel, 0));
+	struct gateway_stream *stream = least_storing(gateway, usable);
+
+	if (stream == NULL || (stream->storing_count > 0 && !has_gathered(gateway)))
+		return NULL;
+	gateway->turn = (size_t)stream->connection;
+	return stream;
 }
 
 static void stream_open(struct gateway_stream *stream)
@@ -245,8 +329,9 @@ static void stream_open(struct gateway_stream *stream)
 	if (stream->open)
 		return;
 	stream->op = (struct rt_client_op){
-		.connection = 1 + (int)(stream - gateway->streams),
+		.connection = stream->connection,
 		.on_drained = stream_drained,
+		.on_leave = stream_leaves,
 		.on_message = answers_received,
 		.done = stream_ended,
 	};
@@ -276,7 +361,7 @@ static bool take_waiting(struct gateway_stream *stream, Tandem__Order__V1__Place
 	placing->number = ++gateway->number;
 	HASH_ADD(hh, stream->sent, number, sizeof(placing->number), placing);
 	if (!placing->wait_for_decision)
-		gateway->storing_count++;
+		storing_begins(stream);
 	tandem__order__v1__placement_item__init(item);
 	item->number = placing->number;
 	item->request = placing->request;
@@ -322,15 +407,16 @@ static void send_gathered(struct rt_task *task)
 {
 	struct gateway *gateway = RT_CONTAINER_OF(task, struct gateway, send_task);
 
+	streams_follow(gateway);
 	while (may_send(gateway)) {
 		struct gateway_stream *stream = next_stream(gateway);
 
 		if (stream == NULL)
-			break; /* until one has drained */
+			break; /* until one has drained, or is idle */
 		send_message(stream, (size_t)gateway->options.batch_max);
 	}
-	for (int64_t i = 0; i < gateway->options.connections; i++) {
-		struct gateway_stream *stream = &gateway->streams[i];
+	for (size_t i = 0; i < gateway->stream_count; i++) {
+		struct gateway_stream *stream = gateway->streams[i];
 
 		if (stream->cancelled_count > 0)
 			send_message(stream, 0);
@@ -433,15 +519,12 @@ void gateway_place_abandon(struct gateway_placing *placing)
 void gateway_streams_new(struct gateway *gateway)
 {
 	size_t batch_max = (size_t)gateway->options.batch_max;
-	size_t streams = (size_t)gateway->options.connections;
 
 	gateway->send_task.run = send_gathered;
 	rt_list_init(&gateway->waiting);
 	gateway->items = rt_alloc(batch_max * sizeof(*gateway->items));
 	gateway->item_list = rt_alloc(batch_max * sizeof(*gateway->item_list));
-	gateway->streams = rt_alloc(streams * sizeof(*gateway->streams));
-	for (size_t i = 0; i < streams; i++)
-		gateway->streams[i].gateway = gateway;
+	streams_follow(gateway);
 }
 
 bool gateway_streams_close(struct gateway *gateway)
@@ -451,10 +534,10 @@ bool gateway_streams_close(struct gateway *gateway)
 	while (!rt_list_empty(&gateway->waiting))
 		placing_fail(RT_CONTAINER_OF(gateway->waiting.next, struct gateway_placing, link),
 			     RT_CODE_UNAVAILABLE, "the gateway is shutting down");
-	for (int64_t i = 0; i < gateway->options.connections; i++) {
-		if (!gateway->streams[i].open)
+	for (size_t i = 0; i < gateway->stream_count; i++) {
+		if (!gateway->streams[i]->open)
 			continue;
-		rt_client_cancel(&gateway->streams[i].op);
+		rt_client_cancel(&gateway->streams[i]->op);
 		closed = false;
 	}
 	return closed && !gateway->send_task.queued;
@@ -462,8 +545,10 @@ bool gateway_streams_close(struct gateway *gateway)
 
 void gateway_streams_free(struct gateway *gateway)
 {
-	for (int64_t i = 0; i < gateway->options.connections; i++)
-		free(gateway->streams[i].cancelled);
+	for (size_t i = 0; i < gateway->stream_count; i++) {
+		free(gateway->streams[i]->cancelled);
+		free(gateway->streams[i]);
+	}
 	free(gateway->streams);
 	free(gateway->items);
 	free(gateway->item_list);

@@ -2,19 +2,32 @@
  * service. The service's answer goes back unchanged: message, status, details.
  *
  *   route_invoke            the call enters: is the request valid?
+ *     route_send            … an instance gets it
  *     route_message         streamed answers: each is passed on as it comes
- *     route_done            the call to the service has ended
+ *     route_done            the call to the service has ended, or another instance gets it
  *   route_cancelled         the caller has gone: the call to the service is cancelled, and ends
- */
+ *
+ * A call that reads is sent once more when its instance has gone, and another serves. WatchOrder
+ * goes on there with the versions that its caller has not seen. */
+#include <string.h>
+
 #include "check.h"
 #include "gateway_internal.h"
 
+/* A watch that ends so soon after it was sent on fails; one that lasted may go on once more. */
+#define WATCH_AGAIN_MS 1000
+
 struct route {
-	struct gateway *gateway;
+	struct gateway_service *service;
+	unsigned method_index;
+	const ProtobufCMessage *request;
 	struct rt_call *call;
 	ProtobufCClosure closure;
 	bool streaming; /* the answer is a stream */
 	bool overrun;   /* the caller reads too slowly */
+	bool again;     /* it was sent more than once */
+	int64_t sent_ms;
+	uint64_t version; /* of a watch: the last that was passed on */
 	struct rt_client_op op;
 };
 
@@ -29,6 +42,7 @@ static void route_cancelled(struct rt_call *call, void *user)
 static void route_message(struct rt_client_op *op, const ProtobufCMessage *message)
 {
 	struct route *route = RT_CONTAINER_OF(op, struct route, op);
+	const Tandem__Order__V1__WatchOrderResponse *response = (const void *)message;
 
 	/* Only WatchOrder is a stream here. An order has few versions, so even a caller that does
 	 * not read hardly reaches this limit. */
@@ -37,8 +51,30 @@ static void route_message(struct rt_client_op *op, const ProtobufCMessage *messa
 		rt_client_cancel(op);
 		return;
 	}
+	if (response->order != NULL)
+		route->version = response->order->version;
 	route->closure(message, route->call);
 }
+
+/* The call has failed because its instance is gone, and another may be asked. */
+static bool may_send_again(const struct route *route)
+{
+	const struct gateway_service *service = route->service;
+	const struct rt_client_op *op = &route->op;
+	int64_t since_ms = rt_loop_now(service->gateway->loop) - route->sent_ms;
+
+	if (op->status.code != RT_CODE_UNAVAILABLE && op->status.code != RT_CODE_CANCELLED)
+		return false;
+	if (!service->reads[route->method_index] || service->channel == NULL ||
+	    rt_call_cancelled(route->call) || rt_call_remaining_ms(route->call) <= 0)
+		return false;
+	if (route->again && !(route->streaming && since_ms >= WATCH_AGAIN_MS))
+		return false;
+	return !rt_channel_usable(service->channel, op->connection) &&
+	       rt_channel_usable(service->channel, 0);
+}
+
+static void route_send(struct route *route);
 
 static void route_done(struct rt_client_op *op, const ProtobufCMessage *response)
 {
@@ -46,6 +82,11 @@ static void route_done(struct rt_client_op *op, const ProtobufCMessage *response
 	struct rt_call *call = route->call;
 	struct rt_status status = { 0 };
 
+	if (!route->overrun && may_send_again(route)) {
+		route->again = true;
+		route_send(route);
+		return;
+	}
 	rt_call_on_cancel(call, NULL, NULL);
 	if (route->overrun) {
 		rt_status_set(&status, RT_CODE_RESOURCE_EXHAUSTED,
@@ -66,30 +107,49 @@ static void route_done(struct rt_client_op *op, const ProtobufCMessage *response
 	free(route);
 }
 
+static void route_send(struct route *route)
+{
+	struct gateway_service *service = route->service;
+	int64_t remaining_ms = rt_call_remaining_ms(route->call);
+	Tandem__Order__V1__WatchOrderRequest watch;
+	const ProtobufCMessage *request = route->request;
+
+	route->sent_ms = rt_loop_now(service->gateway->loop);
+	route->op = (struct rt_client_op){
+		.traceparent = rt_call_metadata(route->call, "traceparent", NULL),
+		.timeout_ms = remaining_ms,
+		.done = route_done,
+	};
+	if (route->streaming) {
+		/* A watch may last as long as its order: without a deadline of the caller's it ends
+		 * with the order, or when the caller goes. */
+		if (remaining_ms == INT64_MAX)
+			route->op.timeout_ms = 0;
+		route->op.on_message = route_message;
+		watch = *(const Tandem__Order__V1__WatchOrderRequest *)(const void *)request;
+		if (route->version > 0)
+			watch.after_version = route->version;
+		request = &watch.base;
+	} else if (remaining_ms == INT64_MAX) {
+		route->op.timeout_ms = service->gateway->options.timeout_ms;
+	}
+	rt_client_start(service->client, route->method_index, request, &route->op);
+}
+
 static void route_start(struct gateway_service *service, unsigned method_index,
 			const ProtobufCMessage *request, ProtobufCClosure closure,
 			struct rt_call *call)
 {
 	struct gateway *gateway = service->gateway;
 	struct route *route = rt_alloc(sizeof(*route));
-	int64_t remaining_ms = rt_call_remaining_ms(call);
 
-	route->gateway = gateway;
+	route->service = service;
+	route->method_index = method_index;
+	route->request = request;
 	route->call = call;
 	route->closure = closure;
 	route->streaming = service == &gateway->order && method_index == gateway->watch_order;
-	route->op.traceparent = rt_call_metadata(call, "traceparent", NULL);
-	route->op.done = route_done;
-	if (route->streaming) {
-		/* A watch may last as long as its order: without a deadline of the caller's it ends
-		 * with the order, or when the caller goes. */
-		route->op.timeout_ms = remaining_ms == INT64_MAX ? 0 : remaining_ms;
-		route->op.on_message = route_message;
-	} else {
-		route->op.timeout_ms =
-			remaining_ms == INT64_MAX ? gateway->options.timeout_ms : remaining_ms;
-	}
-	rt_client_start(service->client, method_index, request, &route->op);
+	route_send(route);
 	rt_call_on_cancel(call, route_cancelled, route);
 }
 
@@ -116,14 +176,26 @@ static void route_invoke(ProtobufCService *base, unsigned method_index,
 	rt_status_done(&status);
 }
 
+static bool is_read(const char *method)
+{
+	static const char *const verbs[] = { "Get", "List", "Explain", "Watch" };
+
+	for (size_t i = 0; i < RT_LENGTH(verbs); i++)
+		if (strncmp(method, verbs[i], strlen(verbs[i])) == 0)
+			return true;
+	return false;
+}
+
 void gateway_route_init(struct gateway_service *service, struct gateway *gateway,
-			ProtobufCService *client)
+			ProtobufCService *client, struct rt_channel *channel)
 {
 	const ProtobufCServiceDescriptor *descriptor = client->descriptor;
 
 	service->methods = rt_alloc(descriptor->n_methods * sizeof(*service->methods));
+	service->reads = rt_alloc(descriptor->n_methods * sizeof(*service->reads));
 	for (unsigned i = 0; i < descriptor->n_methods; i++) {
 		service->methods[i] = descriptor->methods[i];
+		service->reads[i] = is_read(descriptor->methods[i].name);
 		if (service == &gateway->order && i == gateway->place_order)
 			service->methods[i].input = &rt_unread_descriptor;
 	}
@@ -133,9 +205,11 @@ void gateway_route_init(struct gateway_service *service, struct gateway *gateway
 	service->base.invoke = route_invoke;
 	service->gateway = gateway;
 	service->client = client;
+	service->channel = channel;
 }
 
 void gateway_route_done(struct gateway_service *service)
 {
 	free(service->methods);
+	free(service->reads);
 }

@@ -1,51 +1,18 @@
-/* channel.c - connections to a target. gRPC opens and closes them; while the target is away, calls
- * fail at once with UNAVAILABLE. */
+/* channel.c - the connections to the instances behind a target: which there are, and which is next.
+ *
+ * A target is a list of addresses and names. A name is looked up again and again (names.c): connections to
+ * new addresses are added, those to addresses that are gone get no new calls, and are closed when their
+ * calls have ended. gRPC opens and closes what is underneath; while no instance is there, calls fail at
+ * once with UNAVAILABLE. Instances that are asked for their health (probe.c), and do not serve, get
+ * no calls while another does. */
 #include <grpc/byte_buffer.h>
-#include <grpc/grpc_security.h>
 #include <grpc/slice.h>
 #include <string.h>
 
 #include "client_internal.h"
 
-#define METADATA_MAX_BYTES   (16 * 1024)
-#define RECONNECT_MIN_MS     100
-#define RECONNECT_MAX_MS     2000
-#define KEEPALIVE_MS         10000
-#define KEEPALIVE_TIMEOUT_MS 5000
-#define CONNECT_TIMEOUT_MS   5000
-#define POOL_MAX             256 /* calls whose memory is kept */
-
-static grpc_channel *connect_one(const char *target, int64_t message_max_bytes)
-{
-	grpc_arg args[] = {
-		RPC_INT_ARG(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, message_max_bytes),
-		RPC_INT_ARG(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX_BYTES),
-		/* Nothing is compressed, and nothing unpacked (decision 021). */
-		RPC_INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
-		RPC_INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
-		/* Each channel has a connection of its own. */
-		RPC_INT_ARG(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
-		RPC_INT_ARG(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, RECONNECT_MIN_MS),
-		RPC_INT_ARG(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, RECONNECT_MAX_MS),
-		/* Despite its name: how long one attempt may take. */
-		RPC_INT_ARG(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_TIMEOUT_MS),
-		RPC_INT_ARG(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, 1000),
-		/* Detects a peer that hangs, or vanished without closing. */
-		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
-		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
-		/* Callers know what may be repeated; gRPC does not. */
-		RPC_INT_ARG(GRPC_ARG_ENABLE_RETRIES, 0),
-		RPC_INT_ARG(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),
-		RPC_INT_ARG(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
-		RPC_INT_ARG(GRPC_ARG_ENABLE_CHANNELZ, 0),
-	};
-	grpc_channel_args list = { .num_args = RT_LENGTH(args), .args = args };
-	grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
-	grpc_channel *channel = grpc_channel_create(target, credentials, &list);
-
-	grpc_channel_credentials_release(credentials);
-	return channel;
-}
+#define POOL_MAX        256 /* calls whose memory is kept */
+#define CONNECTIONS_MAX 1024
 
 static void run_freed(struct rt_task *task)
 {
@@ -56,111 +23,230 @@ static void run_freed(struct rt_task *task)
 
 	while ((link = rt_list_pop(&channel->pool)) != NULL)
 		rpc_client_call_free(RT_CONTAINER_OF(link, struct client_call, link));
-	for (int i = 0; i < channel->count; i++)
-		grpc_channel_destroy(channel->connections[i]);
+	for (size_t i = 0; i < channel->count; i++)
+		rpc_connection_free(channel->connections[i]);
+	rpc_connection_free(channel->nowhere);
+	rpc_names_free(channel);
+	if (channel->prober != NULL)
+		channel->prober->done(channel);
 	rpc_queue_unref(channel->queue);
 	free(channel->connections);
-	free(channel->avoided);
 	free(channel);
 	if (freed != NULL)
 		freed(user);
 }
 
-/* The addresses of a target, as texts one after the other in a copy. 0: one of them is empty. */
-static size_t split_target(const char *target, char **ret_addresses)
-{
-	char *addresses = rt_strdup(target);
-	size_t count = 1;
+/* ---- which connections there are ---- */
 
-	for (char *at = addresses; *at != '\0'; at++) {
-		if (*at == ',') {
-			*at = '\0';
-			count++;
+/* Adds the connections to an address. */
+static void connect_to(struct rt_channel *channel, const char *address, const struct rpc_name *name)
+{
+	for (int i = 0; i < channel->each && channel->count < CONNECTIONS_MAX; i++) {
+		size_t slot = 0;
+
+		while (slot < channel->count && channel->connections[slot] != NULL)
+			slot++;
+		if (slot == channel->count) {
+			channel->connections =
+				rt_grow(channel->connections, channel->count, &channel->capacity,
+					sizeof(struct rpc_connection *));
+			channel->count++;
 		}
+		channel->connections[slot] = rpc_connection_new(channel, address, name);
 	}
-	for (const char *at = addresses; at < addresses + strlen(target) + 1;
-	     at += strlen(at) + 1) {
+}
+
+static void close_if_left(struct rt_channel *channel, struct rpc_connection *connection)
+{
+	if (!connection->leaving || !rt_list_empty(&connection->calls))
+		return;
+	for (size_t i = 0; i < channel->count; i++)
+		if (channel->connections[i] == connection)
+			channel->connections[i] = NULL;
+	rpc_connection_free(connection);
+}
+
+static void leave(struct rt_channel *channel, struct rpc_connection *connection)
+{
+	struct rt_list *next;
+
+	if (connection->leaving)
+		return;
+	connection->leaving = true;
+	if (channel->prober != NULL)
+		channel->prober->leaves(connection);
+	/* None ends in here: gRPC says so later. */
+	for (struct rt_list *link = connection->calls.next; link != &connection->calls;
+	     link = next) {
+		struct rt_client_op *op = RT_CONTAINER_OF(link, struct client_call, link)->op;
+
+		next = link->next;
+		if (op->on_leave != NULL)
+			op->on_leave(op);
+	}
+	close_if_left(channel, connection);
+}
+
+static bool is_listed(const char *address, char *const *addresses, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(address, addresses[i]) == 0)
+			return true;
+	return false;
+}
+
+static bool is_connected(const struct rt_channel *channel, const char *address)
+{
+	for (size_t i = 0; i < channel->count; i++)
+		if (channel->connections[i] != NULL &&
+		    strcmp(channel->connections[i]->address, address) == 0)
+			return true;
+	return false;
+}
+
+/* These are the addresses of a name now. */
+static void set_addresses(struct rt_channel *channel, const struct rpc_name *name,
+			  char *const *addresses, size_t count)
+{
+	for (size_t i = 0; i < channel->count; i++) {
+		struct rpc_connection *connection = channel->connections[i];
+
+		if (connection == NULL || connection->name != name)
+			continue;
+		if (!is_listed(connection->address, addresses, count))
+			leave(channel, connection);
+		else if (connection->leaving)
+			connection->leaving = false;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (is_connected(channel, addresses[i]))
+			continue;
+		connect_to(channel, addresses[i], name);
+		if (channel->prober != NULL)
+			channel->prober->connected(channel);
+	}
+}
+
+/* The address in this part of a target, without the spaces around it; NULL: there is none. */
+static char *address_of(const char *text, size_t length)
+{
+	while (length > 0 && *text == ' ')
+		text++, length--;
+	while (length > 0 && text[length - 1] == ' ')
+		length--;
+	return length > 0 ? rt_strndup(text, length) : NULL;
+}
+
+/* False: it has an empty part. */
+static bool connect_all(struct rt_channel *channel, const char *target)
+{
+	for (const char *at = target;; at++) {
+		size_t length = strcspn(at, ",");
+		char *address = address_of(at, length);
+
+		if (address == NULL)
+			return false;
+		if (rpc_name_is(address))
+			rpc_name_add(channel, address, set_addresses);
+		else
+			connect_to(channel, address, NULL);
+		free(address);
+		at += length;
 		if (*at == '\0')
-			count = 0;
-	}
-	*ret_addresses = addresses;
-	return count;
-}
-
-static void connect_all(struct rt_channel *channel, const char *addresses, size_t address_count,
-			int64_t message_max_bytes)
-{
-	const char *address = addresses;
-
-	for (int i = 0; i < channel->count; i++) {
-		bool last = (size_t)i % address_count == address_count - 1;
-
-		channel->connections[i] = connect_one(address, message_max_bytes);
-		address = last ? addresses : address + strlen(address) + 1;
+			return true;
 	}
 }
 
-int rt_channel_new(struct rt_loop *loop, const char *target,
-		   const struct rt_channel_options *options, struct rt_channel **ret)
-{
-	char *addresses;
-	size_t address_count = split_target(target, &addresses);
-	struct rt_channel *channel;
-	int64_t message_max_bytes = options->message_max_bytes > 0 ? options->message_max_bytes
-								   : RPC_MESSAGE_STANDARD_BYTES;
+/* ---- which is next ---- */
 
-	if (address_count == 0) {
-		free(addresses);
-		return RT_INVALID;
+/* The next in turn of those that are usable; or of those that are there. */
+static int next_in_turn(struct rt_channel *channel, bool usable)
+{
+	for (size_t i = 0; i < channel->count; i++) {
+		size_t slot = (channel->turn + i) % channel->count;
+		const struct rpc_connection *connection = channel->connections[slot];
+
+		if (connection == NULL || (usable && !rpc_connection_usable(connection)))
+			continue;
+		channel->turn = slot + 1;
+		return (int)slot + 1;
 	}
-	channel = rt_alloc(sizeof(*channel));
-	channel->loop = loop;
-	channel->metrics = options->metrics;
-	channel->freed_task.run = run_freed;
-	rt_list_init(&channel->calls);
-	rt_list_init(&channel->pool);
-	channel->queue = rpc_queue_ref(loop);
-	channel->count = (int)address_count * RT_MAX(options->connections, 1);
-	channel->connections = rt_alloc((size_t)channel->count * sizeof(*channel->connections));
-	channel->avoided = rt_alloc((size_t)channel->count * sizeof(*channel->avoided));
-	connect_all(channel, addresses, address_count, message_max_bytes);
-	free(addresses);
-	*ret = channel;
-	return RT_OK;
+	return 0;
+}
+
+struct rpc_connection *rpc_channel_connection(struct rt_channel *channel, int *number)
+{
+	if (*number == 0 && channel->count == 1)
+		*number = 1;
+	if (*number == 0)
+		*number = next_in_turn(channel, true);
+	if (*number == 0)
+		*number = next_in_turn(channel, false);
+	if (*number < 1 || (size_t)*number > channel->count ||
+	    channel->connections[*number - 1] == NULL)
+		return channel->nowhere;
+	return channel->connections[*number - 1];
 }
 
 int rt_channel_connections(const struct rt_channel *channel)
 {
-	return channel->count;
+	return (int)channel->count;
 }
 
-void rt_channel_avoid(struct rt_channel *channel, int connection, bool avoid)
+bool rt_channel_usable(const struct rt_channel *channel, int connection)
 {
-	channel->avoided[connection] = avoid;
+	size_t first = connection == 0 ? 0 : (size_t)connection - 1;
+	size_t end = connection == 0 ? channel->count : RT_MIN(first + 1, channel->count);
+
+	for (size_t i = first; i < end; i++)
+		if (channel->connections[i] != NULL &&
+		    rpc_connection_usable(channel->connections[i]))
+			return true;
+	return false;
 }
 
-bool rt_channel_avoided(const struct rt_channel *channel, int connection)
+/* ---- start and end ---- */
+
+int rt_channel_new(struct rt_loop *loop, const char *target,
+		   const struct rt_channel_options *options, struct rt_channel **ret)
 {
-	return channel->avoided[connection];
-}
+	struct rt_channel *channel = rt_alloc(sizeof(*channel));
 
-unsigned rpc_channel_next_connection(struct rt_channel *channel)
-{
-	unsigned count = (unsigned)channel->count, first = channel->turn++ % count;
-
-	for (unsigned i = 0; i < count; i++) {
-		unsigned connection = (first + i) % count;
-
-		if (!channel->avoided[connection])
-			return connection;
+	channel->loop = loop;
+	channel->metrics = options->metrics;
+	channel->each = RT_MAX(options->connections, 1);
+	channel->message_max_bytes = options->message_max_bytes > 0 ? options->message_max_bytes
+								    : RPC_MESSAGE_STANDARD_BYTES;
+	channel->freed_task.run = run_freed;
+	rt_list_init(&channel->pool);
+	channel->queue = rpc_queue_ref(loop);
+	channel->nowhere = rpc_connection_nowhere(channel, target);
+	if (!connect_all(channel, target)) {
+		rt_channel_free(channel, NULL, NULL);
+		return RT_INVALID;
 	}
-	return first;
+	*ret = channel;
+	return RT_OK;
 }
 
-void rpc_channel_call_ended(struct rt_channel *channel)
+static void free_if_ended(struct rt_channel *channel)
 {
-	if (channel->closing && rt_list_empty(&channel->calls))
+	if (channel->closing && channel->call_count == 0 && rpc_names_stop(channel, free_if_ended))
 		rt_loop_defer(channel->loop, &channel->freed_task);
+}
+
+void rpc_channel_call_ended(struct rt_channel *channel, struct rpc_connection *connection)
+{
+	channel->call_count--;
+	close_if_left(channel, connection);
+	free_if_ended(channel);
+}
+
+static void cancel_calls(const struct rpc_connection *connection)
+{
+	for (const struct rt_list *link = connection->calls.next; link != &connection->calls;
+	     link = link->next)
+		grpc_call_cancel(RT_CONTAINER_OF(link, struct client_call, link)->grpc, NULL);
 }
 
 void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void *user)
@@ -173,9 +259,13 @@ void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void
 	channel->closing = true;
 	channel->freed = freed;
 	channel->freed_user = user;
-	for (struct rt_list *link = channel->calls.next; link != &channel->calls; link = link->next)
-		grpc_call_cancel(RT_CONTAINER_OF(link, struct client_call, link)->grpc, NULL);
-	rpc_channel_call_ended(channel);
+	if (channel->prober != NULL)
+		channel->prober->stop(channel);
+	for (size_t i = 0; i < channel->count; i++)
+		if (channel->connections[i] != NULL)
+			cancel_calls(channel->connections[i]);
+	cancel_calls(channel->nowhere);
+	free_if_ended(channel);
 }
 
 /* ---- the memory of its calls, kept for the next ones ---- */

@@ -71,8 +71,10 @@ static ProtobufCMessage *read_message(struct client_call *call)
 		message = rpc_unpack(&call->arena, call->method->descriptor->output, bytes.data,
 				     bytes.length, true, &call->status);
 	rpc_bytes_done(&bytes);
-	if (message != NULL)
+	if (message != NULL) {
 		rpc_method_count(call->method->received);
+		call->connection->received++;
+	}
 	return message;
 }
 
@@ -80,7 +82,6 @@ static void free_if_idle(struct remote_client *client)
 {
 	if (!client->freed || client->calls > 0)
 		return;
-	free(client->registered);
 	rpc_client_done(&client->base);
 	free(client);
 }
@@ -88,6 +89,7 @@ static void free_if_idle(struct remote_client *client)
 static void call_finish(struct client_call *call)
 {
 	struct rt_channel *channel = call->channel;
+	struct rpc_connection *connection = call->connection;
 	struct remote_client *client = call->client;
 	ProtobufCMessage *response = NULL;
 
@@ -105,7 +107,7 @@ static void call_finish(struct client_call *call)
 	client->calls--;
 	rpc_client_call_release(call);
 	free_if_idle(client);
-	rpc_channel_call_ended(channel);
+	rpc_channel_call_ended(channel, connection);
 }
 
 static void finish_if_idle(struct client_call *call)
@@ -300,10 +302,8 @@ static void remote_start(struct rpc_client *base, struct rpc_method *method,
 	struct remote_client *client = RT_CONTAINER_OF(base, struct remote_client, base);
 	struct rt_channel *channel = client->channel;
 	struct client_call *call = rpc_client_call_new(channel);
-	unsigned connection = op->connection > 0
-				      ? (unsigned)(op->connection - 1) % (unsigned)channel->count
-				      : rpc_channel_next_connection(channel);
-	unsigned methods = base->service.descriptor->n_methods;
+	struct rpc_connection *connection = rpc_channel_connection(channel, &op->connection);
+	size_t number = client->first_method + method->index;
 	gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
 
 	if (op->timeout_ms > 0)
@@ -312,19 +312,20 @@ static void remote_start(struct rpc_client *base, struct rpc_method *method,
 	call->base.ops = &remote_ops;
 	op->call = call;
 	call->deadline = deadline;
+	call->connection = connection;
 	call->client = client;
 	call->method = method;
 	call->op = op;
 	call->message = grpc_empty_slice();
 	client->calls++;
-	rt_list_push(&channel->calls, &call->link);
+	channel->call_count++;
+	rt_list_push(&connection->calls, &call->link);
 	rpc_method_count(method->started);
 	if (method->handled != NULL)
 		call->started_ns = rt_monotonic_ns();
 	call->grpc = grpc_channel_create_registered_call(
-		channel->connections[connection], NULL, GRPC_PROPAGATE_DEFAULTS,
-		rpc_queue_grpc(channel->queue),
-		client->registered[connection * methods + method->index], deadline, NULL);
+		connection->grpc, NULL, GRPC_PROPAGATE_DEFAULTS, rpc_queue_grpc(channel->queue),
+		rpc_connection_method(connection, number, method->path), deadline, NULL);
 	start_call(call, method->client_streams ? NULL : request);
 	if (channel->closing)
 		grpc_call_cancel(call->grpc, NULL);
@@ -389,15 +390,10 @@ ProtobufCService *rt_client_new(struct rt_channel *channel,
 				const ProtobufCServiceDescriptor *descriptor)
 {
 	struct remote_client *client = rt_alloc(sizeof(*client));
-	size_t methods = descriptor->n_methods;
 
 	client->channel = channel;
+	client->first_method = channel->method_count;
+	channel->method_count += descriptor->n_methods;
 	rpc_client_init(&client->base, &remote_ops, descriptor, channel->metrics);
-	client->registered = rt_alloc((size_t)channel->count * methods * sizeof(void *));
-	for (size_t i = 0; i < (size_t)channel->count; i++) {
-		for (size_t m = 0; m < methods; m++)
-			client->registered[i * methods + m] = grpc_channel_register_call(
-				channel->connections[i], client->base.methods[m].path, NULL, NULL);
-	}
 	return &client->base.service;
 }

@@ -178,22 +178,28 @@ size_t rt_server_calls(const struct rt_server *server);
 
 /* ---- client ---- */
 
-struct rt_channel; /* opaque: connections to a target, which come and go by themselves */
+struct rt_channel; /* opaque: connections to the instances behind a target, which come and go */
 
 struct rt_channel_options {
 	int64_t message_max_bytes;  /* of an answer; 0: 4 MiB */
-	struct rt_metrics *metrics; /* grpc_client_* ; NULL: none */
-	int connections;            /* separate connections to each address, used in turn; 0: 1 */
+	struct rt_metrics *metrics; /* grpc_client_*, tandem_instances_* ; NULL: none */
+	int connections;            /* separate connections to each address; 0: 1 */
 };
-/* `target`: an address as gRPC has it, such as "127.0.0.1:50052"; or several, with commas between. */
+/* `target`: "host:port", or an address as gRPC has it ("unix:/path"); or several, with commas between.
+ * A host's name is looked up every 2 s; calls go to all addresses that it has, in turn.
+ * RT_INVALID: one of them is empty. */
 int rt_channel_new(struct rt_loop *loop, const char *target,
 		   const struct rt_channel_options *options, struct rt_channel **ret);
-/* How many there are: to each address in turn, as often as the options say. */
+/* The highest number that a connection may have now (they begin with 1); it may grow. */
 int rt_channel_connections(const struct rt_channel *channel);
-/* While it is avoided a connection gets no call that can take another that is not. `connection`: from
- * 0. */
-void rt_channel_avoid(struct rt_channel *channel, int connection, bool avoid);
-bool rt_channel_avoided(const struct rt_channel *channel, int connection);
+/* It is up and serves, as far as is known. `connection` 0: does any? */
+bool rt_channel_usable(const struct rt_channel *channel, int connection);
+/* Asks each instance for the health of `service` (kept) from now on, five times a second. While one serves,
+ * those that do not get no calls, and those that do not answer lose the calls under way: UNAVAILABLE, within
+ * a second. Once a channel, before its first call. `readiness` gets a check called `name` for that service, which
+ * holds while an instance serves; it is not read any more when the channel is freed. NULL: none. */
+void rt_channel_check_health(struct rt_channel *channel, const char *service,
+			     struct rt_readiness *readiness, const char *name);
 /* Cancels what is under way; each `done` runs before `freed` does. Takes NULL (freed runs). */
 void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void *user);
 
@@ -210,11 +216,16 @@ struct rt_client_op {
 	int64_t timeout_ms; /* until the deadline; 0: none */
 	const char
 		*traceparent; /* sent as metadata, borrowed until start returns; NULL, "": none */
-	int connection;       /* which of the channel's, from 1; 0: each in turn */
+	/* Which of the channel's, from 1; 0: those that are usable in turn, and which it is stands here
+	 * once the call is started. A number without a connection: the call fails. */
+	int connection;
 	/* Client streaming: what is queued has fallen to half of RT_CALL_QUEUE_MAX_BYTES or less, from
 	 * above it. A client that finds more than RT_CALL_QUEUE_MAX_BYTES queued should wait for this.
 	 * NULL: does not care. */
 	void (*on_drained)(struct rt_client_op *op);
+	/* The address of its connection is gone: other calls go elsewhere, and the connection is closed when
+	 * this call has ended. May end it or cancel it. NULL: goes on. */
+	void (*on_leave)(struct rt_client_op *op);
 	/* Streaming answers: each message as it comes, valid during the call; the next is asked for
 	 * when it returns. NULL for unary answers. */
 	void (*on_message)(struct rt_client_op *op, const ProtobufCMessage *message);

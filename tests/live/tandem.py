@@ -486,8 +486,8 @@ class Tandem:
 
     def __init__(self, env=None, files_max=None, more=(), layout=(1, 0, 1)):
         """`env`: settings for all (TANDEM_ORDER_…). `files_max`: {process: descriptors}.
-        `more`: further instances, such as ("inventory2", "order2"). `layout`: Redis's masters, the replicas
-        of each, and partitions."""
+        `more`: further instances, such as ("inventory2", "order2"); gateways call all. `layout`: Redis's
+        masters, the replicas of each, and partitions."""
         self.folder = tempfile.mkdtemp(prefix="tandem live ")
         names = ["gateway", *CONTEXTS, *more]
         ports = free_ports(1 + 2 * len(names))
@@ -510,6 +510,10 @@ class Tandem:
         for name in ("gateway", *CONTEXTS):
             self.env[f"TANDEM_{name.upper()}_LISTEN"] = f"127.0.0.1:{self.ports[name]}"
             self.env[f"TANDEM_{name.upper()}_ADMIN_LISTEN"] = f"127.0.0.1:{self.admin_ports[name]}"
+        for name in CONTEXTS:
+            instances = [self.ports[n] for n in names if n.rstrip("0123456789") == name]
+            targets = ",".join(f"127.0.0.1:{port}" for port in instances)
+            self.env[f"TANDEM_GATEWAY_{name.upper()}_TARGET"] = targets
         self.env.update(env or {})
         files_max = files_max or {}
         if layout != (1, 0, 1):

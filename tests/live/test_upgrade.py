@@ -28,9 +28,6 @@ class Upgrade(tandem.Live):
         started = tandem.Tandem.start
 
         def start(self):
-            for name in ("order", "inventory"):
-                targets = ",".join(f"127.0.0.1:{self.ports[n]}" for n in (name, f"{name}2"))
-                self.env[f"TANDEM_GATEWAY_{name.upper()}_TARGET"] = targets
             self.second = {name: self.processes.pop(name) for name in cls.MORE}
             started(self)
             for name, process in self.second.items():

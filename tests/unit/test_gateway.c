@@ -309,7 +309,7 @@ static void world_free(void)
 	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(world.gateway->placing_count, 0);
 	CU_ASSERT_EQUAL(world.gateway->waiting_count, 0);
-	CU_ASSERT_EQUAL(world.gateway->storing_count, 0);
+	CU_ASSERT_EQUAL(world.gateway->storing_streams, 0);
 	world.stopped = 0;
 	gateway_stop(world.gateway, tests_count, &world.stopped);
 	rt_loop_run_due(world.loop);
@@ -761,7 +761,7 @@ static void connections(void)
 	WORLD(.connections = 3, .batch_max = 2);
 	fake.hold = true;
 	for (size_t i = 0; i < 12; i++)
-		PLACE(&callers[i], .id = "a");
+		PLACE(&callers[i], .id = "");
 	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(fake.stream_count, 3);
 	CU_ASSERT_EQUAL_FATAL(fake.message_count, 6);
@@ -782,6 +782,67 @@ static void connections(void)
 		CU_ASSERT_EQUAL(callers[code].done, 1);
 		CU_ASSERT(code < 11 || lost == 4);
 	}
+}
+
+/* A stream is lost: orders with a request_id go by another, once, the rest fail. */
+static void sent_by_another(void)
+{
+	static struct caller callers[3];
+
+	WORLD(.connections = 2);
+	fake.hold = true;
+	PLACE(&callers[0], .id = "a");
+	PLACE(&callers[1], .id = "");
+	PLACE(&callers[2], .id = "c", .wait = true);
+	rt_loop_run_due(world.loop);
+	CU_ASSERT_EQUAL_FATAL(fake.message_count, 1);
+	end_stream(0, RT_CODE_UNAVAILABLE);
+	expect_end(&callers[1], RT_CODE_UNAVAILABLE);
+	CU_ASSERT_EQUAL(callers[1].details.retry_ms, GATEWAY_RETRY_MS);
+	CU_ASSERT_EQUAL(callers[0].done + callers[2].done, 0);
+	CU_ASSERT_EQUAL_FATAL(fake.message_count, 2);
+	CU_ASSERT_EQUAL(fake.messages[1].stream, 1);
+	CU_ASSERT_EQUAL(fake.messages[1].request->n_items, 2);
+	answer_items(1, 0, 1);
+	expect_end(&callers[0], 0);
+	CU_ASSERT_STRING_EQUAL(callers[0].order_id, "a");
+	end_stream(1, RT_CODE_UNAVAILABLE);
+	expect_end(&callers[2], RT_CODE_UNAVAILABLE);
+	CU_ASSERT_EQUAL(fake.message_count, 2);
+}
+
+/* With one instance nothing is sent again: it may be away for long. */
+static void sent_by_no_other(void)
+{
+	struct caller caller;
+
+	fake.hold = true;
+	PLACE(&caller, .id = "a");
+	rt_loop_run_due(world.loop);
+	end_stream(0, RT_CODE_UNAVAILABLE);
+	expect_end(&caller, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_EQUAL(fake.message_count, 1);
+}
+
+/* An instance that is slow to store delays no order while another has none. */
+static void least_storing(void)
+{
+	static struct caller callers[6];
+
+	WORLD(.connections = 2, .batch_max = 100);
+	fake.hold = true;
+	for (size_t i = 0; i < 6; i++) {
+		PLACE(&callers[i], .id = "");
+		rt_loop_run_due(world.loop);
+		/* The first two have a stream each, and all others the one that has answered. */
+		if (i > 0)
+			answer_message(i);
+		CU_ASSERT_EQUAL(callers[i].done, i > 0);
+		CU_ASSERT_EQUAL(fake.message_count, i + 1);
+		CU_ASSERT_EQUAL(fake.messages[i].stream, i > 0);
+	}
+	answer_message(0);
+	expect_end(&callers[0], 0);
 }
 
 static void too_many(void)
@@ -1306,6 +1367,9 @@ static const struct test tests[] = {
 	  stream_breaks },
 	{ "a stream is ended: orders without an answer are sent again", stream_is_ended },
 	{ "a stream for each connection, in turn", connections },
+	{ "a lost stream's orders go by another", sent_by_another },
+	{ "a lost stream's orders, and no other", sent_by_no_other },
+	{ "the stream that stores the fewest", least_storing },
 	{ "orders beyond the bound are refused, with RetryInfo", too_many },
 	{ "large orders: messages stay small", large_orders },
 	{ "cancelled while it waits: never sent", cancelled_while_waiting },
