@@ -1,4 +1,5 @@
-/* common.c - helpers of several RPCs: Stock messages, requests for adjustments and their results. */
+/* common.c - helpers of several RPCs: Stock messages, requests for adjustments and their results; and of both ways in
+ * which requests of orders are served. */
 #include <inttypes.h>
 
 #include "inventory_internal.h"
@@ -64,4 +65,19 @@ bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc, struc
 	}
 	rt_status_set(status, RT_CODE_INTERNAL, "the adjustment of SKU %s has no outcome", op->sku);
 	return false;
+}
+
+void inventory_count_served(struct inventory *inventory, const struct inventory_request_op *op)
+{
+	bool unexpected = stock_rule(op->before, op->request)->unexpected;
+
+	if (unexpected)
+		RT_LOG(RT_WARN, "unexpected request of an order", RT_S("order_id", op->order_id),
+		       RT_S("request", stock_request_type(op->request)),
+		       RT_S("reservation", stock_state_text(op->before)));
+	if (inventory->unexpected == NULL)
+		return;
+	rt_series_add(inventory->answers[op->answer], 1);
+	if (unexpected)
+		rt_series_add(inventory->unexpected, 1);
 }

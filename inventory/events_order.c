@@ -3,10 +3,12 @@
  *   inventory_on_order_event   which request is it, and for which lines?
  *     store->request           counters, reservation, answer and acknowledgement, one step
  *       request_served         the event is done, or will be delivered again
+ *     split.c                  if the lines lie in several partitions, or the order's record says so
  *
  * An event that is not a request (stock.h) is acknowledged and ignored; a request that cannot be read
  * is poison. A request that could not be stored is delivered again, and is answered from the record if
  * it was stored after all. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -14,43 +16,33 @@
 #include "inventory_internal.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 
+#define REASON_MAX 64
+
 struct request {
 	struct inventory *inventory;
-	struct rt_event *event;
-	Tandem__Order__V1__OrderPlaced *placed; /* owns the SKUs; NULL except for OrderPlaced */
+	ProtobufCMessage *message; /* owns the SKUs; NULL without lines */
+	struct inventory_known known;
 	struct inventory_request_op op;
 	struct inventory_line lines[]; /* of op */
 };
 
 static void request_free(struct request *request)
 {
-	if (request->placed != NULL)
-		tandem__order__v1__order_placed__free_unpacked(request->placed, NULL);
+	if (request->message != NULL)
+		protobuf_c_message_free_unpacked(request->message, NULL);
 	free(request);
-}
-
-static void count_served(struct inventory *inventory, const struct inventory_request_op *op)
-{
-	bool unexpected = stock_rule(op->before, op->request)->unexpected;
-
-	if (unexpected)
-		RT_LOG(RT_WARN, "unexpected request of an order", RT_S("order_id", op->order_id),
-		       RT_S("request", stock_request_type(op->request)),
-		       RT_S("reservation", stock_state_text(op->before)));
-	if (inventory->unexpected == NULL)
-		return;
-	rt_series_add(inventory->answers[op->answer], 1);
-	if (unexpected)
-		rt_series_add(inventory->unexpected, 1);
 }
 
 static void request_served(struct inventory_request_op *op, int status)
 {
 	struct request *request = RT_CONTAINER_OF(op, struct request, op);
-	struct rt_event *event = request->event;
+	struct rt_event *event = op->event;
 
-	if (status == RT_OK) {
-		count_served(request->inventory, op);
+	if (status == RT_OK && !op->served) {
+		inventory_split_go_on(request->inventory, op, &request->known);
+		request_free(request);
+	} else if (status == RT_OK) {
+		inventory_count_served(request->inventory, op);
 		request_free(request);
 		rt_event_done(event);
 	} else if (status == RT_INVALID) {
@@ -72,13 +64,13 @@ static bool sku_valid(const char *sku)
 
 /* Fills request->lines, adding up lines with the same SKU (the order service has done so already,
  * but an event may come from elsewhere). Returns what is wrong, or NULL. */
-static const char *lines_fill(struct request *request)
+static const char *lines_fill(struct request *request, Tandem__Order__V1__OrderLine *const *lines,
+			      size_t count)
 {
-	const Tandem__Order__V1__OrderContent *content = request->placed->content;
 	struct inventory_request_op *op = &request->op;
 
-	for (size_t i = 0; i < content->n_lines; i++) {
-		const Tandem__Order__V1__OrderLine *line = content->lines[i];
+	for (size_t i = 0; i < count; i++) {
+		const Tandem__Order__V1__OrderLine *line = lines[i];
 		size_t at = 0;
 		uint64_t sum;
 
@@ -99,40 +91,114 @@ static const char *lines_fill(struct request *request)
 	return NULL;
 }
 
-/* An OrderPlaced as a request with its lines; NULL and *ret_reason when it is not valid. */
-static struct request *request_placed(const struct rt_event *event, const char **ret_reason)
+/* What carries the lines of a request; NULL: nothing does. */
+static const ProtobufCMessageDescriptor *message_of(enum stock_request kind)
 {
-	const ProtobufCMessageDescriptor *descriptor = &tandem__order__v1__order_placed__descriptor;
-	Tandem__Order__V1__OrderPlaced *placed;
-	struct rt_wire_fault fault;
-	struct request *request;
-
-	*ret_reason = "the content is not a valid OrderPlaced";
-	if (!rt_wire_check(descriptor, event->data, event->data_length, &fault))
-		return NULL;
-	placed = tandem__order__v1__order_placed__unpack(NULL, event->data_length, event->data);
-	if (placed == NULL)
-		return NULL;
-	if (placed->content == NULL || placed->content->n_lines < 1 ||
-	    placed->content->n_lines > CHECK_LINES_MAX) {
-		tandem__order__v1__order_placed__free_unpacked(placed, NULL);
+	switch (kind) {
+	case STOCK_REQ_RESERVE:
+		return &tandem__order__v1__order_placed__descriptor;
+	case STOCK_REQ_RELEASE:
+		return &tandem__order__v1__order_cancelled__descriptor;
+	case STOCK_REQ_EXPIRE:
+		return &tandem__order__v1__order_expired__descriptor;
+	case STOCK_REQ_REJECT:
+	case STOCK_REQ_REJECT_AGAIN:
+		return &tandem__order__v1__order_rejected__descriptor;
+	default:
 		return NULL;
 	}
-	request = rt_alloc(sizeof(*request) + placed->content->n_lines * sizeof(request->lines[0]));
-	request->placed = placed;
-	*ret_reason = lines_fill(request);
-	if (*ret_reason == NULL)
+}
+
+/* The lines in such a message, and how many. */
+static Tandem__Order__V1__OrderLine **lines_of(const ProtobufCMessage *message,
+					       enum stock_request kind, size_t *ret_count)
+{
+	const Tandem__Order__V1__OrderContent *content;
+
+	switch (kind) {
+	case STOCK_REQ_RESERVE:
+		content = ((const Tandem__Order__V1__OrderPlaced *)message)->content;
+		*ret_count = content != NULL ? content->n_lines : 0;
+		return content != NULL ? content->lines : NULL;
+	case STOCK_REQ_RELEASE:
+		*ret_count = ((const Tandem__Order__V1__OrderCancelled *)message)->n_lines;
+		return ((const Tandem__Order__V1__OrderCancelled *)message)->lines;
+	case STOCK_REQ_EXPIRE:
+		*ret_count = ((const Tandem__Order__V1__OrderExpired *)message)->n_lines;
+		return ((const Tandem__Order__V1__OrderExpired *)message)->lines;
+	default:
+		*ret_count = ((const Tandem__Order__V1__OrderRejected *)message)->n_lines;
+		return ((const Tandem__Order__V1__OrderRejected *)message)->lines;
+	}
+}
+
+/* An event as a request with its lines; NULL and the reason when it is not valid. */
+static struct request *request_with_lines(const struct rt_event *event, enum stock_request kind,
+					  char reason[REASON_MAX])
+{
+	const ProtobufCMessageDescriptor *descriptor = message_of(kind);
+	Tandem__Order__V1__OrderLine **lines;
+	struct rt_wire_fault fault;
+	ProtobufCMessage *message;
+	struct request *request;
+	const char *fault_text;
+	size_t count;
+
+	snprintf(reason, REASON_MAX, "the content is not a valid %s", descriptor->short_name);
+	if (!rt_wire_check(descriptor, event->data, event->data_length, &fault))
+		return NULL;
+	message = protobuf_c_message_unpack(descriptor, NULL, event->data_length, event->data);
+	if (message == NULL)
+		return NULL;
+	lines = lines_of(message, kind, &count);
+	if ((count < 1 && kind == STOCK_REQ_RESERVE) || count > CHECK_LINES_MAX) {
+		protobuf_c_message_free_unpacked(message, NULL);
+		return NULL;
+	}
+	request = rt_alloc(sizeof(*request) + count * sizeof(request->lines[0]));
+	request->message = message;
+	fault_text = lines_fill(request, lines, count);
+	if (fault_text == NULL)
 		return request;
+	snprintf(reason, REASON_MAX, "%s", fault_text);
 	request_free(request);
 	return NULL;
+}
+
+/* Whether some line's stock is in another partition than the order. */
+static bool is_split(const struct request *request)
+{
+	const struct inventory_request_op *op = &request->op;
+
+	for (size_t i = 0; i < op->line_count; i++)
+		if (inventory_store_partition(request->inventory->store, op->lines[i].sku) !=
+		    op->partition)
+			return true;
+	return false;
+}
+
+static void request_send(struct request *request)
+{
+	struct inventory *inventory = request->inventory;
+	struct inventory_request_op *op = &request->op;
+
+	if (is_split(request)) {
+		inventory_split_begin(inventory, op);
+		request_free(request);
+		return;
+	}
+	request->known.generation = inventory_store_generation(inventory->store, op->partition);
+	request->known.epoch = inventory_store_epoch(inventory->store, op->partition);
+	inventory_store_request(inventory->store, op);
 }
 
 void inventory_on_order_event(struct rt_event *event, void *user)
 {
 	struct inventory *inventory = user;
+	bool one_partition = inventory_store_partitions(inventory->store) == 1;
 	enum stock_request kind;
+	char reason[REASON_MAX];
 	struct request *request;
-	const char *reason;
 
 	if (!stock_request_parse(event->type, event->attempt, &kind)) {
 		rt_event_ignore(event);
@@ -142,8 +208,8 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 		rt_event_poison(event, "the subject is not an order id");
 		return;
 	}
-	if (kind == STOCK_REQ_RESERVE) {
-		request = request_placed(event, &reason);
+	if (kind == STOCK_REQ_RESERVE || (!one_partition && message_of(kind) != NULL)) {
+		request = request_with_lines(event, kind, reason);
 		if (request == NULL) {
 			rt_event_poison(event, reason);
 			return;
@@ -152,7 +218,7 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 		request = rt_alloc(sizeof(*request));
 	}
 	request->inventory = inventory;
-	request->event = event;
+	request->op.partition = event->partition;
 	request->op.order_id = event->subject;
 	request->op.request = kind;
 	request->op.seq = event->seq;
@@ -161,5 +227,5 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 	request->op.traceparent = event->traceparent;
 	request->op.event = event;
 	request->op.done = request_served;
-	inventory_store_request(inventory->store, &request->op);
+	request_send(request);
 }

@@ -1,13 +1,20 @@
 -- functions.lua - the atomic steps of the inventory service. The library begins with
--- runtime/events/events.lua; then come the rules of stock.c and the fields of messages as tables.c writes
--- them, then this file.
+-- runtime/events/events.lua; then come the rules of stock.c and parts.c and the fields of messages as
+-- tables.c writes them, then this file.
 --
 -- Keys, all with the prefix of KEYS[1] ('inventory:{0}:events' gives 'inventory:{0}:'):
 --
 --   stock    hash: SKU → '<available> <reserved> <committed> <received> <version>'
 --   skus     sorted set: every SKU, all with score 0: for listing in byte order
 --   r        hash: order id → '<STATE> <version> <unix ms of the last change> <lines>', where lines
---            are 'sku=quantity sku=quantity …'; a line that was short is 'sku=quantity/available'
+--            are 'sku=quantity sku=quantity …'; a line that was short is 'sku=quantity/available'.
+--            Of a split order, whose lines lie in several partitions or in another one than its record,
+--            they are 'sku=quantity@q' and 'sku=quantity/available@q': the stock is in partition q
+--   parts    hash: order id → '<STATE> <p> <unix ms of the last change> <lines>': what is held here for a
+--            split order whose record is in partition p
+--   generation   string: a number that is raised whenever this partition is taken over by another master;
+--            0 at first
+--   generations  hash: p → the highest generation of partition p that is known here
 --   adjust:<sku>:<request id>   string with an expiry: an adjustment and its result,
 --            '<delta> <available> <reserved> <committed> <received> <version> <reason>'
 --   events   stream: answers to requests, and adjustments
@@ -16,7 +23,7 @@
 -- and writes each of them once, and publishes one entry: Redis CPU is the most expensive part of an order.
 --
 -- Every function decides first, without writing, and writes last: an error cannot leave half a
--- step. An item whose records are damaged gets its own error, is not acknowledged and
+-- step, and each of them is safe to repeat. An item whose records are damaged gets its own error, is not acknowledged and
 -- changes nothing; the others are not affected.
 
 local STOCK, SKUS, ADJUSTMENTS = 'stock', 'skus', 'adjust:'
@@ -153,14 +160,15 @@ end
 -- ---- requests of orders ----
 
 local IDS = 4 -- the order id of request i is args[IDS + i]
-local RESERVE = 114 -- the byte 'r': a library has no 'string' yet while it is loaded
+-- The bytes 'r' and 'l' and '?': a library has no 'string' yet while it is loaded.
+local RESERVE, RELEASE, ASK = 114, 108, 63
 -- Lines as a flat list { sku, quantity, … }, cached, since many orders have the same lines. `damaged` is set if a
--- SKU occurs twice.
+-- SKU occurs twice. For a split order the list is empty and `split` is set: no counter here is concerned.
 local LINES_MAX = 4096
 local lines_known, lines_count = {}, 0
 local function lines_of(text)
-	local list, n, seen = {}, 0, {}
-	for sku, quantity in string.gmatch(text, '([^ =]+)=(%d+)') do
+	local list, n, seen = { split = find(text, '@', 1, true) }, 0, {}
+	for sku, quantity in string.gmatch(list.split and '' or text, '([^ =]+)=(%d+)') do
 		list.damaged = list.damaged or seen[sku]
 		seen[sku] = true
 		list[n + 1], list[n + 2] = sku, quantity + 0
@@ -217,14 +225,16 @@ local needed, needed_count, counters = {}, 0, {}
 local latest
 
 -- Applies a rule's effect to the counters. Returns true; or true, the rule to follow instead and the lines
--- to keep, if a reserve is refused; or false and the error.
+-- to keep, if a reserve is refused; or false and the error; or false, if the order is split.
 local function take_effect(rule, text)
 	local effect = rule.effect
 	if effect == 'K' then
-		return true
+		return not find(text, '@', 1, true)
 	end
 	local list = lines_known[text] or lines_of(text)
-	if list.damaged then
+	if list.split then
+		return false
+	elseif list.damaged then
 		return false, 'the reservation is damaged'
 	elseif effect == 'T' then
 		local reserved = shift(counters, list, AVAILABLE, RESERVED)
@@ -239,26 +249,9 @@ local function take_effect(rule, text)
 	return false, 'the counters of stock are damaged, or less is reserved than the reservation says'
 end
 
--- Decides request i; changes counters in memory only. Returns the letters of its end, or nil and the error; then the
--- new record, if there is one.
-local function decide(i, order_id, now_ms)
-	local record, text = latest and latest[order_id] or records[i], lines[i]
-	local state, version = 'N', '0'
-	if record then
-		local word
-		word, version, text = match(record, '^(%u+) (%d+) %d+ (.*)$')
-		state = word and #version < 15 and STATE_LETTERS[word]
-	end
-	local rule = state and RULES[state][requests[i]]
-	if not rule then
-		return nil, 'the reservation is damaged'
-	end
-	local good, instead, instead_lines = take_effect(rule, text or '')
-	if not good then
-		return nil, instead
-	elseif instead then
-		rule, text = instead, instead_lines
-	end
+-- Follows a rule: notes the answer of request i. Returns the letters of its end and, if the record changes, nil and
+-- the new record.
+local function follow(i, rule, state, version, text, now_ms)
 	answered[i], versions[i], shortages[i] = rule.type, version, nil
 	if rule.type == REFUSED.type then
 		shortages[i] = pack_shortages(text)
@@ -269,6 +262,42 @@ local function decide(i, order_id, now_ms)
 	version = NEXT[version] or format('%d', version + 1)
 	versions[i] = version
 	return rule.ends, nil, rule.word .. ' ' .. version .. ' ' .. now_ms .. ' ' .. (text or '')
+end
+
+-- What is stored for the order of request i: the letter of its state, its version, its lines, and all of it. If there
+-- is nothing: 'N', '0', and the lines that were given. No letter: it is damaged.
+local function stored(i, order_id)
+	local record, text = latest and latest[order_id] or records[i], lines[i]
+	local state, version = 'N', '0'
+	if record then
+		local word
+		word, version, text = match(record, '^(%u+) (%d+) %d+ (.*)$')
+		state = word and #version < 15 and STATE_LETTERS[word]
+	end
+	return state, version, text, record
+end
+
+-- Decides request i; changes counters in memory only. Returns what follow returns; or nil and the error; or, if it
+-- only asks for the record or the order is split, letters that say so and the record, '' if there is none.
+local function decide(i, order_id, now_ms)
+	local state, version, text, record = stored(i, order_id)
+	local rule = state and RULES[state][requests[i]]
+	if not rule then
+		if state and requests[i] == ASK then
+			return state .. state .. '?', record or ''
+		end
+		return nil, 'the reservation is damaged'
+	end
+	local good, instead, instead_lines = take_effect(rule, text or '')
+	if not good then
+		if instead then
+			return nil, instead
+		end
+		return state .. state .. '?', record
+	elseif instead then
+		rule, text = instead, instead_lines
+	end
+	return follow(i, rule, state, version, text, now_ms)
 end
 
 -- Reads the counters that the requests may need: for new reserves, and for lines already reserved.
@@ -319,18 +348,19 @@ local function extras_of(args, at, acks)
 end
 
 -- Decides n requests: what is published goes into the batch, records that change into `changed`. Returns the text of
--- the answer; how many events, and values for HSET, there are; and the errors, if there are any.
-local function decide_all(args, n, extras, events)
+-- the answer; how many events, and values for HSET, there are; and what follows the text, if anything: the error
+-- of each request that failed, the record of each that was not served.
+local function decide_all(args, n, extras, events, decide)
 	local types, names, now_ms = events.types, events.names, args[2]
-	local ends, m, c, errors = '', 0, 0, nil
+	local ends, m, c, rest = '', 0, 0, nil
 	latest = n > 1 and {} or nil
 	for i = 1, n do
 		local order_id, extra = args[IDS + i], extras and extras[i]
 		local done, why, made = decide(i, order_id, now_ms)
 		ends = ends .. (done or '!!!')
-		if not done then
-			errors = errors or {}
-			errors[#errors + 1] = order_id .. ': ' .. why
+		if why then
+			rest = rest or {}
+			rest[#rest + 1] = done and why or order_id .. ': ' .. why
 		elseif answered[i] then
 			m = m + 1
 			types[m], names[m] = answered[i], order_id .. '/' .. versions[i]
@@ -346,36 +376,208 @@ local function decide_all(args, n, extras, events)
 			end
 		end
 	end
-	return ends, m, c, errors
+	return ends, m, c, rest
 end
 
--- FCALL inventory_request 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
---       <lines> for each 'r' among the letters  { <position> <attempt> <traceparent> } × extras  <stream id> …
---
--- Serves n requests, one letter each, in their order. Extras are for requests that are repeated or
--- traced. After them come the entries to acknowledge; if a request fails none is acknowledged.
---
--- Answers { text, error, … }: the text has three letters per request: state before, state after,
--- answer; '!!!' for one that failed, whose error follows.
-local function request(keys, args)
-	local own, events, n = own_keys(keys[1]), begin_batch(), #args[1]
-	local at = read_requests(own, args, n)
-	read_needed_counters(own.stock, n)
-	local acks, extras = at, nil
+-- Decides n requests, which have been read, and writes what follows. `at` is the position of the extras.
+local function serve(keys, args, own, n, at, decide)
+	local events, acks, extras = begin_batch(), at, nil
 	if args[4] ~= '0' then
 		acks = at + 3 * tonumber(args[4])
 		extras = extras_of(args, at, acks)
 	end
-	local ends, m, c, errors = decide_all(args, n, extras, events)
+	local ends, m, c, rest = decide_all(args, n, extras, events, decide)
 	if m > 0 then
 		open_stream(keys[1]):publish(args[2], args[3], events, m)
 	end
 	write_counters(own.stock, needed, needed_count, counters)
 	write_pairs(own.r, changed, c)
-	if #args >= acks and not errors then
+	if #args >= acks and not rest then
 		acknowledge(keys, GROUP, args, acks)
 	end
-	return errors and { ends, unpack(errors) } or { ends }
+	return rest and { ends, unpack(rest) } or { ends }
+end
+
+-- FCALL inventory_request 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
+--       <lines> for each 'r' among the letters  { <position> <attempt> <traceparent> } × extras  <stream id> …
+--
+-- Serves n requests, one letter each, in their order; '?' only asks for the record. Extras are for requests that
+-- are repeated or traced. After them come the entries to acknowledge; if a request is not served none is
+-- acknowledged.
+--
+-- Answers { text, … }: the text has three letters per request: state before, state after, answer; '!!!' for one
+-- that failed; twice the state and '?' for one that was not served, because its order is split or because it asked
+-- for the record. For each of the latter two an error or the record ('' if there is none) follows, in their order.
+local function request(keys, args)
+	local own, n = own_keys(keys[1]), #args[1]
+	local at = read_requests(own, args, n)
+	read_needed_counters(own.stock, n)
+	return serve(keys, args, own, n, at, decide)
+end
+
+-- ---- split orders ----
+
+-- What was read of each order, and what its parts say, as letters.
+local read, said = {}, {}
+
+-- Decides the conclusion of request i as decide above; one whose record is not the one that was read is not served.
+local function decide_conclusion(i, order_id, now_ms)
+	local state, version, text, record = stored(i, order_id)
+	local rule = state and RULES[state][requests[i]]
+	if not rule then
+		return nil, 'the reservation is damaged'
+	elseif state ~= read[i] then
+		return state .. state .. '?', record or ''
+	elseif state == 'R' and not find(text, '@', 1, true) then
+		return nil, 'the order is not split'
+	elseif said[i] == 'u' then
+		rule = REFUSED
+	elseif said[i] == 'l' then
+		rule = RULES[state][RELEASE]
+	end
+	return follow(i, rule, state, version, text, now_ms)
+end
+
+-- Reads n conclusions from the arguments, and their records from Redis. Returns the position of the extras.
+local function read_conclusions(own, args, n)
+	records = call('HMGET', own.r, unpack(args, IDS + 1, IDS + n))
+	local at, letters = IDS + n + 3, args[IDS + n + 2]
+	for i = 1, n do
+		requests[i], lines[i] = byte(args[1], i), nil
+		read[i], said[i] = sub(letters, 2 * i - 1, 2 * i - 1), sub(letters, 2 * i, 2 * i)
+		if read[i] == 'N' then
+			lines[i] = args[at]
+			at = at + 1
+		end
+	end
+	return at
+end
+
+-- FCALL inventory_conclude 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
+--       <generation> <read and said> <lines> for each order whose record was not there
+--       { <position> <attempt> <traceparent> } × extras  <stream id> …
+--
+-- Concludes n requests of split orders, as inventory_request does it; but the counters were moved by inventory_part
+-- before. <read and said> has two letters for each: the state of the record that was read, and what the parts say
+-- (parts.h): d done, u refused, l released. If the record has another state now the request is not served.
+-- Refused with the error GENERATION <current> if <generation> is an older one of this partition.
+local function conclude(keys, args)
+	local own, n = own_keys(keys[1]), #args[1]
+	local generation = call('GET', own.generation) or '0'
+	if args[IDS + n + 1] + 0 < tonumber(generation) then
+		return redis.error_reply('GENERATION ' .. generation)
+	end
+	local at = read_conclusions(own, args, n)
+	read_needed_counters(own.stock, 0)
+	return serve(keys, args, own, n, at, decide_conclusion)
+end
+
+-- Applies a rule for a part to the counters. Returns the state behind it; the lines to keep if a hold is refused; or
+-- '!' and the error; or '-' if a commit cannot be had.
+local function part_effect(rule, text)
+	local kind = rule.effect
+	if kind == 'K' then
+		return rule.to
+	end
+	local list = lines_known[text] or lines_of(text)
+	if list.damaged or not list[1] then
+		return '!', 'the part is damaged'
+	end
+	local taken = kind == 'T' or kind == 'A'
+	local shifted = shift(counters, list, taken and AVAILABLE or RESERVED,
+		kind == 'T' and RESERVED or kind == 'B' and AVAILABLE or COMMITTED)
+	if shifted then
+		return rule.to
+	elseif shifted == nil or not taken then
+		return '!', 'the counters of stock are damaged, or less is reserved than the part says'
+	elseif kind == 'A' then
+		return '-'
+	end
+	return 'U', shortage_text(counters, list)
+end
+
+-- Decides what becomes of part i; changes counters in memory only. Returns a letter, and what is told with it; then
+-- the new part, if it changes.
+local function decide_part(i, part, p, now_ms)
+	local state, text = 'N', lines[i]
+	if part then
+		local word
+		word, text = match(part, '^(%u+) %d+ %d+ (.*)$')
+		state = word and STATE_LETTERS[word]
+	end
+	local rule = state and PART_RULES[state][requests[i]]
+	if not rule then
+		return '!', 'the part is damaged'
+	end
+	local letter, more = part_effect(rule, text)
+	if letter == 'U' then
+		text = more or text
+		more = text
+	end
+	if letter == state or letter == '!' or letter == '-' then
+		return letter, more
+	end
+	return letter, more, (letter == 'U' and 'UNAVAILABLE' or rule.word) .. ' ' .. p .. ' ' .. now_ms .. ' ' .. text
+end
+
+-- The groups of a call, which concern n orders: three lists, of the order partitions, their generations, and how many
+-- orders each has; then the position behind them.
+local function read_groups(args, n)
+	local partitions, generations, counts, at, total = {}, {}, {}, 3, 0
+	while total < n do
+		local g = #counts + 1
+		partitions[g], generations[g], counts[g] = args[at], args[at + 1] + 0, args[at + 2] + 0
+		total, at = total + counts[g], at + 3
+	end
+	return partitions, generations, counts, at
+end
+
+-- FCALL inventory_part 1 <own events> <now_ms> <letters> { <p> <generation> <count> } …
+--       <order id> × n  <lines> × n
+--
+-- Holds (letter h), commits (c) or releases (f) the parts of n split orders, whose lines here are given. The first
+-- <count> are of the order partition <p> in this generation, and so on. Orders of a generation that is older than
+-- one that is known here change nothing; a newer one is noted.
+--
+-- Answers { letters, … }: for each part the letter of its state behind it; '-' if it is still not there, because a
+-- commit could not be had; '!' if it failed; '<' if its generation is old. For each U the part's lines with the
+-- shortages follow, for each '!' the error, for each '<' the known generation; in their order.
+local function part(keys, args)
+	local own, now_ms, n = own_keys(keys[1]), args[1], #args[2]
+	local partitions, generations, counts, at = read_groups(args, n)
+	local known = call('HMGET', own.generations, unpack(partitions))
+	records = call('HMGET', own.parts, unpack(args, at, at + n - 1))
+	for i = 1, n do
+		requests[i], lines[i] = byte(args[2], i), args[at + n + i - 1]
+	end
+	read_needed_counters(own.stock, n)
+	local answer, letters, made, c, newer, i = { '' }, {}, {}, 0, {}, 0
+	for g, count in ipairs(counts) do
+		local last = tonumber(known[g] or 0)
+		if generations[g] > last then
+			newer[#newer + 1], newer[#newer + 2] = partitions[g], format('%d', generations[g])
+		end
+		for _ = 1, count do
+			i = i + 1
+			local order_id, letter, more, text = args[at + i - 1], '<', nil, nil
+			if generations[g] < last then
+				more = format('%d', last)
+			else
+				letter, more, text = decide_part(i, made[order_id] or records[i], partitions[g], now_ms)
+			end
+			if text then
+				changed[c + 1], changed[c + 2], made[order_id] = order_id, text, text
+				c = c + 2
+			end
+			letters[i] = letter
+			answer[#answer + 1] = letter == '!' and order_id .. ': ' .. more or more
+		end
+	end
+	answer[1] = concat(letters)
+	write_counters(own.stock, needed, needed_count, counters)
+	write_pairs(own.parts, changed, c)
+	write_pairs(own.generations, newer, #newer)
+	return answer
 end
 
 -- ---- adjustments ----
@@ -500,6 +702,9 @@ local function adjusted(keys, args)
 	return ends
 end
 
+-- With allow-oom although they store: an order that was taken is decided, a promise is kept.
 register('request', request, 'allow-oom')
+register('part', part, 'allow-oom')
+register('conclude', conclude, 'allow-oom')
 register('adjust', adjust)
 register('adjusted', adjusted, 'no-writes', 'allow-oom')

@@ -1,4 +1,5 @@
-/* get_reservation.c - GetReservation: the reservation of an order. */
+/* get_reservation.c - GetReservation: the reservation of an order. Its id says in which partition it is; one that was
+ * made before there were several may be in any, and is looked for in one after the other. */
 #include "check.h"
 #include "inventory_internal.h"
 
@@ -6,6 +7,7 @@ struct get {
 	struct inventory *inventory;
 	Tandem__Inventory__V1__GetReservationResponse_Closure closure;
 	struct rt_call *call;
+	int partitions_left;
 	struct inventory_reservation_op op;
 };
 
@@ -71,6 +73,12 @@ static void reservation_read(struct inventory_reservation_op *op, int rc)
 	struct get *get = RT_CONTAINER_OF(op, struct get, op);
 	struct inventory *inventory = get->inventory;
 
+	if (rc == RT_OK && !op->found && get->partitions_left > 0) {
+		get->partitions_left--;
+		op->partition++;
+		inventory_store_reservation(inventory->store, op);
+		return;
+	}
 	if (rc != RT_OK) {
 		rt_call_fail_from(get->call, rc, "reading the reservation");
 	} else if (!op->found) {
@@ -86,15 +94,21 @@ static void reservation_read(struct inventory_reservation_op *op, int rc)
 INVENTORY_HANDLER(inventory_get_reservation, GetReservation)
 {
 	struct inventory *inventory = RT_CONTAINER_OF(service, struct inventory, service);
+	int partitions = inventory_store_partitions(inventory->store), bucket;
 	struct get *get;
 
 	if (!check_call(closure_data, &request->base))
 		return;
+	bucket = check_order_bucket(request->order_id);
 	get = rt_alloc(sizeof(*get));
 	get->inventory = inventory;
 	get->closure = closure;
 	get->call = closure_data;
 	get->op.order_id = request->order_id;
+	if (bucket >= 0)
+		get->op.partition = rt_bucket_partition((unsigned int)bucket, partitions);
+	else
+		get->partitions_left = partitions - 1;
 	get->op.done = reservation_read;
 	rt_context_hold(inventory->context);
 	inventory_store_reservation(inventory->store, &get->op);

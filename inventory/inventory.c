@@ -26,11 +26,16 @@ static void register_metrics(struct inventory *inventory, struct rt_metrics *met
 		rt_metric_plain(metrics, RT_COUNTER, "tandem_reservations_unexpected_total",
 				"Requests that are possible only after a loss of data, "
 				"such as a release of sold stock.");
+	inventory->owed = rt_metric_plain(
+		metrics, RT_COUNTER, "tandem_commits_owed_total",
+		"Attempts to sell stock that was reserved and is not there (any more).");
 }
 
 static int make(struct rt_context *context, const void *options, void **ret_data)
 {
 	struct inventory *inventory = rt_alloc(sizeof(*inventory));
+	struct rt_store **stores;
+	int rc;
 
 	(void)options;
 	*ret_data = inventory;
@@ -39,7 +44,12 @@ static int make(struct rt_context *context, const void *options, void **ret_data
 	inventory->context = context;
 	inventory->loop = context->loop;
 	register_metrics(inventory, context->metrics);
-	return inventory_store_new(context->partitions[0].store, 0, &inventory->store);
+	stores = rt_alloc((size_t)context->partition_count * sizeof(struct rt_store *));
+	for (int p = 0; p < context->partition_count; p++)
+		stores[p] = context->partitions[p].store;
+	rc = inventory_store_new(stores, context->partition_count, &inventory->store);
+	free(stores);
+	return rc;
 }
 
 static ProtobufCService *service(void *data, size_t number)

@@ -12,7 +12,7 @@ struct inventory {
 	struct rt_loop *loop;
 	struct inventory_store *store;
 	struct rt_series *answers[STOCK_ANSWER_COUNT]; /* NULL without metrics */
-	struct rt_series *unexpected;
+	struct rt_series *unexpected, *owed;
 };
 
 /* One handler a file, as tandem.inventory.v1.InventoryService has them. */
@@ -35,7 +35,21 @@ void inventory_adjust_fill(struct inventory_adjust_op *op, struct rt_loop *loop,
 bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc,
 			     struct rt_status *status);
 
+/* Counts a request that was served, and warns of what should not happen. */
+void inventory_count_served(struct inventory *inventory, const struct inventory_request_op *op);
+
 /* events_order.c: the subscription's handler; `user` is the struct inventory. */
 void inventory_on_order_event(struct rt_event *event, void *user);
+/* split.c. Serves the request of an event whose lines lie in several partitions, and finishes the event; what `from`
+ * points to is copied. */
+void inventory_split_begin(struct inventory *inventory, const struct inventory_request_op *from);
+/* What was known of the order's partition before its record was read. */
+struct inventory_known {
+	int64_t generation;
+	uint64_t epoch;
+};
+/* The same for a request that was not served because the record, which it has read, is split. */
+void inventory_split_go_on(struct inventory *inventory, const struct inventory_request_op *from,
+			   const struct inventory_known *known);
 
 #endif

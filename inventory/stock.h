@@ -56,6 +56,7 @@ enum stock_effect {
 	STOCK_TRY,       /* available → reserved for every line, or UNAVAILABLE */
 	STOCK_COMMIT_IT, /* reserved → committed */
 	STOCK_GIVE_BACK, /* reserved → available */
+	STOCK_TAKE,      /* available → committed (parts.h) */
 };
 struct stock_rule {
 	enum stock_state state;

@@ -6,12 +6,17 @@
  *
  * Requests and adjustments of one batch take effect in their order, at the same instant:
  * the latest now_ms among them. An item whose records are damaged (written by hand) ends
- * with RT_REMOTE, changes nothing and is not acknowledged. */
+ * with RT_REMOTE, changes nothing and is not acknowledged.
+ *
+ * One store serves all partitions. What concerns an order goes to the order's partition, which the
+ * operation names; what concerns a SKU to the SKU's. Operations of the same kind that go to the same
+ * partition in one turn of the loop go in one call. */
 #ifndef INVENTORY_STORE_H
 #define INVENTORY_STORE_H
 
 #include "base/base.h"
 #include "events/events.h"
+#include "parts.h"
 #include "stock.h"
 
 struct inventory_line {
@@ -24,14 +29,34 @@ struct inventory_shortage {
 	uint64_t available;
 };
 
+/* A line of a split order (parts.h), or of what is stored of an order. */
+struct inventory_split_line {
+	struct inventory_line line;
+	int partition; /* where its stock is; -1: with its record, whose order is not split */
+	bool was_short;
+	uint64_t available; /* when it was short */
+};
+/* What is stored of an order: its record, or a part. */
+struct inventory_record {
+	enum stock_state state; /* NONE: there is none, and nothing else is set */
+	uint64_t version;
+	int64_t updated_ms;
+	struct inventory_split_line *lines;
+	size_t line_count;
+	void *memory; /* the store's */
+};
+
 struct inventory_store;
 
-/* Serves one request of an order: counters, reservation, answer and acknowledgement in one step. */
+/* Serves one request of an order: counters, reservation, answer and acknowledgement in one step. A request of a split
+ * order changes nothing: its record is read. */
 struct inventory_request_op {
 	struct rt_batch_item item;
 	/* In. */
+	int partition; /* the order's */
 	const char *order_id;
 	enum stock_request request;
+	bool only_reads;                    /* the record is wanted, nothing is served */
 	const struct inventory_line *lines; /* RESERVE: each SKU once */
 	size_t line_count;
 	uint64_t seq;     /* of the event that asks */
@@ -41,9 +66,43 @@ struct inventory_request_op {
 	struct rt_event
 		*event; /* the request; its entry is acknowledged in the same step; NULL: none */
 	/* Out. */
+	bool served;
+	/* When it was served. */
 	enum stock_state before, after;
 	enum stock_answer answer;
+	/* When it was not served. */
+	struct inventory_record record;
 	void (*done)(struct inventory_request_op *op, int status);
+};
+
+/* Concludes a request of a split order whose parts have been seen to: record, answer and acknowledgement in one step.
+ * Served only if the record has still the state that was read. RT_UNREADY: the generation is an older one. */
+struct inventory_conclude_op {
+	struct inventory_request_op request; /* first; its lines and only_reads are not used */
+	int64_t generation; /* of the order's partition, when the record was read */
+	enum stock_state read;
+	enum split_verdict verdict;
+	const struct inventory_split_line *lines; /* when there was no record */
+	size_t line_count;
+};
+
+/* Holds, commits or releases an order's part. */
+struct inventory_part_op {
+	struct rt_batch_item item;
+	/* In. */
+	int partition; /* of the stock */
+	int order_partition;
+	int64_t generation; /* of order_partition, when the record was read */
+	const char *order_id;
+	enum part_action action;
+	const struct inventory_line
+		*lines; /* those whose stock is there: at least one, each SKU once */
+	size_t line_count;
+	int64_t now_ms;
+	/* Out. RT_UNREADY: the generation is an older one, and nothing has changed. */
+	struct inventory_record
+		part; /* its state behind it; its lines are set when UNAVAILABLE only */
+	void (*done)(struct inventory_part_op *op, int status);
 };
 
 /* Puts stock in or takes it out. */
@@ -76,9 +135,8 @@ struct inventory_stock_op {
 	void (*done)(struct inventory_stock_op *op, int status);
 };
 
-/* All SKUs in byte order. */
+/* All SKUs in byte order, of all partitions. */
 struct inventory_list_op {
-	struct rt_batch_item item;
 	const char *after; /* SKU; "": from the first */
 	size_t count_max;
 	struct inventory_listed {
@@ -88,11 +146,11 @@ struct inventory_list_op {
 	size_t stock_count;
 	bool more;
 	void (*done)(struct inventory_list_op *op, int status);
-	void *memory; /* the store's */
 };
 
 struct inventory_reservation_op {
 	struct rt_batch_item item;
+	int partition; /* the order's */
 	const char *order_id;
 	bool found;
 	enum stock_state state;
@@ -103,13 +161,22 @@ struct inventory_reservation_op {
 	struct inventory_shortage *shortages;
 	size_t shortage_count;
 	void (*done)(struct inventory_reservation_op *op, int status);
-	void *memory;
+	struct inventory_record record; /* the store's */
 };
 
 extern const struct rt_functions inventory_functions; /* generated from functions.lua */
-/* `store` is borrowed, of inventory_functions. */
-int inventory_store_new(struct rt_store *store, int partition, struct inventory_store **ret);
+/* `stores` are those of the partitions 0 … count − 1, of inventory_functions; they are borrowed. */
+int inventory_store_new(struct rt_store *const *stores, int count, struct inventory_store **ret);
+int inventory_store_partitions(const struct inventory_store *store);
+/* The partition of a SKU's stock. */
+int inventory_store_partition(const struct inventory_store *store, const char *sku);
+/* The highest generation of a partition that is known. Whoever reads a record notes it before, and hands it on. */
+int64_t inventory_store_generation(const struct inventory_store *store, int partition);
+/* Changes when the connection to the partition's master was lost: what was read before may be of another master. */
+uint64_t inventory_store_epoch(const struct inventory_store *store, int partition);
 void inventory_store_request(struct inventory_store *store, struct inventory_request_op *op);
+void inventory_store_conclude(struct inventory_store *store, struct inventory_conclude_op *op);
+void inventory_store_part(struct inventory_store *store, struct inventory_part_op *op);
 void inventory_store_adjust(struct inventory_store *store, struct inventory_adjust_op *op);
 void inventory_store_stock(struct inventory_store *store, struct inventory_stock_op *op);
 void inventory_store_list(struct inventory_store *store, struct inventory_list_op *op);

@@ -1,10 +1,11 @@
-/* tables.c - writes the tables of stock.h as Lua, and the fields of the messages that only functions.lua
+/* tables.c - writes the tables of stock.h and parts.h as Lua, and the fields of the messages that only functions.lua
  * can pack. The build runs it; it is not part of the service.
  *
  *   STATE_LETTERS.<WORD>          the letter of a state, by the word that is stored
  *   RULES.<state's letter>        by the byte of the request's letter: a rule
  *   REFUSED                       the rule for a reservation that is short
- *   a rule                        effect (K T M B), to (a state's letter), word (of that state);
+ *   PART_RULES.<state's letter>   by the byte of the action's letter: effect, to and word
+ *   a rule                        effect (K T M B A), to (a state's letter), word (of that state);
  *                                 type, when it answers; ends: the letters of the state before, of
  *                                 the state after, and of the answer
  *   FIELDS.<Message>.<field>      key (the bytes in front of the value), zigzag
@@ -12,12 +13,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "parts.h"
 #include "stock.h"
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 
-static const char effect_letters[] = {
-	[STOCK_KEEP] = 'K', [STOCK_TRY] = 'T', [STOCK_COMMIT_IT] = 'M', [STOCK_GIVE_BACK] = 'B'
-};
+static const char effect_letters[] = { [STOCK_KEEP] = 'K',
+				       [STOCK_TRY] = 'T',
+				       [STOCK_COMMIT_IT] = 'M',
+				       [STOCK_GIVE_BACK] = 'B',
+				       [STOCK_TAKE] = 'A' };
 
 /* Writes a rule; `before` is the state in which it applies. */
 static void write_rule(const struct stock_rule *rule, enum stock_state before)
@@ -54,6 +58,24 @@ static void write_rules(void)
 	printf("}\nlocal REFUSED = ");
 	write_rule(stock_rule(STOCK_UNAVAILABLE, STOCK_REQ_RESERVE), STOCK_NONE);
 	printf("\n");
+}
+
+static void write_part_rules(void)
+{
+	printf("local PART_RULES = {\n");
+	for (int state = 0; state < STOCK_STATE_COUNT; state++) {
+		printf("\t%c = {", stock_state_letter((enum stock_state)state));
+		for (int action = 0; action < PART_ACTION_COUNT; action++) {
+			const struct part_rule *rule =
+				part_rule((enum stock_state)state, (enum part_action)action);
+
+			printf("\n\t\t[%d] = { effect = '%c', to = '%c', word = '%s' },",
+			       part_action_letter(rule->action), effect_letters[rule->effect],
+			       stock_state_letter(rule->to), stock_state_text(rule->to));
+		}
+		printf("\n\t},\n");
+	}
+	printf("}\n");
 }
 
 /* A key is the number and the wire type, as a varint. False: functions.lua cannot pack such a field. */
@@ -106,8 +128,10 @@ static bool write_messages(void)
 
 int main(void)
 {
-	printf("-- Generated from stock.c and the .proto files by tables.c, which says what is in "
+	printf("-- Generated from stock.c, parts.c and the .proto files by tables.c, which says "
+	       "what is in "
 	       "here.\n");
 	write_rules();
+	write_part_rules();
 	return !write_messages() || ferror(stdout) != 0 || fflush(stdout) != 0;
 }

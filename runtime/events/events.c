@@ -770,7 +770,10 @@ const char *rt_event_ack(struct rt_event *base, const void *command)
 
 void rt_event_not_acked(struct rt_event *base)
 {
-	RT_CONTAINER_OF(base, struct event, event)->entry->acked = false;
+	struct entry *entry = RT_CONTAINER_OF(base, struct event, event)->entry;
+
+	entry->acked = false;
+	entry->command = NULL; /* as in event_finished */
 }
 
 const void *rt_event_entry(const struct rt_event *base)

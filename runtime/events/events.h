@@ -130,7 +130,8 @@ void rt_event_done(struct rt_event *event);
  * command. The id belongs to the event. When the command has ended, its events must be finished before the
  * next one is built. */
 const char *rt_event_ack(struct rt_event *event, const void *command);
-/* The command acknowledged nothing. Call this before the event is finished. */
+/* The command acknowledged nothing. Call this when it has ended, before the event is finished or goes into another
+ * command. */
 void rt_event_not_acked(struct rt_event *event);
 /* Identifies the event's entry: its events should be stored by one command. */
 const void *rt_event_entry(const struct rt_event *event);

@@ -126,6 +126,7 @@ local function globals()
 	return unpack, tonumber
 end
 local call, pcall, sub, find, match, format, byte, char, gsub, concat, unpack, tonumber
+local clustered, prepared -- this is a node of a Redis Cluster; nothing is to be done before a call
 
 local function make_locals()
 	call, pcall = redis.call, redis.pcall
@@ -135,20 +136,34 @@ local function make_locals()
 	-- As much work for the collector as memory is used up, not twice as much: Redis runs it every 50 calls
 	-- besides, and Lua's memory stays as small (docs/performance.md).
 	collectgarbage('setstepmul', 100)
+	clustered = find(call('INFO', 'cluster'), 'cluster_enabled:1', 1, true) ~= nil
+	prepared = not clustered
+end
+
+local function prefix_of(own_stream)
+	return sub(own_stream, 1, -7) -- without 'events'
+end
+
+-- Before the first call; in a Redis Cluster before each. While a slot migrates to another node, a command whose key
+-- is not here (any more) is an error, which ends the function: behind its first writes, if that is a later one's
+-- key. So a key that never exists is asked for first: no function runs in such a slot.
+local function prepare(keys)
+	if not call then
+		make_locals()
+	end
+	if clustered then
+		call('EXISTS', prefix_of(keys[1]) .. 'never')
+	end
 end
 
 local function register(name, callback, ...)
 	redis.register_function { function_name = '@CONTEXT@_' .. name .. '_@VERSION@', flags = { ... },
 		callback = function(keys, args)
-			if not call then
-				make_locals()
+			if not prepared then
+				prepare(keys)
 			end
 			return callback(keys, args)
 		end }
-end
-
-local function prefix_of(own_stream)
-	return sub(own_stream, 1, -7) -- without 'events'
 end
 
 -- The names of own keys, built once: own_keys(own_stream).timers is '<prefix>timers'.

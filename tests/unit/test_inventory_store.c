@@ -127,7 +127,7 @@ static void setup(void)
 	f = (struct fixture){ .wanted = SIZE_MAX };
 	CU_ASSERT_FATAL(rt_loop_new(&f.loop) == RT_OK);
 	CU_ASSERT_FATAL(rt_store_new(f.loop, &options, &f.redis) == RT_OK);
-	CU_ASSERT_FATAL(inventory_store_new(f.redis, 0, &f.store) == RT_OK);
+	CU_ASSERT_FATAL(inventory_store_new(&f.redis, 1, &f.store) == RT_OK);
 	CU_ASSERT_FATAL(rt_store_queue_new(f.redis, &rt_trim_step, NULL, &f.trims) == RT_OK);
 	wait_ready();
 }

@@ -132,6 +132,9 @@ static void serve(enum stock_state *state, uint64_t *available, uint64_t *reserv
 	case STOCK_COMMIT_IT:
 		CU_FAIL("no commit was requested");
 		break;
+	case STOCK_TAKE:
+		CU_FAIL("only parts are taken");
+		break;
 	case STOCK_GIVE_BACK:
 		CU_ASSERT(*reserved >= quantity);
 		*reserved -= quantity;

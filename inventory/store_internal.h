@@ -1,0 +1,47 @@
+/* store_internal.h - shared by the files of the inventory store only. */
+#ifndef INVENTORY_STORE_INTERNAL_H
+#define INVENTORY_STORE_INTERNAL_H
+
+#include "redis/redis.h"
+#include "store.h"
+
+#define WAITING_MAX 20000 /* operations of a queue */
+
+/* What a partition has of its own; the user of its queues. */
+struct inventory_partition {
+	int number;
+	struct inventory_store *store;
+	struct rt_store *redis;
+	char *orders, *reservations, *stock, *skus; /* keys */
+	int64_t generation;                         /* the highest that is known */
+	struct rt_store_queue *request, *conclude, *part, *adjust, *stocks, *list, *reservation;
+};
+struct inventory_store {
+	struct rt_buf text; /* of the command that is being built */
+	int count;
+	struct inventory_partition partitions[];
+};
+
+/* store_text.c. Each SKU occurs once, and has no character that the functions' parsers use; there is one. */
+bool inventory_lines_valid(const struct inventory_line *lines, size_t count);
+/* Adds lines as one argument. */
+void inventory_add_lines(struct rt_args *args, struct rt_buf *text,
+			 const struct inventory_line *lines, size_t count);
+/* Reads "available reserved committed received version". */
+bool inventory_stock_read(const char *text, struct stock *ret);
+/* Reads a counter of an HMGET: RT_OK and whether it exists. */
+int inventory_counters_read(const struct redisReply *reply, bool *ret_found, struct stock *ret);
+/* Somebody knows this generation of the partition. */
+void inventory_note_generation(struct inventory_partition *partition, const char *text);
+
+/* Reads a record, "<STATE> <version> <unix ms> <lines>"; "" is none. False: it is damaged. What was read so far
+ * is freed with inventory_record_done, also then. */
+bool inventory_record_read(const struct redisReply *reply, struct inventory_record *ret);
+/* Reads lines alone. */
+bool inventory_record_read_lines(const struct redisReply *reply, struct inventory_record *ret);
+void inventory_record_done(struct inventory_record *record);
+
+extern const struct rt_store_step inventory_part_step; /* store_part.c */
+extern const struct rt_store_step inventory_list_step; /* store_list.c */
+
+#endif
