@@ -6,7 +6,8 @@
  * done. Outputs live until done returns. Each op says in which partition it happens: that of its order, or of
  * its customer.
  *
- * Statuses: RT_OK; RT_LOST, RT_TIMEOUT (it may or may not have happened); RT_BUSY, RT_FULL,
+ * Statuses: RT_OK; RT_LOST, RT_TIMEOUT (it may or may not have happened); RT_UNCONFIRMED (it happened, and may be
+ * lost); RT_BUSY, RT_FULL,
  * RT_DENIED, RT_UNREADY (it did not); RT_CANCELED. */
 #ifndef ORDER_STORE_H
 #define ORDER_STORE_H

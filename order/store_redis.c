@@ -200,6 +200,7 @@ RT_STORE_END(place_end, struct order_place_op)
 
 static const struct rt_store_step place_step = {
 	.name = "order_place",
+	.durable = true,
 	.count_max = PLACE_COUNT_MAX,
 	.in_flight_max = IN_FLIGHT_MAX,
 	.gather = GATHER,
@@ -377,6 +378,7 @@ RT_STORE_END(move_end, struct order_move_op)
 
 static const struct rt_store_step move_step = {
 	.name = "order_move",
+	.durable = true,
 	.count_max = MOVE_COUNT_MAX,
 	.in_flight_max = IN_FLIGHT_MAX,
 	.gather = GATHER,

@@ -31,7 +31,8 @@
 	X(RT_PROTOCOL, -11, "the peer's answer makes no sense", 13)                                \
 	X(RT_NOMEM, -12, "out of memory", 8)                                                       \
 	X(RT_SYSTEM, -13, "a system call failed", 13)                                              \
-	X(RT_UNREADY, -14, "not ready yet", 14)
+	X(RT_UNREADY, -14, "not ready yet", 14)                                                    \
+	X(RT_UNCONFIRMED, -15, "no replica has confirmed it", 14)
 
 #define RT_STATUS_ENUM(name, number, text, code) name = (number),
 enum rt_status_code { RT_STATUS_MAP(RT_STATUS_ENUM) };

@@ -185,6 +185,7 @@ static int make_partition(struct rt_context *context, int number,
 						.functions = context->domain->functions,
 						.partition = number,
 						.partition_count = context->partition_count,
+						.replicas = options->replicas,
 						.metrics = options->metrics,
 						.changed = options->changed };
 	int rc;

@@ -65,7 +65,8 @@ struct rt_context_options {
 	struct rt_events_options events; /* of each subscription; name and handler are set here */
 	const char *consumer;            /* its name in the groups; NULL: one that is unique */
 	int partition_count;             /* a power of two up to RT_PARTITIONS_MAX; 0: 1 */
-	int64_t trim_every_ms;           /* 0: 5000 */
+	int replicas;          /* that must have a step before it is answered OK; 0: none */
+	int64_t trim_every_ms; /* 0: 5000 */
 	int64_t retain_ms, retain_count; /* of the own stream (rt_trim_op) */
 	int64_t stale_ms;                /* a group without a live consumer for so long is stale */
 	const void *domain_options;      /* for the domain's `make` */
@@ -135,6 +136,7 @@ struct rt_context_settings {
 	struct rt_service_settings service; /* first */
 	struct rt_redis_settings redis;
 	int64_t partitions;
+	char *durability;
 	int64_t trim_every_ms, retain_ms, retain_count, stale_ms;
 	int64_t read_count_max, in_flight_max, parked_max, deliveries_max;
 	int64_t event_retry_min_ms, event_retry_max_ms, claim_idle_ms, claim_every_ms;

@@ -34,6 +34,9 @@ static const struct rt_setting common_settings[] = {
 	  "How long a command may wait for its answer before it fails." },
 	{ "partitions", RT_SETTING_INT, AT(partitions), "1", 1, RT_PARTITIONS_MAX,
 	  "Number of partitions of the data, a power of two; the first start fixes it." },
+	{ "durability", RT_SETTING_STRING, AT(durability), "local", 0, 0,
+	  "When a step counts as stored: local (the master has it) or replicated (a replica, "
+	  "too)." },
 	{ "trim-every", RT_SETTING_DURATION, AT(trim_every_ms), "5s", 100, RT_DAY_MS,
 	  "How often the context's event stream is trimmed." },
 	{ "retain", RT_SETTING_DURATION, AT(retain_ms), "1h", 0, 365 * RT_DAY_MS,
@@ -165,6 +168,25 @@ static void add_checks(void)
 
 /* ---- the service's life ---- */
 
+static bool is_replicated(const struct rt_context_settings *settings)
+{
+	return strcmp(settings->durability, "replicated") == 0;
+}
+
+/* What the table of settings cannot check. */
+static bool settings_good(const struct rt_context_settings *settings)
+{
+	if ((settings->partitions & (settings->partitions - 1)) != 0)
+		RT_LOG(RT_ERROR, "--partitions must be a power of two",
+		       RT_I("partitions", settings->partitions));
+	else if (!is_replicated(settings) && strcmp(settings->durability, "local") != 0)
+		RT_LOG(RT_ERROR, "--durability must be local or replicated",
+		       RT_S("durability", settings->durability));
+	else
+		return true;
+	return false;
+}
+
 static int make_context(const struct rt_context_settings *settings, const char *password)
 {
 	const struct rt_context_program *definition = program.definition;
@@ -174,6 +196,7 @@ static int make_context(const struct rt_context_settings *settings, const char *
 		.redis = &redis,
 		.events = events_options(settings),
 		.partition_count = (int)settings->partitions,
+		.replicas = is_replicated(settings) ? 1 : 0,
 		.trim_every_ms = settings->trim_every_ms,
 		.retain_ms = settings->retain_ms,
 		.retain_count = settings->retain_count,
@@ -199,11 +222,8 @@ static int start(struct rt_service *service)
 
 	program.service = service;
 	program.ready_changed.run = on_ready_changed;
-	if ((settings->partitions & (settings->partitions - 1)) != 0) {
-		RT_LOG(RT_ERROR, "--partitions must be a power of two",
-		       RT_I("partitions", settings->partitions));
+	if (!settings_good(settings))
 		return RT_INVALID;
-	}
 	rc = rt_redis_settings_password(&settings->redis, &password);
 	if (rc != RT_OK)
 		return rc;

@@ -496,6 +496,7 @@ static bool is_events_fault(int status)
 	case RT_FULL:
 	case RT_DENIED:
 	case RT_UNREADY:
+	case RT_UNCONFIRMED:
 	case RT_CANCELED:
 	case RT_NOGROUP:
 	case RT_NOMEM:

@@ -250,8 +250,9 @@ struct rt_store_options {
 	const struct rt_functions *functions; /* of the context whose store it is */
 	int partition;                        /* {p} of its keys */
 	int partition_count;                  /* of the context; 0: 1 */
-	struct rt_metrics *metrics;           /* NULL: none */
-	struct rt_task *changed; /* deferred when rt_store_problem may have changed; or NULL */
+	int replicas; /* that must have what a step wrote before it ends with RT_OK; 0: none */
+	struct rt_metrics *metrics; /* NULL: none */
+	struct rt_task *changed;    /* deferred when rt_store_problem may have changed; or NULL */
 };
 int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 		 struct rt_store **ret);
@@ -274,7 +275,14 @@ struct rt_store_run {
 	/* The step's position in an answer that decode gets whole. */
 	size_t read;
 	const char *text;
-	struct rt_redis_op op;
+	struct rt_redis_op op, wait;
+	/* Of a durable command and the WAIT behind it: how many of the two are not answered yet, whether the replicas have
+	 * it, and the command's answer. */
+	int awaited;
+	bool confirmed;
+	int status;
+	const struct redisReply *reply;
+	struct rt_arena kept;
 };
 #define RT_STORE_FOR_EACH(type, op, run)                                                           \
 	for (type *op = (type *)(run)->batch.items.next;                                           \
@@ -294,6 +302,9 @@ struct rt_store_step {
 	const char *function;
 	/* Not sent while the functions are known to be missing: ends with RT_UNREADY. */
 	bool needs_functions;
+	/* Where replicas are asked for, a WAIT follows each command: what the command did, and what it read, is there, or
+	 * the operations end with RT_UNCONFIRMED. The answer is kept until then. */
+	bool durable;
 	/* The answer is not an array with an element for each operation: decode is given all of it. */
 	bool whole_answer;
 	/* Adds to run->args what comes before the operations; NULL: nothing. What is added without a
@@ -332,6 +343,8 @@ void rt_store_call(struct rt_store_run *run, const char *function, const char *s
 void rt_store_add_time(struct rt_store_run *run, int64_t now_ms);
 
 /* Reading answers. */
+/* A copy of an answer, that lives as long as the arena. */
+const struct redisReply *rt_reply_copy(struct rt_arena *arena, const struct redisReply *reply);
 bool rt_reply_is_array(const struct redisReply *reply, size_t length_min);
 bool rt_reply_is_string(const struct redisReply *reply);
 /* An integer, or a string of digits; else 0. */

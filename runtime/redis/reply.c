@@ -70,6 +70,20 @@ int rt_redis_reply_status(const redisReply *reply)
 	return RT_REMOTE;
 }
 
+const redisReply *rt_reply_copy(struct rt_arena *arena, const redisReply *reply)
+{
+	redisReply *copy = rt_arena_take(arena, sizeof(*copy));
+
+	*copy = *reply;
+	if (reply->str != NULL)
+		copy->str = rt_arena_copy(arena, reply->str, reply->len);
+	if (reply->elements > 0)
+		copy->element = rt_arena_take(arena, reply->elements * sizeof(*copy->element));
+	for (size_t i = 0; i < reply->elements; i++)
+		copy->element[i] = (redisReply *)(uintptr_t)rt_reply_copy(arena, reply->element[i]);
+	return copy;
+}
+
 static redisReply *reply_new(const redisReadTask *task, int type)
 {
 	redisReply *reply = rt_arena_take(task->privdata, sizeof(*reply));

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define WAIT_MS "300" /* commands behind a WAIT wait, too: well below a command's timeout */
+
 struct rt_store_queue {
 	struct rt_list link; /* store->queues */
 	struct rt_store *store;
@@ -21,6 +23,8 @@ struct rt_store {
 	struct rt_functions_watch watch;
 	struct rt_metrics *metrics;
 	char *events_key;
+	int replicas; /* that a WAIT asks for; 0: none */
+	char replicas_text[12];
 	struct rt_list queues;
 	struct rt_args args; /* of the command that is being put together */
 	struct rt_list refused;
@@ -57,11 +61,53 @@ static void run_end(struct rt_store_run *run, int status, const struct redisRepl
 }
 
 static void run_answered(struct rt_redis_op *op, int status, const struct redisReply *reply);
+static void run_kept(struct rt_redis_op *op, int status, const struct redisReply *reply);
+static void run_confirmed(struct rt_redis_op *op, int status, const struct redisReply *reply);
 
 static void run_command(struct rt_store_run *run)
 {
+	struct rt_store *store = run->queue->store;
+	bool waits = run->queue->step->durable && store->replicas > 0;
+
 	run->commands++;
-	rt_redis_send(run->queue->store->redis, &run->op, run->args, 0, run_answered);
+	run->awaited = 2;
+	rt_redis_send(store->redis, &run->op, run->args, 0, waits ? run_kept : run_answered);
+	if (waits)
+		rt_redis_command(store->redis, &run->wait, 3,
+				 (const char *[]){ "WAIT", store->replicas_text, WAIT_MS }, NULL, 0,
+				 run_confirmed);
+}
+
+/* The command and its WAIT may end in any order: one that cannot be sent ends first. */
+static void run_both(struct rt_store_run *run)
+{
+	struct rt_arena kept;
+
+	if (--run->awaited > 0)
+		return;
+	kept = run->kept;
+	run->kept = (struct rt_arena){ .chunks = NULL };
+	if (run->status == RT_OK && !run->confirmed)
+		run->status = RT_UNCONFIRMED;
+	run_answered(&run->op, run->status, run->reply); /* may free the run */
+	rt_arena_done(&kept);
+}
+
+static void run_kept(struct rt_redis_op *op, int status, const struct redisReply *reply)
+{
+	struct rt_store_run *run = RT_CONTAINER_OF(op, struct rt_store_run, op);
+
+	run->status = status;
+	run->reply = reply == NULL ? NULL : rt_reply_copy(&run->kept, reply);
+	run_both(run);
+}
+
+static void run_confirmed(struct rt_redis_op *op, int status, const struct redisReply *reply)
+{
+	struct rt_store_run *run = RT_CONTAINER_OF(op, struct rt_store_run, wait);
+
+	run->confirmed = status == RT_OK && rt_reply_int(reply) >= run->queue->store->replicas;
+	run_both(run);
 }
 
 static void run_answered(struct rt_redis_op *op, int status, const struct redisReply *reply)
@@ -171,6 +217,8 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 	store->metrics = options->metrics;
 	store->events_key =
 		rt_printf("%s:{%d}:events", options->functions->name, options->partition);
+	store->replicas = options->replicas;
+	snprintf(store->replicas_text, sizeof(store->replicas_text), "%d", options->replicas);
 	store->refuse.run = refuse_run;
 	rt_list_init(&store->queues);
 	rt_list_init(&store->refused);

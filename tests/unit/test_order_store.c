@@ -121,8 +121,8 @@ static void teardown(void)
 	free(RT_TAKE(f));
 }
 
-/* In the place of the fixture there is. */
-static void setup_on(const struct redis_server *server, int64_t stream_length_max)
+/* In the place of the fixture there is. `replicas` must have a step before it is OK. */
+static void setup_with(const struct redis_server *server, int64_t stream_length_max, int replicas)
 {
 	struct rt_redis_options redis = { .unix_path = server->socket, .timeout_ms = 5000 };
 
@@ -132,7 +132,8 @@ static void setup_on(const struct redis_server *server, int64_t stream_length_ma
 	CU_ASSERT_FATAL(rt_loop_new(&f->loop) == RT_OK);
 	CU_ASSERT_FATAL(rt_store_new(f->loop,
 				     &(struct rt_store_options){ .redis = &redis,
-								 .functions = &order_functions },
+								 .functions = &order_functions,
+								 .replicas = replicas },
 				     &f->redis) == RT_OK);
 	CU_ASSERT_FATAL(order_store_new(f->loop, &f->redis,
 					&(struct order_store_options){ .redis = &redis,
@@ -142,6 +143,11 @@ static void setup_on(const struct redis_server *server, int64_t stream_length_ma
 					&f->store) == RT_OK);
 	CU_ASSERT_FATAL(rt_store_queue_new(f->redis, &rt_trim_step, NULL, &f->trims) == RT_OK);
 	run_until_ready();
+}
+
+static void setup_on(const struct redis_server *server, int64_t stream_length_max)
+{
+	setup_with(server, stream_length_max, 0);
 }
 
 static void setup(void)
@@ -1683,6 +1689,57 @@ static void test_freed_while_read(void)
 	run_two_turns();
 }
 
+/* ---- replicas ---- */
+
+/* With a replica that may be frozen: what an answer says is there, or it is not OK. */
+static void test_replicated(void)
+{
+	struct redis_server replica;
+	struct call *call;
+
+	redis_server_start(&replica, NULL);
+	redis_server_do(&shared, "CONFIG SET repl-diskless-sync-delay 0");
+	redis_server_do(&replica, "REPLICAOF 127.0.0.1 %d", shared.port);
+	setup_with(&shared, 1000, 1);
+	/* Until it is in step, what is placed is not confirmed. */
+	while ((call = place("ord_a", "CONTENT", false)), run(),
+	       call->result.status == RT_UNCONFIRMED)
+		f->count = f->ended = 0;
+	CU_ASSERT_EQUAL(call->result.status, RT_OK);
+	CU_ASSERT_STRING_EQUAL(call->result.placed, "CONTENT");
+	redis_server_freeze(&replica);
+	put_as("ord_b", RT_UNCONFIRMED);
+	/* Neither is what is only found: it may be lost as well. Nor a move. */
+	call = place("ord_b", "CONTENT", false);
+	run();
+	CU_ASSERT_EQUAL(call->result.status, RT_UNCONFIRMED);
+	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_INVENTORY_RESERVED)->status, RT_UNCONFIRMED);
+	/* A read needs no confirmation, and several waits do not add up to a lost connection. */
+	CU_ASSERT_EQUAL(get("ord_b")->status, RT_OK);
+	redis_server_thaw(&replica);
+	call = place("ord_b", "CONTENT", false);
+	run();
+	expect_outcome(call, ORDER_PLACED_BEFORE);
+	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_CONFIRM)->outcome, ORDER_MOVED);
+	CU_ASSERT_EQUAL(redis_server_int(&replica, "HLEN order:{0}:orders"), 2);
+	CU_ASSERT_EQUAL(strncmp(redis_server_text(&replica, "HGET order:{0}:orders ord_a"),
+				"CONFIRMED~ 3", 12),
+			0);
+	redis_server_done(&replica);
+}
+
+static void test_freed_while_a_replica_is_awaited(void)
+{
+	setup_with(&shared, 1000, 1);
+	for (int i = 0; i < 20; i++)
+		place((char[]){ 'o', 'r', 'd', '_', (char)('a' + i), '\0' }, "CONTENT", true);
+	run_two_turns();
+	free_store();
+	CU_ASSERT_TRUE(all_ended());
+	for (int i = 0; i < 20; i++)
+		CU_ASSERT_EQUAL(f->calls[i].result.calls, 1);
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -1722,6 +1779,8 @@ int main(void)
 		{ "the functions are gone, and come back", test_functions_flushed },
 		{ "Redis is killed, and comes back", test_killed_and_restarted },
 		{ "freed while much is under way", test_freed_under_way },
+		{ "a replica confirms", test_replicated },
+		{ "freed while a replica is awaited", test_freed_while_a_replica_is_awaited },
 		{ "many reads leave room for orders", test_reads_leave_room },
 		{ "freed while many read", test_freed_while_read },
 	};

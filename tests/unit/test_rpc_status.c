@@ -99,9 +99,10 @@ static void test_from(void)
 		int rc, code;
 		bool retry;
 	} rows[] = {
-		{ RT_OK, 0, false },     { RT_LOST, 14, true },    { RT_UNREADY, 14, true },
-		{ RT_FULL, 8, true },    { RT_BUSY, 8, true },     { RT_TIMEOUT, 4, false },
-		{ RT_DENIED, 7, false }, { RT_INVALID, 3, false }, { RT_REMOTE, 13, false },
+		{ RT_OK, 0, false },          { RT_LOST, 14, true },    { RT_UNREADY, 14, true },
+		{ RT_FULL, 8, true },         { RT_BUSY, 8, true },     { RT_TIMEOUT, 4, false },
+		{ RT_DENIED, 7, false },      { RT_INVALID, 3, false }, { RT_REMOTE, 13, false },
+		{ RT_UNCONFIRMED, 14, true },
 	};
 	struct rt_status status = { 0 };
 
