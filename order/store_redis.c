@@ -785,6 +785,7 @@ static int partition_init(struct partition *partition, struct rt_loop *loop, int
 		{ &get_step, &partition->get },     { &list_step, &partition->list },
 		{ &due_step, &partition->due },     { &timer_step, &partition->timer },
 	};
+	struct rt_redis_options tail = *options->redis;
 	int rc;
 
 	partition->loop = loop;
@@ -797,7 +798,9 @@ static int partition_init(struct partition *partition, struct rt_loop *loop, int
 	snprintf(partition->length_max, sizeof(partition->length_max), "%" PRId64,
 		 options->stream_length_max);
 	partition->redis = rt_store_redis(store);
-	rc = rt_redis_new(loop, options->redis, &partition->tail_redis);
+	tail.partition = number;
+	tail.blocks = true;
+	rc = rt_redis_new(loop, &tail, &partition->tail_redis);
 	for (size_t i = 0; i < RT_LENGTH(queues) && rc == RT_OK; i++)
 		rc = rt_store_queue_new(store, queues[i].step, partition, queues[i].queue);
 	return rc;

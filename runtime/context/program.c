@@ -1,5 +1,6 @@
 /* program.c - the main of a context: its settings, its readiness, and the service's callbacks. */
 #include "context.h"
+#include "redis/topology.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 static struct context_program {
 	const struct rt_context_program *definition;
 	struct rt_service *service;
+	struct rt_topology *topology; /* NULL: there is one Redis and one partition */
 	struct rt_context *context;
 	struct rt_check redis_check, events_check, storage_check;
 	struct rt_timer ready_timer;
@@ -22,6 +24,9 @@ static struct context_program {
 
 #define AT(member) offsetof(struct rt_context_settings, member)
 static const struct rt_setting common_settings[] = {
+	{ "redis", RT_SETTING_STRING, AT(redis.url), "", 0, 0,
+	  "Where Redis is: redis://host:port, unix:/path, cluster://host:port,host:port or "
+	  "sentinel://host:port,host:port/name; when set, host, port and socket are not used." },
 	{ "redis-host", RT_SETTING_STRING, AT(redis.host), "127.0.0.1", 0, 0, "Redis host." },
 	{ "redis-port", RT_SETTING_INT, AT(redis.port), "6390", 1, 65535, "Redis TCP port." },
 	{ "redis-socket", RT_SETTING_STRING, AT(redis.unix_path), "", 0, 0,
@@ -82,9 +87,6 @@ static struct rt_redis_options redis_options(const struct rt_context_settings *s
 					     const char *name, const char *password)
 {
 	return (struct rt_redis_options){
-		.host = settings->redis.host,
-		.port = (int)settings->redis.port,
-		.unix_path = settings->redis.unix_path,
 		.user = settings->redis.user,
 		.password = password,
 		.password_file = settings->redis.password_file,
@@ -187,11 +189,54 @@ static bool settings_good(const struct rt_context_settings *settings)
 	return false;
 }
 
-static int make_context(const struct rt_context_settings *settings, const char *password)
+/* Where Redis is, by --redis or by the settings before it. */
+static int read_url(const struct rt_redis_settings *settings, struct rt_redis_url *ret)
+{
+	bool socket = settings->unix_path[0] != '\0';
+	char error[400];
+
+	if (settings->url[0] == '\0') {
+		*ret = (struct rt_redis_url){ .kind = RT_TOPOLOGY_ONE, .count = 1 };
+		ret->addresses[0].port = socket ? 0 : (int)settings->port;
+		snprintf(ret->addresses[0].host, sizeof(ret->addresses[0].host), "%s",
+			 socket ? settings->unix_path : settings->host);
+		return RT_OK;
+	}
+	if (rt_redis_url_parse(settings->url, ret, error, sizeof(error)) == RT_OK)
+		return RT_OK;
+	RT_LOG(RT_ERROR, "--redis is not where a Redis can be", RT_S("reason", error));
+	return RT_INVALID;
+}
+
+/* One partition on one Redis has connections of its own; all else goes by a topology. */
+static int place(const struct rt_context_settings *settings, const struct rt_redis_url *url,
+		 struct rt_redis_options *redis)
+{
+	const struct rt_redis_address *first = &url->addresses[0];
+	struct rt_redis_options shared = *redis;
+	int rc;
+
+	if (url->kind == RT_TOPOLOGY_ONE && settings->partitions == 1) {
+		redis->host = first->host;
+		redis->port = first->port;
+		redis->unix_path = first->port == 0 ? first->host : NULL;
+		return RT_OK;
+	}
+	shared.follow_clock = true;
+	shared.metrics = program.service->metrics;
+	rc = rt_topology_new(program.service->loop, url, &shared, (int)settings->partitions,
+			     &program.topology);
+	if (rc == RT_OK)
+		rt_topology_use(program.topology, redis);
+	return rc;
+}
+
+static int make_context(const struct rt_context_settings *settings, const struct rt_redis_url *url,
+			const char *password)
 {
 	const struct rt_context_program *definition = program.definition;
 	char *name = rt_printf("tandem-%s", definition->domain->name);
-	const struct rt_redis_options redis = redis_options(settings, name, password);
+	struct rt_redis_options redis = redis_options(settings, name, password);
 	const struct rt_context_options options = {
 		.redis = &redis,
 		.events = events_options(settings),
@@ -205,9 +250,11 @@ static int make_context(const struct rt_context_settings *settings, const char *
 		.metrics = program.service->metrics,
 		.changed = &program.ready_changed,
 	};
-	int rc = rt_context_new(program.service->loop, definition->domain, &options,
-				&program.context);
+	int rc = place(settings, url, &redis);
 
+	if (rc == RT_OK)
+		rc = rt_context_new(program.service->loop, definition->domain, &options,
+				    &program.context);
 	free(name);
 	return rc;
 }
@@ -216,6 +263,7 @@ static int start(struct rt_service *service)
 {
 	const struct rt_context_settings *settings = service->settings;
 	const struct rt_context_domain *domain = program.definition->domain;
+	struct rt_redis_url url;
 	ProtobufCService *rpc;
 	char *password = NULL;
 	int rc;
@@ -224,10 +272,12 @@ static int start(struct rt_service *service)
 	program.ready_changed.run = on_ready_changed;
 	if (!settings_good(settings))
 		return RT_INVALID;
-	rc = rt_redis_settings_password(&settings->redis, &password);
+	rc = read_url(&settings->redis, &url);
+	if (rc == RT_OK)
+		rc = rt_redis_settings_password(&settings->redis, &password);
 	if (rc != RT_OK)
 		return rc;
-	rc = make_context(settings, password);
+	rc = make_context(settings, &url, password);
 	free(password);
 	if (rc != RT_OK) {
 		RT_LOG(RT_ERROR, "cannot start", RT_S("reason", rt_status_text(rc)));
@@ -252,6 +302,7 @@ static void context_stopped(void *user)
 {
 	(void)user;
 	rt_context_free(program.context);
+	rt_topology_free(program.topology);
 	rt_service_stopped(program.service);
 }
 

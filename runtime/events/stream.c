@@ -705,6 +705,8 @@ int rt_stream_new(struct rt_loop *loop, const struct rt_stream_options *options,
 	self->timeout_ms = reader.timeout_ms > 0 ? reader.timeout_ms : 2000;
 	reader.name = name;
 	reader.on_state = NULL; /* its answers show it */
+	reader.partition = options->partition;
+	reader.blocks = true;
 	rc = rt_redis_new(loop, &reader, &self->reader);
 	free(name);
 	if (rc != RT_OK) {

@@ -36,6 +36,8 @@ struct rt_redis_options {
 	 * wall clock that is wrong is logged, and shown in the connection's name. */
 	bool follow_clock;
 	struct rt_metrics *metrics; /* tandem_clock_offset_seconds; NULL: none */
+	int partition; /* whose keys it is used for, where several servers have them (topology.h) */
+	bool blocks;   /* its commands may block: it is not shared */
 	/* Called when the connection is up (authenticated, data loaded) and when it went, then
 	 * before the commands under way end; NULL: nobody asks. Must not free. */
 	void (*on_state)(struct rt_redis *redis, bool up, void *user);

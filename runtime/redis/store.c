@@ -225,6 +225,7 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 	redis.on_state = on_state;
 	redis.user_data = store;
 	redis.follow_clock = true;
+	redis.partition = options->partition;
 	redis.metrics = options->metrics;
 	rc = rt_redis_new(loop, &redis, &store->redis);
 	if (rc != RT_OK) {

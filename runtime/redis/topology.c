@@ -24,12 +24,6 @@
 #define RETRY_MAX_MS 500
 #define ANSWER_MS    250 /* for connecting and answering, and twice the pause before */
 
-struct place { /* the connector of a partition's connections of one sort */
-	struct rt_topology *topology;
-	int partition;
-	bool own;
-};
-
 struct link {
 	struct rt_list list; /* topology->links */
 	struct rt_topology *topology;
@@ -48,7 +42,6 @@ struct view {
 	struct rt_topology *topology;
 	struct rt_redis_options options;
 	struct rt_arena texts;
-	const struct place *place;
 	struct link
 		*link; /* NULL: its master is not known, or it still waits for answers of another */
 	bool up;
@@ -80,8 +73,7 @@ struct rt_topology {
 	struct rt_redis_url url;
 	struct rt_redis_options options;
 	struct rt_arena texts;
-	struct place (*places)[2];
-	uint16_t *slot_of; /* by partition */
+	int partition_count;
 	struct redis_slots slots, read;
 	uint64_t question,
 		answered;   /* the number of the latest one; of the one that `slots` answers */
@@ -255,11 +247,13 @@ static void link_free(struct link *link)
 
 static struct rt_redis_address *master_of(struct rt_topology *topology, int partition)
 {
+	char tag[RT_INT_TEXT];
 	size_t place;
 
 	if (topology->url.kind == RT_TOPOLOGY_ONE)
 		return &topology->url.addresses[0];
-	place = topology->slots.owner[topology->slot_of[partition]];
+	rt_int_text(partition, tag);
+	place = topology->slots.owner[rt_key_slot(tag)];
 	return place > 0 ? &topology->slots.nodes[place - 1] : NULL;
 }
 
@@ -525,8 +519,8 @@ static void join(struct view *view, const struct rt_redis_address *master)
 {
 	struct rt_topology *topology = view->topology;
 
-	view->link = view->place->own ? link_new(topology, master, &view->options, false)
-				      : link_get(topology, master, false);
+	view->link = view->options.blocks ? link_new(topology, master, &view->options, false)
+					  : link_get(topology, master, false);
 	if (view->link != NULL)
 		view->link->views++;
 }
@@ -542,7 +536,7 @@ static bool may_go_up(const struct view *view)
 
 static void settle_view(struct view *view)
 {
-	const struct rt_redis_address *master = master_of(view->topology, view->place->partition);
+	const struct rt_redis_address *master = master_of(view->topology, view->options.partition);
 
 	if (view->link != NULL && (master == NULL || view->link->retired ||
 				   !redis_address_same(&view->link->address, master)))
@@ -712,7 +706,7 @@ static void view_reset(struct rt_redis *redis)
 {
 	struct view *view = view_of(redis);
 
-	if (view->place->own && view->link != NULL) {
+	if (view->options.blocks && view->link != NULL) {
 		rt_redis_reset(view->link->redis);
 	} else {
 		view->reset = true;
@@ -776,30 +770,31 @@ static const struct rt_redis_ops view_ops = {
 static int view_connect(void *connector, struct rt_loop *loop,
 			const struct rt_redis_options *options, struct rt_redis **ret)
 {
-	const struct place *place = connector;
-	struct view *view = rt_alloc(sizeof(*view));
+	struct rt_topology *topology = connector;
+	struct view *view;
 
 	(void)loop; /* the topology's */
+	if (options->partition < 0 || options->partition >= topology->partition_count)
+		return RT_INVALID;
+	view = rt_alloc(sizeof(*view));
 	view->redis.ops = &view_ops;
 	rt_list_init(&view->redis.waiters);
-	view->topology = place->topology;
-	view->place = place;
+	view->topology = topology;
 	redis_options_copy(&view->options, options, &view->texts);
 	rt_list_init(&view->calls);
 	rt_list_init(&view->refused);
 	view->turn.run = view_turn;
 	rt_list_init(&view->list);
-	rt_list_push(&place->topology->views, &view->list);
-	settle_soon(place->topology);
+	rt_list_push(&topology->views, &view->list);
+	settle_soon(topology);
 	*ret = &view->redis;
 	return RT_OK;
 }
 
-void rt_topology_use(struct rt_topology *topology, int partition, bool own,
-		     struct rt_redis_options *options)
+void rt_topology_use(struct rt_topology *topology, struct rt_redis_options *options)
 {
 	options->connect = view_connect;
-	options->connector = &topology->places[partition][own];
+	options->connector = topology;
 }
 
 int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
@@ -813,21 +808,12 @@ int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
 	topology = rt_alloc(sizeof(*topology));
 	topology->loop = loop;
 	topology->url = *url;
+	topology->partition_count = partition_count;
 	redis_options_copy(&topology->options, options, &topology->texts);
 	topology->clock_known = !topology->options.follow_clock;
 	topology->settle.run = settle;
 	rt_list_init(&topology->views);
 	rt_list_init(&topology->links);
-	topology->places = rt_alloc((size_t)partition_count * sizeof(*topology->places));
-	topology->slot_of = rt_alloc((size_t)partition_count * sizeof(*topology->slot_of));
-	for (int p = 0; p < partition_count; p++) {
-		char tag[RT_INT_TEXT];
-
-		rt_int_text(p, tag);
-		topology->slot_of[p] = rt_key_slot(tag);
-		for (int own = 0; own < 2; own++)
-			topology->places[p][own] = (struct place){ topology, p, own != 0 };
-	}
 	if (url->kind != RT_TOPOLOGY_ONE) {
 		topology->candidate = rt_loop_random(loop, url->count);
 		rt_timer_start(loop, &topology->timer, 0, ask);
@@ -849,8 +835,6 @@ void rt_topology_free(struct rt_topology *topology)
 	redis_slots_done(&topology->slots);
 	redis_slots_done(&topology->read);
 	rt_arena_done(&topology->texts);
-	free(topology->places);
-	free(topology->slot_of);
 	if (!topology->settle.queued)
 		free(topology);
 }

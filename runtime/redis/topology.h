@@ -68,11 +68,10 @@ int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
 		    struct rt_topology **ret);
 /* Every connection given out must be freed. Takes NULL. */
 void rt_topology_free(struct rt_topology *topology);
-/* Sets what is needed so that rt_redis_new with these options gives out a connection of this partition. Of
- * the other options a shared one uses on_state, user_data, timeout_ms and pending_max, and an own one all but
- * the address, follow_clock and metrics. rt_redis_reset of a shared one ends what this partition has under way
- * and leaves the connection as it is. */
-void rt_topology_use(struct rt_topology *topology, int partition, bool own,
-		     struct rt_redis_options *options);
+/* Sets connect and connector: rt_redis_new gives out a connection of options->partition, an own one if
+ * options->blocks. Of the other options a shared one uses on_state, user_data, timeout_ms and pending_max, and
+ * an own one all but the address, follow_clock and metrics. rt_redis_reset of a shared one ends what this
+ * partition has under way and leaves the connection as it is. */
+void rt_topology_use(struct rt_topology *topology, struct rt_redis_options *options);
 
 #endif

@@ -64,7 +64,7 @@ _Noreturn void rt_service_give_up(void);
 
 /* Settings of a service that keeps its state in Redis (context/program.c). */
 struct rt_redis_settings {
-	char *host, *unix_path, *user, *password_file;
+	char *url, *host, *unix_path, *user, *password_file;
 	int64_t port, timeout_ms;
 };
 /* Reads the password file; *ret_password is freed by the caller. RT_OK, or RT_SYSTEM after logging

@@ -432,9 +432,11 @@ static void seat_new(int partition, bool own)
 					    .on_state = on_state,
 					    .user_data = seat,
 					    .follow_clock = true,
+					    .partition = partition,
+					    .blocks = own,
 					    .pending_max = 8 };
 
-	rt_topology_use(f.topology, partition, own, &options);
+	rt_topology_use(f.topology, &options);
 	CU_ASSERT_FATAL(rt_redis_new(f.loop, &options, &seat->redis) == RT_OK);
 	CU_ASSERT_FALSE(rt_redis_up(seat->redis));
 }
@@ -1248,7 +1250,8 @@ static void sentinel_does_not_know(void)
 static void bad_options(void)
 {
 	struct rt_redis_url *url = rt_alloc(sizeof(*url));
-	const struct rt_redis_options options = { .name = "commands" };
+	struct rt_redis_options options = { .name = "commands" };
+	struct rt_redis *redis = NULL;
 	char error[200];
 
 	CU_ASSERT_EQUAL(rt_topology_new(f.loop, url, &options, 1, &f.topology), RT_INVALID);
@@ -1256,6 +1259,11 @@ static void bad_options(void)
 	CU_ASSERT_EQUAL(rt_topology_new(f.loop, url, &options, 0, &f.topology), RT_INVALID);
 	CU_ASSERT_EQUAL(rt_topology_new(f.loop, url, &options, 1025, &f.topology), RT_INVALID);
 	CU_ASSERT_PTR_NULL(f.topology);
+	CU_ASSERT_EQUAL(rt_topology_new(f.loop, url, &options, 2, &f.topology), RT_OK);
+	options.partition = 2;
+	rt_topology_use(f.topology, &options);
+	CU_ASSERT_EQUAL(rt_redis_new(f.loop, &options, &redis), RT_INVALID);
+	CU_ASSERT_PTR_NULL(redis);
 	rt_topology_free(NULL);
 	free(url);
 }
