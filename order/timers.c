@@ -14,7 +14,7 @@
 #include "order/order_internal.h"
 
 #define COUNT_MAX 256
-#define LEASE_MS  10000
+#define LEASE_MS  1500
 
 /* Not const: protobuf-c has no const strings. */
 static char undecided_reason[] = "inventory did not answer in time";

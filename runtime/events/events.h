@@ -88,8 +88,8 @@ struct rt_events_options {
 	int deliveries_max;                 /* then it moves to the dead letters, 8 */
 	int64_t block_ms;                   /* how long a read waits, 5000 */
 	int64_t retry_min_ms, retry_max_ms; /* back-off of a retry: doubles, ±25 %; 100, 10000 */
-	int64_t claim_idle_ms;      /* entries of others are claimed when idle so long, 2000 */
-	int64_t claim_every_ms;     /* 500 */
+	int64_t claim_idle_ms;      /* entries of others are claimed when idle so long, 1500 */
+	int64_t claim_every_ms;     /* 250 */
 	int64_t maintain_every_ms;  /* 1000 */
 	int64_t consumer_idle_ms;   /* idle consumers with nothing pending are removed, 3600000 */
 	struct rt_metrics *metrics; /* NULL: none */
@@ -97,8 +97,8 @@ struct rt_events_options {
 };
 #define RT_EVENTS_DEFAULTS                                                                         \
 	.read_count_max = 256, .in_flight_max = 1024, .parked_max = 4096, .deliveries_max = 8,     \
-	.block_ms = 5000, .retry_min_ms = 100, .retry_max_ms = 10000, .claim_idle_ms = 2000,       \
-	.claim_every_ms = 500, .maintain_every_ms = 1000, .consumer_idle_ms = 3600000
+	.block_ms = 5000, .retry_min_ms = 100, .retry_max_ms = 10000, .claim_idle_ms = 1500,       \
+	.claim_every_ms = 250, .maintain_every_ms = 1000, .consumer_idle_ms = 3600000
 
 /* The state of the group, for metrics. */
 struct rt_stream_info {

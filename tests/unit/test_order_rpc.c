@@ -1560,7 +1560,7 @@ static void test_leases_run_out(void)
 	CU_ASSERT_EQUAL(f->io, 1);
 	CU_ASSERT_EQUAL(record_of(order_id).attempt, 1);
 	f->fail = NULL;
-	rt_loop_advance(f->loop, 10500);
+	rt_loop_advance(f->loop, 1800);
 	CU_ASSERT_EQUAL(record_of(order_id).attempt, 2);
 }
 
