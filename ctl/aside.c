@@ -9,9 +9,9 @@
 #include "base/base.h"
 #include "commands.h"
 
-void ctl_aside_key(char key[CTL_KEY], const struct ctl_reader *pair)
+void ctl_aside_key(char key[CTL_KEY], const struct ctl_reader *pair, int partition)
 {
-	snprintf(key, CTL_KEY, "%s:{0}:aside:%s", pair->reader, pair->of);
+	snprintf(key, CTL_KEY, "%s:{%d}:aside:%s", pair->reader, partition, pair->of);
 }
 
 #define PENDING_PAGE "1000"
@@ -69,35 +69,62 @@ static const struct ctl_entry *find_first(const struct ctl_entries *entries, siz
 	return NULL;
 }
 
-bool ctl_asides_read(struct ctl *ctl, const char *order, struct ctl_asides *asides)
+/* The stream of one reader in one partition: its events are consecutive. */
+struct part {
+	const struct ctl_reader *pair;
+	int partition;
+	size_t from, to;
+};
+
+static bool read_part(struct ctl *ctl, const char *order, struct ctl_asides *asides,
+		      struct part *part)
 {
-	size_t starts[CTL_READERS + 1] = { 0 };
+	char key[CTL_KEY];
 
-	for (size_t i = 0; i < CTL_READERS; i++) {
-		char key[CTL_KEY];
-
-		ctl_aside_key(key, &ctl_readers[i]);
-		if (!ctl_entries_about(ctl, ctl_readers[i].reader, key, order, &asides->entries))
-			return false;
-		starts[i + 1] = asides->entries.count;
-	}
-	asides->list = rt_alloc((asides->entries.count + 1) * sizeof(*asides->list));
-	for (size_t i = 0; i < CTL_READERS; i++) {
-		char key[CTL_KEY];
-
-		ctl_aside_key(key, &ctl_readers[i]);
-		for (size_t j = starts[i]; j < starts[i + 1]; j++) {
-			struct ctl_aside *aside = &asides->list[asides->count++];
-
-			*aside = (struct ctl_aside){ .event = &asides->entries.list[j] };
-			aside->since_ms = ctl_stream_id_ms(aside->event->stream_id);
-			aside->behind = find_first(&asides->entries, starts[i], j);
-		}
-		if (!read_deliveries(ctl, key, &ctl_readers[i], &asides->list[starts[i]],
-				     starts[i + 1] - starts[i]))
-			return false;
-	}
+	ctl_aside_key(key, part->pair, part->partition);
+	part->from = asides->entries.count;
+	if (!ctl_entries_about(ctl, part->pair->reader, part->partition, key, order,
+			       &asides->entries))
+		return false;
+	part->to = asides->entries.count;
 	return true;
+}
+
+static bool add_part(struct ctl *ctl, struct ctl_asides *asides, const struct part *part)
+{
+	char key[CTL_KEY];
+
+	ctl_aside_key(key, part->pair, part->partition);
+	for (size_t i = part->from; i < part->to; i++) {
+		struct ctl_aside *aside = &asides->list[asides->count++];
+
+		*aside = (struct ctl_aside){ .event = &asides->entries.list[i] };
+		aside->since_ms = ctl_stream_id_ms(aside->event->stream_id);
+		aside->behind = find_first(&asides->entries, part->from, i);
+	}
+	return read_deliveries(ctl, key, part->pair, &asides->list[part->from],
+			       part->to - part->from);
+}
+
+bool ctl_asides_read(struct ctl *ctl, int partition, const char *order, struct ctl_asides *asides)
+{
+	int first = partition < 0 ? 0 : partition;
+	int end = partition < 0 ? ctl->partitions : partition + 1;
+	size_t count = CTL_READERS * (size_t)(end - first), at = 0;
+	struct part *parts = rt_alloc(count * sizeof(*parts));
+	bool good = true;
+
+	for (size_t i = 0; i < CTL_READERS && good; i++)
+		for (int p = first; p < end && good; p++, at++) {
+			parts[at] = (struct part){ .pair = &ctl_readers[i], .partition = p };
+			good = read_part(ctl, order, asides, &parts[at]);
+		}
+	/* The list points into the entries, which have their final place now. */
+	asides->list = rt_alloc((asides->entries.count + 1) * sizeof(*asides->list));
+	for (size_t i = 0; i < at && good; i++)
+		good = add_part(ctl, asides, &parts[i]);
+	free(parts);
+	return good;
 }
 
 void ctl_asides_done(struct ctl_asides *asides)
@@ -107,12 +134,12 @@ void ctl_asides_done(struct ctl_asides *asides)
 	*asides = (struct ctl_asides){ 0 };
 }
 
-bool ctl_aside_count(struct ctl *ctl, const struct ctl_reader *pair, int64_t *ret)
+bool ctl_aside_count(struct ctl *ctl, const struct ctl_reader *pair, int partition, int64_t *ret)
 {
 	char key[CTL_KEY];
 	redisReply *length;
 
-	ctl_aside_key(key, pair);
+	ctl_aside_key(key, pair, partition);
 	length = ctl_redis(ctl, "XLEN", key);
 	if (length == NULL)
 		return false;
@@ -156,9 +183,9 @@ static error_t aside_parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static void print_json(const struct ctl_aside *aside)
+static void print_json(const struct ctl *ctl, const struct ctl_aside *aside)
 {
-	json_t *json = ctl_entry_json(aside->event);
+	json_t *json = ctl_entry_json(ctl, aside->event);
 
 	json_object_del(json, "original_stream_id"); /* entry_stream_id below */
 	json_object_set_new(json, "entry_stream_id", ctl_json_text(aside->event->dead_stream_id));
@@ -176,23 +203,25 @@ static int aside_run(struct ctl *ctl, void *options)
 	struct ctl_table table = CTL_TABLE("STREAM_ID", "CONTEXT", "EVENT_ID", "TYPE", "AGE",
 					   "FAILED", "CONSUMER", "WAITS FOR");
 	struct ctl_asides asides = { 0 };
-	bool good = ctl_asides_read(ctl, wanted->filter.order, &asides);
+	bool good =
+		ctl_partitions(ctl) > 0 && ctl_asides_read(ctl, -1, wanted->filter.order, &asides);
 	size_t shown = 0;
 
 	for (size_t i = 0; i < asides.count; i++) {
 		const struct ctl_aside *aside = &asides.list[i];
-		char age[CTL_AGE], *waits;
+		char age[CTL_AGE], place[CTL_PLACE], *waits;
 
 		if (!ctl_filter_passes(&wanted->filter, aside->event))
 			continue;
 		shown++;
 		if (ctl->json) {
-			print_json(aside);
+			print_json(ctl, aside);
 			continue;
 		}
 		waits = ctl_aside_waits(aside);
 		ctl_age(age, RT_MAX(0, ctl_now_ms(ctl) - aside->since_ms));
-		ctl_cell(&table, "%s", aside->event->stream_id);
+		ctl_place(place, ctl, aside->event->partition, aside->event->stream_id);
+		ctl_cell(&table, "%s", place);
 		ctl_cell(&table, "%s", aside->event->context);
 		ctl_cell(&table, "%s", aside->event->id);
 		ctl_cell(&table, "%s", ctl_short_type(aside->event->type));

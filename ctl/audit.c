@@ -1,7 +1,8 @@
 /* audit.c - tandemctl audit: proves that orders and stock agree, without stopping anything.
  *
+ *   parts      reads the parts of reservations that are split over partitions
  *   scan       reads every order with its reservation and timer, a hundred at one instant;
- *              then the reservations and timers whose order was not found
+ *              then the reservations, timers and parts whose order was not found
  *   window     waits, so that changes under way can finish
  *   again      reads the suspicious cases again: a case is a violation when it is still wrong, has
  *              not changed at all, and no service still has to read an event about it
@@ -29,11 +30,14 @@ struct options {
 /* A case that looked wrong at the first look. */
 struct suspicion {
 	char *order_id;
+	int partition;
 	uint64_t fingerprint;
 };
 struct violation {
 	enum audit_fault fault;
 	char *subject, *detail; /* order id or SKU */
+	int partition;
+	bool split; /* its stock lies in several partitions */
 	/* For repairs. */
 	char *lines;
 	uint64_t version;
@@ -44,7 +48,10 @@ struct violation {
 struct audit {
 	struct ctl *ctl;
 	const struct options *options;
-	struct audit_ids orders;   /* found by the scan */
+	int partition; /* that is being scanned */
+	struct audit_parts parts;
+	struct audit_ids orders; /* found by the scan, as "<partition>/<id>" */
+	struct audit_ids others; /* reservations, timers and parts of orders that were not found */
 	struct audit_ids nameless; /* reported already */
 	size_t states[STATES], timers, reservations, tombstones, moved;
 	struct suspicion *suspicions;
@@ -99,7 +106,7 @@ static void add_suspicion(struct audit *audit, const struct audit_case *one)
 	audit->suspicions = rt_grow(audit->suspicions, audit->suspicion_count,
 				    &audit->suspicion_capacity, sizeof(*audit->suspicions));
 	audit->suspicions[audit->suspicion_count++] =
-		(struct suspicion){ rt_strdup(one->order_id), one->fingerprint };
+		(struct suspicion){ rt_strdup(one->order_id), one->partition, one->fingerprint };
 }
 
 static void first_look(const struct audit_case *one, void *user)
@@ -115,7 +122,7 @@ static void first_look(const struct audit_case *one, void *user)
 		add_suspicion(audit, one);
 }
 
-static struct violation *add_violation(struct audit *audit, enum audit_fault fault,
+static struct violation *add_violation(struct audit *audit, enum audit_fault fault, int partition,
 				       const char *subject, const char *detail)
 {
 	struct violation *made;
@@ -124,6 +131,7 @@ static struct violation *add_violation(struct audit *audit, enum audit_fault fau
 				    &audit->violation_capacity, sizeof(*audit->violations));
 	made = &audit->violations[audit->violation_count++];
 	*made = (struct violation){ .fault = fault,
+				    .partition = partition,
 				    .subject = rt_strdup(subject),
 				    .detail = rt_strdup(detail) };
 	return made;
@@ -138,8 +146,27 @@ static void report_no_order_id(struct audit *audit, const redisReply *name, cons
 		return;
 	shown = rt_text_shown(name->str, name->len);
 	if (audit_ids_add(&audit->nameless, shown))
-		add_violation(audit, AUDIT_NO_ORDER_ID, shown, where);
+		add_violation(audit, AUDIT_NO_ORDER_ID, audit->partition, shown, where);
 	free(shown);
+}
+
+/* Adds an id of a partition. False: it was in the set already. */
+static bool add_id(struct audit_ids *ids, int partition, const char *id)
+{
+	char *place = rt_printf("%d/%s", partition, id);
+	bool added = audit_ids_add(ids, place);
+
+	free(place);
+	return added;
+}
+
+static bool have_id(const struct audit_ids *ids, int partition, const char *id)
+{
+	char *place = rt_printf("%d/%s", partition, id);
+	bool found = audit_ids_have(ids, place);
+
+	free(place);
+	return found;
 }
 
 static bool on_order(const redisReply *name, const redisReply *value, void *user)
@@ -152,55 +179,71 @@ static bool on_order(const redisReply *name, const redisReply *value, void *user
 		report_no_order_id(audit, name, "an order's field");
 		return true;
 	}
-	return !audit_ids_add(&audit->orders, id) || audit_reader_add(&audit->reader, id);
+	return !add_id(&audit->orders, audit->partition, id) ||
+	       audit_reader_add(&audit->reader, audit->partition, id);
 }
 
-/* The name of a reservation or of a timer: of an order that was found, or one more case. */
-static bool on_other(struct audit *audit, const redisReply *name, struct audit_ids *others)
+/* The id of a reservation, timer or part: of an order that was found, or one more case. */
+static bool add_other(int partition, const char *id, void *user)
+{
+	struct audit *audit = user;
+
+	if (have_id(&audit->orders, partition, id) || !add_id(&audit->others, partition, id))
+		return true;
+	return audit_reader_add(&audit->reader, partition, id);
+}
+
+static bool on_other(struct audit *audit, const redisReply *name)
 {
 	const char *id = ctl_text(name, NULL);
 
-	if (id == NULL) {
-		report_no_order_id(audit, name, "of a reservation or a timer");
-		return true;
-	}
-	if (audit_ids_have(&audit->orders, id) || !audit_ids_add(others, id))
-		return true;
-	return audit_reader_add(&audit->reader, id);
+	if (id != NULL)
+		return add_other(audit->partition, id, audit);
+	report_no_order_id(audit, name, "of a reservation or a timer");
+	return true;
 }
 
-struct others {
-	struct audit *audit;
-	struct audit_ids ids;
-	size_t *count;
-};
-
-static bool on_other_name(const redisReply *name, const redisReply *value, void *user)
+static bool on_reservation(const redisReply *name, const redisReply *value, void *user)
 {
-	struct others *others = user;
+	struct audit *audit = user;
 
 	(void)value;
-	(*others->count)++;
-	return on_other(others->audit, name, &others->ids);
+	audit->reservations++;
+	return on_other(audit, name);
+}
+
+static bool on_timer(const redisReply *name, const redisReply *value, void *user)
+{
+	struct audit *audit = user;
+
+	(void)value;
+	audit->timers++;
+	return on_other(audit, name);
+}
+
+static bool scan_partition(struct audit *audit)
+{
+	char orders[CTL_KEY], reservations[CTL_KEY], timers[CTL_KEY];
+
+	ctl_key(orders, "order", audit->partition, "orders");
+	ctl_key(reservations, "inventory", audit->partition, "r");
+	ctl_key(timers, "order", audit->partition, "timers");
+	return audit_scan(audit->ctl, "HSCAN", orders, on_order, audit) &&
+	       audit_scan(audit->ctl, "HSCAN", reservations, on_reservation, audit) &&
+	       audit_scan(audit->ctl, "ZSCAN", timers, on_timer, audit);
 }
 
 static bool scan_all(struct audit *audit)
 {
-	struct others others = { .audit = audit };
-	char orders[CTL_KEY], reservations[CTL_KEY], timers[CTL_KEY];
-	bool good;
+	bool good = audit_parts_read(audit->ctl, &audit->parts);
 
-	ctl_key(orders, "order", "orders");
-	ctl_key(reservations, "inventory", "r");
-	ctl_key(timers, "order", "timers");
+	audit->reader.parts = &audit->parts;
 	audit->reader.on_case = first_look;
-	others.count = &audit->reservations;
-	good = audit_scan(audit->ctl, "HSCAN", orders, on_order, audit) &&
-	       audit_scan(audit->ctl, "HSCAN", reservations, on_other_name, &others);
-	others.count = &audit->timers;
-	good = good && audit_scan(audit->ctl, "ZSCAN", timers, on_other_name, &others) &&
+	for (; audit->partition < audit->ctl->partitions && good; audit->partition++)
+		good = scan_partition(audit);
+	good = good && audit_parts_each(&audit->parts, add_other, audit) &&
 	       audit_reader_flush(&audit->reader);
-	audit_ids_done(&others.ids);
+	audit_ids_done(&audit->others);
 	return good;
 }
 
@@ -211,6 +254,22 @@ static const char *reservation_word(const struct audit_case *one)
 	if (one->reservation_damaged)
 		return "damaged";
 	return one->stock == STOCK_NONE ? "none" : stock_state_text(one->stock);
+}
+
+/* Appends the partition of the case, and its parts. */
+static void describe_parts(const struct audit_case *one, char *text, size_t size)
+{
+	size_t length = strlen(text);
+
+	length += (size_t)snprintf(text + length, size - length, ", partition %d", one->partition);
+	for (size_t i = 0; i < one->part_count && length < size; i++) {
+		const struct audit_part *part = &one->parts[i];
+		const char *word =
+			part->state == STOCK_NONE ? "none" : stock_state_text(part->state);
+
+		length += (size_t)snprintf(text + length, size - length, ", part in %d %s",
+					   part->partition, part->damaged ? "damaged" : word);
+	}
 }
 
 static void describe(const struct audit_case *one, char *text, size_t size)
@@ -233,7 +292,7 @@ static void second_look(const struct audit_case *one, void *user)
 	const struct suspicion *before = &audit->suspicions[audit->at++];
 	enum audit_fault faults[AUDIT_FAULTS_MAX];
 	size_t count = audit_judge(one, faults);
-	char detail[256];
+	char detail[512];
 
 	if (count == 0 || one->fingerprint != before->fingerprint || !audit->unread_complete ||
 	    audit_ids_have(&audit->unread, one->order_id)) {
@@ -241,9 +300,13 @@ static void second_look(const struct audit_case *one, void *user)
 		return;
 	}
 	describe(one, detail, sizeof(detail));
+	if (audit->ctl->partitions > 1)
+		describe_parts(one, detail, sizeof(detail));
 	for (size_t i = 0; i < count; i++) {
-		struct violation *made = add_violation(audit, faults[i], one->order_id, detail);
+		struct violation *made =
+			add_violation(audit, faults[i], one->partition, one->order_id, detail);
 
+		made->split = one->split;
 		made->lines = rt_strdup(one->lines);
 		made->version = one->version;
 		made->due_ms = one->hold_until_ms;
@@ -268,14 +331,25 @@ static bool look_again(struct audit *audit)
 	wait_ms(audit->options->window_ms);
 	good = audit_unread(audit->ctl, &audit->unread, &audit->unread_complete);
 	audit->reader.on_case = second_look;
+	audit->reader.again = true;
 	for (size_t i = 0; i < audit->suspicion_count && good; i++)
-		good = audit_reader_add(&audit->reader, audit->suspicions[i].order_id);
+		good = audit_reader_add(&audit->reader, audit->suspicions[i].partition,
+					audit->suspicions[i].order_id);
 	return good && audit_reader_flush(&audit->reader);
 }
 
 static void on_stock(enum audit_fault fault, const char *sku, const char *detail, void *user)
 {
-	add_violation(user, fault, sku, detail);
+	struct audit *audit = user;
+	char *where;
+
+	if (audit->ctl->partitions == 1) {
+		add_violation(audit, fault, 0, sku, detail);
+		return;
+	}
+	where = rt_printf("%s, partition %d", detail, audit->stock.partition);
+	add_violation(audit, fault, audit->stock.partition, sku, where);
+	free(where);
 }
 
 /* ---- printing ---- */
@@ -285,11 +359,44 @@ static bool about_sku(enum audit_fault fault)
 	return fault >= AUDIT_STOCK_DAMAGED;
 }
 
-static bool repairable(const struct audit *audit, const struct violation *violation)
+/* Inventory's function for one partition cannot move what lies in several. */
+static enum audit_repair repair_of(const struct violation *violation)
 {
 	enum audit_repair repair = audit_fault_info(violation->fault)->repair;
+	bool asks = repair == AUDIT_RESERVE || repair == AUDIT_COMMIT || repair == AUDIT_RELEASE;
+
+	return violation->split && asks ? AUDIT_BY_HAND : repair;
+}
+
+static const char *fix_of(const struct violation *violation)
+{
+	const struct audit_fault_info *info = audit_fault_info(violation->fault);
+
+	return repair_of(violation) == info->repair
+		       ? info->fix
+		       : "its stock lies in several partitions: compare the parts that `tandemctl "
+			 "explain` shows with the order, and set the fields by hand";
+}
+
+static bool repairable(const struct audit *audit, const struct violation *violation)
+{
+	enum audit_repair repair = repair_of(violation);
 
 	return repair == AUDIT_COUNTERS ? audit->options->repair_counters : repair != AUDIT_BY_HAND;
+}
+
+static void violation_json(const struct audit *audit, const struct violation *violation,
+			   const char *kind)
+{
+	const struct audit_fault_info *info = audit_fault_info(violation->fault);
+	json_t *json = json_pack("{s:s, s:o, s:s, s:o, s:s, s:b}", "violation", info->name, kind,
+				 ctl_json_text(violation->subject), "text", info->text, "detail",
+				 ctl_json_text(violation->detail), "fix", fix_of(violation),
+				 "repairable", repair_of(violation) != AUDIT_BY_HAND);
+
+	if (audit->ctl->partitions > 1)
+		json_object_set_new(json, "partition", json_integer(violation->partition));
+	ctl_json_print(json);
 }
 
 static void print_violations(const struct audit *audit)
@@ -301,16 +408,11 @@ static void print_violations(const struct audit *audit)
 		char *subject = rt_text_shown(violation->subject, strlen(violation->subject));
 		char *detail = rt_text_shown(violation->detail, strlen(violation->detail));
 
-		if (audit->ctl->json) {
-			ctl_json_print(json_pack(
-				"{s:s, s:o, s:s, s:o, s:s, s:b}", "violation", info->name, kind,
-				ctl_json_text(violation->subject), "text", info->text, "detail",
-				ctl_json_text(violation->detail), "fix", info->fix, "repairable",
-				info->repair != AUDIT_BY_HAND));
-		} else {
+		if (audit->ctl->json)
+			violation_json(audit, violation, kind);
+		else
 			printf("VIOLATION  %s %s  %s: %s\n           %s\n           fix: %s\n",
-			       kind, subject, info->name, info->text, detail, info->fix);
-		}
+			       kind, subject, info->name, info->text, detail, fix_of(violation));
 		free(subject);
 		free(detail);
 	}
@@ -318,7 +420,7 @@ static void print_violations(const struct audit *audit)
 
 static void print_summary_json(const struct audit *audit)
 {
-	json_t *states = json_object();
+	json_t *states = json_object(), *json;
 
 	for (int i = 0; i < STATES; i++) {
 		char name[32];
@@ -330,15 +432,20 @@ static void print_summary_json(const struct audit *audit)
 				 : "_UNSETTLED");
 		json_object_set_new(states, name, json_integer((json_int_t)audit->states[i]));
 	}
-	ctl_json_print(json_pack(
-		"{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "orders",
-		(json_int_t)audit->orders.count, "states", states, "timers",
-		(json_int_t)audit->timers, "reservations", (json_int_t)audit->reservations,
-		"tombstones", (json_int_t)audit->tombstones, "skus", (json_int_t)audit->stock.skus,
-		"hot_skus", (json_int_t)audit->stock.hot, "not_checked_skus",
-		(json_int_t)audit->stock.unchecked, "dead_letters", (json_int_t)audit->dead,
-		"second_looks", (json_int_t)audit->suspicion_count, "in_flight",
-		(json_int_t)audit->moved, "violations", (json_int_t)audit->violation_count));
+	json = json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "orders",
+			 (json_int_t)audit->orders.count, "states", states, "timers",
+			 (json_int_t)audit->timers, "reservations", (json_int_t)audit->reservations,
+			 "tombstones", (json_int_t)audit->tombstones, "skus",
+			 (json_int_t)audit->stock.skus, "hot_skus", (json_int_t)audit->stock.hot,
+			 "not_checked_skus", (json_int_t)audit->stock.unchecked, "dead_letters",
+			 (json_int_t)audit->dead, "second_looks",
+			 (json_int_t)audit->suspicion_count, "in_flight", (json_int_t)audit->moved,
+			 "violations", (json_int_t)audit->violation_count);
+	if (audit->ctl->partitions > 1) {
+		json_object_set_new(json, "partitions", json_integer(audit->ctl->partitions));
+		json_object_set_new(json, "parts", json_integer((json_int_t)audit->parts.count));
+	}
+	ctl_json_print(json);
 }
 
 static void print_summary(const struct audit *audit)
@@ -371,6 +478,9 @@ static void print_summary(const struct audit *audit)
 	printf("reservations  %zu", audit->reservations);
 	if (audit->tombstones > 0)
 		printf(", %zu of them hold nothing and have no order", audit->tombstones);
+	if (audit->ctl->partitions > 1)
+		printf("\nparts         %zu, of reservations that are split over %d partitions",
+		       audit->parts.count, audit->ctl->partitions);
 	printf("\nSKUs          %zu", audit->stock.skus);
 	if (audit->stock.unchecked > 0)
 		printf(", %zu of them not checked: they changed during each look, and only the "
@@ -414,7 +524,7 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 	redisReply *reply;
 	bool good;
 
-	ctl_key(events, "inventory", "events");
+	ctl_key(events, "inventory", violation->partition, "events");
 	rt_time_format(now_ms, time);
 	rt_args_function(&args, &inventory_functions, "request");
 	rt_args_int(&args, 1);
@@ -444,7 +554,7 @@ static bool set_timer(struct ctl *ctl, const struct violation *violation)
 	struct rt_args args = { 0 };
 	redisReply *reply;
 
-	ctl_key(events, "order", "events");
+	ctl_key(events, "order", violation->partition, "events");
 	rt_args_function(&args, &order_functions, "timer");
 	rt_args_int(&args, 1);
 	rt_args_str(&args, events);
@@ -472,8 +582,8 @@ static bool drop_timer(struct ctl *ctl, const struct violation *violation)
 	redisReply *order, *reply;
 	bool stored;
 
-	ctl_key(timers, "order", "timers");
-	ctl_key(orders, "order", "orders");
+	ctl_key(timers, "order", violation->partition, "timers");
+	ctl_key(orders, "order", violation->partition, "orders");
 	order = ctl_redis(ctl, "HGET", orders, violation->subject);
 	if (order == NULL)
 		return false;
@@ -509,7 +619,7 @@ static bool repair_one(struct ctl *ctl, const struct violation *violation)
 	case AUDIT_DROP_TIMER:
 		return drop_timer(ctl, violation);
 	case AUDIT_COUNTERS:
-		return audit_stock_repair(ctl, violation->subject);
+		return audit_stock_repair(ctl, violation->partition, violation->subject);
 	default:
 		return ask_inventory(ctl, violation, repair);
 	}
@@ -551,7 +661,9 @@ static void audit_done(struct audit *audit)
 	}
 	free(audit->suspicions);
 	free(audit->violations);
+	audit_parts_done(&audit->parts);
 	audit_ids_done(&audit->orders);
+	audit_ids_done(&audit->others);
 	audit_ids_done(&audit->nameless);
 	audit_ids_done(&audit->unread);
 	audit_reader_done(&audit->reader);
@@ -568,8 +680,8 @@ static int audit_run(struct ctl *ctl, void *options)
 	};
 	int code = CTL_UNAVAILABLE;
 
-	if (scan_all(&audit) && look_again(&audit) && audit_stock(ctl, &audit.stock) &&
-	    ctl_dead_count(ctl, &audit.dead)) {
+	if (ctl_partitions(ctl) > 0 && scan_all(&audit) && look_again(&audit) &&
+	    audit_stock(ctl, &audit.stock) && ctl_dead_count(ctl, &audit.dead)) {
 		print_violations(&audit);
 		print_summary(&audit);
 		if (audit.options->repair)

@@ -1,8 +1,9 @@
 /* audit.h - what the files of `tandemctl audit` share.
  *
- * A case is one order at one instant: its record, its reservation, its timer. audit_read.c reads
- * cases, audit_rules.c judges them (pure), audit_stock.c adds up the SKUs, audit.c runs all of it,
- * prints and repairs. */
+ * A case is one order at one instant: its record, its reservation, its timer, all of one partition. Where a
+ * reservation is split, its parts in the partitions of its SKUs are read apart. audit_read.c reads cases,
+ * audit_parts.c parts, audit_rules.c judges them (pure), audit_stock.c adds up the SKUs, audit.c runs all of
+ * it, prints and repairs. */
 #ifndef AUDIT_H
 #define AUDIT_H
 
@@ -12,8 +13,18 @@
 
 /* ---- cases ---- */
 
+/* A part of a reservation: what is held in the partition of some of its SKUs. */
+struct audit_part {
+	int partition;
+	bool named; /* by the reservation */
+	bool damaged;
+	bool differs; /* its lines, or the partition of its order, are not what the reservation says */
+	enum stock_state state; /* STOCK_NONE: there is none */
+};
+
 struct audit_case {
 	const char *order_id;
+	int partition;
 	/* The order. Damaged: its key exists, but no order can be read from it. */
 	bool ordered, order_damaged;
 	enum order_state state;
@@ -22,7 +33,10 @@ struct audit_case {
 	/* The reservation; STOCK_NONE: there is none. */
 	enum stock_state stock;
 	bool reservation_damaged;
-	bool lines_differ; /* from those of the order */
+	bool lines_differ;              /* from those of the order */
+	bool split;                     /* its SKUs lie in other partitions, too */
+	const struct audit_part *parts; /* that there are or that the reservation names */
+	size_t part_count;
 	bool timed;
 	int64_t hold_until_ms; /* RESERVED: when its timer should be due; else 0 */
 	/* Of everything that was read: while it stays the same, nothing has changed. */
@@ -62,6 +76,15 @@ enum audit_fault {
 	AUDIT_SOLD_OF_ENDED,
 	AUDIT_ENDED_WITHOUT_RECORD,
 	AUDIT_LINES_DIFFER,
+	AUDIT_PART_DAMAGED,
+	AUDIT_PART_WITHOUT_RECORD,
+	AUDIT_PART_SOLD_WITHOUT_RECORD,
+	AUDIT_PART_MISSING,
+	AUDIT_PART_SOLD_UNCONFIRMED,
+	AUDIT_PART_NOT_SOLD,
+	AUDIT_PART_HELD,
+	AUDIT_PART_SOLD,
+	AUDIT_PART_DIFFERS,
 	AUDIT_STOCK_DAMAGED,
 	AUDIT_STOCK_MISSING,
 	AUDIT_STOCK_SUM,
@@ -76,10 +99,10 @@ struct audit_fault_info {
 const struct audit_fault_info *audit_fault_info(enum audit_fault fault);
 
 /* What is wrong with a case if no change is under way. Returns how many faults. */
-#define AUDIT_FAULTS_MAX 4
+#define AUDIT_FAULTS_MAX 8
 size_t audit_judge(const struct audit_case *one, enum audit_fault faults[AUDIT_FAULTS_MAX]);
 
-/* ---- reading (audit_read.c) ---- */
+/* ---- reading (audit_scan.c, audit_parts.c, audit_read.c) ---- */
 
 /* A set of order ids. Zeroed memory is an empty one. */
 struct audit_ids {
@@ -91,22 +114,52 @@ bool audit_ids_add(struct audit_ids *ids, const char *id);
 bool audit_ids_have(const struct audit_ids *ids, const char *id);
 void audit_ids_done(struct audit_ids *ids);
 
+/* Adds data to a fingerprint, and that it ends here. */
+uint64_t audit_fingerprint(uint64_t print, const char *data, size_t length);
+
 /* Scans the elements of a key (kind "HSCAN" or "ZSCAN"); `on_pair` gets each, with its value. False:
  * Redis could not be asked, or on_pair returned false. */
 bool audit_scan(struct ctl *ctl, const char *kind, const char *key,
 		bool (*on_pair)(const redisReply *name, const redisReply *value, void *user),
 		void *user);
 
+/* The parts of all reservations (audit_parts.c). Zeroed memory is empty. */
+struct audit_parts {
+	struct audit_parts_of *first;
+	size_t count;
+};
+/* Reads all partitions' parts. False: Redis could not be asked. */
+bool audit_parts_read(struct ctl *ctl, struct audit_parts *parts);
+/* Gives the partition of each order that has parts, as the parts say it, and its id, to `on_order`. False:
+ * on_order returned false. */
+bool audit_parts_each(const struct audit_parts *parts,
+		      bool (*on_order)(int partition, const char *id, void *user), void *user);
+/* Sets one->parts, freed by the caller, and adds what was read to the fingerprint. `lines`: of its reservation.
+ * `again`: reads the parts anew. False: Redis could not be asked. */
+bool audit_parts_of(struct ctl *ctl, const struct audit_parts *parts, bool again, const char *lines,
+		    struct audit_case *one);
+void audit_parts_done(struct audit_parts *parts);
+/* Parses a part, a terminated text. *ret_lines points into it. */
+bool audit_part(const char *text, enum stock_state *ret_state, int *ret_partition,
+		const char **ret_lines);
+/* Compares a reservation's lines with those of its order, which say no partitions: "sku=quantity sku=quantity".
+ * *ret_split: they lie in other partitions than this, too. */
+bool audit_lines_fit(const char *ordered, const char *reserved, int partition, int partition_count,
+		     bool *ret_split);
+
 /* Reads cases, a hundred at one instant, and gives each to `on_case`. */
 struct audit_reader {
 	struct ctl *ctl;
+	const struct audit_parts *parts;
+	bool again;    /* read parts anew */
+	int partition; /* of the ids */
 	void (*on_case)(const struct audit_case *one, void *user);
 	void *user;
 	char **ids; /* to be read */
 	bool plain; /* this user may not run scripts: the parts of a case are read one by one */
 	size_t count, capacity;
 };
-bool audit_reader_add(struct audit_reader *reader, const char *id);
+bool audit_reader_add(struct audit_reader *reader, int partition, const char *id);
 bool audit_reader_flush(struct audit_reader *reader);
 void audit_reader_done(struct audit_reader *reader);
 
@@ -120,8 +173,9 @@ bool audit_reservation(const char *text, enum stock_state *ret_state, const char
 /* ---- stock (audit_stock.c) ---- */
 
 struct audit_stock {
-	size_t skus, reservations, hot; /* checked; hot: changed during each look */
-	size_t unchecked;               /* hot, and this user may not run scripts */
+	int partition;    /* that is being checked */
+	size_t skus, hot; /* checked; hot: changed during each look */
+	size_t unchecked; /* hot, and this user may not run scripts */
 	/* Gets each fault with the numbers that show it. */
 	void (*on_fault)(enum audit_fault fault, const char *sku, const char *detail, void *user);
 	void *user;
@@ -129,6 +183,6 @@ struct audit_stock {
 bool audit_stock(struct ctl *ctl, struct audit_stock *audit);
 /* Sets the counters of a SKU to the sums of its reservations; `received` is taken as right. False:
  * the reason is on stderr. */
-bool audit_stock_repair(struct ctl *ctl, const char *sku);
+bool audit_stock_repair(struct ctl *ctl, int partition, const char *sku);
 
 #endif

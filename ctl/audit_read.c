@@ -2,87 +2,14 @@
  * names, then for each hundred of them one script that reads both keyspaces at one instant. */
 #include <inttypes.h>
 #include <string.h>
-#include <uthash.h>
 
 #include "audit.h"
 #include "base/base.h"
 #include "order/order_record.h"
 
 #define BATCH       100
-#define PAGE        "500"
 #define UNREAD_MAX  50000 /* entries of a stream that are looked at */
 #define PENDING_MAX "5000"
-
-/* ---- ids ---- */
-
-struct audit_id {
-	UT_hash_handle hh;
-	char id[];
-};
-
-bool audit_ids_have(const struct audit_ids *ids, const char *id)
-{
-	struct audit_id *found;
-
-	HASH_FIND_STR(ids->first, id, found);
-	return found != NULL;
-}
-
-bool audit_ids_add(struct audit_ids *ids, const char *id)
-{
-	size_t length = strlen(id);
-	struct audit_id *made;
-
-	if (audit_ids_have(ids, id))
-		return false;
-	made = rt_alloc(sizeof(*made) + length + 1);
-	memcpy(made->id, id, length + 1);
-	HASH_ADD_STR(ids->first, id, made);
-	ids->count++;
-	return true;
-}
-
-void audit_ids_done(struct audit_ids *ids)
-{
-	struct audit_id *one = ids->first;
-
-	HASH_CLEAR(hh, ids->first);
-	while (one != NULL) {
-		struct audit_id *next = one->hh.next;
-
-		free(one);
-		one = next;
-	}
-	ids->count = 0;
-}
-
-/* ---- scanning ---- */
-
-bool audit_scan(struct ctl *ctl, const char *kind, const char *key,
-		bool (*on_pair)(const redisReply *name, const redisReply *value, void *user),
-		void *user)
-{
-	bool good = true;
-	char cursor[32] = "0";
-
-	do {
-		redisReply *page = ctl_redis(ctl, kind, key, cursor, "COUNT", PAGE);
-		const redisReply *list;
-
-		if (page == NULL)
-			return false;
-		if (page->type != REDIS_REPLY_ARRAY || page->elements != 2) {
-			freeReplyObject(page);
-			return false;
-		}
-		snprintf(cursor, sizeof(cursor), "%s", ctl_text(page->element[0], "0"));
-		list = page->element[1];
-		for (size_t i = 0; i + 2 <= list->elements && good; i += 2)
-			good = on_pair(list->element[i], list->element[i + 1], user);
-		freeReplyObject(page);
-	} while (good && strcmp(cursor, "0") != 0);
-	return good;
-}
 
 /* ---- cases ---- */
 
@@ -93,13 +20,6 @@ static const char case_script[] = "local answers = {}\n"
 				  "		redis.pcall('ZSCORE', KEYS[3], id) and 1 or 0 }\n"
 				  "end\n"
 				  "return answers\n";
-
-static uint64_t fingerprint_add(uint64_t print, const char *data, size_t length)
-{
-	for (size_t i = 0; i < length; i++)
-		print = (print ^ (unsigned char)data[i]) * 1099511628211U;
-	return (print ^ 0x100) * 1099511628211U; /* also marks where the data ends */
-}
 
 /* Whether the history has one event for each version, up to this state. *ret_ms: of the last. */
 static bool history_fits(const char *text, const struct audit_case *one, int64_t *ret_ms)
@@ -173,14 +93,24 @@ bool audit_reservation(const char *text, enum stock_state *ret_state, const char
 	return stock_state_parse(word, ret_state);
 }
 
-/* Makes a case of one answer of the script. */
-static void case_read(struct audit_reader *reader, const char *id, const redisReply *answer)
+static void add_print(struct audit_case *one, const redisReply *text)
 {
-	struct audit_case one = { .order_id = id, .fingerprint = 14695981039346656037U };
+	one->fingerprint = audit_fingerprint(one->fingerprint, text->str == NULL ? "" : text->str,
+					     text->str == NULL ? 0 : (size_t)text->len);
+}
+
+/* Makes a case of one answer of the script. False: Redis could not be asked for its parts. */
+static bool case_read(struct audit_reader *reader, const char *id, const redisReply *answer)
+{
+	struct audit_case one = { .order_id = id,
+				  .partition = reader->partition,
+				  .fingerprint = 14695981039346656037U };
 	const redisReply *order = answer->element[0], *record = answer->element[1];
+	int partitions = reader->ctl->partitions;
 	struct rt_arena arena = { 0 };
 	const char *reserved = "";
 	char *lines = NULL;
+	bool holds, fit, good = true;
 
 	one.ordered = order->type != REDIS_REPLY_STRING || order->len > 0;
 	one.order_damaged = one.ordered && !order_read(&arena, &one, order, &lines);
@@ -190,17 +120,22 @@ static void case_read(struct audit_reader *reader, const char *id, const redisRe
 	else if (record->len > 0)
 		one.reservation_damaged =
 			!audit_reservation(ctl_text(record, ""), &one.stock, &reserved);
-	one.lines_differ = (one.stock == STOCK_RESERVED || one.stock == STOCK_COMMITTED) &&
-			   lines != NULL && strcmp(lines, reserved) != 0;
+	holds = one.stock == STOCK_RESERVED || one.stock == STOCK_COMMITTED;
+	fit = audit_lines_fit(lines != NULL ? lines : "", reserved, one.partition, partitions,
+			      &one.split);
+	one.lines_differ = holds && lines != NULL && !fit;
 	one.lines = lines != NULL ? lines : "";
-	one.fingerprint = fingerprint_add(one.fingerprint, order->str == NULL ? "" : order->str,
-					  order->str == NULL ? 0 : (size_t)order->len);
-	one.fingerprint = fingerprint_add(one.fingerprint, record->str == NULL ? "" : record->str,
-					  record->str == NULL ? 0 : (size_t)record->len);
-	one.fingerprint = fingerprint_add(one.fingerprint, one.timed ? "t" : "", one.timed);
-	reader->on_case(&one, reader->user);
+	add_print(&one, order);
+	add_print(&one, record);
+	one.fingerprint = audit_fingerprint(one.fingerprint, one.timed ? "t" : "", one.timed);
+	if (partitions > 1)
+		good = audit_parts_of(reader->ctl, reader->parts, reader->again, reserved, &one);
+	if (good)
+		reader->on_case(&one, reader->user);
+	free((struct audit_part *)(uintptr_t)one.parts);
 	free(lines);
 	rt_arena_done(&arena);
+	return good;
 }
 
 /* What the script answers for all ids, at one instant. NULL: Redis could not be asked. */
@@ -210,9 +145,9 @@ static redisReply *read_at_once(struct audit_reader *reader)
 	struct rt_args args = { 0 };
 	redisReply *reply;
 
-	ctl_key(orders, "order", "orders");
-	ctl_key(reservations, "inventory", "r");
-	ctl_key(timers, "order", "timers");
+	ctl_key(orders, "order", reader->partition, "orders");
+	ctl_key(reservations, "inventory", reader->partition, "r");
+	ctl_key(timers, "order", reader->partition, "timers");
 	rt_args_str(&args, "EVAL");
 	rt_args_str(&args, case_script);
 	rt_args_int(&args, 3);
@@ -237,9 +172,9 @@ static bool read_plainly(struct audit_reader *reader, const char *id)
 	const redisReply answer = { .type = REDIS_REPLY_ARRAY, .elements = 3, .element = all };
 	bool good = true;
 
-	ctl_key(orders, "order", "orders");
-	ctl_key(reservations, "inventory", "r");
-	ctl_key(timers, "order", "timers");
+	ctl_key(orders, "order", reader->partition, "orders");
+	ctl_key(reservations, "inventory", reader->partition, "r");
+	ctl_key(timers, "order", reader->partition, "timers");
 	parts[0] = ctl_redis_try(reader->ctl, "HGET", orders, id);
 	parts[1] = ctl_redis_try(reader->ctl, "HGET", reservations, id);
 	parts[2] = ctl_redis_try(reader->ctl, "ZSCORE", timers, id);
@@ -250,7 +185,7 @@ static bool read_plainly(struct audit_reader *reader, const char *id)
 	if (good) {
 		timed.integer = parts[2]->type == REDIS_REPLY_STRING;
 		all[2] = &timed;
-		case_read(reader, id, &answer);
+		good = case_read(reader, id, &answer);
 	}
 	for (size_t i = 0; i < RT_LENGTH(parts); i++)
 		if (parts[i] != NULL)
@@ -278,7 +213,7 @@ bool audit_reader_flush(struct audit_reader *reader)
 		if (good && reader->plain)
 			good = read_plainly(reader, reader->ids[i]);
 		else if (good && reply != NULL && reply->element[i]->elements == 3)
-			case_read(reader, reader->ids[i], reply->element[i]);
+			good = case_read(reader, reader->ids[i], reply->element[i]);
 		free(reader->ids[i]);
 	}
 	reader->count = 0;
@@ -287,8 +222,12 @@ bool audit_reader_flush(struct audit_reader *reader)
 	return good;
 }
 
-bool audit_reader_add(struct audit_reader *reader, const char *id)
+bool audit_reader_add(struct audit_reader *reader, int partition, const char *id)
 {
+	/* Those of a partition are read together. */
+	if (reader->count > 0 && reader->partition != partition && !audit_reader_flush(reader))
+		return false;
+	reader->partition = partition;
 	if (reader->ids == NULL)
 		reader->ids = rt_alloc(BATCH * sizeof(*reader->ids));
 	reader->ids[reader->count++] = rt_strdup(id);
@@ -353,7 +292,7 @@ static bool add_pending(struct ctl *ctl, struct audit_ids *ids, const char *cont
 	return good;
 }
 
-static bool unread_of(struct ctl *ctl, struct audit_ids *ids, const char *context,
+static bool unread_of(struct ctl *ctl, struct audit_ids *ids, const char *context, int partition,
 		      const char *group, bool *complete)
 {
 	struct ctl_stream stream;
@@ -361,7 +300,7 @@ static bool unread_of(struct ctl *ctl, struct audit_ids *ids, const char *contex
 	redisReply *groups;
 	bool found = false, good;
 
-	ctl_key(key, context, "events");
+	ctl_key(key, context, partition, "events");
 	if (!ctl_stream_read(ctl, key, &stream))
 		return false;
 	if (!stream.exists)
@@ -384,19 +323,25 @@ static bool unread_of(struct ctl *ctl, struct audit_ids *ids, const char *contex
 	return good && (!found || add_pending(ctl, ids, context, key, group, complete));
 }
 
+/* What one reader has not read of a partition, or has set aside. */
+static bool unread_by(struct ctl *ctl, struct audit_ids *ids, const struct ctl_reader *pair,
+		      int partition, bool *complete)
+{
+	char aside[CTL_KEY];
+
+	/* In this order, so that an event set aside in between is found once at least. */
+	ctl_aside_key(aside, pair, partition);
+	return unread_of(ctl, ids, pair->of, partition, pair->reader, complete) &&
+	       add_range(ctl, ids, pair->reader, aside, "-", "+", complete);
+}
+
 bool audit_unread(struct ctl *ctl, struct audit_ids *ids, bool *ret_complete)
 {
 	bool good = true;
 
 	*ret_complete = true;
-	for (size_t i = 0; i < CTL_READERS && good; i++) {
-		const struct ctl_reader *pair = &ctl_readers[i];
-		char aside[CTL_KEY];
-
-		/* In this order, so that an event set aside in between is found once at least. */
-		good = unread_of(ctl, ids, pair->of, pair->reader, ret_complete);
-		ctl_aside_key(aside, pair);
-		good = good && add_range(ctl, ids, pair->reader, aside, "-", "+", ret_complete);
-	}
+	for (size_t i = 0; i < CTL_READERS && good; i++)
+		for (int p = 0; p < ctl->partitions && good; p++)
+			good = unread_by(ctl, ids, &ctl_readers[i], p, ret_complete);
 	return good;
 }

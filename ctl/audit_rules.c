@@ -4,6 +4,10 @@
  * answered. */
 #include "audit.h"
 
+#define PART_FIX                                                                                   \
+	"compare the parts that `tandemctl explain` shows, and set the fields in "                 \
+	"inventory:{q}:parts and inventory:{q}:stock by hand"
+
 static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 	[AUDIT_ORDER_DAMAGED] = { "order-damaged", "the order's record cannot be read",
 				  "restore the field from a copy of the append-only file",
@@ -78,6 +82,38 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 				 "compare `tandemctl order get` with the reservation; cancel the "
 				 "order, or repair the field by hand",
 				 AUDIT_BY_HAND },
+	[AUDIT_PART_DAMAGED] = { "part-damaged",
+				 "a part of the reservation, in another partition, cannot be read",
+				 "restore the field from a copy of the append-only file",
+				 AUDIT_BY_HAND },
+	[AUDIT_PART_WITHOUT_RECORD] = { "part-without-record",
+					"a partition holds stock for an order, and no reservation "
+					"names it",
+					PART_FIX, AUDIT_BY_HAND },
+	[AUDIT_PART_SOLD_WITHOUT_RECORD] = { "part-sold-without-record",
+					     "a partition sold stock to an order, and no "
+					     "reservation names it",
+					     PART_FIX, AUDIT_BY_HAND },
+	[AUDIT_PART_MISSING] = { "part-missing",
+				 "the reservation names stock of a partition that holds none for "
+				 "it",
+				 PART_FIX, AUDIT_BY_HAND },
+	[AUDIT_PART_SOLD_UNCONFIRMED] = { "part-sold-unconfirmed",
+					  "a partition sold what the reservation only holds",
+					  PART_FIX, AUDIT_BY_HAND },
+	[AUDIT_PART_NOT_SOLD] = { "part-not-sold",
+				  "the reservation is sold, and a partition only holds its part",
+				  PART_FIX, AUDIT_BY_HAND },
+	[AUDIT_PART_HELD] = { "part-held",
+			      "a partition holds stock for a reservation that holds nothing",
+			      PART_FIX, AUDIT_BY_HAND },
+	[AUDIT_PART_SOLD] = { "part-sold",
+			      "a partition sold stock for a reservation that holds nothing",
+			      PART_FIX, AUDIT_BY_HAND },
+	[AUDIT_PART_DIFFERS] = { "part-differs",
+				 "a part has other lines than the reservation names, or belongs to "
+				 "another partition's order",
+				 PART_FIX, AUDIT_BY_HAND },
 	[AUDIT_STOCK_DAMAGED] = { "stock-damaged", "the counters cannot be read",
 				  "find the last good ones with `tandemctl events show --order "
 				  "SKU` and set the field by hand",
@@ -142,6 +178,53 @@ static enum audit_fault judge_pair(const struct audit_case *one)
 	}
 }
 
+/* clang-format off */
+static const enum audit_fault part_pairs[STOCK_STATE_COUNT][STOCK_STATE_COUNT] = {
+	/* reservation \ part   none   RESERVED  UNAVAILABLE  COMMITTED  RELEASED */
+	[STOCK_NONE]        = { FINE, AUDIT_PART_WITHOUT_RECORD, FINE,
+				AUDIT_PART_SOLD_WITHOUT_RECORD, FINE },
+	[STOCK_RESERVED]    = { AUDIT_PART_MISSING, FINE, AUDIT_PART_MISSING,
+				AUDIT_PART_SOLD_UNCONFIRMED, AUDIT_PART_MISSING },
+	[STOCK_UNAVAILABLE] = { FINE, AUDIT_PART_HELD, FINE, AUDIT_PART_SOLD, FINE },
+	[STOCK_COMMITTED]   = { AUDIT_PART_MISSING, AUDIT_PART_NOT_SOLD, AUDIT_PART_MISSING, FINE,
+				AUDIT_PART_MISSING },
+	[STOCK_RELEASED]    = { FINE, AUDIT_PART_HELD, FINE, AUDIT_PART_SOLD, FINE },
+};
+/* clang-format on */
+
+static enum audit_fault judge_part(const struct audit_case *one, const struct audit_part *part)
+{
+	bool ended = one->stock == STOCK_UNAVAILABLE || one->stock == STOCK_RELEASED;
+	enum audit_fault fault;
+
+	if (part->damaged)
+		return AUDIT_PART_DAMAGED;
+	/* A reservation that has ended need not say what was tried. */
+	fault = part_pairs[part->named || ended ? one->stock : STOCK_NONE][part->state];
+	return fault == FINE && part->differs ? AUDIT_PART_DIFFERS : fault;
+}
+
+/* Each kind once. */
+static size_t add_fault(enum audit_fault found[AUDIT_FAULTS_MAX], size_t count,
+			enum audit_fault fault)
+{
+	bool known = fault == FINE || count == AUDIT_FAULTS_MAX;
+
+	for (size_t i = 0; i < count; i++)
+		known = known || found[i] == fault;
+	if (!known)
+		found[count++] = fault;
+	return count;
+}
+
+static size_t judge_parts(const struct audit_case *one, enum audit_fault found[AUDIT_FAULTS_MAX],
+			  size_t count)
+{
+	for (size_t i = 0; i < one->part_count && !one->reservation_damaged; i++)
+		count = add_fault(found, count, judge_part(one, &one->parts[i]));
+	return count;
+}
+
 static enum audit_fault judge_timer(const struct audit_case *one)
 {
 	if (!one->ordered)
@@ -163,16 +246,12 @@ size_t audit_judge(const struct audit_case *one, enum audit_fault found[AUDIT_FA
 		found[count++] = AUDIT_RESERVATION_DAMAGED;
 	/* A damaged record cannot be compared. */
 	if (one->order_damaged)
-		return count;
+		return judge_parts(one, found, count);
 	if (one->ordered && one->history_gap)
-		found[count++] = AUDIT_VERSION_GAP;
+		count = add_fault(found, count, AUDIT_VERSION_GAP);
 	fault = one->reservation_damaged ? FINE : judge_pair(one);
-	if (fault != FINE)
-		found[count++] = fault;
-	else if (both && one->lines_differ)
-		found[count++] = AUDIT_LINES_DIFFER;
-	fault = judge_timer(one);
-	if (fault != FINE)
-		found[count++] = fault;
-	return count;
+	if (fault == FINE && both && one->lines_differ)
+		fault = AUDIT_LINES_DIFFER;
+	count = add_fault(found, count, fault);
+	return judge_parts(one, found, add_fault(found, count, judge_timer(one)));
 }

@@ -5,7 +5,9 @@
  *     another version                 looks again, up to LOOKS times
  *   at last  one script sums each SKU that changed during every look or does not add up
  *
- * Comparing versions is enough: each change of a reservation changes those of all its SKUs. */
+ * Comparing versions is enough: each change of a reservation changes those of all its SKUs. Each partition is
+ * checked by itself: what is held of its SKUs is in its own reservations and in its parts of those of others.
+ * A line "sku=quantity@q" of a reservation moves no counters: partition q has it in a part. */
 #include <inttypes.h>
 #include <string.h>
 #include <uthash.h>
@@ -94,26 +96,30 @@ static void judge(const struct audit_stock *audit, const char *name, const char 
 		audit->on_fault(AUDIT_COMMITTED_SUM, name, detail, audit->user);
 }
 
-/* KEYS: counters, reservations. ARGV: the SKU; 'repair'. Answers the counters (after the repair) and
+/* KEYS: counters, reservations, parts. ARGV: the SKU; 'repair'. Answers the counters (after the repair) and
  * the sums held and sold, all at one instant. */
 static const char exact_script[] =
-	"local held, sold, cursor = 0, 0, '0'\n"
-	"repeat\n"
-	"	local page = redis.call('HSCAN', KEYS[2], cursor, 'COUNT', 1000)\n"
-	"	cursor = page[1]\n"
-	"	for i = 2, #page[2], 2 do\n"
-	"		local word, lines = string.match(page[2][i], '^(%u+) %d+ %d+ (.*)$')\n"
-	"		if word == 'RESERVED' or word == 'COMMITTED' then\n"
-	"			for sku, quantity in string.gmatch(lines, '([^ =]+)=(%d+)') do\n"
-	"				if sku == ARGV[1] and word == 'RESERVED' then\n"
-	"					held = held + quantity\n"
-	"				elseif sku == ARGV[1] then\n"
-	"					sold = sold + quantity\n"
-	"				end\n"
-	"			end\n"
+	"local held, sold = 0, 0\n"
+	"local function add(record)\n"
+	"	local word, lines = string.match(record, '^(%u+) %d+ %d+ (.*)$')\n"
+	"	if word ~= 'RESERVED' and word ~= 'COMMITTED' then return end\n"
+	"	for line in string.gmatch(lines, '[^ ]+') do\n"
+	"		local sku, quantity = string.match(line, '^([^=]+)=(%d+)$')\n"
+	"		if sku == ARGV[1] and word == 'RESERVED' then\n"
+	"			held = held + quantity\n"
+	"		elseif sku == ARGV[1] then\n"
+	"			sold = sold + quantity\n"
 	"		end\n"
 	"	end\n"
-	"until cursor == '0'\n"
+	"end\n"
+	"for key = 2, 3 do\n"
+	"	local cursor = '0'\n"
+	"	repeat\n"
+	"		local page = redis.call('HSCAN', KEYS[key], cursor, 'COUNT', 1000)\n"
+	"		cursor = page[1]\n"
+	"		for i = 2, #page[2], 2 do add(page[2][i]) end\n"
+	"	until cursor == '0'\n"
+	"end\n"
 	"local counters = redis.call('HGET', KEYS[1], ARGV[1])\n"
 	"if ARGV[2] == 'repair' and counters then\n"
 	"	local received, version = string.match(counters, '^%d+ %d+ %d+ (%d+) (%d+)$')\n"
@@ -128,19 +134,22 @@ static const char exact_script[] =
 	"end\n"
 	"return { counters, string.format('%d', held), string.format('%d', sold) }\n";
 
-static redisReply *sum_exactly(struct ctl *ctl, const char *name, size_t length, const char *what)
+static redisReply *sum_exactly(struct ctl *ctl, int partition, const char *name, size_t length,
+			       const char *what)
 {
-	char stock[CTL_KEY], reservations[CTL_KEY];
+	char stock[CTL_KEY], reservations[CTL_KEY], parts[CTL_KEY];
 	struct rt_args args = { 0 };
 	redisReply *reply;
 
-	ctl_key(stock, "inventory", "stock");
-	ctl_key(reservations, "inventory", "r");
+	ctl_key(stock, "inventory", partition, "stock");
+	ctl_key(reservations, "inventory", partition, "r");
+	ctl_key(parts, "inventory", partition, "parts");
 	rt_args_str(&args, "EVAL");
 	rt_args_str(&args, exact_script);
-	rt_args_str(&args, "2");
+	rt_args_str(&args, "3");
 	rt_args_str(&args, stock);
 	rt_args_str(&args, reservations);
+	rt_args_str(&args, parts);
 	rt_args_add(&args, name, length);
 	rt_args_str(&args, what);
 	reply = ctl_redis_args(ctl, &args, 0, false);
@@ -148,9 +157,9 @@ static redisReply *sum_exactly(struct ctl *ctl, const char *name, size_t length,
 	return reply;
 }
 
-bool audit_stock_repair(struct ctl *ctl, const char *sku)
+bool audit_stock_repair(struct ctl *ctl, int partition, const char *sku)
 {
-	redisReply *reply = sum_exactly(ctl, sku, strlen(sku), "repair");
+	redisReply *reply = sum_exactly(ctl, partition, sku, strlen(sku), "repair");
 	bool good = reply != NULL;
 
 	if (good)
@@ -178,7 +187,7 @@ static bool judge_exactly(struct look *look, struct sku *sku)
 
 	look->ctl->denied = false;
 	look->ctl->deny_quietly = true;
-	reply = sum_exactly(look->ctl, sku->name, sku->length, "");
+	reply = sum_exactly(look->ctl, look->audit->partition, sku->name, sku->length, "");
 	look->ctl->deny_quietly = false;
 	if (reply == NULL && look->ctl->denied)
 		return judge_plainly(look, sku);
@@ -229,10 +238,20 @@ static void add_lines(struct look *look, enum stock_state state, const char *lin
 {
 	while (*lines != '\0') {
 		size_t length = strcspn(lines, "= ");
-		struct sku *sku = sku_of(look, lines, length);
-		uint64_t quantity =
-			lines[length] == '=' ? strtoull(lines + length + 1, NULL, 10) : 0;
+		bool counted = lines[length] == '=';
+		uint64_t quantity = 0;
+		struct sku *sku;
 
+		if (counted &&
+		    lines[length + 1 + strspn(lines + length + 1, "0123456789")] == '@') {
+			/* A part has it. */
+			lines += strcspn(lines, " ");
+			lines += *lines == ' ';
+			continue;
+		}
+		sku = sku_of(look, lines, length);
+		if (counted)
+			quantity = strtoull(lines + length + 1, NULL, 10);
 		if (sku->steady)
 			quantity = 0; /* summed in an earlier look */
 		if (state == STOCK_RESERVED)
@@ -259,14 +278,43 @@ static bool on_reservation(const redisReply *name, const redisReply *value, void
 	return true;
 }
 
+static bool on_part(const redisReply *name, const redisReply *value, void *user)
+{
+	struct look *look = user;
+	enum stock_state state;
+	const char *lines;
+	int partition;
+
+	if (!audit_ids_add(&look->seen, ctl_text(name, "")))
+		return true;
+	if (audit_part(ctl_text(value, ""), &state, &partition, &lines) &&
+	    (state == STOCK_RESERVED || state == STOCK_COMMITTED))
+		add_lines(look, state, lines);
+	return true;
+}
+
+/* Adds up the parts here of reservations of other partitions. */
+static bool look_at_parts(struct look *look)
+{
+	char parts[CTL_KEY];
+	bool good;
+
+	if (look->ctl->partitions == 1)
+		return true;
+	ctl_key(parts, "inventory", look->audit->partition, "parts");
+	good = audit_scan(look->ctl, "HSCAN", parts, on_part, look);
+	audit_ids_done(&look->seen);
+	return good;
+}
+
 static bool look_once(struct look *look)
 {
 	char stock[CTL_KEY], reservations[CTL_KEY];
 	struct sku *sku, *next;
 	bool good;
 
-	ctl_key(stock, "inventory", "stock");
-	ctl_key(reservations, "inventory", "r");
+	ctl_key(stock, "inventory", look->audit->partition, "stock");
+	ctl_key(reservations, "inventory", look->audit->partition, "r");
 	HASH_ITER (hh, look->skus, sku, next) {
 		if (sku->steady)
 			continue;
@@ -276,8 +324,8 @@ static bool look_once(struct look *look)
 	look->after = false;
 	good = audit_scan(look->ctl, "HSCAN", stock, on_counters, look) &&
 	       audit_scan(look->ctl, "HSCAN", reservations, on_reservation, look);
-	look->audit->reservations = look->seen.count;
 	audit_ids_done(&look->seen);
+	good = good && look_at_parts(look);
 	look->after = true;
 	return good && audit_scan(look->ctl, "HSCAN", stock, on_counters, look);
 }
@@ -301,13 +349,12 @@ static size_t sort_out(struct look *look)
 	return moving;
 }
 
-bool audit_stock(struct ctl *ctl, struct audit_stock *audit)
+static bool check_partition(struct ctl *ctl, struct audit_stock *audit)
 {
 	struct look look = { .ctl = ctl, .audit = audit };
 	struct sku *sku;
 	bool good = true;
 
-	audit->skus = audit->hot = audit->unchecked = 0;
 	for (int i = 0; i < LOOKS && good; i++) {
 		good = look_once(&look);
 		if (good && sort_out(&look) == 0)
@@ -323,6 +370,18 @@ bool audit_stock(struct ctl *ctl, struct audit_stock *audit)
 		audit->skus++;
 		free(sku);
 		sku = next;
+	}
+	return good;
+}
+
+bool audit_stock(struct ctl *ctl, struct audit_stock *audit)
+{
+	bool good = true;
+
+	audit->skus = audit->hot = audit->unchecked = 0;
+	for (int p = 0; p < ctl->partitions && good; p++) {
+		audit->partition = p;
+		good = check_partition(ctl, audit);
 	}
 	return good;
 }

@@ -252,6 +252,17 @@ static void channel_ended(void *user)
 	rt_loop_stop(ctl->loop);
 }
 
+static void nodes_done(struct ctl *ctl)
+{
+	for (size_t i = 0; i < ctl->node_count; i++) {
+		rt_redis_free(ctl->nodes[i]->redis);
+		free(ctl->nodes[i]->host);
+		free(ctl->nodes[i]);
+	}
+	free(ctl->nodes);
+	free(ctl->of_slot);
+}
+
 void ctl_connections_done(struct ctl *ctl)
 {
 	if (ctl->channel != NULL) {
@@ -263,7 +274,7 @@ void ctl_connections_done(struct ctl *ctl)
 		rt_loop_run(ctl->loop);
 		rt_rpc_shutdown();
 	}
-	rt_redis_free(ctl->redis);
+	nodes_done(ctl);
 	free(ctl->redis_password);
 	free(ctl->ops_password_missing);
 	rt_loop_free(ctl->loop);

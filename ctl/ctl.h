@@ -36,13 +36,26 @@ struct ctl {
 	struct rt_loop *loop;
 	struct rt_channel *channel;
 	ProtobufCService *order, *inventory; /* clients */
-	struct rt_redis *redis;
+	struct ctl_node **nodes;             /* of Redis; the first is where it was said to be */
+	struct ctl_node **of_slot; /* in a cluster: the master of each slot, or NULL; else NULL */
+	struct ctl_node *on;       /* commands go there, whatever their key; NULL: to the key */
+	struct ctl_node *asked;    /* the last one */
+	size_t node_count;
+	int partitions; /* 0: not read yet */
 	char *redis_password;
 	/* The password file of the user ops, when it cannot be read: then Redis is asked as its
 	 * default user, which can read and not write. NULL: it was read, or another user is given. */
 	char *ops_password_missing;
 	bool denied;       /* a command was refused because of that */
 	bool deny_quietly; /* set `denied`, print no message */
+};
+
+/* A process of Redis. */
+struct ctl_node {
+	char *host;          /* or the path of a socket */
+	int port;            /* 0: a socket */
+	bool listed, master; /* listed: the cluster has it now */
+	struct rt_redis *redis;
 };
 
 struct ctl_command {
@@ -117,6 +130,19 @@ redisReply *ctl_redis_strings(struct ctl *ctl, bool errors_too, const char *cons
  * returned as they are when `errors_too`. */
 redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
 			   bool errors_too);
+/* The node after this one, NULL: the first; of the masters only, or of all. NULL: there are no more, or Redis
+ * could not be asked. One Redis is one master. */
+struct ctl_node *ctl_node_next(struct ctl *ctl, const struct ctl_node *after, bool masters);
+bool ctl_is_cluster(const struct ctl *ctl);
+/* The master of a key's slot; NULL: none serves it. */
+struct ctl_node *ctl_node_of_key(const struct ctl *ctl, const char *key);
+/* Whether the node that was asked last still answers. */
+bool ctl_redis_up(const struct ctl *ctl);
+/* How many partitions the data has, from 1 on. 0: Redis could not be asked, or the contexts differ; the
+ * reason is on stderr. */
+int ctl_partitions(struct ctl *ctl);
+/* After ctl_partitions: where an order lies; -1: its id does not say, it may be anywhere. */
+int ctl_order_partition(struct ctl *ctl, const char *order_id);
 /* A copy that freeReplyObject frees, as hiredis would have made it. */
 redisReply *ctl_reply_copy(const redisReply *reply);
 /* A command of C strings and, last, the bytes of a string reply: names may hold anything. */
@@ -204,7 +230,7 @@ const struct ctl_context *ctl_context_find(const char *name);
 char *ctl_context_names(void);
 /* "order:{0}:events" and the like, into `key`. */
 #define CTL_KEY 256
-void ctl_key(char key[CTL_KEY], const char *context, const char *rest);
+void ctl_key(char key[CTL_KEY], const char *context, int partition, const char *rest);
 /* The halves of a stream id. False: it is not a stream id. */
 bool ctl_stream_id(const char *text, uint64_t *ret_ms, uint64_t *ret_n);
 /* The first half as a time, limited to what RFC 3339 can express; 0: it is not a stream id. */
@@ -217,7 +243,8 @@ int ctl_stream_id_compare(const char *a, const char *b);
  * arena. Absent fields are "" or 0. All events of an entry have its stream id. */
 struct ctl_entry {
 	const char *context, *stream_id;
-	size_t index; /* its position in the entry */
+	int partition; /* of its stream */
+	size_t index;  /* its position in the entry */
 	const char *id, *type, *subject, *seq, *time, *attempt, *traceparent;
 	const char *data;
 	size_t data_length;
@@ -227,9 +254,14 @@ struct ctl_entry {
 };
 /* Reads the events of one element of XRANGE's reply. Returns how many; 0: it is not an entry. An entry that
  * is not an event counts as one. */
-size_t ctl_entry_read(const redisReply *reply, const char *context, struct rt_arena *arena,
-		      struct ctl_entry **ret);
-json_t *ctl_entry_json(const struct ctl_entry *entry);
+size_t ctl_entry_read(const redisReply *reply, const char *context, int partition,
+		      struct rt_arena *arena, struct ctl_entry **ret);
+json_t *ctl_entry_json(const struct ctl *ctl, const struct ctl_entry *entry);
+/* How a stream id is shown, and given to commands: "<partition>/<id>" where there are several. */
+#define CTL_PLACE 64
+void ctl_place(char place[CTL_PLACE], const struct ctl *ctl, int partition, const char *stream_id);
+/* The stream id in such a text. *ret_partition: -1: it does not say. NULL: it is not one. */
+const char *ctl_place_read(const char *place, int *ret_partition);
 /* In a command's parser: --type. A type of another name is an error, which lists the types. Dead
  * letters may have unknown types: with `full_too` any full name is accepted. */
 const char *ctl_parse_type(struct argp_state *state, const char *type, bool full_too);
@@ -253,6 +285,7 @@ struct ctl_entries {
 };
 struct ctl_range {
 	const char *context, *key;
+	int partition;
 	const char *from, *to; /* stream ids, or "-" and "+" */
 	bool newest_first;
 	int64_t count_max;               /* events that pass the filter, at most */
@@ -264,8 +297,8 @@ struct ctl_range {
 bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl_entries *entries,
 		      bool *ret_complete);
 /* At most 1000 entries of a key, of an order (or SKU), or NULL: of all. False: Redis failed. */
-bool ctl_entries_about(struct ctl *ctl, const char *context, const char *key, const char *order,
-		       struct ctl_entries *entries);
+bool ctl_entries_about(struct ctl *ctl, const char *context, int partition, const char *key,
+		       const char *order, struct ctl_entries *entries);
 /* Adds an entry that lives elsewhere. */
 void ctl_entries_add(struct ctl_entries *entries, const struct ctl_entry *entry);
 /* sort.c: by the time of their stream ids; in the same millisecond causes come before their effects. */
@@ -286,14 +319,15 @@ struct ctl_asides {
 	struct ctl_aside *list; /* by reader, the oldest first */
 	size_t count;
 };
-/* At most 1000 per reader; of an order (or SKU), or NULL: of all. False: Redis failed. */
-bool ctl_asides_read(struct ctl *ctl, const char *order, struct ctl_asides *asides);
+/* At most 1000 per reader; of a partition, or -1: of all; of an order (or SKU), or NULL: of all. False: Redis
+ * failed. */
+bool ctl_asides_read(struct ctl *ctl, int partition, const char *order, struct ctl_asides *asides);
 void ctl_asides_done(struct ctl_asides *asides);
-bool ctl_aside_count(struct ctl *ctl, const struct ctl_reader *pair, int64_t *ret);
+bool ctl_aside_count(struct ctl *ctl, const struct ctl_reader *pair, int partition, int64_t *ret);
 /* What it waits for, as a text. Freed by the caller. */
 char *ctl_aside_waits(const struct ctl_aside *aside);
 /* "inventory:{0}:aside:order". */
-void ctl_aside_key(char key[CTL_KEY], const struct ctl_reader *pair);
+void ctl_aside_key(char key[CTL_KEY], const struct ctl_reader *pair, int partition);
 
 /* What XINFO STREAM returns about a stream, copied. */
 struct ctl_stream {
@@ -330,7 +364,8 @@ bool ctl_dead_count(struct ctl *ctl, int64_t *ret);
 
 struct ctl_version {
 	char version[32];
-	bool loaded;     /* its library is in Redis */
+	bool loaded;     /* its library is in Redis, on every master */
+	int nodes;       /* masters that have it */
 	bool own;        /* this tandemctl was built with it */
 	int instances;   /* that run and call it */
 	int64_t seen_ms; /* since the last of them was seen; -1: never */

@@ -1,6 +1,6 @@
 /* dead.c - tandemctl dead list|show|replay|discard: entries that a consumer could not process.
  *
- * The stream <context>:{0}:dead holds each with its own fields and the stream it came from. Replaying
+ * The stream <context>:{p}:dead holds each with its own fields and the stream it came from. Replaying
  * adds the own fields at the end of that stream, under its next id, and deletes the entry from the
  * dead letters: in one script, so that the entry is always in exactly one of the two. Every group of
  * the stream reads it again; consumers recognise a repeat by subject and seq, so replaying an entry
@@ -20,7 +20,7 @@
 
 struct dead {
 	struct ctl_filter filter;
-	const char *ids[IDS_MAX];
+	const char *ids[IDS_MAX]; /* as ctl_place writes them */
 	size_t id_count;
 	int64_t limit;
 	bool all, dry_run, force, yes;
@@ -31,7 +31,7 @@ enum { KEY_REASON = 256, KEY_ALL, KEY_DRY_RUN, KEY_FORCE, KEY_YES };
 static error_t dead_parse(int key, char *arg, struct argp_state *state)
 {
 	struct dead *dead = ctl_options(state);
-	uint64_t ms, n;
+	int partition;
 
 	switch (key) {
 	case ARGP_KEY_INIT:
@@ -68,7 +68,7 @@ static error_t dead_parse(int key, char *arg, struct argp_state *state)
 		dead->yes = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (!ctl_stream_id(arg, &ms, &n))
+		if (ctl_place_read(arg, &partition) == NULL)
 			argp_error(state, "not the id of a dead letter: %s", arg);
 		if (dead->id_count == IDS_MAX)
 			argp_error(state, "more than %d ids", IDS_MAX);
@@ -117,9 +117,10 @@ static error_t show_parse(int key, char *arg, struct argp_state *state)
 
 /* ---- reading ---- */
 
-/* Reads the dead letters of all contexts. False: some could not be read; `entries` has the others. */
-static bool read_range(struct ctl *ctl, const struct dead *dead, const char *from, const char *to,
-		       int64_t limit, struct ctl_entries *entries)
+/* Reads the dead letters of all contexts in a partition. False: some could not be read; `entries` has the
+ * others. */
+static bool read_range(struct ctl *ctl, const struct dead *dead, int partition, const char *from,
+		       const char *to, int64_t limit, struct ctl_entries *entries)
 {
 	bool good = true;
 
@@ -127,6 +128,7 @@ static bool read_range(struct ctl *ctl, const struct dead *dead, const char *fro
 		char key[CTL_KEY];
 		const struct ctl_range range = {
 			.context = ctl_contexts[i].name,
+			.partition = partition,
 			.key = key,
 			.from = from,
 			.to = to,
@@ -135,7 +137,7 @@ static bool read_range(struct ctl *ctl, const struct dead *dead, const char *fro
 			.filter = &dead->filter,
 		};
 
-		ctl_key(key, ctl_contexts[i].name, "dead");
+		ctl_key(key, ctl_contexts[i].name, partition, "dead");
 		if (dead->filter.context != NULL &&
 		    strcmp(dead->filter.context, ctl_contexts[i].name) != 0)
 			continue;
@@ -144,23 +146,38 @@ static bool read_range(struct ctl *ctl, const struct dead *dead, const char *fro
 	return good;
 }
 
+/* Reads the one with this id: of its partition, or of any when the id does not say which. */
+static bool read_id(struct ctl *ctl, const struct dead *dead, const char *place,
+		    struct ctl_entries *entries)
+{
+	int partition;
+	const char *id = ctl_place_read(place, &partition);
+	bool good = true;
+
+	for (int p = 0; p < ctl->partitions; p++)
+		if (partition < 0 || partition == p)
+			good = read_range(ctl, dead, p, id, id, INT64_MAX, entries) && good;
+	return good;
+}
+
 /* Reads those with the given ids, or all that pass the filter. *ret_missing: how many ids do not exist. */
 static bool read_chosen(struct ctl *ctl, const struct dead *dead, struct ctl_entries *entries,
 			size_t *ret_missing)
 {
-	bool good = true;
+	bool good = ctl_partitions(ctl) > 0;
 
 	*ret_missing = 0;
 	if (dead->id_count == 0) {
-		good = read_range(ctl, dead, "-", "+", dead->limit, entries);
+		for (int p = 0; p < ctl->partitions; p++)
+			good = read_range(ctl, dead, p, "-", "+", dead->limit, entries) && good;
 		ctl_entries_sort(entries);
 		if ((int64_t)entries->count > dead->limit)
 			entries->count = (size_t)dead->limit;
 		return good;
 	}
-	for (size_t i = 0; i < dead->id_count; i++) {
+	for (size_t i = 0; i < dead->id_count && ctl->partitions > 0; i++) {
 		size_t before = entries->count;
-		bool read = read_range(ctl, dead, dead->ids[i], dead->ids[i], INT64_MAX, entries);
+		bool read = read_id(ctl, dead, dead->ids[i], entries);
 
 		good = good && read;
 		if (entries->count > before || !read)
@@ -189,12 +206,14 @@ static int list_run(struct ctl *ctl, void *options)
 
 	for (size_t i = 0; i < entries.count; i++) {
 		const struct ctl_entry *entry = &entries.list[i];
+		char place[CTL_PLACE];
 
 		if (ctl->json) {
-			ctl_json_print(ctl_entry_json(entry));
+			ctl_json_print(ctl_entry_json(ctl, entry));
 			continue;
 		}
-		ctl_cell(&table, "%s", entry->stream_id);
+		ctl_place(place, ctl, entry->partition, entry->stream_id);
+		ctl_cell(&table, "%s", place);
 		ctl_cell(&table, "%s", entry->context);
 		ctl_cell(&table, "%s", or_dash(entry->id));
 		ctl_cell(&table, "%s", or_dash(ctl_short_type(entry->type)));
@@ -218,7 +237,7 @@ static int show_run(struct ctl *ctl, void *options)
 	bool good = read_chosen(ctl, dead, &entries, &missing);
 
 	for (size_t i = 0; i < entries.count; i++) {
-		json_t *json = ctl_entry_json(&entries.list[i]);
+		json_t *json = ctl_entry_json(ctl, &entries.list[i]);
 
 		if (ctl->json) {
 			ctl_json_print(json);
@@ -272,13 +291,14 @@ static const char replay_script[] =
 	"redis.call('XDEL', KEYS[1], ARGV[1])\n"
 	"return id\n";
 
-/* Whether an entry may be put back there: into our streams, not into any key that a field names. */
-static bool is_our_stream(const char *stream)
+/* Whether an entry may be put back there: into our streams of its partition, not into any key that a field
+ * names. */
+static bool is_our_stream(const char *stream, int partition)
 {
 	char key[CTL_KEY];
 
 	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-		ctl_key(key, ctl_contexts[i].name, "events");
+		ctl_key(key, ctl_contexts[i].name, partition, "events");
 		if (strcmp(stream, key) == 0)
 			return true;
 	}
@@ -290,7 +310,7 @@ static const char *refusal_reason(const struct dead *dead, const struct ctl_entr
 {
 	int64_t replayed = 0;
 
-	if (!is_our_stream(entry->stream))
+	if (!is_our_stream(entry->stream, entry->partition))
 		return "it does not say which stream it came from";
 	if (entry->replayed[0] != '\0' && !rt_parse_int(entry->replayed, 0, INT64_MAX, &replayed))
 		replayed = REPLAYS_MAX; /* not a number of ours */
@@ -303,15 +323,21 @@ static void print_outcome(const struct ctl *ctl, const struct ctl_entry *entry, 
 			  const char *detail)
 {
 	if (ctl->json) {
-		ctl_json_print(json_pack("{s:s, s:o, s:o, s:s, s:o}", "context", entry->context,
+		json_t *json = json_pack("{s:s, s:o, s:o, s:s, s:o}", "context", entry->context,
 					 "stream_id", ctl_json_text(entry->stream_id), "event_id",
 					 ctl_json_text(entry->id), "outcome", outcome, "detail",
-					 ctl_json_text(detail)));
-	} else {
-		char *line = rt_printf("%s  %s  %s%s%s", entry->stream_id, or_dash(entry->id),
-				       outcome, detail[0] == '\0' ? "" : ": ", detail);
-		char *shown = rt_text_shown(line, strlen(line));
+					 ctl_json_text(detail));
 
+		if (ctl->partitions > 1)
+			json_object_set_new(json, "partition", json_integer(entry->partition));
+		ctl_json_print(json);
+	} else {
+		char place[CTL_PLACE], *line, *shown;
+
+		ctl_place(place, ctl, entry->partition, entry->stream_id);
+		line = rt_printf("%s  %s  %s%s%s", place, or_dash(entry->id), outcome,
+				 detail[0] == '\0' ? "" : ": ", detail);
+		shown = rt_text_shown(line, strlen(line));
 		printf("%s\n", shown);
 		free(shown);
 		free(line);
@@ -334,7 +360,7 @@ static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl
 		print_outcome(ctl, entry, "would be replayed to", entry->stream);
 		return CTL_OK;
 	}
-	ctl_key(key, entry->context, "dead");
+	ctl_key(key, entry->context, entry->partition, "dead");
 	snprintf(now, sizeof(now), "%" PRId64, ctl_now_ms(ctl));
 	reply = ctl_redis_try(ctl, "EVAL", replay_script, "2", key, entry->stream, entry->stream_id,
 			      now);
@@ -367,7 +393,7 @@ static int discard_one(struct ctl *ctl, const struct dead *dead, const struct ct
 		print_outcome(ctl, entry, "would be discarded", "");
 		return CTL_OK;
 	}
-	ctl_key(key, entry->context, "dead");
+	ctl_key(key, entry->context, entry->partition, "dead");
 	reply = ctl_redis(ctl, "XDEL", key, entry->stream_id);
 	if (reply == NULL)
 		return CTL_UNAVAILABLE;

@@ -20,24 +20,34 @@ enum level { OK, WARN, BAD, UNCHECKED, LEVELS };
 struct doctor {
 	struct ctl *ctl;
 	size_t count[LEVELS];
+	bool brief; /* what is right is counted, not shown */
 };
 
 static void RT_PRINTF(5, 6) say(struct doctor *doctor, enum level level, const char *check,
 				const char *fix, const char *format, ...)
 {
 	static const char *const levels[] = { "ok", "warn", "bad", "unchecked" };
+	const struct ctl_node *node = ctl_is_cluster(doctor->ctl) ? doctor->ctl->on : NULL;
 	char detail[512];
 	char *shown_check, *shown_detail;
+	int length = 0;
 	va_list args;
 
+	if (node != NULL && !doctor->ctl->json)
+		length = snprintf(detail, sizeof(detail), "%.200s:%d: ", node->host, node->port);
 	va_start(args, format);
-	vsnprintf(detail, sizeof(detail), format, args);
+	vsnprintf(detail + length, sizeof(detail) - (size_t)length, format, args);
 	va_end(args);
 	doctor->count[level]++;
+	if (level == OK && doctor->brief)
+		return;
 	if (doctor->ctl->json) {
 		json_t *json = json_pack("{s:o, s:s, s:o}", "check", ctl_json_text(check), "result",
 					 levels[level], "detail", ctl_json_text(detail));
 
+		if (node != NULL)
+			json_object_set_new(json, "node",
+					    json_sprintf("%s:%d", node->host, node->port));
 		if (level != OK)
 			json_object_set_new(json, "fix", json_string(fix));
 		ctl_json_print(json);
@@ -73,6 +83,28 @@ static void info_field(const redisReply *info, const char *name, char *value, si
 	}
 }
 
+/* A replica's link to its master. */
+static void check_replica(struct doctor *doctor, const redisReply *info)
+{
+	char link[16];
+
+	info_field(info, "master_link_status", link, sizeof(link));
+	say(doctor, strcmp(link, "up") == 0 ? OK : WARN, "redis role",
+	    "its log says why it cannot follow: the rights of the user replica, or the network",
+	    "replica, its link to the master is %s", link);
+}
+
+/* A master of a cluster, and how many replicas follow it. */
+static void check_master(struct doctor *doctor, const redisReply *info)
+{
+	char replicas[16];
+
+	info_field(info, "connected_slaves", replicas, sizeof(replicas));
+	say(doctor, strcmp(replicas, "0") != 0 ? OK : WARN, "redis role",
+	    "start its replica: without one the partitions here are away while this master is",
+	    "master with %s replicas", replicas);
+}
+
 static bool check_info(struct doctor *doctor)
 {
 	redisReply *info = ctl_redis(doctor->ctl, "INFO");
@@ -86,14 +118,20 @@ static bool check_info(struct doctor *doctor)
 	info_field(info, "aof_last_write_status", written, sizeof(written));
 	info_field(info, "used_memory", used, sizeof(used));
 	info_field(info, "maxmemory", most, sizeof(most));
+	if (ctl_is_cluster(doctor->ctl)) {
+		if (strcmp(role, "master") == 0)
+			check_master(doctor, info);
+		else
+			check_replica(doctor, info);
+	}
 	freeReplyObject(info);
 	(void)rt_parse_int(used, 0, INT64_MAX, &used_bytes);
 	(void)rt_parse_int(most, 0, INT64_MAX, &most_bytes);
-	if (strcmp(role, "master") != 0)
+	if (!ctl_is_cluster(doctor->ctl) && strcmp(role, "master") != 0)
 		say(doctor, BAD, "redis role",
 		    "point the services at the master, or REPLICAOF NO ONE",
 		    "%s: it accepts no writes", role);
-	else
+	else if (!ctl_is_cluster(doctor->ctl))
 		say(doctor, OK, "redis role", "", "master");
 	say(doctor, strtol(version, NULL, 10) >= 7 ? OK : BAD, "redis version",
 	    "Tandem's functions need Redis 7", "%s", version);
@@ -258,20 +296,26 @@ static void check_own_rights(struct rights *rights, const char *user)
 {
 	char key[CTL_KEY];
 
-	ctl_key(key, user, "x");
+	ctl_key(key, user, 0, "x");
 	check_right(rights, true, COMMAND(user, "HSET", key, "a", "1"),
 		    "%s cannot write its own keys", user);
 	check_right(rights, false, COMMAND(user, "FLUSHALL"), "%s can delete everything", user);
 	check_right(rights, false, COMMAND(user, "EVAL", "return 1", "0"),
 		    "%s can run scripts of any kind", user);
+	if (!ctl_is_cluster(rights->doctor->ctl))
+		return;
+	check_right(rights, true, COMMAND(user, "CLUSTER", "SLOTS"),
+		    "%s cannot ask where the keys are", user);
+	check_right(rights, false, COMMAND(user, "ASKING"),
+		    "%s can write into a slot that is being migrated", user);
 }
 
 static void check_foreign_rights(struct rights *rights, const char *user, const char *other)
 {
 	char key[CTL_KEY], events[CTL_KEY];
 
-	ctl_key(key, other, "x");
-	ctl_key(events, other, "events");
+	ctl_key(key, other, 0, "x");
+	ctl_key(events, other, 0, "events");
 	check_right(rights, false, COMMAND(user, "HSET", key, "a", "1"), "%s can write %s's keys",
 		    user, other);
 	check_right(rights, false, COMMAND(user, "DEL", key), "%s can delete %s's keys", user,
@@ -295,11 +339,11 @@ static bool check_users(struct doctor *doctor)
 	for (size_t i = 0; i < CTL_READERS; i++) {
 		const struct ctl_reader *pair = &ctl_readers[i];
 
-		ctl_key(key, pair->of, "events");
+		ctl_key(key, pair->of, 0, "events");
 		check_right(&rights, true, COMMAND(pair->reader, "XACK", key, pair->reader, "1-1"),
 			    "%s cannot acknowledge %s's events", pair->reader, pair->of);
 	}
-	ctl_key(key, ctl_contexts[0].name, "x");
+	ctl_key(key, ctl_contexts[0].name, 0, "x");
 	check_right(&rights, false, COMMAND("default", "SET", key, "1"),
 		    "the user default can write");
 	if (rights.lost)
@@ -321,12 +365,17 @@ static void check_version(struct doctor *doctor, const char *context,
 	if (version->instances > 0 && !version->loaded)
 		say(doctor, BAD, check,
 		    "tandemctl functions load, of the build that the instances run",
-		    "%s_%s is not loaded, and %d instances call it", context, version->version,
-		    version->instances);
+		    "%s_%s is not loaded%s, and %d instances call it", context, version->version,
+		    version->nodes > 0 ? " on every master" : "", version->instances);
 	else if (version->instances > 0)
 		say(doctor, OK, check, "", "%s_%s, called by %d instances%s", context,
 		    version->version, version->instances,
 		    version->own ? "" : " of another build than this tandemctl");
+	else if (version->nodes > 0 && !version->loaded)
+		say(doctor, version->own ? BAD : WARN, check,
+		    "tandemctl functions load puts them on every master",
+		    "%s_%s is loaded on %d of the masters only", context, version->version,
+		    version->nodes);
 	else if (version->loaded && !version->own)
 		say(doctor, WARN, check, "tandemctl functions prune removes it",
 		    "%s_%s is loaded, and no instance calls it", context, version->version);
@@ -345,7 +394,7 @@ static bool check_functions(struct doctor *doctor, const char *context)
 		return false;
 	for (size_t i = 0; i < versions.count; i++) {
 		check_version(doctor, context, &versions.list[i]);
-		any = any || versions.list[i].loaded || versions.list[i].instances > 0;
+		any = any || versions.list[i].nodes > 0 || versions.list[i].instances > 0;
 	}
 	if (!any) {
 		char check[64];
@@ -441,7 +490,7 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 		say(doctor, is_limited(key) && held >= length_max(key) ? BAD : WARN, check,
 		    "let it read and acknowledge; or remove it: XGROUP DESTROY; or SADD its "
 		    "name "
-		    "to <context>:{0}:excluded_groups, then it may miss events",
+		    "to <context>:{p}:excluded_groups, then it may miss events",
 		    is_limited(key) ? "of %s: it has not acknowledged %" PRId64
 				      " events; at %" PRId64 " no order is accepted"
 				    : "of %s: it has not acknowledged %" PRId64
@@ -451,7 +500,7 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 	else if (!expected)
 		say(doctor, seen >= 0 && seen <= STALE_MS ? OK : WARN, check,
 		    "a stale group prevents trimming: XGROUP DESTROY it, or SADD its name to "
-		    "<context>:{0}:excluded_groups",
+		    "<context>:{p}:excluded_groups",
 		    "of %s, not one of Tandem's; last consumer seen %s ago, lag %" PRId64, key, age,
 		    lag);
 	else if (seen < 0 || seen > CTL_ABSENT_MS)
@@ -474,14 +523,14 @@ static bool has_group(const redisReply *groups, const char *name)
 	return false;
 }
 
-static bool check_stream(struct doctor *doctor, const char *context)
+static bool check_stream(struct doctor *doctor, const char *context, int partition)
 {
 	struct ctl_stream stream;
 	char key[CTL_KEY];
 	redisReply *groups;
 	bool good = true;
 
-	ctl_key(key, context, "events");
+	ctl_key(key, context, partition, "events");
 	if (!ctl_stream_read(doctor->ctl, key, &stream))
 		return false;
 	if (!stream.exists) {
@@ -512,13 +561,13 @@ static bool check_stream(struct doctor *doctor, const char *context)
 }
 
 /* Warns of events that a reader has set aside for long. */
-static bool check_aside(struct doctor *doctor, const struct ctl_reader *pair)
+static bool check_aside(struct doctor *doctor, const struct ctl_reader *pair, int partition)
 {
 	struct ctl_stream stream;
 	char key[CTL_KEY], age[CTL_AGE];
 	int64_t oldest_ms;
 
-	ctl_aside_key(key, pair);
+	ctl_aside_key(key, pair, partition);
 	if (!ctl_stream_read(doctor->ctl, key, &stream))
 		return false;
 	if (stream.length == 0) {
@@ -625,16 +674,14 @@ static void check_services(struct doctor *doctor)
 	rt_rpc_shutdown();
 }
 
-/* ---- the command ---- */
-
 /* Whether Redis still answers: then a check that failed does not stop the others. */
 static bool redis_is_up(struct doctor *doctor, bool done, const char *check)
 {
-	if (!done && rt_redis_up(doctor->ctl->redis))
+	if (!done && ctl_redis_up(doctor->ctl))
 		say(doctor, BAD, check,
 		    "stderr says what Redis answered: the key holds something else",
 		    "cannot be read");
-	return rt_redis_up(doctor->ctl->redis);
+	return ctl_redis_up(doctor->ctl);
 }
 
 /* True when the check was made; or when the right to make it is missing, which is reported. */
@@ -651,29 +698,128 @@ static bool was_checked(struct doctor *doctor, bool good, const char *check)
 	return good;
 }
 
-static bool check_contexts(struct doctor *doctor)
+static bool check_partition(struct doctor *doctor, int partition)
 {
 	char check[64];
 
 	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-		snprintf(check, sizeof(check), "functions of %s", ctl_contexts[i].name);
-		if (!was_checked(doctor, check_functions(doctor, ctl_contexts[i].name), check))
-			return false;
-	}
-	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-		bool good = check_stream(doctor, ctl_contexts[i].name);
+		bool good = check_stream(doctor, ctl_contexts[i].name, partition);
 
 		snprintf(check, sizeof(check), "%s's events", ctl_contexts[i].name);
 		if (!redis_is_up(doctor, was_checked(doctor, good, "groups"), check))
 			return false;
 	}
 	for (size_t i = 0; i < CTL_READERS; i++) {
-		bool good = check_aside(doctor, &ctl_readers[i]);
+		bool good = check_aside(doctor, &ctl_readers[i], partition);
 
 		if (!redis_is_up(doctor, was_checked(doctor, good, "set aside"), "set aside"))
 			return false;
 	}
 	return true;
+}
+
+static bool check_contexts(struct doctor *doctor)
+{
+	char check[64];
+	bool good = true;
+
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		snprintf(check, sizeof(check), "functions of %s", ctl_contexts[i].name);
+		if (!was_checked(doctor, check_functions(doctor, ctl_contexts[i].name), check))
+			return false;
+	}
+	doctor->brief = doctor->ctl->partitions > 1 && !doctor->ctl->json;
+	for (int p = 0; p < doctor->ctl->partitions && good; p++)
+		good = check_partition(doctor, p);
+	if (doctor->brief) {
+		doctor->brief = false;
+		say(doctor, OK, "partitions", "",
+		    "%d; what is right about their streams and groups is not shown",
+		    doctor->ctl->partitions);
+	}
+	return good;
+}
+
+/* ---- the cluster ---- */
+
+/* How the partitions are spread over the masters, and whether each is served. */
+static void check_spread(struct doctor *doctor)
+{
+	struct ctl *ctl = doctor->ctl;
+	int least = ctl->partitions, most = 0, unserved = 0, masters = 0;
+	char key[CTL_KEY];
+
+	for (struct ctl_node *node = NULL; (node = ctl_node_next(ctl, node, true)) != NULL;) {
+		int count = 0;
+
+		for (int p = 0; p < ctl->partitions; p++) {
+			ctl_key(key, ctl_contexts[0].name, p, "events");
+			count += ctl_node_of_key(ctl, key) == node;
+		}
+		least = RT_MIN(least, count);
+		most = RT_MAX(most, count);
+		masters++;
+	}
+	for (int p = 0; p < ctl->partitions; p++) {
+		ctl_key(key, ctl_contexts[0].name, p, "events");
+		unserved += ctl_node_of_key(ctl, key) == NULL;
+	}
+	if (unserved > 0)
+		say(doctor, BAD, "slots", "start the master that had them, or its replica",
+		    "%d of %d partitions are served by no master", unserved, ctl->partitions);
+	else
+		say(doctor, most - least <= 1 ? OK : WARN, "slots",
+		    "the load is uneven: assign slots by partition (docs/operating.md)",
+		    "%d partitions on %d masters, %d to %d on each", ctl->partitions, masters,
+		    least, most);
+}
+
+static bool check_state(struct doctor *doctor)
+{
+	redisReply *info = ctl_redis(doctor->ctl, "CLUSTER", "INFO");
+	char state[16];
+
+	if (info == NULL)
+		return false;
+	info_field(info, "cluster_state", state, sizeof(state));
+	freeReplyObject(info);
+	say(doctor, strcmp(state, "ok") == 0 ? OK : BAD, "cluster",
+	    "it sees no majority of the masters: start those that are down", "state %s", state);
+	return true;
+}
+
+/* ---- the command ---- */
+
+static bool check_node(struct doctor *doctor)
+{
+	return was_checked(doctor, check_info(doctor), "redis") &&
+	       (!ctl_is_cluster(doctor->ctl) ||
+		was_checked(doctor, check_state(doctor), "cluster")) &&
+	       was_checked(doctor, check_settings(doctor), "redis settings") &&
+	       was_checked(doctor, check_clock(doctor), "clock") &&
+	       was_checked(doctor, check_users(doctor), "users");
+}
+
+static bool check_nodes(struct doctor *doctor)
+{
+	struct ctl *ctl = doctor->ctl;
+	bool good = false;
+
+	for (struct ctl_node *node = NULL; (node = ctl_node_next(ctl, node, false)) != NULL;) {
+		ctl->on = node;
+		good = check_node(doctor);
+		/* One node of a cluster may be down. */
+		if (!good && ctl_is_cluster(ctl) && !ctl_redis_up(ctl)) {
+			say(doctor, BAD, "redis", "start it", "does not answer");
+			good = true;
+		}
+		ctl->on = NULL;
+		if (!good)
+			return false;
+	}
+	if (good && ctl_is_cluster(ctl))
+		check_spread(doctor);
+	return good;
 }
 
 static int doctor_run(struct ctl *ctl, void *options)
@@ -682,10 +828,7 @@ static int doctor_run(struct ctl *ctl, void *options)
 
 	(void)options;
 	ctl->deny_quietly = true;
-	if (!was_checked(&doctor, check_info(&doctor), "redis") ||
-	    !was_checked(&doctor, check_settings(&doctor), "redis settings") ||
-	    !was_checked(&doctor, check_clock(&doctor), "clock") ||
-	    !was_checked(&doctor, check_users(&doctor), "users") || !check_contexts(&doctor) ||
+	if (ctl_partitions(ctl) == 0 || !check_nodes(&doctor) || !check_contexts(&doctor) ||
 	    !redis_is_up(&doctor, was_checked(&doctor, check_dead(&doctor), "dead letters"),
 			 "dead letters"))
 		return CTL_UNAVAILABLE;

@@ -8,9 +8,9 @@
 
 #define PAGE "500"
 
-void ctl_key(char key[CTL_KEY], const char *context, const char *rest)
+void ctl_key(char key[CTL_KEY], const char *context, int partition, const char *rest)
 {
-	snprintf(key, CTL_KEY, "%s:{0}:%s", context, rest);
+	snprintf(key, CTL_KEY, "%s:{%d}:%s", context, partition, rest);
 }
 
 static bool read_half(const char *text, char end, uint64_t *ret, const char **ret_rest)
@@ -68,8 +68,31 @@ int ctl_stream_id_compare(const char *a, const char *b)
 	return a_n == b_n ? 0 : a_n < b_n ? -1 : 1;
 }
 
+void ctl_place(char place[CTL_PLACE], const struct ctl *ctl, int partition, const char *stream_id)
+{
+	if (ctl->partitions > 1)
+		snprintf(place, CTL_PLACE, "%d/%s", partition, stream_id);
+	else
+		snprintf(place, CTL_PLACE, "%s", stream_id);
+}
+
+const char *ctl_place_read(const char *place, int *ret_partition)
+{
+	const char *id = place;
+	uint64_t partition, ms, n;
+
+	*ret_partition = -1;
+	if (strchr(place, '/') != NULL) {
+		if (!read_half(place, '/', &partition, &id) || partition >= RT_PARTITIONS_MAX)
+			return NULL;
+		*ret_partition = (int)partition;
+	}
+	return ctl_stream_id(id, &ms, &n) ? id : NULL;
+}
+
 /* Reads an entry whose event has a field for each part. False: it is not an entry. */
-static bool read_single(const redisReply *reply, const char *context, struct ctl_entry *entry)
+static bool read_single(const redisReply *reply, const char *context, int partition,
+			struct ctl_entry *entry)
 {
 	const redisReply *fields, *data;
 	const char *stream_id;
@@ -85,9 +108,11 @@ static bool read_single(const redisReply *reply, const char *context, struct ctl
 		if (fields->element[i]->type != REDIS_REPLY_STRING)
 			return false;
 	}
-	*entry = (struct ctl_entry){
-		.context = context, .stream_id = stream_id, .data = "", .fields = fields
-	};
+	*entry = (struct ctl_entry){ .context = context,
+				     .partition = partition,
+				     .stream_id = stream_id,
+				     .data = "",
+				     .fields = fields };
 	/* A name may come twice: the producer's field comes before the dead letter's. */
 	entry->id = ctl_text(ctl_named(fields, "id"), "");
 	entry->type = ctl_text(ctl_named(fields, "type"), "");
@@ -168,15 +193,15 @@ static redisReply *single_reply(struct rt_arena *arena, redisReply *stream_id,
 	return entry;
 }
 
-size_t ctl_entry_read(const redisReply *reply, const char *context, struct rt_arena *arena,
-		      struct ctl_entry **ret)
+size_t ctl_entry_read(const redisReply *reply, const char *context, int partition,
+		      struct rt_arena *arena, struct ctl_entry **ret)
 {
 	struct ctl_entry whole;
 	struct rt_entry_event *events;
 	size_t count;
 
 	*ret = NULL;
-	if (!read_single(reply, context, &whole))
+	if (!read_single(reply, context, partition, &whole))
 		return 0;
 	if (whole.type[0] != '\0' || whole.subject[0] != '\0' ||
 	    rt_entry_read_reply(whole.fields, &events, &count) != NULL) {
@@ -187,7 +212,7 @@ size_t ctl_entry_read(const redisReply *reply, const char *context, struct rt_ar
 	*ret = rt_arena_take(arena, count * sizeof(**ret));
 	for (size_t i = 0; i < count; i++) {
 		(void)read_single(single_reply(arena, reply->element[0], &events[i]), context,
-				  &(*ret)[i]);
+				  partition, &(*ret)[i]);
 		(*ret)[i].index = i;
 	}
 	free(events);
@@ -217,7 +242,7 @@ static const char *field_name(const char *name)
 					      : name;
 }
 
-json_t *ctl_entry_json(const struct ctl_entry *entry)
+json_t *ctl_entry_json(const struct ctl *ctl, const struct ctl_entry *entry)
 {
 	json_t *json = json_object();
 	const char *why = NULL;
@@ -241,6 +266,8 @@ json_t *ctl_entry_json(const struct ctl_entry *entry)
 	/* Set last, so that no field of the entry can replace them. */
 	json_object_set_new(json, "context", json_string(entry->context));
 	json_object_set_new(json, "stream_id", json_string(entry->stream_id));
+	if (ctl->partitions > 1)
+		json_object_set_new(json, "partition", json_integer(entry->partition));
 	return json;
 }
 
@@ -296,8 +323,8 @@ static void add_page(struct ctl_entries *entries, const struct ctl_range *range,
 
 	for (size_t i = 0; i < page->elements && *matched < range->count_max; i++) {
 		struct ctl_entry *events;
-		size_t count =
-			ctl_entry_read(page->element[i], range->context, &kept.arena, &events);
+		size_t count = ctl_entry_read(page->element[i], range->context, range->partition,
+					      &kept.arena, &events);
 
 		for (size_t j = 0; j < count && *matched < range->count_max; j++) {
 			/* The last event of an entry is the newest. */
@@ -354,12 +381,13 @@ bool ctl_entries_read(struct ctl *ctl, const struct ctl_range *range, struct ctl
 	return true;
 }
 
-bool ctl_entries_about(struct ctl *ctl, const char *context, const char *key, const char *order,
-		       struct ctl_entries *entries)
+bool ctl_entries_about(struct ctl *ctl, const char *context, int partition, const char *key,
+		       const char *order, struct ctl_entries *entries)
 {
 	const struct ctl_filter filter = { .order = order };
 	const struct ctl_range range = {
 		.context = context,
+		.partition = partition,
 		.key = key,
 		.from = "-",
 		.to = "+",
@@ -429,7 +457,7 @@ int64_t ctl_stream_events_from(struct ctl *ctl, const char *key, const struct ct
 	if (reply == NULL)
 		return -1;
 	if (reply->elements == 1) {
-		count = (int64_t)ctl_entry_read(reply->element[0], "", &arena, &events);
+		count = (int64_t)ctl_entry_read(reply->element[0], "", 0, &arena, &events);
 		if (count > 0 && ctl_stream_id(events[0].stream_id, &ms, &first_n) &&
 		    ctl_stream_id(stream->last, &ms, &last_n) && last_n >= first_n)
 			count += (int64_t)(last_n - first_n);
@@ -464,7 +492,7 @@ int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream
 	for (size_t i = 0; i < rest->elements; i++) {
 		struct ctl_entry *events;
 
-		count += (int64_t)ctl_entry_read(rest->element[i], "", &arena, &events);
+		count += (int64_t)ctl_entry_read(rest->element[i], "", 0, &arena, &events);
 	}
 	rt_arena_done(&arena);
 	freeReplyObject(rest);
@@ -501,17 +529,18 @@ bool ctl_readers_read(struct ctl *ctl, const char *key, const char *group, size_
 bool ctl_dead_count(struct ctl *ctl, int64_t *ret)
 {
 	*ret = 0;
-	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-		char key[CTL_KEY];
-		redisReply *length;
+	for (int p = 0; p < ctl->partitions; p++)
+		for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+			char key[CTL_KEY];
+			redisReply *length;
 
-		ctl_key(key, ctl_contexts[i].name, "dead");
-		length = ctl_redis(ctl, "XLEN", key);
-		if (length == NULL)
-			return false;
-		*ret += ctl_number(length);
-		freeReplyObject(length);
-	}
+			ctl_key(key, ctl_contexts[i].name, p, "dead");
+			length = ctl_redis(ctl, "XLEN", key);
+			if (length == NULL)
+				return false;
+			*ret += ctl_number(length);
+			freeReplyObject(length);
+		}
 	return true;
 }
 

@@ -1,13 +1,15 @@
 /* events.c - tandemctl events tail|show|lag: the events of both streams, decoded. */
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/base.h"
 #include "commands.h"
 
-#define SCAN_MAX      200000 /* entries read for those that pass the filter */
-#define FOLLOW_MS     2000   /* how long a read waits for new entries */
-#define FOLLOW_MARGIN 5000
+#define SCAN_MAX        200000 /* entries read for those that pass the filter */
+#define FOLLOW_MS       2000   /* how long a read waits for new entries */
+#define FOLLOW_MARGIN   5000
+#define FOLLOW_PAUSE_MS 100
 
 struct events {
 	struct ctl_filter filter;
@@ -72,15 +74,17 @@ static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
 {
 	struct rt_buf line = { 0 };
 	const char *why = "";
+	char place[CTL_PLACE];
 	json_t *data;
 	char *printable;
 
 	if (ctl->json) {
-		ctl_json_print(ctl_entry_json(entry));
+		ctl_json_print(ctl_entry_json(ctl, entry));
 		return;
 	}
+	ctl_place(place, ctl, entry->partition, entry->stream_id);
 	rt_buf_printf(&line, TAIL_COLUMNS, entry->time[0] == '\0' ? "-" : entry->time,
-		      entry->context, entry->stream_id, ctl_short_type(entry->type), entry->id);
+		      entry->context, place, ctl_short_type(entry->type), entry->id);
 	if (entry->attempt[0] != '\0')
 		rt_buf_printf(&line, " (attempt %s)", entry->attempt);
 	rt_buf_printf(&line, "  ");
@@ -99,41 +103,57 @@ static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
 	rt_buf_done(&line);
 }
 
+/* How far each stream was read: an id for each partition and context. */
+typedef char position[48];
+
+static position *position_of(position *positions, int partition, size_t context)
+{
+	return &positions[(size_t)partition * CTL_CONTEXTS + context];
+}
+
+/* Adds the newest entries of a stream. `last`: gets its end. */
+static bool add_newest(struct ctl *ctl, const struct events *events, int partition,
+		       const char *context, position *last, struct ctl_entries *entries)
+{
+	struct ctl_stream stream;
+	char key[CTL_KEY], from[48] = "-";
+	const struct ctl_range range = {
+		.context = context,
+		.partition = partition,
+		.key = key,
+		.from = from,
+		.to = stream.last,
+		.newest_first = true,
+		.count_max = events->since_ms > 0 ? INT64_MAX : events->count,
+		.scan_max = SCAN_MAX,
+		.filter = &events->filter,
+	};
+	bool good;
+
+	ctl_key(key, context, partition, "events");
+	good = ctl_stream_read(ctl, key, &stream);
+	snprintf(*last, sizeof(*last), "%s", stream.last);
+	if (events->since_ms > 0)
+		snprintf(from, sizeof(from), "%" PRId64,
+			 RT_MAX(0, ctl_now_ms(ctl) - events->since_ms));
+	if (good && stream.length > 0 && range.count_max > 0)
+		good = ctl_entries_read(ctl, &range, entries, NULL);
+	return good;
+}
+
 /* Prints the newest entries of all streams, the oldest of them first. `last`: the end of each stream. */
-static bool print_newest(struct ctl *ctl, const struct events *events, char last[CTL_CONTEXTS][48])
+static bool print_newest(struct ctl *ctl, const struct events *events, position *last)
 {
 	struct ctl_entries entries = { 0 };
-	char from[48] = "-";
 	size_t skip = 0;
 	bool good = true;
 
-	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-		struct ctl_stream stream;
-		bool readable;
-		char key[CTL_KEY];
-		struct ctl_range range = {
-			.context = ctl_contexts[i].name,
-			.key = key,
-			.from = from,
-			.to = stream.last,
-			.newest_first = true,
-			.count_max = events->since_ms > 0 ? INT64_MAX : events->count,
-			.scan_max = SCAN_MAX,
-			.filter = &events->filter,
-		};
-
-		ctl_key(key, ctl_contexts[i].name, "events");
-		if (!wanted(events, ctl_contexts[i].name))
-			continue;
-		readable = ctl_stream_read(ctl, key, &stream);
-		snprintf(last[i], 48, "%s", stream.last);
-		if (events->since_ms > 0)
-			snprintf(from, sizeof(from), "%" PRId64,
-				 RT_MAX(0, ctl_now_ms(ctl) - events->since_ms));
-		if (readable && stream.length > 0 && range.count_max > 0)
-			readable = ctl_entries_read(ctl, &range, &entries, NULL);
-		good = good && readable;
-	}
+	for (int p = 0; p < ctl->partitions; p++)
+		for (size_t i = 0; i < CTL_CONTEXTS; i++)
+			if (wanted(events, ctl_contexts[i].name))
+				good = add_newest(ctl, events, p, ctl_contexts[i].name,
+						  position_of(last, p, i), &entries) &&
+				       good;
 	ctl_entries_sort(&entries);
 	if (events->since_ms == 0 && entries.count > (size_t)events->count)
 		skip = entries.count - (size_t)events->count;
@@ -155,16 +175,19 @@ static bool is_key_of(const char *key, const char *context)
 	return strncmp(key, context, length) == 0 && key[length] == ':';
 }
 
-/* Prints one reply of XREAD: an array of streams, each with its entries. */
-static void print_read(const struct ctl *ctl, const struct events *events, const redisReply *reply,
-		       char last[CTL_CONTEXTS][48])
-{
-	struct ctl_entries entries = { 0 };
-	struct rt_arena arena = { 0 };
+/* What one round of reading has found. */
+struct round {
+	struct ctl_entries entries;
+	struct rt_arena arena;
+	redisReply **replies; /* what the entries point into */
+	size_t reply_count;
+};
 
-	if (reply->type != REDIS_REPLY_ARRAY)
-		return;
-	for (size_t s = 0; s < reply->elements; s++) {
+/* Adds what is in a reply of XREAD: an array of streams, each with its entries. */
+static void add_read(struct round *round, const struct events *events, int partition,
+		     const redisReply *reply, position *last)
+{
+	for (size_t s = 0; reply->type == REDIS_REPLY_ARRAY && s < reply->elements; s++) {
 		const redisReply *stream = reply->element[s];
 		const redisReply *list;
 		const char *key;
@@ -179,68 +202,99 @@ static void print_read(const struct ctl *ctl, const struct events *events, const
 		for (size_t i = 0; i < list->elements; i++) {
 			struct ctl_entry *entry;
 			size_t count = ctl_entry_read(list->element[i], ctl_contexts[which].name,
-						      &arena, &entry);
+						      partition, &round->arena, &entry);
 
 			if (count > 0)
-				snprintf(last[which], 48, "%s", entry->stream_id);
+				snprintf(*position_of(last, partition, which), sizeof(*last), "%s",
+					 entry->stream_id);
 			for (; count > 0; count--, entry++)
 				if (ctl_filter_passes(&events->filter, entry))
-					ctl_entries_add(&entries, entry);
+					ctl_entries_add(&round->entries, entry);
 		}
 	}
-	ctl_entries_sort(&entries);
-	for (size_t i = 0; i < entries.count; i++)
-		print_line(ctl, &entries.list[i]);
-	ctl_entries_done(&entries);
-	rt_arena_done(&arena);
 }
 
-static int follow(struct ctl *ctl, const struct events *events, char last[CTL_CONTEXTS][48])
+/* Reads the streams of a partition on from `last`. False: Redis could not be asked. */
+static bool read_on(struct ctl *ctl, const struct events *events, int partition, int64_t block_ms,
+		    struct round *round, position *last)
 {
 	struct rt_args args = { 0 };
-	redisReply *reply = NULL;
+	redisReply *reply;
 
-	do {
-		freeReplyObject(reply);
-		rt_args_str(&args, "XREAD");
-		rt_args_str(&args, "COUNT");
-		rt_args_int(&args, 500);
+	rt_args_str(&args, "XREAD");
+	rt_args_str(&args, "COUNT");
+	rt_args_int(&args, 500);
+	if (block_ms > 0) {
 		rt_args_str(&args, "BLOCK");
-		rt_args_int(&args, FOLLOW_MS);
-		rt_args_str(&args, "STREAMS");
-		for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-			char key[CTL_KEY];
+		rt_args_int(&args, block_ms);
+	}
+	rt_args_str(&args, "STREAMS");
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		char key[CTL_KEY];
 
-			ctl_key(key, ctl_contexts[i].name, "events");
-			if (wanted(events, ctl_contexts[i].name))
-				rt_args_copy(&args, key, strlen(key));
-		}
-		for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-			if (wanted(events, ctl_contexts[i].name))
-				rt_args_copy(&args, last[i], strlen(last[i]));
-		}
-		reply = ctl_redis_args(ctl, &args, FOLLOW_MS + FOLLOW_MARGIN, false);
-		if (reply != NULL)
-			print_read(ctl, events, reply, last);
-	} while (reply != NULL && fflush(stdout) == 0 && !ferror(stdout));
+		ctl_key(key, ctl_contexts[i].name, partition, "events");
+		if (wanted(events, ctl_contexts[i].name))
+			rt_args_copy(&args, key, strlen(key));
+	}
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		const char *id = *position_of(last, partition, i);
+
+		if (wanted(events, ctl_contexts[i].name))
+			rt_args_copy(&args, id, strlen(id));
+	}
+	reply = ctl_redis_args(ctl, &args, block_ms + FOLLOW_MARGIN, false);
 	rt_args_done(&args);
 	if (reply == NULL)
-		return CTL_UNAVAILABLE;
-	freeReplyObject(reply);
-	return CTL_OK;
+		return false;
+	round->replies[round->reply_count++] = reply;
+	add_read(round, events, partition, reply, last);
+	return true;
+}
+
+/* Prints what comes, until it fails. One partition can be waited for; of several, each is asked in turn. */
+static int follow(struct ctl *ctl, const struct events *events, position *last)
+{
+	const struct timespec pause = { 0, FOLLOW_PAUSE_MS * 1000000 };
+	bool good = true;
+
+	while (good && fflush(stdout) == 0 && !ferror(stdout)) {
+		struct round round = { 0 };
+
+		round.replies = rt_alloc((size_t)ctl->partitions * sizeof(redisReply *));
+		for (int p = 0; good && p < ctl->partitions; p++)
+			good = read_on(ctl, events, p, ctl->partitions == 1 ? FOLLOW_MS : 0, &round,
+				       last);
+		ctl_entries_sort(&round.entries);
+		for (size_t i = 0; i < round.entries.count; i++)
+			print_line(ctl, &round.entries.list[i]);
+		if (ctl->partitions > 1 && round.entries.count == 0)
+			(void)nanosleep(&pause, NULL);
+		ctl_entries_done(&round.entries);
+		rt_arena_done(&round.arena);
+		while (round.reply_count > 0)
+			freeReplyObject(round.replies[--round.reply_count]);
+		free(round.replies);
+	}
+	return good ? CTL_OK : CTL_UNAVAILABLE;
 }
 
 static int tail_run(struct ctl *ctl, void *options)
 {
 	const struct events *events = options;
-	char last[CTL_CONTEXTS][48];
+	size_t streams = (size_t)ctl_partitions(ctl) * CTL_CONTEXTS;
+	position *last;
+	int code;
 
-	for (size_t i = 0; i < CTL_CONTEXTS; i++)
-		snprintf(last[i], sizeof(last[i]), "0-0");
-
-	if (!print_newest(ctl, events, last))
+	if (streams == 0)
 		return CTL_UNAVAILABLE;
-	return events->follow ? follow(ctl, events, last) : CTL_OK;
+	last = rt_alloc(streams * sizeof(*last));
+	for (size_t i = 0; i < streams; i++)
+		snprintf(last[i], sizeof(last[i]), "0-0");
+	code = print_newest(ctl, events, last) ? CTL_OK : CTL_UNAVAILABLE;
+	if (code == CTL_OK && events->follow)
+		code = follow(ctl, events, last);
+	free(last);
+	return code;
 }
 
 static const struct argp_option tail_options[] = {
@@ -289,48 +343,62 @@ static error_t show_parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static int show_run(struct ctl *ctl, void *options)
+/* Adds the events of all contexts in a partition that are asked for. */
+static bool find_in(struct ctl *ctl, const struct events *events, int partition,
+		    const char *stream_id, struct ctl_entries *entries)
 {
-	struct events *events = options;
-	struct ctl_entries entries = { 0 };
-	uint64_t ms, n;
-	bool by_stream_id = ctl_stream_id(events->id, &ms, &n);
-	char *subject = NULL, *slash;
-	size_t shown = 0;
 	bool good = true;
 
-	if (!by_stream_id) {
-		/* "<subject>/<seq>": is searched among the events of the subject. */
-		subject = rt_strdup(events->id);
-		slash = strrchr(subject, '/');
-		if (slash != NULL)
-			*slash = '\0';
-		events->filter.order = subject;
-	}
 	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		char key[CTL_KEY];
 		const struct ctl_range range = {
 			.context = ctl_contexts[i].name,
+			.partition = partition,
 			.key = key,
-			.from = by_stream_id ? events->id : "-",
-			.to = by_stream_id ? events->id : "+",
+			.from = stream_id != NULL ? stream_id : "-",
+			.to = stream_id != NULL ? stream_id : "+",
 			.newest_first = true,
 			.count_max = INT64_MAX,
 			.scan_max = SCAN_MAX,
 			.filter = &events->filter,
 		};
 
-		ctl_key(key, ctl_contexts[i].name, "events");
+		ctl_key(key, ctl_contexts[i].name, partition, "events");
 		if (wanted(events, ctl_contexts[i].name))
-			good = ctl_entries_read(ctl, &range, &entries, NULL) && good;
+			good = ctl_entries_read(ctl, &range, entries, NULL) && good;
 	}
+	return good;
+}
+
+static int show_run(struct ctl *ctl, void *options)
+{
+	struct events *events = options;
+	struct ctl_entries entries = { 0 };
+	int partition = -1;
+	const char *stream_id = ctl_place_read(events->id, &partition);
+	char *subject = NULL, *slash;
+	size_t shown = 0;
+	bool good = ctl_partitions(ctl) > 0;
+
+	if (stream_id == NULL) {
+		/* "<subject>/<seq>": is searched among the events of the subject. */
+		partition = -1;
+		subject = rt_strdup(events->id);
+		slash = strrchr(subject, '/');
+		if (slash != NULL)
+			*slash = '\0';
+		events->filter.order = subject;
+	}
+	for (int p = 0; p < ctl->partitions; p++)
+		if (partition < 0 || partition == p)
+			good = find_in(ctl, events, p, stream_id, &entries) && good;
 	ctl_entries_sort(&entries);
 	for (size_t i = 0; i < entries.count; i++) {
 		json_t *json;
 
-		if (!by_stream_id && strcmp(entries.list[i].id, events->id) != 0)
+		if (stream_id == NULL && strcmp(entries.list[i].id, events->id) != 0)
 			continue;
-		json = ctl_entry_json(&entries.list[i]);
+		json = ctl_entry_json(ctl, &entries.list[i]);
 		if (ctl->json) {
 			ctl_json_print(json);
 		} else {
@@ -377,17 +445,18 @@ struct lag {
 };
 
 /* The number of events that the group has set aside; 0 for a group that is not ours. */
-static bool read_aside(struct ctl *ctl, const char *context, const char *group, int64_t *ret)
+static bool read_aside(struct ctl *ctl, const char *context, int partition, const char *group,
+		       int64_t *ret)
 {
 	*ret = 0;
 	for (size_t i = 0; i < CTL_READERS; i++)
 		if (strcmp(ctl_readers[i].of, context) == 0 &&
 		    strcmp(ctl_readers[i].reader, group) == 0)
-			return ctl_aside_count(ctl, &ctl_readers[i], ret);
+			return ctl_aside_count(ctl, &ctl_readers[i], partition, ret);
 	return true;
 }
 
-static bool read_lag(struct ctl *ctl, const char *context, const char *key,
+static bool read_lag(struct ctl *ctl, const char *context, int partition, const char *key,
 		     const struct ctl_stream *stream, const redisReply *group, struct lag *lag)
 {
 	const redisReply *name = ctl_named(group, "name");
@@ -399,7 +468,7 @@ static bool read_lag(struct ctl *ctl, const char *context, const char *key,
 	lag->pending = ctl_number(ctl_named(group, "pending"));
 	lag->lag = ctl_stream_lag(ctl, key, stream,
 				  ctl_text(ctl_named(group, "last-delivered-id"), "0-0"));
-	if (lag->lag < 0 || !read_aside(ctl, context, ctl_text(name, ""), &lag->aside))
+	if (lag->lag < 0 || !read_aside(ctl, context, partition, ctl_text(name, ""), &lag->aside))
 		return false;
 	pending = ctl_redis_named(ctl, strings, RT_LENGTH(strings), name);
 	if (pending == NULL)
@@ -417,25 +486,30 @@ static json_t *known_ms(int64_t ms)
 	return ms < 0 ? json_null() : json_integer(ms);
 }
 
-static void print_lag(const struct ctl *ctl, struct ctl_table *table, const char *key,
-		      const struct ctl_stream *stream, const redisReply *group,
-		      const struct lag *lag)
+static void lag_json(const struct ctl *ctl, int partition, const char *key,
+		     const struct ctl_stream *stream, const redisReply *group,
+		     const struct lag *lag)
+{
+	json_t *json = json_pack(
+		"{s:s, s:I, s:o, s:I, s:I, s:I, s:o, s:I, s:o}", "stream", key, "length",
+		(json_int_t)stream->length, "group", ctl_json_string(group->str, group->len), "lag",
+		(json_int_t)lag->lag, "pending", (json_int_t)lag->pending, "aside",
+		(json_int_t)lag->aside, "oldest_pending_ms", known_ms(lag->oldest_ms), "consumers",
+		(json_int_t)lag->readers.consumers, "seen_ms", known_ms(lag->readers.seen_ms));
+
+	if (ctl->partitions > 1)
+		json_object_set_new(json, "partition", json_integer(partition));
+	ctl_json_print(json);
+}
+
+static void lag_row(struct ctl_table *table, const char *name, int64_t length,
+		    const redisReply *group, const struct lag *lag)
 {
 	const struct ctl_readers *readers = &lag->readers;
 	char age[CTL_AGE], *shown;
 
-	if (ctl->json) {
-		ctl_json_print(json_pack(
-			"{s:s, s:I, s:o, s:I, s:I, s:I, s:o, s:I, s:o}", "stream", key, "length",
-			(json_int_t)stream->length, "group",
-			ctl_json_string(group->str, group->len), "lag", (json_int_t)lag->lag,
-			"pending", (json_int_t)lag->pending, "aside", (json_int_t)lag->aside,
-			"oldest_pending_ms", known_ms(lag->oldest_ms), "consumers",
-			(json_int_t)readers->consumers, "seen_ms", known_ms(readers->seen_ms)));
-		return;
-	}
-	ctl_cell(table, "%s", key);
-	ctl_cell(table, "%" PRId64, stream->length);
+	ctl_cell(table, "%s", name);
+	ctl_cell(table, "%" PRId64, length);
 	shown = rt_text_shown(group->str, group->len);
 	ctl_cell(table, "%s", shown);
 	free(shown);
@@ -450,14 +524,56 @@ static void print_lag(const struct ctl *ctl, struct ctl_table *table, const char
 		 readers->seen_ms < 0 ? "" : " ago");
 }
 
-static bool stream_lag(struct ctl *ctl, const char *context, struct ctl_table *table)
+/* The sums over all partitions of a context's stream and one of its readers. */
+struct lag_sum {
+	const struct ctl_reader *pair;
+	int64_t length;
+	struct lag lag;
+};
+
+static void add_lag(struct lag_sum sums[CTL_READERS], const char *context, const char *group,
+		    int64_t length, const struct lag *lag)
+{
+	for (size_t i = 0; i < CTL_READERS; i++) {
+		struct lag *sum = &sums[i].lag;
+		int64_t seen_ms = lag->readers.seen_ms;
+
+		if (strcmp(sums[i].pair->of, context) != 0 ||
+		    strcmp(sums[i].pair->reader, group) != 0)
+			continue;
+		sums[i].length += length;
+		sum->lag += lag->lag;
+		sum->pending += lag->pending;
+		sum->aside += lag->aside;
+		sum->oldest_ms = RT_MAX(sum->oldest_ms, lag->oldest_ms);
+		sum->readers.consumers = RT_MAX(sum->readers.consumers, lag->readers.consumers);
+		/* Where it was seen longest ago. */
+		sum->readers.seen_ms = RT_MAX(sum->readers.seen_ms, seen_ms);
+	}
+}
+
+static void print_sums(struct ctl_table *table, const struct lag_sum sums[CTL_READERS])
+{
+	for (size_t i = 0; i < CTL_READERS; i++) {
+		const char *reader = sums[i].pair->reader;
+		const redisReply group = { .str = (char *)(uintptr_t)reader,
+					   .len = strlen(reader) };
+		char name[CTL_KEY];
+
+		snprintf(name, sizeof(name), "%s, all", sums[i].pair->of);
+		lag_row(table, name, sums[i].length, &group, &sums[i].lag);
+	}
+}
+
+static bool stream_lag(struct ctl *ctl, const char *context, int partition, struct ctl_table *table,
+		       struct lag_sum sums[CTL_READERS])
 {
 	struct ctl_stream stream;
 	redisReply *groups;
 	char key[CTL_KEY];
 	bool good = true;
 
-	ctl_key(key, context, "events");
+	ctl_key(key, context, partition, "events");
 	if (!ctl_stream_read(ctl, key, &stream))
 		return false;
 	if (!stream.exists)
@@ -468,12 +584,18 @@ static bool stream_lag(struct ctl *ctl, const char *context, struct ctl_table *t
 	for (size_t i = 0; i < groups->elements; i++) {
 		const redisReply *name = ctl_named(groups->element[i], "name");
 		struct lag lag;
-		bool read = name != NULL && name->type == REDIS_REPLY_STRING &&
-			    read_lag(ctl, context, key, &stream, groups->element[i], &lag);
+		bool read =
+			name != NULL && name->type == REDIS_REPLY_STRING &&
+			read_lag(ctl, context, partition, key, &stream, groups->element[i], &lag);
 
-		if (read)
-			print_lag(ctl, table, key, &stream, name, &lag);
 		good = good && read;
+		if (!read)
+			continue;
+		if (ctl->json)
+			lag_json(ctl, partition, key, &stream, name, &lag);
+		else
+			lag_row(table, key, stream.length, name, &lag);
+		add_lag(sums, context, ctl_text(name, ""), stream.length, &lag);
 	}
 	freeReplyObject(groups);
 	return good;
@@ -483,11 +605,18 @@ static int lag_run(struct ctl *ctl, void *options)
 {
 	struct ctl_table table = CTL_TABLE("STREAM", "LENGTH", "GROUP", "LAG", "PENDING", "ASIDE",
 					   "OLDEST PENDING", "CONSUMERS", "LAST SEEN");
-	bool good = true;
+	struct lag_sum sums[CTL_READERS];
+	bool good = ctl_partitions(ctl) > 0;
 
 	(void)options;
+	for (size_t i = 0; i < CTL_READERS; i++)
+		sums[i] = (struct lag_sum){ .pair = &ctl_readers[i],
+					    .lag = { .oldest_ms = -1, .readers.seen_ms = -1 } };
 	for (size_t i = 0; i < CTL_CONTEXTS; i++)
-		good = stream_lag(ctl, ctl_contexts[i].name, &table) && good;
+		for (int p = 0; p < ctl->partitions; p++)
+			good = stream_lag(ctl, ctl_contexts[i].name, p, &table, sums) && good;
+	if (ctl->partitions > 1 && !ctl->json)
+		print_sums(&table, sums);
 	ctl_table_print(&table);
 	return good ? CTL_OK : CTL_UNAVAILABLE;
 }
@@ -498,7 +627,8 @@ const struct ctl_command ctl_events_lag = {
 	.about = "Shows how far each consumer group is behind",
 	.text = "Shows how far each consumer group is behind its stream: not delivered (LAG), "
 		"delivered and not acknowledged (PENDING), set aside for a retry (ASIDE). LAG and "
-		"ASIDE count events, LENGTH and PENDING count entries, which carry one or more.\v"
+		"ASIDE count events, LENGTH and PENDING count entries, which carry one or more. "
+		"With several partitions, a row each, and the sums.\v"
 		"Examples:\n"
 		"  tandemctl events lag\n"
 		"  tandemctl events lag --json | jq 'select(.lag > 1000)'",

@@ -5,7 +5,7 @@
  *   add_answers        inventory's events about the order, and where the last is on its way back
  *   add_asides         the order's events that a service could not process yet, and tries again
  *   add_dead_letters   the order's events that a service could not process
- *   read_reservation, read_timer, read_readers
+ *   read_reservation, read_parts, read_timer, read_readers
  *   print              the history in order of time, then why, then what is next
  *
  * The services go on meanwhile, so the parts may be of slightly different times. */
@@ -32,6 +32,7 @@ struct happened {
 struct explain {
 	const char *order_id; /* option */
 	struct ctl *ctl;
+	int partition;    /* of the order */
 	redisReply *text; /* the order, as it is stored */
 	struct order_record record;
 	struct rt_arena arena;
@@ -41,6 +42,7 @@ struct explain {
 	struct explain_facts facts;
 	bool searched_all; /* inventory's stream was read to its end */
 	char *reservation_text;
+	char **parts; /* of the reservation, by partition; NULL: there is none */
 };
 
 static void add(struct explain *explain, int64_t unix_ms, const char *context, const char *kind,
@@ -73,13 +75,33 @@ static int64_t written_ms(const char *time, const char *stream_id)
 
 /* ---- the order ---- */
 
+/* Looks for the order in the partition that its id says, or in all. False: Redis could not be asked. */
+static bool find_order(struct explain *explain)
+{
+	int partition = ctl_order_partition(explain->ctl, explain->order_id);
+	int end = partition < 0 ? explain->ctl->partitions : partition + 1;
+
+	for (int p = RT_MAX(partition, 0); p < end; p++) {
+		char key[CTL_KEY];
+
+		ctl_key(key, "order", p, "orders");
+		freeReplyObject(explain->text);
+		explain->text = ctl_redis(explain->ctl, "HGET", key, explain->order_id);
+		if (explain->text == NULL)
+			return false;
+		explain->partition = p;
+		if (explain->text->type == REDIS_REPLY_STRING)
+			break;
+	}
+	return true;
+}
+
 /* CTL_NEGATIVE: the order does not exist, or its record is damaged. */
 static int read_order(struct explain *explain)
 {
 	struct order_record *record = &explain->record;
 
-	explain->text = ctl_redis(explain->ctl, "HGET", "order:{0}:orders", explain->order_id);
-	if (explain->text == NULL)
+	if (ctl_partitions(explain->ctl) == 0 || !find_order(explain))
 		return CTL_UNAVAILABLE;
 	if (explain->text->type != REDIS_REPLY_STRING) {
 		ctl_error("no such order: %s", explain->order_id);
@@ -88,7 +110,8 @@ static int read_order(struct explain *explain)
 	if (order_record_read(explain->text->str, explain->text->len, explain->order_id, record))
 		explain->order = order_view(&explain->arena, record, NULL, 0);
 	if (explain->order == NULL) {
-		ctl_error("the record of %s in order:{0}:orders is damaged", explain->order_id);
+		ctl_error("the record of %s in order:{%d}:orders is damaged", explain->order_id,
+			  explain->partition);
 		return CTL_NEGATIVE;
 	}
 	explain->facts.state = record->state;
@@ -118,7 +141,8 @@ static bool find_event(struct explain *explain, const char *key,
 
 	if (reply == NULL)
 		return false;
-	count = reply->elements != 1 ? 0 : ctl_entry_read(reply->element[0], "", &arena, &events);
+	count = reply->elements != 1 ? 0
+				     : ctl_entry_read(reply->element[0], "", 0, &arena, &events);
 	while (i < count && !is_event(explain, &events[i], delivery->seq))
 		i++;
 	*ret_exists = i < count;
@@ -258,7 +282,8 @@ static bool add_order_event(struct explain *explain, const char *key,
 	if (reply == NULL)
 		return false;
 	count = reply->elements != 1 ? 0
-				     : ctl_entry_read(reply->element[0], "order", &arena, &entries);
+				     : ctl_entry_read(reply->element[0], "order",
+						      explain->partition, &arena, &entries);
 	for (size_t i = 0; i < count && entry == NULL; i++)
 		if (is_event(explain, &entries[i], item->version))
 			entry = &entries[i];
@@ -282,7 +307,7 @@ static bool add_order_events(struct explain *explain)
 	struct order_history_item item;
 	char key[CTL_KEY];
 
-	ctl_key(key, "order", "events");
+	ctl_key(key, "order", explain->partition, "events");
 	order_history_begin(&history, explain->record.history);
 	while (order_history_next(&history, &item)) {
 		const char *type = order_event_type(item.event);
@@ -320,6 +345,7 @@ static bool add_answers(struct explain *explain)
 	char from[32], key[CTL_KEY];
 	const struct ctl_range range = {
 		.context = "inventory",
+		.partition = explain->partition,
 		.key = key,
 		.from = from,
 		.to = "+",
@@ -329,7 +355,7 @@ static bool add_answers(struct explain *explain)
 	};
 	bool good;
 
-	ctl_key(key, "inventory", "events");
+	ctl_key(key, "inventory", explain->partition, "events");
 	/* The clocks of two machines may differ a little. */
 	snprintf(from, sizeof(from), "%" PRId64,
 		 RT_MAX(0, order_created_ms(&explain->record) - 60000));
@@ -374,7 +400,7 @@ static struct explain_delivery *delivery_of(struct explain *explain, const struc
 static bool add_asides(struct explain *explain)
 {
 	struct ctl_asides asides = { 0 };
-	bool good = ctl_asides_read(explain->ctl, explain->order_id, &asides);
+	bool good = ctl_asides_read(explain->ctl, explain->partition, explain->order_id, &asides);
 
 	for (size_t i = 0; i < asides.count; i++) {
 		const struct ctl_aside *aside = &asides.list[i];
@@ -400,11 +426,12 @@ static bool add_asides(struct explain *explain)
 
 /* ---- dead letters ---- */
 
-static void set_dead(struct explain_delivery *delivery, const struct ctl_entry *entry)
+static void set_dead(const struct ctl *ctl, struct explain_delivery *delivery,
+		     const struct ctl_entry *entry)
 {
 	delivery->where = EXPLAIN_DEAD;
 	snprintf(delivery->type, sizeof(delivery->type), "%s", ctl_short_type(entry->type));
-	snprintf(delivery->stream_id, sizeof(delivery->stream_id), "%s", entry->stream_id);
+	ctl_place(delivery->stream_id, ctl, entry->partition, entry->stream_id);
 	snprintf(delivery->reason, sizeof(delivery->reason), "%s", entry->reason);
 }
 
@@ -416,9 +443,9 @@ static bool add_dead_letters(struct explain *explain)
 	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		char key[CTL_KEY];
 
-		ctl_key(key, ctl_contexts[i].name, "dead");
-		good = ctl_entries_about(explain->ctl, ctl_contexts[i].name, key, explain->order_id,
-					 &entries) &&
+		ctl_key(key, ctl_contexts[i].name, explain->partition, "dead");
+		good = ctl_entries_about(explain->ctl, ctl_contexts[i].name, explain->partition,
+					 key, explain->order_id, &entries) &&
 		       good;
 	}
 	for (size_t i = 0; i < entries.count; i++) {
@@ -431,7 +458,7 @@ static bool add_dead_letters(struct explain *explain)
 			      ctl_short_type(entry->type), entry->dead_stream_id, entry->deliveries,
 			      entry->reason));
 		if (delivery != NULL)
-			set_dead(delivery, entry);
+			set_dead(explain->ctl, delivery, entry);
 	}
 	ctl_entries_done(&entries);
 	return good;
@@ -441,10 +468,13 @@ static bool add_dead_letters(struct explain *explain)
 
 static bool read_reservation(struct explain *explain)
 {
-	redisReply *reply = ctl_redis(explain->ctl, "HGET", "inventory:{0}:r", explain->order_id);
-	const char *text = ctl_text(reply, "");
-	char state[16] = "";
+	char key[CTL_KEY], state[16] = "";
+	redisReply *reply;
+	const char *text;
 
+	ctl_key(key, "inventory", explain->partition, "r");
+	reply = ctl_redis(explain->ctl, "HGET", key, explain->order_id);
+	text = ctl_text(reply, "");
 	if (reply == NULL)
 		return false;
 	explain->facts.reservation = STOCK_NONE;
@@ -460,6 +490,27 @@ static bool read_reservation(struct explain *explain)
 	return true;
 }
 
+/* The parts of the reservation, in whatever partition: one that the record does not name is shown, too. */
+static bool read_parts(struct explain *explain)
+{
+	int count = explain->ctl->partitions;
+
+	explain->parts = rt_alloc((size_t)count * sizeof(char *));
+	for (int q = 0; q < count && count > 1; q++) {
+		char key[CTL_KEY];
+		redisReply *reply;
+
+		ctl_key(key, "inventory", q, "parts");
+		reply = ctl_redis(explain->ctl, "HGET", key, explain->order_id);
+		if (reply == NULL)
+			return false;
+		if (reply->type == REDIS_REPLY_STRING)
+			explain->parts[q] = rt_text_shown(reply->str, reply->len);
+		freeReplyObject(reply);
+	}
+	return true;
+}
+
 /* A score may be any double. */
 static int64_t score_ms(const char *text)
 {
@@ -472,10 +523,13 @@ static int64_t score_ms(const char *text)
 
 static bool read_timer(struct explain *explain)
 {
-	redisReply *reply =
-		ctl_redis(explain->ctl, "ZSCORE", "order:{0}:timers", explain->order_id);
-	const char *text = ctl_text(reply, NULL);
+	char key[CTL_KEY];
+	redisReply *reply;
+	const char *text;
 
+	ctl_key(key, "order", explain->partition, "timers");
+	reply = ctl_redis(explain->ctl, "ZSCORE", key, explain->order_id);
+	text = ctl_text(reply, NULL);
 	if (reply == NULL)
 		return false;
 	explain->facts.timer_ms = text == NULL ? -1 : score_ms(text);
@@ -493,7 +547,7 @@ static bool read_readers(struct explain *explain, const char *context, const cha
 {
 	char key[CTL_KEY];
 
-	ctl_key(key, context, "events");
+	ctl_key(key, context, explain->partition, "events");
 	return ctl_readers_read(explain->ctl, key, group, strlen(group), readers);
 }
 
@@ -537,10 +591,21 @@ static void merge(struct explain *explain)
 	explain->list = merged;
 }
 
+static json_t *parts_json(const struct explain *explain)
+{
+	json_t *parts = json_array();
+
+	for (int q = 0; q < explain->ctl->partitions; q++)
+		if (explain->parts[q] != NULL)
+			json_array_append_new(parts, json_pack("{s:i, s:o}", "partition", q, "text",
+							       ctl_json_text(explain->parts[q])));
+	return parts;
+}
+
 static void print_json(const struct explain *explain, const char *because, const char *next)
 {
 	int64_t timer_ms = explain->facts.timer_ms;
-	json_t *events = json_array();
+	json_t *events = json_array(), *json;
 
 	for (size_t i = 0; i < explain->count; i++) {
 		const struct happened *happened = &explain->list[i];
@@ -554,12 +619,16 @@ static void print_json(const struct explain *explain, const char *because, const
 							ctl_json_text(happened->stream_id),
 							"version", (json_int_t)happened->version));
 	}
-	ctl_json_print(json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "order",
-				 ctl_message_json(&explain->order->base, true), "reservation",
-				 ctl_json_text(explain->reservation_text), "timer_ms",
-				 timer_ms < 0 ? json_null() : json_integer(timer_ms), "events",
-				 events, "because", ctl_json_text(because), "next",
-				 ctl_json_text(next)));
+	json = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "order",
+			 ctl_message_json(&explain->order->base, true), "reservation",
+			 ctl_json_text(explain->reservation_text), "timer_ms",
+			 timer_ms < 0 ? json_null() : json_integer(timer_ms), "events", events,
+			 "because", ctl_json_text(because), "next", ctl_json_text(next));
+	if (explain->ctl->partitions > 1) {
+		json_object_set_new(json, "partition", json_integer(explain->partition));
+		json_object_set_new(json, "parts", parts_json(explain));
+	}
+	ctl_json_print(json);
 }
 
 static void print_people(const struct explain *explain, const char *because, const char *next)
@@ -586,6 +655,11 @@ static void print_people(const struct explain *explain, const char *because, con
 	ctl_table_print(&table);
 	printf("\nReservation: %s\n",
 	       explain->reservation_text == NULL ? "none" : explain->reservation_text);
+	if (explain->ctl->partitions > 1)
+		printf("Partition:   %d\n", explain->partition);
+	for (int q = 0; q < explain->ctl->partitions; q++)
+		if (explain->parts[q] != NULL)
+			printf("Part in %-4d %s\n", q, explain->parts[q]);
 	if (!explain->searched_all)
 		printf("Only the first %d of inventory's events since the order was placed were "
 		       "searched.\n",
@@ -629,10 +703,11 @@ static int explain_run(struct ctl *ctl, void *options)
 		good = add_asides(explain) && good;
 		good = add_dead_letters(explain) && good;
 		good = read_reservation(explain) && good;
+		good = read_parts(explain) && good;
 		good = read_timer(explain) && good;
 		good = read_readers(explain, "order", "inventory", &facts->inventory) && good;
 		good = read_readers(explain, "inventory", "order", &facts->order) && good;
-		if (good || rt_redis_up(ctl->redis))
+		if (good || ctl_redis_up(ctl))
 			print(explain);
 		if (!good)
 			code = CTL_UNAVAILABLE;
@@ -643,6 +718,9 @@ static int explain_run(struct ctl *ctl, void *options)
 	}
 	free(explain->list);
 	free(explain->reservation_text);
+	for (int q = 0; explain->parts != NULL && q < ctl->partitions; q++)
+		free(explain->parts[q]);
+	free(explain->parts);
 	rt_arena_done(&explain->arena);
 	freeReplyObject(explain->text);
 	return code;

@@ -20,8 +20,8 @@ struct explain_delivery {
 		EXPLAIN_LOST,     /* not delivered, and no longer in the stream */
 		EXPLAIN_DEAD,     /* in the dead letters */
 	} where;
-	char type[48];      /* short: "OrderPlaced" */
-	char stream_id[48]; /* of its entry; DEAD: of the dead letter */
+	char type[48];             /* short: "OrderPlaced" */
+	char stream_id[CTL_PLACE]; /* of its entry; DEAD: of the dead letter */
 	uint64_t seq;
 	int64_t ahead;      /* QUEUED: events before it */
 	char consumer[128]; /* PENDING */

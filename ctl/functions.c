@@ -41,6 +41,7 @@ static struct ctl_version *find_version(struct ctl_versions *versions, const cha
 	return found;
 }
 
+/* The libraries of the node that is asked. */
 static bool read_libraries(struct ctl *ctl, struct ctl_versions *versions)
 {
 	redisReply *reply = ctl_redis(ctl, "FUNCTION", "LIST");
@@ -54,10 +55,27 @@ static bool read_libraries(struct ctl *ctl, struct ctl_versions *versions)
 
 		found = version != NULL ? find_version(versions, version) : NULL;
 		if (found != NULL)
-			found->loaded = true;
+			found->nodes++;
 	}
 	freeReplyObject(reply);
 	return true;
+}
+
+/* Those that every master has are loaded. */
+static bool read_every_master(struct ctl *ctl, struct ctl_versions *versions)
+{
+	int masters = 0;
+	bool good = true;
+
+	for (struct ctl_node *node = NULL; good && (node = ctl_node_next(ctl, node, true));) {
+		ctl->on = node;
+		good = read_libraries(ctl, versions);
+		masters++;
+	}
+	ctl->on = NULL;
+	for (size_t i = 0; i < versions->count; i++)
+		versions->list[i].loaded = versions->list[i].nodes == masters;
+	return good && masters > 0;
 }
 
 /* Adds the versions of the consumers that read the events of `other`. */
@@ -66,7 +84,7 @@ static bool read_consumers(struct ctl *ctl, struct ctl_versions *versions, const
 	char stream[CTL_KEY];
 	redisReply *reply;
 
-	ctl_key(stream, other, "events");
+	ctl_key(stream, other, 0, "events"); /* an instance reads all partitions */
 	/* An error: no stream yet, or no group. */
 	reply = ctl_redis_try(ctl, "XINFO", "CONSUMERS", stream, versions->context);
 	if (reply == NULL)
@@ -90,7 +108,7 @@ static bool read_consumers(struct ctl *ctl, struct ctl_versions *versions, const
 bool ctl_versions_read(struct ctl *ctl, const char *context, struct ctl_versions *versions)
 {
 	*versions = (struct ctl_versions){ .context = context };
-	if (!read_libraries(ctl, versions))
+	if (!read_every_master(ctl, versions))
 		return false;
 	/* An instance reads every stream that its context reads: one stream shows all instances. */
 	for (size_t i = 0; i < CTL_READERS; i++)
@@ -147,7 +165,7 @@ static int list_run(struct ctl *ctl, void *options)
 	return code;
 }
 
-static bool load_functions(struct ctl *ctl, const struct rt_functions *functions)
+static bool load_into(struct ctl *ctl, struct ctl_node *node, const struct rt_functions *functions)
 {
 	struct rt_args args = { 0 };
 	redisReply *reply;
@@ -156,14 +174,30 @@ static bool load_functions(struct ctl *ctl, const struct rt_functions *functions
 	rt_args_str(&args, "LOAD");
 	rt_args_str(&args, "REPLACE");
 	rt_args_add(&args, functions->code, functions->code_length);
+	ctl->on = node;
 	reply = ctl_redis_args(ctl, &args, 0, false);
+	ctl->on = NULL;
 	rt_args_done(&args);
 	if (reply == NULL)
 		return false;
 	freeReplyObject(reply);
-	if (!ctl->json)
-		printf("loaded %s_%s\n", functions->name, functions->version);
 	return true;
+}
+
+/* Loads them on every master; replicas get them from theirs. */
+static bool load_functions(struct ctl *ctl, const struct rt_functions *functions)
+{
+	struct ctl_node *node = NULL;
+	bool good = false;
+
+	while ((node = ctl_node_next(ctl, node, true)) != NULL) {
+		good = load_into(ctl, node, functions);
+		if (!good)
+			return false;
+	}
+	if (good && !ctl->json)
+		printf("loaded %s_%s\n", functions->name, functions->version);
+	return good;
 }
 
 /* Whether the context's data still has the form of an earlier version. False: Redis could not be asked. */
@@ -173,7 +207,7 @@ static bool has_former_data(struct ctl *ctl, const struct rt_functions *function
 	redisReply *reply;
 
 	snprintf(function, sizeof(function), "%s_version_%s", functions->name, functions->version);
-	ctl_key(stream, functions->name, "events");
+	ctl_key(stream, functions->name, 0, "events");
 	reply = ctl_redis_try(ctl, "FCALL", function, "1", stream);
 	if (reply == NULL)
 		return false;
@@ -219,7 +253,7 @@ static bool rewrite_data(struct ctl *ctl, const struct rt_functions *functions)
 	int64_t rewritten = 0, damaged = 0;
 
 	snprintf(function, sizeof(function), "%s_upgrade_%s", functions->name, functions->version);
-	ctl_key(stream, functions->name, "events");
+	ctl_key(stream, functions->name, 0, "events");
 	do {
 		redisReply *reply = ctl_redis(ctl, "FCALL", function, "1", stream, cursor);
 
@@ -265,13 +299,24 @@ static int load_run(struct ctl *ctl, void *options)
 static bool remove_library(struct ctl *ctl, const char *context, const struct ctl_version *version)
 {
 	char library[64];
-	redisReply *reply;
 
 	snprintf(library, sizeof(library), "%s_%s", context, version->version);
-	reply = ctl_redis(ctl, "FUNCTION", "DELETE", library);
-	if (reply == NULL)
-		return false;
-	freeReplyObject(reply);
+	for (struct ctl_node *node = NULL; (node = ctl_node_next(ctl, node, true)) != NULL;) {
+		redisReply *reply;
+		bool good;
+
+		ctl->on = node;
+		reply = ctl_redis_try(ctl, "FUNCTION", "DELETE", library);
+		ctl->on = NULL;
+		/* A master may not have had it. */
+		good = reply != NULL && (reply->type != REDIS_REPLY_ERROR ||
+					 strstr(reply->str, "not found") != NULL);
+		if (reply != NULL && !good)
+			ctl_error("Redis, FUNCTION DELETE %s: %s", library, reply->str);
+		freeReplyObject(reply);
+		if (!good)
+			return false;
+	}
 	if (!ctl->json)
 		printf("removed %s\n", library);
 	return true;
@@ -290,7 +335,7 @@ static int prune_run(struct ctl *ctl, void *options)
 			const struct ctl_version *version = &versions.list[i];
 			bool used = version->seen_ms >= 0 && version->seen_ms <= idle_ms;
 
-			if (version->loaded && !version->own && !used &&
+			if (version->nodes > 0 && !version->own && !used &&
 			    !remove_library(ctl, versions.context, version))
 				return CTL_UNAVAILABLE;
 		}

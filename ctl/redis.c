@@ -1,4 +1,8 @@
-/* redis.c - sends commands to Redis, waits for their replies, and reads these. */
+/* redis.c - sends commands to Redis, waits for their replies, and reads these.
+ *
+ * Redis is one process or a cluster: the first node is asked. In a cluster a command goes to the master of its
+ * key's slot; MOVED says that the slot is elsewhere by now: then the nodes are asked again, and the command is sent
+ * again, since it did not happen. */
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,6 +39,7 @@ static bool read_password(struct ctl *ctl)
 struct wait {
 	struct rt_timer timer;
 	struct ctl *ctl;
+	const struct rt_redis *redis;
 	int64_t until_ms;
 };
 
@@ -42,9 +47,9 @@ static void check_connection(struct rt_timer *timer)
 {
 	struct wait *wait = RT_CONTAINER_OF(timer, struct wait, timer);
 	struct ctl *ctl = wait->ctl;
-	const char *error = rt_redis_error(ctl->redis);
+	const char *error = rt_redis_error(wait->redis);
 
-	if (rt_redis_up(ctl->redis) || rt_loop_now(ctl->loop) >= wait->until_ms ||
+	if (rt_redis_up(wait->redis) || rt_loop_now(ctl->loop) >= wait->until_ms ||
 	    (error[0] != '\0' && strncmp(error, "not connected yet", 17) != 0))
 		rt_loop_stop(ctl->loop);
 	else
@@ -60,48 +65,65 @@ static void redis_state(struct rt_redis *redis, bool up, void *user)
 		rt_loop_stop(ctl->loop);
 }
 
-/* Waits until connected. False: the reason is on stderr. */
-static bool redis_open(struct ctl *ctl)
+/* False: not an address, or the password cannot be read; the reason is on stderr. */
+static bool node_make(struct ctl *ctl, struct ctl_node *node)
 {
 	struct rt_redis_options options = {
-		.host = ctl->redis_host,
-		.port = (int)ctl->redis_port,
-		.unix_path = ctl->redis_socket,
+		.host = node->host,
+		.port = node->port,
+		.unix_path = node->port == 0 ? node->host : NULL,
 		.name = "tandemctl",
 		.timeout_ms = ctl->timeout_ms,
 		.pending_max = 64,
 		.on_state = redis_state,
 		.user_data = ctl,
-		.follow_clock = true,
+		.follow_clock = node == ctl->nodes[0], /* one clock, not the mean of several */
 	};
-	struct wait wait = { .ctl = ctl };
 
-	if (ctl->redis == NULL) {
-		if (!read_password(ctl))
-			return false;
-		options.user = ctl->redis_user;
-		options.password = ctl->redis_password;
-		if (rt_redis_new(ctl_loop(ctl), &options, &ctl->redis) != RT_OK) {
-			ctl_error("not an address of Redis: %s:%" PRId64, ctl->redis_host,
-				  ctl->redis_port);
-			return false;
-		}
-	}
-	if (!rt_redis_up(ctl->redis)) {
-		wait.until_ms = rt_loop_now(ctl->loop) + REDIS_CONNECT_MS;
-		rt_timer_start(ctl->loop, &wait.timer, LOOK_MS, check_connection);
-		rt_loop_run(ctl->loop);
-		rt_timer_stop(ctl->loop, &wait.timer);
-	}
-	if (rt_redis_up(ctl->redis))
+	if (ctl->redis_password == NULL && !read_password(ctl))
+		return false;
+	options.user = ctl->redis_user;
+	options.password = ctl->redis_password;
+	if (rt_redis_new(ctl_loop(ctl), &options, &node->redis) == RT_OK)
 		return true;
-	if (ctl->redis_socket[0] != '\0')
-		ctl_error("Redis at %s: %s", ctl->redis_socket, rt_redis_error(ctl->redis));
-	else
-		ctl_error("Redis at %s:%" PRId64 ": %s", ctl->redis_host, ctl->redis_port,
-			  rt_redis_error(ctl->redis));
+	ctl_error("not an address of Redis: %s:%d", node->host, node->port);
 	return false;
 }
+
+/* Waits until connected. */
+static bool node_open(struct ctl *ctl, struct ctl_node *node)
+{
+	struct wait wait = { .ctl = ctl };
+
+	if (node->redis == NULL && !node_make(ctl, node))
+		return false;
+	if (rt_redis_up(node->redis))
+		return true;
+	wait.redis = node->redis;
+	wait.until_ms = rt_loop_now(ctl->loop) + REDIS_CONNECT_MS;
+	rt_timer_start(ctl->loop, &wait.timer, LOOK_MS, check_connection);
+	rt_loop_run(ctl->loop);
+	rt_timer_stop(ctl->loop, &wait.timer);
+	return rt_redis_up(node->redis);
+}
+
+static void say_unreachable(const struct ctl_node *node)
+{
+	if (node->redis == NULL)
+		return; /* the reason is on stderr */
+	if (node->port == 0)
+		ctl_error("Redis at %s: %s", node->host, rt_redis_error(node->redis));
+	else
+		ctl_error("Redis at %s:%d: %s", node->host, node->port,
+			  rt_redis_error(node->redis));
+}
+
+bool ctl_redis_up(const struct ctl *ctl)
+{
+	return ctl->asked != NULL && ctl->asked->redis != NULL && rt_redis_up(ctl->asked->redis);
+}
+
+/* ---- one command at one node ---- */
 
 struct redis_call {
 	struct rt_redis_op op;
@@ -141,39 +163,272 @@ static void redis_done(struct rt_redis_op *op, int status, const redisReply *rep
 	rt_loop_stop(call->ctl->loop);
 }
 
-/* A command's name in errors: with the key it is about. */
-static char *command_text(const struct rt_args *args)
+/* Sends a command to a node that is connected, and waits for its end. */
+static void ask(struct ctl *ctl, struct ctl_node *node, struct rt_args *args, int64_t timeout_ms,
+		struct redis_call *call)
+{
+	*call = (struct redis_call){ .ctl = ctl };
+	ctl->asked = node;
+	rt_redis_send(node->redis, &call->op, args, timeout_ms, redis_done);
+	rt_loop_run(ctl->loop);
+}
+
+/* ---- the nodes of a cluster ---- */
+
+#define SLOTS 16384
+
+/* The slot of a key: CRC-16 (XMODEM) of what is between the first '{' and the next '}', or of all of it. */
+static unsigned int slot_of(const char *key)
+{
+	const char *open = strchr(key, '{');
+	const char *close = open != NULL ? strchr(open, '}') : NULL;
+	bool tagged = close != NULL && close > open + 1;
+	const char *at = tagged ? open + 1 : key, *end = tagged ? close : key + strlen(key);
+	unsigned int crc = 0;
+
+	for (; at < end; at++) {
+		crc ^= (unsigned int)(unsigned char)*at << 8;
+		for (int bit = 0; bit < 8; bit++)
+			crc = (crc & 0x8000) != 0 ? crc << 1 ^ 0x1021 : crc << 1;
+	}
+	return crc & (SLOTS - 1);
+}
+
+static struct ctl_node *node_of(struct ctl *ctl, const char *host, int port)
+{
+	struct ctl_node *node;
+
+	for (size_t i = 0; i < ctl->node_count; i++)
+		if (ctl->nodes[i]->port == port && strcmp(ctl->nodes[i]->host, host) == 0)
+			return ctl->nodes[i];
+	node = rt_alloc(sizeof(*node));
+	node->host = rt_strdup(host);
+	node->port = port;
+	ctl->nodes = rt_realloc(ctl->nodes, (ctl->node_count + 1) * sizeof(struct ctl_node *));
+	ctl->nodes[ctl->node_count++] = node;
+	return node;
+}
+
+/* The node that { host, port, … } of a row of CLUSTER SLOTS names; NULL: none. */
+static struct ctl_node *node_named(struct ctl *ctl, const struct ctl_node *asked,
+				   const redisReply *name)
+{
+	const char *host;
+	int64_t port;
+
+	if (name->type != REDIS_REPLY_ARRAY || name->elements < 2)
+		return NULL;
+	host = ctl_text(name->element[0], "");
+	port = ctl_number(name->element[1]);
+	if (port < 1 || port > 65535)
+		return NULL;
+	/* A node that does not know its own address leaves it out. */
+	return node_of(ctl, host[0] == '\0' ? asked->host : host, (int)port);
+}
+
+/* Takes over what a node says about slots. */
+static void map_read(struct ctl *ctl, const struct ctl_node *asked, const redisReply *rows)
+{
+	for (size_t i = 0; i < ctl->node_count; i++)
+		ctl->nodes[i]->listed = ctl->nodes[i]->master = false;
+	if (ctl->of_slot == NULL)
+		ctl->of_slot = rt_alloc(SLOTS * sizeof(*ctl->of_slot));
+	memset(ctl->of_slot, 0, SLOTS * sizeof(*ctl->of_slot));
+	for (size_t i = 0; i < rows->elements; i++) {
+		const redisReply *row = rows->element[i];
+		struct ctl_node *master = NULL;
+		int64_t first, last;
+
+		if (row->type != REDIS_REPLY_ARRAY || row->elements < 3)
+			continue;
+		first = RT_MAX(0, ctl_number(row->element[0]));
+		last = RT_MIN(SLOTS - 1, ctl_number(row->element[1]));
+		for (size_t n = 2; n < row->elements; n++) {
+			struct ctl_node *node = node_named(ctl, asked, row->element[n]);
+
+			if (node == NULL)
+				continue;
+			node->listed = true;
+			if (n > 2)
+				continue;
+			master = node;
+			master->master = true;
+		}
+		for (int64_t slot = first; slot <= last; slot++)
+			ctl->of_slot[slot] = master;
+	}
+}
+
+/* Asks a node where the slots are. False: it does not say; one Redis never does. */
+static bool map_ask(struct ctl *ctl, struct ctl_node *node)
+{
+	struct rt_args args = { 0 };
+	struct redis_call call;
+	bool good;
+
+	rt_args_str(&args, "CLUSTER");
+	rt_args_str(&args, "SLOTS");
+	ask(ctl, node, &args, 0, &call);
+	rt_args_done(&args);
+	good = call.reply != NULL && call.reply->type == REDIS_REPLY_ARRAY &&
+	       call.reply->elements > 0;
+	if (good)
+		map_read(ctl, node, call.reply);
+	freeReplyObject(call.reply);
+	return good;
+}
+
+/* Asks the nodes one after the other, `first` first. */
+static bool map_again(struct ctl *ctl, struct ctl_node *first)
+{
+	if (node_open(ctl, first) && map_ask(ctl, first))
+		return true;
+	for (size_t i = 0; i < ctl->node_count; i++)
+		if (ctl->nodes[i] != first && node_open(ctl, ctl->nodes[i]) &&
+		    map_ask(ctl, ctl->nodes[i]))
+			return true;
+	return false;
+}
+
+/* Connects, and finds out whether it is a cluster. False: the reason is on stderr. */
+static bool nodes_open(struct ctl *ctl)
+{
+	struct ctl_node *seed;
+
+	if (ctl->node_count > 0)
+		return true;
+	if (ctl->redis_socket[0] != '\0')
+		seed = node_of(ctl, ctl->redis_socket, 0);
+	else
+		seed = node_of(ctl, ctl->redis_host, (int)ctl->redis_port);
+	if (!node_open(ctl, seed)) {
+		say_unreachable(seed);
+		return false;
+	}
+	if (!map_ask(ctl, seed))
+		seed->listed = seed->master = true;
+	return true;
+}
+
+struct ctl_node *ctl_node_next(struct ctl *ctl, const struct ctl_node *after, bool masters)
+{
+	size_t i = 0;
+
+	if (!nodes_open(ctl))
+		return NULL;
+	if (after != NULL) {
+		while (i < ctl->node_count && ctl->nodes[i] != after)
+			i++;
+		i++;
+	}
+	for (; i < ctl->node_count; i++)
+		if (ctl->nodes[i]->listed && (ctl->nodes[i]->master || !masters))
+			return ctl->nodes[i];
+	return NULL;
+}
+
+struct ctl_node *ctl_node_of_key(const struct ctl *ctl, const char *key)
+{
+	return ctl->of_slot == NULL ? ctl->nodes[0] : ctl->of_slot[slot_of(key)];
+}
+
+bool ctl_is_cluster(const struct ctl *ctl)
+{
+	return ctl->of_slot != NULL;
+}
+
+/* ---- commands ---- */
+
+#define SENDS_MAX 5 /* of one command, while slots move */
+
+/* The key of a command; NULL: it has none. */
+static const char *command_key(const struct rt_args *args)
 {
 	static const struct {
 		const char *name;
-		int key_at; /* 0: it has no key, or only an obvious one */
-	} commands[] = { { "EVAL", 3 }, { "FCALL", 3 }, { "XINFO", 2 }, { "XREAD", 0 },
-			 { "ACL", 0 },  { "SCAN", 0 },  { "CONFIG", 0 } };
+		int key_at; /* 0: it has no key */
+	} commands[] = { { "EVAL", 3 },     { "FCALL", 3 }, { "XINFO", 2 },  { "ACL", 0 },
+			 { "SCAN", 0 },     { "INFO", 0 },  { "CONFIG", 0 }, { "CLIENT", 0 },
+			 { "FUNCTION", 0 }, { "ROLE", 0 },  { "CLUSTER", 0 } };
 	int key_at = 1;
 
 	for (size_t i = 0; i < RT_LENGTH(commands); i++) {
 		if (strcmp(args->argv[0], commands[i].name) == 0)
 			key_at = commands[i].key_at;
 	}
-	if (key_at == 0 || key_at >= args->count || args->argv[key_at][0] == '\0')
+	for (int i = 1; strcmp(args->argv[0], "XREAD") == 0 && i < args->count; i++)
+		if (strcmp(args->argv[i], "STREAMS") == 0)
+			key_at = i + 1;
+	return key_at == 0 || key_at >= args->count ? NULL : args->argv[key_at];
+}
+
+/* A command's name in errors: with the key it is about. */
+static char *command_text(const struct rt_args *args)
+{
+	const char *key = command_key(args);
+
+	if (key == NULL || key[0] == '\0' || strcmp(args->argv[0], "XREAD") == 0)
 		return rt_strdup(args->argv[0]);
-	return rt_printf("%s %s", args->argv[0], args->argv[key_at]);
+	return rt_printf("%s %s", args->argv[0], key);
+}
+
+/* Where a command goes: to the master of its key. NULL: no node serves it. */
+static struct ctl_node *choose_node(struct ctl *ctl, const struct rt_args *args)
+{
+	const char *key = command_key(args);
+
+	if (ctl->on != NULL)
+		return ctl->on;
+	return key == NULL ? ctl_node_next(ctl, NULL, true) : ctl_node_of_key(ctl, key);
+}
+
+static bool is_moved(const struct redis_call *call)
+{
+	return call->reply != NULL && call->reply->type == REDIS_REPLY_ERROR &&
+	       strncmp(call->reply->str, "MOVED ", 6) == 0;
+}
+
+/* Sends a command to where its key is, again when that has changed: it did not happen then. False: the
+ * reason is on stderr. */
+static bool send_command(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
+			 struct redis_call *call)
+{
+	for (int sends = 1; nodes_open(ctl); sends++) {
+		struct ctl_node *node = choose_node(ctl, args);
+		bool last = sends == SENDS_MAX || ctl->on != NULL || !ctl_is_cluster(ctl);
+
+		if (node != NULL && node_open(ctl, node)) {
+			ask(ctl, node, args, timeout_ms, call);
+			if (last || !is_moved(call))
+				return true;
+			freeReplyObject(RT_TAKE(call->reply));
+		} else if (last && node == NULL) {
+			ctl_error("Redis: no node of the cluster serves %s", command_key(args));
+			return false;
+		} else if (last) {
+			say_unreachable(node);
+			return false;
+		}
+		if (!map_again(ctl, node != NULL ? node : ctl->nodes[0])) {
+			ctl_error("Redis: no node of the cluster answers");
+			return false;
+		}
+	}
+	return false;
 }
 
 redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
 			   bool errors_too)
 {
-	struct redis_call call = { .ctl = ctl };
+	struct redis_call call;
 	char *name = command_text(args);
+	bool sent = send_command(ctl, args, timeout_ms, &call);
 
-	if (!redis_open(ctl)) {
-		rt_args_clear(args);
+	rt_args_clear(args);
+	if (!sent) {
 		free(name);
 		return NULL;
 	}
-	rt_redis_send(ctl->redis, &call.op, args, timeout_ms, redis_done);
-	rt_args_clear(args);
-	rt_loop_run(ctl->loop);
 	if (call.status == RT_DENIED && ctl->ops_password_missing != NULL) {
 		ctl->denied = true;
 		if (!ctl->deny_quietly)

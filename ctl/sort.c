@@ -60,6 +60,9 @@ static int by_ms_and_stream(const void *a, const void *b)
 	const struct ctl_entry *one = a, *other = b;
 	int order = compare(ms_of(one), ms_of(other));
 
+	/* An order's events are in one partition, causes and effects. */
+	if (order == 0)
+		order = one->partition - other->partition;
 	if (order == 0)
 		order = compare(stream_of(one), stream_of(other));
 	if (order == 0)
@@ -151,6 +154,12 @@ static void merge(struct ctl_entry *list, size_t count)
 	free(items);
 }
 
+/* Of the same millisecond and partition. */
+static bool is_together(const struct ctl_entry *one, const struct ctl_entry *other)
+{
+	return one->partition == other->partition && ms_of(one) == ms_of(other);
+}
+
 void ctl_entries_sort(struct ctl_entries *entries)
 {
 	struct ctl_entry *list = entries->list;
@@ -158,7 +167,7 @@ void ctl_entries_sort(struct ctl_entries *entries)
 	if (entries->count > 1)
 		qsort(list, entries->count, sizeof(*list), by_ms_and_stream);
 	for (size_t from = 0, to; from < entries->count; from = to) {
-		for (to = from + 1; to < entries->count && ms_of(&list[to]) == ms_of(&list[from]);)
+		for (to = from + 1; to < entries->count && is_together(&list[from], &list[to]);)
 			to++;
 		if (stream_of(&list[from]) != stream_of(&list[to - 1]))
 			merge(&list[from], to - from);

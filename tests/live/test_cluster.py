@@ -3,9 +3,10 @@ import os
 import unittest
 
 import tandem
+import test_partitions
 
 
-class Nodes(unittest.TestCase):
+class Nodes(test_partitions.Disagreements, unittest.TestCase):
     """The processes of Redis alone, three masters with a replica each."""
 
     PARTITIONS = 8
@@ -61,6 +62,28 @@ class Nodes(unittest.TestCase):
                     self.node(name)("SET", "order:{0}:x", "1")
                 with self.assertRaisesRegex(tandem.RedisError, "^NOPERM"):
                     self.node(name, "replica")("GET", "order:{0}:x")
+
+    def test_doctor_looks_at_each_node(self):
+        rows = self.tandem.doctor()
+        bad = [row for row in rows if row["result"] != "ok" and row["check"] not in tandem.SERVICES]
+        nothing_yet = ["order:{%d}:events" % p for p in range(8)] + ["inventory:{%d}:events" % p for p in range(8)]
+        self.assertEqual([row for row in bad if row["check"] not in nothing_yet], [])
+        nodes = {f"127.0.0.1:{self.tandem.redis_port + n}" for n in range(6)}
+        for check in ("cluster", "redis role", "users", "aof-load-truncated", "redis memory"):
+            self.assertEqual({row["node"] for row in rows if row["check"] == check}, nodes, check)
+        (slots,) = [row for row in rows if row["check"] == "slots"]
+        self.assertEqual(slots["detail"], "8 partitions on 3 masters, 2 to 3 on each")
+        self.assertIn("127.0.0.1:", self.tandem.ctl("doctor").stdout)
+        # A master without the functions.
+        port = max(self.masters())
+        master = self.node(self.names[port - self.tandem.redis_port], "ops")
+        master("FUNCTION", "DELETE", self.tandem.library("order"))
+        rows = [row for row in self.tandem.doctor() if row["check"] == "functions of order"]
+        self.assertEqual([row["result"] for row in rows], ["bad"])
+        self.assertIn("is loaded on 2 of the masters only", rows[0]["detail"])
+        self.assertEqual(self.tandem.ctl("functions", "load").returncode, 0)
+        rows = [row for row in self.tandem.doctor() if row["check"] == "functions of order"]
+        self.assertEqual([row["result"] for row in rows], ["ok"])
 
     def test_a_master_killed_comes_back_as_a_replica_with_everything(self):
         ops = self.tandem.redis_as("ops")

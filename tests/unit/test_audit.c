@@ -183,6 +183,165 @@ static void ids(void)
 	CU_ASSERT_FALSE(audit_ids_have(&ids, "a"));
 }
 
+/* The verdict on one part of a reservation in this state. */
+static bool part_is(enum stock_state record, const struct audit_part *part, const char *expected)
+{
+	const struct audit_case one = {
+		.order_id = "ord_x", .stock = record, .split = true, .parts = part, .part_count = 1
+	};
+	char text[256];
+
+	/* Without an order, which says what it says of a reservation that is not split. */
+	judged(&one, text, sizeof(text));
+	if (record == STOCK_RESERVED && strncmp(text, " reservation-without-order", 26) == 0)
+		memmove(text, text + 26, strlen(text + 26) + 1);
+	if (record == STOCK_COMMITTED && strncmp(text, " sold-without-order", 19) == 0)
+		memmove(text, text + 19, strlen(text + 19) + 1);
+	if (strcmp(text, expected) == 0)
+		return true;
+	printf("\n    reservation %d, part %d: is '%s', expected '%s'\n", (int)record,
+	       (int)part->state, text, expected);
+	return false;
+}
+
+static void every_part(void)
+{
+	static const struct {
+		enum stock_state record;
+		const char
+			*of[STOCK_STATE_COUNT]; /* NONE RESERVED UNAVAILABLE COMMITTED RELEASED */
+	} rows[] = {
+		/* Parts are made before the reservation, which is made when all of them are there. */
+		{ STOCK_NONE, { "", " part-without-record", "", " part-sold-without-record", "" } },
+		{ STOCK_RESERVED,
+		  { " part-missing", "", " part-missing", " part-sold-unconfirmed",
+		    " part-missing" } },
+		{ STOCK_UNAVAILABLE, { "", " part-held", "", " part-sold", "" } },
+		{ STOCK_COMMITTED,
+		  { " part-missing", " part-not-sold", " part-missing", "", " part-missing" } },
+		{ STOCK_RELEASED, { "", " part-held", "", " part-sold", "" } },
+	};
+
+	CU_ASSERT_EQUAL(RT_LENGTH(rows), STOCK_STATE_COUNT);
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		for (int state = 0; state < STOCK_STATE_COUNT; state++) {
+			struct audit_part part = { .state = (enum stock_state)state,
+						   .named = rows[i].record != STOCK_NONE };
+			const char *expected;
+			bool ended;
+
+			CU_ASSERT(part_is(rows[i].record, &part, rows[i].of[state]));
+			/* What has ended need not name its parts. */
+			part.named = false;
+			ended = rows[i].record == STOCK_UNAVAILABLE ||
+				rows[i].record == STOCK_RELEASED;
+			CU_ASSERT(part_is(rows[i].record, &part, rows[ended ? i : 0].of[state]));
+			part.differs = true;
+			expected = rows[ended ? i : 0].of[state];
+			expected = expected[0] == '\0' ? " part-differs" : expected;
+			CU_ASSERT(part_is(rows[i].record, &part, expected));
+			part.damaged = true;
+			CU_ASSERT(part_is(rows[i].record, &part, " part-damaged"));
+		}
+	}
+}
+
+/* An order whose reservation names three parts: each kind of fault is reported once. */
+static void faults_of_parts(void)
+{
+	struct audit_part parts[] = { { .partition = 1, .named = true, .state = STOCK_RESERVED },
+				      { .partition = 2, .named = true, .state = STOCK_RESERVED },
+				      { .partition = 5, .named = true, .state = STOCK_RESERVED } };
+	struct audit_case one = { .order_id = "ord_x",
+				  .ordered = true,
+				  .state = ORDER_RESERVED,
+				  .stock = STOCK_RESERVED,
+				  .timed = true,
+				  .split = true,
+				  .parts = parts,
+				  .part_count = RT_LENGTH(parts) };
+
+	CU_ASSERT(is(&one, ""));
+	parts[0].state = parts[2].state = STOCK_NONE;
+	CU_ASSERT(is(&one, " part-missing"));
+	parts[2].state = STOCK_COMMITTED;
+	parts[1].differs = true;
+	CU_ASSERT(is(&one, " part-missing part-differs part-sold-unconfirmed"));
+	one.order_damaged = true;
+	CU_ASSERT(is(&one, " order-damaged part-missing part-differs part-sold-unconfirmed"));
+	/* Nothing is compared with a record that cannot be read. */
+	one.order_damaged = false;
+	one.reservation_damaged = true;
+	CU_ASSERT(is(&one, " reservation-damaged"));
+}
+
+static void parts_are_read(void)
+{
+	static const struct {
+		const char *text;
+		bool good;
+		enum stock_state state;
+		int partition;
+		const char *lines;
+	} rows[] = {
+		{ "RESERVED 3 1700000000000 a=1 b=2", true, STOCK_RESERVED, 3, "a=1 b=2" },
+		{ "COMMITTED 0 1 a=1", true, STOCK_COMMITTED, 0, "a=1" },
+		{ "RELEASED 7 1700000000000", true, STOCK_RELEASED, 7, "" },
+		{ "RELEASED 7 1700000000000 ", true, STOCK_RELEASED, 7, "" },
+		{ "HELD 7 1700000000000 a=1", false, STOCK_NONE, 0, "" },
+		{ "RESERVED 7", false, STOCK_NONE, 0, "" },
+		{ "RESERVED 7 1x a=1", false, STOCK_NONE, 0, "" },
+		{ "", false, STOCK_NONE, 0, "" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		enum stock_state state;
+		const char *lines = "";
+		int partition = -1;
+		bool good = audit_part(rows[i].text, &state, &partition, &lines);
+
+		TEST_ROW(good == rows[i].good, rows[i].text);
+		if (!good || !rows[i].good)
+			continue;
+		TEST_ROW(state == rows[i].state, rows[i].text);
+		TEST_ROW(partition == rows[i].partition, rows[i].text);
+		TEST_ROW(strcmp(lines, rows[i].lines) == 0, rows[i].text);
+	}
+}
+
+static void lines_are_compared(void)
+{
+	char here[64], there[64], elsewhere[64], names[3][8] = { "", "", "" };
+	bool split;
+
+	/* One partition: as they are. */
+	CU_ASSERT(audit_lines_fit("a=1 b=2", "a=1 b=2", 0, 1, &split) && !split);
+	CU_ASSERT_FALSE(audit_lines_fit("a=1 b=2", "a=1", 0, 1, &split));
+	CU_ASSERT_FALSE(audit_lines_fit("a=1", "a=1 b=2", 0, 1, &split));
+	CU_ASSERT_FALSE(audit_lines_fit("a=1", "a=2", 0, 1, &split));
+	CU_ASSERT_FALSE(audit_lines_fit("a=1", "b=1", 0, 1, &split));
+	/* A SKU of each of two partitions. */
+	for (int i = 0; i < 100; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "s@%d", i);
+		snprintf(names[rt_bucket_partition(rt_bucket(name, strlen(name)), 2)], 8, "%s",
+			 name);
+	}
+	CU_ASSERT_FATAL(names[0][0] != '\0' && names[1][0] != '\0');
+	snprintf(here, sizeof(here), "%s=1 %s=2", names[0], names[1]);
+	snprintf(there, sizeof(there), "%s=1@0 %s=2@1", names[0], names[1]);
+	snprintf(elsewhere, sizeof(elsewhere), "%s=1@0 %s=2@0", names[0], names[1]);
+	CU_ASSERT(audit_lines_fit(here, there, 0, 2, &split) && split);
+	CU_ASSERT(audit_lines_fit(here, there, 1, 2, &split) && split);
+	CU_ASSERT_FALSE(audit_lines_fit(here, elsewhere, 0, 2, &split));
+	/* Not split, and a SKU is not of this partition. */
+	CU_ASSERT_FALSE(audit_lines_fit(here, here, 0, 2, &split));
+	CU_ASSERT(split);
+	*strchr(here, ' ') = '\0';
+	CU_ASSERT(audit_lines_fit(here, here, 0, 2, &split) && !split);
+}
+
 static void every_fault_is_described(void)
 {
 	for (int i = 0; i < AUDIT_FAULT_COUNT; i++) {
@@ -203,6 +362,10 @@ static const struct test tests[] = {
 	{ "damage", damage },
 	{ "reservations are read", reservations_are_read },
 	{ "sets of ids", ids },
+	{ "every state of a part", every_part },
+	{ "faults of parts", faults_of_parts },
+	{ "parts are read", parts_are_read },
+	{ "lines are compared", lines_are_compared },
 	{ "every fault has a name, a text and a fix", every_fault_is_described },
 };
 

@@ -350,8 +350,10 @@ static size_t read_events(const char *const *texts, size_t count, struct rt_aren
 	pair[0] = &id;
 	pair[1] = &fields;
 	top = (redisReply){ .type = REDIS_REPLY_ARRAY, .elements = 2, .element = pair };
-	return ctl_entry_read(&top, "order", arena, ret);
+	return ctl_entry_read(&top, "order", 0, arena, ret);
 }
+
+static const struct ctl alone = { .partitions = 1 }, several = { .partitions = 8 };
 
 /* An entry of one event. */
 static bool read_entry(const char *const *texts, size_t count, struct rt_arena *arena,
@@ -381,29 +383,34 @@ static void entries(void)
 	CU_ASSERT_FATAL(read_entry(event, RT_LENGTH(event), &arena, &entry));
 	CU_ASSERT_STRING_EQUAL(ctl_short_type(entry.type), "OrderCancelled");
 	CU_ASSERT_STRING_EQUAL(entry.attempt, "");
-	CU_ASSERT(json_is_text(ctl_entry_json(&entry),
+	CU_ASSERT(json_is_text(ctl_entry_json(&alone, &entry),
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\",\"event_id\":\"o/1\","
 			       "\"type\":\"tandem.order.v1.OrderCancelled\",\"subject\":\"o\","
 			       "\"seq\":1,\"data\":{\"reason\":\"no\",\"lines\":[]}}"));
 	/* An entry that is not an event is shown, too. */
 	CU_ASSERT_FATAL(read_entry(strange, RT_LENGTH(strange), &arena, &entry));
 	CU_ASSERT_STRING_EQUAL(entry.type, "");
-	CU_ASSERT(json_is_text(ctl_entry_json(&entry),
+	CU_ASSERT(json_is_text(ctl_entry_json(&alone, &entry),
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\",\"no\":\"event\","
 			       "\"\\\\x1b[2J\":\"\\\\xff\"}"));
 	/* No field of an entry overrides where it is. */
 	CU_ASSERT_FATAL(read_entry(elsewhere, RT_LENGTH(elsewhere), &arena, &entry));
-	CU_ASSERT(json_is_text(ctl_entry_json(&entry),
+	CU_ASSERT(json_is_text(ctl_entry_json(&alone, &entry),
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\","
 			       "\"original_stream_id\":\"1-1\"}"));
+	/* Of several partitions. */
+	entry.partition = 5;
+	CU_ASSERT(json_is_text(ctl_entry_json(&several, &entry),
+			       "{\"context\":\"order\",\"stream_id\":\"5-6\","
+			       "\"original_stream_id\":\"1-1\",\"partition\":5}"));
 	/* Bytes with a NUL are not text. */
 	nul.len = 3;
 	CU_ASSERT_STRING_EQUAL(ctl_text(&nul, "otherwise"), "otherwise");
 	nul.len = 1;
 	CU_ASSERT_STRING_EQUAL(ctl_text(&nul, "otherwise"), "7");
 	CU_ASSERT_EQUAL(ctl_number(&nul), 7);
-	CU_ASSERT_EQUAL(ctl_entry_read(&nil, "order", &arena, &list), 0);
-	CU_ASSERT_EQUAL(ctl_entry_read(NULL, "order", &arena, &list), 0);
+	CU_ASSERT_EQUAL(ctl_entry_read(&nil, "order", 0, &arena, &list), 0);
+	CU_ASSERT_EQUAL(ctl_entry_read(NULL, "order", 0, &arena, &list), 0);
 	rt_arena_done(&arena);
 }
 
@@ -442,7 +449,7 @@ static void entries_of_many_events(void)
 	CU_ASSERT_EQUAL_FATAL(read_events(plain, RT_LENGTH(plain), &arena, &events), 2);
 	CU_ASSERT_STRING_EQUAL(events[0].id, "o/2");
 	CU_ASSERT_EQUAL(events[1].index, 1);
-	CU_ASSERT(json_is_text(ctl_entry_json(&events[1]),
+	CU_ASSERT(json_is_text(ctl_entry_json(&alone, &events[1]),
 			       "{\"context\":\"order\",\"stream_id\":\"5-6\",\"event_id\":\"p/2\","
 			       "\"type\":\"tandem.order.v1.OrderReserved\",\"subject\":\"p\","
 			       "\"seq\":2,\"time\":\"2025-11-24T16:00:00.000Z\",\"data\":{}}"));
@@ -457,7 +464,7 @@ static void entries_of_many_events(void)
 	pair[0] = &id;
 	pair[1] = &fields;
 	top = (redisReply){ .type = REDIS_REPLY_ARRAY, .elements = 2, .element = pair };
-	CU_ASSERT_EQUAL_FATAL(ctl_entry_read(&top, "order", &arena, &events), 3);
+	CU_ASSERT_EQUAL_FATAL(ctl_entry_read(&top, "order", 0, &arena, &events), 3);
 	for (size_t i = 0; i < RT_LENGTH(expected); i++) {
 		TEST_ROW(strcmp(events[i].id, expected[i].id) == 0, expected[i].id);
 		TEST_ROW(strcmp(ctl_short_type(events[i].type), expected[i].type) == 0,
@@ -472,7 +479,7 @@ static void entries_of_many_events(void)
 	/* An entry that cannot be split is shown as it is. */
 	CU_ASSERT_EQUAL_FATAL(read_events(damaged, RT_LENGTH(damaged), &arena, &events), 1);
 	CU_ASSERT(json_is_text(
-		ctl_entry_json(&events[0]),
+		ctl_entry_json(&alone, &events[0]),
 		"{\"context\":\"order\",\"stream_id\":\"5-6\","
 		"\"tandem.order.v1.OrderReserved\":\"o/2\",\"batch\":\"\\\\x0a\\\\xff\"}"));
 	rt_arena_done(&arena);
@@ -517,6 +524,71 @@ static void order_of_events(void)
 		TEST_ROW(strcmp(entries.list[i].stream_id, expected[i]) == 0, expected[i]);
 	CU_ASSERT_STRING_EQUAL(entries.list[3].subject, "a");
 	CU_ASSERT_STRING_EQUAL(entries.list[4].subject, "c");
+	ctl_entries_done(&entries);
+}
+
+/* Where there are several partitions a stream id says of which. */
+static void places(void)
+{
+	static const struct {
+		const char *text, *id; /* NULL: it is none */
+		int partition;
+	} rows[] = {
+		{ "5-6", "5-6", -1 },    { "0/5-6", "5-6", 0 },  { "1023/5-6", "5-6", 1023 },
+		{ "1024/5-6", NULL, 0 }, { "/5-6", NULL, 0 },    { "-1/5-6", NULL, 0 },
+		{ "1/", NULL, 0 },       { "1/2/5-6", NULL, 0 }, { "x/5-6", NULL, 0 },
+		{ "ord_a/1", NULL, 0 },  { "", NULL, 0 },        { "1/5", NULL, 0 },
+	};
+	char place[CTL_PLACE];
+	int partition;
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		const char *id = ctl_place_read(rows[i].text, &partition);
+
+		TEST_ROW((id == NULL) == (rows[i].id == NULL), rows[i].text);
+		if (id == NULL || rows[i].id == NULL)
+			continue;
+		TEST_ROW(strcmp(id, rows[i].id) == 0, rows[i].text);
+		TEST_ROW(partition == rows[i].partition, rows[i].text);
+	}
+	ctl_place(place, &alone, 0, "5-6");
+	CU_ASSERT_STRING_EQUAL(place, "5-6");
+	ctl_place(place, &several, 7, "5-6");
+	CU_ASSERT_STRING_EQUAL(place, "7/5-6");
+}
+
+/* In one millisecond an effect follows its cause, which is in the same partition. */
+static void order_of_events_in_partitions(void)
+{
+	static const struct {
+		int partition;
+		const char *context, *stream_id, *type;
+	} rows[] = {
+		{ 1, "order", "5-1", "tandem.order.v1.OrderPlaced" },
+		{ 1, "order", "5-2", "tandem.order.v1.OrderReserved" },
+		{ 1, "inventory", "5-1", "tandem.inventory.v1.InventoryReserved" },
+		{ 0, "order", "5-1", "tandem.order.v1.OrderPlaced" },
+		{ 0, "inventory", "5-9", "tandem.inventory.v1.InventoryReserved" },
+		{ 0, "order", "6-9", "tandem.order.v1.OrderReserved" },
+		{ 1, "inventory", "4-7", "tandem.inventory.v1.StockAdjusted" },
+	};
+	static const char *const expected[] = { "1/4-7", "0/5-1", "0/5-9", "1/5-1",
+						"1/5-1", "1/5-2", "0/6-9" };
+	struct ctl_entries entries = { 0 };
+	char place[CTL_PLACE];
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++)
+		ctl_entries_add(&entries, &(struct ctl_entry){ .partition = rows[i].partition,
+							       .context = rows[i].context,
+							       .stream_id = rows[i].stream_id,
+							       .type = rows[i].type,
+							       .subject = "a" });
+	ctl_entries_sort(&entries);
+	for (size_t i = 0; i < RT_LENGTH(expected); i++) {
+		ctl_place(place, &several, entries.list[i].partition, entries.list[i].stream_id);
+		TEST_ROW(strcmp(place, expected[i]) == 0, expected[i]);
+	}
+	CU_ASSERT_STRING_EQUAL(entries.list[3].context, "order");
 	ctl_entries_done(&entries);
 }
 
@@ -919,6 +991,8 @@ static const struct test tests[] = {
 	{ "entries, also invalid ones", entries },
 	{ "entries of many events", entries_of_many_events },
 	{ "order of events", order_of_events },
+	{ "where an entry is, as text", places },
+	{ "order of events in several partitions", order_of_events_in_partitions },
 	{ "order of impossible events", order_of_impossible_events },
 	{ "filters", filters },
 	{ "ages", ages },
