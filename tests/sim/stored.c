@@ -138,7 +138,8 @@ const struct memory_zset *stored_timers(const struct memory_redis *redis, int pa
 
 /* ---- stock ---- */
 
-/* "<STATE> <version> <unix ms> <lines>", a line being "sku=quantity" or "sku=quantity/available". */
+/* "<STATE> <version> <unix ms> <lines>", a line being "sku=quantity" or "sku=quantity/available", with "@<partition>" behind
+ * it if the reservation is split. A part has the order's partition in the place of the version. */
 static void reservation_of(const char *order_id, const char *text, struct stored_reservation *ret)
 {
 	char state[32], *at;
@@ -160,7 +161,9 @@ static void reservation_of(const char *order_id, const char *text, struct stored
 		length = strcspn(++at, "=");
 		snprintf(line->sku, sizeof(line->sku), "%.*s", (int)length, at);
 		line->quantity = strtoull(at + length + 1, &at, 10);
-		at += strcspn(at, " ");
+		length = strcspn(at, " ");
+		ret->split = ret->split || memchr(at, '@', length) != NULL;
+		at += length;
 	}
 }
 
@@ -174,19 +177,32 @@ bool stored_reservation(const struct memory_redis *redis, const char *order_id,
 	return text != NULL;
 }
 
+static void visit_all(const struct memory_redis *redis, const char *name,
+		      void (*visit)(const struct stored_reservation *reservation, void *user),
+		      void *user)
+{
+	struct stored_reservation reservation;
+
+	for (int p = 0; p < stored_partitions(redis); p++)
+		for (const struct memory_field *at = fields_of(redis, "inventory", p, name);
+		     at != NULL; at = at->hh.next) {
+			reservation_of(at->name.data, at->value.data, &reservation);
+			visit(&reservation, user);
+		}
+}
+
 void stored_reservations_each(const struct memory_redis *redis,
 			      void (*visit)(const struct stored_reservation *reservation,
 					    void *user),
 			      void *user)
 {
-	struct stored_reservation reservation;
+	visit_all(redis, "r", visit, user);
+}
 
-	for (int p = 0; p < stored_partitions(redis); p++)
-		for (const struct memory_field *at = fields_of(redis, "inventory", p, "r");
-		     at != NULL; at = at->hh.next) {
-			reservation_of(at->name.data, at->value.data, &reservation);
-			visit(&reservation, user);
-		}
+void stored_parts_each(const struct memory_redis *redis,
+		       void (*visit)(const struct stored_reservation *part, void *user), void *user)
+{
+	visit_all(redis, "parts", visit, user);
 }
 
 void stored_stock_each(const struct memory_redis *redis,

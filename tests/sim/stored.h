@@ -42,6 +42,7 @@ const struct memory_zset *stored_timers(const struct memory_redis *redis, int pa
 struct stored_reservation {
 	char order_id[ORDER_ID_LENGTH + 1];
 	enum stock_state state;
+	bool split; /* its lines lie in several partitions, whose parts move the counters */
 	size_t line_count;
 	struct stored_line {
 		char sku[32];
@@ -54,6 +55,10 @@ void stored_reservations_each(const struct memory_redis *redis,
 			      void (*visit)(const struct stored_reservation *reservation,
 					    void *user),
 			      void *user);
+/* The parts of split reservations. */
+void stored_parts_each(const struct memory_redis *redis,
+		       void (*visit)(const struct stored_reservation *part, void *user),
+		       void *user);
 void stored_stock_each(const struct memory_redis *redis,
 		       void (*visit)(const char *sku, const struct stock *stock, void *user),
 		       void *user);

@@ -15,7 +15,6 @@
 
 static const char *const role_names[ROLES] = { "order", "inventory", "gateway" };
 const char *const world_skus[WORLD_SKUS] = { "apple", "pear", "fig", "kiwi" };
-const char *const world_streams[WORLD_STREAMS] = { STORED_ORDERS, STORED_INVENTORY };
 
 /* ---- chance and text ---- */
 
@@ -340,6 +339,7 @@ static void start_context(struct process *process, const struct rt_context_domai
 		.retain_ms = 10000,
 		.retain_count = 50,
 		.stale_ms = 3600000,
+		.partition_count = process->world->options.partitions,
 		.domain_options = domain_options,
 	};
 
@@ -529,35 +529,38 @@ void world_say_event(struct world *world, const char *who, const struct rt_entry
 		  world_short(subject), event->seq, attempt);
 }
 
+static void look_at_stream(struct world *world, struct world_stream *watched)
+{
+	struct memory_stream *stream = memory_stream_find(world->redis, watched->name);
+	char arrow[32];
+
+	if (stream == NULL)
+		return;
+	snprintf(arrow, sizeof(arrow), "%.*s->", (int)strcspn(watched->name, ":"), watched->name);
+	if (stream->life != watched->watched_life)
+		watched->watched = (struct memory_id){ 0 }; /* a new one of that name */
+	watched->watched_life = stream->life;
+	for (size_t at = memory_stream_after(stream, watched->watched); at < stream->count; at++) {
+		struct rt_entry_event *events;
+		size_t count = stored_events(&stream->entries[at], &events);
+
+		if (count == 0)
+			world_say(world, "%-12s (no event)", arrow);
+		for (size_t k = 0; k < count; k++) {
+			world_say_event(world, arrow, &events[k], true);
+			world_check_event(world, watched->name, &events[k]);
+		}
+		free(events);
+	}
+	watched->watched = stream->last;
+}
+
 static void on_added(void *user)
 {
-	static const char *const words[WORLD_STREAMS] = { "order->", "inventory->" };
 	struct world *world = user;
 
-	for (size_t i = 0; i < WORLD_STREAMS; i++) {
-		struct memory_stream *stream = memory_stream_find(world->redis, world_streams[i]);
-		size_t at;
-
-		if (stream == NULL)
-			continue;
-		if (stream->life != world->watched_life[i])
-			world->watched[i] = (struct memory_id){ 0 }; /* a new one of that name */
-		world->watched_life[i] = stream->life;
-		for (at = memory_stream_after(stream, world->watched[i]); at < stream->count;
-		     at++) {
-			struct rt_entry_event *events;
-			size_t count = stored_events(&stream->entries[at], &events);
-
-			if (count == 0)
-				world_say(world, "%-12s (no event)", words[i]);
-			for (size_t k = 0; k < count; k++) {
-				world_say_event(world, words[i], &events[k], true);
-				world_check_event(world, world_streams[i], &events[k]);
-			}
-			free(events);
-		}
-		world->watched[i] = stream->last;
-	}
+	for (size_t i = 0; i < world->stream_count; i++)
+		look_at_stream(world, &world->streams[i]);
 }
 
 static void on_delivered(void *user, const char *consumer, const struct memory_entry *entry)
@@ -577,6 +580,21 @@ static void on_delivered(void *user, const char *consumer, const struct memory_e
 
 /* ---- the world ---- */
 
+static void name_streams(struct world *world)
+{
+	static const char *const contexts[] = { "order", "inventory" };
+
+	assert(world->options.partitions <= WORLD_PARTITIONS);
+	for (int p = 0; p < world->options.partitions; p++)
+		for (size_t i = 0; i < RT_LENGTH(contexts); i++) {
+			struct world_stream *stream = &world->streams[world->stream_count++];
+
+			snprintf(stream->name, sizeof(stream->name), "%s:{%d}:events", contexts[i],
+				 p);
+			stream->group = contexts[1 - i];
+		}
+}
+
 struct world *world_new(const struct world_options *options)
 {
 	struct world *world = rt_alloc(sizeof(*world));
@@ -586,6 +604,8 @@ struct world *world_new(const struct world_options *options)
 	world->options.orders = RT_MAX(options->orders, 1);
 	world->options.inventories = RT_MAX(options->inventories, 1);
 	world->options.gateways = RT_MAX(options->gateways, 1);
+	world->options.partitions = RT_MAX(options->partitions, 1);
+	name_streams(world);
 	if (options->decision_ms == 0)
 		world->options.decision_ms = 15000;
 	calls_world = world;
@@ -708,9 +728,9 @@ void world_calm(struct world *world)
 /* Clients never send so much: something is repeated endlessly. */
 static bool grows(struct world *world)
 {
-	for (size_t i = 0; i < WORLD_STREAMS; i++) {
+	for (size_t i = 0; i < world->stream_count; i++) {
 		const struct memory_stream *stream =
-			memory_stream_find(world->redis, world_streams[i]);
+			memory_stream_find(world->redis, world->streams[i].name);
 
 		if (stream != NULL && stream->count > STREAM_MAX)
 			return true;

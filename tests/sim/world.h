@@ -24,6 +24,7 @@
 
 #define WORLD_SKUS       4
 #define WORLD_INSTANCES  3 /* of a service at most */
+#define WORLD_PARTITIONS 8 /* at most */
 #define WORLD_START_MS   INT64_C(1764000000000)
 #define WORLD_QUIET_MS   80000 /* it must be quiet within that after the last fault */
 #define WORLD_VIOLATIONS 8     /* no more are recorded */
@@ -77,6 +78,7 @@ struct world_options {
 	enum world_bug bug;
 	struct world_plan plan;
 	int orders, inventories, gateways; /* instances; 0: one */
+	int partitions;                    /* 0: one */
 	int64_t decision_ms;               /* of the order service's clock; 0: 15000 */
 	int64_t stream_length_max;         /* of the order stream; 0: none */
 	bool record;                       /* keep a transcript */

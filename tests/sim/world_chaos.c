@@ -4,8 +4,6 @@
 
 #include "world_internal.h"
 
-static const char *const group_names[WORLD_STREAMS] = { "inventory", "order" };
-
 /* An entry that was deleted and will be added again. */
 struct held_back {
 	struct rt_list link;
@@ -155,16 +153,25 @@ static void find_refusal(const struct stored_reservation *reservation, void *use
 /* Inventory forgets a refusal, and the request is repeated: there may be stock now. */
 static void forget_refusal(struct world *world)
 {
-	const struct memory_stream *stream = memory_stream_find(world->redis, STORED_ORDERS);
+	const struct memory_stream *stream;
 	struct refusal refusal = { .world = world };
+	char key[64];
 
 	stored_reservations_each(world->redis, find_refusal, &refusal);
 	if (refusal.order_id[0] == '\0')
 		return;
 	world_say(world, "%-12s ** the refusal of %s is forgotten", "chaos",
 		  world_short(refusal.order_id));
-	memory_do(world->redis, "HDEL", "inventory:{0}:r", refusal.order_id, NULL);
+	for (int p = 0; p < world->options.partitions; p++) {
+		snprintf(key, sizeof(key), "inventory:{%d}:r", p);
+		memory_do(world->redis, "HDEL", key, refusal.order_id, NULL);
+		snprintf(key, sizeof(key), "inventory:{%d}:parts", p);
+		memory_do(world->redis, "HDEL", key, refusal.order_id, NULL);
+	}
 	world_check_forget(world, refusal.order_id);
+	snprintf(key, sizeof(key), "order:{%d}:events",
+		 stored_partition_of(world->redis, refusal.order_id));
+	stream = memory_stream_find(world->redis, key);
 	for (size_t i = 0; stream != NULL && i < stream->count; i++) {
 		struct rt_entry_event *events;
 		size_t count = stored_events(&stream->entries[i], &events);
@@ -177,7 +184,7 @@ static void forget_refusal(struct world *world)
 						 events[k].subject.length) == 0);
 		free(events);
 		if (found) {
-			write_again(world, STORED_ORDERS, &stream->entries[i]);
+			write_again(world, key, &stream->entries[i]);
 			break;
 		}
 	}
@@ -190,7 +197,7 @@ static void destroy_group(struct world *world, const char *name, const struct me
 	(void)stream;
 	world_say(world, "%-12s ** %s loses its group", "chaos", name);
 	memory_do(world->redis, "XGROUP", "DESTROY", name,
-		  group_names[strcmp(name, world_streams[0]) == 0 ? 0 : 1], NULL);
+		  strncmp(name, "order:", 6) == 0 ? "inventory" : "order", NULL);
 }
 
 static void delete_stream(struct world *world, const char *name, const struct memory_stream *stream)
@@ -264,7 +271,7 @@ static void disturb_stream(struct world *world, enum world_chaos kind)
 		[CHAOS_DESTROY_GROUP] = destroy_group, [CHAOS_DELETE_STREAM] = delete_stream,
 		[CHAOS_POISON] = add_poison,
 	};
-	const char *name = world_streams[world_roll(world, WORLD_STREAMS)];
+	const char *name = world->streams[world_roll(world, world->stream_count)].name;
 	const struct memory_stream *stream = memory_stream_find(world->redis, name);
 
 	if (stream != NULL)

@@ -2,10 +2,10 @@
  * were answered.
  *
  * Always: received = available + reserved + committed for each SKU; reserved and committed are the
- * sums of the reservations; an order that is not settled has a timer; an event id has one content
+ * sums of the whole reservations and of the parts of split ones; an order that is not settled has a timer; an event id has one content
  * (until inventory forgets the order: then its events begin again).
  * In the end: every order is settled, in inventory too (nothing is reserved for an order that
- * inventory forgot); what was acknowledged exists and is what was ordered; what was confirmed is
+ * inventory forgot); the parts of a split order are what its record says; what was acknowledged exists and is what was ordered; what was confirmed is
  * sold, what was cancelled is not; no version is missing; no event waits; no dead letter is a good
  * event. */
 #include <inttypes.h>
@@ -77,7 +77,7 @@ void world_check_event(struct world *world, const char *stream, const struct rt_
 	char *id, *subject, *type;
 
 	subject = rt_printf("%.*s", (int)event->subject.length, event->subject.data);
-	if (strcmp(stream, STORED_INVENTORY) == 0 && is_forgotten(world, subject)) {
+	if (strncmp(stream, "inventory:", 10) == 0 && is_forgotten(world, subject)) {
 		free(subject);
 		return;
 	}
@@ -134,6 +134,8 @@ static void add_up(const struct stored_reservation *reservation, void *user)
 {
 	struct sums *sums = user;
 
+	if (reservation->split)
+		return; /* its parts count */
 	for (size_t i = 0; i < reservation->line_count; i++) {
 		const struct stored_line *line = &reservation->lines[i];
 
@@ -170,6 +172,7 @@ static void check_stock(struct world *world)
 	struct sums sums = { .world = world };
 
 	stored_reservations_each(world->redis, add_up, &sums);
+	stored_parts_each(world->redis, add_up, &sums);
 	stored_stock_each(world->redis, compare_sums, &sums);
 }
 
@@ -244,8 +247,9 @@ static size_t aside_of(struct world *world, const char *reader, const char *stre
 	char name[64];
 	struct memory_stream *aside;
 
-	snprintf(name, sizeof(name), "%s:{0}:aside:%.*s", reader, (int)strcspn(stream, ":"),
-		 stream);
+	snprintf(name, sizeof(name), "%s%.*saside:%.*s", reader,
+		 (int)(strrchr(stream, ':') + 1 - strchr(stream, ':')), strchr(stream, ':'),
+		 (int)strcspn(stream, ":"), stream);
 	aside = memory_stream_find(world->redis, name);
 	return aside == NULL ? 0 : aside->count;
 }
@@ -294,9 +298,9 @@ const char *world_unrest(struct world *world)
 	stored_orders_each(world->redis, find_unsettled, &unrest);
 	if (unrest.any)
 		return unrest.text;
-	if (!group_rests(world, STORED_ORDERS, "inventory", &unrest) ||
-	    !group_rests(world, STORED_INVENTORY, "order", &unrest))
-		return unrest.text;
+	for (size_t i = 0; i < world->stream_count; i++)
+		if (!group_rests(world, world->streams[i].name, world->streams[i].group, &unrest))
+			return unrest.text;
 	return NULL;
 }
 
@@ -433,6 +437,52 @@ static void check_orphan(const struct stored_reservation *reservation, void *use
 				stock_state_text(reservation->state), reservation->order_id);
 }
 
+/* How many lines the parts of an order hold or have sold. */
+struct part_lines {
+	const char *order_id;
+	size_t reserved, committed;
+};
+
+static void count_lines(const struct stored_reservation *part, void *user)
+{
+	struct part_lines *lines = user;
+
+	if (strcmp(part->order_id, lines->order_id) != 0)
+		return;
+	lines->reserved += part->state == STOCK_RESERVED ? part->line_count : 0;
+	lines->committed += part->state == STOCK_COMMITTED ? part->line_count : 0;
+}
+
+/* A record that says reserved or committed has all its parts. */
+static void check_parts_of(const struct stored_reservation *reservation, void *user)
+{
+	struct world *world = user;
+	struct part_lines lines = { .order_id = reservation->order_id };
+
+	if (!reservation->split)
+		return;
+	stored_parts_each(world->redis, count_lines, &lines);
+	if ((reservation->state == STOCK_RESERVED && lines.reserved != reservation->line_count) ||
+	    (reservation->state == STOCK_COMMITTED && lines.committed != reservation->line_count))
+		world_violation(world, "%s is %s in %zu lines, but its parts hold %zu, sold %zu",
+				reservation->order_id, stock_state_text(reservation->state),
+				reservation->line_count, lines.reserved, lines.committed);
+}
+
+/* A part holds or has sold something only if the record says so. */
+static void check_record_of(const struct stored_reservation *part, void *user)
+{
+	struct world *world = user;
+	struct stored_reservation reservation = { .state = STOCK_NONE };
+
+	if (part->state != STOCK_RESERVED && part->state != STOCK_COMMITTED)
+		return;
+	stored_reservation(world->redis, part->order_id, &reservation);
+	if (reservation.state != part->state)
+		world_violation(world, "a part of %s is %s, and its record '%s'", part->order_id,
+				stock_state_text(part->state), stock_state_text(reservation.state));
+}
+
 /* Once every order is settled. */
 static void check_partition(struct world *world, int partition)
 {
@@ -454,6 +504,8 @@ void world_check(struct world *world)
 	stored_stock_each(world->redis, compare_received, world);
 	stored_orders_each(world->redis, check_order, world);
 	stored_reservations_each(world->redis, check_orphan, world);
+	stored_reservations_each(world->redis, check_parts_of, world);
+	stored_parts_each(world->redis, check_record_of, world);
 	for (const struct booked *at = world->booked; at != NULL; at = at->next)
 		check_booked(world, at);
 	for (int p = 0; p < stored_partitions(world->redis); p++)

@@ -4,8 +4,7 @@
 
 #include "world.h"
 
-#define WORLD_MAYBE   8
-#define WORLD_STREAMS 2
+#define WORLD_MAYBE 8
 
 enum role { ROLE_ORDER, ROLE_INVENTORY, ROLE_GATEWAY, ROLES };
 
@@ -36,6 +35,15 @@ struct route {
 	unsigned turn;
 };
 
+/* A stream of events. */
+struct world_stream {
+	char name[32];     /* "order:{0}:events" */
+	const char *group; /* that reads it */
+	/* How far it was read, for the transcript and world_check_event. */
+	struct memory_id watched;
+	uint64_t watched_life;
+};
+
 struct world_client;
 struct booked;
 struct seen_event;
@@ -57,9 +65,8 @@ struct world {
 	struct world_counts counts;
 	struct rt_buf transcript, violations;
 	unsigned violation_count;
-	/* How far the streams were read, for the transcript and world_check_entry. */
-	struct memory_id watched[WORLD_STREAMS];
-	uint64_t watched_life[WORLD_STREAMS];
+	struct world_stream streams[2 * WORLD_PARTITIONS];
+	size_t stream_count;
 	uint64_t checked; /* redis->writes at the last world_check_now */
 	struct seen_event *seen;
 	struct forgotten *forgotten;
@@ -84,7 +91,6 @@ struct world {
 };
 
 extern const char *const world_skus[WORLD_SKUS];
-extern const char *const world_streams[WORLD_STREAMS];
 
 /* ---- world.c ---- */
 

@@ -10,6 +10,7 @@ struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record)
 	options.orders = 1 + (int)(seed % 2);
 	options.inventories = 1 + (int)(seed / 2 % 2);
 	options.gateways = 1 + (int)(seed / 4 % 2);
+	options.partitions = seed / 8 % 2 == 0 ? 1 : 2 << seed / 16 % 3;
 	/* In some runs the decision timeout applies; in others only an answer can decide an order. */
 	options.decision_ms = seed % 3 == 0 ? 4000 : 2 * WORLD_QUIET_MS;
 	options.stream_length_max = seed % 5 == 0 ? 60 + (int64_t)(seed / 5 % 60) : 0;
