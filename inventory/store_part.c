@@ -123,6 +123,7 @@ static void part_end(void *item, int status)
 
 const struct rt_store_step inventory_part_step = {
 	.name = "inventory_part",
+	.durable = true,
 	.count_max = PARTS_MAX,
 	.in_flight_max = IN_FLIGHT_MAX,
 	.gather = PARTS_MAX / 4,

@@ -210,6 +210,7 @@ static void request_end(void *item, int status)
 
 static const struct rt_store_step request_step = {
 	.name = "inventory_request",
+	.durable = true,
 	.count_max = REQUESTS_MAX,
 	.in_flight_max = IN_FLIGHT_MAX,
 	.gather = REQUESTS_MAX / 4,
@@ -236,6 +237,7 @@ static bool conclude_answered(struct rt_store_run *run, int *status, const struc
 
 static const struct rt_store_step conclude_step = {
 	.name = "inventory_conclude",
+	.durable = true,
 	.count_max = REQUESTS_MAX,
 	.in_flight_max = IN_FLIGHT_MAX,
 	.gather = REQUESTS_MAX / 4,
@@ -315,6 +317,7 @@ RT_STORE_END(adjust_end, struct inventory_adjust_op)
 
 static const struct rt_store_step adjust_step = {
 	.name = "inventory_adjust",
+	.durable = true,
 	.count_max = ADJUSTMENTS_MAX,
 	.in_flight_max = IN_FLIGHT_MAX,
 	.waiting_max = WAITING_MAX,
