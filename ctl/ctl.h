@@ -20,6 +20,7 @@
 #include "base/base.h"
 #include "contexts.h"
 #include "redis/redis.h"
+#include "redis/topology.h"
 #include "rpc/rpc.h"
 
 enum ctl_exit { CTL_OK, CTL_NEGATIVE, CTL_USAGE, CTL_UNAVAILABLE };
@@ -29,7 +30,7 @@ enum ctl_exit { CTL_OK, CTL_NEGATIVE, CTL_USAGE, CTL_UNAVAILABLE };
 struct ctl {
 	/* Options that every command takes. */
 	const char *gateway; /* host:port */
-	const char *redis_host, *redis_socket, *redis_user, *redis_password_file;
+	const char *redis_url, *redis_host, *redis_socket, *redis_user, *redis_password_file;
 	int64_t redis_port, timeout_ms;
 	bool json;
 	/* Opened when first needed. */
@@ -55,6 +56,7 @@ struct ctl_node {
 	char *host;          /* or the path of a socket */
 	int port;            /* 0: a socket */
 	bool listed, master; /* listed: the cluster has it now */
+	bool sentinel;
 	struct rt_redis *redis;
 };
 
@@ -133,6 +135,8 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 /* The node after this one, NULL: the first; of the masters only, or of all. NULL: there are no more, or Redis
  * could not be asked. One Redis is one master. */
 struct ctl_node *ctl_node_next(struct ctl *ctl, const struct ctl_node *after, bool masters);
+/* Where it is, for connections of others: after something was asked, with all nodes of a cluster. */
+void ctl_redis_url(struct ctl *ctl, struct rt_redis_url *ret);
 bool ctl_is_cluster(const struct ctl *ctl);
 /* The master of a key's slot; NULL: none serves it. */
 struct ctl_node *ctl_node_of_key(const struct ctl *ctl, const char *key);

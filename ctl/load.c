@@ -481,7 +481,7 @@ static int load_verdict(struct load *load, int rc)
 	return balanced(load) ? CTL_OK : CTL_NEGATIVE;
 }
 
-/* Uses a connection of its own, which is closed before the load begins. */
+/* Uses connections of its own, which are closed before the load begins. */
 static int prepare_stock(const struct ctl *ctl, struct load *load)
 {
 	struct ctl asking = *ctl;
@@ -491,6 +491,11 @@ static int prepare_stock(const struct ctl *ctl, struct load *load)
 		code = load_stock_clean(&asking, &load->options);
 	else if (load->options.accounting)
 		code = load_stock_open(&asking, &load->options, load->opening);
+	if (code == CTL_OK && !load->options.clean && !load->options.wait) {
+		load->options.partitions = ctl_partitions(&asking);
+		ctl_redis_url(&asking, &load->options.redis);
+		code = load->options.partitions > 0 ? CTL_OK : CTL_UNAVAILABLE;
+	}
 	ctl_connections_done(&asking);
 	return code;
 }
@@ -502,9 +507,6 @@ static int load_command(struct ctl *ctl, void *options)
 
 	load.options = *(const struct load_options *)options;
 	load.options.target = ctl->gateway;
-	load.options.redis_host = ctl->redis_host;
-	load.options.redis_port = ctl->redis_port;
-	load.options.redis_socket = ctl->redis_socket;
 	load.options.json = ctl->json;
 	if (load.options.lines > load.options.skus)
 		load.options.lines = load.options.skus;

@@ -19,6 +19,7 @@
 #include "hist.h"
 #include "loop/loop.h"
 #include "redis/redis.h"
+#include "redis/topology.h"
 #include "rpc/rpc.h"
 
 /* The names of the load's own SKUs and customers, by which it recognises them. */
@@ -34,8 +35,8 @@ extern const char *const load_modes[3], *const load_skews[3]; /* as their option
 
 struct load_options {
 	const char *target;
-	const char *redis_host, *redis_socket;
-	int64_t redis_port;
+	struct rt_redis_url redis; /* and its partitions: where decisions are read */
+	int partitions;
 	double rate;   /* orders/s; 0: saturate */
 	bool saturate; /* --saturate is given */
 	bool poisson;

@@ -1,7 +1,7 @@
 /* main.c - tandemctl: finds the command, parses its options with the common ones, runs it.
  *
  * The services and scripts read the same variables: TANDEM_VAR, TANDEM_GATEWAY_LISTEN,
- * TANDEM_REDIS_HOST, _PORT and _SOCKET. */
+ * TANDEM_REDIS, TANDEM_REDIS_HOST, _PORT and _SOCKET. */
 #include <signal.h>
 #include <string.h>
 
@@ -95,14 +95,22 @@ static const char *setting(const char *variable, const char *standard)
 static void ctl_init(struct ctl *ctl)
 {
 	const char *port = setting("TANDEM_REDIS_PORT", "6390");
+	struct rt_redis_url url;
+	char error[160];
 
 	ctl->gateway = setting("TANDEM_GATEWAY_LISTEN", "127.0.0.1:50051");
+	ctl->redis_url = setting("TANDEM_REDIS", "");
 	ctl->redis_host = setting("TANDEM_REDIS_HOST", "127.0.0.1");
 	ctl->redis_socket = setting("TANDEM_REDIS_SOCKET", "");
 	ctl->redis_user = "ops";
 	ctl->timeout_ms = 10000;
 	if (!rt_parse_int(port, 1, 65535, &ctl->redis_port)) {
 		ctl_error("TANDEM_REDIS_PORT is not a number from 1 to 65535: %s", port);
+		exit(CTL_USAGE);
+	}
+	if (ctl->redis_url[0] != '\0' &&
+	    rt_redis_url_parse(ctl->redis_url, &url, error, sizeof(error)) != RT_OK) {
+		ctl_error("TANDEM_REDIS: %s", error);
 		exit(CTL_USAGE);
 	}
 }

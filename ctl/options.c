@@ -5,6 +5,7 @@ enum {
 	KEY_GATEWAY = 1000,
 	KEY_JSON,
 	KEY_TIMEOUT,
+	KEY_REDIS,
 	KEY_REDIS_HOST,
 	KEY_REDIS_PORT,
 	KEY_REDIS_SOCKET,
@@ -17,6 +18,11 @@ static const struct argp_option common_options[] = {
 	{ "timeout", KEY_TIMEOUT, "DURATION", 0, "How long a call may take (10s)", 8 },
 	{ "gateway", KEY_GATEWAY, "HOST:PORT", 0,
 	  "Where the gateway listens (TANDEM_GATEWAY_LISTEN, or 127.0.0.1:50051)", 8 },
+	{ "redis", KEY_REDIS, "URL", 0,
+	  "Where Redis is: cluster://HOST:PORT,…, sentinel://HOST:PORT,…/NAME or "
+	  "redis://HOST:PORT (TANDEM_REDIS, or host and port; a cluster is also found from one "
+	  "of its nodes)",
+	  8 },
 	{ "redis-host", KEY_REDIS_HOST, "HOST", 0,
 	  "Where Redis listens (TANDEM_REDIS_HOST, or 127.0.0.1)", 8 },
 	{ "redis-port", KEY_REDIS_PORT, "PORT", 0, "Its port (TANDEM_REDIS_PORT, or 6390)", 8 },
@@ -32,6 +38,8 @@ static const struct argp_option common_options[] = {
 static error_t common_parse(int key, char *arg, struct argp_state *state)
 {
 	struct ctl *ctl = state->input;
+	struct rt_redis_url url;
+	char error[160];
 
 	switch (key) {
 	case KEY_GATEWAY:
@@ -45,14 +53,22 @@ static error_t common_parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--timeout: not a duration such as 250ms or 10s: %s",
 				   arg);
 		return 0;
+	case KEY_REDIS:
+		if (rt_redis_url_parse(arg, &url, error, sizeof(error)) != RT_OK)
+			argp_error(state, "--redis: %s", error);
+		ctl->redis_url = arg;
+		return 0;
 	case KEY_REDIS_HOST:
+		ctl->redis_url = "";
 		ctl->redis_host = arg;
 		return 0;
 	case KEY_REDIS_PORT:
 		if (!rt_parse_int(arg, 1, 65535, &ctl->redis_port))
 			argp_error(state, "--redis-port: not a number from 1 to 65535: %s", arg);
+		ctl->redis_url = "";
 		return 0;
 	case KEY_REDIS_SOCKET:
+		ctl->redis_url = "";
 		ctl->redis_socket = arg;
 		return 0;
 	case KEY_REDIS_USER:

@@ -77,12 +77,13 @@ static bool node_make(struct ctl *ctl, struct ctl_node *node)
 		.pending_max = 64,
 		.on_state = redis_state,
 		.user_data = ctl,
-		.follow_clock = node == ctl->nodes[0], /* one clock, not the mean of several */
+		/* One clock, not the mean of several. */
+		.follow_clock = !node->sentinel && node == ctl->nodes[0],
 	};
 
 	if (ctl->redis_password == NULL && !read_password(ctl))
 		return false;
-	options.user = ctl->redis_user;
+	options.user = node->sentinel ? "" : ctl->redis_user;
 	options.password = ctl->redis_password;
 	if (rt_redis_new(ctl_loop(ctl), &options, &node->redis) == RT_OK)
 		return true;
@@ -175,25 +176,6 @@ static void ask(struct ctl *ctl, struct ctl_node *node, struct rt_args *args, in
 
 /* ---- the nodes of a cluster ---- */
 
-#define SLOTS 16384
-
-/* The slot of a key: CRC-16 (XMODEM) of what is between the first '{' and the next '}', or of all of it. */
-static unsigned int slot_of(const char *key)
-{
-	const char *open = strchr(key, '{');
-	const char *close = open != NULL ? strchr(open, '}') : NULL;
-	bool tagged = close != NULL && close > open + 1;
-	const char *at = tagged ? open + 1 : key, *end = tagged ? close : key + strlen(key);
-	unsigned int crc = 0;
-
-	for (; at < end; at++) {
-		crc ^= (unsigned int)(unsigned char)*at << 8;
-		for (int bit = 0; bit < 8; bit++)
-			crc = (crc & 0x8000) != 0 ? crc << 1 ^ 0x1021 : crc << 1;
-	}
-	return crc & (SLOTS - 1);
-}
-
 static struct ctl_node *node_of(struct ctl *ctl, const char *host, int port)
 {
 	struct ctl_node *node;
@@ -232,8 +214,8 @@ static void map_read(struct ctl *ctl, const struct ctl_node *asked, const redisR
 	for (size_t i = 0; i < ctl->node_count; i++)
 		ctl->nodes[i]->listed = ctl->nodes[i]->master = false;
 	if (ctl->of_slot == NULL)
-		ctl->of_slot = rt_alloc(SLOTS * sizeof(*ctl->of_slot));
-	memset(ctl->of_slot, 0, SLOTS * sizeof(*ctl->of_slot));
+		ctl->of_slot = rt_alloc(RT_REDIS_SLOTS * sizeof(*ctl->of_slot));
+	memset(ctl->of_slot, 0, RT_REDIS_SLOTS * sizeof(*ctl->of_slot));
 	for (size_t i = 0; i < rows->elements; i++) {
 		const redisReply *row = rows->element[i];
 		struct ctl_node *master = NULL;
@@ -242,7 +224,7 @@ static void map_read(struct ctl *ctl, const struct ctl_node *asked, const redisR
 		if (row->type != REDIS_REPLY_ARRAY || row->elements < 3)
 			continue;
 		first = RT_MAX(0, ctl_number(row->element[0]));
-		last = RT_MIN(SLOTS - 1, ctl_number(row->element[1]));
+		last = RT_MIN(RT_REDIS_SLOTS - 1, ctl_number(row->element[1]));
 		for (size_t n = 2; n < row->elements; n++) {
 			struct ctl_node *node = node_named(ctl, asked, row->element[n]);
 
@@ -290,24 +272,106 @@ static bool map_again(struct ctl *ctl, struct ctl_node *first)
 	return false;
 }
 
+/* Where Redis was said to be. */
+static void said_url(const struct ctl *ctl, struct rt_redis_url *ret)
+{
+	char error[160];
+	bool socket = ctl->redis_socket[0] != '\0';
+
+	if (ctl->redis_url[0] != '\0') {
+		(void)rt_redis_url_parse(ctl->redis_url, ret, error, sizeof(error));
+		return;
+	}
+	*ret = (struct rt_redis_url){ .count = 1 };
+	ret->addresses[0].port = socket ? 0 : (int)ctl->redis_port;
+	snprintf(ret->addresses[0].host, sizeof(ret->addresses[0].host), "%s",
+		 socket ? ctl->redis_socket : ctl->redis_host);
+}
+
+/* Asks a sentinel for the master. False: it does not answer, or knows none of this name. */
+static bool ask_sentinel(struct ctl *ctl, const struct rt_redis_address *address, const char *name,
+			 struct rt_redis_address *ret)
+{
+	struct ctl_node sentinel = { .host = (char *)(uintptr_t)address->host,
+				     .port = address->port,
+				     .sentinel = true };
+	struct rt_args args = { 0 };
+	struct redis_call call = { 0 };
+	int64_t port = 0;
+
+	if (node_open(ctl, &sentinel)) {
+		rt_args_str(&args, "SENTINEL");
+		rt_args_str(&args, "GET-MASTER-ADDR-BY-NAME");
+		rt_args_str(&args, name);
+		ask(ctl, &sentinel, &args, 0, &call);
+		rt_args_done(&args);
+	}
+	if (call.reply != NULL && call.reply->type == REDIS_REPLY_ARRAY &&
+	    call.reply->elements == 2) {
+		snprintf(ret->host, sizeof(ret->host), "%s", ctl_text(call.reply->element[0], ""));
+		port = ctl_number(call.reply->element[1]);
+		ret->port = (int)port;
+	}
+	freeReplyObject(call.reply);
+	rt_redis_free(sentinel.redis);
+	ctl->asked = NULL;
+	return port > 0 && port <= 65535 && ret->host[0] != '\0';
+}
+
+/* Puts the master that the sentinels name in place of them. */
+static bool find_master(struct ctl *ctl, struct rt_redis_url *url)
+{
+	struct rt_redis_address master;
+
+	for (size_t i = 0; i < url->count; i++) {
+		if (!ask_sentinel(ctl, &url->addresses[i], url->master, &master))
+			continue;
+		url->addresses[0] = master;
+		url->count = 1;
+		return true;
+	}
+	ctl_error("Redis: no sentinel says where the master %s is", url->master);
+	return false;
+}
+
 /* Connects, and finds out whether it is a cluster. False: the reason is on stderr. */
 static bool nodes_open(struct ctl *ctl)
 {
-	struct ctl_node *seed;
+	struct rt_redis_url url;
 
 	if (ctl->node_count > 0)
 		return true;
-	if (ctl->redis_socket[0] != '\0')
-		seed = node_of(ctl, ctl->redis_socket, 0);
-	else
-		seed = node_of(ctl, ctl->redis_host, (int)ctl->redis_port);
-	if (!node_open(ctl, seed)) {
-		say_unreachable(seed);
+	said_url(ctl, &url);
+	if (url.kind == RT_TOPOLOGY_SENTINEL && !find_master(ctl, &url))
 		return false;
+	for (size_t i = 0; i < url.count; i++) {
+		struct ctl_node *seed = node_of(ctl, url.addresses[i].host, url.addresses[i].port);
+
+		if (node_open(ctl, seed)) {
+			if (!map_ask(ctl, seed))
+				seed->listed = seed->master = true;
+			return true;
+		}
 	}
-	if (!map_ask(ctl, seed))
-		seed->listed = seed->master = true;
-	return true;
+	say_unreachable(ctl->nodes[0]);
+	return false;
+}
+
+void ctl_redis_url(struct ctl *ctl, struct rt_redis_url *ret)
+{
+	said_url(ctl, ret);
+	if (!ctl_is_cluster(ctl))
+		return;
+	*ret = (struct rt_redis_url){ .kind = RT_TOPOLOGY_CLUSTER };
+	for (size_t i = 0; i < ctl->node_count && ret->count < RT_REDIS_SEEDS_MAX; i++) {
+		struct rt_redis_address *address = &ret->addresses[ret->count];
+
+		if (!ctl->nodes[i]->listed || ctl->nodes[i]->port == 0)
+			continue;
+		ret->count++;
+		address->port = ctl->nodes[i]->port;
+		snprintf(address->host, sizeof(address->host), "%s", ctl->nodes[i]->host);
+	}
 }
 
 struct ctl_node *ctl_node_next(struct ctl *ctl, const struct ctl_node *after, bool masters)
@@ -329,7 +393,7 @@ struct ctl_node *ctl_node_next(struct ctl *ctl, const struct ctl_node *after, bo
 
 struct ctl_node *ctl_node_of_key(const struct ctl *ctl, const char *key)
 {
-	return ctl->of_slot == NULL ? ctl->nodes[0] : ctl->of_slot[slot_of(key)];
+	return ctl->of_slot == NULL ? ctl->nodes[0] : ctl->of_slot[rt_key_slot(key)];
 }
 
 bool ctl_is_cluster(const struct ctl *ctl)

@@ -1,9 +1,15 @@
 """Redis as a cluster: slots, users, functions, and nodes that come back."""
+import json
 import os
+import re
+import signal
+import subprocess
 import unittest
 
+import grpc
 import tandem
 import test_partitions
+import test_scripts
 
 
 class Nodes(test_partitions.Disagreements, unittest.TestCase):
@@ -112,6 +118,75 @@ class Nodes(test_partitions.Disagreements, unittest.TestCase):
         ops = self.tandem.redis_as("ops")
         kept = [int(ops("GET", f"order:{{{p}}}:kept")) for p in range(self.PARTITIONS)]
         self.assertEqual(kept, list(range(self.PARTITIONS)))
+
+
+class Scripted(unittest.TestCase):
+    """scripts/up --cluster, as people use it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.protos = tandem.Protos()
+        names = cls.protos.enum("tandem.order.v1.OrderStatus").items()
+        cls.status_names = {number: name[13:] for name, number in names}
+
+    def up(self, copy):
+        code, text, _ = copy.run("up", "--detach", "--cluster")
+        self.assertEqual(code, 0, text)
+        return text
+
+    def ctl(self, copy, *arguments):
+        ended = subprocess.run([tandem.CTL, *arguments, "--json"], env=copy.env, capture_output=True, text=True)
+        return ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()]
+
+    def test_orders_and_a_node_that_is_killed(self):
+        copy = test_scripts.Copy()
+        self.addCleanup(copy.remove)
+        copy.ports["redis"] = tandem.free_range(6)
+        copy.env["TANDEM_REDIS_PORT"] = str(copy.ports["redis"])
+        text = self.up(copy)
+        for word in ("store      empty", "RESERVED", "CONFIRMED", "settled", "redis-6    started"):
+            self.assertIn(word, text)
+        with grpc.insecure_channel(f"127.0.0.1:{copy.ports['gateway']}") as channel:
+            order = self.protos.stub(channel, tandem.ORDER_SERVICE)
+            inventory = self.protos.stub(channel, tandem.INVENTORY_SERVICE)
+            inventory.AdjustStock(sku="tea", delta=1, reason="test", request_id="more")
+            # The first order is there, too.
+            first = order.ListOrders(customer_id="first-order").orders
+            self.assertEqual([self.status_names[found.status] for found in first], ["CONFIRMED"])
+
+            def ctl(*arguments):
+                code, rows = self.ctl(copy, *arguments)
+                if arguments == ("audit",):
+                    rows[-1]["orders"] -= 1
+                return code, rows
+
+            test_partitions.follow_orders(self, order, inventory, ctl)
+            with open(os.path.join(copy.var, "run", "redis-2.pid")) as file:
+                killed = int(file.read())
+            os.kill(killed, signal.SIGKILL)
+            text = self.up(copy)
+            self.assertIn("nothing is added", text)
+            self.assertRegex(text, r"redis-2 +started")
+            self.assertEqual(len(re.findall(r"started", text)), 1, text)
+            placed = [
+                order.PlaceOrder(
+                    customer_id=f"later-{n}",
+                    lines=[{"sku": "sku-1", "quantity": 1}, {"sku": "sku-2", "quantity": 1}],
+                    wait_for_decision=True,
+                    _timeout=30 * tandem.SLOW,
+                    _wait_for_ready=True,
+                ).order
+                for n in range(16)
+            ]
+            self.assertEqual({self.status_names[found.status] for found in placed}, {"RESERVED"})
+        code, rows = self.ctl(copy, "audit")
+        self.assertEqual((code, rows[-1]["violations"]), (0, 0), rows)
+        code, rows = self.ctl(copy, "doctor")
+        self.assertEqual([row for row in rows if row["result"] != "ok"], [])
+        code, text, _ = copy.run("down")
+        self.assertEqual(code, 0, text)
+        self.assertEqual(len(re.findall(r"stopped, pid", text)), 9, text)
+        self.assertNotIn("killed", text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """A store of several partitions, on one Redis."""
+import json
 import unittest
 
 import tandem
@@ -132,6 +133,109 @@ class Disagreements:
         code, rows = self.tandem.ctl_json("dead", "discard", "--all", "--yes")
         self.assertEqual([(row["outcome"], row["partition"]) for row in rows], [("discarded", 2)])
         self.assertEqual(self.tandem.ctl("dead", "list").stdout, "no dead letters\n")
+
+
+def follow_orders(test, order, inventory, ctl):
+    """Orders of one SKU and of three, which lie in several partitions: placed, confirmed, cancelled, refused,
+    listed and explained; then the audit finds nothing. `ctl` runs tandemctl, and returns its exit code and
+    what it prints with --json."""
+    skus = [f"sku-{n}" for n in range(12)]
+    for sku in skus:
+        inventory.AdjustStock(sku=sku, delta=1000, reason="test", request_id=f"first-{sku}")
+
+    def place(customer, *lines):
+        return order.PlaceOrder(
+            customer_id=customer,
+            lines=[{"sku": sku, "quantity": 2} for sku in lines],
+            wait_for_decision=True,
+        ).order
+
+    def settled(order_id, status):
+        def is_settled():
+            return order.GetOrder(order_id=order_id).order.settled
+
+        tandem.until(is_settled, 20 * tandem.SLOW, f"{order_id} settled")
+        found = order.GetOrder(order_id=order_id).order
+        test.assertEqual(test.status_names[found.status], status)
+
+    orders = {}
+    for n in range(12):
+        customer = f"customer-{n}"
+        one, three = place(customer, skus[n]), place(customer, *(skus[(n + i) % 12] for i in (0, 3, 7)))
+        for placed in (one, three):
+            test.assertEqual(test.status_names[placed.status], "RESERVED")
+        orders[customer] = (one.order_id, three.order_id)
+    partitions = set()
+    for n, (customer, (one, three)) in enumerate(orders.items()):
+        first, second = (order.ConfirmOrder, order.CancelOrder)[:: 1 if n % 2 else -1]
+        first(order_id=one)
+        second(order_id=three)
+        settled(one, "CONFIRMED" if n % 2 else "CANCELLED")
+        settled(three, "CANCELLED" if n % 2 else "CONFIRMED")
+        listed = [found.order_id for found in order.ListOrders(customer_id=customer).orders]
+        test.assertEqual(sorted(listed), sorted((one, three)))
+        code, (story,) = ctl("explain", three)
+        test.assertEqual(code, 0)
+        state = "RELEASED" if n % 2 else "COMMITTED"
+        test.assertEqual(story["reservation"].partition(" ")[0], state)
+        for part in story["parts"]:
+            test.assertEqual(part["text"].split(" ")[:2], [state, str(story["partition"])])
+        partitions.add(story["partition"])
+        test.assertEqual(
+            [event["kind"] for event in story["events"] if event["context"] == "order"][0], "OrderPlaced"
+        )
+    test.assertGreater(len(partitions), 1)
+    refused = place("customer-x", skus[0], skus[1], "unknown")
+    test.assertEqual(test.status_names[refused.status], "REJECTED")
+    # Of each SKU 2 are sold for each confirmed order that has it.
+    sold = dict.fromkeys(skus, 0)
+    for n in range(12):
+        for i in (0,) if n % 2 else (0, 3, 7):
+            sold[skus[(n + i) % 12]] += 2
+    listed = {stock.sku: stock for stock in inventory.ListStock(page_size=1000).stocks}
+    for sku in skus:
+        test.assertEqual(listed[sku].committed, sold[sku], sku)
+        test.assertEqual(listed[sku].reserved, 0, sku)
+        test.assertEqual(listed[sku].available, 1000 - sold[sku], sku)
+    code, rows = ctl("audit")
+    test.assertEqual(code, 0, json.dumps(rows))
+    test.assertEqual(rows[-1]["orders"], 25)
+    test.assertGreater(rows[-1]["parts"], 12)
+
+
+class Orders(tandem.Live):
+    """With the services."""
+
+    LAYOUT = (1, 0, 8)
+
+    def test_1_orders(self):
+        follow_orders(self, self.order, self.inventory, self.tandem.ctl_json)
+
+    def test_2_the_events_of_all_partitions_in_order_of_time(self):
+        code, rows = self.tandem.ctl_json("events", "tail", "--since", "1h")
+        times = [int(row["stream_id"].partition("-")[0]) for row in rows]
+        self.assertEqual(times, sorted(times))
+        self.assertGreater(len({row["partition"] for row in rows}), 4)
+        self.caught_up()
+        code, rows = self.tandem.ctl_json("events", "lag")
+        self.assertEqual({row["partition"] for row in rows}, set(range(8)))
+        self.assertEqual([row for row in rows if row["lag"] or row["pending"] or row["aside"]], [])
+        self.assertIn("\norder, all ", self.tandem.ctl("events", "lag").stdout)
+        self.assertEqual([row for row in self.tandem.doctor() if row["result"] != "ok"], [])
+
+    def test_3_load(self):
+        ended = self.tandem.ctl("load", "--rate", "50", "--duration", "1s", "--warmup", "100ms", "--lines",
+                                "3", "--skus", "20", "--customers", "20", "--yes")
+        self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
+        self.assertIn("balances", ended.stdout)
+
+    def test_4_another_number_of_partitions_is_refused(self):
+        process = tandem.Process(self.tandem, "order3", "order", {
+            "TANDEM_ORDER_LISTEN": "127.0.0.1:0", "TANDEM_ORDER_ADMIN_LISTEN": "127.0.0.1:0"})
+        process.arguments = ["--partitions", "4"]
+        process.start()
+        self.assertEqual(process.wait(), 1)
+        self.assertIn("has 8 partitions", process.text())
 
 
 class OneRedis(Disagreements, unittest.TestCase):
