@@ -170,9 +170,11 @@ static void add_checks(void)
 
 /* ---- the service's life ---- */
 
-static bool is_replicated(const struct rt_context_settings *settings)
+static bool is_replicated(const struct rt_context_settings *settings,
+			  const struct rt_redis_url *url)
 {
-	return strcmp(settings->durability, "replicated") == 0;
+	return settings->durability[0] == '\0' ? url->kind == RT_TOPOLOGY_CLUSTER
+					       : strcmp(settings->durability, "replicated") == 0;
 }
 
 /* What the table of settings cannot check. */
@@ -181,7 +183,8 @@ static bool settings_good(const struct rt_context_settings *settings)
 	if ((settings->partitions & (settings->partitions - 1)) != 0)
 		RT_LOG(RT_ERROR, "--partitions must be a power of two",
 		       RT_I("partitions", settings->partitions));
-	else if (!is_replicated(settings) && strcmp(settings->durability, "local") != 0)
+	else if (settings->durability[0] != '\0' && strcmp(settings->durability, "local") != 0 &&
+		 strcmp(settings->durability, "replicated") != 0)
 		RT_LOG(RT_ERROR, "--durability must be local or replicated",
 		       RT_S("durability", settings->durability));
 	else
@@ -241,7 +244,7 @@ static int make_context(const struct rt_context_settings *settings, const struct
 		.redis = &redis,
 		.events = events_options(settings),
 		.partition_count = (int)settings->partitions,
-		.replicas = is_replicated(settings) ? 1 : 0,
+		.replicas = is_replicated(settings, url) ? 1 : 0,
 		.trim_every_ms = settings->trim_every_ms,
 		.retain_ms = settings->retain_ms,
 		.retain_count = settings->retain_count,
