@@ -39,9 +39,9 @@ static const struct rt_setting common_settings[] = {
 	  "How long a command may wait for its answer before it fails." },
 	{ "partitions", RT_SETTING_INT, AT(partitions), "1", 1, RT_PARTITIONS_MAX,
 	  "Number of partitions of the data, a power of two; the first start fixes it." },
-	{ "durability", RT_SETTING_STRING, AT(durability), "local", 0, 0,
-	  "When a step counts as stored: local (the master has it) or replicated (a replica, "
-	  "too)." },
+	{ "durability", RT_SETTING_STRING, AT(durability), "", 0, 0,
+	  "When a step is stored: local (the master has it) or replicated (a replica, too); "
+	  "empty: replicated in a cluster, else local." },
 	{ "trim-every", RT_SETTING_DURATION, AT(trim_every_ms), "5s", 100, RT_DAY_MS,
 	  "How often the context's event stream is trimmed." },
 	{ "retain", RT_SETTING_DURATION, AT(retain_ms), "1h", 0, 365 * RT_DAY_MS,
