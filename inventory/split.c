@@ -72,6 +72,7 @@ static void split_failed(struct split *split, int status)
 	struct rt_event *event = split->event;
 
 	split_free(split);
+	event->user = event; /* begun before */
 	if (status == RT_INVALID)
 		rt_event_poison(event, "the lines of the order are not valid");
 	else
@@ -372,7 +373,7 @@ void inventory_split_begin(struct inventory *inventory, const struct inventory_r
 		split_failed(split, RT_INVALID);
 	/* As if it had been read before anything else happened; if more has happened, the conclusion finds out. */
 	else if (split->request == STOCK_REQ_RESERVE && from->attempt <= 1 &&
-		 split->event->deliveries <= 1)
+		 split->event->deliveries <= 1 && split->event->user == NULL)
 		decide(split);
 	else
 		read_record(split);

@@ -1,0 +1,1001 @@
+/* test_split_orders.c - inventory serves split orders, on a Redis in memory, with everything going wrong.
+ *
+ * First single orders, each with one thing that goes wrong, and then many at once:
+ *
+ * Some instances of the inventory service share the streams of several partitions. The order service is a
+ * few lines of this test, by the same rules as order_step.c: it publishes requests and hears answers. Requests
+ * vanish and come again, answers are late, lost or heard twice; operations fail before or after their effect, or
+ * take effect when the instance has long given up and others have taken over its events. Each seed is another run.
+ *
+ * In the end nothing goes wrong any more, and every order asks until it is answered. Then each SKU's counters add up,
+ * each part is what its order's record says, nothing is held for nobody, and no order was told two verdicts. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "inventory/inventory.h"
+#include "order/order_id.h"
+#include "run.h"
+#include "sim/stored.h"
+#include "tandem/order/v1/order_events.pb-c.h"
+
+#define START_MS       INT64_C(1764000000000)
+#define SKUS           10
+#define ORDERS         30
+#define LINES_MAX      4
+#define INSTANCES_MAX  3
+#define PARTITIONS_MAX 8
+#define ANSWERS_MAX    4096
+#define STEPS          400
+#define SEEDS          60
+#define MISTAKE_SEEDS  200
+
+enum status { NEW, PENDING, RESERVED, REJECTED, CONFIRMING, CONFIRMED, CANCELLING, CANCELLED };
+struct order {
+	char id[ORDER_ID_LENGTH + 1];
+	int partition;
+	enum status status;
+	uint32_t attempt; /* of the last request */
+	uint64_t seq;
+	struct inventory_line lines[LINES_MAX];
+	size_t line_count;
+	bool told_reserved, told_unavailable;
+};
+/* An answer that an order has not heard yet. */
+struct answer {
+	size_t order;
+	char letter; /* of stock.h */
+};
+struct instance {
+	struct memory_host host;
+	struct rt_context *context;
+	int stopped;
+	bool dead;
+	struct rt_task end;
+	unsigned lives;
+	char name[16];
+};
+
+static struct {
+	struct rt_loop *loop;
+	struct memory_redis *redis;
+	int partitions, instance_count;
+	struct instance instances[INSTANCES_MAX];
+	bool calm;
+	char skus[SKUS][8];
+	struct order orders[ORDERS];
+	struct answer answers[ANSWERS_MAX];
+	size_t answer_count;
+	struct memory_id read[PARTITIONS_MAX]; /* of inventory's streams */
+	char trouble[256];                     /* the first promise that was broken; "": none */
+	/* For single orders: what was sent to Redis, "part2 conclude0 …"; and what becomes of it. */
+	char sent[512];
+	const char *late, *failing; /* such a command has its effect 5 s too late, or none */
+	/* Such a command takes a second, and then the connection of partition 1 breaks. */
+	const char *breaking;
+} w;
+
+static uint64_t roll(uint64_t bound)
+{
+	return rt_loop_random(w.loop, bound);
+}
+
+static bool chance(unsigned percent)
+{
+	return roll(100) < percent;
+}
+
+static void broken(const char *what, const char *order_id)
+{
+	if (w.trouble[0] == '\0')
+		snprintf(w.trouble, sizeof(w.trouble), "%s %s", what, order_id);
+}
+
+/* Of a hash; NULL: none. */
+static const struct memory_text *field_of(const char *key, const char *name)
+{
+	const struct memory_key *hash = memory_find(w.redis, key, MEMORY_HASH);
+
+	return hash == NULL ? NULL : memory_field(hash, name);
+}
+
+/* ---- requests ---- */
+
+/* The lines as messages; they live until the next call. */
+static Tandem__Order__V1__OrderLine **line_messages(const struct order *order)
+{
+	static Tandem__Order__V1__OrderLine messages[LINES_MAX], *list[LINES_MAX];
+
+	for (size_t i = 0; i < order->line_count; i++) {
+		tandem__order__v1__order_line__init(&messages[i]);
+		messages[i].sku = (char *)(uintptr_t)order->lines[i].sku;
+		messages[i].quantity = order->lines[i].quantity;
+		list[i] = &messages[i];
+	}
+	return list;
+}
+
+static size_t pack_request(const struct order *order, enum stock_request request, uint8_t *packed)
+{
+	Tandem__Order__V1__OrderPlaced placed = TANDEM__ORDER__V1__ORDER_PLACED__INIT;
+	Tandem__Order__V1__OrderContent content = TANDEM__ORDER__V1__ORDER_CONTENT__INIT;
+	Tandem__Order__V1__OrderCancelled cancelled = TANDEM__ORDER__V1__ORDER_CANCELLED__INIT;
+	Tandem__Order__V1__OrderRejected rejected = TANDEM__ORDER__V1__ORDER_REJECTED__INIT;
+	Tandem__Order__V1__OrderLine **lines = line_messages(order);
+
+	switch (request) {
+	case STOCK_REQ_RESERVE:
+		content.customer_id = (char[]){ "customer" };
+		content.lines = lines;
+		content.n_lines = order->line_count;
+		placed.content = &content;
+		return tandem__order__v1__order_placed__pack(&placed, packed);
+	case STOCK_REQ_RELEASE:
+		cancelled.lines = lines;
+		cancelled.n_lines = order->line_count;
+		return tandem__order__v1__order_cancelled__pack(&cancelled, packed);
+	case STOCK_REQ_REJECT:
+		rejected.lines = lines;
+		rejected.n_lines = order->line_count;
+		return tandem__order__v1__order_rejected__pack(&rejected, packed);
+	default:
+		return 0;
+	}
+}
+
+static void publish(const struct order *order, enum stock_request request)
+{
+	uint8_t packed[1024];
+	size_t length = pack_request(order, request, packed);
+	char stream[32];
+
+	snprintf(stream, sizeof(stream), "order:{%d}:events", order->partition);
+	stored_publish(w.redis, stream, rt_loop_unix_ms(w.loop),
+		       &(struct stored_event){ .type = stock_request_type(request),
+					       .subject = order->id,
+					       .seq = order->seq,
+					       .data = packed,
+					       .data_length = length,
+					       .attempt = order->attempt });
+}
+
+/* In bad times a request may vanish unread, or come twice. */
+static void ask(struct order *order, enum stock_request request, uint32_t attempt)
+{
+	order->attempt = attempt;
+	order->seq++;
+	if (!w.calm && chance(15))
+		return;
+	publish(order, request);
+	if (!w.calm && chance(15))
+		publish(order, request);
+}
+
+/* What the order's timer does. */
+static void ask_again(struct order *order)
+{
+	if (order->status == PENDING)
+		ask(order, STOCK_REQ_RESERVE, order->attempt + 1);
+	else if (order->status == CONFIRMING)
+		ask(order, STOCK_REQ_COMMIT, order->attempt + 1);
+	else if (order->status == CANCELLING)
+		ask(order, STOCK_REQ_RELEASE, order->attempt + 1);
+}
+
+static void move(struct order *order, enum status status, enum stock_request request)
+{
+	order->status = status;
+	ask(order, request, 1);
+}
+
+/* ---- answers ---- */
+
+/* As order_step.c. */
+static void hear(struct order *order, char letter)
+{
+	enum status status = order->status;
+	bool open = status == PENDING || status == RESERVED;
+
+	switch (letter) {
+	case 'R':
+		order->told_reserved = true;
+		if (status == PENDING)
+			order->status = RESERVED;
+		else if (status == CANCELLED)
+			move(order, CANCELLING, STOCK_REQ_RELEASE);
+		else if (status == REJECTED)
+			ask(order, STOCK_REQ_REJECT, 2);
+		break;
+	case 'U':
+		order->told_unavailable = true;
+		if (open)
+			move(order, REJECTED, STOCK_REQ_REJECT);
+		break;
+	case 'C':
+		if (open)
+			move(order, CONFIRMING, STOCK_REQ_COMMIT);
+		else if (status == CONFIRMING)
+			order->status = CONFIRMED;
+		break;
+	default:
+		if (open)
+			move(order, CANCELLING, STOCK_REQ_RELEASE);
+		else if (status == CANCELLING)
+			order->status = CANCELLED;
+		break;
+	}
+	if (order->told_reserved && order->told_unavailable)
+		broken("two verdicts for", order->id);
+}
+
+static void note_answer(const struct rt_entry_event *event)
+{
+	for (size_t i = 0; i < ORDERS; i++) {
+		if (strlen(w.orders[i].id) != event->subject.length ||
+		    memcmp(w.orders[i].id, event->subject.data, event->subject.length) != 0)
+			continue;
+		for (int answer = STOCK_ANS_RESERVED; answer < STOCK_ANSWER_COUNT; answer++) {
+			const char *type = stock_answer_type((enum stock_answer)answer);
+
+			if (strlen(type) != event->type.length ||
+			    memcmp(type, event->type.data, event->type.length) != 0)
+				continue;
+			CU_ASSERT_FATAL(w.answer_count < ANSWERS_MAX);
+			w.answers[w.answer_count++] =
+				(struct answer){ i,
+						 stock_answer_letter((enum stock_answer)answer) };
+		}
+	}
+}
+
+/* Reads what inventory has published. */
+static void read_answers(void)
+{
+	for (int p = 0; p < w.partitions; p++) {
+		const struct memory_stream *stream;
+		char key[32];
+
+		snprintf(key, sizeof(key), "inventory:{%d}:events", p);
+		stream = memory_stream_find(w.redis, key);
+		if (stream == NULL)
+			continue;
+		for (size_t i = memory_stream_after(stream, w.read[p]); i < stream->count; i++) {
+			struct rt_entry_event *events;
+			size_t count = stored_events(&stream->entries[i], &events);
+
+			for (size_t j = 0; j < count; j++)
+				note_answer(&events[j]);
+			free(events);
+			w.read[p] = stream->entries[i].id;
+		}
+	}
+}
+
+/* Any of the answers, in any order: heard, lost, or heard again later. */
+static void hear_some(size_t most)
+{
+	while (w.answer_count > 0 && most-- > 0) {
+		size_t i = roll(w.answer_count);
+		struct answer answer = w.answers[i];
+
+		if (w.calm || !chance(15))
+			hear(&w.orders[answer.order], answer.letter);
+		if (w.calm || !chance(15))
+			w.answers[i] = w.answers[--w.answer_count];
+	}
+}
+
+/* ---- the instances ---- */
+
+static void instance_stop(struct rt_task *task)
+{
+	struct instance *instance = RT_CONTAINER_OF(task, struct instance, end);
+
+	rt_context_stop(instance->context, tests_count, &instance->stopped);
+}
+
+static bool is_command(const char *wanted, const char *command)
+{
+	return wanted != NULL && strncmp(wanted, command, strlen(wanted)) == 0;
+}
+
+/* The calls for orders are noted. */
+static int on_single(struct instance *instance, const struct memory_io *io, int64_t *delay_ms)
+{
+	size_t length = strlen(w.sent);
+	char command[32] = "";
+
+	if (strncmp(io->what, "inventory_", 10) == 0 && io->argc > 3)
+		sscanf(io->argv[3].data, "inventory:{%31[0-9]", command);
+	if (command[0] == '\0' || strstr(io->what, "_version") != NULL ||
+	    strstr(io->what, "_cursor") != NULL || strstr(io->what, "_trim") != NULL ||
+	    strstr(io->what, "_pending") != NULL || strstr(io->what, "_acknowledge") != NULL)
+		return RT_OK;
+	memmove(command + strlen(io->what) - 10, command, strlen(command) + 1);
+	memcpy(command, io->what + 10, strlen(io->what) - 10);
+	if (is_command(w.breaking, command)) {
+		*delay_ms += 1000;
+		if (io->after) {
+			w.breaking = NULL;
+			rt_redis_reset(rt_store_redis(instance->context->partitions[1].store));
+		}
+	}
+	if (io->after)
+		return RT_OK;
+	if (length + strlen(command) + 2 < sizeof(w.sent))
+		snprintf(w.sent + length, sizeof(w.sent) - length, "%s%s", length > 0 ? " " : "",
+			 command);
+	if (is_command(w.late, command)) {
+		w.late = NULL;
+		*delay_ms += 5000;
+		return MEMORY_LATE;
+	}
+	return is_command(w.failing, command) ? RT_LOST : RT_OK;
+}
+
+static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
+{
+	static const int statuses[] = { RT_LOST, RT_TIMEOUT };
+	struct instance *instance = user;
+
+	*delay_ms = (int64_t)roll(5);
+	if (instance->dead)
+		return RT_CANCELED;
+	if (w.calm)
+		return on_single(instance, io, delay_ms);
+	if (roll(1000) == 0) {
+		instance->dead = true;
+		memory_host_kill(&instance->host);
+		instance->end.run = instance_stop;
+		rt_loop_post(w.loop, &instance->end);
+		return RT_CANCELED;
+	}
+	if (chance(3))
+		*delay_ms += (int64_t)roll(4000);
+	if (chance(2))
+		return statuses[roll(RT_LENGTH(statuses))];
+	if (!io->after && chance(3)) {
+		*delay_ms += (int64_t)roll(6000);
+		return MEMORY_LATE;
+	}
+	return RT_OK;
+}
+
+static void instance_start(size_t i)
+{
+	struct instance *instance = &w.instances[i];
+	const struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
+						    .partition_count = w.partitions,
+						    .trim_every_ms = 60000,
+						    .stale_ms = 60000 };
+
+	instance->stopped = 0;
+	instance->dead = false;
+	snprintf(instance->name, sizeof(instance->name), "i%zu-%u", i, ++instance->lives);
+	memory_host_init(&instance->host, w.redis, instance->name, on_io, instance);
+	instance->context =
+		stored_context(&instance->host, &inventory_domain, options, instance->name);
+	rt_loop_run_due(w.loop);
+	rt_context_start(instance->context);
+}
+
+/* Ends an instance, if it is not dead already. */
+static void instance_end(struct instance *instance)
+{
+	if (!instance->dead)
+		instance_stop(&instance->end);
+	for (int i = 0; i < 2000 && instance->stopped == 0; i++)
+		rt_loop_advance(w.loop, 10);
+	CU_ASSERT_EQUAL_FATAL(instance->stopped, 1);
+	rt_context_free(instance->context);
+}
+
+/* Others take the place of those that died in the middle of something. */
+static void replace_the_dead(void)
+{
+	for (int i = 0; i < w.instance_count; i++) {
+		if (!w.instances[i].dead)
+			continue;
+		instance_end(&w.instances[i]);
+		instance_start((size_t)i);
+	}
+}
+
+/* `instances` 0: some. */
+static void begin(uint64_t seed, int partitions, int instances, const struct memory_patch *mistake)
+{
+	memset(&w, 0, sizeof(w));
+	CU_ASSERT_FATAL(rt_loop_new_manual(START_MS, seed, &w.loop) == RT_OK);
+	w.redis = memory_redis_new(w.loop);
+	w.redis->patches = mistake;
+	w.redis->patch_count = mistake != NULL;
+	stored_load(w.redis);
+	w.partitions = partitions;
+	w.instance_count = instances > 0 ? instances : 2 + (int)roll(INSTANCES_MAX - 1);
+	w.calm = true;
+	for (int i = 0; i < w.instance_count; i++)
+		instance_start((size_t)i);
+	rt_loop_advance(w.loop, 1000);
+}
+
+static void end(void)
+{
+	for (int i = 0; i < w.instance_count; i++)
+		instance_end(&w.instances[i]);
+	CU_ASSERT_EQUAL(w.redis->undeclared, 0);
+	memory_redis_free(w.redis);
+	rt_loop_free(w.loop);
+}
+
+/* ---- stock and orders ---- */
+
+static int partition_of(const char *sku)
+{
+	return rt_bucket_partition(rt_bucket(sku, strlen(sku)), w.partitions);
+}
+
+static void stock_make(void)
+{
+	for (size_t i = 0; i < SKUS; i++) {
+		uint64_t items = roll(12);
+		char key[32], counters[64];
+
+		snprintf(w.skus[i], sizeof(w.skus[i]), "s%zu", i);
+		snprintf(key, sizeof(key), "inventory:{%d}:stock", partition_of(w.skus[i]));
+		snprintf(counters, sizeof(counters), "%" PRIu64 " 0 0 %" PRIu64 " 1", items, items);
+		memory_do(w.redis, "HSET", key, w.skus[i], counters, NULL);
+	}
+}
+
+static void order_make(struct order *order)
+{
+	unsigned bucket = (unsigned)roll(RT_BUCKETS);
+	uint8_t random[10];
+	size_t first = roll(SKUS), count = 1 + roll(LINES_MAX);
+
+	rt_loop_random_bytes(w.loop, random, sizeof(random));
+	order_id_new(START_MS, random, order->id);
+	order_id_put_bucket(bucket, order->id);
+	order->partition = rt_bucket_partition(bucket, w.partitions);
+	for (size_t i = 0; i < count; i++)
+		order->lines[order->line_count++] =
+			(struct inventory_line){ w.skus[(first + 3 * i) % SKUS],
+						 1 + (uint32_t)roll(2) };
+}
+
+/* ---- a run ---- */
+
+/* What a client or a timer does to an order. */
+static void act(struct order *order)
+{
+	switch (order->status) {
+	case NEW:
+		move(order, PENDING, STOCK_REQ_RESERVE);
+		if (chance(25))
+			move(order, CANCELLING, STOCK_REQ_RELEASE);
+		break;
+	case PENDING:
+	case CONFIRMING:
+	case CANCELLING:
+		if (order->status == PENDING && chance(20))
+			move(order, CANCELLING, STOCK_REQ_RELEASE);
+		else
+			ask_again(order);
+		break;
+	case RESERVED:
+		if (chance(50))
+			move(order, CONFIRMING, STOCK_REQ_COMMIT);
+		else if (chance(50))
+			move(order, CANCELLING, STOCK_REQ_RELEASE);
+		break;
+	default:
+		/* A request of long ago is delivered again. */
+		if (chance(50))
+			publish(order, STOCK_REQ_RESERVE);
+		break;
+	}
+}
+
+static bool is_quiet(void)
+{
+	bool quiet = w.answer_count == 0 && memory_late_count(w.redis) == 0;
+
+	for (int p = 0; p < w.partitions && quiet; p++) {
+		const struct memory_stream *stream;
+		char key[32];
+
+		snprintf(key, sizeof(key), "order:{%d}:events", p);
+		stream = memory_stream_find(w.redis, key);
+		for (size_t g = 0; stream != NULL && g < stream->group_count; g++)
+			quiet = quiet && stream->groups[g]->pending_count == 0 &&
+				memory_id_compare(stream->groups[g]->delivered, stream->last) == 0;
+	}
+	for (size_t i = 0; i < ORDERS && quiet; i++)
+		quiet = w.orders[i].status != PENDING && w.orders[i].status != CONFIRMING &&
+			w.orders[i].status != CANCELLING;
+	return quiet;
+}
+
+static void calm_down(void)
+{
+	w.calm = true;
+	replace_the_dead();
+	for (int i = 0; i < 100 && !is_quiet(); i++) {
+		rt_loop_advance(w.loop, 5000);
+		read_answers();
+		hear_some(SIZE_MAX);
+		for (size_t j = 0; j < ORDERS; j++)
+			ask_again(&w.orders[j]);
+	}
+	if (!is_quiet())
+		broken("never quiet", "");
+}
+
+/* ---- what must hold ---- */
+
+/* The state of what is stored of an order, its first word; NONE: nothing. */
+static enum stock_state stored_state(int partition, const char *hash, const char *order_id)
+{
+	const struct memory_text *text;
+	enum stock_state state = STOCK_NONE;
+	char key[32], word[16];
+
+	snprintf(key, sizeof(key), "inventory:{%d}:%s", partition, hash);
+	text = field_of(key, order_id);
+	if (text != NULL &&
+	    (sscanf(text->data, "%15s", word) != 1 || !stock_state_parse(word, &state)))
+		broken("damaged record of", order_id);
+	return state;
+}
+
+/* What orders hold and bought of each SKU, by their records and parts. */
+struct held {
+	uint64_t reserved, committed;
+};
+
+static bool is_whole(const struct order *order)
+{
+	for (size_t i = 0; i < order->line_count; i++)
+		if (partition_of(order->lines[i].sku) != order->partition)
+			return false;
+	return true;
+}
+
+static void check_order(const struct order *order, struct held *held)
+{
+	enum stock_state record = stored_state(order->partition, "r", order->id);
+	bool holds = record == STOCK_RESERVED || record == STOCK_COMMITTED;
+
+	for (size_t i = 0; i < order->line_count; i++) {
+		size_t sku = strtoul(order->lines[i].sku + 1, NULL, 10);
+		enum stock_state part = is_whole(order)
+						? record
+						: stored_state(partition_of(order->lines[i].sku),
+							       "parts", order->id);
+
+		if (holds && part != record)
+			broken("a part is not what the record says of", order->id);
+		if (!holds && (part == STOCK_RESERVED || part == STOCK_COMMITTED))
+			broken("held for nobody:", order->id);
+		if (part == STOCK_RESERVED)
+			held[sku].reserved += order->lines[i].quantity;
+		if (part == STOCK_COMMITTED)
+			held[sku].committed += order->lines[i].quantity;
+	}
+	if ((order->status == RESERVED && record != STOCK_RESERVED) ||
+	    (order->status == CONFIRMED && record != STOCK_COMMITTED) ||
+	    (order->status == REJECTED && record != STOCK_UNAVAILABLE &&
+	     record != STOCK_RELEASED) ||
+	    (order->status == CANCELLED && record != STOCK_RELEASED))
+		broken("the order is not what the record says:", order->id);
+}
+
+static void check(void)
+{
+	struct held held[SKUS] = { { 0, 0 } };
+
+	for (size_t i = 0; i < ORDERS; i++)
+		check_order(&w.orders[i], held);
+	for (size_t i = 0; i < SKUS; i++) {
+		uint64_t available, reserved, committed, received;
+		const struct memory_text *text;
+		char key[32];
+
+		snprintf(key, sizeof(key), "inventory:{%d}:stock", partition_of(w.skus[i]));
+		text = field_of(key, w.skus[i]);
+		if (text == NULL ||
+		    sscanf(text->data, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &available,
+			   &reserved, &committed, &received) != 4 ||
+		    received != available + reserved + committed || reserved != held[i].reserved ||
+		    committed != held[i].committed)
+			broken("the counters do not add up of", w.skus[i]);
+	}
+}
+
+/* Returns whether every promise was kept. What the run did is added to `seen`, by the orders' ends. */
+static bool run(uint64_t seed, int partitions, const struct memory_patch *mistake,
+		unsigned seen[CANCELLED + 1])
+{
+	bool good;
+
+	begin(seed, partitions, 0, mistake);
+	stock_make();
+	for (size_t i = 0; i < ORDERS; i++)
+		order_make(&w.orders[i]);
+	w.calm = false;
+	for (int i = 0; i < STEPS && w.trouble[0] == '\0'; i++) {
+		act(&w.orders[roll(ORDERS)]);
+		rt_loop_advance(w.loop, (int64_t)roll(chance(10) ? 1000 : 30));
+		read_answers();
+		hear_some(roll(4));
+		replace_the_dead();
+		if (chance(1))
+			memory_host_cut(&w.instances[roll((uint64_t)w.instance_count)].host, false);
+	}
+	calm_down();
+	if (w.trouble[0] == '\0')
+		check();
+	for (size_t i = 0; i < ORDERS; i++)
+		seen[w.orders[i].status]++;
+	good = w.trouble[0] == '\0';
+	if (!good && mistake == NULL)
+		printf("\n    seed %" PRIu64 ", %d partitions: %s", seed, partitions, w.trouble);
+	end();
+	return good;
+}
+
+static void every_promise_is_kept(void)
+{
+	unsigned seen[CANCELLED + 1] = { 0 };
+
+	for (uint64_t seed = 1; seed <= SEEDS; seed++)
+		CU_ASSERT_TRUE(run(seed, 1 << (1 + seed % 3), NULL, seen));
+	/* All ends were reached, and each by many. */
+	CU_ASSERT(seen[REJECTED] > SEEDS && seen[CONFIRMED] > SEEDS && seen[CANCELLED] > SEEDS);
+}
+
+/* With one partition nothing is split, and the same holds. */
+static void one_partition(void)
+{
+	unsigned seen[CANCELLED + 1] = { 0 };
+
+	for (uint64_t seed = 1; seed <= SEEDS / 10; seed++)
+		CU_ASSERT_TRUE(run(seed, 1, NULL, seen));
+}
+
+/* Rules of the functions taken out are noticed (the single orders notice others). */
+static void mistakes_are_found(void)
+{
+	static const struct {
+		const char *what;
+		struct memory_patch patch;
+	} rows[] = {
+		{ "a conclusion does not look at the record",
+		  { "inventory", "elseif state ~= read[i] then", "elseif false then" } },
+		{ "a refused part is tried again",
+		  { "inventory", "local rule = state and PART_RULES[state][requests[i]]",
+		    "if state == 'U' then state, text = 'N', lines[i] end\n"
+		    "local rule = state and PART_RULES[state][requests[i]]" } },
+		{ "a released part is held again",
+		  { "inventory", "local rule = state and PART_RULES[state][requests[i]]",
+		    "if state == 'L' then state, text = 'N', lines[i] end\n"
+		    "local rule = state and PART_RULES[state][requests[i]]" } },
+		{ "a held part is held again",
+		  { "inventory", "local rule = state and PART_RULES[state][requests[i]]",
+		    "if state == 'R' and requests[i] == 104 then state, text = 'N', lines[i] end\n"
+		    "local rule = state and PART_RULES[state][requests[i]]" } },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		unsigned seen[CANCELLED + 1] = { 0 };
+		uint64_t seed = 1;
+
+		while (seed <= MISTAKE_SEEDS &&
+		       run(seed, 1 << (1 + seed % 3), &rows[i].patch, seen))
+			seed++;
+		TEST_ROW(seed <= MISTAKE_SEEDS, rows[i].what);
+	}
+}
+
+/* ---- single orders ---- */
+
+/* An order of partition 0, with a line in partition 1 and one in partition 2. Five pieces of each are there. */
+static struct order *single(void)
+{
+	struct order *order = &w.orders[0];
+	uint8_t random[10] = { 0 };
+
+	begin(1, 4, 1, NULL);
+	order_id_new(START_MS, random, order->id);
+	order_id_put_bucket(0, order->id);
+	for (int q = 1; q <= 2; q++) {
+		char key[32];
+
+		do
+			snprintf(w.skus[q], sizeof(w.skus[q]), "s%d", (int)roll(1000));
+		while (partition_of(w.skus[q]) != q);
+		order->lines[order->line_count++] = (struct inventory_line){ w.skus[q], 2 };
+		snprintf(key, sizeof(key), "inventory:{%d}:stock", q);
+		memory_do(w.redis, "HSET", key, w.skus[q], "5 0 0 5 1", NULL);
+	}
+	return order;
+}
+
+static void ask_for(struct order *order, enum stock_request request, uint32_t attempt)
+{
+	w.sent[0] = '\0';
+	ask(order, request, attempt);
+	rt_loop_advance(w.loop, 8000);
+}
+
+/* What of the order is stored in a hash: its state and lines; "": nothing. */
+static void stored_is(int partition, const char *hash, const char *wanted)
+{
+	const struct memory_text *text;
+	char key[32], found[256] = "", state[32], lines[200];
+
+	snprintf(key, sizeof(key), "inventory:{%d}:%s", partition, hash);
+	text = field_of(key, w.orders[0].id);
+	if (text != NULL && sscanf(text->data, "%31s %*s %*s %199[^\n]", state, lines) == 2)
+		snprintf(found, sizeof(found), "%s %s", state, lines);
+	for (int q = 1; q <= 2; q++) {
+		/* The SKU of partition 1 is written 'a', that of 2 'b'. */
+		char *at = strstr(found, w.skus[q]);
+
+		if (at == NULL)
+			continue;
+		*at = q == 1 ? 'a' : 'b';
+		memmove(at + 1, at + strlen(w.skus[q]), strlen(at + strlen(w.skus[q])) + 1);
+	}
+	CU_ASSERT_STRING_EQUAL(found, wanted);
+}
+
+static void all_is(const char *record, const char *part1, const char *part2)
+{
+	stored_is(0, "r", record);
+	stored_is(1, "parts", part1);
+	stored_is(2, "parts", part2);
+}
+
+static void counters_are(int q, const char *wanted)
+{
+	char key[32], found[64] = "";
+	const struct memory_text *text;
+
+	snprintf(key, sizeof(key), "inventory:{%d}:stock", q);
+	text = field_of(key, w.skus[q]);
+	if (text != NULL)
+		snprintf(found, sizeof(found), "%.*s", (int)(strrchr(text->data, ' ') - text->data),
+			 text->data);
+	CU_ASSERT_STRING_EQUAL(found, wanted);
+}
+
+/* The letters of the answers since the last call. */
+static void answered(const char *wanted)
+{
+	char letters[32] = "";
+
+	read_answers();
+	for (size_t i = 0; i < w.answer_count && i + 1 < sizeof(letters); i++)
+		letters[i] = w.answers[i].letter;
+	w.answer_count = 0;
+	CU_ASSERT_STRING_EQUAL(letters, wanted);
+}
+
+static bool is_acknowledged(void)
+{
+	const struct memory_stream *stream = memory_stream_find(w.redis, "order:{0}:events");
+
+	return stream->groups[0]->pending_count == 0;
+}
+
+/* Stores a record or the part of partition 1: `head`, then the SKU of partition 1 with `a` behind it, and that of 2 with
+ * `b`, unless that is NULL. */
+static void set(int partition, const char *hash, const char *head, const char *a, const char *b)
+{
+	char key[32], text[128];
+
+	snprintf(key, sizeof(key), "inventory:{%d}:%s", partition, hash);
+	snprintf(text, sizeof(text), "%s %s%s%s%s%s", head, w.skus[1], a, b != NULL ? " " : "",
+		 b != NULL ? w.skus[2] : "", b != NULL ? b : "");
+	memory_do(w.redis, "HSET", key, w.orders[0].id, text, NULL);
+}
+
+static void a_life(void)
+{
+	struct order *order = single();
+
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	/* Both parts side by side; the record is not read before. */
+	CU_ASSERT(strcmp(w.sent, "part1 part2 conclude0") == 0 ||
+		  strcmp(w.sent, "part2 part1 conclude0") == 0);
+	all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+	counters_are(1, "3 2 0 5");
+	CU_ASSERT(is_acknowledged());
+	ask_for(order, STOCK_REQ_RESERVE, 2);
+	CU_ASSERT_STRING_EQUAL(w.sent, "request0 conclude0");
+	ask_for(order, STOCK_REQ_COMMIT, 1);
+	all_is("COMMITTED a=2@1 b=2@2", "COMMITTED a=2", "COMMITTED b=2");
+	counters_are(2, "3 0 2 5");
+	ask_for(order, STOCK_REQ_RELEASE, 1);
+	all_is("COMMITTED a=2@1 b=2@2", "COMMITTED a=2", "COMMITTED b=2");
+	answered("RRCC");
+	CU_ASSERT(is_acknowledged());
+	end();
+}
+
+static void a_refusal_releases_the_rest(void)
+{
+	struct order *order = single();
+
+	order->lines[1].quantity = 6;
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	all_is("UNAVAILABLE a=2@1 b=6/5@2", "RELEASED a=2", "UNAVAILABLE b=6/5");
+	counters_are(1, "5 0 0 5");
+	CU_ASSERT_EQUAL(strncmp(w.sent + strlen("part1 part2"), " part1 conclude0", 16), 0);
+	ask_for(order, STOCK_REQ_REJECT, 1);
+	CU_ASSERT_STRING_EQUAL(w.sent, "request0 conclude0");
+	ask_for(order, STOCK_REQ_REJECT, 2);
+	all_is("RELEASED a=2@1 b=6/5@2", "RELEASED a=2", "UNAVAILABLE b=6/5");
+	answered("UL");
+	end();
+}
+
+/* One call as ever, if all of its stock is where the order is. */
+static void an_order_in_one_partition_is_one_call(void)
+{
+	struct order *order = single();
+
+	order_id_put_bucket(1, order->id);
+	order->partition = 1;
+	order->line_count = 1;
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	CU_ASSERT_STRING_EQUAL(w.sent, "request1");
+	stored_is(1, "r", "RESERVED a=2");
+	ask_for(order, STOCK_REQ_COMMIT, 1);
+	CU_ASSERT_STRING_EQUAL(w.sent, "request1");
+	answered("RC");
+	end();
+}
+
+/* Parts are held, and then nothing is ever heard of the request again. The release finds no record. */
+static void a_release_finds_what_was_held(void)
+{
+	struct order *order = single();
+
+	w.failing = "conclude";
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	all_is("", "RESERVED a=2", "RESERVED b=2");
+	w.failing = NULL;
+	w.instances[0].dead = true;
+	memory_host_kill(&w.instances[0].host);
+	instance_stop(&w.instances[0].end);
+	memory_do(w.redis, "DEL", "order:{0}:events", NULL);
+	replace_the_dead();
+	rt_loop_advance(w.loop, 5000);
+	ask_for(order, STOCK_REQ_RELEASE, 1);
+	all_is("RELEASED a=2@1 b=2@2", "RELEASED a=2", "RELEASED b=2");
+	counters_are(1, "5 0 0 5");
+	answered("L");
+	end();
+}
+
+/* The release came first, and a hold takes effect long after everybody has given it up. */
+static void a_hold_that_is_late_finds_the_tombstone(void)
+{
+	struct order *order = single();
+
+	ask_for(order, STOCK_REQ_RELEASE, 1);
+	all_is("RELEASED a=2@1 b=2@2", "RELEASED a=2", "RELEASED b=2");
+	w.late = "part2";
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	CU_ASSERT_PTR_NULL(w.late);
+	CU_ASSERT_EQUAL(memory_late_count(w.redis), 0);
+	all_is("RELEASED a=2@1 b=2@2", "RELEASED a=2", "RELEASED b=2");
+	counters_are(2, "5 0 0 5");
+	answered("LL");
+	end();
+}
+
+/* Whatever is held for an order is released before it hears again that it gets nothing. */
+static void what_is_over_is_answered_after_the_release(void)
+{
+	for (int i = 0; i < 2; i++) {
+		struct order *order = single();
+
+		set(0, "r", i == 0 ? "UNAVAILABLE 1 5" : "RELEASED 1 5", "=2@1",
+		    i == 0 ? "=2/1@2" : "=2@2");
+		set(1, "parts", "RESERVED 0 5", "=2", NULL);
+		memory_do(w.redis, "HSET", "inventory:{1}:stock", w.skus[1], "3 2 0 5 2", NULL);
+		ask_for(order, STOCK_REQ_RESERVE, 1);
+		counters_are(1, "5 0 0 5");
+		stored_is(1, "parts", "RELEASED a=2");
+		/* A tombstone, too, where there was no part. */
+		stored_is(2, "parts", "RELEASED b=2");
+		answered(i == 0 ? "U" : "L");
+		end();
+	}
+}
+
+/* A part is gone: what was promised is taken from what is available; or nothing is said, until it can be had. */
+static void a_commit_that_finds_no_part(void)
+{
+	struct order *order = single();
+
+	set(0, "r", "RESERVED 1 5", "=2@1", "=2@2");
+	set(1, "parts", "RESERVED 0 5", "=2", NULL);
+	memory_do(w.redis, "HSET", "inventory:{1}:stock", w.skus[1], "3 2 0 5 2", NULL);
+	memory_do(w.redis, "HSET", "inventory:{2}:stock", w.skus[2], "1 4 0 5 2", NULL);
+	ask_for(order, STOCK_REQ_COMMIT, 1);
+	all_is("RESERVED a=2@1 b=2@2", "COMMITTED a=2", "");
+	answered("");
+	CU_ASSERT_FALSE(is_acknowledged());
+	/* Longer than any other event would be tried. */
+	rt_loop_advance(w.loop, 300000);
+	CU_ASSERT_FALSE(is_acknowledged());
+	CU_ASSERT_PTR_NULL(memory_stream_find(w.redis, "inventory:{0}:dead"));
+	memory_do(w.redis, "HSET", "inventory:{2}:stock", w.skus[2], "2 4 0 6 3", NULL);
+	rt_loop_advance(w.loop, 30000);
+	all_is("COMMITTED a=2@1 b=2@2", "COMMITTED a=2", "COMMITTED b=2");
+	counters_are(2, "0 4 2 6");
+	answered("C");
+	CU_ASSERT(is_acknowledged());
+	end();
+}
+
+/* What the master of partition 1 said may not be known to the one that is there now: nothing is concluded before all
+ * parts have been asked again. */
+static void a_connection_that_breaks_voids_what_was_said(void)
+{
+	struct order *order = single();
+
+	w.breaking = "part2";
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	CU_ASSERT_PTR_NULL(w.breaking);
+	all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+	CU_ASSERT_EQUAL(strncmp(w.sent + strlen("part1 part2"), " request0 part", 14), 0);
+	end();
+}
+
+/* Others have raised the generation of the order's partition. */
+static void an_older_generation_begins_again(void)
+{
+	for (int i = 0; i < 2; i++) {
+		struct order *order = single();
+
+		memory_do(w.redis, "SET", "inventory:{0}:generation", "4", NULL);
+		if (i == 1)
+			memory_do(w.redis, "HSET", "inventory:{1}:generations", "0", "4", NULL);
+		ask_for(order, STOCK_REQ_RESERVE, 1);
+		all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+		answered("R");
+		CU_ASSERT_PTR_NOT_NULL(strstr(w.sent, "request0"));
+		CU_ASSERT_PTR_NOT_NULL_FATAL(field_of("inventory:{2}:generations", "0"));
+		CU_ASSERT_STRING_EQUAL(field_of("inventory:{2}:generations", "0")->data, "4");
+		end();
+	}
+}
+
+int main(void)
+{
+	static const struct test tests[] = {
+		{ "a life", a_life },
+		{ "a refusal releases the rest", a_refusal_releases_the_rest },
+		{ "an order in one partition is one call", an_order_in_one_partition_is_one_call },
+		{ "a release finds what was held", a_release_finds_what_was_held },
+		{ "a hold that is late finds the tombstone",
+		  a_hold_that_is_late_finds_the_tombstone },
+		{ "what is over is answered after the release",
+		  what_is_over_is_answered_after_the_release },
+		{ "a commit that finds no part", a_commit_that_finds_no_part },
+		{ "a connection that breaks voids what was said",
+		  a_connection_that_breaks_voids_what_was_said },
+		{ "an older generation begins again", an_older_generation_begins_again },
+		{ "every promise is kept", every_promise_is_kept },
+		{ "one partition", one_partition },
+		{ "mistakes are found", mistakes_are_found },
+	};
+
+	tests_log_nothing();
+	return tests_run("split_orders", tests, RT_LENGTH(tests));
+}
