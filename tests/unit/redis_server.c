@@ -46,6 +46,12 @@ static _Noreturn void run_server(const struct redis_server *server)
 				       "local" };
 	int count = 17;
 
+	if (server->sentinel) {
+		snprintf(log, sizeof(log), "%s/sentinel.conf", server->folder);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		execlp("redis-server", "redis-server", log, "--sentinel", (char *)NULL);
+		_exit(127);
+	}
 	snprintf(port, sizeof(port), "%d", server->port);
 	snprintf(log, sizeof(log), "%s/log", server->folder);
 	for (int i = 0; server->settings != NULL && server->settings[i] != NULL; i++) {
@@ -95,20 +101,49 @@ static bool launch(struct redis_server *server)
 	die("no answer", server->folder);
 }
 
-void redis_server_start(struct redis_server *server, const char *const *settings)
+static void make_folder(struct redis_server *server)
 {
-	*server = (struct redis_server){ .settings = settings };
 	signal(SIGPIPE, SIG_IGN);
 	snprintf(server->folder, sizeof(server->folder), "/tmp/tandem-redis-XXXXXX");
 	if (mkdtemp(server->folder) == NULL)
 		die("mkdtemp", strerror(errno));
 	snprintf(server->socket, sizeof(server->socket), "%s/socket", server->folder);
+}
+
+void redis_server_start(struct redis_server *server, const char *const *settings)
+{
+	*server = (struct redis_server){ .settings = settings };
+	make_folder(server);
 	for (int i = 0; i < 5; i++) {
 		close(loopback_listen(0, &server->port)); /* a port that is free */
 		if (launch(server))
 			return;
 	}
 	die("does not start", server->folder);
+}
+
+void redis_server_start_sentinel(struct redis_server *server, const char *name, int master_port)
+{
+	char path[96];
+	FILE *file;
+
+	*server = (struct redis_server){ .sentinel = true };
+	make_folder(server);
+	close(loopback_listen(0, &server->port));
+	snprintf(path, sizeof(path), "%s/sentinel.conf", server->folder);
+	file = fopen(path, "w");
+	if (file == NULL)
+		die("cannot write", path);
+	fprintf(file,
+		"port %d\nbind 127.0.0.1\nunixsocket %s\ndir %s\nlogfile %s/log\n"
+		"sentinel monitor %s 127.0.0.1 %d 1\n"
+		"sentinel down-after-milliseconds %s 500\n"
+		"sentinel failover-timeout %s 3000\n",
+		server->port, server->socket, server->folder, server->folder, name, master_port,
+		name, name);
+	fclose(file);
+	if (!launch(server))
+		die("does not start", server->folder);
 }
 
 void redis_server_kill(struct redis_server *server)

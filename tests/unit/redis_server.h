@@ -15,12 +15,16 @@ struct redis_server {
 	int pid; /* 0: not running */
 	redisContext *control;
 	const char *const *settings;
+	bool sentinel;
 };
 
 /* `settings`: further arguments of redis-server, such as "--maxmemory", "4mb"; ends with NULL;
  * NULL: none; borrowed. Returns when the server answers. Aborts the test program when it cannot
  * be started, because nothing after it would mean anything. */
 void redis_server_start(struct redis_server *server, const char *const *settings);
+/* A sentinel, alone, that watches the master at this port under this name. It says after half a second without
+ * an answer that a master is down. */
+void redis_server_start_sentinel(struct redis_server *server, const char *name, int master_port);
 /* SIGKILL; what was not saved is gone. */
 void redis_server_kill(struct redis_server *server);
 /* After a kill: the same folder, socket and port. */
