@@ -42,8 +42,7 @@ struct view {
 	struct rt_topology *topology;
 	struct rt_redis_options options;
 	struct rt_arena texts;
-	struct link
-		*link; /* NULL: its master is not known, or it still waits for answers of another */
+	struct link *link; /* NULL: its master is not known */
 	bool up;
 	uint64_t down_at;     /* the number of the latest question when it went down */
 	struct rt_list calls; /* under way, in order */
@@ -541,7 +540,7 @@ static void settle_view(struct view *view)
 	if (view->link != NULL && (master == NULL || view->link->retired ||
 				   !redis_address_same(&view->link->address, master)))
 		leave(view);
-	if (view->link == NULL && master != NULL && rt_list_empty(&view->calls))
+	if (view->link == NULL && master != NULL)
 		join(view, master);
 	if (!view->up && may_go_up(view))
 		view_up(view);
