@@ -311,7 +311,7 @@ static void report_json(const struct load *load)
 	}
 	root = json_pack(
 		"{s:b, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o, "
-		"s:o, s:o, s:o}",
+		"s:o, s:o, s:o, s:o}",
 		"balanced", balanced(load), "error", load->error, "sent",
 		(json_int_t)load->count.sent, "accepted", (json_int_t)load->count.accepted,
 		"failed", (json_int_t)load->count.failed, "reserved",
@@ -322,7 +322,7 @@ static void report_json(const struct load *load)
 		(json_int_t)load->count.late, "decided_per_second", decided_per_second(load),
 		"loader_cpu_seconds", cpu_seconds(), "accepted_ms",
 		latency_json(&load->accepted_hist), "decided_ms", latency_json(&load->decided_hist),
-		"errors", codes, "series", series);
+		"failed_ms", latency_json(&load->failed_hist), "errors", codes, "series", series);
 	ctl_json_print(root);
 }
 
@@ -360,6 +360,8 @@ static void report_table(const struct load *load)
 		     "p99.9", "max");
 	report_row("to accepted", &load->accepted_hist);
 	report_row("to decided", &load->decided_hist);
+	if (load->failed_hist.count > 0)
+		report_row("to failed", &load->failed_hist);
 	(void)printf("\naccounting         %s\n",
 		     balanced(load)
 			     ? (load->options.accounting ? "balances" : "each order decided once")
@@ -432,6 +434,11 @@ static int load_start(struct load *load)
 	if (rt_loop_new(&load->loop) != RT_OK ||
 	    rt_channel_new(load->loop, load->options.target, &channel, &load->channel) != RT_OK)
 		return RT_SYSTEM;
+	/* Of several gateways those are called that serve. */
+	if (strchr(load->options.target, ',') != NULL)
+		rt_channel_check_health(load->channel,
+					tandem__order__v1__order_service__descriptor.name, NULL,
+					NULL);
 	load->orders = rt_client_new(load->channel, &tandem__order__v1__order_service__descriptor);
 	load->inventory =
 		rt_client_new(load->channel, &tandem__inventory__v1__inventory_service__descriptor);

@@ -86,7 +86,7 @@ struct load {
 	int64_t *opening;        /* per SKU: reserved + committed before the run */
 	struct load_order *open; /* hash: accepted or decided, not both */
 	struct load_count count, measured;
-	struct hist accepted_hist, decided_hist;
+	struct hist accepted_hist, decided_hist, failed_hist;
 	struct load_second *seconds; /* since the start: warm-up, then the measured time */
 	size_t second_count;
 	int64_t start_ns, measure_ns, end_ns, last_decided_ns, first_measured_decided_ns;

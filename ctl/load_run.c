@@ -319,9 +319,15 @@ static void order_accepted(struct run *run, const struct sent *sent,
 		close_order(run, order);
 }
 
-static void orders_failed(struct run *run, int code, size_t count)
+/* `sent`: NULL for one that was not. */
+static void orders_failed(struct run *run, int code, const struct sent *sent, size_t count)
 {
 	struct load *load = run->load;
+	int64_t now_ns = rt_monotonic_ns();
+
+	for (size_t i = 0; sent != NULL && i < count; i++)
+		if (sent[i].measured)
+			hist_add(&load->failed_hist, now_ns - sent[i].intended_ns);
 
 	load->count.failed += count;
 	load->count.codes[code >= 0 && code <= 16 ? code : 2] += count;
@@ -335,7 +341,7 @@ static void add_result(struct run *run, const struct sent *sent,
 	if (result->result_case == TANDEM__ORDER__V1__PLACE_ORDER_RESULT__RESULT_ORDER)
 		order_accepted(run, sent, result->order);
 	else
-		orders_failed(run, result->error != NULL ? result->error->code : 2, 1);
+		orders_failed(run, result->error != NULL ? result->error->code : 2, sent, 1);
 }
 
 static void order_answered(struct rt_client_op *op, const ProtobufCMessage *response)
@@ -345,7 +351,7 @@ static void order_answered(struct rt_client_op *op, const ProtobufCMessage *resp
 
 	run->load->calls--;
 	if (response == NULL) {
-		orders_failed(run, op->status.code, call->count);
+		orders_failed(run, op->status.code, call->sent, call->count);
 	} else if (run->load->options.mode == LOAD_UNARY) {
 		order_accepted(run, call->sent,
 			       ((const Tandem__Order__V1__PlaceOrderResponse *)response)->order);
@@ -389,7 +395,7 @@ static void send_stream(struct run *run, int64_t intended_ns)
 		TANDEM__ORDER__V1__STREAM_ORDERS_REQUEST__INIT;
 
 	if (stream->ended) {
-		orders_failed(run, 14, 1);
+		orders_failed(run, RT_CODE_UNAVAILABLE, NULL, 1);
 		return;
 	}
 	make_order(run, &stream->ring[stream->sequence % RING], intended_ns);

@@ -17,7 +17,9 @@ static const struct argp_option common_options[] = {
 	{ "json", KEY_JSON, NULL, 0, "One JSON value a line instead of tables", 8 },
 	{ "timeout", KEY_TIMEOUT, "DURATION", 0, "How long a call may take (10s)", 8 },
 	{ "gateway", KEY_GATEWAY, "HOST:PORT", 0,
-	  "Where the gateway listens (TANDEM_GATEWAY_LISTEN, or 127.0.0.1:50051)", 8 },
+	  "Where the gateway listens, or several, separated by commas (TANDEM_GATEWAY_LISTEN, or "
+	  "127.0.0.1:50051)",
+	  8 },
 	{ "redis", KEY_REDIS, "URL", 0,
 	  "Where Redis is: cluster://HOST:PORT,…, sentinel://HOST:PORT,…/NAME or "
 	  "redis://HOST:PORT (TANDEM_REDIS, or host and port; a cluster is also found from one "

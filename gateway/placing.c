@@ -10,7 +10,7 @@
  *                           another instance serves
  *
  * There is one stream for each connection, opened when there is something to send. The next order goes to
- * the instance that stores the fewest, in turn among equals. A lone order leaves at the end of its turn.
+ * an instance that stores none, or else to the one that owes the fewest answers, in turn among equals. A lone order leaves at the end of its turn.
  * While every instance is storing orders, new ones gather until one is done, or until half a message is
  * full: a few large messages cost the services less than many small ones. Orders that only wait for their
  * decision delay no others.
@@ -287,9 +287,19 @@ static void streams_follow(struct gateway *gateway)
 	}
 }
 
-/* The one that stores the fewest orders, of those that are usable, or of all; NULL: each has enough to
- * send, or leaves. */
-static struct gateway_stream *least_storing(const struct gateway *gateway, bool usable)
+/* Does it owe less than another: is it idle, or else, are fewer orders on it? */
+static bool owes_less(const struct gateway_stream *stream, const struct gateway_stream *than)
+{
+	bool idle = stream->storing_count == 0;
+
+	if (idle != (than->storing_count == 0))
+		return idle;
+	return HASH_COUNT(stream->sent) < HASH_COUNT(than->sent);
+}
+
+/* The one that owes the least, of those that are usable, or of all; NULL: each has enough to send, or
+ * leaves. */
+static struct gateway_stream *least_loaded(const struct gateway *gateway, bool usable)
 {
 	struct gateway_stream *least = NULL;
 
@@ -297,7 +307,7 @@ static struct gateway_stream *least_storing(const struct gateway *gateway, bool 
 		struct gateway_stream *stream =
 			gateway->streams[(gateway->turn + i) % gateway->stream_count];
 
-		if (least != NULL && stream->storing_count >= least->storing_count)
+		if (least != NULL && !owes_less(stream, least))
 			continue;
 		if (stream->leaving || (usable && !is_usable(stream)))
 			continue;
@@ -314,7 +324,7 @@ static struct gateway_stream *next_stream(struct gateway *gateway)
 	const struct rt_channel *channel = gateway->options.order_channel;
 	bool usable =
 		gateway->stream_count > 1 && (channel == NULL || rt_channel_usable(channel, 0));
-	struct gateway_stream *stream = least_storing(gateway, usable);
+	struct gateway_stream *stream = least_loaded(gateway, usable);
 
 	if (stream == NULL || (stream->storing_count > 0 && !has_gathered(gateway)))
 		return NULL;

@@ -159,19 +159,27 @@ static bool connect_all(struct rt_channel *channel, const char *target)
 
 /* ---- which is next ---- */
 
-/* The next in turn of those that are usable; or of those that are there. */
+/* The one with the fewest calls, in turn among equals, of those that are usable; or of those that are
+ * there. One that has stopped answering keeps its calls, and so gets hardly any more. */
 static int next_in_turn(struct rt_channel *channel, bool usable)
 {
+	const struct rpc_connection *least = NULL;
+	size_t least_slot = 0;
+
 	for (size_t i = 0; i < channel->count; i++) {
 		size_t slot = (channel->turn + i) % channel->count;
 		const struct rpc_connection *connection = channel->connections[slot];
 
-		if (connection == NULL || (usable && !rpc_connection_usable(connection)))
+		if (connection == NULL || (usable && !rpc_connection_usable(connection)) ||
+		    (least != NULL && connection->balanced_count >= least->balanced_count))
 			continue;
-		channel->turn = slot + 1;
-		return (int)slot + 1;
+		least = connection;
+		least_slot = slot;
 	}
-	return 0;
+	if (least == NULL)
+		return 0;
+	channel->turn = least_slot + 1;
+	return (int)least_slot + 1;
 }
 
 struct rpc_connection *rpc_channel_connection(struct rt_channel *channel, int *number)

@@ -105,6 +105,7 @@ static void call_finish(struct client_call *call)
 	rpc_method_ended(call->method, call->status.code, call->started_ns);
 	rpc_client_end(call->op, &call->status, response);
 	client->calls--;
+	connection->balanced_count -= call->balanced;
 	rpc_client_call_release(call);
 	free_if_idle(client);
 	rpc_channel_call_ended(channel, connection);
@@ -302,6 +303,7 @@ static void remote_start(struct rpc_client *base, struct rpc_method *method,
 	struct remote_client *client = RT_CONTAINER_OF(base, struct remote_client, base);
 	struct rt_channel *channel = client->channel;
 	struct client_call *call = rpc_client_call_new(channel);
+	bool balanced = op->connection == 0 && !method->client_streams && !method->server_streams;
 	struct rpc_connection *connection = rpc_channel_connection(channel, &op->connection);
 	size_t number = client->first_method + method->index;
 	gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
@@ -313,6 +315,8 @@ static void remote_start(struct rpc_client *base, struct rpc_method *method,
 	op->call = call;
 	call->deadline = deadline;
 	call->connection = connection;
+	call->balanced = balanced;
+	connection->balanced_count += balanced;
 	call->client = client;
 	call->method = method;
 	call->op = op;

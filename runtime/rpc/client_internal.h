@@ -57,6 +57,7 @@ struct rpc_connection {
 	void **methods; /* gRPC's handle of each of the channel's methods; NULL: not called yet */
 	size_t method_count;
 	struct rt_list calls;
+	size_t balanced_count; /* of them, those that took this one because it was next, and do not stream */
 	uint64_t received; /* messages */
 	bool avoided;      /* it does not serve, as far as is known */
 	bool leaving;      /* its address is gone: closed when its calls have ended */
@@ -133,6 +134,7 @@ struct client_call {
 	size_t sending_bytes, queued_bytes;
 	struct rpc_tag send_tag, read_tag, status_tag;
 	bool send_started, read_started, initial_asked, status_done, half_closed;
+	bool balanced; /* in connection->balanced_count */
 };
 
 /* connection.c. `name`: whose address it is, or NULL. */

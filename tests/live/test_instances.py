@@ -1,6 +1,8 @@
 """Two instances of each service: a gateway calls those that serve. One is killed, frozen or ended while calls are
 under way; no call waits for it for long, and a call that may be repeated is."""
 import contextlib
+import json
+import subprocess
 import threading
 import time
 
@@ -251,6 +253,56 @@ class Instances(tandem.Live):
             versions = [version for version, _ in seen[order_id]]
             self.assertEqual(versions, list(range(versions[0], versions[0] + len(versions))), seen[order_id])
             self.assertIn("CONFIRMED" if n % 2 else "CANCELLED", [name for _, name in seen[order_id]])
+
+
+class Gateways(tandem.Live):
+    """Two gateways, and tandemctl as a client of both."""
+
+    MORE = ("gateway2",)
+
+    def test_one_goes(self):
+        for n in range(50):
+            self.stock(f"load-{n:04}", 10**6)
+        gateway2 = self.tandem.gateway2
+        for end, back in (
+            (gateway2.kill, lambda: self.tandem.start("gateway2")),
+            (
+                lambda: gateway2.signal(tandem.signal.SIGSTOP),
+                lambda: gateway2.signal(tandem.signal.SIGCONT),
+            ),
+        ):
+            before = self.orders(gateway2)
+            load = self.load()
+            tandem.until(lambda: self.orders(gateway2) > before + 100, 20 * tandem.SLOW, "it is used")  # noqa: B023
+            end()
+            before = self.orders(self.tandem.gateway)
+            tandem.until(
+                lambda: self.orders(self.tandem.gateway) > before + 300,  # noqa: B023
+                20 * tandem.SLOW,
+                "the other is used alone",
+            )
+            back()
+            said = json.loads(load.communicate(timeout=60)[0])
+            longest = max(said[which]["max"] for which in ("accepted_ms", "decided_ms", "failed_ms")) / 1000
+            print(f"{said['sent']} orders, {said['failed']} failed, the longest wait {longest:.2f} s")
+            self.assertLess(longest, WAIT_MAX)
+            self.assertEqual(said["accepted"] + said["failed"], said["sent"])
+            self.assertLessEqual(set(said["errors"]), {"UNAVAILABLE"})
+            self.assertLess(said["failed"], said["sent"] / 20)
+
+    def orders(self, gateway):
+        return gateway.metric("tandem_batch_items_total", step="place")
+
+    def load(self):
+        """Orders at 200 a second, for 8 s, from both gateways."""
+        gateways = ",".join(f"127.0.0.1:{self.tandem.ports[name]}" for name in ("gateway", "gateway2"))
+        flags = "--json --quiet --no-accounting --rate 200 --warmup 0s --duration 8s --wait --skus 50".split()
+        return subprocess.Popen(
+            [tandem.CTL, "load", "--gateway", gateways, *flags],
+            env=self.tandem.env,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
 
 if __name__ == "__main__":

@@ -825,14 +825,14 @@ static void sent_by_no_other(void)
 }
 
 /* An instance that is slow to store delays no order while another has none. */
-static void least_storing(void)
+static void owes_least(bool wait)
 {
 	static struct caller callers[6];
 
 	WORLD(.connections = 2, .batch_max = 100);
 	fake.hold = true;
 	for (size_t i = 0; i < 6; i++) {
-		PLACE(&callers[i], .id = "");
+		PLACE(&callers[i], .id = "", .wait = wait);
 		rt_loop_run_due(world.loop);
 		/* The first two have a stream each, and all others the one that has answered. */
 		if (i > 0)
@@ -843,6 +843,12 @@ static void least_storing(void)
 	}
 	answer_message(0);
 	expect_end(&callers[0], 0);
+}
+
+static void least_loaded(void)
+{
+	owes_least(false);
+	owes_least(true);
 }
 
 static void too_many(void)
@@ -1369,7 +1375,7 @@ static const struct test tests[] = {
 	{ "a stream for each connection, in turn", connections },
 	{ "a lost stream's orders go by another", sent_by_another },
 	{ "a lost stream's orders, and no other", sent_by_no_other },
-	{ "the stream that stores the fewest", least_storing },
+	{ "the stream that owes the fewest answers", least_loaded },
 	{ "orders beyond the bound are refused, with RetryInfo", too_many },
 	{ "large orders: messages stay small", large_orders },
 	{ "cancelled while it waits: never sent", cancelled_while_waiting },
