@@ -15,8 +15,10 @@
 
 #include "inventory/inventory.h"
 #include "order/order_id.h"
+#include "rpc/rpc.h"
 #include "run.h"
 #include "sim/stored.h"
+#include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 
 #define START_MS       INT64_C(1764000000000)
@@ -976,6 +978,150 @@ static void an_older_generation_begins_again(void)
 	}
 }
 
+/* ---- what callers see of several partitions ---- */
+
+static struct {
+	struct rt_client_op op;
+	int ends, code;
+	ProtobufCMessage *response; /* until the next call */
+} call;
+
+static void call_done(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	size_t size = response != NULL ? protobuf_c_message_get_packed_size(response) : 0;
+	uint8_t *packed = rt_alloc(size + 1);
+
+	call.ends++;
+	call.code = op->status.code;
+	if (response != NULL) {
+		protobuf_c_message_pack(response, packed);
+		call.response = protobuf_c_message_unpack(response->descriptor, NULL, size, packed);
+	}
+	free(packed);
+}
+
+/* The response as its own type; NULL when the call failed. */
+static void *call_run(ProtobufCService *client, const char *method, const ProtobufCMessage *request)
+{
+	unsigned index = 0;
+
+	if (call.response != NULL)
+		protobuf_c_message_free_unpacked(RT_TAKE(call.response), NULL);
+	memset(&call, 0, sizeof(call));
+	if (request == NULL)
+		return NULL;
+	call.op.timeout_ms = 10000;
+	call.op.done = call_done;
+	while (strcmp(client->descriptor->methods[index].name, method) != 0)
+		index++;
+	rt_client_start(client, index, request, &call.op);
+	rt_loop_advance(w.loop, 5000);
+	CU_ASSERT_EQUAL(call.ends, 1);
+	return call.response;
+}
+
+/* SKUs a0 … a19, i pieces of ai. */
+static void adjust_twenty(ProtobufCService *client)
+{
+	Tandem__Inventory__V1__AdjustStockRequest requests[20], *list[20];
+	Tandem__Inventory__V1__BatchAdjustStockRequest batch =
+		TANDEM__INVENTORY__V1__BATCH_ADJUST_STOCK_REQUEST__INIT;
+	const Tandem__Inventory__V1__BatchAdjustStockResponse *adjusted;
+	char skus[20][8];
+
+	for (int i = 0; i < 20; i++) {
+		tandem__inventory__v1__adjust_stock_request__init(&requests[i]);
+		snprintf(skus[i], sizeof(skus[i]), "a%d", i);
+		requests[i].sku = skus[i];
+		requests[i].delta = i + 1;
+		list[i] = &requests[i];
+	}
+	batch.requests = list;
+	batch.n_requests = 20;
+	adjusted = call_run(client, "BatchAdjustStock", &batch.base);
+	CU_ASSERT_FATAL(adjusted != NULL && adjusted->n_stocks == 20);
+	for (size_t i = 0; i < 20; i++) {
+		CU_ASSERT_STRING_EQUAL(adjusted->stocks[i]->stock->sku, skus[i]);
+		CU_ASSERT_EQUAL(adjusted->stocks[i]->stock->received, i + 1);
+	}
+}
+
+static void stock_is_one_to_callers(void)
+{
+	Tandem__Inventory__V1__ListStockRequest list =
+		TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__GetStockRequest get = TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
+	const Tandem__Inventory__V1__GetStockResponse *got;
+	char token[256] = "", last[80] = "";
+	ProtobufCService *client;
+	size_t seen = 0;
+
+	begin(1, 4, 1, NULL);
+	client = rt_client_local(w.loop, inventory_rpc(w.instances[0].context->data), NULL, NULL);
+	adjust_twenty(client);
+	get.sku = (char[]){ "a12" };
+	got = call_run(client, "GetStock", &get.base);
+	CU_ASSERT(got != NULL && got->stock->available == 13);
+	list.page_size = 7;
+	do {
+		const Tandem__Inventory__V1__ListStockResponse *page;
+
+		list.page_token = token;
+		page = call_run(client, "ListStock", &list.base);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(page);
+		for (size_t i = 0; i < page->n_stocks; i++) {
+			CU_ASSERT(strcmp(last, page->stocks[i]->sku) < 0);
+			snprintf(last, sizeof(last), "%s", page->stocks[i]->sku);
+		}
+		seen += page->n_stocks;
+		snprintf(token, sizeof(token), "%s", page->next_page_token);
+	} while (token[0] != '\0');
+	CU_ASSERT_EQUAL(seen, 20);
+	CU_ASSERT_STRING_EQUAL(last, "a9");
+	(void)call_run(client, NULL, NULL);
+	rt_client_free(client);
+	end();
+}
+
+/* By the bucket in the order's id; one of before, which has none, in any partition. */
+static void reservations_are_found(void)
+{
+	Tandem__Inventory__V1__GetReservationRequest get =
+		TANDEM__INVENTORY__V1__GET_RESERVATION_REQUEST__INIT;
+	const Tandem__Inventory__V1__GetReservationResponse *got;
+	char old[ORDER_ID_LENGTH + 1], id[ORDER_ID_LENGTH + 1];
+	uint8_t random[10] = { 7 };
+	ProtobufCService *client;
+
+	begin(1, 4, 1, NULL);
+	client = rt_client_local(w.loop, inventory_rpc(w.instances[0].context->data), NULL, NULL);
+	order_id_new(START_MS, random, old);
+	order_id_new(START_MS, random, id);
+	order_id_put_bucket(6, id);
+	memory_do(w.redis, "HSET", "inventory:{3}:r", old, "RESERVED 1 5 a=2", NULL);
+	memory_do(w.redis, "HSET", "inventory:{2}:r", id, "UNAVAILABLE 1 5 a=2@1 b=3/1@2", NULL);
+	get.order_id = old;
+	got = call_run(client, "GetReservation", &get.base);
+	CU_ASSERT_FATAL(got != NULL && got->reservation->n_lines == 1);
+	get.order_id = id;
+	got = call_run(client, "GetReservation", &get.base);
+	CU_ASSERT_FATAL(got != NULL && got->reservation->n_lines == 2 &&
+			got->reservation->n_shortages == 1);
+	CU_ASSERT_EQUAL(got->reservation->lines[1]->quantity, 3);
+	CU_ASSERT_EQUAL(got->reservation->shortages[0]->available, 1);
+	memory_do(w.redis, "HDEL", "inventory:{2}:r", id, NULL);
+	memory_do(w.redis, "HSET", "inventory:{3}:r", id, "RESERVED 1 5 a=2", NULL);
+	for (int i = 0; i < 2; i++) {
+		CU_ASSERT_PTR_NULL(call_run(client, "GetReservation", &get.base));
+		CU_ASSERT_EQUAL(call.code, RT_CODE_NOT_FOUND);
+		memory_do(w.redis, "HDEL", "inventory:{3}:r", old, NULL);
+		get.order_id = old;
+	}
+	(void)call_run(client, NULL, NULL);
+	rt_client_free(client);
+	end();
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -991,6 +1137,8 @@ int main(void)
 		{ "a connection that breaks voids what was said",
 		  a_connection_that_breaks_voids_what_was_said },
 		{ "an older generation begins again", an_older_generation_begins_again },
+		{ "stock is one to callers", stock_is_one_to_callers },
+		{ "reservations are found", reservations_are_found },
 		{ "every promise is kept", every_promise_is_kept },
 		{ "one partition", one_partition },
 		{ "mistakes are found", mistakes_are_found },
