@@ -155,13 +155,26 @@ class Instances(tandem.Live):
             self.assertEqual(self.failed, [])
 
     def test_the_gateway_is_frozen(self):
-        """It has not seen its instances for a while when it wakes: that says nothing about them."""
-        silent = self.tandem.gateway.metric("tandem_instances_silent_total")
-        with self.tandem.frozen("gateway"):
+        """It has waited for answers for long when it wakes, because it was stopped itself: that says nothing
+        about its instances."""
+        gateway = self.tandem.gateway
+        silent = gateway.metric("tandem_instances_silent_total")
+        for _ in range(20):
+            start = time.monotonic()
+            with self.tandem.frozen("order", "order2"):
+                time.sleep(0.22)  # by now both are asked, and owe an answer
+                gateway.signal(tandem.signal.SIGSTOP)
+                frozen = time.monotonic() - start
             time.sleep(3)  # longer than an instance may be silent
-        self.stock("woken", 1)
-        tandem.until(lambda: self.serve(tandem.ORDER_SERVICE) == 2, 10 * tandem.SLOW, "both serve")
-        self.assertEqual(self.tandem.gateway.metric("tandem_instances_silent_total"), silent)
+            gateway.signal(tandem.signal.SIGCONT)
+            self.stock("woken", 1)
+            tandem.until(lambda: self.serve(tandem.ORDER_SERVICE) == 2, 10 * tandem.SLOW, "both serve")
+            if frozen < 0.35:  # else they were silent for long
+                break
+            silent = gateway.metric("tandem_instances_silent_total")
+        else:
+            self.fail("this machine is too slow to freeze two processes in 0.35 s")
+        self.assertEqual(gateway.metric("tandem_instances_silent_total"), silent)
 
     def test_all_away(self):
         self.stock("away", 100)

@@ -224,6 +224,8 @@ static void channel_end(void)
 		return;
 	rt_channel_free(RT_TAKE(world.channel), tests_count, &world.freed);
 	run_until_count(world.loop, &world.freed, 1);
+	rt_readiness_free(world.readiness); /* it has a check of the channel's */
+	world.readiness = rt_readiness_new();
 }
 
 static void teardown(void)
