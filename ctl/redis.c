@@ -65,6 +65,15 @@ static void redis_state(struct rt_redis *redis, bool up, void *user)
 		rt_loop_stop(ctl->loop);
 }
 
+/* Whether a node's clock is followed: that of one of them, not the mean of several. */
+static bool has_clock(const struct ctl *ctl)
+{
+	for (size_t i = 0; i < ctl->node_count; i++)
+		if (ctl->nodes[i]->redis != NULL && rt_redis_up(ctl->nodes[i]->redis))
+			return true;
+	return false;
+}
+
 /* False: not an address, or the password cannot be read; the reason is on stderr. */
 static bool node_make(struct ctl *ctl, struct ctl_node *node)
 {
@@ -77,8 +86,7 @@ static bool node_make(struct ctl *ctl, struct ctl_node *node)
 		.pending_max = 64,
 		.on_state = redis_state,
 		.user_data = ctl,
-		/* One clock, not the mean of several. */
-		.follow_clock = !node->sentinel && node == ctl->nodes[0],
+		.follow_clock = !node->sentinel && !has_clock(ctl),
 	};
 
 	if (ctl->redis_password == NULL && !read_password(ctl))
@@ -334,6 +342,15 @@ static bool find_master(struct ctl *ctl, struct rt_redis_url *url)
 	return false;
 }
 
+/* The first node is one that answers. */
+static void put_first(struct ctl *ctl, struct ctl_node *node)
+{
+	for (size_t i = 0; i < ctl->node_count; i++)
+		if (ctl->nodes[i] == node)
+			ctl->nodes[i] = ctl->nodes[0];
+	ctl->nodes[0] = node;
+}
+
 /* Connects, and finds out whether it is a cluster. False: the reason is on stderr. */
 static bool nodes_open(struct ctl *ctl)
 {
@@ -347,11 +364,12 @@ static bool nodes_open(struct ctl *ctl)
 	for (size_t i = 0; i < url.count; i++) {
 		struct ctl_node *seed = node_of(ctl, url.addresses[i].host, url.addresses[i].port);
 
-		if (node_open(ctl, seed)) {
-			if (!map_ask(ctl, seed))
-				seed->listed = seed->master = true;
-			return true;
-		}
+		if (!node_open(ctl, seed))
+			continue;
+		put_first(ctl, seed);
+		if (!map_ask(ctl, seed))
+			seed->listed = seed->master = true;
+		return true;
 	}
 	say_unreachable(ctl->nodes[0]);
 	return false;
@@ -414,13 +432,14 @@ static const char *command_key(const struct rt_args *args)
 	} commands[] = { { "EVAL", 3 },     { "FCALL", 3 }, { "XINFO", 2 },  { "ACL", 0 },
 			 { "SCAN", 0 },     { "INFO", 0 },  { "CONFIG", 0 }, { "CLIENT", 0 },
 			 { "FUNCTION", 0 }, { "ROLE", 0 },  { "CLUSTER", 0 } };
+	const char *name = args->count > 0 ? args->argv[0] : "";
 	int key_at = 1;
 
 	for (size_t i = 0; i < RT_LENGTH(commands); i++) {
-		if (strcmp(args->argv[0], commands[i].name) == 0)
+		if (strcmp(name, commands[i].name) == 0)
 			key_at = commands[i].key_at;
 	}
-	for (int i = 1; strcmp(args->argv[0], "XREAD") == 0 && i < args->count; i++)
+	for (int i = 1; strcmp(name, "XREAD") == 0 && i < args->count; i++)
 		if (strcmp(args->argv[i], "STREAMS") == 0)
 			key_at = i + 1;
 	return key_at == 0 || key_at >= args->count ? NULL : args->argv[key_at];
@@ -429,11 +448,11 @@ static const char *command_key(const struct rt_args *args)
 /* A command's name in errors: with the key it is about. */
 static char *command_text(const struct rt_args *args)
 {
-	const char *key = command_key(args);
+	const char *name = args->count > 0 ? args->argv[0] : "", *key = command_key(args);
 
-	if (key == NULL || key[0] == '\0' || strcmp(args->argv[0], "XREAD") == 0)
-		return rt_strdup(args->argv[0]);
-	return rt_printf("%s %s", args->argv[0], key);
+	if (key == NULL || key[0] == '\0' || strcmp(name, "XREAD") == 0)
+		return rt_strdup(name);
+	return rt_printf("%s %s", name, key);
 }
 
 /* Where a command goes: to the master of its key. NULL: no node serves it. */

@@ -159,6 +159,7 @@ class Redis:
     None and lists; errors are raised."""
 
     def __init__(self, port, user=None, password=None):
+        self.file = None
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10 * SLOW)
         self.file = self.socket.makefile("rb")
         if user is not None:
@@ -198,8 +199,9 @@ class Redis:
         return [(entry_id, pairs(flat)) for entry_id, flat in self("XRANGE", stream, "-", "+")]
 
     def close(self):
-        self.file.close()
-        self.socket.close()
+        if self.file is not None:
+            self.file.close()
+            self.socket.close()
 
     __del__ = close
 
@@ -229,6 +231,11 @@ class Cluster:
         raise RedisError(f"{arguments[:2]} is always elsewhere")
 
     entries = Redis.entries
+
+    def close(self):
+        for node in self.nodes.values():
+            node.close()
+        self.nodes = {}
 
 
 def pairs(flat):

@@ -1,5 +1,7 @@
 """A store of several partitions, on one Redis."""
 import json
+import os
+import subprocess
 import unittest
 
 import tandem
@@ -245,6 +247,52 @@ class OneRedis(Disagreements, unittest.TestCase):
         cls.addClassCleanup(cls.tandem.remove)
         cls.addClassCleanup(cls.tandem.stop)
         cls.tandem.start("redis")
+
+    def sentinel(self, name):
+        """The port of a sentinel that watches our Redis under this name."""
+        (port,) = tandem.free_ports(1)
+        folder = os.path.join(self.tandem.folder, f"sentinel-{port}")
+        os.mkdir(folder)
+        with open(os.path.join(folder, "sentinel.conf"), "w") as file:
+            file.write(
+                f"port {port}\nbind 127.0.0.1\n"
+                f"sentinel monitor {name} 127.0.0.1 {self.tandem.redis_port} 1\n"
+            )
+        command = ["redis-server", "sentinel.conf", "--sentinel"]
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+
+        def answers():
+            try:
+                return tandem.Redis(port)("PING")
+            except OSError:
+                return None
+
+        tandem.until(answers, 20 * tandem.SLOW, "the sentinel answers")
+        return port
+
+    def test_where_redis_is(self):
+        """Each way of saying it; errors name what is wrong."""
+        port, sentinel = self.tandem.redis_port, self.sentinel("shop")
+        (closed,) = tandem.free_ports(1)
+        reached = "no dead letters\n"
+        cases = (
+            (f"redis://127.0.0.1:{port}", 0, reached),
+            (f"cluster://127.0.0.1:{closed},127.0.0.1:{closed},127.0.0.1:{port}", 0, reached),
+            (f"sentinel://127.0.0.1:{closed},127.0.0.1:{sentinel}/shop", 0, reached),
+            (f"sentinel://127.0.0.1:{sentinel}/other", 3, "no sentinel says where the master other is"),
+            (f"redis://127.0.0.1:{closed}", 3, f"Redis at 127.0.0.1:{closed}: "),
+            ("redis://127.0.0.1", 2, "not an address"),
+            ("http://127.0.0.1:1", 2, "--redis: "),
+        )
+        for url, code, said in cases:
+            with self.subTest(url=url):
+                ended = self.tandem.ctl("dead", "list", "--redis", url)
+                self.assertEqual(ended.returncode, code, ended.stderr)
+                self.assertIn(said, ended.stdout + ended.stderr)
+                by_variable = self.tandem.ctl("dead", "list", env={"TANDEM_REDIS": url})
+                self.assertEqual(by_variable.returncode, code, by_variable.stderr)
 
 
 if __name__ == "__main__":
