@@ -46,8 +46,8 @@ static const struct run {
 	size_t batch, orders;
 	bool lone;
 } runs[] = {
-	{ "64", 64, 448, false },
-	{ "10", 10, 250, false },
+	{ "64", 64, 3200, false },
+	{ "10", 10, 1500, false },
 	{ "1", 1, 300, false },
 	{ "lone", 1, 300, true },
 };
