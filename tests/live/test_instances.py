@@ -303,6 +303,20 @@ class Gateways(tandem.Live):
             self.assertLessEqual(set(said["errors"]), {"UNAVAILABLE"})
             self.assertLess(said["failed"], said["sent"] / 20)
 
+    def test_named(self):
+        """The instances' host is a name, which is looked up."""
+        gateway2 = self.tandem.gateway2
+        for name in tandem.CONTEXTS:
+            gateway2.env[f"TANDEM_GATEWAY_{name.upper()}_TARGET"] = f"localhost:{self.tandem.ports[name]}"
+        self.assertEqual(gateway2.terminate(), 0)
+        self.tandem.start("gateway2")
+        order, inventory = self.connect("gateway2")
+        inventory.AdjustStock(sku="named", delta=1, reason="test")
+        placed = order.PlaceOrder(
+            customer_id="c", lines=[{"sku": "named", "quantity": 1}], wait_for_decision=True
+        )
+        self.assertEqual(self.name(placed.order), "RESERVED")
+
     def orders(self, gateway):
         return gateway.metric("tandem_batch_items_total", step="place")
 
