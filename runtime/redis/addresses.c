@@ -20,7 +20,8 @@ static bool address_set(struct rt_redis_address *address, const char *host, size
 	if (length == 0 || length > RT_REDIS_HOST_MAX || port < 1 || port > 65535)
 		return false;
 	for (size_t i = 0; i < length; i++) {
-		if (!isalnum((unsigned char)host[i]) && memchr(".-_:%", host[i], 5) == NULL)
+		if (!isalnum((unsigned char)host[i]) &&
+		    (host[i] == '\0' || strchr(".-_:%", host[i]) == NULL))
 			return false;
 	}
 	memcpy(address->host, host, length);
