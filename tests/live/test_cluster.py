@@ -38,9 +38,15 @@ class Nodes(test_partitions.Disagreements, unittest.TestCase):
             return tandem.Redis(port, user, secret.read().strip())
 
     def masters(self):
-        """{port of a master: (ranges of slots, ports of its replicas)}, as the first node sees them."""
+        """{port of a master: (ranges of slots, ports of its replicas)}, as the first node sees them. It lists a
+        replica from its first report of what it has on."""
+
+        def slots():
+            rows = self.node("redis-1")("CLUSTER", "SLOTS")
+            return all(len(row) > 3 for row in rows) and rows
+
         found = {}
-        for first, last, master, *replicas in self.node("redis-1")("CLUSTER", "SLOTS"):
+        for first, last, master, *replicas in tandem.until(slots, 20 * tandem.SLOW, "replicas listed"):
             ranges, _ = found.setdefault(master[1], ([], {node[1] for node in replicas}))
             ranges.append((first, last))
         return found
