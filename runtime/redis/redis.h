@@ -277,13 +277,11 @@ struct rt_store_run {
 	/* The step's position in an answer that decode gets whole. */
 	size_t read;
 	const char *text;
-	struct rt_redis_op op, wait;
-	/* Of a durable command and the WAIT behind it: how many of the two are not answered yet, whether the replicas have
-	 * it, and the command's answer. */
-	int awaited;
-	bool confirmed;
-	int status;
+	struct rt_redis_op op;
+	/* Of a durable command: its answer, and the connection's epoch then, until a WAIT confirms it. */
+	struct rt_list link;
 	const struct redisReply *reply;
+	uint64_t epoch;
 	struct rt_arena kept;
 };
 #define RT_STORE_FOR_EACH(type, op, run)                                                           \
@@ -304,8 +302,8 @@ struct rt_store_step {
 	const char *function;
 	/* Not sent while the functions are known to be missing: ends with RT_UNREADY. */
 	bool needs_functions;
-	/* Where replicas are asked for, a WAIT follows each command: what the command did, and what it read, is there, or
-	 * the operations end with RT_UNCONFIRMED. The answer is kept until then. */
+	/* Where replicas are asked for, a WAIT covers each command that was answered OK: what it did, and what it read, is
+	 * there, or the operations end with RT_UNCONFIRMED. The answer is kept until then. */
 	bool durable;
 	/* The answer is not an array with an element for each operation: decode is given all of it. */
 	bool whole_answer;

@@ -25,6 +25,11 @@ struct rt_store {
 	char *events_key;
 	int replicas; /* that a WAIT asks for; 0: none */
 	char replicas_text[12];
+	/* Runs whose durable command was answered: those that the WAIT under way covers, and later ones. */
+	struct rt_list covered, answered;
+	struct rt_redis_op wait;
+	bool waits; /* one is under way */
+	uint64_t wait_epoch;
 	struct rt_list queues;
 	struct rt_args args; /* of the command that is being put together */
 	struct rt_list refused;
@@ -62,7 +67,6 @@ static void run_end(struct rt_store_run *run, int status, const struct redisRepl
 
 static void run_answered(struct rt_redis_op *op, int status, const struct redisReply *reply);
 static void run_kept(struct rt_redis_op *op, int status, const struct redisReply *reply);
-static void run_confirmed(struct rt_redis_op *op, int status, const struct redisReply *reply);
 
 static void run_command(struct rt_store_run *run)
 {
@@ -70,44 +74,75 @@ static void run_command(struct rt_store_run *run)
 	bool waits = run->queue->step->durable && store->replicas > 0;
 
 	run->commands++;
-	run->awaited = 2;
 	rt_redis_send(store->redis, &run->op, run->args, 0, waits ? run_kept : run_answered);
-	if (waits)
-		rt_redis_command(store->redis, &run->wait, 3,
-				 (const char *[]){ "WAIT", store->replicas_text, WAIT_MS }, NULL, 0,
-				 run_confirmed);
 }
 
-/* The command and its WAIT may end in any order: one that cannot be sent ends first. */
-static void run_both(struct rt_store_run *run)
-{
-	struct rt_arena kept;
+/* ---- replicas ---- */
 
-	if (--run->awaited > 0)
+/* Goes on with runs whose answer was kept. */
+static void runs_go_on(struct rt_store *store, struct rt_list *runs, int status)
+{
+	struct rt_list *link;
+
+	while ((link = rt_list_pop(runs)) != NULL) {
+		struct rt_store_run *run = RT_CONTAINER_OF(link, struct rt_store_run, link);
+		struct rt_arena kept = run->kept;
+		/* Behind another connection may be another master, which knows nothing of it. */
+		bool same = run->epoch == store->wait_epoch;
+
+		run->kept = (struct rt_arena){ .chunks = NULL };
+		run_answered(&run->op, status == RT_OK && !same ? RT_UNCONFIRMED : status,
+			     run->reply); /* may free the run */
+		rt_arena_done(&kept);
+	}
+}
+
+static void replicas_waited(struct rt_redis_op *op, int status, const struct redisReply *reply);
+
+/* One WAIT at a time: it covers all that was answered before it, and several would add up, while no replica answers, to
+ * more than a command's timeout. */
+static void wait_for_replicas(struct rt_store *store)
+{
+	if (store->waits || rt_list_empty(&store->answered))
 		return;
-	kept = run->kept;
-	run->kept = (struct rt_arena){ .chunks = NULL };
-	if (run->status == RT_OK && !run->confirmed)
-		run->status = RT_UNCONFIRMED;
-	run_answered(&run->op, run->status, run->reply); /* may free the run */
-	rt_arena_done(&kept);
+	store->waits = true;
+	rt_list_move(&store->covered, &store->answered);
+	store->wait_epoch = rt_redis_epoch(store->redis);
+	rt_redis_command(store->redis, &store->wait, 3,
+			 (const char *[]){ "WAIT", store->replicas_text, WAIT_MS }, NULL, 0,
+			 replicas_waited);
+}
+
+static void replicas_waited(struct rt_redis_op *op, int status, const struct redisReply *reply)
+{
+	struct rt_store *store = RT_CONTAINER_OF(op, struct rt_store, wait);
+	struct rt_list runs;
+
+	if (status == RT_OK && rt_reply_int(reply) < store->replicas)
+		status = RT_UNCONFIRMED;
+	else if (status != RT_OK && status != RT_CANCELED)
+		status = RT_UNCONFIRMED;
+	store->waits = false;
+	rt_list_init(&runs);
+	rt_list_move(&runs, &store->covered);
+	runs_go_on(store, &runs, status);
+	wait_for_replicas(store);
 }
 
 static void run_kept(struct rt_redis_op *op, int status, const struct redisReply *reply)
 {
 	struct rt_store_run *run = RT_CONTAINER_OF(op, struct rt_store_run, op);
+	struct rt_store *store = run->queue->store;
 
-	run->status = status;
-	run->reply = reply == NULL ? NULL : rt_reply_copy(&run->kept, reply);
-	run_both(run);
-}
-
-static void run_confirmed(struct rt_redis_op *op, int status, const struct redisReply *reply)
-{
-	struct rt_store_run *run = RT_CONTAINER_OF(op, struct rt_store_run, wait);
-
-	run->confirmed = status == RT_OK && rt_reply_int(reply) >= run->queue->store->replicas;
-	run_both(run);
+	if (status != RT_OK) {
+		run_answered(op, status, reply);
+		return;
+	}
+	run->reply = rt_reply_copy(&run->kept, reply);
+	run->epoch = rt_redis_epoch(store->redis);
+	rt_list_init(&run->link);
+	rt_list_push(&store->answered, &run->link);
+	wait_for_replicas(store);
 }
 
 static void run_answered(struct rt_redis_op *op, int status, const struct redisReply *reply)
@@ -221,6 +256,8 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 	snprintf(store->replicas_text, sizeof(store->replicas_text), "%d", options->replicas);
 	store->refuse.run = refuse_run;
 	rt_list_init(&store->queues);
+	rt_list_init(&store->covered);
+	rt_list_init(&store->answered);
 	rt_list_init(&store->refused);
 	redis.on_state = on_state;
 	redis.user_data = store;
@@ -280,7 +317,9 @@ void rt_store_free(struct rt_store *store)
 	if (store == NULL)
 		return;
 	rt_functions_watch_stop(&store->watch);
+	store->waits = true; /* no further one */
 	rt_redis_free(store->redis);
+	runs_go_on(store, &store->answered, RT_CANCELED);
 	end_refused(store, &canceled);
 	while ((link = rt_list_pop(&store->queues)) != NULL) {
 		struct rt_store_queue *queue = RT_CONTAINER_OF(link, struct rt_store_queue, link);
