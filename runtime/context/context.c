@@ -264,30 +264,52 @@ void rt_context_start(struct rt_context *context)
 		context->domain->start(context->data);
 }
 
-bool rt_context_ready(const struct rt_context *context)
+static const char *unread_of(const struct rt_partition *partition)
 {
-	return rt_context_problem(context) == NULL && rt_context_unread(context) == NULL;
+	for (size_t i = 0; i < partition->stream_count; i++)
+		if (!rt_events_ready(partition->streams[i].events))
+			return partition->streams[i].name;
+	return NULL;
 }
 
-const char *rt_context_problem(const struct rt_context *context)
+int rt_context_served(const struct rt_context *context)
+{
+	int served = 0;
+
+	for (int p = 0; p < context->partition_count; p++)
+		served += rt_store_problem(context->partitions[p].store) == NULL &&
+			  unread_of(&context->partitions[p]) == NULL;
+	return served;
+}
+
+bool rt_context_ready(struct rt_context *context)
+{
+	int served = rt_context_served(context);
+
+	context->begun = context->begun || served == context->partition_count;
+	return context->begun && served > 0;
+}
+
+const char *rt_context_problem(struct rt_context *context)
 {
 	const char *problem = NULL;
 
+	if (rt_context_ready(context))
+		return NULL;
 	for (int p = 0; p < context->partition_count && problem == NULL; p++)
 		problem = rt_store_problem(context->partitions[p].store);
 	return problem;
 }
 
-const char *rt_context_unread(const struct rt_context *context)
+const char *rt_context_unread(struct rt_context *context)
 {
-	for (int p = 0; p < context->partition_count; p++) {
-		const struct rt_partition *partition = &context->partitions[p];
+	const char *unread = NULL;
 
-		for (size_t i = 0; i < partition->stream_count; i++)
-			if (!rt_events_ready(partition->streams[i].events))
-				return partition->streams[i].name;
-	}
-	return NULL;
+	if (rt_context_ready(context))
+		return NULL;
+	for (int p = 0; p < context->partition_count && unread == NULL; p++)
+		unread = unread_of(&context->partitions[p]);
+	return unread;
 }
 
 bool rt_context_mismatch(const struct rt_context *context)

@@ -100,6 +100,7 @@ struct rt_context {
 	const struct rt_redis_options *redis; /* for further connections; only while it is made */
 	struct rt_partition *partitions;      /* by their number */
 	int partition_count;
+	bool begun; /* all partitions could be served once */
 	bool stopping;
 	int64_t trim_every_ms;
 	/* This folder's alone. */
@@ -112,12 +113,15 @@ struct rt_context {
 int rt_context_new(struct rt_loop *loop, const struct rt_context_domain *domain,
 		   const struct rt_context_options *options, struct rt_context **ret);
 void rt_context_start(struct rt_context *context);
-/* It can serve: the functions are there and every subscription is read. */
-bool rt_context_ready(const struct rt_context *context);
-/* Why a store cannot serve, for a person; NULL: all can. */
-const char *rt_context_problem(const struct rt_context *context);
-/* A stream that is not read now, "inventory:{0}:events"; NULL: all are. */
-const char *rt_context_unread(const struct rt_context *context);
+/* It can serve: the functions are there and every subscription is read. At first in all partitions; later it is enough
+ * that it can serve one, since all others of its kind have the same trouble with the rest. */
+bool rt_context_ready(struct rt_context *context);
+/* How many partitions can be served. */
+int rt_context_served(const struct rt_context *context);
+/* Why it is not ready: a store's problem, for a person; or a stream that is not read, "inventory:{0}:events". NULL:
+ * it is not that. */
+const char *rt_context_problem(struct rt_context *context);
+const char *rt_context_unread(struct rt_context *context);
 /* The data in Redis was begun with another number of partitions: this context will never serve it. */
 bool rt_context_mismatch(const struct rt_context *context);
 /* `stopped` runs once, when nothing is under way, and never before this returns. */

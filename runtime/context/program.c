@@ -14,6 +14,7 @@ static struct context_program {
 	struct rt_service *service;
 	struct rt_topology *topology; /* NULL: there is one Redis and one partition */
 	struct rt_context *context;
+	struct rt_series *served;
 	struct rt_check redis_check, events_check, storage_check;
 	struct rt_timer ready_timer;
 	struct rt_task ready_changed;
@@ -117,11 +118,12 @@ static struct rt_events_options events_options(const struct rt_context_settings 
 
 static void note_ready(void)
 {
-	const struct rt_context *context = program.context;
+	struct rt_context *context = program.context;
 	const char *problem = rt_context_problem(context);
 	const char *unread = rt_context_unread(context);
 	char full[200];
 
+	rt_series_set(program.served, rt_context_served(context));
 	if (rt_context_mismatch(context)) {
 		RT_LOG(RT_ERROR, "--partitions is not what the data was begun with",
 		       RT_S("reason", problem));
@@ -287,6 +289,9 @@ static int start(struct rt_service *service)
 		return rc;
 	}
 	add_checks();
+	program.served = rt_metric_plain(service->metrics, RT_GAUGE, "tandem_partitions_served",
+					 "Partitions whose data can be reached and whose streams "
+					 "are read.");
 	for (size_t i = 0; (rpc = domain->service(program.context->data, i)) != NULL; i++)
 		rt_server_add(service->server, rpc);
 	rt_context_start(program.context);

@@ -28,6 +28,9 @@
 
 #include "events_internal.h"
 
+/* An outage is no reason to try an event less and less often: it goes on soon after the end. */
+#define OUTAGE_RETRY_MAX_MS 1000
+
 #define ACK_GATHER_MS    20 /* far below claim_idle_ms */
 #define ACK_GATHER_SHARE 8  /* of in_flight_max: when so many events wait, no others are awaited */
 
@@ -107,16 +110,21 @@ static void entry_dead_letter(struct entry *entry, const char *reason)
 	entry_finish(entry, &owner_of(entry)->dead);
 }
 
-static void entry_retry_later(struct entry *entry)
+static void entry_retry_within(struct entry *entry, int64_t max_ms)
 {
 	struct rt_events *events = owner_of(entry);
+	int64_t min_ms = events->options.retry_min_ms;
 
 	entry_set(entry, RETRY);
 	rt_timer_start(events->loop, &entry->retry,
-		       events_back_off(events, events->options.retry_min_ms,
-				       events->options.retry_max_ms, entry->tries),
+		       events_back_off(events, min_ms, RT_MAX(min_ms, max_ms), entry->tries),
 		       on_retry);
 	entry->tries++;
+}
+
+static void entry_retry_later(struct entry *entry)
+{
+	entry_retry_within(entry, owner_of(entry)->options.retry_max_ms);
 }
 
 /* ---- taking in delivered entries ---- */
@@ -525,7 +533,8 @@ static void entry_put_off(struct entry *entry)
 		if (!is_events_fault(event->status))
 			event->outcome = OPEN;
 	}
-	entry_retry_later(entry);
+	entry_retry_within(entry,
+			   RT_MIN(OUTAGE_RETRY_MAX_MS, owner_of(entry)->options.retry_max_ms));
 }
 
 /* The event of a `whole` entry has failed, or is poison. */

@@ -8,7 +8,7 @@
  *   rt_event_retry   not now: it comes again after a back-off; after deliveries_max it moves to the dead
  *                    letters. A status that is not the event's fault (RT_LOST, RT_TIMEOUT, RT_BUSY,
  *                    RT_FULL, RT_DENIED, RT_UNREADY, RT_UNCONFIRMED, RT_CANCELED, RT_NOGROUP, RT_NOMEM, RT_SYSTEM)
- *                    does not count: an outage makes no dead letters
+ *                    does not count: an outage makes no dead letters, and its back-off ends at 1 s
  *   rt_event_poison  never: it moves to the dead letters at once
  *
  * An entry is acknowledged when all its events are finished: by the command that stores the effects

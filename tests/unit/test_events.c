@@ -684,17 +684,35 @@ static void back_off_doubles(void)
 
 	plan("a", "l");
 	start_on("a/1");
-	rt_loop_advance(f.loop, 60000);
+	rt_loop_advance(f.loop, 30000);
 	CU_ASSERT_TRUE_FATAL(f.said_count >= 10);
 	for (size_t i = 1; i < f.said_count; i++) {
 		int64_t waited = f.said_ms[i] - f.said_ms[i - 1];
 
 		CU_ASSERT_TRUE(waited >= expected * 3 / 4 && waited <= expected * 5 / 4);
-		expected = RT_MIN(expected * 2, 10000);
+		expected = RT_MIN(expected * 2, 1000); /* in an outage */
 	}
 	f.plans[0].letters = "d";
 	rt_loop_advance(f.loop, 15000);
 	CU_ASSERT_EQUAL(pending_count(), 0);
+}
+
+/* However long an outage is, an event is tried every second. */
+static void an_outage_delays_a_second_at_most(void)
+{
+	char held[] = "hhhhhhhhhhhhhhhh";
+
+	plan("a", held);
+	start_on("a/1");
+	for (int tries = 0; tries < 14; tries++) {
+		rt_event_retry(f.held[--f.held_count], tries % 2 == 0 ? RT_LOST : RT_UNREADY);
+		rt_loop_advance(f.loop, 1250);
+		CU_ASSERT_EQUAL_FATAL(f.held_count, 1);
+	}
+	/* A fault of its own is tried less and less often, as before. */
+	rt_event_retry(f.held[--f.held_count], RT_REMOTE);
+	rt_loop_advance(f.loop, 5000);
+	CU_ASSERT_EQUAL(f.held_count, 0);
 }
 
 static void which_statuses_count(void)
@@ -1914,6 +1932,7 @@ int main(void)
 		{ "an event that killed its consumers becomes a dead letter unhandled",
 		  delivered_too_often },
 		{ "a flapping connection counts no delivery", flapping_reader },
+		{ "an outage delays an event a second at most", an_outage_delays_a_second_at_most },
 		{ "restarts in an outage count no delivery", restarts_in_an_outage },
 		{ "a count that is taken back is sent until Redis answers", recount_fails },
 		{ "failures are counted from process to process", failures_outlive_a_process },
