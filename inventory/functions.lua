@@ -15,6 +15,11 @@
 --   generation   string: a number that is raised whenever this partition is taken over by another master;
 --            0 at first
 --   generations  hash: p → the highest generation of partition p that is known here
+--   alive        hash: a mark (master_mark) → the unix ms at which that master last said that it is alive
+--   reconciliation   hash: what the last reconciliation of this partition saw and whether one is going on
+--            (reconcile.c): marks, those of the masters of all partitions; digest, a hash of them; by and until,
+--            who reconciles now, and the unix ms at which others may take over; sweep, the unix ms from which on
+--            what nobody asked for again is released
 --   adjust:<sku>:<request id>   string with an expiry: an adjustment and its result,
 --            '<delta> <available> <reserved> <committed> <received> <version> <reason>'
 --   events   stream: answers to requests, and adjustments
@@ -472,6 +477,12 @@ local function conclude(keys, args)
 	return serve(keys, args, own, n, at, decide_conclusion)
 end
 
+-- What an effect on a part moves, from and to which counter.
+local MOVES = {
+	T = { AVAILABLE, RESERVED }, M = { RESERVED, COMMITTED }, B = { RESERVED, AVAILABLE },
+	A = { AVAILABLE, COMMITTED }, H = { COMMITTED, RESERVED }, C = { COMMITTED, AVAILABLE },
+}
+
 -- Applies a rule for a part to the counters. Returns the state behind it; the lines to keep if a hold is refused; or
 -- '!' and the error; or '-' if a commit cannot be had.
 local function part_effect(rule, text)
@@ -483,13 +494,12 @@ local function part_effect(rule, text)
 	if list.damaged or not list[1] then
 		return '!', 'the part is damaged'
 	end
-	local taken = kind == 'T' or kind == 'A'
-	local shifted = shift(counters, list, taken and AVAILABLE or RESERVED,
-		kind == 'T' and RESERVED or kind == 'B' and AVAILABLE or COMMITTED)
+	local move = MOVES[kind]
+	local shifted = shift(counters, list, move[1], move[2])
 	if shifted then
 		return rule.to
-	elseif shifted == nil or not taken then
-		return '!', 'the counters of stock are damaged, or less is reserved than the part says'
+	elseif shifted == nil or move[1] ~= AVAILABLE then
+		return '!', 'the counters of stock are damaged, or less is reserved or sold than the part says'
 	elseif kind == 'A' then
 		return '-'
 	end
@@ -508,6 +518,9 @@ local function decide_part(i, part, p, now_ms)
 	local rule = state and PART_RULES[state][requests[i]]
 	if not rule then
 		return '!', 'the part is damaged'
+	end
+	if state == 'U' and rule.to ~= 'U' then
+		text = lines[i] -- without what was short
 	end
 	local letter, more = part_effect(rule, text)
 	if letter == 'U' then
@@ -535,11 +548,13 @@ end
 -- FCALL inventory_part 1 <own events> <now_ms> <letters> { <p> <generation> <count> } …
 --       <order id> × n  <lines> × n
 --
--- Holds (letter h), commits (c) or releases (f) the parts of n split orders, whose lines here are given. The first
+-- Holds (letter h), commits (c) or releases (f) the parts of n split orders, whose lines here are given; or brings
+-- them in line with their records, after a loss (other letters: parts.h). The first
 -- <count> are of the order partition <p> in this generation, and so on. Orders of a generation that is older than
 -- one that is known here change nothing; a newer one is noted.
 --
--- Answers { letters, … }: for each part the letter of its state behind it; '-' if it is still not there, because a
+-- Answers { letters, … }: for each part the letter of its state behind it, a small one if a letter that is not small
+-- changed it; '-' if it is still not there, because a
 -- commit could not be had; '!' if it failed; '<' if its generation is old. For each U the part's lines with the
 -- shortages follow, for each '!' the error, for each '<' the known generation; in their order.
 local function part(keys, args)
@@ -569,7 +584,7 @@ local function part(keys, args)
 				changed[c + 1], changed[c + 2], made[order_id] = order_id, text, text
 				c = c + 2
 			end
-			letters[i] = letter
+			letters[i] = text and requests[i] < 97 and string.lower(letter) or letter
 			answer[#answer + 1] = letter == '!' and order_id .. ': ' .. more or more
 		end
 	end
@@ -578,6 +593,108 @@ local function part(keys, args)
 	write_pairs(own.parts, changed, c)
 	write_pairs(own.generations, newer, #newer)
 	return answer
+end
+
+-- ---- reconciliation: reconcile.c says how ----
+
+-- Which master this is: its replication history has another id after each promotion and each start.
+local function master_mark()
+	return sub(match(call('INFO', 'replication'), 'master_replid:(%x+)'), 1, 16)
+end
+
+-- FCALL inventory_state 1 <own events> <now_ms>
+--
+-- Says that this master is alive. Answers its mark; then of this partition the generation, the digest of the marks that
+-- its last reconciliation saw, by whom it is reconciled now and until when, and when it is to be swept ('': none).
+local function state(keys, args)
+	local own, now_ms, mark = own_keys(keys[1]), args[1], master_mark()
+	local kept = call('HMGET', own.reconciliation, 'digest', 'by', 'until', 'sweep')
+	local alive = call('HGET', own.alive, mark)
+	if not alive or now_ms - alive >= 1000 then
+		call('HSET', own.alive, mark, now_ms)
+	end
+	return { mark, call('GET', own.generation) or '0', kept[1] or '', kept[2] or '', kept[3] or '', kept[4] or '' }
+end
+
+-- FCALL inventory_reconcile 1 <own events> <now_ms> <name> <lease ms> <held> <above>
+--
+-- Begins to reconcile this partition (<held> is 0): a new generation, higher than <above> and than the one that is
+-- there. Or goes on with that: <held> is the generation, which <name> has begun. Answers the generation, and the marks
+-- that the last reconciliation saw ('': there was none); '0' and '' if somebody else reconciles.
+local function reconcile(keys, args)
+	local own, now_ms, name, held = own_keys(keys[1]), args[1] + 0, args[2], args[4]
+	local kept = call('HMGET', own.reconciliation, 'by', 'until', 'marks')
+	local generation = call('GET', own.generation) or '0'
+	if held == '0' then
+		if kept[1] and kept[1] ~= name and kept[2] + 0 > now_ms then
+			return { '0', '' }
+		end
+		generation = format('%d', math.max(generation, args[5]) + 1)
+	elseif held ~= generation or kept[1] ~= name then
+		return { '0', '' }
+	end
+	call('HSET', own.reconciliation, 'by', name, 'until', format('%d', now_ms + args[3]))
+	call('SET', own.generation, generation)
+	return { generation, kept[3] or '' }
+end
+
+-- FCALL inventory_fence 1 <own events> <p> <generation> <mark>
+--
+-- Calls for orders of partition <p> that are of an older generation are refused here from now on. Answers the highest
+-- generation that was known; this master's mark; and when the master with the given mark was last known to be alive
+-- ('': never).
+local function fence(keys, args)
+	local own, p, generation = own_keys(keys[1]), args[1], args[2]
+	local known = call('HGET', own.generations, p) or '0'
+	local alive = call('HGET', own.alive, args[3])
+	if known + 0 < generation + 0 then
+		call('HSET', own.generations, p, generation)
+	end
+	return { known, master_mark(), alive or '' }
+end
+
+-- FCALL inventory_scan 1 <own events> <r or parts> <p> <cursor> <count> <from ms> <to ms> <letters>
+--
+-- A page of the split orders whose records are here (r), or of the parts of partition <p>'s orders (parts): those in a
+-- state of these letters that were changed in this time. Answers the next cursor ('0': done), then an order id and the
+-- lines for each.
+local function scan(keys, args)
+	local own, kind, p, from, to, letters = own_keys(keys[1]), args[1], args[2], args[5] + 0, args[6] + 0, args[7]
+	local page = call('HSCAN', own[kind], args[3], 'COUNT', args[4])
+	local answer, pairs = { page[1] }, page[2]
+	for i = 1, #pairs, 2 do
+		local word, number, ms, text = match(pairs[i + 1], '^(%u+) (%d+) (%d+) (.*)$')
+		local letter = word and STATE_LETTERS[word]
+		if letter and find(letters, letter, 1, true) and ms + 0 >= from and ms + 0 <= to and
+				(kind == 'r' and find(text, '@', 1, true) or kind == 'parts' and number == p) then
+			answer[#answer + 1], answer[#answer + 2] = pairs[i], text
+		end
+	end
+	return answer
+end
+
+-- FCALL inventory_reconciled 1 <own events> <generation> <marks> <digest> <sweep>
+--
+-- The reconciliation that has begun with this generation is done. Answers 1; 0 if it is not the current one.
+local function reconciled(keys, args)
+	local own = own_keys(keys[1])
+	if call('GET', own.generation) ~= args[1] then
+		return { '0' }
+	end
+	call('HSET', own.reconciliation, 'marks', args[2], 'digest', args[3], 'sweep', args[4])
+	call('HDEL', own.reconciliation, 'by', 'until')
+	return { '1' }
+end
+
+-- FCALL inventory_swept 1 <own events> <sweep>
+--
+-- What was to be swept from then on has been.
+local function swept(keys, args)
+	local own = own_keys(keys[1])
+	if call('HGET', own.reconciliation, 'sweep') == args[1] then
+		call('HSET', own.reconciliation, 'sweep', '')
+	end
+	return { '1' }
 end
 
 -- ---- adjustments ----
@@ -706,5 +823,11 @@ end
 register('request', request, 'allow-oom')
 register('part', part, 'allow-oom')
 register('conclude', conclude, 'allow-oom')
+register('state', state, 'allow-oom')
+register('reconcile', reconcile, 'allow-oom')
+register('fence', fence, 'allow-oom')
+register('scan', scan, 'no-writes', 'allow-oom')
+register('reconciled', reconciled, 'allow-oom')
+register('swept', swept, 'allow-oom')
 register('adjust', adjust)
 register('adjusted', adjusted, 'no-writes', 'allow-oom')

@@ -29,6 +29,7 @@ static void register_metrics(struct inventory *inventory, struct rt_metrics *met
 	inventory->owed = rt_metric_plain(
 		metrics, RT_COUNTER, "tandem_commits_owed_total",
 		"Attempts to sell stock that was reserved and is not there (any more).");
+	inventory_reconcile_metrics(&inventory->reconcile_series, metrics);
 }
 
 static int make(struct rt_context *context, const void *options, void **ret_data)
@@ -49,7 +50,25 @@ static int make(struct rt_context *context, const void *options, void **ret_data
 		stores[p] = context->partitions[p].store;
 	rc = inventory_store_new(stores, context->partition_count, &inventory->store);
 	free(stores);
+	if (rc == RT_OK && context->partition_count > 1)
+		inventory->reconciler = inventory_reconciler_new(inventory);
 	return rc;
+}
+
+static void start(void *data)
+{
+	const struct inventory *inventory = data;
+
+	if (inventory->reconciler != NULL)
+		inventory_reconciler_start(inventory->reconciler);
+}
+
+static void stop(void *data)
+{
+	const struct inventory *inventory = data;
+
+	if (inventory->reconciler != NULL)
+		inventory_reconciler_stop(inventory->reconciler);
 }
 
 static ProtobufCService *service(void *data, size_t number)
@@ -66,6 +85,7 @@ static void data_free(void *data)
 {
 	struct inventory *inventory = data;
 
+	inventory_reconciler_free(inventory->reconciler);
 	inventory_store_free(inventory->store);
 	free(inventory);
 }
@@ -76,5 +96,7 @@ const struct rt_context_domain inventory_domain = {
 	.subscriptions = { { "order", inventory_on_order_event } },
 	.make = make,
 	.service = service,
+	.start = start,
+	.stop = stop,
 	.free = data_free,
 };

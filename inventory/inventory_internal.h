@@ -6,6 +6,9 @@
 #include "rpc/rpc.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 
+struct inventory_reconcile_series { /* NULL without metrics */
+	struct rt_series *runs, *released, *committed, *reserved, *cancelled, *waiting;
+};
 struct inventory {
 	Tandem__Inventory__V1__InventoryService_Service service; /* first: a handler gets this */
 	struct rt_context *context;
@@ -13,6 +16,8 @@ struct inventory {
 	struct inventory_store *store;
 	struct rt_series *answers[STOCK_ANSWER_COUNT]; /* NULL without metrics */
 	struct rt_series *unexpected, *owed;
+	struct inventory_reconcile_series reconcile_series;
+	struct inventory_reconciler *reconciler; /* NULL with one partition */
 };
 
 /* One handler a file, as tandem.inventory.v1.InventoryService has them. */
@@ -51,5 +56,40 @@ struct inventory_known {
 /* The same for a request that was not served because the record, which it has read, is split. */
 void inventory_split_go_on(struct inventory *inventory, const struct inventory_request_op *from,
 			   const struct inventory_known *known);
+
+/* mend.c. What is stored of one order after a loss: its parts are brought in line with its record. */
+struct inventory_mended {
+	int64_t released, committed, reserved; /* parts that became so */
+	int64_t cancelled;                     /* orders that lost their reservation */
+	int64_t owed;                          /* orders whose sale cannot be had */
+};
+enum inventory_pass {
+	INVENTORY_PASS_ENDED, /* orders whose record is UNAVAILABLE or RELEASED */
+	INVENTORY_PASS_SOLD,  /* COMMITTED */
+	INVENTORY_PASS_HELD,  /* RESERVED, or none */
+	INVENTORY_PASSES,
+	INVENTORY_PASS_SWEEP, /* releases a part that is held for an order without a record */
+};
+struct inventory_mend {
+	struct inventory *inventory;
+	int partition;      /* the order's */
+	int64_t generation; /* of it */
+	enum inventory_pass pass;
+	const char *order_id;            /* copied */
+	int found;                       /* where a part was found; -1: its record was */
+	const char *lines;               /* of that; copied */
+	struct inventory_mended *mended; /* what is done is added */
+	void (*done)(void *user, int status);
+	void *user;
+};
+void inventory_mend(const struct inventory_mend *mend);
+
+/* reconcile.c. For several partitions, whose split orders are not served before they are in step. */
+struct inventory_reconciler *inventory_reconciler_new(struct inventory *inventory);
+void inventory_reconcile_metrics(struct inventory_reconcile_series *series,
+				 struct rt_metrics *metrics);
+void inventory_reconciler_start(struct inventory_reconciler *reconciler);
+void inventory_reconciler_stop(struct inventory_reconciler *reconciler); /* holds the context */
+void inventory_reconciler_free(struct inventory_reconciler *reconciler); /* takes NULL */
 
 #endif

@@ -11,7 +11,7 @@
  *     ├─release (before the hold, which then finds it)─▶ RELEASED
  *     └─commit (the part was lost): taken from what is available─▶ COMMITTED, or still none
  *
- * Parts never leave UNAVAILABLE, COMMITTED and RELEASED: whoever was late, or stopped for any time, cannot
+ * Nothing but a reconciliation (reconcile.c) does more than that. Parts never leave UNAVAILABLE, COMMITTED and RELEASED: whoever was late, or stopped for any time, cannot
  * hold anything for an order that others have decided.
  *
  * A request of a split order is served in steps, each of which is one call in one partition and safe to
@@ -27,7 +27,13 @@
 #define PART_ACTIONS(X)                                                                            \
 	X(HOLD, 'h')                                                                               \
 	X(COMMIT, 'c')                                                                             \
-	X(RELEASE, 'f')
+	X(RELEASE, 'f')                                                                            \
+	/* After a loss of data: to what the record says, as far as it can be had. */              \
+	X(TO_RESERVED, 'R')                                                                        \
+	X(TO_COMMITTED, 'C')                                                                       \
+	X(TO_RELEASED, 'L')                                                                        \
+	/* There is no record: it has forgotten the sale, if any. */                               \
+	X(TO_UNSOLD, 'N')
 #define PART_ACTION_ENUM(name, letter) PART_##name,
 enum part_action { PART_ACTIONS(PART_ACTION_ENUM) PART_ACTION_COUNT };
 #undef PART_ACTION_ENUM
@@ -38,7 +44,7 @@ struct part_rule {
 	enum part_action action;
 	enum stock_effect effect;
 	enum stock_state to; /* STOCK_TRY: RESERVED, or UNAVAILABLE when short;
-			      * STOCK_TAKE: COMMITTED, or still NONE when short */
+			      * STOCK_TAKE: COMMITTED, or the state stays when short */
 };
 const struct part_rule *part_rule(enum stock_state state, enum part_action action);
 

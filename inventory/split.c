@@ -15,7 +15,7 @@
  *         concluded             served; or the record is another one by now: decide again
  *
  * Whatever fails on the way ends with the event: it is delivered again, and everything that was done
- * finds itself done. */
+ * finds itself done. So does a request of a partition that is not in step (reconcile.c): it waits. */
 #include <string.h>
 
 #include "base/arena.h"
@@ -371,6 +371,8 @@ void inventory_split_begin(struct inventory *inventory, const struct inventory_r
 	free(lines);
 	if (!good)
 		split_failed(split, RT_INVALID);
+	else if (split->generation == INVENTORY_NOT_IN_STEP)
+		split_failed(split, RT_UNREADY);
 	/* As if it had been read before anything else happened; if more has happened, the conclusion finds out. */
 	else if (split->request == STOCK_REQ_RESERVE && from->attempt <= 1 &&
 		 split->event->deliveries <= 1 && split->event->user == NULL)
@@ -386,7 +388,9 @@ void inventory_split_go_on(struct inventory *inventory, const struct inventory_r
 
 	split->generation = known->generation;
 	split->epoch = known->epoch;
-	if (take_record(split, &from->record))
+	if (split->generation == INVENTORY_NOT_IN_STEP)
+		split_failed(split, RT_UNREADY);
+	else if (take_record(split, &from->record))
 		decide(split);
 	else
 		split_failed(split, RT_REMOTE);

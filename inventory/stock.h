@@ -56,7 +56,10 @@ enum stock_effect {
 	STOCK_TRY,       /* available → reserved for every line, or UNAVAILABLE */
 	STOCK_COMMIT_IT, /* reserved → committed */
 	STOCK_GIVE_BACK, /* reserved → available */
-	STOCK_TAKE,      /* available → committed (parts.h) */
+	/* Of parts only (parts.h). */
+	STOCK_TAKE,      /* available → committed */
+	STOCK_HOLD_IT,   /* committed → reserved */
+	STOCK_CALL_BACK, /* committed → available */
 };
 struct stock_rule {
 	enum stock_state state;

@@ -46,6 +46,11 @@ struct inventory_record {
 	void *memory; /* the store's */
 };
 
+/* Reads lines as they are stored. False: they are damaged. What was read so far is freed with
+ * inventory_record_done, also then. */
+bool inventory_record_read_lines(const char *text, struct inventory_record *ret);
+void inventory_record_done(struct inventory_record *record);
+
 struct inventory_store;
 
 /* Serves one request of an order: counters, reservation, answer and acknowledgement in one step. A request of a split
@@ -102,7 +107,23 @@ struct inventory_part_op {
 	/* Out. RT_UNREADY: the generation is an older one, and nothing has changed. */
 	struct inventory_record
 		part; /* its state behind it; its lines are set when UNAVAILABLE only */
+	bool changed; /* for the actions of a reconciliation: whether it did anything */
 	void (*done)(struct inventory_part_op *op, int status);
+};
+
+/* A call of one of the functions for reconciliations (functions.lua), whose arguments and answers are texts. */
+#define INVENTORY_CALL_ARGS 8
+struct inventory_call_op {
+	struct rt_batch_item item;
+	int partition;
+	const char *function; /* "reconcile" */
+	const char
+		*argv[INVENTORY_CALL_ARGS]; /* behind the key; ended by NULL unless all are used */
+	/* Out: at least `wanted` texts. */
+	size_t wanted;
+	const char **texts;
+	size_t count;
+	void (*done)(struct inventory_call_op *op, int status);
 };
 
 /* Puts stock in or takes it out. */
@@ -170,13 +191,19 @@ int inventory_store_new(struct rt_store *const *stores, int count, struct invent
 int inventory_store_partitions(const struct inventory_store *store);
 /* The partition of a SKU's stock. */
 int inventory_store_partition(const struct inventory_store *store, const char *sku);
-/* The highest generation of a partition that is known. Whoever reads a record notes it before, and hands it on. */
+/* The generation of a partition, in which its split orders may be served; INVENTORY_NOT_IN_STEP: they may not now,
+ * until a reconciliation is over. Whoever reads a record notes it before, and hands it on. */
+#define INVENTORY_NOT_IN_STEP (-1)
 int64_t inventory_store_generation(const struct inventory_store *store, int partition);
+/* At first it is 0. A call that is refused because its generation is older sets it to INVENTORY_NOT_IN_STEP. */
+void inventory_store_set_generation(struct inventory_store *store, int partition,
+				    int64_t generation);
 /* Changes when the connection to the partition's master was lost: what was read before may be of another master. */
 uint64_t inventory_store_epoch(const struct inventory_store *store, int partition);
 void inventory_store_request(struct inventory_store *store, struct inventory_request_op *op);
 void inventory_store_conclude(struct inventory_store *store, struct inventory_conclude_op *op);
 void inventory_store_part(struct inventory_store *store, struct inventory_part_op *op);
+void inventory_store_call(struct inventory_store *store, struct inventory_call_op *op);
 void inventory_store_adjust(struct inventory_store *store, struct inventory_adjust_op *op);
 void inventory_store_stock(struct inventory_store *store, struct inventory_stock_op *op);
 void inventory_store_list(struct inventory_store *store, struct inventory_list_op *op);

@@ -13,8 +13,9 @@ struct inventory_partition {
 	struct inventory_store *store;
 	struct rt_store *redis;
 	char *orders, *reservations, *stock, *skus; /* keys */
-	int64_t generation;                         /* the highest that is known */
+	int64_t generation;
 	struct rt_store_queue *request, *conclude, *part, *adjust, *stocks, *list, *reservation;
+	struct rt_store_queue *call, *state;
 };
 struct inventory_store {
 	struct rt_buf text; /* of the command that is being built */
@@ -31,17 +32,16 @@ void inventory_add_lines(struct rt_args *args, struct rt_buf *text,
 bool inventory_stock_read(const char *text, struct stock *ret);
 /* Reads a counter of an HMGET: RT_OK and whether it exists. */
 int inventory_counters_read(const struct redisReply *reply, bool *ret_found, struct stock *ret);
-/* Somebody knows this generation of the partition. */
+/* Somebody knows this generation of the partition: if it is a newer one, the partition is not in step. */
 void inventory_note_generation(struct inventory_partition *partition, const char *text);
 
 /* Reads a record, "<STATE> <version> <unix ms> <lines>"; "" is none. False: it is damaged. What was read so far
  * is freed with inventory_record_done, also then. */
 bool inventory_record_read(const struct redisReply *reply, struct inventory_record *ret);
-/* Reads lines alone. */
-bool inventory_record_read_lines(const struct redisReply *reply, struct inventory_record *ret);
-void inventory_record_done(struct inventory_record *record);
 
 extern const struct rt_store_step inventory_part_step; /* store_part.c */
 extern const struct rt_store_step inventory_list_step; /* store_list.c */
+/* store_call.c */
+extern const struct rt_store_step inventory_call_step, inventory_state_step;
 
 #endif

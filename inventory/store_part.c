@@ -1,4 +1,5 @@
 /* store_part.c - the parts of split orders: FCALL inventory_part. */
+#include <ctype.h>
 #include <hiredis/hiredis.h>
 #include <string.h>
 
@@ -81,7 +82,7 @@ static bool part_answered(struct rt_store_run *run, int *status, const struct re
 static const struct redisReply *more_of(struct rt_store_run *run, char letter,
 					const struct redisReply *reply)
 {
-	if (strchr("U!<", letter) == NULL)
+	if (strchr("Uu!<", letter) == NULL)
 		return NULL;
 	run->read++;
 	return run->read < reply->elements ? reply->element[run->read] : NULL;
@@ -95,7 +96,7 @@ static int part_decode(struct rt_store_run *run, void *item, const struct redisR
 	const struct redisReply *more = more_of(run, letter, reply);
 
 	if (letter == '-')
-		return RT_OK; /* NONE */
+		return RT_OK; /* NONE: it cannot be had */
 	if (letter == '<' && more != NULL) {
 		inventory_note_generation(&partition->store->partitions[op->order_partition],
 					  more->str);
@@ -105,9 +106,10 @@ static int part_decode(struct rt_store_run *run, void *item, const struct redisR
 		RT_LOG(RT_ERROR, "a part cannot be served", RT_S("reason", more->str));
 		return RT_REMOTE;
 	}
-	if (!stock_state_of_letter(letter, &op->part.state))
+	op->changed = islower((unsigned char)letter) != 0;
+	if (!stock_state_of_letter((char)toupper((unsigned char)letter), &op->part.state))
 		return RT_PROTOCOL;
-	if (more != NULL && !inventory_record_read_lines(more, &op->part))
+	if (more != NULL && !inventory_record_read_lines(more->str, &op->part))
 		return RT_REMOTE;
 	return RT_OK;
 }

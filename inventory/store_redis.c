@@ -5,6 +5,7 @@
  *   part                        the same (store_part.c)
  *   stock                       many in one HMGET
  *   list, reservation           one at a time: plain reads (list: store_list.c)
+ *   call                        one at a time (store_call.c)
  *
  * Each partition has a queue for each kind of operation.
  *
@@ -515,6 +516,12 @@ int64_t inventory_store_generation(const struct inventory_store *store, int part
 	return store->partitions[partition].generation;
 }
 
+void inventory_store_set_generation(struct inventory_store *store, int partition,
+				    int64_t generation)
+{
+	store->partitions[partition].generation = generation;
+}
+
 uint64_t inventory_store_epoch(const struct inventory_store *store, int partition)
 {
 	return rt_redis_epoch(rt_store_redis(store->partitions[partition].redis));
@@ -533,6 +540,8 @@ static int partition_make(struct inventory_partition *partition, struct rt_store
 		{ &stock_step, &partition->stocks },
 		{ &inventory_list_step, &partition->list },
 		{ &reservation_step, &partition->reservation },
+		{ &inventory_call_step, &partition->call },
+		{ &inventory_state_step, &partition->state },
 	};
 	int rc = RT_OK;
 

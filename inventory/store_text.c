@@ -61,9 +61,9 @@ static bool lines_read(char *text, struct inventory_record *ret)
 	return true;
 }
 
-bool inventory_record_read_lines(const struct redisReply *reply, struct inventory_record *ret)
+bool inventory_record_read_lines(const char *text, struct inventory_record *ret)
 {
-	ret->memory = rt_strndup(reply->str, (size_t)reply->len);
+	ret->memory = rt_strdup(text);
 	return lines_read(ret->memory, ret);
 }
 
@@ -156,5 +156,6 @@ int inventory_counters_read(const struct redisReply *reply, bool *ret_found, str
 
 void inventory_note_generation(struct inventory_partition *partition, const char *text)
 {
-	partition->generation = RT_MAX(partition->generation, strtoll(text, NULL, 10));
+	if (strtoll(text, NULL, 10) > partition->generation)
+		partition->generation = INVENTORY_NOT_IN_STEP;
 }

@@ -5,7 +5,7 @@
  *   RULES.<state's letter>        by the byte of the request's letter: a rule
  *   REFUSED                       the rule for a reservation that is short
  *   PART_RULES.<state's letter>   by the byte of the action's letter: effect, to and word
- *   a rule                        effect (K T M B A), to (a state's letter), word (of that state);
+ *   a rule                        effect (K T M B A H C), to (a state's letter), word (of that state);
  *                                 type, when it answers; ends: the letters of the state before, of
  *                                 the state after, and of the answer
  *   FIELDS.<Message>.<field>      key (the bytes in front of the value), zigzag
@@ -17,11 +17,10 @@
 #include "stock.h"
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 
-static const char effect_letters[] = { [STOCK_KEEP] = 'K',
-				       [STOCK_TRY] = 'T',
-				       [STOCK_COMMIT_IT] = 'M',
-				       [STOCK_GIVE_BACK] = 'B',
-				       [STOCK_TAKE] = 'A' };
+static const char effect_letters[] = {
+	[STOCK_KEEP] = 'K', [STOCK_TRY] = 'T',     [STOCK_COMMIT_IT] = 'M', [STOCK_GIVE_BACK] = 'B',
+	[STOCK_TAKE] = 'A', [STOCK_HOLD_IT] = 'H', [STOCK_CALL_BACK] = 'C'
+};
 
 /* Writes a rule; `before` is the state in which it applies. */
 static void write_rule(const struct stock_rule *rule, enum stock_state before)

@@ -1,5 +1,6 @@
 /* commands.c - the table of commands; texts, hashes, sets and sorted sets. */
 #include <ctype.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -154,6 +155,16 @@ static redisReply *run_hgetall(struct memory_call *call)
 		reply_push(answer, reply_text(call, &field->name));
 		reply_push(answer, reply_text(call, &field->value));
 	}
+	return answer;
+}
+
+/* All at once, as Redis does with a small hash. */
+static redisReply *run_hscan(struct memory_call *call)
+{
+	redisReply *answer = reply_array(call, 2);
+
+	reply_push(answer, reply_str(call, "0"));
+	reply_push(answer, run_hgetall(call));
 	return answer;
 }
 
@@ -454,6 +465,13 @@ static redisReply *run_zrangeby(struct memory_call *call)
 
 static redisReply *run_info(struct memory_call *call)
 {
+	if (call->argc > 1 && strcasecmp(call->argv[1].data, "replication") == 0) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "# Replication\r\nmaster_replid:%016" PRIx64 "\r\n",
+			 call->redis->history);
+		return reply_str(call, text);
+	}
 	return reply_str(call, call->redis->memory_full
 				       ? "# Memory\r\nused_memory:2\r\nmaxmemory:1\r\n"
 				       : "# Memory\r\nused_memory:2\r\nmaxmemory:0\r\n");
@@ -470,6 +488,7 @@ static const struct memory_command commands[] = {
 	{ "HGET", 3, 0, 1, 1, MEMORY_HASH, run_hget },
 	{ "HGETALL", 2, 0, 1, 1, MEMORY_HASH, run_hgetall },
 	{ "HMGET", -3, 0, 1, 1, MEMORY_HASH, run_hmget },
+	{ "HSCAN", -3, 0, 1, 1, MEMORY_HASH, run_hscan },
 	{ "HSET", -4, CMD_WRITE | CMD_DENYOOM | CMD_LATE, 1, 1, MEMORY_HASH, run_hset },
 	{ "INFO", -1, 0, 0, 0, 0, run_info },
 	{ "MGET", -2, CMD_ANY, 1, -1, 0, run_mget },

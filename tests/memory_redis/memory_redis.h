@@ -117,6 +117,7 @@ struct memory_redis {
 	uint64_t lives;
 	unsigned undeclared; /* uses of keys that a function had not declared */
 	bool memory_full;    /* maxmemory is reached */
+	uint64_t history; /* the id of its replication history; another one: it is another master */
 	const struct memory_patch *patches;
 	size_t patch_count;
 	/* Called after a command of a client, or a whole function, that changed something; may be NULL. */

@@ -57,6 +57,7 @@ static const char *const templates[] = {
 	"ZREM %z [ %v ]",
 	"ZCARD %z",
 	"ZREVRANK %z %v",
+	"HSCAN %h 0",
 	"ZRANGE %z %n %n WITHSCORES",
 	"ZREVRANGE %z %n %n",
 	"ZRANGEBYSCORE %z %b %b",

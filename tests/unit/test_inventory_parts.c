@@ -246,19 +246,21 @@ static void a_commit_without_a_part_takes_what_is_there(void)
 /* As parts.c says, for every pair. */
 static void redis_runs_the_rules(void)
 {
-	static const char *const before[] = { "5 3 0 8 4", "0 3 5 8 4" };
+	static const char *const before[] = { "5 3 2 10 4", "0 3 2 5 4" };
 
 	for (int state = 0; state < STOCK_STATE_COUNT; state++) {
 		for (int action = 0; action < PART_ACTION_COUNT; action++) {
 			const struct part_rule *rule =
 				part_rule((enum stock_state)state, (enum part_action)action);
-			/* What becomes of 2 of "5 3 0 8 4", or of "0 3 5 8 4" where there is none. */
+			/* What becomes of 2 where 5 are available, or none. */
 			const char *const after[][2] = {
-				[STOCK_KEEP] = { "5 3 0 8 4", "0 3 5 8 4" },
-				[STOCK_TRY] = { "3 5 0 8 5", "0 3 5 8 4" },
-				[STOCK_COMMIT_IT] = { "5 1 2 8 5", "0 1 7 8 5" },
-				[STOCK_GIVE_BACK] = { "7 1 0 8 5", "2 1 5 8 5" },
-				[STOCK_TAKE] = { "3 3 2 8 5", "0 3 5 8 4" },
+				[STOCK_KEEP] = { "5 3 2 10 4", "0 3 2 5 4" },
+				[STOCK_TRY] = { "3 5 2 10 5", "0 3 2 5 4" },
+				[STOCK_COMMIT_IT] = { "5 1 4 10 5", "0 1 4 5 5" },
+				[STOCK_GIVE_BACK] = { "7 1 2 10 5", "2 1 2 5 5" },
+				[STOCK_TAKE] = { "3 3 4 10 5", "0 3 2 5 4" },
+				[STOCK_HOLD_IT] = { "5 5 0 10 5", "0 5 0 5 5" },
+				[STOCK_CALL_BACK] = { "7 3 0 10 5", "2 3 0 5 5" },
 			};
 
 			for (size_t i = 0; i < RT_LENGTH(before); i++) {
@@ -326,7 +328,7 @@ static void calls_of_older_generations_change_nothing(void)
 	submit_part(&old, "ord_2", PART_HOLD, LINES({ "apple", 1 }));
 	run_until(1);
 	CU_ASSERT_EQUAL(old.status, RT_UNREADY);
-	CU_ASSERT_EQUAL(inventory_store_generation(f.store, 1), 7);
+	CU_ASSERT_EQUAL(inventory_store_generation(f.store, 1), INVENTORY_NOT_IN_STEP);
 	part_is(2, "ord_2", "");
 	stock_is(2, "apple", "4 1 0 5 2");
 }
@@ -509,7 +511,7 @@ static void conclusions_of_older_generations_are_refused(void)
 	redis_server_do(&server, "SET inventory:{1}:generation 3");
 	ask = do_conclude("ord_1", STOCK_REQ_RESERVE, STOCK_NONE, SPLIT_IS_DONE);
 	CU_ASSERT_EQUAL(ask.status, RT_UNREADY);
-	CU_ASSERT_EQUAL(inventory_store_generation(f.store, 1), 3);
+	CU_ASSERT_EQUAL(inventory_store_generation(f.store, 1), INVENTORY_NOT_IN_STEP);
 	record_is("ord_1", "");
 	ask = (struct ask){ .op.generation = 3 };
 	submit_conclusion(&ask, "ord_1", STOCK_REQ_RESERVE, STOCK_NONE, SPLIT_IS_DONE);
@@ -580,6 +582,131 @@ static void conclusions_acknowledge(void)
 	CU_ASSERT(asks[1].served);
 	CU_ASSERT(pending_orders() <= 1);
 	rt_event_done(asks[1].event);
+}
+
+/* ---- reconciliations ---- */
+
+struct called {
+	struct inventory_call_op op;
+	int status;
+	char text[200]; /* the answer, its texts behind each other */
+};
+
+static void called(struct inventory_call_op *op, int status)
+{
+	struct called *call = RT_CONTAINER_OF(op, struct called, op);
+	size_t length = 0;
+
+	call->status = status;
+	call->text[0] = '\0';
+	for (size_t i = 0; i < op->count && length < sizeof(call->text) - 1; i++)
+		length += (size_t)snprintf(call->text + length, sizeof(call->text) - length, "%s%s",
+					   i > 0 ? "|" : "", op->texts[i]);
+	ended();
+}
+
+/* Calls a function in a partition; the answer is good until the next call. */
+static const char *answer_to(int partition, const char *function, const char *const argv[7])
+{
+	static struct called call;
+
+	call = (struct called){
+		.op = { .partition = partition, .function = function, .done = called }, .status = 1
+	};
+	for (size_t i = 0; i < 7; i++)
+		call.op.argv[i] = argv[i];
+	inventory_store_call(f.store, &call.op);
+	run_until(1);
+	CU_ASSERT_EQUAL(call.status, RT_OK);
+	return call.text;
+}
+#define ANSWER(partition, function, ...)                                                           \
+	answer_to(partition, function, (const char *const[7]){ __VA_ARGS__ })
+
+static void one_reconciles_at_a_time(void)
+{
+	struct act late = { .status = 1 };
+	struct ask ask = { .status = 1 };
+
+	stock_set(2, "apple", "5 0 0 5 1");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1000", "one", "500", "0", "0"), "1|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "two", "500", "0", "0"), "0|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "one", "500", "1", "0"), "1|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1999", "two", "500", "0", "6"), "7|");
+	/* The first one is late with everything. */
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "2000", "one", "500", "1", "0"), "0|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "1", "a b", "ab", "9"), "0");
+	CU_ASSERT_EQUAL(strncmp(ANSWER(2, "fence", "1", "7", ""), "0|", 2), 0);
+	CU_ASSERT_EQUAL(strncmp(ANSWER(2, "fence", "1", "1", ""), "7|", 2), 0);
+	late.op.generation = 1;
+	submit_part(&late, "ord_1", PART_TO_COMMITTED, LINES({ "apple", 1 }));
+	run_until(1);
+	CU_ASSERT_EQUAL(late.status, RT_UNREADY);
+	stock_is(2, "apple", "5 0 0 5 1");
+	ask.op.generation = 1;
+	submit_conclusion(&ask, "ord_1", STOCK_REQ_RELEASE, STOCK_NONE, SPLIT_IS_DONE);
+	run_until(1);
+	CU_ASSERT_EQUAL(ask.status, RT_UNREADY);
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "7", "a b", "ab", "9"), "1");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|7|ab|||9");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0"), "8|a b");
+	(void)ANSWER(1, "swept", "8");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|8|ab|one|3500|9");
+	(void)ANSWER(1, "swept", "9");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|8|ab|one|3500|");
+}
+
+/* Another one when the master is another one; the old one stays known, with the last time it was alive. */
+static void a_master_has_a_mark(void)
+{
+	char first[24], last[24];
+
+	snprintf(first, sizeof(first), "%.16s", ANSWER(2, "state", "1000"));
+	CU_ASSERT_EQUAL(strlen(first), 16);
+	(void)ANSWER(2, "state", "1999");
+	CU_ASSERT_STRING_EQUAL(strrchr(ANSWER(2, "fence", "1", "1", first), '|'), "|1000");
+	(void)ANSWER(2, "state", "2000");
+	redis_server_do(&server, "DEBUG CHANGE-REPL-ID");
+	snprintf(last, sizeof(last), "%.16s", ANSWER(2, "state", "9000"));
+	CU_ASSERT_STRING_NOT_EQUAL(first, last);
+	CU_ASSERT_STRING_EQUAL(strrchr(ANSWER(2, "fence", "1", "1", first), '|'), "|2000");
+	CU_ASSERT_STRING_EQUAL(strrchr(ANSWER(2, "fence", "1", "1", "fig"), '|'), "|");
+}
+
+/* Page by page; whose they are, their states and times choose. */
+static void a_scan_finds_what_it_looks_for(void)
+{
+	char cursor[24] = "0";
+	size_t found = 0, pages = 0;
+
+	for (int i = 0; i < 1500; i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "%s %d %d apple=1",
+			 i % 2 == 0 ? "RESERVED" : "RELEASED", i % 4, i);
+		redis_server_do(&server, "HSET inventory:{2}:parts ord_%d %s", i, text);
+	}
+	redis_server_do(&server, "HSET inventory:{2}:parts ord_x junk");
+	do {
+		const char *text =
+			ANSWER(2, "scan", "parts", "2", cursor, "10", "400", "799", "RC");
+
+		pages++;
+		snprintf(cursor, sizeof(cursor), "%.*s", (int)strcspn(text, "|"), text);
+		for (; (text = strstr(text, "|ord_")) != NULL; text += 5) {
+			long i = strtol(text + 5, NULL, 10);
+
+			CU_ASSERT(i % 4 == 2 && i >= 400 && i <= 799);
+			found++;
+		}
+	} while (strcmp(cursor, "0") != 0);
+	CU_ASSERT(found >= 100 && pages > 50);
+	redis_server_do(&server, "HSET inventory:{1}:r ord_1 %s ord_2 %s", "RESERVED 1 5 a=1@2",
+			"RESERVED 1 5 a=1");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "scan", "r", "1", "0", "10", "0", "9", "RUCL"),
+			       "0|ord_1|a=1@2");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "scan", "r", "1", "0", "10", "6", "9", "RUCL"), "0");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "scan", "r", "1", "0", "10", "0", "9", "UCL"), "0");
 }
 
 /* ---- damage ---- */
@@ -791,6 +918,9 @@ int main(void)
 		  another_record_than_the_one_that_was_read },
 		{ "conclusions of older generations are refused",
 		  conclusions_of_older_generations_are_refused },
+		{ "one reconciles at a time", one_reconciles_at_a_time },
+		{ "a master has a mark", a_master_has_a_mark },
+		{ "a scan finds what it looks for", a_scan_finds_what_it_looks_for },
 		{ "requests of split orders read", requests_of_split_orders_read },
 		{ "conclusions acknowledge", conclusions_acknowledge },
 		{ "damage stays alone", damage_stays_alone },
