@@ -616,17 +616,18 @@ local function state(keys, args)
 	return { mark, call('GET', own.generation) or '0', kept[1] or '', kept[2] or '', kept[3] or '', kept[4] or '' }
 end
 
--- FCALL inventory_reconcile 1 <own events> <now_ms> <name> <lease ms> <held> <above>
+-- FCALL inventory_reconcile 1 <own events> <now_ms> <name> <lease ms> <held> <above> <digest>
 --
 -- Begins to reconcile this partition (<held> is 0): a new generation, higher than <above> and than the one that is
 -- there. Or goes on with that: <held> is the generation, which <name> has begun. Answers the generation, and the marks
--- that the last reconciliation saw ('': there was none); '0' and '' if somebody else reconciles.
+-- that the last reconciliation saw ('': there was none); '0' and '' if somebody else reconciles, or has done so: it is
+-- in step with the marks of <digest>.
 local function reconcile(keys, args)
 	local own, now_ms, name, held = own_keys(keys[1]), args[1] + 0, args[2], args[4]
-	local kept = call('HMGET', own.reconciliation, 'by', 'until', 'marks')
+	local kept = call('HMGET', own.reconciliation, 'by', 'until', 'marks', 'digest')
 	local generation = call('GET', own.generation) or '0'
 	if held == '0' then
-		if kept[1] and kept[1] ~= name and kept[2] + 0 > now_ms then
+		if kept[1] and kept[1] ~= name and kept[2] + 0 > now_ms or not kept[1] and kept[4] == args[6] then
 			return { '0', '' }
 		end
 		generation = format('%d', math.max(generation, args[5]) + 1)

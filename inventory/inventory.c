@@ -34,16 +34,18 @@ static void register_metrics(struct inventory *inventory, struct rt_metrics *met
 
 static int make(struct rt_context *context, const void *options, void **ret_data)
 {
+	const struct inventory_options *settings = options;
 	struct inventory *inventory = rt_alloc(sizeof(*inventory));
 	struct rt_store **stores;
 	int rc;
 
-	(void)options;
 	*ret_data = inventory;
 	inventory->service = (Tandem__Inventory__V1__InventoryService_Service)
 		TANDEM__INVENTORY__V1__INVENTORY_SERVICE__INIT(inventory_);
 	inventory->context = context;
 	inventory->loop = context->loop;
+	inventory->sweep_after_ms =
+		settings != NULL ? settings->sweep_after_ms : INVENTORY_SWEEP_AFTER_MS;
 	register_metrics(inventory, context->metrics);
 	stores = rt_alloc((size_t)context->partition_count * sizeof(struct rt_store *));
 	for (int p = 0; p < context->partition_count; p++)

@@ -16,7 +16,13 @@
 
 struct inventory; /* opaque */
 
-/* Makes a struct inventory; it has no options. */
+#define INVENTORY_SWEEP_AFTER_MS 60000
+/* The domain's options; NULL: the defaults. */
+struct inventory_options {
+	int64_t sweep_after_ms; /* after a reconciliation (reconcile.c) */
+};
+
+/* Makes a struct inventory. */
 extern const struct rt_context_domain inventory_domain;
 /* tandem.inventory.v1.InventoryService; borrowed. */
 ProtobufCService *inventory_rpc(struct inventory *inventory);

@@ -21,7 +21,7 @@
  * The lease is renewed every second and is for speed only: every call carries the generation, and
  * is refused once somebody else has begun. Whatever fails on the way, it begins again a second later.
  *
- * A minute after that the partition is *swept*: parts that are held for orders without a record, which have not
+ * Some time after that (--sweep-after) the partition is *swept*: parts that are held for orders without a record, which have not
  * asked again meanwhile, are released; first the record says so. With one partition none of this is there. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -30,16 +30,15 @@
 #include "base/base.h"
 #include "inventory_internal.h"
 
-#define TICK_MS        100
-#define ASK_MS         1000
-#define LEASE_MS       "5000"
-#define RENEW_MS       1000
-#define AGAIN_MS       1000
-#define SWEEP_AFTER_MS 60000
-#define SLACK_MS       60000 /* clocks, and commands under way */
-#define PAGE           256
-#define MARK_MAX       24
-#define NUMBER         RT_INT_TEXT
+#define TICK_MS  100
+#define ASK_MS   1000
+#define LEASE_MS "5000"
+#define RENEW_MS 1000
+#define AGAIN_MS 1000
+#define SLACK_MS 60000 /* clocks, and commands under way */
+#define PAGE     256
+#define MARK_MAX 24
+#define NUMBER   RT_INT_TEXT
 
 /* What is known of a partition. */
 struct watched {
@@ -124,6 +123,7 @@ static void run_fail(struct run *run, int status)
 }
 
 static void run_over(struct run *run);
+static void tick(struct rt_timer *timer);
 
 static void call(struct call *call, struct run *run, int partition, const char *function,
 		 size_t wanted, void (*done)(struct inventory_call_op *op, int status))
@@ -352,7 +352,8 @@ static void call_reconcile(struct call *at, struct run *run, int64_t held, int64
 	rt_int_text(rt_loop_unix_ms(run->reconciler->loop), at->numbers[0]);
 	rt_int_text(held, at->numbers[1]);
 	rt_int_text(above, at->numbers[2]);
-	ARGS(at, at->numbers[0], run->reconciler->name, LEASE_MS, at->numbers[1], at->numbers[2]);
+	ARGS(at, at->numbers[0], run->reconciler->name, LEASE_MS, at->numbers[1], at->numbers[2],
+	     run->reconciler->digest);
 	call(at, run, run->p, "reconcile", 2, done);
 }
 
@@ -404,7 +405,9 @@ static void run_finish(struct run *run)
 		return;
 	}
 	rt_int_text(run->generation, end->numbers[0]);
-	rt_int_text(rt_loop_unix_ms(run->reconciler->loop) + SWEEP_AFTER_MS, end->numbers[1]);
+	rt_int_text(rt_loop_unix_ms(run->reconciler->loop) +
+			    run->reconciler->inventory->sweep_after_ms,
+		    end->numbers[1]);
 	ARGS(end, end->numbers[0], run->marks.data, run->digest, run->first ? "" : end->numbers[1]);
 	call(end, run, run->p, "reconciled", 1, finished);
 }
@@ -432,8 +435,8 @@ static void log_run(const struct run *run)
 	const struct inventory_mended *done = &run->mended;
 
 	if (run->failed)
-		RT_LOG(RT_WARN, "a partition was not reconciled", RT_I("partition", run->p),
-		       RT_S("status", rt_status_name(run->status)));
+		RT_LOG(run->generation == 0 ? RT_DEBUG : RT_WARN, "a partition was not reconciled",
+		       RT_I("partition", run->p), RT_S("status", rt_status_name(run->status)));
 	else if (run->sweeps && done->released > 0)
 		RT_LOG(RT_WARN, "stock that was held for no order is released",
 		       RT_I("partition", run->p), RT_I("parts_released", done->released));
@@ -463,6 +466,8 @@ static void run_over(struct run *run)
 	watched->void_answer = watched->asking;
 	watched->again_ms = rt_loop_now(reconciler->loop) + (run->failed ? AGAIN_MS : TICK_MS);
 	reconciler->run = NULL;
+	if (!reconciler->stopping)
+		rt_timer_start(reconciler->loop, &reconciler->timer, 0, tick);
 	rt_buf_done(&run->marks);
 	free(run->fences);
 	free(run);
@@ -495,7 +500,7 @@ static void sweep(struct inventory_reconciler *reconciler, int p)
 
 	run->sweeps = true;
 	run->generation = inventory_store_generation(reconciler->store, p);
-	run->to_ms = rt_loop_unix_ms(reconciler->loop) - SWEEP_AFTER_MS;
+	run->to_ms = rt_loop_unix_ms(reconciler->loop) - reconciler->inventory->sweep_after_ms;
 	snprintf(run->sweep, sizeof(run->sweep), "%s", reconciler->partitions[p].sweep);
 	scan_begin(run);
 }

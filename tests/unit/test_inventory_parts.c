@@ -629,12 +629,12 @@ static void one_reconciles_at_a_time(void)
 	struct ask ask = { .status = 1 };
 
 	stock_set(2, "apple", "5 0 0 5 1");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1000", "one", "500", "0", "0"), "1|");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "two", "500", "0", "0"), "0|");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "one", "500", "1", "0"), "1|");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1999", "two", "500", "0", "6"), "7|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1000", "one", "500", "0", "0", "x"), "1|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "two", "500", "0", "0", "x"), "0|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "one", "500", "1", "0", "x"), "1|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1999", "two", "500", "0", "6", "x"), "7|");
 	/* The first one is late with everything. */
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "2000", "one", "500", "1", "0"), "0|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "2000", "one", "500", "1", "0", "x"), "0|");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "1", "a b", "ab", "9"), "0");
 	CU_ASSERT_EQUAL(strncmp(ANSWER(2, "fence", "1", "7", ""), "0|", 2), 0);
 	CU_ASSERT_EQUAL(strncmp(ANSWER(2, "fence", "1", "1", ""), "7|", 2), 0);
@@ -649,11 +649,17 @@ static void one_reconciles_at_a_time(void)
 	CU_ASSERT_EQUAL(ask.status, RT_UNREADY);
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "7", "a b", "ab", "9"), "1");
 	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|7|ab|||9");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0"), "8|a b");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x"),
+			       "8|a b");
+	/* It is in step with these already. */
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "8", "a c", "ac", "9"), "1");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "ac"), "0|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x"),
+			       "9|a c");
 	(void)ANSWER(1, "swept", "8");
-	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|8|ab|one|3500|9");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|9|ac|one|3500|9");
 	(void)ANSWER(1, "swept", "9");
-	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|8|ab|one|3500|");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|9|ac|one|3500|");
 }
 
 /* Another one when the master is another one; the old one stays known, with the last time it was alive. */
