@@ -46,9 +46,9 @@ struct watched {
 	struct inventory_call_op op;
 	char now[NUMBER];
 	bool asking, known;
-	bool outdated, void_answer; /* since a run; the answer under way is from before it */
-	int64_t asked_ms, again_ms; /* monotonic */
-	uint64_t epoch;
+	bool outdated, void_answer;  /* since a run; the answer under way is from before it */
+	int64_t asked_ms, again_ms;  /* monotonic */
+	uint64_t epoch, known_epoch; /* of the last question, and of what is known */
 	char mark[MARK_MAX], digest[MARK_MAX], by[64], sweep[MARK_MAX];
 	int64_t generation, until_ms;
 };
@@ -545,7 +545,8 @@ static void judge(struct inventory_reconciler *reconciler)
 			inventory_store_set_generation(reconciler->store, p,
 						       is_in_step(reconciler, p)
 							       ? watched->generation
-							       : INVENTORY_NOT_IN_STEP);
+							       : INVENTORY_NOT_IN_STEP,
+						       watched->known_epoch);
 		waiting +=
 			inventory_store_generation(reconciler->store, p) == INVENTORY_NOT_IN_STEP;
 	}
@@ -560,6 +561,7 @@ static void note_state(struct watched *watched, const struct inventory_call_op *
 	if (!watched->known || strcmp(watched->mark, op->texts[0]) != 0)
 		reconciler->marks_changed = true;
 	watched->known = true;
+	watched->known_epoch = watched->epoch;
 	snprintf(watched->mark, sizeof(watched->mark), "%s", op->texts[0]);
 	watched->generation = strtoll(op->texts[1], NULL, 10);
 	snprintf(watched->digest, sizeof(watched->digest), "%s", op->texts[2]);
@@ -687,7 +689,7 @@ struct inventory_reconciler *inventory_reconciler_new(struct inventory *inventor
 	reconciler->count = count;
 	for (int p = 0; p < count; p++) {
 		reconciler->partitions[p].reconciler = reconciler;
-		inventory_store_set_generation(store, p, INVENTORY_NOT_IN_STEP);
+		inventory_store_set_generation(store, p, INVENTORY_NOT_IN_STEP, 0);
 	}
 	return reconciler;
 }

@@ -67,12 +67,19 @@ static void split_done(struct split *split)
 	rt_event_done(event);
 }
 
+/* What an event keeps that was begun in this generation of its partition. */
+static void *begun_in(int64_t generation)
+{
+	return (void *)(uintptr_t)(generation + 1);
+}
+
 static void split_failed(struct split *split, int status)
 {
 	struct rt_event *event = split->event;
 
+	if (event->user == NULL && split->generation != INVENTORY_NOT_IN_STEP)
+		event->user = begun_in(split->generation);
 	split_free(split);
-	event->user = event; /* begun before */
 	if (status == RT_INVALID)
 		rt_event_poison(event, "the lines of the order are not valid");
 	else
@@ -354,6 +361,24 @@ static struct split *split_new(struct inventory *inventory, const struct invento
 	return split;
 }
 
+/* Whether the partition was reconciled since the request was begun. Then its master may have forgotten the order; if
+ * not, the order asks again. What it would hold is held for nobody. */
+static bool is_of_another_time(const struct split *split)
+{
+	const void *user = split->event->user;
+
+	return split->request == STOCK_REQ_RESERVE && user != NULL &&
+	       user != begun_in(split->generation);
+}
+
+static void split_void(struct split *split)
+{
+	struct rt_event *event = split->event;
+
+	split_free(split);
+	rt_event_ignore(event);
+}
+
 void inventory_split_begin(struct inventory *inventory, const struct inventory_request_op *from)
 {
 	struct split *split = split_new(inventory, from);
@@ -373,6 +398,8 @@ void inventory_split_begin(struct inventory *inventory, const struct inventory_r
 		split_failed(split, RT_INVALID);
 	else if (split->generation == INVENTORY_NOT_IN_STEP)
 		split_failed(split, RT_UNREADY);
+	else if (is_of_another_time(split))
+		split_void(split);
 	/* As if it had been read before anything else happened; if more has happened, the conclusion finds out. */
 	else if (split->request == STOCK_REQ_RESERVE && from->attempt <= 1 &&
 		 split->event->deliveries <= 1 && split->event->user == NULL)

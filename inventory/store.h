@@ -195,9 +195,10 @@ int inventory_store_partition(const struct inventory_store *store, const char *s
  * until a reconciliation is over. Whoever reads a record notes it before, and hands it on. */
 #define INVENTORY_NOT_IN_STEP (-1)
 int64_t inventory_store_generation(const struct inventory_store *store, int partition);
-/* At first it is 0. A call that is refused because its generation is older sets it to INVENTORY_NOT_IN_STEP. */
+/* At first it is 0. A call that is refused because its generation is older sets it to INVENTORY_NOT_IN_STEP; so does
+ * another connection than the one with this epoch, over which it was learned. */
 void inventory_store_set_generation(struct inventory_store *store, int partition,
-				    int64_t generation);
+				    int64_t generation, uint64_t epoch);
 /* Changes when the connection to the partition's master was lost: what was read before may be of another master. */
 uint64_t inventory_store_epoch(const struct inventory_store *store, int partition);
 void inventory_store_request(struct inventory_store *store, struct inventory_request_op *op);

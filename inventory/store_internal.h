@@ -14,6 +14,8 @@ struct inventory_partition {
 	struct rt_store *redis;
 	char *orders, *reservations, *stock, *skus; /* keys */
 	int64_t generation;
+	/* The connection over which that was learned; 0: it does not matter. */
+	uint64_t generation_epoch;
 	struct rt_store_queue *request, *conclude, *part, *adjust, *stocks, *list, *reservation;
 	struct rt_store_queue *call, *state;
 };

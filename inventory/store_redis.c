@@ -513,13 +513,19 @@ int inventory_store_partition(const struct inventory_store *store, const char *s
 
 int64_t inventory_store_generation(const struct inventory_store *store, int partition)
 {
-	return store->partitions[partition].generation;
+	const struct inventory_partition *at = &store->partitions[partition];
+
+	if (at->generation_epoch != 0 &&
+	    at->generation_epoch != inventory_store_epoch(store, partition))
+		return INVENTORY_NOT_IN_STEP;
+	return at->generation;
 }
 
 void inventory_store_set_generation(struct inventory_store *store, int partition,
-				    int64_t generation)
+				    int64_t generation, uint64_t epoch)
 {
 	store->partitions[partition].generation = generation;
+	store->partitions[partition].generation_epoch = epoch;
 }
 
 uint64_t inventory_store_epoch(const struct inventory_store *store, int partition)

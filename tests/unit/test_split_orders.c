@@ -1167,7 +1167,7 @@ static void a_connection_that_breaks_voids_what_was_said(void)
 	end();
 }
 
-/* Others have raised the generation of the order's partition. */
+/* Others have raised the generation of the order's partition: what was begun before ends, and the order asks again. */
 static void an_older_generation_begins_again(void)
 {
 	for (int i = 0; i < 2; i++) {
@@ -1177,6 +1177,10 @@ static void an_older_generation_begins_again(void)
 		if (i == 1)
 			memory_do(w.redis, "HSET", "inventory:{1}:generations", "0", "4", NULL);
 		ask_for(order, STOCK_REQ_RESERVE, 1);
+		CU_ASSERT(is_acknowledged());
+		all_is("", i == 0 ? "RESERVED a=2" : "", "RESERVED b=2");
+		answered("");
+		ask_for(order, STOCK_REQ_RESERVE, 2);
 		all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
 		answered("R");
 		CU_ASSERT_PTR_NOT_NULL(strstr(w.sent, "request0"));
