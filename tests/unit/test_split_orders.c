@@ -1464,6 +1464,49 @@ static void what_is_older_is_not_looked_at(void)
 	end();
 }
 
+/* ... but what is younger than its last note of the master is. */
+static void what_the_replica_lacks_is_looked_at(void)
+{
+	const struct loss *loss = &losses[2];
+	char ms[RT_INT_TEXT];
+
+	single();
+	rt_loop_advance(w.loop, 200000);
+	for (int q = 0; q < 4; q++) {
+		char key[32];
+
+		snprintf(key, sizeof(key), "inventory:{%d}:alive", q);
+		rt_int_text(rt_loop_unix_ms(w.loop) - 100000, ms);
+		memory_do(w.redis, "HSET", key, "0000000000000000", ms, NULL);
+	}
+	lost(loss, rt_loop_unix_ms(w.loop) - 90000);
+	rt_loop_advance(w.loop, 5000);
+	stored_so(loss->record_after, loss->part1_after, loss->part2_after, loss->counters2_after);
+	end();
+}
+
+/* Nothing is owed that another order is about to give back. */
+static void what_has_ended_comes_first(void)
+{
+	static const struct loss sold = { .record = "COMMITTED a=2@1 b=2@2",
+					  .part1 = "COMMITTED a=2",
+					  .part2 = "",
+					  .counters2 = "0 2 0 2" };
+	char text[64];
+
+	single();
+	lost(&sold, rt_loop_unix_ms(w.loop));
+	snprintf(text, sizeof(text), "RELEASED 1 %" PRId64 " %s=2@2", rt_loop_unix_ms(w.loop),
+		 w.skus[2]);
+	memory_do(w.redis, "HSET", "inventory:{0}:r", "ord_other", text, NULL);
+	snprintf(text, sizeof(text), "RESERVED 0 %" PRId64 " %s=2", rt_loop_unix_ms(w.loop),
+		 w.skus[2]);
+	memory_do(w.redis, "HSET", "inventory:{2}:parts", "ord_other", text, NULL);
+	rt_loop_advance(w.loop, 5000);
+	stored_so(sold.record, sold.part1, "COMMITTED b=2", "0 0 2 2");
+	end();
+}
+
 /* Without a loss nothing is raised, and nothing is scanned. */
 static void a_first_start_and_a_calm_day(void)
 {
@@ -1570,6 +1613,8 @@ int main(void)
 		{ "reservations are found", reservations_are_found },
 		{ "each loss is mended", each_loss_is_mended },
 		{ "what is older is not looked at", what_is_older_is_not_looked_at },
+		{ "what the replica lacks is looked at", what_the_replica_lacks_is_looked_at },
+		{ "what has ended comes first", what_has_ended_comes_first },
 		{ "a first start, and a calm day", a_first_start_and_a_calm_day },
 		{ "what nobody asks for is swept", what_nobody_asks_for_is_swept },
 		{ "what is asked for is not swept", what_is_asked_for_is_not_swept },
