@@ -22,9 +22,12 @@ struct counted {
 	char id[ID_TEXT];
 	uint32_t deliveries;
 };
-/* Takes over entries of other consumers: XPENDING, then XAUTOCLAIM. */
+/* Takes over entries of other consumers: XPENDING, then XAUTOCLAIM. They are answered in this order, but the second
+ * one ends first if it cannot be sent. */
 struct claim {
 	struct rt_redis_op count, fetch;
+	bool counting; /* the first one is under way */
+	int failed;    /* how the second one ended before it, if it did */
 	struct rt_stream_op *op;
 	struct counted *counted;
 	size_t counted_count;
@@ -237,6 +240,11 @@ static void claim_counted(struct rt_redis_op *redis_op, int status, const redisR
 	struct claim *claim = RT_CONTAINER_OF(redis_op, struct claim, count);
 
 	claim->counted_count = 0;
+	claim->counting = false;
+	if (claim->failed != RT_OK) {
+		finish(RT_TAKE(claim->op), claim->failed);
+		return;
+	}
 	if (status != RT_OK || !rt_reply_is_array(reply, 0))
 		return; /* the fetch fails the same way, or the counts stay unknown */
 	for (size_t i = 0; i < reply->elements && i < COUNTED_MAX; i++) {
@@ -287,8 +295,13 @@ void rt_stream_pending(struct rt_stream *stream, struct rt_stream_op *op)
 static void claim_fetched(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
 	struct claim *claim = RT_CONTAINER_OF(redis_op, struct claim, fetch);
-	struct rt_stream_op *op = RT_TAKE(claim->op);
+	struct rt_stream_op *op;
 
+	if (claim->counting) {
+		claim->failed = status;
+		return;
+	}
+	op = RT_TAKE(claim->op);
 	if (status != RT_OK) {
 		finish(op, status);
 	} else if (!rt_reply_is_array(reply, 2) || !rt_reply_is_string(reply->element[0]) ||
@@ -310,6 +323,8 @@ void rt_stream_claim(struct rt_stream *stream, struct rt_stream_op *op)
 	op->lost_count = 0;
 	snprintf(op->next_cursor, sizeof(op->next_cursor), "0-0");
 	self->claim.op = op;
+	self->claim.counting = true;
+	self->claim.failed = RT_OK;
 	rt_args_str(&args, "XPENDING");
 	rt_args_str(&args, key_of(self, op));
 	rt_args_str(&args, self->group);

@@ -1065,6 +1065,64 @@ static void trim_is_safe(void)
 	CU_ASSERT_TRUE(trimmed > 100); /* else this has shown nothing */
 }
 
+/* ---- claims ---- */
+
+struct claiming {
+	struct rt_stream_op op;
+	struct rt_redis *commands;
+	size_t pending; /* on the connection, when it ended */
+	int ends, status;
+};
+static struct claiming claiming;
+
+static void claim_ended(struct rt_stream_op *op, int status)
+{
+	struct claiming *ended = RT_CONTAINER_OF(op, struct claiming, op);
+
+	ended->ends++;
+	ended->status = status;
+	ended->pending = rt_redis_pending(ended->commands);
+}
+
+static bool commands_are_up(void)
+{
+	return rt_redis_up(claiming.commands);
+}
+
+static bool claim_has_ended(void)
+{
+	return claiming.ends > 0;
+}
+
+/* The second of a claim's two commands cannot be sent, and ends before the first is answered: only then may the stream
+ * be freed. */
+static void a_claim_ends_with_its_last_command(void)
+{
+	const struct rt_redis_options redis = { .unix_path = f.server->socket, .pending_max = 1 };
+	const struct rt_stream_options options = { .reader = &redis,
+						   .stream = STREAM,
+						   .group = GROUP,
+						   .consumer = "c1",
+						   .functions = &inventory_functions };
+	struct rt_stream_options with = options;
+	struct rt_stream *stream;
+
+	claiming = (struct claiming){
+		.op = { .cursor = "0-0", .count_max = 10, .idle_ms = 1000, .done = claim_ended }
+	};
+	CU_ASSERT_FATAL(rt_redis_new(f.loop, &redis, &claiming.commands) == RT_OK);
+	with.commands = claiming.commands;
+	CU_ASSERT_FATAL(rt_stream_new(f.loop, &with, &stream) == RT_OK);
+	run_until_so(f.loop, commands_are_up);
+	rt_stream_claim(stream, &claiming.op);
+	run_until_so(f.loop, claim_has_ended);
+	CU_ASSERT_EQUAL(claiming.ends, 1);
+	CU_ASSERT_EQUAL(claiming.status, RT_BUSY);
+	CU_ASSERT_EQUAL(claiming.pending, 0);
+	rt_stream_free(stream);
+	rt_redis_free(claiming.commands);
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -1085,6 +1143,8 @@ int main(void)
 		{ "a huge dead letter", huge_dead_letter },
 		{ "what trimming keeps", retention },
 		{ "libraries of two versions write in turn", two_versions },
+		{ "a claim ends with the last of its commands",
+		  a_claim_ends_with_its_last_command },
 		{ "trimming counts events", trimming_entries },
 		{ "which group holds entries", holders },
 		{ "stale groups", stale_groups },
