@@ -404,6 +404,8 @@ static bool redis_up(const struct rt_redis *redis)
 }
 static const struct rt_redis_ops redis_ops = { .up = redis_up };
 static struct rt_redis redis = { .ops = &redis_ops };
+static char here[] = "here";
+static struct ctl_node node = { .host = here, .listed = true, .master = true, .redis = &redis };
 
 int __wrap_rt_channel_new(struct rt_loop *loop, const char *target,
 			  const struct rt_channel_options *options, struct rt_channel **ret)
@@ -443,9 +445,12 @@ static const char *const commands[][8] = {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct ctl ctl = { .redis = &redis,
+	struct ctl_node *nodes[] = { &node };
+	struct ctl ctl = { .nodes = nodes,
+			   .node_count = 1,
 			   .gateway = "here",
 			   .timeout_ms = 1000,
+			   .redis_url = "",
 			   .redis_host = "",
 			   .redis_socket = "",
 			   .redis_user = "",
