@@ -324,7 +324,8 @@ local function read_varint(text, at)
 	end
 end
 
--- The keys of the field `lines` in the events that ask for a release, and of the lines in an order's content.
+-- The keys of the field `lines` in the events that ask for a release (an OrderRejected does, where inventory has lost the
+-- refusal), and of the lines in an order's content.
 local LINES_KEYS = { CANCELLED = '\18', EXPIRED = '\26', REJECTED = '\18' }
 local CONTENT_LINES = 18
 
@@ -356,7 +357,7 @@ local function content_of(own, rule, text, to, data)
 	if data and data ~= '' then
 		detail = data
 	end
-	if rule.timer == 'RETRY' and has_partitions(own) then
+	if LINES_KEYS[rule.event.name] and has_partitions(own) then
 		return detail .. lines_as(LINES_KEYS[rule.event.name], placed)
 	end
 	return detail
