@@ -634,7 +634,6 @@ static void urls(void)
 		{ "unix:redis.sock", "'redis.sock'", 0, NULL, 0, 0, NULL },
 	};
 	struct rt_redis_url *url = rt_alloc(sizeof(*url));
-	struct rt_buf many = { .data = NULL };
 	char error[300];
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
@@ -655,6 +654,15 @@ static void urls(void)
 			 rows[i].url);
 		TEST_ROW(strcmp(url->master, rows[i].master) == 0, rows[i].url);
 	}
+	free(url);
+}
+
+static void urls_are_bounded(void)
+{
+	struct rt_redis_url *url = rt_alloc(sizeof(*url));
+	struct rt_buf many = { .data = NULL };
+	char error[300];
+
 	rt_buf_printf(&many, "cluster://h:1");
 	for (int i = 1; i < RT_REDIS_SEEDS_MAX; i++)
 		rt_buf_printf(&many, ",h:%d", i);
@@ -1275,6 +1283,7 @@ static void bad_options(void)
 static const struct test tests[] = {
 	{ "the slot of a key", key_slots },
 	{ "URLs", urls },
+	{ "so many addresses and no more", urls_are_bounded },
 	{ "answers that redirect", redirects },
 	{ "the address in MOVED", moved_texts },
 	{ "one Redis: all partitions share a connection", one },
