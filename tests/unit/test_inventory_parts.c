@@ -24,30 +24,23 @@ struct fixture {
 	struct rt_loop *loop;
 	struct rt_store *redis[PARTITIONS];
 	struct inventory_store *store;
-	size_t ends, wanted;
+	int ends;
 	bool delivering;
 };
 static struct fixture f;
 
 /* ---- running ---- */
 
-static bool enough_ended(void)
+static void run_until(int ends)
 {
-	return f.ends >= f.wanted;
-}
-
-static void run_until(size_t ends)
-{
-	f.wanted = ends;
-	run_until_so(f.loop, enough_ended);
-	CU_ASSERT_EQUAL(f.ends, ends);
+	run_until_count(f.loop, &f.ends, ends);
 	f.ends = 0;
 }
 
 static void ended(void)
 {
-	if (++f.ends == f.wanted)
-		rt_loop_stop(f.loop);
+	f.ends++;
+	rt_loop_stop(f.loop);
 }
 
 static bool is_ready(void)
@@ -67,7 +60,7 @@ static void setup(void)
 
 	redis_server_do(&server, "FLUSHALL");
 	redis_server_do(&server, "XGROUP CREATE " ORDERS " inventory 0 MKSTREAM");
-	f = (struct fixture){ .wanted = SIZE_MAX };
+	f = (struct fixture){ .ends = 0 };
 	CU_ASSERT_FATAL(rt_loop_new(&f.loop) == RT_OK);
 	for (options.partition = 0; options.partition < PARTITIONS; options.partition++)
 		CU_ASSERT_FATAL(rt_store_new(f.loop, &options, &f.redis[options.partition]) ==
@@ -835,14 +828,14 @@ static void stock_of_many_is_listed(size_t count, size_t page_size)
 							   .done = adjusted };
 		inventory_store_adjust(f.store, &adjusts[i]);
 	}
-	run_until(count);
+	run_until((int)count);
 	for (int p = 0; p < PARTITIONS && count > 100; p++)
 		CU_ASSERT(redis_server_int(&server, "HLEN inventory:{%d}:stock", p) > 0);
 	for (size_t i = 0; i < count; i++) {
 		stocks[i] = (struct inventory_stock_op){ .sku = skus[i], .done = stock_read };
 		inventory_store_stock(f.store, &stocks[i]);
 	}
-	run_until(count);
+	run_until((int)count);
 	do {
 		page.op.after = after;
 		page.op.done = listed;

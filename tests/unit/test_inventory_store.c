@@ -30,30 +30,23 @@ struct fixture {
 	struct rt_store *redis;
 	struct inventory_store *store;
 	struct rt_store_queue *trims;
-	size_t ends, wanted;
+	int ends;
 	bool delivering;
 };
 static struct fixture f;
 
 /* ---- running ---- */
 
-static bool enough_ended(void)
+static void run_until(int ends)
 {
-	return f.ends >= f.wanted;
-}
-
-static void run_until(size_t ends)
-{
-	f.wanted = ends;
-	run_until_so(f.loop, enough_ended);
-	CU_ASSERT_EQUAL(f.ends, ends);
+	run_until_count(f.loop, &f.ends, ends);
 	f.ends = 0;
 }
 
 static void ended(void)
 {
-	if (++f.ends == f.wanted)
-		rt_loop_stop(f.loop);
+	f.ends++;
+	rt_loop_stop(f.loop);
 }
 
 static bool is_ready(void)
@@ -124,7 +117,7 @@ static void setup(void)
 
 	redis_server_do(&server, "FLUSHALL");
 	redis_server_do(&server, "XGROUP CREATE " ORDERS " inventory 0 MKSTREAM");
-	f = (struct fixture){ .wanted = SIZE_MAX };
+	f = (struct fixture){ .ends = 0 };
 	CU_ASSERT_FATAL(rt_loop_new(&f.loop) == RT_OK);
 	CU_ASSERT_FATAL(rt_store_new(f.loop, &options, &f.redis) == RT_OK);
 	CU_ASSERT_FATAL(inventory_store_new(&f.redis, 1, &f.store) == RT_OK);
@@ -810,7 +803,7 @@ static void adjustments_once(void)
 			      rows[i].reason);
 		if (!rows[i].last)
 			continue;
-		run_until(i + 1 - first);
+		run_until((int)(i + 1 - first));
 		first = i + 1;
 	}
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
