@@ -118,9 +118,7 @@ static void replicas_waited(struct rt_redis_op *op, int status, const struct red
 	struct rt_store *store = RT_CONTAINER_OF(op, struct rt_store, wait);
 	struct rt_list runs;
 
-	if (status == RT_OK && rt_reply_int(reply) < store->replicas)
-		status = RT_UNCONFIRMED;
-	else if (status != RT_OK && status != RT_CANCELED)
+	if (status != RT_CANCELED && (status != RT_OK || rt_reply_int(reply) < store->replicas))
 		status = RT_UNCONFIRMED;
 	store->waits = false;
 	rt_list_init(&runs);

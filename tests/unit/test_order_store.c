@@ -1714,6 +1714,11 @@ static void test_replicated(void)
 	run();
 	CU_ASSERT_EQUAL(call->result.status, RT_UNCONFIRMED);
 	CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_INVENTORY_RESERVED)->status, RT_UNCONFIRMED);
+	/* The same over a connection that has written nothing: it waits for what it has read. */
+	setup_with(&shared, 1000, 1);
+	call = place("ord_b", "CONTENT", false);
+	run();
+	CU_ASSERT_EQUAL(call->result.status, RT_UNCONFIRMED);
 	/* A read needs no confirmation, and several waits do not add up to a lost connection. */
 	CU_ASSERT_EQUAL(get("ord_b")->status, RT_OK);
 	redis_server_thaw(&replica);
