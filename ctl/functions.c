@@ -78,31 +78,78 @@ static bool read_every_master(struct ctl *ctl, struct ctl_versions *versions)
 	return good && masters > 0;
 }
 
-/* Adds the versions of the consumers that read the events of `other`. */
-static bool read_consumers(struct ctl *ctl, struct ctl_versions *versions, const char *other)
+/* An instance, as its consumers in all partitions show it. */
+struct instance {
+	char *name;
+	int64_t idle_ms; /* since it was seen in any of them */
+};
+struct instances {
+	struct instance *list;
+	size_t count, capacity;
+};
+
+static void note_instance(struct instances *instances, const char *name, int64_t idle_ms)
+{
+	for (size_t i = 0; i < instances->count; i++) {
+		struct instance *known = &instances->list[i];
+
+		if (strcmp(known->name, name) != 0)
+			continue;
+		known->idle_ms = RT_MIN(known->idle_ms, idle_ms);
+		return;
+	}
+	instances->list = rt_grow(instances->list, instances->count, &instances->capacity,
+				  sizeof(*instances->list));
+	instances->list[instances->count++] = (struct instance){ rt_strdup(name), idle_ms };
+}
+
+/* Adds the consumers that read the events of `other` in a partition. False: Redis could not be asked. */
+static bool read_consumers(struct ctl *ctl, const char *context, const char *other, int partition,
+			   struct instances *instances)
 {
 	char stream[CTL_KEY];
 	redisReply *reply;
 
-	ctl_key(stream, other, 0, "events"); /* an instance reads all partitions */
+	ctl_key(stream, other, partition, "events");
 	/* An error: no stream yet, or no group. */
-	reply = ctl_redis_try(ctl, "XINFO", "CONSUMERS", stream, versions->context);
+	reply = ctl_redis_try(ctl, "XINFO", "CONSUMERS", stream, context);
 	if (reply == NULL)
 		return false;
-	for (size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
-		const char *name = ctl_text(ctl_named(reply->element[i], "name"), "");
-		const char *version = strrchr(name, '@');
-		int64_t idle_ms = ctl_number(ctl_named(reply->element[i], "idle"));
-		struct ctl_version *found;
-
-		found = version != NULL ? find_version(versions, version + 1) : NULL;
-		if (found == NULL)
-			continue;
-		found->instances += idle_ms <= CTL_ABSENT_MS;
-		found->seen_ms = found->seen_ms < 0 ? idle_ms : RT_MIN(found->seen_ms, idle_ms);
-	}
+	for (size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++)
+		note_instance(instances, ctl_text(ctl_named(reply->element[i], "name"), ""),
+			      ctl_number(ctl_named(reply->element[i], "idle")));
 	freeReplyObject(reply);
 	return true;
+}
+
+static void count_instance(struct ctl_versions *versions, const struct instance *instance)
+{
+	const char *version = strrchr(instance->name, '@');
+	struct ctl_version *found = version != NULL ? find_version(versions, version + 1) : NULL;
+
+	if (found == NULL)
+		return;
+	found->instances += instance->idle_ms <= CTL_ABSENT_MS;
+	found->seen_ms =
+		found->seen_ms < 0 ? instance->idle_ms : RT_MIN(found->seen_ms, instance->idle_ms);
+}
+
+/* The consumers of all partitions: an instance reads each, but has none where its group was made anew. */
+static bool read_instances(struct ctl *ctl, struct ctl_versions *versions, const char *other)
+{
+	struct instances instances = { 0 };
+	int partitions = ctl_partitions(ctl);
+	bool good = partitions > 0;
+
+	for (int p = 0; p < partitions && good; p++)
+		good = read_consumers(ctl, versions->context, other, p, &instances);
+	for (size_t i = 0; i < instances.count; i++) {
+		if (good)
+			count_instance(versions, &instances.list[i]);
+		free(instances.list[i].name);
+	}
+	free(instances.list);
+	return good;
 }
 
 bool ctl_versions_read(struct ctl *ctl, const char *context, struct ctl_versions *versions)
@@ -110,10 +157,10 @@ bool ctl_versions_read(struct ctl *ctl, const char *context, struct ctl_versions
 	*versions = (struct ctl_versions){ .context = context };
 	if (!read_every_master(ctl, versions))
 		return false;
-	/* An instance reads every stream that its context reads: one stream shows all instances. */
+	/* An instance reads the streams of every context that its own reads: one context shows all. */
 	for (size_t i = 0; i < CTL_READERS; i++)
 		if (strcmp(ctl_readers[i].reader, context) == 0)
-			return read_consumers(ctl, versions, ctl_readers[i].of);
+			return read_instances(ctl, versions, ctl_readers[i].of);
 	return true;
 }
 

@@ -114,6 +114,18 @@ class Disagreements:
             self.assertEqual(ended.returncode, 3, command)
             self.assertIn("inventory:{0}:partitions is 4, and that of order is 8", ended.stderr)
 
+    def test_instances_are_counted_by_the_consumers_of_all_partitions(self):
+        version = self.tandem.library("inventory").partition("_")[2]
+        for p, names in ((3, "a"), (5, "ab")):
+            stream = f"order:{{{p}}}:events"
+            self.write("DEL", stream)
+            self.ops("XGROUP", "CREATE", stream, "inventory", "0", "MKSTREAM")
+            for name in names:
+                self.ops("XGROUP", "CREATECONSUMER", stream, "inventory", f"{name}@{version}")
+        code, rows = self.tandem.ctl_json("functions", "list")
+        found = {row["context"]: row["instances"] for row in rows if row["version"] == version}
+        self.assertEqual((code, found), (0, {"inventory": 2}))
+
     def test_dead_letters_are_named_by_partition(self):
         for p in (2, 6):
             self.write("DEL", f"inventory:{{{p}}}:events")
