@@ -276,6 +276,7 @@ void ctl_connections_done(struct ctl *ctl)
 	}
 	nodes_done(ctl);
 	free(ctl->redis_password);
+	free(ctl->sentinel_password);
 	free(ctl->ops_password_missing);
 	rt_loop_free(ctl->loop);
 }

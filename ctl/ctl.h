@@ -31,6 +31,7 @@ struct ctl {
 	/* Options that every command takes. */
 	const char *gateway; /* host:port */
 	const char *redis_url, *redis_host, *redis_socket, *redis_user, *redis_password_file;
+	const char *sentinel_user, *sentinel_password_file; /* "": they have no password */
 	int64_t redis_port, timeout_ms;
 	bool json;
 	/* Opened when first needed. */
@@ -42,8 +43,8 @@ struct ctl {
 	struct ctl_node *on;       /* commands go there, whatever their key; NULL: to the key */
 	struct ctl_node *asked;    /* the last one */
 	size_t node_count;
-	int partitions; /* 0: not read yet */
-	char *redis_password;
+	int partitions;                           /* 0: not read yet */
+	char *redis_password, *sentinel_password; /* NULL: not read yet */
 	/* The password file of the user ops, when it cannot be read: then Redis is asked as its
 	 * default user, which can read and not write. NULL: it was read, or another user is given. */
 	char *ops_password_missing;
@@ -137,6 +138,8 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 struct ctl_node *ctl_node_next(struct ctl *ctl, const struct ctl_node *after, bool masters);
 /* Where it is, for connections of others: after something was asked, with all nodes of a cluster. */
 void ctl_redis_url(struct ctl *ctl, struct rt_redis_url *ret);
+/* Who asks its sentinels; the texts last as long as `ctl`. False: the reason is on stderr. */
+bool ctl_sentinel_login(struct ctl *ctl, struct rt_redis_login *ret);
 bool ctl_is_cluster(const struct ctl *ctl);
 /* The master of a key's slot; NULL: none serves it. */
 struct ctl_node *ctl_node_of_key(const struct ctl *ctl, const char *key);

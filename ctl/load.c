@@ -521,6 +521,8 @@ static int load_command(struct ctl *ctl, void *options)
 	make_skus(&load);
 	ctl_rpc_init();
 	rc = prepare_stock(ctl, &load);
+	if (rc == CTL_OK && !ctl_sentinel_login(ctl, &load.options.sentinel))
+		rc = CTL_UNAVAILABLE;
 	if (rc == CTL_OK && !load.options.clean)
 		rc = load_verdict(&load, load_start(&load));
 	load_end(&load);

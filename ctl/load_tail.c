@@ -188,7 +188,9 @@ static int stream_start(struct tail *tail, int partition)
 
 void load_tail_start(struct load *load, void (*next)(struct load *load))
 {
-	const struct rt_redis_options shared = { .name = "tandemctl-load", .timeout_ms = 5000 };
+	const struct rt_redis_options shared = { .name = "tandemctl-load",
+						 .timeout_ms = 5000,
+						 .sentinel = load->options.sentinel };
 	struct tail *tail = rt_alloc(sizeof(*tail));
 	int rc;
 

@@ -1,7 +1,7 @@
 /* main.c - tandemctl: finds the command, parses its options with the common ones, runs it.
  *
  * The services and scripts read the same variables: TANDEM_VAR, TANDEM_GATEWAY_LISTEN,
- * TANDEM_REDIS, TANDEM_REDIS_HOST, _PORT and _SOCKET. */
+ * TANDEM_REDIS, TANDEM_REDIS_HOST, _PORT, _SOCKET, _SENTINEL_USER and _SENTINEL_PASSWORD_FILE. */
 #include <signal.h>
 #include <string.h>
 
@@ -103,6 +103,8 @@ static void ctl_init(struct ctl *ctl)
 	ctl->redis_host = setting("TANDEM_REDIS_HOST", "127.0.0.1");
 	ctl->redis_socket = setting("TANDEM_REDIS_SOCKET", "");
 	ctl->redis_user = "ops";
+	ctl->sentinel_user = setting("TANDEM_REDIS_SENTINEL_USER", "default");
+	ctl->sentinel_password_file = setting("TANDEM_REDIS_SENTINEL_PASSWORD_FILE", "");
 	ctl->timeout_ms = 10000;
 	if (!rt_parse_int(port, 1, 65535, &ctl->redis_port)) {
 		ctl_error("TANDEM_REDIS_PORT is not a number from 1 to 65535: %s", port);

@@ -11,6 +11,8 @@ enum {
 	KEY_REDIS_SOCKET,
 	KEY_REDIS_USER,
 	KEY_REDIS_PASSWORD_FILE,
+	KEY_SENTINEL_USER,
+	KEY_SENTINEL_PASSWORD_FILE,
 };
 static const struct argp_option common_options[] = {
 	{ NULL, 0, NULL, 0, "Options of every command:", 8 },
@@ -34,6 +36,10 @@ static const struct argp_option common_options[] = {
 	  "Its password ($TANDEM_VAR/secrets/ops, or var/secrets/ops; if that file is missing, "
 	  "Redis is asked as the default user, which can read everything)",
 	  8 },
+	{ "redis-sentinel-user", KEY_SENTINEL_USER, "NAME", 0,
+	  "Who asks sentinels that have a password (TANDEM_REDIS_SENTINEL_USER, or default)", 8 },
+	{ "redis-sentinel-password-file", KEY_SENTINEL_PASSWORD_FILE, "PATH", 0,
+	  "Its password (TANDEM_REDIS_SENTINEL_PASSWORD_FILE)", 8 },
 	{ 0 },
 };
 
@@ -78,6 +84,12 @@ static error_t common_parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_REDIS_PASSWORD_FILE:
 		ctl->redis_password_file = arg;
+		return 0;
+	case KEY_SENTINEL_USER:
+		ctl->sentinel_user = arg;
+		return 0;
+	case KEY_SENTINEL_PASSWORD_FILE:
+		ctl->sentinel_password_file = arg;
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;

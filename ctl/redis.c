@@ -18,7 +18,6 @@ static bool read_password(struct ctl *ctl)
 {
 	const char *var = getenv("TANDEM_VAR");
 	char *path = NULL;
-	struct rt_redis_settings settings = { 0 };
 	bool standard = ctl->redis_password_file == NULL;
 	int rc = RT_OK;
 
@@ -29,11 +28,20 @@ static bool read_password(struct ctl *ctl)
 		ctl->redis_password = rt_strdup("");
 		ctl->ops_password_missing = rt_strdup(path);
 	} else {
-		settings.password_file = path;
-		rc = rt_redis_settings_password(&settings, &ctl->redis_password);
+		rc = rt_password_read(path, &ctl->redis_password);
 	}
 	free(path);
 	return rc == RT_OK;
+}
+
+bool ctl_sentinel_login(struct ctl *ctl, struct rt_redis_login *ret)
+{
+	if (ctl->sentinel_password == NULL &&
+	    rt_password_read(ctl->sentinel_password_file, &ctl->sentinel_password) != RT_OK)
+		return false;
+	ret->user = ctl->sentinel_password[0] != '\0' ? ctl->sentinel_user : "";
+	ret->password = ctl->sentinel_password;
+	return true;
 }
 
 struct wait {
@@ -74,6 +82,14 @@ static bool has_clock(const struct ctl *ctl)
 	return false;
 }
 
+static bool node_login(struct ctl *ctl, struct rt_redis_login *ret)
+{
+	if (ctl->redis_password == NULL && !read_password(ctl))
+		return false;
+	*ret = (struct rt_redis_login){ ctl->redis_user, ctl->redis_password };
+	return true;
+}
+
 /* False: not an address, or the password cannot be read; the reason is on stderr. */
 static bool node_make(struct ctl *ctl, struct ctl_node *node)
 {
@@ -88,11 +104,12 @@ static bool node_make(struct ctl *ctl, struct ctl_node *node)
 		.user_data = ctl,
 		.follow_clock = !node->sentinel && !has_clock(ctl),
 	};
+	struct rt_redis_login login;
 
-	if (ctl->redis_password == NULL && !read_password(ctl))
+	if (node->sentinel ? !ctl_sentinel_login(ctl, &login) : !node_login(ctl, &login))
 		return false;
-	options.user = node->sentinel ? "" : ctl->redis_user;
-	options.password = ctl->redis_password;
+	options.user = login.user;
+	options.password = login.password;
 	if (rt_redis_new(ctl_loop(ctl), &options, &node->redis) == RT_OK)
 		return true;
 	ctl_error("not an address of Redis: %s:%d", node->host, node->port);
@@ -296,9 +313,9 @@ static void said_url(const struct ctl *ctl, struct rt_redis_url *ret)
 		 socket ? ctl->redis_socket : ctl->redis_host);
 }
 
-/* Asks a sentinel for the master. False: it does not answer, or knows none of this name. */
+/* Asks a sentinel for the master. False: it does not answer, or knows none of this name; *why says so. */
 static bool ask_sentinel(struct ctl *ctl, const struct rt_redis_address *address, const char *name,
-			 struct rt_redis_address *ret)
+			 struct rt_redis_address *ret, char **why)
 {
 	struct ctl_node sentinel = { .host = (char *)(uintptr_t)address->host,
 				     .port = address->port,
@@ -320,6 +337,13 @@ static bool ask_sentinel(struct ctl *ctl, const struct rt_redis_address *address
 		port = ctl_number(call.reply->element[1]);
 		ret->port = (int)port;
 	}
+	free(*why);
+	*why = rt_printf("%s:%d: %s", address->host, address->port,
+			 sentinel.redis == NULL                  ? "not asked"
+			 : !rt_redis_up(sentinel.redis)          ? rt_redis_error(sentinel.redis)
+			 : call.reply == NULL                    ? rt_status_text(call.status)
+			 : call.reply->type == REDIS_REPLY_ERROR ? call.reply->str
+								 : "it knows no such master");
 	freeReplyObject(call.reply);
 	rt_redis_free(sentinel.redis);
 	ctl->asked = NULL;
@@ -330,15 +354,19 @@ static bool ask_sentinel(struct ctl *ctl, const struct rt_redis_address *address
 static bool find_master(struct ctl *ctl, struct rt_redis_url *url)
 {
 	struct rt_redis_address master;
+	char *why = NULL;
 
 	for (size_t i = 0; i < url->count; i++) {
-		if (!ask_sentinel(ctl, &url->addresses[i], url->master, &master))
+		if (!ask_sentinel(ctl, &url->addresses[i], url->master, &master, &why))
 			continue;
 		url->addresses[0] = master;
 		url->count = 1;
+		free(why);
 		return true;
 	}
-	ctl_error("Redis: no sentinel says where the master %s is", url->master);
+	ctl_error("Redis: no sentinel says where the master %s is; the last one, %s", url->master,
+		  why);
+	free(why);
 	return false;
 }
 

@@ -312,6 +312,15 @@ const char *rt_context_unread(struct rt_context *context)
 	return unread;
 }
 
+const char *rt_context_refusal(const struct rt_context *context)
+{
+	const char *refusal = NULL;
+
+	for (int p = 0; p < context->partition_count && refusal == NULL; p++)
+		refusal = rt_store_refusal(context->partitions[p].store);
+	return refusal;
+}
+
 bool rt_context_mismatch(const struct rt_context *context)
 {
 	for (int p = 0; p < context->partition_count; p++)

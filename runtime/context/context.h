@@ -122,6 +122,8 @@ int rt_context_served(const struct rt_context *context);
  * it is not that. */
 const char *rt_context_problem(struct rt_context *context);
 const char *rt_context_unread(struct rt_context *context);
+/* What Redis answered that keeps a partition from being served, for a person; NULL: nothing. */
+const char *rt_context_refusal(const struct rt_context *context);
 /* The data in Redis was begun with another number of partitions: this context will never serve it. */
 bool rt_context_mismatch(const struct rt_context *context);
 /* `stopped` runs once, when nothing is under way, and never before this returns. */

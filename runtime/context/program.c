@@ -18,6 +18,7 @@ static struct context_program {
 	struct rt_check redis_check, events_check, storage_check;
 	struct rt_timer ready_timer;
 	struct rt_task ready_changed;
+	char refusal[300]; /* that was logged; "": none */
 	bool stopping;
 } program;
 
@@ -36,6 +37,15 @@ static const struct rt_setting common_settings[] = {
 	  "Redis ACL user; empty: no authentication." },
 	{ "redis-password-file", RT_SETTING_STRING, AT(redis.password_file), "", 0, 0,
 	  "File whose first line is the user's password." },
+	{ "redis-sentinel-user", RT_SETTING_STRING, AT(redis.sentinel_user), "default", 0, 0,
+	  "User of the sentinels, when they have a password." },
+	{ "redis-sentinel-password-file", RT_SETTING_STRING, AT(redis.sentinel_password_file), "",
+	  0, 0, "File whose first line is that user's password; empty: they have none." },
+	{ "redis-deploy-user", RT_SETTING_STRING, AT(redis.deploy_user), "", 0, 0,
+	  "Redis ACL user that may load functions: the service then loads its own where they are "
+	  "missing; empty: an operator does." },
+	{ "redis-deploy-password-file", RT_SETTING_STRING, AT(redis.deploy_password_file), "", 0, 0,
+	  "File whose first line is that user's password." },
 	{ "redis-timeout", RT_SETTING_DURATION, AT(redis.timeout_ms), "2s", 10, 600000,
 	  "How long a command may wait for its answer before it fails." },
 	{ "partitions", RT_SETTING_INT, AT(partitions), "1", 1, RT_PARTITIONS_MAX,
@@ -84,13 +94,40 @@ static struct rt_setting *settings_table(const struct rt_context_program *defini
 	return table;
 }
 
-static struct rt_redis_options redis_options(const struct rt_context_settings *settings,
-					     const char *name, const char *password)
+/* What the files of the settings say. */
+struct passwords {
+	char *own, *sentinel, *deploy;
+};
+
+static void passwords_free(struct passwords *passwords)
 {
+	free(passwords->own);
+	free(passwords->sentinel);
+	free(passwords->deploy);
+}
+
+static int passwords_read(const struct rt_redis_settings *settings, struct passwords *ret)
+{
+	int rc = rt_password_read(settings->password_file, &ret->own);
+
+	if (rc == RT_OK)
+		rc = rt_password_read(settings->sentinel_password_file, &ret->sentinel);
+	if (rc == RT_OK)
+		rc = rt_password_read(settings->deploy_password_file, &ret->deploy);
+	return rc;
+}
+
+static struct rt_redis_options redis_options(const struct rt_context_settings *settings,
+					     const char *name, const struct passwords *passwords)
+{
+	bool open = passwords->sentinel[0] == '\0'; /* the sentinels */
+
 	return (struct rt_redis_options){
 		.user = settings->redis.user,
-		.password = password,
+		.password = passwords->own,
 		.password_file = settings->redis.password_file,
+		.sentinel = { open ? "" : settings->redis.sentinel_user, passwords->sentinel },
+		.deploy = { settings->redis.deploy_user, passwords->deploy },
 		.log_trouble = true,
 		.name = name,
 		.timeout_ms = settings->redis.timeout_ms,
@@ -116,6 +153,25 @@ static struct rt_events_options events_options(const struct rt_context_settings 
 
 /* ---- readiness ---- */
 
+/* A service that can serve some of its partitions is ready: what keeps it from the others is logged here. */
+static void note_refusal(void)
+{
+	struct rt_context *context = program.context;
+	const char *refusal = rt_context_refusal(context);
+	int served = rt_context_served(context);
+
+	if (served == context->partition_count) {
+		if (program.refusal[0] != '\0')
+			RT_LOG(RT_INFO, "all partitions are served");
+		program.refusal[0] = '\0';
+	} else if (refusal != NULL && rt_context_ready(context) &&
+		   strcmp(refusal, program.refusal) != 0) {
+		snprintf(program.refusal, sizeof(program.refusal), "%s", refusal);
+		RT_LOG(RT_ERROR, "some partitions are not served", RT_S("reason", refusal),
+		       RT_I("served", served), RT_I("partitions", context->partition_count));
+	}
+}
+
 static void note_ready(void)
 {
 	struct rt_context *context = program.context;
@@ -124,6 +180,7 @@ static void note_ready(void)
 	char full[200];
 
 	rt_series_set(program.served, rt_context_served(context));
+	note_refusal();
 	if (rt_context_mismatch(context)) {
 		RT_LOG(RT_ERROR, "--partitions is not what the data was begun with",
 		       RT_S("reason", problem));
@@ -237,11 +294,11 @@ static int place(const struct rt_context_settings *settings, const struct rt_red
 }
 
 static int make_context(const struct rt_context_settings *settings, const struct rt_redis_url *url,
-			const char *password)
+			const struct passwords *passwords)
 {
 	const struct rt_context_program *definition = program.definition;
 	char *name = rt_printf("tandem-%s", definition->domain->name);
-	struct rt_redis_options redis = redis_options(settings, name, password);
+	struct rt_redis_options redis = redis_options(settings, name, passwords);
 	const struct rt_context_options options = {
 		.redis = &redis,
 		.events = events_options(settings),
@@ -270,7 +327,7 @@ static int start(struct rt_service *service)
 	const struct rt_context_domain *domain = program.definition->domain;
 	struct rt_redis_url url;
 	ProtobufCService *rpc;
-	char *password = NULL;
+	struct passwords passwords = { .own = NULL };
 	int rc;
 
 	program.service = service;
@@ -279,11 +336,11 @@ static int start(struct rt_service *service)
 		return RT_INVALID;
 	rc = read_url(&settings->redis, &url);
 	if (rc == RT_OK)
-		rc = rt_redis_settings_password(&settings->redis, &password);
+		rc = passwords_read(&settings->redis, &passwords);
 	if (rc != RT_OK)
 		return rc;
-	rc = make_context(settings, &url, password);
-	free(password);
+	rc = make_context(settings, &url, &passwords);
+	passwords_free(&passwords);
 	if (rc != RT_OK) {
 		RT_LOG(RT_ERROR, "cannot start", RT_S("reason", rt_status_text(rc)));
 		return rc;

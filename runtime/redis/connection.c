@@ -355,6 +355,11 @@ static const char *keep(struct rt_arena *texts, const char *s)
 	return is_blank(s) ? NULL : rt_arena_copy(texts, s, strlen(s));
 }
 
+static const char *keep_password(struct rt_arena *texts, const char *s)
+{
+	return is_blank(s) ? "" : keep(texts, s);
+}
+
 void redis_options_copy(struct rt_redis_options *own, const struct rt_redis_options *options,
 			struct rt_arena *texts)
 {
@@ -364,7 +369,11 @@ void redis_options_copy(struct rt_redis_options *own, const struct rt_redis_opti
 	own->user = keep(texts, options->user);
 	own->name = keep(texts, options->name);
 	own->password_file = keep(texts, options->password_file);
-	own->password = is_blank(options->password) ? "" : keep(texts, options->password);
+	own->password = keep_password(texts, options->password);
+	own->deploy.user = keep(texts, options->deploy.user);
+	own->deploy.password = keep_password(texts, options->deploy.password);
+	own->sentinel.user = keep(texts, options->sentinel.user);
+	own->sentinel.password = keep_password(texts, options->sentinel.password);
 	if (own->timeout_ms <= 0)
 		own->timeout_ms = TIMEOUT_MS;
 	if (own->pending_max == 0)

@@ -2,8 +2,10 @@
  * of them, and a watch over that.
  *
  *   ask                  a call of the function "version", with the number of partitions
- *     version_asked      missing, or another version: FUNCTION LOAD REPLACE
- *       functions_loaded
+ *     version_asked      missing, or another version:
+ *       load_as_deploy   a connection of the deploy user: FUNCTION LOAD
+ *         deploy_over    closed; ask once more
+ *       functions_loaded without a deploy user: FUNCTION LOAD REPLACE as this one
  *         note_answer    what rt_functions_watch_problem says from now on */
 #include "redis.h"
 
@@ -41,6 +43,28 @@ static void set_problem(struct rt_functions_watch *watch, const char *what, cons
 	snprintf(watch->problem, sizeof(watch->problem), "%s%s", what, detail);
 }
 
+static void set_deploy_error(struct rt_functions_watch *watch, const char *error)
+{
+	snprintf(watch->deploy_error, sizeof(watch->deploy_error), "%s", error);
+}
+
+static void note_missing(struct rt_functions_watch *watch)
+{
+	const struct rt_functions *functions = watch->functions;
+
+	if (watch->deploy == NULL)
+		snprintf(
+			watch->problem, sizeof(watch->problem),
+			"Redis lacks the functions %s_%s: load them (tandemctl functions load), or "
+			"set --redis-deploy-user",
+			functions->name, functions->version);
+	else
+		snprintf(watch->problem, sizeof(watch->problem),
+			 "Redis lacks the functions %s_%s, and the user %s does not load them: %s",
+			 functions->name, functions->version, watch->deploy->user,
+			 watch->deploy_error);
+}
+
 /* How the asking ended; `missing`: the functions were not there, and `status` is how loading them ended. */
 static void note_answer(struct rt_functions_watch *watch, int status, const redisReply *reply,
 			bool missing)
@@ -56,9 +80,7 @@ static void note_answer(struct rt_functions_watch *watch, int status, const redi
 	if (status == RT_OK)
 		set_problem(watch, "", "");
 	else if (missing)
-		snprintf(watch->problem, sizeof(watch->problem),
-			 "Redis lacks the functions %s_%s: load them (tandemctl functions load)",
-			 watch->functions->name, watch->functions->version);
+		note_missing(watch);
 	else
 		set_problem(watch, "Redis would not run a function: ",
 			    refused ? reply->str : rt_status_text(status));
@@ -69,6 +91,82 @@ static void functions_loaded(struct rt_redis_op *op, int status, const redisRepl
 {
 	note_answer(RT_CONTAINER_OF(op, struct rt_functions_watch, op), status, reply, true);
 }
+
+/* ---- the deploy user ---- */
+
+static void ask(struct rt_functions_watch *watch);
+
+/* Not inside of the connection's own callbacks: it is freed here. */
+static void deploy_over(struct rt_timer *timer)
+{
+	struct rt_functions_watch *watch =
+		RT_CONTAINER_OF(timer, struct rt_functions_watch, deploy_timer);
+	const char *error = rt_redis_error(watch->deployer);
+
+	if (!watch->deployed && watch->deploy_error[0] == '\0')
+		set_deploy_error(watch, *error != '\0' ? error : "no answer in time");
+	rt_redis_free(RT_TAKE(watch->deployer));
+	if (watch->deployed) {
+		watch->asking = false;
+		ask(watch);
+	} else {
+		note_answer(watch, RT_UNREADY, NULL, true);
+	}
+}
+
+static void deploy_loaded(struct rt_redis_op *op, int status, const redisReply *reply)
+{
+	struct rt_functions_watch *watch =
+		RT_CONTAINER_OF(op, struct rt_functions_watch, deploy_op);
+	const struct rt_functions *functions = watch->functions;
+	bool there = reply != NULL && reply->type == REDIS_REPLY_ERROR &&
+		     strstr(reply->str, "already exists") != NULL; /* another one was quicker */
+	char *library;
+
+	if (watch->deployer == NULL)
+		return; /* it is being freed */
+	watch->deployed = status == RT_OK || there;
+	if (watch->deployed)
+		set_deploy_error(watch, "they are loaded, and not found");
+	else
+		set_deploy_error(watch, reply != NULL ? reply->str : rt_status_text(status));
+	if (status == RT_OK) {
+		library = rt_printf("%s_%s", functions->name, functions->version);
+		RT_LOG(RT_INFO, "the functions were missing, and are loaded",
+		       RT_S("library", library), RT_S("user", watch->deploy->user));
+		free(library);
+	}
+	rt_timer_start(watch->loop, &watch->deploy_timer, 0, deploy_over);
+}
+
+static void deployer_state(struct rt_redis *redis, bool up, void *user)
+{
+	struct rt_functions_watch *watch = user;
+	const struct rt_functions *functions = watch->functions;
+
+	if (up)
+		rt_redis_command(redis, &watch->deploy_op, 3,
+				 (const char *[]){ "FUNCTION", "LOAD", functions->code },
+				 (const size_t[]){ 8, 4, functions->code_length }, 0,
+				 deploy_loaded);
+}
+
+static void load_as_deploy(struct rt_functions_watch *watch)
+{
+	struct rt_redis_options options = *watch->deploy;
+
+	options.on_state = deployer_state;
+	options.user_data = watch;
+	set_deploy_error(watch, "");
+	if (rt_redis_new(watch->loop, &options, &watch->deployer) == RT_OK) {
+		rt_timer_start(watch->loop, &watch->deploy_timer, options.timeout_ms, deploy_over);
+	} else {
+		set_deploy_error(watch, "it cannot connect");
+		note_answer(watch, RT_UNREADY, NULL, true);
+	}
+}
+
+/* ---- asking ---- */
 
 static void version_asked(struct rt_redis_op *op, int status, const redisReply *reply)
 {
@@ -81,6 +179,10 @@ static void version_asked(struct rt_redis_op *op, int status, const redisReply *
 
 	if (same || (status != RT_OK && !missing))
 		note_answer(watch, status, reply, false);
+	else if (watch->stopped || watch->deployed)
+		note_answer(watch, status, reply, true);
+	else if (watch->deploy != NULL)
+		load_as_deploy(watch);
 	else
 		rt_redis_command(watch->redis, op, 4,
 				 (const char *[]){ "FUNCTION", "LOAD", "REPLACE", functions->code },
@@ -107,8 +209,9 @@ static void look(struct rt_timer *timer)
 {
 	struct rt_functions_watch *watch = RT_CONTAINER_OF(timer, struct rt_functions_watch, timer);
 
-	if (watch->asking)
+	if (watch->asking && watch->deployer == NULL)
 		set_problem(watch, "Redis does not answer", "");
+	watch->deployed = false;
 	ask(watch);
 	rt_timer_start(watch->loop, timer, EVERY_MS, look);
 }
@@ -149,8 +252,11 @@ void rt_functions_watch_stop(struct rt_functions_watch *watch)
 {
 	watch->stopped = true;
 	watch->loaded = false;
-	if (watch->loop != NULL)
-		rt_timer_stop(watch->loop, &watch->timer);
+	if (watch->loop == NULL)
+		return;
+	rt_timer_stop(watch->loop, &watch->timer);
+	rt_timer_stop(watch->loop, &watch->deploy_timer);
+	rt_redis_free(RT_TAKE(watch->deployer));
 }
 
 const char *rt_functions_watch_problem(const struct rt_functions_watch *watch)

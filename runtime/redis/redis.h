@@ -19,13 +19,20 @@
 struct redisReply;
 struct rt_redis;
 
+struct rt_redis_login {
+	const char *user; /* NULL or "": none */
+	const char *password;
+};
+
 struct rt_redis_options {
 	const char *host; /* or, when unix_path is set, unused */
 	int port;
 	const char *unix_path; /* NULL or "": TCP */
 	const char *user;      /* NULL or "": no AUTH */
 	const char *password;
-	const char *password_file; /* where it was read, for the log; NULL: not logged */
+	const char *password_file;      /* where it was read, for the log; NULL: not logged */
+	struct rt_redis_login deploy;   /* who may load functions, of a store's connection */
+	struct rt_redis_login sentinel; /* who asks sentinels, of a topology's */
 	/* Why the connection is away is logged, each reason once until it is back, if on_state is
 	 * set: of several connections with the same options one speaks. */
 	bool log_trouble;
@@ -202,9 +209,12 @@ void rt_args_function(struct rt_args *args, const struct rt_functions *functions
  * now; and whether the data there was begun with this number of partitions.
  *
  * Asked when the connection comes up, every second after that, and when a call says that a function is
- * missing. What is missing is loaded where the user may; services may not, there an operator must. The
- * question is a call of the function "version": it costs what the smallest command costs, and Redis
- * refuses it when it would refuse the others (it is a replica, its disk is full). */
+ * missing. The question is a call of the function "version": it costs what the smallest command costs, and Redis
+ * refuses it when it would refuse the others (it is a replica, its disk is full).
+ *
+ * What is missing is loaded by the deploy user over a short connection, without replacing anything: versions stand side
+ * by side, and of several instances one loads. Without a deploy user it is loaded over this connection where its user
+ * may; services' users may not, there an operator must. */
 struct rt_functions_watch {
 	struct rt_loop *loop;
 	struct rt_redis *redis;
@@ -216,11 +226,18 @@ struct rt_functions_watch {
 	bool asking, stopped;
 	bool loaded;   /* they were there when last asked, on this connection */
 	bool mismatch; /* the data has another number of partitions */
-	char problem[200];
+	char problem[300];
 	struct rt_task *changed; /* deferred when the problem may have changed; or NULL */
+	/* How the deploy user connects; NULL: there is none. Borrowed. */
+	const struct rt_redis_options *deploy;
+	struct rt_redis *deployer; /* while it loads */
+	struct rt_redis_op deploy_op;
+	struct rt_timer deploy_timer; /* it is over, or has taken too long */
+	bool deployed;                /* in this second */
+	char deploy_error[120];
 };
 
-/* `watch` is zeroed, and stopped before `redis` is freed; the others are borrowed. */
+/* `watch` is zeroed but for `changed` and `deploy`, and stopped before `redis` is freed; the others are borrowed. */
 void rt_functions_watch_start(struct rt_functions_watch *watch, struct rt_loop *loop,
 			      struct rt_redis *redis, const struct rt_functions *functions,
 			      const char *own_stream, int partition_count);
@@ -263,6 +280,8 @@ void rt_store_free(struct rt_store *store);
 struct rt_redis *rt_store_redis(struct rt_store *store);
 /* Why it cannot serve, for a person; NULL: it can. */
 const char *rt_store_problem(const struct rt_store *store);
+/* What Redis answered that keeps it from serving, for a person; NULL: nothing, or Redis is away. */
+const char *rt_store_refusal(const struct rt_store *store);
 /* Its data has another number of partitions: it will never be served. */
 bool rt_store_mismatch(const struct rt_store *store);
 

@@ -1,7 +1,6 @@
 /* store.c - a context's store on Redis: its connection, the watch over its functions, its queues. */
-#include "redis.h"
+#include "connection_internal.h"
 
-#include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +20,8 @@ struct rt_store {
 	struct rt_redis *redis;
 	const struct rt_functions *functions;
 	struct rt_functions_watch watch;
+	struct rt_redis_options deploy; /* how the deploy user connects, with its texts */
+	struct rt_arena texts;
 	struct rt_metrics *metrics;
 	char *events_key;
 	int replicas; /* that a WAIT asks for; 0: none */
@@ -238,6 +239,23 @@ static void on_state(struct rt_redis *redis, bool up, void *user)
 	rt_functions_watch_state(&store->watch, up);
 }
 
+/* The deploy user has a connection of its own, made like the store's. */
+static void deploy_as(struct rt_store *store, const struct rt_redis_options *redis)
+{
+	struct rt_redis_options options = *redis;
+
+	if (redis->deploy.user == NULL || redis->deploy.user[0] == '\0')
+		return;
+	options.user = redis->deploy.user;
+	options.password = redis->deploy.password;
+	options.name = NULL;
+	options.blocks = true;
+	options.log_trouble = options.follow_clock = false;
+	options.metrics = NULL;
+	redis_options_copy(&store->deploy, &options, &store->texts);
+	store->watch.deploy = &store->deploy;
+}
+
 int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 		 struct rt_store **ret)
 {
@@ -269,6 +287,7 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 		return rc;
 	}
 	store->watch.changed = options->changed;
+	deploy_as(store, &redis);
 	rt_functions_watch_start(&store->watch, loop, store->redis, options->functions,
 				 store->events_key, RT_MAX(options->partition_count, 1));
 	*ret = store;
@@ -329,6 +348,7 @@ void rt_store_free(struct rt_store *store)
 		free(queue);
 	}
 	rt_args_done(&store->args);
+	rt_arena_done(&store->texts);
 	free(store->events_key);
 	if (store->refuse.queued)
 		store->freed = true;
@@ -344,6 +364,11 @@ struct rt_redis *rt_store_redis(struct rt_store *store)
 const char *rt_store_problem(const struct rt_store *store)
 {
 	return rt_functions_watch_problem(&store->watch);
+}
+
+const char *rt_store_refusal(const struct rt_store *store)
+{
+	return rt_redis_up(store->redis) && !store->watch.asking ? rt_store_problem(store) : NULL;
 }
 
 bool rt_store_mismatch(const struct rt_store *store)

@@ -289,8 +289,10 @@ static struct link *link_new(struct rt_topology *topology, const struct rt_redis
 		options.log_trouble = false; /* note_problem does */
 	if (!link->own)
 		options.pending_max = SIZE_MAX; /* each view has a bound */
-	if (sentinel)
-		options.user = options.password = NULL;
+	if (sentinel) {
+		options.user = options.sentinel.user;
+		options.password = options.sentinel.password;
+	}
 	rt_list_init(&link->list);
 	rt_list_push(&topology->links, &link->list);
 	if (rt_redis_new(topology->loop, &options, &link->redis) == RT_OK)

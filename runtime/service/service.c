@@ -474,16 +474,14 @@ end:
 static int bad_password_file(const char *file, FILE *opened, const char *reason)
 {
 	RT_LOG(RT_ERROR, "there is no password in the password file", RT_S("file", file),
-	       RT_S("reason", reason),
-	       RT_S("fix", "its first line is the password of the user (--redis-user)"));
+	       RT_S("reason", reason), RT_S("fix", "its first line is the user's password"));
 	if (opened != NULL)
 		fclose(opened);
 	return RT_SYSTEM;
 }
 
-int rt_redis_settings_password(const struct rt_redis_settings *settings, char **ret_password)
+int rt_password_read(const char *path, char **ret_password)
 {
-	const char *path = settings->password_file;
 	char text[PASSWORD_LINE_BYTES];
 	size_t got, length;
 	FILE *file;

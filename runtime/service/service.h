@@ -64,11 +64,14 @@ _Noreturn void rt_service_give_up(void);
 
 /* Settings of a service that keeps its state in Redis (context/program.c). */
 struct rt_redis_settings {
-	char *url, *host, *unix_path, *user, *password_file;
+	char *url, *host, *unix_path;
+	char *user, *password_file;
+	char *sentinel_user, *sentinel_password_file;
+	char *deploy_user, *deploy_password_file;
 	int64_t port, timeout_ms;
 };
-/* Reads the password file; *ret_password is freed by the caller. RT_OK, or RT_SYSTEM after logging
- * why. No file set: *ret_password is "". */
-int rt_redis_settings_password(const struct rt_redis_settings *settings, char **ret_password);
+/* Reads a password file; *ret_password is freed by the caller. RT_OK, or RT_SYSTEM after logging
+ * why. A path of "": *ret_password is "". */
+int rt_password_read(const char *path, char **ret_password);
 
 #endif

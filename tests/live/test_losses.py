@@ -56,6 +56,7 @@ class Losses(tandem.Live):
         "TANDEM_INVENTORY_SWEEP_AFTER": "3s",
         "TANDEM_ORDER_RETRY_MIN": "200ms",
         "TANDEM_ORDER_RETRY_MAX": "1s",
+        "TANDEM_REDIS_DEPLOY_USER": "deploy",
     }
 
     def node(self, number):
@@ -89,6 +90,25 @@ class Losses(tandem.Live):
             if first <= slot <= last:
                 return [node[1] - self.tandem.redis_port for node in nodes[:2]]
         raise AssertionError("nobody serves partition 0")
+
+    def test_a_master_without_functions(self):
+        """The services load theirs there as soon as they may; until then they say so, and serve the others."""
+        master = self.master_and_replica()[0]
+        redis = self.node(master)
+        redis("ACL", "SETUSER", "deploy", "off")
+        redis("FUNCTION", "FLUSH")
+        text = lambda: self.tandem.order.text(1000)  # noqa: E731
+        said = "some partitions are not served reason=\"Redis lacks the functions"
+        tandem.until(lambda: said in text(), 20 * tandem.SLOW, text)
+        self.assertTrue(self.tandem.order.ready())
+        redis("ACL", "SETUSER", "deploy", "on")
+        tandem.until(lambda: "all partitions are served" in text(), 20 * tandem.SLOW, text)
+        wanted = {self.tandem.library(context) for context in tandem.CONTEXTS}
+
+        def loaded():
+            return {tandem.pairs(library)[b"library_name"].decode() for library in redis("FUNCTION", "LIST")}
+
+        tandem.until(lambda: loaded() == wanted, 20 * tandem.SLOW, loaded)
 
     def test_everything_goes_on_without_an_operator(self):
         for sku in SKUS:

@@ -79,7 +79,7 @@ class Readiness(tandem.Live):
         try:
             self.agree(order=False, inventory=False, gateway=False)
             for name in CONTEXTS:
-                self.says(name, self.tandem.library(name))
+                self.says(name, f"{self.tandem.library(name)}: load them (tandemctl functions load), or set --redis-deploy-user")
             found = self.doctor()
             wanted = {f"functions of {name}" for name in CONTEXTS} | set(ALL)
             self.assertEqual(set(found), wanted)
@@ -137,6 +137,88 @@ class Readiness(tandem.Live):
             self.agree(gateway=False)
             self.assertEqual(self.name(self.place("refuses-nothing")), "PENDING")
         self.agree(order=True, inventory=True, gateway=True)
+
+
+class Deploy(tandem.Live):
+    """Services that may load their functions themselves."""
+
+    LAYOUT = (1, 0, 4)
+    MORE = ("order2",)
+    ENV = {"TANDEM_REDIS_DEPLOY_USER": "deploy"}
+
+    def setUp(self):
+        self.ops = self.tandem.redis_as("ops")
+        self.own = {self.tandem.library(name) for name in CONTEXTS}
+
+    def libraries(self):
+        return {tandem.pairs(library)[b"library_name"].decode() for library in self.ops("FUNCTION", "LIST")}
+
+    def loads(self):
+        """How often each library was loaded, by the logs of all instances."""
+        text = "".join(self.tandem.processes[name].text(1000000) for name in (*CONTEXTS, "order2"))
+        lines = [line for line in text.splitlines() if "the functions were missing, and are loaded" in line]
+        return {library: sum(f"library={library} " in line for line in lines) for library in self.own}
+
+    def order_goes_through(self):
+        order = self.order.PlaceOrder(
+            customer_id="deploy",
+            lines=[{"sku": f"deploy-{n}", "quantity": 1} for n in range(4)],
+            wait_for_decision=True,
+            _wait_for_ready=True,
+        ).order
+        self.assertEqual(self.name(order), "REJECTED")
+
+    def all_ready(self):
+        return all(self.tandem.processes[name].ready() for name in (*CONTEXTS, "order2", "gateway"))
+
+    def test_what_is_missing_is_loaded_once(self):
+        before = self.loads()
+        self.ops("FUNCTION", "FLUSH")
+        tandem.until(lambda: self.libraries() == self.own, SOON * tandem.SLOW, self.libraries)
+        tandem.until(self.all_ready, SOON * tandem.SLOW, "all are ready")
+        self.order_goes_through()
+        loads = self.loads()
+        self.assertEqual({library: loads[library] - before[library] for library in loads}, dict.fromkeys(loads, 1))
+
+    def test_other_versions_stay(self):
+        library = self.tandem.library("order")
+        code = self.ops("FUNCTION", "LIST", "LIBRARYNAME", library, "WITHCODE")[0]
+        code = code[code.index(b"library_code") + 1]
+        self.ops("FUNCTION", "LOAD", code.replace(library.rpartition("_")[2].encode(), b"00000000"))
+        self.addCleanup(self.ops, "FUNCTION", "DELETE", "order_00000000")
+        self.ops("FUNCTION", "DELETE", library)
+        wanted = self.own | {"order_00000000"}
+        tandem.until(lambda: self.libraries() == wanted, SOON * tandem.SLOW, self.libraries)
+        self.order_goes_through()
+
+    def test_the_user_may_do_nothing_else(self):
+        deploy = self.tandem.redis_as("deploy")
+        for command in (
+            ("GET", "order:{0}:partitions"),
+            ("SET", "order:{0}:partitions", "1"),
+            ("FCALL", self.tandem.function("order", "version"), 1, "order:{0}:events"),
+            ("FUNCTION", "FLUSH"),
+            ("FUNCTION", "DELETE", self.tandem.library("order")),
+            ("FUNCTION", "LIST"),
+            ("CONFIG", "GET", "*"),
+            ("ACL", "LIST"),
+            ("EVAL", "return 1", 0),
+        ):
+            with self.subTest(command=command), self.assertRaisesRegex(tandem.RedisError, "^NOPERM"):
+                deploy(*command)
+
+    def test_a_user_that_is_locked_is_named(self):
+        self.ops("ACL", "SETUSER", "deploy", "off")
+        self.ops("FUNCTION", "FLUSH")
+        try:
+            page = lambda: self.tandem.order.get("/readyz")[1]  # noqa: E731
+            tandem.until(
+                lambda: "and the user deploy does not load them: AUTH: WRONGPASS" in page(), SOON * tandem.SLOW, page
+            )
+        finally:
+            self.ops("ACL", "SETUSER", "deploy", "on")
+        tandem.until(self.all_ready, SOON * tandem.SLOW, "all are ready")
+        self.order_goes_through()
 
 
 if __name__ == "__main__":

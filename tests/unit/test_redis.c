@@ -562,7 +562,7 @@ static const char *problem_of(const char *version, const char *code)
 	static char problem[sizeof(watch.problem)];
 	const struct rt_functions functions = { "lib", version, code, strlen(code) };
 
-	watch = (struct rt_functions_watch){ .loop = NULL };
+	watch = (struct rt_functions_watch){ .deploy = watch.deploy };
 	rt_functions_watch_start(&watch, f.loop, f.redis, &functions, "lib:{0}:events", 1);
 	rt_functions_watch_state(&watch, true);
 	CU_ASSERT_TRUE(watch.asking);
@@ -570,10 +570,13 @@ static const char *problem_of(const char *version, const char *code)
 	CU_ASSERT_EQUAL(watch.loaded, rt_functions_watch_problem(&watch) == NULL);
 	snprintf(problem, sizeof(problem), "%s", watch.problem);
 	rt_functions_watch_stop(&watch);
+	watch.deploy = NULL;
 	return problem;
 }
 
-#define LACKS_3 "Redis lacks the functions lib_3: load them (tandemctl functions load)"
+#define LACKS_3                                                                                    \
+	"Redis lacks the functions lib_3: load them (tandemctl functions load), or set "           \
+	"--redis-deploy-user"
 
 static void functions(void)
 {
@@ -590,6 +593,97 @@ static void functions(void)
 	use_up((struct rt_redis_options){ .unix_path = shared.socket, .user = "caller" });
 	CU_ASSERT_STRING_EQUAL(problem_of("2", LIBRARY("2")), "");
 	CU_ASSERT_STRING_EQUAL(problem_of("3", LIBRARY("3")), LACKS_3);
+}
+
+/* How a store's watch connects as the deploy user. */
+static const char *problem_as(const char *deploy_user, const char *password, const char *version,
+			      const char *code)
+{
+	const struct rt_redis_options deploy = { .unix_path = shared.socket,
+						 .user = deploy_user,
+						 .password = password,
+						 .timeout_ms = 200 };
+
+	watch.deploy = &deploy;
+	return problem_of(version, code);
+}
+
+static long long connections_made(void)
+{
+	const char *text =
+		strstr(redis_server_text(&shared, "INFO stats"), "total_connections_received:");
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(text);
+	return strtoll(text + strlen("total_connections_received:"), NULL, 10);
+}
+
+/* The user of the connection may not load functions, another one may: it does, and replaces nothing. */
+static void deploy_user(void)
+{
+	static const char lacks[] =
+		"Redis lacks the functions lib_5, and the user %s does not load "
+		"them: %s";
+	static const struct {
+		const char *user, *password, *code, *why;
+	} rows[] = {
+		{ "deploy", "wrong", LIBRARY("5"),
+		  "AUTH: WRONGPASS invalid username-password pair" },
+		{ "idle", "secret", LIBRARY("5"), "NOPERM " },
+		{ "deploy", "secret", "not even Lua", "ERR Missing library metadata" },
+	};
+	char text[200];
+	long long before;
+
+	redis_server_do(&shared, "FUNCTION FLUSH");
+	redis_server_do(&shared, "ACL SETUSER caller reset on nopass ~* +fcall");
+	redis_server_do(&shared, "ACL SETUSER idle reset on >secret +ping");
+	redis_server_do(&shared, "ACL SETUSER deploy reset on >secret +ping +function|load");
+	use_up((struct rt_redis_options){ .unix_path = shared.socket, .user = "caller" });
+	CU_ASSERT_STRING_EQUAL(problem_as("deploy", "secret", "4", LIBRARY("4")), "");
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_4 0"), "4");
+	CU_ASSERT_STRING_EQUAL(problem_as("deploy", "secret", "4", "not even Lua"), "");
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		const char *problem = problem_as(rows[i].user, rows[i].password, "5", rows[i].code);
+
+		snprintf(text, sizeof(text), lacks, rows[i].user, rows[i].why);
+		TEST_ROW(strncmp(problem, text, strlen(text)) == 0, problem);
+		TEST_ROW(watch.deployer == NULL, rows[i].why);
+	}
+	before = connections_made();
+	CU_ASSERT_STRING_EQUAL(problem_as("deploy", "secret", "5", LIBRARY("4")),
+			       "Redis lacks the functions lib_5, and the user deploy does not load "
+			       "them: they are loaded, and not found");
+	CU_ASSERT_EQUAL(connections_made() - before, 1); /* it is tried again a second later */
+	CU_ASSERT_STRING_EQUAL(problem_as("deploy", "secret", "5", LIBRARY("5")), "");
+	CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "FCALL lib_version_4 0"), "4");
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ACL DELUSER deploy idle caller"), 3);
+}
+
+static bool deploys(void)
+{
+	return watch.deployer != NULL;
+}
+
+/* It is stopped while the deploy user's connection is being made. */
+static void deploy_stopped(void)
+{
+	const struct rt_redis_options deploy = { .unix_path = shared.socket,
+						 .user = "nobody",
+						 .timeout_ms = 5000 };
+	const struct rt_functions functions = { "lib", "6", LIBRARY("6"), strlen(LIBRARY("6")) };
+	redisReply *reply;
+
+	use_up((struct rt_redis_options){ .unix_path = shared.socket });
+	watch = (struct rt_functions_watch){ .deploy = &deploy };
+	rt_functions_watch_start(&watch, f.loop, f.redis, &functions, "lib:{0}:events", 1);
+	rt_functions_watch_state(&watch, true);
+	run_until_so(f.loop, deploys);
+	rt_functions_watch_stop(&watch);
+	CU_ASSERT_PTR_NULL(watch.deployer);
+	reply = redis_server_command(&shared, "FCALL lib_version_6 0");
+	CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_ERROR);
+	freeReplyObject(reply);
+	watch.deploy = NULL;
 }
 
 /* ---- another kind of connection ---- */
@@ -731,6 +825,8 @@ int main(void)
 		{ "freed while commands are under way", freed_while_under_way },
 		{ "bad options are refused", bad_options },
 		{ "function libraries", functions },
+		{ "the deploy user loads what is missing", deploy_user },
+		{ "stopped while the deploy user connects", deploy_stopped },
 		{ "another kind of connection", another_kind },
 	};
 	int rc;

@@ -591,7 +591,6 @@ static void passwords(void)
 		{ "sec\0ret\n", 8, NULL, "it has a NUL byte" },
 	};
 	char path[] = "/tmp/tandem-password-XXXXXX", long_line[600];
-	struct rt_redis_settings settings = { .password_file = path };
 	char *password = NULL;
 	int fd = mkstemp(path);
 
@@ -603,31 +602,27 @@ static void passwords(void)
 		CU_ASSERT_EQUAL(ftruncate(fd, 0), 0);
 		CU_ASSERT_EQUAL(pwrite(fd, rows[i].content, (size_t)length, 0), length);
 		if (rows[i].password == NULL) {
-			TEST_ROW(rt_redis_settings_password(&settings, &password) == RT_SYSTEM,
-				 rows[i].logged);
+			TEST_ROW(rt_password_read(path, &password) == RT_SYSTEM, rows[i].logged);
 			TEST_ROW(strstr(last_line, rows[i].logged) != NULL, rows[i].logged);
 			TEST_ROW(strstr(last_line, path) != NULL, rows[i].logged);
 			continue;
 		}
-		TEST_ROW(rt_redis_settings_password(&settings, &password) == RT_OK,
-			 rows[i].content);
+		TEST_ROW(rt_password_read(path, &password) == RT_OK, rows[i].content);
 		TEST_ROW(strcmp(password, rows[i].password) == 0, rows[i].content);
 		TEST_ROW(strstr(last_line, rows[i].logged) != NULL, rows[i].content);
 		free(password);
 	}
 	memset(long_line, 'p', sizeof(long_line));
 	CU_ASSERT_EQUAL(pwrite(fd, long_line, sizeof(long_line), 0), (ssize_t)sizeof(long_line));
-	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
+	CU_ASSERT_EQUAL(rt_password_read(path, &password), RT_SYSTEM);
 	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "longer than 510 bytes"));
 	close(fd);
 	unlink(path);
-	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
+	CU_ASSERT_EQUAL(rt_password_read(path, &password), RT_SYSTEM);
 	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "No such file or directory"));
-	settings.password_file = (char *)"/";
-	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_SYSTEM);
+	CU_ASSERT_EQUAL(rt_password_read("/", &password), RT_SYSTEM);
 	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "Is a directory"));
-	settings.password_file = (char *)"";
-	CU_ASSERT_EQUAL(rt_redis_settings_password(&settings, &password), RT_OK);
+	CU_ASSERT_EQUAL(rt_password_read("", &password), RT_OK);
 	CU_ASSERT_STRING_EQUAL(password, "");
 	free(password);
 	rt_log_sink(NULL, NULL);
