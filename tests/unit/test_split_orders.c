@@ -32,7 +32,7 @@
 #define ANSWERS_MAX    4096
 #define STEPS          400
 #define LOSSES_STEPS   120 /* with losses: many orders are under way in the end, too */
-#define SEEDS          60
+#define SEEDS          TESTS_PART(60)
 #define MISTAKE_SEEDS  200
 #define SAVED_MAX      256
 
@@ -896,7 +896,7 @@ static void mistakes_are_found(void)
 		  true },
 	};
 
-	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+	for (size_t i = 0; i < TESTS_PART(RT_LENGTH(rows)); i++) {
 		unsigned seen[CANCELLED + 1] = { 0 };
 		uint64_t seed = 1;
 
