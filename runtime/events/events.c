@@ -639,7 +639,6 @@ static void drop_waiting(struct rt_events *events)
 
 	/* In two rounds: entries behind a dropped one become ready only then. */
 	for (int round = 0; round < 2; round++) {
-		/* The first of a list has no predecessor: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		HASH_ITER (hh, events->held.entries, entry, next) {
 			if (entry->state == RETRY || entry->state == READY)
 				entry_remove(entry);
