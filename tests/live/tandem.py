@@ -206,6 +206,17 @@ class Redis:
     __del__ = close
 
 
+def partition_of(name, partitions):
+    """The partition of a customer's orders, or of a SKU's stock: rt_bucket."""
+    mask = 0xFFFFFFFF
+    value = 2166136261
+    for byte in name.encode():
+        value = (value ^ byte) * 16777619 & mask
+    value = (value ^ value >> 16) * 0x85EBCA6B & mask
+    value = (value ^ value >> 13) * 0xC2B2AE35 & mask
+    return (value ^ value >> 16) % partitions
+
+
 class Cluster:
     """Like Redis, for a cluster: a command goes where the key's slot is, which a node says when it is not
     there."""
@@ -599,6 +610,66 @@ class Tandem:
             return kind(self.redis_port)
         with open(os.path.join(self.env["TANDEM_VAR"], "secrets", user)) as secret:
             return kind(self.redis_port, user, secret.read().strip())
+
+    def node(self, number):
+        """A connection as the user ops to one of a cluster's nodes, by its number from 0."""
+        with open(os.path.join(self.env["TANDEM_VAR"], "secrets", "ops")) as secret:
+            return Redis(self.redis_port + number, "ops", secret.read().strip())
+
+    def is_master(self, number):
+        return self.node(number)("ROLE")[0] == b"master"
+
+    def serving(self, partition):
+        """The numbers of the nodes that serve a partition of a cluster that works: its master, then its
+        replicas."""
+
+        def listed():
+            redis = self.node(0)
+            slot = redis("CLUSTER", "KEYSLOT", f"{{{partition}}}")
+            for first, last, *found in redis("CLUSTER", "SLOTS"):
+                if first <= slot <= last and len(found) == 1 + self.replicas:
+                    return [one[1] - self.redis_port for one in found]
+            return None
+
+        return until(listed, 20 * SLOW, f"a master and its replicas serve partition {partition}")
+
+    def cut_off(self, replica):
+        """A replica hears nothing of its master any more, until the function that is returned is called."""
+        redis = self.node(replica)
+        password = redis("CONFIG", "GET", "masterauth")[1]
+        redis("CONFIG", "SET", "masterauth", "wrong")
+        redis("CLIENT", "KILL", "TYPE", "master")
+        return lambda: redis("CONFIG", "SET", "masterauth", password)
+
+    def begin_migration(self, partition, target):
+        """A partition's slot is MIGRATING, and IMPORTING at another master, until the function that is returned
+        is called; it returns the number of keys that have appeared there."""
+        nodes = [self.node(number) for number in (self.serving(partition)[0], target)]
+        source_id, target_id = (node("CLUSTER", "MYID") for node in nodes)
+        source, target = nodes
+        slot = source("CLUSTER", "KEYSLOT", f"{{{partition}}}")
+        target("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+        source("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+
+        def end():
+            strays = target("CLUSTER", "COUNTKEYSINSLOT", slot)
+            for node in nodes:
+                node("CLUSTER", "SETSLOT", slot, "STABLE")
+            return strays
+
+        return end
+
+    def settle_nodes(self):
+        """Waits until the cluster serves every slot and every replica follows its master. All nodes run."""
+
+        def settled(number):
+            redis = self.node(number)
+            state, links = redis("CLUSTER", "INFO"), redis("INFO", "replication")
+            follows = b"master_link_status:up" in links or b"connected_slaves:%d\r" % self.replicas in links
+            return follows and b"cluster_state:ok" in state and b"cluster_slots_ok:16384" in state
+
+        for number, node in enumerate(self.nodes):
+            until(lambda: settled(number), 60 * SLOW, f"{node.name} is settled", every=0.1)
 
     def library(self, context):
         """The name of the Redis functions that the build's service calls: order_1a2b3c4d."""

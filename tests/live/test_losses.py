@@ -1,5 +1,4 @@
 """A master of a cluster is killed, and its replica lacks the last writes."""
-import os
 import threading
 import unittest
 
@@ -59,11 +58,6 @@ class Losses(tandem.Live):
         "TANDEM_REDIS_DEPLOY_USER": "deploy",
     }
 
-    def node(self, number):
-        port = self.tandem.redis_port + number
-        with open(os.path.join(self.tandem.env["TANDEM_VAR"], "secrets", "ops")) as secret:
-            return tandem.Redis(port, "ops", secret.read().strip())
-
     def reconciled(self):
         return sum(
             self.tandem.processes[name].metric("tandem_reconciliations_total") for name in ("inventory", "inventory2")
@@ -75,26 +69,9 @@ class Losses(tandem.Live):
             for name in ("inventory", "inventory2")
         )
 
-    def cut_off(self, replica, master):
-        """The replica hears nothing of its master any more."""
-        redis = self.node(replica)
-        password = redis("CONFIG", "GET", "masterauth")[1]
-        redis("CONFIG", "SET", "masterauth", "wrong")
-        self.node(master)("CLIENT", "KILL", "TYPE", "replica")
-        return lambda: redis("CONFIG", "SET", "masterauth", password)
-
-    def master_and_replica(self):
-        """The numbers of the nodes that serve partition 0."""
-        slot = self.node(0)("CLUSTER", "KEYSLOT", "order:{0}:events")
-        for first, last, *nodes in self.node(0)("CLUSTER", "SLOTS"):
-            if first <= slot <= last:
-                return [node[1] - self.tandem.redis_port for node in nodes[:2]]
-        raise AssertionError("nobody serves partition 0")
-
     def test_a_master_without_functions(self):
         """The services load theirs there as soon as they may; until then they say so, and serve the others."""
-        master = self.master_and_replica()[0]
-        redis = self.node(master)
+        redis = self.tandem.node(self.tandem.serving(0)[0])
         redis("ACL", "SETUSER", "deploy", "off")
         redis("FUNCTION", "FLUSH")
         text = lambda: self.tandem.order.text(1000)  # noqa: E731
@@ -128,12 +105,12 @@ class Losses(tandem.Live):
             )
 
         go_on(5)
-        master, replica = self.master_and_replica()
-        reconnect = self.cut_off(replica, master)
+        master, replica = self.tandem.serving(0)
+        reconnect = self.tandem.cut_off(replica)
         go_on(10)
         killed = self.tandem.nodes[master]
         killed.kill()
-        tandem.until(lambda: self.node(replica)("ROLE")[0] == b"master", 30 * tandem.SLOW, "its replica took over")
+        tandem.until(lambda: self.tandem.is_master(replica), 30 * tandem.SLOW, "its replica took over")
         tandem.until(lambda: self.reconciled() >= PARTITIONS, 30 * tandem.SLOW, self.reconciled)
         tandem.until(self.in_step, 20 * tandem.SLOW, "all partitions are in step")
         go_on(10)
