@@ -657,8 +657,8 @@ end
 -- FCALL inventory_scan 1 <own events> <r or parts> <p> <cursor> <count> <from ms> <to ms> <letters>
 --
 -- A page of the split orders whose records are here (r), or of the parts of partition <p>'s orders (parts): those in a
--- state of these letters that were changed in this time. Answers the next cursor ('0': done), then an order id and the
--- lines for each.
+-- state of these letters that were changed in this time. Answers the next cursor ('0': done), then for each an order id,
+-- the letter of its state and the lines.
 local function scan(keys, args)
 	local own, kind, p, from, to, letters = own_keys(keys[1]), args[1], args[2], args[5] + 0, args[6] + 0, args[7]
 	local page = call('HSCAN', own[kind], args[3], 'COUNT', args[4])
@@ -668,7 +668,7 @@ local function scan(keys, args)
 		local letter = word and STATE_LETTERS[word]
 		if letter and find(letters, letter, 1, true) and ms + 0 >= from and ms + 0 <= to and
 				(kind == 'r' and find(text, '@', 1, true) or kind == 'parts' and number == p) then
-			answer[#answer + 1], answer[#answer + 2] = pairs[i], text
+			answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = pairs[i], letter, text
 		end
 	end
 	return answer

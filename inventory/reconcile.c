@@ -14,11 +14,12 @@
  *             the one that p knew was last alive: what is older than that, and a minute, was not lost
  *   begin     once more if some q knows a higher generation: p has lost that
  *   scan      three passes, so that nothing is owed that somebody is about to give back: orders that have ended, that are sold,
- *             that are held (or have no record). In each the records of p, and p's parts in every q, page by page
- *     mend    each order (mend.c)
+ *             that are held (or have no record). In each the records of p, and p's parts in every q, page by page.
+ *             If p's own master is the same as before, only parts in those that are not, and records that name such a part
+ *     mend    each order (mend.c); once, if it was found by its record and by its parts
  *   end       in p: it is in step with the marks that the fence saw
  *
- * The lease is renewed every second and is for speed only: every call carries the generation, and
+ * Several partitions go side by side. The lease is renewed every second and is for speed only: every call carries the generation, and
  * is refused once somebody else has begun. Whatever fails on the way, it begins again a second later.
  *
  * Some time after that (--sweep-after) the partition is *swept*: parts that are held for orders without a record, which have not
@@ -26,7 +27,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <uthash.h>
 
+#include "base/arena.h"
 #include "base/base.h"
 #include "inventory_internal.h"
 
@@ -37,12 +40,16 @@
 #define AGAIN_MS 1000
 #define SLACK_MS 60000 /* clocks, and commands under way */
 #define PAGE     256
+#define RUNS_MAX 8      /* at the same time */
+#define SEEN_MAX 100000 /* orders of a run of which it is remembered that their records were seen */
 #define MARK_MAX 24
 #define NUMBER   RT_INT_TEXT
 
+struct run;
 /* What is known of a partition. */
 struct watched {
 	struct inventory_reconciler *reconciler;
+	struct run *run; /* NULL: none */
 	struct inventory_call_op op;
 	char now[NUMBER];
 	bool asking, known;
@@ -53,7 +60,6 @@ struct watched {
 	int64_t generation, until_ms;
 };
 
-struct run;
 /* A call with room for numbers as texts. */
 struct call {
 	struct inventory_call_op op; /* first */
@@ -65,6 +71,12 @@ struct fence {
 	char mark[MARK_MAX];
 	char before[MARK_MAX];   /* as p knows it; "": not */
 	int64_t known, alive_ms; /* 0: not known */
+	bool changed;            /* another master than before */
+};
+/* An order whose record was seen: it names its parts. */
+struct seen {
+	UT_hash_handle hh;
+	char order_id[];
 };
 /* A reconciliation or a sweep of a partition. */
 struct run {
@@ -83,6 +95,8 @@ struct run {
 	int64_t since_ms, to_ms;
 	char from_text[NUMBER], to_text[NUMBER], cursor[NUMBER];
 	int pass, q; /* q -1: the records of p */
+	struct rt_arena arena;
+	struct seen *seen; /* hash */
 	struct inventory_mended mended;
 };
 
@@ -95,8 +109,7 @@ struct inventory_reconciler {
 	char name[NUMBER];
 	char digest[MARK_MAX]; /* of the marks of now; "": some are not known */
 	bool marks_changed;
-	struct run *run; /* NULL: none */
-	int count;
+	int count, runs;
 	struct watched partitions[];
 };
 
@@ -160,7 +173,16 @@ static bool is_over(struct run *run, int status)
 
 /* ---- runs: scanning ---- */
 
+/* Of the states of the records of each pass. */
+static const char *const pass_letters[INVENTORY_PASSES] = { "UL", "C", "R" };
+
 static void scan(struct run *run);
+
+/* Whether parts in q, or their records, may have been lost or may have come back. */
+static bool is_affected(const struct run *run, int q)
+{
+	return run->sweeps || run->fences[run->p].changed || run->fences[q].changed;
+}
 
 /* Behind a page. */
 static void scan_on(struct run *run)
@@ -168,7 +190,9 @@ static void scan_on(struct run *run)
 	if (is_over(run, RT_OK))
 		return;
 	if (strcmp(run->cursor, "0") == 0) {
-		run->q++;
+		do
+			run->q++;
+		while (run->q < run->reconciler->count && !is_affected(run, run->q));
 		if (run->q == run->reconciler->count) {
 			run->q = -1;
 			run->pass++;
@@ -188,6 +212,55 @@ static void mended(void *user, int status)
 		scan_on(run);
 }
 
+/* Whether one of these lines, "sku=2@1 sku=1@3", is affected. Lines that cannot be read are left to mend.c. */
+static bool names_affected(const struct run *run, const char *lines)
+{
+	struct inventory_record record = { .lines = NULL };
+	bool affected = !inventory_record_read_lines(lines, &record);
+
+	for (size_t i = 0; i < record.line_count && !affected; i++) {
+		int q = record.lines[i].partition;
+
+		affected = q < 0 || q >= run->reconciler->count || is_affected(run, q);
+	}
+	inventory_record_done(&record);
+	return affected;
+}
+
+/* Whether the order's record was seen. */
+static bool was_seen(const struct run *run, const char *order_id)
+{
+	struct seen *seen;
+
+	HASH_FIND(hh, run->seen, order_id, strlen(order_id), seen);
+	return seen != NULL;
+}
+
+/* Beyond the bound nothing is noted: an order is then mended once more for each of its parts, to no effect. */
+static void note_seen(struct run *run, const char *order_id)
+{
+	size_t length = strlen(order_id);
+	struct seen *seen;
+
+	if (HASH_COUNT(run->seen) >= SEEN_MAX || was_seen(run, order_id))
+		return;
+	seen = rt_arena_take(&run->arena, sizeof(*seen) + length + 1);
+	memcpy(seen->order_id, order_id, length + 1);
+	HASH_ADD(hh, run->seen, order_id[0], length, seen);
+}
+
+/* Whether to mend what was found: an order, the letter of its state, and lines. */
+static bool is_wanted(struct run *run, const char *order_id, char letter, const char *lines)
+{
+	if (run->sweeps)
+		return true;
+	if (run->q >= 0)
+		return !was_seen(run, order_id);
+	if (run->pass == 0)
+		note_seen(run, order_id);
+	return strchr(pass_letters[run->pass], letter) != NULL && names_affected(run, lines);
+}
+
 static void scanned(struct inventory_call_op *op, int status)
 {
 	struct run *run = ((struct call *)op)->run;
@@ -196,7 +269,9 @@ static void scanned(struct inventory_call_op *op, int status)
 		return;
 	snprintf(run->cursor, sizeof(run->cursor), "%s", op->texts[0]);
 	run->waiting = 1;
-	for (size_t i = 1; i + 1 < op->count; i += 2) {
+	for (size_t i = 1; i + 2 < op->count; i += 3) {
+		if (!is_wanted(run, op->texts[i], op->texts[i + 1][0], op->texts[i + 2]))
+			continue;
 		run->waiting++;
 		inventory_mend(&(const struct inventory_mend){
 			.inventory = run->reconciler->inventory,
@@ -205,7 +280,7 @@ static void scanned(struct inventory_call_op *op, int status)
 			.pass = run->sweeps ? INVENTORY_PASS_SWEEP : (enum inventory_pass)run->pass,
 			.order_id = op->texts[i],
 			.found = run->q,
-			.lines = op->texts[i + 1],
+			.lines = op->texts[i + 2],
 			.mended = &run->mended,
 			.done = mended,
 			.user = run });
@@ -215,10 +290,9 @@ static void scanned(struct inventory_call_op *op, int status)
 
 static void run_finish(struct run *run);
 
+/* The first pass sees all records. Parts are found by their time alone, whatever their state. */
 static void scan(struct run *run)
 {
-	/* The records of a pass; parts are found by their time alone, whatever their state. */
-	static const char *const letters[] = { "UL", "C", "R" };
 	struct call *page = &run->call;
 
 	if (run->sweeps && run->q < 0)
@@ -231,9 +305,9 @@ static void scan(struct run *run)
 	rt_int_text(PAGE, page->numbers[1]);
 	ARGS(page, run->q < 0 ? "r" : "parts", page->numbers[0], run->cursor, page->numbers[1],
 	     run->from_text, run->to_text,
-	     run->sweeps  ? "R"
-	     : run->q < 0 ? letters[run->pass]
-			  : "RUCL");
+	     run->sweeps                   ? "R"
+	     : run->q < 0 && run->pass > 0 ? pass_letters[run->pass]
+					   : "RUCL");
 	call(page, run, run->q < 0 ? run->p : run->q, "scan", 1, scanned);
 }
 
@@ -272,7 +346,7 @@ static int64_t since(const struct run *run)
 	for (int q = 0; q < run->reconciler->count; q++) {
 		const struct fence *fence = &run->fences[q];
 
-		if (strcmp(fence->before, fence->mark) != 0)
+		if (fence->changed)
 			since_ms = RT_MIN(since_ms, fence->alive_ms);
 	}
 	return RT_MAX(since_ms - SLACK_MS, 0);
@@ -314,6 +388,7 @@ static void fenced(struct inventory_call_op *op, int status)
 		fence->known = strtoll(op->texts[0], NULL, 10);
 		snprintf(fence->mark, sizeof(fence->mark), "%s", op->texts[1]);
 		fence->alive_ms = strtoll(op->texts[2], NULL, 10);
+		fence->changed = strcmp(fence->before, fence->mark) != 0;
 	}
 	if (--run->waiting > 0)
 		return;
@@ -465,9 +540,12 @@ static void run_over(struct run *run)
 	watched->outdated = true;
 	watched->void_answer = watched->asking;
 	watched->again_ms = rt_loop_now(reconciler->loop) + (run->failed ? AGAIN_MS : TICK_MS);
-	reconciler->run = NULL;
+	watched->run = NULL;
+	reconciler->runs--;
 	if (!reconciler->stopping)
 		rt_timer_start(reconciler->loop, &reconciler->timer, 0, tick);
+	HASH_CLEAR(hh, run->seen);
+	rt_arena_done(&run->arena);
 	rt_buf_done(&run->marks);
 	free(run->fences);
 	free(run);
@@ -481,7 +559,8 @@ static struct run *run_new(struct inventory_reconciler *reconciler, int p)
 	run->reconciler = reconciler;
 	run->p = p;
 	run->fences = rt_alloc((size_t)reconciler->count * sizeof(*run->fences));
-	reconciler->run = run;
+	reconciler->partitions[p].run = run;
+	reconciler->runs++;
 	rt_context_hold(reconciler->inventory->context);
 	return run;
 }
@@ -610,26 +689,23 @@ static void ask(struct inventory_reconciler *reconciler, int p)
 	inventory_store_call(reconciler->store, &watched->op);
 }
 
-/* Something to do in this partition, by this instance. */
-static bool take_up(struct inventory_reconciler *reconciler, int p)
+/* Does what there is to do in this partition, by this instance. */
+static void take_up(struct inventory_reconciler *reconciler, int p)
 {
 	const struct watched *watched = &reconciler->partitions[p];
 	int64_t now_ms = rt_loop_unix_ms(reconciler->loop);
 
-	if (watched->again_ms > rt_loop_now(reconciler->loop) || watched->outdated)
-		return false;
+	if (watched->run != NULL || watched->again_ms > rt_loop_now(reconciler->loop) ||
+	    watched->outdated)
+		return;
 	if (!is_in_step(reconciler, p)) {
-		if (watched->by[0] != '\0' && strcmp(watched->by, reconciler->name) != 0 &&
-		    watched->until_ms > now_ms)
-			return false;
-		reconcile(reconciler, p);
-		return true;
+		if (watched->by[0] == '\0' || strcmp(watched->by, reconciler->name) == 0 ||
+		    watched->until_ms <= now_ms)
+			reconcile(reconciler, p);
+	} else if (watched->sweep[0] != '\0' && strtoll(watched->sweep, NULL, 10) <= now_ms &&
+		   inventory_store_generation(reconciler->store, p) != INVENTORY_NOT_IN_STEP) {
+		sweep(reconciler, p);
 	}
-	if (watched->sweep[0] == '\0' || strtoll(watched->sweep, NULL, 10) > now_ms ||
-	    inventory_store_generation(reconciler->store, p) == INVENTORY_NOT_IN_STEP)
-		return false;
-	sweep(reconciler, p);
-	return true;
 }
 
 static void tick(struct rt_timer *timer)
@@ -642,9 +718,9 @@ static void tick(struct rt_timer *timer)
 		ask(reconciler, p);
 	/* Several instances begin at different ones. */
 	for (int i = 0;
-	     i < reconciler->count && reconciler->run == NULL && reconciler->digest[0] != '\0'; i++)
-		if (take_up(reconciler, (first + i) % reconciler->count))
-			break;
+	     i < reconciler->count && reconciler->runs < RUNS_MAX && reconciler->digest[0] != '\0';
+	     i++)
+		take_up(reconciler, (first + i) % reconciler->count);
 	rt_timer_start(reconciler->loop, timer, TICK_MS, tick);
 }
 

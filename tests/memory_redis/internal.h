@@ -17,6 +17,7 @@ struct memory_call {
 	const struct memory_command *command;
 	int64_t now_ms;
 	bool scripted; /* called by a function: its answer is used before the next command */
+	const struct memory_text *function_key; /* of that function, the first; NULL: none */
 	struct memory_key *key; /* the first key argument's; NULL: it does not exist */
 	redisReply *error;      /* set by helpers that return false */
 };

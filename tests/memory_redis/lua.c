@@ -264,6 +264,8 @@ static int run_command(lua_State *lua, bool raises)
 					    .argc = argc,
 					    .argv = argv,
 					    .now_ms = rt_loop_unix_ms(engine.redis->loop),
+					    .function_key =
+						    engine.key_count > 0 ? engine.keys : NULL,
 					    .scripted = true };
 
 		rt_arena_reset(&engine.answers, 65536);

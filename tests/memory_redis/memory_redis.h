@@ -108,6 +108,7 @@ struct memory_patch {
 	const char *instead;
 };
 
+#define MEMORY_MASTERS 16
 struct memory_function;
 struct memory_redis {
 	struct rt_loop *loop;
@@ -118,6 +119,8 @@ struct memory_redis {
 	unsigned undeclared; /* uses of keys that a function had not declared */
 	bool memory_full;    /* maxmemory is reached */
 	uint64_t history; /* the id of its replication history; another one: it is another master */
+	uint64_t histories
+		[MEMORY_MASTERS]; /* as it is to functions of partition 0, 1, …; changes alone */
 	const struct memory_patch *patches;
 	size_t patch_count;
 	/* Called after a command of a client, or a whole function, that changed something; may be NULL. */

@@ -703,7 +703,7 @@ static void a_scan_finds_what_it_looks_for(void)
 	redis_server_do(&server, "HSET inventory:{1}:r ord_1 %s ord_2 %s", "RESERVED 1 5 a=1@2",
 			"RESERVED 1 5 a=1");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "scan", "r", "1", "0", "10", "0", "9", "RUCL"),
-			       "0|ord_1|a=1@2");
+			       "0|ord_1|R|a=1@2");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "scan", "r", "1", "0", "10", "6", "9", "RUCL"), "0");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "scan", "r", "1", "0", "10", "0", "9", "UCL"), "0");
 }
