@@ -11,10 +11,12 @@ extern const struct ctl_command ctl_events_tail, ctl_events_show, ctl_events_lag
 extern const struct ctl_command ctl_events_aside;                                 /* aside.c */
 extern const struct ctl_command ctl_explain;                                      /* explain.c */
 extern const struct ctl_command ctl_dead_list, ctl_dead_show, ctl_dead_replay,
-	ctl_dead_discard;                   /* dead.c */
-extern const struct ctl_command ctl_load;   /* load.c */
-extern const struct ctl_command ctl_audit;  /* audit.c */
-extern const struct ctl_command ctl_doctor; /* doctor.c */
+	ctl_dead_discard;                    /* dead.c */
+extern const struct ctl_command ctl_load;    /* load.c */
+extern const struct ctl_command ctl_audit;   /* audit.c */
+extern const struct ctl_command ctl_doctor;  /* doctor.c */
+extern const struct ctl_command ctl_drain;   /* drain.c */
+extern const struct ctl_command ctl_migrate; /* migrate.c */
 extern const struct ctl_command ctl_functions_list, ctl_functions_load,
 	ctl_functions_prune; /* functions.c */
 

@@ -360,6 +360,8 @@ struct ctl_readers {
 /* `group` may hold any bytes. False: Redis could not be asked. */
 bool ctl_readers_read(struct ctl *ctl, const char *key, const char *group, size_t length,
 		      struct ctl_readers *readers);
+/* drain.c: appends a line for each thing that is under way; none: nothing is. False: Redis could not be asked. */
+bool ctl_under_way(struct ctl *ctl, struct rt_buf *what);
 /* How many dead letters all contexts have. False: Redis could not be asked. */
 bool ctl_dead_count(struct ctl *ctl, int64_t *ret);
 

@@ -457,9 +457,9 @@ static const char *command_key(const struct rt_args *args)
 	static const struct {
 		const char *name;
 		int key_at; /* 0: it has no key */
-	} commands[] = { { "EVAL", 3 },     { "FCALL", 3 }, { "XINFO", 2 },  { "ACL", 0 },
-			 { "SCAN", 0 },     { "INFO", 0 },  { "CONFIG", 0 }, { "CLIENT", 0 },
-			 { "FUNCTION", 0 }, { "ROLE", 0 },  { "CLUSTER", 0 } };
+	} commands[] = { { "EVAL", 3 },   { "FCALL", 3 },    { "XINFO", 2 }, { "XGROUP", 2 },
+			 { "ACL", 0 },    { "SCAN", 0 },     { "INFO", 0 },  { "CONFIG", 0 },
+			 { "CLIENT", 0 }, { "FUNCTION", 0 }, { "ROLE", 0 },  { "CLUSTER", 0 } };
 	const char *name = args->count > 0 ? args->argv[0] : "";
 	int key_at = 1;
 

@@ -13,6 +13,9 @@
 --   timers   sorted set: order id → unix ms at which to look at the order again; orders that are
 --            settled are not in it
 --   events   stream: what happened to orders
+--   earlier_ids   hash: the id that a request would have now → the id that its order has. Of orders that were placed
+--            when there was one partition, and moved (tandemctl migrate). It may be deleted once nobody repeats
+--            requests of that time
 --   format   string: the form of the data: 2; 'upgrading' while older data is rewritten
 --
 -- An order is one text:
@@ -130,18 +133,59 @@ end
 -- FCALL order_place 1 <own stream> <events_max> <now_ms> <time> <due> <flags> { <id> <customer> <hold>
 --       <placed> } … { <position> <traceparent> } …
 --   flags: a letter per order; 'f' when the id is fresh: no order can have it.
--- Answers { letters, before, last, text, … }: P placed, B placed before with the same content, C the id was
--- used for something else; the id of the last entry before the call, and of the last one after it, followed
--- by stream.time_mark; the texts of the orders with B, in their order.
+-- Answers { letters, before, last, text, … }: P placed, B placed before with the same content, E the same under an
+-- earlier id, C the id was used for something else; the id of the last entry before the call, and of the last one after
+-- it, followed by stream.time_mark; the texts of the orders with B and E, in their order, with E the id first.
 local PLACE_ARGS = 5
 
-local function placed_before(orders, id, placed)
-	local text = orders[id]
+-- The orders that `ids` would name if they had not been placed under other ids, by these; nil: there are none.
+local function read_earlier(own, ids)
+	if not has_partitions(own) or call('EXISTS', own.earlier_ids) == 0 then
+		return nil
+	end
+	local found, earlier, names = call('HMGET', own.earlier_ids, unpack(ids)), {}, {}
+	for i = 1, #ids do
+		earlier[ids[i]] = found[i] or nil
+		names[#names + 1] = found[i] or nil
+	end
+	return #names > 0 and { ids = earlier, texts = read_orders(own.orders, names, 1, #names) } or nil
+end
+
+-- What is known of ids that may have been used before: the orders, and those under earlier ids.
+local function read_known(own, ids)
+	return { texts = read_orders(own.orders, ids, 1, #ids), earlier = read_earlier(own, ids) }
+end
+
+-- The letter for an id that was used before, and the id that its order has; nil: it was not used.
+local function placed_before(known, id, placed)
+	local text, name, letter = known.texts[id], id, 'B'
+	if not text and known.earlier then
+		name, letter = known.earlier.ids[id], 'E'
+		text = name and known.earlier.texts[name]
+	end
 	if not text then
 		return nil
 	end
 	local _, to = history_of(text)
-	return to and contents_of(text, to) == placed and 'B' or 'C'
+	if to and contents_of(text, to) == placed then
+		return letter, name
+	end
+	return 'C'
+end
+
+-- Adds orders that were placed before to an answer: of each its letter and its id.
+local function add_again(own, again, answer)
+	local names = {}
+	for i = 2, #again, 2 do
+		names[i / 2] = again[i]
+	end
+	local texts = call('HMGET', own.orders, unpack(names))
+	for i, name in ipairs(names) do
+		if again[2 * i - 1] == 'E' then
+			answer[#answer + 1] = name
+		end
+		answer[#answer + 1] = texts[i]
+	end
 end
 
 -- Reads the orders whose ids may have been used before; nil when there are none.
@@ -155,7 +199,7 @@ local function known_orders(own, args, n)
 			ids[#ids + 1] = args[PLACE_ARGS + 4 * i - 3]
 		end
 	end
-	return read_orders(own.orders, ids, 1, #ids)
+	return read_known(own, ids)
 end
 
 -- Adds the trace contexts of the orders that are placed to the batch.
@@ -176,7 +220,7 @@ end
 local letters, data, timers, written = {}, {}, {}, {}
 
 -- Decides about n orders: sets a letter for each, and adds the new ones to the batch. Returns the number of new
--- ones, and the ids of those that were placed before.
+-- ones, and of those that were placed before the letter and the id of each.
 local function place_all(own, args, n, batch)
 	local known = known_orders(own, args, n)
 	local types, names, placed_type, due = batch.types, batch.names, EVENTS.PLACED.type, args[4]
@@ -185,19 +229,22 @@ local function place_all(own, args, n, batch)
 	for i = 1, n do
 		local at = PLACE_ARGS + 4 * i - 3
 		local id, placed = args[at], args[at + 3]
-		local letter = known and placed_before(known, id, placed)
+		local letter, name
+		if known then
+			letter, name = placed_before(known, id, placed)
+		end
 		if letter then
 			letters[i] = letter
-			if letter == 'B' then
+			if name then
 				again = again or {}
-				again[#again + 1] = id
+				again[#again + 1], again[#again + 2] = letter, name
 			end
 		else
 			m = m + 1
 			letters[i], types[m], names[m], data[m] = 'P', placed_type, id .. '/1', placed
 			timers[2 * m - 1], timers[2 * m] = due, id
-			if known and known[id] == false then
-				known[id] = '? placed@0-0\n' .. #placed .. '\n' .. placed -- until it is stored
+			if known and known.texts[id] == false then
+				known.texts[id] = '? placed@0-0\n' .. #placed .. '\n' .. placed -- until it is stored
 			end
 		end
 	end
@@ -266,31 +313,33 @@ local function place(keys, args)
 	end
 	local answer = { n == 1 and letters[1] or concat(letters, '', 1, n), before, stream.last .. (stream.time_mark or '') }
 	if again then
-		local texts = call('HMGET', own.orders, unpack(again))
-		for i = 1, #again do
-			answer[3 + i] = texts[i]
-		end
+		add_again(own, again, answer)
 	end
 	return answer
 end
 
 -- FCALL order_find 1 <own stream> { <id> <placed> } …
--- For requests that order_place refused because storage is full: answers { letters, text, … }: B and C as
+-- For requests that order_place refused because storage is full: answers { letters, text, … }: B, E and C as
 -- order_place does, '-' for orders that were not placed before.
 
 local function find_placed(keys, args)
-	local ids, letters, texts = {}, {}, {}
+	local own, ids, letters, again = own_keys(keys[1]), {}, {}, {}
 	for i = 1, #args, 2 do
 		ids[#ids + 1] = args[i]
 	end
-	local orders = read_orders(own_keys(keys[1]).orders, ids, 1, #ids)
+	local known = read_known(own, ids)
 	for i = 1, #ids do
-		letters[i] = placed_before(orders, ids[i], args[2 * i]) or '-'
-		if letters[i] == 'B' then
-			texts[#texts + 1] = orders[ids[i]]
+		local letter, name = placed_before(known, ids[i], args[2 * i])
+		letters[i] = letter or '-'
+		if name then
+			again[#again + 1], again[#again + 2] = letter, name
 		end
 	end
-	return { concat(letters), unpack(texts) }
+	local answer = { concat(letters) }
+	if #again > 0 then
+		add_again(own, again, answer)
+	end
+	return answer
 end
 
 -- ---- move ----

@@ -8,6 +8,7 @@
  *         finish            the only exit
  *
  * The waiter is added before storing, so that it cannot miss the decision. */
+#include <stdio.h>
 #include <string.h>
 
 #include "check.h"
@@ -132,11 +133,13 @@ static void order_stored(struct order_place_op *op, int status)
 		finish(placing);
 		return;
 	}
+	if (op->earlier_id != NULL)
+		snprintf(placing->order_id, sizeof(placing->order_id), "%s", op->earlier_id);
 	placing->result = view(placing, &op->record);
 	if (placing->result == NULL) {
 		order_status_damaged(&placing->status, placing->order_id);
 		finish(placing);
-	} else if (placing->wait && placing->waiter.node != NULL &&
+	} else if (placing->wait && placing->waiter.node != NULL && op->earlier_id == NULL &&
 		   op->record.state == ORDER_PENDING) {
 		placing->waiting = true;
 	} else {

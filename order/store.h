@@ -55,6 +55,8 @@ struct order_place_op {
 	/* Out. */
 	enum { ORDER_PLACED, ORDER_PLACED_BEFORE, ORDER_CONFLICT } outcome;
 	bool stream_full; /* RT_FULL because the event stream has reached its hard length */
+	const char
+		*earlier_id; /* PLACED_BEFORE, when the order has another id: see functions.lua */
 	struct order_record record; /* PLACED, PLACED_BEFORE */
 	void (*done)(struct order_place_op *op, int status);
 };

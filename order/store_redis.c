@@ -185,6 +185,11 @@ static int place_decode(struct rt_store_run *run, void *item, const struct redis
 			.history = partition->placed_history,
 		};
 		return RT_OK;
+	case 'E':
+		if (run->read >= reply->elements || !rt_reply_is_string(reply->element[run->read]))
+			return RT_PROTOCOL;
+		op->earlier_id = reply->element[run->read++]->str;
+		/* fall through */
 	case 'B':
 		op->outcome = ORDER_PLACED_BEFORE;
 		return run->read < reply->elements && read_order(reply->element[run->read++],

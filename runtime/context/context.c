@@ -296,8 +296,13 @@ const char *rt_context_problem(struct rt_context *context)
 
 	if (rt_context_ready(context))
 		return NULL;
-	for (int p = 0; p < context->partition_count && problem == NULL; p++)
-		problem = rt_store_problem(context->partitions[p].store);
+	for (int p = 0; p < context->partition_count; p++) {
+		const struct rt_store *store = context->partitions[p].store;
+
+		/* That ends the service, others may end by themselves. */
+		if (problem == NULL || rt_store_mismatch(store))
+			problem = rt_store_problem(store);
+	}
 	return problem;
 }
 

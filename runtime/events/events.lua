@@ -18,7 +18,8 @@
 --            each; its group has the same name as the foreign stream's
 --   dead   stream: dead letters, events of foreign streams that could not be handled, one entry each,
 --            with the reason
---   partitions   string: the number of partitions of the context, set at its first start and never changed
+--   partitions   string: the number of partitions of the context, set at its first start and never changed;
+--            'migrating' until a migration into it (tandemctl migrate) has ended
 --   excluded_groups   set: groups of the own stream that do not hold back its trimming while they
 --            have no live consumer; an operator adds them
 --
@@ -117,6 +118,7 @@
 local MAX_EXACT = 9007199254740991
 local FORMAT = '2' -- 1: each event was an entry, each order a hash
 local UPGRADING = 'upgrading'
+local MIGRATING = 'migrating' -- in place of the number of partitions
 -- An id whose ms are ahead of the clock by more than this does not show the time: an entry with a future
 -- id was added by hand, or the clock was set back.
 local AHEAD_MS = 1000
@@ -860,7 +862,10 @@ end
 local function version(keys, args)
 	local prefix = prefix_of(keys[1])
 	local begun = args[1] and partitions_of(prefix)
-	if begun and begun ~= args[1] then
+	if begun == MIGRATING then
+		return redis.error_reply('PARTITIONS the data in ' .. prefix ..
+			'* is not complete: tandemctl migrate has not ended')
+	elseif begun and begun ~= args[1] then
 		return redis.error_reply('PARTITIONS the data in ' .. prefix .. '* has ' .. begun ..
 			' partitions, and this service is set to ' .. args[1])
 	end

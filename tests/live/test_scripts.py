@@ -346,6 +346,15 @@ class Scripts(unittest.TestCase):
         for name, pid in pids.items():
             tandem.until(lambda: not alive(pid), 30 * tandem.SLOW, f"{name} ended")
 
+    def test_only_some(self):
+        """Redis without services, and services that end one by one."""
+        copy = self.copy()
+        code, text, _ = copy.run("up", "--only-redis")
+        self.assertEqual((code, set(copy.pids())), (0, {"redis"}), text)
+        self.up(copy)
+        code, text, _ = copy.run("down", "gateway", "order")
+        self.assertEqual((code, set(copy.pids())), (0, {"redis", "inventory"}), text)
+
     def test_unknown_options(self):
         copy = self.copy()
         for script in ("up", "down"):

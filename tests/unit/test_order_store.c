@@ -31,6 +31,7 @@ struct result {
 	int pending; /* pending entries of FOREIGN when a move with an event has ended */
 	struct order_record record;
 	char placed[512], detail[512], history[2048];
+	char earlier_id[ORDER_ID_LENGTH + 1];
 };
 struct call {
 	char order_id[ORDER_ID_LENGTH + 1];
@@ -61,6 +62,7 @@ struct fixture {
 
 static struct redis_server shared;
 static struct fixture *f;
+static int partition_count; /* 0: 1 */
 
 /* ---- running ---- */
 
@@ -133,6 +135,7 @@ static void setup_with(const struct redis_server *server, int64_t stream_length_
 	CU_ASSERT_FATAL(rt_store_new(f->loop,
 				     &(struct rt_store_options){ .redis = &redis,
 								 .functions = &order_functions,
+								 .partition_count = partition_count,
 								 .replicas = replicas },
 				     &f->redis) == RT_OK);
 	CU_ASSERT_FATAL(order_store_new(f->loop, &f->redis,
@@ -189,6 +192,8 @@ static void placed(struct order_place_op *op, int status)
 	call->result.outcome = (int)op->outcome;
 	if (status == RT_OK && op->outcome != ORDER_CONFLICT)
 		keep(&call->result, &op->record);
+	snprintf(call->result.earlier_id, sizeof(call->result.earlier_id), "%s",
+		 op->earlier_id == NULL ? "" : op->earlier_id);
 	ended();
 }
 
@@ -1415,6 +1420,40 @@ static void test_full_stream(void)
 	put("ord_c");
 }
 
+/* A request may have been made when its order got another id. */
+static void test_earlier_ids(void)
+{
+	put("ord_old");
+	redis_server_do(&shared, "HSET %searlier_ids ord_now ord_old ord_gone ord_none", KEY);
+	redis_server_do(&shared, "SET %spartitions 8", KEY);
+	partition_count = 8;
+	for (int full = 0; full < 2; full++) {
+		struct call *again, *other, *itself, *gone;
+
+		setup_on(&shared, full ? 2 : 1000);
+		again = place("ord_now", "CONTENT", false);
+		itself = place("ord_old", "CONTENT", false);
+		other = place("ord_now", "OTHER", false);
+		gone = place("ord_gone", "CONTENT", false);
+		run();
+		expect_outcome(again, ORDER_PLACED_BEFORE);
+		CU_ASSERT_STRING_EQUAL(again->result.earlier_id, "ord_old");
+		CU_ASSERT_STRING_EQUAL(again->result.history, "placed@1764000000123-1");
+		expect_outcome(itself, ORDER_PLACED_BEFORE);
+		CU_ASSERT_STRING_EQUAL(itself->result.earlier_id, "");
+		CU_ASSERT_STRING_EQUAL(itself->result.history, "placed@1764000000123-1");
+		expect_outcome(other, ORDER_CONFLICT);
+		expect_outcome(gone, full ? ORDER_PLACED_BEFORE : ORDER_PLACED);
+		CU_ASSERT_STRING_EQUAL(gone->result.earlier_id, "");
+	}
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "HEXISTS %sorders ord_now", KEY), 0);
+	/* With one partition ids are as they were. */
+	redis_server_do(&shared, "SET %spartitions 1", KEY);
+	partition_count = 0;
+	setup_on(&shared, 1000);
+	put("ord_now");
+}
+
 /* An entry that was added by hand may begin the numbers of events anew: then entries are counted. */
 static void test_full_stream_with_other_numbers(void)
 {
@@ -1776,6 +1815,7 @@ int main(void)
 		{ "a move answers the history when it is wanted", test_history },
 		{ "the tail is interrupted", test_tail_interrupted },
 		{ "a stream at its hard length", test_full_stream },
+		{ "a request whose order has an earlier id", test_earlier_ids },
 		{ "a full stream with other numbers", test_full_stream_with_other_numbers },
 		{ "a Redis at maxmemory", test_full_memory },
 		{ "keys of another type", test_foreign_keys },
