@@ -38,7 +38,7 @@ struct violation {
 	char *subject, *detail; /* order id or SKU */
 	int partition;
 	bool split; /* its stock lies in several partitions */
-	/* For repairs. */
+	/* For repairs; of an order that does not exist the state is CANCELLED. */
 	char *lines;
 	uint64_t version;
 	enum order_state state;
@@ -359,28 +359,9 @@ static bool about_sku(enum audit_fault fault)
 	return fault >= AUDIT_STOCK_DAMAGED;
 }
 
-/* Inventory's function for one partition cannot move what lies in several. */
-static enum audit_repair repair_of(const struct violation *violation)
-{
-	enum audit_repair repair = audit_fault_info(violation->fault)->repair;
-	bool asks = repair == AUDIT_RESERVE || repair == AUDIT_COMMIT || repair == AUDIT_RELEASE;
-
-	return violation->split && asks ? AUDIT_BY_HAND : repair;
-}
-
-static const char *fix_of(const struct violation *violation)
-{
-	const struct audit_fault_info *info = audit_fault_info(violation->fault);
-
-	return repair_of(violation) == info->repair
-		       ? info->fix
-		       : "its stock lies in several partitions: compare the parts that `tandemctl "
-			 "explain` shows with the order, and set the fields by hand";
-}
-
 static bool repairable(const struct audit *audit, const struct violation *violation)
 {
-	enum audit_repair repair = repair_of(violation);
+	enum audit_repair repair = audit_fault_info(violation->fault)->repair;
 
 	return repair == AUDIT_COUNTERS ? audit->options->repair_counters : repair != AUDIT_BY_HAND;
 }
@@ -391,8 +372,8 @@ static void violation_json(const struct audit *audit, const struct violation *vi
 	const struct audit_fault_info *info = audit_fault_info(violation->fault);
 	json_t *json = json_pack("{s:s, s:o, s:s, s:o, s:s, s:b}", "violation", info->name, kind,
 				 ctl_json_text(violation->subject), "text", info->text, "detail",
-				 ctl_json_text(violation->detail), "fix", fix_of(violation),
-				 "repairable", repair_of(violation) != AUDIT_BY_HAND);
+				 ctl_json_text(violation->detail), "fix", info->fix, "repairable",
+				 info->repair != AUDIT_BY_HAND);
 
 	if (audit->ctl->partitions > 1)
 		json_object_set_new(json, "partition", json_integer(violation->partition));
@@ -412,7 +393,7 @@ static void print_violations(const struct audit *audit)
 			violation_json(audit, violation, kind);
 		else
 			printf("VIOLATION  %s %s  %s: %s\n           %s\n           fix: %s\n",
-			       kind, subject, info->name, info->text, detail, fix_of(violation));
+			       kind, subject, info->name, info->text, detail, info->fix);
 		free(subject);
 		free(detail);
 	}
@@ -501,16 +482,15 @@ static void print_summary(const struct audit *audit)
 
 /* ---- repair ---- */
 
-static char request_letter_of(const struct violation *violation, enum audit_repair repair)
+static enum stock_request request_of(const struct violation *violation, enum audit_repair repair)
 {
 	if (repair == AUDIT_RESERVE)
-		return stock_request_letter(STOCK_REQ_RESERVE);
+		return STOCK_REQ_RESERVE;
 	if (repair == AUDIT_COMMIT)
-		return stock_request_letter(STOCK_REQ_COMMIT);
+		return STOCK_REQ_COMMIT;
 	if (violation->state == ORDER_REJECTED)
-		return stock_request_letter(STOCK_REQ_REJECT);
-	return stock_request_letter(violation->state == ORDER_EXPIRED ? STOCK_REQ_EXPIRE
-								      : STOCK_REQ_RELEASE);
+		return STOCK_REQ_REJECT;
+	return violation->state == ORDER_EXPIRED ? STOCK_REQ_EXPIRE : STOCK_REQ_RELEASE;
 }
 
 /* Does what inventory does on the order's event, without an entry to acknowledge. */
@@ -518,12 +498,16 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 			  enum audit_repair repair)
 {
 	char events[CTL_KEY], time[RT_TIME_TEXT];
-	char letter[2] = { request_letter_of(violation, repair), '\0' };
+	enum stock_request request = request_of(violation, repair);
+	char letter[2] = { stock_request_letter(request), '\0' };
 	int64_t now_ms = ctl_now_ms(ctl);
 	struct rt_args args = { 0 };
 	redisReply *reply;
 	bool good;
 
+	if (violation->split)
+		return audit_split_serve(ctl, violation->partition, violation->subject, request,
+					 violation->lines);
 	ctl_key(events, "inventory", violation->partition, "events");
 	rt_time_format(now_ms, time);
 	rt_args_function(&args, &inventory_functions, "request");
@@ -612,12 +596,19 @@ static bool drop_timer(struct ctl *ctl, const struct violation *violation)
 static bool repair_one(struct ctl *ctl, const struct violation *violation)
 {
 	enum audit_repair repair = audit_fault_info(violation->fault)->repair;
+	/* An order that does not exist counts as CANCELLED. */
+	bool ended = violation->state == ORDER_REJECTED || violation->state == ORDER_CANCELLED ||
+		     violation->state == ORDER_EXPIRED;
+	bool reserved = violation->state == ORDER_RESERVED;
 
 	switch (repair) {
 	case AUDIT_SET_TIMER:
 		return set_timer(ctl, violation);
 	case AUDIT_DROP_TIMER:
 		return drop_timer(ctl, violation);
+	case AUDIT_PARTS:
+		return audit_split_align(ctl, violation->partition, violation->subject,
+					 violation->lines, ended, reserved);
 	case AUDIT_COUNTERS:
 		return audit_stock_repair(ctl, violation->partition, violation->subject);
 	default:

@@ -2,8 +2,8 @@
  *
  * A case is one order at one instant: its record, its reservation, its timer, all of one partition. Where a
  * reservation is split, its parts in the partitions of its SKUs are read apart. audit_read.c reads cases,
- * audit_parts.c parts, audit_rules.c judges them (pure), audit_stock.c adds up the SKUs, audit.c runs all of
- * it, prints and repairs. */
+ * audit_parts.c parts, audit_rules.c judges them (pure), audit_stock.c adds up the SKUs, audit_split.c repairs what
+ * is split, audit.c runs all of it, prints and repairs. */
 #ifndef AUDIT_H
 #define AUDIT_H
 
@@ -54,6 +54,7 @@ enum audit_repair {
 	AUDIT_RESERVE, /* ask inventory, by its own function, as the order's event would */
 	AUDIT_COMMIT,
 	AUDIT_RELEASE,
+	AUDIT_PARTS,    /* make them what the reservation says */
 	AUDIT_COUNTERS, /* only with --repair-counters */
 };
 /* Name, text, fix, repair. */
@@ -142,6 +143,8 @@ void audit_parts_done(struct audit_parts *parts);
 /* Parses a part, a terminated text. *ret_lines points into it. */
 bool audit_part(const char *text, enum stock_state *ret_state, int *ret_partition,
 		const char **ret_lines);
+/* Writes the lines that a reservation has in partition q, without the "@q", and a NUL. */
+void audit_lines_in(const char *lines, int q, struct rt_buf *text);
 /* Compares a reservation's lines with those of its order, which say no partitions: "sku=quantity sku=quantity".
  * *ret_split: they lie in other partitions than this, too. */
 bool audit_lines_fit(const char *ordered, const char *reserved, int partition, int partition_count,
@@ -169,6 +172,18 @@ bool audit_unread(struct ctl *ctl, struct audit_ids *ids, bool *ret_complete);
 
 /* Parses a record of inventory's hash, a terminated text. *ret_lines points into it. */
 bool audit_reservation(const char *text, enum stock_state *ret_state, const char **ret_lines);
+
+/* ---- repairing reservations that are split (audit_split.c) ---- */
+
+/* Serves a request of an order as inventory does on its event. `lines`: of the order, in case there is no record; they
+ * need not say their partitions. False: it could not be served; the reason is on stderr. */
+bool audit_split_serve(struct ctl *ctl, int partition, const char *order_id,
+		       enum stock_request request, const char *lines);
+/* Makes the parts of an order what its record says. `ended`: there is no such order, or it has ended without a sale, so
+ * that what is held without a record may be released; `reserved`: it is RESERVED, so that it may be cancelled if its stock
+ * cannot be held again. False: something is left, because it is not certain or cannot be had. */
+bool audit_split_align(struct ctl *ctl, int partition, const char *order_id, const char *ordered,
+		       bool ended, bool reserved);
 
 /* ---- stock (audit_stock.c) ---- */
 

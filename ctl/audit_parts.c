@@ -85,8 +85,7 @@ bool audit_lines_fit(const char *ordered, const char *reserved, int partition, i
 	return fit && reserved[0] == '\0';
 }
 
-/* The lines that a reservation has in partition q, without the "@q". */
-static void lines_in(const char *lines, int q, struct rt_buf *text)
+void audit_lines_in(const char *lines, int q, struct rt_buf *text)
 {
 	const char *line;
 	int length, at;
@@ -234,7 +233,7 @@ static struct audit_part compare(const struct part *part, const char *lines, int
 	const char *held = "";
 	int says = home;
 
-	lines_in(lines, part->partition, &wanted);
+	audit_lines_in(lines, part->partition, &wanted);
 	made.named = wanted.data[0] != '\0';
 	made.damaged = part->text != NULL && !audit_part(part->text, &made.state, &says, &held);
 	if (part->text != NULL && !made.damaged)

@@ -89,7 +89,10 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 	[AUDIT_PART_WITHOUT_RECORD] = { "part-without-record",
 					"a partition holds stock for an order, and no reservation "
 					"names it",
-					PART_FIX, AUDIT_BY_HAND },
+					"--repair releases it, if the order has ended or the "
+					"reservation names other partitions; otherwise the order "
+					"asks again",
+					AUDIT_PARTS },
 	[AUDIT_PART_SOLD_WITHOUT_RECORD] = { "part-sold-without-record",
 					     "a partition sold stock to an order, and no "
 					     "reservation names it",
@@ -97,19 +100,23 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 	[AUDIT_PART_MISSING] = { "part-missing",
 				 "the reservation names stock of a partition that holds none for "
 				 "it",
-				 PART_FIX, AUDIT_BY_HAND },
+				 "--repair takes it from what is available. If that is short: a "
+				 "RESERVED order is released, and so cancelled; a sale stays owed",
+				 AUDIT_PARTS },
 	[AUDIT_PART_SOLD_UNCONFIRMED] = { "part-sold-unconfirmed",
 					  "a partition sold what the reservation only holds",
-					  PART_FIX, AUDIT_BY_HAND },
+					  "confirm the order, or cancel it and audit again: "
+					  "--repair then makes the part available",
+					  AUDIT_BY_HAND },
 	[AUDIT_PART_NOT_SOLD] = { "part-not-sold",
 				  "the reservation is sold, and a partition only holds its part",
-				  PART_FIX, AUDIT_BY_HAND },
+				  "--repair sells it", AUDIT_PARTS },
 	[AUDIT_PART_HELD] = { "part-held",
 			      "a partition holds stock for a reservation that holds nothing",
-			      PART_FIX, AUDIT_BY_HAND },
+			      "--repair releases it", AUDIT_PARTS },
 	[AUDIT_PART_SOLD] = { "part-sold",
 			      "a partition sold stock for a reservation that holds nothing",
-			      PART_FIX, AUDIT_BY_HAND },
+			      "--repair makes it available again", AUDIT_PARTS },
 	[AUDIT_PART_DIFFERS] = { "part-differs",
 				 "a part has other lines than the reservation names, or belongs to "
 				 "another partition's order",

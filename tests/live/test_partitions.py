@@ -102,10 +102,65 @@ class Disagreements:
         self.stock(7, "f", 2, 0, 0, 3, 1)
         wrong = {("d", 3): {"reserved-sum"}, ("e", 0): {"reserved-sum"}, ("f", 7): {"stock-sum"}}
         self.assertEqual(self.audit(1)[0], {**without, **wrong})
-        # The whole one is released, the split one is left to a person, the counters become the sums.
+        # The counters become the sums, and what is held is released.
         self.assertEqual(self.audit(1, "--repair-counters", "--yes")[0], {**without, **wrong})
-        self.assertEqual(self.audit(1)[0], {("split", 0): {"reservation-without-order"}})
-        self.assertEqual(self.ops("HGET", "inventory:{3}:stock", "d"), b"5 3 0 8 3")
+        self.assertEqual(self.audit(0)[0], {})
+        self.assertEqual(self.ops("HGET", "inventory:{3}:stock", "d"), b"8 0 0 8 4")
+        self.ops("DEL", "inventory:{0}:events", "inventory:{3}:events")
+
+    def test_what_is_split_is_repaired(self):
+        rows = (
+            # What is repaired: reservation, {partition: part before}; both after it; what is left.
+            ("RESERVED", {0: "RESERVED", 3: "RESERVED"}, "RELEASED", {0: "RELEASED", 3: "RELEASED"}, set()),
+            ("RESERVED", {0: "RESERVED"}, "RELEASED", {0: "RELEASED", 3: "RELEASED"}, set()),
+            ("RESERVED", {0: "RESERVED", 3: "RESERVED", 7: "RESERVED"}, "RELEASED",
+             {0: "RELEASED", 3: "RELEASED", 7: "RELEASED"}, set()),
+            ("COMMITTED", {0: "COMMITTED", 3: "RESERVED"}, "COMMITTED", {0: "COMMITTED", 3: "COMMITTED"},
+             {"sold-without-order"}),
+            ("COMMITTED", {0: "COMMITTED"}, "COMMITTED", {0: "COMMITTED", 3: "COMMITTED"}, {"sold-without-order"}),
+            ("COMMITTED", {0: "COMMITTED", 3: "COMMITTED", 7: "RESERVED"}, "COMMITTED",
+             {0: "COMMITTED", 3: "COMMITTED", 7: "RELEASED"}, {"sold-without-order"}),
+            ("RELEASED", {0: "RELEASED", 3: "RESERVED"}, "RELEASED", {0: "RELEASED", 3: "RELEASED"}, set()),
+            ("UNAVAILABLE", {0: "COMMITTED", 3: "UNAVAILABLE"}, "UNAVAILABLE", {0: "RELEASED", 3: "UNAVAILABLE"},
+             set()),
+            (None, {7: "RESERVED"}, "RELEASED", {7: "RELEASED"}, set()),
+            # Nobody knows who bought it.
+            (None, {7: "COMMITTED"}, None, {7: "COMMITTED"}, {"part-sold-without-record"}),
+        )
+        skus = {0: "e", 3: "d", 7: "f"}
+        counts = {q: [0, 0] for q in skus}
+        for number, (state, parts, *_) in enumerate(rows):
+            if state:
+                self.reservation(1, f"order-{number}", f"{state} 1 {self.MS} e=2@0 d=3@3")
+            for q, word in parts.items():
+                self.part(q, f"order-{number}", f"{word} 1 {self.MS} {skus[q]}={2 if q == 0 else 3}")
+                if word in ("RESERVED", "COMMITTED"):
+                    counts[q][word == "COMMITTED"] += 2 if q == 0 else 3
+        for q, (reserved, committed) in counts.items():
+            self.stock(q, skus[q], 50, reserved, committed, 50 + reserved + committed, 1)
+        before, _ = self.audit(1)
+        self.assertEqual(set(before), {(f"order-{number}", 1) for number in range(len(rows))})
+        self.audit(1, "--repair", "--yes")
+        after, _ = self.audit(1)
+        for number, (_, _, state, parts, left) in enumerate(rows):
+            record = self.ops("HGET", "inventory:{1}:r", f"order-{number}") or b""
+            found = {}
+            for q in skus:
+                text = self.ops("HGET", f"inventory:{{{q}}}:parts", f"order-{number}")
+                if text:
+                    found[q] = text.decode().split()[0]
+            self.assertEqual((record.decode().partition(" ")[0], found), (state or "", parts), number)
+            self.assertEqual(after.pop((f"order-{number}", 1), set()), left, number)
+        self.assertEqual(after, {})
+        # Sold, and not available: it is owed.
+        self.stock(3, "d", 1, 0, 9, 10, 9)
+        self.ops("HDEL", "inventory:{3}:parts", "order-4")
+        self.stock(3, "d", 1, 0, 6, 7, 9)
+        owed = {"sold-without-order", "part-missing"}
+        self.assertEqual(self.audit(1, "--repair", "--yes")[0]["order-4", 1], owed)
+        self.assertEqual(self.audit(1)[0]["order-4", 1], owed)
+        for p in (0, 1, 3, 7):
+            self.ops("DEL", f"inventory:{{{p}}}:events")
 
     def test_contexts_with_different_partitions(self):
         self.write("SET", "inventory:{0}:partitions", 4)
@@ -242,6 +297,34 @@ class Orders(tandem.Live):
                                 "3", "--skus", "20", "--customers", "20", "--yes")
         self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
         self.assertIn("balances", ended.stdout)
+
+    def test_5_parts_that_are_lost(self):
+        """Beside services that run: held again, or, when there is no stock any more, cancelled."""
+        ops = self.tandem.redis_as("ops")
+        for sku in ("lost-0", "lost-1", "lost-2"):
+            self.stock(sku, 10)
+        for available in (10, 1):
+            lines = [{"sku": f"lost-{n}", "quantity": 2} for n in range(3)]
+            order = self.order.PlaceOrder(customer_id="c", lines=lines, wait_for_decision=True).order
+            self.assertEqual(self.name(order), "RESERVED")
+            (story,) = self.tandem.ctl_json("explain", order.order_id)[1]
+            part = next(part for part in story["parts"] if "lost-1=2" in part["text"])
+            q = part["partition"]
+            for line in part["text"].split()[3:]:
+                sku, _, quantity = line.partition("=")
+                free, reserved, committed, _, version = map(int, ops("HGET", f"inventory:{{{q}}}:stock", sku).split())
+                free, reserved = min(free + 2, available), reserved - 2
+                counters = [free, reserved, committed, free + reserved + committed, version + 1]
+                ops("HSET", f"inventory:{{{q}}}:stock", sku, " ".join(map(str, counters)))
+            ops("HDEL", f"inventory:{{{q}}}:parts", order.order_id)
+            code, rows = self.tandem.ctl_json("audit", "--window", "100ms", "--repair", "--yes")
+            self.assertEqual((code, [row["violation"] for row in rows[:-1]]), (1, ["part-missing"]))
+            if available > 1:
+                self.order.ConfirmOrder(order_id=order.order_id)
+            state = "CONFIRMED" if available > 1 else "CANCELLED"
+            self.assertEqual(self.name(self.settled(order.order_id)), state)
+            code, rows = self.tandem.ctl_json("audit")
+            self.assertEqual(code, 0, rows)
 
     def test_4_another_number_of_partitions_is_refused(self):
         process = tandem.Process(self.tandem, "order3", "order", {
