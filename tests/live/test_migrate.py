@@ -16,15 +16,15 @@ LONG, SHORT = {"seconds": 3600}, {"seconds": 1}
 
 
 class Relay:
-    """A port that passes everything on to a server, and nothing any more from the `nth` request on that has
-    `text` in it."""
+    """A port that passes everything on to a server, and holds the `nth` request that has `text` in it until
+    it may go on."""
 
     def __init__(self, port, text, nth):
         self.port, self.text, self.left = port, text, nth
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self.listener.getsockname()[1]}"
         self.sockets = [self.listener]
-        self.stopped = threading.Event()
+        self.stopped, self.go_on = threading.Event(), threading.Event()
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -42,7 +42,7 @@ class Relay:
                 self.left -= asks and self.text in data
                 if self.left <= 0:
                     self.stopped.set()
-                    return
+                    self.go_on.wait()
                 to.sendall(data)
 
     def close(self):
@@ -155,6 +155,26 @@ class Migration(tandem.Live):
         redis = self.target.redis_as("ops")
         return sum(redis("HLEN", f"order:{{{p}}}:orders") for p in range(8))
 
+    def customer_of(self, order_id):
+        return self.before[order_id.decode()].customer_id
+
+    def held(self):
+        """A migration that has written all orders, and is about to read them again to compare."""
+        relay = Relay(self.tandem.redis_port, b"\r\norder:{0}:orders\r\n$1\r\n0\r\n", 2)
+        self.addCleanup(relay.close)
+        process = subprocess.Popen(
+            [tandem.CTL, *self.arguments(relay.url)],
+            env=self.target.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for cleanup in (process.wait, process.kill, process.stdout.close, process.stderr.close):
+            self.addCleanup(cleanup)
+        self.assertTrue(relay.stopped.wait(30 * tandem.SLOW))
+        self.assertIsNone(process.poll())
+        return relay, process
+
     def test_2_killed_half_way(self):
         """No service starts on what is not complete; the next run begins anew."""
         source, target = self.tandem.redis_as("ops"), self.target.redis_as("ops")
@@ -162,19 +182,27 @@ class Migration(tandem.Live):
         self.migrate(1, "the order ord_damaged is damaged")
         source("HDEL", "order:{0}:orders", "ord_damaged")
         self.assertEqual(target("GET", "order:{0}:partitions"), b"migrating")
-        # It has written all orders, and reads them again to compare.
-        relay = Relay(self.tandem.redis_port, b"\r\norder:{0}:orders\r\n$1\r\n0\r\n", 2)
-        self.addCleanup(relay.close)
-        process = subprocess.Popen(
-            [tandem.CTL, *self.arguments(relay.url)],
-            env=self.target.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        self.assertTrue(relay.stopped.wait(30 * tandem.SLOW))
-        self.assertIsNone(process.poll())
+        relay, process = self.held()
+        # A value is wrong, one is gone, one is too many.
+        target("HSET", "inventory:{3}:stock", "other", "0 0 0 0 1")
+        ids = [target("HKEYS", f"order:{{{p}}}:orders") for p in range(8)]
+        first, second = [p for p in range(8) if ids[p]][:2]
+        state = "CANCELLED~"
+        was = target("HGET", f"order:{{{first}}}:orders", ids[first][0]).split()[0].decode()
+        differ = [f"orders {name}" for name in ("RESERVED", "REJECTED", "CONFIRMED", state, "CANCELLED", "EXPIRED")
+                  if name in (was, state)]
+        target("HSET", f"order:{{{first}}}:orders", ids[first][0], state + " 9")
+        target("ZREM", f"order:{{{second}}}:customer:{self.customer_of(ids[second][0])}", ids[second][0])
+        relay.go_on.set()
+        printed, said = process.communicate()
+        self.assertEqual(process.returncode, 1, said)
+        totals = [json.loads(line) for line in printed.splitlines() if '"total"' in line]
+        self.assertEqual([row["total"] for row in totals if not row["same"]], [*differ, "SKUs"])
+        self.assertIn(f"the target differs: order:{{{first}}}:orders {ids[first][0].decode()}\n", said)
+        self.assertIn(f":customer:{self.customer_of(ids[second][0])} {ids[second][0].decode()}\n", said)
+        self.assertIn("2 values differ", said)
+        self.assertEqual(target("GET", "order:{0}:partitions"), b"migrating")
+        relay, process = self.held()
         process.kill()
         self.assertEqual(process.wait(), -signal.SIGKILL)
         self.assertGreater(self.target_orders(), CUSTOMERS)
