@@ -105,8 +105,7 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 				 AUDIT_PARTS },
 	[AUDIT_PART_SOLD_UNCONFIRMED] = { "part-sold-unconfirmed",
 					  "a partition sold what the reservation only holds",
-					  "confirm the order, or cancel it and audit again: "
-					  "--repair then makes the part available",
+					  "confirm the order; or cancel it, and audit again",
 					  AUDIT_BY_HAND },
 	[AUDIT_PART_NOT_SOLD] = { "part-not-sold",
 				  "the reservation is sold, and a partition only holds its part",

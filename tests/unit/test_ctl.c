@@ -920,8 +920,9 @@ static void completion(void)
 		const char *words,
 			*offered; /* separated by blanks; "+x": x is among them; "-x": not */
 	} rows[] = {
-		{ "", "order stock explain events dead audit doctor load functions" },
-		{ "or", "order stock explain events dead audit doctor load functions" },
+		{ "", "order stock explain events dead audit doctor drain migrate load functions" },
+		{ "or",
+		  "order stock explain events dead audit doctor drain migrate load functions" },
 		{ "order ", "place get list watch confirm cancel" },
 		{ "--json order ", "place get list watch confirm cancel" },
 		{ "--gateway h:1 stock ", "adjust get list" },
