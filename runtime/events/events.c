@@ -19,6 +19,9 @@
  * or behind another event. recount_more in subscription.c sends the count to the group, so that it
  * outlives this process.
  *
+ * After a lost connection the master may be another one, without the last entries of the former. So nothing is handed
+ * over until the group is ensured, and then only what is delivered again or anew (life); the rest is forgotten.
+ *
  * Only pump() calls handlers, and finishing an event only queues: nothing re-enters. */
 #include "events.h"
 
@@ -168,6 +171,7 @@ static void admit_entry(struct rt_events *events, const struct rt_entry *from, b
 	if (entry != NULL) {
 		/* Its acknowledgement may have found no group. */
 		entry->again = true;
+		entry->life = events->life;
 		entry->touched_ms = rt_loop_now(events->loop);
 		if (from->deliveries > entry->deliveries)
 			entry_count(entry, entry->deliveries); /* a claim of our own entry */
@@ -180,6 +184,7 @@ static void admit_entry(struct rt_events *events, const struct rt_entry *from, b
 	entry = entry_new(&events->held, from->stream_id, aside, deliveries, list, event_count);
 	entry->whole = rt_entry_field(&from->fields, "type").data != NULL;
 	free(list);
+	entry->life = events->life;
 	entry->claimed = way == CLAIM;
 	events_count(events, RECEIVED, weight_of(entry));
 	if (way != NEW)
@@ -426,6 +431,7 @@ static void hold_aside(struct rt_events *events, struct event *event, const stru
 		return;
 	entry = entry_new(&events->held, aside->stream_id, true, aside->deliveries, &single, 1);
 	entry->whole = true;
+	entry->life = events->life;
 	if (event->outcome == FAILED) {
 		entry->events[0].blocked = RT_TAKE(event->blocked);
 		entry->tries = 0;
@@ -680,11 +686,15 @@ static void pump(struct rt_events *events)
 	events->pumping = true;
 	if (events->state == STOPPING)
 		drop_waiting(events);
-	while (events->state != STOPPING &&
+	while ((events->state == RECOVERING || events->state == READING) &&
 	       events_in_flight(events) < (size_t)events->options.in_flight_max &&
 	       (link = rt_list_pop(&events->held.ready)) != NULL) {
 		struct entry *entry = RT_CONTAINER_OF(link, struct entry, link);
 
+		if (entry->life != events->life) {
+			entry_remove(entry);
+			continue;
+		}
 		if (park_behind(entry))
 			continue;
 		handed = true;

@@ -30,7 +30,9 @@
  *   both connections to Redis are up → ensure group → own pending entries → read (blocking, bounded) → handler → finished
  *   every claim_every_ms: claim entries of dead consumers, renew those of slow handlers
  *   every maintain_every_ms: cursor, idle consumers, lag
- * After a lost connection, group or stream: back-off, connected again, ensure, own pending entries, read.
+ * After a lost connection, group or stream: back-off, connected again, ensure, own pending entries, read. The master may be
+ * another one by then, which lacks entries: an event that is not with its handler is handed over only if it is delivered
+ * again.
  *
  * An entry that does not parse (entry.h), or is not an event, is poison.
  * Threads: loop thread only. */

@@ -44,6 +44,9 @@ struct rt_events {
 	struct op read, pending, claim, renew, recount, ack, dead_letter, set_aside, ensure,
 		maintain;
 	size_t under_way; /* ops that are busy */
+	/* How often the group was ensured. Behind a new connection may be another master that lacks entries: one that was
+	 * delivered before is not handed over unless it is delivered again, which own pending ones are. */
+	uint64_t life;
 	char pending_cursor[48], claim_cursor[48];
 	bool pending_aside, claim_aside; /* the second half of the sweep: aside:… */
 	bool recover_waits;              /* for room to read the next page of own pending entries */

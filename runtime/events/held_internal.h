@@ -38,6 +38,7 @@ struct entry {
 	struct rt_timer retry; /* in RETRY */
 	unsigned int tries;
 	uint32_t deliveries;
+	uint64_t life;      /* events->life when it was delivered, the last time */
 	int64_t touched_ms; /* delivered or renewed: the idle clock of the group */
 	bool again;   /* delivered once more while it was held: needs a separate acknowledgement */
 	bool claimed; /* its claim is counted, and it was not handled since */

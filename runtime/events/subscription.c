@@ -143,6 +143,7 @@ static void group_ensured(struct rt_stream_op *stream_op, int status)
 		subscribe_later(events, status);
 	} else if (events->state == ENSURING) {
 		events_set(events, RECOVERING);
+		events->life++;
 		snprintf(events->pending_cursor, sizeof(events->pending_cursor), "0");
 		events->pending_aside = false;
 		events->recover_waits = true;

@@ -20,6 +20,7 @@
 #include "topology_internal.h"
 
 #define EVERY_MS     5000
+#define SENTINEL_MS  1000 /* a master that was replaced may go on, and knows nothing of it */
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 500
 #define ANSWER_MS    250 /* for connecting and answering, and twice the pause before */
@@ -360,7 +361,10 @@ static void ask_later(struct rt_topology *topology)
 	topology->asking = false;
 	if (topology->url.kind == RT_TOPOLOGY_CLUSTER)
 		topology->asked = NULL;
-	rt_timer_start(topology->loop, &topology->timer, around(topology, EVERY_MS), ask);
+	rt_timer_start(topology->loop, &topology->timer,
+		       around(topology,
+			      topology->url.kind == RT_TOPOLOGY_SENTINEL ? SENTINEL_MS : EVERY_MS),
+		       ask);
 	if (topology->troubled)
 		ask_soon(topology);
 	settle_soon(topology);

@@ -21,7 +21,7 @@
  * a command that did not happen means for those around it. rt_redis_epoch tells whether two commands were
  * answered by the same master over the same connection.
  *
- * The masters are asked every 5 s, and while a partition is down after 0, 50, 100, … 500 ms; each ±25 %,
+ * The masters are asked every 5 s, sentinels every second, and while a partition is down after 0, 50, 100, … 500 ms; each ±25 %,
  * one question at a time: a node whose connection is up, the node that a redirect names, and if there is
  * none the next of all addresses that are known. A sentinel is not believed: what it names must say that it
  * is a master. Sentinels are asked as options.sentinel says.

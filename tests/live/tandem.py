@@ -835,6 +835,7 @@ class Live(unittest.TestCase):
         cls.tandem = Tandem(cls.ENV, cls.FILES_MAX, cls.MORE, cls.LAYOUT)
         cls.channels = []
         try:
+            cls.prepare()
             cls.tandem.start()
             cls.order, cls.inventory = cls.connect()
         except BaseException:
@@ -843,6 +844,10 @@ class Live(unittest.TestCase):
                 if os.path.exists(process.log):
                     print(process.text(), file=sys.stderr)
             raise
+
+    @classmethod
+    def prepare(cls):
+        """What a class needs before its Tandem starts."""
 
     @classmethod
     def tearDownClass(cls):

@@ -1201,6 +1201,36 @@ static void connection_lost(void)
 	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
 }
 
+/* Behind the new connection is a master that does not have the entry of a: its event is forgotten. */
+static void another_master(void)
+{
+	const struct memory_group *group;
+	char id[48];
+
+	plan("a", "l");
+	plan("k", "l");
+	start_on("a/1 k/1");
+	group = memory_group_find(stream_of(), GROUP);
+	CU_ASSERT_EQUAL_FATAL(group->pending_count, 2);
+	snprintf(id, sizeof(id), "%" PRId64 "-%" PRId64, (int64_t)group->pending[0].id.ms,
+		 (int64_t)group->pending[0].id.n);
+	memory_do(f.redis, "XACK", STREAM, GROUP, id, NULL);
+	memory_do(f.redis, "XDEL", STREAM, id, NULL);
+	f.fault_step = "before read";
+	f.fault_at = f.asked + 1;
+	publish_all("n/1");
+	rt_loop_advance(f.loop, 10);
+	CU_ASSERT_FALSE(rt_events_ready(f.sides[0].events));
+	f.plans[0].letters = f.plans[1].letters = "d";
+	forget_said();
+	rt_loop_advance(f.loop, 20);
+	expect(""); /* nothing is handed over before the group is there */
+	rt_loop_advance(f.loop, 3000);
+	expect("k/1");
+	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
+	CU_ASSERT_EQUAL(pending_count(), 0);
+}
+
 /* Every call of the fault hook fails once. */
 static void torture(void)
 {
@@ -1945,6 +1975,7 @@ static const struct test tests[] = {
 	{ "a group that is deleted again and again causes no busy loop", no_spin },
 	{ "held across a rebuild", held_across_a_rebuild },
 	{ "a lost connection", connection_lost },
+	{ "another master lacks an entry", another_master },
 	{ "every operation fails once", torture },
 	{ "tending", tending },
 	{ "an entry of three events", entry_of_three },
