@@ -444,7 +444,8 @@ static void renewed(struct inventory_call_op *op, int status)
 	struct run *run = ((struct call *)op)->run;
 
 	run->renewing = false;
-	if (status == RT_OK && strcmp(op->texts[0], "0") == 0)
+	/* Behind the end nobody reconciles: no failure. */
+	if (!run->ended && status == RT_OK && strcmp(op->texts[0], "0") == 0)
 		run_fail(run, RT_UNREADY);
 	if (run->ended)
 		run_over(run);
