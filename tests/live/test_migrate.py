@@ -285,6 +285,32 @@ class Migration(tandem.Live):
         bad = [row for row in self.target.doctor() if row["result"] == "bad"]
         self.assertEqual(bad, [])
 
+    def test_7_from_several_partitions_to_more(self):
+        """The target becomes the source: what was split is split anew."""
+        for name in ("gateway", "order", "inventory"):
+            self.assertEqual(self.target.processes[name].terminate(), 0)
+        before = self.target.ctl_json("audit")[1][-1]
+        earlier = sum(self.target.redis_as("ops")("HLEN", f"order:{{{p}}}:earlier_ids") for p in range(8))
+        self.assertGreaterEqual(earlier, len(self.before))
+        third = tandem.Tandem(layout=(1, 0, 16))
+        self.addCleanup(third.remove)
+        self.addCleanup(third.stop)
+        third.start("redis")
+        secret = os.path.join(self.target.env["TANDEM_VAR"], "secrets", "ops")
+        source = f"cluster://127.0.0.1:{self.target.redis_port}"
+        arguments = ["migrate", "--from", source, "--from-password-file", secret, "--json", "--partitions"]
+        ended = third.ctl(*arguments, "4")
+        self.assertEqual(ended.returncode, 2)
+        self.assertIn("the source has 8 partitions", ended.stderr)
+        ended = third.ctl(*arguments, "16")
+        self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
+        code, rows = third.ctl_json("audit")
+        self.assertEqual((code, rows[-1]["partitions"]), (0, 16), rows)
+        for name in ("orders", "states", "timers", "reservations", "skus"):
+            self.assertEqual(rows[-1][name], before[name], name)
+        redis = third.redis_as("ops")
+        self.assertEqual(sum(redis("HLEN", f"order:{{{p}}}:earlier_ids") for p in range(16)), earlier)
+
 
 class ToCluster(Migration):
     TARGET = (3, 1, 8)
