@@ -87,14 +87,27 @@ static void note_answer(struct rt_functions_watch *watch, int status, const redi
 	report_change(watch);
 }
 
+static void ask(struct rt_functions_watch *watch);
+
+/* Asked once more: the question is what begins the data. */
+static void ask_loaded(struct rt_functions_watch *watch)
+{
+	watch->deployed = true;
+	watch->asking = false;
+	ask(watch);
+}
+
 static void functions_loaded(struct rt_redis_op *op, int status, const redisReply *reply)
 {
-	note_answer(RT_CONTAINER_OF(op, struct rt_functions_watch, op), status, reply, true);
+	struct rt_functions_watch *watch = RT_CONTAINER_OF(op, struct rt_functions_watch, op);
+
+	if (status == RT_OK)
+		ask_loaded(watch);
+	else
+		note_answer(watch, status, reply, true);
 }
 
 /* ---- the deploy user ---- */
-
-static void ask(struct rt_functions_watch *watch);
 
 /* Not inside of the connection's own callbacks: it is freed here. */
 static void deploy_over(struct rt_timer *timer)
@@ -106,12 +119,10 @@ static void deploy_over(struct rt_timer *timer)
 	if (!watch->deployed && watch->deploy_error[0] == '\0')
 		set_deploy_error(watch, *error != '\0' ? error : "no answer in time");
 	rt_redis_free(RT_TAKE(watch->deployer));
-	if (watch->deployed) {
-		watch->asking = false;
-		ask(watch);
-	} else {
+	if (watch->deployed)
+		ask_loaded(watch);
+	else
 		note_answer(watch, RT_UNREADY, NULL, true);
-	}
 }
 
 static void deploy_loaded(struct rt_redis_op *op, int status, const redisReply *reply)

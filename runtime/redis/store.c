@@ -23,7 +23,10 @@ struct rt_store {
 	struct rt_redis_options deploy; /* how the deploy user connects, with its texts */
 	struct rt_arena texts;
 	struct rt_metrics *metrics;
-	char *events_key;
+	char *events_key, *mark_key;
+	bool seen; /* the data was there once */
+	struct rt_redis_op look_op;
+	bool looks;   /* whether it still is */
 	int replicas; /* that a WAIT asks for; 0: none */
 	char replicas_text[12];
 	/* Runs whose durable command was answered: those that the WAIT under way covers, and later ones. */
@@ -231,11 +234,37 @@ void rt_store_add(struct rt_store_queue *queue, void *op)
 
 /* ---- the store ---- */
 
+static void data_looked_for(struct rt_redis_op *op, int status, const struct redisReply *reply)
+{
+	struct rt_store *store = RT_CONTAINER_OF(op, struct rt_store, look_op);
+
+	store->looks = false;
+	if (status == RT_OK && rt_reply_int(reply) == 0)
+		RT_LOG(RT_ERROR,
+		       "the data in Redis is gone: it begins anew, without orders and stock",
+		       RT_S("stream", store->events_key),
+		       RT_S("fix",
+			    "if that was not meant, stop all services and restore the data"));
+}
+
+/* Behind a new connection may be a Redis without the data. To be sent before the functions are asked, which begin it. */
+static void look_for_data(struct rt_store *store)
+{
+	if (store->looks)
+		return;
+	store->looks = true;
+	rt_redis_command(store->redis, &store->look_op, 2,
+			 (const char *[]){ "EXISTS", store->mark_key }, NULL, 0, data_looked_for);
+}
+
 static void on_state(struct rt_redis *redis, bool up, void *user)
 {
 	struct rt_store *store = user;
 
 	(void)redis;
+	store->seen = store->seen || store->watch.loaded;
+	if (up && store->seen)
+		look_for_data(store);
 	rt_functions_watch_state(&store->watch, up);
 }
 
@@ -268,6 +297,8 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 	store->metrics = options->metrics;
 	store->events_key =
 		rt_printf("%s:{%d}:events", options->functions->name, options->partition);
+	store->mark_key =
+		rt_printf("%s:{%d}:partitions", options->functions->name, options->partition);
 	store->replicas = options->replicas;
 	snprintf(store->replicas_text, sizeof(store->replicas_text), "%d", options->replicas);
 	store->refuse.run = refuse_run;
@@ -283,6 +314,7 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 	rc = rt_redis_new(loop, &redis, &store->redis);
 	if (rc != RT_OK) {
 		free(store->events_key);
+		free(store->mark_key);
 		free(store);
 		return rc;
 	}
@@ -350,6 +382,7 @@ void rt_store_free(struct rt_store *store)
 	rt_args_done(&store->args);
 	rt_arena_done(&store->texts);
 	free(store->events_key);
+	free(store->mark_key);
 	if (store->refuse.queued)
 		store->freed = true;
 	else

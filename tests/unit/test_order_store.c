@@ -1614,6 +1614,40 @@ static void test_killed_and_restarted(void)
 	redis_server_done(&server);
 }
 
+static int gone_lines;
+
+static void count_gone(const char *line, void *user)
+{
+	(void)user;
+	gone_lines += strstr(line, "the data in Redis is gone") != NULL;
+}
+
+/* A Redis that comes back without its data is named; one with it is not. */
+static void test_data_gone(void)
+{
+	static const char *const kept[] = { "--appendonly", "yes", "--appendfsync", "always",
+					    NULL };
+	const char *const *const settings[] = { kept, NULL };
+	struct redis_server server;
+
+	rt_log_sink(count_gone, NULL);
+	for (int lost = 0; lost <= 1; lost++) {
+		gone_lines = 0;
+		redis_server_start(&server, settings[lost]);
+		setup_on(&server, 1000);
+		put("ord_a");
+		CU_ASSERT_EQUAL(gone_lines, 0);
+		redis_server_kill(&server);
+		CU_ASSERT_EQUAL(get("ord_a")->status, RT_LOST);
+		redis_server_restart(&server);
+		run_until_ready();
+		CU_ASSERT_EQUAL(get("ord_a")->known, lost == 0);
+		CU_ASSERT_EQUAL(gone_lines, lost);
+		redis_server_done(&server);
+	}
+	rt_log_sink(NULL, NULL);
+}
+
 static void run_two_turns(void)
 {
 	for (int i = 0; i < 2; i++) {
@@ -1823,6 +1857,7 @@ int main(void)
 		{ "two versions of the library in turn", test_two_versions },
 		{ "the functions are gone, and come back", test_functions_flushed },
 		{ "Redis is killed, and comes back", test_killed_and_restarted },
+		{ "Redis comes back without its data", test_data_gone },
 		{ "freed while much is under way", test_freed_under_way },
 		{ "a replica confirms", test_replicated },
 		{ "freed while a replica is awaited", test_freed_while_a_replica_is_awaited },
