@@ -686,6 +686,8 @@ static void pump(struct rt_events *events)
 	events->pumping = true;
 	if (events->state == STOPPING)
 		drop_waiting(events);
+	else
+		subscription_check(events);
 	while ((events->state == RECOVERING || events->state == READING) &&
 	       events_in_flight(events) < (size_t)events->options.in_flight_max &&
 	       (link = rt_list_pop(&events->held.ready)) != NULL) {

@@ -47,6 +47,7 @@ struct rt_events {
 	/* How often the group was ensured. Behind a new connection may be another master that lacks entries: one that was
 	 * delivered before is not handed over unless it is delivered again, which own pending ones are. */
 	uint64_t life;
+	uint64_t epoch; /* of the connection for commands when the subscription began */
 	char pending_cursor[48], claim_cursor[48];
 	bool pending_aside, claim_aside; /* the second half of the sweep: aside:… */
 	bool recover_waits;              /* for room to read the next page of own pending entries */
@@ -96,6 +97,8 @@ void subscription_init(struct rt_events *events);
 void subscription_start(struct rt_events *events);
 /* Sends no further operations; those under way end. */
 void subscription_stop(struct rt_events *events);
+/* Begins again if commands go over another connection now, before the one that reads has noticed. */
+void subscription_check(struct rt_events *events);
 /* Reads as much as there is room for. */
 void subscription_more(struct rt_events *events);
 

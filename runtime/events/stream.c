@@ -172,6 +172,11 @@ bool rt_stream_connected(const struct rt_stream *stream)
 	return rt_redis_up(self->commands) && rt_redis_up(self->reader);
 }
 
+uint64_t rt_stream_epoch(const struct rt_stream *stream)
+{
+	return rt_redis_epoch(RT_CONTAINER_OF(stream, const struct stream, base)->commands);
+}
+
 static void wait_for_connections(struct stream *self);
 
 static void connection_up(struct rt_redis_waiter *waiter)

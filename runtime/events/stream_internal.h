@@ -53,6 +53,8 @@ struct rt_stream {
 
 /* Whether both of its connections to Redis are up; if not, all operations fail with RT_LOST. */
 bool rt_stream_connected(const struct rt_stream *stream);
+/* rt_redis_epoch of the connection for commands. */
+uint64_t rt_stream_epoch(const struct rt_stream *stream);
 /* Calls `connected` once both are up, unless the stream is freed before. Only while they are not. */
 void rt_stream_await(struct rt_stream *stream, void (*connected)(void *user), void *user);
 /* Waits up to block_ms for new entries. RT_NOGROUP when group or stream is gone. */

@@ -167,6 +167,7 @@ static void subscribe(struct rt_events *events)
 		return;
 	}
 	events_set(events, ENSURING);
+	events->epoch = rt_stream_epoch(events->stream);
 	events_op_begin(events, &events->ensure, group_ensured);
 	rt_stream_ensure(events->stream, &events->ensure.op);
 }
@@ -376,6 +377,12 @@ void subscription_stop(struct rt_events *events)
 	rt_timer_stop(events->loop, &events->maintain_timer);
 	if (events->read.busy)
 		rt_stream_interrupt(events->stream);
+}
+
+void subscription_check(struct rt_events *events)
+{
+	if (events->state == READING && events->epoch != rt_stream_epoch(events->stream))
+		subscribe(events);
 }
 
 void subscription_more(struct rt_events *events)

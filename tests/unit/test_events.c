@@ -1231,6 +1231,32 @@ static void another_master(void)
 	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
+/* Only the connection for commands is another one: the one that reads waits, and has not noticed. Whether an event waits
+ * for its retry or fails by its own fault later. */
+static void another_master_for_commands(void)
+{
+	plan("a", "ld");
+	plan("b", "hd");
+	start_on("a/1 b/1");
+	for (int i = 0; i < 2; i++) {
+		char id[MEMORY_ID_TEXT];
+
+		memory_id_format(stream_of()->entries[0].id, id);
+		memory_do(f.redis, "XACK", STREAM, GROUP, id, NULL);
+		memory_do(f.redis, "XDEL", STREAM, id, NULL);
+	}
+	rt_redis_reset(f.commands[0]);
+	rt_loop_advance(f.loop, 20000);
+	CU_ASSERT_EQUAL_FATAL(f.held_count, 1);
+	f.held_count = 0;
+	rt_event_retry(f.held[0], RT_REMOTE);
+	rt_loop_advance(f.loop, 20000);
+	expect("a/1 b/1");
+	CU_ASSERT_EQUAL(dead_count(), 0);
+	publish_all("a/2 b/2");
+	expect("a/2 b/2");
+}
+
 /* Every call of the fault hook fails once. */
 static void torture(void)
 {
@@ -1976,6 +2002,7 @@ static const struct test tests[] = {
 	{ "held across a rebuild", held_across_a_rebuild },
 	{ "a lost connection", connection_lost },
 	{ "another master lacks an entry", another_master },
+	{ "another master for commands", another_master_for_commands },
 	{ "every operation fails once", torture },
 	{ "tending", tending },
 	{ "an entry of three events", entry_of_three },
