@@ -39,7 +39,7 @@
 #define RENEW_MS 1000
 #define AGAIN_MS 1000
 #define SLACK_MS 60000 /* clocks, and commands under way */
-#define PAGE     256
+#define PAGE     1000
 #define RUNS_MAX 8      /* at the same time */
 #define SEEN_MAX 100000 /* orders of a run of which it is remembered that their records were seen */
 #define MARK_MAX 24

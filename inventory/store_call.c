@@ -51,10 +51,10 @@ const struct rt_store_step inventory_call_step = {
 	.decode = call_decode,
 	.end = call_end,
 };
-/* Asked every second: nothing rests on a replica having it. */
+/* Asked every second, or many times in a row: nothing rests on a replica having it. */
 const struct rt_store_step inventory_state_step = {
 	.count_max = 1,
-	.in_flight_max = 1,
+	.in_flight_max = CALLS_MAX,
 	.waiting_max = WAITING_MAX,
 	.needs_functions = true,
 	.encode = call_encode,
@@ -65,8 +65,9 @@ const struct rt_store_step inventory_state_step = {
 void inventory_store_call(struct inventory_store *store, struct inventory_call_op *op)
 {
 	struct inventory_partition *partition = &store->partitions[op->partition];
+	bool only_reads = strcmp(op->function, "state") == 0 || strcmp(op->function, "scan") == 0;
 
 	op->texts = NULL;
 	op->count = 0;
-	rt_store_add(strcmp(op->function, "state") == 0 ? partition->state : partition->call, op);
+	rt_store_add(only_reads ? partition->state : partition->call, op);
 }
