@@ -3,6 +3,9 @@
  *
  *   bench-redis-cost SOCKET SECRETS counts    orders in batches of 64, 10 and 1
  *   bench-redis-cost SOCKET SECRETS memory    many orders, settled
+ *   bench-redis-cost SOCKET SECRETS P NAME LINES BATCH
+ *                                             with P partitions: a run of this name, of orders of so many lines;
+ *                                             a batch is for all partitions
  *
  * The real services run (their RPCs, stores and subscriptions), on a loop with virtual time and a fixed
  * seed. Only their connections are replaced: commands wait for their step, and a blocking read waits for
@@ -30,7 +33,8 @@
 #define ANSWER_S    120
 #define SKUS        1000
 #define CUSTOMERS   1000
-#define BATCH_MAX   128
+#define BATCH_MAX   4096
+#define LINES_MAX   8
 #define EMPTY_STEPS 8
 #define WARM_UP_ORDERS                                                                             \
 	640 /* past 512 a hash is no longer a list, whose cost grows with each order */
@@ -38,6 +42,8 @@
 #define MEMORY_ORDERS   30000  /* Redis's tables double at powers of two: these are nearly full */
 #define ORDERS_MAX      (MEMORY_ORDERS + BATCH_MAX)
 #define ID_SIZE         48
+#define COUNTED_ORDERS  3072 /* with several partitions */
+#define STEP_ROUNDS     50
 
 /* What is counted: so many orders, in rounds of one batch. `lone`: a round begins after the one before
  * has ended; else while its decisions are under way, so that these are delivered, as under load. */
@@ -56,10 +62,12 @@ static const struct run waiting = { "waiting", 1024, 1024, false };
 
 struct side {
 	struct rt_redis_options options;
-	const char *reads; /* the other side's stream */
+	const char *reads; /* the other side */
 };
-static struct side order = { .reads = "inventory:{0}:events" };
-static struct side inventory = { .reads = "order:{0}:events" };
+static struct side order = { .reads = "inventory" };
+static struct side inventory = { .reads = "order" };
+static int partition_count = 1;
+static size_t line_count = 1; /* of an order */
 
 static struct rt_loop *loop;
 static const char *socket_path;
@@ -314,16 +322,27 @@ static const char *named(const redisReply *reply, const char *name)
 	die("an answer has no", name);
 }
 
-/* Whether a side has entries to read. Its group is the only one. */
-static bool is_behind(const struct side *side)
+static bool is_behind_in(const struct side *side, int partition)
 {
-	redisReply *stream = look("XINFO STREAM %s", side->reads);
-	redisReply *groups = look("XINFO GROUPS %s", side->reads);
+	char *key = rt_printf("%s:{%d}:events", side->reads, partition);
+	redisReply *stream = look("XINFO STREAM %s", key);
+	redisReply *groups = look("XINFO GROUPS %s", key);
 	bool behind = strcmp(named(stream, "last-generated-id"),
 			     named(groups->element[0], "last-delivered-id")) != 0;
 
 	freeReplyObject(stream);
 	freeReplyObject(groups);
+	free(key);
+	return behind;
+}
+
+/* Whether a side has entries to read. Its group is the only one. */
+static bool is_behind(const struct side *side)
+{
+	bool behind = false;
+
+	for (int p = 0; p < partition_count && !behind; p++)
+		behind = is_behind_in(side, p);
 	return behind;
 }
 
@@ -383,23 +402,46 @@ static void placed(const ProtobufCMessage *message, void *id)
 	snprintf(id, ID_SIZE, "%s", response->order->order_id);
 }
 
+/* Another SKU than those before it and, as far as there are so many partitions, in another one. */
+static void choose_sku(char (*skus)[16], size_t at)
+{
+	unsigned mask = (unsigned)partition_count - 1;
+	bool again;
+
+	do {
+		again = false;
+		snprintf(skus[at], sizeof(skus[at]), "sku-%04d", (int)rt_loop_random(loop, SKUS));
+		for (size_t i = 0; i < at && !again; i++) {
+			again = strcmp(skus[i], skus[at]) == 0;
+			if (line_count <= (size_t)partition_count)
+				again |= ((rt_bucket(skus[i], strlen(skus[i])) ^
+					   rt_bucket(skus[at], strlen(skus[at]))) &
+					  mask) == 0;
+		}
+	} while (again);
+}
+
 static void place(size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		Tandem__Order__V1__OrderLine line = TANDEM__ORDER__V1__ORDER_LINE__INIT;
-		Tandem__Order__V1__OrderLine *list[] = { &line };
+		Tandem__Order__V1__OrderLine lines_of[LINES_MAX], *list[LINES_MAX];
 		Tandem__Order__V1__PlaceOrderRequest request =
 			TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
-		char sku[16], customer[24];
+		char skus[LINES_MAX][16], customer[24];
 
-		snprintf(sku, sizeof(sku), "sku-%04d", (int)rt_loop_random(loop, SKUS));
+		for (size_t j = 0; j < line_count; j++) {
+			choose_sku(skus, j);
+			lines_of[j] =
+				(Tandem__Order__V1__OrderLine)TANDEM__ORDER__V1__ORDER_LINE__INIT;
+			lines_of[j].sku = skus[j];
+			lines_of[j].quantity = 1;
+			list[j] = &lines_of[j];
+		}
 		snprintf(customer, sizeof(customer), "customer-%d",
 			 (int)rt_loop_random(loop, CUSTOMERS));
-		line.sku = sku;
-		line.quantity = 1;
 		request.customer_id = customer;
 		request.lines = list;
-		request.n_lines = 1;
+		request.n_lines = line_count;
 		if (placed_count == ORDERS_MAX)
 			die("place", "too many orders");
 		start_call(order_calls, "PlaceOrder", &request.base, placed,
@@ -589,6 +631,22 @@ static void count_all(void)
 	count_waiting();
 }
 
+/* A hash is no list from 16 entries on here. */
+static void count_partitions(const char *name, size_t batch)
+{
+	const struct run run = { name, batch, COUNTED_ORDERS, false };
+
+	for (size_t i = 0; i < WARM_UP_ORDERS; i += batch) {
+		place(batch);
+		finish();
+	}
+	for (int i = 0; i < EMPTY_STEPS; i++) {
+		begin_step();
+		end_step(NULL, "empty");
+	}
+	count_run(&run);
+}
+
 /* ---- memory ---- */
 
 /* Connections have buffers in Redis's memory: closes them all. */
@@ -651,6 +709,15 @@ static void measure_memory(void)
 
 /* ---- the runs ---- */
 
+static int number_of(const char *text)
+{
+	long number = strtol(text, NULL, 10);
+
+	if (number < 1 || number > BATCH_MAX)
+		die("not a number from 1 to 4096", text);
+	return (int)number;
+}
+
 static char *read_password(const char *secrets, const char *user)
 {
 	char *path = rt_printf("%s/%s", secrets, user), line[128];
@@ -671,6 +738,7 @@ static struct rt_context *start(struct side *side, const struct rt_context_domai
 					      .events = { RT_EVENTS_DEFAULTS },
 					      .consumer = "bench",
 					      .trim_every_ms = RT_DAY_MS,
+					      .partition_count = partition_count,
 					      .domain_options = own };
 	struct rt_context *context;
 
@@ -707,6 +775,10 @@ static void start_all(const char *secrets)
 		go_on();
 		rt_loop_advance(loop, 100);
 	}
+	for (int i = 0; partition_count > 1 && i < STEP_ROUNDS; i++) { /* until all are in step */
+		rt_loop_advance(loop, 100);
+		go_on();
+	}
 	order_calls = rt_client_local(loop, order_rpc(orders->data), NULL, NULL);
 	stock_calls = rt_client_local(loop, inventory_rpc(stock->data), NULL, NULL);
 	add_stock();
@@ -715,16 +787,24 @@ static void start_all(const char *secrets)
 
 int main(int argc, char **argv)
 {
-	if (argc != 4 || (strcmp(argv[3], "counts") != 0 && strcmp(argv[3], "memory") != 0)) {
-		fprintf(stderr, "usage: bench-redis-cost SOCKET SECRETS counts|memory\n");
+	if (argc != 7 &&
+	    (argc != 4 || (strcmp(argv[3], "counts") != 0 && strcmp(argv[3], "memory") != 0))) {
+		fprintf(stderr, "usage: bench-redis-cost SOCKET SECRETS counts|memory\n"
+				"       bench-redis-cost SOCKET SECRETS P NAME LINES BATCH\n");
 		return 2;
+	}
+	if (argc == 7) {
+		partition_count = number_of(argv[3]);
+		line_count = (size_t)number_of(argv[5]);
 	}
 	socket_path = argv[1];
 	rt_list_init(&lines);
 	if (rt_loop_new_manual(UNIX_MS, 1, &loop) != RT_OK)
 		die("no loop", "");
 	start_all(argv[2]);
-	if (argv[3][0] == 'c')
+	if (argc == 7)
+		count_partitions(argv[4], (size_t)number_of(argv[6]));
+	else if (argv[3][0] == 'c')
 		count_all();
 	else
 		measure_memory();

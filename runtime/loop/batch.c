@@ -2,18 +2,35 @@
  *
  * Waiting items hang in one list. A deferred task (end of the turn) takes as many runs off it as
  * may start; a run that finishes defers the task again. So what arrives within one turn travels
- * together, and what arrives while a run is under way waits for its end or for company. */
+ * together, and what arrives while a run is under way waits for its end or for company.
+ *
+ * With a gate the gate's task does that, for all batches that wait there, after the tasks of all others: what it
+ * lets go, goes in one turn. */
 #include "loop.h"
 
+struct rt_batch_gate {
+	struct rt_loop *loop;
+	struct rt_task task;
+	struct rt_list waiting; /* batches */
+	size_t in_flight;       /* runs */
+	bool open;              /* while the task lets a round go */
+	bool freed;             /* what is left, the task or the last run, frees it */
+};
 struct rt_batch {
 	struct rt_loop *loop;
 	struct rt_batch_options options;
 	struct rt_list waiting;
 	size_t waiting_count, in_flight;
 	struct rt_task flush;
+	struct rt_list at_gate;         /* gate->waiting */
 	struct rt_series *runs, *items; /* NULL: not counted */
 	bool freed;                     /* while the task was queued: the task frees */
 };
+
+static struct rt_batch_gate *gate_of(const struct rt_batch *batch)
+{
+	return batch->options.gate != NULL ? batch->options.gate(batch->options.user_data) : NULL;
+}
 
 static bool too_heavy(const struct rt_batch *batch, size_t weight)
 {
@@ -61,6 +78,9 @@ static struct rt_batch_run *batch_take(struct rt_batch *batch)
 	}
 	batch->waiting_count -= run->count;
 	batch->in_flight++;
+	run->gate = gate_of(batch);
+	if (run->gate != NULL)
+		run->gate->in_flight++;
 	if (batch->runs != NULL) {
 		rt_series_add(batch->runs, 1);
 		rt_series_add(batch->items, (double)run->count);
@@ -70,7 +90,9 @@ static struct rt_batch_run *batch_take(struct rt_batch *batch)
 
 static bool batch_may_send(const struct rt_batch *batch)
 {
-	if (batch->in_flight == 0)
+	const struct rt_batch_gate *gate = gate_of(batch);
+
+	if (batch->in_flight == 0 && (gate == NULL || gate->open || gate->in_flight == 0))
 		return batch->waiting_count > 0;
 	return batch->in_flight < batch->options.in_flight_max &&
 	       batch->waiting_count >= RT_MAX(batch->options.gather, 1);
@@ -87,6 +109,90 @@ static void batch_flush(struct rt_task *task)
 	/* If a sender finishes its run at once, the loop's condition sees it. */
 	while (batch_may_send(batch))
 		batch->options.send(batch_take(batch), batch->options.user_data);
+}
+
+/* Sends at the end of the turn what may be sent. */
+static void batch_go_on(struct rt_batch *batch)
+{
+	struct rt_batch_gate *gate = gate_of(batch);
+
+	if (gate == NULL) {
+		rt_loop_defer(batch->loop, &batch->flush);
+		return;
+	}
+	if (rt_list_empty(&batch->at_gate))
+		rt_list_push(&gate->waiting, &batch->at_gate);
+	rt_loop_defer_last(gate->loop, &gate->task);
+}
+
+static void gate_end(struct rt_batch_gate *gate)
+{
+	if (gate->in_flight == 0 && !gate->task.queued)
+		free(gate);
+}
+
+static void gate_round(struct rt_task *task)
+{
+	struct rt_batch_gate *gate = RT_CONTAINER_OF(task, struct rt_batch_gate, task);
+	struct rt_list now, *link;
+
+	if (gate->freed) {
+		gate_end(gate);
+		return;
+	}
+	gate->open = gate->in_flight == 0;
+	rt_list_init(&now);
+	rt_list_move(&now, &gate->waiting);
+	while ((link = rt_list_pop(&now)) != NULL) {
+		struct rt_batch *batch = RT_CONTAINER_OF(link, struct rt_batch, at_gate);
+
+		if (gate_of(batch) != gate) {
+			batch_go_on(batch);
+			continue;
+		}
+		batch_flush(&batch->flush);
+		if (batch->waiting_count > 0 && rt_list_empty(&batch->at_gate))
+			rt_list_push(&gate->waiting, &batch->at_gate);
+	}
+	gate->open = false;
+}
+
+void rt_batch_gate_new(struct rt_loop *loop, struct rt_batch_gate **ret)
+{
+	struct rt_batch_gate *gate = rt_alloc(sizeof(*gate));
+
+	gate->loop = loop;
+	gate->task.run = gate_round;
+	rt_list_init(&gate->waiting);
+	*ret = gate;
+}
+
+void rt_batch_gate_free(struct rt_batch_gate *gate)
+{
+	struct rt_list *link;
+
+	if (gate == NULL)
+		return;
+	while ((link = rt_list_pop(&gate->waiting)) != NULL) {
+		struct rt_batch *batch = RT_CONTAINER_OF(link, struct rt_batch, at_gate);
+
+		rt_loop_defer(batch->loop, &batch->flush);
+	}
+	gate->freed = true;
+	gate_end(gate);
+}
+
+void rt_batch_leave(struct rt_batch_run *run)
+{
+	struct rt_batch_gate *gate = RT_TAKE(run->gate);
+
+	if (gate == NULL)
+		return;
+	gate->in_flight--;
+	if (gate->freed)
+		gate_end(gate);
+	else if (gate->in_flight == 0 && !rt_list_empty(&gate->waiting))
+		rt_loop_defer_last(gate->loop, &gate->task);
 }
 
 void rt_batch_metrics(struct rt_metrics *metrics, const char *step, struct rt_series **ret_batches,
@@ -118,6 +224,7 @@ int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
 	batch->options = *options;
 	batch->flush.run = batch_flush;
 	rt_list_init(&batch->waiting);
+	rt_list_init(&batch->at_gate);
 	rt_batch_metrics(options->metrics, options->step, &batch->runs, &batch->items);
 	*ret = batch;
 	return RT_OK;
@@ -127,6 +234,7 @@ void rt_batch_free(struct rt_batch *batch)
 {
 	if (batch == NULL)
 		return;
+	rt_list_remove(&batch->at_gate);
 	if (batch->flush.queued)
 		batch->freed = true;
 	else
@@ -140,8 +248,8 @@ bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item)
 	rt_list_init(&item->link);
 	rt_list_push(&batch->waiting, &item->link);
 	batch->waiting_count++;
-	if (batch_may_send(batch))
-		rt_loop_defer(batch->loop, &batch->flush);
+	if (gate_of(batch) != NULL || batch_may_send(batch))
+		batch_go_on(batch);
 	return true;
 }
 
@@ -159,8 +267,9 @@ void rt_batch_finish(struct rt_batch_run *run)
 {
 	struct rt_batch *batch = run->batch;
 
+	rt_batch_leave(run);
 	free(run);
 	batch->in_flight--;
 	if (batch->waiting_count > 0)
-		rt_loop_defer(batch->loop, &batch->flush);
+		batch_go_on(batch);
 }

@@ -129,6 +129,9 @@ int64_t rt_clock_wall_ahead_ms(int64_t offset_us);
  * RFC 896, on another level). Order is kept within a batch and between sends.
  *
  *   rt_batch_add → (end of turn) send(run) → … → rt_batch_finish(run) → next run
+ *
+ * Several batches whose runs go the same way share a *gate*: while runs of any of them are under way, those that
+ * are worth less than `gather` wait, all together. So many batches do not become many small runs.
  */
 
 struct rt_batch; /* opaque */
@@ -139,10 +142,16 @@ struct rt_batch_item {
 	const void *unit;
 	size_t weight; /* for example its bytes */
 };
+struct rt_batch_gate; /* opaque */
+void rt_batch_gate_new(struct rt_loop *loop, struct rt_batch_gate **ret);
+/* Batches that wait go on without it, or at the gate that they have then; runs may leave it later. Takes NULL. */
+void rt_batch_gate_free(struct rt_batch_gate *gate);
+
 /* One batch under way. Comes zeroed, at the start of run_size bytes that are the sender's. */
 struct rt_batch_run {
 	struct rt_batch *batch;
-	struct rt_list items; /* of struct rt_batch_item, in the order added */
+	struct rt_batch_gate *gate; /* through which it went, until it has left */
+	struct rt_list items;       /* of struct rt_batch_item, in the order added */
 	size_t count;
 };
 struct rt_batch_options {
@@ -153,6 +162,8 @@ struct rt_batch_options {
 	size_t waiting_max;   /* items waiting; rt_batch_add refuses one more */
 	size_t run_size;      /* sizeof the sender's run struct, which begins with rt_batch_run */
 	void (*send)(struct rt_batch_run *run, void *user);
+	/* The batch's gate, which may be another one each time; NULL, or answers NULL: it has none. */
+	struct rt_batch_gate *(*gate)(void *user);
 	void *user_data;
 	struct rt_metrics *metrics; /* tandem_batches_total and tandem_batch_items_total; or NULL */
 	const char *step;           /* their label: "order_place"; not kept */
@@ -166,6 +177,8 @@ void rt_batch_free(struct rt_batch *batch);
 bool rt_batch_add(struct rt_batch *batch, struct rt_batch_item *item);
 /* Takes back the item that has waited longest; NULL: none waits. */
 struct rt_batch_item *rt_batch_pop(struct rt_batch *batch);
+/* Nothing of the run is under way any more: it makes room at its gate. Done by rt_batch_finish, if not before. */
+void rt_batch_leave(struct rt_batch_run *run);
 /* The sender is done with the run and with every item in it; frees the run. */
 void rt_batch_finish(struct rt_batch_run *run);
 /* The series that count batches and the items in them, for a step that gathers by other means. Without

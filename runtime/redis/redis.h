@@ -98,6 +98,8 @@ struct rt_redis {
 	const struct rt_redis_ops *ops;
 	struct rt_list waiters; /* struct rt_redis_waiter, until it is up */
 	uint64_t epoch;         /* how often it has come up: counted before on_state */
+	/* Of a connection that several partitions share (topology.h): small batches wait for each other. */
+	struct rt_batch_gate *gate;
 };
 
 /* Sends a command; the arguments are copied before it returns. `lengths` NULL: C strings.

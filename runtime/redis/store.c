@@ -136,6 +136,7 @@ static void run_kept(struct rt_redis_op *op, int status, const struct redisReply
 	struct rt_store_run *run = RT_CONTAINER_OF(op, struct rt_store_run, op);
 	struct rt_store *store = run->queue->store;
 
+	rt_batch_leave(&run->batch);
 	if (status != RT_OK) {
 		run_answered(op, status, reply);
 		return;
@@ -152,6 +153,7 @@ static void run_answered(struct rt_redis_op *op, int status, const struct redisR
 	struct rt_store_run *run = RT_CONTAINER_OF(op, struct rt_store_run, op);
 	const struct rt_store_queue *queue = run->queue;
 
+	rt_batch_leave(&run->batch);
 	rt_functions_watch_ended(&queue->store->watch, status);
 	rt_args_clear(run->args);
 	if (queue->step->answered != NULL && queue->step->answered(run, &status, reply))
@@ -186,6 +188,13 @@ static void run_send(struct rt_batch_run *batch_run, void *user)
 		}
 	}
 	run_command(run);
+}
+
+static struct rt_batch_gate *run_gate(void *user)
+{
+	const struct rt_store_queue *queue = user;
+
+	return queue->store->redis != NULL ? queue->store->redis->gate : NULL;
 }
 
 /* ---- operations that are refused ---- */
@@ -341,6 +350,7 @@ int rt_store_queue_new(struct rt_store *store, const struct rt_store_step *step,
 		.user_data = queue,
 		.metrics = step->name != NULL ? store->metrics : NULL,
 		.step = step->name,
+		.gate = step->gather > 0 ? run_gate : NULL,
 	};
 	int rc = rt_batch_new(store->loop, &options, &queue->batch);
 
@@ -367,7 +377,7 @@ void rt_store_free(struct rt_store *store)
 		return;
 	rt_functions_watch_stop(&store->watch);
 	store->waits = true; /* no further one */
-	rt_redis_free(store->redis);
+	rt_redis_free(RT_TAKE(store->redis));
 	runs_go_on(store, &store->answered, RT_CANCELED);
 	end_refused(store, &canceled);
 	while ((link = rt_list_pop(&store->queues)) != NULL) {

@@ -30,6 +30,7 @@ struct link {
 	struct rt_topology *topology;
 	struct rt_redis_address address;
 	struct rt_redis *redis;
+	struct rt_batch_gate *gate; /* of its partitions' batches; NULL: of one partition, or own */
 	size_t views;
 	bool own, sentinel, clock; /* clock: the loop follows its server's */
 	bool verified;             /* it may serve: it is up and, where that is asked, a master */
@@ -242,6 +243,7 @@ static void link_free(struct link *link)
 	rt_list_remove(&link->list);
 	link->retired = true;
 	rt_redis_free(link->redis);
+	rt_batch_gate_free(link->gate);
 	free(link);
 }
 
@@ -296,8 +298,11 @@ static struct link *link_new(struct rt_topology *topology, const struct rt_redis
 	}
 	rt_list_init(&link->list);
 	rt_list_push(&topology->links, &link->list);
+	if (!link->own && !sentinel && topology->partition_count > 1)
+		rt_batch_gate_new(topology->loop, &link->gate);
 	if (rt_redis_new(topology->loop, &options, &link->redis) == RT_OK)
 		return link;
+	rt_batch_gate_free(link->gate);
 	rt_list_remove(&link->list);
 	free(link);
 	return NULL;
@@ -515,6 +520,7 @@ static void leave(struct view *view)
 
 	view_down(view);
 	view->link = NULL;
+	view->redis.gate = NULL;
 	link->views--;
 	if (link->own)
 		link->retired = true;
@@ -526,8 +532,10 @@ static void join(struct view *view, const struct rt_redis_address *master)
 
 	view->link = view->options.blocks ? link_new(topology, master, &view->options, false)
 					  : link_get(topology, master, false);
-	if (view->link != NULL)
-		view->link->views++;
+	if (view->link == NULL)
+		return;
+	view->link->views++;
+	view->redis.gate = view->link->gate;
 }
 
 static bool may_go_up(const struct view *view)

@@ -355,6 +355,15 @@ class Scripts(unittest.TestCase):
         code, text, _ = copy.run("down", "gateway", "order")
         self.assertEqual((code, set(copy.pids())), (0, {"redis", "inventory"}), text)
 
+    def test_the_model_of_scale_is_what_its_page_says(self):
+        model = os.path.join(tandem.ROOT, "scripts", "scale-model")
+        with open(os.path.join(tandem.ROOT, "docs", "scaling.md"), encoding="utf-8") as file:
+            page = file.read()
+        self.assertIn(subprocess.run([model], stdout=subprocess.PIPE, check=True).stdout.decode().strip(), page)
+        refused = subprocess.run([model, "--rate", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn(b"--rate must be from 1 to", refused.stderr)
+
     def test_unknown_options(self):
         copy = self.copy()
         for script in ("up", "down"):

@@ -230,12 +230,14 @@ static void bad_options(void)
 {
 	/* Each lacks one thing. */
 	static const struct rt_batch_options rows[] = {
-		{ 0, 0, 1, 0, 1, sizeof(struct run), send_run, NULL, NULL, "no items in a run" },
-		{ 1, 0, 0, 0, 1, sizeof(struct run), send_run, NULL, NULL, "no runs" },
-		{ 1, 0, 1, 0, 0, sizeof(struct run), send_run, NULL, NULL, "no items that wait" },
-		{ 1, 0, 1, 0, 1, sizeof(struct rt_batch_run) - 1, send_run, NULL, NULL,
+		{ 0, 0, 1, 0, 1, sizeof(struct run), send_run, NULL, NULL, NULL,
+		  "no items in a run" },
+		{ 1, 0, 0, 0, 1, sizeof(struct run), send_run, NULL, NULL, NULL, "no runs" },
+		{ 1, 0, 1, 0, 0, sizeof(struct run), send_run, NULL, NULL, NULL,
+		  "no items that wait" },
+		{ 1, 0, 1, 0, 1, sizeof(struct rt_batch_run) - 1, send_run, NULL, NULL, NULL,
 		  "small run" },
-		{ 1, 0, 1, 0, 1, sizeof(struct run), NULL, NULL, NULL, "no sender" },
+		{ 1, 0, 1, 0, 1, sizeof(struct run), NULL, NULL, NULL, NULL, "no sender" },
 	};
 	struct rt_batch *batch = NULL;
 	struct rt_loop *loop;
@@ -248,10 +250,190 @@ static void bad_options(void)
 	rt_loop_free(loop);
 }
 
+/* ---- gates ---- */
+
+#define LANES      3
+#define LANE_ITEMS 8
+
+/* Batches that share a gate. Of lane 'a' the items are sent as a, b, …; of the second as i, j, … */
+struct lanes {
+	struct fixture fixture[LANES];
+	struct rt_loop *loop;
+	struct rt_batch_gate *gate, *at[LANES];
+	char sent[256]; /* of all, in order */
+};
+
+static struct lanes *lanes;
+
+static struct rt_batch_gate *lane_gate(void *user)
+{
+	const struct fixture *fixture = user;
+
+	return lanes->at[fixture - lanes->fixture];
+}
+
+static void lane_send(struct rt_batch_run *base, void *user)
+{
+	struct fixture *fixture = user;
+	size_t from = fixture->sent_length;
+
+	send_run(base, user);
+	strncat(lanes->sent, fixture->sent + from, fixture->sent_length - from);
+}
+
+static void lanes_setup(void)
+{
+	lanes = rt_alloc(sizeof(*lanes));
+	CU_ASSERT_FATAL(rt_loop_new_manual(0, 1, &lanes->loop) == RT_OK);
+	rt_batch_gate_new(lanes->loop, &lanes->gate);
+	for (size_t i = 0; i < LANES; i++) {
+		struct fixture *fixture = &lanes->fixture[i];
+		const struct rt_batch_options options = { .count_max = 4,
+							  .in_flight_max = 2,
+							  .gather = 3,
+							  .waiting_max = LANE_ITEMS,
+							  .run_size = sizeof(struct run),
+							  .send = lane_send,
+							  .gate = lane_gate,
+							  .user_data = fixture };
+
+		lanes->at[i] = lanes->gate;
+		CU_ASSERT_FATAL(rt_batch_new(lanes->loop, &options, &fixture->batch) == RT_OK);
+		for (size_t j = 0; j < LANE_ITEMS; j++)
+			fixture->items[j].name = (char)('a' + LANE_ITEMS * i + j);
+	}
+}
+
+static void lanes_teardown(void)
+{
+	for (size_t i = 0; i < LANES; i++) {
+		struct fixture *fixture = &lanes->fixture[i];
+
+		while (fixture->under_way_count > 0)
+			rt_batch_finish(&fixture->under_way[--fixture->under_way_count]->run);
+		while (rt_batch_pop(fixture->batch) != NULL)
+			;
+		rt_batch_free(fixture->batch);
+	}
+	rt_batch_gate_free(lanes->gate);
+	rt_loop_run_due(lanes->loop);
+	rt_loop_free(lanes->loop);
+	free(lanes);
+}
+
+static struct fixture *lane_of(char item)
+{
+	return &lanes->fixture[(item - 'a') / LANE_ITEMS];
+}
+
+static void finish_first(struct fixture *fixture)
+{
+	fixture->loop = lanes->loop;
+	play(fixture, "!");
+}
+
+/* As play, with the items of all lanes: '1', '2', '3' finish the oldest run of a lane. */
+static void lanes_play(const char *script)
+{
+	for (; *script != '\0'; script++) {
+		if (*script == '.') {
+			rt_loop_run_due(lanes->loop);
+		} else if (*script >= '1' && *script <= '3') {
+			finish_first(&lanes->fixture[*script - '1']);
+		} else {
+			struct fixture *fixture = lane_of(*script);
+
+			CU_ASSERT(rt_batch_add(fixture->batch,
+					       &fixture->items[(*script - 'a') % LANE_ITEMS].item));
+		}
+	}
+}
+
+static void gates(void)
+{
+	static const struct {
+		const char *name, *script, *sent;
+	} rows[] = {
+		{ "what waits goes in one round", "ajr.", "a|j|r|" },
+		{ "nothing goes before the end of the turn", "aj", "" },
+		{ "small runs wait for those of others", "a.jb.r.", "a|" },
+		{ "and go together when the last of a round ends", "aj.bkr.1.2.", "a|j|b|k|r|" },
+		{ "a run worth gathering does not wait", "a.jk.l.", "a|jkl|" },
+		{ "nor does it let small ones go", "a.ijk.r.1.", "a|ijk|" },
+		{ "one that does not wait counts", "a.ijk.r.1.2.", "a|ijk|r|" },
+		{ "a batch with more than a run sends them in a round", "abcdefg.", "abcd|efg|" },
+		{ "a rest waits", "abcde.", "abcd|" },
+		{ "a rest goes with others", "abcde.i.1.", "abcd|e|i|" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		lanes_setup();
+		lanes_play(rows[i].script);
+		TEST_ROW(strcmp(lanes->sent, rows[i].sent) == 0, rows[i].name);
+		lanes_teardown();
+	}
+}
+
+/* A run that has left makes room, while it is not finished. */
+static void leaving(void)
+{
+	lanes_setup();
+	lanes_play("a.j.");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|");
+	rt_batch_leave(&lanes->fixture[0].under_way[0]->run);
+	lanes_play("b.");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|j|"); /* b's batch has a run of its own under way */
+	lanes_play("1.2.");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|j|b|");
+	lanes_teardown();
+}
+
+/* Batches that wait go on when they have another gate or none, and when the gate is freed. */
+static void other_gates(void)
+{
+	struct rt_batch_gate *other;
+
+	lanes_setup();
+	rt_batch_gate_new(lanes->loop, &other);
+	lanes_play("a.jr.");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|");
+	lanes->at[1] = other;
+	lanes->at[2] = NULL;
+	lanes_play("1.");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|r|j|");
+	lanes_play("3b.k.s."); /* k waits: of its batch a run is under way */
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|r|j|b|s|");
+	lanes->at[0] = lanes->at[1] = NULL;
+	lanes_play("12c.");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|r|j|b|s|k|c|");
+	rt_batch_gate_free(other);
+	lanes_teardown();
+}
+
+static void gate_freed(void)
+{
+	struct rt_batch_gate *other;
+
+	lanes_setup();
+	rt_batch_gate_new(lanes->loop, &other);
+	lanes_play("a.j."); /* j waits for a, which leaves later */
+	rt_batch_gate_free(lanes->gate);
+	lanes->gate = NULL;
+	for (size_t i = 0; i < LANES; i++)
+		lanes->at[i] = other;
+	lanes_play(".");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|j|");
+	lanes_play("12");
+	rt_batch_gate_free(other);
+	lanes_teardown();
+}
+
 static const struct test tests[] = {
 	{ "items are gathered", gathering },        { "units and weights", units_and_weights },
 	{ "waiting items are bounded", bound },     { "batches and items are counted", counted },
-	{ "bad options are refused", bad_options },
+	{ "bad options are refused", bad_options }, { "small runs wait at a gate", gates },
+	{ "a run leaves its gate", leaving },       { "a batch changes gates", other_gates },
+	{ "a gate is freed", gate_freed },
 };
 
 TESTS_MAIN("batch", tests)
