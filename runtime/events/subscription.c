@@ -38,7 +38,12 @@ static void subscribe(struct rt_events *events);
 
 static void on_wait_over(struct rt_timer *timer)
 {
-	subscribe(RT_CONTAINER_OF(timer, struct rt_events, wait));
+	struct rt_events *events = RT_CONTAINER_OF(timer, struct rt_events, wait);
+
+	if (events->read.busy || events->ensure.busy)
+		rt_timer_start(events->loop, timer, WAIT_MIN_MS, on_wait_over);
+	else
+		subscribe(events);
 }
 
 /* Something failed: starts again after a back-off. */
@@ -266,8 +271,10 @@ static void deliveries_recounted(struct rt_stream_op *stream_op, int status)
 	for (size_t i = 0; status != RT_OK && i < stream_op->id_count; i++) {
 		entry = entry_find(&events->held, stream_op->ids[i], stream_op->aside);
 		if (entry != NULL)
-			entry->recount = true; /* with the next claims */
+			entry->recount = true;
 	}
+	if (status != RT_OK)
+		events->held.recount_wanted = false; /* all go with the next claims */
 	events_op_end(events, &events->recount);
 	events->pump(events);
 }
@@ -381,8 +388,11 @@ void subscription_stop(struct rt_events *events)
 
 void subscription_check(struct rt_events *events)
 {
-	if (events->state == READING && events->epoch != rt_stream_epoch(events->stream))
-		subscribe(events);
+	if (events->state != READING || events->epoch == rt_stream_epoch(events->stream))
+		return;
+	if (events->read.busy) /* it may be answered by another server than the commands */
+		rt_stream_interrupt(events->stream);
+	subscribe_later(events, RT_LOST);
 }
 
 void subscription_more(struct rt_events *events)
