@@ -48,6 +48,7 @@ struct order_watch_node {
 	char order_id[ORDER_ID_LENGTH + 1];
 	struct rt_list waiters;
 	uint64_t version; /* the newest that is known */
+	uint64_t asked;   /* READING: that was known when the read began */
 	int64_t read_ms;
 	struct order_get_op get;
 	uint64_t reads; /* that have begun */
@@ -202,6 +203,7 @@ static void node_begin_read(struct order_watch_node *node)
 	node->stage = NODE_READING;
 	node->again = false;
 	node->reads++;
+	node->asked = node->version;
 	node->read_ms = rt_loop_now(watch->loop);
 	node->get = (struct order_get_op){ .partition = watch->partition,
 					   .order_id = node->order_id,
@@ -224,6 +226,19 @@ static void node_read(struct order_watch_node *node)
 	reads_begin(node->watch);
 }
 
+/* Redis knew a newer version when it was asked, and does not any more: another master has taken over without it. The
+ * waiters are told what there is now. */
+static void node_lost(struct order_watch_node *node, uint64_t version)
+{
+	node->again |= node->version > node->asked;
+	node->version = version;
+	for (struct rt_list *at = node->waiters.next; at != &node->waiters; at = at->next) {
+		struct order_waiter *waiter = RT_CONTAINER_OF(at, struct order_waiter, link);
+
+		waiter->known_version = RT_MIN(waiter->known_version, version - 1);
+	}
+}
+
 static void order_read(struct order_get_op *op, int status)
 {
 	struct order_watch_node *node = RT_CONTAINER_OF(op, struct order_watch_node, get);
@@ -234,7 +249,9 @@ static void order_read(struct order_get_op *op, int status)
 	node->stage = NODE_IDLE;
 	node->notifying = true;
 	/* After a failure the tail's next start, or the sweep, reads it again. */
-	if (status == RT_OK && op->found) {
+	if (status == RT_OK && op->found && op->record.version < node->asked) {
+		node_lost(node, op->record.version);
+	} else if (status == RT_OK && op->found) {
 		node->again |= op->record.version < node->version;
 		node->version = RT_MAX(node->version, op->record.version);
 	}

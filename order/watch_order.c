@@ -94,6 +94,8 @@ static void on_order(struct order_waiter *waiter, const struct order_record *rec
 	/* A caller that knows no version gets the current state, not the history. */
 	if (!watch->began && watch->sent == 0)
 		watch->sent = record->version - 1;
+	else if (watch->began && record->version < watch->sent) /* those were lost with a master */
+		watch->sent = record->version - 1;
 	watch->began = true;
 	if (send_versions(watch, record, &good) && order_state_settled(record->state)) {
 		finish(watch, NULL);

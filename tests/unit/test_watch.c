@@ -247,6 +247,28 @@ static void test_few_at_a_time(void)
 	CU_ASSERT(f.store.get_most > 1);
 }
 
+/* Redis has lost the newest version with a master: it is not asked for over and over, and what there is now is told. */
+static void test_lost_version(void)
+{
+	struct waiter *waiter = &f.waiters[0];
+	size_t before;
+
+	one_waits();
+	other_publishes(waiter, 3);
+	CU_ASSERT_EQUAL(answer_all(3), 1);
+	CU_ASSERT_STRING_EQUAL(waiter->versions, "3r");
+	before = f.store.get_total;
+	other_publishes(waiter, 4); /* lost before it is read */
+	answer_one(2, RT_OK);
+	rt_loop_run_due(f.loop);
+	CU_ASSERT_EQUAL(f.store.get_count, 0);
+	CU_ASSERT_EQUAL(f.store.get_total, before + 1);
+	CU_ASSERT_STRING_EQUAL(waiter->versions, "3r2r");
+	other_publishes(waiter, 3);
+	CU_ASSERT_EQUAL(answer_all(3), 1);
+	CU_ASSERT_STRING_EQUAL(waiter->versions, "3r2r3r");
+}
+
 /* An order with an event is read soon, however many a sweep reads. */
 static void test_events_before_sweep(void)
 {
@@ -499,6 +521,7 @@ static void test_with_others(void)
 
 static const struct test tests[] = {
 	{ "few orders are read at a time", test_few_at_a_time },
+	{ "a version that was lost", test_lost_version },
 	{ "an order with an event is read soon", test_events_before_sweep },
 	{ "the orders of a sweep are read, too", test_sweep_beside_events },
 	{ "an event comes while its order is read", test_event_during_read },
