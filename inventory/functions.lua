@@ -477,6 +477,8 @@ local function conclude(keys, args)
 	return serve(keys, args, own, n, at, decide_conclusion)
 end
 
+-- The letter N: to a part without a record.
+local UNSOLD = 78
 -- What an effect on a part moves, from and to which counter.
 local MOVES = {
 	T = { AVAILABLE, RESERVED }, M = { RESERVED, COMMITTED }, B = { RESERVED, AVAILABLE },
@@ -509,10 +511,10 @@ end
 -- Decides what becomes of part i; changes counters in memory only. Returns a letter, and what is told with it; then
 -- the new part, if it changes.
 local function decide_part(i, part, p, now_ms)
-	local state, text = 'N', lines[i]
+	local state, text, ms = 'N', lines[i], 0
 	if part then
 		local word
-		word, text = match(part, '^(%u+) %d+ %d+ (.*)$')
+		word, ms, text = match(part, '^(%u+) %d+ (%d+) (.*)$')
 		state = word and STATE_LETTERS[word]
 	end
 	local rule = state and PART_RULES[state][requests[i]]
@@ -527,7 +529,9 @@ local function decide_part(i, part, p, now_ms)
 		text = more or text
 		more = text
 	end
-	if letter == state or letter == '!' or letter == '-' then
+	-- What a sweep is to find must not be younger than the reconciliation: the clock may have gone back.
+	local too_young = state == 'R' and requests[i] == UNSOLD and ms + 0 > now_ms + 0
+	if letter == state and not too_young or letter == '!' or letter == '-' then
 		return letter, more
 	end
 	return letter, more, (letter == 'U' and 'UNAVAILABLE' or rule.word) .. ' ' .. p .. ' ' .. now_ms .. ' ' .. text

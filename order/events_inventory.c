@@ -5,7 +5,8 @@
  *       move_stored            the event is done, or will be delivered again
  *
  * StockAdjusted concerns no order: it is acknowledged and ignored. An event that cannot be parsed is
- * poison, and so is an answer to an unknown order. */
+ * poison, and so is an answer to an unknown order; but that nothing is held for one that was lost with its master
+ * (inventory/reconcile.c) is as it should be. */
 #include <string.h>
 
 #include "base/base.h"
@@ -45,7 +46,10 @@ static void move_stored(struct order_move_op *op, int status)
 	if (status == RT_OK && op->outcome == ORDER_UNKNOWN) {
 		RT_LOG(RT_WARN, "inventory answered an unknown order",
 		       RT_S("order_id", event->subject), RT_S("type", event->type));
-		rt_event_poison(event, "no such order");
+		if (op->input == ORDER_IN_INVENTORY_RELEASED)
+			rt_event_ignore(event);
+		else
+			rt_event_poison(event, "no such order");
 	} else if (status == RT_OK) {
 		rt_event_done(event);
 	} else {

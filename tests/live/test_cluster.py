@@ -103,7 +103,7 @@ class Nodes(test_partitions.Disagreements, unittest.TestCase):
         target = next(n for n in range(6) if n not in (source, *others) and self.tandem.is_master(n))
         ops = self.tandem.node(source)
         for context in tandem.CONTEXTS:
-            ops("XADD", f"{context}:{{0}}:events", "1-1", "tandem.test.v1.Happened", "a/1")
+            ops("XADD", f"{context}:{{0}}:events", "*", "tandem.test.v1.Happened", "a/1")
         names = [
             tandem.pairs(function)[b"name"].decode()
             for library in ops("FUNCTION", "LIST")

@@ -268,11 +268,15 @@ class Ctl(tandem.Live):
         self.assertEqual(first["entry_stream_id"], placed.stream_id)
         self.assertNotIn("original_stream_id", first)
         self.assertTrue(first["consumer"], first)
-        life = self.one("explain", number)
-        self.assertRegex(
-            life["because"],
+        waits = (
             r"CANCELLED .*; inventory has set OrderCancelled aside for .*: it failed \d+ times?, "
-            r"and waits for its next try\.",
+            r"and waits for its next try\."
+        )
+        # While the first one is tried again it is not the reason.
+        life = tandem.until(
+            lambda: next((life for life in [self.one("explain", number)] if re.search(waits, life["because"])), None),
+            20 * tandem.SLOW,
+            lambda: self.one("explain", number)["because"],
         )
         rows = [event["text"] for event in life["events"] if event["kind"] == "set aside"]
         self.assertEqual(len(rows), 2)

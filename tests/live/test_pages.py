@@ -31,6 +31,7 @@ def rows(name, first):
 
 # Keys that inventory has only with several partitions.
 SEVERAL = {f"inventory:{{0}}:{name}" for name in ("parts", "generation", "generations", "alive", "reconciliation")}
+SEVERAL.add("order:{0}:earlier_ids")
 
 
 class Pages(tandem.Live):

@@ -106,7 +106,8 @@ class Disagreements:
         self.assertEqual(self.audit(1, "--repair-counters", "--yes")[0], {**without, **wrong})
         self.assertEqual(self.audit(0)[0], {})
         self.assertEqual(self.ops("HGET", "inventory:{3}:stock", "d"), b"8 0 0 8 4")
-        self.ops("DEL", "inventory:{0}:events", "inventory:{3}:events")
+        for partition in (0, 3):
+            self.ops("DEL", f"inventory:{{{partition}}}:events")
 
     def test_what_is_split_is_repaired(self):
         rows = (

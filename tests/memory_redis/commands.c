@@ -466,13 +466,10 @@ static redisReply *run_zrangeby(struct memory_call *call)
 static redisReply *run_info(struct memory_call *call)
 {
 	if (call->argc > 1 && strcasecmp(call->argv[1].data, "replication") == 0) {
-		const char *brace =
-			call->function_key != NULL ? strchr(call->function_key->data, '{') : NULL;
-		size_t p = brace != NULL ? strtoul(brace + 1, NULL, 10) : 0;
 		char text[64];
 
 		snprintf(text, sizeof(text), "# Replication\r\nmaster_replid:%016" PRIx64 "\r\n",
-			 call->redis->history + (call->redis->histories[p % MEMORY_MASTERS] << 32));
+			 call->redis->masters[call->master].history);
 		return reply_str(call, text);
 	}
 	return reply_str(call, call->redis->memory_full

@@ -17,7 +17,7 @@ struct memory_call {
 	const struct memory_command *command;
 	int64_t now_ms;
 	bool scripted; /* called by a function: its answer is used before the next command */
-	const struct memory_text *function_key; /* of that function, the first; NULL: none */
+	int master;    /* that runs it, if a function calls it */
 	struct memory_key *key; /* the first key argument's; NULL: it does not exist */
 	redisReply *error;      /* set by helpers that return false */
 };
@@ -85,7 +85,14 @@ bool key_fits(struct memory_call *call);
 /* The call's key; created when it does not exist. */
 struct memory_key *key_make(struct memory_call *call);
 void key_delete(struct memory_redis *redis, struct memory_key *key);
+/* Not in any keyspace. */
+struct memory_key *key_copy(const struct memory_key *key);
+void key_free(struct memory_key *key);
 void stream_done(struct memory_stream *stream);
+struct memory_stream stream_copy(const struct memory_stream *stream);
+
+/* link.c: connections to this master break, and late effects there do not come any more. */
+void memory_links_break(struct memory_redis *redis, int master, int64_t back_ms);
 
 /* lua.c */
 memory_runs run_fcall, run_function_load;

@@ -204,12 +204,63 @@ static void key_done(struct memory_key *key)
 	}
 }
 
-void key_delete(struct memory_redis *redis, struct memory_key *key)
+void key_free(struct memory_key *key)
 {
-	HASH_DEL(redis->keys, key);
 	key_done(key);
 	free(key->name.data);
 	free(key);
+}
+
+void key_delete(struct memory_redis *redis, struct memory_key *key)
+{
+	HASH_DEL(redis->keys, key);
+	key_free(key);
+}
+
+static struct memory_zset zset_copy(const struct memory_zset *zset)
+{
+	struct memory_zset copy = { .count = zset->count, .capacity = zset->count };
+
+	copy.entries = rt_realloc(NULL, (zset->count + 1) * sizeof(*copy.entries));
+	for (size_t i = 0; i < zset->count; i++) {
+		const struct memory_text *member = &zset->entries[i].member;
+
+		copy.entries[i].score = zset->entries[i].score;
+		copy.entries[i].member = text_copy(member->data, member->length);
+	}
+	return copy;
+}
+
+struct memory_key *key_copy(const struct memory_key *key)
+{
+	struct memory_key *copy = rt_alloc(sizeof(*copy));
+
+	copy->name = text_copy(key->name.data, key->name.length);
+	copy->type = key->type;
+	copy->expire_ms = key->expire_ms;
+	switch (key->type) {
+	case MEMORY_TEXT:
+		copy->text = text_copy(key->text.data, key->text.length);
+		break;
+	case MEMORY_HASH:
+	case MEMORY_SET:
+		for (const struct memory_field *at = key->fields; at != NULL; at = at->hh.next) {
+			struct memory_field *field = rt_alloc(sizeof(*field));
+
+			field->name = text_copy(at->name.data, at->name.length);
+			field->value = text_copy(at->value.data, at->value.length);
+			HASH_ADD_KEYPTR(hh, copy->fields, field->name.data, field->name.length,
+					field);
+		}
+		break;
+	case MEMORY_ZSET:
+		copy->zset = zset_copy(&key->zset);
+		break;
+	case MEMORY_STREAM:
+		copy->stream = stream_copy(&key->stream);
+		break;
+	}
+	return copy;
 }
 
 static struct memory_key *find(const struct memory_redis *redis, const char *name, size_t length)
@@ -284,6 +335,7 @@ struct memory_redis *memory_redis_new(struct rt_loop *loop)
 
 	redis->loop = loop;
 	redis->arena = rt_alloc(sizeof(*redis->arena));
+	rt_list_init(&redis->links);
 	rt_list_init(&redis->blocked);
 	rt_list_init(&redis->late);
 	return redis;
@@ -296,6 +348,8 @@ void memory_redis_free(struct memory_redis *redis)
 	if (redis == NULL)
 		return;
 	memory_late_free(redis);
+	for (int i = 0; i < MEMORY_MASTERS_MAX; i++)
+		memory_master_caught_up(redis, i);
 	HASH_ITER (hh, redis->keys, key, next)
 		key_delete(redis, key);
 	memory_functions_free(redis);

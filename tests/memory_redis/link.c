@@ -16,6 +16,7 @@ struct command {
 	struct rt_list link;
 	struct rt_redis_op *op; /* NULL: it is late, its caller got RT_TIMEOUT */
 	struct memory_redis *redis;
+	int master;
 	char what[48];
 	int status;
 	int64_t due_ms, block_ms;
@@ -30,13 +31,17 @@ struct link {
 	struct rt_redis redis; /* first: one is the other */
 	struct memory_host *host;
 	struct rt_loop *loop;
-	struct rt_list of_host, of_blocked; /* of_blocked: while `waits` */
+	struct rt_list of_host, of_redis, of_blocked; /* of_blocked: while `waits` */
+	int master;
+	uint64_t written; /* its master's writes at the latest command: what a WAIT is for */
+	bool broken;      /* the process stands still, and does not know it yet */
+	int64_t back_ms;
 	void (*on_state)(struct rt_redis *redis, bool up, void *user);
 	void *user;
 	struct rt_list requests, answers; /* of struct command */
 	size_t pending;
-	struct command *waits; /* a blocked read */
-	struct rt_timer request_timer, answer_timer, wait_timer, up_timer, reset_timer;
+	struct command *waits; /* a blocked read, or a WAIT */
+	struct rt_timer request_timer, answer_timer, wait_timer, up_timer, reset_timer, down_timer;
 	bool up;
 };
 
@@ -65,13 +70,19 @@ static void name_command(struct command *command)
 		*c = (char)tolower((unsigned char)*c);
 }
 
-static struct command *command_new(struct memory_redis *redis, int argc, const char *const *argv,
+static bool is_wait(const struct command *command)
+{
+	return strcmp(command->what, "wait") == 0;
+}
+
+static struct command *command_new(const struct link *link, int argc, const char *const *argv,
 				   const size_t *lengths)
 {
 	struct command *command = rt_alloc(sizeof(*command));
 
 	rt_list_init(&command->link);
-	command->redis = redis;
+	command->redis = link->host->redis;
+	command->master = link->master;
 	command->argc = (size_t)argc;
 	command->argv = rt_arena_take(&command->arena, (size_t)argc * sizeof(*command->argv));
 	for (size_t i = 0; i < command->argc; i++) {
@@ -86,6 +97,8 @@ static struct command *command_new(struct memory_redis *redis, int argc, const c
 			command->block_ms = strtoll(text->data, NULL, 10);
 	}
 	name_command(command);
+	if (is_wait(command) && argc == 3)
+		command->block_ms = strtoll(argv[2], NULL, 10);
 	return command;
 }
 
@@ -120,6 +133,17 @@ static const redisReply *answer_for(int status)
 	return NULL;
 }
 
+/* Runs it at its master. */
+static const redisReply *run(struct command *command)
+{
+	struct memory_redis *redis = command->redis;
+	uint64_t writes = redis->writes;
+	const redisReply *reply = memory_run(redis, &command->arena, command->argc, command->argv);
+
+	redis->masters[command->master].writes += redis->writes != writes;
+	return reply;
+}
+
 static void command_ends(struct link *link, struct command *command, int status)
 {
 	rt_list_remove(&command->link);
@@ -145,7 +169,7 @@ static void late_comes(struct rt_timer *timer)
 {
 	struct command *command = RT_CONTAINER_OF(timer, struct command, late_timer);
 
-	memory_run(command->redis, &command->arena, command->argc, command->argv);
+	run(command);
 	late_ends(command);
 }
 
@@ -175,17 +199,23 @@ void memory_late_free(struct memory_redis *redis)
 static void requests_due(struct rt_timer *timer);
 static void answers_due(struct rt_timer *timer);
 
+/* Nothing reaches or leaves a process that stands still. */
+static int64_t due_ms(const struct link *link, const struct command *command)
+{
+	return RT_MAX(command->due_ms, link->host->still_until_ms);
+}
+
 static void arm(struct link *link)
 {
 	struct command *request = first_of(&link->requests), *answer = first_of(&link->answers);
 	int64_t now = rt_loop_now(link->loop);
 
 	if (request != NULL && link->waits == NULL && !rt_timer_running(&link->request_timer))
-		rt_timer_start(link->loop, &link->request_timer, RT_MAX(request->due_ms - now, 0),
-			       requests_due);
+		rt_timer_start(link->loop, &link->request_timer,
+			       RT_MAX(due_ms(link, request) - now, 0), requests_due);
 	if (answer != NULL && !rt_timer_running(&link->answer_timer))
-		rt_timer_start(link->loop, &link->answer_timer, RT_MAX(answer->due_ms - now, 0),
-			       answers_due);
+		rt_timer_start(link->loop, &link->answer_timer,
+			       RT_MAX(due_ms(link, answer) - now, 0), answers_due);
 }
 
 static int ask(const struct link *link, const struct command *command, bool after,
@@ -222,6 +252,16 @@ static void stop_waiting(struct link *link)
 	rt_timer_stop(link->loop, &link->wait_timer);
 }
 
+/* A WAIT: how many replicas have what its connection wrote. */
+static const redisReply *confirmed(const struct link *link)
+{
+	static const redisReply numbers[] = { { .type = REDIS_REPLY_INTEGER, .integer = 0 },
+					      { .type = REDIS_REPLY_INTEGER, .integer = 1 } };
+	const struct memory_master *master = &link->host->redis->masters[link->master];
+
+	return &numbers[!master->lags || link->written <= master->kept_writes];
+}
+
 static void wait_is_over(struct rt_timer *timer)
 {
 	static const redisReply nothing = { .type = REDIS_REPLY_NIL };
@@ -229,7 +269,7 @@ static void wait_is_over(struct rt_timer *timer)
 	struct command *command = link->waits;
 
 	stop_waiting(link);
-	command->reply = &nothing;
+	command->reply = is_wait(command) ? confirmed(link) : &nothing;
 	answer(link, command);
 	arm(link);
 }
@@ -239,9 +279,19 @@ static void serve(struct link *link, struct command *command)
 {
 	if (command->status == RT_OK && link->host->dead)
 		command->status = RT_CANCELED;
-	if (command->status == RT_OK) {
-		command->reply = memory_run(link->host->redis, &command->arena, command->argc,
-					    command->argv);
+	if (command->status == RT_OK && link->broken)
+		command->status = RT_LOST;
+	if (command->status == RT_OK && is_wait(command)) {
+		command->reply = confirmed(link);
+		if (command->reply->integer == 0) {
+			link->waits = command;
+			rt_timer_start(link->loop, &link->wait_timer, command->block_ms,
+				       wait_is_over);
+			return;
+		}
+	} else if (command->status == RT_OK) {
+		command->reply = run(command);
+		link->written = link->host->redis->masters[link->master].writes;
 		if (command->reply == NULL) {
 			link->waits = command;
 			rt_list_push(&link->host->redis->blocked, &link->of_blocked);
@@ -260,7 +310,7 @@ static void requests_due(struct rt_timer *timer)
 	struct command *command;
 
 	while (link->waits == NULL && (command = first_of(&link->requests)) != NULL &&
-	       command->due_ms <= now) {
+	       due_ms(link, command) <= now) {
 		rt_list_remove(&command->link);
 		serve(link, command);
 	}
@@ -275,13 +325,31 @@ static void answers_due(struct rt_timer *timer)
 	struct rt_list due;
 
 	rt_list_init(&due);
-	while ((command = first_of(&link->answers)) != NULL && command->due_ms <= now) {
+	while ((command = first_of(&link->answers)) != NULL && due_ms(link, command) <= now) {
 		rt_list_remove(&command->link);
 		rt_list_push(&due, &command->link);
 	}
 	arm(link);
 	while ((command = first_of(&due)) != NULL)
 		command_ends(link, command, command->status);
+}
+
+/* Whether there can be something for a blocked read: its stream has an entry behind its id, or behind those that its group
+ * has read. What is not certain is found out by running it. The stream and the id are its last arguments. */
+static bool may_go_on(const struct memory_redis *redis, const struct command *command)
+{
+	const char *id = command->argv[command->argc - 1].data;
+	const struct memory_stream *stream =
+		memory_stream_find(redis, command->argv[command->argc - 2].data);
+	const struct memory_group *group;
+	struct memory_id after;
+
+	if (stream == NULL)
+		return true;
+	if (memory_id_parse(id, &after))
+		return memory_id_compare(after, stream->last) < 0;
+	group = strcmp(id, ">") != 0 ? NULL : memory_group_find(stream, command->argv[2].data);
+	return group == NULL || memory_id_compare(group->delivered, stream->last) < 0;
 }
 
 /* Runs blocked reads again, the oldest first. */
@@ -296,7 +364,9 @@ static void run_blocked(struct memory_redis *redis)
 		struct command *command = link->waits;
 
 		rt_list_push(&redis->blocked, at);
-		command->reply = memory_run(redis, &command->arena, command->argc, command->argv);
+		if (!may_go_on(redis, command))
+			continue;
+		command->reply = run(command);
 		if (command->reply == NULL)
 			continue;
 		stop_waiting(link);
@@ -348,9 +418,14 @@ static void lose(struct link *link, int status)
 static void on_up(struct rt_timer *timer)
 {
 	struct link *link = RT_CONTAINER_OF(timer, struct link, up_timer);
+	int64_t still_ms = link->host->still_until_ms - rt_loop_now(link->loop);
 
+	if (still_ms > 0) {
+		rt_timer_start(link->loop, timer, still_ms, on_up);
+		return;
+	}
 	link->up = true;
-	link->redis.epoch++;
+	link->redis.epoch += link->redis.epoch == 0 || !link->host->redis->same_epoch;
 	if (link->on_state != NULL)
 		link->on_state(&link->redis, true, link->user);
 	rt_redis_notify_up(&link->redis);
@@ -361,8 +436,9 @@ static void down(struct link *link, int status, int64_t back_ms)
 {
 	bool was_up = link->up;
 
-	link->up = false;
+	link->up = link->broken = false;
 	rt_timer_stop(link->loop, &link->up_timer);
+	rt_timer_stop(link->loop, &link->down_timer);
 	if (was_up && link->on_state != NULL && !link->host->dead)
 		link->on_state(&link->redis, false, link->user);
 	lose(link, status);
@@ -382,7 +458,7 @@ static void link_command(struct rt_redis *redis, struct rt_redis_op *op, int arg
 			 const char *const *argv, const size_t *lengths, int64_t timeout_ms)
 {
 	struct link *link = of(redis);
-	struct command *command = command_new(link->host->redis, argc, argv, lengths);
+	struct command *command = command_new(link, argc, argv, lengths);
 	int64_t delay_ms = 0;
 
 	(void)timeout_ms; /* MEMORY_LATE simulates it */
@@ -396,8 +472,8 @@ static void link_command(struct rt_redis *redis, struct rt_redis_op *op, int arg
 	if (command->status == MEMORY_LATE) {
 		command->status = command->block_ms > 0 ? RT_LOST : RT_TIMEOUT;
 		if (command->block_ms == 0)
-			late_start(link->host->redis,
-				   command_new(link->host->redis, argc, argv, lengths), delay_ms);
+			late_start(link->host->redis, command_new(link, argc, argv, lengths),
+				   delay_ms);
 		delay_ms = RT_MIN(delay_ms, LATE_AFTER_MS);
 	}
 	if (link->host->dead)
@@ -444,7 +520,9 @@ static void link_free(struct rt_redis *redis)
 	rt_timer_stop(link->loop, &link->answer_timer);
 	rt_timer_stop(link->loop, &link->up_timer);
 	rt_timer_stop(link->loop, &link->reset_timer);
+	rt_timer_stop(link->loop, &link->down_timer);
 	rt_list_remove(&link->of_host);
+	rt_list_remove(&link->of_redis);
 	free(link);
 }
 
@@ -467,11 +545,14 @@ static int link_connect(void *connector, struct rt_loop *loop,
 	rt_list_init(&link->redis.waiters);
 	link->host = host;
 	link->loop = loop;
+	link->master = memory_master_at(host->redis, options->partition);
 	link->on_state = options->on_state;
 	link->user = options->user_data;
 	rt_list_init(&link->of_blocked);
 	rt_list_init(&link->requests);
 	rt_list_init(&link->answers);
+	rt_list_init(&link->of_redis);
+	rt_list_push(&host->redis->links, &link->of_redis);
 	rt_list_push(&host->links, &link->of_host);
 	if (!host->away && !host->dead)
 		rt_timer_start(loop, &link->up_timer, 0, on_up);
@@ -523,4 +604,58 @@ void memory_host_kill(struct memory_host *host)
 {
 	host->dead = true;
 	all_down(host, RT_CANCELED, -1);
+}
+
+void memory_host_stands_still(struct memory_host *host, int64_t ms)
+{
+	host->still_until_ms = rt_loop_now(host->redis->loop) + ms;
+}
+
+/* ---- failovers ---- */
+
+static void on_down(struct rt_timer *timer)
+{
+	struct link *link = RT_CONTAINER_OF(timer, struct link, down_timer);
+
+	down(link, RT_LOST, link->host->away ? -1 : link->back_ms);
+}
+
+/* A process that stands still learns of it later, perhaps behind the answers that it had received before. */
+static void link_break(struct link *link, int64_t back_ms)
+{
+	int64_t still_ms = link->host->still_until_ms - rt_loop_now(link->loop);
+
+	if (still_ms <= 0 || !link->up) {
+		down(link, RT_LOST, link->host->away || link->host->dead ? -1 : back_ms);
+		return;
+	}
+	if (link->waits != NULL) {
+		link->waits->status = RT_LOST;
+		rt_list_push(&link->answers, &link->waits->link);
+		stop_waiting(link);
+		arm(link);
+	}
+	link->broken = true;
+	link->back_ms = back_ms;
+	rt_timer_start(link->loop, &link->down_timer,
+		       still_ms + (int64_t)rt_loop_random(link->loop, 4), on_down);
+}
+
+void memory_links_break(struct memory_redis *redis, int master, int64_t back_ms)
+{
+	struct rt_list *at, *next;
+
+	for (at = redis->late.next; at != &redis->late; at = next) {
+		struct command *command = RT_CONTAINER_OF(at, struct command, link);
+
+		next = at->next;
+		if (command->master == master)
+			late_ends(command);
+	}
+	for (at = redis->links.next; at != &redis->links; at = at->next) {
+		struct link *link = RT_CONTAINER_OF(at, struct link, of_redis);
+
+		if (link->master == master)
+			link_break(link, back_ms);
+	}
 }

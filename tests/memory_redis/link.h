@@ -13,7 +13,7 @@
  *   memory_host_kill: the process is dead; nothing it sends has an effect any more, and what it
  *   waits for ends with RT_CANCELED, which no other process can see
  *
- * A blocked read (BLOCK) delays what is behind it on its connection, as on a real one. */
+ * A blocked read (BLOCK) delays what is behind it on its connection, as on a real one; so does a WAIT. */
 #ifndef MEMORY_REDIS_LINK_H
 #define MEMORY_REDIS_LINK_H
 
@@ -42,6 +42,7 @@ struct memory_host {
 	struct rt_redis_options options; /* for rt_redis_new: its connections are this host's */
 	struct rt_list links;
 	bool away, dead;
+	int64_t still_until_ms;
 };
 void memory_host_init(struct memory_host *host, struct memory_redis *redis, const char *process,
 		      memory_fault_hook *fault, void *user);
@@ -49,6 +50,9 @@ void memory_host_init(struct memory_host *host, struct memory_redis *redis, cons
 void memory_host_cut(struct memory_host *host, bool away);
 void memory_host_back(struct memory_host *host);
 void memory_host_kill(struct memory_host *host);
+/* The process stands still for so long: nothing reaches it, nothing that it sends leaves it, and it does not notice
+ * that a connection breaks. */
+void memory_host_stands_still(struct memory_host *host, int64_t ms);
 /* The number of late effects that have not happened yet. */
 size_t memory_late_count(const struct memory_redis *redis);
 

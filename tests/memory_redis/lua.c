@@ -41,6 +41,7 @@ static struct {
 	bool read_only;
 	const struct memory_text *keys;
 	size_t key_count;
+	int master;              /* of the first key */
 	struct rt_arena answers; /* of the function's commands, each until the next */
 } engine;
 
@@ -264,9 +265,8 @@ static int run_command(lua_State *lua, bool raises)
 					    .argc = argc,
 					    .argv = argv,
 					    .now_ms = rt_loop_unix_ms(engine.redis->loop),
-					    .function_key =
-						    engine.key_count > 0 ? engine.keys : NULL,
-					    .scripted = true };
+					    .scripted = true,
+					    .master = engine.master };
 
 		rt_arena_reset(&engine.answers, 65536);
 		push_reply(lua, run_scripted(&call));
@@ -679,6 +679,7 @@ redisReply *run_fcall(struct memory_call *call)
 	engine.read_only = function->no_writes;
 	engine.keys = call->argv + 3;
 	engine.key_count = (size_t)keys;
+	engine.master = keys == 0 ? 0 : memory_master_of(call->redis, call->argv[3].data);
 	lua_rawgeti(lua, LUA_REGISTRYINDEX, function->callback);
 	push_list(lua, call->argv + 3, (size_t)keys);
 	push_list(lua, call->argv + 3 + keys, call->argc - 3 - (size_t)keys);

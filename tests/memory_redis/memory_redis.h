@@ -5,6 +5,7 @@
  *   commands.c  the table of commands; texts, hashes, sets, sorted sets
  *   streams.c   streams and their groups
  *   lua.c       FUNCTION LOAD, FCALL, and the environment of a library
+ *   masters.c   several masters, and failovers that lose what was written last
  *   link.c      connections on which commands travel, are lost or are late (link.h)
  *
  * tests/sim/test_conformance.c compares it with a real Redis, command by command. Other commands and
@@ -108,7 +109,18 @@ struct memory_patch {
 	const char *instead;
 };
 
-#define MEMORY_MASTERS 16
+/* One Redis stands for several masters of a cluster: the keys with the tag {p} are those of master p modulo their
+ * number. Each has a replica, which has everything until it lags; fails the master over, what the replica
+ * does not have is lost. The functions are everywhere. */
+#define MEMORY_MASTERS_MAX 16
+struct memory_master {
+	uint64_t history; /* the id of its replication history; another one: it is another master */
+	uint64_t writes;  /* commands of clients that changed something */
+	bool lags;
+	uint64_t kept_writes;    /* what the replica has, while it lags */
+	struct memory_key *kept; /* in the order of their creation */
+};
+
 struct memory_function;
 struct memory_redis {
 	struct rt_loop *loop;
@@ -118,9 +130,9 @@ struct memory_redis {
 	uint64_t lives;
 	unsigned undeclared; /* uses of keys that a function had not declared */
 	bool memory_full;    /* maxmemory is reached */
-	uint64_t history; /* the id of its replication history; another one: it is another master */
-	uint64_t histories
-		[MEMORY_MASTERS]; /* as it is to functions of partition 0, 1, …; changes alone */
+	int master_count;    /* 0: one */
+	struct memory_master masters[MEMORY_MASTERS_MAX];
+	uint64_t histories; /* ids that were given to replaced masters */
 	const struct memory_patch *patches;
 	size_t patch_count;
 	/* Called after a command of a client, or a whole function, that changed something; may be NULL. */
@@ -128,8 +140,9 @@ struct memory_redis {
 	/* Called for each entry that XREADGROUP delivers to a consumer for the first time; may be NULL. */
 	void (*on_delivered)(void *user, const char *consumer, const struct memory_entry *entry);
 	void *user;
-	/* link.c's: links with a blocked read; effects that are late. */
-	struct rt_list blocked, late;
+	/* link.c's: all links; those with a blocked read; effects that are late. */
+	struct rt_list links, blocked, late;
+	bool same_epoch; /* a mistake: a connection's epoch does not show that it is another one */
 	bool changed, notifying;
 	struct rt_arena *arena; /* of memory_do */
 };
@@ -143,6 +156,21 @@ struct redisReply *memory_run(struct memory_redis *redis, struct rt_arena *arena
 /* The same with strings as arguments, ended by NULL. The answer lives until the next call. */
 const struct redisReply *memory_do(struct memory_redis *redis, const char *word, ...)
 	__attribute__((sentinel));
+
+/* ---- masters: masters.c ---- */
+
+/* Of the key with this name, by its tag; of a partition. */
+int memory_master_of(const struct memory_redis *redis, const char *key);
+int memory_master_at(const struct memory_redis *redis, int partition);
+/* From now on its replica hears nothing. */
+void memory_master_lags(struct memory_redis *redis, int master);
+/* The replica has everything again. */
+void memory_master_caught_up(struct memory_redis *redis, int master);
+/* The replica is the master now, with what it has, and a replica of its own. From the loop. Connections to the old
+ * one break, and come back back_ms later. */
+void memory_master_fails_over(struct memory_redis *redis, int master, int64_t back_ms);
+/* It has the same data, and another history. */
+void memory_master_restarts(struct memory_redis *redis, int master);
 
 /* ---- looking inside ---- */
 

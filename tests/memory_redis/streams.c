@@ -206,6 +206,45 @@ struct memory_entry memory_entry_copy(const struct memory_entry *entry)
 	return copy;
 }
 
+static struct memory_group *group_copy(const struct memory_group *group)
+{
+	struct memory_group *copy = rt_alloc(sizeof(*copy));
+
+	*copy = *group;
+	copy->name = rt_strdup(group->name);
+	copy->consumers = rt_realloc(NULL, (group->consumer_count + 1) * sizeof(*copy->consumers));
+	for (size_t i = 0; i < group->consumer_count; i++) {
+		copy->consumers[i] = rt_alloc(sizeof(*copy->consumers[i]));
+		*copy->consumers[i] = *group->consumers[i];
+		copy->consumers[i]->name = rt_strdup(group->consumers[i]->name);
+	}
+	copy->pending_room = group->pending_count;
+	copy->pending = rt_realloc(NULL, (group->pending_count + 1) * sizeof(*copy->pending));
+	for (size_t i = 0; i < group->pending_count; i++) {
+		size_t at = 0;
+
+		copy->pending[i] = group->pending[i];
+		while (group->consumers[at] != group->pending[i].consumer)
+			at++;
+		copy->pending[i].consumer = copy->consumers[at];
+	}
+	return copy;
+}
+
+struct memory_stream stream_copy(const struct memory_stream *stream)
+{
+	struct memory_stream copy = *stream;
+
+	copy.room = stream->count;
+	copy.entries = rt_realloc(NULL, (stream->count + 1) * sizeof(*copy.entries));
+	for (size_t i = 0; i < stream->count; i++)
+		copy.entries[i] = memory_entry_copy(&stream->entries[i]);
+	copy.groups = rt_realloc(NULL, (stream->group_count + 1) * sizeof(*copy.groups));
+	for (size_t i = 0; i < stream->group_count; i++)
+		copy.groups[i] = group_copy(stream->groups[i]);
+	return copy;
+}
+
 static const struct memory_stream no_stream;
 
 /* The call's stream; without one an empty stream, which must not be changed. */

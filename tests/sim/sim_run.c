@@ -72,6 +72,9 @@ static int show_seed(const struct options *options)
 static _Noreturn void work(const struct options *options, uint64_t first, int fd)
 {
 	for (uint64_t i = first; i < options->count; i += options->jobs) {
+		if (options->bug != BUG_NONE &&
+		    !world_bug_may_show(options->bug, options->from + i))
+			continue;
 		/* Written before the run too: if the run crashes, this is the last report. */
 		struct report report = { .seed = options->from + i, .failed = true };
 
@@ -124,6 +127,9 @@ static void add_counts(struct world_counts *sum, const struct world_counts *one)
 	sum->faults += one->faults;
 	sum->deaths += one->deaths;
 	sum->chaos += one->chaos;
+	sum->failovers += one->failovers;
+	sum->lost += one->lost;
+	sum->owed += one->owed;
 	sum->quiet_ms = RT_MAX(sum->quiet_ms, one->quiet_ms);
 }
 
@@ -206,10 +212,11 @@ static int print_result(const struct options *options, const struct tally *tally
 	bool planted = options->bug != BUG_NONE;
 
 	printf("%" PRIu64 " seeds in %.1f s: %u orders (%u confirmed, %u cancelled, %u rejected, "
-	       "%u expired), %u faults, %u deaths, %u disturbances; quiet after %.1f s at most\n",
+	       "%u expired), %u faults, %u deaths, %u disturbances; %u failovers, %u orders lost, "
+	       "%u owed; quiet after %.1f s at most\n",
 	       tally->ran, seconds, counts->orders, counts->confirmed, counts->cancelled,
 	       counts->rejected, counts->expired, counts->faults, counts->deaths, counts->chaos,
-	       (double)counts->quiet_ms / 1000);
+	       counts->failovers, counts->lost, counts->owed, (double)counts->quiet_ms / 1000);
 	if (planted) {
 		printf(tally->failed > 0 ? "%s found by seed %" PRIu64 " after %" PRIu64 " seeds\n"
 					 : "%s was not found\n",

@@ -333,13 +333,17 @@ static int on_client_call(void *user, const char *step, int64_t *delay_ms)
 static void start_context(struct process *process, const struct rt_context_domain *domain,
 			  const void *domain_options)
 {
+	const int partitions = process->world->options.partitions;
 	struct rt_context_options options = {
 		.events = { RT_EVENTS_DEFAULTS },
 		.trim_every_ms = 3000,
 		.retain_ms = 10000,
 		.retain_count = 50,
 		.stale_ms = 3600000,
-		.partition_count = process->world->options.partitions,
+		.partition_count = partitions,
+		.replicas = process->world->options.bug == BUG_R8_NO_WAIT
+				    ? 0
+				    : process->world->options.replicas,
 		.domain_options = domain_options,
 	};
 
@@ -347,9 +351,10 @@ static void start_context(struct process *process, const struct rt_context_domai
 	 * dead letter, however often its consumers die. */
 	options.events.deliveries_max = 100000;
 	options.events.retry_max_ms = 2000;
-	options.events.claim_idle_ms = 4000;
-	options.events.claim_every_ms = 1500;
-	options.events.maintain_every_ms = 1000;
+	/* Of each stream: seldom where there are many. */
+	options.events.claim_idle_ms = 4000 * RT_MAX(partitions / 4, 1);
+	options.events.claim_every_ms = 1500 * RT_MAX(partitions / 4, 1);
+	options.events.maintain_every_ms = 1000 * RT_MAX(partitions / 2, 1);
 	options.events.consumer_idle_ms = 60000;
 	process->context = stored_context(&process->host, domain, options, process->consumer);
 	rt_context_start(process->context);
@@ -362,7 +367,7 @@ static void start_order(struct process *process)
 			   .retry_min_ms = 1000,
 			   .retry_max_ms = 8000 },
 		.stream_length_max = process->world->options.stream_length_max,
-		.timers_every_ms = 250,
+		.timers_every_ms = 250 * RT_MAX(process->world->options.partitions / 4, 1),
 	};
 
 	start_context(process, &order_domain, &options);
@@ -371,7 +376,10 @@ static void start_order(struct process *process)
 
 static void start_inventory(struct process *process)
 {
-	start_context(process, &inventory_domain, NULL);
+	/* Longer than it takes most orders to ask again. */
+	const struct inventory_options options = { .sweep_after_ms = 5000 };
+
+	start_context(process, &inventory_domain, &options);
 	process->inventory = process->context->data;
 }
 
@@ -612,7 +620,9 @@ struct world *world_new(const struct world_options *options)
 	rc = rt_loop_new_manual(WORLD_START_MS, options->seed, &world->loop);
 	assert(rc == RT_OK);
 	world->redis = memory_redis_new(world->loop);
-	world_plant(world->redis, options->bug);
+	world->redis->master_count = RT_MAX(options->masters, 1);
+	world_loss_open(world);
+	world_plant(world, options->bug);
 	stored_load(world->redis);
 	world->redis->on_delivered = options->record ? on_delivered : NULL;
 	world->redis->on_change = on_added;
@@ -683,6 +693,7 @@ void world_free(struct world *world)
 	}
 	rt_loop_run_due(world->loop);
 	world_check_done(world);
+	world_loss_close(world);
 	world->redis->on_change = NULL;
 	memory_redis_free(world->redis);
 	rt_loop_free(world->loop);

@@ -12,6 +12,7 @@
  *   world.c          processes, calls between them, faults, transcript
  *   world_clients.c  the clients, and what they were promised
  *   world_chaos.c    what goes wrong around the services
+ *   world_loss.c     masters that fail over, and what may be lost with them
  *   world_check.c    whether every promise was kept */
 #ifndef WORLD_H
 #define WORLD_H
@@ -41,6 +42,9 @@ struct world_plan {
 	int64_t latency_ms;                           /* of each step, at most */
 	int64_t chaos_every_ms; /* mean time between two events of world_chaos.c; 0: none */
 	unsigned chaos[16];     /* their weights, by enum world_chaos */
+	/* Mean time between two failovers, in which a master is replaced by its replica, which lacks the last
+	 * writes; 0: none. */
+	int64_t failover_every_ms;
 };
 enum world_chaos {
 	CHAOS_DELETE,         /* a stream entry is lost (XDEL) */
@@ -55,6 +59,7 @@ enum world_chaos {
 	CHAOS_POISON,         /* an entry that is not an event, or of an unknown type */
 	CHAOS_JUMP,           /* the clock jumps */
 	CHAOS_FORGET_REFUSAL, /* a rejected order's reservation is lost, and its request repeated */
+	CHAOS_STAND_STILL,    /* a process stands still for a while, and then goes on */
 	CHAOS_KINDS
 };
 
@@ -68,6 +73,16 @@ enum world_bug {
 	BUG_ANSWER_ANEW,      /* a repeated request is served as if it were new */
 	/* Inventory skips every OrderRejected, even one that requests a release. */
 	BUG_SKIP_COMPENSATION,
+	/* Of the rules of docs/decisions/029 each is left out once. */
+	BUG_R1_FRESH_VERDICT,   /* a part that was refused may be held later */
+	BUG_R1_NO_TOMBSTONE,    /* a part that is not there leaves no trace when it is released */
+	BUG_R2_ANY_RECORD,      /* a conclusion does not compare the record */
+	BUG_R3_KEEP_PARTS,      /* parts are not released before the record is written */
+	BUG_R4_NO_LINES,        /* a release that meets no record does not know the parts */
+	BUG_R5_NO_TAKING,       /* a commit does not take a part that is missing */
+	BUG_R6_ANY_GENERATION,  /* calls of older generations are not refused */
+	BUG_R7_SAME_CONNECTION, /* what an old master said is acted upon at a new one */
+	BUG_R8_NO_WAIT,         /* no step waits for a replica, though clients trust that */
 	WORLD_BUGS
 };
 /* "skip-ack"; NULL for none. */
@@ -79,6 +94,8 @@ struct world_options {
 	struct world_plan plan;
 	int orders, inventories, gateways; /* instances; 0: one */
 	int partitions;                    /* 0: one */
+	int masters;                       /* of Redis, which share the partitions; 0: one */
+	int replicas;                      /* that must have a step before it is answered OK */
 	int64_t decision_ms;               /* of the order service's clock; 0: 15000 */
 	int64_t stream_length_max;         /* of the order stream; 0: none */
 	bool record;                       /* keep a transcript */
@@ -107,6 +124,8 @@ const char *world_transcript(const struct world *world);
 /* What happened in a run. */
 struct world_counts {
 	unsigned orders, confirmed, cancelled, rejected, expired, faults, deaths, chaos;
+	unsigned failovers, lost,
+		owed;     /* lost: orders that do not exist any more, of those acknowledged */
 	int64_t quiet_ms; /* how long it took until it was quiet */
 };
 struct world_counts world_counts(const struct world *world);
@@ -122,6 +141,9 @@ void world_order(struct world *world, const char *request_id, const char *sku, u
 		 int64_t hold_ms, enum world_order_fate fate);
 
 /* ---- a whole run ---- */
+
+/* Whether the run of this seed can show the bug at all: some concern only losses of Redis. */
+bool world_bug_may_show(enum world_bug bug, uint64_t seed);
 
 /* The run of a seed, with random clients and a random plan, from the beginning to the check. */
 struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record);

@@ -6,9 +6,21 @@ const char *const world_bug_names[WORLD_BUGS] = {
 	[BUG_FORGET_TOMBSTONE] = "forget-tombstone",
 	[BUG_ANSWER_ANEW] = "answer-anew",
 	[BUG_SKIP_COMPENSATION] = "skip-compensation",
+	[BUG_R1_FRESH_VERDICT] = "r1-fresh-verdict",
+	[BUG_R1_NO_TOMBSTONE] = "r1-no-tombstone",
+	[BUG_R2_ANY_RECORD] = "r2-any-record",
+	[BUG_R3_KEEP_PARTS] = "r3-keep-parts",
+	[BUG_R4_NO_LINES] = "r4-no-lines",
+	[BUG_R5_NO_TAKING] = "r5-no-taking",
+	[BUG_R6_ANY_GENERATION] = "r6-any-generation",
+	[BUG_R7_SAME_CONNECTION] = "r7-same-connection",
+	[BUG_R8_NO_WAIT] = "r8-no-wait",
 };
 
 #define PATCHES_MAX 2
+
+/* Behind the state of a part, before what is done to it. */
+#define PART_RULE "	local rule = state and PART_RULES[state][requests[i]]\n"
 
 static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 	[BUG_SKIP_ACK] = { { "order", "acknowledge(keys, GROUP, args, acks)", "" },
@@ -25,10 +37,49 @@ static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 				    { "inventory", "	local good, instead, instead_lines =",
 				      "	requests.rejects = requests[i] == 106\n"
 				      "	local good, instead, instead_lines =" } },
+	[BUG_R1_FRESH_VERDICT] = { { "inventory", PART_RULE,
+				     "	if requests[i] == 104 and (state == 'U' "
+				     "or state == 'L') then\n"
+				     "		state, text = 'N', lines[i]\n"
+				     "	end\n" PART_RULE } },
+	[BUG_R1_NO_TOMBSTONE] = { { "inventory", PART_RULE,
+				    "	if requests[i] == 102 and state == 'N' then\n"
+				    "		return 'L'\n"
+				    "	end\n" PART_RULE } },
+	[BUG_R2_ANY_RECORD] = { { "inventory",
+				  "	elseif state ~= read[i] then\n"
+				  "		return state .. state .. '?', record or ''\n",
+				  "	elseif state ~= read[i] then\n"
+				  "		rule = RULES[read[i]][requests[i]]\n"
+				  "	end\n"
+				  "	if not rule then\n"
+				  "		return nil, 'the reservation is damaged'\n" } },
+	[BUG_R3_KEEP_PARTS] = { { "inventory", PART_RULE,
+				  "	if requests[i] == 102 and state == 'R' then\n"
+				  "		return 'L'\n"
+				  "	end\n" PART_RULE } },
+	[BUG_R4_NO_LINES] = { { "order",
+				"	if LINES_KEYS[rule.event.name] and has_partitions(own) "
+				"then\n",
+				"	if false then\n" } },
+	[BUG_R5_NO_TAKING] = { { "inventory", "	local move = MOVES[kind]\n",
+				 "	local move = MOVES[kind]\n"
+				 "	if kind == 'A' then\n"
+				 "		return '-'\n"
+				 "	end\n" } },
+	[BUG_R6_ANY_GENERATION] = { { "inventory",
+				      "			if generations[g] < last then\n",
+				      "			if false then\n" },
+				    { "inventory",
+				      "	if args[IDS + n + 1] + 0 < tonumber(generation) then\n",
+				      "	if false then\n" } },
 };
 
-void world_plant(struct memory_redis *redis, enum world_bug bug)
+void world_plant(struct world *world, enum world_bug bug)
 {
+	struct memory_redis *redis = world->redis;
+
+	redis->same_epoch = bug == BUG_R7_SAME_CONNECTION;
 	redis->patches = patches[bug];
 	while (redis->patch_count < PATCHES_MAX && patches[bug][redis->patch_count].text != NULL)
 		redis->patch_count++;

@@ -240,6 +240,8 @@ static void restart_redis(struct world *world)
 	world->redis_away = true;
 	for (struct rt_list *at = world->processes.next; at != &world->processes; at = at->next)
 		memory_host_cut(&RT_CONTAINER_OF(at, struct process, link)->host, true);
+	for (int i = 0; i < world->redis->master_count; i++)
+		memory_master_restarts(world->redis, i);
 	rt_timer_start(world->loop, &world->redis_timer, 50 + (int64_t)world_roll(world, 3000),
 		       on_redis_back);
 }
@@ -250,6 +252,24 @@ static void kill_some(struct world *world)
 
 	if (process != NULL)
 		world_kill(process, "killed");
+}
+
+void world_stand_still(struct process *process)
+{
+	struct world *world = process->world;
+	int64_t ms = 100 + (int64_t)world_roll(world, world_roll(world, 2) == 0 ? 500 : 8000);
+
+	world_say(world, "%-12s ** %s stands still for %lld ms", "chaos", process->name,
+		  (long long)ms);
+	memory_host_stands_still(&process->host, ms);
+}
+
+static void stand_still(struct world *world)
+{
+	struct process *process = world_some_process(world);
+
+	if (process != NULL)
+		world_stand_still(process);
 }
 
 static void jump(struct world *world)
@@ -297,6 +317,9 @@ static void disturb(struct world *world, enum world_chaos kind)
 	case CHAOS_FORGET_REFUSAL:
 		forget_refusal(world);
 		break;
+	case CHAOS_STAND_STILL:
+		stand_still(world);
+		break;
 	default:
 		disturb_stream(world, kind);
 		break;
@@ -335,12 +358,14 @@ static void chaos_next(struct world *world)
 void world_chaos_start(struct world *world)
 {
 	chaos_next(world);
+	world_loss_start(world);
 }
 
 void world_chaos_stop(struct world *world)
 {
 	rt_timer_stop(world->loop, &world->chaos_timer);
 	rt_timer_stop(world->loop, &world->redis_timer);
+	world_loss_stop(world);
 	if (world->redis_away)
 		redis_back(world);
 }
@@ -348,6 +373,21 @@ void world_chaos_stop(struct world *world)
 bool world_chaos_idle(const struct world *world)
 {
 	return rt_list_empty(&world->held_back);
+}
+
+void world_chaos_lost(struct world *world, int master)
+{
+	struct rt_list *at = world->held_back.next, *next;
+
+	for (; at != &world->held_back; at = next) {
+		struct held_back *held = RT_CONTAINER_OF(at, struct held_back, link);
+		const struct memory_stream *stream = memory_stream_find(world->redis, held->stream);
+
+		next = at->next;
+		if (memory_master_of(world->redis, held->stream) == master &&
+		    (stream == NULL || memory_id_compare(held->entry.id, stream->last) > 0))
+			held_free(held);
+	}
 }
 
 void world_chaos_close(struct world *world)
@@ -386,5 +426,7 @@ struct world_plan world_random_plan(struct world *world)
 		plan.chaos[i] = some_rate(world, 100);
 	plan.chaos[CHAOS_DELETE_STREAM] /= 4;
 	plan.chaos[CHAOS_TRIM] /= 2;
+	if (world->options.partitions > 1 && world_roll(world, 4) > 0)
+		plan.failover_every_ms = 400 + (int64_t)world_roll(world, 4000);
 	return plan;
 }

@@ -26,8 +26,18 @@ struct seen_event {
 	char *type;
 	uint8_t *data;
 	size_t length;
+	uint64_t number; /* 0, 1, … in the order in which they came */
 	UT_hash_handle hh;
 };
+
+static void forget(struct world *world, struct seen_event *seen)
+{
+	HASH_DEL(world->seen, seen);
+	free(seen->id);
+	free(seen->type);
+	free(seen->data);
+	free(seen);
+}
 
 /* A new event of an order or a reservation has the next number. */
 static void check_predecessor(struct world *world, const char *stream, const char *subject,
@@ -47,28 +57,34 @@ static void check_predecessor(struct world *world, const char *stream, const cha
 
 /* Orders whose reservation was forgotten. Copies of earlier events may still arrive, so inventory's
  * events of these orders are not compared any more. */
-struct forgotten {
-	char order_id[ORDER_ID_LENGTH + 1];
-	UT_hash_handle hh;
-};
-
 static bool is_forgotten(const struct world *world, const char *order_id)
 {
-	struct forgotten *forgotten;
-
-	HASH_FIND_STR(world->forgotten, order_id, forgotten);
-	return forgotten != NULL;
+	return world_is_among(world->forgotten, order_id);
 }
 
 void world_check_forget(struct world *world, const char *order_id)
 {
-	struct forgotten *forgotten;
+	world_add_to(&world->forgotten, order_id);
+}
 
-	if (is_forgotten(world, order_id))
-		return;
-	forgotten = rt_alloc(sizeof(*forgotten));
-	snprintf(forgotten->order_id, sizeof(forgotten->order_id), "%s", order_id);
-	HASH_ADD_STR(world->forgotten, order_id, forgotten);
+void world_check_lost(struct world *world, int master, uint64_t seen_before)
+{
+	struct seen_event *seen, *next;
+
+	HASH_ITER (hh, world->seen, seen, next)
+		if (seen->number >= seen_before &&
+		    memory_master_of(world->redis, seen->id) == master)
+			forget(world, seen);
+	for (size_t i = 0; i < world->stream_count; i++) {
+		struct world_stream *watched = &world->streams[i];
+		const struct memory_stream *stream =
+			memory_stream_find(world->redis, watched->name);
+
+		if (memory_master_of(world->redis, watched->name) != master)
+			continue;
+		watched->watched = stream == NULL ? (struct memory_id){ 0 } : stream->last;
+		watched->watched_life = stream == NULL ? 0 : stream->life;
+	}
 }
 
 void world_check_event(struct world *world, const char *stream, const struct rt_entry_event *event)
@@ -89,6 +105,7 @@ void world_check_event(struct world *world, const char *stream, const struct rt_
 		seen = rt_alloc(sizeof(*seen));
 		seen->id = RT_TAKE(id);
 		seen->type = RT_TAKE(type);
+		seen->number = world->seen_count++;
 		seen->length = event->data.length;
 		seen->data = rt_alloc(seen->length + 1);
 		if (seen->length > 0)
@@ -107,20 +124,11 @@ void world_check_event(struct world *world, const char *stream, const struct rt_
 
 void world_check_done(struct world *world)
 {
-	struct forgotten *forgotten, *next_forgotten;
 	struct seen_event *seen, *next;
 
-	HASH_ITER (hh, world->forgotten, forgotten, next_forgotten) {
-		HASH_DEL(world->forgotten, forgotten);
-		free(forgotten);
-	}
-	HASH_ITER (hh, world->seen, seen, next) {
-		HASH_DEL(world->seen, seen);
-		free(seen->id);
-		free(seen->type);
-		free(seen->data);
-		free(seen);
-	}
+	world_empty(&world->forgotten);
+	HASH_ITER (hh, world->seen, seen, next)
+		forget(world, seen);
 }
 
 /* ---- stock ---- */
@@ -176,26 +184,27 @@ static void check_stock(struct world *world)
 	stored_stock_each(world->redis, compare_sums, &sums);
 }
 
-/* With those of the doubtful adjustments whose bit is set in `which`. */
-static int64_t received_with(const struct world *world, size_t sku, unsigned which)
+/* Whether what is missing can be had from the doubtful adjustments of the SKU, from `at` on. */
+static bool explained(const struct adjusted *at, size_t sku, int64_t missing)
 {
-	int64_t sum = world->received[sku];
-
-	for (unsigned i = 0; i < world->maybe_count; i++)
-		if (world->maybe[i].sku == sku && (which & 1u << i) != 0)
-			sum += world->maybe[i].delta;
-	return sum;
+	while (at != NULL && !(at->maybe && at->sku == sku))
+		at = at->next;
+	if (at == NULL)
+		return missing == 0;
+	return explained(at->next, sku, missing) || explained(at->next, sku, missing - at->delta);
 }
 
 static void compare_received(const char *sku, const struct stock *stock, void *user)
 {
 	struct world *world = user;
+	int64_t sum = 0;
 
-	for (unsigned which = 0; which < 1u << world->maybe_count; which++)
-		if ((int64_t)stock->received == received_with(world, world_sku(sku), which))
-			return;
-	world_violation(world, "%s: %" PRIu64 " received, but clients put in %" PRId64, sku,
-			stock->received, world->received[world_sku(sku)]);
+	for (const struct adjusted *at = world->adjusted; at != NULL; at = at->next)
+		if (!at->maybe && at->sku == world_sku(sku))
+			sum += at->delta;
+	if (!explained(world->adjusted, world_sku(sku), (int64_t)stock->received - sum))
+		world_violation(world, "%s: %" PRIu64 " received, but clients put in %" PRId64, sku,
+				stock->received, sum);
 }
 
 /* ---- always ---- */
@@ -227,15 +236,23 @@ void world_check_now(struct world *world)
 /* ---- quiet ---- */
 
 struct unrest {
+	const struct world *world;
 	char text[256];
 	bool any;
 };
+
+/* Its stock was promised, is lost, and cannot be had again: a service has said so, and a person decides. */
+static bool is_left_to_a_person(const struct world *world, const struct order_record *record)
+{
+	return record->state == ORDER_CONFIRMING && world_is_named(world, record->order_id);
+}
 
 static void find_unsettled(const struct order_record *record, void *user)
 {
 	struct unrest *unrest = user;
 
-	if (unrest->any || order_state_settled(record->state))
+	if (unrest->any || order_state_settled(record->state) ||
+	    is_left_to_a_person(unrest->world, record))
 		return;
 	unrest->any = true;
 	snprintf(unrest->text, sizeof(unrest->text), "%s is %s, not settled: %.*s",
@@ -279,7 +296,7 @@ const char *world_unrest(struct world *world)
 {
 	static struct unrest unrest;
 
-	unrest = (struct unrest){ .any = false };
+	unrest = (struct unrest){ .world = world };
 	if (!world_clients_idle(world))
 		return "clients still call";
 	if (!world_chaos_idle(world))
@@ -298,6 +315,8 @@ const char *world_unrest(struct world *world)
 	stored_orders_each(world->redis, find_unsettled, &unrest);
 	if (unrest.any)
 		return unrest.text;
+	if (world_out_of_step(world) != NULL)
+		return world_out_of_step(world);
 	for (size_t i = 0; i < world->stream_count; i++)
 		if (!group_rests(world, world->streams[i].name, world->streams[i].group, &unrest))
 			return unrest.text;
@@ -366,7 +385,7 @@ static void check_order(const struct order_record *record, void *user)
 {
 	struct world *world = user;
 
-	if (!order_state_settled(record->state))
+	if (!order_state_settled(record->state) && !is_left_to_a_person(world, record))
 		world_violation(world, "%s is %s, not settled: %.*s", record->order_id,
 				order_state_status(record->state), HISTORY(record));
 	check_agreement(world, record);
@@ -394,7 +413,10 @@ static void check_booked(struct world *world, const struct booked *booked)
 	struct order_record record;
 
 	if (!stored_order(world->redis, booked->order_id, &record)) {
-		world_violation(world, "%s was acknowledged and does not exist", booked->order_id);
+		world->counts.lost++;
+		if (!booked->may_be_lost)
+			world_violation(world, "%s was acknowledged and does not exist",
+					booked->order_id);
 		return;
 	}
 	if (!same_lines(booked, &record))
@@ -402,7 +424,8 @@ static void check_booked(struct world *world, const struct booked *booked)
 	if (record.version < booked->version)
 		world_violation(world, "%s was seen at version %" PRIu64 ", and is at %" PRIu64,
 				booked->order_id, booked->version, record.version);
-	if (booked->confirmed && record.state != ORDER_CONFIRMED)
+	if (booked->confirmed && record.state != ORDER_CONFIRMED &&
+	    !is_left_to_a_person(world, &record))
 		world_violation(world, "%s was confirmed and is %s", booked->order_id,
 				order_state_status(record.state));
 	if (booked->cancelled && record.state != ORDER_CANCELLED)
@@ -432,7 +455,9 @@ static void check_orphan(const struct stored_reservation *reservation, void *use
 	struct world *world = user;
 	struct order_record record;
 
-	if (!stored_order(world->redis, reservation->order_id, &record))
+	/* Of one that was lost there may be a tombstone. */
+	if (!stored_order(world->redis, reservation->order_id, &record) &&
+	    !(reservation->state == STOCK_RELEASED && world->counts.failovers > 0))
 		world_violation(world, "a reservation, %s, of %s, which does not exist",
 				stock_state_text(reservation->state), reservation->order_id);
 }
@@ -462,6 +487,8 @@ static void check_parts_of(const struct stored_reservation *reservation, void *u
 	if (!reservation->split)
 		return;
 	stored_parts_each(world->redis, count_lines, &lines);
+	if (world_is_named(world, reservation->order_id))
+		return;
 	if ((reservation->state == STOCK_RESERVED && lines.reserved != reservation->line_count) ||
 	    (reservation->state == STOCK_COMMITTED && lines.committed != reservation->line_count))
 		world_violation(world, "%s is %s in %zu lines, but its parts hold %zu, sold %zu",
@@ -493,9 +520,10 @@ static void check_partition(struct world *world, int partition)
 	const struct memory_zset *timers = stored_timers(world->redis, partition);
 	char key[64];
 
-	if (timers != NULL)
-		world_violation(world, "%s has a timer, though every order is settled",
-				timers->entries[0].member.data);
+	for (size_t i = 0; timers != NULL && i < timers->count; i++)
+		if (!world_is_named(world, timers->entries[i].member.data))
+			world_violation(world, "%s has a timer, though it is settled",
+					timers->entries[i].member.data);
 	snprintf(key, sizeof(key), "order:{%d}:dead", partition);
 	check_dead_letters(world, key);
 	snprintf(key, sizeof(key), "inventory:{%d}:dead", partition);

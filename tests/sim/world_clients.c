@@ -34,6 +34,7 @@ struct intent {
 	uint64_t expected_version; /* of a confirm or a cancel; 0: any */
 	struct booked *order;
 	unsigned tries;
+	int64_t began_ms; /* the first of them */
 	/* A watch. */
 	uint64_t seen_version;
 	bool seen_end;
@@ -216,6 +217,25 @@ static bool same_lines(const struct intent *intent, const Tandem__Order__V1__Ord
 	return true;
 }
 
+/* Whether a failover may have taken back what an answer that comes now says of the order. */
+static bool may_be_lost(const struct world_client *client, const char *order_id)
+{
+	const struct world *world = client->world;
+
+	return world->options.replicas == 0 &&
+	       world_has_lost(world, stored_partition_of(world->redis, order_id),
+			      client->intent.began_ms);
+}
+
+/* The same of what it shows: it may be what no replica has yet. */
+static bool was_shown_before_loss(const struct world_client *client, const char *order_id)
+{
+	const struct world *world = client->world;
+
+	return world_has_lost(world, stored_partition_of(world->redis, order_id),
+			      client->intent.began_ms);
+}
+
 /* An order was acknowledged: from now on it must exist, and be the only one of its request_id. */
 static struct booked *book(struct world_client *client, const struct intent *intent,
 			   const Tandem__Order__V1__Order *order)
@@ -240,6 +260,8 @@ static struct booked *book(struct world_client *client, const struct intent *int
 		return booked;
 	}
 	booked = rt_alloc(sizeof(*booked));
+	booked->booked_ms = rt_loop_now(world->loop);
+	booked->may_be_lost = may_be_lost(client, order->order_id);
 	snprintf(booked->order_id, sizeof(booked->order_id), "%s", order->order_id);
 	snprintf(booked->customer, sizeof(booked->customer), "%s", client->customer);
 	snprintf(booked->request_id, sizeof(booked->request_id), "%s", intent->request_id);
@@ -262,11 +284,16 @@ static void check_version(struct world_client *client, const Tandem__Order__V1__
 	if (strcmp(order->order_id, booked->order_id) != 0)
 		world_violation(client->world, "%s was answered with %s", booked->order_id,
 				order->order_id);
+	if (was_shown_before_loss(client, booked->order_id))
+		return;
 	if (order->version < booked->version)
 		world_violation(client->world,
 				"%s was seen at version %" PRIu64 " and then at %" PRIu64,
 				booked->order_id, booked->version, order->version);
-	booked->version = RT_MAX(booked->version, order->version);
+	if (order->version <= booked->version)
+		return;
+	booked->version = order->version;
+	booked->version_ms = rt_loop_now(client->world->loop);
 }
 
 static void learn_placed(struct world_client *client, const Tandem__Order__V1__Order *order)
@@ -277,12 +304,12 @@ static void learn_placed(struct world_client *client, const Tandem__Order__V1__O
 		world_violation(client->world, "PlaceOrder answered OK without an order");
 		return;
 	}
-	if (intent->conflicting)
-		world_violation(client->world, "request %s was taken with other content",
-				intent->request_id);
 	if (!same_lines(intent, order))
 		world_violation(client->world, "%s is not what was ordered", order->order_id);
 	intent->order = book(client, intent, order);
+	if (intent->conflicting && !intent->order->may_be_lost)
+		world_violation(client->world, "request %s was taken with other content",
+				intent->request_id);
 }
 
 /* The order in an answer; NULL: it has none. */
@@ -314,6 +341,34 @@ static const char *status_of(const Tandem__Order__V1__Order *order)
 	       strlen("ORDER_STATUS_");
 }
 
+/* The order was confirmed or cancelled, as asked for. */
+static void learn_end(struct world_client *client, bool *end)
+{
+	struct booked *order = client->intent.order;
+
+	if (may_be_lost(client, order->order_id))
+		return;
+	*end = true;
+	order->ended_ms = rt_loop_now(client->world->loop);
+}
+
+static void learn_adjusted(struct world_client *client, bool maybe)
+{
+	struct world *world = client->world;
+	const struct intent *intent = &client->intent;
+	const char *sku = intent->lines[0].sku;
+	struct adjusted *adjusted = rt_alloc(sizeof(*adjusted));
+
+	*adjusted = (struct adjusted){ .next = world->adjusted,
+				       .sku = world_sku(sku),
+				       .delta = intent->delta,
+				       .ms = rt_loop_now(world->loop) };
+	adjusted->maybe = maybe || (world->options.replicas == 0 &&
+				    world_has_lost(world, world_sku_partition(world, adjusted->sku),
+						   intent->began_ms));
+	world->adjusted = adjusted;
+}
+
 static void learn(struct world_client *client, const ProtobufCMessage *message)
 {
 	struct intent *intent = &client->intent;
@@ -324,13 +379,13 @@ static void learn(struct world_client *client, const ProtobufCMessage *message)
 		learn_placed(client, order);
 		break;
 	case CONFIRM:
-		intent->order->confirmed = true;
+		learn_end(client, &intent->order->confirmed);
 		break;
 	case CANCEL:
-		intent->order->cancelled = true;
+		learn_end(client, &intent->order->cancelled);
 		break;
 	case ADJUST:
-		client->world->received[world_sku(intent->lines[0].sku)] += intent->delta;
+		learn_adjusted(client, false);
 		break;
 	default:
 		break;
@@ -349,7 +404,8 @@ static void on_watched(struct rt_client_op *op, const ProtobufCMessage *message)
 		world_violation(client->world, "WatchOrder sent no order");
 		return;
 	}
-	if (order->version <= intent->seen_version)
+	if (order->version <= intent->seen_version &&
+	    !was_shown_before_loss(client, order->order_id))
 		world_violation(client->world,
 				"%s: WatchOrder sent version %" PRIu64 " after %" PRIu64,
 				order->order_id, order->version, intent->seen_version);
@@ -444,6 +500,8 @@ static bool is_unexpected(const struct world_client *client, int code)
 
 	if (code == RT_CODE_ALREADY_EXISTS)
 		return !intent->conflicting;
+	if (code == RT_CODE_NOT_FOUND && intent->order != NULL)
+		return !intent->order->may_be_lost;
 	if (code == RT_CODE_ABORTED)
 		return intent->expected_version == 0;
 	/* A confirm or cancel may be too late; stock may be taken. */
@@ -497,11 +555,8 @@ static void on_done(struct rt_client_op *op, const ProtobufCMessage *response)
 				intent->order == NULL ? intent->request_id
 						      : intent->order->order_id,
 				rt_code_name(code), op->status.message);
-	if (code == RT_CODE_FAILED_PRECONDITION && kind == ADJUST && intent->tries > 1 &&
-	    world->maybe_count < WORLD_MAYBE) {
-		world->maybe[world->maybe_count].sku = world_sku(intent->lines[0].sku);
-		world->maybe[world->maybe_count++].delta = intent->delta;
-	}
+	if (code == RT_CODE_FAILED_PRECONDITION && kind == ADJUST && intent->tries > 1)
+		learn_adjusted(client, true);
 	if (code == 0 && kind == WATCH && intent->order != NULL && !intent->seen_end)
 		world_violation(world, "WatchOrder of %s ended before the order was settled",
 				intent->order->order_id);
@@ -542,6 +597,10 @@ static void send(struct world_client *client)
 	client->op = (struct rt_client_op){ .timeout_ms = intent->timeout_ms,
 					    .on_message = intent->kind == WATCH ? on_watched : NULL,
 					    .done = on_done };
+	if (intent->tries == 0)
+		intent->began_ms = rt_loop_now(client->world->loop);
+	if (intent->kind == WATCH && was_shown_before_loss(client, intent->order->order_id))
+		intent->seen_version = 0;
 	say_call(client);
 	switch (intent->kind) {
 	case PLACE:
@@ -597,14 +656,16 @@ static void choose_repeat(struct world_client *client, const struct booked *orde
 	intent->conflicting = true;
 }
 
+/* The latest, or any. */
 static struct booked *own_order(struct world_client *client)
 {
+	bool latest = world_roll(client->world, 2) == 0;
 	struct booked *some = NULL;
 	unsigned count = 0;
 
 	for (struct booked *at = client->world->booked; at != NULL; at = at->next)
 		if (strcmp(at->customer, client->customer) == 0 &&
-		    world_roll(client->world, ++count) == 0)
+		    (latest ? some == NULL : world_roll(client->world, ++count) == 0))
 			some = at;
 	return some;
 }
@@ -689,6 +750,7 @@ void world_clients_open(struct world *world)
 void world_clients_close(struct world *world)
 {
 	struct rt_list *link;
+	struct adjusted *adjusted;
 	struct booked *booked;
 
 	for (link = world->clients.next; link != &world->clients; link = link->next) {
@@ -710,6 +772,10 @@ void world_clients_close(struct world *world)
 	while ((booked = world->booked) != NULL) {
 		world->booked = booked->next;
 		free(booked);
+	}
+	while ((adjusted = world->adjusted) != NULL) {
+		world->adjusted = adjusted->next;
+		free(adjusted);
 	}
 }
 

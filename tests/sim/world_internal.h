@@ -4,8 +4,6 @@
 
 #include "world.h"
 
-#define WORLD_MAYBE 8
-
 enum role { ROLE_ORDER, ROLE_INVENTORY, ROLE_GATEWAY, ROLES };
 
 /* A service's process, alive or dead. */
@@ -46,8 +44,17 @@ struct world_stream {
 
 struct world_client;
 struct booked;
+struct adjusted;
 struct seen_event;
-struct forgotten;
+struct some_order;
+
+/* A master of Redis. */
+struct world_master {
+	struct world *world;
+	struct rt_timer timer;          /* the failover, while its replica lags */
+	int64_t lags_since_ms, lost_ms; /* the latest failover that lost something; loop time */
+	uint64_t seen_before;           /* world->seen_count when the lag began */
+};
 
 struct world {
 	struct world_options options;
@@ -69,19 +76,17 @@ struct world {
 	size_t stream_count;
 	uint64_t checked; /* redis->writes at the last world_check_now */
 	struct seen_event *seen;
-	struct forgotten *forgotten;
+	uint64_t seen_count;          /* ever */
+	struct some_order *forgotten; /* the refusals */
+	/* world_loss.c */
+	struct world_master masters[MEMORY_MASTERS_MAX];
+	struct rt_timer loss_timer; /* until the next replica lags */
+	struct some_order *named;   /* a service has logged that something is missing */
 	/* world_clients.c */
 	ProtobufCService *orders, *stock; /* what the clients call */
 	struct rt_list clients;
 	struct booked *booked;
-	int64_t received[WORLD_SKUS]; /* the sum of the adjustments that were confirmed */
-	/* Adjustments that were refused after an earlier try was lost: that one may have taken
-	 * effect. */
-	struct {
-		size_t sku;
-		int64_t delta;
-	} maybe[WORLD_MAYBE];
-	unsigned maybe_count;
+	struct adjusted *adjusted;
 	unsigned client_count;
 	/* world_chaos.c */
 	struct rt_timer chaos_timer, redis_timer;
@@ -109,7 +114,7 @@ struct process *world_some_process(struct world *world);
 
 /* ---- world_bugs.c ---- */
 
-void world_plant(struct memory_redis *redis, enum world_bug bug);
+void world_plant(struct world *world, enum world_bug bug);
 
 /* ---- world_clients.c ---- */
 
@@ -126,6 +131,18 @@ struct booked {
 	size_t line_count;
 	bool confirmed, cancelled;
 	uint64_t version; /* the highest it saw */
+	/* When it learned that; and whether the order may have been lost since. */
+	int64_t booked_ms, ended_ms, version_ms;
+	bool may_be_lost;
+};
+
+/* An adjustment. */
+struct adjusted {
+	struct adjusted *next;
+	size_t sku;
+	int64_t delta, ms; /* when a client learned of it */
+	/* It was refused after an earlier try was lost, which may have taken effect; or it may have been lost. */
+	bool maybe;
 };
 
 /* ---- world_chaos.c ---- */
@@ -133,8 +150,33 @@ struct booked {
 struct world_plan world_random_plan(struct world *world);
 void world_chaos_start(struct world *world);
 void world_chaos_stop(struct world *world);
+/* For a while. */
+void world_stand_still(struct process *process);
 bool world_chaos_idle(const struct world *world);
 void world_chaos_close(struct world *world);
+/* What is held back is lost if its stream does not reach to it any more. */
+void world_chaos_lost(struct world *world, int master);
+
+/* ---- world_loss.c ---- */
+
+/* Orders, by id. */
+bool world_is_among(const struct some_order *orders, const char *order_id);
+void world_add_to(struct some_order **orders, const char *order_id);
+void world_empty(struct some_order **orders);
+
+void world_loss_open(struct world *world);
+void world_loss_close(struct world *world);
+/* From now on masters fail over, if that is planned. */
+void world_loss_start(struct world *world);
+/* Every replica has everything. */
+void world_loss_stop(struct world *world);
+/* Whether the partition's master has lost something since then. */
+bool world_has_lost(const struct world *world, int partition, int64_t since_ms);
+int world_sku_partition(const struct world *world, size_t sku);
+/* Something is missing for this order, and a service has said so. */
+bool world_is_named(const struct world *world, const char *order_id);
+/* Why records and parts are not brought together yet; NULL: they are. */
+const char *world_out_of_step(struct world *world);
 
 /* ---- world_check.c ---- */
 
@@ -147,6 +189,8 @@ void world_say_event(struct world *world, const char *who, const struct rt_entry
 		     bool with_attempt);
 /* An order's reservation was deleted: inventory's events of the order begin again. */
 void world_check_forget(struct world *world, const char *order_id);
+/* What was added to the streams of this master since then is lost. */
+void world_check_lost(struct world *world, int master, uint64_t seen_before);
 void world_check_done(struct world *world);
 /* Why it is not quiet; NULL when it is. Valid until the next call. */
 const char *world_unrest(struct world *world);

@@ -2,6 +2,31 @@
  * and whether all promises were kept in the end. */
 #include "world_internal.h"
 
+#define MASTERS_MAX 3
+
+/* Chosen so that each number occurs with each other one. */
+static int partitions_of(uint64_t seed)
+{
+	return seed / 8 % 2 == 0 ? 1 : 2 << seed / 16 % 3;
+}
+
+static int masters_of(uint64_t seed)
+{
+	return RT_MIN(1 + (int)(seed / 64 % MASTERS_MAX), partitions_of(seed));
+}
+
+static int replicas_of(uint64_t seed)
+{
+	return partitions_of(seed) == 1 ? 0 : (int)(seed / 192 % 2);
+}
+
+bool world_bug_may_show(enum world_bug bug, uint64_t seed)
+{
+	if (bug == BUG_R8_NO_WAIT && replicas_of(seed) == 0)
+		return false;
+	return bug < BUG_R1_FRESH_VERDICT || partitions_of(seed) > 1;
+}
+
 struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record)
 {
 	struct world_options options = { .seed = seed, .bug = bug, .record = record };
@@ -10,7 +35,9 @@ struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record)
 	options.orders = 1 + (int)(seed % 2);
 	options.inventories = 1 + (int)(seed / 2 % 2);
 	options.gateways = 1 + (int)(seed / 4 % 2);
-	options.partitions = seed / 8 % 2 == 0 ? 1 : 2 << seed / 16 % 3;
+	options.partitions = partitions_of(seed);
+	options.masters = masters_of(seed);
+	options.replicas = replicas_of(seed);
 	/* In some runs the decision timeout applies; in others only an answer can decide an order. */
 	options.decision_ms = seed % 3 == 0 ? 4000 : 2 * WORLD_QUIET_MS;
 	options.stream_length_max = seed % 5 == 0 ? 60 + (int64_t)(seed / 5 % 60) : 0;

@@ -1426,6 +1426,7 @@ static void test_events_that_are_not_answers(void)
 		{ "not for us", "StockAdjusted", "apple", "", false },
 		{ "unknown type", "InventoryMoved", NULL, "", true },
 		{ "unknown order", "InventoryReserved", NO_ID, "", true },
+		{ "unknown order, and nothing is held", "InventoryReleased", NO_ID, "", false },
 		{ "no order id", "InventoryReserved", "apple", "", true },
 		{ "not protobuf", "InventoryUnavailable", NULL, "\x0a\x7f", true },
 		{ "not protobuf", "InventoryReserved", NULL, "\xff", true },

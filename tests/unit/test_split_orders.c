@@ -520,7 +520,7 @@ static void lose(int p)
 		if (w.orders[i].partition == p)
 			w.orders[i] = saved->orders[i];
 	forget(saved);
-	w.redis->histories[p]++;
+	memory_master_restarts(w.redis, p);
 	w.losses++;
 }
 
@@ -534,7 +534,7 @@ static void fail_over(void)
 		if (w.saved[p].taken)
 			lose(p);
 		else if (all)
-			w.redis->histories[p]++;
+			memory_master_restarts(w.redis, p);
 	for (int i = 0; i < w.instance_count; i++)
 		memory_host_cut(&w.instances[i].host, false);
 }
@@ -549,6 +549,7 @@ static void begin(uint64_t seed, int partitions, int instances, const struct mem
 	w.redis->patch_count = mistake != NULL;
 	stored_load(w.redis);
 	w.partitions = partitions;
+	w.redis->master_count = partitions;
 	w.instance_count = instances > 0 ? instances : 2 + (int)roll(INSTANCES_MAX - 1);
 	w.calm = true;
 	for (int i = 0; i < w.instance_count; i++)
@@ -852,7 +853,7 @@ static void losses_are_mended(void)
 		owed += w.owed;
 	}
 	CU_ASSERT(losses > SEEDS && owed < losses / 4);
-	CU_ASSERT(seen[CONFIRMED] > SEEDS / 3 && seen[CANCELLED] > SEEDS / 3);
+	CU_ASSERT(seen[CONFIRMED] > SEEDS / 6 && seen[CANCELLED] > SEEDS / 6);
 }
 
 /* With one partition nothing is split, and the same holds. */
@@ -1414,7 +1415,7 @@ static const struct loss losses[] = {
 static void replaced(const char *partitions)
 {
 	for (; *partitions != '\0'; partitions++)
-		w.redis->histories[*partitions - '0']++;
+		memory_master_restarts(w.redis, *partitions - '0');
 }
 
 /* The counters of partition 1 are what its part says. */
@@ -1458,7 +1459,7 @@ static void each_loss_is_mended(void)
 			  loss->counters2_after);
 		answered(loss->answers);
 		/* Once more: everything is found as it should be. */
-		w.redis->history++;
+		replaced("012");
 		rt_loop_advance(w.loop, 5000);
 		stored_so(loss->record_after, loss->part1_after, loss->part2_after,
 			  loss->counters2_after);
@@ -1509,9 +1510,12 @@ static void only_what_is_affected_is_looked_at(void)
 					     .part2 = "RESERVED b=2",
 					     .counters2 = "3 2 0 5" };
 
+	uint64_t history;
+
 	single();
+	history = w.redis->masters[0].history;
 	lost(&unknown, rt_loop_unix_ms(w.loop));
-	w.redis->histories[0]--;
+	w.redis->masters[0].history = history;
 	w.sent[0] = '\0';
 	replaced("3");
 	rt_loop_advance(w.loop, 5000);
@@ -1567,13 +1571,26 @@ static void a_first_start_and_a_calm_day(void)
 /* Nobody asks again for what is held: a minute later it is released, and the record says so first. */
 static void what_nobody_asks_for_is_swept(void)
 {
-	const struct loss *loss = &losses[10];
+	const struct loss *loss = &losses[11];
 
 	single();
 	lost(loss, rt_loop_unix_ms(w.loop));
 	rt_loop_advance(w.loop, 55000);
 	stored_so("", "RESERVED a=2", "RESERVED b=2", "3 2 0 5");
 	rt_loop_advance(w.loop, 15000);
+	stored_so("RELEASED ", "RELEASED a=2", "RELEASED b=2", "5 0 0 5");
+	answered("L");
+	end();
+}
+
+/* ... also if the clock went back after it was held. */
+static void swept_though_the_clock_went_back(void)
+{
+	const struct loss *loss = &losses[11];
+
+	single();
+	lost(loss, rt_loop_unix_ms(w.loop) + 100000);
+	rt_loop_advance(w.loop, 70000);
 	stored_so("RELEASED ", "RELEASED a=2", "RELEASED b=2", "5 0 0 5");
 	answered("L");
 	end();
@@ -1660,6 +1677,8 @@ int main(void)
 		{ "a first start, and a calm day", a_first_start_and_a_calm_day },
 		{ "what nobody asks for is swept", what_nobody_asks_for_is_swept },
 		{ "what is asked for is not swept", what_is_asked_for_is_not_swept },
+		{ "what is held is swept though the clock went back",
+		  swept_though_the_clock_went_back },
 		{ "orders wait for the reconciliation", orders_wait_for_the_reconciliation },
 		{ "an instance that dies is replaced", an_instance_that_dies_is_replaced },
 		{ "every promise is kept", every_promise_is_kept },
