@@ -98,6 +98,13 @@ static bool batch_may_send(const struct rt_batch *batch)
 	       batch->waiting_count >= RT_MAX(batch->options.gather, 1);
 }
 
+static void batch_send(struct rt_batch *batch)
+{
+	/* If a sender finishes its run at once, the loop's condition sees it. */
+	while (batch_may_send(batch))
+		batch->options.send(batch_take(batch), batch->options.user_data);
+}
+
 static void batch_flush(struct rt_task *task)
 {
 	struct rt_batch *batch = RT_CONTAINER_OF(task, struct rt_batch, flush);
@@ -106,9 +113,7 @@ static void batch_flush(struct rt_task *task)
 		free(batch);
 		return;
 	}
-	/* If a sender finishes its run at once, the loop's condition sees it. */
-	while (batch_may_send(batch))
-		batch->options.send(batch_take(batch), batch->options.user_data);
+	batch_send(batch);
 }
 
 /* Sends at the end of the turn what may be sent. */
@@ -150,7 +155,7 @@ static void gate_round(struct rt_task *task)
 			batch_go_on(batch);
 			continue;
 		}
-		batch_flush(&batch->flush);
+		batch_send(batch);
 		if (batch->waiting_count > 0 && rt_list_empty(&batch->at_gate))
 			rt_list_push(&gate->waiting, &batch->at_gate);
 	}
