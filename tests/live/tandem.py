@@ -31,8 +31,12 @@ import unittest
 import urllib.error
 import urllib.request
 
-import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+# gRPC's Python reads and writes only while a call waits, and else at this interval, 5 s by default. Calls on a
+# lost connection fail at once: a client that repeats them would hardly ever be connected again.
+POLLS = "GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS"
+os.environ[POLLS] = "50"  # read when the first channel is made
+import grpc  # noqa: E402
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 BUILD = os.path.realpath(os.environ.get("TANDEM_BUILD", os.path.join(ROOT, "build")))
@@ -514,7 +518,7 @@ class Tandem:
         self.redis_port = ports.pop() if count == 1 else free_range(count)
         self.ports = {name: ports.pop() for name in names}
         self.admin_ports = {name: ports.pop() for name in names}
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("TANDEM_")}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("TANDEM_") and k != POLLS}
         self.env = {
             **inherited,
             "TANDEM_BUILD": BUILD,
@@ -597,7 +601,6 @@ class Tandem:
                 ("grpc.use_local_subchannel_pool", 1),
                 ("grpc.max_reconnect_backoff_ms", 500),
                 ("grpc.initial_reconnect_backoff_ms", 50),
-                ("grpc.min_reconnect_backoff_ms", 500),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_receive_message_length", -1),
             ],

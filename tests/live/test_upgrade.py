@@ -49,7 +49,6 @@ class Upgrade(tandem.Live):
                 ("grpc.use_local_subchannel_pool", 1),
                 ("grpc.max_reconnect_backoff_ms", 500),
                 ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.min_reconnect_backoff_ms", 500),
                 ("grpc.enable_retries", 0),
                 ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
             ],
