@@ -302,6 +302,8 @@ static void check_own_rights(struct rights *rights, const char *user)
 	check_right(rights, false, COMMAND(user, "FLUSHALL"), "%s can delete everything", user);
 	check_right(rights, false, COMMAND(user, "EVAL", "return 1", "0"),
 		    "%s can run scripts of any kind", user);
+	check_right(rights, false, COMMAND(user, "FUNCTION", "LOAD", "x"), "%s can load functions",
+		    user);
 	if (!ctl_is_cluster(rights->doctor->ctl))
 		return;
 	check_right(rights, true, COMMAND(user, "CLUSTER", "SLOTS"),
@@ -324,6 +326,32 @@ static void check_foreign_rights(struct rights *rights, const char *user, const 
 		    "%s can publish events of %s", user, other);
 }
 
+/* The user as which services load their functions, when they are told to (docs/operating.md). */
+static void check_deploy_rights(struct rights *rights)
+{
+	const char *set = getenv("TANDEM_REDIS_DEPLOY_USER");
+	bool used = set != NULL && set[0] != '\0';
+	const char *user = used ? set : "deploy";
+
+	if (used)
+		check_right(rights, true, COMMAND(user, "FUNCTION", "LOAD", "x"),
+			    "%s cannot load functions, and services log in as it to do that", user);
+	check_right(rights, false, COMMAND(user, "FUNCTION", "FLUSH"), "%s can delete functions",
+		    user);
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		const char *name = ctl_contexts[i].name;
+		char key[CTL_KEY];
+
+		ctl_key(key, name, 0, "x");
+		check_right(rights, false, COMMAND(user, "HGET", key, "a"), "%s can read %s's keys",
+			    user, name);
+		check_right(rights, false, COMMAND(user, "HSET", key, "a", "1"),
+			    "%s can write %s's keys", user, name);
+		check_right(rights, false, COMMAND(user, "FCALL", "x", "1", key),
+			    "%s can call functions on %s's keys", user, name);
+	}
+}
+
 static bool check_users(struct doctor *doctor)
 {
 	struct rights rights = { .doctor = doctor };
@@ -343,6 +371,7 @@ static bool check_users(struct doctor *doctor)
 		check_right(&rights, true, COMMAND(pair->reader, "XACK", key, pair->reader, "1-1"),
 			    "%s cannot acknowledge %s's events", pair->reader, pair->of);
 	}
+	check_deploy_rights(&rights);
 	ctl_key(key, ctl_contexts[0].name, 0, "x");
 	check_right(&rights, false, COMMAND("default", "SET", key, "1"),
 		    "the user default can write");

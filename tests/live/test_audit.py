@@ -457,6 +457,21 @@ class AuditAndDoctor(tandem.Live):
     def is_well(self):
         tandem.until(lambda: not self.doctor(), 20 * tandem.SLOW, self.doctor)
 
+    def test_doctor_of_services_that_load_their_functions(self):
+        """The user that they are told to log in as must be able to, and be no other."""
+
+        def wrong(user):
+            _, rows = self.tandem.ctl_json("doctor", env={"TANDEM_REDIS_DEPLOY_USER": user})
+            return [row["detail"] for row in rows if row["check"] == "users" and row["result"] == "bad"]
+
+        self.addCleanup(subprocess.run, [tandem.OPEN], env=self.tandem.env, check=True)
+        self.assertEqual(wrong("deploy"), [])
+        cannot = "cannot load functions, and services log in as it to do that"
+        self.assertEqual(wrong("nobody"), [f"nobody {cannot}"])
+        self.assertIn("order can write order's keys", wrong("order"))
+        self.ops("ACL", "SETUSER", "deploy", "-function|load")
+        self.assertEqual(wrong("deploy"), [f"deploy {cannot}"])
+
     def test_doctor_what_is_wrong_in_redis(self):
         """Settings, users, groups, dead letters: each has a row of its own."""
         self.is_well()
@@ -478,7 +493,12 @@ class AuditAndDoctor(tandem.Live):
             (["order", "-hset"], "order cannot write its own keys"),
             (["order", "+flushall"], "order can delete everything"),
             (["inventory", "+eval"], "inventory can run scripts of any kind"),
+            (["inventory", "+function|load"], "inventory can load functions"),
             (["default", "allkeys", "+set"], "the user default can write"),
+            (["deploy", "+function|flush"], "deploy can delete functions"),
+            (["deploy", "~order:*", "+hget"], "deploy can read order's keys"),
+            (["deploy", "~inventory:*", "+hset"], "deploy can write inventory's keys"),
+            (["deploy", "+fcall"], "deploy can call functions on order's keys"),
         )
         self.addCleanup(subprocess.run, [tandem.OPEN], env=self.tandem.env, check=True)
         for change, _ in users:
