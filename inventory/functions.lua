@@ -15,11 +15,17 @@
 --   generation   string: a number that is raised whenever this partition is taken over by another master;
 --            0 at first
 --   generations  hash: p → the highest generation of partition p that is known here
---   alive        hash: a mark (master_mark) → the unix ms at which that master last said that it is alive
+--   alive        hash: a mark (master_mark) → the unix ms at which that master last said that it is alive; begun → when the
+--            one of now first did; edge → since when the next two are complete
+--   recent:r      sorted set by unix ms: '<unix ms>;r <order id> …': records of split orders that one call changed, for
+--            reconciliations, which look at what changed last. Two minutes of them are kept
+--   recent:parts  sorted set by unix ms: '<unix ms>;<p> <order id> …;<p> <order id> …': parts that one call changed, by the
+--            partition of their orders
 --   reconciliation   hash: what the last reconciliation of this partition saw and whether one is going on
---            (reconcile.c): marks, those of the masters of all partitions; digest, a hash of them; by and until,
---            who reconciles now, and the unix ms at which others may take over; sweep, the unix ms from which on
---            what nobody asked for again is released
+--            (in_step.c): marks, those of the masters of all partitions; digest, a hash of them; by and until,
+--            who reconciles now, and the unix ms at which others may take over; under, the marks that this one
+--            sees; sweep, '<unix ms> <unix ms>': from when on what nobody asked for again is released, and since when
+--            it can have been changed
 --   adjust:<sku>:<request id>   string with an expiry: an adjustment and its result,
 --            '<delta> <available> <reserved> <committed> <received> <version> <reason>'
 --   events   stream: answers to requests, and adjustments
@@ -384,14 +390,28 @@ local function decide_all(args, n, extras, events, decide)
 	return ends, m, c, rest
 end
 
--- Decides n requests, which have been read, and writes what follows. `at` is the position of the extras.
-local function serve(keys, args, own, n, at, decide)
+-- Notes for reconciliations which orders of a kind change: ';<p> <order id> …;<p> …'. Before anything is written: it
+-- may fail, and does no harm alone.
+local function note_recent(own, kind, now_ms, orders)
+	call('ZADD', own['recent:' .. kind], now_ms, now_ms .. orders)
+end
+
+-- Decides n requests, which have been read, and writes what follows. `at` is the position of the extras; `split`: all
+-- orders are.
+local function serve(keys, args, own, n, at, decide, split)
 	local events, acks, extras = begin_batch(), at, nil
 	if args[4] ~= '0' then
 		acks = at + 3 * tonumber(args[4])
 		extras = extras_of(args, at, acks)
 	end
 	local ends, m, c, rest = decide_all(args, n, extras, events, decide)
+	if c > 0 and split then
+		local orders = ';r'
+		for i = 1, c, 2 do
+			orders = orders .. ' ' .. changed[i]
+		end
+		note_recent(own, 'r', args[2], orders)
+	end
 	if m > 0 then
 		open_stream(keys[1]):publish(args[2], args[3], events, m)
 	end
@@ -474,7 +494,7 @@ local function conclude(keys, args)
 	end
 	local at = read_conclusions(own, args, n)
 	read_needed_counters(own.stock, 0)
-	return serve(keys, args, own, n, at, decide_conclusion)
+	return serve(keys, args, own, n, at, decide_conclusion, true)
 end
 
 -- The letter N: to a part without a record.
@@ -570,9 +590,9 @@ local function part(keys, args)
 		requests[i], lines[i] = byte(args[2], i), args[at + n + i - 1]
 	end
 	read_needed_counters(own.stock, n)
-	local answer, letters, made, c, newer, i = { '' }, {}, {}, 0, {}, 0
+	local answer, letters, made, c, newer, i, recent = { '' }, {}, {}, 0, {}, 0, ''
 	for g, count in ipairs(counts) do
-		local last = tonumber(known[g] or 0)
+		local last, before = tonumber(known[g] or 0), c
 		if generations[g] > last then
 			newer[#newer + 1], newer[#newer + 2] = partitions[g], format('%d', generations[g])
 		end
@@ -585,6 +605,7 @@ local function part(keys, args)
 				letter, more, text = decide_part(i, made[order_id] or records[i], partitions[g], now_ms)
 			end
 			if text then
+				recent = recent .. (c == before and ';' .. partitions[g] or '') .. ' ' .. order_id
 				changed[c + 1], changed[c + 2], made[order_id] = order_id, text, text
 				c = c + 2
 			end
@@ -593,52 +614,84 @@ local function part(keys, args)
 		end
 	end
 	answer[1] = concat(letters)
+	if c > 0 then
+		note_recent(own, 'parts', now_ms, recent)
+	end
 	write_counters(own.stock, needed, needed_count, counters)
 	write_pairs(own.parts, changed, c)
 	write_pairs(own.generations, newer, #newer)
 	return answer
 end
 
--- ---- reconciliation: reconcile.c says how ----
+-- ---- reconciliation: in_step.c and reconcile.c say how ----
 
 -- Which master this is: its replication history has another id after each promotion and each start.
 local function master_mark()
 	return sub(match(call('INFO', 'replication'), 'master_replid:(%x+)'), 1, 16)
 end
 
--- FCALL inventory_state 1 <own events> <now_ms>
+-- How long what has changed is remembered. What is older than a master may be needed to reconcile what its predecessor
+-- lost: so nothing is dropped as long after its beginning. What is written beside the first note may be older than that.
+local RECENT_MS, BESIDE_MS = 120000, 5000
+-- Notes that the master with this mark is alive.
+local function note_alive(own, mark, now_ms)
+	local known = call('HMGET', own.alive, mark, 'begun', 'edge')
+	local alive, begun, edge = known[1], known[2], known[3]
+	if alive and now_ms - alive < 1000 then
+		return
+	elseif not alive or not begun then
+		begun = now_ms
+	end
+	if not edge then
+		edge = call('EXISTS', own.r, own.parts) == 0 and 0 or now_ms + BESIDE_MS
+	elseif now_ms - begun > RECENT_MS and now_ms - RECENT_MS > edge + 0 then
+		edge = now_ms - RECENT_MS
+		call('ZREMRANGEBYSCORE', own['recent:r'], '-inf', format('%d', edge))
+		call('ZREMRANGEBYSCORE', own['recent:parts'], '-inf', format('%d', edge))
+	end
+	call('HSET', own.alive, mark, now_ms, 'begun', begun, 'edge', format('%d', edge))
+end
+
+-- FCALL inventory_state 1 <own events> <now_ms> <generation> <digest> <by>
 --
 -- Says that this master is alive. Answers its mark; then of this partition the generation, the digest of the marks that
--- its last reconciliation saw, by whom it is reconciled now and until when, and when it is to be swept ('': none).
+-- its last reconciliation saw, by whom it is reconciled now and until when, and when it is to be swept ('': none); then
+-- those marks and the ones that are seen now, which are '' if generation, digest and by are the given ones.
 local function state(keys, args)
 	local own, now_ms, mark = own_keys(keys[1]), args[1], master_mark()
 	local kept = call('HMGET', own.reconciliation, 'digest', 'by', 'until', 'sweep')
-	local alive = call('HGET', own.alive, mark)
-	if not alive or now_ms - alive >= 1000 then
-		call('HSET', own.alive, mark, now_ms)
+	note_alive(own, mark, now_ms)
+	for i = 1, 4 do
+		kept[i] = kept[i] or ''
 	end
-	return { mark, call('GET', own.generation) or '0', kept[1] or '', kept[2] or '', kept[3] or '', kept[4] or '' }
+	local generation, marks = call('GET', own.generation) or '0', {}
+	if generation ~= args[2] or kept[1] ~= args[3] or kept[2] ~= args[4] then
+		marks = call('HMGET', own.reconciliation, 'marks', 'under')
+	end
+	return { mark, generation, kept[1], kept[2], kept[3], kept[4], marks[1] or '', marks[2] or '' }
 end
 
--- FCALL inventory_reconcile 1 <own events> <now_ms> <name> <lease ms> <held> <above> <digest>
+-- FCALL inventory_reconcile 1 <own events> <now_ms> <name> <lease ms> <held> <above> <digest> <marks>
 --
--- Begins to reconcile this partition (<held> is 0): a new generation, higher than <above> and than the one that is
--- there. Or goes on with that: <held> is the generation, which <name> has begun. Answers the generation, and the marks
--- that the last reconciliation saw ('': there was none); '0' and '' if somebody else reconciles, or has done so: it is
--- in step with the marks of <digest>.
+-- Begins to reconcile this partition, since these are the marks now (<held> is 0): a new generation, higher than <above>
+-- and than the one that is there. Or goes on with that: <held> is the generation, which <name> has begun. Answers the
+-- generation, and the marks that the last reconciliation saw ('': there was none); '0' and '' if somebody else
+-- reconciles, or has done so: it is in step with the marks, of which <digest> is.
 local function reconcile(keys, args)
 	local own, now_ms, name, held = own_keys(keys[1]), args[1] + 0, args[2], args[4]
 	local kept = call('HMGET', own.reconciliation, 'by', 'until', 'marks', 'digest')
-	local generation = call('GET', own.generation) or '0'
-	if held == '0' then
-		if kept[1] and kept[1] ~= name and kept[2] + 0 > now_ms or not kept[1] and kept[4] == args[6] then
+	local generation, lease = call('GET', own.generation) or '0', format('%d', now_ms + args[3])
+	if held ~= '0' then
+		if held ~= generation or kept[1] ~= name then
 			return { '0', '' }
 		end
-		generation = format('%d', math.max(generation, args[5]) + 1)
-	elseif held ~= generation or kept[1] ~= name then
+		call('HSET', own.reconciliation, 'until', lease)
+		return { generation, '' }
+	elseif kept[1] and kept[1] ~= name and kept[2] + 0 > now_ms or not kept[1] and kept[4] == args[6] then
 		return { '0', '' }
 	end
-	call('HSET', own.reconciliation, 'by', name, 'until', format('%d', now_ms + args[3]))
+	generation = format('%d', math.max(generation, args[5]) + 1)
+	call('HSET', own.reconciliation, 'by', name, 'until', lease, 'under', args[7])
 	call('SET', own.generation, generation)
 	return { generation, kept[3] or '' }
 end
@@ -658,19 +711,67 @@ local function fence(keys, args)
 	return { known, master_mark(), alive or '' }
 end
 
+-- Of what changed since <from> a page: a flat list of ids and values as HSCAN answers it, and the next cursor. A cursor is 'i' and
+-- the unix ms from when on it goes on; what changed then may come twice.
+local PAGE_NOTES = 1000 -- more than calls in a ms
+local function recent_page(own, kind, p, cursor, count)
+	local from = sub(cursor, 2)
+	local notes = call('ZRANGEBYSCORE', own['recent:' .. kind], from, '+inf', 'LIMIT', '0', PAGE_NOTES)
+	local tag, ids, known, following = kind == 'r' and 'r' or p, {}, {}, '0'
+	for _, note in ipairs(notes) do
+		local ms = match(note, '^%d+')
+		if #ids >= count + 0 and ms + 0 > from + 0 then
+			following = 'i' .. ms
+			break
+		end
+		for orders in string.gmatch(note, ';' .. tag .. '( [^;]*)') do
+			for id in string.gmatch(orders, '[^ ]+') do
+				if not known[id] then
+					ids[#ids + 1], known[id] = id, true
+				end
+			end
+		end
+	end
+	if following == '0' and #notes == PAGE_NOTES then
+		following = 'i' .. match(notes[#notes], '^%d+')
+	end
+	local page = {}
+	for at = 1, #ids, CHUNK do
+		local to = math.min(at + CHUNK - 1, #ids)
+		local values = call('HMGET', own[kind], unpack(ids, at, to))
+		for i = at, to do
+			local value = values[i - at + 1]
+			if value then
+				page[#page + 1], page[#page + 2] = ids[i], value
+			end
+		end
+	end
+	return following, page
+end
+
 -- FCALL inventory_scan 1 <own events> <r or parts> <p> <cursor> <count> <from ms> <to ms> <letters>
 --
 -- A page of the split orders whose records are here (r), or of the parts of partition <p>'s orders (parts): those in a
--- state of these letters that were changed in this time. Answers the next cursor ('0': done), then for each an order id,
--- the letter of its state and the lines.
+-- state of these letters that were changed in this time. What changed last is looked up; if that does not go back so far, all
+-- are read. Answers the next cursor ('0': done), then for each an order id, the letter of its state and the lines.
 local function scan(keys, args)
-	local own, kind, p, from, to, letters = own_keys(keys[1]), args[1], args[2], args[5] + 0, args[6] + 0, args[7]
-	local page = call('HSCAN', own[kind], args[3], 'COUNT', args[4])
-	local answer, pairs = { page[1] }, page[2]
+	local own, kind, p, cursor, from = own_keys(keys[1]), args[1], args[2], args[3], args[5]
+	local to, letters, following, pairs = args[6] + 0, args[7], nil, nil
+	if cursor == '0' then
+		local edge = call('HGET', own.alive, 'edge')
+		cursor = edge and edge + 0 <= from + 0 and 'i' .. from or '0'
+	end
+	if sub(cursor, 1, 1) == 'i' then
+		following, pairs = recent_page(own, kind, p, cursor, args[4])
+	else
+		local page = call('HSCAN', own[kind], cursor, 'COUNT', args[4])
+		following, pairs = page[1], page[2]
+	end
+	local answer = { following }
 	for i = 1, #pairs, 2 do
 		local word, number, ms, text = match(pairs[i + 1], '^(%u+) (%d+) (%d+) (.*)$')
 		local letter = word and STATE_LETTERS[word]
-		if letter and find(letters, letter, 1, true) and ms + 0 >= from and ms + 0 <= to and
+		if letter and find(letters, letter, 1, true) and ms + 0 >= from + 0 and ms + 0 <= to and
 				(kind == 'r' and find(text, '@', 1, true) or kind == 'parts' and number == p) then
 			answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = pairs[i], letter, text
 		end
@@ -678,16 +779,21 @@ local function scan(keys, args)
 	return answer
 end
 
--- FCALL inventory_reconciled 1 <own events> <generation> <marks> <digest> <sweep>
+-- FCALL inventory_reconciled 1 <own events> <generation> <marks> <digest> <sweep> <since>
 --
--- The reconciliation that has begun with this generation is done. Answers 1; 0 if it is not the current one.
+-- The reconciliation that has begun with this generation is done. It is to be swept from <sweep> on ('': nothing is), which
+-- looks at what was changed after <since>, or after what is noted of an earlier one. Answers 1; 0 if it is not the current one.
 local function reconciled(keys, args)
-	local own = own_keys(keys[1])
+	local own, sweep, since = own_keys(keys[1]), args[4], args[5]
 	if call('GET', own.generation) ~= args[1] then
 		return { '0' }
 	end
-	call('HSET', own.reconciliation, 'marks', args[2], 'digest', args[3], 'sweep', args[4])
-	call('HDEL', own.reconciliation, 'by', 'until')
+	if sweep ~= '' then
+		local before = match(call('HGET', own.reconciliation, 'sweep') or '', '^%d+ (%d+)$')
+		sweep = sweep .. ' ' .. (before and before + 0 < since + 0 and before or since)
+	end
+	call('HSET', own.reconciliation, 'marks', args[2], 'digest', args[3], 'sweep', sweep)
+	call('HDEL', own.reconciliation, 'by', 'until', 'under')
 	return { '1' }
 end
 

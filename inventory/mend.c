@@ -230,7 +230,7 @@ static enum inventory_pass pass_of(enum stock_state record)
 	}
 }
 
-static void align(struct mending *mending)
+enum part_action inventory_mend_action(enum stock_state record)
 {
 	static const enum part_action actions[] = { [STOCK_NONE] = PART_TO_UNSOLD,
 						    [STOCK_RESERVED] = PART_TO_RESERVED,
@@ -238,9 +238,14 @@ static void align(struct mending *mending)
 						    [STOCK_COMMITTED] = PART_TO_COMMITTED,
 						    [STOCK_RELEASED] = PART_TO_RELEASED };
 
+	return actions[record];
+}
+
+static void align(struct mending *mending)
+{
 	mending->looked = true;
 	mending->changed = mending->gives_up = false;
-	act(mending, actions[mending->seen]);
+	act(mending, inventory_mend_action(mending->seen));
 }
 
 /* Touches nothing but what has ended; so it may run beside everything else. */

@@ -15,7 +15,7 @@
  *         concluded             served; or the record is another one by now: decide again
  *
  * Whatever fails on the way ends with the event: it is delivered again, and everything that was done
- * finds itself done. So does a request of a partition that is not in step (reconcile.c): it waits. */
+ * finds itself done. So does a request of an order whose partitions are not in step (in_step.c): it waits. */
 #include <string.h>
 
 #include "base/arena.h"
@@ -42,7 +42,7 @@ struct split {
 	/* As the record was read. */
 	enum stock_state read;
 	int64_t generation;
-	uint64_t epoch;
+	uint64_t mark, epoch;
 	/* The step that is being taken. */
 	enum split_step step;
 	enum split_verdict verdict;
@@ -67,18 +67,21 @@ static void split_done(struct split *split)
 	rt_event_done(event);
 }
 
-/* What an event keeps that was begun in this generation of its partition. */
-static void *begun_in(int64_t generation)
+/* What an event keeps that was begun while its partition had this master. */
+static void *begun_with(uint64_t mark)
 {
-	return (void *)(uintptr_t)(generation + 1);
+	return (void *)(uintptr_t)(mark + 1);
 }
 
 static void split_failed(struct split *split, int status)
 {
 	struct rt_event *event = split->event;
+	int p = split->op.request.partition;
 
-	if (event->user == NULL && split->generation != INVENTORY_NOT_IN_STEP)
-		event->user = begun_in(split->generation);
+	if (inventory_store_generation(split->inventory->store, p) == INVENTORY_NO_GENERATION)
+		inventory_ask_generation(split->inventory, p);
+	if (event->user == NULL && split->generation != INVENTORY_NO_GENERATION)
+		event->user = begun_with(split->mark);
 	split_free(split);
 	if (status == RT_INVALID)
 		rt_event_poison(event, "the lines of the order are not valid");
@@ -318,8 +321,23 @@ static void take_step(struct split *split)
 	}
 }
 
+/* Whether records and parts agree where the order's are. */
+static bool is_in_step(const struct split *split)
+{
+	int p = split->op.request.partition;
+	bool in_step = inventory_in_step(split->inventory, p, p);
+
+	for (size_t i = 0; i < split->place_count && in_step; i++)
+		in_step = inventory_in_step(split->inventory, p, split->places[i].op.partition);
+	return in_step;
+}
+
 static void decide(struct split *split)
 {
+	if (!is_in_step(split)) {
+		split_failed(split, RT_UNREADY);
+		return;
+	}
 	split->verdict = SPLIT_IS_DONE;
 	split->step = split_first(split->request, split->read);
 	take_step(split);
@@ -361,14 +379,14 @@ static struct split *split_new(struct inventory *inventory, const struct invento
 	return split;
 }
 
-/* Whether the partition was reconciled since the request was begun. Then its master may have forgotten the order; if
+/* Whether the partition has another master since the request was begun, which may have forgotten the order; if
  * not, the order asks again. What it would hold is held for nobody. */
 static bool is_of_another_time(const struct split *split)
 {
 	const void *user = split->event->user;
 
 	return split->request == STOCK_REQ_RESERVE && user != NULL &&
-	       user != begun_in(split->generation);
+	       user != begun_with(split->mark);
 }
 
 static void split_void(struct split *split)
@@ -386,6 +404,7 @@ void inventory_split_begin(struct inventory *inventory, const struct inventory_r
 	bool good;
 
 	split->generation = inventory_store_generation(inventory->store, from->partition);
+	split->mark = inventory_mark(inventory, from->partition);
 	split->epoch = inventory_store_epoch(inventory->store, from->partition);
 	for (size_t i = 0; i < from->line_count; i++) {
 		lines[i].line = from->lines[i];
@@ -396,7 +415,7 @@ void inventory_split_begin(struct inventory *inventory, const struct inventory_r
 	free(lines);
 	if (!good)
 		split_failed(split, RT_INVALID);
-	else if (split->generation == INVENTORY_NOT_IN_STEP)
+	else if (split->generation == INVENTORY_NO_GENERATION)
 		split_failed(split, RT_UNREADY);
 	else if (is_of_another_time(split))
 		split_void(split);
@@ -414,8 +433,9 @@ void inventory_split_go_on(struct inventory *inventory, const struct inventory_r
 	struct split *split = split_new(inventory, from);
 
 	split->generation = known->generation;
+	split->mark = known->mark;
 	split->epoch = known->epoch;
-	if (split->generation == INVENTORY_NOT_IN_STEP)
+	if (split->generation == INVENTORY_NO_GENERATION)
 		split_failed(split, RT_UNREADY);
 	else if (take_record(split, &from->record))
 		decide(split);

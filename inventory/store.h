@@ -191,11 +191,11 @@ int inventory_store_new(struct rt_store *const *stores, int count, struct invent
 int inventory_store_partitions(const struct inventory_store *store);
 /* The partition of a SKU's stock. */
 int inventory_store_partition(const struct inventory_store *store, const char *sku);
-/* The generation of a partition, in which its split orders may be served; INVENTORY_NOT_IN_STEP: they may not now,
- * until a reconciliation is over. Whoever reads a record notes it before, and hands it on. */
-#define INVENTORY_NOT_IN_STEP (-1)
+/* The generation of a partition, in which its split orders may be served; INVENTORY_NO_GENERATION: it is not known.
+ * Whoever reads a record notes it before, and hands it on. */
+#define INVENTORY_NO_GENERATION (-1)
 int64_t inventory_store_generation(const struct inventory_store *store, int partition);
-/* At first it is 0. A call that is refused because its generation is older sets it to INVENTORY_NOT_IN_STEP; so does
+/* At first it is 0. A call that is refused because its generation is older sets it to INVENTORY_NO_GENERATION; so does
  * another connection than the one with this epoch, over which it was learned. */
 void inventory_store_set_generation(struct inventory_store *store, int partition,
 				    int64_t generation, uint64_t epoch);

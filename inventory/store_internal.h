@@ -34,7 +34,7 @@ void inventory_add_lines(struct rt_args *args, struct rt_buf *text,
 bool inventory_stock_read(const char *text, struct stock *ret);
 /* Reads a counter of an HMGET: RT_OK and whether it exists. */
 int inventory_counters_read(const struct redisReply *reply, bool *ret_found, struct stock *ret);
-/* Somebody knows this generation of the partition: if it is a newer one, the partition is not in step. */
+/* Somebody knows this generation of the partition: if it is a newer one, the one of now must be asked for. */
 void inventory_note_generation(struct inventory_partition *partition, const char *text);
 
 /* Reads a record, "<STATE> <version> <unix ms> <lines>"; "" is none. False: it is damaged. What was read so far

@@ -517,7 +517,7 @@ int64_t inventory_store_generation(const struct inventory_store *store, int part
 
 	if (at->generation_epoch != 0 &&
 	    at->generation_epoch != inventory_store_epoch(store, partition))
-		return INVENTORY_NOT_IN_STEP;
+		return INVENTORY_NO_GENERATION;
 	return at->generation;
 }
 

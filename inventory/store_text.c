@@ -157,5 +157,5 @@ int inventory_counters_read(const struct redisReply *reply, bool *ret_found, str
 void inventory_note_generation(struct inventory_partition *partition, const char *text)
 {
 	if (strtoll(text, NULL, 10) > partition->generation)
-		partition->generation = INVENTORY_NOT_IN_STEP;
+		partition->generation = INVENTORY_NO_GENERATION;
 }

@@ -272,6 +272,14 @@ static const char *unread_of(const struct rt_partition *partition)
 	return NULL;
 }
 
+void rt_context_outage_over(struct rt_context *context, int partition)
+{
+	struct rt_partition *at = &context->partitions[partition];
+
+	for (size_t i = 0; i < at->stream_count; i++)
+		rt_events_outage_over(at->streams[i].events);
+}
+
 int rt_context_served(const struct rt_context *context)
 {
 	int served = 0;

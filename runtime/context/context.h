@@ -118,6 +118,8 @@ void rt_context_start(struct rt_context *context);
 bool rt_context_ready(struct rt_context *context);
 /* How many partitions can be served. */
 int rt_context_served(const struct rt_context *context);
+/* What waits because of an outage in this partition is handled now (rt_events_outage_over). */
+void rt_context_outage_over(struct rt_context *context, int partition);
 /* Why it is not ready: a store's problem, for a person; or a stream that is not read, "inventory:{0}:events". NULL:
  * it is not that. */
 const char *rt_context_problem(struct rt_context *context);

@@ -119,6 +119,7 @@ static void entry_retry_within(struct entry *entry, int64_t max_ms)
 	int64_t min_ms = events->options.retry_min_ms;
 
 	entry_set(entry, RETRY);
+	entry->outage = false;
 	rt_timer_start(events->loop, &entry->retry,
 		       events_back_off(events, min_ms, RT_MAX(min_ms, max_ms), entry->tries),
 		       on_retry);
@@ -541,6 +542,7 @@ static void entry_put_off(struct entry *entry)
 	}
 	entry_retry_within(entry,
 			   RT_MIN(OUTAGE_RETRY_MAX_MS, owner_of(entry)->options.retry_max_ms));
+	entry->outage = true;
 }
 
 /* The event of a `whole` entry has failed, or is poison. */
@@ -809,6 +811,22 @@ static void on_retry(struct rt_timer *timer)
 
 	entry_ready(entry);
 	pump(events);
+}
+
+void rt_events_outage_over(struct rt_events *events)
+{
+	struct entry *entry, *next;
+	bool any = false;
+
+	HASH_ITER (hh, events->held.entries, entry, next) {
+		if (entry->state != RETRY || !entry->outage)
+			continue;
+		rt_timer_stop(events->loop, &entry->retry);
+		entry_ready(entry);
+		any = true;
+	}
+	if (any)
+		rt_loop_defer(events->loop, &events->task);
 }
 
 /* ---- life ---- */

@@ -120,6 +120,8 @@ void rt_events_start(struct rt_events *events);
 void rt_events_stop(struct rt_events *events, void (*stopped)(void *user), void *user);
 /* Only before the start or after stopped. Takes NULL. */
 void rt_events_free(struct rt_events *events);
+/* What waits because of an outage (rt_event_retry) is handled now: the caller has seen its end. */
+void rt_events_outage_over(struct rt_events *events);
 /* The group exists and reading works: for readiness. */
 bool rt_events_ready(const struct rt_events *events);
 /* As of the last maintenance. */

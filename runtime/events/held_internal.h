@@ -36,6 +36,7 @@ struct entry {
 	bool whole; /* one event with a field for each part: retried and moved to the dead letters as it is */
 	struct rt_list link;   /* ready, behind a subject, or in a queue of the consumer's */
 	struct rt_timer retry; /* in RETRY */
+	bool outage;           /* ... because of one */
 	unsigned int tries;
 	uint32_t deliveries;
 	uint64_t life;      /* events->life when it was delivered, the last time */

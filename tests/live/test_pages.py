@@ -30,7 +30,8 @@ def rows(name, first):
 
 
 # Keys that inventory has only with several partitions.
-SEVERAL = {f"inventory:{{0}}:{name}" for name in ("parts", "generation", "generations", "alive", "reconciliation")}
+SEVERAL = {f"inventory:{{0}}:{name}" for name in (
+    "parts", "generation", "generations", "alive", "recent:r", "recent:parts", "reconciliation")}
 SEVERAL.add("order:{0}:earlier_ids")
 
 

@@ -461,6 +461,28 @@ static redisReply *run_zrangeby(struct memory_call *call)
 	return key_fits(call) ? zset_slice(call, slice) : call->error;
 }
 
+/* ZREMRANGEBYSCORE key min max */
+static redisReply *run_zremrangebyscore(struct memory_call *call)
+{
+	static const struct memory_zset none;
+	const struct memory_zset *zset =
+		call->key != NULL && call->key->type == MEMORY_ZSET ? &call->key->zset : &none;
+	int64_t from, to, count;
+
+	if (!score_bound(zset, &call->argv[2], false, &from) ||
+	    !score_bound(zset, &call->argv[3], true, &to))
+		return reply_error(call, "ERR min or max is not a float");
+	if (!key_fits(call))
+		return call->error;
+	count = RT_MAX(to - from, 0);
+	for (int64_t i = 0; i < count; i++)
+		free(zset_take(&call->key->zset, (size_t)from).member.data);
+	if (call->key != NULL && call->key->zset.count == 0)
+		key_delete(call->redis, RT_TAKE(call->key));
+	call->redis->writes += count > 0;
+	return reply_int(call, count);
+}
+
 /* ---- the server ---- */
 
 static redisReply *run_info(struct memory_call *call)
@@ -522,6 +544,7 @@ static const struct memory_command commands[] = {
 	{ "ZRANGEBYLEX", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrangeby },
 	{ "ZRANGEBYSCORE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrangeby },
 	{ "ZREM", -3, CMD_WRITE, 1, 1, MEMORY_ZSET, run_zrem },
+	{ "ZREMRANGEBYSCORE", 4, CMD_WRITE | CMD_LATE, 1, 1, MEMORY_ZSET, run_zremrangebyscore },
 	{ "ZREVRANGE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrange },
 	{ "ZREVRANGEBYSCORE", -4, CMD_LATE, 1, 1, MEMORY_ZSET, run_zrangeby },
 	{ "ZREVRANK", 3, 0, 1, 1, MEMORY_ZSET, run_zrevrank },

@@ -61,6 +61,7 @@ static const char *const templates[] = {
 	"ZRANGE %z %n %n WITHSCORES",
 	"ZREVRANGE %z %n %n",
 	"ZRANGEBYSCORE %z %b %b",
+	"ZREMRANGEBYSCORE %z %b %b",
 	"ZRANGEBYSCORE %z -inf %b LIMIT %n %n",
 	"ZREVRANGEBYSCORE %z %b %b LIMIT %n %n",
 	"ZADD %y [ 0 %v ]",

@@ -139,6 +139,30 @@ struct refusal {
 	char order_id[ORDER_ID_LENGTH + 1]; /* one of those seen, at random, or "" */
 };
 
+/* Of an order whose parts are looked at. */
+struct holding {
+	const char *order_id;
+	bool any;
+};
+
+static void note_holding(const struct stored_reservation *part, void *user)
+{
+	struct holding *holding = user;
+
+	holding->any = holding->any ||
+		       ((part->state == STOCK_RESERVED || part->state == STOCK_COMMITTED) &&
+			strcmp(part->order_id, holding->order_id) == 0);
+}
+
+/* Whether a part of it holds something, which a failover may have brought back: that is not forgotten. */
+static bool holds_something(struct world *world, const char *order_id)
+{
+	struct holding holding = { .order_id = order_id };
+
+	stored_parts_each(world->redis, note_holding, &holding);
+	return holding.any;
+}
+
 static void find_refusal(const struct stored_reservation *reservation, void *user)
 {
 	struct refusal *refusal = user;
@@ -146,7 +170,9 @@ static void find_refusal(const struct stored_reservation *reservation, void *use
 
 	if (reservation->state == STOCK_UNAVAILABLE &&
 	    stored_order(refusal->world->redis, reservation->order_id, &record) &&
-	    record.state == ORDER_REJECTED && world_roll(refusal->world, ++refusal->seen) == 0)
+	    record.state == ORDER_REJECTED &&
+	    !holds_something(refusal->world, reservation->order_id) &&
+	    world_roll(refusal->world, ++refusal->seen) == 0)
 		snprintf(refusal->order_id, sizeof(refusal->order_id), "%s", reservation->order_id);
 }
 

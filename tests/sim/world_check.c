@@ -247,6 +247,13 @@ static bool is_left_to_a_person(const struct world *world, const struct order_re
 	return record->state == ORDER_CONFIRMING && world_is_named(world, record->order_id);
 }
 
+bool world_is_left(const struct world *world, const char *order_id)
+{
+	struct order_record record;
+
+	return stored_order(world->redis, order_id, &record) && is_left_to_a_person(world, &record);
+}
+
 static void find_unsettled(const struct order_record *record, void *user)
 {
 	struct unrest *unrest = user;

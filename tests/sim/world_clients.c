@@ -785,13 +785,22 @@ void world_clients_start(struct world *world, unsigned count)
 		rest(client_new(world, 5 + (unsigned)world_roll(world, 20)));
 }
 
+/* It watches an order that does not end by itself. */
+static bool watches_for_ever(const struct world_client *client)
+{
+	const struct intent *intent = &client->intent;
+
+	return intent->kind == WATCH && intent->order != NULL &&
+	       world_is_left(client->world, intent->order->order_id);
+}
+
 bool world_clients_idle(const struct world *world)
 {
 	for (const struct rt_list *at = world->clients.next; at != &world->clients; at = at->next) {
 		const struct world_client *client =
 			RT_CONTAINER_OF(at, const struct world_client, link);
 
-		if (client->remaining > 0)
+		if (client->remaining > 0 && !watches_for_ever(client))
 			return false;
 	}
 	return true;

@@ -175,6 +175,8 @@ bool world_has_lost(const struct world *world, int partition, int64_t since_ms);
 int world_sku_partition(const struct world *world, size_t sku);
 /* Something is missing for this order, and a service has said so. */
 bool world_is_named(const struct world *world, const char *order_id);
+/* Nothing more becomes of the order: its stock is lost, and a person decides. */
+bool world_is_left(const struct world *world, const char *order_id);
 /* Why records and parts are not brought together yet; NULL: they are. */
 const char *world_out_of_step(struct world *world);
 

@@ -321,7 +321,7 @@ static void calls_of_older_generations_change_nothing(void)
 	submit_part(&old, "ord_2", PART_HOLD, LINES({ "apple", 1 }));
 	run_until(1);
 	CU_ASSERT_EQUAL(old.status, RT_UNREADY);
-	CU_ASSERT_EQUAL(inventory_store_generation(f.store, 1), INVENTORY_NOT_IN_STEP);
+	CU_ASSERT_EQUAL(inventory_store_generation(f.store, 1), INVENTORY_NO_GENERATION);
 	part_is(2, "ord_2", "");
 	stock_is(2, "apple", "4 1 0 5 2");
 }
@@ -504,7 +504,7 @@ static void conclusions_of_older_generations_are_refused(void)
 	redis_server_do(&server, "SET inventory:{1}:generation 3");
 	ask = do_conclude("ord_1", STOCK_REQ_RESERVE, STOCK_NONE, SPLIT_IS_DONE);
 	CU_ASSERT_EQUAL(ask.status, RT_UNREADY);
-	CU_ASSERT_EQUAL(inventory_store_generation(f.store, 1), INVENTORY_NOT_IN_STEP);
+	CU_ASSERT_EQUAL(inventory_store_generation(f.store, 1), INVENTORY_NO_GENERATION);
 	record_is("ord_1", "");
 	ask = (struct ask){ .op.generation = 3 };
 	submit_conclusion(&ask, "ord_1", STOCK_REQ_RESERVE, STOCK_NONE, SPLIT_IS_DONE);
@@ -599,14 +599,14 @@ static void called(struct inventory_call_op *op, int status)
 }
 
 /* Calls a function in a partition; the answer is good until the next call. */
-static const char *answer_to(int partition, const char *function, const char *const argv[7])
+static const char *answer_to(int partition, const char *function, const char *const argv[8])
 {
 	static struct called call;
 
 	call = (struct called){
 		.op = { .partition = partition, .function = function, .done = called }, .status = 1
 	};
-	for (size_t i = 0; i < 7; i++)
+	for (size_t i = 0; i < 8; i++)
 		call.op.argv[i] = argv[i];
 	inventory_store_call(f.store, &call.op);
 	run_until(1);
@@ -614,7 +614,7 @@ static const char *answer_to(int partition, const char *function, const char *co
 	return call.text;
 }
 #define ANSWER(partition, function, ...)                                                           \
-	answer_to(partition, function, (const char *const[7]){ __VA_ARGS__ })
+	answer_to(partition, function, (const char *const[8]){ __VA_ARGS__ })
 
 static void one_reconciles_at_a_time(void)
 {
@@ -622,13 +622,18 @@ static void one_reconciles_at_a_time(void)
 	struct ask ask = { .status = 1 };
 
 	stock_set(2, "apple", "5 0 0 5 1");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1000", "one", "500", "0", "0", "x"), "1|");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "two", "500", "0", "0", "x"), "0|");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "one", "500", "1", "0", "x"), "1|");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1999", "two", "500", "0", "6", "x"), "7|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1000", "one", "500", "0", "0", "x", "m n"),
+			       "1|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "two", "500", "0", "0", "x", "m n"),
+			       "0|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "one", "500", "1", "0", "x", "m n"),
+			       "1|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1999", "two", "500", "0", "6", "x", "m n"),
+			       "7|");
 	/* The first one is late with everything. */
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "2000", "one", "500", "1", "0", "x"), "0|");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "1", "a b", "ab", "9"), "0");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "2000", "one", "500", "1", "0", "x", "m n"),
+			       "0|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "1", "a b", "ab", "9", "5"), "0");
 	CU_ASSERT_EQUAL(strncmp(ANSWER(2, "fence", "1", "7", ""), "0|", 2), 0);
 	CU_ASSERT_EQUAL(strncmp(ANSWER(2, "fence", "1", "1", ""), "7|", 2), 0);
 	late.op.generation = 1;
@@ -640,19 +645,27 @@ static void one_reconciles_at_a_time(void)
 	submit_conclusion(&ask, "ord_1", STOCK_REQ_RELEASE, STOCK_NONE, SPLIT_IS_DONE);
 	run_until(1);
 	CU_ASSERT_EQUAL(ask.status, RT_UNREADY);
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "7", "a b", "ab", "9"), "1");
-	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|7|ab|||9");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x"),
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "7", "a b", "ab", "9", "5"), "1");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|7|ab|||9 5|a b|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x", "m n"),
 			       "8|a b");
 	/* It is in step with these already. */
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "8", "a c", "ac", "9"), "1");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "ac"), "0|");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x"),
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "8", "a c", "ac", "10", "6"), "1");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "ac", "m n"),
+			       "0|");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x", "m n"),
 			       "9|a c");
-	(void)ANSWER(1, "swept", "8");
-	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|9|ac|one|3500|9");
-	(void)ANSWER(1, "swept", "9");
-	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|9|ac|one|3500|");
+	(void)ANSWER(1, "swept", "9 5");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'),
+			       "|9|ac|one|3500|10 5|a c|m n");
+	/* Who knows that already is not told the marks again. */
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000", "9", "ac", "one"), '|'),
+			       "|9|ac|one|3500|10 5||");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000", "9", "ac", "two"), '|'),
+			       "|9|ac|one|3500|10 5|a c|m n");
+	(void)ANSWER(1, "swept", "10 5");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000", "9", "ac", "one"), '|'),
+			       "|9|ac|one|3500|||");
 }
 
 /* Another one when the master is another one; the old one stays known, with the last time it was alive. */
@@ -708,6 +721,68 @@ static void a_scan_finds_what_it_looks_for(void)
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "scan", "r", "1", "0", "10", "0", "9", "UCL"), "0");
 }
 
+/* What changed last is found without reading the rest, which is read if that does not go back so far. */
+static void a_scan_looks_up_what_changed_last(void)
+{
+	const char *text;
+
+	stock_set(2, "apple", "9 0 0 9 1");
+	redis_server_do(&server, "HSET inventory:{2}:parts ord_0 %s", "RESERVED 1 300000 apple=1");
+	(void)ANSWER(2, "state", "100000");
+	(void)ANSWER(2, "part", "200000", "h", "1", "0", "1", "ord_1", "apple=1");
+	(void)ANSWER(2, "part", "201000", "h", "3", "0", "1", "ord_2", "apple=1");
+	(void)ANSWER(2, "part", "202000", "f", "1", "0", "1", "ord_1", "apple=1");
+	(void)ANSWER(2, "part", "202000", "f", "1", "0", "1", "ord_1", "apple=1");
+	/* Not what was written by other hands. */
+	text = ANSWER(2, "scan", "parts", "1", "0", "10", "199000", "900000", "RUCL");
+	CU_ASSERT_STRING_EQUAL(text, "0|ord_1|L|apple=1");
+	text = ANSWER(2, "scan", "parts", "3", "0", "10", "199000", "900000", "RUCL");
+	CU_ASSERT_STRING_EQUAL(text, "0|ord_2|R|apple=1");
+	text = ANSWER(2, "scan", "parts", "1", "0", "10", "100000", "900000", "RUCL");
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "ord_0"));
+	/* Two minutes are kept, once the master has been there as long. */
+	(void)ANSWER(2, "state", "220000");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "ZCARD inventory:{2}:recent:parts"), 3);
+	(void)ANSWER(2, "state", "321500");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "ZCARD inventory:{2}:recent:parts"), 1);
+	text = ANSWER(2, "scan", "parts", "3", "0", "10", "202000", "900000", "RUCL");
+	CU_ASSERT_STRING_EQUAL(text, "0");
+	text = ANSWER(2, "scan", "parts", "3", "0", "10", "201000", "900000", "RUCL");
+	CU_ASSERT_STRING_EQUAL(text, "0|ord_2|R|apple=1");
+	/* Another master may be asked for what the one before has written. */
+	redis_server_do(&server, "DEBUG CHANGE-REPL-ID");
+	(void)ANSWER(2, "state", "921500");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "ZCARD inventory:{2}:recent:parts"), 1);
+	(void)ANSWER(2, "state", "1050000");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "ZCARD inventory:{2}:recent:parts"), 0);
+}
+
+/* Page by page, also of calls in the same millisecond. */
+static void a_scan_of_what_changed_last_has_pages(void)
+{
+	char cursor[24] = "0", note[32];
+	size_t found = 0, pages = 0;
+
+	(void)ANSWER(2, "state", "100000");
+	for (int i = 0; i < 3000; i++) {
+		redis_server_do(&server, "HSET inventory:{2}:parts ord_%d %s", i,
+				"RESERVED 1 200000 apple=1");
+		snprintf(note, sizeof(note), "%d;1 ord_%d", 200000 + i / 7, i);
+		redis_server_do(&server, "ZADD inventory:{2}:recent:parts %d %s", 200000 + i / 7,
+				note);
+	}
+	do {
+		const char *text =
+			ANSWER(2, "scan", "parts", "1", cursor, "10", "150000", "900000", "RUCL");
+
+		pages++;
+		snprintf(cursor, sizeof(cursor), "%.*s", (int)strcspn(text, "|"), text);
+		for (; (text = strstr(text, "|ord_")) != NULL; text += 5)
+			found++;
+	} while (strcmp(cursor, "0") != 0);
+	CU_ASSERT(found >= 3000 && pages > 100);
+}
+
 /* ---- damage ---- */
 
 static void damage_stays_alone(void)
@@ -740,7 +815,7 @@ static void damage_stays_alone(void)
 /* Keys of other types in our places: nothing is written before the error. */
 static void foreign_keys_change_nothing(void)
 {
-	static const char *const keys[] = { "parts", "generations", "stock" };
+	static const char *const keys[] = { "parts", "generations", "stock", "recent:parts" };
 
 	for (size_t i = 0; i < RT_LENGTH(keys); i++) {
 		struct act act = { .status = 1, .op.generation = 1 };
@@ -752,9 +827,10 @@ static void foreign_keys_change_nothing(void)
 		submit_part(&act, "ord_1", PART_RELEASE, LINES({ "apple", 1 }));
 		run_until(1);
 		CU_ASSERT_EQUAL(act.status, RT_REMOTE);
-		for (size_t j = 0; j < 2; j++)
-			CU_ASSERT(i == j || redis_server_int(&server, "EXISTS inventory:{2}:%s",
-							     keys[j]) == 0);
+		for (size_t j = 0; j < RT_LENGTH(keys); j++)
+			CU_ASSERT(i == j || strcmp(keys[j], "stock") == 0 ||
+				  redis_server_int(&server, "EXISTS inventory:{2}:%s", keys[j]) ==
+					  0);
 	}
 }
 
@@ -920,6 +996,8 @@ int main(void)
 		{ "one reconciles at a time", one_reconciles_at_a_time },
 		{ "a master has a mark", a_master_has_a_mark },
 		{ "a scan finds what it looks for", a_scan_finds_what_it_looks_for },
+		{ "a scan looks up what changed last", a_scan_looks_up_what_changed_last },
+		{ "a scan of what changed last has pages", a_scan_of_what_changed_last_has_pages },
 		{ "requests of split orders read", requests_of_split_orders_read },
 		{ "conclusions acknowledge", conclusions_acknowledge },
 		{ "damage stays alone", damage_stays_alone },

@@ -894,7 +894,11 @@ static void mistakes_are_found(void)
 		{ "nothing is reconciled",
 		  { "inventory", "if letter and find(letters", "if false and find(letters" },
 		  true },
-		{ "nothing is swept", { "inventory", "'sweep', args[4])", "'sweep', '')" }, true },
+		{ "nothing is swept", { "inventory", "'sweep', sweep)", "'sweep', '')" }, true },
+		{ "what changes is not noted",
+		  { "inventory", "call('ZADD', own['recent:' .. kind], now_ms, now_ms .. orders)",
+		    "" },
+		  true },
 		{ "a part that is lost is not taken again",
 		  { "inventory", "local rule = state and PART_RULES[state][requests[i]]",
 		    "if state == 'N' and requests[i] == 82 then return 'R' end\n"
@@ -1173,7 +1177,14 @@ static void a_connection_that_breaks_voids_what_was_said(void)
 	end();
 }
 
-/* Others have raised the generation of the order's partition: what was begun before ends, and the order asks again. */
+/* The partitions whose masters are other ones. */
+static void replaced(const char *partitions)
+{
+	for (; *partitions != '\0'; partitions++)
+		memory_master_restarts(w.redis, *partitions - '0');
+}
+
+/* Others have raised the generation of the order's partition: it begins again, with that. */
 static void an_older_generation_begins_again(void)
 {
 	for (int i = 0; i < 2; i++) {
@@ -1184,9 +1195,6 @@ static void an_older_generation_begins_again(void)
 			memory_do(w.redis, "HSET", "inventory:{1}:generations", "0", "4", NULL);
 		ask_for(order, STOCK_REQ_RESERVE, 1);
 		CU_ASSERT(is_acknowledged());
-		all_is("", i == 0 ? "RESERVED a=2" : "", "RESERVED b=2");
-		answered("");
-		ask_for(order, STOCK_REQ_RESERVE, 2);
 		all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
 		answered("R");
 		CU_ASSERT_PTR_NOT_NULL(strstr(w.sent, "request0"));
@@ -1194,6 +1202,26 @@ static void an_older_generation_begins_again(void)
 		CU_ASSERT_STRING_EQUAL(field_of("inventory:{2}:generations", "0")->data, "4");
 		end();
 	}
+}
+
+/* ... but not if it has another master by then, which may have forgotten the order. One that is there asks again. */
+static void another_master_forgets_what_was_begun(void)
+{
+	struct order *order = single();
+
+	w.failing = "part1";
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	replaced("0");
+	rt_loop_advance(w.loop, 5000);
+	CU_ASSERT(is_acknowledged());
+	w.failing = NULL;
+	rt_loop_advance(w.loop, 5000);
+	all_is("", "", "RESERVED b=2");
+	answered("");
+	ask_for(order, STOCK_REQ_RESERVE, 2);
+	all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+	answered("R");
+	end();
 }
 
 /* ---- what callers see of several partitions ---- */
@@ -1342,6 +1370,17 @@ static void reservations_are_found(void)
 
 /* ---- a loss ---- */
 
+/* As the functions note what they change. */
+static void note_recent(int partition, const char *hash, const char *order_id, int64_t ms)
+{
+	char key[48], note[64], score[RT_INT_TEXT];
+
+	snprintf(key, sizeof(key), "inventory:{%d}:recent:%s", partition, hash);
+	rt_int_text(ms, score);
+	snprintf(note, sizeof(note), "%s;%s %s", score, hash[0] == 'r' ? "r" : "0", order_id);
+	memory_do(w.redis, "ZADD", key, score, note, NULL);
+}
+
 /* Stores "<STATE> <lines>", with the SKUs of partition 1 and 2 for 'a' and 'b', as changed at `ms`. */
 static void put(int partition, const char *hash, const char *text, int64_t ms)
 {
@@ -1363,6 +1402,7 @@ static void put(int partition, const char *hash, const char *text, int64_t ms)
 			snprintf(stored + length, sizeof(stored) - length, "%c", c[0]);
 	}
 	memory_do(w.redis, "HSET", key, w.orders[0].id, stored, NULL);
+	note_recent(partition, hash, w.orders[0].id, ms);
 }
 
 static void put_counters(int q, const char *counters)
@@ -1410,13 +1450,6 @@ static const struct loss losses[] = {
 	{ "p lost a record, but a release found no part", "RELEASED ", "RESERVED a=2",
 	  "RESERVED b=2", "3 2 0 5", "RELEASED ", "RELEASED a=2", "RELEASED b=2", "5 0 0 5", "" },
 };
-
-/* The partitions whose masters are other ones. */
-static void replaced(const char *partitions)
-{
-	for (; *partitions != '\0'; partitions++)
-		memory_master_restarts(w.redis, *partitions - '0');
-}
 
 /* The counters of partition 1 are what its part says. */
 static const char *counters_of(const char *part)
@@ -1501,7 +1534,7 @@ static void what_the_replica_lacks_is_looked_at(void)
 	end();
 }
 
-/* An order is looked at when a master that has a part of it is another one, or that of its record. */
+/* A part is looked at when its master is another one, or that of its record. */
 static void only_what_is_affected_is_looked_at(void)
 {
 	static const struct loss unknown = { .what = "p",
@@ -1517,16 +1550,41 @@ static void only_what_is_affected_is_looked_at(void)
 	lost(&unknown, rt_loop_unix_ms(w.loop));
 	w.redis->masters[0].history = history;
 	w.sent[0] = '\0';
-	replaced("3");
+	replaced("13");
 	rt_loop_advance(w.loop, 5000);
 	stored_so(unknown.record, unknown.part1, unknown.part2, unknown.counters2);
 	CU_ASSERT_PTR_NOT_NULL(strstr(w.sent, "scan0"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(w.sent, "scan1"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(w.sent, "scan3"));
 	CU_ASSERT_PTR_NULL(strstr(w.sent, "request0"));
 	CU_ASSERT_PTR_NULL(strstr(w.sent, "part"));
-	replaced("1");
+	replaced("2");
 	rt_loop_advance(w.loop, 5000);
 	stored_so(unknown.record, unknown.part1, "COMMITTED b=2", "3 0 2 5");
+	end();
+}
+
+/* While q is not in step, the orders that have a part there wait; others of the same partition are served. */
+static void others_are_served_meanwhile(void)
+{
+	struct order *order = single();
+
+	w.failing = "scan";
+	replaced("3");
+	rt_loop_advance(w.loop, 500);
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+	answered("R");
+	CU_ASSERT_STRING_NOT_EQUAL(
+		memory_do(w.redis, "HGET", "inventory:{0}:reconciliation", "by", NULL)->str, "");
+	replaced("2");
+	rt_loop_advance(w.loop, 500);
+	ask_for(order, STOCK_REQ_RELEASE, 1);
+	all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+	w.failing = NULL;
+	rt_loop_advance(w.loop, 5000);
+	all_is("RELEASED a=2@1 b=2@2", "RELEASED a=2", "RELEASED b=2");
+	answered("L");
 	end();
 }
 
@@ -1544,9 +1602,11 @@ static void what_has_ended_comes_first(void)
 	snprintf(text, sizeof(text), "RELEASED 1 %" PRId64 " %s=2@2", rt_loop_unix_ms(w.loop),
 		 w.skus[2]);
 	memory_do(w.redis, "HSET", "inventory:{0}:r", "ord_other", text, NULL);
+	note_recent(0, "r", "ord_other", rt_loop_unix_ms(w.loop));
 	snprintf(text, sizeof(text), "RESERVED 0 %" PRId64 " %s=2", rt_loop_unix_ms(w.loop),
 		 w.skus[2]);
 	memory_do(w.redis, "HSET", "inventory:{2}:parts", "ord_other", text, NULL);
+	note_recent(2, "parts", "ord_other", rt_loop_unix_ms(w.loop));
 	rt_loop_advance(w.loop, 5000);
 	stored_so(sold.record, sold.part1, "COMMITTED b=2", "0 0 2 2");
 	end();
@@ -1629,6 +1689,30 @@ static void orders_wait_for_the_reconciliation(void)
 	end();
 }
 
+/* Somebody reconciles since he sees another master of q than this instance does, which may still speak to the old one:
+ * what it has there is not what the generation is about. */
+static void who_sees_other_masters_waits(void)
+{
+	for (int q = 2; q <= 3; q++) {
+		struct order *order = single();
+		char under[128];
+
+		snprintf(under, sizeof(under), "%s",
+			 field_of("inventory:{0}:reconciliation", "marks")->data);
+		under[q * 17] = under[q * 17] == 'f' ? 'e' : 'f';
+		memory_do(w.redis, "SET", "inventory:{0}:generation", "9", NULL);
+		memory_do(w.redis, "HSET", "inventory:{0}:reconciliation", "by", "another", "until",
+			  "9999999999999", "under", under, NULL);
+		rt_loop_advance(w.loop, 2000);
+		ask_for(order, STOCK_REQ_RESERVE, 1);
+		if (q == 2)
+			all_is("", "", "");
+		else
+			all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+		end();
+	}
+}
+
 /* Several instances; whoever reconciles dies at each of its steps, and another one takes over. */
 static void an_instance_that_dies_is_replaced(void)
 {
@@ -1667,6 +1751,7 @@ int main(void)
 		{ "a connection that breaks voids what was said",
 		  a_connection_that_breaks_voids_what_was_said },
 		{ "an older generation begins again", an_older_generation_begins_again },
+		{ "another master forgets what was begun", another_master_forgets_what_was_begun },
 		{ "stock is one to callers", stock_is_one_to_callers },
 		{ "reservations are found", reservations_are_found },
 		{ "each loss is mended", each_loss_is_mended },
@@ -1680,6 +1765,8 @@ int main(void)
 		{ "what is held is swept though the clock went back",
 		  swept_though_the_clock_went_back },
 		{ "orders wait for the reconciliation", orders_wait_for_the_reconciliation },
+		{ "others are served meanwhile", others_are_served_meanwhile },
+		{ "who sees other masters waits", who_sees_other_masters_waits },
 		{ "an instance that dies is replaced", an_instance_that_dies_is_replaced },
 		{ "every promise is kept", every_promise_is_kept },
 		{ "losses are mended", losses_are_mended },
