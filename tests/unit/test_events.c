@@ -715,6 +715,32 @@ static void an_outage_delays_a_second_at_most(void)
 	CU_ASSERT_EQUAL(f.held_count, 0);
 }
 
+/* Who sees the end of an outage has what waits for it handled at once; an event with a fault of its own waits on. */
+static void the_end_of_an_outage_ends_the_wait(void)
+{
+	struct rt_events_options options = default_options();
+
+	options.retry_min_ms = options.retry_max_ms = 60000;
+	plan("a", "hh");
+	plan("b", "hh");
+	publish_all("a/1 b/1");
+	start_with(options);
+	expect("a/1 b/1");
+	for (size_t i = 0; i < 2; i++)
+		rt_event_retry(f.held[i],
+			       strcmp(f.held[i]->subject, "a") == 0 ? RT_LOST : RT_REMOTE);
+	f.held_count = 0;
+	rt_loop_advance(f.loop, 5000);
+	expect("");
+	rt_events_outage_over(f.sides[0].events);
+	rt_loop_advance(f.loop, 1);
+	expect("a/1");
+	rt_event_done(f.held[--f.held_count]);
+	rt_loop_advance(f.loop, 80000);
+	expect("b/1x2");
+	rt_event_done(f.held[--f.held_count]);
+}
+
 static void which_statuses_count(void)
 {
 	static const struct {
@@ -1987,6 +2013,7 @@ static const struct test tests[] = {
 	  delivered_too_often },
 	{ "a flapping connection counts no delivery", flapping_reader },
 	{ "an outage delays an event a second at most", an_outage_delays_a_second_at_most },
+	{ "the end of an outage ends the wait", the_end_of_an_outage_ends_the_wait },
 	{ "restarts in an outage count no delivery", restarts_in_an_outage },
 	{ "a count that is taken back is sent until Redis answers", recount_fails },
 	{ "failures are counted from process to process", failures_outlive_a_process },
