@@ -46,6 +46,9 @@ static int make(struct rt_context *context, const void *options, void **ret_data
 	inventory->loop = context->loop;
 	inventory->sweep_after_ms =
 		settings != NULL ? settings->sweep_after_ms : INVENTORY_SWEEP_AFTER_MS;
+	inventory->compare_max = settings != NULL && settings->compare_max > 0
+					 ? settings->compare_max
+					 : INVENTORY_COMPARE_MAX;
 	register_metrics(inventory, context->metrics);
 	stores = rt_alloc((size_t)context->partition_count * sizeof(struct rt_store *));
 	for (int p = 0; p < context->partition_count; p++)

@@ -17,9 +17,11 @@
 struct inventory; /* opaque */
 
 #define INVENTORY_SWEEP_AFTER_MS 60000
+#define INVENTORY_COMPARE_MAX    100000
 /* The domain's options; NULL: the defaults. */
 struct inventory_options {
 	int64_t sweep_after_ms; /* after a reconciliation (reconcile.c) */
+	size_t compare_max; /* parts of a reconciliation, and orders to mend, in memory; 0: the default */
 };
 
 /* Makes a struct inventory. */

@@ -17,6 +17,7 @@ struct inventory {
 	struct rt_series *answers[STOCK_ANSWER_COUNT]; /* NULL without metrics */
 	struct rt_series *unexpected, *owed;
 	int64_t sweep_after_ms;
+	size_t compare_max;
 	struct inventory_reconcile_series reconcile_series;
 	struct inventory_reconciler *reconciler; /* NULL with one partition */
 };

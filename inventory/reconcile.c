@@ -8,7 +8,8 @@
  *             says it should be. If p's own master is the same as before, only parts in those that are not, and records
  *             that name such a part. Nobody else changes these orders meanwhile: they are not in step
  *   mend      the orders that were noted (mend.c), in three passes, so that nothing is owed that somebody is about to give
- *             back: orders that have ended, that are sold, that are held (or have no record)
+ *             back: orders that have ended, that are sold, that are held (or have no record). If there are very many, some
+ *             are mended before all are scanned
  *   end       in p: it is in step with the marks that were seen
  *
  * A sweep scans in the same way, and mends held parts without a record. Several partitions go side by side. The lease is renewed every second
@@ -22,13 +23,12 @@
 #include "base/arena.h"
 #include "reconcile_internal.h"
 
-#define LEASE_MS  "5000"
-#define RENEW_MS  1000
-#define SLACK_MS  30000 /* clocks, and commands under way */
-#define PAGE      1000
-#define MENDS     256    /* side by side */
-#define PARTS_MAX 100000 /* of a run that are remembered until their records are read */
-#define NUMBER    RT_INT_TEXT
+#define LEASE_MS "5000"
+#define RENEW_MS 1000
+#define SLACK_MS 30000 /* clocks, and commands under way */
+#define PAGE     1000
+#define MENDS    256 /* side by side */
+#define NUMBER   RT_INT_TEXT
 
 struct reconcile_run;
 /* A call with room for numbers as texts. */
@@ -79,7 +79,10 @@ struct reconcile_run {
 	int q; /* whose parts are scanned; the number of partitions: the records of p are */
 	struct rt_arena arena;
 	struct part *parts; /* hash */
+	struct rt_arena unequal_arena;
 	struct unequal *unequal, *next;
+	size_t unequal_count;
+	bool scanned; /* to the end */
 	enum inventory_pass pass;
 	struct inventory_mended mended;
 };
@@ -169,6 +172,7 @@ static bool is_over(struct reconcile_run *run, int status)
 /* ---- mending ---- */
 
 static void run_finish(struct reconcile_run *run);
+static void scan(struct reconcile_run *run);
 static void mend_more(struct reconcile_run *run);
 
 static void mended(void *user, int status)
@@ -205,7 +209,10 @@ static void mend_more(struct reconcile_run *run)
 		run->next = run->unequal;
 	}
 	if (run->next == NULL) {
-		run_finish(run);
+		rt_arena_reset(&run->unequal_arena, 0);
+		run->unequal = NULL;
+		run->unequal_count = 0;
+		(run->scanned ? run_finish : scan)(run);
 		return;
 	}
 	run->waiting = 1;
@@ -226,15 +233,17 @@ static void mend_begin(struct reconcile_run *run)
 static void note_unequal(struct reconcile_run *run, const char *order_id, int found,
 			 const char *lines)
 {
-	struct unequal *unequal = rt_arena_take(&run->arena, sizeof(*unequal));
+	struct rt_arena *arena = &run->unequal_arena;
+	struct unequal *unequal = rt_arena_take(arena, sizeof(*unequal));
 
 	*unequal = (struct unequal){
 		.next = run->unequal,
 		.found = found,
-		.order_id = rt_arena_copy(&run->arena, order_id, strlen(order_id)),
-		.lines = rt_arena_copy(&run->arena, lines, strlen(lines)),
+		.order_id = rt_arena_copy(arena, order_id, strlen(order_id)),
+		.lines = rt_arena_copy(arena, lines, strlen(lines)),
 	};
 	run->unequal = unequal;
+	run->unequal_count++;
 }
 
 /* ---- scanning ---- */
@@ -271,7 +280,7 @@ static void note_part(struct reconcile_run *run, const char *order_id, enum stoc
 
 	if (part != NULL)
 		return; /* a scan may find it twice */
-	if (HASH_COUNT(run->parts) >= PARTS_MAX) {
+	if (HASH_COUNT(run->parts) >= run->reconciler->inventory->compare_max) {
 		note_unequal(run, order_id, run->q, lines);
 		return;
 	}
@@ -319,8 +328,6 @@ static void compare_record(struct reconcile_run *run, const char *order_id, enum
 		note_unequal(run, order_id, -1, lines);
 }
 
-static void scan(struct reconcile_run *run);
-
 /* All parts and records were seen: parts without a record are left. The record may be an older one. */
 static void scan_end(struct reconcile_run *run)
 {
@@ -329,6 +336,7 @@ static void scan_end(struct reconcile_run *run)
 	for (part = run->parts; part != NULL; part = part->hh.next)
 		if (!part->has_record)
 			note_unequal(run, part->order_id, part->q, part->lines);
+	run->scanned = true;
 	mend_begin(run);
 }
 
@@ -350,14 +358,14 @@ static void scanned(struct inventory_call_op *op, int status)
 		else
 			compare_record(run, op->texts[i], state, op->texts[i + 2]);
 	}
-	if (strcmp(run->cursor, "0") != 0)
-		scan(run);
-	else if (run->q == count)
-		scan_end(run);
-	else {
+	if (strcmp(run->cursor, "0") == 0)
 		run->q++;
+	if (run->q > count)
+		scan_end(run);
+	else if (run->unequal_count >= run->reconciler->inventory->compare_max)
+		mend_begin(run); /* and then goes on */
+	else
 		scan(run);
-	}
 }
 
 /* A page. Parts that are held are swept if they are old enough, whose records may be younger. */
@@ -613,6 +621,7 @@ static void run_over(struct reconcile_run *run)
 	run->reconciler->run_over(run->reconciler, run->p, run->failed);
 	HASH_CLEAR(hh, run->parts);
 	rt_arena_done(&run->arena);
+	rt_arena_done(&run->unequal_arena);
 	rt_buf_done(&run->marks_text);
 	free(run->marks);
 	free(run->fences);

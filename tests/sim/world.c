@@ -377,7 +377,7 @@ static void start_order(struct process *process)
 static void start_inventory(struct process *process)
 {
 	/* Longer than it takes most orders to ask again. */
-	const struct inventory_options options = { .sweep_after_ms = 5000 };
+	const struct inventory_options options = { .sweep_after_ms = 5000, .compare_max = 5 };
 
 	start_context(process, &inventory_domain, &options);
 	process->inventory = process->context->data;
