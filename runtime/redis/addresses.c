@@ -1,12 +1,11 @@
 /* addresses.c - reads where Redis is: URLs, slots of keys, and answers that name nodes. */
-#include <ctype.h>
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "topology_internal.h"
 
-/* ---- addresses ---- */
+#define NAME "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
 
 bool redis_address_same(const struct rt_redis_address *a, const struct rt_redis_address *b)
 {
@@ -17,13 +16,9 @@ bool redis_address_same(const struct rt_redis_address *a, const struct rt_redis_
 static bool address_set(struct rt_redis_address *address, const char *host, size_t length,
 			int64_t port)
 {
-	if (length == 0 || length > RT_REDIS_HOST_MAX || port < 1 || port > 65535)
+	if (length == 0 || length > RT_REDIS_HOST_MAX || strspn(host, NAME ":%") < length ||
+	    port < 1 || port > 65535)
 		return false;
-	for (size_t i = 0; i < length; i++) {
-		if (!isalnum((unsigned char)host[i]) &&
-		    (host[i] == '\0' || strchr(".-_:%", host[i]) == NULL))
-			return false;
-	}
 	memcpy(address->host, host, length);
 	address->host[length] = '\0';
 	address->port = (int)port;
@@ -86,11 +81,8 @@ static int parse_address(const char *text, size_t length, struct rt_redis_url *u
 static int parse_master(const char *name, struct rt_redis_url *url, char *error, size_t size)
 {
 	size_t length = strlen(name);
-	bool good = length > 0 && length <= RT_REDIS_MASTER_NAME;
 
-	for (size_t i = 0; i < length; i++)
-		good = good && (isalnum((unsigned char)name[i]) || strchr(".-_", name[i]) != NULL);
-	if (!good)
+	if (length == 0 || length > RT_REDIS_MASTER_NAME || strspn(name, NAME) < length)
 		return refuse(error, size,
 			      "after the sentinels comes /name, the master's, 1 to 64 of "
 			      "A-Z a-z 0-9 . - _",
@@ -164,44 +156,52 @@ void redis_slots_done(struct redis_slots *slots)
 	memset(slots, 0, sizeof(*slots));
 }
 
-static bool is_text(const redisReply *reply)
-{
-	return reply->type == REDIS_REPLY_STRING || reply->type == REDIS_REPLY_STATUS;
-}
-
 /* The place of a node in the list, from 1; added if it is new. 0: there are too many. */
-static size_t node_place(struct redis_slots *slots, const struct rt_redis_address *node)
+static uint16_t node_place(struct redis_slots *slots, const struct rt_redis_address *node)
 {
 	for (size_t i = 0; i < slots->count; i++) {
 		if (redis_address_same(&slots->nodes[i], node))
-			return i + 1;
+			return (uint16_t)(i + 1);
 	}
 	if (slots->count == REDIS_NODES_MAX)
 		return 0;
 	slots->nodes = rt_grow(slots->nodes, slots->count, &slots->room, sizeof(*slots->nodes));
 	slots->nodes[slots->count++] = *node;
-	return slots->count;
+	return (uint16_t)slots->count;
 }
 
-/* One node, [host, port, …], as its place in the list; 0: it makes no sense. A node that does not know its
- * own host gives none, or "?". */
-static size_t read_node(struct redis_slots *slots, const redisReply *reply,
-			const struct rt_redis_address *asked)
+void redis_slots_set_all(struct redis_slots *slots, const struct rt_redis_address *master)
 {
-	struct rt_redis_address node;
-	const redisReply *host;
-	bool known;
+	redis_slots_done(slots);
+	node_place(slots, master);
+	for (size_t i = 0; i < RT_REDIS_SLOTS; i++)
+		slots->owner[i] = 1;
+}
 
-	if (!rt_reply_is_array(reply, 2) || reply->element[1]->type != REDIS_REPLY_INTEGER)
-		return 0;
+const struct rt_redis_address *redis_slots_master(const struct redis_slots *slots, int partition)
+{
+	char tag[RT_INT_TEXT];
+	size_t place;
+
+	rt_int_text(partition, tag);
+	place = slots->owner[rt_key_slot(tag)];
+	return place > 0 ? &slots->nodes[place - 1] : NULL;
+}
+
+bool redis_node_read(struct rt_redis_address *ret, const redisReply *reply,
+		     const struct rt_redis_address *asked)
+{
+	const redisReply *host;
+
+	if (!rt_reply_is_array(reply, 2))
+		return false;
 	host = reply->element[0];
-	known = is_text(host) && host->len > 0 && strcmp(host->str, "?") != 0;
-	if (!known && !is_text(host) && host->type != REDIS_REPLY_NIL)
-		return 0;
-	if (!address_set(&node, known ? host->str : asked->host,
-			 known ? host->len : strlen(asked->host), reply->element[1]->integer))
-		return 0;
-	return node_place(slots, &node);
+	if (host->type == REDIS_REPLY_NIL ||
+	    (rt_reply_is_string(host) && (host->len == 0 || strcmp(host->str, "?") == 0)))
+		return address_set(ret, asked->host, strlen(asked->host),
+				   rt_reply_int(reply->element[1]));
+	return rt_reply_is_string(host) &&
+	       address_set(ret, host->str, host->len, rt_reply_int(reply->element[1]));
 }
 
 /* One range, [first, last, master, replica, …]. */
@@ -218,12 +218,16 @@ static bool read_range(struct redis_slots *slots, const redisReply *range,
 	if (first < 0 || last < first || last >= RT_REDIS_SLOTS)
 		return false;
 	for (size_t i = 2; i < range->elements; i++) {
-		size_t place = read_node(slots, range->element[i], asked);
+		struct rt_redis_address node;
+		uint16_t place;
 
+		if (!redis_node_read(&node, range->element[i], asked))
+			return false;
+		place = node_place(slots, &node);
 		if (place == 0)
 			return false;
 		for (long long slot = first; i == 2 && slot <= last; slot++)
-			slots->owner[slot] = (uint16_t)place;
+			slots->owner[slot] = place;
 	}
 	return true;
 }
@@ -231,54 +235,23 @@ static bool read_range(struct redis_slots *slots, const redisReply *range,
 bool redis_slots_read(struct redis_slots *slots, const redisReply *reply,
 		      const struct rt_redis_address *asked)
 {
+	struct redis_slots read = { .count = 0 };
 	bool good = rt_reply_is_array(reply, 0);
 
-	redis_slots_done(slots);
 	for (size_t i = 0; good && i < reply->elements; i++)
-		good = read_range(slots, reply->element[i], asked);
-	if (!good)
-		redis_slots_done(slots);
+		good = read_range(&read, reply->element[i], asked);
+	redis_slots_done(good ? slots : &read);
+	if (good)
+		*slots = read;
 	return good;
-}
-
-bool redis_slots_read_sentinel(struct redis_slots *slots, const redisReply *reply)
-{
-	struct rt_redis_address node;
-	int64_t port;
-
-	redis_slots_done(slots);
-	if (!rt_reply_is_array(reply, 2) || !is_text(reply->element[0]) ||
-	    !is_text(reply->element[1]) || !rt_parse_int(reply->element[1]->str, 1, 65535, &port) ||
-	    !address_set(&node, reply->element[0]->str, reply->element[0]->len, port))
-		return false;
-	node_place(slots, &node);
-	for (size_t i = 0; i < RT_REDIS_SLOTS; i++)
-		slots->owner[i] = 1;
-	return true;
-}
-
-bool redis_moved_read(const char *text, const struct rt_redis_address *asked,
-		      struct rt_redis_address *ret)
-{
-	const char *slot = text + strcspn(text, " ");
-	const char *address = *slot == ' ' ? slot + 1 + strcspn(slot + 1, " ") : slot;
-	const char *host = *address == ' ' ? address + 1 : address;
-	const char *colon = strrchr(host, ':'); /* [::1]:6379 is written as ::1:6379 */
-	int64_t port;
-
-	if (strncmp(text, "MOVED ", 6) != 0 || colon == NULL ||
-	    !rt_parse_int(colon + 1, 1, 65535, &port))
-		return false;
-	if (colon == host)
-		return address_set(ret, asked->host, strlen(asked->host), port);
-	return address_set(ret, host, (size_t)(colon - host), port);
 }
 
 bool redis_hello_is_master(const redisReply *reply)
 {
 	for (size_t i = 0; rt_reply_is_array(reply, i + 2); i += 2) {
-		if (is_text(reply->element[i]) && strcmp(reply->element[i]->str, "role") == 0)
-			return is_text(reply->element[i + 1]) &&
+		if (rt_reply_is_string(reply->element[i]) &&
+		    strcmp(reply->element[i]->str, "role") == 0)
+			return rt_reply_is_string(reply->element[i + 1]) &&
 			       strcmp(reply->element[i + 1]->str, "master") == 0;
 	}
 	return false;

@@ -3,20 +3,21 @@
  * A *link* is a connection to one address. A *view* is what is given out: the connection of a partition. A
  * view's commands go over its link, each with a struct call around it. In the order things happen:
  *
- *   ask                  the timer: chooses a node, sends the question when its link is up
- *     masters_answered   the slots that it read are those that hold from now on
- *   settle               end of the turn: each view leaves a link that is not its master's, joins the one
- *                        that is, and goes up; links that nobody uses are freed, here alone, because no
- *                        connection may be freed inside of its own callbacks
+ *   ask              the timer: chooses a node, sends the question when its link is up
+ *     answered       a cluster's node: these masters hold from now on; a sentinel: the server that it
+ *                    names is asked in its turn, and holds when it says that it is a master
+ *   settle           a turn later: each view leaves a link that is not its master's, joins the one that is,
+ *                    and goes up; links that nobody uses are freed, here alone, because no connection may
+ *                    be freed inside of its own callbacks
  *   link_state, redirected
- *                        the view goes down at once, and the masters are asked soon
+ *                    the view goes down at once, and the masters are asked soon
  *
- * Questions are numbered: a view that went down goes up only by an answer to a later question. */
-#include "connection_internal.h"
-
+ * Questions are numbered: a view that went down goes up only by an answer to a later question. One Redis
+ * at an address answers by itself: it is the master. */
+#include <hiredis/hiredis.h>
 #include <stdio.h>
-#include <string.h>
 
+#include "connection_internal.h"
 #include "topology_internal.h"
 
 #define EVERY_MS     5000
@@ -31,11 +32,8 @@ struct link {
 	struct rt_redis_address address;
 	struct rt_redis *redis;
 	struct rt_batch_gate *gate; /* of its partitions' batches; NULL: of one partition, or own */
+	bool own, sentinel;
 	size_t views;
-	bool own, sentinel, clock; /* clock: the loop follows its server's */
-	bool verified;             /* it may serve: it is up and, where that is asked, a master */
-	bool verifying;
-	bool retired; /* ends when nothing is under way on it */
 };
 
 struct view {
@@ -46,21 +44,18 @@ struct view {
 	struct rt_arena texts;
 	struct link *link; /* NULL: its master is not known */
 	bool up;
-	uint64_t down_at;     /* the number of the latest question when it went down */
+	uint64_t down_at;     /* the number of the latest question when it was doubted */
 	struct rt_list calls; /* under way, in order */
 	size_t call_count;
-	struct rt_list refused; /* of struct rt_redis_op; they end with op->status */
-	struct rt_task turn;
-	bool reset;
-	bool freed; /* while `turn` was queued: the task frees */
+	struct rt_list ending; /* of struct rt_redis_op, which end with op->status … */
+	struct rt_timer end;   /* … a turn later */
 };
 
 struct call {
 	struct rt_redis_op op;
 	struct rt_list list;
 	struct link *link;
-	struct view *view; /* NULL: it has ended already, for whoever sent it */
-	struct rt_redis_op *sender;
+	struct rt_redis_op *sender; /* of a view; NULL: it has ended already */
 };
 
 struct question {
@@ -72,30 +67,35 @@ struct question {
 struct rt_topology {
 	struct rt_loop *loop;
 	struct rt_redis_url url;
-	struct rt_redis_options options;
+	struct rt_redis_options options; /* of shared links */
 	struct rt_arena texts;
 	int partition_count;
-	struct redis_slots slots, read;
-	uint64_t question,
-		answered;   /* the number of the latest one; of the one that `slots` answers */
-	struct link *asked; /* NULL: none is under way, or kept for the next */
-	bool asking, sent;
-	bool troubled; /* something has gone wrong since the latest question began */
-	bool logged;   /* that has been logged */
-	bool clock_known;
-	int64_t asked_ms, retry_ms;   /* when the latest question began, and the pause after it */
-	size_t candidate;             /* the address to ask next */
-	struct rt_redis_address hint; /* that a redirect named; port 0: none */
-	struct rt_timer timer;
+	struct redis_slots slots;
+	uint64_t question, answered; /* the number of the latest; of the one that `slots` answers */
+	struct link *asked;          /* whose answer is awaited; NULL: nobody's */
+	/* Who is asked next, if it is up: the sentinel whose word was good, or the node that says
+	 * MOVED; NULL: another one. */
+	struct link *source;
+	size_t candidate;           /* the address to ask when no link is up */
+	bool troubled;              /* something has gone wrong since the latest question began */
+	int64_t asked_ms, retry_ms; /* when that was, and the pause after it */
+	bool logs;
+	char problem[320];           /* "": none since it was logged that all is well */
+	struct rt_timer ask, settle; /* ask: when to, or when to give the answer up */
 	struct rt_list views, links;
-	struct rt_task settle;
-	bool freed; /* while `settle` was queued: the task frees */
-	char problem[320];
+	struct rt_redis *clock; /* a view of partition 0, which the loop follows; NULL: none */
+	bool clock_known;
 };
+
+/* ---- trouble ---- */
+
+static void ask(struct rt_timer *timer);
+static void settle(struct rt_timer *timer);
 
 static void settle_soon(struct rt_topology *topology)
 {
-	rt_loop_defer(topology->loop, &topology->settle);
+	if (!rt_timer_running(&topology->settle))
+		rt_timer_start(topology->loop, &topology->settle, 0, settle);
 }
 
 static int64_t around(struct rt_topology *topology, int64_t ms)
@@ -103,171 +103,117 @@ static int64_t around(struct rt_topology *topology, int64_t ms)
 	return ms * 3 / 4 + (int64_t)rt_loop_random(topology->loop, (uint64_t)ms / 2 + 1);
 }
 
-/* ---- trouble ---- */
-
-static void ask(struct rt_timer *timer);
-
 /* The masters are asked, after a pause since the latest question that grows while that does not help. */
 static void ask_soon(struct rt_topology *topology)
 {
 	int64_t due_ms = topology->asked_ms + around(topology, topology->retry_ms);
-	int64_t now = rt_loop_now(topology->loop);
+	int64_t pause_ms = due_ms - rt_loop_now(topology->loop);
 
-	if (topology->url.kind == RT_TOPOLOGY_ONE)
-		return;
 	topology->troubled = true;
-	if (!topology->asking && topology->timer.due_ms > due_ms)
-		rt_timer_start(topology->loop, &topology->timer, RT_MAX(due_ms - now, 0), ask);
+	if (topology->asked == NULL && topology->ask.due_ms > due_ms)
+		rt_timer_start(topology->loop, &topology->ask, RT_MAX(pause_ms, 0), ask);
 }
 
-/* Logged once, until all is well again. `address` NULL: none of them. */
-static void note_problem(struct rt_topology *topology, const struct rt_redis_address *address,
-			 const char *problem)
+/* Logged once, until all is well again. */
+static void trouble(struct link *link, const char *reason)
 {
-	if (address != NULL)
-		snprintf(topology->problem, sizeof(topology->problem), "%.100s:%d: %.200s",
-			 address->host, address->port, problem);
-	else
-		snprintf(topology->problem, sizeof(topology->problem), "%.300s", problem);
-	if (topology->url.kind == RT_TOPOLOGY_ONE)
-		return; /* its connection logs */
-	if (topology->options.log_trouble && !topology->logged)
+	struct rt_topology *topology = link->topology;
+	bool first = topology->problem[0] == '\0';
+
+	snprintf(topology->problem, sizeof(topology->problem), "%.100s:%d: %.200s",
+		 link->address.host, link->address.port, reason);
+	if (first && topology->logs)
 		RT_LOG(RT_WARN, "a master of Redis is away or another one",
 		       RT_S("reason", topology->problem));
-	topology->logged = true;
 	ask_soon(topology);
 }
 
 static void note_well(struct rt_topology *topology)
 {
-	if (topology->options.log_trouble && topology->logged)
+	if (topology->logs && topology->problem[0] != '\0')
 		RT_LOG(RT_INFO, "all masters of Redis are there");
-	topology->logged = false;
 	topology->problem[0] = '\0';
 }
 
-static void view_down(struct view *view)
+static void view_set_up(struct view *view, bool up)
 {
-	if (!view->up)
+	if (view->up == up)
 		return;
-	view->up = false;
+	view->up = up;
+	if (up)
+		view->redis.epoch++;
 	if (view->options.on_state != NULL)
-		view->options.on_state(&view->redis, false, view->options.user_data);
+		view->options.on_state(&view->redis, up, view->options.user_data);
+	if (up)
+		rt_redis_notify_up(&view->redis);
 }
 
 /* It is down until the masters have been asked once more. */
-static void view_doubted(struct view *view)
+static void doubt(struct view *view)
 {
 	view->down_at = view->topology->question;
-	view_down(view);
+	view_set_up(view, false);
 }
 
-static void view_up(struct view *view)
+/* Visits the views of a link, or all if it is NULL. Their callbacks may make and free others. */
+static void visit_views(struct rt_topology *topology, const struct link *link,
+			void (*visit)(struct view *view))
 {
-	view->up = true;
-	view->redis.epoch++;
-	if (view->options.on_state != NULL)
-		view->options.on_state(&view->redis, true, view->options.user_data);
-	rt_redis_notify_up(&view->redis);
-}
-
-/* An answer says that this is not, or not now, the partition's master. */
-static void redirected(struct view *view, struct link *link, const redisReply *reply)
-{
-	struct rt_topology *topology = view->topology;
-
-	if (topology->url.kind == RT_TOPOLOGY_ONE || !view->up)
-		return; /* what was under way then says nothing new */
-	if (topology->url.kind == RT_TOPOLOGY_CLUSTER)
-		redis_moved_read(reply->str, &link->address, &topology->hint);
-	else
-		link->verified = false;
-	note_problem(topology, &link->address, reply->str);
-	view_doubted(view);
-	settle_soon(topology);
-}
-
-/* ---- links ---- */
-
-static void send_question(struct rt_topology *topology);
-static void verify(struct link *link);
-
-static void link_came(struct link *link)
-{
-	struct rt_topology *topology = link->topology;
-
-	if (link == topology->asked && topology->asking && !topology->sent)
-		send_question(topology);
-	if (link->clock)
-		topology->clock_known = true;
-	if (topology->url.kind == RT_TOPOLOGY_SENTINEL && !link->sentinel)
-		verify(link);
-	else
-		link->verified = true;
-}
-
-/* Takes the views of a link down. Their callbacks may make and free others. */
-static void link_went(struct link *link)
-{
-	struct rt_topology *topology = link->topology;
 	struct rt_list views, *at;
 
-	link->verified = false;
-	if (!link->own && link->views > 0)
-		note_problem(topology, &link->address, rt_redis_error(link->redis));
 	rt_list_init(&views);
 	rt_list_move(&views, &topology->views);
 	while ((at = rt_list_pop(&views)) != NULL) {
 		struct view *view = RT_CONTAINER_OF(at, struct view, list);
 
 		rt_list_push(&topology->views, at);
-		if (view->link == link)
-			view_doubted(view);
+		if (link == NULL || view->link == link)
+			visit(view);
 	}
 }
+
+/* An answer says that this is not, or not now, the partition's master. */
+static void redirected(struct view *view, struct link *link, const redisReply *reply)
+{
+	enum rt_topology_kind kind = view->topology->url.kind;
+
+	if (kind == RT_TOPOLOGY_ONE || !view->up)
+		return; /* what was under way then says nothing new */
+	/* Who says MOVED knows the new master. */
+	if (kind == RT_TOPOLOGY_CLUSTER && rt_redis_reply_begins(reply, "MOVED"))
+		view->topology->source = link;
+	trouble(link, reply->str);
+	doubt(view);
+}
+
+/* ---- links ---- */
+
+static void send_question(struct link *link);
 
 static void link_state(struct rt_redis *redis, bool up, void *user)
 {
 	struct link *link = user;
+	struct rt_topology *topology = link->topology;
 
 	(void)redis;
-	if (up)
-		link_came(link);
-	else
-		link_went(link);
-	settle_soon(link->topology);
+	if (up && link == topology->asked)
+		send_question(link);
+	if (!up && !link->own && link->views > 0)
+		trouble(link, rt_redis_error(link->redis));
+	if (!up)
+		visit_views(topology, link, doubt);
+	settle_soon(topology);
 }
 
 static void link_free(struct link *link)
 {
 	rt_list_remove(&link->list);
-	link->retired = true;
 	rt_redis_free(link->redis);
 	rt_batch_gate_free(link->gate);
 	free(link);
 }
 
-static struct rt_redis_address *master_of(struct rt_topology *topology, int partition)
-{
-	char tag[RT_INT_TEXT];
-	size_t place;
-
-	if (topology->url.kind == RT_TOPOLOGY_ONE)
-		return &topology->url.addresses[0];
-	rt_int_text(partition, tag);
-	place = topology->slots.owner[rt_key_slot(tag)];
-	return place > 0 ? &topology->slots.nodes[place - 1] : NULL;
-}
-
-static bool clock_is_of(struct rt_topology *topology, const struct rt_redis_address *address)
-{
-	const struct rt_redis_address *master = master_of(topology, 0);
-
-	return topology->options.follow_clock && master != NULL &&
-	       redis_address_same(master, address);
-}
-
-/* `options`: of an own connection; NULL: it is shared. */
+/* `own`: the options of a connection of its own; NULL: it is shared. */
 static struct link *link_new(struct rt_topology *topology, const struct rt_redis_address *address,
 			     const struct rt_redis_options *own, bool sentinel)
 {
@@ -278,7 +224,6 @@ static struct link *link_new(struct rt_topology *topology, const struct rt_redis
 	link->address = *address;
 	link->own = own != NULL;
 	link->sentinel = sentinel;
-	link->clock = !link->own && !sentinel && clock_is_of(topology, address);
 	options.connect = topology->options.connect;
 	options.connector = topology->options.connector;
 	options.unix_path = address->port == 0 ? link->address.host : NULL;
@@ -286,26 +231,17 @@ static struct link *link_new(struct rt_topology *topology, const struct rt_redis
 	options.port = address->port;
 	options.on_state = link_state;
 	options.user_data = link;
-	options.follow_clock = link->clock;
-	options.metrics = link->clock ? topology->options.metrics : NULL;
-	if (topology->url.kind != RT_TOPOLOGY_ONE || link->own)
-		options.log_trouble = false; /* note_problem does */
-	if (!link->own)
-		options.pending_max = SIZE_MAX; /* each view has a bound */
 	if (sentinel) {
 		options.user = options.sentinel.user;
 		options.password = options.sentinel.password;
 	}
 	rt_list_init(&link->list);
 	rt_list_push(&topology->links, &link->list);
-	if (!link->own && !sentinel && topology->partition_count > 1)
+	if (own == NULL && !sentinel && topology->partition_count > 1)
 		rt_batch_gate_new(topology->loop, &link->gate);
-	if (rt_redis_new(topology->loop, &options, &link->redis) == RT_OK)
-		return link;
-	rt_batch_gate_free(link->gate);
-	rt_list_remove(&link->list);
-	free(link);
-	return NULL;
+	if (rt_redis_new(topology->loop, &options, &link->redis) != RT_OK)
+		abort(); /* there is an address */
+	return link;
 }
 
 /* The shared link to an address. */
@@ -315,7 +251,7 @@ static struct link *link_get(struct rt_topology *topology, const struct rt_redis
 	for (struct rt_list *at = topology->links.next; at != &topology->links; at = at->next) {
 		struct link *link = RT_CONTAINER_OF(at, struct link, list);
 
-		if (!link->own && !link->retired && link->sentinel == sentinel &&
+		if (!link->own && link->sentinel == sentinel &&
 		    redis_address_same(&link->address, address))
 			return link;
 	}
@@ -324,52 +260,14 @@ static struct link *link_get(struct rt_topology *topology, const struct rt_redis
 
 /* ---- questions ---- */
 
-static void question_send(struct link *link, int argc, const char *const *argv,
-			  void (*answered)(struct rt_redis_op *op, int status,
-					   const redisReply *reply))
-{
-	struct question *question = rt_alloc(sizeof(*question));
-
-	question->link = link;
-	question->number = link->topology->question;
-	rt_redis_command(link->redis, &question->op, argc, argv, NULL, 0, answered);
-}
-
-static void hello_answered(struct rt_redis_op *op, int status, const redisReply *reply)
-{
-	struct question *question = RT_CONTAINER_OF(op, struct question, op);
-	struct link *link = question->link;
-
-	free(question);
-	link->verifying = false;
-	if (link->retired)
-		return;
-	link->verified = status == RT_OK && redis_hello_is_master(reply);
-	if (reply != NULL && !link->verified)
-		note_problem(link->topology, &link->address,
-			     status == RT_OK ? "this is not a master now" : reply->str);
-	settle_soon(link->topology);
-}
-
-/* HELLO and not ROLE: every user may send it. */
-static void verify(struct link *link)
-{
-	if (link->verifying)
-		return;
-	link->verifying = true;
-	question_send(link, 1, (const char *[]){ "HELLO" }, hello_answered);
-}
-
 /* The question has ended; the next is due. */
 static void ask_later(struct rt_topology *topology)
 {
-	topology->asking = false;
-	if (topology->url.kind == RT_TOPOLOGY_CLUSTER)
-		topology->asked = NULL;
-	rt_timer_start(topology->loop, &topology->timer,
-		       around(topology,
-			      topology->url.kind == RT_TOPOLOGY_SENTINEL ? SENTINEL_MS : EVERY_MS),
-		       ask);
+	bool sentinel = topology->url.kind == RT_TOPOLOGY_SENTINEL;
+
+	topology->asked = NULL;
+	rt_timer_start(topology->loop, &topology->ask,
+		       around(topology, sentinel ? SENTINEL_MS : EVERY_MS), ask);
 	if (topology->troubled)
 		ask_soon(topology);
 	settle_soon(topology);
@@ -377,246 +275,236 @@ static void ask_later(struct rt_topology *topology)
 
 static void not_answered(struct rt_topology *topology, const char *reason)
 {
-	struct link *link = RT_TAKE(topology->asked);
-
-	note_problem(topology, &link->address, reason);
+	topology->source = NULL;
+	trouble(topology->asked, reason);
 	ask_later(topology);
 }
 
 static void answer_late(struct rt_timer *timer)
 {
-	struct rt_topology *topology = RT_CONTAINER_OF(timer, struct rt_topology, timer);
+	struct rt_topology *topology = RT_CONTAINER_OF(timer, struct rt_topology, ask);
 	const char *error = rt_redis_error(topology->asked->redis);
 
 	not_answered(topology, *error != '\0' ? error : "no answer in time");
 }
 
-/* Of a sentinel: what was verified before may have changed since. */
-static void verify_again(struct rt_topology *topology)
+static void ask_link(struct link *link)
 {
-	for (struct rt_list *at = topology->links.next; at != &topology->links; at = at->next) {
-		struct link *link = RT_CONTAINER_OF(at, struct link, list);
+	struct rt_topology *topology = link->topology;
 
-		if (!link->sentinel && !link->verified && rt_redis_up(link->redis))
-			verify(link);
-	}
+	topology->asked = link;
+	rt_timer_start(topology->loop, &topology->ask, ANSWER_MS + 2 * topology->retry_ms,
+		       answer_late);
+	if (rt_redis_up(link->redis))
+		send_question(link);
+	else if (link->views > 0) /* a master that is away: it is not waited for */
+		not_answered(topology, rt_redis_error(link->redis));
 }
 
-static void masters_answered(struct rt_redis_op *op, int status, const redisReply *reply)
+/* Reads an answer about the masters. NULL, or what is wrong with it. */
+static const char *read_answer(struct link *link, const redisReply *reply)
+{
+	struct rt_topology *topology = link->topology;
+	struct rt_redis_address named;
+
+	if (topology->url.kind == RT_TOPOLOGY_CLUSTER) {
+		if (!redis_slots_read(&topology->slots, reply, &link->address))
+			return "its answer about the masters makes no sense";
+	} else if (link->sentinel) {
+		if (reply->type == REDIS_REPLY_NIL)
+			return "this sentinel knows no master of that name";
+		if (!redis_node_read(&named, reply, &link->address))
+			return "its answer about the master makes no sense";
+		topology->source = link;
+		ask_link(link_get(topology, &named, false));
+		return NULL;
+	} else {
+		if (!redis_hello_is_master(reply))
+			return "this is not a master now";
+		redis_slots_set_all(&topology->slots, &link->address);
+	}
+	topology->answered = topology->question;
+	ask_later(topology);
+	return NULL;
+}
+
+static void answered(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct question *question = RT_CONTAINER_OF(op, struct question, op);
 	struct link *link = question->link;
 	struct rt_topology *topology = link->topology;
-	bool wanted = topology->asking && question->number == topology->question;
-	bool cluster = topology->url.kind == RT_TOPOLOGY_CLUSTER;
-	struct redis_slots before;
+	bool wanted = link == topology->asked && question->number == topology->question;
+	const char *wrong;
 
 	free(question);
-	if (!wanted || topology->freed)
+	if (!wanted)
 		return;
-	if (status == RT_OK && reply->type == REDIS_REPLY_NIL) {
-		not_answered(topology, "this sentinel knows no master of that name");
-	} else if (status != RT_OK) {
-		not_answered(topology, reply != NULL ? reply->str : rt_status_text(status));
-	} else if (!(cluster ? redis_slots_read(&topology->read, reply, &link->address)
-			     : redis_slots_read_sentinel(&topology->read, reply))) {
-		not_answered(topology, "its answer about the masters makes no sense");
-	} else {
-		before = topology->slots;
-		topology->slots = topology->read;
-		topology->read = before;
-		topology->answered = topology->question;
-		if (!cluster)
-			verify_again(topology);
-		ask_later(topology);
-	}
-}
-
-static void send_question(struct rt_topology *topology)
-{
-	topology->sent = true;
-	if (topology->url.kind == RT_TOPOLOGY_CLUSTER)
-		question_send(topology->asked, 2, (const char *[]){ "CLUSTER", "SLOTS" },
-			      masters_answered);
+	if (status == RT_OK)
+		wrong = read_answer(link, reply);
 	else
-		question_send(topology->asked, 3,
-			      (const char *[]){ "SENTINEL", "GET-MASTER-ADDR-BY-NAME",
-						topology->url.master },
-			      masters_answered);
+		wrong = reply != NULL ? reply->str : rt_status_text(status);
+	if (wrong != NULL)
+		not_answered(topology, wrong);
 }
 
-/* A shared link that is up, another one each time; NULL: none. */
-static struct link *link_that_answers(struct rt_topology *topology)
+/* HELLO and not ROLE: every user may send it. */
+static void send_question(struct link *link)
 {
-	for (struct rt_list *at = topology->links.next; at != &topology->links; at = at->next) {
-		struct link *link = RT_CONTAINER_OF(at, struct link, list);
-		bool sentinel = topology->url.kind == RT_TOPOLOGY_SENTINEL;
+	struct rt_topology *topology = link->topology;
+	struct question *question = rt_alloc(sizeof(*question));
+	const char *argv[] = { "HELLO", "GET-MASTER-ADDR-BY-NAME", topology->url.master };
+	int argc = 1;
 
-		if (!link->own && !link->retired && link->sentinel == sentinel &&
-		    rt_redis_up(link->redis)) {
+	if (topology->url.kind == RT_TOPOLOGY_CLUSTER) {
+		argv[0] = "CLUSTER";
+		argv[1] = "SLOTS";
+		argc = 2;
+	} else if (link->sentinel) {
+		argv[0] = "SENTINEL";
+		argc = 3;
+	}
+	question->link = link;
+	question->number = topology->question;
+	rt_redis_command(link->redis, &question->op, argc, argv, NULL, 0, answered);
+}
+
+/* Another link of a cluster that is up, each time another one, else the next address. */
+static struct link *choose(struct rt_topology *topology)
+{
+	bool cluster = topology->url.kind == RT_TOPOLOGY_CLUSTER;
+	size_t seeds = topology->url.count, known = cluster ? topology->slots.count : 0;
+	struct link *source = RT_TAKE(topology->source);
+	size_t i;
+
+	if (source != NULL && rt_redis_up(source->redis))
+		return source;
+	for (struct rt_list *at = topology->links.next; cluster && at != &topology->links;
+	     at = at->next) {
+		struct link *link = RT_CONTAINER_OF(at, struct link, list);
+
+		if (!link->own && rt_redis_up(link->redis)) {
 			rt_list_remove(at);
 			rt_list_push(&topology->links, at);
 			return link;
 		}
 	}
-	return NULL;
-}
-
-/* NULL: it cannot be connected to. */
-static struct link *choose(struct rt_topology *topology)
-{
-	bool cluster = topology->url.kind == RT_TOPOLOGY_CLUSTER;
-	size_t nodes = cluster ? topology->slots.count : 0;
-	size_t at = topology->candidate % (topology->url.count + nodes);
-	struct rt_redis_address hint = topology->hint;
-	struct link *link = NULL;
-
-	topology->hint.port = 0;
-	if (hint.port != 0)
-		return link_get(topology, &hint, false);
-	/* What a sentinel answered a moment ago did not help: another one is asked. */
-	if (cluster || topology->retry_ms == 0)
-		link = link_that_answers(topology);
-	if (link != NULL)
-		return link;
-	topology->candidate++;
+	i = topology->candidate++ % (seeds + known);
 	return link_get(topology,
-			at < topology->url.count ? &topology->url.addresses[at]
-						 : &topology->slots.nodes[at - topology->url.count],
+			i < seeds ? &topology->url.addresses[i] : &topology->slots.nodes[i - seeds],
 			!cluster);
 }
 
 static void ask(struct rt_timer *timer)
 {
-	struct rt_topology *topology = RT_CONTAINER_OF(timer, struct rt_topology, timer);
+	struct rt_topology *topology = RT_CONTAINER_OF(timer, struct rt_topology, ask);
+	int64_t longer_ms = RT_MAX(RETRY_MIN_MS, RT_MIN(2 * topology->retry_ms, RETRY_MAX_MS));
 
 	if (!topology->troubled)
 		note_well(topology);
-	topology->asked = choose(topology);
-	topology->retry_ms =
-		topology->troubled
-			? RT_MAX(RETRY_MIN_MS, RT_MIN(2 * topology->retry_ms, RETRY_MAX_MS))
-			: 0;
+	topology->retry_ms = topology->troubled ? longer_ms : 0;
 	topology->troubled = false;
-	topology->asked_ms = rt_loop_now(topology->loop);
 	topology->question++;
-	if (topology->asked == NULL) {
-		topology->troubled = true;
-		ask_later(topology);
+	topology->asked_ms = rt_loop_now(topology->loop);
+	if (topology->url.kind != RT_TOPOLOGY_ONE) {
+		ask_link(choose(topology));
 		return;
 	}
-	topology->asking = true;
-	topology->sent = false;
-	rt_timer_start(topology->loop, timer, ANSWER_MS + 2 * topology->retry_ms, answer_late);
-	if (rt_redis_up(topology->asked->redis))
-		send_question(topology);
+	topology->answered = topology->question;
+	ask_later(topology);
 }
 
-/* ---- the end of a turn ---- */
+/* ---- what is given out ---- */
+
+static void end_now(struct view *view, int status)
+{
+	struct rt_list ending, *at;
+
+	rt_list_init(&ending);
+	rt_list_move(&ending, &view->ending);
+	while ((at = rt_list_pop(&ending)) != NULL) {
+		struct rt_redis_op *op = RT_CONTAINER_OF(at, struct rt_redis_op, link);
+
+		op->done(op, status != RT_OK ? status : op->status, NULL);
+	}
+}
+
+static void end_due(struct rt_timer *timer)
+{
+	end_now(RT_CONTAINER_OF(timer, struct view, end), RT_OK);
+}
+
+/* An operation ends a turn later. */
+static void end_soon(struct view *view, struct rt_redis_op *op, int status)
+{
+	op->status = status;
+	rt_list_push(&view->ending, &op->link);
+	if (!rt_timer_running(&view->end))
+		rt_timer_start(view->topology->loop, &view->end, 0, end_due);
+}
+
+/* Ends what is under way; the answers will be of no interest. */
+static void give_up(struct view *view, int status)
+{
+	struct rt_list *at;
+
+	while ((at = rt_list_pop(&view->calls)) != NULL) {
+		struct call *call = RT_CONTAINER_OF(at, struct call, list);
+
+		end_soon(view, RT_TAKE(call->sender), status);
+	}
+	view->call_count = 0;
+}
 
 static void leave(struct view *view)
 {
-	struct link *link = view->link;
+	struct link *link = RT_TAKE(view->link);
 
-	view_down(view);
-	view->link = NULL;
+	view_set_up(view, false);
 	view->redis.gate = NULL;
 	link->views--;
 	if (link->own)
-		link->retired = true;
-}
-
-static void join(struct view *view, const struct rt_redis_address *master)
-{
-	struct rt_topology *topology = view->topology;
-
-	view->link = view->options.blocks ? link_new(topology, master, &view->options, false)
-					  : link_get(topology, master, false);
-	if (view->link == NULL)
-		return;
-	view->link->views++;
-	view->redis.gate = view->link->gate;
-}
-
-static bool may_go_up(const struct view *view)
-{
-	const struct rt_topology *topology = view->topology;
-
-	return view->link != NULL && view->link->verified && rt_list_empty(&view->calls) &&
-	       topology->clock_known &&
-	       (topology->url.kind == RT_TOPOLOGY_ONE || topology->answered > view->down_at);
+		give_up(view, RT_LOST);
 }
 
 static void settle_view(struct view *view)
 {
-	const struct rt_redis_address *master = master_of(view->topology, view->options.partition);
+	struct rt_topology *topology = view->topology;
+	const struct rt_redis_address *master =
+		redis_slots_master(&topology->slots, view->options.partition);
 
-	if (view->link != NULL && (master == NULL || view->link->retired ||
-				   !redis_address_same(&view->link->address, master)))
+	if (view->link != NULL &&
+	    (master == NULL || !redis_address_same(&view->link->address, master)))
 		leave(view);
-	if (view->link == NULL && master != NULL)
-		join(view, master);
-	if (!view->up && may_go_up(view))
-		view_up(view);
-}
-
-/* Frees the links that are of no use any more. */
-static void settle_links(struct rt_topology *topology)
-{
-	struct rt_list links, *at;
-
-	rt_list_init(&links);
-	rt_list_move(&links, &topology->links);
-	while ((at = rt_list_pop(&links)) != NULL) {
-		struct link *link = RT_CONTAINER_OF(at, struct link, list);
-		bool idle = link->views == 0 && link != topology->asked;
-
-		rt_list_push(&topology->links, at);
-		if (idle && (link->own || rt_redis_pending(link->redis) == 0))
-			link_free(link);
+	if (view->link == NULL && master != NULL) {
+		view->link = view->options.blocks
+				     ? link_new(topology, master, &view->options, false)
+				     : link_get(topology, master, false);
+		view->link->views++;
+		view->redis.gate = view->link->gate;
 	}
-}
-
-/* A link whose server's clock is followed, but must not be any more, or the other way round, is replaced. */
-static void retire_by_clock(struct rt_topology *topology)
-{
-	if (master_of(topology, 0) == NULL)
-		return;
-	for (struct rt_list *at = topology->links.next; at != &topology->links; at = at->next) {
-		struct link *link = RT_CONTAINER_OF(at, struct link, list);
-
-		if (!link->own && !link->sentinel &&
-		    link->clock != clock_is_of(topology, &link->address))
-			link->retired = true;
-	}
-}
-
-static void settle(struct rt_task *task)
-{
-	struct rt_topology *topology = RT_CONTAINER_OF(task, struct rt_topology, settle);
-	struct rt_list views, *at;
-	bool all_up = true;
-
-	if (topology->freed) {
-		free(topology);
-		return;
-	}
-	retire_by_clock(topology);
-	rt_list_init(&views);
-	rt_list_move(&views, &topology->views);
-	while ((at = rt_list_pop(&views)) != NULL) {
-		struct view *view = RT_CONTAINER_OF(at, struct view, list);
-
-		rt_list_push(&topology->views, at);
-		settle_view(view);
-		all_up = all_up && view->up;
-	}
-	settle_links(topology);
-	if (!all_up)
+	if (view->link != NULL && rt_redis_up(view->link->redis) && rt_list_empty(&view->calls) &&
+	    (topology->clock_known || &view->redis == topology->clock) &&
+	    topology->answered > view->down_at)
+		view_set_up(view, true);
+	if (!view->up)
 		ask_soon(topology);
 }
 
-/* ---- what is given out ---- */
+static void settle(struct rt_timer *timer)
+{
+	struct rt_topology *topology = RT_CONTAINER_OF(timer, struct rt_topology, settle);
+	struct rt_list *at, *next;
+
+	visit_views(topology, NULL, settle_view);
+	for (at = topology->links.next; at != &topology->links; at = next) {
+		struct link *link = RT_CONTAINER_OF(at, struct link, list);
+
+		next = at->next;
+		if (link->views == 0 && link != topology->asked && link != topology->source &&
+		    (link->own || rt_redis_pending(link->redis) == 0))
+			link_free(link);
+	}
+}
 
 static struct view *view_of(struct rt_redis *redis)
 {
@@ -627,23 +515,20 @@ static void call_ended(struct rt_redis_op *op, int status, const redisReply *rep
 {
 	struct call *call = RT_CONTAINER_OF(op, struct call, op);
 	struct rt_redis_op *sender = call->sender;
-	struct view *view = call->view;
 	struct link *link = call->link;
+	struct view *view = sender != NULL ? view_of(sender->redis) : NULL;
 
 	rt_list_remove(&call->list);
 	free(call);
-	if (view == NULL) {
-		settle_soon(link->topology);
-		return;
+	if (view != NULL) {
+		view->call_count--;
+		if (reply != NULL && rt_redis_reply_redirects(reply))
+			redirected(view, link, reply);
 	}
-	view->call_count--;
-	if (reply != NULL && rt_redis_reply_redirects(reply))
-		redirected(view, link, reply);
-	if (!view->up)
+	if (view == NULL || !view->up)
 		settle_soon(link->topology);
-	if (status == RT_CANCELED && link->retired)
-		status = RT_LOST; /* the master is another one */
-	sender->done(sender, status, reply);
+	if (view != NULL)
+		sender->done(sender, status, reply);
 }
 
 static void view_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
@@ -653,13 +538,10 @@ static void view_command(struct rt_redis *redis, struct rt_redis_op *op, int arg
 	struct call *call;
 
 	if (!view->up || view->call_count >= view->options.pending_max) {
-		op->status = view->up ? RT_BUSY : RT_LOST;
-		rt_list_push(&view->refused, &op->link);
-		rt_loop_defer_last(view->topology->loop, &view->turn);
+		end_soon(view, op, view->up ? RT_BUSY : RT_LOST);
 		return;
 	}
 	call = rt_alloc(sizeof(*call));
-	call->view = view;
 	call->link = view->link;
 	call->sender = op;
 	rt_list_init(&call->list);
@@ -669,62 +551,14 @@ static void view_command(struct rt_redis *redis, struct rt_redis_op *op, int arg
 			 timeout_ms > 0 ? timeout_ms : view->options.timeout_ms, call_ended);
 }
 
-/* Ends what was refused, each with its status unless another is given. What the callbacks send meanwhile
- * waits for the next time. */
-static void end_refused(struct view *view, int status)
-{
-	struct rt_list refused, *at;
-
-	rt_list_init(&refused);
-	rt_list_move(&refused, &view->refused);
-	while ((at = rt_list_pop(&refused)) != NULL) {
-		struct rt_redis_op *op = RT_CONTAINER_OF(at, struct rt_redis_op, link);
-
-		op->done(op, status != RT_OK ? status : op->status, NULL);
-	}
-}
-
-/* Ends what is under way now; the answers will be of no interest. */
-static void cancel_calls(struct view *view)
-{
-	struct rt_list calls, *at;
-
-	rt_list_init(&calls);
-	rt_list_move(&calls, &view->calls);
-	view->call_count = 0;
-	while ((at = rt_list_pop(&calls)) != NULL) {
-		struct call *call = RT_CONTAINER_OF(at, struct call, list);
-
-		call->view = NULL;
-		call->sender->done(call->sender, RT_CANCELED, NULL);
-	}
-}
-
-static void view_turn(struct rt_task *task)
-{
-	struct view *view = RT_CONTAINER_OF(task, struct view, turn);
-	bool reset = view->reset;
-
-	if (view->freed) {
-		free(view);
-		return;
-	}
-	view->reset = false;
-	if (reset)
-		cancel_calls(view);
-	end_refused(view, RT_OK);
-}
-
 static void view_reset(struct rt_redis *redis)
 {
 	struct view *view = view_of(redis);
 
-	if (view->options.blocks && view->link != NULL) {
+	if (view->options.blocks && view->link != NULL)
 		rt_redis_reset(view->link->redis);
-	} else {
-		view->reset = true;
-		rt_loop_defer_last(view->topology->loop, &view->turn);
-	}
+	else
+		give_up(view, RT_CANCELED);
 }
 
 static bool view_is_up(const struct rt_redis *redis)
@@ -737,10 +571,8 @@ static const char *view_error(const struct rt_redis *redis)
 	const struct view *view = RT_CONTAINER_OF(redis, const struct view, redis);
 	const char *error = view->link != NULL ? rt_redis_error(view->link->redis) : "";
 
-	if (view->up)
-		return "";
-	if (*error != '\0')
-		return error;
+	if (view->up || *error != '\0')
+		return view->up ? "" : error;
 	return view->topology->problem[0] != '\0' ? view->topology->problem
 						  : "the master is not known yet";
 }
@@ -756,19 +588,16 @@ static void view_free(struct rt_redis *redis)
 
 	view->options.on_state = NULL;
 	view->up = false;
-	while (!rt_list_empty(&view->calls) || !rt_list_empty(&view->refused)) {
-		cancel_calls(view);
-		end_refused(view, RT_CANCELED);
-	}
-	rt_list_remove(&view->list);
+	give_up(view, RT_CANCELED);
+	while (!rt_list_empty(&view->ending)) /* callbacks may send more */
+		end_now(view, RT_CANCELED);
 	if (view->link != NULL)
 		leave(view);
 	settle_soon(view->topology);
+	rt_timer_stop(view->topology->loop, &view->end);
+	rt_list_remove(&view->list);
 	rt_arena_done(&view->texts);
-	if (view->turn.queued)
-		view->freed = true;
-	else
-		free(view);
+	free(view);
 }
 
 static const struct rt_redis_ops view_ops = {
@@ -794,9 +623,10 @@ static int view_connect(void *connector, struct rt_loop *loop,
 	rt_list_init(&view->redis.waiters);
 	view->topology = topology;
 	redis_options_copy(&view->options, options, &view->texts);
+	view->options.follow_clock = view->options.log_trouble = false; /* one does, for all */
+	view->options.metrics = NULL;
 	rt_list_init(&view->calls);
-	rt_list_init(&view->refused);
-	view->turn.run = view_turn;
+	rt_list_init(&view->ending);
 	rt_list_init(&view->list);
 	rt_list_push(&topology->views, &view->list);
 	settle_soon(topology);
@@ -810,10 +640,34 @@ void rt_topology_use(struct rt_topology *topology, struct rt_redis_options *opti
 	options->connector = topology;
 }
 
+static void clock_state(struct rt_redis *redis, bool up, void *user)
+{
+	struct rt_topology *topology = user;
+
+	(void)redis;
+	topology->clock_known = topology->clock_known || up;
+	settle_soon(topology);
+}
+
+/* The clock is followed over a connection of its own, so that it moves with partition 0 and no other. */
+static void clock_new(struct rt_topology *topology)
+{
+	struct rt_redis_options options = topology->options;
+
+	options.partition = 0;
+	options.blocks = true;
+	options.on_state = clock_state;
+	options.user_data = topology;
+	view_connect(topology, topology->loop, &options, &topology->clock);
+	view_of(topology->clock)->options.follow_clock = true;
+	view_of(topology->clock)->options.metrics = options.metrics;
+}
+
 int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
 		    const struct rt_redis_options *options, int partition_count,
 		    struct rt_topology **ret)
 {
+	bool one = url->kind == RT_TOPOLOGY_ONE;
 	struct rt_topology *topology;
 
 	if (url->count == 0 || partition_count < 1 || partition_count > RT_PARTITIONS_MAX)
@@ -823,14 +677,21 @@ int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
 	topology->url = *url;
 	topology->partition_count = partition_count;
 	redis_options_copy(&topology->options, options, &topology->texts);
-	topology->clock_known = !topology->options.follow_clock;
-	topology->settle.run = settle;
 	rt_list_init(&topology->views);
 	rt_list_init(&topology->links);
-	if (url->kind != RT_TOPOLOGY_ONE) {
-		topology->candidate = rt_loop_random(loop, url->count);
-		rt_timer_start(loop, &topology->timer, 0, ask);
-	}
+	topology->clock_known = !options->follow_clock;
+	if (options->follow_clock)
+		clock_new(topology);
+	topology->options.follow_clock = false;
+	topology->options.metrics = NULL;
+	topology->options.pending_max = SIZE_MAX; /* each view has a bound */
+	/* One Redis's own connection says best what is wrong with it. */
+	topology->options.log_trouble = options->log_trouble && one;
+	topology->logs = options->log_trouble && !one;
+	if (one)
+		redis_slots_set_all(&topology->slots, &url->addresses[0]);
+	topology->candidate = rt_loop_random(loop, url->count);
+	rt_timer_start(loop, &topology->ask, 0, ask);
 	*ret = topology;
 	return RT_OK;
 }
@@ -841,13 +702,13 @@ void rt_topology_free(struct rt_topology *topology)
 
 	if (topology == NULL)
 		return;
-	topology->freed = true;
-	rt_timer_stop(topology->loop, &topology->timer);
+	rt_redis_free(topology->clock);
+	topology->asked = NULL;
 	while ((at = rt_list_pop(&topology->links)) != NULL)
 		link_free(RT_CONTAINER_OF(at, struct link, list));
+	rt_timer_stop(topology->loop, &topology->ask);
+	rt_timer_stop(topology->loop, &topology->settle);
 	redis_slots_done(&topology->slots);
-	redis_slots_done(&topology->read);
 	rt_arena_done(&topology->texts);
-	if (!topology->settle.queued)
-		free(topology);
+	free(topology);
 }

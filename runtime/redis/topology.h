@@ -22,12 +22,12 @@
  * answered by the same master over the same connection.
  *
  * The masters are asked every 5 s, sentinels every second, and while a partition is down after 0, 50, 100, … 500 ms; each ±25 %,
- * one question at a time: a node whose connection is up, the node that a redirect names, and if there is
- * none the next of all addresses that are known. A sentinel is not believed: what it names must say that it
- * is a master. Sentinels are asked as options.sentinel says.
+ * one question at a time: the node that says MOVED, one whose connection is up, and if there is none the next
+ * of all addresses that are known; or the sentinel whose word was good, else the next. A sentinel's word counts
+ * when the server that it names says that it is a master. Sentinels are asked as options.sentinel says.
  *
- * The loop follows the clock of one server alone, the master of partition 0, the same in every process; no
- * partition is up before that clock is known. docs/decisions/030.
+ * The loop follows the clock of one server alone, the master of partition 0, the same in every process, over
+ * a connection of its own; no partition is up before that clock is known. docs/decisions/030.
  *
  * Threads: loop thread only. */
 #ifndef RT_REDIS_TOPOLOGY_H
@@ -62,7 +62,8 @@ int rt_redis_url_parse(const char *text, struct rt_redis_url *ret, char *error, 
 struct rt_topology; /* opaque */
 
 /* Connects in the loop's next turns. `options`, copied: user, password, name, timeout, follow_clock, metrics
- * and connect are those of the shared connections, sentinel those of connections to sentinels; address, on_state and pending_max are not used. */
+ * and connect are those of the shared connections and the clock's, sentinel those of connections to sentinels; address,
+ * on_state and pending_max are not used. */
 int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
 		    const struct rt_redis_options *options, int partition_count,
 		    struct rt_topology **ret);
