@@ -350,14 +350,41 @@ static bool ask_sentinel(struct ctl *ctl, const struct rt_redis_address *address
 	return port > 0 && port <= 65535 && ret->host[0] != '\0';
 }
 
-/* Puts the master that the sentinels name in place of them. */
+/* Whether a server that a sentinel names is there and does not say that it is something else. *why says so. */
+static bool is_master(struct ctl *ctl, const struct rt_redis_address *address, char **why)
+{
+	struct ctl_node *node = node_of(ctl, address->host, address->port);
+	struct rt_args args = { 0 };
+	struct redis_call call = { 0 };
+	const redisReply *role = NULL;
+	bool good = node_open(ctl, node);
+
+	if (good) {
+		rt_args_str(&args, "HELLO");
+		ask(ctl, node, &args, 0, &call);
+		rt_args_done(&args);
+		ctl->asked = NULL;
+		role = call.reply == NULL ? NULL : ctl_named(call.reply, "role");
+		good = role == NULL || strcmp(ctl_text(role, ""), "master") == 0;
+	}
+	free(*why);
+	*why = rt_printf("%s:%d: %s", address->host, address->port,
+			 node->redis == NULL         ? "not asked"
+			 : !rt_redis_up(node->redis) ? rt_redis_error(node->redis)
+						     : "this is not a master now");
+	freeReplyObject(call.reply);
+	return good;
+}
+
+/* Puts the master that the sentinels name in place of them. One of them may be behind the others. */
 static bool find_master(struct ctl *ctl, struct rt_redis_url *url)
 {
 	struct rt_redis_address master;
 	char *why = NULL;
 
 	for (size_t i = 0; i < url->count; i++) {
-		if (!ask_sentinel(ctl, &url->addresses[i], url->master, &master, &why))
+		if (!ask_sentinel(ctl, &url->addresses[i], url->master, &master, &why) ||
+		    !is_master(ctl, &master, &why))
 			continue;
 		url->addresses[0] = master;
 		url->count = 1;

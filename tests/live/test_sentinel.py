@@ -1,6 +1,9 @@
 """One master with two replicas under three sentinels: the services find a promoted replica by themselves."""
+import contextlib
 import os
+import socket
 import subprocess
+import threading
 
 import grpc
 import tandem
@@ -65,6 +68,40 @@ class Server:
             self.popen.kill()
             self.popen.wait()
             self.popen = None
+
+
+class Behind:
+    """A sentinel that names a server which is not the master (any more)."""
+
+    def __init__(self, named):
+        self.named, self.listener = named, socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def __enter__(self):
+        threading.Thread(target=self.serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                with connection:
+                    self.answer(connection)
+
+    def answer(self, connection):
+        with connection.makefile("rwb") as file:
+            for line in iter(file.readline, b""):
+                words = []
+                for _ in range(int(line[1:])):
+                    words.append(file.read(int(file.readline()[1:]) + 2)[:-2].upper())
+                if words[0] == b"SENTINEL":
+                    file.write(b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n" % (len(str(self.named)), self.named))
+                else:
+                    file.write(b"+OK\r\n")
+                file.flush()
 
 
 class Watched:
@@ -228,6 +265,18 @@ class Replicated(Watched, tandem.Live):
             self.assertIn("no sentinel says where the master shop is", ended.stderr)
             self.assertIn(said, ended.stderr)
         self.assertEqual(self.tandem.ctl("functions", "list").returncode, 0)
+
+    def test_a_sentinel_that_is_behind(self):
+        """It names a replica, and then a server that is away: the tools go by the others, or say what is wrong."""
+        replica = next(port for port in self.servers if port not in (self.master(), *self.sentinels))
+        for port, said in ((replica, "this is not a master now"), (1, "refused")):
+            with Behind(port) as behind:
+                both = f"sentinel://127.0.0.1:{behind.port},127.0.0.1:{self.sentinels[0]}/shop"
+                ended = self.tandem.ctl("--redis", both, "functions", "load")  # a replica refuses that
+                self.assertEqual(ended.returncode, 0, ended.stderr)
+                ended = self.tandem.ctl("--redis", f"sentinel://127.0.0.1:{behind.port}/shop", "functions", "load")
+                self.assertEqual(ended.returncode, 3, ended.stdout)
+                self.assertIn(said, ended.stderr)
 
 
 class Local(Watched, tandem.Live):
