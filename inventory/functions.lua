@@ -19,7 +19,7 @@
 --            one of now first did; edge → since when the next two are complete
 --   recent:r      sorted set by unix ms: '<unix ms>;r <order id> …': records of split orders that one call changed, for
 --            reconciliations, which look at what changed last. Two minutes of them are kept
---   recent:parts  sorted set by unix ms: '<unix ms>;<p> <order id> …;<p> <order id> …': parts that one call changed, by the
+--   recent:parts  sorted set by unix ms: '<unix ms>;<p> <order id> … ;<p> <order id> …': parts that one call changed, by the
 --            partition of their orders
 --   reconciliation   hash: what the last reconciliation of this partition saw and whether one is going on
 --            (in_step.c): marks, those of the masters of all partitions; digest, a hash of them; by and until,
@@ -390,10 +390,12 @@ local function decide_all(args, n, extras, events, decide)
 	return ends, m, c, rest
 end
 
--- Notes for reconciliations which orders of a kind change: ';<p> <order id> …;<p> …'. Before anything is written: it
--- may fail, and does no harm alone.
-local function note_recent(own, kind, now_ms, orders)
-	call('ZADD', own['recent:' .. kind], now_ms, now_ms .. orders)
+-- Notes for reconciliations which orders of a kind change: the first n pieces of `recent` are ';<p> <order id>', or
+-- '<order id>' of the same p. They are joined at once, since adding to a text copies all of it. Before anything is written:
+-- it may fail, and does no harm alone.
+local recent = {} -- used again by the next call
+local function note_recent(own, kind, now_ms, n)
+	call('ZADD', own['recent:' .. kind], now_ms, now_ms .. concat(recent, ' ', 1, n))
 end
 
 -- Decides n requests, which have been read, and writes what follows. `at` is the position of the extras; `split`: all
@@ -406,11 +408,11 @@ local function serve(keys, args, own, n, at, decide, split)
 	end
 	local ends, m, c, rest = decide_all(args, n, extras, events, decide)
 	if c > 0 and split then
-		local orders = ';r'
+		recent[1] = ';r'
 		for i = 1, c, 2 do
-			orders = orders .. ' ' .. changed[i]
+			recent[(i + 3) / 2] = changed[i]
 		end
-		note_recent(own, 'r', args[2], orders)
+		note_recent(own, 'r', args[2], c / 2 + 1)
 	end
 	if m > 0 then
 		open_stream(keys[1]):publish(args[2], args[3], events, m)
@@ -590,7 +592,7 @@ local function part(keys, args)
 		requests[i], lines[i] = byte(args[2], i), args[at + n + i - 1]
 	end
 	read_needed_counters(own.stock, n)
-	local answer, letters, made, c, newer, i, recent = { '' }, {}, {}, 0, {}, 0, ''
+	local answer, letters, made, c, newer, i = { '' }, {}, {}, 0, {}, 0
 	for g, count in ipairs(counts) do
 		local last, before = tonumber(known[g] or 0), c
 		if generations[g] > last then
@@ -605,7 +607,7 @@ local function part(keys, args)
 				letter, more, text = decide_part(i, made[order_id] or records[i], partitions[g], now_ms)
 			end
 			if text then
-				recent = recent .. (c == before and ';' .. partitions[g] or '') .. ' ' .. order_id
+				recent[c / 2 + 1] = c == before and ';' .. partitions[g] .. ' ' .. order_id or order_id
 				changed[c + 1], changed[c + 2], made[order_id] = order_id, text, text
 				c = c + 2
 			end
@@ -615,7 +617,7 @@ local function part(keys, args)
 	end
 	answer[1] = concat(letters)
 	if c > 0 then
-		note_recent(own, 'parts', now_ms, recent)
+		note_recent(own, 'parts', now_ms, c / 2)
 	end
 	write_counters(own.stock, needed, needed_count, counters)
 	write_pairs(own.parts, changed, c)

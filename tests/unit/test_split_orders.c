@@ -900,7 +900,9 @@ static void mistakes_are_found(void)
 		  true },
 		{ "nothing is swept", { "inventory", "'sweep', sweep)", "'sweep', '')" }, true },
 		{ "what changes is not noted",
-		  { "inventory", "call('ZADD', own['recent:' .. kind], now_ms, now_ms .. orders)",
+		  { "inventory",
+		    "call('ZADD', own['recent:' .. kind], now_ms, now_ms .. concat(recent, ' ', 1, "
+		    "n))",
 		    "" },
 		  true },
 		{ "a part that is lost is not taken again",
