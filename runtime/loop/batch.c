@@ -8,6 +8,9 @@
  * lets go, goes in one turn. */
 #include "loop.h"
 
+/* A run beside others' is worth so many times `gather`: the round that it would wait for is short. */
+#define AT_GATE 2
+
 struct rt_batch_gate {
 	struct rt_loop *loop;
 	struct rt_task task;
@@ -91,11 +94,11 @@ static struct rt_batch_run *batch_take(struct rt_batch *batch)
 static bool batch_may_send(const struct rt_batch *batch)
 {
 	const struct rt_batch_gate *gate = gate_of(batch);
+	size_t worth = RT_MAX(batch->options.gather, 1) * (gate != NULL ? AT_GATE : 1);
 
 	if (batch->in_flight == 0 && (gate == NULL || gate->open || gate->in_flight == 0))
 		return batch->waiting_count > 0;
-	return batch->in_flight < batch->options.in_flight_max &&
-	       batch->waiting_count >= RT_MAX(batch->options.gather, 1);
+	return batch->in_flight < batch->options.in_flight_max && batch->waiting_count >= worth;
 }
 
 static void batch_send(struct rt_batch *batch)

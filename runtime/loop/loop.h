@@ -131,7 +131,7 @@ int64_t rt_clock_wall_ahead_ms(int64_t offset_us);
  *   rt_batch_add → (end of turn) send(run) → … → rt_batch_finish(run) → next run
  *
  * Several batches whose runs go the same way share a *gate*: while runs of any of them are under way, those that
- * are worth less than `gather` wait, all together. So many batches do not become many small runs.
+ * are worth less than twice `gather` wait, all together. So many batches do not become many small runs.
  */
 
 struct rt_batch; /* opaque */

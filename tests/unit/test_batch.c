@@ -290,7 +290,7 @@ static void lanes_setup(void)
 		struct fixture *fixture = &lanes->fixture[i];
 		const struct rt_batch_options options = { .count_max = 4,
 							  .in_flight_max = 2,
-							  .gather = 3,
+							  .gather = 2,
 							  .waiting_max = LANE_ITEMS,
 							  .run_size = sizeof(struct run),
 							  .send = lane_send,
@@ -358,10 +358,10 @@ static void gates(void)
 		{ "nothing goes before the end of the turn", "aj", "" },
 		{ "small runs wait for those of others", "a.jb.r.", "a|" },
 		{ "and go together when the last of a round ends", "aj.bkr.1.2.", "a|j|b|k|r|" },
-		{ "a run worth gathering does not wait", "a.jk.l.", "a|jkl|" },
-		{ "nor does it let small ones go", "a.ijk.r.1.", "a|ijk|" },
-		{ "one that does not wait counts", "a.ijk.r.1.2.", "a|ijk|r|" },
-		{ "a batch with more than a run sends them in a round", "abcdefg.", "abcd|efg|" },
+		{ "a run worth twice `gather` does not wait", "a.jkl.m.", "a|jklm|" },
+		{ "nor does it let small ones go", "a.ijkl.r.1.", "a|ijkl|" },
+		{ "one that does not wait counts", "a.ijkl.r.1.2.", "a|ijkl|r|" },
+		{ "a batch with more than a run sends them in a round", "abcdefgh.", "abcd|efgh|" },
 		{ "a rest waits", "abcde.", "abcd|" },
 		{ "a rest goes with others", "abcde.i.1.", "abcd|e|i|" },
 	};
