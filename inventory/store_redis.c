@@ -209,6 +209,13 @@ static void request_end(void *item, int status)
 	inventory_record_done(&record);
 }
 
+static bool request_outdated(const void *item)
+{
+	const struct inventory_request_op *op = item;
+
+	return op->event != NULL && !rt_event_is_current(op->event);
+}
+
 static const struct rt_store_step request_step = {
 	.name = "inventory_request",
 	.durable = true,
@@ -218,6 +225,7 @@ static const struct rt_store_step request_step = {
 	.waiting_max = WAITING_MAX,
 	.weight_max = WEIGHT_MAX,
 	.whole_answer = true,
+	.outdated = request_outdated,
 	.begin = request_begin,
 	.answered = request_answered,
 	.decode = request_decode,
@@ -245,6 +253,7 @@ static const struct rt_store_step conclude_step = {
 	.waiting_max = WAITING_MAX,
 	.weight_max = WEIGHT_MAX,
 	.whole_answer = true,
+	.outdated = request_outdated,
 	.begin = conclude_begin,
 	.answered = conclude_answered,
 	.decode = request_decode,

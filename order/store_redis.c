@@ -381,6 +381,13 @@ static int move_decode(struct rt_store_run *run, void *item, const struct redisR
 
 RT_STORE_END(move_end, struct order_move_op)
 
+static bool move_outdated(const void *item)
+{
+	const struct order_move_op *op = item;
+
+	return op->event != NULL && !rt_event_is_current(op->event);
+}
+
 static const struct rt_store_step move_step = {
 	.name = "order_move",
 	.durable = true,
@@ -391,6 +398,7 @@ static const struct rt_store_step move_step = {
 	.needs_functions = true,
 	.weight_max = WEIGHT_MAX,
 	.whole_answer = true,
+	.outdated = move_outdated,
 	.begin = move_begin,
 	.answered = move_answered,
 	.decode = move_decode,

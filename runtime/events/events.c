@@ -20,7 +20,8 @@
  * outlives this process.
  *
  * After a lost connection the master may be another one, without the last entries of the former. So nothing is handed
- * over until the group is ensured, and then only what is delivered again or anew (life); the rest is forgotten.
+ * over until the group is ensured, and then only what is delivered again or anew (life); the rest is forgotten. What is
+ * with a handler already must not be stored over the new connection (rt_event_is_current).
  *
  * Only pump() calls handlers, and finishing an event only queues: nothing re-enters. */
 #include "events.h"
@@ -160,6 +161,47 @@ static bool delivered_too_often(struct entry *entry)
 	return true;
 }
 
+static bool is_text(const struct rt_slice *slice, const char *text)
+{
+	return slice->length == strlen(text) && memcmp(slice->data, text, slice->length) == 0;
+}
+
+static bool has_events(const struct entry *entry, const struct rt_entry_event *list, size_t count)
+{
+	bool same = entry->count == count;
+
+	for (size_t i = 0; i < count && same; i++) {
+		const struct rt_event *event = &entry->events[i].event;
+
+		same = list[i].seq == event->seq && is_text(&list[i].subject, event->subject) &&
+		       is_text(&list[i].type, event->type);
+	}
+	return same;
+}
+
+/* An entry that is held was delivered again. */
+static void admit_again(struct entry *entry, const struct rt_entry *from)
+{
+	struct rt_events *events = owner_of(entry);
+
+	/* Its acknowledgement may have found no group. */
+	entry->again = true;
+	entry->life = events->life;
+	entry->touched_ms = rt_loop_now(events->loop);
+	if (from->deliveries > entry->deliveries)
+		entry_count(entry, entry->deliveries); /* a claim of our own entry */
+}
+
+/* Another master, which lacks the entry that is held, has given its id to another one. The latter stays pending, to be
+ * claimed, if the former cannot be forgotten yet. True: it is. */
+static bool forget_former(struct entry *entry)
+{
+	if (entry->state == HANDED || entry->state == FINISHING)
+		return false;
+	entry_remove(entry);
+	return true;
+}
+
 static void admit_entry(struct rt_events *events, const struct rt_entry *from, bool aside,
 			enum way way)
 {
@@ -169,19 +211,20 @@ static void admit_entry(struct rt_events *events, const struct rt_entry *from, b
 	uint32_t deliveries = from->deliveries;
 	size_t event_count = 0;
 
-	if (entry != NULL) {
-		/* Its acknowledgement may have found no group. */
-		entry->again = true;
-		entry->life = events->life;
-		entry->touched_ms = rt_loop_now(events->loop);
-		if (from->deliveries > entry->deliveries)
-			entry_count(entry, entry->deliveries); /* a claim of our own entry */
-		return;
-	}
 	if (deliveries == 0)
 		deliveries = way == CLAIM ? 2 : 1; /* unknown, but at least this */
 	if (from->fields.count > 0)
 		fault = rt_entry_read(&from->fields, &list, &event_count);
+	if (entry != NULL && (entry->life == events->life || from->fields.count == 0 ||
+			      has_events(entry, list, event_count))) {
+		admit_again(entry, from);
+		free(list);
+		return;
+	}
+	if (entry != NULL && !forget_former(entry)) {
+		free(list);
+		return;
+	}
 	entry = entry_new(&events->held, from->stream_id, aside, deliveries, list, event_count);
 	entry->whole = rt_entry_field(&from->fields, "type").data != NULL;
 	free(list);
@@ -797,6 +840,14 @@ void rt_event_not_acked(struct rt_event *base)
 
 	entry->acked = false;
 	entry->command = NULL; /* as in event_finished */
+}
+
+bool rt_event_is_current(const struct rt_event *base)
+{
+	const struct entry *entry = RT_CONTAINER_OF(base, const struct event, event)->entry;
+	const struct rt_events *events = owner_of(entry);
+
+	return entry->life == events->life && events->epoch == rt_stream_epoch(events->stream);
 }
 
 const void *rt_event_entry(const struct rt_event *base)

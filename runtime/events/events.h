@@ -137,6 +137,10 @@ const char *rt_event_ack(struct rt_event *event, const void *command);
 /* The command acknowledged nothing. Call this when it has ended, before the event is finished or goes into another
  * command. */
 void rt_event_not_acked(struct rt_event *event);
+/* Whether a command that is sent now goes to the master that delivered the event, over the same connection. Another one
+ * may not have the event: then nothing of it must be stored, and it is to be retried with RT_LOST. It comes again if
+ * the other one has it. */
+bool rt_event_is_current(const struct rt_event *event);
 /* Identifies the event's entry: its events should be stored by one command. */
 const void *rt_event_entry(const struct rt_event *event);
 void rt_event_ignore(struct rt_event *event);

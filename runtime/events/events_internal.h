@@ -44,7 +44,7 @@ struct rt_events {
 	struct op read, pending, claim, renew, recount, ack, dead_letter, set_aside, ensure,
 		maintain;
 	size_t under_way; /* ops that are busy */
-	/* How often the group was ensured. Behind a new connection may be another master that lacks entries: one that was
+	/* How often it was subscribed. Behind a new connection may be another master that lacks entries: one that was
 	 * delivered before is not handed over unless it is delivered again, which own pending ones are. */
 	uint64_t life;
 	uint64_t epoch; /* of the connection for commands when the subscription began */

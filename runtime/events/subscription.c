@@ -148,7 +148,6 @@ static void group_ensured(struct rt_stream_op *stream_op, int status)
 		subscribe_later(events, status);
 	} else if (events->state == ENSURING) {
 		events_set(events, RECOVERING);
-		events->life++;
 		snprintf(events->pending_cursor, sizeof(events->pending_cursor), "0");
 		events->pending_aside = false;
 		events->recover_waits = true;
@@ -173,6 +172,7 @@ static void subscribe(struct rt_events *events)
 	}
 	events_set(events, ENSURING);
 	events->epoch = rt_stream_epoch(events->stream);
+	events->life++;
 	events_op_begin(events, &events->ensure, group_ensured);
 	rt_stream_ensure(events->stream, &events->ensure.op);
 }

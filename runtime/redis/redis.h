@@ -257,7 +257,7 @@ const char *rt_functions_watch_problem(const struct rt_functions_watch *watch);
  * A queue holds operations of one kind. Those that have gathered (rt_batch) go as one command, and each
  * gets its part of the answer. In the order things happen:
  *
- *   rt_store_add → (end of the turn) begin, encode of each → the command is sent
+ *   rt_store_add → (end of the turn) outdated, begin, encode of each → the command is sent
  *     → answered → decode and end of each operation
  *
  * An operation ends exactly once, never before rt_store_add has returned. One that cannot wait (the
@@ -321,6 +321,9 @@ struct rt_store_step {
 	/* Which of the context's functions the command calls, with the own stream as its key. NULL:
 	 * begin puts in the command from its first word. */
 	const char *function;
+	/* Whether an operation must not be sent any more, since the connection is another one by now: it ends with
+	 * RT_LOST. NULL: any may be sent. */
+	bool (*outdated)(const void *op);
 	/* Not sent while the functions are known to be missing: ends with RT_UNREADY. */
 	bool needs_functions;
 	/* Where replicas are asked for, a WAIT covers each command that was answered OK: what it did, and what it read, is

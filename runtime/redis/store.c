@@ -162,6 +162,23 @@ static void run_answered(struct rt_redis_op *op, int status, const struct redisR
 		run_end(run, status, reply);
 }
 
+/* Operations that waited while the connection became another one. */
+static void end_outdated(struct rt_store_run *run, const struct rt_store_step *step)
+{
+	struct rt_list items, *item;
+
+	rt_list_init(&items);
+	rt_list_move(&items, &run->batch.items);
+	while ((item = rt_list_pop(&items)) != NULL) {
+		if (!step->outdated(item)) {
+			rt_list_push(&run->batch.items, item);
+			continue;
+		}
+		run->batch.count--;
+		step->end(item, RT_LOST);
+	}
+}
+
 static void run_send(struct rt_batch_run *batch_run, void *user)
 {
 	struct rt_store_run *run = RT_CONTAINER_OF(batch_run, struct rt_store_run, batch);
@@ -174,6 +191,12 @@ static void run_send(struct rt_batch_run *batch_run, void *user)
 	run->args = &store->args;
 	if (step->needs_functions && !store->watch.loaded) {
 		run_end(run, rt_redis_up(store->redis) ? RT_UNREADY : RT_LOST, NULL);
+		return;
+	}
+	if (step->outdated != NULL)
+		end_outdated(run, step);
+	if (run->batch.count == 0) {
+		rt_batch_finish(&run->batch);
 		return;
 	}
 	rt_args_clear(run->args);

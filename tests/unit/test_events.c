@@ -52,9 +52,11 @@ static struct fixture {
 	bool quiet_batches;
 	struct rt_event *held[HELD_MAX];
 	size_t held_count;
-	int fault_at, asked, fault_status;       /* the fault_at-th operation gets fault_status */
-	const char *fault_step;                  /* only these; NULL: all */
-	int fault_from;                          /* all from here on; 0: none */
+	int fault_at, asked, fault_status; /* the fault_at-th operation gets fault_status */
+	const char *fault_step;            /* only these; NULL: all */
+	int fault_from;                    /* all from here on; 0: none */
+	const char *delay_step;            /* takes so long; NULL: none does */
+	int64_t delay_ms;
 	int operations, reads, acks, set_asides; /* commands */
 } f;
 
@@ -98,8 +100,10 @@ static int on_fault(void *user, const struct memory_io *io, int64_t *delay_ms)
 {
 	char step[32];
 
-	(void)user, (void)delay_ms;
+	(void)user;
 	snprintf(step, sizeof(step), "%s %s", io->after ? "after" : "before", step_of(io));
+	if (f.delay_step != NULL && strcmp(f.delay_step, step) == 0)
+		*delay_ms = f.delay_ms;
 	f.operations += !io->after;
 	f.reads += strcmp(step, "before read") == 0;
 	f.acks += strcmp(step, "before ack") == 0;
@@ -1017,6 +1021,31 @@ static void recount_fails(void)
 	CU_ASSERT_EQUAL(group_counts(1), 1);
 }
 
+/* Counts of different numbers need a command each. While Redis refuses them they go with the claims, not one behind
+ * the other. */
+static void recounts_fail(void)
+{
+	char id[MEMORY_ID_TEXT];
+
+	plan("a", "l");
+	plan("b", "l");
+	publish_all("a/1 b/1");
+	deliver_to("dead", 2);
+	memory_id_format(stream_of()->entries[1].id, id);
+	memory_do(f.redis, "XCLAIM", STREAM, GROUP, "dead", "0", id, "RETRYCOUNT", "3", "JUSTID",
+		  NULL);
+	f.fault_step = f.delay_step = "before recount";
+	f.fault_from = 1;
+	f.delay_ms = 1;
+	start();
+	rt_loop_advance(f.loop, 60000);
+	CU_ASSERT_TRUE(f.asked > 60 && f.asked < 600);
+	f.fault_from = 0;
+	rt_loop_advance(f.loop, 2000);
+	CU_ASSERT_EQUAL(group_counts(1), 1);
+	CU_ASSERT_EQUAL(group_counts(2), 3);
+}
+
 /* An event that fails by its own fault becomes a dead letter, however short its consumers live. */
 static void failures_outlive_a_process(void)
 {
@@ -1223,7 +1252,8 @@ static void connection_lost(void)
 	publish_all("b/1");
 	f.fault_from = 0;
 	rt_loop_advance(f.loop, 3000);
-	expect("a/1 b/1"); /* what is held does not come twice */
+	expect("a/1 b/1");                              /* what is held does not come twice */
+	CU_ASSERT_TRUE(rt_event_is_current(f.held[0])); /* it was delivered again */
 	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
 }
 
@@ -1257,6 +1287,36 @@ static void another_master(void)
 	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
+/* The clock went back, so ids only count on. The new master gives the id of an event that it lost to another one. */
+static void an_id_is_given_twice(bool held)
+{
+	setup();
+	plan("a", held ? "h" : "ld");
+	start_on("z/1");
+	rt_loop_jump(f.loop, -60000);
+	memory_master_lags(f.redis, 0);
+	publish_all("a/1");
+	memory_master_fails_over(f.redis, 0, 1);
+	publish_all("b/1");
+	rt_loop_advance(f.loop, 20);
+	CU_ASSERT_EQUAL(f.held_count, held);
+	if (held) {
+		rt_loop_advance(f.loop, 1000);
+		CU_ASSERT_FALSE(rt_event_is_current(f.held[0]));
+		f.held_count = 0;
+		rt_event_retry(f.held[0], RT_LOST);
+	}
+	rt_loop_advance(f.loop, 20000);
+	expect(held ? "z/1 a/1 b/1x2" : "z/1 a/1 b/1"); /* claimed, once a is gone */
+	CU_ASSERT_EQUAL(pending_count(), 0);
+}
+
+static void another_event_of_the_same_id(void)
+{
+	an_id_is_given_twice(false);
+	an_id_is_given_twice(true);
+}
+
 /* Only the connection for commands is another one: the one that reads waits, and has not noticed. Whether an event waits
  * for its retry or fails by its own fault later. */
 static void another_master_for_commands(void)
@@ -1271,9 +1331,15 @@ static void another_master_for_commands(void)
 		memory_do(f.redis, "XACK", STREAM, GROUP, id, NULL);
 		memory_do(f.redis, "XDEL", STREAM, id, NULL);
 	}
-	rt_redis_reset(f.commands[0]);
-	rt_loop_advance(f.loop, 20000);
 	CU_ASSERT_EQUAL_FATAL(f.held_count, 1);
+	CU_ASSERT_TRUE(rt_event_is_current(f.held[0]));
+	f.delay_step = "before xinfo"; /* whether the group is there */
+	f.delay_ms = 2000;
+	rt_redis_reset(f.commands[0]);
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_FALSE(rt_event_is_current(f.held[0]));
+	rt_loop_advance(f.loop, 20000);
+	CU_ASSERT_FALSE(rt_event_is_current(f.held[0]));
 	f.held_count = 0;
 	rt_event_retry(f.held[0], RT_REMOTE);
 	rt_loop_advance(f.loop, 20000);
@@ -1281,6 +1347,25 @@ static void another_master_for_commands(void)
 	CU_ASSERT_EQUAL(dead_count(), 0);
 	publish_all("a/2 b/2");
 	expect("a/2 b/2");
+}
+
+/* A read of before fails while the group is ensured over the new connection: it is not ensured twice at a time. */
+static void read_fails_while_ensuring(void)
+{
+	start_on("a/1");
+	f.delay_step = "before xinfo"; /* whether the group is there */
+	f.delay_ms = 2000;
+	rt_redis_reset(f.commands[0]);
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_FALSE(rt_events_ready(f.sides[0].events));
+	f.fault_step = "after read";
+	f.fault_at = 1;
+	f.asked = 0;
+	publish_all("b/1");
+	rt_loop_advance(f.loop, 20000);
+	expect("a/1 b/1");
+	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
+	CU_ASSERT_EQUAL(pending_count(), 0);
 }
 
 /* Every call of the fault hook fails once. */
@@ -2016,6 +2101,7 @@ static const struct test tests[] = {
 	{ "the end of an outage ends the wait", the_end_of_an_outage_ends_the_wait },
 	{ "restarts in an outage count no delivery", restarts_in_an_outage },
 	{ "a count that is taken back is sent until Redis answers", recount_fails },
+	{ "counts that are refused are sent with the next claims", recounts_fail },
 	{ "failures are counted from process to process", failures_outlive_a_process },
 	{ "entries of the dead are claimed", claim_from_dead },
 	{ "claiming keeps the bounds", claim_within_bounds },
@@ -2029,7 +2115,9 @@ static const struct test tests[] = {
 	{ "held across a rebuild", held_across_a_rebuild },
 	{ "a lost connection", connection_lost },
 	{ "another master lacks an entry", another_master },
+	{ "another master gives an id once more", another_event_of_the_same_id },
 	{ "another master for commands", another_master_for_commands },
+	{ "a read fails while the group is ensured", read_fails_while_ensuring },
 	{ "every operation fails once", torture },
 	{ "tending", tending },
 	{ "an entry of three events", entry_of_three },

@@ -163,12 +163,12 @@ static void add_event(const char *type, const char *order_id, const void *data, 
 					     order_id, type, order_id, data, length));
 }
 
-static void add_placed(const char *order_id, const struct line *lines, size_t count)
+/* The content of an OrderPlaced; returns its length. */
+static size_t pack_placed(const struct line *lines, size_t count, uint8_t *packed)
 {
 	Tandem__Order__V1__OrderPlaced placed = TANDEM__ORDER__V1__ORDER_PLACED__INIT;
 	Tandem__Order__V1__OrderContent content = TANDEM__ORDER__V1__ORDER_CONTENT__INIT;
 	Tandem__Order__V1__OrderLine messages[128], *list[128];
-	uint8_t packed[16384];
 
 	CU_ASSERT_FATAL(count <= 128);
 	for (size_t i = 0; i < count; i++) {
@@ -181,8 +181,15 @@ static void add_placed(const char *order_id, const struct line *lines, size_t co
 	content.n_lines = count;
 	content.lines = list;
 	placed.content = &content;
-	add_event("tandem.order.v1.OrderPlaced", order_id, packed,
-		  tandem__order__v1__order_placed__pack(&placed, packed));
+	return tandem__order__v1__order_placed__pack(&placed, packed);
+}
+
+static void add_placed(const char *order_id, const struct line *lines, size_t count)
+{
+	uint8_t packed[16384];
+	size_t length = pack_placed(lines, count, packed);
+
+	add_event("tandem.order.v1.OrderPlaced", order_id, packed, length);
 }
 
 #define PLACED(id, ...)                                                                            \
@@ -573,27 +580,42 @@ static int delay_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 	return RT_OK;
 }
 
-/* Stops the service while an operation is under way that takes a second: the stop waits for it. In
- * memory, on a manual clock, so that nothing else delays it. */
-static void stop_during(const char *what, bool with_call)
+/* A service in memory, on a manual clock, so that nothing but `slow` delays it. */
+static struct memory_redis *begin_in_memory(struct memory_host *host, struct slow *slow)
 {
-	struct slow slow = { what, 1000 };
 	const struct rt_context_options options = { .events = { RT_EVENTS_DEFAULTS },
 						    .trim_every_ms = 5000 };
-	Tandem__Inventory__V1__AdjustStockRequest adjust = adjust_request("apple", 1, "");
 	struct memory_redis *redis;
-	struct memory_host host;
 
 	teardown();
 	f = (struct fixture){ .stopped = 0 };
 	CU_ASSERT_FATAL(rt_loop_new_manual(1764000000000, 1, &f.loop) == RT_OK);
 	redis = memory_redis_new(f.loop);
 	stored_load(redis);
-	memory_host_init(&host, redis, "inventory", delay_io, &slow);
-	f.context = stored_context(&host, &inventory_domain, options, "test");
+	memory_host_init(host, redis, "inventory", delay_io, slow);
+	f.context = stored_context(host, &inventory_domain, options, "test");
 	f.inventory = f.context->data;
 	f.client = rt_client_local(f.loop, inventory_rpc(f.inventory), NULL, NULL);
 	rt_context_start(f.context);
+	return redis;
+}
+
+static void end_in_memory(struct memory_redis *redis)
+{
+	rt_context_free(RT_TAKE(f.context));
+	rt_client_free(f.client);
+	memory_redis_free(redis);
+	rt_loop_free(f.loop);
+}
+
+/* Stops the service while an operation is under way that takes a second: the stop waits for it. */
+static void stop_during(const char *what, bool with_call)
+{
+	struct slow slow = { what, 1000 };
+	Tandem__Inventory__V1__AdjustStockRequest adjust = adjust_request("apple", 1, "");
+	struct memory_host host;
+	struct memory_redis *redis = begin_in_memory(&host, &slow);
+
 	rt_loop_advance(f.loop, 5000); /* a trim begins */
 	if (with_call) {
 		rt_loop_advance(f.loop, 100);
@@ -607,16 +629,53 @@ static void stop_during(const char *what, bool with_call)
 	CU_ASSERT_EQUAL(f.stopped, 1);
 	if (with_call)
 		CU_ASSERT(call.ends == 1 && call.code == 0);
-	rt_context_free(RT_TAKE(f.context));
-	rt_client_free(f.client);
-	memory_redis_free(redis);
-	rt_loop_free(f.loop);
+	end_in_memory(redis);
 }
 
 static void stopping(void)
 {
 	stop_during("inventory_adjust", true);
 	stop_during("inventory_trim", false);
+}
+
+static void publish_placed(struct memory_redis *redis, const char *order_id)
+{
+	uint8_t packed[256];
+	size_t length = pack_placed(&(const struct line){ "apple", 1 }, 1, packed);
+
+	stored_publish(redis, ORDERS, rt_loop_unix_ms(f.loop),
+		       &(struct stored_event){ .type = "tandem.order.v1.OrderPlaced",
+					       .subject = order_id,
+					       .seq = 1,
+					       .data = packed,
+					       .data_length = length });
+	rt_loop_run_due(f.loop);
+}
+
+/* One request is under way when its master is gone, and another waits behind it. The new master knows neither order. */
+static void orders_of_another_master(void)
+{
+	struct slow slow = { "inventory_request", 1000 };
+	struct memory_host host;
+	struct memory_redis *redis = begin_in_memory(&host, &slow);
+
+	rt_loop_advance(f.loop, 1000);
+	memory_do(redis, "HSET", STOCK, "apple", "9 0 0 9 1", NULL);
+	memory_master_lags(redis, 0);
+	publish_placed(redis, ID("a"));
+	publish_placed(redis, ID("e"));
+	slow.delay_ms = 0;
+	memory_master_fails_over(redis, 0, 0);
+	rt_loop_advance(f.loop, 10000);
+	CU_ASSERT_PTR_NULL(memory_find(redis, RECORDS, MEMORY_HASH));
+	publish_placed(redis, ID("i"));
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(memory_find(redis, RECORDS, MEMORY_HASH));
+	CU_ASSERT_PTR_NOT_NULL(memory_field(memory_find(redis, RECORDS, MEMORY_HASH), ID("i")));
+	rt_context_stop(f.context, tests_count, &f.stopped);
+	rt_loop_advance(f.loop, 1000);
+	CU_ASSERT_EQUAL_FATAL(f.stopped, 1);
+	end_in_memory(redis);
 }
 
 /* The own stream is trimmed once every group has read it. */
@@ -652,6 +711,8 @@ int main(void)
 		{ "a reservation is read", reading_a_reservation },
 		{ "Redis ends and comes back empty", redis_goes },
 		{ "a stop waits for calls, and for a trim", stopping },
+		{ "what waits when a master is lost is not stored at the next",
+		  orders_of_another_master },
 		{ "the stream is trimmed", trims },
 	};
 	int rc;
