@@ -46,6 +46,7 @@ static redisReply *run_set(struct memory_call *call)
 	key->text = text_copy(call->argv[2].data, call->argv[2].length);
 	key->expire_ms = expires ? call->now_ms + expire_ms : 0;
 	call->redis->writes++;
+	call->redis->news++;
 	return reply_ok(call);
 }
 
@@ -63,6 +64,7 @@ static redisReply *run_del(struct memory_call *call)
 		key_delete(call->redis, key);
 		count++;
 		call->redis->writes++;
+		call->redis->news++;
 	}
 	return reply_int(call, count);
 }
@@ -583,14 +585,16 @@ redisReply *memory_call_begin(struct memory_call *call)
 {
 	const char *name = call->argv[0].data;
 	const struct memory_command *command;
-	bool subcommand = has_subcommands(name) && call->argc > 1;
+	bool subcommand = false;
 	char both[64];
 
-	if (subcommand) {
+	call->command = command = command_find(name);
+	if (command == NULL && has_subcommands(name) && call->argc > 1) {
+		subcommand = true;
 		snprintf(both, sizeof(both), "%s|%s", name, call->argv[1].data);
 		name = both;
+		call->command = command = command_find(name);
 	}
-	call->command = command = command_find(name);
 	if (command == NULL && call->scripted)
 		return reply_error(call, "ERR Unknown Redis command called from script");
 	if (command == NULL && subcommand)
@@ -636,14 +640,14 @@ redisReply *memory_run(struct memory_redis *redis, struct rt_arena *arena, size_
 				    .argc = argc,
 				    .argv = argv,
 				    .now_ms = rt_loop_unix_ms(redis->loop) };
-	uint64_t writes = redis->writes;
+	uint64_t news = redis->news;
 	redisReply *answer = memory_call_begin(&call);
 
 	if (answer == NULL && (call.command->flags & CMD_DENYOOM) != 0 && redis->memory_full)
 		answer = reply_error(&call, ERROR_OOM);
 	else if (answer == NULL)
 		answer = memory_call_run(&call);
-	if (redis->writes != writes)
+	if (redis->news != news)
 		memory_changed(redis);
 	return answer;
 }

@@ -97,7 +97,7 @@ void memory_links_break(struct memory_redis *redis, int master, int64_t back_ms)
 /* lua.c */
 memory_runs run_fcall, run_function_load;
 void memory_functions_free(struct memory_redis *redis);
-/* A client's command changed something: runs blocked reads again. */
+/* A client's command brought news: runs blocked reads again. */
 void memory_changed(struct memory_redis *redis);
 void memory_late_free(struct memory_redis *redis);
 

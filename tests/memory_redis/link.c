@@ -65,9 +65,9 @@ static void name_command(struct command *command)
 	const char *version = function ? strrchr(name, '_') : NULL;
 	size_t length = version != NULL ? (size_t)(version - name) : strlen(name);
 
-	snprintf(command->what, sizeof(command->what), "%.*s", (int)length, name);
-	for (char *c = command->what; *c != '\0'; c++)
-		*c = (char)tolower((unsigned char)*c);
+	length = RT_MIN(length, sizeof(command->what) - 1);
+	for (size_t i = 0; i < length; i++)
+		command->what[i] = (char)tolower((unsigned char)name[i]);
 }
 
 static bool is_wait(const struct command *command)
@@ -79,6 +79,7 @@ static struct command *command_new(const struct link *link, int argc, const char
 				   const size_t *lengths)
 {
 	struct command *command = rt_alloc(sizeof(*command));
+	bool may_block = strncasecmp(argv[0], "XREAD", 5) == 0;
 
 	rt_list_init(&command->link);
 	command->redis = link->host->redis;
@@ -92,8 +93,7 @@ static struct command *command_new(const struct link *link, int argc, const char
 		text->data = rt_arena_take(&command->arena, text->length + 1);
 		memcpy(text->data, argv[i], text->length);
 		text->data[text->length] = '\0';
-		if (i > 0 && strcasecmp(command->argv[i - 1].data, "BLOCK") == 0 &&
-		    strncasecmp(command->argv[0].data, "XREAD", 5) == 0)
+		if (may_block && i > 0 && strcasecmp(command->argv[i - 1].data, "BLOCK") == 0)
 			command->block_ms = strtoll(text->data, NULL, 10);
 	}
 	name_command(command);
@@ -226,7 +226,8 @@ static int ask(const struct link *link, const struct command *command, bool afte
 				.what = command->what,
 				.argc = command->argc,
 				.argv = command->argv,
-				.after = after };
+				.after = after,
+				.reply = after ? command->reply : NULL };
 
 	*delay_ms = 0;
 	return host->fault == NULL ? RT_OK : host->fault(host->user, &io, delay_ms);

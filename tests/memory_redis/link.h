@@ -27,7 +27,8 @@ struct memory_io {
 	const char *what; /* "order_place", "xreadgroup", … */
 	size_t argc;
 	const struct memory_text *argv;
-	bool after; /* after the effect */
+	bool after;                     /* after the effect */
+	const struct redisReply *reply; /* after the effect: the answer that begins to travel */
 };
 /* Only before the effect. */
 #define MEMORY_LATE 1

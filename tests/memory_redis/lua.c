@@ -16,6 +16,7 @@
 #include <assert.h>
 
 #define ARGS_MAX 8192
+#define GC_PAUSE 800 /* percent of what is in use: far more than Lua's 200, since little is */
 
 struct memory_function {
 	UT_hash_handle hh;
@@ -460,6 +461,7 @@ static lua_State *engine_lua(void)
 		return lua;
 	engine.lua = lua = luaL_newstate();
 	assert(lua != NULL);
+	lua_gc(lua, LUA_GCSETPAUSE, GC_PAUSE);
 	for (size_t i = 0; i < RT_LENGTH(libraries); i++) {
 		lua_pushcfunction(lua, libraries[i]);
 		lua_call(lua, 0, 0);

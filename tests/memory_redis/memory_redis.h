@@ -127,6 +127,8 @@ struct memory_redis {
 	struct memory_key *keys;
 	struct memory_function *functions; /* lua.c's */
 	uint64_t writes;                   /* commands that changed something */
+	uint64_t
+		news; /* of them, those that added entries, or made or deleted groups or keys: what a reader waits for */
 	uint64_t lives;
 	unsigned undeclared; /* uses of keys that a function had not declared */
 	bool memory_full;    /* maxmemory is reached */
@@ -135,7 +137,7 @@ struct memory_redis {
 	uint64_t histories; /* ids that were given to replaced masters */
 	const struct memory_patch *patches;
 	size_t patch_count;
-	/* Called after a command of a client, or a whole function, that changed something; may be NULL. */
+	/* Called after a command of a client, or a whole function, that brought news; may be NULL. */
 	void (*on_change)(void *user);
 	/* Called for each entry that XREADGROUP delivers to a consumer for the first time; may be NULL. */
 	void (*on_delivered)(void *user, const char *consumer, const struct memory_entry *entry);

@@ -297,6 +297,7 @@ redisReply *run_xadd(struct memory_call *call)
 					  .fields = fields_copy(call->argv + 3, call->argc - 3),
 					  .field_count = call->argc - 3 });
 	call->redis->writes++;
+	call->redis->news++;
 	return reply_id(call, id);
 }
 
@@ -586,6 +587,7 @@ redisReply *run_xgroup_create(struct memory_call *call)
 		(stream->group_count++ - at) * sizeof(group));
 	stream->groups[at] = group;
 	call->redis->writes++;
+	call->redis->news++;
 	return reply_ok(call);
 }
 
@@ -599,6 +601,7 @@ static bool arg_group_there(struct memory_call *call, struct memory_group **ret)
 		return fail(call, strcasecmp(call->argv[0].data, "XINFO") == 0 ? "ERR no such key"
 									       : ERROR_NO_KEY);
 	call->redis->writes++;
+	call->redis->news++;
 	return *ret != NULL || fail(call, "NOGROUP No such consumer group '%s' for key name '%s'",
 				    call->argv[3].data, call->argv[2].data);
 }
@@ -639,6 +642,7 @@ redisReply *run_xgroup_destroy(struct memory_call *call)
 		(--stream->group_count - at) * sizeof(group));
 	group_free(group);
 	call->redis->writes++;
+	call->redis->news++;
 	return reply_int(call, 1);
 }
 

@@ -4,8 +4,8 @@
  *   sim_run --seeds N            N seeds from 1 on
  *           --from A             the first seed is A
  *           --seed S             this one, with its transcript
- *           --bug NAME           with a bug planted: skip-ack, forget-tombstone, answer-anew,
- *                                skip-compensation; ends at the first seed that finds it
+ *           --bug NAME           with a bug planted (world_bugs.c names them); ends at the first seed that
+ *                                finds it
  *           --jobs J             processes at the same time; one per core by default
  *
  * A child process runs every J-th seed, so that a seed that crashes counts as one that fails. */
@@ -291,13 +291,13 @@ int main(int argc, char **argv)
 	options.jobs = cores > 0 ? (unsigned)cores : 1;
 	if (!parse(argc, argv, &options)) {
 		fprintf(stderr,
-			"usage: %s [--seeds N] [--from A] [--seed S] [--bug "
-			"skip-ack|forget-tombstone|answer-anew|skip-compensation] [--jobs J]\n",
+			"usage: %s [--seeds N] [--from A] [--seed S] [--bug NAME] [--jobs J]\n",
 			argv[0]);
 		return 2;
 	}
 	options.jobs = RT_MIN(RT_MAX(options.jobs, 1u), JOBS_MAX);
 	rt_log_sink(no_log, NULL);
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (options.seed != 0)
 		return show_seed(&options);
 	fflush(stdout);

@@ -128,6 +128,12 @@ static const char *subject_of(const struct memory_io *io)
 	return "";
 }
 
+/* Whether the command holds parts of split orders. */
+static bool is_hold(const struct memory_io *io)
+{
+	return strcmp(io->what, "inventory_part") == 0 && strchr(io->argv[5].data, 'h') != NULL;
+}
+
 static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 {
 	struct process *process = user;
@@ -136,6 +142,8 @@ static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 	int status = RT_OK;
 	bool kill = false;
 
+	if (io->after)
+		world_check_answer(world, io);
 	if (process->dead)
 		return RT_CANCELED;
 	set_delay(world, delay_ms);
@@ -147,6 +155,9 @@ static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 	} else if (!io->after && world_chance(world, plan->io_late)) {
 		status = MEMORY_LATE;
 		*delay_ms += (int64_t)world_roll(world, 6000);
+	} else if (!io->after && is_hold(io) && world_chance(world, plan->hold_late)) {
+		status = MEMORY_LATE;
+		*delay_ms += (int64_t)world_roll(world, 12000);
 	} else {
 		return RT_OK;
 	}
@@ -336,7 +347,7 @@ static void start_context(struct process *process, const struct rt_context_domai
 	const int partitions = process->world->options.partitions;
 	struct rt_context_options options = {
 		.events = { RT_EVENTS_DEFAULTS },
-		.trim_every_ms = 3000,
+		.trim_every_ms = 6000,
 		.retain_ms = 10000,
 		.retain_count = 50,
 		.stale_ms = 3600000,
@@ -351,10 +362,10 @@ static void start_context(struct process *process, const struct rt_context_domai
 	 * dead letter, however often its consumers die. */
 	options.events.deliveries_max = 100000;
 	options.events.retry_max_ms = 2000;
-	/* Of each stream: seldom where there are many. */
+	/* Of each stream: seldom where there are many. Most of a run's time goes into what is done all the time. */
 	options.events.claim_idle_ms = 4000 * RT_MAX(partitions / 4, 1);
 	options.events.claim_every_ms = 1500 * RT_MAX(partitions / 4, 1);
-	options.events.maintain_every_ms = 1000 * RT_MAX(partitions / 2, 1);
+	options.events.maintain_every_ms = 2000 * RT_MAX(partitions / 2, 1);
 	options.events.consumer_idle_ms = 60000;
 	process->context = stored_context(&process->host, domain, options, process->consumer);
 	rt_context_start(process->context);
@@ -367,7 +378,7 @@ static void start_order(struct process *process)
 			   .retry_min_ms = 1000,
 			   .retry_max_ms = 8000 },
 		.stream_length_max = process->world->options.stream_length_max,
-		.timers_every_ms = 250 * RT_MAX(process->world->options.partitions / 4, 1),
+		.timers_every_ms = 250 * RT_MAX(process->world->options.partitions / 2, 1),
 	};
 
 	start_context(process, &order_domain, &options);
@@ -544,10 +555,12 @@ static void look_at_stream(struct world *world, struct world_stream *watched)
 
 	if (stream == NULL)
 		return;
-	snprintf(arrow, sizeof(arrow), "%.*s->", (int)strcspn(watched->name, ":"), watched->name);
 	if (stream->life != watched->watched_life)
 		watched->watched = (struct memory_id){ 0 }; /* a new one of that name */
 	watched->watched_life = stream->life;
+	if (memory_id_compare(watched->watched, stream->last) == 0)
+		return;
+	snprintf(arrow, sizeof(arrow), "%.*s->", (int)strcspn(watched->name, ":"), watched->name);
 	for (size_t at = memory_stream_after(stream, watched->watched); at < stream->count; at++) {
 		struct rt_entry_event *events;
 		size_t count = stored_events(&stream->entries[at], &events);

@@ -37,7 +37,8 @@ struct world;
 /* How often each fault happens: a chance in 10 000. */
 struct world_plan {
 	unsigned io_before, io_after, io_late, io_delay, io_slow,
-		io_kill;                              /* a store or stream operation */
+		io_kill;    /* a store or stream operation */
+	unsigned hold_late; /* a part is held long after that was given up */
 	unsigned call_before, call_after, call_delay; /* a step of an RPC */
 	int64_t latency_ms;                           /* of each step, at most */
 	int64_t chaos_every_ms; /* mean time between two events of world_chaos.c; 0: none */

@@ -454,5 +454,7 @@ struct world_plan world_random_plan(struct world *world)
 	plan.chaos[CHAOS_TRIM] /= 2;
 	if (world->options.partitions > 1 && world_roll(world, 4) > 0)
 		plan.failover_every_ms = 400 + (int64_t)world_roll(world, 4000);
+	if (world->options.partitions > 1)
+		plan.hold_late = some_rate(world, 5000);
 	return plan;
 }

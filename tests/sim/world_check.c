@@ -3,11 +3,12 @@
  *
  * Always: received = available + reserved + committed for each SKU; reserved and committed are the
  * sums of the whole reservations and of the parts of split ones; an order that is not settled has a timer; an event id has one content
- * (until inventory forgets the order: then its events begin again).
+ * (until inventory forgets the order: then its events begin again); what is said to be gone is not there.
  * In the end: every order is settled, in inventory too (nothing is reserved for an order that
  * inventory forgot); the parts of a split order are what its record says; what was acknowledged exists and is what was ordered; what was confirmed is
  * sold, what was cancelled is not; no version is missing; no event waits; no dead letter is a good
  * event. */
+#include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -212,12 +213,13 @@ static void compare_received(const char *sku, const struct stock *stock, void *u
 static void check_timer(const struct order_record *record, void *user)
 {
 	struct world *world = user;
-	const struct memory_zset *timers =
-		stored_timers(world->redis, stored_partition_of(world->redis, record->order_id));
+	const struct memory_zset *timers;
 	double due_ms;
 
-	if (!order_state_settled(record->state) &&
-	    (timers == NULL || !memory_zset_score(timers, record->order_id, &due_ms)))
+	if (order_state_settled(record->state))
+		return;
+	timers = stored_timers(world->redis, stored_partition_of(world->redis, record->order_id));
+	if (timers == NULL || !memory_zset_score(timers, record->order_id, &due_ms))
 		world_violation(world, "%s is %s and not settled, and has no timer",
 				record->order_id, order_state_status(record->state));
 }
@@ -231,6 +233,49 @@ void world_check_now(struct world *world)
 	stored_orders_each(world->redis, check_timer, world);
 	if (world->redis->undeclared > 0)
 		world_violation(world, "a function touched a key that was not declared");
+}
+
+/* Whether a partition has what the lines ("sku=quantity sku=quantity …") say. */
+static bool is_available(const struct world *world, const struct memory_text *own_key,
+			 const char *lines)
+{
+	const struct memory_key *stock;
+	char key[64], sku[32];
+	uint64_t quantity;
+	int length;
+
+	snprintf(key, sizeof(key), "%.*s:stock", (int)(strrchr(own_key->data, ':') - own_key->data),
+		 own_key->data);
+	stock = memory_find(world->redis, key, MEMORY_HASH);
+	while (sscanf(lines, " %31[^= ]=%" SCNu64 "%n", sku, &quantity, &length) == 2) {
+		const struct memory_text *counter = stock == NULL ? NULL : memory_field(stock, sku);
+
+		if (counter == NULL || strtoull(counter->data, NULL, 10) < quantity)
+			return false;
+		lines += length;
+	}
+	return true;
+}
+
+/* What is said not to be there, though it was sold or promised, is not there. The arguments and the answer are those
+ * of inventory_part (inventory/functions.lua). */
+void world_check_answer(struct world *world, const struct memory_io *io)
+{
+	const struct redisReply *reply = io->reply;
+	const char *letters;
+	size_t count;
+
+	if (strcmp(io->what, "inventory_part") != 0 || reply == NULL ||
+	    reply->type != REDIS_REPLY_ARRAY)
+		return;
+	letters = reply->element[0]->str;
+	count = strlen(letters);
+	for (size_t i = 0; i < count; i++)
+		if (letters[i] == '-' &&
+		    is_available(world, &io->argv[3], io->argv[io->argc - count + i].data))
+			world_violation(world, "%s is owed what is available: %s",
+					io->argv[io->argc - 2 * count + i].data,
+					io->argv[io->argc - count + i].data);
 }
 
 /* ---- quiet ---- */

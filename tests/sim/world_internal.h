@@ -186,6 +186,8 @@ const char *world_out_of_step(struct world *world);
 void world_check_now(struct world *world);
 /* A new entry in a stream. */
 void world_check_event(struct world *world, const char *stream, const struct rt_entry_event *event);
+/* An answer that Redis has just given. */
+void world_check_answer(struct world *world, const struct memory_io *io);
 /* A line of the transcript. */
 void world_say_event(struct world *world, const char *who, const struct rt_entry_event *event,
 		     bool with_attempt);
