@@ -74,6 +74,7 @@ struct reconcile_run {
 	struct rt_buf marks_text;
 	char digest[MARK_TEXT], sweep[64];
 	size_t waiting;
+	int64_t last_ended_ms, last_since_ms; /* of the last reconciliation */
 	int64_t since_ms, to_ms;
 	char from_text[NUMBER], to_text[NUMBER], cursor[NUMBER];
 	int q; /* whose parts are scanned; the number of partitions: the records of p are */
@@ -398,7 +399,8 @@ static void scan_begin(struct reconcile_run *run)
 
 static void begin(struct reconcile_run *run, int64_t above);
 
-/* From when on something may have been lost. */
+/* From when on something may have been lost; if that may be something that the last reconciliation has mended, from when
+ * on that looked. */
 static int64_t since(const struct reconcile_run *run)
 {
 	int64_t since_ms = rt_loop_unix_ms(run->reconciler->loop);
@@ -409,7 +411,10 @@ static int64_t since(const struct reconcile_run *run)
 		if (fence->changed)
 			since_ms = RT_MIN(since_ms, fence->alive_ms);
 	}
-	return RT_MAX(since_ms - SLACK_MS, 0);
+	since_ms = RT_MAX(since_ms - SLACK_MS, 0);
+	if (run->last_ended_ms >= since_ms)
+		since_ms = RT_MIN(since_ms, run->last_since_ms);
+	return since_ms;
 }
 
 /* Whether other masters were there than when it began: it must say so in p first. */
@@ -495,10 +500,12 @@ static void begun(struct inventory_call_op *op, int status)
 	if (is_over(run, status))
 		return;
 	run->generation = strtoll(op->texts[0], NULL, 10);
-	if (run->generation == 0) {
+	if (run->generation == 0 || op->count < 4) {
 		is_over(run, RT_UNREADY);
 		return;
 	}
+	run->last_ended_ms = strtoll(op->texts[2], NULL, 10);
+	run->last_since_ms = op->texts[3][0] == '\0' ? INT64_MAX : strtoll(op->texts[3], NULL, 10);
 	fence(run, op->texts[1]);
 }
 
@@ -567,8 +574,9 @@ static void run_finish(struct reconcile_run *run)
 	rt_int_text(rt_loop_unix_ms(run->reconciler->loop) +
 			    run->reconciler->inventory->sweep_after_ms,
 		    end->numbers[1]);
+	rt_int_text(rt_loop_unix_ms(run->reconciler->loop), end->numbers[2]);
 	ARGS(end, end->numbers[0], (char *)run->marks_text.data, run->digest,
-	     run->first ? "" : end->numbers[1], run->from_text);
+	     run->first ? "" : end->numbers[1], run->from_text, end->numbers[2]);
 	call(end, run, run->p, "reconciled", 1, finished);
 }
 

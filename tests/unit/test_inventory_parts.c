@@ -623,17 +623,17 @@ static void one_reconciles_at_a_time(void)
 
 	stock_set(2, "apple", "5 0 0 5 1");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1000", "one", "500", "0", "0", "x", "m n"),
-			       "1|");
+			       "1|||");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "two", "500", "0", "0", "x", "m n"),
 			       "0|");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "one", "500", "1", "0", "x", "m n"),
 			       "1|");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1999", "two", "500", "0", "6", "x", "m n"),
-			       "7|");
+			       "7|||");
 	/* The first one is late with everything. */
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "2000", "one", "500", "1", "0", "x", "m n"),
 			       "0|");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "1", "a b", "ab", "9", "5"), "0");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "1", "a b", "ab", "9", "5", "2000"), "0");
 	CU_ASSERT_EQUAL(strncmp(ANSWER(2, "fence", "1", "7", ""), "0|", 2), 0);
 	CU_ASSERT_EQUAL(strncmp(ANSWER(2, "fence", "1", "1", ""), "7|", 2), 0);
 	late.op.generation = 1;
@@ -645,16 +645,16 @@ static void one_reconciles_at_a_time(void)
 	submit_conclusion(&ask, "ord_1", STOCK_REQ_RELEASE, STOCK_NONE, SPLIT_IS_DONE);
 	run_until(1);
 	CU_ASSERT_EQUAL(ask.status, RT_UNREADY);
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "7", "a b", "ab", "9", "5"), "1");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "7", "a b", "ab", "9", "5", "2000"), "1");
 	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|7|ab|||9 5|a b|");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x", "m n"),
-			       "8|a b");
+			       "8|a b|2000|5");
 	/* It is in step with these already. */
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "8", "a c", "ac", "10", "6"), "1");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "8", "a c", "ac", "10", "6", "2500"), "1");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "ac", "m n"),
 			       "0|");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x", "m n"),
-			       "9|a c");
+			       "9|a c|2500|6");
 	(void)ANSWER(1, "swept", "9 5");
 	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'),
 			       "|9|ac|one|3500|10 5|a c|m n");
