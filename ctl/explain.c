@@ -24,7 +24,7 @@ struct happened {
 	size_t number; /* in the order of finding: breaks ties */
 	const char *context;
 	char *kind, *text;
-	char stream_id[48];
+	char stream_id[CTL_PLACE];
 	uint64_t version; /* 0: none */
 	bool follows;     /* the order's event follows an answer of inventory */
 };
