@@ -17,9 +17,9 @@
 --   generations  hash: p → the highest generation of partition p that is known here
 --   alive        hash: a mark (master_mark) → the unix ms at which that master last said that it is alive; begun → when the
 --            one of now first did; edge → since when the next two are complete
---   recent:r      sorted set by unix ms: '<unix ms>;r <order id> …': records of split orders that one call changed, for
+--   recent:r      sorted set: by unix ms, '<unix ms>;r <order id> …': records of split orders that one call changed, for
 --            reconciliations, which look at what changed last. Two minutes of them are kept
---   recent:parts  sorted set by unix ms: '<unix ms>;<p> <order id> … ;<p> <order id> …': parts that one call changed, by the
+--   recent:parts  sorted set: by unix ms, '<unix ms>;<p> <order id> … ;<p> <order id> …': parts that one call changed, by the
 --            partition of their orders
 --   reconciliation   hash: what the last reconciliation of this partition saw and whether one is going on
 --            (in_step.c): marks, those of the masters of all partitions; digest, a hash of them; by and until,
