@@ -45,8 +45,11 @@ class Instances(tandem.Live):
         self.settle()
 
     def settle(self):
-        """All instances serve."""
+        """All instances serve: the gateway has asked each since it was started, so that it does not count one that was
+        killed a moment ago."""
         self.tandem.start()
+        for name in ("order", "order2", "inventory", "inventory2"):
+            tandem.until(lambda: self.handled(name, "Check") > 0, 20 * tandem.SLOW, f"{name} is asked")  # noqa: B023
         for service in (tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE):
             tandem.until(lambda: self.serve(service) == 2, 20 * tandem.SLOW, f"{service}: two serve")  # noqa: B023
 
