@@ -30,7 +30,6 @@
 #define MENDS    256 /* side by side */
 #define NUMBER   RT_INT_TEXT
 
-struct reconcile_run;
 /* A call with room for numbers as texts. */
 struct call {
 	struct inventory_call_op op; /* first */
@@ -76,7 +75,7 @@ struct reconcile_run {
 	size_t waiting;
 	int64_t last_ended_ms, last_since_ms; /* of the last reconciliation */
 	int64_t since_ms, to_ms;
-	char from_text[NUMBER], to_text[NUMBER], cursor[NUMBER];
+	char from_text[NUMBER], cursor[NUMBER];
 	int q; /* whose parts are scanned; the number of partitions: the records of p are */
 	struct rt_arena arena;
 	struct part *parts; /* hash */
@@ -272,7 +271,7 @@ static struct part *part_find(const struct reconcile_run *run, int q, const char
 	return part;
 }
 
-/* Beyond the bound nothing is noted: such orders are mended as if the part was not there, which looks at it once more. */
+/* Beyond the bound parts are not compared, but mended as if they differed, which looks at each once more. */
 static void note_part(struct reconcile_run *run, const char *order_id, enum stock_state state,
 		      const char *lines)
 {
