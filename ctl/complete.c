@@ -2,6 +2,7 @@
  * a command is expected, the values that an option takes, options anywhere else. */
 #include <string.h>
 
+#include "auth/auth.h"
 #include "commands.h"
 #include "load.h"
 #include "tandem/order/v1/order.pb-c.h"
@@ -110,6 +111,9 @@ static void values_out(FILE *to, const char *argument)
 	} else if (strcmp(argument, "TYPE") == 0) {
 		for (size_t i = 0; (type = ctl_event_type(i)) != NULL; i++)
 			fprintf(to, "%s\n", ctl_short_type(type));
+	} else if (strcmp(argument, "ROLE") == 0) {
+		for (int i = RT_ROLE_ANONYMOUS + 1; i < RT_ROLES; i++)
+			fprintf(to, "%s\n", rt_role_name((enum rt_role)i));
 	} else if (strcmp(argument, "MODE") == 0) {
 		list_out(to, load_modes);
 	} else if (strcmp(argument, "SKEW") == 0) {

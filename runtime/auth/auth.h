@@ -96,11 +96,11 @@ bool rt_auth_jwt_key(const struct rt_auth *auth, size_t i, const char **ret_algo
 size_t rt_auth_jwt_keys_ignored(const struct rt_auth *auth);
 
 /* "tandem_" and 52 characters of base32, 256 random bits. */
-#define RT_AUTH_KEY 60
+#define RT_AUTH_KEY_TEXT 60
 /* Makes an API key, and the line (without its end) that makes it known in a callers file. `owner` and `expires` may be
  * NULL. RT_INVALID: `error` says what cannot be in such a line. */
 int rt_auth_key_new(const char *name, enum rt_role role, const char *owner, const char *expires,
-		    char key[RT_AUTH_KEY], struct rt_buf *line, struct rt_buf *error);
+		    char key[RT_AUTH_KEY_TEXT], struct rt_buf *line, struct rt_buf *error);
 /* What a signed token says, not verified: header and claims as the JSON text they are, freed by the caller. False: it has
  * not the form of a token. */
 bool rt_auth_jwt_parts(const char *token, size_t length, char **ret_header, char **ret_claims);

@@ -367,7 +367,7 @@ bool auth_key_digest(const char *key, size_t length, uint8_t digest[32])
 {
 	const char *half = key + strlen(KEY_PREFIX);
 
-	if (length != RT_AUTH_KEY - 1 || memcmp(key, KEY_PREFIX, strlen(KEY_PREFIX)) != 0)
+	if (length != RT_AUTH_KEY_TEXT - 1 || memcmp(key, KEY_PREFIX, strlen(KEY_PREFIX)) != 0)
 		return false;
 	for (int i = 0; i < KEY_HALVES; i++, half += RT_BASE32_128) {
 		char text[RT_BASE32_128 + 1] = "";
@@ -391,7 +391,7 @@ static void add_word(struct rt_buf *line, const char *before, const char *word)
 }
 
 int rt_auth_key_new(const char *name, enum rt_role role, const char *owner, const char *expires,
-		    char key[RT_AUTH_KEY], struct rt_buf *line, struct rt_buf *error)
+		    char key[RT_AUTH_KEY_TEXT], struct rt_buf *line, struct rt_buf *error)
 {
 	uint8_t bytes[KEY_HALVES * 16], digest[32];
 	struct rt_buf made = { 0 };
@@ -431,7 +431,7 @@ int rt_auth_key_new(const char *name, enum rt_role role, const char *owner, cons
 	if (rc == RT_OK)
 		rt_buf_add(line, made.data, made.length);
 	else
-		explicit_bzero(key, RT_AUTH_KEY);
+		explicit_bzero(key, RT_AUTH_KEY_TEXT);
 	rt_buf_done(&made);
 	return rc;
 }

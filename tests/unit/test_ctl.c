@@ -920,9 +920,10 @@ static void completion(void)
 		const char *words,
 			*offered; /* separated by blanks; "+x": x is among them; "-x": not */
 	} rows[] = {
-		{ "", "order stock explain events dead audit doctor drain migrate load functions" },
-		{ "or",
-		  "order stock explain events dead audit doctor drain migrate load functions" },
+		{ "", "order stock explain events dead audit doctor drain migrate load functions "
+		      "auth" },
+		{ "or", "order stock explain events dead audit doctor drain migrate load functions "
+			"auth" },
 		{ "order ", "place get list watch confirm cancel" },
 		{ "--json order ", "place get list watch confirm cancel" },
 		{ "--gateway h:1 stock ", "adjust get list" },
@@ -939,6 +940,9 @@ static void completion(void)
 		{ "events tail --context order ", "+--type -inventory" },
 		{ "events tail --type ", "+OrderPlaced +StockAdjusted -ErrorInfo" },
 		{ "order list --status ", "PENDING RESERVED REJECTED CONFIRMED CANCELLED EXPIRED" },
+		{ "auth ", "new-key check show-token" },
+		{ "auth new-key --role ", "customer support stock gateway operator" },
+		{ "auth check --callers ", "<file>" },
 		{ "load --mode ", "unary batch stream" },
 		{ "load --saturate ", "+--rate" },
 		{ "load --out ", "<file>" },
