@@ -134,6 +134,7 @@ void gateway_batch_place_orders(struct gateway *gateway, const ProtobufCMessage 
 
 		tandem__order__v1__packed_order_result__init(&item->result);
 		item->batch = batch;
+		item->placing.call = call;
 		item->placing.traceparent = traceparent;
 		item->placing.remaining_ms = remaining_ms;
 		item->placing.wait_max_ms = WAIT_MAX_MS;

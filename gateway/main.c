@@ -2,6 +2,7 @@
  *
  * Shuts down in this order: calls (the server is drained before `stop`), the streams that place
  * orders, the channels with the calls still under way on them, the gateway. */
+#include "access.h"
 #include "base/base.h"
 #include "check.h"
 #include "gateway_internal.h"
@@ -11,11 +12,14 @@
 struct settings {
 	struct rt_service_settings service; /* first */
 	char *order_target, *inventory_target;
+	char *upstream_ca, *upstream_cert, *upstream_key;
 	int64_t connections, batch_max, orders_max, timeout_ms;
+	struct rt_budgets budgets;
 };
 
 struct process {
 	struct rt_service *service;
+	struct rt_tls *tls; /* of the channels; NULL: none */
 	struct rt_channel *order_channel, *inventory_channel;
 	ProtobufCService *order, *placement, *inventory;
 	struct gateway *gateway;
@@ -29,6 +33,14 @@ static const struct rt_setting settings[] = {
 	  "instances that serve, at every address that a host's name has." },
 	{ "inventory-target", RT_SETTING_STRING, AT(inventory_target), "127.0.0.1:50053", 0, 0,
 	  "Where the inventory service listens; likewise." },
+	{ "upstream-tls-ca", RT_SETTING_STRING, AT(upstream_ca), "", 0, 0,
+	  "File with the authorities that the certificates of these services are from; empty: "
+	  "calls "
+	  "to them are not encrypted." },
+	{ "upstream-tls-cert", RT_SETTING_STRING, AT(upstream_cert), "", 0, 0,
+	  "File with the certificate that the gateway shows them." },
+	{ "upstream-tls-key", RT_SETTING_STRING, AT(upstream_key), "", 0, 0,
+	  "File with that certificate's key, which nobody else may read." },
 	{ "connections", RT_SETTING_INT, AT(connections), "1", 1, 64,
 	  "Connections to each instance of these." },
 	{ "batch-max", RT_SETTING_INT, AT(batch_max), "128", 1, GATEWAY_BATCH_MAX,
@@ -38,6 +50,19 @@ static const struct rt_setting settings[] = {
 	  "decision; further ones are refused." },
 	{ "timeout", RT_SETTING_DURATION, AT(timeout_ms), "30s", 10, 3600000,
 	  "The deadline of calls that have none of their own." },
+	{ "calls-per-connection", RT_SETTING_INT, AT(budgets.calls_per_connection), "2500", 0,
+	  1000000, "Most calls of one connection in progress; one more is refused. 0: no limit." },
+	{ "streams-per-connection", RT_SETTING_INT, AT(budgets.streams_per_connection), "1000", 0,
+	  1000000,
+	  "Most streams of one connection that are open, watches above all. 0: no limit." },
+	{ "calls-per-caller", RT_SETTING_INT, AT(budgets.calls_per_caller), "5000", 0, 1000000,
+	  "Most calls in progress of one caller that has said who it is, on all its connections. "
+	  "0: no "
+	  "limit." },
+	{ "streams-per-caller", RT_SETTING_INT, AT(budgets.streams_per_caller), "2000", 0, 1000000,
+	  "Most streams of such a caller that are open. 0: no limit." },
+	{ "rate-per-caller", RT_SETTING_INT, AT(budgets.rate_per_caller), "0", 0, 1000000,
+	  "Most calls of such a caller in a second. 0: no limit." },
 	RT_SETTING_END,
 };
 
@@ -50,13 +75,15 @@ static void process_free(struct process *process)
 		rt_client_free(process->placement);
 	if (process->inventory != NULL)
 		rt_client_free(process->inventory);
+	rt_tls_free(process->tls);
 	free(process);
 }
 
 /* `name`: of the service's readiness check. */
-static int connect_to(struct rt_service *service, const char *target, const char *name,
+static int connect_to(struct process *process, const char *target, const char *name,
 		      const ProtobufCServiceDescriptor *descriptor, struct rt_channel **ret)
 {
+	struct rt_service *service = process->service;
 	const struct settings *set = service->settings;
 	/* message-max limits requests. Callers must learn what a request has changed, so every
 	 * answer that the services can give is accepted. */
@@ -65,6 +92,7 @@ static int connect_to(struct rt_service *service, const char *target, const char
 			RT_MAX(set->service.message_max_bytes, (int64_t)CHECK_ANSWER_MAX),
 		.metrics = service->metrics,
 		.connections = (int)set->connections,
+		.tls = process->tls,
 	};
 	int rc = rt_channel_new(service->loop, target, &options, ret);
 
@@ -74,6 +102,25 @@ static int connect_to(struct rt_service *service, const char *target, const char
 		RT_LOG(RT_ERROR, "no such target", RT_S("target", target),
 		       RT_S("reason", rt_status_text(rc)));
 	return rc;
+}
+
+static int make_tls(struct process *process)
+{
+	const struct settings *set = process->service->settings;
+	const struct rt_tls_options options = {
+		.certificate = set->upstream_cert,
+		.key = set->upstream_key,
+		.authorities = set->upstream_ca,
+		.metrics = process->service->metrics,
+		.purpose = "upstream",
+	};
+
+	if (set->upstream_ca[0] != '\0')
+		return rt_tls_new(process->service->loop, &options, &process->tls);
+	if (set->upstream_cert[0] == '\0' && set->upstream_key[0] == '\0')
+		return RT_OK;
+	RT_LOG(RT_ERROR, "--upstream-tls-cert and --upstream-tls-key need --upstream-tls-ca");
+	return RT_INVALID;
 }
 
 static int start(struct rt_service *service)
@@ -92,10 +139,13 @@ static int start(struct rt_service *service)
 	int rc;
 
 	process->service = service;
-	rc = connect_to(service, set->order_target, "order", order, &process->order_channel);
+	rc = make_tls(process);
 	if (rc != RT_OK)
 		goto fail;
-	rc = connect_to(service, set->inventory_target, "inventory", inventory,
+	rc = connect_to(process, set->order_target, "order", order, &process->order_channel);
+	if (rc != RT_OK)
+		goto fail;
+	rc = connect_to(process, set->inventory_target, "inventory", inventory,
 			&process->inventory_channel);
 	if (rc != RT_OK)
 		goto fail;
@@ -165,6 +215,8 @@ int main(int argc, char **argv)
 		},
 		.listen = "127.0.0.1:50051",
 		.admin_listen = "127.0.0.1:9101",
+		.access = access_roles,
+		.budgets_offset = offsetof(struct settings, budgets),
 		.start = start,
 		.stop = stop,
 	};

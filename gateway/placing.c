@@ -16,6 +16,7 @@
  * decision delay no others.
  *
  * gRPC reconnects by itself; while no instance is there, streams fail at once, with the orders on them. */
+#include "access.h"
 #include "check.h"
 #include "gateway_internal.h"
 #include "interpose/interpose.h"
@@ -480,11 +481,13 @@ bool gateway_place_call(struct gateway *gateway, struct gateway_placing *placing
 	const gateway_place_request *request;
 
 	placing->request = rt_call_request(call);
-	if (!check_packed_order(placing->request.data, placing->request.len,
+	if (rt_call_identity(call)->owner[0] != '\0' ||
+	    !check_packed_order(placing->request.data, placing->request.len,
 				&placing->wait_for_decision)) {
 		request = (const void *)rt_call_unpack(
 			call, &tandem__order__v1__place_order_request__descriptor, status);
-		if (request == NULL || !check_request(&request->base, status))
+		if (request == NULL || !check_request(&request->base, status) ||
+		    !access_customer(call, request->customer_id, status))
 			return false;
 		placing->wait_for_decision = request->wait_for_decision;
 	}
@@ -496,7 +499,8 @@ bool gateway_place(struct gateway *gateway, struct gateway_placing *placing,
 {
 	size_t length;
 
-	if (!check_request(&request->base, status))
+	if (!check_request(&request->base, status) ||
+	    !access_customer(placing->call, request->customer_id, status))
 		return false;
 	length = tandem__order__v1__place_order_request__get_packed_size(request);
 	placing->owned = rt_alloc(length);

@@ -117,6 +117,7 @@ static void route_send(struct route *route)
 	route->sent_ms = rt_loop_now(service->gateway->loop);
 	route->op = (struct rt_client_op){
 		.traceparent = rt_call_metadata(route->call, "traceparent", NULL),
+		.caller = rt_call_identity(route->call),
 		.timeout_ms = remaining_ms,
 		.done = route_done,
 	};

@@ -133,6 +133,7 @@ static void stream_place(struct stream *stream,
 	rt_list_push(&stream->items, &item->link);
 	stream->count++;
 	item->placing.remaining_ms = rt_call_remaining_ms(stream->call);
+	item->placing.call = stream->call;
 	item->placing.traceparent = stream->traceparent;
 	item->placing.done = item_done;
 	if (gateway_place(stream->gateway, &item->placing, message->request, &status))

@@ -1,4 +1,5 @@
 /* main.c - tandem-inventory: its settings, and the context run as a program. */
+#include "access.h"
 #include "context/context.h"
 #include "contexts.h"
 #include "inventory.h"
@@ -24,6 +25,7 @@ int main(int argc, char **argv)
 		.about = "Manages stock, reserves it for orders, and answers with events.",
 		.listen = INVENTORY_LISTEN,
 		.admin_listen = INVENTORY_ADMIN_LISTEN,
+		.access = access_roles,
 		.settings = settings_table,
 		.settings_size = sizeof(struct settings),
 		.options_offset = offsetof(struct settings, inventory),

@@ -89,6 +89,7 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 		item->order = order;
 		item->arena = &batch->arena;
 		item->request = request->requests[i];
+		item->call = batch->call;
 		item->traceparent = traceparent;
 		item->remaining_ms = remaining_ms;
 		item->wait_max_ms = WAIT_MAX_MS;

@@ -257,5 +257,5 @@ void order_client_move(struct order *order, struct order_client_move *move)
 	move->op.want_record = true;
 	move->op.done = client_move_stored;
 	order_call_begin(order);
-	order_find(order, move->op.order_id, order_to_move_found, move);
+	order_find(order, move->call, move->op.order_id, order_to_move_found, move);
 }

@@ -228,5 +228,5 @@ ORDER_HANDLER(order_explain_order, ExplainOrder)
 	explain->op.order_id = request->order_id;
 	explain->op.done = order_read;
 	order_call_begin(order);
-	order_find(order, request->order_id, order_found, explain);
+	order_find(order, explain->call, request->order_id, order_found, explain);
 }

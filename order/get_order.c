@@ -53,5 +53,5 @@ ORDER_HANDLER(order_get_order, GetOrder)
 	get->op.order_id = request->order_id;
 	get->op.done = order_read;
 	order_call_begin(order);
-	order_find(order, request->order_id, order_found, get);
+	order_find(order, get->call, request->order_id, order_found, get);
 }

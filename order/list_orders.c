@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "access.h"
 #include "check.h"
 #include "order/order_internal.h"
 #include "page_token.h"
@@ -112,6 +113,10 @@ ORDER_HANDLER(order_list_orders, ListOrders)
 
 	if (!check_call(closure_data, &request->base))
 		return;
+	if (!access_customer(closure_data, request->customer_id, &status)) {
+		order_fail(closure_data, &status);
+		return;
+	}
 	list = rt_alloc(sizeof(*list));
 	list->order = order;
 	list->request = request;

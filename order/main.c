@@ -1,4 +1,5 @@
 /* main.c - tandem-order: its settings, and the context run as a program. */
+#include "access.h"
 #include "context/context.h"
 #include "contexts.h"
 #include "order.h"
@@ -30,6 +31,7 @@ int main(int argc, char **argv)
 		.about = "Places orders, and brings each to exactly one outcome.",
 		.listen = ORDER_LISTEN,
 		.admin_listen = ORDER_ADMIN_LISTEN,
+		.access = access_roles,
 		.settings = settings_table,
 		.settings_size = sizeof(struct settings),
 		.options_offset = offsetof(struct settings, order),

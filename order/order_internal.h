@@ -91,9 +91,10 @@ void order_status_stream_full(struct rt_status *status, const struct order *orde
  * stopping. False: the call was ended. */
 bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCMessage *request,
 		     const char *order_id);
-/* find_order.c: calls `found` with the order's partition, at once if its id says it; −1: there is no such order, or,
- * with another status than RT_OK, it is not known. The id is borrowed until then. */
-void order_find(struct order *order, const char *order_id,
+/* find_order.c: calls `found` with the order's partition, at once if its id says it; −1: there is no such order, or
+ * it is another customer's than the one who calls, or, with another status than RT_OK, it is not known. The id is
+ * borrowed until then. */
+void order_find(struct order *order, const struct rt_call *call, const char *order_id,
 		void (*found)(void *user, int status, int partition), void *user);
 /* Ends a call with a status, which is freed. */
 void order_fail(struct rt_call *call, struct rt_status *status);
@@ -122,6 +123,8 @@ struct order_placing {
 	struct rt_arena *arena; /* the caller's; must stay until the result was used */
 	const Tandem__Order__V1__PlaceOrderRequest
 		*request; /* borrowed until done; NULL: missing */
+	const struct rt_call *
+		call; /* that places it, for the time of order_placing_start; NULL: a gateway did, which has checked its caller */
 	const char *traceparent;
 	/* When the request waits for the decision: how long the caller waits (INT64_MAX: without
 	 * limit), and the longest we allow. A little earlier it is answered as it is then. */

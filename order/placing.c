@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "access.h"
 #include "check.h"
 #include "order/order_internal.h"
 
@@ -203,6 +204,9 @@ bool order_placing_start(struct order_placing *placing)
 		return false;
 	}
 	if (!placing->checked && !check_request(&placing->request->base, &placing->status))
+		return false;
+	if (placing->call != NULL &&
+	    !access_customer(placing->call, placing->request->customer_id, &placing->status))
 		return false;
 	if (order->context->stopping) {
 		order_status_stopping(&placing->status);

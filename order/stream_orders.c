@@ -113,6 +113,7 @@ static void start_item(struct stream *stream, const Tandem__Order__V1__StreamOrd
 	placing->order = stream->order;
 	placing->arena = &item->arena;
 	placing->request = message->request;
+	placing->call = stream->call;
 	placing->traceparent = stream->traceparent;
 	placing->done = item_placed;
 	placing->detach = true;

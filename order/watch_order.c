@@ -170,5 +170,5 @@ ORDER_HANDLER(order_watch_order, WatchOrder)
 	watch->waiter.on_order = on_order;
 	watch->waiter.on_failed = on_failed;
 	watch->waiter.on_stop = on_stop;
-	order_find(order, watch->order_id, order_found, watch);
+	order_find(order, watch->call, watch->order_id, order_found, watch);
 }

@@ -9,6 +9,7 @@
  *   config.h     settings from the command line, the environment and a file
  *   listen.h     addresses to listen on
  *   readiness.h  whether a service can serve, and why not
+ *   file.h       a small file read at once, and who else may read it
  *   failpoint.h  where a build for tests fails on purpose */
 #ifndef RT_BASE_H
 #define RT_BASE_H
@@ -16,6 +17,7 @@
 #include "arena.h"
 #include "config.h"
 #include "failpoint.h"
+#include "file.h"
 #include "listen.h"
 #include "log.h"
 #include "metrics.h"

@@ -153,8 +153,9 @@ struct rt_context_settings {
 
 struct rt_context_program {
 	const struct rt_context_domain *domain;
-	const char *about;                 /* one sentence for --help */
-	const char *listen, *admin_listen; /* defaults */
+	const char *about;                        /* one sentence for --help */
+	const char *listen, *admin_listen;        /* defaults */
+	unsigned int (*access)(const char *path); /* as in struct rt_server_options */
 	const struct rt_setting *settings; /* its own, added to the common ones; NULL: none */
 	size_t settings_size;              /* of the struct they point into */
 	size_t options_offset;             /* in it: what the domain's `make` is given */

@@ -388,6 +388,7 @@ int rt_context_run(const struct rt_context_program *definition, int argc, char *
 			     .settings_size = definition->settings_size },
 		.listen = definition->listen,
 		.admin_listen = definition->admin_listen,
+		.access = definition->access,
 		.functions = definition->domain->functions->code,
 		.functions_length = definition->domain->functions->code_length,
 		.start = start,

@@ -4,6 +4,7 @@
  * to us) are marked as due and run by one deferred task. Nothing is called back once the handler
  * has ended the call. */
 #include "call_internal.h"
+#include "callers_internal.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -159,6 +160,11 @@ void rt_call_finish(struct rt_call *call)
 	end_call(call, NULL, &ok);
 }
 
+const struct rt_identity *rt_call_identity(const struct rt_call *call)
+{
+	return call->identity;
+}
+
 size_t rt_call_queued_bytes(const struct rt_call *call)
 {
 	return call->queued_bytes;
@@ -265,6 +271,7 @@ void rpc_call_begin(struct rt_call *call, ProtobufCService *service, struct rpc_
 {
 	call->service = service;
 	call->method = method;
+	call->identity = &rpc_everybody;
 	rpc_method_count(method->started);
 	if (method->handled != NULL)
 		call->started_ns = rt_monotonic_ns();

@@ -96,9 +96,10 @@ struct rt_call {
 	struct rt_loop *loop;
 	ProtobufCService *service;
 	struct rpc_method *method;
-	struct rt_arena arena;       /* the request, metadata */
-	ProtobufCBinaryData request; /* while its handler runs for the first time */
-	struct rt_message *messages; /* the streamed message in hand; NULL until the first */
+	const struct rt_identity *identity; /* of its caller */
+	struct rt_arena arena;              /* the request, metadata */
+	ProtobufCBinaryData request;        /* while its handler runs for the first time */
+	struct rt_message *messages;        /* the streamed message in hand; NULL until the first */
 	struct rpc_metadata *initial, *trailing; /* of the answer */
 	int64_t started_ns;
 	size_t queued_bytes;

@@ -30,6 +30,9 @@ static void run_freed(struct rt_task *task)
 	if (channel->prober != NULL)
 		channel->prober->done(channel);
 	rpc_queue_unref(channel->queue);
+	if (channel->authorization != NULL)
+		explicit_bzero(channel->authorization, strlen(channel->authorization));
+	free(channel->authorization);
 	free(channel->connections);
 	free(channel);
 	if (freed != NULL)
@@ -125,6 +128,82 @@ static void set_addresses(struct rt_channel *channel, const struct rpc_name *nam
 		if (channel->prober != NULL)
 			channel->prober->connected(channel);
 	}
+}
+
+/* ---- other certificates ----
+ *
+ * Each address gets new connections at once. Those with the certificates of before stay in use until all of the
+ * new ones are usable, so a certificate that the other side does not accept ends nothing; or until RENEW_MAX_MS
+ * have passed, because an instance that is down keeps no other's waiting. */
+
+#define RENEW_EVERY_MS 100
+#define RENEW_MAX_MS   10000
+
+static bool has_renewal(const struct rt_channel *channel, const char *address)
+{
+	for (size_t i = 0; i < channel->count; i++)
+		if (channel->connections[i] != NULL &&
+		    channel->connections[i]->renewal == channel->renewal &&
+		    strcmp(channel->connections[i]->address, address) == 0)
+			return true;
+	return false;
+}
+
+static void leave_old(struct rt_channel *channel)
+{
+	for (size_t i = 0; i < channel->count; i++)
+		if (channel->connections[i] != NULL &&
+		    channel->connections[i]->renewal != channel->renewal)
+			leave(channel, channel->connections[i]);
+}
+
+static void renew_time(struct rt_timer *timer)
+{
+	struct rt_channel *channel = RT_CONTAINER_OF(timer, struct rt_channel, renew_timer);
+	bool late = rt_loop_now(channel->loop) - channel->renewed_ms > RENEW_MAX_MS;
+	size_t usable = 0, others = 0;
+
+	for (size_t i = 0; i < channel->count; i++) {
+		const struct rpc_connection *connection = channel->connections[i];
+
+		if (connection == NULL || connection->leaving ||
+		    connection->renewal != channel->renewal)
+			continue;
+		/* The 1 makes it connect. */
+		if (grpc_channel_check_connectivity_state(connection->grpc, 1) ==
+			    GRPC_CHANNEL_READY &&
+		    rpc_connection_usable(connection))
+			usable++;
+		else
+			others++;
+	}
+	if (usable > 0 && (others == 0 || late))
+		leave_old(channel);
+	else
+		rt_timer_start(channel->loop, timer, RENEW_EVERY_MS, renew_time);
+}
+
+static void certificates_changed(struct rpc_tls_user *user)
+{
+	struct rt_channel *channel = RT_CONTAINER_OF(user, struct rt_channel, tls_user);
+	size_t count = channel->count;
+
+	if (channel->closing)
+		return;
+	channel->renewal++;
+	channel->renewed_ms = rt_loop_now(channel->loop);
+	for (size_t i = 0; i < count; i++) {
+		const struct rpc_connection *connection = channel->connections[i];
+
+		/* connect_to makes all connections of an address. */
+		if (connection != NULL && !connection->leaving &&
+		    connection->renewal + 1 == channel->renewal &&
+		    !has_renewal(channel, connection->address))
+			connect_to(channel, connection->address, connection->name);
+	}
+	if (channel->prober != NULL)
+		channel->prober->connected(channel);
+	rt_timer_start(channel->loop, &channel->renew_timer, RENEW_EVERY_MS, renew_time);
 }
 
 /* The address in this part of a target, without the spaces around it; NULL: there is none. */
@@ -226,6 +305,13 @@ int rt_channel_new(struct rt_loop *loop, const char *target,
 	channel->message_max_bytes = options->message_max_bytes > 0 ? options->message_max_bytes
 								    : RPC_MESSAGE_STANDARD_BYTES;
 	channel->freed_task.run = run_freed;
+	channel->tls = options->tls;
+	if (options->token != NULL)
+		channel->authorization = rt_printf("Bearer %s", options->token);
+	rt_list_init(&channel->tls_user.link);
+	channel->tls_user.changed = certificates_changed;
+	if (channel->tls != NULL)
+		rpc_tls_use(channel->tls, &channel->tls_user);
 	rt_list_init(&channel->pool);
 	channel->queue = rpc_queue_ref(loop);
 	channel->nowhere = rpc_connection_nowhere(channel, target);
@@ -267,6 +353,8 @@ void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void
 	channel->closing = true;
 	channel->freed = freed;
 	channel->freed_user = user;
+	rt_list_remove(&channel->tls_user.link);
+	rt_timer_stop(channel->loop, &channel->renew_timer);
 	if (channel->prober != NULL)
 		channel->prober->stop(channel);
 	for (size_t i = 0; i < channel->count; i++)

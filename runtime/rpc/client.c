@@ -13,6 +13,7 @@
 #include <grpc/support/time.h>
 #include <string.h>
 
+#include "callers_internal.h"
 #include "client_internal.h"
 
 static const struct rpc_client_ops remote_ops;
@@ -227,14 +228,30 @@ static void read_next(struct client_call *call)
 
 /* ---- how it starts ---- */
 
-/* Returns the number of entries: 0 or 1. */
-static size_t fill_metadata(const struct rt_client_op *op, grpc_metadata *entry)
+#define METADATA_MAX 3
+
+/* Returns the number of entries. */
+static size_t fill_metadata(const struct client_call *call, grpc_metadata entries[METADATA_MAX])
 {
-	if (op->traceparent == NULL || op->traceparent[0] == '\0')
-		return 0;
-	entry->key = grpc_slice_from_static_string("traceparent");
-	entry->value = grpc_slice_from_copied_string(op->traceparent);
-	return 1;
+	const struct rt_client_op *op = call->op;
+	const char *authorization = call->channel->authorization;
+	char caller[RPC_IDENTITY_BYTES];
+	size_t count = 0;
+
+	if (op->traceparent != NULL && op->traceparent[0] != '\0') {
+		entries[count].key = grpc_slice_from_static_string("traceparent");
+		entries[count++].value = grpc_slice_from_copied_string(op->traceparent);
+	}
+	if (op->caller != NULL && (op->caller != &rpc_everybody || call->channel->tls != NULL)) {
+		entries[count].key = grpc_slice_from_static_string(RPC_CALLER_KEY);
+		entries[count++].value = grpc_slice_from_copied_buffer(
+			caller, rpc_identity_pack(op->caller, caller));
+	}
+	if (authorization != NULL) {
+		entries[count].key = grpc_slice_from_static_string("authorization");
+		entries[count++].value = grpc_slice_from_copied_string(authorization);
+	}
+	return count;
 }
 
 static size_t add_status(struct client_call *call, grpc_op *op)
@@ -273,13 +290,13 @@ static void start_streaming(struct client_call *call, const grpc_op *ops, size_t
 
 static void start_call(struct client_call *call, const ProtobufCMessage *request)
 {
-	grpc_metadata metadata;
-	size_t metadata_count = fill_metadata(call->op, &metadata), count = 0;
+	grpc_metadata metadata[METADATA_MAX];
+	size_t metadata_count = fill_metadata(call, metadata), count = 0;
 	grpc_op ops[6];
 
 	memset(ops, 0, sizeof(ops));
 	ops[count].op = GRPC_OP_SEND_INITIAL_METADATA;
-	ops[count].data.send_initial_metadata.metadata = &metadata;
+	ops[count].data.send_initial_metadata.metadata = metadata;
 	ops[count++].data.send_initial_metadata.count = metadata_count;
 	if (request != NULL) {
 		call->sending = rpc_pack(request, &call->sending_bytes);
@@ -294,7 +311,7 @@ static void start_call(struct client_call *call, const ProtobufCMessage *request
 		start_streaming(call, ops, count);
 	else
 		start_unary(call, ops, count);
-	rpc_metadata_unref(&metadata, metadata_count);
+	rpc_metadata_unref(metadata, metadata_count);
 }
 
 static void remote_start(struct rpc_client *base, struct rpc_method *method,

@@ -4,6 +4,7 @@
 
 #include "call_internal.h"
 #include "grpc_internal.h"
+#include "tls_internal.h"
 
 /* ---- on every transport (proxy.c) ---- */
 
@@ -58,9 +59,10 @@ struct rpc_connection {
 	size_t method_count;
 	struct rt_list calls;
 	size_t balanced_count; /* of them, those that took this one because it was next, and do not stream */
-	uint64_t received; /* messages */
-	bool avoided;      /* it does not serve, as far as is known */
-	bool leaving;      /* its address is gone: closed when its calls have ended */
+	uint64_t received;    /* messages */
+	bool avoided;         /* it does not serve, as far as is known */
+	bool leaving;         /* its address is gone: closed when its calls have ended */
+	unsigned int renewal; /* the channel's when it was made */
 	struct rpc_probe probe;
 };
 
@@ -88,6 +90,12 @@ struct rt_channel {
 	size_t turn;
 	int each; /* connections to each address */
 	int64_t message_max_bytes;
+	struct rt_tls *tls;  /* NULL: none */
+	char *authorization; /* NULL: none */
+	struct rpc_tls_user tls_user;
+	unsigned int renewal; /* grows when there are other certificates */
+	struct rt_timer renew_timer;
+	int64_t renewed_ms;
 	struct rpc_name *names; /* those that have to be looked up (names.c) */
 	void (*names_stopped)(struct rt_channel *channel);
 	struct rpc_prober *prober; /* NULL: none is asked */
@@ -163,6 +171,7 @@ void rpc_name_add(struct rt_channel *channel, const char *address,
 				char *const *addresses, size_t count));
 /* Stops that. False: a lookup is ending, and `stopped` runs when none is. */
 bool rpc_names_stop(struct rt_channel *channel, void (*stopped)(struct rt_channel *channel));
+const char *rpc_name_host(const struct rpc_name *name);
 void rpc_names_free(struct rt_channel *channel);
 
 /* channel.c: the memory of calls. */

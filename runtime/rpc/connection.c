@@ -1,10 +1,10 @@
 /* connection.c - a connection to one address. gRPC opens it, and opens it again when it breaks. */
-#include <grpc/grpc_security.h>
 #include <grpc/slice.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "client_internal.h"
+#include "tls_internal.h"
 
 #define METADATA_MAX_BYTES   (16 * 1024)
 #define RECONNECT_MIN_MS     100
@@ -13,10 +13,12 @@
 #define KEEPALIVE_TIMEOUT_MS 5000
 #define CONNECT_TIMEOUT_MS   5000
 
-static grpc_channel *grpc_channel_new(const char *address, int64_t message_max_bytes)
+/* `host`: the name that a certificate must have, when it is not that of the address. */
+static grpc_channel *grpc_channel_new(const struct rt_channel *channel, const char *address,
+				      const char *host)
 {
 	grpc_arg args[] = {
-		RPC_INT_ARG(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, message_max_bytes),
+		RPC_INT_ARG(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, channel->message_max_bytes),
 		RPC_INT_ARG(GRPC_ARG_MAX_METADATA_SIZE, METADATA_MAX_BYTES),
 		/* Nothing is compressed, and nothing unpacked (decision 021). */
 		RPC_INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
@@ -36,13 +38,19 @@ static grpc_channel *grpc_channel_new(const char *address, int64_t message_max_b
 		RPC_INT_ARG(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),
 		RPC_INT_ARG(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
 		RPC_INT_ARG(GRPC_ARG_ENABLE_CHANNELZ, 0),
+		/* The last. */
+		{ .type = GRPC_ARG_STRING,
+		  .key = (char *)(uintptr_t)GRPC_SSL_TARGET_NAME_OVERRIDE_ARG,
+		  .value.string = (char *)(uintptr_t)host },
 	};
-	grpc_channel_args list = { .num_args = RT_LENGTH(args), .args = args };
-	grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
-	grpc_channel *channel = grpc_channel_create(address, credentials, &list);
+	grpc_channel_args list = { .num_args = RT_LENGTH(args) - (host == NULL), .args = args };
+	grpc_channel_credentials *credentials = channel->tls != NULL
+							? rpc_tls_channel_credentials(channel->tls)
+							: grpc_insecure_credentials_create();
+	grpc_channel *made = grpc_channel_create(address, credentials, &list);
 
 	grpc_channel_credentials_release(credentials);
-	return channel;
+	return made;
 }
 
 static struct rpc_connection *connection_new(struct rt_channel *channel, grpc_channel *grpc,
@@ -61,10 +69,17 @@ static struct rpc_connection *connection_new(struct rt_channel *channel, grpc_ch
 struct rpc_connection *rpc_connection_new(struct rt_channel *channel, const char *address,
 					  const struct rpc_name *name)
 {
-	struct rpc_connection *connection = connection_new(
-		channel, grpc_channel_new(address, channel->message_max_bytes), address);
+	const char *host = name != NULL ? rpc_name_host(name) : NULL;
+	struct rpc_connection *connection;
 
+	/* Whoever listens at a unix socket is on this machine. */
+	if (strncmp(address, "unix:", 5) == 0)
+		host = "localhost";
+	connection = connection_new(
+		channel, grpc_channel_new(channel, address, channel->tls != NULL ? host : NULL),
+		address);
 	connection->name = name;
+	connection->renewal = channel->renewal;
 	connection->avoided = channel->prober != NULL; /* until it says that it serves */
 	return connection;
 }

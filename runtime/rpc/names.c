@@ -224,6 +224,11 @@ bool rpc_names_stop(struct rt_channel *channel, void (*stopped)(struct rt_channe
 	return none;
 }
 
+const char *rpc_name_host(const struct rpc_name *name)
+{
+	return name->host;
+}
+
 void rpc_names_free(struct rt_channel *channel)
 {
 	while (channel->names != NULL) {

@@ -23,8 +23,10 @@
 
 #include <protobuf-c/protobuf-c.h>
 
+#include "auth/auth.h"
 #include "base/base.h"
 #include "loop/loop.h"
+#include "tls.h"
 
 /* A gRPC status with google.rpc details. Zeroed memory is OK without a message; rt_status_done
  * frees. It may be copied by rt_status_copy only. */
@@ -140,13 +142,28 @@ const char *rt_call_metadata(const struct rt_call *call, const char *key, size_t
 void rt_call_set_initial(struct rt_call *call, const char *key, const void *value, size_t length);
 void rt_call_set_trailing(struct rt_call *call, const char *key, const void *value, size_t length);
 const char *rt_call_peer(const struct rt_call *call);
+/* Who calls, or on whose behalf the gateway does; valid until the call ends. With a server that asks nobody it is an
+ * operator without a name (way RT_AUTH_NONE). Its role may call this method; that a customer reaches its own things alone
+ * (`owner`) is for the handler to see to. */
+const struct rt_identity *rt_call_identity(const struct rt_call *call);
 
 /* ---- server ---- */
 
 struct rt_server; /* opaque */
 
+/* How much may be under way; 0: no limit. Beyond it calls get RESOURCE_EXHAUSTED, with RetryInfo and an ErrorInfo that
+ * names the budget (CALLS_PER_CONNECTION …). Health (Check) is answered beyond them. */
+struct rt_budgets {
+	int64_t calls_per_connection, streams_per_connection;
+	/* Of somebody who has said who it is, on all its connections together. */
+	int64_t calls_per_caller, streams_per_caller;
+	int64_t rate_per_caller; /* calls in a second; as many may come at once */
+};
+
 struct rt_server_options {
-	const char *listen;        /* "127.0.0.1:50051", "unix:/path"; port 0: any */
+	const char *listen; /* "127.0.0.1:50051", "unix:/path"; port 0: any */
+	struct rt_tls
+		*tls; /* of this server alone, with a certificate; NULL: calls are not encrypted */
 	int64_t message_max_bytes; /* of a request; 0: 4 MiB */
 	int64_t calls_max; /* under way; one more gets RESOURCE_EXHAUSTED + RetryInfo; 0: 10000 */
 	int64_t connections_max; /* open; one more is closed at once; 0: 4096 */
@@ -155,6 +172,16 @@ struct rt_server_options {
 	int64_t farewell_ms;
 	/* What health answers, for each service and for "" (all); NULL: SERVING until the drain. */
 	struct rt_readiness *readiness;
+	/* Who calls is asked, and has to be known, except for methods that are for anyone; NULL: nobody is asked, and
+	 * everybody may do everything. Lives as long as the server. */
+	struct rt_auth *auth;
+	/* The roles that may call the method at this path, as 1 << enum rt_role; 0: it has no row, and the server does
+	 * not start. NULL: every role may call everything. */
+	unsigned int (*access)(const char *path);
+	/* It stands behind a gateway: callers are the gateway, which says on whose behalf it calls, and operators. It has no
+	 * budgets: the gateway has. */
+	bool inner;
+	struct rt_budgets budgets;
 	bool reuse_port;            /* off: a second server on the port fails to start */
 	struct rt_metrics *metrics; /* grpc_server_* ; NULL: none */
 };
@@ -184,6 +211,8 @@ struct rt_channel_options {
 	int64_t message_max_bytes;  /* of an answer; 0: 4 MiB */
 	struct rt_metrics *metrics; /* grpc_client_*, tandem_instances_* ; NULL: none */
 	int connections;            /* separate connections to each address; 0: 1 */
+	struct rt_tls *tls;         /* with authorities; NULL: calls are not encrypted */
+	const char *token; /* borrowed; sent with each call, as a bearer token; NULL: none */
 };
 /* `target`: "host:port", or an address as gRPC has it ("unix:/path"); or several, with commas between.
  * A host's name is looked up every 2 s; calls go to all addresses that it has, in turn.
@@ -216,6 +245,7 @@ struct rt_client_op {
 	int64_t timeout_ms; /* until the deadline; 0: none */
 	const char
 		*traceparent; /* sent as metadata, borrowed until start returns; NULL, "": none */
+	const struct rt_identity *caller; /* on whose behalf; likewise; NULL: its own */
 	/* Which of the channel's, from 1; 0: those that are usable in turn, and which it is stands here
 	 * once the call is started. A number without a connection: the call fails. */
 	int connection;

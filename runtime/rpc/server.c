@@ -6,8 +6,8 @@
  * only until the next is armed, which is at once, before the first is handled; and they cost: gRPC as Debian
  * builds it looks through all open tags of the queue at each completion (a check of its debug builds). */
 #include "server_internal.h"
+#include "tls_internal.h"
 
-#include <grpc/grpc_security.h>
 #include <grpc/slice.h>
 #include <string.h>
 
@@ -31,6 +31,12 @@ static void add_service(struct rt_server *server, const struct rpc_server_servic
 		method->always = service->always;
 		rpc_method_init(&method->base, descriptor, service->name, i, server->metrics,
 				"server");
+		method->roles = server->access != NULL ? server->access(method->base.path) : ~0u;
+		if (method->roles == 0) {
+			RT_LOG(RT_ERROR, "a method has no row in the table of roles",
+			       RT_S("method", method->base.path));
+			server->unlisted = true;
+		}
 		if (method->base.client_streams || method->base.server_streams)
 			method->always = false;
 		*server->methods_end = method;
@@ -66,6 +72,7 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 
 	server->loop = loop;
 	server->listen = rt_strdup(options->listen);
+	server->tls = options->tls;
 	server->message_max_bytes = options->message_max_bytes > 0 ? options->message_max_bytes
 								   : RPC_MESSAGE_STANDARD_BYTES;
 	server->calls_max = options->calls_max > 0 ? options->calls_max : CALLS_STANDARD;
@@ -74,6 +81,8 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 	server->farewell_ms = options->farewell_ms;
 	server->reuse_port = options->reuse_port;
 	server->metrics = options->metrics;
+	server->access = options->access;
+	server->callers = rpc_callers_new(loop, options);
 	server->methods_end = &server->methods;
 	rt_list_init(&server->active);
 	rt_list_init(&server->pool);
@@ -106,6 +115,8 @@ static void handle_arrived(struct server_call *call)
 		rpc_call_refuse(&call->base, &server->busy);
 	} else if (server->draining && !method->always) {
 		rpc_call_refuse(&call->base, &server->leaving);
+	} else if (!rpc_caller_admit(call, &status)) {
+		rpc_call_refuse(&call->base, &status);
 	} else if (method->base.client_streams) {
 		rpc_server_watch(call);
 		rpc_call_handle(&call->base, NULL, 0);
@@ -263,10 +274,13 @@ int rt_server_start(struct rt_server *server)
 {
 	grpc_server_credentials *credentials;
 
+	if (server->unlisted)
+		return RT_INVALID;
 	/* gRPC would delete the socket of a process that listens there. */
 	if (strncmp(server->listen, "unix:", 5) == 0 && rt_listen_unix_taken(server->listen + 5))
 		return RT_SYSTEM;
-	credentials = grpc_insecure_server_credentials_create();
+	credentials = server->tls != NULL ? rpc_tls_server_credentials(server->tls)
+					  : grpc_insecure_server_credentials_create();
 	/* This also makes the linker include the guard. */
 	rt_accept_guard_limit(server->connections_max);
 	server->grpc = create_grpc_server(server);
@@ -319,6 +333,7 @@ void rt_server_free(struct rt_server *server)
 		rpc_method_done(&method->base);
 		free(method);
 	}
+	rpc_callers_free(server->callers);
 	rpc_queue_unref(server->queue);
 	rt_status_done(&server->busy);
 	rt_status_done(&server->leaving);

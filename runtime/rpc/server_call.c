@@ -78,6 +78,7 @@ static void call_release(struct rt_call *base)
 		return;
 	rt_list_remove(&call->link);
 	server->active_count--;
+	rpc_caller_left(call);
 	rpc_server_call_release(call);
 	rpc_server_call_ended(server);
 }

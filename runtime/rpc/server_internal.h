@@ -11,13 +11,15 @@
 #define RT_RPC_SERVER_INTERNAL_H
 
 #include "call_internal.h"
+#include "callers_internal.h"
 #include "grpc_internal.h"
 
 struct server_method {
 	struct rpc_method base;
 	struct server_method *next;
 	ProtobufCService *service;
-	void *registered; /* gRPC's */
+	void *registered;   /* gRPC's */
+	unsigned int roles; /* that may call it */
 	bool always;
 };
 
@@ -25,7 +27,9 @@ struct server_call {
 	struct rt_call base;
 	struct rt_list link; /* armed: none; under way: server->active; else: server->pool */
 	struct rt_server *server;
-	struct server_method *method; /* NULL: of an unknown one */
+	struct server_method *method;             /* NULL: of an unknown one */
+	struct rpc_caller_connection *connection; /* whose budgets it uses; NULL: none's */
+	struct rpc_caller_named *named;           /* likewise */
 	grpc_call *grpc;
 	gpr_timespec deadline;
 	grpc_metadata_array metadata;
@@ -68,11 +72,15 @@ struct rt_server {
 	struct rpc_queue *queue;
 	grpc_server *grpc; /* NULL before the start */
 	char *listen;
+	struct rt_tls *tls;
 	int64_t message_max_bytes, calls_max, connections_max, farewell_ms;
 	bool reuse_port;
 	struct rt_metrics *metrics;
 	int port;
 	struct server_method *methods, **methods_end;
+	struct rpc_callers *callers;
+	unsigned int (*access)(const char *path); /* NULL: everybody may call everything */
+	bool unlisted;                            /* a method has no row in it */
 	const char **service_names;
 	size_t service_count;
 	struct rpc_server_plugin *plugins;

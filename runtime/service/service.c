@@ -14,6 +14,7 @@
  * The admin port is closed before definition->stop, because its thread reads readiness checks. */
 #include "service.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -51,7 +52,7 @@ static struct rt_service_settings *common(struct life *life)
 
 /* ---- settings ---- */
 
-#define COMMON_SETTINGS 10
+#define COMMON_SETTINGS 20
 #define COMMON(member)  offsetof(struct rt_service_settings, member)
 
 static void common_settings(const struct rt_service_definition *definition,
@@ -62,6 +63,33 @@ static void common_settings(const struct rt_service_definition *definition,
 		  "Where gRPC is served." },
 		{ "admin-listen", RT_SETTING_LISTEN, COMMON(admin_listen), definition->admin_listen,
 		  -1, 0, "Where /metrics, /healthz and /readyz are served; empty: nowhere." },
+		{ "tls-cert", RT_SETTING_STRING, COMMON(tls_cert), "", 0, 0,
+		  "File with the certificate that gRPC is served with, and those that signed it, "
+		  "in PEM form; empty: without TLS. Read again when it changes." },
+		{ "tls-key", RT_SETTING_STRING, COMMON(tls_key), "", 0, 0,
+		  "File with the certificate's key, which nobody else may read." },
+		{ "tls-client-ca", RT_SETTING_STRING, COMMON(tls_client_ca), "", 0, 0,
+		  "File with the authorities that clients' certificates are from; empty: clients "
+		  "are not asked for one." },
+		{ "tls-client-cert", RT_SETTING_STRING, COMMON(tls_client_cert), "required", 0, 0,
+		  "Whether clients must show a certificate, where they are asked: required or "
+		  "optional." },
+		{ "callers", RT_SETTING_STRING, COMMON(callers), "", 0, 0,
+		  "File that lists API keys and certificates, each with its caller's name and "
+		  "role; "
+		  "empty, and no --jwt-keys: nobody is asked who it is. Read again when it "
+		  "changes." },
+		{ "jwt-keys", RT_SETTING_STRING, COMMON(jwt_keys), "", 0, 0,
+		  "File with the keys that bearer tokens are signed with (JWKS); empty: no tokens "
+		  "are accepted. Read again when it changes." },
+		{ "jwt-issuer", RT_SETTING_STRING, COMMON(jwt_issuer), "", 0, 0,
+		  "The issuer that tokens must name." },
+		{ "jwt-audience", RT_SETTING_STRING, COMMON(jwt_audience), "", 0, 0,
+		  "The audience that tokens must name." },
+		{ "jwt-leeway", RT_SETTING_DURATION, COMMON(jwt_leeway_ms), "30s", 0, 600000,
+		  "By how much the clocks of the issuer and of this machine may differ." },
+		{ "insecure", RT_SETTING_BOOL, COMMON(insecure), "false", 0, 0,
+		  "Listen beyond this machine even without TLS, or without knowing who calls." },
 		{ "log-level", RT_SETTING_STRING, COMMON(log_level), "info", 0, 0,
 		  "Least important lines to log: error, warn, info or debug." },
 		{ "log-format", RT_SETTING_STRING, COMMON(log_format), "text", 0, 0,
@@ -115,6 +143,72 @@ static bool log_settings_good(struct life *life, enum rt_log_level *level, bool 
 	return true;
 }
 
+/* ---- doors ---- */
+
+/* Only processes on this machine can reach it. */
+static bool is_local(const char *listen)
+{
+	char host[256];
+	struct in_addr four;
+	struct in6_addr six;
+	int port;
+
+	if (strncmp(listen, "unix:", 5) == 0 || listen[0] == '\0')
+		return true;
+	if (!rt_parse_listen(listen, host, &port))
+		return false;
+	if (inet_pton(AF_INET, host, &four) == 1)
+		return ntohl(four.s_addr) >> 24 == IN_LOOPBACKNET;
+	if (inet_pton(AF_INET6, host, &six) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&six);
+	return strcmp(host, "localhost") == 0;
+}
+
+static bool asks_who(const struct rt_service_settings *set)
+{
+	return set->callers[0] != '\0' || set->jwt_keys[0] != '\0';
+}
+
+/* True: what may listen where it is told to. */
+static bool doors_good(struct life *life)
+{
+	const struct rt_service_settings *set = common(life);
+	const char *service = life->program.service, *missing = NULL;
+	bool required = strcmp(set->tls_client_cert, "required") == 0;
+
+	if (!required && strcmp(set->tls_client_cert, "optional") != 0) {
+		fprintf(stderr,
+			"tandem-%s: --tls-client-cert: %.100s is neither required nor optional\n",
+			service, set->tls_client_cert);
+		return false;
+	}
+	if ((set->tls_cert[0] == '\0') != (set->tls_key[0] == '\0') ||
+	    (set->tls_client_ca[0] != '\0' && set->tls_cert[0] == '\0')) {
+		fprintf(stderr,
+			"tandem-%s: --tls-cert and --tls-key go together, and --tls-client-ca "
+			"needs "
+			"both\n",
+			service);
+		return false;
+	}
+	if (set->insecure)
+		return true;
+	if (!is_local(set->listen)) {
+		if (set->tls_cert[0] == '\0')
+			missing = "without TLS: set --tls-cert and --tls-key";
+		else if (!asks_who(set) && (set->tls_client_ca[0] == '\0' || !required))
+			missing = "without knowing who calls: set --callers, --jwt-keys or "
+				  "--tls-client-ca";
+	}
+	if (missing == NULL)
+		return true;
+	fprintf(stderr,
+		"tandem-%s: --listen: %.200s can be reached from other machines, %s; or set "
+		"--insecure, and everybody who reaches it may do everything\n",
+		service, set->listen, missing);
+	return false;
+}
+
 static int print_functions(const struct rt_service_definition *definition)
 {
 	if (fwrite(definition->functions, 1, definition->functions_length, stdout) !=
@@ -145,7 +239,7 @@ static bool read_settings(struct life *life, int argc, char **argv, int *ret_cod
 		*ret_code = print_functions(life->service.definition);
 		return false;
 	}
-	if (!log_settings_good(life, &level, &json))
+	if (!log_settings_good(life, &level, &json) || !doors_good(life))
 		return false;
 	rt_log_init(life->program.service, level, json);
 	return true;
@@ -373,6 +467,39 @@ static int make_admin(struct life *life)
 	return RT_OK;
 }
 
+static int make_tls(struct life *life)
+{
+	const struct rt_service_settings *set = common(life);
+	const struct rt_tls_options options = {
+		.certificate = set->tls_cert,
+		.key = set->tls_key,
+		.authorities = set->tls_client_ca,
+		.required = strcmp(set->tls_client_cert, "required") == 0,
+		.metrics = life->service.metrics,
+		.purpose = "server",
+	};
+
+	if (set->tls_cert[0] == '\0')
+		return RT_OK;
+	return rt_tls_new(life->service.loop, &options, &life->service.tls);
+}
+
+static int make_auth(struct life *life)
+{
+	const struct rt_service_settings *set = common(life);
+	const struct rt_auth_options options = {
+		.callers_file = set->callers,
+		.jwt_keys_file = set->jwt_keys,
+		.jwt_issuer = set->jwt_issuer,
+		.jwt_audience = set->jwt_audience,
+		.jwt_leeway_ms = set->jwt_leeway_ms,
+	};
+
+	if (!asks_who(set))
+		return RT_OK;
+	return rt_auth_new(life->service.loop, &options, &life->service.auth);
+}
+
 static int build(struct life *life)
 {
 	struct rt_service *service = &life->service;
@@ -382,9 +509,16 @@ static int build(struct life *life)
 		.calls_max = common(life)->calls_max,
 		.connections_max = common(life)->connections_max,
 		.farewell_ms = FAREWELL_MS,
+		.access = service->definition->access,
+		.inner = service->definition->budgets_offset == 0,
 	};
 	int rc = rt_loop_new(&service->loop);
 
+	if (!options.inner)
+		options.budgets =
+			*(const struct rt_budgets *)(const void *)((const char *)service->settings +
+								   service->definition
+									   ->budgets_offset);
 	if (rc == RT_OK) {
 		service->readiness = rt_readiness_new();
 		rt_readiness_add(service->readiness, &life->serving, "serving", NULL);
@@ -393,6 +527,12 @@ static int build(struct life *life)
 	}
 	if (rc == RT_OK)
 		rc = make_admin(life);
+	if (rc == RT_OK)
+		rc = make_tls(life);
+	if (rc == RT_OK)
+		rc = make_auth(life);
+	options.tls = service->tls;
+	options.auth = service->auth;
 	options.metrics = service->metrics;
 	if (rc == RT_OK)
 		rc = rt_server_new(service->loop, &options, &service->server);
@@ -428,6 +568,8 @@ static int serve(struct life *life)
 static void tear_down(struct life *life)
 {
 	rt_server_free(life->service.server);
+	rt_tls_free(life->service.tls);
+	rt_auth_free(life->service.auth);
 	rt_admin_free(life->service.admin);
 	rt_log_never_wait(NULL);
 	rt_readiness_free(life->service.readiness);

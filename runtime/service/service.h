@@ -2,7 +2,7 @@
  * server, signals; then start, ready, drain, stop.
  *
  *   main → rt_service_run
- *     read settings (exit 2 when they are bad)   log, gRPC, loop, metrics, admin port bound
+ *     read settings (exit 2 when they are bad)   log, gRPC, loop, metrics, certificates, admin port bound
  *     definition->start                          makes the service's own objects, adds its services
  *     server started, health answers             admin port answers, systemd hears READY=1
  *     … SIGTERM or SIGINT
@@ -22,6 +22,10 @@
 /* Settings every service has. The service's own struct begins with it. */
 struct rt_service_settings {
 	char *listen, *admin_listen, *log_level, *log_format;
+	char *tls_cert, *tls_key, *tls_client_ca, *tls_client_cert;
+	char *callers, *jwt_keys, *jwt_issuer, *jwt_audience;
+	int64_t jwt_leeway_ms;
+	bool insecure;
 	int64_t drain_delay_ms, drain_ms, message_max_bytes, calls_max, connections_max;
 	bool print_functions;
 };
@@ -35,14 +39,20 @@ struct rt_service {
 	struct rt_admin *admin;         /* NULL: none wanted (admin-listen is empty) */
 	struct rt_readiness *readiness; /* what start adds its checks to */
 	struct rt_server *server;
-	void *settings; /* the definition's struct */
-	void *data;     /* what start made */
+	struct rt_tls *tls;   /* the server's; NULL: none */
+	struct rt_auth *auth; /* NULL: nobody is asked who it is */
+	void *settings;       /* the definition's struct */
+	void *data;           /* what start made */
 };
 
 struct rt_service_definition {
 	struct rt_config_program
 		program; /* its settings: the own ones; the common ones are added */
 	const char *listen, *admin_listen; /* defaults: "127.0.0.1:50051", "127.0.0.1:9101" */
+	/* As in struct rt_server_options. */
+	unsigned int (*access)(const char *path);
+	/* Of a service that faces clients: where in its settings the struct rt_budgets is. 0: it stands behind a gateway. */
+	size_t budgets_offset;
 	/* Printed by --print-functions; NULL: none. */
 	const char *functions;
 	size_t functions_length;

@@ -1,0 +1,17 @@
+# Writes OUTPUT: METHOD(OrderService_PlaceOrder, "/tandem.order.v1.OrderService/PlaceOrder") for each method of the
+# services in FILES, so that proto/access.c cannot be compiled while a method has no row.
+set(text "")
+foreach(file IN LISTS FILES)
+	file(STRINGS ${file} lines REGEX "^(package|service|  rpc) ")
+	set(service "")
+	foreach(line IN LISTS lines)
+		if(line MATCHES "^package ([a-zA-Z0-9_.]+)")
+			set(package ${CMAKE_MATCH_1})
+		elseif(line MATCHES "^service ([A-Za-z0-9]+)")
+			set(service ${CMAKE_MATCH_1})
+		elseif(line MATCHES "^  rpc ([A-Za-z0-9]+)" AND service)
+			string(APPEND text "METHOD(${package}, ${service}, ${CMAKE_MATCH_1})\n")
+		endif()
+	endforeach()
+endforeach()
+file(WRITE ${OUTPUT} "${text}")

@@ -1,0 +1,640 @@
+/* callers.c - who makes the calls that a server gets, whether they may, and how much they may have under way.
+ *
+ *   rpc_caller_admit     a call has come: which connection, who is it, may this role call this method, is there
+ *                        room in the budgets? Else it is refused, and the status says why.
+ *   rpc_caller_left      it has ended
+ *
+ * A connection is known by its auth context: gRPC makes one for each, and we hold it, so that no later one
+ * can have the same address. Its record stays for a while after its last call, because most connections call again: it
+ * remembers what the certificate says, and the last token and whose it is, so that signatures are checked once for
+ * each token and connection. Budgets of a connection are in its record, those of a caller in a record of its own, which
+ * all its connections share. Both kinds are kept in a list by use, and the oldest idle ones go.
+ *
+ * Without a struct rt_auth nobody is asked, and everybody may do everything: budgets of connections hold all the
+ * same. */
+#include "callers_internal.h"
+
+#include <assert.h>
+#include <grpc/grpc_security.h>
+#include <grpc/slice.h>
+#include <grpc/support/alloc.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server_internal.h"
+
+#define uthash_fatal(text) abort()
+#include <uthash.h>
+
+#define IDLE_MAX        1024 /* records kept of connections, and of callers, without a call */
+#define TOKEN_MAX_BYTES 8192
+#define NAMES_MAX       64 /* of a certificate; further ones are not looked at */
+#define RETRY_MS        1000
+#define LOG_EVERY_MS    1000 /* refusals in the log; those in between are counted */
+#define RATE_MS         1000.0
+
+/* Why calls are refused: the label of the metric, and the ErrorInfo. */
+#define UNKNOWN_CALLER         "UNAUTHENTICATED"
+#define ROLE                   "ROLE"
+#define CALLS_PER_CONNECTION   "CALLS_PER_CONNECTION"
+#define STREAMS_PER_CONNECTION "STREAMS_PER_CONNECTION"
+#define CALLS_PER_CALLER       "CALLS_PER_CALLER"
+#define STREAMS_PER_CALLER     "STREAMS_PER_CALLER"
+#define RATE_PER_CALLER        "RATE_PER_CALLER"
+static const char *const reasons[] = { UNKNOWN_CALLER,       ROLE,
+				       CALLS_PER_CONNECTION, STREAMS_PER_CONNECTION,
+				       CALLS_PER_CALLER,     STREAMS_PER_CALLER,
+				       RATE_PER_CALLER };
+
+/* What is bounded. */
+struct usage {
+	size_t calls, streams; /* under way; streams are calls, too */
+};
+
+/* Somebody who has said who it is. */
+struct rpc_caller_named {
+	UT_hash_handle hh; /* by key */
+	struct rt_list link;
+	char *key;
+	struct usage usage;
+	double tokens; /* of the rate */
+	int64_t filled_ms;
+	size_t connections; /* records that point here */
+};
+
+struct rpc_caller_connection {
+	UT_hash_handle hh; /* by context */
+	struct rt_list link;
+	grpc_auth_context *context;
+	struct usage usage;
+	struct rpc_caller_named *named; /* NULL: nobody known */
+	/* What the certificate and the token say; both hold for the generation that is in them. */
+	bool certificate_read;
+	struct rt_identity by_certificate; /* way RT_AUTH_NONE: it shows none that is known */
+	char *token;                       /* the last, with its length; NULL: none */
+	size_t token_length;
+	struct rt_identity by_token;
+};
+
+struct rpc_callers {
+	struct rt_loop *loop;
+	struct rt_auth *auth; /* NULL: nobody is asked */
+	bool inner;
+	struct rt_budgets budgets;
+	struct rpc_caller_connection *connections;
+	struct rpc_caller_named *named;
+	struct rt_list used, named_used; /* by their last call; the first is the oldest */
+	size_t idle, named_idle;
+	int64_t logged_ms;
+	uint64_t unlogged;
+	struct rt_metric *refused; /* NULL: no metrics */
+};
+
+const struct rt_identity rpc_everybody = { .role = RT_ROLE_OPERATOR, .expires_ms = INT64_MAX };
+static const struct rt_identity nobody = { .role = RT_ROLE_ANONYMOUS, .expires_ms = INT64_MAX };
+
+/* ---- refusing ---- */
+
+static void count_refused(struct rpc_callers *callers, const char *reason)
+{
+	if (callers->refused != NULL)
+		rt_series_add(rt_metric_series(callers->refused, &reason), 1);
+}
+
+/* `why` is for the log alone. */
+static void log_refused(struct server_call *call, const char *why)
+{
+	struct rpc_callers *callers = call->server->callers;
+	int64_t now_ms = rt_loop_now(callers->loop);
+	char *peer;
+
+	callers->unlogged++;
+	if (callers->logged_ms != 0 && now_ms - callers->logged_ms < LOG_EVERY_MS)
+		return;
+	peer = grpc_call_get_peer(call->grpc);
+	RT_LOG(RT_WARN, "a call was refused", RT_S("method", call->method->base.path),
+	       RT_S("peer", peer), RT_S("caller", call->base.identity->name), RT_S("reason", why),
+	       RT_I("refused", (int64_t)callers->unlogged));
+	gpr_free(peer);
+	callers->logged_ms = now_ms;
+	callers->unlogged = 0;
+}
+
+static bool refuse_unknown(struct server_call *call, const char *why, struct rt_status *status)
+{
+	/* Not why: a caller that guesses would learn from it. */
+	rt_status_set(status, RT_CODE_UNAUTHENTICATED,
+		      "the call has no valid credentials: a bearer token, an API key or a client "
+		      "certificate that is known here");
+	rt_status_info(status, UNKNOWN_CALLER);
+	count_refused(call->server->callers, UNKNOWN_CALLER);
+	log_refused(call, why);
+	return false;
+}
+
+static bool refuse_role(struct server_call *call, struct rt_status *status)
+{
+	const struct rt_identity *identity = call->base.identity;
+	char why[100];
+
+	rt_status_set(status, RT_CODE_PERMISSION_DENIED, "the role %s may not call %s here",
+		      rt_role_name(identity->role), call->method->base.path);
+	rt_status_info(status, ROLE);
+	count_refused(call->server->callers, ROLE);
+	snprintf(why, sizeof(why), "the role %s may not", rt_role_name(identity->role));
+	log_refused(call, why);
+	return false;
+}
+
+static bool refuse_budget(struct server_call *call, const char *reason, const char *what,
+			  int64_t limit, int64_t retry_ms, struct rt_status *status)
+{
+	rt_status_set(status, RT_CODE_RESOURCE_EXHAUSTED, "%s: the limit is %lld", what,
+		      (long long)limit);
+	rt_status_info(status, reason);
+	rt_status_retry(status, retry_ms);
+	count_refused(call->server->callers, reason);
+	return false;
+}
+
+/* ---- records ---- */
+
+static void connection_free(struct rpc_callers *callers, struct rpc_caller_connection *connection)
+{
+	HASH_DEL(callers->connections, connection);
+	rt_list_remove(&connection->link);
+	if (connection->named != NULL)
+		connection->named->connections--;
+	if (connection->token != NULL)
+		OPENSSL_clear_free(connection->token, connection->token_length);
+	grpc_auth_context_release(connection->context);
+	free(connection);
+}
+
+static void named_free(struct rpc_callers *callers, struct rpc_caller_named *named)
+{
+	HASH_DEL(callers->named, named);
+	rt_list_remove(&named->link);
+	free(named->key);
+	free(named);
+}
+
+/* The list begins with those that were used least recently; those with calls are few. */
+static void forget_idle_connections(struct rpc_callers *callers)
+{
+	struct rt_list *link = callers->used.next;
+
+	while (callers->idle > IDLE_MAX && link != &callers->used) {
+		struct rpc_caller_connection *connection =
+			RT_CONTAINER_OF(link, struct rpc_caller_connection, link);
+
+		link = link->next;
+		if (connection->usage.calls > 0)
+			continue;
+		connection_free(callers, connection);
+		callers->idle--;
+	}
+}
+
+static void forget_idle_named(struct rpc_callers *callers)
+{
+	struct rt_list *link = callers->named_used.next;
+
+	while (callers->named_idle > IDLE_MAX && link != &callers->named_used) {
+		struct rpc_caller_named *named =
+			RT_CONTAINER_OF(link, struct rpc_caller_named, link);
+
+		link = link->next;
+		if (named->usage.calls > 0 || named->connections > 0)
+			continue;
+		named_free(callers, named);
+		callers->named_idle--;
+	}
+}
+
+/* The record of the call's connection; NULL: gRPC has no context for it. */
+static struct rpc_caller_connection *connection_of(struct server_call *call)
+{
+	struct rpc_callers *callers = call->server->callers;
+	grpc_auth_context *context = grpc_call_auth_context(call->grpc);
+	struct rpc_caller_connection *connection;
+
+	if (context == NULL)
+		return NULL;
+	HASH_FIND_PTR(callers->connections, &context, connection);
+	if (connection != NULL) {
+		grpc_auth_context_release(context);
+		return connection;
+	}
+	connection = rt_alloc(sizeof(*connection));
+	connection->context = context;
+	rt_list_init(&connection->link);
+	rt_list_push(&callers->used, &connection->link);
+	HASH_ADD_PTR(callers->connections, context, connection);
+	callers->idle++;
+	forget_idle_connections(callers);
+	return connection;
+}
+
+/* The record that all connections of this identity share. */
+static struct rpc_caller_named *named_of(struct rpc_callers *callers,
+					 const struct rt_identity *identity)
+{
+	char key[RT_IDENTITY_NAME + 32];
+	struct rpc_caller_named *named;
+
+	snprintf(key, sizeof(key), "%s:%s", rt_auth_way_name(identity->way), identity->name);
+	HASH_FIND_STR(callers->named, key, named);
+	if (named != NULL)
+		return named;
+	named = rt_alloc(sizeof(*named));
+	named->key = rt_strdup(key);
+	named->tokens = (double)callers->budgets.rate_per_caller;
+	named->filled_ms = rt_loop_now(callers->loop);
+	rt_list_init(&named->link);
+	rt_list_push(&callers->named_used, &named->link);
+	HASH_ADD_KEYPTR(hh, callers->named, named->key, strlen(named->key), named);
+	callers->named_idle++;
+	forget_idle_named(callers);
+	return named;
+}
+
+/* ---- who ---- */
+
+static const grpc_slice *received(const struct server_call *call, const char *key)
+{
+	for (size_t i = 0; i < call->metadata.count; i++)
+		if (grpc_slice_str_cmp(call->metadata.metadata[i].key, key) == 0)
+			return &call->metadata.metadata[i].value;
+	return NULL;
+}
+
+static bool is_current(const struct rpc_callers *callers, const struct rt_identity *identity)
+{
+	return identity->generation == rt_auth_generation(callers->auth) &&
+	       identity->expires_ms > rt_wall_us() / 1000;
+}
+
+/* Takes what follows "Bearer " in the value of authorization; false: it is something else. */
+static bool bearer_of(const grpc_slice *value, const char **ret, size_t *ret_length)
+{
+	static const char scheme[] = "bearer ";
+	const char *text = (const char *)GRPC_SLICE_START_PTR(*value);
+	size_t length = GRPC_SLICE_LENGTH(*value), skip = sizeof(scheme) - 1;
+
+	if (length <= skip || strncasecmp(text, scheme, skip) != 0)
+		return false;
+	while (skip < length && text[skip] == ' ')
+		skip++;
+	*ret = text + skip;
+	*ret_length = length - skip;
+	return *ret_length > 0 && *ret_length <= TOKEN_MAX_BYTES;
+}
+
+/* By its token. RT_NOT_FOUND: the call has none. */
+static int identify_by_token(struct server_call *call, struct rpc_caller_connection *connection,
+			     const struct rt_identity **ret, const char **ret_why)
+{
+	struct rpc_callers *callers = call->server->callers;
+	const grpc_slice *value = received(call, "authorization");
+	struct rt_identity identity;
+	const char *token;
+	size_t length;
+	int rc;
+
+	if (value == NULL)
+		return RT_NOT_FOUND;
+	if (!bearer_of(value, &token, &length)) {
+		*ret_why = "authorization is not a bearer token of at most 8 KiB";
+		return RT_DENIED;
+	}
+	*ret = &connection->by_token;
+	if (connection->token != NULL && length == connection->token_length &&
+	    CRYPTO_memcmp(token, connection->token, length) == 0 &&
+	    is_current(callers, &connection->by_token))
+		return RT_OK;
+	rc = rt_auth_bearer(callers->auth, token, length, rt_wall_us() / 1000, &identity, ret_why);
+	if (rc != RT_OK)
+		return rc;
+	if (connection->token != NULL)
+		OPENSSL_clear_free(connection->token, connection->token_length);
+	connection->token = OPENSSL_malloc(length);
+	assert(connection->token != NULL);
+	memcpy(connection->token, token, length);
+	connection->token_length = length;
+	connection->by_token = identity;
+	return RT_OK;
+}
+
+/* Adds the values of a property of the certificate, as "<kind>:<value>". */
+static size_t add_names(const grpc_auth_context *context, const char *property, const char *kind,
+			struct rt_arena *arena, const char **names, size_t count)
+{
+	grpc_auth_property_iterator it =
+		grpc_auth_context_find_properties_by_name(context, property);
+	const grpc_auth_property *found;
+
+	while (count < NAMES_MAX && (found = grpc_auth_property_iterator_next(&it)) != NULL) {
+		if (memchr(found->value, '\0', found->value_length) != NULL)
+			continue;
+		names[count++] = rt_arena_printf(arena, "%s:%s", kind, found->value);
+	}
+	return count;
+}
+
+/* By its certificate, which TLS has verified. RT_NOT_FOUND: it shows none. */
+static int identify_by_certificate(struct server_call *call,
+				   struct rpc_caller_connection *connection,
+				   const struct rt_identity **ret, const char **ret_why)
+{
+	struct rpc_callers *callers = call->server->callers;
+	struct rt_arena arena = { .chunks = NULL };
+	const grpc_auth_context *context = connection->context;
+	const char *names[NAMES_MAX];
+	size_t count = 0;
+	int rc;
+
+	*ret = &connection->by_certificate;
+	if (connection->certificate_read && is_current(callers, &connection->by_certificate))
+		return RT_OK;
+	if (!grpc_auth_context_peer_is_authenticated(context))
+		return RT_NOT_FOUND;
+	count = add_names(context, GRPC_X509_CN_PROPERTY_NAME, "CN", &arena, names, count);
+	count = add_names(context, GRPC_PEER_DNS_PROPERTY_NAME, "DNS", &arena, names, count);
+	count = add_names(context, GRPC_PEER_URI_PROPERTY_NAME, "URI", &arena, names, count);
+	count = add_names(context, GRPC_PEER_EMAIL_PROPERTY_NAME, "email", &arena, names, count);
+	rc = rt_auth_certificate(callers->auth, names, count, rt_wall_us() / 1000,
+				 &connection->by_certificate, ret_why);
+	connection->certificate_read = rc == RT_OK;
+	rt_arena_done(&arena);
+	return rc;
+}
+
+/* The caller for whom a gateway calls: role, owner and name, each but the last with a NUL behind it. */
+static bool read_forwarded(const grpc_slice *value, struct rt_identity *ret)
+{
+	const char *at = (const char *)GRPC_SLICE_START_PTR(*value);
+	const char *end = at + GRPC_SLICE_LENGTH(*value);
+	const char *role_end = memchr(at, '\0', (size_t)(end - at)), *owner_end;
+
+	if (role_end == NULL || !rt_role_parse(at, (size_t)(role_end - at), &ret->role))
+		return false;
+	at = role_end + 1;
+	owner_end = memchr(at, '\0', (size_t)(end - at));
+	if (owner_end == NULL || (size_t)(owner_end - at) >= sizeof(ret->owner) ||
+	    (size_t)(end - owner_end - 1) >= sizeof(ret->name))
+		return false;
+	memcpy(ret->owner, at, (size_t)(owner_end - at));
+	memcpy(ret->name, owner_end + 1, (size_t)(end - owner_end - 1));
+	ret->expires_ms = INT64_MAX;
+	return strnlen(ret->name, sizeof(ret->name)) == (size_t)(end - owner_end - 1);
+}
+
+size_t rpc_identity_pack(const struct rt_identity *identity, char bytes[RPC_IDENTITY_BYTES])
+{
+	return (size_t)snprintf(bytes, RPC_IDENTITY_BYTES, "%s%c%s%c%s",
+				rt_role_name(identity->role), '\0', identity->owner, '\0',
+				identity->name);
+}
+
+/* The call's own copy: the record may change while it lasts. */
+static void set_identity(struct server_call *call, const struct rt_identity *identity)
+{
+	call->base.identity = (const struct rt_identity *)(const void *)rt_arena_copy(
+		&call->base.arena, (const char *)identity, sizeof(*identity));
+}
+
+/* *ret_forwarded: it is not the caller itself that calls, but a gateway. */
+static bool identify(struct server_call *call, struct rpc_caller_connection *connection,
+		     bool *ret_forwarded, struct rt_status *status)
+{
+	const struct rt_identity *direct = NULL;
+	const grpc_slice *forwarded;
+	struct rt_identity other = { 0 };
+	const char *why = "it shows neither a token nor a certificate";
+	int rc;
+
+	call->base.identity = &nobody;
+	if (connection == NULL)
+		return refuse_unknown(call, "its connection is not known", status);
+	rc = identify_by_token(call, connection, &direct, &why);
+	if (rc == RT_NOT_FOUND)
+		rc = identify_by_certificate(call, connection, &direct, &why);
+	if (rc == RT_NOT_FOUND)
+		return true; /* some methods are for anyone */
+	if (rc != RT_OK)
+		return refuse_unknown(call, why, status);
+	set_identity(call, direct);
+	if (direct->role != RT_ROLE_GATEWAY)
+		return true;
+	forwarded = received(call, RPC_CALLER_KEY);
+	if (forwarded == NULL)
+		return true;
+	other.way = direct->way;
+	if (!read_forwarded(forwarded, &other))
+		return refuse_unknown(call, "the gateway's word on the caller cannot be read",
+				      status);
+	set_identity(call, &other);
+	*ret_forwarded = true;
+	return true;
+}
+
+/* ---- may it ---- */
+
+static bool is_allowed(struct server_call *call, bool forwarded, struct rt_status *status)
+{
+	const struct rpc_callers *callers = call->server->callers;
+	const struct rt_identity *identity = call->base.identity;
+	bool anonymous = identity->role == RT_ROLE_ANONYMOUS;
+
+	if ((call->method->roles & 1u << identity->role) != 0 &&
+	    (!callers->inner || forwarded || anonymous || identity->role == RT_ROLE_GATEWAY ||
+	     identity->role == RT_ROLE_OPERATOR))
+		return true;
+	if (anonymous)
+		return refuse_unknown(call, "it shows neither a token nor a certificate", status);
+	return refuse_role(call, status);
+}
+
+/* ---- budgets ---- */
+
+static bool is_stream(const struct server_call *call)
+{
+	return call->method->base.client_streams || call->method->base.server_streams;
+}
+
+static bool over(size_t used, int64_t limit)
+{
+	return limit > 0 && used >= (size_t)limit;
+}
+
+static bool take_rate(struct rpc_callers *callers, struct rpc_caller_named *named)
+{
+	double rate = (double)callers->budgets.rate_per_caller;
+	int64_t now_ms = rt_loop_now(callers->loop);
+
+	if (rate <= 0)
+		return true;
+	named->tokens =
+		RT_MIN(rate, named->tokens + rate * (double)(now_ms - named->filled_ms) / RATE_MS);
+	named->filled_ms = now_ms;
+	if (named->tokens < 1)
+		return false;
+	named->tokens -= 1;
+	return true;
+}
+
+static bool has_room(struct server_call *call, const struct rpc_caller_connection *connection,
+		     struct rpc_caller_named *named, struct rt_status *status)
+{
+	struct rpc_callers *callers = call->server->callers;
+	const struct rt_budgets *budgets = &callers->budgets;
+	bool stream = is_stream(call);
+
+	if (over(connection->usage.calls, budgets->calls_per_connection))
+		return refuse_budget(call, CALLS_PER_CONNECTION,
+				     "too many calls of this connection are under way",
+				     budgets->calls_per_connection, RETRY_MS, status);
+	if (stream && over(connection->usage.streams, budgets->streams_per_connection))
+		return refuse_budget(call, STREAMS_PER_CONNECTION,
+				     "too many streams of this connection are open",
+				     budgets->streams_per_connection, RETRY_MS, status);
+	if (named == NULL)
+		return true;
+	if (over(named->usage.calls, budgets->calls_per_caller))
+		return refuse_budget(call, CALLS_PER_CALLER,
+				     "too many calls of this caller are under way",
+				     budgets->calls_per_caller, RETRY_MS, status);
+	if (stream && over(named->usage.streams, budgets->streams_per_caller))
+		return refuse_budget(call, STREAMS_PER_CALLER,
+				     "too many streams of this caller are open",
+				     budgets->streams_per_caller, RETRY_MS, status);
+	if (!take_rate(callers, named))
+		return refuse_budget(
+			call, "RATE_PER_CALLER", "too many calls in a second",
+			budgets->rate_per_caller,
+			RT_MAX((int64_t)(RATE_MS / (double)budgets->rate_per_caller), 1), status);
+	return true;
+}
+
+static void use(struct usage *usage, bool stream, bool begins)
+{
+	if (begins) {
+		usage->calls++;
+		usage->streams += stream;
+	} else {
+		usage->calls--;
+		usage->streams -= stream;
+	}
+}
+
+static void begin(struct server_call *call, struct rpc_caller_connection *connection,
+		  struct rpc_caller_named *named)
+{
+	struct rpc_callers *callers = call->server->callers;
+	bool stream = is_stream(call);
+
+	call->connection = connection;
+	call->named = named;
+	if (connection->usage.calls == 0)
+		callers->idle--;
+	use(&connection->usage, stream, true);
+	rt_list_remove(&connection->link);
+	rt_list_push(&callers->used, &connection->link);
+	if (connection->named != named) {
+		if (connection->named != NULL)
+			connection->named->connections--;
+		if (named != NULL)
+			named->connections++;
+		connection->named = named;
+	}
+	if (named == NULL)
+		return;
+	if (named->usage.calls == 0)
+		callers->named_idle--;
+	use(&named->usage, stream, true);
+	rt_list_remove(&named->link);
+	rt_list_push(&callers->named_used, &named->link);
+}
+
+bool rpc_caller_admit(struct server_call *call, struct rt_status *status)
+{
+	struct rpc_callers *callers = call->server->callers;
+	struct rpc_caller_connection *connection;
+	struct rpc_caller_named *named = NULL;
+
+	if (callers->auth == NULL && callers->inner)
+		return true;
+	connection = connection_of(call);
+	if (callers->auth != NULL) {
+		bool forwarded = false;
+
+		if (!identify(call, connection, &forwarded, status) ||
+		    !is_allowed(call, forwarded, status))
+			return false;
+		if (call->base.identity->way != RT_AUTH_NONE && !callers->inner)
+			named = named_of(callers, call->base.identity);
+	}
+	if (connection == NULL || callers->inner)
+		return true;
+	/* Health must be heard from a server that is busy. */
+	if (!call->method->always && !has_room(call, connection, named, status))
+		return false;
+	begin(call, connection, named);
+	return true;
+}
+
+void rpc_caller_left(struct server_call *call)
+{
+	struct rpc_callers *callers = call->server->callers;
+	struct rpc_caller_connection *connection = RT_TAKE(call->connection);
+	struct rpc_caller_named *named = RT_TAKE(call->named);
+
+	if (connection == NULL)
+		return;
+	use(&connection->usage, is_stream(call), false);
+	if (connection->usage.calls == 0)
+		callers->idle++;
+	if (named == NULL)
+		return;
+	use(&named->usage, is_stream(call), false);
+	if (named->usage.calls == 0)
+		callers->named_idle++;
+}
+
+/* ---- start and end ---- */
+
+struct rpc_callers *rpc_callers_new(struct rt_loop *loop, const struct rt_server_options *options)
+{
+	static const char *const labels[] = { "reason", NULL };
+	struct rpc_callers *callers = rt_alloc(sizeof(*callers));
+
+	callers->loop = loop;
+	callers->auth = options->auth;
+	callers->inner = options->inner;
+	callers->budgets = options->budgets;
+	rt_list_init(&callers->used);
+	rt_list_init(&callers->named_used);
+	if (options->metrics != NULL)
+		callers->refused =
+			rt_metric(options->metrics, RT_COUNTER, "tandem_calls_refused_total",
+				  "Calls that were refused for who made them, or for what "
+				  "their caller already has under way.",
+				  labels);
+	for (size_t i = 0; i < RT_LENGTH(reasons) && callers->refused != NULL; i++)
+		rt_metric_series(callers->refused, &reasons[i]);
+	return callers;
+}
+
+void rpc_callers_free(struct rpc_callers *callers)
+{
+	struct rpc_caller_connection *connection, *next_connection;
+	struct rpc_caller_named *named, *next_named;
+
+	HASH_ITER (hh, callers->connections, connection, next_connection)
+		connection_free(callers, connection);
+	HASH_ITER (hh, callers->named, named, next_named)
+		named_free(callers, named);
+	free(callers);
+}

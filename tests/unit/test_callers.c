@@ -1,0 +1,489 @@
+/* Who may call: by API key and role, on a gateway's word, and within budgets. */
+#include <interop_service.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "details.h"
+#include "grpc/health/v1/health.pb-c.h"
+#include "rpc/rpc.h"
+#include "run.h"
+#include "run_until.h"
+
+enum { EMPTY_CALL, UNARY_CALL, OUTPUT_CALL };
+#define KEYS 5
+
+static char folder[] = "/tmp/tandem-callers-XXXXXX";
+static char callers_file[64];
+static char keys[KEYS][RT_AUTH_KEY_TEXT];
+
+static struct {
+	struct rt_loop *loop;
+	struct rt_auth *auth;
+	struct rt_server *server;
+	struct interop_service service;
+	char address[64];
+	struct rt_call *held[16];
+	Grpc__Testing__SimpleResponse_Closure closures[16];
+	size_t held_count;
+	bool hold;
+	struct rt_identity seen; /* by the handler, last */
+	int freed, drained;
+} world;
+
+/* Holds the call, or answers it. */
+static void on_unary(Grpc__Testing__TestService_Service *service,
+		     const Grpc__Testing__SimpleRequest *request,
+		     Grpc__Testing__SimpleResponse_Closure closure, void *closure_data)
+{
+	Grpc__Testing__SimpleResponse response = GRPC__TESTING__SIMPLE_RESPONSE__INIT;
+
+	(void)service;
+	(void)request;
+	world.seen = *rt_call_identity(closure_data);
+	if (!world.hold) {
+		closure(&response, closure_data);
+		return;
+	}
+	world.closures[world.held_count] = closure;
+	world.held[world.held_count++] = closure_data;
+	rt_loop_stop(world.loop);
+}
+
+static void answer_held(void)
+{
+	Grpc__Testing__SimpleResponse response = GRPC__TESTING__SIMPLE_RESPONSE__INIT;
+
+	world.hold = false;
+	for (size_t i = 0; i < world.held_count; i++)
+		world.closures[i](&response, world.held[i]);
+	world.held_count = 0;
+}
+
+static size_t held_wanted;
+static bool enough_are_held(void)
+{
+	return world.held_count == held_wanted;
+}
+
+static void wait_for_held(size_t count)
+{
+	held_wanted = count;
+	run_until_so(world.loop, enough_are_held);
+}
+
+/* Unary calls are for customers and operators, the empty call is for anyone, streams are for operators. */
+static unsigned int access_of(const char *path)
+{
+	if (strstr(path, "/UnaryCall") != NULL)
+		return 1 << RT_ROLE_CUSTOMER | 1 << RT_ROLE_OPERATOR;
+	if (strstr(path, "/EmptyCall") != NULL || strstr(path, "Health/Check") != NULL)
+		return (1 << RT_ROLES) - 1;
+	return 1 << RT_ROLE_OPERATOR;
+}
+
+/* The first `count` of the keys: two customers, an operator, a gateway, one that is another operator's. */
+static void write_callers(size_t first, size_t count)
+{
+	static const struct {
+		const char *name;
+		enum rt_role role;
+		const char *owner;
+	} callers[KEYS] = {
+		{ "anna", RT_ROLE_CUSTOMER, "cust_a" }, { "bert", RT_ROLE_CUSTOMER, "cust_b" },
+		{ "olga", RT_ROLE_OPERATOR, NULL },     { "edge", RT_ROLE_GATEWAY, NULL },
+		{ "otto", RT_ROLE_OPERATOR, NULL },
+	};
+	static struct rt_buf lines[KEYS];
+	char other[80];
+	FILE *file;
+
+	snprintf(other, sizeof(other), "%s.new", callers_file);
+	file = fopen(other, "w");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+	for (size_t i = first; i < first + count; i++) {
+		struct rt_buf error = { 0 };
+
+		if (lines[i].length == 0)
+			CU_ASSERT_EQUAL_FATAL(rt_auth_key_new(callers[i].name, callers[i].role,
+							      callers[i].owner, NULL, keys[i],
+							      &lines[i], &error),
+					      RT_OK);
+		fprintf(file, "%.*s\n", (int)lines[i].length, lines[i].data);
+	}
+	fchmod(fileno(file), 0600);
+	fclose(file);
+	CU_ASSERT_EQUAL(rename(other, callers_file), 0);
+}
+
+static void start(bool inner, struct rt_budgets budgets)
+{
+	const struct rt_auth_options auth = { .callers_file = callers_file };
+	struct rt_server_options options = {
+		.listen = "127.0.0.1:0", .inner = inner, .access = access_of, .budgets = budgets
+	};
+
+	memset(&world, 0, sizeof(world));
+	CU_ASSERT_EQUAL_FATAL(rt_loop_new(&world.loop), RT_OK);
+	write_callers(0, KEYS);
+	CU_ASSERT_EQUAL_FATAL(rt_auth_new(world.loop, &auth, &world.auth), RT_OK);
+	options.auth = world.auth;
+	CU_ASSERT_EQUAL_FATAL(rt_server_new(world.loop, &options, &world.server), RT_OK);
+	interop_service_init(&world.service, world.loop);
+	world.service.base.unary_call = on_unary;
+	rt_server_add(world.server, &world.service.base.base);
+	CU_ASSERT_EQUAL_FATAL(rt_server_start(world.server), RT_OK);
+	snprintf(world.address, sizeof(world.address), "127.0.0.1:%d",
+		 rt_server_port(world.server));
+}
+
+static void end(void)
+{
+	rt_server_drain(world.server, 5000, tests_count, &world.drained);
+	run_until_count(world.loop, &world.drained, 1);
+	rt_server_free(world.server);
+	rt_auth_free(world.auth);
+	run_for(world.loop, 0);
+	rt_loop_free(world.loop);
+}
+
+/* ---- a caller ---- */
+
+struct caller {
+	struct rt_channel *channel;
+	ProtobufCService *client;
+};
+
+/* `key` NULL: it says nothing. */
+static struct caller caller_new(const char *key)
+{
+	const struct rt_channel_options options = { .token = key };
+	struct caller caller;
+
+	CU_ASSERT_EQUAL_FATAL(rt_channel_new(world.loop, world.address, &options, &caller.channel),
+			      RT_OK);
+	caller.client = rt_client_new(caller.channel, &grpc__testing__test_service__descriptor);
+	return caller;
+}
+
+static void caller_free(struct caller *caller)
+{
+	int freed = 0;
+
+	rt_client_free(caller->client);
+	rt_channel_free(caller->channel, tests_count, &freed);
+	run_until_count(world.loop, &freed, 1);
+}
+
+struct probe {
+	struct rt_client_op op;
+	int done, code, messages;
+	uint8_t details[1024];
+	size_t details_length;
+};
+
+static void probe_done(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	struct probe *probe = RT_CONTAINER_OF(op, struct probe, op);
+
+	(void)response;
+	probe->done++;
+	probe->code = op->status.code;
+	probe->details_length = RT_MIN(op->status.details_length, sizeof(probe->details));
+	if (probe->details_length > 0)
+		memcpy(probe->details, op->status.details, probe->details_length);
+	rt_loop_stop(world.loop);
+}
+
+static void probe_message(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	(void)message;
+	RT_CONTAINER_OF(op, struct probe, op)->messages++;
+	rt_loop_stop(world.loop);
+}
+
+static void start_call(const struct caller *caller, struct probe *probe, unsigned method,
+		       const struct rt_identity *behalf)
+{
+	Grpc__Testing__Empty empty = GRPC__TESTING__EMPTY__INIT;
+	Grpc__Testing__SimpleRequest simple = GRPC__TESTING__SIMPLE_REQUEST__INIT;
+	Grpc__Testing__StreamingOutputCallRequest output =
+		GRPC__TESTING__STREAMING_OUTPUT_CALL_REQUEST__INIT;
+	const ProtobufCMessage *const requests[] = { &empty.base, &simple.base, &output.base };
+
+	*probe = (struct probe){
+		.op = { .timeout_ms = 10000, .caller = behalf, .done = probe_done }
+	};
+	rt_client_start(caller->client, method, requests[method], &probe->op);
+}
+
+static int call(const struct caller *caller, unsigned method, const struct rt_identity *behalf)
+{
+	struct probe probe;
+
+	start_call(caller, &probe, method, behalf);
+	run_until_count(world.loop, &probe.done, 1);
+	return probe.code;
+}
+
+static bool has_reason(const struct probe *probe, const char *reason)
+{
+	return memmem(probe->details, probe->details_length, reason, strlen(reason)) != NULL;
+}
+
+/* ---- who ---- */
+
+static void a_role_may_call_what_the_table_says(void)
+{
+	static const struct row {
+		const char *name;
+		int key;      /* -1: none; KEYS: one that nobody has */
+		int codes[3]; /* EmptyCall, UnaryCall, StreamingOutputCall */
+	} rows[] = {
+		{ "nobody", -1, { 0, RT_CODE_UNAUTHENTICATED, RT_CODE_UNAUTHENTICATED } },
+		{ "an unknown key",
+		  KEYS,
+		  { RT_CODE_UNAUTHENTICATED, RT_CODE_UNAUTHENTICATED, RT_CODE_UNAUTHENTICATED } },
+		{ "a customer", 0, { 0, 0, RT_CODE_PERMISSION_DENIED } },
+		{ "an operator", 2, { 0, 0, 0 } },
+		{ "a gateway", 3, { 0, RT_CODE_PERMISSION_DENIED, RT_CODE_PERMISSION_DENIED } },
+	};
+
+	start(false, (struct rt_budgets){ 0 });
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		const char *key = rows[i].key < 0 ? NULL : "tandem_that_nobody_has";
+		struct caller caller = caller_new(
+			rows[i].key >= 0 && rows[i].key < KEYS ? keys[rows[i].key] : key);
+
+		/* Twice: the second time what was learned is used. */
+		for (unsigned method = 0; method < 6; method++)
+			TEST_ROW(call(&caller, method % 3, NULL) == rows[i].codes[method % 3],
+				 rows[i].name);
+		caller_free(&caller);
+	}
+	end();
+}
+
+static void the_handler_learns_who_it_is(void)
+{
+	static const struct rt_identity other = { .role = RT_ROLE_OPERATOR, .name = "mallory" };
+	struct caller anna;
+
+	start(false, (struct rt_budgets){ 0 });
+	anna = caller_new(keys[0]);
+	/* A customer's word on whom it calls for is not heard. */
+	CU_ASSERT_EQUAL(call(&anna, UNARY_CALL, &other), 0);
+	CU_ASSERT_STRING_EQUAL(world.seen.name, "anna");
+	CU_ASSERT_STRING_EQUAL(world.seen.owner, "cust_a");
+	CU_ASSERT_EQUAL(world.seen.role, RT_ROLE_CUSTOMER);
+	caller_free(&anna);
+	end();
+}
+
+static bool read_again(void)
+{
+	return rt_auth_generation(world.auth) > world.seen.generation;
+}
+
+static void who_is_no_longer_listed_is_not_known(void)
+{
+	struct caller anna;
+
+	start(false, (struct rt_budgets){ 0 });
+	anna = caller_new(keys[0]);
+	CU_ASSERT_EQUAL(call(&anna, UNARY_CALL, NULL), 0);
+	write_callers(1, KEYS - 1);
+	run_until_so(world.loop, read_again);
+	CU_ASSERT_EQUAL(call(&anna, UNARY_CALL, NULL), RT_CODE_UNAUTHENTICATED);
+	caller_free(&anna);
+	end();
+}
+
+static void behind_a_gateway_its_word_counts(void)
+{
+	static const struct rt_identity customer = { .role = RT_ROLE_CUSTOMER,
+						     .name = "anna",
+						     .owner = "cust_a" };
+	static const struct rt_identity support = { .role = RT_ROLE_SUPPORT, .name = "sue" };
+	struct caller gateway, anna, olga;
+
+	start(true, (struct rt_budgets){ 0 });
+	gateway = caller_new(keys[3]);
+	anna = caller_new(keys[0]);
+	olga = caller_new(keys[2]);
+	CU_ASSERT_EQUAL(call(&gateway, UNARY_CALL, &customer), 0);
+	CU_ASSERT_STRING_EQUAL(world.seen.name, "anna");
+	CU_ASSERT_STRING_EQUAL(world.seen.owner, "cust_a");
+	CU_ASSERT_EQUAL(world.seen.role, RT_ROLE_CUSTOMER);
+	CU_ASSERT_EQUAL(call(&gateway, OUTPUT_CALL, &customer), RT_CODE_PERMISSION_DENIED);
+	CU_ASSERT_EQUAL(call(&gateway, UNARY_CALL, &support), RT_CODE_PERMISSION_DENIED);
+	CU_ASSERT_EQUAL(call(&gateway, UNARY_CALL, NULL), RT_CODE_PERMISSION_DENIED);
+	/* Customers have to go through it, operators need not. */
+	CU_ASSERT_EQUAL(call(&anna, UNARY_CALL, NULL), RT_CODE_PERMISSION_DENIED);
+	CU_ASSERT_EQUAL(call(&olga, UNARY_CALL, NULL), 0);
+	caller_free(&gateway);
+	caller_free(&anna);
+	caller_free(&olga);
+	end();
+}
+
+/* ---- budgets ---- */
+
+/* Holds a call of `first`; then one of `second` is refused for this reason, until the first has ended. */
+static void refused_while_held(const char *first, const char *second, const char *reason)
+{
+	struct caller one = caller_new(first), other;
+	struct probe held, refused;
+
+	other = strcmp(first, second) == 0 && strstr(reason, "CONNECTION") != NULL
+			? one
+			: caller_new(second);
+	world.hold = true;
+	start_call(&one, &held, UNARY_CALL, NULL);
+	wait_for_held(world.held_count + 1);
+	start_call(&other, &refused, UNARY_CALL, NULL);
+	run_until_count(world.loop, &refused.done, 1);
+	CU_ASSERT_EQUAL(refused.code, RT_CODE_RESOURCE_EXHAUSTED);
+	CU_ASSERT(has_reason(&refused, reason));
+	CU_ASSERT(has_reason(&refused, "google.rpc.RetryInfo"));
+	answer_held();
+	run_until_count(world.loop, &held.done, 1);
+	CU_ASSERT_EQUAL(call(&other, UNARY_CALL, NULL), 0);
+	if (other.channel != one.channel)
+		caller_free(&other);
+	caller_free(&one);
+}
+
+static void a_connection_has_a_budget(void)
+{
+	struct caller other;
+	struct probe probe;
+
+	start(false, (struct rt_budgets){ .calls_per_connection = 1 });
+	refused_while_held(keys[2], keys[2], "CALLS_PER_CONNECTION");
+	/* Another connection has its own. */
+	world.hold = true;
+	other = caller_new(keys[2]);
+	start_call(&other, &probe, UNARY_CALL, NULL);
+	wait_for_held(1);
+	refused_while_held(keys[2], keys[2], "CALLS_PER_CONNECTION");
+	run_until_count(world.loop, &probe.done, 1);
+	CU_ASSERT_EQUAL(probe.code, 0);
+	caller_free(&other);
+	end();
+}
+
+static void a_caller_has_a_budget(void)
+{
+	struct caller bert;
+
+	start(false, (struct rt_budgets){ .calls_per_caller = 1 });
+	refused_while_held(keys[0], keys[0], "CALLS_PER_CALLER");
+	bert = caller_new(keys[1]);
+	CU_ASSERT_EQUAL(call(&bert, UNARY_CALL, NULL), 0);
+	caller_free(&bert);
+	end();
+}
+
+static void a_caller_has_a_rate(void)
+{
+	struct caller anna, bert;
+	int refused = 0;
+
+	start(false, (struct rt_budgets){ .rate_per_caller = 5 });
+	anna = caller_new(keys[0]);
+	bert = caller_new(keys[1]);
+	for (int i = 0; i < 10; i++) {
+		struct probe probe;
+
+		start_call(&anna, &probe, UNARY_CALL, NULL);
+		run_until_count(world.loop, &probe.done, 1);
+		if (probe.code == 0)
+			continue;
+		CU_ASSERT_EQUAL(probe.code, RT_CODE_RESOURCE_EXHAUSTED);
+		CU_ASSERT(has_reason(&probe, "RATE_PER_CALLER"));
+		refused++;
+	}
+	CU_ASSERT(refused >= 1 && refused <= 5);
+	CU_ASSERT_EQUAL(call(&bert, UNARY_CALL, NULL), 0);
+	run_for(world.loop, 1000);
+	CU_ASSERT_EQUAL(call(&anna, UNARY_CALL, NULL), 0);
+	caller_free(&anna);
+	caller_free(&bert);
+	end();
+}
+
+static void streams_have_a_budget(void)
+{
+	Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+	struct caller olga;
+	ProtobufCService *health;
+	struct probe first, second;
+
+	start(false, (struct rt_budgets){ .streams_per_connection = 1 });
+	olga = caller_new(keys[2]);
+	health = rt_client_new(olga.channel, &grpc__health__v1__health__descriptor);
+	first = second =
+		(struct probe){ .op = { .on_message = probe_message, .done = probe_done } };
+	rt_client_start(health, 1, &request.base, &first.op);
+	run_until_count(world.loop, &first.messages, 1);
+	rt_client_start(health, 1, &request.base, &second.op);
+	run_until_count(world.loop, &second.done, 1);
+	CU_ASSERT_EQUAL(second.code, RT_CODE_RESOURCE_EXHAUSTED);
+	CU_ASSERT(has_reason(&second, "STREAMS_PER_CONNECTION"));
+	CU_ASSERT_EQUAL(call(&olga, UNARY_CALL, NULL), 0);
+	rt_client_cancel(&first.op);
+	run_until_count(world.loop, &first.done, 1);
+	rt_client_free(health);
+	caller_free(&olga);
+	end();
+}
+
+static unsigned int no_access(const char *path)
+{
+	return strstr(path, "UnaryCall") == NULL;
+}
+
+static void a_method_without_a_row_keeps_the_server_from_starting(void)
+{
+	struct rt_server_options options = { .listen = "127.0.0.1:0", .access = no_access };
+
+	memset(&world, 0, sizeof(world));
+	CU_ASSERT_EQUAL_FATAL(rt_loop_new(&world.loop), RT_OK);
+	CU_ASSERT_EQUAL_FATAL(rt_server_new(world.loop, &options, &world.server), RT_OK);
+	interop_service_init(&world.service, world.loop);
+	rt_server_add(world.server, &world.service.base.base);
+	CU_ASSERT_EQUAL(rt_server_start(world.server), RT_INVALID);
+	rt_server_free(world.server);
+	run_for(world.loop, 0);
+	rt_loop_free(world.loop);
+}
+
+static const struct test tests[] = {
+	{ "a role may call what the table says", a_role_may_call_what_the_table_says },
+	{ "the handler learns who it is", the_handler_learns_who_it_is },
+	{ "who is no longer listed is not known", who_is_no_longer_listed_is_not_known },
+	{ "behind a gateway its word counts", behind_a_gateway_its_word_counts },
+	{ "a connection has a budget", a_connection_has_a_budget },
+	{ "a caller has a budget", a_caller_has_a_budget },
+	{ "a caller has a rate", a_caller_has_a_rate },
+	{ "streams have a budget", streams_have_a_budget },
+	{ "a method without a row keeps the server from starting",
+	  a_method_without_a_row_keeps_the_server_from_starting },
+};
+
+int main(void)
+{
+	int failed;
+
+	if (mkdtemp(folder) == NULL)
+		return 1;
+	snprintf(callers_file, sizeof(callers_file), "%s/callers", folder);
+	tests_log_nothing();
+	rt_rpc_init();
+	failed = tests_run("callers", tests, RT_LENGTH(tests));
+	rt_rpc_shutdown();
+	(void)unlink(callers_file);
+	return failed | (rmdir(folder) != 0);
+}
