@@ -91,9 +91,14 @@ static bool hold_window(int fd, const struct msghdr *message)
 __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msghdr *message,
 						       int flags)
 {
+	ssize_t sent;
+
 	if ((corked && cork_socket(fd)) || hold_window(fd, message))
 		flags |= MSG_MORE;
-	return syscall(SYS_sendmsg, fd, message, flags);
+	sent = syscall(SYS_sendmsg, fd, message, flags);
+	if (sent > 0)
+		connections_sent(fd, message, (size_t)sent);
+	return sent;
 }
 
 void rt_cork(void)

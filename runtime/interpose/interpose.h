@@ -10,15 +10,38 @@
  *
  * gRPC core 1.51 stops listening for ever when accept4 fails with EMFILE (CVE-2023-4785). Our accept4
  * takes the connection with a spare descriptor then and closes it, so a listener only ever sees
- * connections or "none now". It also closes connections beyond a limit for each listener, and leaves
- * some descriptors to the rest of the process. */
+ * connections or "none now". It leaves some descriptors to the rest of the process. */
 
-/* Open connections for each listening socket of the process; the last one set holds. */
-void rt_accept_guard_limit(int64_t connections_max);
+/* Before the first connection is accepted. */
+void rt_accept_guard_init(void);
 /* Connections closed at once since the start. */
 uint64_t rt_accept_guard_shed(void);
 /* Why the guard is not in place, for a person; NULL: it is. */
 const char *rt_accept_guard_problem(void);
+
+/* ---- connections (connections.c): how many there may be, and what they may bring ----
+ *
+ * The connections of a listener are bounded, and those of one address. When there are as many as there may be, one is
+ * closed for the new one: the oldest that never made a call, or that whose last call is longest ago. If all are in use, the
+ * new one is closed. What
+ * connections bring is looked at by the HTTP/2 guard (http2_guard.h): plain in recvmsg, with TLS in SSL_read
+ * (tls.c). One that brings too much is closed before gRPC gets it. */
+struct rt_connection_limits {
+	int64_t connections_max; /* of each listening socket of the process */
+	/* Of these, of one address (of IPv6: of one /64). 0: a quarter, and no limit for this machine's own
+	 * addresses, because a proxy may be there. Unix sockets have no address. */
+	int64_t connections_per_address;
+	int64_t streams_max;       /* calls open at once on a connection; 0: 10000 */
+	int64_t message_max_bytes; /* of a request */
+};
+/* The last ones set hold for the process. */
+void rt_connections_limit(const struct rt_connection_limits *limits);
+/* A listening socket that has fewer. */
+void rt_connections_limit_listener(int listening, int64_t connections_max);
+/* Counts what is closed there, by reason; NULL before the registry is freed. */
+void rt_connections_metrics(struct rt_metrics *metrics);
+/* Why what connections bring is not looked at, for a person; NULL: it is. */
+const char *rt_http2_guard_problem(void);
 
 /* ---- polling (polling.c): a loop waits for gRPC's sockets itself ----
  *

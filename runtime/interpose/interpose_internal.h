@@ -2,6 +2,7 @@
 #ifndef RT_INTERPOSE_INTERNAL_H
 #define RT_INTERPOSE_INTERNAL_H
 
+#include "http2_guard.h"
 #include "interpose.h"
 
 /* Whether libraries that call `name` get `own`, the program's function of that name: only if the program
@@ -10,7 +11,36 @@ bool rt_interposed(const char *name, void (*own)(void));
 #define RT_INTERPOSED(name) rt_interposed(#name, (void (*)(void))(name))
 #define RT_NOT_INTERPOSED   "the program does not export its symbols"
 
-/* polling.c. Whether gRPC has this descriptor in its epoll set. */
+/* ---- connections.c ---- */
+
+/* A connection, which its descriptor alone does not tell: another may have the number by now. */
+struct connections_id {
+	int fd;
+	uint64_t serial; /* 0: none */
+};
+struct msghdr;
+/* Notes a connection that was accepted; `room`: there are descriptors for it. False: the caller closes it. */
+bool connections_add(int listening, int fd, bool room);
+/* One was closed because there was no descriptor. */
+void connections_shed(void);
+/* recvmsg has brought these bytes. False: the connection is to be closed, and gRPC gets none of them. */
+bool connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns);
+/* sendmsg has taken these bytes. */
+void connections_sent(int fd, const struct msghdr *message, size_t length);
+/* Streams that were opened by what this thread has read since its start. */
+size_t connections_streams_opened(void);
+
+/* The server's side of TLS, of the connection that this thread has read from last. */
+struct connections_tls;
+struct connections_tls *connections_tls_new(void);
+void connections_tls_free(struct connections_tls *tls);
+/* NULL, or why the connection is closed. */
+const char *connections_tls_received(struct connections_tls *tls, const void *bytes, size_t length);
+void connections_tls_sent(struct connections_tls *tls, const void *bytes, size_t length);
+
+/* ---- polling.c ---- */
+
+/* Whether gRPC has this descriptor in its epoll set. */
 bool polling_knows(int fd);
 
 #endif

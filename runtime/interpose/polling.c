@@ -152,6 +152,18 @@ static void note_read(int fd, size_t bytes)
 	pthread_mutex_unlock(&lock);
 }
 
+/* Bytes that the connection may not bring gRPC does not see. */
+static ssize_t read_guarded(int fd, struct msghdr *message, int flags, int64_t now_ns)
+{
+	ssize_t bytes = syscall(SYS_recvmsg, fd, message, flags);
+
+	if (bytes > 0 && !connections_received(fd, message, (size_t)bytes, now_ns)) {
+		errno = ECONNRESET;
+		return -1;
+	}
+	return bytes;
+}
+
 static ssize_t read_outside(int fd, struct msghdr *message, int flags)
 {
 	ssize_t bytes;
@@ -160,7 +172,7 @@ static ssize_t read_outside(int fd, struct msghdr *message, int flags)
 		errno = EAGAIN;
 		return -1;
 	}
-	bytes = syscall(SYS_recvmsg, fd, message, flags);
+	bytes = read_guarded(fd, message, flags, rt_monotonic_ns());
 	if (bytes > 0)
 		note_read(fd, (size_t)bytes);
 	return bytes;
@@ -168,13 +180,16 @@ static ssize_t read_outside(int fd, struct msghdr *message, int flags)
 
 __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
+	int64_t now_ns;
+
 	if (turn_end_ns == 0)
 		return read_outside(fd, message, flags);
-	if (rt_monotonic_ns() >= turn_end_ns && leave_unread(fd)) {
+	now_ns = rt_monotonic_ns();
+	if (now_ns >= turn_end_ns && leave_unread(fd)) {
 		errno = EAGAIN;
 		return -1;
 	}
-	return syscall(SYS_recvmsg, fd, message, flags);
+	return read_guarded(fd, message, flags, now_ns);
 }
 
 void rt_polling_turn_begin(int64_t end_ns)

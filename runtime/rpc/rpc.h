@@ -166,7 +166,8 @@ struct rt_server_options {
 		*tls; /* of this server alone, with a certificate; NULL: calls are not encrypted */
 	int64_t message_max_bytes; /* of a request; 0: 4 MiB */
 	int64_t calls_max; /* under way; one more gets RESOURCE_EXHAUSTED + RetryInfo; 0: 10000 */
-	int64_t connections_max; /* open; one more is closed at once; 0: 4096 */
+	int64_t connections_max; /* open; for one more an idle one is closed, or it is; 0: 4096 */
+	int64_t connections_per_address; /* as in struct rt_connection_limits */
 	/* Draining begins so long before connections are asked to close: calls that come meanwhile get
 	 * UNAVAILABLE + RetryInfo. 0: at once; gRPC then cancels such calls without a status. */
 	int64_t farewell_ms;

@@ -65,6 +65,17 @@ static void add_plugin(struct rt_server *server, struct rpc_server_plugin *plugi
 		add_service(server, &plugin->services[i]);
 }
 
+/* How many streams a connection may open at once. A client waits with more; somewhat more than its budget, so that
+ * it gets to know of that. */
+static int64_t streams_max(const struct rt_server *server, const struct rt_server_options *options)
+{
+	int64_t budget = options->budgets.calls_per_connection;
+
+	if (options->inner || budget == 0)
+		return server->calls_max;
+	return RT_MIN(server->calls_max, budget + budget / 4 + 1);
+}
+
 int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 		  struct rt_server **ret)
 {
@@ -78,6 +89,8 @@ int rt_server_new(struct rt_loop *loop, const struct rt_server_options *options,
 	server->calls_max = options->calls_max > 0 ? options->calls_max : CALLS_STANDARD;
 	server->connections_max =
 		options->connections_max > 0 ? options->connections_max : CONNECTIONS_STANDARD;
+	server->streams_max = streams_max(server, options);
+	server->connections_per_address = options->connections_per_address;
 	server->farewell_ms = options->farewell_ms;
 	server->reuse_port = options->reuse_port;
 	server->metrics = options->metrics;
@@ -214,7 +227,7 @@ static grpc_server *create_grpc_server(const struct rt_server *server)
 		 * the size of a message after it has unpacked it. */
 		RPC_INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0),
 		RPC_INT_ARG(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
-		RPC_INT_ARG(GRPC_ARG_MAX_CONCURRENT_STREAMS, server->calls_max),
+		RPC_INT_ARG(GRPC_ARG_MAX_CONCURRENT_STREAMS, server->streams_max),
 		/* Clients may ping every 5 s, with and without calls. */
 		RPC_INT_ARG(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
 		RPC_INT_ARG(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000),
@@ -251,6 +264,9 @@ static void report_interposed(const struct rt_server *server)
 	if (rt_accept_guard_problem() != NULL)
 		RT_LOG(RT_WARN, "connections have no limit",
 		       RT_S("reason", rt_accept_guard_problem()));
+	if (rt_http2_guard_problem() != NULL)
+		RT_LOG(RT_WARN, "what connections bring has no limit",
+		       RT_S("reason", rt_http2_guard_problem()));
 	if (rt_polling_problem() != NULL)
 		RT_LOG(RT_INFO, "a thread waits for gRPC", RT_S("reason", rt_polling_problem()));
 	if (server->metrics == NULL)
@@ -264,6 +280,9 @@ static void report_interposed(const struct rt_server *server)
 				      "1 if connections are limited and a lack of descriptors "
 				      "does not end accepting."),
 		      rt_accept_guard_problem() == NULL);
+	rt_series_set(rt_metric_plain(server->metrics, RT_GAUGE, "tandem_http2_guard",
+				      "1 if connections that bring too much are closed."),
+		      rt_http2_guard_problem() == NULL);
 	rt_series_set(
 		rt_metric_plain(server->metrics, RT_GAUGE, "tandem_grpc_corking",
 				"1 if answers that are ready together are sent in one write."),
@@ -281,8 +300,15 @@ int rt_server_start(struct rt_server *server)
 		return RT_SYSTEM;
 	credentials = server->tls != NULL ? rpc_tls_server_credentials(server->tls)
 					  : grpc_insecure_server_credentials_create();
-	/* This also makes the linker include the guard. */
-	rt_accept_guard_limit(server->connections_max);
+	/* This also makes the linker include the guards. */
+	rt_accept_guard_init();
+	rt_connections_limit(&(struct rt_connection_limits){
+		.connections_max = server->connections_max,
+		.connections_per_address = server->connections_per_address,
+		.streams_max = server->streams_max,
+		.message_max_bytes = server->message_max_bytes,
+	});
+	rt_connections_metrics(server->metrics);
 	server->grpc = create_grpc_server(server);
 	grpc_server_register_completion_queue(server->grpc, rpc_queue_grpc(server->queue), NULL);
 	register_methods(server);
@@ -316,6 +342,7 @@ void rt_server_free(struct rt_server *server)
 
 	if (server == NULL)
 		return;
+	rt_connections_metrics(NULL);
 	if (server->grpc != NULL)
 		grpc_server_destroy(server->grpc);
 	while ((link = rt_list_pop(&server->pool)) != NULL)

@@ -74,6 +74,8 @@ struct rt_server {
 	char *listen;
 	struct rt_tls *tls;
 	int64_t message_max_bytes, calls_max, connections_max, farewell_ms;
+	int64_t streams_max; /* of a connection */
+	int64_t connections_per_address;
 	bool reuse_port;
 	struct rt_metrics *metrics;
 	int port;

@@ -13,7 +13,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "interpose/interpose.h"
+
 #define CONNECTIONS_MAX   64
+#define OPEN_MAX          48 /* for one more the oldest is closed: slow ones do not keep others out */
 #define CONNECTION_IDLE_S 10
 
 struct rt_admin {
@@ -167,6 +170,7 @@ int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_readi
 
 int rt_admin_start(struct rt_admin *admin)
 {
+	rt_connections_limit_listener(admin->fd, OPEN_MAX);
 	admin->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, NULL,
 					 NULL, on_request, admin, MHD_OPTION_LISTEN_SOCKET,
 					 (MHD_socket)admin->fd, MHD_OPTION_CONNECTION_LIMIT,

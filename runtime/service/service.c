@@ -52,7 +52,7 @@ static struct rt_service_settings *common(struct life *life)
 
 /* ---- settings ---- */
 
-#define COMMON_SETTINGS 20
+#define COMMON_SETTINGS 21
 #define COMMON(member)  offsetof(struct rt_service_settings, member)
 
 static void common_settings(const struct rt_service_definition *definition,
@@ -104,7 +104,12 @@ static void common_settings(const struct rt_service_definition *definition,
 		{ "calls-max", RT_SETTING_INT, COMMON(calls_max), "10000", 1, 1000000,
 		  "Most calls in progress; one more is refused." },
 		{ "connections-max", RT_SETTING_INT, COMMON(connections_max), "4096", 1, 1000000,
-		  "Most open connections; one more is closed." },
+		  "Most open connections; for one more an idle one is closed, or else the new "
+		  "one." },
+		{ "connections-per-address", RT_SETTING_INT, COMMON(connections_per_address), "0",
+		  0, 1000000,
+		  "Most open connections of one address; 0: a quarter of all, and those of this "
+		  "machine have no limit of their own." },
 		{ "print-functions", RT_SETTING_ACTION, COMMON(print_functions), "", 0, 0,
 		  "Print the service's Redis functions, for FUNCTION LOAD, and end." },
 	};
@@ -508,6 +513,7 @@ static int build(struct life *life)
 		.message_max_bytes = common(life)->message_max_bytes,
 		.calls_max = common(life)->calls_max,
 		.connections_max = common(life)->connections_max,
+		.connections_per_address = common(life)->connections_per_address,
 		.farewell_ms = FAREWELL_MS,
 		.access = service->definition->access,
 		.inner = service->definition->budgets_offset == 0,

@@ -27,6 +27,7 @@ struct rt_service_settings {
 	int64_t jwt_leeway_ms;
 	bool insecure;
 	int64_t drain_delay_ms, drain_ms, message_max_bytes, calls_max, connections_max;
+	int64_t connections_per_address;
 	bool print_functions;
 };
 

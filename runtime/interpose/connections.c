@@ -1,0 +1,640 @@
+/* connections.c - the connections that this process has accepted: whose they are, what they bring; see
+ * interpose.h.
+ *
+ *   connections_add        accept4 has one (accept_guard.c): are there too many, of all or of this address?
+ *     make_room            then the one that was idle longest is closed
+ *   connections_received   recvmsg has bytes of it (polling.c): the HTTP/2 guard looks at them
+ *   connections_sent       sendmsg has sent some (corking.c): so does it at these
+ *   connections_tls        the same for what TLS decrypts and encrypts (tls.c)
+ *   close                  whoever owns the descriptor closes it: the entry goes
+ *
+ * To close a connection we shut its socket down: gRPC sees its end and closes the descriptor. From then on the
+ * entry does not count.
+ *
+ * gRPC reads and writes on any thread, so everything is under one lock; the bit of a descriptor tells without the
+ * lock that it is not one of ours. */
+#include "interpose_internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LISTENERS_MAX   16
+#define DESCRIPTORS_MAX (1 << 20)
+/* A connection that made calls may be closed for another after so long, because its client expects to make the
+ * next one on it. One that never made a call: at any time, the oldest first, so that a new one has as much time for its
+ * first call as it takes to fill all places. */
+#define IDLE_MS  5000
+#define LOOK_MS  1000
+#define LOGS_MAX 5 /* lines a second */
+/* Of the whole process. gRPC keeps 6 to 11 KiB for each. */
+#define UNFINISHED_MAX 6000
+#define HELD_MAX_BYTES ((int64_t)64 << 20)
+#define HELD_MESSAGES  4 /* … or so many of the largest messages */
+
+struct connection {
+	struct connection *next, *prev;
+	int fd;
+	struct connections_listener *listener; /* NULL: it was closed */
+	uint64_t serial;
+	struct sockaddr_storage peer;
+	struct in6_addr address; /* what counts as one address */
+	bool has_address;        /* no: a unix socket */
+	bool shut;               /* it does not count any more */
+	int64_t accepted_ms, received_ms;
+	struct http2_guard http2;
+	struct http2_guard *tls; /* of what TLS decrypts; NULL: there is no TLS yet */
+};
+
+struct connections_listener {
+	int fd; /* -1: a free entry */
+	size_t count;
+	size_t max; /* 0: as all */
+};
+
+/* What is said once the lock is released. */
+struct closing {
+	const char *reason; /* NULL: nothing was closed */
+	struct sockaddr_storage peer;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct connections_listener listeners[] = { [0 ... LISTENERS_MAX - 1] = { .fd = -1 } };
+static struct connection *first;
+static struct connection **table; /* by descriptor */
+static size_t table_size;
+static _Atomic uint64_t known[DESCRIPTORS_MAX / 64]; /* descriptors of connections and listeners */
+static uint64_t serials;
+static int64_t looked_ms;
+static struct rt_connection_limits limits = { .connections_max = 4096 };
+static struct http2_limits http2 = {
+	.streams_max = 10000,
+	.unfinished_max = UNFINISHED_MAX,
+	.held_max_bytes = HELD_MAX_BYTES,
+};
+static struct rt_metric *closed_metric;
+static _Atomic uint64_t shed;
+
+/* What this thread read last: TLS decrypts it next. */
+static _Thread_local struct connections_id last_read;
+static _Thread_local size_t streams_opened;
+
+static int64_t now_ms(void)
+{
+	return rt_monotonic_ns() / 1000000;
+}
+
+static bool is_known(int fd)
+{
+	return fd >= 0 && fd < DESCRIPTORS_MAX &&
+	       (atomic_load_explicit(&known[fd / 64], memory_order_relaxed) >> (fd % 64) & 1) != 0;
+}
+
+static void set_known(int fd, bool is)
+{
+	uint64_t bit = UINT64_C(1) << (fd % 64);
+
+	if (is)
+		atomic_fetch_or(&known[fd / 64], bit);
+	else
+		atomic_fetch_and(&known[fd / 64], ~bit);
+}
+
+/* With the lock. */
+static struct connection *find(int fd)
+{
+	return fd >= 0 && (size_t)fd < table_size ? table[fd] : NULL;
+}
+
+static struct connection *find_id(struct connections_id id)
+{
+	struct connection *connection = find(id.fd);
+
+	return connection != NULL && connection->serial == id.serial ? connection : NULL;
+}
+
+/* ---- closing ---- */
+
+void rt_connections_metrics(struct rt_metrics *metrics)
+{
+	static const char *const labels[] = { "reason", NULL };
+	static const char *const others[] = { "idle", "connections_max", "connections_per_address",
+					      "descriptors" };
+	struct rt_metric *metric = NULL;
+
+	if (metrics != NULL) {
+		metric = rt_metric(metrics, RT_COUNTER, "tandem_connections_closed_total",
+				   "Connections of clients that were closed because of what they "
+				   "brought, or because there were too many.",
+				   labels);
+		for (int i = HTTP2_FINE + 1; i < HTTP2_OFFENCES_END; i++) {
+			const char *reason = http2_offence_reason((enum http2_offence)i);
+
+			(void)rt_metric_series(metric, &reason);
+		}
+		for (size_t i = 0; i < RT_LENGTH(others); i++)
+			(void)rt_metric_series(metric, &others[i]);
+	}
+	pthread_mutex_lock(&lock);
+	closed_metric = metric;
+	pthread_mutex_unlock(&lock);
+}
+
+uint64_t rt_accept_guard_shed(void)
+{
+	return atomic_load(&shed);
+}
+
+/* With the lock. */
+static void count_closed(const char *reason)
+{
+	if (closed_metric != NULL)
+		rt_series_add(rt_metric_series(closed_metric, &reason), 1);
+}
+
+/* With the lock: gRPC sees the end of the connection, and closes it. */
+static void shut(struct connection *connection, const char *reason, struct closing *closing)
+{
+	if (connection->shut)
+		return;
+	connection->shut = true;
+	if (connection->listener != NULL)
+		connection->listener->count--;
+	(void)shutdown(connection->fd, SHUT_RDWR);
+	count_closed(reason);
+	closing->reason = reason;
+	closing->peer = connection->peer;
+}
+
+static void peer_text(const struct sockaddr_storage *peer, char *text, size_t size)
+{
+	char address[INET6_ADDRSTRLEN] = "";
+
+	if (peer->ss_family == AF_INET) {
+		const struct sockaddr_in *four = (const void *)peer;
+
+		inet_ntop(AF_INET, &four->sin_addr, address, sizeof(address));
+		snprintf(text, size, "%s:%u", address, ntohs(four->sin_port));
+	} else if (peer->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *six = (const void *)peer;
+
+		inet_ntop(AF_INET6, &six->sin6_addr, address, sizeof(address));
+		snprintf(text, size, "[%s]:%u", address, ntohs(six->sin6_port));
+	} else {
+		snprintf(text, size, "unix");
+	}
+}
+
+/* Without the lock. */
+static void say(const struct closing *closing)
+{
+	static _Atomic int64_t second;
+	static _Atomic int said;
+	int64_t now = now_ms() / 1000;
+	char peer[64];
+
+	if (closing->reason == NULL)
+		return;
+	if (atomic_exchange(&second, now) != now)
+		atomic_store(&said, 0);
+	if (atomic_fetch_add(&said, 1) >= LOGS_MAX)
+		return; /* the metric has them all */
+	peer_text(&closing->peer, peer, sizeof(peer));
+	RT_LOG(RT_WARN, "a connection is closed", RT_S("peer", peer),
+	       RT_S("reason", closing->reason));
+}
+
+/* ---- accepting ---- */
+
+/* With the lock. NULL: too many listeners, and their connections are not counted. */
+static struct connections_listener *find_listener(int fd)
+{
+	struct connections_listener *free_one = NULL;
+
+	for (size_t i = 0; i < LISTENERS_MAX; i++) {
+		struct connections_listener *listener = &listeners[i];
+
+		if (listener->fd == fd)
+			return listener;
+		if (free_one == NULL && listener->fd < 0)
+			free_one = listener;
+	}
+	if (free_one == NULL)
+		return NULL;
+	*free_one = (struct connections_listener){ .fd = fd };
+	set_known(fd, true);
+	return free_one;
+}
+
+void rt_connections_limit(const struct rt_connection_limits *wanted)
+{
+	pthread_mutex_lock(&lock);
+	limits = *wanted;
+	http2.streams_max = wanted->streams_max > 0 ? (size_t)wanted->streams_max : 10000;
+	/* One connection may have as many as we say in our SETTINGS. */
+	http2.unfinished_max = RT_MAX(UNFINISHED_MAX, http2.streams_max);
+	http2.held_max_bytes =
+		(size_t)RT_MAX(HELD_MAX_BYTES, wanted->message_max_bytes * HELD_MESSAGES);
+	pthread_mutex_unlock(&lock);
+}
+
+void rt_connections_limit_listener(int listening, int64_t connections_max)
+{
+	struct connections_listener *listener;
+
+	pthread_mutex_lock(&lock);
+	listener = find_listener(listening);
+	if (listener != NULL)
+		listener->max = (size_t)connections_max;
+	pthread_mutex_unlock(&lock);
+}
+
+/* What counts as one address: an IPv4 address, or the 64 bits of an IPv6 address that belong to one network. */
+static void set_address(struct connection *connection)
+{
+	static const unsigned char mapped[12] = { [10] = 0xff, [11] = 0xff };
+	unsigned char *bytes = connection->address.s6_addr;
+
+	if (connection->peer.ss_family == AF_INET) {
+		memcpy(bytes, mapped, sizeof(mapped));
+		memcpy(bytes + 12, &((const struct sockaddr_in *)&connection->peer)->sin_addr, 4);
+	} else if (connection->peer.ss_family == AF_INET6) {
+		connection->address = ((const struct sockaddr_in6 *)&connection->peer)->sin6_addr;
+		if (!IN6_IS_ADDR_V4MAPPED(&connection->address) &&
+		    !IN6_IS_ADDR_LOOPBACK(&connection->address))
+			memset(bytes + 8, 0, 8);
+	} else {
+		return;
+	}
+	connection->has_address = true;
+}
+
+static bool is_loopback(const struct in6_addr *address)
+{
+	return IN6_IS_ADDR_LOOPBACK(address) ||
+	       (IN6_IS_ADDR_V4MAPPED(address) && address->s6_addr[12] == 127);
+}
+
+/* How many connections this address may have. */
+static size_t address_max(const struct connection *connection)
+{
+	if (!connection->has_address)
+		return SIZE_MAX;
+	if (limits.connections_per_address > 0)
+		return (size_t)limits.connections_per_address;
+	if (is_loopback(&connection->address))
+		return SIZE_MAX;
+	return (size_t)RT_MAX(limits.connections_max / 4, INT64_C(1));
+}
+
+static bool same_address(const struct connection *a, const struct connection *b)
+{
+	return a->has_address && b->has_address &&
+	       memcmp(&a->address, &b->address, sizeof(a->address)) == 0;
+}
+
+static size_t count_address(const struct connection *like)
+{
+	size_t count = 0;
+
+	for (struct connection *one = first; one != NULL; one = one->next)
+		count += !one->shut && one->listener == like->listener && same_address(one, like);
+	return count;
+}
+
+/* Since when nothing has happened on it; INT64_MAX: a call is under way. */
+static int64_t idle_since(const struct connection *connection, bool *ret_called)
+{
+	const struct http2_guard *guard =
+		connection->tls != NULL ? connection->tls : &connection->http2;
+
+	if (guard->foreign || guard->blind) { /* as far as we know */
+		*ret_called = connection->received_ms != 0;
+		return RT_MAX(connection->received_ms, connection->accepted_ms);
+	}
+	*ret_called = guard->called_ms != 0;
+	if (guard->stream_count > 0)
+		return INT64_MAX;
+	return RT_MAX(guard->called_ms, connection->accepted_ms);
+}
+
+/* Closes the connection that was idle longest, those first that never made a call. `like`: only of its listener
+ * and, with `address`, of its address. False: each was in use lately. */
+static bool make_room(const struct connection *like, bool address, struct closing *closing)
+{
+	struct connection *best = NULL;
+	int64_t best_since = 0, now = now_ms();
+	bool best_called = true;
+
+	for (struct connection *one = first; one != NULL; one = one->next) {
+		bool called;
+		int64_t since = idle_since(one, &called);
+
+		if (one->shut || one->listener != like->listener ||
+		    (address && !same_address(one, like)) || since > now - (called ? IDLE_MS : 0))
+			continue;
+		if (best == NULL || (best_called && !called) ||
+		    (best_called == called && since < best_since)) {
+			best = one;
+			best_since = since;
+			best_called = called;
+		}
+	}
+	if (best != NULL)
+		shut(best, "idle", closing);
+	return best != NULL;
+}
+
+/* With the lock. NULL: there is room for it. */
+static const char *refusal(const struct connection *connection, struct closing *closing)
+{
+	size_t most = address_max(connection), of_listener;
+
+	if (connection->listener == NULL)
+		return NULL;
+	of_listener = connection->listener->max > 0 ? connection->listener->max
+						    : (size_t)limits.connections_max;
+	if (connection->listener->count >= most && count_address(connection) >= most &&
+	    !make_room(connection, true, closing))
+		return "connections_per_address";
+	if (connection->listener->count >= of_listener && !make_room(connection, false, closing))
+		return "connections_max";
+	return NULL;
+}
+
+/* With the lock. */
+static void insert(struct connection *connection)
+{
+	size_t wanted = (size_t)connection->fd + 1;
+
+	if (wanted > table_size) {
+		wanted = RT_MAX(wanted, table_size * 2);
+		table = rt_realloc(table, wanted * sizeof(*table));
+		memset(table + table_size, 0, (wanted - table_size) * sizeof(*table));
+		table_size = wanted;
+	}
+	table[connection->fd] = connection;
+	connection->next = first;
+	if (first != NULL)
+		first->prev = connection;
+	first = connection;
+	if (connection->listener != NULL)
+		connection->listener->count++;
+	connection->serial = ++serials;
+	http2_guard_init(&connection->http2, &http2);
+	set_known(connection->fd, true);
+}
+
+bool connections_add(int listening, int fd, bool room)
+{
+	struct connection *connection;
+	struct closing idle = { 0 }, refused = { 0 };
+	socklen_t length = sizeof(connection->peer);
+
+	if (fd >= DESCRIPTORS_MAX || listening >= DESCRIPTORS_MAX)
+		return false;
+	connection = rt_alloc(sizeof(*connection));
+	connection->fd = fd;
+	connection->accepted_ms = now_ms();
+	(void)getpeername(fd, (struct sockaddr *)&connection->peer, &length);
+	set_address(connection);
+	pthread_mutex_lock(&lock);
+	connection->listener = find_listener(listening);
+	if (room) {
+		refused.reason = refusal(connection, &idle);
+	} else {
+		/* This one cannot be kept; the next try finds a descriptor. */
+		(void)make_room(connection, false, &idle);
+		refused.reason = "descriptors";
+	}
+	if (refused.reason == NULL) {
+		insert(connection);
+	} else {
+		atomic_fetch_add(&shed, 1);
+		count_closed(refused.reason);
+		refused.peer = connection->peer;
+		free(RT_TAKE(connection));
+	}
+	pthread_mutex_unlock(&lock);
+	say(&idle);
+	say(&refused);
+	return connection != NULL;
+}
+
+void connections_shed(void)
+{
+	atomic_fetch_add(&shed, 1);
+	pthread_mutex_lock(&lock);
+	count_closed("descriptors");
+	pthread_mutex_unlock(&lock);
+}
+
+/* ---- closed by its owner ---- */
+
+/* With the lock. */
+static void forget_listener(int fd)
+{
+	for (size_t i = 0; i < LISTENERS_MAX; i++) {
+		if (listeners[i].fd != fd)
+			continue;
+		for (struct connection *one = first; one != NULL; one = one->next) {
+			if (one->listener == &listeners[i])
+				one->listener = NULL;
+		}
+		listeners[i].fd = -1;
+	}
+}
+
+static void forget(int fd)
+{
+	struct connection *connection;
+
+	pthread_mutex_lock(&lock);
+	set_known(fd, false);
+	forget_listener(fd);
+	connection = find(fd);
+	if (connection != NULL) {
+		table[fd] = NULL;
+		if (connection->next != NULL)
+			connection->next->prev = connection->prev;
+		if (connection->prev != NULL)
+			connection->prev->next = connection->next;
+		else
+			first = connection->next;
+		if (connection->listener != NULL && !connection->shut)
+			connection->listener->count--;
+		http2_guard_done(&connection->http2);
+		free(connection);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+/* Ours instead of libc's, in the whole process. The number may be another connection's as soon as the kernel
+ * has closed it. */
+__attribute__((visibility("default"))) int close(int fd)
+{
+	if (is_known(fd))
+		forget(fd);
+	return (int)syscall(SYS_close, fd);
+}
+
+/* ---- what connections bring ---- */
+
+/* With the lock: looks at those that bring nothing. */
+static void look_at_all(int64_t now, struct closing *closing)
+{
+	if (now - looked_ms < LOOK_MS)
+		return;
+	looked_ms = now;
+	for (struct connection *one = first; one != NULL; one = one->next) {
+		enum http2_offence offence =
+			http2_guard_look(one->tls != NULL ? one->tls : &one->http2, now);
+
+		if (offence != HTTP2_FINE)
+			shut(one, http2_offence_reason(offence), closing);
+	}
+}
+
+/* With the lock. The parts of the message, up to `length` bytes. */
+static enum http2_offence feed(struct http2_guard *guard, const struct msghdr *message,
+			       size_t length, int64_t now)
+{
+	enum http2_offence offence = HTTP2_FINE;
+
+	for (size_t i = 0; i < message->msg_iovlen && length > 0 && offence == HTTP2_FINE; i++) {
+		size_t part = RT_MIN(length, message->msg_iov[i].iov_len);
+
+		offence = http2_guard_received(guard, message->msg_iov[i].iov_base, part, now,
+					       &streams_opened);
+		length -= part;
+	}
+	return offence;
+}
+
+bool connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns)
+{
+	enum http2_offence offence = HTTP2_FINE;
+	struct closing closing = { 0 };
+	struct connection *connection;
+	int64_t now = now_ns / 1000000;
+	bool good = true;
+
+	if (!is_known(fd))
+		return true;
+	pthread_mutex_lock(&lock);
+	connection = find(fd);
+	if (connection != NULL) {
+		last_read = (struct connections_id){ fd, connection->serial };
+		connection->received_ms = now;
+		if (!connection->http2.foreign && !connection->shut)
+			offence = feed(&connection->http2, message, length, now);
+		if (offence != HTTP2_FINE)
+			shut(connection, http2_offence_reason(offence), &closing);
+		look_at_all(now, &closing);
+		good = !connection->shut;
+	}
+	pthread_mutex_unlock(&lock);
+	say(&closing);
+	return good;
+}
+
+void connections_sent(int fd, const struct msghdr *message, size_t length)
+{
+	struct connection *connection;
+
+	if (!is_known(fd))
+		return;
+	pthread_mutex_lock(&lock);
+	connection = find(fd);
+	if (connection != NULL && !connection->http2.foreign) {
+		int64_t now = now_ms();
+
+		for (size_t i = 0; i < message->msg_iovlen && length > 0; i++) {
+			size_t part = RT_MIN(length, message->msg_iov[i].iov_len);
+
+			http2_guard_sent(&connection->http2, message->msg_iov[i].iov_base, part,
+					 now);
+			length -= part;
+		}
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+size_t connections_streams_opened(void)
+{
+	return streams_opened;
+}
+
+/* ---- what TLS decrypts and encrypts ---- */
+
+struct connections_tls {
+	struct connections_id id;
+	struct http2_guard guard;
+};
+
+struct connections_tls *connections_tls_new(void)
+{
+	struct connections_tls *tls = rt_alloc(sizeof(*tls));
+	struct connection *connection;
+
+	http2_guard_init(&tls->guard, &http2);
+	pthread_mutex_lock(&lock);
+	connection = find_id(last_read);
+	if (connection != NULL && connection->http2.foreign && connection->tls == NULL) {
+		tls->id = last_read;
+		connection->tls = &tls->guard;
+	}
+	pthread_mutex_unlock(&lock);
+	return tls;
+}
+
+void connections_tls_free(struct connections_tls *tls)
+{
+	struct connection *connection;
+
+	pthread_mutex_lock(&lock);
+	connection = find_id(tls->id);
+	if (connection != NULL)
+		connection->tls = NULL;
+	http2_guard_done(&tls->guard);
+	pthread_mutex_unlock(&lock);
+	free(tls);
+}
+
+const char *connections_tls_received(struct connections_tls *tls, const void *bytes, size_t length)
+{
+	struct connection *connection;
+	struct closing closing = { 0 };
+	enum http2_offence offence;
+	const char *reason = NULL;
+
+	pthread_mutex_lock(&lock);
+	connection = find_id(tls->id);
+	offence = http2_guard_received(&tls->guard, bytes, length, now_ms(), &streams_opened);
+	if (offence != HTTP2_FINE) {
+		reason = http2_offence_reason(offence);
+		if (connection != NULL) {
+			shut(connection, reason, &closing);
+		} else {
+			count_closed(reason);
+			closing.reason = reason;
+		}
+	}
+	pthread_mutex_unlock(&lock);
+	say(&closing);
+	return reason;
+}
+
+void connections_tls_sent(struct connections_tls *tls, const void *bytes, size_t length)
+{
+	pthread_mutex_lock(&lock);
+	http2_guard_sent(&tls->guard, bytes, length, now_ms());
+	pthread_mutex_unlock(&lock);
+}

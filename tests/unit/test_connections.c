@@ -1,0 +1,427 @@
+/* The connections of a process (runtime/interpose/connections.c): how many there may be, whose idle ones make room
+ * for others, and what happens to those that bring too much, plain and through TLS. The clock is ours. */
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "interpose/interpose.h"
+#include "loopback.h"
+#include "run.h"
+
+static int64_t now_ms;
+int64_t __wrap_rt_monotonic_ns(void);
+int64_t __wrap_rt_monotonic_ns(void)
+{
+	return now_ms * 1000000;
+}
+
+#define PAIRS_MAX 8
+static struct pair {
+	int client, fd; /* fd: what accept4 returned; -1: the connection was closed at once */
+} pairs[PAIRS_MAX];
+static size_t pair_count;
+static int listening, port;
+static struct rt_metrics *metrics;
+static char last_line[512];
+
+static void keep_line(const char *line, void *user)
+{
+	(void)user;
+	snprintf(last_line, sizeof(last_line), "%s", line);
+}
+
+static void setup(void)
+{
+	now_ms += 1000000;
+	pair_count = 0;
+	last_line[0] = '\0';
+	rt_log_sink(keep_line, NULL);
+	metrics = rt_metrics_new();
+	rt_connections_metrics(metrics);
+	listening = loopback_listen(SOCK_NONBLOCK, &port);
+}
+
+static void teardown(void)
+{
+	for (size_t i = 0; i < pair_count; i++) {
+		close(pairs[i].client);
+		if (pairs[i].fd >= 0)
+			close(pairs[i].fd);
+	}
+	close(listening);
+	rt_connections_metrics(NULL);
+	rt_metrics_free(metrics);
+	rt_log_sink(NULL, NULL);
+}
+
+static void limit(int64_t most, int64_t per_address)
+{
+	rt_connections_limit(&(struct rt_connection_limits){
+		.connections_max = most, .connections_per_address = per_address });
+}
+
+static struct pair *connect_pair(void)
+{
+	struct pair *pair = &pairs[pair_count++];
+
+	CU_ASSERT_FATAL(pair_count <= PAIRS_MAX);
+	pair->client = loopback_connect(port);
+	pair->fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	return pair;
+}
+
+static bool is_open(const struct pair *pair)
+{
+	char byte;
+
+	return recv(pair->client, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+static double closed(const char *reason)
+{
+	static const char *const labels[] = { "reason", NULL };
+
+	return rt_series_value(rt_metric_series(
+		rt_metric(metrics, RT_COUNTER, "tandem_connections_closed_total", "", labels),
+		&reason));
+}
+
+/* As gRPC reads. */
+static ssize_t read_from(int fd)
+{
+	char bytes[4096];
+	struct iovec parts[2] = { { bytes, 7 }, { bytes + 7, sizeof(bytes) - 7 } };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+
+	return recvmsg(fd, &message, 0);
+}
+
+static void write_to(int fd, const void *bytes, size_t length)
+{
+	struct iovec part = { (void *)(uintptr_t)bytes, length };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	CU_ASSERT_EQUAL(sendmsg(fd, &message, MSG_NOSIGNAL), (ssize_t)length);
+}
+
+#define PREFACE      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+#define HELLO        PREFACE "\0\0\0\4\0\0\0\0\0"
+#define CALL         "\0\0\1\1\5\0\0\0\1x" /* HEADERS, END_STREAM */
+#define ANSWER       "\0\0\1\1\5\0\0\0\1x" /* the same back */
+#define LARGE_BLOCK  "\1\0\1\1\4\0\0\0\3"  /* HEADERS of 65537 bytes */
+#define STRING(text) (text), sizeof(text) - 1
+
+static void bring(const struct pair *pair, const char *bytes, size_t length)
+{
+	CU_ASSERT_EQUAL(send(pair->client, bytes, length, MSG_NOSIGNAL), (ssize_t)length);
+	CU_ASSERT_EQUAL(read_from(pair->fd), (ssize_t)length);
+}
+
+/* ---- how many ---- */
+
+static void per_address(void)
+{
+	limit(100, 2);
+	for (int i = 0; i < 2; i++)
+		bring(connect_pair(), STRING(HELLO CALL));
+	CU_ASSERT(connect_pair()->fd < 0 && errno == EAGAIN);
+	CU_ASSERT_FALSE(is_open(&pairs[2]));
+	CU_ASSERT_EQUAL(closed("connections_per_address"), 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "reason=connections_per_address"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "peer=127.0.0.1:"));
+	close(pairs[0].fd);
+	pairs[0].fd = -1;
+	CU_ASSERT(connect_pair()->fd >= 0); /* there is room again */
+}
+
+/* Unless it is set, this machine's own addresses have no limit but that of all. */
+static void a_proxy_on_this_machine(void)
+{
+	limit(4, 0);
+	for (int i = 0; i < 4; i++)
+		bring(connect_pair(), STRING(HELLO CALL));
+	CU_ASSERT(connect_pair()->fd < 0);
+	CU_ASSERT_EQUAL(closed("connections_max"), 1);
+}
+
+static void unix_sockets_have_no_address(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	socklen_t length;
+
+	close(listening);
+	listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "connections-%d",
+		 (int)getpid());
+	length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+			     strlen(address.sun_path + 1));
+	CU_ASSERT_FATAL(bind(listening, (struct sockaddr *)&address, length) == 0);
+	CU_ASSERT_FATAL(listen(listening, 4) == 0);
+	limit(100, 1);
+	for (int i = 0; i < 3; i++) {
+		struct pair *pair = &pairs[pair_count++];
+
+		pair->client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		CU_ASSERT_FATAL(connect(pair->client, (struct sockaddr *)&address, length) == 0);
+		pair->fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+		CU_ASSERT(pair->fd >= 0);
+	}
+}
+
+static void a_listener_of_its_own(void)
+{
+	limit(100, 0);
+	rt_connections_limit_listener(listening, 1);
+	bring(connect_pair(), STRING(HELLO CALL));
+	CU_ASSERT(connect_pair()->fd < 0);
+}
+
+/* ---- idle ones ---- */
+
+/* Those that never made a call go first, the oldest; then those whose last call is longest ago. */
+static void idle_ones_make_room(void)
+{
+	limit(4, 0);
+	for (int i = 0; i < 4; i++) {
+		connect_pair();
+		now_ms += 10;
+	}
+	bring(&pairs[0], STRING(HELLO CALL));
+	bring(&pairs[1], STRING(HELLO CALL));
+	bring(&pairs[2], STRING(HELLO)); /* no call */
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT_FALSE(is_open(&pairs[2]));
+	CU_ASSERT_EQUAL(read_from(pairs[2].fd), 0); /* what gRPC closes it for */
+	CU_ASSERT_EQUAL(closed("idle"), 1);
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT_FALSE(is_open(&pairs[3]));
+	/* 0 and 1 have calls under way, and now the new ones, too. */
+	bring(&pairs[4], STRING(HELLO CALL));
+	bring(&pairs[5], STRING(HELLO CALL));
+	write_to(pairs[1].fd, STRING(ANSWER));
+	now_ms += 4999;
+	CU_ASSERT(connect_pair()->fd < 0);
+	now_ms += 1; /* five seconds after the answer */
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT(is_open(&pairs[0]));
+	CU_ASSERT_EQUAL(closed("idle"), 3);
+	CU_ASSERT_EQUAL(closed("connections_max"), 1);
+}
+
+/* With a limit for each address, an address makes room among its own. */
+static void idle_ones_of_the_address(void)
+{
+	limit(100, 1);
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT_FALSE(is_open(&pairs[0]));
+	bring(&pairs[1], STRING(HELLO CALL));
+	CU_ASSERT(connect_pair()->fd < 0);
+}
+
+/* ---- what they bring ---- */
+
+static void an_offender_is_closed(void)
+{
+	static const char piece[] = LARGE_BLOCK "never seen";
+	struct pair *pair, *other;
+
+	limit(100, 0);
+	pair = connect_pair();
+	other = connect_pair();
+	bring(pair, STRING(HELLO CALL));
+	CU_ASSERT_EQUAL(send(pair->client, STRING(piece), MSG_NOSIGNAL), sizeof(piece) - 1);
+	CU_ASSERT_EQUAL(read_from(pair->fd), -1);
+	CU_ASSERT_EQUAL(errno, ECONNRESET);
+	CU_ASSERT_FALSE(is_open(pair));
+	CU_ASSERT(is_open(other));
+	CU_ASSERT_EQUAL(closed("header_block"), 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "reason=header_block"));
+}
+
+/* Its number is soon another's: a file, or a connection that we made. */
+static void numbers_are_used_again(void)
+{
+	struct pair *pair;
+	int ends[2];
+
+	limit(100, 0);
+	pair = connect_pair();
+	bring(pair, STRING(HELLO));
+	close(pair->fd);
+	CU_ASSERT_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+	CU_ASSERT_EQUAL(ends[0], pair->fd);
+	pair->fd = -1;
+	for (int i = 0; i < 200; i++) { /* SETTINGS: more than a client may send */
+		write_to(ends[1], STRING("\0\0\0\4\0\0\0\0\0"));
+		CU_ASSERT_EQUAL(read_from(ends[0]), 9);
+	}
+	close(ends[0]);
+	close(ends[1]);
+}
+
+/* Requests that do not come to an end are noticed when anybody sends something. */
+static void silent_offenders(void)
+{
+	struct pair *silent, *other;
+
+	limit(100, 0);
+	silent = connect_pair();
+	other = connect_pair();
+	bring(silent, STRING(HELLO));
+	for (int i = 0; i < 33; i++) {
+		char call[] = "\0\0\1\1\4\0\0\0\0x";
+
+		call[8] = (char)(2 * i + 1);
+		bring(silent, call, 10);
+	}
+	now_ms += 10001;
+	bring(other, STRING(HELLO));
+	CU_ASSERT_FALSE(is_open(silent));
+	CU_ASSERT(is_open(other));
+	CU_ASSERT_EQUAL(closed("unfinished_requests"), 1);
+}
+
+/* ---- TLS ---- */
+
+struct tls {
+	SSL_CTX *contexts[2];
+	SSL *server, *client;
+};
+
+static void give_certificate(SSL_CTX *context)
+{
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *certificate = X509_new();
+
+	ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+	X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
+	X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+	X509_set_pubkey(certificate, key);
+	CU_ASSERT_FATAL(X509_sign(certificate, key, EVP_sha256()) > 0);
+	CU_ASSERT_FATAL(SSL_CTX_use_certificate(context, certificate) == 1);
+	CU_ASSERT_FATAL(SSL_CTX_use_PrivateKey(context, key) == 1);
+	X509_free(certificate);
+	EVP_PKEY_free(key);
+}
+
+/* As gRPC does: what recvmsg brought goes into the SSL object by a BIO. */
+static struct tls tls_new(void)
+{
+	struct tls tls = { .contexts = { SSL_CTX_new(TLS_server_method()),
+					 SSL_CTX_new(TLS_client_method()) } };
+	BIO *near, *far;
+
+	give_certificate(tls.contexts[0]);
+	tls.server = SSL_new(tls.contexts[0]);
+	tls.client = SSL_new(tls.contexts[1]);
+	CU_ASSERT_FATAL(BIO_new_bio_pair(&near, 1 << 18, &far, 1 << 18) == 1);
+	SSL_set_bio(tls.server, near, near);
+	SSL_set_bio(tls.client, far, far);
+	SSL_set_accept_state(tls.server);
+	SSL_set_connect_state(tls.client);
+	for (int i = 0; i < 4; i++) {
+		(void)SSL_do_handshake(tls.client);
+		(void)SSL_do_handshake(tls.server);
+	}
+	CU_ASSERT_FATAL(SSL_is_init_finished(tls.server) && SSL_is_init_finished(tls.client));
+	return tls;
+}
+
+static void tls_free(struct tls *tls)
+{
+	SSL_free(tls->server);
+	SSL_free(tls->client);
+	SSL_CTX_free(tls->contexts[0]);
+	SSL_CTX_free(tls->contexts[1]);
+}
+
+static void tls_bring(struct tls *tls, const char *bytes, size_t length)
+{
+	char got[4096];
+
+	CU_ASSERT_EQUAL(SSL_write(tls->client, bytes, (int)length), (int)length);
+	CU_ASSERT_EQUAL(SSL_read(tls->server, got, sizeof(got)), (int)length);
+	CU_ASSERT(memcmp(got, bytes, length) == 0);
+}
+
+static void an_offender_through_tls(void)
+{
+	struct tls tls = tls_new();
+	struct pair *pair;
+	char got[4096];
+
+	limit(1, 0);
+	pair = connect_pair();
+	bring(pair, STRING("\x16\3\1\2\0")); /* what came last is this connection's */
+	tls_bring(&tls, STRING(HELLO CALL));
+	now_ms += 3600000;
+	CU_ASSERT(connect_pair()->fd < 0); /* a call is under way */
+	CU_ASSERT_EQUAL(SSL_write(tls.server, STRING(ANSWER)), 10);
+	CU_ASSERT_EQUAL(SSL_read(tls.client, got, sizeof(got)), 10);
+	CU_ASSERT_EQUAL(SSL_write(tls.client, STRING(LARGE_BLOCK)), 9);
+	CU_ASSERT_EQUAL(SSL_read(tls.server, got, sizeof(got)), -1);
+	CU_ASSERT_EQUAL(SSL_get_error(tls.server, -1), SSL_ERROR_SSL);
+	ERR_clear_error();
+	CU_ASSERT_EQUAL(closed("header_block"), 1);
+	CU_ASSERT_FALSE(is_open(pair));
+	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "peer=127.0.0.1:"));
+	tls_free(&tls);
+	CU_ASSERT(connect_pair()->fd >= 0);
+}
+
+/* A connection through TLS whose calls have ended is idle, whatever else it sends. */
+static void idle_through_tls(void)
+{
+	struct tls tls = tls_new();
+	struct pair *pair;
+
+	limit(1, 0);
+	pair = connect_pair();
+	bring(pair, STRING("\x16\3\1\2\0"));
+	tls_bring(&tls, STRING(HELLO CALL));
+	CU_ASSERT_EQUAL(SSL_write(tls.server, STRING(ANSWER)), 10);
+	now_ms += 10001;
+	tls_bring(&tls, STRING("\0\0\x8\6\0\0\0\0\0"
+			       "12345678"));
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT_FALSE(is_open(pair));
+	close(pair->fd); /* before its SSL object goes */
+	pair->fd = -1;
+	tls_free(&tls);
+}
+
+/* What a server sends us is not looked at: we have chosen it. */
+static void clients_have_no_guard(void)
+{
+	struct tls tls = tls_new();
+	char got[4096];
+
+	for (int i = 0; i < 2; i++) {
+		CU_ASSERT_EQUAL(SSL_write(tls.server, STRING(HELLO LARGE_BLOCK)), 42);
+		CU_ASSERT_EQUAL(SSL_read(tls.client, got, sizeof(got)), 42);
+	}
+	CU_ASSERT_EQUAL(closed("header_block"), 0);
+	tls_free(&tls);
+}
+
+static const struct test tests[] = {
+	{ "a limit for each address", per_address },
+	{ "a proxy on this machine", a_proxy_on_this_machine },
+	{ "unix sockets have no address", unix_sockets_have_no_address },
+	{ "a listener may have fewer", a_listener_of_its_own },
+	{ "idle ones make room", idle_ones_make_room },
+	{ "idle ones of the address make room", idle_ones_of_the_address },
+	{ "an offender is closed", an_offender_is_closed },
+	{ "numbers are used again", numbers_are_used_again },
+	{ "silent offenders", silent_offenders },
+	{ "an offender through TLS", an_offender_through_tls },
+	{ "idle through TLS", idle_through_tls },
+	{ "clients have no guard", clients_have_no_guard },
+};
+
+TESTS_MAIN_EACH("connections", setup, teardown, tests)
