@@ -275,8 +275,8 @@ void ctl_connections_done(struct ctl *ctl)
 		rt_rpc_shutdown();
 	}
 	nodes_done(ctl);
-	free(ctl->redis_password);
-	free(ctl->sentinel_password);
+	rt_redis_tls_free(ctl->tls);
+	free(ctl->password_file);
 	free(ctl->ops_password_missing);
 	rt_loop_free(ctl->loop);
 }

@@ -31,7 +31,9 @@ struct ctl {
 	/* Options that every command takes. */
 	const char *gateway; /* host:port */
 	const char *redis_url, *redis_host, *redis_socket, *redis_user, *redis_password_file;
-	const char *sentinel_user, *sentinel_password_file; /* "": they have no password */
+	const char *sentinel_user, *sentinel_password_file;        /* "": they have no password */
+	const char *redis_tls_ca, *redis_tls_cert, *redis_tls_key; /* NULL or "": none */
+	bool redis_tls;                                            /* --redis-tls */
 	int64_t redis_port, timeout_ms;
 	bool json;
 	/* Opened when first needed. */
@@ -43,8 +45,10 @@ struct ctl {
 	struct ctl_node *on;       /* commands go there, whatever their key; NULL: to the key */
 	struct ctl_node *asked;    /* the last one */
 	size_t node_count;
-	int partitions;                           /* 0: not read yet */
-	char *redis_password, *sentinel_password; /* NULL: not read yet */
+	int partitions;           /* 0: not read yet */
+	char *password_file;      /* of the user; NULL: not looked for yet; "": none */
+	bool sentinel_known;      /* their password file can be read */
+	struct rt_redis_tls *tls; /* NULL: none, or not needed yet */
 	/* The password file of the user ops, when it cannot be read: then Redis is asked as its
 	 * default user, which can read and not write. NULL: it was read, or another user is given. */
 	char *ops_password_missing;
@@ -138,6 +142,10 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 struct ctl_node *ctl_node_next(struct ctl *ctl, const struct ctl_node *after, bool masters);
 /* Where it is, for connections of others: after something was asked, with all nodes of a cluster. */
 void ctl_redis_url(struct ctl *ctl, struct rt_redis_url *ret);
+/* Sets ctl->tls, if connections there use TLS. False: the reason is on stderr. */
+bool ctl_tls_open(struct ctl *ctl, const struct rt_redis_url *url);
+/* The user as whom Redis is asked; the texts last as long as `ctl`. False: the reason is on stderr. */
+bool ctl_redis_login(struct ctl *ctl, struct rt_redis_login *ret);
 /* Who asks its sentinels; the texts last as long as `ctl`. False: the reason is on stderr. */
 bool ctl_sentinel_login(struct ctl *ctl, struct rt_redis_login *ret);
 bool ctl_is_cluster(const struct ctl *ctl);

@@ -354,6 +354,7 @@ static void check_deploy_rights(struct rights *rights)
 
 static bool check_users(struct doctor *doctor)
 {
+	static const char *const viewers[] = { "default", "viewer" };
 	struct rights rights = { .doctor = doctor };
 	char key[CTL_KEY];
 
@@ -373,8 +374,16 @@ static bool check_users(struct doctor *doctor)
 	}
 	check_deploy_rights(&rights);
 	ctl_key(key, ctl_contexts[0].name, 0, "x");
-	check_right(&rights, false, COMMAND("default", "SET", key, "1"),
-		    "the user default can write");
+	for (size_t i = 0; i < RT_LENGTH(viewers); i++) {
+		check_right(&rights, false, COMMAND(viewers[i], "SET", key, "1"),
+			    "the user %s can write", viewers[i]);
+		check_right(&rights, false, COMMAND(viewers[i], "KEYS", "*"),
+			    "the user %s can make Redis list all keys at once", viewers[i]);
+		check_right(&rights, false, COMMAND(viewers[i], "CLIENT", "LIST"),
+			    "the user %s can see who is connected", viewers[i]);
+		check_right(&rights, false, COMMAND(viewers[i], "CONFIG", "GET", "*"),
+			    "the user %s can see the settings", viewers[i]);
+	}
 	if (rights.lost)
 		return false;
 	if (rights.wrong == 0)

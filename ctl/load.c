@@ -521,8 +521,12 @@ static int load_command(struct ctl *ctl, void *options)
 	make_skus(&load);
 	ctl_rpc_init();
 	rc = prepare_stock(ctl, &load);
-	if (rc == CTL_OK && !ctl_sentinel_login(ctl, &load.options.sentinel))
+	if (rc == CTL_OK && !load.options.clean && !load.options.wait &&
+	    (!ctl_redis_login(ctl, &load.options.login) ||
+	     !ctl_sentinel_login(ctl, &load.options.sentinel) ||
+	     !ctl_tls_open(ctl, &load.options.redis)))
 		rc = CTL_UNAVAILABLE;
+	load.options.tls = ctl->tls;
 	if (rc == CTL_OK && !load.options.clean)
 		rc = load_verdict(&load, load_start(&load));
 	load_end(&load);

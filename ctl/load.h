@@ -36,7 +36,9 @@ extern const char *const load_modes[3], *const load_skews[3]; /* as their option
 struct load_options {
 	const char *target;
 	struct rt_redis_url redis;      /* and its partitions: where decisions are read */
+	struct rt_redis_login login;    /* who reads there */
 	struct rt_redis_login sentinel; /* who asks its sentinels */
+	struct rt_redis_tls *tls;       /* NULL: none */
 	int partitions;
 	double rate;   /* orders/s; 0: saturate */
 	bool saturate; /* --saturate is given */

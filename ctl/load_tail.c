@@ -172,6 +172,9 @@ static int stream_start(struct tail *tail, int partition)
 	struct stream *stream = &tail->streams[partition];
 	struct rt_redis_options options = {
 		.name = "tandemctl-load",
+		.user = tail->load->options.login.user,
+		.password_file = tail->load->options.login.password_file,
+		.tls = tail->load->options.tls,
 		.timeout_ms = 5000,
 		.pending_max = 16,
 		.on_state = stream_connected,
@@ -190,7 +193,10 @@ void load_tail_start(struct load *load, void (*next)(struct load *load))
 {
 	const struct rt_redis_options shared = { .name = "tandemctl-load",
 						 .timeout_ms = 5000,
-						 .sentinel = load->options.sentinel };
+						 .user = load->options.login.user,
+						 .password_file = load->options.login.password_file,
+						 .sentinel = load->options.sentinel,
+						 .tls = load->options.tls };
 	struct tail *tail = rt_alloc(sizeof(*tail));
 	int rc;
 

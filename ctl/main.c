@@ -1,7 +1,8 @@
 /* main.c - tandemctl: finds the command, parses its options with the common ones, runs it.
  *
  * The services and scripts read the same variables: TANDEM_VAR, TANDEM_GATEWAY_LISTEN,
- * TANDEM_REDIS, TANDEM_REDIS_HOST, _PORT, _SOCKET, _SENTINEL_USER and _SENTINEL_PASSWORD_FILE. */
+ * TANDEM_REDIS, TANDEM_REDIS_HOST, _PORT, _SOCKET, _TLS, _TLS_CA, _TLS_CERT, _TLS_KEY, _SENTINEL_USER and
+ * _SENTINEL_PASSWORD_FILE. */
 #include <signal.h>
 #include <string.h>
 
@@ -92,6 +93,14 @@ static const char *setting(const char *variable, const char *standard)
 	return value == NULL || value[0] == '\0' ? standard : value;
 }
 
+/* A switch, as the services read it. */
+static bool is_set(const char *variable)
+{
+	const char *value = setting(variable, "false");
+
+	return strcmp(value, "true") == 0 || strcmp(value, "yes") == 0 || strcmp(value, "1") == 0;
+}
+
 static void ctl_init(struct ctl *ctl)
 {
 	const char *port = setting("TANDEM_REDIS_PORT", "6390");
@@ -102,6 +111,10 @@ static void ctl_init(struct ctl *ctl)
 	ctl->redis_url = setting("TANDEM_REDIS", "");
 	ctl->redis_host = setting("TANDEM_REDIS_HOST", "127.0.0.1");
 	ctl->redis_socket = setting("TANDEM_REDIS_SOCKET", "");
+	ctl->redis_tls = is_set("TANDEM_REDIS_TLS");
+	ctl->redis_tls_ca = setting("TANDEM_REDIS_TLS_CA", "");
+	ctl->redis_tls_cert = setting("TANDEM_REDIS_TLS_CERT", "");
+	ctl->redis_tls_key = setting("TANDEM_REDIS_TLS_KEY", "");
 	ctl->redis_user = "ops";
 	ctl->sentinel_user = setting("TANDEM_REDIS_SENTINEL_USER", "default");
 	ctl->sentinel_password_file = setting("TANDEM_REDIS_SENTINEL_PASSWORD_FILE", "");
@@ -144,6 +157,8 @@ int main(int argc, char **argv)
 	}
 	argp_program_version = "tandemctl " TANDEM_VERSION;
 	argp_err_exit_status = CTL_USAGE;
+	if (is_set("TANDEM_DUMPABLE")) /* as the services' --dumpable */
+		rt_file_allow_dumps();
 	ctl_init(&ctl);
 	if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &input) != 0)
 		return CTL_USAGE;

@@ -356,12 +356,21 @@ static int migrate_run(struct ctl *ctl, void *user)
 			      .redis_socket = "",
 			      .redis_user = options->from_user,
 			      .redis_password_file = options->from_password_file,
+			      .sentinel_user = ctl->sentinel_user,
+			      .sentinel_password_file = ctl->sentinel_password_file,
 			      .timeout_ms = ctl->timeout_ms,
 			      .json = ctl->json };
 	struct migration migration = { .source = &source, .target = ctl };
 	int64_t began_ns = rt_monotonic_ns();
 	int code = CTL_UNAVAILABLE;
 
+	if (strncmp(options->from, "redis://", 8) !=
+	    0) { /* that is without TLS, whatever the target is */
+		source.redis_tls = ctl->redis_tls;
+		source.redis_tls_ca = ctl->redis_tls_ca;
+		source.redis_tls_cert = ctl->redis_tls_cert;
+		source.redis_tls_key = ctl->redis_tls_key;
+	}
 	ctl->partitions = (int)options->partitions;
 	if (ctl_partitions(&source) == 0) {
 		code = CTL_UNAVAILABLE;

@@ -9,6 +9,10 @@ enum {
 	KEY_REDIS_HOST,
 	KEY_REDIS_PORT,
 	KEY_REDIS_SOCKET,
+	KEY_REDIS_TLS,
+	KEY_REDIS_TLS_CA,
+	KEY_REDIS_TLS_CERT,
+	KEY_REDIS_TLS_KEY,
 	KEY_REDIS_USER,
 	KEY_REDIS_PASSWORD_FILE,
 	KEY_SENTINEL_USER,
@@ -23,14 +27,21 @@ static const struct argp_option common_options[] = {
 	  "127.0.0.1:50051)",
 	  8 },
 	{ "redis", KEY_REDIS, "URL", 0,
-	  "Where Redis is: cluster://HOST:PORT,…, sentinel://HOST:PORT,…/NAME or "
-	  "redis://HOST:PORT (TANDEM_REDIS, or host and port; a cluster is also found from one "
-	  "of its nodes)",
+	  "Where Redis is: cluster://HOST:PORT,…, sentinel://HOST:PORT,…/NAME, "
+	  "redis://HOST:PORT or, with TLS, rediss://HOST:PORT (TANDEM_REDIS, or host and port; a "
+	  "cluster is also found from one of its nodes)",
 	  8 },
 	{ "redis-host", KEY_REDIS_HOST, "HOST", 0,
 	  "Where Redis listens (TANDEM_REDIS_HOST, or 127.0.0.1)", 8 },
 	{ "redis-port", KEY_REDIS_PORT, "PORT", 0, "Its port (TANDEM_REDIS_PORT, or 6390)", 8 },
 	{ "redis-socket", KEY_REDIS_SOCKET, "PATH", 0, "Instead of host and port", 8 },
+	{ "redis-tls", KEY_REDIS_TLS, NULL, 0,
+	  "Use TLS to Redis (TANDEM_REDIS_TLS); rediss:// and --redis-tls-ca say the same", 8 },
+	{ "redis-tls-ca", KEY_REDIS_TLS_CA, "PATH", 0,
+	  "CAs of its certificate (TANDEM_REDIS_TLS_CA, or those of the system)", 8 },
+	{ "redis-tls-cert", KEY_REDIS_TLS_CERT, "PATH", 0,
+	  "The certificate to show (TANDEM_REDIS_TLS_CERT)", 8 },
+	{ "redis-tls-key", KEY_REDIS_TLS_KEY, "PATH", 0, "Its key (TANDEM_REDIS_TLS_KEY)", 8 },
 	{ "redis-user", KEY_REDIS_USER, "NAME", 0, "ACL user (ops)", 8 },
 	{ "redis-password-file", KEY_REDIS_PASSWORD_FILE, "PATH", 0,
 	  "Its password ($TANDEM_VAR/secrets/ops, or var/secrets/ops; if that file is missing, "
@@ -78,6 +89,18 @@ static error_t common_parse(int key, char *arg, struct argp_state *state)
 	case KEY_REDIS_SOCKET:
 		ctl->redis_url = "";
 		ctl->redis_socket = arg;
+		return 0;
+	case KEY_REDIS_TLS:
+		ctl->redis_tls = true;
+		return 0;
+	case KEY_REDIS_TLS_CA:
+		ctl->redis_tls_ca = arg;
+		return 0;
+	case KEY_REDIS_TLS_CERT:
+		ctl->redis_tls_cert = arg;
+		return 0;
+	case KEY_REDIS_TLS_KEY:
+		ctl->redis_tls_key = arg;
 		return 0;
 	case KEY_REDIS_USER:
 		ctl->redis_user = arg;

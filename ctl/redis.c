@@ -8,40 +8,77 @@
 #include <unistd.h>
 
 #include "ctl.h"
-#include "service/service.h"
 
 #define LOOK_MS          10 /* between two looks at a connection that is being made */
 #define REDIS_CONNECT_MS 3000
 
-/* Reads the password of the user. If the file is missing: "" and the default user. */
-static bool read_password(struct ctl *ctl)
+/* Whether a password can be read; connections read it themselves. Else the reason is on stderr. */
+static bool password_good(const char *path)
+{
+	char error[RT_PASSWORD_ERROR], *password;
+
+	if (rt_password_read(path, &password, NULL, error) != RT_OK) {
+		ctl_error("a password file cannot be used: %s", error);
+		return false;
+	}
+	rt_password_free(password);
+	return true;
+}
+
+/* Finds the user's password file. If it is missing: "" and the default user. */
+static bool find_password(struct ctl *ctl)
 {
 	const char *var = getenv("TANDEM_VAR");
-	char *path = NULL;
 	bool standard = ctl->redis_password_file == NULL;
-	int rc = RT_OK;
+	char *path =
+		standard ? rt_printf("%s/secrets/ops", var == NULL || var[0] == '\0' ? "var" : var)
+			 : rt_strdup(ctl->redis_password_file);
 
-	path = standard ? rt_printf("%s/secrets/ops", var == NULL || var[0] == '\0' ? "var" : var)
-			: rt_strdup(ctl->redis_password_file);
 	if (standard && access(path, R_OK) != 0) {
 		ctl->redis_user = "";
-		ctl->redis_password = rt_strdup("");
-		ctl->ops_password_missing = rt_strdup(path);
-	} else {
-		rc = rt_password_read(path, &ctl->redis_password);
+		ctl->ops_password_missing = path;
+		path = rt_strdup("");
 	}
-	free(path);
-	return rc == RT_OK;
+	if (!password_good(path)) {
+		free(path);
+		return false;
+	}
+	ctl->password_file = path;
+	return true;
+}
+
+bool ctl_redis_login(struct ctl *ctl, struct rt_redis_login *ret)
+{
+	if (ctl->password_file == NULL && !find_password(ctl))
+		return false;
+	*ret = (struct rt_redis_login){ .user = ctl->redis_user,
+					.password_file = ctl->password_file };
+	return true;
 }
 
 bool ctl_sentinel_login(struct ctl *ctl, struct rt_redis_login *ret)
 {
-	if (ctl->sentinel_password == NULL &&
-	    rt_password_read(ctl->sentinel_password_file, &ctl->sentinel_password) != RT_OK)
-		return false;
-	ret->user = ctl->sentinel_password[0] != '\0' ? ctl->sentinel_user : "";
-	ret->password = ctl->sentinel_password;
-	return true;
+	bool open = ctl->sentinel_password_file[0] == '\0';
+
+	ctl->sentinel_known = ctl->sentinel_known || password_good(ctl->sentinel_password_file);
+	*ret = (struct rt_redis_login){ .user = open ? "" : ctl->sentinel_user,
+					.password_file = ctl->sentinel_password_file };
+	return ctl->sentinel_known;
+}
+
+bool ctl_tls_open(struct ctl *ctl, const struct rt_redis_url *url)
+{
+	const struct rt_redis_tls_files files = { ctl->redis_tls_ca, ctl->redis_tls_cert,
+						  ctl->redis_tls_key };
+	bool has_ca = files.ca != NULL && files.ca[0] != '\0', secure;
+	char error[RT_PASSWORD_ERROR];
+	int rc = rt_redis_url_secure(url, ctl->redis_tls || has_ca, &secure, error, sizeof(error));
+
+	if (rc == RT_OK && secure && ctl->tls == NULL)
+		rc = rt_redis_tls_new(&files, &ctl->tls, error);
+	if (rc != RT_OK)
+		ctl_error("TLS to Redis: %s", error);
+	return rc == RT_OK;
 }
 
 struct wait {
@@ -82,14 +119,6 @@ static bool has_clock(const struct ctl *ctl)
 	return false;
 }
 
-static bool node_login(struct ctl *ctl, struct rt_redis_login *ret)
-{
-	if (ctl->redis_password == NULL && !read_password(ctl))
-		return false;
-	*ret = (struct rt_redis_login){ ctl->redis_user, ctl->redis_password };
-	return true;
-}
-
 /* False: not an address, or the password cannot be read; the reason is on stderr. */
 static bool node_make(struct ctl *ctl, struct ctl_node *node)
 {
@@ -97,6 +126,7 @@ static bool node_make(struct ctl *ctl, struct ctl_node *node)
 		.host = node->host,
 		.port = node->port,
 		.unix_path = node->port == 0 ? node->host : NULL,
+		.tls = ctl->tls,
 		.name = "tandemctl",
 		.timeout_ms = ctl->timeout_ms,
 		.pending_max = 64,
@@ -106,10 +136,10 @@ static bool node_make(struct ctl *ctl, struct ctl_node *node)
 	};
 	struct rt_redis_login login;
 
-	if (node->sentinel ? !ctl_sentinel_login(ctl, &login) : !node_login(ctl, &login))
+	if (node->sentinel ? !ctl_sentinel_login(ctl, &login) : !ctl_redis_login(ctl, &login))
 		return false;
 	options.user = login.user;
-	options.password = login.password;
+	options.password_file = login.password_file;
 	if (rt_redis_new(ctl_loop(ctl), &options, &node->redis) == RT_OK)
 		return true;
 	ctl_error("not an address of Redis: %s:%d", node->host, node->port);
@@ -414,6 +444,8 @@ static bool nodes_open(struct ctl *ctl)
 	if (ctl->node_count > 0)
 		return true;
 	said_url(ctl, &url);
+	if (!ctl_tls_open(ctl, &url))
+		return false;
 	if (url.kind == RT_TOPOLOGY_SENTINEL && !find_master(ctl, &url))
 		return false;
 	for (size_t i = 0; i < url.count; i++) {
@@ -435,7 +467,9 @@ void ctl_redis_url(struct ctl *ctl, struct rt_redis_url *ret)
 	said_url(ctl, ret);
 	if (!ctl_is_cluster(ctl))
 		return;
-	*ret = (struct rt_redis_url){ .kind = RT_TOPOLOGY_CLUSTER };
+	*ret = (struct rt_redis_url){ .kind = RT_TOPOLOGY_CLUSTER,
+				      .tls = ctl->tls != NULL ? RT_REDIS_TLS_YES
+							      : RT_REDIS_TLS_OPEN };
 	for (size_t i = 0; i < ctl->node_count && ret->count < RT_REDIS_SEEDS_MAX; i++) {
 		struct rt_redis_address *address = &ret->addresses[ret->count];
 

@@ -8,6 +8,7 @@
  *   log.h        one line a message
  *   config.h     settings from the command line, the environment and a file
  *   listen.h     addresses to listen on
+ *   password.h   passwords, in files
  *   readiness.h  whether a service can serve, and why not
  *   file.h       a small file read at once, and who else may read it
  *   failpoint.h  where a build for tests fails on purpose */
@@ -21,6 +22,7 @@
 #include "listen.h"
 #include "log.h"
 #include "metrics.h"
+#include "password.h"
 #include "readiness.h"
 #include "rt.h"
 #include "text.h"

@@ -453,6 +453,15 @@ static int parse_flags(struct reading *reading, int argc, char **argv)
 	return rc == 0 ? RT_OK : RT_INVALID;
 }
 
+/* A URL with a user or password is refused later; here it is hidden. */
+static const char *may_show(const char *text)
+{
+	const char *scheme = strstr(text, "://");
+
+	return scheme != NULL && strchr(scheme, '@') != NULL ? "(hidden: it may hold a password)"
+							     : text;
+}
+
 static void print_value(const struct rt_setting *setting, const void *settings)
 {
 	const void *field = (const char *)settings + setting->offset;
@@ -461,7 +470,7 @@ static void print_value(const struct rt_setting *setting, const void *settings)
 	if (setting->type == RT_SETTING_ACTION)
 		return;
 	if (is_text(setting->type))
-		rt_buf_printf(&text, "%s", *(char *const *)field);
+		rt_buf_printf(&text, "%s", may_show(*(char *const *)field));
 	else if (setting->type == RT_SETTING_BOOL)
 		rt_buf_printf(&text, "%s", *(const bool *)field ? "true" : "false");
 	else

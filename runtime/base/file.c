@@ -6,14 +6,33 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+static bool dumps_allowed;
+
+void rt_file_allow_dumps(void)
+{
+	dumps_allowed = true;
+}
+
+/* Whether systemd gave it to this service, in a folder that nobody else can enter. */
+static bool is_credential(const char *path)
+{
+	const char *folder = getenv("CREDENTIALS_DIRECTORY");
+	size_t length = folder != NULL ? strlen(folder) : 0;
+
+	return length > 0 && strncmp(path, folder, length) == 0 && path[length] == '/';
+}
 
 static bool too_open(const char *path, enum rt_file_kind kind, const struct stat *file, char *error,
 		     size_t error_size)
 {
 	mode_t forbidden = kind == RT_FILE_SECRET ? 077 : 022;
 
+	if (is_credential(path))
+		forbidden &= ~(mode_t)040;
 	if (kind == RT_FILE_PLAIN)
 		return false;
 	if ((file->st_mode & forbidden) != 0) {
@@ -71,6 +90,10 @@ int rt_file_read(const char *path, enum rt_file_kind kind, size_t max_bytes, str
 		snprintf(error, error_size, "%s: %s", path, strerror(errno));
 	else if (too_open(path, kind, &file, error, error_size))
 		rc = RT_INVALID;
+	else if (kind == RT_FILE_SECRET && !dumps_allowed &&
+		 prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+		snprintf(error, error_size, "%s: this process cannot protect it: %s", path,
+			 strerror(errno));
 	else
 		rc = read_all(fd, path, max_bytes, &text, error, error_size);
 	if (fd >= 0)

@@ -7,8 +7,12 @@
 enum rt_file_kind {
 	RT_FILE_PLAIN,
 	RT_FILE_TRUSTED, /* nobody but its owner, who is root or this process's user, may write it */
-	RT_FILE_SECRET,  /* … nor read it */
+	RT_FILE_SECRET, /* … nor read it; but for a credential of systemd, whose list of rights shows as its group's */
 };
+
+/* A process that has read a secret leaves no core, and only root can attach to it or read its memory (PR_SET_DUMPABLE);
+ * its entries in /proc are root's then. Called before, this leaves it as it was, for developers. */
+void rt_file_allow_dumps(void);
 
 /* Reads a file of at most `max_bytes`. The text has a NUL behind it, which does not count. RT_INVALID when the
  * file is too long or too open, RT_SYSTEM when it cannot be read: `error` says why, and names the file. What a

@@ -13,6 +13,7 @@ static struct context_program {
 	const struct rt_context_program *definition;
 	struct rt_service *service;
 	struct rt_topology *topology; /* NULL: there is one Redis and one partition */
+	struct rt_redis_tls *tls;     /* NULL: none */
 	struct rt_context *context;
 	struct rt_series *served;
 	struct rt_check redis_check, events_check, storage_check;
@@ -27,12 +28,22 @@ static struct context_program {
 #define AT(member) offsetof(struct rt_context_settings, member)
 static const struct rt_setting common_settings[] = {
 	{ "redis", RT_SETTING_STRING, AT(redis.url), "", 0, 0,
-	  "Where Redis is: redis://host:port, unix:/path, cluster://host:port,host:port or "
-	  "sentinel://host:port,host:port/name; when set, host, port and socket are not used." },
+	  "Where Redis is: redis://host:port, rediss://host:port (with TLS), unix:/path, "
+	  "cluster://host:port,host:port or sentinel://host:port,host:port/name; when set, host, "
+	  "port and socket are not used." },
 	{ "redis-host", RT_SETTING_STRING, AT(redis.host), "127.0.0.1", 0, 0, "Redis host." },
 	{ "redis-port", RT_SETTING_INT, AT(redis.port), "6390", 1, 65535, "Redis TCP port." },
 	{ "redis-socket", RT_SETTING_STRING, AT(redis.unix_path), "", 0, 0,
 	  "Path of Redis's unix socket; when set, host and port are not used." },
+	{ "redis-tls", RT_SETTING_BOOL, AT(redis.tls), "false", 0, 0,
+	  "Use TLS to Redis, also to nodes of a cluster and to sentinels; --redis-tls-ca and "
+	  "rediss:// say the same." },
+	{ "redis-tls-ca", RT_SETTING_STRING, AT(redis.tls_ca), "", 0, 0,
+	  "File with the CAs of Redis's certificate, in PEM; empty: those of the system." },
+	{ "redis-tls-cert", RT_SETTING_STRING, AT(redis.tls_cert), "", 0, 0,
+	  "File with the certificate that is shown to Redis, in PEM; empty: none." },
+	{ "redis-tls-key", RT_SETTING_STRING, AT(redis.tls_key), "", 0, 0,
+	  "File with its key, in PEM, without a passphrase." },
 	{ "redis-user", RT_SETTING_STRING, AT(redis.user), "", 0, 0,
 	  "Redis ACL user; empty: no authentication." },
 	{ "redis-password-file", RT_SETTING_STRING, AT(redis.password_file), "", 0, 0,
@@ -94,43 +105,49 @@ static struct rt_setting *settings_table(const struct rt_context_program *defini
 	return table;
 }
 
-/* What the files of the settings say. */
-struct passwords {
-	char *own, *sentinel, *deploy;
-};
-
-static void passwords_free(struct passwords *passwords)
+/* Whether a password file can be read; connections read it themselves. */
+static bool password_good(const char *path)
 {
-	free(passwords->own);
-	free(passwords->sentinel);
-	free(passwords->deploy);
+	char error[RT_PASSWORD_ERROR], *password;
+	bool more = false;
+
+	if (rt_password_read(path, &password, &more, error) != RT_OK) {
+		RT_LOG(RT_ERROR, "a password file cannot be used", RT_S("reason", error),
+		       RT_S("fix", "its first line is the user's password, and only the user that "
+				   "the service runs as may read it"));
+		return false;
+	}
+	rt_password_free(password);
+	if (more)
+		RT_LOG(RT_WARN, "only the first line of the password file is used",
+		       RT_S("file", path));
+	return true;
 }
 
-static int passwords_read(const struct rt_redis_settings *settings, struct passwords *ret)
+static bool passwords_good(const struct rt_redis_settings *settings)
 {
-	int rc = rt_password_read(settings->password_file, &ret->own);
-
-	if (rc == RT_OK)
-		rc = rt_password_read(settings->sentinel_password_file, &ret->sentinel);
-	if (rc == RT_OK)
-		rc = rt_password_read(settings->deploy_password_file, &ret->deploy);
-	return rc;
+	return password_good(settings->password_file) &&
+	       password_good(settings->sentinel_password_file) &&
+	       password_good(settings->deploy_password_file);
 }
 
 static struct rt_redis_options redis_options(const struct rt_context_settings *settings,
-					     const char *name, const struct passwords *passwords)
+					     const char *name)
 {
-	bool open = passwords->sentinel[0] == '\0'; /* the sentinels */
+	const struct rt_redis_settings *redis = &settings->redis;
+	bool open = redis->sentinel_password_file[0] == '\0'; /* the sentinels */
 
 	return (struct rt_redis_options){
-		.user = settings->redis.user,
-		.password = passwords->own,
-		.password_file = settings->redis.password_file,
-		.sentinel = { open ? "" : settings->redis.sentinel_user, passwords->sentinel },
-		.deploy = { settings->redis.deploy_user, passwords->deploy },
+		.user = redis->user,
+		.password_file = redis->password_file,
+		.sentinel = { .user = open ? "" : redis->sentinel_user,
+			      .password_file = redis->sentinel_password_file },
+		.deploy = { .user = redis->deploy_user,
+			    .password_file = redis->deploy_password_file },
+		.tls = program.tls,
 		.log_trouble = true,
 		.name = name,
-		.timeout_ms = settings->redis.timeout_ms,
+		.timeout_ms = redis->timeout_ms,
 		.pending_max = PENDING_COMMANDS,
 	};
 }
@@ -270,6 +287,22 @@ static int read_url(const struct rt_redis_settings *settings, struct rt_redis_ur
 	return RT_INVALID;
 }
 
+/* TLS to Redis, if URL or settings ask for it. */
+static int make_tls(const struct rt_redis_settings *settings, const struct rt_redis_url *url)
+{
+	const struct rt_redis_tls_files files = { settings->tls_ca, settings->tls_cert,
+						  settings->tls_key };
+	char error[RT_PASSWORD_ERROR];
+	bool wanted = settings->tls || settings->tls_ca[0] != '\0', secure;
+	int rc = rt_redis_url_secure(url, wanted, &secure, error, sizeof(error));
+
+	if (rc == RT_OK && secure)
+		rc = rt_redis_tls_new(&files, &program.tls, error);
+	if (rc != RT_OK)
+		RT_LOG(RT_ERROR, "TLS to Redis is not possible so", RT_S("reason", error));
+	return rc;
+}
+
 /* One partition on one Redis has connections of its own; all else goes by a topology. */
 static int place(const struct rt_context_settings *settings, const struct rt_redis_url *url,
 		 struct rt_redis_options *redis)
@@ -293,12 +326,11 @@ static int place(const struct rt_context_settings *settings, const struct rt_red
 	return rc;
 }
 
-static int make_context(const struct rt_context_settings *settings, const struct rt_redis_url *url,
-			const struct passwords *passwords)
+static int make_context(const struct rt_context_settings *settings, const struct rt_redis_url *url)
 {
 	const struct rt_context_program *definition = program.definition;
 	char *name = rt_printf("tandem-%s", definition->domain->name);
-	struct rt_redis_options redis = redis_options(settings, name, passwords);
+	struct rt_redis_options redis = redis_options(settings, name);
 	const struct rt_context_options options = {
 		.redis = &redis,
 		.events = events_options(settings),
@@ -327,7 +359,6 @@ static int start(struct rt_service *service)
 	const struct rt_context_domain *domain = program.definition->domain;
 	struct rt_redis_url url;
 	ProtobufCService *rpc;
-	struct passwords passwords = { .own = NULL };
 	int rc;
 
 	program.service = service;
@@ -336,11 +367,12 @@ static int start(struct rt_service *service)
 		return RT_INVALID;
 	rc = read_url(&settings->redis, &url);
 	if (rc == RT_OK)
-		rc = passwords_read(&settings->redis, &passwords);
+		rc = make_tls(&settings->redis, &url);
 	if (rc != RT_OK)
 		return rc;
-	rc = make_context(settings, &url, &passwords);
-	passwords_free(&passwords);
+	if (!passwords_good(&settings->redis))
+		return RT_SYSTEM;
+	rc = make_context(settings, &url);
 	if (rc != RT_OK) {
 		RT_LOG(RT_ERROR, "cannot start", RT_S("reason", rt_status_text(rc)));
 		return rc;
@@ -368,6 +400,7 @@ static void context_stopped(void *user)
 	(void)user;
 	rt_context_free(program.context);
 	rt_topology_free(program.topology);
+	rt_redis_tls_free(program.tls);
 	rt_service_stopped(program.service);
 }
 

@@ -47,7 +47,9 @@ uint16_t rt_key_slot(const char *key)
 
 static int refuse(char *error, size_t size, const char *what, const char *part, size_t length)
 {
-	char *shown = rt_text_shown(part, length);
+	/* What is before an '@' may hold a password. */
+	const char *at = memrchr(part, '@', length);
+	char *shown = at == NULL ? rt_text_shown(part, length) : rt_strdup("…@…");
 
 	snprintf(error, size, "%s: '%s'", what, shown);
 	free(shown);
@@ -60,11 +62,6 @@ static int parse_address(const char *text, size_t length, struct rt_redis_url *u
 	char part[RT_REDIS_HOST_MAX + 16], host[RT_REDIS_HOST_MAX + 1];
 	int port;
 
-	if (memchr(text, '@', length) != NULL)
-		return refuse(error, size,
-			      "user and password do not belong here (--redis-user, "
-			      "--redis-password-file)",
-			      "…@", strlen("…@"));
 	if (url->count == RT_REDIS_SEEDS_MAX)
 		return refuse(error, size, "more than 64 addresses; the 65th is", text, length);
 	snprintf(part, sizeof(part), "%.*s", (int)length, text);
@@ -107,10 +104,12 @@ int rt_redis_url_parse(const char *text, struct rt_redis_url *ret, char *error, 
 	static const struct {
 		const char *scheme;
 		enum rt_topology_kind kind;
+		enum rt_redis_url_tls tls;
 	} kinds[] = {
-		{ "redis://", RT_TOPOLOGY_ONE },
-		{ "cluster://", RT_TOPOLOGY_CLUSTER },
-		{ "sentinel://", RT_TOPOLOGY_SENTINEL },
+		{ "redis://", RT_TOPOLOGY_ONE, RT_REDIS_TLS_NO },
+		{ "rediss://", RT_TOPOLOGY_ONE, RT_REDIS_TLS_YES },
+		{ "cluster://", RT_TOPOLOGY_CLUSTER, RT_REDIS_TLS_OPEN },
+		{ "sentinel://", RT_TOPOLOGY_SENTINEL, RT_REDIS_TLS_OPEN },
 	};
 	const char *at = NULL;
 	int rc = RT_OK;
@@ -122,12 +121,19 @@ int rt_redis_url_parse(const char *text, struct rt_redis_url *ret, char *error, 
 		if (strncmp(text, kinds[i].scheme, strlen(kinds[i].scheme)) == 0) {
 			at = text + strlen(kinds[i].scheme);
 			ret->kind = kinds[i].kind;
+			ret->tls = kinds[i].tls;
 		}
 	}
 	if (at == NULL)
 		return refuse(error, size,
-			      "begins with none of redis://, unix:/, cluster://, sentinel://", text,
-			      strlen(text));
+			      "begins with none of redis://, rediss://, unix:/, cluster://, "
+			      "sentinel://",
+			      text, strlen(text));
+	if (strchr(at, '@') != NULL)
+		return refuse(error, size,
+			      "user and password do not belong here (--redis-user, "
+			      "--redis-password-file)",
+			      at, strlen(at));
 	for (bool more = true; more && rc == RT_OK;) {
 		size_t length = strcspn(at, ",/");
 
@@ -143,8 +149,24 @@ int rt_redis_url_parse(const char *text, struct rt_redis_url *ret, char *error, 
 	if (*at != '\0')
 		return refuse(error, size, "nothing may follow the addresses", at, strlen(at));
 	if (ret->kind == RT_TOPOLOGY_ONE && ret->count > 1)
-		return refuse(error, size, "redis:// has one address; a second one is",
+		return refuse(error, size,
+			      "redis:// and rediss:// have one address; a second one is",
 			      ret->addresses[1].host, strlen(ret->addresses[1].host));
+	return RT_OK;
+}
+
+int rt_redis_url_secure(const struct rt_redis_url *url, bool wanted, bool *ret, char *error,
+			size_t size)
+{
+	bool socket = url->addresses[0].port == 0;
+
+	if (wanted && !socket && url->tls == RT_REDIS_TLS_NO) {
+		snprintf(error, size,
+			 "redis:// is without TLS, and --redis-tls or --redis-tls-ca is set: "
+			 "write rediss://");
+		return RT_INVALID;
+	}
+	*ret = !socket && (wanted || url->tls == RT_REDIS_TLS_YES);
 	return RT_OK;
 }
 

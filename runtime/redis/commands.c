@@ -52,12 +52,20 @@ static void points_written(struct redis_connection *connection)
 #endif
 
 /* Everything was sent; frees a buffer that a burst made large. */
+static void clear(struct rt_buf *out, size_t *sent)
+{
+	out->length = 0;
+	*sent = 0;
+	if (out->capacity > OUT_KEEP)
+		rt_buf_done(out);
+}
+
 static void clear_out(struct redis_connection *connection)
 {
-	connection->out.length = 0;
-	connection->out_sent = 0;
-	if (connection->out.capacity > OUT_KEEP)
-		rt_buf_done(&connection->out);
+	/* Before it is up, a password. */
+	if (connection->state != REDIS_UP && connection->out.length > 0)
+		explicit_bzero(connection->out.data, connection->out.length);
+	clear(&connection->out, &connection->out_sent);
 }
 
 /* A length after its mark ('*' or '$'), with the end of the line. */
@@ -78,6 +86,19 @@ static char *put_length(char *at, char mark, size_t length)
 	return at;
 }
 
+static void reserve(struct rt_buf *out, size_t size)
+{
+	if (out->length + size <= out->capacity)
+		return;
+	out->capacity = RT_MAX(out->capacity * 2, out->length + size);
+	out->data = rt_realloc(out->data, out->capacity);
+}
+
+void redis_commands_reserve(struct redis_connection *connection, size_t bytes)
+{
+	reserve(&connection->out, bytes);
+}
+
 /* Appends a command in Redis's protocol (RESP). hiredis's own formatting took a fifth of the order
  * service's time. */
 static void format(struct rt_buf *out, int argc, const char *const *argv, const size_t *lengths)
@@ -87,10 +108,7 @@ static void format(struct rt_buf *out, int argc, const char *const *argv, const 
 
 	for (int i = 0; i < argc; i++)
 		size += 26 + (lengths != NULL ? lengths[i] : strlen(argv[i]));
-	if (out->length + size > out->capacity) {
-		out->capacity = RT_MAX(out->capacity * 2, out->length + size);
-		out->data = rt_realloc(out->data, out->capacity);
-	}
+	reserve(out, size);
 	at = put_length(out->data + out->length, '*', (size_t)argc);
 	for (int i = 0; i < argc; i++) {
 		size_t length = lengths != NULL ? lengths[i] : strlen(argv[i]);
@@ -113,28 +131,54 @@ void redis_commands_add(struct redis_connection *connection, struct rt_redis_op 
 	connection->pending_count++;
 }
 
-bool redis_commands_write(struct redis_connection *connection)
+/* False: errno says why nothing more can be sent. */
+static bool send_all(int fd, const struct rt_buf *out, size_t *all_sent)
 {
-	bool done;
-
-	while (connection->out_sent < connection->out.length) {
+	while (*all_sent < out->length) {
 		ssize_t sent =
-			send(connection->context->fd, connection->out.data + connection->out_sent,
-			     connection->out.length - connection->out_sent, MSG_NOSIGNAL);
+			send(fd, out->data + *all_sent, out->length - *all_sent, MSG_NOSIGNAL);
 
 		if (sent < 0 && errno == EINTR)
 			continue;
-		if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-			break;
-		if (sent < 0) {
-			redis_trouble_set(connection, "write failed", strerror(errno));
-			return false;
-		}
-		connection->out_sent += (size_t)sent;
+		if (sent < 0)
+			return errno == EAGAIN || errno == EWOULDBLOCK;
+		*all_sent += (size_t)sent;
 	}
-	done = connection->out_sent == connection->out.length;
+	return true;
+}
+
+/* What is to be sent, sealed if there is TLS. False: it cannot be sealed. */
+static bool choose_out(struct redis_connection *connection, struct rt_buf **out, size_t **sent)
+{
+	*out = &connection->out;
+	*sent = &connection->out_sent;
+	if (connection->tls == NULL)
+		return true;
+	if (!redis_tls_seal(connection))
+		return false;
+	clear_out(connection);
+	redis_tls_out(connection, out, sent);
+	return true;
+}
+
+bool redis_commands_write(struct redis_connection *connection)
+{
+	struct rt_buf *out;
+	size_t *sent;
+	bool done;
+
+	if (!choose_out(connection, &out, &sent))
+		return false;
+	if (!send_all(connection->context->fd, out, sent)) {
+		redis_trouble_set(connection, "write failed", strerror(errno));
+		return false;
+	}
+	done = *sent == out->length;
 	if (done) {
-		clear_out(connection);
+		if (connection->tls == NULL)
+			clear_out(connection);
+		else
+			clear(out, sent);
 		points_written(connection);
 	}
 	rt_watch_set(connection->watch, done ? RT_READABLE : RT_READABLE | RT_WRITABLE);
@@ -210,9 +254,45 @@ static bool parse(struct redis_connection *connection)
 	return false; /* the greeting failed */
 }
 
+/* Reads what the server says. False: as above. */
+static bool feed(struct redis_connection *connection, const char *bytes, size_t length)
+{
+	if (redisReaderFeed(connection->context->reader, bytes, length) != REDIS_OK) {
+		redis_trouble_set(connection, "read failed", connection->context->reader->errstr);
+		return false;
+	}
+	return parse(connection);
+}
+
+/* The same of what arrived sealed. */
+static bool feed_sealed(struct redis_connection *connection, const char *bytes, size_t length)
+{
+	enum redis_taken taken;
+	char plain[READ_BYTES];
+	struct rt_buf *out;
+	size_t got, *sent;
+
+	redis_tls_give(connection, bytes, length);
+	while ((taken = redis_tls_take(connection, plain, sizeof(plain), &got)) == REDIS_TAKEN) {
+		if (connection->state == REDIS_SECURING) {
+			redis_trouble_set(connection, "unasked answer", "");
+			return false;
+		}
+		if (!feed(connection, plain, got))
+			return false;
+	}
+	if (taken == REDIS_TAKEN_ALL)
+		return true;
+	/* It is told why. */
+	redis_tls_out(connection, &out, &sent);
+	(void)send_all(connection->context->fd, out, sent);
+	return false;
+}
+
 bool redis_commands_read(struct redis_connection *connection)
 {
 	char bytes[READ_BYTES];
+	bool alive;
 
 	for (int i = 0; i < READS_MAX; i++) {
 		ssize_t length = recv(connection->context->fd, bytes, sizeof(bytes), 0);
@@ -224,16 +304,16 @@ bool redis_commands_read(struct redis_connection *connection)
 			return false;
 		}
 		if (length == 0) {
-			redis_trouble_set(connection, "closed by the server", "");
+			redis_trouble_set(connection,
+					  connection->state == REDIS_SECURING
+						  ? "TLS: closed by the server in the handshake"
+						  : "closed by the server",
+					  "");
 			return false;
 		}
-		if (redisReaderFeed(connection->context->reader, bytes, (size_t)length) !=
-		    REDIS_OK) {
-			redis_trouble_set(connection, "read failed",
-					  connection->context->reader->errstr);
-			return false;
-		}
-		if (!parse(connection))
+		alive = connection->tls == NULL ? feed(connection, bytes, (size_t)length)
+						: feed_sealed(connection, bytes, (size_t)length);
+		if (!alive)
 			return false;
 		if ((size_t)length < sizeof(bytes))
 			return true;

@@ -6,6 +6,7 @@
  *
  *   connect_now          a socket, not connected yet
  *     socket_connected   writable: SO_ERROR says whether it worked
+ *       secured          TLS, if there is any: the handshake is over
  *       greet            AUTH, CLIENT SETNAME, TIME (some), PING: a server that loads its data is not up
  *         greeted        up
  *   connection_command   into the output buffer
@@ -19,11 +20,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define RETRY_MIN_MS 50
-#define RETRY_MAX_MS 2000
-#define READER_KEEP  1048576 /* bytes of buffer that an idle reader keeps */
-#define TIMEOUT_MS   2000
-#define PENDING_MAX  4096
+#define RETRY_MIN_MS   50
+#define RETRY_MAX_MS   2000
+#define READER_KEEP    1048576 /* bytes of buffer that an idle reader keeps */
+#define TIMEOUT_MS     2000
+#define PENDING_MAX    4096
+#define GREETING_BYTES 4096 /* more than a greeting has */
 
 static void connect_now(struct rt_timer *timer);
 
@@ -51,6 +53,7 @@ static void close_down(struct redis_connection *connection, int status)
 	if (connection->context != NULL)
 		redisFree(RT_TAKE(connection->context));
 	redis_commands_take(connection, &gone);
+	redis_tls_end(connection);
 	connection->greetings_left = 0;
 	if (was_up && connection->options.on_state != NULL)
 		connection->options.on_state(&connection->redis, false,
@@ -202,14 +205,33 @@ static void add_greeting(struct redis_connection *connection, int argc, const ch
 	send_greeting(connection, &connection->greetings[connection->greetings_left++], argc, argv);
 }
 
-static void greet(struct redis_connection *connection)
+/* The file of the password is read each time, so that a new password needs no restart. False: it cannot be. */
+static bool add_auth(struct redis_connection *connection)
+{
+	const struct rt_redis_options *options = &connection->options;
+	char error[RT_PASSWORD_ERROR], *password = NULL;
+
+	if (options->password_file != NULL &&
+	    rt_password_read(options->password_file, &password, NULL, error) != RT_OK) {
+		redis_trouble_set(connection, "password file", error);
+		return false;
+	}
+	redis_commands_reserve(connection, GREETING_BYTES); /* no copy stays behind when it grows */
+	add_greeting(connection, 3,
+		     (const char *[]){ "AUTH", options->user,
+				       password != NULL ? password : options->password });
+	rt_password_free(password);
+	return true;
+}
+
+/* False: there is nothing to greet with. */
+static bool greet(struct redis_connection *connection)
 {
 	const struct rt_redis_options *options = &connection->options;
 
 	connection->state = REDIS_GREETING;
-	if (options->user != NULL)
-		add_greeting(connection, 3,
-			     (const char *[]){ "AUTH", options->user, options->password });
+	if (options->user != NULL && !add_auth(connection))
+		return false;
 	if (options->name != NULL)
 		add_greeting(connection, 3, (const char *[]){ "CLIENT", "SETNAME", options->name });
 	if (options->follow_clock) {
@@ -217,6 +239,17 @@ static void greet(struct redis_connection *connection)
 		add_greeting(connection, 1, (const char *[]){ "TIME" });
 	}
 	add_greeting(connection, 1, (const char *[]){ "PING" });
+	return true;
+}
+
+/* TLS's handshake goes on. False: it failed. */
+static bool secure(struct redis_connection *connection)
+{
+	if (!redis_commands_read(connection))
+		return false;
+	if (redis_tls_ready(connection) && !greet(connection))
+		return false;
+	return redis_commands_write(connection);
 }
 
 /* False: connecting failed. */
@@ -231,8 +264,10 @@ static bool socket_connected(struct redis_connection *connection)
 		redis_trouble_set(connection, "cannot connect", strerror(error));
 		return false;
 	}
-	greet(connection);
-	return true;
+	if (connection->options.tls == NULL)
+		return greet(connection);
+	connection->state = REDIS_SECURING;
+	return redis_tls_begin(connection) && redis_commands_write(connection);
 }
 
 static void socket_ready(void *user, int events)
@@ -242,10 +277,12 @@ static void socket_ready(void *user, int events)
 
 	if (connection->state == REDIS_CONNECTING) {
 		alive = socket_connected(connection);
+	} else if (connection->state == REDIS_SECURING) {
+		alive = secure(connection);
 	} else {
 		if (events & RT_READABLE)
 			alive = redis_commands_read(connection);
-		if (alive && (events & RT_WRITABLE))
+		if (alive && ((events & RT_WRITABLE) != 0 || redis_tls_speaks(connection)))
 			alive = redis_commands_write(connection);
 	}
 	if (!alive)
@@ -257,7 +294,9 @@ static void connect_timeout(struct rt_timer *timer)
 	struct redis_connection *connection =
 		RT_CONTAINER_OF(timer, struct redis_connection, connect);
 
-	redis_trouble_set(connection, "cannot connect", "no answer in time");
+	redis_trouble_set(connection,
+			  connection->state == REDIS_SECURING ? "TLS" : "cannot connect",
+			  "no answer in time");
 	go_down(connection);
 }
 
@@ -360,6 +399,14 @@ static const char *keep_password(struct rt_arena *texts, const char *s)
 	return is_blank(s) ? "" : keep(texts, s);
 }
 
+static void keep_login(struct rt_redis_login *own, const struct rt_redis_login *login,
+		       struct rt_arena *texts)
+{
+	own->user = keep(texts, login->user);
+	own->password = keep_password(texts, login->password);
+	own->password_file = keep(texts, login->password_file);
+}
+
 void redis_options_copy(struct rt_redis_options *own, const struct rt_redis_options *options,
 			struct rt_arena *texts)
 {
@@ -370,10 +417,10 @@ void redis_options_copy(struct rt_redis_options *own, const struct rt_redis_opti
 	own->name = keep(texts, options->name);
 	own->password_file = keep(texts, options->password_file);
 	own->password = keep_password(texts, options->password);
-	own->deploy.user = keep(texts, options->deploy.user);
-	own->deploy.password = keep_password(texts, options->deploy.password);
-	own->sentinel.user = keep(texts, options->sentinel.user);
-	own->sentinel.password = keep_password(texts, options->sentinel.password);
+	keep_login(&own->deploy, &options->deploy, texts);
+	keep_login(&own->sentinel, &options->sentinel, texts);
+	if (own->unix_path != NULL)
+		own->tls = NULL;
 	if (own->timeout_ms <= 0)
 		own->timeout_ms = TIMEOUT_MS;
 	if (own->pending_max == 0)

@@ -3,6 +3,7 @@
  *
  *   connection.c     its life: connect, greet, up, down, connect again
  *   commands.c       the commands under way: sent in one write, answered in order
+ *   tls.c            TLS: what is sent and received is sealed and opened, if options.tls says so
  *   server_clock.c   the server's clock, which the loop follows
  *   trouble.c        why the connection is away, for the log
  *   reply.c          an answer as hiredis reads it, and the status that it means */
@@ -18,7 +19,7 @@
 #define REDIS_GREETINGS_MAX 4
 #define REDIS_REPLIES_KEEP  65536 /* bytes of memory for answers, while there is none */
 
-enum redis_state { REDIS_AWAY, REDIS_CONNECTING, REDIS_GREETING, REDIS_UP };
+enum redis_state { REDIS_AWAY, REDIS_CONNECTING, REDIS_SECURING, REDIS_GREETING, REDIS_UP };
 
 struct redis_clock {
 	struct rt_loop *loop;
@@ -45,10 +46,11 @@ struct redis_connection {
 	size_t pending_count;
 	struct rt_buf out;       /* commands in Redis's protocol … */
 	size_t out_sent;         /* … of which so much is sent */
+	struct redis_tls *tls;   /* NULL: plain */
 	struct rt_arena replies; /* the answer that is being read or handled */
 	struct rt_list refused;  /* never sent: end with op->status at the end of the turn */
 	struct rt_task turn;
-	struct rt_timer connect;  /* away: when to try; connecting, greeting: when to give up */
+	struct rt_timer connect;  /* away: when to try; until it is up: when to give up */
 	struct rt_timer deadline; /* no later than the first deadline of the commands under way */
 	struct rt_redis_op greetings[REDIS_GREETINGS_MAX];
 	size_t greetings_left;
@@ -56,8 +58,9 @@ struct redis_connection {
 	int64_t retry_ms;
 	bool freed; /* while `turn` was queued: the task frees */
 	bool reset; /* asked for; `turn` does it */
-	char error[256];
-	char logged[256];   /* the last error that was logged, until it is up again */
+	char error[RT_PASSWORD_ERROR + 40];
+	char logged[RT_PASSWORD_ERROR +
+		    40];    /* the last error that was logged, until it is up again */
 	bool denial_logged; /* since it is up */
 };
 
@@ -72,10 +75,12 @@ void redis_commands_name(struct rt_redis_op *op, int argc, const char *const *ar
 #else
 #define redis_commands_name(op, argc, argv, lengths) ((void)0)
 #endif
+/* Makes room for so many bytes of commands. */
+void redis_commands_reserve(struct redis_connection *connection, size_t bytes);
 /* Formats the command and puts its op behind those under way. */
 void redis_commands_add(struct redis_connection *connection, struct rt_redis_op *op, int argc,
 			const char *const *argv, const size_t *lengths);
-/* Sends what can be sent; reads and answers what has arrived. False: the connection is of no use
+/* Sends what can be sent; reads and answers what has arrived, first TLS's handshake. False: the connection is of no use
  * (connection->error says why), and has not been taken down yet. */
 bool redis_commands_write(struct redis_connection *connection);
 bool redis_commands_read(struct redis_connection *connection);
@@ -87,6 +92,29 @@ void redis_commands_take(struct redis_connection *connection, struct rt_list *ta
 void redis_commands_end(struct redis_connection *connection, struct rt_list *taken, int status);
 /* Ends those that were never sent, with `status` or, when it is RT_OK, each with its own. */
 void redis_commands_refuse(struct redis_connection *connection, int status);
+
+/* tls.c. Begins: makes connection->tls, and the first message to the server. False, as below: the connection is of
+ * no use, connection->error says why. */
+bool redis_tls_begin(struct redis_connection *connection);
+/* Takes none. */
+void redis_tls_end(struct redis_connection *connection);
+/* It has something to send by itself. */
+bool redis_tls_speaks(const struct redis_connection *connection);
+/* The handshake is over. */
+bool redis_tls_ready(const struct redis_connection *connection);
+/* Seals all of connection->out. */
+bool redis_tls_seal(struct redis_connection *connection);
+/* The buffer that goes to the socket in place of connection->out, and how much of it is sent. */
+void redis_tls_out(struct redis_connection *connection, struct rt_buf **out, size_t **sent);
+/* These bytes have arrived; they are borrowed until all are taken: what they hold is taken bit by bit. */
+void redis_tls_give(struct redis_connection *connection, const char *bytes, size_t length);
+enum redis_taken {
+	REDIS_TAKEN,      /* so many bytes */
+	REDIS_TAKEN_ALL,  /* there are no more */
+	REDIS_TAKEN_NEVER /* and never will be: connection->error says why */
+};
+enum redis_taken redis_tls_take(struct redis_connection *connection, char *bytes, size_t size,
+				size_t *ret_length);
 
 /* server_clock.c */
 void redis_clock_init(struct redis_clock *clock, struct redis_connection *connection);

@@ -22,7 +22,23 @@ struct rt_redis;
 struct rt_redis_login {
 	const char *user; /* NULL or "": none */
 	const char *password;
+	const char *password_file; /* as in struct rt_redis_options */
 };
+
+/* TLS, from 1.2 on (tls.c): the server's certificate must be for the host that is connected to, and of a CA that is
+ * trusted. The files are looked at whenever a connection begins: connections that are made after a change use
+ * the new ones, the others stay. */
+struct rt_redis_tls;           /* opaque */
+#define RT_REDIS_TLS_ERROR 480 /* bytes that `error` has */
+struct rt_redis_tls_files {
+	const char *ca;                /* of servers, in PEM; NULL or "": the system's */
+	const char *certificate, *key; /* of this client, in PEM; NULL or "": it has none */
+};
+/* RT_OK, or another status with the reason, which names the file, in `error`. */
+int rt_redis_tls_new(const struct rt_redis_tls_files *files, struct rt_redis_tls **ret,
+		     char error[RT_REDIS_TLS_ERROR]);
+/* After the connections that use it. Takes NULL. */
+void rt_redis_tls_free(struct rt_redis_tls *tls);
 
 struct rt_redis_options {
 	const char *host; /* or, when unix_path is set, unused */
@@ -30,7 +46,10 @@ struct rt_redis_options {
 	const char *unix_path; /* NULL or "": TCP */
 	const char *user;      /* NULL or "": no AUTH */
 	const char *password;
-	const char *password_file;      /* where it was read, for the log; NULL: not logged */
+	/* Its first line is the password (base/secret.h), read whenever a connection begins. NULL or "": `password`
+	 * is it. */
+	const char *password_file;
+	struct rt_redis_tls *tls;       /* borrowed; NULL, or with a unix_path: no TLS */
 	struct rt_redis_login deploy;   /* who may load functions, of a store's connection */
 	struct rt_redis_login sentinel; /* who asks sentinels, of a topology's */
 	/* Why the connection is away is logged, each reason once until it is back, if on_state is

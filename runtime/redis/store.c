@@ -309,6 +309,7 @@ static void deploy_as(struct rt_store *store, const struct rt_redis_options *red
 		return;
 	options.user = redis->deploy.user;
 	options.password = redis->deploy.password;
+	options.password_file = redis->deploy.password_file;
 	options.name = NULL;
 	options.blocks = true;
 	options.log_trouble = options.follow_clock = false;

@@ -234,6 +234,7 @@ static struct link *link_new(struct rt_topology *topology, const struct rt_redis
 	if (sentinel) {
 		options.user = options.sentinel.user;
 		options.password = options.sentinel.password;
+		options.password_file = options.sentinel.password_file;
 	}
 	rt_list_init(&link->list);
 	rt_list_push(&topology->links, &link->list);

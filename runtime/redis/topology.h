@@ -2,7 +2,7 @@
  *
  * A topology is one of three kinds, as its URL says:
  *
- *   redis://host:port, unix:/path         one Redis serves all partitions
+ *   redis://host:port, unix:/path         one Redis serves all partitions; rediss://host:port with TLS
  *   cluster://host:port,host:port         a Redis Cluster, asked at any of its nodes: CLUSTER SLOTS
  *   sentinel://host:port,host:port/name   one master, which any of these sentinels knows by this name
  *
@@ -49,15 +49,23 @@ struct rt_redis_address {
 	int port;                         /* 0: host is the path of a unix socket */
 };
 enum rt_topology_kind { RT_TOPOLOGY_ONE, RT_TOPOLOGY_CLUSTER, RT_TOPOLOGY_SENTINEL };
+/* Whether there is TLS: redis:// and unix: say no, rediss:// says yes, the others leave it open. */
+enum rt_redis_url_tls { RT_REDIS_TLS_OPEN, RT_REDIS_TLS_NO, RT_REDIS_TLS_YES };
 /* Where Redis is. Plain data. */
 struct rt_redis_url {
 	enum rt_topology_kind kind;
+	enum rt_redis_url_tls tls;
 	size_t count;
 	struct rt_redis_address addresses[RT_REDIS_SEEDS_MAX]; /* or sentinels; at least one */
 	char master[RT_REDIS_MASTER_NAME + 1]; /* its name with the sentinels, else "" */
 };
 /* RT_OK, or RT_INVALID with the reason, which names the part, in `error`. */
 int rt_redis_url_parse(const char *text, struct rt_redis_url *ret, char *error, size_t size);
+
+/* Whether connections there use TLS, when `wanted` is what the settings say: never to a socket. RT_OK, or RT_INVALID
+ * when URL and settings contradict each other, with the reason in `error`. */
+int rt_redis_url_secure(const struct rt_redis_url *url, bool wanted, bool *ret, char *error,
+			size_t size);
 
 struct rt_topology; /* opaque */
 

@@ -15,23 +15,56 @@ static bool speaks(const struct redis_connection *connection)
 	return connection->options.log_trouble && connection->options.on_state != NULL;
 }
 
+static const char *file_of(const struct redis_connection *connection)
+{
+	const char *file = connection->options.password_file;
+
+	return file != NULL ? file : "no file";
+}
+
 /* What to do about the error; NULL: wait, or start Redis. */
 static char *fix_of(const struct redis_connection *connection)
 {
-	const char *file = connection->options.password_file != NULL
-				   ? connection->options.password_file
-				   : "no file";
+	/* The first that is part of the error. */
+	static const struct {
+		const char *error, *fix;
+	} fixes[] = {
+		{ "password file", "its first line must be the user's password, and only its owner "
+				   "may have rights on it; it is read again until then" },
+		{ "NOAUTH", "set --redis-user and --redis-password-file" },
+		{ "not Redis's protocol", "what answers there is not Redis: "
+					  "see --redis-host, --redis-port and --redis-socket" },
+		{ "mismatch", "the certificate of Redis must name the host that is connected to" },
+		{ "has expired",
+		  "renew the certificate of Redis, if this machine's clock is right" },
+		{ "not yet valid", "set this machine's clock, or renew the certificate of Redis" },
+		{ "certificate is refused",
+		  "the certificate of Redis must be of a CA in the file of --redis-tls-ca" },
+		{ "speaks no TLS",
+		  "its port for TLS is another one (tls-port), or it has none: then "
+		  "set redis://host:port, without --redis-tls and --redis-tls-ca" },
+		{ "protocol version", "Redis must speak TLS 1.2 or newer (tls-protocols)" },
+		{ "closed by the server in the handshake",
+		  "Redis's log says why; or what answers there speaks no TLS" },
+		{ "TLS: no answer in time", "what answers there may speak no TLS (tls-port)" },
+		{ "alert", "Redis refuses this client's certificate, or lacks one (its log says "
+			   "more): set --redis-tls-cert and --redis-tls-key, of a CA that Redis "
+			   "trusts" },
+	};
 
 	if (strstr(connection->error, "WRONGPASS") != NULL)
 		return rt_printf("Redis must have the user %s, enabled, with the password in the "
 				 "first line of %s (--redis-user, --redis-password-file); "
 				 "it is tried again until then",
-				 connection->options.user, file);
-	if (strstr(connection->error, "NOAUTH") != NULL)
-		return rt_strdup("set --redis-user and --redis-password-file");
-	if (strstr(connection->error, "not Redis's protocol") != NULL)
-		return rt_strdup("what answers there is not Redis: "
-				 "see --redis-host, --redis-port and --redis-socket");
+				 connection->options.user, file_of(connection));
+	if (connection->state == REDIS_GREETING && connection->options.tls == NULL &&
+	    (strstr(connection->error, "closed by the server") != NULL ||
+	     strstr(connection->error, "read failed") != NULL))
+		return rt_strdup("it ended the connection before it said anything: if it has TLS "
+				 "there, set rediss://host:port, or --redis-tls");
+	for (size_t i = 0; i < RT_LENGTH(fixes); i++)
+		if (strstr(connection->error, fixes[i].error) != NULL)
+			return rt_strdup(fixes[i].fix);
 	return NULL;
 }
 

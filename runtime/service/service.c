@@ -28,14 +28,13 @@
 
 #include "admin_internal.h"
 
-#define EXIT_USAGE          2
-#define STOP_MAX_MS         10000
-#define FAREWELL_MS         200
-#define OPEN_FILES_WANTED   65536
-#define PASSWORD_LINE_BYTES 512
-#define BEAT_MS             1000
-#define LOOP_STUCK_MS       10000 /* without a beat: then /healthz fails */
-#define LOG_FLUSH_MS        500
+#define EXIT_USAGE        2
+#define STOP_MAX_MS       10000
+#define FAREWELL_MS       200
+#define OPEN_FILES_WANTED 65536
+#define BEAT_MS           1000
+#define LOOP_STUCK_MS     10000 /* without a beat: then /healthz fails */
+#define LOG_FLUSH_MS      500
 
 struct life {
 	struct rt_service service;        /* what the definition sees */
@@ -52,7 +51,7 @@ static struct rt_service_settings *common(struct life *life)
 
 /* ---- settings ---- */
 
-#define COMMON_SETTINGS 21
+#define COMMON_SETTINGS 22
 #define COMMON(member)  offsetof(struct rt_service_settings, member)
 
 static void common_settings(const struct rt_service_definition *definition,
@@ -110,6 +109,9 @@ static void common_settings(const struct rt_service_definition *definition,
 		  0, 1000000,
 		  "Most open connections of one address; 0: a quarter of all, and those of this "
 		  "machine have no limit of their own." },
+		{ "dumpable", RT_SETTING_BOOL, COMMON(dumpable), "false", 0, 0,
+		  "Leave a core, and let other processes of the user attach, although the process "
+		  "knows secrets; for developers." },
 		{ "print-functions", RT_SETTING_ACTION, COMMON(print_functions), "", 0, 0,
 		  "Print the service's Redis functions, for FUNCTION LOAD, and end." },
 	};
@@ -247,6 +249,8 @@ static bool read_settings(struct life *life, int argc, char **argv, int *ret_cod
 	if (!log_settings_good(life, &level, &json) || !doors_good(life))
 		return false;
 	rt_log_init(life->program.service, level, json);
+	if (common(life)->dumpable)
+		rt_file_allow_dumps();
 	return true;
 }
 
@@ -615,54 +619,4 @@ end:
 	free(life.service.settings);
 	free((void *)life.program.settings);
 	return code;
-}
-
-/* ---- Redis settings ---- */
-
-static int bad_password_file(const char *file, FILE *opened, const char *reason)
-{
-	RT_LOG(RT_ERROR, "there is no password in the password file", RT_S("file", file),
-	       RT_S("reason", reason), RT_S("fix", "its first line is the user's password"));
-	if (opened != NULL)
-		fclose(opened);
-	return RT_SYSTEM;
-}
-
-int rt_password_read(const char *path, char **ret_password)
-{
-	char text[PASSWORD_LINE_BYTES];
-	size_t got, length;
-	FILE *file;
-
-	if (path[0] == '\0') {
-		*ret_password = rt_strdup("");
-		return RT_OK;
-	}
-	file = fopen(path, "re");
-	if (file == NULL)
-		return bad_password_file(path, NULL, strerror(errno));
-	got = fread(text, 1, sizeof(text), file);
-	if (ferror(file))
-		return bad_password_file(path, file, strerror(errno));
-	if (got == 0)
-		return bad_password_file(path, file, "it is empty");
-	for (length = 0; length < got && text[length] != '\n' && text[length] != '\r'; length++) {
-		if (text[length] == '\0')
-			return bad_password_file(path, file, "it has a NUL byte: it is damaged");
-	}
-	if (length == 0)
-		return bad_password_file(path, file, "its first line is empty");
-	if (length >= sizeof(text) - 1)
-		return bad_password_file(path, file, "its first line is longer than 510 bytes");
-	fclose(file);
-	for (size_t i = length; i < got; i++) {
-		if (text[i] == '\n' || text[i] == '\r')
-			continue;
-		RT_LOG(RT_WARN, "only the first line of the password file is used",
-		       RT_S("file", path));
-		break;
-	}
-	*ret_password = rt_strndup(text, length);
-	explicit_bzero(text, sizeof(text));
-	return RT_OK;
 }

@@ -28,7 +28,7 @@ struct rt_service_settings {
 	bool insecure;
 	int64_t drain_delay_ms, drain_ms, message_max_bytes, calls_max, connections_max;
 	int64_t connections_per_address;
-	bool print_functions;
+	bool dumpable, print_functions;
 };
 
 struct rt_admin;
@@ -79,10 +79,9 @@ struct rt_redis_settings {
 	char *user, *password_file;
 	char *sentinel_user, *sentinel_password_file;
 	char *deploy_user, *deploy_password_file;
+	char *tls_ca, *tls_cert, *tls_key;
+	bool tls;
 	int64_t port, timeout_ms;
 };
-/* Reads a password file; *ret_password is freed by the caller. RT_OK, or RT_SYSTEM after logging
- * why. A path of "": *ret_password is "". */
-int rt_password_read(const char *path, char **ret_password);
 
 #endif

@@ -87,20 +87,52 @@ tandem_target() {
 	esac
 }
 
+# tandem_began PID: when this process began; also of one that keeps secrets, of which /proc says little.
+tandem_began() {
+	local stat
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+	# shellcheck disable=SC2086 # words
+	set -- ${stat##*) } # the name may hold anything
+	echo "${20}"
+}
+
+# tandem_note NAME: this shell is about to become our process NAME, which is then found by two files: its pid,
+# and when it began with the program's inode.
+tandem_note() {
+	echo "$(tandem_began $$) $(stat -L -c %i -- "$TANDEM_BUILD/tandem-$1" 2>/dev/null)" \
+		>"$TANDEM_VAR/run/$1.began"
+	echo $$ >"$TANDEM_VAR/run/$1.pid"
+}
+
 # tandem_pid NAME: prints the pid of our running process NAME, fails when it does not run. A pid
 # file alone proves nothing: the process must run that program in our var/ (as scripts/lib/run
-# starts it).
+# starts it). Of one that keeps secrets root alone may see that; then it must have begun when that one was started.
 tandem_pid() {
-	local pid exe cwd
+	local pid began exe cwd
 	{ read -r pid <"$TANDEM_VAR/run/$1.pid"; } 2>/dev/null || return 1
 	[[ $pid =~ ^[0-9]+$ ]] || return 1
-	exe=$(readlink "/proc/$pid/exe") || return 1
-	cwd=$(readlink "/proc/$pid/cwd") || return 1
+	if ! { exe=$(readlink "/proc/$pid/exe") && cwd=$(readlink "/proc/$pid/cwd"); }; then
+		{ read -r began _ <"$TANDEM_VAR/run/$1.began"; } 2>/dev/null || return 1
+		[ "$began" = "$(tandem_began "$pid")" ] || return 1
+		{ read -r -d '' exe <"/proc/$pid/cmdline"; } 2>/dev/null || return 1
+		cwd=$TANDEM_VAR/log
+	fi
 	case $1 in
 	redis | redis-*) [[ ${exe##*/} = redis-* && $cwd = "$TANDEM_VAR/$1" ]] || return 1 ;;
 	*) [[ ${exe##*/} = "tandem-$1"* && $cwd = "$TANDEM_VAR/log" ]] || return 1 ;;
 	esac
 	echo "$pid"
+}
+
+# tandem_is_old NAME PID: whether our running process NAME is of an older build than the one that is there.
+tandem_is_old() {
+	local exe inode
+	if exe=$(readlink "/proc/$2/exe"); then
+		[[ $exe = *' (deleted)' ]]
+	else
+		read -r _ inode <"$TANDEM_VAR/run/$1.began"
+		[ "$inode" != "$(stat -L -c %i -- "$TANDEM_BUILD/tandem-$1")" ]
+	fi
 }
 
 # tandem_stop NAME SECONDS: sends NAME SIGTERM, and SIGKILL after SECONDS. Succeeds also when it does
@@ -137,11 +169,36 @@ tandem_help() {
 	done
 }
 
+# tandem_new_password: prints a random one.
+tandem_new_password() {
+	od -An -N32 -tx1 /dev/urandom | tr -d ' \n'
+}
+
+# With TANDEM_REDIS_TLS=1 Redis and all that connects to it use TLS, with the files of scripts/lib/ca; what is set by
+# hand wins. The certificate here is that of the tools; each service has its own (scripts/lib/run).
+tandem_redis_tls=
+tandem_tls_options=()
+if [[ ${TANDEM_REDIS_TLS-} =~ ^(1|true|yes)$ ]]; then
+	tandem_redis_tls=1
+	export TANDEM_REDIS_TLS
+	tandem_set TANDEM_REDIS_TLS_CA "$TANDEM_VAR/tls/ca.crt"
+	tandem_set TANDEM_REDIS_TLS_CERT "$TANDEM_VAR/tls/ops.crt"
+	tandem_set TANDEM_REDIS_TLS_KEY "$TANDEM_VAR/tls/ops.key"
+	tandem_tls_options=(--tls --cacert "$TANDEM_REDIS_TLS_CA" --cert "$TANDEM_REDIS_TLS_CERT"
+		--key "$TANDEM_REDIS_TLS_KEY")
+fi
+
+# What those may do who only look: the user `default` of connections that do not log in, and `viewer`. Keys and streams
+# can be read, one by one or with SCAN. Not: list all keys at once, see who is connected and what they send
+# (CLIENT LIST, SLOWLOG), settings, and code.
+tandem_reading='resetchannels -@all +@connection +@read -@admin -@dangerous +info +xinfo +dbsize +time'
+tandem_reading+=' +cluster|slots +cluster|shards +cluster|nodes +cluster|info +cluster|keyslot -asking'
+
 # tandem_redis NODE ARGUMENT…: redis-cli as the user ops of one of our own Redis processes.
 tandem_redis() {
 	local port
 	port=$(tandem_node_port "$1")
 	shift
 	REDISCLI_AUTH=$(cat -- "$TANDEM_VAR/secrets/ops") redis-cli --no-auth-warning \
-		-p "$port" --user ops "$@"
+		"${tandem_tls_options[@]}" -p "$port" --user ops "$@"
 }

@@ -22,6 +22,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ import urllib.request
 # gRPC's Python reads and writes only while a call waits, and else at this interval, 5 s by default. Calls on a
 # lost connection fail at once: a client that repeats them would hardly ever be connected again.
 POLLS = "GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS"
+os.umask(0o077)  # files with secrets must be so
 os.environ[POLLS] = "50"  # read when the first channel is made
 import grpc  # noqa: E402
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: E402
@@ -162,9 +164,12 @@ class Redis:
     """A connection to Redis that speaks just enough of its protocol. Answers are bytes, numbers,
     None and lists; errors are raised."""
 
-    def __init__(self, port, user=None, password=None):
+    def __init__(self, port, user=None, password=None, tls=None):
+        """`tls`: an ssl.SSLContext."""
         self.file = None
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10 * SLOW)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.file = self.socket.makefile("rb")
         if user is not None:
             self("AUTH", user, password)
@@ -225,13 +230,13 @@ class Cluster:
     """Like Redis, for a cluster: a command goes where the key's slot is, which a node says when it is not
     there."""
 
-    def __init__(self, port, *login):
-        self.login, self.first = login, port
+    def __init__(self, port, *login, tls=None):
+        self.login, self.first, self.tls = login, port, tls
         self.nodes, self.places = {}, {}
 
     def node(self, port):
         if port not in self.nodes:
-            self.nodes[port] = Redis(port, *self.login)
+            self.nodes[port] = Redis(port, *self.login, tls=self.tls)
         return self.nodes[port]
 
     def __call__(self, *arguments):
@@ -537,6 +542,10 @@ class Tandem:
             targets = ",".join(f"127.0.0.1:{port}" for port in instances)
             self.env[f"TANDEM_GATEWAY_{name.upper()}_TARGET"] = targets
         self.env.update(env or {})
+        self.redis_tls = "TANDEM_REDIS_TLS" in self.env
+        if self.redis_tls:  # as scripts/lib/settings.sh does for the tools
+            for name, file in (("CA", "ca.crt"), ("CERT", "ops.crt"), ("KEY", "ops.key")):
+                self.env[f"TANDEM_REDIS_TLS_{name}"] = os.path.join(self.env["TANDEM_VAR"], "tls", file)
         files_max = files_max or {}
         if layout != (1, 0, 1):
             os.mkdir(self.env["TANDEM_VAR"])
@@ -610,14 +619,22 @@ class Tandem:
         """A connection to Redis as one of its users; without a name as the default user (read-only)."""
         kind = Redis if self.masters == 1 else Cluster
         if user is None:
-            return kind(self.redis_port)
+            return kind(self.redis_port, tls=self.redis_context())
         with open(os.path.join(self.env["TANDEM_VAR"], "secrets", user)) as secret:
-            return kind(self.redis_port, user, secret.read().strip())
+            return kind(self.redis_port, user, secret.read().strip(), tls=self.redis_context())
+
+    def redis_context(self):
+        """For connections to a Redis with TLS, with the tools' certificate; None: it has none."""
+        if not self.redis_tls:
+            return None
+        context = ssl.create_default_context(cafile=self.env["TANDEM_REDIS_TLS_CA"])
+        context.load_cert_chain(self.env["TANDEM_REDIS_TLS_CERT"], self.env["TANDEM_REDIS_TLS_KEY"])
+        return context
 
     def node(self, number):
         """A connection as the user ops to one of a cluster's nodes, by its number from 0."""
         with open(os.path.join(self.env["TANDEM_VAR"], "secrets", "ops")) as secret:
-            return Redis(self.redis_port + number, "ops", secret.read().strip())
+            return Redis(self.redis_port + number, "ops", secret.read().strip(), tls=self.redis_context())
 
     def is_master(self, number):
         return self.node(number)("ROLE")[0] == b"master"

@@ -54,7 +54,7 @@ static void extend(X509 *certificate, X509 *issuer, int nid, const char *value)
 
 /* `issuer` NULL: it signs itself. */
 static void make(const char *folder, const char *name, X509 *issuer, EVP_PKEY *issuer_key,
-		 const char *names, int days)
+		 const char *names, int from_days, int days)
 {
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	X509 *certificate = X509_new();
@@ -66,7 +66,7 @@ static void make(const char *folder, const char *name, X509 *issuer, EVP_PKEY *i
 	must(RAND_bytes((unsigned char *)&serial, sizeof(serial)) == 1);
 	X509_set_version(certificate, X509_VERSION_3);
 	ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate), serial);
-	X509_gmtime_adj(X509_getm_notBefore(certificate), -86400);
+	X509_gmtime_adj(X509_getm_notBefore(certificate), from_days * 86400L);
 	X509_gmtime_adj(X509_getm_notAfter(certificate), days * 86400L);
 	X509_set_pubkey(certificate, key);
 	subject = X509_get_subject_name(certificate);
@@ -90,11 +90,17 @@ static void make(const char *folder, const char *name, X509 *issuer, EVP_PKEY *i
 
 void certificates_authority(const char *folder, const char *name)
 {
-	make(folder, name, NULL, NULL, NULL, 3650);
+	make(folder, name, NULL, NULL, NULL, -1, 3650);
 }
 
 void certificates_issue(const char *folder, const char *authority, const char *name,
 			const char *names, int days)
+{
+	certificates_issue_from(folder, authority, name, names, -1, days);
+}
+
+void certificates_issue_from(const char *folder, const char *authority, const char *name,
+			     const char *names, int from_days, int days)
 {
 	FILE *file = open_part(folder, authority, "crt", "r");
 	X509 *issuer = PEM_read_X509(file, NULL, NULL, NULL);
@@ -105,7 +111,7 @@ void certificates_issue(const char *folder, const char *authority, const char *n
 	key = PEM_read_PrivateKey(file, NULL, NULL, NULL);
 	fclose(file);
 	must(issuer != NULL && key != NULL);
-	make(folder, name, issuer, key, names, days);
+	make(folder, name, issuer, key, names, from_days, days);
 	EVP_PKEY_free(key);
 	X509_free(issuer);
 }

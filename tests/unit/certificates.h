@@ -8,6 +8,9 @@
 void certificates_authority(const char *folder, const char *name);
 void certificates_issue(const char *folder, const char *authority, const char *name,
 			const char *names, int days);
+/* Valid from so many days from now on. */
+void certificates_issue_from(const char *folder, const char *authority, const char *name,
+			     const char *names, int from_days, int days);
 /* Copies a file of the folder, with its mode. */
 void certificates_copy(const char *folder, const char *from, const char *to);
 /* Removes the folder and the files in it. */

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -296,13 +297,75 @@ static int logged(const char *what)
 	return count;
 }
 
+/* The password file of the user narrow, made anew. */
+static const char *password_file(const char *password, mode_t mode)
+{
+	static char path[96];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/password", shared.folder);
+	(void)unlink(path);
+	file = fopen(path, "w");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+	fprintf(file, "%s\n", password);
+	fclose(file);
+	CU_ASSERT_EQUAL(chmod(path, mode), 0);
+	return path;
+}
+
+static bool is_logged_in_vain(void)
+{
+	return strstr(rt_redis_error(f.redis), "WRONGPASS") != NULL;
+}
+
+static bool is_unreadable(void)
+{
+	return strstr(rt_redis_error(f.redis), "password file: ") != NULL;
+}
+
+/* The file is read whenever the connection begins: the user gets a new password beside the old one, the file is
+ * replaced, the old one goes. */
+static void password_is_replaced(void)
+{
+	const char *path = password_file("old", 0600);
+
+	redis_server_do(&shared, "ACL SETUSER narrow reset on >old ~own:* +get +set");
+	use_up((struct rt_redis_options){
+		.unix_path = shared.socket, .user = "narrow", .password_file = path });
+	redis_server_do(&shared, "ACL SETUSER narrow >new");
+	password_file("new", 0600);
+	redis_server_do(&shared, "ACL SETUSER narrow <old");
+	CU_ASSERT_EQUAL(ask("SET own:a 1")->status, RT_OK); /* who has logged in stays */
+	CU_ASSERT_EQUAL(f.downs, 0);
+	rt_redis_reset(f.redis);
+	run_until_up(2);
+
+	/* The other way round it comes back when the password is there. */
+	password_file("newest", 0600);
+	rt_redis_reset(f.redis);
+	run_until_so(f.loop, is_logged_in_vain);
+	redis_server_do(&shared, "ACL SETUSER narrow >newest");
+	run_until_up(3);
+
+	/* A file that others may read is not used. */
+	password_file("newest", 0640);
+	rt_redis_reset(f.redis);
+	run_until_so(f.loop, is_unreadable);
+	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), path));
+	CU_ASSERT_PTR_NOT_NULL(strstr(rt_redis_error(f.redis), "has mode 0640"));
+	CU_ASSERT_EQUAL(f.ups, 3);
+	CU_ASSERT_EQUAL(chmod(path, 0600), 0);
+	run_until_up(4);
+}
+
 /* Each attempt fails the same way: that is logged once, with what to do about it. */
 static void trouble_is_logged(void)
 {
+	const char *path = password_file("guess", 0600);
+	char fix[200];
 	struct rt_redis_options options = { .unix_path = shared.socket,
 					    .user = "narrow",
-					    .password = "guess",
-					    .password_file = "/etc/narrow.password",
+					    .password_file = path,
 					    .log_trouble = true };
 
 	redis_server_do(&shared, "ACL SETUSER narrow reset on >secret ~own:* +get");
@@ -312,9 +375,9 @@ static void trouble_is_logged(void)
 	run_for(f.loop, 700);
 	CU_ASSERT_EQUAL(logged("error Redis cannot be used"), 1);
 	CU_ASSERT_EQUAL(logged("WRONGPASS"), 1);
-	CU_ASSERT_EQUAL(logged("the user narrow, enabled, with the password in the first line of "
-			       "/etc/narrow.password"),
-			1);
+	snprintf(fix, sizeof(fix),
+		 "the user narrow, enabled, with the password in the first line of %s", path);
+	CU_ASSERT_EQUAL(logged(fix), 1);
 	redis_server_do(&shared, "ACL SETUSER narrow >guess");
 	run_until_up(1);
 	CU_ASSERT_EQUAL(logged("info Redis is back"), 1);
@@ -813,6 +876,7 @@ int main(void)
 		{ "what the user may not do is denied", denied },
 		{ "a wrong password is reported, and tried again", wrong_password },
 		{ "trouble is logged once, with what to do", trouble_is_logged },
+		{ "a password that is replaced", password_is_replaced },
 		{ "a server that is not Redis", no_redis },
 		{ "the clock is right after a slow answer", clock_after_slow_answer },
 		{ "a full server", full },
@@ -831,6 +895,7 @@ int main(void)
 	};
 	int rc;
 
+	rt_file_allow_dumps();
 	redis_server_start(&shared, NULL);
 	rc = tests_run_each("redis", setup, end, tests, RT_LENGTH(tests));
 	redis_server_done(&shared);

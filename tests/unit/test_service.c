@@ -566,68 +566,6 @@ static void no_standard_error(void)
 	stop(SIGTERM, 0, WHOLE_LIFE);
 }
 
-static char last_line[1024];
-
-static void keep_line(const char *line, void *user)
-{
-	(void)user;
-	snprintf(last_line, sizeof(last_line), "%s", line);
-}
-
-static void passwords(void)
-{
-	static const struct {
-		const char *content;
-		ssize_t length;
-		const char *password; /* NULL: refused */
-		const char *logged;   /* part of the line */
-	} rows[] = {
-		{ "secret\n", 7, "secret", "" },
-		{ "secret", 6, "secret", "" },
-		{ "secret\r\n", 8, "secret", "" },
-		{ "with space\nsecond\n", 18, "with space", "only the first line" },
-		{ "", 0, NULL, "it is empty" },
-		{ "\nsecond\n", 8, NULL, "its first line is empty" },
-		{ "sec\0ret\n", 8, NULL, "it has a NUL byte" },
-	};
-	char path[] = "/tmp/tandem-password-XXXXXX", long_line[600];
-	char *password = NULL;
-	int fd = mkstemp(path);
-
-	rt_log_sink(keep_line, NULL);
-	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		ssize_t length = rows[i].length;
-
-		last_line[0] = '\0';
-		CU_ASSERT_EQUAL(ftruncate(fd, 0), 0);
-		CU_ASSERT_EQUAL(pwrite(fd, rows[i].content, (size_t)length, 0), length);
-		if (rows[i].password == NULL) {
-			TEST_ROW(rt_password_read(path, &password) == RT_SYSTEM, rows[i].logged);
-			TEST_ROW(strstr(last_line, rows[i].logged) != NULL, rows[i].logged);
-			TEST_ROW(strstr(last_line, path) != NULL, rows[i].logged);
-			continue;
-		}
-		TEST_ROW(rt_password_read(path, &password) == RT_OK, rows[i].content);
-		TEST_ROW(strcmp(password, rows[i].password) == 0, rows[i].content);
-		TEST_ROW(strstr(last_line, rows[i].logged) != NULL, rows[i].content);
-		free(password);
-	}
-	memset(long_line, 'p', sizeof(long_line));
-	CU_ASSERT_EQUAL(pwrite(fd, long_line, sizeof(long_line), 0), (ssize_t)sizeof(long_line));
-	CU_ASSERT_EQUAL(rt_password_read(path, &password), RT_SYSTEM);
-	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "longer than 510 bytes"));
-	close(fd);
-	unlink(path);
-	CU_ASSERT_EQUAL(rt_password_read(path, &password), RT_SYSTEM);
-	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "No such file or directory"));
-	CU_ASSERT_EQUAL(rt_password_read("/", &password), RT_SYSTEM);
-	CU_ASSERT_PTR_NOT_NULL(strstr(last_line, "Is a directory"));
-	CU_ASSERT_EQUAL(rt_password_read("", &password), RT_OK);
-	CU_ASSERT_STRING_EQUAL(password, "");
-	free(password);
-	rt_log_sink(NULL, NULL);
-}
-
 static const struct test tests[] = {
 	{ "start, serve, drain, stop, exit 0", whole_life },
 	{ "a second signal ends at once with 1", second_signal },
@@ -641,7 +579,6 @@ static const struct test tests[] = {
 	{ "questions and bad settings are answered at once", answered_at_once },
 	{ "no admin port, log in JSON", no_admin_port },
 	{ "systemd gets READY and STOPPING, the pages agree", systemd },
-	{ "the password is the first line of its file", passwords },
 };
 
 int main(void)

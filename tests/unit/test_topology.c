@@ -613,15 +613,20 @@ static void urls(void)
 		{ "sentinel://a:1,b:2,c:26379/tandem", NULL, RT_TOPOLOGY_SENTINEL, "c", 3, 26379,
 		  "tandem" },
 		{ "", "begins with none of", 0, NULL, 0, 0, NULL },
-		{ "h:1", "begins with none of redis://, unix:/, cluster://, sentinel://: 'h:1'", 0,
-		  NULL, 0, 0, NULL },
-		{ "rediss://h:1", "'rediss://h:1'", 0, NULL, 0, 0, NULL },
+		{ "h:1",
+		  "begins with none of redis://, rediss://, unix:/, cluster://, sentinel://: 'h:1'",
+		  0, NULL, 0, 0, NULL },
+		{ "rediss://h:1", NULL, RT_TOPOLOGY_ONE, "h", 1, 1, "" },
+		{ "rediss:/h:1", "'rediss:/h:1'", 0, NULL, 0, 0, NULL },
 		{ "redis://", "not an address", 0, NULL, 0, 0, NULL },
 		{ "redis://h", "'h'", 0, NULL, 0, 0, NULL },
 		{ "redis://h:0", "'h:0'", 0, NULL, 0, 0, NULL },
 		{ "redis://h:65536", "'h:65536'", 0, NULL, 0, 0, NULL },
 		{ "redis://::1:6379", "[IPv6]", 0, NULL, 0, 0, NULL },
-		{ "redis://u:p@h:1", "--redis-password-file", 0, NULL, 0, 0, NULL },
+		{ "redis://u:p@h:1", "--redis-password-file): '…@…'", 0, NULL, 0, 0, NULL },
+		{ "redis://u:p/x@h:1", "--redis-password-file", 0, NULL, 0, 0, NULL },
+		{ "cluster://h:1,u:p@h:2", "--redis-password-file", 0, NULL, 0, 0, NULL },
+		{ "valkey://u:p@h:1", "begins with none of", 0, NULL, 0, 0, NULL },
 		{ "redis://a:1,b:2", "one address", 0, NULL, 0, 0, NULL },
 		{ "redis://a:1/0", "nothing may follow the addresses: '/0'", 0, NULL, 0, 0, NULL },
 		{ "cluster://a:1,,b:2",
@@ -655,6 +660,40 @@ static void urls(void)
 				 url->addresses[url->count - 1].port == rows[i].last_port,
 			 rows[i].url);
 		TEST_ROW(strcmp(url->master, rows[i].master) == 0, rows[i].url);
+	}
+	free(url);
+}
+
+/* Whether there is TLS, by URL and settings. */
+static void urls_and_tls(void)
+{
+	static const struct {
+		const char *url;
+		bool plain_good, plain; /* without --redis-tls and --redis-tls-ca */
+		bool wanted_good, wanted;
+	} rows[] = {
+		{ "redis://h:1", true, false, false, false },
+		{ "rediss://h:1", true, true, true, true },
+		{ "cluster://h:1", true, false, true, true },
+		{ "sentinel://h:1/m", true, false, true, true },
+		{ "unix:/run/redis.sock", true, false, true, false },
+	};
+	struct rt_redis_url *url = rt_alloc(sizeof(*url));
+	char error[200];
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		bool tls = false;
+		int rc;
+
+		CU_ASSERT_EQUAL_FATAL(rt_redis_url_parse(rows[i].url, url, error, sizeof(error)),
+				      RT_OK);
+		rc = rt_redis_url_secure(url, false, &tls, error, sizeof(error));
+		TEST_ROW((rc == RT_OK) == rows[i].plain_good && tls == rows[i].plain, rows[i].url);
+		tls = false;
+		rc = rt_redis_url_secure(url, true, &tls, error, sizeof(error));
+		TEST_ROW((rc == RT_OK) == rows[i].wanted_good && tls == rows[i].wanted,
+			 rows[i].url);
+		TEST_ROW(rc == RT_OK || strstr(error, "write rediss://") != NULL, rows[i].url);
 	}
 	free(url);
 }
@@ -1359,6 +1398,7 @@ static void bad_options(void)
 static const struct test tests[] = {
 	{ "the slot of a key", key_slots },
 	{ "URLs", urls },
+	{ "whether there is TLS, by URL and settings", urls_and_tls },
 	{ "so many addresses and no more", urls_are_bounded },
 	{ "answers that redirect", redirects },
 	{ "one Redis: all partitions share a connection", one },
