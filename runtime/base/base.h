@@ -4,6 +4,7 @@
  *   arena.h      memory that is given back all at once
  *   text.h       bytes from outside, made safe to print
  *   wire.h       protobuf's wire format, looked at without unpacking
+ *   memory.h     what is free for a while goes back to the kernel
  *   metrics.h    counters, gauges and histograms
  *   log.h        one line a message
  *   config.h     settings from the command line, the environment and a file
@@ -21,6 +22,7 @@
 #include "file.h"
 #include "listen.h"
 #include "log.h"
+#include "memory.h"
 #include "metrics.h"
 #include "password.h"
 #include "readiness.h"

@@ -3,7 +3,8 @@
  *
  *   connections_add        accept4 has one (accept_guard.c): are there too many, of all or of this address?
  *     make_room            then the one that was idle longest is closed
- *   connections_received   recvmsg has bytes of it (polling.c): the HTTP/2 guard looks at them
+ *   connections_may_read   recvmsg asks how much this turn of the loop takes of it (polling.c)
+ *   connections_received   recvmsg has bytes of it: the HTTP/2 guard looks at them
  *   connections_sent       sendmsg has sent some (corking.c): so does it at these
  *   connections_tls        the same for what TLS decrypts and encrypts (tls.c)
  *   close                  whoever owns the descriptor closes it: the entry goes
@@ -31,9 +32,17 @@
 /* A connection that made calls may be closed for another after so long, because its client expects to make the
  * next one on it. One that never made a call: at any time, the oldest first, so that a new one has as much time for its
  * first call as it takes to fill all places. */
-#define IDLE_MS  5000
-#define LOOK_MS  1000
-#define LOGS_MAX 5 /* lines a second */
+#define IDLE_MS 5000
+#define LOOK_MS 1000
+/* A turn of the loop takes this many streams of a connection, as far as its bytes tell beforehand; gRPC works off
+ * all that it has read before anybody else is served. That is 1 to 10 ms of work. */
+#define TURN_STREAMS 128
+/* … and so many of one that does nothing else than keep us busy. */
+#define TURN_STREAMS_FEW 8
+#define TURN_FIRST_BYTES 2048 /* each turn without streams doubles it, the first one, too */
+#define TURN_MIN_BYTES   256
+#define TURN_MAX_BYTES   65536
+#define LOGS_MAX         5 /* lines a second */
 /* Of the whole process. gRPC keeps 6 to 11 KiB for each. */
 #define UNFINISHED_MAX 6000
 #define HELD_MAX_BYTES ((int64_t)64 << 20)
@@ -49,6 +58,9 @@ struct connection {
 	bool has_address;        /* no: a unix socket */
 	bool shut;               /* it does not count any more */
 	int64_t accepted_ms, received_ms;
+	/* What it brought in the turn of the loop that read it last, and how many bytes a turn takes of it. */
+	uint64_t turn;
+	size_t turn_bytes, turn_streams, turn_max_bytes;
 	struct http2_guard http2;
 	struct http2_guard *tls; /* of what TLS decrypts; NULL: there is no TLS yet */
 };
@@ -84,7 +96,6 @@ static _Atomic uint64_t shed;
 
 /* What this thread read last: TLS decrypts it next. */
 static _Thread_local struct connections_id last_read;
-static _Thread_local size_t streams_opened;
 
 static int64_t now_ms(void)
 {
@@ -309,11 +320,15 @@ static size_t count_address(const struct connection *like)
 	return count;
 }
 
+static const struct http2_guard *guard_of(const struct connection *connection)
+{
+	return connection->tls != NULL ? connection->tls : &connection->http2;
+}
+
 /* Since when nothing has happened on it; INT64_MAX: a call is under way. */
 static int64_t idle_since(const struct connection *connection, bool *ret_called)
 {
-	const struct http2_guard *guard =
-		connection->tls != NULL ? connection->tls : &connection->http2;
+	const struct http2_guard *guard = guard_of(connection);
 
 	if (guard->foreign || guard->blind) { /* as far as we know */
 		*ret_called = connection->received_ms != 0;
@@ -388,6 +403,7 @@ static void insert(struct connection *connection)
 	if (connection->listener != NULL)
 		connection->listener->count++;
 	connection->serial = ++serials;
+	connection->turn_max_bytes = TURN_FIRST_BYTES;
 	http2_guard_init(&connection->http2, &http2);
 	set_known(connection->fd, true);
 }
@@ -494,16 +510,48 @@ static void look_at_all(int64_t now, struct closing *closing)
 		return;
 	looked_ms = now;
 	for (struct connection *one = first; one != NULL; one = one->next) {
-		enum http2_offence offence =
-			http2_guard_look(one->tls != NULL ? one->tls : &one->http2, now);
+		enum http2_offence offence = http2_guard_look(guard_of(one), now);
 
 		if (offence != HTTP2_FINE)
 			shut(one, http2_offence_reason(offence), closing);
 	}
 }
 
+/* With the lock: another turn. It takes as many bytes as will be some streams, going by the last turn's. */
+static void begin_turn(struct connection *connection, uint64_t turn)
+{
+	size_t streams = http2_guard_wastes(guard_of(connection)) ? TURN_STREAMS_FEW : TURN_STREAMS;
+	size_t bytes = connection->turn_max_bytes * 2;
+
+	if (connection->turn_streams > 0)
+		bytes = connection->turn_bytes * streams / connection->turn_streams;
+	connection->turn_max_bytes =
+		RT_MIN(RT_MAX(bytes, (size_t)TURN_MIN_BYTES), (size_t)TURN_MAX_BYTES);
+	connection->turn = turn;
+	connection->turn_bytes = connection->turn_streams = 0;
+}
+
+size_t connections_may_read(int fd, uint64_t turn)
+{
+	struct connection *connection;
+	size_t bytes = SIZE_MAX;
+
+	if (!is_known(fd))
+		return bytes;
+	pthread_mutex_lock(&lock);
+	connection = find(fd);
+	if (connection != NULL) {
+		if (connection->turn != turn)
+			begin_turn(connection, turn);
+		bytes = connection->turn_max_bytes -
+			RT_MIN(connection->turn_bytes, connection->turn_max_bytes);
+	}
+	pthread_mutex_unlock(&lock);
+	return bytes;
+}
+
 /* With the lock. The parts of the message, up to `length` bytes. */
-static enum http2_offence feed(struct http2_guard *guard, const struct msghdr *message,
+static enum http2_offence feed(struct connection *connection, const struct msghdr *message,
 			       size_t length, int64_t now)
 {
 	enum http2_offence offence = HTTP2_FINE;
@@ -511,8 +559,8 @@ static enum http2_offence feed(struct http2_guard *guard, const struct msghdr *m
 	for (size_t i = 0; i < message->msg_iovlen && length > 0 && offence == HTTP2_FINE; i++) {
 		size_t part = RT_MIN(length, message->msg_iov[i].iov_len);
 
-		offence = http2_guard_received(guard, message->msg_iov[i].iov_base, part, now,
-					       &streams_opened);
+		offence = http2_guard_received(&connection->http2, message->msg_iov[i].iov_base,
+					       part, now, &connection->turn_streams);
 		length -= part;
 	}
 	return offence;
@@ -533,8 +581,9 @@ bool connections_received(int fd, const struct msghdr *message, size_t length, i
 	if (connection != NULL) {
 		last_read = (struct connections_id){ fd, connection->serial };
 		connection->received_ms = now;
+		connection->turn_bytes += length;
 		if (!connection->http2.foreign && !connection->shut)
-			offence = feed(&connection->http2, message, length, now);
+			offence = feed(connection, message, length, now);
 		if (offence != HTTP2_FINE)
 			shut(connection, http2_offence_reason(offence), &closing);
 		look_at_all(now, &closing);
@@ -565,11 +614,6 @@ void connections_sent(int fd, const struct msghdr *message, size_t length)
 		}
 	}
 	pthread_mutex_unlock(&lock);
-}
-
-size_t connections_streams_opened(void)
-{
-	return streams_opened;
 }
 
 /* ---- what TLS decrypts and encrypts ---- */
@@ -614,10 +658,12 @@ const char *connections_tls_received(struct connections_tls *tls, const void *by
 	struct closing closing = { 0 };
 	enum http2_offence offence;
 	const char *reason = NULL;
+	size_t unknown = 0;
 
 	pthread_mutex_lock(&lock);
 	connection = find_id(tls->id);
-	offence = http2_guard_received(&tls->guard, bytes, length, now_ms(), &streams_opened);
+	offence = http2_guard_received(&tls->guard, bytes, length, now_ms(),
+				       connection != NULL ? &connection->turn_streams : &unknown);
 	if (offence != HTTP2_FINE) {
 		reason = http2_offence_reason(offence);
 		if (connection != NULL) {

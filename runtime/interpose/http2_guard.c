@@ -36,6 +36,8 @@
 /* Beyond the process's limit those are closed that have more than this. */
 #define SHARE_STREAMS 64
 #define SHARE_BYTES   65536
+/* From so many on others go first. */
+#define WASTED_FEW 64
 
 /* Frames a second: `base`, and more where calls are made: a share (in quarters) of the streams that were opened
  * in this second, and of the frames with which we answered. */
@@ -45,11 +47,11 @@ static const struct limit {
 } limits[HTTP2_KINDS] = {
 	/* Hedging clients reset a few of a hundred. After a pause of this process (a second without the
 	 * processor) the headers and resets of all calls that timed out come together. */
-	[HTTP2_KIND_RESET] = { HTTP2_RESETS, 4000, 1, 0 },
+	[HTTP2_KIND_RESET] = { HTTP2_RESETS, 2000, 1, 0 },
 	/* One at the start, then one each time a client changes its window: at most a few a second. */
 	[HTTP2_KIND_SETTINGS] = { HTTP2_SETTINGS, 100, 0, 0 },
 	/* Keepalive: one each few seconds. To measure the path: grpc-go after each answer at most. */
-	[HTTP2_KIND_PING] = { HTTP2_PINGS, 500, 0, 4 },
+	[HTTP2_KIND_PING] = { HTTP2_PINGS, 100, 0, 4 },
 	/* Two for each frame that we send, where a client grants each byte at once. */
 	[HTTP2_KIND_WINDOW_UPDATE] = { HTTP2_WINDOW_UPDATES, 5000, 8, 8 },
 	/* Messages of a few bytes: one a call, or one an answer on a stream. */
@@ -424,6 +426,12 @@ enum http2_offence http2_guard_received(struct http2_guard *guard, const void *b
 		offence = received_frame(guard, now_ms);
 	*ret_opened += guard->opened - before;
 	return offence;
+}
+
+bool http2_guard_wastes(const struct http2_guard *guard)
+{
+	return guard->unfinished > WASTED_FEW ||
+	       guard->counts[HTTP2_KIND_RESET] > WASTED_FEW + guard->opened / 4;
 }
 
 enum http2_offence http2_guard_look(const struct http2_guard *guard, int64_t now_ms)

@@ -93,6 +93,9 @@ enum http2_offence http2_guard_received(struct http2_guard *guard, const void *b
 					int64_t now_ms, size_t *ret_opened);
 /* Our side sent this. */
 void http2_guard_sent(struct http2_guard *guard, const void *bytes, size_t length, int64_t now_ms);
+/* Whether most of what it does comes to nothing: calls that are reset at once, or of which the rest does not come. It is
+ * no offence yet, and others go first. */
+bool http2_guard_wastes(const struct http2_guard *guard);
 /* For a look now and then at a connection that brings nothing. */
 enum http2_offence http2_guard_look(const struct http2_guard *guard, int64_t now_ms);
 

@@ -51,8 +51,8 @@ const char *rt_http2_guard_problem(void);
  * does not work rpc/queue.c has a thread that waits and wakes the loop.
  *
  * gRPC reads a socket, works off what it read, and reads again, as long as there is something: a peer
- * that sends without pause keeps it in one call for seconds. So a turn has an end: from then on
- * recvmsg says that there is nothing more, and the next turn has the set report those sockets again
+ * that sends without pause keeps it in one call for seconds. So a turn has an end, and takes a part only of what
+ * one connection has brought: from then on recvmsg says that there is nothing more, and the next turn has the set report those sockets again
  * (epoll_ctl, whose arguments we keep for that). Without turns it says so after 4 MiB, since libgrpc
  * 1.51 ends the process after 2 GiB without a pause. */
 

@@ -23,12 +23,12 @@ struct msghdr;
 bool connections_add(int listening, int fd, bool room);
 /* One was closed because there was no descriptor. */
 void connections_shed(void);
+/* How many bytes this turn still takes of it; SIZE_MAX: all, it is not one of these. 0: the next turn will. */
+size_t connections_may_read(int fd, uint64_t turn);
 /* recvmsg has brought these bytes. False: the connection is to be closed, and gRPC gets none of them. */
 bool connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns);
 /* sendmsg has taken these bytes. */
 void connections_sent(int fd, const struct msghdr *message, size_t length);
-/* Streams that were opened by what this thread has read since its start. */
-size_t connections_streams_opened(void);
 
 /* The server's side of TLS, of the connection that this thread has read from last. */
 struct connections_tls;

@@ -22,6 +22,7 @@ struct entry {
 
 static _Thread_local bool learning, emptied;
 static _Thread_local int64_t turn_end_ns; /* 0: no turn */
+static _Thread_local uint64_t turn;       /* its number */
 static atomic_int learned = -1;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for what follows */
@@ -34,6 +35,7 @@ static int first_left = -1; /* descriptors with input that a turn left unread */
  * Where no turn ends, we report EAGAIN after so many bytes; twice, since gRPC may be in the middle
  * of reading the first time. */
 #define UNBROKEN_MAX ((size_t)4 << 20)
+#define PARTS_MAX    8 /* buffers of one read */
 
 /* With the lock. */
 static struct entry *entry_of(int fd)
@@ -164,6 +166,28 @@ static ssize_t read_guarded(int fd, struct msghdr *message, int flags, int64_t n
 	return bytes;
 }
 
+/* The same, at most `most` bytes (0: any number). gRPC gives a few buffers at once. */
+static ssize_t read_part(int fd, struct msghdr *message, int flags, int64_t now_ns, size_t most)
+{
+	struct iovec parts[PARTS_MAX], *given = message->msg_iov;
+	size_t count = message->msg_iovlen, used = 0;
+	ssize_t bytes;
+
+	for (; most > 0 && used < RT_MIN(count, (size_t)PARTS_MAX); used++) {
+		parts[used] = given[used];
+		parts[used].iov_len = RT_MIN(parts[used].iov_len, most);
+		most -= parts[used].iov_len;
+	}
+	if (used > 0) {
+		message->msg_iov = parts;
+		message->msg_iovlen = used;
+	}
+	bytes = read_guarded(fd, message, flags, now_ns);
+	message->msg_iov = given;
+	message->msg_iovlen = count;
+	return bytes;
+}
+
 static ssize_t read_outside(int fd, struct msghdr *message, int flags)
 {
 	ssize_t bytes;
@@ -180,21 +204,24 @@ static ssize_t read_outside(int fd, struct msghdr *message, int flags)
 
 __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
+	size_t most;
 	int64_t now_ns;
 
 	if (turn_end_ns == 0)
 		return read_outside(fd, message, flags);
 	now_ns = rt_monotonic_ns();
-	if (now_ns >= turn_end_ns && leave_unread(fd)) {
+	most = connections_may_read(fd, turn);
+	if ((now_ns >= turn_end_ns || most == 0) && leave_unread(fd)) {
 		errno = EAGAIN;
 		return -1;
 	}
-	return read_guarded(fd, message, flags, now_ns);
+	return read_part(fd, message, flags, now_ns, most);
 }
 
 void rt_polling_turn_begin(int64_t end_ns)
 {
 	turn_end_ns = end_ns;
+	turn++;
 	if (first_left < 0)
 		return;
 	pthread_mutex_lock(&lock);

@@ -412,6 +412,7 @@ static void beat(struct rt_timer *timer)
 
 	rt_admin_alive(life->service.admin, LOOP_STUCK_MS);
 	rt_log_flush(0);
+	rt_memory_return();
 	rt_timer_start(life->service.loop, timer, BEAT_MS, beat);
 }
 

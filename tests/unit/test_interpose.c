@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "loopback.h"
 #include "rpc/rpc.h"
 #include "run.h"
 
@@ -358,6 +359,72 @@ static void a_closed_socket_sends_what_it_holds(void)
 	close(pair.near);
 }
 
+/* ---- reading in turns ---- */
+
+#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+#define FRAMES  5000
+
+/* A connection that was accepted, of gRPC's set, to which its client has sent that it speaks HTTP/2, and HEADERS (1) or
+ * DATA (0) of one byte. */
+static struct pair accepted_pair(unsigned char type)
+{
+	static unsigned char frames[FRAMES][10];
+	struct epoll_event nothing = { .events = 0 };
+	struct pair pair;
+	int port, listener = loopback_listen(0, &port);
+
+	memset(frames, 0, sizeof(frames));
+	for (uint32_t i = 0; i < FRAMES; i++) {
+		uint32_t stream = htonl(type == 1 ? 1 + 2 * i : 1);
+
+		frames[i][2] = 1;
+		frames[i][3] = type;
+		frames[i][4] = 4; /* END_HEADERS */
+		memcpy(&frames[i][5], &stream, sizeof(stream));
+	}
+	pair.far = loopback_connect(port);
+	pair.near = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	CU_ASSERT_FATAL(pair.near >= 0);
+	close(listener);
+	CU_ASSERT_EQUAL(send(pair.far, PREFACE, sizeof(PREFACE) - 1, 0), sizeof(PREFACE) - 1);
+	CU_ASSERT_EQUAL(send(pair.far, frames, sizeof(frames), 0), sizeof(frames));
+	CU_ASSERT_FATAL(epoll_ctl(rt_polling_fd(), EPOLL_CTL_ADD, pair.near, &nothing) == 0);
+	return pair;
+}
+
+/* What a turn reads of it, in pieces, until there is nothing more. */
+static size_t turn_reads(const struct pair *pair)
+{
+	char bytes[1500];
+	struct iovec parts[2] = { { bytes, 500 }, { bytes + 500, 1000 } };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+	size_t total = 0;
+	ssize_t got;
+
+	rt_polling_turn_begin(INT64_MAX);
+	while ((got = recvmsg(pair->near, &message, 0)) > 0)
+		total += (size_t)got;
+	CU_ASSERT(got < 0 && errno == EAGAIN);
+	CU_ASSERT(message.msg_iov == parts && message.msg_iovlen == 2);
+	CU_ASSERT(rt_polling_turn_end()); /* the next one goes on */
+	return total;
+}
+
+static void a_turn_takes_a_part(void)
+{
+	struct pair data = accepted_pair(0), calls = accepted_pair(1);
+
+	CU_ASSERT_EQUAL(turn_reads(&data), 4096);
+	CU_ASSERT_EQUAL(turn_reads(&data), 8192);
+	CU_ASSERT_EQUAL(turn_reads(&data), 16384);
+	/* Many requests of which the rest does not come: others go first. */
+	CU_ASSERT_EQUAL(turn_reads(&calls), 4096);
+	CU_ASSERT_EQUAL(turn_reads(&calls), 256);
+	CU_ASSERT_EQUAL(turn_reads(&calls), 256);
+	pair_close(data);
+	pair_close(calls);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
@@ -368,6 +435,7 @@ int main(int argc, char **argv)
 		{ "a full socket returns EAGAIN, corked or not", a_full_socket_returns_eagain },
 		{ "a corked socket that is closed sends what it holds",
 		  a_closed_socket_sends_what_it_holds },
+		{ "a turn takes a part of what came", a_turn_takes_a_part },
 	};
 	int failed;
 
