@@ -134,7 +134,7 @@ static void count_instance(struct ctl_versions *versions, const struct instance 
 		found->seen_ms < 0 ? instance->idle_ms : RT_MIN(found->seen_ms, instance->idle_ms);
 }
 
-/* The consumers of all partitions: an instance reads each, but has none where its group was made anew. */
+/* The consumers of all partitions: an instance reads each, but has none where its group was just deleted. */
 static bool read_instances(struct ctl *ctl, struct ctl_versions *versions, const char *other)
 {
 	struct instances instances = { 0 };

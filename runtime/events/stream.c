@@ -47,7 +47,7 @@ struct stream {
 		dead_letter_op, maintain_op;
 	struct rt_stream_op *read, *pending, *renew, *recount, *ack, *set_aside, *dead_letter,
 		*maintain, *ensure;
-	struct rt_redis_op groups_op, cursor_op, stream_op, create_op;
+	struct rt_redis_op groups_op, cursor_op, stream_op, create_op, consumer_op;
 	struct rt_stream_info *maintain_info;
 	char cursor[ID_TEXT]; /* ensure: where to create the group */
 };
@@ -522,10 +522,11 @@ void rt_stream_dead_letter(struct rt_stream *stream, struct rt_stream_op *op)
 /* ---- the group ----
  *
  *   stream_ensure
- *     ensure_groups    the group exists: done. A full Redis would refuse to create it
- *     ensure_cursor    how far had the group come?
- *     ensure_stream    is it still the stream for which the cursor was stored?
- *     ensure_created   the group exists
+ *     ensure_groups        the group exists: on to the consumer. A full Redis would refuse to create the group
+ *       ensure_cursor      how far had the group come?
+ *       ensure_stream      is it still the stream for which the cursor was stored?
+ *       ensure_created     the group exists
+ *     consumer_created     so does the consumer, before it has read anything: whoever looks sees who reads
  */
 
 static bool id_parse(const char *id, uint64_t *ret_ms, uint64_t *ret_n)
@@ -543,12 +544,31 @@ static bool id_less(const char *a, const char *b)
 	       (a_ms < b_ms || (a_ms == b_ms && a_n < b_n));
 }
 
+static void consumer_created(struct rt_redis_op *redis_op, int status, const redisReply *reply)
+{
+	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, consumer_op);
+
+	(void)reply;
+	/* A full Redis refuses; reading creates it, too, as soon as there is something to read. */
+	finish(RT_TAKE(self->ensure), status == RT_FULL ? RT_OK : status);
+}
+
+static void ensure_consumer(struct stream *self)
+{
+	rt_redis_command(self->commands, &self->consumer_op, 5,
+			 (const char *[]){ "XGROUP", "CREATECONSUMER", self->name, self->group,
+					   self->consumer },
+			 NULL, 0, consumer_created);
+}
+
 static void ensure_created(struct rt_redis_op *redis_op, int status, const redisReply *reply)
 {
 	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, create_op);
-	bool there = status == RT_REMOTE && strncmp(reply->str, "BUSYGROUP", 9) == 0;
 
-	finish(RT_TAKE(self->ensure), there ? RT_OK : status);
+	if (status == RT_OK || (status == RT_REMOTE && strncmp(reply->str, "BUSYGROUP", 9) == 0))
+		ensure_consumer(self);
+	else
+		finish(RT_TAKE(self->ensure), status);
 }
 
 /* The value of a flat { name, value, … } reply; NULL: none, or not a text. */
@@ -609,7 +629,7 @@ static void ensure_groups(struct rt_redis_op *redis_op, int status, const redisR
 		const char *name = named(reply->element[i], "name");
 
 		if (name != NULL && strcmp(name, self->group) == 0) {
-			finish(RT_TAKE(self->ensure), RT_OK);
+			ensure_consumer(self);
 			return;
 		}
 	}

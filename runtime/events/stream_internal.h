@@ -73,7 +73,7 @@ void rt_stream_ack(struct rt_stream *stream, struct rt_stream_op *op);
 void rt_stream_set_aside(struct rt_stream *stream, struct rt_stream_op *op);
 /* Moves whole entries to the dead letters with op->reason, and acknowledges them: one step. */
 void rt_stream_dead_letter(struct rt_stream *stream, struct rt_stream_op *op);
-/* Creates the group at the stored cursor, at 0 without one; also the stream, if it is gone.
+/* Creates the group at the stored cursor, at 0 without one; also the stream, if it is gone; and the consumer.
  * RT_OK if the group exists. */
 void rt_stream_ensure(struct rt_stream *stream, struct rt_stream_op *op);
 /* Stores the group's low-water mark as the cursor, removes consumers that are idle for longer than

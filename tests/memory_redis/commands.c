@@ -527,6 +527,8 @@ static const struct memory_command commands[] = {
 	{ "XCLAIM", -6, CMD_WRITE, 1, 1, MEMORY_STREAM, run_xclaim },
 	{ "XDEL", -3, CMD_WRITE, 1, 1, MEMORY_STREAM, run_xdel },
 	{ "XGROUP|CREATE", -5, CMD_WRITE | CMD_DENYOOM, 2, 2, MEMORY_STREAM, run_xgroup_create },
+	{ "XGROUP|CREATECONSUMER", 5, CMD_WRITE | CMD_DENYOOM, 2, 2, MEMORY_STREAM,
+	  run_xgroup_createconsumer },
 	{ "XGROUP|DELCONSUMER", 5, CMD_WRITE, 2, 2, MEMORY_STREAM, run_xgroup_delconsumer },
 	{ "XGROUP|DESTROY", 4, CMD_WRITE, 2, 2, MEMORY_STREAM, run_xgroup_destroy },
 	{ "XGROUP|SETID", -5, CMD_WRITE | CMD_LATE, 2, 2, MEMORY_STREAM, run_xgroup_setid },

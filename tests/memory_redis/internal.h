@@ -103,8 +103,8 @@ void memory_late_free(struct memory_redis *redis);
 
 /* streams.c */
 memory_runs run_xack, run_xadd, run_xautoclaim, run_xclaim, run_xdel, run_xgroup_create,
-	run_xgroup_delconsumer, run_xgroup_destroy, run_xgroup_setid, run_xinfo_consumers,
-	run_xinfo_groups, run_xinfo_stream, run_xlen, run_xpending, run_xrange, run_xread,
-	run_xreadgroup, run_xtrim;
+	run_xgroup_createconsumer, run_xgroup_delconsumer, run_xgroup_destroy, run_xgroup_setid,
+	run_xinfo_consumers, run_xinfo_groups, run_xinfo_stream, run_xlen, run_xpending, run_xrange,
+	run_xread, run_xreadgroup, run_xtrim;
 
 #endif

@@ -646,6 +646,18 @@ redisReply *run_xgroup_destroy(struct memory_call *call)
 	return reply_int(call, 1);
 }
 
+redisReply *run_xgroup_createconsumer(struct memory_call *call)
+{
+	struct memory_group *group;
+
+	if (!arg_group_there(call, &group))
+		return call->error;
+	if (consumer_find(group, call->argv[4].data) != NULL)
+		return reply_int(call, 0);
+	consumer_seen(call, group, call->argv[4].data);
+	return reply_int(call, 1);
+}
+
 redisReply *run_xgroup_delconsumer(struct memory_call *call)
 {
 	struct memory_consumer *consumer;

@@ -90,6 +90,7 @@ static const char *const templates[] = {
 	"XGROUP CREATE %x %g %i MKSTREAM",
 	"XGROUP SETID %x %g %i",
 	"XGROUP SETID %x %g %i ENTRIESREAD %n",
+	"XGROUP CREATECONSUMER %x %g %c",
 	"XGROUP DELCONSUMER %x %g %c",
 	"XGROUP DESTROY %x %g",
 	"XREADGROUP GROUP %g %c COUNT 3 STREAMS %x >",

@@ -2061,6 +2061,32 @@ static void stopped_by_a_handler(void)
 	expect_counts(2, 0, 0);
 }
 
+/* Whoever looks at the group sees who reads, before that has read or claimed anything. */
+static void consumer_at_once(void)
+{
+	start();
+	CU_ASSERT_EQUAL(consumer_count(), 1);
+	/* Also after an operator has deleted it. */
+	memory_do(f.redis, "XGROUP", "DELCONSUMER", STREAM, GROUP, "c1", NULL);
+	CU_ASSERT_EQUAL(consumer_count(), 0);
+	publish_all("a/1");
+	expect("a/1");
+	CU_ASSERT_EQUAL(consumer_count(), 1);
+	CU_ASSERT_EQUAL(pending_count(), 0);
+}
+
+/* A full Redis makes no consumer until there is something to read. */
+static void consumer_in_a_full_redis(void)
+{
+	publish_all("a/1");
+	memory_do(f.redis, "XGROUP", "CREATE", STREAM, GROUP, "0", NULL);
+	f.redis->memory_full = true;
+	start();
+	expect("a/1");
+	CU_ASSERT_EQUAL(consumer_count(), 1);
+	CU_ASSERT_EQUAL(warnings, 0);
+}
+
 static void stopped_before_started(void)
 {
 	struct rt_events_options bad = default_options();
@@ -2118,6 +2144,8 @@ static const struct test tests[] = {
 	{ "another master gives an id once more", another_event_of_the_same_id },
 	{ "another master for commands", another_master_for_commands },
 	{ "a read fails while the group is ensured", read_fails_while_ensuring },
+	{ "a consumer is there before it has read anything", consumer_at_once },
+	{ "a full Redis makes no consumer, and is read", consumer_in_a_full_redis },
 	{ "every operation fails once", torture },
 	{ "tending", tending },
 	{ "an entry of three events", entry_of_three },
