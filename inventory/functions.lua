@@ -678,7 +678,8 @@ end
 -- Begins to reconcile this partition, since these are the marks now (<held> is 0): a new generation, higher than <above>
 -- and than the one that is there. Or goes on with that: <held> is the generation, which <name> has begun. Answers the
 -- generation, the marks that the last reconciliation saw ('': there was none), when that ended and since when it looked;
--- '0' and '' if somebody else reconciles, or has done so: it is in step with the marks, of which <digest> is.
+-- '0' and '' if somebody else reconciles, or has done so: it is in step with the marks, of which <digest> is, and its
+-- generation is not below <above>.
 local function reconcile(keys, args)
 	local own, now_ms, name, held = own_keys(keys[1]), args[1] + 0, args[2], args[4]
 	local kept = call('HMGET', own.reconciliation, 'by', 'until', 'marks', 'digest', 'ended', 'since')
@@ -689,7 +690,8 @@ local function reconcile(keys, args)
 		end
 		call('HSET', own.reconciliation, 'until', lease)
 		return { generation, '' }
-	elseif kept[1] and kept[1] ~= name and kept[2] + 0 > now_ms or not kept[1] and kept[4] == args[6] then
+	elseif kept[1] and kept[1] ~= name and kept[2] + 0 > now_ms or
+			not kept[1] and kept[4] == args[6] and args[5] + 0 <= generation + 0 then
 		return { '0', '' }
 	end
 	generation = format('%d', math.max(generation, args[5]) + 1)

@@ -251,6 +251,14 @@ static void begin_run(struct inventory_reconciler *reconciler, int p,
 	begin(reconciler, p);
 }
 
+/* Whether another partition refuses the generation of this one for a higher one. A reconciliation has begun with that, and
+ * told it there, too late for the next one; but its beginning was lost here. */
+static bool is_behind(const struct inventory_reconciler *reconciler, int p)
+{
+	return inventory_store_refused_for(reconciler->store, p) >
+	       reconciler->partitions[p].generation;
+}
+
 /* Does what there is to do in this partition, by this instance. */
 static void take_up(struct inventory_reconciler *reconciler, int p)
 {
@@ -260,7 +268,7 @@ static void take_up(struct inventory_reconciler *reconciler, int p)
 	if (watched->run != NULL || watched->again_ms > rt_loop_now(reconciler->loop) ||
 	    watched->outdated)
 		return;
-	if (!is_all_in_step(reconciler, p)) {
+	if (!is_all_in_step(reconciler, p) || is_behind(reconciler, p)) {
 		if (watched->by[0] == '\0' || strcmp(watched->by, reconciler->name) == 0 ||
 		    watched->until_ms <= now_ms)
 			begin_run(reconciler, p, reconcile_begin);

@@ -655,7 +655,7 @@ void reconcile_begin(struct inventory_reconciler *reconciler, int p)
 	for (int q = 0; q < reconciler->count; q++)
 		run->marks[q] = reconciler->partitions[q].mark;
 	rt_timer_start(reconciler->loop, &run->renew_timer, RENEW_MS, renew);
-	begin(run, 0);
+	begin(run, inventory_store_refused_for(reconciler->store, p));
 }
 
 void reconcile_sweep(struct inventory_reconciler *reconciler, int p)

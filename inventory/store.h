@@ -199,6 +199,8 @@ int64_t inventory_store_generation(const struct inventory_store *store, int part
  * another connection than the one with this epoch, over which it was learned. */
 void inventory_store_set_generation(struct inventory_store *store, int partition,
 				    int64_t generation, uint64_t epoch);
+/* The highest generation for which a call with an older one was refused; 0: none was. */
+int64_t inventory_store_refused_for(const struct inventory_store *store, int partition);
 /* Changes when the connection to the partition's master was lost: what was read before may be of another master. */
 uint64_t inventory_store_epoch(const struct inventory_store *store, int partition);
 void inventory_store_request(struct inventory_store *store, struct inventory_request_op *op);

@@ -537,6 +537,11 @@ void inventory_store_set_generation(struct inventory_store *store, int partition
 	store->partitions[partition].generation_epoch = epoch;
 }
 
+int64_t inventory_store_refused_for(const struct inventory_store *store, int partition)
+{
+	return store->partitions[partition].refused_for;
+}
+
 uint64_t inventory_store_epoch(const struct inventory_store *store, int partition)
 {
 	return rt_redis_epoch(rt_store_redis(store->partitions[partition].redis));

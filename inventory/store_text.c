@@ -156,6 +156,9 @@ int inventory_counters_read(const struct redisReply *reply, bool *ret_found, str
 
 void inventory_note_generation(struct inventory_partition *partition, const char *text)
 {
-	if (strtoll(text, NULL, 10) > partition->generation)
+	int64_t generation = strtoll(text, NULL, 10);
+
+	partition->refused_for = RT_MAX(partition->refused_for, generation);
+	if (generation > partition->generation)
 		partition->generation = INVENTORY_NO_GENERATION;
 }

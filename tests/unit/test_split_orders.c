@@ -1210,6 +1210,27 @@ static void an_older_generation_begins_again(void)
 	}
 }
 
+/* If a higher one is known elsewhere, of a reconciliation whose beginning was lost, the partition gets one above that. */
+static void a_generation_that_was_lost_is_passed(void)
+{
+	struct order *order = single();
+
+	memory_do(w.redis, "HSET", "inventory:{1}:generations", "0", "7", NULL);
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	rt_loop_advance(w.loop, 5000);
+	CU_ASSERT(is_acknowledged());
+	all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+	answered("R");
+	for (int q = 1; q <= 2; q++) {
+		char key[32];
+
+		snprintf(key, sizeof(key), "inventory:{%d}:generations", q);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(field_of(key, "0"));
+		CU_ASSERT_STRING_EQUAL(field_of(key, "0")->data, "8");
+	}
+	end();
+}
+
 /* ... but not if it has another master by then, which may have forgotten the order. One that is there asks again. */
 static void another_master_forgets_what_was_begun(void)
 {
@@ -1776,6 +1797,7 @@ int main(void)
 		{ "a connection that breaks voids what was said",
 		  a_connection_that_breaks_voids_what_was_said },
 		{ "an older generation begins again", an_older_generation_begins_again },
+		{ "a generation that was lost is passed", a_generation_that_was_lost_is_passed },
 		{ "another master forgets what was begun", another_master_forgets_what_was_begun },
 		{ "stock is one to callers", stock_is_one_to_callers },
 		{ "reservations are found", reservations_are_found },
