@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define LOOKS          3
-#define WORTH_IT_BYTES ((size_t)2 << 20)
+#define WORTH_IT_BYTES ((size_t)1 << 20)
 
 void rt_memory_return(void)
 {

@@ -325,19 +325,17 @@ static const struct http2_guard *guard_of(const struct connection *connection)
 	return connection->tls != NULL ? connection->tls : &connection->http2;
 }
 
-/* Since when nothing has happened on it; INT64_MAX: a call is under way. */
+/* Since when nothing has happened on it; INT64_MAX: a call is under way. What is no HTTP/2 (yet) has made no call:
+ * it is in the middle of a handshake of TLS, or a connection to the admin port. */
 static int64_t idle_since(const struct connection *connection, bool *ret_called)
 {
 	const struct http2_guard *guard = guard_of(connection);
 
-	if (guard->foreign || guard->blind) { /* as far as we know */
-		*ret_called = connection->received_ms != 0;
-		return RT_MAX(connection->received_ms, connection->accepted_ms);
-	}
-	*ret_called = guard->called_ms != 0;
+	*ret_called = guard->called_ms != 0 || guard->blind;
 	if (guard->stream_count > 0)
 		return INT64_MAX;
-	return RT_MAX(guard->called_ms, connection->accepted_ms);
+	return RT_MAX(guard->blind ? connection->received_ms : guard->called_ms,
+		      connection->accepted_ms);
 }
 
 /* Closes the connection that was idle longest, those first that never made a call. `like`: only of its listener

@@ -2,6 +2,8 @@
  *
  *   rpc_caller_admit     a call has come: which connection, who is it, may this role call this method, is there
  *                        room in the budgets? Else it is refused, and the status says why.
+ *   rpc_caller_may_send  its answer is there: does the client read the others?
+ *   rpc_caller_sent      gRPC has sent it
  *   rpc_caller_left      it has ended
  *
  * A connection is known by its auth context: gRPC makes one for each, and we hold it, so that no later one
@@ -27,12 +29,13 @@
 #define uthash_fatal(text) abort()
 #include <uthash.h>
 
-#define IDLE_MAX        1024 /* records kept of connections, and of callers, without a call */
-#define TOKEN_MAX_BYTES 8192
-#define NAMES_MAX       64 /* of a certificate; further ones are not looked at */
-#define RETRY_MS        1000
-#define LOG_EVERY_MS    1000 /* refusals in the log; those in between are counted */
-#define RATE_MS         1000.0
+#define IDLE_MAX           1024 /* records kept of connections, and of callers, without a call */
+#define TOKEN_MAX_BYTES    8192
+#define NAMES_MAX          64 /* of a certificate; further ones are not looked at */
+#define RETRY_MS           1000
+#define LOG_EVERY_MS       1000 /* refusals in the log; those in between are counted */
+#define RATE_MS            1000.0
+#define UNREAD_SHARE_BYTES 65536
 
 /* Why calls are refused: the label of the metric, and the ErrorInfo. */
 #define UNKNOWN_CALLER         "UNAUTHENTICATED"
@@ -42,10 +45,11 @@
 #define CALLS_PER_CALLER       "CALLS_PER_CALLER"
 #define STREAMS_PER_CALLER     "STREAMS_PER_CALLER"
 #define RATE_PER_CALLER        "RATE_PER_CALLER"
+#define UNREAD_PER_CONNECTION  "UNREAD_PER_CONNECTION"
 static const char *const reasons[] = { UNKNOWN_CALLER,       ROLE,
 				       CALLS_PER_CONNECTION, STREAMS_PER_CONNECTION,
 				       CALLS_PER_CALLER,     STREAMS_PER_CALLER,
-				       RATE_PER_CALLER };
+				       RATE_PER_CALLER,      UNREAD_PER_CONNECTION };
 
 /* What is bounded. */
 struct usage {
@@ -68,6 +72,7 @@ struct rpc_caller_connection {
 	struct rt_list link;
 	grpc_auth_context *context;
 	struct usage usage;
+	size_t unread_bytes;            /* of answers that are on their way to it */
 	struct rpc_caller_named *named; /* NULL: nobody known */
 	/* What the certificate and the token say; both hold for the generation that is in them. */
 	bool certificate_read;
@@ -86,6 +91,7 @@ struct rpc_callers {
 	struct rpc_caller_named *named;
 	struct rt_list used, named_used; /* by their last call; the first is the oldest */
 	size_t idle, named_idle;
+	size_t unread_bytes; /* of all connections */
 	int64_t logged_ms;
 	uint64_t unlogged;
 	struct rt_metric *refused; /* NULL: no metrics */
@@ -583,6 +589,39 @@ bool rpc_caller_admit(struct server_call *call, struct rt_status *status)
 		return false;
 	begin(call, connection, named);
 	return true;
+}
+
+/* gRPC keeps an answer until the client lets it through. Half of the bound of the process is one connection's; who has
+ * little there goes on beyond it. */
+bool rpc_caller_may_send(struct server_call *call, size_t bytes, struct rt_status *status)
+{
+	struct rpc_callers *callers = call->server->callers;
+	struct rpc_caller_connection *connection = call->connection;
+	size_t most = (size_t)callers->budgets.unread_bytes_per_connection;
+
+	if (connection == NULL)
+		return true;
+	if (most > 0 && connection->unread_bytes > 0 &&
+	    (connection->unread_bytes + bytes > most ||
+	     (callers->unread_bytes + bytes > 2 * most &&
+	      connection->unread_bytes + bytes > UNREAD_SHARE_BYTES)))
+		return refuse_budget(call, UNREAD_PER_CONNECTION,
+				     "too many bytes of answers wait until this connection reads "
+				     "them",
+				     (int64_t)most, RETRY_MS, status);
+	call->unread_bytes = bytes;
+	connection->unread_bytes += bytes;
+	callers->unread_bytes += bytes;
+	return true;
+}
+
+void rpc_caller_sent(struct server_call *call)
+{
+	if (call->unread_bytes == 0)
+		return;
+	call->connection->unread_bytes -= call->unread_bytes;
+	call->server->callers->unread_bytes -= call->unread_bytes;
+	call->unread_bytes = 0;
 }
 
 void rpc_caller_left(struct server_call *call)

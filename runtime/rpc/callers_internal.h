@@ -22,6 +22,10 @@ void rpc_callers_free(struct rpc_callers *callers);
 
 /* Sets the identity of a call that has come. False: it is to be refused with *status. */
 bool rpc_caller_admit(struct server_call *call, struct rt_status *status);
+/* Before its answer is sent. False: the answer is not to be sent, and *status instead. */
+bool rpc_caller_may_send(struct server_call *call, size_t bytes, struct rt_status *status);
+/* The client has let it through, or is gone. */
+void rpc_caller_sent(struct server_call *call);
 /* It is over. Takes one that was not admitted. */
 void rpc_caller_left(struct server_call *call);
 

@@ -158,6 +158,8 @@ struct rt_budgets {
 	/* Of somebody who has said who it is, on all its connections together. */
 	int64_t calls_per_caller, streams_per_caller;
 	int64_t rate_per_caller; /* calls in a second; as many may come at once */
+	/* Of answers to unary calls that the client has not let through yet; twice as much in the process. */
+	int64_t unread_bytes_per_connection;
 };
 
 struct rt_server_options {

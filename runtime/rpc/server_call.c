@@ -183,6 +183,7 @@ static void call_sent(struct rpc_tag *tag, bool ok)
 	size_t bytes = call->sending_bytes;
 
 	call->send_started = false;
+	rpc_caller_sent(call);
 	if (call->sending != NULL)
 		grpc_byte_buffer_destroy(RT_TAKE(call->sending));
 	call->sending_bytes = 0;
@@ -238,6 +239,10 @@ static void server_end(struct rt_call *base, const ProtobufCMessage *answer,
 		return;
 	}
 	call->sending = rpc_pack(answer, &call->sending_bytes);
+	if (!rpc_caller_may_send(call, call->sending_bytes, &call->status)) {
+		grpc_byte_buffer_destroy(RT_TAKE(call->sending));
+		call->sending_bytes = 0;
+	}
 	base->queued_bytes = call->sending_bytes;
 	start_send(call, true);
 }

@@ -525,5 +525,40 @@ class Frames(tandem.Live):
         )
 
 
+class Unread(tandem.Live):
+    """Answers that a client does not read, because it grants no window for them."""
+
+    LIST = "/tandem.order.v1.OrderService/ListOrders"
+    CALLS, LIMIT = 20, 200_000
+    ENV = {"TANDEM_GATEWAY_UNREAD_PER_CONNECTION": str(LIMIT)}
+
+    def test_some_wait_and_the_others_fail(self):
+        labels = {f"k{n}": "v" * 250 for n in range(16)}
+        requests = [good(request_id=f"unread-{n}", labels=labels) for n in range(10)]
+        self.order.BatchPlaceOrders(requests=requests)
+        answer = self.order.ListOrders(customer_id="c")
+        self.assertEqual(len(answer.orders), 10)
+        waiting = self.LIMIT // answer.ByteSize()  # so many there is room for
+        connection = http2.connect(self.tandem.ports["gateway"])
+        self.addCleanup(connection.close)
+        sent = PREFACE + http2.frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0))  # no window
+        for n in range(self.CALLS):
+            sent += http2.frame(HEADERS, END_HEADERS, 1 + 2 * n, http2.block(self.LIST))
+            sent += http2.frame(DATA, END_STREAM, 1 + 2 * n, http2.message(b"\n\1c"))
+        connection.sendall(sent)
+        ended = 0
+        for kind, flags, _, payload in http2.frames(connection):
+            if kind == HEADERS and flags & END_STREAM:
+                self.assertIn(b"answers wait until this connection reads them", payload)
+                ended += 1
+                if ended == self.CALLS - waiting:
+                    break
+        self.assertGreater(waiting, 1)
+        refused = self.tandem.gateway.metric("tandem_calls_refused_total", reason="UNREAD_PER_CONNECTION")
+        self.assertEqual(refused, ended)
+        # Others have their own; what was not read is forgotten with its connection.
+        self.assertEqual(len(self.order.ListOrders(customer_id="c").orders), 10)
+
+
 if __name__ == "__main__":
     tandem.main()

@@ -395,6 +395,15 @@ static void idle_through_tls(void)
 	tls_free(&tls);
 }
 
+/* Who is in the middle of a handshake, however long, has made no call. */
+static void handshakes_make_room(void)
+{
+	limit(1, 0);
+	bring(connect_pair(), STRING("\x16\3\1\2\0"));
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT_FALSE(is_open(&pairs[0]));
+}
+
 /* What a server sends us is not looked at: we have chosen it. */
 static void clients_have_no_guard(void)
 {
@@ -421,6 +430,7 @@ static const struct test tests[] = {
 	{ "silent offenders", silent_offenders },
 	{ "an offender through TLS", an_offender_through_tls },
 	{ "idle through TLS", idle_through_tls },
+	{ "handshakes make room", handshakes_make_room },
 	{ "clients have no guard", clients_have_no_guard },
 };
 
