@@ -296,8 +296,6 @@ static bool is_loopback(const struct in6_addr *address)
 /* How many connections this address may have. */
 static size_t address_max(const struct connection *connection)
 {
-	if (!connection->has_address)
-		return SIZE_MAX;
 	if (limits.connections_per_address > 0)
 		return (size_t)limits.connections_per_address;
 	if (is_loopback(&connection->address))

@@ -12,6 +12,7 @@
  * until they are a message. */
 #include "http2_guard.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -106,15 +107,17 @@ struct http2_stream {
 #define CAPACITY_KEPT  1024 /* more is given back when no stream is open */
 
 /* Ids differ by 2, and a client may choose them: without the secret it could choose those that collide. */
+static uint32_t secret;
+
+static void make_secret(void)
+{
+	if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) != sizeof(secret))
+		secret = (uint32_t)rt_monotonic_ns();
+	secret |= 1;
+}
+
 static size_t place_of(const struct http2_guard *guard, uint32_t id)
 {
-	static uint32_t secret;
-
-	if (secret == 0) {
-		if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) != sizeof(secret))
-			secret = (uint32_t)rt_monotonic_ns();
-		secret |= 1;
-	}
 	return ((id ^ secret) * UINT32_C(0x9E3779B1) >> 8) & (guard->capacity - 1);
 }
 
@@ -218,6 +221,8 @@ static void take_out(struct http2_guard *guard, struct http2_stream *stream, int
 
 void http2_guard_init(struct http2_guard *guard, struct http2_limits *limits_of_process)
 {
+	if (secret == 0)
+		make_secret();
 	*guard = (struct http2_guard){ .limits = limits_of_process };
 }
 
@@ -230,6 +235,14 @@ void http2_guard_done(struct http2_guard *guard)
 }
 
 /* ---- frames ---- */
+
+static uint32_t big_endian(const unsigned char *bytes)
+{
+	uint32_t number;
+
+	memcpy(&number, bytes, sizeof(number));
+	return ntohl(number);
+}
 
 /* Moves on to behind the next frame's header. False: it is not complete yet. */
 static bool next_frame(struct http2_frames *frames, const unsigned char **at,
@@ -259,20 +272,19 @@ static bool next_frame(struct http2_frames *frames, const unsigned char **at,
 	} else {
 		*at += HEADER_SIZE;
 	}
-	frames->length = (uint32_t)header[0] << 16 | (uint32_t)header[1] << 8 | header[2];
+	frames->length = big_endian(header) >> 8;
 	frames->left = frames->length;
 	frames->type = header[3];
 	frames->flags = header[4];
-	frames->stream = (uint32_t)(header[5] & 0x7f) << 24 | (uint32_t)header[6] << 16 |
-			 (uint32_t)header[7] << 8 | header[8];
+	frames->stream = big_endian(header + 5) & 0x7fffffff;
 	return true;
 }
 
 static void begin_second(struct http2_guard *guard, int64_t now_ms)
 {
-	if (guard->second == now_ms / 1000)
+	if (now_ms - guard->second_began_ms < 1000)
 		return;
-	guard->second = now_ms / 1000;
+	guard->second_began_ms = now_ms;
 	memset(guard->counts, 0, sizeof(guard->counts));
 	guard->opened = guard->answered = 0;
 }
@@ -305,11 +317,9 @@ static enum http2_offence measure_block(struct http2_guard *guard, const struct 
 static enum http2_offence received_headers(struct http2_guard *guard,
 					   const struct http2_frames *frame, int64_t now_ms)
 {
-	enum http2_offence offence;
+	enum http2_offence offence = measure_block(guard, frame);
 	struct http2_stream *stream;
 
-	guard->block_bytes = guard->block_frames = 0;
-	offence = measure_block(guard, frame);
 	if (offence != HTTP2_FINE)
 		return offence;
 	if (frame->stream % 2 == 0 || frame->stream <= guard->last_stream) {

@@ -80,7 +80,7 @@ struct http2_guard {
 	int64_t stalled_since_ms; /* since when many requests are unfinished and none was finished; 0: few are */
 	int64_t called_ms; /* when a stream was opened or ended last; 0: never */
 
-	int64_t second;
+	int64_t second_began_ms;
 	uint32_t counts[HTTP2_KINDS];
 	uint32_t opened, answered; /* streams; frames with which our side answered */
 };

@@ -212,6 +212,34 @@ static void idle_ones_make_room(void)
 	CU_ASSERT_EQUAL(closed("connections_max"), 1);
 }
 
+/* However long the others have made no call. */
+static void those_that_never_called_go_first(void)
+{
+	limit(2, 0);
+	bring(connect_pair(), STRING(HELLO CALL));
+	write_to(pairs[0].fd, STRING(ANSWER));
+	now_ms += 3600000;
+	connect_pair();
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT_EQUAL(closed("idle"), 1);
+	CU_ASSERT_FALSE(is_open(&pairs[1]));
+}
+
+/* A listener makes room among its own. */
+static void idle_ones_of_another_listener(void)
+{
+	int others, first = listening;
+
+	limit(1, 0);
+	connect_pair();
+	listening = others = loopback_listen(SOCK_NONBLOCK, &port);
+	bring(connect_pair(), STRING(HELLO CALL));
+	CU_ASSERT(connect_pair()->fd < 0);
+	CU_ASSERT(is_open(&pairs[0]));
+	close(others);
+	listening = first;
+}
+
 /* With a limit for each address, an address makes room among its own. */
 static void idle_ones_of_the_address(void)
 {
@@ -395,6 +423,19 @@ static void idle_through_tls(void)
 	tls_free(&tls);
 }
 
+/* gRPC may free the SSL object first: the connection is one without TLS again. */
+static void an_ssl_object_that_goes_first(void)
+{
+	struct tls tls = tls_new();
+
+	limit(1, 0);
+	bring(connect_pair(), STRING("\x16\3\1\2\0"));
+	tls_bring(&tls, STRING(HELLO CALL));
+	tls_free(&tls);
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT_FALSE(is_open(&pairs[0]));
+}
+
 /* Who is in the middle of a handshake, however long, has made no call. */
 static void handshakes_make_room(void)
 {
@@ -424,12 +465,15 @@ static const struct test tests[] = {
 	{ "unix sockets have no address", unix_sockets_have_no_address },
 	{ "a listener may have fewer", a_listener_of_its_own },
 	{ "idle ones make room", idle_ones_make_room },
+	{ "those that never called go first", those_that_never_called_go_first },
+	{ "idle ones of another listener stay", idle_ones_of_another_listener },
 	{ "idle ones of the address make room", idle_ones_of_the_address },
 	{ "an offender is closed", an_offender_is_closed },
 	{ "numbers are used again", numbers_are_used_again },
 	{ "silent offenders", silent_offenders },
 	{ "an offender through TLS", an_offender_through_tls },
 	{ "idle through TLS", idle_through_tls },
+	{ "an SSL object that goes first", an_ssl_object_that_goes_first },
 	{ "handshakes make room", handshakes_make_room },
 	{ "clients have no guard", clients_have_no_guard },
 };

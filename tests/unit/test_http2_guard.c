@@ -386,6 +386,29 @@ static void bytes_one_by_one(void)
 	CU_ASSERT_EQUAL(guard.stream_count, 0);
 }
 
+/* The same bytes in two pieces, wherever they are cut. */
+static void bytes_in_two_pieces(void)
+{
+	static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+	unsigned char bytes[24 + 9 + 30 + 9 + 20 + 9 + 4];
+
+	memset(bytes, 0xff, sizeof(bytes));
+	memcpy(bytes, preface, 24);
+	make_header(bytes + 24, HEADERS, END_HEADERS, 1, 30);
+	make_header(bytes + 63, DATA, 0, 1, 20);
+	make_header(bytes + 92, HEADERS, END_HEADERS | END_STREAM, 3, 4);
+	for (size_t cut = 1; cut < sizeof(bytes); cut++) {
+		http2_guard_done(&guard);
+		http2_guard_init(&guard, &limits);
+		receive(bytes, cut);
+		receive(bytes + cut, sizeof(bytes) - cut);
+		CU_ASSERT_EQUAL(guard.stream_count, 2);
+		CU_ASSERT_EQUAL(guard.held_bytes, 20 + 64);
+		CU_ASSERT_EQUAL(guard.unfinished, 1);
+	}
+	CU_ASSERT_EQUAL(offence, HTTP2_FINE);
+}
+
 /* A connection that does not speak HTTP/2 is gRPC's to refuse. */
 static void another_protocol(void)
 {
@@ -481,6 +504,7 @@ static const struct test tests[] = {
 	{ "wasted work", wasted_work },
 	{ "a busy client", a_busy_client },
 	{ "bytes one by one", bytes_one_by_one },
+	{ "bytes in two pieces", bytes_in_two_pieces },
 	{ "another protocol", another_protocol },
 	{ "what we do not understand", what_we_do_not_understand },
 	{ "streams end in any order", any_order },
