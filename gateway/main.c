@@ -64,7 +64,7 @@ static const struct rt_setting settings[] = {
 	{ "rate-per-caller", RT_SETTING_INT, AT(budgets.rate_per_caller), "0", 0, 1000000,
 	  "Most calls of such a caller in a second. 0: no limit." },
 	{ "unread-per-connection", RT_SETTING_SIZE, AT(budgets.unread_bytes_per_connection),
-	  "32MiB", 0, INT64_C(1) << 40,
+	  "16MiB", 0, INT64_C(1) << 40,
 	  "Most bytes of answers that a connection has not read yet; beyond them calls fail. Twice "
 	  "as much for all connections together. 0: no limit." },
 	RT_SETTING_END,
