@@ -7,7 +7,8 @@
  *   again      reads the suspicious cases again: a case is a violation when it is still wrong, has
  *              not changed at all, and no service still has to read an event about it
  *   stock      compares every SKU's counters with its reservations (audit_stock.c)
- *   repair     when asked: repairs, one by one, what the services' own functions can repair */
+ *   repair     when asked: repairs, one by one, what the services' own functions can repair; each is entered in the
+ *              trail (trail.c) */
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -493,10 +494,18 @@ static enum stock_request request_of(const struct violation *violation, enum aud
 	return violation->state == ORDER_EXPIRED ? STOCK_REQ_EXPIRE : STOCK_REQ_RELEASE;
 }
 
+static struct ctl_deed deed_of(const struct violation *violation)
+{
+	return (struct ctl_deed){ .action = "repair",
+				  .subject = violation->subject,
+				  .about = audit_fault_info(violation->fault)->name };
+}
+
 /* Does what inventory does on the order's event, without an entry to acknowledge. */
 static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 			  enum audit_repair repair)
 {
+	const struct ctl_deed deed = deed_of(violation);
 	char events[CTL_KEY], time[RT_TIME_TEXT];
 	enum stock_request request = request_of(violation, repair);
 	char letter[2] = { stock_request_letter(request), '\0' };
@@ -506,13 +515,11 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 	bool good;
 
 	if (violation->split)
-		return audit_split_serve(ctl, violation->partition, violation->subject, request,
+		return audit_split_serve(ctl, &deed, violation->partition, request,
 					 violation->lines);
 	ctl_key(events, "inventory", violation->partition, "events");
 	rt_time_format(now_ms, time);
-	rt_args_function(&args, &inventory_functions, "request");
-	rt_args_int(&args, 1);
-	rt_args_str(&args, events);
+	ctl_operate(ctl, &args, &inventory_functions, events, NULL, &deed, "request");
 	rt_args_str(&args, letter);
 	rt_args_int(&args, now_ms);
 	rt_args_str(&args, time);
@@ -520,7 +527,7 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 	rt_args_str(&args, violation->subject);
 	if (repair == AUDIT_RESERVE)
 		rt_args_str(&args, violation->lines);
-	reply = ctl_redis_args(ctl, &args, 0, false);
+	reply = ctl_operate_send(ctl, &args, false);
 	rt_args_done(&args);
 	if (reply == NULL)
 		return false;
@@ -534,18 +541,17 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 
 static bool set_timer(struct ctl *ctl, const struct violation *violation)
 {
+	const struct ctl_deed deed = deed_of(violation);
 	char events[CTL_KEY];
 	struct rt_args args = { 0 };
 	redisReply *reply;
 
 	ctl_key(events, "order", violation->partition, "events");
-	rt_args_function(&args, &order_functions, "timer");
-	rt_args_int(&args, 1);
-	rt_args_str(&args, events);
+	ctl_operate(ctl, &args, &order_functions, events, NULL, &deed, "timer");
 	rt_args_str(&args, violation->subject);
 	rt_args_int(&args, (int64_t)violation->version);
 	rt_args_int(&args, violation->due_ms > 0 ? violation->due_ms : ctl_now_ms(ctl));
-	reply = ctl_redis_args(ctl, &args, 0, false);
+	reply = ctl_operate_send(ctl, &args, false);
 	rt_args_done(&args);
 	if (reply == NULL)
 		return false;
@@ -556,17 +562,14 @@ static bool set_timer(struct ctl *ctl, const struct violation *violation)
 /* Removes the timer, unless the order needs it by now. */
 static bool drop_timer(struct ctl *ctl, const struct violation *violation)
 {
-	/* Only as long as the order is as it was read. */
-	static const char script[] =
-		"return (redis.call('HGET', KEYS[2], ARGV[1]) or '') == ARGV[2] and\n"
-		"	redis.call('ZREM', KEYS[1], ARGV[1]) or 0\n";
-	char timers[CTL_KEY], orders[CTL_KEY];
+	const struct ctl_deed deed = deed_of(violation);
+	char events[CTL_KEY], orders[CTL_KEY];
 	struct rt_args args = { 0 };
 	struct order_record record;
 	redisReply *order, *reply;
 	bool stored;
 
-	ctl_key(timers, "order", violation->partition, "timers");
+	ctl_key(events, "order", violation->partition, "events");
 	ctl_key(orders, "order", violation->partition, "orders");
 	order = ctl_redis(ctl, "HGET", orders, violation->subject);
 	if (order == NULL)
@@ -577,14 +580,11 @@ static bool drop_timer(struct ctl *ctl, const struct violation *violation)
 		freeReplyObject(order);
 		return true;
 	}
-	rt_args_str(&args, "EVAL");
-	rt_args_str(&args, script);
-	rt_args_str(&args, "2");
-	rt_args_str(&args, timers);
-	rt_args_str(&args, orders);
+	/* Only as long as the order is as it was read. */
+	ctl_operate(ctl, &args, &order_functions, events, NULL, &deed, "drop_timer");
 	rt_args_str(&args, violation->subject);
 	rt_args_add(&args, stored ? order->str : "", stored ? order->len : 0);
-	reply = ctl_redis_args(ctl, &args, 0, false);
+	reply = ctl_operate_send(ctl, &args, false);
 	rt_args_done(&args);
 	freeReplyObject(order);
 	if (reply == NULL)
@@ -600,6 +600,7 @@ static bool repair_one(struct ctl *ctl, const struct violation *violation)
 	bool ended = violation->state == ORDER_REJECTED || violation->state == ORDER_CANCELLED ||
 		     violation->state == ORDER_EXPIRED;
 	bool reserved = violation->state == ORDER_RESERVED;
+	const struct ctl_deed deed = deed_of(violation);
 
 	switch (repair) {
 	case AUDIT_SET_TIMER:
@@ -607,10 +608,10 @@ static bool repair_one(struct ctl *ctl, const struct violation *violation)
 	case AUDIT_DROP_TIMER:
 		return drop_timer(ctl, violation);
 	case AUDIT_PARTS:
-		return audit_split_align(ctl, violation->partition, violation->subject,
-					 violation->lines, ended, reserved);
+		return audit_split_align(ctl, &deed, violation->partition, violation->lines, ended,
+					 reserved);
 	case AUDIT_COUNTERS:
-		return audit_stock_repair(ctl, violation->partition, violation->subject);
+		return audit_stock_repair(ctl, &deed, violation->partition);
 	default:
 		return ask_inventory(ctl, violation, repair);
 	}
@@ -705,6 +706,7 @@ const struct ctl_command ctl_audit = {
 		"violations (also when this run has repaired them).\vExamples:\n"
 		"  tandemctl audit\n"
 		"  tandemctl audit --repair --yes --window 5s",
+	.changes = true,
 	.options = audit_options,
 	.parse = audit_parse,
 	.options_size = sizeof(struct options),

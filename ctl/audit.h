@@ -175,15 +175,15 @@ bool audit_reservation(const char *text, enum stock_state *ret_state, const char
 
 /* ---- repairing reservations that are split (audit_split.c) ---- */
 
-/* Serves a request of an order as inventory does on its event. `lines`: of the order, in case there is no record; they
- * need not say their partitions. False: it could not be served; the reason is on stderr. */
-bool audit_split_serve(struct ctl *ctl, int partition, const char *order_id,
+/* Serves a request of an order, the subject of the deed, as inventory does on its event. `lines`: of the order, in case
+ * there is no record; they need not say their partitions. False: it could not be served; the reason is on stderr. */
+bool audit_split_serve(struct ctl *ctl, const struct ctl_deed *deed, int partition,
 		       enum stock_request request, const char *lines);
 /* Makes the parts of an order what its record says. `ended`: there is no such order, or it has ended without a sale, so
  * that what is held without a record may be released; `reserved`: it is RESERVED, so that it may be cancelled if its stock
  * cannot be held again. False: something is left, because it is not certain or cannot be had. */
-bool audit_split_align(struct ctl *ctl, int partition, const char *order_id, const char *ordered,
-		       bool ended, bool reserved);
+bool audit_split_align(struct ctl *ctl, const struct ctl_deed *deed, int partition,
+		       const char *ordered, bool ended, bool reserved);
 
 /* ---- stock (audit_stock.c) ---- */
 
@@ -196,8 +196,8 @@ struct audit_stock {
 	void *user;
 };
 bool audit_stock(struct ctl *ctl, struct audit_stock *audit);
-/* Sets the counters of a SKU to the sums of its reservations; `received` is taken as right. False:
- * the reason is on stderr. */
-bool audit_stock_repair(struct ctl *ctl, int partition, const char *sku);
+/* Sets the counters of a SKU, the subject of the deed, to the sums of its reservations; `received` is taken as right.
+ * False: the reason is on stderr. */
+bool audit_stock_repair(struct ctl *ctl, const struct ctl_deed *deed, int partition);
 
 #endif

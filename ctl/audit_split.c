@@ -20,7 +20,8 @@
 /* An order's record, with the generation that was read before it. */
 struct split {
 	struct ctl *ctl;
-	const char *order_id;
+	const struct ctl_deed *deed; /* for the trail */
+	const char *order_id;        /* its subject */
 	int partition;
 	char generation[RT_INT_TEXT];
 	enum stock_state state; /* of the record; STOCK_NONE: there is none */
@@ -131,9 +132,7 @@ static bool act(const struct split *split, int q, enum part_action action, const
 	bool known = false;
 
 	ctl_key(events, "inventory", q, "events");
-	rt_args_function(&args, &inventory_functions, "part");
-	rt_args_int(&args, 1);
-	rt_args_str(&args, events);
+	ctl_operate(split->ctl, &args, &inventory_functions, events, NULL, split->deed, "part");
 	rt_args_int(&args, ctl_now_ms(split->ctl));
 	rt_args_str(&args, letters);
 	rt_args_int(&args, split->partition);
@@ -141,7 +140,7 @@ static bool act(const struct split *split, int q, enum part_action action, const
 	rt_args_int(&args, 1);
 	rt_args_str(&args, split->order_id);
 	rt_args_str(&args, lines);
-	reply = ctl_redis_args(split->ctl, &args, 0, false);
+	reply = ctl_operate_send(split->ctl, &args, false);
 	rt_args_done(&args);
 	if (reply == NULL)
 		return false;
@@ -198,9 +197,7 @@ static bool conclude(const struct split *split, enum stock_request request,
 
 	ctl_key(events, "inventory", split->partition, "events");
 	rt_time_format(now_ms, time);
-	rt_args_function(&args, &inventory_functions, "conclude");
-	rt_args_int(&args, 1);
-	rt_args_str(&args, events);
+	ctl_operate(split->ctl, &args, &inventory_functions, events, NULL, split->deed, "conclude");
 	rt_args_str(&args, letter);
 	rt_args_int(&args, now_ms);
 	rt_args_str(&args, time);
@@ -210,7 +207,7 @@ static bool conclude(const struct split *split, enum stock_request request,
 	rt_args_str(&args, read);
 	if (split->state == STOCK_NONE)
 		rt_args_str(&args, split->lines);
-	reply = ctl_redis_args(split->ctl, &args, 0, false);
+	reply = ctl_operate_send(split->ctl, &args, false);
 	rt_args_done(&args);
 	if (reply == NULL)
 		return false;
@@ -250,10 +247,17 @@ static bool serve_once(const struct split *split, enum stock_request request, bo
 	return conclude(split, request, verdict, ret_again);
 }
 
-bool audit_split_serve(struct ctl *ctl, int partition, const char *order_id,
+static struct split split_of(struct ctl *ctl, const struct ctl_deed *deed, int partition)
+{
+	return (struct split){
+		.ctl = ctl, .deed = deed, .order_id = deed->subject, .partition = partition
+	};
+}
+
+bool audit_split_serve(struct ctl *ctl, const struct ctl_deed *deed, int partition,
 		       enum stock_request request, const char *lines)
 {
-	struct split split = { .ctl = ctl, .order_id = order_id, .partition = partition };
+	struct split split = split_of(ctl, deed, partition);
 	bool good = true, again = true;
 
 	for (int i = 0; i < TRIES && good && again; i++)
@@ -309,10 +313,10 @@ static bool align_part(const struct split *split, int q, bool *ret_short, struct
 	return good;
 }
 
-bool audit_split_align(struct ctl *ctl, int partition, const char *order_id, const char *ordered,
-		       bool ended, bool reserved)
+bool audit_split_align(struct ctl *ctl, const struct ctl_deed *deed, int partition,
+		       const char *ordered, bool ended, bool reserved)
 {
-	struct split split = { .ctl = ctl, .order_id = order_id, .partition = partition };
+	struct split split = split_of(ctl, deed, partition);
 	bool good = read_record(&split, ordered), is_short = false;
 	struct rt_buf lonely = { 0 };
 
@@ -323,11 +327,11 @@ bool audit_split_align(struct ctl *ctl, int partition, const char *order_id, con
 	/* What nobody asks for any more: the release leaves a record that says so. */
 	if (good && lonely.data[0] != '\0')
 		good = ended &&
-		       audit_split_serve(ctl, partition, order_id, STOCK_REQ_RELEASE, lonely.data);
+		       audit_split_serve(ctl, deed, partition, STOCK_REQ_RELEASE, lonely.data);
 	/* What cannot be held again: the order is cancelled. */
 	if (good && is_short)
 		good = reserved &&
-		       audit_split_serve(ctl, partition, order_id, STOCK_REQ_RELEASE, ordered);
+		       audit_split_serve(ctl, deed, partition, STOCK_REQ_RELEASE, ordered);
 	rt_buf_done(&lonely);
 	return good;
 }

@@ -13,6 +13,7 @@
 #include <uthash.h>
 
 #include "audit.h"
+#include "inventory/store.h"
 
 #define LOOKS 3
 
@@ -96,8 +97,8 @@ static void judge(const struct audit_stock *audit, const char *name, const char 
 		audit->on_fault(AUDIT_COMMITTED_SUM, name, detail, audit->user);
 }
 
-/* KEYS: counters, reservations, parts. ARGV: the SKU; 'repair'. Answers the counters (after the repair) and
- * the sums held and sold, all at one instant. */
+/* KEYS: counters, reservations, parts. ARGV: the SKU. Answers the counters and the sums held and sold, all at one
+ * instant. */
 static const char exact_script[] =
 	"local held, sold = 0, 0\n"
 	"local function add(record)\n"
@@ -120,22 +121,10 @@ static const char exact_script[] =
 	"		for i = 2, #page[2], 2 do add(page[2][i]) end\n"
 	"	until cursor == '0'\n"
 	"end\n"
-	"local counters = redis.call('HGET', KEYS[1], ARGV[1])\n"
-	"if ARGV[2] == 'repair' and counters then\n"
-	"	local received, version = string.match(counters, '^%d+ %d+ %d+ (%d+) (%d+)$')\n"
-	"	if not received then\n"
-	"		return redis.error_reply('ERR the counters cannot be read')\n"
-	"	elseif received - held - sold < 0 then\n"
-	"		return redis.error_reply('ERR more is held and sold than was received')\n"
-	"	end\n"
-	"	counters = string.format('%d %d %d %d %d', received - held - sold, held, sold,\n"
-	"		received, version + 1)\n"
-	"	redis.call('HSET', KEYS[1], ARGV[1], counters)\n"
-	"end\n"
-	"return { counters, string.format('%d', held), string.format('%d', sold) }\n";
+	"return { redis.call('HGET', KEYS[1], ARGV[1]), string.format('%d', held),\n"
+	"	string.format('%d', sold) }\n";
 
-static redisReply *sum_exactly(struct ctl *ctl, int partition, const char *name, size_t length,
-			       const char *what)
+static redisReply *sum_exactly(struct ctl *ctl, int partition, const char *name, size_t length)
 {
 	char stock[CTL_KEY], reservations[CTL_KEY], parts[CTL_KEY];
 	struct rt_args args = { 0 };
@@ -151,20 +140,79 @@ static redisReply *sum_exactly(struct ctl *ctl, int partition, const char *name,
 	rt_args_str(&args, reservations);
 	rt_args_str(&args, parts);
 	rt_args_add(&args, name, length);
-	rt_args_str(&args, what);
 	reply = ctl_redis_args(ctl, &args, 0, false);
 	rt_args_done(&args);
 	return reply;
 }
 
-bool audit_stock_repair(struct ctl *ctl, int partition, const char *sku)
+/* Writes the counters as they should be beside these sums; "": they are. False: there are none, the reason is on
+ * stderr. */
+static bool counters_mend(const char *sku, const char *counters, uint64_t held, uint64_t sold,
+			  char mended[112])
 {
-	redisReply *reply = sum_exactly(ctl, partition, sku, strlen(sku), "repair");
-	bool good = reply != NULL;
+	struct stock stock;
 
-	if (good)
-		freeReplyObject(reply);
+	if (!counters_read(counters, &stock)) {
+		ctl_error("%s: the counters cannot be read", sku);
+		return false;
+	}
+	if (held > stock.received || sold > stock.received - held) {
+		ctl_error("%s: more is held and sold than was received", sku);
+		return false;
+	}
+	mended[0] = '\0';
+	if (stock_adds_up(&stock) && stock.reserved == held && stock.committed == sold)
+		return true;
+	snprintf(mended, 112, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+		 stock.received - held - sold, held, sold, stock.received, stock.version + 1);
+	return true;
+}
+
+/* Once. *ret_again: the counters were changed meanwhile. */
+static bool repair_once(struct ctl *ctl, const struct ctl_deed *deed, int partition,
+			bool *ret_again)
+{
+	const char *sku = deed->subject;
+	redisReply *sums = sum_exactly(ctl, partition, sku, strlen(sku)), *reply;
+	const char *counters = sums == NULL ? NULL : ctl_text(sums->element[0], NULL);
+	char events[CTL_KEY], mended[112];
+	struct rt_args args = { 0 };
+	bool good;
+
+	*ret_again = false;
+	if (counters == NULL ||
+	    !counters_mend(sku, counters, (uint64_t)ctl_number(sums->element[1]),
+			   (uint64_t)ctl_number(sums->element[2]), mended)) {
+		freeReplyObject(sums);
+		return false;
+	}
+	if (mended[0] == '\0') {
+		freeReplyObject(sums);
+		return true;
+	}
+	ctl_key(events, "inventory", partition, "events");
+	ctl_operate(ctl, &args, &inventory_functions, events, NULL, deed, "recount");
+	rt_args_str(&args, sku);
+	rt_args_str(&args, counters);
+	rt_args_str(&args, mended);
+	reply = ctl_operate_send(ctl, &args, false);
+	rt_args_done(&args);
+	freeReplyObject(sums);
+	good = reply != NULL;
+	*ret_again = good && ctl_number(reply) != 1;
+	freeReplyObject(reply);
 	return good;
+}
+
+bool audit_stock_repair(struct ctl *ctl, const struct ctl_deed *deed, int partition)
+{
+	bool good = true, again = true;
+
+	for (int i = 0; i < LOOKS && good && again; i++)
+		good = repair_once(ctl, deed, partition, &again);
+	if (good && again)
+		ctl_error("%s: its counters change too often: audit again later", deed->subject);
+	return good && !again;
 }
 
 /* For a user that may not run scripts: the sums of a SKU that did not change are exact, too. */
@@ -187,7 +235,7 @@ static bool judge_exactly(struct look *look, struct sku *sku)
 
 	look->ctl->denied = false;
 	look->ctl->deny_quietly = true;
-	reply = sum_exactly(look->ctl, look->audit->partition, sku->name, sku->length, "");
+	reply = sum_exactly(look->ctl, look->audit->partition, sku->name, sku->length);
 	look->ctl->deny_quietly = false;
 	if (reply == NULL && look->ctl->denied)
 		return judge_plainly(look, sku);

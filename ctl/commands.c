@@ -8,13 +8,14 @@
 #include "commands.h"
 
 const struct ctl_command *const ctl_commands[] = {
-	&ctl_order_place,     &ctl_order_get,       &ctl_order_list,   &ctl_order_watch,
-	&ctl_order_confirm,   &ctl_order_cancel,    &ctl_stock_adjust, &ctl_stock_get,
-	&ctl_stock_list,      &ctl_explain,         &ctl_events_tail,  &ctl_events_show,
-	&ctl_events_lag,      &ctl_events_aside,    &ctl_dead_list,    &ctl_dead_show,
-	&ctl_dead_replay,     &ctl_dead_discard,    &ctl_audit,        &ctl_doctor,
-	&ctl_drain,           &ctl_migrate,         &ctl_load,         &ctl_functions_list,
-	&ctl_functions_load,  &ctl_functions_prune, &ctl_auth_new_key, &ctl_auth_check,
+	&ctl_order_place,     &ctl_order_get,       &ctl_order_list,     &ctl_order_watch,
+	&ctl_order_confirm,   &ctl_order_cancel,    &ctl_stock_adjust,   &ctl_stock_get,
+	&ctl_stock_list,      &ctl_explain,         &ctl_events_tail,    &ctl_events_show,
+	&ctl_events_lag,      &ctl_events_aside,    &ctl_dead_list,      &ctl_dead_show,
+	&ctl_dead_replay,     &ctl_dead_discard,    &ctl_audit,          &ctl_doctor,
+	&ctl_trail,           &ctl_groups_exclude,  &ctl_groups_include, &ctl_groups_remove,
+	&ctl_drain,           &ctl_migrate,         &ctl_load,           &ctl_functions_list,
+	&ctl_functions_load,  &ctl_functions_prune, &ctl_auth_new_key,   &ctl_auth_check,
 	&ctl_auth_show_token,
 };
 const size_t ctl_command_count = RT_LENGTH(ctl_commands);

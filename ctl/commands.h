@@ -11,7 +11,10 @@ extern const struct ctl_command ctl_events_tail, ctl_events_show, ctl_events_lag
 extern const struct ctl_command ctl_events_aside;                                 /* aside.c */
 extern const struct ctl_command ctl_explain;                                      /* explain.c */
 extern const struct ctl_command ctl_dead_list, ctl_dead_show, ctl_dead_replay,
-	ctl_dead_discard;                    /* dead.c */
+	ctl_dead_discard;                  /* dead.c */
+extern const struct ctl_command ctl_trail; /* trail.c */
+extern const struct ctl_command ctl_groups_exclude, ctl_groups_include,
+	ctl_groups_remove;                   /* groups.c */
 extern const struct ctl_command ctl_load;    /* load.c */
 extern const struct ctl_command ctl_audit;   /* audit.c */
 extern const struct ctl_command ctl_doctor;  /* doctor.c */
@@ -23,6 +26,8 @@ extern const struct ctl_command ctl_auth_new_key, ctl_auth_check, ctl_auth_show_
 
 /* options.c: the options that every command takes, parsed with the command's own from argv[1] on. */
 extern const struct argp ctl_common_argp;
+/* And those that change something: --why. */
+extern const struct argp ctl_why_argp;
 bool ctl_options_parse(struct ctl *ctl, const struct ctl_command *command, void *options, int argc,
 		       char **argv);
 

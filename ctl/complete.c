@@ -38,6 +38,8 @@ static const struct argp_option *find_option(const struct ctl_command *command, 
 
 	if (found == NULL && command != NULL)
 		found = find_in(command->options, word);
+	if (found == NULL && command != NULL && command->changes)
+		found = find_in(ctl_why_argp.options, word);
 	return found;
 }
 
@@ -138,6 +140,8 @@ void ctl_complete(FILE *to, int count, char *const *args)
 	} else {
 		if (line.command != NULL)
 			options_out(to, line.command->options);
+		if (line.command != NULL && line.command->changes)
+			options_out(to, ctl_why_argp.options);
 		options_out(to, ctl_common_argp.options);
 		fputs("--help\n", to);
 		if (line.command == NULL && line.group == NULL)

@@ -278,5 +278,7 @@ void ctl_connections_done(struct ctl *ctl)
 	rt_redis_tls_free(ctl->tls);
 	free(ctl->password_file);
 	free(ctl->ops_password_missing);
+	free(ctl->who);
+	free(ctl->from);
 	rt_loop_free(ctl->loop);
 }

@@ -36,6 +36,8 @@ struct ctl {
 	bool redis_tls;                                            /* --redis-tls */
 	int64_t redis_port, timeout_ms;
 	bool json;
+	const char *why;  /* --why: why something is changed; NULL: not given */
+	char *who, *from; /* who changes it, for the trail; NULL: not known yet (trail.c) */
 	/* Opened when first needed. */
 	struct rt_loop *loop;
 	struct rt_channel *channel;
@@ -70,6 +72,7 @@ struct ctl_command {
 	const char *about;                 /* one sentence, for the list of commands */
 	const char *arguments;             /* what it takes besides options; NULL: nothing */
 	const char *text;                  /* what it does; after a \v, examples */
+	bool changes;                      /* and enters it in the trail: it takes --why */
 	const struct argp_option *options; /* its own; NULL: none */
 	argp_parser_t parse;
 	size_t options_size; /* of its options struct: zeroed, filled by its parser */
@@ -77,6 +80,8 @@ struct ctl_command {
 };
 /* In a command's parser: its options struct. */
 void *ctl_options(const struct argp_state *state);
+/* In a command's parser, at ARGP_KEY_END: --why must have been given. */
+void ctl_need_why(struct argp_state *state);
 
 /* ---- the terminal (terminal.c) ---- */
 
@@ -168,6 +173,25 @@ const redisReply *ctl_named(const redisReply *reply, const char *name);
 /* A string reply's text, or `otherwise` for NULL, other replies and bytes that contain a NUL. */
 const char *ctl_text(const redisReply *reply, const char *otherwise);
 int64_t ctl_number(const redisReply *reply);
+
+/* ---- what is changed, and who did it (trail.c) ---- */
+
+struct ctl_deed {
+	const char *action;  /* "dead.replay" */
+	const char *subject; /* an order, a SKU, a group … */
+	const char *about;   /* the result in the trail begins with it; NULL: nothing */
+};
+/* Begins the call of a function that changes something, which enters that in the trail in the same step; the
+ * function's arguments follow. `other`: the second key, or NULL. */
+void ctl_operate(struct ctl *ctl, struct rt_args *args, const struct rt_functions *functions,
+		 const char *events, const char *other, const struct ctl_deed *deed,
+		 const char *function);
+/* Sends it; as ctl_redis_args, except that functions that are not loaded are never a reply. */
+redisReply *ctl_operate_send(struct ctl *ctl, struct rt_args *args, bool errors_too);
+/* Runs a command on a node, and enters it in the trail `key`, which is there: both or neither. False: the reason is
+ * on stderr. */
+bool ctl_enter_with(struct ctl *ctl, struct ctl_node *node, struct rt_args *command,
+		    const char *key, const struct ctl_deed *deed, const char *result);
 
 /* ---- messages and JSON (message.c) ---- */
 

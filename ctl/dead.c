@@ -2,9 +2,9 @@
  *
  * The stream <context>:{p}:dead holds each with its own fields and the stream it came from. Replaying
  * adds the own fields at the end of that stream, under its next id, and deletes the entry from the
- * dead letters: in one script, so that the entry is always in exactly one of the two. Every group of
- * the stream reads it again; consumers recognise a repeat by subject and seq, so replaying an entry
- * that was processed does no harm.
+ * dead letters: in one function (events.lua), so that the entry is always in exactly one of the two. Every
+ * group of the stream reads it again; consumers recognise a repeat by subject and seq, so replaying an entry
+ * that was processed does no harm. Both changes are entered in the trail (trail.c).
  *
  * Against endless replays: the field `replayed` counts them, and stays when the entry becomes a dead
  * letter again. After REPLAYS_MAX the replay is refused, except with --force. */
@@ -101,6 +101,16 @@ static error_t change_parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	}
 	return dead_parse(key, arg, state);
+}
+
+/* What is discarded is gone: the trail has to say why. */
+static error_t discard_parse(int key, char *arg, struct argp_state *state)
+{
+	error_t result = change_parse(key, arg, state);
+
+	if (key == ARGP_KEY_END && !((struct dead *)ctl_options(state))->dry_run)
+		ctl_need_why(state);
+	return result;
 }
 
 static error_t show_parse(int key, char *arg, struct argp_state *state)
@@ -255,42 +265,6 @@ static int show_run(struct ctl *ctl, void *options)
 
 /* ---- replay, discard ---- */
 
-/* KEYS: the dead letters, the stream the entry came from. ARGV: the entry's id, now in ms.
- * Answers the new id, or false when the entry no longer exists. The entry's own fields come first; those
- * of the dead letter follow, from the last 'stream' on. Ids are made as in runtime/events/events.lua. */
-static const char replay_script[] =
-	"local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]\n"
-	"if not entry then return false end\n"
-	"local fields, stop, replayed = entry[2], #entry[2], 0\n"
-	"for i = #fields - 1, 1, -2 do\n"
-	"	if fields[i] == 'stream' then stop = i - 1 break end\n"
-	"end\n"
-	"local own = {}\n"
-	"for i = 1, stop, 2 do\n"
-	"	if fields[i] == 'replayed' then\n"
-	"		replayed = tonumber(fields[i + 1]) or 0\n"
-	"	else\n"
-	"		own[#own + 1] = fields[i]\n"
-	"		own[#own + 1] = fields[i + 1]\n"
-	"	end\n"
-	"end\n"
-	"own[#own + 1] = 'replayed'\n"
-	"own[#own + 1] = string.format('%d', replayed + 1)\n"
-	"local ms, n = 0, 0\n"
-	"if redis.call('EXISTS', KEYS[2]) == 1 then\n"
-	"	local info = redis.call('XINFO', 'STREAM', KEYS[2])\n"
-	"	for i = 1, #info, 2 do\n"
-	"		if info[i] == 'last-generated-id' then\n"
-	"			ms, n = string.match(info[i + 1], '^(%d+)-(%d+)$')\n"
-	"		end\n"
-	"	end\n"
-	"end\n"
-	"ms = math.max(tonumber(ms), tonumber(ARGV[2]))\n"
-	"local id = string.format('%.0f-%.0f', ms, tonumber(n) + 1)\n"
-	"redis.call('XADD', KEYS[2], id, unpack(own))\n"
-	"redis.call('XDEL', KEYS[1], ARGV[1])\n"
-	"return id\n";
-
 /* Whether an entry may be put back there: into our streams of its partition, not into any key that a field
  * names. */
 static bool is_our_stream(const char *stream, int partition)
@@ -344,11 +318,27 @@ static void print_outcome(const struct ctl *ctl, const struct ctl_entry *entry, 
 	}
 }
 
+/* Begins the call of a function for one entry; the entry's id is its first argument. */
+static void operate_on(struct ctl *ctl, struct rt_args *args, const struct ctl_entry *entry,
+		       const char *action, char events[CTL_KEY], const char *stream)
+{
+	const struct ctl_deed deed = {
+		.action = action,
+		.subject = entry->subject[0] != '\0' ? entry->subject : entry->stream_id,
+	};
+
+	ctl_key(events, entry->context, entry->partition, "events");
+	ctl_operate(ctl, args, ctl_context_find(entry->context)->functions, events, stream, &deed,
+		    action + strlen("dead."));
+	rt_args_str(args, entry->stream_id);
+}
+
 /* Replays one entry. Returns the exit code for it. */
 static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl_entry *entry)
 {
 	const char *why = refusal_reason(dead, entry);
-	char key[CTL_KEY], now[24];
+	struct rt_args args = { 0 };
+	char events[CTL_KEY];
 	redisReply *reply;
 	int code = CTL_OK;
 
@@ -360,10 +350,10 @@ static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl
 		print_outcome(ctl, entry, "would be replayed to", entry->stream);
 		return CTL_OK;
 	}
-	ctl_key(key, entry->context, entry->partition, "dead");
-	snprintf(now, sizeof(now), "%" PRId64, ctl_now_ms(ctl));
-	reply = ctl_redis_try(ctl, "EVAL", replay_script, "2", key, entry->stream, entry->stream_id,
-			      now);
+	operate_on(ctl, &args, entry, "dead.replay", events, entry->stream);
+	rt_args_int(&args, ctl_now_ms(ctl));
+	reply = ctl_operate_send(ctl, &args, true);
+	rt_args_done(&args);
 	if (reply == NULL)
 		return CTL_UNAVAILABLE;
 	if (reply->type == REDIS_REPLY_ERROR) {
@@ -385,7 +375,8 @@ static int replay_one(struct ctl *ctl, const struct dead *dead, const struct ctl
 
 static int discard_one(struct ctl *ctl, const struct dead *dead, const struct ctl_entry *entry)
 {
-	char key[CTL_KEY];
+	struct rt_args args = { 0 };
+	char events[CTL_KEY];
 	redisReply *reply;
 	bool gone;
 
@@ -393,11 +384,12 @@ static int discard_one(struct ctl *ctl, const struct dead *dead, const struct ct
 		print_outcome(ctl, entry, "would be discarded", "");
 		return CTL_OK;
 	}
-	ctl_key(key, entry->context, entry->partition, "dead");
-	reply = ctl_redis(ctl, "XDEL", key, entry->stream_id);
+	operate_on(ctl, &args, entry, "dead.discard", events, NULL);
+	reply = ctl_operate_send(ctl, &args, false);
+	rt_args_done(&args);
 	if (reply == NULL)
 		return CTL_UNAVAILABLE;
-	gone = ctl_number(reply) == 0;
+	gone = reply->type == REDIS_REPLY_NIL;
 	freeReplyObject(reply);
 	print_outcome(ctl, entry, gone ? "gone" : "discarded",
 		      gone ? "it was replayed or discarded meanwhile" : "");
@@ -505,6 +497,7 @@ const struct ctl_command ctl_dead_replay = {
 		"Examples:\n"
 		"  tandemctl dead replay 1764000000123-0\n"
 		"  tandemctl dead replay --all --type OrderPlaced --dry-run",
+	.changes = true,
 	.options = replay_options,
 	.parse = change_parse,
 	.options_size = sizeof(struct dead),
@@ -522,12 +515,14 @@ const struct ctl_command ctl_dead_discard = {
 	.name = "discard",
 	.about = "Deletes dead letters",
 	.arguments = "STREAM_ID...|--all",
-	.text = "Deletes dead letters for good. With --all it asks first; without a terminal it "
-		"needs --yes.\vExamples:\n"
-		"  tandemctl dead discard 1764000000123-0\n"
+	.text = "Deletes dead letters for good, and keeps in the trail who did it and why. With "
+		"--all "
+		"it asks first; without a terminal it needs --yes.\vExamples:\n"
+		"  tandemctl dead discard 1764000000123-0 --why 'made by hand in a test'\n"
 		"  tandemctl dead discard --all --reason 'no type' --dry-run",
+	.changes = true,
 	.options = discard_options,
-	.parse = change_parse,
+	.parse = discard_parse,
 	.options_size = sizeof(struct dead),
 	.run = discard_run,
 };

@@ -352,6 +352,22 @@ static void check_deploy_rights(struct rights *rights)
 	}
 }
 
+/* A user may add to a context's trail, and not take out of it. */
+static void check_trail_rights(struct rights *rights, const char *user, const char *context)
+{
+	char key[CTL_KEY];
+
+	ctl_key(key, context, 0, "trail");
+	check_right(rights, true, COMMAND(user, "XADD", key, "*", "a", "1"),
+		    "%s cannot add to %s's trail", user, context);
+	check_right(rights, false, COMMAND(user, "XDEL", key, "1-1"),
+		    "%s can delete entries of %s's trail", user, context);
+	check_right(rights, false, COMMAND(user, "DEL", key), "%s can delete %s's trail", user,
+		    context);
+	check_right(rights, false, COMMAND(user, "XTRIM", key, "MAXLEN", "0"),
+		    "%s can trim %s's trail", user, context);
+}
+
 static bool check_users(struct doctor *doctor)
 {
 	static const char *const viewers[] = { "default", "viewer" };
@@ -360,6 +376,8 @@ static bool check_users(struct doctor *doctor)
 
 	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
 		check_own_rights(&rights, ctl_contexts[i].name);
+		check_trail_rights(&rights, ctl_contexts[i].name, ctl_contexts[i].name);
+		check_trail_rights(&rights, "ops", ctl_contexts[i].name);
 		for (size_t j = 0; j < CTL_CONTEXTS; j++)
 			if (j != i)
 				check_foreign_rights(&rights, ctl_contexts[i].name,
@@ -526,9 +544,8 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 		ctl_age(age, seen);
 	if (held >= length_max(key) / 2)
 		say(doctor, is_limited(key) && held >= length_max(key) ? BAD : WARN, check,
-		    "let it read and acknowledge; or remove it: XGROUP DESTROY; or SADD its "
-		    "name "
-		    "to <context>:{p}:excluded_groups, then it may miss events",
+		    "let it read and acknowledge; or remove it: tandemctl groups remove; or "
+		    "tandemctl groups exclude, then it may miss events",
 		    is_limited(key) ? "of %s: it has not acknowledged %" PRId64
 				      " events; at %" PRId64 " no order is accepted"
 				    : "of %s: it has not acknowledged %" PRId64
@@ -537,8 +554,7 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 		    key, held, length_max(key));
 	else if (!expected)
 		say(doctor, seen >= 0 && seen <= STALE_MS ? OK : WARN, check,
-		    "a stale group prevents trimming: XGROUP DESTROY it, or SADD its name to "
-		    "<context>:{p}:excluded_groups",
+		    "a stale group prevents trimming: tandemctl groups remove, or exclude",
 		    "of %s, not one of Tandem's; last consumer seen %s ago, lag %" PRId64, key, age,
 		    lag);
 	else if (seen < 0 || seen > CTL_ABSENT_MS)

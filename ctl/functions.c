@@ -212,39 +212,118 @@ static int list_run(struct ctl *ctl, void *options)
 	return code;
 }
 
-static bool load_into(struct ctl *ctl, struct ctl_node *node, const struct rt_functions *functions)
-{
-	struct rt_args args = { 0 };
-	redisReply *reply;
+/* A command about a context's library, for every master; replicas get it from theirs. */
+struct order_to_all {
+	struct ctl *ctl;
+	const char *context;
+	char library[64];
+	const char *words[3];              /* "FUNCTION", … */
+	const struct rt_functions *loaded; /* whose code follows; NULL: the name follows */
+	const char *action;                /* in the trail; NULL: it changes nothing */
+};
 
-	rt_args_str(&args, "FUNCTION");
-	rt_args_str(&args, "LOAD");
-	rt_args_str(&args, "REPLACE");
-	rt_args_add(&args, functions->code, functions->code_length);
-	ctl->on = node;
-	reply = ctl_redis_args(ctl, &args, 0, false);
-	ctl->on = NULL;
-	rt_args_done(&args);
-	if (reply == NULL)
-		return false;
-	freeReplyObject(reply);
+/* The command for a master; PING if it is to delete what that master does not have. False: Redis could not be asked. */
+static bool command_for(const struct order_to_all *order, struct ctl_node *node,
+			struct rt_args *args)
+{
+	struct ctl *ctl = order->ctl;
+	redisReply *found;
+	bool absent;
+
+	if (order->loaded == NULL) {
+		ctl->on = node;
+		found = ctl_redis(ctl, "FUNCTION", "LIST", "LIBRARYNAME", order->library);
+		ctl->on = NULL;
+		if (found == NULL)
+			return false;
+		absent = found->elements == 0;
+		freeReplyObject(found);
+		if (absent) {
+			rt_args_str(args, "PING");
+			return true;
+		}
+	}
+	for (size_t i = 0; i < RT_LENGTH(order->words) && order->words[i] != NULL; i++)
+		rt_args_str(args, order->words[i]);
+	if (order->loaded != NULL)
+		rt_args_add(args, order->loaded->code, order->loaded->code_length);
+	else
+		rt_args_str(args, order->library);
 	return true;
 }
 
-/* Loads them on every master; replicas get them from theirs. */
+/* Runs it on a master, and enters it in the trail `key` there; NULL: does not. */
+static bool run_on(const struct order_to_all *order, struct ctl_node *node, const char *key)
+{
+	const struct ctl_deed deed = { .action = order->action, .subject = order->library };
+	struct ctl *ctl = order->ctl;
+	struct rt_args args = { 0 };
+	redisReply *reply;
+	bool good = command_for(order, node, &args);
+
+	if (good && key != NULL) {
+		good = ctl_enter_with(ctl, node, &args, key, &deed, "on every master");
+	} else if (good) {
+		ctl->on = node;
+		reply = ctl_redis_args(ctl, &args, 0, false);
+		ctl->on = NULL;
+		good = reply != NULL;
+		freeReplyObject(reply);
+	}
+	rt_args_done(&args);
+	return good;
+}
+
+/* On the master that keeps the trail of partition 0 last: then it is done, and entered in the same step. */
+static bool run_on_all(const struct order_to_all *order)
+{
+	struct ctl *ctl = order->ctl;
+	const struct ctl_node *last;
+	char trail[CTL_KEY];
+	bool good = ctl_node_next(ctl, NULL, true) != NULL;
+
+	ctl_key(trail, order->context, 0, "trail");
+	last = good ? ctl_node_of_key(ctl, trail) : NULL;
+	for (int turn = 0; turn < 2; turn++)
+		for (struct ctl_node *node = NULL;
+		     good && (node = ctl_node_next(ctl, node, true)) != NULL;)
+			if ((node == last) == (turn == 1))
+				good = run_on(order, node,
+					      turn == 1 && order->action != NULL ? trail : NULL);
+	return good;
+}
+
+/* Whether every master has it. */
+static bool is_loaded(struct ctl *ctl, const struct rt_functions *functions, bool *ret)
+{
+	struct ctl_versions versions = { .context = functions->name };
+
+	if (!read_every_master(ctl, &versions))
+		return false;
+	*ret = false;
+	for (size_t i = 0; i < versions.count; i++)
+		*ret = *ret || (versions.list[i].own && versions.list[i].loaded);
+	return true;
+}
+
 static bool load_functions(struct ctl *ctl, const struct rt_functions *functions)
 {
-	struct ctl_node *node = NULL;
-	bool good = false;
+	struct order_to_all order = { .ctl = ctl,
+				      .context = functions->name,
+				      .words = { "FUNCTION", "LOAD", "REPLACE" },
+				      .loaded = functions };
+	bool loaded;
 
-	while ((node = ctl_node_next(ctl, node, true)) != NULL) {
-		good = load_into(ctl, node, functions);
-		if (!good)
-			return false;
-	}
-	if (good && !ctl->json)
-		printf("loaded %s_%s\n", functions->name, functions->version);
-	return good;
+	snprintf(order.library, sizeof(order.library), "%s_%s", functions->name,
+		 functions->version);
+	if (!is_loaded(ctl, functions, &loaded))
+		return false;
+	order.action = loaded ? NULL : "functions.load";
+	if (!run_on_all(&order))
+		return false;
+	if (!ctl->json)
+		printf("loaded %s\n", order.library);
+	return true;
 }
 
 /* Whether the context's data still has the form of an earlier version. False: Redis could not be asked. */
@@ -296,18 +375,23 @@ static bool have_stopped(struct ctl *ctl, const char *context)
 /* Rewrites data of earlier versions, page by page. */
 static bool rewrite_data(struct ctl *ctl, const struct rt_functions *functions)
 {
-	char function[64], stream[CTL_KEY], cursor[32] = "0";
+	const struct ctl_deed deed = { .action = "functions.upgrade", .subject = functions->name };
+	char stream[CTL_KEY], cursor[32] = "0";
 	int64_t rewritten = 0, damaged = 0;
 
-	snprintf(function, sizeof(function), "%s_upgrade_%s", functions->name, functions->version);
 	ctl_key(stream, functions->name, 0, "events");
 	do {
-		redisReply *reply = ctl_redis(ctl, "FCALL", function, "1", stream, cursor);
+		struct rt_args args = { 0 };
+		redisReply *reply;
 
+		ctl_operate(ctl, &args, functions, stream, NULL, &deed, "upgrade");
+		rt_args_str(&args, cursor);
+		reply = ctl_operate_send(ctl, &args, false);
+		rt_args_done(&args);
 		if (reply == NULL)
 			return false;
 		if (!rt_reply_is_array(reply, 3)) {
-			ctl_error("%s: unexpected answer of Redis", function);
+			ctl_error("%s: unexpected answer of Redis", functions->name);
 			freeReplyObject(reply);
 			return false;
 		}
@@ -345,27 +429,16 @@ static int load_run(struct ctl *ctl, void *options)
 
 static bool remove_library(struct ctl *ctl, const char *context, const struct ctl_version *version)
 {
-	char library[64];
+	struct order_to_all order = { .ctl = ctl,
+				      .context = context,
+				      .words = { "FUNCTION", "DELETE" },
+				      .action = "functions.prune" };
 
-	snprintf(library, sizeof(library), "%s_%s", context, version->version);
-	for (struct ctl_node *node = NULL; (node = ctl_node_next(ctl, node, true)) != NULL;) {
-		redisReply *reply;
-		bool good;
-
-		ctl->on = node;
-		reply = ctl_redis_try(ctl, "FUNCTION", "DELETE", library);
-		ctl->on = NULL;
-		/* A master may not have had it. */
-		good = reply != NULL && (reply->type != REDIS_REPLY_ERROR ||
-					 strstr(reply->str, "not found") != NULL);
-		if (reply != NULL && !good)
-			ctl_error("Redis, FUNCTION DELETE %s: %s", library, reply->str);
-		freeReplyObject(reply);
-		if (!good)
-			return false;
-	}
+	snprintf(order.library, sizeof(order.library), "%s_%s", context, version->version);
+	if (!run_on_all(&order))
+		return false;
 	if (!ctl->json)
-		printf("removed %s\n", library);
+		printf("removed %s\n", order.library);
 	return true;
 }
 
@@ -420,6 +493,7 @@ const struct ctl_command ctl_functions_load = {
 		"earlier version stored in another form, once its instances have stopped. The "
 		"first step of an upgrade.\vExample:\n"
 		"  tandemctl functions load",
+	.changes = true,
 	.run = load_run,
 };
 
@@ -435,6 +509,7 @@ const struct ctl_command ctl_functions_prune = {
 	.text = "Removes versions of the Redis functions that no instance calls any more, except "
 		"the version of this tandemctl. The last step of an upgrade.\vExample:\n"
 		"  tandemctl functions prune",
+	.changes = true,
 	.options = prune_options,
 	.parse = prune_parse,
 	.options_size = sizeof(struct functions),

@@ -101,6 +101,8 @@ static void command_out(FILE *to, const struct ctl_command *command)
 	prose(to, before);
 	free(before);
 	options_out(to, command->options);
+	if (command->changes)
+		options_out(to, ctl_why_argp.options);
 	if (examples != NULL) {
 		fputs(".PP\n", to);
 		prose(to, examples + 1);

@@ -8,7 +8,8 @@
  *   compare    all of it once more, with what the target has; and the totals of both (migrate_totals.c)
  *   streams    those of the target begin where the source's end. What they hold is not copied: an order's record has
  *              its history
- *   finish     if the source has not changed meanwhile: the number of partitions is written, {0} of order last */
+ *   finish     if the source has not changed meanwhile: the number of partitions is written, {0} of order last, with
+ *              an entry in the trail */
 #include <inttypes.h>
 #include <string.h>
 
@@ -141,19 +142,44 @@ static bool set_mark(struct ctl *target, const char *context, int partition, con
 	return true;
 }
 
-/* From {0} of the first context on, or back to there: while that is MIGRATING the store is not complete. */
-static bool set_marks(struct ctl *target, const char *value, bool back)
+/* From the mark with this number on, 0 is {0} of the first context; or back to it. */
+static bool set_marks(struct ctl *target, const char *value, int first, bool back)
 {
 	int count = CTL_CONTEXTS * target->partitions;
 
-	for (int i = 0; i < count; i++) {
-		int at = back ? count - 1 - i : i;
+	for (int i = first; i < count; i++) {
+		int at = back ? count - 1 - (i - first) : i;
 
 		if (!set_mark(target, ctl_contexts[at % CTL_CONTEXTS].name, at / CTL_CONTEXTS,
 			      value))
 			return false;
 	}
 	return true;
+}
+
+/* All, with {0} of the first context last: while that is MIGRATING the store is not complete. Its end is entered in the
+ * trail. */
+static bool set_final_marks(const struct migration *migration, const char *from)
+{
+	struct ctl *target = migration->target;
+	char partitions[RT_INT_TEXT], key[CTL_KEY], trail[CTL_KEY];
+	const struct ctl_deed deed = { .action = "migrate", .subject = from };
+	struct rt_args args = { 0 };
+	char *result = rt_printf("%" PRId64 " orders, from %d to %d partitions", migration->orders,
+				 migration->source->partitions, target->partitions);
+	bool good;
+
+	rt_int_text(target->partitions, partitions);
+	ctl_key(key, ctl_contexts[0].name, 0, "partitions");
+	ctl_key(trail, ctl_contexts[0].name, 0, "trail");
+	rt_args_str(&args, "SET");
+	rt_args_str(&args, key);
+	rt_args_str(&args, partitions);
+	good = set_marks(target, partitions, 1, true) &&
+	       ctl_enter_with(target, ctl_node_of_key(target, key), &args, trail, &deed, result);
+	rt_args_done(&args);
+	free(result);
+	return good;
 }
 
 /* Asks every master. *ret_sum: of the answers that are numbers. */
@@ -200,17 +226,19 @@ static bool empty_target(struct ctl *target, const char *key)
 	return true;
 }
 
-/* How many keys the target has, but for the marks that loading functions leaves. False: Redis could not be asked. */
+/* How many keys the target has, but for the marks and entries that loading functions leaves. False: Redis could not
+ * be asked. */
 static bool count_keys(struct ctl *target, int64_t *ret)
 {
 	if (!ASK_MASTERS(target, ret, "DBSIZE"))
 		return false;
 	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-		char key[CTL_KEY];
+		char format[CTL_KEY], trail[CTL_KEY];
 		redisReply *reply;
 
-		ctl_key(key, ctl_contexts[i].name, 0, "format");
-		reply = ctl_redis(target, "EXISTS", key);
+		ctl_key(format, ctl_contexts[i].name, 0, "format");
+		ctl_key(trail, ctl_contexts[i].name, 0, "trail");
+		reply = ctl_redis(target, "EXISTS", format, trail);
 		if (reply == NULL)
 			return false;
 		*ret -= ctl_number(reply);
@@ -220,8 +248,9 @@ static bool count_keys(struct ctl *target, int64_t *ret)
 }
 
 /* The target becomes empty but for its marks. */
-static int begin_target(struct ctl *target)
+static int begin_target(struct migration *migration)
 {
+	struct ctl *target = migration->target;
 	char key[CTL_KEY];
 	redisReply *mark;
 	int64_t keys;
@@ -244,9 +273,11 @@ static int begin_target(struct ctl *target)
 	}
 	if (keys > 0 && !target->json)
 		printf("a migration into the target was broken off: it begins anew\n");
-	if (keys > 0 && !empty_target(target, key))
+	/* Its trail is written again, between the entries of the source's: entries can only be added in order. */
+	if (!migration_read_own(migration) ||
+	    (keys + (int64_t)migration->own.count > 0 && !empty_target(target, key)))
 		return CTL_UNAVAILABLE;
-	return set_marks(target, MIGRATING, false) ? CTL_OK : CTL_UNAVAILABLE;
+	return set_marks(target, MIGRATING, 0, false) ? CTL_OK : CTL_UNAVAILABLE;
 }
 
 /* ---- copying ---- */
@@ -288,11 +319,10 @@ static int copy(struct migration *migration)
 }
 
 /* Once nothing can have changed: the replicas have all of it, then the store is declared complete. */
-static int finish(struct migration *migration, const struct rt_buf *ends)
+static int finish(struct migration *migration, const struct rt_buf *ends, const char *from)
 {
 	struct ctl *target = migration->target;
 	struct rt_buf now = { 0 };
-	char partitions[RT_INT_TEXT];
 	int64_t ignored;
 	int code = find_services(migration->source, "source");
 
@@ -307,26 +337,25 @@ static int finish(struct migration *migration, const struct rt_buf *ends)
 	rt_buf_done(&now);
 	if (code != CTL_OK)
 		return code;
-	rt_int_text(target->partitions, partitions);
-	return migration_begin_streams(migration) && set_marks(target, partitions, true) &&
+	return migration_begin_streams(migration) && set_final_marks(migration, from) &&
 			       ASK_MASTERS(target, &ignored, "WAIT", "0", WAIT_MS)
 		       ? CTL_OK
 		       : CTL_UNAVAILABLE;
 }
 
-static int migrate(struct migration *migration)
+static int migrate(struct migration *migration, const char *from)
 {
 	struct rt_buf ends = { 0 };
 	int code = check_source(migration->source);
 
 	if (code == CTL_OK)
-		code = begin_target(migration->target);
+		code = begin_target(migration);
 	if (code == CTL_OK && !migration_ends(migration->source, &ends))
 		code = CTL_UNAVAILABLE;
 	if (code == CTL_OK)
 		code = copy(migration);
 	if (code == CTL_OK)
-		code = finish(migration, &ends);
+		code = finish(migration, &ends, from);
 	rt_buf_done(&ends);
 	return code;
 }
@@ -379,8 +408,9 @@ static int migrate_run(struct ctl *ctl, void *user)
 			  source.partitions);
 		code = CTL_USAGE;
 	} else {
-		code = migrate(&migration);
+		code = migrate(&migration, options->from);
 	}
+	ctl_entries_done(&migration.own);
 	if (code == CTL_OK)
 		tell_end(&migration, began_ns);
 	ctl_connections_done(&source);
@@ -407,6 +437,7 @@ const struct ctl_command ctl_migrate = {
 		"  tandemctl migrate --from redis://10.0.0.1:6390 --from-password-file "
 		"/etc/tandem/ops \\\n"
 		"    --redis cluster://10.0.0.2:6390,10.0.0.3:6390 --partitions 8",
+	.changes = true,
 	.options = migrate_options,
 	.parse = migrate_parse,
 	.options_size = sizeof(struct options),

@@ -19,6 +19,7 @@ struct migration {
 	int64_t reservations;            /* of orders of this partition */
 	int64_t differences;             /* found by comparing */
 	int64_t told_ns;                 /* when the progress was printed last */
+	struct ctl_entries own;          /* of the target's trails, from before it was emptied */
 };
 
 /* Goes through all data of the source, but for its streams and marks. False: it could not be read or written, or
@@ -27,6 +28,9 @@ bool migration_go(struct migration *migration);
 /* Gives each partition of the target its streams, groups and cursors, so that all goes on behind the source's
  * last events. */
 bool migration_begin_streams(const struct migration *migration);
+
+/* Reads the target's trails. False: Redis could not be asked; the reason is on stderr. */
+bool migration_read_own(struct migration *migration);
 
 /* The last ids of all streams of a store: another text means that something was published. False: Redis could not be
  * asked. */

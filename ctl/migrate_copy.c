@@ -6,6 +6,7 @@
  *   a reservation     is kept as it is if all its SKUs lie with its order. Otherwise it is split: its lines get "@q",
  *                     and if it holds or sold anything each partition q gets a part
  *   a SKU             goes to its own partition, with its adjustments
+ *   a trail           stays in its partition; between its entries stands, by time, what the target's own trail said before
  *
  * What each page of the source becomes is a list of commands of four words, gathered by partition of the target.
  * One script runs them; another compares them with what is there. So what was written is what is compared, and the
@@ -32,17 +33,31 @@ struct migration_batch {
 	size_t bytes;
 };
 
-static const char write_script[] = "for i = 1, #ARGV, 4 do\n"
-				   "	local command, key, a, b = unpack(ARGV, i, i + 3)\n"
-				   "	if command == 'SET' then\n"
-				   "		redis.call('SET', key, a, 'PXAT', b)\n"
-				   "	else\n"
-				   "		redis.call(command, key, a, b)\n"
-				   "	end\n"
-				   "end\n"
-				   "return {}\n";
+/* The fields and values of an entry as one word: each with its length and ':' before it. */
+#define FIELDS_OF                                                                                  \
+	"local function fields_of(text)\n"                                                         \
+	"	local fields, at = {}, 1\n"                                                              \
+	"	while at <= #text do\n"                                                                  \
+	"		local length, from = string.match(text, '^(%d+):()', at)\n"                             \
+	"		fields[#fields + 1] = string.sub(text, from, from + length - 1)\n"                      \
+	"		at = from + length\n"                                                                   \
+	"	end\n"                                                                                   \
+	"	return fields\n"                                                                         \
+	"end\n"
+static const char write_script[] =
+	FIELDS_OF "for i = 1, #ARGV, 4 do\n"
+		  "	local command, key, a, b = unpack(ARGV, i, i + 3)\n"
+		  "	if command == 'SET' then\n"
+		  "		redis.call('SET', key, a, 'PXAT', b)\n"
+		  "	elseif command == 'XADD' then\n"
+		  "		redis.call('XADD', key, a, unpack(fields_of(b)))\n"
+		  "	else\n"
+		  "		redis.call(command, key, a, b)\n"
+		  "	end\n"
+		  "end\n"
+		  "return {}\n";
 /* Answers the keys that do not have what a command wrote. What expires may have done so. */
-static const char compare_script[] =
+static const char compare_script[] = FIELDS_OF
 	"local time, wrong = redis.call('TIME'), {}\n"
 	"local now = time[1] * 1000 + math.floor(time[2] / 1000)\n"
 	"for i = 1, #ARGV, 4 do\n"
@@ -52,6 +67,10 @@ static const char compare_script[] =
 	"		same = redis.call('HGET', key, a) == b\n"
 	"	elseif command == 'ZADD' then\n"
 	"		same = tonumber(redis.call('ZSCORE', key, b) or 'nan') == tonumber(a)\n"
+	"	elseif command == 'XADD' then\n"
+	"		local entry = redis.call('XRANGE', key, a, a)[1]\n"
+	"		same = entry and table.concat(entry[2], '\\0') ==\n"
+	"			table.concat(fields_of(b), '\\0')\n"
 	"	else\n"
 	"		same = redis.call('GET', key) == a and\n"
 	"			redis.call('PEXPIRETIME', key) == tonumber(b) or now >= "
@@ -117,10 +136,14 @@ static bool put(struct migration *migration, int partition, const char *command,
 	size_t bytes = strlen(key) + a.length + b.length;
 
 	if (args->count == 0) {
+		char slot[CTL_KEY];
+
+		/* Not `key`: a script may not be given a trail, to which ops may only add. */
+		ctl_key(slot, "order", partition, "orders");
 		rt_args_str(args, "EVAL");
 		rt_args_str(args, migration->compares ? compare_script : write_script);
 		rt_args_str(args, "1");
-		rt_args_copy(args, key, strlen(key)); /* names the slot */
+		rt_args_copy(args, slot, strlen(slot));
 	}
 	rt_args_str(args, command);
 	rt_args_copy(args, key, strlen(key));
@@ -477,6 +500,86 @@ static bool put_adjustments_of(struct migration *migration, struct ctl_node *nod
 	return good;
 }
 
+/* ---- the trails ---- */
+
+static bool put_entry(struct migration *migration, const struct ctl_entry *entry)
+{
+	struct rt_buf packed = { 0 };
+	bool good;
+
+	for (size_t i = 0; i < entry->fields->elements; i++) {
+		const redisReply *text = entry->fields->element[i];
+
+		rt_buf_printf(&packed, "%zu:", (size_t)text->len);
+		rt_buf_add(&packed, text->str, (size_t)text->len);
+	}
+	good = put_in(migration, entry->partition, "XADD", entry->context, "trail",
+		      word(entry->stream_id), (struct word){ packed.data, packed.length });
+	rt_buf_done(&packed);
+	return good;
+}
+
+/* Those of all contexts in a partition. */
+static bool read_trails(struct ctl *ctl, int p, struct ctl_entries *entries)
+{
+	bool good = true;
+
+	for (size_t i = 0; i < CTL_CONTEXTS && good; i++) {
+		char key[CTL_KEY];
+		const struct ctl_range range = { .context = ctl_contexts[i].name,
+						 .partition = p,
+						 .key = key,
+						 .from = "-",
+						 .to = "+",
+						 .count_max = INT64_MAX,
+						 .scan_max = INT64_MAX };
+
+		ctl_key(key, ctl_contexts[i].name, p, "trail");
+		good = ctl_entries_read(ctl, &range, entries, NULL);
+	}
+	return good;
+}
+
+bool migration_read_own(struct migration *migration)
+{
+	bool good = true;
+
+	for (int t = 0; t < migration->target->partitions && good; t++)
+		good = read_trails(migration->target, t, &migration->own);
+	return good;
+}
+
+/* Those of the source and the target's own, by their ids. What a migration that was broken off has copied is in both. */
+static bool put_trails_of(struct migration *migration, int t)
+{
+	struct ctl_entries entries = { 0 };
+	bool good =
+		t >= migration->source->partitions || read_trails(migration->source, t, &entries);
+
+	for (size_t i = 0; i < migration->own.count; i++)
+		if (migration->own.list[i].partition == t)
+			ctl_entries_add(&entries, &migration->own.list[i]);
+	ctl_entries_sort(&entries);
+	for (size_t i = 0; i < entries.count && good; i++) {
+		const struct ctl_entry *entry = &entries.list[i], *before = entry - 1;
+
+		if (i == 0 || strcmp(entry->context, before->context) != 0 ||
+		    strcmp(entry->stream_id, before->stream_id) != 0)
+			good = put_entry(migration, entry);
+	}
+	ctl_entries_done(&entries);
+	return good;
+}
+
+static bool put_trails(struct migration *migration)
+{
+	bool good = true;
+
+	for (int t = 0; t < migration->target->partitions && good; t++)
+		good = put_trails_of(migration, t);
+	return good;
+}
+
 /* ---- all of it ---- */
 
 /* Gives the hash of a partition to `on_page`, page by page. */
@@ -523,10 +626,12 @@ bool migration_go(struct migration *migration)
 {
 	struct ctl *source = migration->source;
 	size_t count = (size_t)migration->target->partitions;
-	bool good = true;
+	bool good;
 
 	migration->batches = rt_alloc(count * sizeof(*migration->batches));
 	migration->orders = 0;
+	/* First: what the target's own trail said is nowhere else until then. */
+	good = put_trails(migration) && send_all(migration);
 	for (int p = 0; p < source->partitions && good; p++)
 		good = go_orders(migration, p) &&
 		       each_page(migration, "inventory", p, "stock", put_skus);
@@ -638,13 +743,17 @@ bool migration_ends(struct ctl *ctl, struct rt_buf *text)
 	text->length = 0;
 	for (int p = 0; p < ctl->partitions; p++) {
 		for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-			struct ctl_stream stream;
-			char key[CTL_KEY];
+			static const char *const streams[] = { "events", "trail" };
 
-			ctl_key(key, ctl_contexts[i].name, p, "events");
-			if (!ctl_stream_read(ctl, key, &stream))
-				return false;
-			rt_buf_printf(text, "%s ", stream.last);
+			for (size_t j = 0; j < RT_LENGTH(streams); j++) {
+				struct ctl_stream stream;
+				char key[CTL_KEY];
+
+				ctl_key(key, ctl_contexts[i].name, p, streams[j]);
+				if (!ctl_stream_read(ctl, key, &stream))
+					return false;
+				rt_buf_printf(text, "%s ", stream.last);
+			}
 		}
 	}
 	rt_buf_add(text, "", 1);

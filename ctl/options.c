@@ -1,4 +1,6 @@
 /* options.c - the options that every command takes, read together with its own. */
+#include <string.h>
+
 #include "commands.h"
 
 enum {
@@ -17,6 +19,7 @@ enum {
 	KEY_REDIS_PASSWORD_FILE,
 	KEY_SENTINEL_USER,
 	KEY_SENTINEL_PASSWORD_FILE,
+	KEY_WHY,
 };
 static const struct argp_option common_options[] = {
 	{ NULL, 0, NULL, 0, "Options of every command:", 8 },
@@ -120,6 +123,26 @@ static error_t common_parse(int key, char *arg, struct argp_state *state)
 }
 const struct argp ctl_common_argp = { common_options, common_parse, NULL, NULL, NULL, NULL, NULL };
 
+#define WHY_BYTES_MAX 256 /* as the reason of an adjustment */
+
+static const struct argp_option why_options[] = {
+	{ "why", KEY_WHY, "TEXT", 0, "The reason, for the trail (tandemctl trail)", 7 },
+	{ 0 },
+};
+
+static error_t why_parse(int key, char *arg, struct argp_state *state)
+{
+	struct ctl *ctl = state->input;
+
+	if (key != KEY_WHY)
+		return ARGP_ERR_UNKNOWN;
+	if (arg[0] == '\0' || strlen(arg) > WHY_BYTES_MAX)
+		argp_error(state, "--why: 1 to %d bytes", WHY_BYTES_MAX);
+	ctl->why = arg;
+	return 0;
+}
+const struct argp ctl_why_argp = { why_options, why_parse, NULL, NULL, NULL, NULL, NULL };
+
 /* The input of a command's parser. */
 struct input {
 	struct ctl *ctl;
@@ -132,6 +155,12 @@ void *ctl_options(const struct argp_state *state)
 	return ((struct input *)state->input)->options;
 }
 
+void ctl_need_why(struct argp_state *state)
+{
+	if (((struct input *)state->input)->ctl->why == NULL)
+		argp_error(state, "--why is needed: the trail says why something was given up");
+}
+
 static error_t command_parse(int key, char *arg, struct argp_state *state)
 {
 	struct input *input = state->input;
@@ -139,6 +168,8 @@ static error_t command_parse(int key, char *arg, struct argp_state *state)
 	if (key == ARGP_KEY_INIT) {
 		state->child_inputs[0] = input;
 		state->child_inputs[1] = input->ctl;
+		if (input->command->changes)
+			state->child_inputs[2] = input->ctl;
 	} else if (key == ARGP_KEY_ARG && input->command->arguments == NULL) {
 		argp_error(state, "does not take %s", arg);
 	} else {
@@ -157,6 +188,7 @@ bool ctl_options_parse(struct ctl *ctl, const struct ctl_command *command, void 
 	const struct argp_child children[] = {
 		{ &own, 0, NULL, 0 },
 		{ &ctl_common_argp, 0, NULL, 8 },
+		{ command->changes ? &ctl_why_argp : NULL, 0, NULL, 7 },
 		{ 0 },
 	};
 	const struct argp argp = { NULL, command_parse, NULL, NULL, children, NULL, NULL };

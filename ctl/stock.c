@@ -61,12 +61,15 @@ static void add_adjustment(struct argp_state *state, struct adjust *adjust, char
 	adjust->list[adjust->count++] = request;
 }
 
+enum { KEY_WHY = 256 };
+
 static error_t adjust_parse(int key, char *arg, struct argp_state *state)
 {
 	struct adjust *adjust = ctl_options(state);
 
 	switch (key) {
 	case 'r':
+	case KEY_WHY:
 		adjust->reason = arg;
 		return 0;
 	case 'i':
@@ -141,7 +144,8 @@ static int adjust_run(struct ctl *ctl, void *options)
 }
 
 static const struct argp_option adjust_options[] = {
-	{ "reason", 'r', "TEXT", 0, "The reason, stored for people", 0 },
+	{ "reason", 'r', "TEXT", 0, "The reason, for the event and the trail", 0 },
+	{ "why", KEY_WHY, "TEXT", 0, "The same", 0 },
 	{ "request-id", 'i', "ID", 0, "Makes the call safe to repeat", 0 },
 	{ 0 },
 };

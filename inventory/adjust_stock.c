@@ -36,6 +36,7 @@ static void stock_adjusted(struct inventory_adjust_op *op, int rc)
 INVENTORY_HANDLER(inventory_adjust_stock, AdjustStock)
 {
 	struct inventory *inventory = RT_CONTAINER_OF(service, struct inventory, service);
+	struct inventory_caller caller = inventory_caller_of(closure_data);
 	struct adjust *adjust;
 
 	if (!check_call(closure_data, &request->base))
@@ -44,7 +45,7 @@ INVENTORY_HANDLER(inventory_adjust_stock, AdjustStock)
 	adjust->inventory = inventory;
 	adjust->closure = closure;
 	adjust->call = closure_data;
-	inventory_adjust_fill(&adjust->op, inventory->loop, request);
+	inventory_adjust_fill(&adjust->op, inventory->loop, &caller, request);
 	adjust->op.done = stock_adjusted;
 	rt_context_hold(inventory->context);
 	inventory_store_adjust(inventory->store, &adjust->op);

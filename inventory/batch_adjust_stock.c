@@ -18,6 +18,7 @@ struct batch {
 	struct inventory *inventory;
 	Tandem__Inventory__V1__BatchAdjustStockResponse_Closure closure;
 	struct rt_call *call;
+	struct inventory_caller caller;
 	size_t waiting; /* items under way, and one for the handler itself */
 	size_t count;
 	struct item items[];
@@ -79,7 +80,7 @@ static void item_start(struct item *item, const Tandem__Inventory__V1__AdjustSto
 		item_fail(item, &status);
 		return;
 	}
-	inventory_adjust_fill(&item->op, inventory->loop, request);
+	inventory_adjust_fill(&item->op, inventory->loop, &item->batch->caller, request);
 	item->op.done = item_adjusted;
 	item->batch->waiting++;
 	inventory_store_adjust(inventory->store, &item->op);
@@ -96,6 +97,7 @@ INVENTORY_HANDLER(inventory_batch_adjust_stock, BatchAdjustStock)
 	batch->inventory = inventory;
 	batch->closure = closure;
 	batch->call = closure_data;
+	batch->caller = inventory_caller_of(closure_data);
 	batch->count = request->n_requests;
 	batch->waiting = 1;
 	rt_context_hold(inventory->context);

@@ -18,9 +18,20 @@ Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const stru
 	return message;
 }
 
+struct inventory_caller inventory_caller_of(const struct rt_call *call)
+{
+	const char *name = rt_call_identity(call)->name;
+
+	return (struct inventory_caller){ name[0] == '\0' ? "anonymous" : name,
+					  rt_call_peer(call) };
+}
+
 void inventory_adjust_fill(struct inventory_adjust_op *op, struct rt_loop *loop,
+			   const struct inventory_caller *caller,
 			   const Tandem__Inventory__V1__AdjustStockRequest *request)
 {
+	op->who = caller->who;
+	op->from = caller->from;
 	op->sku = request->sku;
 	op->delta = request->delta;
 	op->request_id = request->request_id;
@@ -47,6 +58,10 @@ bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc, struc
 	}
 	switch (op->outcome) {
 	case INVENTORY_ADJUSTED:
+		RT_LOG(RT_INFO, "operator changed stock", RT_S("who", op->who),
+		       RT_S("from", op->from), RT_S("sku", op->sku), RT_I("delta", op->delta),
+		       RT_S("why", op->reason));
+		return true;
 	case INVENTORY_ADJUSTED_BEFORE:
 		return true;
 	case INVENTORY_CONFLICT:

@@ -442,6 +442,26 @@ local function request(keys, args)
 	return serve(keys, args, own, n, at, decide)
 end
 
+local function word_of(letter)
+	for word, other in pairs(STATE_LETTERS) do
+		if other == letter then
+			return word
+		end
+	end
+	return 'none'
+end
+
+-- Of one request: what became of the reservation. nil: it was not served, or had no effect.
+local function outcome_of_request(answer)
+	local before, after, answered_by = match(answer[1], '^(%u)(%u)(.)$')
+	if not before or answered_by == '?' or before == after and answered_by == '-' then
+		return nil
+	end
+	return 'reservation ' .. word_of(before) .. (before == after and ', the order is told again' or ' to ' .. word_of(after))
+end
+
+outcomes.request = outcome_of_request
+
 -- ---- split orders ----
 
 -- What was read of each order, and what its parts say, as letters.
@@ -498,6 +518,8 @@ local function conclude(keys, args)
 	read_needed_counters(own.stock, 0)
 	return serve(keys, args, own, n, at, decide_conclusion, true)
 end
+
+outcomes.conclude = outcome_of_request
 
 -- The letter N: to a part without a record.
 local UNSOLD = 78
@@ -571,6 +593,8 @@ local function read_groups(args, n)
 	return partitions, generations, counts, at
 end
 
+local part_changed -- the first part that the last call wrote; nil: none
+
 -- FCALL inventory_part 1 <own events> <now_ms> <letters> { <p> <generation> <count> } …
 --       <order id> × n  <lines> × n
 --
@@ -622,7 +646,12 @@ local function part(keys, args)
 	write_counters(own.stock, needed, needed_count, counters)
 	write_pairs(own.parts, changed, c)
 	write_pairs(own.generations, newer, #newer)
+	part_changed = c > 0 and changed[2] or nil
 	return answer
+end
+
+outcomes.part = function()
+	return part_changed and 'part is ' .. match(part_changed, '^%u+') or nil
 end
 
 -- ---- reconciliation: in_step.c and reconcile.c say how ----
@@ -854,17 +883,25 @@ local function adjust_one(counters, max, item, before)
 	return 'A', counter_text(counter), counter
 end
 
--- FCALL inventory_adjust 1 <own events> <max> <now_ms> <time> (<sku> <delta> <request id> <reason>) × n
+-- What an adjustment did, for the trail.
+local function adjusted_text(item, counter)
+	return format('%+d: available %d, reserved %d, committed %d, received %d, version %d', item.delta,
+		counter[AVAILABLE], counter[RESERVED], counter[COMMITTED], counter[RECEIVED], counter[VERSION])
+end
+
+-- FCALL inventory_adjust 1 <own events> <max> <now_ms> <time> (<sku> <delta> <request id> <reason> <who> <from>) × n
 --
--- Adds or removes stock. Answers n texts: a letter (A adjusted, B adjusted before with the same content, C
--- before with another content, S short, O above <max>) and the counters; '!' for damaged ones.
+-- Adds or removes stock, and enters it in the trail. Answers n texts: a letter (A adjusted, B adjusted before with the
+-- same content, C before with another content, S short, O above <max>) and the counters; '!' for damaged ones.
 local function adjust(keys, args)
 	local max, now_ms, time = args[1] + 0, args[2], args[3]
 	local stream = open_stream(keys[1])
 	local prefix = prefix_of(keys[1])
 	local items, skus, counters, id_keys = {}, {}, {}, {}
-	for at = 4, #args, 4 do
-		local item = { sku = args[at], delta = args[at + 1], reason = args[at + 3] }
+	open_trail(stream.own)
+	for at = 4, #args, 6 do
+		local item = { sku = args[at], delta = args[at + 1], reason = args[at + 3], who = args[at + 4],
+			from = args[at + 5] }
 		if args[at + 2] ~= '' then
 			item.key = prefix .. ADJUSTMENTS .. item.sku .. ':' .. args[at + 2]
 			id_keys[#id_keys + 1] = item.key
@@ -878,7 +915,7 @@ local function adjust(keys, args)
 	local used = read_adjustments(id_keys)
 	read_counters(prefix .. STOCK, skus, #skus, counters)
 
-	local ends, fresh, kept = {}, {}, {}
+	local ends, fresh, kept, made = {}, {}, {}, {}
 	local events, n = begin_batch(), 0
 	for i, item in ipairs(items) do
 		local letter, text, counter = adjust_one(counters, max, item, item.key and used[item.key])
@@ -890,6 +927,7 @@ local function adjust(keys, args)
 				fresh[#fresh + 1] = item.sku
 			end
 			n = n + 1
+			made[n], item.result = item, adjusted_text(item, counter)
 			events.types[n] = ADJUSTED
 			events.names[n] = item.sku .. '/' .. format('%d', counter[VERSION])
 			add_details(events, n, pack_adjusted(item.sku, item.delta + 0, item.reason, counter))
@@ -911,17 +949,20 @@ local function adjust(keys, args)
 	for _, key in ipairs(kept) do
 		call('SET', key, used[key], 'PX', KEEP_ADJUSTMENTS_MS)
 	end
+	for _, item in ipairs(made) do
+		add_trail(stream.own, item.who, item.from, 'stock.adjust', item.sku, item.reason, item.result)
+	end
 	return ends
 end
 
--- FCALL inventory_adjusted 1 <own events> <max> <now_ms> <time> (<sku> <delta> <request id> <reason>) × n
+-- FCALL inventory_adjusted 1 <own events> <max> <now_ms> <time> (<sku> <delta> <request id> <reason> <who> <from>) × n
 --
 -- For adjustments that were refused because storage is full: answers B or C as inventory_adjust does for
 -- request ids that were used before, nil for the others.
 local function adjusted(keys, args)
 	local prefix = prefix_of(keys[1])
 	local ends = {}
-	for at = 4, #args, 4 do
+	for at = 4, #args, 6 do
 		local item = { delta = args[at + 1], reason = args[at + 3] }
 		local before = args[at + 2] ~= '' and
 			call('GET', prefix .. ADJUSTMENTS .. args[at] .. ':' .. args[at + 2])
@@ -932,6 +973,23 @@ local function adjusted(keys, args)
 		ends[#ends + 1] = before and (letter and letter .. ' ' .. text or '!')
 	end
 	return ends
+end
+
+-- Called by operators (operate in events.lua): recount 1 <own events> <sku> <counters> <new counters>
+--
+-- Replaces the counters, if they are still the given ones. Each change of a reservation changes the versions of its
+-- SKUs, so what was added up beside these counters still holds. Answers 1; 0: they have changed.
+callbacks.recount = function(keys, args)
+	local key = own_keys(keys[1]).stock
+	if call('HGET', key, args[1]) ~= args[2] then
+		return 0
+	end
+	call('HSET', key, args[1], args[3])
+	return 1
+end
+
+outcomes.recount = function(answer, args)
+	return answer == 1 and 'counters ' .. args[2] .. ' to ' .. args[3] or nil
 end
 
 -- With allow-oom although they store: an order that was taken is decided, a promise is kept.

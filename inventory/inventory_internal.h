@@ -35,10 +35,16 @@ INVENTORY_HANDLER(inventory_get_reservation, GetReservation);
 
 /* common.c. Counters as a message; its strings are borrowed. */
 Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const struct stock *stock);
+/* Who makes a call, for the trail; the strings are the call's. */
+struct inventory_caller {
+	const char *who, *from;
+};
+struct inventory_caller inventory_caller_of(const struct rt_call *call);
 /* Fills an adjustment from its request: strings are borrowed. */
 void inventory_adjust_fill(struct inventory_adjust_op *op, struct rt_loop *loop,
+			   const struct inventory_caller *caller,
 			   const Tandem__Inventory__V1__AdjustStockRequest *request);
-/* True: the adjustment took effect, now or before. False: the status says why not. */
+/* True: the adjustment took effect, now or before; the log says so when it did now. False: the status says why not. */
 bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc,
 			     struct rt_status *status);
 

@@ -133,7 +133,8 @@ struct inventory_adjust_op {
 	const char *sku;
 	int64_t delta;
 	const char *request_id; /* "": every call takes effect */
-	const char *reason;     /* kept in the event */
+	const char *reason;     /* kept in the event, and in the trail */
+	const char *who, *from; /* for the trail */
 	int64_t now_ms;
 	/* Out. */
 	enum {

@@ -282,6 +282,8 @@ static void adjust_encode(struct rt_store_run *run, const void *item)
 	rt_args_int(run->args, op->delta);
 	rt_args_str(run->args, op->request_id);
 	rt_args_str(run->args, op->reason);
+	rt_args_str(run->args, op->who);
+	rt_args_str(run->args, op->from);
 }
 
 /* Storage is full, so the whole call was refused. Repeats are still answered. */

@@ -739,6 +739,21 @@ local function timer(keys, args)
 	return sets / 2
 end
 
+outcomes.timer = function(answer, args)
+	return answer > 0 and 'timer set to ' .. args[3] or nil
+end
+
+-- Called by operators (operate in events.lua): drop_timer 1 <own stream> <id> <text>
+-- Removes the timer of an order, or of an id without one, as long as the order is this text, or '' for none. Answers 1, else 0.
+callbacks.drop_timer = function(keys, args)
+	local own = own_keys(keys[1])
+	return (call('HGET', own.orders, args[1]) or '') == args[2] and call('ZREM', own.timers, args[1]) or 0
+end
+
+outcomes.drop_timer = function(answer)
+	return answer == 1 and 'timer removed' or nil
+end
+
 -- ---- orders of earlier versions ----
 
 -- An order was a hash o:<order id>: status, version, hold, history, placed; settled, attempt and detail if it

@@ -21,7 +21,9 @@
 --   partitions   string: the number of partitions of the context, set at its first start and never changed;
 --            'migrating' until a migration into it (tandemctl migrate) has ended
 --   excluded_groups   set: groups of the own stream that do not hold back its trimming while they
---            have no live consumer; an operator adds them
+--            have no live consumer; an operator adds them (tandemctl groups exclude)
+--   trail    stream: what operators changed here, an entry for each change, in the step that makes it: who, from
+--            (where), action, subject (an order, a SKU, a group …), why, result. The newest 100 000
 --
 -- An entry of a stream of events carries the events of one atomic step:
 --
@@ -63,7 +65,10 @@
 --   number_text(n)                       an integer as text; small ones are cached
 --   acknowledge(KEYS, group, ids, from)  ids from the index `from` on; a leading '+' marks an id of
 --                                        aside:…
+--   open_trail(own), add_trail(own, who, from, action, subject, why, result)   the first before anything is written
 --   register(name, callback, flag, …)    makes it FCALL @CONTEXT@_<name>_@VERSION@
+--   outcomes.<name> = function(answer, args, KEYS)   for a function that operators call, too: what it did, as a text;
+--                                        nil: nothing
 --   former                               set it to a table if earlier versions stored data in another form:
 --                                        is_there(prefix) returns whether such data exists; page(prefix, cursor)
 --                                        rewrites some of it and returns the next cursor ('0': done) and how
@@ -115,7 +120,20 @@
 --     group of aside:… again if it is gone. Answers { pending, first pending id or '', lag in events,
 --     removed, last delivered id, last id, events set aside }.
 
+-- Called by operators, by way of:
+--
+--   FCALL @CONTEXT@_operate 1|2 <own stream> [<stream>] <who> <from> <action> <subject> <why> <about> <name> <argument> …
+--     Calls the function <name> with the rest, and answers what that answers. If it did something, an entry in the
+--     trail says so, in the same step. Its result begins with <about>, if that is not ''.
+--
+--   replay 2 <own stream> <stream> <id> <now_ms>    Moves a dead letter to the end of the stream it came from. Answers its new
+--     id; nil: there is no such dead letter. The field `replayed` counts, and stays when it becomes a dead letter again.
+--   discard 1 <own stream> <id>       Deletes a dead letter. Answers what it was; nil: there is none.
+--   exclude, include, remove_group 1 <own stream> <group>    Puts a group of the own stream into excluded_groups, takes
+--     it out, or removes the group itself. Answers 1; 0: it was so already.
+
 local MAX_EXACT = 9007199254740991
+local TRAIL_MAX = 100000 -- entries; as ctl/trail.c has it
 local FORMAT = '2' -- 1: each event was an entry, each order a hash
 local UPGRADING = 'upgrading'
 local MIGRATING = 'migrating' -- in place of the number of partitions
@@ -158,7 +176,10 @@ local function prepare(keys)
 	end
 end
 
+local callbacks, outcomes = {}, {} -- by name
+
 local function register(name, callback, ...)
+	callbacks[name] = callback
 	redis.register_function { function_name = '@CONTEXT@_' .. name .. '_@VERSION@', flags = { ... },
 		callback = function(keys, args)
 			if not prepared then
@@ -230,6 +251,37 @@ local function events_in(entry)
 		end
 	end
 	return n
+end
+
+-- ---- the trail ----
+
+-- If it is a key of another type this is the error.
+local function open_trail(own)
+	call('XLEN', own.trail)
+end
+
+local function add_trail(own, who, from, action, subject, why, result)
+	call('XADD', own.trail, 'MAXLEN', TRAIL_MAX, '*', 'who', who, 'from', from, 'action', action,
+		'subject', subject, 'why', why, 'result', result)
+end
+
+local function operate(keys, args)
+	local own, name, rest = own_keys(keys[1]), args[7], {}
+	local outcome = outcomes[name]
+	if not outcome then
+		return redis.error_reply('ERR ' .. name .. ' is not called for operators')
+	end
+	open_trail(own)
+	for i = 8, #args do
+		rest[i - 7] = args[i]
+	end
+	local answer = callbacks[name](keys, rest)
+	local result = answer and not (type(answer) == 'table' and answer.err) and outcome(answer, rest, keys)
+	if result then
+		add_trail(own, args[1], args[2], args[3], args[4], args[5],
+			args[6] == '' and result or args[6] .. ': ' .. result)
+	end
+	return answer
 end
 
 -- ---- publishing ----
@@ -452,6 +504,16 @@ function stream_methods:publish(now_ms, time, batch, n, write, args)
 		add_entry(call, self.key, id, batch, n, time, fields and by_type(batch, n), order)
 	end
 	self.first_n, self.length = self.first_n or self.n - n + 1, length + 1
+	return id
+end
+
+-- Appends an entry of one event as it is given, a flat list of fields and values. Returns its id.
+function stream_methods:append(now_ms, fields)
+	local length = self.length
+	self.length = -1 -- until it is written: if it fails the end is read again
+	local id = advance(self, now_ms, 1)
+	call('XADD', self.key, id, unpack(fields))
+	self.first_n, self.length = self.first_n or self.n, length + 1
 	return id
 end
 
@@ -749,6 +811,87 @@ local function dead_letter(keys, args)
 	return moved
 end
 
+-- The fields of a dead letter by name, and as the flat list; nil: there is none.
+local function find_dead(own, id)
+	local entry = call('XRANGE', own.dead, id, id)[1]
+	return entry and named(entry[2]), entry and entry[2]
+end
+
+-- Its own fields come first; those of the dead letter follow, from the last 'stream' on.
+local function replay(keys, args)
+	local own, id = own_keys(keys[1]), args[1]
+	local dead, fields = find_dead(own, id)
+	if not dead then
+		return false
+	end
+	local stop, event = #fields, {}
+	for i = #fields - 1, 1, -2 do
+		if fields[i] == 'stream' then
+			stop = i - 1
+			break
+		end
+	end
+	for i = 1, stop, 2 do
+		if fields[i] ~= 'replayed' then
+			event[#event + 1], event[#event + 2] = fields[i], fields[i + 1]
+		end
+	end
+	event[#event + 1], event[#event + 2] = 'replayed', format('%d', (tonumber(dead.replayed) or 0) + 1)
+	local made = open_stream(keys[2]):append(args[2], event)
+	call('XDEL', own.dead, id)
+	return made
+end
+
+outcomes.replay = function(answer, args, keys)
+	return 'dead letter ' .. args[1] .. ' is ' .. answer .. ' of ' .. keys[2] .. ' now'
+end
+
+local function discard(keys, args)
+	local own = own_keys(keys[1])
+	local dead = find_dead(own, args[1])
+	if not dead then
+		return false
+	end
+	call('XDEL', own.dead, args[1])
+	return (dead.type or 'no event') .. ' ' .. (dead.id or '') .. ' of ' .. (dead.stream or '?') .. ', failed: ' ..
+		(dead.reason or '?')
+end
+
+outcomes.discard = function(answer, args)
+	return 'dead letter ' .. args[1] .. ': ' .. answer
+end
+
+-- ---- groups of the own stream, for operators ----
+
+local function exclude(keys, args)
+	return call('SADD', own_keys(keys[1]).excluded_groups, args[1])
+end
+
+local function include(keys, args)
+	return call('SREM', own_keys(keys[1]).excluded_groups, args[1])
+end
+
+local removed_at -- up to where the group had read
+
+local function remove_group(keys, args)
+	local group = stream_info(keys[1]) and find_group(keys[1], args[1])
+	if not group then
+		return 0
+	end
+	removed_at = group['last-delivered-id']
+	return call('XGROUP', 'DESTROY', keys[1], args[1])
+end
+
+outcomes.exclude = function(answer)
+	return answer == 1 and 'it may miss events' or nil
+end
+outcomes.include = function(answer)
+	return answer == 1 and 'it holds back trimming again' or nil
+end
+outcomes.remove_group = function(answer)
+	return answer == 1 and 'it had read up to ' .. removed_at or nil
+end
+
 -- ---- own pending entries ----
 
 local function pending(keys, args)
@@ -896,6 +1039,13 @@ local function upgrade(keys, args)
 	return { cursor, rewritten, damaged }
 end
 
+outcomes.upgrade = function(answer)
+	return answer[2] > 0 and 'rewrote ' .. answer[2] .. ' orders of an earlier version' or nil
+end
+
+register('operate', operate, 'allow-oom')
+callbacks.replay, callbacks.discard = replay, discard
+callbacks.exclude, callbacks.include, callbacks.remove_group = exclude, include, remove_group
 register('trim', trim, 'allow-oom')
 register('acknowledge', function(keys, args)
 	acknowledge(keys, args[1], args, 2)

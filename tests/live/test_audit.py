@@ -431,7 +431,7 @@ class AuditAndDoctor(tandem.Live):
         self.undo += [("ZREM", TIMERS, name), ("HDEL", ORDER, name)]
         self.expected.add(("timer-without-order", name))
         self.finds()
-        with self.before_command(b"ZREM", store) as env:
+        with self.before_command(b"drop_timer", store) as env:
             self.audit("--repair", "--yes", env=env)
         self.assertEqual(acted, [True])
         self.assertIsNotNone(self.ops("ZSCORE", TIMERS, name))

@@ -134,7 +134,7 @@ class Ctl(tandem.Live):
         self.assertEqual([e["type"] for e in only], ["tandem.inventory.v1.StockAdjusted"])
         self.assertEqual(self.json("events", "tail", "--order", number, "--since", "1h"), events)
         for args in (
-            ("events", "tail"), ("events", "aside"), ("dead", "list"), ("dead", "discard", "--all")
+            ("events", "tail"), ("events", "aside"), ("dead", "list"), ("dead", "discard", "--all", "--why", "w")
         ):
             self.ctl(*args, "--type", "OrderPlced", code=WRONG)
             self.assertIn("OrderPlaced, OrderReserved", self.said)
@@ -389,18 +389,18 @@ class Ctl(tandem.Live):
         self.assertEqual(self.one("dead", "replay", number, code=NO)["outcome"], "refused")
         self.assertEqual(self.one("dead", "replay", "--force", number)["outcome"], "replayed to")
         number = self.dead()["stream_id"]
-        self.assertEqual(self.json("dead", "discard", "--all", "--type", "OrderExpired"), [])
+        self.assertEqual(self.json("dead", "discard", "--all", "--type", "OrderExpired", "--why", "w"), [])
         self.assertEqual(
             self.one("dead", "discard", "--all", "--dry-run")["outcome"], "would be discarded"
         )
         # Without --yes, --all asks if standard input is a terminal, else it is refused.
-        self.assertEqual(self.ctl("dead", "discard", "--all", code=WRONG), "")
+        self.assertEqual(self.ctl("dead", "discard", "--all", "--why", "w", code=WRONG), "")
         self.assertIn("--yes", self.said)
         for answer, code in ((b"n\n", NO), (b"\n", NO), (b"yes\n", FINE)):
             here, there = pty.openpty()
             os.write(here, answer)
             done = subprocess.run(
-                [tandem.CTL, "dead", "discard", "--all", "--json"], env=self.tandem.env, stdin=there,
+                [tandem.CTL, "dead", "discard", "--all", "--why", "w", "--json"], env=self.tandem.env, stdin=there,
                 capture_output=True, text=True,
             )
             os.close(here)
@@ -408,12 +408,12 @@ class Ctl(tandem.Live):
             self.assertEqual(done.returncode, code, done.stderr)
             self.assertIn("delete 1 dead letters for good? [y/N]", done.stderr)
         self.assertEqual(json.loads(done.stdout)["outcome"], "discarded")
-        self.assertEqual(self.json("dead", "discard", "--all"), [])
+        self.assertEqual(self.json("dead", "discard", "--all", "--why", "w"), [])
         self.add_dead_letter()
-        self.assertEqual(self.one("dead", "discard", "--all", "--yes")["event_id"],
+        self.assertEqual(self.one("dead", "discard", "--all", "--yes", "--why", "w")["event_id"],
                          "ord_" + "a" * 26 + "/1")
         number = self.add_dead_letter()
-        self.assertEqual(self.one("dead", "discard", number)["outcome"], "discarded")
+        self.assertEqual(self.one("dead", "discard", "--why", "w", number)["outcome"], "discarded")
         self.assertEqual(self.json("dead", "list"), [])
         self.assertIn("no dead letters", self.ctl("dead", "list"))
 
@@ -509,7 +509,7 @@ class Ctl(tandem.Live):
         for row in unchecked:
             self.assertIn("/nonexistent/secrets/ops", row["detail"])
         self.assertEqual(rows["redis version"]["result"], "ok")
-        self.ctl("dead", "discard", number)
+        self.ctl("dead", "discard", "--why", "w", number)
 
     def test_output_that_cannot_be_written(self):
         with open("/dev/full", "w") as full:
@@ -525,6 +525,8 @@ class Ctl(tandem.Live):
             (["tandemctl", "order", "pl"], "place"),
             (["tandemctl", "dead", "replay", "--dr"], "--dry-run"),
             (["tandemctl", "explain", "--js"], "--json"),
+            (["tandemctl", "groups", "remove", "--wh"], "--why"),
+            (["tandemctl", "trail", "--wh"], ""),
             (["tandemctl", "events", "tail", "--context", "inv"], "inventory"),
             (["tandemctl", "order", "list", "--status", "=", "PEN"], "PENDING"),
             (["tandemctl", "orders", ""], ""),

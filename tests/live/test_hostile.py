@@ -20,6 +20,7 @@ TYPES = (
 )
 STREAMS = (tandem.ORDERS, tandem.STOCK, "order:{0}:dead", "inventory:{0}:dead", *tandem.ASIDE)
 EVENTS, DEAD, ASIDE = STREAMS[:2], STREAMS[2:4], STREAMS[4:]
+TRAILS = ("order:{0}:trail", "inventory:{0}:trail")
 CUSTOMER = "victim"
 CUSTOMERS = f"order:{{0}}:customer:{CUSTOMER}"
 TIMERS, HELD, STOCK, SKUS = "order:{0}:timers", "inventory:{0}:r", "inventory:{0}:stock", "inventory:{0}:skus"
@@ -130,7 +131,7 @@ class Hostile(tandem.Live):
         }
         binary = bytes(range(256))
         self.ids = []
-        for stream in STREAMS:
+        for stream in (*STREAMS, *TRAILS):
             add = lambda *fields: self.ids.append(self.entry(stream, *fields))  # noqa: E731
             add("x", bytes(64))
             add("", "")
@@ -254,6 +255,8 @@ class Hostile(tandem.Live):
             (["dead", "discard", "--all", "--dry-run"], DEAD),
             (["audit", "--window", "10ms"], KEYS),
             (["doctor"], KEYS),
+            (["trail"], TRAILS),
+            (["trail", "--subject", HIDDEN], TRAILS),
             (["explain", self.good], (*STREAMS, tandem.Record.KEY, TIMERS, HELD)),
         ]
         return [args for args, reads in commands if not keys or set(keys) & set(reads)]
@@ -312,7 +315,7 @@ class Hostile(tandem.Live):
 
     def test_2_replayed_and_thrown_away(self):
         self.survive([["dead", "replay", "--all", "--limit", "50"], ["dead", "list"]])
-        self.survive([["dead", "discard", "--all", "--yes"], ["dead", "list"]])
+        self.survive([["dead", "discard", "--all", "--yes", "--why", HIDDEN], ["dead", "list"]])
         self.lives()
 
     def test_3_streams_at_the_last_id_there_is(self):

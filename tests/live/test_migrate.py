@@ -228,6 +228,24 @@ class Migration(tandem.Live):
             self.assertEqual(audited[-1][name], self.audited[name], name)
         self.assertGreater(audited[-1]["parts"], CUSTOMERS)
         self.migrate(1, "it must be empty")
+        self.trails_are_copied(self.tandem, self.target, f"redis://127.0.0.1:{self.tandem.redis_port}")
+
+    def trails_are_copied(self, source, target, url):
+        """The source's entries and what the target's own trail said before, by time; then that it was migrated."""
+        old, new = source.redis_as("ops"), target.redis_as("ops")
+        for p in range(target.partitions):
+            for context in tandem.CONTEXTS:
+                trail = f"{context}:{{{p}}}:trail"
+                before = old("XRANGE", trail, "-", "+") if p < source.partitions else []
+                after = new("XRANGE", trail, "-", "+")
+                self.assertEqual([entry for entry in after if entry in before], before, trail)
+                more = [tandem.pairs(flat) for entry_id, flat in after if [entry_id, flat] not in before]
+                expected = [b"functions.load"] if p == 0 else []
+                if (context, p) == ("order", 0):
+                    self.assertEqual(more[-1][b"subject"].decode(), url)
+                    self.assertIn(f"to {target.partitions} partitions", more[-1][b"result"].decode())
+                    expected.append(b"migrate")
+                self.assertEqual([row[b"action"] for row in more], expected, trail)
 
     def test_4_everything_goes_on(self):
         self.target.start()
@@ -308,6 +326,7 @@ class Migration(tandem.Live):
         self.assertEqual((code, rows[-1]["partitions"]), (0, 16), rows)
         for name in ("orders", "states", "timers", "reservations", "skus"):
             self.assertEqual(rows[-1][name], before[name], name)
+        self.trails_are_copied(self.target, third, source)
         redis = third.redis_as("ops")
         self.assertEqual(sum(redis("HLEN", f"order:{{{p}}}:earlier_ids") for p in range(16)), earlier)
 

@@ -72,6 +72,7 @@ class Pages(tandem.Live):
         ops("RENAME", "kept", tandem.Record.KEY)
 
     def test_keys(self):
+        ops = self.tandem.redis_as("ops")
         named = {key: kind for key, kind, _ in rows("keys.md", "key")}
         self.assertGreater(len(named), 10)
         self.assertLessEqual(SEVERAL, set(named))
@@ -80,7 +81,7 @@ class Pages(tandem.Live):
         def missing():
             """Keys of the page that are not there; a key that it does not name fails the test."""
             left = set(named) - SEVERAL
-            for key in (key.decode() for key in self.redis("KEYS", "*")):
+            for key in (key.decode() for key in ops("KEYS", "*")):
                 found = [name for pattern, name in patterns.items() if re.fullmatch(pattern, key)]
                 self.assertEqual(len(found), 1, f"{key} is {found} in keys.md")
                 name = found[0]

@@ -200,7 +200,7 @@ class Disagreements:
         self.assertEqual(self.ops("XLEN", "inventory:{6}:events"), 1)
         code, rows = self.tandem.ctl_json("events", "tail", "--order", "a6")
         self.assertEqual([(row["partition"], row["event_id"]) for row in rows], [(6, "a6/1")])
-        code, rows = self.tandem.ctl_json("dead", "discard", "--all", "--yes")
+        code, rows = self.tandem.ctl_json("dead", "discard", "--all", "--yes", "--why", "w")
         self.assertEqual([(row["outcome"], row["partition"]) for row in rows], [("discarded", 2)])
         self.assertEqual(self.tandem.ctl("dead", "list").stdout, "no dead letters\n")
 

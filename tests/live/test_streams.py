@@ -152,7 +152,7 @@ class Streams(tandem.Live):
         self.decided([self.place("looking").order_id])
         redis = self.tandem.redis_as()
         self.assertEqual(redis("PING"), b"PONG")
-        self.assertIn(ORDERS.encode(), redis("KEYS", "*"))
+        self.assertIn(ORDERS.encode(), redis("SCAN", 0, "COUNT", 1000)[1])
         self.assertEqual(len(redis("XRANGE", ORDERS, "-", "+", "COUNT", 2)), 2)
         self.assertIn(b"redis_version:7", redis("INFO", "server"))
         for setting, value in (
@@ -162,7 +162,7 @@ class Streams(tandem.Live):
             ("maxmemory-policy", b"noeviction"),
             ("save", b""),
         ):
-            self.assertEqual(redis("CONFIG", "GET", setting)[1], value, setting)
+            self.assertEqual(self.tandem.redis_as("ops")("CONFIG", "GET", setting)[1], value, setting)
         for command in (
             ("SET", "a", "1"),
             ("DEL", ORDERS),

@@ -271,16 +271,21 @@ static void stream_add(struct memory_stream *stream, struct memory_entry entry)
 	stream->added++;
 }
 
-/* XADD key id|* field value … */
+/* XADD key [MAXLEN n] id|* field value … */
 redisReply *run_xadd(struct memory_call *call)
 {
 	struct memory_id id = { (uint64_t)call->now_ms, 0 };
-	bool automatic = strcmp(call->argv[2].data, "*") == 0;
+	size_t at = arg_is(call, 2, "MAXLEN") ? 4 : 2;
 	struct memory_stream *stream;
+	int64_t length_max = INT64_MAX;
+	bool automatic;
 
-	if (!automatic && !arg_id(call, 2, &id))
+	if (at > 2 && !arg_int(call, 3, &length_max))
 		return call->error;
-	if (call->argc % 2 == 0)
+	automatic = strcmp(call->argv[at].data, "*") == 0;
+	if (!automatic && !arg_id(call, at, &id))
+		return call->error;
+	if (call->argc % 2 == 0 || call->argc < at + 3)
 		return reply_error(call, "ERR wrong number of arguments for 'xadd' command");
 	if (memory_id_compare(id, id_min) == 0)
 		return reply_error(call, "ERR The ID specified in XADD must be greater than 0-0");
@@ -292,10 +297,12 @@ redisReply *run_xadd(struct memory_call *call)
 	if (!id_above(id, stream->last))
 		return reply_error(call, "ERR The ID specified in XADD is equal or smaller than "
 					 "the target stream top item");
-	stream_add(stream,
-		   (struct memory_entry){ .id = id,
-					  .fields = fields_copy(call->argv + 3, call->argc - 3),
-					  .field_count = call->argc - 3 });
+	stream_add(stream, (struct memory_entry){
+				   .id = id,
+				   .fields = fields_copy(call->argv + at + 1, call->argc - at - 1),
+				   .field_count = call->argc - at - 1 });
+	if (stream->count > (size_t)length_max)
+		entries_remove(stream, 0, stream->count - (size_t)length_max);
 	call->redis->writes++;
 	call->redis->news++;
 	return reply_id(call, id);

@@ -920,9 +920,11 @@ static void completion(void)
 		const char *words,
 			*offered; /* separated by blanks; "+x": x is among them; "-x": not */
 	} rows[] = {
-		{ "", "order stock explain events dead audit doctor drain migrate load functions "
+		{ "", "order stock explain events dead audit doctor trail groups drain migrate "
+		      "load functions "
 		      "auth" },
-		{ "or", "order stock explain events dead audit doctor drain migrate load functions "
+		{ "or", "order stock explain events dead audit doctor trail groups drain migrate "
+			"load functions "
 			"auth" },
 		{ "order ", "place get list watch confirm cancel" },
 		{ "--json order ", "place get list watch confirm cancel" },
@@ -932,7 +934,9 @@ static void completion(void)
 		{ "order nothing ", "" },
 		{ "order place ", "+--hold +--json +--help -place -order" },
 		{ "order place apple=2 ", "+--hold -place" },
-		{ "explain --", "+--json +--redis-port -explain -audit" },
+		{ "explain --", "+--json +--redis-port -explain -audit -why" },
+		{ "dead replay --", "+--why +--force" },
+		{ "dead replay --why ", "" },
 		{ "--", "+--json +--version -order" },
 		{ "events tail --context ", "order inventory" },
 		{ "events tail -c ", "order inventory" },

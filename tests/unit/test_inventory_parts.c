@@ -897,6 +897,8 @@ static void stock_of_many_is_listed(size_t count, size_t page_size)
 	for (size_t i = 0; i < count; i++) {
 		snprintf(skus[i], sizeof(skus[i]), "s%zu", i + 1);
 		adjusts[i] = (struct inventory_adjust_op){ .sku = skus[i],
+							   .who = "jo",
+							   .from = "here",
 							   .delta = (int64_t)i + 1,
 							   .request_id = "",
 							   .reason = "",

@@ -675,6 +675,8 @@ static void submit_adjust(struct adjust *adjust, const char *sku, int64_t delta,
 			  const char *request_id, const char *reason)
 {
 	adjust->op = (struct inventory_adjust_op){ .sku = sku,
+						   .who = "jo",
+						   .from = "here",
 						   .delta = delta,
 						   .request_id = request_id,
 						   .reason = reason,
@@ -768,6 +770,48 @@ static void adjustments_answer(void)
 		tandem__inventory__v1__stock_adjusted__free_unpacked(event, NULL);
 	}
 	events_free();
+}
+
+/* An adjustment is entered in the trail in its step; one that is refused or came before is not. */
+static void adjustments_are_entered(void)
+{
+	static const char *const wanted[] = {
+		"who=jo from=here action=stock.adjust subject=apple why=a lorry result=+7: "
+		"available 7, reserved 0, committed 0, received 7, version 1 ",
+		"who=jo from=here action=stock.adjust subject=pear why= result=+2: "
+		"available 2, reserved 0, committed 0, received 2, version 1 ",
+		"who=jo from=here action=stock.adjust subject=apple why=broken result=-3: "
+		"available 4, reserved 0, committed 0, received 4, version 2 ",
+	};
+	struct adjust asks[5];
+	redisReply *reply;
+
+	submit_adjust(&asks[0], "apple", 7, "req-1", "a lorry");
+	submit_adjust(&asks[1], "apple", 7, "req-1", "a lorry");
+	submit_adjust(&asks[2], "apple", -9, "", "too many");
+	submit_adjust(&asks[3], "pear", 2, "", "");
+	submit_adjust(&asks[4], "apple", -3, "", "broken");
+	run_until(RT_LENGTH(asks));
+	reply = redis_server_command(&server, "XRANGE inventory:{0}:trail - +");
+	CU_ASSERT_EQUAL_FATAL(reply->elements, RT_LENGTH(wanted));
+	for (size_t i = 0; i < RT_LENGTH(wanted); i++) {
+		const redisReply *fields = reply->element[i]->element[1];
+		struct rt_buf text = { 0 };
+
+		for (size_t j = 0; j + 1 < fields->elements; j += 2)
+			rt_buf_printf(&text, "%s=%s ", fields->element[j]->str,
+				      fields->element[j + 1]->str);
+		rt_buf_add(&text, "", 1);
+		CU_ASSERT_STRING_EQUAL(text.data, wanted[i]);
+		rt_buf_done(&text);
+	}
+	freeReplyObject(reply);
+	/* What cannot be entered is not done. */
+	redis_server_do(&server, "DEL inventory:{0}:trail");
+	redis_server_do(&server, "SET inventory:{0}:trail x");
+	adjust_now(&asks[0], "apple", 1, "", "");
+	CU_ASSERT_EQUAL(asks[0].status, RT_REMOTE);
+	stock_is("apple", "4 0 0 4 2");
 }
 
 /* The same request_id: once, however often it comes, in one batch or later; also when it comes back
@@ -1204,6 +1248,7 @@ int main(void)
 		{ "adjustments move or refuse", adjustments },
 		{ "adjustments answer what they did", adjustments_answer },
 		{ "an adjustment with a request_id happens once", adjustments_once },
+		{ "adjustments are entered in the trail", adjustments_are_entered },
 		{ "damaged counters do not fail other adjustments", adjustments_of_damage },
 		{ "stock is read in batches", reading_stock },
 		{ "stock is listed in byte order, by pages", listing },
