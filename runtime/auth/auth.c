@@ -6,11 +6,7 @@
  *       on_changed      the same for each file whose bytes are others; a bad one changes nothing */
 #include "auth.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "auth_internal.h"
 #include "loop/files.h"
@@ -36,60 +32,6 @@ struct rt_auth {
 };
 
 /* ---- reading a file ---- */
-
-static int unreadable(const char *path, const char *why, struct rt_buf *error)
-{
-	rt_buf_printf(error, "%s: %s", path, why);
-	return RT_INVALID;
-}
-
-static int check_writers(const char *path, const struct stat *found, struct rt_buf *error)
-{
-	if (!S_ISREG(found->st_mode))
-		return unreadable(path, "is not a file", error);
-	if (found->st_size > FILE_MAX)
-		return unreadable(path, "is larger than 4 MiB", error);
-	if ((found->st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-		rt_buf_printf(error,
-			      "%s: others than its owner may write it (mode %04o): chmod go-w",
-			      path, (unsigned int)found->st_mode & 07777U);
-		return RT_INVALID;
-	}
-	if (found->st_uid != 0 && found->st_uid != geteuid()) {
-		rt_buf_printf(
-			error,
-			"%s: belongs to user %u, who could change it; only root's or one's own "
-			"is read",
-			path, (unsigned int)found->st_uid);
-		return RT_INVALID;
-	}
-	return RT_OK;
-}
-
-/* O_NONBLOCK: a pipe must not hold up the loop. */
-static int read_file(const char *path, struct rt_buf *ret, struct rt_buf *error)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc;
-	char bytes[16384];
-	struct stat found;
-	ssize_t got = 0;
-
-	if (fd < 0)
-		return unreadable(path, strerror(errno), error);
-	if (fstat(fd, &found) != 0)
-		rc = unreadable(path, strerror(errno), error);
-	else
-		rc = check_writers(path, &found, error);
-	while (rc == RT_OK && (got = read(fd, bytes, sizeof(bytes))) > 0) {
-		rt_buf_add(ret, bytes, (size_t)got);
-		if (ret->length > FILE_MAX)
-			rc = unreadable(path, "is larger than 4 MiB", error);
-	}
-	if (rc == RT_OK && got < 0)
-		rc = unreadable(path, strerror(errno), error);
-	close(fd);
-	return rc;
-}
 
 static int parse_callers(struct rt_auth *auth, const struct rt_buf *text, struct rt_buf *error)
 {
@@ -133,13 +75,16 @@ static int read_source(struct rt_auth *auth, struct source *source,
 {
 	struct rt_buf text = { 0 };
 	uint8_t digest[32];
+	char why[400];
 	int rc;
 
 	if (source->path[0] == '\0')
 		return RT_OK;
-	rt_buf_add(&text, "", 0); /* an empty file is text, too */
-	rc = read_file(source->path, &text, error);
-	if (rc == RT_OK) {
+	rc = rt_file_read(source->path, RT_FILE_TRUSTED, FILE_MAX, &text, why, sizeof(why));
+	if (rc != RT_OK) {
+		rt_buf_printf(error, "%s", why);
+		rc = RT_INVALID;
+	} else {
 		rt_sha256(text.data, text.length, digest);
 		if (source->bad || memcmp(digest, source->digest, sizeof(digest)) != 0) {
 			rc = parse(auth, &text, error);

@@ -26,11 +26,15 @@ static bool is_credential(const char *path)
 	return length > 0 && strncmp(path, folder, length) == 0 && path[length] == '/';
 }
 
-static bool too_open(const char *path, enum rt_file_kind kind, const struct stat *file, char *error,
-		     size_t error_size)
+static bool unfit(const char *path, enum rt_file_kind kind, const struct stat *file, char *error,
+		  size_t error_size)
 {
 	mode_t forbidden = kind == RT_FILE_SECRET ? 077 : 022;
 
+	if (!S_ISREG(file->st_mode)) { /* a pipe would look like an empty file */
+		snprintf(error, error_size, "%s is not a file", path);
+		return true;
+	}
 	if (is_credential(path))
 		forbidden &= ~(mode_t)040;
 	if (kind == RT_FILE_PLAIN)
@@ -88,7 +92,7 @@ int rt_file_read(const char *path, enum rt_file_kind kind, size_t max_bytes, str
 
 	if (fd < 0 || fstat(fd, &file) != 0)
 		snprintf(error, error_size, "%s: %s", path, strerror(errno));
-	else if (too_open(path, kind, &file, error, error_size))
+	else if (unfit(path, kind, &file, error, error_size))
 		rc = RT_INVALID;
 	else if (kind == RT_FILE_SECRET && !dumps_allowed &&
 		 prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)

@@ -14,8 +14,8 @@ enum rt_file_kind {
  * its entries in /proc are root's then. Called before, this leaves it as it was, for developers. */
 void rt_file_allow_dumps(void);
 
-/* Reads a file of at most `max_bytes`. The text has a NUL behind it, which does not count. RT_INVALID when the
- * file is too long or too open, RT_SYSTEM when it cannot be read: `error` says why, and names the file. What a
+/* Reads a file of at most `max_bytes`. The text has a NUL behind it, which does not count. RT_INVALID when it is
+ * no file, too long or too open, RT_SYSTEM when it cannot be read: `error` says why, and names the file. What a
  * secret leaves in memory is erased by rt_file_erase. */
 int rt_file_read(const char *path, enum rt_file_kind kind, size_t max_bytes, struct rt_buf *ret,
 		 char *error, size_t error_size);

@@ -144,7 +144,7 @@ class Auth(unittest.TestCase):
         self.assertRegex(self.ctl("check", "--callers", path), r"CN:a +gateway .* expired\n")
         self.write("callers", "cert CN:a gateway\n", mode=0o666)
         self.ctl("check", "--callers", path, code=1)
-        self.assertIn("others than its owner may write it (mode 0666)", self.said)
+        self.assertIn("has mode 0666: others may write it", self.said)
         secret = self.private["RS256"].private_numbers()
         path = self.write("bad.json", json.dumps({"keys": [
             {"kty": "RSA", "d": jwt.utils.base64url_encode(secret.d.to_bytes(256, "big")).decode()}]}))

@@ -168,12 +168,12 @@ static struct auth_jwt_keys *all_keys(void)
 static const char *verdict(const struct auth_jwt_keys *keys, const char *token,
 			   struct rt_identity *ret)
 {
-	struct rt_identity before;
+	uint8_t before[sizeof(*ret)];
 	const char *why = NULL;
 	int rc;
 
-	memset(ret, 0x55, sizeof(*ret));
-	before = *ret;
+	memset(before, 0x55, sizeof(before));
+	memcpy(ret, before, sizeof(before));
 	rc = auth_jwt_read(keys, &rules, token, strlen(token), NOW, ret, &why);
 	CU_ASSERT_EQUAL(ERR_peek_error(), 0);
 	if (rc == RT_OK) {
@@ -181,7 +181,7 @@ static const char *verdict(const struct auth_jwt_keys *keys, const char *token,
 		return "";
 	}
 	CU_ASSERT_EQUAL(rc, RT_DENIED);
-	CU_ASSERT_EQUAL(memcmp(ret, &before, sizeof(before)), 0);
+	CU_ASSERT_EQUAL(memcmp((const uint8_t *)ret, before, sizeof(before)), 0);
 	return why;
 }
 
@@ -566,6 +566,15 @@ static void forged(void)
 	free(signature);
 	free(token);
 
+	/* And with a byte more than it has. */
+	content = content_of("{\"alg\":\"ES256\"}", GOOD_CLAIMS);
+	signature = sign(ec, content, true);
+	token = rt_printf("%s.%sA", content, signature);
+	CU_ASSERT(verdict_is(keys, token, NO_FIT));
+	free(content);
+	free(signature);
+	free(token);
+
 	/* A key of one's own, sent along. */
 	auth_jwt_keys_free(keys);
 	header = rt_printf("{\"keys\":[%s}]}", rsa_jwk);
@@ -598,7 +607,8 @@ static void forms(void)
 		{ "a.b.c.d.e.f", "it has not three parts" },
 		{ "a.e30.", "the header is not base64url" },
 		{ "e30=.e30.", "the header is not base64url" },
-		{ "e31.e30.", "the header is not base64url" }, /* bits are left over */
+		{ "e31.e30.", "the header is not base64url" },   /* bits are left over */
+		{ "e30gA.e30.", "the header is not base64url" }, /* six bits are no byte */
 		{ "e3 0.e30.", "the header is not base64url" },
 		{ "e30+.e30.", "the header is not base64url" },
 		{ "e30.e30.", "alg is none of RS256, ES256 and EdDSA" },
@@ -711,6 +721,7 @@ static void bad_sets(void)
 		/* Secrets. */
 		{ ONE("\"kty\":\"oct\",\"k\":\"c2VjcmV0\""), secret },
 		{ ONE("\"kty\":\"oct\""), secret },
+		{ ONE("\"kty\":\"new\",\"k\":\"c2VjcmV0\""), secret },
 		{ ONE(OKP ",\"d\":\"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A\""), secret },
 		/* Keys for something else. */
 		{ ONE("\"kty\":\"new\""), none },
@@ -1059,7 +1070,7 @@ static void api_keys(void)
 {
 	struct rt_buf line = { 0 }, error = { 0 };
 	struct rt_identity identity;
-	char key[RT_AUTH_KEY_TEXT], second[RT_AUTH_KEY_TEXT];
+	char key[RT_AUTH_KEY_TEXT], second[RT_AUTH_KEY_TEXT], *longer;
 
 	CU_ASSERT_EQUAL_FATAL(rt_auth_key_new("shop #7", RT_ROLE_CUSTOMER, "cust 7", "2027-01-01",
 					      key, &line, &error),
@@ -1092,6 +1103,14 @@ static void api_keys(void)
 	key[20] = key[20] == 'a' ? 'b' : 'a';
 	CU_ASSERT_STRING_EQUAL(bearer(key, NOW, &identity),
 			       "the API key is not in the callers file");
+	longer = rt_printf("%sa", second);
+	CU_ASSERT_STRING_EQUAL(bearer(longer, NOW, &identity),
+			       "it is neither a signed token nor an API key");
+	free(longer);
+	key[30] = 'A';
+	CU_ASSERT_STRING_EQUAL(bearer(key, NOW, &identity),
+			       "it is neither a signed token nor an API key");
+	key[30] = 'a';
 	key[6] = '-';
 	CU_ASSERT_STRING_EQUAL(bearer(key, NOW, &identity),
 			       "it is neither a signed token nor an API key");
@@ -1165,9 +1184,10 @@ static void certificates(void)
 {
 	struct rt_identity identity;
 
-	write_file(callers_path, "cert CN:gateway gateway\ncert DNS:gateway gateway\n"
-				 "cert URI:x customer customer_id=a\ncert email:x customer "
-				 "customer_id=b\ncert CN:old stock expires=2026-11-01\n");
+	write_file(callers_path,
+		   "cert CN:gateway gateway\ncert DNS:gateway gateway\n"
+		   "cert URI:x customer customer_id=a\ncert email:x customer "
+		   "customer_id=b\ncert CN:old stock expires=2026-11-01\ncert CN:ops operator\n");
 	rt_loop_advance(loop, 3000);
 	CU_ASSERT_STRING_EQUAL(certificate("CN:gateway", "DNS:localhost", &identity), "");
 	CU_ASSERT_EQUAL(identity.role, RT_ROLE_GATEWAY);
@@ -1181,6 +1201,8 @@ static void certificates(void)
 	CU_ASSERT_STRING_EQUAL(certificate("URI:x", "email:x", &identity),
 			       "its names stand for different callers");
 	CU_ASSERT_STRING_EQUAL(certificate("URI:x", "CN:gateway", &identity),
+			       "its names stand for different callers");
+	CU_ASSERT_STRING_EQUAL(certificate("CN:ops", "CN:gateway", &identity),
 			       "its names stand for different callers");
 	CU_ASSERT_STRING_EQUAL(certificate("CN:old", NULL, &identity),
 			       "its line in the callers file has expired");
@@ -1196,8 +1218,7 @@ static void writable_by_others(void)
 
 	for (size_t i = 0; i < RT_LENGTH(modes); i++) {
 		struct rt_buf error = { 0 };
-		char *why = rt_printf("%s: others than its owner may write it (mode %04o): chmod "
-				      "go-w",
+		char *why = rt_printf("%s has mode %04o: others may write it; chmod go-w it",
 				      callers_path, (unsigned int)modes[i]);
 
 		CU_ASSERT_EQUAL(chmod(callers_path, modes[i]), 0);
@@ -1207,11 +1228,20 @@ static void writable_by_others(void)
 		free(why);
 	}
 	CU_ASSERT_EQUAL(chmod(callers_path, 0600), 0);
+	if (geteuid() == 0) { /* nobody else can give files away */
+		struct rt_buf error = { 0 };
+
+		CU_ASSERT_EQUAL(chown(callers_path, 65534, 0), 0);
+		CU_ASSERT_EQUAL(rt_auth_read(&files_options, &other, &error), RT_INVALID);
+		CU_ASSERT_PTR_NOT_NULL(strstr(error.data, " belongs to user 65534"));
+		CU_ASSERT_EQUAL(chown(callers_path, 0, 0), 0);
+		rt_buf_done(&error);
+	}
 	CU_ASSERT_EQUAL(chmod(keys_path, 0666), 0);
 	logged[0] = '\0';
 	CU_ASSERT_EQUAL(rt_auth_new(loop, &files_options, &other), RT_INVALID);
 	CU_ASSERT(logs("it is not known who may call"));
-	CU_ASSERT(logs("others than its owner may write it (mode 0666)"));
+	CU_ASSERT(logs("has mode 0666: others may write it"));
 	CU_ASSERT_EQUAL(chmod(keys_path, 0444), 0);
 	CU_ASSERT_EQUAL(rt_auth_new(loop, &files_options, &other), RT_OK);
 	rt_auth_free(other);
@@ -1225,7 +1255,7 @@ static void no_files(void)
 
 	options.callers_file = folder;
 	CU_ASSERT_EQUAL(rt_auth_read(&options, &other, &error), RT_INVALID);
-	CU_ASSERT_PTR_NOT_NULL(strstr(error.data, ": is not a file"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error.data, " is not a file"));
 	rt_buf_done(&error);
 	options.callers_file = spare_path;
 	CU_ASSERT_EQUAL(rt_auth_read(&options, &other, &error), RT_INVALID);
@@ -1233,7 +1263,7 @@ static void no_files(void)
 	rt_buf_done(&error);
 	CU_ASSERT_EQUAL(mkfifo(spare_path, 0600), 0);
 	CU_ASSERT_EQUAL(rt_auth_read(&options, &other, &error), RT_INVALID);
-	CU_ASSERT_PTR_NOT_NULL(strstr(error.data, ": is not a file"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error.data, " is not a file"));
 	rt_buf_done(&error);
 	CU_ASSERT_EQUAL(unlink(spare_path), 0);
 	options = files_options;
@@ -1309,7 +1339,7 @@ static void read_again(void)
 	write_file(callers_path, "cert CN:evil operator\n");
 	CU_ASSERT_EQUAL(chmod(callers_path, 0666), 0);
 	rt_loop_advance(loop, 3000);
-	CU_ASSERT(logs("others than its owner may write it"));
+	CU_ASSERT(logs("others may write it"));
 	CU_ASSERT_STRING_EQUAL(certificate("CN:evil", NULL, &identity),
 			       "none of its names is in the callers file");
 	CU_ASSERT_EQUAL(rt_auth_generation(auth), generation);
