@@ -63,7 +63,7 @@ class Nodes(test_partitions.Disagreements, unittest.TestCase):
             with self.subTest(node=name):
                 libraries = {
                     tandem.pairs(library)[b"library_name"].decode()
-                    for library in self.node(name)("FUNCTION", "LIST")
+                    for library in self.node(name, "ops")("FUNCTION", "LIST")
                 }
                 self.assertEqual(libraries, {self.tandem.library(context) for context in tandem.CONTEXTS})
                 self.assertTrue(self.node(name, "order")("CLUSTER", "SLOTS"))
