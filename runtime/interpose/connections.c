@@ -33,7 +33,11 @@
  * next one on it. One that never made a call: at any time, the oldest first, so that a new one has as much time for its
  * first call as it takes to fill all places. */
 #define IDLE_MS 5000
-#define LOOK_MS 1000
+/* Those that have made no call yet may take a share of all places. With TLS each costs 70 KiB in the middle of its
+ * handshake, and 35 KiB afterwards. */
+#define NEW_SHARE 8
+#define NEW_MIN   64
+#define LOOK_MS   1000
 /* A turn of the loop takes this many streams of a connection, as far as its bytes tell beforehand; gRPC works off
  * all that it has read before anybody else is served. That is 1 to 10 ms of work. */
 #define TURN_STREAMS 128
@@ -336,8 +340,9 @@ static int64_t idle_since(const struct connection *connection, bool *ret_called)
 		      connection->accepted_ms);
 }
 
-/* Closes the connection that was idle longest, those first that never made a call. `like`: only of its listener
- * and, with `address`, of its address. False: each was in use lately. */
+/* Closes the connection that was idle longest, those first that never made a call; the list begins with the newest, so
+ * of several it is the oldest. `like`: only of its listener and, with `address`, of its address. False: each was in use
+ * lately. */
 static bool make_room(const struct connection *like, bool address, struct closing *closing)
 {
 	struct connection *best = NULL;
@@ -352,7 +357,7 @@ static bool make_room(const struct connection *like, bool address, struct closin
 		    (address && !same_address(one, like)) || since > now - (called ? IDLE_MS : 0))
 			continue;
 		if (best == NULL || (best_called && !called) ||
-		    (best_called == called && since < best_since)) {
+		    (best_called == called && since <= best_since)) {
 			best = one;
 			best_since = since;
 			best_called = called;
@@ -361,6 +366,22 @@ static bool make_room(const struct connection *like, bool address, struct closin
 	if (best != NULL)
 		shut(best, "idle", closing);
 	return best != NULL;
+}
+
+/* Whether too many of its listener have made no call yet: this one will be one more. */
+static bool many_are_new(const struct connection *like, size_t most)
+{
+	size_t allowed = RT_MAX(most / NEW_SHARE, (size_t)NEW_MIN), count = 0;
+
+	if (like->listener->count < allowed)
+		return false;
+	for (struct connection *one = first; one != NULL; one = one->next) {
+		bool called;
+
+		(void)idle_since(one, &called);
+		count += !one->shut && !called && one->listener == like->listener;
+	}
+	return count >= allowed;
 }
 
 /* With the lock. NULL: there is room for it. */
@@ -375,6 +396,8 @@ static const char *refusal(const struct connection *connection, struct closing *
 	if (connection->listener->count >= most && count_address(connection) >= most &&
 	    !make_room(connection, true, closing))
 		return "connections_per_address";
+	if (connection->listener->count < of_listener && many_are_new(connection, of_listener))
+		(void)make_room(connection, false, closing);
 	if (connection->listener->count >= of_listener && !make_room(connection, false, closing))
 		return "connections_max";
 	return NULL;

@@ -23,7 +23,7 @@ const char *rt_accept_guard_problem(void);
  *
  * The connections of a listener are bounded, and those of one address. When there are as many as there may be, one is
  * closed for the new one: the oldest that never made a call, or that whose last call is longest ago. If all are in use, the
- * new one is closed. What
+ * new one is closed. Those that have made no call yet take an eighth of the places at most. What
  * connections bring is looked at by the HTTP/2 guard (http2_guard.h): plain in recvmsg, with TLS in SSL_read
  * (tls.c). One that brings too much is closed before gRPC gets it. */
 struct rt_connection_limits {

@@ -19,7 +19,7 @@ int64_t __wrap_rt_monotonic_ns(void)
 	return now_ms * 1000000;
 }
 
-#define PAIRS_MAX 8
+#define PAIRS_MAX 80
 static struct pair {
 	int client, fd; /* fd: what accept4 returned; -1: the connection was closed at once */
 } pairs[PAIRS_MAX];
@@ -223,6 +223,23 @@ static void those_that_never_called_go_first(void)
 	CU_ASSERT(connect_pair()->fd >= 0);
 	CU_ASSERT_EQUAL(closed("idle"), 1);
 	CU_ASSERT_FALSE(is_open(&pairs[1]));
+}
+
+/* Those without a call have an eighth of the places, or 64. */
+static void a_share_for_those_without_a_call(void)
+{
+	limit(100, 0);
+	bring(connect_pair(), STRING(HELLO CALL));
+	for (int i = 0; i < 64; i++)
+		CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT_EQUAL(closed("idle"), 0);
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT_EQUAL(closed("idle"), 1);
+	CU_ASSERT(is_open(&pairs[0]));
+	CU_ASSERT_FALSE(is_open(&pairs[1]));
+	bring(&pairs[2], STRING(HELLO CALL)); /* one less */
+	CU_ASSERT(connect_pair()->fd >= 0);
+	CU_ASSERT_EQUAL(closed("idle"), 1);
 }
 
 /* A listener makes room among its own. */
@@ -466,6 +483,7 @@ static const struct test tests[] = {
 	{ "a listener may have fewer", a_listener_of_its_own },
 	{ "idle ones make room", idle_ones_make_room },
 	{ "those that never called go first", those_that_never_called_go_first },
+	{ "a share for those without a call", a_share_for_those_without_a_call },
 	{ "idle ones of another listener stay", idle_ones_of_another_listener },
 	{ "idle ones of the address make room", idle_ones_of_the_address },
 	{ "an offender is closed", an_offender_is_closed },
