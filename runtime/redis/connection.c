@@ -282,7 +282,7 @@ static void socket_ready(void *user, int events)
 	} else {
 		if (events & RT_READABLE)
 			alive = redis_commands_read(connection);
-		if (alive && ((events & RT_WRITABLE) != 0 || redis_tls_speaks(connection)))
+		if (alive && (events & RT_WRITABLE))
 			alive = redis_commands_write(connection);
 	}
 	if (!alive)

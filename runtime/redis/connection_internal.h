@@ -98,8 +98,6 @@ void redis_commands_refuse(struct redis_connection *connection, int status);
 bool redis_tls_begin(struct redis_connection *connection);
 /* Takes none. */
 void redis_tls_end(struct redis_connection *connection);
-/* It has something to send by itself. */
-bool redis_tls_speaks(const struct redis_connection *connection);
 /* The handshake is over. */
 bool redis_tls_ready(const struct redis_connection *connection);
 /* Seals all of connection->out. */

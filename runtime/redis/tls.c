@@ -377,11 +377,6 @@ bool redis_tls_ready(const struct redis_connection *connection)
 	return SSL_is_init_finished(connection->tls->ssl);
 }
 
-bool redis_tls_speaks(const struct redis_connection *connection)
-{
-	return connection->tls != NULL && connection->tls->out.length > connection->tls->out_sent;
-}
-
 void redis_tls_out(struct redis_connection *connection, struct rt_buf **out, size_t **sent)
 {
 	*out = &connection->tls->out;

@@ -4,6 +4,8 @@ import contextlib
 import os
 import ssl
 import subprocess
+import tempfile
+import unittest
 
 import tandem
 
@@ -101,6 +103,42 @@ class One(Secured, tandem.Live):
         nobody = ssl.create_default_context(cafile=self.path("tls", "ca.crt"))
         with self.assertRaises((ssl.SSLError, ConnectionError)):
             tandem.Redis(self.tandem.redis_port, tls=nobody)("PING")
+
+    def test_sentinels(self):
+        """Sentinels are asked with TLS, as is the master that they name."""
+        port, own, admin = tandem.free_ports(3)
+        folder = os.path.join(self.tandem.folder, "sentinel")
+        os.mkdir(folder)
+        with open(os.path.join(folder, "own.conf"), "w") as file:
+            file.write(
+                f"bind 127.0.0.1\nport 0\ntls-port {port}\nlogfile log\ntls-replication yes\n"
+                f'tls-cert-file "{self.path("tls", "redis.crt")}"\ntls-key-file "{self.path("tls", "redis.key")}"\n'
+                f'tls-ca-cert-file "{self.path("tls", "ca.crt")}"\n'
+                f"sentinel monitor shop 127.0.0.1 {self.tandem.redis_port} 1\n"
+                f"sentinel auth-user shop ops\nsentinel auth-pass shop {self.password('ops')}\n"
+            )
+        sentinel = subprocess.Popen(
+            ["redis-server", "own.conf", "--sentinel"], cwd=folder, stdout=subprocess.DEVNULL
+        )
+        self.addCleanup(sentinel.wait)
+        self.addCleanup(sentinel.kill)
+        url = f"sentinel://127.0.0.1:{port}/shop"
+        tandem.until(lambda: self.tandem.ctl("--redis", url, "events", "lag").returncode == 0, 20 * tandem.SLOW, "it answers")
+        plain = self.tandem.ctl("--redis", url, "events", "lag", env={"TANDEM_REDIS_TLS": "", "TANDEM_REDIS_TLS_CA": ""})
+        self.assertEqual(plain.returncode, 3, plain.stderr)
+        self.assertIn("no sentinel says where the master shop is", plain.stderr)
+        env = {
+            "TANDEM_ORDER_LISTEN": f"127.0.0.1:{own}", "TANDEM_ORDER_ADMIN_LISTEN": f"127.0.0.1:{admin}",
+            "TANDEM_ORDER_REDIS": url,
+        }
+        process = tandem.Process(self.tandem, "sentinel-order", "order", env)
+        process.admin = f"http://127.0.0.1:{admin}"
+        process.start()
+        process.wait_ready()
+        self.assertEqual(process.terminate(), 0)
+        # The source of a migration, too: refused, since services run.
+        done = self.tandem.ctl("migrate", "--from", url, "--partitions", "1", "--redis", url)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
 
     def test_what_is_wrong_is_said(self):
         """In the log and by readiness; and it is tried again until it is right."""
@@ -297,6 +335,64 @@ class Secrets(Secured, tandem.Live):
             self.assertEqual(done.returncode, 2)
             self.assertNotIn("very-secret", done.stdout + done.stderr)
             self.assertIn("--redis-password-file", done.stderr)
+
+
+class Authority(unittest.TestCase):
+    """scripts/lib/ca."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="tandem ca ")
+        self.addCleanup(folder.cleanup)
+        self.var, self.tls = folder.name, os.path.join(folder.name, "tls")
+        self.run_ca()
+
+    def run_ca(self, *arguments, code=0):
+        done = subprocess.run(
+            [os.path.join(LIB, "ca"), *arguments], env={**os.environ, "TANDEM_VAR": self.var}, capture_output=True, text=True
+        )
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return [os.path.basename(line) for line in done.stdout.splitlines()]
+
+    def openssl(self, *arguments):
+        return subprocess.run(["openssl", *arguments], cwd=self.tls, capture_output=True, text=True)
+
+    def good(self, name, purpose):
+        return self.openssl("verify", "-CAfile", "ca.crt", "-purpose", purpose, f"{name}.crt").returncode == 0
+
+    def test_what_is_made(self):
+        for name in ("redis", *tandem.SERVICES):
+            self.assertTrue(self.good(name, "sslserver"), name)
+            self.assertTrue(self.good(name, "sslclient"), name)
+            names = self.openssl("x509", "-in", f"{name}.crt", "-noout", "-ext", "subjectAltName").stdout
+            for part in (f"DNS:{name}", "DNS:localhost", "IP Address:127.0.0.1", "IP Address:0:0:0:0:0:0:0:1"):
+                self.assertIn(part, names)
+        self.assertTrue(self.good("ops", "sslclient"))
+        self.assertFalse(self.good("ops", "sslserver"), "a client cannot pass for a process")
+        for name in os.listdir(self.tls):
+            mode = os.stat(os.path.join(self.tls, name)).st_mode & 0o777
+            self.assertEqual(mode, 0o644 if name.endswith(".crt") else 0o600, name)
+
+    def test_what_is_good_stays(self):
+        self.assertEqual(self.run_ca(), [])
+        self.assertEqual(self.run_ca("--client", "shop-7"), ["shop-7.crt"])
+        self.assertEqual(self.run_ca("--client", "shop-7"), [])
+        self.assertTrue(self.good("shop-7", "sslclient"))
+        self.assertFalse(self.good("shop-7", "sslserver"))
+        self.assertEqual(self.run_ca("--renew", "shop-7", "redis"), ["shop-7.crt", "redis.crt"])
+        self.assertEqual(self.run_ca(), [])
+
+    def test_what_is_not_good_is_made_again(self):
+        self.openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "order.key")
+        os.unlink(os.path.join(self.tls, "redis.crt"))
+        self.openssl("x509", "-in", "ops.crt", "-CA", "ca.crt", "-CAkey", "ca.key", "-days", "29", "-out", "soon.crt")
+        os.replace(os.path.join(self.tls, "soon.crt"), os.path.join(self.tls, "ops.crt"))
+        self.assertEqual(sorted(self.run_ca()), ["ops.crt", "order.crt", "redis.crt"])
+        os.unlink(os.path.join(self.tls, "ca.crt"))
+        self.assertEqual(len(self.run_ca()), 2 + len(tandem.SERVICES), "another CA: all")
+
+    def test_bad_names(self):
+        for arguments in (["--client"], ["--client", "ca"], ["--client", "../x"], ["--client", ""], ["--renew", "nobody"], ["x"]):
+            self.run_ca(*arguments, code=2)
 
 
 class Users(Secured, tandem.Live):
