@@ -82,7 +82,13 @@ int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict length, int flag
 	socklen_t room = length != NULL ? *length : 0;
 
 	for (;;) {
-		int got = real_accept(fd, address.__sockaddr__, length, flags);
+		int got;
+
+		if (polling_accept_later(fd)) {
+			errno = EAGAIN;
+			return -1;
+		}
+		got = real_accept(fd, address.__sockaddr__, length, flags);
 
 		if (got >= 0 && connections_add(fd, got, descriptors_left(got)))
 			return got;

@@ -40,6 +40,10 @@ void connections_tls_sent(struct connections_tls *tls, const void *bytes, size_t
 
 /* ---- polling.c ---- */
 
+/* Whether this turn has accepted enough: those that were closed meanwhile go first, and so do calls. The next turn has
+ * the set report the listening socket again. */
+bool polling_accept_later(int fd);
+
 /* Whether gRPC has this descriptor in its epoll set. */
 bool polling_knows(int fd);
 

@@ -36,6 +36,7 @@ static int first_left = -1; /* descriptors with input that a turn left unread */
  * of reading the first time. */
 #define UNBROKEN_MAX ((size_t)4 << 20)
 #define PARTS_MAX    8 /* buffers of one read */
+#define TURN_ACCEPTS 16
 
 /* With the lock. */
 static struct entry *entry_of(int fd)
@@ -112,6 +113,20 @@ static bool leave_unread(int fd)
 	}
 	pthread_mutex_unlock(&lock);
 	return known;
+}
+
+bool polling_accept_later(int fd)
+{
+	static _Thread_local uint64_t counted_turn;
+	static _Thread_local int count;
+
+	if (turn_end_ns == 0)
+		return false;
+	if (counted_turn != turn) {
+		counted_turn = turn;
+		count = 0;
+	}
+	return ++count > TURN_ACCEPTS && leave_unread(fd);
 }
 
 bool polling_knows(int fd)

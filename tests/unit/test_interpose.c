@@ -425,6 +425,34 @@ static void a_turn_takes_a_part(void)
 	pair_close(calls);
 }
 
+/* A turn accepts a few connections; the next one goes on. */
+static void a_turn_accepts_a_part(void)
+{
+	struct epoll_event nothing = { .events = 0 };
+	int port, listener = loopback_listen(SOCK_NONBLOCK, &port), clients[20], taken[20];
+	int count = 0;
+
+	rt_connections_limit(&(struct rt_connection_limits){ .connections_max = 100 });
+	CU_ASSERT_FATAL(epoll_ctl(rt_polling_fd(), EPOLL_CTL_ADD, listener, &nothing) == 0);
+	for (int i = 0; i < 20; i++)
+		clients[i] = loopback_connect(port);
+	for (int turn = 0; turn < 2; turn++) {
+		int fd;
+
+		rt_polling_turn_begin(INT64_MAX);
+		while ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+			taken[count++] = fd;
+		CU_ASSERT_EQUAL(errno, EAGAIN);
+		CU_ASSERT_EQUAL(count, turn == 0 ? 16 : 20);
+		CU_ASSERT_EQUAL(rt_polling_turn_end(), turn == 0);
+	}
+	for (int i = 0; i < 20; i++) {
+		close(taken[i]);
+		close(clients[i]);
+	}
+	close(listener);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
@@ -436,6 +464,7 @@ int main(int argc, char **argv)
 		{ "a corked socket that is closed sends what it holds",
 		  a_closed_socket_sends_what_it_holds },
 		{ "a turn takes a part of what came", a_turn_takes_a_part },
+		{ "a turn accepts a part of those that came", a_turn_accepts_a_part },
 	};
 	int failed;
 
