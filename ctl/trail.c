@@ -24,11 +24,13 @@
 /* The user of the operating system; behind sudo, who called that, too. */
 static char *user_text(void)
 {
-	const struct passwd *user = getpwuid(getuid());
 	const char *caller = getenv("SUDO_USER");
-	char *name = user != NULL ? rt_strdup(user->pw_name) : rt_printf("uid %ld", (long)getuid());
-	char *text;
+	struct passwd entry, *found = NULL;
+	char texts[4096], *name, *text;
 
+	if (getpwuid_r(getuid(), &entry, texts, sizeof(texts), &found) != 0)
+		found = NULL;
+	name = found != NULL ? rt_strdup(found->pw_name) : rt_printf("uid %ld", (long)getuid());
 	if (getuid() != 0 || caller == NULL || caller[0] == '\0')
 		return name;
 	text = rt_printf("%s (sudo by %s)", name, caller);
