@@ -362,6 +362,36 @@ static void a_channel_renews_its_connections(void)
 	CU_ASSERT_EQUAL(check(&probe), 0);
 }
 
+static bool has_read_them(void)
+{
+	return strstr(logged, "certificates read") != NULL;
+}
+
+static bool instance_is_usable(void)
+{
+	return rt_channel_usable(world.channel, 0);
+}
+
+static void a_refused_certificate_ends_nothing(void)
+{
+	struct probe probe;
+
+	certificates_copy(folder, "client.crt", "mine.crt");
+	certificates_copy(folder, "client.key", "mine.key");
+	serve("server", "ca.crt", true);
+	connect_as("mine", "ca.crt");
+	rt_channel_check_health(world.channel, "", NULL, "test");
+	run_until_so(world.loop, instance_is_usable);
+	logged[0] = '\0';
+	certificates_issue(folder, "other-ca", "mine", NAMES, 10);
+	run_until_so(world.loop, has_read_them);
+	/* So long that the new connections were tried, and asked for their health. */
+	for (int i = 0; i < 10; i++) {
+		run_for(world.loop, 100);
+		CU_ASSERT_EQUAL(check(&probe), 0);
+	}
+}
+
 static const struct test tests[] = {
 	{ "those that fit talk, others do not", those_that_fit_talk },
 	{ "plain and encrypted do not talk", plain_and_encrypted_do_not_talk },
@@ -369,6 +399,7 @@ static const struct test tests[] = {
 	{ "a server uses new files, and open calls go on", a_server_uses_new_files },
 	{ "a channel renews its connections, and open calls go on",
 	  a_channel_renews_its_connections },
+	{ "a certificate that is refused ends nothing", a_refused_certificate_ends_nothing },
 };
 
 int main(void)
