@@ -43,13 +43,74 @@ void ctl_rpc_init(void)
 	signal(SIGPIPE, SIG_DFL);
 }
 
+static void read_token(struct ctl *ctl)
+{
+	struct rt_buf text = { 0 };
+	char error[400];
+
+	if (rt_file_read(ctl->token_file, RT_FILE_SECRET, 16384, &text, error, sizeof(error)) !=
+	    RT_OK) {
+		ctl_error("the token file cannot be used: %s", error);
+		exit(CTL_USAGE);
+	}
+	ctl->token = rt_strndup(text.data, strcspn(text.data, "\r\n"));
+	rt_file_erase(&text);
+}
+
+/* The targets are one or several addresses, with commas between. */
+static bool all_local(const char *target)
+{
+	while (*target != '\0') {
+		size_t length = strcspn(target, ",");
+		char *one = rt_strndup(target, length);
+		bool local = rt_listen_local(one);
+
+		free(one);
+		if (!local)
+			return false;
+		target += length + (target[length] == ',');
+	}
+	return true;
+}
+
+void ctl_secure(struct ctl *ctl, struct rt_loop *loop, const char *target,
+		struct rt_channel_options *options, struct rt_tls **ret_tls)
+{
+	const struct rt_tls_options tls = {
+		.certificate = ctl->tls_cert != NULL ? ctl->tls_cert : "",
+		.key = ctl->tls_key != NULL ? ctl->tls_key : "",
+		.authorities = ctl->tls_ca != NULL ? ctl->tls_ca : "",
+		.purpose = "gateway",
+	};
+
+	*ret_tls = NULL;
+	if (tls.authorities[0] != '\0') {
+		if (rt_tls_new(loop, &tls, ret_tls) != RT_OK)
+			exit(CTL_USAGE); /* the log has said why */
+	} else if (tls.certificate[0] != '\0' || tls.key[0] != '\0') {
+		ctl_error("--tls-cert and --tls-key need --tls-ca");
+		exit(CTL_USAGE);
+	}
+	options->tls = *ret_tls;
+	if (ctl->token_file == NULL || ctl->token_file[0] == '\0')
+		return;
+	if (*ret_tls == NULL && !all_local(target)) {
+		ctl_error("the token would be sent unencrypted to %s: set --tls-ca", target);
+		exit(CTL_USAGE);
+	}
+	if (ctl->token == NULL)
+		read_token(ctl);
+	options->token = ctl->token;
+}
+
 static struct rt_channel *channel_of(struct ctl *ctl)
 {
 	if (ctl->channel == NULL) {
-		const struct rt_channel_options options = { .message_max_bytes = 64 << 20 };
+		struct rt_channel_options options = { .message_max_bytes = 64 << 20 };
 		char *target = ctl_target(ctl->gateway);
 
 		ctl_rpc_init();
+		ctl_secure(ctl, ctl_loop(ctl), target, &options, &ctl->grpc_tls);
 		if (rt_channel_new(ctl_loop(ctl), target, &options, &ctl->channel) != RT_OK) {
 			ctl_error("not an address: %s", ctl->gateway);
 			exit(CTL_USAGE);
@@ -272,10 +333,14 @@ void ctl_connections_done(struct ctl *ctl)
 			rt_client_free(ctl->inventory);
 		rt_channel_free(ctl->channel, channel_ended, ctl);
 		rt_loop_run(ctl->loop);
+		rt_tls_free(ctl->grpc_tls);
 		rt_rpc_shutdown();
 	}
 	nodes_done(ctl);
 	rt_redis_tls_free(ctl->tls);
+	if (ctl->token != NULL)
+		explicit_bzero(ctl->token, strlen(ctl->token));
+	free(ctl->token);
 	free(ctl->password_file);
 	free(ctl->ops_password_missing);
 	free(ctl->who);

@@ -29,7 +29,9 @@ enum ctl_exit { CTL_OK, CTL_NEGATIVE, CTL_USAGE, CTL_UNAVAILABLE };
 
 struct ctl {
 	/* Options that every command takes. */
-	const char *gateway; /* host:port */
+	const char *gateway;                     /* host:port */
+	const char *tls_ca, *tls_cert, *tls_key; /* for gRPC; ca NULL: not encrypted */
+	const char *token_file;                  /* NULL: none */
 	const char *redis_url, *redis_host, *redis_socket, *redis_user, *redis_password_file;
 	const char *sentinel_user, *sentinel_password_file;        /* "": they have no password */
 	const char *redis_tls_ca, *redis_tls_cert, *redis_tls_key; /* NULL or "": none */
@@ -40,6 +42,8 @@ struct ctl {
 	char *who, *from; /* who changes it, for the trail; NULL: not known yet (trail.c) */
 	/* Opened when first needed. */
 	struct rt_loop *loop;
+	struct rt_tls *grpc_tls; /* of the channel */
+	char *token;        /* NULL: not read yet */
 	struct rt_channel *channel;
 	ProtobufCService *order, *inventory; /* clients */
 	struct ctl_node **nodes;             /* of Redis; the first is where it was said to be */
@@ -98,6 +102,10 @@ int ctl_agree(bool yes, const char *format, ...) RT_PRINTF(2, 3);
 struct rt_loop *ctl_loop(struct ctl *ctl);
 /* Before the first call; ended with rt_rpc_shutdown. */
 void ctl_rpc_init(void);
+/* How to call `target` on this loop, as the options say: fills in `options`; *ret_tls is freed by the caller after its
+ * channel. Ends the program when files cannot be used. */
+void ctl_secure(struct ctl *ctl, struct rt_loop *loop, const char *target,
+		struct rt_channel_options *options, struct rt_tls **ret_tls);
 /* The address to call for an address to listen on: 127.0.0.1 for 0.0.0.0. Freed by the caller. */
 char *ctl_target(const char *listen);
 ProtobufCService *ctl_order_service(struct ctl *ctl);

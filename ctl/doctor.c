@@ -678,7 +678,7 @@ static void channel_freed(void *user)
 
 static void check_health(struct doctor *doctor, const char *name, const char *listen)
 {
-	const struct rt_channel_options options = { 0 };
+	struct rt_channel_options options = { 0 };
 	Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
 	struct ctl *ctl = doctor->ctl;
 	struct health health = {
@@ -688,9 +688,12 @@ static void check_health(struct doctor *doctor, const char *name, const char *li
 	char *target = ctl_target(listen);
 	struct rt_channel *channel;
 	ProtobufCService *client;
+	struct rt_tls *tls;
 
+	ctl_secure(ctl, ctl->loop, target, &options, &tls);
 	if (rt_channel_new(ctl->loop, target, &options, &channel) != RT_OK) {
 		say(doctor, BAD, name, "correct the setting", "not an address: %s", listen);
+		rt_tls_free(tls);
 		free(target);
 		return;
 	}
@@ -708,6 +711,7 @@ static void check_health(struct doctor *doctor, const char *name, const char *li
 	rt_client_free(client);
 	rt_channel_free(channel, channel_freed, ctl);
 	rt_loop_run(ctl->loop);
+	rt_tls_free(tls);
 	free(target);
 }
 

@@ -431,8 +431,10 @@ static int load_start(struct load *load)
 {
 	struct rt_channel_options channel = { .connections = (int)load->options.connections };
 
-	if (rt_loop_new(&load->loop) != RT_OK ||
-	    rt_channel_new(load->loop, load->options.target, &channel, &load->channel) != RT_OK)
+	if (rt_loop_new(&load->loop) != RT_OK)
+		return RT_SYSTEM;
+	ctl_secure(load->ctl, load->loop, load->options.target, &channel, &load->tls);
+	if (rt_channel_new(load->loop, load->options.target, &channel, &load->channel) != RT_OK)
 		return RT_SYSTEM;
 	/* Of several gateways those are called that serve. */
 	if (strchr(load->options.target, ',') != NULL)
@@ -457,6 +459,7 @@ static void load_end(struct load *load)
 	load_run_free(load);
 	rt_client_free(load->orders);
 	rt_client_free(load->inventory);
+	rt_tls_free(load->tls);
 	rt_loop_free(load->loop);
 	for (size_t i = 0; load->sku_names != NULL && i < (size_t)load->options.skus; i++)
 		free(load->sku_names[i]);
@@ -513,6 +516,7 @@ static int load_command(struct ctl *ctl, void *options)
 	int rc;
 
 	load.options = *(const struct load_options *)options;
+	load.ctl = ctl;
 	load.options.target = ctl->gateway;
 	load.options.json = ctl->json;
 	if (load.options.lines > load.options.skus)

@@ -80,7 +80,9 @@ struct load_count {
 
 struct load {
 	struct load_options options;
+	struct ctl *ctl;
 	struct rt_loop *loop;
+	struct rt_tls *tls; /* of the channel */
 	struct rt_channel *channel;
 	ProtobufCService *orders, *inventory;
 	char **sku_names;

@@ -1,10 +1,14 @@
 /* main.c - tandemctl: finds the command, parses its options with the common ones, runs it.
  *
+ * TANDEM_CTL_TLS_CA, _CERT, _KEY and TANDEM_CTL_TOKEN_FILE are its own.
  * The services and scripts read the same variables: TANDEM_VAR, TANDEM_GATEWAY_LISTEN,
  * TANDEM_REDIS, TANDEM_REDIS_HOST, _PORT, _SOCKET, _TLS, _TLS_CA, _TLS_CERT, _TLS_KEY, _SENTINEL_USER and
  * _SENTINEL_PASSWORD_FILE. */
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "commands.h"
@@ -101,13 +105,30 @@ static bool is_set(const char *variable)
 	return strcmp(value, "true") == 0 || strcmp(value, "yes") == 0 || strcmp(value, "1") == 0;
 }
 
+/* Where scripts/up --tls has put this file; "": it was not used. */
+static const char *standard_tls(const char *file, char path[PATH_MAX])
+{
+	const char *var = setting("TANDEM_VAR", "var");
+
+	snprintf(path, PATH_MAX, "%s/tls/on", var);
+	if (access(path, F_OK) != 0)
+		return "";
+	snprintf(path, PATH_MAX, "%s/tls/%s", var, file);
+	return path;
+}
+
 static void ctl_init(struct ctl *ctl)
 {
+	static char ca[PATH_MAX], cert[PATH_MAX], key[PATH_MAX];
 	const char *port = setting("TANDEM_REDIS_PORT", "6390");
 	struct rt_redis_url url;
 	char error[160];
 
 	ctl->gateway = setting("TANDEM_GATEWAY_LISTEN", "127.0.0.1:50051");
+	ctl->tls_ca = setting("TANDEM_CTL_TLS_CA", standard_tls("ca.crt", ca));
+	ctl->tls_cert = setting("TANDEM_CTL_TLS_CERT", standard_tls("ops.crt", cert));
+	ctl->tls_key = setting("TANDEM_CTL_TLS_KEY", standard_tls("ops.key", key));
+	ctl->token_file = setting("TANDEM_CTL_TOKEN_FILE", "");
 	ctl->redis_url = setting("TANDEM_REDIS", "");
 	ctl->redis_host = setting("TANDEM_REDIS_HOST", "127.0.0.1");
 	ctl->redis_socket = setting("TANDEM_REDIS_SOCKET", "");

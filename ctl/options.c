@@ -5,6 +5,10 @@
 
 enum {
 	KEY_GATEWAY = 1000,
+	KEY_TLS_CA,
+	KEY_TLS_CERT,
+	KEY_TLS_KEY,
+	KEY_TOKEN_FILE,
 	KEY_JSON,
 	KEY_TIMEOUT,
 	KEY_REDIS,
@@ -29,6 +33,17 @@ static const struct argp_option common_options[] = {
 	  "Where the gateway listens, or several, separated by commas (TANDEM_GATEWAY_LISTEN, or "
 	  "127.0.0.1:50051)",
 	  8 },
+	{ "tls-ca", KEY_TLS_CA, "PATH", 0,
+	  "Calls are encrypted, and the other side's certificate must be from these authorities "
+	  "(TANDEM_CTL_TLS_CA, or $TANDEM_VAR/tls/ca.crt after scripts/up --tls; \"\": not "
+	  "encrypted)",
+	  8 },
+	{ "tls-cert", KEY_TLS_CERT, "PATH", 0,
+	  "The certificate to show (TANDEM_CTL_TLS_CERT, or $TANDEM_VAR/tls/ops.crt likewise)", 8 },
+	{ "tls-key", KEY_TLS_KEY, "PATH", 0,
+	  "Its key (TANDEM_CTL_TLS_KEY, or $TANDEM_VAR/tls/ops.key likewise)", 8 },
+	{ "token-file", KEY_TOKEN_FILE, "PATH", 0,
+	  "A bearer token or API key to send with each call (TANDEM_CTL_TOKEN_FILE)", 8 },
 	{ "redis", KEY_REDIS, "URL", 0,
 	  "Where Redis is: cluster://HOST:PORT,…, sentinel://HOST:PORT,…/NAME, "
 	  "redis://HOST:PORT or, with TLS, rediss://HOST:PORT (TANDEM_REDIS, or host and port; a "
@@ -66,6 +81,20 @@ static error_t common_parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case KEY_GATEWAY:
 		ctl->gateway = arg;
+		return 0;
+	case KEY_TLS_CA:
+		ctl->tls_ca = arg;
+		if (arg[0] == '\0')
+			ctl->tls_cert = ctl->tls_key = arg;
+		return 0;
+	case KEY_TLS_CERT:
+		ctl->tls_cert = arg;
+		return 0;
+	case KEY_TLS_KEY:
+		ctl->tls_key = arg;
+		return 0;
+	case KEY_TOKEN_FILE:
+		ctl->token_file = arg;
 		return 0;
 	case KEY_JSON:
 		ctl->json = true;

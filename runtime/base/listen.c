@@ -5,6 +5,7 @@
  * /proc/net/tcp*, then the process that has it open, which only its own user and root may see. */
 #include "listen.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <netdb.h>
@@ -252,4 +253,22 @@ void rt_listen_explain(const char *listen, struct rt_buf *text)
 		explain_tcp(host, port, text);
 	else
 		rt_buf_printf(text, "not an address: host:port or unix:/path is one");
+}
+
+bool rt_listen_local(const char *listen)
+{
+	char host[256];
+	struct in_addr four;
+	struct in6_addr six;
+	int port;
+
+	if (strncmp(listen, "unix:", 5) == 0 || listen[0] == '\0')
+		return true;
+	if (!rt_parse_listen(listen, host, &port))
+		return false;
+	if (inet_pton(AF_INET, host, &four) == 1)
+		return ntohl(four.s_addr) >> 24 == IN_LOOPBACKNET;
+	if (inet_pton(AF_INET6, host, &six) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&six);
+	return strcmp(host, "localhost") == 0;
 }

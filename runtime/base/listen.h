@@ -11,6 +11,8 @@ int rt_listen_open(const char *listen);
  * process that is in the way where that can be known; nothing when it works. Blocks: for the start of
  * a service, after listening has failed. */
 void rt_listen_explain(const char *listen, struct rt_buf *text);
+/* Only processes on this machine can reach it: a loopback address, "localhost", a unix socket, or "". */
+bool rt_listen_local(const char *listen);
 /* Somebody listens at this unix socket; what a process that was killed left there does not count. */
 bool rt_listen_unix_taken(const char *path);
 

@@ -14,7 +14,6 @@
  * The admin port is closed before definition->stop, because its thread reads readiness checks. */
 #include "service.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -152,25 +151,6 @@ static bool log_settings_good(struct life *life, enum rt_log_level *level, bool 
 
 /* ---- doors ---- */
 
-/* Only processes on this machine can reach it. */
-static bool is_local(const char *listen)
-{
-	char host[256];
-	struct in_addr four;
-	struct in6_addr six;
-	int port;
-
-	if (strncmp(listen, "unix:", 5) == 0 || listen[0] == '\0')
-		return true;
-	if (!rt_parse_listen(listen, host, &port))
-		return false;
-	if (inet_pton(AF_INET, host, &four) == 1)
-		return ntohl(four.s_addr) >> 24 == IN_LOOPBACKNET;
-	if (inet_pton(AF_INET6, host, &six) == 1)
-		return IN6_IS_ADDR_LOOPBACK(&six);
-	return strcmp(host, "localhost") == 0;
-}
-
 static bool asks_who(const struct rt_service_settings *set)
 {
 	return set->callers[0] != '\0' || set->jwt_keys[0] != '\0';
@@ -200,7 +180,7 @@ static bool doors_good(struct life *life)
 	}
 	if (set->insecure)
 		return true;
-	if (!is_local(set->listen)) {
+	if (!rt_listen_local(set->listen)) {
 		if (set->tls_cert[0] == '\0')
 			missing = "without TLS: set --tls-cert and --tls-key";
 		else if (!asks_who(set) && (set->tls_client_ca[0] == '\0' || !required))

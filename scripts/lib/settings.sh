@@ -78,6 +78,24 @@ for tandem_name in "${tandem_services[@]}"; do
 		"${tandem_listen[$tandem_name]}" "${tandem_admin_listen[$tandem_name]}")"
 done
 
+# tandem_tls_read: after scripts/up --tls, which makes the file tls/on, every process has a certificate of the private
+# CA there, shows it to the others, and asks them for theirs; tls/callers says who may do what.
+tandem_tls_read() {
+	local tls=$TANDEM_VAR/tls name upper
+	[ -e "$tls/on" ] || return 0
+	for name in "${tandem_services[@]}"; do
+		upper=TANDEM_${name^^}
+		tandem_set "${upper}_TLS_CERT" "$tls/$name.crt"
+		tandem_set "${upper}_TLS_KEY" "$tls/$name.key"
+		tandem_set "${upper}_TLS_CLIENT_CA" "$tls/ca.crt"
+		tandem_set "${upper}_CALLERS" "$tls/callers"
+	done
+	tandem_set TANDEM_GATEWAY_UPSTREAM_TLS_CA "$tls/ca.crt"
+	tandem_set TANDEM_GATEWAY_UPSTREAM_TLS_CERT "$tls/gateway.crt"
+	tandem_set TANDEM_GATEWAY_UPSTREAM_TLS_KEY "$tls/gateway.key"
+}
+tandem_tls_read
+
 # The address another process reaches a listener at: 0.0.0.0 and [::] are no destinations.
 tandem_target() {
 	case $1 in
