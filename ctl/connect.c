@@ -81,6 +81,7 @@ void ctl_secure(struct ctl *ctl, struct rt_loop *loop, const char *target,
 		.key = ctl->tls_key != NULL ? ctl->tls_key : "",
 		.authorities = ctl->tls_ca != NULL ? ctl->tls_ca : "",
 		.purpose = "gateway",
+		.quiet = true,
 	};
 
 	*ret_tls = NULL;

@@ -28,7 +28,7 @@ struct pems {
 struct rt_tls {
 	char *certificate, *key, *authorities; /* paths */
 	const char *purpose;
-	bool required;
+	bool required, quiet;
 	struct rt_files files;
 	struct rt_list users;
 	struct rt_series *expires, *reloads, *refused; /* NULL: no metrics */
@@ -179,7 +179,9 @@ static int load(struct rt_tls *tls)
 	pems_done(&old);
 	if (expires_s > 0 && expires_s < RT_TIME_MS_MAX / 1000)
 		rt_time_format(expires_s * 1000, until);
-	RT_LOG(RT_INFO, "certificates read", RT_S("for", tls->purpose), RT_S("valid_until", until));
+	if (!tls->quiet)
+		RT_LOG(RT_INFO, "certificates read", RT_S("for", tls->purpose),
+		       RT_S("valid_until", until));
 	if (tls->expires != NULL && expires_s > 0)
 		rt_series_set(tls->expires, (double)expires_s);
 	return RT_OK;
@@ -301,6 +303,7 @@ int rt_tls_new(struct rt_loop *loop, const struct rt_tls_options *options, struc
 	tls->authorities = rt_strdup(options->authorities);
 	tls->purpose = options->purpose;
 	tls->required = options->required;
+	tls->quiet = options->quiet;
 	pthread_mutex_init(&tls->lock, NULL);
 	rt_list_init(&tls->users);
 	make_metrics(tls, options->metrics);

@@ -18,6 +18,7 @@ struct rt_tls_options {
 	const char *
 		authorities; /* who has to sign the other side's; a server that has none ("") asks for none */
 	bool required;              /* of a server: clients without a certificate are refused */
+	bool quiet;                 /* only what is wrong is logged */
 	struct rt_metrics *metrics; /* NULL: none */
 	const char *purpose; /* kept; a label, and what the log calls it: "server", "upstream" */
 };
