@@ -43,7 +43,7 @@ struct ctl {
 	/* Opened when first needed. */
 	struct rt_loop *loop;
 	struct rt_tls *grpc_tls; /* of the channel */
-	char *token;        /* NULL: not read yet */
+	char *token;             /* NULL: not read yet */
 	struct rt_channel *channel;
 	ProtobufCService *order, *inventory; /* clients */
 	struct ctl_node **nodes;             /* of Redis; the first is where it was said to be */

@@ -133,9 +133,9 @@ static void ctl_init(struct ctl *ctl)
 	ctl->redis_host = setting("TANDEM_REDIS_HOST", "127.0.0.1");
 	ctl->redis_socket = setting("TANDEM_REDIS_SOCKET", "");
 	ctl->redis_tls = is_set("TANDEM_REDIS_TLS");
-	ctl->redis_tls_ca = setting("TANDEM_REDIS_TLS_CA", "");
-	ctl->redis_tls_cert = setting("TANDEM_REDIS_TLS_CERT", "");
-	ctl->redis_tls_key = setting("TANDEM_REDIS_TLS_KEY", "");
+	ctl->redis_tls_ca = setting("TANDEM_REDIS_TLS_CA", standard_tls("ca.crt", ca));
+	ctl->redis_tls_cert = setting("TANDEM_REDIS_TLS_CERT", standard_tls("ops.crt", cert));
+	ctl->redis_tls_key = setting("TANDEM_REDIS_TLS_KEY", standard_tls("ops.key", key));
 	ctl->redis_user = "ops";
 	ctl->sentinel_user = setting("TANDEM_REDIS_SENTINEL_USER", "default");
 	ctl->sentinel_password_file = setting("TANDEM_REDIS_SENTINEL_PASSWORD_FILE", "");

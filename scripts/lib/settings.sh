@@ -90,6 +90,7 @@ tandem_tls_read() {
 		tandem_set "${upper}_TLS_CLIENT_CA" "$tls/ca.crt"
 		tandem_set "${upper}_CALLERS" "$tls/callers"
 	done
+	tandem_set TANDEM_REDIS_TLS 1
 	tandem_set TANDEM_GATEWAY_UPSTREAM_TLS_CA "$tls/ca.crt"
 	tandem_set TANDEM_GATEWAY_UPSTREAM_TLS_CERT "$tls/gateway.crt"
 	tandem_set TANDEM_GATEWAY_UPSTREAM_TLS_KEY "$tls/gateway.key"
