@@ -166,9 +166,9 @@ static bool refuse_budget(struct server_call *call, const char *reason, const ch
 
 /* ---- records ---- */
 
-static void connection_free(struct rpc_callers *callers, struct rpc_caller_connection *connection)
+/* Not in the table any more. */
+static void connection_free(struct rpc_caller_connection *connection)
 {
-	HASH_DEL(callers->connections, connection);
 	rt_list_remove(&connection->link);
 	if (connection->named != NULL)
 		connection->named->connections--;
@@ -178,27 +178,29 @@ static void connection_free(struct rpc_callers *callers, struct rpc_caller_conne
 	free(connection);
 }
 
-static void named_free(struct rpc_callers *callers, struct rpc_caller_named *named)
+static void named_free(struct rpc_caller_named *named)
 {
-	HASH_DEL(callers->named, named);
 	rt_list_remove(&named->link);
 	free(named->key);
 	free(named);
 }
 
-/* The list begins with those that were used least recently; those with calls are few. */
+/* The list begins with those that were used least recently; those with calls are few. The last is the one that was
+ * just made, and stays. */
 static void forget_idle_connections(struct rpc_callers *callers)
 {
 	struct rt_list *link = callers->used.next;
 
-	while (callers->idle > IDLE_MAX && link != &callers->used) {
+	while (callers->idle > IDLE_MAX && link != callers->used.prev &&
+	       callers->connections != NULL) {
 		struct rpc_caller_connection *connection =
 			RT_CONTAINER_OF(link, struct rpc_caller_connection, link);
 
 		link = link->next;
 		if (connection->usage.calls > 0)
 			continue;
-		connection_free(callers, connection);
+		HASH_DEL(callers->connections, connection);
+		connection_free(connection);
 		callers->idle--;
 	}
 }
@@ -207,14 +209,16 @@ static void forget_idle_named(struct rpc_callers *callers)
 {
 	struct rt_list *link = callers->named_used.next;
 
-	while (callers->named_idle > IDLE_MAX && link != &callers->named_used) {
+	while (callers->named_idle > IDLE_MAX && link != callers->named_used.prev &&
+	       callers->named != NULL) {
 		struct rpc_caller_named *named =
 			RT_CONTAINER_OF(link, struct rpc_caller_named, link);
 
 		link = link->next;
 		if (named->usage.calls > 0 || named->connections > 0)
 			continue;
-		named_free(callers, named);
+		HASH_DEL(callers->named, named);
+		named_free(named);
 		callers->named_idle--;
 	}
 }
@@ -668,12 +672,13 @@ struct rpc_callers *rpc_callers_new(struct rt_loop *loop, const struct rt_server
 
 void rpc_callers_free(struct rpc_callers *callers)
 {
-	struct rpc_caller_connection *connection, *next_connection;
-	struct rpc_caller_named *named, *next_named;
+	struct rt_list *link;
 
-	HASH_ITER (hh, callers->connections, connection, next_connection)
-		connection_free(callers, connection);
-	HASH_ITER (hh, callers->named, named, next_named)
-		named_free(callers, named);
+	HASH_CLEAR(hh, callers->connections);
+	HASH_CLEAR(hh, callers->named);
+	while ((link = rt_list_pop(&callers->used)) != NULL)
+		connection_free(RT_CONTAINER_OF(link, struct rpc_caller_connection, link));
+	while ((link = rt_list_pop(&callers->named_used)) != NULL)
+		named_free(RT_CONTAINER_OF(link, struct rpc_caller_named, link));
 	free(callers);
 }
