@@ -602,10 +602,26 @@ class Tandem:
         finally:
             self.start(*names, "gateway")
 
-    def channel(self, name="gateway"):
-        """A connection of its own: gRPC shares those with equal options."""
-        return grpc.insecure_channel(
+    def tls(self, *names):
+        """A path below the folder of certificates."""
+        return os.path.join(self.env["TANDEM_VAR"], "tls", *names)
+
+    def channel(self, name="gateway", certificate="ops"):
+        """A connection of its own: gRPC shares those with equal options. After scripts/up --tls with this
+        certificate; None: with none."""
+        if os.path.exists(self.tls("on")):
+            names = ("ca.crt",) if certificate is None else ("ca.crt", f"{certificate}.key", f"{certificate}.crt")
+            pems = []
+            for file in names:
+                with open(self.tls(file), "rb") as pem:
+                    pems.append(pem.read())
+            credentials = (grpc.ssl_channel_credentials(*pems),)
+            make = grpc.secure_channel
+        else:
+            credentials, make = (), grpc.insecure_channel
+        return make(
             f"127.0.0.1:{self.ports[name]}",
+            *credentials,
             options=[
                 ("grpc.use_local_subchannel_pool", 1),
                 ("grpc.max_reconnect_backoff_ms", 500),
