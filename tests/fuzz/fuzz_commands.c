@@ -437,7 +437,7 @@ static const char *const commands[][8] = {
 	{ "dead", "list" },
 	{ "dead", "show", "1764000000000-1" },
 	{ "dead", "replay", "--all" },
-	{ "dead", "discard", "--all" },
+	{ "dead", "discard", "--all", "--why", "test" },
 	{ "audit", "--window", "0ms" },
 	{ "audit", "--window", "0ms", "--repair-counters", "--yes" },
 	{ "doctor" },

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,4 +69,9 @@ const char *loopback_get(int port, const char *path)
 	snprintf(request, sizeof(request),
 		 "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path);
 	return loopback_ask(loopback_connect(port), request);
+}
+
+void loopback_wait(int listening)
+{
+	must(poll(&(struct pollfd){ .fd = listening, .events = POLLIN }, 1, 10000) == 1, "accept");
 }

@@ -68,6 +68,7 @@ static void test_out_of_descriptors(void)
 
 	/* With descriptors again, it accepts again. */
 	clients[0] = loopback_connect(port);
+	loopback_wait(listening);
 	got = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 	CU_ASSERT(got >= 0);
 	close(got);
@@ -86,6 +87,7 @@ static void test_reserve(void)
 	last = dup(0);
 	close(last);
 	before = set_descriptors((rlim_t)last + 1); /* the last one */
+	loopback_wait(listening);
 	got = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 	CU_ASSERT(got < 0 && errno == EAGAIN);
 	CU_ASSERT_EQUAL(look(client), 0);

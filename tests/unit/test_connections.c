@@ -70,6 +70,7 @@ static struct pair *connect_pair(void)
 
 	CU_ASSERT_FATAL(pair_count <= PAIRS_MAX);
 	pair->client = loopback_connect(port);
+	loopback_wait(listening);
 	pair->fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	return pair;
 }
