@@ -166,7 +166,7 @@ bool ctl_enter_with(struct ctl *ctl, struct ctl_node *node, struct rt_args *comm
 	struct transaction transaction = { .status = RT_LOST };
 	struct rt_args args = { 0 };
 	redisReply *reply;
-	const char *error = NULL;
+	const char *error;
 
 	ctl->on = node;
 	reply = ctl_redis(ctl, "PING"); /* it is connected */
@@ -187,12 +187,13 @@ bool ctl_enter_with(struct ctl *ctl, struct ctl_node *node, struct rt_args *comm
 	rt_args_done(&args);
 	rt_loop_run(ctl->loop);
 	reply = transaction.reply;
-	if (reply == NULL)
+	if (reply == NULL) {
 		error = rt_status_text(transaction.status);
-	else if (is_error(reply))
-		error = reply->str;
-	for (size_t i = 0; error == NULL && i < reply->elements; i++)
-		error = is_error(reply->element[i]) ? reply->element[i]->str : NULL;
+	} else {
+		error = is_error(reply) ? reply->str : NULL;
+		for (size_t i = 0; error == NULL && i < reply->elements; i++)
+			error = is_error(reply->element[i]) ? reply->element[i]->str : NULL;
+	}
 	if (error != NULL)
 		ctl_error("Redis, %s: %s", deed->action, error);
 	freeReplyObject(reply);

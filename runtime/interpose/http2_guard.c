@@ -248,7 +248,7 @@ static uint32_t big_endian(const unsigned char *bytes)
 static bool next_frame(struct http2_frames *frames, const unsigned char **at,
 		       const unsigned char *end)
 {
-	const unsigned char *header = *at;
+	const unsigned char *header;
 	size_t there = (size_t)(end - *at);
 
 	if (frames->left >= there) {
