@@ -249,5 +249,35 @@ class Renewed(Secured):
         self.assertEqual(loads.errors, [])
 
 
+class Doors(unittest.TestCase):
+    """Beyond this machine no service listens without TLS and without knowing who calls, unless it is told to."""
+
+    def test_refusing_to_start(self):
+        tls = ("--tls-cert", "absent.crt", "--tls-key", "absent.key")
+        env = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
+        for name in tandem.SERVICES:
+            for listen, options, said in (
+                ("0.0.0.0:0", (), "without TLS"),
+                ("[::]:0", (), "without TLS"),
+                ("0.0.0.0:0", ("--callers", "absent"), "without TLS"),
+                ("0.0.0.0:0", tls, "without knowing who calls"),
+                ("0.0.0.0:0", (*tls, "--tls-client-ca", "ca", "--tls-client-cert", "optional"), "without knowing who calls"),
+                ("127.0.0.1:0", ("--tls-cert", "absent.crt"), "go together"),
+                ("127.0.0.1:0", ("--tls-client-cert", "perhaps"), "neither required nor optional"),
+                # These are let in, and go on to the next thing that is wrong.
+                ("0.0.0.0:0", (*tls, "--tls-client-ca", "absent.ca"), "absent.crt: No such file"),
+                ("0.0.0.0:0", (*tls, "--callers", "absent"), "absent.crt: No such file"),
+                ("0.0.0.0:0", ("--insecure", "--callers", "absent"), "absent: No such file"),
+                ("[::1]:0", ("--callers", "absent"), "absent: No such file"),
+                ("localhost:0", ("--callers", "absent"), "absent: No such file"),
+            ):
+                with self.subTest(service=name, listen=listen, options=options):
+                    done = subprocess.run(
+                        [os.path.join(tandem.BUILD, f"tandem-{name}"), "--listen", listen, "--admin-listen", "", *options],
+                        env=env, capture_output=True, text=True, timeout=60, check=False)
+                    self.assertNotEqual(done.returncode, 0)
+                    self.assertIn(said, done.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()
