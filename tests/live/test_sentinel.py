@@ -33,6 +33,7 @@ WATCHER = (
     "user sentinel on >{watcher} resetchannels &__sentinel__:hello -@all +multi +exec +slaveof +config|rewrite"
     " +client|setname +client|kill +ping +info +role +publish +subscribe\n"
 )
+# A failed election is tried again after twice the failover-timeout.
 SENTINEL = """\
 bind 127.0.0.1
 port {port}
@@ -40,7 +41,7 @@ logfile log
 requirepass {sentinels}
 sentinel monitor shop 127.0.0.1 {master} 2
 sentinel down-after-milliseconds shop {down_after}
-sentinel failover-timeout shop 10000
+sentinel failover-timeout shop 4000
 sentinel auth-user shop sentinel
 sentinel auth-pass shop {watcher}
 """
