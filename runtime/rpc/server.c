@@ -124,6 +124,11 @@ static void handle_arrived(struct server_call *call)
 	struct rpc_bytes bytes = { 0 };
 
 	rpc_call_begin(&call->base, method->service, &method->base);
+	if (buffer == NULL && !method->base.client_streams &&
+	    grpc_call_failed_before_recv_message(call->grpc)) {
+		rpc_server_call_gone(call);
+		return;
+	}
 	if ((int64_t)server->active_count > server->calls_max && !method->always) {
 		rpc_call_refuse(&call->base, &server->busy);
 	} else if (server->draining && !method->always) {

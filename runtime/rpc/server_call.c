@@ -58,7 +58,7 @@ void rpc_server_call_release(struct server_call *call)
 	call->close_started = call->close_with_end = call->close_done = false;
 	call->initial_sent = false;
 	call->send_started = call->end_due = call->end_started = call->end_done = false;
-	call->read_started = false;
+	call->read_started = call->gone = false;
 	call->lost = 0;
 	if (server->pool_count == POOL_MAX || server->closing) {
 		rpc_server_call_free(call);
@@ -165,7 +165,7 @@ void rpc_server_send_next(struct server_call *call)
 {
 	if (call->send_started || call->end_done)
 		return;
-	if (call->close_done) {
+	if (call->close_done || call->gone) {
 		/* The client is gone: there is nobody to send to. */
 		drop_outgoing(call);
 		call->end_done = call->end_due;
@@ -232,7 +232,7 @@ static void server_end(struct rt_call *base, const ProtobufCMessage *answer,
 		}
 	}
 	/* Once the client has gone, nobody receives it. */
-	if (status->code != 0 && !call->close_done)
+	if (status->code != 0 && !call->close_done && !call->gone)
 		rt_status_copy(&call->status, status);
 	if (answer == NULL) {
 		rpc_server_send_next(call);
@@ -271,6 +271,14 @@ void rpc_server_watch(struct server_call *call)
 	memset(&op, 0, sizeof(op));
 	add_close(call, &op);
 	rpc_queue_start(call->server->queue, call->grpc, &op, 1, &call->close_tag, call_closed);
+}
+
+void rpc_server_call_gone(struct server_call *call)
+{
+	call->gone = true;
+	rpc_call_cancelled(&call->base);
+	rpc_server_watch(call);
+	rpc_call_handle(&call->base, NULL, 0);
 }
 
 static void watch_those_that_last(struct rt_timer *timer)

@@ -50,6 +50,7 @@ struct server_call {
 	bool close_started, close_with_end, close_done;
 	bool initial_sent, send_started, end_due, end_started, end_done;
 	bool read_started;
+	bool gone; /* its client had gone when it arrived: nothing is sent */
 };
 
 /* Serves `service` under another name than its descriptor's (NULL: the same). `always`: its unary calls
@@ -113,6 +114,9 @@ void rpc_server_call_free(struct server_call *call);
 void rpc_server_call_release(struct server_call *call);
 /* RECV_CLOSE is started: at once, or by the timer for those that last. */
 void rpc_server_watch(struct server_call *call);
+/* Ends a call whose client went before its message came. To send a status would cost more than all the rest of
+ * the call, and nobody would receive it. */
+void rpc_server_call_gone(struct server_call *call);
 /* The status of a call whose message came compressed. */
 void rpc_server_set_compressed(struct server_call *call, struct rt_status *status);
 

@@ -1281,6 +1281,48 @@ static void test_metrics(void)
 	rt_buf_done(&text);
 }
 
+static bool metrics_have(const char *line)
+{
+	struct rt_buf text = { 0 };
+	bool there;
+
+	rt_metrics_write(world.metrics, &text);
+	rt_buf_add(&text, "", 1);
+	there = strstr(text.data, line) != NULL;
+	rt_buf_done(&text);
+	return there;
+}
+
+#define UNARY_LABELS                                                                               \
+	"{grpc_type=\"unary\",grpc_service=\"grpc.testing.TestService\","                          \
+	"grpc_method=\"UnaryCall\""
+
+/* Calls without a message whose client closes its connection: they are taken for cancelled, and not for calls that
+ * ask for nothing, since a status that nobody receives is the most expensive part of a call. */
+static void test_gone_before_the_message(void)
+{
+	static const char bytes[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+				    "\0\0\x4a\1\4\0\0\0\1" /* HEADERS */
+				    "\x83\x86\4\x23/grpc.testing.TestService/UnaryCall"
+				    "\1\1x\x0f\x10\x10"
+				    "application/grpc"
+				    "\0\2te\x8trailers";
+	int64_t end_ns = rt_monotonic_ns() + 20 * INT64_C(1000000000);
+	int fd = loopback_connect(rt_server_port(world.server));
+
+	CU_ASSERT_EQUAL(send(fd, bytes, sizeof(bytes) - 1, MSG_NOSIGNAL), sizeof(bytes) - 1);
+	shutdown(fd, SHUT_WR);
+	while (!metrics_have("grpc_server_handled_total" UNARY_LABELS
+			     ",grpc_code=\"Canceled\"} 1") &&
+	       rt_monotonic_ns() < end_ns)
+		run_for(world.loop, 2);
+	close(fd);
+	CU_ASSERT(metrics_have("grpc_server_started_total" UNARY_LABELS "} 1"));
+	CU_ASSERT(metrics_have("grpc_server_handled_total" UNARY_LABELS
+			       ",grpc_code=\"Canceled\"} 1"));
+	good_call();
+}
+
 /* ---- health ---- */
 
 enum { SERVING = 1, NOT_SERVING = 2, SERVICE_UNKNOWN = 3 };
@@ -1605,6 +1647,7 @@ static const struct test network[] = {
 	{ "a drain ends calls after its grace period", test_drain_impatient },
 	{ "a drain before the start", test_drain_before_start },
 	{ "frames without a pause delay no other call", test_flood },
+	{ "gone before the message", test_gone_before_the_message },
 	{ "many more calls at once than are armed", test_at_once },
 	{ "a port that is taken", test_port_taken },
 	{ "an unknown method", test_unknown_method },
