@@ -1,6 +1,5 @@
 """Who may do what, over TLS with certificates on both sides, as scripts/up --tls sets it up: every method for every
 role, from the table in proto/access.c itself; a customer's orders; and certificates that are replaced under load."""
-import json
 import os
 import re
 import subprocess
@@ -10,10 +9,8 @@ import unittest
 import grpc
 import jwt
 import tandem
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from secured import AUDIENCE, ISSUER, Secured
 
-ISSUER, AUDIENCE = "https://issuer.example", "tandem"
 ROLES = ("ANONYMOUS", "CUSTOMER", "SUPPORT", "STOCK", "GATEWAY", "OPERATOR")
 DENIED, UNKNOWN = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
 
@@ -28,55 +25,6 @@ def table():
         words = {"ANONYMOUS" if word == "ANYONE" else word for word in words}
         rows[name.replace("_", "/", 1)] = set(ROLES) if "ALL" in words else words
     return rows
-
-
-class Secured(tandem.Live):
-    """Everything over TLS; the gateway takes callers without a certificate, too, if they have a token or a key."""
-
-    ENV = {"TANDEM_REDIS_TLS": "1", "TANDEM_GATEWAY_TLS_CLIENT_CERT": "optional"}
-
-    @classmethod
-    def prepare(cls):
-        cls.ca("--client", "support", "stock", "stranger")
-        cls.key = ed25519.Ed25519PrivateKey.generate()
-        cls.other_key = ed25519.Ed25519PrivateKey.generate()
-        public = cls.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        x = jwt.utils.base64url_encode(public).decode()
-        cls.write("keys.json", '{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"one","x":"%s"}]}' % x)
-        made = [json.loads(cls.tandem.ctl("auth", "new-key", "--name", f"shop-{c}", "--role", "customer",
-                                          "--customer-id", f"cust_{c}", "--json").stdout) for c in "ab"]
-        cls.api_keys = [one["key"] for one in made]
-        lines = [one["line"] for one in made]
-        cls.write("callers", "cert CN:gateway gateway\ncert CN:ops operator\ncert CN:support support\n"
-                             "cert CN:stock stock\n" + "\n".join(lines) + "\n")
-        cls.write("on", "")
-        for name, value in (("KEYS", cls.tandem.tls("keys.json")), ("ISSUER", ISSUER), ("AUDIENCE", AUDIENCE)):
-            cls.tandem.env[f"TANDEM_GATEWAY_JWT_{name}"] = value
-
-    @classmethod
-    def ca(cls, *arguments):
-        subprocess.run([os.path.join(tandem.ROOT, "scripts", "lib", "ca"), *arguments], env=cls.tandem.env, check=True,
-                       stdout=subprocess.DEVNULL)
-
-    @classmethod
-    def write(cls, name, text):
-        path = cls.tandem.tls(name)
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(path + ".new", 0o644)
-        os.rename(path + ".new", path)
-
-    @classmethod
-    def token(cls, key=None, algorithm="EdDSA", **claims):
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "someone", "exp": time.time() + 600, **claims}
-        return jwt.encode(claims, key or cls.key, algorithm=algorithm, headers={"kid": "one"})
-
-    def stubs(self, certificate=None, name="gateway"):
-        channel = self.tandem.channel(name, certificate)
-        self.addCleanup(channel.close)
-        return {service: self.protos.stub(channel, service)
-                for service in (tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE, tandem.HEALTH,
-                                "tandem.order.v1.PlacementService", "grpc.reflection.v1.ServerReflection")}
 
 
 def code_of(method, token):
