@@ -1,15 +1,23 @@
 """Who may do what, over TLS with certificates on both sides, as scripts/up --tls sets it up: every method for every
 role, from the table in proto/access.c itself; a customer's orders; and certificates that are replaced under load."""
+import base64
+import hashlib
+import hmac
+import json
 import os
 import re
+import socket
+import ssl
 import subprocess
 import time
+import typing
 import unittest
 
 import grpc
 import jwt
 import tandem
-from secured import AUDIENCE, ISSUER, Secured
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from secured import AUDIENCE, ISSUER, Secured, raw
 
 ROLES = ("ANONYMOUS", "CUSTOMER", "SUPPORT", "STOCK", "GATEWAY", "OPERATOR")
 DENIED, UNKNOWN = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
@@ -27,16 +35,32 @@ def table():
     return rows
 
 
-def code_of(method, token):
+def by_hmac(claims, secret):
+    """A token whose signature is an HMAC. python3-jwt refuses to make one with a public key."""
+    parts = ({"alg": "HS256", "typ": "JWT", "kid": "one"}, claims)
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts]
+    signature = hmac.new(secret, b".".join(parts), hashlib.sha256).digest()
+    return b".".join((*parts, base64.urlsafe_b64encode(signature).rstrip(b"="))).decode()
+
+
+def says_it_calls_for(role, customer_id="", name="somebody"):
+    """What the gateway says to order and inventory of who calls it."""
+    return "\0".join((role, customer_id, name)).encode()
+
+
+def code_of(method, token=None, says=None):
     """With which code a call ends that has no content; None: not at all, it is served."""
     options = {"timeout": 10 * tandem.SLOW, "wait_for_ready": True}
+    metadata = []
     if token:
-        options["metadata"] = (("authorization", f"Bearer {token}"),)
+        metadata.append(("authorization", f"Bearer {token}"))
+    if says:
+        metadata.append(("tandem-caller-bin", says))
     request = method.request()
     if "service" in request.DESCRIPTOR.fields_by_name:
         request.service = tandem.ORDER_SERVICE
     try:
-        call = method.callable(iter([request]) if method.streams else request, **options)
+        call = method.callable(iter([request]) if method.streams else request, metadata=metadata, **options)
         if hasattr(call, "cancel"):
             next(iter(call), None)
             call.cancel()
@@ -45,80 +69,196 @@ def code_of(method, token):
     return None
 
 
+class Caller(typing.NamedTuple):
+    name: str
+    role: str | None  # None: it is not known, whatever it calls
+    certificate: str | None = None
+    token: str | None = None
+    says: bytes | None = None
+
+
 class Matrix(Secured):
-    def callers(self):
-        """[name, role, certificate, token]; role None: it is not known, whatever it calls."""
-        wrong = self.token(self.other_key, role="operator")
-        none = self.token(role="operator").split(".")
+    def tokens_that_are_refused(self):
+        """[(why, token)]; each would be an operator's."""
+        good = self.token(role="operator").split(".")
+        public = self.key.public_key()
+        pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "x", "exp": time.time() + 600, "role": "operator"}
         return [
-            ("anonymous", "ANONYMOUS", None, None),
-            ("customer, by key", "CUSTOMER", None, self.api_keys[0]),
-            ("customer, by token", "CUSTOMER", None, self.token(role="customer", customer_id="cust_b")),
-            ("support, by certificate", "SUPPORT", "support", None),
-            ("support, by token", "SUPPORT", None, self.token(role="support")),
-            ("stock, by certificate", "STOCK", "stock", None),
-            ("gateway", "GATEWAY", "gateway", None),
-            ("operator, by certificate", "OPERATOR", "ops", None),
-            ("operator, by token", "OPERATOR", None, self.token(role="operator")),
-            ("certificate that nobody knows", None, "stranger", None),
-            ("forged token", None, None, wrong),
-            ("expired token", None, None, self.token(role="operator", exp=time.time() - 3600)),
-            ("token without signature", None, None, jwt.encode(
-                {"iss": ISSUER, "aud": AUDIENCE, "sub": "x", "exp": time.time() + 600, "role": "operator"}, None,
-                algorithm="none")),
-            ("token whose signature is cut off", None, None, ".".join(none[:2]) + "."),
-            ("token of another issuer", None, None, self.token(role="operator", iss="https://other.example")),
-            ("operator's certificate, forged token", None, "ops", wrong),
-            ("key that nobody has", None, None, "tandem_" + "a" * 52),
+            ("forged", self.token(self.other_key, role="operator")),
+            ("has expired", self.token(role="operator", exp=time.time() - 3600)),
+            ("is not valid yet", self.token(role="operator", nbf=time.time() + 3600)),
+            ("does not end", self.token(role="operator", exp=None)),
+            ("is of another issuer", self.token(role="operator", iss="https://other.example")),
+            ("is for another audience", self.token(role="operator", aud="other")),
+            ("has no role", self.token()),
+            ("has a role that there is not", self.token(role="root")),
+            ("of a customer does not say which", self.token(role="customer")),
+            ("is of a key that there is not", self.token(kid="two", role="operator")),
+            ("without signature", jwt.encode(claims, None, algorithm="none", headers={"kid": "one"})),
+            ("whose signature is cut off", ".".join(good[:2]) + "."),
+            ("with the content of another", ".".join((good[0], self.token(role="stock").split(".")[1], good[2]))),
+            ("signed with the public key as a secret", by_hmac(claims, raw(self.key))),
+            ("signed with the public key's PEM as a secret", by_hmac(claims, pem)),
         ]
 
-    def test_every_method_for_every_role(self):
+    def certificates(self):
+        return [
+            Caller("gateway", "GATEWAY", "gateway"),
+            Caller("operator, by certificate", "OPERATOR", "ops"),
+            Caller("certificate that nobody knows", None, "stranger"),
+            Caller("key that nobody has", None, "ops", "tandem_" + "a" * 52),
+        ]
+
+    def callers(self):
+        """Of the gateway."""
+        operator = says_it_calls_for("operator")
+        return self.certificates() + [
+            Caller("anonymous", "ANONYMOUS"),
+            Caller("anonymous, as if from the gateway", "ANONYMOUS", says=operator),
+            Caller("customer A, by key", "CUSTOMER", None, self.api_keys[0]),
+            Caller("customer B, by token", "CUSTOMER", None, self.token(role="customer", customer_id="cust_b")),
+            Caller("customer C, by certificate", "CUSTOMER", "shop"),
+            Caller("customer A, as if from the gateway", "CUSTOMER", None, self.api_keys[0], operator),
+            Caller("customer A, with an operator's certificate", "CUSTOMER", "ops", self.api_keys[0]),
+            Caller("support, by certificate", "SUPPORT", "support"),
+            Caller("support, by token", "SUPPORT", None, self.token(role="support")),
+            Caller("stock, by certificate", "STOCK", "stock"),
+            Caller("operator, by token", "OPERATOR", None, self.token(role="operator")),
+            Caller("operator's certificate, forged token", None, "ops", self.token(self.other_key, role="operator")),
+        ] + [Caller(f"a token that {why}", None, None, token) for why, token in self.tokens_that_are_refused()]
+
+    def inner_callers(self):
+        """Of order and inventory. role "OUTSIDE": it is known, but should call the gateway."""
+        operator = says_it_calls_for("operator")
+        return self.certificates() + [
+            Caller("customer C, by certificate", "OUTSIDE", "shop"),
+            Caller("support, by certificate", "OUTSIDE", "support"),
+            Caller("stock, by certificate", "OUTSIDE", "stock"),
+            Caller("customer A's key, with an operator's certificate", "OUTSIDE", "ops", self.api_keys[0]),
+            Caller("customer A's key, with the gateway's certificate", "OUTSIDE", "gateway", self.api_keys[0], operator),
+            Caller("support, as if it were the gateway", "OUTSIDE", "support", says=operator),
+            # Tokens are for the gateway; these services do not know the keys.
+            Caller("customer B's token", None, "support", self.token(role="customer", customer_id="cust_b")),
+            Caller("an operator's token", None, "ops", self.token(role="operator")),
+            Caller("stranger, as if it were the gateway", None, "stranger", says=operator),
+            Caller("gateway, for nobody", None, "gateway", says=b"nobody"),
+            Caller("gateway, for a role that there is not", None, "gateway", says=says_it_calls_for("root")),
+            *(Caller(f"gateway, for {role.lower()}", role, "gateway",
+                     says=says_it_calls_for(role.lower(), "cust_a" if role == "CUSTOMER" else "")) for role in ROLES),
+        ]
+
+    def check(self, callers, target, services):
+        """Every method of these services, for each caller."""
         rows = table()
         seen = set()
-        for name, role, certificate, token in self.callers():
-            stubs = self.stubs(certificate)
+        for caller in callers:
+            stubs = self.stubs(caller.certificate, target)
             for service, stub in stubs.items():
                 for method_name, method in vars(stub).items():
                     row = f"{service.rpartition('.')[2]}/{method_name}"
-                    if row.startswith("PlacementService"):
-                        continue  # the gateway does not serve it
+                    if row.partition("/")[0] not in services:
+                        continue
                     seen.add(row)
-                    with self.subTest(caller=name, method=row):
-                        code = code_of(method, token)
-                        if role is None or role == "ANONYMOUS" and role not in rows[row]:
+                    with self.subTest(service=target, caller=caller.name, method=row):
+                        code = code_of(method, caller.token, caller.says)
+                        if caller.role is None or caller.role == "ANONYMOUS" and caller.role not in rows[row]:
                             self.assertEqual(code, UNKNOWN)
-                        elif role in rows[row]:
-                            self.assertNotIn(code, (DENIED, UNKNOWN, grpc.StatusCode.UNAVAILABLE))
+                        elif caller.role in rows[row]:
+                            self.assertNotIn(code, (DENIED, UNKNOWN, grpc.StatusCode.UNAVAILABLE,
+                                                    grpc.StatusCode.UNIMPLEMENTED))
                         else:
                             self.assertEqual(code, DENIED)
-        self.assertEqual(seen, {row for row in rows if not row.startswith("PlacementService")})
+        self.assertEqual(seen, {row for row in rows if row.partition("/")[0] in services})
 
-    def test_behind_the_gateway_customers_do_not_call(self):
-        for name in tandem.CONTEXTS:
-            with self.subTest(service=name):
-                stub = self.stubs("support", name)[tandem.ORDER_SERVICE if name == "order" else tandem.INVENTORY_SERVICE]
-                method = stub.GetOrder if name == "order" else stub.GetStock
-                self.assertEqual(code_of(method, None), DENIED)
-                # And nobody without a certificate.
-                stub = self.stubs(None, name)[tandem.HEALTH]
-                with self.assertRaises(grpc.RpcError) as caught:
-                    stub.Check(_timeout=2)
-                self.assertIn(caught.exception.code(),
-                              (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED))
+    def test_every_method_for_every_role(self):
+        self.check(self.callers(), "gateway", ("OrderService", "InventoryService", "Health", "ServerReflection"))
+
+    def test_behind_the_gateway(self):
+        self.check(self.inner_callers(), "order", ("OrderService", "PlacementService", "Health", "ServerReflection"))
+        self.check(self.inner_callers(), "inventory", ("InventoryService", "Health", "ServerReflection"))
+
+    def test_who_does_not_get_through(self):
+        """Certificates of another authority are refused, whatever name they have; behind the gateway, also who shows none."""
+        for name, certificate in (("gateway", "other/tls/ops"), ("gateway", "other/tls/gateway"),
+                                  *((name, certificate) for name in tandem.CONTEXTS
+                                    for certificate in (None, "other/tls/ops", "other/tls/gateway"))):
+            for token in (None, self.api_keys[0], self.token(role="operator")):
+                with self.subTest(service=name, certificate=certificate, token=token):
+                    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+                    with self.assertRaises(grpc.RpcError) as caught:
+                        self.stubs(certificate, name)[tandem.HEALTH].Check(_timeout=10 * tandem.SLOW, _metadata=metadata)
+                    self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
+
+    def client(self, port, *options):
+        """A command: the operator's connection to this port."""
+        return ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-cipher", "ALL:@SECLEVEL=0",
+                "-CAfile", self.tandem.tls("ca.crt"), "-cert", self.tandem.tls("ops.crt"), "-key", self.tandem.tls("ops.key"),
+                *options]
+
+    def offered(self, port, *options):
+        """Whether a connection with these options comes about, and what ALPN chose; None: nothing."""
+        done = subprocess.run(self.client(port, *options), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              errors="replace", timeout=30, check=False)
+        self.assertIn("CONNECTED", done.stdout)  # or it says nothing about protocols
+        said = done.stdout + done.stderr
+        found = re.search(r"^\s*ALPN protocol: (.*)", said, re.M)
+        return "Cipher is (NONE)" not in said, found and found.group(1)
 
     def test_old_protocols_are_refused(self):
-        for name in ("gateway", *tandem.CONTEXTS):
-            for version, good in (("tls1", False), ("tls1_1", False), ("tls1_2", True), ("tls1_3", True)):
+        """On each port that has TLS. A server that speaks them shows that openssl can offer them."""
+        port, = tandem.free_ports(1)
+        server = subprocess.Popen(
+            ["openssl", "s_server", "-accept", str(port), "-cert", self.tandem.tls("ops.crt"), "-key", self.tandem.tls("ops.key"),
+             "-cipher", "ALL:@SECLEVEL=0", "-alpn", "h2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.stdin.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        self.assertTrue(any("ACCEPT" in line for line in server.stdout))
+        for name, port, good in (
+            ("openssl", port, ("tls1", "tls1_1", "tls1_2", "tls1_3")),
+            *((name, self.tandem.ports[name], ("tls1_2", "tls1_3")) for name in tandem.SERVICES),
+            ("redis", self.tandem.redis_port, ("tls1_2", "tls1_3")),
+        ):
+            for version in ("tls1", "tls1_1", "tls1_2", "tls1_3"):
                 with self.subTest(service=name, version=version):
-                    done = subprocess.run(
-                        ["openssl", "s_client", "-connect", f"127.0.0.1:{self.tandem.ports[name]}", f"-{version}",
-                         "-cipher", "ALL:@SECLEVEL=0", "-alpn", "h2", "-CAfile", self.tandem.tls("ca.crt"),
-                         "-cert", self.tandem.tls("ops.crt"), "-key", self.tandem.tls("ops.key")],
-                        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=30,
-                        check=False)
-                    self.assertEqual("Cipher is (NONE)" not in done.stdout, good, done.stdout + done.stderr)
-                    self.assertEqual("ALPN protocol: h2" in done.stdout, good)
-                    self.assertIn("CONNECTED", done.stdout)  # or it says nothing about protocols
+                    done, protocol = self.offered(port, f"-{version}", "-alpn", "h2")
+                    self.assertEqual(done, version in good)
+                    if name != "redis":
+                        self.assertEqual(protocol, "h2" if done else None)
+
+    def test_ssl_3_is_refused(self):
+        """Debian's openssl cannot offer it. So the version in a good first message is changed."""
+        context = ssl.create_default_context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        to_us, from_us = ssl.MemoryBIO(), ssl.MemoryBIO()
+        with self.assertRaises(ssl.SSLWantReadError):
+            context.wrap_bio(to_us, from_us, server_hostname="localhost").do_handshake()
+        hello = from_us.read()
+        self.assertEqual((hello[0], hello[9:11]), (22, b"\3\3"))
+        for port in (*(self.tandem.ports[name] for name in tandem.SERVICES), self.tandem.redis_port):
+            for version, answered in ((b"\3\3", True), (b"\3\0", False)):
+                with self.subTest(port=port, version=version), socket.create_connection(("127.0.0.1", port), 10) as connection:
+                    connection.sendall(hello[:9] + version + hello[11:])
+                    try:
+                        answer = connection.recv(1)
+                    except ConnectionError:
+                        answer = b""
+                    self.assertEqual(answer == b"\x16", answered, answer)  # a handshake, not an alert or nothing
+
+    def test_who_does_not_speak_http2_is_refused(self):
+        for name in tandem.SERVICES:
+            for version in ("tls1_2", "tls1_3"):
+                for options, answered in ((("-alpn", "h2"), True), (("-alpn", "http/1.1"), False), ((), False)):
+                    with self.subTest(service=name, version=version, options=options):
+                        client = subprocess.Popen(self.client(self.tandem.ports[name], f"-{version}", "-quiet", *options),
+                                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                        with client:
+                            settings = client.stdout.read(4)
+                            client.kill()
+                        self.assertEqual(settings[3:], b"\4" if answered else b"")
 
 
 class Own(Secured):
@@ -148,6 +288,23 @@ class Own(Secured):
             self.assertEqual(answers[0][0], grpc.StatusCode.NOT_FOUND)
         got = self.anna.GetOrder(order_id=self.order_id, _metadata=self.as_anna).order
         self.assertEqual((got.customer_id, got.version), ("cust_a", 2))
+
+    def test_nobody_but_the_gateway_is_believed(self):
+        """Neither the gateway nor order takes a customer's word that it is another."""
+        word = ("tandem-caller-bin", says_it_calls_for("customer", "cust_a"))
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.bert.GetOrder(order_id=self.order_id, _metadata=(*self.as_bert, word))
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.NOT_FOUND)
+        for certificate, customer_id, code in (("gateway", "cust_a", None), ("gateway", "cust_b", grpc.StatusCode.NOT_FOUND),
+                                               ("ops", "cust_b", None), ("support", "cust_a", DENIED), ("shop", "cust_a", DENIED)):
+            with self.subTest(certificate=certificate, customer_id=customer_id):
+                order = self.stubs(certificate, "order")[tandem.ORDER_SERVICE]
+                word = ("tandem-caller-bin", says_it_calls_for("customer", customer_id))
+                try:
+                    got = order.GetOrder(order_id=self.order_id, _metadata=(word,)).order
+                    self.assertEqual((code, got.customer_id), (None, "cust_a"))
+                except grpc.RpcError as error:
+                    self.assertEqual(error.code(), code)
 
     def test_a_customer_acts_for_itself_alone(self):
         with self.assertRaises(grpc.RpcError) as caught:
