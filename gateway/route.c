@@ -118,6 +118,7 @@ static void route_send(struct route *route)
 	route->op = (struct rt_client_op){
 		.traceparent = rt_call_metadata(route->call, "traceparent", NULL),
 		.caller = rt_call_identity(route->call),
+		.caller_call = route->call,
 		.timeout_ms = remaining_ms,
 		.done = route_done,
 	};

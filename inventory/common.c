@@ -20,9 +20,9 @@ Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const stru
 
 struct inventory_caller inventory_caller_of(const struct rt_call *call)
 {
-	const char *name = rt_call_identity(call)->name;
+	const char *actor = rt_call_actor(call);
 
-	return (struct inventory_caller){ name[0] == '\0' ? "anonymous" : name,
+	return (struct inventory_caller){ actor[0] == '\0' ? "anonymous" : actor,
 					  rt_call_peer(call) };
 }
 

@@ -6,6 +6,7 @@
  *       on_changed      the same for each file whose bytes are others; a bad one changes nothing */
 #include "auth.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "auth_internal.h"
@@ -230,7 +231,12 @@ static int answer_key(const struct rt_auth *auth, const char *key, size_t length
 	caller = auth_callers_key(auth->callers, digest);
 	if (caller == NULL)
 		return refuse(ret_why, "the API key is not in the callers file");
-	return answer(caller, unix_ms, ret, ret_why);
+	if (answer(caller, unix_ms, ret, ret_why) != RT_OK)
+		return RT_DENIED;
+	/* Two keys may have one name; by this their lines are told apart. */
+	snprintf(ret->by, sizeof(ret->by), "key %02x%02x%02x%02x", digest[0], digest[1], digest[2],
+		 digest[3]);
+	return RT_OK;
 }
 
 int rt_auth_bearer(struct rt_auth *auth, const char *token, size_t length, int64_t unix_ms,

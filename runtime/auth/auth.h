@@ -38,6 +38,7 @@ const char *rt_auth_way_name(enum rt_auth_way way);
 
 #define RT_IDENTITY_NAME  128
 #define RT_IDENTITY_OWNER 513
+#define RT_IDENTITY_BY    24
 /* Zeroed, it is an anonymous caller. */
 struct rt_identity {
 	enum rt_role role;
@@ -46,9 +47,16 @@ struct rt_identity {
 		[RT_IDENTITY_NAME]; /* for logs and for what is counted per caller; printable UTF-8 */
 	char owner
 		[RT_IDENTITY_OWNER]; /* of a customer: the only owner whose things it may reach; else "" */
+	char by[RT_IDENTITY_BY]; /* for people: "token", "certificate", "key 9f86d081" (its digest begins so); or "" */
 	int64_t expires_ms;  /* Unix time at which the answer ends; INT64_MAX: it does not */
 	uint64_t generation; /* rt_auth_generation when it was answered */
 };
+
+/* How a caller is recorded, and shown to people: "customer shop-7 (key 9f86d081)"; "" for one without a name. */
+#define RT_ACTOR_TEXT (RT_IDENTITY_NAME + RT_IDENTITY_BY + 32)
+void rt_identity_actor(const struct rt_identity *identity, char text[RT_ACTOR_TEXT]);
+/* Is this a text that may have been made so, or ""? */
+bool rt_actor_good(const char *text);
 
 struct rt_auth; /* opaque */
 struct rt_auth_options {

@@ -1,4 +1,5 @@
 /* identity.c - roles and what else is known of a caller. */
+#include <stdio.h>
 #include <string.h>
 
 #include "auth_internal.h"
@@ -45,7 +46,23 @@ void auth_identity_set(struct rt_identity *ret, enum rt_auth_way way, enum rt_ro
 	ret->role = role;
 	ret->way = way;
 	ret->expires_ms = expires_ms;
+	snprintf(ret->by, sizeof(ret->by), "%s", rt_auth_way_name(way));
 	memcpy(ret->name, name, strlen(name));
 	if (owner != NULL)
 		memcpy(ret->owner, owner, strlen(owner));
+}
+
+void rt_identity_actor(const struct rt_identity *identity, char text[RT_ACTOR_TEXT])
+{
+	bool by = identity->by[0] != '\0';
+
+	text[0] = '\0';
+	if (identity->name[0] != '\0')
+		snprintf(text, RT_ACTOR_TEXT, "%s %s%s%s%s", rt_role_name(identity->role),
+			 identity->name, by ? " (" : "", identity->by, by ? ")" : "");
+}
+
+bool rt_actor_good(const char *text)
+{
+	return text[0] == '\0' || auth_text_fits(text, RT_ACTOR_TEXT);
 }

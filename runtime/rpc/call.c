@@ -253,12 +253,33 @@ void rt_call_set_trailing(struct rt_call *call, const char *key, const void *val
 	rpc_metadata_add(&call->trailing, &call->arena, key, value, length);
 }
 
+/* Both are made when they are first asked for; most calls never are. */
 const char *rt_call_peer(const struct rt_call *call)
 {
-	return call->ops->peer(call);
+	struct rt_call *kept = (struct rt_call *)(uintptr_t)call;
+
+	if (kept->peer == NULL)
+		kept->peer = call->ops->peer(call);
+	return kept->peer;
+}
+
+const char *rt_call_actor(const struct rt_call *call)
+{
+	struct rt_call *kept = (struct rt_call *)(uintptr_t)call;
+	char text[RT_ACTOR_TEXT];
+
+	if (call->identity->name[0] == '\0')
+		return "";
+	if (kept->actor == NULL) {
+		rt_identity_actor(call->identity, text);
+		kept->actor = rt_arena_copy(&kept->arena, text, strlen(text));
+	}
+	return kept->actor;
 }
 
 /* ---- the transport's side ---- */
+
+const struct rt_identity rpc_everybody = { .role = RT_ROLE_OPERATOR, .expires_ms = INT64_MAX };
 
 void rpc_call_init(struct rt_call *call, const struct rpc_call_ops *ops, struct rt_loop *loop)
 {
@@ -272,6 +293,7 @@ void rpc_call_begin(struct rt_call *call, ProtobufCService *service, struct rpc_
 	call->service = service;
 	call->method = method;
 	call->identity = &rpc_everybody;
+	call->actor = call->peer = NULL;
 	rpc_method_count(method->started);
 	if (method->handled != NULL)
 		call->started_ns = rt_monotonic_ns();

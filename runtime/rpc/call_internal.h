@@ -7,6 +7,8 @@
  *   server_call.c  what they send                       those who call
  *                  and receive
  *   server_drain.c the graceful end
+ *   callers.c      who calls, and whether that role may
+ *   forwarded.c    on whose behalf a gateway does (client.c calls it, too)
  *   call.c         a call as its handler sees it, the same on every transport
  *
  *   queue.c        the completion queue of a loop, gRPC in this process
@@ -97,6 +99,7 @@ struct rt_call {
 	ProtobufCService *service;
 	struct rpc_method *method;
 	const struct rt_identity *identity; /* of its caller */
+	const char *actor, *peer;           /* likewise, for people; NULL: not asked for yet */
 	struct rt_arena arena;              /* the request, metadata */
 	ProtobufCBinaryData request;        /* while its handler runs for the first time */
 	struct rt_message *messages;        /* the streamed message in hand; NULL until the first */
@@ -114,6 +117,9 @@ struct rt_call {
 	void *on_message_user, *on_cancel_user, *on_drained_user;
 	struct rt_task later;
 };
+
+/* The caller of a server that asks nobody. */
+extern const struct rt_identity rpc_everybody;
 
 /* A transport's side of it, in the order of a call's life. */
 void rpc_call_init(struct rt_call *call, const struct rpc_call_ops *ops, struct rt_loop *loop);

@@ -97,7 +97,6 @@ struct rpc_callers {
 	struct rt_metric *refused; /* NULL: no metrics */
 };
 
-const struct rt_identity rpc_everybody = { .role = RT_ROLE_OPERATOR, .expires_ms = INT64_MAX };
 static const struct rt_identity nobody = { .role = RT_ROLE_ANONYMOUS, .expires_ms = INT64_MAX };
 
 /* ---- refusing ---- */
@@ -113,16 +112,13 @@ static void log_refused(struct server_call *call, const char *why)
 {
 	struct rpc_callers *callers = call->server->callers;
 	int64_t now_ms = rt_loop_now(callers->loop);
-	char *peer;
 
 	callers->unlogged++;
 	if (callers->logged_ms != 0 && now_ms - callers->logged_ms < LOG_EVERY_MS)
 		return;
-	peer = grpc_call_get_peer(call->grpc);
 	RT_LOG(RT_WARN, "a call was refused", RT_S("method", call->method->base.path),
-	       RT_S("peer", peer), RT_S("caller", call->base.identity->name), RT_S("reason", why),
-	       RT_I("refused", (int64_t)callers->unlogged));
-	gpr_free(peer);
+	       RT_S("peer", rt_call_peer(&call->base)), RT_S("caller", rt_call_actor(&call->base)),
+	       RT_S("reason", why), RT_I("refused", (int64_t)callers->unlogged));
 	callers->logged_ms = now_ms;
 	callers->unlogged = 0;
 }
@@ -381,33 +377,6 @@ static int identify_by_certificate(struct server_call *call,
 	return rc;
 }
 
-/* The caller for whom a gateway calls: role, owner and name, each but the last with a NUL behind it. */
-static bool read_forwarded(const grpc_slice *value, struct rt_identity *ret)
-{
-	const char *at = (const char *)GRPC_SLICE_START_PTR(*value);
-	const char *end = at + GRPC_SLICE_LENGTH(*value);
-	const char *role_end = memchr(at, '\0', (size_t)(end - at)), *owner_end;
-
-	if (role_end == NULL || !rt_role_parse(at, (size_t)(role_end - at), &ret->role))
-		return false;
-	at = role_end + 1;
-	owner_end = memchr(at, '\0', (size_t)(end - at));
-	if (owner_end == NULL || (size_t)(owner_end - at) >= sizeof(ret->owner) ||
-	    (size_t)(end - owner_end - 1) >= sizeof(ret->name))
-		return false;
-	memcpy(ret->owner, at, (size_t)(owner_end - at));
-	memcpy(ret->name, owner_end + 1, (size_t)(end - owner_end - 1));
-	ret->expires_ms = INT64_MAX;
-	return strnlen(ret->name, sizeof(ret->name)) == (size_t)(end - owner_end - 1);
-}
-
-size_t rpc_identity_pack(const struct rt_identity *identity, char bytes[RPC_IDENTITY_BYTES])
-{
-	return (size_t)snprintf(bytes, RPC_IDENTITY_BYTES, "%s%c%s%c%s",
-				rt_role_name(identity->role), '\0', identity->owner, '\0',
-				identity->name);
-}
-
 /* The call's own copy: the record may change while it lasts. */
 static void set_identity(struct server_call *call, const struct rt_identity *identity)
 {
@@ -415,13 +384,34 @@ static void set_identity(struct server_call *call, const struct rt_identity *ide
 		&call->base.arena, (const char *)identity, sizeof(*identity));
 }
 
+/* Takes over what a gateway says of the caller for whom it calls. RT_NOT_FOUND: it says nothing. */
+static int identify_by_word(struct server_call *call)
+{
+	const grpc_slice *caller = received(call, RPC_CALLER_KEY);
+	struct rt_identity identity;
+	char peer[RPC_PEER_TEXT];
+
+	if (caller == NULL)
+		return RT_NOT_FOUND;
+	if (!rpc_forwarded_read(caller, received(call, RPC_FROM_KEY), &identity, peer))
+		return RT_DENIED;
+	identity.way = call->base.identity->way;
+	set_identity(call, &identity);
+	if (peer[0] != '\0')
+		call->base.peer = rt_arena_copy(&call->base.arena, peer, strlen(peer));
+	return RT_OK;
+}
+
+static bool refuse_word(struct server_call *call, struct rt_status *status)
+{
+	return refuse_unknown(call, "the gateway's word on the caller cannot be read", status);
+}
+
 /* *ret_forwarded: it is not the caller itself that calls, but a gateway. */
 static bool identify(struct server_call *call, struct rpc_caller_connection *connection,
 		     bool *ret_forwarded, struct rt_status *status)
 {
 	const struct rt_identity *direct = NULL;
-	const grpc_slice *forwarded;
-	struct rt_identity other = { 0 };
 	const char *why = "it shows neither a token nor a certificate";
 	int rc;
 
@@ -438,16 +428,9 @@ static bool identify(struct server_call *call, struct rpc_caller_connection *con
 	set_identity(call, direct);
 	if (direct->role != RT_ROLE_GATEWAY)
 		return true;
-	forwarded = received(call, RPC_CALLER_KEY);
-	if (forwarded == NULL)
-		return true;
-	other.way = direct->way;
-	if (!read_forwarded(forwarded, &other))
-		return refuse_unknown(call, "the gateway's word on the caller cannot be read",
-				      status);
-	set_identity(call, &other);
-	*ret_forwarded = true;
-	return true;
+	rc = identify_by_word(call);
+	*ret_forwarded = rc == RT_OK;
+	return rc != RT_DENIED || refuse_word(call, status);
 }
 
 /* ---- may it ---- */
@@ -574,8 +557,10 @@ bool rpc_caller_admit(struct server_call *call, struct rt_status *status)
 	struct rpc_caller_connection *connection;
 	struct rpc_caller_named *named = NULL;
 
+	/* Who reaches such a server may do everything, so the word on a caller can only narrow that: a customer reaches its own
+	 * orders alone, also where nobody is asked behind a gateway that asks. */
 	if (callers->auth == NULL && callers->inner)
-		return true;
+		return identify_by_word(call) != RT_DENIED || refuse_word(call, status);
 	connection = connection_of(call);
 	if (callers->auth != NULL) {
 		bool forwarded = false;

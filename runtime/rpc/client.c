@@ -228,14 +228,14 @@ static void read_next(struct client_call *call)
 
 /* ---- how it starts ---- */
 
-#define METADATA_MAX 3
+#define METADATA_MAX 4
 
 /* Returns the number of entries. */
 static size_t fill_metadata(const struct client_call *call, grpc_metadata entries[METADATA_MAX])
 {
 	const struct rt_client_op *op = call->op;
 	const char *authorization = call->channel->authorization;
-	char caller[RPC_IDENTITY_BYTES];
+	char caller[RPC_CALLER_BYTES], from[RPC_FROM_BYTES];
 	size_t count = 0;
 
 	if (op->traceparent != NULL && op->traceparent[0] != '\0') {
@@ -244,8 +244,14 @@ static size_t fill_metadata(const struct client_call *call, grpc_metadata entrie
 	}
 	if (op->caller != NULL && (op->caller != &rpc_everybody || call->channel->tls != NULL)) {
 		entries[count].key = grpc_slice_from_static_string(RPC_CALLER_KEY);
+		entries[count++].value =
+			grpc_slice_from_copied_buffer(caller, rpc_caller_pack(op->caller, caller));
+		entries[count].key = grpc_slice_from_static_string(RPC_FROM_KEY);
 		entries[count++].value = grpc_slice_from_copied_buffer(
-			caller, rpc_identity_pack(op->caller, caller));
+			from, rpc_from_pack(op->caller,
+					    op->caller_call != NULL ? rt_call_peer(op->caller_call)
+								    : NULL,
+					    from));
 	}
 	if (authorization != NULL) {
 		entries[count].key = grpc_slice_from_static_string("authorization");

@@ -106,6 +106,8 @@ static void deliver_to_server(struct local_call *call, struct local_packet *pack
 	case LOCAL_REQUEST:
 		call->server_began = true;
 		rpc_call_begin(&call->base, client->service, method);
+		if (call->caller != NULL)
+			call->base.identity = call->caller;
 		if (packet->length > RPC_MESSAGE_STANDARD_BYTES) {
 			rt_status_set(&status, RT_CODE_RESOURCE_EXHAUSTED,
 				      "the message is larger than %d bytes",
@@ -282,6 +284,9 @@ static void local_start(struct rpc_client *base, struct rpc_method *method,
 	if (op->traceparent != NULL && op->traceparent[0] != '\0')
 		rpc_metadata_add(&call->metadata, &call->base.arena, "traceparent", op->traceparent,
 				 strlen(op->traceparent));
+	if (op->caller != NULL)
+		call->caller = (const struct rt_identity *)(const void *)rt_arena_copy(
+			&call->base.arena, (const char *)op->caller, sizeof(*op->caller));
 	call->deadline_ms = INT64_MAX;
 	if (op->timeout_ms > 0) {
 		call->deadline_ms = rt_loop_now(client->loop) + op->timeout_ms;

@@ -36,6 +36,7 @@ struct local_call {
 	int64_t server_due_ms, client_due_ms; /* packets do not overtake each other */
 	int64_t deadline_ms;
 	struct rpc_metadata *metadata; /* the client's */
+	const struct rt_identity *caller;
 	struct rt_timer deadline_timer, due_timer;
 	struct rt_task deliver_task;
 	size_t client_queued_bytes;

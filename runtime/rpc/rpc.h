@@ -141,11 +141,15 @@ const char *rt_call_metadata(const struct rt_call *call, const char *key, size_t
 /* Metadata for the answer; initial before the first message, trailing before the end. Copies. */
 void rt_call_set_initial(struct rt_call *call, const char *key, const void *value, size_t length);
 void rt_call_set_trailing(struct rt_call *call, const char *key, const void *value, size_t length);
+/* From which address it comes: "10.1.2.3:5000", "[2001:db8::1]:5000"; if a gateway calls for somebody, that one's.
+ * Valid until the call ends. */
 const char *rt_call_peer(const struct rt_call *call);
 /* Who calls, or on whose behalf the gateway does; valid until the call ends. With a server that asks nobody it is an
  * operator without a name (way RT_AUTH_NONE). Its role may call this method; that a customer reaches its own things alone
  * (`owner`) is for the handler to see to. */
 const struct rt_identity *rt_call_identity(const struct rt_call *call);
+/* The same for records and people (rt_identity_actor); "" if it has no name. Valid until the call ends. */
+const char *rt_call_actor(const struct rt_call *call);
 
 /* ---- server ---- */
 
@@ -249,6 +253,8 @@ struct rt_client_op {
 	const char
 		*traceparent; /* sent as metadata, borrowed until start returns; NULL, "": none */
 	const struct rt_identity *caller; /* on whose behalf; likewise; NULL: its own */
+	const struct rt_call *
+		caller_call; /* for which it is made: its address is passed on with the caller; NULL: none */
 	/* Which of the channel's, from 1; 0: those that are usable in turn, and which it is stands here
 	 * once the call is started. A number without a connection: the call fails. */
 	int connection;

@@ -387,11 +387,11 @@ static const char *server_metadata(const struct rt_call *base, const char *key, 
 static const char *server_peer(const struct rt_call *base)
 {
 	const struct server_call *call = RT_CONTAINER_OF(base, const struct server_call, base);
-	char *peer = grpc_call_get_peer(call->grpc);
-	char *copy = rt_arena_copy((struct rt_arena *)(uintptr_t)&base->arena, peer, strlen(peer));
+	char *uri = grpc_call_get_peer(call->grpc);
+	char *text = rpc_peer_text((struct rt_arena *)(uintptr_t)&base->arena, uri);
 
-	gpr_free(peer);
-	return copy;
+	gpr_free(uri);
+	return text;
 }
 
 static const struct rpc_call_ops server_call_ops = {

@@ -7,7 +7,7 @@
 
 #include "details.h"
 #include "grpc/health/v1/health.pb-c.h"
-#include "rpc/rpc.h"
+#include "rpc/callers_internal.h"
 #include "run.h"
 #include "run_until.h"
 
@@ -29,6 +29,7 @@ static struct {
 	size_t held_count;
 	bool hold;
 	struct rt_identity seen; /* by the handler, last */
+	char actor[RT_ACTOR_TEXT], peer[RPC_PEER_TEXT];
 	int freed, drained;
 } world;
 
@@ -42,6 +43,8 @@ static void on_unary(Grpc__Testing__TestService_Service *service,
 	(void)service;
 	(void)request;
 	world.seen = *rt_call_identity(closure_data);
+	snprintf(world.actor, sizeof(world.actor), "%s", rt_call_actor(closure_data));
+	snprintf(world.peer, sizeof(world.peer), "%s", rt_call_peer(closure_data));
 	if (!world.hold) {
 		closure(&response, closure_data);
 		return;
@@ -117,25 +120,31 @@ static void write_callers(size_t first, size_t count)
 	CU_ASSERT_EQUAL(rename(other, callers_file), 0);
 }
 
-static void start(bool inner, struct rt_budgets budgets)
+static void start_at(const char *listen, bool asks, bool inner, struct rt_budgets budgets)
 {
 	const struct rt_auth_options auth = { .callers_file = callers_file };
 	struct rt_server_options options = {
-		.listen = "127.0.0.1:0", .inner = inner, .access = access_of, .budgets = budgets
+		.listen = listen, .inner = inner, .access = access_of, .budgets = budgets
 	};
 
 	memset(&world, 0, sizeof(world));
 	CU_ASSERT_EQUAL_FATAL(rt_loop_new(&world.loop), RT_OK);
 	write_callers(0, KEYS);
-	CU_ASSERT_EQUAL_FATAL(rt_auth_new(world.loop, &auth, &world.auth), RT_OK);
+	if (asks)
+		CU_ASSERT_EQUAL_FATAL(rt_auth_new(world.loop, &auth, &world.auth), RT_OK);
 	options.auth = world.auth;
 	CU_ASSERT_EQUAL_FATAL(rt_server_new(world.loop, &options, &world.server), RT_OK);
 	interop_service_init(&world.service, world.loop);
 	world.service.base.unary_call = on_unary;
 	rt_server_add(world.server, &world.service.base.base);
 	CU_ASSERT_EQUAL_FATAL(rt_server_start(world.server), RT_OK);
-	snprintf(world.address, sizeof(world.address), "127.0.0.1:%d",
-		 rt_server_port(world.server));
+	snprintf(world.address, sizeof(world.address), "%.*s:%d",
+		 (int)(strrchr(listen, ':') - listen), listen, rt_server_port(world.server));
+}
+
+static void start(bool inner, struct rt_budgets budgets)
+{
+	start_at("127.0.0.1:0", true, inner, budgets);
 }
 
 static void end(void)
@@ -203,6 +212,8 @@ static void probe_message(struct rt_client_op *op, const ProtobufCMessage *messa
 	rt_loop_stop(world.loop);
 }
 
+static const struct rt_call *behalf_call; /* its address is passed on, too */
+
 static void start_call(const struct caller *caller, struct probe *probe, unsigned method,
 		       const struct rt_identity *behalf)
 {
@@ -212,9 +223,10 @@ static void start_call(const struct caller *caller, struct probe *probe, unsigne
 		GRPC__TESTING__STREAMING_OUTPUT_CALL_REQUEST__INIT;
 	const ProtobufCMessage *const requests[] = { &empty.base, &simple.base, &output.base };
 
-	*probe = (struct probe){
-		.op = { .timeout_ms = 10000, .caller = behalf, .done = probe_done }
-	};
+	*probe = (struct probe){ .op = { .timeout_ms = 10000,
+					 .caller = behalf,
+					 .caller_call = behalf_call,
+					 .done = probe_done } };
 	rt_client_start(caller->client, method, requests[method], &probe->op);
 }
 
@@ -265,6 +277,17 @@ static void a_role_may_call_what_the_table_says(void)
 	end();
 }
 
+static const char *actor_of_key(const char *who, const char *key)
+{
+	static char text[RT_ACTOR_TEXT];
+	uint8_t digest[32];
+
+	rt_sha256(key, strlen(key), digest);
+	snprintf(text, sizeof(text), "%s (key %02x%02x%02x%02x)", who, digest[0], digest[1],
+		 digest[2], digest[3]);
+	return text;
+}
+
 static void the_handler_learns_who_it_is(void)
 {
 	static const struct rt_identity other = { .role = RT_ROLE_OPERATOR, .name = "mallory" };
@@ -277,6 +300,9 @@ static void the_handler_learns_who_it_is(void)
 	CU_ASSERT_STRING_EQUAL(world.seen.name, "anna");
 	CU_ASSERT_STRING_EQUAL(world.seen.owner, "cust_a");
 	CU_ASSERT_EQUAL(world.seen.role, RT_ROLE_CUSTOMER);
+	/* Of two keys with one name it is seen which it was: its digest begins so. */
+	CU_ASSERT_STRING_EQUAL(world.actor, actor_of_key("customer anna", keys[0]));
+	CU_ASSERT(strncmp(world.peer, "127.0.0.1:", 10) == 0);
 	caller_free(&anna);
 	end();
 }
@@ -326,6 +352,232 @@ static void behind_a_gateway_its_word_counts(void)
 	caller_free(&anna);
 	caller_free(&olga);
 	end();
+}
+
+/* With the caller goes how it said who it is, and its address. */
+static void behind_a_gateway_the_callers_address_is_known(void)
+{
+	static const struct rt_identity customer = {
+		.role = RT_ROLE_CUSTOMER, .name = "Zoë", .owner = "cust_a", .by = "key 9f86d081"
+	};
+	static const char *const listens[] = { "127.0.0.1:0", "[::1]:0" };
+
+	for (size_t i = 0; i < RT_LENGTH(listens); i++) {
+		struct caller gateway, olga;
+		struct probe held;
+		char address[RPC_PEER_TEXT];
+
+		start_at(listens[i], true, true, (struct rt_budgets){ 0 });
+		gateway = caller_new(keys[3]);
+		olga = caller_new(keys[2]);
+		world.hold = true;
+		start_call(&olga, &held, UNARY_CALL, NULL);
+		wait_for_held(1);
+		world.hold = false;
+		snprintf(address, sizeof(address), "%s", world.peer);
+		TEST_ROW(strncmp(address, listens[i], strlen(listens[i]) - 1) == 0, listens[i]);
+		TEST_ROW(call(&gateway, UNARY_CALL, &customer) == 0, listens[i]);
+		TEST_ROW(strcmp(world.peer, address) != 0, listens[i]); /* it was not said */
+		behalf_call = world.held[0];
+		TEST_ROW(call(&gateway, UNARY_CALL, &customer) == 0, listens[i]);
+		TEST_ROW(strcmp(world.peer, address) == 0, listens[i]);
+		TEST_ROW(strcmp(world.actor, "customer Zoë (key 9f86d081)") == 0, world.actor);
+		/* The word of others is not heard. */
+		TEST_ROW(call(&olga, UNARY_CALL, &customer) == 0, listens[i]);
+		TEST_ROW(strcmp(world.actor, actor_of_key("operator olga", keys[2])) == 0,
+			 world.actor);
+		behalf_call = NULL;
+		answer_held();
+		run_until_count(world.loop, &held.done, 1);
+		caller_free(&gateway);
+		caller_free(&olga);
+		end();
+	}
+}
+
+/* Who reaches a server that asks nobody may do everything: but a gateway that asks may stand before it, and its word makes
+ * it less. */
+static void where_nobody_is_asked_a_word_still_counts(void)
+{
+	static const struct rt_identity customer = { .role = RT_ROLE_CUSTOMER,
+						     .name = "anna",
+						     .owner = "cust_a" };
+	struct caller gateway;
+
+	start_at("127.0.0.1:0", false, true, (struct rt_budgets){ 0 });
+	gateway = caller_new(NULL);
+	CU_ASSERT_EQUAL(call(&gateway, UNARY_CALL, &customer), 0);
+	CU_ASSERT_STRING_EQUAL(world.seen.owner, "cust_a");
+	CU_ASSERT_STRING_EQUAL(world.actor, "customer anna");
+	CU_ASSERT_EQUAL(call(&gateway, UNARY_CALL, NULL), 0);
+	CU_ASSERT_STRING_EQUAL(world.seen.owner, "");
+	CU_ASSERT_STRING_EQUAL(world.actor, "");
+	caller_free(&gateway);
+	end();
+	/* The gateway itself has only callers of its own. */
+	start_at("127.0.0.1:0", false, false, (struct rt_budgets){ 0 });
+	gateway = caller_new(NULL);
+	CU_ASSERT_EQUAL(call(&gateway, UNARY_CALL, &customer), 0);
+	CU_ASSERT_STRING_EQUAL(world.actor, "");
+	caller_free(&gateway);
+	end();
+}
+
+#define LONG_127                                                                                   \
+	"0123456789012345678901234567890123456789012345678901234567890123"                         \
+	"012345678901234567890123456789012345678901234567890123456789012"
+
+static void what_a_gateway_may_say(void)
+{
+#define WORD(text)                                                                                 \
+	{                                                                                          \
+		sizeof(text) - 1, (text)                                                           \
+	}
+	static const struct row {
+		const char *why;
+		struct {
+			size_t length;
+			const char *bytes;
+		} caller, from; /* from NULL: it is not sent */
+		bool good;
+		const char *actor, *peer;
+	} rows[] = {
+		{ "no address", WORD("customer\0c\0anna"), { 0 }, true, "customer anna", "" },
+		{ "all", WORD("customer\0c\0anna"),
+		  WORD("token\0"
+		       "10.1.2.3:5"),
+		  true, "customer anna (token)", "10.1.2.3:5" },
+		{ "IPv6 with a zone", WORD("stock\0\0CN:Ann Example"),
+		  WORD("certificate\0[fe80::1%eth0]:65535"), true,
+		  "stock CN:Ann Example (certificate)", "[fe80::1%eth0]:65535" },
+		{ "nobody known", WORD("operator\0\0"), WORD("\0unix:"), true, "", "unix:" },
+		{ "an empty word", WORD("operator\0\0olga"), WORD("\0"), true, "operator olga",
+		  "" },
+		{ "the longest", WORD("operator\0\0" LONG_127), WORD("certificate\0" LONG_127),
+		  true, "operator " LONG_127 " (certificate)", LONG_127 },
+		{ "nothing", WORD(""), { 0 }, false, NULL, NULL },
+		{ "no such role", WORD("root\0\0x"), { 0 }, false, NULL, NULL },
+		{ "the beginning of a role", WORD("oper\0\0x"), { 0 }, false, NULL, NULL },
+		{ "no owner", WORD("operator\0x"), { 0 }, false, NULL, NULL },
+		{ "a text too many", WORD("operator\0\0x\0y"), { 0 }, false, NULL, NULL },
+		{ "a name too long", WORD("operator\0\0" LONG_127 "x"), { 0 }, false, NULL, NULL },
+		{ "control characters in a name",
+		  WORD("operator\0\0x\033[31m"),
+		  { 0 },
+		  false,
+		  NULL,
+		  NULL },
+		{ "no UTF-8", WORD("operator\0\0\xff"), { 0 }, false, NULL, NULL },
+		{ "an owner that is not printable",
+		  WORD("customer\0c\n\0x"),
+		  { 0 },
+		  false,
+		  NULL,
+		  NULL },
+		{ "no NUL in the second", WORD("operator\0\0x"), WORD("token"), false, NULL, NULL },
+		{ "a text too many in it", WORD("operator\0\0x"),
+		  WORD("token\0"
+		       "1\0"
+		       "2"),
+		  false, NULL, NULL },
+		{ "a way too long", WORD("operator\0\0x"), WORD("certificate of whom, then?\0"),
+		  false, NULL, NULL },
+		{ "an address too long", WORD("operator\0\0x"), WORD("token\0" LONG_127 "0"), false,
+		  NULL, NULL },
+		{ "blanks in an address", WORD("operator\0\0x"),
+		  WORD("token\0"
+		       "10.1.2.3 fake=1"),
+		  false, NULL, NULL },
+		{ "control characters in an address", WORD("operator\0\0x"),
+		  WORD("token\0"
+		       "10.1.2.3:5\n"),
+		  false, NULL, NULL },
+		{ "quotes in an address", WORD("operator\0\0x"),
+		  WORD("token\0"
+		       "\"10.1.2.3"),
+		  false, NULL, NULL },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		const struct row *row = &rows[i];
+		grpc_slice caller =
+			grpc_slice_from_copied_buffer(row->caller.bytes, row->caller.length);
+		grpc_slice from = grpc_slice_from_copied_buffer(
+			row->from.bytes == NULL ? "" : row->from.bytes, row->from.length);
+		struct rt_identity identity;
+		char peer[RPC_PEER_TEXT], actor[RT_ACTOR_TEXT];
+		bool good = rpc_forwarded_read(&caller, row->from.bytes == NULL ? NULL : &from,
+					       &identity, peer);
+
+		TEST_ROW(good == row->good, row->why);
+		if (row->good && good) {
+			rt_identity_actor(&identity, actor);
+			TEST_ROW(strcmp(actor, row->actor) == 0, row->why);
+			TEST_ROW(strcmp(peer, row->peer) == 0, row->why);
+			TEST_ROW(rt_actor_good(actor), row->why);
+		}
+		grpc_slice_unref(caller);
+		grpc_slice_unref(from);
+	}
+}
+
+static void what_is_passed_on_is_what_may_be_said(void)
+{
+	const struct rt_identity identity = { .role = RT_ROLE_STOCK,
+					      .name = LONG_127,
+					      .by = "token" };
+	static const struct row {
+		const char *peer, *sent;
+	} rows[] = {
+		{ NULL, "" },
+		{ "10.1.2.3:5", "10.1.2.3:5" },
+		{ "[2001:db8::1]:443", "[2001:db8::1]:443" },
+		{ "unix:/run/a socket", "" },
+		{ LONG_127, LONG_127 },
+		{ LONG_127 "0", "" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		char caller[RPC_CALLER_BYTES], from[RPC_FROM_BYTES], peer[RPC_PEER_TEXT];
+		grpc_slice packed =
+			grpc_slice_from_copied_buffer(caller, rpc_caller_pack(&identity, caller));
+		grpc_slice more = grpc_slice_from_copied_buffer(
+			from, rpc_from_pack(&identity, rows[i].peer, from));
+		struct rt_identity got;
+
+		TEST_ROW(rpc_forwarded_read(&packed, &more, &got, peer), rows[i].sent);
+		TEST_ROW(strcmp(peer, rows[i].sent) == 0, rows[i].sent);
+		TEST_ROW(strcmp(got.by, "token") == 0 && strcmp(got.name, LONG_127) == 0,
+			 rows[i].sent);
+		grpc_slice_unref(packed);
+		grpc_slice_unref(more);
+	}
+}
+
+static void addresses_are_shown_as_people_write_them(void)
+{
+	static const struct row {
+		const char *uri, *text;
+	} rows[] = {
+		{ "ipv4:10.1.2.3:5000", "10.1.2.3:5000" },
+		{ "ipv6:%5B2001:db8::1%5D:5000", "[2001:db8::1]:5000" },
+		{ "ipv6:[::1]:5000", "[::1]:5000" },
+		{ "ipv6:%5bfe80::1%25eth0%5d:5000", "[fe80::1%eth0]:5000" },
+		{ "ipv6:%5", "%5" },
+		{ "ipv6:%", "%" },
+		{ "ipv6:%zz", "%zz" },
+		{ "unix:/run/x%0a", "unix:/run/x%0a" },
+		{ "unix:", "unix:" },
+		{ "", "" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct rt_arena arena = { .chunks = NULL };
+
+		TEST_ROW(strcmp(rpc_peer_text(&arena, rows[i].uri), rows[i].text) == 0,
+			 rows[i].uri);
+		rt_arena_done(&arena);
+	}
 }
 
 /* ---- budgets ---- */
@@ -465,6 +717,12 @@ static const struct test tests[] = {
 	{ "the handler learns who it is", the_handler_learns_who_it_is },
 	{ "who is no longer listed is not known", who_is_no_longer_listed_is_not_known },
 	{ "behind a gateway its word counts", behind_a_gateway_its_word_counts },
+	{ "behind a gateway the caller's address is known",
+	  behind_a_gateway_the_callers_address_is_known },
+	{ "where nobody is asked a word still counts", where_nobody_is_asked_a_word_still_counts },
+	{ "what a gateway may say", what_a_gateway_may_say },
+	{ "what is passed on is what may be said", what_is_passed_on_is_what_may_be_said },
+	{ "addresses are shown as people write them", addresses_are_shown_as_people_write_them },
 	{ "a connection has a budget", a_connection_has_a_budget },
 	{ "a caller has a budget", a_caller_has_a_budget },
 	{ "a caller has a rate", a_caller_has_a_rate },
