@@ -2,6 +2,7 @@
  *
  *   rpc_caller_admit     a call has come: which connection, who is it, may this role call this method, is there
  *                        room in the budgets? Else it is refused, and the status says why.
+ *   rpc_caller_received  a message of a client's stream has come; the next one is read when the budgets allow it
  *   rpc_caller_may_send  its answer is there: does the client read the others?
  *   rpc_caller_sent      gRPC has sent it
  *   rpc_caller_left      it has ended
@@ -24,6 +25,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "budgets_internal.h"
 #include "server_internal.h"
 
 #define uthash_fatal(text) abort()
@@ -34,36 +36,19 @@
 #define NAMES_MAX          64 /* of a certificate; further ones are not looked at */
 #define RETRY_MS           1000
 #define LOG_EVERY_MS       1000 /* refusals in the log; those in between are counted */
-#define RATE_MS            1000.0
 #define UNREAD_SHARE_BYTES 65536
 
 /* Why calls are refused: the label of the metric, and the ErrorInfo. */
-#define UNKNOWN_CALLER         "UNAUTHENTICATED"
-#define ROLE                   "ROLE"
-#define CALLS_PER_CONNECTION   "CALLS_PER_CONNECTION"
-#define STREAMS_PER_CONNECTION "STREAMS_PER_CONNECTION"
-#define CALLS_PER_CALLER       "CALLS_PER_CALLER"
-#define STREAMS_PER_CALLER     "STREAMS_PER_CALLER"
-#define RATE_PER_CALLER        "RATE_PER_CALLER"
-#define UNREAD_PER_CONNECTION  "UNREAD_PER_CONNECTION"
-static const char *const reasons[] = { UNKNOWN_CALLER,       ROLE,
-				       CALLS_PER_CONNECTION, STREAMS_PER_CONNECTION,
-				       CALLS_PER_CALLER,     STREAMS_PER_CALLER,
-				       RATE_PER_CALLER,      UNREAD_PER_CONNECTION };
-
-/* What is bounded. */
-struct usage {
-	size_t calls, streams; /* under way; streams are calls, too */
-};
+#define UNKNOWN_CALLER        "UNAUTHENTICATED"
+#define ROLE                  "ROLE"
+#define UNREAD_PER_CONNECTION "UNREAD_PER_CONNECTION"
 
 /* Somebody who has said who it is. */
 struct rpc_caller_named {
 	UT_hash_handle hh; /* by key */
 	struct rt_list link;
 	char *key;
-	struct usage usage;
-	double tokens; /* of the rate */
-	int64_t filled_ms;
+	struct rpc_usage usage;
 	size_t connections; /* records that point here */
 };
 
@@ -71,7 +56,7 @@ struct rpc_caller_connection {
 	UT_hash_handle hh; /* by context */
 	struct rt_list link;
 	grpc_auth_context *context;
-	struct usage usage;
+	struct rpc_usage usage;
 	size_t unread_bytes;            /* of answers that are on their way to it */
 	struct rpc_caller_named *named; /* NULL: nobody known */
 	/* What the certificate and the token say; both hold for the generation that is in them. */
@@ -94,7 +79,9 @@ struct rpc_callers {
 	size_t unread_bytes; /* of all connections */
 	int64_t logged_ms;
 	uint64_t unlogged;
-	struct rt_metric *refused; /* NULL: no metrics */
+	/* NULL: no metrics. */
+	struct rt_metric *refused;
+	struct rt_series *kept_connections, *kept_named, *delayed;
 };
 
 static const struct rt_identity nobody = { .role = RT_ROLE_ANONYMOUS, .expires_ms = INT64_MAX };
@@ -149,14 +136,14 @@ static bool refuse_role(struct server_call *call, struct rt_status *status)
 	return false;
 }
 
-static bool refuse_budget(struct server_call *call, const char *reason, const char *what,
-			  int64_t limit, int64_t retry_ms, struct rt_status *status)
+static bool refuse_budget(struct server_call *call, const struct rpc_lack *lack,
+			  struct rt_status *status)
 {
-	rt_status_set(status, RT_CODE_RESOURCE_EXHAUSTED, "%s: the limit is %lld", what,
-		      (long long)limit);
-	rt_status_info(status, reason);
-	rt_status_retry(status, retry_ms);
-	count_refused(call->server->callers, reason);
+	rt_status_set(status, RT_CODE_RESOURCE_EXHAUSTED, "the budget %s is used up: %lld",
+		      lack->reason, (long long)lack->limit);
+	rt_status_info(status, lack->reason);
+	rt_status_retry(status, lack->retry_ms);
+	count_refused(call->server->callers, lack->reason);
 	return false;
 }
 
@@ -172,6 +159,20 @@ static void connection_free(struct rpc_caller_connection *connection)
 		OPENSSL_clear_free(connection->token, connection->token_length);
 	grpc_auth_context_release(connection->context);
 	free(connection);
+}
+
+static int64_t now(const struct rpc_callers *callers)
+{
+	return rt_loop_now(callers->loop);
+}
+
+/* How many records there are has changed. */
+static void count_kept(struct rpc_callers *callers)
+{
+	if (callers->kept_connections == NULL)
+		return;
+	rt_series_set(callers->kept_connections, HASH_COUNT(callers->connections));
+	rt_series_set(callers->kept_named, HASH_COUNT(callers->named));
 }
 
 static void named_free(struct rpc_caller_named *named)
@@ -199,8 +200,10 @@ static void forget_idle_connections(struct rpc_callers *callers)
 		connection_free(connection);
 		callers->idle--;
 	}
+	count_kept(callers);
 }
 
+/* Who is in debt is remembered: a new record would have none. */
 static void forget_idle_named(struct rpc_callers *callers)
 {
 	struct rt_list *link = callers->named_used.next;
@@ -211,12 +214,13 @@ static void forget_idle_named(struct rpc_callers *callers)
 			RT_CONTAINER_OF(link, struct rpc_caller_named, link);
 
 		link = link->next;
-		if (named->usage.calls > 0 || named->connections > 0)
+		if (named->connections > 0 || !rpc_usage_is_idle(&named->usage, now(callers)))
 			continue;
 		HASH_DEL(callers->named, named);
 		named_free(named);
 		callers->named_idle--;
 	}
+	count_kept(callers);
 }
 
 /* The record of the call's connection; NULL: gRPC has no context for it. */
@@ -235,6 +239,7 @@ static struct rpc_caller_connection *connection_of(struct server_call *call)
 	}
 	connection = rt_alloc(sizeof(*connection));
 	connection->context = context;
+	rpc_usage_init(&connection->usage, &callers->budgets.connection, now(callers));
 	rt_list_init(&connection->link);
 	rt_list_push(&callers->used, &connection->link);
 	HASH_ADD_PTR(callers->connections, context, connection);
@@ -256,8 +261,7 @@ static struct rpc_caller_named *named_of(struct rpc_callers *callers,
 		return named;
 	named = rt_alloc(sizeof(*named));
 	named->key = rt_strdup(key);
-	named->tokens = (double)callers->budgets.rate_per_caller;
-	named->filled_ms = rt_loop_now(callers->loop);
+	rpc_usage_init(&named->usage, &callers->budgets.caller, now(callers));
 	rt_list_init(&named->link);
 	rt_list_push(&callers->named_used, &named->link);
 	HASH_ADD_KEYPTR(hh, callers->named, named->key, strlen(named->key), named);
@@ -457,69 +461,39 @@ static bool is_stream(const struct server_call *call)
 	return call->method->base.client_streams || call->method->base.server_streams;
 }
 
-static bool over(size_t used, int64_t limit)
-{
-	return limit > 0 && used >= (size_t)limit;
-}
-
-static bool take_rate(struct rpc_callers *callers, struct rpc_caller_named *named)
-{
-	double rate = (double)callers->budgets.rate_per_caller;
-	int64_t now_ms = rt_loop_now(callers->loop);
-
-	if (rate <= 0)
-		return true;
-	named->tokens =
-		RT_MIN(rate, named->tokens + rate * (double)(now_ms - named->filled_ms) / RATE_MS);
-	named->filled_ms = now_ms;
-	if (named->tokens < 1)
-		return false;
-	named->tokens -= 1;
-	return true;
-}
-
-static bool has_room(struct server_call *call, const struct rpc_caller_connection *connection,
+static bool has_room(struct server_call *call, struct rpc_caller_connection *connection,
 		     struct rpc_caller_named *named, struct rt_status *status)
 {
 	struct rpc_callers *callers = call->server->callers;
 	const struct rt_budgets *budgets = &callers->budgets;
+	int64_t now_ms = now(callers);
 	bool stream = is_stream(call);
+	struct rpc_lack lack;
 
-	if (over(connection->usage.calls, budgets->calls_per_connection))
-		return refuse_budget(call, CALLS_PER_CONNECTION,
-				     "too many calls of this connection are under way",
-				     budgets->calls_per_connection, RETRY_MS, status);
-	if (stream && over(connection->usage.streams, budgets->streams_per_connection))
-		return refuse_budget(call, STREAMS_PER_CONNECTION,
-				     "too many streams of this connection are open",
-				     budgets->streams_per_connection, RETRY_MS, status);
-	if (named == NULL)
+	if (rpc_usage_has_room(&connection->usage, &budgets->connection, &rpc_budget_connection,
+			       stream, now_ms, &lack) &&
+	    (named == NULL || rpc_usage_has_room(&named->usage, &budgets->caller,
+						 &rpc_budget_caller, stream, now_ms, &lack)))
 		return true;
-	if (over(named->usage.calls, budgets->calls_per_caller))
-		return refuse_budget(call, CALLS_PER_CALLER,
-				     "too many calls of this caller are under way",
-				     budgets->calls_per_caller, RETRY_MS, status);
-	if (stream && over(named->usage.streams, budgets->streams_per_caller))
-		return refuse_budget(call, STREAMS_PER_CALLER,
-				     "too many streams of this caller are open",
-				     budgets->streams_per_caller, RETRY_MS, status);
-	if (!take_rate(callers, named))
-		return refuse_budget(
-			call, "RATE_PER_CALLER", "too many calls in a second",
-			budgets->rate_per_caller,
-			RT_MAX((int64_t)(RATE_MS / (double)budgets->rate_per_caller), 1), status);
-	return true;
+	return refuse_budget(call, &lack, status);
 }
 
-static void use(struct usage *usage, bool stream, bool begins)
+static void take_bytes(struct server_call *call, size_t bytes)
 {
-	if (begins) {
-		usage->calls++;
-		usage->streams += stream;
-	} else {
-		usage->calls--;
-		usage->streams -= stream;
-	}
+	if (call->connection != NULL)
+		rpc_bucket_take(&call->connection->usage.bytes, bytes);
+	if (call->named != NULL)
+		rpc_bucket_take(&call->named->usage.bytes, bytes);
+}
+
+/* A call, or a message of a client's stream. */
+static void take(struct server_call *call, size_t bytes)
+{
+	if (call->connection != NULL)
+		rpc_bucket_take(&call->connection->usage.rate, 1);
+	if (call->named != NULL)
+		rpc_bucket_take(&call->named->usage.rate, 1);
+	take_bytes(call, bytes);
 }
 
 static void begin(struct server_call *call, struct rpc_caller_connection *connection,
@@ -532,7 +506,7 @@ static void begin(struct server_call *call, struct rpc_caller_connection *connec
 	call->named = named;
 	if (connection->usage.calls == 0)
 		callers->idle--;
-	use(&connection->usage, stream, true);
+	rpc_usage_begin(&connection->usage, stream);
 	rt_list_remove(&connection->link);
 	rt_list_push(&callers->used, &connection->link);
 	if (connection->named != named) {
@@ -546,12 +520,12 @@ static void begin(struct server_call *call, struct rpc_caller_connection *connec
 		return;
 	if (named->usage.calls == 0)
 		callers->named_idle--;
-	use(&named->usage, stream, true);
+	rpc_usage_begin(&named->usage, stream);
 	rt_list_remove(&named->link);
 	rt_list_push(&callers->named_used, &named->link);
 }
 
-bool rpc_caller_admit(struct server_call *call, struct rt_status *status)
+bool rpc_caller_admit(struct server_call *call, size_t bytes, struct rt_status *status)
 {
 	struct rpc_callers *callers = call->server->callers;
 	struct rpc_caller_connection *connection;
@@ -577,7 +551,38 @@ bool rpc_caller_admit(struct server_call *call, struct rt_status *status)
 	if (!call->method->always && !has_room(call, connection, named, status))
 		return false;
 	begin(call, connection, named);
+	take(call, bytes);
 	return true;
+}
+
+void rpc_caller_received(struct server_call *call, size_t bytes)
+{
+	take(call, bytes);
+}
+
+static int64_t wait_ms(struct rpc_usage *usage, int64_t now_ms)
+{
+	return RT_MAX(rpc_bucket_wait_ms(&usage->rate, now_ms),
+		      rpc_bucket_wait_ms(&usage->bytes, now_ms));
+}
+
+int64_t rpc_caller_read_wait_ms(const struct server_call *call)
+{
+	struct rpc_callers *callers = call->server->callers;
+	int64_t longest_ms = 0;
+
+	if (call->connection != NULL)
+		longest_ms = wait_ms(&call->connection->usage, now(callers));
+	if (call->named != NULL)
+		longest_ms = RT_MAX(longest_ms, wait_ms(&call->named->usage, now(callers)));
+	if (longest_ms > 0 && callers->delayed != NULL)
+		rt_series_add(callers->delayed, 1);
+	return longest_ms;
+}
+
+void rpc_caller_sends(struct server_call *call, size_t bytes)
+{
+	take_bytes(call, bytes);
 }
 
 /* gRPC keeps an answer until the client lets it through. Half of the bound of the process is one connection's; who has
@@ -594,10 +599,10 @@ bool rpc_caller_may_send(struct server_call *call, size_t bytes, struct rt_statu
 	    (connection->unread_bytes + bytes > most ||
 	     (callers->unread_bytes + bytes > 2 * most &&
 	      connection->unread_bytes + bytes > UNREAD_SHARE_BYTES)))
-		return refuse_budget(call, UNREAD_PER_CONNECTION,
-				     "too many bytes of answers wait until this connection reads "
-				     "them",
-				     (int64_t)most, RETRY_MS, status);
+		return refuse_budget(
+			call, &(struct rpc_lack){ UNREAD_PER_CONNECTION, (int64_t)most, RETRY_MS },
+			status);
+	take_bytes(call, bytes);
 	call->unread_bytes = bytes;
 	connection->unread_bytes += bytes;
 	callers->unread_bytes += bytes;
@@ -621,21 +626,51 @@ void rpc_caller_left(struct server_call *call)
 
 	if (connection == NULL)
 		return;
-	use(&connection->usage, is_stream(call), false);
+	rpc_usage_end(&connection->usage, is_stream(call));
 	if (connection->usage.calls == 0)
 		callers->idle++;
 	if (named == NULL)
 		return;
-	use(&named->usage, is_stream(call), false);
+	rpc_usage_end(&named->usage, is_stream(call));
 	if (named->usage.calls == 0)
 		callers->named_idle++;
 }
 
 /* ---- start and end ---- */
 
+static void register_metrics(struct rpc_callers *callers, struct rt_metrics *metrics)
+{
+	static const char *const labels[] = { "reason", NULL }, *const kinds[] = { "kind", NULL };
+	static const struct rpc_budget_names *const names[] = { &rpc_budget_connection,
+								&rpc_budget_caller };
+	static const char *const others[] = { UNKNOWN_CALLER, ROLE, UNREAD_PER_CONNECTION };
+	struct rt_metric *kept;
+
+	callers->refused = rt_metric(metrics, RT_COUNTER, "tandem_calls_refused_total",
+				     "Calls that were refused for who made them, or for what "
+				     "their caller has under way or took lately.",
+				     labels);
+	for (size_t i = 0; i < RT_LENGTH(others); i++)
+		rt_metric_series(callers->refused, &others[i]);
+	for (size_t i = 0; i < RT_LENGTH(names); i++) {
+		rt_metric_series(callers->refused, &names[i]->calls);
+		rt_metric_series(callers->refused, &names[i]->streams);
+		rt_metric_series(callers->refused, &names[i]->rate);
+		rt_metric_series(callers->refused, &names[i]->bytes);
+	}
+	callers->delayed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_reads_delayed_total",
+					   "Messages of clients' streams that were read later, "
+					   "because their caller took too much lately.");
+	kept = rt_metric(metrics, RT_GAUGE, "tandem_callers",
+			 "Connections and callers that are known: with calls, and the last 1024 "
+			 "without.",
+			 kinds);
+	callers->kept_connections = rt_metric_series(kept, (const char *const[]){ "connection" });
+	callers->kept_named = rt_metric_series(kept, (const char *const[]){ "caller" });
+}
+
 struct rpc_callers *rpc_callers_new(struct rt_loop *loop, const struct rt_server_options *options)
 {
-	static const char *const labels[] = { "reason", NULL };
 	struct rpc_callers *callers = rt_alloc(sizeof(*callers));
 
 	callers->loop = loop;
@@ -645,13 +680,7 @@ struct rpc_callers *rpc_callers_new(struct rt_loop *loop, const struct rt_server
 	rt_list_init(&callers->used);
 	rt_list_init(&callers->named_used);
 	if (options->metrics != NULL)
-		callers->refused =
-			rt_metric(options->metrics, RT_COUNTER, "tandem_calls_refused_total",
-				  "Calls that were refused for who made them, or for what "
-				  "their caller already has under way.",
-				  labels);
-	for (size_t i = 0; i < RT_LENGTH(reasons) && callers->refused != NULL; i++)
-		rt_metric_series(callers->refused, &reasons[i]);
+		register_metrics(callers, options->metrics);
 	return callers;
 }
 

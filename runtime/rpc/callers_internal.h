@@ -33,8 +33,14 @@ struct rpc_callers *rpc_callers_new(struct rt_loop *loop, const struct rt_server
 /* When no call is left. */
 void rpc_callers_free(struct rpc_callers *callers);
 
-/* Sets the identity of a call that has come. False: it is to be refused with *status. */
-bool rpc_caller_admit(struct server_call *call, struct rt_status *status);
+/* Sets the identity of a call that has come, with a request of so many bytes. False: it is to be refused with *status. */
+bool rpc_caller_admit(struct server_call *call, size_t bytes, struct rt_status *status);
+/* A message of its client's stream has come … */
+void rpc_caller_received(struct server_call *call, size_t bytes);
+/* … and the next one may be read in so many ms. */
+int64_t rpc_caller_read_wait_ms(const struct server_call *call);
+/* A message of its streaming answer is sent. */
+void rpc_caller_sends(struct server_call *call, size_t bytes);
 /* Before its answer is sent. False: the answer is not to be sent, and *status instead. */
 bool rpc_caller_may_send(struct server_call *call, size_t bytes, struct rt_status *status);
 /* The client has let it through, or is gone. */

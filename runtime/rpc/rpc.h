@@ -155,13 +155,19 @@ const char *rt_call_actor(const struct rt_call *call);
 
 struct rt_server; /* opaque */
 
-/* How much may be under way; 0: no limit. Beyond it calls get RESOURCE_EXHAUSTED, with RetryInfo and an ErrorInfo that
- * names the budget (CALLS_PER_CONNECTION …). Health (Check) is answered beyond them. */
+/* How much may be under way, or come in a second, after which as much may come at once; 0: no limit. */
+struct rt_budget {
+	int64_t calls, streams; /* under way */
+	int64_t rate; /* calls in a second; each message of a client's stream counts as one */
+	/* Of requests and answers in a second. What there is not enough of is known when an answer has been made: it is
+	 * sent, and the next call has to wait for longer. */
+	int64_t bytes;
+};
+/* Beyond a budget calls get RESOURCE_EXHAUSTED, with RetryInfo and an ErrorInfo that names it (CALLS_PER_CONNECTION …), and
+ * a client's stream is read more slowly. Health (Check) is answered beyond them. */
 struct rt_budgets {
-	int64_t calls_per_connection, streams_per_connection;
-	/* Of somebody who has said who it is, on all its connections together. */
-	int64_t calls_per_caller, streams_per_caller;
-	int64_t rate_per_caller; /* calls in a second; as many may come at once */
+	/* Of a connection, and of somebody who has said who it is, on all its connections together. */
+	struct rt_budget connection, caller;
 	/* Of answers to unary calls that the client has not let through yet; twice as much in the process. */
 	int64_t unread_bytes_per_connection;
 };

@@ -69,7 +69,7 @@ static void add_plugin(struct rt_server *server, struct rpc_server_plugin *plugi
  * it gets to know of that. */
 static int64_t streams_max(const struct rt_server *server, const struct rt_server_options *options)
 {
-	int64_t budget = options->budgets.calls_per_connection;
+	int64_t budget = options->budgets.connection.calls;
 
 	if (options->inner || budget == 0)
 		return server->calls_max;
@@ -122,6 +122,7 @@ static void handle_arrived(struct server_call *call)
 	grpc_byte_buffer *buffer = RT_TAKE(call->received);
 	struct rt_status status = { 0 };
 	struct rpc_bytes bytes = { 0 };
+	size_t length = buffer != NULL ? grpc_byte_buffer_length(buffer) : 0;
 
 	rpc_call_begin(&call->base, method->service, &method->base);
 	if (buffer == NULL && !method->base.client_streams &&
@@ -133,7 +134,7 @@ static void handle_arrived(struct server_call *call)
 		rpc_call_refuse(&call->base, &server->busy);
 	} else if (server->draining && !method->always) {
 		rpc_call_refuse(&call->base, &server->leaving);
-	} else if (!rpc_caller_admit(call, &status)) {
+	} else if (!rpc_caller_admit(call, length, &status)) {
 		rpc_call_refuse(&call->base, &status);
 	} else if (method->base.client_streams) {
 		rpc_server_watch(call);

@@ -1,6 +1,6 @@
 /* server_call.c - a server call over gRPC: its memory, what it sends and receives, and its end. A
  * streaming answer is a queue: one send at a time, its end sent with the last message. A client's stream
- * is read only when the handler asks.
+ * is read only when the handler asks, and its caller's budgets allow it.
  *
  * RECV_CLOSE reports a cancellation. As a batch of its own it costs a tenth of a call that is soon over, so
  * it is for calls that last, if their handler asks: streams at once, a unary call when it has not ended
@@ -210,6 +210,7 @@ static void server_send(struct rt_call *base, const ProtobufCMessage *message)
 		return;
 	buffer = rpc_pack(message, &length);
 	base->queued_bytes += length;
+	rpc_caller_sends(call, length);
 	rpc_outgoing_add(&call->outgoing, buffer, length);
 	rpc_server_send_next(call);
 }
@@ -249,6 +250,8 @@ static void server_end(struct rt_call *base, const ProtobufCMessage *answer,
 
 /* ---- what it receives ---- */
 
+static void read_now(struct rt_timer *timer);
+
 static void call_closed(struct rpc_tag *tag, bool ok)
 {
 	struct server_call *call = RT_CONTAINER_OF(tag, struct server_call, close_tag);
@@ -257,6 +260,8 @@ static void call_closed(struct rpc_tag *tag, bool ok)
 	call->close_done = true;
 	if (call->lost != 0 || !call->end_started)
 		rpc_call_cancelled(&call->base);
+	if (rt_timer_running(&call->read_timer))
+		read_now(&call->read_timer);
 	rpc_server_send_next(call);
 	call_release(&call->base);
 }
@@ -343,6 +348,7 @@ static void call_read(struct rpc_tag *tag, bool ok)
 			rpc_call_cancelled(&call->base);
 		rpc_call_half_closed(&call->base);
 	} else {
+		rpc_caller_received(call, grpc_byte_buffer_length(buffer));
 		if (rpc_bytes_read(&bytes, buffer))
 			rpc_call_message(&call->base, bytes.data, bytes.length);
 		else
@@ -352,16 +358,29 @@ static void call_read(struct rpc_tag *tag, bool ok)
 	call_release(&call->base);
 }
 
-static void server_read(struct rt_call *base)
+static void read_now(struct rt_timer *timer)
 {
-	struct server_call *call = RT_CONTAINER_OF(base, struct server_call, base);
+	struct server_call *call = RT_CONTAINER_OF(timer, struct server_call, read_timer);
 	grpc_op op;
 
+	rt_timer_stop(call->server->loop, timer);
 	memset(&op, 0, sizeof(op));
 	op.op = GRPC_OP_RECV_MESSAGE;
 	op.data.recv_message.recv_message = &call->received;
-	call->read_started = true;
 	rpc_queue_start(call->server->queue, call->grpc, &op, 1, &call->read_tag, call_read);
+}
+
+/* What is not read stays with the client, by HTTP/2's flow control. */
+static void server_read(struct rt_call *base)
+{
+	struct server_call *call = RT_CONTAINER_OF(base, struct server_call, base);
+	int64_t wait_ms = rpc_caller_read_wait_ms(call);
+
+	call->read_started = true;
+	if (wait_ms > 0)
+		rt_timer_start(base->loop, &call->read_timer, wait_ms, read_now);
+	else
+		read_now(&call->read_timer);
 }
 
 static int64_t server_remaining_ms(const struct rt_call *base)

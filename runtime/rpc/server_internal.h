@@ -47,6 +47,7 @@ struct server_call {
 	int64_t watch_ms;              /* when it is watched, if it has not ended by then */
 
 	struct rpc_tag arrive_tag, close_tag, read_tag, send_tag;
+	struct rt_timer read_timer; /* runs while the caller's budgets delay a read */
 	bool close_started, close_with_end, close_done;
 	bool initial_sent, send_started, end_due, end_started, end_done;
 	bool read_started;

@@ -5,18 +5,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/metrics.h"
 #include "details.h"
 #include "grpc/health/v1/health.pb-c.h"
 #include "rpc/callers_internal.h"
 #include "run.h"
 #include "run_until.h"
 
-enum { EMPTY_CALL, UNARY_CALL, OUTPUT_CALL };
-#define KEYS 5
+enum { EMPTY_CALL, UNARY_CALL, OUTPUT_CALL, INPUT_CALL };
+#define KEYS    5
+#define AT_ONCE 40
+#define MANY    1200 /* more than records are kept of those without calls */
 
 static char folder[] = "/tmp/tandem-callers-XXXXXX";
 static char callers_file[64];
-static char keys[KEYS][RT_AUTH_KEY_TEXT];
+static char keys[KEYS][RT_AUTH_KEY_TEXT], many_keys[MANY][RT_AUTH_KEY_TEXT];
 
 static struct {
 	struct rt_loop *loop;
@@ -28,6 +31,8 @@ static struct {
 	Grpc__Testing__SimpleResponse_Closure closures[16];
 	size_t held_count;
 	bool hold;
+	size_t answer_bytes;
+	struct rt_metrics *metrics;
 	struct rt_identity seen; /* by the handler, last */
 	char actor[RT_ACTOR_TEXT], peer[RPC_PEER_TEXT];
 	int freed, drained;
@@ -38,13 +43,17 @@ static void on_unary(Grpc__Testing__TestService_Service *service,
 		     const Grpc__Testing__SimpleRequest *request,
 		     Grpc__Testing__SimpleResponse_Closure closure, void *closure_data)
 {
+	static uint8_t bytes[65536];
 	Grpc__Testing__SimpleResponse response = GRPC__TESTING__SIMPLE_RESPONSE__INIT;
+	Grpc__Testing__Payload payload = GRPC__TESTING__PAYLOAD__INIT;
 
 	(void)service;
 	(void)request;
 	world.seen = *rt_call_identity(closure_data);
 	snprintf(world.actor, sizeof(world.actor), "%s", rt_call_actor(closure_data));
 	snprintf(world.peer, sizeof(world.peer), "%s", rt_call_peer(closure_data));
+	payload.body = (ProtobufCBinaryData){ world.answer_bytes, bytes };
+	response.payload = &payload;
 	if (!world.hold) {
 		closure(&response, closure_data);
 		return;
@@ -76,10 +85,11 @@ static void wait_for_held(size_t count)
 	run_until_so(world.loop, enough_are_held);
 }
 
-/* Unary calls are for customers and operators, the empty call is for anyone, streams are for operators. */
+/* Unary calls and streams to us are for customers and operators, the empty call is for anyone, other streams are for
+ * operators. */
 static unsigned int access_of(const char *path)
 {
-	if (strstr(path, "/UnaryCall") != NULL)
+	if (strstr(path, "/UnaryCall") != NULL || strstr(path, "/StreamingInputCall") != NULL)
 		return 1 << RT_ROLE_CUSTOMER | 1 << RT_ROLE_OPERATOR;
 	if (strstr(path, "/EmptyCall") != NULL || strstr(path, "Health/Check") != NULL)
 		return (1 << RT_ROLES) - 1;
@@ -133,6 +143,7 @@ static void start_at(const char *listen, bool asks, bool inner, struct rt_budget
 	if (asks)
 		CU_ASSERT_EQUAL_FATAL(rt_auth_new(world.loop, &auth, &world.auth), RT_OK);
 	options.auth = world.auth;
+	options.metrics = world.metrics = rt_metrics_new();
 	CU_ASSERT_EQUAL_FATAL(rt_server_new(world.loop, &options, &world.server), RT_OK);
 	interop_service_init(&world.service, world.loop);
 	world.service.base.unary_call = on_unary;
@@ -152,9 +163,28 @@ static void end(void)
 	rt_server_drain(world.server, 5000, tests_count, &world.drained);
 	run_until_count(world.loop, &world.drained, 1);
 	rt_server_free(world.server);
+	rt_metrics_free(world.metrics);
 	rt_auth_free(world.auth);
 	run_for(world.loop, 0);
 	rt_loop_free(world.loop);
+}
+
+/* The value of a series, by its line without the number; -1: there is none. */
+static double metric(const char *series)
+{
+	struct rt_buf text = { 0 };
+	char line[128];
+	const char *at;
+	double value = -1;
+
+	rt_metrics_write(world.metrics, &text);
+	rt_buf_add(&text, "", 1);
+	snprintf(line, sizeof(line), "\n%s ", series);
+	at = strstr(text.data, line);
+	if (at != NULL)
+		value = strtod(at + strlen(line), NULL);
+	rt_buf_done(&text);
+	return value;
 }
 
 /* ---- a caller ---- */
@@ -221,7 +251,8 @@ static void start_call(const struct caller *caller, struct probe *probe, unsigne
 	Grpc__Testing__SimpleRequest simple = GRPC__TESTING__SIMPLE_REQUEST__INIT;
 	Grpc__Testing__StreamingOutputCallRequest output =
 		GRPC__TESTING__STREAMING_OUTPUT_CALL_REQUEST__INIT;
-	const ProtobufCMessage *const requests[] = { &empty.base, &simple.base, &output.base };
+	const ProtobufCMessage *const requests[] = { &empty.base, &simple.base, &output.base,
+						     NULL };
 
 	*probe = (struct probe){ .op = { .timeout_ms = 10000,
 					 .caller = behalf,
@@ -612,7 +643,7 @@ static void a_connection_has_a_budget(void)
 	struct caller other;
 	struct probe probe;
 
-	start(false, (struct rt_budgets){ .calls_per_connection = 1 });
+	start(false, (struct rt_budgets){ .connection.calls = 1 });
 	refused_while_held(keys[2], keys[2], "CALLS_PER_CONNECTION");
 	/* Another connection has its own. */
 	world.hold = true;
@@ -630,7 +661,7 @@ static void a_caller_has_a_budget(void)
 {
 	struct caller bert;
 
-	start(false, (struct rt_budgets){ .calls_per_caller = 1 });
+	start(false, (struct rt_budgets){ .caller.calls = 1 });
 	refused_while_held(keys[0], keys[0], "CALLS_PER_CALLER");
 	bert = caller_new(keys[1]);
 	CU_ASSERT_EQUAL(call(&bert, UNARY_CALL, NULL), 0);
@@ -638,31 +669,256 @@ static void a_caller_has_a_budget(void)
 	end();
 }
 
-static void a_caller_has_a_rate(void)
+static struct details details_of_probe(const struct probe *probe)
 {
-	struct caller anna, bert;
-	int refused = 0;
+	const struct rt_status status = { .code = probe->code,
+					  .details = (void *)(uintptr_t)probe->details,
+					  .details_length = probe->details_length };
 
-	start(false, (struct rt_budgets){ .rate_per_caller = 5 });
-	anna = caller_new(keys[0]);
-	bert = caller_new(keys[1]);
-	for (int i = 0; i < 10; i++) {
-		struct probe probe;
+	return details_of(&status);
+}
 
-		start_call(&anna, &probe, UNARY_CALL, NULL);
+/* Calls until one is refused for this reason; returns how many were not. Then it is as RetryInfo says. */
+static int calls_until_refused(const struct caller *caller, const char *reason,
+			       int64_t retry_max_ms)
+{
+	struct details details;
+	struct probe probe;
+
+	for (int good = 0; good < 100; good++) {
+		start_call(caller, &probe, UNARY_CALL, NULL);
 		run_until_count(world.loop, &probe.done, 1);
 		if (probe.code == 0)
 			continue;
+		details = details_of_probe(&probe);
 		CU_ASSERT_EQUAL(probe.code, RT_CODE_RESOURCE_EXHAUSTED);
-		CU_ASSERT(has_reason(&probe, "RATE_PER_CALLER"));
-		refused++;
+		CU_ASSERT_STRING_EQUAL(details.reason, reason);
+		CU_ASSERT(details.retry_ms > 0 && details.retry_ms <= retry_max_ms);
+		run_for(world.loop, details.retry_ms);
+		CU_ASSERT_EQUAL(call(caller, UNARY_CALL, NULL), 0);
+		return good;
 	}
-	CU_ASSERT(refused >= 1 && refused <= 5);
+	CU_FAIL("none was refused");
+	return -1;
+}
+
+static void a_caller_has_a_rate(void)
+{
+	struct caller anna, bert;
+
+	start(false, (struct rt_budgets){ .caller.rate = 5 });
+	anna = caller_new(keys[0]);
+	bert = caller_new(keys[1]);
+	CU_ASSERT(calls_until_refused(&anna, "RATE_PER_CALLER", 200) >= 5);
 	CU_ASSERT_EQUAL(call(&bert, UNARY_CALL, NULL), 0);
-	run_for(world.loop, 1000);
-	CU_ASSERT_EQUAL(call(&anna, UNARY_CALL, NULL), 0);
+	CU_ASSERT_EQUAL(metric("tandem_calls_refused_total{reason=\"RATE_PER_CALLER\"}"), 1);
 	caller_free(&anna);
 	caller_free(&bert);
+	end();
+}
+
+/* A small request can have a large answer: both count. The answer is 20 000 bytes, a second's are 40 000: the third call
+ * is made with what two have left, which may be little, and the next waits until that is paid. */
+static void a_caller_has_bytes(void)
+{
+	struct caller anna, again;
+
+	start(false, (struct rt_budgets){ .caller.bytes = 40000 });
+	world.answer_bytes = 19990;
+	anna = caller_new(keys[0]);
+	CU_ASSERT(calls_until_refused(&anna, "BYTES_PER_CALLER", 510) >= 2);
+	/* Another connection is no other caller. */
+	again = caller_new(keys[0]);
+	CU_ASSERT(calls_until_refused(&again, "BYTES_PER_CALLER", 510) >= 0);
+	CU_ASSERT_EQUAL(metric("tandem_calls_refused_total{reason=\"BYTES_PER_CALLER\"}"), 2);
+	caller_free(&anna);
+	caller_free(&again);
+	end();
+}
+
+static void a_connection_has_a_rate_and_bytes(void)
+{
+	struct caller one, two;
+
+	start(false, (struct rt_budgets){ .connection = { .rate = 5, .bytes = 40000 } });
+	one = caller_new(keys[0]);
+	two = caller_new(keys[0]);
+	CU_ASSERT(calls_until_refused(&one, "RATE_PER_CONNECTION", 200) >= 5);
+	world.answer_bytes = 19990;
+	CU_ASSERT(calls_until_refused(&two, "BYTES_PER_CONNECTION", 510) >= 2);
+	caller_free(&one);
+	caller_free(&two);
+	end();
+}
+
+static void send_input(struct probe *probe, size_t bytes)
+{
+	static uint8_t body[65536];
+	Grpc__Testing__StreamingInputCallRequest request =
+		GRPC__TESTING__STREAMING_INPUT_CALL_REQUEST__INIT;
+	Grpc__Testing__Payload payload = GRPC__TESTING__PAYLOAD__INIT;
+
+	payload.body = (ProtobufCBinaryData){ bytes, body };
+	request.payload = &payload;
+	rt_client_send(&probe->op, &request.base);
+}
+
+/* Nothing of it is lost, it only takes as long as it must. */
+static void a_stream_is_read_as_the_budgets_allow(void)
+{
+	static const struct {
+		const char *name;
+		struct rt_budget budget;
+		size_t bytes;
+	} rows[] = {
+		{ "rate", { .rate = 10 }, 10 },
+		{ "bytes", { .bytes = 10000 }, 1000 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct caller anna;
+		struct probe probe;
+		int64_t begun_ms;
+
+		start(false, (struct rt_budgets){ .caller = rows[i].budget });
+		anna = caller_new(keys[0]);
+		CU_ASSERT_EQUAL(call(&anna, EMPTY_CALL, NULL), 0);
+		begun_ms = rt_loop_now(world.loop);
+		start_call(&anna, &probe, INPUT_CALL, NULL);
+		for (int n = 0; n < 20; n++)
+			send_input(&probe, rows[i].bytes);
+		rt_client_half_close(&probe.op);
+		run_until_count(world.loop, &probe.done, 1);
+		TEST_ROW(probe.code == 0, rows[i].name);
+		/* Half of them may come at once. */
+		TEST_ROW(rt_loop_now(world.loop) - begun_ms >= 800, rows[i].name);
+		TEST_ROW(metric("tandem_stream_reads_delayed_total") > 0, rows[i].name);
+		caller_free(&anna);
+		end();
+	}
+}
+
+/* Adds many customers to the callers file. */
+static void write_many(void)
+{
+	FILE *file = fopen(callers_file, "a");
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+	for (size_t i = 0; i < MANY; i++) {
+		struct rt_buf line = { 0 }, error = { 0 };
+		char name[32];
+
+		snprintf(name, sizeof(name), "many-%zu", i);
+		CU_ASSERT_EQUAL_FATAL(rt_auth_key_new(name, RT_ROLE_CUSTOMER, name, NULL,
+						      many_keys[i], &line, &error),
+				      RT_OK);
+		fprintf(file, "%.*s\n", (int)line.length, line.data);
+		rt_buf_done(&line);
+	}
+	fclose(file);
+}
+
+static bool all_are_known(void)
+{
+	return rt_auth_generation(world.auth) > world.seen.generation;
+}
+
+static int ended;
+
+static void count_ended(struct rt_client_op *op, const ProtobufCMessage *response)
+{
+	(void)response;
+	CU_ASSERT_EQUAL(op->status.code, 0);
+	ended++;
+}
+
+/* Each calls once, on a connection of its own; some of them at the same time. */
+static void many_call(void)
+{
+	static struct caller callers[AT_ONCE];
+	static struct probe probes[AT_ONCE];
+
+	world.seen.generation = rt_auth_generation(world.auth);
+	write_many();
+	run_until_so(world.loop, all_are_known);
+	for (size_t i = 0; i < MANY; i += AT_ONCE) {
+		int freed = 0;
+
+		ended = 0;
+		for (size_t n = 0; n < AT_ONCE; n++) {
+			callers[n] = caller_new(many_keys[i + n]);
+			start_call(&callers[n], &probes[n], UNARY_CALL, NULL);
+			probes[n].op.done = count_ended;
+		}
+		run_until_count(world.loop, &ended, AT_ONCE);
+		for (size_t n = 0; n < AT_ONCE; n++) {
+			rt_client_free(callers[n].client);
+			rt_channel_free(callers[n].channel, tests_count, &freed);
+		}
+		run_until_count(world.loop, &freed, AT_ONCE);
+	}
+}
+
+static void many_callers_are_not_all_remembered(void)
+{
+	struct caller first;
+
+	start(false, (struct rt_budgets){ .caller.bytes = 1000 * 1000 });
+	many_call();
+	CU_ASSERT(metric("tandem_callers{kind=\"connection\"}") <= 1024 + AT_ONCE);
+	CU_ASSERT(metric("tandem_callers{kind=\"caller\"}") <= 1024 + AT_ONCE);
+	first = caller_new(many_keys[0]);
+	CU_ASSERT_EQUAL(call(&first, UNARY_CALL, NULL), 0);
+	CU_ASSERT(metric("tandem_callers{kind=\"caller\"}") <= 1024 + AT_ONCE);
+	caller_free(&first);
+	end();
+}
+
+/* All of them are in debt, so that the only one without calls that could be forgotten is the one that was just made. */
+static void who_is_in_debt_is_remembered(void)
+{
+	struct caller first;
+	struct probe probe;
+
+	start(false, (struct rt_budgets){ .caller.bytes = 1 });
+	world.answer_bytes = 1000;
+	many_call();
+	CU_ASSERT(metric("tandem_callers{kind=\"connection\"}") <= 1024 + AT_ONCE);
+	CU_ASSERT_EQUAL(metric("tandem_callers{kind=\"caller\"}"), MANY);
+	first = caller_new(many_keys[0]);
+	start_call(&first, &probe, UNARY_CALL, NULL);
+	run_until_count(world.loop, &probe.done, 1);
+	CU_ASSERT_EQUAL(probe.code, RT_CODE_RESOURCE_EXHAUSTED);
+	CU_ASSERT_STRING_EQUAL(details_of_probe(&probe).reason, "BYTES_PER_CALLER");
+	caller_free(&first);
+	end();
+}
+
+static bool no_call_is_left(void)
+{
+	return rt_server_calls(world.server) == 0;
+}
+
+static bool a_read_is_delayed(void)
+{
+	return metric("tandem_stream_reads_delayed_total") > 0;
+}
+
+static void a_stream_that_waits_to_be_read_can_be_cancelled(void)
+{
+	struct caller anna;
+	struct probe probe;
+
+	start(false, (struct rt_budgets){ .caller.bytes = 10 });
+	anna = caller_new(keys[0]);
+	start_call(&anna, &probe, INPUT_CALL, NULL);
+	send_input(&probe, 10000);
+	run_until_so(world.loop, a_read_is_delayed);
+	rt_client_cancel(&probe.op);
+	run_until_count(world.loop, &probe.done, 1);
+	run_until_so(world.loop, no_call_is_left);
+	CU_ASSERT_EQUAL(world.service.cancelled, 1);
+	caller_free(&anna);
 	end();
 }
 
@@ -673,7 +929,7 @@ static void streams_have_a_budget(void)
 	ProtobufCService *health;
 	struct probe first, second;
 
-	start(false, (struct rt_budgets){ .streams_per_connection = 1 });
+	start(false, (struct rt_budgets){ .connection.streams = 1 });
 	olga = caller_new(keys[2]);
 	health = rt_client_new(olga.channel, &grpc__health__v1__health__descriptor);
 	first = second =
@@ -726,6 +982,13 @@ static const struct test tests[] = {
 	{ "a connection has a budget", a_connection_has_a_budget },
 	{ "a caller has a budget", a_caller_has_a_budget },
 	{ "a caller has a rate", a_caller_has_a_rate },
+	{ "a caller has bytes", a_caller_has_bytes },
+	{ "a connection has a rate and bytes", a_connection_has_a_rate_and_bytes },
+	{ "a stream is read as the budgets allow", a_stream_is_read_as_the_budgets_allow },
+	{ "a stream that waits to be read can be cancelled",
+	  a_stream_that_waits_to_be_read_can_be_cancelled },
+	{ "many callers are not all remembered", many_callers_are_not_all_remembered },
+	{ "who is in debt is remembered", who_is_in_debt_is_remembered },
 	{ "streams have a budget", streams_have_a_budget },
 	{ "a method without a row keeps the server from starting",
 	  a_method_without_a_row_keeps_the_server_from_starting },
