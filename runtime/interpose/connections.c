@@ -5,12 +5,17 @@
  *     make_room            then the one that was idle longest is closed
  *   connections_may_read   recvmsg asks how much this turn of the loop takes of it (polling.c)
  *   connections_received   recvmsg has bytes of it: the HTTP/2 guard looks at them
+ *   connections_resets     recvmsg is asked for more of one that ends, and gives gRPC resets
  *   connections_sent       sendmsg has sent some (corking.c): so does it at these
  *   connections_tls        the same for what TLS decrypts and encrypts (tls.c)
  *   close                  whoever owns the descriptor closes it: the entry goes
  *
  * To close a connection we shut its socket down: gRPC sees its end and closes the descriptor. From then on the
  * entry does not count.
+ *
+ * When a connection ends, for that or because its client went, gRPC ends all its open streams at once, which takes
+ * 0.1 ms for each, and nobody is served meanwhile. So where many are open gRPC gets to read first that the client has
+ * reset them (RST_STREAM), a few in each turn, and then the end.
  *
  * gRPC reads and writes on any thread, so everything is under one lock; the bit of a descriptor tells without the
  * lock that it is not one of ours. */
@@ -46,7 +51,9 @@
 #define TURN_FIRST_BYTES 2048 /* each turn without streams doubles it, the first one, too */
 #define TURN_MIN_BYTES   256
 #define TURN_MAX_BYTES   65536
-#define LOGS_MAX         5 /* lines a second */
+#define LOGS_MAX         5  /* lines a second */
+#define RESETS_MIN       64 /* streams: with fewer a connection ends at once */
+#define TURN_RESETS      16
 /* Of the whole process. gRPC keeps 6 to 11 KiB for each. */
 #define UNFINISHED_MAX 6000
 #define HELD_MAX_BYTES ((int64_t)64 << 20)
@@ -65,6 +72,11 @@ struct connection {
 	/* What it brought in the turn of the loop that read it last, and how many bytes a turn takes of it. */
 	uint64_t turn;
 	size_t turn_bytes, turn_streams, turn_max_bytes;
+	bool resetting;    /* it has ended, and gRPC reads that its streams are reset */
+	size_t resets_due; /* how many it may read now */
+	bool asked;        /* through TLS: this turn has made gRPC read them */
+	unsigned char rest[HTTP2_RESET_BYTES]; /* of the last reset that it read */
+	size_t rest_length;
 	struct http2_guard http2;
 	struct http2_guard *tls; /* of what TLS decrypts; NULL: there is no TLS yet */
 };
@@ -97,6 +109,7 @@ static struct http2_limits http2 = {
 };
 static struct rt_metric *closed_metric;
 static _Atomic uint64_t shed;
+static _Atomic size_t resetting_count; /* connections */
 
 /* What this thread read last: TLS decrypts it next. */
 static _Thread_local struct connections_id last_read;
@@ -322,14 +335,14 @@ static size_t count_address(const struct connection *like)
 	return count;
 }
 
-static const struct http2_guard *guard_of(const struct connection *connection)
+static struct http2_guard *guard_of(struct connection *connection)
 {
 	return connection->tls != NULL ? connection->tls : &connection->http2;
 }
 
 /* Since when nothing has happened on it; INT64_MAX: a call is under way. What is no HTTP/2 (yet) has made no call:
  * it is in the middle of a handshake of TLS, or a connection to the admin port. */
-static int64_t idle_since(const struct connection *connection, bool *ret_called)
+static int64_t idle_since(struct connection *connection, bool *ret_called)
 {
 	const struct http2_guard *guard = guard_of(connection);
 
@@ -506,6 +519,8 @@ static void forget(int fd)
 		if (connection->listener != NULL && !connection->shut)
 			connection->listener->count--;
 		http2_guard_done(&connection->http2);
+		if (connection->resetting)
+			atomic_fetch_sub(&resetting_count, 1);
 		free(connection);
 	}
 	pthread_mutex_unlock(&lock);
@@ -548,6 +563,8 @@ static void begin_turn(struct connection *connection, uint64_t turn)
 		RT_MIN(RT_MAX(bytes, (size_t)TURN_MIN_BYTES), (size_t)TURN_MAX_BYTES);
 	connection->turn = turn;
 	connection->turn_bytes = connection->turn_streams = 0;
+	connection->resets_due = TURN_RESETS;
+	connection->asked = false;
 }
 
 size_t connections_may_read(int fd, uint64_t turn)
@@ -562,51 +579,172 @@ size_t connections_may_read(int fd, uint64_t turn)
 	if (connection != NULL) {
 		if (connection->turn != turn)
 			begin_turn(connection, turn);
-		bytes = connection->turn_max_bytes -
-			RT_MIN(connection->turn_bytes, connection->turn_max_bytes);
+		if (connection->resetting)
+			bytes = connection->resets_due > 0 && !connection->asked ? SIZE_MAX : 0;
+		else
+			bytes = connection->turn_max_bytes -
+				RT_MIN(connection->turn_bytes, connection->turn_max_bytes);
 	}
 	pthread_mutex_unlock(&lock);
 	return bytes;
 }
 
-/* With the lock. The parts of the message, up to `length` bytes. */
+/* With the lock. The parts of the message, up to `length` bytes. *ret_whole: as guard->whole, of all of it. */
 static enum http2_offence feed(struct connection *connection, const struct msghdr *message,
-			       size_t length, int64_t now)
+			       size_t length, int64_t now, size_t *ret_whole)
 {
 	enum http2_offence offence = HTTP2_FINE;
+	size_t before = 0;
 
-	for (size_t i = 0; i < message->msg_iovlen && length > 0 && offence == HTTP2_FINE; i++) {
-		size_t part = RT_MIN(length, message->msg_iov[i].iov_len);
+	for (size_t i = 0; i < message->msg_iovlen && before < length; i++) {
+		size_t part = RT_MIN(length - before, message->msg_iov[i].iov_len);
 
 		offence = http2_guard_received(&connection->http2, message->msg_iov[i].iov_base,
 					       part, now, &connection->turn_streams);
-		length -= part;
+		if (offence != HTTP2_FINE)
+			break;
+		before += part;
 	}
+	*ret_whole = connection->http2.whole;
+	if (*ret_whole != HTTP2_NO_WHOLE)
+		*ret_whole += before;
 	return offence;
 }
 
-bool connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns)
+/* With the lock. False: it ends at once, since its streams are few. gRPC has got, or gets now, what ends where a frame
+ * ends. */
+static bool begin_resets(struct connection *connection)
+{
+	const struct http2_guard *guard = guard_of(connection);
+
+	if (guard->blind || guard->stream_count < RESETS_MIN)
+		return false;
+	if (!connection->resetting)
+		atomic_fetch_add(&resetting_count, 1);
+	connection->resetting = true;
+	return true;
+}
+
+/* With the lock. Resets of open streams, this turn's share, in `size` bytes; what does not fit of the last one comes first
+ * the next time. Returns how many bytes. */
+static size_t write_resets(struct connection *connection, unsigned char *bytes, size_t size)
+{
+	unsigned char frames[(1 + TURN_RESETS) * HTTP2_RESET_BYTES];
+	size_t rest = connection->rest_length, most = connection->resets_due, length, written;
+
+	memcpy(frames, connection->rest, rest);
+	if (size > rest)
+		most = RT_MIN(most, (size - rest + HTTP2_RESET_BYTES - 1) / HTTP2_RESET_BYTES);
+	else
+		most = 0;
+	length = http2_guard_reset(guard_of(connection), frames + rest, most * HTTP2_RESET_BYTES,
+				   now_ms());
+	connection->resets_due -= length / HTTP2_RESET_BYTES;
+	length += rest;
+	written = RT_MIN(length, size);
+	connection->rest_length = length - written;
+	memcpy(connection->rest, frames + written, connection->rest_length);
+	memcpy(bytes, frames, written);
+	return written;
+}
+
+/* With the lock. Puts them where recvmsg puts what it reads. With TLS it is a byte instead: then gRPC asks SSL_read,
+ * which has them. Returns how many bytes; 0: no stream is open. */
+static size_t put_resets(struct connection *connection, const struct msghdr *message)
+{
+	unsigned char bytes[TURN_RESETS * HTTP2_RESET_BYTES] = { 0 }, *at = bytes;
+	size_t room = 0, length, left;
+
+	for (size_t i = 0; i < message->msg_iovlen; i++)
+		room += message->msg_iov[i].iov_len;
+	if (connection->tls != NULL || connection->resets_due == 0) /* or outside of turns */
+		connection->resets_due = TURN_RESETS;
+	if (connection->tls == NULL) {
+		length = write_resets(connection, bytes, RT_MIN(room, sizeof(bytes)));
+	} else {
+		connection->asked = true;
+		length = room > 0 &&
+			 (connection->tls->stream_count > 0 || connection->rest_length > 0);
+	}
+	left = length;
+	for (size_t i = 0; left > 0; i++) {
+		size_t part = RT_MIN(left, message->msg_iov[i].iov_len);
+
+		memcpy(message->msg_iov[i].iov_base, at, part);
+		at += part;
+		left -= part;
+	}
+	return length;
+}
+
+bool connections_resetting(int fd)
+{
+	struct connection *connection;
+	bool is;
+
+	if (atomic_load_explicit(&resetting_count, memory_order_relaxed) == 0 || !is_known(fd))
+		return false;
+	pthread_mutex_lock(&lock);
+	connection = find(fd);
+	is = connection != NULL && connection->resetting;
+	pthread_mutex_unlock(&lock);
+	return is;
+}
+
+size_t connections_resets(int fd, const struct msghdr *message, bool ended)
+{
+	struct connection *connection;
+	size_t bytes = 0;
+
+	if ((!ended && atomic_load_explicit(&resetting_count, memory_order_relaxed) == 0) ||
+	    !is_known(fd))
+		return 0;
+	pthread_mutex_lock(&lock);
+	connection = find(fd);
+	if (connection != NULL &&
+	    (connection->resetting || (ended && http2_guard_between_frames(guard_of(connection)) &&
+				       begin_resets(connection))))
+		bytes = put_resets(connection, message);
+	pthread_mutex_unlock(&lock);
+	return bytes;
+}
+
+/* With the lock. What gRPC gets of a connection that is shut: of the bytes that have just come the first `whole`, or
+ * else resets. */
+static ssize_t after_offence(struct connection *connection, const struct msghdr *message,
+			     size_t whole)
+{
+	if (whole == HTTP2_NO_WHOLE || !begin_resets(connection))
+		return -1;
+	return (ssize_t)(whole > 0 ? whole : put_resets(connection, message));
+}
+
+ssize_t connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns)
 {
 	enum http2_offence offence = HTTP2_FINE;
 	struct closing closing = { 0 };
 	struct connection *connection;
 	int64_t now = now_ns / 1000000;
-	bool good = true;
+	ssize_t good = (ssize_t)length;
+	size_t whole = HTTP2_NO_WHOLE;
 
 	if (!is_known(fd))
-		return true;
+		return good;
 	pthread_mutex_lock(&lock);
 	connection = find(fd);
 	if (connection != NULL) {
 		last_read = (struct connections_id){ fd, connection->serial };
 		connection->received_ms = now;
 		connection->turn_bytes += length;
-		if (!connection->http2.foreign && !connection->shut)
-			offence = feed(connection, message, length, now);
+		if (connection->shut && http2_guard_between_frames(guard_of(connection)))
+			whole = 0;
+		else if (!connection->http2.foreign && !connection->shut)
+			offence = feed(connection, message, length, now, &whole);
 		if (offence != HTTP2_FINE)
 			shut(connection, http2_offence_reason(offence), &closing);
 		look_at_all(now, &closing);
-		good = !connection->shut;
+		if (connection->shut)
+			good = after_offence(connection, message, whole);
 	}
 	pthread_mutex_unlock(&lock);
 	say(&closing);
@@ -642,6 +780,23 @@ struct connections_tls {
 	struct http2_guard guard;
 };
 
+bool connections_tls_resets(struct connections_tls *tls, void *buffer, size_t size,
+			    size_t *ret_length)
+{
+	struct connection *connection;
+	bool is;
+
+	if (atomic_load_explicit(&resetting_count, memory_order_relaxed) == 0)
+		return false;
+	pthread_mutex_lock(&lock);
+	connection = find_id(tls->id);
+	is = connection != NULL && connection->resetting;
+	if (is)
+		*ret_length = write_resets(connection, buffer, size);
+	pthread_mutex_unlock(&lock);
+	return is;
+}
+
 struct connections_tls *connections_tls_new(void)
 {
 	struct connections_tls *tls = rt_alloc(sizeof(*tls));
@@ -671,7 +826,8 @@ void connections_tls_free(struct connections_tls *tls)
 	free(tls);
 }
 
-const char *connections_tls_received(struct connections_tls *tls, const void *bytes, size_t length)
+const char *connections_tls_received(struct connections_tls *tls, const void *bytes, size_t length,
+				     size_t *ret_whole)
 {
 	struct connection *connection;
 	struct closing closing = { 0 };
@@ -685,8 +841,11 @@ const char *connections_tls_received(struct connections_tls *tls, const void *by
 				       connection != NULL ? &connection->turn_streams : &unknown);
 	if (offence != HTTP2_FINE) {
 		reason = http2_offence_reason(offence);
+		*ret_whole = HTTP2_NO_WHOLE;
 		if (connection != NULL) {
 			shut(connection, reason, &closing);
+			if (tls->guard.whole != HTTP2_NO_WHOLE && begin_resets(connection))
+				*ret_whole = tls->guard.whole;
 		} else {
 			count_closed(reason);
 			closing.reason = reason;

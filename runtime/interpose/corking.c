@@ -10,6 +10,7 @@
  * more within that quarter. The kernel sends what no write follows after 200 ms. */
 #include "interpose_internal.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -87,6 +88,20 @@ static bool hold_window(int fd, const struct msghdr *message)
 	return true;
 }
 
+/* The connection has ended. While gRPC reads that its streams are reset it must not hear of that from its writes. */
+static ssize_t not_sent(int fd, const struct msghdr *message)
+{
+	int error = errno;
+	ssize_t length = 0;
+
+	for (size_t i = 0; i < message->msg_iovlen; i++)
+		length += (ssize_t)message->msg_iov[i].iov_len;
+	if (connections_resetting(fd))
+		return length;
+	errno = error;
+	return -1;
+}
+
 /* Ours instead of libc's, in the whole process. */
 __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msghdr *message,
 						       int flags)
@@ -98,6 +113,8 @@ __attribute__((visibility("default"))) ssize_t sendmsg(int fd, const struct msgh
 	sent = syscall(SYS_sendmsg, fd, message, flags);
 	if (sent > 0)
 		connections_sent(fd, message, (size_t)sent);
+	else if (sent < 0 && errno != EAGAIN && errno != EINTR)
+		sent = not_sent(fd, message);
 	return sent;
 }
 

@@ -429,13 +429,50 @@ enum http2_offence http2_guard_received(struct http2_guard *guard, const void *b
 	uint32_t before;
 
 	begin_second(guard, now_ms);
+	guard->whole = HTTP2_NO_WHOLE;
 	before = guard->opened;
 	if (guard->foreign || (guard->preface < PREFACE_SIZE && !skip_preface(guard, &at, end)))
 		return HTTP2_FINE;
-	while (offence == HTTP2_FINE && next_frame(&guard->in, &at, end))
+	while (offence == HTTP2_FINE && next_frame(&guard->in, &at, end)) {
+		bool in_block = guard->block_stream != 0;
+		size_t behind = (size_t)(at - (const unsigned char *)bytes);
+
 		offence = received_frame(guard, now_ms);
+		if (offence != HTTP2_FINE && !in_block && behind >= HEADER_SIZE)
+			guard->whole = behind - HEADER_SIZE;
+	}
 	*ret_opened += guard->opened - before;
 	return offence;
+}
+
+bool http2_guard_between_frames(const struct http2_guard *guard)
+{
+	return guard->preface == PREFACE_SIZE && guard->in.have == 0 && guard->in.left == 0 &&
+	       guard->block_stream == 0;
+}
+
+size_t http2_guard_reset(struct http2_guard *guard, unsigned char *frames, size_t size,
+			 int64_t now_ms)
+{
+	static const unsigned char start[] = { 0, 0, 4, RST_STREAM, 0 };
+	static const unsigned char cancel[] = { 0, 0, 0, 8 };
+	size_t length = 0;
+
+	for (size_t i = 0; i < guard->capacity && guard->stream_count > 0; i++) {
+		/* Another may take its place. */
+		while (guard->capacity > 0 && guard->streams[i].id != 0) {
+			uint32_t id = htonl(guard->streams[i].id);
+
+			if (size - length < HTTP2_RESET_BYTES)
+				return length;
+			memcpy(frames + length, start, sizeof(start));
+			memcpy(frames + length + 5, &id, sizeof(id));
+			memcpy(frames + length + 9, cancel, sizeof(cancel));
+			length += HTTP2_RESET_BYTES;
+			take_out(guard, &guard->streams[i], now_ms);
+		}
+	}
+	return length;
 }
 
 bool http2_guard_wastes(const struct http2_guard *guard)

@@ -79,6 +79,7 @@ struct http2_guard {
 	size_t unfinished, held_bytes;
 	int64_t stalled_since_ms; /* since when many requests are unfinished and none was finished; 0: few are */
 	int64_t called_ms; /* when a stream was opened or ended last; 0: never */
+	size_t whole;      /* after an offence: see http2_guard_received */
 
 	int64_t second_began_ms;
 	uint32_t counts[HTTP2_KINDS];
@@ -87,12 +88,21 @@ struct http2_guard {
 
 void http2_guard_init(struct http2_guard *guard, struct http2_limits *limits);
 void http2_guard_done(struct http2_guard *guard);
-/* The client sent this. Any offence: close the connection, and give none of these bytes to gRPC.
+/* The client sent this. Any offence: close the connection, and give none of these bytes to gRPC, or only the first
+ * `guard->whole` of them, which end where a frame ends (HTTP2_NO_WHOLE: none does).
  * *ret_opened (added to) is how many streams they open. */
+#define HTTP2_NO_WHOLE SIZE_MAX
 enum http2_offence http2_guard_received(struct http2_guard *guard, const void *bytes, size_t length,
 					int64_t now_ms, size_t *ret_opened);
 /* Our side sent this. */
 void http2_guard_sent(struct http2_guard *guard, const void *bytes, size_t length, int64_t now_ms);
+/* Whether what the client has sent ends where a frame ends, and no header block is open. */
+bool http2_guard_between_frames(const struct http2_guard *guard);
+/* Writes RST_STREAM for open streams, as if the client had reset them, as many as fit into `size` bytes, and forgets
+ * these. Returns how many bytes that are. */
+#define HTTP2_RESET_BYTES 13
+size_t http2_guard_reset(struct http2_guard *guard, unsigned char *frames, size_t size,
+			 int64_t now_ms);
 /* Whether most of what it does comes to nothing: calls that are reset at once, or of which the rest does not come. It is
  * no offence yet, and others go first. */
 bool http2_guard_wastes(const struct http2_guard *guard);

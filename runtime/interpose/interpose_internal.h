@@ -25,8 +25,14 @@ bool connections_add(int listening, int fd, bool room);
 void connections_shed(void);
 /* How many bytes this turn still takes of it; SIZE_MAX: all, it is not one of these. 0: the next turn will. */
 size_t connections_may_read(int fd, uint64_t turn);
-/* recvmsg has brought these bytes. False: the connection is to be closed, and gRPC gets none of them. */
-bool connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns);
+/* recvmsg has brought these bytes. Returns how many of them gRPC gets; -1: none, the connection is to be closed. Or
+ * others are in their place: resets. */
+ssize_t connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns);
+/* Whether gRPC reads resets of this connection instead of what comes. */
+bool connections_resetting(int fd);
+/* Puts such resets into the message and returns how many bytes they are; 0: the connection is none of those, or no
+ * stream is open any more. `ended`: recvmsg found the end of the connection. */
+size_t connections_resets(int fd, const struct msghdr *message, bool ended);
 /* sendmsg has taken these bytes. */
 void connections_sent(int fd, const struct msghdr *message, size_t length);
 
@@ -34,8 +40,14 @@ void connections_sent(int fd, const struct msghdr *message, size_t length);
 struct connections_tls;
 struct connections_tls *connections_tls_new(void);
 void connections_tls_free(struct connections_tls *tls);
-/* NULL, or why the connection is closed. */
-const char *connections_tls_received(struct connections_tls *tls, const void *bytes, size_t length);
+/* NULL, or why the connection is closed: then gRPC gets the first *ret_whole of these bytes, and then resets;
+ * HTTP2_NO_WHOLE: neither. */
+const char *connections_tls_received(struct connections_tls *tls, const void *bytes, size_t length,
+				     size_t *ret_whole);
+/* False: the client's own bytes are to be read. True: these resets (*ret_length bytes of frames) instead, a turn's share
+ * for each byte that recvmsg gave. */
+bool connections_tls_resets(struct connections_tls *tls, void *buffer, size_t size,
+			    size_t *ret_length);
 void connections_tls_sent(struct connections_tls *tls, const void *bytes, size_t length);
 
 /* ---- polling.c ---- */

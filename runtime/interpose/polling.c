@@ -172,11 +172,23 @@ static void note_read(int fd, size_t bytes)
 /* Bytes that the connection may not bring gRPC does not see. */
 static ssize_t read_guarded(int fd, struct msghdr *message, int flags, int64_t now_ns)
 {
-	ssize_t bytes = syscall(SYS_recvmsg, fd, message, flags);
+	size_t resets = connections_resets(fd, message, false);
+	ssize_t bytes;
 
-	if (bytes > 0 && !connections_received(fd, message, (size_t)bytes, now_ns)) {
-		errno = ECONNRESET;
-		return -1;
+	if (resets > 0)
+		return (ssize_t)resets;
+	bytes = syscall(SYS_recvmsg, fd, message, flags);
+	if (bytes > 0) {
+		bytes = connections_received(fd, message, (size_t)bytes, now_ns);
+		if (bytes < 0)
+			errno = ECONNRESET;
+	} else if (bytes == 0 || (errno != EAGAIN && errno != EINTR)) {
+		int error = errno;
+
+		resets = connections_resets(fd, message, true);
+		if (resets > 0)
+			return (ssize_t)resets;
+		errno = error;
 	}
 	return bytes;
 }
@@ -222,6 +234,8 @@ __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *me
 	size_t most;
 	int64_t now_ns;
 
+	if (flags & MSG_ERRQUEUE) /* it brings nothing that the client sent */
+		return syscall(SYS_recvmsg, fd, message, flags);
 	if (turn_end_ns == 0)
 		return read_outside(fd, message, flags);
 	now_ns = rt_monotonic_ns();

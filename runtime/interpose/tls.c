@@ -1,5 +1,7 @@
 /* tls.c - an SSL_read and an SSL_write that show the HTTP/2 guard what goes through TLS; see interpose.h.
  *
+ * Of a connection that ends, SSL_read gives gRPC resets of its streams (connections.c) and nothing else any more.
+ *
  * Only the server's side of a connection has a guard: it is made by the first SSL_read or SSL_write, and goes with
  * the SSL object, which carries it as its ex_data. */
 #include "interpose_internal.h"
@@ -51,22 +53,54 @@ static struct connections_tls *guard_of(SSL *ssl)
 	return guard;
 }
 
+/* Like an SSL_read for which too little has come: what has come is discarded. */
+static int read_nothing(SSL *ssl)
+{
+	unsigned char unread[1024];
+	int got;
+
+	while (BIO_read(SSL_get_rbio(ssl), unread, sizeof(unread)) > 0)
+		;
+	do /* of a record that was read in part */
+		got = real_read(ssl, unread, sizeof(unread));
+	while (got > 0);
+	return got;
+}
+
+static bool read_resets(SSL *ssl, void *buffer, int size, int *ret_got)
+{
+	struct connections_tls *guard = SSL_get_ex_data(ssl, ex_index);
+	size_t length = 0;
+
+	if (guard == NULL || !connections_tls_resets(guard, buffer, (size_t)size, &length))
+		return false;
+	*ret_got = length > 0 ? (int)length : read_nothing(ssl);
+	return true;
+}
+
 /* Ours instead of libssl's, in the whole process. */
 __attribute__((visibility("default"))) int SSL_read(SSL *ssl, void *buffer, int size)
 {
 	struct connections_tls *guard;
 	const char *reason;
+	size_t whole;
 	int got;
 
 	pthread_once(&once, find_real);
+	if (read_resets(ssl, buffer, size, &got))
+		return got;
 	got = real_read(ssl, buffer, size);
 	if (got <= 0)
 		return got;
 	guard = guard_of(ssl);
 	if (guard == NULL)
 		return got;
-	reason = connections_tls_received(guard, buffer, (size_t)got);
+	reason = connections_tls_received(guard, buffer, (size_t)got, &whole);
 	if (reason == NULL)
+		return got;
+	if (whole != HTTP2_NO_WHOLE && whole > 0)
+		return (int)whole;
+	if (whole == 0 && read_resets(ssl, buffer, size, &got))
 		return got;
 	ERR_raise_data(ERR_LIB_USER, ERR_R_OPERATION_FAIL, "a connection is closed: %s", reason);
 	return -1; /* SSL_get_error says SSL_ERROR_SSL */

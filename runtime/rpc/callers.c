@@ -37,6 +37,7 @@
 #define RETRY_MS           1000
 #define LOG_EVERY_MS       1000 /* refusals in the log; those in between are counted */
 #define UNREAD_SHARE_BYTES 65536
+#define LARGE_METHODS      4 /* of a connection that are remembered for their large answers */
 
 /* Why calls are refused: the label of the metric, and the ErrorInfo. */
 #define UNKNOWN_CALLER        "UNAUTHENTICATED"
@@ -52,12 +53,20 @@ struct rpc_caller_named {
 	size_t connections; /* records that point here */
 };
 
+/* A method whose answers on this connection were large lately: the next ones will be, too. */
+struct large_answers {
+	const struct server_method *method; /* NULL: none */
+	size_t bytes;
+};
+
 struct rpc_caller_connection {
 	UT_hash_handle hh; /* by context */
 	struct rt_list link;
 	grpc_auth_context *context;
 	struct rpc_usage usage;
-	size_t unread_bytes;            /* of answers that are on their way to it */
+	size_t unread_bytes;   /* of answers that are on their way to it */
+	size_t expected_bytes; /* of those that are not there yet, where they will be large */
+	struct large_answers large[LARGE_METHODS];
 	struct rpc_caller_named *named; /* NULL: nobody known */
 	/* What the certificate and the token say; both hold for the generation that is in them. */
 	bool certificate_read;
@@ -461,6 +470,66 @@ static bool is_stream(const struct server_call *call)
 	return call->method->base.client_streams || call->method->base.server_streams;
 }
 
+/* NULL: none. The method NULL: a free entry. */
+static const struct large_answers *large_of(const struct rpc_caller_connection *connection,
+					    const struct server_method *method)
+{
+	for (size_t i = 0; i < LARGE_METHODS; i++) {
+		if (connection->large[i].method == method)
+			return &connection->large[i];
+	}
+	return NULL;
+}
+
+static size_t expected_of(const struct rpc_caller_connection *connection,
+			  const struct server_method *method)
+{
+	const struct large_answers *large = large_of(connection, method);
+
+	return large != NULL ? large->bytes : 0;
+}
+
+static void note_answer(struct rpc_caller_connection *connection,
+			const struct server_method *method, size_t bytes)
+{
+	const struct large_answers *known = large_of(connection, method);
+	struct large_answers *entry;
+
+	if (known == NULL && bytes >= UNREAD_SHARE_BYTES)
+		known = large_of(connection, NULL);
+	if (known == NULL)
+		return;
+	entry = &connection->large[known - connection->large];
+	*entry = (struct large_answers){ method, RT_MAX(bytes, entry->bytes - entry->bytes / 8) };
+	if (entry->bytes < UNREAD_SHARE_BYTES)
+		*entry = (struct large_answers){ 0 };
+}
+
+/* Whether the connection, should it read nothing, has room for one more answer of this size. */
+static bool may_expect(const struct server_call *call,
+		       const struct rpc_caller_connection *connection)
+{
+	size_t most = (size_t)call->server->callers->budgets.unread_bytes_per_connection;
+	size_t there = connection->unread_bytes + connection->expected_bytes;
+	size_t more = expected_of(connection, call->method);
+
+	return more == 0 || most == 0 || there == 0 || there + more <= most;
+}
+
+static void end_expecting(struct server_call *call)
+{
+	call->connection->expected_bytes -= call->expected_bytes;
+	call->expected_bytes = 0;
+}
+
+static bool refuse_unread(struct server_call *call, struct rt_status *status)
+{
+	int64_t most = call->server->callers->budgets.unread_bytes_per_connection;
+
+	return refuse_budget(call, &(struct rpc_lack){ UNREAD_PER_CONNECTION, most, RETRY_MS },
+			     status);
+}
+
 static bool has_room(struct server_call *call, struct rpc_caller_connection *connection,
 		     struct rpc_caller_named *named, struct rt_status *status)
 {
@@ -470,6 +539,8 @@ static bool has_room(struct server_call *call, struct rpc_caller_connection *con
 	bool stream = is_stream(call);
 	struct rpc_lack lack;
 
+	if (!may_expect(call, connection))
+		return refuse_unread(call, status);
 	if (rpc_usage_has_room(&connection->usage, &budgets->connection, &rpc_budget_connection,
 			       stream, now_ms, &lack) &&
 	    (named == NULL || rpc_usage_has_room(&named->usage, &budgets->caller,
@@ -504,6 +575,8 @@ static void begin(struct server_call *call, struct rpc_caller_connection *connec
 
 	call->connection = connection;
 	call->named = named;
+	call->expected_bytes = expected_of(connection, call->method);
+	connection->expected_bytes += call->expected_bytes;
 	if (connection->usage.calls == 0)
 		callers->idle--;
 	rpc_usage_begin(&connection->usage, stream);
@@ -595,13 +668,13 @@ bool rpc_caller_may_send(struct server_call *call, size_t bytes, struct rt_statu
 
 	if (connection == NULL)
 		return true;
+	end_expecting(call);
+	note_answer(connection, call->method, bytes);
 	if (most > 0 && connection->unread_bytes > 0 &&
 	    (connection->unread_bytes + bytes > most ||
 	     (callers->unread_bytes + bytes > 2 * most &&
 	      connection->unread_bytes + bytes > UNREAD_SHARE_BYTES)))
-		return refuse_budget(
-			call, &(struct rpc_lack){ UNREAD_PER_CONNECTION, (int64_t)most, RETRY_MS },
-			status);
+		return refuse_unread(call, status);
 	take_bytes(call, bytes);
 	call->unread_bytes = bytes;
 	connection->unread_bytes += bytes;
@@ -621,11 +694,13 @@ void rpc_caller_sent(struct server_call *call)
 void rpc_caller_left(struct server_call *call)
 {
 	struct rpc_callers *callers = call->server->callers;
-	struct rpc_caller_connection *connection = RT_TAKE(call->connection);
+	struct rpc_caller_connection *connection = call->connection;
 	struct rpc_caller_named *named = RT_TAKE(call->named);
 
 	if (connection == NULL)
 		return;
+	end_expecting(call);
+	call->connection = NULL;
 	rpc_usage_end(&connection->usage, is_stream(call));
 	if (connection->usage.calls == 0)
 		callers->idle++;

@@ -40,7 +40,8 @@ struct server_call {
 	struct rpc_outgoing_queue outgoing;
 	grpc_byte_buffer *sending;
 	size_t sending_bytes;
-	size_t unread_bytes; /* of its answer, as counted by callers.c */
+	/* Of its answer, as counted by callers.c; before it is there: what is expected. */
+	size_t unread_bytes, expected_bytes;
 	struct rt_status status;
 
 	struct rt_list unwatched_link; /* server->unwatched, or none */

@@ -14,6 +14,17 @@ static void check(const struct http2_guard *guard, const struct http2_limits *li
 	FUZZ_MUST(guard->in.have < 9 && guard->out.have < 9);
 }
 
+/* Each open stream is reset, in pieces of any size. */
+static void check_resets(struct http2_guard *guard, int64_t now_ms)
+{
+	unsigned char frames[5 * HTTP2_RESET_BYTES];
+	size_t count = guard->stream_count, length;
+
+	while ((length = http2_guard_reset(guard, frames, sizeof(frames) - count % 20, now_ms)) > 0)
+		count -= length / HTTP2_RESET_BYTES;
+	FUZZ_MUST(count == 0 && guard->stream_count == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz fuzz = { .at = data, .end = data + size };
@@ -57,6 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(&single, &limits[1]);
 	}
 	FUZZ_MUST(http2_offence_reason(offences[0]) != NULL);
+	check_resets(&whole, now_ms);
 	http2_guard_done(&whole);
 	http2_guard_done(&single);
 	FUZZ_MUST(limits[0].unfinished == 0 && limits[0].held_bytes == 0);

@@ -532,12 +532,16 @@ class Unread(tandem.Live):
     CALLS, LIMIT = 20, 200_000
     ENV = {"TANDEM_GATEWAY_UNREAD_PER_CONNECTION": str(LIMIT)}
 
+    def refused(self):
+        return self.tandem.gateway.metric("tandem_calls_refused_total", reason="UNREAD_PER_CONNECTION")
+
     def test_some_wait_and_the_others_fail(self):
         labels = {f"k{n}": "v" * 250 for n in range(16)}
         requests = [good(request_id=f"unread-{n}", labels=labels) for n in range(10)]
         self.order.BatchPlaceOrders(requests=requests)
         answer = self.order.ListOrders(customer_id="c")
         self.assertEqual(len(answer.orders), 10)
+        refused = self.refused()
         waiting = self.LIMIT // answer.ByteSize()  # so many there is room for
         connection = http2.connect(self.tandem.ports["gateway"])
         self.addCleanup(connection.close)
@@ -549,15 +553,48 @@ class Unread(tandem.Live):
         ended = 0
         for kind, flags, _, payload in http2.frames(connection):
             if kind == HEADERS and flags & END_STREAM:
-                self.assertIn(b"answers wait until this connection reads them", payload)
+                self.assertIn(b"UNREAD_PER_CONNECTION is used up", payload)
                 ended += 1
                 if ended == self.CALLS - waiting:
                     break
         self.assertGreater(waiting, 1)
-        refused = self.tandem.gateway.metric("tandem_calls_refused_total", reason="UNREAD_PER_CONNECTION")
-        self.assertEqual(refused, ended)
+        self.assertEqual(self.refused() - refused, ended)
         # Others have their own; what was not read is forgotten with its connection.
         self.assertEqual(len(self.order.ListOrders(customer_id="c").orders), 10)
+
+    def test_large_ones_are_not_asked_for(self):
+        """Once an answer was large, calls for more than there is room for never reach the order service."""
+        labels = {f"k{n}": "v" * 250 for n in range(16)}
+        requests = [good(customer_id="large", request_id=f"large-{n}", labels=labels) for n in range(18)]
+        self.order.BatchPlaceOrders(requests=requests)
+        size = self.order.ListOrders(customer_id="large").ByteSize()
+        self.assertGreater(size, 65536)
+        connection = http2.connect(self.tandem.ports["gateway"])
+        self.addCleanup(connection.close)
+        connection.sendall(PREFACE + http2.frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0)))
+
+        def ask(calls):
+            for n in calls:
+                connection.sendall(
+                    http2.frame(HEADERS, END_HEADERS, 1 + 2 * n, http2.block(self.LIST))
+                    + http2.frame(DATA, END_STREAM, 1 + 2 * n, http2.message(b"\n\5large"))
+                )
+
+        def asked():
+            return self.tandem.order.metric("grpc_server_handled_total", grpc_method="ListOrders", grpc_code="OK")
+
+        before = asked()
+        ask(range(1))
+        tandem.until(lambda: asked() == before + 1, 10, "the first answer is there")
+        ask(range(1, self.CALLS))
+        room, ended = self.LIMIT // size, 0
+        for kind, flags, _, payload in http2.frames(connection):
+            if kind == HEADERS and flags & END_STREAM:
+                self.assertIn(b"UNREAD_PER_CONNECTION is used up", payload)
+                ended += 1
+                if ended == self.CALLS - room:
+                    break
+        tandem.until(lambda: asked() == before + room, 10, "the order service has answered all that it was asked")
 
 
 if __name__ == "__main__":

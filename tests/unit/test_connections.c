@@ -333,6 +333,128 @@ static void silent_offenders(void)
 	CU_ASSERT_EQUAL(closed("unfinished_requests"), 1);
 }
 
+/* ---- those that end with many streams open ---- */
+
+#define STREAMS 100
+
+static void bring_calls(const struct pair *pair)
+{
+	for (int i = 0; i < STREAMS; i++) {
+		char call[] = "\0\0\1\1\5\0\0\0\0x";
+
+		call[8] = (char)(2 * i + 1);
+		bring(pair, call, 10);
+	}
+}
+
+/* Reads all that comes, `size` bytes at a time, and counts the streams that it resets. It must be nothing else. The
+ * last result of reading is kept. */
+static ssize_t last_read;
+static size_t read_resets(int fd, size_t size)
+{
+	unsigned char bytes[13 * (STREAMS + 10) + 1024];
+	size_t length = 0, count = 0;
+	bool reset[128] = { false };
+
+	do {
+		struct iovec part = { bytes + length, size };
+		struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+		last_read = recvmsg(fd, &message, 0);
+		length += last_read > 0 ? (size_t)last_read : 0;
+	} while (last_read > 0 && length <= sizeof(bytes) - 1024);
+	for (size_t at = 0; at + 13 <= length; at += 13) {
+		CU_ASSERT_EQUAL(memcmp(bytes + at, "\0\0\4\3\0\0\0\0", 8), 0);
+		CU_ASSERT_EQUAL(memcmp(bytes + at + 9, "\0\0\0\x8", 4), 0);
+		count += !reset[bytes[at + 8] / 2];
+		reset[bytes[at + 8] / 2] = true;
+	}
+	CU_ASSERT_EQUAL(length, count * 13);
+	return count;
+}
+
+/* gRPC reads that its client has reset them, and then the end. */
+static void streams_of_one_that_went(void)
+{
+	static const size_t sizes[] = { 1024, 13, 5 };
+
+	limit(100, 0);
+	for (size_t i = 0; i < RT_LENGTH(sizes); i++) {
+		struct pair *pair = connect_pair();
+
+		bring(pair, STRING(HELLO));
+		bring_calls(pair);
+		shutdown(pair->client, SHUT_WR);
+		CU_ASSERT_EQUAL(read_resets(pair->fd, sizes[i]), STREAMS);
+		CU_ASSERT_EQUAL(last_read, 0);
+	}
+}
+
+/* What gRPC writes meanwhile is no error, or it would end all streams at once. */
+static void writes_to_one_that_went(void)
+{
+	struct iovec part = { (void *)(uintptr_t)ANSWER, 10 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+	const struct linger at_once = { .l_onoff = 1 };
+	struct pair *pair;
+	char bytes[13];
+
+	limit(100, 0);
+	pair = connect_pair();
+	bring(pair, STRING(HELLO));
+	bring_calls(pair);
+	setsockopt(pair->client, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	close(pair->client);
+	pair->client = -1;
+	part = (struct iovec){ bytes, sizeof(bytes) };
+	CU_ASSERT_EQUAL(recvmsg(pair->fd, &message, 0), 13);
+	part = (struct iovec){ (void *)(uintptr_t)ANSWER, 10 };
+	CU_ASSERT_EQUAL(sendmsg(pair->fd, &message, MSG_NOSIGNAL), 10);
+	CU_ASSERT_EQUAL(read_resets(pair->fd, 1024), STREAMS - 1);
+}
+
+static void streams_of_an_offender(void)
+{
+	static const char piece[] = "\0\0\1\1\5\0\0\0\xc9x" LARGE_BLOCK;
+	struct pair *pair;
+
+	limit(100, 0);
+	pair = connect_pair();
+	bring(pair, STRING(HELLO));
+	bring_calls(pair);
+	CU_ASSERT_EQUAL(send(pair->client, STRING(piece), MSG_NOSIGNAL), sizeof(piece) - 1);
+	CU_ASSERT_EQUAL(read_from(pair->fd), 10); /* one more call, and nothing of the offence */
+	CU_ASSERT_EQUAL(closed("header_block"), 1);
+	CU_ASSERT_FALSE(is_open(pair));
+	CU_ASSERT_EQUAL(read_resets(pair->fd, 1024), STREAMS + 1);
+	CU_ASSERT_EQUAL(last_read, 0);
+}
+
+/* In the middle of a frame nothing may be put in. */
+static void half_a_frame(void)
+{
+	struct pair *pair;
+
+	limit(100, 0);
+	pair = connect_pair();
+	bring(pair, STRING(HELLO));
+	bring_calls(pair);
+	bring(pair, STRING("\0\0\4\0"));
+	shutdown(pair->client, SHUT_WR);
+	CU_ASSERT_EQUAL(read_from(pair->fd), 0);
+}
+
+static void a_few_streams(void)
+{
+	struct pair *pair;
+
+	limit(100, 0);
+	pair = connect_pair();
+	bring(pair, STRING(HELLO CALL));
+	shutdown(pair->client, SHUT_WR);
+	CU_ASSERT_EQUAL(read_from(pair->fd), 0);
+}
+
 /* ---- TLS ---- */
 
 struct tls {
@@ -421,6 +543,96 @@ static void an_offender_through_tls(void)
 	CU_ASSERT(connect_pair()->fd >= 0);
 }
 
+/* Counts the resets that SSL_read gives, of `size` bytes at a time, until it waits for more from the socket. */
+static size_t read_tls_resets(SSL *ssl, int size)
+{
+	unsigned char bytes[13 * STREAMS + 16];
+	int length = 0, got;
+
+	while ((got = SSL_read(ssl, bytes + length, RT_MIN(size, (int)sizeof(bytes) - length))) > 0)
+		length += got;
+	CU_ASSERT_EQUAL(SSL_get_error(ssl, got), SSL_ERROR_WANT_READ);
+	for (int at = 0; at < length; at += 13)
+		CU_ASSERT_EQUAL(memcmp(bytes + at, "\0\0\4\3\0", 5), 0);
+	CU_ASSERT_EQUAL(length % 13, 0);
+	return (size_t)length / 13;
+}
+
+/* recvmsg gives gRPC a byte, for which it asks SSL_read, which has the resets. */
+static void tls_resets(struct pair *pair, struct tls *tls, int size)
+{
+	size_t count = 0;
+	char byte;
+	struct iovec part = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	for (int i = 0; i < STREAMS && count < STREAMS; i++) {
+		CU_ASSERT_EQUAL(recvmsg(pair->fd, &message, 0), 1);
+		CU_ASSERT_EQUAL(BIO_write(SSL_get_wbio(tls->client), &byte, 1), 1);
+		count += read_tls_resets(tls->server, size);
+	}
+	CU_ASSERT_EQUAL(count, STREAMS);
+	CU_ASSERT_EQUAL(recvmsg(pair->fd, &message, 0), 0);
+}
+
+static struct pair *tls_with_calls(struct tls *tls)
+{
+	struct pair *pair = connect_pair();
+	char calls[STREAMS * 10];
+
+	for (int i = 0; i < STREAMS; i++) {
+		memcpy(calls + (ptrdiff_t)i * 10, CALL, 10);
+		calls[i * 10 + 8] = (char)(2 * i + 1);
+	}
+	bring(pair, STRING("\x16\3\1\2\0"));
+	tls_bring(tls, STRING(HELLO));
+	tls_bring(tls, calls, sizeof(calls));
+	return pair;
+}
+
+static void streams_through_tls(void)
+{
+	static const int sizes[] = { 1024, 7 };
+
+	limit(100, 0);
+	for (size_t i = 0; i < RT_LENGTH(sizes); i++) {
+		struct tls tls = tls_new();
+		struct pair *pair = tls_with_calls(&tls);
+
+		shutdown(pair->client, SHUT_WR);
+		tls_resets(pair, &tls, sizes[i]);
+		tls_free(&tls);
+	}
+}
+
+/* What it sent behind the offence, and what recvmsg makes of its socket, gRPC does not see. */
+static void streams_of_an_offender_through_tls(void)
+{
+	static const char piece[] = "\0\0\4\x8\0\0\0\0\0\0\0\0\1" LARGE_BLOCK "never seen";
+	struct tls tls = tls_new();
+	struct pair *pair;
+	char got[4096];
+	size_t count;
+
+	limit(100, 0);
+	pair = tls_with_calls(&tls);
+	CU_ASSERT_EQUAL(SSL_write(tls.client, STRING(piece)), sizeof(piece) - 1);
+	CU_ASSERT_EQUAL(SSL_write(tls.client, STRING("nor this")), 8);
+	CU_ASSERT_EQUAL(SSL_read(tls.server, got, 13 + 9), 13); /* the rest stays in it */
+	CU_ASSERT_EQUAL(memcmp(got, piece, 13), 0);
+	CU_ASSERT_EQUAL(closed("header_block"), 1);
+	CU_ASSERT_FALSE(is_open(pair));
+	count = read_tls_resets(tls.server, 1024);
+	CU_ASSERT(count < STREAMS);
+	while (count < STREAMS) {
+		CU_ASSERT_EQUAL_FATAL(read_from(pair->fd), 1);
+		count += read_tls_resets(tls.server, 1024);
+	}
+	CU_ASSERT_EQUAL(count, STREAMS);
+	CU_ASSERT_EQUAL(read_from(pair->fd), 0);
+	tls_free(&tls);
+}
+
 /* A connection through TLS whose calls have ended is idle, whatever else it sends. */
 static void idle_through_tls(void)
 {
@@ -491,7 +703,14 @@ static const struct test tests[] = {
 	{ "an offender is closed", an_offender_is_closed },
 	{ "numbers are used again", numbers_are_used_again },
 	{ "silent offenders", silent_offenders },
+	{ "streams of one that went", streams_of_one_that_went },
+	{ "writes to one that went", writes_to_one_that_went },
+	{ "streams of an offender", streams_of_an_offender },
+	{ "half a frame", half_a_frame },
+	{ "a few streams", a_few_streams },
 	{ "an offender through TLS", an_offender_through_tls },
+	{ "streams through TLS", streams_through_tls },
+	{ "streams of an offender through TLS", streams_of_an_offender_through_tls },
 	{ "idle through TLS", idle_through_tls },
 	{ "an SSL object that goes first", an_ssl_object_that_goes_first },
 	{ "handshakes make room", handshakes_make_room },

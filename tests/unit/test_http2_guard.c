@@ -465,6 +465,66 @@ static void any_order(void)
 	CU_ASSERT_EQUAL(offence, HTTP2_FINE);
 }
 
+/* Each open stream is reset once, as many at a time as there is room for. */
+static void resets(void)
+{
+	unsigned char frames[10 * HTTP2_RESET_BYTES], seen[100] = { 0 };
+	size_t length, count = 0;
+
+	for (uint32_t i = 0; i < 100; i++)
+		call_comes(1 + 2 * i, 100);
+	CU_ASSERT_EQUAL(http2_guard_reset(&guard, frames, HTTP2_RESET_BYTES - 1, now_ms), 0);
+	while ((length = http2_guard_reset(&guard, frames, sizeof(frames) - 1, now_ms)) > 0) {
+		CU_ASSERT_EQUAL(length % HTTP2_RESET_BYTES, 0);
+		for (size_t at = 0; at < length; at += HTTP2_RESET_BYTES) {
+			unsigned char expected[HTTP2_RESET_BYTES] = { [12] = 8 /* CANCEL */ };
+			uint32_t stream = (uint32_t)frames[at + 8] | (uint32_t)frames[at + 7] << 8;
+
+			CU_ASSERT_FATAL(stream % 2 == 1 && stream < 200);
+			CU_ASSERT_EQUAL(seen[stream / 2]++, 0);
+			make_header(expected, RST_STREAM, 0, stream, 4);
+			CU_ASSERT_EQUAL(memcmp(frames + at, expected, sizeof(expected)), 0);
+			count++;
+		}
+		CU_ASSERT_EQUAL(guard.stream_count, 100 - count);
+	}
+	CU_ASSERT_EQUAL(count, 100);
+	CU_ASSERT_EQUAL(count % 9, 1); /* the buffer has room for nine */
+}
+
+/* Where the last frame before an offence ends, if gRPC may get what is before. */
+static void whole_frames(void)
+{
+	unsigned char bytes[9 + 30 + 9];
+
+	make_header(bytes, HEADERS, END_HEADERS, 1, 30);
+	make_header(bytes + 39, HEADERS, 0, 3, 65537);
+	receive(bytes, sizeof(bytes));
+	CU_ASSERT_EQUAL(offence, HTTP2_HEADER_BLOCK);
+	CU_ASSERT_EQUAL(guard.whole, 39);
+	offence = HTTP2_FINE;
+	teardown();
+	setup();
+	CU_ASSERT(http2_guard_between_frames(&guard));
+	receive(bytes, 39 + 4);
+	CU_ASSERT_FALSE(http2_guard_between_frames(&guard)); /* four bytes of a header */
+	receive(bytes + 39 + 4, 5);
+	CU_ASSERT_EQUAL(offence, HTTP2_HEADER_BLOCK);
+	CU_ASSERT_EQUAL(guard.whole, HTTP2_NO_WHOLE);
+	offence = HTTP2_FINE;
+	teardown();
+	setup();
+	receive(bytes, 20);
+	CU_ASSERT_FALSE(http2_guard_between_frames(&guard)); /* in the middle of a frame */
+	receive(bytes + 20, 19);
+	CU_ASSERT(http2_guard_between_frames(&guard));
+	comes(HEADERS, 0, 3, 30);
+	CU_ASSERT_FALSE(http2_guard_between_frames(&guard)); /* its CONTINUATION is to come */
+	comes(CONTINUATION, 0, 3, 65536);
+	CU_ASSERT_EQUAL(offence, HTTP2_HEADER_BLOCK);
+	CU_ASSERT_EQUAL(guard.whole, HTTP2_NO_WHOLE);
+}
+
 /* Others go first when most of what it does comes to nothing. */
 static void wasted_work(void)
 {
@@ -508,6 +568,8 @@ static const struct test tests[] = {
 	{ "another protocol", another_protocol },
 	{ "what we do not understand", what_we_do_not_understand },
 	{ "streams end in any order", any_order },
+	{ "resets", resets },
+	{ "whole frames", whole_frames },
 };
 
 TESTS_MAIN_EACH("http2_guard", setup, teardown, tests)

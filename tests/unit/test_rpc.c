@@ -1010,14 +1010,15 @@ static void test_drain_before_start(void)
  * through must not keep others waiting either. */
 static bool guard_off;
 struct msghdr;
-bool __wrap_connections_received(int fd, const struct msghdr *message, size_t length,
-				 int64_t now_ns);
-bool __real_connections_received(int fd, const struct msghdr *message, size_t length,
-				 int64_t now_ns);
-bool __wrap_connections_received(int fd, const struct msghdr *message, size_t length,
-				 int64_t now_ns)
+ssize_t __wrap_connections_received(int fd, const struct msghdr *message, size_t length,
+				    int64_t now_ns);
+ssize_t __real_connections_received(int fd, const struct msghdr *message, size_t length,
+				    int64_t now_ns);
+ssize_t __wrap_connections_received(int fd, const struct msghdr *message, size_t length,
+				    int64_t now_ns)
 {
-	return guard_off || __real_connections_received(fd, message, length, now_ns);
+	return guard_off ? (ssize_t)length
+			 : __real_connections_received(fd, message, length, now_ns);
 }
 
 struct flood {
