@@ -32,7 +32,7 @@ class Secured(tandem.Live):
         cls.key = ed25519.Ed25519PrivateKey.generate()
         cls.other_key = ed25519.Ed25519PrivateKey.generate()
         cls.write_keys(one=cls.key)
-        made = [cls.new_key(customer) for customer in "ab"]
+        made = [cls.new_key(f"cust_{customer}") for customer in "ab"]
         cls.api_keys = [one["key"] for one in made]
         cls.callers_file = ["cert CN:gateway gateway", "cert CN:ops operator", "cert CN:support support",
                             "cert CN:stock stock", "cert CN:shop customer customer_id=cust_c",
@@ -67,10 +67,10 @@ class Secured(tandem.Live):
              "x": jwt.utils.base64url_encode(raw(key)).decode()} for kid, key in keys.items()]}))
 
     @classmethod
-    def new_key(cls, customer):
-        """An API key of cust_<customer>, and its line for the callers file."""
-        return json.loads(cls.tandem.ctl("auth", "new-key", "--name", f"shop-{customer}", "--role", "customer",
-                                         "--customer-id", f"cust_{customer}", "--json").stdout)
+    def new_key(cls, customer_id):
+        """An API key of a customer, and its line for the callers file."""
+        return json.loads(cls.tandem.ctl("auth", "new-key", "--name", f"shop of {customer_id}", "--role", "customer",
+                                         "--customer-id", customer_id, "--json").stdout)
 
     @classmethod
     def token(cls, key=None, algorithm="EdDSA", kid="one", **claims):

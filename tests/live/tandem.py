@@ -606,16 +606,19 @@ class Tandem:
         """A path below the folder of certificates."""
         return os.path.join(self.env["TANDEM_VAR"], "tls", *names)
 
-    def channel(self, name="gateway", certificate="ops"):
-        """A connection of its own: gRPC shares those with equal options. After scripts/up --tls with this
-        certificate; None: with none."""
+    def credentials(self, certificate="ops"):
+        """After scripts/up --tls: for connections with this certificate; None: with none."""
+        names = ("ca.crt",) if certificate is None else ("ca.crt", f"{certificate}.key", f"{certificate}.crt")
+        pems = []
+        for file in names:
+            with open(self.tls(file), "rb") as pem:
+                pems.append(pem.read())
+        return grpc.ssl_channel_credentials(*pems)
+
+    def channel(self, name="gateway", certificate="ops", credentials=None):
+        """A connection of its own: gRPC shares those with equal options."""
         if os.path.exists(self.tls("on")):
-            names = ("ca.crt",) if certificate is None else ("ca.crt", f"{certificate}.key", f"{certificate}.crt")
-            pems = []
-            for file in names:
-                with open(self.tls(file), "rb") as pem:
-                    pems.append(pem.read())
-            credentials = (grpc.ssl_channel_credentials(*pems),)
+            credentials = (credentials or self.credentials(certificate),)
             make = grpc.secure_channel
         else:
             credentials, make = (), grpc.insecure_channel

@@ -1,5 +1,5 @@
 """Who may do what, over TLS with certificates on both sides, as scripts/up --tls sets it up: every method for every
-role, from the table in proto/access.c itself; a customer's orders; and certificates that are replaced under load."""
+role, from the table in proto/access.c itself; and a customer's orders."""
 import base64
 import hashlib
 import hmac
@@ -322,36 +322,6 @@ class Own(Secured):
         batch = self.bert.BatchPlaceOrders(requests=[item, {**item, "customer_id": "cust_b"}], _metadata=self.as_bert)
         self.assertEqual([r.WhichOneof("result") for r in batch.orders], ["error", "order"])
         self.assertEqual(batch.orders[0].error.code, DENIED.value[0])
-
-
-class Renewed(Secured):
-    """Certificates, keys and the callers file are replaced while orders are placed: no call fails."""
-
-    def test_nothing_is_noticed(self):
-        ops = self.stubs("ops")
-        ops[tandem.INVENTORY_SERVICE].AdjustStock(sku="tea", delta=100000, reason="test")
-        used = 'tandem_tls_reloads_total{purpose="%s",result="used"}'
-
-        def reloads(name, purpose):
-            for line in self.tandem.processes[name].get("/metrics")[1].splitlines():
-                if line.startswith(used % purpose):
-                    return float(line.split()[-1])
-            return 0
-
-        with tandem.Loads([tandem.Load(ops[tandem.ORDER_SERVICE], "tea", f"load-{n}", retry=False) for n in range(4)]) as loads:
-            for _ in range(2):
-                before = {name: reloads(name, "server") for name in ("gateway", *tandem.CONTEXTS)}
-                upstream = reloads("gateway", "upstream")
-                self.ca("--renew", "gateway", *tandem.CONTEXTS)
-                for name, count in before.items():
-                    tandem.until(lambda n=name, c=count: reloads(n, "server") > c, 20, f"{name} reads its certificate again")
-                tandem.until(lambda: reloads("gateway", "upstream") > upstream, 20, "the gateway reads its certificate again")
-                loads.go_on(50)
-            self.write("callers", "cert CN:gateway gateway\ncert CN:ops operator\n")
-            tandem.until(lambda: code_of(self.stubs("support")[tandem.ORDER_SERVICE].GetOrder, None) == UNKNOWN, 20,
-                         "support is not known any more")
-            loads.go_on(50)
-        self.assertEqual(loads.errors, [])
 
 
 class Doors(unittest.TestCase):

@@ -390,8 +390,29 @@ class Authority(unittest.TestCase):
         os.unlink(os.path.join(self.tls, "ca.crt"))
         self.assertEqual(len(self.run_ca()), 2 + len(tandem.SERVICES), "another CA: all")
 
+    def test_another_authority(self):
+        all_names = ["redis", *tandem.SERVICES, "ops"]
+        self.run_ca("--client", "shop-7")
+        os.rename(os.path.join(self.tls, "shop-7.crt"), os.path.join(self.var, "old.crt"))
+        self.run_ca("--client", "shop-7")
+        self.assertEqual(self.run_ca("--new-ca"), ["ca.crt"])
+        for name in (*all_names, "shop-7"):
+            self.assertTrue(self.good(name, "sslclient"), name)
+        self.run_ca("--drop-old-ca", code=1)
+        self.run_ca("--renew", *all_names)
+        self.run_ca("--drop-old-ca", code=1)  # shop-7
+        for name in (*all_names, "shop-7", "../old"):
+            self.assertTrue(self.good(name, "sslclient"), name)
+        self.run_ca("--renew", "shop-7")
+        self.assertEqual(self.run_ca("--drop-old-ca"), ["ca.crt"])
+        self.assertEqual(os.stat(os.path.join(self.tls, "ca.crt")).st_mode & 0o777, 0o644)
+        for name in (*all_names, "shop-7"):
+            self.assertTrue(self.good(name, "sslclient"), name)
+        self.assertFalse(self.good("../old", "sslclient"))
+        self.assertEqual(self.run_ca(), [])
+
     def test_bad_names(self):
-        for arguments in (["--client"], ["--client", "ca"], ["--client", "../x"], ["--client", ""], ["--renew", "nobody"], ["x"]):
+        for arguments in (["--new-ca", "x"], ["--drop-old-ca", "x"], ["--client"], ["--client", "ca"], ["--client", "../x"], ["--client", ""], ["--renew", "nobody"], ["x"]):
             self.run_ca(*arguments, code=2)
 
 
