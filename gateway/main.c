@@ -75,6 +75,11 @@ static const struct rt_setting settings[] = {
 	  "16MiB", 0, INT64_C(1) << 40,
 	  "Most bytes of answers that a connection has not read yet; beyond them calls fail. Twice "
 	  "as much for all connections together. 0: no limit." },
+	{ "refused-tokens-per-address", RT_SETTING_INT, AT(budgets.refused_tokens_per_address),
+	  "100", 0, 1000000,
+	  "Most signed tokens of one address in a second that are not good; beyond them only those "
+	  "that "
+	  "were found good before are taken from it. 0: no limit." },
 	RT_SETTING_END,
 };
 

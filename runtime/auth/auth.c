@@ -239,6 +239,11 @@ static int answer_key(const struct rt_auth *auth, const char *key, size_t length
 	return RT_OK;
 }
 
+bool rt_auth_is_signed(const char *token, size_t length)
+{
+	return memchr(token, '.', length) != NULL;
+}
+
 int rt_auth_bearer(struct rt_auth *auth, const char *token, size_t length, int64_t unix_ms,
 		   struct rt_identity *ret, const char **ret_why)
 {
@@ -246,7 +251,7 @@ int rt_auth_bearer(struct rt_auth *auth, const char *token, size_t length, int64
 
 	if (length == 0)
 		rc = refuse(ret_why, "it is empty");
-	else if (memchr(token, '.', length) == NULL)
+	else if (!rt_auth_is_signed(token, length))
 		rc = answer_key(auth, token, length, unix_ms, ret, ret_why);
 	else if (auth->jwt_keys == NULL)
 		rc = refuse(ret_why, "there is no file of keys, so no signed token is taken");

@@ -76,6 +76,8 @@ void rt_auth_free(struct rt_auth *auth); /* takes NULL */
 /* Grows when a file was read again. An identity of an earlier generation may not be so any more: ask again. */
 uint64_t rt_auth_generation(const struct rt_auth *auth);
 
+/* It is a signed token, or looks like one: verifying it costs something. */
+bool rt_auth_is_signed(const char *token, size_t length);
 /* Whose token this is (what follows "Bearer "). RT_OK, or RT_DENIED and *ret_why: for the log and for tools, not for
  * callers, who would learn what to try next. It is one of few constant texts. */
 int rt_auth_bearer(struct rt_auth *auth, const char *token, size_t length, int64_t unix_ms,

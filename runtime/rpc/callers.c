@@ -9,8 +9,8 @@
  *
  * A connection is known by its auth context: gRPC makes one for each, and we hold it, so that no later one
  * can have the same address. Its record stays for a while after its last call, because most connections call again: it
- * remembers what the certificate says, and the last token and whose it is, so that signatures are checked once for
- * each token and connection. Budgets of a connection are in its record, those of a caller in a record of its own, which
+ * remembers what the certificate says, and the last token and whose it is. What other tokens say, and how many
+ * were refused, tokens.c knows. Budgets of a connection are in its record, those of a caller in a record of its own, which
  * all its connections share. Both kinds are kept in a list by use, and the oldest idle ones go.
  *
  * Without a struct rt_auth nobody is asked, and everybody may do everything: budgets of connections hold all the
@@ -27,6 +27,7 @@
 
 #include "budgets_internal.h"
 #include "server_internal.h"
+#include "tokens_internal.h"
 
 #define uthash_fatal(text) abort()
 #include <uthash.h>
@@ -81,6 +82,7 @@ struct rpc_callers {
 	struct rt_auth *auth; /* NULL: nobody is asked */
 	bool inner;
 	struct rt_budgets budgets;
+	struct rpc_tokens *tokens; /* NULL: as auth */
 	struct rpc_caller_connection *connections;
 	struct rpc_caller_named *named;
 	struct rt_list used, named_used; /* by their last call; the first is the oldest */
@@ -311,9 +313,22 @@ static bool bearer_of(const grpc_slice *value, const char **ret, size_t *ret_len
 	return *ret_length > 0 && *ret_length <= TOKEN_MAX_BYTES;
 }
 
-/* By its token. RT_NOT_FOUND: the call has none. */
+static int read_token(struct server_call *call, const char *token, size_t length,
+		      struct rt_identity *ret, const char **ret_why, struct rpc_lack *ret_lack)
+{
+	struct rpc_callers *callers = call->server->callers;
+	char *peer = grpc_call_get_peer(call->grpc);
+	int rc = rpc_tokens_read(callers->tokens, peer, token, length, now(callers),
+				 rt_wall_us() / 1000, ret, ret_why, ret_lack);
+
+	gpr_free(peer);
+	return rc;
+}
+
+/* By its token. RT_NOT_FOUND: the call has none. RT_BUSY: it was not looked at, see *ret_lack. */
 static int identify_by_token(struct server_call *call, struct rpc_caller_connection *connection,
-			     const struct rt_identity **ret, const char **ret_why)
+			     const struct rt_identity **ret, const char **ret_why,
+			     struct rpc_lack *ret_lack)
 {
 	struct rpc_callers *callers = call->server->callers;
 	const grpc_slice *value = received(call, "authorization");
@@ -333,7 +348,7 @@ static int identify_by_token(struct server_call *call, struct rpc_caller_connect
 	    CRYPTO_memcmp(token, connection->token, length) == 0 &&
 	    is_current(callers, &connection->by_token))
 		return RT_OK;
-	rc = rt_auth_bearer(callers->auth, token, length, rt_wall_us() / 1000, &identity, ret_why);
+	rc = read_token(call, token, length, &identity, ret_why, ret_lack);
 	if (rc != RT_OK)
 		return rc;
 	if (connection->token != NULL)
@@ -426,12 +441,15 @@ static bool identify(struct server_call *call, struct rpc_caller_connection *con
 {
 	const struct rt_identity *direct = NULL;
 	const char *why = "it shows neither a token nor a certificate";
+	struct rpc_lack lack;
 	int rc;
 
 	call->base.identity = &nobody;
 	if (connection == NULL)
 		return refuse_unknown(call, "its connection is not known", status);
-	rc = identify_by_token(call, connection, &direct, &why);
+	rc = identify_by_token(call, connection, &direct, &why, &lack);
+	if (rc == RT_BUSY)
+		return refuse_budget(call, &lack, status);
 	if (rc == RT_NOT_FOUND)
 		rc = identify_by_certificate(call, connection, &direct, &why);
 	if (rc == RT_NOT_FOUND)
@@ -718,7 +736,8 @@ static void register_metrics(struct rpc_callers *callers, struct rt_metrics *met
 	static const char *const labels[] = { "reason", NULL }, *const kinds[] = { "kind", NULL };
 	static const struct rpc_budget_names *const names[] = { &rpc_budget_connection,
 								&rpc_budget_caller };
-	static const char *const others[] = { UNKNOWN_CALLER, ROLE, UNREAD_PER_CONNECTION };
+	static const char *const others[] = { UNKNOWN_CALLER, ROLE, UNREAD_PER_CONNECTION,
+					      RPC_REFUSED_TOKENS };
 	struct rt_metric *kept;
 
 	callers->refused = rt_metric(metrics, RT_COUNTER, "tandem_calls_refused_total",
@@ -752,6 +771,9 @@ struct rpc_callers *rpc_callers_new(struct rt_loop *loop, const struct rt_server
 	callers->auth = options->auth;
 	callers->inner = options->inner;
 	callers->budgets = options->budgets;
+	if (callers->auth != NULL)
+		callers->tokens =
+			rpc_tokens_new(callers->auth, options->budgets.refused_tokens_per_address);
 	rt_list_init(&callers->used);
 	rt_list_init(&callers->named_used);
 	if (options->metrics != NULL)
@@ -763,6 +785,7 @@ void rpc_callers_free(struct rpc_callers *callers)
 {
 	struct rt_list *link;
 
+	rpc_tokens_free(callers->tokens);
 	HASH_CLEAR(hh, callers->connections);
 	HASH_CLEAR(hh, callers->named);
 	while ((link = rt_list_pop(&callers->used)) != NULL)

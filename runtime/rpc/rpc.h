@@ -170,6 +170,9 @@ struct rt_budgets {
 	struct rt_budget connection, caller;
 	/* Of answers to unary calls that the client has not let through yet; twice as much in the process. */
 	int64_t unread_bytes_per_connection;
+	/* Signed tokens in a second that are not good; beyond them those of this address are not looked at, unless they were
+	 * found good before. */
+	int64_t refused_tokens_per_address;
 };
 
 struct rt_server_options {

@@ -751,6 +751,30 @@ static void a_connection_has_a_rate_and_bytes(void)
 	end();
 }
 
+/* What unit/tokens says of them reaches the caller. */
+static void refused_tokens_have_a_budget(void)
+{
+	struct caller mallory, anna;
+	struct probe probe;
+	struct details details;
+
+	start(false, (struct rt_budgets){ .refused_tokens_per_address = 3 });
+	mallory = caller_new("a.b.c");
+	for (int i = 0; i < 3; i++)
+		CU_ASSERT_EQUAL(call(&mallory, UNARY_CALL, NULL), RT_CODE_UNAUTHENTICATED);
+	start_call(&mallory, &probe, UNARY_CALL, NULL);
+	run_until_count(world.loop, &probe.done, 1);
+	details = details_of_probe(&probe);
+	CU_ASSERT_EQUAL(probe.code, RT_CODE_RESOURCE_EXHAUSTED);
+	CU_ASSERT_STRING_EQUAL(details.reason, "REFUSED_TOKENS_PER_ADDRESS");
+	CU_ASSERT(details.retry_ms > 0 && details.retry_ms <= 334);
+	anna = caller_new(keys[0]);
+	CU_ASSERT_EQUAL(call(&anna, UNARY_CALL, NULL), 0);
+	caller_free(&mallory);
+	caller_free(&anna);
+	end();
+}
+
 static void send_input(struct probe *probe, size_t bytes)
 {
 	static uint8_t body[65536];
@@ -984,6 +1008,7 @@ static const struct test tests[] = {
 	{ "a caller has a rate", a_caller_has_a_rate },
 	{ "a caller has bytes", a_caller_has_bytes },
 	{ "a connection has a rate and bytes", a_connection_has_a_rate_and_bytes },
+	{ "refused tokens have a budget", refused_tokens_have_a_budget },
 	{ "a stream is read as the budgets allow", a_stream_is_read_as_the_budgets_allow },
 	{ "a stream that waits to be read can be cancelled",
 	  a_stream_that_waits_to_be_read_can_be_cancelled },
