@@ -254,7 +254,8 @@ static void start_call(const struct caller *caller, struct probe *probe, unsigne
 	const ProtobufCMessage *const requests[] = { &empty.base, &simple.base, &output.base,
 						     NULL };
 
-	*probe = (struct probe){ .op = { .timeout_ms = 10000,
+	/* Long, because the sanitizers and other work slow the machine down. */
+	*probe = (struct probe){ .op = { .timeout_ms = 60000,
 					 .caller = behalf,
 					 .caller_call = behalf_call,
 					 .done = probe_done } };
