@@ -19,7 +19,7 @@
 #include "config.h"
 
 #define TCP_LISTEN    0x0a
-#define BACKLOG       16
+#define BACKLOG       128 /* one that is not accepted at once waits; beyond these it waits a second */
 #define UNIX_PATH_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
 
 /* ---- which process has a port ---- */

@@ -84,7 +84,7 @@ struct connection {
 struct connections_listener {
 	int fd; /* -1: a free entry */
 	size_t count;
-	size_t max; /* 0: as all */
+	size_t max; /* 0: as all; it speaks HTTP/2 then */
 };
 
 /* What is said once the lock is released. */
@@ -437,6 +437,7 @@ static void insert(struct connection *connection)
 	connection->serial = ++serials;
 	connection->turn_max_bytes = TURN_FIRST_BYTES;
 	http2_guard_init(&connection->http2, &http2);
+	connection->http2.foreign = connection->listener != NULL && connection->listener->max > 0;
 	set_known(connection->fd, true);
 }
 

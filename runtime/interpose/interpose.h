@@ -36,7 +36,7 @@ struct rt_connection_limits {
 };
 /* The last ones set hold for the process. */
 void rt_connections_limit(const struct rt_connection_limits *limits);
-/* A listening socket that has fewer. */
+/* A listening socket that has fewer, and does not speak HTTP/2: what goes through its connections is not looked at. */
 void rt_connections_limit_listener(int listening, int64_t connections_max);
 /* Counts what is closed there, by reason; NULL before the registry is freed. */
 void rt_connections_metrics(struct rt_metrics *metrics);

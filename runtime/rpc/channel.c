@@ -183,7 +183,7 @@ static void renew_time(struct rt_timer *timer)
 		rt_timer_start(channel->loop, timer, RENEW_EVERY_MS, renew_time);
 }
 
-static void certificates_changed(struct rpc_tls_user *user)
+static void certificates_changed(struct rt_tls_user *user)
 {
 	struct rt_channel *channel = RT_CONTAINER_OF(user, struct rt_channel, tls_user);
 	size_t count = channel->count;
@@ -311,7 +311,7 @@ int rt_channel_new(struct rt_loop *loop, const char *target,
 	rt_list_init(&channel->tls_user.link);
 	channel->tls_user.changed = certificates_changed;
 	if (channel->tls != NULL)
-		rpc_tls_use(channel->tls, &channel->tls_user);
+		rt_tls_use(channel->tls, &channel->tls_user);
 	rt_list_init(&channel->pool);
 	channel->queue = rpc_queue_ref(loop);
 	channel->nowhere = rpc_connection_nowhere(channel, target);

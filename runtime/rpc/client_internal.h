@@ -92,7 +92,7 @@ struct rt_channel {
 	int64_t message_max_bytes;
 	struct rt_tls *tls;  /* NULL: none */
 	char *authorization; /* NULL: none */
-	struct rpc_tls_user tls_user;
+	struct rt_tls_user tls_user;
 	unsigned int renewal; /* grows when there are other certificates */
 	struct rt_timer renew_timer;
 	int64_t renewed_ms;

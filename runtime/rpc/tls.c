@@ -198,7 +198,7 @@ static void files_changed(struct rt_files *files)
 	if (rc != RT_OK)
 		return;
 	for (struct rt_list *link = tls->users.next; link != &tls->users; link = next) {
-		struct rpc_tls_user *user = RT_CONTAINER_OF(link, struct rpc_tls_user, link);
+		struct rt_tls_user *user = RT_CONTAINER_OF(link, struct rt_tls_user, link);
 
 		next = link->next;
 		user->changed(user);
@@ -261,9 +261,20 @@ grpc_channel_credentials *rpc_tls_channel_credentials(struct rt_tls *tls)
 	return credentials;
 }
 
-void rpc_tls_use(struct rt_tls *tls, struct rpc_tls_user *user)
+void rt_tls_use(struct rt_tls *tls, struct rt_tls_user *user)
 {
 	rt_list_push(&tls->users, &user->link);
+}
+
+void rt_tls_pems(const struct rt_tls *tls, struct rt_tls_pems *ret)
+{
+	/* Without the lock: only the loop thread puts others in their place. */
+	*ret = (struct rt_tls_pems){
+		.certificate = tls->pems.certificate.data,
+		.key = tls->pems.key.data,
+		.authorities = tls->pems.authorities.data,
+		.required = tls->required,
+	};
 }
 
 /* ---- start and end ---- */

@@ -1,7 +1,7 @@
 /* tls.h - certificates for servers and channels, from PEM files that are read again when they change.
  *
- * TLS itself is gRPC's: version 1.2 or later, ALPN h2, and the other side's name checked. New connections use the
- * files as they are now, and a channel replaces its connections one by one; calls go on undisturbed. Files that
+ * TLS itself is gRPC's: version 1.2 or later, ALPN h2, and the other side's name checked; that of the admin port is
+ * GnuTLS's (service/admin_tls.c), with the same files. New connections use the files as they are now, and a channel replaces its connections one by one; calls go on undisturbed. Files that
  * cannot be used (they do not fit together, others may read the key) are refused: at the start, and later with an
  * error in the log, while what was read before stays in use. */
 #ifndef RT_TLS_H
@@ -27,5 +27,20 @@ struct rt_tls_options {
 int rt_tls_new(struct rt_loop *loop, const struct rt_tls_options *options, struct rt_tls **ret);
 /* After the servers and channels that use it. Takes NULL. */
 void rt_tls_free(struct rt_tls *tls);
+
+/* Is told when other files are in use; embed it. It leaves by rt_list_remove. */
+struct rt_tls_user {
+	struct rt_list link;
+	void (*changed)(struct rt_tls_user *user);
+};
+void rt_tls_use(struct rt_tls *tls, struct rt_tls_user *user);
+
+/* What the files in use hold, each a text with a NUL behind it; NULL: there is no such file. */
+struct rt_tls_pems {
+	const char *certificate, *key, *authorities;
+	bool required;
+};
+/* On the loop thread; good until its next turn. */
+void rt_tls_pems(const struct rt_tls *tls, struct rt_tls_pems *ret);
 
 #endif

@@ -11,11 +11,4 @@ grpc_server_credentials *rpc_tls_server_credentials(struct rt_tls *tls);
 /* Of connections made from now on; what is in use later needs others. The caller releases them. */
 grpc_channel_credentials *rpc_tls_channel_credentials(struct rt_tls *tls);
 
-/* Is told when other files are in use; embed it. It leaves by rt_list_remove. */
-struct rpc_tls_user {
-	struct rt_list link;
-	void (*changed)(struct rpc_tls_user *user);
-};
-void rpc_tls_use(struct rt_tls *tls, struct rpc_tls_user *user);
-
 #endif

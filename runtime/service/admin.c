@@ -2,7 +2,10 @@
  * names, IPv6, unix sockets and port 0 work the same way everywhere).
  *
  * The operators' port must not be a way to stop the service or to fill its memory: few
- * connections, short time-outs, bodies are not read. */
+ * connections, short time-outs, bodies are not read.
+ *
+ * With TLS (admin_tls.c) clients that have to show a certificate, and do not, learn from /healthz and /readyz
+ * whether it lives and is ready, and nothing else: probes of orchestrators have none. */
 #include "admin_internal.h"
 
 #include <microhttpd.h>
@@ -13,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "admin_tls_internal.h"
 #include "interpose/interpose.h"
 
 #define CONNECTIONS_MAX   64
@@ -23,6 +27,7 @@ struct rt_admin {
 	struct rt_metrics *metrics;
 	int fd;
 	struct MHD_Daemon *daemon; /* NULL: not started; owns fd from then on */
+	struct admin_tls *tls;     /* NULL: plain HTTP */
 	char *unix_path;           /* removed at the end; NULL: TCP */
 	int port;
 	_Atomic int64_t alive_until_ms; /* monotonic; 0: never set */
@@ -69,6 +74,13 @@ static bool ready_page(struct rt_admin *admin, struct rt_buf *text)
 	return rt_readiness_write(admin->readiness, text, ready);
 }
 
+/* What is wrong names addresses and processes. */
+static void hide_reasons(struct rt_buf *text, bool ready)
+{
+	text->length = 0;
+	rt_buf_printf(text, ready ? "ready\n" : "not ready\n");
+}
+
 /* Takes `text`. */
 static enum MHD_Result respond(struct MHD_Connection *connection, unsigned status,
 			       const char *content_type, struct rt_buf *text)
@@ -100,6 +112,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 	const char *type = "text/plain; charset=utf-8";
 	unsigned status = MHD_HTTP_OK;
 	struct rt_buf text = { 0 };
+	bool known, ready;
 
 	(void)version;
 	(void)body;
@@ -112,9 +125,13 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 		*body_length = 0;
 		return MHD_YES;
 	}
+	known = admin->tls == NULL || admin_tls_known(admin->tls, connection);
 	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
 		status = MHD_HTTP_METHOD_NOT_ALLOWED;
 		rt_buf_printf(&text, "only GET and HEAD\n");
+	} else if (strcmp(url, "/metrics") == 0 && !known) {
+		status = MHD_HTTP_FORBIDDEN;
+		rt_buf_printf(&text, "a client certificate is required\n");
 	} else if (strcmp(url, "/metrics") == 0) {
 		type = "text/plain; version=0.0.4; charset=utf-8";
 		metrics_page(admin, &text);
@@ -122,8 +139,11 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 		if (!alive_page(admin, &text))
 			status = MHD_HTTP_SERVICE_UNAVAILABLE;
 	} else if (strcmp(url, "/readyz") == 0) {
-		if (!ready_page(admin, &text))
+		ready = ready_page(admin, &text);
+		if (!ready)
 			status = MHD_HTTP_SERVICE_UNAVAILABLE;
+		if (!known)
+			hide_reasons(&text, ready);
 	} else {
 		status = MHD_HTTP_NOT_FOUND;
 		rt_buf_printf(&text, "there are /metrics, /healthz and /readyz\n");
@@ -148,10 +168,11 @@ static int bound_port(int fd)
 
 /* ---- life ---- */
 
-int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_readiness *readiness,
-		 struct rt_admin **ret)
+int rt_admin_new(const char *listen, struct rt_tls *tls, struct rt_metrics *metrics,
+		 struct rt_readiness *readiness, struct rt_admin **ret)
 {
 	struct rt_admin *admin = rt_alloc(sizeof(*admin));
+	int rc;
 
 	admin->metrics = metrics;
 	admin->readiness = readiness;
@@ -164,18 +185,29 @@ int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_readi
 		admin->unix_path = rt_strdup(listen + 5);
 	else
 		admin->port = bound_port(admin->fd);
-	*ret = admin;
-	return RT_OK;
+	rc = tls != NULL ? admin_tls_new(tls, &admin->tls) : RT_OK;
+	if (rc == RT_OK)
+		*ret = admin;
+	else
+		rt_admin_free(admin);
+	return rc;
 }
 
 int rt_admin_start(struct rt_admin *admin)
 {
+	unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL;
+	struct MHD_OptionItem options[ADMIN_TLS_OPTIONS] = { { MHD_OPTION_END, 0, NULL } };
+
+	if (admin->tls != NULL) {
+		flags |= MHD_USE_TLS;
+		admin_tls_options(admin->tls, options);
+	}
 	rt_connections_limit_listener(admin->fd, OPEN_MAX);
-	admin->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, NULL,
-					 NULL, on_request, admin, MHD_OPTION_LISTEN_SOCKET,
-					 (MHD_socket)admin->fd, MHD_OPTION_CONNECTION_LIMIT,
-					 (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-					 (unsigned)CONNECTION_IDLE_S, MHD_OPTION_END);
+	admin->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, admin,
+					 MHD_OPTION_LISTEN_SOCKET, (MHD_socket)admin->fd,
+					 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+					 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,
+					 MHD_OPTION_ARRAY, options, MHD_OPTION_END);
 	return admin->daemon != NULL ? RT_OK : RT_SYSTEM;
 }
 
@@ -189,6 +221,7 @@ void rt_admin_free(struct rt_admin *admin)
 		close(admin->fd);
 	if (admin->unix_path != NULL)
 		unlink(admin->unix_path);
+	admin_tls_free(admin->tls);
 	free(admin->unix_path);
 	free(admin);
 }

@@ -7,12 +7,14 @@
 #define RT_ADMIN_INTERNAL_H
 
 #include "base/base.h"
+#include "rpc/tls.h"
 
 struct rt_admin; /* opaque */
 
-/* Binds `listen` ("127.0.0.1:9101", port 0: any; "unix:/path"). The others are borrowed. */
-int rt_admin_new(const char *listen, struct rt_metrics *metrics, struct rt_readiness *readiness,
-		 struct rt_admin **ret);
+/* Binds `listen` ("127.0.0.1:9101", port 0: any; "unix:/path"). The others are borrowed; `tls` NULL: plain HTTP.
+ * RT_SYSTEM: it cannot be bound; RT_INVALID after logging what is wrong with the certificate. */
+int rt_admin_new(const char *listen, struct rt_tls *tls, struct rt_metrics *metrics,
+		 struct rt_readiness *readiness, struct rt_admin **ret);
 /* Begins to answer, from a thread of its own; who connected before waits until now. */
 int rt_admin_start(struct rt_admin *admin);
 void rt_admin_free(struct rt_admin *admin);

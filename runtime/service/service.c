@@ -60,10 +60,13 @@ static void common_settings(const struct rt_service_definition *definition,
 		{ "listen", RT_SETTING_LISTEN, COMMON(listen), definition->listen, 0, 0,
 		  "Where gRPC is served." },
 		{ "admin-listen", RT_SETTING_LISTEN, COMMON(admin_listen), definition->admin_listen,
-		  -1, 0, "Where /metrics, /healthz and /readyz are served; empty: nowhere." },
+		  -1, 0,
+		  "Where /metrics, /healthz and /readyz are served; empty: nowhere. Other machines "
+		  "reach it with TLS alone." },
 		{ "tls-cert", RT_SETTING_STRING, COMMON(tls_cert), "", 0, 0,
 		  "File with the certificate that gRPC is served with, and those that signed it, "
-		  "in PEM form; empty: without TLS. Read again when it changes." },
+		  "in PEM form; empty: without TLS. Read again when it changes. The admin port "
+		  "uses it, too, if other machines can reach it." },
 		{ "tls-key", RT_SETTING_STRING, COMMON(tls_key), "", 0, 0,
 		  "File with the certificate's key, which nobody else may read." },
 		{ "tls-client-ca", RT_SETTING_STRING, COMMON(tls_client_ca), "", 0, 0,
@@ -156,6 +159,18 @@ static bool asks_who(const struct rt_service_settings *set)
 	return set->callers[0] != '\0' || set->jwt_keys[0] != '\0';
 }
 
+#define WITHOUT_TLS "without TLS: set --tls-cert and --tls-key"
+
+static bool refuse_door(const char *service, const char *setting, const char *listen,
+			const char *missing, const char *else_all)
+{
+	fprintf(stderr,
+		"tandem-%s: --%s: %.200s can be reached from other machines, %s; or set "
+		"--insecure, and everybody who reaches it may %s\n",
+		service, setting, listen, missing, else_all);
+	return false;
+}
+
 /* True: what may listen where it is told to. */
 static bool doors_good(struct life *life)
 {
@@ -182,18 +197,17 @@ static bool doors_good(struct life *life)
 		return true;
 	if (!rt_listen_local(set->listen)) {
 		if (set->tls_cert[0] == '\0')
-			missing = "without TLS: set --tls-cert and --tls-key";
+			missing = WITHOUT_TLS;
 		else if (!asks_who(set) && (set->tls_client_ca[0] == '\0' || !required))
 			missing = "without knowing who calls: set --callers, --jwt-keys or "
 				  "--tls-client-ca";
 	}
-	if (missing == NULL)
-		return true;
-	fprintf(stderr,
-		"tandem-%s: --listen: %.200s can be reached from other machines, %s; or set "
-		"--insecure, and everybody who reaches it may do everything\n",
-		service, set->listen, missing);
-	return false;
+	if (missing != NULL)
+		return refuse_door(service, "listen", set->listen, missing, "do everything");
+	if (!rt_listen_local(set->admin_listen) && set->tls_cert[0] == '\0')
+		return refuse_door(service, "admin-listen", set->admin_listen, WITHOUT_TLS,
+				   "read its metrics");
+	return true;
 }
 
 static int print_functions(const struct rt_service_definition *definition)
@@ -448,13 +462,15 @@ static int make_admin(struct life *life)
 {
 	const char *listen = common(life)->admin_listen;
 
-	if (listen[0] != '\0' &&
-	    rt_admin_new(listen, life->service.metrics, life->service.readiness,
-			 &life->service.admin) != RT_OK) {
+	struct rt_tls *tls = rt_listen_local(listen) ? NULL : life->service.tls;
+	int rc = RT_OK;
+
+	if (listen[0] != '\0')
+		rc = rt_admin_new(listen, tls, life->service.metrics, life->service.readiness,
+				  &life->service.admin);
+	if (rc == RT_SYSTEM)
 		cannot_listen(life, "cannot listen for operators", "admin-listen", listen);
-		return RT_SYSTEM;
-	}
-	return RT_OK;
+	return rc;
 }
 
 static int make_tls(struct life *life)
@@ -517,9 +533,9 @@ static int build(struct life *life)
 		rc = signals_to_loop(life);
 	}
 	if (rc == RT_OK)
-		rc = make_admin(life);
-	if (rc == RT_OK)
 		rc = make_tls(life);
+	if (rc == RT_OK)
+		rc = make_admin(life);
 	if (rc == RT_OK)
 		rc = make_auth(life);
 	options.tls = service->tls;
@@ -559,9 +575,9 @@ static int serve(struct life *life)
 static void tear_down(struct life *life)
 {
 	rt_server_free(life->service.server);
+	rt_admin_free(life->service.admin);
 	rt_tls_free(life->service.tls);
 	rt_auth_free(life->service.auth);
-	rt_admin_free(life->service.admin);
 	rt_log_never_wait(NULL);
 	rt_readiness_free(life->service.readiness);
 	rt_metrics_free(life->service.metrics);

@@ -106,6 +106,16 @@ tandem_target() {
 	esac
 }
 
+# tandem_admin_url NAME: where a service's admin port is. It has TLS if the service does and other machines can reach it.
+tandem_admin_url() {
+	local listen=TANDEM_${1^^}_ADMIN_LISTEN certificate=TANDEM_${1^^}_TLS_CERT scheme=http
+	case ${!listen} in
+	127.* | '[::1]':* | localhost:*) ;;
+	*) [ -z "${!certificate-}" ] || scheme=https ;;
+	esac
+	echo "$scheme://$(tandem_target "${!listen}")"
+}
+
 # tandem_began PID: when this process began; also of one that keeps secrets, of which /proc says little.
 tandem_began() {
 	local stat

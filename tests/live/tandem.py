@@ -450,7 +450,8 @@ class Process:
     def get(self, path):
         """The admin port's answer: (status, text)."""
         try:
-            with urllib.request.urlopen(self.admin + path, timeout=2 * SLOW) as answer:
+            context = self.tandem.tls_context() if self.admin.startswith("https:") else None
+            with urllib.request.urlopen(self.admin + path, timeout=2 * SLOW, context=context) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -646,8 +647,13 @@ class Tandem:
         """For connections to a Redis with TLS, with the tools' certificate; None: it has none."""
         if not self.redis_tls:
             return None
-        context = ssl.create_default_context(cafile=self.env["TANDEM_REDIS_TLS_CA"])
-        context.load_cert_chain(self.env["TANDEM_REDIS_TLS_CERT"], self.env["TANDEM_REDIS_TLS_KEY"])
+        return self.tls_context()
+
+    def tls_context(self, certificate="ops"):
+        """For connections over TLS, with this certificate of the private CA; None: with none."""
+        context = ssl.create_default_context(cafile=self.tls("ca.crt"))
+        if certificate is not None:
+            context.load_cert_chain(self.tls(f"{certificate}.crt"), self.tls(f"{certificate}.key"))
         return context
 
     def node(self, number):

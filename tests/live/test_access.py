@@ -353,6 +353,27 @@ class Doors(unittest.TestCase):
                     self.assertNotEqual(done.returncode, 0)
                     self.assertIn(said, done.stderr)
 
+    def test_refusing_to_serve_operators(self):
+        tls = ("--tls-cert", "absent.crt", "--tls-key", "absent.key")
+        refused = "can be reached from other machines, without TLS: set --tls-cert and --tls-key"
+        env = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
+        for name in tandem.SERVICES:
+            for listen, options, said in (
+                ("0.0.0.0:0", (), f"--admin-listen: 0.0.0.0:0 {refused}"),
+                ("[::]:0", ("--callers", "absent"), f"--admin-listen: [::]:0 {refused}"),
+                # These are let in, and go on to the next thing that is wrong.
+                ("0.0.0.0:0", tls, "absent.crt: No such file"),
+                ("0.0.0.0:0", ("--insecure", "--callers", "absent"), "absent: No such file"),
+                ("localhost:0", ("--callers", "absent"), "absent: No such file"),
+            ):
+                with self.subTest(service=name, listen=listen, options=options):
+                    done = subprocess.run(
+                        [os.path.join(tandem.BUILD, f"tandem-{name}"), "--listen", "127.0.0.1:0", "--admin-listen", listen,
+                         *options],
+                        env=env, capture_output=True, text=True, timeout=60, check=False)
+                    self.assertNotEqual(done.returncode, 0)
+                    self.assertIn(said, done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()

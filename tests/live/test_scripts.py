@@ -139,6 +139,18 @@ class Scripts(unittest.TestCase):
         ) as channel:
             return getattr(self.protos.stub(channel, service), method)(**fields)
 
+    def test_up_with_a_gateway_for_everybody(self):
+        """Its admin port is for everybody, too, and has TLS."""
+        copy = self.copy()
+        copy.env["TANDEM_GATEWAY_LISTEN"] = f"0.0.0.0:{copy.ports['gateway']}"
+        code, text, _ = copy.run("up", "--detach", "--tls")
+        self.assertEqual(code, 0, text)
+        url = f"https://127.0.0.1:{copy.ports['gateway'] + 1000}/metrics"
+        self.assertIn(f"admin {url}", text)
+        tls = os.path.join(copy.var, "tls")
+        read = ["curl", "-sS", "--cacert", f"{tls}/ca.crt", "--cert", f"{tls}/ops.crt", "--key", f"{tls}/ops.key", url]
+        self.assertIn(b"tandem_build_info", subprocess.run(read, capture_output=True, check=True).stdout)
+
     def test_up_writes_into_an_empty_store_only(self):
         """Later starts add neither orders nor stock, even if stock is low or everything restarts."""
         copy = self.copy()

@@ -20,7 +20,7 @@ static struct {
 
 static int make(const char *listen, struct rt_admin **ret)
 {
-	return rt_admin_new(listen, f.metrics, f.readiness, ret);
+	return rt_admin_new(listen, NULL, f.metrics, f.readiness, ret);
 }
 
 static void setup(void)

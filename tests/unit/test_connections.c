@@ -174,12 +174,25 @@ static void unix_sockets_have_no_address(void)
 	}
 }
 
+/* It does not speak HTTP/2: whatever an old connection brought, and was answered, a new one takes its place at once. */
 static void a_listener_of_its_own(void)
 {
+	static const char *const answers[] = { "HTTP/1.1 200 OK\r\n\r\n", HELLO ANSWER };
+	char bytes[100];
+
 	limit(100, 0);
 	rt_connections_limit_listener(listening, 1);
-	bring(connect_pair(), STRING(HELLO CALL));
-	CU_ASSERT(connect_pair()->fd < 0);
+	connect_pair();
+	for (size_t i = 0; i < RT_LENGTH(answers); i++) {
+		const struct pair *old = &pairs[i];
+
+		bring(old, STRING(HELLO CALL));
+		write_to(old->fd, answers[i], strlen(answers[i]));
+		CU_ASSERT(recv(old->client, bytes, sizeof(bytes), 0) > 0);
+		CU_ASSERT(connect_pair()->fd >= 0);
+		CU_ASSERT_FALSE(is_open(old));
+	}
+	CU_ASSERT_EQUAL(closed("idle"), 2);
 }
 
 /* ---- idle ones ---- */

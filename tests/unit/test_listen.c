@@ -1,6 +1,8 @@
 /* Why an address cannot be listened at: the text for each reason. */
 #include "base/base.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,19 @@ static const char *explained(const char *listen)
 	snprintf(kept, sizeof(kept), "%.*s", (int)text.length, text.data);
 	rt_buf_done(&text);
 	return kept;
+}
+
+/* Connections that come at once wait; those for which there is no place would wait for a second. */
+static void backlog(void)
+{
+	int fd = rt_listen_open("127.0.0.1:0");
+	struct tcp_info info;
+	socklen_t length = sizeof(info);
+
+	CU_ASSERT_FATAL(fd >= 0);
+	CU_ASSERT_EQUAL(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+	CU_ASSERT(info.tcpi_sacked >= 128); /* of a socket that listens: its places */
+	close(fd);
 }
 
 static void taken(void)
@@ -81,6 +96,7 @@ static void unix_sockets(void)
 }
 
 static const struct test tests[] = {
+	{ "connections that come at once wait", backlog },
 	{ "a taken port: which process has it", taken },
 	{ "every other reason", rows },
 	{ "unix sockets", unix_sockets },
