@@ -23,6 +23,9 @@ struct gateway_options {
 	int64_t connections;
 	int64_t batch_max;  /* orders in a message, 128 */
 	int64_t orders_max; /* orders under way, 20000; one more: RESOURCE_EXHAUSTED */
+	/* Orders of a customer that are on their way, or that inventory has not answered; 0: no limit. Of callers with the
+	 * role alone. */
+	int64_t pending_per_caller;
 	int64_t timeout_ms; /* for calls without a deadline of their own, 30000 */
 	struct rt_metrics *metrics;
 };

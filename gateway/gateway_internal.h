@@ -45,6 +45,13 @@ struct gateway_stream {
 	size_t cancelled_count, cancelled_capacity;
 };
 
+/* A customer that has orders on their way, and may have only so many. */
+struct gateway_customer {
+	UT_hash_handle hh; /* by customer_id */
+	size_t placing_count;
+	char customer_id[];
+};
+
 struct gateway {
 	struct rt_loop *loop;
 	struct gateway_options options;
@@ -58,6 +65,7 @@ struct gateway {
 	size_t storing_streams; /* those with orders that are being stored */
 	struct rt_list waiting; /* to be sent, at the end of the turn or soon */
 	size_t placing_count, waiting_count;
+	struct gateway_customer *customers;
 	uint64_t number; /* of the last item */
 	struct rt_task send_task;
 	Tandem__Order__V1__PlacementItem *items, **item_list; /* what a message is packed from */
@@ -89,6 +97,7 @@ struct gateway_placing {
 	struct rt_list link; /* unless it is sent */
 	UT_hash_handle hh;   /* stream->sent */
 	struct gateway_stream *stream;
+	struct gateway_customer *customer; /* NULL: its orders are not counted */
 	uint64_t number;
 	int64_t deadline_ms; /* of the loop's clock */
 	struct rt_timer timer;

@@ -15,6 +15,7 @@ struct settings {
 	char *upstream_ca, *upstream_cert, *upstream_key;
 	int64_t connections, batch_max, orders_max, timeout_ms;
 	struct rt_budgets budgets;
+	int64_t pending_per_caller;
 };
 
 struct process {
@@ -75,6 +76,10 @@ static const struct rt_setting settings[] = {
 	  "16MiB", 0, INT64_C(1) << 40,
 	  "Most bytes of answers that a connection has not read yet; beyond them calls fail. Twice "
 	  "as much for all connections together. 0: no limit." },
+	{ "pending-per-caller", RT_SETTING_INT, AT(pending_per_caller), "5000", 0, 1000000,
+	  "Most orders of one customer that has said who it is, that are on their way or that "
+	  "inventory "
+	  "has not answered yet. 0: no limit." },
 	{ "refused-tokens-per-address", RT_SETTING_INT, AT(budgets.refused_tokens_per_address),
 	  "100", 0, 1000000,
 	  "Most signed tokens of one address in a second that are not good; beyond them only those "
@@ -148,6 +153,7 @@ static int start(struct rt_service *service)
 		.batch_max = set->batch_max,
 		.orders_max = set->orders_max,
 		.timeout_ms = set->timeout_ms,
+		.pending_per_caller = set->pending_per_caller,
 		.metrics = service->metrics,
 	};
 	const ProtobufCServiceDescriptor *order = &tandem__order__v1__order_service__descriptor;

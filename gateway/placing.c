@@ -63,6 +63,42 @@ static void storing_ends(struct gateway_stream *stream)
 
 /* ---- the end of an order ---- */
 
+/* Counts one more order of its customer. False: there are too many on their way already. */
+static bool customer_begins(struct gateway_placing *placing, struct rt_status *status)
+{
+	struct gateway *gateway = placing->gateway;
+	const char *customer_id = rt_call_identity(placing->call)->owner;
+	int64_t max = gateway->options.pending_per_caller;
+	struct gateway_customer *customer;
+
+	if (max == 0 || customer_id[0] == '\0')
+		return true;
+	HASH_FIND_STR(gateway->customers, customer_id, customer);
+	if (customer == NULL) {
+		customer = rt_alloc(sizeof(*customer) + strlen(customer_id) + 1);
+		memcpy(customer->customer_id, customer_id, strlen(customer_id) + 1);
+		HASH_ADD_STR(gateway->customers, customer_id, customer);
+	}
+	if (customer->placing_count >= (size_t)max) {
+		metric_add(gateway->refused, 1);
+		access_pending(status, max);
+		return false;
+	}
+	customer->placing_count++;
+	placing->customer = customer;
+	return true;
+}
+
+static void customer_ends(struct gateway_placing *placing)
+{
+	struct gateway_customer *customer = RT_TAKE(placing->customer);
+
+	if (customer == NULL || --customer->placing_count > 0)
+		return;
+	HASH_DEL(placing->gateway->customers, customer);
+	free(customer);
+}
+
 /* Removes it from the list or table that holds it. */
 static void placing_remove(struct gateway_placing *placing)
 {
@@ -84,6 +120,7 @@ static void placing_remove(struct gateway_placing *placing)
 		break;
 	}
 	free(RT_TAKE(placing->owned));
+	customer_ends(placing);
 	gateway->placing_count--;
 	if (may_send(gateway))
 		send_soon(gateway);
@@ -381,6 +418,8 @@ static bool take_waiting(struct gateway_stream *stream, Tandem__Order__V1__Place
 		item->timeout_ms = RT_MIN(left_ms, placing->wait_max_ms);
 	if (placing->traceparent != NULL)
 		item->traceparent = (char *)(uintptr_t)placing->traceparent;
+	if (placing->customer != NULL)
+		item->pending_max = (uint32_t)gateway->options.pending_per_caller;
 	*bytes += placing->request.len;
 	return true;
 }
@@ -460,6 +499,8 @@ static bool placing_start(struct gateway *gateway, struct gateway_placing *placi
 		return false;
 	}
 	placing->gateway = gateway;
+	if (!customer_begins(placing, status))
+		return false;
 	if (left_ms == INT64_MAX) {
 		left_ms = gateway->options.timeout_ms;
 		rt_timer_start(gateway->loop, &placing->timer, left_ms, timeout_passed);
@@ -480,6 +521,7 @@ bool gateway_place_call(struct gateway *gateway, struct gateway_placing *placing
 {
 	const gateway_place_request *request;
 
+	placing->call = call;
 	placing->request = rt_call_request(call);
 	if (rt_call_identity(call)->owner[0] != '\0' ||
 	    !check_packed_order(placing->request.data, placing->request.len,

@@ -10,6 +10,8 @@
 --
 --   orders   hash: order id → the order, one text: its state, version, hold, history and content, as below
 --   customer:<customer id>   sorted set: the customer's order ids, by unix ms of their placing
+--   pending:<customer id>   sorted set with an expiry: the customer's orders that inventory may not have answered yet, of
+--            customers whose gateway bounds them (--pending-per-caller)
 --   timers   sorted set: order id → unix ms at which to look at the order again; orders that are
 --            settled are not in it
 --   events   stream: what happened to orders
@@ -131,10 +133,11 @@ end
 -- ---- place ----
 
 -- FCALL order_place 1 <own stream> <events_max> <now_ms> <time> <due> <flags> { <id> <customer> <hold>
---       <placed> } … { <position> <traceparent> } …
---   flags: a letter per order; 'f' when the id is fresh: no order can have it.
+--       <placed> } … [0 <pending_max>] { <position> <traceparent> } …
+--   flags: a letter per order; 'f' when the id is fresh: no order can have it; 'F', and '+' instead of '-', when its
+--   customer may have only <pending_max> orders that inventory has not answered.
 -- Answers { letters, before, last, text, … }: P placed, B placed before with the same content, E the same under an
--- earlier id, C the id was used for something else; the id of the last entry before the call, and of the last one after
+-- earlier id, C the id was used for something else, X not placed, because the customer has too many; the id of the last entry before the call, and of the last one after
 -- it, followed by stream.time_mark; the texts of the orders with B and E, in their order, with E the id first.
 local PLACE_ARGS = 5
 
@@ -190,16 +193,78 @@ end
 
 -- Reads the orders whose ids may have been used before; nil when there are none.
 local function known_orders(own, args, n)
-	if args[PLACE_ARGS] == 'f' or not find(args[PLACE_ARGS], '-', 1, true) then
+	if args[PLACE_ARGS] == 'f' or not find(args[PLACE_ARGS], '[-+]') then
 		return nil
 	end
 	local ids = {}
 	for i = 1, n do
-		if byte(args[PLACE_ARGS], i) ~= 102 then -- 'f'
+		local flag = byte(args[PLACE_ARGS], i)
+		if flag == 45 or flag == 43 then -- '-', '+'
 			ids[#ids + 1] = args[PLACE_ARGS + 4 * i - 3]
 		end
 	end
 	return read_known(own, ids)
+end
+
+-- ---- customers whose orders are counted ----
+
+-- The truth is in the orders; the customer's set only says which may be undecided. While it is small nobody looks whether
+-- they still are. When it has grown, each call looks at the oldest, twice as many as it adds and some more: those that
+-- are answered leave the set, the others go to its end. So a set is hardly larger than what is undecided, and a refused
+-- order costs little more than any.
+local PENDING_FEW, PENDING_LOOKED_AT, PENDING_KEPT_MS = 64, 8, 3600000
+
+local function waits_for_inventory(text)
+	local state = text and match(text, '^%S+')
+	return state and (state == 'PENDING' or byte(state, -1) == 126) -- '~'
+end
+
+-- Looks at the `count` oldest of the set. Returns how many were removed from it.
+local function remove_answered(own, key, now, count)
+	local ids = call('ZRANGE', key, 0, count - 1)
+	local orders, answered, waiting = read_orders(own.orders, ids, 1, #ids), {}, {}
+	for _, id in ipairs(ids) do
+		if waits_for_inventory(orders[id]) then
+			waiting[#waiting + 1], waiting[#waiting + 2] = now, id
+		else
+			answered[#answered + 1] = id
+		end
+	end
+	if #answered > 0 then
+		call('ZREM', key, unpack(answered))
+	end
+	if #waiting > 0 then
+		call('ZADD', key, unpack(waiting))
+	end
+	return #answered
+end
+
+local function is_counted(args, i)
+	local flag = byte(args[PLACE_ARGS], i)
+	return flag == 70 or flag == 43 -- 'F', '+'
+end
+
+-- How many more undecided orders each customer of counted orders may have; nil: none are counted.
+local function read_room(own, args, n)
+	if not find(args[PLACE_ARGS], '[F+]') then
+		return nil
+	end
+	local wanted, room, max = {}, {}, tonumber(args[PLACE_ARGS + 4 * n + 2])
+	for i = 1, n do
+		if is_counted(args, i) then
+			local customer = args[PLACE_ARGS + 4 * i - 2]
+			wanted[customer] = (wanted[customer] or 0) + 1
+		end
+	end
+	for customer, orders in pairs(wanted) do
+		local key = own['pending:'] .. customer
+		local count = call('ZCARD', key)
+		if count >= PENDING_FEW or count > 0 and count + orders > max then
+			count = count - remove_answered(own, key, args[2], 2 * orders + PENDING_LOOKED_AT)
+		end
+		room[customer] = max - count
+	end
+	return room
 end
 
 -- Adds the trace contexts of the orders that are placed to the batch.
@@ -222,7 +287,7 @@ local letters, data, timers, written = {}, {}, {}, {}
 -- Decides about n orders: sets a letter for each, and adds the new ones to the batch. Returns the number of new
 -- ones, and of those that were placed before the letter and the id of each.
 local function place_all(own, args, n, batch)
-	local known = known_orders(own, args, n)
+	local known, room = known_orders(own, args, n), read_room(own, args, n)
 	local types, names, placed_type, due = batch.types, batch.names, EVENTS.PLACED.type, args[4]
 	local again, m = nil, 0
 	begin_details(batch, data)
@@ -239,7 +304,12 @@ local function place_all(own, args, n, batch)
 				again = again or {}
 				again[#again + 1], again[#again + 2] = letter, name
 			end
+		elseif room and is_counted(args, i) and room[args[at + 1]] <= 0 then
+			letters[i] = 'X'
 		else
+			if room and is_counted(args, i) then
+				room[args[at + 1]] = room[args[at + 1]] - 1
+			end
 			m = m + 1
 			letters[i], types[m], names[m], data[m] = 'P', placed_type, id .. '/1', placed
 			timers[2 * m - 1], timers[2 * m] = due, id
@@ -286,6 +356,11 @@ local function write_customers(own, args, n, created)
 			local at = PLACE_ARGS + 4 * i - 3
 			-- An order must not be lost because its customer's key has another type.
 			pcall('ZADD', customer .. args[at + 1], created, args[at])
+			if is_counted(args, i) then
+				local key = own['pending:'] .. args[at + 1]
+				call('ZADD', key, args[2], args[at])
+				call('PEXPIRE', key, PENDING_KEPT_MS)
+			end
 		end
 	end
 end

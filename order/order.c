@@ -68,6 +68,7 @@ static void register_metrics(struct order_counts *counts, struct rt_metrics *met
 	counts->placed = rt_metric_series(placed, (const char *const[]){ "new" });
 	counts->placed_before = rt_metric_series(placed, (const char *const[]){ "repeated" });
 	counts->conflicts = rt_metric_series(placed, (const char *const[]){ "conflict" });
+	counts->too_many = rt_metric_series(placed, (const char *const[]){ "too_many" });
 	register_decided(counts, metrics);
 	counts->decision_seconds =
 		rt_metric_plain(metrics, RT_HISTOGRAM, "tandem_order_decision_seconds",

@@ -34,8 +34,9 @@ struct order {
 	int64_t stream_length_max;
 	bool draining;
 	struct order_counts {
-		struct rt_series *placed, *placed_before, *conflicts, *decided[ORDER_STATE_COUNT],
-			*decision_seconds, *republished, *unsettled, *overdue, *waiters;
+		struct rt_series *placed, *placed_before, *conflicts, *too_many,
+			*decided[ORDER_STATE_COUNT], *decision_seconds, *republished, *unsettled,
+			*overdue, *waiters;
 	} counts; /* NULL without metrics */
 };
 
@@ -129,8 +130,9 @@ struct order_placing {
 	/* When the request waits for the decision: how long the caller waits (INT64_MAX: without
 	 * limit), and the longest we allow. A little earlier it is answered as it is then. */
 	int64_t remaining_ms, wait_max_ms;
-	bool checked; /* the request: it is within the limits */
-	bool detach;  /* the request is freed before done: copy the needed parts */
+	int64_t pending_max; /* as in struct order_place_op */
+	bool checked;        /* the request: it is within the limits */
+	bool detach;         /* the request is freed before done: copy the needed parts */
 	void (*done)(struct order_placing *placing);
 	/* Out, in done: an order, or a status that is not OK. The caller calls
 	 * order_placing_done when it has used the result. */

@@ -188,6 +188,7 @@ static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem
 	}
 	placing->remaining_ms = message->timeout_ms;
 	placing->wait_max_ms = WAIT_MAX_MS;
+	placing->pending_max = message->pending_max;
 	return read_request(item, &message->request) && order_placing_start(placing);
 }
 

@@ -127,8 +127,14 @@ static void order_stored(struct order_place_op *op, int status)
 	}
 	order_count(op->outcome == ORDER_PLACED          ? counts->placed
 		    : op->outcome == ORDER_PLACED_BEFORE ? counts->placed_before
-							 : counts->conflicts,
+		    : op->outcome == ORDER_CONFLICT      ? counts->conflicts
+							 : counts->too_many,
 		    1);
+	if (op->outcome == ORDER_TOO_MANY) {
+		access_pending(&placing->status, op->pending_max);
+		finish(placing);
+		return;
+	}
 	if (op->outcome == ORDER_CONFLICT) {
 		conflict(placing);
 		finish(placing);
@@ -226,6 +232,7 @@ bool order_placing_start(struct order_placing *placing)
 	op->retry_due_ms =
 		RT_MIN(order_retry_at(order, now_ms, 1), now_ms + order->clock.decision_ms);
 	op->traceparent = placing->traceparent;
+	op->pending_max = placing->pending_max;
 	op->done = order_stored;
 	placing->waiter.on_order = on_order;
 	placing->waiter.on_moved = on_moved;

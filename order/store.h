@@ -52,8 +52,14 @@ struct order_place_op {
 	size_t placed_length;
 	int64_t hold_ms, now_ms, retry_due_ms;
 	const char *traceparent; /* "" : none */
+	int64_t pending_max; /* most orders of its customer that inventory has not answered; 0: any number */
 	/* Out. */
-	enum { ORDER_PLACED, ORDER_PLACED_BEFORE, ORDER_CONFLICT } outcome;
+	enum {
+		ORDER_PLACED,
+		ORDER_PLACED_BEFORE,
+		ORDER_CONFLICT,
+		ORDER_TOO_MANY, /* not placed: pending_max */
+	} outcome;
 	bool stream_full; /* RT_FULL because the event stream has reached its hard length */
 	const char
 		*earlier_id; /* PLACED_BEFORE, when the order has another id: see functions.lua */

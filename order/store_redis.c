@@ -87,11 +87,14 @@ static void place_begin(struct rt_store_run *run)
 {
 	const struct partition *partition = run->user;
 	struct rt_buf flags = { NULL, 0, 0 };
-	int64_t now_ms = 0, due_ms = INT64_MAX, position = 0;
+	int64_t now_ms = 0, due_ms = INT64_MAX, position = 0, pending_max = 0;
 
 	RT_STORE_FOR_EACH(const struct order_place_op, op, run)
 	{
-		rt_buf_add(&flags, op->fresh ? "f" : "-", 1);
+		bool counted = op->pending_max > 0;
+
+		rt_buf_add(&flags, op->fresh ? (counted ? "F" : "f") : (counted ? "+" : "-"), 1);
+		pending_max = RT_MAX(pending_max, op->pending_max);
 		now_ms = RT_MAX(now_ms, op->now_ms);
 		due_ms = RT_MIN(due_ms, op->retry_due_ms);
 	}
@@ -106,6 +109,10 @@ static void place_begin(struct rt_store_run *run)
 		rt_args_str(run->args, op->customer_id);
 		rt_args_int(run->args, op->hold_ms);
 		rt_args_add(run->args, op->placed, op->placed_length);
+	}
+	if (pending_max > 0) {
+		rt_args_int(run->args, 0);
+		rt_args_int(run->args, pending_max);
 	}
 	RT_STORE_FOR_EACH(const struct order_place_op, op, run)
 	{
@@ -168,6 +175,9 @@ static int place_decode(struct rt_store_run *run, void *item, const struct redis
 	switch (reply->element[0]->str[run->index]) {
 	case 'C':
 		op->outcome = ORDER_CONFLICT;
+		return RT_OK;
+	case 'X':
+		op->outcome = ORDER_TOO_MANY;
 		return RT_OK;
 	case 'P':
 		if (!rt_reply_is_string(reply->element[2]))

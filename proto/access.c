@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define PENDING_RETRY_MS 1000
+
 enum {
 	ANYONE = 1 << RT_ROLE_ANONYMOUS,
 	CUSTOMER = 1 << RT_ROLE_CUSTOMER, /* with a token that has its customer_id */
@@ -73,4 +75,15 @@ bool access_customer(const struct rt_call *call, const char *customer_id, struct
 		      "customer_id is not the one that the caller may act for");
 	rt_status_info(status, "CUSTOMER");
 	return false;
+}
+
+void access_pending(struct rt_status *status, int64_t limit)
+{
+	rt_status_set(
+		status, RT_CODE_RESOURCE_EXHAUSTED,
+		"the customer has %lld orders that inventory has not answered, or more: no further "
+		"ones are taken until some are",
+		(long long)limit);
+	rt_status_info(status, "PENDING_PER_CALLER");
+	rt_status_retry(status, PENDING_RETRY_MS);
 }

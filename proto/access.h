@@ -16,4 +16,7 @@ bool access_is_own(const struct rt_call *call, const char *customer_id);
 /* The same for a request that names a customer. False: *status is PERMISSION_DENIED. */
 bool access_customer(const struct rt_call *call, const char *customer_id, struct rt_status *status);
 
+/* RESOURCE_EXHAUSTED: a customer has so many orders that inventory has not answered. */
+void access_pending(struct rt_status *status, int64_t limit);
+
 #endif

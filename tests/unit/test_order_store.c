@@ -190,7 +190,7 @@ static void placed(struct order_place_op *op, int status)
 	call->result.calls++;
 	call->result.status = status;
 	call->result.outcome = (int)op->outcome;
-	if (status == RT_OK && op->outcome != ORDER_CONFLICT)
+	if (status == RT_OK && op->outcome <= ORDER_PLACED_BEFORE)
 		keep(&call->result, &op->record);
 	snprintf(call->result.earlier_id, sizeof(call->result.earlier_id), "%s",
 		 op->earlier_id == NULL ? "" : op->earlier_id);
@@ -523,6 +523,91 @@ static void test_place_with_times_and_traces(void)
 	run();
 	CU_ASSERT_STRING_EQUAL(late->result.history, "placed@1764000000130-3");
 	CU_ASSERT_STRING_EQUAL(entry(1), "OrderPlaced ord_c/1 2025-11-24T16:00:00.123Z C");
+}
+
+static struct call *place_counted(const char *order_id, int64_t pending_max)
+{
+	struct call *call = place(order_id, "CONTENT", true);
+
+	call->op.place.pending_max = pending_max;
+	call->op.place.now_ms = NOW + f->count;
+	return call;
+}
+
+/* Of so many orders that are placed together. */
+static int placed_of(int count, const char *prefix, int64_t pending_max)
+{
+	int first = f->count, made = 0;
+	char order_id[32];
+
+	for (int i = 0; i < count; i++) {
+		snprintf(order_id, sizeof(order_id), "ord_%s%d", prefix, i);
+		place_counted(order_id, pending_max);
+	}
+	run();
+	for (int i = first; i < f->count; i++) {
+		const struct result *result = &f->calls[i].result;
+
+		CU_ASSERT_EQUAL(result->status, RT_OK);
+		CU_ASSERT(result->outcome == ORDER_PLACED || result->outcome == ORDER_TOO_MANY);
+		made += result->outcome == ORDER_PLACED;
+	}
+	return made;
+}
+
+/* Whatever ends the wait for inventory makes room; what does not end it makes none. */
+static void test_pending_orders_are_bounded(void)
+{
+	struct call *again, *other, *more;
+
+	CU_ASSERT_EQUAL(placed_of(5, "p", 3), 3);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "HLEN %sorders", KEY), 3);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %stimers", KEY), 3);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %scustomer:ann", KEY), 3);
+	CU_ASSERT_EQUAL(placed_of(1, "q", 3), 0);
+	/* Which limits others: the same order again, another customer, one whose orders are not counted. */
+	again = place("ord_p0", "CONTENT", false);
+	again->op.place.pending_max = 3;
+	other = place_counted("ord_o", 3);
+	other->op.place.customer_id = "bob";
+	more = place("ord_m", "CONTENT", true);
+	run();
+	expect_outcome(again, ORDER_PLACED_BEFORE);
+	expect_outcome(other, ORDER_PLACED);
+	expect_outcome(more, ORDER_PLACED);
+	/* A cancelled order still waits for inventory; one that is reserved, or released, does not. */
+	move_as("ord_p0", ORDER_IN_CANCEL, ORDER_MOVED);
+	CU_ASSERT_EQUAL(placed_of(1, "q", 3), 0);
+	move_as("ord_p1", ORDER_IN_INVENTORY_RESERVED, ORDER_MOVED);
+	CU_ASSERT_EQUAL(placed_of(2, "q", 3), 1);
+	move_as("ord_p0", ORDER_IN_INVENTORY_RELEASED, ORDER_MOVED);
+	CU_ASSERT_EQUAL(placed_of(2, "r", 3), 1);
+	CU_ASSERT_EQUAL(placed_of(1, "s", 3), 0);
+	/* One that is confirmed waits again, but it was not placed just now. */
+	move_as("ord_p1", ORDER_IN_CONFIRM, ORDER_MOVED);
+	CU_ASSERT_EQUAL(placed_of(1, "s", 4), 1);
+	CU_ASSERT(redis_server_int(&shared, "PTTL %spending:ann", KEY) > 3500000);
+}
+
+/* The set does not grow with orders that are answered, and many that are not do not hide those that are. */
+static void test_many_pending_orders(void)
+{
+	char order_id[32];
+
+	CU_ASSERT_EQUAL(placed_of(200, "a", 300), 200);
+	for (int i = 0; i < 100; i++) {
+		snprintf(order_id, sizeof(order_id), "ord_a%d", 100 + i);
+		begin_move(order_id, ORDER_IN_INVENTORY_RESERVED);
+		order_store_move(f->store, &f->calls[f->count - 1].op.move);
+	}
+	run();
+	/* The first hundred wait: 20 looked at for each order that comes, and the hundred behind them are found. */
+	for (int i = 0; i < 40; i++) {
+		snprintf(order_id, sizeof(order_id), "b%d", i);
+		CU_ASSERT_EQUAL(placed_of(1, order_id, 300), 1);
+	}
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %spending:ann", KEY), 140);
+	CU_ASSERT_EQUAL(placed_of(60, "c", 150), 10);
 }
 
 /* A call may have the same id several times, or one that was placed long ago. */
@@ -1824,6 +1909,8 @@ int main(void)
 		{ "an order is placed, and found", test_place },
 		{ "two hundred calls make one order", test_place_at_once },
 		{ "what waits is placed in one call", test_place_is_batched },
+		{ "undecided orders of a customer are bounded", test_pending_orders_are_bounded },
+		{ "many undecided orders", test_many_pending_orders },
 		{ "times and traces are an order's own", test_place_with_times_and_traces },
 		{ "ids that come several times in a call", test_place_repeats_in_one_call },
 		{ "large contents go few at a time", test_large_contents },
