@@ -33,7 +33,7 @@ static size_t add_delivery(const redisReply *row, struct ctl_aside *list, size_t
 			continue; /* not delivered yet */
 		snprintf(list[from].consumer, sizeof(list[from].consumer), "%s",
 			 ctl_text(row->element[1], "?"));
-		list[from].failed = RT_MAX(0, ctl_number(row->element[3]) - 1);
+		list[from].failed = RT_MAX(0, ctl_count(row->element[3]) - 1);
 	}
 	return from;
 }
@@ -143,7 +143,7 @@ bool ctl_aside_count(struct ctl *ctl, const struct ctl_reader *pair, int partiti
 	length = ctl_redis(ctl, "XLEN", key);
 	if (length == NULL)
 		return false;
-	*ret = ctl_number(length);
+	*ret = ctl_count(length);
 	freeReplyObject(length);
 	return true;
 }

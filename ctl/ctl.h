@@ -181,6 +181,9 @@ const redisReply *ctl_named(const redisReply *reply, const char *name);
 /* A string reply's text, or `otherwise` for NULL, other replies and bytes that contain a NUL. */
 const char *ctl_text(const redisReply *reply, const char *otherwise);
 int64_t ctl_number(const redisReply *reply);
+/* How many there are of something: 0 to CTL_COUNT_MAX, whatever the reply says. Those of all partitions can be added. */
+#define CTL_COUNT_MAX (INT64_C(1) << 48)
+int64_t ctl_count(const redisReply *reply);
 
 /* ---- what is changed, and who did it (trail.c) ---- */
 

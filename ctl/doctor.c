@@ -523,7 +523,7 @@ static bool check_group(struct doctor *doctor, const char *key, const struct ctl
 			const redisReply *group, bool expected)
 {
 	const redisReply *name = ctl_named(group, "name");
-	int64_t pending = ctl_number(ctl_named(group, "pending")), lag, held, seen;
+	int64_t pending = ctl_count(ctl_named(group, "pending")), lag, held, seen;
 	char check[CTL_KEY], age[CTL_AGE] = "never", *shown;
 	struct ctl_readers readers;
 

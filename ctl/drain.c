@@ -21,7 +21,7 @@ static bool look_at_group(struct ctl *ctl, const char *key, const struct ctl_str
 			  const redisReply *group, struct rt_buf *what)
 {
 	const redisReply *name = ctl_named(group, "name");
-	int64_t pending = ctl_number(ctl_named(group, "pending"));
+	int64_t pending = ctl_count(ctl_named(group, "pending"));
 	int64_t lag = ctl_stream_lag(ctl, key, stream,
 				     ctl_text(ctl_named(group, "last-delivered-id"), "0-0"));
 

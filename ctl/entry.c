@@ -435,7 +435,7 @@ bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream
 		return missing;
 	}
 	stream->exists = true;
-	stream->length = ctl_number(ctl_named(reply, "length"));
+	stream->length = ctl_count(ctl_named(reply, "length"));
 	first = ctl_named(reply, "first-entry");
 	if (first != NULL && first->type == REDIS_REPLY_ARRAY && first->elements > 0)
 		copy_id(stream->first, first->element[0]);
@@ -484,7 +484,7 @@ int64_t ctl_stream_lag(struct ctl *ctl, const char *key, const struct ctl_stream
 	(void)ctl_stream_id(stream->last, &ms, &last_n);
 	(void)ctl_stream_id(delivered, &ms, &delivered_n);
 	if (last_n >= delivered_n && ctl_stream_id_compare(delivered, stream->deleted) >= 0)
-		return (int64_t)(last_n - delivered_n);
+		return (int64_t)RT_MIN(last_n - delivered_n, (uint64_t)CTL_COUNT_MAX);
 	snprintf(from, sizeof(from), "(%s", delivered);
 	rest = ctl_redis(ctl, "XRANGE", key, from, "+", "COUNT", "1000");
 	if (rest == NULL)
@@ -538,7 +538,7 @@ bool ctl_dead_count(struct ctl *ctl, int64_t *ret)
 			length = ctl_redis(ctl, "XLEN", key);
 			if (length == NULL)
 				return false;
-			*ret += ctl_number(length);
+			*ret += ctl_count(length);
 			freeReplyObject(length);
 		}
 	return true;

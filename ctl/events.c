@@ -465,7 +465,7 @@ static bool read_lag(struct ctl *ctl, const char *context, int partition, const 
 	uint64_t ms, n;
 
 	*lag = (struct lag){ .oldest_ms = -1 };
-	lag->pending = ctl_number(ctl_named(group, "pending"));
+	lag->pending = ctl_count(ctl_named(group, "pending"));
 	lag->lag = ctl_stream_lag(ctl, key, stream,
 				  ctl_text(ctl_named(group, "last-delivered-id"), "0-0"));
 	if (lag->lag < 0 || !read_aside(ctl, context, partition, ctl_text(name, ""), &lag->aside))

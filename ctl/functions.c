@@ -396,8 +396,8 @@ static bool rewrite_data(struct ctl *ctl, const struct rt_functions *functions)
 			return false;
 		}
 		snprintf(cursor, sizeof(cursor), "%s", ctl_text(reply->element[0], "0"));
-		rewritten += ctl_number(reply->element[1]);
-		damaged += ctl_number(reply->element[2]);
+		rewritten += ctl_count(reply->element[1]);
+		damaged += ctl_count(reply->element[2]);
 		freeReplyObject(reply);
 	} while (strcmp(cursor, "0") != 0);
 	if (!ctl->json)

@@ -196,7 +196,7 @@ static bool ask_masters(struct ctl *ctl, const char *const *command, size_t coun
 		ctl->on = NULL;
 		if (reply == NULL)
 			return false;
-		*ret_sum += reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
+		*ret_sum += ctl_count(reply);
 		freeReplyObject(reply);
 	}
 	return ctl_redis_up(ctl);
@@ -241,7 +241,7 @@ static bool count_keys(struct ctl *target, int64_t *ret)
 		reply = ctl_redis(target, "EXISTS", format, trail);
 		if (reply == NULL)
 			return false;
-		*ret -= ctl_number(reply);
+		*ret -= ctl_count(reply);
 		freeReplyObject(reply);
 	}
 	return true;
@@ -292,7 +292,7 @@ static int count_orders(struct migration *migration)
 		reply = ctl_redis(migration->source, "HLEN", key);
 		if (reply == NULL)
 			return CTL_UNAVAILABLE;
-		migration->orders_all += ctl_number(reply);
+		migration->orders_all += ctl_count(reply);
 		freeReplyObject(reply);
 	}
 	return CTL_OK;

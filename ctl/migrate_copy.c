@@ -617,7 +617,7 @@ static bool go_orders(struct migration *migration, int p)
 	length = ctl_redis(migration->source, "HLEN", key);
 	if (length == NULL)
 		return false;
-	others = ctl_number(length) - migration->reservations;
+	others = ctl_count(length) - migration->reservations;
 	freeReplyObject(length);
 	return others == 0 || each_page(migration, "inventory", p, "r", put_lonely);
 }

@@ -113,7 +113,7 @@ static bool count(struct ctl *ctl, const char *context, int partition, const cha
 
 	ctl_key(key, context, partition, rest);
 	reply = ctl_redis(ctl, "ZCARD", key);
-	*ret += ctl_number(reply);
+	*ret += ctl_count(reply);
 	if (reply == NULL)
 		return false;
 	freeReplyObject(reply);

@@ -681,3 +681,8 @@ int64_t ctl_number(const redisReply *reply)
 	(void)rt_parse_int(ctl_text(reply, "0"), INT64_MIN, INT64_MAX, &n);
 	return n;
 }
+
+int64_t ctl_count(const redisReply *reply)
+{
+	return RT_MIN(RT_MAX(ctl_number(reply), INT64_C(0)), CTL_COUNT_MAX);
+}
