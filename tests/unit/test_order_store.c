@@ -570,11 +570,14 @@ static void test_pending_orders_are_bounded(void)
 	again->op.place.pending_max = 3;
 	other = place_counted("ord_o", 3);
 	other->op.place.customer_id = "bob";
+	other->op.place.traceparent = "00-trace";
 	more = place("ord_m", "CONTENT", true);
 	run();
 	expect_outcome(again, ORDER_PLACED_BEFORE);
 	expect_outcome(other, ORDER_PLACED);
 	expect_outcome(more, ORDER_PLACED);
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "ord_o/1"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "traceparent=00-trace"));
 	/* A cancelled order still waits for inventory; one that is reserved, or released, does not. */
 	move_as("ord_p0", ORDER_IN_CANCEL, ORDER_MOVED);
 	CU_ASSERT_EQUAL(placed_of(1, "q", 3), 0);
