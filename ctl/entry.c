@@ -121,6 +121,7 @@ static bool read_single(const redisReply *reply, const char *context, int partit
 	entry->time = ctl_text(ctl_named(fields, "time"), "");
 	entry->attempt = ctl_text(ctl_named(fields, "attempt"), "");
 	entry->traceparent = ctl_text(ctl_named(fields, "traceparent"), "");
+	entry->actor = ctl_text(ctl_named(fields, "actor"), "");
 	entry->stream = ctl_text(ctl_named(fields, "stream"), "");
 	entry->dead_stream_id = ctl_text(ctl_named(fields, "stream_id"), "");
 	entry->group = ctl_text(ctl_named(fields, "group"), "");
@@ -174,6 +175,7 @@ static redisReply *single_reply(struct rt_arena *arena, redisReply *stream_id,
 		{ "attempt", slice_of(rt_arena_printf(arena, "%" PRIu32, event->attempt)),
 		  event->attempt == 1 },
 		{ "traceparent", event->traceparent, event->traceparent.length == 0 },
+		{ "actor", event->actor, event->actor.length == 0 },
 	};
 	redisReply *entry = rt_arena_take(arena, sizeof(*entry));
 	redisReply *list = rt_arena_take(arena, sizeof(*list));

@@ -87,6 +87,8 @@ static void print_line(const struct ctl *ctl, const struct ctl_entry *entry)
 		      entry->context, place, ctl_short_type(entry->type), entry->id);
 	if (entry->attempt[0] != '\0')
 		rt_buf_printf(&line, " (attempt %s)", entry->attempt);
+	if (entry->actor[0] != '\0')
+		rt_buf_printf(&line, " (by %s)", entry->actor);
 	rt_buf_printf(&line, "  ");
 	data = ctl_bytes_json(entry->type, entry->data, entry->data_length, false, &why);
 	if (data != NULL)

@@ -25,8 +25,9 @@ struct happened {
 	const char *context;
 	char *kind, *text;
 	char stream_id[CTL_PLACE];
-	uint64_t version; /* 0: none */
-	bool follows;     /* the order's event follows an answer of inventory */
+	uint64_t version;  /* 0: none */
+	const char *actor; /* "": not known, or nobody's doing */
+	bool follows;      /* the order's event follows an answer of inventory */
 };
 
 struct explain {
@@ -60,6 +61,7 @@ static void add(struct explain *explain, int64_t unix_ms, const char *context, c
 		.kind = rt_strdup(kind),
 		.text = text,
 		.version = version,
+		.actor = "",
 	};
 	snprintf(happened->stream_id, sizeof(happened->stream_id), "%s", stream_id);
 }
@@ -295,6 +297,8 @@ static bool add_order_event(struct explain *explain, const char *key,
 		    item->again ? "asked again" : ctl_short_type(type == NULL ? "?" : type),
 		    item->stream_id, item->version, rt_strdup("(no longer in the stream)"));
 	explain->list[explain->count - 1].follows = !order_state_waits(item->state);
+	explain->list[explain->count - 1].actor =
+		order_history_actor(&explain->arena, &explain->record, item);
 	rt_arena_done(&arena);
 	freeReplyObject(reply);
 	return true;
@@ -368,6 +372,7 @@ static bool add_answers(struct explain *explain)
 		(void)rt_parse_int(entry->seq, 0, INT64_MAX, &version);
 		add(explain, written_ms(entry->time, entry->stream_id), "inventory", type,
 		    entry->stream_id, (uint64_t)version, event_text(entry));
+		explain->list[explain->count - 1].actor = "inventory";
 		if (!is_answer(explain, entry->type))
 			continue;
 		snprintf(answer->type, sizeof(answer->type), "%s", type);
@@ -612,12 +617,14 @@ static void print_json(const struct explain *explain, const char *because, const
 		char time[RT_TIME_TEXT];
 
 		rt_time_format(happened->unix_ms, time);
-		json_array_append_new(events, json_pack("{s:s, s:s, s:o, s:o, s:o, s:I}", "time",
-							time, "context", happened->context, "kind",
-							ctl_json_text(happened->kind), "text",
-							ctl_json_text(happened->text), "stream_id",
-							ctl_json_text(happened->stream_id),
-							"version", (json_int_t)happened->version));
+		json_array_append_new(events,
+				      json_pack("{s:s, s:s, s:o, s:o, s:o, s:I, s:o}", "time", time,
+						"context", happened->context, "kind",
+						ctl_json_text(happened->kind), "text",
+						ctl_json_text(happened->text), "stream_id",
+						ctl_json_text(happened->stream_id), "version",
+						(json_int_t)happened->version, "actor",
+						ctl_json_text(happened->actor)));
 	}
 	json = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "order",
 			 ctl_message_json(&explain->order->base, true), "reservation",
@@ -634,7 +641,7 @@ static void print_json(const struct explain *explain, const char *because, const
 static void print_people(const struct explain *explain, const char *because, const char *next)
 {
 	struct ctl_table table =
-		CTL_TABLE("TIME", "CONTEXT", "KIND", "VERSION", "STREAM_ID", "TEXT");
+		CTL_TABLE("TIME", "CONTEXT", "KIND", "VERSION", "STREAM_ID", "BY", "TEXT");
 	char *why = rt_text_shown(because, strlen(because));
 	char *then = rt_text_shown(next, strlen(next));
 
@@ -650,6 +657,7 @@ static void print_people(const struct explain *explain, const char *because, con
 		ctl_cell(&table, "%s", happened->kind);
 		ctl_cell(&table, "%s", version);
 		ctl_cell(&table, "%s", happened->stream_id);
+		ctl_cell(&table, "%s", happened->actor);
 		ctl_cell(&table, "%s", happened->text);
 	}
 	ctl_table_print(&table);
@@ -751,9 +759,9 @@ const struct ctl_command ctl_explain = {
 	.name = "explain",
 	.about = "Explains an order's status: its history, why, what is next",
 	.arguments = "ORDER_ID",
-	.text = "Shows an order's whole history in both domains: events, deliveries, retries, dead "
-		"letters, timer, reservation; then why it has its status and what happens "
-		"next.\vExamples:\n"
+	.text = "Shows an order's whole history in both domains: events and who did what, "
+		"deliveries, retries, dead letters, timer, reservation; then why it has its status "
+		"and what happens next.\vExamples:\n"
 		"  tandemctl explain ord_…\n"
 		"  tandemctl explain --json ord_… | jq -r '.because, .next'",
 	.parse = explain_parse,

@@ -136,6 +136,7 @@ void gateway_batch_place_orders(struct gateway *gateway, const ProtobufCMessage 
 		item->batch = batch;
 		item->placing.call = call;
 		item->placing.traceparent = traceparent;
+		item->placing.actor = rt_call_actor(call);
 		item->placing.remaining_ms = remaining_ms;
 		item->placing.wait_max_ms = WAIT_MAX_MS;
 		item->placing.done = item_done;

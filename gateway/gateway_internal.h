@@ -83,6 +83,7 @@ struct gateway_placing {
 	/* In. */
 	const struct rt_call *call; /* that places it; for the time of gateway_place */
 	const char *traceparent;    /* of the caller, borrowed until done; NULL: none */
+	const char *actor;          /* the caller (rt_call_actor); likewise */
 	int64_t remaining_ms;       /* until the caller's deadline; INT64_MAX: it has none */
 	int64_t wait_max_ms;        /* for its decision; 0: until the deadline */
 	/* `order` is a packed Order; NULL: it was not placed, and `status` says why. Both are borrowed. */

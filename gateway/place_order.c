@@ -43,6 +43,7 @@ void gateway_place_order(struct gateway *gateway, ProtobufCClosure closure, stru
 	place->closure = closure;
 	place->placing.remaining_ms = rt_call_remaining_ms(call);
 	place->placing.traceparent = rt_call_metadata(call, "traceparent", NULL);
+	place->placing.actor = rt_call_actor(call);
 	place->placing.done = place_done;
 	if (gateway_place_call(gateway, &place->placing, call, &status)) {
 		rt_call_on_cancel(call, place_cancelled, place);

@@ -420,6 +420,8 @@ static bool take_waiting(struct gateway_stream *stream, Tandem__Order__V1__Place
 		item->traceparent = (char *)(uintptr_t)placing->traceparent;
 	if (placing->customer != NULL)
 		item->pending_max = (uint32_t)gateway->options.pending_per_caller;
+	if (placing->actor != NULL)
+		item->actor = (char *)(uintptr_t)placing->actor;
 	*bytes += placing->request.len;
 	return true;
 }

@@ -135,6 +135,7 @@ static void stream_place(struct stream *stream,
 	item->placing.remaining_ms = rt_call_remaining_ms(stream->call);
 	item->placing.call = stream->call;
 	item->placing.traceparent = stream->traceparent;
+	item->placing.actor = rt_call_actor(stream->call);
 	item->placing.done = item_done;
 	if (gateway_place(stream->gateway, &item->placing, message->request, &status))
 		return;

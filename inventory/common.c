@@ -20,10 +20,7 @@ Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const stru
 
 struct inventory_caller inventory_caller_of(const struct rt_call *call)
 {
-	const char *actor = rt_call_actor(call);
-
-	return (struct inventory_caller){ actor[0] == '\0' ? "anonymous" : actor,
-					  rt_call_peer(call) };
+	return (struct inventory_caller){ rt_call_actor(call), rt_call_peer(call) };
 }
 
 void inventory_adjust_fill(struct inventory_adjust_op *op, struct rt_loop *loop,
@@ -58,7 +55,8 @@ bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc, struc
 	}
 	switch (op->outcome) {
 	case INVENTORY_ADJUSTED:
-		RT_LOG(RT_INFO, "operator changed stock", RT_S("who", op->who),
+		RT_LOG(RT_INFO, "operator changed stock",
+		       RT_S("who", op->who[0] == '\0' ? "anonymous" : op->who),
 		       RT_S("from", op->from), RT_S("sku", op->sku), RT_I("delta", op->delta),
 		       RT_S("why", op->reason));
 		return true;

@@ -891,8 +891,9 @@ end
 
 -- FCALL inventory_adjust 1 <own events> <max> <now_ms> <time> (<sku> <delta> <request id> <reason> <who> <from>) × n
 --
--- Adds or removes stock, and enters it in the trail. Answers n texts: a letter (A adjusted, B adjusted before with the
--- same content, C before with another content, S short, O above <max>) and the counters; '!' for damaged ones.
+-- Adds or removes stock, and enters it in the trail (<who> '': nobody who is known). Answers n texts: a letter (A
+-- adjusted, B adjusted before with the same content, C before with another content, S short, O above <max>) and the
+-- counters; '!' for damaged ones.
 local function adjust(keys, args)
 	local max, now_ms, time = args[1] + 0, args[2], args[3]
 	local stream = open_stream(keys[1])
@@ -930,7 +931,8 @@ local function adjust(keys, args)
 			made[n], item.result = item, adjusted_text(item, counter)
 			events.types[n] = ADJUSTED
 			events.names[n] = item.sku .. '/' .. format('%d', counter[VERSION])
-			add_details(events, n, pack_adjusted(item.sku, item.delta + 0, item.reason, counter))
+			add_details(events, n, pack_adjusted(item.sku, item.delta + 0, item.reason, counter), nil, nil,
+				item.who)
 			if item.key then
 				used[item.key] = item.delta .. ' ' .. text .. ' ' .. item.reason
 				kept[#kept + 1] = item.key
@@ -950,7 +952,8 @@ local function adjust(keys, args)
 		call('SET', key, used[key], 'PX', KEEP_ADJUSTMENTS_MS)
 	end
 	for _, item in ipairs(made) do
-		add_trail(stream.own, item.who, item.from, 'stock.adjust', item.sku, item.reason, item.result)
+		add_trail(stream.own, item.who == '' and 'anonymous' or item.who, item.from, 'stock.adjust', item.sku,
+			item.reason, item.result)
 	end
 	return ends
 end

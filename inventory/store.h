@@ -134,7 +134,7 @@ struct inventory_adjust_op {
 	int64_t delta;
 	const char *request_id; /* "": every call takes effect */
 	const char *reason;     /* kept in the event, and in the trail */
-	const char *who, *from; /* for the trail */
+	const char *who, *from; /* for the event and the trail; who "": nobody who is known */
 	int64_t now_ms;
 	/* Out. */
 	enum {

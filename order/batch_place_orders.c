@@ -91,6 +91,7 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 		item->request = request->requests[i];
 		item->call = batch->call;
 		item->traceparent = traceparent;
+		item->actor = rt_call_actor(batch->call);
 		item->remaining_ms = remaining_ms;
 		item->wait_max_ms = WAIT_MAX_MS;
 		item->done = item_placed;

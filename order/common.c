@@ -254,6 +254,7 @@ void order_client_move(struct order *order, struct order_client_move *move)
 	move->op.now_ms = rt_loop_unix_ms(order->loop);
 	move->op.retry_due_ms = order_retry_at(order, move->op.now_ms, 1);
 	move->op.traceparent = order_traceparent(move->call);
+	move->op.actor = rt_call_actor(move->call);
 	move->op.want_record = true;
 	move->op.done = client_move_stored;
 	order_call_begin(order);

@@ -16,8 +16,9 @@ struct explain_order {
 	struct rt_call *call;
 };
 
+/* `by`: " by …", or "". */
 static char *text_of(struct rt_arena *arena, const struct order_history_item *item,
-		     const Tandem__Order__V1__Order *order, uint32_t attempt)
+		     const Tandem__Order__V1__Order *order, uint32_t attempt, const char *by)
 {
 	uint64_t pieces = 0;
 
@@ -26,9 +27,9 @@ static char *text_of(struct rt_arena *arena, const struct order_history_item *it
 		for (size_t i = 0; i < order->n_lines; i++)
 			pieces += order->lines[i]->quantity;
 		return rt_arena_printf(arena,
-				       "The order was placed: %" PRIu64
+				       "The order was placed%s: %" PRIu64
 				       " pieces of %zu SKUs. Inventory was asked to reserve them.",
-				       pieces, order->n_lines);
+				       by, pieces, order->n_lines);
 	case ORDER_EV_RESERVED:
 		return rt_arena_printf(arena, "Inventory holds every line.");
 	case ORDER_EV_REJECTED:
@@ -38,14 +39,18 @@ static char *text_of(struct rt_arena *arena, const struct order_history_item *it
 					       "to release what it may still hold.");
 		return rt_arena_printf(arena, "Inventory could not hold every line.");
 	case ORDER_EV_CONFIRMED:
-		return rt_arena_printf(arena, "The client bought the order. Inventory was asked "
-					      "to commit the reservation.");
+		return rt_arena_printf(arena,
+				       "The order was confirmed%s. Inventory was asked to commit "
+				       "the reservation.",
+				       by);
 	case ORDER_EV_CANCELLED:
-		return rt_arena_printf(arena, "The order was cancelled. Inventory was asked to "
-					      "release what it holds.");
+		return rt_arena_printf(arena,
+				       "The order was cancelled%s. Inventory was asked to release "
+				       "what it holds.",
+				       by);
 	case ORDER_EV_EXPIRED:
-		return rt_arena_printf(arena, "The order expired. Inventory was asked to "
-					      "release what it holds.");
+		return rt_arena_printf(arena, "The order was ended by its timer. Inventory was "
+					      "asked to release what it holds.");
 	case ORDER_EV_SETTLED:
 		return rt_arena_printf(arena, "Inventory answered the last request.");
 	default:
@@ -57,18 +62,22 @@ static char *text_of(struct rt_arena *arena, const struct order_history_item *it
 }
 
 static Tandem__Order__V1__OrderLifeEvent *life_event(struct rt_arena *arena,
+						     const struct order_record *record,
 						     const struct order_history_item *item,
 						     const Tandem__Order__V1__Order *order,
 						     uint32_t attempt)
 {
 	Tandem__Order__V1__OrderLifeEvent *event = rt_arena_take(arena, sizeof(*event));
 	const char *type = order_event_type(item->event);
+	const char *actor = order_history_actor(arena, record, item);
+	const char *by = actor[0] == '\0' ? "" : rt_arena_printf(arena, " by %s", actor);
 
 	tandem__order__v1__order_life_event__init(event);
 	event->time = order_timestamp(arena, item->unix_ms);
 	event->context = rt_arena_printf(arena, "order");
 	event->kind = rt_arena_printf(arena, "%s", type == NULL ? "again" : type);
-	event->text = text_of(arena, item, order, attempt);
+	event->text = text_of(arena, item, order, attempt, by);
+	event->actor = (char *)(uintptr_t)actor;
 	event->stream_id = rt_arena_printf(arena, "%s", item->stream_id);
 	event->version = item->version;
 	return event;
@@ -91,7 +100,7 @@ static int64_t fill_events(struct rt_arena *arena, const struct order_record *re
 			attempt = record->attempt;
 		if (explanation->n_events < EVENTS_MAX)
 			explanation->events[explanation->n_events++] =
-				life_event(arena, &item, explanation->order, attempt);
+				life_event(arena, record, &item, explanation->order, attempt);
 	}
 	return item.unix_ms;
 }

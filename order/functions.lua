@@ -22,12 +22,13 @@
 --
 -- An order is one text:
 --
---   <STATE> <version> <hold ms>[ attempt=<n>] <history>\n<length of placed>\n<placed><detail>
+--   <STATE> <version> <hold ms>[ attempt=<n>] <history>\n<length of placed>\n<placed><actors><detail>
 --
 --   STATE     the status, followed by '~' while an ended order waits for inventory's answer
 --   attempt   of the current request, when it is not the first
 --   history   see struct order_record in store.h; it begins with placed@<stream id>
 --   placed    OrderPlaced, as it was published
+--   actors    OrderActors: who placed, confirmed or cancelled it, the last first; nothing if they are not known
 --   detail    data of the event that ended it (Rejected, Cancelled, Expired), if that has any
 --
 -- So HGET order:{0}:orders <order id> shows
@@ -110,7 +111,7 @@ local function history_of(text)
 	end
 end
 
--- The bytes that follow the history in an order's text: placed and detail.
+-- The bytes that follow the history in an order's text: placed; actors and detail.
 local function contents_of(text, to)
 	local line = find(text, '\n', to + 1, true)
 	local length = line and tonumber(sub(text, to + 1, line - 1))
@@ -118,6 +119,42 @@ local function contents_of(text, to)
 		return '', ''
 	end
 	return sub(text, line + 1, line + length), sub(text, line + length + 1)
+end
+
+-- The number in which a varint of a packed message stands, and the position behind it.
+local function read_varint(text, at)
+	local n, factor = 0, 1
+	while true do
+		local b = byte(text, at) or 0 -- behind the end: the content is damaged
+		at = at + 1
+		if b < 128 then
+			return n + factor * b, at
+		end
+		n, factor = n + factor * (b - 128), 128 * factor
+	end
+end
+
+-- The field of OrderActors begins so, and none of a detail does: a build that knows no actors takes them for a part of the
+-- detail, in which it has no such field.
+local ACTOR_KEY, ACTOR_BYTE = '\122', 122
+
+-- An order's actors, and its detail, of the bytes that follow placed.
+local function split_rest(rest)
+	if byte(rest) ~= ACTOR_BYTE then
+		return '', rest
+	end
+	local at = 1
+	while byte(rest, at) == ACTOR_BYTE do
+		local length, from = read_varint(rest, at + 1)
+		at = from + length
+	end
+	return sub(rest, 1, at - 1), sub(rest, at)
+end
+
+-- Who made an order what it is at this version, as an item of OrderActors.
+local function packed_actor(version, actor)
+	local item = '\8' .. varint(tonumber(version)) .. '\18' .. varint(#actor) .. actor
+	return ACTOR_KEY .. varint(#item) .. item
 end
 
 -- Texts of orders, by id; false for one that does not exist. Fails if the key is not a hash.
@@ -133,12 +170,13 @@ end
 -- ---- place ----
 
 -- FCALL order_place 1 <own stream> <events_max> <now_ms> <time> <due> <flags> { <id> <customer> <hold>
---       <placed> } … [0 <pending_max>] { <position> <traceparent> } …
+--       <placed> } … [0 <pending_max> ''] { <position> <traceparent> <actor> } …
 --   flags: a letter per order; 'f' when the id is fresh: no order can have it; 'F', and '+' instead of '-', when its
 --   customer may have only <pending_max> orders that inventory has not answered.
 -- Answers { letters, before, last, text, … }: P placed, B placed before with the same content, E the same under an
--- earlier id, C the id was used for something else, X not placed, because the customer has too many; the id of the last entry before the call, and of the last one after
--- it, followed by stream.time_mark; the texts of the orders with B and E, in their order, with E the id first.
+-- earlier id, C the id was used for something else, X not placed, because the customer has too many; the id of the last
+-- entry before the call, and of the last one after it, followed by stream.time_mark; the texts of the orders with B and
+-- E, in their order, with E the id first.
 local PLACE_ARGS = 5
 
 -- The orders that `ids` would name if they had not been placed under other ids, by these; nil: there are none.
@@ -267,22 +305,25 @@ local function read_room(own, args, n)
 	return room
 end
 
--- Adds the trace contexts of the orders that are placed to the batch.
-local function add_traces(args, n, letters, batch)
-	local traceparents, m = {}, 0
-	for at = PLACE_ARGS + 4 * n + 1, #args, 2 do
-		traceparents[tonumber(args[at])] = args[at + 1]
+-- Adds the trace contexts and the actors of the orders that are placed to the batch.
+local function add_causes(args, n, letters, batch)
+	local places, m = {}, 0
+	for at = PLACE_ARGS + 4 * n + 1, #args, 3 do
+		places[tonumber(args[at])] = at
 	end
 	for i = 1, n do
 		if letters[i] == 'P' then
 			m = m + 1
-			add_details(batch, m, nil, nil, traceparents[i])
+			if places[i] then
+				add_details(batch, m, nil, nil, args[places[i] + 1], args[places[i] + 2])
+			end
 		end
 	end
 end
 
 -- Of the current call, used again by the next: a letter for each order, contents, pairs for ZADD and HSET.
 local letters, data, timers, written = {}, {}, {}, {}
+local placed_by -- the actors of its new orders; false: none is known
 
 -- Decides about n orders: sets a letter for each, and adds the new ones to the batch. Returns the number of new
 -- ones, and of those that were placed before the letter and the id of each.
@@ -339,6 +380,11 @@ local function write_placed(stream, m, args)
 			k = k + 2
 		end
 	end
+	for j = 1, placed_by and m or 0 do
+		if placed_by[j] then
+			written[2 * j] = written[2 * j] .. packed_actor(1, placed_by[j])
+		end
+	end
 	call('ZADD', own.timers, unpack(timers, 1, 2 * m))
 	local stored = pcall('HSET', own.orders, unpack(written, 1, k))
 	if stored ~= m and type(stored) == 'table' then
@@ -381,8 +427,9 @@ local function place(keys, args)
 	local m, again = place_all(own, args, n, batch)
 	if m > 0 then
 		if #args > PLACE_ARGS + 4 * n then
-			add_traces(args, n, letters, batch)
+			add_causes(args, n, letters, batch)
 		end
+		placed_by = batch.actors
 		stream:publish(args[2], args[3], batch, m, write_placed, args)
 		write_customers(own, args, n, stream.time_mark == '' and stream.ms_text or args[2])
 	end
@@ -420,7 +467,7 @@ end
 -- ---- move ----
 
 -- FCALL order_move 1|2 <own stream> [<inventory's stream>] <now_ms> <time> <due> <letters> <wanted>
---       <extras> <id> … { <position> <expected version> <due> <data> <traceparent> } × extras <stream id> …
+--       <extras> <id> … { <position> <expected version> <due> <data> <traceparent> <actor> } × extras <stream id> …
 --   letters: the input of each operation; wanted, for each: 'w' the order, 'h' its history, '-' neither;
 --   due: when the timer of an order that waits for inventory runs out; extras: how many operations have any
 --   (a value is '' if absent). Then the entries to acknowledge: if an order is unknown none is acknowledged,
@@ -434,19 +481,6 @@ local MOVE_ARGS = 6
 local GROUP = 'order' -- that reads inventory's stream
 
 local WANTS_ORDER, WANTS_HISTORY = 119, 104 -- the bytes 'w', 'h'
-
--- The number in which a varint of a packed message stands, and the position behind it.
-local function read_varint(text, at)
-	local n, factor = 0, 1
-	while true do
-		local b = byte(text, at) or 0 -- behind the end: the content is damaged
-		at = at + 1
-		if b < 128 then
-			return n + factor * b, at
-		end
-		n, factor = n + factor * (b - 128), 128 * factor
-	end
-end
 
 -- The keys of the field `lines` in the events that ask for a release (an OrderRejected does, where inventory has lost the
 -- refusal), and of the lines in an order's content.
@@ -477,9 +511,10 @@ local function content_of(own, rule, text, to, data)
 	elseif not rule.event.has_detail then
 		return nil
 	end
-	local placed, detail = contents_of(text, to)
-	if data and data ~= '' then
-		detail = data
+	local placed, rest = contents_of(text, to)
+	local detail = data
+	if not data or data == '' then
+		detail = select(2, split_rest(rest))
 	end
 	if LINES_KEYS[rule.event.name] and has_partitions(own) then
 		return detail .. lines_as(LINES_KEYS[rule.event.name], placed)
@@ -488,12 +523,17 @@ local function content_of(own, rule, text, to, data)
 end
 
 -- The bytes that follow the history of an order that moved.
-local function rest_after(rule, text, to, data)
-	if data and data ~= '' and rule.event.has_detail then
-		local placed = contents_of(text, to)
-		return '\n' .. #placed .. '\n' .. placed .. data
+local function rest_after(step, text, to, data, actor)
+	local ends = data and data ~= '' and step.rule.event.has_detail
+	local known = actor and actor ~= ''
+	if not ends and not known then
+		return sub(text, to)
 	end
-	return sub(text, to)
+	local placed, rest = contents_of(text, to)
+	if ends then
+		rest = split_rest(rest) .. data
+	end
+	return '\n' .. #placed .. '\n' .. placed .. (known and packed_actor(step.version, actor) or '') .. rest
 end
 
 -- When the timer of an order that moved runs out.
@@ -525,9 +565,9 @@ local unknown, bytes -- true if an order is unknown; of the orders that moved
 -- Reads the positions of n operations' extras; returns the position behind them.
 local function read_extras(args, n)
 	local first = MOVE_ARGS + n + 1
-	local behind = first + 5 * tonumber(args[6])
+	local behind = first + 6 * tonumber(args[6])
 	extras = {}
-	for at = first, behind - 1, 5 do
+	for at = first, behind - 1, 6 do
 		extras[tonumber(args[at])] = at
 	end
 	return behind
@@ -576,7 +616,7 @@ local function write_moved(stream, m, args)
 			history = gsub(history, ' ' .. AGAIN_WORD .. '%+[^ ]*$', '')
 		end
 		written[2 * k - 1], written[2 * k] = id, step.head .. history .. step.word .. item ..
-			(step.carries and rest_after(step.rule, text, to, extra and args[extra + 3]) or sub(text, to))
+			(extra and rest_after(step, text, to, args[extra + 3], args[extra + 5]) or sub(text, to))
 		answers[i] = step.answer .. age
 		if wants_history and byte(args[5], i) == WANTS_HISTORY then
 			answers[i] = answers[i] .. history .. step.word .. item
@@ -607,7 +647,7 @@ local function move_some(stream, args, from, to)
 			if extra or step.carries or step.attempt then
 				add_details(batch, m, step.carries and
 					content_of(stream.own, step.rule, texts[i], tos[m], extra and args[extra + 3]),
-					step.attempt, extra and args[extra + 4])
+					step.attempt, extra and args[extra + 4], extra and args[extra + 5])
 			end
 		end
 	end

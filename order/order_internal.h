@@ -127,6 +127,7 @@ struct order_placing {
 	const struct rt_call *
 		call; /* that places it, for the time of order_placing_start; NULL: a gateway did, which has checked its caller */
 	const char *traceparent;
+	const char *actor; /* who places it (rt_call_actor); NULL, "": not known */
 	/* When the request waits for the decision: how long the caller waits (INT64_MAX: without
 	 * limit), and the longest we allow. A little earlier it is answered as it is then. */
 	int64_t remaining_ms, wait_max_ms;

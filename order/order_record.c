@@ -290,6 +290,50 @@ int64_t order_created_ms(const struct order_record *record)
 	return order_history_next(&history, &item) ? item.unix_ms : 0;
 }
 
+/* ---- who ---- */
+
+/* Stored bytes are checked like requests, because a client cannot read an order with a text that is
+ * not UTF-8. NULL: damaged or missing. */
+static ProtobufCMessage *read_stored(struct rt_arena *arena, const ProtobufCMessageDescriptor *type,
+				     const uint8_t *bytes, size_t length)
+{
+	struct rt_wire_fault fault;
+
+	if (bytes == NULL || !rt_wire_check(type, bytes, length, &fault))
+		return NULL;
+	return protobuf_c_message_unpack(type, rt_arena_allocator(arena), length, bytes);
+}
+
+static const char *stored_actor(struct rt_arena *arena, const struct order_record *record,
+				uint64_t version)
+{
+	const Tandem__Order__V1__OrderActors *actors =
+		(const void *)read_stored(arena, &tandem__order__v1__order_actors__descriptor,
+					  record->detail, record->detail_length);
+
+	for (size_t i = 0; actors != NULL && i < actors->n_actors; i++)
+		if (actors->actors[i]->version == version)
+			return actors->actors[i]->actor;
+	return "";
+}
+
+const char *order_history_actor(struct rt_arena *arena, const struct order_record *record,
+				const struct order_history_item *item)
+{
+	if (item->again)
+		return "timer";
+	switch (item->event) {
+	case ORDER_EV_PLACED:
+	case ORDER_EV_CONFIRMED:
+	case ORDER_EV_CANCELLED:
+		return stored_actor(arena, record, item->version);
+	case ORDER_EV_EXPIRED:
+		return "timer";
+	default:
+		return "inventory";
+	}
+}
+
 /* ---- record → Order ---- */
 
 Google__Protobuf__Timestamp *order_timestamp(struct rt_arena *arena, int64_t unix_ms)
@@ -335,18 +379,6 @@ static bool read_times(const struct order_record *record, uint64_t version, stru
 		times.state = record->state;
 	*ret = times;
 	return true;
-}
-
-/* Stored bytes are checked like requests, because a client cannot read an order with a text that is
- * not UTF-8. NULL: damaged or missing. */
-static ProtobufCMessage *read_stored(struct rt_arena *arena, const ProtobufCMessageDescriptor *type,
-				     const uint8_t *bytes, size_t length)
-{
-	struct rt_wire_fault fault;
-
-	if (bytes == NULL || !rt_wire_check(type, bytes, length, &fault))
-		return NULL;
-	return protobuf_c_message_unpack(type, rt_arena_allocator(arena), length, bytes);
 }
 
 static Tandem__Order__V1__OrderContent *read_content(struct rt_arena *arena,

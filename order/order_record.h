@@ -49,6 +49,9 @@ void order_history_begin(struct order_history *history, const char *text);
 /* False: the end, or unreadable text (then history->at is not at the end of the text). */
 bool order_history_next(struct order_history *history, struct order_history_item *ret);
 bool order_history_at_end(const struct order_history *history);
+/* Who did it: a caller as rt_call_actor has it, "inventory" or "timer"; "": not known. Lives in the arena. */
+const char *order_history_actor(struct rt_arena *arena, const struct order_record *record,
+				const struct order_history_item *item);
 /* When the order was placed, in unix ms; 0: its history cannot be read. */
 int64_t order_created_ms(const struct order_record *record);
 

@@ -172,6 +172,26 @@ static bool read_request(struct item *item, const ProtobufCBinaryData *packed)
 	return true;
 }
 
+/* Who places it. A gateway says that for each item; its word counts as it does for calls (runtime/rpc/callers.c).
+ * False: it cannot be so, and the status says it. */
+static bool read_actor(struct item *item, const char *actor)
+{
+	const struct rt_call *call = item->placement->call;
+	const struct rt_identity *caller = rt_call_identity(call);
+
+	if (caller->role != RT_ROLE_GATEWAY && caller->way != RT_AUTH_NONE)
+		actor = rt_call_actor(call);
+	if (!rt_actor_good(actor)) {
+		rt_status_set(&item->placing.status, RT_CODE_INVALID_ARGUMENT,
+			      "actor is not a printable text of at most %d bytes",
+			      RT_ACTOR_TEXT - 1);
+		return false;
+	}
+	if (actor[0] != '\0')
+		item->placing.actor = rt_arena_copy(&item->arena, actor, strlen(actor));
+	return true;
+}
+
 /* False: not started, and the status says why. */
 static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem *message)
 {
@@ -189,7 +209,8 @@ static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem
 	placing->remaining_ms = message->timeout_ms;
 	placing->wait_max_ms = WAIT_MAX_MS;
 	placing->pending_max = message->pending_max;
-	return read_request(item, &message->request) && order_placing_start(placing);
+	return read_actor(item, message->actor) && read_request(item, &message->request) &&
+	       order_placing_start(placing);
 }
 
 static void item_new(struct placement *placement, const Tandem__Order__V1__PlacementItem *message)

@@ -233,6 +233,7 @@ bool order_placing_start(struct order_placing *placing)
 		RT_MIN(order_retry_at(order, now_ms, 1), now_ms + order->clock.decision_ms);
 	op->traceparent = placing->traceparent;
 	op->pending_max = placing->pending_max;
+	op->actor = placing->actor;
 	op->done = order_stored;
 	placing->waiter.on_order = on_order;
 	placing->waiter.on_moved = on_moved;

@@ -26,7 +26,9 @@ struct order_record {
 	uint64_t version;
 	const uint8_t *placed; /* packed tandem.order.v1.OrderPlaced: the request, as published */
 	size_t placed_length;
-	const uint8_t *detail; /* data of the event that ended it (Rejected, Cancelled, Expired) */
+	/* Data of the event that ended it (Rejected, Cancelled, Expired), and OrderActors: fields of both, no number is in
+	 * both. */
+	const uint8_t *detail;
 	size_t detail_length;
 	int64_t hold_ms;
 	uint32_t attempt; /* of the request that is under way */
@@ -52,6 +54,7 @@ struct order_place_op {
 	size_t placed_length;
 	int64_t hold_ms, now_ms, retry_due_ms;
 	const char *traceparent; /* "" : none */
+	const char *actor;       /* who places it (rt_call_actor); likewise */
 	int64_t pending_max; /* most orders of its customer that inventory has not answered; 0: any number */
 	/* Out. */
 	enum {
@@ -82,6 +85,7 @@ struct order_move_op {
 	size_t stored_length; /* of the order's content, when it is published again; 0: not known */
 	int64_t now_ms, retry_due_ms;
 	const char *traceparent;
+	const char *actor; /* who asks for it (rt_call_actor); NULL or "": nobody who is known */
 	/* The event that is the input. Its entry is acknowledged in the same step, whatever the outcome, except
 	 * when the order is unknown; NULL: none. */
 	struct rt_event *event;

@@ -78,9 +78,9 @@ static void report_published(const struct partition *partition, const struct red
 
 /* ---- place ---- */
 
-static bool is_traced(const char *traceparent)
+static bool is_there(const char *text)
 {
-	return traceparent != NULL && traceparent[0] != '\0';
+	return text != NULL && text[0] != '\0';
 }
 
 static void place_begin(struct rt_store_run *run)
@@ -113,14 +113,16 @@ static void place_begin(struct rt_store_run *run)
 	if (pending_max > 0) {
 		rt_args_int(run->args, 0);
 		rt_args_int(run->args, pending_max);
+		rt_args_str(run->args, "");
 	}
 	RT_STORE_FOR_EACH(const struct order_place_op, op, run)
 	{
 		position++;
-		if (!is_traced(op->traceparent))
+		if (!is_there(op->traceparent) && !is_there(op->actor))
 			continue;
 		rt_args_int(run->args, position);
-		rt_args_str(run->args, op->traceparent);
+		rt_args_str(run->args, is_there(op->traceparent) ? op->traceparent : "");
+		rt_args_str(run->args, is_there(op->actor) ? op->actor : "");
 	}
 }
 
@@ -236,7 +238,7 @@ static const struct rt_store_step place_step = {
 static bool has_extra(const struct order_move_op *op)
 {
 	return op->expected_version != 0 || op->input == ORDER_IN_REQUEST_UNANSWERED ||
-	       op->data_length > 0 || is_traced(op->traceparent);
+	       op->data_length > 0 || is_there(op->traceparent) || is_there(op->actor);
 }
 
 static void move_extras(struct rt_store_run *run)
@@ -260,7 +262,8 @@ static void move_extras(struct rt_store_run *run)
 			rt_args_str(run->args, "");
 		rt_args_add(run->args, op->data == NULL ? (const void *)"" : op->data,
 			    op->data_length);
-		rt_args_str(run->args, is_traced(op->traceparent) ? op->traceparent : "");
+		rt_args_str(run->args, is_there(op->traceparent) ? op->traceparent : "");
+		rt_args_str(run->args, is_there(op->actor) ? op->actor : "");
 	}
 }
 

@@ -115,6 +115,7 @@ static void start_item(struct stream *stream, const Tandem__Order__V1__StreamOrd
 	placing->request = message->request;
 	placing->call = stream->call;
 	placing->traceparent = stream->traceparent;
+	placing->actor = rt_call_actor(stream->call);
 	placing->done = item_placed;
 	placing->detach = true;
 	placing->remaining_ms = rt_call_remaining_ms(stream->call);

@@ -464,6 +464,7 @@ static void hold_aside(struct rt_events *events, struct event *event, const stru
 		.subject = { from->subject, strlen(from->subject) },
 		.time = { from->time, strlen(from->time) },
 		.traceparent = { from->traceparent, strlen(from->traceparent) },
+		.actor = { from->actor, strlen(from->actor) },
 		.data = { (const char *)from->data, from->data_length },
 		.seq = from->seq,
 		.attempt = from->attempt,

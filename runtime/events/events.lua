@@ -38,7 +38,7 @@
 -- number of events between them, even after entries were deleted.
 --
 -- In aside:… and dead each event has its own entry: id, type, subject, seq, time, data, attempt and
--- traceparent (if any), stream and stream_id (where it came from).
+-- traceparent and actor (if any), stream and stream_id (where it came from).
 --
 -- For functions.lua (local names, loaded into the same library):
 --
@@ -59,7 +59,7 @@
 --   stream.last, ms_text, n_text         the id of the newest entry, and both its halves
 --   stream.own                           own_keys
 --   begin_details(batch, data)           takes a list of each event's data
---   add_details(batch, i, data, attempt, traceparent)   sets those that event i of the batch has
+--   add_details(batch, i, data, attempt, traceparent, actor)   sets those that event i of the batch has
 --   varint(n)                            as protobuf packs it
 --   has_partitions(own)                  whether the context has more than one partition
 --   number_text(n)                       an integer as text; small ones are cached
@@ -94,7 +94,7 @@
 --     most events from being trimmed ('': none), and how many; 1 when Redis is at its maxmemory.
 --
 --   FCALL @CONTEXT@_set_aside 2 <own stream> <foreign stream> <group> <consumer> <stream id> <now> { <reason>
---         <deliveries> <type> <subject> <seq> <time> <attempt> <traceparent> <data> } …
+--         <deliveries> <type> <subject> <seq> <time> <attempt> <traceparent> <actor> <data> } …
 --     Acknowledges an entry and moves some of its events in the same step: an event without a reason
 --     to aside:…, pending for the consumer with the given number of deliveries; one with a reason to dead.
 --     Does nothing if the entry is not pending for the consumer. Answers a list with each event's stream id
@@ -452,13 +452,15 @@ end
 
 -- Before the first detail of a batch. `data`: a list of each event's data; nil: none yet.
 local function begin_details(batch, data)
-	batch.detailed, batch.data, batch.attempts, batch.traceparents = true, data, nil, nil
+	batch.detailed, batch.data = true, data
+	batch.attempts, batch.traceparents, batch.actors = false, false, false -- not nil: their places in the table stay
 end
 
 local function packed_batch(batch, order, n)
 	return (batch.data and packed_texts('\10', batch.data, order, n) or '') ..
 		(batch.attempts and packed_attempts(batch.attempts, order, n) or '') ..
-		(batch.traceparents and packed_texts('\26', batch.traceparents, order, n) or '')
+		(batch.traceparents and packed_texts('\26', batch.traceparents, order, n) or '') ..
+		(batch.actors and packed_texts('\34', batch.actors, order, n) or '')
 end
 
 -- XADD with one field when all events have the same type (`fields` is nil), else with `fields`.
@@ -525,7 +527,7 @@ local function add_detail(batch, name, i, value)
 	batch[name][i] = value
 end
 
-local function add_details(batch, i, data, attempt, traceparent)
+local function add_details(batch, i, data, attempt, traceparent, actor)
 	if data and data ~= '' then
 		add_detail(batch, 'data', i, data)
 	end
@@ -534,6 +536,9 @@ local function add_details(batch, i, data, attempt, traceparent)
 	end
 	if traceparent and traceparent ~= '' then
 		add_detail(batch, 'traceparents', i, traceparent)
+	end
+	if actor and actor ~= '' then
+		add_detail(batch, 'actors', i, actor)
 	end
 end
 
@@ -715,8 +720,8 @@ end
 -- Adds an entry for the event at args[at] of set_aside; '...' are further fields.
 local function add_single(key, args, at, from, id, ...)
 	local fields = { 'id', args[at + 3] .. '/' .. args[at + 4], 'type', args[at + 2], 'subject', args[at + 3],
-		'seq', args[at + 4], 'time', args[at + 5], 'data', args[at + 8] }
-	for i, name in ipairs({ 'attempt', 'traceparent' }) do
+		'seq', args[at + 4], 'time', args[at + 5], 'data', args[at + 9] }
+	for i, name in ipairs({ 'attempt', 'traceparent', 'actor' }) do
 		local value = args[at + 5 + i]
 		if value ~= '' and value ~= '1' then
 			fields[#fields + 1] = name
@@ -749,7 +754,7 @@ local function set_aside(keys, args)
 	call('XLEN', aside) -- a key of another type is an error here, before anything is written
 	call('XLEN', dead)
 	local answer, group_made = {}, false
-	for at = 5, #args, 9 do
+	for at = 5, #args, 10 do
 		if args[at] == '' then
 			if not group_made then
 				make_group(aside, group, consumer)

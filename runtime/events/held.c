@@ -123,6 +123,7 @@ static void event_fill(struct event *event, const struct rt_entry_event *from, c
 		.time = append_text(at, from->time.data, from->time.length),
 		.attempt = from->attempt,
 		.traceparent = append_text(at, from->traceparent.data, from->traceparent.length),
+		.actor = append_text(at, from->actor.data, from->actor.length),
 		.data_length = from->data.length,
 		.deliveries = event->entry->deliveries,
 		.partition = event->entry->held->partition,
@@ -139,7 +140,8 @@ struct entry *entry_new(struct held *held, const char *stream_id, bool aside, ui
 
 	for (size_t i = 0; i < count; i++)
 		total += list[i].type.length + list[i].subject.length + list[i].time.length +
-			 list[i].traceparent.length + list[i].data.length + 5;
+			 list[i].traceparent.length + list[i].actor.length + list[i].data.length +
+			 6;
 	at = entry->bytes = rt_alloc(total);
 	if (aside)
 		*at++ = '+';

@@ -485,6 +485,7 @@ void rt_stream_set_aside(struct rt_stream *stream, struct rt_stream_op *op)
 		rt_args_str(&args, event->time);
 		rt_args_int(&args, event->attempt);
 		rt_args_str(&args, event->traceparent);
+		rt_args_str(&args, event->actor);
 		rt_args_add(&args, event->data, event->data_length);
 	}
 	rt_redis_send(self->commands, &self->aside_op, &args, 0, aside_done);

@@ -18,8 +18,8 @@ static struct rt_slice own(const char *bytes, size_t length)
 
 static struct rt_slice name_of(struct fuzz *fuzz)
 {
-	static const char *const names[] = { "type", "subject", "seq",   "time",
-					     "data", "attempt", "batch", "traceparent" };
+	static const char *const names[] = { "type",    "subject", "seq",         "time", "data",
+					     "attempt", "batch",   "traceparent", "actor" };
 	uint8_t which = fuzz_byte(fuzz);
 	const char *bytes;
 	size_t length;
@@ -65,6 +65,7 @@ static void check_batch(const struct rt_fields *fields, const struct rt_entry_ev
 	FUZZ_MUST(batch->n_data == 0 || batch->n_data == count);
 	FUZZ_MUST(batch->n_attempt == 0 || batch->n_attempt == count);
 	FUZZ_MUST(batch->n_traceparent == 0 || batch->n_traceparent == count);
+	FUZZ_MUST(batch->n_actor == 0 || batch->n_actor == count);
 	for (size_t i = 0; i < batch->n_data; i++)
 		FUZZ_MUST(same(batch->data[i].data, batch->data[i].len, events[i].data));
 	/* A number past 32 bits becomes the largest one here, but is truncated there. */
@@ -74,6 +75,8 @@ static void check_batch(const struct rt_fields *fields, const struct rt_entry_ev
 	for (size_t i = 0; i < batch->n_traceparent; i++)
 		FUZZ_MUST(same(batch->traceparent[i], events[i].traceparent.length,
 			       events[i].traceparent));
+	for (size_t i = 0; i < batch->n_actor; i++)
+		FUZZ_MUST(same(batch->actor[i], events[i].actor.length, events[i].actor));
 	tandem__events__v1__event_batch__free_unpacked(batch, NULL);
 }
 
@@ -102,6 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_word(events[i].subject, &fields);
 		FUZZ_MUST(lies_in(events[i].time, &fields));
 		FUZZ_MUST(lies_in(events[i].traceparent, &fields));
+		FUZZ_MUST(lies_in(events[i].actor, &fields));
 		FUZZ_MUST(lies_in(events[i].data, &fields));
 		FUZZ_MUST(events[i].attempt > 0);
 	}

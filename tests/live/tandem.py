@@ -266,7 +266,7 @@ def pairs(flat):
 # ---- data in Redis ----
 
 
-class Event(collections.namedtuple("Event", "stream_id type subject seq time data attempt traceparent")):
+class Event(collections.namedtuple("Event", "stream_id type subject seq time data attempt traceparent actor")):
     """An event of an entry. Texts are str, its data bytes; stream_id is its entry's."""
 
     @property
@@ -286,6 +286,8 @@ class Event(collections.namedtuple("Event", "stream_id type subject seq time dat
             parts["attempt"] = self.attempt
         if self.traceparent:
             parts["traceparent"] = self.traceparent
+        if self.actor:
+            parts["actor"] = self.actor
         return [part for pair in parts.items() for part in pair]
 
 
@@ -296,8 +298,8 @@ def events_of(protos, stream_id, flat):
     text = lambda name, otherwise="": fields.get(name, otherwise.encode()).decode()  # noqa: E731
     if b"type" in fields:
         parts = (text(b"type"), text(b"subject"), int(text(b"seq")), text(b"time"))
-        attempt, trace = int(text(b"attempt", "1")), text(b"traceparent")
-        return [Event(stream_id.decode(), *parts, fields.get(b"data", b""), attempt, trace)]
+        more = (int(text(b"attempt", "1")), text(b"traceparent"), text(b"actor"))
+        return [Event(stream_id.decode(), *parts, fields.get(b"data", b""), *more)]
     named = [
         (kind.decode(), name.decode())
         for kind, names in zip(flat[::2], flat[1::2])
@@ -309,11 +311,10 @@ def events_of(protos, stream_id, flat):
     batch = protos.message("tandem.events.v1.EventBatch").FromString(fields.get(b"batch", b""))
     none = (None,) * len(named)
     found = []
-    for (kind, name), data, attempt, trace in zip(
-        named, batch.data or none, batch.attempt or none, batch.traceparent or none, strict=True
-    ):
+    lists = (batch.data or none, batch.attempt or none, batch.traceparent or none, batch.actor or none)
+    for (kind, name), data, attempt, trace, actor in zip(named, *lists, strict=True):
         subject, _, seq = name.rpartition("/")
-        parts = (kind, subject, int(seq), text(b"time"), data or b"", attempt or 1, trace or "")
+        parts = (kind, subject, int(seq), text(b"time"), data or b"", attempt or 1, trace or "", actor or "")
         found.append(Event(stream_id.decode(), *parts))
     return found
 

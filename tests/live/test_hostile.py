@@ -9,6 +9,9 @@ import tandem
 
 # One character of each invisible kind: they would end a line, colour it, reverse it or hide.
 HIDDEN = "a\x1b[31m\x07\x7f\x9b\u00ad\u061c\u200b\u200d\u200f\u2028\u2029\u202e\u2066\u2060\ufeff\U000e0041z"
+# OrderActors: who placed the order.
+ACTORS = b"\x08\x01\x12" + bytes([len(HIDDEN.encode())]) + HIDDEN.encode()
+ACTORS = b"z" + bytes([len(ACTORS)]) + ACTORS
 TYPES = (
     "tandem.order.v1.OrderPlaced",
     "tandem.order.v1.OrderCancelled",
@@ -145,7 +148,7 @@ class Hostile(tandem.Live):
             add(*[word for n in range(3000) for word in (f"f{n}", "v")])
             add("context", "elsewhere", "stream_id", "0-0", "undecoded", "yes", "type", "a\0b")
             add("type", HIDDEN, "subject", HIDDEN, "seq", HIDDEN, "time", HIDDEN, "id", HIDDEN,
-                "attempt", HIDDEN, "traceparent", HIDDEN, "reason", HIDDEN, "replayed", HIDDEN)
+                "attempt", HIDDEN, "traceparent", HIDDEN, "actor", HIDDEN, "reason", HIDDEN, "replayed", HIDDEN)
             for number, content in enumerate(contents.values()):
                 self.ids.append(self.event(stream, TYPES[0], self.good, content))
                 self.ids.append(self.event(stream, TYPES[1 + number % 6], self.good, content))
@@ -186,6 +189,8 @@ class Hostile(tandem.Live):
             {"state": "CANCELLED~", "history": "placed@1-1 cancelled+5-2",
              "detail": b"\x0a" + bytes([len(HIDDEN.encode())]) + HIDDEN.encode()},
             {"state": "CANCELLED~", "history": "placed@1-1 cancelled+5-2", "detail": b"\x0a\x01\xff"},
+            {"detail": ACTORS}, {"detail": ACTORS[:-1]}, {"detail": b"z" + b"\xff" * 20},
+            {"state": "CANCELLED~", "history": "placed@1-1 cancelled+5-2", "detail": ACTORS + b"\x0a\x01x"},
         ]
         names = []
         for number, fault in enumerate(faults):

@@ -8,7 +8,7 @@
 #include "run.h"
 #include "tandem/events/v1/events.pb-c.h"
 
-#define TEXTS_MAX 16
+#define TEXTS_MAX 20
 #define LISTS_MAX 4
 
 static struct rt_slice text(const char *data)
@@ -81,6 +81,7 @@ static void lists(void)
 		TEST_ROW(events[i].attempt == 1, wanted[i].subject);
 		TEST_ROW(events[i].data.length == 0, wanted[i].subject);
 		TEST_ROW(events[i].traceparent.length == 0, wanted[i].subject);
+		TEST_ROW(events[i].actor.length == 0, wanted[i].subject);
 	}
 	free(events);
 }
@@ -91,13 +92,13 @@ static void single(void)
 	struct made made;
 	size_t count;
 
-	CU_ASSERT_PTR_NULL(
-		rt_entry_read(make(&made,
-				   WORDS("id", "ord_a/7", "type", "t.Placed", "subject", "ord_a",
-					 "seq", "7", "time", "then", "data", "bytes", "attempt",
-					 "3", "traceparent", "00-trace"),
-				   no_batch),
-			      &event, &count));
+	CU_ASSERT_PTR_NULL(rt_entry_read(
+		make(&made,
+		     WORDS("id", "ord_a/7", "type", "t.Placed", "subject", "ord_a", "seq", "7",
+			   "time", "then", "data", "bytes", "attempt", "3", "traceparent",
+			   "00-trace", "actor", "stock stan (token)"),
+		     no_batch),
+		&event, &count));
 	CU_ASSERT_EQUAL_FATAL(count, 1);
 	CU_ASSERT(is(event->type, "t.Placed"));
 	CU_ASSERT(is(event->subject, "ord_a"));
@@ -106,13 +107,14 @@ static void single(void)
 	CU_ASSERT(is(event->data, "bytes"));
 	CU_ASSERT_EQUAL(event->attempt, 3);
 	CU_ASSERT(is(event->traceparent, "00-trace"));
+	CU_ASSERT(is(event->actor, "stock stan (token)"));
 	free(event);
 }
 
 /* ---- EventBatch ---- */
 
 /* Packs a batch with the generated code; the lists may have any length. Freed by the caller. */
-static struct rt_slice pack(size_t data, size_t attempts, size_t traceparents)
+static struct rt_slice pack(size_t data, size_t attempts, size_t traceparents, size_t actors)
 {
 	static uint8_t bytes[] = { 'a', '\0', 'b' };
 	ProtobufCBinaryData datas[LISTS_MAX] = {
@@ -121,6 +123,8 @@ static struct rt_slice pack(size_t data, size_t attempts, size_t traceparents)
 	uint32_t numbers[LISTS_MAX] = { 0, 1, 300, UINT32_MAX };
 	char *parents[LISTS_MAX] = { (char *)(uintptr_t) "00-a", (char *)(uintptr_t) "",
 				     (char *)(uintptr_t) "00-c", (char *)(uintptr_t) "00-d" };
+	char *callers[LISTS_MAX] = { (char *)(uintptr_t) "", (char *)(uintptr_t) "operator olga",
+				     (char *)(uintptr_t) "", (char *)(uintptr_t) "stock stan" };
 	Tandem__Events__V1__EventBatch batch = TANDEM__EVENTS__V1__EVENT_BATCH__INIT;
 	uint8_t *packed;
 
@@ -130,6 +134,8 @@ static struct rt_slice pack(size_t data, size_t attempts, size_t traceparents)
 	batch.attempt = numbers;
 	batch.n_traceparent = traceparents;
 	batch.traceparent = parents;
+	batch.n_actor = actors;
+	batch.actor = callers;
 	packed = rt_alloc(tandem__events__v1__event_batch__get_packed_size(&batch) + 1);
 	return (struct rt_slice){ (char *)packed,
 				  tandem__events__v1__event_batch__pack(&batch, packed) };
@@ -137,7 +143,7 @@ static struct rt_slice pack(size_t data, size_t attempts, size_t traceparents)
 
 static void batch(void)
 {
-	struct rt_slice packed = pack(4, 4, 4);
+	struct rt_slice packed = pack(4, 4, 4, 4);
 	struct rt_entry_event *events;
 	struct made made;
 	size_t count;
@@ -158,6 +164,10 @@ static void batch(void)
 	CU_ASSERT(is(events[1].traceparent, ""));
 	CU_ASSERT(is(events[2].traceparent, "00-c"));
 	CU_ASSERT(is(events[3].traceparent, "00-d"));
+	CU_ASSERT(is(events[0].actor, ""));
+	CU_ASSERT(is(events[1].actor, "operator olga"));
+	CU_ASSERT(is(events[2].actor, ""));
+	CU_ASSERT(is(events[3].actor, "stock stan"));
 	free(events);
 	free((char *)(uintptr_t)packed.data);
 }
@@ -165,9 +175,9 @@ static void batch(void)
 /* Each list is empty, or has an item for each event. */
 static void lists_that_fit(void)
 {
-	for (size_t i = 0; i < 5 * 5 * 5; i++) {
-		size_t lengths[] = { i % 5, i / 5 % 5, i / 25 };
-		struct rt_slice packed = pack(lengths[0], lengths[1], lengths[2]);
+	for (size_t i = 0; i < 5 * 5 * 5 * 5; i++) {
+		size_t lengths[] = { i % 5, i / 5 % 5, i / 25 % 5, i / 125 };
+		struct rt_slice packed = pack(lengths[0], lengths[1], lengths[2], lengths[3]);
 		struct rt_entry_event *events;
 		struct made made;
 		const char *fault;
@@ -175,11 +185,12 @@ static void lists_that_fit(void)
 		size_t count;
 		char row[32];
 
-		for (size_t list = 0; list < 3; list++)
+		for (size_t list = 0; list < RT_LENGTH(lengths); list++)
 			fits = fits && (lengths[list] == 0 || lengths[list] == 3);
 		fault = rt_entry_read(make(&made, WORDS("t.A", "a/1 b/1 c/1"), packed), &events,
 				      &count);
-		snprintf(row, sizeof(row), "%zu %zu %zu", lengths[0], lengths[1], lengths[2]);
+		snprintf(row, sizeof(row), "%zu %zu %zu %zu", lengths[0], lengths[1], lengths[2],
+			 lengths[3]);
 		TEST_ROW((fault == NULL) == fits, row);
 		TEST_ROW((events == NULL) == !fits, row);
 		TEST_ROW(count == (fits ? 3 : 0), row);
@@ -198,7 +209,11 @@ static void bad_batches(void)
 		{ "an empty one", { "", 0 }, 1 },
 		{ "data of two", BYTES("\x0a\x01x\x0a\x01y"), 1 },
 		{ "empty data of two", BYTES("\x0a\x00\x0a\x00"), 1 },
-		{ "a field that a later version may have", BYTES("\x0a\x00\x0a\x00\x22\x02zz"), 1 },
+		{ "a field that a later version may have", BYTES("\x0a\x00\x0a\x00\x2a\x02zz"), 1 },
+		{ "actors of two", BYTES("\x22\x00\x22\x02zz"), 1 },
+		{ "an actor of two", BYTES("\x22\x02zz"), 0 },
+		{ "actors of two, and one more", BYTES("\x22\x00\x22\x00\x22\x00"), 0 },
+		{ "an actor as a number", BYTES("\x20\x01\x20\x01"), 0 },
 		{ "a tag alone", BYTES("\x0a"), 0 },
 		{ "a length past the end", BYTES("\x0a\x03xy"), 0 },
 		{ "a length past all memory", BYTES("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),

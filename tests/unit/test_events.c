@@ -390,12 +390,13 @@ static void publish_entry(const char *names)
 					 { .data = (char *)(uintptr_t) "then" },
 					 { .data = (char *)(uintptr_t) "batch" } };
 	ProtobufCBinaryData data[16];
-	char *traceparents[RT_LENGTH(data)];
+	char *traceparents[RT_LENGTH(data)], *actors[RT_LENGTH(data)];
 	uint32_t attempts[RT_LENGTH(data)];
 	uint8_t packed[1024];
 
 	batch.data = data;
 	batch.traceparent = traceparents;
+	batch.actor = actors;
 	batch.attempt = attempts;
 	for (const char *at = names; *at != '\0'; batch.n_data++) {
 		size_t length = strcspn(at, " ");
@@ -403,10 +404,11 @@ static void publish_entry(const char *names)
 		CU_ASSERT_FATAL(batch.n_data < RT_LENGTH(data));
 		data[batch.n_data] = (ProtobufCBinaryData){ length, (uint8_t *)(uintptr_t)at };
 		traceparents[batch.n_data] = (char *)(uintptr_t) "00-trace";
+		actors[batch.n_data] = (char *)(uintptr_t) "operator olga";
 		attempts[batch.n_data] = 3;
 		at += length + (at[length] == ' ');
 	}
-	batch.n_traceparent = batch.n_attempt = batch.n_data;
+	batch.n_traceparent = batch.n_attempt = batch.n_actor = batch.n_data;
 	CU_ASSERT_FATAL(tandem__events__v1__event_batch__get_packed_size(&batch) <= sizeof(packed));
 	for (size_t i = 0; i < 5; i++)
 		fields[i].length = strlen(fields[i].data);
@@ -529,6 +531,7 @@ static void see(const struct rt_event *event)
 	CU_ASSERT_EQUAL(event->attempt, 3);
 	CU_ASSERT_EQUAL(event->deliveries, 1);
 	CU_ASSERT_STRING_EQUAL(event->traceparent, "00-trace");
+	CU_ASSERT_STRING_EQUAL(event->actor, "");
 	CU_ASSERT_STRING_EQUAL(event->time, "1970-01-01T00:16:40.000Z");
 	CU_ASSERT_EQUAL_FATAL(event->data_length, 5);
 	CU_ASSERT_EQUAL(memcmp(event->data, "a\0b\0c", 5), 0);
@@ -1466,6 +1469,7 @@ static void see_of_entry(const struct rt_event *event)
 	CU_ASSERT_STRING_EQUAL(event->type, PLACED);
 	CU_ASSERT_STRING_EQUAL(event->time, "then");
 	CU_ASSERT_STRING_EQUAL(event->traceparent, "00-trace");
+	CU_ASSERT_STRING_EQUAL(event->actor, "operator olga");
 	CU_ASSERT_EQUAL(event->attempt, 3);
 	CU_ASSERT_STRING_EQUAL((const char *)event->data, name);
 	CU_ASSERT_EQUAL(event->data_length, strlen(name));
@@ -1510,9 +1514,10 @@ static void set_aside_alone(void)
 	CU_ASSERT_EQUAL(f.set_asides, 1);
 	expect_counts(1, 2, 1); /* blocked/1; fails/1 and blocked/2; poison/1 */
 	EXPECT_DEAD("id", "poison/1", "type", PLACED, "subject", "poison", "seq", "1", "time",
-		    "then", "data", "poison/1", "attempt", "3", "traceparent", "00-trace", "stream",
-		    STREAM, "stream_id", "1000000-7", "group", GROUP, "reason", "does not parse",
-		    "deliveries", "1", "dead_time", "1970-01-01T00:16:40.000Z");
+		    "then", "data", "poison/1", "attempt", "3", "traceparent", "00-trace", "actor",
+		    "operator olga", "stream", STREAM, "stream_id", "1000000-7", "group", GROUP,
+		    "reason", "does not parse", "deliveries", "1", "dead_time",
+		    "1970-01-01T00:16:40.000Z");
 	CU_ASSERT_EQUAL(counter("dead"), 1);
 	rt_loop_advance(f.loop, 1000);
 	expect("blocked/1 blocked/2 fails/1x2");
@@ -1549,11 +1554,12 @@ static void aside_given_up(void)
 		CU_ASSERT_TRUE(f.said_ms[i] - f.said_ms[i - 1] >= (int64_t)wait * 3 / 2);
 	expect_counts(0, 0, 1);
 	EXPECT_DEAD("id", "bad/1", "type", PLACED, "subject", "bad", "seq", "1", "time", "then",
-		    "data", "bad/1", "attempt", "3", "traceparent", "00-trace", "stream", STREAM,
-		    "stream_id", "1000000-3", "group", GROUP, "deliveries", "8", "reason",
+		    "data", "bad/1", "attempt", "3", "traceparent", "00-trace", "actor",
+		    "operator olga", "stream", STREAM, "stream_id", "1000000-3", "group", GROUP,
+		    "deliveries", "8", "reason",
 		    "failed 8 times, at last: the peer answered with an error");
 	/* Its dead letter names its origin once. */
-	CU_ASSERT_EQUAL(memory_stream_find(f.redis, DEAD)->entries[0].field_count, 2 * 14);
+	CU_ASSERT_EQUAL(memory_stream_find(f.redis, DEAD)->entries[0].field_count, 2 * 15);
 }
 
 /* An event set aside is claimed from a consumer that died, with its number of deliveries. */

@@ -47,9 +47,10 @@ static struct fake {
 	size_t items_max;       /* of the largest message */
 	size_t cancelled_count; /* numbers in cancelled */
 	uint64_t cancelled[CALLS_MAX];
-	int64_t remaining_ms;   /* of the last call or item */
-	char traceparent[80];   /* of the last call or item */
-	uint64_t after_version; /* of the last watch */
+	int64_t remaining_ms;      /* of the last call or item */
+	char traceparent[80];      /* of the last call or item */
+	char actor[RT_ACTOR_TEXT]; /* likewise */
+	uint64_t after_version;    /* of the last watch */
 } fake;
 
 static void look_at(struct rt_call *call)
@@ -59,6 +60,7 @@ static void look_at(struct rt_call *call)
 	fake.remaining_ms = rt_call_remaining_ms(call);
 	snprintf(fake.traceparent, sizeof(fake.traceparent), "%s",
 		 traceparent == NULL ? "" : traceparent);
+	snprintf(fake.actor, sizeof(fake.actor), "%s", rt_call_actor(call));
 }
 
 static bool fails(struct rt_call *call)
@@ -196,6 +198,7 @@ static void message_came(struct rt_call *call, const ProtobufCMessage *message, 
 
 		fake.remaining_ms = last->timeout_ms;
 		snprintf(fake.traceparent, sizeof(fake.traceparent), "%s", last->traceparent);
+		snprintf(fake.actor, sizeof(fake.actor), "%s", last->actor);
 	}
 	rt_call_read(call, message_came, user);
 	if (!fake.hold && request->n_items > 0)
@@ -451,6 +454,8 @@ static void batch_ended(struct rt_client_op *op, const ProtobufCMessage *message
 	}
 }
 
+static const struct rt_identity *identity; /* of the callers; NULL: nobody is asked */
+
 /* Begins a call of the caller's; the method decides how answers are read. */
 static void start(struct caller *caller, const char *name, const ProtobufCMessage *request,
 		  int64_t timeout_ms, const char *traceparent)
@@ -462,6 +467,7 @@ static void start(struct caller *caller, const char *name, const ProtobufCMessag
 	memset(caller, 0, sizeof(*caller));
 	caller->op.timeout_ms = timeout_ms;
 	caller->op.traceparent = traceparent;
+	caller->op.caller = identity;
 	caller->op.done = caller_done;
 	if (strcmp(name, "WatchOrder") == 0 || strcmp(name, "StreamOrders") == 0) {
 		caller->op.on_message = strcmp(name, "WatchOrder") == 0 ? watched : streamed;
@@ -1282,6 +1288,39 @@ static void send_wish(struct caller *caller, uint64_t sequence, struct wish wish
 
 #define STREAM_SEND(caller, sequence, ...) send_wish(caller, sequence, (struct wish){ __VA_ARGS__ })
 
+/* Order and inventory learn who calls, whichever way it comes. */
+static void passed_on_who_calls(void)
+{
+	static const struct rt_identity zoe = {
+		.role = RT_ROLE_CUSTOMER, .name = "Zoë", .owner = "customer", .by = "token"
+	};
+	static const struct wish wishes[] = { { .id = "b" } };
+	static const char actor[] = "customer Zoë (token)";
+	struct caller caller;
+	struct batch_caller batch;
+
+	identity = &zoe;
+	PLACED(&caller, .id = "a");
+	expect_end(&caller, 0);
+	CU_ASSERT_STRING_EQUAL(fake.actor, actor);
+	fake.actor[0] = '\0';
+	place_batch(&batch, 5000, wishes, 1);
+	expect_end(&batch.caller, 0);
+	CU_ASSERT_STRING_EQUAL(fake.actor, actor);
+	fake.actor[0] = '\0';
+	stream_open(&caller);
+	STREAM_SEND(&caller, 1, .id = "c");
+	rt_loop_run_due(world.loop);
+	CU_ASSERT_STRING_EQUAL(fake.actor, actor);
+	half_close(&caller);
+	fake.actor[0] = '\0';
+	get(&caller, ORDER_A, 0, NULL);
+	CU_ASSERT_STRING_EQUAL(fake.actor, actor);
+	identity = NULL;
+	PLACED(&caller, .id = "d");
+	CU_ASSERT_STRING_EQUAL(fake.actor, "");
+}
+
 static void streaming(void)
 {
 	static struct caller caller;
@@ -1389,6 +1428,7 @@ static const struct test tests[] = {
 	{ "an order swollen with unknown fields is refused", unknown_fields },
 	{ "options out of range", bad_options },
 	{ "passed on with deadline and traceparent, and back with details", passed_on },
+	{ "passed on with who calls", passed_on_who_calls },
 	{ "passed on without a deadline", passed_on_without_deadline },
 	{ "passed on, and cancelled", passed_on_and_cancelled },
 	{ "a watch is passed on, both sides can end it", watching },

@@ -293,8 +293,12 @@ static void event_is(size_t i, const char *wanted)
 		length += (size_t)snprintf(text + length, sizeof(text) - length, " attempt=%u",
 					   event->attempt);
 	if (event->traceparent.length > 0)
-		snprintf(text + length, sizeof(text) - length, " traceparent=%.*s",
-			 (int)event->traceparent.length, event->traceparent.data);
+		length +=
+			(size_t)snprintf(text + length, sizeof(text) - length, " traceparent=%.*s",
+					 (int)event->traceparent.length, event->traceparent.data);
+	if (event->actor.length > 0)
+		snprintf(text + length, sizeof(text) - length, " actor=%.*s",
+			 (int)event->actor.length, event->actor.data);
 	CU_ASSERT_STRING_EQUAL(text, wanted);
 }
 
@@ -746,6 +750,7 @@ static void adjustments_answer(void)
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++)
 		submit_adjust(&asks[i], "apple", rows[i].delta, "", rows[i].reason);
+	asks[0].op.who = "";
 	run_until(RT_LENGTH(rows));
 	events_read(2);
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
@@ -755,7 +760,8 @@ static void adjustments_answer(void)
 								      (const uint8_t *)data->data);
 		char wanted[64];
 
-		snprintf(wanted, sizeof(wanted), "StockAdjusted %s", rows[i].id);
+		snprintf(wanted, sizeof(wanted), "StockAdjusted %s%s", rows[i].id,
+			 i == 0 ? "" : " actor=jo");
 		event_is(i, wanted);
 		CU_ASSERT_FATAL(event != NULL && event->stock != NULL);
 		TEST_ROW(event->delta == rows[i].delta, rows[i].id);
@@ -778,7 +784,7 @@ static void adjustments_are_entered(void)
 	static const char *const wanted[] = {
 		"who=jo from=here action=stock.adjust subject=apple why=a lorry result=+7: "
 		"available 7, reserved 0, committed 0, received 7, version 1 ",
-		"who=jo from=here action=stock.adjust subject=pear why= result=+2: "
+		"who=anonymous from=here action=stock.adjust subject=pear why= result=+2: "
 		"available 2, reserved 0, committed 0, received 2, version 1 ",
 		"who=jo from=here action=stock.adjust subject=apple why=broken result=-3: "
 		"available 4, reserved 0, committed 0, received 4, version 2 ",
@@ -790,6 +796,7 @@ static void adjustments_are_entered(void)
 	submit_adjust(&asks[1], "apple", 7, "req-1", "a lorry");
 	submit_adjust(&asks[2], "apple", -9, "", "too many");
 	submit_adjust(&asks[3], "pear", 2, "", "");
+	asks[3].op.who = "";
 	submit_adjust(&asks[4], "apple", -3, "", "broken");
 	run_until(RT_LENGTH(asks));
 	reply = redis_server_command(&server, "XRANGE inventory:{0}:trail - +");

@@ -238,6 +238,22 @@ static void on_message(struct rt_client_op *op, const ProtobufCMessage *message)
 	call->messages[call->count++] = copy_of(message);
 }
 
+/* Who makes the calls; NULL: nobody is asked. */
+static const struct rt_identity *caller;
+static const struct rt_identity anna = { .role = RT_ROLE_CUSTOMER,
+					 .way = RT_AUTH_KEY,
+					 .name = "Zoë",
+					 .owner = "ann",
+					 .by = "key 9f86d081" };
+static const struct rt_identity olga = {
+	.role = RT_ROLE_OPERATOR, .way = RT_AUTH_CERTIFICATE, .name = "CN:ops", .by = "certificate"
+};
+static const struct rt_identity edge = { .role = RT_ROLE_GATEWAY,
+					 .way = RT_AUTH_CERTIFICATE,
+					 .name = "CN:gateway" };
+#define ANNA "customer Zoë (key 9f86d081)"
+#define OLGA "operator CN:ops (certificate)"
+
 static struct call *begin(const char *method, const ProtobufCMessage *request, int64_t timeout_ms)
 {
 	struct call *call = rt_alloc(sizeof(*call));
@@ -246,8 +262,10 @@ static struct call *begin(const char *method, const ProtobufCMessage *request, i
 		protobuf_c_service_descriptor_get_method_by_name(service, method);
 
 	CU_ASSERT_FATAL(found != NULL);
-	*call = (struct call){ .op = { .timeout_ms = timeout_ms, .done = on_done },
-			       .next = f->calls };
+	*call = (struct call){
+		.op = { .timeout_ms = timeout_ms, .caller = caller, .done = on_done },
+		.next = f->calls
+	};
 	f->calls = call;
 	if (strcmp(method, "WatchOrder") == 0 || strcmp(method, "StreamOrders") == 0)
 		call->op.on_message = on_message;
@@ -444,9 +462,13 @@ static const char *event_field_of(const char *key, size_t nth_last, const char *
 		const char *name;
 		struct rt_slice value;
 	} parts[] = {
-		{ "type", event->type },         { "subject", event->subject },
-		{ "data", event->data },         { "traceparent", event->traceparent },
-		{ "seq", { seq, strlen(seq) } }, { "attempt", { attempt, strlen(attempt) } },
+		{ "type", event->type },
+		{ "subject", event->subject },
+		{ "data", event->data },
+		{ "traceparent", event->traceparent },
+		{ "actor", event->actor },
+		{ "seq", { seq, strlen(seq) } },
+		{ "attempt", { attempt, strlen(attempt) } },
 	};
 	text[0] = '\0';
 	for (size_t i = 0; i < RT_LENGTH(parts); i++)
@@ -799,6 +821,7 @@ static struct gateway_stream *open_placement(void)
 	f->streams = stream;
 	stream->op.on_message = placement_came;
 	stream->op.done = placement_ended;
+	stream->op.caller = caller;
 	rt_client_start(f->placement, 0, NULL, &stream->op);
 	return stream;
 }
@@ -847,6 +870,55 @@ static void send_waiting(struct gateway_stream *stream, uint64_t number, const c
 	item = item_of(number, &place, timeout_ms);
 	send_items(stream, &item, 1);
 	rt_loop_run_due(stream->f->loop);
+}
+
+/* A gateway says who places an item; of others' items it is themselves. */
+static void test_items_have_actors(void)
+{
+	static const struct row {
+		const char *name;
+		const struct rt_identity *caller;
+		const char *said, *recorded;
+	} rows[] = {
+		{ "a gateway", &edge, ANNA, ANNA },
+		{ "a gateway that does not know", &edge, "", "" },
+		{ "where nobody is asked", NULL, ANNA, ANNA },
+		{ "an operator", &olga, ANNA, OLGA },
+	};
+	char too_long[RT_ACTOR_TEXT + 1];
+	const char *const bad[] = { "x\x1b[31m", "\n", too_long };
+	Tandem__Order__V1__PlacementItem item;
+	struct place request;
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct gateway_stream *stream;
+
+		caller = rows[i].caller;
+		stream = open_placement();
+		place_request(&request, "ann", "", 1);
+		item = item_of(1, &request, 5000);
+		item.actor = (char *)(uintptr_t)rows[i].said;
+		send_items(stream, &item, 1);
+		rt_loop_run_due(f->loop);
+		TEST_ROW(stream->of[1].status == PENDING, rows[i].name);
+		TEST_ROW(strcmp(event_field(1, "actor"), rows[i].recorded) == 0, rows[i].name);
+		half_close(&stream->op);
+	}
+	memset(too_long, 'x', RT_ACTOR_TEXT);
+	too_long[RT_ACTOR_TEXT] = '\0';
+	caller = &edge;
+	for (size_t i = 0; i < RT_LENGTH(bad); i++) {
+		struct gateway_stream *stream = open_placement();
+
+		place_request(&request, "ann", "", 1);
+		item = item_of(1, &request, 5000);
+		item.actor = (char *)(uintptr_t)bad[i];
+		send_items(stream, &item, 1);
+		rt_loop_run_due(f->loop);
+		TEST_ROW(stream->of[1].code == RT_CODE_INVALID_ARGUMENT, bad[i]);
+		half_close(&stream->op);
+	}
+	caller = NULL;
 }
 
 static void cancel_items(struct gateway_stream *stream, uint64_t *numbers, size_t count)
@@ -1380,6 +1452,66 @@ static void test_explain(void)
 	explain(NO_ID, RT_CODE_NOT_FOUND);
 }
 
+static void expect_step(const struct call *call, size_t i, const char *actor, const char *text)
+{
+	const Tandem__Order__V1__OrderExplanation *life =
+		((const Tandem__Order__V1__ExplainOrderResponse *)(const void *)call->answer)
+			->explanation;
+
+	CU_ASSERT_FATAL(i < life->n_events);
+	TEST_ROW(strcmp(life->events[i]->actor, actor) == 0, text);
+	TEST_ROW(strstr(life->events[i]->text, text) != NULL, text);
+}
+
+static struct call *explained(const char *order_id)
+{
+	Tandem__Order__V1__ExplainOrderRequest request =
+		TANDEM__ORDER__V1__EXPLAIN_ORDER_REQUEST__INIT;
+
+	caller = NULL;
+	request.order_id = (char *)(uintptr_t)order_id;
+	return rpc("ExplainOrder", &request.base, 0);
+}
+
+/* Each of those who place, confirm and cancel is in the event and in the explanation. */
+static void test_explain_who(void)
+{
+	const char *bought, *given_up, *forgotten;
+	struct call *life;
+
+	caller = &anna;
+	bought = place();
+	CU_ASSERT_STRING_EQUAL(event_field(1, "actor"), ANNA);
+	given_up = place();
+	forgotten = place();
+	answer(bought, "InventoryReserved");
+	CU_ASSERT_STRING_EQUAL(event_field(1, "actor"), "");
+	caller = &olga;
+	confirm(bought, 0, 0);
+	CU_ASSERT_STRING_EQUAL(event_field(1, "actor"), OLGA);
+	caller = &anna;
+	cancel(given_up, "too dear", 0);
+	CU_ASSERT_STRING_EQUAL(event_field(1, "actor"), ANNA);
+	answer(forgotten, "InventoryReserved");
+	answer(given_up, "InventoryReleased");
+	answer(bought, "InventoryCommitted");
+	rt_loop_advance(f->loop, 15 * 60000 + 1000);
+
+	life = explained(bought);
+	expect_step(life, 0, ANNA, "The order was placed by " ANNA ": ");
+	expect_step(life, 1, "inventory", "Inventory holds every line.");
+	expect_step(life, 2, OLGA, "The order was confirmed by " OLGA ". ");
+	expect_step(life, 3, "inventory", "Inventory answered the last request.");
+	life = explained(given_up);
+	expect_step(life, 1, ANNA, "The order was cancelled by " ANNA ". ");
+	life = explained(forgotten);
+	expect_step(life, 2, "timer", "The order was ended by its timer. ");
+	/* Where nobody is asked nothing is said. */
+	life = explained(place());
+	CU_ASSERT_STRING_EQUAL(event_field(1, "actor"), "");
+	expect_step(life, 0, "", "The order was placed: ");
+}
+
 /* ---- inventory's events ---- */
 
 static void test_rejected(void)
@@ -1813,6 +1945,7 @@ int main(void)
 		{ "StreamOrders answers each", test_stream },
 		{ "StreamOrders is bounded", test_stream_is_bounded },
 		{ "Place answers each item", test_items },
+		{ "a gateway says who places its items", test_items_have_actors },
 		{ "Place: items that are out of time, or cancelled", test_items_out_of_time },
 		{ "Place: orders that wait for their decision are stored",
 		  test_all_that_wait_are_stored },
@@ -1828,6 +1961,7 @@ int main(void)
 		{ "WatchOrder reads the order again", test_watch_looks_again },
 		{ "WatchOrder while the store is away", test_watch_without_a_store },
 		{ "ExplainOrder", test_explain },
+		{ "ExplainOrder says who it was", test_explain_who },
 		{ "with partitions: orders lie where their customers do", test_partitions },
 		{ "with partitions: a release carries the lines", test_partitions_release },
 		{ "with partitions: an id without a bucket", test_partitions_old_id },

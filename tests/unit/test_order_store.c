@@ -3,7 +3,7 @@
 #include "base/base.h"
 #include "delivered.h"
 #include "events/entry.h"
-#include "order/store.h"
+#include "order/order_record.h"
 #include "redis/redis.h"
 #include "redis_server.h"
 #include "run.h"
@@ -368,6 +368,9 @@ static const char *entry(int nth_last)
 		if (event->traceparent.length > 0)
 			rt_buf_printf(&more, " traceparent=%.*s", (int)event->traceparent.length,
 				      event->traceparent.data);
+		if (event->actor.length > 0)
+			rt_buf_printf(&more, " actor=%.*s", (int)event->actor.length,
+				      event->actor.data);
 		rt_buf_add(&more, "", 1);
 		length += (size_t)snprintf(
 			text + length, sizeof(texts[0]) - length, "%s%s %.*s/%" PRIu64 " %s %.*s%s",
@@ -611,6 +614,176 @@ static void test_many_pending_orders(void)
 	}
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCARD %spending:ann", KEY), 140);
 	CU_ASSERT_EQUAL(placed_of(60, "c", 150), 10);
+}
+
+/* Who did what, step by step: "placed: operator olga (token), confirmed: , …". */
+static const char *actors(const struct order_record *record)
+{
+	static char text[512];
+	struct rt_arena arena = { .chunks = NULL };
+	struct order_history history;
+	struct order_history_item item;
+	size_t length = 0;
+
+	text[0] = '\0';
+	order_history_begin(&history, record->history);
+	while (order_history_next(&history, &item)) {
+		const char *word = order_event_word(item.event);
+
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%s: %s",
+					   length == 0 ? "" : ", ",
+					   word == NULL ? ORDER_AGAIN_WORD : word,
+					   order_history_actor(&arena, record, &item));
+		CU_ASSERT_FATAL(length < sizeof(text));
+	}
+	rt_arena_done(&arena);
+	return text;
+}
+
+#define ANNA "customer Zoë (key 9f86d081)"
+
+/* Some of a call are placed by somebody who is known. Who repeats a request changes nothing. */
+static void test_placed_by(void)
+{
+	struct call *calls[4];
+
+	calls[0] = place("ord_a", "CONTENT", false);
+	calls[1] = place("ord_b", "CONTENT", true);
+	calls[2] = place("ord_a", "CONTENT", false);
+	calls[3] = place("ord_c", "OTHER", true);
+	calls[1]->op.place.actor = ANNA;
+	calls[2]->op.place.actor = ANNA;
+	calls[3]->op.place.actor = "operator olga (token)";
+	calls[3]->op.place.traceparent = "00-c";
+	run();
+	expect_outcome(calls[2], ORDER_PLACED_BEFORE);
+	CU_ASSERT_STRING_EQUAL(
+		entry(1), "OrderPlaced ord_a/1 2025-11-24T16:00:00.123Z CONTENT; "
+			  "OrderPlaced ord_b/1 2025-11-24T16:00:00.123Z CONTENT actor=" ANNA
+			  "; OrderPlaced ord_c/1 2025-11-24T16:00:00.123Z OTHER traceparent=00-c "
+			  "actor=operator olga (token)");
+	CU_ASSERT_STRING_EQUAL(stored("ord_a"),
+			       "PENDING 1 60000 placed@1764000000123-3\n7\nCONTENT");
+	CU_ASSERT_STRING_EQUAL(actors(&get("ord_a")->record), "placed: ");
+	CU_ASSERT_STRING_EQUAL(actors(&get("ord_b")->record), "placed: " ANNA);
+	CU_ASSERT_STRING_EQUAL(actors(&get("ord_c")->record), "placed: operator olga (token)");
+	CU_ASSERT_STRING_EQUAL(get("ord_c")->placed, "OTHER");
+	calls[0] = place("ord_b", "CONTENT", false);
+	calls[0]->op.place.actor = "operator olga (token)";
+	run();
+	expect_outcome(calls[0], ORDER_PLACED_BEFORE);
+	CU_ASSERT_STRING_EQUAL(actors(&calls[0]->result.record), "placed: " ANNA);
+}
+
+/* One of a call is one too many of its customer: the others' actors stay theirs. */
+static void test_placed_by_with_a_bound(void)
+{
+	struct call *calls[3] = { place_counted("ord_a", 1), place_counted("ord_b", 1),
+				  place("ord_c", "OTHER", true) };
+
+	calls[0]->op.place.actor = calls[1]->op.place.actor = ANNA;
+	calls[2]->op.place.actor = "operator olga (token)";
+	run();
+	expect_outcome(calls[1], ORDER_TOO_MANY);
+	CU_ASSERT_STRING_EQUAL(actors(&get("ord_a")->record), "placed: " ANNA);
+	CU_ASSERT_STRING_EQUAL(actors(&get("ord_c")->record), "placed: operator olga (token)");
+	CU_ASSERT_PTR_NOT_NULL(strstr(entry(1), "CONTENT actor=" ANNA "; OrderPlaced ord_c/1"));
+}
+
+static struct result *move_by(const char *order_id, enum order_input input, const char *actor,
+			      const ProtobufCMessage *data)
+{
+	struct call *call = begin_move(order_id, input);
+	struct rt_arena arena = { .chunks = NULL };
+	struct result *result;
+
+	call->op.move.actor = actor;
+	if (data != NULL)
+		call->op.move.data = order_pack(&arena, data, &call->op.move.data_length);
+	result = run_move(call);
+	rt_arena_done(&arena);
+	return result;
+}
+
+/* A step keeps who did those before it, also when the order gets its detail; a repeat says the detail alone. */
+static void test_moved_by(void)
+{
+	Tandem__Order__V1__OrderCancelled cancelled = TANDEM__ORDER__V1__ORDER_CANCELLED__INIT;
+	Tandem__Order__V1__OrderExpired expired = TANDEM__ORDER__V1__ORDER_EXPIRED__INIT;
+	struct call *call;
+
+	cancelled.reason = expired.reason = (char *)(uintptr_t) "no tea";
+	for (const char *at = "abcd"; *at != '\0'; at++) {
+		call = place((char[]){ 'o', 'r', 'd', '_', *at, '\0' }, "CONTENT", true);
+		call->op.place.actor = *at == 'd' ? "" : ANNA;
+		run();
+		move((char[]){ 'o', 'r', 'd', '_', *at, '\0' }, ORDER_IN_INVENTORY_RESERVED);
+	}
+	CU_ASSERT_STRING_EQUAL(entry(1), "OrderReserved ord_d/2 2025-11-24T16:00:00.138Z ");
+	/* Confirmed. */
+	move_by("ord_a", ORDER_IN_CONFIRM, "operator CN:ops (certificate)", NULL);
+	CU_ASSERT_STRING_EQUAL(entry(1), "OrderConfirmed ord_a/3 2025-11-24T16:00:00.138Z  "
+					 "actor=operator CN:ops (certificate)");
+	/* Again, by somebody else: it is confirmed already. */
+	CU_ASSERT_EQUAL(move_by("ord_a", ORDER_IN_CONFIRM, "operator other", NULL)->outcome,
+			ORDER_STAYED);
+	move("ord_a", ORDER_IN_REQUEST_UNANSWERED);
+	CU_ASSERT_STRING_EQUAL(entry(1),
+			       "OrderConfirmed ord_a/3 2025-11-24T16:00:00.138Z  attempt=2");
+	move("ord_a", ORDER_IN_INVENTORY_COMMITTED);
+	CU_ASSERT_STRING_EQUAL(actors(&get("ord_a")->record),
+			       "placed: " ANNA
+			       ", reserved: inventory, confirmed: operator CN:ops (certificate), "
+			       "again: timer, settled: inventory");
+	/* Cancelled, with a reason. */
+	move_by("ord_b", ORDER_IN_CANCEL, "support sue", &cancelled.base);
+	CU_ASSERT_STRING_EQUAL(entry(1), "OrderCancelled ord_b/3 2025-11-24T16:00:00.138Z "
+					 "\n\006no tea actor=support sue");
+	move("ord_b", ORDER_IN_REQUEST_UNANSWERED);
+	CU_ASSERT_STRING_EQUAL(entry(1), "OrderCancelled ord_b/3 2025-11-24T16:00:00.138Z "
+					 "\n\006no tea attempt=2");
+	CU_ASSERT_STRING_EQUAL(actors(&get("ord_b")->record),
+			       "placed: " ANNA ", reserved: inventory, cancelled: support sue, "
+			       "again: timer");
+	/* Expired: nobody asked for it. */
+	move_by("ord_c", ORDER_IN_HOLD_RAN_OUT, NULL, &expired.base);
+	CU_ASSERT_STRING_EQUAL(entry(1),
+			       "OrderExpired ord_c/3 2025-11-24T16:00:00.138Z \n\006no tea");
+	CU_ASSERT_STRING_EQUAL(actors(&get("ord_c")->record),
+			       "placed: " ANNA ", reserved: inventory, expired: timer");
+	/* Placed by nobody who is known, cancelled without a reason. */
+	move_by("ord_d", ORDER_IN_CANCEL, ANNA, NULL);
+	CU_ASSERT_STRING_EQUAL(entry(1),
+			       "OrderCancelled ord_d/3 2025-11-24T16:00:00.138Z  actor=" ANNA);
+	CU_ASSERT_STRING_EQUAL(actors(&get("ord_d")->record),
+			       "placed: , reserved: inventory, cancelled: " ANNA);
+	for (const char *at = "abcd"; *at != '\0'; at++)
+		CU_ASSERT_STRING_EQUAL(get((char[]){ 'o', 'r', 'd', '_', *at, '\0' })->placed,
+				       "CONTENT");
+}
+
+/* What was damaged by hand is not shown, and keeps nobody from going on. */
+static void test_damaged_actors(void)
+{
+	static const char *const rests[] = { "z",
+					     "z\xff",
+					     "z\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+					     "zzzz",
+					     "z\x05\x08\x01\x12\x01\xff",
+					     "z\x01x" };
+
+	for (size_t i = 0; i < RT_LENGTH(rests); i++) {
+		redis_server_do(&shared, "FLUSHALL");
+		redis_server_do(&shared, "HSET %sorders ord_a %s%s", KEY,
+				"RESERVED 2 60000 placed@1764000000100-7 reserved+1-8\n7\nCONTENT",
+				rests[i]);
+		CU_ASSERT_STRING_EQUAL(actors(&get("ord_a")->record),
+				       "placed: , reserved: inventory");
+		CU_ASSERT_EQUAL(move_by("ord_a", ORDER_IN_CANCEL, ANNA, NULL)->outcome,
+				ORDER_MOVED);
+		CU_ASSERT_EQUAL(move("ord_a", ORDER_IN_REQUEST_UNANSWERED)->outcome, ORDER_MOVED);
+		CU_ASSERT_STRING_EQUAL(get("ord_a")->placed, "CONTENT");
+	}
 }
 
 /* A call may have the same id several times, or one that was placed long ago. */
@@ -1915,6 +2088,10 @@ int main(void)
 		{ "undecided orders of a customer are bounded", test_pending_orders_are_bounded },
 		{ "many undecided orders", test_many_pending_orders },
 		{ "times and traces are an order's own", test_place_with_times_and_traces },
+		{ "who placed an order is kept", test_placed_by },
+		{ "who placed an order, beside one too many", test_placed_by_with_a_bound },
+		{ "who did what stays, step by step", test_moved_by },
+		{ "damaged words on who did what", test_damaged_actors },
 		{ "ids that come several times in a call", test_place_repeats_in_one_call },
 		{ "large contents go few at a time", test_large_contents },
 		{ "moves of large orders go few at a time", test_moves_of_large_orders },

@@ -42,7 +42,8 @@ static struct redis_server shared;
 static int warnings;
 
 /* Publishes with the producer's own code. 'order_put_<version> 1 stream now_ms count subject': entries of one event.
- * 'order_put_together_<version> 1 stream now_ms { type name data attempt traceparent } …': all in one entry. */
+ * 'order_put_together_<version> 1 stream now_ms { type name data attempt traceparent actor } …': all
+ * in one entry. */
 static const char put[] = "register('put', function(keys, args)\n"
 			  " local stream = open_stream(keys[1])\n"
 			  " local last\n"
@@ -57,10 +58,10 @@ static const char put[] = "register('put', function(keys, args)\n"
 			  "end, 'allow-oom')\n"
 			  "register('put_together', function(keys, args)\n"
 			  " local stream, batch, n = open_stream(keys[1]), begin_batch(), 0\n"
-			  " for at = 2, #args, 5 do\n"
+			  " for at = 2, #args, 6 do\n"
 			  "  n = n + 1\n"
 			  "  batch.types[n], batch.names[n] = args[at], args[at + 1]\n"
-			  "  add_details(batch, n, args[at + 2], args[at + 3], args[at + 4])\n"
+			  "  add_details(batch, n, unpack(args, at + 2, at + 5))\n"
 			  " end\n"
 			  " return stream:publish(args[1], 'then', batch, n)\n"
 			  "end, 'allow-oom')\n";
@@ -257,9 +258,9 @@ static void publish_together(int64_t now_ms)
 {
 	redis_server_do(f.server,
 			"FCALL order_put_together_test 1 " STREAM
-			" %lld A a/1 %s %s %s B b/1 in-b 3 %s A c/1 %s "
-			"%s 00-c",
-			(long long)now_ms, "", "", "", "", "in-c", "");
+			" %lld A a/1 %s %s %s %s B b/1 in-b 3 %s %s A c/1 %s "
+			"%s 00-c %s",
+			(long long)now_ms, "", "", "", "", "", "stock Zoë (token)", "in-c", "", "");
 }
 
 static void make_group(void)
@@ -493,11 +494,11 @@ static void expect_slice(struct rt_slice slice, const char *wanted)
 static void together(void)
 {
 	static const struct {
-		const char *type, *subject, *data, *traceparent;
+		const char *type, *subject, *data, *traceparent, *actor;
 		uint32_t attempt;
-	} wanted[] = { { "A", "a", "", "", 1 },
-		       { "A", "c", "in-c", "00-c", 1 },
-		       { "B", "b", "in-b", "", 3 } };
+	} wanted[] = { { "A", "a", "", "", "", 1 },
+		       { "A", "c", "in-c", "00-c", "", 1 },
+		       { "B", "b", "in-b", "", "stock Zoë (token)", 3 } };
 	Tandem__Events__V1__EventBatch *batch;
 	struct rt_entry_event *events;
 	redisReply *reply, *fields;
@@ -518,6 +519,7 @@ static void together(void)
 	CU_ASSERT_EQUAL_FATAL(batch->n_data, 3);
 	CU_ASSERT_EQUAL_FATAL(batch->n_attempt, 3);
 	CU_ASSERT_EQUAL_FATAL(batch->n_traceparent, 3);
+	CU_ASSERT_EQUAL_FATAL(batch->n_actor, 3);
 	CU_ASSERT_EQUAL(batch->base.n_unknown_fields, 0);
 	for (size_t i = 0; i < count; i++) {
 		expect_slice(events[i].type, wanted[i].type);
@@ -528,6 +530,8 @@ static void together(void)
 			wanted[i].data);
 		expect_slice(events[i].traceparent, wanted[i].traceparent);
 		CU_ASSERT_STRING_EQUAL(batch->traceparent[i], wanted[i].traceparent);
+		expect_slice(events[i].actor, wanted[i].actor);
+		CU_ASSERT_STRING_EQUAL(batch->actor[i], wanted[i].actor);
 		CU_ASSERT_EQUAL(events[i].attempt, wanted[i].attempt);
 		CU_ASSERT_EQUAL(batch->attempt[i], wanted[i].attempt);
 	}
@@ -543,11 +547,11 @@ static void twice_of_a_subject(void)
 	struct rt_entry_event *events;
 	size_t count;
 
-	redis_server_do(
-		&shared,
-		"FCALL order_put_together_test 1 " STREAM
-		" 1000 A a/1 1 %s %s B b/1 2 %s %s B a/2 3 %s %s A b/2 4 %s %s A c/1 5 %s %s",
-		"", "", "", "", "", "", "", "", "", "");
+	redis_server_do(&shared,
+			"FCALL order_put_together_test 1 " STREAM
+			" 1000 A a/1 1 %s %s actor-1 B b/1 2 %s %s actor-2 B a/2 3 %s %s actor-3 "
+			"A b/2 4 %s %s actor-4 A c/1 5 %s %s actor-5",
+			"", "", "", "", "", "", "", "", "", "");
 	reply = redis_server_command(&shared, "XRANGE " STREAM " - +");
 	CU_ASSERT_STRING_EQUAL(element(element(reply, 0), 0)->str, "1000-5");
 	CU_ASSERT_PTR_NULL_FATAL(
@@ -559,6 +563,8 @@ static void twice_of_a_subject(void)
 		TEST_ROW(events[i].type.data[0] == wanted[i][0], wanted[i]);
 		TEST_ROW(events[i].subject.data[0] == wanted[i][1], wanted[i]);
 		expect_slice(events[i].data, wanted[i] + 2);
+		CU_ASSERT_EQUAL_FATAL(events[i].actor.length, strlen("actor-1"));
+		TEST_ROW(events[i].actor.data[strlen("actor-")] == wanted[i][2], wanted[i]);
 	}
 	free(events);
 	freeReplyObject(reply);
@@ -580,8 +586,8 @@ static void set_aside(void)
 		reply = redis_server_command(
 			&shared,
 			SET_ASIDE
-			"%s 1000-3 now %s 5 A a 1 then 1 %s %s why 6 B b 1 then 3 00-b in-b",
-			i == 0 ? "other" : "c", "", "", "");
+			"%s 1000-3 now %s 5 A a 1 then 1 %s %s %s why 6 B b 1 then 3 00-b %s in-b",
+			i == 0 ? "other" : "c", "", "", "", "", "stock Zoë (token)");
 		if (i != 1) {
 			CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_NIL);
 		} else {
@@ -598,13 +604,14 @@ static void set_aside(void)
 	EXPECT_FIELDS(element(element(reply, 0), 1), "id", "a/1", "type", "A", "subject", "a",
 		      "seq", "1", "time", "then", "data", "", "stream", STREAM, "stream_id",
 		      "1000-3");
-	CU_ASSERT_EQUAL(element(element(reply, 0), 1)->elements, 2 * 8); /* no attempt, no trace */
+	CU_ASSERT_EQUAL(element(element(reply, 0), 1)->elements,
+			2 * 8); /* no attempt, no trace, no actor */
 	freeReplyObject(reply);
 	reply = redis_server_command(&shared, "XRANGE inventory:{0}:dead - +");
 	EXPECT_FIELDS(element(element(reply, 0), 1), "id", "b/1", "type", "B", "subject", "b",
-		      "data", "in-b", "attempt", "3", "traceparent", "00-b", "stream", STREAM,
-		      "stream_id", "1000-3", "group", GROUP, "reason", "why", "deliveries", "6",
-		      "dead_time", "now");
+		      "data", "in-b", "attempt", "3", "traceparent", "00-b", "actor",
+		      "stock Zoë (token)", "stream", STREAM, "stream_id", "1000-3", "group", GROUP,
+		      "reason", "why", "deliveries", "6", "dead_time", "now");
 	freeReplyObject(reply);
 	reply = redis_server_command(&shared, "XPENDING " ASIDE " " GROUP " - + 10 c");
 	CU_ASSERT_EQUAL(element(element(reply, 0), 3)->integer, 5);
@@ -630,8 +637,8 @@ static void set_aside_behind_another(void)
 	publish_together(1000);
 	make_group();
 	read_as(GROUP, "c", 1);
-	reply = redis_server_command(&shared, SET_ASIDE "c 1000-3 now %s 5 A a 1 then 1 %s %s", "",
-				     "", "");
+	reply = redis_server_command(&shared, SET_ASIDE "c 1000-3 now %s 5 A a 1 then 1 %s %s %s",
+				     "", "", "", "");
 	freeReplyObject(reply);
 	reply = redis_server_command(&shared, "XPENDING " ASIDE " " GROUP " - + 10 c");
 	CU_ASSERT_EQUAL_FATAL(reply->elements, 2);
@@ -650,8 +657,8 @@ static void set_aside_beside_a_wrong_key(void)
 	read_as(GROUP, "c", 1);
 	reply = redis_server_command(
 		&shared,
-		SET_ASIDE "c 1000-3 now %s 5 A a 1 then 1 %s %s why 6 B b 1 then 3 00-b in-b", "",
-		"", "");
+		SET_ASIDE "c 1000-3 now %s 5 A a 1 then 1 %s %s %s why 6 B b 1 then 3 00-b %s in-b",
+		"", "", "", "", "");
 	CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_ERROR);
 	freeReplyObject(reply);
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN " ASIDE), 0);
@@ -689,8 +696,8 @@ static void ids(void)
 	freeReplyObject(reply);
 }
 
-#define TOGETHER                                                                                   \
-	"FCALL order_put_together_test 1 " STREAM " 2000 A a/1 x 1 t B b/1 x 1 t A c/1 x 1 t"
+#define PUT_TOGETHER "FCALL order_put_together_test 1 " STREAM
+#define TOGETHER     PUT_TOGETHER " 2000 A a/1 x 1 t w B b/1 x 1 t w A c/1 x 1 t w"
 
 static void lag(void)
 {
