@@ -238,8 +238,9 @@ class Clustered(Secured, tandem.Live):
 
         def change():
             self.script("redis-password", *users)
-            self.script("ca", "--renew", "redis", *tandem.CONTEXTS, "ops")
-            self.script("redis-open")
+            for step in (["--new-ca"], ["--renew", "redis", *tandem.SERVICES, "ops"], ["--drop-old-ca"]):
+                self.script("ca", *step)
+                self.script("redis-open")
 
         before = [self.certificate(number) for number in range(len(self.tandem.nodes))]
         self.no_gap(self.loads(), change)
