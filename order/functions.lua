@@ -277,6 +277,8 @@ local function remove_answered(own, key, now, count)
 	return #answered
 end
 
+local counts -- whether the current call has counted orders
+
 local function is_counted(args, i)
 	local flag = byte(args[PLACE_ARGS], i)
 	return flag == 70 or flag == 43 -- 'F', '+'
@@ -284,7 +286,8 @@ end
 
 -- How many more undecided orders each customer of counted orders may have; nil: none are counted.
 local function read_room(own, args, n)
-	if not find(args[PLACE_ARGS], '[F+]') then
+	counts = find(args[PLACE_ARGS], '[F+]')
+	if not counts then
 		return nil
 	end
 	local wanted, room, max = {}, {}, tonumber(args[PLACE_ARGS + 4 * n + 2])
@@ -345,10 +348,10 @@ local function place_all(own, args, n, batch)
 				again = again or {}
 				again[#again + 1], again[#again + 2] = letter, name
 			end
-		elseif room and is_counted(args, i) and room[args[at + 1]] <= 0 then
+		elseif counts and is_counted(args, i) and room[args[at + 1]] <= 0 then
 			letters[i] = 'X'
 		else
-			if room and is_counted(args, i) then
+			if counts and is_counted(args, i) then
 				room[args[at + 1]] = room[args[at + 1]] - 1
 			end
 			m = m + 1
@@ -402,7 +405,7 @@ local function write_customers(own, args, n, created)
 			local at = PLACE_ARGS + 4 * i - 3
 			-- An order must not be lost because its customer's key has another type.
 			pcall('ZADD', customer .. args[at + 1], created, args[at])
-			if is_counted(args, i) then
+			if counts and is_counted(args, i) then
 				local key = own['pending:'] .. args[at + 1]
 				call('ZADD', key, args[2], args[at])
 				call('PEXPIRE', key, PENDING_KEPT_MS)
