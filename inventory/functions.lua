@@ -746,23 +746,29 @@ end
 
 -- Of what changed since <from> a page: a flat list of ids and values as HSCAN answers it, and the next cursor. A cursor is 'i' and
 -- the unix ms from when on it goes on; what changed then may come twice.
-local PAGE_NOTES = 1000 -- more than calls in a ms
+local PAGE_NOTES = 200 -- more than calls in a ms
 local function recent_page(own, kind, p, cursor, count)
 	local from = sub(cursor, 2)
 	local notes = call('ZRANGEBYSCORE', own['recent:' .. kind], from, '+inf', 'LIMIT', '0', PAGE_NOTES)
 	local tag, ids, known, following = kind == 'r' and 'r' or p, {}, {}, '0'
+	local wanted = ';' .. tag .. ' '
 	for _, note in ipairs(notes) do
-		local ms = match(note, '^%d+')
-		if #ids >= count + 0 and ms + 0 > from + 0 then
-			following = 'i' .. ms
-			break
+		if #ids >= count + 0 then
+			local ms = match(note, '^%d+')
+			if ms + 0 > from + 0 then
+				following = 'i' .. ms
+				break
+			end
 		end
-		for orders in string.gmatch(note, ';' .. tag .. '( [^;]*)') do
-			for id in string.gmatch(orders, '[^ ]+') do
+		local at = find(note, wanted, 1, true)
+		while at do
+			local stop = find(note, ';', at + 1, true)
+			for id in string.gmatch(sub(note, at + #wanted, (stop or 0) - 1), '[^ ]+') do
 				if not known[id] then
 					ids[#ids + 1], known[id] = id, true
 				end
 			end
+			at = stop and find(note, wanted, stop, true)
 		end
 	end
 	if following == '0' and #notes == PAGE_NOTES then

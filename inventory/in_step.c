@@ -26,7 +26,8 @@
 #define TICK_MS  100
 #define ASK_MS   1000
 #define AGAIN_MS 1000
-#define RUNS_MAX 8 /* at the same time */
+#define RUNS_MAX                                                                                   \
+	2 /* at the same time: what all others want of the masters waits behind their calls */
 
 static void tick(struct rt_timer *timer);
 
@@ -229,14 +230,20 @@ void inventory_ask_generation(const struct inventory *inventory, int p)
 
 /* ---- what is to be done ---- */
 
-static void run_over(struct inventory_reconciler *reconciler, int p, bool failed)
+/* After an outage nothing is begun before all masters have been asked again (are_all_current); other failures may last. */
+static int64_t pause_after(int status)
+{
+	return status == RT_OK || status == RT_LOST || status == RT_UNREADY ? TICK_MS : AGAIN_MS;
+}
+
+static void run_over(struct inventory_reconciler *reconciler, int p, int status)
 {
 	struct watched *watched = &reconciler->partitions[p];
 
 	watched->asked_ms = 0;
 	watched->outdated = true;
 	watched->void_answer = watched->asking;
-	watched->again_ms = rt_loop_now(reconciler->loop) + (failed ? AGAIN_MS : TICK_MS);
+	watched->again_ms = rt_loop_now(reconciler->loop) + pause_after(status);
 	watched->run = NULL;
 	reconciler->runs--;
 	tick_now(reconciler);

@@ -26,8 +26,8 @@
 #define LEASE_MS "5000"
 #define RENEW_MS 1000
 #define SLACK_MS 30000 /* clocks, and commands under way */
-#define PAGE     1000
-#define MENDS    256 /* side by side */
+#define PAGE     100   /* a fraction of a millisecond of a master that others use as well */
+#define MENDS    256   /* side by side */
 #define NUMBER   RT_INT_TEXT
 
 /* A call with room for numbers as texts. */
@@ -625,7 +625,7 @@ static void run_over(struct reconcile_run *run)
 		return;
 	count_run(run);
 	log_run(run);
-	run->reconciler->run_over(run->reconciler, run->p, run->failed);
+	run->reconciler->run_over(run->reconciler, run->p, run->failed ? run->status : RT_OK);
 	HASH_CLEAR(hh, run->parts);
 	rt_arena_done(&run->arena);
 	rt_arena_done(&run->unequal_arena);

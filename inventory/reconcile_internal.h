@@ -40,7 +40,7 @@ struct inventory_reconciler {
 	bool marks_changed;
 	int count, runs;
 	/* Called once for each run, when it has ended. */
-	void (*run_over)(struct inventory_reconciler *reconciler, int p, bool failed);
+	void (*run_over)(struct inventory_reconciler *reconciler, int p, int status);
 	uint64_t *seen; /* of all partitions */
 	struct watched partitions[];
 };

@@ -46,7 +46,7 @@ static void on_wait_over(struct rt_timer *timer)
 		subscribe(events);
 }
 
-/* Something failed: starts again after a back-off. */
+/* Something failed: starts again after a back-off; the first time, if the connection was lost, as soon as it is back. */
 static void subscribe_later(struct rt_events *events, int status)
 {
 	int64_t delay;
@@ -66,7 +66,9 @@ static void subscribe_later(struct rt_events *events, int status)
 	}
 	events_set(events, WAITING);
 	events->recover_waits = false;
-	delay = events_back_off(events, events->wait_ms, WAIT_MAX_MS, 0);
+	delay = events->wait_ms > WAIT_MIN_MS || rt_stream_connected(events->stream)
+			? events_back_off(events, events->wait_ms, WAIT_MAX_MS, 0)
+			: 0;
 	events->wait_ms = RT_MIN(events->wait_ms * 2, WAIT_MAX_MS);
 	rt_timer_start(events->loop, &events->wait, delay, on_wait_over);
 }

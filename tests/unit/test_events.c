@@ -1260,6 +1260,19 @@ static void connection_lost(void)
 	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
 }
 
+/* The first time it is not waited longer than for the connection, which takes 50 ms here. */
+static void connection_back(void)
+{
+	start();
+	memory_host_cut(&f.hosts[0], false);
+	rt_loop_advance(f.loop, 10);
+	CU_ASSERT_FALSE(rt_events_ready(f.sides[0].events));
+	publish_all("a/1");
+	rt_loop_advance(f.loop, 50);
+	CU_ASSERT_TRUE(rt_events_ready(f.sides[0].events));
+	expect("a/1");
+}
+
 /* Behind the new connection is a master that does not have the entry of a: its event is forgotten. */
 static void another_master(void)
 {
@@ -2146,6 +2159,7 @@ static const struct test tests[] = {
 	{ "a group that is deleted again and again causes no busy loop", no_spin },
 	{ "held across a rebuild", held_across_a_rebuild },
 	{ "a lost connection", connection_lost },
+	{ "a lost connection is back", connection_back },
 	{ "another master lacks an entry", another_master },
 	{ "another master gives an id once more", another_event_of_the_same_id },
 	{ "another master for commands", another_master_for_commands },

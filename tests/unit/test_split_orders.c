@@ -1759,6 +1759,25 @@ static void who_sees_other_masters_waits(void)
 	}
 }
 
+/* Connections break while a partition is reconciled: it is reconciled as soon as they are back. */
+static void an_outage_delays_it_no_longer_than_it_lasts(void)
+{
+	const struct loss *loss = &losses[1];
+
+	single();
+	lost(loss, rt_loop_unix_ms(w.loop));
+	replaced("1");
+	w.breaking = "scan1";
+	w.sent[0] = '\0';
+	rt_loop_advance(w.loop, 500);
+	CU_ASSERT_PTR_NOT_NULL(strstr(w.sent, "scan1"));
+	w.breaking = NULL;
+	memory_host_cut(&w.instances[0].host, false); /* while that is under way */
+	rt_loop_advance(w.loop, 900);
+	stored_so(loss->record_after, loss->part1_after, loss->part2_after, loss->counters2_after);
+	end();
+}
+
 /* Several instances; whoever reconciles dies at each of its steps, and another one takes over. */
 static void an_instance_that_dies_is_replaced(void)
 {
@@ -1816,6 +1835,8 @@ int main(void)
 		{ "orders wait for the reconciliation", orders_wait_for_the_reconciliation },
 		{ "others are served meanwhile", others_are_served_meanwhile },
 		{ "who sees other masters waits", who_sees_other_masters_waits },
+		{ "an outage delays it no longer than it lasts",
+		  an_outage_delays_it_no_longer_than_it_lasts },
 		{ "an instance that dies is replaced", an_instance_that_dies_is_replaced },
 		{ "every promise is kept", every_promise_is_kept },
 		{ "losses are mended", losses_are_mended },
