@@ -23,7 +23,7 @@ static bool is_peer(const char *text)
 					 "ABCDEFGHIJKLMNOPQRSTUVWXYZ.:%[]-_/@";
 	size_t length = strspn(text, characters);
 
-	return text[length] == '\0' && length < RPC_PEER_TEXT;
+	return length < RPC_PEER_TEXT && text[length] == '\0';
 }
 
 size_t rpc_from_pack(const struct rt_identity *identity, const char *peer,
