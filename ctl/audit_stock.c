@@ -145,6 +145,11 @@ static redisReply *sum_exactly(struct ctl *ctl, int partition, const char *name,
 	return reply;
 }
 
+static bool has_sums(const redisReply *reply)
+{
+	return reply->type == REDIS_REPLY_ARRAY && reply->elements == 3;
+}
+
 /* Writes the counters as they should be beside these sums; "": they are. False: there are none, the reason is on
  * stderr. */
 static bool counters_mend(const char *sku, const char *counters, uint64_t held, uint64_t sold,
@@ -174,12 +179,16 @@ static bool repair_once(struct ctl *ctl, const struct ctl_deed *deed, int partit
 {
 	const char *sku = deed->subject;
 	redisReply *sums = sum_exactly(ctl, partition, sku, strlen(sku)), *reply;
-	const char *counters = sums == NULL ? NULL : ctl_text(sums->element[0], NULL);
+	const char *counters = NULL;
 	char events[CTL_KEY], mended[112];
 	struct rt_args args = { 0 };
 	bool good;
 
 	*ret_again = false;
+	if (sums != NULL && has_sums(sums))
+		counters = ctl_text(sums->element[0], "");
+	else if (sums != NULL)
+		ctl_error("%s: Redis gave no sums", sku);
 	if (counters == NULL ||
 	    !counters_mend(sku, counters, (uint64_t)ctl_number(sums->element[1]),
 			   (uint64_t)ctl_number(sums->element[2]), mended)) {
@@ -246,7 +255,7 @@ static bool judge_exactly(struct look *look, struct sku *sku)
 		name = rt_text_shown(sku->name, sku->length);
 		look->audit->on_fault(AUDIT_STOCK_DAMAGED, name, "the name holds a NUL",
 				      look->audit->user);
-	} else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3) {
+	} else if (has_sums(reply)) {
 		name = rt_strndup(sku->name, sku->length);
 		if (reply->element[0]->type == REDIS_REPLY_STRING)
 			counters = rt_text_shown(reply->element[0]->str, reply->element[0]->len);
