@@ -51,7 +51,8 @@ static struct in6_addr address_of(const char *peer)
 		length = strcspn(++at, ":");
 	} else if (strncmp(peer, "ipv6:", 5) == 0) {
 		/* "[" and "]", which gRPC may escape, and a scope between them. */
-		at += strncmp(at + 1, "%5B", 3) == 0 ? 4 : 2;
+		at++;
+		at += strncmp(at, "%5B", 3) == 0 ? 3 : *at == '[';
 		length = strcspn(at, "%]");
 	}
 	if (length == 0 || length >= sizeof(text))
