@@ -89,6 +89,14 @@ static int read_with(int argc, char **argv, struct settings *settings, bool *ret
 	return rc;
 }
 
+/* Printed as "(hidden…)": a URL that may hold a password. */
+static bool is_hidden(const char *text)
+{
+	const char *scheme = strstr(text, "://");
+
+	return scheme != NULL && strchr(scheme, '@') != NULL;
+}
+
 /* What --print-config prints, as flags, leads to the same. */
 static void check_printed(int argc, char **argv, const struct settings *settings)
 {
@@ -109,6 +117,8 @@ static void check_printed(int argc, char **argv, const struct settings *settings
 		FUZZ_MUST(rt_text_printable(line, NULL));
 		flags[count++] = rt_printf("--%s", line);
 	}
+	if (is_hidden(settings->text) || is_hidden(settings->listen) || is_hidden(settings->admin))
+		goto done;
 	FUZZ_MUST(read_with(count, flags, &again, &end, &again_out) == RT_OK && !end);
 	FUZZ_MUST(strcmp(again.text, settings->text) == 0 &&
 		  strcmp(again.listen, settings->listen) == 0 &&
@@ -116,10 +126,11 @@ static void check_printed(int argc, char **argv, const struct settings *settings
 	FUZZ_MUST(again.number == settings->number && again.duration_ms == settings->duration_ms &&
 		  again.size_bytes == settings->size_bytes && again.fast == settings->fast);
 	rt_config_done(&program, &again);
+	free(again_out);
+done:
 	for (int i = 1; i < count; i++)
 		free(flags[i]);
 	free(printed);
-	free(again_out);
 }
 
 static void check_all(struct fuzz *input)
