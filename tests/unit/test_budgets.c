@@ -58,10 +58,8 @@ static void a_full_bucket_is_not_fuller_later(void)
 
 static void what_lacks_is_named(void)
 {
-	static const struct rt_budget budget = {
-		.calls = 3, .streams = 1, .rate = 10, .bytes = 1000
-	};
-	static const struct {
+	const struct rt_budget budget = { .calls = 3, .streams = 1, .rate = 10, .bytes = 1000 };
+	const struct {
 		const char *name;
 		struct rt_budget budget;
 		size_t calls, streams, rate, bytes;
