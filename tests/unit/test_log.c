@@ -256,7 +256,7 @@ static void make_out(enum out kind, int fds[2])
 
 /* In a process of its own. Logs more than is read, writes the number of lines dropped to `report`, waits
  * for an answer there, then logs a last line. Returns the exit code: 0, or which check failed. */
-static int stalled_logger(int out, int report)
+static int stalled_logger(enum out kind, int out, int report)
 {
 	struct rt_metrics *metrics = rt_metrics_new();
 	struct rt_series *dropped = rt_metric_plain(metrics, RT_COUNTER, "dropped", "Dropped.");
@@ -273,7 +273,8 @@ static int stalled_logger(int out, int report)
 		RT_LOG(RT_INFO, "line", RT_I("n", i),
 		       RT_S("text", "0123456789abcdefghijklmnopqrs"));
 	count = rt_series_value(dropped);
-	if (count == 0 || rt_log_flush(0))
+	/* A terminal may have found room again by now: the kernel moves what it holds in the background. */
+	if (count == 0 || (rt_log_flush(0) && kind != TERMINAL))
 		return 1;
 	if (write(report, &count, sizeof(count)) != sizeof(count) || read(report, &go, 1) != 1)
 		return 2;
@@ -339,7 +340,7 @@ static void stalled_reader(void)
 		fflush(NULL);
 		pid = fork();
 		if (pid == 0)
-			_exit(stalled_logger(fds[1], reports[1]));
+			_exit(stalled_logger((enum out)kind, fds[1], reports[1]));
 		close(reports[1]);
 		TEST_ROW(read(reports[0], &count, sizeof(count)) == sizeof(count), names[kind]);
 		if (send(reports[0], "g", 1, MSG_NOSIGNAL) == 1 && count > 0) {
