@@ -490,5 +490,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	else
 		fuzz_check_shown(text);
 	free(text);
+	free(ctl.who);
+	free(ctl.from);
 	return 0;
 }
