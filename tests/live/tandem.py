@@ -741,6 +741,21 @@ class Tandem:
         ended = self.ctl(*args, "--json", env=env)
         return ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()]
 
+    def new_callers(self, **roles):
+        """Makes the gateway ask who calls. `roles`: by name a role, and behind it a customer's id; returns their API
+        keys by name."""
+        path, keys = os.path.join(self.folder, "callers"), {}
+        with open(path, "w", encoding="utf-8") as file:
+            for name, role in roles.items():
+                role, *customer = role.split()
+                more = ("--customer-id", *customer) if customer else ()
+                made = self.ctl_json("auth", "new-key", "--name", name, "--role", role, *more)[1][0]
+                keys[name] = made["key"]
+                file.write(made["line"] + "\n")
+        os.chmod(path, 0o600)
+        self.env["TANDEM_GATEWAY_CALLERS"] = path
+        return keys
+
     def doctor(self):
         """The rows that tandemctl doctor prints."""
         return self.ctl_json("doctor")[1]

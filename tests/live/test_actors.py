@@ -205,18 +205,7 @@ class PlainInside(tandem.Live):
 
     @classmethod
     def prepare(cls):
-        cls.keys = {}
-        path = os.path.join(cls.tandem.folder, "callers")
-        with open(path, "w", encoding="utf-8") as file:
-            for name, role, more in (("anna", "customer", ("--customer-id", "cust_a")),
-                                     ("bert", "customer", ("--customer-id", "cust_b")),
-                                     ("olga", "operator", ()), ("stan", "stock", ())):
-                made = json.loads(cls.tandem.ctl("auth", "new-key", "--name", name, "--role", role, *more,
-                                                 "--json").stdout)
-                cls.keys[name] = made["key"]
-                file.write(made["line"] + "\n")
-        os.chmod(path, 0o600)
-        cls.tandem.env["TANDEM_GATEWAY_CALLERS"] = path
+        cls.keys = cls.tandem.new_callers(anna="customer cust_a", bert="customer cust_b", olga="operator", stan="stock")
 
     def test_a_customer_reaches_its_own_orders_alone(self):
         anna, bert = as_caller(self.keys["anna"]), as_caller(self.keys["bert"])

@@ -1,7 +1,5 @@
 """A customer may have so many orders that inventory has not answered, whatever gateway and instance they come through,
 and other customers and operators notice nothing."""
-import json
-import os
 import unittest
 
 import grpc
@@ -17,18 +15,8 @@ class Pending(tandem.Live):
 
     @classmethod
     def prepare(cls):
-        cls.as_caller = {}
-        path = os.path.join(cls.tandem.folder, "callers")
-        with open(path, "w", encoding="utf-8") as file:
-            for name, role, more in (("anna", "customer", ("--customer-id", "cust_a")),
-                                     ("bert", "customer", ("--customer-id", "cust_b")),
-                                     ("olga", "operator", ())):
-                made = json.loads(cls.tandem.ctl("auth", "new-key", "--name", name, "--role", role, *more,
-                                                 "--json").stdout)
-                cls.as_caller[name] = (("authorization", f"Bearer {made['key']}"),)
-                file.write(made["line"] + "\n")
-        os.chmod(path, 0o600)
-        cls.tandem.env["TANDEM_GATEWAY_CALLERS"] = path
+        keys = cls.tandem.new_callers(anna="customer cust_a", bert="customer cust_b", olga="operator")
+        cls.as_caller = {name: (("authorization", f"Bearer {key}"),) for name, key in keys.items()}
 
     def setUp(self):
         self.inventory.AdjustStock(sku="tea", delta=1000, _metadata=self.as_caller["olga"])
