@@ -12,8 +12,13 @@
 #include "redis/redis.h"
 
 #define ELEMENTS_MAX 12
+#define ANSWER_KEPT  ((size_t)64 * 1024)
 
 static struct fuzz input;
+/* The answer that is being made. A command gets a copy of it on the heap, which AddressSanitizer guards. */
+static struct rt_arena answer_arena;
+/* What the command has written to its stdout; the stream is opened once, for every run. */
+static struct rt_buf output;
 
 /* ---- words ---- */
 
@@ -93,9 +98,9 @@ static const char *const words[] = {
 
 static redisReply *make(int type)
 {
-	redisReply *reply = rt_alloc(sizeof(*reply));
+	redisReply *reply = rt_arena_take(&answer_arena, sizeof(*reply));
 
-	reply->type = type;
+	*reply = (redisReply){ .type = type };
 	return reply;
 }
 
@@ -103,8 +108,7 @@ static redisReply *make_string(int type, const char *bytes, size_t length)
 {
 	redisReply *reply = make(type);
 
-	reply->str = rt_alloc(length + 1);
-	memcpy(reply->str, bytes, length);
+	reply->str = rt_arena_copy(&answer_arena, bytes, length);
 	reply->len = length;
 	return reply;
 }
@@ -121,7 +125,7 @@ static redisReply *make_array(size_t count)
 {
 	redisReply *reply = make(REDIS_REPLY_ARRAY);
 
-	reply->element = rt_alloc((count + 1) * sizeof(*reply->element));
+	reply->element = rt_arena_take(&answer_arena, count * sizeof(redisReply *));
 	reply->elements = count;
 	return reply;
 }
@@ -333,7 +337,7 @@ void __wrap_rt_rpc_shutdown(void);
 redisReply *__wrap_ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeout_ms,
 				  bool errors_too)
 {
-	redisReply *made, *copy;
+	redisReply *copy;
 
 	(void)ctl;
 	(void)timeout_ms;
@@ -341,10 +345,9 @@ redisReply *__wrap_ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t
 		rt_args_clear(args);
 		return NULL;
 	}
-	made = answer(args);
+	copy = ctl_reply_copy(answer(args));
 	rt_args_clear(args);
-	copy = ctl_reply_copy(made);
-	freeReplyObject(made);
+	rt_arena_reset(&answer_arena, ANSWER_KEPT);
 	if (copy->type == REDIS_REPLY_ERROR && !errors_too) {
 		freeReplyObject(copy);
 		return NULL;
@@ -355,16 +358,13 @@ redisReply *__wrap_ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t
 static redisReply *ask(struct ctl *ctl, bool errors_too, const char *const *list, size_t count,
 		       const redisReply *name)
 {
-	struct rt_args args = { 0 };
-	redisReply *reply;
+	static struct rt_args args; /* empty between calls */
 
 	for (size_t i = 0; i < count; i++)
 		rt_args_str(&args, list[i]);
 	if (name != NULL && name->str != NULL)
 		rt_args_add(&args, name->str, name->len);
-	reply = __wrap_ctl_redis_args(ctl, &args, 0, errors_too);
-	rt_args_done(&args);
-	return reply;
+	return __wrap_ctl_redis_args(ctl, &args, 0, errors_too);
 }
 
 redisReply *__wrap_ctl_redis_strings(struct ctl *ctl, bool errors_too, const char *const *list,
@@ -427,6 +427,21 @@ void __wrap_rt_rpc_shutdown(void)
 
 /* ---- a run ---- */
 
+static ssize_t keep_output(void *cookie, const char *bytes, size_t length)
+{
+	(void)cookie;
+	rt_buf_add(&output, bytes, length);
+	return (ssize_t)length;
+}
+
+static FILE *output_new(void)
+{
+	FILE *made = fopencookie(NULL, "w", (cookie_io_functions_t){ .write = keep_output });
+
+	FUZZ_MUST(made != NULL);
+	return made;
+}
+
 static const char *const commands[][8] = {
 	{ "explain", good },
 	{ "events", "tail", "-n", "100" },
@@ -457,11 +472,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			   .redis_socket = "",
 			   .redis_user = "",
 			   .redis_password_file = "" };
+	static FILE *shown;
 	FILE *terminal = stdout;
 	const struct ctl_command *command;
-	char *argv[12] = { NULL }, *text = NULL, json[] = "--json";
+	char *argv[12] = { NULL }, json[] = "--json";
 	const char *const *line;
-	size_t length = 0;
 	int argc = 0, used, code;
 	bool as_json;
 	uint8_t first;
@@ -479,17 +494,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		argv[argc++] = json;
 	command = ctl_command_find(argv[0], argv[1], &used);
 	FUZZ_MUST(command != NULL);
-	stdout = open_memstream(&text, &length);
+	if (shown == NULL)
+		shown = output_new();
+	output.length = 0;
+	stdout = shown;
 	code = ctl_command_run(&ctl, command, argc - used + 1, argv + used - 1);
-	fclose(stdout);
 	stdout = terminal;
+	rt_buf_add(&output, "", 1);
 	FUZZ_MUST(code >= CTL_OK && code <= CTL_UNAVAILABLE);
-	FUZZ_MUST(strlen(text) == length);
+	FUZZ_MUST(strlen(output.data) + 1 == output.length);
 	if (as_json)
-		fuzz_check_json(text);
+		fuzz_check_json(output.data);
 	else
-		fuzz_check_shown(text);
-	free(text);
+		fuzz_check_shown(output.data);
 	free(ctl.who);
 	free(ctl.from);
 	return 0;
