@@ -51,9 +51,7 @@ int events_room(const struct rt_events *events)
 
 int64_t events_back_off(struct rt_events *events, int64_t min, int64_t max, unsigned int tries)
 {
-	int64_t ms = RT_MIN(min << RT_MIN(tries, RETRY_EXPONENT), max);
-
-	return ms * 3 / 4 + (int64_t)rt_loop_random(events->loop, (uint64_t)(ms / 2 + 1));
+	return rt_loop_around(events->loop, RT_MIN(min << RT_MIN(tries, RETRY_EXPONENT), max));
 }
 
 /* ---- operations: each begins with events_op_begin and ends with events_op_end ---- */

@@ -140,6 +140,11 @@ uint64_t rt_loop_random(struct rt_loop *loop, uint64_t bound)
 	return n % bound;
 }
 
+int64_t rt_loop_around(struct rt_loop *loop, int64_t ms)
+{
+	return ms * 3 / 4 + (int64_t)rt_loop_random(loop, (uint64_t)ms / 2 + 1);
+}
+
 void rt_loop_random_bytes(struct rt_loop *loop, void *bytes, size_t length)
 {
 	char *p = bytes;

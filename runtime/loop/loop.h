@@ -44,6 +44,8 @@ int64_t rt_loop_unix_ms(const struct rt_loop *loop);
 void rt_loop_set_unix(struct rt_loop *loop, int64_t offset_us);
 /* A uniform number below `bound` (> 0): for jitter and ids of tests, never for secrets. */
 uint64_t rt_loop_random(struct rt_loop *loop, uint64_t bound);
+/* `ms` ±25 %: a pause that is another one each time, so that several do not act at once. */
+int64_t rt_loop_around(struct rt_loop *loop, int64_t ms);
 /* Fills `bytes`: from the kernel (real) or from the seed (manual). */
 void rt_loop_random_bytes(struct rt_loop *loop, void *bytes, size_t length);
 /* The libuv loop underneath; NULL for a manual one. */

@@ -128,7 +128,7 @@ void redis_commands_add(struct redis_connection *connection, struct rt_redis_op 
 {
 	format(&connection->out, argc, argv, lengths);
 	rt_list_push(&connection->pending, &op->link);
-	connection->pending_count++;
+	connection->common.pending++;
 }
 
 /* False: errno says why nothing more can be sent. */
@@ -185,20 +185,6 @@ bool redis_commands_write(struct redis_connection *connection)
 	return true;
 }
 
-void redis_commands_refuse(struct redis_connection *connection, int status)
-{
-	struct rt_list refused, *link;
-
-	/* Moved aside: a command that these callbacks send, and is refused, waits for the next turn. */
-	rt_list_init(&refused);
-	rt_list_move(&refused, &connection->refused);
-	while ((link = rt_list_pop(&refused)) != NULL) {
-		struct rt_redis_op *op = RT_CONTAINER_OF(link, struct rt_redis_op, link);
-
-		op->done(op, status != RT_OK ? status : op->status, NULL);
-	}
-}
-
 static void end_answered(struct rt_redis_op *op, const redisReply *reply)
 {
 #ifdef TANDEM_FAILPOINTS
@@ -226,7 +212,7 @@ static bool answer(struct redis_connection *connection, redisReply *reply)
 				  reply->type == REDIS_REPLY_ERROR ? reply->str : "");
 		return false;
 	}
-	connection->pending_count--;
+	connection->common.pending--;
 	op = RT_CONTAINER_OF(link, struct rt_redis_op, link);
 	if (rt_redis_reply_status(reply) == RT_DENIED)
 		redis_trouble_denied(connection, reply->str);
@@ -339,12 +325,12 @@ void redis_commands_take(struct redis_connection *connection, struct rt_list *ta
 	clear_out(connection);
 	rt_list_init(taken);
 	rt_list_move(taken, &connection->pending);
-	connection->pending_count = 0;
+	connection->common.pending = 0;
 }
 
 void redis_commands_end(struct redis_connection *connection, struct rt_list *taken, int status)
 {
-	int64_t now = rt_loop_now(connection->loop);
+	int64_t now = rt_loop_now(connection->common.loop);
 	struct rt_list *link;
 
 	while ((link = rt_list_pop(taken)) != NULL) {

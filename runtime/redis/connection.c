@@ -23,31 +23,28 @@
 #define RETRY_MIN_MS   50
 #define RETRY_MAX_MS   2000
 #define READER_KEEP    1048576 /* bytes of buffer that an idle reader keeps */
-#define TIMEOUT_MS     2000
-#define PENDING_MAX    4096
-#define GREETING_BYTES 4096 /* more than a greeting has */
+#define GREETING_BYTES 4096    /* more than a greeting has */
 
 static void connect_now(struct rt_timer *timer);
 
 static struct redis_connection *connection_of(struct rt_redis *redis)
 {
-	return RT_CONTAINER_OF(redis, struct redis_connection, redis);
+	return RT_CONTAINER_OF(redis, struct redis_connection, common.redis);
 }
 
 static const struct redis_connection *const_connection_of(const struct rt_redis *redis)
 {
-	return RT_CONTAINER_OF(redis, const struct redis_connection, redis);
+	return RT_CONTAINER_OF(redis, const struct redis_connection, common.redis);
 }
 
 /* Closes the socket and ends everything under way. */
 static void close_down(struct redis_connection *connection, int status)
 {
-	bool was_up = connection->state == REDIS_UP;
 	struct rt_list gone;
 
 	connection->state = REDIS_AWAY;
-	rt_timer_stop(connection->loop, &connection->connect);
-	rt_timer_stop(connection->loop, &connection->deadline);
+	rt_timer_stop(connection->common.loop, &connection->connect);
+	rt_timer_stop(connection->common.loop, &connection->deadline);
 	redis_clock_stop(&connection->clock);
 	rt_watch_free(RT_TAKE(connection->watch));
 	if (connection->context != NULL)
@@ -55,31 +52,26 @@ static void close_down(struct redis_connection *connection, int status)
 	redis_commands_take(connection, &gone);
 	redis_tls_end(connection);
 	connection->greetings_left = 0;
-	if (was_up && connection->options.on_state != NULL)
-		connection->options.on_state(&connection->redis, false,
-					     connection->options.user_data);
+	redis_common_set_up(&connection->common, false);
 	redis_commands_end(connection, &gone, status);
 }
 
 /* The connection failed (connection->error says why): connects again later. */
 static void go_down(struct redis_connection *connection)
 {
-	int64_t retry_ms = connection->retry_ms;
-	uint64_t spread = (uint64_t)retry_ms / 2 + 1;
-	int64_t delay_ms = retry_ms * 3 / 4 + (int64_t)rt_loop_random(connection->loop, spread);
-
 	redis_trouble_away(connection);
 	connection->denial_logged = false;
 	close_down(connection, RT_LOST);
-	connection->retry_ms = RT_MIN(retry_ms * 2, RETRY_MAX_MS);
-	rt_timer_start(connection->loop, &connection->connect, delay_ms, connect_now);
+	rt_timer_start(connection->common.loop, &connection->connect,
+		       rt_loop_around(connection->common.loop, connection->retry_ms), connect_now);
+	connection->retry_ms = RT_MIN(connection->retry_ms * 2, RETRY_MAX_MS);
 }
 
 static void deadline_passed(struct rt_timer *timer)
 {
 	struct redis_connection *connection =
 		RT_CONTAINER_OF(timer, struct redis_connection, deadline);
-	int64_t now = rt_loop_now(connection->loop), first;
+	int64_t now = rt_loop_now(connection->common.loop), first;
 
 	/* If this process was held up, the answers may wait in the socket. */
 	if (redis_commands_deadline(connection) <= now && !redis_commands_read(connection)) {
@@ -91,7 +83,7 @@ static void deadline_passed(struct rt_timer *timer)
 		redis_trouble_set(connection, "no answer in time", "");
 		go_down(connection);
 	} else if (first != INT64_MAX) {
-		rt_timer_start(connection->loop, timer, first - now, deadline_passed);
+		rt_timer_start(connection->common.loop, timer, first - now, deadline_passed);
 	}
 }
 
@@ -101,11 +93,11 @@ static void send_command(struct redis_connection *connection, struct rt_redis_op
 {
 	struct rt_timer *deadline = &connection->deadline;
 
-	op->deadline_ms = rt_loop_now(connection->loop) + timeout_ms;
+	op->deadline_ms = rt_loop_now(connection->common.loop) + timeout_ms;
 	redis_commands_add(connection, op, argc, argv, lengths);
 	if (!rt_timer_running(deadline) || deadline->due_ms > op->deadline_ms)
-		rt_timer_start(connection->loop, deadline, timeout_ms, deadline_passed);
-	rt_loop_defer_last(connection->loop, &connection->turn);
+		rt_timer_start(connection->common.loop, deadline, timeout_ms, deadline_passed);
+	rt_loop_defer_last(connection->common.loop, &connection->turn);
 }
 
 static void connection_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
@@ -114,19 +106,11 @@ static void connection_command(struct rt_redis *redis, struct rt_redis_op *op, i
 	struct redis_connection *connection = connection_of(redis);
 
 	redis_commands_name(op, argc, argv, lengths);
-	if (connection->state != REDIS_UP)
-		op->status = RT_LOST;
-	else if (RT_FAILPOINT2_STATUS("redis.command", op->what) != RT_OK)
-		op->status = RT_LOST;
-	else if (connection->pending_count >= connection->options.pending_max)
-		op->status = RT_BUSY;
-	if (op->status != RT_OK) {
-		rt_list_push(&connection->refused, &op->link);
-		rt_loop_defer_last(connection->loop, &connection->turn);
-		return;
-	}
-	send_command(connection, op, argc, argv, lengths,
-		     timeout_ms > 0 ? timeout_ms : connection->options.timeout_ms);
+	if (connection->common.up && RT_FAILPOINT2_STATUS("redis.command", op->what) != RT_OK)
+		redis_common_refuse(&connection->common, op, RT_LOST);
+	else if (redis_common_admit(&connection->common, op))
+		send_command(connection, op, argc, argv, lengths,
+			     timeout_ms > 0 ? timeout_ms : connection->common.options.timeout_ms);
 }
 
 static void run_turn(struct rt_task *task)
@@ -137,11 +121,10 @@ static void run_turn(struct rt_task *task)
 		free(connection);
 		return;
 	}
-	redis_commands_refuse(connection, RT_OK);
 	if (connection->reset && connection->state != REDIS_AWAY) {
 		redis_trouble_set(connection, "given up by this side", "");
 		close_down(connection, RT_CANCELED);
-		rt_timer_start(connection->loop, &connection->connect, 0, connect_now);
+		rt_timer_start(connection->common.loop, &connection->connect, 0, connect_now);
 	}
 	connection->reset = false;
 	if (connection->state >= REDIS_GREETING && !redis_commands_write(connection))
@@ -151,17 +134,13 @@ static void run_turn(struct rt_task *task)
 static void go_up(struct redis_connection *connection)
 {
 	connection->state = REDIS_UP;
-	if (connection->options.follow_clock)
+	if (connection->common.options.follow_clock)
 		redis_clock_start(&connection->clock);
 	connection->retry_ms = RETRY_MIN_MS;
 	connection->error[0] = '\0';
 	redis_trouble_back(connection);
-	rt_timer_stop(connection->loop, &connection->connect);
-	connection->redis.epoch++;
-	if (connection->options.on_state != NULL)
-		connection->options.on_state(&connection->redis, true,
-					     connection->options.user_data);
-	rt_redis_notify_up(&connection->redis);
+	rt_timer_stop(connection->common.loop, &connection->connect);
+	redis_common_set_up(&connection->common, true);
 }
 
 static void greeted(struct rt_redis_op *op, int status, const redisReply *reply);
@@ -169,16 +148,16 @@ static void greeted(struct rt_redis_op *op, int status, const redisReply *reply)
 static void send_greeting(struct redis_connection *connection, struct rt_redis_op *op, int argc,
 			  const char *const *argv)
 {
-	*op = (struct rt_redis_op){ .redis = &connection->redis, .done = greeted };
+	*op = (struct rt_redis_op){ .redis = &connection->common.redis, .done = greeted };
 	rt_list_init(&op->link);
 	redis_commands_name(op, argc, argv, NULL);
-	send_command(connection, op, argc, argv, NULL, connection->options.timeout_ms);
+	send_command(connection, op, argc, argv, NULL, connection->common.options.timeout_ms);
 }
 
 static void greeted(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct redis_connection *connection = connection_of(op->redis);
-	bool is_auth = op == &connection->greetings[0] && connection->options.user != NULL;
+	bool is_auth = op == &connection->greetings[0] && connection->common.options.user != NULL;
 
 	if (reply == NULL)
 		return; /* the connection was lost; go_down does the rest */
@@ -208,7 +187,7 @@ static void add_greeting(struct redis_connection *connection, int argc, const ch
 /* The file of the password is read each time, so that a new password needs no restart. False: it cannot be. */
 static bool add_auth(struct redis_connection *connection)
 {
-	const struct rt_redis_options *options = &connection->options;
+	const struct rt_redis_options *options = &connection->common.options;
 	char error[RT_PASSWORD_ERROR], *password = NULL;
 
 	if (options->password_file != NULL &&
@@ -227,7 +206,7 @@ static bool add_auth(struct redis_connection *connection)
 /* False: there is nothing to greet with. */
 static bool greet(struct redis_connection *connection)
 {
-	const struct rt_redis_options *options = &connection->options;
+	const struct rt_redis_options *options = &connection->common.options;
 
 	connection->state = REDIS_GREETING;
 	if (options->user != NULL && !add_auth(connection))
@@ -264,7 +243,7 @@ static bool socket_connected(struct redis_connection *connection)
 		redis_trouble_set(connection, "cannot connect", strerror(error));
 		return false;
 	}
-	if (connection->options.tls == NULL)
+	if (connection->common.options.tls == NULL)
 		return greet(connection);
 	connection->state = REDIS_SECURING;
 	return redis_tls_begin(connection) && redis_commands_write(connection);
@@ -306,10 +285,11 @@ static void connect_now(struct rt_timer *timer)
 		RT_CONTAINER_OF(timer, struct redis_connection, connect);
 	redisContext *context;
 
-	if (connection->options.unix_path != NULL)
-		context = redisConnectUnixNonBlock(connection->options.unix_path);
+	if (connection->common.options.unix_path != NULL)
+		context = redisConnectUnixNonBlock(connection->common.options.unix_path);
 	else
-		context = redisConnectNonBlock(connection->options.host, connection->options.port);
+		context = redisConnectNonBlock(connection->common.options.host,
+					       connection->common.options.port);
 	connection->context = context;
 	if (context == NULL || context->err != 0) {
 		redis_trouble_set(connection, "cannot connect",
@@ -322,7 +302,7 @@ static void connect_now(struct rt_timer *timer)
 	context->reader->privdata = &connection->replies;
 	rt_arena_reset(&connection->replies,
 		       REDIS_REPLIES_KEEP); /* of an answer that arrived only in part */
-	if (rt_watch_new(connection->loop, context->fd, socket_ready, connection,
+	if (rt_watch_new(connection->common.loop, context->fd, socket_ready, connection,
 			 &connection->watch) != RT_OK) {
 		redis_trouble_set(connection, "cannot connect", "cannot watch the socket");
 		go_down(connection);
@@ -330,8 +310,8 @@ static void connect_now(struct rt_timer *timer)
 	}
 	connection->state = REDIS_CONNECTING;
 	rt_watch_set(connection->watch, RT_WRITABLE);
-	rt_timer_start(connection->loop, &connection->connect, connection->options.timeout_ms,
-		       connect_timeout);
+	rt_timer_start(connection->common.loop, &connection->connect,
+		       connection->common.options.timeout_ms, connect_timeout);
 }
 
 static void connection_reset(struct rt_redis *redis)
@@ -339,34 +319,21 @@ static void connection_reset(struct rt_redis *redis)
 	struct redis_connection *connection = connection_of(redis);
 
 	connection->reset = true;
-	rt_loop_defer_last(connection->loop, &connection->turn);
-}
-
-static bool connection_up(const struct rt_redis *redis)
-{
-	return const_connection_of(redis)->state == REDIS_UP;
+	rt_loop_defer_last(connection->common.loop, &connection->turn);
 }
 
 static const char *connection_error(const struct rt_redis *redis)
 {
-	return connection_up(redis) ? "" : const_connection_of(redis)->error;
-}
-
-static size_t connection_pending(const struct rt_redis *redis)
-{
-	return const_connection_of(redis)->pending_count;
+	return redis_common_is_up(redis) ? "" : const_connection_of(redis)->error;
 }
 
 static void connection_free(struct rt_redis *redis)
 {
 	struct redis_connection *connection = connection_of(redis);
 
-	connection->options.on_state = NULL;
+	connection->common.options.on_state = NULL;
 	close_down(connection, RT_CANCELED);
-	/* What the callbacks sent meanwhile was refused. */
-	while (!rt_list_empty(&connection->refused))
-		redis_commands_refuse(connection, RT_CANCELED);
-	rt_arena_done(&connection->texts);
+	redis_common_done(&connection->common);
 	rt_arena_done(&connection->replies);
 	rt_buf_done(&connection->out);
 	if (connection->turn.queued)
@@ -378,76 +345,11 @@ static void connection_free(struct rt_redis *redis)
 static const struct rt_redis_ops connection_ops = {
 	.command = connection_command,
 	.reset = connection_reset,
-	.up = connection_up,
+	.up = redis_common_is_up,
 	.error = connection_error,
-	.pending = connection_pending,
+	.pending = redis_common_pending,
 	.free = connection_free,
 };
-
-static bool is_blank(const char *s)
-{
-	return s == NULL || *s == '\0';
-}
-
-static const char *keep(struct rt_arena *texts, const char *s)
-{
-	return is_blank(s) ? NULL : rt_arena_copy(texts, s, strlen(s));
-}
-
-static const char *keep_password(struct rt_arena *texts, const char *s)
-{
-	return is_blank(s) ? "" : keep(texts, s);
-}
-
-static void keep_login(struct rt_redis_login *own, const struct rt_redis_login *login,
-		       struct rt_arena *texts)
-{
-	own->user = keep(texts, login->user);
-	own->password = keep_password(texts, login->password);
-	own->password_file = keep(texts, login->password_file);
-}
-
-void redis_options_copy(struct rt_redis_options *own, const struct rt_redis_options *options,
-			struct rt_arena *texts)
-{
-	*own = *options;
-	own->unix_path = keep(texts, options->unix_path);
-	own->host = keep(texts, options->host);
-	own->user = keep(texts, options->user);
-	own->name = keep(texts, options->name);
-	own->password_file = keep(texts, options->password_file);
-	own->password = keep_password(texts, options->password);
-	keep_login(&own->deploy, &options->deploy, texts);
-	keep_login(&own->sentinel, &options->sentinel, texts);
-	if (own->unix_path != NULL)
-		own->tls = NULL;
-	if (own->timeout_ms <= 0)
-		own->timeout_ms = TIMEOUT_MS;
-	if (own->pending_max == 0)
-		own->pending_max = PENDING_MAX;
-}
-
-void rt_redis_await(struct rt_redis *redis, struct rt_redis_waiter *waiter,
-		    void (*up)(struct rt_redis_waiter *waiter))
-{
-	waiter->up = up;
-	rt_list_remove(&waiter->link);
-	rt_list_push(&redis->waiters, &waiter->link);
-}
-
-void rt_redis_notify_up(struct rt_redis *redis)
-{
-	struct rt_list now, *link;
-
-	rt_list_init(&now);
-	rt_list_move(&now, &redis->waiters);
-	while ((link = rt_list_pop(&now)) != NULL) {
-		struct rt_redis_waiter *waiter =
-			RT_CONTAINER_OF(link, struct rt_redis_waiter, link);
-
-		waiter->up(waiter);
-	}
-}
 
 int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
 		 struct rt_redis **ret)
@@ -456,20 +358,20 @@ int rt_redis_new(struct rt_loop *loop, const struct rt_redis_options *options,
 
 	if (options->connect != NULL)
 		return options->connect(options->connector, loop, options, ret);
-	if (is_blank(options->unix_path) && is_blank(options->host))
-		return RT_INVALID;
 	connection = rt_alloc(sizeof(*connection));
-	connection->redis.ops = &connection_ops;
-	rt_list_init(&connection->redis.waiters);
-	connection->loop = loop;
-	redis_options_copy(&connection->options, options, &connection->texts);
+	redis_common_init(&connection->common, &connection_ops, loop, options);
+	if (connection->common.options.unix_path == NULL &&
+	    connection->common.options.host == NULL) {
+		redis_common_done(&connection->common);
+		free(connection);
+		return RT_INVALID;
+	}
 	redis_clock_init(&connection->clock, connection);
 	connection->retry_ms = RETRY_MIN_MS;
 	connection->turn.run = run_turn;
 	rt_list_init(&connection->pending);
-	rt_list_init(&connection->refused);
 	redis_trouble_set(connection, "not connected yet", "");
 	rt_timer_start(loop, &connection->connect, 0, connect_now);
-	*ret = &connection->redis;
+	*ret = &connection->common.redis;
 	return RT_OK;
 }

@@ -6,7 +6,8 @@
  *   tls.c            TLS: what is sent and received is sealed and opened, if options.tls says so
  *   server_clock.c   the server's clock, which the loop follows
  *   trouble.c        why the connection is away, for the log
- *   reply.c          an answer as hiredis reads it, and the status that it means */
+ *   reply.c          an answer as hiredis reads it, and the status that it means
+ *   common.c         what it has in common with a topology's connections (topology.c) */
 #ifndef RT_REDIS_CONNECTION_INTERNAL_H
 #define RT_REDIS_CONNECTION_INTERNAL_H
 
@@ -34,21 +35,29 @@ struct redis_clock {
 	struct rt_series *offset_seconds; /* NULL without metrics */
 };
 
-struct redis_connection {
+/* What every connection here has. */
+struct redis_common {
 	struct rt_redis redis; /* first: one is the other */
 	struct rt_loop *loop;
-	struct rt_redis_options options;
-	struct rt_arena texts; /* of the options */
+	struct rt_redis_options options; /* of its own, with standard values filled in */
+	struct rt_arena texts;           /* that they point to */
+	bool up;
+	size_t pending; /* commands under way */
+	struct rt_list
+		refused; /* struct rt_redis_op that were not sent, and end with op->status … */
+	struct rt_timer end; /* … in the next turn */
+};
+
+struct redis_connection {
+	struct redis_common common; /* first */
 	enum redis_state state;
 	redisContext *context;
 	struct rt_watch *watch;
-	struct rt_list pending; /* sent, in order */
-	size_t pending_count;
+	struct rt_list pending;  /* sent, in order */
 	struct rt_buf out;       /* commands in Redis's protocol … */
 	size_t out_sent;         /* … of which so much is sent */
 	struct redis_tls *tls;   /* NULL: plain */
 	struct rt_arena replies; /* the answer that is being read or handled */
-	struct rt_list refused;  /* never sent: end with op->status at the end of the turn */
 	struct rt_task turn;
 	struct rt_timer connect;  /* away: when to try; until it is up: when to give up */
 	struct rt_timer deadline; /* no later than the first deadline of the commands under way */
@@ -64,9 +73,23 @@ struct redis_connection {
 	bool denial_logged; /* since it is up */
 };
 
-/* connection.c. A copy with standard values filled in that keeps no pointer of the caller's, but into `texts`. */
+/* common.c. A copy with standard values filled in that keeps no pointer of the caller's, but into `texts`. */
 void redis_options_copy(struct rt_redis_options *own, const struct rt_redis_options *options,
 			struct rt_arena *texts);
+/* `common` is zeroed. */
+void redis_common_init(struct redis_common *common, const struct rt_redis_ops *ops,
+		       struct rt_loop *loop, const struct rt_redis_options *options);
+/* Tells on_state, and who waits for it. */
+void redis_common_set_up(struct redis_common *common, bool up);
+/* Whether a command may be sent. False: it ends with RT_LOST or RT_BUSY. */
+bool redis_common_admit(struct redis_common *common, struct rt_redis_op *op);
+/* Ends an operation that is not under way, in the next turn. */
+void redis_common_refuse(struct redis_common *common, struct rt_redis_op *op, int status);
+/* Nothing is under way any more: ends what was refused with RT_CANCELED, now. */
+void redis_common_done(struct redis_common *common);
+/* Of struct rt_redis_ops. */
+bool redis_common_is_up(const struct rt_redis *redis);
+size_t redis_common_pending(const struct rt_redis *redis);
 
 /* commands.c. Names `op` after its command, for the failpoints. */
 #ifdef TANDEM_FAILPOINTS
@@ -90,8 +113,6 @@ int64_t redis_commands_deadline(const struct redis_connection *connection);
  * with RT_TIMEOUT when `status` is RT_LOST. */
 void redis_commands_take(struct redis_connection *connection, struct rt_list *taken);
 void redis_commands_end(struct redis_connection *connection, struct rt_list *taken, int status);
-/* Ends those that were never sent, with `status` or, when it is RT_OK, each with its own. */
-void redis_commands_refuse(struct redis_connection *connection, int status);
 
 /* tls.c. Begins: makes connection->tls, and the first message to the server. False, as below: the connection is of
  * no use, connection->error says why. */

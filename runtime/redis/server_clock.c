@@ -10,10 +10,10 @@
 
 void redis_clock_init(struct redis_clock *clock, struct redis_connection *connection)
 {
-	const struct rt_redis_options *options = &connection->options;
+	const struct rt_redis_options *options = &connection->common.options;
 
-	clock->loop = connection->loop;
-	clock->redis = &connection->redis;
+	clock->loop = connection->common.loop;
+	clock->redis = &connection->common.redis;
 	clock->name = options->name;
 	if (options->metrics != NULL && options->follow_clock)
 		clock->offset_seconds = rt_metric_plain(

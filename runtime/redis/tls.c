@@ -282,13 +282,14 @@ static bool expect_host(SSL *ssl, const char *host)
 
 bool redis_tls_begin(struct redis_connection *connection)
 {
-	struct rt_redis_tls *shared = connection->options.tls;
+	struct rt_redis_tls *shared = connection->common.options.tls;
 	struct redis_tls *tls = rt_alloc(sizeof(*tls));
 	BIO *bio = BIO_new(shared->method);
 
 	connection->tls = tls;
 	tls->ssl = SSL_new(current_context(shared));
-	if (bio == NULL || tls->ssl == NULL || !expect_host(tls->ssl, connection->options.host)) {
+	if (bio == NULL || tls->ssl == NULL ||
+	    !expect_host(tls->ssl, connection->common.options.host)) {
 		redis_trouble_set(connection, "TLS", latest_error());
 		ERR_clear_error();
 		BIO_free(bio);

@@ -3,52 +3,55 @@
  * A *link* is a connection to one address. A *view* is what is given out: the connection of a partition. A
  * view's commands go over its link, each with a struct call around it. In the order things happen:
  *
- *   ask              the timer: chooses a node, sends the question when its link is up
- *     answered       a cluster's node: these masters hold from now on; a sentinel: the server that it
- *                    names is asked in its turn, and holds when it says that it is a master
+ *   ask              the timer: chooses whom to ask, sends the question when its link is up
+ *     answered       these masters hold from now on, or another server is to be asked first
  *   settle           a turn later: each view leaves a link that is not its master's, joins the one that is,
  *                    and goes up; links that nobody uses are freed, here alone, because no connection may
  *                    be freed inside of its own callbacks
  *   link_state, redirected
  *                    the view goes down at once, and the masters are asked soon
  *
- * Questions are numbered: a view that went down goes up only by an answer to a later question. One Redis
- * at an address answers by itself: it is the master. */
+ * Questions are numbered: a view that went down goes up only by an answer to a later question. One Redis at
+ * an address is the master, and is asked nothing. */
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 
 #include "connection_internal.h"
 #include "topology_internal.h"
 
-#define EVERY_MS     5000
-#define SENTINEL_MS  1000 /* a master that was replaced may go on, and knows nothing of it */
 #define RETRY_MIN_MS 50
 #define RETRY_MAX_MS 500
 #define ANSWER_MS    250 /* for connecting and answering, and twice the pause before */
+
+static const struct kind {
+	const struct redis_question *seed;   /* what the addresses in the URL are asked … */
+	const struct redis_question *master; /* … and masters; NULL: nothing */
+	int64_t every_ms;
+} kinds[] = {
+	[RT_TOPOLOGY_ONE] = { NULL, NULL, 0 },
+	[RT_TOPOLOGY_CLUSTER] = { &redis_question_slots, &redis_question_slots, 5000 },
+	/* A master that was replaced may go on, and knows nothing of it. */
+	[RT_TOPOLOGY_SENTINEL] = { &redis_question_name, &redis_question_role, 1000 },
+};
 
 struct link {
 	struct rt_list list; /* topology->links */
 	struct rt_topology *topology;
 	struct rt_redis_address address;
+	const struct redis_question *question; /* that is asked there */
 	struct rt_redis *redis;
 	struct rt_batch_gate *gate; /* of its partitions' batches; NULL: of one partition, or own */
-	bool own, sentinel;
+	bool own;
 	size_t views;
 };
 
 struct view {
-	struct rt_redis redis; /* first */
-	struct rt_list list;   /* topology->views */
+	struct redis_common common; /* first */
+	struct rt_list list;        /* topology->views */
 	struct rt_topology *topology;
-	struct rt_redis_options options;
-	struct rt_arena texts;
-	struct link *link; /* NULL: its master is not known */
-	bool up;
+	struct link *link;    /* NULL: its master is not known */
 	uint64_t down_at;     /* the number of the latest question when it was doubted */
 	struct rt_list calls; /* under way, in order */
-	size_t call_count;
-	struct rt_list ending; /* of struct rt_redis_op, which end with op->status … */
-	struct rt_timer end;   /* … a turn later */
 };
 
 struct call {
@@ -58,7 +61,7 @@ struct call {
 	struct rt_redis_op *sender; /* of a view; NULL: it has ended already */
 };
 
-struct question {
+struct asking {
 	struct rt_redis_op op;
 	struct link *link;
 	uint64_t number;
@@ -67,6 +70,7 @@ struct question {
 struct rt_topology {
 	struct rt_loop *loop;
 	struct rt_redis_url url;
+	const struct kind *kind;
 	struct rt_redis_options options; /* of shared links */
 	struct rt_arena texts;
 	int partition_count;
@@ -76,14 +80,13 @@ struct rt_topology {
 	/* Who is asked next, if it is up: the sentinel whose word was good, or the node that says
 	 * MOVED; NULL: another one. */
 	struct link *source;
-	size_t candidate;           /* the address to ask when no link is up */
-	bool troubled;              /* something has gone wrong since the latest question began */
-	int64_t asked_ms, retry_ms; /* when that was, and the pause after it */
-	bool logs;
+	size_t candidate;            /* the address to ask when no link is up */
+	bool troubled;               /* something has gone wrong since the latest question began */
+	int64_t asked_ms, retry_ms;  /* when that was, and the pause after it */
 	char problem[320];           /* "": none since it was logged that all is well */
 	struct rt_timer ask, settle; /* ask: when to, or when to give the answer up */
 	struct rt_list views, links;
-	struct rt_redis *clock; /* a view of partition 0, which the loop follows; NULL: none */
+	struct view *clock; /* of partition 0, which the loop follows; NULL: none */
 	bool clock_known;
 };
 
@@ -98,17 +101,14 @@ static void settle_soon(struct rt_topology *topology)
 		rt_timer_start(topology->loop, &topology->settle, 0, settle);
 }
 
-static int64_t around(struct rt_topology *topology, int64_t ms)
-{
-	return ms * 3 / 4 + (int64_t)rt_loop_random(topology->loop, (uint64_t)ms / 2 + 1);
-}
-
 /* The masters are asked, after a pause since the latest question that grows while that does not help. */
 static void ask_soon(struct rt_topology *topology)
 {
-	int64_t due_ms = topology->asked_ms + around(topology, topology->retry_ms);
+	int64_t due_ms = topology->asked_ms + rt_loop_around(topology->loop, topology->retry_ms);
 	int64_t pause_ms = due_ms - rt_loop_now(topology->loop);
 
+	if (topology->kind->seed == NULL)
+		return;
 	topology->troubled = true;
 	if (topology->asked == NULL && topology->ask.due_ms > due_ms)
 		rt_timer_start(topology->loop, &topology->ask, RT_MAX(pause_ms, 0), ask);
@@ -120,9 +120,11 @@ static void trouble(struct link *link, const char *reason)
 	struct rt_topology *topology = link->topology;
 	bool first = topology->problem[0] == '\0';
 
+	if (topology->kind->seed == NULL)
+		return; /* its connection says it */
 	snprintf(topology->problem, sizeof(topology->problem), "%.100s:%d: %.200s",
 		 link->address.host, link->address.port, reason);
-	if (first && topology->logs)
+	if (first && topology->options.log_trouble)
 		RT_LOG(RT_WARN, "a master of Redis is away or another one",
 		       RT_S("reason", topology->problem));
 	ask_soon(topology);
@@ -130,29 +132,16 @@ static void trouble(struct link *link, const char *reason)
 
 static void note_well(struct rt_topology *topology)
 {
-	if (topology->logs && topology->problem[0] != '\0')
+	if (topology->options.log_trouble && topology->problem[0] != '\0')
 		RT_LOG(RT_INFO, "all masters of Redis are there");
 	topology->problem[0] = '\0';
-}
-
-static void view_set_up(struct view *view, bool up)
-{
-	if (view->up == up)
-		return;
-	view->up = up;
-	if (up)
-		view->redis.epoch++;
-	if (view->options.on_state != NULL)
-		view->options.on_state(&view->redis, up, view->options.user_data);
-	if (up)
-		rt_redis_notify_up(&view->redis);
 }
 
 /* It is down until the masters have been asked once more. */
 static void doubt(struct view *view)
 {
 	view->down_at = view->topology->question;
-	view_set_up(view, false);
+	redis_common_set_up(&view->common, false);
 }
 
 /* Visits the views of a link, or all if it is NULL. Their callbacks may make and free others. */
@@ -175,13 +164,13 @@ static void visit_views(struct rt_topology *topology, const struct link *link,
 /* An answer says that this is not, or not now, the partition's master. */
 static void redirected(struct view *view, struct link *link, const redisReply *reply)
 {
-	enum rt_topology_kind kind = view->topology->url.kind;
+	struct rt_topology *topology = view->topology;
 
-	if (kind == RT_TOPOLOGY_ONE || !view->up)
-		return; /* what was under way then says nothing new */
+	if (topology->url.kind == RT_TOPOLOGY_ONE || !view->common.up)
+		return; /* there is no other one; what was under way then says nothing new */
 	/* Who says MOVED knows the new master. */
-	if (kind == RT_TOPOLOGY_CLUSTER && rt_redis_reply_begins(reply, "MOVED"))
-		view->topology->source = link;
+	if (topology->url.kind == RT_TOPOLOGY_CLUSTER && rt_redis_reply_begins(reply, "MOVED"))
+		topology->source = link;
 	trouble(link, reply->str);
 	doubt(view);
 }
@@ -193,16 +182,63 @@ static void send_question(struct link *link);
 static void link_state(struct rt_redis *redis, bool up, void *user)
 {
 	struct link *link = user;
-	struct rt_topology *topology = link->topology;
 
-	(void)redis;
-	if (up && link == topology->asked)
+	if (up && link == link->topology->asked)
 		send_question(link);
 	if (!up && !link->own && link->views > 0)
-		trouble(link, rt_redis_error(link->redis));
+		trouble(link, rt_redis_error(redis));
 	if (!up)
-		visit_views(topology, link, doubt);
-	settle_soon(topology);
+		visit_views(link->topology, link, doubt);
+	settle_soon(link->topology);
+}
+
+/* `own`: the options of a connection of its own; NULL: it is shared. */
+static struct link *link_new(struct rt_topology *topology, const struct rt_redis_address *address,
+			     const struct redis_question *question,
+			     const struct rt_redis_options *own)
+{
+	struct link *link = rt_alloc(sizeof(*link));
+	struct rt_redis_options options = own != NULL ? *own : topology->options;
+
+	link->topology = topology;
+	link->address = *address;
+	link->question = question;
+	link->own = own != NULL;
+	options.connect = topology->options.connect;
+	options.connector = topology->options.connector;
+	options.unix_path = address->port == 0 ? link->address.host : NULL;
+	options.host = link->address.host;
+	options.port = address->port;
+	options.on_state = link_state;
+	options.user_data = link;
+	/* The connection to one Redis says best what is wrong with it; else trouble() does. */
+	options.log_trouble = options.log_trouble && topology->url.kind == RT_TOPOLOGY_ONE;
+	if (question == &redis_question_name) {
+		options.user = options.sentinel.user;
+		options.password = options.sentinel.password;
+		options.password_file = options.sentinel.password_file;
+	}
+	rt_list_init(&link->list);
+	rt_list_push(&topology->links, &link->list);
+	if (!link->own && topology->partition_count > 1)
+		rt_batch_gate_new(topology->loop, &link->gate);
+	if (rt_redis_new(topology->loop, &options, &link->redis) != RT_OK)
+		abort(); /* there is an address */
+	return link;
+}
+
+/* The shared link to an address. */
+static struct link *link_get(struct rt_topology *topology, const struct rt_redis_address *address,
+			     const struct redis_question *question)
+{
+	for (struct rt_list *at = topology->links.next; at != &topology->links; at = at->next) {
+		struct link *link = RT_CONTAINER_OF(at, struct link, list);
+
+		if (!link->own && link->question == question &&
+		    rt_redis_address_same(&link->address, address))
+			return link;
+	}
+	return link_new(topology, address, question, NULL);
 }
 
 static void link_free(struct link *link)
@@ -213,62 +249,28 @@ static void link_free(struct link *link)
 	free(link);
 }
 
-/* `own`: the options of a connection of its own; NULL: it is shared. */
-static struct link *link_new(struct rt_topology *topology, const struct rt_redis_address *address,
-			     const struct rt_redis_options *own, bool sentinel)
+/* Frees those that nobody uses. */
+static void links_trim(struct rt_topology *topology)
 {
-	struct link *link = rt_alloc(sizeof(*link));
-	struct rt_redis_options options = own != NULL ? *own : topology->options;
+	struct rt_list *next;
 
-	link->topology = topology;
-	link->address = *address;
-	link->own = own != NULL;
-	link->sentinel = sentinel;
-	options.connect = topology->options.connect;
-	options.connector = topology->options.connector;
-	options.unix_path = address->port == 0 ? link->address.host : NULL;
-	options.host = link->address.host;
-	options.port = address->port;
-	options.on_state = link_state;
-	options.user_data = link;
-	if (sentinel) {
-		options.user = options.sentinel.user;
-		options.password = options.sentinel.password;
-		options.password_file = options.sentinel.password_file;
-	}
-	rt_list_init(&link->list);
-	rt_list_push(&topology->links, &link->list);
-	if (own == NULL && !sentinel && topology->partition_count > 1)
-		rt_batch_gate_new(topology->loop, &link->gate);
-	if (rt_redis_new(topology->loop, &options, &link->redis) != RT_OK)
-		abort(); /* there is an address */
-	return link;
-}
-
-/* The shared link to an address. */
-static struct link *link_get(struct rt_topology *topology, const struct rt_redis_address *address,
-			     bool sentinel)
-{
-	for (struct rt_list *at = topology->links.next; at != &topology->links; at = at->next) {
+	for (struct rt_list *at = topology->links.next; at != &topology->links; at = next) {
 		struct link *link = RT_CONTAINER_OF(at, struct link, list);
 
-		if (!link->own && link->sentinel == sentinel &&
-		    redis_address_same(&link->address, address))
-			return link;
+		next = at->next;
+		if (link->views == 0 && link != topology->asked && link != topology->source &&
+		    (link->own || rt_redis_pending(link->redis) == 0))
+			link_free(link);
 	}
-	return link_new(topology, address, NULL, sentinel);
 }
 
 /* ---- questions ---- */
 
-/* The question has ended; the next is due. */
 static void ask_later(struct rt_topology *topology)
 {
-	bool sentinel = topology->url.kind == RT_TOPOLOGY_SENTINEL;
-
 	topology->asked = NULL;
 	rt_timer_start(topology->loop, &topology->ask,
-		       around(topology, sentinel ? SENTINEL_MS : EVERY_MS), ask);
+		       rt_loop_around(topology->loop, topology->kind->every_ms), ask);
 	if (topology->troubled)
 		ask_soon(topology);
 	settle_soon(topology);
@@ -302,85 +304,53 @@ static void ask_link(struct link *link)
 		not_answered(topology, rt_redis_error(link->redis));
 }
 
-/* Reads an answer about the masters. NULL, or what is wrong with it. */
-static const char *read_answer(struct link *link, const redisReply *reply)
+static void read_answer(struct link *link, const redisReply *reply)
 {
 	struct rt_topology *topology = link->topology;
-	struct rt_redis_address named;
+	struct rt_redis_address named = { .port = 0 };
+	const char *wrong = link->question->read(reply, &link->address, &topology->slots, &named);
 
-	if (topology->url.kind == RT_TOPOLOGY_CLUSTER) {
-		if (!redis_slots_read(&topology->slots, reply, &link->address))
-			return "its answer about the masters makes no sense";
-	} else if (link->sentinel) {
-		if (reply->type == REDIS_REPLY_NIL)
-			return "this sentinel knows no master of that name";
-		if (!redis_node_read(&named, reply, &link->address))
-			return "its answer about the master makes no sense";
+	if (wrong != NULL) {
+		not_answered(topology, wrong);
+	} else if (named.port != 0) {
 		topology->source = link;
-		ask_link(link_get(topology, &named, false));
-		return NULL;
+		ask_link(link_get(topology, &named, topology->kind->master));
 	} else {
-		if (!redis_hello_is_master(reply))
-			return "this is not a master now";
-		redis_slots_set_all(&topology->slots, &link->address);
+		topology->answered = topology->question;
+		ask_later(topology);
 	}
-	topology->answered = topology->question;
-	ask_later(topology);
-	return NULL;
 }
 
 static void answered(struct rt_redis_op *op, int status, const redisReply *reply)
 {
-	struct question *question = RT_CONTAINER_OF(op, struct question, op);
-	struct link *link = question->link;
+	struct asking *asking = RT_CONTAINER_OF(op, struct asking, op);
+	struct link *link = asking->link;
 	struct rt_topology *topology = link->topology;
-	bool wanted = link == topology->asked && question->number == topology->question;
-	const char *wrong;
+	bool awaited = link == topology->asked && asking->number == topology->question;
 
-	free(question);
-	if (!wanted)
-		return;
-	if (status == RT_OK)
-		wrong = read_answer(link, reply);
-	else
-		wrong = reply != NULL ? reply->str : rt_status_text(status);
-	if (wrong != NULL)
-		not_answered(topology, wrong);
+	free(asking);
+	if (awaited && status == RT_OK)
+		read_answer(link, reply);
+	else if (awaited)
+		not_answered(topology, reply != NULL ? reply->str : rt_status_text(status));
 }
 
-/* HELLO and not ROLE: every user may send it. */
 static void send_question(struct link *link)
 {
 	struct rt_topology *topology = link->topology;
-	struct question *question = rt_alloc(sizeof(*question));
-	const char *argv[] = { "HELLO", "GET-MASTER-ADDR-BY-NAME", topology->url.master };
-	int argc = 1;
+	const struct redis_question *question = link->question;
+	const char *argv[] = { question->words[0], question->words[1], topology->url.master };
+	struct asking *asking = rt_alloc(sizeof(*asking));
 
-	if (topology->url.kind == RT_TOPOLOGY_CLUSTER) {
-		argv[0] = "CLUSTER";
-		argv[1] = "SLOTS";
-		argc = 2;
-	} else if (link->sentinel) {
-		argv[0] = "SENTINEL";
-		argc = 3;
-	}
-	question->link = link;
-	question->number = topology->question;
-	rt_redis_command(link->redis, &question->op, argc, argv, NULL, 0, answered);
+	asking->link = link;
+	asking->number = topology->question;
+	rt_redis_command(link->redis, &asking->op, question->word_count, argv, NULL, 0, answered);
 }
 
-/* Another link of a cluster that is up, each time another one, else the next address. */
-static struct link *choose(struct rt_topology *topology)
+/* Of a cluster, another link that is up each time; NULL: none is. */
+static struct link *choose_up(struct rt_topology *topology)
 {
-	bool cluster = topology->url.kind == RT_TOPOLOGY_CLUSTER;
-	size_t seeds = topology->url.count, known = cluster ? topology->slots.count : 0;
-	struct link *source = RT_TAKE(topology->source);
-	size_t i;
-
-	if (source != NULL && rt_redis_up(source->redis))
-		return source;
-	for (struct rt_list *at = topology->links.next; cluster && at != &topology->links;
-	     at = at->next) {
+	for (struct rt_list *at = topology->links.next; at != &topology->links; at = at->next) {
 		struct link *link = RT_CONTAINER_OF(at, struct link, list);
 
 		if (!link->own && rt_redis_up(link->redis)) {
@@ -389,10 +359,25 @@ static struct link *choose(struct rt_topology *topology)
 			return link;
 		}
 	}
+	return NULL;
+}
+
+static struct link *choose(struct rt_topology *topology)
+{
+	bool cluster = topology->url.kind == RT_TOPOLOGY_CLUSTER;
+	size_t seeds = topology->url.count, known = cluster ? topology->slots.count : 0;
+	struct link *link = RT_TAKE(topology->source);
+	size_t i;
+
+	if (link != NULL && rt_redis_up(link->redis))
+		return link;
+	link = cluster ? choose_up(topology) : NULL;
+	if (link != NULL)
+		return link;
 	i = topology->candidate++ % (seeds + known);
 	return link_get(topology,
 			i < seeds ? &topology->url.addresses[i] : &topology->slots.nodes[i - seeds],
-			!cluster);
+			topology->kind->seed);
 }
 
 static void ask(struct rt_timer *timer)
@@ -406,42 +391,10 @@ static void ask(struct rt_timer *timer)
 	topology->troubled = false;
 	topology->question++;
 	topology->asked_ms = rt_loop_now(topology->loop);
-	if (topology->url.kind != RT_TOPOLOGY_ONE) {
-		ask_link(choose(topology));
-		return;
-	}
-	topology->answered = topology->question;
-	ask_later(topology);
+	ask_link(choose(topology));
 }
 
 /* ---- what is given out ---- */
-
-static void end_now(struct view *view, int status)
-{
-	struct rt_list ending, *at;
-
-	rt_list_init(&ending);
-	rt_list_move(&ending, &view->ending);
-	while ((at = rt_list_pop(&ending)) != NULL) {
-		struct rt_redis_op *op = RT_CONTAINER_OF(at, struct rt_redis_op, link);
-
-		op->done(op, status != RT_OK ? status : op->status, NULL);
-	}
-}
-
-static void end_due(struct rt_timer *timer)
-{
-	end_now(RT_CONTAINER_OF(timer, struct view, end), RT_OK);
-}
-
-/* An operation ends a turn later. */
-static void end_soon(struct view *view, struct rt_redis_op *op, int status)
-{
-	op->status = status;
-	rt_list_push(&view->ending, &op->link);
-	if (!rt_timer_running(&view->end))
-		rt_timer_start(view->topology->loop, &view->end, 0, end_due);
-}
 
 /* Ends what is under way; the answers will be of no interest. */
 static void give_up(struct view *view, int status)
@@ -451,65 +404,65 @@ static void give_up(struct view *view, int status)
 	while ((at = rt_list_pop(&view->calls)) != NULL) {
 		struct call *call = RT_CONTAINER_OF(at, struct call, list);
 
-		end_soon(view, RT_TAKE(call->sender), status);
+		redis_common_refuse(&view->common, RT_TAKE(call->sender), status);
 	}
-	view->call_count = 0;
+	view->common.pending = 0;
 }
 
 static void leave(struct view *view)
 {
 	struct link *link = RT_TAKE(view->link);
 
-	view_set_up(view, false);
-	view->redis.gate = NULL;
+	redis_common_set_up(&view->common, false);
+	view->common.redis.gate = NULL;
 	link->views--;
 	if (link->own)
 		give_up(view, RT_LOST);
+}
+
+static void join(struct view *view, const struct rt_redis_address *master)
+{
+	struct rt_topology *topology = view->topology;
+	const struct rt_redis_options *options = &view->common.options;
+
+	view->link = options->blocks ? link_new(topology, master, topology->kind->master, options)
+				     : link_get(topology, master, topology->kind->master);
+	view->link->views++;
+	view->common.redis.gate = view->link->gate;
 }
 
 static void settle_view(struct view *view)
 {
 	struct rt_topology *topology = view->topology;
 	const struct rt_redis_address *master =
-		redis_slots_master(&topology->slots, view->options.partition);
+		redis_slots_master(&topology->slots, view->common.options.partition);
+	bool clock_known = topology->clock_known || view == topology->clock;
 
 	if (view->link != NULL &&
-	    (master == NULL || !redis_address_same(&view->link->address, master)))
+	    (master == NULL || !rt_redis_address_same(&view->link->address, master)))
 		leave(view);
-	if (view->link == NULL && master != NULL) {
-		view->link = view->options.blocks
-				     ? link_new(topology, master, &view->options, false)
-				     : link_get(topology, master, false);
-		view->link->views++;
-		view->redis.gate = view->link->gate;
-	}
+	if (view->link == NULL && master != NULL)
+		join(view, master);
 	if (view->link != NULL && rt_redis_up(view->link->redis) && rt_list_empty(&view->calls) &&
-	    (topology->clock_known || &view->redis == topology->clock) &&
-	    topology->answered > view->down_at)
-		view_set_up(view, true);
-	if (!view->up)
+	    topology->answered > view->down_at && clock_known) {
+		topology->clock_known = true; /* its view is the first that is visited */
+		redis_common_set_up(&view->common, true);
+	}
+	if (!view->common.up)
 		ask_soon(topology);
 }
 
 static void settle(struct rt_timer *timer)
 {
 	struct rt_topology *topology = RT_CONTAINER_OF(timer, struct rt_topology, settle);
-	struct rt_list *at, *next;
 
 	visit_views(topology, NULL, settle_view);
-	for (at = topology->links.next; at != &topology->links; at = next) {
-		struct link *link = RT_CONTAINER_OF(at, struct link, list);
-
-		next = at->next;
-		if (link->views == 0 && link != topology->asked && link != topology->source &&
-		    (link->own || rt_redis_pending(link->redis) == 0))
-			link_free(link);
-	}
+	links_trim(topology);
 }
 
 static struct view *view_of(struct rt_redis *redis)
 {
-	return RT_CONTAINER_OF(redis, struct view, redis);
+	return RT_CONTAINER_OF(redis, struct view, common.redis);
 }
 
 static void call_ended(struct rt_redis_op *op, int status, const redisReply *reply)
@@ -522,11 +475,11 @@ static void call_ended(struct rt_redis_op *op, int status, const redisReply *rep
 	rt_list_remove(&call->list);
 	free(call);
 	if (view != NULL) {
-		view->call_count--;
+		view->common.pending--;
 		if (reply != NULL && rt_redis_reply_redirects(reply))
 			redirected(view, link, reply);
 	}
-	if (view == NULL || !view->up)
+	if (view == NULL || !view->common.up)
 		settle_soon(link->topology);
 	if (view != NULL)
 		sender->done(sender, status, reply);
@@ -538,100 +491,89 @@ static void view_command(struct rt_redis *redis, struct rt_redis_op *op, int arg
 	struct view *view = view_of(redis);
 	struct call *call;
 
-	if (!view->up || view->call_count >= view->options.pending_max) {
-		end_soon(view, op, view->up ? RT_BUSY : RT_LOST);
+	if (!redis_common_admit(&view->common, op))
 		return;
-	}
 	call = rt_alloc(sizeof(*call));
 	call->link = view->link;
 	call->sender = op;
 	rt_list_init(&call->list);
 	rt_list_push(&view->calls, &call->list);
-	view->call_count++;
+	view->common.pending++;
 	rt_redis_command(view->link->redis, &call->op, argc, argv, lengths,
-			 timeout_ms > 0 ? timeout_ms : view->options.timeout_ms, call_ended);
+			 timeout_ms > 0 ? timeout_ms : view->common.options.timeout_ms, call_ended);
 }
 
 static void view_reset(struct rt_redis *redis)
 {
 	struct view *view = view_of(redis);
 
-	if (view->options.blocks && view->link != NULL)
+	if (view->common.options.blocks && view->link != NULL)
 		rt_redis_reset(view->link->redis);
 	else
 		give_up(view, RT_CANCELED);
 }
 
-static bool view_is_up(const struct rt_redis *redis)
-{
-	return RT_CONTAINER_OF(redis, const struct view, redis)->up;
-}
-
 static const char *view_error(const struct rt_redis *redis)
 {
-	const struct view *view = RT_CONTAINER_OF(redis, const struct view, redis);
+	const struct view *view = RT_CONTAINER_OF(redis, const struct view, common.redis);
 	const char *error = view->link != NULL ? rt_redis_error(view->link->redis) : "";
+	const char *problem = view->topology->problem;
 
-	if (view->up || *error != '\0')
-		return view->up ? "" : error;
-	return view->topology->problem[0] != '\0' ? view->topology->problem
-						  : "the master is not known yet";
-}
-
-static size_t view_pending(const struct rt_redis *redis)
-{
-	return RT_CONTAINER_OF(redis, const struct view, redis)->call_count;
+	if (view->common.up || *error != '\0')
+		return view->common.up ? "" : error;
+	return *problem != '\0' ? problem : "the master is not known yet";
 }
 
 static void view_free(struct rt_redis *redis)
 {
 	struct view *view = view_of(redis);
 
-	view->options.on_state = NULL;
-	view->up = false;
+	view->common.options.on_state = NULL;
+	view->common.up = false;
 	give_up(view, RT_CANCELED);
-	while (!rt_list_empty(&view->ending)) /* callbacks may send more */
-		end_now(view, RT_CANCELED);
 	if (view->link != NULL)
 		leave(view);
+	redis_common_done(&view->common);
 	settle_soon(view->topology);
-	rt_timer_stop(view->topology->loop, &view->end);
 	rt_list_remove(&view->list);
-	rt_arena_done(&view->texts);
 	free(view);
 }
 
 static const struct rt_redis_ops view_ops = {
 	.command = view_command,
 	.reset = view_reset,
-	.up = view_is_up,
+	.up = redis_common_is_up,
 	.error = view_error,
-	.pending = view_pending,
+	.pending = redis_common_pending,
 	.free = view_free,
 };
 
+static struct view *view_new(struct rt_topology *topology, const struct rt_redis_options *options)
+{
+	struct view *view = rt_alloc(sizeof(*view));
+
+	redis_common_init(&view->common, &view_ops, topology->loop, options);
+	view->topology = topology;
+	rt_list_init(&view->calls);
+	rt_list_init(&view->list);
+	rt_list_push(&topology->views, &view->list);
+	settle_soon(topology);
+	return view;
+}
+
+/* The struct rt_redis_options.connect that rt_topology_use sets. */
 static int view_connect(void *connector, struct rt_loop *loop,
 			const struct rt_redis_options *options, struct rt_redis **ret)
 {
 	struct rt_topology *topology = connector;
-	struct view *view;
+	struct rt_redis_options own = *options;
 
 	(void)loop; /* the topology's */
-	if (options->partition < 0 || options->partition >= topology->partition_count)
+	if (own.partition < 0 || own.partition >= topology->partition_count)
 		return RT_INVALID;
-	view = rt_alloc(sizeof(*view));
-	view->redis.ops = &view_ops;
-	rt_list_init(&view->redis.waiters);
-	view->topology = topology;
-	redis_options_copy(&view->options, options, &view->texts);
-	view->options.follow_clock = view->options.log_trouble = false; /* one does, for all */
-	view->options.metrics = NULL;
-	rt_list_init(&view->calls);
-	rt_list_init(&view->ending);
-	rt_list_init(&view->list);
-	rt_list_push(&topology->views, &view->list);
-	settle_soon(topology);
-	*ret = &view->redis;
+	own.follow_clock = own.log_trouble = false; /* the topology does, for all */
+	own.metrics = NULL;
+	*ret = &view_new(topology, &own)->common.redis;
 	return RT_OK;
 }
 
@@ -641,34 +583,21 @@ void rt_topology_use(struct rt_topology *topology, struct rt_redis_options *opti
 	options->connector = topology;
 }
 
-static void clock_state(struct rt_redis *redis, bool up, void *user)
-{
-	struct rt_topology *topology = user;
-
-	(void)redis;
-	topology->clock_known = topology->clock_known || up;
-	settle_soon(topology);
-}
-
 /* The clock is followed over a connection of its own, so that it moves with partition 0 and no other. */
-static void clock_new(struct rt_topology *topology)
+static void follow_clock(struct rt_topology *topology)
 {
 	struct rt_redis_options options = topology->options;
 
 	options.partition = 0;
 	options.blocks = true;
-	options.on_state = clock_state;
-	options.user_data = topology;
-	view_connect(topology, topology->loop, &options, &topology->clock);
-	view_of(topology->clock)->options.follow_clock = true;
-	view_of(topology->clock)->options.metrics = options.metrics;
+	options.on_state = NULL;
+	topology->clock = view_new(topology, &options);
 }
 
 int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
 		    const struct rt_redis_options *options, int partition_count,
 		    struct rt_topology **ret)
 {
-	bool one = url->kind == RT_TOPOLOGY_ONE;
 	struct rt_topology *topology;
 
 	if (url->count == 0 || partition_count < 1 || partition_count > RT_PARTITIONS_MAX)
@@ -676,23 +605,24 @@ int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
 	topology = rt_alloc(sizeof(*topology));
 	topology->loop = loop;
 	topology->url = *url;
+	topology->kind = &kinds[url->kind];
 	topology->partition_count = partition_count;
 	redis_options_copy(&topology->options, options, &topology->texts);
 	rt_list_init(&topology->views);
 	rt_list_init(&topology->links);
 	topology->clock_known = !options->follow_clock;
 	if (options->follow_clock)
-		clock_new(topology);
+		follow_clock(topology);
 	topology->options.follow_clock = false;
 	topology->options.metrics = NULL;
 	topology->options.pending_max = SIZE_MAX; /* each view has a bound */
-	/* One Redis's own connection says best what is wrong with it. */
-	topology->options.log_trouble = options->log_trouble && one;
-	topology->logs = options->log_trouble && !one;
-	if (one)
-		redis_slots_set_all(&topology->slots, &url->addresses[0]);
 	topology->candidate = rt_loop_random(loop, url->count);
-	rt_timer_start(loop, &topology->ask, 0, ask);
+	if (url->kind == RT_TOPOLOGY_ONE) {
+		redis_slots_set_all(&topology->slots, &url->addresses[0]);
+		topology->answered = UINT64_MAX; /* for good */
+	} else {
+		rt_timer_start(loop, &topology->ask, 0, ask);
+	}
 	*ret = topology;
 	return RT_OK;
 }
@@ -703,7 +633,8 @@ void rt_topology_free(struct rt_topology *topology)
 
 	if (topology == NULL)
 		return;
-	rt_redis_free(topology->clock);
+	if (topology->clock != NULL)
+		rt_redis_free(&topology->clock->common.redis);
 	topology->asked = NULL;
 	while ((at = rt_list_pop(&topology->links)) != NULL)
 		link_free(RT_CONTAINER_OF(at, struct link, list));

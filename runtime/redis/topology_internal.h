@@ -1,4 +1,4 @@
-/* topology_internal.h - what a topology reads: addresses, and answers about masters. */
+/* topology_internal.h - who the masters of partitions are, and what is asked to find out. */
 #ifndef RT_REDIS_TOPOLOGY_INTERNAL_H
 #define RT_REDIS_TOPOLOGY_INTERNAL_H
 
@@ -15,9 +15,6 @@ struct redis_slots {
 void redis_slots_done(struct redis_slots *slots);
 /* One server has all slots. */
 void redis_slots_set_all(struct redis_slots *slots, const struct rt_redis_address *master);
-/* Reads an answer to CLUSTER SLOTS that `asked` gave. False: it makes no sense, and *slots is as before. */
-bool redis_slots_read(struct redis_slots *slots, const struct redisReply *reply,
-		      const struct rt_redis_address *asked);
 /* NULL: nobody serves it. */
 const struct rt_redis_address *redis_slots_master(const struct redis_slots *slots, int partition);
 
@@ -25,8 +22,18 @@ const struct rt_redis_address *redis_slots_master(const struct redis_slots *slot
  * does not know its own host gives none, or "?": it is `asked`. False: it makes no sense. */
 bool redis_node_read(struct rt_redis_address *ret, const struct redisReply *reply,
 		     const struct rt_redis_address *asked);
-/* Whether an answer to HELLO is that of a master. */
-bool redis_hello_is_master(const struct redisReply *reply);
-bool redis_address_same(const struct rt_redis_address *a, const struct rt_redis_address *b);
+
+/* What a server is asked about the masters. */
+struct redis_question {
+	const char *words[2];
+	int word_count; /* 3: the third is the name of the master */
+	/* NULL, or what is wrong with the answer of `asked`: then *slots is as before. It says who the masters are, or
+	 * sets ret_named, whose port was 0, to the server that must be asked in its turn. */
+	const char *(*read)(const struct redisReply *reply, const struct rt_redis_address *asked,
+			    struct redis_slots *slots, struct rt_redis_address *ret_named);
+};
+extern const struct redis_question redis_question_slots; /* of a node of a cluster: slots.c */
+extern const struct redis_question redis_question_name;  /* of a sentinel: sentinel.c */
+extern const struct redis_question redis_question_role;  /* of the server that it names */
 
 #endif

@@ -12,12 +12,13 @@ void redis_trouble_set(struct redis_connection *connection, const char *what, co
 
 static bool speaks(const struct redis_connection *connection)
 {
-	return connection->options.log_trouble && connection->options.on_state != NULL;
+	return connection->common.options.log_trouble &&
+	       connection->common.options.on_state != NULL;
 }
 
 static const char *file_of(const struct redis_connection *connection)
 {
-	const char *file = connection->options.password_file;
+	const char *file = connection->common.options.password_file;
 
 	return file != NULL ? file : "no file";
 }
@@ -56,8 +57,8 @@ static char *fix_of(const struct redis_connection *connection)
 		return rt_printf("Redis must have the user %s, enabled, with the password in the "
 				 "first line of %s (--redis-user, --redis-password-file); "
 				 "it is tried again until then",
-				 connection->options.user, file_of(connection));
-	if (connection->state == REDIS_GREETING && connection->options.tls == NULL &&
+				 connection->common.options.user, file_of(connection));
+	if (connection->state == REDIS_GREETING && connection->common.options.tls == NULL &&
 	    (strstr(connection->error, "closed by the server") != NULL ||
 	     strstr(connection->error, "read failed") != NULL))
 		return rt_strdup("it ended the connection before it said anything: if it has TLS "
@@ -70,9 +71,9 @@ static char *fix_of(const struct redis_connection *connection)
 
 static char *address_of(const struct redis_connection *connection)
 {
-	if (connection->options.unix_path != NULL)
-		return rt_strdup(connection->options.unix_path);
-	return rt_printf("%s:%d", connection->options.host, connection->options.port);
+	if (connection->common.options.unix_path != NULL)
+		return rt_strdup(connection->common.options.unix_path);
+	return rt_printf("%s:%d", connection->common.options.host, connection->common.options.port);
 }
 
 /* Each reason once: attempts follow each other quickly. */
@@ -113,7 +114,7 @@ void redis_trouble_denied(struct redis_connection *connection, const char *reaso
 	if (!speaks(connection) || connection->denial_logged || connection->state != REDIS_UP)
 		return;
 	connection->denial_logged = true;
-	RT_LOG(RT_ERROR, "Redis denies the user a command", RT_S("user", connection->options.user),
-	       RT_S("reason", reason),
+	RT_LOG(RT_ERROR, "Redis denies the user a command",
+	       RT_S("user", connection->common.options.user), RT_S("reason", reason),
 	       RT_S("fix", "give the user its rights again; scripts/lib/redis-open does"));
 }

@@ -61,7 +61,7 @@ static void check_slots(const struct redis_slots *slots)
 	for (size_t i = 0; i < slots->count; i++) {
 		check_address(&slots->nodes[i]);
 		for (size_t j = 0; j < i; j++)
-			FUZZ_MUST(!redis_address_same(&slots->nodes[i], &slots->nodes[j]));
+			FUZZ_MUST(!rt_redis_address_same(&slots->nodes[i], &slots->nodes[j]));
 	}
 	for (size_t i = 0; i < RT_REDIS_SLOTS; i++)
 		FUZZ_MUST(slots->owner[i] <= slots->count);
@@ -81,14 +81,18 @@ static void check_answers(const char *bytes, size_t length)
 		const redisReply *answer = reply;
 		const struct rt_redis_address *nodes = slots.nodes;
 		size_t count = slots.count;
-		struct rt_redis_address node;
+		struct rt_redis_address named = { .port = 0 };
 
-		if (!redis_slots_read(&slots, answer, &asked))
+		if (redis_question_slots.read(answer, &asked, &slots, &named) != NULL)
 			FUZZ_MUST(slots.count == count && slots.nodes == nodes);
+		FUZZ_MUST(named.port == 0);
 		check_slots(&slots);
-		if (redis_node_read(&node, answer, &asked))
-			check_address(&node);
-		redis_hello_is_master(answer);
+		if (redis_question_name.read(answer, &asked, &slots, &named) == NULL)
+			check_address(&named);
+		else
+			FUZZ_MUST(named.port == 0);
+		if (redis_question_role.read(answer, &asked, &slots, &named) == NULL)
+			FUZZ_MUST(slots.count == 1 && rt_redis_address_same(slots.nodes, &asked));
 		if (rt_redis_reply_redirects(answer))
 			FUZZ_MUST(rt_redis_reply_status(answer) == RT_UNREADY);
 	}

@@ -1,20 +1,20 @@
-/* addresses.c - reads where Redis is: URLs, slots of keys, and answers that name nodes. */
-#include <hiredis/hiredis.h>
+/* url.c - reads where Redis is. */
+#include "url.h"
+
 #include <stdio.h>
 #include <string.h>
 
-#include "topology_internal.h"
+#include "base/base.h"
 
 #define NAME "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
 
-bool redis_address_same(const struct rt_redis_address *a, const struct rt_redis_address *b)
+bool rt_redis_address_same(const struct rt_redis_address *a, const struct rt_redis_address *b)
 {
 	return a->port == b->port && strcmp(a->host, b->host) == 0;
 }
 
-/* False: not a host, or not a port that can be connected to. */
-static bool address_set(struct rt_redis_address *address, const char *host, size_t length,
-			int64_t port)
+bool rt_redis_address_set(struct rt_redis_address *address, const char *host, size_t length,
+			  int64_t port)
 {
 	if (length == 0 || length > RT_REDIS_HOST_MAX || strspn(host, NAME ":%") < length ||
 	    port < 1 || port > 65535)
@@ -24,26 +24,6 @@ static bool address_set(struct rt_redis_address *address, const char *host, size
 	address->port = (int)port;
 	return true;
 }
-
-/* ---- the slot of a key ---- */
-
-uint16_t rt_key_slot(const char *key)
-{
-	const char *open = strchr(key, '{');
-	const char *close = open != NULL ? strchr(open, '}') : NULL;
-	bool tagged = close != NULL && close > open + 1;
-	const char *at = tagged ? open + 1 : key, *end = tagged ? close : key + strlen(key);
-	unsigned crc = 0;
-
-	for (; at < end; at++) {
-		crc ^= (unsigned)(unsigned char)*at << 8;
-		for (int bit = 0; bit < 8; bit++)
-			crc = (crc & 0x8000) != 0 ? crc << 1 ^ 0x1021 : crc << 1;
-	}
-	return (uint16_t)(crc & (RT_REDIS_SLOTS - 1));
-}
-
-/* ---- URLs ---- */
 
 static int refuse(char *error, size_t size, const char *what, const char *part, size_t length)
 {
@@ -66,7 +46,7 @@ static int parse_address(const char *text, size_t length, struct rt_redis_url *u
 		return refuse(error, size, "more than 64 addresses; the 65th is", text, length);
 	snprintf(part, sizeof(part), "%.*s", (int)length, text);
 	if (length >= sizeof(part) || !rt_parse_listen(part, host, &port) ||
-	    !address_set(&url->addresses[url->count], host, strlen(host), port))
+	    !rt_redis_address_set(&url->addresses[url->count], host, strlen(host), port))
 		return refuse(error, size,
 			      "not an address, host:port or [IPv6]:port with a port of 1 to 65535",
 			      text, length);
@@ -168,113 +148,4 @@ int rt_redis_url_secure(const struct rt_redis_url *url, bool wanted, bool *ret, 
 	}
 	*ret = !socket && (wanted || url->tls == RT_REDIS_TLS_YES);
 	return RT_OK;
-}
-
-/* ---- answers ---- */
-
-void redis_slots_done(struct redis_slots *slots)
-{
-	free(slots->nodes);
-	memset(slots, 0, sizeof(*slots));
-}
-
-/* The place of a node in the list, from 1; added if it is new. 0: there are too many. */
-static uint16_t node_place(struct redis_slots *slots, const struct rt_redis_address *node)
-{
-	for (size_t i = 0; i < slots->count; i++) {
-		if (redis_address_same(&slots->nodes[i], node))
-			return (uint16_t)(i + 1);
-	}
-	if (slots->count == REDIS_NODES_MAX)
-		return 0;
-	slots->nodes = rt_grow(slots->nodes, slots->count, &slots->room, sizeof(*slots->nodes));
-	slots->nodes[slots->count++] = *node;
-	return (uint16_t)slots->count;
-}
-
-void redis_slots_set_all(struct redis_slots *slots, const struct rt_redis_address *master)
-{
-	redis_slots_done(slots);
-	node_place(slots, master);
-	for (size_t i = 0; i < RT_REDIS_SLOTS; i++)
-		slots->owner[i] = 1;
-}
-
-const struct rt_redis_address *redis_slots_master(const struct redis_slots *slots, int partition)
-{
-	char tag[RT_INT_TEXT];
-	size_t place;
-
-	rt_int_text(partition, tag);
-	place = slots->owner[rt_key_slot(tag)];
-	return place > 0 ? &slots->nodes[place - 1] : NULL;
-}
-
-bool redis_node_read(struct rt_redis_address *ret, const redisReply *reply,
-		     const struct rt_redis_address *asked)
-{
-	const redisReply *host;
-
-	if (!rt_reply_is_array(reply, 2))
-		return false;
-	host = reply->element[0];
-	if (host->type == REDIS_REPLY_NIL ||
-	    (rt_reply_is_string(host) && (host->len == 0 || strcmp(host->str, "?") == 0)))
-		return address_set(ret, asked->host, strlen(asked->host),
-				   rt_reply_int(reply->element[1]));
-	return rt_reply_is_string(host) &&
-	       address_set(ret, host->str, host->len, rt_reply_int(reply->element[1]));
-}
-
-/* One range, [first, last, master, replica, …]. */
-static bool read_range(struct redis_slots *slots, const redisReply *range,
-		       const struct rt_redis_address *asked)
-{
-	long long first, last;
-
-	if (!rt_reply_is_array(range, 3) || range->element[0]->type != REDIS_REPLY_INTEGER ||
-	    range->element[1]->type != REDIS_REPLY_INTEGER)
-		return false;
-	first = range->element[0]->integer;
-	last = range->element[1]->integer;
-	if (first < 0 || last < first || last >= RT_REDIS_SLOTS)
-		return false;
-	for (size_t i = 2; i < range->elements; i++) {
-		struct rt_redis_address node;
-		uint16_t place;
-
-		if (!redis_node_read(&node, range->element[i], asked))
-			return false;
-		place = node_place(slots, &node);
-		if (place == 0)
-			return false;
-		for (long long slot = first; i == 2 && slot <= last; slot++)
-			slots->owner[slot] = place;
-	}
-	return true;
-}
-
-bool redis_slots_read(struct redis_slots *slots, const redisReply *reply,
-		      const struct rt_redis_address *asked)
-{
-	struct redis_slots read = { .count = 0 };
-	bool good = rt_reply_is_array(reply, 0);
-
-	for (size_t i = 0; good && i < reply->elements; i++)
-		good = read_range(&read, reply->element[i], asked);
-	redis_slots_done(good ? slots : &read);
-	if (good)
-		*slots = read;
-	return good;
-}
-
-bool redis_hello_is_master(const redisReply *reply)
-{
-	for (size_t i = 0; rt_reply_is_array(reply, i + 2); i += 2) {
-		if (rt_reply_is_string(reply->element[i]) &&
-		    strcmp(reply->element[i]->str, "role") == 0)
-			return rt_reply_is_string(reply->element[i + 1]) &&
-			       strcmp(reply->element[i + 1]->str, "master") == 0;
-	}
-	return false;
 }
