@@ -403,7 +403,8 @@ void rpc_client_call_release(struct client_call *call)
 	rt_status_done(&call->status);
 	rt_arena_reset(&call->arena, RPC_ARENA_KEEP_BYTES);
 	call->sending_bytes = call->queued_bytes = 0;
-	call->initial.count = call->trailing.count = 0;
+	rpc_metadata_reset(&call->initial);
+	rpc_metadata_reset(&call->trailing);
 	call->send_started = call->read_started = call->initial_asked = false;
 	call->status_done = call->half_closed = call->cancelled = false;
 	call->op = NULL;

@@ -66,6 +66,8 @@ void rpc_bytes_done(struct rpc_bytes *bytes);
 /* Fills `array`, which has room for RPC_METADATA_SENT_MAX, with references that are the caller's. */
 size_t rpc_metadata_fill(const struct rpc_metadata *list, grpc_metadata *array);
 void rpc_metadata_unref(grpc_metadata *array, size_t count);
+/* For the next call. What a peer has made large is not kept. */
+void rpc_metadata_reset(grpc_metadata_array *array);
 /* A copy of the first value of that key; NULL: none. *ret_length may be NULL. */
 const char *rpc_metadata_received(const grpc_metadata_array *array, const char *key,
 				  struct rt_arena *arena, size_t *ret_length);

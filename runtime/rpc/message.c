@@ -7,6 +7,8 @@
 
 #include "grpc_internal.h"
 
+#define METADATA_KEEP 64 /* entries that a call of before leaves room for */
+
 ProtobufCMessage *rpc_unpack(struct rt_arena *arena, const ProtobufCMessageDescriptor *descriptor,
 			     const uint8_t *data, size_t length, bool from_server,
 			     struct rt_status *status)
@@ -183,6 +185,15 @@ void rpc_metadata_unref(grpc_metadata *array, size_t count)
 		grpc_slice_unref(array[i].key);
 		grpc_slice_unref(array[i].value);
 	}
+}
+
+void rpc_metadata_reset(grpc_metadata_array *array)
+{
+	array->count = 0;
+	if (array->capacity <= METADATA_KEEP)
+		return;
+	grpc_metadata_array_destroy(array);
+	grpc_metadata_array_init(array);
 }
 
 const char *rpc_metadata_received(const grpc_metadata_array *array, const char *key,

@@ -53,7 +53,7 @@ void rpc_server_call_release(struct server_call *call)
 	if (call->grpc != NULL)
 		grpc_call_unref(call->grpc);
 	call->grpc = NULL;
-	call->metadata.count = 0;
+	rpc_metadata_reset(&call->metadata);
 	call->method = NULL;
 	call->close_started = call->close_with_end = call->close_done = false;
 	call->initial_sent = false;

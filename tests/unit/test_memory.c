@@ -52,6 +52,7 @@ static void what_is_unused_goes_back(void)
 {
 	long before = resident_mb(), most;
 
+	look(1);
 	for (int round = 0; round < 2; round++) {
 		take();
 		most = resident_mb();
@@ -65,6 +66,25 @@ static void what_is_unused_goes_back(void)
 			CU_ASSERT(resident_mb() <= before + 4);
 		free(blocks[BLOCKS - 1]);
 	}
+}
+
+/* Also what was given back before, and was needed only between two looks. */
+static void what_was_needed_between_looks_goes_back(void)
+{
+	long before;
+
+	take();
+	give();
+	look(6);
+	before = resident_mb();
+	free(blocks[BLOCKS - 1]);
+	take();
+	CU_ASSERT(resident_mb() >= before + 60);
+	give();
+	look(6);
+	if (OWN_MALLOC)
+		CU_ASSERT(resident_mb() <= before + 4);
+	free(blocks[BLOCKS - 1]);
 }
 
 /* What is free for a moment only is kept: it will be needed again. */
@@ -89,6 +109,7 @@ static void what_comes_and_goes_stays(void)
 
 static const struct test tests[] = {
 	{ "what is unused goes back", what_is_unused_goes_back },
+	{ "what was needed between looks goes back", what_was_needed_between_looks_goes_back },
 	{ "what comes and goes stays", what_comes_and_goes_stays },
 };
 
