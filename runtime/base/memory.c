@@ -30,8 +30,7 @@ static size_t resident_bytes(void)
 		return 0;
 	line[length] = '\0';
 	resident = strchr(line, ' ');
-	return resident == NULL ? 0
-				: strtoul(resident, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
+	return resident == NULL ? 0 : strtoul(resident, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 static size_t less(size_t a, size_t b)
