@@ -25,7 +25,7 @@
 --            (in_step.c): marks, those of the masters of all partitions; digest, a hash of them; by and until,
 --            who reconciles now, and the unix ms at which others may take over; under, the marks that this one
 --            sees; sweep, '<unix ms> <unix ms>': from when on what nobody asked for again is released, and since when
---            it can have been changed; ended and since, when the last one ended, and since when it looked at changes
+--            it can have been changed; ended and since, when the last one ended that has mended something, and since when it looked at changes
 --   adjust:<sku>:<request id>   string with an expiry: an adjustment and its result,
 --            '<delta> <available> <reserved> <committed> <received> <version> <reason>'
 --   events   stream: answers to requests, and adjustments
@@ -706,8 +706,8 @@ end
 --
 -- Begins to reconcile this partition, since these are the marks now (<held> is 0): a new generation, higher than <above>
 -- and than the one that is there. Or goes on with that: <held> is the generation, which <name> has begun. Answers the
--- generation, the marks that the last reconciliation saw ('': there was none), when that ended and since when it looked;
--- '0' and '' if somebody else reconciles, or has done so: it is in step with the marks, of which <digest> is, and its
+-- generation and the marks that the last reconciliation saw ('': there was none); when the last one ended that has mended
+-- something, and since when that looked; who has begun and did not end ('': nobody); and the generation before. '0' and '' if somebody else reconciles, or has done so: it is in step with the marks, of which <digest> is, and its
 -- generation is not below <above>.
 local function reconcile(keys, args)
 	local own, now_ms, name, held = own_keys(keys[1]), args[1] + 0, args[2], args[4]
@@ -723,10 +723,11 @@ local function reconcile(keys, args)
 			not kept[1] and kept[4] == args[6] and args[5] + 0 <= generation + 0 then
 		return { '0', '' }
 	end
+	local before = generation
 	generation = format('%d', math.max(generation, args[5]) + 1)
 	call('HSET', own.reconciliation, 'by', name, 'until', lease, 'under', args[7])
 	call('SET', own.generation, generation)
-	return { generation, kept[3] or '', kept[5] or '', kept[6] or '' }
+	return { generation, kept[3] or '', kept[5] or '', kept[6] or '', kept[1] or '', before }
 end
 
 -- FCALL inventory_fence 1 <own events> <p> <generation> <mark>
@@ -821,17 +822,21 @@ end
 -- FCALL inventory_reconciled 1 <own events> <generation> <marks> <digest> <sweep> <since> <now_ms>
 --
 -- The reconciliation that has begun with this generation is done; it looked at what was changed after <since>. It is to be swept from <sweep> on ('': nothing is), which
--- looks at what was changed after <since>, or after what is noted of an earlier one. Answers 1; 0 if it is not the current one.
+-- looks at what was changed after <since>; or, if an earlier one is noted, when both may be, and as far back as either: what
+-- that is to find may be younger, if the clock has gone back. <now_ms> is '' if nothing was mended. Answers 1; 0 if it is not the current one.
 local function reconciled(keys, args)
 	local own, sweep, since = own_keys(keys[1]), args[4], args[5]
 	if call('GET', own.generation) ~= args[1] then
 		return { '0' }
 	end
 	if sweep ~= '' then
-		local before = match(call('HGET', own.reconciliation, 'sweep') or '', '^%d+ (%d+)$')
-		sweep = sweep .. ' ' .. (before and before + 0 < since + 0 and before or since)
+		local at, before = match(call('HGET', own.reconciliation, 'sweep') or '', '^(%d+) (%d+)$')
+		sweep = format('%d', math.max(at or 0, sweep)) .. ' ' .. (before and before + 0 < since + 0 and before or since)
 	end
-	call('HSET', own.reconciliation, 'marks', args[2], 'digest', args[3], 'sweep', sweep, 'since', since, 'ended', args[6])
+	call('HSET', own.reconciliation, 'marks', args[2], 'digest', args[3], 'sweep', sweep)
+	if args[6] ~= '' then
+		call('HSET', own.reconciliation, 'since', since, 'ended', args[6])
+	end
 	call('HDEL', own.reconciliation, 'by', 'until', 'under')
 	return { '1' }
 end

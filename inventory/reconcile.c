@@ -62,7 +62,7 @@ struct unequal {
 struct reconcile_run {
 	struct inventory_reconciler *reconciler;
 	int p;
-	bool sweeps, failed, renewing, ended;
+	bool sweeps, failed, renewing, begun, ended;
 	bool first; /* of the partition's life: nothing can be lost */
 	int status;
 	int64_t generation;
@@ -73,7 +73,11 @@ struct reconcile_run {
 	struct rt_buf marks_text;
 	char digest[MARK_TEXT], sweep[64];
 	size_t waiting;
-	int64_t last_ended_ms, last_since_ms; /* of the last reconciliation */
+	/* Of the last reconciliation that has mended something. */
+	int64_t last_ended_ms, last_since_ms;
+	/* Another one has begun and did not end: nobody knows what it has mended. `before` is the generation that p knew. */
+	bool follows_another;
+	int64_t before;
 	int64_t since_ms, to_ms;
 	char from_text[NUMBER], cursor[NUMBER];
 	int q; /* whose parts are scanned; the number of partitions: the records of p are */
@@ -398,8 +402,8 @@ static void scan_begin(struct reconcile_run *run)
 
 static void begin(struct reconcile_run *run, int64_t above);
 
-/* From when on something may have been lost; if that may be something that the last reconciliation has mended, from when
- * on that looked. */
+/* From when on something may have been lost; if that may be something that a reconciliation has mended, from when on that
+ * looked. */
 static int64_t since(const struct reconcile_run *run)
 {
 	int64_t since_ms = rt_loop_unix_ms(run->reconciler->loop);
@@ -435,6 +439,8 @@ static void fenced_all(struct reconcile_run *run)
 
 	for (int q = 0; q < run->reconciler->count; q++)
 		known = RT_MAX(known, run->fences[q].known);
+	/* p has lost that somebody has begun. */
+	run->follows_another = run->follows_another || known > run->before;
 	if (moved || known >= run->generation) {
 		begin(run, known);
 		return;
@@ -495,14 +501,21 @@ static void fence(struct reconcile_run *run, const char *before)
 static void begun(struct inventory_call_op *op, int status)
 {
 	struct reconcile_run *run = ((struct call *)op)->run;
+	const char *by;
 
 	if (is_over(run, status))
 		return;
 	run->generation = strtoll(op->texts[0], NULL, 10);
-	if (run->generation == 0 || op->count < 4) {
+	if (run->generation == 0 || op->count < 6) {
 		is_over(run, RT_UNREADY);
 		return;
 	}
+	by = op->texts[4];
+	run->follows_another =
+		run->follows_another ||
+		(by[0] != '\0' && (!run->begun || strcmp(by, run->reconciler->name) != 0));
+	run->begun = true;
+	run->before = strtoll(op->texts[5], NULL, 10);
 	run->last_ended_ms = strtoll(op->texts[2], NULL, 10);
 	run->last_since_ms = op->texts[3][0] == '\0' ? INT64_MAX : strtoll(op->texts[3], NULL, 10);
 	fence(run, op->texts[1]);
@@ -560,6 +573,16 @@ static void finished(struct inventory_call_op *op, int status)
 		run_over(run);
 }
 
+/* What is mended now can be lost again, although what it went by is older: then the next reconciliation must look as far
+ * back as this one. */
+static bool may_have_mended(const struct reconcile_run *run)
+{
+	const struct inventory_mended *done = &run->mended;
+
+	return run->follows_another ||
+	       done->released + done->committed + done->reserved + done->cancelled > 0;
+}
+
 static void run_finish(struct reconcile_run *run)
 {
 	struct call *end = &run->call;
@@ -575,7 +598,8 @@ static void run_finish(struct reconcile_run *run)
 		    end->numbers[1]);
 	rt_int_text(rt_loop_unix_ms(run->reconciler->loop), end->numbers[2]);
 	ARGS(end, end->numbers[0], (char *)run->marks_text.data, run->digest,
-	     run->first ? "" : end->numbers[1], run->from_text, end->numbers[2]);
+	     run->first ? "" : end->numbers[1], run->from_text,
+	     may_have_mended(run) ? end->numbers[2] : "");
 	call(end, run, run->p, "reconciled", 1, finished);
 }
 

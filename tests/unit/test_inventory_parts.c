@@ -623,13 +623,13 @@ static void one_reconciles_at_a_time(void)
 
 	stock_set(2, "apple", "5 0 0 5 1");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1000", "one", "500", "0", "0", "x", "m n"),
-			       "1|||");
+			       "1|||||0");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "two", "500", "0", "0", "x", "m n"),
 			       "0|");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1499", "one", "500", "1", "0", "x", "m n"),
 			       "1|");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "1999", "two", "500", "0", "6", "x", "m n"),
-			       "7|||");
+			       "7||||one|1");
 	/* The first one is late with everything. */
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "2000", "one", "500", "1", "0", "x", "m n"),
 			       "0|");
@@ -648,24 +648,28 @@ static void one_reconciles_at_a_time(void)
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "7", "a b", "ab", "9", "5", "2000"), "1");
 	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'), "|7|ab|||9 5|a b|");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x", "m n"),
-			       "8|a b|2000|5");
+			       "8|a b|2000|5||7");
 	/* It is in step with these already. */
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "8", "a c", "ac", "10", "6", "2500"), "1");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "ac", "m n"),
 			       "0|");
 	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x", "m n"),
-			       "9|a c|2500|6");
+			       "9|a c|2500|6||8");
+	/* It has mended nothing, and is to be swept later than by now: the clock went back. */
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconciled", "9", "a d", "ad", "8", "7", ""), "1");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reconcile", "3000", "one", "500", "0", "0", "x", "m n"),
+			       "10|a d|2500|6||9");
 	(void)ANSWER(1, "swept", "9 5");
 	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000"), '|'),
-			       "|9|ac|one|3500|10 5|a c|m n");
+			       "|10|ad|one|3500|10 5|a d|m n");
 	/* Who knows that already is not told the marks again. */
-	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000", "9", "ac", "one"), '|'),
-			       "|9|ac|one|3500|10 5||");
-	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000", "9", "ac", "two"), '|'),
-			       "|9|ac|one|3500|10 5|a c|m n");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000", "10", "ad", "one"), '|'),
+			       "|10|ad|one|3500|10 5||");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000", "10", "ad", "two"), '|'),
+			       "|10|ad|one|3500|10 5|a d|m n");
 	(void)ANSWER(1, "swept", "10 5");
-	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000", "9", "ac", "one"), '|'),
-			       "|9|ac|one|3500|||");
+	CU_ASSERT_STRING_EQUAL(strchr(ANSWER(1, "state", "3000", "10", "ad", "one"), '|'),
+			       "|10|ad|one|3500|||");
 }
 
 /* Another one when the master is another one; the old one stays known, with the last time it was alive. */

@@ -898,7 +898,9 @@ static void mistakes_are_found(void)
 		{ "nothing is reconciled",
 		  { "inventory", "if letter and find(letters", "if false and find(letters" },
 		  true },
-		{ "nothing is swept", { "inventory", "'sweep', sweep, ", "'sweep', '', " }, true },
+		{ "nothing is swept",
+		  { "inventory", "'sweep', sweep)\n\tif args[6]", "'sweep', '')\n\tif args[6]" },
+		  true },
 		{ "what changes is not noted",
 		  { "inventory",
 		    "call('ZADD', own['recent:' .. kind], now_ms, now_ms .. concat(recent, ' ', 1, "
@@ -1580,6 +1582,55 @@ static void what_was_mended_and_is_lost_again_is_mended(void)
 	end();
 }
 
+/* ... also if whoever has mended it died before the end, and who came after him found nothing to mend; and if p has lost
+ * that somebody had begun. */
+static void what_somebody_mended_who_died_is_mended_again(void)
+{
+	const struct loss *loss = &losses[5];
+
+	for (int lost_by_p = 0; lost_by_p < 2; lost_by_p++) {
+		int64_t then;
+
+		single();
+		rt_loop_advance(w.loop, 200000);
+		instance_start((size_t)w.instance_count++);
+		rt_loop_advance(w.loop, 2000);
+		then = rt_loop_unix_ms(w.loop) - 25000;
+		lost(loss, then);
+		w.killing = "reconciled0";
+		rt_loop_advance(w.loop, 500);
+		CU_ASSERT_PTR_NULL(w.killing);
+		stored_so(loss->record_after, loss->part1_after, loss->part2_after,
+			  loss->counters2_after);
+		if (lost_by_p) {
+			memory_do(w.redis, "SET", "inventory:{0}:generation", "1", NULL);
+			memory_do(w.redis, "HDEL", "inventory:{0}:reconciliation", "by", "until",
+				  "under", NULL);
+		}
+		rt_loop_advance(w.loop, 10000);
+		lost(loss, then);
+		rt_loop_advance(w.loop, 5000);
+		stored_so(loss->record_after, loss->part1_after, loss->part2_after,
+			  loss->counters2_after);
+		end();
+	}
+}
+
+/* Switch after switch, with nothing lost: each time only that far back is looked. */
+static void what_mended_nothing_makes_nobody_look_further_back(void)
+{
+	single();
+	rt_loop_advance(w.loop, 200000);
+	for (int i = 0; i < 4; i++) {
+		replaced("2");
+		rt_loop_advance(w.loop, 15000);
+	}
+	lost(&losses[2], rt_loop_unix_ms(w.loop) - 50000);
+	rt_loop_advance(w.loop, 5000);
+	stored_so(losses[2].record, losses[2].part1, losses[2].part2, losses[2].counters2);
+	end();
+}
+
 /* A part is looked at when its master is another one, or that of its record. */
 static void only_what_is_affected_is_looked_at(void)
 {
@@ -1697,6 +1748,29 @@ static void swept_though_the_clock_went_back(void)
 	single();
 	lost(loss, rt_loop_unix_ms(w.loop) + 100000);
 	rt_loop_advance(w.loop, 70000);
+	stored_so("RELEASED ", "RELEASED a=2", "RELEASED b=2", "5 0 0 5");
+	answered("L");
+	end();
+}
+
+/* ... also if it went back before another reconciliation, which does not look at what is held. */
+static void swept_though_the_clock_went_back_and_another_master_followed(void)
+{
+	const struct loss *loss = &losses[11];
+	char sweep[64];
+
+	single();
+	lost(loss, rt_loop_unix_ms(w.loop));
+	rt_loop_advance(w.loop, 5000);
+	/* As reconciled when the clock was 40 s ahead. */
+	put(1, "parts", loss->part1, rt_loop_unix_ms(w.loop) + 40000);
+	put(2, "parts", loss->part2, rt_loop_unix_ms(w.loop) + 40000);
+	snprintf(sweep, sizeof(sweep), "%" PRId64 " 0", rt_loop_unix_ms(w.loop) + 100000);
+	memory_do(w.redis, "HSET", "inventory:{0}:reconciliation", "sweep", sweep, NULL);
+	replaced("3");
+	rt_loop_advance(w.loop, 95000);
+	stored_so("", "RESERVED a=2", "RESERVED b=2", "3 2 0 5");
+	rt_loop_advance(w.loop, 15000);
 	stored_so("RELEASED ", "RELEASED a=2", "RELEASED b=2", "5 0 0 5");
 	answered("L");
 	end();
@@ -1825,6 +1899,10 @@ int main(void)
 		{ "what the replica lacks is looked at", what_the_replica_lacks_is_looked_at },
 		{ "what was mended and is lost again is mended",
 		  what_was_mended_and_is_lost_again_is_mended },
+		{ "what somebody mended who died is mended again",
+		  what_somebody_mended_who_died_is_mended_again },
+		{ "what mended nothing makes nobody look further back",
+		  what_mended_nothing_makes_nobody_look_further_back },
 		{ "only what is affected is looked at", only_what_is_affected_is_looked_at },
 		{ "what has ended comes first", what_has_ended_comes_first },
 		{ "a first start, and a calm day", a_first_start_and_a_calm_day },
@@ -1832,6 +1910,8 @@ int main(void)
 		{ "what is asked for is not swept", what_is_asked_for_is_not_swept },
 		{ "what is held is swept though the clock went back",
 		  swept_though_the_clock_went_back },
+		{ "... and another master followed",
+		  swept_though_the_clock_went_back_and_another_master_followed },
 		{ "orders wait for the reconciliation", orders_wait_for_the_reconciliation },
 		{ "others are served meanwhile", others_are_served_meanwhile },
 		{ "who sees other masters waits", who_sees_other_masters_waits },
