@@ -510,6 +510,22 @@ class Process:
             return f"---- {self.name} ----\n" + "".join(log.readlines()[-lines:])
 
 
+def channel_to(address, credentials=None):
+    """A connection of its own: gRPC shares those with equal options."""
+    make = grpc.secure_channel if credentials else grpc.insecure_channel
+    return make(
+        address,
+        *([credentials] if credentials else []),
+        options=[
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_reconnect_backoff_ms", 500),
+            ("grpc.initial_reconnect_backoff_ms", 50),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+        ],
+    )
+
+
 class Tandem:
     """Redis and the services, in a folder of their own."""
 
@@ -618,23 +634,12 @@ class Tandem:
         return grpc.ssl_channel_credentials(*pems)
 
     def channel(self, name="gateway", certificate="ops", credentials=None):
-        """A connection of its own: gRPC shares those with equal options."""
+        """A connection of its own to one of the services."""
         if os.path.exists(self.tls("on")):
-            credentials = (credentials or self.credentials(certificate),)
-            make = grpc.secure_channel
+            credentials = credentials or self.credentials(certificate)
         else:
-            credentials, make = (), grpc.insecure_channel
-        return make(
-            f"127.0.0.1:{self.ports[name]}",
-            *credentials,
-            options=[
-                ("grpc.use_local_subchannel_pool", 1),
-                ("grpc.max_reconnect_backoff_ms", 500),
-                ("grpc.initial_reconnect_backoff_ms", 50),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_receive_message_length", -1),
-            ],
-        )
+            credentials = None
+        return channel_to(f"127.0.0.1:{self.ports[name]}", credentials)
 
     def redis_as(self, user=None):
         """A connection to Redis as one of its users; without a name as the default user (read-only)."""
