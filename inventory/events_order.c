@@ -188,8 +188,6 @@ static void request_send(struct request *request)
 		return;
 	}
 	request->known.generation = inventory_store_generation(inventory->store, op->partition);
-	if (inventory->reconciler != NULL)
-		request->known.mark = inventory_mark(inventory, op->partition);
 	request->known.epoch = inventory_store_epoch(inventory->store, op->partition);
 	inventory_store_request(inventory->store, op);
 }

@@ -81,11 +81,6 @@ bool inventory_in_step(const struct inventory *inventory, int p, int q)
 	       reconciler->partitions[p].seen[q] == reconciler->partitions[q].mark;
 }
 
-uint64_t inventory_mark(const struct inventory *inventory, int p)
-{
-	return inventory->reconciler->partitions[p].mark;
-}
-
 static bool is_all_in_step(const struct inventory_reconciler *reconciler, int p)
 {
 	const struct watched *watched = &reconciler->partitions[p];

@@ -59,7 +59,7 @@ void inventory_split_begin(struct inventory *inventory, const struct inventory_r
 /* What was known of the order's partition before its record was read. */
 struct inventory_known {
 	int64_t generation;
-	uint64_t mark, epoch;
+	uint64_t epoch;
 };
 /* The same for a request that was not served because the record, which it has read, is split. */
 void inventory_split_go_on(struct inventory *inventory, const struct inventory_request_op *from,
@@ -96,8 +96,6 @@ enum part_action inventory_mend_action(enum stock_state record);
 
 /* in_step.c. For several partitions. Whether orders of partition p with parts in q may be served. */
 bool inventory_in_step(const struct inventory *inventory, int p, int q);
-/* Which master the partition has: another number after each promotion and each start. */
-uint64_t inventory_mark(const struct inventory *inventory, int p);
 /* A call was refused because its generation is an older one: asks for the one of now. */
 void inventory_ask_generation(const struct inventory *inventory, int p);
 struct inventory_reconciler *inventory_reconciler_new(struct inventory *inventory);

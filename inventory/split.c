@@ -42,7 +42,7 @@ struct split {
 	/* As the record was read. */
 	enum stock_state read;
 	int64_t generation;
-	uint64_t mark, epoch;
+	uint64_t epoch;
 	/* The step that is being taken. */
 	enum split_step step;
 	enum split_verdict verdict;
@@ -67,12 +67,6 @@ static void split_done(struct split *split)
 	rt_event_done(event);
 }
 
-/* What an event keeps that was begun while its partition had this master. */
-static void *begun_with(uint64_t mark)
-{
-	return (void *)(uintptr_t)(mark + 1);
-}
-
 static void split_failed(struct split *split, int status)
 {
 	struct rt_event *event = split->event;
@@ -80,8 +74,8 @@ static void split_failed(struct split *split, int status)
 
 	if (inventory_store_generation(split->inventory->store, p) == INVENTORY_NO_GENERATION)
 		inventory_ask_generation(split->inventory, p);
-	if (event->user == NULL && split->generation != INVENTORY_NO_GENERATION)
-		event->user = begun_with(split->mark);
+	if (split->generation != INVENTORY_NO_GENERATION)
+		event->user = split->inventory; /* it was begun: the record may exist by now */
 	split_free(split);
 	if (status == RT_INVALID)
 		rt_event_poison(event, "the lines of the order are not valid");
@@ -379,24 +373,6 @@ static struct split *split_new(struct inventory *inventory, const struct invento
 	return split;
 }
 
-/* Whether the partition has another master since the request was begun, which may have forgotten the order; if
- * not, the order asks again. What it would hold is held for nobody. */
-static bool is_of_another_time(const struct split *split)
-{
-	const void *user = split->event->user;
-
-	return split->request == STOCK_REQ_RESERVE && user != NULL &&
-	       user != begun_with(split->mark);
-}
-
-static void split_void(struct split *split)
-{
-	struct rt_event *event = split->event;
-
-	split_free(split);
-	rt_event_ignore(event);
-}
-
 void inventory_split_begin(struct inventory *inventory, const struct inventory_request_op *from)
 {
 	struct split *split = split_new(inventory, from);
@@ -404,7 +380,6 @@ void inventory_split_begin(struct inventory *inventory, const struct inventory_r
 	bool good;
 
 	split->generation = inventory_store_generation(inventory->store, from->partition);
-	split->mark = inventory_mark(inventory, from->partition);
 	split->epoch = inventory_store_epoch(inventory->store, from->partition);
 	for (size_t i = 0; i < from->line_count; i++) {
 		lines[i].line = from->lines[i];
@@ -417,8 +392,6 @@ void inventory_split_begin(struct inventory *inventory, const struct inventory_r
 		split_failed(split, RT_INVALID);
 	else if (split->generation == INVENTORY_NO_GENERATION)
 		split_failed(split, RT_UNREADY);
-	else if (is_of_another_time(split))
-		split_void(split);
 	/* As if it had been read before anything else happened; if more has happened, the conclusion finds out. */
 	else if (split->request == STOCK_REQ_RESERVE && from->attempt <= 1 &&
 		 split->event->deliveries <= 1 && split->event->user == NULL)
@@ -433,7 +406,6 @@ void inventory_split_go_on(struct inventory *inventory, const struct inventory_r
 	struct split *split = split_new(inventory, from);
 
 	split->generation = known->generation;
-	split->mark = known->mark;
 	split->epoch = known->epoch;
 	if (split->generation == INVENTORY_NO_GENERATION)
 		split_failed(split, RT_UNREADY);

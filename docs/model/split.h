@@ -27,6 +27,7 @@ extern int readtrail;          /* spin's own: a way is shown again */
 	X(no_other_time)      /* events of another time are begun again */                         \
 	X(begun_only)         /* ... those that were read but not begun */                         \
 	X(only_reserve)       /* ... those that are no OrderPlaced */                              \
+	X(void_acked)         /* ... are acknowledged, as if they were served */                   \
 	X(serves_always)      /* consumers do not wait until p is in step */                       \
 	X(no_reconciling)     /* nobody reconciles */                                              \
 	X(no_sweep)           /* nobody sweeps */                                                  \
@@ -498,27 +499,24 @@ static void forget(int c)
 	forget_step(c);
 	now.c_mode[c] = now.c_request[c] = now.c_order[c] = now.c_noted[c] = 0;
 }
-/* Where an event was begun (split.c begun_in); generation -1: p was not in step. */
-static int note_of(int epochs, int generation)
+/* Which master of p gave an event that is in memory. */
+static int note_of(int epochs)
 {
-	return 1 + ((generation + 1) << 1 | (epochs & 1));
+	return 1 + (epochs & 1);
 }
+/* Another master may not have it. */
 static bool is_of_another_time(int c)
 {
-	int note = now.c_noted[c] - 1, noted = (note >> 1) - 1;
-
 	if (now.c_noted[c] == 0 || is_planted(no_other_time) ||
 	    (is_planted(only_reserve) && now.c_request[c] != STOCK_REQ_RESERVE))
 		return false;
-	if (is_planted(begun_only))
-		return noted >= 0 && noted != now.generation;
-	return (note & 1) != (marks() & 1) && noted != now.generation;
+	return now.c_noted[c] != note_of(marks());
 }
 
 /* split_failed: the event is tried again. Where nothing is lost that is the same as to be read again. */
 static void split_failed(int c)
 {
-	int note = note_of(now.c_epochs[c], now.c_generation[c]);
+	int note = note_of(now.c_epochs[c]);
 
 #ifndef LOSSES
 	forget(c);
@@ -641,7 +639,7 @@ static void hold(int c, int o, int request)
 {
 	now.c_order[c] = o, now.c_request[c] = request, now.c_mode[c] = WAITS;
 	if (!is_planted(begun_only))
-		now.c_noted[c] = note_of(marks(), -1);
+		now.c_noted[c] = note_of(marks());
 	say("%s of order %d is read, and waits\n", stock_request_type(request), o);
 	sort_consumers();
 	check();
@@ -657,8 +655,10 @@ static void try_again(int c)
 	int o = now.c_order[c];
 
 	if (is_of_another_time(c)) {
-		say("an event of another time is void\n");
-		now.requests[o] &= ~(1 << now.c_request[c]);
+		/* The consumer (events.c) hands it over only if the other one gives it, too: then it is taken anew. */
+		say("an event of another time is forgotten\n");
+		if (is_planted(void_acked))
+			now.requests[o] &= ~(1 << now.c_request[c]);
 		forget(c);
 	} else {
 		begin_request(c, now.c_noted[c] != 0 || now.c_request[c] != STOCK_REQ_RESERVE);

@@ -93,7 +93,7 @@ byte c_mode[CONSUMERS], c_request[CONSUMERS], c_order[CONSUMERS];
 byte c_read[CONSUMERS];            /* the record */
 byte c_generation[CONSUMERS];
 byte c_epochs[CONSUMERS];          /* a bit for each master that was replaced by then */
-byte c_noted[CONSUMERS];           /* of an event in memory: 0, or where it was begun */
+byte c_noted[CONSUMERS];           /* of an event in memory: 0, or which master of p gave it */
 byte c_step[CONSUMERS], c_verdict[CONSUMERS];
 byte c_todo[CONSUMERS];            /* a bit for each place */
 byte c_part[2 * CONSUMERS];        /* the states of the parts, as far as they are known */

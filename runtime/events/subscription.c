@@ -390,7 +390,8 @@ void subscription_stop(struct rt_events *events)
 
 void subscription_check(struct rt_events *events)
 {
-	if (events->state != READING || events->epoch == rt_stream_epoch(events->stream))
+	if ((events->state != RECOVERING && events->state != READING) ||
+	    events->epoch == rt_stream_epoch(events->stream))
 		return;
 	if (events->read.busy) /* it may be answered by another server than the commands */
 		rt_stream_interrupt(events->stream);

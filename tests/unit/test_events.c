@@ -1365,6 +1365,40 @@ static void another_master_for_commands(void)
 	expect("a/2 b/2");
 }
 
+static void look_current(const struct rt_event *event)
+{
+	CU_ASSERT_TRUE(rt_event_is_current(event));
+}
+
+/* Likewise while own pending events are still being read, for which there is no room. */
+static void another_master_while_recovering(void)
+{
+	struct rt_events_options options = default_options();
+	char id[MEMORY_ID_TEXT];
+
+	publish_entry("a/1 b/1");
+	publish_all("c/1 d/1");
+	deliver_to("c1", 3);
+	options.in_flight_max = 2;
+	plan("a", "hd");
+	plan("b", "hd");
+	f.look = look_current;
+	start_with(options);
+	expect("a/1 b/1");
+	CU_ASSERT_EQUAL_FATAL(f.held_count, 2);
+	memory_id_format(stream_of()->entries[1].id, id); /* of c */
+	memory_do(f.redis, "XACK", STREAM, GROUP, id, NULL);
+	memory_do(f.redis, "XDEL", STREAM, id, NULL);
+	rt_redis_reset(f.commands[f.source_count - 1]);
+	rt_loop_advance(f.loop, 1000);
+	f.held_count = 0;
+	rt_event_retry(f.held[0], RT_LOST);
+	rt_event_retry(f.held[1], RT_LOST);
+	rt_loop_advance(f.loop, 20000);
+	expect("a/1 b/1 d/1");
+	CU_ASSERT_EQUAL(pending_count(), 0);
+}
+
 /* A read of before fails while the group is ensured over the new connection: it is not ensured twice at a time. */
 static void read_fails_while_ensuring(void)
 {
@@ -2163,6 +2197,7 @@ static const struct test tests[] = {
 	{ "another master lacks an entry", another_master },
 	{ "another master gives an id once more", another_event_of_the_same_id },
 	{ "another master for commands", another_master_for_commands },
+	{ "another master while recovering", another_master_while_recovering },
 	{ "a read fails while the group is ensured", read_fails_while_ensuring },
 	{ "a consumer is there before it has read anything", consumer_at_once },
 	{ "a full Redis makes no consumer, and is read", consumer_in_a_full_redis },

@@ -1233,18 +1233,42 @@ static void a_generation_that_was_lost_is_passed(void)
 	end();
 }
 
-/* ... but not if it has another master by then, which may have forgotten the order. One that is there asks again. */
-static void another_master_forgets_what_was_begun(void)
+/* Its reservation is under way, and partition 1 does not get its part. */
+static struct order *begun(void)
 {
 	struct order *order = single();
 
 	w.failing = "part1";
 	ask_for(order, STOCK_REQ_RESERVE, 1);
+	CU_ASSERT_FALSE(is_acknowledged());
+	return order;
+}
+
+/* The partition has another master by then, and that one has the event: it delivers it again, and nobody has to ask. */
+static void what_was_begun_goes_on_with_another_master(void)
+{
+	(void)begun();
 	replaced("0");
-	rt_loop_advance(w.loop, 5000);
-	CU_ASSERT(is_acknowledged());
+	memory_host_cut(&w.instances[0].host, false);
 	w.failing = NULL;
-	rt_loop_advance(w.loop, 5000);
+	rt_loop_advance(w.loop, 2000);
+	all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+	answered("R");
+	CU_ASSERT(is_acknowledged());
+	end();
+}
+
+/* The other master has forgotten the order, and so nothing is done for it. */
+static void another_master_forgets_what_was_begun(void)
+{
+	struct order *order = begun();
+
+	empty("order:{0}:events");
+	memory_do(w.redis, "XGROUP", "DESTROY", "order:{0}:events", "inventory", NULL);
+	replaced("0");
+	memory_host_cut(&w.instances[0].host, false);
+	w.failing = NULL;
+	rt_loop_advance(w.loop, 8000);
 	all_is("", "", "RESERVED b=2");
 	answered("");
 	ask_for(order, STOCK_REQ_RESERVE, 2);
@@ -1891,6 +1915,8 @@ int main(void)
 		  a_connection_that_breaks_voids_what_was_said },
 		{ "an older generation begins again", an_older_generation_begins_again },
 		{ "a generation that was lost is passed", a_generation_that_was_lost_is_passed },
+		{ "what was begun goes on with another master",
+		  what_was_begun_goes_on_with_another_master },
 		{ "another master forgets what was begun", another_master_forgets_what_was_begun },
 		{ "stock is one to callers", stock_is_one_to_callers },
 		{ "reservations are found", reservations_are_found },
