@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "ctl.h"
+#include "redis/key_slot.h"
 
 #define LOOK_MS          10 /* between two looks at a connection that is being made */
 #define REDIS_CONNECT_MS 3000

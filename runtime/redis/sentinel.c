@@ -5,6 +5,13 @@
 
 #include "topology_internal.h"
 
+void redis_sentinel_login(struct rt_redis_options *options)
+{
+	options->user = options->sentinel.user;
+	options->password = options->sentinel.password;
+	options->password_file = options->sentinel.password_file;
+}
+
 static const char *read_name(const redisReply *reply, const struct rt_redis_address *asked,
 			     struct redis_slots *slots, struct rt_redis_address *ret_named)
 {
@@ -19,6 +26,8 @@ static const char *read_name(const redisReply *reply, const struct rt_redis_addr
 const struct redis_question redis_question_name = {
 	.words = { "SENTINEL", "GET-MASTER-ADDR-BY-NAME" },
 	.word_count = 3,
+	.every_ms = 1000, /* a master that was replaced may go on, and knows nothing of it */
+	.of_masters = &redis_question_role,
 	.read = read_name,
 };
 
@@ -45,5 +54,6 @@ static const char *read_role(const redisReply *reply, const struct rt_redis_addr
 const struct redis_question redis_question_role = {
 	.words = { "HELLO" },
 	.word_count = 1,
+	.of_masters = &redis_question_role,
 	.read = read_role,
 };

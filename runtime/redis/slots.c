@@ -1,30 +1,8 @@
-/* slots.c - the slot of a key, and the masters by slot, as a node of a cluster tells them. */
+/* slots.c - the masters by slot, as a node of a cluster tells them. */
 #include <hiredis/hiredis.h>
 #include <string.h>
 
 #include "topology_internal.h"
-
-uint16_t rt_key_slot(const char *key)
-{
-	const char *open = strchr(key, '{');
-	const char *close = open != NULL ? strchr(open, '}') : NULL;
-	bool tagged = close != NULL && close > open + 1;
-	const char *at = tagged ? open + 1 : key, *end = tagged ? close : key + strlen(key);
-	unsigned crc = 0;
-
-	for (; at < end; at++) {
-		crc ^= (unsigned)(unsigned char)*at << 8;
-		for (int bit = 0; bit < 8; bit++)
-			crc = (crc & 0x8000) != 0 ? crc << 1 ^ 0x1021 : crc << 1;
-	}
-	return (uint16_t)(crc & (RT_REDIS_SLOTS - 1));
-}
-
-void redis_slots_done(struct redis_slots *slots)
-{
-	free(slots->nodes);
-	memset(slots, 0, sizeof(*slots));
-}
 
 /* The place of a node in the list, from 1; added if it is new. 0: there are too many. */
 static uint16_t node_place(struct redis_slots *slots, const struct rt_redis_address *node)
@@ -35,15 +13,14 @@ static uint16_t node_place(struct redis_slots *slots, const struct rt_redis_addr
 	}
 	if (slots->count == REDIS_NODES_MAX)
 		return 0;
-	slots->nodes = rt_grow(slots->nodes, slots->count, &slots->room, sizeof(*slots->nodes));
 	slots->nodes[slots->count++] = *node;
 	return (uint16_t)slots->count;
 }
 
 void redis_slots_set_all(struct redis_slots *slots, const struct rt_redis_address *master)
 {
-	redis_slots_done(slots);
-	node_place(slots, master);
+	slots->nodes[0] = *master;
+	slots->count = 1;
 	for (size_t i = 0; i < RT_REDIS_SLOTS; i++)
 		slots->owner[i] = 1;
 }
@@ -105,21 +82,22 @@ static bool read_range(struct redis_slots *slots, const redisReply *range,
 static const char *read_slots(const redisReply *reply, const struct rt_redis_address *asked,
 			      struct redis_slots *slots, struct rt_redis_address *ret_named)
 {
-	struct redis_slots read = { .count = 0 };
-	bool good = rt_reply_is_array(reply, 0);
+	struct redis_slots *read = rt_alloc(sizeof(*read));
+	bool good = rt_reply_is_array(reply, 1); /* of a node that has forgotten its cluster: 0 */
 
 	(void)ret_named; /* the whole answer is here */
 	for (size_t i = 0; good && i < reply->elements; i++)
-		good = read_range(&read, reply->element[i], asked);
-	redis_slots_done(good ? slots : &read);
-	if (!good)
-		return "its answer about the masters makes no sense";
-	*slots = read;
-	return NULL;
+		good = read_range(read, reply->element[i], asked);
+	if (good)
+		*slots = *read;
+	free(read);
+	return good ? NULL : "its answer about the masters makes no sense";
 }
 
 const struct redis_question redis_question_slots = {
 	.words = { "CLUSTER", "SLOTS" },
 	.word_count = 2,
+	.every_ms = 5000,
+	.of_masters = &redis_question_slots,
 	.read = read_slots,
 };

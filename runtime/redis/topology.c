@@ -23,25 +23,23 @@
 #define RETRY_MAX_MS 500
 #define ANSWER_MS    250 /* for connecting and answering, and twice the pause before */
 
-static const struct kind {
-	const struct redis_question *seed;   /* what the addresses in the URL are asked … */
-	const struct redis_question *master; /* … and masters; NULL: nothing */
-	int64_t every_ms;
-} kinds[] = {
-	[RT_TOPOLOGY_ONE] = { NULL, NULL, 0 },
-	[RT_TOPOLOGY_CLUSTER] = { &redis_question_slots, &redis_question_slots, 5000 },
-	/* A master that was replaced may go on, and knows nothing of it. */
-	[RT_TOPOLOGY_SENTINEL] = { &redis_question_name, &redis_question_role, 1000 },
+/* What the addresses in the URL are asked. One Redis is never asked: it is the master. */
+static const struct redis_question *const first_questions[] = {
+	[RT_TOPOLOGY_ONE] = &redis_question_role,
+	[RT_TOPOLOGY_CLUSTER] = &redis_question_slots,
+	[RT_TOPOLOGY_SENTINEL] = &redis_question_name,
 };
 
 struct link {
 	struct rt_list list; /* topology->links */
 	struct rt_topology *topology;
 	struct rt_redis_address address;
-	const struct redis_question *question; /* that is asked there */
+	const struct redis_question *question; /* that is asked there … */
+	struct rt_redis_op op;                 /* … and is under way … */
+	bool asking;                           /* … if this is set */
 	struct rt_redis *redis;
 	struct rt_batch_gate *gate; /* of its partitions' batches; NULL: of one partition, or own */
-	bool own;
+	bool own;                   /* of one view */
 	size_t views;
 };
 
@@ -57,21 +55,14 @@ struct view {
 struct call {
 	struct rt_redis_op op;
 	struct rt_list list;
-	struct link *link;
 	struct rt_redis_op *sender; /* of a view; NULL: it has ended already */
-};
-
-struct asking {
-	struct rt_redis_op op;
-	struct link *link;
-	uint64_t number;
 };
 
 struct rt_topology {
 	struct rt_loop *loop;
 	struct rt_redis_url url;
-	const struct kind *kind;
-	struct rt_redis_options options; /* of shared links */
+	const struct redis_question *first; /* what the addresses in the URL are asked */
+	struct rt_redis_options options;    /* of shared links */
 	struct rt_arena texts;
 	int partition_count;
 	struct redis_slots slots;
@@ -86,8 +77,7 @@ struct rt_topology {
 	char problem[320];           /* "": none since it was logged that all is well */
 	struct rt_timer ask, settle; /* ask: when to, or when to give the answer up */
 	struct rt_list views, links;
-	struct view *clock; /* of partition 0, which the loop follows; NULL: none */
-	bool clock_known;
+	struct rt_redis *clock; /* a view of partition 0, which the loop follows; NULL: none */
 };
 
 /* ---- trouble ---- */
@@ -107,10 +97,9 @@ static void ask_soon(struct rt_topology *topology)
 	int64_t due_ms = topology->asked_ms + rt_loop_around(topology->loop, topology->retry_ms);
 	int64_t pause_ms = due_ms - rt_loop_now(topology->loop);
 
-	if (topology->kind->seed == NULL)
-		return;
 	topology->troubled = true;
-	if (topology->asked == NULL && topology->ask.due_ms > due_ms)
+	if (topology->asked == NULL && rt_timer_running(&topology->ask) &&
+	    topology->ask.due_ms > due_ms)
 		rt_timer_start(topology->loop, &topology->ask, RT_MAX(pause_ms, 0), ask);
 }
 
@@ -120,21 +109,12 @@ static void trouble(struct link *link, const char *reason)
 	struct rt_topology *topology = link->topology;
 	bool first = topology->problem[0] == '\0';
 
-	if (topology->kind->seed == NULL)
-		return; /* its connection says it */
 	snprintf(topology->problem, sizeof(topology->problem), "%.100s:%d: %.200s",
 		 link->address.host, link->address.port, reason);
 	if (first && topology->options.log_trouble)
 		RT_LOG(RT_WARN, "a master of Redis is away or another one",
 		       RT_S("reason", topology->problem));
 	ask_soon(topology);
-}
-
-static void note_well(struct rt_topology *topology)
-{
-	if (topology->options.log_trouble && topology->problem[0] != '\0')
-		RT_LOG(RT_INFO, "all masters of Redis are there");
-	topology->problem[0] = '\0';
 }
 
 /* It is down until the masters have been asked once more. */
@@ -162,16 +142,15 @@ static void visit_views(struct rt_topology *topology, const struct link *link,
 }
 
 /* An answer says that this is not, or not now, the partition's master. */
-static void redirected(struct view *view, struct link *link, const redisReply *reply)
+static void redirected(struct view *view, const redisReply *reply)
 {
 	struct rt_topology *topology = view->topology;
 
 	if (topology->url.kind == RT_TOPOLOGY_ONE || !view->common.up)
 		return; /* there is no other one; what was under way then says nothing new */
-	/* Who says MOVED knows the new master. */
-	if (topology->url.kind == RT_TOPOLOGY_CLUSTER && rt_redis_reply_begins(reply, "MOVED"))
-		topology->source = link;
-	trouble(link, reply->str);
+	if (rt_redis_reply_begins(reply, "MOVED"))
+		topology->source = view->link; /* it knows the new master */
+	trouble(view->link, reply->str);
 	doubt(view);
 }
 
@@ -182,17 +161,18 @@ static void send_question(struct link *link);
 static void link_state(struct rt_redis *redis, bool up, void *user)
 {
 	struct link *link = user;
+	bool one = link->topology->url.kind == RT_TOPOLOGY_ONE;
 
 	if (up && link == link->topology->asked)
 		send_question(link);
-	if (!up && !link->own && link->views > 0)
+	if (!up && !one && !link->own && link->views > 0)
 		trouble(link, rt_redis_error(redis));
 	if (!up)
 		visit_views(link->topology, link, doubt);
 	settle_soon(link->topology);
 }
 
-/* `own`: the options of a connection of its own; NULL: it is shared. */
+/* `own`: the options of an own one; NULL: those of the topology. */
 static struct link *link_new(struct rt_topology *topology, const struct rt_redis_address *address,
 			     const struct redis_question *question,
 			     const struct rt_redis_options *own)
@@ -211,14 +191,10 @@ static struct link *link_new(struct rt_topology *topology, const struct rt_redis
 	options.port = address->port;
 	options.on_state = link_state;
 	options.user_data = link;
-	/* The connection to one Redis says best what is wrong with it; else trouble() does. */
+	/* The connection to one Redis says best what is wrong; of several, trouble() does. */
 	options.log_trouble = options.log_trouble && topology->url.kind == RT_TOPOLOGY_ONE;
-	if (question == &redis_question_name) {
-		options.user = options.sentinel.user;
-		options.password = options.sentinel.password;
-		options.password_file = options.sentinel.password_file;
-	}
-	rt_list_init(&link->list);
+	if (question == &redis_question_name)
+		redis_sentinel_login(&options);
 	rt_list_push(&topology->links, &link->list);
 	if (!link->own && topology->partition_count > 1)
 		rt_batch_gate_new(topology->loop, &link->gate);
@@ -227,18 +203,19 @@ static struct link *link_new(struct rt_topology *topology, const struct rt_redis
 	return link;
 }
 
-/* The shared link to an address. */
+/* The shared link to an address; with `own` options, a new one of one view. */
 static struct link *link_get(struct rt_topology *topology, const struct rt_redis_address *address,
-			     const struct redis_question *question)
+			     const struct redis_question *question,
+			     const struct rt_redis_options *own)
 {
 	for (struct rt_list *at = topology->links.next; at != &topology->links; at = at->next) {
 		struct link *link = RT_CONTAINER_OF(at, struct link, list);
 
-		if (!link->own && link->question == question &&
+		if (own == NULL && !link->own && link->question == question &&
 		    rt_redis_address_same(&link->address, address))
 			return link;
 	}
-	return link_new(topology, address, question, NULL);
+	return link_new(topology, address, question, own);
 }
 
 static void link_free(struct link *link)
@@ -249,28 +226,13 @@ static void link_free(struct link *link)
 	free(link);
 }
 
-/* Frees those that nobody uses. */
-static void links_trim(struct rt_topology *topology)
-{
-	struct rt_list *next;
-
-	for (struct rt_list *at = topology->links.next; at != &topology->links; at = next) {
-		struct link *link = RT_CONTAINER_OF(at, struct link, list);
-
-		next = at->next;
-		if (link->views == 0 && link != topology->asked && link != topology->source &&
-		    (link->own || rt_redis_pending(link->redis) == 0))
-			link_free(link);
-	}
-}
-
 /* ---- questions ---- */
 
 static void ask_later(struct rt_topology *topology)
 {
 	topology->asked = NULL;
 	rt_timer_start(topology->loop, &topology->ask,
-		       rt_loop_around(topology->loop, topology->kind->every_ms), ask);
+		       rt_loop_around(topology->loop, topology->first->every_ms), ask);
 	if (topology->troubled)
 		ask_soon(topology);
 	settle_soon(topology);
@@ -279,16 +241,15 @@ static void ask_later(struct rt_topology *topology)
 static void not_answered(struct rt_topology *topology, const char *reason)
 {
 	topology->source = NULL;
-	trouble(topology->asked, reason);
+	trouble(topology->asked, *reason != '\0' ? reason : "no answer in time");
 	ask_later(topology);
 }
 
 static void answer_late(struct rt_timer *timer)
 {
 	struct rt_topology *topology = RT_CONTAINER_OF(timer, struct rt_topology, ask);
-	const char *error = rt_redis_error(topology->asked->redis);
 
-	not_answered(topology, *error != '\0' ? error : "no answer in time");
+	not_answered(topology, rt_redis_error(topology->asked->redis));
 }
 
 static void ask_link(struct link *link)
@@ -298,86 +259,67 @@ static void ask_link(struct link *link)
 	topology->asked = link;
 	rt_timer_start(topology->loop, &topology->ask, ANSWER_MS + 2 * topology->retry_ms,
 		       answer_late);
-	if (rt_redis_up(link->redis))
+	if (rt_redis_up(link->redis) && !link->asking)
 		send_question(link);
-	else if (link->views > 0) /* a master that is away: it is not waited for */
+	else if (link->views > 0 || link->asking) /* nobody waits for a master that is away */
 		not_answered(topology, rt_redis_error(link->redis));
 }
 
-static void read_answer(struct link *link, const redisReply *reply)
+static void answered(struct rt_redis_op *op, int status, const redisReply *reply)
 {
+	struct link *link = RT_CONTAINER_OF(op, struct link, op);
 	struct rt_topology *topology = link->topology;
 	struct rt_redis_address named = { .port = 0 };
-	const char *wrong = link->question->read(reply, &link->address, &topology->slots, &named);
+	const char *wrong = reply != NULL ? reply->str : rt_status_text(status);
 
+	link->asking = false;
+	if (link != topology->asked)
+		return; /* it was given up */
+	if (status == RT_OK)
+		wrong = link->question->read(reply, &link->address, &topology->slots, &named);
 	if (wrong != NULL) {
 		not_answered(topology, wrong);
 	} else if (named.port != 0) {
 		topology->source = link;
-		ask_link(link_get(topology, &named, topology->kind->master));
+		ask_link(link_get(topology, &named, topology->first->of_masters, NULL));
 	} else {
 		topology->answered = topology->question;
 		ask_later(topology);
 	}
 }
 
-static void answered(struct rt_redis_op *op, int status, const redisReply *reply)
-{
-	struct asking *asking = RT_CONTAINER_OF(op, struct asking, op);
-	struct link *link = asking->link;
-	struct rt_topology *topology = link->topology;
-	bool awaited = link == topology->asked && asking->number == topology->question;
-
-	free(asking);
-	if (awaited && status == RT_OK)
-		read_answer(link, reply);
-	else if (awaited)
-		not_answered(topology, reply != NULL ? reply->str : rt_status_text(status));
-}
-
 static void send_question(struct link *link)
 {
-	struct rt_topology *topology = link->topology;
 	const struct redis_question *question = link->question;
-	const char *argv[] = { question->words[0], question->words[1], topology->url.master };
-	struct asking *asking = rt_alloc(sizeof(*asking));
+	const char *argv[] = { question->words[0], question->words[1], link->topology->url.master };
 
-	asking->link = link;
-	asking->number = topology->question;
-	rt_redis_command(link->redis, &asking->op, question->word_count, argv, NULL, 0, answered);
+	link->asking = true;
+	rt_redis_command(link->redis, &link->op, question->word_count, argv, NULL, 0, answered);
 }
 
-/* Of a cluster, another link that is up each time; NULL: none is. */
-static struct link *choose_up(struct rt_topology *topology)
-{
-	for (struct rt_list *at = topology->links.next; at != &topology->links; at = at->next) {
-		struct link *link = RT_CONTAINER_OF(at, struct link, list);
-
-		if (!link->own && rt_redis_up(link->redis)) {
-			rt_list_remove(at);
-			rt_list_push(&topology->links, at);
-			return link;
-		}
-	}
-	return NULL;
-}
-
+/* The source; or of a cluster another link that is up, each time another one; or the next address. */
 static struct link *choose(struct rt_topology *topology)
 {
 	bool cluster = topology->url.kind == RT_TOPOLOGY_CLUSTER;
-	size_t seeds = topology->url.count, known = cluster ? topology->slots.count : 0;
-	struct link *link = RT_TAKE(topology->source);
-	size_t i;
+	size_t seeds = topology->url.count, known = cluster ? topology->slots.count : 0, i;
+	struct link *source = RT_TAKE(topology->source), *chosen = NULL;
 
-	if (link != NULL && rt_redis_up(link->redis))
-		return link;
-	link = cluster ? choose_up(topology) : NULL;
-	if (link != NULL)
-		return link;
+	for (struct rt_list *at = topology->links.next; at != &topology->links; at = at->next) {
+		struct link *link = RT_CONTAINER_OF(at, struct link, list);
+		bool may = link == source || (cluster && !link->own && chosen == NULL);
+
+		if (may && rt_redis_up(link->redis) && !link->asking)
+			chosen = link;
+	}
+	if (chosen != NULL) {
+		rt_list_remove(&chosen->list);
+		rt_list_push(&topology->links, &chosen->list);
+		return chosen;
+	}
 	i = topology->candidate++ % (seeds + known);
 	return link_get(topology,
 			i < seeds ? &topology->url.addresses[i] : &topology->slots.nodes[i - seeds],
-			topology->kind->seed);
+			topology->first, NULL);
 }
 
 static void ask(struct rt_timer *timer)
@@ -385,8 +327,11 @@ static void ask(struct rt_timer *timer)
 	struct rt_topology *topology = RT_CONTAINER_OF(timer, struct rt_topology, ask);
 	int64_t longer_ms = RT_MAX(RETRY_MIN_MS, RT_MIN(2 * topology->retry_ms, RETRY_MAX_MS));
 
-	if (!topology->troubled)
-		note_well(topology);
+	if (!topology->troubled && topology->problem[0] != '\0') {
+		topology->problem[0] = '\0';
+		if (topology->options.log_trouble)
+			RT_LOG(RT_INFO, "all masters of Redis are there");
+	}
 	topology->retry_ms = topology->troubled ? longer_ms : 0;
 	topology->troubled = false;
 	topology->question++;
@@ -422,13 +367,20 @@ static void leave(struct view *view)
 
 static void join(struct view *view, const struct rt_redis_address *master)
 {
-	struct rt_topology *topology = view->topology;
 	const struct rt_redis_options *options = &view->common.options;
 
-	view->link = options->blocks ? link_new(topology, master, topology->kind->master, options)
-				     : link_get(topology, master, topology->kind->master);
+	view->link = link_get(view->topology, master, view->topology->first->of_masters,
+			      options->blocks ? options : NULL);
 	view->link->views++;
 	view->common.redis.gate = view->link->gate;
+}
+
+/* No other view is up before that which follows the clock, and is the first that is visited, was up once. */
+static bool clock_known(const struct view *view)
+{
+	const struct rt_redis *clock = view->topology->clock;
+
+	return clock == NULL || clock == &view->common.redis || rt_redis_epoch(clock) > 0;
 }
 
 static void settle_view(struct view *view)
@@ -436,7 +388,6 @@ static void settle_view(struct view *view)
 	struct rt_topology *topology = view->topology;
 	const struct rt_redis_address *master =
 		redis_slots_master(&topology->slots, view->common.options.partition);
-	bool clock_known = topology->clock_known || view == topology->clock;
 
 	if (view->link != NULL &&
 	    (master == NULL || !rt_redis_address_same(&view->link->address, master)))
@@ -444,10 +395,8 @@ static void settle_view(struct view *view)
 	if (view->link == NULL && master != NULL)
 		join(view, master);
 	if (view->link != NULL && rt_redis_up(view->link->redis) && rt_list_empty(&view->calls) &&
-	    topology->answered > view->down_at && clock_known) {
-		topology->clock_known = true; /* its view is the first that is visited */
+	    topology->answered > view->down_at && clock_known(view))
 		redis_common_set_up(&view->common, true);
-	}
 	if (!view->common.up)
 		ask_soon(topology);
 }
@@ -455,9 +404,17 @@ static void settle_view(struct view *view)
 static void settle(struct rt_timer *timer)
 {
 	struct rt_topology *topology = RT_CONTAINER_OF(timer, struct rt_topology, settle);
+	struct rt_list *at, *next;
 
 	visit_views(topology, NULL, settle_view);
-	links_trim(topology);
+	for (at = topology->links.next; at != &topology->links; at = next) {
+		struct link *link = RT_CONTAINER_OF(at, struct link, list);
+
+		next = at->next;
+		if (link->views == 0 && link != topology->asked && link != topology->source &&
+		    (link->own || rt_redis_pending(link->redis) == 0))
+			link_free(link);
+	}
 }
 
 static struct view *view_of(struct rt_redis *redis)
@@ -469,20 +426,18 @@ static void call_ended(struct rt_redis_op *op, int status, const redisReply *rep
 {
 	struct call *call = RT_CONTAINER_OF(op, struct call, op);
 	struct rt_redis_op *sender = call->sender;
-	struct link *link = call->link;
 	struct view *view = sender != NULL ? view_of(sender->redis) : NULL;
 
 	rt_list_remove(&call->list);
 	free(call);
-	if (view != NULL) {
-		view->common.pending--;
-		if (reply != NULL && rt_redis_reply_redirects(reply))
-			redirected(view, link, reply);
-	}
-	if (view == NULL || !view->common.up)
-		settle_soon(link->topology);
-	if (view != NULL)
-		sender->done(sender, status, reply);
+	if (view == NULL)
+		return;
+	view->common.pending--;
+	if (reply != NULL && rt_redis_reply_redirects(reply))
+		redirected(view, reply);
+	if (!view->common.up)
+		settle_soon(view->topology); /* it may be what is waited for */
+	sender->done(sender, status, reply);
 }
 
 static void view_command(struct rt_redis *redis, struct rt_redis_op *op, int argc,
@@ -494,9 +449,7 @@ static void view_command(struct rt_redis *redis, struct rt_redis_op *op, int arg
 	if (!redis_common_admit(&view->common, op))
 		return;
 	call = rt_alloc(sizeof(*call));
-	call->link = view->link;
 	call->sender = op;
-	rt_list_init(&call->list);
 	rt_list_push(&view->calls, &call->list);
 	view->common.pending++;
 	rt_redis_command(view->link->redis, &call->op, argc, argv, lengths,
@@ -529,7 +482,6 @@ static void view_free(struct rt_redis *redis)
 	struct view *view = view_of(redis);
 
 	view->common.options.on_state = NULL;
-	view->common.up = false;
 	give_up(view, RT_CANCELED);
 	if (view->link != NULL)
 		leave(view);
@@ -548,32 +500,26 @@ static const struct rt_redis_ops view_ops = {
 	.free = view_free,
 };
 
-static struct view *view_new(struct rt_topology *topology, const struct rt_redis_options *options)
-{
-	struct view *view = rt_alloc(sizeof(*view));
-
-	redis_common_init(&view->common, &view_ops, topology->loop, options);
-	view->topology = topology;
-	rt_list_init(&view->calls);
-	rt_list_init(&view->list);
-	rt_list_push(&topology->views, &view->list);
-	settle_soon(topology);
-	return view;
-}
-
 /* The struct rt_redis_options.connect that rt_topology_use sets. */
 static int view_connect(void *connector, struct rt_loop *loop,
 			const struct rt_redis_options *options, struct rt_redis **ret)
 {
 	struct rt_topology *topology = connector;
 	struct rt_redis_options own = *options;
+	struct view *view;
 
-	(void)loop; /* the topology's */
 	if (own.partition < 0 || own.partition >= topology->partition_count)
 		return RT_INVALID;
-	own.follow_clock = own.log_trouble = false; /* the topology does, for all */
-	own.metrics = NULL;
-	*ret = &view_new(topology, &own)->common.redis;
+	own.log_trouble = false;
+	own.follow_clock = topology->options.follow_clock; /* the first does, for all */
+	own.metrics = topology->options.metrics;
+	view = rt_alloc(sizeof(*view));
+	redis_common_init(&view->common, &view_ops, loop, &own);
+	view->topology = topology;
+	rt_list_init(&view->calls);
+	rt_list_push(&topology->views, &view->list);
+	settle_soon(topology);
+	*ret = &view->common.redis;
 	return RT_OK;
 }
 
@@ -583,6 +529,8 @@ void rt_topology_use(struct rt_topology *topology, struct rt_redis_options *opti
 	options->connector = topology;
 }
 
+/* ---- a topology ---- */
+
 /* The clock is followed over a connection of its own, so that it moves with partition 0 and no other. */
 static void follow_clock(struct rt_topology *topology)
 {
@@ -591,7 +539,8 @@ static void follow_clock(struct rt_topology *topology)
 	options.partition = 0;
 	options.blocks = true;
 	options.on_state = NULL;
-	topology->clock = view_new(topology, &options);
+	view_connect(topology, topology->loop, &options, &topology->clock);
+	topology->options.follow_clock = false;
 }
 
 int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
@@ -605,15 +554,13 @@ int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
 	topology = rt_alloc(sizeof(*topology));
 	topology->loop = loop;
 	topology->url = *url;
-	topology->kind = &kinds[url->kind];
+	topology->first = first_questions[url->kind];
 	topology->partition_count = partition_count;
 	redis_options_copy(&topology->options, options, &topology->texts);
 	rt_list_init(&topology->views);
 	rt_list_init(&topology->links);
-	topology->clock_known = !options->follow_clock;
 	if (options->follow_clock)
 		follow_clock(topology);
-	topology->options.follow_clock = false;
 	topology->options.metrics = NULL;
 	topology->options.pending_max = SIZE_MAX; /* each view has a bound */
 	topology->candidate = rt_loop_random(loop, url->count);
@@ -633,14 +580,12 @@ void rt_topology_free(struct rt_topology *topology)
 
 	if (topology == NULL)
 		return;
-	if (topology->clock != NULL)
-		rt_redis_free(&topology->clock->common.redis);
+	rt_redis_free(topology->clock);
 	topology->asked = NULL;
 	while ((at = rt_list_pop(&topology->links)) != NULL)
 		link_free(RT_CONTAINER_OF(at, struct link, list));
 	rt_timer_stop(topology->loop, &topology->ask);
 	rt_timer_stop(topology->loop, &topology->settle);
-	redis_slots_done(&topology->slots);
 	rt_arena_done(&topology->texts);
 	free(topology);
 }

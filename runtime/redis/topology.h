@@ -14,7 +14,7 @@
  *
  * Such a connection is up while the partition's master is known, its connection is greeted and nothing
  * says that another one may be the master now. It goes down when its master's connection breaks, when
- * the partition moves, and when an answer is a redirect (rt_redis_redirects): that command did not happen
+ * the partition moves, and when an answer is a redirect (rt_redis_reply_redirects): that command did not happen
  * and ends with RT_UNREADY. It is up again when the masters have been asked anew, which begins at once, and
  * after everything it had under way has ended: answers come in the order of the commands, also when the
  * master changes. No redirect is followed by itself, and ASKING is never sent: only the caller knows what
@@ -24,7 +24,8 @@
  * The masters are asked every 5 s, sentinels every second, and while a partition is down after 0, 50, 100, … 500 ms; each ±25 %,
  * one question at a time: the node that says MOVED, one whose connection is up, and if there is none the next
  * of all addresses that are known; or the sentinel whose word was good, else the next. A sentinel's word counts
- * when the server that it names says that it is a master. Sentinels are asked as options.sentinel says.
+ * when the server that it names says that it is a master. Sentinels are asked as options.sentinel says. Who owes
+ * an answer is not asked again.
  *
  * The loop follows the clock of one server alone, the master of partition 0, the same in every process, over
  * a connection of its own; no partition is up before that clock is known. docs/decisions/030.
@@ -35,12 +36,6 @@
 
 #include "redis.h"
 #include "url.h"
-
-#define RT_REDIS_SLOTS 16384
-
-/* The slot of a key: CRC-16 (XMODEM) of what is between the first '{' and the next '}', or of all of it
- * when there is nothing. */
-uint16_t rt_key_slot(const char *key);
 
 struct rt_topology; /* opaque */
 

@@ -2,17 +2,17 @@
 #ifndef RT_REDIS_TOPOLOGY_INTERNAL_H
 #define RT_REDIS_TOPOLOGY_INTERNAL_H
 
+#include "key_slot.h"
 #include "topology.h"
 
 #define REDIS_NODES_MAX 1024
 
-/* The masters, by slot. Zeroed memory is a valid empty one. */
+/* The masters, by slot. Zeroed memory is a valid empty one; plain data. */
 struct redis_slots {
 	uint16_t owner[RT_REDIS_SLOTS]; /* which of `nodes` serves the slot, from 1; 0: none */
-	struct rt_redis_address *nodes; /* masters and replicas */
-	size_t count, room;
+	size_t count;
+	struct rt_redis_address nodes[REDIS_NODES_MAX]; /* masters and replicas */
 };
-void redis_slots_done(struct redis_slots *slots);
 /* One server has all slots. */
 void redis_slots_set_all(struct redis_slots *slots, const struct rt_redis_address *master);
 /* NULL: nobody serves it. */
@@ -26,7 +26,9 @@ bool redis_node_read(struct rt_redis_address *ret, const struct redisReply *repl
 /* What a server is asked about the masters. */
 struct redis_question {
 	const char *words[2];
-	int word_count; /* 3: the third is the name of the master */
+	int word_count;                          /* 3: the third is the name of the master */
+	int64_t every_ms;                        /* if all is well */
+	const struct redis_question *of_masters; /* what the masters that are found are asked */
 	/* NULL, or what is wrong with the answer of `asked`: then *slots is as before. It says who the masters are, or
 	 * sets ret_named, whose port was 0, to the server that must be asked in its turn. */
 	const char *(*read)(const struct redisReply *reply, const struct rt_redis_address *asked,
@@ -35,5 +37,7 @@ struct redis_question {
 extern const struct redis_question redis_question_slots; /* of a node of a cluster: slots.c */
 extern const struct redis_question redis_question_name;  /* of a sentinel: sentinel.c */
 extern const struct redis_question redis_question_role;  /* of the server that it names */
+/* Makes these options those of a connection to a sentinel. */
+void redis_sentinel_login(struct rt_redis_options *options);
 
 #endif

@@ -69,7 +69,7 @@ static void check_slots(const struct redis_slots *slots)
 
 static void check_answers(const char *bytes, size_t length)
 {
-	static struct redis_slots slots;
+	static struct redis_slots slots; /* of the answers before in this input */
 	struct rt_arena arena = { .chunks = NULL };
 	redisReader *reader = redisReaderCreateWithFunctions(&redis_reply_functions);
 	void *reply = NULL;
@@ -79,12 +79,11 @@ static void check_answers(const char *bytes, size_t length)
 	redisReaderFeed(reader, bytes, length);
 	while (redisReaderGetReply(reader, &reply) == REDIS_OK && reply != NULL) {
 		const redisReply *answer = reply;
-		const struct rt_redis_address *nodes = slots.nodes;
 		size_t count = slots.count;
 		struct rt_redis_address named = { .port = 0 };
 
 		if (redis_question_slots.read(answer, &asked, &slots, &named) != NULL)
-			FUZZ_MUST(slots.count == count && slots.nodes == nodes);
+			FUZZ_MUST(slots.count == count);
 		FUZZ_MUST(named.port == 0);
 		check_slots(&slots);
 		if (redis_question_name.read(answer, &asked, &slots, &named) == NULL)
@@ -96,7 +95,8 @@ static void check_answers(const char *bytes, size_t length)
 		if (rt_redis_reply_redirects(answer))
 			FUZZ_MUST(rt_redis_reply_status(answer) == RT_UNREADY);
 	}
-	redis_slots_done(&slots);
+	slots.count = 0;
+	memset(slots.owner, 0, sizeof(slots.owner));
 	redisReaderFree(reader);
 	rt_arena_done(&arena);
 }

@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "loopback.h"
+#include "redis/key_slot.h"
 #include "redis_server.h"
 #include "run.h"
 #include "run_until.h"
