@@ -7,7 +7,7 @@
  *   connections_received   recvmsg has bytes of it: the HTTP/2 guard looks at them
  *   connections_resets     recvmsg is asked for more of one that ends, and gives gRPC resets
  *   connections_sent       sendmsg has sent some (corking.c): so does it at these
- *   connections_tls        the same for what TLS decrypts and encrypts (tls.c)
+ *   connections_tls        the same for what TLS decrypts and encrypts (tls.c): its share of a turn, too
  *   close                  whoever owns the descriptor closes it: the entry goes
  *
  * To close a connection we shut its socket down: gRPC sees its end and closes the descriptor. From then on the
@@ -69,9 +69,12 @@ struct connection {
 	bool has_address;        /* no: a unix socket */
 	bool shut;               /* it does not count any more */
 	int64_t accepted_ms, received_ms;
-	/* What it brought in the turn of the loop that read it last, and how many bytes a turn takes of it. */
+	/* What it brought in the turn of the loop that read it last, and how many bytes a turn takes of it. With TLS
+	 * gRPC gets whole records, so what was read and what it got differ. */
 	uint64_t turn;
-	size_t turn_bytes, turn_streams, turn_max_bytes;
+	size_t turn_read, turn_bytes, turn_streams, turn_max_bytes;
+	size_t held; /* decrypted bytes that wait for the next turn */
+	bool held_asked;
 	bool resetting;    /* it has ended, and gRPC reads that its streams are reset */
 	size_t resets_due; /* how many it may read now */
 	bool asked;        /* through TLS: this turn has made gRPC read them */
@@ -563,7 +566,7 @@ static void begin_turn(struct connection *connection, uint64_t turn)
 	connection->turn_max_bytes =
 		RT_MIN(RT_MAX(bytes, (size_t)TURN_MIN_BYTES), (size_t)TURN_MAX_BYTES);
 	connection->turn = turn;
-	connection->turn_bytes = connection->turn_streams = 0;
+	connection->turn_read = connection->turn_bytes = connection->turn_streams = 0;
 	connection->resets_due = TURN_RESETS;
 	connection->asked = false;
 }
@@ -584,7 +587,8 @@ size_t connections_may_read(int fd, uint64_t turn)
 			bytes = connection->resets_due > 0 && !connection->asked ? SIZE_MAX : 0;
 		else
 			bytes = connection->turn_max_bytes -
-				RT_MIN(connection->turn_bytes, connection->turn_max_bytes);
+				RT_MIN(RT_MAX(connection->turn_read, connection->turn_bytes),
+				       connection->turn_max_bytes);
 	}
 	pthread_mutex_unlock(&lock);
 	return bytes;
@@ -736,7 +740,9 @@ ssize_t connections_received(int fd, const struct msghdr *message, size_t length
 	if (connection != NULL) {
 		last_read = (struct connections_id){ fd, connection->serial };
 		connection->received_ms = now;
-		connection->turn_bytes += length;
+		connection->turn_read += length;
+		if (!connection->http2.foreign)
+			connection->turn_bytes += length;
 		if (connection->shut && http2_guard_between_frames(guard_of(connection)))
 			whole = 0;
 		else if (!connection->http2.foreign && !connection->shut)
@@ -820,11 +826,86 @@ void connections_tls_free(struct connections_tls *tls)
 
 	pthread_mutex_lock(&lock);
 	connection = find_id(tls->id);
-	if (connection != NULL)
+	if (connection != NULL) {
 		connection->tls = NULL;
+		connection->held = 0;
+	}
 	http2_guard_done(&tls->guard);
 	pthread_mutex_unlock(&lock);
 	free(tls);
+}
+
+size_t connections_tls_share(struct connections_tls *tls, bool come, bool *ret_asked)
+{
+	struct connection *connection;
+	size_t share = SIZE_MAX;
+
+	*ret_asked = false;
+	pthread_mutex_lock(&lock);
+	connection = find_id(tls->id);
+	if (connection != NULL) {
+		share = connection->turn_max_bytes -
+			RT_MIN(connection->turn_bytes, connection->turn_max_bytes);
+		*ret_asked = come && connection->held_asked;
+		if (come)
+			connection->held_asked = false;
+	}
+	pthread_mutex_unlock(&lock);
+	return share;
+}
+
+int connections_tls_hold(struct connections_tls *tls, size_t length)
+{
+	struct connection *connection;
+
+	pthread_mutex_lock(&lock);
+	connection = find_id(tls->id);
+	if (connection != NULL)
+		connection->held = length;
+	pthread_mutex_unlock(&lock);
+	return connection != NULL ? tls->id.fd : -1;
+}
+
+bool connections_holds(int fd)
+{
+	struct connection *connection;
+	bool holds;
+
+	if (!is_known(fd))
+		return false;
+	pthread_mutex_lock(&lock);
+	connection = find(fd);
+	holds = connection != NULL && connection->held > 0;
+	pthread_mutex_unlock(&lock);
+	return holds;
+}
+
+static bool put_byte(const struct msghdr *message)
+{
+	for (size_t i = 0; i < message->msg_iovlen; i++) {
+		if (message->msg_iov[i].iov_len == 0)
+			continue;
+		*(unsigned char *)message->msg_iov[i].iov_base = 0;
+		return true;
+	}
+	return false;
+}
+
+int connections_ask(int fd, const struct msghdr *message)
+{
+	struct connection *connection;
+	int asked = -1;
+
+	if (!is_known(fd))
+		return -1;
+	pthread_mutex_lock(&lock);
+	connection = find(fd);
+	if (connection != NULL && connection->held > 0) {
+		asked = !connection->held_asked && put_byte(message);
+		connection->held_asked |= asked;
+	}
+	pthread_mutex_unlock(&lock);
+	return asked;
 }
 
 const char *connections_tls_received(struct connections_tls *tls, const void *bytes, size_t length,
@@ -838,6 +919,8 @@ const char *connections_tls_received(struct connections_tls *tls, const void *by
 
 	pthread_mutex_lock(&lock);
 	connection = find_id(tls->id);
+	if (connection != NULL)
+		connection->turn_bytes += length;
 	offence = http2_guard_received(&tls->guard, bytes, length, now_ms(),
 				       connection != NULL ? &connection->turn_streams : &unknown);
 	if (offence != HTTP2_FINE) {

@@ -48,6 +48,16 @@ const char *connections_tls_received(struct connections_tls *tls, const void *by
  * for each byte that recvmsg gave. */
 bool connections_tls_resets(struct connections_tls *tls, void *buffer, size_t size,
 			    size_t *ret_length);
+/* How many decrypted bytes gRPC may get in this turn. `come`: the SSL object has got bytes of the connection; *ret_asked: the first
+ * is the one with which recvmsg made gRPC ask, and means nothing. */
+size_t connections_tls_share(struct connections_tls *tls, bool come, bool *ret_asked);
+/* So many decrypted bytes wait for the next turn. Until there are none recvmsg reads nothing of the connection.
+ * Returns its descriptor; -1: none. */
+int connections_tls_hold(struct connections_tls *tls, size_t length);
+/* Whether some wait. */
+bool connections_holds(int fd);
+/* -1: none wait. 1: gRPC gets a byte, so that it asks SSL_read for them; 0: it has got one and has not asked yet. */
+int connections_ask(int fd, const struct msghdr *message);
 void connections_tls_sent(struct connections_tls *tls, const void *bytes, size_t length);
 
 /* ---- polling.c ---- */
@@ -55,6 +65,11 @@ void connections_tls_sent(struct connections_tls *tls, const void *bytes, size_t
 /* Whether this turn has accepted enough: those that were closed meanwhile go first, and so do calls. The next turn has
  * the set report the listening socket again. */
 bool polling_accept_later(int fd);
+
+/* Whether this thread is in a turn of the loop, in which each connection has a share. */
+bool polling_in_turn(void);
+/* The next turn has the set report that there is something to read. */
+void polling_read_later(int fd);
 
 /* Whether gRPC has this descriptor in its epoll set. */
 bool polling_knows(int fd);

@@ -14,8 +14,8 @@
 /* How gRPC has put a descriptor into its set. */
 struct entry {
 	struct epoll_event event;
-	bool known, left;
-	int next_left;
+	bool known, left, due;
+	int next_left, next_due;
 	size_t unbroken; /* bytes read outside of turns since we last reported EAGAIN */
 	int said;        /* how often we reported it in a row */
 };
@@ -29,6 +29,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for what follows */
 static struct entry *entries;                            /* by descriptor */
 static size_t entry_count;
 static int first_left = -1; /* descriptors with input that a turn left unread */
+/* Those of them whose input the kernel does not have any more: TLS has decrypted it (tls.c). This turn's epoll_wait
+ * reports them itself. */
+static _Atomic int first_due = -1;
 
 /* gRPC sizes its next buffer by what it read since it last began to read and found nothing, and
  * computes that as an int: 2 GiB without a pause end the process (an assertion in tcp_posix.cc).
@@ -71,13 +74,35 @@ __attribute__((visibility("default"))) int epoll_create1(int flags)
 	return fd;
 }
 
+/* Adds those that are due; a descriptor may have been closed meanwhile. */
+static int report_due(struct epoll_event *events, int count, int count_max)
+{
+	pthread_mutex_lock(&lock);
+	while (first_due >= 0 && count < count_max) {
+		struct entry *entry = &entries[first_due];
+
+		if (connections_holds(first_due)) {
+			events[count] = entry->event;
+			events[count++].events = EPOLLIN;
+		}
+		entry->due = false;
+		first_due = entry->next_due;
+	}
+	pthread_mutex_unlock(&lock);
+	return count;
+}
+
 __attribute__((visibility("default"))) int epoll_wait(int fd, struct epoll_event *events,
 						      int count_max, int timeout_ms)
 {
-	int count = (int)syscall(SYS_epoll_pwait, fd, events, count_max, timeout_ms, NULL, 0);
+	bool ours = fd == atomic_load_explicit(&learned, memory_order_relaxed);
+	bool due = ours && atomic_load_explicit(&first_due, memory_order_relaxed) >= 0;
+	int count =
+		(int)syscall(SYS_epoll_pwait, fd, events, count_max, due ? 0 : timeout_ms, NULL, 0);
 
-	if (fd == atomic_load_explicit(&learned, memory_order_relaxed) &&
-	    (count == 0 || (count < 0 && errno != EINTR)))
+	if (due && count >= 0)
+		count = report_due(events, count, count_max);
+	if (ours && (count == 0 || (count < 0 && errno != EINTR)))
 		emptied = true;
 	return count;
 }
@@ -113,6 +138,16 @@ static bool leave_unread(int fd)
 	}
 	pthread_mutex_unlock(&lock);
 	return known;
+}
+
+bool polling_in_turn(void)
+{
+	return turn_end_ns != 0;
+}
+
+void polling_read_later(int fd)
+{
+	(void)leave_unread(fd);
 }
 
 bool polling_accept_later(int fd)
@@ -174,9 +209,17 @@ static ssize_t read_guarded(int fd, struct msghdr *message, int flags, int64_t n
 {
 	size_t resets = connections_resets(fd, message, false);
 	ssize_t bytes;
+	int asked;
 
 	if (resets > 0)
 		return (ssize_t)resets;
+	asked = connections_ask(fd, message);
+	if (asked > 0)
+		return asked;
+	if (asked == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
 	bytes = syscall(SYS_recvmsg, fd, message, flags);
 	if (bytes > 0) {
 		bytes = connections_received(fd, message, (size_t)bytes, now_ns);
@@ -262,6 +305,11 @@ void rt_polling_turn_begin(int64_t end_ns)
 		 * another one, which then hears in vain that there is something to read. */
 		(void)syscall(SYS_epoll_ctl, atomic_load(&learned), EPOLL_CTL_MOD, first_left,
 			      &entry->event);
+		if (connections_holds(first_left) && !entry->due) {
+			entry->due = true;
+			entry->next_due = first_due;
+			first_due = first_left;
+		}
 		entry->left = false;
 		first_left = entry->next_left;
 	}

@@ -646,6 +646,57 @@ static void streams_of_an_offender_through_tls(void)
 	tls_free(&tls);
 }
 
+/* What SSL_read gives until it wants more. */
+static size_t read_tls(SSL *ssl, unsigned char *bytes)
+{
+	size_t length = 0;
+	int got;
+
+	while ((got = SSL_read(ssl, bytes + length, 4096)) > 0)
+		length += (size_t)got;
+	CU_ASSERT_EQUAL(SSL_get_error(ssl, got), SSL_ERROR_WANT_READ);
+	return length;
+}
+
+/* A record of TLS has more than a turn takes of a connection: the next turns get the rest, before anything new. */
+static void a_record_in_turns(void)
+{
+	struct tls tls = tls_new();
+	struct pair *pair = connect_pair();
+	unsigned char sent[9000], got[sizeof(sent) + 4096], byte = 0;
+	size_t length, turns;
+
+	for (size_t i = 0; i < sizeof(sent); i++)
+		sent[i] = (unsigned char)"\0\0\4\x8\0\0\0\0\0\0\0\0\1"[i % 13];
+	bring(pair, STRING("\x16\3\1\2\0"));
+	tls_bring(&tls, STRING(HELLO));
+	CU_ASSERT_EQUAL(SSL_write(tls.client, sent, sizeof(sent)), sizeof(sent));
+	write_to(pair->client, STRING("later"));
+	rt_polling_turn_begin(INT64_MAX);
+	CU_ASSERT_EQUAL(read_from(pair->fd), 5); /* begins the connection's turn */
+	length = read_tls(tls.server, got);
+	CU_ASSERT(length > 0 && length <= 4096);
+	write_to(pair->client, STRING("last"));
+	for (turns = 1; length < sizeof(sent) && turns < 100; turns++) {
+		CU_ASSERT_EQUAL(read_tls(tls.server, got + length), 0);
+		(void)rt_polling_turn_end();
+		rt_polling_turn_begin(INT64_MAX);
+		CU_ASSERT_EQUAL(read_from(pair->fd), 1);
+		CU_ASSERT_EQUAL(read_from(pair->fd), -1); /* gRPC tries to fill its buffer */
+		CU_ASSERT_EQUAL(BIO_write(SSL_get_wbio(tls.client), &byte, 1), 1);
+		length += read_tls(tls.server, got + length);
+	}
+	CU_ASSERT(turns >= 2);
+	CU_ASSERT_EQUAL(length, sizeof(sent));
+	CU_ASSERT(memcmp(got, sent, sizeof(sent)) == 0);
+	CU_ASSERT_EQUAL(read_from(pair->fd), 4);
+	(void)rt_polling_turn_end();
+	/* Outside of turns there are no shares. */
+	CU_ASSERT_EQUAL(SSL_write(tls.client, sent, sizeof(sent)), sizeof(sent));
+	CU_ASSERT_EQUAL(read_tls(tls.server, got), sizeof(sent));
+	tls_free(&tls);
+}
+
 /* A connection through TLS whose calls have ended is idle, whatever else it sends. */
 static void idle_through_tls(void)
 {
@@ -722,6 +773,7 @@ static const struct test tests[] = {
 	{ "half a frame", half_a_frame },
 	{ "a few streams", a_few_streams },
 	{ "an offender through TLS", an_offender_through_tls },
+	{ "a record in turns", a_record_in_turns },
 	{ "streams through TLS", streams_through_tls },
 	{ "streams of an offender through TLS", streams_of_an_offender_through_tls },
 	{ "idle through TLS", idle_through_tls },
