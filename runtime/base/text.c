@@ -100,15 +100,26 @@ bool rt_text_printable(const char *text, uint32_t *reterr)
 	return true;
 }
 
+/* How many characters of ASCII it begins with that are printable: most often all. */
+static size_t plain_length(const char *text, size_t length)
+{
+	size_t n = 0;
+
+	while (n < length && text[n] >= ' ' && text[n] <= '~')
+		n++;
+	return n;
+}
+
 char *rt_text_shown(const char *text, size_t length)
 {
 	struct rt_buf shown = { 0 };
 
 	while (length > 0) {
 		uint32_t c;
-		size_t n = rt_utf8_decode(text, length, &c);
+		size_t plain = plain_length(text, length);
+		size_t n = plain > 0 ? plain : rt_utf8_decode(text, length, &c);
 
-		if (n > 0 && rt_character_printable(c)) {
+		if (plain > 0 || (n > 0 && rt_character_printable(c))) {
 			rt_buf_add(&shown, text, n);
 		} else {
 			n = RT_MAX(n, (size_t)1);

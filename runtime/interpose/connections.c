@@ -5,6 +5,7 @@
  *     make_room            then the one that was idle longest is closed
  *   connections_may_read   recvmsg asks how much this turn of the loop takes of it (polling.c)
  *   connections_received   recvmsg has bytes of it: the HTTP/2 guard looks at them
+ *   rt_connection_refused  a call of it was refused (rpc/callers.c): are there many?
  *   connections_resets     recvmsg is asked for more of one that ends, and gives gRPC resets
  *   connections_sent       sendmsg has sent some (corking.c): so does it at these
  *   connections_tls        the same for what TLS decrypts and encrypts (tls.c): its share of a turn, too
@@ -46,7 +47,7 @@
 /* A turn of the loop takes this many streams of a connection, as far as its bytes tell beforehand; gRPC works off
  * all that it has read before anybody else is served. That is 1 to 10 ms of work. */
 #define TURN_STREAMS 128
-/* … and so many of one that does nothing else than keep us busy. */
+/* … and so many of all those together that do little else than keep us busy. They take turns. */
 #define TURN_STREAMS_FEW 8
 #define TURN_FIRST_BYTES 2048 /* each turn without streams doubles it, the first one, too */
 #define TURN_MIN_BYTES   256
@@ -113,9 +114,12 @@ static struct http2_limits http2 = {
 static struct rt_metric *closed_metric;
 static _Atomic uint64_t shed;
 static _Atomic size_t resetting_count; /* connections */
+/* Connections that waste, and have something to read: in this turn until now, and in the one before. */
+static uint64_t wasteful_turn;
+static size_t wasteful, wasteful_before;
 
 /* What this thread read last: TLS decrypts it next. */
-static _Thread_local struct connections_id last_read;
+static _Thread_local struct rt_connection_id last_read;
 
 static int64_t now_ms(void)
 {
@@ -144,7 +148,7 @@ static struct connection *find(int fd)
 	return fd >= 0 && (size_t)fd < table_size ? table[fd] : NULL;
 }
 
-static struct connection *find_id(struct connections_id id)
+static struct connection *find_id(struct rt_connection_id id)
 {
 	struct connection *connection = find(id.fd);
 
@@ -215,9 +219,13 @@ static void peer_text(const struct sockaddr_storage *peer, char *text, size_t si
 		snprintf(text, size, "%s:%u", address, ntohs(four->sin_port));
 	} else if (peer->ss_family == AF_INET6) {
 		const struct sockaddr_in6 *six = (const void *)peer;
+		bool four = IN6_IS_ADDR_V4MAPPED(&six->sin6_addr);
 
-		inet_ntop(AF_INET6, &six->sin6_addr, address, sizeof(address));
-		snprintf(text, size, "[%s]:%u", address, ntohs(six->sin6_port));
+		if (four)
+			inet_ntop(AF_INET, six->sin6_addr.s6_addr + 12, address, sizeof(address));
+		else
+			inet_ntop(AF_INET6, &six->sin6_addr, address, sizeof(address));
+		snprintf(text, size, four ? "%s:%u" : "[%s]:%u", address, ntohs(six->sin6_port));
 	} else {
 		snprintf(text, size, "unix");
 	}
@@ -555,12 +563,34 @@ static void look_at_all(int64_t now, struct closing *closing)
 	}
 }
 
-/* With the lock: another turn. It takes as many bytes as will be some streams, going by the last turn's. */
-static void begin_turn(struct connection *connection, uint64_t turn)
+/* With the lock. How many streams of it this turn takes; 0: a later turn does. */
+static size_t streams_of_turn(const struct connection *connection, uint64_t turn, bool wastes)
 {
-	size_t streams = http2_guard_wastes(guard_of(connection)) ? TURN_STREAMS_FEW : TURN_STREAMS;
+	size_t turns;
+
+	if (!wastes)
+		return TURN_STREAMS;
+	if (wasteful_turn != turn) {
+		wasteful_turn = turn;
+		wasteful_before = wasteful;
+		wasteful = 0;
+	}
+	wasteful++;
+	if (wasteful_before <= TURN_STREAMS_FEW)
+		return TURN_STREAMS_FEW / RT_MAX(wasteful_before, (size_t)1);
+	turns = (wasteful_before + TURN_STREAMS_FEW - 1) / TURN_STREAMS_FEW;
+	return (connection->serial + turn) % turns == 0;
+}
+
+/* With the lock: another turn. It takes as many bytes as will be some streams, going by the last turn's. False: none. */
+static bool begin_turn(struct connection *connection, uint64_t turn)
+{
+	size_t streams =
+		streams_of_turn(connection, turn, http2_guard_wastes(guard_of(connection)));
 	size_t bytes = connection->turn_max_bytes * 2;
 
+	if (streams == 0)
+		return false;
 	if (connection->turn_streams > 0)
 		bytes = connection->turn_bytes * streams / connection->turn_streams;
 	connection->turn_max_bytes =
@@ -569,6 +599,7 @@ static void begin_turn(struct connection *connection, uint64_t turn)
 	connection->turn_read = connection->turn_bytes = connection->turn_streams = 0;
 	connection->resets_due = TURN_RESETS;
 	connection->asked = false;
+	return true;
 }
 
 size_t connections_may_read(int fd, uint64_t turn)
@@ -581,9 +612,9 @@ size_t connections_may_read(int fd, uint64_t turn)
 	pthread_mutex_lock(&lock);
 	connection = find(fd);
 	if (connection != NULL) {
-		if (connection->turn != turn)
-			begin_turn(connection, turn);
-		if (connection->resetting)
+		if (connection->turn != turn && !begin_turn(connection, turn))
+			bytes = 0;
+		else if (connection->resetting)
 			bytes = connection->resets_due > 0 && !connection->asked ? SIZE_MAX : 0;
 		else
 			bytes = connection->turn_max_bytes -
@@ -738,7 +769,7 @@ ssize_t connections_received(int fd, const struct msghdr *message, size_t length
 	pthread_mutex_lock(&lock);
 	connection = find(fd);
 	if (connection != NULL) {
-		last_read = (struct connections_id){ fd, connection->serial };
+		last_read = (struct rt_connection_id){ fd, connection->serial };
 		connection->received_ms = now;
 		connection->turn_read += length;
 		if (!connection->http2.foreign)
@@ -780,10 +811,56 @@ void connections_sent(int fd, const struct msghdr *message, size_t length)
 	pthread_mutex_unlock(&lock);
 }
 
+/* ---- calls that are refused ---- */
+
+/* 0: it has none. */
+static unsigned port_of(const struct sockaddr_storage *peer)
+{
+	if (peer->ss_family == AF_INET)
+		return ntohs(((const struct sockaddr_in *)peer)->sin_port);
+	if (peer->ss_family == AF_INET6)
+		return ntohs(((const struct sockaddr_in6 *)peer)->sin6_port);
+	return 0;
+}
+
+struct rt_connection_id rt_connection_of(const char *peer)
+{
+	const char *colon = strrchr(peer, ':');
+	unsigned port = colon != NULL ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
+	struct rt_connection_id found = { 0 };
+	char text[64];
+
+	if (port == 0)
+		return found;
+	pthread_mutex_lock(&lock);
+	for (struct connection *one = first; one != NULL && found.serial == 0; one = one->next) {
+		if (port_of(&one->peer) != port)
+			continue;
+		peer_text(&one->peer, text, sizeof(text));
+		if (strcmp(text, peer) == 0)
+			found = (struct rt_connection_id){ one->fd, one->serial };
+	}
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+void rt_connection_refused(struct rt_connection_id id)
+{
+	struct connection *connection;
+
+	if (id.serial == 0)
+		return;
+	pthread_mutex_lock(&lock);
+	connection = find_id(id);
+	if (connection != NULL)
+		http2_guard_refused(guard_of(connection), now_ms());
+	pthread_mutex_unlock(&lock);
+}
+
 /* ---- what TLS decrypts and encrypts ---- */
 
 struct connections_tls {
-	struct connections_id id;
+	struct rt_connection_id id;
 	struct http2_guard guard;
 };
 

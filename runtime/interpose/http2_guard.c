@@ -280,13 +280,23 @@ static bool next_frame(struct http2_frames *frames, const unsigned char **at,
 	return true;
 }
 
+static bool wastes_now(const struct http2_guard *guard)
+{
+	uint32_t enough = WASTED_FEW + guard->opened / 4;
+
+	return guard->unfinished > WASTED_FEW || guard->counts[HTTP2_KIND_RESET] > enough ||
+	       guard->refused > enough;
+}
+
 static void begin_second(struct http2_guard *guard, int64_t now_ms)
 {
 	if (now_ms - guard->second_began_ms < 1000)
 		return;
+	/* Or each second would begin with a burst. */
+	guard->wasted = now_ms - guard->second_began_ms < 2000 && wastes_now(guard);
 	guard->second_began_ms = now_ms;
 	memset(guard->counts, 0, sizeof(guard->counts));
-	guard->opened = guard->answered = 0;
+	guard->opened = guard->answered = guard->refused = 0;
 }
 
 static enum http2_offence count(struct http2_guard *guard, enum http2_kind kind)
@@ -477,8 +487,13 @@ size_t http2_guard_reset(struct http2_guard *guard, unsigned char *frames, size_
 
 bool http2_guard_wastes(const struct http2_guard *guard)
 {
-	return guard->unfinished > WASTED_FEW ||
-	       guard->counts[HTTP2_KIND_RESET] > WASTED_FEW + guard->opened / 4;
+	return guard->wasted || wastes_now(guard);
+}
+
+void http2_guard_refused(struct http2_guard *guard, int64_t now_ms)
+{
+	begin_second(guard, now_ms);
+	guard->refused++;
 }
 
 enum http2_offence http2_guard_look(const struct http2_guard *guard, int64_t now_ms)

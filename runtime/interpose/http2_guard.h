@@ -84,6 +84,8 @@ struct http2_guard {
 	int64_t second_began_ms;
 	uint32_t counts[HTTP2_KINDS];
 	uint32_t opened, answered; /* streams; frames with which our side answered */
+	uint32_t refused;          /* calls, before anybody worked on them */
+	bool wasted;               /* the second before: see http2_guard_wastes */
 };
 
 void http2_guard_init(struct http2_guard *guard, struct http2_limits *limits);
@@ -103,8 +105,10 @@ bool http2_guard_between_frames(const struct http2_guard *guard);
 #define HTTP2_RESET_BYTES 13
 size_t http2_guard_reset(struct http2_guard *guard, unsigned char *frames, size_t size,
 			 int64_t now_ms);
-/* Whether most of what it does comes to nothing: calls that are reset at once, or of which the rest does not come. It is
- * no offence yet, and others go first. */
+/* A call was refused for who makes it, or for what its caller has used up. */
+void http2_guard_refused(struct http2_guard *guard, int64_t now_ms);
+/* Whether much of what it does comes to nothing, or did in the second before: calls that are reset at once, that are refused,
+ * or of which the rest does not come. It is no offence yet, and others go first. */
 bool http2_guard_wastes(const struct http2_guard *guard);
 /* For a look now and then at a connection that brings nothing. */
 enum http2_offence http2_guard_look(const struct http2_guard *guard, int64_t now_ms);

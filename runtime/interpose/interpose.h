@@ -38,6 +38,17 @@ struct rt_connection_limits {
 void rt_connections_limit(const struct rt_connection_limits *limits);
 /* A listening socket that has fewer, and does not speak HTTP/2: what goes through its connections is not looked at. */
 void rt_connections_limit_listener(int listening, int64_t connections_max);
+/* A connection, which its descriptor alone does not tell: another may have the number by now. */
+struct rt_connection_id {
+	int fd;
+	uint64_t serial; /* 0: none */
+};
+/* The one from "192.0.2.1:4711" or "[2001:db8::1]:4711"; none where the address has a scope, or none. Looks at all of
+ * them: not for each call. */
+struct rt_connection_id rt_connection_of(const char *peer);
+/* One of its calls was refused before anybody worked on it. Where most of what a connection brings comes to that, others
+ * go first. */
+void rt_connection_refused(struct rt_connection_id id);
 /* Counts what is closed there, by reason; NULL before the registry is freed. */
 void rt_connections_metrics(struct rt_metrics *metrics);
 /* Why what connections bring is not looked at, for a person; NULL: it is. */

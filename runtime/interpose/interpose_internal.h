@@ -13,11 +13,6 @@ bool rt_interposed(const char *name, void (*own)(void));
 
 /* ---- connections.c ---- */
 
-/* A connection, which its descriptor alone does not tell: another may have the number by now. */
-struct connections_id {
-	int fd;
-	uint64_t serial; /* 0: none */
-};
 struct msghdr;
 /* Notes a connection that was accepted; `room`: there are descriptors for it. False: the caller closes it. */
 bool connections_add(int listening, int fd, bool room);

@@ -20,14 +20,16 @@ const struct rpc_budget_names rpc_budget_caller = {
 
 /* ---- buckets ---- */
 
-void rpc_bucket_init(struct rpc_bucket *bucket, int64_t per_second, int64_t now_ms)
+void rpc_bucket_init(struct rpc_bucket *bucket, int64_t per_second, int64_t at_once, int64_t now_ms)
 {
-	*bucket = (struct rpc_bucket){ per_second, per_second * MILLI, now_ms };
+	int64_t most_milli = at_once * MILLI;
+
+	*bucket = (struct rpc_bucket){ per_second, most_milli, most_milli, now_ms };
 }
 
 static void fill(struct rpc_bucket *bucket, int64_t now_ms)
 {
-	int64_t lacks_milli = bucket->per_second * MILLI - bucket->there_milli;
+	int64_t lacks_milli = bucket->most_milli - bucket->there_milli;
 	int64_t passed_ms = now_ms - bucket->filled_ms;
 
 	bucket->filled_ms = now_ms;
@@ -58,7 +60,7 @@ bool rpc_bucket_full(struct rpc_bucket *bucket, int64_t now_ms)
 	if (bucket->per_second == 0)
 		return true;
 	fill(bucket, now_ms);
-	return bucket->there_milli == bucket->per_second * MILLI;
+	return bucket->there_milli == bucket->most_milli;
 }
 
 /* ---- what is used ---- */
@@ -66,8 +68,8 @@ bool rpc_bucket_full(struct rpc_bucket *bucket, int64_t now_ms)
 void rpc_usage_init(struct rpc_usage *usage, const struct rt_budget *budget, int64_t now_ms)
 {
 	usage->calls = usage->streams = 0;
-	rpc_bucket_init(&usage->rate, budget->rate, now_ms);
-	rpc_bucket_init(&usage->bytes, budget->bytes, now_ms);
+	rpc_bucket_init(&usage->rate, budget->rate, budget->rate, now_ms);
+	rpc_bucket_init(&usage->bytes, budget->bytes, budget->bytes, now_ms);
 }
 
 static bool over(size_t used, int64_t limit)

@@ -5,15 +5,17 @@
 
 #include "rpc.h"
 
-/* A token bucket: as much comes in each second as it holds at most. What is taken may be more than what is there, because
+/* A token bucket. What is taken may be more than what is there, because
  * the size of an answer is known when it is made: then the bucket is in debt until that has come, too. */
 struct rpc_bucket {
 	int64_t per_second;  /* 0: no limit */
+	int64_t most_milli;  /* that it holds */
 	int64_t there_milli; /* in thousandths: as many as come in a ms */
 	int64_t filled_ms;
 };
-/* It is full. */
-void rpc_bucket_init(struct rpc_bucket *bucket, int64_t per_second, int64_t now_ms);
+/* It is full: so many may be taken at once. */
+void rpc_bucket_init(struct rpc_bucket *bucket, int64_t per_second, int64_t at_once,
+		     int64_t now_ms);
 /* In how many ms something may be taken; 0: now. */
 int64_t rpc_bucket_wait_ms(struct rpc_bucket *bucket, int64_t now_ms);
 void rpc_bucket_take(struct rpc_bucket *bucket, size_t amount);

@@ -2,6 +2,7 @@
  *
  *   rpc_caller_admit     a call has come: which connection, who is it, may this role call this method, is there
  *                        room in the budgets? Else it is refused, and the status says why.
+ *     note_refused         where most calls of a connection are, others go first (interpose/connections.c)
  *   rpc_caller_received  a message of a client's stream has come; the next one is read when the budgets allow it
  *   rpc_caller_may_send  its answer is there: does the client read the others?
  *   rpc_caller_sent      gRPC has sent it
@@ -26,6 +27,7 @@
 #include <string.h>
 
 #include "budgets_internal.h"
+#include "interpose/interpose.h"
 #include "server_internal.h"
 #include "tokens_internal.h"
 
@@ -38,12 +40,14 @@
 #define RETRY_MS           1000
 #define LOG_EVERY_MS       1000 /* refusals in the log; those in between are counted */
 #define UNREAD_SHARE_BYTES 65536
-#define LARGE_METHODS      4 /* of a connection that are remembered for their large answers */
+#define REFUSED_FEW        32 /* calls of a connection, before it is looked up */
+#define LARGE_METHODS      4  /* of a connection that are remembered for their large answers */
 
 /* Why calls are refused: the label of the metric, and the ErrorInfo. */
 #define UNKNOWN_CALLER        "UNAUTHENTICATED"
 #define ROLE                  "ROLE"
 #define UNREAD_PER_CONNECTION "UNREAD_PER_CONNECTION"
+#define REASONS_MAX           12
 
 /* Somebody who has said who it is. */
 struct rpc_caller_named {
@@ -65,8 +69,10 @@ struct rpc_caller_connection {
 	struct rt_list link;
 	grpc_auth_context *context;
 	struct rpc_usage usage;
-	size_t unread_bytes;   /* of answers that are on their way to it */
-	size_t expected_bytes; /* of those that are not there yet, where they will be large */
+	size_t refused;             /* calls */
+	struct rt_connection_id id; /* once REFUSED_FEW were; or none */
+	size_t unread_bytes;        /* of answers that are on their way to it */
+	size_t expected_bytes;      /* of those that are not there yet, where they will be large */
 	struct large_answers large[LARGE_METHODS];
 	struct rpc_caller_named *named; /* NULL: nobody known */
 	/* What the certificate and the token say; both hold for the generation that is in them. */
@@ -87,11 +93,19 @@ struct rpc_callers {
 	struct rpc_caller_named *named;
 	struct rt_list used, named_used; /* by their last call; the first is the oldest */
 	size_t idle, named_idle;
+	struct {
+		const char *name;
+		struct rt_series *refused;
+	} reasons[REASONS_MAX]; /* of refusals; without metrics there are none */
+	size_t reason_count;
 	size_t unread_bytes; /* of all connections */
 	int64_t logged_ms;
 	uint64_t unlogged;
+	/* Statuses of refusals, because they cost more to make than the rest of a refusal: of callers that are not known, and
+	 * the last one of a budget. */
+	struct rt_status unknown, used_up;
+	struct rpc_lack used_up_lack;
 	/* NULL: no metrics. */
-	struct rt_metric *refused;
 	struct rt_series *kept_connections, *kept_named, *delayed;
 };
 
@@ -101,8 +115,10 @@ static const struct rt_identity nobody = { .role = RT_ROLE_ANONYMOUS, .expires_m
 
 static void count_refused(struct rpc_callers *callers, const char *reason)
 {
-	if (callers->refused != NULL)
-		rt_series_add(rt_metric_series(callers->refused, &reason), 1);
+	for (size_t i = 0; i < callers->reason_count; i++) {
+		if (strcmp(callers->reasons[i].name, reason) == 0)
+			rt_series_add(callers->reasons[i].refused, 1);
+	}
 }
 
 /* `why` is for the log alone. */
@@ -123,11 +139,7 @@ static void log_refused(struct server_call *call, const char *why)
 
 static bool refuse_unknown(struct server_call *call, const char *why, struct rt_status *status)
 {
-	/* Not why: a caller that guesses would learn from it. */
-	rt_status_set(status, RT_CODE_UNAUTHENTICATED,
-		      "the call has no valid credentials: a bearer token, an API key or a client "
-		      "certificate that is known here");
-	rt_status_info(status, UNKNOWN_CALLER);
+	rt_status_copy(status, &call->server->callers->unknown);
 	count_refused(call->server->callers, UNKNOWN_CALLER);
 	log_refused(call, why);
 	return false;
@@ -150,11 +162,20 @@ static bool refuse_role(struct server_call *call, struct rt_status *status)
 static bool refuse_budget(struct server_call *call, const struct rpc_lack *lack,
 			  struct rt_status *status)
 {
-	rt_status_set(status, RT_CODE_RESOURCE_EXHAUSTED, "the budget %s is used up: %lld",
-		      lack->reason, (long long)lack->limit);
-	rt_status_info(status, lack->reason);
-	rt_status_retry(status, lack->retry_ms);
-	count_refused(call->server->callers, lack->reason);
+	struct rpc_callers *callers = call->server->callers;
+	const struct rpc_lack *last = &callers->used_up_lack;
+
+	if (last->reason != lack->reason || last->limit != lack->limit ||
+	    last->retry_ms != lack->retry_ms) {
+		callers->used_up_lack = *lack;
+		rt_status_set(&callers->used_up, RT_CODE_RESOURCE_EXHAUSTED,
+			      "the budget %s is used up: %lld", lack->reason,
+			      (long long)lack->limit);
+		rt_status_info(&callers->used_up, lack->reason);
+		rt_status_retry(&callers->used_up, lack->retry_ms);
+	}
+	rt_status_copy(status, &callers->used_up);
+	count_refused(callers, lack->reason);
 	return false;
 }
 
@@ -616,17 +637,12 @@ static void begin(struct server_call *call, struct rpc_caller_connection *connec
 	rt_list_push(&callers->named_used, &named->link);
 }
 
-bool rpc_caller_admit(struct server_call *call, size_t bytes, struct rt_status *status)
+static bool admit(struct server_call *call, struct rpc_caller_connection *connection, size_t bytes,
+		  struct rt_status *status)
 {
 	struct rpc_callers *callers = call->server->callers;
-	struct rpc_caller_connection *connection;
 	struct rpc_caller_named *named = NULL;
 
-	/* Who reaches such a server may do everything, so the word on a caller can only narrow that: a customer reaches its own
-	 * orders alone, also where nobody is asked behind a gateway that asks. */
-	if (callers->auth == NULL && callers->inner)
-		return identify_by_word(call) != RT_DENIED || refuse_word(call, status);
-	connection = connection_of(call);
 	if (callers->auth != NULL) {
 		bool forwarded = false;
 
@@ -644,6 +660,30 @@ bool rpc_caller_admit(struct server_call *call, size_t bytes, struct rt_status *
 	begin(call, connection, named);
 	take(call, bytes);
 	return true;
+}
+
+static void note_refused(struct server_call *call, struct rpc_caller_connection *connection)
+{
+	if (++connection->refused == REFUSED_FEW)
+		connection->id = rt_connection_of(call->base.ops->peer(&call->base));
+	rt_connection_refused(connection->id);
+}
+
+bool rpc_caller_admit(struct server_call *call, size_t bytes, struct rt_status *status)
+{
+	struct rpc_callers *callers = call->server->callers;
+	struct rpc_caller_connection *connection;
+
+	/* Who reaches such a server may do everything, so the word on a caller can only narrow that: a customer reaches its own
+	 * orders alone, also where nobody is asked behind a gateway that asks. */
+	if (callers->auth == NULL && callers->inner)
+		return identify_by_word(call) != RT_DENIED || refuse_word(call, status);
+	connection = connection_of(call);
+	if (admit(call, connection, bytes, status))
+		return true;
+	if (connection != NULL && !callers->inner)
+		note_refused(call, connection);
+	return false;
 }
 
 void rpc_caller_received(struct server_call *call, size_t bytes)
@@ -731,6 +771,14 @@ void rpc_caller_left(struct server_call *call)
 
 /* ---- start and end ---- */
 
+static void add_reason(struct rpc_callers *callers, struct rt_metric *refused, const char *reason)
+{
+	size_t i = callers->reason_count++;
+
+	callers->reasons[i].name = reason;
+	callers->reasons[i].refused = rt_metric_series(refused, &reason);
+}
+
 static void register_metrics(struct rpc_callers *callers, struct rt_metrics *metrics)
 {
 	static const char *const labels[] = { "reason", NULL }, *const kinds[] = { "kind", NULL };
@@ -738,19 +786,19 @@ static void register_metrics(struct rpc_callers *callers, struct rt_metrics *met
 								&rpc_budget_caller };
 	static const char *const others[] = { UNKNOWN_CALLER, ROLE, UNREAD_PER_CONNECTION,
 					      RPC_REFUSED_TOKENS };
-	struct rt_metric *kept;
+	struct rt_metric *refused, *kept;
 
-	callers->refused = rt_metric(metrics, RT_COUNTER, "tandem_calls_refused_total",
-				     "Calls that were refused for who made them, or for what "
-				     "their caller has under way or took lately.",
-				     labels);
+	refused = rt_metric(metrics, RT_COUNTER, "tandem_calls_refused_total",
+			    "Calls that were refused for who made them, or for what "
+			    "their caller has under way or took lately.",
+			    labels);
 	for (size_t i = 0; i < RT_LENGTH(others); i++)
-		rt_metric_series(callers->refused, &others[i]);
+		add_reason(callers, refused, others[i]);
 	for (size_t i = 0; i < RT_LENGTH(names); i++) {
-		rt_metric_series(callers->refused, &names[i]->calls);
-		rt_metric_series(callers->refused, &names[i]->streams);
-		rt_metric_series(callers->refused, &names[i]->rate);
-		rt_metric_series(callers->refused, &names[i]->bytes);
+		add_reason(callers, refused, names[i]->calls);
+		add_reason(callers, refused, names[i]->streams);
+		add_reason(callers, refused, names[i]->rate);
+		add_reason(callers, refused, names[i]->bytes);
 	}
 	callers->delayed = rt_metric_plain(metrics, RT_COUNTER, "tandem_stream_reads_delayed_total",
 					   "Messages of clients' streams that were read later, "
@@ -771,6 +819,11 @@ struct rpc_callers *rpc_callers_new(struct rt_loop *loop, const struct rt_server
 	callers->auth = options->auth;
 	callers->inner = options->inner;
 	callers->budgets = options->budgets;
+	/* Not why: a caller that guesses would learn from it. */
+	rt_status_set(&callers->unknown, RT_CODE_UNAUTHENTICATED,
+		      "the call has no valid credentials: a bearer token, an API key or a client "
+		      "certificate that is known here");
+	rt_status_info(&callers->unknown, UNKNOWN_CALLER);
 	if (callers->auth != NULL)
 		callers->tokens =
 			rpc_tokens_new(callers->auth, options->budgets.refused_tokens_per_address);
@@ -786,6 +839,8 @@ void rpc_callers_free(struct rpc_callers *callers)
 	struct rt_list *link;
 
 	rpc_tokens_free(callers->tokens);
+	rt_status_done(&callers->unknown);
+	rt_status_done(&callers->used_up);
 	HASH_CLEAR(hh, callers->connections);
 	HASH_CLEAR(hh, callers->named);
 	while ((link = rt_list_pop(&callers->used)) != NULL)

@@ -12,6 +12,9 @@
 
 #define KNOWN_MAX     4096
 #define ADDRESSES_MAX 1024
+/* Of what an address may have refused in a second, so much may come at once: while signatures are verified, for 0.1 ms and
+ * more with each key, others wait. */
+#define AT_ONCE_SHARE 10
 
 struct known {
 	UT_hash_handle hh; /* by digest */
@@ -86,7 +89,8 @@ static struct rpc_bucket *refused_of(struct rpc_tokens *tokens, const char *peer
 		forget_address(tokens, tokens->addresses);
 	address = rt_alloc(sizeof(*address));
 	address->bytes = bytes;
-	rpc_bucket_init(&address->refused, tokens->refused_per_second, now_ms);
+	rpc_bucket_init(&address->refused, tokens->refused_per_second,
+			RT_MAX(tokens->refused_per_second / AT_ONCE_SHARE, INT64_C(1)), now_ms);
 	HASH_ADD(hh, tokens->addresses, bytes, sizeof(bytes), address);
 	return &address->refused;
 }

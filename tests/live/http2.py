@@ -16,6 +16,14 @@ def frame(kind, flags, stream, payload=b""):
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0)
 
 
+def string(text):
+    """As HPACK has it, without Huffman's code."""
+    rest, length = len(text) - 127, bytes([min(len(text), 127)])
+    while rest >= 128:
+        length, rest = length + bytes([128 | rest & 127]), rest >> 7
+    return (length + bytes([rest]) if rest >= 0 else length) + text.encode()
+
+
 def block(path, *more):
     """The headers of a gRPC call, packed; `more`: further (name, value)."""
     pairs = [
@@ -28,8 +36,8 @@ def block(path, *more):
         *more,
     ]
     packed = b""
-    for name, value in pairs:  # literals without indexing, no Huffman code
-        packed += b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+    for name, value in pairs:  # literals without indexing
+        packed += b"\0" + string(name) + string(value)
     return packed
 
 

@@ -27,7 +27,7 @@ static void a_bucket_says_how_long_to_wait(void)
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		struct rpc_bucket bucket;
 
-		rpc_bucket_init(&bucket, rows[i].per_second, 1000);
+		rpc_bucket_init(&bucket, rows[i].per_second, rows[i].per_second, 1000);
 		TEST_ROW(rpc_bucket_full(&bucket, 1000), rows[i].name);
 		rpc_bucket_take(&bucket, rows[i].taken);
 		TEST_ROW(rpc_bucket_wait_ms(&bucket, 1000 + rows[i].later_ms) == rows[i].wait_ms,
@@ -48,7 +48,7 @@ static void a_full_bucket_is_not_fuller_later(void)
 {
 	struct rpc_bucket bucket;
 
-	rpc_bucket_init(&bucket, 10, 0);
+	rpc_bucket_init(&bucket, 10, 10, 0);
 	CU_ASSERT_EQUAL(rpc_bucket_wait_ms(&bucket, 60000), 0);
 	rpc_bucket_take(&bucket, 10);
 	CU_ASSERT_EQUAL(rpc_bucket_wait_ms(&bucket, 60000), 100);

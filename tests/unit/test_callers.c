@@ -8,6 +8,7 @@
 #include "base/metrics.h"
 #include "details.h"
 #include "grpc/health/v1/health.pb-c.h"
+#include "interpose/interpose.h"
 #include "rpc/callers_internal.h"
 #include "run.h"
 #include "run_until.h"
@@ -759,7 +760,7 @@ static void refused_tokens_have_a_budget(void)
 	struct probe probe;
 	struct details details;
 
-	start(false, (struct rt_budgets){ .refused_tokens_per_address = 3 });
+	start(false, (struct rt_budgets){ .refused_tokens_per_address = 30 });
 	mallory = caller_new("a.b.c");
 	for (int i = 0; i < 3; i++)
 		CU_ASSERT_EQUAL(call(&mallory, UNARY_CALL, NULL), RT_CODE_UNAUTHENTICATED);
@@ -768,11 +769,46 @@ static void refused_tokens_have_a_budget(void)
 	details = details_of_probe(&probe);
 	CU_ASSERT_EQUAL(probe.code, RT_CODE_RESOURCE_EXHAUSTED);
 	CU_ASSERT_STRING_EQUAL(details.reason, "REFUSED_TOKENS_PER_ADDRESS");
-	CU_ASSERT(details.retry_ms > 0 && details.retry_ms <= 334);
+	CU_ASSERT(details.retry_ms > 0 && details.retry_ms <= 34);
 	anna = caller_new(keys[0]);
 	CU_ASSERT_EQUAL(call(&anna, UNARY_CALL, NULL), 0);
 	caller_free(&mallory);
 	caller_free(&anna);
+	end();
+}
+
+/* The connection's record in runtime/interpose learns of calls that are refused, once they are some. */
+static int refused_of_known;
+void __real_rt_connection_refused(struct rt_connection_id id);
+void __wrap_rt_connection_refused(struct rt_connection_id id);
+void __wrap_rt_connection_refused(struct rt_connection_id id)
+{
+	refused_of_known += id.serial != 0;
+	__real_rt_connection_refused(id);
+}
+
+static int known_after(const struct caller *caller, int calls, bool refused)
+{
+	refused_of_known = 0;
+	for (int i = 0; i < calls; i++)
+		CU_ASSERT_EQUAL(call(caller, UNARY_CALL, NULL) != 0, refused);
+	return refused_of_known;
+}
+
+static void refused_calls_are_laid_to_their_connection(void)
+{
+	struct caller mallory, anna;
+
+	start(false, (struct rt_budgets){ .refused_tokens_per_address = 10 });
+	mallory = caller_new("nobody");
+	anna = caller_new(keys[0]);
+	CU_ASSERT_EQUAL(known_after(&mallory, 41, true), 10);
+	CU_ASSERT_EQUAL(known_after(&anna, 41, false), 0);
+	caller_free(&mallory);
+	caller_free(&anna);
+	mallory = caller_new("a.b.c");
+	CU_ASSERT_EQUAL(known_after(&mallory, 41, true), 10);
+	caller_free(&mallory);
 	end();
 }
 
@@ -1010,6 +1046,8 @@ static const struct test tests[] = {
 	{ "a caller has bytes", a_caller_has_bytes },
 	{ "a connection has a rate and bytes", a_connection_has_a_rate_and_bytes },
 	{ "refused tokens have a budget", refused_tokens_have_a_budget },
+	{ "refused calls are laid to their connection",
+	  refused_calls_are_laid_to_their_connection },
 	{ "a stream is read as the budgets allow", a_stream_is_read_as_the_budgets_allow },
 	{ "a stream that waits to be read can be cancelled",
 	  a_stream_that_waits_to_be_read_can_be_cancelled },

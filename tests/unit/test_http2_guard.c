@@ -547,6 +547,45 @@ static void wasted_work(void)
 	CU_ASSERT_EQUAL(offence, HTTP2_FINE);
 }
 
+/* Calls that are refused, beside others: `good` of them. */
+static void refused_calls(uint32_t refused, uint32_t good)
+{
+	for (uint32_t i = 0; i < refused + good; i++) {
+		call_comes((guard.last_stream + 1) | 1, 100);
+		if (i < refused)
+			http2_guard_refused(&guard, now_ms);
+	}
+}
+
+static void refused_work(void)
+{
+	refused_calls(85, 0);
+	CU_ASSERT_FALSE(http2_guard_wastes(&guard));
+	refused_calls(1, 0);
+	CU_ASSERT(http2_guard_wastes(&guard));
+	/* The next second does not begin with as many. */
+	now_ms += 1000;
+	refused_calls(0, 1);
+	CU_ASSERT(http2_guard_wastes(&guard));
+	now_ms += 1000;
+	refused_calls(0, 1);
+	CU_ASSERT_FALSE(http2_guard_wastes(&guard));
+	/* A second long ago says nothing. */
+	refused_calls(100, 0);
+	now_ms += 2000;
+	refused_calls(0, 1);
+	CU_ASSERT_FALSE(http2_guard_wastes(&guard));
+}
+
+/* A proxy's connection goes on while one of its callers has its calls refused. */
+static void refused_beside_others(void)
+{
+	refused_calls(0, 1000);
+	refused_calls(313, 0);
+	CU_ASSERT_FALSE(http2_guard_wastes(&guard));
+	CU_ASSERT_EQUAL(offence, HTTP2_FINE);
+}
+
 static const struct test tests[] = {
 	{ "a header block is bounded", header_blocks },
 	{ "a large HEADERS frame is refused before it comes", a_large_header_frame },
@@ -562,6 +601,8 @@ static const struct test tests[] = {
 	{ "frames that do nothing are bounded", floods },
 	{ "so are those of streams that have ended", late_frames },
 	{ "wasted work", wasted_work },
+	{ "calls that are refused", refused_work },
+	{ "calls that are refused beside others", refused_beside_others },
 	{ "a busy client", a_busy_client },
 	{ "bytes one by one", bytes_one_by_one },
 	{ "bytes in two pieces", bytes_in_two_pieces },

@@ -361,12 +361,14 @@ static void a_closed_socket_sends_what_it_holds(void)
 
 /* ---- reading in turns ---- */
 
-#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
-#define FRAMES  5000
+#define PREFACE     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+#define FRAMES      5000
+#define END_STREAM  1
+#define END_HEADERS 4
 
 /* A connection that was accepted, of gRPC's set, to which its client has sent that it speaks HTTP/2, and HEADERS (1) or
  * DATA (0) of one byte. */
-static struct pair accepted_pair(unsigned char type)
+static struct pair accepted_pair(unsigned char type, unsigned char flags)
 {
 	static unsigned char frames[FRAMES][10];
 	struct epoll_event nothing = { .events = 0 };
@@ -379,7 +381,7 @@ static struct pair accepted_pair(unsigned char type)
 
 		frames[i][2] = 1;
 		frames[i][3] = type;
-		frames[i][4] = 4; /* END_HEADERS */
+		frames[i][4] = flags;
 		memcpy(&frames[i][5], &stream, sizeof(stream));
 	}
 	pair.far = loopback_connect(port);
@@ -392,8 +394,8 @@ static struct pair accepted_pair(unsigned char type)
 	return pair;
 }
 
-/* What a turn reads of it, in pieces, until there is nothing more. */
-static size_t turn_reads(const struct pair *pair)
+/* What this turn reads of it, in pieces, until there is nothing more. */
+static size_t reads(const struct pair *pair)
 {
 	char bytes[1500];
 	struct iovec parts[2] = { { bytes, 500 }, { bytes + 500, 1000 } };
@@ -401,18 +403,26 @@ static size_t turn_reads(const struct pair *pair)
 	size_t total = 0;
 	ssize_t got;
 
-	rt_polling_turn_begin(INT64_MAX);
 	while ((got = recvmsg(pair->near, &message, 0)) > 0)
 		total += (size_t)got;
 	CU_ASSERT(got < 0 && errno == EAGAIN);
 	CU_ASSERT(message.msg_iov == parts && message.msg_iovlen == 2);
+	return total;
+}
+
+static size_t turn_reads(const struct pair *pair)
+{
+	size_t total;
+
+	rt_polling_turn_begin(INT64_MAX);
+	total = reads(pair);
 	CU_ASSERT(rt_polling_turn_end()); /* the next one goes on */
 	return total;
 }
 
 static void a_turn_takes_a_part(void)
 {
-	struct pair data = accepted_pair(0), calls = accepted_pair(1);
+	struct pair data = accepted_pair(0, 0), calls = accepted_pair(1, END_HEADERS);
 
 	CU_ASSERT_EQUAL(turn_reads(&data), 4096);
 	CU_ASSERT_EQUAL(turn_reads(&data), 8192);
@@ -423,6 +433,80 @@ static void a_turn_takes_a_part(void)
 	CU_ASSERT_EQUAL(turn_reads(&calls), 256);
 	pair_close(data);
 	pair_close(calls);
+}
+
+/* The descriptor's peer, as gRPC names it but for "ipv4:". */
+static struct rt_connection_id id_of(const struct pair *pair)
+{
+	struct sockaddr_in own;
+	socklen_t length = sizeof(own);
+	char peer[32];
+
+	CU_ASSERT_FATAL(getsockname(pair->far, (struct sockaddr *)&own, &length) == 0);
+	snprintf(peer, sizeof(peer), "127.0.0.1:%u", ntohs(own.sin_port));
+	return rt_connection_of(peer);
+}
+
+static void refuse_calls(const struct pair *pair)
+{
+	struct rt_connection_id id = id_of(pair);
+
+	CU_ASSERT_EQUAL(id.fd, pair->near);
+	for (int i = 0; i < 200; i++)
+		rt_connection_refused(id);
+}
+
+/* Calls of a connection that are refused; those of another are none of its business. */
+static void a_turn_takes_little_where_calls_are_refused(void)
+{
+	struct pair bad = accepted_pair(1, END_HEADERS | END_STREAM);
+	struct pair good = accepted_pair(1, END_HEADERS | END_STREAM);
+
+	CU_ASSERT_EQUAL(turn_reads(&bad), 4096); /* 406 calls */
+	CU_ASSERT_EQUAL(turn_reads(&good), 4096);
+	refuse_calls(&bad);
+	CU_ASSERT_EQUAL(turn_reads(&bad), 256);
+	CU_ASSERT_EQUAL(turn_reads(&good), 1291); /* 128 calls */
+	CU_ASSERT_EQUAL(rt_connection_of("127.0.0.1:0").serial, 0);
+	CU_ASSERT_EQUAL(rt_connection_of("unix:/tmp/x").serial, 0);
+	CU_ASSERT_EQUAL(rt_connection_of("").serial, 0);
+	rt_connection_refused((struct rt_connection_id){ 0 });
+	rt_connection_refused(
+		(struct rt_connection_id){ good.near, UINT64_MAX }); /* one from before */
+	pair_close(bad);
+	pair_close(good);
+}
+
+#define WASTEFUL 20
+
+/* A turn takes 8 streams of all of them together, and each has its turn. */
+static void those_that_waste_share_a_turn(void)
+{
+	struct pair pairs[WASTEFUL];
+	size_t read[WASTEFUL] = { 0 };
+
+	for (size_t i = 0; i < WASTEFUL; i++)
+		pairs[i] = accepted_pair(1, END_HEADERS | END_STREAM);
+	for (int turn = 0; turn < 60; turn++) {
+		size_t served = 0;
+
+		for (size_t i = 0; i < WASTEFUL; i++)
+			refuse_calls(&pairs[i]);
+		rt_polling_turn_begin(INT64_MAX);
+		for (size_t i = 0; i < WASTEFUL; i++) {
+			size_t bytes = reads(&pairs[i]);
+
+			served += bytes > 0;
+			read[i] += bytes;
+		}
+		CU_ASSERT(rt_polling_turn_end());
+		if (turn > 0)
+			CU_ASSERT(served >= WASTEFUL / 3 && served <= 8);
+	}
+	for (size_t i = 0; i < WASTEFUL; i++) {
+		TEST_ROW(read[i] >= 15 * 256, "one of them");
+		pair_close(pairs[i]);
+	}
 }
 
 /* A turn accepts a few connections; the next one goes on. */
@@ -464,6 +548,9 @@ int main(int argc, char **argv)
 		{ "a corked socket that is closed sends what it holds",
 		  a_closed_socket_sends_what_it_holds },
 		{ "a turn takes a part of what came", a_turn_takes_a_part },
+		{ "a turn takes little where calls are refused",
+		  a_turn_takes_little_where_calls_are_refused },
+		{ "those that waste share a turn", those_that_waste_share_a_turn },
 		{ "a turn accepts a part of those that came", a_turn_accepts_a_part },
 	};
 	int failed;
