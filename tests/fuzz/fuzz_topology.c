@@ -34,7 +34,7 @@ static void check_url(const char *text)
 		FUZZ_MUST(url.kind == RT_TOPOLOGY_ONE && url.addresses[0].host[0] == '/');
 		return;
 	}
-	rt_buf_printf(&same, "%s://", schemes[url.kind]);
+	rt_buf_printf(&same, "%s://", url.tls == RT_REDIS_TLS_YES ? "rediss" : schemes[url.kind]);
 	for (size_t i = 0; i < url.count; i++) {
 		check_address(&url.addresses[i]);
 		rt_buf_printf(&same, "%s[%s]:%d", i > 0 ? "," : "", url.addresses[i].host,
