@@ -79,7 +79,7 @@ void events_op_end(struct rt_events *events, struct op *op)
 
 void events_op_ids(struct op *op, size_t count_max)
 {
-	op->ids = rt_alloc(count_max * sizeof(*op->ids));
+	op->ids = rt_realloc(NULL, count_max * sizeof(*op->ids));
 	op->op.ids = (const char *const *)op->ids;
 	op->op.id_count = 0;
 }

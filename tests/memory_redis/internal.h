@@ -77,6 +77,9 @@ bool arg_int(struct memory_call *call, size_t i, int64_t *ret);
 /* ---- keys ---- */
 
 struct memory_text text_copy(const char *data, size_t length);
+/* As %.17g does: how Redis writes a score, and a number that Lua passes to a command. */
+#define NUMBER_TEXT 40
+void number_text(double n, char text[NUMBER_TEXT]);
 bool text_same(const struct memory_text *a, const struct memory_text *b);
 /* The key that argument i names; NULL: there is none. */
 struct memory_key *key_find(struct memory_call *call, size_t i);

@@ -237,9 +237,9 @@ static bool take_args(lua_State *lua, struct memory_text *argv, size_t argc)
 		int at = (int)i + 1;
 
 		if (lua_type(lua, at) == LUA_TNUMBER) {
-			char text[40];
+			char text[NUMBER_TEXT];
 
-			snprintf(text, sizeof(text), "%.17g", lua_tonumber(lua, at));
+			number_text(lua_tonumber(lua, at), text);
 			lua_pushstring(lua, text);
 			lua_replace(lua, at);
 		} else if (lua_type(lua, at) != LUA_TSTRING) {

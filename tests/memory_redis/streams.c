@@ -51,9 +51,26 @@ bool memory_id_parse(const char *text, struct memory_id *ret)
 	return id_parse(text, 0, ret);
 }
 
+/* Returns the end. */
+static char *number_format(uint64_t n, char *text)
+{
+	char digits[20];
+	size_t count = 0;
+
+	for (; n >= 10; n /= 10)
+		digits[count++] = (char)('0' + n % 10);
+	*text++ = (char)('0' + n);
+	while (count > 0)
+		*text++ = digits[--count];
+	return text;
+}
+
+/* Not snprintf: ids are a good part of what a simulation writes. */
 void memory_id_format(struct memory_id id, char text[MEMORY_ID_TEXT])
 {
-	snprintf(text, MEMORY_ID_TEXT, "%" PRIu64 "-%" PRIu64, id.ms, id.n);
+	text = number_format(id.ms, text);
+	*text++ = '-';
+	*number_format(id.n, text) = '\0';
 }
 
 static struct memory_id id_next(struct memory_id id)

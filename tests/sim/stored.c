@@ -78,9 +78,19 @@ int stored_partition_of(const struct memory_redis *redis, const char *order_id)
 static const struct memory_key *key_of(const struct memory_redis *redis, const char *context,
 				       int partition, const char *name, enum memory_type type)
 {
-	char text[64];
+	char text[64], number[RT_INT_TEXT];
+	const char *const words[] = { context, ":{", number, "}:", name };
+	size_t length = 0;
 
-	snprintf(text, sizeof(text), "%s:{%d}:%s", context, partition, name);
+	/* Not snprintf: after each step every partition's keys are looked up. */
+	rt_int_text(partition, number);
+	for (size_t i = 0; i < RT_LENGTH(words); i++) {
+		size_t more = strlen(words[i]);
+
+		assert(length + more < sizeof(text));
+		memcpy(text + length, words[i], more + 1);
+		length += more;
+	}
 	return memory_find(redis, text, type);
 }
 
@@ -146,29 +156,44 @@ static void set_text(char *to, size_t size, const char *from, size_t length)
 	to[length] = '\0';
 }
 
+/* The number behind blanks; moves to its end. */
+static uint64_t number_at(const char **at)
+{
+	uint64_t n = 0;
+
+	while (**at == ' ')
+		++*at;
+	for (; **at >= '0' && **at <= '9'; ++*at)
+		n = n * 10 + (uint64_t)(**at - '0');
+	return n;
+}
+
 /* "<STATE> <version> <unix ms> <lines>", a line being "sku=quantity" or "sku=quantity/available", with "@<partition>" behind
  * it if the reservation is split. A part has the order's partition in the place of the version. */
 static void reservation_of(const char *order_id, const char *text, struct stored_reservation *ret)
 {
-	char state[32], *at;
+	char state[32];
+	const char *at;
 	size_t length = strcspn(text, " ");
 	bool known;
 
-	*ret = (struct stored_reservation){ .line_count = 0 };
+	ret->line_count = 0;
+	ret->split = false;
 	set_text(ret->order_id, sizeof(ret->order_id), order_id, strlen(order_id));
 	set_text(state, sizeof(state), text, length);
 	known = stock_state_parse(state, &ret->state);
 	assert(known);
-	at = (char *)(uintptr_t)text + length;
-	strtoull(at, &at, 10);
-	strtoull(at, &at, 10);
+	at = text + length;
+	number_at(&at);
+	number_at(&at);
 	while (*at == ' ' && at[1] != '\0') {
 		struct stored_line *line = &ret->lines[ret->line_count++];
 
 		assert(ret->line_count <= STORED_LINES);
 		length = strcspn(++at, "=");
 		set_text(line->sku, sizeof(line->sku), at, length);
-		line->quantity = strtoull(at + length + 1, &at, 10);
+		at += length + 1;
+		line->quantity = number_at(&at);
 		length = strcspn(at, " ");
 		ret->split = ret->split || memchr(at, '@', length) != NULL;
 		at += length;
@@ -220,14 +245,14 @@ void stored_stock_each(const struct memory_redis *redis,
 	for (int p = 0; p < stored_partitions(redis); p++)
 		for (const struct memory_field *at = fields_of(redis, "inventory", p, "stock");
 		     at != NULL; at = at->hh.next) {
-			char *text = at->value.data;
+			const char *text = at->value.data;
 			struct stock stock;
 
-			stock.available = strtoull(text, &text, 10);
-			stock.reserved = strtoull(text, &text, 10);
-			stock.committed = strtoull(text, &text, 10);
-			stock.received = strtoull(text, &text, 10);
-			stock.version = strtoull(text, &text, 10);
+			stock.available = number_at(&text);
+			stock.reserved = number_at(&text);
+			stock.committed = number_at(&text);
+			stock.received = number_at(&text);
+			stock.version = number_at(&text);
 			visit(at->name.data, &stock, user);
 		}
 }

@@ -539,6 +539,8 @@ void world_say_event(struct world *world, const char *who, const struct rt_entry
 	char type[64], subject[64], attempt[32] = "";
 	const char *dot;
 
+	if (!world->options.record)
+		return;
 	snprintf(type, sizeof(type), "%.*s", (int)event->type.length, event->type.data);
 	snprintf(subject, sizeof(subject), "%.*s", (int)event->subject.length, event->subject.data);
 	if (with_attempt && event->attempt > 1)
@@ -588,9 +590,12 @@ static void on_delivered(void *user, const char *consumer, const struct memory_e
 {
 	struct world *world = user;
 	struct rt_entry_event *events;
-	size_t count = stored_events(entry, &events);
+	size_t count;
 	char arrow[32];
 
+	if (!world->options.record)
+		return;
+	count = stored_events(entry, &events);
 	snprintf(arrow, sizeof(arrow), "%.*s<-", (int)strcspn(consumer, "."), consumer);
 	if (count == 0)
 		world_say(world, "%-12s (no event)", arrow);

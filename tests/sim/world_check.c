@@ -88,17 +88,22 @@ void world_check_lost(struct world *world, int master, uint64_t seen_before)
 	}
 }
 
+static char *copy_of(struct rt_slice slice)
+{
+	return rt_strndup(slice.data == NULL ? "" : slice.data, slice.length);
+}
+
 void world_check_event(struct world *world, const char *stream, const struct rt_entry_event *event)
 {
 	struct seen_event *seen;
 	char *id, *subject, *type;
 
-	subject = rt_printf("%.*s", (int)event->subject.length, event->subject.data);
+	subject = copy_of(event->subject);
 	if (strncmp(stream, "inventory:", 10) == 0 && is_forgotten(world, subject)) {
 		free(subject);
 		return;
 	}
-	type = rt_printf("%.*s", (int)event->type.length, event->type.data);
+	type = copy_of(event->type);
 	id = rt_printf("%s %s/%" PRIu64, stream, subject, event->seq);
 	HASH_FIND_STR(world->seen, id, seen);
 	if (seen == NULL) {
