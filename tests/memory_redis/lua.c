@@ -16,6 +16,9 @@
 #include <assert.h>
 
 #define ARGS_MAX 8192
+#define PIECE    16 /* sizes of small blocks are multiples of it */
+#define PIECES   32 /* in the largest small block */
+#define SLAB     ((size_t)256 * 1024)
 #define GC_PAUSE 800 /* percent of what is in use: far more than Lua's 200, since little is */
 
 struct memory_function {
@@ -32,6 +35,11 @@ struct chunk {
 	int function; /* in Lua's registry */
 };
 
+/* A small block that is free. */
+struct block {
+	struct block *next;
+};
+
 static struct {
 	lua_State *lua;
 	struct chunk *chunks;
@@ -44,6 +52,10 @@ static struct {
 	size_t key_count;
 	int master;              /* of the first key */
 	struct rt_arena answers; /* of the function's commands, each until the next */
+	/* Memory of Lua: small blocks that are free, by their size; what is left of the newest slab. */
+	struct block *blocks[PIECES + 1];
+	char *slab;
+	size_t slab_left;
 } engine;
 
 /* ---- errors ---- */
@@ -368,6 +380,48 @@ static int redis_register_function(lua_State *lua)
 	return 0;
 }
 
+/* ---- memory of Lua, which says how large a block is that it gives back: no need to ask malloc ---- */
+
+static void *block_take(size_t pieces)
+{
+	struct block *block = engine.blocks[pieces];
+	size_t size = pieces * PIECE;
+
+	if (block != NULL) {
+		engine.blocks[pieces] = block->next;
+		return block;
+	}
+	if (engine.slab_left < size) {
+		engine.slab = rt_realloc(NULL, SLAB);
+		engine.slab_left = SLAB;
+	}
+	engine.slab_left -= size;
+	return engine.slab + engine.slab_left;
+}
+
+static void *change_block(void *user, void *old, size_t old_size, size_t size)
+{
+	size_t old_pieces = (old_size + PIECE - 1) / PIECE, pieces = (size + PIECE - 1) / PIECE;
+	void *block = NULL;
+
+	(void)user;
+	if (pieces == old_pieces)
+		return old;
+	if (pieces > PIECES && old_pieces > PIECES)
+		return rt_realloc(old, size);
+	if (size > 0)
+		block = pieces > PIECES ? rt_realloc(NULL, size) : block_take(pieces);
+	if (size > 0 && old_size > 0)
+		memcpy(block, old, RT_MIN(size, old_size));
+	if (old_pieces > PIECES) {
+		free(old);
+	} else if (old_size > 0) {
+		((struct block *)old)->next = engine.blocks[old_pieces];
+		engine.blocks[old_pieces] = old;
+	}
+	return block;
+}
+
 /* ---- the engine ---- */
 
 /* Adds them to the table on top. */
@@ -459,7 +513,7 @@ static lua_State *engine_lua(void)
 
 	if (lua != NULL)
 		return lua;
-	engine.lua = lua = luaL_newstate();
+	engine.lua = lua = lua_newstate(change_block, NULL);
 	assert(lua != NULL);
 	lua_gc(lua, LUA_GCSETPAUSE, GC_PAUSE);
 	for (size_t i = 0; i < RT_LENGTH(libraries); i++) {
