@@ -48,7 +48,7 @@
  * all that it has read before anybody else is served. That is 1 to 10 ms of work. */
 #define TURN_STREAMS 128
 /* … and so many of all those together that do little else than keep us busy. They take turns. */
-#define TURN_STREAMS_FEW 8
+#define TURN_STREAMS_FEW 4
 #define TURN_FIRST_BYTES 2048 /* each turn without streams doubles it, the first one, too */
 #define TURN_MIN_BYTES   256
 #define TURN_MAX_BYTES   65536
