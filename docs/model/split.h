@@ -29,6 +29,7 @@ extern int readtrail;          /* spin's own: a way is shown again */
 	X(only_reserve)       /* ... those that are no OrderPlaced */                              \
 	X(void_acked)         /* ... are acknowledged, as if they were served */                   \
 	X(serves_always)      /* consumers do not wait until p is in step */                       \
+	X(only_p)             /* ... until p is, but not until places are */                       \
 	X(no_reconciling)     /* nobody reconciles */                                              \
 	X(no_sweep)           /* nobody sweeps */                                                  \
 	X(only_asks)          /* sweeping leaves no tombstone in the record */                     \
@@ -604,6 +605,15 @@ static void vanish(unsigned char *set, int bit)
 	check();
 }
 
+/* The masters that a consumer speaks to which decides now. Where the last reconciliation saw another one, nothing is in step
+ * for who speaks to the one of now (inventory_in_step): it waits. */
+static int epochs(void)
+{
+	if (is_planted(no_reconciling) || is_planted(serves_always) || is_planted(only_p))
+		return marks();
+	return marks() & (now.seen | 1);
+}
+
 /* inventory_split_begin, or a request that met a record that is split (inventory_split_go_on). A new
  * order's record is not read. */
 static void begin_request(int c, bool reads)
@@ -622,7 +632,7 @@ static void begin_request(int c, bool reads)
 	now.c_mode[c] = STEPS;
 	now.c_read[c] = reads ? now.record[o] : STOCK_NONE;
 	now.c_generation[c] = now.generation;
-	now.c_epochs[c] = marks();
+	now.c_epochs[c] = epochs();
 	say("a consumer begins %s of order %d: record %s\n", stock_request_type(request), o,
 	    reads ? name_of(now.record[o]) : "not read");
 	decide(c);
@@ -739,7 +749,7 @@ static void conclude(int c, bool stays, bool confirmed)
 	} else if (now.record[o] != read && !is_planted(no_compare)) {
 		say("the record is another one now: %s\n", name_of(now.record[o]));
 		now.c_read[c] = now.record[o];
-		now.c_epochs[c] = marks();
+		now.c_epochs[c] = epochs();
 		if (is_planted(ack_on_mismatch)) {
 			now.requests[o] &= ~(1 << request);
 			forget(c);
