@@ -408,9 +408,9 @@ static void *change_block(void *user, void *old, size_t old_size, size_t size)
 	if (pieces == old_pieces)
 		return old;
 	if (pieces > PIECES && old_pieces > PIECES)
-		return rt_realloc(old, size);
+		return rt_realloc(old, pieces * PIECE);
 	if (size > 0)
-		block = pieces > PIECES ? rt_realloc(NULL, size) : block_take(pieces);
+		block = pieces > PIECES ? rt_realloc(NULL, pieces * PIECE) : block_take(pieces);
 	if (size > 0 && old_size > 0)
 		memcpy(block, old, RT_MIN(size, old_size));
 	if (old_pieces > PIECES) {
