@@ -1,8 +1,8 @@
 /* memory.c - see memory.h.
  *
- * What malloc counts as free includes what was given back before, and what was needed again between two looks does not
- * show in it. So two things must be true for some seconds: much is free, and the process has more memory than it had
- * when it last gave some back. */
+ * What malloc counts as free includes what was given back before. So for some seconds more must be free than there was
+ * when it was given back; or the process must have more memory than then, since what was needed again between two looks
+ * does not show in what is free. The least of these seconds is what nobody has needed. */
 #include "memory.h"
 
 #include <fcntl.h>
@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "rt.h"
 
 #define LOOKS          3
 #define WORTH_IT_BYTES ((size_t)1 << 20)
@@ -33,26 +35,27 @@ static size_t resident_bytes(void)
 	return resident == NULL ? 0 : strtoul(resident, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static size_t less(size_t a, size_t b)
-{
-	return a < b ? a : b;
-}
-
 void rt_memory_return(void)
 {
-	static size_t least_unused = SIZE_MAX, least_resident = SIZE_MAX, needed = SIZE_MAX;
+	static struct {
+		size_t unused, resident;
+	} least = { SIZE_MAX, SIZE_MAX }, returned = { SIZE_MAX, SIZE_MAX };
 	static int looks;
-	size_t resident = resident_bytes();
+	size_t unused = mallinfo2().fordblks, resident = resident_bytes();
 
-	least_unused = less(least_unused, mallinfo2().fordblks);
-	least_resident = less(least_resident, resident);
-	needed = less(needed, resident);
+	least.unused = RT_MIN(least.unused, unused);
+	least.resident = RT_MIN(least.resident, resident);
+	returned.unused = RT_MIN(returned.unused, unused);
+	returned.resident = RT_MIN(returned.resident, resident);
 	if (++looks < LOOKS)
 		return;
-	if (least_unused >= WORTH_IT_BYTES && least_resident >= needed + WORTH_IT_BYTES) {
+	if (least.unused >= WORTH_IT_BYTES &&
+	    (least.unused - returned.unused >= WORTH_IT_BYTES ||
+	     least.resident - returned.resident >= WORTH_IT_BYTES)) {
 		(void)malloc_trim(0);
-		needed = resident_bytes();
+		returned.unused = mallinfo2().fordblks;
+		returned.resident = resident_bytes();
 	}
 	looks = 0;
-	least_unused = least_resident = SIZE_MAX;
+	least.unused = least.resident = SIZE_MAX;
 }

@@ -49,12 +49,13 @@
 #define TURN_STREAMS 128
 /* … and so many of all those together that do little else than keep us busy. They take turns. */
 #define TURN_STREAMS_FEW 4
-#define TURN_FIRST_BYTES 2048 /* each turn without streams doubles it, the first one, too */
-#define TURN_MIN_BYTES   256
-#define TURN_MAX_BYTES   65536
-#define LOGS_MAX         5  /* lines a second */
-#define RESETS_MIN       64 /* streams: with fewer a connection ends at once */
-#define TURN_RESETS      16
+#define TURN_FIRST_BYTES                                                                           \
+	2048 /* each turn that brings HTTP/2 without streams doubles it, the first one, too */
+#define TURN_MIN_BYTES 256
+#define TURN_MAX_BYTES 65536
+#define LOGS_MAX       5  /* lines a second */
+#define RESETS_MIN     64 /* streams: with fewer a connection ends at once */
+#define TURN_RESETS    16
 /* Of the whole process. gRPC keeps 6 to 11 KiB for each. */
 #define UNFINISHED_MAX 6000
 #define HELD_MAX_BYTES ((int64_t)64 << 20)
@@ -587,11 +588,13 @@ static bool begin_turn(struct connection *connection, uint64_t turn)
 {
 	size_t streams =
 		streams_of_turn(connection, turn, http2_guard_wastes(guard_of(connection)));
-	size_t bytes = connection->turn_max_bytes * 2;
+	size_t bytes = connection->turn_max_bytes;
 
 	if (streams == 0)
 		return false;
-	if (connection->turn_streams > 0)
+	if (connection->turn_streams == 0 && (connection->turn_bytes > 0 || connection->turn == 0))
+		bytes *= 2;
+	else if (connection->turn_streams > 0)
 		bytes = connection->turn_bytes * streams / connection->turn_streams;
 	connection->turn_max_bytes =
 		RT_MIN(RT_MAX(bytes, (size_t)TURN_MIN_BYTES), (size_t)TURN_MAX_BYTES);

@@ -174,15 +174,13 @@ __attribute__((visibility("default"))) int SSL_read(SSL *ssl, void *buffer, int 
 	int got;
 
 	pthread_once(&once, find_real);
-	session = SSL_get_ex_data(ssl, ex_index);
-	if (session != NULL && read_resets(ssl, session, buffer, size, &got))
-		return got;
-	got = session != NULL ? read_share(ssl, session, buffer, size)
-			      : real_read(ssl, buffer, size);
-	if (got <= 0)
-		return got;
 	session = session_of(ssl);
 	if (session == NULL)
+		return real_read(ssl, buffer, size);
+	if (read_resets(ssl, session, buffer, size, &got))
+		return got;
+	got = read_share(ssl, session, buffer, size);
+	if (got <= 0)
 		return got;
 	reason = connections_tls_received(session->guard, buffer, (size_t)got, &whole);
 	if (reason == NULL)

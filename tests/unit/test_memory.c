@@ -68,6 +68,25 @@ static void what_is_unused_goes_back(void)
 	}
 }
 
+/* Also what is free only after the rest was given back. */
+static void what_is_unused_later_goes_back(void)
+{
+	long before = resident_mb();
+
+	look(1);
+	take();
+	for (int i = 0; i < BLOCKS / 4; i++)
+		free(RT_TAKE(blocks[i]));
+	look(6);
+	if (OWN_MALLOC)
+		CU_ASSERT(resident_mb() <= before + 52);
+	give();
+	look(6);
+	if (OWN_MALLOC)
+		CU_ASSERT(resident_mb() <= before + 4);
+	free(blocks[BLOCKS - 1]);
+}
+
 /* Also what was given back before, and was needed only between two looks. */
 static void what_was_needed_between_looks_goes_back(void)
 {
@@ -109,6 +128,7 @@ static void what_comes_and_goes_stays(void)
 
 static const struct test tests[] = {
 	{ "what is unused goes back", what_is_unused_goes_back },
+	{ "what is unused later goes back", what_is_unused_later_goes_back },
 	{ "what was needed between looks goes back", what_was_needed_between_looks_goes_back },
 	{ "what comes and goes stays", what_comes_and_goes_stays },
 };
