@@ -23,7 +23,7 @@
 #define WAITING_MAX     100000
 #define GETS_MAX        64  /* in a command */
 #define TIMERS_MAX      256 /* in a call */
-#define LISTS_MAX       4   /* a page takes up to a few milliseconds */
+#define LISTS_MAX       1   /* a page takes up to some milliseconds, for which orders wait */
 #define TAIL_COUNT_MAX  64  /* entries; each may carry hundreds of events */
 #define KEY_MAX         64
 #define WEIGHT_MAX                                                                                 \
