@@ -134,8 +134,6 @@ static void run_turn(struct rt_task *task)
 static void go_up(struct redis_connection *connection)
 {
 	connection->state = REDIS_UP;
-	if (connection->common.options.follow_clock)
-		redis_clock_start(&connection->clock);
 	connection->retry_ms = RETRY_MIN_MS;
 	connection->error[0] = '\0';
 	redis_trouble_back(connection);

@@ -27,6 +27,7 @@ struct redis_clock {
 	struct rt_redis *redis;
 	const char *name; /* of the connection; NULL: it has none */
 	struct rt_clock clock;
+	struct rt_redis_waiter up;
 	int64_t sent_us; /* of the TIME under way */
 	int greeting_samples;
 	struct rt_redis_op op, name_op;
@@ -140,8 +141,7 @@ void redis_clock_init(struct redis_clock *clock, struct redis_connection *connec
 /* The greeting sends a TIME; its answer came: false: it sends another. */
 void redis_clock_greet(struct redis_clock *clock);
 bool redis_clock_greeted(struct redis_clock *clock, const redisReply *reply);
-/* While the connection is up the time is asked every second. */
-void redis_clock_start(struct redis_clock *clock);
+/* Until then the time is asked every second, whenever the connection is up. */
 void redis_clock_stop(struct redis_clock *clock);
 
 /* trouble.c */

@@ -8,20 +8,6 @@
  * as soon as the connection is up, so several samples are taken: one of them will be quick. */
 #define GREETING_SAMPLES 5
 
-void redis_clock_init(struct redis_clock *clock, struct redis_connection *connection)
-{
-	const struct rt_redis_options *options = &connection->common.options;
-
-	clock->loop = connection->common.loop;
-	clock->redis = &connection->common.redis;
-	clock->name = options->name;
-	if (options->metrics != NULL && options->follow_clock)
-		clock->offset_seconds = rt_metric_plain(
-			options->metrics, RT_GAUGE, "tandem_clock_offset_seconds",
-			"How far this machine's wall clock is ahead of Redis's, by which is "
-			"decided.");
-}
-
 static void name_set(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct redis_clock *clock = RT_CONTAINER_OF(op, struct redis_clock, name_op);
@@ -126,11 +112,31 @@ static void ask_time(struct rt_timer *timer)
 			 time_answered);
 }
 
-void redis_clock_start(struct redis_clock *clock)
+static void clock_up(struct rt_redis_waiter *waiter)
 {
+	struct redis_clock *clock = RT_CONTAINER_OF(waiter, struct redis_clock, up);
+
+	rt_redis_await(clock->redis, &clock->up, clock_up);
 	rt_timer_start(clock->loop, &clock->timer, EVERY_MS, ask_time);
 	if (clock->wall_is_wrong)
 		set_name(clock, rt_clock_wall_ahead_ms(clock->clock.offset_us));
+}
+
+void redis_clock_init(struct redis_clock *clock, struct redis_connection *connection)
+{
+	const struct rt_redis_options *options = &connection->common.options;
+
+	clock->loop = connection->common.loop;
+	clock->redis = &connection->common.redis;
+	clock->name = options->name;
+	if (options->metrics != NULL && options->follow_clock)
+		clock->offset_seconds = rt_metric_plain(
+			options->metrics, RT_GAUGE, "tandem_clock_offset_seconds",
+			"How far this machine's wall clock is ahead of Redis's, by which is "
+			"decided.");
+	rt_list_init(&clock->up.link);
+	if (options->follow_clock)
+		rt_redis_await(clock->redis, &clock->up, clock_up);
 }
 
 void redis_clock_stop(struct redis_clock *clock)
