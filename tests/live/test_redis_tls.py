@@ -41,6 +41,8 @@ class Secured:
             for user in tandem.CONTEXTS:
                 node("CLIENT", "KILL", "USER", user)
         tandem.until(lambda: self.placed("tea"), 30 * tandem.SLOW, "the services are connected again")
+        for name in tandem.SERVICES:
+            self.tandem.processes[name].wait_ready()
 
     def placed(self, sku):
         with contextlib.suppress(tandem.grpc.RpcError):
