@@ -48,6 +48,16 @@ static void look(int times)
 		rt_memory_return();
 }
 
+/* Frees all blocks; a few looks later the memory is back. */
+static void all_goes_back(long before)
+{
+	give();
+	look(6);
+	if (OWN_MALLOC)
+		CU_ASSERT(resident_mb() <= before + 4);
+	free(blocks[BLOCKS - 1]);
+}
+
 static void what_is_unused_goes_back(void)
 {
 	long before = resident_mb(), most;
@@ -80,11 +90,7 @@ static void what_is_unused_later_goes_back(void)
 	look(6);
 	if (OWN_MALLOC)
 		CU_ASSERT(resident_mb() <= before + 52);
-	give();
-	look(6);
-	if (OWN_MALLOC)
-		CU_ASSERT(resident_mb() <= before + 4);
-	free(blocks[BLOCKS - 1]);
+	all_goes_back(before);
 }
 
 /* Also what was given back before, and was needed only between two looks. */
@@ -99,11 +105,7 @@ static void what_was_needed_between_looks_goes_back(void)
 	free(blocks[BLOCKS - 1]);
 	take();
 	CU_ASSERT(resident_mb() >= before + 60);
-	give();
-	look(6);
-	if (OWN_MALLOC)
-		CU_ASSERT(resident_mb() <= before + 4);
-	free(blocks[BLOCKS - 1]);
+	all_goes_back(before);
 }
 
 /* What is free for a moment only is kept: it will be needed again. */
