@@ -39,7 +39,7 @@ static _Atomic int first_due = -1;
  * of reading the first time. */
 #define UNBROKEN_MAX ((size_t)4 << 20)
 #define PARTS_MAX    8 /* buffers of one read */
-#define TURN_ACCEPTS 16
+#define TURN_ACCEPTS 8
 
 /* With the lock. */
 static struct entry *entry_of(int fd)

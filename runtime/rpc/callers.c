@@ -90,6 +90,7 @@ struct rpc_callers {
 	struct rt_budgets budgets;
 	struct rpc_tokens *tokens; /* NULL: as auth */
 	struct rpc_caller_connection *connections;
+	struct rpc_caller_connection *latest; /* of the last call; most come several at a time */
 	struct rpc_caller_named *named;
 	struct rt_list used, named_used; /* by their last call; the first is the oldest */
 	size_t idle, named_idle;
@@ -229,6 +230,8 @@ static void forget_idle_connections(struct rpc_callers *callers)
 		if (connection->usage.calls > 0)
 			continue;
 		HASH_DEL(callers->connections, connection);
+		if (callers->latest == connection)
+			callers->latest = NULL;
 		connection_free(connection);
 		callers->idle--;
 	}
@@ -264,9 +267,12 @@ static struct rpc_caller_connection *connection_of(struct server_call *call)
 
 	if (context == NULL)
 		return NULL;
-	HASH_FIND_PTR(callers->connections, &context, connection);
+	connection = callers->latest;
+	if (connection == NULL || connection->context != context)
+		HASH_FIND_PTR(callers->connections, &context, connection);
 	if (connection != NULL) {
 		grpc_auth_context_release(context);
+		callers->latest = connection;
 		return connection;
 	}
 	connection = rt_alloc(sizeof(*connection));
@@ -619,8 +625,10 @@ static void begin(struct server_call *call, struct rpc_caller_connection *connec
 	if (connection->usage.calls == 0)
 		callers->idle--;
 	rpc_usage_begin(&connection->usage, stream);
-	rt_list_remove(&connection->link);
-	rt_list_push(&callers->used, &connection->link);
+	if (callers->used.prev != &connection->link) {
+		rt_list_remove(&connection->link);
+		rt_list_push(&callers->used, &connection->link);
+	}
 	if (connection->named != named) {
 		if (connection->named != NULL)
 			connection->named->connections--;
