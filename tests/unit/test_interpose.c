@@ -513,12 +513,12 @@ static void those_that_waste_share_a_turn(void)
 static void a_turn_accepts_a_part(void)
 {
 	struct epoll_event nothing = { .events = 0 };
-	int port, listener = loopback_listen(SOCK_NONBLOCK, &port), clients[20], taken[20];
+	int port, listener = loopback_listen(SOCK_NONBLOCK, &port), clients[12], taken[12];
 	int count = 0;
 
 	rt_connections_limit(&(struct rt_connection_limits){ .connections_max = 100 });
 	CU_ASSERT_FATAL(epoll_ctl(rt_polling_fd(), EPOLL_CTL_ADD, listener, &nothing) == 0);
-	for (int i = 0; i < 20; i++)
+	for (int i = 0; i < 12; i++)
 		clients[i] = loopback_connect(port);
 	for (int turn = 0; turn < 2; turn++) {
 		int fd;
@@ -527,10 +527,10 @@ static void a_turn_accepts_a_part(void)
 		while ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
 			taken[count++] = fd;
 		CU_ASSERT_EQUAL(errno, EAGAIN);
-		CU_ASSERT_EQUAL(count, turn == 0 ? 16 : 20);
+		CU_ASSERT_EQUAL(count, turn == 0 ? 8 : 12);
 		CU_ASSERT_EQUAL(rt_polling_turn_end(), turn == 0);
 	}
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 12; i++) {
 		close(taken[i]);
 		close(clients[i]);
 	}
