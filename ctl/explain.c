@@ -43,7 +43,8 @@ struct explain {
 	struct explain_facts facts;
 	bool searched_all; /* inventory's stream was read to its end */
 	char *reservation_text;
-	char **parts; /* of the reservation, by partition; NULL: there is none */
+	char trace_id[RT_TRACE_ID_TEXT]; /* "": its id says none, and it began no other */
+	char **parts;                    /* of the reservation, by partition; NULL: there is none */
 };
 
 static void add(struct explain *explain, int64_t unix_ms, const char *context, const char *kind,
@@ -116,6 +117,8 @@ static int read_order(struct explain *explain)
 			  explain->partition);
 		return CTL_NEGATIVE;
 	}
+	rt_trace_find(order_record_traceparent(&explain->arena, record), explain->order_id,
+		      explain->trace_id);
 	explain->facts.state = record->state;
 	explain->facts.status_reason = explain->order->status_reason;
 	explain->facts.attempt = record->attempt;
@@ -626,7 +629,8 @@ static void print_json(const struct explain *explain, const char *because, const
 						(json_int_t)happened->version, "actor",
 						ctl_json_text(happened->actor)));
 	}
-	json = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "order",
+	json = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "trace_id",
+			 ctl_json_text(explain->trace_id), "order",
 			 ctl_message_json(&explain->order->base, true), "reservation",
 			 ctl_json_text(explain->reservation_text), "timer_ms",
 			 timer_ms < 0 ? json_null() : json_integer(timer_ms), "events", events,
@@ -661,7 +665,8 @@ static void print_people(const struct explain *explain, const char *because, con
 		ctl_cell(&table, "%s", happened->text);
 	}
 	ctl_table_print(&table);
-	printf("\nReservation: %s\n",
+	printf("\nTrace:       %s\n", explain->trace_id);
+	printf("Reservation: %s\n",
 	       explain->reservation_text == NULL ? "none" : explain->reservation_text);
 	if (explain->ctl->partitions > 1)
 		printf("Partition:   %d\n", explain->partition);

@@ -118,7 +118,7 @@ void gateway_batch_place_orders(struct gateway *gateway, const ProtobufCMessage 
 				ProtobufCClosure closure, struct rt_call *call)
 {
 	const Tandem__Order__V1__BatchPlaceOrdersRequest *request = (const void *)message;
-	const char *traceparent = rt_call_metadata(call, "traceparent", NULL);
+	const char *traceparent = rt_call_traceparent(call), *tracestate = rt_call_tracestate(call);
 	int64_t remaining_ms = rt_call_remaining_ms(call);
 	struct batch *batch =
 		rt_alloc(sizeof(*batch) + request->n_requests * sizeof(batch->items[0]));
@@ -136,6 +136,7 @@ void gateway_batch_place_orders(struct gateway *gateway, const ProtobufCMessage 
 		item->batch = batch;
 		item->placing.call = call;
 		item->placing.traceparent = traceparent;
+		item->placing.tracestate = tracestate;
 		item->placing.actor = rt_call_actor(call);
 		item->placing.remaining_ms = remaining_ms;
 		item->placing.wait_max_ms = WAIT_MAX_MS;

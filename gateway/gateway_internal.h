@@ -82,10 +82,13 @@ struct gateway {
 struct gateway_placing {
 	/* In. */
 	const struct rt_call *call; /* that places it; for the time of gateway_place */
-	const char *traceparent;    /* of the caller, borrowed until done; NULL: none */
-	const char *actor;          /* the caller (rt_call_actor); likewise */
-	int64_t remaining_ms;       /* until the caller's deadline; INT64_MAX: it has none */
-	int64_t wait_max_ms;        /* for its decision; 0: until the deadline */
+	const char *traceparent;    /* of the caller, valid, borrowed until done; "": none */
+	const char *tracestate;     /* likewise */
+	struct rt_span *cause;      /* the call's; NULL: it is not traced */
+	bool is_call;         /* it is all that the call asks for: they are in the same trace */
+	const char *actor;    /* the caller (rt_call_actor); likewise */
+	int64_t remaining_ms; /* until the caller's deadline; INT64_MAX: it has none */
+	int64_t wait_max_ms;  /* for its decision; 0: until the deadline */
 	/* `order` is a packed Order; NULL: it was not placed, and `status` says why. Both are borrowed. */
 	void (*done)(struct gateway_placing *placing, const ProtobufCBinaryData *order,
 		     const struct rt_status *status);
@@ -102,7 +105,9 @@ struct gateway_placing {
 	uint64_t number;
 	int64_t deadline_ms; /* of the loop's clock */
 	struct rt_timer timer;
-	bool again; /* sent a second time */
+	bool again;          /* sent a second time */
+	struct rt_span span; /* from sending to its answer */
+	char own_traceparent[RT_TRACEPARENT_TEXT];
 };
 /* Checks an order and sends it. `done` runs once, never before this returns, unless the placing is
  * abandoned. False: refused, *status says why, and `done` will not run. */

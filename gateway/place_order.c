@@ -42,7 +42,9 @@ void gateway_place_order(struct gateway *gateway, ProtobufCClosure closure, stru
 	place->call = call;
 	place->closure = closure;
 	place->placing.remaining_ms = rt_call_remaining_ms(call);
-	place->placing.traceparent = rt_call_metadata(call, "traceparent", NULL);
+	place->placing.traceparent = rt_call_traceparent(call);
+	place->placing.tracestate = rt_call_tracestate(call);
+	place->placing.is_call = true;
 	place->placing.actor = rt_call_actor(call);
 	place->placing.done = place_done;
 	if (gateway_place_call(gateway, &place->placing, call, &status)) {

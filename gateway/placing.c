@@ -16,6 +16,8 @@
  * decision delay no others.
  *
  * gRPC reconnects by itself; while no instance is there, streams fail at once, with the orders on them. */
+#include <string.h>
+
 #include "access.h"
 #include "check.h"
 #include "gateway_internal.h"
@@ -126,10 +128,58 @@ static void placing_remove(struct gateway_placing *placing)
 		send_soon(gateway);
 }
 
+/* ---- spans ---- */
+
+static void begin_span(struct gateway_placing *placing)
+{
+	struct rt_span *span = &placing->span;
+
+	rt_span_begin(span, RT_SPAN_ITEM_CALLED,
+		      tandem__order__v1__placement_service__descriptor.name);
+	span->method = tandem__order__v1__placement_service__descriptor.methods[METHOD_PLACE].name;
+	span->number = placing->number;
+	if (placing->cause != NULL)
+		rt_span_cause(span, placing->cause);
+	rt_span_traceparent(span, placing->own_traceparent);
+}
+
+/* The id in a packed Order: its first field. "": there is none. */
+static void read_order_id(const ProtobufCBinaryData *order, char order_id[RT_TRACE_SUBJECT])
+{
+	size_t length =
+		order != NULL && order->len > 2 && order->data[0] == 10 ? order->data[1] : 0;
+
+	if (length >= RT_TRACE_SUBJECT || length + 2 > (order != NULL ? order->len : 0))
+		length = 0;
+	if (length > 0)
+		memcpy(order_id, order->data + 2, length);
+	order_id[length] = '\0';
+}
+
+/* Only now the order's id is known, and with it the trace, unless the caller had one. */
+static void end_span(struct gateway_placing *placing, const ProtobufCBinaryData *order, int code)
+{
+	struct rt_span *span = &placing->span;
+	char order_id[RT_TRACE_SUBJECT];
+
+	if (span->kind == RT_SPAN_NONE)
+		return;
+	read_order_id(order, order_id);
+	if (placing->is_call && placing->cause != NULL) {
+		rt_span_concerns(placing->cause, order_id);
+		rt_span_cause(span, placing->cause);
+	}
+	rt_span_concerns(span, order_id);
+	rt_span_code(span, code);
+	rt_span_end(span);
+	span->kind = RT_SPAN_NONE;
+}
+
 static void placing_end(struct gateway_placing *placing, const ProtobufCBinaryData *order,
 			const struct rt_status *status)
 {
 	placing_remove(placing);
+	end_span(placing, order, status->code);
 	placing->done(placing, order, status);
 }
 
@@ -416,8 +466,11 @@ static bool take_waiting(struct gateway_stream *stream, Tandem__Order__V1__Place
 	item->timeout_ms = left_ms;
 	if (placing->wait_for_decision && placing->wait_max_ms > 0)
 		item->timeout_ms = RT_MIN(left_ms, placing->wait_max_ms);
-	if (placing->traceparent != NULL)
-		item->traceparent = (char *)(uintptr_t)placing->traceparent;
+	if (rt_tracing)
+		begin_span(placing);
+	item->traceparent =
+		rt_tracing ? placing->own_traceparent : (char *)(uintptr_t)placing->traceparent;
+	item->tracestate = (char *)(uintptr_t)placing->tracestate;
 	if (placing->customer != NULL)
 		item->pending_max = (uint32_t)gateway->options.pending_per_caller;
 	if (placing->actor != NULL)
@@ -501,6 +554,7 @@ static bool placing_start(struct gateway *gateway, struct gateway_placing *placi
 		return false;
 	}
 	placing->gateway = gateway;
+	placing->cause = rt_call_span(placing->call);
 	if (!customer_begins(placing, status))
 		return false;
 	if (left_ms == INT64_MAX) {

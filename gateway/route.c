@@ -116,7 +116,9 @@ static void route_send(struct route *route)
 
 	route->sent_ms = rt_loop_now(service->gateway->loop);
 	route->op = (struct rt_client_op){
-		.traceparent = rt_call_metadata(route->call, "traceparent", NULL),
+		.traceparent = rt_call_traceparent(route->call),
+		.tracestate = rt_call_tracestate(route->call),
+		.cause = rt_call_span(route->call),
 		.caller = rt_call_identity(route->call),
 		.caller_call = route->call,
 		.timeout_ms = remaining_ms,
@@ -138,6 +140,19 @@ static void route_send(struct route *route)
 	rt_client_start(service->client, route->method_index, request, &route->op);
 }
 
+/* Its trace is that of the order that the request names; else it has one of its own. */
+static void begin_trace(struct rt_span *span, const ProtobufCMessage *request)
+{
+	const ProtobufCFieldDescriptor *field =
+		protobuf_c_message_descriptor_get_field_by_name(request->descriptor, "order_id");
+	const char *order_id = "";
+
+	if (field != NULL && field->type == PROTOBUF_C_TYPE_STRING &&
+	    field->label == PROTOBUF_C_LABEL_NONE)
+		memcpy(&order_id, (const char *)request + field->offset, sizeof(order_id));
+	rt_span_concerns(span, order_id);
+}
+
 static void route_start(struct gateway_service *service, unsigned method_index,
 			const ProtobufCMessage *request, ProtobufCClosure closure,
 			struct rt_call *call)
@@ -151,6 +166,8 @@ static void route_start(struct gateway_service *service, unsigned method_index,
 	route->call = call;
 	route->closure = closure;
 	route->streaming = service == &gateway->order && method_index == gateway->watch_order;
+	if (rt_call_span(call) != NULL)
+		begin_trace(rt_call_span(call), request);
 	route_send(route);
 	rt_call_on_cancel(call, route_cancelled, route);
 }

@@ -16,7 +16,7 @@ struct stream {
 	struct gateway *gateway;
 	struct rt_call *call;
 	ProtobufCClosure closure;
-	const char *traceparent; /* the call's: of all its orders */
+	const char *traceparent, *tracestate; /* the call's: of all its orders */
 	struct rt_list items;
 	size_t count;
 	bool reading;  /* stream_message will be called */
@@ -135,6 +135,7 @@ static void stream_place(struct stream *stream,
 	item->placing.remaining_ms = rt_call_remaining_ms(stream->call);
 	item->placing.call = stream->call;
 	item->placing.traceparent = stream->traceparent;
+	item->placing.tracestate = stream->tracestate;
 	item->placing.actor = rt_call_actor(stream->call);
 	item->placing.done = item_done;
 	if (gateway_place(stream->gateway, &item->placing, message->request, &status))
@@ -185,7 +186,8 @@ void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, st
 	stream->gateway = gateway;
 	stream->call = call;
 	stream->closure = closure;
-	stream->traceparent = rt_call_metadata(call, "traceparent", NULL);
+	stream->traceparent = rt_call_traceparent(call);
+	stream->tracestate = rt_call_tracestate(call);
 	rt_list_init(&stream->items);
 	rt_call_on_cancel(call, stream_cancelled, stream);
 	stream_go_on(stream);

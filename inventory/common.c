@@ -80,14 +80,29 @@ bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc, struc
 	return false;
 }
 
+/* What the function call has done, for the span of the event that asked for it. */
+static void note_span(struct rt_span *span, const struct inventory_request_op *op)
+{
+	rt_span_stored(span);
+	span->published = (struct rt_span_event){ .context = "inventory",
+						  .type = stock_answer_type(op->answer),
+						  .partition = op->partition,
+						  .attempt = op->attempt };
+	span->compensates = op->before == STOCK_RESERVED && op->after == STOCK_RELEASED;
+}
+
 void inventory_count_served(struct inventory *inventory, const struct inventory_request_op *op)
 {
 	bool unexpected = stock_rule(op->before, op->request)->unexpected;
+	char trace[RT_TRACE_ID_TEXT];
 
+	if (op->event != NULL && op->event->span != NULL)
+		note_span(op->event->span, op);
 	if (unexpected)
 		RT_LOG(RT_WARN, "unexpected request of an order", RT_S("order_id", op->order_id),
 		       RT_S("request", stock_request_type(op->request)),
-		       RT_S("reservation", stock_state_text(op->before)));
+		       RT_S("reservation", stock_state_text(op->before)),
+		       RT_S("trace_id", rt_trace_find(op->traceparent, op->order_id, trace)));
 	if (inventory->unexpected == NULL)
 		return;
 	rt_series_add(inventory->answers[op->answer], 1);

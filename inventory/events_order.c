@@ -224,7 +224,7 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 	request->op.seq = event->seq;
 	request->op.attempt = event->attempt;
 	request->op.now_ms = rt_loop_unix_ms(inventory->loop);
-	request->op.traceparent = event->traceparent;
+	request->op.traceparent = event->own_traceparent;
 	request->op.event = event;
 	request->op.done = request_served;
 	request_send(request);

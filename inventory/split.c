@@ -206,8 +206,12 @@ static void conclude(struct split *split)
 /* It was promised and is gone: only after a loss of data. Nothing says that it was sold; it is tried again. */
 static void owed(struct split *split)
 {
+	const struct rt_event *event = split->event;
+	char trace[RT_TRACE_ID_TEXT];
+
 	RT_LOG(RT_ERROR, "stock that was promised to an order is not there",
-	       RT_S("order_id", split->event->subject));
+	       RT_S("order_id", event->subject),
+	       RT_S("trace_id", rt_trace_find(event->traceparent, event->subject, trace)));
 	if (split->inventory->owed != NULL)
 		rt_series_add(split->inventory->owed, 1);
 	split_failed(split, RT_UNREADY);

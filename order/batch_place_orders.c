@@ -81,7 +81,7 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 	batch->call = closure_data;
 	batch->count = request->n_requests;
 	batch->pending = request->n_requests + 1;
-	traceparent = order_traceparent(batch->call);
+	traceparent = rt_call_traceparent(batch->call);
 	remaining_ms = rt_call_remaining_ms(batch->call);
 	for (size_t i = 0; i < batch->count; i++) {
 		struct order_placing *item = &batch->items[i];

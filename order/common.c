@@ -7,8 +7,6 @@
 #include "check.h"
 #include "order/order_internal.h"
 
-#define TRACEPARENT_LENGTH 55
-
 static bool partition_problem(const struct order *order, const struct rt_trim_op *trim, char *text,
 			      size_t size)
 {
@@ -64,27 +62,57 @@ void order_move(struct order *order, struct order_move_op *op)
 	order_store_move(order->store, op);
 }
 
+/* Which event a move published. */
+static enum order_event published_by(const struct order_move_op *op)
+{
+	for (enum order_state from = 0; from < ORDER_STATE_COUNT; from++) {
+		const struct order_rule *rule = order_rule(from, op->input);
+
+		if (rule->verdict == ORDER_MOVES && rule->to == op->state)
+			return rule->event;
+		if (rule->verdict == ORDER_AGAIN && from == op->state)
+			return rule->event;
+	}
+	return ORDER_EV_NOTHING;
+}
+
+/* What the function call has done, for the span of what moves the order. */
+static void note_span(const struct order_move_op *op, int status)
+{
+	struct rt_span *span = op->span;
+
+	rt_span_stored(span);
+	if (status != RT_OK || op->outcome != ORDER_MOVED)
+		return;
+	span->published.context = "order";
+	span->published.type = order_event_type(published_by(op));
+	span->published.partition = op->partition;
+	span->published.seq = op->version;
+	if (op->input == ORDER_IN_REQUEST_UNANSWERED || op->input == ORDER_IN_INVENTORY_COMMITTED ||
+	    op->input == ORDER_IN_INVENTORY_RELEASED)
+		return;
+	span->decision = order_state_status(op->state);
+	if (op->input == ORDER_IN_INVENTORY_RESERVED || op->input == ORDER_IN_INVENTORY_UNAVAILABLE)
+		span->age_ms = op->age_ms;
+}
+
 void order_moved(struct order *order, const struct order_move_op *op, int status)
 {
+	if (op->span != NULL)
+		note_span(op, status);
 	if (status != RT_OK || op->outcome == ORDER_UNKNOWN)
 		return;
 	count_decision(order, op);
 	order_watch_moved(order->partitions[op->partition].watch, op);
 }
 
-const char *order_traceparent(struct rt_call *call)
+const char *order_traceparent(const struct rt_span *span, const char *came,
+			      char text[RT_TRACEPARENT_TEXT])
 {
-	size_t length = 0;
-	const char *value = rt_call_metadata(call, "traceparent", &length);
-
-	return value != NULL && order_is_traceparent(value, length) ? value : "";
-}
-
-bool order_is_traceparent(const char *text, size_t length)
-{
-	/* Version 00 of W3C Trace Context: 2, 32, 16 and 2 hexadecimal digits and their dashes. */
-	return length == TRACEPARENT_LENGTH &&
-	       strspn(text, "0123456789abcdef-") == TRACEPARENT_LENGTH;
+	if (span == NULL)
+		return came;
+	rt_span_traceparent(span, text);
+	return text;
 }
 
 int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt)
@@ -139,6 +167,8 @@ bool order_check_one(struct order *order, struct rt_call *call, const ProtobufCM
 {
 	struct rt_status status = { .code = 0 };
 
+	if (rt_call_span(call) != NULL)
+		rt_span_order(rt_call_span(call), order_id);
 	if (check_request(request, &status)) {
 		/* Not a valid id: no order can have it. */
 		if (!check_order_id(order_id))
@@ -253,7 +283,9 @@ void order_client_move(struct order *order, struct order_client_move *move)
 	move->order = order;
 	move->op.now_ms = rt_loop_unix_ms(order->loop);
 	move->op.retry_due_ms = order_retry_at(order, move->op.now_ms, 1);
-	move->op.traceparent = order_traceparent(move->call);
+	move->op.span = rt_call_span(move->call);
+	move->op.traceparent = order_traceparent(move->op.span, rt_call_traceparent(move->call),
+						 move->own_traceparent);
 	move->op.actor = rt_call_actor(move->call);
 	move->op.want_record = true;
 	move->op.done = client_move_stored;

@@ -41,11 +41,13 @@ static void move_stored(struct order_move_op *op, int status)
 	struct answer *answer = RT_CONTAINER_OF(op, struct answer, op);
 	struct order *order = answer->order;
 	struct rt_event *event = answer->event;
+	char trace[RT_TRACE_ID_TEXT];
 
 	order_moved(order, op, status);
 	if (status == RT_OK && op->outcome == ORDER_UNKNOWN) {
 		RT_LOG(RT_WARN, "inventory answered an unknown order",
-		       RT_S("order_id", event->subject), RT_S("type", event->type));
+		       RT_S("order_id", event->subject), RT_S("type", event->type),
+		       RT_S("trace_id", rt_trace_find(event->traceparent, event->subject, trace)));
 		if (op->input == ORDER_IN_INVENTORY_RELEASED)
 			rt_event_ignore(event);
 		else
@@ -109,7 +111,8 @@ static void move(struct order *order, struct rt_event *event, enum order_input i
 	op->input = input;
 	op->now_ms = rt_loop_unix_ms(order->loop);
 	op->retry_due_ms = order_retry_at(order, op->now_ms, 1);
-	op->traceparent = event->traceparent;
+	op->span = event->span;
+	op->traceparent = event->own_traceparent;
 	op->event = event;
 	op->done = move_stored;
 	if (!make_data(answer)) {

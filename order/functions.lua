@@ -28,7 +28,8 @@
 --   attempt   of the current request, when it is not the first
 --   history   see struct order_record in store.h; it begins with placed@<stream id>
 --   placed    OrderPlaced, as it was published
---   actors    OrderActors: who placed, confirmed or cancelled it, the last first; nothing if they are not known
+--   actors    OrderActors: who placed, confirmed or cancelled it, the last first, and in which trace it was placed;
+--             nothing if they are not known
 --   detail    data of the event that ended it (Rejected, Cancelled, Expired), if that has any
 --
 -- So HGET order:{0}:orders <order id> shows
@@ -155,6 +156,11 @@ end
 local function packed_actor(version, actor)
 	local item = '\8' .. varint(tonumber(version)) .. '\18' .. varint(#actor) .. actor
 	return ACTOR_KEY .. varint(#item) .. item
+end
+
+-- The trace in which it was placed, as such an item of no version.
+local function packed_trace(traceparent)
+	return ACTOR_KEY .. varint(#traceparent + 2) .. '\26' .. varint(#traceparent) .. traceparent
 end
 
 -- Texts of orders, by id; false for one that does not exist. Fails if the key is not a hash.
@@ -326,7 +332,7 @@ end
 
 -- Of the current call, used again by the next: a letter for each order, contents, pairs for ZADD and HSET.
 local letters, data, timers, written = {}, {}, {}, {}
-local placed_by -- the actors of its new orders; false: none is known
+local placed_by, placed_in -- the actors of its new orders, and the traces; false: none is known
 
 -- Decides about n orders: sets a letter for each, and adds the new ones to the batch. Returns the number of new
 -- ones, and of those that were placed before the letter and the id of each.
@@ -383,9 +389,12 @@ local function write_placed(stream, m, args)
 			k = k + 2
 		end
 	end
-	for j = 1, placed_by and m or 0 do
-		if placed_by[j] then
+	for j = 1, (placed_by or placed_in) and m or 0 do
+		if placed_by and placed_by[j] then
 			written[2 * j] = written[2 * j] .. packed_actor(1, placed_by[j])
+		end
+		if placed_in and placed_in[j] then
+			written[2 * j] = written[2 * j] .. packed_trace(placed_in[j])
 		end
 	end
 	call('ZADD', own.timers, unpack(timers, 1, 2 * m))
@@ -432,7 +441,7 @@ local function place(keys, args)
 		if #args > PLACE_ARGS + 4 * n then
 			add_causes(args, n, letters, batch)
 		end
-		placed_by = batch.actors
+		placed_by, placed_in = batch.actors, batch.traceparents
 		stream:publish(args[2], args[3], batch, m, write_placed, args)
 		write_customers(own, args, n, stream.time_mark == '' and stream.ms_text or args[2])
 	end

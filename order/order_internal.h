@@ -74,9 +74,10 @@ static inline int order_customer_partition(const struct order *order, const char
 void order_move(struct order *order, struct order_move_op *op);
 void order_moved(struct order *order, const struct order_move_op *op, int status);
 
-/* The W3C traceparent of a call; "" when there is none, or it is not valid. */
-const char *order_traceparent(struct rt_call *call);
-bool order_is_traceparent(const char *text, size_t length);
+/* The traceparent for the events of a step that has this span; without one, what came with its cause. `text` is for
+ * it. */
+const char *order_traceparent(const struct rt_span *span, const char *came,
+			      char text[RT_TRACEPARENT_TEXT]);
 /* When a request that is sent now is sent again if no answer arrives. */
 int64_t order_retry_at(struct order *order, int64_t now_ms, uint32_t attempt);
 /* Errors that several RPCs answer. */
@@ -113,6 +114,7 @@ struct order_client_move {
 	struct rt_arena arena;   /* for the data */
 	/* Its own. */
 	struct order *order;
+	char own_traceparent[RT_TRACEPARENT_TEXT];
 };
 /* Takes `move`, which was allocated with rt_alloc. */
 void order_client_move(struct order *order, struct order_client_move *move);
@@ -126,8 +128,9 @@ struct order_placing {
 		*request; /* borrowed until done; NULL: missing */
 	const struct rt_call *
 		call; /* that places it, for the time of order_placing_start; NULL: a gateway did, which has checked its caller */
-	const char *traceparent;
-	const char *actor; /* who places it (rt_call_actor); NULL, "": not known */
+	const char *traceparent; /* valid; borrowed until done */
+	struct rt_span *span;    /* of what places it; NULL: it is not traced; likewise */
+	const char *actor;       /* who places it (rt_call_actor); NULL, "": not known */
 	/* When the request waits for the decision: how long the caller waits (INT64_MAX: without
 	 * limit), and the longest we allow. A little earlier it is answered as it is then. */
 	int64_t remaining_ms, wait_max_ms;
@@ -145,6 +148,7 @@ struct order_placing {
 	struct rt_timer timer;
 	Tandem__Order__V1__OrderContent *content;
 	char order_id[ORDER_ID_LENGTH + 1];
+	char own_traceparent[RT_TRACEPARENT_TEXT];
 	bool wait;    /* for the decision, when it is stored */
 	bool waiting; /* in the store; waits for the decision */
 };

@@ -304,12 +304,27 @@ static ProtobufCMessage *read_stored(struct rt_arena *arena, const ProtobufCMess
 	return protobuf_c_message_unpack(type, rt_arena_allocator(arena), length, bytes);
 }
 
+static const Tandem__Order__V1__OrderActors *read_actors(struct rt_arena *arena,
+							 const struct order_record *record)
+{
+	return (const void *)read_stored(arena, &tandem__order__v1__order_actors__descriptor,
+					 record->detail, record->detail_length);
+}
+
+const char *order_record_traceparent(struct rt_arena *arena, const struct order_record *record)
+{
+	const Tandem__Order__V1__OrderActors *actors = read_actors(arena, record);
+
+	for (size_t i = 0; actors != NULL && i < actors->n_actors; i++)
+		if (actors->actors[i]->traceparent[0] != '\0')
+			return actors->actors[i]->traceparent;
+	return "";
+}
+
 static const char *stored_actor(struct rt_arena *arena, const struct order_record *record,
 				uint64_t version)
 {
-	const Tandem__Order__V1__OrderActors *actors =
-		(const void *)read_stored(arena, &tandem__order__v1__order_actors__descriptor,
-					  record->detail, record->detail_length);
+	const Tandem__Order__V1__OrderActors *actors = read_actors(arena, record);
 
 	for (size_t i = 0; actors != NULL && i < actors->n_actors; i++)
 		if (actors->actors[i]->version == version)

@@ -49,6 +49,8 @@ void order_history_begin(struct order_history *history, const char *text);
 /* False: the end, or unreadable text (then history->at is not at the end of the text). */
 bool order_history_next(struct order_history *history, struct order_history_item *ret);
 bool order_history_at_end(const struct order_history *history);
+/* The traceparent of the step that placed it; "": none. Lives in the arena. */
+const char *order_record_traceparent(struct rt_arena *arena, const struct order_record *record);
 /* Who did it: a caller as rt_call_actor has it, "inventory" or "timer"; "": not known. Lives in the arena. */
 const char *order_history_actor(struct rt_arena *arena, const struct order_record *record,
 				const struct order_history_item *item);

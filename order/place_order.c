@@ -53,7 +53,8 @@ ORDER_HANDLER(order_place_order, PlaceOrder)
 	place->placing.arena = &place->arena;
 	place->placing.request = request;
 	place->placing.call = place->call;
-	place->placing.traceparent = order_traceparent(place->call);
+	place->placing.traceparent = rt_call_traceparent(place->call);
+	place->placing.span = rt_call_span(place->call);
 	place->placing.actor = rt_call_actor(place->call);
 	place->placing.remaining_ms = rt_call_remaining_ms(place->call);
 	place->placing.wait_max_ms = WAIT_MAX_MS;

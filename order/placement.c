@@ -28,8 +28,6 @@
 /* In addition to the content, which a rejected order has twice, as lines and as shortages. */
 #define ANSWER_BYTES 1024
 #define ANSWERS_MAX  256
-/* A W3C traceparent and its NUL. */
-#define TRACEPARENT_BYTES 56
 
 struct placement {
 	struct rt_list link; /* order->placements */
@@ -51,7 +49,8 @@ struct item {
 	struct placement *placement;
 	uint64_t number;
 	UT_hash_handle hh; /* placement->waiting */
-	char traceparent[TRACEPARENT_BYTES];
+	char traceparent[RT_TRACEPARENT_TEXT];
+	struct rt_span span;
 };
 
 static void on_message(struct rt_call *call, const ProtobufCMessage *message, void *user);
@@ -143,6 +142,10 @@ static void item_placed(struct order_placing *placing)
 
 	if (item->hh.tbl != NULL)
 		HASH_DEL(placement->waiting, item);
+	if (placing->span != NULL) {
+		rt_span_code(placing->span, placing->status.code);
+		rt_span_end(placing->span);
+	}
 	rt_list_remove(&item->link);
 	rt_list_push(&placement->answered, &item->link);
 	rt_loop_defer(placement->order->loop, &placement->send_task);
@@ -213,6 +216,25 @@ static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem
 	       order_placing_start(placing);
 }
 
+/* What of the trace the caller has said, and the span that begins with it. */
+static void take_trace(struct item *item, const Tandem__Order__V1__PlacementItem *message)
+{
+	const ProtobufCServiceDescriptor *service =
+		&tandem__order__v1__placement_service__descriptor;
+	struct rt_trace trace;
+
+	item->placing.traceparent = item->traceparent;
+	if (rt_trace_parse(message->traceparent, strlen(message->traceparent), &trace))
+		rt_trace_format(&trace, item->traceparent);
+	if (!rt_tracing)
+		return;
+	rt_span_begin(&item->span, RT_SPAN_ITEM_SERVED, service->name);
+	item->span.method = service->methods[0].name;
+	item->span.number = message->number;
+	rt_span_carried(&item->span, item->traceparent);
+	item->placing.span = &item->span;
+}
+
 static void item_new(struct placement *placement, const Tandem__Order__V1__PlacementItem *message)
 {
 	struct order *order = placement->order;
@@ -225,9 +247,7 @@ static void item_new(struct placement *placement, const Tandem__Order__V1__Place
 	rt_list_push(&placement->items, &item->link);
 	placing->order = order;
 	placing->arena = &item->arena;
-	if (order_is_traceparent(message->traceparent, strlen(message->traceparent)))
-		memcpy(item->traceparent, message->traceparent, TRACEPARENT_BYTES);
-	placing->traceparent = item->traceparent;
+	take_trace(item, message);
 	placing->done = item_placed;
 	if (!item_start(item, message)) {
 		item_placed(placing);

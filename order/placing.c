@@ -110,11 +110,26 @@ static void conflict(struct order_placing *placing)
 	rt_status_info(&placing->status, "REQUEST_ID_REUSED");
 }
 
+/* What the function call has done. */
+static void note_span(struct rt_span *span, const struct order_place_op *op, int status)
+{
+	rt_span_stored(span);
+	if (status != RT_OK || op->outcome != ORDER_PLACED)
+		return;
+	span->published = (struct rt_span_event){ .context = "order",
+						  .type = order_event_type(ORDER_EV_PLACED),
+						  .partition = op->partition,
+						  .attempt = 1,
+						  .seq = 1 };
+}
+
 static void order_stored(struct order_place_op *op, int status)
 {
 	struct order_placing *placing = RT_CONTAINER_OF(op, struct order_placing, op);
 	struct order_counts *counts = &placing->order->counts;
 
+	if (placing->span != NULL)
+		note_span(placing->span, op, status);
 	if (status == RT_FULL && op->stream_full) {
 		order_status_stream_full(&placing->status, placing->order);
 		finish(placing);
@@ -149,6 +164,8 @@ static void order_stored(struct order_place_op *op, int status)
 	} else if (placing->wait && placing->waiter.node != NULL && op->earlier_id == NULL &&
 		   op->record.state == ORDER_PENDING) {
 		placing->waiting = true;
+		if (placing->span != NULL)
+			placing->span->waited = true;
 	} else {
 		finish(placing);
 	}
@@ -231,7 +248,10 @@ bool order_placing_start(struct order_placing *placing)
 	op->now_ms = now_ms;
 	op->retry_due_ms =
 		RT_MIN(order_retry_at(order, now_ms, 1), now_ms + order->clock.decision_ms);
-	op->traceparent = placing->traceparent;
+	if (placing->span != NULL)
+		rt_span_order(placing->span, placing->order_id);
+	op->traceparent =
+		order_traceparent(placing->span, placing->traceparent, placing->own_traceparent);
 	op->pending_max = placing->pending_max;
 	op->actor = placing->actor;
 	op->done = order_stored;

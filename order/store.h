@@ -85,7 +85,8 @@ struct order_move_op {
 	size_t stored_length; /* of the order's content, when it is published again; 0: not known */
 	int64_t now_ms, retry_due_ms;
 	const char *traceparent;
-	const char *actor; /* who asks for it (rt_call_actor); NULL or "": nobody who is known */
+	const char *actor;    /* who asks for it (rt_call_actor); NULL or "": nobody who is known */
+	struct rt_span *span; /* of what moves it; NULL: it is not traced */
 	/* The event that is the input. Its entry is acknowledged in the same step, whatever the outcome, except
 	 * when the order is unknown; NULL: none. */
 	struct rt_event *event;

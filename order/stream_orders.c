@@ -168,7 +168,7 @@ ORDER_HANDLER(order_stream_orders, StreamOrders)
 	stream->order = RT_CONTAINER_OF(service, struct order, service);
 	stream->closure = closure;
 	stream->call = closure_data;
-	stream->traceparent = order_traceparent(stream->call);
+	stream->traceparent = rt_call_traceparent(stream->call);
 	rt_list_init(&stream->items);
 	rt_call_on_cancel(stream->call, on_cancel, stream);
 	read_more(stream);

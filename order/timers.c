@@ -41,6 +41,8 @@ struct due {
 	enum order_input input;
 	struct order_move_op move;
 	struct order_timer_op timer;
+	struct rt_span span;
+	char own_traceparent[RT_TRACEPARENT_TEXT];
 };
 
 static void look(struct rt_timer *tick);
@@ -65,19 +67,59 @@ static void due_end(struct due *due)
 	order_ended(timers);
 }
 
+/* ---- spans ---- */
+
+/* The timer was set when this event was published. */
+static enum order_event waits_since(enum order_state state)
+{
+	if (state == ORDER_RESERVED)
+		return ORDER_EV_RESERVED;
+	return order_rule(state, ORDER_IN_REQUEST_UNANSWERED)->event;
+}
+
+static void begin_span(struct due *due, const struct order_record *record, const char *traceparent)
+{
+	static const char *const names[ORDER_INPUT_COUNT] = {
+		[ORDER_IN_REQUEST_UNANSWERED] = "request unanswered",
+		[ORDER_IN_DEADLINE_PASSED] = "deadline passed",
+		[ORDER_IN_HOLD_RAN_OUT] = "hold ran out",
+	};
+	bool again = due->input == ORDER_IN_REQUEST_UNANSWERED;
+	struct rt_span *span = &due->span;
+
+	rt_span_begin(span, RT_SPAN_TIMER, names[due->input]);
+	rt_span_carried(span, traceparent);
+	rt_span_order(span, due->order_id);
+	span->repeats = again;
+	span->event.type = order_event_type(waits_since(record->state));
+	span->event.attempt = record->attempt;
+	span->published.attempt = again ? record->attempt + 1 : 1;
+	due->move.span = span;
+}
+
+static void end_span(struct due *due, int status)
+{
+	if (due->move.span == NULL)
+		return;
+	due->span.failed = status != RT_OK;
+	rt_span_end(&due->span);
+}
+
 static void move_stored(struct order_move_op *op, int status)
 {
 	struct due *due = RT_CONTAINER_OF(op, struct due, move);
 	struct order *order = due->timers->order;
+	char trace[RT_TRACE_ID_TEXT];
 
 	order_moved(order, op, status);
+	end_span(due, status);
 	if (status == RT_OK && op->outcome == ORDER_MOVED) {
 		if (op->input == ORDER_IN_REQUEST_UNANSWERED)
 			order_count(order->counts.republished, 1);
 		RT_LOG(RT_DEBUG, "a timer ran out", RT_S("order_id", op->order_id),
 		       RT_S("status", order_state_status(op->state)), RT_I("version", op->version),
-		       RT_S("asked_again",
-			    op->input == ORDER_IN_REQUEST_UNANSWERED ? "yes" : "no"));
+		       RT_S("asked_again", op->input == ORDER_IN_REQUEST_UNANSWERED ? "yes" : "no"),
+		       RT_S("trace_id", rt_trace_find(NULL, op->order_id, trace)));
 	}
 	due_end(due);
 }
@@ -124,6 +166,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 	struct order *order = timers->order;
 	const struct order_record *record = &found->record;
 	struct due *due = rt_alloc(sizeof(*due));
+	const char *traceparent;
 
 	due->timers = timers;
 	due->input =
@@ -154,6 +197,11 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 					 ? next_due(order, record, now_ms, record->attempt + 1)
 					 : order_retry_at(order, now_ms, 1);
 	due->move.done = move_stored;
+	traceparent = order_record_traceparent(&due->arena, record);
+	if (rt_tracing)
+		begin_span(due, record, traceparent);
+	due->move.traceparent =
+		order_traceparent(due->move.span, traceparent, due->own_traceparent);
 	order_move(order, &due->move);
 }
 

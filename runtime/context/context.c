@@ -170,6 +170,8 @@ static int subscribe(struct rt_partition *partition,
 		return rc;
 	events.name = stream->name;
 	events.partition = partition->number;
+	events.context = subscription->context;
+	events.group = context->domain->name;
 	events.on_event = subscription->on_event;
 	events.user_data = context->data;
 	events.metrics = context->metrics;

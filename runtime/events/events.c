@@ -35,6 +35,7 @@
 /* An outage is no reason to try an event less and less often: it goes on soon after the end. */
 #define OUTAGE_RETRY_MAX_MS 1000
 
+#define LINKS_MAX        64 /* of a read */
 #define ACK_GATHER_MS    20 /* far below claim_idle_ms */
 #define ACK_GATHER_SHARE 8  /* of in_flight_max: when so many events wait, no others are awaited */
 
@@ -372,11 +373,14 @@ static void ack_more(struct rt_events *events)
 static void log_dead_letter(struct rt_events *events, const struct entry *entry,
 			    const struct rt_event *event, uint32_t deliveries, const char *reason)
 {
+	char trace[RT_TRACE_ID_TEXT];
+
 	events_count(events, DEAD, 1);
 	RT_LOG(RT_WARN, "event moved to the dead letters", RT_S("stream", events->name),
 	       RT_S("stream_id", stream_id_of(entry)), RT_S("type", event->type),
 	       RT_S("subject", event->subject), RT_I("deliveries", deliveries),
-	       RT_S("reason", reason));
+	       RT_S("reason", reason),
+	       RT_S("trace_id", rt_trace_find(event->traceparent, event->subject, trace)));
 }
 
 static void dead_letters_stored(struct rt_stream_op *stream_op, int status)
@@ -654,6 +658,63 @@ static bool park_behind(struct entry *entry)
 	return true;
 }
 
+/* What became of the handing over is the event's own: it begins anew with each delivery. */
+static void begin_span(struct rt_events *events, struct entry *entry, struct event *event)
+{
+	struct rt_event *of = &event->event;
+	struct handling *handling;
+	struct rt_span *span;
+
+	if (entry->handlings == NULL)
+		entry->handlings = rt_alloc(entry->count * sizeof(*entry->handlings));
+	handling = &entry->handlings[event - entry->events];
+	span = &handling->span;
+	rt_span_begin(span, RT_SPAN_PROCESSED, events->options.group);
+	rt_span_carried(span, of->traceparent);
+	if (!rt_span_order(span, of->subject) && !span->known)
+		return;
+	span->event = (struct rt_span_event){ .context = events->options.context,
+					      .type = rt_trace_name(of->type),
+					      .partition = of->partition,
+					      .attempt = of->attempt,
+					      .seq = of->seq };
+	span->repeats = of->attempt > 1;
+	span->age_ms = rt_loop_unix_ms(events->loop) - strtoll(of->stream_id, NULL, 10);
+	of->span = span;
+	rt_span_traceparent(span, handling->traceparent);
+	of->own_traceparent = handling->traceparent;
+	if (!span->sampled || events->link_count == LINKS_MAX)
+		return;
+	if (events->links == NULL)
+		events->links = rt_alloc(LINKS_MAX * sizeof(*events->links));
+	events->links[events->link_count] = *span;
+	events->links[events->link_count++].kind = RT_SPAN_LINK;
+}
+
+static void end_span(struct rt_event *event, bool failed)
+{
+	struct rt_span *span = RT_TAKE(event->span);
+
+	if (span == NULL)
+		return;
+	span->failed = failed;
+	rt_span_end(span);
+}
+
+/* The read that brought events whose traces are sampled. */
+static void end_read(struct rt_events *events)
+{
+	struct rt_span read;
+
+	rt_span_begin(&read, RT_SPAN_RECEIVED, events->options.group);
+	read.begin_us = events->handed_us;
+	read.number = events->handed_count;
+	read.event = (struct rt_span_event){ .context = events->options.context,
+					     .partition = events->options.partition };
+	rt_span_end_linked(&read, events->links, events->link_count);
+	events->link_count = 0;
+}
+
 static void hand_over(struct entry *entry)
 {
 	struct rt_events *events = owner_of(entry);
@@ -676,6 +737,10 @@ static void hand_over(struct entry *entry)
 		}
 		event->outcome = UNFINISHED;
 		entry->unfinished++;
+		event->event.span = NULL;
+		event->event.own_traceparent = event->event.traceparent;
+		if (rt_tracing && events->options.context != NULL)
+			begin_span(events, entry, event);
 		events->options.on_event(&event->event, events->options.user_data);
 	}
 	if (--entry->unfinished == 0)
@@ -730,6 +795,9 @@ static void pump(struct rt_events *events)
 	if (events->pumping)
 		return;
 	events->pumping = true;
+	events->handed_count = 0;
+	if (rt_tracing)
+		events->handed_us = rt_wall_us();
 	if (events->state == STOPPING)
 		drop_waiting(events);
 	else
@@ -746,8 +814,11 @@ static void pump(struct rt_events *events)
 		if (park_behind(entry))
 			continue;
 		handed = true;
+		events->handed_count += entry->count;
 		hand_over(entry);
 	}
+	if (events->link_count > 0)
+		end_read(events);
 	if (handed && events->options.on_batch_end != NULL)
 		events->options.on_batch_end(events->options.user_data);
 	events->pumping = false;
@@ -788,6 +859,7 @@ static void event_finished(struct rt_event *base, enum outcome outcome, enum cou
 	if (counter < COUNTERS)
 		events_count(events, counter, 1);
 	event->outcome = outcome;
+	end_span(base, outcome == FAILED || outcome == POISONED);
 	if (outcome == DONE_WITH || outcome == IGNORED_IT) {
 		entry->done++;
 		event_unblock(event); /* the rest of its entry may take longer */
@@ -938,6 +1010,7 @@ void rt_events_free(struct rt_events *events)
 	rt_stream_free(events->stream);
 	assert(events->held.entries == NULL && events->held.subjects == NULL);
 	free(events->name);
+	free(events->links);
 	if (events->task.queued)
 		events->freed = true;
 	else

@@ -72,14 +72,18 @@ struct rt_event {
 	const uint8_t *data;
 	size_t data_length;
 	uint32_t deliveries;
-	int partition; /* of its stream */
-	void *user;    /* the handler's own, NULL at first */
+	int partition;               /* of its stream */
+	void *user;                  /* the handler's own, NULL at first */
+	struct rt_span *span;        /* of its handling; NULL: it is not traced */
+	const char *own_traceparent; /* of its handling, for what that causes; "": none */
 };
 typedef void rt_events_handler(struct rt_event *event, void *user);
 
 struct rt_events_options {
 	const char *name; /* for metrics and logs: "order:{0}:events" */
 	int partition;    /* of the stream: events carry it */
+	const char *context,
+		*group; /* of the stream, and who reads it, for spans; kept as they are */
 	rt_events_handler *on_event;
 	/* Called after the last event of a read was handed over: sends what the handlers have
 	 * gathered. May be NULL. */

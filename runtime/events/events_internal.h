@@ -66,6 +66,10 @@ struct rt_events {
 		      enum way way);
 	struct rt_task task;
 	bool pumping, freed;
+	/* To the events that are being handed over and whose traces are sampled. */
+	struct rt_span *links;
+	size_t link_count, handed_count; /* and all that are */
+	int64_t handed_us;               /* since when */
 	void (*stopped)(void *user);
 	void *stopped_user;
 	struct rt_series *counters[COUNTERS], *gauges[GAUGES];

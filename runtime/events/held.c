@@ -186,6 +186,7 @@ void entry_remove(struct entry *entry)
 		free(entry->events[i].reason);
 	}
 	free(entry->reason);
+	free(entry->handlings);
 	free(entry->bytes);
 	free(entry);
 }

@@ -20,6 +20,12 @@ struct subject {
 	UT_hash_handle hh;
 };
 
+/* The span of an event's handling, and its traceparent. */
+struct handling {
+	struct rt_span span;
+	char traceparent[RT_TRACEPARENT_TEXT];
+};
+
 struct event {
 	struct rt_event event; /* first */
 	struct entry *entry;
@@ -50,9 +56,10 @@ struct entry {
 	size_t done;       /* events that are done or ignored */
 	size_t in_command; /* events whose effect `command` stores */
 	const void *command;
-	const char *ack_id; /* stream id, with a leading '+' in aside:… */
-	UT_hash_handle hh;  /* by ack_id */
-	char *bytes;        /* ack_id, and the texts of the events */
+	struct handling *handlings; /* of its events; NULL: they are not traced */
+	const char *ack_id;         /* stream id, with a leading '+' in aside:… */
+	UT_hash_handle hh;          /* by ack_id */
+	char *bytes;                /* ack_id, and the texts of the events */
 	size_t count;
 	struct event events[];
 };

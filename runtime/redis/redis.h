@@ -15,6 +15,7 @@
 
 #include "base/base.h"
 #include "loop/loop.h"
+#include "trace/trace.h"
 
 struct redisReply;
 struct rt_redis;
@@ -318,6 +319,7 @@ struct rt_store_run {
 	size_t read;
 	const char *text;
 	struct rt_redis_op op;
+	struct rt_function_call call; /* for spans */
 	/* Of a durable command: its answer, and the connection's epoch then, until a WAIT confirms it. */
 	struct rt_list link;
 	const struct redisReply *reply;

@@ -59,6 +59,10 @@ static void run_end(struct rt_store_run *run, int status, const struct redisRepl
 
 	if (status == RT_OK && !whole && !rt_reply_is_array(reply, run->batch.count))
 		status = RT_PROTOCOL;
+	if (run->call.function != NULL) {
+		run->call.answered_us = rt_wall_us();
+		rt_function_answered = &run->call;
+	}
 	for (; (item = rt_list_pop(&run->batch.items)) != NULL; run->index++) {
 		int rc = status;
 
@@ -66,6 +70,7 @@ static void run_end(struct rt_store_run *run, int status, const struct redisRepl
 			rc = step->decode(run, item, whole ? reply : reply->element[run->index]);
 		step->end(item, rc);
 	}
+	rt_function_answered = NULL;
 	rt_batch_finish(&run->batch);
 }
 
@@ -78,6 +83,10 @@ static void run_command(struct rt_store_run *run)
 	bool waits = run->queue->step->durable && store->replicas > 0;
 
 	run->commands++;
+	if (rt_tracing && run->commands == 1)
+		run->call = (struct rt_function_call){ .function = run->queue->step->name,
+						       .count = run->batch.count,
+						       .sent_us = rt_wall_us() };
 	rt_redis_send(store->redis, &run->op, run->args, 0, waits ? run_kept : run_answered);
 }
 

@@ -79,6 +79,16 @@ const ProtobufCMessage *rt_call_unpack(struct rt_call *call, const ProtobufCMess
 	return rpc_unpack(&call->arena, type, call->request.data, call->request.len, false, status);
 }
 
+static void end_span(struct rt_call *call, int code)
+{
+	struct rt_span *span = RT_TAKE(call->span);
+
+	if (span == NULL)
+		return;
+	rt_span_code(span, code);
+	rt_span_end(span);
+}
+
 static void end_call(struct rt_call *call, const ProtobufCMessage *answer,
 		     const struct rt_status *status)
 {
@@ -94,6 +104,7 @@ static void end_call(struct rt_call *call, const ProtobufCMessage *answer,
 		status = &call->forced;
 	}
 	call->ended = true;
+	end_span(call, status->code);
 	if (answer != NULL)
 		rpc_method_count(call->method->sent);
 	rpc_method_ended(call->method, status->code, call->started_ns);
@@ -277,6 +288,31 @@ const char *rt_call_actor(const struct rt_call *call)
 	return kept->actor;
 }
 
+struct rt_span *rt_call_span(const struct rt_call *call)
+{
+	return call->span;
+}
+
+const char *rt_call_traceparent(const struct rt_call *call)
+{
+	size_t length = 0;
+	const char *value = rt_call_metadata(call, "traceparent", &length);
+	struct rt_trace trace;
+
+	return value != NULL && rt_trace_parse(value, length, &trace) ? value : "";
+}
+
+const char *rt_call_tracestate(const struct rt_call *call)
+{
+	size_t length = 0;
+	const char *value = rt_call_metadata(call, "tracestate", &length);
+
+	return value != NULL && rt_trace_state_valid(value, length) &&
+			       rt_call_traceparent(call)[0] != '\0'
+		       ? value
+		       : "";
+}
+
 /* ---- the transport's side ---- */
 
 const struct rt_identity rpc_everybody = { .role = RT_ROLE_OPERATOR, .expires_ms = INT64_MAX };
@@ -288,6 +324,15 @@ void rpc_call_init(struct rt_call *call, const struct rpc_call_ops *ops, struct 
 	call->later.run = run_later;
 }
 
+static void begin_span(struct rt_call *call)
+{
+	call->span = rt_arena_take(&call->arena, sizeof(*call->span));
+	rt_span_begin(call->span, RT_SPAN_SERVED, call->service->descriptor->name);
+	call->span->method = call->method->descriptor->name;
+	call->span->lasts = call->method->client_streams || call->method->server_streams;
+	rt_span_carried(call->span, rt_call_metadata(call, "traceparent", NULL));
+}
+
 void rpc_call_begin(struct rt_call *call, ProtobufCService *service, struct rpc_method *method)
 {
 	call->service = service;
@@ -297,6 +342,8 @@ void rpc_call_begin(struct rt_call *call, ProtobufCService *service, struct rpc_
 	rpc_method_count(method->started);
 	if (method->handled != NULL)
 		call->started_ns = rt_monotonic_ns();
+	if (rt_tracing && method->traced)
+		begin_span(call);
 }
 
 void rpc_call_handle(struct rt_call *call, const uint8_t *data, size_t length)
@@ -411,6 +458,7 @@ void rpc_call_reset(struct rt_call *call)
 	call->method = NULL;
 	call->service = NULL;
 	call->messages = NULL;
+	call->span = NULL;
 	call->initial = call->trailing = NULL;
 	call->queued_bytes = 0;
 	call->ended = call->cancelled = call->reading = call->half_closed = false;

@@ -56,6 +56,7 @@ struct rpc_method {
 	const ProtobufCMethodDescriptor *descriptor;
 	unsigned index;
 	bool client_streams, server_streams;
+	bool traced; /* it is not one of gRPC's own */
 	/* NULL without metrics. */
 	struct rt_series *started, *seconds, *received, *sent;
 	struct rt_metric *handled;
@@ -100,6 +101,7 @@ struct rt_call {
 	struct rpc_method *method;
 	const struct rt_identity *identity; /* of its caller */
 	const char *actor, *peer;           /* likewise, for people; NULL: not asked for yet */
+	struct rt_span *span;               /* in the arena; NULL: it is not traced */
 	struct rt_arena arena;              /* the request, metadata */
 	ProtobufCBinaryData request;        /* while its handler runs for the first time */
 	struct rt_message *messages;        /* the streamed message in hand; NULL until the first */

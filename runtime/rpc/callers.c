@@ -127,13 +127,15 @@ static void log_refused(struct server_call *call, const char *why)
 {
 	struct rpc_callers *callers = call->server->callers;
 	int64_t now_ms = rt_loop_now(callers->loop);
+	char trace[RT_TRACE_ID_TEXT];
 
 	callers->unlogged++;
 	if (callers->logged_ms != 0 && now_ms - callers->logged_ms < LOG_EVERY_MS)
 		return;
 	RT_LOG(RT_WARN, "a call was refused", RT_S("method", call->method->base.path),
 	       RT_S("peer", rt_call_peer(&call->base)), RT_S("caller", rt_call_actor(&call->base)),
-	       RT_S("reason", why), RT_I("refused", (int64_t)callers->unlogged));
+	       RT_S("reason", why), RT_I("refused", (int64_t)callers->unlogged),
+	       RT_S("trace_id", rt_trace_find(rt_call_traceparent(&call->base), NULL, trace)));
 	callers->logged_ms = now_ms;
 	callers->unlogged = 0;
 }

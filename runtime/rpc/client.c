@@ -87,6 +87,16 @@ static void free_if_idle(struct remote_client *client)
 	free(client);
 }
 
+static void end_span(struct client_call *call)
+{
+	struct rt_span *span = &call->span;
+
+	if (span->kind == RT_SPAN_NONE)
+		return;
+	rt_span_code(span, call->status.code);
+	rt_span_end(span);
+}
+
 static void call_finish(struct client_call *call)
 {
 	struct rt_channel *channel = call->channel;
@@ -104,6 +114,7 @@ static void call_finish(struct client_call *call)
 			response = read_message(call);
 	}
 	rpc_method_ended(call->method, call->status.code, call->started_ns);
+	end_span(call);
 	rpc_client_end(call->op, &call->status, response);
 	client->calls--;
 	connection->balanced_count -= call->balanced;
@@ -228,19 +239,31 @@ static void read_next(struct client_call *call)
 
 /* ---- how it starts ---- */
 
-#define METADATA_MAX 4
+#define METADATA_MAX 5
+
+static bool is_there(const char *text)
+{
+	return text != NULL && text[0] != '\0';
+}
 
 /* Returns the number of entries. */
 static size_t fill_metadata(const struct client_call *call, grpc_metadata entries[METADATA_MAX])
 {
 	const struct rt_client_op *op = call->op;
 	const char *authorization = call->channel->authorization;
-	char caller[RPC_CALLER_BYTES], from[RPC_FROM_BYTES];
+	char caller[RPC_CALLER_BYTES], from[RPC_FROM_BYTES], own[RT_TRACEPARENT_TEXT];
+	const char *traceparent = call->span.kind != RT_SPAN_NONE ? own : op->traceparent;
 	size_t count = 0;
 
-	if (op->traceparent != NULL && op->traceparent[0] != '\0') {
+	if (call->span.kind != RT_SPAN_NONE)
+		rt_span_traceparent(&call->span, own);
+	if (is_there(traceparent)) {
 		entries[count].key = grpc_slice_from_static_string("traceparent");
-		entries[count++].value = grpc_slice_from_copied_string(op->traceparent);
+		entries[count++].value = grpc_slice_from_copied_string(traceparent);
+		if (is_there(op->tracestate)) {
+			entries[count].key = grpc_slice_from_static_string("tracestate");
+			entries[count++].value = grpc_slice_from_copied_string(op->tracestate);
+		}
 	}
 	if (op->caller != NULL && (op->caller != &rpc_everybody || call->channel->tls != NULL)) {
 		entries[count].key = grpc_slice_from_static_string(RPC_CALLER_KEY);
@@ -350,6 +373,13 @@ static void remote_start(struct rpc_client *base, struct rpc_method *method,
 	rpc_method_count(method->started);
 	if (method->handled != NULL)
 		call->started_ns = rt_monotonic_ns();
+	call->span.kind = RT_SPAN_NONE;
+	if (rt_tracing && op->cause != NULL) {
+		rt_span_begin(&call->span, RT_SPAN_CALLED, client->base.service.descriptor->name);
+		call->span.method = method->descriptor->name;
+		rt_span_cause(&call->span, op->cause);
+		call->span.lasts = method->client_streams || method->server_streams;
+	}
 	call->grpc = grpc_channel_create_registered_call(
 		connection->grpc, NULL, GRPC_PROPAGATE_DEFAULTS, rpc_queue_grpc(channel->queue),
 		rpc_connection_method(connection, number, method->path), deadline, NULL);

@@ -142,7 +142,8 @@ struct client_call {
 	size_t sending_bytes, queued_bytes;
 	struct rpc_tag send_tag, read_tag, status_tag;
 	bool send_started, read_started, initial_asked, status_done, half_closed;
-	bool balanced; /* in connection->balanced_count */
+	bool balanced;       /* in connection->balanced_count */
+	struct rt_span span; /* kind RT_SPAN_NONE: it is not traced */
 };
 
 /* connection.c. `name`: whose address it is, or NULL. */

@@ -284,6 +284,9 @@ static void local_start(struct rpc_client *base, struct rpc_method *method,
 	if (op->traceparent != NULL && op->traceparent[0] != '\0')
 		rpc_metadata_add(&call->metadata, &call->base.arena, "traceparent", op->traceparent,
 				 strlen(op->traceparent));
+	if (op->tracestate != NULL && op->tracestate[0] != '\0')
+		rpc_metadata_add(&call->metadata, &call->base.arena, "tracestate", op->tracestate,
+				 strlen(op->tracestate));
 	if (op->caller != NULL)
 		call->caller = (const struct rt_identity *)(const void *)rt_arena_copy(
 			&call->base.arena, (const char *)op->caller, sizeof(*op->caller));

@@ -2,6 +2,8 @@
  * go-grpc-middleware. */
 #include "call_internal.h"
 
+#include <string.h>
+
 static const char *const method_labels[] = { "grpc_type", "grpc_service", "grpc_method", NULL };
 static const char *const handled_labels[] = { "grpc_type", "grpc_service", "grpc_method",
 					      "grpc_code", NULL };
@@ -54,6 +56,7 @@ void rpc_method_init(struct rpc_method *method, const ProtobufCServiceDescriptor
 	method->path = rt_printf("/%s/%s", method->service_name, method->descriptor->name);
 	rpc_descriptors_method(method->service_name, method->descriptor->name,
 			       &method->client_streams, &method->server_streams);
+	method->traced = strncmp(method->service_name, "grpc.", strlen("grpc.")) != 0;
 	if (metrics != NULL)
 		method_metrics(method, metrics, side);
 }

@@ -27,6 +27,7 @@
 #include "base/base.h"
 #include "loop/loop.h"
 #include "tls.h"
+#include "trace/trace.h"
 
 /* A gRPC status with google.rpc details. Zeroed memory is OK without a message; rt_status_done
  * frees. It may be copied by rt_status_copy only. */
@@ -151,6 +152,14 @@ const struct rt_identity *rt_call_identity(const struct rt_call *call);
 /* The same for records and people (rt_identity_actor); "" if it has no name. Valid until the call ends. */
 const char *rt_call_actor(const struct rt_call *call);
 
+/* Its span, while the call is under way; NULL: calls are not traced. The handler says which order it concerns. */
+struct rt_span *rt_call_span(const struct rt_call *call);
+/* The W3C traceparent that came with it, to be passed on where calls are not traced here; "" if there is none, or it is not
+ * valid. Valid until the call ends. */
+const char *rt_call_traceparent(const struct rt_call *call);
+/* The tracestate that came with it; "" without a valid traceparent. */
+const char *rt_call_tracestate(const struct rt_call *call);
+
 /* ---- server ---- */
 
 struct rt_server; /* opaque */
@@ -260,7 +269,10 @@ struct rt_client_op {
 	/* In. */
 	int64_t timeout_ms; /* until the deadline; 0: none */
 	const char
-		*traceparent; /* sent as metadata, borrowed until start returns; NULL, "": none */
+		*traceparent;   /* sent as metadata, borrowed until start returns; NULL, "": none */
+	const char *tracestate; /* likewise */
+	const struct rt_span *
+		cause; /* for what it is made: it gets a span of its own below that one; likewise */
 	const struct rt_identity *caller; /* on whose behalf; likewise; NULL: its own */
 	const struct rt_call *
 		caller_call; /* for which it is made: its address is passed on with the caller; NULL: none */

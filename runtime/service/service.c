@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "admin_internal.h"
+#include "exporter_internal.h"
 
 #define EXIT_USAGE        2
 #define STOP_MAX_MS       10000
@@ -50,7 +51,7 @@ static struct rt_service_settings *common(struct life *life)
 
 /* ---- settings ---- */
 
-#define COMMON_SETTINGS 22
+#define COMMON_SETTINGS 26
 #define COMMON(member)  offsetof(struct rt_service_settings, member)
 
 static void common_settings(const struct rt_service_definition *definition,
@@ -111,6 +112,21 @@ static void common_settings(const struct rt_service_definition *definition,
 		  0, 1000000,
 		  "Most open connections of one address; 0: a quarter of all, and those of this "
 		  "machine have no limit of their own." },
+		{ "otlp", RT_SETTING_STRING, COMMON(otlp), "", 0, 0,
+		  "Where spans go: host:port of a collector that takes OTLP over gRPC; empty: what "
+		  "OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere." },
+		{ "otlp-tls-ca", RT_SETTING_STRING, COMMON(otlp_tls_ca), "", 0, 0,
+		  "File with the authorities that the collector's certificate is from; empty: "
+		  "calls to "
+		  "it are not encrypted." },
+		{ "trace-ratio", RT_SETTING_STRING, COMMON(trace_ratio), "0.01", 0, 0,
+		  "Which part of the traces that begin here is sent, 0 to 1; the same for all "
+		  "services. "
+		  "Callers that send a traceparent decide for themselves." },
+		{ "trace-slow", RT_SETTING_DURATION, COMMON(trace_slow_ms), "1s", 0, 600000,
+		  "What takes longer is sent whatever the ratio says, as what fails is; 0: only "
+		  "what "
+		  "fails." },
 		{ "dumpable", RT_SETTING_BOOL, COMMON(dumpable), "false", 0, 0,
 		  "Leave a core, and let other processes of the user attach, although the process "
 		  "knows secrets; for developers." },
@@ -300,13 +316,24 @@ static void drained(void *user)
 	life->service.definition->stop(&life->service);
 }
 
-void rt_service_stopped(struct rt_service *service)
+static void ended(void *user)
 {
+	struct rt_service *service = user;
 	struct life *life = RT_CONTAINER_OF(service, struct life, service);
 
 	rt_timer_stop(service->loop, &life->stop_timer);
 	rt_timer_stop(service->loop, &life->beat_timer);
 	rt_loop_stop(service->loop);
+}
+
+void rt_service_stopped(struct rt_service *service)
+{
+	struct rt_exporter *exporter = RT_TAKE(service->exporter);
+
+	if (exporter != NULL)
+		rt_exporter_stop(exporter, ended, service);
+	else
+		ended(service);
 }
 
 static void delay_over(struct rt_timer *timer)
@@ -506,6 +533,44 @@ static int make_auth(struct life *life)
 	return rt_auth_new(life->service.loop, &options, &life->service.auth);
 }
 
+/* Where OpenTelemetry's own variable says, unless the setting does. */
+static const char *otlp_endpoint(const struct rt_service_settings *set)
+{
+	const char *endpoint =
+		set->otlp[0] != '\0' ? set->otlp : getenv("OTEL_EXPORTER_OTLP_ENDPOINT");
+
+	return endpoint != NULL ? endpoint : "";
+}
+
+static int make_exporter(struct life *life)
+{
+	const struct rt_service_settings *set = common(life);
+	struct rt_service *service = &life->service;
+	const struct rt_tls_options tls = {
+		.certificate = "",
+		.key = "",
+		.authorities = set->otlp_tls_ca,
+		.metrics = service->metrics,
+		.purpose = "otlp",
+	};
+	struct rt_exporter_options options = {
+		.service = life->program.service,
+		.endpoint = otlp_endpoint(set),
+		.ratio = set->trace_ratio,
+		.slow_ms = set->trace_slow_ms,
+		.metrics = service->metrics,
+	};
+	int rc = RT_OK;
+
+	rt_trace_metrics(service->metrics);
+	if (options.endpoint[0] == '\0')
+		return RT_OK;
+	if (set->otlp_tls_ca[0] != '\0')
+		rc = rt_tls_new(service->loop, &tls, &service->exporter_tls);
+	options.tls = service->exporter_tls;
+	return rc == RT_OK ? rt_exporter_new(service->loop, &options, &service->exporter) : rc;
+}
+
 static int build(struct life *life)
 {
 	struct rt_service *service = &life->service;
@@ -538,6 +603,8 @@ static int build(struct life *life)
 		rc = make_admin(life);
 	if (rc == RT_OK)
 		rc = make_auth(life);
+	if (rc == RT_OK)
+		rc = make_exporter(life);
 	options.tls = service->tls;
 	options.auth = service->auth;
 	options.metrics = service->metrics;
@@ -577,6 +644,7 @@ static void tear_down(struct life *life)
 	rt_server_free(life->service.server);
 	rt_admin_free(life->service.admin);
 	rt_tls_free(life->service.tls);
+	rt_tls_free(life->service.exporter_tls);
 	rt_auth_free(life->service.auth);
 	rt_log_never_wait(NULL);
 	rt_readiness_free(life->service.readiness);

@@ -28,10 +28,13 @@ struct rt_service_settings {
 	bool insecure;
 	int64_t drain_delay_ms, drain_ms, message_max_bytes, calls_max, connections_max;
 	int64_t connections_per_address;
+	char *otlp, *otlp_tls_ca, *trace_ratio;
+	int64_t trace_slow_ms;
 	bool dumpable, print_functions;
 };
 
 struct rt_admin;
+struct rt_exporter;
 
 struct rt_service {
 	const struct rt_service_definition *definition;
@@ -40,10 +43,12 @@ struct rt_service {
 	struct rt_admin *admin;         /* NULL: none wanted (admin-listen is empty) */
 	struct rt_readiness *readiness; /* what start adds its checks to */
 	struct rt_server *server;
-	struct rt_tls *tls;   /* the server's; NULL: none */
-	struct rt_auth *auth; /* NULL: nobody is asked who it is */
-	void *settings;       /* the definition's struct */
-	void *data;           /* what start made */
+	struct rt_tls *tls;           /* the server's; NULL: none */
+	struct rt_auth *auth;         /* NULL: nobody is asked who it is */
+	struct rt_exporter *exporter; /* of spans; NULL: none */
+	struct rt_tls *exporter_tls;
+	void *settings; /* the definition's struct */
+	void *data;     /* what start made */
 };
 
 struct rt_service_definition {

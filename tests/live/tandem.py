@@ -226,6 +226,12 @@ def partition_of(name, partitions):
     return (value ^ value >> 16) % partitions
 
 
+def trace_of(order_id):
+    """The trace of an order that began it without one: the 128 bits of its id."""
+    bits = "".join(format("abcdefghijklmnopqrstuvwxyz234567".index(c), "05b") for c in order_id[4:])
+    return format(int(bits[:128], 2), "032x")
+
+
 class Cluster:
     """Like Redis, for a cluster: a command goes where the key's slot is, which a node says when it is not
     there."""

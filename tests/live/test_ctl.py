@@ -219,6 +219,7 @@ class Ctl(tandem.Live):
                 ("order", "timer"),
             ],
         )
+        self.assertEqual(life["trace_id"], tandem.trace_of(number))
         self.assertIn("RESERVED", life["reservation"])
         self.assertIn("inventory holds every line", life["because"])
         self.assertIn("ConfirmOrder or CancelOrder", life["next"])

@@ -1,0 +1,570 @@
+/* trace.c - traces and spans in this process: ids, what is sampled, what waits for the exporter, what is kept in case
+ * that its order turns out to be slow.
+ *
+ *   rt_span_end → sampled, or of an order that was found slow   → the queue → exporter
+ *              → failed, or slow itself: so is its order now    → the queue, with what is kept of it
+ *              → else                                           → kept, in place of the oldest
+ *
+ * Both are rings of fixed size. What is kept is found by a hash of its order: each bucket is a chain from the newest to
+ * the oldest, which ends where the ring has been written over. */
+#include "trace.h"
+
+#include <string.h>
+#include <sys/random.h>
+
+#define QUEUE_MAX 8192
+#define KEPT_MAX  16384 /* a power of two, as all of these */
+#define SLOW_MAX  1024
+#define NAMES_MAX 64 /* types of events that were processed */
+
+bool rt_tracing;
+const struct rt_function_call *rt_function_answered;
+
+static struct {
+	struct rt_trace_options options;
+	uint64_t threshold; /* a trace is sampled if the last 56 bits of its id are not below it */
+	uint64_t random;
+	struct rt_span *queue;
+	size_t first, count;
+	struct rt_span *kept;    /* NULL: nothing is */
+	uint64_t kept_count;     /* ever, and one more: 0 ends a chain */
+	uint64_t *newest;        /* of each bucket */
+	uint64_t slow[SLOW_MAX]; /* keys of orders that were found slow */
+	char *names[NAMES_MAX];
+	struct rt_series *sent, *dropped, *given_up;
+} self;
+
+/* ---- W3C Trace Context ---- */
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Reads `count` bytes. False: not lower-case hexadecimal digits. */
+static bool read_hex(const char *text, uint8_t *ret, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		ret[i] = (uint8_t)(high << 4 | low);
+	}
+	return true;
+}
+
+static char *write_hex(char *to, const uint8_t *bytes, size_t count)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < count; i++) {
+		*to++ = digits[bytes[i] >> 4];
+		*to++ = digits[bytes[i] & 15];
+	}
+	return to;
+}
+
+static bool is_zero(const uint8_t *bytes, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (bytes[i] != 0)
+			return false;
+	return true;
+}
+
+bool rt_trace_parse(const char *text, size_t length, struct rt_trace *ret)
+{
+	const size_t whole = RT_TRACEPARENT_TEXT - 1;
+	struct rt_trace trace;
+	uint8_t version, flags;
+
+	if (length < whole || !read_hex(text, &version, 1) || version == 0xff)
+		return false;
+	/* A later version may have more behind a further dash. */
+	if (length > whole && (version == 0 || text[whole] != '-'))
+		return false;
+	if (text[2] != '-' || text[35] != '-' || text[52] != '-' ||
+	    !read_hex(text + 3, trace.id, sizeof(trace.id)) ||
+	    !read_hex(text + 36, trace.span, sizeof(trace.span)) ||
+	    !read_hex(text + 53, &flags, 1) || is_zero(trace.id, sizeof(trace.id)) ||
+	    is_zero(trace.span, sizeof(trace.span)))
+		return false;
+	trace.sampled = (flags & 1) != 0;
+	*ret = trace;
+	return true;
+}
+
+#define STATE_BYTES_MAX   512
+#define STATE_MEMBERS_MAX 32
+
+/* A member without the blanks around it: key=value. */
+static bool is_state_member(const char *text, size_t length)
+{
+	const char *equals = memchr(text, '=', length);
+	size_t key = equals != NULL ? (size_t)(equals - text) : 0, at = 0;
+
+	if (key == 0 || key > 256 || length - key - 1 > 256 || length - key - 1 == 0)
+		return false;
+	if (!((text[0] >= 'a' && text[0] <= 'z') || (text[0] >= '0' && text[0] <= '9')))
+		return false;
+	while (at < key && strchr("abcdefghijklmnopqrstuvwxyz0123456789_-*/@", text[at]) != NULL)
+		at++;
+	if (at < key)
+		return false;
+	for (at = key + 1; at < length; at++)
+		if (text[at] < ' ' || text[at] > '~' || text[at] == '=')
+			return false;
+	return true;
+}
+
+bool rt_trace_state_valid(const char *text, size_t length)
+{
+	const char *end = text + length;
+	size_t members = 0;
+
+	if (length == 0 || length > STATE_BYTES_MAX)
+		return false;
+	while (text <= end) {
+		const char *comma = memchr(text, ',', (size_t)(end - text));
+		const char *to = comma != NULL ? comma : end, *next = to + 1;
+
+		while (text < to && (*text == ' ' || *text == '\t'))
+			text++;
+		while (text < to && (to[-1] == ' ' || to[-1] == '\t'))
+			to--;
+		/* An empty member is allowed. */
+		if (text < to &&
+		    (++members > STATE_MEMBERS_MAX || !is_state_member(text, (size_t)(to - text))))
+			return false;
+		text = next;
+	}
+	return members > 0;
+}
+
+void rt_trace_format(const struct rt_trace *trace, char text[RT_TRACEPARENT_TEXT])
+{
+	const uint8_t version = 0, flags = trace->sampled;
+	char *to = write_hex(text, &version, 1);
+
+	*to++ = '-';
+	to = write_hex(to, trace->id, sizeof(trace->id));
+	*to++ = '-';
+	to = write_hex(to, trace->span, sizeof(trace->span));
+	*to++ = '-';
+	*write_hex(to, &flags, 1) = '\0';
+}
+
+void rt_trace_id_text(const uint8_t id[16], char text[RT_TRACE_ID_TEXT])
+{
+	*write_hex(text, id, 16) = '\0';
+}
+
+/* ---- ids ---- */
+
+bool rt_trace_of(const char *subject, uint8_t ret_id[16])
+{
+	const char *digits = subject;
+	unsigned int bits = 0;
+	int count = 0, digit, at = 0;
+
+	while (*digits >= 'a' && *digits <= 'z')
+		digits++;
+	if (*digits++ != '_')
+		return false;
+	for (int i = 0; i < RT_BASE32_128; i++) {
+		digit = rt_base32_digit(digits[i]);
+		if (digit < 0)
+			return false;
+		bits = bits << 5 | (unsigned int)digit;
+		count += 5;
+		if (count >= 8 && at < 16) {
+			count -= 8;
+			ret_id[at++] = (uint8_t)(bits >> count);
+		}
+	}
+	return digits[RT_BASE32_128] == '\0' && !is_zero(ret_id, 16);
+}
+
+const char *rt_trace_find(const char *traceparent, const char *order_id,
+			  char text[RT_TRACE_ID_TEXT])
+{
+	struct rt_trace trace;
+
+	if ((traceparent == NULL || !rt_trace_parse(traceparent, strlen(traceparent), &trace)) &&
+	    (order_id == NULL || !rt_trace_of(order_id, trace.id)))
+		return NULL;
+	rt_trace_id_text(trace.id, text);
+	return text;
+}
+
+/* Never 0. xorshift64*: for ids, not for secrets. */
+static uint64_t random_number(void)
+{
+	self.random ^= self.random >> 12;
+	self.random ^= self.random << 25;
+	self.random ^= self.random >> 27;
+	return self.random * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+#define FNV_BASIS UINT64_C(0xcbf29ce484222325)
+static uint64_t fnv(uint64_t hash, const void *data, size_t length)
+{
+	const uint8_t *bytes = data;
+
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+	return hash;
+}
+
+static void made_id(const uint8_t trace_id[16], const char *subject, const char *word,
+		    uint64_t number, uint8_t ret_id[8])
+{
+	uint64_t hash = fnv(FNV_BASIS, trace_id, 16);
+
+	hash = fnv(hash, subject, strlen(subject));
+	hash = fnv(hash, word, strlen(word));
+	hash = fnv(hash, &number, sizeof(number));
+	hash ^= hash >> 32; /* the last bytes count in all bits */
+	hash += hash == 0;
+	memcpy(ret_id, &hash, sizeof(hash));
+}
+
+void rt_trace_event_id(const struct rt_span *span, const struct rt_span_event *event,
+		       uint8_t ret_id[8])
+{
+	made_id(span->trace_id, span->subject, event->type, RT_MAX(event->attempt, 1), ret_id);
+}
+
+void rt_trace_item_id(const uint8_t trace_id[16], uint64_t number, uint8_t ret_id[8])
+{
+	made_id(trace_id, "", "item", number, ret_id);
+}
+
+static uint64_t bytes_number(const void *bytes)
+{
+	uint64_t number;
+
+	memcpy(&number, bytes, sizeof(number));
+	return number;
+}
+
+/* Whether the ratio takes a trace; every process with the same ratio says the same. As OpenTelemetry has it: by the
+ * last 56 bits of the id. */
+static bool is_sampled(const uint8_t trace_id[16])
+{
+	uint64_t last = __builtin_bswap64(bytes_number(trace_id + 8)) & ((UINT64_C(1) << 56) - 1);
+
+	return last >= self.threshold;
+}
+
+/* ---- spans ---- */
+
+void rt_span_begin(struct rt_span *span, enum rt_span_kind kind, const char *what)
+{
+	uint64_t id = random_number();
+
+	memset(span, 0, sizeof(*span));
+	span->kind = kind;
+	span->what = what;
+	memcpy(span->id, &id, sizeof(id));
+	span->begin_us = rt_wall_us();
+}
+
+void rt_span_carried(struct rt_span *span, const char *traceparent)
+{
+	struct rt_trace trace;
+
+	if (traceparent == NULL || traceparent[0] == '\0' ||
+	    !rt_trace_parse(traceparent, strlen(traceparent), &trace))
+		return;
+	memcpy(span->trace_id, trace.id, sizeof(trace.id));
+	memcpy(span->parent, trace.span, sizeof(trace.span));
+	span->known = span->carried = true;
+	span->sampled = trace.sampled;
+}
+
+void rt_span_cause(struct rt_span *span, const struct rt_span *cause)
+{
+	if (!cause->known)
+		return;
+	memcpy(span->trace_id, cause->trace_id, sizeof(cause->trace_id));
+	memcpy(span->parent, cause->id, sizeof(cause->id));
+	memcpy(span->subject, cause->subject, sizeof(cause->subject));
+	span->known = true;
+	span->carried = cause->carried;
+	span->sampled = cause->sampled;
+}
+
+static void begin_trace(struct rt_span *span)
+{
+	uint64_t numbers[2] = { random_number(), random_number() };
+
+	memcpy(span->trace_id, numbers, sizeof(numbers));
+	span->known = true;
+	/* Others know it only if they are told. */
+	span->carried = span->sampled = is_sampled(span->trace_id);
+}
+
+bool rt_span_order(struct rt_span *span, const char *order_id)
+{
+	uint8_t id[16];
+
+	if (!rt_trace_of(order_id, id))
+		return false;
+	memcpy(span->subject, order_id, strnlen(order_id, sizeof(span->subject) - 1));
+	if (span->known)
+		return true;
+	memcpy(span->trace_id, id, sizeof(id));
+	span->known = true;
+	span->sampled = is_sampled(id);
+	return true;
+}
+
+void rt_span_concerns(struct rt_span *span, const char *order_id)
+{
+	if (!rt_span_order(span, order_id) && !span->known)
+		begin_trace(span);
+}
+
+/* By OpenTelemetry's conventions for servers. */
+void rt_span_code(struct rt_span *span, int code)
+{
+	static const bool faults[17] = {
+		[2] = true,  /* UNKNOWN */
+		[4] = true,  /* DEADLINE_EXCEEDED */
+		[12] = true, /* UNIMPLEMENTED */
+		[13] = true, /* INTERNAL */
+		[14] = true, /* UNAVAILABLE */
+		[15] = true, /* DATA_LOSS */
+	};
+
+	span->code = code;
+	span->failed = code < 0 || code >= (int)RT_LENGTH(faults) || faults[code];
+}
+
+void rt_span_traceparent(const struct rt_span *span, char text[RT_TRACEPARENT_TEXT])
+{
+	struct rt_trace trace;
+
+	text[0] = '\0';
+	if (!span->known || (!span->carried && !span->sampled))
+		return;
+	memcpy(trace.id, span->trace_id, sizeof(trace.id));
+	memcpy(trace.span, span->id, sizeof(trace.span));
+	trace.sampled = span->sampled;
+	rt_trace_format(&trace, text);
+}
+
+void rt_span_stored(struct rt_span *span)
+{
+	if (rt_function_answered != NULL)
+		span->call = *rt_function_answered;
+}
+
+/* ---- the queue ---- */
+
+static void count(struct rt_series *series, size_t by)
+{
+	if (series != NULL)
+		rt_series_add(series, (double)by);
+}
+
+static void enqueue(const struct rt_span *span)
+{
+	if (self.count == QUEUE_MAX) {
+		count(self.dropped, 1);
+		return;
+	}
+	self.queue[(self.first + self.count++) % QUEUE_MAX] = *span;
+	self.options.queued(self.options.user, self.count);
+}
+
+size_t rt_trace_queued(void)
+{
+	return self.count;
+}
+
+const struct rt_span *rt_trace_at(size_t index)
+{
+	return &self.queue[(self.first + index) % QUEUE_MAX];
+}
+
+void rt_trace_drop(size_t dropped, bool sent)
+{
+	self.first = (self.first + dropped) % QUEUE_MAX;
+	self.count -= dropped;
+	count(sent ? self.sent : self.given_up, dropped);
+}
+
+/* ---- what is kept ---- */
+
+/* Of its order, or else of its trace. Never 0. */
+static uint64_t key_of(const struct rt_span *span)
+{
+	const uint64_t factor = UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t key;
+
+	if (span->subject[0] != '\0')
+		key = (bytes_number(span->subject + 4) ^ bytes_number(span->subject + 12) * 31 ^
+		       bytes_number(span->subject + 22) * 961) *
+		      factor;
+	else
+		key = bytes_number(span->trace_id + 8) * factor;
+	return key ^ key >> 29 ^ 1;
+}
+
+static void keep(const struct rt_span *span, uint64_t key)
+{
+	uint64_t number = self.kept_count++;
+	uint64_t *newest = &self.newest[key & (KEPT_MAX - 1)];
+	struct rt_span *kept = &self.kept[number & (KEPT_MAX - 1)];
+
+	*kept = *span;
+	kept->key = key;
+	kept->before = *newest;
+	*newest = number;
+}
+
+/* Sends what is kept of the same order. */
+static void send_kept(uint64_t key)
+{
+	uint64_t number = self.newest[key & (KEPT_MAX - 1)];
+
+	while (number != 0 && number + KEPT_MAX >= self.kept_count) {
+		struct rt_span *kept = &self.kept[number & (KEPT_MAX - 1)];
+
+		if (kept->key == key) {
+			kept->key = 0;
+			kept->sampled = true;
+			enqueue(kept);
+		}
+		number = kept->before;
+	}
+}
+
+static bool is_slow(const struct rt_span *span)
+{
+	int64_t slow_ms = self.options.slow_ms;
+
+	if (span->failed || span->repeats)
+		return true;
+	return slow_ms > 0 && ((!span->lasts && span->end_us - span->begin_us >= slow_ms * 1000) ||
+			       span->age_ms >= slow_ms);
+}
+
+void rt_span_end(struct rt_span *span)
+{
+	uint64_t key;
+
+	if (!rt_tracing) /* not any more */
+		return;
+	if (span->end_us == 0)
+		span->end_us = rt_wall_us();
+	if (span->sampled) {
+		enqueue(span);
+		return;
+	}
+	if (!span->known) {
+		if (!is_slow(span))
+			return;
+		begin_trace(span);
+	}
+	key = key_of(span);
+	if (self.kept != NULL && self.slow[key & (SLOW_MAX - 1)] != key && !is_slow(span)) {
+		keep(span, key);
+	} else if (self.kept != NULL || is_slow(span)) {
+		if (self.kept != NULL && self.slow[key & (SLOW_MAX - 1)] != key) {
+			self.slow[key & (SLOW_MAX - 1)] = key;
+			send_kept(key);
+		}
+		span->sampled = true;
+		enqueue(span);
+	}
+}
+
+void rt_span_end_linked(struct rt_span *span, const struct rt_span *links, size_t count)
+{
+	/* They must stay together. */
+	if (!rt_tracing || self.count + 1 + count > QUEUE_MAX)
+		return;
+	if (!span->known)
+		begin_trace(span);
+	span->sampled = true;
+	span->end_us = rt_wall_us();
+	enqueue(span);
+	for (size_t i = 0; i < count; i++)
+		enqueue(&links[i]);
+}
+
+/* ---- names ---- */
+
+const char *rt_trace_name(const char *text)
+{
+	size_t length = strlen(text);
+	uint64_t end = 0;
+
+	memcpy(&end, text + length - RT_MIN(length, sizeof(end)), RT_MIN(length, sizeof(end)));
+	for (size_t at = (size_t)((end ^ end >> 23) + length) % NAMES_MAX, i = 0; i < NAMES_MAX;
+	     i++) {
+		char **name = &self.names[(at + i) % NAMES_MAX];
+
+		if (*name == NULL)
+			*name = rt_strdup(text);
+		if (strcmp(*name, text) == 0)
+			return *name;
+	}
+	return "other";
+}
+
+/* ---- beginning and end ---- */
+
+void rt_trace_metrics(struct rt_metrics *metrics)
+{
+	static const char *const labels[] = { "outcome", NULL };
+	struct rt_metric *spans;
+
+	if (metrics == NULL)
+		return;
+	spans = rt_metric(
+		metrics, RT_COUNTER, "tandem_spans_total",
+		"Spans for the collector: sent, dropped because too many waited, or given "
+		"up because it did not take them.",
+		labels);
+	self.sent = rt_metric_series(spans, (const char *const[]){ "sent" });
+	self.dropped = rt_metric_series(spans, (const char *const[]){ "dropped" });
+	self.given_up = rt_metric_series(spans, (const char *const[]){ "given_up" });
+}
+
+void rt_trace_start(const struct rt_trace_options *options)
+{
+	const double all = (double)(UINT64_C(1) << 56);
+
+	memset(&self, 0, sizeof(self));
+	self.options = *options;
+	self.threshold = (uint64_t)((1 - options->ratio) * all);
+	while (self.random == 0)
+		if (getrandom(&self.random, sizeof(self.random), 0) < 0)
+			self.random = (uint64_t)rt_monotonic_ns();
+	self.queue = rt_alloc(QUEUE_MAX * sizeof(*self.queue));
+	if (options->slow_ms > 0) {
+		self.kept = rt_alloc(KEPT_MAX * sizeof(*self.kept));
+		self.newest = rt_alloc(KEPT_MAX * sizeof(*self.newest));
+		self.kept_count = 1;
+	}
+	rt_trace_metrics(options->metrics);
+	rt_tracing = true;
+}
+
+void rt_trace_stop(void)
+{
+	rt_tracing = false;
+	free(self.queue);
+	free(self.kept);
+	free(self.newest);
+	for (size_t i = 0; i < NAMES_MAX; i++)
+		free(self.names[i]);
+	memset(&self, 0, sizeof(self));
+}
