@@ -56,6 +56,14 @@ static void count_decision(struct order *order, const struct order_move_op *op)
 		rt_series_observe(order->counts.decision_seconds, (double)op->age_ms / 1000);
 }
 
+static void count_settled(struct order *order, const struct order_move_op *op)
+{
+	struct rt_series *seconds = order->counts.settled_seconds[op->state];
+
+	if (seconds != NULL && op->outcome == ORDER_MOVED)
+		rt_series_observe(seconds, (double)op->age_ms / 1000);
+}
+
 void order_move(struct order *order, struct order_move_op *op)
 {
 	op->want_history = order_watch_has(order->partitions[op->partition].watch, op->order_id);
@@ -103,6 +111,9 @@ void order_moved(struct order *order, const struct order_move_op *op, int status
 	if (status != RT_OK || op->outcome == ORDER_UNKNOWN)
 		return;
 	count_decision(order, op);
+	count_settled(order, op);
+	if (op->outcome == ORDER_MOVED && op->input != ORDER_IN_REQUEST_UNANSWERED)
+		order_unanswered_moved(&order->partitions[op->partition].unanswered, op->order_id);
 	order_watch_moved(order->partitions[op->partition].watch, op);
 }
 

@@ -3,6 +3,7 @@
  * The context (runtime/context) owns the connection, the subscription to inventory's events and the
  * trimming of the own stream. A stop ends the timers and answers the waiting callers; then the context
  * waits for operations of the store. */
+#include <stdio.h>
 #include <string.h>
 
 #include "order/order_internal.h"
@@ -54,6 +55,27 @@ static void register_decided(struct order_counts *counts, struct rt_metrics *met
 		counts->decided[states[i].state] = rt_metric_series(decided, states[i].name);
 }
 
+static void register_settled(struct order_counts *counts, struct rt_metrics *metrics)
+{
+	static const char *const labels[] = { "status", NULL };
+	static const struct {
+		enum order_state state;
+		const char *name[1];
+	} states[] = {
+		{ ORDER_CONFIRMED, { "confirmed" } },
+		{ ORDER_CANCELLED, { "cancelled" } },
+		{ ORDER_EXPIRED, { "expired" } },
+		{ ORDER_REJECTED, { "rejected" } },
+	};
+	struct rt_metric *seconds = rt_metric(
+		metrics, RT_HISTOGRAM_LONG, "tandem_order_settled_seconds",
+		"Time from placing an order until it was settled, by its last status.", labels);
+
+	for (size_t i = 0; i < RT_LENGTH(states); i++)
+		counts->settled_seconds[states[i].state] =
+			rt_metric_series(seconds, states[i].name);
+}
+
 static void register_metrics(struct order_counts *counts, struct rt_metrics *metrics)
 {
 	static const char *const labels[] = { "outcome", NULL };
@@ -70,6 +92,7 @@ static void register_metrics(struct order_counts *counts, struct rt_metrics *met
 	counts->conflicts = rt_metric_series(placed, (const char *const[]){ "conflict" });
 	counts->too_many = rt_metric_series(placed, (const char *const[]){ "too_many" });
 	register_decided(counts, metrics);
+	register_settled(counts, metrics);
 	counts->decision_seconds =
 		rt_metric_plain(metrics, RT_HISTOGRAM, "tandem_order_decision_seconds",
 				"Time from placing an order to inventory's answer.");
@@ -106,6 +129,27 @@ static int make_store(struct order *order, const struct order_options *options)
 	return rc;
 }
 
+/* Its timer is set to at most retry_max_ms and a quarter; it is looked at a moment later, or after a lease. */
+static void make_unanswered(struct order *order, int partition)
+{
+	static const char *const labels[] = { "partition", NULL };
+	struct order_unanswered *unanswered = &order->partitions[partition].unanswered;
+	char number[16];
+	const char *const value[] = { number };
+
+	if (order->context->metrics == NULL)
+		return;
+	snprintf(number, sizeof(number), "%d", partition);
+	unanswered->keep_ms = 2 * order->clock.retry_max_ms + 2000;
+	unanswered->seconds = rt_metric_series(
+		rt_metric(order->context->metrics, RT_GAUGE,
+			  "tandem_order_oldest_unanswered_seconds",
+			  "For how long inventory has not answered the oldest request that was "
+			  "repeated, or waits to be read.",
+			  labels),
+		value);
+}
+
 static int make(struct rt_context *context, const void *given, void **ret_data)
 {
 	const struct order_options *options = given;
@@ -132,6 +176,7 @@ static int make(struct rt_context *context, const void *given, void **ret_data)
 	for (int p = 0; p < order->partition_count; p++) {
 		order->partitions[p].watch = order_watch_new(order->loop, order->store, p,
 							     WAITERS_MAX, order->counts.waiters);
+		make_unanswered(order, p);
 		order->partitions[p].timers = order_timers_new(
 			order, p,
 			options->timers_every_ms > 0 ? options->timers_every_ms : TIMERS_EVERY_MS);

@@ -15,6 +15,20 @@
 /* Randomness for new ids, fetched for many at a time. */
 #define ORDER_RANDOM_BYTES 640
 
+/* unanswered.c: the oldest request that inventory has not answered, as far as this instance has seen. */
+struct order_unanswered {
+	char order_id[ORDER_ID_LENGTH + 1];
+	int64_t since_ms, seen_ms; /* since 0: none */
+	int64_t keep_ms;           /* in this time its timer runs out once more */
+	struct rt_series *seconds; /* NULL: no metrics */
+};
+/* An order whose timer has run out. */
+void order_unanswered_note(struct order_unanswered *unanswered, const struct order_record *record,
+			   int64_t now_ms);
+void order_unanswered_moved(struct order_unanswered *unanswered, const char *order_id);
+/* All orders whose timer has run out were noted. */
+void order_unanswered_looked(struct order_unanswered *unanswered, int64_t now_ms);
+
 struct order {
 	Tandem__Order__V1__OrderService_Service service; /* first: a handler gets this */
 	Tandem__Order__V1__PlacementService_Service placement;
@@ -26,6 +40,7 @@ struct order {
 	struct order_partition {
 		struct order_watch *watch;
 		struct order_timers *timers;
+		struct order_unanswered unanswered;
 		bool filling; /* a group holds half of stream_length_max, and a warning was logged */
 	} * partitions;
 	int partition_count;
@@ -35,8 +50,9 @@ struct order {
 	bool draining;
 	struct order_counts {
 		struct rt_series *placed, *placed_before, *conflicts, *too_many,
-			*decided[ORDER_STATE_COUNT], *decision_seconds, *republished, *unsettled,
-			*overdue, *waiters;
+			*decided[ORDER_STATE_COUNT], *decision_seconds,
+			*settled_seconds[ORDER_STATE_COUNT], *republished, *unsettled, *overdue,
+			*waiters;
 	} counts; /* NULL without metrics */
 };
 

@@ -219,12 +219,17 @@ static void note_counts(struct order_timers *timers, const struct order_due_op *
 static void due_listed(struct order_due_op *op, int status)
 {
 	struct order_timers *timers = RT_CONTAINER_OF(op, struct order_timers, due);
+	struct order_unanswered *unanswered =
+		&timers->order->partitions[timers->partition].unanswered;
 
 	if (status == RT_OK && !timers->stopping) {
 		timers->more = op->due_count == COUNT_MAX;
 		note_counts(timers, op);
-		for (size_t i = 0; i < op->due_count; i++)
+		for (size_t i = 0; i < op->due_count; i++) {
+			order_unanswered_note(unanswered, &op->due[i].record, op->now_ms);
 			handle(timers, &op->due[i], op->now_ms);
+		}
+		order_unanswered_looked(unanswered, op->now_ms);
 	}
 	order_ended(timers);
 }

@@ -20,11 +20,15 @@
 #define SERIES_MAX 2000
 #define LABELS_MAX 8
 
-static const double bucket_bounds[] = { 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
-					0.1,    0.2,   0.5,   1,     2,    5,    10 };
-#define BUCKETS (sizeof(bucket_bounds) / sizeof(bucket_bounds[0]))
+#define BUCKETS 14
+
+static const double short_bounds[BUCKETS] = { 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
+					      0.1,    0.2,   0.5,   1,     2,    5,    10 };
+static const double long_bounds[BUCKETS] = { 0.01, 0.1, 0.5, 1,    5,    10,    30,
+					     60,   300, 900, 1800, 3600, 21600, 86400 };
 
 struct histogram {
+	const double *bounds;
 	_Atomic uint64_t buckets[BUCKETS + 1]; /* not cumulative; the last: above every bound */
 };
 
@@ -48,6 +52,8 @@ struct rt_metric {
 struct rt_metrics {
 	pthread_mutex_t lock; /* the lists below; values are atomics */
 	struct rt_metric *first, **end;
+	void (*update)(void *user);
+	void *update_user;
 };
 
 static double bits_to_real(uint64_t bits)
@@ -117,6 +123,11 @@ static _Noreturn void misused(const char *name, const char *what)
 {
 	fprintf(stderr, "metric %s: %s\n", name, what);
 	abort();
+}
+
+static bool is_histogram(const struct rt_metric *metric)
+{
+	return metric->type == RT_HISTOGRAM || metric->type == RT_HISTOGRAM_LONG;
 }
 
 static bool same_labels(const struct rt_metric *metric, const char *const *labels)
@@ -224,8 +235,11 @@ static struct rt_series *series_get(struct rt_metric *metric, struct rt_buf *lab
 	}
 	series = rt_alloc(sizeof(*series));
 	series->labels = labels->data;
-	if (metric->type == RT_HISTOGRAM)
+	if (is_histogram(metric)) {
 		series->histogram = rt_alloc(sizeof(*series->histogram));
+		series->histogram->bounds =
+			metric->type == RT_HISTOGRAM ? short_bounds : long_bounds;
+	}
 	HASH_ADD_KEYPTR(hh, metric->series, series->labels, labels->length, series);
 	return series;
 }
@@ -269,7 +283,7 @@ void rt_series_observe(struct rt_series *series, double seconds)
 
 	if (series->histogram == NULL)
 		misused(series->labels, "observing what is not a histogram");
-	while (i < BUCKETS && seconds > bucket_bounds[i])
+	while (i < BUCKETS && seconds > series->histogram->bounds[i])
 		i++;
 	atomic_fetch_add_explicit(&series->histogram->buckets[i], 1, memory_order_relaxed);
 	rt_series_add(series, seconds);
@@ -327,7 +341,7 @@ static void write_histogram(struct rt_buf *text, const struct rt_metric *metric,
 		count += atomic_load_explicit(&series->histogram->buckets[i], memory_order_relaxed);
 		rt_buf_printf(text, "%s_bucket{%s%sle=\"", metric->name, series->labels,
 			      series->labels[0] != '\0' ? "," : "");
-		write_number(text, i < BUCKETS ? bucket_bounds[i] : INFINITY);
+		write_number(text, i < BUCKETS ? series->histogram->bounds[i] : INFINITY);
 		rt_buf_printf(text, "\"} %llu\n", (unsigned long long)count);
 	}
 	write_sample(text, metric->name, "_sum", series->labels,
@@ -336,22 +350,31 @@ static void write_histogram(struct rt_buf *text, const struct rt_metric *metric,
 	write_sample(text, metric->name, "_count", series->labels, (double)count);
 }
 
+void rt_metrics_on_write(struct rt_metrics *metrics, void (*update)(void *user), void *user)
+{
+	metrics->update = update;
+	metrics->update_user = user;
+}
+
 void rt_metrics_write(struct rt_metrics *metrics, struct rt_buf *text)
 {
 	static const char *const type_names[] = {
 		[RT_COUNTER] = "counter",
 		[RT_GAUGE] = "gauge",
 		[RT_HISTOGRAM] = "histogram",
+		[RT_HISTOGRAM_LONG] = "histogram",
 	};
 	struct rt_series *series, *next;
 
+	if (metrics->update != NULL)
+		metrics->update(metrics->update_user);
 	pthread_mutex_lock(&metrics->lock);
 	for (struct rt_metric *metric = metrics->first; metric != NULL; metric = metric->next) {
 		rt_buf_printf(text, "# HELP %s ", metric->name);
 		write_escaped(text, metric->help, false);
 		rt_buf_printf(text, "\n# TYPE %s %s\n", metric->name, type_names[metric->type]);
 		HASH_ITER (hh, metric->series, series, next) {
-			if (metric->type == RT_HISTOGRAM)
+			if (is_histogram(metric))
 				write_histogram(text, metric, series);
 			else
 				write_sample(text, metric->name, "", series->labels,

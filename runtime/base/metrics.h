@@ -12,12 +12,13 @@ struct rt_metrics; /* opaque: the registry */
 struct rt_metric;  /* opaque: a family */
 struct rt_series;  /* opaque: a family with label values; owned by its family */
 
-enum rt_metric_type { RT_COUNTER, RT_GAUGE, RT_HISTOGRAM };
+/* A histogram has the buckets 0.5 ms … 10 s in steps of about 2, for what a caller waits for; a long one 10 ms … a
+ * day, for what may wait for a person. Values in seconds. */
+enum rt_metric_type { RT_COUNTER, RT_GAUGE, RT_HISTOGRAM, RT_HISTOGRAM_LONG };
 
 struct rt_metrics *rt_metrics_new(void);
 void rt_metrics_free(struct rt_metrics *metrics);
-/* Registers a family, or finds it when the name is known. `labels` ends with NULL; NULL: none.
- * Histograms have the buckets 0.5 ms … 10 s in steps of about 2, values in seconds. */
+/* Registers a family, or finds it when the name is known. `labels` ends with NULL; NULL: none. */
 struct rt_metric *rt_metric(struct rt_metrics *metrics, enum rt_metric_type type, const char *name,
 			    const char *help, const char *const *labels);
 /* The series with these label values, one for each label name, made when it is not there. */
@@ -26,9 +27,12 @@ struct rt_series *rt_metric_series(struct rt_metric *metric, const char *const *
 struct rt_series *rt_metric_plain(struct rt_metrics *metrics, enum rt_metric_type type,
 				  const char *name, const char *help);
 void rt_series_add(struct rt_series *series, double by);    /* counter, gauge */
-void rt_series_set(struct rt_series *series, double value); /* gauge */
+void rt_series_set(struct rt_series *series, double value); /* gauge; a counter that others keep */
 void rt_series_observe(struct rt_series *series, double seconds);
 double rt_series_value(const struct rt_series *series); /* histograms: the count */
+/* Before the registry is written `update` is called, in the thread that writes: it sets what nobody counts while it
+ * happens. NULL: nothing. To be set before the first is written. */
+void rt_metrics_on_write(struct rt_metrics *metrics, void (*update)(void *user), void *user);
 /* Appends the whole registry as text. */
 void rt_metrics_write(struct rt_metrics *metrics, struct rt_buf *text);
 

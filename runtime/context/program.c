@@ -1,11 +1,13 @@
 /* program.c - the main of a context: its settings, its readiness, and the service's callbacks. */
 #include "context.h"
 #include "redis/topology.h"
+#include "redis_state_internal.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define PENDING_COMMANDS 100000
+#define REPLICAS_WANTED  1   /* durability replicated */
 #define READY_EVERY_MS   200 /* for changes that are not reported */
 
 /* One per process; its readiness is read until the end. */
@@ -15,6 +17,7 @@ static struct context_program {
 	struct rt_topology *topology; /* NULL: there is one Redis and one partition */
 	struct rt_redis_tls *tls;     /* NULL: none */
 	struct rt_context *context;
+	struct rt_redis_state *redis_state;
 	struct rt_series *served;
 	struct rt_check redis_check, events_check, storage_check;
 	struct rt_timer ready_timer;
@@ -335,7 +338,7 @@ static int make_context(const struct rt_context_settings *settings, const struct
 		.redis = &redis,
 		.events = events_options(settings),
 		.partition_count = (int)settings->partitions,
-		.replicas = is_replicated(settings, url) ? 1 : 0,
+		.replicas = is_replicated(settings, url) ? REPLICAS_WANTED : 0,
 		.trim_every_ms = settings->trim_every_ms,
 		.retain_ms = settings->retain_ms,
 		.retain_count = settings->retain_count,
@@ -384,6 +387,8 @@ static int start(struct rt_service *service)
 	for (size_t i = 0; (rpc = domain->service(program.context->data, i)) != NULL; i++)
 		rt_server_add(service->server, rpc);
 	rt_context_start(program.context);
+	program.redis_state = rt_redis_state_new(
+		program.context, is_replicated(settings, &url) ? REPLICAS_WANTED : 0);
 	on_ready_time(&program.ready_timer);
 	return RT_OK;
 }
@@ -398,6 +403,7 @@ static void drain(struct rt_service *service)
 static void context_stopped(void *user)
 {
 	(void)user;
+	rt_redis_state_free(program.redis_state);
 	rt_context_free(program.context);
 	rt_topology_free(program.topology);
 	rt_redis_tls_free(program.tls);
@@ -408,6 +414,7 @@ static void stop(struct rt_service *service)
 {
 	program.stopping = true;
 	rt_timer_stop(service->loop, &program.ready_timer);
+	rt_redis_state_stop(program.redis_state);
 	rt_context_stop(program.context, context_stopped, NULL);
 }
 

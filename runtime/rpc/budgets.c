@@ -115,6 +115,28 @@ void rpc_usage_end(struct rpc_usage *usage, bool stream)
 	usage->streams -= stream;
 }
 
+static double share_of_bucket(struct rpc_bucket *bucket, int64_t now_ms)
+{
+	if (bucket->per_second == 0)
+		return 0;
+	fill(bucket, now_ms);
+	return 1 - (double)bucket->there_milli / (double)bucket->most_milli;
+}
+
+static double share_of(size_t used, int64_t limit)
+{
+	return limit > 0 ? (double)used / (double)limit : 0;
+}
+
+struct rpc_shares rpc_usage_shares(struct rpc_usage *usage, const struct rt_budget *budget,
+				   int64_t now_ms)
+{
+	return (struct rpc_shares){ share_of(usage->calls, budget->calls),
+				    share_of(usage->streams, budget->streams),
+				    share_of_bucket(&usage->rate, now_ms),
+				    share_of_bucket(&usage->bytes, now_ms) };
+}
+
 bool rpc_usage_is_idle(struct rpc_usage *usage, int64_t now_ms)
 {
 	return usage->calls == 0 && rpc_bucket_full(&usage->rate, now_ms) &&

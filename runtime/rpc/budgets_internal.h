@@ -46,6 +46,12 @@ bool rpc_usage_has_room(struct rpc_usage *usage, const struct rt_budget *budget,
 /* A call has begun, or ended. */
 void rpc_usage_begin(struct rpc_usage *usage, bool stream);
 void rpc_usage_end(struct rpc_usage *usage, bool stream);
+/* Which share of each of its budgets it uses; 0 where there is no limit, more than 1 for one in debt. */
+struct rpc_shares {
+	double calls, streams, rate, bytes;
+};
+struct rpc_shares rpc_usage_shares(struct rpc_usage *usage, const struct rt_budget *budget,
+				   int64_t now_ms);
 /* Has it no call, and would a new one be no better off? */
 bool rpc_usage_is_idle(struct rpc_usage *usage, int64_t now_ms);
 

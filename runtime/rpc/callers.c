@@ -41,7 +41,8 @@
 #define LOG_EVERY_MS       1000 /* refusals in the log; those in between are counted */
 #define UNREAD_SHARE_BYTES 65536
 #define REFUSED_FEW        32 /* calls of a connection, before it is looked up */
-#define LARGE_METHODS      4  /* of a connection that are remembered for their large answers */
+#define LOOK_EVERY_MS      1000
+#define LARGE_METHODS      4 /* of a connection that are remembered for their large answers */
 
 /* Why calls are refused: the label of the metric, and the ErrorInfo. */
 #define UNKNOWN_CALLER        "UNAUTHENTICATED"
@@ -108,6 +109,11 @@ struct rpc_callers {
 	struct rpc_lack used_up_lack;
 	/* NULL: no metrics. */
 	struct rt_series *kept_connections, *kept_named, *delayed;
+	struct used_series {
+		struct rt_series *calls, *streams, *rate, *bytes;
+	} used_connection, used_caller; /* and where there are no budgets */
+	struct rt_series *used_unread;
+	struct rt_timer look_timer;
 };
 
 static const struct rt_identity nobody = { .role = RT_ROLE_ANONYMOUS, .expires_ms = INT64_MAX };
@@ -779,6 +785,75 @@ void rpc_caller_left(struct server_call *call)
 		callers->named_idle++;
 }
 
+/* ---- how much of the budgets is used ---- */
+
+static void keep_largest(struct rpc_shares *largest, const struct rpc_shares *shares)
+{
+	largest->calls = RT_MAX(largest->calls, shares->calls);
+	largest->streams = RT_MAX(largest->streams, shares->streams);
+	largest->rate = RT_MAX(largest->rate, shares->rate);
+	largest->bytes = RT_MAX(largest->bytes, shares->bytes);
+}
+
+static void set_used(const struct used_series *series, const struct rpc_shares *shares)
+{
+	rt_series_set(series->calls, shares->calls);
+	rt_series_set(series->streams, shares->streams);
+	rt_series_set(series->rate, shares->rate);
+	rt_series_set(series->bytes, shares->bytes);
+}
+
+/* Looks at all records, some thousands at most, rarely: calls cost nothing more for it. */
+static void look(struct rt_timer *timer)
+{
+	struct rpc_callers *callers = RT_CONTAINER_OF(timer, struct rpc_callers, look_timer);
+	const struct rt_budgets *budgets = &callers->budgets;
+	struct rpc_shares of_connections = { 0 }, of_callers = { 0 }, shares;
+	size_t unread = 0;
+
+	for (struct rpc_caller_connection *connection = callers->connections; connection != NULL;
+	     connection = connection->hh.next) {
+		shares = rpc_usage_shares(&connection->usage, &budgets->connection, now(callers));
+		keep_largest(&of_connections, &shares);
+		unread = RT_MAX(unread, connection->unread_bytes);
+	}
+	for (struct rpc_caller_named *named = callers->named; named != NULL;
+	     named = named->hh.next) {
+		shares = rpc_usage_shares(&named->usage, &budgets->caller, now(callers));
+		keep_largest(&of_callers, &shares);
+	}
+	set_used(&callers->used_connection, &of_connections);
+	set_used(&callers->used_caller, &of_callers);
+	if (budgets->unread_bytes_per_connection > 0)
+		rt_series_set(callers->used_unread,
+			      (double)unread / (double)budgets->unread_bytes_per_connection);
+	rt_timer_start(callers->loop, timer, LOOK_EVERY_MS, look);
+}
+
+static struct used_series add_used(struct rt_metric *used, const struct rpc_budget_names *names)
+{
+	return (struct used_series){ rt_metric_series(used, &names->calls),
+				     rt_metric_series(used, &names->streams),
+				     rt_metric_series(used, &names->rate),
+				     rt_metric_series(used, &names->bytes) };
+}
+
+static void begin_looking(struct rpc_callers *callers, struct rt_metrics *metrics)
+{
+	static const char *const labels[] = { "budget", NULL };
+	struct rt_metric *used = rt_metric(
+		metrics, RT_GAUGE, "tandem_budget_used_ratio",
+		"The largest share of a budget that one connection or caller uses. From 1 "
+		"on its calls are refused.",
+		labels);
+
+	callers->used_connection = add_used(used, &rpc_budget_connection);
+	callers->used_caller = add_used(used, &rpc_budget_caller);
+	callers->used_unread =
+		rt_metric_series(used, (const char *const[]){ UNREAD_PER_CONNECTION });
+	rt_timer_start(callers->loop, &callers->look_timer, LOOK_EVERY_MS, look);
+}
+
 /* ---- start and end ---- */
 
 static void add_reason(struct rpc_callers *callers, struct rt_metric *refused, const char *reason)
@@ -841,6 +916,8 @@ struct rpc_callers *rpc_callers_new(struct rt_loop *loop, const struct rt_server
 	rt_list_init(&callers->named_used);
 	if (options->metrics != NULL)
 		register_metrics(callers, options->metrics);
+	if (options->metrics != NULL && !options->inner)
+		begin_looking(callers, options->metrics);
 	return callers;
 }
 
@@ -848,6 +925,7 @@ void rpc_callers_free(struct rpc_callers *callers)
 {
 	struct rt_list *link;
 
+	rt_timer_stop(callers->loop, &callers->look_timer);
 	rpc_tokens_free(callers->tokens);
 	rt_status_done(&callers->unknown);
 	rt_status_done(&callers->used_up);

@@ -27,6 +27,8 @@
 
 #include "admin_internal.h"
 #include "exporter_internal.h"
+#include "process_internal.h"
+#include "tandem_commit.h"
 
 #define EXIT_USAGE        2
 #define STOP_MAX_MS       10000
@@ -42,6 +44,7 @@ struct life {
 	struct rt_check serving;
 	struct rt_timer delay_timer, stop_timer, beat_timer;
 	bool draining;
+	struct rt_process *process; /* its metrics */
 };
 
 static struct rt_service_settings *common(struct life *life)
@@ -450,18 +453,18 @@ static void raise_open_files(void)
 
 static void make_metrics(struct life *life)
 {
-	const char *const labels[] = { "service", "version", NULL };
-	const char *const values[] = { life->program.service, TANDEM_VERSION };
-	int64_t start_s = rt_wall_us() / 1000000;
+	const char *const labels[] = { "service", "version", "commit", NULL };
+	const char *const values[] = { life->program.service, TANDEM_VERSION, TANDEM_COMMIT };
 
 	life->service.metrics = rt_metrics_new();
-	rt_series_set(rt_metric_series(rt_metric(life->service.metrics, RT_GAUGE,
-						 "tandem_build_info", "Always 1.", labels),
-				       values),
-		      1);
-	rt_series_set(rt_metric_plain(life->service.metrics, RT_GAUGE, "process_start_time_seconds",
-				      "Start of the process, unix time."),
-		      (double)start_s);
+	rt_series_set(
+		rt_metric_series(rt_metric(life->service.metrics, RT_GAUGE, "tandem_build_info",
+					   "Always 1. The commit is empty where it was not "
+					   "known when the program was built.",
+					   labels),
+				 values),
+		1);
+	life->process = rt_process_new(life->service.metrics);
 }
 
 static void cannot_listen(struct life *life, const char *msg, const char *setting,
@@ -648,6 +651,7 @@ static void tear_down(struct life *life)
 	rt_auth_free(life->service.auth);
 	rt_log_never_wait(NULL);
 	rt_readiness_free(life->service.readiness);
+	rt_process_free(life->process);
 	rt_metrics_free(life->service.metrics);
 	rt_loop_free(life->service.loop);
 }

@@ -122,6 +122,24 @@ class Pages(tandem.Live):
                 served.setdefault((service, name), (kinds[name], set()))[1].update(labels)
         self.assertEqual(served, named)
 
+    def test_metrics_of_redis(self):
+        """What Redis says of itself, and the dead letters, as they are there."""
+        redis = self.tandem.redis_as("ops")
+        for name in tandem.CONTEXTS:
+            process = self.tandem.processes[name]
+            dead = lambda name=name: redis("XLEN", f"{name}:{{0}}:dead")
+            shown = lambda process=process: process.metric("tandem_dead_letters")
+            self.assertGreater(dead(), 0)
+            tandem.until(lambda: shown() == dead(), 20 * tandem.SLOW, lambda: f"{shown()} of {dead()}")
+            of_redis = lambda what, process=process: process.metric(f"tandem_redis_{what}", partition=0)
+            self.assertGreater(of_redis("memory_used_bytes"), 100000)
+            self.assertEqual(of_redis("memory_max_bytes"), int(redis("CONFIG", "GET", "maxmemory")[1]))
+            self.assertGreater(of_redis("aof_current_size_bytes"), 100)
+            self.assertEqual([of_redis(f"aof_{what}") for what in (
+                "enabled", "last_write_status", "last_bgrewrite_status", "rewrite_in_progress")], [1, 1, 1, 0])
+            self.assertEqual(of_redis("connected_replicas"), 0)
+            self.assertGreater(process.metric("tandem_redis_answer_seconds_count"), 0)
+
 
 if __name__ == "__main__":
     tandem.main()

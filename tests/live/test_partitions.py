@@ -293,6 +293,17 @@ class Orders(tandem.Live):
         self.assertIn("\norder, all ", self.tandem.ctl("events", "lag").stdout)
         self.assertEqual([row for row in self.tandem.doctor() if row["result"] != "ok"], [])
 
+    def test_2_what_redis_says_of_itself(self):
+        """Partitions of one master have its numbers, each its own dead letters."""
+        for name in tandem.CONTEXTS:
+            process = self.tandem.processes[name]
+            metric = lambda p, process=process: process.metric("tandem_redis_memory_used_bytes", partition=p)
+            tandem.until(lambda: metric(0) > 0, 20 * tandem.SLOW, f"{name} asks Redis")
+            self.assertEqual({metric(p) for p in range(8)}, {metric(0)})
+            dead = [process.metric("tandem_dead_letters", stream=f"{name}:{{{p}}}:dead") for p in range(8)]
+            self.assertEqual(dead, [0] * 8)
+            self.assertEqual(process.metric("tandem_redis_replicas_wanted"), 0)
+
     def test_3_load(self):
         ended = self.tandem.ctl("load", "--rate", "50", "--duration", "1s", "--warmup", "100ms", "--lines",
                                 "3", "--skus", "20", "--customers", "20", "--yes")

@@ -103,10 +103,35 @@ static void what_lacks_is_named(void)
 	}
 }
 
+static void shares_are_known(void)
+{
+	const struct rt_budget budget = { .calls = 4, .streams = 2, .rate = 10, .bytes = 1000 };
+	const struct rt_budget none = { 0 };
+	struct rpc_usage usage;
+	struct rpc_shares shares;
+
+	rpc_usage_init(&usage, &budget, 5000);
+	shares = rpc_usage_shares(&usage, &budget, 5000);
+	CU_ASSERT(shares.calls + shares.streams + shares.rate + shares.bytes == 0);
+	rpc_usage_begin(&usage, true);
+	rpc_bucket_take(&usage.rate, 5);
+	rpc_bucket_take(&usage.bytes, 1500);
+	shares = rpc_usage_shares(&usage, &budget, 5000);
+	CU_ASSERT(shares.calls == 0.25 && shares.streams == 0.5);
+	CU_ASSERT(shares.rate == 0.5 && shares.bytes == 1.5); /* in debt */
+	shares = rpc_usage_shares(&usage, &budget, 6000);
+	CU_ASSERT(shares.rate == 0 && shares.bytes == 0.5);
+	rpc_usage_init(&usage, &none, 5000);
+	rpc_usage_begin(&usage, true);
+	shares = rpc_usage_shares(&usage, &none, 5000);
+	CU_ASSERT(shares.calls + shares.streams + shares.rate + shares.bytes == 0);
+}
+
 static const struct test tests[] = {
 	{ "a bucket says how long to wait", a_bucket_says_how_long_to_wait },
 	{ "a full bucket is not fuller later", a_full_bucket_is_not_fuller_later },
 	{ "what lacks is named", what_lacks_is_named },
+	{ "shares of budgets are known", shares_are_known },
 };
 
 int main(void)

@@ -704,6 +704,33 @@ static int calls_until_refused(const struct caller *caller, const char *reason,
 	return -1;
 }
 
+/* The metric has the share of whoever uses most: one is in debt for ten seconds. */
+static bool budget_is_used(void)
+{
+	return metric("tandem_budget_used_ratio{budget=\"BYTES_PER_CALLER\"}") > 5;
+}
+
+static void budgets_used(void)
+{
+	struct caller anna, bert;
+
+	start(false, (struct rt_budgets){ .caller.rate = 1000, .caller.bytes = 5000 });
+	anna = caller_new(keys[0]);
+	bert = caller_new(keys[1]);
+	CU_ASSERT_EQUAL(metric("tandem_budget_used_ratio{budget=\"BYTES_PER_CALLER\"}"), 0);
+	world.answer_bytes = 50000;
+	CU_ASSERT_EQUAL(call(&anna, UNARY_CALL, NULL), 0);
+	world.answer_bytes = 10;
+	CU_ASSERT_EQUAL(call(&bert, UNARY_CALL, NULL), 0);
+	run_until_so(world.loop, budget_is_used);
+	CU_ASSERT(metric("tandem_budget_used_ratio{budget=\"BYTES_PER_CALLER\"}") <= 10.1);
+	CU_ASSERT_EQUAL(metric("tandem_budget_used_ratio{budget=\"BYTES_PER_CONNECTION\"}"), 0);
+	CU_ASSERT_EQUAL(metric("tandem_budget_used_ratio{budget=\"CALLS_PER_CALLER\"}"), 0);
+	caller_free(&anna);
+	caller_free(&bert);
+	end();
+}
+
 static void a_caller_has_a_rate(void)
 {
 	struct caller anna, bert;
@@ -1043,6 +1070,7 @@ static const struct test tests[] = {
 	{ "a connection has a budget", a_connection_has_a_budget },
 	{ "a caller has a budget", a_caller_has_a_budget },
 	{ "a caller has a rate", a_caller_has_a_rate },
+	{ "how much of a budget is used", budgets_used },
 	{ "a caller has bytes", a_caller_has_bytes },
 	{ "a connection has a rate and bytes", a_connection_has_a_rate_and_bytes },
 	{ "refused tokens have a budget", refused_tokens_have_a_budget },

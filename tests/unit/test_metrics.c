@@ -101,6 +101,35 @@ static void histogram(void)
 	}
 }
 
+static void long_histogram(void)
+{
+	struct rt_series *took =
+		rt_metric_plain(metrics, RT_HISTOGRAM_LONG, "settled_seconds", "Settled.");
+
+	rt_series_observe(took, 0.01);
+	rt_series_observe(took, 899);
+	rt_series_observe(took, 90000);
+	CU_ASSERT_PTR_NOT_NULL(strstr(written(), "# TYPE settled_seconds histogram\n"
+						 "settled_seconds_bucket{le=\"0.01\"} 1\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text.data, "{le=\"300\"} 1\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text.data, "{le=\"900\"} 2\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text.data, "{le=\"86400\"} 2\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text.data, "{le=\"+Inf\"} 3\n"));
+}
+
+static void add_one(void *series)
+{
+	rt_series_add(series, 1);
+}
+
+static void set_when_written(void)
+{
+	rt_metrics_on_write(metrics, add_one,
+			    rt_metric_plain(metrics, RT_GAUGE, "asked", "Asked."));
+	CU_ASSERT_PTR_NOT_NULL(strstr(written(), "\nasked 1\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(written(), "\nasked 2\n"));
+}
+
 /* Label values from outside cannot grow a family without end. */
 static void bounded(void)
 {
@@ -168,6 +197,8 @@ static const struct test tests[] = {
 	{ "a family and a series are found again", families },
 	{ "the text format, escapes and numbers", text_format },
 	{ "a histogram's buckets are cumulative", histogram },
+	{ "a long histogram's buckets end at a day", long_histogram },
+	{ "what nobody counts is set when it is written", set_when_written },
 	{ "label values without end share one series", bounded },
 	{ "counts from many threads add up", threads },
 };

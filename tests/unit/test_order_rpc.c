@@ -1708,6 +1708,73 @@ static void test_many_due(void)
 	CU_ASSERT_EQUAL(metric(RT_GAUGE, "tandem_orders_unsettled"), 600);
 }
 
+static double unanswered_seconds(void)
+{
+	static const char *const labels[] = { "partition", NULL }, *const value[] = { "0" };
+
+	return rt_series_value(
+		rt_metric_series(rt_metric(f->metrics, RT_GAUGE,
+					   "tandem_order_oldest_unanswered_seconds", "", labels),
+				 value));
+}
+
+static void test_oldest_unanswered(void)
+{
+	const char *one = place(), *other;
+
+	rt_loop_advance(f->loop, 1000);
+	other = place();
+	CU_ASSERT_EQUAL(unanswered_seconds(), 0);
+	rt_loop_advance(f->loop, 9000);
+	CU_ASSERT(unanswered_seconds() > 9.7 && unanswered_seconds() <= 10);
+	/* Answered: the other one is the oldest as soon as its own timer has run out. */
+	answer(one, "InventoryReserved");
+	CU_ASSERT_EQUAL(unanswered_seconds(), 0);
+	rt_loop_advance(f->loop, 12000);
+	CU_ASSERT(unanswered_seconds() > 20 && unanswered_seconds() <= 21.1);
+	answer(other, "InventoryReserved");
+	rt_loop_advance(f->loop, 10000);
+	CU_ASSERT_EQUAL(unanswered_seconds(), 0);
+	/* A reserved order waits for its client, not for inventory. */
+	confirm(one, 0, 0);
+	rt_loop_advance(f->loop, 5000);
+	CU_ASSERT(unanswered_seconds() > 4.7 && unanswered_seconds() <= 5);
+	/* Another instance moves it: it is not seen any more. */
+	memory_do(f->redis, "ZREM", "order:{0}:timers", one, NULL);
+	rt_loop_advance(f->loop, 38000);
+	CU_ASSERT(unanswered_seconds() > 40);
+	rt_loop_advance(f->loop, 5000);
+	CU_ASSERT_EQUAL(unanswered_seconds(), 0);
+}
+
+static double settled_count(const char *status)
+{
+	static const char *const labels[] = { "status", NULL };
+
+	return rt_series_value(
+		rt_metric_series(rt_metric(f->metrics, RT_HISTOGRAM_LONG,
+					   "tandem_order_settled_seconds", "", labels),
+				 &status));
+}
+
+static void test_settled_seconds(void)
+{
+	const char *order_id = place();
+
+	answer(order_id, "InventoryReserved");
+	confirm(order_id, 0, 0);
+	CU_ASSERT_EQUAL(settled_count("confirmed"), 0);
+	answer(order_id, "InventoryCommitted");
+	answer(order_id, "InventoryCommitted"); /* twice is once */
+	CU_ASSERT_EQUAL(settled_count("confirmed"), 1);
+	answer(place(), "InventoryUnavailable");
+	CU_ASSERT_EQUAL(settled_count("rejected"), 1);
+	place();
+	rt_loop_advance(f->loop, 61000);
+	CU_ASSERT_EQUAL(settled_count("expired"), 0);
+	CU_ASSERT_EQUAL(settled_count("cancelled"), 0);
+}
+
 /* The content of the largest entry, in bytes. */
 static size_t largest_entry(void)
 {
@@ -1973,6 +2040,8 @@ int main(void)
 		{ "a late request is not sent again", test_late_is_not_lost },
 		{ "leases run out", test_leases_run_out },
 		{ "many are due at once", test_many_due },
+		{ "the oldest unanswered request", test_oldest_unanswered },
+		{ "how long until orders are settled", test_settled_seconds },
 		{ "many large ones are due at once", test_many_large_due },
 		{ "a stop ends calls that wait", test_stop },
 		{ "a stop waits for the store", test_stop_waits },

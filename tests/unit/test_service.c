@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,12 +17,14 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/base.h"
 #include "loopback.h"
 #include "run.h"
 #include "service/exporter_internal.h"
+#include "tandem_commit.h"
 
 static int story_fd = -1;
 
@@ -466,13 +469,21 @@ static void no_admin_port(void)
 	expect_output("\"msg\":\"serving\"");
 }
 
+/* The child logs it when it serves. */
+static int admin_port(void)
+{
+	const char *port = NULL;
+
+	for (int i = 0; i < 3000 && (port = strstr(output(), "admin_port=")) == NULL; i++)
+		usleep(10000);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(port);
+	return (int)strtol(port + strlen("admin_port="), NULL, 10);
+}
+
 /* Asks the child's admin port for `path`; the whole answer. */
 static const char *ask(const char *path)
 {
-	const char *port = strstr(output(), "admin_port=");
-
-	CU_ASSERT_PTR_NOT_NULL_FATAL(port);
-	return loopback_get((int)strtol(port + strlen("admin_port="), NULL, 10), path);
+	return loopback_get(admin_port(), path);
 }
 
 /* A socket such as systemd's, which receives the service's notifications. */
@@ -517,9 +528,10 @@ static void systemd(void)
 		expect_notification(fd, "READY=1");
 		/* READY means that the server serves; the check of the own part has not run yet. */
 		CU_ASSERT_PTR_NOT_NULL(strstr(ask("/readyz"), "\r\n\r\nown: not known yet\n"));
-		CU_ASSERT_PTR_NOT_NULL(strstr(
-			ask("/metrics"),
-			"tandem_build_info{service=\"order\",version=\"" TANDEM_VERSION "\"} 1\n"));
+		CU_ASSERT_PTR_NOT_NULL(
+			strstr(ask("/metrics"),
+			       "tandem_build_info{service=\"order\",version=\"" TANDEM_VERSION
+			       "\",commit=\"" TANDEM_COMMIT "\"} 1\n"));
 		kill(child.pid, SIGTERM);
 		expect_notification(fd, "STOPPING=1");
 		wait_for('d');
@@ -536,6 +548,41 @@ static void systemd(void)
 	stop(SIGTERM, 0, WHOLE_LIFE);
 	unsetenv("NOTIFY_SOCKET");
 	rmdir(folder);
+}
+
+/* A number of /metrics; -1: there is none. */
+static double number(const char *name)
+{
+	char line[64];
+	const char *at;
+
+	snprintf(line, sizeof(line), "\n%s ", name);
+	at = strstr(ask("/metrics"), line);
+	return at == NULL ? -1 : strtod(at + strlen(line), NULL);
+}
+
+static void process_numbers(void)
+{
+	enum { MORE = 20 };
+	double cpu_s, fds;
+	int more[MORE];
+
+	serve();
+	cpu_s = number("process_cpu_seconds_total");
+	fds = number("process_open_fds");
+	CU_ASSERT(cpu_s > 0);
+	CU_ASSERT(fds > 5 && fds < number("process_max_fds"));
+	CU_ASSERT(number("process_resident_memory_bytes") > 1e6);
+	CU_ASSERT(number("process_resident_memory_bytes") < number("process_virtual_memory_bytes"));
+	CU_ASSERT(fabs(number("process_start_time_seconds") - (double)time(NULL)) < 300);
+	CU_ASSERT(number("process_cpu_seconds_total") > cpu_s);
+	/* They are accepted before the one that asks; that of the question before may not be closed yet. */
+	for (int i = 0; i < MORE; i++)
+		more[i] = loopback_connect(admin_port());
+	CU_ASSERT(fabs(number("process_open_fds") - fds - MORE) <= 1);
+	for (int i = 0; i < MORE; i++)
+		close(more[i]);
+	stop(SIGTERM, 0, WHOLE_LIFE);
 }
 
 /* The answer to `path` has this status. */
@@ -596,6 +643,7 @@ static const struct test tests[] = {
 	{ "questions and bad settings are answered at once", answered_at_once },
 	{ "no admin port, log in JSON", no_admin_port },
 	{ "systemd gets READY and STOPPING, the pages agree", systemd },
+	{ "the numbers of the process", process_numbers },
 };
 
 int main(void)
