@@ -2,7 +2,8 @@
 # rt_descriptors. KIND=functions: a Redis function library as <NAME>_functions, put together from
 # the files of INPUT, a list (with @CONTEXT@ and @VERSION@ replaced). Its version is a hash of its own text, so
 # it cannot be forgotten; the library's name and those of its functions carry it. REMARK, if given, is
-# a comment in that text: the same functions as another version (for tests).
+# a comment in that text: the same functions as another version (for tests). KIND=page: the files of INPUT, a list, as
+# page_files (console/web.h).
 if(KIND STREQUAL "descriptors")
 	file(READ ${INPUT} hex HEX)
 	string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
@@ -34,4 +35,24 @@ elseif(KIND STREQUAL "functions")
 		"#include \"redis/redis.h\"\n\nextern const struct rt_functions ${NAME}_functions;\n"
 		"static const unsigned char code[] = {\n\t${bytes}\n0x00};\n"
 		"const struct rt_functions ${NAME}_functions = { \"${NAME}\", \"${version}\", (const char *)code, sizeof(code) - 1 };\n")
+elseif(KIND STREQUAL "page")
+	set(types html "text/html" css "text/css" js "text/javascript" svg "image/svg+xml")
+	set(arrays "")
+	set(rows "")
+	set(number 0)
+	foreach(file IN LISTS INPUT)
+		get_filename_component(name ${file} NAME)
+		get_filename_component(ending ${file} LAST_EXT)
+		string(SUBSTRING ${ending} 1 -1 ending)
+		list(FIND types ${ending} at)
+		math(EXPR at "${at} + 1")
+		list(GET types ${at} type)
+		file(READ ${file} hex HEX)
+		string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+		string(APPEND arrays "static const unsigned char file_${number}[] = { ${bytes} };\n")
+		string(APPEND rows "\t{ \"/${name}\", \"${type}; charset=utf-8\", file_${number}, sizeof(file_${number}) },\n")
+		math(EXPR number "${number} + 1")
+	endforeach()
+	file(WRITE ${OUTPUT} "/* Generated from the files of console/page. */\n#include \"web.h\"\n\n${arrays}\n"
+		"const struct page_file page_files[] = {\n${rows}};\nconst size_t page_file_count = ${number};\n")
 endif()

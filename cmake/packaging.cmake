@@ -34,7 +34,11 @@ function(tandem_package name about flags after credential)
 		"CREDENTIAL=${credential}")
 	tandem_package_file(tandem-${name} systemd/tandem-service.in tandem-${name}.service
 		lib/systemd/system ${values})
-	tandem_package_file(tandem-${name} man/service.8.in tandem-${name}.8
+	set(page service)
+	if(EXISTS ${CMAKE_SOURCE_DIR}/packaging/man/${name}.8.in)
+		set(page ${name})
+	endif()
+	tandem_package_file(tandem-${name} man/${page}.8.in tandem-${name}.8
 		${CMAKE_INSTALL_MANDIR}/man8 ${values})
 endfunction()
 
@@ -47,6 +51,7 @@ foreach(name IN LISTS CONTEXTS)
 endforeach()
 string(STRIP "${units}" units)
 tandem_package(gateway "takes calls for orders and stock" "" "${units}" "")
+tandem_package(console "shows people what goes on" "" "tandem-gateway.service" "")
 if(TARGET tandemctl)
 	tandem_package_file(tandemctl man/tandemctl.1.in tandemctl.1 ${CMAKE_INSTALL_MANDIR}/man1
 		"NAME=ctl" "ABOUT=places and follows orders, explains and repairs")

@@ -16,7 +16,7 @@ const struct ctl_command *const ctl_commands[] = {
 	&ctl_trail,           &ctl_groups_exclude,  &ctl_groups_include, &ctl_groups_remove,
 	&ctl_drain,           &ctl_migrate,         &ctl_load,           &ctl_functions_list,
 	&ctl_functions_load,  &ctl_functions_prune, &ctl_auth_new_key,   &ctl_auth_check,
-	&ctl_auth_show_token,
+	&ctl_auth_show_token, &ctl_auth_try,
 };
 const size_t ctl_command_count = RT_LENGTH(ctl_commands);
 

@@ -23,6 +23,7 @@ extern const struct ctl_command ctl_migrate; /* migrate.c */
 extern const struct ctl_command ctl_functions_list, ctl_functions_load,
 	ctl_functions_prune; /* functions.c */
 extern const struct ctl_command ctl_auth_new_key, ctl_auth_check, ctl_auth_show_token; /* auth.c */
+extern const struct ctl_command ctl_auth_try; /* auth_try.c */
 
 /* options.c: the options that every command takes, parsed with the command's own from argv[1] on. */
 extern const struct argp ctl_common_argp;

@@ -38,8 +38,9 @@ struct ctl {
 	bool redis_tls;                                            /* --redis-tls */
 	int64_t redis_port, timeout_ms;
 	bool json;
-	const char *why;  /* --why: why something is changed; NULL: not given */
-	char *who, *from; /* who changes it, for the trail; NULL: not known yet (trail.c) */
+	const char *why;      /* --why: why something is changed; NULL: not given */
+	const char *for_whom; /* --for: who wanted it; NULL: whoever runs this */
+	char *who, *from;     /* who changes it, for the trail; NULL: not known yet (trail.c) */
 	/* Opened when first needed. */
 	struct rt_loop *loop;
 	struct rt_tls *grpc_tls; /* of the channel */
@@ -58,7 +59,7 @@ struct ctl {
 	/* The password file of the user ops, when it cannot be read: then Redis is asked as its
 	 * default user, which can read and not write. NULL: it was read, or another user is given. */
 	char *ops_password_missing;
-	bool denied;       /* a command was refused because of that */
+	bool denied;       /* a command was refused, because Redis is not asked as ops */
 	bool deny_quietly; /* set `denied`, print no message */
 };
 

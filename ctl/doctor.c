@@ -747,7 +747,11 @@ static bool was_checked(struct doctor *doctor, bool good, const char *check)
 {
 	struct ctl *ctl = doctor->ctl;
 
-	if (!good && ctl->denied)
+	if (!good && ctl->denied && ctl->ops_password_missing == NULL)
+		say(doctor, UNCHECKED, check, "ask as that user: --redis-user ops",
+		    "only the user ops may check it, and Redis is asked as %s",
+		    ctl->redis_user[0] == '\0' ? "default" : ctl->redis_user);
+	else if (!good && ctl->denied)
 		say(doctor, UNCHECKED, check, "run it where that file is, or name it: TANDEM_VAR",
 		    "only the user ops may check it, and its password file cannot be read: %s",
 		    ctl->ops_password_missing);

@@ -24,6 +24,7 @@ enum {
 	KEY_SENTINEL_USER,
 	KEY_SENTINEL_PASSWORD_FILE,
 	KEY_WHY,
+	KEY_FOR,
 };
 static const struct argp_option common_options[] = {
 	{ NULL, 0, NULL, 0, "Options of every command:", 8 },
@@ -153,9 +154,12 @@ static error_t common_parse(int key, char *arg, struct argp_state *state)
 const struct argp ctl_common_argp = { common_options, common_parse, NULL, NULL, NULL, NULL, NULL };
 
 #define WHY_BYTES_MAX 256 /* as the reason of an adjustment */
+#define FOR_BYTES_MAX 128
 
 static const struct argp_option why_options[] = {
 	{ "why", KEY_WHY, "TEXT", 0, "The reason, for the trail (tandemctl trail)", 7 },
+	{ "for", KEY_FOR, "NAME", 0, "Who wanted it, for the trail: what calls tandemctl says that",
+	  7 },
 	{ 0 },
 };
 
@@ -163,6 +167,12 @@ static error_t why_parse(int key, char *arg, struct argp_state *state)
 {
 	struct ctl *ctl = state->input;
 
+	if (key == KEY_FOR) {
+		if (arg[0] == '\0' || strlen(arg) > FOR_BYTES_MAX)
+			argp_error(state, "--for: 1 to %d bytes", FOR_BYTES_MAX);
+		ctl->for_whom = arg;
+		return 0;
+	}
 	if (key != KEY_WHY)
 		return ARGP_ERR_UNKNOWN;
 	if (arg[0] == '\0' || strlen(arg) > WHY_BYTES_MAX)

@@ -44,7 +44,9 @@ static const char *who_of(struct ctl *ctl)
 		const char *redis_user = ctl->redis_user[0] == '\0' ? "default" : ctl->redis_user;
 		char *user = user_text();
 
-		ctl->who = rt_printf("%s as %s", user, redis_user);
+		ctl->who = rt_printf("%s as %s%s%s", user, redis_user,
+				     ctl->for_whom == NULL ? "" : " for ",
+				     ctl->for_whom == NULL ? "" : ctl->for_whom);
 		free(user);
 	}
 	return ctl->who;

@@ -1,5 +1,4 @@
-/* admin.c - libmicrohttpd with a thread of its own, on a socket we bind ourselves (so that host
- * names, IPv6, unix sockets and port 0 work the same way everywhere).
+/* admin.c - what http.c serves to operators, from a thread of its own.
  *
  * The operators' port must not be a way to stop the service or to fill its memory: few
  * connections, short time-outs, bodies are not read.
@@ -8,28 +7,18 @@
  * whether it lives and is ready, and nothing else: probes of orchestrators have none. */
 #include "admin_internal.h"
 
-#include <microhttpd.h>
-#include <netdb.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "admin_tls_internal.h"
-#include "interpose/interpose.h"
+#include "http.h"
 
-#define CONNECTIONS_MAX   64
-#define OPEN_MAX          48 /* for one more the oldest is closed: slow ones do not keep others out */
+#define CONNECTIONS_MAX   48
 #define CONNECTION_IDLE_S 10
 
 struct rt_admin {
 	struct rt_metrics *metrics;
-	int fd;
-	struct MHD_Daemon *daemon; /* NULL: not started; owns fd from then on */
-	struct admin_tls *tls;     /* NULL: plain HTTP */
-	char *unix_path;           /* removed at the end; NULL: TCP */
-	int port;
+	struct rt_http *http;
 	_Atomic int64_t alive_until_ms; /* monotonic; 0: never set */
 	struct rt_readiness *readiness;
 };
@@ -125,7 +114,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 		*body_length = 0;
 		return MHD_YES;
 	}
-	known = admin->tls == NULL || admin_tls_known(admin->tls, connection);
+	known = rt_http_known(admin->http, connection);
 	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
 		status = MHD_HTTP_METHOD_NOT_ALLOWED;
 		rt_buf_printf(&text, "only GET and HEAD\n");
@@ -151,41 +140,25 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 	return respond(connection, status, type, &text);
 }
 
-/* ---- the socket ---- */
-
-static int bound_port(int fd)
-{
-	struct sockaddr_storage address;
-	socklen_t length = sizeof(address);
-	char service[8];
-
-	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0 ||
-	    getnameinfo((struct sockaddr *)&address, length, NULL, 0, service, sizeof(service),
-			NI_NUMERICSERV) != 0)
-		return 0;
-	return (int)strtol(service, NULL, 10);
-}
-
 /* ---- life ---- */
 
 int rt_admin_new(const char *listen, struct rt_tls *tls, struct rt_metrics *metrics,
 		 struct rt_readiness *readiness, struct rt_admin **ret)
 {
 	struct rt_admin *admin = rt_alloc(sizeof(*admin));
+	const struct rt_http_options options = {
+		.listen = listen,
+		.tls = tls,
+		.connections_max = CONNECTIONS_MAX,
+		.idle_s = CONNECTION_IDLE_S,
+		.on_request = on_request,
+		.user = admin,
+	};
 	int rc;
 
 	admin->metrics = metrics;
 	admin->readiness = readiness;
-	admin->fd = rt_listen_open(listen);
-	if (admin->fd < 0) {
-		rt_admin_free(admin);
-		return RT_SYSTEM;
-	}
-	if (strncmp(listen, "unix:", 5) == 0)
-		admin->unix_path = rt_strdup(listen + 5);
-	else
-		admin->port = bound_port(admin->fd);
-	rc = tls != NULL ? admin_tls_new(tls, &admin->tls) : RT_OK;
+	rc = rt_http_new(&options, &admin->http);
 	if (rc == RT_OK)
 		*ret = admin;
 	else
@@ -195,40 +168,20 @@ int rt_admin_new(const char *listen, struct rt_tls *tls, struct rt_metrics *metr
 
 int rt_admin_start(struct rt_admin *admin)
 {
-	unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL;
-	struct MHD_OptionItem options[ADMIN_TLS_OPTIONS] = { { MHD_OPTION_END, 0, NULL } };
-
-	if (admin->tls != NULL) {
-		flags |= MHD_USE_TLS;
-		admin_tls_options(admin->tls, options);
-	}
-	rt_connections_limit_listener(admin->fd, OPEN_MAX);
-	admin->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, admin,
-					 MHD_OPTION_LISTEN_SOCKET, (MHD_socket)admin->fd,
-					 MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-					 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_IDLE_S,
-					 MHD_OPTION_ARRAY, options, MHD_OPTION_END);
-	return admin->daemon != NULL ? RT_OK : RT_SYSTEM;
+	return rt_http_start(admin->http);
 }
 
 void rt_admin_free(struct rt_admin *admin)
 {
 	if (admin == NULL)
 		return;
-	if (admin->daemon != NULL)
-		MHD_stop_daemon(admin->daemon); /* closes the socket, too */
-	else if (admin->fd >= 0)
-		close(admin->fd);
-	if (admin->unix_path != NULL)
-		unlink(admin->unix_path);
-	admin_tls_free(admin->tls);
-	free(admin->unix_path);
+	rt_http_free(admin->http);
 	free(admin);
 }
 
 int rt_admin_port(const struct rt_admin *admin)
 {
-	return admin->port;
+	return rt_http_port(admin->http);
 }
 
 void rt_admin_alive(struct rt_admin *admin, int64_t for_ms)

@@ -55,6 +55,7 @@ static struct rt_service_settings *common(struct life *life)
 /* ---- settings ---- */
 
 #define COMMON_SETTINGS 26
+#define CALL_SETTINGS   16 /* the last of them, which are about calls */
 #define COMMON(member)  offsetof(struct rt_service_settings, member)
 
 static void common_settings(const struct rt_service_definition *definition,
@@ -62,7 +63,7 @@ static void common_settings(const struct rt_service_definition *definition,
 {
 	const struct rt_setting settings[COMMON_SETTINGS] = {
 		{ "listen", RT_SETTING_LISTEN, COMMON(listen), definition->listen, 0, 0,
-		  "Where gRPC is served." },
+		  definition->no_grpc ? "Where the page is served." : "Where gRPC is served." },
 		{ "admin-listen", RT_SETTING_LISTEN, COMMON(admin_listen), definition->admin_listen,
 		  -1, 0,
 		  "Where /metrics, /healthz and /readyz are served; empty: nowhere. Other machines "
@@ -79,6 +80,15 @@ static void common_settings(const struct rt_service_definition *definition,
 		{ "tls-client-cert", RT_SETTING_STRING, COMMON(tls_client_cert), "required", 0, 0,
 		  "Whether clients must show a certificate, where they are asked: required or "
 		  "optional." },
+		{ "insecure", RT_SETTING_BOOL, COMMON(insecure), "false", 0, 0,
+		  "Listen beyond this machine even without TLS, or without knowing who calls." },
+		{ "log-level", RT_SETTING_STRING, COMMON(log_level), "info", 0, 0,
+		  "Least important lines to log: error, warn, info or debug." },
+		{ "log-format", RT_SETTING_STRING, COMMON(log_format), "text", 0, 0,
+		  "Form of the log's lines: text or json." },
+		{ "dumpable", RT_SETTING_BOOL, COMMON(dumpable), "false", 0, 0,
+		  "Leave a core, and let other processes of the user attach, although the process "
+		  "knows secrets; for developers." },
 		{ "callers", RT_SETTING_STRING, COMMON(callers), "", 0, 0,
 		  "File that lists API keys and certificates, each with its caller's name and "
 		  "role; "
@@ -93,12 +103,6 @@ static void common_settings(const struct rt_service_definition *definition,
 		  "The audience that tokens must name." },
 		{ "jwt-leeway", RT_SETTING_DURATION, COMMON(jwt_leeway_ms), "30s", 0, 600000,
 		  "By how much the clocks of the issuer and of this machine may differ." },
-		{ "insecure", RT_SETTING_BOOL, COMMON(insecure), "false", 0, 0,
-		  "Listen beyond this machine even without TLS, or without knowing who calls." },
-		{ "log-level", RT_SETTING_STRING, COMMON(log_level), "info", 0, 0,
-		  "Least important lines to log: error, warn, info or debug." },
-		{ "log-format", RT_SETTING_STRING, COMMON(log_format), "text", 0, 0,
-		  "Form of the log's lines: text or json." },
 		{ "drain-delay", RT_SETTING_DURATION, COMMON(drain_delay_ms), "500ms", 0, 60000,
 		  "How long calls are still served after SIGTERM, while health says NOT_SERVING, "
 		  "so that clients go to other instances." },
@@ -130,9 +134,6 @@ static void common_settings(const struct rt_service_definition *definition,
 		  "What takes longer is sent whatever the ratio says, as what fails is; 0: only "
 		  "what "
 		  "fails." },
-		{ "dumpable", RT_SETTING_BOOL, COMMON(dumpable), "false", 0, 0,
-		  "Leave a core, and let other processes of the user attach, although the process "
-		  "knows secrets; for developers." },
 		{ "print-functions", RT_SETTING_ACTION, COMMON(print_functions), "", 0, 0,
 		  "Print the service's Redis functions, for FUNCTION LOAD, and end." },
 	};
@@ -143,13 +144,13 @@ static void common_settings(const struct rt_service_definition *definition,
 static void make_program(struct life *life, const struct rt_service_definition *definition)
 {
 	struct rt_setting settings[COMMON_SETTINGS];
+	/* The last of the common ones is --print-functions. */
+	size_t left_out = definition->no_grpc ? CALL_SETTINGS : definition->functions == NULL;
 
 	common_settings(definition, settings);
 	life->program = definition->program;
-	/* The last of the common ones is --print-functions. */
-	life->program.settings =
-		rt_settings_join(settings, COMMON_SETTINGS - (definition->functions == NULL),
-				 definition->program.settings);
+	life->program.settings = rt_settings_join(settings, COMMON_SETTINGS - left_out,
+						  definition->program.settings);
 }
 
 static bool log_settings_good(struct life *life, enum rt_log_level *level, bool *json)
@@ -217,7 +218,8 @@ static bool doors_good(struct life *life)
 	if (!rt_listen_local(set->listen)) {
 		if (set->tls_cert[0] == '\0')
 			missing = WITHOUT_TLS;
-		else if (!asks_who(set) && (set->tls_client_ca[0] == '\0' || !required))
+		else if (!life->service.definition->no_grpc && !asks_who(set) &&
+			 (set->tls_client_ca[0] == '\0' || !required))
 			missing = "without knowing who calls: set --callers, --jwt-keys or "
 				  "--tls-client-ca";
 	}
@@ -308,15 +310,23 @@ static void stop_took_too_long(struct rt_timer *timer)
 	rt_service_give_up();
 }
 
-static void drained(void *user)
+static void end(struct life *life)
 {
-	struct life *life = user;
-
-	RT_LOG(RT_INFO, "drained");
 	rt_admin_free(life->service.admin);
 	life->service.admin = NULL;
 	rt_timer_start(life->service.loop, &life->stop_timer, STOP_MAX_MS, stop_took_too_long);
 	life->service.definition->stop(&life->service);
+}
+
+static void drained(void *user)
+{
+	RT_LOG(RT_INFO, "drained");
+	end(user);
+}
+
+static void no_calls(struct rt_timer *timer)
+{
+	end(RT_CONTAINER_OF(timer, struct life, delay_timer));
 }
 
 static void ended(void *user)
@@ -359,10 +369,15 @@ static void on_signal(int signum, void *user)
 	}
 	life->draining = true;
 	rt_check_failed(&life->serving, "the service is shutting down");
+	notify_systemd("STOPPING=1");
+	if (life->service.server == NULL) {
+		RT_LOG(RT_INFO, "ending", RT_S("signal", name));
+		rt_timer_start(life->service.loop, &life->delay_timer, 0, no_calls);
+		return;
+	}
 	RT_LOG(RT_INFO, "draining", RT_S("signal", name),
 	       RT_I("calls", rt_server_calls(life->service.server)),
 	       RT_I("drain_ms", common(life)->drain_ms));
-	notify_systemd("STOPPING=1");
 	rt_timer_start(life->service.loop, &life->delay_timer, common(life)->drain_delay_ms,
 		       delay_over);
 }
@@ -488,6 +503,13 @@ static void cannot_listen(struct life *life, const char *msg, const char *settin
 	rt_buf_done(&reason);
 }
 
+void rt_service_cannot_listen(struct rt_service *service)
+{
+	struct life *life = RT_CONTAINER_OF(service, struct life, service);
+
+	cannot_listen(life, "cannot listen", "listen", common(life)->listen);
+}
+
 static int make_admin(struct life *life)
 {
 	const char *listen = common(life)->admin_listen;
@@ -531,7 +553,7 @@ static int make_auth(struct life *life)
 		.jwt_leeway_ms = set->jwt_leeway_ms,
 	};
 
-	if (!asks_who(set))
+	if (life->service.definition->no_grpc || !asks_who(set))
 		return RT_OK;
 	return rt_auth_new(life->service.loop, &options, &life->service.auth);
 }
@@ -574,7 +596,7 @@ static int make_exporter(struct life *life)
 	return rc == RT_OK ? rt_exporter_new(service->loop, &options, &service->exporter) : rc;
 }
 
-static int build(struct life *life)
+static int make_server(struct life *life)
 {
 	struct rt_service *service = &life->service;
 	struct rt_server_options options = {
@@ -586,18 +608,30 @@ static int build(struct life *life)
 		.farewell_ms = FAREWELL_MS,
 		.access = service->definition->access,
 		.inner = service->definition->budgets_offset == 0,
+		.readiness = service->readiness,
+		.tls = service->tls,
+		.auth = service->auth,
+		.metrics = service->metrics,
 	};
-	int rc = rt_loop_new(&service->loop);
 
+	if (service->definition->no_grpc)
+		return RT_OK;
 	if (!options.inner)
 		options.budgets =
 			*(const struct rt_budgets *)(const void *)((const char *)service->settings +
 								   service->definition
 									   ->budgets_offset);
+	return rt_server_new(service->loop, &options, &service->server);
+}
+
+static int build(struct life *life)
+{
+	struct rt_service *service = &life->service;
+	int rc = rt_loop_new(&service->loop);
+
 	if (rc == RT_OK) {
 		service->readiness = rt_readiness_new();
 		rt_readiness_add(service->readiness, &life->serving, "serving", NULL);
-		options.readiness = service->readiness;
 		rc = signals_to_loop(life);
 	}
 	if (rc == RT_OK)
@@ -606,13 +640,10 @@ static int build(struct life *life)
 		rc = make_admin(life);
 	if (rc == RT_OK)
 		rc = make_auth(life);
-	if (rc == RT_OK)
+	if (rc == RT_OK && !service->definition->no_grpc)
 		rc = make_exporter(life);
-	options.tls = service->tls;
-	options.auth = service->auth;
-	options.metrics = service->metrics;
 	if (rc == RT_OK)
-		rc = rt_server_new(service->loop, &options, &service->server);
+		rc = make_server(life);
 	if (rc == RT_OK)
 		return service->definition->start(service);
 	RT_LOG(RT_ERROR, "cannot start", RT_S("reason", rt_status_text(rc)));
@@ -622,10 +653,10 @@ static int build(struct life *life)
 static int serve(struct life *life)
 {
 	struct rt_service *service = &life->service;
-	int rc = rt_server_start(service->server);
+	int rc = service->server != NULL ? rt_server_start(service->server) : RT_OK;
 
 	if (rc != RT_OK) {
-		cannot_listen(life, "cannot listen", "listen", common(life)->listen);
+		rt_service_cannot_listen(service);
 		return rc;
 	}
 	if (service->admin != NULL && rt_admin_start(service->admin) != RT_OK) {
@@ -635,7 +666,8 @@ static int serve(struct life *life)
 	}
 	rt_check_ready(&life->serving);
 	RT_LOG(RT_INFO, "serving", RT_S("version", TANDEM_VERSION),
-	       RT_S("listen", common(life)->listen), RT_I("port", rt_server_port(service->server)),
+	       RT_S("listen", common(life)->listen),
+	       RT_I("port", service->server != NULL ? rt_server_port(service->server) : 0),
 	       RT_S("admin_listen", common(life)->admin_listen),
 	       RT_I("admin_port", service->admin != NULL ? rt_admin_port(service->admin) : 0));
 	notify_systemd("READY=1");

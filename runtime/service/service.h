@@ -42,10 +42,10 @@ struct rt_service {
 	struct rt_metrics *metrics;
 	struct rt_admin *admin;         /* NULL: none wanted (admin-listen is empty) */
 	struct rt_readiness *readiness; /* what start adds its checks to */
-	struct rt_server *server;
-	struct rt_tls *tls;           /* the server's; NULL: none */
-	struct rt_auth *auth;         /* NULL: nobody is asked who it is */
-	struct rt_exporter *exporter; /* of spans; NULL: none */
+	struct rt_server *server;       /* NULL: it serves no gRPC */
+	struct rt_tls *tls;             /* the server's; NULL: none */
+	struct rt_auth *auth;           /* NULL: nobody is asked who it is */
+	struct rt_exporter *exporter;   /* of spans; NULL: none */
 	struct rt_tls *exporter_tls;
 	void *settings; /* the definition's struct */
 	void *data;     /* what start made */
@@ -55,6 +55,9 @@ struct rt_service_definition {
 	struct rt_config_program
 		program; /* its settings: the own ones; the common ones are added */
 	const char *listen, *admin_listen; /* defaults: "127.0.0.1:50051", "127.0.0.1:9101" */
+	/* It serves something else than gRPC at `listen`: `start` binds and serves there, and says that it cannot by
+	 * rt_service_cannot_listen; who calls is for it to ask. It has none of the settings that are about calls. */
+	bool no_grpc;
 	/* As in struct rt_server_options. */
 	unsigned int (*access)(const char *path);
 	/* Of a service that faces clients: where in its settings the struct rt_budgets is. 0: it stands behind a gateway. */
@@ -77,6 +80,8 @@ int rt_service_run(const struct rt_service_definition *definition, int argc, cha
 void rt_service_stopped(struct rt_service *service);
 /* Ends the process at once with exit 1, after logging why: it can never serve as it is set up. */
 _Noreturn void rt_service_give_up(void);
+/* Logs why nobody can listen at the address of the setting `listen`, and what to do. */
+void rt_service_cannot_listen(struct rt_service *service);
 
 /* Settings of a service that keeps its state in Redis (context/program.c). */
 struct rt_redis_settings {

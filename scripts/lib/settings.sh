@@ -20,7 +20,9 @@ while read -r tandem_name tandem_reads_of tandem_at tandem_admin_at _; do
 done <"$tandem_root/contexts"
 tandem_listen[gateway]=127.0.0.1:50051
 tandem_admin_listen[gateway]=127.0.0.1:9101
-tandem_services=("${tandem_contexts[@]}" gateway) # in the order of starting
+tandem_listen[console]=127.0.0.1:8088
+tandem_admin_listen[console]=127.0.0.1:9105
+tandem_services=("${tandem_contexts[@]}" gateway console) # in the order of starting
 
 export TANDEM_VAR TANDEM_BUILD
 TANDEM_VAR=$(realpath -m -- "${TANDEM_VAR:-$tandem_root/var}")
@@ -71,6 +73,14 @@ tandem_set() {
 	[ -n "${!1-}" ] || printf -v "$1" %s "$2"
 	export "${1?}"
 }
+# Beside a gateway at another port the console has another one, too: 2000 above (below, when there is no room).
+if [ -z "${TANDEM_CONSOLE_LISTEN-}" ] && [ -n "${TANDEM_GATEWAY_LISTEN-}" ] &&
+	[ "$TANDEM_GATEWAY_LISTEN" != "${tandem_listen[gateway]}" ]; then
+	tandem_at=${TANDEM_GATEWAY_LISTEN##*:}
+	if [[ $tandem_at =~ ^[0-9]+$ ]]; then
+		export TANDEM_CONSOLE_LISTEN=127.0.0.1:$((tandem_at <= 62535 ? tandem_at + 2000 : tandem_at - 2000))
+	fi
+fi
 for tandem_name in "${tandem_services[@]}"; do
 	tandem_set "TANDEM_${tandem_name^^}_LISTEN" "${tandem_listen[$tandem_name]}"
 	tandem_at=TANDEM_${tandem_name^^}_LISTEN
@@ -83,7 +93,7 @@ done
 tandem_tls_read() {
 	local tls=$TANDEM_VAR/tls name upper
 	[ -e "$tls/on" ] || return 0
-	for name in "${tandem_services[@]}"; do
+	for name in "${tandem_contexts[@]}" gateway; do
 		upper=TANDEM_${name^^}
 		tandem_set "${upper}_TLS_CERT" "$tls/$name.crt"
 		tandem_set "${upper}_TLS_KEY" "$tls/$name.key"
@@ -114,6 +124,11 @@ tandem_admin_url() {
 	*) [ -z "${!certificate-}" ] || scheme=https ;;
 	esac
 	echo "$scheme://$(tandem_target "${!listen}")"
+}
+
+# tandem_page_url: where browsers find the console.
+tandem_page_url() {
+	echo "http${TANDEM_CONSOLE_TLS_CERT:+s}://$(tandem_target "$TANDEM_CONSOLE_LISTEN")/"
 }
 
 # tandem_began PID: when this process began; also of one that keeps secrets, of which /proc says little.

@@ -540,7 +540,7 @@ class Tandem:
         `more`: further instances, such as ("inventory2", "order2"); gateways call all. `layout`: Redis's
         masters, the replicas of each, and partitions."""
         self.folder = tempfile.mkdtemp(prefix="tandem live ")
-        names = ["gateway", *CONTEXTS, *more]
+        names = list(dict.fromkeys(["gateway", *CONTEXTS, "console", *more]))
         ports = free_ports(1 + 2 * len(names))
         self.masters, self.replicas, self.partitions = layout
         count = self.masters * (1 + self.replicas)
@@ -558,7 +558,7 @@ class Tandem:
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "LSAN_OPTIONS": f"suppressions={ROOT}/tests/live/lsan.supp:print_suppressions=0",
         }
-        for name in ("gateway", *CONTEXTS):
+        for name in ("gateway", *CONTEXTS, "console"):
             self.env[f"TANDEM_{name.upper()}_LISTEN"] = f"127.0.0.1:{self.ports[name]}"
             self.env[f"TANDEM_{name.upper()}_ADMIN_LISTEN"] = f"127.0.0.1:{self.admin_ports[name]}"
         for name in CONTEXTS:

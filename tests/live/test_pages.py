@@ -4,9 +4,11 @@ scripts/pages makes the pages and scripts/check compares them with the code; thi
 with the data in Redis and the metrics of the services after orders of every outcome."""
 import os
 import re
+import urllib.request
 
 import tandem
 
+PROGRAMS = (*tandem.SERVICES, "console")
 STREAMS = (tandem.ORDERS, tandem.STOCK)
 
 
@@ -39,6 +41,7 @@ CALLERS = {"order:{0}:pending:<customer id>"}
 
 class Pages(tandem.Live):
     ENV = {"TANDEM_CLAIM_EVERY": "100ms"}  # how often a group's place is stored
+    MORE = ("console",)
 
     def setUp(self):
         """An order of every outcome, one that waits, an adjustment, dead letters, excluded groups."""
@@ -105,13 +108,13 @@ class Pages(tandem.Live):
             self.assertEqual({event.type for event in self.events(stream)}, named[stream])
 
     def test_metrics(self):
+        urllib.request.urlopen(f"http://127.0.0.1:{self.tandem.ports['console']}/").close()
         named = {}
         for name, kind, labels, service, _ in rows("metrics.md", "name"):
-            services = tandem.SERVICES if service == "all" else service.split()
-            for one in services:
+            for one in service.replace("all", " ".join(tandem.SERVICES)).split():
                 named[one, name] = (kind, set(re.findall(r"(?:^|; )`?(\w+)`?", labels)))
         served = {}
-        for service in tandem.SERVICES:
+        for service in PROGRAMS:
             lines = self.tandem.processes[service].get("/metrics")[1].splitlines()
             kinds = dict(line.split()[2:4] for line in lines if line.startswith("# TYPE"))
             for sample in (line for line in lines if not line.startswith("#")):

@@ -15,7 +15,7 @@ import unittest
 import grpc
 import tandem
 
-NAMES = ("redis", "order", "inventory", "gateway")
+NAMES = ("redis", "order", "inventory", "gateway", "console")
 
 
 def alive(pid):
@@ -32,7 +32,7 @@ class Copy:
 
     def __init__(self):
         self.var = os.path.join(tempfile.mkdtemp(prefix="tandem up "), "v a r")
-        self.ports = dict(zip(NAMES, tandem.free_ports(4)))
+        self.ports = dict(zip(NAMES, tandem.free_ports(len(NAMES))))
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("TANDEM_")}
         self.env["TANDEM_BUILD"] = tandem.BUILD
         self.env["TANDEM_VAR"] = self.var
@@ -365,7 +365,7 @@ class Scripts(unittest.TestCase):
         self.assertEqual((code, set(copy.pids())), (0, {"redis"}), text)
         self.up(copy)
         code, text, _ = copy.run("down", "gateway", "order")
-        self.assertEqual((code, set(copy.pids())), (0, {"redis", "inventory"}), text)
+        self.assertEqual((code, set(copy.pids())), (0, {"redis", "inventory", "console"}), text)
 
     def test_the_model_of_scale_is_what_its_page_says(self):
         model = os.path.join(tandem.ROOT, "scripts", "scale-model")

@@ -944,7 +944,7 @@ static void completion(void)
 		{ "events tail --context order ", "+--type -inventory" },
 		{ "events tail --type ", "+OrderPlaced +StockAdjusted -ErrorInfo" },
 		{ "order list --status ", "PENDING RESERVED REJECTED CONFIRMED CANCELLED EXPIRED" },
-		{ "auth ", "new-key check show-token" },
+		{ "auth ", "new-key check show-token try" },
 		{ "auth new-key --role ", "customer support stock gateway operator" },
 		{ "auth check --callers ", "<file>" },
 		{ "load --mode ", "unary batch stream" },
