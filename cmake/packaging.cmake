@@ -5,6 +5,8 @@ include(GNUInstallDirs)
 
 install(DIRECTORY proto/ DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem/proto
 	FILES_MATCHING PATTERN "*.proto")
+install(DIRECTORY packaging/prometheus packaging/grafana DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem
+	PATTERN tests EXCLUDE)
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}
 	FILES_MATCHING PATTERN "*.md" PATTERN "*.pml")

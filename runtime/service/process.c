@@ -63,11 +63,10 @@ static void note_all(void *user)
 struct rt_process *rt_process_new(struct rt_metrics *metrics)
 {
 	struct rt_process *process = rt_alloc(sizeof(*process));
-	int64_t start_s = rt_wall_us() / 1000000;
 
 	rt_series_set(rt_metric_plain(metrics, RT_GAUGE, "process_start_time_seconds",
 				      "Start of the process, unix time."),
-		      (double)start_s);
+		      (double)rt_wall_us() / 1e6);
 	process->cpu_seconds = rt_metric_plain(metrics, RT_COUNTER, "process_cpu_seconds_total",
 					       "CPU time of the process, user and system.");
 	process->resident_bytes =
