@@ -257,6 +257,19 @@ class Clustered(Secured, tandem.Live):
         done = self.tandem.ctl("load", "--rate", "50", "--duration", "1s", "--yes")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
+    def test_each_partition_has_the_numbers_of_its_master(self):
+        self.tandem.settle_nodes()
+        for number, node in enumerate(self.nodes()):
+            node("CONFIG", "SET", "maxmemory", number + 1 << 30)
+        wanted = [self.tandem.serving(p)[0] + 1 << 30 for p in range(8)]
+        self.assertEqual(len(set(wanted)), 3)
+        for name in tandem.CONTEXTS:
+            of = lambda what, p, name=name: self.tandem.processes[name].metric(f"tandem_redis_{what}", partition=p)
+            shown = lambda of=of: [of("memory_max_bytes", p) for p in range(8)]
+            tandem.until(lambda: shown() == wanted, 20 * tandem.SLOW, shown)
+            self.assertEqual([of("connected_replicas", p) for p in range(8)], [1] * 8)
+            self.assertEqual(self.tandem.processes[name].metric("tandem_redis_replicas_wanted"), 1)
+
     def test_the_bus_is_sealed(self):
         for node in self.nodes():
             self.assertEqual(node("CONFIG", "GET", "tls-cluster"), [b"tls-cluster", b"yes"])
