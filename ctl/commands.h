@@ -5,8 +5,9 @@
 #include "ctl.h"
 
 extern const struct ctl_command ctl_order_place, ctl_order_get, ctl_order_list, ctl_order_watch,
-	ctl_order_confirm, ctl_order_cancel;                                      /* order.c */
-extern const struct ctl_command ctl_stock_adjust, ctl_stock_get, ctl_stock_list;  /* stock.c */
+	ctl_order_confirm, ctl_order_cancel; /* order.c */
+extern const struct ctl_command ctl_stock_adjust, ctl_stock_get, ctl_stock_list,
+	ctl_stock_holders;                                                        /* stock.c */
 extern const struct ctl_command ctl_events_tail, ctl_events_show, ctl_events_lag; /* events.c */
 extern const struct ctl_command ctl_events_aside;                                 /* aside.c */
 extern const struct ctl_command ctl_explain;                                      /* explain.c */
@@ -19,6 +20,7 @@ extern const struct ctl_command ctl_load;    /* load.c */
 extern const struct ctl_command ctl_audit;   /* audit.c */
 extern const struct ctl_command ctl_doctor;  /* doctor.c */
 extern const struct ctl_command ctl_drain;   /* drain.c */
+extern const struct ctl_command ctl_top;     /* top.c */
 extern const struct ctl_command ctl_migrate; /* migrate.c */
 extern const struct ctl_command ctl_functions_list, ctl_functions_load,
 	ctl_functions_prune; /* functions.c */

@@ -404,6 +404,19 @@ struct ctl_readers {
 /* `group` may hold any bytes. False: Redis could not be asked. */
 bool ctl_readers_read(struct ctl *ctl, const char *key, const char *group, size_t length,
 		      struct ctl_readers *readers);
+/* How far a group is behind a stream; and the sums of that over all partitions of a context's stream and one of its
+ * readers. */
+struct ctl_lag {
+	int64_t lag, pending, aside, oldest_ms; /* oldest_ms -1: none is pending */
+	struct ctl_readers readers;
+};
+struct ctl_lag_sum {
+	const struct ctl_reader *pair;
+	int64_t length;
+	struct ctl_lag lag;
+};
+/* events.c. False: something could not be asked, which stderr says. */
+bool ctl_lags_read(struct ctl *ctl, struct ctl_lag_sum sums[CTL_READERS]);
 /* drain.c: appends a line for each thing that is under way; none: nothing is. False: Redis could not be asked. */
 bool ctl_under_way(struct ctl *ctl, struct rt_buf *what);
 /* How many dead letters all contexts have. False: Redis could not be asked. */

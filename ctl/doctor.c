@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "commands.h"
 #include "loop/loop.h"
+#include "scrape.h"
 
 #define STALE_MS   600000 /* as the services' stale-group-after */
 #define LAG_WARN   10000
@@ -676,7 +677,8 @@ static void channel_freed(void *user)
 	rt_loop_stop(ctl->loop);
 }
 
-static void check_health(struct doctor *doctor, const char *name, const char *listen)
+/* Whether it serves. */
+static bool check_health(struct doctor *doctor, const char *name, const char *listen)
 {
 	struct rt_channel_options options = { 0 };
 	Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
@@ -695,7 +697,7 @@ static void check_health(struct doctor *doctor, const char *name, const char *li
 		say(doctor, BAD, name, "correct the setting", "not an address: %s", listen);
 		rt_tls_free(tls);
 		free(target);
-		return;
+		return false;
 	}
 	client = rt_client_new(channel, &grpc__health__v1__health__descriptor);
 	rt_client_start(client, 0, &request.base, &health.op);
@@ -713,6 +715,44 @@ static void check_health(struct doctor *doctor, const char *name, const char *li
 	rt_loop_run(ctl->loop);
 	rt_tls_free(tls);
 	free(target);
+	return health.serving;
+}
+
+/* Whether the gateway refuses orders because more come than can be served (gateway/shedding.h). */
+static void check_overload(struct doctor *doctor, bool serving)
+{
+	static const char load[] = "tandem_gateway_load";
+	const struct ctl_series *highest = NULL;
+	struct ctl_scrape scrape;
+	char cause[32] = "";
+	double share, part;
+
+	ctl_scrape_read(doctor->ctl, 0, &scrape);
+	for (size_t i = 0; i < scrape.count; i++)
+		if (strcmp(scrape.list[i].name, load) == 0 &&
+		    (highest == NULL || scrape.list[i].value > highest->value))
+			highest = &scrape.list[i];
+	if (highest == NULL && serving) {
+		say(doctor, UNCHECKED, "overload",
+		    "name the gateway's admin port: TANDEM_GATEWAY_ADMIN_LISTEN", "%s",
+		    scrape.why != NULL ? scrape.why : "it does not say how much there is to do");
+	} else if (highest != NULL) {
+		share = 100 * ctl_scrape_sum(&scrape, "tandem_gateway_shed_share", "");
+		part = 100 * highest->value;
+		(void)ctl_series_label(highest, "cause", cause, sizeof(cause));
+		if (share > 0)
+			say(doctor, WARN, "overload",
+			    "tandemctl top shows what is behind: give it more CPU, more instances "
+			    "or "
+			    "more memory, or raise the limit (--shed-…)",
+			    "%.0f %% of the new orders are refused: %s is at %.0f %% of its limit",
+			    share, cause, part);
+		else
+			say(doctor, OK, "overload", "",
+			    "no order is refused; the highest load is %s, at %.0f %% of its limit",
+			    cause, part);
+	}
+	ctl_scrape_done(&scrape);
 }
 
 static const char *listen_of(const char *variable, const char *standard)
@@ -726,9 +766,10 @@ static void check_services(struct doctor *doctor)
 {
 	ctl_rpc_init();
 	for (size_t i = 0; i < CTL_CONTEXTS; i++)
-		check_health(doctor, ctl_contexts[i].name,
-			     listen_of(ctl_contexts[i].listen_variable, ctl_contexts[i].listen));
-	check_health(doctor, "gateway", doctor->ctl->gateway);
+		(void)check_health(
+			doctor, ctl_contexts[i].name,
+			listen_of(ctl_contexts[i].listen_variable, ctl_contexts[i].listen));
+	check_overload(doctor, check_health(doctor, "gateway", doctor->ctl->gateway));
 	rt_rpc_shutdown();
 }
 

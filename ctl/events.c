@@ -441,11 +441,6 @@ const struct ctl_command ctl_events_show = {
 
 /* ---- lag ---- */
 
-struct lag {
-	int64_t lag, pending, aside, oldest_ms; /* oldest_ms -1: none is pending */
-	struct ctl_readers readers;
-};
-
 /* The number of events that the group has set aside; 0 for a group that is not ours. */
 static bool read_aside(struct ctl *ctl, const char *context, int partition, const char *group,
 		       int64_t *ret)
@@ -459,14 +454,14 @@ static bool read_aside(struct ctl *ctl, const char *context, int partition, cons
 }
 
 static bool read_lag(struct ctl *ctl, const char *context, int partition, const char *key,
-		     const struct ctl_stream *stream, const redisReply *group, struct lag *lag)
+		     const struct ctl_stream *stream, const redisReply *group, struct ctl_lag *lag)
 {
 	const redisReply *name = ctl_named(group, "name");
 	const char *const strings[] = { "XPENDING", key };
 	redisReply *pending;
 	uint64_t ms, n;
 
-	*lag = (struct lag){ .oldest_ms = -1 };
+	*lag = (struct ctl_lag){ .oldest_ms = -1 };
 	lag->pending = ctl_count(ctl_named(group, "pending"));
 	lag->lag = ctl_stream_lag(ctl, key, stream,
 				  ctl_text(ctl_named(group, "last-delivered-id"), "0-0"));
@@ -490,7 +485,7 @@ static json_t *known_ms(int64_t ms)
 
 static void lag_json(const struct ctl *ctl, int partition, const char *key,
 		     const struct ctl_stream *stream, const redisReply *group,
-		     const struct lag *lag)
+		     const struct ctl_lag *lag)
 {
 	json_t *json = json_pack(
 		"{s:s, s:I, s:o, s:I, s:I, s:I, s:o, s:I, s:o}", "stream", key, "length",
@@ -505,7 +500,7 @@ static void lag_json(const struct ctl *ctl, int partition, const char *key,
 }
 
 static void lag_row(struct ctl_table *table, const char *name, int64_t length,
-		    const redisReply *group, const struct lag *lag)
+		    const redisReply *group, const struct ctl_lag *lag)
 {
 	const struct ctl_readers *readers = &lag->readers;
 	char age[CTL_AGE], *shown;
@@ -526,18 +521,11 @@ static void lag_row(struct ctl_table *table, const char *name, int64_t length,
 		 readers->seen_ms < 0 ? "" : " ago");
 }
 
-/* The sums over all partitions of a context's stream and one of its readers. */
-struct lag_sum {
-	const struct ctl_reader *pair;
-	int64_t length;
-	struct lag lag;
-};
-
-static void add_lag(struct lag_sum sums[CTL_READERS], const char *context, const char *group,
-		    int64_t length, const struct lag *lag)
+static void add_lag(struct ctl_lag_sum sums[CTL_READERS], const char *context, const char *group,
+		    int64_t length, const struct ctl_lag *lag)
 {
 	for (size_t i = 0; i < CTL_READERS; i++) {
-		struct lag *sum = &sums[i].lag;
+		struct ctl_lag *sum = &sums[i].lag;
 		int64_t seen_ms = lag->readers.seen_ms;
 
 		if (strcmp(sums[i].pair->of, context) != 0 ||
@@ -554,7 +542,7 @@ static void add_lag(struct lag_sum sums[CTL_READERS], const char *context, const
 	}
 }
 
-static void print_sums(struct ctl_table *table, const struct lag_sum sums[CTL_READERS])
+static void print_sums(struct ctl_table *table, const struct ctl_lag_sum sums[CTL_READERS])
 {
 	for (size_t i = 0; i < CTL_READERS; i++) {
 		const char *reader = sums[i].pair->reader;
@@ -567,8 +555,9 @@ static void print_sums(struct ctl_table *table, const struct lag_sum sums[CTL_RE
 	}
 }
 
+/* Without a table it prints nothing. */
 static bool stream_lag(struct ctl *ctl, const char *context, int partition, struct ctl_table *table,
-		       struct lag_sum sums[CTL_READERS])
+		       struct ctl_lag_sum sums[CTL_READERS])
 {
 	struct ctl_stream stream;
 	redisReply *groups;
@@ -585,7 +574,7 @@ static bool stream_lag(struct ctl *ctl, const char *context, int partition, stru
 		return false;
 	for (size_t i = 0; i < groups->elements; i++) {
 		const redisReply *name = ctl_named(groups->element[i], "name");
-		struct lag lag;
+		struct ctl_lag lag;
 		bool read =
 			name != NULL && name->type == REDIS_REPLY_STRING &&
 			read_lag(ctl, context, partition, key, &stream, groups->element[i], &lag);
@@ -593,9 +582,9 @@ static bool stream_lag(struct ctl *ctl, const char *context, int partition, stru
 		good = good && read;
 		if (!read)
 			continue;
-		if (ctl->json)
+		if (table != NULL && ctl->json)
 			lag_json(ctl, partition, key, &stream, name, &lag);
-		else
+		else if (table != NULL)
 			lag_row(table, key, stream.length, name, &lag);
 		add_lag(sums, context, ctl_text(name, ""), stream.length, &lag);
 	}
@@ -603,20 +592,33 @@ static bool stream_lag(struct ctl *ctl, const char *context, int partition, stru
 	return good;
 }
 
+static bool read_lags(struct ctl *ctl, struct ctl_table *table,
+		      struct ctl_lag_sum sums[CTL_READERS])
+{
+	bool good = ctl_partitions(ctl) > 0;
+
+	for (size_t i = 0; i < CTL_READERS; i++)
+		sums[i] = (struct ctl_lag_sum){ .pair = &ctl_readers[i],
+						.lag = { .oldest_ms = -1, .readers.seen_ms = -1 } };
+	for (size_t i = 0; i < CTL_CONTEXTS; i++)
+		for (int p = 0; p < ctl->partitions; p++)
+			good = stream_lag(ctl, ctl_contexts[i].name, p, table, sums) && good;
+	return good;
+}
+
+bool ctl_lags_read(struct ctl *ctl, struct ctl_lag_sum sums[CTL_READERS])
+{
+	return read_lags(ctl, NULL, sums);
+}
+
 static int lag_run(struct ctl *ctl, void *options)
 {
 	struct ctl_table table = CTL_TABLE("STREAM", "LENGTH", "GROUP", "LAG", "PENDING", "ASIDE",
 					   "OLDEST PENDING", "CONSUMERS", "LAST SEEN");
-	struct lag_sum sums[CTL_READERS];
-	bool good = ctl_partitions(ctl) > 0;
+	struct ctl_lag_sum sums[CTL_READERS];
+	bool good = read_lags(ctl, &table, sums);
 
 	(void)options;
-	for (size_t i = 0; i < CTL_READERS; i++)
-		sums[i] = (struct lag_sum){ .pair = &ctl_readers[i],
-					    .lag = { .oldest_ms = -1, .readers.seen_ms = -1 } };
-	for (size_t i = 0; i < CTL_CONTEXTS; i++)
-		for (int p = 0; p < ctl->partitions; p++)
-			good = stream_lag(ctl, ctl_contexts[i].name, p, &table, sums) && good;
 	if (ctl->partitions > 1 && !ctl->json)
 		print_sums(&table, sums);
 	ctl_table_print(&table);

@@ -31,7 +31,8 @@ struct happened {
 };
 
 struct explain {
-	const char *order_id; /* option */
+	const char *order_id, *sku; /* options */
+	bool reservation;
 	struct ctl *ctl;
 	int partition;    /* of the order */
 	redisReply *text; /* the order, as it is stored */
@@ -705,6 +706,10 @@ static int explain_run(struct ctl *ctl, void *options)
 	struct explain_facts *facts = &explain->facts;
 	int code;
 
+	if (explain->sku != NULL)
+		return explain_sku(ctl, explain->sku);
+	if (explain->reservation)
+		return explain_reservation(ctl, explain->order_id);
 	explain->ctl = ctl;
 	code = read_order(explain);
 	facts->now_ms = ctl_now_ms(ctl);
@@ -739,11 +744,19 @@ static int explain_run(struct ctl *ctl, void *options)
 	return code;
 }
 
+enum { KEY_RESERVATION = 256 };
+
 static error_t explain_parse(int key, char *arg, struct argp_state *state)
 {
 	struct explain *explain = ctl_options(state);
 
 	switch (key) {
+	case 's':
+		explain->sku = arg;
+		return 0;
+	case KEY_RESERVATION:
+		explain->reservation = true;
+		return 0;
 	case ARGP_KEY_ARG:
 		if (explain->order_id != NULL)
 			argp_error(state, "one order at a time");
@@ -752,23 +765,35 @@ static error_t explain_parse(int key, char *arg, struct argp_state *state)
 		explain->order_id = arg;
 		return 0;
 	case ARGP_KEY_END:
-		if (explain->order_id == NULL)
+		if (explain->order_id == NULL && explain->sku == NULL)
 			argp_error(state, "which order?");
+		if (explain->sku != NULL && (explain->order_id != NULL || explain->reservation))
+			argp_error(state, "an order or a SKU, not both");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
 }
 
+static const struct argp_option explain_options[] = {
+	{ "reservation", KEY_RESERVATION, NULL, 0,
+	  "Only what inventory holds for the order, why, and what ends it", 0 },
+	{ "sku", 's', "SKU", 0, "Not an order: the counters of a SKU, and which orders hold it",
+	  0 },
+	{ 0 },
+};
 const struct ctl_command ctl_explain = {
 	.name = "explain",
-	.about = "Explains an order's status: its history, why, what is next",
-	.arguments = "ORDER_ID",
+	.about = "Explains an order, a reservation or a SKU: why, what is next",
+	.arguments = "[ORDER_ID]",
 	.text = "Shows an order's whole history in both domains: events and who did what, "
 		"deliveries, retries, dead letters, timer, reservation; then why it has its status "
-		"and what happens next.\vExamples:\n"
+		"and what happens next. Or what a reservation or a SKU waits for.\vExamples:\n"
 		"  tandemctl explain ord_…\n"
-		"  tandemctl explain --json ord_… | jq -r '.because, .next'",
+		"  tandemctl explain --json ord_… | jq -r '.because, .next'\n"
+		"  tandemctl explain --reservation ord_…\n"
+		"  tandemctl explain --sku tea",
+	.options = explain_options,
 	.parse = explain_parse,
 	.options_size = sizeof(struct explain),
 	.run = explain_run,

@@ -42,6 +42,10 @@ struct explain_facts {
 	struct ctl_readers inventory, order; /* of the order's and of inventory's stream */
 };
 
+/* explain_stock.c: the same for what is held for an order, and for a SKU. The exit code. */
+int explain_reservation(struct ctl *ctl, const char *order_id);
+int explain_sku(struct ctl *ctl, const char *sku);
+
 /* Both sentences, for people. Freed with rt_buf_done; ends with a NUL that length does not count. */
 void explain_because(const struct explain_facts *facts, struct rt_buf *text);
 void explain_next(const struct explain_facts *facts, struct rt_buf *text);

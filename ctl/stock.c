@@ -294,3 +294,78 @@ const struct ctl_command ctl_stock_list = {
 	.options_size = sizeof(struct list),
 	.run = list_run,
 };
+
+/* ---- holders ---- */
+
+struct holders {
+	struct list list; /* first */
+	const char *sku;
+};
+
+static error_t holders_parse(int key, char *arg, struct argp_state *state)
+{
+	struct holders *holders = ctl_options(state);
+
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (holders->sku != NULL)
+			argp_error(state, "one SKU at a time");
+		holders->sku = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (holders->sku == NULL)
+			argp_error(state, "which SKU?");
+		return 0;
+	default:
+		return list_parse(key, arg, state);
+	}
+}
+
+static void holder_row(struct ctl_table *table, const ProtobufCMessage *item)
+{
+	const Tandem__Inventory__V1__Reservation *reservation = (const void *)item;
+	char since[RT_TIME_TEXT] = "";
+
+	if (reservation->update_time != NULL)
+		rt_time_format(reservation->update_time->seconds * 1000 +
+				       reservation->update_time->nanos / 1000000,
+			       since);
+	ctl_cell(table, "%s", reservation->order_id);
+	ctl_cell(table, "%" PRIu32, reservation->n_lines > 0 ? reservation->lines[0]->quantity : 0);
+	ctl_cell(table, "%s", since);
+}
+
+static int holders_run(struct ctl *ctl, void *options)
+{
+	const struct holders *own = options;
+	Tandem__Inventory__V1__ListReservationsRequest request =
+		TANDEM__INVENTORY__V1__LIST_RESERVATIONS_REQUEST__INIT;
+	struct ctl_table table = CTL_TABLE("ORDER_ID", "QUANTITY", "SINCE");
+	struct ctl_list list = {
+		.client = ctl_inventory_service(ctl),
+		.method = "ListReservations",
+		.request = &request.base,
+		.items_max = own->list.limit,
+	};
+
+	request.sku = (char *)(uintptr_t)own->sku;
+	if (own->list.page_token != NULL)
+		request.page_token = (char *)(uintptr_t)own->list.page_token;
+	return ctl_print_list(ctl, &list, &table, holder_row, "no order holds it");
+}
+
+const struct ctl_command ctl_stock_holders = {
+	.group = "stock",
+	.name = "holders",
+	.about = "Lists the orders that hold a SKU",
+	.arguments = "SKU",
+	.text = "Lists the orders that hold stock of a SKU, in no particular order. With --json, "
+		"when "
+		"there are more, the last line is {\"next_page_token\":\"...\"}.\vExamples:\n"
+		"  tandemctl stock holders tea\n"
+		"  tandemctl stock holders tea --json | jq -r .order_id",
+	.options = list_options,
+	.parse = holders_parse,
+	.options_size = sizeof(struct holders),
+	.run = holders_run,
+};

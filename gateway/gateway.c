@@ -14,6 +14,7 @@ static void register_metrics(struct gateway *gateway, struct rt_metrics *metrics
 	if (metrics == NULL)
 		return;
 	rt_batch_metrics(metrics, "place", &gateway->batches, &gateway->batch_items);
+	gateway_shed_metrics(gateway, metrics);
 	gateway->refused =
 		rt_metric_plain(metrics, RT_COUNTER, "tandem_gateway_refused_orders_total",
 				"Orders refused because too many were under way.");

@@ -11,6 +11,7 @@
 
 #include "base/base.h"
 #include "loop/loop.h"
+#include "shedding.h"
 
 struct gateway; /* opaque */
 
@@ -26,6 +27,8 @@ struct gateway_options {
 	/* Orders of a customer that are on their way, or that inventory has not answered; 0: no limit. Of callers with the
 	 * role alone. */
 	int64_t pending_per_caller;
+	/* From when on new orders are refused in part (shedding.h). */
+	struct shed_limits shed;
 	int64_t timeout_ms; /* for calls without a deadline of their own, 30000 */
 	struct rt_metrics *metrics;
 };

@@ -4,6 +4,7 @@
 
 #include "gateway.h"
 #include "rpc/rpc.h"
+#include "shedding.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 #include "tandem/order/v1/placement.pb-c.h"
 
@@ -43,6 +44,8 @@ struct gateway_stream {
 	struct gateway_placing *sent; /* and not answered, by number, in the order of sending */
 	uint64_t *cancelled;          /* numbers to cancel with the next message */
 	size_t cancelled_count, cancelled_capacity;
+	struct shed_load load; /* what its instance said last */
+	int64_t load_ms;       /* when; 0: nothing */
 };
 
 /* A customer that has orders on their way, and may have only so many. */
@@ -70,6 +73,9 @@ struct gateway {
 	struct rt_task send_task;
 	Tandem__Order__V1__PlacementItem *items, **item_list; /* what a message is packed from */
 	struct rt_series *batches, *batch_items, *refused;    /* NULL: no metrics */
+	struct shedding shedding;
+	int64_t shed_since_ms, shed_count; /* when it began, and orders refused since */
+	struct rt_series *shed_share, *shed_orders[SHED_CAUSE_COUNT], *loads[SHED_CAUSE_COUNT];
 	bool stopping;
 	struct rt_task stop_task;
 	void (*stopped)(void *user);
@@ -124,6 +130,15 @@ void gateway_streams_new(struct gateway *gateway);
  * stop_task when it ends. */
 bool gateway_streams_close(struct gateway *gateway);
 void gateway_streams_free(struct gateway *gateway);
+
+/* ---- refusing orders early (shed.c) ---- */
+
+void gateway_shed_metrics(struct gateway *gateway, struct rt_metrics *metrics);
+/* What the instance at the end of this stream has to do. */
+void gateway_shed_note(struct gateway_stream *stream,
+		       const Tandem__Order__V1__PlacementLoad *message);
+/* False: the next order is refused, and *status says so. */
+bool gateway_shed_admits(struct gateway *gateway, struct rt_status *status);
 
 /* ---- the methods with a file of their own ---- */
 

@@ -16,6 +16,7 @@ struct settings {
 	int64_t connections, batch_max, orders_max, timeout_ms;
 	struct rt_budgets budgets;
 	int64_t pending_per_caller;
+	int64_t shed_events, shed_age_ms, shed_storing_ms, shed_memory_percent;
 };
 
 struct process {
@@ -49,6 +50,17 @@ static const struct rt_setting settings[] = {
 	{ "orders-max", RT_SETTING_INT, AT(orders_max), "20000", 1, 10000000,
 	  "How many orders may be on their way to the order service, or wait there for their "
 	  "decision; further ones are refused." },
+	{ "shed-events", RT_SETTING_INT, AT(shed_events), "2000", 0, 1000000000,
+	  "So many events of orders may wait for inventory; with more of them a part of the new "
+	  "orders is refused, all with five times as many. 0: no limit." },
+	{ "shed-age", RT_SETTING_DURATION, AT(shed_age_ms), "30s", 0, 86400000,
+	  "Likewise, for so long an event may wait for inventory. 0: no limit." },
+	{ "shed-storing", RT_SETTING_DURATION, AT(shed_storing_ms), "1s", 0, 86400000,
+	  "Likewise, so long storing an order may take. 0: no limit." },
+	{ "shed-memory", RT_SETTING_INT, AT(shed_memory_percent), "90", 0, 100,
+	  "So much of the memory that Redis may use, in percent, may be used; with more, a part of "
+	  "the "
+	  "new orders is refused, nine of ten when all is used. 0: no limit." },
 	{ "timeout", RT_SETTING_DURATION, AT(timeout_ms), "30s", 10, 3600000,
 	  "The deadline of calls that have none of their own." },
 	{ "calls-per-connection", RT_SETTING_INT, AT(budgets.connection.calls), "2500", 0, 1000000,
@@ -154,6 +166,10 @@ static int start(struct rt_service *service)
 		.orders_max = set->orders_max,
 		.timeout_ms = set->timeout_ms,
 		.pending_per_caller = set->pending_per_caller,
+		.shed.of = { [SHED_EVENTS] = set->shed_events,
+			     [SHED_AGE] = set->shed_age_ms,
+			     [SHED_STORING] = set->shed_storing_ms,
+			     [SHED_MEMORY] = 10 * set->shed_memory_percent },
 		.metrics = service->metrics,
 	};
 	const ProtobufCServiceDescriptor *order = &tandem__order__v1__order_service__descriptor;

@@ -241,6 +241,8 @@ static void answers_received(struct rt_client_op *op, const ProtobufCMessage *me
 	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
 	const Tandem__Order__V1__PlaceResponse *response = (const void *)message;
 
+	if (response->load != NULL)
+		gateway_shed_note(stream, response->load);
 	if (response->n_answers > 1)
 		rt_cork();
 	for (size_t i = 0; i < response->n_answers; i++) {
@@ -307,6 +309,7 @@ static void stream_ended(struct rt_client_op *op, const ProtobufCMessage *respon
 
 	(void)response;
 	stream->open = stream->leaving = false;
+	stream->load_ms = 0;
 	stream->cancelled_count = 0;
 	rt_list_init(&failed);
 	rt_list_init(&unsent);
@@ -555,7 +558,7 @@ static bool placing_start(struct gateway *gateway, struct gateway_placing *placi
 	}
 	placing->gateway = gateway;
 	placing->cause = rt_call_span(placing->call);
-	if (!customer_begins(placing, status))
+	if (!gateway_shed_admits(gateway, status) || !customer_begins(placing, status))
 		return false;
 	if (left_ms == INT64_MAX) {
 		left_ms = gateway->options.timeout_ms;

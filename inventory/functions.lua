@@ -819,6 +819,36 @@ local function scan(keys, args)
 	return answer
 end
 
+-- FCALL inventory_holders 1 <own events> <sku> <r or parts> <cursor> <skip> <last> <count>
+--
+-- Of about <count> records (r) or parts from the cursor on, those that hold stock of a SKU whose stock is here. The
+-- first <skip> are left out if the last of them is of the order <last> still: otherwise Redis has put them into another
+-- order meanwhile, and none is left out. Answers the next cursor ('0': done) and the SKU's counters ('': there are none);
+-- then for each its place among what the cursor gives, the order id, the unix ms of the last change, and how many it holds.
+local function holders(keys, args)
+	local own, kind, skip = own_keys(keys[1]), args[2], args[4] + 0
+	local page = call('HSCAN', own[kind], args[3], 'COUNT', args[6])
+	local answer, pairs = { page[1], call('HGET', own.stock, args[1]) or '' }, page[2]
+	local held, wanted = word_of('R') .. ' ', ' ' .. args[1] .. '='
+	if skip > 0 and pairs[2 * skip - 1] ~= args[5] then
+		skip = 0
+	end
+	for i = 2 * skip + 1, #pairs, 2 do
+		local text = pairs[i + 1]
+		local at, stop = nil, nil
+		if sub(text, 1, #held) == held then
+			at, stop = find(text, wanted, #held, true)
+		end
+		local quantity, split = match(text, '^(%d+)(@?)', at and stop + 1 or #text + 1)
+		-- What a split order holds is in its parts.
+		if quantity and split == '' then
+			answer[#answer + 1], answer[#answer + 2] = format('%d', (i + 1) / 2), pairs[i]
+			answer[#answer + 1], answer[#answer + 2] = match(text, '^%u+ %d+ (%d+) ') or '0', quantity
+		end
+	end
+	return answer
+end
+
 -- FCALL inventory_reconciled 1 <own events> <generation> <marks> <digest> <sweep> <since> <now_ms>
 --
 -- The reconciliation that has begun with this generation is done; it looked at what was changed after <since>. It is to be swept from <sweep> on ('': nothing is), which
@@ -1014,6 +1044,7 @@ register('state', state, 'allow-oom')
 register('reconcile', reconcile, 'allow-oom')
 register('fence', fence, 'allow-oom')
 register('scan', scan, 'no-writes', 'allow-oom')
+register('holders', holders, 'no-writes', 'allow-oom')
 register('reconciled', reconciled, 'allow-oom')
 register('swept', swept, 'allow-oom')
 register('adjust', adjust)

@@ -32,6 +32,7 @@ INVENTORY_HANDLER(inventory_batch_adjust_stock, BatchAdjustStock);
 INVENTORY_HANDLER(inventory_get_stock, GetStock);
 INVENTORY_HANDLER(inventory_list_stock, ListStock);
 INVENTORY_HANDLER(inventory_get_reservation, GetReservation);
+INVENTORY_HANDLER(inventory_list_reservations, ListReservations);
 
 /* common.c. Counters as a message; its strings are borrowed. */
 Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const struct stock *stock);

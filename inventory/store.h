@@ -50,6 +50,8 @@ struct inventory_record {
  * inventory_record_done, also then. */
 bool inventory_record_read_lines(const char *text, struct inventory_record *ret);
 void inventory_record_done(struct inventory_record *record);
+/* Reads counters as they are stored: "available reserved committed received version". */
+bool inventory_stock_read(const char *text, struct stock *ret);
 
 struct inventory_store;
 
@@ -111,7 +113,7 @@ struct inventory_part_op {
 	void (*done)(struct inventory_part_op *op, int status);
 };
 
-/* A call of one of the functions for reconciliations (functions.lua), whose arguments and answers are texts. */
+/* A call of one of the functions for reconciliations and lists (functions.lua), whose arguments and answers are texts. */
 #define INVENTORY_CALL_ARGS 8
 struct inventory_call_op {
 	struct rt_batch_item item;

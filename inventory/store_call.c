@@ -1,11 +1,13 @@
-/* store_call.c - calls for reconciliations, one by one: texts go out, texts come back. */
+/* store_call.c - calls for reconciliations, and for the list of those that hold a SKU, one by one: texts go out, texts
+ * come back. */
 #include <hiredis/hiredis.h>
 #include <string.h>
 
 #include "base/base.h"
 #include "store_internal.h"
 
-#define CALLS_MAX 64 /* under way */
+#define CALLS_MAX   64 /* under way */
+#define HOLDERS_MAX 1  /* each takes a fraction of a millisecond of Redis; many follow each other */
 
 static void call_encode(struct rt_store_run *run, const void *item)
 {
@@ -62,12 +64,29 @@ const struct rt_store_step inventory_state_step = {
 	.end = call_end,
 };
 
+const struct rt_store_step inventory_holders_step = {
+	.count_max = 1,
+	.in_flight_max = HOLDERS_MAX,
+	.waiting_max = WAITING_MAX,
+	.needs_functions = true,
+	.encode = call_encode,
+	.decode = call_decode,
+	.end = call_end,
+};
+
+static struct rt_store_queue *queue_of(const struct inventory_partition *partition,
+				       const char *function)
+{
+	if (strcmp(function, "holders") == 0)
+		return partition->holders;
+	if (strcmp(function, "state") == 0 || strcmp(function, "scan") == 0)
+		return partition->state;
+	return partition->call;
+}
+
 void inventory_store_call(struct inventory_store *store, struct inventory_call_op *op)
 {
-	struct inventory_partition *partition = &store->partitions[op->partition];
-	bool only_reads = strcmp(op->function, "state") == 0 || strcmp(op->function, "scan") == 0;
-
 	op->texts = NULL;
 	op->count = 0;
-	rt_store_add(only_reads ? partition->state : partition->call, op);
+	rt_store_add(queue_of(&store->partitions[op->partition], op->function), op);
 }

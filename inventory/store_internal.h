@@ -18,7 +18,7 @@ struct inventory_partition {
 	uint64_t generation_epoch;
 	int64_t refused_for; /* the highest for which a call with an older one was refused */
 	struct rt_store_queue *request, *conclude, *part, *adjust, *stocks, *list, *reservation;
-	struct rt_store_queue *call, *state;
+	struct rt_store_queue *call, *state, *holders;
 };
 struct inventory_store {
 	struct rt_buf text; /* of the command that is being built */
@@ -31,8 +31,6 @@ bool inventory_lines_valid(const struct inventory_line *lines, size_t count);
 /* Adds lines as one argument. */
 void inventory_add_lines(struct rt_args *args, struct rt_buf *text,
 			 const struct inventory_line *lines, size_t count);
-/* Reads "available reserved committed received version". */
-bool inventory_stock_read(const char *text, struct stock *ret);
 /* Reads a counter of an HMGET: RT_OK and whether it exists. */
 int inventory_counters_read(const struct redisReply *reply, bool *ret_found, struct stock *ret);
 /* Somebody knows this generation of the partition: if it is a newer one, the one of now must be asked for. */
@@ -45,6 +43,6 @@ bool inventory_record_read(const struct redisReply *reply, struct inventory_reco
 extern const struct rt_store_step inventory_part_step; /* store_part.c */
 extern const struct rt_store_step inventory_list_step; /* store_list.c */
 /* store_call.c */
-extern const struct rt_store_step inventory_call_step, inventory_state_step;
+extern const struct rt_store_step inventory_call_step, inventory_state_step, inventory_holders_step;
 
 #endif

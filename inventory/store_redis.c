@@ -564,6 +564,7 @@ static int partition_make(struct inventory_partition *partition, struct rt_store
 		{ &reservation_step, &partition->reservation },
 		{ &inventory_call_step, &partition->call },
 		{ &inventory_state_step, &partition->state },
+		{ &inventory_holders_step, &partition->holders },
 	};
 	int rc = RT_OK;
 

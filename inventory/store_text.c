@@ -120,7 +120,6 @@ void inventory_add_lines(struct rt_args *args, struct rt_buf *text,
 
 /* ---- counters ---- */
 
-/* "available reserved committed received version". */
 bool inventory_stock_read(const char *text, struct stock *ret)
 {
 	uint64_t *const counters[] = { &ret->available, &ret->reserved, &ret->committed,

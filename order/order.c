@@ -173,6 +173,10 @@ static int make(struct rt_context *context, const void *given, void **ret_data)
 	rc = make_store(order, options);
 	if (rc != RT_OK)
 		return rc;
+	rc = order_load_new(order, context, options->load_every_ms, order_placements_send_load,
+			    &order->load);
+	if (rc != RT_OK)
+		return rc;
 	for (int p = 0; p < order->partition_count; p++) {
 		order->partitions[p].watch = order_watch_new(order->loop, order->store, p,
 							     WAITERS_MAX, order->counts.waiters);
@@ -227,6 +231,7 @@ static void stop(void *data)
 {
 	struct order *order = data;
 
+	order_load_stop(order->load);
 	for (int p = 0; p < order->partition_count; p++) {
 		order_call_begin(order);
 		order_timers_stop(order->partitions[p].timers, order_call_end);
@@ -246,6 +251,7 @@ static void data_free(void *data)
 		order_timers_free(order->partitions[p].timers);
 		order_watch_free(order->partitions[p].watch);
 	}
+	order_load_free(order->load);
 	order_store_free(order->store);
 	free(order->partitions);
 	free(order);

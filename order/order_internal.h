@@ -47,6 +47,7 @@ struct order {
 	uint8_t random[ORDER_RANDOM_BYTES];
 	size_t random_left;
 	int64_t stream_length_max;
+	struct order_load *load;
 	bool draining;
 	struct order_counts {
 		struct rt_series *placed, *placed_before, *conflicts, *too_many,
@@ -165,8 +166,9 @@ struct order_placing {
 	Tandem__Order__V1__OrderContent *content;
 	char order_id[ORDER_ID_LENGTH + 1];
 	char own_traceparent[RT_TRACEPARENT_TEXT];
-	bool wait;    /* for the decision, when it is stored */
-	bool waiting; /* in the store; waits for the decision */
+	int64_t begun_ms; /* of the loop's clock */
+	bool wait;        /* for the decision, when it is stored */
+	bool waiting;     /* in the store; waits for the decision */
 };
 /* Starts; `done` runs once, never before this has returned. A request that breaks a limit is not
  * started: returns false, and the status says why. */
@@ -183,6 +185,20 @@ void order_result_done(Tandem__Order__V1__PlaceOrderResult *result);
 /* placement.c: gateways' streams accept no more items and end with the last answer. Items that wait for
  * their decision are answered soon; with `answer_now`, now. */
 void order_placements_close(struct order *order, bool answer_now);
+
+/* Sends all gateways how much there is to do. */
+void order_placements_send_load(struct order *order, Tandem__Order__V1__PlacementLoad *load);
+
+/* load.c: how much there is to do, told to the gateways while orders come. */
+struct order_load;
+typedef void order_load_tell(struct order *order, Tandem__Order__V1__PlacementLoad *load);
+int order_load_new(struct order *order, const struct rt_context *context, int64_t every_ms,
+		   order_load_tell *tell, struct order_load **ret);
+/* An order is to be stored; it was, or could not be, after so long. */
+void order_load_begin(struct order_load *load);
+void order_load_end(struct order_load *load, int64_t took_ms);
+void order_load_stop(struct order_load *load); /* what it asked holds the context */
+void order_load_free(struct order_load *load); /* takes NULL */
 
 /* events_inventory.c: the subscription's handler; `user` is the struct order. */
 void order_on_inventory_event(struct rt_event *event, void *user);

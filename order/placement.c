@@ -321,6 +321,21 @@ static void on_cancel(struct rt_call *call, void *user)
 	end_if_done(placement);
 }
 
+void order_placements_send_load(struct order *order, Tandem__Order__V1__PlacementLoad *load)
+{
+	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
+
+	response.load = load;
+	for (struct rt_list *link = order->placements.next; link != &order->placements;
+	     link = link->next) {
+		struct placement *placement = RT_CONTAINER_OF(link, struct placement, link);
+
+		/* A gateway that does not take its answers learns it later. */
+		if (rt_call_queued_bytes(placement->call) <= RT_CALL_QUEUE_MAX_BYTES)
+			placement->closure(&response, placement->call);
+	}
+}
+
 static void drain_wait_is_over(struct rt_timer *timer)
 {
 	answer_all_now(RT_CONTAINER_OF(timer, struct placement, drain_timer));

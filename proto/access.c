@@ -34,6 +34,7 @@ enum {
 	ROW(InventoryService_GetStock, CUSTOMER | SUPPORT | STOCK | OPERATOR),
 	ROW(InventoryService_ListStock, SUPPORT | STOCK | OPERATOR),
 	ROW(InventoryService_GetReservation, SUPPORT | STOCK | OPERATOR),
+	ROW(InventoryService_ListReservations, SUPPORT | STOCK | OPERATOR),
 	ROW(InventoryService_AdjustStock, STOCK | OPERATOR),
 	ROW(InventoryService_BatchAdjustStock, STOCK | OPERATOR),
 	/* gRPC's own: load balancers ask for health */

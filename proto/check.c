@@ -411,6 +411,14 @@ static void check_list_stock(struct check *check, const ProtobufCMessage *messag
 	check_page(check, request->page_size, request->page_token);
 }
 
+static void check_list_reservations(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Inventory__V1__ListReservationsRequest *request = (const void *)message;
+
+	check_sku(check, "sku", request->sku);
+	check_page(check, request->page_size, request->page_token);
+}
+
 /* The busiest first: the table is searched from the top. */
 static const struct {
 	const ProtobufCMessageDescriptor *message;
@@ -430,6 +438,7 @@ static const struct {
 	{ &tandem__inventory__v1__get_stock_request__descriptor, check_get_stock },
 	{ &tandem__inventory__v1__list_stock_request__descriptor, check_list_stock },
 	{ &tandem__inventory__v1__get_reservation_request__descriptor, check_order },
+	{ &tandem__inventory__v1__list_reservations_request__descriptor, check_list_reservations },
 };
 
 bool check_request(const ProtobufCMessage *request, struct rt_status *status)

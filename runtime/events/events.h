@@ -170,4 +170,19 @@ struct rt_trim_op {
 };
 extern const struct rt_store_step rt_trim_step;
 
+/* How far a group of a context's own stream is behind (behind.c), and how full Redis's memory is. */
+struct rt_behind_op {
+	struct rt_batch_item item; /* first; the queue's */
+	/* In. */
+	int64_t now_ms;
+	const char *group; /* there may be none: then it is not behind */
+	bool with_memory;  /* memory is wanted, too */
+	/* Out; unchanged when it failed. */
+	int64_t events;          /* not acknowledged */
+	int64_t oldest_ms;       /* the age of the oldest of them */
+	int64_t memory_permille; /* of maxmemory; 0: there is no limit */
+	void (*done)(struct rt_behind_op *op, int status);
+};
+extern const struct rt_store_step rt_behind_step;
+
 #endif

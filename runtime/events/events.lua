@@ -93,6 +93,10 @@
 --     Answers { trimmed entries, events left, holder, held, full, stale group, … }: the group that keeps the
 --     most events from being trimmed ('': none), and how many; 1 when Redis is at its maxmemory.
 --
+--   FCALL @CONTEXT@_behind 1 <own stream> <now_ms> <group> <memory>
+--     Answers how far a group is behind: events that it has not acknowledged, and the age of the oldest of them in ms;
+--     and how much of Redis's maxmemory is used, in thousandths (0: it has no limit; −1: <memory> is 0, not asked for).
+--
 --   FCALL @CONTEXT@_set_aside 2 <own stream> <foreign stream> <group> <consumer> <stream id> <now> { <reason>
 --         <deliveries> <type> <subject> <seq> <time> <attempt> <traceparent> <actor> <data> } …
 --     Acknowledges an entry and moves some of its events in the same step: an event without a reason
@@ -627,30 +631,32 @@ local function trim_id(key, info, low, now_ms, retain_ms, retain_count)
 	return id_less(cut, low) and cut or low
 end
 
--- The number of events in the entries from an id on.
+-- The number of events in the entries from an id on; and the unix ms of the first of them, if there is one.
 local function events_from(key, info, id)
 	local first = call('XRANGE', key, id, '+', 'COUNT', 1)[1]
 	if not first then
 		return 0
 	end
-	local before = select(2, id_halves(first[1])) - events_in(first)
-	return math.max(select(2, id_halves(info['last-generated-id'])) - before, 1)
+	local first_ms, n = id_halves(first[1])
+	local before = n - events_in(first)
+	return math.max(select(2, id_halves(info['last-generated-id'])) - before, 1), first_ms
 end
 
--- As Redis decides whether to refuse commands that need memory.
-local function memory_is_full()
+-- The part of maxmemory that is used, as Redis decides whether to refuse commands that need memory: above 1. 0: there is
+-- no limit.
+local function memory_use()
 	local info = call('INFO', 'memory')
 	local max = tonumber(match(info, '\nmaxmemory:(%d+)')) or 0
 	local used = tonumber(match(info, '\nused_memory:(%d+)')) or 0
-	return max > 0 and
-		used - (tonumber(match(info, '\nmem_not_counted_for_evict:(%d+)')) or 0) > max
+	local other = tonumber(match(info, '\nmem_not_counted_for_evict:(%d+)')) or 0
+	return max > 0 and (used - other) / max or 0
 end
 
 local function trim(keys, args)
 	local key = keys[1]
 	local stale_ms = tonumber(args[4])
 	local info = stream_info(key)
-	local answer = { 0, 0, '', 0, memory_is_full() and 1 or 0 }
+	local answer = { 0, 0, '', 0, memory_use() > 1 and 1 or 0 }
 	local low, holder
 	if not info or not info['first-entry'] then
 		return answer
@@ -682,6 +688,18 @@ local function trim(keys, args)
 	end
 	answer[2] = math.max(events_from(key, info, '-'), info['length'] - answer[1]) -- as events_held
 	return answer
+end
+
+local function behind(keys, args)
+	local key = keys[1]
+	local info = stream_info(key)
+	local group = info and info['first-entry'] and find_group(key, args[2])
+	local events, first_ms = 0, nil
+	if group then
+		events, first_ms = events_from(key, info, group_needs(key, group))
+	end
+	return { events, first_ms and math.max(args[1] - first_ms, 0) or 0,
+		args[3] == '1' and math.floor(1000 * memory_use()) or -1 }
 end
 
 -- ---- events set aside, and dead letters ----
@@ -1052,6 +1070,7 @@ register('operate', operate, 'allow-oom')
 callbacks.replay, callbacks.discard = replay, discard
 callbacks.exclude, callbacks.include, callbacks.remove_group = exclude, include, remove_group
 register('trim', trim, 'allow-oom')
+register('behind', behind, 'no-writes', 'allow-oom')
 register('acknowledge', function(keys, args)
 	acknowledge(keys, args[1], args, 2)
 end, 'allow-oom')

@@ -3,6 +3,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import time
 
@@ -35,7 +36,7 @@ class Ctl(tandem.Live):
         items, token = [], ""
         while token is not None:
             page = self.json(*args, "--page-token", token)
-            token = page.pop()["next_page_token"] if "next_page_token" in page[-1] else None
+            token = page.pop()["next_page_token"] if page and "next_page_token" in page[-1] else None
             items += page
         return items
 
@@ -112,6 +113,88 @@ class Ctl(tandem.Live):
         self.assertEqual(paged, sorted(paged))
         for bad in ("s-pear", "s-pear=", "s-pear=x", "s-pear=0"):
             self.ctl("stock", "adjust", bad, code=WRONG)
+
+    def test_holders(self):
+        """Who holds a SKU, and what ends that."""
+        self.stock("h-tea", 10)
+        for name in ("explain", "--sku"), ("stock", "holders"):
+            self.assertIn("held" if "explain" in name else "no order holds it", self.ctl(*name, "h-tea"))
+        held = self.place("h-tea", 2, customer_id="anna", wait_for_decision=True)
+        more = [self.place("h-tea", customer_id="bert", wait_for_decision=True).order_id for _ in range(3)]
+        sold = self.place("h-tea", 4, wait_for_decision=True).order_id
+        self.order.ConfirmOrder(order_id=sold)
+        self.settled(sold)
+        listed = {row["order_id"]: row for row in self.json("stock", "holders", "h-tea")}
+        self.assertEqual(set(listed), {held.order_id, *more})
+        self.assertEqual(listed[held.order_id]["lines"], [{"sku": "h-tea", "quantity": 2}])
+        paged = self.pages("stock", "holders", "h-tea", "-n", "1")
+        self.assertEqual({row["order_id"] for row in paged}, set(listed))
+        found = self.one("explain", "--sku", "h-tea")
+        self.assertEqual((found["stock"]["reserved"], found["held"], found["holders"]), (5, 5, 4))
+        row = next(row for row in found["reservations"] if row["order_id"] == held.order_id)
+        self.assertEqual((row["quantity"], row["customer_id"], row["status"]), (2, "anna", "RESERVED"))
+        self.assertIn("the first hold runs out at", found["next"])
+        text = self.ctl("explain", "--sku", "h-tea")
+        self.assertIn("5 are held by 4 orders", text)
+        self.assertIn("anna", text)
+        # One reservation.
+        found = self.one("explain", "--reservation", held.order_id)
+        self.assertEqual(found["reservation"]["state"], "RESERVATION_STATE_RESERVED")
+        self.assertEqual(found["order"]["customer_id"], "anna")
+        self.assertIn("comes back when it is cancelled", found["next"])
+        self.assertIn("this is sold", self.ctl("explain", "--reservation", sold))
+        short = self.place("h-tea", 9, wait_for_decision=True).order_id
+        self.assertIn("9 were asked for and 1 available", self.ctl("explain", "--reservation", short))
+        self.ctl("explain", "--reservation", "ord_" + "e" * 26, code=NO)
+        self.ctl("explain", "--sku", "h-nothing", code=NO)
+        self.ctl("explain", "--sku", "h-tea", held.order_id, code=WRONG)
+        self.ctl("stock", "holders", code=WRONG)
+
+    def test_top(self):
+        """One frame: what was done in its interval, by service, and how far groups are behind."""
+        self.stock("t-tea", 100000)
+        with tandem.Loads([tandem.Load(self.order, "t-tea", "top")]) as loads:
+            loads.go_on(20)
+            frame = self.one("top", "--once", "--interval", "500ms")
+            services = {row["service"]: row for row in frame["services"]}
+            self.assertEqual(set(services), {"gateway", "order", "inventory"})
+            self.assertGreater(services["gateway"]["calls_per_s"], 0)
+            self.assertGreater(services["gateway"]["p99_ms"], 0)
+            orders = frame["orders"]
+            self.assertGreater(orders["placed_per_s"], 0)
+            self.assertGreater(orders["reserved_per_s"], 0)
+            self.assertGreater(orders["decision_p50_ms"], 0)
+            self.assertLessEqual(orders["decision_p50_ms"], orders["decision_p99_ms"])
+            self.assertEqual(set(frame["refused"]["load"]), {"events", "age", "storing", "memory"})
+            self.assertEqual(frame["refused"]["share"], 0)
+            streams = {(row["of"], row["reader"]) for row in frame["streams"]}
+            self.assertEqual(streams, {("order", "inventory"), ("inventory", "order")})
+            steps = {row["step"]: row for row in frame["batches"]}
+            self.assertGreaterEqual(steps["order_place"]["items"], 1)
+            self.assertIn("PlaceOrder", [row["method"] for row in frame["methods"]])
+            text = self.ctl("top", "--once", "--interval", "200ms")
+            for word in ("SERVICE", "PLACED/S", "REFUSED", "OLDEST", "BATCHES OF", "SLOWEST OF", "order_place"):
+                self.assertIn(word, text)
+            self.assertNotIn("\x1b", text, "this is no terminal")
+        # A service that does not answer is said to do so, the others are shown.
+        frame = self.json("top", "--once", "-i", "100ms", env={"TANDEM_ORDER_ADMIN_LISTEN": "127.0.0.1:1"})[0]
+        away = next(row for row in frame["services"] if row["service"] == "order")
+        self.assertIn("127.0.0.1:1: Connection refused", away["why"])
+        self.assertIsNone(frame["orders"]["unsettled"])
+        self.ctl("top", "--interval", "1ms", code=WRONG)
+
+    def test_top_goes_on(self):
+        """At a terminal a frame replaces the one before; Ctrl-C ends it."""
+        master, slave = pty.openpty()
+        popen = subprocess.Popen(
+            [tandem.CTL, "top", "--interval", "100ms"], env=self.tandem.env, stdout=slave, stderr=slave)
+        os.close(slave)
+        seen = b""
+        while seen.count(b"\x1b[H") < 3:
+            seen += os.read(master, 65536)
+        popen.send_signal(signal.SIGINT)
+        popen.wait(20 * tandem.SLOW)
+        os.close(master)
 
     def test_events(self):
         self.stock("e-apple", 10)

@@ -96,6 +96,8 @@ OTHERS = [
     ("GetStock", ["sku"], {"sku": "*"}),
     ("ListStock", ["page_size"], {"page_size": -2147483648}),
     ("GetReservation", ["order_id"], {}),
+    ("ListReservations", ["sku"], {}),
+    ("ListReservations", ["page_size"], {"sku": "s", "page_size": -1}),
 ]
 
 

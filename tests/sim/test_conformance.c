@@ -129,6 +129,7 @@ static const char *const templates[] = {
 	"FCALL order_list 1 %E %u %n %T %o 1500",
 	"FCALL order_due 1 %E %T %T 5 inventory",
 	"FCALL order_timer 1 %E [ %o %n %T ]",
+	"FCALL order_behind 1 %E %T inventory 0",
 	"FCALL order_trim 1 %E %T 10 5 -1",
 	"FCALL order_trim 1 %E %T 30 %n 900000",
 	"SADD order:{0}:excluded_groups inventory",

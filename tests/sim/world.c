@@ -379,6 +379,7 @@ static void start_order(struct process *process)
 			   .retry_max_ms = 8000 },
 		.stream_length_max = process->world->options.stream_length_max,
 		.timers_every_ms = 250 * RT_MAX(process->world->options.partitions / 2, 1),
+		.load_every_ms = -1, /* its gateways have no limits */
 	};
 
 	start_context(process, &order_domain, &options);

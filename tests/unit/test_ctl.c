@@ -920,15 +920,16 @@ static void completion(void)
 		const char *words,
 			*offered; /* separated by blanks; "+x": x is among them; "-x": not */
 	} rows[] = {
-		{ "", "order stock explain events dead audit doctor trail groups drain migrate "
+		{ "", "order stock explain events dead audit doctor top trail groups drain migrate "
 		      "load functions "
 		      "auth" },
-		{ "or", "order stock explain events dead audit doctor trail groups drain migrate "
-			"load functions "
-			"auth" },
+		{ "or",
+		  "order stock explain events dead audit doctor top trail groups drain migrate "
+		  "load functions "
+		  "auth" },
 		{ "order ", "place get list watch confirm cancel" },
 		{ "--json order ", "place get list watch confirm cancel" },
-		{ "--gateway h:1 stock ", "adjust get list" },
+		{ "--gateway h:1 stock ", "adjust get list holders" },
 		{ "--gateway=h:1 dead ", "list show replay discard" },
 		{ "nothing ", "" },
 		{ "order nothing ", "" },

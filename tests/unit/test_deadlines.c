@@ -178,6 +178,7 @@ static const struct {
 	{ &tandem__inventory__v1__get_stock_request__descriptor, "\x0a\001s" },
 	{ &tandem__inventory__v1__list_stock_request__descriptor, "" },
 	{ &tandem__inventory__v1__get_reservation_request__descriptor, "\x0a\x1e" ORDER_ID },
+	{ &tandem__inventory__v1__list_reservations_request__descriptor, "\x0a\001s" },
 };
 
 static const char *request_bytes(const struct rpc_method *method)

@@ -1402,7 +1402,110 @@ static void stream_half_closed_first(void)
 	expect_end(&caller, 0);
 }
 
+/* ---- refused early ---- */
+
+/* The order service at the end of a stream says how much there is to do, several times. */
+static void say_load(size_t stream, uint64_t events, int times)
+{
+	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
+	Tandem__Order__V1__PlacementLoad load = TANDEM__ORDER__V1__PLACEMENT_LOAD__INIT;
+
+	load.events = events;
+	response.load = &load;
+	for (int i = 0; i < times; i++) {
+		rt_loop_advance(world.loop, 200);
+		fake.streams[stream].closure(&response.base, fake.streams[stream].call);
+		rt_loop_run_due(world.loop);
+	}
+}
+
+static bool metric_is(const char *line)
+{
+	struct rt_buf text = { NULL, 0, 0 };
+	char *wanted = rt_printf("\n%s\n", line);
+	bool good;
+
+	rt_metrics_write(world.metrics, &text);
+	rt_buf_add(&text, "", 1);
+	good = strstr(text.data, wanted) != NULL;
+	free(wanted);
+	rt_buf_done(&text);
+	return good;
+}
+
+/* Places orders; returns how many were refused, each at once and with advice. */
+static int placed_refused(int count)
+{
+	int refused = 0;
+
+	for (int i = 0; i < count; i++) {
+		struct caller caller;
+		int64_t now_ms = rt_loop_now(world.loop);
+
+		PLACED(&caller, .id = "a");
+		CU_ASSERT_EQUAL(caller.done, 1);
+		if (caller.code == 0)
+			continue;
+		refused++;
+		CU_ASSERT_EQUAL(caller.code, RT_CODE_RESOURCE_EXHAUSTED);
+		CU_ASSERT_STRING_EQUAL(caller.details.reason, "OVERLOADED");
+		CU_ASSERT(caller.details.retry_ms >= 500 && caller.details.retry_ms <= 2500);
+		CU_ASSERT_EQUAL(caller.at_ms, now_ms);
+	}
+	return refused;
+}
+
+static void shed(void)
+{
+	struct caller caller;
+
+	WORLD(.shed.of = { [SHED_EVENTS] = 100 });
+	CU_ASSERT_EQUAL(placed_refused(100), 0);
+	say_load(0, 100, 20);
+	CU_ASSERT_EQUAL(placed_refused(100), 0);
+	say_load(0, 275, 20);
+	CU_ASSERT_EQUAL(placed_refused(100), 50); /* (275 - 50) / 450 */
+	CU_ASSERT(metric_is("tandem_gateway_load{cause=\"events\"} 2.75"));
+	CU_ASSERT(metric_is("tandem_gateway_shed_orders_total{cause=\"events\"} 50"));
+	say_load(0, 5000, 20);
+	CU_ASSERT_EQUAL(placed_refused(100), 100);
+	/* All else goes on. */
+	get(&caller, ORDER_A, 0, NULL);
+	expect_end(&caller, 0);
+	say_load(0, 0, 25);
+	CU_ASSERT_EQUAL(placed_refused(100), 0);
+	CU_ASSERT(metric_is("tandem_gateway_shed_share 0"));
+	CU_ASSERT(metric_is("tandem_gateway_shed_orders_total{cause=\"events\"} 150"));
+}
+
+/* Of several instances the one with the most to do counts; one that has gone or says nothing does not. */
+static void shed_by_instances(void)
+{
+	struct caller callers[2];
+
+	WORLD(.connections = 2, .shed.of = { [SHED_EVENTS] = 100 });
+	fake.hold = true;
+	PLACED(&callers[0], .id = "a");
+	PLACED(&callers[1], .id = "b");
+	answer_messages();
+	fake.hold = false;
+	CU_ASSERT_EQUAL_FATAL(fake.stream_count, 2);
+	say_load(0, 5000, 20);
+	say_load(1, 0, 1);
+	CU_ASSERT_EQUAL(placed_refused(20), 20);
+	end_stream(0, RT_CODE_UNAVAILABLE);
+	say_load(1, 0, 20);
+	CU_ASSERT_EQUAL(placed_refused(20), 0);
+	say_load(1, 5000, 20);
+	CU_ASSERT_EQUAL(placed_refused(20), 20);
+	rt_loop_advance(world.loop, SHED_STALE_MS + 1);
+	CU_ASSERT_EQUAL(placed_refused(20), 0);
+	CU_ASSERT(metric_is("tandem_gateway_shed_share 0"));
+}
+
 static const struct test tests[] = {
+	{ "more orders than can be served are refused in part", shed },
+	{ "the instance with the most to do counts", shed_by_instances },
 	{ "a lone order is sent at once", lone_order },
 	{ "under load: full messages, each caller its own order", under_load },
 	{ "orders gather while others are stored, not while they wait", gathering },

@@ -544,6 +544,163 @@ static void reading_a_reservation(void)
 	call_fails("GetReservation", &request.base, RT_CODE_NOT_FOUND);
 }
 
+/* ---- who holds a SKU ---- */
+
+static Tandem__Inventory__V1__ListReservationsRequest holders_request(const char *sku, int size)
+{
+	Tandem__Inventory__V1__ListReservationsRequest request =
+		TANDEM__INVENTORY__V1__LIST_RESERVATIONS_REQUEST__INIT;
+
+	request.sku = (char *)(uintptr_t)sku;
+	request.page_size = size;
+	return request;
+}
+
+/* Which of the orders "o<number>" are listed, from `token` on, which is then that of the next page. Returns how many
+ * there are. */
+static size_t holders_page(const char *sku, int size, char token[128], bool found[])
+{
+	Tandem__Inventory__V1__ListReservationsRequest request = holders_request(sku, size);
+	const Tandem__Inventory__V1__ListReservationsResponse *page;
+
+	request.page_token = token;
+	page = call_run("ListReservations", &request.base);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(page);
+	CU_ASSERT(page->n_reservations <= (size_t)size);
+	for (size_t i = 0; i < page->n_reservations; i++) {
+		const Tandem__Inventory__V1__Reservation *reservation = page->reservations[i];
+		long number = strtol(reservation->order_id + 1, NULL, 10);
+
+		CU_ASSERT_FATAL(reservation->n_lines == 1);
+		CU_ASSERT_STRING_EQUAL(reservation->lines[0]->sku, sku);
+		CU_ASSERT_EQUAL(reservation->lines[0]->quantity, number % 5 + 1);
+		CU_ASSERT_EQUAL(reservation->update_time->seconds, 1700000000 + number);
+		found[number] = true;
+	}
+	snprintf(token, 128, "%s", page->next_page_token);
+	return page->n_reservations;
+}
+
+/* Makes the orders o<from> … o<to>: a third is like "RESERVED 1 1700000007000 pear=1 apple=3", in the hash r and every
+ * other one in parts; the rest does not hold apples. */
+static void holders_make(int from, int to)
+{
+	static const char script[] =
+		"for n = ARGV[1] + 0, ARGV[2] + 0 do\n"
+		"  local ms, q, kind = (1700000000 + n) * 1000, n % 5 + 1, n % 6\n"
+		"  local r, parts\n"
+		"  if kind == 0 then r = 'RESERVED 1 %d pear=1 apple=' .. q end\n"
+		"  if kind == 1 then r = 'RESERVED 1 %d pineapple=9 apple2=9' end\n"
+		"  if kind == 2 then r = 'COMMITTED 2 %d apple=' .. q end\n"
+		"  if kind == 3 then r, parts = 'RESERVED 1 %d apple=' .. q .. '@0', "
+		"'RESERVED 0 %d apple=' .. q end\n"
+		"  if kind == 4 then r = 'UNAVAILABLE 1 %d apple=3/1' end\n"
+		"  if kind == 5 then parts = 'RELEASED 0 %d apple=' .. q end\n"
+		"  if r then redis.call('HSET', KEYS[1], 'o' .. n, string.format(r, ms)) end\n"
+		"  if parts then redis.call('HSET', KEYS[2], 'o' .. n, string.format(parts, ms)) "
+		"end\n"
+		"end";
+
+	redis_server_do(&server, "EVAL %s 2 " RECORDS " inventory:{0}:parts %d %d", script, from,
+			to);
+}
+
+static void holders_are(const bool found[], int from, int to)
+{
+	for (int n = from; n <= to; n++)
+		CU_ASSERT_EQUAL(found[n], n % 3 == 0);
+}
+
+static void listing_reservations(void)
+{
+	bool found[4000] = { false };
+	char token[128] = "";
+	size_t count = 0;
+
+	holders_make(0, 99);
+	CU_ASSERT_EQUAL(holders_page("fig", 50, token, found), 0);
+	CU_ASSERT_STRING_EQUAL(token, "");
+	/* All on one page: the sum says that there are no more. */
+	stock_set("apple", "5 102 9 116 3");
+	CU_ASSERT_EQUAL(holders_page("apple", 34, token, found), 34);
+	CU_ASSERT_STRING_EQUAL(token, "");
+	holders_are(found, 0, 99);
+	/* Page by page; while the hashes grow, so that Redis keeps them in another form and another order. */
+	stock_set("apple", "5 1000000 9 1000014 3");
+	memset(found, 0, sizeof(found));
+	for (int more = 100; more == 100 || token[0] != '\0'; more += 100) {
+		count += holders_page("apple", 7, token, found);
+		if (more < 4000)
+			holders_make(more, more + 99);
+	}
+	holders_are(found, 0, 99);
+	CU_ASSERT(count >= 34);
+	/* Of many. */
+	memset(found, 0, sizeof(found));
+	count = 0;
+	do {
+		count += holders_page("apple", 64, token, found);
+	} while (token[0] != '\0');
+	holders_are(found, 0, 3999);
+	CU_ASSERT_EQUAL(count, 1334);
+}
+
+/* A page ends after some time, also without anything on it. */
+static void listing_among_many(void)
+{
+	bool found[16] = { false };
+	char token[128] = "";
+	size_t pages = 0;
+
+	redis_server_do(&server, "EVAL %s 1 " RECORDS,
+			"for n = 1, 150000 do redis.call('HSET', KEYS[1], 'p' .. n, "
+			"'COMMITTED 2 1700000000000 apple=1') end");
+	holders_make(0, 15);
+	/* Without stock, or with nothing reserved, there is nothing more to look for. */
+	holders_page("apple", 50, token, found);
+	CU_ASSERT_STRING_EQUAL(token, "");
+	stock_set("apple", "5 0 9 14 3");
+	holders_page("apple", 50, token, found);
+	CU_ASSERT_STRING_EQUAL(token, "");
+	stock_set("apple", "5 100 9 114 3");
+	memset(found, 0, sizeof(found));
+	do {
+		holders_page("apple", 50, token, found);
+		pages++;
+	} while (token[0] != '\0');
+	CU_ASSERT(pages >= 2);
+	holders_are(found, 0, 15);
+}
+
+static void listing_refused(void)
+{
+	Tandem__Inventory__V1__ListReservationsRequest request = holders_request("apple", 1);
+	const Tandem__Inventory__V1__ListReservationsResponse *page;
+	static const char *const no_tokens[] = { "a", "0123456789abcdef",
+						 "0123456789abcdef0 0 0 " };
+	char token[128];
+
+	holders_make(0, 11);
+	stock_set("apple", "5 100 9 114 3");
+	page = call_run("ListReservations", &request.base);
+	CU_ASSERT_FATAL(page != NULL && page->n_reservations == 1);
+	snprintf(token, sizeof(token), "%s", page->next_page_token);
+	request.page_token = token;
+	request.sku = (char[]){ "pear" };
+	call_fails("ListReservations", &request.base, RT_CODE_INVALID_ARGUMENT);
+	request.sku = (char[]){ "apple" };
+	for (size_t i = 0; i < RT_LENGTH(no_tokens); i++) {
+		request.page_token = (char *)(uintptr_t)no_tokens[i];
+		call_fails("ListReservations", &request.base, RT_CODE_INVALID_ARGUMENT);
+	}
+	request.page_token = (char[]){ "" };
+	request.sku = (char[]){ "no sku" };
+	call_fails("ListReservations", &request.base, RT_CODE_INVALID_ARGUMENT);
+	request.sku = (char[]){ "apple" };
+	request.page_size = -1;
+	call_fails("ListReservations", &request.base, RT_CODE_INVALID_ARGUMENT);
+}
+
 /* ---- Redis comes and goes ---- */
 
 static void redis_goes(void)
@@ -709,6 +866,9 @@ int main(void)
 		{ "many adjustments, each with its own result", adjusting_many },
 		{ "stock is read", reading },
 		{ "a reservation is read", reading_a_reservation },
+		{ "who holds a SKU is listed", listing_reservations },
+		{ "who holds a SKU is found among many", listing_among_many },
+		{ "a list of who holds a SKU is refused", listing_refused },
 		{ "Redis ends and comes back empty", redis_goes },
 		{ "a stop waits for calls, and for a trim", stopping },
 		{ "what waits when a master is lost is not stored at the next",

@@ -74,6 +74,9 @@ struct gateway_stream {
 	int ends, code;
 	size_t messages, largest; /* that came; bytes */
 	size_t answers;
+	size_t loads; /* how often there is to do how much was told, and what last */
+	uint64_t events, oldest_ms, store_ms;
+	uint32_t memory_permille;
 	struct {
 		int times, code, status;
 		struct details details; /* of an error */
@@ -769,6 +772,15 @@ static void placement_came(struct rt_client_op *op, const ProtobufCMessage *mess
 	struct gateway_stream *stream = RT_CONTAINER_OF(op, struct gateway_stream, op);
 	const Tandem__Order__V1__PlaceResponse *response = (const void *)message;
 
+	if (response->load != NULL) {
+		CU_ASSERT_EQUAL(response->n_answers, 0);
+		stream->loads++;
+		stream->events = response->load->events;
+		stream->oldest_ms = response->load->oldest_ms;
+		stream->store_ms = response->load->store_ms;
+		stream->memory_permille = response->load->memory_permille;
+		return;
+	}
 	stream->messages++;
 	stream->largest = RT_MAX(stream->largest, protobuf_c_message_get_packed_size(message));
 	for (size_t i = 0; i < response->n_answers; i++) {
@@ -972,6 +984,82 @@ static void test_items(void)
 	/* The gateway ends it. */
 	half_close(&stream->op);
 	expect_end(stream, 0);
+}
+
+static void send_plain(struct gateway_stream *stream, uint64_t number)
+{
+	Tandem__Order__V1__PlacementItem item;
+	struct place place;
+
+	place_request(&place, "ann", "", 1);
+	item = item_of(number, &place, 5000);
+	send_items(stream, &item, 1);
+}
+
+/* While orders come, and until inventory has acknowledged all, gateways are told how much there is to do. */
+static void test_load_is_told(void)
+{
+	struct gateway_stream *stream = open_placement(), *other = open_placement();
+	size_t loads;
+
+	memory_do(f->redis, "XGROUP", "CREATE", "order:{0}:events", "inventory", "0", "MKSTREAM",
+		  NULL);
+	rt_loop_advance(f->loop, 1000);
+	CU_ASSERT_EQUAL(stream->loads, 0);
+	for (uint64_t i = 0; i < 3; i++) {
+		send_plain(stream, i);
+		rt_loop_advance(f->loop, 100);
+	}
+	CU_ASSERT_EQUAL(stream->loads, 1);
+	CU_ASSERT_EQUAL(stream->events, 2);
+	CU_ASSERT_EQUAL(stream->oldest_ms, 200);
+	CU_ASSERT_EQUAL(stream->store_ms, 0);
+	CU_ASSERT_EQUAL(stream->memory_permille, 0);
+	CU_ASSERT_EQUAL(other->loads, 1);
+	/* One is slow, and none else: a burst, which does not count. Then all are. */
+	answer_late("order_place", 900);
+	for (uint64_t i = 3; i < 6; i++) {
+		send_plain(stream, i);
+		rt_loop_advance(f->loop, 400);
+	}
+	CU_ASSERT(stream->store_ms >= 400 && stream->store_ms <= 900);
+	answer_late(NULL, 0);
+	/* It goes on while inventory is behind, and tells of it as long as it is. */
+	rt_loop_advance(f->loop, 10000);
+	CU_ASSERT_EQUAL(stream->events, 6);
+	CU_ASSERT(stream->oldest_ms > 10000);
+	CU_ASSERT_EQUAL(stream->store_ms, 0);
+	memory_do(f->redis, "XREADGROUP", "GROUP", "inventory", "c", "STREAMS", "order:{0}:events",
+		  ">", NULL);
+	rt_loop_advance(f->loop, 400);
+	CU_ASSERT(stream->events >= 6); /* read, not acknowledged; and what was asked again */
+	memory_do(f->redis, "XGROUP", "DESTROY", "order:{0}:events", "inventory", NULL);
+	rt_loop_advance(f->loop, 1000);
+	CU_ASSERT_EQUAL(stream->events, 0);
+	/* And then, after a while, no more. */
+	rt_loop_advance(f->loop, 3000);
+	loads = stream->loads;
+	rt_loop_advance(f->loop, 10000);
+	CU_ASSERT_EQUAL(stream->loads, loads);
+	send_plain(stream, 6);
+	rt_loop_advance(f->loop, 250);
+	CU_ASSERT_EQUAL(stream->loads, loads + 1);
+	half_close(&stream->op);
+	half_close(&other->op);
+}
+
+/* While Redis does not answer at all, it is told since when. */
+static void test_load_without_redis(void)
+{
+	struct gateway_stream *stream = open_placement();
+
+	answer_late("order_place", 3000);
+	send_plain(stream, 0);
+	rt_loop_advance(f->loop, 2000);
+	CU_ASSERT(stream->loads >= 5);
+	CU_ASSERT(stream->store_ms >= 1500 && stream->store_ms <= 2000);
+	rt_loop_advance(f->loop, 2000);
+	half_close(&stream->op);
 }
 
 static void test_items_out_of_time(void)
@@ -2012,6 +2100,8 @@ int main(void)
 		{ "StreamOrders answers each", test_stream },
 		{ "StreamOrders is bounded", test_stream_is_bounded },
 		{ "Place answers each item", test_items },
+		{ "gateways are told how much there is to do", test_load_is_told },
+		{ "gateways are told that nothing is stored", test_load_without_redis },
 		{ "a gateway says who places its items", test_items_have_actors },
 		{ "Place: items that are out of time, or cancelled", test_items_out_of_time },
 		{ "Place: orders that wait for their decision are stored",

@@ -1421,6 +1421,39 @@ static void reservations_are_found(void)
 	end();
 }
 
+/* What holds a SKU is in the partition of its stock: a record, or a part. */
+static void holders_are_found(void)
+{
+	Tandem__Inventory__V1__ListReservationsRequest list =
+		TANDEM__INVENTORY__V1__LIST_RESERVATIONS_REQUEST__INIT;
+	const Tandem__Inventory__V1__ListReservationsResponse *page;
+	char r[48], parts[48], stock[48];
+	ProtobufCService *client;
+	int partition;
+
+	begin(1, 4, 1, NULL);
+	client = rt_client_local(w.loop, inventory_rpc(w.instances[0].context->data), NULL, NULL);
+	partition = rt_bucket_partition(rt_bucket("a", 1), 4);
+	snprintf(r, sizeof(r), "inventory:{%d}:r", partition);
+	snprintf(parts, sizeof(parts), "inventory:{%d}:parts", partition);
+	snprintf(stock, sizeof(stock), "inventory:{%d}:stock", partition);
+	memory_do(w.redis, "HSET", stock, "a", "0 9 0 9 3", NULL);
+	memory_do(w.redis, "HSET", r, "o2", "RESERVED 1 5 a=2 d=7", NULL);
+	memory_do(w.redis, "HSET", r, "o3", "RESERVED 1 5 a=3@1 b=2@2", NULL);
+	memory_do(w.redis, "HSET", parts, "o3", "RESERVED 1 5 a=3", NULL);
+	memory_do(w.redis, "HSET", parts, "o4", "RESERVED 3 5 c=1 a=4", NULL);
+	list.sku = (char[]){ "a" };
+	page = call_run(client, "ListReservations", &list.base);
+	CU_ASSERT_FATAL(page != NULL && page->n_reservations == 3);
+	CU_ASSERT_STRING_EQUAL(page->next_page_token, "");
+	for (size_t i = 0; i < 3; i++)
+		CU_ASSERT_EQUAL(page->reservations[i]->lines[0]->quantity,
+				strtoul(page->reservations[i]->order_id + 1, NULL, 10));
+	(void)call_run(client, NULL, NULL);
+	rt_client_free(client);
+	end();
+}
+
 /* ---- a loss ---- */
 
 /* As the functions note what they change. */
@@ -1920,6 +1953,7 @@ int main(void)
 		{ "another master forgets what was begun", another_master_forgets_what_was_begun },
 		{ "stock is one to callers", stock_is_one_to_callers },
 		{ "reservations are found", reservations_are_found },
+		{ "who holds a SKU is found", holders_are_found },
 		{ "each loss is mended", each_loss_is_mended },
 		{ "what is older is not looked at", what_is_older_is_not_looked_at },
 		{ "what the replica lacks is looked at", what_the_replica_lacks_is_looked_at },

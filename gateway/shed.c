@@ -1,0 +1,130 @@
+/* shed.c - refuses new orders early when order, inventory and Redis cannot keep up: what the instances of the order service
+ * say goes into the rules of shedding.h, and what those say is done, logged and counted. */
+#include <inttypes.h>
+
+#include "gateway_internal.h"
+
+/* How long a caller whose order was refused is asked to wait: longer, the more are refused. */
+#define RETRY_MIN_MS  500
+#define RETRY_MORE_MS 2000
+
+void gateway_shed_metrics(struct gateway *gateway, struct rt_metrics *metrics)
+{
+	static const char *const labels[] = { "cause", NULL };
+	struct rt_metric *orders, *loads;
+
+	gateway->shed_share = rt_metric_plain(
+		metrics, RT_GAUGE, "tandem_gateway_shed_share",
+		"Part of the new orders that is refused because more come than can be served, "
+		"0 to 1.");
+	orders = rt_metric(metrics, RT_COUNTER, "tandem_gateway_shed_orders_total",
+			   "Orders refused because more came than could be served, by cause.",
+			   labels);
+	loads = rt_metric(metrics, RT_GAUGE, "tandem_gateway_load",
+			  "What the order service says there is to do, against the limit above "
+			  "which orders are refused: 1 is the limit.",
+			  labels);
+	for (unsigned int i = 0; i < SHED_CAUSE_COUNT; i++) {
+		const char *const cause[] = { shed_cause_word(i) };
+
+		gateway->shed_orders[i] = rt_metric_series(orders, cause);
+		gateway->loads[i] = rt_metric_series(loads, cause);
+	}
+}
+
+static void log_change(struct gateway *gateway, int64_t now_ms)
+{
+	const struct shedding *shedding = &gateway->shedding;
+
+	if (shedding->on) {
+		gateway->shed_since_ms = now_ms;
+		gateway->shed_count = 0;
+		RT_LOG(RT_WARN, "more orders come than can be served: some are refused",
+		       RT_S("cause", shed_cause_word(shedding->cause)),
+		       RT_S("why", shed_cause_text(shedding->cause)),
+		       RT_I("limit", gateway->options.shed.of[shedding->cause]));
+	} else {
+		RT_LOG(RT_INFO, "no order is refused any more because of too many",
+		       RT_I("after_ms", now_ms - gateway->shed_since_ms),
+		       RT_I("refused", gateway->shed_count));
+	}
+}
+
+static void show(struct gateway *gateway, const struct shed_load *load)
+{
+	if (gateway->shed_share == NULL)
+		return;
+	rt_series_set(gateway->shed_share, gateway->shedding.share);
+	for (unsigned int i = 0; i < SHED_CAUSE_COUNT; i++) {
+		int64_t limit = gateway->options.shed.of[i];
+
+		rt_series_set(gateway->loads[i],
+			      limit == 0 ? 0 : (double)load->of[i] / (double)limit);
+	}
+}
+
+/* The highest of what the instances have said lately. */
+static struct shed_load known_load(const struct gateway *gateway, int64_t now_ms)
+{
+	struct shed_load load = { { 0 } };
+
+	for (size_t i = 0; i < gateway->stream_count; i++) {
+		const struct gateway_stream *stream = gateway->streams[i];
+
+		if (stream->load_ms == 0 || now_ms - stream->load_ms > SHED_STALE_MS)
+			continue;
+		for (unsigned int j = 0; j < SHED_CAUSE_COUNT; j++)
+			load.of[j] = RT_MAX(load.of[j], stream->load.of[j]);
+	}
+	return load;
+}
+
+static int64_t at_most(uint64_t value)
+{
+	return (int64_t)RT_MIN(value, (uint64_t)INT64_MAX);
+}
+
+void gateway_shed_note(struct gateway_stream *stream,
+		       const Tandem__Order__V1__PlacementLoad *message)
+{
+	struct gateway *gateway = stream->gateway;
+	int64_t now_ms = rt_loop_now(gateway->loop);
+	struct shed_load load;
+
+	stream->load_ms = RT_MAX(now_ms, 1);
+	stream->load.of[SHED_EVENTS] = at_most(message->events);
+	stream->load.of[SHED_AGE] = at_most(message->oldest_ms);
+	stream->load.of[SHED_STORING] = at_most(message->store_ms);
+	stream->load.of[SHED_MEMORY] = message->memory_permille;
+	load = known_load(gateway, now_ms);
+	if (shed_look(&gateway->shedding, &gateway->options.shed, &load, now_ms))
+		log_change(gateway, now_ms);
+	show(gateway, &load);
+}
+
+bool gateway_shed_admits(struct gateway *gateway, struct rt_status *status)
+{
+	struct shedding *shedding = &gateway->shedding;
+	int64_t now_ms;
+
+	if (!shedding->on)
+		return true;
+	now_ms = rt_loop_now(gateway->loop);
+	if (shed_forget(shedding, now_ms)) {
+		const struct shed_load nothing = { { 0 } };
+
+		log_change(gateway, now_ms);
+		show(gateway, &nothing);
+	}
+	if (!shed_refuses(shedding))
+		return true;
+	gateway->shed_count++;
+	if (gateway->shed_share != NULL)
+		rt_series_add(gateway->shed_orders[shedding->cause], 1);
+	rt_status_set(status, RT_CODE_RESOURCE_EXHAUSTED,
+		      "more orders come than can be served, so some are refused: %s",
+		      shed_cause_text(shedding->cause));
+	rt_status_info(status, "OVERLOADED");
+	rt_status_retry(status, RETRY_MIN_MS + (int64_t)(shedding->share * RETRY_MORE_MS));
+	return false;
+}

@@ -1,0 +1,63 @@
+/* shedding.h - which part of the new orders is refused, because order, inventory and Redis cannot keep up.
+ *
+ * Pure: no I/O, and the time is an argument. The order service says several times a second how much there is to do
+ * (PlacementLoad). Each number has a limit. Up to it nothing is refused; from there the part that is refused grows with
+ * the number, up to all, at SHED_FULL times the limit. The largest of the parts counts, and says what the cause is.
+ *
+ * The part follows within a second what is asked of it. It begins when a number was above its limit for some time, so that a
+ * burst refuses nothing, and ends below half of the limit. When nothing is known any more nothing is refused.
+ *
+ * Confirming, cancelling and reading are never refused: they make the load less, or tell callers what they have. */
+#ifndef GATEWAY_SHEDDING_H
+#define GATEWAY_SHEDDING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The causes; as they are in the metrics, in the log and in settings. */
+#define SHED_CAUSES(X)                                                                             \
+	X(EVENTS, "events", "inventory is behind with events of orders")                           \
+	X(AGE, "age", "inventory has not answered an event of an order for long")                  \
+	X(STORING, "storing", "storing an order takes long")                                       \
+	X(MEMORY, "memory", "Redis's memory is nearly full")
+#define SHED_CAUSE_ENUM(name, word, text) SHED_##name,
+enum shed_cause { SHED_CAUSES(SHED_CAUSE_ENUM) SHED_CAUSE_COUNT };
+#undef SHED_CAUSE_ENUM
+const char *shed_cause_word(enum shed_cause cause);
+const char *shed_cause_text(enum shed_cause cause);
+
+#define SHED_FULL 5 /* times the limit: all are refused. Of the memory: when all is used */
+/* Of the memory alone not all are refused: Redis itself refuses those that have no room, and an order that is sent
+ * again is still found. */
+#define SHED_MEMORY_MOST 0.9
+#define SHED_STALE_MS    3000 /* what is older is not known any more */
+
+/* Events; ms; ms; thousandths of the memory. 0: no limit. */
+struct shed_limits {
+	int64_t of[SHED_CAUSE_COUNT];
+};
+struct shed_load {
+	int64_t of[SHED_CAUSE_COUNT];
+};
+/* Zeroed memory refuses nothing. */
+struct shedding {
+	bool on;
+	double share; /* of the new orders that is refused, 0 to 1 */
+	enum shed_cause cause;
+	int64_t looked_ms;
+	int64_t asked_ms; /* before that nothing was asked for */
+	double owed;      /* orders to refuse that were not */
+};
+
+/* The part that this load asks to refuse, and why. `on`: some are refused already. */
+double shed_pressure(const struct shed_limits *limits, const struct shed_load *load, bool on,
+		     enum shed_cause *ret_cause);
+/* This is known now. True: it has begun, or ended. */
+bool shed_look(struct shedding *shedding, const struct shed_limits *limits,
+	       const struct shed_load *load, int64_t now_ms);
+/* Nothing was heard for SHED_STALE_MS: it has ended. True if it was on. */
+bool shed_forget(struct shedding *shedding, int64_t now_ms);
+/* Whether the next order is to be refused. */
+bool shed_refuses(struct shedding *shedding);
+
+#endif

@@ -1,0 +1,173 @@
+/* load.c - how much order, inventory and Redis have to do, told to the gateways, which refuse new orders by it
+ * (gateway/shedding.h).
+ *
+ *   order_load_begin     an order comes: the clock starts, if it stands
+ *     look               every every_ms each partition is asked how far inventory is behind …
+ *       behind_answered  … and when the last one has answered, or all still wait after every_ms,
+ *     tell_gateways      every gateway is told
+ *   the clock stops when for QUIET_MS no order has come and inventory had acknowledged all: gateways that refused orders
+ *   have learned by then that they need not
+ *
+ * How long an order takes to be stored is the shortest time of late: a queue that stands shows in it, and a burst or a
+ * single slow one does not. It has everything in it that an order waits for, Redis above all. */
+#include "order/order_internal.h"
+
+#define EVERY_MS 200
+#define QUIET_MS 3000
+#define MEMORY   5 /* each so many looks Redis is asked for its memory, which costs it more */
+#define GROUP    "inventory"
+
+struct order_load {
+	struct order *order;
+	struct rt_timer timer;
+	struct asked {
+		struct order_load *load;
+		struct rt_behind_op op;
+		struct rt_store_queue *queue;
+	} * partitions;
+	int under_way; /* partitions that have not answered */
+	unsigned int looks;
+	bool running; /* the timer */
+	bool stopped;
+	int64_t every_ms;
+	order_load_tell *tell;
+	size_t storing;  /* orders */
+	int64_t busy_ms; /* when the last one came, or there was last something to do */
+	int64_t stored_ms; /* when the last one was stored; or when the first of those under way came */
+	int64_t shortest_ms; /* since the last look; INT64_MAX: none was stored */
+	int64_t store_ms;    /* as it was told last */
+};
+
+static void look(struct rt_timer *timer);
+
+static void run(struct order_load *load)
+{
+	load->running = true;
+	rt_timer_start(load->order->loop, &load->timer, load->every_ms, look);
+}
+
+void order_load_begin(struct order_load *load)
+{
+	load->busy_ms = rt_loop_now(load->order->loop);
+	if (load->storing++ == 0)
+		load->stored_ms = load->busy_ms;
+	if (!load->running && !load->stopped)
+		run(load);
+}
+
+void order_load_end(struct order_load *load, int64_t took_ms)
+{
+	load->storing--;
+	load->stored_ms = rt_loop_now(load->order->loop);
+	load->shortest_ms = RT_MIN(load->shortest_ms, took_ms);
+}
+
+/* Since the last look: the shortest time; if none was stored, at least as long as before; 0: nothing was to be stored. */
+static int64_t store_ms(const struct order_load *load)
+{
+	if (load->shortest_ms != INT64_MAX)
+		return load->shortest_ms;
+	if (load->storing == 0)
+		return 0;
+	return RT_MAX(rt_loop_now(load->order->loop) - load->stored_ms, load->store_ms);
+}
+
+/* Tells the gateways; stops the clock if there is nothing more to tell. */
+static void tell_gateways(struct order_load *load)
+{
+	Tandem__Order__V1__PlacementLoad message = TANDEM__ORDER__V1__PLACEMENT_LOAD__INIT;
+	int64_t memory = 0, oldest = 0, events = 0;
+
+	for (int p = 0; p < load->order->partition_count; p++) {
+		const struct rt_behind_op *op = &load->partitions[p].op;
+
+		events += op->events;
+		oldest = RT_MAX(oldest, op->oldest_ms);
+		memory = RT_MAX(memory, op->memory_permille);
+	}
+	message.events = (uint64_t)events;
+	message.oldest_ms = (uint64_t)oldest;
+	load->store_ms = store_ms(load);
+	message.store_ms = (uint64_t)load->store_ms;
+	message.memory_permille = (uint32_t)memory;
+	load->shortest_ms = INT64_MAX;
+	load->tell(load->order, &message);
+	if (events > 0 || load->storing > 0)
+		load->busy_ms = rt_loop_now(load->order->loop);
+	if (rt_loop_now(load->order->loop) - load->busy_ms > QUIET_MS) {
+		load->running = false;
+		rt_timer_stop(load->order->loop, &load->timer);
+	}
+}
+
+static void behind_answered(struct rt_behind_op *op, int status)
+{
+	struct order_load *load = RT_CONTAINER_OF(op, struct asked, op)->load;
+	struct order *order = load->order;
+
+	(void)status; /* failed: the last numbers stay */
+	if (--load->under_way == 0 && !load->stopped)
+		tell_gateways(load);
+	order_call_end(order);
+}
+
+static void look(struct rt_timer *timer)
+{
+	struct order_load *load = RT_CONTAINER_OF(timer, struct order_load, timer);
+
+	run(load);
+	if (load->under_way > 0) {
+		tell_gateways(load); /* Redis does not answer: store_ms says so */
+		return;
+	}
+	load->looks++;
+	for (int p = 0; p < load->order->partition_count; p++) {
+		struct rt_behind_op *op = &load->partitions[p].op;
+
+		load->under_way++;
+		order_call_begin(load->order);
+		op->now_ms = rt_loop_unix_ms(load->order->loop);
+		op->with_memory = load->looks % MEMORY == 1;
+		rt_store_add(load->partitions[p].queue, op);
+	}
+}
+
+int order_load_new(struct order *order, const struct rt_context *context, int64_t every_ms,
+		   order_load_tell *tell, struct order_load **ret)
+{
+	struct order_load *load = rt_alloc(sizeof(*load));
+	int rc = RT_OK;
+
+	load->order = order;
+	load->every_ms = every_ms > 0 ? every_ms : EVERY_MS;
+	load->stopped = every_ms < 0;
+	load->tell = tell;
+	load->shortest_ms = INT64_MAX;
+	load->partitions = rt_alloc((size_t)context->partition_count * sizeof(*load->partitions));
+	for (int p = 0; p < context->partition_count && rc == RT_OK; p++) {
+		struct asked *asked = &load->partitions[p];
+
+		asked->load = load;
+		asked->op.group = GROUP;
+		asked->op.done = behind_answered;
+		rc = rt_store_queue_new(context->partitions[p].store, &rt_behind_step, NULL,
+					&asked->queue);
+	}
+	*ret = load;
+	return rc;
+}
+
+void order_load_stop(struct order_load *load)
+{
+	load->stopped = true;
+	load->running = false;
+	rt_timer_stop(load->order->loop, &load->timer);
+}
+
+void order_load_free(struct order_load *load)
+{
+	if (load == NULL)
+		return;
+	free(load->partitions);
+	free(load);
+}
