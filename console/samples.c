@@ -34,10 +34,15 @@ static const struct {
 	{ "expired", NULL, "tandem_orders_decided_total", "status", "expired", RATE },
 	{ "calls", "gateway", "grpc_server_handled_total", NULL, NULL, RATE },
 	{ "refused", NULL, "tandem_gateway_refused_orders_total", NULL, NULL, RATE },
+	{ "shed", NULL, "tandem_gateway_shed_orders_total", NULL, NULL, RATE },
+	{ "shed_share", NULL, "tandem_gateway_shed_share", NULL, NULL, GAUGE },
 	{ "republished", NULL, "tandem_orders_republished_total", NULL, NULL, RATE },
 	{ "unsettled", NULL, "tandem_orders_unsettled", NULL, NULL, GAUGE },
 	{ "due", NULL, "tandem_orders_due", NULL, NULL, GAUGE },
 	{ "waiters", NULL, "tandem_order_waiters", NULL, NULL, GAUGE },
+	{ "unanswered_s", NULL, "tandem_order_oldest_unanswered_seconds", NULL, NULL, GAUGE },
+	{ "redis_used", NULL, "tandem_redis_memory_used_bytes", NULL, NULL, GAUGE },
+	{ "redis_max", NULL, "tandem_redis_memory_max_bytes", NULL, NULL, GAUGE },
 };
 
 /* Each gives its 50th and 99th percentile. */
@@ -46,18 +51,21 @@ static const struct {
 } latencies[] = {
 	{ "call", "gateway", "grpc_server_handling_seconds_bucket", "grpc_type", "unary" },
 	{ "decision", NULL, "tandem_order_decision_seconds_bucket", NULL, NULL },
+	{ "settled", NULL, "tandem_order_settled_seconds_bucket", NULL, NULL },
 };
 
-/* How a reader of a stream is doing. */
+/* How a reader of a stream is doing; and how many dead letters a stream of them has. */
+enum { LAG, PENDING, OLDEST, ASIDE, PARKED, DEAD, LETTERS };
 static const struct {
 	const char *key, *metric;
 } gauges[] = {
-	{ "lag", "tandem_events_lag" },
-	{ "pending", "tandem_events_pending" },
-	{ "oldest_s", "tandem_events_oldest_pending_seconds" },
-	{ "aside", "tandem_events_aside" },
-	{ "parked", "tandem_events_parked" },
-	{ "dead", "tandem_events_dead_total" },
+	[LAG] = { "lag", "tandem_events_lag" },
+	[PENDING] = { "pending", "tandem_events_pending" },
+	[OLDEST] = { "oldest_s", "tandem_events_oldest_pending_seconds" },
+	[ASIDE] = { "aside", "tandem_events_aside" },
+	[PARKED] = { "parked", "tandem_events_parked" },
+	[DEAD] = { "dead", "tandem_events_dead_total" },
+	[LETTERS] = { "letters", "tandem_dead_letters" },
 };
 
 struct histogram {
@@ -91,6 +99,7 @@ struct samples {
 	bool known[RT_LENGTH(numbers)];
 	struct stream streams[STREAMS_MAX];
 	struct service services[SERVICES_MAX];
+	char names[SERVICES_MAX][NAME_BYTES]; /* of these, as the last page of each said */
 	size_t stream_count, service_count;
 };
 
@@ -278,11 +287,13 @@ void samples_add(struct samples *samples, const char *url, const char *page, con
 	*service = (struct service){ 0 };
 	snprintf(service->url, sizeof(service->url), "%s", url);
 	if (page == NULL) {
+		memcpy(service->name, samples->names[samples->service_count - 1], NAME_BYTES);
 		snprintf(service->error, sizeof(service->error), "%s", error);
 		return;
 	}
 	samples->moments[0].pages |= UINT64_C(1) << (samples->service_count - 1);
 	name_service(service, page);
+	memcpy(samples->names[samples->service_count - 1], service->name, NAME_BYTES);
 	if (service->name[0] == '\0')
 		snprintf(service->error, sizeof(service->error), "this is no service of Tandem");
 	while (*page != '\0') {
@@ -370,31 +381,42 @@ static void add_numbers(const struct samples *samples, const struct moment *befo
 	}
 }
 
+static json_t *stream_json(const struct stream *stream)
+{
+	/* json_pack takes UTF-8 alone. */
+	json_t *json = json_pack("{s:s, s:s}", "reader", stream->reader, "stream", stream->name);
+
+	for (size_t i = 0; json != NULL && i < LETTERS; i++)
+		json_object_set_new(json, gauges[i].key,
+				    stream->known[i] ? real(stream->values[i]) : json_null());
+	return json;
+}
+
+static void add_up(const struct stream *stream, size_t gauge, double *sum)
+{
+	if (stream->known[gauge])
+		*sum = isnan(*sum) ? stream->values[gauge] : *sum + stream->values[gauge];
+}
+
 static json_t *streams_json(const struct samples *samples, json_t *point)
 {
 	json_t *list = json_array();
-	double lag = NAN, oldest_s = NAN;
+	double lag = NAN, oldest_s = NAN, letters = NAN;
 
 	for (size_t i = 0; i < samples->stream_count; i++) {
 		const struct stream *stream = &samples->streams[i];
-		json_t *json =
-			json_pack("{s:s, s:s}", "reader", stream->reader, "stream", stream->name);
+		json_t *json = stream->known[LETTERS] ? NULL : stream_json(stream);
 
-		for (size_t j = 0; j < RT_LENGTH(gauges); j++)
-			json_object_set_new(json, gauges[j].key,
-					    stream->known[j] ? real(stream->values[j])
-							     : json_null());
-		/* json_pack takes UTF-8 alone. */
 		if (json != NULL)
 			json_array_append_new(list, json);
-		if (stream->known[0])
-			lag = isnan(lag) ? stream->values[0] : lag + stream->values[0];
-		if (stream->known[2])
-			oldest_s = isnan(oldest_s) ? stream->values[2]
-						   : fmax(oldest_s, stream->values[2]);
+		add_up(stream, LAG, &lag);
+		add_up(stream, LETTERS, &letters);
+		if (stream->known[OLDEST])
+			oldest_s = fmax(oldest_s, stream->values[OLDEST]);
 	}
 	json_object_set_new(point, "lag", real(lag));
 	json_object_set_new(point, "oldest_s", real(oldest_s));
+	json_object_set_new(point, "letters", real(letters));
 	return list;
 }
 

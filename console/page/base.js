@@ -79,6 +79,15 @@ export function duration(seconds) {
   return `${(seconds / 86400).toFixed(1)} d`;
 }
 
+/** "850 KiB", "1.5 GiB". */
+export function bytes(value) {
+  if (value === null || value === undefined) return "–";
+  let unit = 0;
+  let left = value;
+  for (; left >= 1000 && unit < 4; unit += 1) left /= 1024;
+  return `${left < 10 && unit > 0 ? left.toFixed(1) : Math.round(left)} ${["bytes", "KiB", "MiB", "GiB", "TiB"][unit]}`;
+}
+
 /** A time of RFC 3339 in the reader's own zone, with the exact one to hover over. */
 export function time(text) {
   if (!text) return el("span", {}, "–");
@@ -126,6 +135,8 @@ export function failure(error) {
   return note("bad", error.message || String(error));
 }
 
+const ROWS = 200;
+
 /**
  * A table that scrolls within its frame. `columns`: { name, cell: (row) => node or text, number, wide }; a wide one is
  * left out on phones.
@@ -134,13 +145,21 @@ export function table(label, columns, rows, nothing = "There is nothing.") {
   if (rows.length === 0) return el("p", { class: "nothing" }, nothing);
   const kind = (column) => [column.number ? "number" : "", column.wide ? "wide" : ""].join(" ").trim() || null;
   const head = el("tr", {}, columns.map((column) => el("th", { scope: "col", class: kind(column) }, column.name)));
-  const body = rows.map((row) =>
-    el("tr", row.attributes || {}, columns.map((column) => {
-      const content = column.cell(row);
-      return el("td", { class: kind(column) }, content === "" || content === undefined ? "–" : content);
-    })));
-  return el("div", { class: "frame", role: "region", "aria-label": label, tabindex: "0" },
-    el("table", {}, el("thead", {}, head), el("tbody", {}, body)));
+  const line = (row) => el("tr", row.attributes || {}, columns.map((column) => {
+    const content = column.cell(row);
+    return el("td", { class: kind(column) }, content === "" || content === undefined ? "–" : content);
+  }));
+  const body = el("tbody", {}, rows.slice(0, ROWS).map(line));
+  const frame = el("div", { class: "frame", role: "region", "aria-label": label, tabindex: "0" },
+    el("table", { "aria-rowcount": rows.length + 1 }, el("thead", {}, head), body));
+  // Ten thousand rows at once would take the browser many seconds: the next ones come when their place is scrolled to.
+  let shown = Math.min(ROWS, rows.length);
+  frame.addEventListener("scroll", () => {
+    if (shown === rows.length || frame.scrollTop + frame.clientHeight < frame.scrollHeight - 600) return;
+    body.append(...rows.slice(shown, shown + ROWS).map(line));
+    shown = Math.min(shown + ROWS, rows.length);
+  });
+  return frame;
 }
 
 export function section(title, ...children) {

@@ -1,5 +1,5 @@
 // overview.js - how it goes now: what needs a look, plots, services, and how far each reader of a stream is.
-import { duration, el, fill, note, number, section, table, time } from "./base.js";
+import { bytes, duration, el, fill, note, number, section, table, time } from "./base.js";
 import { points, watch } from "./live.js";
 import { plot } from "./plots.js";
 
@@ -18,7 +18,14 @@ export function problems(point) {
     if (stream.lag > LAG) found.push(["warn", `${who}: ${number(stream.lag)} events are not delivered yet`, "#/streams"]);
     if (stream.aside > 0) found.push(["warn", `${who}: ${number(stream.aside)} events are set aside`, "#/streams"]);
   }
+  if (point.letters > 0) found.push(["warn", `${number(point.letters)} events were given up`, "#/dead"]);
+  if (point.unanswered_s > OLDEST_S)
+    found.push(["warn", `an order waits for inventory's answer for ${duration(point.unanswered_s)}`, "#/orders"]);
+  if (point.redis_max > 0 && point.redis_used > 0.9 * point.redis_max)
+    found.push(["warn", `Redis has ${bytes(point.redis_used)} of ${bytes(point.redis_max)}: new orders are refused at the limit`, "#/checks"]);
   if (point.due > 0) found.push(["warn", `the timers of ${number(point.due)} orders have run out`, "#/checks"]);
+  if (point.shed_share > 0)
+    found.push(["bad", `more orders come than can be served: ${number(point.shed_share * 100)} % of the new ones are refused`, "#/checks"]);
   if (point.refused > 0) found.push(["warn", `${number(point.refused)} orders a second are refused`, "#/checks"]);
   return found;
 }
@@ -34,10 +41,14 @@ export function overview(main) {
     plot("Orders ended", [{ key: "confirmed", name: "confirmed" }, { key: "cancelled", name: "cancelled" },
       { key: "expired", name: "expired" }], perSecond),
     plot("Time to decision", [{ key: "decision_p50", name: "half within" }, { key: "decision_p99", name: "99 % within" }], duration),
-    plot("Calls", [{ key: "calls", name: "calls" }, { key: "refused", name: "orders refused" }], perSecond),
+    plot("Calls", [{ key: "calls", name: "calls" }], perSecond),
+    plot("Orders refused", [{ key: "shed", name: "too much load" }, { key: "refused", name: "too many under way" }], perSecond),
     plot("Time of a call", [{ key: "call_p50", name: "half within" }, { key: "call_p99", name: "99 % within" }], duration),
     plot("Events not delivered yet", [{ key: "lag", name: "events" }], number),
     plot("Oldest not acknowledged", [{ key: "oldest_s", name: "age" }], duration),
+    plot("Time until settled", [{ key: "settled_p50", name: "half within" }, { key: "settled_p99", name: "99 % within" }], duration),
+    plot("Oldest without an answer", [{ key: "unanswered_s", name: "age" }], duration),
+    plot("Memory of Redis", [{ key: "redis_used", name: "used" }], bytes),
     plot("Orders not settled", [{ key: "unsettled", name: "orders" }, { key: "waiters", name: "calls that wait" }], number),
   ];
   let said = null;
@@ -56,7 +67,7 @@ export function overview(main) {
     fill(services, table("Services", [
       { name: "Service", cell: (row) => row.name || "?" },
       { name: "State", cell: (row) => el("span", { class: `badge ${row.up ? "ok" : "bad"}` }, row.up ? "UP" : "AWAY") },
-      { name: "Since", cell: (row) => (row.start_s ? time(new Date(row.start_s * 1000).toISOString()) : "–") },
+      { name: "Since", wide: true, cell: (row) => (row.start_s ? time(new Date(row.start_s * 1000).toISOString()) : "–") },
       { name: "Version", cell: (row) => row.version, wide: true },
       { name: "Metrics", cell: (row) => row.url, wide: true },
     ], point.services));

@@ -1,5 +1,5 @@
 // stock.js - what is there of each SKU, and who holds it.
-import { ask, el, failure, field, fill, note, number, section, shortType, table, time } from "./base.js";
+import { ask, el, failure, field, fill, note, number, orderLink, section, shortType, table, time } from "./base.js";
 
 const PARTS = [["available", "available"], ["reserved", "reserved"], ["committed", "sold"]];
 
@@ -65,7 +65,33 @@ export function stock(main) {
 export function sku(main, name) {
   const counters = el("div");
   const events = el("div");
+  const state = el("p", { role: "status" });
+  const held = el("div");
+  const more = el("button", { type: "button", hidden: true, click: () => holders() }, "Look for more");
+  const holding = [];
+  let token = "";
 
+  async function holders() {
+    more.disabled = true;
+    try {
+      const answer = await ask("/api/holders", { sku: name, limit: "1000", page_token: token });
+      const last = answer.items[answer.items.length - 1];
+      token = last && last.next_page_token ? last.next_page_token : "";
+      holding.push(...answer.items.filter((item) => item.order_id));
+      state.textContent = token ? `${holding.length} orders, and there may be more` : "";
+      fill(held, table("Who holds it", [
+        { name: "Order", cell: (row) => orderLink(row.order_id) },
+        { name: "Quantity", number: true, cell: (row) => number(((row.lines || [])[0] || {}).quantity) },
+        { name: "Since", cell: (row) => time(row.update_time) },
+      ], holding, "No order holds it."));
+    } catch (error) {
+      state.textContent = "";
+      fill(held, failure(error));
+      token = "";
+    }
+    more.hidden = !token;
+    more.disabled = false;
+  }
   async function load() {
     try {
       const answer = await ask("/api/sku", { sku: name });
@@ -90,7 +116,8 @@ export function sku(main, name) {
     }
   }
   main.append(el("p", { class: "back" }, el("a", { href: "#/stock" }, "Stock")), el("h1", { class: "code" }, name), counters,
-    section("Changes by hand", events));
+    section("Who holds it", state, held, more), section("Changes by hand", events));
   load();
+  holders();
 }
 

@@ -385,10 +385,14 @@ static void a_page_that_comes_again_is_no_burst(void)
 	struct samples *samples = samples_new();
 	const char *page = INFO("order") "tandem_orders_placed_total{outcome=\"new\"} 1000000\n";
 	const char *none = NULL;
-	json_t *json;
+	json_t *json, *list;
 
 	json_decref(point(samples, &page, 1, 0));
-	json_decref(point(samples, &none, 1, 1000));
+	json = point(samples, &none, 1, 1000);
+	list = json_object_get(json, "services"); /* whose page it was is known */
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(json_array_get(list, 0), "name")),
+			       "order");
+	json_decref(json);
 	json = point(samples, &page, 1, 2000);
 	CU_ASSERT(json_is_null(json_object_get(json, "placed")));
 	json_decref(json);
@@ -436,7 +440,9 @@ static void streams_and_services_are_listed(void)
 				  "events\"} 1.5\n"
 				  "tandem_events_lag{stream=\"order:{1}:events\"} 4\n",
 		/* A second instance reads the same group. */
-		INFO("inventory") "tandem_events_lag{stream=\"order:{0}:events\"} 2\n",
+		INFO("inventory") "tandem_events_lag{stream=\"order:{0}:events\"} 2\n"
+				  "tandem_dead_letters{stream=\"order:{0}:dead\"} 5\n"
+				  "tandem_dead_letters{stream=\"order:{1}:dead\"} 6\n",
 		NULL,
 		"not a page of ours",
 	};
@@ -451,6 +457,7 @@ static void streams_and_services_are_listed(void)
 	CU_ASSERT_DOUBLE_EQUAL(real_of(one, "lag"), 3, 1e-9);
 	CU_ASSERT_DOUBLE_EQUAL(real_of(json, "lag"), 7, 1e-9);
 	CU_ASSERT_DOUBLE_EQUAL(real_of(json, "oldest_s"), 1.5, 1e-9);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(json, "letters"), 11, 1e-9);
 	list = json_object_get(json, "services");
 	CU_ASSERT_EQUAL_FATAL(json_array_size(list), 4);
 	CU_ASSERT(json_is_true(json_object_get(json_array_get(list, 0), "up")));
