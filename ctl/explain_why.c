@@ -170,6 +170,9 @@ void explain_because(const struct explain_facts *facts, struct rt_buf *text)
 	terminate(text);
 }
 
+/* The order service looks for timers that are due more often than that. */
+#define OVERDUE_MS 5000
+
 /* "at 2026-… (in 3.2 s)". */
 static void say_when(struct rt_buf *text, const struct explain_facts *facts)
 {
@@ -181,8 +184,8 @@ static void say_when(struct rt_buf *text, const struct explain_facts *facts)
 	if (left_ms >= 0)
 		rt_buf_printf(text, "at %s (in %s)", at, age);
 	else
-		rt_buf_printf(text, "at %s (overdue by %s; is the order service running?)", at,
-			      age);
+		rt_buf_printf(text, "at %s (overdue by %s%s)", at, age,
+			      left_ms < -OVERDUE_MS ? "; is the order service running?" : "");
 }
 
 void explain_next(const struct explain_facts *facts, struct rt_buf *text)
