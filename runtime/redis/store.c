@@ -26,8 +26,9 @@ struct rt_store {
 	char *events_key, *mark_key;
 	bool seen; /* the data was there once */
 	struct rt_redis_op look_op;
-	bool looks;   /* whether it still is */
-	int replicas; /* that a WAIT asks for; 0: none */
+	bool looks;             /* whether it still is */
+	struct rt_series *gone; /* how often it was not; NULL: no metrics */
+	int replicas;           /* that a WAIT asks for; 0: none */
 	char replicas_text[12];
 	/* Runs whose durable command was answered: those that the WAIT under way covers, and later ones. */
 	struct rt_list covered, answered;
@@ -280,12 +281,13 @@ static void data_looked_for(struct rt_redis_op *op, int status, const struct red
 	struct rt_store *store = RT_CONTAINER_OF(op, struct rt_store, look_op);
 
 	store->looks = false;
-	if (status == RT_OK && rt_reply_int(reply) == 0)
-		RT_LOG(RT_ERROR,
-		       "the data in Redis is gone: it begins anew, without orders and stock",
-		       RT_S("stream", store->events_key),
-		       RT_S("fix",
-			    "if that was not meant, stop all services and restore the data"));
+	if (status != RT_OK || rt_reply_int(reply) != 0)
+		return;
+	if (store->gone != NULL)
+		rt_series_add(store->gone, 1);
+	RT_LOG(RT_ERROR, "the data in Redis is gone: it begins anew, without orders and stock",
+	       RT_S("stream", store->events_key),
+	       RT_S("fix", "if that was not meant, stop all services and restore the data"));
 }
 
 /* Behind a new connection may be a Redis without the data. To be sent before the functions are asked, which begin it. */
@@ -337,6 +339,10 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 	store->loop = loop;
 	store->functions = options->functions;
 	store->metrics = options->metrics;
+	if (store->metrics != NULL)
+		store->gone = rt_metric_plain(store->metrics, RT_COUNTER, "tandem_data_gone_total",
+					      "Times that Redis came back without the data of a "
+					      "partition.");
 	store->events_key =
 		rt_printf("%s:{%d}:events", options->functions->name, options->partition);
 	store->mark_key =

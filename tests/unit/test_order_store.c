@@ -62,7 +62,8 @@ struct fixture {
 
 static struct redis_server shared;
 static struct fixture *f;
-static int partition_count; /* 0: 1 */
+static int partition_count;        /* 0: 1 */
+static struct rt_metrics *metrics; /* of the next store */
 
 /* ---- running ---- */
 
@@ -136,6 +137,7 @@ static void setup_with(const struct redis_server *server, int64_t stream_length_
 				     &(struct rt_store_options){ .redis = &redis,
 								 .functions = &order_functions,
 								 .partition_count = partition_count,
+								 .metrics = metrics,
 								 .replicas = replicas },
 				     &f->redis) == RT_OK);
 	CU_ASSERT_FATAL(order_store_new(f->loop, &f->redis,
@@ -1890,10 +1892,13 @@ static void test_data_gone(void)
 					    NULL };
 	const char *const *const settings[] = { kept, NULL };
 	struct redis_server server;
+	struct rt_series *gone;
 
 	rt_log_sink(count_gone, NULL);
 	for (int lost = 0; lost <= 1; lost++) {
 		gone_lines = 0;
+		metrics = rt_metrics_new();
+		gone = rt_metric_plain(metrics, RT_COUNTER, "tandem_data_gone_total", "");
 		redis_server_start(&server, settings[lost]);
 		setup_on(&server, 1000);
 		put("ord_a");
@@ -1904,6 +1909,9 @@ static void test_data_gone(void)
 		run_until_ready();
 		CU_ASSERT_EQUAL(get("ord_a")->known, lost == 0);
 		CU_ASSERT_EQUAL(gone_lines, lost);
+		CU_ASSERT_EQUAL(rt_series_value(gone), lost);
+		free_store();
+		rt_metrics_free(RT_TAKE(metrics));
 		redis_server_done(&server);
 	}
 	rt_log_sink(NULL, NULL);
