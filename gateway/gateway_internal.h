@@ -89,7 +89,7 @@ struct gateway_placing {
 	/* In. */
 	const struct rt_call *call; /* that places it; for the time of gateway_place */
 	const char *traceparent;    /* of the caller, valid, borrowed until done; "": none */
-	const char *tracestate;     /* likewise */
+	const char *tracestate;     /* likewise; or NULL */
 	struct rt_span *cause;      /* the call's; NULL: it is not traced */
 	bool is_call;         /* it is all that the call asks for: they are in the same trace */
 	const char *actor;    /* the caller (rt_call_actor); likewise */

@@ -168,8 +168,9 @@ static void end_span(struct gateway_placing *placing, const ProtobufCBinaryData 
 	if (placing->is_call && placing->cause != NULL) {
 		rt_span_concerns(placing->cause, order_id);
 		rt_span_cause(span, placing->cause);
+	} else {
+		rt_span_concerns(span, order_id);
 	}
-	rt_span_concerns(span, order_id);
 	rt_span_code(span, code);
 	rt_span_end(span);
 	span->kind = RT_SPAN_NONE;

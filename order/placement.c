@@ -39,7 +39,8 @@ struct placement {
 	struct item *waiting;    /* those of `items` that may be cancelled, by number */
 	struct rt_task send_task;
 	struct rt_timer drain_timer;
-	bool closed; /* no more items */
+	bool closed;     /* no more items */
+	int64_t read_us; /* when the message in hand came, for spans */
 };
 
 struct item {
@@ -228,10 +229,14 @@ static void take_trace(struct item *item, const Tandem__Order__V1__PlacementItem
 		rt_trace_format(&trace, item->traceparent);
 	if (!rt_tracing)
 		return;
-	rt_span_begin(&item->span, RT_SPAN_ITEM_SERVED, service->name);
+	rt_span_begin_at(&item->span, RT_SPAN_ITEM_SERVED, service->name, item->placement->read_us);
 	item->span.method = service->methods[0].name;
 	item->span.number = message->number;
 	rt_span_carried(&item->span, item->traceparent);
+	if (item->span.sampled &&
+	    rt_trace_state_valid(message->tracestate, strlen(message->tracestate)))
+		item->span.state = rt_arena_copy(&item->arena, message->tracestate,
+						 strlen(message->tracestate));
 	item->placing.span = &item->span;
 }
 
@@ -304,6 +309,8 @@ static void on_message(struct rt_call *call, const ProtobufCMessage *message, vo
 		end_if_done(placement);
 		return;
 	}
+	if (rt_tracing)
+		placement->read_us = rt_wall_us();
 	for (size_t i = 0; i < request->n_items; i++)
 		item_new(placement, request->items[i]);
 	for (size_t i = 0; i < request->n_cancelled_numbers; i++)

@@ -379,6 +379,33 @@ bool rt_base32_128_valid(const char *text)
 	return length == RT_BASE32_128 && text[length] == '\0' && ((value - 1) & 3) == 0;
 }
 
+/* So many characters as a number. Sets *bad if one is none of the alphabet. */
+static uint64_t read_digits(const char *text, size_t count, bool *bad)
+{
+	uint64_t number = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		unsigned int value = base32_values[(unsigned char)text[i]];
+
+		*bad |= value == 0;
+		number = number << 5 | ((value - 1) & 31);
+	}
+	return number;
+}
+
+bool rt_base32_128_read(const char *text, uint8_t bytes[16])
+{
+	bool bad = strnlen(text, RT_BASE32_128) < RT_BASE32_128;
+	uint64_t first = bad ? 0 : read_digits(text, 12, &bad);
+	uint64_t second = bad ? 0 : read_digits(text + 12, 12, &bad);
+	uint64_t third = bad ? 0 : read_digits(text + 24, 2, &bad);
+	uint64_t halves[2] = { __builtin_bswap64(first << 4 | second >> 56),
+			       __builtin_bswap64(second << 8 | third >> 2) };
+
+	memcpy(bytes, halves, sizeof(halves));
+	return !bad;
+}
+
 char rt_base32_letter(unsigned int digit)
 {
 	return base32_alphabet[digit & 31];

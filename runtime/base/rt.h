@@ -123,6 +123,9 @@ static inline int rt_bucket_partition(unsigned int bucket, int partition_count)
 #define RT_BASE32_128 26
 void rt_base32_128(const uint8_t bytes[16], char text[RT_BASE32_128 + 1]);
 bool rt_base32_128_valid(const char *text);
+/* The 16 bytes that 26 characters stand for, whatever the two bits are that the last has too many, and whatever follows.
+ * False, and bytes of no use: one of them is none of the alphabet. */
+bool rt_base32_128_read(const char *text, uint8_t bytes[16]);
 /* A digit's letter (0 to 31), and back; -1: it is none. */
 char rt_base32_letter(unsigned int digit);
 int rt_base32_digit(char letter);

@@ -669,12 +669,14 @@ static void begin_span(struct rt_events *events, struct entry *entry, struct eve
 		entry->handlings = rt_alloc(entry->count * sizeof(*entry->handlings));
 	handling = &entry->handlings[event - entry->events];
 	span = &handling->span;
-	rt_span_begin(span, RT_SPAN_PROCESSED, events->options.group);
+	rt_span_begin_at(span, RT_SPAN_PROCESSED, events->options.group, events->handed_us);
 	rt_span_carried(span, of->traceparent);
 	if (!rt_span_order(span, of->subject) && !span->known)
 		return;
+	if (events->last_type == NULL || strcmp(events->last_type, of->type) != 0)
+		events->last_type = rt_trace_name(of->type);
 	span->event = (struct rt_span_event){ .context = events->options.context,
-					      .type = rt_trace_name(of->type),
+					      .type = events->last_type,
 					      .partition = of->partition,
 					      .attempt = of->attempt,
 					      .seq = of->seq };

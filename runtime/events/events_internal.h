@@ -70,6 +70,7 @@ struct rt_events {
 	struct rt_span *links;
 	size_t link_count, handed_count; /* and all that are */
 	int64_t handed_us;               /* since when */
+	const char *last_type;           /* of the event before, as rt_trace_name has it */
 	void (*stopped)(void *user);
 	void *stopped_user;
 	struct rt_series *counters[COUNTERS], *gauges[GAUGES];

@@ -295,10 +295,13 @@ struct rt_span *rt_call_span(const struct rt_call *call)
 
 const char *rt_call_traceparent(const struct rt_call *call)
 {
-	size_t length = 0;
-	const char *value = rt_call_metadata(call, "traceparent", &length);
 	struct rt_trace trace;
+	const char *value;
+	size_t length = 0;
 
+	if (call->span != NULL && !call->span->carried)
+		return ""; /* it was looked for already */
+	value = rt_call_metadata(call, "traceparent", &length);
 	return value != NULL && rt_trace_parse(value, length, &trace) ? value : "";
 }
 
@@ -307,10 +310,7 @@ const char *rt_call_tracestate(const struct rt_call *call)
 	size_t length = 0;
 	const char *value = rt_call_metadata(call, "tracestate", &length);
 
-	return value != NULL && rt_trace_state_valid(value, length) &&
-			       rt_call_traceparent(call)[0] != '\0'
-		       ? value
-		       : "";
+	return value != NULL && rt_trace_state_valid(value, length) ? value : "";
 }
 
 /* ---- the transport's side ---- */
@@ -331,6 +331,8 @@ static void begin_span(struct rt_call *call)
 	call->span->method = call->method->descriptor->name;
 	call->span->lasts = call->method->client_streams || call->method->server_streams;
 	rt_span_carried(call->span, rt_call_metadata(call, "traceparent", NULL));
+	if (call->span->sampled)
+		call->span->state = rt_call_tracestate(call);
 }
 
 void rpc_call_begin(struct rt_call *call, ProtobufCService *service, struct rpc_method *method)

@@ -1,6 +1,5 @@
 /* otlp.c - spans as OpenTelemetry's messages, named by its semantic conventions. A struct rt_span gives several: itself,
  * below it the function call that was made for it, and below that the event that it published. */
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -8,8 +7,6 @@
 #include "trace.h"
 
 typedef Opentelemetry__Proto__Trace__V1__Span span_message;
-typedef Opentelemetry__Proto__Common__V1__KeyValue attribute;
-typedef Opentelemetry__Proto__Common__V1__AnyValue attribute_value;
 
 #define ATTRIBUTES_MAX 16
 #define SPANS_EACH     6 /* that a struct rt_span gives at most */
@@ -30,41 +27,80 @@ static void *arena_zeroed(struct rt_arena *arena, size_t size_bytes)
 	return memset(rt_arena_take(arena, size_bytes), 0, size_bytes);
 }
 
-static attribute_value *add_attribute(struct rt_arena *arena, attribute ***list, size_t *count,
-				      const char *key)
+static uint8_t *put_varint(uint8_t *at, uint64_t number)
 {
-	attribute *added = rt_arena_take(arena, sizeof(*added));
-	attribute_value *value = rt_arena_take(arena, sizeof(*value));
-
-	if (*list == NULL)
-		*list = rt_arena_take(arena, ATTRIBUTES_MAX * sizeof(**list));
-	opentelemetry__proto__common__v1__key_value__init(added);
-	opentelemetry__proto__common__v1__any_value__init(value);
-	added->key = (char *)(uintptr_t)key;
-	added->value = value;
-	(*list)[(*count)++] = added;
-	return value;
+	for (; number >= 128; number >>= 7)
+		*at++ = (uint8_t)(number | 128);
+	*at++ = (uint8_t)number;
+	return at;
 }
 
-static void value_text(attribute_value *value, const char *text)
+static uint8_t *put_bytes(uint8_t *at, uint8_t key, const void *bytes, size_t length)
 {
-	value->value_case = OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_STRING_VALUE;
-	value->string_value = (char *)(uintptr_t)text;
+	*at++ = key;
+	at = put_varint(at, length);
+	memcpy(at, bytes, length);
+	return at + length;
+}
+
+#define FIELD(number, type) ((number) << 3 | (type)) /* of protobuf: type 0 a number, 2 bytes */
+#define NUMBER_MAX          12                       /* bytes of a key and a number */
+
+/* Adds a KeyValue with this packed AnyValue. */
+static void add_attribute(struct writer *writer, span_message *span, const char *key,
+			  const uint8_t *value, size_t length)
+{
+	size_t key_length = strlen(key);
+	uint8_t *packed = rt_arena_take(writer->arena, key_length + length + 2 * NUMBER_MAX);
+	uint8_t *at = put_bytes(packed, FIELD(1, 2), key, key_length);
+
+	at = put_bytes(at, FIELD(2, 2), value, length);
+	if (span->attributes == NULL)
+		span->attributes =
+			rt_arena_take(writer->arena, ATTRIBUTES_MAX * sizeof(*span->attributes));
+	span->attributes[span->n_attributes++] =
+		(ProtobufCBinaryData){ (size_t)(at - packed), packed };
 }
 
 static void add_text(struct writer *writer, span_message *span, const char *key, const char *text)
 {
-	value_text(add_attribute(writer->arena, &span->attributes, &span->n_attributes, key), text);
+	size_t length = strlen(text);
+	uint8_t *value = rt_arena_take(writer->arena, length + NUMBER_MAX);
+
+	add_attribute(writer, span, key, value,
+		      (size_t)(put_bytes(value, FIELD(1, 2), text, length) - value));
 }
 
 static void add_number(struct writer *writer, span_message *span, const char *key, int64_t number)
 {
-	attribute_value *value =
-		add_attribute(writer->arena, &span->attributes, &span->n_attributes, key);
+	uint8_t value[NUMBER_MAX] = { FIELD(3, 0) };
 
-	value->value_case = OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_INT_VALUE;
-	value->int_value = number;
+	add_attribute(writer, span, key, value,
+		      (size_t)(put_varint(value + 1, (uint64_t)number) - value));
 }
+
+/* ---- texts: without printf, which would cost more than the rest ---- */
+
+static char *join(struct rt_arena *arena, const char *const parts[], size_t count)
+{
+	size_t length = 0;
+	char *text, *at;
+
+	for (size_t i = 0; i < count; i++)
+		length += strlen(parts[i]);
+	text = at = rt_arena_take(arena, length + 1);
+	for (size_t i = 0; i < count; i++) {
+		size_t part = strlen(parts[i]);
+
+		memcpy(at, parts[i], part);
+		at += part;
+	}
+	*at = '\0';
+	return text;
+}
+#define JOIN(arena, ...)                                                                           \
+	join(arena, (const char *const[]){ __VA_ARGS__ },                                          \
+	     sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *))
 
 /* ---- spans ---- */
 
@@ -95,6 +131,8 @@ static span_message *add_span(struct writer *writer, const struct rt_span *of, i
 	span->start_time_unix_nano = (uint64_t)begin_us * 1000;
 	span->end_time_unix_nano = (uint64_t)RT_MAX(begin_us, end_us) * 1000;
 	span->flags = 1;
+	if (of->state != NULL)
+		span->trace_state = (char *)(uintptr_t)of->state;
 	writer->spans[writer->count++] = span;
 	return span;
 }
@@ -109,7 +147,7 @@ static void set_failed(struct writer *writer, span_message *span)
 
 static void describe_call(struct writer *writer, span_message *span, const struct rt_span *of)
 {
-	span->name = rt_arena_printf(writer->arena, "%s/%s", of->what, of->method);
+	span->name = JOIN(writer->arena, of->what, "/", of->method);
 	add_text(writer, span, "rpc.system", "grpc");
 	add_text(writer, span, "rpc.service", of->what);
 	add_text(writer, span, "rpc.method", of->method);
@@ -119,20 +157,22 @@ static void describe_call(struct writer *writer, span_message *span, const struc
 static void describe_event(struct writer *writer, span_message *span, const char *operation,
 			   const char *kind, const struct rt_span_event *event, const char *subject)
 {
-	char *stream =
-		rt_arena_printf(writer->arena, "%s:{%d}:events", event->context, event->partition);
+	char partition[RT_INT_TEXT], seq[RT_INT_TEXT];
 
-	span->name = rt_arena_printf(writer->arena, "%s %s:events", operation, event->context);
+	rt_int_text(event->partition, partition);
+	span->name = JOIN(writer->arena, operation, " ", event->context, ":events");
 	add_text(writer, span, "messaging.system", "redis");
 	add_text(writer, span, "messaging.operation.name", operation);
 	add_text(writer, span, "messaging.operation.type", kind);
-	add_text(writer, span, "messaging.destination.name", stream);
+	add_text(writer, span, "messaging.destination.name",
+		 JOIN(writer->arena, event->context, ":{", partition, "}:events"));
 	if (event->type == NULL)
 		return;
-	if (event->seq > 0)
+	if (event->seq > 0) {
+		rt_int_text((int64_t)event->seq, seq);
 		add_text(writer, span, "messaging.message.id",
-			 rt_arena_printf(writer->arena, "%s/%llu", subject,
-					 (unsigned long long)event->seq));
+			 JOIN(writer->arena, subject, "/", seq));
+	}
 	add_text(writer, span, "tandem.event.type", event->type);
 	add_number(writer, span, "tandem.event.attempt", RT_MAX(event->attempt, 1));
 }
@@ -167,7 +207,7 @@ static void add_stored(struct writer *writer, const struct rt_span *of, const ui
 
 	part_id(of, call->function, id);
 	span = add_span(writer, of, KIND(CLIENT), id, own_id, call->sent_us, call->answered_us);
-	span->name = rt_arena_printf(writer->arena, "FCALL %s", call->function);
+	span->name = JOIN(writer->arena, "FCALL ", call->function);
 	add_text(writer, span, "db.system", "redis");
 	add_text(writer, span, "db.operation.name", "FCALL");
 	add_text(writer, span, "db.stored_procedure.name", call->function);
@@ -228,7 +268,7 @@ static span_message *add_one(struct writer *writer, const struct rt_span *of)
 		add_text(writer, span, "messaging.consumer.group.name", of->what);
 		break;
 	case RT_SPAN_TIMER:
-		span->name = rt_arena_printf(writer->arena, "timer %s", of->what);
+		span->name = JOIN(writer->arena, "timer ", of->what);
 		break;
 	default:
 		describe_call(writer, span, of);
@@ -264,22 +304,36 @@ static void add_link(struct writer *writer, span_message *span, const struct rt_
 
 /* ---- the message ---- */
 
-static Opentelemetry__Proto__Resource__V1__Resource *make_resource(struct rt_arena *arena,
-								   const char *service)
+typedef Opentelemetry__Proto__Resource__V1__Resource resource_message;
+
+static void add_about(struct rt_arena *arena, resource_message *resource, const char *key,
+		      const char *text)
 {
-	Opentelemetry__Proto__Resource__V1__Resource *resource =
-		rt_arena_take(arena, sizeof(*resource));
+	Opentelemetry__Proto__Common__V1__KeyValue *added = rt_arena_take(arena, sizeof(*added));
+	Opentelemetry__Proto__Common__V1__AnyValue *value = rt_arena_take(arena, sizeof(*value));
+
+	opentelemetry__proto__common__v1__key_value__init(added);
+	opentelemetry__proto__common__v1__any_value__init(value);
+	value->value_case = OPENTELEMETRY__PROTO__COMMON__V1__ANY_VALUE__VALUE_STRING_VALUE;
+	value->string_value = (char *)(uintptr_t)text;
+	added->key = (char *)(uintptr_t)key;
+	added->value = value;
+	resource->attributes[resource->n_attributes++] = added;
+}
+
+static resource_message *make_resource(struct rt_arena *arena, const char *service)
+{
+	resource_message *resource = rt_arena_take(arena, sizeof(*resource));
 	char host[256] = "";
 
 	opentelemetry__proto__resource__v1__resource__init(resource);
+	resource->attributes = rt_arena_take(arena, ATTRIBUTES_MAX * sizeof(*resource->attributes));
 	(void)gethostname(host, sizeof(host) - 1);
-#define ADD(key) add_attribute(arena, &resource->attributes, &resource->n_attributes, key)
-	value_text(ADD("service.namespace"), "tandem");
-	value_text(ADD("service.name"), rt_arena_printf(arena, "tandem-%s", service));
-	value_text(ADD("service.version"), TANDEM_VERSION);
-	value_text(ADD("service.instance.id"),
-		   rt_arena_printf(arena, "%s:%ld", host, (long)getpid()));
-#undef ADD
+	add_about(arena, resource, "service.namespace", "tandem");
+	add_about(arena, resource, "service.name", JOIN(arena, "tandem-", service));
+	add_about(arena, resource, "service.version", TANDEM_VERSION);
+	add_about(arena, resource, "service.instance.id",
+		  rt_arena_printf(arena, "%s:%ld", host, (long)getpid()));
 	return resource;
 }
 

@@ -36,6 +36,11 @@ static struct {
 
 /* ---- W3C Trace Context ---- */
 
+static bool is_there(const char *text)
+{
+	return text != NULL && text[0] != '\0';
+}
+
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
@@ -167,24 +172,11 @@ void rt_trace_id_text(const uint8_t id[16], char text[RT_TRACE_ID_TEXT])
 bool rt_trace_of(const char *subject, uint8_t ret_id[16])
 {
 	const char *digits = subject;
-	unsigned int bits = 0;
-	int count = 0, digit, at = 0;
 
 	while (*digits >= 'a' && *digits <= 'z')
 		digits++;
-	if (*digits++ != '_')
+	if (*digits++ != '_' || !rt_base32_128_read(digits, ret_id))
 		return false;
-	for (int i = 0; i < RT_BASE32_128; i++) {
-		digit = rt_base32_digit(digits[i]);
-		if (digit < 0)
-			return false;
-		bits = bits << 5 | (unsigned int)digit;
-		count += 5;
-		if (count >= 8 && at < 16) {
-			count -= 8;
-			ret_id[at++] = (uint8_t)(bits >> count);
-		}
-	}
 	return digits[RT_BASE32_128] == '\0' && !is_zero(ret_id, 16);
 }
 
@@ -262,7 +254,8 @@ static bool is_sampled(const uint8_t trace_id[16])
 
 /* ---- spans ---- */
 
-void rt_span_begin(struct rt_span *span, enum rt_span_kind kind, const char *what)
+void rt_span_begin_at(struct rt_span *span, enum rt_span_kind kind, const char *what,
+		      int64_t begin_us)
 {
 	uint64_t id = random_number();
 
@@ -270,15 +263,19 @@ void rt_span_begin(struct rt_span *span, enum rt_span_kind kind, const char *wha
 	span->kind = kind;
 	span->what = what;
 	memcpy(span->id, &id, sizeof(id));
-	span->begin_us = rt_wall_us();
+	span->begin_us = begin_us;
+}
+
+void rt_span_begin(struct rt_span *span, enum rt_span_kind kind, const char *what)
+{
+	rt_span_begin_at(span, kind, what, rt_wall_us());
 }
 
 void rt_span_carried(struct rt_span *span, const char *traceparent)
 {
 	struct rt_trace trace;
 
-	if (traceparent == NULL || traceparent[0] == '\0' ||
-	    !rt_trace_parse(traceparent, strlen(traceparent), &trace))
+	if (!is_there(traceparent) || !rt_trace_parse(traceparent, strlen(traceparent), &trace))
 		return;
 	memcpy(span->trace_id, trace.id, sizeof(trace.id));
 	memcpy(span->parent, trace.span, sizeof(trace.span));
@@ -296,6 +293,7 @@ void rt_span_cause(struct rt_span *span, const struct rt_span *cause)
 	span->known = true;
 	span->carried = cause->carried;
 	span->sampled = cause->sampled;
+	span->state = cause->state;
 }
 
 static void begin_trace(struct rt_span *span)
@@ -308,18 +306,44 @@ static void begin_trace(struct rt_span *span)
 	span->carried = span->sampled = is_sampled(span->trace_id);
 }
 
+/* False for nearly all orders that are not sampled, by 13 of the 56 bits: their ids need not be read as a whole. */
+static bool may_be_sampled(const char *digits)
+{
+	unsigned int first = (unsigned int)rt_base32_digit(digits[14]) & 7,
+		     second = (unsigned int)rt_base32_digit(digits[15]) & 31,
+		     third = (unsigned int)rt_base32_digit(digits[16]) & 31;
+
+	return (first << 10 | second << 5 | third) >= self.threshold >> 43;
+}
+
+/* Reads the id of its trace, unless that is there. False: its order's id is none. */
+static bool identify(struct rt_span *span)
+{
+	return !is_zero(span->trace_id, sizeof(span->trace_id)) ||
+	       rt_trace_of(span->subject, span->trace_id);
+}
+
 bool rt_span_order(struct rt_span *span, const char *order_id)
 {
-	uint8_t id[16];
+	size_t length;
 
-	if (!rt_trace_of(order_id, id))
+	if (span->subject[0] != '\0' && strcmp(span->subject, order_id) == 0)
+		return true;
+	length = strnlen(order_id, sizeof(span->subject));
+	if (length <= RT_BASE32_128 || length == sizeof(span->subject) ||
+	    order_id[length - RT_BASE32_128 - 1] != '_')
 		return false;
-	memcpy(span->subject, order_id, strnlen(order_id, sizeof(span->subject) - 1));
+	memcpy(span->subject, order_id, length + 1);
 	if (span->known)
 		return true;
-	memcpy(span->trace_id, id, sizeof(id));
+	if (may_be_sampled(order_id + length - RT_BASE32_128)) {
+		if (!identify(span)) {
+			span->subject[0] = '\0';
+			return false;
+		}
+		span->sampled = is_sampled(span->trace_id);
+	}
 	span->known = true;
-	span->sampled = is_sampled(id);
 	return true;
 }
 
@@ -374,11 +398,18 @@ static void count(struct rt_series *series, size_t by)
 
 static void enqueue(const struct rt_span *span)
 {
+	struct rt_span *copy;
+
 	if (self.count == QUEUE_MAX) {
 		count(self.dropped, 1);
 		return;
 	}
-	self.queue[(self.first + self.count++) % QUEUE_MAX] = *span;
+	copy = &self.queue[(self.first + self.count) % QUEUE_MAX];
+	*copy = *span;
+	if (!identify(copy))
+		return;
+	copy->state = is_there(span->state) ? rt_strdup(span->state) : NULL;
+	self.count++;
 	self.options.queued(self.options.user, self.count);
 }
 
@@ -394,6 +425,8 @@ const struct rt_span *rt_trace_at(size_t index)
 
 void rt_trace_drop(size_t dropped, bool sent)
 {
+	for (size_t i = 0; i < dropped; i++)
+		free((void *)(uintptr_t)rt_trace_at(i)->state);
 	self.first = (self.first + dropped) % QUEUE_MAX;
 	self.count -= dropped;
 	count(sent ? self.sent : self.given_up, dropped);
@@ -424,6 +457,7 @@ static void keep(const struct rt_span *span, uint64_t key)
 
 	*kept = *span;
 	kept->key = key;
+	kept->state = NULL;
 	kept->before = *newest;
 	*newest = number;
 }
@@ -461,8 +495,9 @@ void rt_span_end(struct rt_span *span)
 
 	if (!rt_tracing) /* not any more */
 		return;
-	if (span->end_us == 0)
-		span->end_us = rt_wall_us();
+	if (span->end_us == 0) /* a function's answer came in this turn */
+		span->end_us = rt_function_answered != NULL ? rt_function_answered->answered_us
+							    : rt_wall_us();
 	if (span->sampled) {
 		enqueue(span);
 		return;
@@ -561,6 +596,8 @@ void rt_trace_start(const struct rt_trace_options *options)
 void rt_trace_stop(void)
 {
 	rt_tracing = false;
+	if (self.count > 0)
+		rt_trace_drop(self.count, false);
 	free(self.queue);
 	free(self.kept);
 	free(self.newest);

@@ -87,7 +87,7 @@ struct rt_span {
 	bool repeats; /* what was asked before: something took too long */
 	bool waited;  /* from the function's answer to its end, for a decision */
 	bool compensates;
-	uint8_t trace_id[16], id[8], parent[8];
+	uint8_t trace_id[16], id[8], parent[8]; /* trace_id: zero while nobody needs its order's */
 	int64_t begin_us, end_us;
 	int64_t age_ms; /* of the order when it was decided, of an event when it was read */
 	const char *what, *method;
@@ -96,12 +96,16 @@ struct rt_span {
 	struct rt_span_event event;   /* that was processed, or whose answer a timer waited for */
 	struct rt_function_call call; /* function NULL: none was made */
 	struct rt_span_event published;
+	const char *state; /* the tracestate that came; NULL, "": none; borrowed until it ends */
 	char subject[RT_TRACE_SUBJECT]; /* the order's id; "": none, or it is not known */
 	uint64_t key, before;           /* trace.c's */
 };
 
 /* Begins it, now. `what` stays valid: a constant, or rt_trace_name. */
 void rt_span_begin(struct rt_span *span, enum rt_span_kind kind, const char *what);
+/* The same for one that began a little earlier, when the clock was read for several. */
+void rt_span_begin_at(struct rt_span *span, enum rt_span_kind kind, const char *what,
+		      int64_t begin_us);
 /* What a valid traceparent says; others are ignored. */
 void rt_span_carried(struct rt_span *span, const char *traceparent);
 /* It is a part of what another span of this process does. */

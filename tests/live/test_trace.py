@@ -23,6 +23,7 @@ class Span:
         self.trace, self.id, self.parent = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
         self.start, self.end = span.start_time_unix_nano, span.end_time_unix_nano
         self.failed = span.status.code == 2
+        self.state = span.trace_state
         self.links = [(link.trace_id.hex(), link.span_id.hex()) for link in span.links]
         self.attributes = {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes}
 
@@ -123,7 +124,7 @@ class Trace(tandem.Live):
     def test_an_order(self):
         """Its caller began the trace, and wants it sent."""
         self.stock("tea", 5)
-        metadata = [("traceparent", f"00-{TRACE}-{CLIENT}-01")]
+        metadata = [("traceparent", f"00-{TRACE}-{CLIENT}-01"), ("tracestate", "rojo=1,congo=t61rcWkgMzE")]
         order = self.place("tea", wait_for_decision=True, _metadata=metadata)
         expected = lines(
             """
@@ -178,6 +179,8 @@ class Trace(tandem.Live):
         for span in spans:
             self.assertLessEqual(span.start, span.end, span.name)
             self.assertFalse(span.failed, span.name)
+        self.assertEqual(named["gateway tandem.order.v1.OrderService/PlaceOrder"].state, "rojo=1,congo=t61rcWkgMzE")
+        self.assertEqual(named["order FCALL order_place"].state, "rojo=1,congo=t61rcWkgMzE")
         tandem.until(lambda: len(self.collector.reads_of(TRACE)) >= 3, 10 * tandem.SLOW, "the reads")
         published = {span.id for span in spans if span.kind == "PRODUCER"}
         for read in self.collector.reads_of(TRACE):
@@ -188,11 +191,13 @@ class Trace(tandem.Live):
 
     def test_a_deleted_event(self):
         """Nobody asked for the trace: it is sent because the request had to be repeated, and because the caller waited so
-        long. No process was told of it."""
+        long. No process was told of it. Another order has the trace of its caller, in which its timer is, too."""
         self.stock("lost", 5)
         self.assertEqual(self.tandem.inventory.terminate(), 0)
         placing = self.placing("lost", customer_id="lost", wait_for_decision=True)
-        tandem.until(lambda: self.listed("lost"), 10 * tandem.SLOW, "placed")
+        metadata = [("traceparent", f"00-{'8' * 32}-{CLIENT}-01")]
+        asked = self.place("lost", customer_id="lost", _metadata=metadata)
+        tandem.until(lambda: len(self.listed("lost")) == 2, 10 * tandem.SLOW, "placed")
         self.tandem.redis_as("ops")("XTRIM", ORDERS, "MAXLEN", 0)
         self.tandem.start()
         order = placing.result().order
@@ -218,10 +223,12 @@ class Trace(tandem.Live):
               order: wait for decision
         """
         )
-        # Inventory reads OrderReserved, too, and does not know whether the order was slow: that it was asked twice is
-        # known of it by then.
+        # Inventory reads OrderReserved, too, and by then knows that the order was asked for twice.
         expected.insert(14, "  " * 14 + "inventory: process order:events OrderReserved")
         self.traced(trace, "", expected, "the repeated request")
+        expected.pop()  # this caller did not wait
+        spans = self.traced("8" * 32, CLIENT, expected, "the repeated request in its caller's trace")
+        self.assertEqual({span.attributes.get("tandem.order.id") for span in spans} - {None}, {asked.order_id})
 
     def test_the_collector_is_away(self):
         """Orders do not wait for it, and it gets their spans later."""

@@ -236,13 +236,21 @@ static void base32(void)
 		{ { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 },
 		  "aaaqeayeaudaocajbifqydiob4" },
 	};
+	uint8_t read[16];
 	char text[RT_BASE32_128 + 1];
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
 		rt_base32_128(rows[i].bytes, text);
 		TEST_ROW(strcmp(text, rows[i].text) == 0, rows[i].text);
 		TEST_ROW(rt_base32_128_valid(rows[i].text), rows[i].text);
+		TEST_ROW(rt_base32_128_read(rows[i].text, read) &&
+				 memcmp(read, rows[i].bytes, sizeof(read)) == 0,
+			 rows[i].text);
 	}
+	CU_ASSERT(rt_base32_128_read("aaaqeayeaudaocajbifqydiob7", read)); /* unused bits set */
+	CU_ASSERT(!rt_base32_128_read("", read));
+	CU_ASSERT(!rt_base32_128_read("aaaqeayeaudaocajbifqydiob", read));
+	CU_ASSERT(!rt_base32_128_read("AAAQEAYEAUDAOCAJBIFQYDIOB4", read));
 	CU_ASSERT(!rt_base32_128_valid(NULL));
 	CU_ASSERT(!rt_base32_128_valid(""));
 	CU_ASSERT(!rt_base32_128_valid("aaaqeayeaudaocajbifqydiob"));   /* 25 */
