@@ -2,6 +2,7 @@
  *
  * Ends in this order: the collector lets go who waits for points, what is asked is killed, the web server waits for its
  * requests, then all is freed. */
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -118,6 +119,12 @@ static int start(struct rt_service *service)
 	if (access(program, X_OK) != 0) {
 		RT_LOG(RT_ERROR, "there is no such program", RT_S("tandemctl", program));
 		rc = RT_INVALID;
+	}
+	/* Operators sign in with secrets. */
+	if (rc == RT_OK && !rt_file_protect()) {
+		RT_LOG(RT_ERROR, "this process cannot protect secrets",
+		       RT_S("error", strerror(errno)));
+		rc = RT_SYSTEM;
 	}
 	web.asker = process->asker = asker_new(program);
 	web.sessions = process->sessions = sessions_new(set->session_ms);

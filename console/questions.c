@@ -176,7 +176,7 @@ const char *const *question_words(const struct question *question, const char *c
 {
 	const char **words = rt_arena_take(
 		arena, sizeof(char *) * (QUESTION_WORDS + LOGIN_MAX + QUESTION_ASKS + 4));
-	const char *arguments[QUESTION_ASKS];
+	const char *arguments[QUESTION_ASKS] = { NULL };
 	size_t count = 0, argument_count = 0;
 
 	for (size_t i = 0; i < QUESTION_WORDS && question->words[i] != NULL; i++)

@@ -361,7 +361,7 @@ static void add_numbers(const struct samples *samples, const struct moment *befo
 
 		if (samples->known[i] && numbers[i].how == GAUGE)
 			value = real(now->values[i]);
-		else if (samples->known[i] && seconds > 0)
+		else if (samples->known[i] && before != NULL && seconds > 0)
 			value = real(fmax(0, now->values[i] - before->values[i]) / seconds);
 		json_object_set_new(json, numbers[i].key, value);
 	}

@@ -496,16 +496,12 @@ static void cookie_text(const struct web *web, const char *value, char text[160]
 /* Redis, or the gateway, knows the secret as an operator's? */
 static void try_secret(struct web *web, enum way way, const char *secret, struct answer *ret)
 {
-	static const char *const password[] = { "trail",
-						"--json",
-						"--limit=1",
-						"--redis-user=ops",
-						"--redis-password-file=" ASK_SECRET_PATH,
-						"--context",
-						"order",
-						NULL };
-	static const char *const token[] = { "auth", "try", "--json",
-					     "--token-file=" ASK_SECRET_PATH, NULL };
+	static const char as_ops[] = "--redis-password-file=" ASK_SECRET_PATH;
+	static const char with_token[] = "--token-file=" ASK_SECRET_PATH;
+	static const char *const password[] = {
+		"trail", "--json", "--limit=1", "--context=order", "--redis-user=ops", as_ops, NULL
+	};
+	static const char *const token[] = { "auth", "try", "--json", with_token, NULL };
 
 	asker_ask(web->options.asker, way == WAY_PASSWORD ? password : token, secret, SIGN_IN_MS,
 		  ret);

@@ -182,6 +182,7 @@ function timeline(explained) {
       ["Placed", time(order.create_time)], ["Changed", time(order.update_time)],
       ["Held until", order.hold_expire_time ? time(order.hold_expire_time) : ""],
       ["Reservation", explained.reservation || "none"],
+      ["Trace", explained.trace_id ? el("span", { class: "code" }, explained.trace_id) : ""],
       ["Partition", explained.partition === undefined ? "" : String(explained.partition)],
       ["Labels", Object.entries(order.labels || {}).map(([key, value]) => `${key}=${value}`).join(" ")]]),
     section("Timeline", el("ol", { class: "timeline" }, explained.events.map((event) => happened(event, now)))),

@@ -17,6 +17,11 @@ void rt_file_allow_dumps(void)
 	dumps_allowed = true;
 }
 
+bool rt_file_protect(void)
+{
+	return dumps_allowed || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+}
+
 /* Whether systemd gave it to this service, in a folder that nobody else can enter. */
 static bool is_credential(const char *path)
 {
@@ -94,8 +99,7 @@ int rt_file_read(const char *path, enum rt_file_kind kind, size_t max_bytes, str
 		snprintf(error, error_size, "%s: %s", path, strerror(errno));
 	else if (unfit(path, kind, &file, error, error_size))
 		rc = RT_INVALID;
-	else if (kind == RT_FILE_SECRET && !dumps_allowed &&
-		 prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+	else if (kind == RT_FILE_SECRET && !rt_file_protect())
 		snprintf(error, error_size, "%s: this process cannot protect it: %s", path,
 			 strerror(errno));
 	else

@@ -13,6 +13,8 @@ enum rt_file_kind {
 /* A process that has read a secret leaves no core, and only root can attach to it or read its memory (PR_SET_DUMPABLE);
  * its entries in /proc are root's then. Called before, this leaves it as it was, for developers. */
 void rt_file_allow_dumps(void);
+/* The same before a secret comes in another way than from a file. False: the kernel refuses, with errno. */
+bool rt_file_protect(void);
 
 /* Reads a file of at most `max_bytes`. The text has a NUL behind it, which does not count. RT_INVALID when it is
  * no file, too long or too open, RT_SYSTEM when it cannot be read: `error` says why, and names the file. What a

@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "console/ask.h"
 #include "console/questions.h"
@@ -600,6 +602,18 @@ static void at_the_end_nothing_is_run(void)
 	answer_done(&answer);
 }
 
+/* Nobody but root can read the memory of a process in which secrets are, and it leaves no core. */
+static void secrets_can_be_protected(void)
+{
+	pid_t pid = fork();
+	int status = -1;
+
+	if (pid == 0)
+		_exit(rt_file_protect() && prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : 1);
+	CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
+	CU_ASSERT_EQUAL(status, 0);
+}
+
 static const struct test tests[] = {
 	{ "questions have fixed words", questions_have_fixed_words },
 	{ "changes need a reason", changes_need_a_reason },
@@ -621,6 +635,7 @@ static const struct test tests[] = {
 	{ "who is late is killed", who_is_late_is_killed },
 	{ "too much output ends it", too_much_output_ends_it },
 	{ "what cannot be run is said", what_cannot_be_run_is_said },
+	{ "secrets can be protected", secrets_can_be_protected },
 	{ "at the end nothing is run", at_the_end_nothing_is_run },
 };
 
