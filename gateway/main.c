@@ -16,7 +16,7 @@ struct settings {
 	int64_t connections, batch_max, orders_max, timeout_ms;
 	struct rt_budgets budgets;
 	int64_t pending_per_caller;
-	int64_t shed_events, shed_age_ms, shed_storing_ms, shed_memory_percent;
+	int64_t shed_wait_ms, shed_events, shed_age_ms, shed_storing_ms, shed_memory_percent;
 };
 
 struct process {
@@ -50,13 +50,17 @@ static const struct rt_setting settings[] = {
 	{ "orders-max", RT_SETTING_INT, AT(orders_max), "20000", 1, 10000000,
 	  "How many orders may be on their way to the order service, or wait there for their "
 	  "decision; further ones are refused." },
+	{ "shed-wait", RT_SETTING_DURATION, AT(shed_wait_ms), "200ms", 0, 86400000,
+	  "So long the events of orders that wait for inventory may take at the rate of now; from "
+	  "there on a part of the new orders is refused, from five times as long on all. 0: no "
+	  "limit." },
 	{ "shed-events", RT_SETTING_INT, AT(shed_events), "2000", 0, 1000000000,
-	  "So many events of orders may wait for inventory; with more of them a part of the new "
-	  "orders is refused, all with five times as many. 0: no limit." },
+	  "While no more events than these wait for inventory, how long they take does not "
+	  "count." },
 	{ "shed-age", RT_SETTING_DURATION, AT(shed_age_ms), "30s", 0, 86400000,
 	  "Likewise, for so long an event may wait for inventory. 0: no limit." },
-	{ "shed-storing", RT_SETTING_DURATION, AT(shed_storing_ms), "1s", 0, 86400000,
-	  "Likewise, so long storing an order may take. 0: no limit." },
+	{ "shed-storing", RT_SETTING_DURATION, AT(shed_storing_ms), "200ms", 0, 86400000,
+	  "Likewise, so long storing the orders that are to be stored may take. 0: no limit." },
 	{ "shed-memory", RT_SETTING_INT, AT(shed_memory_percent), "90", 0, 100,
 	  "So much of the memory that Redis may use, in percent, may be used; with more, a part of "
 	  "the "
@@ -166,7 +170,8 @@ static int start(struct rt_service *service)
 		.orders_max = set->orders_max,
 		.timeout_ms = set->timeout_ms,
 		.pending_per_caller = set->pending_per_caller,
-		.shed.of = { [SHED_EVENTS] = set->shed_events,
+		.shed.events_few = set->shed_events,
+		.shed.of = { [SHED_EVENTS] = set->shed_wait_ms,
 			     [SHED_AGE] = set->shed_age_ms,
 			     [SHED_STORING] = set->shed_storing_ms,
 			     [SHED_MEMORY] = 10 * set->shed_memory_percent },

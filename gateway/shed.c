@@ -92,7 +92,9 @@ void gateway_shed_note(struct gateway_stream *stream,
 	struct shed_load load;
 
 	stream->load_ms = RT_MAX(now_ms, 1);
-	stream->load.of[SHED_EVENTS] = at_most(message->events);
+	stream->load.of[SHED_EVENTS] = at_most(message->events) > gateway->options.shed.events_few
+					       ? at_most(message->wait_ms)
+					       : 0;
 	stream->load.of[SHED_AGE] = at_most(message->oldest_ms);
 	stream->load.of[SHED_STORING] = at_most(message->store_ms);
 	stream->load.of[SHED_MEMORY] = message->memory_permille;

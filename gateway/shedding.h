@@ -32,9 +32,10 @@ const char *shed_cause_text(enum shed_cause cause);
 #define SHED_MEMORY_MOST 0.9
 #define SHED_STALE_MS    3000 /* what is older is not known any more */
 
-/* Events; ms; ms; thousandths of the memory. 0: no limit. */
+/* Times in ms; thousandths of the memory. 0: no limit. */
 struct shed_limits {
 	int64_t of[SHED_CAUSE_COUNT];
+	int64_t events_few; /* while no more events than these wait, how long they take does not count */
 };
 struct shed_load {
 	int64_t of[SHED_CAUSE_COUNT];

@@ -8,14 +8,18 @@
  *   the clock stops when for QUIET_MS no order has come and inventory had acknowledged all: gateways that refused orders
  *   have learned by then that they need not
  *
- * How long an order takes to be stored is the shortest time of late: a queue that stands shows in it, and a burst or a
- * single slow one does not. It has everything in it that an order waits for, Redis above all. */
+ * What waits is told as a time: how long it takes at the rate of now, which is the wait of an order that comes now. That
+ * is known at once when a queue grows; the times that orders took, only when they have waited. While few orders are to be
+ * stored it is 0: they are worked off together, however long Redis takes. */
 #include "order/order_internal.h"
 
 #define EVERY_MS 200
 #define QUIET_MS 3000
-#define MEMORY   5 /* each so many looks Redis is asked for its memory, which costs it more */
+#define FOLLOW   0.4 /* of the way to the rate since the last look */
+#define MEMORY   5   /* each so many looks Redis is asked for its memory, which costs it more */
 #define GROUP    "inventory"
+#define FEW      1024 /* orders to be stored: more than a batch of a client */
+#define WAIT_MAX 3600000
 
 struct order_load {
 	struct order *order;
@@ -31,11 +35,15 @@ struct order_load {
 	bool stopped;
 	int64_t every_ms;
 	order_load_tell *tell;
-	size_t storing;  /* orders */
-	int64_t busy_ms; /* when the last one came, or there was last something to do */
-	int64_t stored_ms; /* when the last one was stored; or when the first of those under way came */
-	int64_t shortest_ms; /* since the last look; INT64_MAX: none was stored */
-	int64_t store_ms;    /* as it was told last */
+	size_t storing;      /* orders */
+	int64_t busy_ms;     /* when the last one came, or there was last something to do */
+	int64_t told_ms;     /* when the gateways were told; 0: not since the clock started */
+	double stored;       /* since then */
+	double acknowledged; /* events, ever */
+	struct flow {        /* how many in a ms, of late */
+		double per_ms;
+		bool known;
+	} storing_flow, event_flow;
 };
 
 static void look(struct rt_timer *timer);
@@ -49,48 +57,77 @@ static void run(struct order_load *load)
 void order_load_begin(struct order_load *load)
 {
 	load->busy_ms = rt_loop_now(load->order->loop);
-	if (load->storing++ == 0)
-		load->stored_ms = load->busy_ms;
-	if (!load->running && !load->stopped)
+	load->storing++;
+	if (!load->running && !load->stopped) {
+		load->told_ms = 0;
+		load->storing_flow.known = load->event_flow.known = false;
 		run(load);
+	}
 }
 
-void order_load_end(struct order_load *load, int64_t took_ms)
+void order_load_end(struct order_load *load)
 {
 	load->storing--;
-	load->stored_ms = rt_loop_now(load->order->loop);
-	load->shortest_ms = RT_MIN(load->shortest_ms, took_ms);
+	load->stored++;
 }
 
-/* Since the last look: the shortest time; if none was stored, at least as long as before; 0: nothing was to be stored. */
-static int64_t store_ms(const struct order_load *load)
+/* ---- rates ---- */
+
+static void flow_note(struct flow *flow, double count, double passed_ms)
 {
-	if (load->shortest_ms != INT64_MAX)
-		return load->shortest_ms;
-	if (load->storing == 0)
-		return 0;
-	return RT_MAX(rt_loop_now(load->order->loop) - load->stored_ms, load->store_ms);
+	double now = count / passed_ms;
+
+	flow->per_ms = flow->known ? flow->per_ms + FOLLOW * (now - flow->per_ms) : now;
+	flow->known = true;
 }
+
+static uint64_t flow_wait_ms(const struct flow *flow, double waiting)
+{
+	if (waiting <= 0 || !flow->known)
+		return 0;
+	return waiting < WAIT_MAX * flow->per_ms ? (uint64_t)(waiting / flow->per_ms) : WAIT_MAX;
+}
+
+/* What was stored and acknowledged since the gateways were told last. */
+static void note_flows(struct order_load *load, double acknowledged)
+{
+	int64_t now_ms = rt_loop_now(load->order->loop);
+	double passed_ms = (double)(now_ms - load->told_ms);
+
+	if (load->told_ms != 0 && passed_ms > 0) {
+		flow_note(&load->storing_flow, load->stored, passed_ms);
+		/* Less: the stream was made anew. */
+		flow_note(&load->event_flow, RT_MAX(acknowledged - load->acknowledged, 0),
+			  passed_ms);
+	}
+	load->told_ms = now_ms;
+	load->stored = 0;
+	load->acknowledged = acknowledged;
+}
+
+/* ---- telling ---- */
 
 /* Tells the gateways; stops the clock if there is nothing more to tell. */
 static void tell_gateways(struct order_load *load)
 {
 	Tandem__Order__V1__PlacementLoad message = TANDEM__ORDER__V1__PLACEMENT_LOAD__INIT;
-	int64_t memory = 0, oldest = 0, events = 0;
+	int64_t memory = 0, oldest = 0, events = 0, written = 0;
 
 	for (int p = 0; p < load->order->partition_count; p++) {
 		const struct rt_behind_op *op = &load->partitions[p].op;
 
 		events += op->events;
+		written += op->written;
 		oldest = RT_MAX(oldest, op->oldest_ms);
 		memory = RT_MAX(memory, op->memory_permille);
 	}
 	message.events = (uint64_t)events;
 	message.oldest_ms = (uint64_t)oldest;
-	load->store_ms = store_ms(load);
-	message.store_ms = (uint64_t)load->store_ms;
+	note_flows(load, (double)(written - events));
+	message.wait_ms = flow_wait_ms(&load->event_flow, (double)events);
+	if (load->storing > FEW)
+		message.store_ms = flow_wait_ms(&load->storing_flow, (double)load->storing);
 	message.memory_permille = (uint32_t)memory;
-	load->shortest_ms = INT64_MAX;
 	load->tell(load->order, &message);
 	if (events > 0 || load->storing > 0)
 		load->busy_ms = rt_loop_now(load->order->loop);
@@ -142,7 +179,6 @@ int order_load_new(struct order *order, const struct rt_context *context, int64_
 	load->every_ms = every_ms > 0 ? every_ms : EVERY_MS;
 	load->stopped = every_ms < 0;
 	load->tell = tell;
-	load->shortest_ms = INT64_MAX;
 	load->partitions = rt_alloc((size_t)context->partition_count * sizeof(*load->partitions));
 	for (int p = 0; p < context->partition_count && rc == RT_OK; p++) {
 		struct asked *asked = &load->partitions[p];

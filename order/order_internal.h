@@ -166,9 +166,8 @@ struct order_placing {
 	Tandem__Order__V1__OrderContent *content;
 	char order_id[ORDER_ID_LENGTH + 1];
 	char own_traceparent[RT_TRACEPARENT_TEXT];
-	int64_t begun_ms; /* of the loop's clock */
-	bool wait;        /* for the decision, when it is stored */
-	bool waiting;     /* in the store; waits for the decision */
+	bool wait;    /* for the decision, when it is stored */
+	bool waiting; /* in the store; waits for the decision */
 };
 /* Starts; `done` runs once, never before this has returned. A request that breaks a limit is not
  * started: returns false, and the status says why. */
@@ -194,9 +193,9 @@ struct order_load;
 typedef void order_load_tell(struct order *order, Tandem__Order__V1__PlacementLoad *load);
 int order_load_new(struct order *order, const struct rt_context *context, int64_t every_ms,
 		   order_load_tell *tell, struct order_load **ret);
-/* An order is to be stored; it was, or could not be, after so long. */
+/* An order is to be stored; it was, or could not be. */
 void order_load_begin(struct order_load *load);
-void order_load_end(struct order_load *load, int64_t took_ms);
+void order_load_end(struct order_load *load);
 void order_load_stop(struct order_load *load); /* what it asked holds the context */
 void order_load_free(struct order_load *load); /* takes NULL */
 

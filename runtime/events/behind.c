@@ -12,18 +12,19 @@ static void behind_encode(struct rt_store_run *run, const void *item)
 	rt_args_str(run->args, op->with_memory ? "1" : "0");
 }
 
-/* { events, age of the oldest, memory } */
+/* { events, age of the oldest, events ever written, memory } */
 static int behind_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
 	struct rt_behind_op *op = item;
 
 	(void)run;
-	if (!rt_reply_is_array(reply, 3))
+	if (!rt_reply_is_array(reply, 4))
 		return RT_PROTOCOL;
 	op->events = rt_reply_int(reply->element[0]);
 	op->oldest_ms = rt_reply_int(reply->element[1]);
+	op->written = rt_reply_int(reply->element[2]);
 	if (op->with_memory)
-		op->memory_permille = rt_reply_int(reply->element[2]);
+		op->memory_permille = rt_reply_int(reply->element[3]);
 	return RT_OK;
 }
 

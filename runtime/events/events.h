@@ -180,6 +180,7 @@ struct rt_behind_op {
 	/* Out; unchanged when it failed. */
 	int64_t events;          /* not acknowledged */
 	int64_t oldest_ms;       /* the age of the oldest of them */
+	int64_t written;         /* events, ever */
 	int64_t memory_permille; /* of maxmemory; 0: there is no limit */
 	void (*done)(struct rt_behind_op *op, int status);
 };

@@ -95,7 +95,7 @@
 --
 --   FCALL @CONTEXT@_behind 1 <own stream> <now_ms> <group> <memory>
 --     Answers how far a group is behind: events that it has not acknowledged, and the age of the oldest of them in ms;
---     and how much of Redis's maxmemory is used, in thousandths (0: it has no limit; −1: <memory> is 0, not asked for).
+--     how many events were ever written; and how much of Redis's maxmemory is used, in thousandths (0: it has no limit; −1: <memory> is 0, not asked for).
 --
 --   FCALL @CONTEXT@_set_aside 2 <own stream> <foreign stream> <group> <consumer> <stream id> <now> { <reason>
 --         <deliveries> <type> <subject> <seq> <time> <attempt> <traceparent> <actor> <data> } …
@@ -694,11 +694,14 @@ local function behind(keys, args)
 	local key = keys[1]
 	local info = stream_info(key)
 	local group = info and info['first-entry'] and find_group(key, args[2])
-	local events, first_ms = 0, nil
+	local events, first_ms, last_n = 0, nil, 0
+	if info then
+		last_n = select(2, id_halves(info['last-generated-id']))
+	end
 	if group then
 		events, first_ms = events_from(key, info, group_needs(key, group))
 	end
-	return { events, first_ms and math.max(args[1] - first_ms, 0) or 0,
+	return { events, first_ms and math.max(args[1] - first_ms, 0) or 0, last_n,
 		args[3] == '1' and math.floor(1000 * memory_use()) or -1 }
 end
 

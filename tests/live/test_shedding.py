@@ -4,7 +4,7 @@ import grpc
 import tandem
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
-EVENTS = 300  # refused are all at five times as many
+EVENTS = 200
 
 
 class Shedding(tandem.Live):
@@ -52,7 +52,8 @@ class Shedding(tandem.Live):
             batch = self.order.BatchPlaceOrders(
                 requests=[{"customer_id": "c", "lines": [{"sku": "tea", "quantity": 1}]}] * 200)
             codes = [item.error.code for item in batch.orders]
-            self.assertEqual(set(codes), {0, EXHAUSTED.value[0]}, "some of them")
+            self.assertIn(EXHAUSTED.value[0], codes)
+            self.assertLessEqual(set(codes), {0, EXHAUSTED.value[0]})
             accepted += [item.order.order_id for item in batch.orders if item.error.code == 0]
         # All that was taken is decided, and new orders are taken again.
         self.decided(accepted)

@@ -1404,13 +1404,16 @@ static void stream_half_closed_first(void)
 
 /* ---- refused early ---- */
 
+static uint64_t events_wait; /* for inventory */
+
 /* The order service at the end of a stream says how much there is to do, several times. */
-static void say_load(size_t stream, uint64_t events, int times)
+static void say_load(size_t stream, uint64_t wait_ms, int times)
 {
 	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
 	Tandem__Order__V1__PlacementLoad load = TANDEM__ORDER__V1__PLACEMENT_LOAD__INIT;
 
-	load.events = events;
+	load.events = events_wait;
+	load.wait_ms = wait_ms;
 	response.load = &load;
 	for (int i = 0; i < times; i++) {
 		rt_loop_advance(world.loop, 200);
@@ -1459,8 +1462,13 @@ static void shed(void)
 {
 	struct caller caller;
 
-	WORLD(.shed.of = { [SHED_EVENTS] = 100 });
+	WORLD(.shed.of = { [SHED_EVENTS] = 100 }, .shed.events_few = 10);
 	CU_ASSERT_EQUAL(placed_refused(100), 0);
+	/* A few take long while inventory is away: that is none. */
+	events_wait = 10;
+	say_load(0, 5000, 20);
+	CU_ASSERT_EQUAL(placed_refused(100), 0);
+	events_wait = 11;
 	say_load(0, 100, 20);
 	CU_ASSERT_EQUAL(placed_refused(100), 0);
 	say_load(0, 275, 20);
@@ -1484,6 +1492,7 @@ static void shed_by_instances(void)
 	struct caller callers[2];
 
 	WORLD(.connections = 2, .shed.of = { [SHED_EVENTS] = 100 });
+	events_wait = 1;
 	fake.hold = true;
 	PLACED(&callers[0], .id = "a");
 	PLACED(&callers[1], .id = "b");

@@ -13,6 +13,7 @@
 #include "tandem/order/v1/order_service.pb-c.h"
 #include "tandem/order/v1/placement.pb-c.h"
 
+#include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -75,7 +76,7 @@ struct gateway_stream {
 	size_t messages, largest; /* that came; bytes */
 	size_t answers;
 	size_t loads; /* how often there is to do how much was told, and what last */
-	uint64_t events, oldest_ms, store_ms;
+	uint64_t events, oldest_ms, store_ms, wait_ms;
 	uint32_t memory_permille;
 	struct {
 		int times, code, status;
@@ -778,6 +779,7 @@ static void placement_came(struct rt_client_op *op, const ProtobufCMessage *mess
 		stream->events = response->load->events;
 		stream->oldest_ms = response->load->oldest_ms;
 		stream->store_ms = response->load->store_ms;
+		stream->wait_ms = response->load->wait_ms;
 		stream->memory_permille = response->load->memory_permille;
 		return;
 	}
@@ -1016,23 +1018,16 @@ static void test_load_is_told(void)
 	CU_ASSERT_EQUAL(stream->store_ms, 0);
 	CU_ASSERT_EQUAL(stream->memory_permille, 0);
 	CU_ASSERT_EQUAL(other->loads, 1);
-	/* One is slow, and none else: a burst, which does not count. Then all are. */
-	answer_late("order_place", 900);
-	for (uint64_t i = 3; i < 6; i++) {
-		send_plain(stream, i);
-		rt_loop_advance(f->loop, 400);
-	}
-	CU_ASSERT(stream->store_ms >= 400 && stream->store_ms <= 900);
-	answer_late(NULL, 0);
 	/* It goes on while inventory is behind, and tells of it as long as it is. */
 	rt_loop_advance(f->loop, 10000);
-	CU_ASSERT_EQUAL(stream->events, 6);
+	CU_ASSERT_EQUAL(stream->events, 3);
 	CU_ASSERT(stream->oldest_ms > 10000);
 	CU_ASSERT_EQUAL(stream->store_ms, 0);
+	CU_ASSERT_EQUAL(stream->wait_ms, 3600000); /* nothing is acknowledged */
 	memory_do(f->redis, "XREADGROUP", "GROUP", "inventory", "c", "STREAMS", "order:{0}:events",
 		  ">", NULL);
 	rt_loop_advance(f->loop, 400);
-	CU_ASSERT(stream->events >= 6); /* read, not acknowledged; and what was asked again */
+	CU_ASSERT(stream->events >= 3); /* read, not acknowledged; and what was asked again */
 	memory_do(f->redis, "XGROUP", "DESTROY", "order:{0}:events", "inventory", NULL);
 	rt_loop_advance(f->loop, 1000);
 	CU_ASSERT_EQUAL(stream->events, 0);
@@ -1048,17 +1043,45 @@ static void test_load_is_told(void)
 	half_close(&other->op);
 }
 
-/* While Redis does not answer at all, it is told since when. */
-static void test_load_without_redis(void)
+static void acknowledge_one(void)
+{
+	const struct redisReply *reply =
+		memory_do(f->redis, "XREADGROUP", "GROUP", "inventory", "c", "COUNT", "1",
+			  "STREAMS", "order:{0}:events", ">", NULL);
+	char id[48];
+
+	CU_ASSERT_FATAL(reply != NULL && reply->elements == 1);
+	snprintf(id, sizeof(id), "%s", reply->element[0]->element[1]->element[0]->element[0]->str);
+	memory_do(f->redis, "XACK", "order:{0}:events", "inventory", id, NULL);
+}
+
+/* Told is how long what waits takes at the rate of now. */
+static void test_load_is_a_time(void)
 {
 	struct gateway_stream *stream = open_placement();
+	uint64_t number = 0;
 
+	memory_do(f->redis, "XGROUP", "CREATE", "order:{0}:events", "inventory", "0", "MKSTREAM",
+		  NULL);
+	/* A hundred a second come, and half of them are acknowledged. */
+	for (int i = 0; i < 180; i++) {
+		send_plain(stream, number++);
+		rt_loop_advance(f->loop, 10);
+		if (i % 2 == 0)
+			acknowledge_one();
+	}
+	CU_ASSERT(stream->events >= 80);
+	CU_ASSERT(stream->wait_ms > stream->events * 15 && stream->wait_ms < stream->events * 25);
+	CU_ASSERT_EQUAL(stream->store_ms, 0);
+	/* Redis stores nothing for a while: many wait. */
 	answer_late("order_place", 3000);
-	send_plain(stream, 0);
+	for (int i = 0; i < 1500; i++)
+		send_plain(stream, number++);
 	rt_loop_advance(f->loop, 2000);
-	CU_ASSERT(stream->loads >= 5);
-	CU_ASSERT(stream->store_ms >= 1500 && stream->store_ms <= 2000);
-	rt_loop_advance(f->loop, 2000);
+	CU_ASSERT(stream->store_ms > 10000);
+	answer_late(NULL, 0);
+	rt_loop_advance(f->loop, 4000);
+	CU_ASSERT_EQUAL(stream->store_ms, 0);
 	half_close(&stream->op);
 }
 
@@ -2101,7 +2124,7 @@ int main(void)
 		{ "StreamOrders is bounded", test_stream_is_bounded },
 		{ "Place answers each item", test_items },
 		{ "gateways are told how much there is to do", test_load_is_told },
-		{ "gateways are told that nothing is stored", test_load_without_redis },
+		{ "gateways are told how long what waits takes", test_load_is_a_time },
 		{ "a gateway says who places its items", test_items_have_actors },
 		{ "Place: items that are out of time, or cancelled", test_items_out_of_time },
 		{ "Place: orders that wait for their decision are stored",

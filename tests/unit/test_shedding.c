@@ -8,9 +8,10 @@
 
 #define LOOK_MS 200
 /* As main.c has them. */
-static const struct shed_limits limits = {
-	{ [SHED_EVENTS] = 2000, [SHED_AGE] = 30000, [SHED_STORING] = 300, [SHED_MEMORY] = 900 }
-};
+static const struct shed_limits limits = { .of = { [SHED_EVENTS] = 2000,
+						   [SHED_AGE] = 30000,
+						   [SHED_STORING] = 300,
+						   [SHED_MEMORY] = 900 } };
 
 /* What each number asks for. */
 static void pressures(void)
@@ -55,7 +56,7 @@ static void without_limits(void)
 {
 	const struct shed_load load = { { 1000000, 1000000, 1000000, 1000 } };
 	struct shedding shedding = { .on = false };
-	struct shed_limits none = { { 0 } };
+	struct shed_limits none = { .of = { 0 } };
 
 	CU_ASSERT_FALSE(shed_look(&shedding, &none, &load, 1));
 	CU_ASSERT_FALSE(shed_refuses(&shedding));
