@@ -23,7 +23,8 @@ export async function signIn() {
   const way = (value, text, checked) => el("div", { class: "choice" },
     el("input", { type: "radio", name: "way", value, id: `way-${value}`, checked }), " ", el("label", { for: `way-${value}` }, text));
   const done = await dialog("Sign in as an operator", [
-    el("p", {}, "Everybody who reaches this page may look. What changes something needs an operator, and the trail says who it was."),
+    el("p", {}, me.public ? "Only operators see anything here, and the trail says who changed what."
+      : "Everybody who reaches this page may look. What changes something needs an operator, and the trail says who it was."),
     el("fieldset", {}, el("legend", {}, "With"), way("password", "the password of Redis’s user ops (var/secrets/ops)", true),
       way("token", "an API key or token of an operator", false)),
     field("Password, key or token", secret),

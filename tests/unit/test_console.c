@@ -202,6 +202,7 @@ static const struct {
 	{ "another site", "h:1", "http://evil", "cross-site", JSON_TYPE, false, false },
 	{ "another port", "h:1", "http://h:2", "same-site", JSON_TYPE, false, false },
 	{ "another origin of an old browser", "h:1", "http://h:2", NULL, JSON_TYPE, false, false },
+	{ "another site, and no origin", "h:1", NULL, "cross-site", JSON_TYPE, false, false },
 	{ "no origin at all", "h:1", "null", NULL, JSON_TYPE, false, false },
 	{ "a form", "h:1", "http://h:1", "same-origin", "application/x-www-form-urlencoded", false,
 	  false },
