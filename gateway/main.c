@@ -50,16 +50,16 @@ static const struct rt_setting settings[] = {
 	{ "orders-max", RT_SETTING_INT, AT(orders_max), "20000", 1, 10000000,
 	  "How many orders may be on their way to the order service, or wait there for their "
 	  "decision; further ones are refused." },
-	{ "shed-wait", RT_SETTING_DURATION, AT(shed_wait_ms), "200ms", 0, 86400000,
+	{ "shed-wait", RT_SETTING_DURATION, AT(shed_wait_ms), "100ms", 0, 86400000,
 	  "So long the events of orders that wait for inventory may take at the rate of now; from "
 	  "there on a part of the new orders is refused, from five times as long on all. 0: no "
 	  "limit." },
-	{ "shed-events", RT_SETTING_INT, AT(shed_events), "2000", 0, 1000000000,
+	{ "shed-events", RT_SETTING_INT, AT(shed_events), "1000", 0, 1000000000,
 	  "While no more events than these wait for inventory, how long they take does not "
 	  "count." },
 	{ "shed-age", RT_SETTING_DURATION, AT(shed_age_ms), "30s", 0, 86400000,
 	  "Likewise, for so long an event may wait for inventory. 0: no limit." },
-	{ "shed-storing", RT_SETTING_DURATION, AT(shed_storing_ms), "200ms", 0, 86400000,
+	{ "shed-storing", RT_SETTING_DURATION, AT(shed_storing_ms), "100ms", 0, 86400000,
 	  "Likewise, so long storing the orders that are to be stored may take. 0: no limit." },
 	{ "shed-memory", RT_SETTING_INT, AT(shed_memory_percent), "90", 0, 100,
 	  "So much of the memory that Redis may use, in percent, may be used; with more, a part of "

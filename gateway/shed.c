@@ -84,6 +84,15 @@ static int64_t at_most(uint64_t value)
 	return (int64_t)RT_MIN(value, (uint64_t)INT64_MAX);
 }
 
+/* How long those events take that are more than a few. */
+static int64_t wait_of_more(const struct shed_limits *limits,
+			    const Tandem__Order__V1__PlacementLoad *message)
+{
+	double events = (double)message->events, more = events - (double)limits->events_few;
+
+	return more > 0 ? (int64_t)((double)message->wait_ms * more / events) : 0;
+}
+
 void gateway_shed_note(struct gateway_stream *stream,
 		       const Tandem__Order__V1__PlacementLoad *message)
 {
@@ -92,9 +101,7 @@ void gateway_shed_note(struct gateway_stream *stream,
 	struct shed_load load;
 
 	stream->load_ms = RT_MAX(now_ms, 1);
-	stream->load.of[SHED_EVENTS] = at_most(message->events) > gateway->options.shed.events_few
-					       ? at_most(message->wait_ms)
-					       : 0;
+	stream->load.of[SHED_EVENTS] = wait_of_more(&gateway->options.shed, message);
 	stream->load.of[SHED_AGE] = at_most(message->oldest_ms);
 	stream->load.of[SHED_STORING] = at_most(message->store_ms);
 	stream->load.of[SHED_MEMORY] = message->memory_permille;

@@ -35,7 +35,7 @@ const char *shed_cause_text(enum shed_cause cause);
 /* Times in ms; thousandths of the memory. 0: no limit. */
 struct shed_limits {
 	int64_t of[SHED_CAUSE_COUNT];
-	int64_t events_few; /* while no more events than these wait, how long they take does not count */
+	int64_t events_few; /* so many events may wait: how long these take does not count */
 };
 struct shed_load {
 	int64_t of[SHED_CAUSE_COUNT];

@@ -9,8 +9,8 @@
  *   have learned by then that they need not
  *
  * What waits is told as a time: how long it takes at the rate of now, which is the wait of an order that comes now. That
- * is known at once when a queue grows; the times that orders took, only when they have waited. While few orders are to be
- * stored it is 0: they are worked off together, however long Redis takes. */
+ * is known at once when a queue grows; the times that orders took, only when they have waited. The first few orders that
+ * are to be stored do not count: they are worked off together, however long Redis takes. */
 #include "order/order_internal.h"
 
 #define EVERY_MS 200
@@ -125,8 +125,7 @@ static void tell_gateways(struct order_load *load)
 	message.oldest_ms = (uint64_t)oldest;
 	note_flows(load, (double)(written - events));
 	message.wait_ms = flow_wait_ms(&load->event_flow, (double)events);
-	if (load->storing > FEW)
-		message.store_ms = flow_wait_ms(&load->storing_flow, (double)load->storing);
+	message.store_ms = flow_wait_ms(&load->storing_flow, (double)load->storing - FEW);
 	message.memory_permille = (uint32_t)memory;
 	load->tell(load->order, &message);
 	if (events > 0 || load->storing > 0)

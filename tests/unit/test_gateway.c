@@ -1468,10 +1468,10 @@ static void shed(void)
 	events_wait = 10;
 	say_load(0, 5000, 20);
 	CU_ASSERT_EQUAL(placed_refused(100), 0);
-	events_wait = 11;
-	say_load(0, 100, 20);
+	events_wait = 20;
+	say_load(0, 200, 20);
 	CU_ASSERT_EQUAL(placed_refused(100), 0);
-	say_load(0, 275, 20);
+	say_load(0, 550, 20);
 	CU_ASSERT_EQUAL(placed_refused(100), 50); /* (275 - 50) / 450 */
 	CU_ASSERT(metric_is("tandem_gateway_load{cause=\"events\"} 2.75"));
 	CU_ASSERT(metric_is("tandem_gateway_shed_orders_total{cause=\"events\"} 50"));
