@@ -94,7 +94,7 @@
 --     most events from being trimmed ('': none), and how many; 1 when Redis is at its maxmemory.
 --
 --   FCALL @CONTEXT@_behind 1 <own stream> <now_ms> <group> <memory>
---     Answers how far a group is behind: events that it has not acknowledged, and the age of the oldest of them in ms;
+--     Answers how far a group is behind: events that were not delivered to it, and the age in ms of the oldest that it has not acknowledged;
 --     how many events were ever written; and how much of Redis's maxmemory is used, in thousandths (0: it has no limit; −1: <memory> is 0, not asked for).
 --
 --   FCALL @CONTEXT@_set_aside 2 <own stream> <foreign stream> <group> <consumer> <stream id> <now> { <reason>
@@ -690,21 +690,6 @@ local function trim(keys, args)
 	return answer
 end
 
-local function behind(keys, args)
-	local key = keys[1]
-	local info = stream_info(key)
-	local group = info and info['first-entry'] and find_group(key, args[2])
-	local events, first_ms, last_n = 0, nil, 0
-	if info then
-		last_n = select(2, id_halves(info['last-generated-id']))
-	end
-	if group then
-		events, first_ms = events_from(key, info, group_needs(key, group))
-	end
-	return { events, first_ms and math.max(args[1] - first_ms, 0) or 0, last_n,
-		args[3] == '1' and math.floor(1000 * memory_use()) or -1 }
-end
-
 -- ---- events set aside, and dead letters ----
 
 -- The stream of a foreign stream's events that wait for a retry.
@@ -981,6 +966,24 @@ local function lag_of(key, info, delivered)
 		lag = lag + events_in(entry)
 	end
 	return lag
+end
+
+-- What one of several consumers holds and does not acknowledge, because it was killed, does not count with the events: the
+-- others go on beside it, and take it over.
+local function behind(keys, args)
+	local key = keys[1]
+	local info = stream_info(key)
+	local group = info and info['first-entry'] and find_group(key, args[2])
+	local events, first_ms, last_n = 0, nil, 0
+	if info then
+		last_n = select(2, id_halves(info['last-generated-id']))
+	end
+	if group then
+		events = lag_of(key, info, group['last-delivered-id'])
+		first_ms = select(2, events_from(key, info, group_needs(key, group)))
+	end
+	return { events, first_ms and math.max(args[1] - first_ms, 0) or 0, last_n,
+		args[3] == '1' and math.floor(1000 * memory_use()) or -1 }
 end
 
 local function cursor(keys, args)
