@@ -204,7 +204,7 @@ static int slowest_first(const void *a, const void *b)
 
 static json_t *methods_json(const struct top *top)
 {
-	struct method methods[METHODS_MAX];
+	struct method methods[METHODS_MAX] = { { 0 } };
 	json_t *list = json_array();
 	size_t count = 0;
 
