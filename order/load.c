@@ -5,8 +5,8 @@
  *     look               every every_ms each partition is asked how far inventory is behind …
  *       behind_answered  … and when the last one has answered, or all still wait after every_ms,
  *     tell_gateways      every gateway is told
- *   the clock stops when for QUIET_MS no order has come and inventory had acknowledged all: gateways that refused orders
- *   have learned by then that they need not
+ *   the clock stops when for QUIET_MS no order has come and nothing waited: gateways that refused orders have learned by
+ *   then that they need not
  *
  * What waits is told as a time: how long it takes at the rate of now, which is the wait of an order that comes now. That
  * is known at once when a queue grows; the times that orders took, only when they have waited. The first few orders that
@@ -39,7 +39,7 @@ struct order_load {
 	int64_t busy_ms;     /* when the last one came, or there was last something to do */
 	int64_t told_ms;     /* when the gateways were told; 0: not since the clock started */
 	double stored;       /* since then */
-	double acknowledged; /* events, ever */
+	double delivered;    /* events, ever */
 	struct flow {        /* how many in a ms, of late */
 		double per_ms;
 		bool known;
@@ -88,8 +88,8 @@ static uint64_t flow_wait_ms(const struct flow *flow, double waiting)
 	return waiting < WAIT_MAX * flow->per_ms ? (uint64_t)(waiting / flow->per_ms) : WAIT_MAX;
 }
 
-/* What was stored and acknowledged since the gateways were told last. */
-static void note_flows(struct order_load *load, double acknowledged)
+/* What was stored and delivered since the gateways were told last. */
+static void note_flows(struct order_load *load, double delivered)
 {
 	int64_t now_ms = rt_loop_now(load->order->loop);
 	double passed_ms = (double)(now_ms - load->told_ms);
@@ -97,12 +97,12 @@ static void note_flows(struct order_load *load, double acknowledged)
 	if (load->told_ms != 0 && passed_ms > 0) {
 		flow_note(&load->storing_flow, load->stored, passed_ms);
 		/* Less: the stream was made anew. */
-		flow_note(&load->event_flow, RT_MAX(acknowledged - load->acknowledged, 0),
+		flow_note(&load->event_flow, RT_MAX(delivered - load->delivered, 0),
 			  passed_ms);
 	}
 	load->told_ms = now_ms;
 	load->stored = 0;
-	load->acknowledged = acknowledged;
+	load->delivered = delivered;
 }
 
 /* ---- telling ---- */

@@ -178,8 +178,8 @@ struct rt_behind_op {
 	const char *group; /* there may be none: then it is not behind */
 	bool with_memory;  /* memory is wanted, too */
 	/* Out; unchanged when it failed. */
-	int64_t events;          /* not acknowledged */
-	int64_t oldest_ms;       /* the age of the oldest of them */
+	int64_t events;          /* not delivered */
+	int64_t oldest_ms;       /* the age of the oldest that is not acknowledged */
 	int64_t written;         /* events, ever */
 	int64_t memory_permille; /* of maxmemory; 0: there is no limit */
 	void (*done)(struct rt_behind_op *op, int status);

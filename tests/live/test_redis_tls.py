@@ -12,6 +12,8 @@ import tandem
 LIB = os.path.join(tandem.ROOT, "scripts", "lib")
 TLS = {"TANDEM_REDIS_TLS": "1"}
 
+PROCESSES = (*tandem.SERVICES, "console")  # besides Redis: all that have certificates
+
 
 class Secured:
     """What these classes have in common."""
@@ -240,7 +242,7 @@ class Clustered(Secured, tandem.Live):
 
         def change():
             self.script("redis-password", *users)
-            for step in (["--new-ca"], ["--renew", "redis", *tandem.SERVICES, "ops"], ["--drop-old-ca"]):
+            for step in (["--new-ca"], ["--renew", "redis", *PROCESSES, "ops"], ["--drop-old-ca"]):
                 self.script("ca", *step)
                 self.script("redis-open")
 
@@ -376,7 +378,7 @@ class Authority(unittest.TestCase):
         return self.openssl("verify", "-CAfile", "ca.crt", "-purpose", purpose, f"{name}.crt").returncode == 0
 
     def test_what_is_made(self):
-        for name in ("redis", *tandem.SERVICES):
+        for name in ("redis", *PROCESSES):
             self.assertTrue(self.good(name, "sslserver"), name)
             self.assertTrue(self.good(name, "sslclient"), name)
             names = self.openssl("x509", "-in", f"{name}.crt", "-noout", "-ext", "subjectAltName").stdout
@@ -404,10 +406,10 @@ class Authority(unittest.TestCase):
         os.replace(os.path.join(self.tls, "soon.crt"), os.path.join(self.tls, "ops.crt"))
         self.assertEqual(sorted(self.run_ca()), ["ops.crt", "order.crt", "redis.crt"])
         os.unlink(os.path.join(self.tls, "ca.crt"))
-        self.assertEqual(len(self.run_ca()), 2 + len(tandem.SERVICES), "another CA: all")
+        self.assertEqual(len(self.run_ca()), 2 + len(PROCESSES), "another CA: all")
 
     def test_another_authority(self):
-        all_names = ["redis", *tandem.SERVICES, "ops"]
+        all_names = ["redis", *PROCESSES, "ops"]
         self.run_ca("--client", "shop-7")
         os.rename(os.path.join(self.tls, "shop-7.crt"), os.path.join(self.var, "old.crt"))
         self.run_ca("--client", "shop-7")

@@ -142,7 +142,7 @@ class Rotation(Secured):
                 shop.show()
             loads.go_on(20)
             with self.certificates_read():
-                self.ca("--renew", "redis", *tandem.SERVICES, "ops", "support", "stock", "shop", "shop-d", "stranger")
+                self.ca("--renew", "redis", *tandem.SERVICES, "console", "ops", "support", "stock", "shop", "shop-d", "stranger")
                 redis_open()
             for shop in self.shops:
                 shop.show()
