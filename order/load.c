@@ -35,12 +35,12 @@ struct order_load {
 	bool stopped;
 	int64_t every_ms;
 	order_load_tell *tell;
-	size_t storing;      /* orders */
-	int64_t busy_ms;     /* when the last one came, or there was last something to do */
-	int64_t told_ms;     /* when the gateways were told; 0: not since the clock started */
-	double stored;       /* since then */
-	double delivered;    /* events, ever */
-	struct flow {        /* how many in a ms, of late */
+	size_t storing;   /* orders */
+	int64_t busy_ms;  /* when the last one came, or there was last something to do */
+	int64_t told_ms;  /* when the gateways were told; 0: not since the clock started */
+	double stored;    /* since then */
+	double delivered; /* events, ever */
+	struct flow {     /* how many in a ms, of late */
 		double per_ms;
 		bool known;
 	} storing_flow, event_flow;
@@ -97,8 +97,7 @@ static void note_flows(struct order_load *load, double delivered)
 	if (load->told_ms != 0 && passed_ms > 0) {
 		flow_note(&load->storing_flow, load->stored, passed_ms);
 		/* Less: the stream was made anew. */
-		flow_note(&load->event_flow, RT_MAX(delivered - load->delivered, 0),
-			  passed_ms);
+		flow_note(&load->event_flow, RT_MAX(delivered - load->delivered, 0), passed_ms);
 	}
 	load->told_ms = now_ms;
 	load->stored = 0;
