@@ -88,7 +88,8 @@ static uint64_t flow_wait_ms(const struct flow *flow, double waiting)
 	return waiting < WAIT_MAX * flow->per_ms ? (uint64_t)(waiting / flow->per_ms) : WAIT_MAX;
 }
 
-/* What was stored and delivered since the gateways were told last. */
+/* What was stored and delivered since the gateways were told last. Where nothing is delivered inventory is away: how long
+ * what waits will take is not known, only for how long it has waited. */
 static void note_flows(struct order_load *load, double delivered)
 {
 	int64_t now_ms = rt_loop_now(load->order->loop);
@@ -97,7 +98,10 @@ static void note_flows(struct order_load *load, double delivered)
 	if (load->told_ms != 0 && passed_ms > 0) {
 		flow_note(&load->storing_flow, load->stored, passed_ms);
 		/* Less: the stream was made anew. */
-		flow_note(&load->event_flow, RT_MAX(delivered - load->delivered, 0), passed_ms);
+		if (delivered > load->delivered)
+			flow_note(&load->event_flow, delivered - load->delivered, passed_ms);
+		else
+			load->event_flow.known = false;
 	}
 	load->told_ms = now_ms;
 	load->stored = 0;

@@ -4,14 +4,13 @@ import grpc
 import tandem
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
-EVENTS = 200
 
 
 class Shedding(tandem.Live):
-    ENV = {"TANDEM_GATEWAY_SHED_EVENTS": str(EVENTS)}
+    ENV = {"TANDEM_GATEWAY_SHED_AGE": "1s"}
 
     def refused(self):
-        return self.tandem.gateway.metric("tandem_gateway_shed_orders_total", cause="events")
+        return self.tandem.gateway.metric("tandem_gateway_shed_orders_total", cause="age")
 
     def share(self):
         return self.tandem.gateway.metric("tandem_gateway_shed_share")
@@ -19,7 +18,7 @@ class Shedding(tandem.Live):
     def overload(self):
         return next((row["result"], row["detail"]) for row in self.tandem.doctor() if row["check"] == "overload")
 
-    def test_inventory_is_behind(self):
+    def test_inventory_is_away(self):
         self.stock("tea", 1000000)
         kept = [self.place("tea", wait_for_decision=True) for _ in range(3)]
         self.assertEqual(self.overload()[0], "ok")
@@ -34,7 +33,7 @@ class Shedding(tandem.Live):
 
         with self.tandem.frozen("inventory"):
             tandem.until(place, 60, "orders are refused", every=0)
-            self.assertGreater(len(accepted), EVENTS, "up to the limit all are taken")
+            self.assertGreater(len(accepted), 10, "up to the limit all are taken")
             for error in errors:
                 self.assertEqual(error.code(), EXHAUSTED)
             details = self.details(errors[0])
@@ -44,7 +43,7 @@ class Shedding(tandem.Live):
             self.assertGreater(self.share(), 0)
             result, detail = self.overload()
             self.assertEqual(result, "warn")
-            self.assertIn("events", detail)
+            self.assertIn("age", detail)
             # All other calls go on.
             self.order.ConfirmOrder(order_id=kept[0].order_id)
             self.order.CancelOrder(order_id=kept[1].order_id)
