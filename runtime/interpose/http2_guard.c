@@ -32,8 +32,10 @@
 #define UNFINISHED_FEW 32
 #define STALLED_MAX_MS 10000
 /* What a DATA frame costs gRPC beside its bytes: a slice, and its share of a read buffer. */
-#define FRAME_COST  64
-#define SMALL_BYTES 32
+#define FRAME_COST 64
+/* Smaller than any message of a client's stream: an order with its number has more. A stream of orders that wait for their
+ * decision brings thousands a second, unanswered. */
+#define SMALL_BYTES 16
 /* Beyond the process's limit those are closed that have more than this. */
 #define SHARE_STREAMS 64
 #define SHARE_BYTES   65536
