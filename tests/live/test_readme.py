@@ -42,6 +42,7 @@ class Readme(tandem.Live):
             capture_output=True,
             text=True,
             errors="replace",
+            timeout=120,
         )
         self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
         return ran.stdout
@@ -85,6 +86,7 @@ class Readme(tandem.Live):
             if not line.startswith("tail"):
                 with self.subTest(line=line):
                     line = line.replace("curl ", "curl -fsS ").replace("ORDER_ID", order_id)
+                    line = line.replace("tandemctl top ", "tandemctl top --once ")  # else it goes on until it is interrupted
                     out = self.shell(line)
                     self.assertNotIn("NOPERM", out)
                     self.assertNotEqual(out.strip(), "")
