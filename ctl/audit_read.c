@@ -30,7 +30,7 @@ static bool history_fits(const char *text, const struct audit_case *one, int64_t
 	*ret_ms = 0;
 	order_history_begin(&history, text);
 	while (order_history_next(&history, &item))
-		if (!item.again)
+		if (item.event == ORDER_EV_RESERVED)
 			*ret_ms = item.unix_ms;
 	return order_history_at_end(&history) && history.version == one->version &&
 	       history.state == one->state;
@@ -62,7 +62,7 @@ static bool order_read(struct rt_arena *arena, struct audit_case *one, const red
 		       char **ret_lines)
 {
 	struct order_record record;
-	int64_t moved_ms;
+	int64_t reserved_ms;
 
 	if (text->type != REDIS_REPLY_STRING ||
 	    !order_record_read(text->str, text->len, one->order_id, &record) ||
@@ -73,9 +73,9 @@ static bool order_read(struct rt_arena *arena, struct audit_case *one, const red
 		return false;
 	one->state = record.state;
 	one->version = record.version;
-	one->history_gap = !history_fits(record.history, one, &moved_ms);
+	one->history_gap = !history_fits(record.history, one, &reserved_ms);
 	if (one->state == ORDER_RESERVED)
-		one->hold_until_ms = moved_ms + record.hold_ms;
+		one->hold_until_ms = reserved_ms + record.hold_ms;
 	return true;
 }
 

@@ -85,6 +85,17 @@ static void say_end(struct rt_buf *text, const Tandem__Order__V1__Order *order, 
 
 /* ---- a reservation ---- */
 
+static void say_shortage(struct rt_buf *text,
+			 const Tandem__Inventory__V1__ReservationShortage *shortage,
+			 const char *comma)
+{
+	if (shortage->unknown)
+		rt_buf_printf(text, "%s there was no such SKU as %s", comma, shortage->sku);
+	else
+		rt_buf_printf(text, "%s of %s %" PRIu32 " were asked for and %" PRIu64 " available",
+			      comma, shortage->sku, shortage->requested, shortage->available);
+}
+
 static void say_reservation(struct rt_buf *because, struct rt_buf *next,
 			    const Tandem__Inventory__V1__Reservation *reservation,
 			    const Tandem__Order__V1__Order *order, int64_t now_ms)
@@ -101,12 +112,7 @@ static void say_reservation(struct rt_buf *because, struct rt_buf *next,
 	case RESERVATION_STATE(UNAVAILABLE):
 		rt_buf_printf(because, "nothing is held:");
 		for (size_t i = 0; i < reservation->n_shortages; i++)
-			rt_buf_printf(because,
-				      "%s of %s %" PRIu32 " were asked for and %" PRIu64
-				      " available",
-				      i == 0 ? "" : ",", reservation->shortages[i]->sku,
-				      reservation->shortages[i]->requested,
-				      reservation->shortages[i]->available);
+			say_shortage(because, reservation->shortages[i], i == 0 ? "" : ",");
 		rt_buf_printf(next, "nothing: it stays refused, also when there is stock");
 		break;
 	case RESERVATION_STATE(COMMITTED):

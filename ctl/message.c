@@ -22,6 +22,7 @@ static const ProtobufCMessageDescriptor *const known[] = {
 	&tandem__order__v1__order_placed__descriptor,
 	&tandem__order__v1__order_reserved__descriptor,
 	&tandem__order__v1__order_rejected__descriptor,
+	&tandem__order__v1__order_hold_extended__descriptor,
 	&tandem__order__v1__order_confirmed__descriptor,
 	&tandem__order__v1__order_cancelled__descriptor,
 	&tandem__order__v1__order_expired__descriptor,

@@ -1,4 +1,4 @@
-/* order.c - tandemctl order place|get|list|watch|confirm|cancel. */
+/* order.c - tandemctl order place|get|list|watch|confirm|cancel|extend. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -70,8 +70,11 @@ static void print_order(const struct ctl *ctl, const order_message *order)
 		const Tandem__Order__V1__Shortage *shortage = order->shortages[i];
 
 		ctl_cell(&table, "short");
-		ctl_cell(&table, "%s: %" PRIu32 " asked for, %" PRIu64 " available", shortage->sku,
-			 shortage->requested, shortage->available);
+		if (shortage->unknown)
+			ctl_cell(&table, "%s: no such SKU", shortage->sku);
+		else
+			ctl_cell(&table, "%s: %" PRIu32 " asked for, %" PRIu64 " available",
+				 shortage->sku, shortage->requested, shortage->available);
 	}
 	row(&table, "settled", order->settled ? "yes" : "no");
 	row(&table, "customer_id", order->customer_id);
@@ -249,8 +252,8 @@ const struct ctl_command ctl_order_place = {
 /* ---- commands about one order ---- */
 
 struct one {
-	const char *order_id, *reason;
-	int64_t version; /* --expected-version, or --after */
+	const char *order_id;
+	int64_t version; /* --after */
 };
 
 static error_t one_parse(int key, char *arg, struct argp_state *state)
@@ -258,10 +261,6 @@ static error_t one_parse(int key, char *arg, struct argp_state *state)
 	struct one *one = ctl_options(state);
 
 	switch (key) {
-	case 'r':
-		one->reason = arg;
-		return 0;
-	case 'v':
 	case KEY_AFTER:
 		if (!rt_parse_int(arg, 0, INT64_MAX, &one->version))
 			argp_error(state, "not a version: %s", arg);
@@ -312,15 +311,116 @@ const struct ctl_command ctl_order_get = {
 	.run = get_run,
 };
 
+/* ---- confirm, cancel: one order or several ---- */
+
+#define ORDERS_MAX 1000
+
+struct moves {
+	const char *order_ids[ORDERS_MAX], *reason;
+	size_t count;
+	int64_t version;
+};
+
+static error_t moves_parse(int key, char *arg, struct argp_state *state)
+{
+	struct moves *moves = ctl_options(state);
+
+	switch (key) {
+	case 'r':
+		moves->reason = arg;
+		return 0;
+	case 'v':
+		if (!rt_parse_int(arg, 0, INT64_MAX, &moves->version))
+			argp_error(state, "not a version: %s", arg);
+		return 0;
+	case ARGP_KEY_ARG:
+		if (moves->count == ORDERS_MAX)
+			argp_error(state, "more than %d orders", ORDERS_MAX);
+		moves->order_ids[moves->count++] = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (moves->count == 0)
+			argp_error(state, "which order?");
+		if (moves->count > 1 && moves->version != 0)
+			argp_error(state, "--expected-version is for one order");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* What became of each order of a batch. Returns the worst of their exit codes. */
+static int print_moved(struct ctl *ctl, const struct moves *moves,
+		       const Tandem__Order__V1__BatchConfirmOrdersResponse *response)
+{
+	struct ctl_table table = CTL_TABLE("ORDER_ID", "STATUS", "SETTLED", "VERSION");
+	int code = CTL_OK;
+
+	if (response->n_orders != moves->count) {
+		ctl_error("the answer has another number of orders");
+		return CTL_UNAVAILABLE;
+	}
+	for (size_t i = 0; i < response->n_orders; i++) {
+		const Tandem__Order__V1__MoveOrderResult *result = response->orders[i];
+
+		if (result->result_case == TANDEM__ORDER__V1__MOVE_ORDER_RESULT__RESULT_ERROR) {
+			ctl_error("%s: %s: %s", moves->order_ids[i],
+				  rt_code_name(result->error->code), result->error->message);
+			code = RT_MAX(code, ctl_exit_of(result->error->code));
+		} else if (result->result_case !=
+			   TANDEM__ORDER__V1__MOVE_ORDER_RESULT__RESULT_ORDER) {
+			ctl_error("%s: no answer", moves->order_ids[i]);
+			code = CTL_UNAVAILABLE;
+		} else if (ctl->json) {
+			ctl_json_print(ctl_message_json(&result->order->base, true));
+		} else {
+			ctl_cell(&table, "%s", result->order->order_id);
+			ctl_cell(&table, "%s", status_name(result->order->status));
+			ctl_cell(&table, "%s", result->order->settled ? "yes" : "no");
+			ctl_cell(&table, "%" PRIu64, result->order->version);
+		}
+	}
+	ctl_table_print(&table);
+	return code;
+}
+
+static int moves_call(struct ctl *ctl, const struct moves *moves, const char *method,
+		      const ProtobufCMessage *request)
+{
+	ProtobufCMessage *response = NULL;
+	int code = ctl_call(ctl, ctl_order_service(ctl), method, request, &response);
+
+	if (code != CTL_OK)
+		return code;
+	/* Both batches are answered alike. */
+	code = print_moved(ctl, moves, (const void *)response);
+	protobuf_c_message_free_unpacked(response, NULL);
+	return code;
+}
+
 static int confirm_run(struct ctl *ctl, void *options)
 {
-	struct one *one = options;
-	Tandem__Order__V1__ConfirmOrderRequest request =
-		TANDEM__ORDER__V1__CONFIRM_ORDER_REQUEST__INIT;
+	struct moves *moves = options;
+	Tandem__Order__V1__BatchConfirmOrdersRequest request =
+		TANDEM__ORDER__V1__BATCH_CONFIRM_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__ConfirmOrderRequest *requests, **list;
+	int code;
 
-	request.order_id = (char *)(uintptr_t)one->order_id;
-	request.expected_version = (uint64_t)one->version;
-	return one_call(ctl, "ConfirmOrder", &request.base);
+	requests = rt_alloc(moves->count * sizeof(*requests));
+	list = rt_alloc(moves->count * sizeof(*list));
+	for (size_t i = 0; i < moves->count; i++) {
+		tandem__order__v1__confirm_order_request__init(&requests[i]);
+		requests[i].order_id = (char *)(uintptr_t)moves->order_ids[i];
+		requests[i].expected_version = (uint64_t)moves->version;
+		list[i] = &requests[i];
+	}
+	request.requests = list;
+	request.n_requests = moves->count;
+	code = moves->count == 1 ? one_call(ctl, "ConfirmOrder", &requests[0].base)
+				 : moves_call(ctl, moves, "BatchConfirmOrders", &request.base);
+	free(requests);
+	free(list);
+	return code;
 }
 static const struct argp_option confirm_options[] = {
 	{ "expected-version", 'v', "N", 0, "Only if the order is still at this version", 0 },
@@ -329,28 +429,43 @@ static const struct argp_option confirm_options[] = {
 const struct ctl_command ctl_order_confirm = {
 	.group = "order",
 	.name = "confirm",
-	.about = "Confirms a RESERVED order",
-	.arguments = "ORDER_ID",
-	.text = "Confirms a RESERVED order: its stock is sold.\vExamples:\n"
+	.about = "Confirms RESERVED orders",
+	.arguments = "ORDER_ID...",
+	.text = "Confirms RESERVED orders: their stock is sold.\vExamples:\n"
 		"  tandemctl order confirm ord_…\n"
-		"  tandemctl order confirm --expected-version 2 ord_…",
+		"  tandemctl order confirm --expected-version 2 ord_…\n"
+		"  tandemctl order confirm ord_… ord_…",
 	.options = confirm_options,
-	.parse = one_parse,
-	.options_size = sizeof(struct one),
+	.parse = moves_parse,
+	.options_size = sizeof(struct moves),
 	.run = confirm_run,
 };
 
 static int cancel_run(struct ctl *ctl, void *options)
 {
-	struct one *one = options;
-	Tandem__Order__V1__CancelOrderRequest request =
-		TANDEM__ORDER__V1__CANCEL_ORDER_REQUEST__INIT;
+	struct moves *moves = options;
+	Tandem__Order__V1__BatchCancelOrdersRequest request =
+		TANDEM__ORDER__V1__BATCH_CANCEL_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__CancelOrderRequest *requests, **list;
+	int code;
 
-	request.order_id = (char *)(uintptr_t)one->order_id;
-	request.expected_version = (uint64_t)one->version;
-	if (one->reason != NULL)
-		request.reason = (char *)(uintptr_t)one->reason;
-	return one_call(ctl, "CancelOrder", &request.base);
+	requests = rt_alloc(moves->count * sizeof(*requests));
+	list = rt_alloc(moves->count * sizeof(*list));
+	for (size_t i = 0; i < moves->count; i++) {
+		tandem__order__v1__cancel_order_request__init(&requests[i]);
+		requests[i].order_id = (char *)(uintptr_t)moves->order_ids[i];
+		requests[i].expected_version = (uint64_t)moves->version;
+		if (moves->reason != NULL)
+			requests[i].reason = (char *)(uintptr_t)moves->reason;
+		list[i] = &requests[i];
+	}
+	request.requests = list;
+	request.n_requests = moves->count;
+	code = moves->count == 1 ? one_call(ctl, "CancelOrder", &requests[0].base)
+				 : moves_call(ctl, moves, "BatchCancelOrders", &request.base);
+	free(requests);
+	free(list);
+	return code;
 }
 static const struct argp_option cancel_options[] = {
 	{ "reason", 'r', "TEXT", 0, "The reason, stored for people", 0 },
@@ -360,14 +475,116 @@ static const struct argp_option cancel_options[] = {
 const struct ctl_command ctl_order_cancel = {
 	.group = "order",
 	.name = "cancel",
-	.about = "Cancels an order",
-	.arguments = "ORDER_ID",
-	.text = "Cancels a PENDING or RESERVED order.\vExample:\n"
-		"  tandemctl order cancel --reason 'changed my mind' ord_…",
+	.about = "Cancels orders",
+	.arguments = "ORDER_ID...",
+	.text = "Cancels PENDING or RESERVED orders.\vExamples:\n"
+		"  tandemctl order cancel --reason 'changed my mind' ord_…\n"
+		"  tandemctl order cancel ord_… ord_…",
 	.options = cancel_options,
-	.parse = one_parse,
-	.options_size = sizeof(struct one),
+	.parse = moves_parse,
+	.options_size = sizeof(struct moves),
 	.run = cancel_run,
+};
+
+/* ---- extend ---- */
+
+struct extend {
+	const char *order_id;
+	int64_t by_ms, until_ms;
+};
+
+static error_t extend_parse(int key, char *arg, struct argp_state *state)
+{
+	struct extend *extend = ctl_options(state);
+
+	switch (key) {
+	case 'b':
+		if (!rt_parse_duration(arg, &extend->by_ms) || extend->by_ms == 0)
+			argp_error(state, "--by: not a duration such as 90s, 15m or 2h: %s", arg);
+		return 0;
+	case 'u':
+		if (!rt_time_parse(arg, &extend->until_ms))
+			argp_error(state,
+				   "--until: not a time such as 2026-01-31T18:00:00.000Z: %s", arg);
+		return 0;
+	case ARGP_KEY_ARG:
+		if (extend->order_id != NULL)
+			argp_error(state, "one order at a time");
+		extend->order_id = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (extend->order_id == NULL)
+			argp_error(state, "which order?");
+		if ((extend->by_ms != 0) == (extend->until_ms != 0))
+			argp_error(state, "either --by or --until");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* Until when the order is held now, and its version. An order without a hold is taken as held until now: the order
+ * service says what is wrong with it. */
+static int read_hold(struct ctl *ctl, const char *order_id, int64_t *ret_until_ms,
+		     uint64_t *ret_version)
+{
+	Tandem__Order__V1__GetOrderRequest request = TANDEM__ORDER__V1__GET_ORDER_REQUEST__INIT;
+	const Tandem__Order__V1__GetOrderResponse *answer;
+	ProtobufCMessage *response = NULL;
+	int code;
+
+	request.order_id = (char *)(uintptr_t)order_id;
+	code = ctl_call(ctl, ctl_order_service(ctl), "GetOrder", &request.base, &response);
+	if (code != CTL_OK)
+		return code;
+	answer = (const void *)response;
+	if (answer->order != NULL && answer->order->hold_expire_time != NULL)
+		*ret_until_ms = answer->order->hold_expire_time->seconds * 1000 +
+				answer->order->hold_expire_time->nanos / 1000000;
+	if (answer->order != NULL)
+		*ret_version = answer->order->version;
+	protobuf_c_message_free_unpacked(response, NULL);
+	return CTL_OK;
+}
+
+static int extend_run(struct ctl *ctl, void *options)
+{
+	const struct extend *extend = options;
+	Tandem__Order__V1__ExtendHoldRequest request = TANDEM__ORDER__V1__EXTEND_HOLD_REQUEST__INIT;
+	Google__Protobuf__Timestamp until = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+	int64_t until_ms = extend->until_ms;
+
+	if (extend->by_ms != 0) {
+		int code = read_hold(ctl, extend->order_id, &until_ms, &request.expected_version);
+
+		if (code != CTL_OK)
+			return code;
+		until_ms += extend->by_ms;
+	}
+	until.seconds = until_ms / 1000;
+	until.nanos = (int32_t)(until_ms % 1000) * 1000000;
+	request.order_id = (char *)(uintptr_t)extend->order_id;
+	request.hold_expire_time = &until;
+	return one_call(ctl, "ExtendHold", &request.base);
+}
+static const struct argp_option extend_options[] = {
+	{ "by", 'b', "DURATION", 0, "So much longer than it is held now", 0 },
+	{ "until", 'u', "TIME", 0, "Until then", 0 },
+	{ 0 },
+};
+const struct ctl_command ctl_order_extend = {
+	.group = "order",
+	.name = "extend",
+	.about = "Lets a RESERVED order keep its stock for longer",
+	.arguments = "ORDER_ID",
+	.text = "Lets a RESERVED order keep its stock for longer, up to the limits of the order "
+		"service.\vExamples:\n"
+		"  tandemctl order extend --by 15m ord_…\n"
+		"  tandemctl order extend --until 2026-01-31T18:00:00.000Z ord_…",
+	.options = extend_options,
+	.parse = extend_parse,
+	.options_size = sizeof(struct extend),
+	.run = extend_run,
 };
 
 /* ---- watch ---- */

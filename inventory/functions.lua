@@ -7,7 +7,8 @@
 --   stock    hash: SKU → '<available> <reserved> <committed> <received> <version>'
 --   skus     sorted set: every SKU, all with score 0: for listing in byte order
 --   r        hash: order id → '<STATE> <version> <unix ms of the last change> <lines>', where lines
---            are 'sku=quantity sku=quantity …'; a line that was short is 'sku=quantity/available'.
+--            are 'sku=quantity sku=quantity …'; a line that was short is 'sku=quantity/available',
+--            with the available quantity 00 if there was no such SKU (builds that do not tell it apart read 0).
 --            Of a split order, whose lines lie in several partitions or in another one than its record,
 --            they are 'sku=quantity@q' and 'sku=quantity/available@q': the stock is in partition q
 --   parts    hash: order id → '<STATE> <p> <unix ms of the last change> <lines>': what is held here for a
@@ -62,6 +63,9 @@ local function bytes_field(field, bytes)
 	return field.key .. varint(#bytes) .. bytes
 end
 
+-- What stands for the available quantity of a SKU that does not exist.
+local UNKNOWN = '00'
+
 -- An InventoryUnavailable, from a reservation's lines.
 local function pack_shortages(lines)
 	local shortage, shortages = FIELDS.ReservationShortage, {}
@@ -69,7 +73,8 @@ local function pack_shortages(lines)
 		shortages[#shortages + 1] = bytes_field(FIELDS.InventoryUnavailable.shortages,
 			bytes_field(shortage.sku, sku) ..
 			number_field(shortage.requested, requested + 0) ..
-			number_field(shortage.available, available + 0))
+			number_field(shortage.available, available + 0) ..
+			number_field(shortage.unknown, available == UNKNOWN and 1 or 0))
 	end
 	return concat(shortages)
 end
@@ -192,14 +197,18 @@ local function lines_of(text)
 	return list
 end
 
--- The lines; those that are short with the quantity that was available.
+-- The lines; those that are short with the quantity that was available, or UNKNOWN.
 local function shortage_text(counters, list)
 	local texts = {}
 	for i = 1, #list, 2 do
 		local counter = counters[list[i]]
-		local available = counter and counter[AVAILABLE] or 0
-		texts[#texts + 1] = format(
-			available < list[i + 1] and '%s=%d/%d' or '%s=%d', list[i], list[i + 1], available)
+		local text = format('%s=%d', list[i], list[i + 1])
+		if not counter then
+			text = text .. '/' .. UNKNOWN
+		elseif counter[AVAILABLE] < list[i + 1] then
+			text = text .. format('/%d', counter[AVAILABLE])
+		end
+		texts[#texts + 1] = text
 	end
 	return concat(texts, ' ')
 end

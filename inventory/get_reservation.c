@@ -44,6 +44,7 @@ static void fill_lines(struct rt_arena *arena, Tandem__Inventory__V1__Reservatio
 		shortage->sku = (char *)(uintptr_t)op->shortages[i].sku;
 		shortage->requested = op->shortages[i].requested;
 		shortage->available = op->shortages[i].available;
+		shortage->unknown = op->shortages[i].unknown;
 		reservation->shortages[i] = shortage;
 	}
 }

@@ -230,6 +230,7 @@ static void note_shortages(struct split *split, const struct inventory_record *p
 				continue;
 			line->was_short = found->was_short;
 			line->available = found->available;
+			line->unknown = found->unknown;
 		}
 	}
 }

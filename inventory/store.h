@@ -27,6 +27,7 @@ struct inventory_shortage {
 	const char *sku;
 	uint32_t requested;
 	uint64_t available;
+	bool unknown; /* there was no such SKU */
 };
 
 /* A line of a split order (parts.h), or of what is stored of an order. */
@@ -35,6 +36,7 @@ struct inventory_split_line {
 	int partition; /* where its stock is; -1: with its record, whose order is not split */
 	bool was_short;
 	uint64_t available; /* when it was short */
+	bool unknown;       /* it was short because there was no such SKU */
 };
 /* What is stored of an order: its record, or a part. */
 struct inventory_record {

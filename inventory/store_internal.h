@@ -5,7 +5,8 @@
 #include "redis/redis.h"
 #include "store.h"
 
-#define WAITING_MAX 20000 /* operations of a queue */
+#define WAITING_MAX       20000 /* operations of a queue */
+#define INVENTORY_UNKNOWN "00"  /* the available quantity of a SKU that does not exist */
 
 /* What a partition has of its own; the user of its queues. */
 struct inventory_partition {

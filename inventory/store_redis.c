@@ -39,7 +39,9 @@ static void add_split_lines(struct rt_args *args, struct rt_buf *text,
 
 		rt_buf_printf(text, "%s%s=%" PRIu32, i == 0 ? "" : " ", at->line.sku,
 			      at->line.quantity);
-		if (at->was_short)
+		if (at->was_short && at->unknown)
+			rt_buf_printf(text, "/" INVENTORY_UNKNOWN);
+		else if (at->was_short)
 			rt_buf_printf(text, "/%" PRIu64, at->available);
 		rt_buf_printf(text, "@%d", at->partition);
 	}
@@ -409,7 +411,7 @@ static void reservation_fill(struct inventory_reservation_op *op)
 		if (at->was_short && op->state == STOCK_UNAVAILABLE)
 			op->shortages[op->shortage_count++] =
 				(struct inventory_shortage){ at->line.sku, at->line.quantity,
-							     at->available };
+							     at->available, at->unknown };
 	}
 }
 

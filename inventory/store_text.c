@@ -18,7 +18,7 @@ static bool number_read(char **text, uint64_t *ret)
 	return true;
 }
 
-/* "sku=quantity", with "/available" when it was short, and "@q" when the order is split. */
+/* "sku=quantity", with "/available" when it was short ("/00": no such SKU), and "@q" when the order is split. */
 static bool line_read(char *text, struct inventory_split_line *ret)
 {
 	char *at = strchr(text, '=');
@@ -34,6 +34,7 @@ static bool line_read(char *text, struct inventory_split_line *ret)
 	ret->was_short = *at == '/';
 	if (ret->was_short) {
 		at++;
+		ret->unknown = strncmp(at, INVENTORY_UNKNOWN, strlen(INVENTORY_UNKNOWN)) == 0;
 		if (!number_read(&at, &ret->available))
 			return false;
 	}

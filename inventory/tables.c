@@ -86,6 +86,7 @@ static bool write_field(const ProtobufCFieldDescriptor *field)
 	case PROTOBUF_C_TYPE_UINT32:
 	case PROTOBUF_C_TYPE_UINT64:
 	case PROTOBUF_C_TYPE_SINT64:
+	case PROTOBUF_C_TYPE_BOOL:
 		break;
 	case PROTOBUF_C_TYPE_STRING:
 	case PROTOBUF_C_TYPE_MESSAGE:

@@ -1,5 +1,5 @@
-/* common.c - helpers of several RPCs: a call's metadata, common errors, making a move and reading its
- * result, answering with one order. */
+/* common.c - helpers of several RPCs: a call's metadata, common errors, what a move counts for, answering with one
+ * order. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,7 +44,8 @@ static void count_decision(struct order *order, const struct order_move_op *op)
 {
 	bool rejected = op->state == ORDER_REJECTED || op->state == ORDER_REJECTING;
 
-	if (op->outcome != ORDER_MOVED || op->input == ORDER_IN_REQUEST_UNANSWERED)
+	if (op->outcome != ORDER_MOVED || op->input == ORDER_IN_REQUEST_UNANSWERED ||
+	    op->input == ORDER_IN_EXTEND)
 		return;
 	if (rejected && op->input != ORDER_IN_INVENTORY_UNAVAILABLE)
 		return; /* already decided */
@@ -97,7 +98,7 @@ static void note_span(const struct order_move_op *op, int status)
 	span->published.partition = op->partition;
 	span->published.seq = op->version;
 	if (op->input == ORDER_IN_REQUEST_UNANSWERED || op->input == ORDER_IN_INVENTORY_COMMITTED ||
-	    op->input == ORDER_IN_INVENTORY_RELEASED)
+	    op->input == ORDER_IN_INVENTORY_RELEASED || op->input == ORDER_IN_EXTEND)
 		return;
 	span->decision = order_state_status(op->state);
 	if (op->input == ORDER_IN_INVENTORY_RESERVED || op->input == ORDER_IN_INVENTORY_UNAVAILABLE)
@@ -209,97 +210,4 @@ void order_answer(struct rt_call *call, ProtobufCClosure closure,
 		order_fail(call, &status);
 	}
 	rt_arena_done(&arena);
-}
-
-/* ---- moves that a client asks for ---- */
-
-static void refused(const struct order_move_op *op, struct rt_status *status)
-{
-	const char *stands = order_state_status(op->state);
-	bool confirm = op->input == ORDER_IN_CONFIRM;
-	char *description = rt_printf("order %s is %s: only %s order can be %s", op->order_id,
-				      stands, confirm ? "a RESERVED" : "a PENDING or RESERVED",
-				      confirm ? "confirmed" : "cancelled");
-
-	rt_status_set(status, RT_CODE_FAILED_PRECONDITION, "%s", description);
-	rt_status_info(status, "ORDER_STATUS");
-	rt_status_precondition(status, "ORDER_STATUS", op->order_id, description);
-	free(description);
-}
-
-/* True when the move was done; else false, and the status says why not. */
-static bool move_status(const struct order_move_op *op, int rc, struct rt_status *status)
-{
-	if (rc != RT_OK) {
-		rt_status_from(status, rc, "moving the order");
-		return false;
-	}
-	switch (op->outcome) {
-	case ORDER_MOVED:
-	case ORDER_STAYED:
-		return true;
-	case ORDER_REFUSED:
-		refused(op, status);
-		return false;
-	case ORDER_MISMATCH:
-		rt_status_set(status, RT_CODE_ABORTED,
-			      "order %s is at version %" PRIu64 ", not at %" PRIu64
-			      ": read it again",
-			      op->order_id, op->version, op->expected_version);
-		rt_status_info(status, "VERSION_MISMATCH");
-		return false;
-	case ORDER_UNKNOWN:
-		break;
-	}
-	order_status_not_found(status, op->order_id);
-	return false;
-}
-
-static void client_move_ended(struct order_client_move *move, int rc)
-{
-	struct order *order = move->order;
-	struct rt_status status = { .code = 0 };
-
-	if (move_status(&move->op, rc, &status))
-		order_answer(move->call, move->closure, move->response, &move->op.record);
-	else
-		order_fail(move->call, &status);
-	rt_arena_done(&move->arena);
-	free(move);
-	order_call_end(order);
-}
-
-static void client_move_stored(struct order_move_op *op, int rc)
-{
-	struct order_client_move *move = RT_CONTAINER_OF(op, struct order_client_move, op);
-
-	order_moved(move->order, op, rc);
-	client_move_ended(move, rc);
-}
-
-static void order_to_move_found(void *user, int status, int partition)
-{
-	struct order_client_move *move = user;
-
-	move->op.partition = partition;
-	move->op.outcome = ORDER_UNKNOWN;
-	if (partition >= 0)
-		order_move(move->order, &move->op);
-	else
-		client_move_ended(move, status);
-}
-
-void order_client_move(struct order *order, struct order_client_move *move)
-{
-	move->order = order;
-	move->op.now_ms = rt_loop_unix_ms(order->loop);
-	move->op.retry_due_ms = order_retry_at(order, move->op.now_ms, 1);
-	move->op.span = rt_call_span(move->call);
-	move->op.traceparent = order_traceparent(move->op.span, rt_call_traceparent(move->call),
-						 move->own_traceparent);
-	move->op.actor = rt_call_actor(move->call);
-	move->op.want_record = true;
-	move->op.done = client_move_stored;
-	order_call_begin(order);
-	order_find(order, move->call, move->op.order_id, order_to_move_found, move);
 }

@@ -4,16 +4,12 @@
 ORDER_HANDLER(order_confirm_order, ConfirmOrder)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
-	struct order_client_move *move;
+	struct order_moving *moving;
 
 	if (!order_check_one(order, closure_data, &request->base, request->order_id))
 		return;
-	move = rt_alloc(sizeof(*move));
-	move->closure = (ProtobufCClosure)closure;
-	move->call = closure_data;
-	move->response = &tandem__order__v1__confirm_order_response__descriptor;
-	move->op.order_id = request->order_id;
-	move->op.input = ORDER_IN_CONFIRM;
-	move->op.expected_version = request->expected_version;
-	order_client_move(order, move);
+	moving = order_move_one(order, closure_data, (ProtobufCClosure)closure,
+				&tandem__order__v1__confirm_order_response__descriptor);
+	order_moving_confirm(moving, request);
+	order_moving_start(moving);
 }

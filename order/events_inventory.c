@@ -93,6 +93,7 @@ static bool make_data(struct answer *answer)
 		shortage->sku = from->sku;
 		shortage->requested = from->requested;
 		shortage->available = from->available;
+		shortage->unknown = from->unknown;
 		rejected.shortages[i] = shortage;
 	}
 	op->data = order_pack(arena, &rejected.base, &op->data_length);

@@ -38,6 +38,8 @@ static char *text_of(struct rt_arena *arena, const struct order_history_item *it
 					       "Inventory could not hold every line. It was asked "
 					       "to release what it may still hold.");
 		return rt_arena_printf(arena, "Inventory could not hold every line.");
+	case ORDER_EV_EXTENDED:
+		return rt_arena_printf(arena, "The order's hold was extended%s.", by);
 	case ORDER_EV_CONFIRMED:
 		return rt_arena_printf(arena,
 				       "The order was confirmed%s. Inventory was asked to commit "
@@ -138,7 +140,8 @@ static char *because(struct rt_arena *arena, const struct order_record *record,
 }
 
 static char *next(const struct order *order, struct rt_arena *arena,
-		  const struct order_record *record, int64_t asked_ms)
+		  const struct order_record *record, const Tandem__Order__V1__Order *shown,
+		  int64_t asked_ms)
 {
 	char retry[RT_TIME_TEXT], end[RT_TIME_TEXT];
 	int64_t created_ms = order_created_ms(record);
@@ -154,7 +157,9 @@ static char *next(const struct order *order, struct rt_arena *arena,
 				       "at about %s, and the order expires at %s.",
 				       retry, end);
 	case ORDER_RESERVED:
-		rt_time_format(asked_ms + record->hold_ms, end);
+		rt_time_format(shown->hold_expire_time->seconds * 1000 +
+				       shown->hold_expire_time->nanos / 1000000,
+			       end);
 		return rt_arena_printf(
 			arena, "ConfirmOrder or CancelOrder; without either it expires at %s.",
 			end);
@@ -186,7 +191,7 @@ static bool send_answer(struct explain_order *explain)
 		return false;
 	asked_ms = fill_events(arena, record, &explanation);
 	explanation.because = because(arena, record, explanation.order);
-	explanation.next = next(explain->order, arena, record, asked_ms);
+	explanation.next = next(explain->order, arena, record, explanation.order, asked_ms);
 	response.explanation = &explanation;
 	explain->closure(&response, explain->call);
 	return true;

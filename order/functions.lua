@@ -1,6 +1,6 @@
 -- functions.lua - the atomic steps of the order service. The library begins with
 -- runtime/events/events.lua; then come the rules of order_step.c as tables.c writes them (EVENTS, RULES,
--- AGAIN_WORD), then this file.
+-- AGAIN_WORD, EXTENSIONS_MAX), then this file.
 --
 -- The caller passes everything else: time, ids and bytes. Calls take batches, and publish the events of a
 -- call as one entry of the stream: this saves commands and arguments, which Redis executes and writes to
@@ -25,6 +25,7 @@
 --   <STATE> <version> <hold ms>[ attempt=<n>] <history>\n<length of placed>\n<placed><actors><detail>
 --
 --   STATE     the status, followed by '~' while an ended order waits for inventory's answer
+--   hold ms   how long it is RESERVED at most; an extension makes it longer
 --   attempt   of the current request, when it is not the first
 --   history   see struct order_record in store.h; it begins with placed@<stream id>
 --   placed    OrderPlaced, as it was published
@@ -64,7 +65,8 @@ local function make_step(input, head)
 		step.answer = 'M' .. rule.to .. step.version .. ' '
 		step.name = '/' .. step.version
 		step.type, step.word = rule.event.type, ' ' .. (step.attempt and AGAIN_WORD or rule.event.word) .. '+'
-		step.carries = rule.event == EVENTS.PLACED or rule.event.has_detail
+		step.extends = rule.event == EVENTS.EXTENDED
+		step.carries = rule.event == EVENTS.PLACED or step.extends or rule.event.has_detail
 	end
 	return step
 end
@@ -481,12 +483,12 @@ end
 -- FCALL order_move 1|2 <own stream> [<inventory's stream>] <now_ms> <time> <due> <letters> <wanted>
 --       <extras> <id> … { <position> <expected version> <due> <data> <traceparent> <actor> } × extras <stream id> …
 --   letters: the input of each operation; wanted, for each: 'w' the order, 'h' its history, '-' neither;
---   due: when the timer of an order that waits for inventory runs out; extras: how many operations have any
---   (a value is '' if absent). Then the entries to acknowledge: if an order is unknown none is acknowledged,
+--   due: when the timer of an order that waits for inventory runs out; of an extension '<until ms>+<longest hold ms>';
+--   extras: how many operations have any (a value is '' if absent). Then the entries to acknowledge: if an order is unknown none is acknowledged,
 --   because that is a fault to look at.
 -- Answers { text, before, last, size, order, … }. `size`: the bytes of an order that moved, on average; 0 if none
 -- did. The text has a line for each operation: 'U' for an unknown order, else
--- the outcome (M moved or asked again, S stays, F refused, V another version), the letter of the state,
+-- the outcome (M moved or asked again, S stays, F refused, V another version, L beyond the limits of a hold), the letter of the state,
 -- <version> and, only for M, a space and the ms since the order was placed, then a space and the history if it
 -- is wanted.
 local MOVE_ARGS = 6
@@ -520,6 +522,8 @@ end
 local function content_of(own, rule, text, to, data)
 	if rule.event == EVENTS.PLACED then
 		return (contents_of(text, to))
+	elseif rule.event == EVENTS.EXTENDED then
+		return data
 	elseif not rule.event.has_detail then
 		return nil
 	end
@@ -548,9 +552,34 @@ local function rest_after(step, text, to, data, actor)
 	return '\n' .. #placed .. '\n' .. placed .. (known and packed_actor(step.version, actor) or '') .. rest
 end
 
+-- The step that extends a hold: the one of its head, with the hold that ends when it is to. If it ends then already, or
+-- would last too long, or was extended too often: nil, and the answer. The history was read last.
+local function extend(step, history, wanted)
+	local age, reserved = match(history, ' ' .. EVENTS.RESERVED.word .. '%+(%-?%d+)%-%d+~?(%d*)')
+	local ends, longest = match(wanted, '^(%d+)%+(%d+)$')
+	if not age or not ends then
+		return nil, 'U'
+	end
+	local hold = ends - (tonumber(reserved) or first_ms + age)
+	if hold <= step.hold then
+		return nil, 'S' .. step.rule.from .. step.was
+	elseif hold > tonumber(longest) or step.was - 2 >= EXTENSIONS_MAX then
+		return nil, 'L' .. step.rule.from .. step.was
+	end
+	local extended = {}
+	for name, value in pairs(step) do
+		extended[name] = value
+	end
+	extended.head = step.rule.state .. ' ' .. step.version .. ' ' .. format('%d', hold)
+	extended.ends = ends
+	return extended
+end
+
 -- When the timer of an order that moved runs out.
 local function due_after(args, now, step, extra)
-	if step.rule.timer ~= 'HOLD' then
+	if step.ends then
+		return step.ends
+	elseif step.rule.timer ~= 'HOLD' then
 		return extra and args[extra + 2] ~= '' and args[extra + 2] or args[3]
 	elseif step.due_from ~= now then
 		step.due_from, step.due = now, format('%d', now + step.hold)
@@ -600,6 +629,13 @@ local function decide(args, i, extra, m)
 	elseif not step.head then
 		answers[i] = step.answer
 	else
+		if step.extends then
+			step, answers[i] = extend(step, history, extra and args[extra + 2] or '')
+			unknown = unknown or answers[i] == 'U'
+			if not step then
+				return nil
+			end
+		end
 		moves[m], taken[m], histories[m], tos[m] = i, step, history, to
 		return step
 	end

@@ -19,6 +19,8 @@ static const struct rt_setting settings_table[] = {
 	  "A request without an answer is published again after this time, which then doubles." },
 	{ "retry-max", RT_SETTING_DURATION, AT(clock.retry_max_ms), "30s", 10, RT_DAY_MS,
 	  "The longest time between two repeats of a request." },
+	{ "hold-max", RT_SETTING_DURATION, AT(hold_max_ms), "30d", 1000, 30 * RT_DAY_MS,
+	  "A hold that is extended lasts so long in all, from the reservation on." },
 	{ "timers-every", RT_SETTING_DURATION, AT(timers_every_ms), "250ms", 10, 60000,
 	  "How often to look for orders whose timer has run out." },
 	RT_SETTING_END,

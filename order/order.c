@@ -167,6 +167,7 @@ static int make(struct rt_context *context, const void *given, void **ret_data)
 	order->loop = context->loop;
 	order->clock = options->clock;
 	order->stream_length_max = options->stream_length_max;
+	order->hold_max_ms = options->hold_max_ms > 0 ? options->hold_max_ms : CHECK_HOLD_MAX_MS;
 	register_metrics(&order->counts, context->metrics);
 	order->partition_count = context->partition_count;
 	order->partitions = rt_alloc((size_t)order->partition_count * sizeof(*order->partitions));

@@ -46,7 +46,7 @@ struct order {
 	int partition_count;
 	uint8_t random[ORDER_RANDOM_BYTES];
 	size_t random_left;
-	int64_t stream_length_max;
+	int64_t stream_length_max, hold_max_ms;
 	struct order_load *load;
 	bool draining;
 	struct order_counts {
@@ -121,20 +121,41 @@ void order_fail(struct rt_call *call, struct rt_status *status);
 void order_answer(struct rt_call *call, ProtobufCClosure closure,
 		  const ProtobufCMessageDescriptor *response, const struct order_record *record);
 
-/* A move that a client asks for (ConfirmOrder, CancelOrder); answered with the order after it. */
-struct order_client_move {
+/* moving.c: a move that a client asks for, of one order. */
+struct order_moving {
 	/* In. */
-	struct rt_call *call;
-	ProtobufCClosure closure;
-	const ProtobufCMessageDescriptor *response;
-	struct order_move_op op; /* with order_id, input, expected_version and data set */
-	struct rt_arena arena;   /* for the data */
-	/* Its own. */
 	struct order *order;
+	struct rt_call *call;   /* stays until done */
+	struct rt_arena *arena; /* the caller's, for the data and the result; likewise */
+	struct order_move_op
+		op; /* with order_id, input, expected_version and data set; a span, if it has one */
+	void (*done)(struct order_moving *moving);
+	/* Out, in done: the order after it, which may point into the store's answer; or NULL, and the status says why. */
+	Tandem__Order__V1__Order *result;
+	struct rt_status status;
+	/* Its own. */
 	char own_traceparent[RT_TRACEPARENT_TEXT];
 };
-/* Takes `move`, which was allocated with rt_alloc. */
-void order_client_move(struct order *order, struct order_client_move *move);
+/* Starts; `done` runs once. */
+void order_moving_start(struct order_moving *moving);
+/* Sets the data of the event: packed now. */
+void order_moving_data(struct order_moving *moving, const ProtobufCMessage *event);
+/* A move whose call is about one order, and is answered with it in a `response` that holds nothing else. The caller sets
+ * the operation and starts it. */
+struct order_moving *order_move_one(struct order *order, struct rt_call *call,
+				    ProtobufCClosure closure,
+				    const ProtobufCMessageDescriptor *response);
+/* What a request says about the move. */
+void order_moving_confirm(struct order_moving *moving,
+			  const Tandem__Order__V1__ConfirmOrderRequest *request);
+void order_moving_cancel(struct order_moving *moving,
+			 const Tandem__Order__V1__CancelOrderRequest *request);
+/* batch_moves.c: many moves in one call, answered in a `response` that holds nothing but their results. `fill` says what
+ * each request asks for. */
+void order_batch_moves(struct order *order, struct rt_call *call, ProtobufCClosure closure,
+		       const ProtobufCMessageDescriptor *response,
+		       ProtobufCMessage *const *requests, size_t count,
+		       void (*fill)(struct order_moving *moving, const ProtobufCMessage *request));
 
 /* placing.c: one order on its way into the store, for the three RPCs that place. */
 struct order_placing {
@@ -223,6 +244,9 @@ ORDER_HANDLER(order_list_orders, ListOrders);
 ORDER_HANDLER(order_watch_order, WatchOrder);
 ORDER_HANDLER(order_confirm_order, ConfirmOrder);
 ORDER_HANDLER(order_cancel_order, CancelOrder);
+ORDER_HANDLER(order_batch_confirm_orders, BatchConfirmOrders);
+ORDER_HANDLER(order_batch_cancel_orders, BatchCancelOrders);
+ORDER_HANDLER(order_extend_hold, ExtendHold);
 ORDER_HANDLER(order_explain_order, ExplainOrder);
 /* The handler of tandem.order.v1.PlacementService. */
 void order_place(Tandem__Order__V1__PlacementService_Service *service,

@@ -339,6 +339,7 @@ const char *order_history_actor(struct rt_arena *arena, const struct order_recor
 		return "timer";
 	switch (item->event) {
 	case ORDER_EV_PLACED:
+	case ORDER_EV_EXTENDED:
 	case ORDER_EV_CONFIRMED:
 	case ORDER_EV_CANCELLED:
 		return stored_actor(arena, record, item->version);
@@ -424,6 +425,15 @@ static void view_labels(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 	order->n_labels = content->n_labels;
 }
 
+/* What was wrong, before what is said of each SKU. */
+static const char *rejection(const Tandem__Order__V1__OrderRejected *rejected)
+{
+	for (size_t i = 0; i < rejected->n_shortages; i++)
+		if (!rejected->shortages[i]->unknown)
+			return "out of stock";
+	return rejected->n_shortages == 0 ? "out of stock" : "unknown SKU";
+}
+
 static void view_rejected(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 			  const struct order_record *record)
 {
@@ -437,12 +447,18 @@ static void view_rejected(struct rt_arena *arena, Tandem__Order__V1__Order *orde
 		return;
 	order->n_shortages = rejected->n_shortages;
 	order->shortages = rejected->shortages;
+	reason = rt_arena_printf(arena, "%s", rejection(rejected));
 	for (size_t i = 0; i < RT_MIN(rejected->n_shortages, (size_t)SHORTAGES_SHOWN); i++) {
 		const Tandem__Order__V1__Shortage *shortage = rejected->shortages[i];
 
-		reason = rt_arena_printf(arena, "%s%s %s: %" PRIu32 " wanted, %" PRIu64 " there",
-					 reason, i == 0 ? ":" : ";", shortage->sku,
-					 shortage->requested, shortage->available);
+		if (shortage->unknown)
+			reason = rt_arena_printf(arena, "%s%s %s: there is no such SKU", reason,
+						 i == 0 ? ":" : ";", shortage->sku);
+		else
+			reason = rt_arena_printf(arena,
+						 "%s%s %s: %" PRIu32 " wanted, %" PRIu64 " there",
+						 reason, i == 0 ? ":" : ";", shortage->sku,
+						 shortage->requested, shortage->available);
 	}
 	if (rejected->n_shortages > SHORTAGES_SHOWN)
 		reason = rt_arena_printf(arena, "%s; and %zu more", reason,

@@ -1,4 +1,4 @@
-/* order_step.c - the rules of an order as one table: 10 states × 9 inputs, every pair a row.
+/* order_step.c - the rules of an order as one table: 10 states × 10 inputs, every pair a row.
  *
  * Rows that only a loss of stored data can reach are complete, too: they lead to a state in which
  * orders and stock agree again, or stay, so that the retry timer and the audit keep seeing the order. */
@@ -43,6 +43,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	ROW(PENDING,    INVENTORY_RELEASED,    MOVES, CANCELLING, CANCELLED, RETRY),
 	REFUSES(PENDING, CONFIRM),
 	ROW(PENDING,    CANCEL,                MOVES, CANCELLING, CANCELLED, RETRY),
+	REFUSES(PENDING, EXTEND),
 	ROW(PENDING,    REQUEST_UNANSWERED,    AGAIN, PENDING,    PLACED,    RETRY),
 	ROW(PENDING,    DEADLINE_PASSED,       MOVES, EXPIRING,   EXPIRED,   RETRY),
 	/* No hold runs yet: a timer that was read before the last move. */
@@ -59,6 +60,8 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	ROW(RESERVED,   INVENTORY_RELEASED,    MOVES, CANCELLING, CANCELLED, RETRY),
 	ROW(RESERVED,   CONFIRM,               MOVES, CONFIRMING, CONFIRMED, RETRY),
 	ROW(RESERVED,   CANCEL,                MOVES, CANCELLING, CANCELLED, RETRY),
+	/* Only if it ends later then, and within its limits: functions.lua. */
+	ROW(RESERVED,   EXTEND,                MOVES, RESERVED,   EXTENDED,  HOLD),
 	/* The answer won against the retry timer. */
 	STAYS(RESERVED, REQUEST_UNANSWERED),
 	/* The answer won against the deadline. */
@@ -75,6 +78,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	ROW(REJECTING,  INVENTORY_RELEASED,    MOVES, REJECTED,   SETTLED,   NONE),
 	REFUSES(REJECTING, CONFIRM),
 	REFUSES(REJECTING, CANCEL),
+	REFUSES(REJECTING, EXTEND),
 	ROW(REJECTING,  REQUEST_UNANSWERED,    AGAIN, REJECTING,  REJECTED,  RETRY),
 	/* Timers that were read before the last move. */
 	STAYS(REJECTING, DEADLINE_PASSED),
@@ -91,6 +95,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(REJECTED, INVENTORY_RELEASED),
 	REFUSES(REJECTED, CONFIRM),
 	REFUSES(REJECTED, CANCEL),
+	REFUSES(REJECTED, EXTEND),
 	/* Final and settled: timers that were read before the last move. */
 	STAYS(REJECTED, REQUEST_UNANSWERED),
 	STAYS(REJECTED, DEADLINE_PASSED),
@@ -106,6 +111,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Asked for already. */
 	STAYS(CONFIRMING, CONFIRM),
 	REFUSES(CONFIRMING, CANCEL),
+	REFUSES(CONFIRMING, EXTEND),
 	ROW(CONFIRMING, REQUEST_UNANSWERED,    AGAIN, CONFIRMING, CONFIRMED, RETRY),
 	/* Decided long ago. */
 	STAYS(CONFIRMING, DEADLINE_PASSED),
@@ -121,6 +127,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Done already. */
 	STAYS(CONFIRMED, CONFIRM),
 	REFUSES(CONFIRMED, CANCEL),
+	REFUSES(CONFIRMED, EXTEND),
 	/* Final and settled: timers that were read before the last move. */
 	STAYS(CONFIRMED, REQUEST_UNANSWERED),
 	STAYS(CONFIRMED, DEADLINE_PASSED),
@@ -136,6 +143,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	REFUSES(CANCELLING, CONFIRM),
 	/* Asked for already. */
 	STAYS(CANCELLING, CANCEL),
+	REFUSES(CANCELLING, EXTEND),
 	ROW(CANCELLING, REQUEST_UNANSWERED,    AGAIN, CANCELLING, CANCELLED, RETRY),
 	/* The cancel won against the deadline, and against the hold. */
 	STAYS(CANCELLING, DEADLINE_PASSED),
@@ -153,6 +161,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	REFUSES(CANCELLED, CONFIRM),
 	/* Done already. */
 	STAYS(CANCELLED, CANCEL),
+	REFUSES(CANCELLED, EXTEND),
 	/* Final and settled: timers that were read before the last move. */
 	STAYS(CANCELLED, REQUEST_UNANSWERED),
 	STAYS(CANCELLED, DEADLINE_PASSED),
@@ -167,6 +176,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	ROW(EXPIRING,   INVENTORY_RELEASED,    MOVES, EXPIRED,    SETTLED,   NONE),
 	REFUSES(EXPIRING, CONFIRM),
 	REFUSES(EXPIRING, CANCEL),
+	REFUSES(EXPIRING, EXTEND),
 	ROW(EXPIRING,   REQUEST_UNANSWERED,    AGAIN, EXPIRING,   EXPIRED,   RETRY),
 	/* Expired already. */
 	STAYS(EXPIRING, DEADLINE_PASSED),
@@ -179,6 +189,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(EXPIRED,  INVENTORY_RELEASED),
 	REFUSES(EXPIRED, CONFIRM),
 	REFUSES(EXPIRED, CANCEL),
+	REFUSES(EXPIRED, EXTEND),
 	STAYS(EXPIRED,  REQUEST_UNANSWERED),
 	STAYS(EXPIRED,  DEADLINE_PASSED),
 	STAYS(EXPIRED,  HOLD_RAN_OUT),

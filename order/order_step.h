@@ -5,6 +5,7 @@
  * tables.c writes them into the library as Lua. The service, ctl and the audit read them in C.
  *
  *   PENDING ─reserved──▶ RESERVED ─confirm─▶ CONFIRMED~ ─committed─▶ CONFIRMED
+ *      │                    ├─extend──▶ RESERVED, its hold ends later
  *      │                    ├─cancel──▶ CANCELLED~ ─released──▶ CANCELLED
  *      │                    └─hold ran out──▶ EXPIRED~ ─released──▶ EXPIRED
  *      ├─unavailable──▶ REJECTED
@@ -44,6 +45,7 @@ enum order_state { ORDER_STATES(ORDER_STATE_ENUM) ORDER_STATE_COUNT };
 	X(INVENTORY_RELEASED, 'l')                                                                 \
 	X(CONFIRM, 'f')            /* a client's */                                                \
 	X(CANCEL, 'n')             /* a client's */                                                \
+	X(EXTEND, 'e')             /* a client's */                                                \
 	X(REQUEST_UNANSWERED, 'a') /* the retry timer ran out */                                   \
 	X(DEADLINE_PASSED, 'd')    /* no decision in time */                                       \
 	X(HOLD_RAN_OUT, 'h')
@@ -52,17 +54,19 @@ enum order_input { ORDER_INPUTS(ORDER_INPUT_ENUM) ORDER_INPUT_COUNT };
 #undef ORDER_INPUT_ENUM
 
 /* The event that a move publishes: type, word in the order's history, whether its content is kept as
- * the order's detail. */
+ * the order's detail. That of EXTENDED is not: the order's hold says it. */
 #define ORDER_EVENTS(X)                                                                            \
 	X(NOTHING, NULL, NULL, false)                                                              \
 	X(PLACED, "tandem.order.v1.OrderPlaced", "placed", false)                                  \
 	X(RESERVED, "tandem.order.v1.OrderReserved", "reserved", false)                            \
 	X(REJECTED, "tandem.order.v1.OrderRejected", "rejected", true)                             \
+	X(EXTENDED, "tandem.order.v1.OrderHoldExtended", "extended", false)                        \
 	X(CONFIRMED, "tandem.order.v1.OrderConfirmed", "confirmed", false)                         \
 	X(CANCELLED, "tandem.order.v1.OrderCancelled", "cancelled", true)                          \
 	X(EXPIRED, "tandem.order.v1.OrderExpired", "expired", true)                                \
 	X(SETTLED, "tandem.order.v1.OrderSettled", "settled", false)
 #define ORDER_AGAIN_WORD                               "again" /* in the history: the last request was published once more */
+#define ORDER_EXTENSIONS_MAX                           20 /* of an order's hold: each takes its place in the history */
 #define ORDER_EVENT_ENUM(name, type, word, has_detail) ORDER_EV_##name,
 enum order_event { ORDER_EVENTS(ORDER_EVENT_ENUM) ORDER_EVENT_COUNT };
 #undef ORDER_EVENT_ENUM
@@ -79,7 +83,7 @@ enum order_timer {
 	ORDER_TIMER_NONE, /* removed: settled */
 	/* The event asks inventory for something, and is published again until it is answered. */
 	ORDER_TIMER_RETRY,
-	ORDER_TIMER_HOLD, /* now + the order's hold */
+	ORDER_TIMER_HOLD, /* the end of the order's hold */
 };
 struct order_rule {
 	enum order_state state;

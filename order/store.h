@@ -78,6 +78,8 @@ struct order_move_op {
 	const char *order_id;
 	enum order_input input;
 	uint64_t expected_version; /* 0: any */
+	/* EXTEND: when the hold is to end, and how long it may be in all. */
+	int64_t hold_until_ms, hold_max_ms;
 	/* Data of the event, when the rule publishes one that ends the order (Rejected, Cancelled,
 	 * Expired): stored as detail. Empty: such an event carries the stored detail. */
 	const uint8_t *data;
@@ -98,6 +100,7 @@ struct order_move_op {
 		ORDER_REFUSED,  /* the status does not allow it */
 		ORDER_MISMATCH, /* expected_version */
 		ORDER_UNKNOWN,  /* no such order */
+		ORDER_BEYOND, /* EXTEND: longer than hold_max_ms, or ORDER_EXTENSIONS_MAX times before */
 	} outcome;
 	enum order_state state; /* after it; not for UNKNOWN */
 	uint64_t version;

@@ -238,7 +238,17 @@ static const struct rt_store_step place_step = {
 static bool has_extra(const struct order_move_op *op)
 {
 	return op->expected_version != 0 || op->input == ORDER_IN_REQUEST_UNANSWERED ||
-	       op->data_length > 0 || is_there(op->traceparent) || is_there(op->actor);
+	       op->input == ORDER_IN_EXTEND || op->data_length > 0 || is_there(op->traceparent) ||
+	       is_there(op->actor);
+}
+
+static void add_extension(struct rt_args *args, const struct order_move_op *op)
+{
+	char text[64];
+
+	rt_args_copy(args, text,
+		     (size_t)snprintf(text, sizeof(text), "%" PRId64 "+%" PRId64, op->hold_until_ms,
+				      op->hold_max_ms));
 }
 
 static void move_extras(struct rt_store_run *run)
@@ -258,6 +268,8 @@ static void move_extras(struct rt_store_run *run)
 		/* The due time depends on the attempt. */
 		if (op->input == ORDER_IN_REQUEST_UNANSWERED)
 			rt_args_int(run->args, op->retry_due_ms);
+		else if (op->input == ORDER_IN_EXTEND)
+			add_extension(run->args, op);
 		else
 			rt_args_str(run->args, "");
 		rt_args_add(run->args, op->data == NULL ? (const void *)"" : op->data,
@@ -329,6 +341,9 @@ static const char *read_outcome(struct order_move_op *op, const char *text)
 		break;
 	case 'V':
 		op->outcome = ORDER_MISMATCH;
+		break;
+	case 'L':
+		op->outcome = ORDER_BEYOND;
 		break;
 	default:
 		return NULL;

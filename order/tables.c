@@ -6,6 +6,7 @@
  *   RULES                             by the stored form of a state, then by the byte of the input's letter
  *   a rule                            verdict (M A S F), from and to (letters of states), state (the new stored
  *                                     form); and, if it publishes: event, timer (KEEP NONE RETRY HOLD)
+ *   EXTENSIONS_MAX                    how often a hold may be extended
  *   OPEN_STATES                       stored forms of the states that are not settled */
 #include <stdio.h>
 
@@ -28,7 +29,8 @@ static const char *truth(bool yes)
 
 static void write_events(void)
 {
-	printf("local AGAIN_WORD = '%s'\nlocal EVENTS = {\n", ORDER_AGAIN_WORD);
+	printf("local AGAIN_WORD = '%s'\nlocal EXTENSIONS_MAX = %d\nlocal EVENTS = {\n",
+	       ORDER_AGAIN_WORD, ORDER_EXTENSIONS_MAX);
 	for (int i = 0; i < ORDER_EVENT_COUNT; i++) {
 		enum order_event event = (enum order_event)i;
 

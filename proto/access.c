@@ -27,6 +27,9 @@ enum {
 	ROW(OrderService_WatchOrder, CUSTOMER | SUPPORT | OPERATOR),
 	ROW(OrderService_ConfirmOrder, CUSTOMER | OPERATOR),
 	ROW(OrderService_CancelOrder, CUSTOMER | OPERATOR),
+	ROW(OrderService_BatchConfirmOrders, CUSTOMER | OPERATOR),
+	ROW(OrderService_BatchCancelOrders, CUSTOMER | OPERATOR),
+	ROW(OrderService_ExtendHold, CUSTOMER | OPERATOR),
 	ROW(OrderService_ExplainOrder, SUPPORT | OPERATOR),
 	/* what gateways place, after they have checked it */
 	ROW(PlacementService_Place, GATEWAY | OPERATOR),

@@ -376,6 +376,34 @@ static void check_cancel_order(struct check *check, const ProtobufCMessage *mess
 	check_bytes(check, "reason", request->reason, CHECK_REASON_MAX);
 }
 
+static void check_batch_confirm_orders(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__BatchConfirmOrdersRequest *request = (const void *)message;
+
+	check_count(check, "requests", request->n_requests, CHECK_BATCH_MAX);
+}
+
+static void check_batch_cancel_orders(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__BatchCancelOrdersRequest *request = (const void *)message;
+
+	check_count(check, "requests", request->n_requests, CHECK_BATCH_MAX);
+}
+
+static void check_extend_hold(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__ExtendHoldRequest *request = (const void *)message;
+	const Google__Protobuf__Timestamp *time = request->hold_expire_time;
+
+	check_order(check, message);
+	if (time == NULL)
+		fault(check, "hold_expire_time", "is missing");
+	else if (time->seconds < 0 || time->seconds > RT_TIME_MS_MAX / 1000)
+		fault(check, "hold_expire_time", "is outside the years 1970 to 9999");
+	else if (time->nanos < 0 || time->nanos > 999999999)
+		fault(check, "hold_expire_time", "has nanos outside 0 to 999999999");
+}
+
 static void check_adjust_stock(struct check *check, const ProtobufCMessage *message)
 {
 	const Tandem__Inventory__V1__AdjustStockRequest *request = (const void *)message;
@@ -431,6 +459,10 @@ static const struct {
 	{ &tandem__order__v1__watch_order_request__descriptor, check_order },
 	{ &tandem__order__v1__confirm_order_request__descriptor, check_order },
 	{ &tandem__order__v1__cancel_order_request__descriptor, check_cancel_order },
+	{ &tandem__order__v1__batch_confirm_orders_request__descriptor,
+	  check_batch_confirm_orders },
+	{ &tandem__order__v1__batch_cancel_orders_request__descriptor, check_batch_cancel_orders },
+	{ &tandem__order__v1__extend_hold_request__descriptor, check_extend_hold },
 	{ &tandem__order__v1__explain_order_request__descriptor, check_order },
 	{ &tandem__inventory__v1__adjust_stock_request__descriptor, check_adjust_stock },
 	{ &tandem__inventory__v1__batch_adjust_stock_request__descriptor,

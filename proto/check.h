@@ -33,9 +33,8 @@ struct Tandem__Order__V1__PlaceOrderRequest;
 #define CHECK_ERROR_MAX 3072
 
 /* Checks any request message of OrderService or InventoryService, recognised by its descriptor.
- * True: fine. False: `status` is INVALID_ARGUMENT with a field violation for each fault. Items of
- * BatchPlaceOrders and BatchAdjustStock have outcomes of their own: check them one by one. For the
- * former, this checks that all answers fit into one message. A message without rules is fine. */
+ * True: fine. False: `status` is INVALID_ARGUMENT with a field violation for each fault. Items of a
+ * batch have outcomes of their own: check them one by one. For BatchPlaceOrders, this checks that all answers fit into one message. A message without rules is fine. */
 bool check_request(const ProtobufCMessage *request, struct rt_status *status);
 /* The same for the request of a call; ends the call when the request is not fine. */
 bool check_call(struct rt_call *call, const ProtobufCMessage *request);

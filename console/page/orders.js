@@ -178,7 +178,7 @@ function timeline(explained) {
     facts([["Customer", el("a", { href: listAddress({ customer: order.customer_id }) }, order.customer_id)],
       ["Lines", lines(order.lines)], ["Settled", order.settled ? "yes" : "no"], ["Version", String(order.version)],
       ["Reason", order.status_reason], ["Missing", (order.shortages || []).map((one) =>
-        `${one.sku}: ${one.requested} wanted, ${one.available} there`).join("; ")],
+        one.unknown ? `${one.sku}: no such SKU` : `${one.sku}: ${one.requested} wanted, ${one.available} there`).join("; ")],
       ["Placed", time(order.create_time)], ["Changed", time(order.update_time)],
       ["Held until", order.hold_expire_time ? time(order.hold_expire_time) : ""],
       ["Reservation", explained.reservation || "none"],

@@ -279,16 +279,21 @@ class Own(Secured):
 
     def test_another_customers_order_is_not_found(self):
         other = self.order_id[:4] + ("a" if self.order_id[4] != "a" else "b") + self.order_id[5:]
-        for method in ("GetOrder", "ConfirmOrder", "CancelOrder", "WatchOrder"):
+        for method in ("GetOrder", "ConfirmOrder", "CancelOrder", "ExtendHold", "WatchOrder"):
             answers = []
+            more = {"hold_expire_time": {"seconds": 1}} if method == "ExtendHold" else {}
             for order_id in (self.order_id, other):
                 with self.subTest(method=method, order_id=order_id), self.assertRaises(grpc.RpcError) as caught:
-                    answer = getattr(self.bert, method)(order_id=order_id, _metadata=self.as_bert)
+                    answer = getattr(self.bert, method)(order_id=order_id, _metadata=self.as_bert, **more)
                     if method == "WatchOrder":
                         next(answer)
                 answers.append((caught.exception.code(), caught.exception.details().replace(order_id, "ID")))
             self.assertEqual(answers[0], answers[1])
             self.assertEqual(answers[0][0], grpc.StatusCode.NOT_FOUND)
+        for method in ("BatchConfirmOrders", "BatchCancelOrders"):
+            requests = [{"order_id": self.order_id}, {"order_id": other}]
+            answer = getattr(self.bert, method)(requests=requests, _metadata=self.as_bert)
+            self.assertEqual([item.error.code for item in answer.orders], [grpc.StatusCode.NOT_FOUND.value[0]] * 2)
         got = self.anna.GetOrder(order_id=self.order_id, _metadata=self.as_anna).order
         self.assertEqual((got.customer_id, got.version), ("cust_a", 2))
 

@@ -63,11 +63,38 @@ class Ctl(tandem.Live):
         self.assertEqual(versions[-1], 4)
         self.assertIn("settled", self.ctl("order", "watch", number))
 
+    def test_several_orders(self):
+        self.stock("o-several", 3)
+        orders = [self.place("o-several", wait_for_decision=True).order_id for _ in range(3)]
+        self.ctl("order", "confirm", "--expected-version", "2", *orders, code=WRONG)
+        confirmed = self.json("order", "confirm", *orders[:2])
+        self.assertEqual([order["status"] for order in confirmed], ["ORDER_STATUS_CONFIRMED"] * 2)
+        text = self.ctl("order", "cancel", "--reason", "enough", *orders[1:], code=NO)
+        self.assertIn(f"{orders[1]}: FAILED_PRECONDITION", self.said)
+        self.assertRegex(text, f"{orders[2]} +CANCELLED")
+
+    def test_a_hold_is_extended(self):
+        self.stock("o-held", 1)
+        order = self.place("o-held", wait_for_decision=True)
+        until = order.hold_expire_time.ToJsonString()
+        longer = self.one("order", "extend", "--by", "10m", order.order_id)
+        self.assertEqual(longer["version"], 3)
+        self.assertGreater(longer["hold_expire_time"], until)
+        self.assertEqual(self.one("order", "extend", "--until", longer["hold_expire_time"], order.order_id), longer)
+        self.ctl("order", "extend", "--by", "31d", order.order_id, code=NO)
+        self.assertIn("2592000 s in all", self.said)
+        self.ctl("order", "extend", order.order_id, code=WRONG)
+        explained = self.ctl("explain", order.order_id)
+        self.assertIn("OrderHoldExtended", explained)
+
     def test_orders_that_fail(self):
         order = self.one("order", "place", "--wait", "o-none=3", code=NO)
         self.assertEqual(
-            order["shortages"], [{"sku": "o-none", "requested": 3, "available": 0}]
+            order["shortages"],
+            [{"sku": "o-none", "requested": 3, "available": 0, "unknown": True}],
         )
+        self.assertIn("unknown SKU: o-none", order["status_reason"])
+        self.assertIn("o-none: no such SKU", self.ctl("order", "get", order["order_id"]))
         self.ctl("order", "get", "ord_" + "e" * 26, code=NO)
         self.ctl("order", "place", "no spaces", code=WRONG)
         self.assertIn("lines[0].sku", self.said)

@@ -48,6 +48,7 @@ class Pages(tandem.Live):
         self.stock("tea", 10)
         self.inventory.AdjustStock(request_id="once", sku="tea", delta=1)
         confirmed, cancelled = (self.place("tea", wait_for_decision=True) for _ in range(2))
+        self.order.ExtendHold(order_id=confirmed.order_id, hold_expire_time={"seconds": confirmed.hold_expire_time.seconds + 60})
         self.order.ConfirmOrder(order_id=confirmed.order_id)
         self.order.CancelOrder(order_id=cancelled.order_id)
         expired = self.place("tea", hold={"seconds": 1}, wait_for_decision=True)

@@ -76,8 +76,8 @@ class Place(tandem.Live):
         ).order
         self.assertEqual(self.name(order), "REJECTED")
         self.assertEqual(
-            [(s.sku, s.requested, s.available) for s in order.shortages],
-            [("short", 5, 3), ("unheard-of", 1, 0)],
+            [(s.sku, s.requested, s.available, s.unknown) for s in order.shortages],
+            [("short", 5, 3, False), ("unheard-of", 1, 0, True)],
         )
         self.assertTrue(order.settled)
         self.assertNotEqual(order.status_reason, "")
@@ -140,6 +140,45 @@ class Place(tandem.Live):
         self.assertEqual(answer.orders[1].error.code, grpc.StatusCode.INVALID_ARGUMENT.value[0])
         names = self.decided([answer.orders[i].order.order_id for i in (0, 2)])
         self.assertEqual(list(names.values()), ["RESERVED", "REJECTED"])
+
+    def test_batches_of_moves(self):
+        """Each order of a batch has a result of its own, in the order of the requests."""
+        self.stock("moved", 3)
+        orders = [self.place("moved", wait_for_decision=True).order_id for _ in range(4)]
+        missing = "ord_" + "a" * 26
+        answer = self.order.BatchConfirmOrders(requests=[
+            {"order_id": orders[0]}, {"order_id": missing}, {"order_id": orders[3]},
+            {"order_id": orders[1], "expected_version": 2}, {"order_id": orders[2], "expected_version": 1}])
+        errors = [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED]
+        self.assertEqual([item.error.code for item in answer.orders],
+                         [0, errors[0].value[0], errors[1].value[0], 0, errors[2].value[0]])
+        self.assertEqual([(self.name(item.order), item.order.customer_id, len(item.order.lines))
+                          for item in (answer.orders[0], answer.orders[3])], [("CONFIRMED", "customer", 0)] * 2)
+        answer = self.order.BatchCancelOrders(
+            requests=[{"order_id": order_id, "reason": "enough"} for order_id in orders])
+        self.assertEqual([item.WhichOneof("result") for item in answer.orders],
+                         ["error", "error", "order", "error"])
+        self.assertEqual(answer.orders[2].order.status_reason, "enough")
+        for order_id in orders[:3]:
+            self.settled(order_id)
+        stock = self.adds_up("moved")
+        self.assertEqual((stock.available, stock.committed), (1, 2))
+
+    def test_a_hold_is_extended(self):
+        """The first end of its hold passes, and the order is RESERVED still; it expires at the second."""
+        self.stock("held", 1)
+        order = self.place("held", hold={"seconds": 1}, wait_for_decision=True)
+        until = order.hold_expire_time
+        until.seconds += 2
+        for _ in range(2):  # a repeated call changes nothing more
+            held = self.order.ExtendHold(order_id=order.order_id, hold_expire_time=until).order
+            self.assertEqual((self.name(held), held.version), ("RESERVED", 3))
+            self.assertEqual(held.hold_expire_time, until)
+        versions = [change.order for change in self.order.WatchOrder(order_id=order.order_id)]
+        expired = [change for change in versions if self.name(change) == "EXPIRED"][0]
+        self.assertGreaterEqual(expired.update_time.ToNanoseconds(), until.ToNanoseconds())
+        self.fails(grpc.StatusCode.FAILED_PRECONDITION, self.order.ExtendHold,
+                   order_id=order.order_id, hold_expire_time=until)
 
     def test_orders_are_listed_newest_first(self):
         placed = [self.place("list", customer_id="lister").order_id for _ in range(7)]

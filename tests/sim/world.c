@@ -14,6 +14,7 @@
 #include "world_internal.h"
 
 static const char *const role_names[ROLES] = { "order", "inventory", "gateway" };
+const char *const world_unknown_sku = "quince";
 const char *const world_skus[WORLD_SKUS] = { "apple", "pear", "fig", "kiwi" };
 
 /* ---- chance and text ---- */
@@ -378,6 +379,7 @@ static void start_order(struct process *process)
 			   .retry_min_ms = 1000,
 			   .retry_max_ms = 8000 },
 		.stream_length_max = process->world->options.stream_length_max,
+		.hold_max_ms = WORLD_HOLD_MAX_MS,
 		.timers_every_ms = 250 * RT_MAX(process->world->options.partitions / 2, 1),
 		.load_every_ms = -1, /* its gateways have no limits */
 	};

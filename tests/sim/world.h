@@ -23,12 +23,13 @@
 #include "rpc/rpc.h"
 #include "stored.h"
 
-#define WORLD_SKUS       4
-#define WORLD_INSTANCES  3 /* of a service at most */
-#define WORLD_PARTITIONS 8 /* at most */
-#define WORLD_START_MS   INT64_C(1764000000000)
-#define WORLD_QUIET_MS   80000 /* it must be quiet within that after the last fault */
-#define WORLD_VIOLATIONS 8     /* no more are recorded */
+#define WORLD_SKUS        4
+#define WORLD_INSTANCES   3              /* of a service at most */
+#define WORLD_PARTITIONS  8              /* at most */
+#define WORLD_HOLD_MAX_MS INT64_C(30000) /* of a hold that is extended, in all */
+#define WORLD_START_MS    INT64_C(1764000000000)
+#define WORLD_QUIET_MS    80000 /* it must be quiet within that after the last fault */
+#define WORLD_VIOLATIONS  8     /* no more are recorded */
 
 struct world;
 
@@ -74,6 +75,10 @@ enum world_bug {
 	BUG_ANSWER_ANEW,      /* a repeated request is served as if it were new */
 	/* Inventory skips every OrderRejected, even one that requests a release. */
 	BUG_SKIP_COMPENSATION,
+	BUG_UNKNOWN_IS_SHORT, /* a SKU that does not exist is refused like one that is sold out */
+	BUG_EXTEND_NO_TIMER,  /* a hold that is extended runs out as before */
+	BUG_EXTEND_ANYWAY,    /* it may be extended beyond its limit */
+	BUG_EXTEND_SHORTENS,  /* an extension to an earlier time shortens it */
 	/* Of the rules of docs/decisions/029 each is left out once. */
 	BUG_R1_FRESH_VERDICT,   /* a part that was refused may be held later */
 	BUG_R1_NO_TOMBSTONE,    /* a part that is not there leaves no trace when it is released */
@@ -99,7 +104,9 @@ struct world_options {
 	int replicas;                      /* that must have a step before it is answered OK */
 	int64_t decision_ms;               /* of the order service's clock; 0: 15000 */
 	int64_t stream_length_max;         /* of the order stream; 0: none */
-	bool record;                       /* keep a transcript */
+	/* Clients also extend holds, move orders in batches and ask for a SKU that does not exist. */
+	bool shop;
+	bool record; /* keep a transcript */
 };
 
 struct world *world_new(const struct world_options *options);

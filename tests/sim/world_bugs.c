@@ -6,6 +6,10 @@ const char *const world_bug_names[WORLD_BUGS] = {
 	[BUG_FORGET_TOMBSTONE] = "forget-tombstone",
 	[BUG_ANSWER_ANEW] = "answer-anew",
 	[BUG_SKIP_COMPENSATION] = "skip-compensation",
+	[BUG_UNKNOWN_IS_SHORT] = "unknown-is-short",
+	[BUG_EXTEND_NO_TIMER] = "extend-no-timer",
+	[BUG_EXTEND_ANYWAY] = "extend-anyway",
+	[BUG_EXTEND_SHORTENS] = "extend-shortens",
 	[BUG_R1_FRESH_VERDICT] = "r1-fresh-verdict",
 	[BUG_R1_NO_TOMBSTONE] = "r1-no-tombstone",
 	[BUG_R2_ANY_RECORD] = "r2-any-record",
@@ -37,6 +41,14 @@ static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 				    { "inventory", "	local good, instead, instead_lines =",
 				      "	requests.rejects = requests[i] == 106\n"
 				      "	local good, instead, instead_lines =" } },
+	[BUG_UNKNOWN_IS_SHORT] = { { "inventory", "text .. '/' .. UNKNOWN", "text .. '/0'" } },
+	[BUG_EXTEND_NO_TIMER] = { { "order", "		local timer = step.rule.timer\n",
+				    "		local timer = step.ends and 'KEEP' or "
+				    "step.rule.timer\n" } },
+	[BUG_EXTEND_ANYWAY] = { { "order", "	elseif hold > tonumber(longest) or ",
+				  "	elseif " } },
+	[BUG_EXTEND_SHORTENS] = { { "order", "	if hold <= step.hold then\n",
+				    "	if false then\n" } },
 	[BUG_R1_FRESH_VERDICT] = { { "inventory", PART_RULE,
 				     "	if requests[i] == 104 and (state == 'U' "
 				     "or state == 'L') then\n"

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <uthash.h>
 
+#include "order/order_record.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 #include "world_internal.h"
 
@@ -430,12 +431,41 @@ static void check_history(struct world *world, const struct order_record *record
 				record->order_id, record->version, HISTORY(record));
 }
 
+/* A refusal says which SKUs do not exist. A master that was lost may have taken a SKU with it. */
+static void check_refusal(struct world *world, const struct order_record *record)
+{
+	struct rt_arena arena = { .chunks = NULL };
+	const Tandem__Order__V1__Order *order = order_view(&arena, record, NULL, 0);
+
+	for (size_t i = 0; order != NULL && i < order->n_shortages; i++) {
+		const Tandem__Order__V1__Shortage *shortage = order->shortages[i];
+		bool unknown = strcmp(shortage->sku, world_unknown_sku) == 0;
+
+		if (shortage->unknown != unknown && (unknown || world->counts.failovers == 0))
+			world_violation(world, "%s was refused: %s is said %s", record->order_id,
+					shortage->sku, unknown ? "to exist" : "not to exist");
+	}
+	rt_arena_done(&arena);
+}
+
 static void count_fate(struct world *world, const struct order_record *record)
 {
 	world->counts.confirmed += record->state == ORDER_CONFIRMED;
 	world->counts.cancelled += record->state == ORDER_CANCELLED;
 	world->counts.rejected += record->state == ORDER_REJECTED;
 	world->counts.expired += record->state == ORDER_EXPIRED;
+}
+
+static bool was_extended(const struct order_record *record)
+{
+	struct order_history history;
+	struct order_history_item item;
+
+	order_history_begin(&history, record->history);
+	while (order_history_next(&history, &item))
+		if (item.event == ORDER_EV_EXTENDED)
+			return true;
+	return false;
 }
 
 static void check_order(const struct order_record *record, void *user)
@@ -447,6 +477,10 @@ static void check_order(const struct order_record *record, void *user)
 				order_state_status(record->state), HISTORY(record));
 	check_agreement(world, record);
 	check_history(world, record);
+	check_refusal(world, record);
+	if (record->hold_ms > WORLD_HOLD_MAX_MS && was_extended(record))
+		world_violation(world, "the hold of %s lasts %" PRId64 " ms", record->order_id,
+				record->hold_ms);
 	count_fate(world, record);
 }
 
@@ -465,6 +499,29 @@ static bool same_lines(const struct booked *booked, const struct order_record *r
 	return same;
 }
 
+/* How far the time that a history says may be ahead of the one that set the timer (AHEAD_MS of events.lua). */
+#define HISTORY_AHEAD_MS 1000
+
+/* It did not expire before the end of its hold that a client has seen. */
+static void check_hold(struct world *world, const struct booked *booked,
+		       const struct order_record *record)
+{
+	enum order_state before = ORDER_PENDING;
+	struct order_history history;
+	struct order_history_item item;
+
+	order_history_begin(&history, record->history);
+	while (order_history_next(&history, &item)) {
+		if (item.event == ORDER_EV_EXPIRED && before == ORDER_RESERVED &&
+		    item.unix_ms + HISTORY_AHEAD_MS < booked->held_until_ms)
+			world_violation(
+				world, "%s expired %" PRId64 " ms before the end of its hold: %.*s",
+				booked->order_id, booked->held_until_ms - item.unix_ms,
+				HISTORY(record));
+		before = item.state;
+	}
+}
+
 static void check_booked(struct world *world, const struct booked *booked)
 {
 	struct order_record record;
@@ -478,6 +535,7 @@ static void check_booked(struct world *world, const struct booked *booked)
 	}
 	if (!same_lines(booked, &record))
 		world_violation(world, "%s is stored as something else", booked->order_id);
+	check_hold(world, booked, &record);
 	if (record.version < booked->version)
 		world_violation(world, "%s was seen at version %" PRIu64 ", and is at %" PRIu64,
 				booked->order_id, booked->version, record.version);

@@ -15,12 +15,29 @@
 #include "tandem/order/v1/order_service.pb-c.h"
 #include "world_internal.h"
 
-enum kind { PLACE, STREAM, CONFIRM, CANCEL, WATCH, GET, LIST, EXPLAIN, ADJUST, KINDS };
-static const char *const method_names[KINDS] = { "PlaceOrder",  "StreamOrders", "ConfirmOrder",
-						 "CancelOrder", "WatchOrder",   "GetOrder",
-						 "ListOrders",  "ExplainOrder", "AdjustStock" };
+enum kind {
+	PLACE,
+	STREAM,
+	CONFIRM,
+	CANCEL,
+	CONFIRM_SOME,
+	CANCEL_SOME,
+	EXTEND,
+	WATCH,
+	GET,
+	LIST,
+	EXPLAIN,
+	ADJUST,
+	KINDS
+};
+static const char *const method_names[KINDS] = {
+	"PlaceOrder",         "StreamOrders",      "ConfirmOrder", "CancelOrder",
+	"BatchConfirmOrders", "BatchCancelOrders", "ExtendHold",   "WatchOrder",
+	"GetOrder",           "ListOrders",        "ExplainOrder", "AdjustStock"
+};
 
 #define STREAM_ORDERS 4 /* on one StreamOrders */
+#define SOME_ORDERS   3 /* in a batch */
 
 /* What a client wants to do. */
 struct intent {
@@ -33,6 +50,8 @@ struct intent {
 	bool conflicting;          /* the request_id was used for something else */
 	uint64_t expected_version; /* of a confirm or a cancel; 0: any */
 	struct booked *order;
+	struct booked *orders[SOME_ORDERS]; /* of a batch */
+	int64_t until_ms;                   /* of an extension */
 	unsigned tries;
 	int64_t began_ms; /* the first of them */
 	/* A watch. */
@@ -182,6 +201,43 @@ static void send_about_order(struct world_client *client)
 	}
 }
 
+/* The same requests serve both batches: order_id is the first field of each. */
+static void send_batch(struct world_client *client)
+{
+	Tandem__Order__V1__BatchConfirmOrdersRequest confirm =
+		TANDEM__ORDER__V1__BATCH_CONFIRM_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__BatchCancelOrdersRequest cancel =
+		TANDEM__ORDER__V1__BATCH_CANCEL_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__ConfirmOrderRequest confirms[SOME_ORDERS], *confirm_list[SOME_ORDERS];
+	Tandem__Order__V1__CancelOrderRequest cancels[SOME_ORDERS], *cancel_list[SOME_ORDERS];
+
+	for (size_t i = 0; i < SOME_ORDERS; i++) {
+		tandem__order__v1__confirm_order_request__init(&confirms[i]);
+		tandem__order__v1__cancel_order_request__init(&cancels[i]);
+		confirms[i].order_id = cancels[i].order_id = client->intent.orders[i]->order_id;
+		confirm_list[i] = &confirms[i];
+		cancel_list[i] = &cancels[i];
+	}
+	confirm.requests = confirm_list;
+	cancel.requests = cancel_list;
+	confirm.n_requests = cancel.n_requests = SOME_ORDERS;
+	start(client, client->intent.kind == CONFIRM_SOME ? &confirm.base : &cancel.base);
+}
+
+static void send_extend(struct world_client *client)
+{
+	struct intent *intent = &client->intent;
+	Tandem__Order__V1__ExtendHoldRequest request = TANDEM__ORDER__V1__EXTEND_HOLD_REQUEST__INIT;
+	Google__Protobuf__Timestamp until = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+
+	until.seconds = intent->until_ms / 1000;
+	until.nanos = (int32_t)(intent->until_ms % 1000) * 1000000;
+	request.order_id = intent->order->order_id;
+	request.expected_version = intent->expected_version;
+	request.hold_expire_time = &until;
+	start(client, &request.base);
+}
+
 static void send_list(struct world_client *client)
 {
 	Tandem__Order__V1__ListOrdersRequest request = TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
@@ -273,12 +329,26 @@ static struct booked *book(struct world_client *client, const struct intent *int
 	return booked;
 }
 
-/* A client never sees an older version than before. */
-static void check_version(struct world_client *client, const Tandem__Order__V1__Order *order)
+/* An order that is RESERVED does not expire before the end of its hold that a client has seen. */
+static void note_hold(struct world_client *client, const Tandem__Order__V1__Order *order,
+		      struct booked *booked)
 {
-	struct intent *intent = &client->intent;
-	struct booked *booked = intent->order;
+	int64_t until_ms;
 
+	if (order->hold_expire_time == NULL)
+		return;
+	until_ms =
+		order->hold_expire_time->seconds * 1000 + order->hold_expire_time->nanos / 1000000;
+	if (until_ms <= booked->held_until_ms)
+		return;
+	booked->held_until_ms = until_ms;
+	booked->held_ms = rt_loop_now(client->world->loop);
+}
+
+/* A client never sees an older version than before. */
+static void check_version(struct world_client *client, const Tandem__Order__V1__Order *order,
+			  struct booked *booked)
+{
 	if (order == NULL || booked == NULL)
 		return;
 	if (strcmp(order->order_id, booked->order_id) != 0)
@@ -286,6 +356,7 @@ static void check_version(struct world_client *client, const Tandem__Order__V1__
 				order->order_id);
 	if (was_shown_before_loss(client, booked->order_id))
 		return;
+	note_hold(client, order, booked);
 	if (order->version < booked->version)
 		world_violation(client->world,
 				"%s was seen at version %" PRIu64 " and then at %" PRIu64,
@@ -326,6 +397,8 @@ static const Tandem__Order__V1__Order *order_in(enum kind kind, const ProtobufCM
 		return ((const Tandem__Order__V1__ConfirmOrderResponse *)response)->order;
 	case CANCEL:
 		return ((const Tandem__Order__V1__CancelOrderResponse *)response)->order;
+	case EXTEND:
+		return ((const Tandem__Order__V1__ExtendHoldResponse *)response)->order;
 	case GET:
 		return ((const Tandem__Order__V1__GetOrderResponse *)response)->order;
 	default:
@@ -342,10 +415,8 @@ static const char *status_of(const Tandem__Order__V1__Order *order)
 }
 
 /* The order was confirmed or cancelled, as asked for. */
-static void learn_end(struct world_client *client, bool *end)
+static void learn_end(struct world_client *client, struct booked *order, bool *end)
 {
-	struct booked *order = client->intent.order;
-
 	if (may_be_lost(client, order->order_id))
 		return;
 	*end = true;
@@ -369,6 +440,63 @@ static void learn_adjusted(struct world_client *client, bool maybe)
 	world->adjusted = adjusted;
 }
 
+/* Whether a repeated call may succeed. */
+static bool is_transient(int code)
+{
+	switch (code) {
+	case RT_CODE_INVALID_ARGUMENT:
+	case RT_CODE_NOT_FOUND:
+	case RT_CODE_ALREADY_EXISTS:
+	case RT_CODE_FAILED_PRECONDITION:
+	case RT_CODE_UNIMPLEMENTED:
+	case RT_CODE_OUT_OF_RANGE:
+	case RT_CODE_ABORTED:
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* Both batches are answered alike: as many results as there were requests, in their order. */
+static void learn_batch(struct world_client *client,
+			const Tandem__Order__V1__BatchConfirmOrdersResponse *response)
+{
+	const struct intent *intent = &client->intent;
+
+	if (response->n_orders != SOME_ORDERS) {
+		world_violation(client->world, "a batch of %d was answered with %zu results",
+				SOME_ORDERS, response->n_orders);
+		return;
+	}
+	for (size_t i = 0; i < SOME_ORDERS; i++) {
+		const Tandem__Order__V1__MoveOrderResult *result = response->orders[i];
+		struct booked *booked = intent->orders[i];
+
+		if (result->result_case == TANDEM__ORDER__V1__MOVE_ORDER_RESULT__RESULT_ORDER) {
+			check_version(client, result->order, booked);
+			learn_end(client, booked,
+				  intent->kind == CONFIRM_SOME ? &booked->confirmed
+							       : &booked->cancelled);
+		} else if (result->error->code != RT_CODE_FAILED_PRECONDITION &&
+			   !is_transient(result->error->code) &&
+			   !(result->error->code == RT_CODE_NOT_FOUND && booked->may_be_lost)) {
+			world_violation(client->world, "%s in a batch ended with %s: %s",
+					booked->order_id, rt_code_name(result->error->code),
+					result->error->message);
+		}
+	}
+}
+
+/* The order as it was behind the extension: it is held for as long as was asked for. */
+static void learn_extended(struct world_client *client, const Tandem__Order__V1__Order *order)
+{
+	if (order == NULL || order->hold_expire_time == NULL ||
+	    order->hold_expire_time->seconds * 1000 + order->hold_expire_time->nanos / 1000000 <
+		    client->intent.until_ms)
+		world_violation(client->world, "ExtendHold of %s answered OK, and did not extend",
+				client->intent.order->order_id);
+}
+
 static void learn(struct world_client *client, const ProtobufCMessage *message)
 {
 	struct intent *intent = &client->intent;
@@ -379,10 +507,17 @@ static void learn(struct world_client *client, const ProtobufCMessage *message)
 		learn_placed(client, order);
 		break;
 	case CONFIRM:
-		learn_end(client, &intent->order->confirmed);
+		learn_end(client, intent->order, &intent->order->confirmed);
 		break;
 	case CANCEL:
-		learn_end(client, &intent->order->cancelled);
+		learn_end(client, intent->order, &intent->order->cancelled);
+		break;
+	case CONFIRM_SOME:
+	case CANCEL_SOME:
+		learn_batch(client, (const void *)message);
+		break;
+	case EXTEND:
+		learn_extended(client, order);
 		break;
 	case ADJUST:
 		learn_adjusted(client, false);
@@ -390,7 +525,7 @@ static void learn(struct world_client *client, const ProtobufCMessage *message)
 	default:
 		break;
 	}
-	check_version(client, order);
+	check_version(client, order, intent->order);
 }
 
 static void on_watched(struct rt_client_op *op, const ProtobufCMessage *message)
@@ -411,7 +546,7 @@ static void on_watched(struct rt_client_op *op, const ProtobufCMessage *message)
 				order->order_id, order->version, intent->seen_version);
 	intent->seen_version = order->version;
 	intent->seen_end = order->settled;
-	check_version(client, order);
+	check_version(client, order, intent->order);
 	world_say(client->world, "%-12s <- %s %s v%" PRIu64 "%s", client->name,
 		  world_short(order->order_id), status_of(order), order->version,
 		  order->settled ? " settled" : "");
@@ -455,23 +590,6 @@ static void check_streamed(struct world_client *client)
 
 /* ---- ends ---- */
 
-/* Whether a repeated call may succeed. */
-static bool is_transient(int code)
-{
-	switch (code) {
-	case RT_CODE_INVALID_ARGUMENT:
-	case RT_CODE_NOT_FOUND:
-	case RT_CODE_ALREADY_EXISTS:
-	case RT_CODE_FAILED_PRECONDITION:
-	case RT_CODE_UNIMPLEMENTED:
-	case RT_CODE_OUT_OF_RANGE:
-	case RT_CODE_ABORTED:
-		return false;
-	default:
-		return true;
-	}
-}
-
 static bool may_call_again(const struct world_client *client, int code)
 {
 	const struct intent *intent = &client->intent;
@@ -506,7 +624,8 @@ static bool is_unexpected(const struct world_client *client, int code)
 		return intent->expected_version == 0;
 	/* A confirm or cancel may be too late; stock may be taken. */
 	if (code == RT_CODE_FAILED_PRECONDITION)
-		return intent->kind != CONFIRM && intent->kind != CANCEL && intent->kind != ADJUST;
+		return intent->kind != CONFIRM && intent->kind != CANCEL &&
+		       intent->kind != EXTEND && intent->kind != ADJUST;
 	return !is_transient(code) && !(code == RT_CODE_UNIMPLEMENTED && intent->kind == EXPLAIN);
 }
 
@@ -616,6 +735,13 @@ static void send(struct world_client *client)
 	case ADJUST:
 		send_adjust(client);
 		break;
+	case CONFIRM_SOME:
+	case CANCEL_SOME:
+		send_batch(client);
+		break;
+	case EXTEND:
+		send_extend(client);
+		break;
 	default:
 		send_about_order(client);
 		break;
@@ -635,6 +761,8 @@ static void choose_place(struct world_client *client)
 			.sku = world_skus[(first + i) % WORLD_SKUS],
 			.quantity = 1 + (uint32_t)world_roll(world, 4),
 		};
+	if (world->options.shop && world_roll(world, 30) == 0)
+		intent->lines[intent->line_count - 1].sku = world_unknown_sku;
 	if (world_roll(world, 4) > 0)
 		snprintf(intent->request_id, sizeof(intent->request_id), "r%u", ++client->serial);
 	intent->hold_ms = 1000 + (int64_t)world_roll(world, 8000);
@@ -674,6 +802,7 @@ static void choose(struct world_client *client)
 {
 	static const enum kind later[] = { CONFIRM, CONFIRM, CONFIRM, CANCEL, CANCEL,
 					   WATCH,   WATCH,   GET,     LIST,   EXPLAIN };
+	static const enum kind shop[] = { EXTEND, EXTEND, CONFIRM_SOME, CANCEL_SOME };
 	struct world *world = client->world;
 	struct intent *intent = &client->intent;
 	struct booked *order = own_order(client);
@@ -701,9 +830,20 @@ static void choose(struct world_client *client)
 		choose_repeat(client, order);
 	} else {
 		intent->kind = later[world_roll(world, RT_LENGTH(later))];
+		if (world->options.shop && world_roll(world, 3) == 0)
+			intent->kind = shop[world_roll(world, RT_LENGTH(shop))];
 		intent->order = order;
 		if (intent->kind == WATCH)
 			intent->timeout_ms += 10000;
+		/* Now and then to a time that has passed, or beyond the limit. */
+		if (intent->kind == EXTEND)
+			intent->until_ms = rt_loop_unix_ms(world->loop) - 2000 +
+					   (int64_t)world_roll(world, WORLD_HOLD_MAX_MS * 3 / 2);
+		for (size_t i = 0; i < SOME_ORDERS; i++)
+			intent->orders[i] =
+				intent->kind == CONFIRM_SOME || intent->kind == CANCEL_SOME
+					? own_order(client)
+					: NULL;
 		if (world_roll(world, 4) == 0)
 			intent->expected_version = order->version;
 	}

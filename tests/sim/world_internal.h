@@ -96,6 +96,7 @@ struct world {
 };
 
 extern const char *const world_skus[WORLD_SKUS];
+extern const char *const world_unknown_sku; /* of which there never is stock */
 
 /* ---- world.c ---- */
 
@@ -130,9 +131,10 @@ struct booked {
 	struct inventory_line lines[3];
 	size_t line_count;
 	bool confirmed, cancelled;
-	uint64_t version; /* the highest it saw */
+	uint64_t version;      /* the highest it saw */
+	int64_t held_until_ms; /* the latest end of its hold that it saw, unix; 0: none */
 	/* When it learned that; and whether the order may have been lost since. */
-	int64_t booked_ms, ended_ms, version_ms;
+	int64_t booked_ms, ended_ms, version_ms, held_ms;
 	bool may_be_lost;
 };
 

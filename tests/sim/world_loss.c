@@ -124,6 +124,8 @@ static void doubt_booked(struct world_master *master)
 			continue;
 		if (at->version_ms >= master->lags_since_ms)
 			at->version = 0;
+		if (at->held_ms >= master->lags_since_ms)
+			at->held_until_ms = 0;
 		if (!durable && at->booked_ms >= master->lags_since_ms)
 			at->may_be_lost = true;
 		if (!durable && at->ended_ms >= master->lags_since_ms)

@@ -40,6 +40,9 @@ struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record)
 	options.replicas = replicas_of(seed);
 	/* In some runs the decision timeout applies; in others only an answer can decide an order. */
 	options.decision_ms = seed % 3 == 0 ? 4000 : 2 * WORLD_QUIET_MS;
+	/* Four seeds of ten. The others are as they were without: among them are those that find the rarest bugs, for which
+	 * thousands of runs were looked through (test_seeds.c). */
+	options.shop = seed % 10 == 2 || seed % 10 == 4 || seed % 10 == 6 || seed % 10 == 9;
 	options.stream_length_max = seed % 5 == 0 ? 60 + (int64_t)(seed / 5 % 60) : 0;
 	world = world_new(&options);
 	for (int i = 0; i < WORLD_SKUS; i++)

@@ -350,6 +350,58 @@ static void test_other_orders(void)
 	expect("an item of a stream has its own outcome", &stream.base, "");
 }
 
+static void test_moves(void)
+{
+	Tandem__Order__V1__ConfirmOrderRequest
+		confirm = TANDEM__ORDER__V1__CONFIRM_ORDER_REQUEST__INIT,
+		*confirms[1001];
+	Tandem__Order__V1__CancelOrderRequest cancel =
+						      TANDEM__ORDER__V1__CANCEL_ORDER_REQUEST__INIT,
+					      *cancels[1001];
+	Tandem__Order__V1__BatchConfirmOrdersRequest confirm_all =
+		TANDEM__ORDER__V1__BATCH_CONFIRM_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__BatchCancelOrdersRequest cancel_all =
+		TANDEM__ORDER__V1__BATCH_CANCEL_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__ExtendHoldRequest extend = TANDEM__ORDER__V1__EXTEND_HOLD_REQUEST__INIT;
+	Google__Protobuf__Timestamp until = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+
+	for (size_t i = 0; i < RT_LENGTH(confirms); i++) {
+		confirms[i] = &confirm;
+		cancels[i] = &cancel;
+	}
+	expect("confirms none", &confirm_all.base, "requests");
+	expect("cancels none", &cancel_all.base, "requests");
+	confirm_all.requests = confirms;
+	cancel_all.requests = cancels;
+	/* Items have results of their own. */
+	confirm_all.n_requests = cancel_all.n_requests = 1000;
+	expect("confirms 1000", &confirm_all.base, "");
+	expect("cancels 1000", &cancel_all.base, "");
+	confirm_all.n_requests = cancel_all.n_requests = 1001;
+	expect("confirms 1001", &confirm_all.base, "requests");
+	expect("cancels 1001", &cancel_all.base, "requests");
+
+	extend.order_id = (char *)"some order";
+	expect("until when?", &extend.base, "hold_expire_time");
+	extend.hold_expire_time = &until;
+	expect("the first time", &extend.base, "");
+	until.seconds = 253402300799;
+	until.nanos = 999999999;
+	expect("the last time", &extend.base, "");
+	until.nanos++;
+	expect("a second more", &extend.base, "hold_expire_time");
+	until.nanos = -1;
+	expect("nanos below 0", &extend.base, "hold_expire_time");
+	until.nanos = 0;
+	until.seconds++;
+	expect("the year 10000", &extend.base, "hold_expire_time");
+	until.seconds = -1;
+	expect("before 1970", &extend.base, "hold_expire_time");
+	until.seconds = 1;
+	extend.order_id = (char *)"";
+	expect("extend without id", &extend.base, "order_id");
+}
+
 static void test_inventory(void)
 {
 	char long_text[300];
@@ -476,6 +528,7 @@ static const struct test tests[] = {
 	{ "every fault is listed", test_every_fault_is_listed },
 	{ "equal SKUs apart are added up", test_hidden_sum },
 	{ "limits of the other order requests", test_other_orders },
+	{ "batches of moves, and holds", test_moves },
 	{ "limits of inventory's requests", test_inventory },
 	{ "page sizes and order ids", test_page_sizes_and_ids },
 };

@@ -931,8 +931,8 @@ static void completion(void)
 		  "order stock explain events dead audit doctor top trail groups drain migrate "
 		  "load functions "
 		  "auth" },
-		{ "order ", "place get list watch confirm cancel" },
-		{ "--json order ", "place get list watch confirm cancel" },
+		{ "order ", "place get list watch confirm cancel extend" },
+		{ "--json order ", "place get list watch confirm cancel extend" },
 		{ "--gateway h:1 stock ", "adjust get list holders" },
 		{ "--gateway=h:1 dead ", "list show replay discard" },
 		{ "nothing ", "" },

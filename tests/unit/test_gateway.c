@@ -283,6 +283,9 @@ FAKE_OTHER(stream_orders, StreamOrders)
 FAKE_OTHER(list_orders, ListOrders)
 FAKE_OTHER(confirm_order, ConfirmOrder)
 FAKE_OTHER(cancel_order, CancelOrder)
+FAKE_OTHER(batch_confirm_orders, BatchConfirmOrders)
+FAKE_OTHER(batch_cancel_orders, BatchCancelOrders)
+FAKE_OTHER(extend_hold, ExtendHold)
 FAKE_OTHER(explain_order, ExplainOrder)
 
 static Tandem__Order__V1__OrderService_Service fake_service =

@@ -124,7 +124,7 @@ struct act {
 	int status;
 	enum stock_state state;
 	/* Of the first line of a refusal. */
-	bool was_short;
+	bool was_short, unknown, last_unknown;
 	uint64_t available;
 };
 
@@ -136,6 +136,8 @@ static void acted(struct inventory_part_op *op, int status)
 	act->state = op->part.state;
 	act->was_short = op->part.line_count > 0 && op->part.lines[0].was_short;
 	act->available = act->was_short ? op->part.lines[0].available : 0;
+	act->unknown = act->was_short && op->part.lines[0].unknown;
+	act->last_unknown = act->was_short && op->part.lines[op->part.line_count - 1].unknown;
 	ended();
 }
 
@@ -204,8 +206,8 @@ static void a_refusal_says_what_was_short_and_stays(void)
 		struct act act = do_part("ord_1", PART_HOLD, LINES({ "apple", 6 }, { "pear", 1 }));
 
 		CU_ASSERT(act.status == RT_OK && act.state == STOCK_UNAVAILABLE);
-		CU_ASSERT(act.was_short && act.available == 5);
-		part_is(2, "ord_1", "UNAVAILABLE 1 1764000000123 apple=6/5 pear=1/0");
+		CU_ASSERT(act.was_short && act.available == 5 && !act.unknown && act.last_unknown);
+		part_is(2, "ord_1", "UNAVAILABLE 1 1764000000123 apple=6/5 pear=1/00");
 		/* By now there is enough. */
 		stock_set(2, "apple", "50 0 0 50 2");
 		stock_set(2, "pear", "50 0 0 50 2");

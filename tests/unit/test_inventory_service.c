@@ -205,7 +205,7 @@ static void orders_are_served(void)
 	PLACED(ID("i"), { "apple", 2 }, { "apple", 3 });
 	run_until(is_quiet);
 	CU_ASSERT(record_is(ID("a"), "RESERVED", "apple=4"));
-	CU_ASSERT(record_is(ID("e"), "UNAVAILABLE", "apple=5 pear=1/0"));
+	CU_ASSERT(record_is(ID("e"), "UNAVAILABLE", "apple=5 pear=1/00"));
 	CU_ASSERT(record_is(ID("i"), "RESERVED", "apple=5"));
 	add_event("tandem.order.v1.OrderReserved", ID("a"), "", 0);
 	add_event("tandem.order.v1.OrderConfirmed", ID("a"), "", 0);
@@ -218,7 +218,7 @@ static void orders_are_served(void)
 	add_event("tandem.order.v2.OrderPlaced", ID("q"), "", 0);
 	run_until(is_quiet);
 	CU_ASSERT(record_is(ID("a"), "COMMITTED", "apple=4"));
-	CU_ASSERT(record_is(ID("e"), "UNAVAILABLE", "apple=5 pear=1/0"));
+	CU_ASSERT(record_is(ID("e"), "UNAVAILABLE", "apple=5 pear=1/00"));
 	CU_ASSERT(record_is(ID("i"), "RELEASED", "apple=5"));
 	CU_ASSERT(record_is(ID("m"), "RELEASED", ""));
 	stock_is("apple", "5 0 4 9 5");
@@ -538,6 +538,7 @@ static void reading_a_reservation(void)
 	CU_ASSERT_STRING_EQUAL(reservation->shortages[0]->sku, "pear");
 	CU_ASSERT_EQUAL(reservation->shortages[0]->requested, 7);
 	CU_ASSERT_EQUAL(reservation->shortages[0]->available, 0);
+	CU_ASSERT_TRUE(reservation->shortages[0]->unknown);
 	CU_ASSERT(reservation->update_time != NULL &&
 		  reservation->update_time->seconds > 1700000000);
 	request.order_id = (char[]){ ID("e") };

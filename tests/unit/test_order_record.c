@@ -399,6 +399,21 @@ static void test_reasons(void)
 	CU_ASSERT_STRING_EQUAL(order->status_reason,
 			       "out of stock: sku0: 10 wanted, 0 there; sku1: 11 wanted, 1 there; "
 			       "sku2: 12 wanted, 2 there; and 2 more");
+	shortages[1].unknown = true;
+	record.detail = order_pack(&arena, &rejected.base, &record.detail_length);
+	order = order_view(&arena, &record, NULL, 0);
+	CU_ASSERT_TRUE(order->shortages[1]->unknown);
+	CU_ASSERT_STRING_EQUAL(
+		order->status_reason,
+		"out of stock: sku0: 10 wanted, 0 there; sku1: there is no such SKU; "
+		"sku2: 12 wanted, 2 there; and 2 more");
+	for (uint32_t i = 0; i < 5; i++)
+		shortages[i].unknown = true;
+	rejected.n_shortages = 2;
+	record.detail = order_pack(&arena, &rejected.base, &record.detail_length);
+	CU_ASSERT_STRING_EQUAL(
+		order_view(&arena, &record, NULL, 0)->status_reason,
+		"unknown SKU: sku0: there is no such SKU; sku1: there is no such SKU");
 	/* Not of the version before it. */
 	order = order_view(&arena, &record, NULL, 1);
 	CU_ASSERT_EQUAL(order->n_shortages, 0);

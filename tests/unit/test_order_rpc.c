@@ -1372,6 +1372,165 @@ static void test_cancel(void)
 	CU_ASSERT_EQUAL(pending_events(), 0);
 }
 
+/* ---- ExtendHold ---- */
+
+static struct call *extend(const char *order_id, int64_t until_ms, uint64_t expected, int code)
+{
+	Tandem__Order__V1__ExtendHoldRequest request = TANDEM__ORDER__V1__EXTEND_HOLD_REQUEST__INIT;
+	Google__Protobuf__Timestamp until = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+
+	until.seconds = until_ms / 1000;
+	until.nanos = (int32_t)(until_ms % 1000) * 1000000 + 999999; /* below a ms: cut off */
+	request.order_id = (char *)(uintptr_t)order_id;
+	request.hold_expire_time = &until;
+	request.expected_version = expected;
+	return rpc("ExtendHold", &request.base, code);
+}
+
+static int64_t held_until(const Order *order)
+{
+	return order->hold_expire_time == NULL ? 0
+					       : order->hold_expire_time->seconds * 1000 +
+							 order->hold_expire_time->nanos / 1000000;
+}
+
+static void test_extend(void)
+{
+	const char *order_id = place();
+	int64_t first_ms, until_ms;
+	struct call *call = extend(order_id, rt_loop_unix_ms(f->loop) + RT_DAY_MS, 0,
+				   RT_CODE_FAILED_PRECONDITION);
+
+	CU_ASSERT_PTR_NOT_NULL(strstr(call->status.message, "PENDING"));
+	CU_ASSERT_STRING_EQUAL(details_of(&call->status).subject, order_id);
+	answer(order_id, "InventoryReserved");
+	first_ms = held_until(expect_order(get(order_id, 0), "2R"));
+	until_ms = first_ms + 3600000;
+	call = extend(order_id, until_ms, 1, RT_CODE_ABORTED);
+	CU_ASSERT_STRING_EQUAL(details_of(&call->status).reason, "VERSION_MISMATCH");
+	for (int i = 0; i < 2; i++) /* twice is once */
+		CU_ASSERT_EQUAL(held_until(expect_order(extend(order_id, until_ms, 0, 0), "3R")),
+				until_ms);
+	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderHoldExtended");
+	/* Sooner: nothing changes. */
+	CU_ASSERT_EQUAL(held_until(expect_order(extend(order_id, first_ms, 3, 0), "3R")), until_ms);
+	call = extend(order_id, first_ms + 30 * RT_DAY_MS, 0, RT_CODE_FAILED_PRECONDITION);
+	CU_ASSERT_STRING_EQUAL(details_of(&call->status).reason, "HOLD_LIMIT");
+	/* The first end passes; the second ends it. */
+	rt_loop_advance(f->loop, first_ms + 1000 - rt_loop_unix_ms(f->loop));
+	expect_order(get(order_id, 0), "3R");
+	rt_loop_advance(f->loop, until_ms + 1000 - rt_loop_unix_ms(f->loop));
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_EXPIRING);
+	extend(order_id, until_ms + 1, 0, RT_CODE_FAILED_PRECONDITION);
+	extend(NO_ID, until_ms, 0, RT_CODE_NOT_FOUND);
+	fail("order_move", RT_LOST);
+	extend(order_id, until_ms, 0, RT_CODE_UNAVAILABLE);
+}
+
+/* ---- BatchConfirmOrders, BatchCancelOrders ---- */
+
+static struct call *confirm_all(const char *const *order_ids, size_t count, int code)
+{
+	Tandem__Order__V1__BatchConfirmOrdersRequest batch =
+		TANDEM__ORDER__V1__BATCH_CONFIRM_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__ConfirmOrderRequest requests[8], *list[8];
+
+	for (size_t i = 0; i < count; i++) {
+		tandem__order__v1__confirm_order_request__init(&requests[i]);
+		requests[i].order_id = (char *)(uintptr_t)order_ids[i];
+		list[i] = &requests[i];
+	}
+	batch.requests = list;
+	batch.n_requests = count;
+	return rpc("BatchConfirmOrders", &batch.base, code);
+}
+
+static struct call *cancel_all(const char *const *order_ids, size_t count, int code)
+{
+	Tandem__Order__V1__BatchCancelOrdersRequest batch =
+		TANDEM__ORDER__V1__BATCH_CANCEL_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__CancelOrderRequest requests[8], *list[8];
+	char too_long[300];
+
+	memset(too_long, 'x', sizeof(too_long) - 1);
+	too_long[sizeof(too_long) - 1] = '\0';
+	for (size_t i = 0; i < count; i++) {
+		tandem__order__v1__cancel_order_request__init(&requests[i]);
+		requests[i].order_id = (char *)(uintptr_t)order_ids[i];
+		requests[i].reason = i == 2 ? too_long : (char *)"changed my mind";
+		list[i] = &requests[i];
+	}
+	batch.requests = list;
+	batch.n_requests = count;
+	return rpc("BatchCancelOrders", &batch.base, code);
+}
+
+/* What became of item i of either batch: "3C", or the code of its error. */
+static const char *moved(const struct call *call, size_t i)
+{
+	const Tandem__Order__V1__BatchConfirmOrdersResponse *response = (const void *)call->answer;
+	const Tandem__Order__V1__MoveOrderResult *result;
+
+	CU_ASSERT_FATAL(response != NULL && i < response->n_orders);
+	result = response->orders[i];
+	if (result->result_case != TANDEM__ORDER__V1__MOVE_ORDER_RESULT__RESULT_ORDER)
+		return rt_code_name(result->error->code);
+	/* Of any size together they fit into an answer. */
+	CU_ASSERT(result->order->n_lines == 0 && result->order->n_labels == 0);
+	CU_ASSERT(result->order->customer_id[0] != '\0');
+	return brief(result->order);
+}
+
+static void test_batch_confirm(void)
+{
+	const char *ids[5];
+	struct call *call;
+
+	for (size_t i = 0; i < 3; i++)
+		ids[i] = rt_strdup(place());
+	ids[3] = NO_ID;
+	ids[4] = ids[0];
+	answer(ids[0], "InventoryReserved");
+	answer(ids[2], "InventoryReserved");
+	call = confirm_all(ids, 5, 0);
+	CU_ASSERT_STRING_EQUAL(moved(call, 0), "3C");
+	CU_ASSERT_STRING_EQUAL(moved(call, 1), "FAILED_PRECONDITION");
+	CU_ASSERT_STRING_EQUAL(moved(call, 2), "3C");
+	CU_ASSERT_STRING_EQUAL(moved(call, 3), "NOT_FOUND");
+	CU_ASSERT_STRING_EQUAL(moved(call, 4), "3C"); /* twice is once */
+	CU_ASSERT_EQUAL(record_of(ids[2]).state, ORDER_CONFIRMING);
+	/* Nothing could be reached: no item is at fault. */
+	fail("order_move", RT_LOST);
+	confirm_all(ids, 3, RT_CODE_UNAVAILABLE);
+	/* One of them has an answer of its own: no order can have this id. */
+	ids[3] = "nobody knows";
+	call = confirm_all(&ids[2], 2, 0);
+	CU_ASSERT_STRING_EQUAL(moved(call, 0), "UNAVAILABLE");
+	CU_ASSERT_STRING_EQUAL(moved(call, 1), "NOT_FOUND");
+	confirm_all(ids, 0, RT_CODE_INVALID_ARGUMENT);
+	for (size_t i = 0; i < 3; i++)
+		free((void *)(uintptr_t)ids[i]);
+}
+
+static void test_batch_cancel(void)
+{
+	const char *ids[3];
+	struct call *call;
+
+	for (size_t i = 0; i < 3; i++)
+		ids[i] = rt_strdup(place());
+	answer(ids[1], "InventoryReserved");
+	call = cancel_all(ids, 3, 0);
+	CU_ASSERT_STRING_EQUAL(moved(call, 0), "2X");
+	CU_ASSERT_STRING_EQUAL(moved(call, 1), "3X");
+	CU_ASSERT_STRING_EQUAL(moved(call, 2), "INVALID_ARGUMENT");
+	CU_ASSERT_STRING_EQUAL(expect_order(get(ids[1], 0), "3X")->status_reason,
+			       "changed my mind");
+	expect_order(get(ids[2], 0), "1P");
+	for (size_t i = 0; i < 3; i++)
+		free((void *)(uintptr_t)ids[i]);
+}
+
 /* ---- WatchOrder ---- */
 
 static struct call *watch(const char *order_id, uint64_t after_version)
@@ -1634,20 +1793,26 @@ static void test_rejected(void)
 		TANDEM__INVENTORY__V1__INVENTORY_UNAVAILABLE__INIT;
 	Tandem__Inventory__V1__ReservationShortage shortage =
 		TANDEM__INVENTORY__V1__RESERVATION_SHORTAGE__INIT;
-	Tandem__Inventory__V1__ReservationShortage *shortages[] = { &shortage };
+	Tandem__Inventory__V1__ReservationShortage unknown =
+		TANDEM__INVENTORY__V1__RESERVATION_SHORTAGE__INIT;
+	Tandem__Inventory__V1__ReservationShortage *shortages[] = { &shortage, &unknown };
 	uint8_t data[128];
 	const Order *order;
 
 	shortage.sku = (char *)"apple";
 	shortage.requested = 3;
 	shortage.available = 2;
+	unknown.sku = (char *)"pear";
+	unknown.requested = 1;
+	unknown.unknown = true;
 	event.shortages = shortages;
-	event.n_shortages = 1;
+	event.n_shortages = 2;
 	order_id = place();
 	answer_with(order_id, "InventoryUnavailable", 1, data,
 		    protobuf_c_message_pack(&event.base, data));
 	order = expect_order(get(order_id, 0), "2J!");
-	CU_ASSERT_EQUAL_FATAL(order->n_shortages, 1);
+	CU_ASSERT_EQUAL_FATAL(order->n_shortages, 2);
+	CU_ASSERT(!order->shortages[0]->unknown && order->shortages[1]->unknown);
 	CU_ASSERT_STRING_EQUAL(order->shortages[0]->sku, "apple");
 	CU_ASSERT_EQUAL(order->shortages[0]->requested, 3);
 	CU_ASSERT_EQUAL(order->shortages[0]->available, 2);
@@ -1655,7 +1820,7 @@ static void test_rejected(void)
 	answer(order_id, "InventoryReserved");
 	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderRejected");
 	CU_ASSERT_STRING_EQUAL(event_field(1, "data"), event_field(2, "data"));
-	CU_ASSERT_EQUAL(expect_order(get(order_id, 0), "3J")->n_shortages, 1);
+	CU_ASSERT_EQUAL(expect_order(get(order_id, 0), "3J")->n_shortages, 2);
 	answer(order_id, "InventoryReleased");
 	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_REJECTED);
 	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderSettled");
@@ -2138,6 +2303,9 @@ int main(void)
 		{ "ListOrders and its pages", test_list },
 		{ "ConfirmOrder", test_confirm },
 		{ "CancelOrder, and late answers", test_cancel },
+		{ "ExtendHold", test_extend },
+		{ "BatchConfirmOrders", test_batch_confirm },
+		{ "BatchCancelOrders", test_batch_cancel },
 		{ "WatchOrder", test_watch },
 		{ "WatchOrder sends every version", test_watch_sees_every_version },
 		{ "WatchOrder reads the order again", test_watch_looks_again },

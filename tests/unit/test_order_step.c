@@ -43,6 +43,7 @@ static const struct {
 	MOVES("released for good: call off", PENDING, INVENTORY_RELEASED, CANCELLING, CANCELLED, RETRY),
 	REFUSES("nothing to buy yet", PENDING, CONFIRM),
 	MOVES("called off before the answer", PENDING, CANCEL, CANCELLING, CANCELLED, RETRY),
+	REFUSES("nothing is held yet", PENDING, EXTEND),
 	AGAIN("OrderPlaced or its answer was lost", PENDING, REQUEST_UNANSWERED, PLACED, RETRY),
 	MOVES("nobody answered in time", PENDING, DEADLINE_PASSED, EXPIRING, EXPIRED, RETRY),
 	STAYS("no hold runs before the reservation", PENDING, HOLD_RAN_OUT),
@@ -53,6 +54,7 @@ static const struct {
 	MOVES("the reservation was lost: release again, call off", RESERVED, INVENTORY_RELEASED, CANCELLING, CANCELLED, RETRY),
 	MOVES("bought", RESERVED, CONFIRM, CONFIRMING, CONFIRMED, RETRY),
 	MOVES("called off", RESERVED, CANCEL, CANCELLING, CANCELLED, RETRY),
+	MOVES("it needs more time", RESERVED, EXTEND, RESERVED, EXTENDED, HOLD),
 	STAYS("the answer won against the retry timer", RESERVED, REQUEST_UNANSWERED),
 	STAYS("the answer won against the deadline", RESERVED, DEADLINE_PASSED),
 	MOVES("nobody confirmed in time", RESERVED, HOLD_RAN_OUT, EXPIRING, EXPIRED, RETRY),
@@ -63,6 +65,7 @@ static const struct {
 	MOVES("given back", REJECTING, INVENTORY_RELEASED, REJECTED, SETTLED, NONE),
 	REFUSES("nothing is held to buy", REJECTING, CONFIRM),
 	REFUSES("final, and not by the client", REJECTING, CANCEL),
+	REFUSES("nothing is held", REJECTING, EXTEND),
 	AGAIN("OrderRejected or its answer was lost", REJECTING, REQUEST_UNANSWERED, REJECTED, RETRY),
 	STAYS("decided long ago", REJECTING, DEADLINE_PASSED),
 	STAYS("decided long ago", REJECTING, HOLD_RAN_OUT),
@@ -73,6 +76,7 @@ static const struct {
 	STAYS("delivered twice", REJECTED, INVENTORY_RELEASED),
 	REFUSES("nothing is held to buy", REJECTED, CONFIRM),
 	REFUSES("final, and not by the client", REJECTED, CANCEL),
+	REFUSES("nothing is held", REJECTED, EXTEND),
 	STAYS("settled: an old timer", REJECTED, REQUEST_UNANSWERED),
 	STAYS("settled: an old timer", REJECTED, DEADLINE_PASSED),
 	STAYS("settled: an old timer", REJECTED, HOLD_RAN_OUT),
@@ -83,6 +87,7 @@ static const struct {
 	STAYS("the client was answered that it bought", CONFIRMING, INVENTORY_RELEASED),
 	STAYS("confirming twice is OK", CONFIRMING, CONFIRM),
 	REFUSES("bought already", CONFIRMING, CANCEL),
+	REFUSES("bought already", CONFIRMING, EXTEND),
 	AGAIN("OrderConfirmed or its answer was lost", CONFIRMING, REQUEST_UNANSWERED, CONFIRMED, RETRY),
 	STAYS("decided long ago", CONFIRMING, DEADLINE_PASSED),
 	STAYS("the confirm won against the hold", CONFIRMING, HOLD_RAN_OUT),
@@ -93,6 +98,7 @@ static const struct {
 	STAYS("cannot be repaired here, the audit names it", CONFIRMED, INVENTORY_RELEASED),
 	STAYS("confirming twice is OK", CONFIRMED, CONFIRM),
 	REFUSES("bought already", CONFIRMED, CANCEL),
+	REFUSES("bought already", CONFIRMED, EXTEND),
 	STAYS("settled: an old timer", CONFIRMED, REQUEST_UNANSWERED),
 	STAYS("settled: an old timer", CONFIRMED, DEADLINE_PASSED),
 	STAYS("settled: an old timer", CONFIRMED, HOLD_RAN_OUT),
@@ -103,6 +109,7 @@ static const struct {
 	MOVES("given back", CANCELLING, INVENTORY_RELEASED, CANCELLED, SETTLED, NONE),
 	REFUSES("called off already", CANCELLING, CONFIRM),
 	STAYS("cancelling twice is OK", CANCELLING, CANCEL),
+	REFUSES("called off already", CANCELLING, EXTEND),
 	AGAIN("OrderCancelled or its answer was lost", CANCELLING, REQUEST_UNANSWERED, CANCELLED, RETRY),
 	STAYS("the cancel won against the deadline", CANCELLING, DEADLINE_PASSED),
 	STAYS("the cancel won against the hold", CANCELLING, HOLD_RAN_OUT),
@@ -113,6 +120,7 @@ static const struct {
 	STAYS("delivered twice", CANCELLED, INVENTORY_RELEASED),
 	REFUSES("called off already", CANCELLED, CONFIRM),
 	STAYS("cancelling twice is OK", CANCELLED, CANCEL),
+	REFUSES("called off already", CANCELLED, EXTEND),
 	STAYS("settled: an old timer", CANCELLED, REQUEST_UNANSWERED),
 	STAYS("settled: an old timer", CANCELLED, DEADLINE_PASSED),
 	STAYS("settled: an old timer", CANCELLED, HOLD_RAN_OUT),
@@ -123,6 +131,7 @@ static const struct {
 	MOVES("given back", EXPIRING, INVENTORY_RELEASED, EXPIRED, SETTLED, NONE),
 	REFUSES("too late to buy", EXPIRING, CONFIRM),
 	REFUSES("final, and not by the client", EXPIRING, CANCEL),
+	REFUSES("too late", EXPIRING, EXTEND),
 	AGAIN("OrderExpired or its answer was lost", EXPIRING, REQUEST_UNANSWERED, EXPIRED, RETRY),
 	STAYS("expired already", EXPIRING, DEADLINE_PASSED),
 	STAYS("expired already", EXPIRING, HOLD_RAN_OUT),
@@ -133,6 +142,7 @@ static const struct {
 	STAYS("delivered twice", EXPIRED, INVENTORY_RELEASED),
 	REFUSES("too late to buy", EXPIRED, CONFIRM),
 	REFUSES("final, and not by the client", EXPIRED, CANCEL),
+	REFUSES("too late", EXPIRED, EXTEND),
 	STAYS("settled: an old timer", EXPIRED, REQUEST_UNANSWERED),
 	STAYS("settled: an old timer", EXPIRED, DEADLINE_PASSED),
 	STAYS("settled: an old timer", EXPIRED, HOLD_RAN_OUT),
@@ -189,7 +199,8 @@ static void test_the_table_is_sane(void)
 		for (int input = 0; input < ORDER_INPUT_COUNT; input++) {
 			const struct order_rule *rule =
 				order_rule((enum order_state)state, (enum order_input)input);
-			bool client = input == ORDER_IN_CONFIRM || input == ORDER_IN_CANCEL;
+			bool client = input == ORDER_IN_CONFIRM || input == ORDER_IN_CANCEL ||
+				      input == ORDER_IN_EXTEND;
 
 			/* Only a client can be refused; an event or a timer is never an error. */
 			CU_ASSERT(rule->verdict != ORDER_REFUSES || client);
@@ -268,6 +279,7 @@ static void test_events(void)
 		{ ORDER_EV_PLACED, &tandem__order__v1__order_placed__descriptor },
 		{ ORDER_EV_RESERVED, &tandem__order__v1__order_reserved__descriptor },
 		{ ORDER_EV_REJECTED, &tandem__order__v1__order_rejected__descriptor },
+		{ ORDER_EV_EXTENDED, &tandem__order__v1__order_hold_extended__descriptor },
 		{ ORDER_EV_CONFIRMED, &tandem__order__v1__order_confirmed__descriptor },
 		{ ORDER_EV_CANCELLED, &tandem__order__v1__order_cancelled__descriptor },
 		{ ORDER_EV_EXPIRED, &tandem__order__v1__order_expired__descriptor },
@@ -280,7 +292,8 @@ static void test_events(void)
 
 		CU_ASSERT_STRING_EQUAL(order_event_type(event), events[i].message->name);
 		CU_ASSERT_EQUAL(order_event_has_detail(event),
-				event != ORDER_EV_PLACED && events[i].message->n_fields > 0);
+				event != ORDER_EV_PLACED && event != ORDER_EV_EXTENDED &&
+					events[i].message->n_fields > 0);
 	}
 	CU_ASSERT_PTR_NULL(order_event_type(ORDER_EV_NOTHING));
 	CU_ASSERT_PTR_NULL(order_event_word(ORDER_EV_NOTHING));

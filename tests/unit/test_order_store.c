@@ -1016,6 +1016,8 @@ static void test_every_rule(void)
 				order_rule((enum order_state)state, (enum order_input)input);
 			struct call *call;
 
+			if (rule->event == ORDER_EV_EXTENDED)
+				continue; /* test_extensions */
 			put_state((enum order_state)state);
 			call = begin_move("ord_a", (enum order_input)input);
 			if (rule->verdict == ORDER_MOVES) {
@@ -1025,6 +1027,105 @@ static void test_every_rule(void)
 			run_move(call);
 			expect_rule(rule, &call->result);
 		}
+}
+
+/* RESERVED at …101 for a minute; the timer is at 77. */
+#define HELD_FROM  INT64_C(1764000000101)
+#define HELD_UNTIL (HELD_FROM + 60000)
+
+static void put_reserved(const char *history)
+{
+	redis_server_do(&shared, "FLUSHALL");
+	redis_server_do(&shared, "HSET %sorders ord_a %s", KEY, history);
+	redis_server_do(&shared, "ZADD %stimers 77 ord_a", KEY);
+}
+
+static struct result *extend(int64_t until_ms, int64_t max_ms, uint64_t expected_version)
+{
+	struct call *call = begin_move("ord_a", ORDER_IN_EXTEND);
+
+	call->op.move.hold_until_ms = until_ms;
+	call->op.move.hold_max_ms = max_ms;
+	call->op.move.expected_version = expected_version;
+	call->op.move.data = (const uint8_t *)"DATA";
+	call->op.move.data_length = 4;
+	return run_move(call);
+}
+
+static void test_extensions(void)
+{
+	struct result *result;
+
+	put_reserved("RESERVED 2 60000 placed@1764000000100-7 reserved+1-8\n7\nCONTENT");
+	/* It lasts so long already. */
+	for (int64_t less = 0; less < 30000; less += 10000) {
+		result = extend(HELD_UNTIL - less, 90000, 0);
+		CU_ASSERT(result->outcome == ORDER_STAYED && result->version == 2);
+		CU_ASSERT(result->record.hold_ms == 60000 && timer_of("ord_a") == 77);
+	}
+	CU_ASSERT_EQUAL(extend(HELD_UNTIL + 20000, 90000, 1)->outcome, ORDER_MISMATCH);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "EXISTS %s", EVENTS), 0);
+	/* Longer; and once more, as a repeated call does. */
+	for (int i = 0; i < 2; i++) {
+		result = extend(HELD_UNTIL + 20000, 90000, 0);
+		CU_ASSERT_EQUAL(result->outcome, i == 0 ? ORDER_MOVED : ORDER_STAYED);
+		CU_ASSERT(result->state == ORDER_RESERVED && result->version == 3);
+		CU_ASSERT_EQUAL(result->record.hold_ms, 80000);
+		CU_ASSERT_EQUAL(timer_of("ord_a"), HELD_UNTIL + 20000);
+		CU_ASSERT_STRING_EQUAL(head("ord_a"), "RESERVED 3 80000 placed@1764000000100-7 "
+						      "reserved+1-8 extended+38-1");
+	}
+	CU_ASSERT_STRING_EQUAL(entry(1), "OrderHoldExtended ord_a/3 2025-11-24T16:00:00.138Z DATA");
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 1);
+	CU_ASSERT_STRING_EQUAL(result->detail, "");
+	/* To the limit, and not beyond. */
+	CU_ASSERT_EQUAL(extend(HELD_UNTIL + 30001, 90000, 0)->outcome, ORDER_BEYOND);
+	CU_ASSERT_EQUAL(timer_of("ord_a"), HELD_UNTIL + 20000);
+	CU_ASSERT_EQUAL(extend(HELD_UNTIL + 30000, 90000, 3)->outcome, ORDER_MOVED);
+	/* What follows is as ever. */
+	move_as("ord_a", ORDER_IN_CONFIRM, ORDER_MOVED);
+	move_as("ord_a", ORDER_IN_INVENTORY_COMMITTED, ORDER_MOVED);
+	CU_ASSERT_EQUAL(extend(HELD_UNTIL + 30000, 90000, 0)->outcome, ORDER_REFUSED);
+	CU_ASSERT_EQUAL(timer_of("ord_a"), -1);
+}
+
+/* What the end of a hold is counted from, and what bounds their number. */
+static void test_extensions_of_other_orders(void)
+{
+	/* The stream's ids are ahead of the time, which stands behind them. */
+	put_reserved("RESERVED 2 60000 placed@1764000009000-7~1764000000100 "
+		     "reserved+1-8~1764000000101\n7\nCONTENT");
+	CU_ASSERT_EQUAL(extend(HELD_UNTIL, 90000, 0)->outcome, ORDER_STAYED);
+	CU_ASSERT_EQUAL(extend(HELD_UNTIL + 1, 90000, 0)->record.hold_ms, 60001);
+	put_reserved("RESERVED 21 60000 placed@1764000000100-7 reserved+1-8\n7\nCONTENT");
+	CU_ASSERT_EQUAL(extend(HELD_UNTIL + 1, 90000, 0)->outcome, ORDER_MOVED);
+	CU_ASSERT_EQUAL(extend(HELD_UNTIL + 2, 90000, 0)->outcome, ORDER_BEYOND);
+	/* It does not say since when it is held. */
+	put_reserved("RESERVED 2 60000 placed@1764000000100-7\n7\nCONTENT");
+	CU_ASSERT_EQUAL(extend(HELD_UNTIL + 1, 90000, 0)->outcome, ORDER_UNKNOWN);
+}
+
+/* A batch that extends and confirms goes on from what it has made of the order. */
+static void test_extension_in_a_batch(void)
+{
+	struct call *calls[3];
+
+	put_reserved("RESERVED 2 60000 placed@1764000000100-7 reserved+1-8\n7\nCONTENT");
+	for (int i = 0; i < 2; i++) {
+		calls[i] = begin_move("ord_a", ORDER_IN_EXTEND);
+		calls[i]->op.move.hold_until_ms = HELD_UNTIL + 1;
+		calls[i]->op.move.hold_max_ms = 90000;
+	}
+	calls[2] = begin_move("ord_a", ORDER_IN_CONFIRM);
+	for (int i = 0; i < 3; i++)
+		send_move(calls[i]);
+	run();
+	CU_ASSERT_EQUAL(calls[0]->result.outcome, ORDER_MOVED);
+	CU_ASSERT_EQUAL(calls[1]->result.outcome, ORDER_STAYED);
+	CU_ASSERT_EQUAL(calls[2]->result.outcome, ORDER_MOVED);
+	CU_ASSERT_STRING_EQUAL(head("ord_a"),
+			       "CONFIRMED~ 4 60001 placed@1764000000100-7 reserved+1-8 "
+			       "extended+38-1 confirmed+38-2");
 }
 
 static void test_life(void)
@@ -2105,6 +2206,10 @@ int main(void)
 		{ "moves of large orders go few at a time", test_moves_of_large_orders },
 		{ "a stream ahead of the clock tells the time", test_a_stream_ahead_of_the_clock },
 		{ "Redis runs every rule", test_every_rule },
+		{ "a hold is extended, up to its limit", test_extensions },
+		{ "what an extension counts from, and how many there are",
+		  test_extensions_of_other_orders },
+		{ "an extension among other moves", test_extension_in_a_batch },
 		{ "a life, from placed to settled", test_life },
 		{ "a request is asked again", test_asked_again },
 		{ "an expected version", test_expected_version },

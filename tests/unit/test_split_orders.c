@@ -1398,16 +1398,18 @@ static void reservations_are_found(void)
 	order_id_new(START_MS, random, id);
 	order_id_put_bucket(6, id);
 	memory_do(w.redis, "HSET", "inventory:{3}:r", old, "RESERVED 1 5 a=2", NULL);
-	memory_do(w.redis, "HSET", "inventory:{2}:r", id, "UNAVAILABLE 1 5 a=2@1 b=3/1@2", NULL);
+	memory_do(w.redis, "HSET", "inventory:{2}:r", id, "UNAVAILABLE 1 5 a=2/00@1 b=3/1@2", NULL);
 	get.order_id = old;
 	got = call_run(client, "GetReservation", &get.base);
 	CU_ASSERT_FATAL(got != NULL && got->reservation->n_lines == 1);
 	get.order_id = id;
 	got = call_run(client, "GetReservation", &get.base);
 	CU_ASSERT_FATAL(got != NULL && got->reservation->n_lines == 2 &&
-			got->reservation->n_shortages == 1);
+			got->reservation->n_shortages == 2);
 	CU_ASSERT_EQUAL(got->reservation->lines[1]->quantity, 3);
-	CU_ASSERT_EQUAL(got->reservation->shortages[0]->available, 1);
+	CU_ASSERT_TRUE(got->reservation->shortages[0]->unknown);
+	CU_ASSERT(got->reservation->shortages[1]->available == 1 &&
+		  !got->reservation->shortages[1]->unknown);
 	memory_do(w.redis, "HDEL", "inventory:{2}:r", id, NULL);
 	memory_do(w.redis, "HSET", "inventory:{3}:r", id, "RESERVED 1 5 a=2", NULL);
 	for (int i = 0; i < 2; i++) {
