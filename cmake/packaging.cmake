@@ -29,11 +29,15 @@ endfunction()
 
 # A service's unit and manual page.
 function(tandem_package name about flags after credential)
+	set(state "")
+	if(ARGC GREATER 5)
+		set(state ${ARGV5})
+	endif()
 	if(NOT TARGET tandem-${name})
 		return()
 	endif()
 	set(values "NAME=${name}" "ABOUT=${about}" "FLAGS=${flags}" "AFTER=${after}"
-		"CREDENTIAL=${credential}")
+		"CREDENTIAL=${credential}" "STATE=${state}")
 	tandem_package_file(tandem-${name} systemd/tandem-service.in tandem-${name}.service
 		lib/systemd/system ${values})
 	set(page service)
@@ -46,9 +50,14 @@ endfunction()
 
 set(units)
 foreach(name IN LISTS CONTEXTS)
-	tandem_package(${name} "${CONTEXT_ABOUT_${name}}" " --redis-password-file=%d/redis-password"
-		"redis-server.service"
-		"LoadCredential=redis-password:/etc/tandem/${name}.password")
+	set(flags " --redis-password-file=%d/redis-password")
+	set(state "")
+	if(name STREQUAL "archive") # its database
+		string(APPEND flags " --database=%S/tandem-archive/archive.db")
+		set(state StateDirectory=tandem-archive)
+	endif()
+	tandem_package(${name} "${CONTEXT_ABOUT_${name}}" "${flags}" "redis-server.service"
+		"LoadCredential=redis-password:/etc/tandem/${name}.password" "${state}")
 	string(APPEND units " tandem-${name}.service")
 endforeach()
 string(STRIP "${units}" units)

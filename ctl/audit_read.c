@@ -342,6 +342,7 @@ bool audit_unread(struct ctl *ctl, struct audit_ids *ids, bool *ret_complete)
 	*ret_complete = true;
 	for (size_t i = 0; i < CTL_READERS && good; i++)
 		for (int p = 0; p < ctl->partitions && good; p++)
-			good = unread_by(ctl, ids, &ctl_readers[i], p, ret_complete);
+			if (!ctl_context_follows(ctl_readers[i].reader))
+				good = unread_by(ctl, ids, &ctl_readers[i], p, ret_complete);
 	return good;
 }

@@ -117,7 +117,7 @@ static int try_run(struct ctl *ctl, void *options)
 const struct ctl_command ctl_auth_try = {
 	.group = "auth",
 	.name = "try",
-	.about = "Asks the gateway whether it takes this caller as an operator",
+	.about = "Whether the gateway takes this caller as an operator",
 	.text = "Calls the gateway with the given certificate, token or key, and says whether it "
 		"takes the caller as an operator. Exit code 1: it does not, or it asks nobody who "
 		"it "

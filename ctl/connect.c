@@ -5,6 +5,7 @@
 #include "commands.h"
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
+#include "tandem/archive/v1/archive_service.pb-c.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 
@@ -135,6 +136,14 @@ ProtobufCService *ctl_inventory_service(struct ctl *ctl)
 		ctl->inventory = rt_client_new(
 			channel_of(ctl), &tandem__inventory__v1__inventory_service__descriptor);
 	return ctl->inventory;
+}
+
+ProtobufCService *ctl_archive_service(struct ctl *ctl)
+{
+	if (ctl->archive == NULL)
+		ctl->archive = rt_client_new(channel_of(ctl),
+					     &tandem__archive__v1__archive_service__descriptor);
+	return ctl->archive;
 }
 
 int ctl_exit_of(int code)
@@ -332,6 +341,8 @@ void ctl_connections_done(struct ctl *ctl)
 			rt_client_free(ctl->order);
 		if (ctl->inventory != NULL)
 			rt_client_free(ctl->inventory);
+		if (ctl->archive != NULL)
+			rt_client_free(ctl->archive);
 		rt_channel_free(ctl->channel, channel_ended, ctl);
 		rt_loop_run(ctl->loop);
 		rt_tls_free(ctl->grpc_tls);

@@ -20,6 +20,14 @@ const struct ctl_context *ctl_context_find(const char *name)
 	return NULL;
 }
 
+bool ctl_context_follows(const char *name)
+{
+	for (size_t i = 0; i < CTL_READERS; i++)
+		if (strcmp(ctl_readers[i].of, name) == 0)
+			return false;
+	return true;
+}
+
 char *ctl_context_names(void)
 {
 	char *names = rt_strdup(ctl_contexts[0].name);

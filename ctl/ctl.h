@@ -46,8 +46,8 @@ struct ctl {
 	struct rt_tls *grpc_tls; /* of the channel */
 	char *token;             /* NULL: not read yet */
 	struct rt_channel *channel;
-	ProtobufCService *order, *inventory; /* clients */
-	struct ctl_node **nodes;             /* of Redis; the first is where it was said to be */
+	ProtobufCService *order, *inventory, *archive; /* clients */
+	struct ctl_node **nodes;   /* of Redis; the first is where it was said to be */
 	struct ctl_node **of_slot; /* in a cluster: the master of each slot, or NULL; else NULL */
 	struct ctl_node *on;       /* commands go there, whatever their key; NULL: to the key */
 	struct ctl_node *asked;    /* the last one */
@@ -111,6 +111,7 @@ void ctl_secure(struct ctl *ctl, struct rt_loop *loop, const char *target,
 char *ctl_target(const char *listen);
 ProtobufCService *ctl_order_service(struct ctl *ctl);
 ProtobufCService *ctl_inventory_service(struct ctl *ctl);
+ProtobufCService *ctl_archive_service(struct ctl *ctl);
 /* A unary call. CTL_OK and *ret (freed with protobuf_c_message_free_unpacked), or an exit code, with
  * the reason on stderr. */
 int ctl_call(struct ctl *ctl, ProtobufCService *client, const char *method,
@@ -277,6 +278,8 @@ extern const struct ctl_reader {
 } ctl_readers[CTL_READERS];
 /* NULL: there is none of this name. */
 const struct ctl_context *ctl_context_find(const char *name);
+/* It only reads: nobody waits for its answers. */
+bool ctl_context_follows(const char *name);
 /* "order or inventory", for errors; freed by the caller. */
 char *ctl_context_names(void);
 /* "order:{0}:events" and the like, into `key`. */

@@ -784,7 +784,7 @@ static const struct argp_option explain_options[] = {
 };
 const struct ctl_command ctl_explain = {
 	.name = "explain",
-	.about = "Explains an order, a reservation or a SKU: why, what is next",
+	.about = "Explains an order, a reservation or a SKU; what is next",
 	.arguments = "[ORDER_ID]",
 	.text = "Shows an order's whole history in both domains: events and who did what, "
 		"deliveries, retries, dead letters, timer, reservation; then why it has its status "

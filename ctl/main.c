@@ -28,7 +28,7 @@ static void list_commands(FILE *to, const char *group)
 		if (group != NULL && (command->group == NULL || strcmp(command->group, group) != 0))
 			continue;
 		ctl_command_name(command, name);
-		fprintf(to, "  %-15s %s\n", name, command->about);
+		fprintf(to, "  %-17s %s\n", name, command->about);
 	}
 }
 

@@ -1,4 +1,4 @@
-/* gateway.c - makes the gateway: two services in front of two clients. */
+/* gateway.c - makes the gateway: a service in front of each client. */
 #include "gateway_internal.h"
 #include "loop/loop.h"
 
@@ -39,6 +39,9 @@ int gateway_new(struct rt_loop *loop, const struct gateway_options *options, str
 	gateway_route_init(&gateway->order, gateway, options->order, options->order_channel);
 	gateway_route_init(&gateway->inventory, gateway, options->inventory,
 			   options->inventory_channel);
+	if (options->archive != NULL)
+		gateway_route_init(&gateway->archive, gateway, options->archive,
+				   options->archive_channel);
 	register_metrics(gateway, options->metrics);
 	gateway_streams_new(gateway);
 	*ret = gateway;
@@ -53,6 +56,11 @@ ProtobufCService *gateway_order_rpc(struct gateway *gateway)
 ProtobufCService *gateway_inventory_rpc(struct gateway *gateway)
 {
 	return &gateway->inventory.base;
+}
+
+ProtobufCService *gateway_archive_rpc(struct gateway *gateway)
+{
+	return &gateway->archive.base;
 }
 
 static void close_streams(struct rt_task *task)
@@ -81,5 +89,6 @@ void gateway_free(struct gateway *gateway)
 	gateway_streams_free(gateway);
 	gateway_route_done(&gateway->order);
 	gateway_route_done(&gateway->inventory);
+	gateway_route_done(&gateway->archive);
 	free(gateway);
 }

@@ -18,9 +18,10 @@ struct gateway; /* opaque */
 struct gateway_options {
 	/* Clients (rt_client_new, rt_client_local); borrowed. */
 	ProtobufCService *order, *placement, *inventory;
+	ProtobufCService *archive; /* NULL: it is not served */
 	/* Their channels: which instances there are. NULL, for clients without a channel: `connections`
 	 * of the order service, all of which serve. */
-	struct rt_channel *order_channel, *inventory_channel;
+	struct rt_channel *order_channel, *inventory_channel, *archive_channel;
 	int64_t connections;
 	int64_t batch_max;  /* orders in a message, 128 */
 	int64_t orders_max; /* orders under way, 20000; one more: RESOURCE_EXHAUSTED */
@@ -35,6 +36,7 @@ struct gateway_options {
 int gateway_new(struct rt_loop *loop, const struct gateway_options *options, struct gateway **ret);
 ProtobufCService *gateway_order_rpc(struct gateway *gateway);     /* borrowed */
 ProtobufCService *gateway_inventory_rpc(struct gateway *gateway); /* borrowed */
+ProtobufCService *gateway_archive_rpc(struct gateway *gateway);   /* borrowed */
 /* Ends the streams to the order service, and the orders that are still on them. `stopped` runs once,
  * never before this returns. */
 void gateway_stop(struct gateway *gateway, void (*stopped)(void *user), void *user);

@@ -27,7 +27,8 @@ struct gateway_service {
 	ProtobufCService base;
 	ProtobufCServiceDescriptor descriptor;
 	ProtobufCMethodDescriptor *methods; /* the descriptor's */
-	bool *reads; /* of each: it changes nothing, and may be asked again */
+	bool *reads;   /* of each: it changes nothing, and may be asked again */
+	bool *streams; /* its answer is a stream */
 	struct gateway *gateway;
 	ProtobufCService *client;
 	struct rt_channel *channel; /* the client's, or NULL */
@@ -58,7 +59,7 @@ struct gateway_customer {
 struct gateway {
 	struct rt_loop *loop;
 	struct gateway_options options;
-	struct gateway_service order, inventory;
+	struct gateway_service order, inventory, archive;
 	/* Indexes of the methods that do not simply pass through. */
 	unsigned place_order, batch_place_orders, stream_orders, watch_order;
 	/* Orders on their way (placing.c). */

@@ -1,4 +1,4 @@
-/* main.c - the gateway's wiring: settings, two clients, one server.
+/* main.c - the gateway's wiring: settings, clients, one server.
  *
  * Shuts down in this order: calls (the server is drained before `stop`), the streams that place
  * orders, the channels with the calls still under way on them, the gateway. */
@@ -7,11 +7,12 @@
 #include "check.h"
 #include "gateway_internal.h"
 #include "service/service.h"
+#include "tandem/archive/v1/archive_service.pb-c.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 
 struct settings {
 	struct rt_service_settings service; /* first */
-	char *order_target, *inventory_target;
+	char *order_target, *inventory_target, *archive_target;
 	char *upstream_ca, *upstream_cert, *upstream_key;
 	int64_t connections, batch_max, orders_max, timeout_ms;
 	struct rt_budgets budgets;
@@ -22,8 +23,8 @@ struct settings {
 struct process {
 	struct rt_service *service;
 	struct rt_tls *tls; /* of the channels; NULL: none */
-	struct rt_channel *order_channel, *inventory_channel;
-	ProtobufCService *order, *placement, *inventory;
+	struct rt_channel *order_channel, *inventory_channel, *archive_channel;
+	ProtobufCService *order, *placement, *inventory, *archive;
 	struct gateway *gateway;
 };
 
@@ -35,6 +36,8 @@ static const struct rt_setting settings[] = {
 	  "instances that serve, at every address that a host's name has." },
 	{ "inventory-target", RT_SETTING_STRING, AT(inventory_target), "127.0.0.1:50053", 0, 0,
 	  "Where the inventory service listens; likewise." },
+	{ "archive-target", RT_SETTING_STRING, AT(archive_target), "127.0.0.1:50054", 0, 0,
+	  "Where the archive listens; likewise." },
 	{ "upstream-tls-ca", RT_SETTING_STRING, AT(upstream_ca), "", 0, 0,
 	  "File with the authorities that the certificates of these services are from; empty: "
 	  "calls "
@@ -113,11 +116,13 @@ static void process_free(struct process *process)
 		rt_client_free(process->placement);
 	if (process->inventory != NULL)
 		rt_client_free(process->inventory);
+	if (process->archive != NULL)
+		rt_client_free(process->archive);
 	rt_tls_free(process->tls);
 	free(process);
 }
 
-/* `name`: of the service's readiness check. */
+/* `name`: of the service's readiness check; NULL: the gateway is ready without it. */
 static int connect_to(struct process *process, const char *target, const char *name,
 		      const ProtobufCServiceDescriptor *descriptor, struct rt_channel **ret)
 {
@@ -135,7 +140,8 @@ static int connect_to(struct process *process, const char *target, const char *n
 	int rc = rt_channel_new(service->loop, target, &options, ret);
 
 	if (rc == RT_OK)
-		rt_channel_check_health(*ret, descriptor->name, service->readiness, name);
+		rt_channel_check_health(*ret, descriptor->name,
+					name != NULL ? service->readiness : NULL, name);
 	else
 		RT_LOG(RT_ERROR, "no such target", RT_S("target", target),
 		       RT_S("reason", rt_status_text(rc)));
@@ -180,6 +186,8 @@ static int start(struct rt_service *service)
 	const ProtobufCServiceDescriptor *order = &tandem__order__v1__order_service__descriptor;
 	const ProtobufCServiceDescriptor *inventory =
 		&tandem__inventory__v1__inventory_service__descriptor;
+	const ProtobufCServiceDescriptor *archive =
+		&tandem__archive__v1__archive_service__descriptor;
 	int rc;
 
 	process->service = service;
@@ -193,38 +201,53 @@ static int start(struct rt_service *service)
 			&process->inventory_channel);
 	if (rc != RT_OK)
 		goto fail;
+	rc = connect_to(process, set->archive_target, NULL, archive, &process->archive_channel);
+	if (rc != RT_OK)
+		goto fail;
 	process->order = rt_client_new(process->order_channel, order);
 	process->placement = rt_client_new(process->order_channel,
 					   &tandem__order__v1__placement_service__descriptor);
 	process->inventory = rt_client_new(process->inventory_channel, inventory);
+	process->archive = rt_client_new(process->archive_channel, archive);
 	options.order = process->order;
 	options.placement = process->placement;
 	options.order_channel = process->order_channel;
 	options.inventory = process->inventory;
 	options.inventory_channel = process->inventory_channel;
+	options.archive = process->archive;
+	options.archive_channel = process->archive_channel;
 	rc = gateway_new(service->loop, &options, &process->gateway);
 	if (rc != RT_OK)
 		goto fail;
 	rt_server_add(service->server, gateway_order_rpc(process->gateway));
 	rt_server_add(service->server, gateway_inventory_rpc(process->gateway));
+	rt_server_add(service->server, gateway_archive_rpc(process->gateway));
 	service->data = process;
 	return RT_OK;
 fail:
 	/* The process ends; channels without calls end with it. */
 	rt_channel_free(process->order_channel, NULL, NULL);
 	rt_channel_free(process->inventory_channel, NULL, NULL);
+	rt_channel_free(process->archive_channel, NULL, NULL);
 	process_free(process);
 	return rc;
 }
 
-/* stop → gateway_ended → order_ended → inventory_ended: each channel ends the calls under way on it. */
-static void inventory_ended(void *user)
+/* stop → gateway_ended → order_ended → inventory_ended → archive_ended: each channel ends the calls under way on it. */
+static void archive_ended(void *user)
 {
 	struct process *process = user;
 	struct rt_service *service = process->service;
 
 	process_free(process);
 	rt_service_stopped(service);
+}
+
+static void inventory_ended(void *user)
+{
+	struct process *process = user;
+
+	rt_channel_free(process->archive_channel, archive_ended, process);
 }
 
 static void order_ended(void *user)

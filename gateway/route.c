@@ -39,13 +39,36 @@ static void route_cancelled(struct rt_call *call, void *user)
 	rt_client_cancel(&route->op);
 }
 
+static bool is_watch(const struct route *route)
+{
+	const struct gateway *gateway = route->service->gateway;
+
+	return route->service == &gateway->order && route->method_index == gateway->watch_order;
+}
+
+/* The caller of a long stream takes messages again. */
+static void route_drained(struct rt_call *call, void *user)
+{
+	struct route *route = user;
+
+	(void)call;
+	rt_client_go_on(&route->op);
+}
+
 static void route_message(struct rt_client_op *op, const ProtobufCMessage *message)
 {
 	struct route *route = RT_CONTAINER_OF(op, struct route, op);
 	const Tandem__Order__V1__WatchOrderResponse *response = (const void *)message;
 
-	/* Only WatchOrder is a stream here. An order has few versions, so even a caller that does
-	 * not read hardly reaches this limit. */
+	if (!is_watch(route)) {
+		route->closure(message, route->call);
+		if (rt_call_queued_bytes(route->call) > RT_CALL_QUEUE_MAX_BYTES) {
+			op->held = true;
+			rt_call_on_drained(route->call, route_drained, route);
+		}
+		return;
+	}
+	/* An order has few versions, so even a caller that does not read hardly reaches this limit. */
 	if (rt_call_queued_bytes(route->call) > RT_CALL_QUEUE_MAX_BYTES) {
 		route->overrun = true;
 		rt_client_cancel(op);
@@ -88,6 +111,7 @@ static void route_done(struct rt_client_op *op, const ProtobufCMessage *response
 		return;
 	}
 	rt_call_on_cancel(call, NULL, NULL);
+	rt_call_on_drained(call, NULL, NULL);
 	if (route->overrun) {
 		rt_status_set(&status, RT_CODE_RESOURCE_EXHAUSTED,
 			      "the messages of the stream are not read fast enough");
@@ -131,10 +155,12 @@ static void route_send(struct route *route)
 		if (remaining_ms == INT64_MAX)
 			route->op.timeout_ms = 0;
 		route->op.on_message = route_message;
-		watch = *(const Tandem__Order__V1__WatchOrderRequest *)(const void *)request;
-		if (route->version > 0)
+		if (is_watch(route) && route->version > 0) {
+			watch = *(
+				const Tandem__Order__V1__WatchOrderRequest *)(const void *)request;
 			watch.after_version = route->version;
-		request = &watch.base;
+			request = &watch.base;
+		}
 	} else if (remaining_ms == INT64_MAX) {
 		route->op.timeout_ms = service->gateway->options.timeout_ms;
 	}
@@ -158,7 +184,6 @@ static void route_start(struct gateway_service *service, unsigned method_index,
 			const ProtobufCMessage *request, ProtobufCClosure closure,
 			struct rt_call *call)
 {
-	struct gateway *gateway = service->gateway;
 	struct route *route = rt_alloc(sizeof(*route));
 
 	route->service = service;
@@ -166,7 +191,7 @@ static void route_start(struct gateway_service *service, unsigned method_index,
 	route->request = request;
 	route->call = call;
 	route->closure = closure;
-	route->streaming = service == &gateway->order && method_index == gateway->watch_order;
+	route->streaming = service->streams[method_index];
 	if (rt_call_span(call) != NULL)
 		begin_trace(rt_call_span(call), request);
 	route_send(route);
@@ -198,12 +223,18 @@ static void route_invoke(ProtobufCService *base, unsigned method_index,
 
 static bool is_read(const char *method)
 {
-	static const char *const verbs[] = { "Get", "List", "Explain", "Watch" };
+	static const char *const verbs[] = { "Get", "List", "Explain", "Watch", "Search" };
 
 	for (size_t i = 0; i < RT_LENGTH(verbs); i++)
 		if (strncmp(method, verbs[i], strlen(verbs[i])) == 0)
 			return true;
 	return false;
+}
+
+/* Of those that are passed on. */
+static bool is_stream(const char *method)
+{
+	return strncmp(method, "Watch", 5) == 0 || strncmp(method, "Export", 6) == 0;
 }
 
 void gateway_route_init(struct gateway_service *service, struct gateway *gateway,
@@ -213,9 +244,11 @@ void gateway_route_init(struct gateway_service *service, struct gateway *gateway
 
 	service->methods = rt_alloc(descriptor->n_methods * sizeof(*service->methods));
 	service->reads = rt_alloc(descriptor->n_methods * sizeof(*service->reads));
+	service->streams = rt_alloc(descriptor->n_methods * sizeof(*service->streams));
 	for (unsigned i = 0; i < descriptor->n_methods; i++) {
 		service->methods[i] = descriptor->methods[i];
 		service->reads[i] = is_read(descriptor->methods[i].name);
+		service->streams[i] = is_stream(descriptor->methods[i].name);
 		if (service == &gateway->order && i == gateway->place_order)
 			service->methods[i].input = &rt_unread_descriptor;
 	}
@@ -232,4 +265,5 @@ void gateway_route_done(struct gateway_service *service)
 {
 	free(service->methods);
 	free(service->reads);
+	free(service->streams);
 }

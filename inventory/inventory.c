@@ -99,6 +99,7 @@ const struct rt_context_domain inventory_domain = {
 	.name = "inventory",
 	.functions = &inventory_functions,
 	.subscriptions = { { "order", inventory_on_order_event } },
+	.follower = "archive",
 	.make = make,
 	.service = service,
 	.start = start,

@@ -262,6 +262,7 @@ const struct rt_context_domain order_domain = {
 	.name = "order",
 	.functions = &order_functions,
 	.subscriptions = { { "inventory", order_on_inventory_event } },
+	.follower = "archive",
 	.make = make,
 	.service = service,
 	.start = start,

@@ -40,6 +40,11 @@ enum {
 	ROW(InventoryService_ListReservations, SUPPORT | STOCK | OPERATOR),
 	ROW(InventoryService_AdjustStock, STOCK | OPERATOR),
 	ROW(InventoryService_BatchAdjustStock, STOCK | OPERATOR),
+	/* the archive: orders of the past, and who moved stock */
+	ROW(ArchiveService_SearchOrders, CUSTOMER | SUPPORT | OPERATOR),
+	ROW(ArchiveService_GetArchivedOrder, CUSTOMER | SUPPORT | OPERATOR),
+	ROW(ArchiveService_ListStockMovements, SUPPORT | STOCK | OPERATOR),
+	ROW(ArchiveService_ExportOrders, CUSTOMER | SUPPORT | OPERATOR),
 	/* gRPC's own: load balancers ask for health */
 	ROW(Health_Check, ALL),
 	ROW(Health_Watch, SUPPORT | STOCK | GATEWAY | OPERATOR),

@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "check.h"
+#include "tandem/archive/v1/archive_service.pb-c.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 
@@ -447,6 +448,43 @@ static void check_list_reservations(struct check *check, const ProtobufCMessage 
 	check_page(check, request->page_size, request->page_token);
 }
 
+static void check_filter(struct check *check, const Tandem__Archive__V1__OrderFilter *filter)
+{
+	if (filter == NULL)
+		return;
+	check_word(check, "filter.customer_id", filter->customer_id, true);
+	if (filter->sku[0] != '\0')
+		check_sku(check, "filter.sku", filter->sku);
+	check_bytes(check, "filter.label_key", filter->label_key, CHECK_LABEL_KEY_MAX);
+	check_bytes(check, "filter.label_value", filter->label_value, CHECK_LABEL_VALUE_MAX);
+	if (filter->label_key[0] == '\0' && filter->label_value[0] != '\0')
+		fault(check, "filter.label_value", "is given without label_key");
+}
+
+static void check_search_orders(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Archive__V1__SearchOrdersRequest *request = (const void *)message;
+
+	check_filter(check, request->filter);
+	check_page(check, request->page_size, request->page_token);
+}
+
+static void check_export_orders(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Archive__V1__ExportOrdersRequest *request = (const void *)message;
+
+	check_filter(check, request->filter);
+	check_bytes(check, "page_token", request->page_token, PAGE_TOKEN_MAX);
+}
+
+static void check_list_movements(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Archive__V1__ListStockMovementsRequest *request = (const void *)message;
+
+	check_sku(check, "sku", request->sku);
+	check_page(check, request->page_size, request->page_token);
+}
+
 /* The busiest first: the table is searched from the top. */
 static const struct {
 	const ProtobufCMessageDescriptor *message;
@@ -471,6 +509,10 @@ static const struct {
 	{ &tandem__inventory__v1__list_stock_request__descriptor, check_list_stock },
 	{ &tandem__inventory__v1__get_reservation_request__descriptor, check_order },
 	{ &tandem__inventory__v1__list_reservations_request__descriptor, check_list_reservations },
+	{ &tandem__archive__v1__search_orders_request__descriptor, check_search_orders },
+	{ &tandem__archive__v1__get_archived_order_request__descriptor, check_order },
+	{ &tandem__archive__v1__list_stock_movements_request__descriptor, check_list_movements },
+	{ &tandem__archive__v1__export_orders_request__descriptor, check_export_orders },
 };
 
 bool check_request(const ProtobufCMessage *request, struct rt_status *status)

@@ -32,7 +32,7 @@ struct Tandem__Order__V1__PlaceOrderRequest;
 /* What the error of a batch's item can take of the answer. */
 #define CHECK_ERROR_MAX 3072
 
-/* Checks any request message of OrderService or InventoryService, recognised by its descriptor.
+/* Checks any request message of OrderService, InventoryService or ArchiveService, recognised by its descriptor.
  * True: fine. False: `status` is INVALID_ARGUMENT with a field violation for each fault. Items of a
  * batch have outcomes of their own: check them one by one. For BatchPlaceOrders, this checks that all answers fit into one message. A message without rules is fine. */
 bool check_request(const ProtobufCMessage *request, struct rt_status *status);

@@ -197,6 +197,8 @@ static int make_partition(struct rt_context *context, int number,
 	partition->trim.retain_ms = options->retain_ms;
 	partition->trim.retain_count = options->retain_count;
 	partition->trim.stale_ms = options->stale_ms;
+	partition->trim.follower = options->follower_max > 0 ? context->domain->follower : NULL;
+	partition->trim.follower_max = options->follower_max;
 	rc = rt_store_new(context->loop, &store, &partition->store);
 	return rc != RT_OK ? rc
 			   : rt_store_queue_new(partition->store, &rt_trim_step, NULL,

@@ -43,6 +43,9 @@ struct rt_context_domain {
 	const char *name; /* "order": its keys begin with it, its Redis user is called so */
 	const struct rt_functions *functions;
 	struct rt_context_subscription subscriptions[RT_CONTEXT_SUBSCRIPTIONS_MAX + 1];
+	/* A group of its stream that may be left behind, when it holds more than options.follower_max events; NULL:
+	 * none. */
+	const char *follower;
 	/* Makes the domain's own object, *ret_data, from its own options. What is written so far is
 	 * freed with `free` when it fails. */
 	int (*make)(struct rt_context *context, const void *options, void **ret_data);
@@ -69,6 +72,7 @@ struct rt_context_options {
 	int64_t trim_every_ms; /* 0: 5000 */
 	int64_t retain_ms, retain_count; /* of the own stream (rt_trim_op) */
 	int64_t stale_ms;                /* a group without a live consumer for so long is stale */
+	int64_t follower_max;            /* events that domain->follower may hold; 0: any number */
 	const void *domain_options;      /* for the domain's `make` */
 	struct rt_metrics *metrics;      /* NULL: none */
 	/* Deferred when rt_context_ready or its problem may have changed; or NULL. */
@@ -145,7 +149,7 @@ struct rt_context_settings {
 	struct rt_redis_settings redis;
 	int64_t partitions;
 	char *durability;
-	int64_t trim_every_ms, retain_ms, retain_count, stale_ms;
+	int64_t trim_every_ms, retain_ms, retain_count, stale_ms, follower_max;
 	int64_t read_count_max, in_flight_max, parked_max, deliveries_max;
 	int64_t event_retry_min_ms, event_retry_max_ms, claim_idle_ms, claim_every_ms;
 	int64_t consumer_idle_ms;

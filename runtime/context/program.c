@@ -75,6 +75,9 @@ static const struct rt_setting common_settings[] = {
 	  "How many of these events are kept at most." },
 	{ "stale-group-after", RT_SETTING_DURATION, AT(stale_ms), "10m", 1000, 365 * RT_DAY_MS,
 	  "How long a group's consumers may be gone before it is reported." },
+	{ "follower-max", RT_SETTING_INT, AT(follower_max), "500000", 0, INT64_C(1000000000),
+	  "So many events at most are kept for the archive: if it is further behind it misses the "
+	  "oldest. 0: any number." },
 	{ "read-count", RT_SETTING_INT, AT(read_count_max), "256", 1, 10000,
 	  "Events in one read of the other context's stream." },
 	{ "events-in-flight", RT_SETTING_INT, AT(in_flight_max), "1024", 1, 1000000,
@@ -343,6 +346,7 @@ static int make_context(const struct rt_context_settings *settings, const struct
 		.retain_ms = settings->retain_ms,
 		.retain_count = settings->retain_count,
 		.stale_ms = settings->stale_ms,
+		.follower_max = settings->follower_max,
 		.domain_options = (const char *)settings + definition->options_offset,
 		.metrics = program.service->metrics,
 		.changed = &program.ready_changed,

@@ -158,6 +158,8 @@ struct rt_trim_op {
 	struct rt_batch_item item; /* first; the queue's */
 	/* In. */
 	int64_t now_ms, retain_ms, retain_count, stale_ms;
+	const char *follower; /* a group that holds follower_max events at most; NULL: none */
+	int64_t follower_max;
 	/* Out; unchanged when it failed. */
 	int64_t trimmed;    /* entries */
 	int64_t length;     /* events left */

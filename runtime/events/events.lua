@@ -85,11 +85,11 @@
 --     Rewrites a page of data of earlier versions; the first cursor is 0. For ops, while no service runs: it
 --     uses SCAN, which services may not use. Safe to repeat. Answers { next cursor, rewritten }; cursor 0: done.
 --
---   FCALL @CONTEXT@_trim 1 <own stream> <now_ms> <retain_ms> <retain_count> <stale_ms>
+--   FCALL @CONTEXT@_trim 1 <own stream> <now_ms> <retain_ms> <retain_count> <stale_ms> [<follower> <follower_max>]
 --     Trims entries that every group has acknowledged and that are older than retain_ms or not
 --     among the newest retain_count acknowledged events. Without a group it trims nothing.
 --     A group is stale if none of its consumers was seen within stale_ms; it still holds trimming back,
---     unless its name is in the set <prefix>excluded_groups.
+--     unless its name is in the set <prefix>excluded_groups. The group <follower> holds back <follower_max> events at most.
 --     Answers { trimmed entries, events left, holder, held, full, stale group, … }: the group that keeps the
 --     most events from being trimmed ('': none), and how many; 1 when Redis is at its maxmemory.
 --
@@ -652,6 +652,17 @@ local function memory_use()
 	return max > 0 and (used - other) / max or 0
 end
 
+-- What a group needs that may be left behind: of the newest `max` events.
+local function follower_needs(key, info, needs, max)
+	local last_ms, last_n = id_halves(info['last-generated-id'])
+	local first_ms, first_n = id_halves(info['first-entry'][1])
+	if last_n - max <= first_n then
+		return needs
+	end
+	local oldest = id_of_number(key, first_ms, last_ms, last_n - max)
+	return id_less(needs, oldest) and oldest or needs
+end
+
 local function trim(keys, args)
 	local key = keys[1]
 	local stale_ms = tonumber(args[4])
@@ -671,6 +682,9 @@ local function trim(keys, args)
 		end
 		if counts then
 			local needs = group_needs(key, group)
+			if group['name'] == args[5] then
+				needs = follower_needs(key, info, needs, tonumber(args[6]))
+			end
 			if not low or id_less(needs, low) then
 				low, holder = needs, group['name']
 			end

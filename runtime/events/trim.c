@@ -12,6 +12,10 @@ static void trim_encode(struct rt_store_run *run, const void *item)
 	rt_args_int(run->args, op->retain_ms);
 	rt_args_int(run->args, op->retain_count);
 	rt_args_int(run->args, op->stale_ms);
+	if (op->follower == NULL)
+		return;
+	rt_args_str(run->args, op->follower);
+	rt_args_int(run->args, op->follower_max);
 }
 
 static void copy_name(char *to, size_t size, const struct redisReply *reply)

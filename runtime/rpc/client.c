@@ -215,7 +215,8 @@ static void message_came(struct rpc_tag *tag, bool ok)
 		call->op->on_message(call->op, message);
 	}
 	rt_arena_reset(&call->arena, RPC_ARENA_KEEP_BYTES);
-	read_next(call);
+	if (!call->op->held || call->status_done)
+		read_next(call);
 }
 
 /* Asks for the next message, and for the initial metadata if nobody has. */
@@ -434,8 +435,18 @@ static void remote_free(struct rpc_client *base)
 	free_if_idle(client);
 }
 
+static void remote_go_on(struct rt_client_op *op)
+{
+	struct client_call *call = RT_CONTAINER_OF(op->call, struct client_call, base);
+
+	op->held = false;
+	if (!call->read_started && !call->status_done)
+		read_next(call);
+}
+
 static const struct rpc_client_ops remote_ops = {
 	.start = remote_start,
+	.go_on = remote_go_on,
 	.cancel = remote_cancel,
 	.send = remote_send,
 	.queued_bytes = remote_queued_bytes,

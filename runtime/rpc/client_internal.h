@@ -16,6 +16,7 @@ struct rpc_client_ops {
 	void (*send)(struct rt_client_op *op, const ProtobufCMessage *message);
 	size_t (*queued_bytes)(const struct rt_client_op *op);
 	void (*half_close)(struct rt_client_op *op);
+	void (*go_on)(struct rt_client_op *op);
 	void (*free)(struct rpc_client *client);
 };
 /* What rt_client_new and rt_client_local make begins with it. */

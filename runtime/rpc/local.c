@@ -345,8 +345,14 @@ static void local_free(struct rpc_client *base)
 	client_free_if_idle(client);
 }
 
+static void local_go_on(struct rt_client_op *op)
+{
+	op->held = false;
+}
+
 static const struct rpc_client_ops local_client_ops = {
 	.start = local_start,
+	.go_on = local_go_on,
 	.cancel = local_cancel,
 	.send = local_client_send,
 	.queued_bytes = local_queued_bytes,

@@ -103,6 +103,11 @@ void rt_client_cancel(struct rt_client_op *op)
 	((struct rpc_client_call *)op->call)->ops->cancel(op);
 }
 
+void rt_client_go_on(struct rt_client_op *op)
+{
+	((struct rpc_client_call *)op->call)->ops->go_on(op);
+}
+
 void rt_client_send(struct rt_client_op *op, const ProtobufCMessage *message)
 {
 	((struct rpc_client_call *)op->call)->ops->send(op, message);

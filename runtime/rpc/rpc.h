@@ -287,8 +287,9 @@ struct rt_client_op {
 	 * this call has ended. May end it or cancel it. NULL: goes on. */
 	void (*on_leave)(struct rt_client_op *op);
 	/* Streaming answers: each message as it comes, valid during the call; the next is asked for
-	 * when it returns. NULL for unary answers. */
+	 * when it returns, unless it has set `held`. NULL for unary answers. */
 	void (*on_message)(struct rt_client_op *op, const ProtobufCMessage *message);
+	bool held; /* no message is asked for until rt_client_go_on */
 	/* The end. `response`: the answer of a unary-answer call when status.code is 0, else NULL;
 	 * valid until done returns. `status` is freed after done. */
 	void (*done)(struct rt_client_op *op, const ProtobufCMessage *response);
@@ -300,6 +301,8 @@ void rt_client_start(ProtobufCService *client, unsigned method_index,
 		     const ProtobufCMessage *request, struct rt_client_op *op);
 /* Cancels; done still runs, once. After done: undefined. */
 void rt_client_cancel(struct rt_client_op *op);
+/* Takes back `held`. Without a network messages come all the same. */
+void rt_client_go_on(struct rt_client_op *op);
 /* Client streaming: sends a message (packed before it returns, queued if need be; always taken), and
  * the end. Bytes queued are those that are not on the wire yet. */
 void rt_client_send(struct rt_client_op *op, const ProtobufCMessage *message);

@@ -83,5 +83,5 @@ class Secured(tandem.Live):
         channel = self.tandem.channel(name, certificate)
         self.addCleanup(channel.close)
         return {service: self.protos.stub(channel, service)
-                for service in (tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE, tandem.HEALTH,
+                for service in (tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE, tandem.ARCHIVE_SERVICE, tandem.HEALTH,
                                 "tandem.order.v1.PlacementService", "grpc.reflection.v1.ServerReflection")}

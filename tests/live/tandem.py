@@ -54,6 +54,7 @@ ASIDE = ("inventory:{0}:aside:order", "order:{0}:aside:inventory")  # of their r
 
 ORDER_SERVICE = "tandem.order.v1.OrderService"
 INVENTORY_SERVICE = "tandem.inventory.v1.InventoryService"
+ARCHIVE_SERVICE = "tandem.archive.v1.ArchiveService"
 HEALTH = "grpc.health.v1.Health"
 
 

@@ -175,11 +175,12 @@ class Matrix(Secured):
         self.assertEqual(seen, {row for row in rows if row.partition("/")[0] in services})
 
     def test_every_method_for_every_role(self):
-        self.check(self.callers(), "gateway", ("OrderService", "InventoryService", "Health", "ServerReflection"))
+        self.check(self.callers(), "gateway", ("OrderService", "InventoryService", "ArchiveService", "Health", "ServerReflection"))
 
     def test_behind_the_gateway(self):
         self.check(self.inner_callers(), "order", ("OrderService", "PlacementService", "Health", "ServerReflection"))
         self.check(self.inner_callers(), "inventory", ("InventoryService", "Health", "ServerReflection"))
+        self.check(self.inner_callers(), "archive", ("ArchiveService", "Health", "ServerReflection"))
 
     def test_who_does_not_get_through(self):
         """Certificates of another authority are refused, whatever name they have; behind the gateway, also who shows none."""

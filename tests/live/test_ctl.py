@@ -184,7 +184,7 @@ class Ctl(tandem.Live):
             loads.go_on(20)
             frame = self.one("top", "--once", "--interval", "500ms")
             services = {row["service"]: row for row in frame["services"]}
-            self.assertEqual(set(services), {"gateway", "order", "inventory"})
+            self.assertEqual(set(services), {"gateway", *tandem.CONTEXTS})
             self.assertGreater(services["gateway"]["calls_per_s"], 0)
             self.assertGreater(services["gateway"]["p99_ms"], 0)
             orders = frame["orders"]
@@ -195,7 +195,8 @@ class Ctl(tandem.Live):
             self.assertEqual(set(frame["refused"]["load"]), {"events", "age", "storing", "memory"})
             self.assertEqual(frame["refused"]["share"], 0)
             streams = {(row["of"], row["reader"]) for row in frame["streams"]}
-            self.assertEqual(streams, {("order", "inventory"), ("inventory", "order")})
+            self.assertEqual(streams, {("order", "inventory"), ("inventory", "order"),
+                                       ("order", "archive"), ("inventory", "archive")})
             steps = {row["step"]: row for row in frame["batches"]}
             self.assertGreaterEqual(steps["order_place"]["items"], 1)
             self.assertIn("PlaceOrder", [row["method"] for row in frame["methods"]])
@@ -259,7 +260,7 @@ class Ctl(tandem.Live):
         self.assertEqual(text[1].index(f"{number}/1"), text[0].index("EVENT_ID"))
         self.assertEqual(self.ctl("events", "tail", "--order", "nobody"), "no events\n")
         lag = {row["group"]: row for row in self.json("events", "lag")}
-        self.assertEqual(set(lag), {"order", "inventory"})
+        self.assertEqual(set(lag), {"order", "inventory", "archive"})
         self.assertGreaterEqual(lag["inventory"]["consumers"], 1)
 
     def test_a_group_behind_a_trimmed_stream(self):

@@ -122,8 +122,9 @@ class Migration(tandem.Live):
         self.assertIn("order:{0}:events: group inventory has 5 events not read", rows[0]["under_way"])
         self.assertEqual(self.tandem.gateway.terminate(), 0)
         self.assertEqual(self.tandem.order.terminate(), 0)
+        self.assertEqual(self.tandem.archive.terminate(), 0)
         self.migrate(1, "5 orders wait for inventory")
-        self.tandem.start("inventory", "order")
+        self.tandem.start(*tandem.CONTEXTS)
         self.assertEqual(self.tandem.ctl_json("drain")[0], 0)
         self.tandem.start("gateway")
         type(self).late = self.order_of(0, SKUS[0], SKUS[5], hold={"seconds": 20}, wait_for_decision=True).order_id
@@ -134,7 +135,7 @@ class Migration(tandem.Live):
             n: [order.order_id for order in self.listed(f"customer-{n}")] for n in range(CUSTOMERS)
         }
         type(self).stocks = {stock.sku: stock for stock in self.inventory.ListStock(page_size=1000).stocks}
-        for name in ("gateway", "order", "inventory"):
+        for name in ("gateway", *tandem.CONTEXTS):
             self.assertEqual(self.tandem.processes[name].terminate(), 0)
         source = self.tandem.redis_as("ops")
         source("XADD", "order:{0}:dead", "1-1", "a", "b")
@@ -305,7 +306,7 @@ class Migration(tandem.Live):
 
     def test_7_from_several_partitions_to_more(self):
         """The target becomes the source: what was split is split anew."""
-        for name in ("gateway", "order", "inventory"):
+        for name in ("gateway", *tandem.CONTEXTS):
             self.assertEqual(self.target.processes[name].terminate(), 0)
         before = self.target.ctl_json("audit")[1][-1]
         earlier = sum(self.target.redis_as("ops")("HLEN", f"order:{{{p}}}:earlier_ids") for p in range(8))

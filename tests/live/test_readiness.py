@@ -6,8 +6,8 @@ import grpc
 import tandem
 
 SOON = 10  # seconds; each step below takes one or two
-CONTEXTS = ("order", "inventory")
-ALL = ("order", "inventory", "gateway")
+CONTEXTS = tandem.CONTEXTS
+ALL = tandem.SERVICES
 
 
 class Readiness(tandem.Live):

@@ -99,7 +99,7 @@ class Streams(tandem.Live):
                 last = tandem.pairs(redis("XINFO", "STREAM", stream))
                 return [
                     (g[b"name"], g[b"pending"], g[b"last-delivered-id"]) for g in groups
-                ] == [(group, 0, last[b"last-generated-id"])]
+                ] == [(name, 0, last[b"last-generated-id"]) for name in (b"archive", group)]
 
             tandem.until(caught_up, 10 * tandem.SLOW, f"{stream} read and acknowledged")
 

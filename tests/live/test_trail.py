@@ -163,7 +163,7 @@ class Operators(Trail):
             self.ctl("groups", command, "order", "billing", *options, code=1)
             self.assertEqual(self.entered(), [])
         groups = [tandem.pairs(group)[b"name"] for group in self.ops("XINFO", "GROUPS", tandem.ORDERS)]
-        self.assertEqual(groups, [b"inventory"])
+        self.assertEqual(groups, [b"archive", b"inventory"])
 
     def test_functions(self):
         """That they were loaded when this began stands there; loading what is there changes nothing."""

@@ -914,7 +914,7 @@ static void one_line_of_help_each(void)
 
 		ctl_command_name(ctl_commands[i], name);
 		/* argp would break a longer line of the list. */
-		TEST_ROW(strlen(ctl_commands[i]->about) <= 60 && strlen(name) <= 15, name);
+		TEST_ROW(strlen(ctl_commands[i]->about) <= 58 && strlen(name) <= 17, name);
 	}
 }
 
@@ -924,13 +924,14 @@ static void completion(void)
 		const char *words,
 			*offered; /* separated by blanks; "+x": x is among them; "-x": not */
 	} rows[] = {
-		{ "", "order stock explain events dead audit doctor top trail groups drain migrate "
+		{ "", "order stock archive explain events dead audit doctor top trail groups drain "
+		      "migrate "
 		      "load functions "
 		      "auth" },
-		{ "or",
-		  "order stock explain events dead audit doctor top trail groups drain migrate "
-		  "load functions "
-		  "auth" },
+		{ "or", "order stock archive explain events dead audit doctor top trail groups "
+			"drain migrate "
+			"load functions "
+			"auth" },
 		{ "order ", "place get list watch confirm cancel extend" },
 		{ "--json order ", "place get list watch confirm cancel extend" },
 		{ "--gateway h:1 stock ", "adjust get list holders" },
@@ -943,9 +944,9 @@ static void completion(void)
 		{ "dead replay --", "+--why +--force" },
 		{ "dead replay --why ", "" },
 		{ "--", "+--json +--version -order" },
-		{ "events tail --context ", "order inventory" },
-		{ "events tail -c ", "order inventory" },
-		{ "events tail -fc ", "order inventory" },
+		{ "events tail --context ", "order inventory archive" },
+		{ "events tail -c ", "order inventory archive" },
+		{ "events tail -fc ", "order inventory archive" },
 		{ "events tail --context order ", "+--type -inventory" },
 		{ "events tail --type ", "+OrderPlaced +StockAdjusted -ErrorInfo" },
 		{ "order list --status ", "PENDING RESERVED REJECTED CONFIRMED CANCELLED EXPIRED" },

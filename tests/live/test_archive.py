@@ -1,0 +1,365 @@
+"""The archive: what happened to orders and stock, in SQLite and in PostgreSQL; and what becomes of it when the archive is
+killed, its disk is full, its database is away or is restored from an older copy."""
+import contextlib
+import csv
+import glob
+import io
+import json
+import os
+import pwd
+import resource
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+
+import grpc
+import tandem
+
+STREAMS = (tandem.ORDERS, tandem.STOCK)
+
+
+class Archived(tandem.Live):
+    """What both databases are asked."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.archive = cls.stub_of("gateway")
+        cls.kinds = cls.protos.enum("tandem.archive.v1.StockMovementKind")
+
+    @classmethod
+    def stub_of(cls, name):
+        channel = cls.tandem.channel(name)
+        cls.channels.append(channel)
+        return cls.protos.stub(channel, tandem.ARCHIVE_SERVICE)
+
+    def ctl(self, *arguments):
+        env = {**self.tandem.env, "TANDEM_GATEWAY_LISTEN": f"127.0.0.1:{self.tandem.ports['gateway']}"}
+        return subprocess.run([tandem.CTL, *arguments], env=env, capture_output=True, text=True, check=True).stdout
+
+    def searched(self, page_size=3, **fields):
+        """All orders that a search finds, page by page."""
+        oldest_first = fields.pop("oldest_first", False)
+        found, token = [], ""
+        while True:
+            page = self.archive.SearchOrders(filter=fields, page_size=page_size, page_token=token,
+                                             oldest_first=oldest_first)
+            self.assertLessEqual(len(page.orders), page_size)
+            found += [item.order for item in page.orders]
+            token = page.next_page_token
+            if not token:
+                return found
+
+    def is_archived(self):
+        """Every entry of every stream is confirmed."""
+        redis = self.tandem.redis_as()
+        for p in range(self.tandem.partitions):
+            for stream in (name.replace("{0}", f"{{{p}}}") for name in STREAMS):
+                if not redis("EXISTS", stream):
+                    continue
+                last = tandem.pairs(redis("XINFO", "STREAM", stream))[b"last-generated-id"]
+                groups = {group[b"name"]: group for group in map(tandem.pairs, redis("XINFO", "GROUPS", stream))}
+                if groups.get(b"archive", {}).get(b"last-delivered-id") != last:
+                    return False
+        return True
+
+    def archived(self, seconds=20):
+        tandem.until(self.is_archived, seconds * tandem.SLOW, "everything is archived")
+        tandem.until(self.answers, seconds * tandem.SLOW, "the gateway knows that the archive is back")
+
+    def answers(self):
+        try:
+            return self.archive.SearchOrders(page_size=1) is not None
+        except grpc.RpcError as error:
+            self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
+            return False
+
+    def places(self, count, sku="tea", **fields):
+        """Bought, cancelled and reserved ones in turn; settled but for the last kind."""
+        orders = [self.place(sku, wait_for_decision=True, **fields) for _ in range(count)]
+        for n, order in enumerate(orders):
+            if n % 3 == 0:
+                self.order.ConfirmOrder(order_id=order.order_id)
+            elif n % 3 == 1:
+                self.order.CancelOrder(order_id=order.order_id, reason="changed my mind")
+        for n, order in enumerate(orders):
+            if n % 3 < 2:
+                self.settled(order.order_id)
+        return [order.order_id for order in orders]
+
+    def agrees(self, order_ids):
+        """The archive has what the order service has, and each event of the streams once."""
+        events = [event for stream in STREAMS for event in self.events(stream)]
+        for order_id in order_ids:
+            life = self.archive.GetArchivedOrder(order_id=order_id)
+            now = self.get(order_id)
+            now.ClearField("hold_expire_time")
+            if now.status == self.status["ORDER_STATUS_REJECTED"]:
+                now.status_reason = life.order.order.status_reason
+            self.assertEqual(life.order.order, now)
+            self.assertFalse(life.order.incomplete)
+            known = sorted((event.context, event.kind, event.version) for event in life.events)
+            self.assertEqual(len(known), len(set(known)))
+            self.assertEqual(set(known), {(event.type.split(".")[1], event.name, event.seq)
+                                          for event in events if event.subject == order_id})
+
+
+class Answers(Archived):
+    def test_what_is_asked(self):
+        self.stock("tea", 100)
+        self.stock("mug", 1)
+        ids = self.places(7, customer_id="carol", labels={"shop": "north", "till": "1"})
+        other = self.places(3, customer_id="dave", labels={"shop": "south"})
+        rejected = self.place("mug", 2, customer_id="dave", wait_for_decision=True).order_id
+        self.archived()
+        self.agrees([*ids, *other, rejected])
+        rows = (
+            ({}, [*ids, *other, rejected]),
+            ({"customer_id": "carol"}, ids),
+            ({"customer_id": "nobody"}, []),
+            ({"status": "ORDER_STATUS_CONFIRMED"}, [*ids[::3], other[0]]),
+            ({"status": "ORDER_STATUS_REJECTED"}, [rejected]),
+            ({"sku": "mug"}, [rejected]),
+            ({"label_key": "shop", "label_value": "north"}, ids),
+            ({"customer_id": "carol", "status": "ORDER_STATUS_CANCELLED"}, ids[1::3]),
+            ({"customer_id": "dave", "sku": "tea"}, other),
+            ({"from_time": self.get(other[0]).create_time}, [*other, rejected]),
+            ({"to_time": self.get(other[0]).create_time}, ids),
+        )
+        for fields, wanted in rows:
+            with self.subTest(fields):
+                self.assertEqual([order.order_id for order in self.searched(**fields)], wanted[::-1])
+                found = self.searched(oldest_first=True, **fields)
+                self.assertEqual([order.order_id for order in found], wanted)
+        self.movements(ids)
+        self.exported([*ids, *other, rejected])
+        self.tool(ids)
+
+    def movements(self, ids):
+        page = self.archive.ListStockMovements(sku="tea", page_size=1000)
+        moves = [(self.kinds_of[move.kind], move.quantity, move.order_id) for move in page.movements]
+        self.assertEqual(moves[-1], ("ADJUSTED", 100, ""))
+        self.assertEqual(page.movements[-1].reason, "test")
+        self.assertEqual([kind for kind, _, order_id in moves[::-1] if order_id == ids[0]], ["RESERVED", "COMMITTED"])
+        self.assertEqual([kind for kind, _, order_id in moves[::-1] if order_id == ids[1]], ["RESERVED", "RELEASED"])
+        stock = self.adds_up("tea")
+        sums = {kind: sum(n for of, n, _ in moves if of == kind) for kind in ("RESERVED", "COMMITTED", "RELEASED")}
+        self.assertEqual(stock.committed, sums["COMMITTED"])
+        self.assertEqual(stock.reserved, sums["RESERVED"] - sums["COMMITTED"] - sums["RELEASED"])
+
+    @property
+    def kinds_of(self):
+        return {number: name[len("STOCK_MOVEMENT_KIND_"):] for name, number in self.kinds.items()}
+
+    def exported(self, wanted):
+        parts = list(self.archive.ExportOrders(filter={}))
+        self.assertEqual([item.order.order_id for part in parts for item in part.orders], wanted)
+        self.assertEqual([len(part.orders) for part in self.archive.ExportOrders(page_token=parts[-1].next_page_token)], [0])
+        self.fails(grpc.StatusCode.INVALID_ARGUMENT,
+                   lambda: list(self.archive.ExportOrders(filter={"sku": "tea"}, page_token=parts[-1].next_page_token)))
+
+    def tool(self, ids):
+        found = self.ctl("archive", "search", "--customer", "carol", "--format", "csv")
+        rows = list(csv.DictReader(io.StringIO(found)))
+        self.assertEqual([row["order_id"] for row in rows], ids[::-1])
+        self.assertEqual(rows[-1]["labels"], "shop=north till=1")
+        self.assertIn("Inventory holds every line.", self.ctl("archive", "show", ids[0]))
+        self.assertIn("COMMITTED", self.ctl("archive", "movements", "tea"))
+        exported = [json.loads(line) for line in self.ctl("archive", "export", "--label", "shop=north").splitlines()]
+        self.assertEqual([item["order"]["order_id"] for item in exported], ids)
+        both = self.ctl("archive", "export", "--since", "1h", "--status", "rejected", "--format", "csv")
+        self.assertEqual(len(both.splitlines()), 2)
+
+    def test_what_is_refused(self):
+        refused = grpc.StatusCode.INVALID_ARGUMENT
+        self.fails(refused, self.archive.SearchOrders, filter={"sku": "no such SKU"})
+        self.fails(refused, self.archive.SearchOrders, filter={"label_value": "alone"})
+        self.fails(refused, self.archive.SearchOrders, page_size=-1)
+        self.fails(refused, self.archive.SearchOrders, page_token="made up")
+        self.fails(refused, self.archive.ListStockMovements)
+        self.fails(grpc.StatusCode.NOT_FOUND, self.archive.GetArchivedOrder, order_id="ord_" + "a" * 26)
+
+
+class Troubles(Archived):
+    """Each of them leaves an archive in which nothing is missing and nothing is twice."""
+
+    def database(self):
+        return os.path.join(self.tandem.env["TANDEM_VAR"], "archive.db")
+
+    def row(self, sql):
+        with contextlib.closing(sqlite3.connect(self.database())) as database:
+            return database.execute(sql).fetchone()
+
+    def test_killed_again_and_again(self):
+        self.stock("killed", 100000)
+        with tandem.Loads([tandem.Load(self.order, "killed", "killed")]) as load:
+            for _ in range(8):
+                load.go_on(30)
+                self.tandem.archive.kill()
+                self.tandem.archive.start()
+        self.tandem.archive.wait_ready()
+        self.archived()
+        self.assertEqual(self.row("SELECT COUNT(*) FROM order_lines WHERE sku = 'killed'")[0], len(load.placed))
+        self.agrees(load.placed[::25])
+        events, gone = self.row("SELECT SUM(events), (SELECT TOTAL(events) FROM gaps) FROM positions")
+        self.assertEqual(events + gone, sum(map(self.written, STREAMS)))  # what another test has deleted is gone
+
+    def test_the_disk_is_full(self):
+        self.stock("full", 100)
+        before = self.places(3, "full")
+        self.archived()
+        archive = self.tandem.archive
+        limits = resource.prlimit(archive.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(archive.pid, resource.RLIMIT_FSIZE, (4096, limits[1]))
+        during = self.places(3, "full")
+        tandem.until(lambda: "storage: the database" in archive.get("/readyz")[1], 10 * tandem.SLOW, archive.get)
+        self.assertEqual(archive.metric("tandem_archive_database_up"), 0)
+        self.assertTrue(self.tandem.gateway.ready())
+        self.assertFalse(self.is_archived())
+        resource.prlimit(archive.pid, resource.RLIMIT_FSIZE, limits)
+        archive.wait_ready()
+        self.archived()
+        self.assertEqual(archive.metric("tandem_archive_database_up"), 1)
+        self.agrees([*before, *during])
+
+    def test_an_older_copy(self):
+        """It catches up as far as the streams reach, and says what it cannot know."""
+        self.stock("copy", 100)
+        first = self.places(3, "copy")
+        self.archived()
+        self.assertEqual(self.tandem.archive.terminate(), 0)
+        shutil.copy(self.database(), self.database() + ".older")
+        self.tandem.start("archive")
+        second = self.places(4, "copy")
+        self.archived()
+        self.assertEqual(self.tandem.archive.terminate(), 0)
+        for path in glob.glob(self.database() + "-*"):
+            os.unlink(path)
+        shutil.copy(self.database() + ".older", self.database())
+        self.tandem.start("archive")
+        self.archived()
+        self.agrees([*first, *second])
+        self.gaps_after([*first, *second])
+
+    def gaps_after(self, ids):
+        """The same once more, with streams that were trimmed in between."""
+        self.assertEqual(self.tandem.archive.terminate(), 0)
+        lost = self.places(3, "copy")
+        self.tandem.redis_as("ops")("XTRIM", tandem.ORDERS, "MAXLEN", 2)
+        kept = [event for event in self.events(tandem.ORDERS)]
+        archived_before = int(self.row("SELECT id FROM positions WHERE stream LIKE 'order:%'")[0].split("-")[1])
+        gone = self.written(tandem.ORDERS) - len(kept) - archived_before
+        self.tandem.start("archive")
+        self.archived()
+        self.assertGreater(gone, 0)
+        self.assertEqual(self.row("SELECT SUM(events) FROM gaps")[0], gone)
+        self.assertEqual(self.tandem.archive.metric("tandem_archive_lost_events_total"), gone)
+        self.assertIn("will never be archived", self.tandem.archive.text(1000))
+        found = self.archive.GetArchivedOrder(order_id=lost[0])
+        self.assertTrue(found.order.incomplete)
+        self.assertEqual(found.order.order.order_id, lost[0])
+        # Those before it are as they were.
+        for order_id in ids:
+            self.assertFalse(self.archive.GetArchivedOrder(order_id=order_id).order.incomplete)
+
+    def test_what_cannot_be_read(self):
+        ops = self.tandem.redis_as("ops")
+        before = self.row("SELECT COUNT(*) FROM unreadable")[0]
+        n = self.written(tandem.STOCK)
+        last = tandem.pairs(ops("XINFO", "STREAM", tandem.STOCK))[b"last-generated-id"].decode()
+        ops("XADD", tandem.STOCK, f"{int(last.split('-')[0]) + 1}-{n + 1}", "type", "x", "subject", "nobody", "seq", "1")
+        self.archived()
+        self.assertEqual(self.row("SELECT COUNT(*) FROM unreadable")[0], before + 1)
+        self.assertEqual(self.row("SELECT SUM(events) FROM gaps WHERE stream LIKE 'inventory%'")[0], None)
+
+
+class PostgreSQL(Archived):
+    """The same in a PostgreSQL of its own, which is stopped, and comes back."""
+
+    @classmethod
+    def prepare(cls):
+        cls.programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
+        cls.cluster = tempfile.mkdtemp(prefix="tandem-postgresql-")
+        # Its server does not run as root.
+        cls.owner = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+        os.chown(cls.cluster, cls.owner.pw_uid, cls.owner.pw_gid)
+        (cls.port,) = tandem.free_ports(1)
+        cls.pg("initdb", "-D", cls.data(), "-U", "archive", "-A", "trust", "-N")
+        cls.pg_start()
+        cls.pg("createdb", "-h", "127.0.0.1", "-p", str(cls.port), "-U", "archive", "archive")
+        cls.tandem.env["TANDEM_ARCHIVE_DATABASE"] = f"postgresql://archive@127.0.0.1:{cls.port}/archive"
+
+    @classmethod
+    def data(cls):
+        return os.path.join(cls.cluster, "data")
+
+    @classmethod
+    def pg(cls, program, *arguments):
+        def become():
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(cls.owner.pw_gid)
+                os.setuid(cls.owner.pw_uid)
+
+        done = subprocess.run([os.path.join(cls.programs, program), *arguments], preexec_fn=become, cwd=cls.cluster,
+                              env={**os.environ, "HOME": cls.cluster, "LC_ALL": "C"}, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 0, done.stdout
+
+    @classmethod
+    def pg_start(cls):
+        settings = f"-p {cls.port} -k {cls.cluster} -c listen_addresses=127.0.0.1 -c fsync=off"
+        cls.pg("pg_ctl", "-D", cls.data(), "-l", os.path.join(cls.cluster, "log"), "-w", "-o", settings, "start")
+
+    @classmethod
+    def pg_stop(cls):
+        cls.pg("pg_ctl", "-D", cls.data(), "-m", "immediate", "-w", "stop")
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.pg_stop()
+        shutil.rmtree(cls.cluster)
+
+    test_what_is_asked = Answers.test_what_is_asked
+    movements, exported, tool, kinds_of = Answers.movements, Answers.exported, Answers.tool, Answers.kinds_of
+
+    def test_when_the_server_is_away(self):
+        self.stock("away", 100)
+        before = self.places(3, "away")
+        self.archived()
+        archive = self.tandem.archive
+        self.pg_stop()
+        during = self.places(3, "away")
+        tandem.until(lambda: "storage: the database" in archive.get("/readyz")[1], 10 * tandem.SLOW, archive.get)
+        self.fails(grpc.StatusCode.UNAVAILABLE, self.archive.GetArchivedOrder, order_id=before[0])
+        archive.kill()
+        archive.start()  # while it is away
+        self.pg_start()
+        archive.wait_ready()
+        self.archived()
+        self.agrees([*before, *during])
+
+
+class Partitions(Archived):
+    LAYOUT = (1, 0, 4)
+
+    def test_a_position_in_each(self):
+        self.stock("tea", 1000)
+        self.stock("mug", 1000)
+        ids = [order_id for n in range(6)
+               for order_id in self.places(3, "tea" if n % 2 else "mug", customer_id=f"customer-{n}")]
+        self.archived()
+        self.agrees(ids[:0])
+        for order_id in ids:
+            life = self.archive.GetArchivedOrder(order_id=order_id)
+            self.assertEqual(life.order.order.status, self.get(order_id).status)
+        self.assertEqual({order.order_id for order in self.searched()}, set(ids))
+        with contextlib.closing(sqlite3.connect(os.path.join(self.tandem.env["TANDEM_VAR"], "archive.db"))) as database:
+            streams = {stream for stream, in database.execute("SELECT stream FROM positions WHERE id != '0-0'")}
+        self.assertGreater(len(streams), 2)
+
+
+if __name__ == "__main__":
+    tandem.main()
