@@ -194,8 +194,8 @@ typedef void order_load_tell(struct order *order, Tandem__Order__V1__PlacementLo
 int order_load_new(struct order *order, const struct rt_context *context, int64_t every_ms,
 		   order_load_tell *tell, struct order_load **ret);
 /* An order is to be stored; it was, or could not be. */
-void order_load_begin(struct order_load *load);
-void order_load_end(struct order_load *load);
+void order_load_begin(struct order_load *load, int partition);
+void order_load_end(struct order_load *load, int partition);
 void order_load_stop(struct order_load *load); /* what it asked holds the context */
 void order_load_free(struct order_load *load); /* takes NULL */
 

@@ -1019,6 +1019,8 @@ static void without_deadline(void)
 	CU_ASSERT_EQUAL(fake.remaining_ms, 10);
 	rt_loop_advance(world.loop, 10);
 	expect_end(&second, RT_CODE_DEADLINE_EXCEEDED);
+	rt_loop_advance(world.loop,
+			SHED_STALE_MS + 1000); /* the looks at the load have ended, too */
 	CU_ASSERT_EQUAL(rt_loop_next_due(world.loop), INT64_MAX);
 }
 
@@ -1486,6 +1488,47 @@ static void shed(void)
 	CU_ASSERT(metric_is("tandem_gateway_shed_orders_total{cause=\"events\"} 150"));
 }
 
+/* Storing is slow: as many are taken as are stored, and so many are never under way that the last would wait for more than
+ * five times the limit. */
+static void shed_storing(void)
+{
+	static struct caller callers[1200];
+	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
+	Tandem__Order__V1__PlacementLoad load = TANDEM__ORDER__V1__PLACEMENT_LOAD__INIT;
+	int refused = 0, taken = 0;
+
+	WORLD(.shed.of = { [SHED_STORING] = 100 });
+	response.load = &load;
+	load.store_ms = 200;
+	load.stored_per_second = 1000;
+	CU_ASSERT_EQUAL(placed_refused(1), 0);
+	for (int i = 0; i < 30; i++) {
+		refused = placed_refused(200);
+		rt_loop_advance(world.loop, 100);
+		fake.streams[0].closure(&response.base, fake.streams[0].call);
+	}
+	/* 2000 a second come, 1000 are stored, and it takes 0.1 s too long. */
+	CU_ASSERT(abs(refused - 110) <= 1);
+	fake.hold = true;
+	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
+		PLACED(&callers[i], .id = "a");
+		taken += callers[i].done == 0;
+	}
+	CU_ASSERT_EQUAL(taken, 501);
+	answer_messages();
+	/* Those whose partition is away do not count. */
+	load.held = 400;
+	fake.streams[0].closure(&response.base, fake.streams[0].call);
+	taken = 0;
+	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
+		PLACED(&callers[i], .id = "a");
+		taken += callers[i].done == 0;
+	}
+	CU_ASSERT(taken > 520);
+	fake.hold = false;
+	answer_messages();
+}
+
 /* Of several instances the one with the most to do counts; one that has gone or says nothing does not. */
 static void shed_by_instances(void)
 {
@@ -1507,13 +1550,14 @@ static void shed_by_instances(void)
 	CU_ASSERT_EQUAL(placed_refused(20), 0);
 	say_load(1, 5000, 20);
 	CU_ASSERT_EQUAL(placed_refused(20), 20);
-	rt_loop_advance(world.loop, SHED_STALE_MS + 1);
+	rt_loop_advance(world.loop, SHED_STALE_MS + 1000);
 	CU_ASSERT_EQUAL(placed_refused(20), 0);
 	CU_ASSERT(metric_is("tandem_gateway_shed_share 0"));
 }
 
 static const struct test tests[] = {
 	{ "more orders than can be served are refused in part", shed },
+	{ "as many orders are taken as are stored", shed_storing },
 	{ "the instance with the most to do counts", shed_by_instances },
 	{ "a lone order is sent at once", lone_order },
 	{ "under load: full messages, each caller its own order", under_load },
