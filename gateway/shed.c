@@ -5,11 +5,12 @@
 #include "gateway_internal.h"
 #include "interpose/interpose.h"
 
-#define LOOK_MS   100
-#define COUNT_MS  80  /* over a shorter time rates mean nothing */
-#define FOLLOW    0.5 /* of the way to the rate of the last look */
-#define FORGET    0.02
-#define WAITED_MS 5
+#define LOOK_MS      100
+#define COUNT_MS     80  /* over a shorter time rates mean nothing */
+#define FOLLOW       0.5 /* of the way to the rate of the last look */
+#define FORGET       0.02
+#define ARRIVING_FEW 256 /* orders that wait to be read */
+#define WAITED_MS    5
 
 /* How long a caller whose order was refused is asked to wait: longer, the more are refused. */
 #define RETRY_MIN_MS  500
@@ -72,6 +73,15 @@ static void show(struct gateway *gateway, const struct shed_load *load)
 	}
 }
 
+/* How long those take that are more than a few. Others than the gateway can take its CPU, and where few orders come,
+ * refusing them gives none back. */
+static double arriving_wait_ms(const struct gateway_shed *shed)
+{
+	double orders = shed->offered_flow * shed->wait_ms / 1000;
+
+	return orders > ARRIVING_FEW ? shed->wait_ms * (orders - ARRIVING_FEW) / orders : 0;
+}
+
 /* The highest of what the instances have said lately. */
 static struct shed_load known_load(struct gateway *gateway, int64_t now_ms)
 {
@@ -89,7 +99,7 @@ static struct shed_load known_load(struct gateway *gateway, int64_t now_ms)
 			load.flow[j] += stream->load.flow[j];
 		}
 	}
-	load.of[SHED_ARRIVING] = (int64_t)gateway->shed.wait_ms;
+	load.of[SHED_ARRIVING] = (int64_t)arriving_wait_ms(&gateway->shed);
 	/* Of those that were admitted more came than could be read, as its wait grew. */
 	load.flow[SHED_ARRIVING] =
 		gateway->shed.admitted_flow / (1 + RT_MIN(RT_MAX(gateway->shed.growth, -0.5), 3));

@@ -1529,6 +1529,38 @@ static void shed_storing(void)
 	answer_messages();
 }
 
+static double arrivals_wait_ms; /* what the kernel says */
+double __wrap_rt_arrivals_wait_ms(void);
+double __wrap_rt_arrivals_wait_ms(void)
+{
+	return arrivals_wait_ms;
+}
+
+/* Calls wait before they are read: that counts where many orders come. */
+static void shed_arriving(void)
+{
+	int refused = 0;
+
+	WORLD(.shed.of = { [SHED_ARRIVING] = 50 });
+	arrivals_wait_ms = 500;
+	for (int i = 0; i < 20; i++) { /* 500 a second */
+		refused += placed_refused(50);
+		rt_loop_advance(world.loop, 100);
+	}
+	CU_ASSERT_EQUAL(refused, 0);
+	for (int i = 0; i < 20; i++) { /* 5000 */
+		refused = placed_refused(500);
+		rt_loop_advance(world.loop, 100);
+	}
+	CU_ASSERT(refused > 400);
+	arrivals_wait_ms = 0;
+	for (int i = 0; i < 20; i++) {
+		refused = placed_refused(500);
+		rt_loop_advance(world.loop, 100);
+	}
+	CU_ASSERT_EQUAL(refused, 0);
+}
+
 /* Of several instances the one with the most to do counts; one that has gone or says nothing does not. */
 static void shed_by_instances(void)
 {
@@ -1558,6 +1590,7 @@ static void shed_by_instances(void)
 static const struct test tests[] = {
 	{ "more orders than can be served are refused in part", shed },
 	{ "as many orders are taken as are stored", shed_storing },
+	{ "calls that wait before they are read", shed_arriving },
 	{ "the instance with the most to do counts", shed_by_instances },
 	{ "a lone order is sent at once", lone_order },
 	{ "under load: full messages, each caller its own order", under_load },
