@@ -1552,7 +1552,7 @@ static void shed_arriving(void)
 		refused = placed_refused(300);
 		rt_loop_advance(world.loop, 100);
 	}
-	CU_ASSERT(refused > 200);
+	CU_ASSERT(refused > 100);
 	arrivals_wait_ms = 0;
 	rt_loop_advance(world.loop, 1000);
 	refused = placed_refused(300);
