@@ -4,6 +4,7 @@
  *     take_place     one of ASK_AT_ONCE, or busy
  *     start          the secret into memory, pipes, posix_spawn
  *     listen_to      both pipes, until both are closed, or the deadline
+ *     await_end      it may have closed them and run on: the same deadline
  *     waitpid        a process that was killed is waited for, too */
 #include "ask.h"
 
@@ -15,6 +16,7 @@
 #include <spawn.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -190,11 +192,9 @@ static void read_errors(int *fd, struct rt_buf *text)
 }
 
 /* Returns ASK_ENDED when both pipes are at their end. */
-static enum ask_end listen_to(const struct asker *asker, int *out, int *err, int64_t deadline_ms,
+static enum ask_end listen_to(const struct asker *asker, int *out, int *err, int64_t until_ms,
 			      struct answer *answer)
 {
-	int64_t until_ms = now_ms() + deadline_ms;
-
 	while (*out >= 0 || *err >= 0) {
 		struct pollfd fds[] = { { .fd = *out, .events = POLLIN },
 					{ .fd = *err, .events = POLLIN } };
@@ -212,9 +212,26 @@ static enum ask_end listen_to(const struct asker *asker, int *out, int *err, int
 	return ASK_ENDED;
 }
 
+/* ASK_ENDED when the process has ended. */
+static enum ask_end await_end(const struct asker *asker, pid_t pid, int64_t until_ms)
+{
+	struct pollfd process = { .fd = pidfd_open(pid, 0), .events = POLLIN };
+	enum ask_end end = ASK_LATE;
+	int64_t left_ms;
+
+	if (process.fd < 0)
+		return ASK_LATE; /* it is killed, since nobody can wait for it with a deadline */
+	while (end == ASK_LATE && (left_ms = until_ms - now_ms()) > 0 && !asker->ending)
+		if (poll(&process, 1, (int)RT_MIN(left_ms, (int64_t)LOOK_MS)) > 0)
+			end = ASK_ENDED;
+	close(process.fd);
+	return end;
+}
+
 static void run(struct asker *asker, const char *const *words, int secret, int64_t deadline_ms,
 		struct answer *answer)
 {
+	int64_t until_ms = now_ms() + deadline_ms;
 	int out[2] = { -1, -1 }, err[2] = { -1, -1 }, status = 0, rc;
 	pid_t pid = 0;
 
@@ -230,8 +247,9 @@ static void run(struct asker *asker, const char *const *words, int secret, int64
 	if (rc != 0) {
 		rt_buf_printf(&answer->err, "%s cannot be run: %s", asker->program, strerror(rc));
 	} else {
-		answer->end = listen_to(asker, &out[0], &err[0], deadline_ms, answer);
-		/* It may have closed its output and run on; or be late. */
+		answer->end = listen_to(asker, &out[0], &err[0], until_ms, answer);
+		if (answer->end == ASK_ENDED)
+			answer->end = await_end(asker, pid, until_ms);
 		if (answer->end != ASK_ENDED)
 			(void)kill(-pid, SIGKILL);
 		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

@@ -528,6 +528,27 @@ bool ctl_readers_read(struct ctl *ctl, const char *key, const char *group, size_
 	return true;
 }
 
+json_t *ctl_consumers_json(struct ctl *ctl, const char *key, const redisReply *group)
+{
+	const char *const strings[] = { "XINFO", "CONSUMERS", key };
+	redisReply *reply = ctl_redis_named(ctl, strings, RT_LENGTH(strings), group);
+	json_t *list = json_array();
+
+	for (size_t i = 0; reply != NULL && i < reply->elements; i++) {
+		const redisReply *one = reply->element[i], *name = ctl_named(one, "name");
+
+		if (name != NULL && name->type == REDIS_REPLY_STRING)
+			json_array_append_new(
+				list, json_pack("{s:o, s:I, s:I}", "name",
+						ctl_json_string(name->str, name->len), "pending",
+						(json_int_t)ctl_count(ctl_named(one, "pending")),
+						"seen_ms",
+						(json_int_t)ctl_count(ctl_named(one, "idle"))));
+	}
+	freeReplyObject(reply);
+	return list;
+}
+
 bool ctl_dead_count(struct ctl *ctl, int64_t *ret)
 {
 	*ret = 0;
