@@ -3,8 +3,8 @@
  *
  *   order_load_begin     an order comes: the clock starts, if it stands
  *     look               every every_ms each partition is asked how far inventory is behind …
- *       behind_answered  … and when the last one has answered, or all still wait after every_ms,
- *     tell_gateways      every gateway is told
+ *       behind_answered  … and when the last one has answered, or some still wait after every_ms,
+ *     tell_gateways      every gateway is told, once
  *   the clock stops when for QUIET_MS no order has come and nothing waited: gateways that refused orders have learned by
  *   then that they need not
  *
@@ -38,13 +38,15 @@ struct order_load {
 	unsigned int looks;
 	bool running; /* the timer */
 	bool stopped;
+	bool late; /* the gateways were told without the answers that are under way */
 	int64_t every_ms;
 	order_load_tell *tell;
-	int64_t busy_ms;  /* when the last one came, or there was last something to do */
-	int64_t told_ms;  /* when the gateways were told; 0: not since the clock started */
-	double delivered; /* events, ever */
-	double written;   /* likewise */
-	struct flow {     /* how many in a ms, of late */
+	int64_t busy_ms;    /* when the last one came, or there was last something to do */
+	int64_t told_ms;    /* when the gateways were told; 0: not since the clock started */
+	int64_t counted_ms; /* when it was known how many events there are; likewise */
+	double delivered;   /* events, ever */
+	double written;     /* likewise */
+	struct flow {       /* how many in a ms, of late */
 		double per_ms;
 		unsigned int looks;       /* that have gone in; up to FOLLOW_LOOKS */
 	} storing_flow, event_flow,       /* what can be stored and delivered, going by what was */
@@ -64,7 +66,7 @@ void order_load_begin(struct order_load *load, int partition)
 	load->busy_ms = rt_loop_now(load->order->loop);
 	load->partitions[partition].storing++;
 	if (!load->running && !load->stopped) {
-		load->told_ms = 0;
+		load->told_ms = load->counted_ms = 0;
 		load->storing_flow = load->event_flow = (struct flow){ 0 };
 		load->order_flow = load->written_flow = (struct flow){ 0 };
 		run(load);
@@ -116,19 +118,34 @@ static uint32_t taken_per_second(const struct order_load *load)
 	return written > 0 ? (uint32_t)(flow_per_second(&load->event_flow) * orders / written) : 0;
 }
 
-/* What was stored and delivered since the gateways were told last. Where nothing is, Redis or inventory is away: how long
- * what waits will take is not known, and what they can do is not forgotten. */
-static void note_flows(struct order_load *load, double stored, double storing, double written,
-		       double events)
+/* What was stored since the gateways were told last, and delivered between two answers of Redis. Where nothing is, Redis
+ * or inventory is away: how long what waits will take is not known, and what they can do is not forgotten. */
+static void note_stored(struct order_load *load, double stored, double storing)
 {
 	int64_t now_ms = rt_loop_now(load->order->loop);
-	double passed_ms = (double)(now_ms - load->told_ms), delivered = written - events;
+	double passed_ms = (double)(now_ms - load->told_ms);
 
 	if (load->told_ms != 0 && passed_ms > 0) {
 		if (stored > 0)
 			flow_note(&load->storing_flow, stored, passed_ms,
 				  flow_wait_ms(&load->storing_flow, storing) > WAITED_MS);
 		flow_note(&load->order_flow, stored, passed_ms, true);
+	}
+	load->told_ms = now_ms;
+}
+
+static void note_delivered(struct order_load *load)
+{
+	int64_t now_ms = rt_loop_now(load->order->loop);
+	double passed_ms = (double)(now_ms - load->counted_ms);
+	double written = 0, events = 0, delivered;
+
+	for (int p = 0; p < load->order->partition_count; p++) {
+		written += (double)load->partitions[p].op.written;
+		events += (double)load->partitions[p].op.events;
+	}
+	delivered = written - events;
+	if (load->counted_ms != 0 && passed_ms > 0) {
 		flow_note(&load->written_flow, RT_MAX(written - load->written, 0), passed_ms, true);
 		/* Less: the stream was made anew. */
 		if (delivered > load->delivered)
@@ -137,7 +154,7 @@ static void note_flows(struct order_load *load, double stored, double storing, d
 		else
 			load->event_flow = (struct flow){ 0 };
 	}
-	load->told_ms = now_ms;
+	load->counted_ms = now_ms;
 	load->delivered = delivered;
 	load->written = written;
 }
@@ -172,19 +189,18 @@ static void tell_gateways(struct order_load *load)
 {
 	Tandem__Order__V1__PlacementLoad message = TANDEM__ORDER__V1__PLACEMENT_LOAD__INIT;
 	struct storing storing = take_storing(load);
-	int64_t memory = 0, oldest = 0, events = 0, written = 0;
+	int64_t memory = 0, oldest = 0, events = 0;
 
 	for (int p = 0; p < load->order->partition_count; p++) {
 		const struct rt_behind_op *op = &load->partitions[p].op;
 
 		events += op->events;
-		written += op->written;
 		oldest = RT_MAX(oldest, op->oldest_ms);
 		memory = RT_MAX(memory, op->memory_permille);
 	}
 	message.events = (uint64_t)events;
 	message.oldest_ms = (uint64_t)oldest;
-	note_flows(load, storing.stored, storing.moving, (double)written, (double)events);
+	note_stored(load, storing.stored, storing.moving);
 	message.wait_ms = flow_wait_ms(&load->event_flow, (double)events);
 	message.taken_per_second = taken_per_second(load);
 	message.store_ms = flow_wait_ms(&load->storing_flow, storing.moving - FEW);
@@ -206,8 +222,11 @@ static void behind_answered(struct rt_behind_op *op, int status)
 	struct order *order = load->order;
 
 	(void)status; /* failed: the last numbers stay */
-	if (--load->under_way == 0 && !load->stopped)
-		tell_gateways(load);
+	if (--load->under_way == 0 && !load->stopped) {
+		note_delivered(load);
+		if (!load->late)
+			tell_gateways(load);
+	}
 	order_call_end(order);
 }
 
@@ -216,7 +235,8 @@ static void look(struct rt_timer *timer)
 	struct order_load *load = RT_CONTAINER_OF(timer, struct order_load, timer);
 
 	run(load);
-	if (load->under_way > 0) {
+	load->late = load->under_way > 0;
+	if (load->late) {
 		tell_gateways(load); /* Redis does not answer: store_ms says so */
 		return;
 	}
@@ -252,8 +272,12 @@ int order_load_new(struct order *order, const struct rt_context *context, int64_
 		rc = rt_store_queue_new(context->partitions[p].store, &rt_behind_step, NULL,
 					&asked->queue);
 	}
+	if (rc != RT_OK) {
+		order_load_free(load);
+		return rc;
+	}
 	*ret = load;
-	return rc;
+	return RT_OK;
 }
 
 void order_load_stop(struct order_load *load)
