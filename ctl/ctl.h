@@ -298,7 +298,7 @@ struct ctl_entry {
 	const char *context, *stream_id;
 	int partition; /* of its stream */
 	size_t index;  /* its position in the entry */
-	const char *id, *type, *subject, *seq, *time, *attempt, *traceparent, *actor;
+	const char *id, *type, *subject, *seq, *time, *attempt, *traceparent, *tracestate, *actor;
 	const char *data;
 	size_t data_length;
 	/* Of dead letters. */

@@ -121,6 +121,7 @@ static bool read_single(const redisReply *reply, const char *context, int partit
 	entry->time = ctl_text(ctl_named(fields, "time"), "");
 	entry->attempt = ctl_text(ctl_named(fields, "attempt"), "");
 	entry->traceparent = ctl_text(ctl_named(fields, "traceparent"), "");
+	entry->tracestate = ctl_text(ctl_named(fields, "tracestate"), "");
 	entry->actor = ctl_text(ctl_named(fields, "actor"), "");
 	entry->stream = ctl_text(ctl_named(fields, "stream"), "");
 	entry->dead_stream_id = ctl_text(ctl_named(fields, "stream_id"), "");
@@ -176,6 +177,7 @@ static redisReply *single_reply(struct rt_arena *arena, redisReply *stream_id,
 		  event->attempt == 1 },
 		{ "traceparent", event->traceparent, event->traceparent.length == 0 },
 		{ "actor", event->actor, event->actor.length == 0 },
+		{ "tracestate", event->tracestate, event->tracestate.length == 0 },
 	};
 	redisReply *entry = rt_arena_take(arena, sizeof(*entry));
 	redisReply *list = rt_arena_take(arena, sizeof(*list));

@@ -101,9 +101,9 @@ struct gateway_placing {
 	/* In. */
 	const struct rt_call *call; /* that places it; for the time of gateway_place */
 	const char *traceparent;    /* of the caller, valid, borrowed until done; "": none */
-	const char *tracestate;     /* likewise; or NULL */
+	const char *tracestate;     /* that came with it; likewise */
 	struct rt_span *cause;      /* the call's; NULL: it is not traced */
-	bool is_call;         /* it is all that the call asks for: they are in the same trace */
+	bool is_call; /* it is all that the call asks for: they are in the same trace, also without a traceparent */
 	const char *actor;    /* the caller (rt_call_actor); likewise */
 	int64_t remaining_ms; /* until the caller's deadline; INT64_MAX: it has none */
 	int64_t wait_max_ms;  /* for its decision; 0: until the deadline */
@@ -150,6 +150,8 @@ void gateway_shed_stop(struct gateway *gateway);
 /* What the instance at the end of this stream has to do. */
 void gateway_shed_note(struct gateway_stream *stream,
 		       const Tandem__Order__V1__PlacementLoad *message);
+/* That one is gone: nothing is known of it any more. */
+void gateway_shed_lost(struct gateway_stream *stream);
 /* False: the next order is refused, and *status says so. */
 bool gateway_shed_admits(struct gateway *gateway, struct rt_status *status);
 

@@ -111,13 +111,16 @@ static int64_t at_most(uint64_t value)
 	return (int64_t)RT_MIN(value, (uint64_t)INT64_MAX);
 }
 
+#define WAIT_MAX_MS 3600000
+
 /* How long those events take that are more than a few. */
 static int64_t wait_of_more(const struct shed_limits *limits,
 			    const Tandem__Order__V1__PlacementLoad *message)
 {
 	double events = (double)message->events, more = events - (double)limits->events_few;
+	double wait_ms = (double)RT_MIN(message->wait_ms, (uint64_t)WAIT_MAX_MS);
 
-	return more > 0 ? (int64_t)((double)message->wait_ms * more / events) : 0;
+	return more > 0 ? (int64_t)(wait_ms * more / events) : 0;
 }
 
 /* ---- looking ---- */
@@ -233,6 +236,16 @@ static bool is_full(const struct gateway *gateway)
 		storing += (double)gateway->streams[i]->storing_count;
 	return storing > SHED_FULL * (double)gateway->options.shed.of[SHED_STORING] *
 				 gateway->shed.stored_flow / 1000;
+}
+
+void gateway_shed_lost(struct gateway_stream *stream)
+{
+	struct gateway *gateway = stream->gateway;
+	struct shed_load load;
+
+	stream->load_ms = 0;
+	load = known_load(gateway, rt_loop_now(gateway->loop));
+	show(gateway, &load);
 }
 
 bool gateway_shed_admits(struct gateway *gateway, struct rt_status *status)

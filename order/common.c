@@ -297,6 +297,7 @@ void order_client_move(struct order *order, struct order_client_move *move)
 	move->op.span = rt_call_span(move->call);
 	move->op.traceparent = order_traceparent(move->op.span, rt_call_traceparent(move->call),
 						 move->own_traceparent);
+	move->op.tracestate = rt_call_tracestate(move->call);
 	move->op.actor = rt_call_actor(move->call);
 	move->op.want_record = true;
 	move->op.done = client_move_stored;

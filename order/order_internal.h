@@ -145,9 +145,9 @@ struct order_placing {
 		*request; /* borrowed until done; NULL: missing */
 	const struct rt_call *
 		call; /* that places it, for the time of order_placing_start; NULL: a gateway did, which has checked its caller */
-	const char *traceparent; /* valid; borrowed until done */
-	struct rt_span *span;    /* of what places it; NULL: it is not traced; likewise */
-	const char *actor;       /* who places it (rt_call_actor); NULL, "": not known */
+	const char *traceparent, *tracestate; /* valid, or ""; borrowed until done */
+	struct rt_span *span; /* of what places it; NULL: it is not traced; likewise */
+	const char *actor;    /* who places it (rt_call_actor); NULL, "": not known */
 	/* When the request waits for the decision: how long the caller waits (INT64_MAX: without
 	 * limit), and the longest we allow. A little earlier it is answered as it is then. */
 	int64_t remaining_ms, wait_max_ms;

@@ -253,6 +253,7 @@ bool order_placing_start(struct order_placing *placing)
 		rt_span_order(placing->span, placing->order_id);
 	op->traceparent =
 		order_traceparent(placing->span, placing->traceparent, placing->own_traceparent);
+	op->tracestate = placing->tracestate;
 	op->pending_max = placing->pending_max;
 	op->actor = placing->actor;
 	op->done = order_stored;

@@ -470,6 +470,7 @@ static const char *event_field_of(const char *key, size_t nth_last, const char *
 		{ "subject", event->subject },
 		{ "data", event->data },
 		{ "traceparent", event->traceparent },
+		{ "tracestate", event->tracestate },
 		{ "actor", event->actor },
 		{ "seq", { seq, strlen(seq) } },
 		{ "attempt", { attempt, strlen(attempt) } },
@@ -970,11 +971,15 @@ static void test_items(void)
 	items[4] = item_of(4, NULL, 5000);
 	items[5] = item_of(5, &plain, 0);
 	items[2].traceparent = (char *)"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+	items[2].tracestate = (char *)"rojo=1";
 	items[0].traceparent = (char *)"no traceparent";
+	items[0].tracestate = (char *)"rojo=1";
 	send_items(stream, items, 6);
 	rt_loop_run_due(f->loop);
 	CU_ASSERT_STRING_EQUAL(event_field(1, "traceparent"), items[2].traceparent);
+	CU_ASSERT_STRING_EQUAL(event_field(1, "tracestate"), "rojo=1");
 	CU_ASSERT_STRING_EQUAL(event_field(2, "traceparent"), "");
+	CU_ASSERT_STRING_EQUAL(event_field(2, "tracestate"), "");
 	/* All but the one that waits, though it came first. */
 	CU_ASSERT_EQUAL(stream->answers, 6);
 	CU_ASSERT_EQUAL(stream->of[0].times, 0);
@@ -1080,6 +1085,19 @@ static void test_load_is_a_time(void)
 	CU_ASSERT(stream->taken >= 40 && stream->taken <= 60);
 	CU_ASSERT(stream->stored >= 90 && stream->stored <= 110);
 	CU_ASSERT_EQUAL(stream->store_ms, 0);
+	/* It is the same while Redis takes longer to say it than from one look to the next. */
+	answer_late("order_behind", 250);
+	for (int i = 0; i < 240; i++) {
+		send_plain(stream, number++);
+		rt_loop_advance(f->loop, 10);
+		if (i % 2 == 0)
+			acknowledge_one();
+		/* A rate of answers at once and of late ones is none. */
+		CU_ASSERT(i < 100 || (stream->wait_ms > stream->events * 15 &&
+				      stream->wait_ms < stream->events * 25));
+	}
+	answer_late(NULL, 0);
+	rt_loop_advance(f->loop, 400);
 	/* Redis stores nothing: it is away, and nobody knows how long what waits will take. */
 	answer_late("order_place", 3000);
 	for (int i = 0; i < 1500; i++)
