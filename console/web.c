@@ -421,6 +421,7 @@ static unsigned int status_of(const struct answer *answer)
 		/* What it could say counts: a part of the answer, or an answer that is no. */
 		return answer->out.length > 0 ? MHD_HTTP_OK : statuses[answer->code];
 	case ASK_BUSY:
+	case ASK_LEFT: /* nobody reads it */
 		return MHD_HTTP_SERVICE_UNAVAILABLE;
 	case ASK_LATE:
 		return MHD_HTTP_GATEWAY_TIMEOUT;
@@ -441,6 +442,8 @@ static const char *end_text(const struct answer *answer)
 		return "no answer in time";
 	case ASK_TOO_LONG:
 		return "the answer is too long: ask for less";
+	case ASK_LEFT:
+		return "nobody waits for the answer";
 	case ASK_ENDED:
 	case ASK_FAILED:
 	default:
@@ -473,7 +476,16 @@ static enum MHD_Result respond_answer(struct web *web, struct exchange *exchange
 	return respond_with(web, exchange, status, &text, NULL);
 }
 
-/* Runs tandemctl with checked words. */
+/* -1: it is not known. */
+static int socket_of(struct exchange *exchange)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	return info == NULL ? -1 : info->connect_fd;
+}
+
+/* Runs tandemctl with checked words. A change that was begun goes on when the browser leaves. */
 static enum MHD_Result ask_question(struct web *web, struct exchange *exchange,
 				    const struct question *question, const struct session *session)
 {
@@ -490,6 +502,7 @@ static enum MHD_Result ask_question(struct web *web, struct exchange *exchange,
 		result = refuse(web, exchange, MHD_HTTP_BAD_REQUEST, "%s", error.data);
 	} else {
 		asker_ask(web->options.asker, words, session != NULL ? session->secret : NULL,
+			  question->right == RIGHT_OPERATE ? -1 : socket_of(exchange),
 			  question->deadline_ms, &answer);
 		if (question->right == RIGHT_OPERATE)
 			RT_LOG(RT_INFO, "an operator has changed something",
@@ -548,8 +561,8 @@ static void try_secret(struct web *web, enum way way, const char *secret, struct
 	};
 	static const char *const token[] = { "auth", "try", "--json", with_token, NULL };
 
-	asker_ask(web->options.asker, way == WAY_PASSWORD ? password : token, secret, SIGN_IN_MS,
-		  ret);
+	asker_ask(web->options.asker, way == WAY_PASSWORD ? password : token, secret, -1,
+		  SIGN_IN_MS, ret);
 }
 
 static bool is_secret(const char *secret)

@@ -1,11 +1,16 @@
 /* The console's parts without a browser: what may be asked and in which words, whose request it is, sessions, points made
  * of metrics, running a program. */
+#include <fcntl.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "console/ask.h"
 #include "console/prometheus.h"
@@ -681,7 +686,7 @@ static struct answer run_shell(const char *script, const char *secret, int64_t d
 	const char *const words[] = { "-c", script, NULL };
 	struct answer answer;
 
-	asker_ask(asker, words, secret, deadline_ms, &answer);
+	asker_ask(asker, words, secret, -1, deadline_ms, &answer);
 	return answer;
 }
 
@@ -730,6 +735,57 @@ static void who_closes_its_output_and_stays_is_killed(void)
 	answer_done(&answer);
 }
 
+/* A browser's connection, which it closes when the program has opened the pipe. */
+struct browser {
+	char pipe[64];
+	int ends[2];
+};
+
+static void *leave(void *user)
+{
+	struct browser *browser = user;
+	int fd = open(browser->pipe, O_RDONLY | O_CLOEXEC);
+
+	close(browser->ends[1]);
+	close(fd);
+	return NULL;
+}
+
+/* The program does not go on for nobody, and is not begun for one that has left. */
+static void who_asked_has_left(void)
+{
+	struct browser browser = { .pipe = "/tmp/tandem-test-XXXXXX" };
+	char *path = rt_printf("%s/pipe", mkdtemp(browser.pipe));
+	char *script = rt_printf("echo > %s; sleep 60", path);
+	struct answer answer;
+	pthread_t thread;
+
+	snprintf(browser.pipe, sizeof(browser.pipe), "%s", path);
+	CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, browser.ends), 0);
+	asker_ask(asker, (const char *const[]){ "-c", "echo out", NULL }, NULL, browser.ends[0],
+		  10000, &answer);
+	CU_ASSERT_EQUAL(answer.end, ASK_ENDED); /* who waits gets it */
+	answer_done(&answer);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, leave, &browser), 0);
+	asker_ask(asker, (const char *const[]){ "-c", script, NULL }, NULL, browser.ends[0], 30000,
+		  &answer);
+	CU_ASSERT_EQUAL(answer.end, ASK_LEFT);
+	answer_done(&answer);
+	pthread_join(thread, NULL);
+	asker_ask(asker, (const char *const[]){ "-c", "echo out", NULL }, NULL, browser.ends[0],
+		  10000, &answer);
+	CU_ASSERT_EQUAL(answer.end, ASK_LEFT);
+	CU_ASSERT_EQUAL(answer.out.length, 0);
+	answer_done(&answer);
+	close(browser.ends[0]);
+	unlink(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+	free(path);
+	free(script);
+}
+
 static void too_much_output_ends_it(void)
 {
 	struct answer answer = run_shell("cat /dev/zero", NULL, 60000);
@@ -748,7 +804,7 @@ static void what_cannot_be_run_is_said(void)
 	struct asker *missing = asker_new("/nowhere/tandemctl");
 	struct answer answer;
 
-	asker_ask(missing, (const char *const[]){ NULL }, NULL, 1000, &answer);
+	asker_ask(missing, (const char *const[]){ NULL }, NULL, -1, 1000, &answer);
 	CU_ASSERT_EQUAL(answer.end, ASK_FAILED);
 	CU_ASSERT_PTR_NOT_NULL(strstr(answer.err.data, "/nowhere/tandemctl"));
 	answer_done(&answer);
@@ -806,6 +862,7 @@ static const struct test tests[] = {
 	{ "a secret is a file in memory", a_secret_is_a_file_in_memory },
 	{ "who is late is killed", who_is_late_is_killed },
 	{ "who closes its output and stays is killed", who_closes_its_output_and_stays_is_killed },
+	{ "who asked has left", who_asked_has_left },
 	{ "too much output ends it", too_much_output_ends_it },
 	{ "what cannot be run is said", what_cannot_be_run_is_said },
 	{ "secrets can be protected", secrets_can_be_protected },
