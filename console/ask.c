@@ -4,6 +4,7 @@
  *     take_place     one of ASK_AT_ONCE, or busy
  *     start          the secret into memory, pipes, posix_spawn
  *     listen_to      both pipes, until both are closed, or the deadline
+ *     await_end      it may have closed them and run on: the same deadline
  *     waitpid        a process that was killed is waited for, too */
 #include "ask.h"
 
@@ -15,6 +16,7 @@
 #include <spawn.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -72,20 +74,39 @@ static int64_t now_ms(void)
 	return rt_monotonic_ns() / 1000000;
 }
 
-static bool take_place(struct asker *asker)
+/* Whether who asked has gone away; `client` -1: nobody can tell. */
+static bool has_left(int client)
 {
-	int64_t until_ns = rt_monotonic_ns() + ASK_WAIT_MS * INT64_C(1000000);
-	const struct timespec until = { until_ns / 1000000000, until_ns % 1000000000 };
-	bool taken;
-	int rc = 0;
+	struct pollfd fd = { .fd = client, .events = POLLRDHUP };
+
+	return client >= 0 && poll(&fd, 1, 0) > 0;
+}
+
+/* ASK_ENDED: there is one. */
+static enum ask_end take_place(struct asker *asker, int client)
+{
+	int64_t until_ms = now_ms() + ASK_WAIT_MS;
+	enum ask_end end = ASK_ENDED;
+	bool left = has_left(client);
 
 	pthread_mutex_lock(&asker->lock);
-	while (asker->running == ASK_AT_ONCE && rc == 0 && !asker->ending)
-		rc = pthread_cond_timedwait(&asker->left, &asker->lock, &until);
-	taken = asker->running < ASK_AT_ONCE && !asker->ending;
-	asker->running += taken;
+	while (asker->running == ASK_AT_ONCE && now_ms() < until_ms && !left && !asker->ending) {
+		int64_t look_ns = rt_monotonic_ns() + LOOK_MS * INT64_C(1000000);
+		const struct timespec look = { look_ns / 1000000000, look_ns % 1000000000 };
+
+		(void)pthread_cond_timedwait(&asker->left, &asker->lock, &look);
+		left = has_left(client);
+	}
+	if (left)
+		end = ASK_LEFT;
+	else if (asker->running == ASK_AT_ONCE || asker->ending)
+		end = ASK_BUSY;
+	asker->running += end == ASK_ENDED;
+	/* It may have been woken for a place that it does not take. */
+	if (left)
+		pthread_cond_signal(&asker->left);
 	pthread_mutex_unlock(&asker->lock);
-	return taken;
+	return end;
 }
 
 static void leave_place(struct asker *asker)
@@ -190,20 +211,21 @@ static void read_errors(int *fd, struct rt_buf *text)
 }
 
 /* Returns ASK_ENDED when both pipes are at their end. */
-static enum ask_end listen_to(const struct asker *asker, int *out, int *err, int64_t deadline_ms,
-			      struct answer *answer)
+static enum ask_end listen_to(const struct asker *asker, int *out, int *err, int client,
+			      int64_t until_ms, struct answer *answer)
 {
-	int64_t until_ms = now_ms() + deadline_ms;
-
 	while (*out >= 0 || *err >= 0) {
 		struct pollfd fds[] = { { .fd = *out, .events = POLLIN },
-					{ .fd = *err, .events = POLLIN } };
+					{ .fd = *err, .events = POLLIN },
+					{ .fd = client, .events = POLLRDHUP } };
 		int64_t left_ms = until_ms - now_ms();
 
 		if (left_ms <= 0 || asker->ending)
 			return ASK_LATE;
 		if (poll(fds, RT_LENGTH(fds), (int)RT_MIN(left_ms, (int64_t)LOOK_MS)) <= 0)
 			continue;
+		if (fds[2].revents != 0)
+			return ASK_LEFT;
 		if (fds[0].revents != 0 && !read_on(out, &answer->out, ASK_OUT_BYTES_MAX))
 			return ASK_TOO_LONG;
 		if (fds[1].revents != 0)
@@ -212,9 +234,26 @@ static enum ask_end listen_to(const struct asker *asker, int *out, int *err, int
 	return ASK_ENDED;
 }
 
-static void run(struct asker *asker, const char *const *words, int secret, int64_t deadline_ms,
-		struct answer *answer)
+/* ASK_ENDED when the process has ended. */
+static enum ask_end await_end(const struct asker *asker, pid_t pid, int64_t until_ms)
 {
+	struct pollfd process = { .fd = pidfd_open(pid, 0), .events = POLLIN };
+	enum ask_end end = ASK_LATE;
+	int64_t left_ms;
+
+	if (process.fd < 0)
+		return ASK_LATE; /* it is killed, since nobody can wait for it with a deadline */
+	while (end == ASK_LATE && (left_ms = until_ms - now_ms()) > 0 && !asker->ending)
+		if (poll(&process, 1, (int)RT_MIN(left_ms, (int64_t)LOOK_MS)) > 0)
+			end = ASK_ENDED;
+	close(process.fd);
+	return end;
+}
+
+static void run(struct asker *asker, const char *const *words, int secret, int client,
+		int64_t deadline_ms, struct answer *answer)
+{
+	int64_t until_ms = now_ms() + deadline_ms;
 	int out[2] = { -1, -1 }, err[2] = { -1, -1 }, status = 0, rc;
 	pid_t pid = 0;
 
@@ -230,8 +269,9 @@ static void run(struct asker *asker, const char *const *words, int secret, int64
 	if (rc != 0) {
 		rt_buf_printf(&answer->err, "%s cannot be run: %s", asker->program, strerror(rc));
 	} else {
-		answer->end = listen_to(asker, &out[0], &err[0], deadline_ms, answer);
-		/* It may have closed its output and run on; or be late. */
+		answer->end = listen_to(asker, &out[0], &err[0], client, until_ms, answer);
+		if (answer->end == ASK_ENDED)
+			answer->end = await_end(asker, pid, until_ms);
 		if (answer->end != ASK_ENDED)
 			(void)kill(-pid, SIGKILL);
 		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -249,20 +289,20 @@ static void run(struct asker *asker, const char *const *words, int secret, int64
 		close(err[0]);
 }
 
-void asker_ask(struct asker *asker, const char *const *words, const char *secret,
+void asker_ask(struct asker *asker, const char *const *words, const char *secret, int client,
 	       int64_t deadline_ms, struct answer *ret)
 {
 	int file = -1;
 
-	*ret = (struct answer){ .end = ASK_BUSY };
-	if (take_place(asker)) {
+	*ret = (struct answer){ .end = take_place(asker, client) };
+	if (ret->end == ASK_ENDED) {
 		if (secret != NULL)
 			file = secret_file(secret);
 		if (secret != NULL && file < 0) {
 			ret->end = ASK_FAILED;
 			rt_buf_printf(&ret->err, "no memory for a secret: %s", strerror(errno));
 		} else {
-			run(asker, words, file, deadline_ms, ret);
+			run(asker, words, file, client, deadline_ms, ret);
 		}
 		if (file >= 0)
 			close(file);

@@ -29,6 +29,7 @@ enum ask_end {
 	ASK_BUSY,     /* others ask; nothing was run */
 	ASK_LATE,     /* not in time: killed */
 	ASK_TOO_LONG, /* more output than is taken: killed */
+	ASK_LEFT,     /* who asked does not wait any more: killed, or nothing was run */
 	ASK_FAILED,   /* it could not be run, or a signal ended it */
 };
 struct answer {
@@ -36,8 +37,9 @@ struct answer {
 	int code;               /* ASK_ENDED: the exit code */
 	struct rt_buf out, err; /* with a NUL behind, which does not count */
 };
-/* `words` end with NULL; the program's name is not among them. `secret` NULL: none. */
-void asker_ask(struct asker *asker, const char *const *words, const char *secret,
+/* `words` end with NULL; the program's name is not among them. `secret` NULL: none. `client`: the socket of who asks, -1: what is
+ * begun goes on, whoever leaves. */
+void asker_ask(struct asker *asker, const char *const *words, const char *secret, int client,
 	       int64_t deadline_ms, struct answer *ret);
 void answer_done(struct answer *answer);
 

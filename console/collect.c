@@ -18,12 +18,14 @@ struct source {
 	char *url; /* with /metrics */
 	CURL *curl;
 	struct rt_buf page;
+	CURLcode code;
 	char error[CURL_ERROR_SIZE];
 };
 
 struct collector {
 	struct source sources[URLS_MAX];
 	size_t source_count;
+	CURLM *multi;
 	char *tls_ca, *tls_cert, *tls_key;
 	struct samples *samples;
 	pthread_t thread;
@@ -31,8 +33,10 @@ struct collector {
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t changed;
 	bool ending;
-	char *points[POINTS_MAX]; /* a ring: number `serial` at serial % POINTS_MAX */
-	uint64_t serial;          /* of the newest; 0: there is none */
+	char *points
+		[POINTS_MAX]; /* the numbers alone; a ring: number `serial` at serial % POINTS_MAX */
+	char *newest;         /* all of it; NULL: there is none */
+	uint64_t serial;      /* of the newest; 0: there is none */
 };
 
 /* ---- a page ---- */
@@ -47,27 +51,61 @@ static size_t take(char *data, size_t size, size_t count, void *user)
 	return size * count;
 }
 
-static void read_source(struct collector *collector, struct source *source)
+/* Why the page of a source did not come; NULL: it came. `text` may be used for it. */
+static const char *source_error(const struct source *source, char text[64])
 {
 	long status = 0;
-	CURLcode rc;
 
-	source->page.length = 0;
-	source->error[0] = '\0';
-	rc = curl_easy_perform(source->curl);
-	if (rc == CURLE_OK)
-		curl_easy_getinfo(source->curl, CURLINFO_RESPONSE_CODE, &status);
-	rt_buf_add(&source->page, "", 1);
-	if (rc != CURLE_OK) {
-		samples_add(collector->samples, source->url, NULL,
-			    source->error[0] != '\0' ? source->error : curl_easy_strerror(rc));
-	} else if (status != 200) {
+	if (source->code != CURLE_OK)
+		return source->error[0] != '\0' ? source->error : curl_easy_strerror(source->code);
+	curl_easy_getinfo(source->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (status == 200)
+		return NULL;
+	snprintf(text, 64, "/metrics answers with status %ld", status);
+	return text;
+}
+
+/* Notes how the transfers have ended that are over. */
+static void take_ends(struct collector *collector)
+{
+	CURLMsg *message;
+	int left;
+
+	while ((message = curl_multi_info_read(collector->multi, &left)) != NULL) {
+		struct source *source = NULL;
+
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &source);
+		source->code = message->data.result;
+	}
+}
+
+/* Asks all at the same time: those that hang do not keep the others. Each has a deadline. */
+static void read_sources(struct collector *collector)
+{
+	int running = 1;
+
+	for (size_t i = 0; i < collector->source_count; i++) {
+		struct source *source = &collector->sources[i];
+
+		source->page.length = 0;
+		source->error[0] = '\0';
+		source->code = CURLE_FAILED_INIT;
+		curl_multi_add_handle(collector->multi, source->curl);
+	}
+	while (running > 0 && curl_multi_perform(collector->multi, &running) == CURLM_OK &&
+	       running > 0 &&
+	       curl_multi_poll(collector->multi, NULL, 0, ANSWER_MS, NULL) == CURLM_OK)
+		;
+	take_ends(collector);
+	for (size_t i = 0; i < collector->source_count; i++) {
+		struct source *source = &collector->sources[i];
 		char text[64];
+		const char *error = source_error(source, text);
 
-		snprintf(text, sizeof(text), "/metrics answers with status %ld", status);
-		samples_add(collector->samples, source->url, NULL, text);
-	} else {
-		samples_add(collector->samples, source->url, source->page.data, NULL);
+		curl_multi_remove_handle(collector->multi, source->curl);
+		rt_buf_add(&source->page, "", 1);
+		samples_add(collector->samples, source->url,
+			    error == NULL ? source->page.data : NULL, error);
 	}
 }
 
@@ -81,6 +119,7 @@ static bool source_open(struct collector *collector, struct source *source)
 	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(curl, CURLOPT_PRIVATE, source);
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)ANSWER_MS);
 	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, source->error);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
@@ -96,14 +135,29 @@ static bool source_open(struct collector *collector, struct source *source)
 
 /* ---- each second ---- */
 
-static void keep(struct collector *collector, char *point)
+static char *dump(const json_t *json)
 {
+	char *text = json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6));
+
+	return text != NULL ? text : rt_strdup("{}");
+}
+
+/* Takes `point`. */
+static void keep(struct collector *collector, json_t *point)
+{
+	char *all = dump(point), *numbers;
 	size_t at;
 
+	json_object_del(point, "streams");
+	json_object_del(point, "services");
+	numbers = dump(point);
+	json_decref(point);
 	pthread_mutex_lock(&collector->lock);
 	at = ++collector->serial % POINTS_MAX;
 	free(collector->points[at]);
-	collector->points[at] = point;
+	collector->points[at] = numbers;
+	free(collector->newest);
+	collector->newest = all;
 	pthread_cond_broadcast(&collector->changed);
 	pthread_mutex_unlock(&collector->lock);
 }
@@ -134,16 +188,10 @@ static void *collect(void *user)
 	int64_t next_ns = rt_monotonic_ns();
 
 	do {
-		json_t *point;
-
 		samples_begin(collector->samples);
-		for (size_t i = 0; i < collector->source_count; i++)
-			read_source(collector, &collector->sources[i]);
-		point = samples_end(collector->samples, rt_wall_us() / 1000,
-				    rt_monotonic_ns() / 1000000);
-		keep(collector,
-		     json_dumps(point, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6)));
-		json_decref(point);
+		read_sources(collector);
+		keep(collector, samples_end(collector->samples, rt_wall_us() / 1000,
+					    rt_monotonic_ns() / 1000000));
 		/* A machine that was asleep does not make up for it. */
 		next_ns = RT_MAX(next_ns + PERIOD_MS * INT64_C(1000000),
 				 rt_monotonic_ns() + PERIOD_MS * INT64_C(100000));
@@ -155,12 +203,12 @@ static void *collect(void *user)
 
 void collector_history(struct collector *collector, struct rt_buf *text, uint64_t *ret_serial)
 {
-	uint64_t from;
+	uint64_t from, serial;
 
 	pthread_mutex_lock(&collector->lock);
 	from = collector->serial >= POINTS_MAX ? collector->serial - POINTS_MAX + 1 : 1;
 	rt_buf_add(text, "[", 1);
-	for (uint64_t serial = from; serial <= collector->serial; serial++) {
+	for (serial = from; serial < collector->serial; serial++) {
 		const char *point = collector->points[serial % POINTS_MAX];
 
 		if (serial > from)
@@ -168,7 +216,7 @@ void collector_history(struct collector *collector, struct rt_buf *text, uint64_
 		rt_buf_add(text, point, strlen(point));
 	}
 	rt_buf_add(text, "]", 1);
-	*ret_serial = collector->serial;
+	*ret_serial = collector->serial > 0 ? collector->serial - 1 : 0;
 	pthread_mutex_unlock(&collector->lock);
 }
 
@@ -184,10 +232,8 @@ bool collector_wait(struct collector *collector, uint64_t *serial, int64_t wait_
 		rc = pthread_cond_timedwait(&collector->changed, &collector->lock, &until);
 	found = collector->serial != *serial && !collector->ending;
 	if (found) {
-		const char *point = collector->points[collector->serial % POINTS_MAX];
-
 		*serial = collector->serial;
-		rt_buf_add(text, point, strlen(point));
+		rt_buf_add(text, collector->newest, strlen(collector->newest));
 	}
 	pthread_mutex_unlock(&collector->lock);
 	return found;
@@ -242,7 +288,10 @@ int collector_new(const struct collector_options *options, struct collector **re
 	collector->tls_cert = rt_strdup(options->tls_cert);
 	collector->tls_key = rt_strdup(options->tls_key);
 	collector->samples = samples_new();
-	rc = add_urls(collector, options->urls);
+	collector->multi = curl_multi_init();
+	rc = collector->multi == NULL ? RT_NOMEM : RT_OK;
+	if (rc == RT_OK)
+		rc = add_urls(collector, options->urls);
 	if (rc == RT_OK && pthread_create(&collector->thread, NULL, collect, collector) != 0)
 		rc = RT_SYSTEM;
 	if (rc != RT_OK) {
@@ -269,13 +318,15 @@ void collector_free(struct collector *collector)
 	if (collector->started)
 		pthread_join(collector->thread, NULL);
 	for (size_t i = 0; i < collector->source_count; i++) {
-		if (collector->sources[i].curl != NULL)
-			curl_easy_cleanup(collector->sources[i].curl);
+		curl_easy_cleanup(collector->sources[i].curl); /* takes NULL */
 		rt_buf_done(&collector->sources[i].page);
 		free(collector->sources[i].url);
 	}
 	for (size_t i = 0; i < POINTS_MAX; i++)
 		free(collector->points[i]);
+	if (collector->multi != NULL)
+		curl_multi_cleanup(collector->multi);
+	free(collector->newest);
 	samples_free(collector->samples);
 	pthread_mutex_destroy(&collector->lock);
 	pthread_cond_destroy(&collector->changed);

@@ -18,7 +18,8 @@ void collector_end(struct collector *collector);
 /* After collector_end, when nobody waits any more. Takes NULL. */
 void collector_free(struct collector *collector);
 
-/* All points that are kept, as a JSON array, the oldest first; *ret_serial: the number of the last. */
+/* The numbers of all points that are kept but the newest, as a JSON array, the oldest first: without how each stream and service
+ * was, which is most of a point. *ret_serial: the number of the last, so that the newest is waited for next. */
 void collector_history(struct collector *collector, struct rt_buf *text, uint64_t *ret_serial);
 /* Waits for a point after number *serial, at most so long. False: none came. Else its text is added, and *serial is its
  * number: the newest's. */

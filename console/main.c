@@ -12,6 +12,7 @@
 #include "base/base.h"
 #include "collect.h"
 #include "contexts.h"
+#include "prometheus.h"
 #include "service/service.h"
 #include "sessions.h"
 #include "web.h"
@@ -20,7 +21,7 @@
 
 struct settings {
 	struct rt_service_settings service; /* first */
-	char *hosts, *metrics, *metrics_ca, *metrics_cert, *metrics_key, *tandemctl;
+	char *hosts, *metrics, *metrics_ca, *metrics_cert, *metrics_key, *prometheus, *tandemctl;
 	char *reader_user, *reader_password_file, *reader_token_file;
 	char *operator_user, *operator_password_file;
 	int64_t session_ms, pages;
@@ -28,6 +29,7 @@ struct settings {
 
 struct process {
 	struct collector *collector;
+	struct prometheus *prometheus;
 	struct asker *asker;
 	struct sessions *sessions;
 	struct web *web;
@@ -44,12 +46,17 @@ static const struct rt_setting settings[] = {
 	  "Where the services have their metrics: the URLs of their admin ports, separated by "
 	  "commas, of all instances." },
 	{ "metrics-tls-ca", RT_SETTING_STRING, AT(metrics_ca), "", 0, 0,
-	  "File with the authorities that the certificates of these ports are from; empty: those "
+	  "File with the authorities that the certificates of these ports (and of Prometheus) are "
+	  "from; empty: those "
 	  "of the system." },
 	{ "metrics-tls-cert", RT_SETTING_STRING, AT(metrics_cert), "", 0, 0,
 	  "File with the certificate to show them." },
 	{ "metrics-tls-key", RT_SETTING_STRING, AT(metrics_key), "", 0, 0,
 	  "File with that certificate's key." },
+	{ "prometheus", RT_SETTING_STRING, AT(prometheus), "", 0, 0,
+	  "Where Prometheus is, such as http://127.0.0.1:9090: the page shows which alarms of "
+	  "Tandem "
+	  "fire there. Empty: only what the console judges by itself." },
 	{ "tandemctl", RT_SETTING_STRING, AT(tandemctl), "", 0, 0,
 	  "The program that asks gateway and Redis, where the variables say that it asks by hand; "
 	  "empty: the one beside this program." },
@@ -101,6 +108,12 @@ static int start(struct rt_service *service)
 		.tls_cert = set->metrics_cert,
 		.tls_key = set->metrics_key,
 	};
+	const struct prometheus_options prometheus = {
+		.url = set->prometheus,
+		.tls_ca = set->metrics_ca,
+		.tls_cert = set->metrics_cert,
+		.tls_key = set->metrics_key,
+	};
 	struct web_options web = {
 		.listen = set->service.listen,
 		.tls = service->tls,
@@ -132,6 +145,9 @@ static int start(struct rt_service *service)
 	if (rc == RT_OK)
 		rc = collector_new(&collector, &process->collector);
 	web.collector = process->collector;
+	if (rc == RT_OK)
+		rc = prometheus_new(&prometheus, &process->prometheus);
+	web.prometheus = process->prometheus;
 	if (rc == RT_OK) {
 		rc = web_new(&web, &process->web);
 		if (rc == RT_SYSTEM)
@@ -154,6 +170,7 @@ static void stop(struct rt_service *service)
 	asker_end(process->asker);
 	web_free(process->web);
 	collector_free(process->collector);
+	prometheus_free(process->prometheus);
 	asker_free(process->asker);
 	sessions_free(process->sessions);
 	free(process);

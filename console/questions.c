@@ -30,16 +30,12 @@ const struct question questions[] = {
 	    { "status", "--status=", KIND_STATUS, false },
 	    LIMIT,
 	    PAGE } },
-	{ "/api/newest",
-	  RIGHT_LOOK,
-	  QUICK_MS,
-	  { "events", "tail", "--type=OrderPlaced" },
-	  { { "count", "--count=", KIND_NUMBER, false } } },
 	{ "/api/events",
 	  RIGHT_LOOK,
 	  QUICK_MS,
 	  { "events", "tail" },
 	  { { "count", "--count=", KIND_NUMBER, false },
+	    { "until", "--until=", KIND_TIME, false },
 	    { "order", "--order=", KIND_TEXT, false },
 	    { "context", "--context=", KIND_CONTEXT, false } } },
 	{ "/api/stock", RIGHT_LOOK, SLOW_MS, { "stock", "list" }, { LIMIT, PAGE } },
@@ -161,6 +157,9 @@ static bool is_good(enum kind kind, const char *text, const char **ret_wanted)
 	case KIND_CONTEXT:
 		*ret_wanted = "the name of a context, such as order";
 		return only(text, LETTERS, 32);
+	case KIND_TIME:
+		*ret_wanted = "a time, such as 2026-11-23T01:02:03.004Z";
+		return rt_time_parse(text, &number);
 	case KIND_FLAG:
 	default:
 		*ret_wanted = "true or false";

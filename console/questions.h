@@ -21,6 +21,7 @@ enum kind {
 	KIND_TOKEN,   /* of a page */
 	KIND_ENTRY,   /* "1764000000123-0", "3/1764000000123-0" */
 	KIND_CONTEXT, /* letters */
+	KIND_TIME,    /* "2026-11-23T01:02:03.004Z" */
 	KIND_FLAG,    /* "true": the option is given; "": it is not */
 };
 

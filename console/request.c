@@ -44,19 +44,32 @@ bool request_host_good(const char *host, const char *hosts, bool anywhere)
 	return false;
 }
 
+bool request_own(const char *fetch_site)
+{
+	return fetch_site == NULL || strcmp(fetch_site, "same-origin") == 0 ||
+	       strcmp(fetch_site, "none") == 0;
+}
+
+/* Whether an origin is that of the host. Behind a proxy that has TLS, it has "https" where we have none. */
+static bool is_origin_of(const char *origin, const char *host, bool tls)
+{
+	size_t scheme = strncmp(origin, "https://", 8) == 0          ? 8
+			: !tls && strncmp(origin, "http://", 7) == 0 ? 7
+								     : 0;
+
+	return scheme > 0 && host != NULL && strcasecmp(origin + scheme, host) == 0;
+}
+
 const char *request_refused(const char *host, const char *origin, const char *fetch_site,
 			    const char *content_type, bool tls)
 {
-	const char *scheme = tls ? "https://" : "http://";
-
 	if (content_type == NULL ||
 	    strncmp(content_type, "application/json", strlen("application/json")) != 0)
 		return "the content type must be application/json";
 	if (fetch_site != NULL && strcmp(fetch_site, "same-origin") != 0)
 		return "it comes from another site";
 	/* Browsers send it with each POST; other programs are not made to send what their user does not want. */
-	if (origin != NULL && (strncmp(origin, scheme, strlen(scheme)) != 0 || host == NULL ||
-			       strcasecmp(origin + strlen(scheme), host) != 0))
+	if (origin != NULL && !is_origin_of(origin, host, tls))
 		return "it comes from another origin";
 	return NULL;
 }

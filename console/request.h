@@ -14,6 +14,8 @@ bool request_host_good(const char *host, const char *hosts, bool anywhere);
 /* NULL: a request that changes something may do so; else why it may not. Headers that are not there are NULL. */
 const char *request_refused(const char *host, const char *origin, const char *fetch_site,
 			    const char *content_type, bool tls);
+/* Whether a browser says that what it fetches is for our own page, or for its user; other programs do not say. */
+bool request_own(const char *fetch_site);
 /* The value of a cookie, copied into `value`; false: it is not there, or of another length. */
 bool request_cookie(const char *header, const char *name, char *value, size_t length);
 

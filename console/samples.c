@@ -11,7 +11,7 @@
 
 #define WINDOW        5
 #define BUCKETS_MAX   24
-#define STREAMS_MAX   512
+#define STREAMS_MAX   8192 /* of 1024 partitions: two contexts, with dead letters */
 #define SERVICES_MAX  64
 #define NAME_BYTES    96
 #define PAGE_LINE_MAX 2048
@@ -43,6 +43,8 @@ static const struct {
 	{ "unanswered_s", NULL, "tandem_order_oldest_unanswered_seconds", NULL, NULL, GAUGE },
 	{ "redis_used", NULL, "tandem_redis_memory_used_bytes", NULL, NULL, GAUGE },
 	{ "redis_max", NULL, "tandem_redis_memory_max_bytes", NULL, NULL, GAUGE },
+	{ "load", NULL, "tandem_gateway_load", NULL, NULL, GAUGE },
+	{ "not_in_step", NULL, "tandem_partitions_not_in_step", NULL, NULL, GAUGE },
 };
 
 /* Each gives its 50th and 99th percentile. */
@@ -67,6 +69,7 @@ static const struct {
 	[DEAD] = { "dead", "tandem_events_dead_total" },
 	[LETTERS] = { "letters", "tandem_dead_letters" },
 };
+static const char events_done[] = "tandem_events_done_total"; /* of a stream, by its reader */
 
 struct histogram {
 	size_t count;
@@ -75,22 +78,31 @@ struct histogram {
 	} buckets[BUCKETS_MAX];
 };
 
+/* What a service has counted. */
+struct work {
+	double messages, events, cpu_s;
+	struct histogram calls; /* unary ones: for how long a stream is open says nothing */
+};
+
 struct moment {
 	int64_t now_ms;
 	uint64_t pages; /* a bit for each that came */
 	double values[RT_LENGTH(numbers)];
 	struct histogram histograms[RT_LENGTH(latencies)];
+	struct work work[SERVICES_MAX];
 };
 
+/* Of a reader. It stays, once it was seen. */
 struct stream {
 	char reader[NAME_BYTES], name[NAME_BYTES];
 	double values[RT_LENGTH(gauges)];
 	bool known[RT_LENGTH(gauges)];
+	double done[WINDOW + 1]; /* events, as of the moments; NAN: not known */
 };
 
 struct service {
 	char name[NAME_BYTES], version[NAME_BYTES], url[256], error[160];
-	double start_s;
+	double start_s, memory;
 };
 
 struct samples {
@@ -101,6 +113,7 @@ struct samples {
 	struct service services[SERVICES_MAX];
 	char names[SERVICES_MAX][NAME_BYTES]; /* of these, as the last page of each said */
 	size_t stream_count, service_count;
+	size_t stream_at; /* where the next is looked for first: pages name them in the same order */
 };
 
 struct samples *samples_new(void)
@@ -118,7 +131,15 @@ void samples_begin(struct samples *samples)
 	memmove(&samples->moments[1], &samples->moments[0], WINDOW * sizeof(struct moment));
 	samples->moments[0] = (struct moment){ 0 };
 	memset(samples->known, 0, sizeof(samples->known));
-	samples->stream_count = samples->service_count = 0;
+	samples->service_count = 0;
+	for (size_t i = 0; i < samples->stream_count; i++) {
+		struct stream *stream = &samples->streams[i];
+
+		memset(stream->values, 0, sizeof(stream->values));
+		memset(stream->known, 0, sizeof(stream->known));
+		memmove(&stream->done[1], &stream->done[0], WINDOW * sizeof(stream->done[0]));
+		stream->done[0] = NAN;
+	}
 }
 
 /* ---- reading a line ---- */
@@ -211,14 +232,21 @@ static struct stream *stream_of(struct samples *samples, const char reader[NAME_
 {
 	struct stream *stream;
 
-	for (size_t i = 0; i < samples->stream_count; i++)
-		if (strcmp(samples->streams[i].reader, reader) == 0 &&
-		    strcmp(samples->streams[i].name, name) == 0)
-			return &samples->streams[i];
+	for (size_t i = 0; i < samples->stream_count; i++) {
+		size_t at = (samples->stream_at + i) % samples->stream_count;
+
+		stream = &samples->streams[at];
+		if (strcmp(stream->name, name) == 0 && strcmp(stream->reader, reader) == 0) {
+			samples->stream_at = at + 1;
+			return stream;
+		}
+	}
 	if (samples->stream_count == STREAMS_MAX)
 		return NULL;
 	stream = &samples->streams[samples->stream_count++];
 	*stream = (struct stream){ 0 };
+	for (size_t i = 0; i <= WINDOW; i++)
+		stream->done[i] = NAN;
 	memmove(stream->reader, reader, sizeof(stream->reader));
 	memmove(stream->name, name, sizeof(stream->name));
 	return stream;
@@ -226,20 +254,46 @@ static struct stream *stream_of(struct samples *samples, const char reader[NAME_
 
 static void add_stream(struct samples *samples, const char own[NAME_BYTES], const struct line *line)
 {
+	bool done = strcmp(line->name, events_done) == 0;
 	char name[NAME_BYTES] = "";
+	struct stream *stream;
+	size_t gauge = 0;
 
-	for (size_t i = 0; i < RT_LENGTH(gauges); i++) {
-		struct stream *stream;
-
-		if (strcmp(line->name, gauges[i].metric) != 0 ||
-		    !label(line->labels, "stream", name, sizeof(name)))
-			continue;
-		stream = stream_of(samples, own, name);
-		if (stream == NULL)
-			continue;
-		stream->values[i] = fmax(stream->values[i], line->value);
-		stream->known[i] = true;
+	while (gauge < RT_LENGTH(gauges) && strcmp(line->name, gauges[gauge].metric) != 0)
+		gauge++;
+	if ((!done && gauge == RT_LENGTH(gauges)) || isnan(line->value) ||
+	    !label(line->labels, "stream", name, sizeof(name)))
+		return;
+	stream = stream_of(samples, own, name);
+	if (stream == NULL)
+		return;
+	if (done) {
+		stream->done[0] = line->value + (isnan(stream->done[0]) ? 0 : stream->done[0]);
+	} else {
+		stream->values[gauge] = fmax(stream->values[gauge], line->value);
+		stream->known[gauge] = true;
 	}
+}
+
+/* What a service says of itself. */
+static void add_work(struct service *service, struct work *work, const struct line *line)
+{
+	char le[32], type[32];
+
+	if (strcmp(line->name, "grpc_server_msg_received_total") == 0)
+		work->messages += line->value;
+	else if (strcmp(line->name, events_done) == 0)
+		work->events += line->value;
+	else if (strcmp(line->name, "process_cpu_seconds_total") == 0)
+		work->cpu_s = line->value;
+	else if (strcmp(line->name, "process_resident_memory_bytes") == 0)
+		service->memory = line->value;
+	else if (strcmp(line->name, "process_start_time_seconds") == 0)
+		service->start_s = fmin(fmax(line->value, 0), 1e11);
+	else if (strcmp(line->name, "grpc_server_handling_seconds_bucket") == 0 &&
+		 label(line->labels, "grpc_type", type, sizeof(type)) &&
+		 strcmp(type, "unary") == 0 && label(line->labels, "le", le, sizeof(le)))
+		add_bucket(&work->calls, le, line->value);
 }
 
 static void add_line(struct samples *samples, struct service *service, const struct line *line)
@@ -248,7 +302,8 @@ static void add_line(struct samples *samples, struct service *service, const str
 	char le[32];
 
 	for (size_t i = 0; i < RT_LENGTH(numbers); i++)
-		if (is_wanted(line, service->name, numbers[i].service, numbers[i].metric,
+		if (!isnan(line->value) &&
+		    is_wanted(line, service->name, numbers[i].service, numbers[i].metric,
 			      numbers[i].label, numbers[i].value)) {
 			moment->values[i] = numbers[i].how == RATE
 						    ? moment->values[i] + line->value
@@ -261,8 +316,7 @@ static void add_line(struct samples *samples, struct service *service, const str
 		    label(line->labels, "le", le, sizeof(le)))
 			add_bucket(&moment->histograms[i], le, line->value);
 	add_stream(samples, service->name, line);
-	if (strcmp(line->name, "process_start_time_seconds") == 0)
-		service->start_s = fmin(fmax(line->value, 0), 1e11);
+	add_work(service, &moment->work[service - samples->services], line);
 }
 
 /* Whose page it is stands in it. */
@@ -351,10 +405,33 @@ static json_t *percentile(const struct histogram *now, const struct histogram *b
 	return json_null();
 }
 
-static void add_numbers(const struct samples *samples, const struct moment *before, json_t *json)
+/* The oldest moment that can be compared with now: from it on these pages have always come, and no others of them; 0: none. */
+static size_t comparable(const struct samples *samples, uint64_t pages)
+{
+	uint64_t now = samples->moments[0].pages & pages;
+	size_t found = 0;
+
+	for (size_t i = 1; i <= samples->count && (samples->moments[i].pages & pages) == now; i++)
+		found = i;
+	return now == 0 ? 0 : found;
+}
+
+static double seconds_since(const struct samples *samples, size_t back)
+{
+	return (double)(samples->moments[0].now_ms - samples->moments[back].now_ms) / 1000;
+}
+
+/* What was counted in a second; what is less than before began anew. */
+static json_t *rate(double now, double before, double seconds)
+{
+	return seconds > 0 ? real(fmax(0, now - before) / seconds) : json_null();
+}
+
+static void add_numbers(const struct samples *samples, size_t back, json_t *json)
 {
 	const struct moment *now = &samples->moments[0];
-	double seconds = before == NULL ? 0 : (double)(now->now_ms - before->now_ms) / 1000;
+	const struct moment *before = back == 0 ? NULL : &samples->moments[back];
+	double seconds = seconds_since(samples, back);
 
 	for (size_t i = 0; i < RT_LENGTH(numbers); i++) {
 		json_t *value = json_null();
@@ -362,7 +439,7 @@ static void add_numbers(const struct samples *samples, const struct moment *befo
 		if (samples->known[i] && numbers[i].how == GAUGE)
 			value = real(now->values[i]);
 		else if (samples->known[i] && before != NULL && seconds > 0)
-			value = real(fmax(0, now->values[i] - before->values[i]) / seconds);
+			value = rate(now->values[i], before->values[i], seconds);
 		json_object_set_new(json, numbers[i].key, value);
 	}
 	for (size_t i = 0; i < RT_LENGTH(latencies); i++) {
@@ -381,11 +458,20 @@ static void add_numbers(const struct samples *samples, const struct moment *befo
 	}
 }
 
-static json_t *stream_json(const struct stream *stream)
+/* `back`: the moment that is compared with now; 0: none. */
+static json_t *stream_json(const struct samples *samples, const struct stream *stream, size_t back)
 {
 	/* json_pack takes UTF-8 alone. */
 	json_t *json = json_pack("{s:s, s:s}", "reader", stream->reader, "stream", stream->name);
 
+	if (json == NULL)
+		return NULL;
+	/* fmax would take an unknown number for none. */
+	json_object_set_new(
+		json, "events",
+		isnan(stream->done[0] - stream->done[back])
+			? json_null()
+			: rate(stream->done[0], stream->done[back], seconds_since(samples, back)));
 	for (size_t i = 0; json != NULL && i < LETTERS; i++)
 		json_object_set_new(json, gauges[i].key,
 				    stream->known[i] ? real(stream->values[i]) : json_null());
@@ -398,31 +484,60 @@ static void add_up(const struct stream *stream, size_t gauge, double *sum)
 		*sum = isnan(*sum) ? stream->values[gauge] : *sum + stream->values[gauge];
 }
 
-static json_t *streams_json(const struct samples *samples, json_t *point)
+static bool is_read(const struct stream *stream)
+{
+	for (size_t i = 0; i < LETTERS; i++)
+		if (stream->known[i])
+			return true;
+	return !isnan(stream->done[0]);
+}
+
+static json_t *streams_json(const struct samples *samples, size_t back, json_t *point)
 {
 	json_t *list = json_array();
-	double lag = NAN, oldest_s = NAN, letters = NAN;
+	double lag = NAN, lag_most = NAN, oldest_s = NAN, aside = NAN, letters = NAN;
 
 	for (size_t i = 0; i < samples->stream_count; i++) {
 		const struct stream *stream = &samples->streams[i];
-		json_t *json = stream->known[LETTERS] ? NULL : stream_json(stream);
+		json_t *json = is_read(stream) ? stream_json(samples, stream, back) : NULL;
 
 		if (json != NULL)
 			json_array_append_new(list, json);
 		add_up(stream, LAG, &lag);
+		add_up(stream, ASIDE, &aside);
 		add_up(stream, LETTERS, &letters);
+		if (stream->known[LAG])
+			lag_most = fmax(lag_most, stream->values[LAG]);
 		if (stream->known[OLDEST])
 			oldest_s = fmax(oldest_s, stream->values[OLDEST]);
 	}
 	json_object_set_new(point, "lag", real(lag));
+	json_object_set_new(point, "lag_most", real(lag_most));
 	json_object_set_new(point, "oldest_s", real(oldest_s));
+	json_object_set_new(point, "aside", real(aside));
 	json_object_set_new(point, "letters", real(letters));
 	return list;
 }
 
-static json_t *services_json(const struct samples *samples)
+/* A service's rates and latencies, since the oldest moment from which on its page has always come. */
+static void add_work_rates(const struct samples *samples, size_t at, json_t *json)
+{
+	size_t back = comparable(samples, UINT64_C(1) << at);
+	const struct work *now = &samples->moments[0].work[at];
+	const struct work *old = &samples->moments[back].work[at];
+	double seconds = seconds_since(samples, back);
+
+	json_object_set_new(json, "messages", rate(now->messages, old->messages, seconds));
+	json_object_set_new(json, "events", rate(now->events, old->events, seconds));
+	json_object_set_new(json, "cpu", rate(now->cpu_s, old->cpu_s, seconds));
+	json_object_set_new(json, "p50", percentile(&now->calls, &old->calls, 0.5));
+	json_object_set_new(json, "p99", percentile(&now->calls, &old->calls, 0.99));
+}
+
+static json_t *services_json(const struct samples *samples, json_t *point)
 {
 	json_t *list = json_array();
+	json_int_t away = 0;
 
 	for (size_t i = 0; i < samples->service_count; i++) {
 		const struct service *service = &samples->services[i];
@@ -431,33 +546,28 @@ static json_t *services_json(const struct samples *samples)
 					 "error", service->error, "up", service->error[0] == '\0',
 					 "start_s", (json_int_t)service->start_s);
 
-		if (json != NULL)
-			json_array_append_new(list, json);
+		away += service->error[0] != '\0';
+		if (json == NULL)
+			continue;
+		json_object_set_new(json, "memory",
+				    service->memory > 0 ? real(service->memory) : json_null());
+		add_work_rates(samples, i, json);
+		json_array_append_new(list, json);
 	}
+	json_object_set_new(point, "away", json_integer(away));
 	return list;
-}
-
-/* The oldest that can be compared with now; NULL: none. */
-static const struct moment *comparable(const struct samples *samples)
-{
-	const struct moment *found = NULL;
-
-	for (size_t i = 1; i <= samples->count; i++) {
-		if (samples->moments[i].pages != samples->moments[0].pages)
-			break;
-		found = &samples->moments[i];
-	}
-	return found;
 }
 
 json_t *samples_end(struct samples *samples, int64_t unix_ms, int64_t now_ms)
 {
 	json_t *json = json_pack("{s:I}", "t", (json_int_t)unix_ms);
+	size_t back;
 
 	samples->moments[0].now_ms = now_ms;
-	add_numbers(samples, comparable(samples), json);
-	json_object_set_new(json, "streams", streams_json(samples, json));
-	json_object_set_new(json, "services", services_json(samples));
+	back = comparable(samples, UINT64_MAX);
+	add_numbers(samples, back, json);
+	json_object_set_new(json, "streams", streams_json(samples, back, json));
+	json_object_set_new(json, "services", services_json(samples, json));
 	samples->count = RT_MIN(samples->count + 1, (size_t)WINDOW);
 	return json;
 }

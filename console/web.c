@@ -4,12 +4,13 @@
  *     begin            the headers are there: is the host ours?
  *     take_body        of a POST, as it comes
  *     answer           all is there
- *       serve_file, serve_live, serve_me
+ *       serve_file, serve_live, serve_alarms, serve_me
  *       sign_in, sign_out
  *       serve_question   who asks may; its words; tandemctl is run; what it printed */
 #include "web.h"
 
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,8 +31,9 @@
 struct web {
 	struct web_options options;
 	struct rt_http *http;
-	char cookie[48]; /* its name: pages of another port have another */
-	_Atomic int64_t streams;
+	char cookie[48];      /* its name: pages of another port have another */
+	pthread_mutex_t lock; /* of how many streams there are, and of saying so */
+	int64_t streams;
 	struct rt_metric *requests;
 	struct rt_series *streams_open;
 };
@@ -161,6 +163,16 @@ static bool session_of(struct web *web, struct exchange *exchange, struct sessio
 	       sessions_use(web->options.sessions, cookie, now_ms(), ret);
 }
 
+/* What a page asks by itself is no use of its session. */
+static void note_use(struct web *web, struct exchange *exchange)
+{
+	struct session session = { 0 };
+
+	if (header(exchange, "Tandem-Refresh") == NULL)
+		(void)session_of(web, exchange, &session);
+	session_done(&session);
+}
+
 static bool may_look(struct web *web, struct exchange *exchange)
 {
 	char cookie[SESSION_COOKIE + 1];
@@ -207,6 +219,22 @@ static enum MHD_Result serve_me(struct web *web, struct exchange *exchange)
 	return respond_with(web, exchange, MHD_HTTP_OK, &text, NULL);
 }
 
+/* ---- alarms ---- */
+
+static enum MHD_Result serve_alarms(struct web *web, struct exchange *exchange)
+{
+	struct rt_buf text = { 0 }, error = { 0 };
+	enum MHD_Result result;
+
+	note_use(web, exchange);
+	if (prometheus_alarms(web->options.prometheus, now_ms(), &text, &error))
+		result = respond_with(web, exchange, MHD_HTTP_OK, &text, NULL);
+	else
+		result = refuse(web, exchange, MHD_HTTP_BAD_GATEWAY, "%s", error.data);
+	rt_buf_done(&error);
+	return result;
+}
+
 /* ---- live ---- */
 
 struct stream {
@@ -249,11 +277,24 @@ static ssize_t read_stream(void *user, uint64_t position, char *data, size_t mos
 	return (ssize_t)length;
 }
 
+/* False: there are as many as there may be. */
+static bool count_stream(struct web *web, int by)
+{
+	bool good;
+
+	pthread_mutex_lock(&web->lock);
+	good = by < 0 || web->streams < web->options.streams_max;
+	web->streams += good ? by : 0;
+	rt_series_set(web->streams_open, (double)web->streams);
+	pthread_mutex_unlock(&web->lock);
+	return good;
+}
+
 static void stream_free(void *user)
 {
 	struct stream *stream = user;
 
-	rt_series_set(stream->web->streams_open, (double)--stream->web->streams);
+	(void)count_stream(stream->web, -1);
 	rt_buf_done(&stream->text);
 	free(stream);
 }
@@ -263,13 +304,10 @@ static enum MHD_Result serve_live(struct web *web, struct exchange *exchange)
 	struct MHD_Response *response;
 	struct stream *stream;
 
-	if (++web->streams > web->options.streams_max) {
-		web->streams--;
+	if (!count_stream(web, 1))
 		return refuse(web, exchange, MHD_HTTP_SERVICE_UNAVAILABLE,
-			      "%lld pages are open, and there may be no more: --pages",
+			      "%lld pages are open, and there may be no more (the setting pages)",
 			      (long long)web->options.streams_max);
-	}
-	rt_series_set(web->streams_open, (double)web->streams);
 	stream = rt_alloc(sizeof(*stream));
 	stream->web = web;
 	(void)cookie_of(web, exchange, stream->cookie);
@@ -383,6 +421,7 @@ static unsigned int status_of(const struct answer *answer)
 		/* What it could say counts: a part of the answer, or an answer that is no. */
 		return answer->out.length > 0 ? MHD_HTTP_OK : statuses[answer->code];
 	case ASK_BUSY:
+	case ASK_LEFT: /* nobody reads it */
 		return MHD_HTTP_SERVICE_UNAVAILABLE;
 	case ASK_LATE:
 		return MHD_HTTP_GATEWAY_TIMEOUT;
@@ -403,6 +442,8 @@ static const char *end_text(const struct answer *answer)
 		return "no answer in time";
 	case ASK_TOO_LONG:
 		return "the answer is too long: ask for less";
+	case ASK_LEFT:
+		return "nobody waits for the answer";
 	case ASK_ENDED:
 	case ASK_FAILED:
 	default:
@@ -410,7 +451,7 @@ static const char *end_text(const struct answer *answer)
 	}
 }
 
-static enum MHD_Result respond_answer(struct web *web, struct exchange *exchange,
+static enum MHD_Result respond_answer(struct web *web, struct exchange *exchange, bool changes,
 				      const struct answer *answer)
 {
 	unsigned int status = status_of(answer);
@@ -418,7 +459,10 @@ static enum MHD_Result respond_answer(struct web *web, struct exchange *exchange
 	struct rt_buf text = { 0 };
 
 	if (end[0] != '\0')
-		return refuse(web, exchange, status, "%s", end);
+		return refuse(web, exchange, status, "%s%s", end,
+			      changes && answer->end != ASK_BUSY
+				      ? "; it may have been done all the same: see the trail"
+				      : "");
 	rt_buf_printf(&text, "{\"items\":[");
 	if (status == MHD_HTTP_OK && !add_items(&text, answer)) {
 		rt_buf_done(&text);
@@ -432,7 +476,16 @@ static enum MHD_Result respond_answer(struct web *web, struct exchange *exchange
 	return respond_with(web, exchange, status, &text, NULL);
 }
 
-/* Runs tandemctl with checked words. */
+/* -1: it is not known. */
+static int socket_of(struct exchange *exchange)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	return info == NULL ? -1 : info->connect_fd;
+}
+
+/* Runs tandemctl with checked words. A change that was begun goes on when the browser leaves. */
 static enum MHD_Result ask_question(struct web *web, struct exchange *exchange,
 				    const struct question *question, const struct session *session)
 {
@@ -449,12 +502,13 @@ static enum MHD_Result ask_question(struct web *web, struct exchange *exchange,
 		result = refuse(web, exchange, MHD_HTTP_BAD_REQUEST, "%s", error.data);
 	} else {
 		asker_ask(web->options.asker, words, session != NULL ? session->secret : NULL,
+			  question->right == RIGHT_OPERATE ? -1 : socket_of(exchange),
 			  question->deadline_ms, &answer);
 		if (question->right == RIGHT_OPERATE)
 			RT_LOG(RT_INFO, "an operator has changed something",
 			       RT_S("operator", session->name), RT_S("what", question->path),
 			       RT_I("exit_code", answer.code));
-		result = respond_answer(web, exchange, &answer);
+		result = respond_answer(web, exchange, question->right == RIGHT_OPERATE, &answer);
 		answer_done(&answer);
 	}
 	rt_buf_done(&error);
@@ -466,9 +520,13 @@ static enum MHD_Result serve_question(struct web *web, struct exchange *exchange
 				      const struct question *question)
 {
 	struct session session = { 0 };
-	bool known = session_of(web, exchange, &session), own;
+	bool known = false, own;
 	enum MHD_Result result;
 
+	if (question->right == RIGHT_LOOK)
+		note_use(web, exchange);
+	else
+		known = session_of(web, exchange, &session);
 	/* Whose rights count: those of the operator where something is changed, or more is seen. */
 	own = known && (question->right == RIGHT_OPERATE ||
 			(question->right == RIGHT_CHECK && session.way == WAY_PASSWORD));
@@ -477,8 +535,8 @@ static enum MHD_Result serve_question(struct web *web, struct exchange *exchange
 				"only an operator may do this: sign in");
 	else if (own && session.way == WAY_TOKEN && web->options.operator_password_file[0] == '\0')
 		result = refuse(web, exchange, MHD_HTTP_FORBIDDEN,
-				"the console has no password for Redis that may do this "
-				"(--operator-password-file): sign in with that of ops");
+				"the console has no password for Redis that may do this (its "
+				"setting operator-password-file): sign in with that of ops");
 	else
 		result = ask_question(web, exchange, question, own ? &session : NULL);
 	session_done(&session);
@@ -503,8 +561,8 @@ static void try_secret(struct web *web, enum way way, const char *secret, struct
 	};
 	static const char *const token[] = { "auth", "try", "--json", with_token, NULL };
 
-	asker_ask(web->options.asker, way == WAY_PASSWORD ? password : token, secret, SIGN_IN_MS,
-		  ret);
+	asker_ask(web->options.asker, way == WAY_PASSWORD ? password : token, secret, -1,
+		  SIGN_IN_MS, ret);
 }
 
 static bool is_secret(const char *secret)
@@ -541,7 +599,7 @@ static bool secret_good(struct web *web, struct exchange *exchange, enum way way
 				      ? "that is not the password of ops"
 				      : "the gateway does not know it as an operator's");
 	} else if (!good) {
-		*ret = respond_answer(web, exchange, &answer);
+		*ret = respond_answer(web, exchange, false, &answer);
 	}
 	answer_done(&answer);
 	return good;
@@ -568,6 +626,8 @@ static enum MHD_Result sign_in(struct web *web, struct exchange *exchange)
 			      "too many were refused in the last minute: wait");
 	if (!secret_good(web, exchange, way, secret, &result))
 		return result;
+	if (cookie_of(web, exchange, cookie)) /* in place of who was signed in here */
+		sessions_end(web->options.sessions, cookie);
 	session_name(way, secret, name);
 	sessions_begin(web->options.sessions, way, name, secret, now_ms(), cookie);
 	RT_LOG(RT_INFO, "an operator has signed in", RT_S("operator", name));
@@ -600,12 +660,18 @@ static enum MHD_Result answer_get(struct web *web, struct exchange *exchange, co
 
 	if (file != NULL)
 		return serve_file(web, exchange, file);
+	/* Pages of other sites could not read the answer, but make us work for it. */
+	if (strncmp(path, "/api/", 5) == 0 && !request_own(header(exchange, "Sec-Fetch-Site")))
+		return refuse(web, exchange, MHD_HTTP_FORBIDDEN,
+			      "refused: it comes from another site");
 	if (strcmp(path, "/api/me") == 0)
 		return serve_me(web, exchange);
 	if (strncmp(path, "/api/", 5) == 0 && !may_look(web, exchange))
 		return refuse(web, exchange, MHD_HTTP_UNAUTHORIZED, "sign in first");
 	if (strcmp(path, "/api/live") == 0)
 		return serve_live(web, exchange);
+	if (strcmp(path, "/api/alarms") == 0)
+		return serve_alarms(web, exchange);
 	if (question == NULL)
 		return refuse(web, exchange, MHD_HTTP_NOT_FOUND, "there is no such page");
 	if (question->right == RIGHT_OPERATE)
@@ -649,7 +715,7 @@ static enum MHD_Result answer_request(struct web *web, struct exchange *exchange
 			      "a client certificate is required");
 	if (!request_host_good(header(exchange, "Host"), web->options.hosts, web->options.public))
 		return refuse(web, exchange, MHD_HTTP_MISDIRECTED_REQUEST,
-			      "that is not a name of this console: --hosts");
+			      "that is not a name of this console (its setting hosts)");
 	if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
 		return answer_get(web, exchange, path);
 	if (strcmp(method, "POST") == 0)
@@ -725,6 +791,7 @@ int web_new(const struct web_options *options, struct web **ret)
 	int rc;
 
 	web->options = *options;
+	pthread_mutex_init(&web->lock, NULL);
 	web->requests = rt_metric(options->metrics, RT_COUNTER, "tandem_console_requests_total",
 				  "Requests of browsers, by the status of the answer.", labels);
 	web->streams_open = rt_metric_plain(options->metrics, RT_GAUGE, "tandem_console_pages",
@@ -749,6 +816,7 @@ void web_free(struct web *web)
 	if (web == NULL)
 		return;
 	rt_http_free(web->http);
+	pthread_mutex_destroy(&web->lock);
 	free(web);
 }
 

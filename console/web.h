@@ -2,10 +2,13 @@
  *
  *   GET  /, /console.js, /console.css    the page, compiled in
  *   GET  /api/me                         who asks, and what may be done
+ *   GET  /api/alarms                     what fires in Prometheus
  *   GET  /api/live                       server-sent events: "history" once, then a "point" each second
  *   GET  /api/…                          what questions.c has: {"items": […]}
  *   POST /api/sign-in, /api/sign-out     {"way": "password", "secret": "…"}
  *   POST /api/…                          what changes something, by who has signed in
+ *
+ * What a page asks by itself has the header Tandem-Refresh: it keeps nobody signed in.
  *
  * Errors are {"error": "…"} with a status that fits. A request has a thread of its own and may wait. */
 #ifndef CONSOLE_WEB_H
@@ -13,6 +16,7 @@
 
 #include "ask.h"
 #include "collect.h"
+#include "prometheus.h"
 #include "service/http.h"
 #include "sessions.h"
 
@@ -33,6 +37,7 @@ struct web_options {
 	struct asker *asker;
 	struct sessions *sessions;
 	struct collector *collector;
+	struct prometheus *prometheus;
 	struct rt_metrics *metrics;
 };
 /* Binds; the options' texts are borrowed, too. Statuses as of rt_http_new. */

@@ -97,7 +97,8 @@ void ctl_secure(struct ctl *ctl, struct rt_loop *loop, const char *target,
 	if (ctl->token_file == NULL || ctl->token_file[0] == '\0')
 		return;
 	if (*ret_tls == NULL && !all_local(target)) {
-		ctl_error("the token would be sent unencrypted to %s: set --tls-ca", target);
+		ctl_error("the token would be sent unencrypted to %s%s", target,
+			  ctl_hint(ctl, ": set --tls-ca"));
 		exit(CTL_USAGE);
 	}
 	if (ctl->token == NULL)

@@ -92,6 +92,8 @@ void ctl_need_why(struct argp_state *state);
 
 /* "tandemctl: …" on stderr. */
 void ctl_error(const char *format, ...) RT_PRINTF(1, 2);
+/* What to do about an error by options, for people at a terminal: who asks with --json shows it elsewhere, and gets "". */
+const char *ctl_hint(const struct ctl *ctl, const char *hint);
 
 /* Asks at the terminal, on stderr. CTL_OK: the answer is yes; CTL_NEGATIVE: it is no; CTL_USAGE: there
  * is no terminal, which stderr says, with the advice to use --yes. */
@@ -299,7 +301,7 @@ struct ctl_entry {
 	const char *context, *stream_id;
 	int partition; /* of its stream */
 	size_t index;  /* its position in the entry */
-	const char *id, *type, *subject, *seq, *time, *attempt, *traceparent, *actor;
+	const char *id, *type, *subject, *seq, *time, *attempt, *traceparent, *tracestate, *actor;
 	const char *data;
 	size_t data_length;
 	/* Of dead letters. */
@@ -407,6 +409,8 @@ struct ctl_readers {
 /* `group` may hold any bytes. False: Redis could not be asked. */
 bool ctl_readers_read(struct ctl *ctl, const char *key, const char *group, size_t length,
 		      struct ctl_readers *readers);
+/* The same, one by one: [{"name", "pending", "seen_ms"}]; empty where Redis could not be asked. */
+json_t *ctl_consumers_json(struct ctl *ctl, const char *key, const redisReply *group);
 /* How far a group is behind a stream; and the sums of that over all partitions of a context's stream and one of its
  * readers. */
 struct ctl_lag {

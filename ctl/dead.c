@@ -289,7 +289,8 @@ static const char *refusal_reason(const struct dead *dead, const struct ctl_entr
 	if (entry->replayed[0] != '\0' && !rt_parse_int(entry->replayed, 0, INT64_MAX, &replayed))
 		replayed = REPLAYS_MAX; /* not a number of ours */
 	if (replayed >= REPLAYS_MAX && !dead->force)
-		return "it was replayed three times; find out why it fails, then use --force";
+		return "it was replayed three times: find out why it fails, then replay it by "
+		       "force";
 	return NULL;
 }
 

@@ -743,8 +743,8 @@ static void check_overload(struct doctor *doctor, bool serving)
 		if (share > 0)
 			say(doctor, WARN, "overload",
 			    "tandemctl top shows what is behind: give it more CPU, more instances "
-			    "or "
-			    "more memory, or raise the limit (--shed-…)",
+			    "or more memory, or raise the limits (the gateway's settings "
+			    "shed-…)",
 			    "%.0f %% of the new orders are refused: %s is at %.0f %% of its limit",
 			    share, cause, part);
 		else

@@ -121,6 +121,7 @@ static bool read_single(const redisReply *reply, const char *context, int partit
 	entry->time = ctl_text(ctl_named(fields, "time"), "");
 	entry->attempt = ctl_text(ctl_named(fields, "attempt"), "");
 	entry->traceparent = ctl_text(ctl_named(fields, "traceparent"), "");
+	entry->tracestate = ctl_text(ctl_named(fields, "tracestate"), "");
 	entry->actor = ctl_text(ctl_named(fields, "actor"), "");
 	entry->stream = ctl_text(ctl_named(fields, "stream"), "");
 	entry->dead_stream_id = ctl_text(ctl_named(fields, "stream_id"), "");
@@ -176,6 +177,7 @@ static redisReply *single_reply(struct rt_arena *arena, redisReply *stream_id,
 		  event->attempt == 1 },
 		{ "traceparent", event->traceparent, event->traceparent.length == 0 },
 		{ "actor", event->actor, event->actor.length == 0 },
+		{ "tracestate", event->tracestate, event->tracestate.length == 0 },
 	};
 	redisReply *entry = rt_arena_take(arena, sizeof(*entry));
 	redisReply *list = rt_arena_take(arena, sizeof(*list));
@@ -526,6 +528,27 @@ bool ctl_readers_read(struct ctl *ctl, const char *key, const char *group, size_
 	}
 	freeReplyObject(reply);
 	return true;
+}
+
+json_t *ctl_consumers_json(struct ctl *ctl, const char *key, const redisReply *group)
+{
+	const char *const strings[] = { "XINFO", "CONSUMERS", key };
+	redisReply *reply = ctl_redis_named(ctl, strings, RT_LENGTH(strings), group);
+	json_t *list = json_array();
+
+	for (size_t i = 0; reply != NULL && i < reply->elements; i++) {
+		const redisReply *one = reply->element[i], *name = ctl_named(one, "name");
+
+		if (name != NULL && name->type == REDIS_REPLY_STRING)
+			json_array_append_new(
+				list, json_pack("{s:o, s:I, s:I}", "name",
+						ctl_json_string(name->str, name->len), "pending",
+						(json_int_t)ctl_count(ctl_named(one, "pending")),
+						"seen_ms",
+						(json_int_t)ctl_count(ctl_named(one, "idle"))));
+	}
+	freeReplyObject(reply);
+	return list;
 }
 
 bool ctl_dead_count(struct ctl *ctl, int64_t *ret)

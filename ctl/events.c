@@ -15,10 +15,11 @@ struct events {
 	struct ctl_filter filter;
 	const char *id; /* show */
 	int64_t count, since_ms;
+	int64_t until_ms; /* unix; 0: all */
 	bool follow;
 };
 
-enum { KEY_SINCE = 256 };
+enum { KEY_SINCE = 256, KEY_UNTIL };
 
 static error_t events_parse(int key, char *arg, struct argp_state *state)
 {
@@ -49,6 +50,15 @@ static error_t events_parse(int key, char *arg, struct argp_state *state)
 	case KEY_SINCE:
 		if (!rt_parse_duration(arg, &events->since_ms) || events->since_ms < 1)
 			argp_error(state, "--since: not a duration such as 30s or 10m: %s", arg);
+		return 0;
+	case KEY_UNTIL:
+		if (!rt_time_parse(arg, &events->until_ms) || events->until_ms < 1)
+			argp_error(state,
+				   "--until: not a time such as 2026-11-23T01:02:03.004Z: %s", arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (events->follow && events->until_ms > 0)
+			argp_error(state, "--follow and --until do not go together");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -118,13 +128,13 @@ static bool add_newest(struct ctl *ctl, const struct events *events, int partiti
 		       const char *context, position *last, struct ctl_entries *entries)
 {
 	struct ctl_stream stream;
-	char key[CTL_KEY], from[48] = "-";
+	char key[CTL_KEY], from[48] = "-", to[48];
 	const struct ctl_range range = {
 		.context = context,
 		.partition = partition,
 		.key = key,
 		.from = from,
-		.to = stream.last,
+		.to = to,
 		.newest_first = true,
 		.count_max = events->since_ms > 0 ? INT64_MAX : events->count,
 		.scan_max = SCAN_MAX,
@@ -135,6 +145,11 @@ static bool add_newest(struct ctl *ctl, const struct events *events, int partiti
 	ctl_key(key, context, partition, "events");
 	good = ctl_stream_read(ctl, key, &stream);
 	snprintf(*last, sizeof(*last), "%s", stream.last);
+	/* Redis takes a time alone for all entries of that millisecond. */
+	if (events->until_ms > 0)
+		snprintf(to, sizeof(to), "%" PRId64, events->until_ms);
+	else
+		snprintf(to, sizeof(to), "%s", stream.last);
 	if (events->since_ms > 0)
 		snprintf(from, sizeof(from), "%" PRId64,
 			 RT_MAX(0, ctl_now_ms(ctl) - events->since_ms));
@@ -302,6 +317,7 @@ static int tail_run(struct ctl *ctl, void *options)
 static const struct argp_option tail_options[] = {
 	{ "count", 'n', "N", 0, "How many of the newest events (20)", 0 },
 	{ "since", KEY_SINCE, "DURATION", 0, "Instead: all events not older than this", 0 },
+	{ "until", KEY_UNTIL, "TIME", 0, "Only events that were stored until this time", 0 },
 	{ "follow", 'f', NULL, 0, "Then wait for new events and show them", 0 },
 	{ "order", 'o', "ID", 0, "Only events about this order (or SKU)", 0 },
 	{ "type", 't', "TYPE", 0, "Only events of this type, such as OrderPlaced", 0 },
@@ -315,7 +331,8 @@ const struct ctl_command ctl_events_tail = {
 	.text = "Shows the newest events of both streams.\vExamples:\n"
 		"  tandemctl events tail -f\n"
 		"  tandemctl events tail --order ord_… -n 100\n"
-		"  tandemctl events tail --type OrderRejected --since 1h --json | jq .data",
+		"  tandemctl events tail --type OrderRejected --since 1h --json | jq .data\n"
+		"  tandemctl events tail --until 2026-11-23T01:02:03.004Z",
 	.options = tail_options,
 	.parse = events_parse,
 	.options_size = sizeof(struct events),
@@ -483,7 +500,7 @@ static json_t *known_ms(int64_t ms)
 	return ms < 0 ? json_null() : json_integer(ms);
 }
 
-static void lag_json(const struct ctl *ctl, int partition, const char *key,
+static void lag_json(struct ctl *ctl, int partition, const char *key,
 		     const struct ctl_stream *stream, const redisReply *group,
 		     const struct ctl_lag *lag)
 {
@@ -494,6 +511,7 @@ static void lag_json(const struct ctl *ctl, int partition, const char *key,
 		(json_int_t)lag->aside, "oldest_pending_ms", known_ms(lag->oldest_ms), "consumers",
 		(json_int_t)lag->readers.consumers, "seen_ms", known_ms(lag->readers.seen_ms));
 
+	json_object_set_new(json, "consumer_list", ctl_consumers_json(ctl, key, group));
 	if (ctl->partitions > 1)
 		json_object_set_new(json, "partition", json_integer(partition));
 	ctl_json_print(json);

@@ -118,7 +118,7 @@ static int read_order(struct explain *explain)
 			  explain->partition);
 		return CTL_NEGATIVE;
 	}
-	rt_trace_find(order_record_traceparent(&explain->arena, record), explain->order_id,
+	rt_trace_find(order_record_trace(&explain->arena, record).traceparent, explain->order_id,
 		      explain->trace_id);
 	explain->facts.state = record->state;
 	explain->facts.status_reason = explain->order->status_reason;
@@ -269,6 +269,8 @@ static char *event_text(const struct ctl_entry *entry)
 		rt_buf_printf(&text, "(%s)", why);
 	if (entry->traceparent[0] != '\0')
 		rt_buf_printf(&text, " trace %s", entry->traceparent);
+	if (entry->tracestate[0] != '\0')
+		rt_buf_printf(&text, " %s", entry->tracestate);
 	json_decref(data);
 	rt_buf_add(&text, "", 1);
 	return text.data;

@@ -605,12 +605,14 @@ redisReply *ctl_redis_args(struct ctl *ctl, struct rt_args *args, int64_t timeou
 	if (call.status == RT_DENIED && strcmp(ctl->redis_user, "ops") != 0) {
 		ctl->denied = true;
 		if (!ctl->deny_quietly && ctl->ops_password_missing == NULL)
-			ctl_error("Redis, %s: the user %s may not do this: --redis-user ops", name,
-				  ctl->redis_user[0] == '\0' ? "default" : ctl->redis_user);
+			ctl_error("Redis, %s: the user %s may not do this%s", name,
+				  ctl->redis_user[0] == '\0' ? "default" : ctl->redis_user,
+				  ctl_hint(ctl, ": --redis-user ops"));
 		else if (!ctl->deny_quietly)
 			ctl_error("Redis, %s: only the user ops may do this, and its password file "
-				  "cannot be read: %s (TANDEM_VAR, --redis-password-file)",
-				  name, ctl->ops_password_missing);
+				  "cannot be read: %s%s",
+				  name, ctl->ops_password_missing,
+				  ctl_hint(ctl, " (TANDEM_VAR, --redis-password-file)"));
 		freeReplyObject(RT_TAKE(call.reply));
 	} else if (call.reply == NULL) {
 		ctl_error("Redis, %s: %s", name, rt_status_text(call.status));

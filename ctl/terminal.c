@@ -21,6 +21,11 @@ void ctl_error(const char *format, ...)
 	free(text);
 }
 
+const char *ctl_hint(const struct ctl *ctl, const char *hint)
+{
+	return ctl->json ? "" : hint;
+}
+
 int ctl_agree(bool yes, const char *format, ...)
 {
 	char answer[16] = "", *text = NULL;

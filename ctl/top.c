@@ -351,9 +351,9 @@ static void show_orders(const json_t *frame)
 static void show_refused(const json_t *frame)
 {
 	json_t *refused = json_object_get(frame, "refused"), *load;
-	struct ctl_table table =
-		CTL_TABLE("REFUSED", "ORDERS/S", "LOAD: EVENTS", "AGE", "STORING", "MEMORY");
-	static const char *const causes[] = { "events", "age", "storing", "memory" };
+	struct ctl_table table = CTL_TABLE("REFUSED", "ORDERS/S", "LOAD: EVENTS", "AGE", "STORING",
+					   "ARRIVING", "MEMORY");
+	static const char *const causes[] = { "events", "age", "storing", "arriving", "memory" };
 
 	ctl_cell(&table, "%.0f %%", 100 * json_number_value(json_object_get(refused, "share")));
 	number_cell(&table, refused, "overload_per_s");

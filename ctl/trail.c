@@ -346,7 +346,7 @@ static int trail_run(struct ctl *ctl, void *user)
 		show(ctl, &table, &entries.list[i]);
 	ctl_table_print(&table);
 	if (first > 0)
-		ctl_error("%zu older ones are not shown: --limit", first);
+		ctl_error("%zu older ones are not shown%s", first, ctl_hint(ctl, ": --limit"));
 	if (good && entries.count == 0 && !ctl->json)
 		printf("no changes\n");
 	ctl_entries_done(&entries);

@@ -119,7 +119,7 @@ void gateway_batch_place_orders(struct gateway *gateway, const ProtobufCMessage 
 {
 	const Tandem__Order__V1__BatchPlaceOrdersRequest *request = (const void *)message;
 	const char *traceparent = rt_call_traceparent(call);
-	const char *tracestate = traceparent[0] != '\0' ? rt_call_tracestate(call) : "";
+	const char *tracestate = rt_call_tracestate(call);
 	int64_t remaining_ms = rt_call_remaining_ms(call);
 	struct batch *batch =
 		rt_alloc(sizeof(*batch) + request->n_requests * sizeof(batch->items[0]));

@@ -76,6 +76,7 @@ static void close_streams(struct rt_task *task)
 void gateway_stop(struct gateway *gateway, void (*stopped)(void *user), void *user)
 {
 	gateway->stopping = true;
+	gateway_shed_stop(gateway);
 	gateway->stopped = stopped;
 	gateway->stopped_user = user;
 	gateway->stop_task.run = close_streams;

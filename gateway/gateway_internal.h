@@ -46,6 +46,7 @@ struct gateway_stream {
 	uint64_t *cancelled;          /* numbers to cancel with the next message */
 	size_t cancelled_count, cancelled_capacity;
 	struct shed_load load; /* what its instance said last */
+	double held;           /* likewise: orders whose partition is away */
 	int64_t load_ms;       /* when; 0: nothing */
 };
 
@@ -75,6 +76,17 @@ struct gateway {
 	Tandem__Order__V1__PlacementItem *items, **item_list; /* what a message is packed from */
 	struct rt_series *batches, *batch_items, *refused;    /* NULL: no metrics */
 	struct shedding shedding;
+	struct gateway_shed {
+		struct rt_timer timer;
+		bool running;
+		int64_t asked_ms;   /* when an order came last, or an instance said something */
+		int64_t counted_ms; /* when what follows began */
+		double offered, admitted;
+		double offered_flow, admitted_flow; /* a second, of late */
+		double stored_flow;                 /* likewise; 0: not known */
+		double held;                        /* orders whose partition is away */
+		double wait_ms, growth; /* of calls before they are read; of that, a ms */
+	} shed;
 	int64_t shed_since_ms, shed_count; /* when it began, and orders refused since */
 	struct rt_series *shed_share, *shed_orders[SHED_CAUSE_COUNT], *loads[SHED_CAUSE_COUNT];
 	bool stopping;
@@ -90,9 +102,9 @@ struct gateway_placing {
 	/* In. */
 	const struct rt_call *call; /* that places it; for the time of gateway_place */
 	const char *traceparent;    /* of the caller, valid, borrowed until done; "": none */
-	const char *tracestate;     /* likewise; or NULL */
+	const char *tracestate;     /* that came with it; likewise */
 	struct rt_span *cause;      /* the call's; NULL: it is not traced */
-	bool is_call;         /* it is all that the call asks for: they are in the same trace */
+	bool is_call; /* it is all that the call asks for: they are in the same trace, also without a traceparent */
 	const char *actor;    /* the caller (rt_call_actor); likewise */
 	int64_t remaining_ms; /* until the caller's deadline; INT64_MAX: it has none */
 	int64_t wait_max_ms;  /* for its decision; 0: until the deadline */
@@ -135,9 +147,12 @@ void gateway_streams_free(struct gateway *gateway);
 /* ---- refusing orders early (shed.c) ---- */
 
 void gateway_shed_metrics(struct gateway *gateway, struct rt_metrics *metrics);
+void gateway_shed_stop(struct gateway *gateway);
 /* What the instance at the end of this stream has to do. */
 void gateway_shed_note(struct gateway_stream *stream,
 		       const Tandem__Order__V1__PlacementLoad *message);
+/* That one is gone: nothing is known of it any more. */
+void gateway_shed_lost(struct gateway_stream *stream);
 /* False: the next order is refused, and *status says so. */
 bool gateway_shed_admits(struct gateway *gateway, struct rt_status *status);
 

@@ -6,6 +6,7 @@
 #include "base/base.h"
 #include "check.h"
 #include "gateway_internal.h"
+#include "interpose/interpose.h"
 #include "service/service.h"
 #include "tandem/archive/v1/archive_service.pb-c.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
@@ -17,7 +18,8 @@ struct settings {
 	int64_t connections, batch_max, orders_max, timeout_ms;
 	struct rt_budgets budgets;
 	int64_t pending_per_caller;
-	int64_t shed_wait_ms, shed_events, shed_age_ms, shed_storing_ms, shed_memory_percent;
+	int64_t shed_wait_ms, shed_events, shed_age_ms, shed_storing_ms, shed_arriving_ms,
+		shed_memory_percent;
 };
 
 struct process {
@@ -57,13 +59,15 @@ static const struct rt_setting settings[] = {
 	  "So long the events of orders that wait for inventory may take at the rate of now; from "
 	  "there on a part of the new orders is refused, from five times as long on all. 0: no "
 	  "limit." },
-	{ "shed-events", RT_SETTING_INT, AT(shed_events), "1000", 0, 1000000000,
+	{ "shed-events", RT_SETTING_INT, AT(shed_events), "250", 0, 1000000000,
 	  "While no more events than these wait for inventory, how long they take does not "
 	  "count." },
 	{ "shed-age", RT_SETTING_DURATION, AT(shed_age_ms), "30s", 0, 86400000,
 	  "Likewise, for so long an event may wait for inventory. 0: no limit." },
 	{ "shed-storing", RT_SETTING_DURATION, AT(shed_storing_ms), "100ms", 0, 86400000,
 	  "Likewise, so long storing the orders that are to be stored may take. 0: no limit." },
+	{ "shed-arriving", RT_SETTING_DURATION, AT(shed_arriving_ms), "50ms", 0, 86400000,
+	  "Likewise, for so long calls may wait before the gateway reads them. 0: no limit." },
 	{ "shed-memory", RT_SETTING_INT, AT(shed_memory_percent), "90", 0, 100,
 	  "So much of the memory that Redis may use, in percent, may be used; with more, a part of "
 	  "the "
@@ -180,6 +184,7 @@ static int start(struct rt_service *service)
 		.shed.of = { [SHED_EVENTS] = set->shed_wait_ms,
 			     [SHED_AGE] = set->shed_age_ms,
 			     [SHED_STORING] = set->shed_storing_ms,
+			     [SHED_ARRIVING] = set->shed_arriving_ms,
 			     [SHED_MEMORY] = 10 * set->shed_memory_percent },
 		.metrics = service->metrics,
 	};
@@ -190,6 +195,7 @@ static int start(struct rt_service *service)
 		&tandem__archive__v1__archive_service__descriptor;
 	int rc;
 
+	rt_arrivals_watch();
 	process->service = service;
 	rc = make_tls(process);
 	if (rc != RT_OK)

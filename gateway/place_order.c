@@ -43,8 +43,7 @@ void gateway_place_order(struct gateway *gateway, ProtobufCClosure closure, stru
 	place->closure = closure;
 	place->placing.remaining_ms = rt_call_remaining_ms(call);
 	place->placing.traceparent = rt_call_traceparent(call);
-	if (place->placing.traceparent[0] != '\0')
-		place->placing.tracestate = rt_call_tracestate(call);
+	place->placing.tracestate = rt_call_tracestate(call);
 	place->placing.is_call = true;
 	place->placing.actor = rt_call_actor(call);
 	place->placing.done = place_done;

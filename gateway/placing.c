@@ -138,7 +138,7 @@ static void begin_span(struct gateway_placing *placing)
 		      tandem__order__v1__placement_service__descriptor.name);
 	span->method = tandem__order__v1__placement_service__descriptor.methods[METHOD_PLACE].name;
 	span->number = placing->number;
-	if (placing->cause != NULL)
+	if (placing->cause != NULL && placing->cause->carried)
 		rt_span_cause(span, placing->cause);
 	rt_span_traceparent(span, placing->own_traceparent);
 }
@@ -154,6 +154,17 @@ static void read_order_id(const ProtobufCBinaryData *order, char order_id[RT_TRA
 	if (length > 0)
 		memcpy(order_id, order->data + 2, length);
 	order_id[length] = '\0';
+}
+
+/* One of several orders of a call, in its own trace: that of the call is another, to which it has a link. */
+static void end_linked(struct rt_span *span, struct rt_span *call)
+{
+	struct rt_span link;
+
+	rt_span_begin_own(call);
+	link = *call;
+	link.kind = RT_SPAN_LINK;
+	rt_span_end_linked(span, &link, 1);
 }
 
 /* Only now the order's id is known, and with it the trace, unless the caller had one. */
@@ -172,7 +183,22 @@ static void end_span(struct gateway_placing *placing, const ProtobufCBinaryData 
 		rt_span_concerns(span, order_id);
 	}
 	rt_span_code(span, code);
-	rt_span_end(span);
+	if (span->sampled && placing->cause != NULL && !placing->is_call && !span->carried)
+		end_linked(span, placing->cause);
+	else
+		rt_span_end(span);
+	span->kind = RT_SPAN_NONE;
+}
+
+/* It ends without an answer. Where the caller began the trace, what the order service did with the order is below it. */
+static void leave_span(struct gateway_placing *placing, int code)
+{
+	struct rt_span *span = &placing->span;
+
+	if (span->kind != RT_SPAN_NONE && span->carried) {
+		rt_span_code(span, code);
+		rt_span_end(span);
+	}
 	span->kind = RT_SPAN_NONE;
 }
 
@@ -310,7 +336,7 @@ static void stream_ended(struct rt_client_op *op, const ProtobufCMessage *respon
 
 	(void)response;
 	stream->open = stream->leaving = false;
-	stream->load_ms = 0;
+	gateway_shed_lost(stream);
 	stream->cancelled_count = 0;
 	rt_list_init(&failed);
 	rt_list_init(&unsent);
@@ -321,6 +347,7 @@ static void stream_ended(struct rt_client_op *op, const ProtobufCMessage *respon
 		rt_list_init(&placing->link);
 		if (!placing->again && !gateway->stopping &&
 		    (unseen || (elsewhere && is_repeatable(placing)))) {
+			leave_span(placing, unseen ? RT_CODE_UNAVAILABLE : op->status.code);
 			placing->again = true;
 			placing->stage = PLACING_WAITS;
 			rt_list_push(&unsent, &placing->link);
@@ -628,6 +655,7 @@ void gateway_place_abandon(struct gateway_placing *placing)
 	if (placing->stage == PLACING_SENT && placing->wait_for_decision)
 		note_cancelled(placing->stream, placing->number);
 	placing_remove(placing);
+	leave_span(placing, RT_CODE_CANCELLED);
 }
 
 /* ---- making and ending the streams ---- */

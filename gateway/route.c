@@ -137,12 +137,11 @@ static void route_send(struct route *route)
 	int64_t remaining_ms = rt_call_remaining_ms(route->call);
 	Tandem__Order__V1__WatchOrderRequest watch;
 	const ProtobufCMessage *request = route->request;
-	const char *traceparent = rt_call_traceparent(route->call);
 
 	route->sent_ms = rt_loop_now(service->gateway->loop);
 	route->op = (struct rt_client_op){
-		.traceparent = traceparent,
-		.tracestate = traceparent[0] != '\0' ? rt_call_tracestate(route->call) : "",
+		.traceparent = rt_call_traceparent(route->call),
+		.tracestate = rt_call_tracestate(route->call),
 		.cause = rt_call_span(route->call),
 		.caller = rt_call_identity(route->call),
 		.caller_call = route->call,

@@ -3,6 +3,14 @@
 #include <inttypes.h>
 
 #include "gateway_internal.h"
+#include "interpose/interpose.h"
+
+#define LOOK_MS      100
+#define COUNT_MS     80  /* over a shorter time rates mean nothing */
+#define FOLLOW       0.5 /* of the way to the rate of the last look */
+#define FORGET       0.02
+#define ARRIVING_FEW 256 /* orders that wait to be read */
+#define WAITED_MS    5
 
 /* How long a caller whose order was refused is asked to wait: longer, the more are refused. */
 #define RETRY_MIN_MS  500
@@ -31,6 +39,8 @@ void gateway_shed_metrics(struct gateway *gateway, struct rt_metrics *metrics)
 		gateway->loads[i] = rt_metric_series(loads, cause);
 	}
 }
+
+/* ---- what is known ---- */
 
 static void log_change(struct gateway *gateway, int64_t now_ms)
 {
@@ -63,19 +73,36 @@ static void show(struct gateway *gateway, const struct shed_load *load)
 	}
 }
 
-/* The highest of what the instances have said lately. */
-static struct shed_load known_load(const struct gateway *gateway, int64_t now_ms)
+/* How long those take that are more than a few. Others than the gateway can take its CPU, and where few orders come,
+ * refusing them gives none back. */
+static double arriving_wait_ms(const struct gateway_shed *shed)
 {
-	struct shed_load load = { { 0 } };
+	double orders = shed->offered_flow * shed->wait_ms / 1000;
 
+	return orders > ARRIVING_FEW ? shed->wait_ms * (orders - ARRIVING_FEW) / orders : 0;
+}
+
+/* The highest of what the instances have said lately. */
+static struct shed_load known_load(struct gateway *gateway, int64_t now_ms)
+{
+	struct shed_load load = { .offered = gateway->shed.offered_flow };
+
+	gateway->shed.held = 0;
 	for (size_t i = 0; i < gateway->stream_count; i++) {
 		const struct gateway_stream *stream = gateway->streams[i];
 
 		if (stream->load_ms == 0 || now_ms - stream->load_ms > SHED_STALE_MS)
 			continue;
-		for (unsigned int j = 0; j < SHED_CAUSE_COUNT; j++)
+		gateway->shed.held += stream->held;
+		for (unsigned int j = 0; j < SHED_CAUSE_COUNT; j++) {
 			load.of[j] = RT_MAX(load.of[j], stream->load.of[j]);
+			load.flow[j] += stream->load.flow[j];
+		}
 	}
+	load.of[SHED_ARRIVING] = (int64_t)arriving_wait_ms(&gateway->shed);
+	/* Of those that were admitted more came than could be read, as its wait grew. */
+	load.flow[SHED_ARRIVING] =
+		gateway->shed.admitted_flow / (1 + RT_MIN(RT_MAX(gateway->shed.growth, -0.5), 3));
 	return load;
 }
 
@@ -84,49 +111,155 @@ static int64_t at_most(uint64_t value)
 	return (int64_t)RT_MIN(value, (uint64_t)INT64_MAX);
 }
 
+#define WAIT_MAX_MS 3600000
+
 /* How long those events take that are more than a few. */
 static int64_t wait_of_more(const struct shed_limits *limits,
 			    const Tandem__Order__V1__PlacementLoad *message)
 {
 	double events = (double)message->events, more = events - (double)limits->events_few;
+	double wait_ms = (double)RT_MIN(message->wait_ms, (uint64_t)WAIT_MAX_MS);
 
-	return more > 0 ? (int64_t)((double)message->wait_ms * more / events) : 0;
+	return more > 0 ? (int64_t)(wait_ms * more / events) : 0;
+}
+
+/* ---- looking ---- */
+
+static void flow_note(double *flow, double count, double passed_ms, double part)
+{
+	*flow += part * (count * 1000 / passed_ms - *flow);
+}
+
+static void count(struct gateway *gateway, int64_t now_ms)
+{
+	struct gateway_shed *shed = &gateway->shed;
+	double passed_ms = (double)(now_ms - shed->counted_ms), wait_ms;
+
+	if (passed_ms < COUNT_MS)
+		return;
+	wait_ms = rt_arrivals_wait_ms();
+	flow_note(&shed->offered_flow, shed->offered, passed_ms, FOLLOW);
+	/* Where nothing has waited, fewer say nothing about how many there could be. */
+	flow_note(&shed->admitted_flow, shed->admitted, passed_ms,
+		  wait_ms > WAITED_MS || shed->admitted * 1000 > shed->admitted_flow * passed_ms
+			  ? FOLLOW
+			  : FORGET);
+	shed->growth = (wait_ms - shed->wait_ms) / passed_ms;
+	shed->wait_ms = wait_ms;
+	shed->offered = shed->admitted = 0;
+	shed->counted_ms = now_ms;
+}
+
+static void look(struct gateway *gateway)
+{
+	int64_t now_ms = rt_loop_now(gateway->loop);
+	struct shed_load load;
+
+	count(gateway, now_ms);
+	load = known_load(gateway, now_ms);
+	gateway->shed.stored_flow = load.flow[SHED_STORING];
+	if (shed_look(&gateway->shedding, &gateway->options.shed, &load, now_ms))
+		log_change(gateway, now_ms);
+	show(gateway, &load);
+}
+
+static void forget(struct gateway *gateway)
+{
+	const struct shed_load nothing = { .offered = 0 };
+	int64_t now_ms = rt_loop_now(gateway->loop);
+
+	if (!shed_forget(&gateway->shedding, now_ms))
+		return;
+	log_change(gateway, now_ms);
+	show(gateway, &nothing);
+}
+
+static void tick(struct rt_timer *timer)
+{
+	struct gateway *gateway = RT_CONTAINER_OF(timer, struct gateway, shed.timer);
+
+	look(gateway);
+	gateway->shed.running =
+		gateway->shedding.on ||
+		rt_loop_now(gateway->loop) - gateway->shed.asked_ms <= SHED_STALE_MS;
+	if (gateway->shed.running)
+		rt_timer_start(gateway->loop, timer, LOOK_MS, tick);
+}
+
+/* The clock runs while there is something to look at. */
+static void run(struct gateway *gateway)
+{
+	struct gateway_shed *shed = &gateway->shed;
+
+	shed->asked_ms = rt_loop_now(gateway->loop);
+	if (shed->running || gateway->stopping)
+		return;
+	shed->running = true;
+	shed->counted_ms = shed->asked_ms;
+	shed->offered = shed->admitted = shed->offered_flow = shed->admitted_flow = 0;
+	shed->wait_ms = shed->growth = 0;
+	(void)rt_arrivals_wait_ms();
+	rt_timer_start(gateway->loop, &shed->timer, LOOK_MS, tick);
+}
+
+void gateway_shed_stop(struct gateway *gateway)
+{
+	rt_timer_stop(gateway->loop, &gateway->shed.timer);
+	gateway->shed.running = false;
 }
 
 void gateway_shed_note(struct gateway_stream *stream,
 		       const Tandem__Order__V1__PlacementLoad *message)
 {
 	struct gateway *gateway = stream->gateway;
-	int64_t now_ms = rt_loop_now(gateway->loop);
-	struct shed_load load;
 
-	stream->load_ms = RT_MAX(now_ms, 1);
+	stream->load_ms = RT_MAX(rt_loop_now(gateway->loop), 1);
 	stream->load.of[SHED_EVENTS] = wait_of_more(&gateway->options.shed, message);
+	stream->load.flow[SHED_EVENTS] = message->taken_per_second;
 	stream->load.of[SHED_AGE] = at_most(message->oldest_ms);
 	stream->load.of[SHED_STORING] = at_most(message->store_ms);
+	stream->load.flow[SHED_STORING] = message->stored_per_second;
+	stream->held = (double)message->held;
 	stream->load.of[SHED_MEMORY] = message->memory_permille;
-	load = known_load(gateway, now_ms);
-	if (shed_look(&gateway->shedding, &gateway->options.shed, &load, now_ms))
-		log_change(gateway, now_ms);
+	run(gateway);
+	look(gateway);
+}
+
+/* Whether storing those that are under way takes so long already that all are to be refused. */
+static bool is_full(const struct gateway *gateway)
+{
+	double storing = (double)gateway->waiting_count - gateway->shed.held;
+
+	if (!gateway->shedding.on || gateway->shed.stored_flow == 0)
+		return false;
+	for (size_t i = 0; i < gateway->stream_count; i++)
+		storing += (double)gateway->streams[i]->storing_count;
+	return storing > SHED_FULL * (double)gateway->options.shed.of[SHED_STORING] *
+				 gateway->shed.stored_flow / 1000;
+}
+
+void gateway_shed_lost(struct gateway_stream *stream)
+{
+	struct gateway *gateway = stream->gateway;
+	struct shed_load load;
+
+	stream->load_ms = 0;
+	load = known_load(gateway, rt_loop_now(gateway->loop));
 	show(gateway, &load);
 }
 
 bool gateway_shed_admits(struct gateway *gateway, struct rt_status *status)
 {
 	struct shedding *shedding = &gateway->shedding;
-	int64_t now_ms;
 
-	if (!shedding->on)
+	run(gateway);
+	gateway->shed.offered++;
+	if (shedding->on)
+		forget(gateway);
+	if (!is_full(gateway) && !shed_refuses(shedding)) {
+		gateway->shed.admitted++;
 		return true;
-	now_ms = rt_loop_now(gateway->loop);
-	if (shed_forget(shedding, now_ms)) {
-		const struct shed_load nothing = { { 0 } };
-
-		log_change(gateway, now_ms);
-		show(gateway, &nothing);
 	}
-	if (!shed_refuses(shedding))
-		return true;
 	gateway->shed_count++;
 	if (gateway->shed_share != NULL)
 		rt_series_add(gateway->shed_orders[shedding->cause], 1);

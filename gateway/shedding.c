@@ -1,9 +1,12 @@
 /* shedding.c - the rules of shedding.h. */
 #include "shedding.h"
 
-#define FOLLOW_MS 300   /* in this time the share comes half of the way to what is asked */
-#define BEGIN_MS  600   /* for so long some refusal must be asked for before it begins */
+#define FOLLOW_MS 100   /* in this time the share comes half of the way to what is asked */
+#define BEGIN_MS  400   /* for so long some refusal must be asked for before it begins */
 #define LEAST     0.005 /* a smaller share is none */
+#define FLOW_MIN  0.1   /* of what leaves a queue so much is taken, however long it is … */
+#define FLOW_MOST                                                                                  \
+	0.98 /* … and no larger share is refused for it: or nobody would know when it is short again */
 
 const char *shed_cause_word(enum shed_cause cause)
 {
@@ -32,6 +35,21 @@ static double pressure_of(double value, double limit, double full, bool on)
 	return value >= full ? 1 : (value - from) / (full - from);
 }
 
+/* The part of those that come that are more than this queue is to get. */
+static double flow_pressure(double value, double limit, double flow, double offered, bool on,
+			    double from)
+{
+	double taken = flow * (1 + (limit - value) / SHED_BACK_MS);
+
+	if (value <= (on ? from : limit))
+		return 0;
+	if (taken < FLOW_MIN * flow)
+		taken = FLOW_MIN * flow;
+	if (offered <= taken)
+		return 0;
+	return taken > (1 - FLOW_MOST) * offered ? 1 - taken / offered : FLOW_MOST;
+}
+
 double shed_pressure(const struct shed_limits *limits, const struct shed_load *load, bool on,
 		     enum shed_cause *ret_cause)
 {
@@ -46,6 +64,10 @@ double shed_pressure(const struct shed_limits *limits, const struct shed_load *l
 		if (i == SHED_MEMORY)
 			pressure = SHED_MEMORY_MOST *
 				   pressure_of((double)load->of[i], limit, 1000, false);
+		else if (load->flow[i] > 0)
+			pressure = flow_pressure((double)load->of[i], limit, load->flow[i],
+						 load->offered, on,
+						 i == SHED_ARRIVING ? limit / 2 : -1);
 		else
 			pressure = pressure_of((double)load->of[i], limit, SHED_FULL * limit, on);
 		if (pressure > highest) {

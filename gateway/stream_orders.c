@@ -187,8 +187,7 @@ void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, st
 	stream->call = call;
 	stream->closure = closure;
 	stream->traceparent = rt_call_traceparent(call);
-	if (stream->traceparent[0] != '\0')
-		stream->tracestate = rt_call_tracestate(call);
+	stream->tracestate = rt_call_tracestate(call);
 	rt_list_init(&stream->items);
 	rt_call_on_cancel(call, stream_cancelled, stream);
 	stream_go_on(stream);

@@ -59,6 +59,8 @@ static void item_adjusted(struct inventory_adjust_op *op, int rc)
 	struct item *item = RT_CONTAINER_OF(op, struct item, op);
 	struct rt_status status = { .code = 0 };
 
+	if (rt_call_span(item->batch->call) != NULL)
+		rt_span_stored(rt_call_span(item->batch->call));
 	if (inventory_adjust_status(op, rc, &status)) {
 		item->stock = inventory_stock_message(op->sku, &op->stock);
 		item->result.result_case = TANDEM__INVENTORY__V1__ADJUST_STOCK_RESULT__RESULT_STOCK;

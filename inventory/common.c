@@ -80,6 +80,12 @@ bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc, struc
 	return false;
 }
 
+void inventory_note_call(const struct rt_event *event)
+{
+	if (event != NULL && event->span != NULL)
+		rt_span_stored(event->span);
+}
+
 /* What the function call has done, for the span of the event that asked for it. */
 static void note_span(struct rt_span *span, const struct inventory_request_op *op)
 {

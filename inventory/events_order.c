@@ -39,6 +39,7 @@ static void request_served(struct inventory_request_op *op, int status)
 	struct rt_event *event = op->event;
 
 	if (status == RT_OK && !op->served) {
+		inventory_note_call(event);
 		inventory_split_go_on(request->inventory, op, &request->known);
 		request_free(request);
 	} else if (status == RT_OK) {
@@ -225,6 +226,7 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 	request->op.attempt = event->attempt;
 	request->op.now_ms = rt_loop_unix_ms(inventory->loop);
 	request->op.traceparent = event->own_traceparent;
+	request->op.tracestate = event->tracestate;
 	request->op.event = event;
 	request->op.done = request_served;
 	request_send(request);

@@ -435,7 +435,7 @@ local function serve(keys, args, own, n, at, decide, split)
 end
 
 -- FCALL inventory_request 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
---       <lines> for each 'r' among the letters  { <position> <attempt> <traceparent> } × extras  <stream id> …
+--       <lines> for each 'r' among the letters  { <position> <attempt> <trace> } × extras  <stream id> …
 --
 -- Serves n requests, one letter each, in their order; '?' only asks for the record. Extras are for requests that
 -- are repeated or traced. After them come the entries to acknowledge; if a request is not served none is
@@ -511,7 +511,7 @@ end
 
 -- FCALL inventory_conclude 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
 --       <generation> <read and said> <lines> for each order whose record was not there
---       { <position> <attempt> <traceparent> } × extras  <stream id> …
+--       { <position> <attempt> <trace> } × extras  <stream id> …
 --
 -- Concludes n requests of split orders, as inventory_request does it; but the counters were moved by inventory_part
 -- before. <read and said> has two letters for each: the state of the record that was read, and what the parts say

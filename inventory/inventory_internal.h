@@ -49,6 +49,8 @@ void inventory_adjust_fill(struct inventory_adjust_op *op, struct rt_loop *loop,
 bool inventory_adjust_status(const struct inventory_adjust_op *op, int rc,
 			     struct rt_status *status);
 
+/* Notes the function call whose operations are being ended in the span of an event. NULL: there is none. */
+void inventory_note_call(const struct rt_event *event);
 /* Counts a request that was served, and warns of what should not happen. */
 void inventory_count_served(struct inventory *inventory, const struct inventory_request_op *op);
 

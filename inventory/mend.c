@@ -84,9 +84,11 @@ static void act(struct mending *mending, enum part_action action);
 static void owed(struct mending *mending)
 {
 	struct inventory *inventory = mending->mend.inventory;
+	const char *order_id = mending->mend.order_id;
+	char trace[RT_TRACE_ID_TEXT];
 
-	RT_LOG(RT_ERROR, "stock that was sold to an order is not there",
-	       RT_S("order_id", mending->mend.order_id));
+	RT_LOG(RT_ERROR, "stock that was sold to an order is not there", RT_S("order_id", order_id),
+	       RT_S("trace_id", rt_trace_find(NULL, order_id, trace)));
 	mending->mend.mended->owed++;
 	if (inventory->owed != NULL)
 		rt_series_add(inventory->owed, 1);

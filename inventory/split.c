@@ -107,6 +107,7 @@ static void make_places(struct split *split)
 		place->epoch = inventory_store_epoch(inventory->store, partition);
 		place->op.partition = partition;
 		place->op.order_id = split->event->subject;
+		place->op.traceparent = split->event->traceparent;
 		place->op.order_partition = split->op.request.partition;
 		place->op.lines = &lines[placed];
 		for (size_t j = i; j < count; j++) {
@@ -181,6 +182,7 @@ static void concluded(struct inventory_request_op *op, int status)
 		inventory_count_served(split->inventory, op);
 		split_done(split);
 	} else {
+		inventory_note_call(split->event);
 		split->epoch = inventory_store_epoch(split->inventory->store, op->partition);
 		if (take_record(split, &op->record))
 			decide(split);
@@ -238,10 +240,14 @@ static void note_shortages(struct split *split, const struct inventory_record *p
 /* Only after a loss of data: the record does not know of the sale. */
 static void warn_of_sold_part(const struct split *split, unsigned parts)
 {
+	const struct rt_event *event = split->event;
+	char trace[RT_TRACE_ID_TEXT];
+
 	if (split->step != SPLIT_RELEASE || (parts & PARTS_ARE(STOCK_COMMITTED)) == 0)
 		return;
 	RT_LOG(RT_ERROR, "an order is released, but a part of it is sold",
-	       RT_S("order_id", split->event->subject));
+	       RT_S("order_id", event->subject),
+	       RT_S("trace_id", rt_trace_find(event->traceparent, event->subject, trace)));
 	if (split->inventory->unexpected != NULL)
 		rt_series_add(split->inventory->unexpected, 1);
 }
@@ -270,6 +276,7 @@ static void part_ended(struct inventory_part_op *op, int status)
 	struct place *place = RT_CONTAINER_OF(op, struct place, op);
 	struct split *split = place->split;
 
+	inventory_note_call(split->event);
 	place->state = op->part.state;
 	if (status != RT_OK)
 		split->status = status;
@@ -348,6 +355,7 @@ static void record_read(struct inventory_request_op *op, int status)
 {
 	struct split *split = RT_CONTAINER_OF(op, struct split, op.request);
 
+	inventory_note_call(split->event);
 	if (status == RT_OK && (op->served || !take_record(split, &op->record)))
 		status = RT_REMOTE;
 	if (status == RT_OK && has_moved(split))

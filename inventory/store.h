@@ -71,7 +71,7 @@ struct inventory_request_op {
 	uint64_t seq;     /* of the event that asks */
 	uint32_t attempt; /* of that event; the answer to a repeat carries it, too */
 	int64_t now_ms;
-	const char *traceparent;
+	const char *traceparent, *tracestate;
 	struct rt_event
 		*event; /* the request; its entry is acknowledged in the same step; NULL: none */
 	/* Out. */
@@ -104,6 +104,7 @@ struct inventory_part_op {
 	int64_t generation; /* of order_partition, when the record was read */
 	const char *order_id;
 	enum part_action action;
+	const char *traceparent; /* of what asks for it, for the log; NULL or "": none */
 	const struct inventory_line
 		*lines; /* those whose stock is there: at least one, each SKU once */
 	size_t line_count;

@@ -94,6 +94,7 @@ static int part_decode(struct rt_store_run *run, void *item, const struct redisR
 	struct inventory_part_op *op = item;
 	char letter = reply->element[0]->str[run->index];
 	const struct redisReply *more = more_of(run, letter, reply);
+	char trace[RT_TRACE_ID_TEXT];
 
 	if (letter == '-')
 		return RT_OK; /* NONE: it cannot be had */
@@ -103,7 +104,9 @@ static int part_decode(struct rt_store_run *run, void *item, const struct redisR
 		return RT_UNREADY;
 	}
 	if (letter == '!' && more != NULL) {
-		RT_LOG(RT_ERROR, "a part cannot be served", RT_S("reason", more->str));
+		RT_LOG(RT_ERROR, "a part cannot be served", RT_S("order_id", op->order_id),
+		       RT_S("reason", more->str),
+		       RT_S("trace_id", rt_trace_find(op->traceparent, op->order_id, trace)));
 		return RT_REMOTE;
 	}
 	op->changed = islower((unsigned char)letter) != 0;

@@ -98,7 +98,7 @@ static void requests_tail(struct rt_store_run *run)
 			continue;
 		rt_args_int(run->args, position);
 		rt_args_int(run->args, op->attempt);
-		rt_args_str(run->args, is_traced(op) ? op->traceparent : "");
+		rt_args_trace(run->args, op->traceparent, op->tracestate);
 	}
 	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
 	{
@@ -182,6 +182,7 @@ static int request_decode(struct rt_store_run *run, void *item, const struct red
 	struct inventory_request_op *op = item;
 	const char *letters = reply->element[0]->str + 3 * run->index;
 	const struct redisReply *more = NULL;
+	char trace[RT_TRACE_ID_TEXT];
 
 	op->served = letters[0] != '!' && letters[2] != '?';
 	if (!op->served) {
@@ -190,7 +191,9 @@ static int request_decode(struct rt_store_run *run, void *item, const struct red
 		more = reply->element[run->read];
 	}
 	if (letters[0] == '!') {
-		RT_LOG(RT_ERROR, "a request cannot be served", RT_S("reason", more->str));
+		RT_LOG(RT_ERROR, "a request cannot be served", RT_S("order_id", op->order_id),
+		       RT_S("reason", more->str),
+		       RT_S("trace_id", rt_trace_find(op->traceparent, op->order_id, trace)));
 		return RT_REMOTE;
 	}
 	if (more != NULL)

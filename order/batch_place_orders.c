@@ -70,7 +70,7 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 {
 	struct order *order = RT_CONTAINER_OF(service, struct order, service);
 	struct batch_place *batch;
-	const char *traceparent;
+	const char *traceparent, *tracestate;
 	int64_t remaining_ms;
 
 	if (!check_call(closure_data, &request->base))
@@ -82,6 +82,7 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 	batch->count = request->n_requests;
 	batch->pending = request->n_requests + 1;
 	traceparent = rt_call_traceparent(batch->call);
+	tracestate = rt_call_tracestate(batch->call);
 	remaining_ms = rt_call_remaining_ms(batch->call);
 	for (size_t i = 0; i < batch->count; i++) {
 		struct order_placing *item = &batch->items[i];
@@ -91,6 +92,7 @@ ORDER_HANDLER(order_batch_place_orders, BatchPlaceOrders)
 		item->request = request->requests[i];
 		item->call = batch->call;
 		item->traceparent = traceparent;
+		item->tracestate = tracestate;
 		item->actor = rt_call_actor(batch->call);
 		item->remaining_ms = remaining_ms;
 		item->wait_max_ms = WAIT_MAX_MS;

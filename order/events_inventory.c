@@ -114,6 +114,7 @@ static void move(struct order *order, struct rt_event *event, enum order_input i
 	op->retry_due_ms = order_retry_at(order, op->now_ms, 1);
 	op->span = event->span;
 	op->traceparent = event->own_traceparent;
+	op->tracestate = event->tracestate;
 	op->event = event;
 	op->done = move_stored;
 	if (!make_data(answer)) {

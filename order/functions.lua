@@ -161,8 +161,12 @@ local function packed_actor(version, actor)
 end
 
 -- The trace in which it was placed, as such an item of no version.
-local function packed_trace(traceparent)
-	return ACTOR_KEY .. varint(#traceparent + 2) .. '\26' .. varint(#traceparent) .. traceparent
+local function packed_trace(traceparent, tracestate)
+	local item = '\26' .. varint(#traceparent) .. traceparent
+	if tracestate then
+		item = item .. '\34' .. varint(#tracestate) .. tracestate
+	end
+	return ACTOR_KEY .. varint(#item) .. item
 end
 
 -- Texts of orders, by id; false for one that does not exist. Fails if the key is not a hash.
@@ -178,7 +182,7 @@ end
 -- ---- place ----
 
 -- FCALL order_place 1 <own stream> <events_max> <now_ms> <time> <due> <flags> { <id> <customer> <hold>
---       <placed> } … [0 <pending_max> ''] { <position> <traceparent> <actor> } …
+--       <placed> } … [0 <pending_max> ''] { <position> <trace> <actor> } …
 --   flags: a letter per order; 'f' when the id is fresh: no order can have it; 'F', and '+' instead of '-', when its
 --   customer may have only <pending_max> orders that inventory has not answered.
 -- Answers { letters, before, last, text, … }: P placed, B placed before with the same content, E the same under an
@@ -334,7 +338,7 @@ end
 
 -- Of the current call, used again by the next: a letter for each order, contents, pairs for ZADD and HSET.
 local letters, data, timers, written = {}, {}, {}, {}
-local placed_by, placed_in -- the actors of its new orders, and the traces; false: none is known
+local placed_by, placed_in, placed_state -- of its new orders the actors, traceparents and tracestates; false: there are none
 
 -- Decides about n orders: sets a letter for each, and adds the new ones to the batch. Returns the number of new
 -- ones, and of those that were placed before the letter and the id of each.
@@ -396,7 +400,7 @@ local function write_placed(stream, m, args)
 			written[2 * j] = written[2 * j] .. packed_actor(1, placed_by[j])
 		end
 		if placed_in and placed_in[j] then
-			written[2 * j] = written[2 * j] .. packed_trace(placed_in[j])
+			written[2 * j] = written[2 * j] .. packed_trace(placed_in[j], placed_state and placed_state[j])
 		end
 	end
 	call('ZADD', own.timers, unpack(timers, 1, 2 * m))
@@ -443,7 +447,7 @@ local function place(keys, args)
 		if #args > PLACE_ARGS + 4 * n then
 			add_causes(args, n, letters, batch)
 		end
-		placed_by, placed_in = batch.actors, batch.traceparents
+		placed_by, placed_in, placed_state = batch.actors, batch.traceparents, batch.tracestates
 		stream:publish(args[2], args[3], batch, m, write_placed, args)
 		write_customers(own, args, n, stream.time_mark == '' and stream.ms_text or args[2])
 	end
@@ -481,7 +485,7 @@ end
 -- ---- move ----
 
 -- FCALL order_move 1|2 <own stream> [<inventory's stream>] <now_ms> <time> <due> <letters> <wanted>
---       <extras> <id> … { <position> <expected version> <due> <data> <traceparent> <actor> } × extras <stream id> …
+--       <extras> <id> … { <position> <expected version> <due> <data> <trace> <actor> } × extras <stream id> …
 --   letters: the input of each operation; wanted, for each: 'w' the order, 'h' its history, '-' neither;
 --   due: when the timer of an order that waits for inventory runs out; of an extension '<until ms>+<longest hold ms>';
 --   extras: how many operations have any (a value is '' if absent). Then the entries to acknowledge: if an order is unknown none is acknowledged,

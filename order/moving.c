@@ -125,6 +125,7 @@ void order_moving_start(struct order_moving *moving)
 	op->retry_due_ms = order_retry_at(order, op->now_ms, 1);
 	op->traceparent = order_traceparent(op->span, rt_call_traceparent(moving->call),
 					    moving->own_traceparent);
+	op->tracestate = rt_call_tracestate(moving->call);
 	op->actor = rt_call_actor(moving->call);
 	op->want_record = true;
 	op->done = move_stored;

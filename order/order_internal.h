@@ -166,9 +166,9 @@ struct order_placing {
 		*request; /* borrowed until done; NULL: missing */
 	const struct rt_call *
 		call; /* that places it, for the time of order_placing_start; NULL: a gateway did, which has checked its caller */
-	const char *traceparent; /* valid; borrowed until done */
-	struct rt_span *span;    /* of what places it; NULL: it is not traced; likewise */
-	const char *actor;       /* who places it (rt_call_actor); NULL, "": not known */
+	const char *traceparent, *tracestate; /* valid, or ""; borrowed until done */
+	struct rt_span *span; /* of what places it; NULL: it is not traced; likewise */
+	const char *actor;    /* who places it (rt_call_actor); NULL, "": not known */
 	/* When the request waits for the decision: how long the caller waits (INT64_MAX: without
 	 * limit), and the longest we allow. A little earlier it is answered as it is then. */
 	int64_t remaining_ms, wait_max_ms;
@@ -215,8 +215,8 @@ typedef void order_load_tell(struct order *order, Tandem__Order__V1__PlacementLo
 int order_load_new(struct order *order, const struct rt_context *context, int64_t every_ms,
 		   order_load_tell *tell, struct order_load **ret);
 /* An order is to be stored; it was, or could not be. */
-void order_load_begin(struct order_load *load);
-void order_load_end(struct order_load *load);
+void order_load_begin(struct order_load *load, int partition);
+void order_load_end(struct order_load *load, int partition);
 void order_load_stop(struct order_load *load); /* what it asked holds the context */
 void order_load_free(struct order_load *load); /* takes NULL */
 

@@ -311,14 +311,15 @@ static const Tandem__Order__V1__OrderActors *read_actors(struct rt_arena *arena,
 					 record->detail, record->detail_length);
 }
 
-const char *order_record_traceparent(struct rt_arena *arena, const struct order_record *record)
+struct order_trace order_record_trace(struct rt_arena *arena, const struct order_record *record)
 {
 	const Tandem__Order__V1__OrderActors *actors = read_actors(arena, record);
 
 	for (size_t i = 0; actors != NULL && i < actors->n_actors; i++)
 		if (actors->actors[i]->traceparent[0] != '\0')
-			return actors->actors[i]->traceparent;
-	return "";
+			return (struct order_trace){ actors->actors[i]->traceparent,
+						     actors->actors[i]->tracestate };
+	return (struct order_trace){ "", "" };
 }
 
 static const char *stored_actor(struct rt_arena *arena, const struct order_record *record,

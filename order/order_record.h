@@ -49,8 +49,11 @@ void order_history_begin(struct order_history *history, const char *text);
 /* False: the end, or unreadable text (then history->at is not at the end of the text). */
 bool order_history_next(struct order_history *history, struct order_history_item *ret);
 bool order_history_at_end(const struct order_history *history);
-/* The traceparent of the step that placed it; "": none. Lives in the arena. */
-const char *order_record_traceparent(struct rt_arena *arena, const struct order_record *record);
+/* The trace context of the step that placed it; "": none. Its texts live in the arena. */
+struct order_trace {
+	const char *traceparent, *tracestate;
+};
+struct order_trace order_record_trace(struct rt_arena *arena, const struct order_record *record);
 /* Who did it: a caller as rt_call_actor has it, "inventory" or "timer"; "": not known. Lives in the arena. */
 const char *order_history_actor(struct rt_arena *arena, const struct order_record *record,
 				const struct order_history_item *item);

@@ -54,6 +54,7 @@ ORDER_HANDLER(order_place_order, PlaceOrder)
 	place->placing.request = request;
 	place->placing.call = place->call;
 	place->placing.traceparent = rt_call_traceparent(place->call);
+	place->placing.tracestate = rt_call_tracestate(place->call);
 	place->placing.span = rt_call_span(place->call);
 	place->placing.actor = rt_call_actor(place->call);
 	place->placing.remaining_ms = rt_call_remaining_ms(place->call);

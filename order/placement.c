@@ -222,21 +222,23 @@ static void take_trace(struct item *item, const Tandem__Order__V1__PlacementItem
 {
 	const ProtobufCServiceDescriptor *service =
 		&tandem__order__v1__placement_service__descriptor;
+	const char *state = message->tracestate;
 	struct rt_trace trace;
 
 	item->placing.traceparent = item->traceparent;
-	if (rt_trace_parse(message->traceparent, strlen(message->traceparent), &trace))
+	if (rt_trace_parse(message->traceparent, strlen(message->traceparent), &trace)) {
 		rt_trace_format(&trace, item->traceparent);
+		if (rt_trace_state_valid(state, strlen(state)))
+			item->placing.tracestate =
+				rt_arena_copy(&item->arena, state, strlen(state));
+	}
 	if (!rt_tracing)
 		return;
 	rt_span_begin_at(&item->span, RT_SPAN_ITEM_SERVED, service->name, item->placement->read_us);
 	item->span.method = service->methods[0].name;
 	item->span.number = message->number;
 	rt_span_carried(&item->span, item->traceparent);
-	if (item->span.sampled &&
-	    rt_trace_state_valid(message->tracestate, strlen(message->tracestate)))
-		item->span.state = rt_arena_copy(&item->arena, message->tracestate,
-						 strlen(message->tracestate));
+	item->span.state = item->placing.tracestate;
 	item->placing.span = &item->span;
 }
 
@@ -310,7 +312,7 @@ static void on_message(struct rt_call *call, const ProtobufCMessage *message, vo
 		return;
 	}
 	if (rt_tracing)
-		placement->read_us = rt_wall_us();
+		placement->read_us = rt_turn_us();
 	for (size_t i = 0; i < request->n_items; i++)
 		item_new(placement, request->items[i]);
 	for (size_t i = 0; i < request->n_cancelled_numbers; i++)

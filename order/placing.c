@@ -130,7 +130,7 @@ static void order_stored(struct order_place_op *op, int status)
 
 	if (placing->span != NULL)
 		note_span(placing->span, op, status);
-	order_load_end(placing->order->load);
+	order_load_end(placing->order->load, op->partition);
 	if (status == RT_FULL && op->stream_full) {
 		order_status_stream_full(&placing->status, placing->order);
 		finish(placing);
@@ -253,6 +253,7 @@ bool order_placing_start(struct order_placing *placing)
 		rt_span_order(placing->span, placing->order_id);
 	op->traceparent =
 		order_traceparent(placing->span, placing->traceparent, placing->own_traceparent);
+	op->tracestate = placing->tracestate;
 	op->pending_max = placing->pending_max;
 	op->actor = placing->actor;
 	op->done = order_stored;
@@ -267,7 +268,7 @@ bool order_placing_start(struct order_placing *placing)
 			       wait_ms(placing->remaining_ms, placing->wait_max_ms), time_is_up);
 	}
 	order_call_begin(order);
-	order_load_begin(order->load);
+	order_load_begin(order->load, op->partition);
 	order_store_place(order->store, op);
 	return true;
 }

@@ -53,8 +53,8 @@ struct order_place_op {
 	const uint8_t *placed;
 	size_t placed_length;
 	int64_t hold_ms, now_ms, retry_due_ms;
-	const char *traceparent; /* "" : none */
-	const char *actor;       /* who places it (rt_call_actor); likewise */
+	const char *traceparent, *tracestate; /* "" or NULL: none */
+	const char *actor;                    /* who places it (rt_call_actor); likewise */
 	int64_t pending_max; /* most orders of its customer that inventory has not answered; 0: any number */
 	/* Out. */
 	enum {
@@ -86,7 +86,7 @@ struct order_move_op {
 	size_t data_length;
 	size_t stored_length; /* of the order's content, when it is published again; 0: not known */
 	int64_t now_ms, retry_due_ms;
-	const char *traceparent;
+	const char *traceparent, *tracestate;
 	const char *actor;    /* who asks for it (rt_call_actor); NULL or "": nobody who is known */
 	struct rt_span *span; /* of what moves it; NULL: it is not traced */
 	/* The event that is the input. Its entry is acknowledged in the same step, whatever the outcome, except

@@ -121,7 +121,7 @@ static void place_begin(struct rt_store_run *run)
 		if (!is_there(op->traceparent) && !is_there(op->actor))
 			continue;
 		rt_args_int(run->args, position);
-		rt_args_str(run->args, is_there(op->traceparent) ? op->traceparent : "");
+		rt_args_trace(run->args, op->traceparent, op->tracestate);
 		rt_args_str(run->args, is_there(op->actor) ? op->actor : "");
 	}
 }
@@ -274,7 +274,7 @@ static void move_extras(struct rt_store_run *run)
 			rt_args_str(run->args, "");
 		rt_args_add(run->args, op->data == NULL ? (const void *)"" : op->data,
 			    op->data_length);
-		rt_args_str(run->args, is_there(op->traceparent) ? op->traceparent : "");
+		rt_args_trace(run->args, op->traceparent, op->tracestate);
 		rt_args_str(run->args, is_there(op->actor) ? op->actor : "");
 	}
 }

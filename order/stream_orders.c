@@ -17,8 +17,8 @@ struct stream {
 	struct order *order;
 	Tandem__Order__V1__StreamOrdersResponse_Closure closure;
 	struct rt_call *call;
-	const char *traceparent; /* read once: the call keeps a copy of each value that is read */
-	struct rt_list items;    /* under way */
+	const char *traceparent, *tracestate; /* read once: the call keeps a copy of each state */
+	struct rt_list items;                 /* under way */
 	size_t in_flight;
 	bool reading, paused, ended;
 	int busy; /* functions that use it now: it must not be freed */
@@ -115,6 +115,7 @@ static void start_item(struct stream *stream, const Tandem__Order__V1__StreamOrd
 	placing->request = message->request;
 	placing->call = stream->call;
 	placing->traceparent = stream->traceparent;
+	placing->tracestate = stream->tracestate;
 	placing->actor = rt_call_actor(stream->call);
 	placing->done = item_placed;
 	placing->detach = true;
@@ -169,6 +170,7 @@ ORDER_HANDLER(order_stream_orders, StreamOrders)
 	stream->closure = closure;
 	stream->call = closure_data;
 	stream->traceparent = rt_call_traceparent(stream->call);
+	stream->tracestate = rt_call_tracestate(stream->call);
 	rt_list_init(&stream->items);
 	rt_call_on_cancel(stream->call, on_cancel, stream);
 	read_more(stream);

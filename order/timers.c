@@ -77,7 +77,8 @@ static enum order_event waits_since(enum order_state state)
 	return order_rule(state, ORDER_IN_REQUEST_UNANSWERED)->event;
 }
 
-static void begin_span(struct due *due, const struct order_record *record, const char *traceparent)
+static void begin_span(struct due *due, const struct order_record *record,
+		       const struct order_trace *trace)
 {
 	static const char *const names[ORDER_INPUT_COUNT] = {
 		[ORDER_IN_REQUEST_UNANSWERED] = "request unanswered",
@@ -88,7 +89,8 @@ static void begin_span(struct due *due, const struct order_record *record, const
 	struct rt_span *span = &due->span;
 
 	rt_span_begin(span, RT_SPAN_TIMER, names[due->input]);
-	rt_span_carried(span, traceparent);
+	rt_span_carried(span, trace->traceparent);
+	span->state = trace->tracestate;
 	rt_span_order(span, due->order_id);
 	span->repeats = again;
 	span->event.type = order_event_type(waits_since(record->state));
@@ -119,7 +121,7 @@ static void move_stored(struct order_move_op *op, int status)
 		RT_LOG(RT_DEBUG, "a timer ran out", RT_S("order_id", op->order_id),
 		       RT_S("status", order_state_status(op->state)), RT_I("version", op->version),
 		       RT_S("asked_again", op->input == ORDER_IN_REQUEST_UNANSWERED ? "yes" : "no"),
-		       RT_S("trace_id", rt_trace_find(NULL, op->order_id, trace)));
+		       RT_S("trace_id", rt_trace_find(op->traceparent, op->order_id, trace)));
 	}
 	due_end(due);
 }
@@ -166,7 +168,7 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 	struct order *order = timers->order;
 	const struct order_record *record = &found->record;
 	struct due *due = rt_alloc(sizeof(*due));
-	const char *traceparent;
+	struct order_trace trace;
 
 	due->timers = timers;
 	due->input =
@@ -197,11 +199,12 @@ static void handle(struct order_timers *timers, const struct order_due *found, i
 					 ? next_due(order, record, now_ms, record->attempt + 1)
 					 : order_retry_at(order, now_ms, 1);
 	due->move.done = move_stored;
-	traceparent = order_record_traceparent(&due->arena, record);
+	trace = order_record_trace(&due->arena, record);
 	if (rt_tracing)
-		begin_span(due, record, traceparent);
+		begin_span(due, record, &trace);
 	due->move.traceparent =
-		order_traceparent(due->move.span, traceparent, due->own_traceparent);
+		order_traceparent(due->move.span, trace.traceparent, due->own_traceparent);
+	due->move.tracestate = trace.tracestate;
 	order_move(order, &due->move);
 }
 

@@ -1,59 +1,46 @@
-// checks.js - alarms, doctor, audit, and the trail of what operators changed.
-import { ask, el, failure, fill, note, number, say, section, table, time } from "./base.js";
+// checks.js - doctor, audit, and the trail of what operators changed.
+import { ask, during, el, failure, fill, note, number, say, section, table, time } from "./base.js";
 import { me } from "./me.js";
-import { problems } from "./overview.js";
-import { watch } from "./live.js";
 
+const TRAIL_MAX = 10000;
 const LEVELS = { bad: 0, warn: 1, unchecked: 2, ok: 3 };
 
-function results(items) {
+/** What is to be done about a result: who may look at more signs in here. */
+function remedy(row) {
+  if (row.result !== "unchecked" || !/redis-user/.test(row.fix || "")) return row.fix || "–";
+  return me.signed_in ? "sign in with the password of Redis’s user ops" : "sign in";
+}
+
+export function results(items) {
   const rows = [...items].sort((a, b) => LEVELS[a.result] - LEVELS[b.result]);
   return table("Results of doctor", [
     { name: "Result", cell: (row) => el("span", { class: `badge ${row.result}` }, row.result.toUpperCase()) },
     { name: "Check", cell: (row) => row.check },
     { name: "What it found", cell: (row) => (row.node ? `${row.node}: ${row.detail}` : row.detail) },
-    { name: "What to do", cell: (row) => (row.result === "unchecked" && !me.signed_in ? "sign in" : row.fix || "–") },
+    { name: "What to do", cell: remedy },
   ], rows);
 }
 
-/** What doctor finds wrong, and what the points show. */
-export function alarms(main) {
-  const now = el("div", { role: "status", "aria-live": "polite" });
-  const found = el("div");
-  let said = null;
-
-  main.append(el("h1", {}, "Alarms"), section("What the services say now", now), section("What doctor says", found));
-  found.append(el("p", { role: "status" }, "Asking …"));
-  ask("/api/doctor").then((answer) => {
-    const wrong = answer.items.filter((item) => item.result === "bad" || item.result === "warn");
-    fill(found, answer.said ? note("warn", answer.said) : null,
-      wrong.length === 0 ? note("good", "doctor finds nothing wrong") : results(wrong));
-  }).catch((error) => fill(found, failure(error)));
-  return watch((point) => {
-    const list = problems(point);
-    const text = JSON.stringify(list);
-    if (text === said) return;
-    said = text;
-    now.replaceChildren(...(list.length === 0 ? [note("good", "nothing needs a look")]
-      : list.map(([kind, what, where]) => note(kind, what, " ", el("a", { href: where }, "more")))));
-  });
-}
+/** What repairs a violation: at a terminal, as no page may. */
+const repair = (fix) => (fix || "").replace(/(^|[;.] )--repair/g, "$1tandemctl audit --repair");
 
 export function checks(main) {
-  function part(title, about, action, path, show) {
+  let changes = 200;
+
+  function part(title, about, action, path, show, parameters = () => ({})) {
     const place = el("div");
-    const button = el("button", { type: "button", click: run }, action);
+    const button = el("button", { type: "button", click: () => during(button, run) }, action);
     async function run() {
-      button.disabled = true;
+      const inside = place.contains(document.activeElement);
       fill(place, el("p", { role: "status" }, "Asking …"));
       try {
-        const answer = await ask(path, path === "/api/trail" ? { limit: "200" } : {});
+        const answer = await ask(path, parameters());
         fill(place, answer.said ? note("warn", answer.said) : null, show(answer.items));
         say(`${title}: done`);
       } catch (error) {
         fill(place, failure(error));
       }
-      button.disabled = false;
+      if (inside && document.activeElement === document.body) button.focus();
     }
     main.append(section(title, el("p", {}, about), button, place));
     return run;
@@ -73,10 +60,10 @@ export function checks(main) {
           { name: "Violation", cell: (row) => row.violation },
           { name: "About", cell: (row) => row.order || row.sku || row.subject || "–" },
           { name: "What", cell: (row) => `${row.text} ${row.detail || ""}` },
-          { name: "What to do", cell: (row) => row.fix },
+          { name: "What to do", cell: (row) => repair(row.fix) },
         ], found));
     });
-  const trail = part("Trail", "What operators changed: who, from where, why.", "Read again", "/api/trail", (items) => table("Trail", [
+  const trail = part("Trail", "What operators changed: who, from where, why.", "Read again", "/api/trail", (items) => [table("Trail", [
     { name: "Time", cell: (row) => time(row.time) },
     { name: "Who", cell: (row) => row.who },
     { name: "What", cell: (row) => row.action },
@@ -84,7 +71,11 @@ export function checks(main) {
     { name: "Why", cell: (row) => row.why },
     { name: "Result", cell: (row) => row.result, wide: true },
     { name: "From", cell: (row) => row.from, wide: true },
-  ], [...items].reverse(), "Operators have changed nothing."));
+  ], [...items].reverse(), "Operators have changed nothing."),
+  items.length < changes || changes === TRAIL_MAX ? null : el("button", { type: "button", click: () => {
+    changes = Math.min(10 * changes, TRAIL_MAX);
+    trail();
+  } }, "Show older ones")], () => ({ limit: String(changes) }));
   doctor();
   trail();
 }

@@ -1,7 +1,8 @@
 // console.js - which view is shown: what stands behind # in the address.
 import { byId, el, failure, note } from "./base.js";
-import { alarms, checks } from "./checks.js";
-import { connect } from "./live.js";
+import { alarms } from "./alarms.js";
+import { checks } from "./checks.js";
+import { connect, disconnect } from "./live.js";
 import { dead } from "./dead.js";
 import { me, onChange, readMe, signIn } from "./me.js";
 import { order, orders } from "./orders.js";
@@ -14,7 +15,7 @@ const VIEWS = [
   { name: "overview", title: "Overview", show: overview },
   { name: "orders", title: "Orders", show: (main, rest, query) => orders(main, query) },
   { name: "order", within: "orders", title: "Order", show: order },
-  { name: "stock", title: "Stock", show: (main, rest) => (rest ? sku(main, rest) : stock(main)) },
+  { name: "stock", title: "Stock", show: (main, rest, query) => (rest ? sku(main, rest) : stock(main, query)) },
   { name: "streams", title: "Streams", show: streams },
   { name: "dead", title: "Dead letters", show: dead },
   { name: "checks", title: "Checks", show: checks },
@@ -71,13 +72,15 @@ async function begin() {
     byId("views").replaceChildren();
     return;
   }
+  const mayLook = () => !me.public || me.signed_in;
   onChange(() => {
     moved = false;
-    connect();
+    if (mayLook()) connect();
+    else disconnect();
     show();
   });
   window.addEventListener("hashchange", show);
-  if (!me.public || me.signed_in) connect();
+  if (mayLook()) connect();
   show();
 }
 

@@ -1,8 +1,11 @@
 // dead.js - dead letters: what could not be processed; replay and discard, each asked back.
-import { ask, change, dialog, el, failure, field, fill, note, orderLink, say, shortType, time } from "./base.js";
+import { ask, byId, change, dialog, el, failure, field, fill, note, orderLink, say, shortType, time } from "./base.js";
 import { me, signIn } from "./me.js";
 
+const LETTERS_MAX = 1000;
 const place = (row) => (row.partition === undefined ? row.stream_id : `${row.partition}/${row.stream_id}`);
+
+let shown = async () => {}; // reads the letters of the view that is there
 
 export function dead(main) {
   const state = el("p", { role: "status" }, "Asking …");
@@ -10,9 +13,10 @@ export function dead(main) {
 
   async function load() {
     try {
-      const answer = await ask("/api/dead", { limit: "1000" });
+      const answer = await ask("/api/dead", { limit: String(LETTERS_MAX) });
       const count = answer.items.length;
-      state.textContent = count === 0 ? "" : `${count} dead letter${count === 1 ? "" : "s"}, the oldest first`;
+      state.textContent = count === 0 ? "" : count < LETTERS_MAX ? `${count} dead letter${count === 1 ? "" : "s"}, the oldest first`
+        : `the oldest ${count} dead letters; there may be more`;
       fill(results, answer.said ? note("warn", answer.said) : null,
         count === 0 ? note("good", "there are no dead letters") : answer.items.map(letter));
     } catch (error) {
@@ -39,7 +43,11 @@ export function dead(main) {
       if (answer.code !== 0) throw new Error(outcome ? `${outcome.outcome}: ${outcome.detail}` : answer.said);
       say(`${outcome.outcome} ${outcome.detail}`);
     }, danger);
-    if (done) await load();
+    if (!done) return;
+    // Signing in has shown the view anew.
+    await shown();
+    // The button is gone; who uses the keyboard goes on with the next letter.
+    if (document.activeElement === document.body) byId("main").querySelector("article button, h1").focus();
   }
 
   function letter(row) {
@@ -60,7 +68,8 @@ export function dead(main) {
         el("button", { type: "button", class: "danger", "aria-label": `Discard ${name} ${place(row)}`,
           click: () => act(row, "Discard", "It is deleted for good.", true) }, "Discard")));
   }
-  main.append(el("h1", {}, "Dead letters"),
+  shown = load;
+  main.append(el("h1", { tabindex: "-1" }, "Dead letters"),
     el("p", {}, "Events that a service could not process. What is replayed or discarded stands in the ",
       el("a", { href: "#/checks" }, "trail"), "."), state, results);
   load();

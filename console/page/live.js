@@ -1,22 +1,20 @@
 // live.js - the points that the console sends each second, and those of the minutes before.
-import { byId, say } from "./base.js";
+import { byId } from "./base.js";
 
 const KEPT = 600;
+/** The numbers of the last minutes, the oldest first. Only the newest point says how each service and stream is. */
 export const points = [];
 const listeners = new Set();
+let last = null;
 let source = null;
+let timer = null;
 let state = "";
 
 /** Calls `listener(point)` for each new point, until the function that is returned is called. */
 export function watch(listener) {
   listeners.add(listener);
-  if (points.length > 0) listener(points[points.length - 1]);
+  if (last) listener(last);
   return () => listeners.delete(listener);
-}
-
-function tell() {
-  const last = points[points.length - 1];
-  if (last) for (const listener of [...listeners]) listener(last);
 }
 
 function show(now, text) {
@@ -25,27 +23,42 @@ function show(now, text) {
   const place = byId("live");
   place.className = `live ${now}`;
   place.textContent = text;
-  if (now === "lost") say(text);
+}
+
+/** A new point. */
+export function take(point) {
+  const { streams, services, ...numbers } = point;
+  last = point;
+  points.push(numbers);
+  if (points.length > KEPT) points.shift();
+  for (const listener of [...listeners]) listener(point);
+}
+
+/** Ends the connection: nobody may look any more. */
+export function disconnect() {
+  clearTimeout(timer);
+  if (source) source.close();
+  source = null;
+  show("", "");
 }
 
 /** Connects; when the connection is lost, the browser makes another. */
 export function connect() {
-  if (source) source.close();
+  disconnect();
   source = new EventSource("/api/live");
-  source.addEventListener("open", () => show("on", "live"));
   source.addEventListener("history", (event) => {
     points.splice(0, points.length, ...JSON.parse(event.data));
-    tell();
   });
   source.addEventListener("point", (event) => {
     show("on", "live");
-    points.push(JSON.parse(event.data));
-    if (points.length > KEPT) points.shift();
-    tell();
+    take(JSON.parse(event.data));
   });
   source.addEventListener("error", () => {
     show("lost", "not connected: what is shown is old");
     // It gives up when it is refused.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
+    if (source.readyState === EventSource.CLOSED) {
+      clearTimeout(timer);
+      timer = setTimeout(connect, 5000);
+    }
   });
 }

@@ -1,5 +1,5 @@
 // me.js - who looks at the page, signing in and out.
-import { ask, byId, change, dialog, el, field, say } from "./base.js";
+import { ask, byId, change, dialog, el, field, onSignedOut, say } from "./base.js";
 
 /** What /api/me says. */
 export const me = { signed_in: false, name: "", public: false, tokens: false, version: "" };
@@ -26,7 +26,7 @@ export async function signIn() {
     el("p", {}, me.public ? "Only operators see anything here, and the trail says who changed what."
       : "Everybody who reaches this page may look. What changes something needs an operator, and the trail says who it was."),
     el("fieldset", {}, el("legend", {}, "With"), way("password", "the password of Redis’s user ops (var/secrets/ops)", true),
-      way("token", "an API key or token of an operator", false)),
+      way("token", `an API key or token of an operator${me.tokens ? "" : ", to look: the console changes nothing with it"}`, false)),
     field("Password, key or token", secret),
   ], "Sign in", async (form) => {
     await change("/api/sign-in", { way: form.get("way"), secret: form.get("secret").trim() });
@@ -38,10 +38,23 @@ export async function signIn() {
 }
 
 async function signOut() {
-  await change("/api/sign-out", {});
-  await readMe();
-  say("Signed out");
-  changed();
+  try {
+    await change("/api/sign-out", {});
+    await readMe();
+    say("Signed out");
+    changed();
+  } catch (error) {
+    say(error.message);
+  }
 }
+
+// A session ends by itself, too.
+onSignedOut(async () => {
+  if (!me.signed_in) return;
+  me.signed_in = false;
+  say("The session has ended");
+  await readMe().catch(() => {});
+  changed();
+});
 
 byId("sign").addEventListener("click", () => (me.signed_in ? signOut() : signIn()));

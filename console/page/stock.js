@@ -1,5 +1,5 @@
 // stock.js - what is there of each SKU, and who holds it.
-import { ask, el, failure, field, fill, note, number, orderLink, section, shortType, table, time } from "./base.js";
+import { ask, el, failure, field, fill, lookThrough, note, number, orderLink, section, shortType, table, time, update } from "./base.js";
 
 const PARTS = [["available", "available"], ["reserved", "reserved"], ["committed", "sold"]];
 
@@ -25,73 +25,62 @@ const COLUMNS = [
   { name: "Parts", cell: bar },
 ];
 
-export function stock(main) {
-  const filter = el("input", { name: "sku", autocomplete: "off", spellcheck: "false", input: () => show() });
-  const state = el("p", { role: "status" }, "Asking …");
-  const results = el("div");
-  const more = el("button", { type: "button", hidden: true, click: () => load() }, "Show more");
-  const rows = [];
+/** The parts of the list of SKUs, of them those whose name has `wanted` in it. */
+function skus(wanted) {
   let token = "";
 
-  function show() {
-    const wanted = filter.value.trim();
-    const shown = rows.filter((row) => row.sku.includes(wanted));
-    state.textContent = `${shown.length} SKU${shown.length === 1 ? "" : "s"}${token ? ", and there are more" : ""}`;
-    fill(results, table("Stock", COLUMNS, shown, "No SKU fits."));
-  }
-  async function load() {
-    more.disabled = true;
-    try {
-      const answer = await ask("/api/stock", { limit: "1000", page_token: token });
-      const last = answer.items[answer.items.length - 1];
-      token = last && last.next_page_token ? last.next_page_token : "";
-      rows.push(...answer.items.filter((item) => item.sku));
-      show();
-    } catch (error) {
-      state.textContent = "";
-      fill(results, failure(error));
-      token = "";
-    }
-    more.hidden = !token;
-    more.disabled = false;
-  }
-  main.append(el("h1", {}, "Stock"), el("form", { class: "search", submit: (event) => {
+  return async () => {
+    const answer = await ask("/api/stock", { limit: "1000", page_token: token });
+    const listed = answer.items.filter((item) => item.sku);
+    if (answer.code !== 0) throw new Error(answer.said);
+    token = (answer.items.find((item) => item.next_page_token) || {}).next_page_token || "";
+    return { rows: listed.filter((row) => row.sku.includes(wanted)), looked: listed.length, done: token === "" };
+  };
+}
+
+export function stock(main, query) {
+  const wanted = query.part || "";
+  const results = el("div");
+  const exact = el("form", { class: "search", submit: (event) => {
     event.preventDefault();
-    if (filter.value.trim()) location.hash = `#/stock/${encodeURIComponent(filter.value.trim())}`;
-  } }, field("SKU contains", filter), el("button", { type: "submit" }, "Show this SKU")), state, results, more);
-  load();
+    const name = new FormData(exact).get("sku").trim();
+    if (name) location.hash = `#/stock/${encodeURIComponent(name)}`;
+  } },
+  field("SKU", el("input", { name: "sku", autocomplete: "off", spellcheck: "false", maxlength: 64 })),
+  el("button", { type: "submit" }, "Show it"));
+  const search = el("form", { class: "search", submit: (event) => {
+    event.preventDefault();
+    const part = new FormData(search).get("part").trim();
+    location.hash = `#/stock${part ? `?${new URLSearchParams({ part })}` : ""}`;
+  } },
+  field("SKU contains", el("input", { name: "part", value: wanted, autocomplete: "off", spellcheck: "false", maxlength: 64 })),
+  el("button", { type: "submit" }, "List"));
+
+  main.append(el("h1", {}, "Stock"), exact, search, results);
+  return lookThrough(results, {
+    next: skus(wanted), enough: 1000, noun: "SKU",
+    show: (place, rows) => update(place, table("Stock", COLUMNS, rows, "No SKU fits.")),
+  });
+}
+
+/** The parts of the list of orders that hold a SKU. */
+function holders(name) {
+  let token = "";
+
+  return async () => {
+    const answer = await ask("/api/holders", { sku: name, limit: "1000", page_token: token });
+    const rows = answer.items.filter((item) => item.order_id);
+    if (answer.code !== 0) throw new Error(answer.said);
+    token = (answer.items.find((item) => item.next_page_token) || {}).next_page_token || "";
+    return { rows, looked: rows.length, done: token === "" };
+  };
 }
 
 export function sku(main, name) {
   const counters = el("div");
   const events = el("div");
-  const state = el("p", { role: "status" });
   const held = el("div");
-  const more = el("button", { type: "button", hidden: true, click: () => holders() }, "Look for more");
-  const holding = [];
-  let token = "";
 
-  async function holders() {
-    more.disabled = true;
-    try {
-      const answer = await ask("/api/holders", { sku: name, limit: "1000", page_token: token });
-      const last = answer.items[answer.items.length - 1];
-      token = last && last.next_page_token ? last.next_page_token : "";
-      holding.push(...answer.items.filter((item) => item.order_id));
-      state.textContent = token ? `${holding.length} orders, and there may be more` : "";
-      fill(held, table("Who holds it", [
-        { name: "Order", cell: (row) => orderLink(row.order_id) },
-        { name: "Quantity", number: true, cell: (row) => number(((row.lines || [])[0] || {}).quantity) },
-        { name: "Since", cell: (row) => time(row.update_time) },
-      ], holding, "No order holds it."));
-    } catch (error) {
-      state.textContent = "";
-      fill(held, failure(error));
-      token = "";
-    }
-    more.hidden = !token;
-    more.disabled = false;
-  }
   async function load() {
     try {
       const answer = await ask("/api/sku", { sku: name });
@@ -116,8 +105,15 @@ export function sku(main, name) {
     }
   }
   main.append(el("p", { class: "back" }, el("a", { href: "#/stock" }, "Stock")), el("h1", { class: "code" }, name), counters,
-    section("Who holds it", state, held, more), section("Changes by hand", events));
+    section("Who holds it", held), section("Changes by hand", events));
   load();
-  holders();
+  return lookThrough(held, {
+    next: holders(name), enough: 1000, noun: "order",
+    show: (place, rows) => update(place, table("Who holds it", [
+      { name: "Order", cell: (row) => orderLink(row.order_id) },
+      { name: "Quantity", number: true, cell: (row) => number(((row.lines || [])[0] || {}).quantity) },
+      { name: "Since", cell: (row) => time(row.update_time) },
+    ], rows, "No order holds it.")),
+  });
 }
 

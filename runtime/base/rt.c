@@ -243,6 +243,20 @@ int64_t rt_wall_us(void)
 	return clock_ns(CLOCK_REALTIME) / 1000;
 }
 
+static _Thread_local int64_t turn_us; /* 0: not read since the turn began */
+
+int64_t rt_turn_us(void)
+{
+	if (turn_us == 0)
+		turn_us = rt_wall_us();
+	return turn_us;
+}
+
+void rt_turn_begins(void)
+{
+	turn_us = 0;
+}
+
 void rt_time_format(int64_t unix_ms, char text[RT_TIME_TEXT])
 {
 	int64_t ms = RT_MIN(RT_MAX(unix_ms, INT64_C(0)), RT_TIME_MS_MAX);

@@ -96,6 +96,10 @@ int64_t rt_monotonic_ns(void);
 /* This machine's wall clock, which may be wrong and may jump; what decides about orders goes by
  * rt_loop_unix_ms. */
 int64_t rt_wall_us(void);
+/* The same as it was read first since the loop slept: for times that are only shown, and are asked for often. On its
+ * thread only. */
+int64_t rt_turn_us(void);
+void rt_turn_begins(void); /* called by the loop */
 
 /* Writes `unix_ms` as RFC 3339 with milliseconds, "2026-11-23T01:02:03.004Z". */
 #define RT_TIME_TEXT   25

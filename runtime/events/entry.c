@@ -11,7 +11,7 @@
 #define TEXT_MAX 256 /* bytes of a type or a subject */
 
 /* EventBatch's field numbers. */
-enum { LIST_DATA = 1, LIST_ATTEMPT = 2, LIST_TRACEPARENT = 3, LIST_ACTOR = 4 };
+enum { LIST_DATA = 1, LIST_ATTEMPT, LIST_TRACEPARENT, LIST_ACTOR, LIST_TRACESTATE };
 
 struct rt_slice rt_entry_field(const struct rt_fields *fields, const char *name)
 {
@@ -63,6 +63,7 @@ static const char *read_single(const struct rt_fields *fields, struct rt_entry_e
 	event->subject = rt_entry_field(fields, "subject");
 	event->time = rt_entry_field(fields, "time");
 	event->traceparent = rt_entry_field(fields, "traceparent");
+	event->tracestate = rt_entry_field(fields, "tracestate");
 	event->actor = rt_entry_field(fields, "actor");
 	event->data = rt_entry_field(fields, "data");
 	if (!is_word(event->type))
@@ -133,7 +134,7 @@ static const char *read_batch(struct rt_slice batch, struct rt_entry_event *even
 	static const char fault[] = "not an event: its batch does not parse";
 	struct walk walk = { (const uint8_t *)batch.data,
 			     (const uint8_t *)batch.data + batch.length };
-	size_t datas = 0, attempts = 0, traceparents = 0, actors = 0;
+	size_t datas = 0, attempts = 0, traceparents = 0, tracestates = 0, actors = 0;
 	struct rt_slice value;
 	uint64_t number;
 
@@ -144,16 +145,18 @@ static const char *read_batch(struct rt_slice batch, struct rt_entry_event *even
 			events[datas++].data = value;
 		else if (number == LIST_TRACEPARENT && traceparents < count)
 			events[traceparents++].traceparent = value;
+		else if (number == LIST_TRACESTATE && tracestates < count)
+			events[tracestates++].tracestate = value;
 		else if (number == LIST_ACTOR && actors < count)
 			events[actors++].actor = value;
 		else if (number == LIST_DATA || number == LIST_TRACEPARENT ||
-			 number == LIST_ACTOR ||
+			 number == LIST_TRACESTATE || number == LIST_ACTOR ||
 			 (number == LIST_ATTEMPT &&
 			  (attempts++ > 0 || !read_attempts(value, events, count))))
 			return fault;
 	}
 	if ((datas != 0 && datas != count) || (traceparents != 0 && traceparents != count) ||
-	    (actors != 0 && actors != count))
+	    (tracestates != 0 && tracestates != count) || (actors != 0 && actors != count))
 		return fault;
 	return NULL;
 }

@@ -26,7 +26,7 @@ struct rt_fields {
 
 /* An event of an entry. Absent parts are empty; an absent attempt is 1. */
 struct rt_entry_event {
-	struct rt_slice type, subject, time, traceparent, actor, data;
+	struct rt_slice type, subject, time, traceparent, tracestate, actor, data;
 	uint64_t seq;
 	uint32_t attempt;
 };

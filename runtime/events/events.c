@@ -468,6 +468,7 @@ static void hold_aside(struct rt_events *events, struct event *event, const stru
 		.subject = { from->subject, strlen(from->subject) },
 		.time = { from->time, strlen(from->time) },
 		.traceparent = { from->traceparent, strlen(from->traceparent) },
+		.tracestate = { from->tracestate, strlen(from->tracestate) },
 		.actor = { from->actor, strlen(from->actor) },
 		.data = { (const char *)from->data, from->data_length },
 		.seq = from->seq,
@@ -659,18 +660,20 @@ static bool park_behind(struct entry *entry)
 }
 
 /* What became of the handing over is the event's own: it begins anew with each delivery. */
-static void begin_span(struct rt_events *events, struct entry *entry, struct event *event)
+static void begin_span(struct rt_events *events, struct entry *entry, struct event *event,
+		       int64_t age_ms)
 {
 	struct rt_event *of = &event->event;
 	struct handling *handling;
 	struct rt_span *span;
 
-	if (entry->handlings == NULL)
-		entry->handlings = rt_alloc(entry->count * sizeof(*entry->handlings));
+	if (entry->handlings == NULL) /* not rt_alloc: each is set as a whole */
+		entry->handlings = rt_realloc(NULL, entry->count * sizeof(*entry->handlings));
 	handling = &entry->handlings[event - entry->events];
 	span = &handling->span;
 	rt_span_begin_at(span, RT_SPAN_PROCESSED, events->options.group, events->handed_us);
 	rt_span_carried(span, of->traceparent);
+	span->state = of->tracestate;
 	if (!rt_span_order(span, of->subject) && !span->known)
 		return;
 	if (events->last_type == NULL || strcmp(events->last_type, of->type) != 0)
@@ -681,7 +684,7 @@ static void begin_span(struct rt_events *events, struct entry *entry, struct eve
 					      .attempt = of->attempt,
 					      .seq = of->seq };
 	span->repeats = of->attempt > 1;
-	span->age_ms = rt_loop_unix_ms(events->loop) - strtoll(of->stream_id, NULL, 10);
+	span->age_ms = age_ms;
 	of->span = span;
 	rt_span_traceparent(span, handling->traceparent);
 	of->own_traceparent = handling->traceparent;
@@ -690,6 +693,7 @@ static void begin_span(struct rt_events *events, struct entry *entry, struct eve
 	if (events->links == NULL)
 		events->links = rt_alloc(LINKS_MAX * sizeof(*events->links));
 	events->links[events->link_count] = *span;
+	events->links[events->link_count].state = NULL; /* the event may end before the read */
 	events->links[events->link_count++].kind = RT_SPAN_LINK;
 }
 
@@ -720,6 +724,9 @@ static void end_read(struct rt_events *events)
 static void hand_over(struct entry *entry)
 {
 	struct rt_events *events = owner_of(entry);
+	bool traced = rt_tracing && events->options.context != NULL;
+	int64_t age_ms =
+		traced ? rt_loop_unix_ms(events->loop) - strtoll(stream_id_of(entry), NULL, 10) : 0;
 
 	entry_set(entry, HANDED);
 	entry->unfinished = 1; /* so that it is not decided before the end of this loop */
@@ -741,8 +748,8 @@ static void hand_over(struct entry *entry)
 		entry->unfinished++;
 		event->event.span = NULL;
 		event->event.own_traceparent = event->event.traceparent;
-		if (rt_tracing && events->options.context != NULL)
-			begin_span(events, entry, event);
+		if (traced)
+			begin_span(events, entry, event, age_ms);
 		events->options.on_event(&event->event, events->options.user_data);
 	}
 	if (--entry->unfinished == 0)
@@ -799,7 +806,7 @@ static void pump(struct rt_events *events)
 	events->pumping = true;
 	events->handed_count = 0;
 	if (rt_tracing)
-		events->handed_us = rt_wall_us();
+		events->handed_us = rt_turn_us();
 	if (events->state == STOPPING)
 		drop_waiting(events);
 	else

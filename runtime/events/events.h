@@ -68,7 +68,9 @@ struct rt_event {
 	const char *time;        /* RFC 3339; "" when absent */
 	uint32_t attempt;        /* 1 unless the producer repeated the request */
 	const char *traceparent; /* "" when absent */
-	const char *actor;       /* who asked for it (events.proto); likewise */
+	const char
+		*tracestate; /* that came with it; likewise, and when one of the two is not valid */
+	const char *actor;   /* who asked for it (events.proto); likewise */
 	const uint8_t *data;
 	size_t data_length;
 	uint32_t deliveries;

@@ -38,7 +38,10 @@
 -- number of events between them, even after entries were deleted.
 --
 -- In aside:… and dead each event has its own entry: id, type, subject, seq, time, data, attempt and
--- traceparent and actor (if any), stream and stream_id (where it came from).
+-- traceparent, tracestate and actor (if any), stream and stream_id (where it came from).
+--
+-- An argument <trace> is a W3C traceparent; behind it, after a blank, the tracestate, if there is one. ''
+-- is none.
 --
 -- For functions.lua (local names, loaded into the same library):
 --
@@ -59,7 +62,7 @@
 --   stream.last, ms_text, n_text         the id of the newest entry, and both its halves
 --   stream.own                           own_keys
 --   begin_details(batch, data)           takes a list of each event's data
---   add_details(batch, i, data, attempt, traceparent, actor)   sets those that event i of the batch has
+--   add_details(batch, i, data, attempt, trace, actor)   sets those that event i of the batch has
 --   varint(n)                            as protobuf packs it
 --   has_partitions(own)                  whether the context has more than one partition
 --   number_text(n)                       an integer as text; small ones are cached
@@ -98,7 +101,7 @@
 --     how many events were ever written; and how much of Redis's maxmemory is used, in thousandths (0: it has no limit; −1: <memory> is 0, not asked for).
 --
 --   FCALL @CONTEXT@_set_aside 2 <own stream> <foreign stream> <group> <consumer> <stream id> <now> { <reason>
---         <deliveries> <type> <subject> <seq> <time> <attempt> <traceparent> <actor> <data> } …
+--         <deliveries> <type> <subject> <seq> <time> <attempt> <trace> <actor> <data> } …
 --     Acknowledges an entry and moves some of its events in the same step: an event without a reason
 --     to aside:…, pending for the consumer with the given number of deliveries; one with a reason to dead.
 --     Does nothing if the entry is not pending for the consumer. Answers a list with each event's stream id
@@ -457,14 +460,16 @@ end
 -- Before the first detail of a batch. `data`: a list of each event's data; nil: none yet.
 local function begin_details(batch, data)
 	batch.detailed, batch.data = true, data
-	batch.attempts, batch.traceparents, batch.actors = false, false, false -- not nil: their places in the table stay
+	-- Not nil: their places in the table stay.
+	batch.attempts, batch.traceparents, batch.tracestates, batch.actors = false, false, false, false
 end
 
 local function packed_batch(batch, order, n)
 	return (batch.data and packed_texts('\10', batch.data, order, n) or '') ..
 		(batch.attempts and packed_attempts(batch.attempts, order, n) or '') ..
 		(batch.traceparents and packed_texts('\26', batch.traceparents, order, n) or '') ..
-		(batch.actors and packed_texts('\34', batch.actors, order, n) or '')
+		(batch.actors and packed_texts('\34', batch.actors, order, n) or '') ..
+		(batch.tracestates and packed_texts('\42', batch.tracestates, order, n) or '')
 end
 
 -- XADD with one field when all events have the same type (`fields` is nil), else with `fields`.
@@ -531,15 +536,28 @@ local function add_detail(batch, name, i, value)
 	batch[name][i] = value
 end
 
-local function add_details(batch, i, data, attempt, traceparent, actor)
+-- The traceparent and the tracestate of an argument; each nil if there is none.
+local function parts_of_trace(trace)
+	local blank = find(trace, ' ', 1, true)
+	if blank then
+		return sub(trace, 1, blank - 1), sub(trace, blank + 1)
+	end
+	return trace ~= '' and trace or nil
+end
+
+local function add_details(batch, i, data, attempt, trace, actor)
 	if data and data ~= '' then
 		add_detail(batch, 'data', i, data)
 	end
 	if attempt and attempt ~= '' and attempt ~= '1' then
 		add_detail(batch, 'attempts', i, attempt)
 	end
-	if traceparent and traceparent ~= '' then
+	if trace and trace ~= '' then
+		local traceparent, tracestate = parts_of_trace(trace)
 		add_detail(batch, 'traceparents', i, traceparent)
+		if tracestate then
+			add_detail(batch, 'tracestates', i, tracestate)
+		end
 	end
 	if actor and actor ~= '' then
 		add_detail(batch, 'actors', i, actor)
@@ -741,12 +759,21 @@ end
 local function add_single(key, args, at, from, id, ...)
 	local fields = { 'id', args[at + 3] .. '/' .. args[at + 4], 'type', args[at + 2], 'subject', args[at + 3],
 		'seq', args[at + 4], 'time', args[at + 5], 'data', args[at + 9] }
-	for i, name in ipairs({ 'attempt', 'traceparent', 'actor' }) do
-		local value = args[at + 5 + i]
-		if value ~= '' and value ~= '1' then
-			fields[#fields + 1] = name
-			fields[#fields + 1] = value
-		end
+	local function add(name, value)
+		fields[#fields + 1], fields[#fields + 2] = name, value
+	end
+	local traceparent, tracestate = parts_of_trace(args[at + 7])
+	if args[at + 6] ~= '1' then
+		add('attempt', args[at + 6])
+	end
+	if traceparent then
+		add('traceparent', traceparent)
+	end
+	if args[at + 8] ~= '' then
+		add('actor', args[at + 8])
+	end
+	if tracestate then
+		add('tracestate', tracestate)
 	end
 	for _, value in ipairs({ 'stream', from, 'stream_id', id, ... }) do
 		fields[#fields + 1] = value

@@ -113,6 +113,18 @@ static const char *append_text(char **at, const char *data, size_t length)
 	return text;
 }
 
+/* Of a tracestate that is worth handing on. */
+static size_t state_length(const struct rt_entry_event *from)
+{
+	const struct rt_slice *parent = &from->traceparent, *state = &from->tracestate;
+	struct rt_trace trace;
+
+	return state->length > 0 && rt_trace_state_valid(state->data, state->length) &&
+			       rt_trace_parse(parent->data, parent->length, &trace)
+		       ? state->length
+		       : 0;
+}
+
 static void event_fill(struct event *event, const struct rt_entry_event *from, char **at)
 {
 	event->event = (struct rt_event){
@@ -123,6 +135,7 @@ static void event_fill(struct event *event, const struct rt_entry_event *from, c
 		.time = append_text(at, from->time.data, from->time.length),
 		.attempt = from->attempt,
 		.traceparent = append_text(at, from->traceparent.data, from->traceparent.length),
+		.tracestate = append_text(at, from->tracestate.data, state_length(from)),
 		.actor = append_text(at, from->actor.data, from->actor.length),
 		.data_length = from->data.length,
 		.deliveries = event->entry->deliveries,
@@ -140,8 +153,8 @@ struct entry *entry_new(struct held *held, const char *stream_id, bool aside, ui
 
 	for (size_t i = 0; i < count; i++)
 		total += list[i].type.length + list[i].subject.length + list[i].time.length +
-			 list[i].traceparent.length + list[i].actor.length + list[i].data.length +
-			 6;
+			 list[i].traceparent.length + list[i].tracestate.length +
+			 list[i].actor.length + list[i].data.length + 7;
 	at = entry->bytes = rt_alloc(total);
 	if (aside)
 		*at++ = '+';

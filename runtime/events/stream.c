@@ -484,7 +484,7 @@ void rt_stream_set_aside(struct rt_stream *stream, struct rt_stream_op *op)
 			     (size_t)snprintf(seq, sizeof(seq), "%" PRIu64, event->seq));
 		rt_args_str(&args, event->time);
 		rt_args_int(&args, event->attempt);
-		rt_args_str(&args, event->traceparent);
+		rt_args_trace(&args, event->traceparent, event->tracestate);
 		rt_args_str(&args, event->actor);
 		rt_args_add(&args, event->data, event->data_length);
 	}

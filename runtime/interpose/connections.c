@@ -477,6 +477,7 @@ bool connections_add(int listening, int fd, bool room)
 	}
 	if (refused.reason == NULL) {
 		insert(connection);
+		arrivals_begin(fd);
 	} else {
 		atomic_fetch_add(&shed, 1);
 		count_closed(refused.reason);
@@ -758,7 +759,8 @@ static ssize_t after_offence(struct connection *connection, const struct msghdr 
 	return (ssize_t)(whole > 0 ? whole : put_resets(connection, message));
 }
 
-ssize_t connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns)
+ssize_t connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns,
+			     int64_t wait_ns)
 {
 	enum http2_offence offence = HTTP2_FINE;
 	struct closing closing = { 0 };
@@ -783,6 +785,10 @@ ssize_t connections_received(int fd, const struct msghdr *message, size_t length
 			offence = feed(connection, message, length, now, &whole);
 		if (offence != HTTP2_FINE)
 			shut(connection, http2_offence_reason(offence), &closing);
+		/* Those that waste are read late on purpose. */
+		if (wait_ns >= 0 && !connection->http2.foreign &&
+		    !http2_guard_wastes(guard_of(connection)))
+			arrivals_note(wait_ns);
 		look_at_all(now, &closing);
 		if (connection->shut)
 			good = after_offence(connection, message, whole);

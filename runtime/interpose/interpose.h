@@ -54,6 +54,14 @@ void rt_connections_metrics(struct rt_metrics *metrics);
 /* Why what connections bring is not looked at, for a person; NULL: it is. */
 const char *rt_http2_guard_problem(void);
 
+/* ---- arrivals (arrivals.c): how long what clients send waits before it is read ---- */
+
+/* From now on, for the connections that are accepted. */
+void rt_arrivals_watch(void);
+/* How long what was read since the last call had been in the kernel, on average; 0: nothing was read. Without what is read
+ * late because its connection wastes. */
+double rt_arrivals_wait_ms(void);
+
 /* ---- polling (polling.c): a loop waits for gRPC's sockets itself ----
  *
  * gRPC's C API has no way to give its descriptors to another loop. On Linux it keeps them all in

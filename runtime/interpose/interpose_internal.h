@@ -21,8 +21,9 @@ void connections_shed(void);
 /* How many bytes this turn still takes of it; SIZE_MAX: all, it is not one of these. 0: the next turn will. */
 size_t connections_may_read(int fd, uint64_t turn);
 /* recvmsg has brought these bytes. Returns how many of them gRPC gets; -1: none, the connection is to be closed. Or
- * others are in their place: resets. */
-ssize_t connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns);
+ * others are in their place: resets. `wait_ns`: they had been in the kernel for so long; -1: nobody knows. */
+ssize_t connections_received(int fd, const struct msghdr *message, size_t length, int64_t now_ns,
+			     int64_t wait_ns);
 /* Whether gRPC reads resets of this connection instead of what comes. */
 bool connections_resetting(int fd);
 /* Puts such resets into the message and returns how many bytes they are; 0: the connection is none of those, or no
@@ -54,6 +55,14 @@ bool connections_holds(int fd);
 /* -1: none wait. 1: gRPC gets a byte, so that it asks SSL_read for them; 0: it has got one and has not asked yet. */
 int connections_ask(int fd, const struct msghdr *message);
 void connections_tls_sent(struct connections_tls *tls, const void *bytes, size_t length);
+
+/* ---- arrivals.c ---- */
+
+/* A connection was accepted. */
+void arrivals_begin(int fd);
+/* recvmsg. *ret_wait_ns: how long ago the last of what it brings came; -1: nobody knows. */
+ssize_t arrivals_read(int fd, struct msghdr *message, int flags, int64_t *ret_wait_ns);
+void arrivals_note(int64_t wait_ns);
 
 /* ---- polling.c ---- */
 

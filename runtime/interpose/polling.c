@@ -208,6 +208,7 @@ static void note_read(int fd, size_t bytes)
 static ssize_t read_guarded(int fd, struct msghdr *message, int flags, int64_t now_ns)
 {
 	size_t resets = connections_resets(fd, message, false);
+	int64_t wait_ns;
 	ssize_t bytes;
 	int asked;
 
@@ -220,9 +221,9 @@ static ssize_t read_guarded(int fd, struct msghdr *message, int flags, int64_t n
 		errno = EAGAIN;
 		return -1;
 	}
-	bytes = syscall(SYS_recvmsg, fd, message, flags);
+	bytes = arrivals_read(fd, message, flags, &wait_ns);
 	if (bytes > 0) {
-		bytes = connections_received(fd, message, (size_t)bytes, now_ns);
+		bytes = connections_received(fd, message, (size_t)bytes, now_ns, wait_ns);
 		if (bytes < 0)
 			errno = ECONNRESET;
 	} else if (bytes == 0 || (errno != EAGAIN && errno != EINTR)) {

@@ -429,6 +429,7 @@ static void on_prepare(uv_prepare_t *handle)
 	struct rt_loop *loop = handle->data;
 
 	run_posted(loop);
+	rt_turn_begins();
 	atomic_store(&loop->sleeping, true);
 	if (atomic_load(&loop->posted) == NULL && !atomic_load(&loop->stop))
 		return;
@@ -576,6 +577,7 @@ void rt_loop_run_due(struct rt_loop *loop)
 		if (rt_loop_next_due(loop) > loop->now_ms && !has_deferred(loop) &&
 		    atomic_load(&loop->posted) == NULL)
 			return;
+		rt_turn_begins();
 		fire_timers(loop);
 		run_posted(loop);
 		run_deferred(loop);

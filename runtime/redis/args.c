@@ -44,6 +44,21 @@ void rt_args_int(struct rt_args *args, int64_t n)
 	rt_args_copy(args, text, rt_int_text(n, text));
 }
 
+void rt_args_trace(struct rt_args *args, const char *traceparent, const char *tracestate)
+{
+	char *both;
+
+	if (traceparent == NULL || traceparent[0] == '\0') {
+		rt_args_str(args, "");
+	} else if (tracestate == NULL || tracestate[0] == '\0') {
+		rt_args_str(args, traceparent);
+	} else {
+		both = rt_printf("%s %s", traceparent, tracestate);
+		rt_args_copy(args, both, strlen(both));
+		free(both);
+	}
+}
+
 void rt_args_clear(struct rt_args *args)
 {
 	args->count = 0;

@@ -207,6 +207,8 @@ struct rt_args {
 void rt_args_add(struct rt_args *args, const void *data, size_t length);
 void rt_args_str(struct rt_args *args, const char *s);
 void rt_args_int(struct rt_args *args, int64_t n);
+/* A <trace> of events.lua. "" and NULL: there is none. */
+void rt_args_trace(struct rt_args *args, const char *traceparent, const char *tracestate);
 void rt_args_copy(struct rt_args *args, const void *data, size_t length);
 void rt_args_clear(struct rt_args *args); /* empty again, memory kept */
 void rt_args_done(struct rt_args *args);

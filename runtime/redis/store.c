@@ -82,12 +82,14 @@ static void run_command(struct rt_store_run *run)
 {
 	struct rt_store *store = run->queue->store;
 	bool waits = run->queue->step->durable && store->replicas > 0;
+	static uint64_t traced;
 
 	run->commands++;
 	if (rt_tracing && run->commands == 1)
 		run->call = (struct rt_function_call){ .function = run->queue->step->name,
 						       .count = run->batch.count,
-						       .sent_us = rt_wall_us() };
+						       .sent_us = rt_wall_us(),
+						       .number = ++traced };
 	rt_redis_send(store->redis, &run->op, run->args, 0, waits ? run_kept : run_answered);
 }
 

@@ -295,21 +295,33 @@ struct rt_span *rt_call_span(const struct rt_call *call)
 
 const char *rt_call_traceparent(const struct rt_call *call)
 {
+	struct rt_call *kept = (struct rt_call *)(uintptr_t)call;
 	struct rt_trace trace;
 	const char *value;
 	size_t length = 0;
+	char *text;
 
-	if (call->span != NULL && !call->span->carried)
-		return ""; /* it was looked for already */
+	if (kept->traceparent != NULL)
+		return kept->traceparent;
+	kept->traceparent = "";
 	value = rt_call_metadata(call, "traceparent", &length);
-	return value != NULL && rt_trace_parse(value, length, &trace) ? value : "";
+	if (value == NULL || !rt_trace_parse(value, length, &trace))
+		return "";
+	/* Whatever version it came in: others may read only this one. */
+	text = rt_arena_take(&kept->arena, RT_TRACEPARENT_TEXT);
+	rt_trace_format(&trace, text);
+	kept->traceparent = text;
+	return text;
 }
 
 const char *rt_call_tracestate(const struct rt_call *call)
 {
+	const char *value;
 	size_t length = 0;
-	const char *value = rt_call_metadata(call, "tracestate", &length);
 
+	if (rt_call_traceparent(call)[0] == '\0')
+		return "";
+	value = rt_call_metadata(call, "tracestate", &length);
 	return value != NULL && rt_trace_state_valid(value, length) ? value : "";
 }
 
@@ -330,9 +342,8 @@ static void begin_span(struct rt_call *call)
 	rt_span_begin(call->span, RT_SPAN_SERVED, call->service->descriptor->name);
 	call->span->method = call->method->descriptor->name;
 	call->span->lasts = call->method->client_streams || call->method->server_streams;
-	rt_span_carried(call->span, rt_call_metadata(call, "traceparent", NULL));
-	if (call->span->sampled)
-		call->span->state = rt_call_tracestate(call);
+	rt_span_carried(call->span, rt_call_traceparent(call));
+	call->span->state = rt_call_tracestate(call);
 }
 
 void rpc_call_begin(struct rt_call *call, ProtobufCService *service, struct rpc_method *method)
@@ -340,7 +351,7 @@ void rpc_call_begin(struct rt_call *call, ProtobufCService *service, struct rpc_
 	call->service = service;
 	call->method = method;
 	call->identity = &rpc_everybody;
-	call->actor = call->peer = NULL;
+	call->actor = call->peer = call->traceparent = NULL;
 	rpc_method_count(method->started);
 	if (method->handled != NULL)
 		call->started_ns = rt_monotonic_ns();

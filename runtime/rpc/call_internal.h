@@ -101,6 +101,7 @@ struct rt_call {
 	struct rpc_method *method;
 	const struct rt_identity *identity; /* of its caller */
 	const char *actor, *peer;           /* likewise, for people; NULL: not asked for yet */
+	const char *traceparent;            /* that came and is valid, or ""; likewise */
 	struct rt_span *span;               /* in the arena; NULL: it is not traced */
 	struct rt_arena arena;              /* the request, metadata */
 	ProtobufCBinaryData request;        /* while its handler runs for the first time */

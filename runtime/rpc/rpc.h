@@ -154,10 +154,10 @@ const char *rt_call_actor(const struct rt_call *call);
 
 /* Its span, while the call is under way; NULL: calls are not traced. The handler says which order it concerns. */
 struct rt_span *rt_call_span(const struct rt_call *call);
-/* The W3C traceparent that came with it, to be passed on where calls are not traced here; "" if there is none, or it is not
- * valid. Valid until the call ends. */
+/* The W3C traceparent that came with it, as version 00 has it, to be passed on where calls are not traced here; "" if there
+ * is none, or it is not valid. Valid until the call ends. */
 const char *rt_call_traceparent(const struct rt_call *call);
-/* The tracestate that came with it; "" if it is not valid. To be asked for only where there is a valid traceparent. */
+/* The tracestate that came with it; "" if one of the two is not valid. */
 const char *rt_call_tracestate(const struct rt_call *call);
 
 /* ---- server ---- */

@@ -4,7 +4,7 @@
  *     send            … the oldest go in one call; one at a time
  *       sent          taken: the next ones. Not taken, but later perhaps: again after a pause, which doubles.
  *                     Refused: given up
- *   rt_exporter_stop  what waits goes at once, with a short deadline
+ *   rt_exporter_stop  what waits goes at once, as much as is taken within STOP_MS
  *
  * Nothing waits for it: spans that find the queue full are dropped and counted (tandem_spans_total). */
 #include "exporter_internal.h"
@@ -33,6 +33,7 @@ struct rt_exporter {
 	int64_t pause_ms; /* after a failure; 0: the last call went well */
 	bool failing;     /* logged */
 	bool stopping;
+	int64_t stop_by_ms; /* then: of the loop's clock */
 	void (*stopped)(void *user);
 	void *user;
 };
@@ -92,6 +93,12 @@ static void log_outcome(struct rt_exporter *exporter, const struct rt_status *st
 		RT_LOG(RT_INFO, "the collector takes spans again");
 }
 
+/* Before it has to have stopped. */
+static int64_t left_ms(const struct rt_exporter *exporter)
+{
+	return RT_MAX(exporter->stop_by_ms - rt_loop_now(exporter->loop), INT64_C(0));
+}
+
 static void sent(struct rt_client_op *op, const ProtobufCMessage *response)
 {
 	struct rt_exporter *exporter = RT_CONTAINER_OF(op, struct rt_exporter, op);
@@ -106,7 +113,7 @@ static void sent(struct rt_client_op *op, const ProtobufCMessage *response)
 		rt_trace_drop(count, op->status.code == 0);
 	exporter->pause_ms =
 		again ? RT_MIN(RT_MAX(2 * exporter->pause_ms, BACK_OFF_MIN), BACK_OFF_MAX) : 0;
-	if (exporter->stopping && (again || rt_trace_queued() == 0))
+	if (exporter->stopping && (again || rt_trace_queued() == 0 || left_ms(exporter) == 0))
 		finish(exporter);
 	else if (exporter->pause_ms > 0)
 		rt_timer_start(exporter->loop, &exporter->timer,
@@ -134,7 +141,7 @@ static void send(struct rt_exporter *exporter)
 	rt_timer_stop(exporter->loop, &exporter->timer);
 	exporter->sending = batch_size();
 	exporter->op = (struct rt_client_op){
-		.timeout_ms = exporter->stopping ? STOP_MS : TIMEOUT_MS,
+		.timeout_ms = exporter->stopping ? left_ms(exporter) : TIMEOUT_MS,
 		.done = sent,
 	};
 	rt_client_start(exporter->client, METHOD_EXPORT,
@@ -169,14 +176,43 @@ static bool read_ratio(const char *text, double *ret)
 	return true;
 }
 
+/* Makes a channel to an endpoint, which may be a URL as OpenTelemetry's own variable has it. */
+static int make_channel(struct rt_loop *loop, const struct rt_exporter_options *options,
+			struct rt_channel **ret)
+{
+	static const char plain[] = "http://", encrypted[] = "https://";
+	const struct rt_channel_options channel = { .tls = options->tls };
+	const char *from = options->endpoint;
+	char *target;
+	size_t length;
+	int rc;
+
+	if (strncmp(from, plain, strlen(plain)) == 0) {
+		from += strlen(plain);
+	} else if (strncmp(from, encrypted, strlen(encrypted)) == 0) {
+		from += strlen(encrypted);
+		if (options->tls == NULL) {
+			RT_LOG(RT_ERROR, "a collector at https:// needs --otlp-tls-ca",
+			       RT_S("value", options->endpoint));
+			return RT_INVALID;
+		}
+	}
+	target = rt_strdup(from);
+	length = strlen(target);
+	if (length > 0 && target[length - 1] == '/')
+		target[length - 1] = '\0';
+	rc = rt_channel_new(loop, target, &channel, ret);
+	free(target);
+	if (rc != RT_OK)
+		RT_LOG(RT_ERROR, "--otlp is not an address", RT_S("value", options->endpoint));
+	return rc;
+}
+
 int rt_exporter_new(struct rt_loop *loop, const struct rt_exporter_options *options,
 		    struct rt_exporter **ret)
 {
-	static const char plain[] = "http://";
-	const struct rt_channel_options channel = { .tls = options->tls };
 	struct rt_trace_options trace = { .slow_ms = options->slow_ms,
 					  .metrics = options->metrics };
-	const char *target = options->endpoint;
 	struct rt_exporter *exporter;
 	int rc;
 
@@ -185,13 +221,10 @@ int rt_exporter_new(struct rt_loop *loop, const struct rt_exporter_options *opti
 		       RT_S("value", options->ratio));
 		return RT_INVALID;
 	}
-	if (strncmp(target, plain, strlen(plain)) == 0)
-		target += strlen(plain);
 	exporter = rt_alloc(sizeof(*exporter));
 	exporter->loop = loop;
-	rc = rt_channel_new(loop, target, &channel, &exporter->channel);
+	rc = make_channel(loop, options, &exporter->channel);
 	if (rc != RT_OK) {
-		RT_LOG(RT_ERROR, "--otlp is not an address", RT_S("value", options->endpoint));
 		free(exporter);
 		return rc;
 	}
@@ -215,6 +248,7 @@ void rt_exporter_stop(struct rt_exporter *exporter, void (*stopped)(void *user),
 {
 	rt_tracing = false;
 	exporter->stopping = true;
+	exporter->stop_by_ms = rt_loop_now(exporter->loop) + STOP_MS;
 	exporter->stopped = stopped;
 	exporter->user = user;
 	if (exporter->sending > 0)

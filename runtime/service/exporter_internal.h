@@ -9,7 +9,7 @@ struct rt_exporter; /* opaque */
 
 struct rt_exporter_options {
 	const char *service;  /* "order" */
-	const char *endpoint; /* "127.0.0.1:4317", or with http:// in front */
+	const char *endpoint; /* "127.0.0.1:4317", or with http:// or https:// in front */
 	const char *ratio;    /* of the traces that begin here: "0.01" */
 	int64_t slow_ms;
 	struct rt_tls *tls; /* NULL: not encrypted */

@@ -120,12 +120,12 @@ static void common_settings(const struct rt_service_definition *definition,
 		  "Most open connections of one address; 0: a quarter of all, and those of this "
 		  "machine have no limit of their own." },
 		{ "otlp", RT_SETTING_STRING, COMMON(otlp), "", 0, 0,
-		  "Where spans go: host:port of a collector that takes OTLP over gRPC; empty: what "
-		  "OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere." },
+		  "Where spans go: host:port of a collector that takes OTLP over gRPC, or http:// "
+		  "or "
+		  "https:// and that; empty: what OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere." },
 		{ "otlp-tls-ca", RT_SETTING_STRING, COMMON(otlp_tls_ca), "", 0, 0,
-		  "File with the authorities that the collector's certificate is from; empty: "
-		  "calls to "
-		  "it are not encrypted." },
+		  "File with the authorities that the collector's certificate is from, needed for "
+		  "https://; empty: calls to it are not encrypted." },
 		{ "trace-ratio", RT_SETTING_STRING, COMMON(trace_ratio), "0.01", 0, 0,
 		  "Which part of the traces that begin here is sent, 0 to 1; the same for all "
 		  "services. "

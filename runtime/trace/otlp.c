@@ -198,6 +198,16 @@ static span_message *add_part(struct writer *writer, const struct rt_span *of, c
 	return span;
 }
 
+static void describe_function(struct writer *writer, span_message *span,
+			      const struct rt_function_call *call)
+{
+	span->name = JOIN(writer->arena, "FCALL ", call->function);
+	add_text(writer, span, "db.system", "redis");
+	add_text(writer, span, "db.operation.name", "FCALL");
+	add_text(writer, span, "db.stored_procedure.name", call->function);
+	add_number(writer, span, "db.operation.batch.size", (int64_t)call->count);
+}
+
 /* The function call, the event that it published, and what the order has become. */
 static void add_stored(struct writer *writer, const struct rt_span *of, const uint8_t own_id[8])
 {
@@ -207,15 +217,14 @@ static void add_stored(struct writer *writer, const struct rt_span *of, const ui
 
 	part_id(of, call->function, id);
 	span = add_span(writer, of, KIND(CLIENT), id, own_id, call->sent_us, call->answered_us);
-	span->name = JOIN(writer->arena, "FCALL ", call->function);
-	add_text(writer, span, "db.system", "redis");
-	add_text(writer, span, "db.operation.name", "FCALL");
-	add_text(writer, span, "db.stored_procedure.name", call->function);
-	add_number(writer, span, "db.operation.batch.size", (int64_t)call->count);
+	describe_function(writer, span, call);
 	if (of->published.type != NULL) {
 		uint8_t event_id[8];
 
-		rt_trace_event_id(of, &of->published, event_id);
+		if (of->subject[0] != '\0')
+			rt_trace_event_id(of, &of->published, event_id);
+		else /* of no order: nobody names it as the cause */
+			part_id(of, of->published.type, event_id);
 		span = add_span(writer, of, KIND(PRODUCER), event_id, id, call->sent_us,
 				call->answered_us);
 		describe_event(writer, span, "publish", "send", &of->published, of->subject);
@@ -235,7 +244,7 @@ static const int kinds[] = {
 	[RT_SPAN_SERVED] = KIND(SERVER),      [RT_SPAN_CALLED] = KIND(CLIENT),
 	[RT_SPAN_ITEM_SERVED] = KIND(SERVER), [RT_SPAN_ITEM_CALLED] = KIND(CLIENT),
 	[RT_SPAN_RECEIVED] = KIND(CONSUMER),  [RT_SPAN_PROCESSED] = KIND(CONSUMER),
-	[RT_SPAN_TIMER] = KIND(INTERNAL),
+	[RT_SPAN_TIMER] = KIND(INTERNAL),     [RT_SPAN_FUNCTION] = KIND(CLIENT),
 };
 
 /* The ids that other processes make, too. */
@@ -270,6 +279,9 @@ static span_message *add_one(struct writer *writer, const struct rt_span *of)
 	case RT_SPAN_TIMER:
 		span->name = JOIN(writer->arena, "timer ", of->what);
 		break;
+	case RT_SPAN_FUNCTION:
+		describe_function(writer, span, &of->call);
+		break;
 	default:
 		describe_call(writer, span, of);
 		break;
@@ -279,7 +291,7 @@ static span_message *add_one(struct writer *writer, const struct rt_span *of)
 			 rt_arena_copy(writer->arena, of->subject, strlen(of->subject)));
 	if (of->failed || (kinds[of->kind] == KIND(CLIENT) && of->code != 0))
 		set_failed(writer, span);
-	if (of->call.function != NULL)
+	if (of->call.function != NULL && of->kind != RT_SPAN_FUNCTION)
 		add_stored(writer, of, id);
 	return span;
 }
@@ -293,12 +305,13 @@ static void add_link(struct writer *writer, span_message *span, const struct rt_
 
 	if (span->n_links == LINKS_MAX)
 		return;
-	find_ids(to, id, parent); /* what published it */
+	find_ids(to, id, parent);
 	if (span->links == NULL)
 		span->links = rt_arena_take(writer->arena, LINKS_MAX * sizeof(*span->links));
 	opentelemetry__proto__trace__v1__span__link__init(link);
 	link->trace_id = bytes_of(writer->arena, to->trace_id, sizeof(to->trace_id));
-	link->span_id = bytes_of(writer->arena, parent, sizeof(parent));
+	/* What published the event; or the call itself. */
+	link->span_id = bytes_of(writer->arena, to->event.type != NULL ? parent : id, sizeof(id));
 	span->links[span->n_links++] = link;
 }
 

@@ -268,7 +268,7 @@ void rt_span_begin_at(struct rt_span *span, enum rt_span_kind kind, const char *
 
 void rt_span_begin(struct rt_span *span, enum rt_span_kind kind, const char *what)
 {
-	rt_span_begin_at(span, kind, what, rt_wall_us());
+	rt_span_begin_at(span, kind, what, rt_turn_us());
 }
 
 void rt_span_carried(struct rt_span *span, const char *traceparent)
@@ -309,10 +309,12 @@ static void begin_trace(struct rt_span *span)
 /* False for nearly all orders that are not sampled, by 13 of the 56 bits: their ids need not be read as a whole. */
 static bool may_be_sampled(const char *digits)
 {
-	unsigned int first = (unsigned int)rt_base32_digit(digits[14]) & 7,
-		     second = (unsigned int)rt_base32_digit(digits[15]) & 31,
-		     third = (unsigned int)rt_base32_digit(digits[16]) & 31;
+	unsigned int first = (unsigned int)rt_base32_digit(digits[14]) & 7, second, third;
 
+	if (first < self.threshold >> 53)
+		return false; /* most of them */
+	second = (unsigned int)rt_base32_digit(digits[15]) & 31;
+	third = (unsigned int)rt_base32_digit(digits[16]) & 31;
 	return (first << 10 | second << 5 | third) >= self.threshold >> 43;
 }
 
@@ -353,6 +355,14 @@ void rt_span_concerns(struct rt_span *span, const char *order_id)
 		begin_trace(span);
 }
 
+void rt_span_begin_own(struct rt_span *span)
+{
+	if (!span->known)
+		begin_trace(span);
+	span->carried = false; /* what it causes has other traces */
+	span->sampled = true;
+}
+
 /* By OpenTelemetry's conventions for servers. */
 void rt_span_code(struct rt_span *span, int code)
 {
@@ -382,15 +392,31 @@ void rt_span_traceparent(const struct rt_span *span, char text[RT_TRACEPARENT_TE
 	rt_trace_format(&trace, text);
 }
 
+static void end_earlier_call(const struct rt_span *of)
+{
+	struct rt_span span;
+
+	rt_span_begin_at(&span, RT_SPAN_FUNCTION, of->call.function, of->call.sent_us);
+	rt_span_cause(&span, of);
+	span.call = of->call;
+	span.end_us = of->call.answered_us;
+	rt_span_end(&span);
+}
+
 void rt_span_stored(struct rt_span *span)
 {
-	if (rt_function_answered != NULL)
-		span->call = *rt_function_answered;
+	const struct rt_function_call *call = rt_function_answered;
+
+	if (call == NULL || call->number == span->call.number)
+		return;
+	if (span->call.function != NULL)
+		end_earlier_call(span);
+	span->call = *call;
 }
 
 /* ---- the queue ---- */
 
-static void count(struct rt_series *series, size_t by)
+static void note(struct rt_series *series, size_t by)
 {
 	if (series != NULL)
 		rt_series_add(series, (double)by);
@@ -401,7 +427,7 @@ static void enqueue(const struct rt_span *span)
 	struct rt_span *copy;
 
 	if (self.count == QUEUE_MAX) {
-		count(self.dropped, 1);
+		note(self.dropped, 1);
 		return;
 	}
 	copy = &self.queue[(self.first + self.count) % QUEUE_MAX];
@@ -425,11 +451,17 @@ const struct rt_span *rt_trace_at(size_t index)
 
 void rt_trace_drop(size_t dropped, bool sent)
 {
-	for (size_t i = 0; i < dropped; i++)
-		free((void *)(uintptr_t)rt_trace_at(i)->state);
+	size_t spans = 0;
+
+	for (size_t i = 0; i < dropped; i++) {
+		const struct rt_span *span = rt_trace_at(i);
+
+		spans += span->kind != RT_SPAN_LINK;
+		free((void *)(uintptr_t)span->state);
+	}
 	self.first = (self.first + dropped) % QUEUE_MAX;
 	self.count -= dropped;
-	count(sent ? self.sent : self.given_up, dropped);
+	note(sent ? self.sent : self.given_up, spans);
 }
 
 /* ---- what is kept ---- */
@@ -495,9 +527,9 @@ void rt_span_end(struct rt_span *span)
 
 	if (!rt_tracing) /* not any more */
 		return;
-	if (span->end_us == 0) /* a function's answer came in this turn */
-		span->end_us = rt_function_answered != NULL ? rt_function_answered->answered_us
-							    : rt_wall_us();
+	if (span->end_us ==
+	    0) /* not before the function's answer, which may have come in this turn */
+		span->end_us = RT_MAX(rt_turn_us(), span->call.answered_us);
 	if (span->sampled) {
 		enqueue(span);
 		return;
@@ -522,13 +554,18 @@ void rt_span_end(struct rt_span *span)
 
 void rt_span_end_linked(struct rt_span *span, const struct rt_span *links, size_t count)
 {
-	/* They must stay together. */
-	if (!rt_tracing || self.count + 1 + count > QUEUE_MAX)
+	if (!rt_tracing)
 		return;
+	/* They must stay together. */
+	if (self.count + 1 + count > QUEUE_MAX) {
+		note(self.dropped, 1);
+		return;
+	}
 	if (!span->known)
 		begin_trace(span);
 	span->sampled = true;
-	span->end_us = rt_wall_us();
+	if (span->end_us == 0)
+		span->end_us = rt_turn_us();
 	enqueue(span);
 	for (size_t i = 0; i < count; i++)
 		enqueue(&links[i]);
@@ -590,6 +627,7 @@ void rt_trace_start(const struct rt_trace_options *options)
 		self.kept_count = 1;
 	}
 	rt_trace_metrics(options->metrics);
+	rt_turn_begins();
 	rt_tracing = true;
 }
 

@@ -6,7 +6,7 @@
  *   rt_span_begin     at the beginning: what it is
  *   rt_span_cause     … and what caused it: a traceparent, or another span of this process
  *   rt_span_concerns  … as soon as it is known which order it is about
- *   rt_span_stored    the function call that was made for it, and the event that it published
+ *   rt_span_stored    a function call that was made for it, and the event that it published
  *   rt_span_end       it is queued for the exporter if its trace is sampled, else kept for a while
  *
  * Which trace? A traceparent says it. Without one it is the order's own: 128 bits of its id. So every process knows the
@@ -56,6 +56,7 @@ enum rt_span_kind {
 	RT_SPAN_RECEIVED,  /* a read of events, followed by links; `what` is the group */
 	RT_SPAN_PROCESSED, /* an event; likewise */
 	RT_SPAN_TIMER,     /* something that was due; `what` says it */
+	RT_SPAN_FUNCTION,  /* a function call that was made for another span, before its last one */
 	RT_SPAN_LINK,      /* belongs to the span before it */
 };
 
@@ -64,6 +65,7 @@ struct rt_function_call {
 	const char *function; /* "order_place"; stays valid */
 	size_t count;         /* operations */
 	int64_t sent_us, answered_us;
+	uint64_t number; /* of this process: tells it from others */
 };
 /* The one whose operations are being ended now; NULL: they end without one. */
 extern const struct rt_function_call *rt_function_answered;
@@ -94,7 +96,7 @@ struct rt_span {
 	uint64_t number;              /* of an item; of the events in a read */
 	const char *decision;         /* the status that the order got; NULL: none */
 	struct rt_span_event event;   /* that was processed, or whose answer a timer waited for */
-	struct rt_function_call call; /* function NULL: none was made */
+	struct rt_function_call call; /* the last; function NULL: none was made */
 	struct rt_span_event published;
 	const char *state; /* the tracestate that came; NULL, "": none; borrowed until it ends */
 	char subject[RT_TRACE_SUBJECT]; /* the order's id; "": none, or it is not known */
@@ -114,16 +116,19 @@ void rt_span_cause(struct rt_span *span, const struct rt_span *cause);
 bool rt_span_order(struct rt_span *span, const char *order_id);
 /* The same; if it is none ("") and the trace is not known, one begins here. */
 void rt_span_concerns(struct rt_span *span, const char *order_id);
+/* One without a trace begins one of its own, which is sent: spans of other traces have links to it. */
+void rt_span_begin_own(struct rt_span *span);
 /* How the call ended: a gRPC status, and whether it is the server's fault. */
 void rt_span_code(struct rt_span *span, int code);
 /* The traceparent for what it causes in other processes; "" if its trace is not known, or is its order's and not sampled:
  * then the others find it by themselves. */
 void rt_span_traceparent(const struct rt_span *span, char text[RT_TRACEPARENT_TEXT]);
-/* Takes over rt_function_answered. */
+/* Takes over rt_function_answered. It may be asked several times for the same call. Of several calls the last has
+ * published the event; each before it gets a span of its own. */
 void rt_span_stored(struct rt_span *span);
 /* It ends, now or at end_us if that is set. */
 void rt_span_end(struct rt_span *span);
-/* For a read of events that brought at least one whose trace is sampled: it has a trace of its own, and links to theirs. */
+/* With links: to what published the events that it read, or to calls. It is sent, in a trace of its own unless it has one. */
 void rt_span_end_linked(struct rt_span *span, const struct rt_span *links, size_t count);
 /* A copy that stays valid; there are few such names. */
 const char *rt_trace_name(const char *text);

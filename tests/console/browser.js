@@ -39,6 +39,10 @@ function faults() {
       found.push(`too small to hit: ${where(element)}`);
   if (document.documentElement.scrollWidth > window.innerWidth) found.push(`wider than the window: ${document.documentElement.scrollWidth}`);
 
+  if (window.innerWidth < 400)
+    for (const frame of document.querySelectorAll(".frame"))
+      if (frame.scrollWidth > frame.clientWidth) found.push(`wider than its frame: ${where(frame)} by ${frame.scrollWidth - frame.clientWidth}`);
+
   const channels = (color) => (color.match(/[\d.]+/g) || []).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
     .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))

@@ -18,8 +18,9 @@ static struct rt_slice own(const char *bytes, size_t length)
 
 static struct rt_slice name_of(struct fuzz *fuzz)
 {
-	static const char *const names[] = { "type",    "subject", "seq",         "time", "data",
-					     "attempt", "batch",   "traceparent", "actor" };
+	static const char *const names[] = { "type",  "subject",   "seq",   "time",
+					     "data",  "attempt",   "batch", "traceparent",
+					     "actor", "tracestate" };
 	uint8_t which = fuzz_byte(fuzz);
 	const char *bytes;
 	size_t length;
@@ -66,6 +67,7 @@ static void check_batch(const struct rt_fields *fields, const struct rt_entry_ev
 	FUZZ_MUST(batch->n_attempt == 0 || batch->n_attempt == count);
 	FUZZ_MUST(batch->n_traceparent == 0 || batch->n_traceparent == count);
 	FUZZ_MUST(batch->n_actor == 0 || batch->n_actor == count);
+	FUZZ_MUST(batch->n_tracestate == 0 || batch->n_tracestate == count);
 	for (size_t i = 0; i < batch->n_data; i++)
 		FUZZ_MUST(same(batch->data[i].data, batch->data[i].len, events[i].data));
 	/* A number past 32 bits becomes the largest one here, but is truncated there. */
@@ -77,6 +79,9 @@ static void check_batch(const struct rt_fields *fields, const struct rt_entry_ev
 			       events[i].traceparent));
 	for (size_t i = 0; i < batch->n_actor; i++)
 		FUZZ_MUST(same(batch->actor[i], events[i].actor.length, events[i].actor));
+	for (size_t i = 0; i < batch->n_tracestate; i++)
+		FUZZ_MUST(same(batch->tracestate[i], events[i].tracestate.length,
+			       events[i].tracestate));
 	tandem__events__v1__event_batch__free_unpacked(batch, NULL);
 }
 
@@ -105,6 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_word(events[i].subject, &fields);
 		FUZZ_MUST(lies_in(events[i].time, &fields));
 		FUZZ_MUST(lies_in(events[i].traceparent, &fields));
+		FUZZ_MUST(lies_in(events[i].tracestate, &fields));
 		FUZZ_MUST(lies_in(events[i].actor, &fields));
 		FUZZ_MUST(lies_in(events[i].data, &fields));
 		FUZZ_MUST(events[i].attempt > 0);

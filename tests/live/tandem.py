@@ -273,7 +273,7 @@ def pairs(flat):
 # ---- data in Redis ----
 
 
-class Event(collections.namedtuple("Event", "stream_id type subject seq time data attempt traceparent actor")):
+class Event(collections.namedtuple("Event", "stream_id type subject seq time data attempt traceparent actor tracestate")):
     """An event of an entry. Texts are str, its data bytes; stream_id is its entry's."""
 
     @property
@@ -295,6 +295,8 @@ class Event(collections.namedtuple("Event", "stream_id type subject seq time dat
             parts["traceparent"] = self.traceparent
         if self.actor:
             parts["actor"] = self.actor
+        if self.tracestate:
+            parts["tracestate"] = self.tracestate
         return [part for pair in parts.items() for part in pair]
 
 
@@ -305,7 +307,7 @@ def events_of(protos, stream_id, flat):
     text = lambda name, otherwise="": fields.get(name, otherwise.encode()).decode()  # noqa: E731
     if b"type" in fields:
         parts = (text(b"type"), text(b"subject"), int(text(b"seq")), text(b"time"))
-        more = (int(text(b"attempt", "1")), text(b"traceparent"), text(b"actor"))
+        more = (int(text(b"attempt", "1")), text(b"traceparent"), text(b"actor"), text(b"tracestate"))
         return [Event(stream_id.decode(), *parts, fields.get(b"data", b""), *more)]
     named = [
         (kind.decode(), name.decode())
@@ -318,10 +320,11 @@ def events_of(protos, stream_id, flat):
     batch = protos.message("tandem.events.v1.EventBatch").FromString(fields.get(b"batch", b""))
     none = (None,) * len(named)
     found = []
-    lists = (batch.data or none, batch.attempt or none, batch.traceparent or none, batch.actor or none)
-    for (kind, name), data, attempt, trace, actor in zip(named, *lists, strict=True):
+    texts = [list(getattr(batch, part)) or [""] * len(named) for part in ("traceparent", "actor", "tracestate")]
+    lists = (batch.data or none, batch.attempt or none, *texts)
+    for (kind, name), data, attempt, *more in zip(named, *lists, strict=True):
         subject, _, seq = name.rpartition("/")
-        parts = (kind, subject, int(seq), text(b"time"), data or b"", attempt or 1, trace or "", actor or "")
+        parts = (kind, subject, int(seq), text(b"time"), data or b"", attempt or 1, *more)
         found.append(Event(stream_id.decode(), *parts))
     return found
 

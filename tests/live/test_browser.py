@@ -2,11 +2,15 @@
 
 Pictures of each view, light and dark, wide and narrow, are in console-pictures/ of the build.
 """
+import datetime
+import http.server
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
+import threading
 
 import tandem
 from console import Console
@@ -55,8 +59,38 @@ class Browser:
         self.process.stdout.close()
 
 
+ALERT = {"labels": {"alertname": "TandemCertificateEnds", "severity": "ticket", "instance": "127.0.0.1:9101"},
+         "annotations": {"summary": "the server certificate <b>ends</b> in 3 days", "runbook": "docs/runbook.md#tandemcertificateends"},
+         "state": "firing", "activeAt": "2026-11-27T01:02:03.004Z", "value": "1e+00"}
+
+
+class Prometheus(http.server.BaseHTTPRequestHandler):
+    """Answers as Prometheus does."""
+
+    def do_GET(self):  # the name is http.server's
+        body = json.dumps({"status": "success", "data": {"alerts": [ALERT]}}).encode()
+        self.send_response(200 if self.path == "/api/v1/alerts" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format, *args):  # the name is http.server's
+        pass
+
+
 class Page(Console):
     """What people see."""
+
+    LAYOUT = (1, 0, 8)
+
+    @classmethod
+    def prepare(cls):
+        super().prepare()
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Prometheus)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        cls.addClassCleanup(server.server_close)
+        cls.addClassCleanup(server.shutdown)
+        cls.tandem.env["TANDEM_CONSOLE_PROMETHEUS"] = f"http://127.0.0.1:{server.server_address[1]}/"
 
     @classmethod
     def setUpClass(cls):
@@ -89,6 +123,31 @@ class Page(Console):
     def no_faults(self, name):
         self.assertEqual(self.browser.run("return page.evaluate(faults)"), [], name)
 
+    def no_options(self, name):
+        """A page has no options: a line that names one says the command that has it."""
+        text = self.browser.run("return page.evaluate(() => document.body.innerText)")
+        wrong = [line for line in text.splitlines() if re.search(r"(^|[\s(:])--[a-z]", line) and "tandemctl" not in line]
+        self.assertEqual(wrong, [], name)
+
+    def points(self, count):
+        """So many more points come, some seconds apart by the page's clock."""
+        self.browser.run("""await page.evaluate(async (count) => {
+            const { take, watch } = await import('/live.js');
+            const now = Date.now;
+            let point, ahead = 0;
+            while (!point) {
+              watch((one) => { point = one; })();
+              await new Promise((resolve) => { setTimeout(resolve, 20); });
+            }
+            Date.now = () => now() + ahead;
+            for (let i = 1; i <= count; i += 1) {
+              ahead += 5000;
+              take({ ...point, t: point.t + i, lag: i, oldest_s: i / 10, placed: i });
+              await new Promise((resolve) => { setTimeout(resolve, 100); });
+            }
+            Date.now = now;
+        }, args.count)""", count=count)
+
     def sign_in(self):
         self.browser.run("""
             await page.getByRole('button', { name: 'Sign in' }).click();
@@ -113,6 +172,7 @@ class Page(Console):
                 self.assertEqual(self.browser.run("return page.locator('h1').textContent()"), title)
                 self.text(awaited[name])
                 self.no_faults(name)
+                self.no_options(name)
                 self.picture(f"{name}-light")
                 self.browser.run("await page.emulateMedia({ colorScheme: 'dark' })")
                 self.no_faults(f"{name}, dark")
@@ -149,6 +209,81 @@ class Page(Console):
         self.browser.run("""await page.getByLabel('Order', { exact: true }).fill(args.id);
             await page.getByRole('button', { name: 'Show its timeline' }).click();
             await page.getByRole('heading', { level: 1, name: args.id }).waitFor()""", id=mine.order_id)
+
+    def search(self, query, *texts):
+        """Shows a search; waits for these texts."""
+        self.browser.run("""await page.evaluate(async (hash) => {
+            const shown = new Promise((resolve) => { window.addEventListener('hashchange', resolve, { once: true }); });
+            location.hash = hash;
+            await shown;
+        }, args.hash)""", hash=f"#/orders?{query}")
+        for text in texts:
+            self.text(text)
+
+    def rows(self):
+        return self.browser.run("return page.locator('main .frame tbody tr td:first-child').allTextContents()")
+
+    def go_on_to_the_end(self):
+        return self.browser.run("""
+            const found = page.locator('main [role=status]').filter({ hasText: /^[0-9]+ (order|SKU)/ });
+            const more = page.getByRole('button', { name: 'Go on' });
+            await found.waitFor();
+            while (await more.isVisible()) {
+              await more.click();
+              await found.waitFor();
+            }
+            return found.textContent();""")
+
+    def test_search_looks_through_all_orders(self):
+        """What fits is found however far back it is; after many orders somebody says that it is to go on."""
+        self.stock("bean", 10000)
+        first = self.place("bean", 20000, customer_id="beans", wait_for_decision=True).order_id
+        between = datetime.datetime.now().isoformat(timespec="milliseconds")
+        one = {"customer_id": "beans", "lines": [{"sku": "bean", "quantity": 1}]}
+        self.order.BatchPlaceOrders(requests=[one] * 130)
+        last = self.place("bean", 1, customer_id="beans", wait_for_decision=True).order_id
+        until(lambda: not any(row["lag"] or row["pending"] for row in self.tandem.ctl_json("events", "lag")[1]), 20 * SLOW, "all is read")
+        self.show("orders")
+        self.browser.run("await page.evaluate(async () => Object.assign((await import('/orders.js')).PARTS, { orders: 10, events: 60 }))")
+        for query in ("customer=beans&status=rejected", f"customer=beans&to={between}"):
+            with self.subTest(query=query):
+                self.search(query, "0 orders; looked through 100, and there may be more")
+                self.browser.run("await page.getByRole('button', { name: 'Go on' }).click()")
+                self.text("1 order; looked through 132")
+                self.assertEqual(self.rows(), [first])
+        # It ends where older orders begin.
+        now = datetime.datetime.now().isoformat(timespec="milliseconds")
+        self.search(f"customer=beans&from={now}")
+        self.assertEqual(self.go_on_to_the_end(), "0 orders; looked through 10")
+        self.search("customer=beans", "100 orders, and there are more")
+        self.assertEqual(self.rows()[0], last)
+        self.browser.run("await page.getByRole('button', { name: 'Go on' }).click()")
+        self.text("132 orders")
+        self.assertEqual(len(set(self.rows())), 132)
+        # Of all customers: what the streams of events hold. 132 orders have 263 events, and others some more.
+        self.search(f"to={between}&status=rejected")
+        self.go_on_to_the_end()
+        self.assertIn(first, self.rows())
+        self.text("which keep the newest")
+        self.search("status=reserved&limit=1000")
+        self.go_on_to_the_end()
+        found = self.rows()
+        self.assertEqual(len(found), len(set(found)))
+        self.assertNotIn(first, found)
+        listed = [row["order_id"] for row in self.get("/api/orders?customer=beans&limit=1000&status=reserved")[1]["items"]]
+        self.assertLessEqual(set(listed), set(found))
+
+    def test_search_among_skus(self):
+        """Not only among those that were read first."""
+        for number in range(3):
+            self.stock(f"zz-{number}", 1)
+        self.browser.run("""await page.route('**/api/stock?*', (route) => route.continue({ url: route.request().url().replace('limit=1000', 'limit=7') }))""")
+        try:
+            self.show("stock?part=zz-")
+            self.go_on_to_the_end()
+            self.assertEqual(self.rows(), ["zz-0", "zz-1", "zz-2"])
+        finally:
+            self.browser.run("await page.unroute('**/api/stock?*')")
 
     def test_dead_letters(self):
         """Replay and discard, each asked back; refused without signing in."""
@@ -208,6 +343,68 @@ class Page(Console):
         self.browser.run("await page.locator('.badge.reserved').first().waitFor()")
         self.picture("stuck-order-decided")
 
+    def test_a_dialog_that_is_closed_too_early(self):
+        """What was sent is done: the page shows it."""
+        self.dead_letter("early")
+        self.show("dead")
+        self.sign_in()
+        self.browser.run("""
+            let open;
+            const gate = new Promise((resolve) => { open = resolve; });
+            await page.route('**/api/dead/discard', async (route) => { await gate; await route.continue(); });
+            await page.locator("article:has-text('early')").getByRole('button', { name: /^Discard/ }).click();
+            await page.getByLabel('Why (the trail keeps it)').fill('early');
+            await page.getByRole('dialog').getByRole('button', { name: 'Discard' }).click();
+            await page.keyboard.press('Escape');
+            await page.getByRole('dialog').waitFor({ state: 'hidden' });
+            open();
+            await page.locator("article:has-text('early')").waitFor({ state: 'detached' });
+            await page.unroute('**/api/dead/discard');""")
+
+    def test_alarms(self):
+        """The console's rules are those of packaging/prometheus; and Prometheus's own alarms are shown."""
+        self.dead_letter("alarm")
+        self.show("alarms")
+        self.text("the server certificate <b>ends</b> in 3 days")
+        self.text("Alarm: ")
+        self.browser.run("""const row = page.locator('main tr', { hasText: 'TandemDeadLetters' });
+            await row.locator('.badge', { hasText: 'FIRES' }).waitFor();""")
+        with open(os.path.join(tandem.ROOT, "packaging", "prometheus", "tandem.rules.yml"), encoding="utf-8") as file:
+            text = file.read()
+        alerts = {}
+        for name, rule in re.findall(r"- alert: (\w+)\n(.*?)(?=\n +- alert|\Z)", text, re.DOTALL):
+            limit = re.search(r"expr:.*> ([\d.]+)$", rule, re.MULTILINE)
+            wait = re.search(r"for: (\d+)([sm])", rule)
+            alerts[name] = {"limit": float(limit[1]) if limit else 0, "severity": re.search(r"severity: (\w+)", rule)[1],
+                            "for_s": int(wait[1]) * {"s": 1, "m": 60}[wait[2]] if wait else 0}
+        rules = self.browser.run("""return page.evaluate(async () => (await import('/alarms.js')).RULES.map(
+            ({ name, limit, severity, for_s }) => [name, { limit, severity, for_s }]))""")
+        self.assertGreater(len(rules), 10)
+        for name, rule in rules:
+            self.assertEqual(rule, alerts[name], name)
+
+    def test_an_alarm_fires_when_its_time_is_over(self):
+        self.show("alarms")
+        states = self.browser.run("""return page.evaluate(async () => {
+            const { RULES, judge } = await import('/alarms.js');
+            const rule = RULES.find((one) => one.name === 'TandemOrdersHang');
+            const list = (...values) => values.map((unanswered_s, i) => ({ t: 1000 * i, unanswered_s }));
+            const over = Array(11).fill(21);
+            return [list(), list(20), list(21), list(...over.slice(1)), list(...over), list(...over, 5), list(...over, null), list(5, ...over)]
+              .map((points) => judge(rule, points).state);
+        })""")
+        self.assertEqual(states, ["off", "off", "on", "on", "fires", "off", "off", "fires"])
+
+    def test_older_changes_are_shown(self):
+        """The trail's words are those of a page."""
+        for number in range(205):
+            self.stock(f"trail-{number % 5}", 1)
+        self.show("checks")
+        self.text("older ones are not shown")
+        self.no_options("trail")
+        self.browser.run("await page.getByRole('button', { name: 'Show older ones' }).click()")
+        self.browser.run("await page.getByRole('button', { name: 'Show older ones' }).waitFor({ state: 'detached' })")
+
     def test_audit(self):
         self.show("checks")
         self.browser.run("await page.getByRole('button', { name: 'Run the audit' }).click()")
@@ -223,6 +420,97 @@ class Page(Console):
         self.browser.run("await page.getByRole('link', { name: 'Stock' }).focus(); await page.keyboard.press('Enter');")
         self.browser.run("await page.getByRole('heading', { level: 1, name: 'Stock' }).waitFor()")
         self.assertEqual(self.browser.run("return page.evaluate(() => document.activeElement.id)"), "main")
+
+    FOCUSED = """const focused = () => page.evaluate(() => {
+        const one = document.activeElement;
+        return (one.getAttribute('aria-label') || one.id || one.textContent || '').trim();
+      });
+      const tabTo = async (name) => {
+        for (let i = 0; i < 200; i += 1) {
+          if (await focused() === name) return;
+          await page.keyboard.press('Tab');
+        }
+        throw new Error(`not reached by Tab: ${name}`);
+      };"""
+
+    def test_all_is_reached_by_keyboard(self):
+        """In each view Tab leads to all that can be used, the links of the views among it; what has the focus shows it."""
+        self.stock("key", 20)
+        order = self.place("key", 2, customer_id="keys", wait_for_decision=True).order_id
+        self.dead_letter("keyboard")
+        for place, awaited in (("orders", order), ("stock/key", order), ("dead", "keyboard"), ("checks", "redis version"), ("alarms", "ends")):
+            with self.subTest(place=place):
+                self.show(place)
+                self.text(awaited)
+                missed = self.browser.run("""
+                    const usable = () => page.evaluate(() => {
+                      window.usable = () => [...document.querySelectorAll('a, button, input, select, summary, [tabindex="0"]')]
+                        .filter((one) => one.checkVisibility() && !one.disabled && !(one.type === 'radio' && !one.checked));
+                      window.seen = new Set();
+                      window.unseen = [];
+                      document.addEventListener('focusin', (event) => {
+                        const style = getComputedStyle(event.target);
+                        window.seen.add(event.target);
+                        if (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2) window.unseen.push(event.target);
+                      });
+                      return window.usable().length;
+                    });
+                    // A field for a time has several places of its own.
+                    for (let i = await usable() + 25; i > 0; i -= 1) await page.keyboard.press('Tab');
+                    return page.evaluate(() => [window.unseen, window.usable().filter((one) => !window.seen.has(one))]
+                      .map((list) => list.map((one) => one.outerHTML.slice(0, 100))));""")
+                self.assertEqual(missed, [[], []])
+
+    def test_a_dead_letter_by_keyboard_alone(self):
+        """Signing in, saying why, discarding; then the focus is where one goes on."""
+        self.dead_letter("typed")
+        self.show("dead")
+        self.text("typed")
+        self.browser.run(self.FOCUSED + """
+            const name = await page.locator("article:has-text('typed')").getByRole('button', { name: /^Discard/ }).getAttribute('aria-label');
+            await tabTo(name);
+            await page.keyboard.press('Enter');
+            await page.getByRole('dialog', { name: 'Sign in as an operator' }).waitFor();
+            await tabTo('field-secret');
+            await page.keyboard.type(args.password);
+            await page.keyboard.press('Enter');
+            await page.getByRole('dialog', { name: 'Discard this dead letter?' }).waitFor();
+            await tabTo('field-why');
+            await page.keyboard.type('by keyboard');
+            await page.keyboard.press('Enter');
+            await page.locator("article:has-text('typed')").waitFor({ state: 'detached' });
+            await page.getByRole('dialog').waitFor({ state: 'hidden' });""", password=self.ops_password())
+        self.assertTrue(self.browser.run("return page.evaluate(() => !!document.activeElement.closest('main'))"))
+        trail = {(entry["action"], entry["subject"]): entry["why"] for entry in self.tandem.ctl_json("trail")[1]}
+        self.assertEqual(trail["dead.discard", "typed"], "by keyboard")
+
+    def test_what_is_live_keeps_the_focus_and_is_quiet(self):
+        """Elements with the focus stay through live updates; who listens is told what is new, not each number."""
+        self.dead_letter("quiet")
+        for view, which in (("overview", "main a"), ("alarms", "main a"), ("orders", "main tbody a"), ("streams", "main tbody a")):
+            with self.subTest(view=view):
+                self.stock("q", 5)
+                self.place("q", 1)
+                self.show(view)
+                self.browser.run("await page.locator(args.which).first().focus()", which=which)
+                self.points(1)
+                self.browser.run("""await page.evaluate((which) => {
+                    window.held = document.querySelector(which);
+                    window.held.focus();
+                    window.heard = [];
+                    window.listener = new MutationObserver((changes) => {
+                      for (const change of changes) {
+                        const target = change.target.nodeType === 1 ? change.target : change.target.parentElement;
+                        const region = target && target.closest('[role=status], [role=alert], [aria-live=polite]');
+                        const alert = [...change.addedNodes].some((one) => one.nodeType === 1 && (one.matches('[role=alert]') || one.querySelector('[role=alert]')));
+                        if (region || alert) window.heard.push((region || target).textContent.slice(0, 80));
+                      }
+                    });
+                    window.listener.observe(document.body, { subtree: true, childList: true, characterData: true });
+                }, args.which)""", which=which)
+                self.points(3)
+                self.assertTrue(self.browser.run("return page.evaluate(() => document.activeElement === window.held && window.held.isConnected)"))
+                self.assertLessEqual(len(self.browser.run("return page.evaluate(() => window.heard)")), 1)
 
     def test_text_from_outside_stays_text(self):
         """An order whose names look like markup."""

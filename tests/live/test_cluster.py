@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import unittest
+import urllib.request
 
 import grpc
 import tandem
@@ -171,6 +172,15 @@ class Scripted(unittest.TestCase):
         ended = subprocess.run([tandem.CTL, *arguments, "--json"], env=copy.env, capture_output=True, text=True)
         return ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()]
 
+    def look(self, copy, number):
+        """The page has its answers in a cluster, too."""
+        for path in (f"order?id={number}", "orders?customer=first-order", "events?count=50&context=order", "stock", "sku?sku=tea",
+                     "holders?sku=sku-1", "streams", "aside", "dead", "doctor", "audit", "trail"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{copy.ports['console']}/api/{path}", timeout=60 * tandem.SLOW) as answer:
+                found = json.load(answer)
+            self.assertEqual((found["said"], found["code"]), ("", 0), path)
+            self.assertEqual(bool(found["items"]), path not in ("aside", "dead"), path)
+
     def test_orders_and_a_node_that_is_killed(self):
         copy = test_scripts.Copy()
         self.addCleanup(copy.remove)
@@ -212,6 +222,7 @@ class Scripted(unittest.TestCase):
                 for n in range(16)
             ]
             self.assertEqual({self.status_names[found.status] for found in placed}, {"RESERVED"})
+        self.look(copy, placed[0].order_id)
         code, rows = self.ctl(copy, "audit")
         self.assertEqual((code, rows[-1]["violations"]), (0, 0), rows)
         code, rows = self.ctl(copy, "doctor")

@@ -3,8 +3,10 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
+import time
 import unittest
 
 import tandem
@@ -84,6 +86,10 @@ class Serving(Console):
         self.assertEqual(self.post("/api/sign-in", body, Sec_Fetch_Site="cross-site")[0], 403)
         self.assertEqual(self.post("/api/sign-in", json.dumps(body), Content_Type="text/plain")[0], 403)
         self.assertEqual(self.post("/api/sign-in", body, Origin=self.address)[0], 200)
+        # They cannot read what is only asked, but it is work.
+        for path in ("/api/audit", "/api/live", "/api/streams"):
+            self.assertEqual(self.get(path, Sec_Fetch_Site="cross-site")[0], 403, path)
+        self.assertEqual(self.request("GET", "/", Sec_Fetch_Site="cross-site")[0], 200)  # a link to the page
 
     def test_answers_are_those_of_tandemctl(self):
         self.stock("pear", 5)
@@ -142,11 +148,21 @@ class Serving(Console):
             file = one.makefile("rb")
             until(lambda: file.readline() == b"event: history\n", 1, "the history", every=0)
             history = json.loads(file.readline().partition(b" ")[2])
-            self.assertTrue(all(point["t"] for point in history))
-            until(lambda: file.readline() == b"event: point\n", 1, "a point", every=0)
-            point = json.loads(file.readline().partition(b" ")[2])
-        self.assertEqual({service["name"] for service in point["services"]}, set(tandem.SERVICES))
-        self.assertEqual({stream["reader"] for stream in point["streams"]}, {"order", "inventory"})
+            self.assertTrue(all(point["t"] and "services" not in point for point in history))
+
+            def whole():
+                """The first ones may be of a moment at which a service had just begun."""
+                while file.readline() != b"event: point\n":
+                    pass
+                point = json.loads(file.readline().partition(b" ")[2])
+                return (point["away"] == 0
+                        and {service["name"] for service in point["services"]} == set(tandem.SERVICES)
+                        and {stream["reader"] for stream in point["streams"]} == {"order", "inventory"})
+
+            until(whole, 20 * SLOW, "a point with all services and readers", every=0)
+
+    def test_without_prometheus(self):
+        self.assertEqual(self.get("/api/alarms"), (200, {"from": None, "items": []}))
 
     def test_pages_are_bounded(self):
         opened = []
@@ -208,6 +224,7 @@ class Public(Console):
         cls.tandem.env["TANDEM_CONSOLE_LISTEN"] = f"0.0.0.0:{cls.port}"
         cls.tandem.env["TANDEM_CONSOLE_TLS_CERT"] = cls.tandem.tls("console.crt")
         cls.tandem.env["TANDEM_CONSOLE_TLS_KEY"] = cls.tandem.tls("console.key")
+        cls.tandem.env["TANDEM_CONSOLE_SESSION"] = "3s"
 
     def connection(self):
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30 * SLOW, context=self.tandem.tls_context(None))
@@ -226,6 +243,39 @@ class Public(Console):
         self.assertIn("; Secure", headers["Set-Cookie"])
         cookie = headers["Set-Cookie"].split(";")[0]
         self.assertEqual(self.get("/api/stock", Cookie=cookie)[0], 200)
+        # What a page asks by itself keeps nobody signed in; signing in again ends the session before.
+        self.assertEqual(self.post("/api/sign-in", body, Cookie=cookie)[0], 200)
+        self.assertEqual(self.get("/api/stock", Cookie=cookie)[0], 401)
+        cookie = self.signed_in()
+        until(lambda: self.get("/api/stock", Cookie=cookie, Tandem_Refresh="1")[0] == 401, 20 * SLOW, "the session has ended")
+
+
+class Hanging(unittest.TestCase):
+    """Services that take a connection and say nothing."""
+
+    def test_they_do_not_keep_the_others(self):
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            env = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
+            with subprocess.Popen([os.path.join(tandem.BUILD, "tandem-console"), "--listen", "127.0.0.1:0", "--admin-listen", "",
+                                   "--metrics", ",".join([url] * 60)], env=env, stderr=subprocess.PIPE, text=True) as console:
+                self.addCleanup(console.stderr.close)
+                try:
+                    port = None
+                    while port is None:
+                        line = console.stderr.readline()
+                        self.assertTrue(line, "the console has ended")
+                        port = re.search(r"the page is served.*?port\D+(\d+)", line)
+                    begin = time.monotonic()
+                    with socket.create_connection(("127.0.0.1", int(port[1])), timeout=20 * SLOW) as one:
+                        one.sendall(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                        file = one.makefile("rb")
+                        while file.readline() != b"event: point\n":
+                            self.assertLess(time.monotonic() - begin, 20 * SLOW)
+                        point = json.loads(file.readline().partition(b" ")[2])
+                finally:
+                    console.terminate()
+        self.assertEqual(point["away"], 60)
 
 
 class Doors(unittest.TestCase):
@@ -244,6 +294,7 @@ class Doors(unittest.TestCase):
 
     def test_settings_that_cannot_be(self):
         self.assertIn("no such program", self.refused("--tandemctl", "/nowhere", "--listen", "127.0.0.1:0", "--admin-listen", ""))
+        self.assertIn("--prometheus", self.refused("--prometheus", "file:///x", "--listen", "127.0.0.1:0", "--admin-listen", ""))
         self.assertIn("--metrics", self.refused("--metrics", "file:///etc/passwd", "--listen", "127.0.0.1:0", "--admin-listen", ""))
         self.assertIn("--callers", self.refused("--callers", "x"))  # it asks the gateway
 

@@ -1,4 +1,5 @@
 """tandemctl: every command against a running system; its output as JSON, its exit codes."""
+import datetime
 import json
 import os
 import pty
@@ -244,6 +245,13 @@ class Ctl(tandem.Live):
         only = self.json("events", "tail", "--type", "StockAdjusted", "-n", "1")
         self.assertEqual([e["type"] for e in only], ["tandem.inventory.v1.StockAdjusted"])
         self.assertEqual(self.json("events", "tail", "--order", number, "--since", "1h"), events)
+        stored = int(placed["stream_id"].split("-")[0])
+        for late, found in ((0, [placed]), (-1, [])):
+            at = datetime.datetime.fromtimestamp((stored + late) / 1000, datetime.timezone.utc)
+            older = self.json("events", "tail", "--order", number, "--until", at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z")
+            self.assertEqual([e for e in older if e["event_id"] == placed["event_id"]], found)
+        self.ctl("events", "tail", "--until", "yesterday", code=WRONG)
+        self.ctl("events", "tail", "--follow", "--until", "2026-11-23T01:02:03.004Z", code=WRONG)
         for args in (
             ("events", "tail"), ("events", "aside"), ("dead", "list"), ("dead", "discard", "--all", "--why", "w")
         ):
@@ -262,6 +270,8 @@ class Ctl(tandem.Live):
         lag = {row["group"]: row for row in self.json("events", "lag")}
         self.assertEqual(set(lag), {"order", "inventory", "archive"})
         self.assertGreaterEqual(lag["inventory"]["consumers"], 1)
+        self.assertEqual(len(lag["inventory"]["consumer_list"]), lag["inventory"]["consumers"])
+        self.assertEqual(set(lag["inventory"]["consumer_list"][0]), {"name", "pending", "seen_ms"})
 
     def test_a_group_behind_a_trimmed_stream(self):
         """Its lag is what is left of the stream, not all that was ever written."""

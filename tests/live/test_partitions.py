@@ -5,6 +5,7 @@ import subprocess
 import unittest
 
 import tandem
+from collector import Collector
 
 
 class Disagreements:
@@ -278,8 +279,40 @@ class Orders(tandem.Live):
 
     LAYOUT = (1, 0, 8)
 
+    @classmethod
+    def prepare(cls):
+        cls.collector = Collector()
+        cls.collector.listen()
+        cls.tandem.env["TANDEM_OTLP"] = f"127.0.0.1:{cls.collector.port}"
+
     def test_1_orders(self):
         follow_orders(self, self.order, self.inventory, self.tandem.ctl_json)
+
+    def test_2_the_trace_of_a_split_order(self):
+        """Each call that was made for one of its parts is there."""
+        trace, root = "b" * 32, "00f067aa0ba902b7"
+        placed = self.order.PlaceOrder(
+            customer_id="traced",
+            lines=[{"sku": f"sku-{n}", "quantity": 1} for n in range(6)],
+            wait_for_decision=True,
+            _metadata=[("traceparent", f"00-{trace}-{root}-01")],
+        ).order
+        self.order.CancelOrder(order_id=placed.order_id, _metadata=[("traceparent", f"00-{trace}-{root}-01")])
+        _, (story,) = self.tandem.ctl_json("explain", placed.order_id)
+        parts = len(story["parts"])
+        self.assertGreater(parts, 1)
+
+        def calls(event):
+            spans = self.collector.of(trace)
+            event = [span.id for span in spans if span.name.startswith("process order:events")
+                     and span.attributes["tandem.event.type"] == f"tandem.order.v1.{event}"]
+            return sorted(span.name[6:] for span in spans if span.parent in event and span.name.startswith("FCALL "))
+
+        held = ["inventory_conclude"] + ["inventory_part"] * parts
+        tandem.until(lambda: calls("OrderPlaced") == held, 15 * tandem.SLOW, lambda: calls("OrderPlaced"))
+        # The record is read first, and then says which parts there are.
+        released = sorted(["inventory_request", *held])
+        tandem.until(lambda: calls("OrderCancelled") == released, 15 * tandem.SLOW, lambda: calls("OrderCancelled"))
 
     def test_2_the_events_of_all_partitions_in_order_of_time(self):
         code, rows = self.tandem.ctl_json("events", "tail", "--since", "1h")

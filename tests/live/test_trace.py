@@ -1,101 +1,13 @@
-"""Traces, as a collector of somebody else gets them: it knows OpenTelemetry's public definitions (otlp/) and nothing of
-Tandem's."""
+"""Traces, as a collector of somebody else gets them."""
 import os
 import subprocess
-import tempfile
-import threading
-from concurrent import futures
 
 import grpc
 import tandem
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from collector import Collector, lines, tree
 from tandem import ORDERS
 
-EXPORT = "opentelemetry.proto.collector.trace.v1"
-OTLP = os.path.join(os.path.dirname(os.path.realpath(__file__)), "otlp")
 TRACE, CLIENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-KINDS = ("", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
-
-
-class Span:
-    def __init__(self, service, span):
-        self.service, self.name, self.kind = service, span.name, KINDS[span.kind]
-        self.trace, self.id, self.parent = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
-        self.start, self.end = span.start_time_unix_nano, span.end_time_unix_nano
-        self.failed = span.status.code == 2
-        self.state = span.trace_state
-        self.links = [(link.trace_id.hex(), link.span_id.hex()) for link in span.links]
-        self.attributes = {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes}
-
-
-class Collector(grpc.GenericRpcHandler):
-    """Receives spans by OTLP over gRPC."""
-
-    def __init__(self):
-        with tempfile.NamedTemporaryFile() as out:
-            file = "opentelemetry/proto/collector/trace/v1/trace_service.proto"
-            command = ["protoc", "-I", OTLP, "--include_imports", "--descriptor_set_out", out.name, file]
-            subprocess.run(command, check=True)
-            files = descriptor_pb2.FileDescriptorSet.FromString(out.read()).file
-        pool = descriptor_pool.DescriptorPool()
-        for file in files:
-            pool.Add(file)
-        factory = message_factory.MessageFactory(pool)
-        self.request, self.response = (
-            factory.GetPrototype(pool.FindMessageTypeByName(f"{EXPORT}.ExportTraceService{kind}"))
-            for kind in ("Request", "Response")
-        )
-        self.lock, self.spans, self.refused = threading.Lock(), [], 0
-        self.away = False
-        self.server = grpc.server(futures.ThreadPoolExecutor(4))
-        self.server.add_generic_rpc_handlers((self,))
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
-        self.server.start()
-
-    def service(self, call):
-        if call.method != f"/{EXPORT}.TraceService/Export":
-            return None
-        return grpc.unary_unary_rpc_method_handler(
-            self.export,
-            request_deserializer=self.request.FromString,
-            response_serializer=self.response.SerializeToString,
-        )
-
-    def export(self, request, context):
-        with self.lock:
-            if self.away:
-                self.refused += 1
-                context.abort(grpc.StatusCode.UNAVAILABLE, "away")
-            for resource in request.resource_spans:
-                names = {a.key: a.value.string_value for a in resource.resource.attributes}
-                for scope in resource.scope_spans:
-                    self.spans += [Span(names["service.name"], span) for span in scope.spans]
-        return self.response()
-
-    def of(self, trace):
-        with self.lock:
-            return [span for span in self.spans if span.trace == trace]
-
-    def reads_of(self, trace):
-        """The reads that brought events of this trace: each has a trace of its own, and a link."""
-        with self.lock:
-            return [span for span in self.spans if any(link[0] == trace for link in span.links)]
-
-
-def tree(spans, parent, depth=0):
-    """The spans below a parent, as lines, each below its cause."""
-    lines = []
-    for span in sorted((s for s in spans if s.parent == parent), key=lambda s: (s.start, s.name)):
-        event = span.attributes.get("tandem.event.type", "").rpartition(".")[2]
-        attempt = span.attributes.get("tandem.event.attempt", 1)
-        detail = event + (f" {attempt}" if attempt > 1 else "") or span.attributes.get("tandem.order.status", "")
-        lines.append("  " * depth + f"{span.service[7:]}: {span.name} {detail}".rstrip())
-        lines += tree(spans, span.id, depth + 1)
-    return lines
-
-
-def lines(text):
-    return [line[8:] for line in text.splitlines() if line.strip()]
 
 
 class Trace(tandem.Live):
@@ -109,8 +21,18 @@ class Trace(tandem.Live):
     @classmethod
     def prepare(cls):
         cls.collector = Collector()
+        folder = cls.tandem.tls("collector")
+        subprocess.run([os.path.join(tandem.ROOT, "scripts", "lib", "ca")], check=True, stdout=subprocess.DEVNULL,
+                       env={**cls.tandem.env, "TANDEM_VAR": folder})
+        cls.authority = os.path.join(folder, "tls", "ca.crt")
+        cls.collector.listen(os.path.join(folder, "tls", "gateway"))
         for process in cls.tandem.processes.values():
-            process.env["TANDEM_OTLP"] = f"http://127.0.0.1:{cls.collector.port}"
+            process.env.pop("OTEL_EXPORTER_OTLP_ENDPOINT", None)
+        # Each is told in another way.
+        cls.tandem.gateway.env["TANDEM_OTLP"] = f"127.0.0.1:{cls.collector.port}"
+        cls.tandem.order.env["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{cls.collector.port}/"
+        cls.tandem.inventory.env["TANDEM_OTLP"] = f"https://127.0.0.1:{cls.collector.tls_port}"
+        cls.tandem.inventory.env["TANDEM_OTLP_TLS_CA"] = cls.authority
 
     def traced(self, trace, parent, expected, what):
         found = lambda: tree(self.collector.of(trace), parent)  # noqa: E731
@@ -179,8 +101,10 @@ class Trace(tandem.Live):
         for span in spans:
             self.assertLessEqual(span.start, span.end, span.name)
             self.assertFalse(span.failed, span.name)
-        self.assertEqual(named["gateway tandem.order.v1.OrderService/PlaceOrder"].state, "rojo=1,congo=t61rcWkgMzE")
-        self.assertEqual(named["order FCALL order_place"].state, "rojo=1,congo=t61rcWkgMzE")
+        self.assertEqual({span.state for span in spans}, {"rojo=1,congo=t61rcWkgMzE"})
+        events = self.events(ORDERS, order.order_id) + self.events(tandem.STOCK, order.order_id)
+        self.assertEqual({(event.name, event.tracestate) for event in events},
+            {(name, "rojo=1,congo=t61rcWkgMzE") for name in ("OrderPlaced", "InventoryReserved", "OrderReserved")})
         tandem.until(lambda: len(self.collector.reads_of(TRACE)) >= 3, 10 * tandem.SLOW, "the reads")
         published = {span.id for span in spans if span.kind == "PRODUCER"}
         for read in self.collector.reads_of(TRACE):
@@ -193,7 +117,7 @@ class Trace(tandem.Live):
         """A call about an order that is there already, and stock that is given back."""
         self.stock("back", 5)
         order = self.place("back", wait_for_decision=True)
-        metadata = [("traceparent", f"00-{'9' * 32}-{CLIENT}-01")]
+        metadata = [("traceparent", f"00-{'9' * 32}-{CLIENT}-01"), ("tracestate", "rojo=9")]
         self.order.CancelOrder(order_id=order.order_id, _metadata=metadata)
         expected = lines(
             """
@@ -213,7 +137,8 @@ class Trace(tandem.Live):
               order: decision CANCELLED
         """
         )
-        self.traced("9" * 32, CLIENT, expected, "the cancellation")
+        spans = self.traced("9" * 32, CLIENT, expected, "the cancellation")
+        self.assertEqual({span.state for span in spans}, {"rojo=9"})
 
     def test_a_deleted_event(self):
         """Nobody asked for the trace: it is sent because the request had to be repeated, and because the caller waited so
@@ -221,7 +146,7 @@ class Trace(tandem.Live):
         self.stock("lost", 5)
         self.assertEqual(self.tandem.inventory.terminate(), 0)
         placing = self.placing("lost", customer_id="lost", wait_for_decision=True)
-        metadata = [("traceparent", f"00-{'8' * 32}-{CLIENT}-01")]
+        metadata = [("traceparent", f"00-{'8' * 32}-{CLIENT}-01"), ("tracestate", "rojo=8")]
         asked = self.place("lost", customer_id="lost", _metadata=metadata)
         tandem.until(lambda: len(self.listed("lost")) == 2, 10 * tandem.SLOW, "placed")
         self.tandem.redis_as("ops")("XTRIM", ORDERS, "MAXLEN", 0)
@@ -255,6 +180,7 @@ class Trace(tandem.Live):
         expected.pop()  # this caller did not wait
         spans = self.traced("8" * 32, CLIENT, expected, "the repeated request in its caller's trace")
         self.assertEqual({span.attributes.get("tandem.order.id") for span in spans} - {None}, {asked.order_id})
+        self.assertEqual({span.state for span in spans}, {"rojo=8"})  # the order has kept it for its timer
 
     def test_the_collector_is_away(self):
         """Orders do not wait for it, and it gets their spans later."""
@@ -268,6 +194,91 @@ class Trace(tandem.Live):
         finally:
             self.collector.away = False
         tandem.until(lambda: len(self.collector.of(trace)) >= 14, 30 * tandem.SLOW, "the trace")
+
+    def test_a_collector_with_another_certificate(self):
+        """It gets nothing, and the log says why; and https:// without authorities is no setting to start with."""
+        process = self.tandem.inventory
+        self.stock("pot", 5)
+        self.assertEqual(process.terminate(), 0)
+        process.env["TANDEM_OTLP_TLS_CA"] = self.authority.replace("ca.crt", "ops.crt")
+        try:
+            self.tandem.start()
+            self.place("pot", wait_for_decision=True, _metadata=[("traceparent", f"00-{'6' * 32}-{CLIENT}-01")])
+            said = lambda: "the collector does not take spans" in process.text()  # noqa: E731
+            tandem.until(said, 15 * tandem.SLOW, "the collector is not who it should be")
+            self.assertEqual([span for span in self.collector.of("6" * 32) if span.service == "tandem-inventory"], [])
+            self.assertEqual(process.terminate(), 0)
+        finally:
+            process.env["TANDEM_OTLP_TLS_CA"] = self.authority
+            self.tandem.start()
+        ended = subprocess.run([os.path.join(tandem.BUILD, "tandem-order")], capture_output=True, text=True,
+                               env={**self.tandem.env, "TANDEM_OTLP": "https://127.0.0.1:1", "TANDEM_ORDER_ADMIN_LISTEN": ""},
+                               timeout=60)
+        self.assertEqual(ended.returncode, 1, ended.stderr)
+        self.assertIn("a collector at https:// needs --otlp-tls-ca", ended.stderr)
+
+    def test_a_batch(self):
+        """Its orders are in the trace that its caller began."""
+        self.stock("leaf", 5)
+        request = {"customer_id": "leaf", "lines": [{"sku": "leaf", "quantity": 1}], "wait_for_decision": True}
+        self.order.BatchPlaceOrders(requests=[request] * 2, _metadata=[("traceparent", f"00-{'5' * 32}-{CLIENT}-01")])
+        order = lines(
+            """
+          gateway: tandem.order.v1.PlacementService/Place
+            order: tandem.order.v1.PlacementService/Place
+              order: FCALL order_place
+                order: publish order:events OrderPlaced
+                  inventory: process order:events OrderPlaced
+                    inventory: FCALL inventory_request
+                      inventory: publish inventory:events InventoryReserved
+                        order: process inventory:events InventoryReserved
+                          order: FCALL order_move
+                            order: publish order:events OrderReserved
+                              inventory: process order:events OrderReserved
+                          order: decision RESERVED
+              order: wait for decision
+        """
+        )
+        call = "gateway: tandem.order.v1.OrderService/BatchPlaceOrders"
+        self.traced("5" * 32, CLIENT, [call, *order, *order], "both orders")
+
+    def test_an_adjustment(self):
+        metadata = [("traceparent", f"00-{'a' * 32}-{CLIENT}-01"), ("tracestate", "rojo=a")]
+        self.inventory.AdjustStock(sku="tin", delta=5, _metadata=metadata)
+        with self.assertRaises(grpc.RpcError):
+            self.inventory.AdjustStock(sku="tin", delta=-6, _metadata=metadata)
+        expected = lines(
+            """
+        gateway: tandem.inventory.v1.InventoryService/AdjustStock
+          gateway: tandem.inventory.v1.InventoryService/AdjustStock
+            inventory: tandem.inventory.v1.InventoryService/AdjustStock
+              inventory: FCALL inventory_adjust
+                inventory: publish inventory:events StockAdjusted
+        gateway: tandem.inventory.v1.InventoryService/AdjustStock
+          gateway: tandem.inventory.v1.InventoryService/AdjustStock
+            inventory: tandem.inventory.v1.InventoryService/AdjustStock
+              inventory: FCALL inventory_adjust
+        """
+        )
+        spans = self.traced("a" * 32, CLIENT, expected, "the adjustments")
+        self.assertEqual(len({span.id for span in spans}), len(expected))
+        self.assertEqual({span.state for span in spans}, {"rojo=a"})
+
+    def test_z_a_stop_waits_for_a_second(self):
+        """However much waits, and however slowly it is taken."""
+        request = {"customer_id": "many", "lines": [{"sku": "leaf", "quantity": 1}]}
+        metadata = [("traceparent", f"00-{'c' * 32}-{CLIENT}-01")]
+        self.collector.hold_s = 0.6
+        try:
+            for _ in range(4):
+                self.order.BatchPlaceOrders(requests=[request] * 1000, _metadata=metadata)
+            before = self.collector.calls["tandem-gateway"]
+            self.assertEqual(self.tandem.gateway.terminate(), 0)
+            after = self.collector.calls["tandem-gateway"]
+        finally:
+            self.collector.hold_s = 0
+            self.tandem.start()
+        self.assertLessEqual(after - before, 3)  # one was under way, and what was left are six or seven
 
     def test_what_is_not_valid(self):
         self.stock("sugar", 5)

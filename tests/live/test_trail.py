@@ -203,7 +203,8 @@ class Operators(Trail):
         ):
             self.assertEqual([row["action"] for row in self.tandem.ctl_json("trail", *options)[1]], expected, options)
         table = self.ctl("trail", "--limit", "3")
-        self.assertIn("older ones are not shown", table)
+        self.assertIn("older ones are not shown: --limit", table)
+        self.assertNotIn("--limit", self.ctl("trail", "--limit", "3", "--json"))  # a page that asks has no options
         self.assertRegex(table, r"(?m)^TIME +WHO +FROM +ACTION +SUBJECT +WHY +RESULT$")
         self.assertIn("a\\x1b[31m", table)
         self.assertEqual(self.ctl("trail", "--subject", "nobody"), "no changes\n")

@@ -336,5 +336,9 @@ void stored_publish(struct memory_redis *redis, const char *stream, int64_t now_
 		fields[count++] = word("traceparent");
 		fields[count++] = word(event->traceparent);
 	}
+	if (event->tracestate != NULL) {
+		fields[count++] = word("tracestate");
+		fields[count++] = word(event->tracestate);
+	}
 	stored_append(redis, stream, now_ms, fields, count);
 }

@@ -77,6 +77,7 @@ struct stored_event {
 	size_t data_length;
 	uint32_t attempt;        /* 0 or 1: left out */
 	const char *traceparent; /* NULL: left out */
+	const char *tracestate;  /* likewise */
 };
 void stored_publish(struct memory_redis *redis, const char *stream, int64_t now_ms,
 		    const struct stored_event *event);

@@ -381,7 +381,8 @@ static void start_order(struct process *process)
 		.stream_length_max = process->world->options.stream_length_max,
 		.hold_max_ms = WORLD_HOLD_MAX_MS,
 		.timers_every_ms = 250 * RT_MAX(process->world->options.partitions / 2, 1),
-		.load_every_ms = -1, /* its gateways have no limits */
+		/* Nobody is told where gateways have no limits. */
+		.load_every_ms = process->world->options.plan.sheds ? 0 : -1,
 	};
 
 	start_context(process, &order_domain, &options);
@@ -405,6 +406,9 @@ static void start_gateway(struct process *process)
 					   .orders_max = 1000,
 					   .timeout_ms = 30000 };
 	int rc;
+
+	if (world->options.plan.sheds)
+		options.shed.of[SHED_AGE] = 1000;
 
 	process->to_order =
 		rt_client_local(world->loop, &world->order_route.service, on_gateway_call, process);

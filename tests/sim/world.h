@@ -47,6 +47,7 @@ struct world_plan {
 	/* Mean time between two failovers, in which a master is replaced by its replica, which lacks the last
 	 * writes; 0: none. */
 	int64_t failover_every_ms;
+	bool sheds; /* the gateways refuse orders when events of orders wait for long */
 };
 enum world_chaos {
 	CHAOS_DELETE,         /* a stream entry is lost (XDEL) */

@@ -456,5 +456,6 @@ struct world_plan world_random_plan(struct world *world)
 		plan.failover_every_ms = 400 + (int64_t)world_roll(world, 4000);
 	if (world->options.partitions > 1)
 		plan.hold_late = some_rate(world, 5000);
+	plan.sheds = world->options.seed % 8 == 3;
 	return plan;
 }

@@ -1,6 +1,7 @@
 /* The connections of a process (runtime/interpose/connections.c): how many there may be, whose idle ones make room
  * for others, and what happens to those that bring too much, plain and through TLS. The clock is ours. */
 #include <errno.h>
+#include <math.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <string.h>
@@ -17,6 +18,14 @@ int64_t __wrap_rt_monotonic_ns(void);
 int64_t __wrap_rt_monotonic_ns(void)
 {
 	return now_ms * 1000000;
+}
+
+static int64_t clock_ahead_us; /* of the kernel's */
+int64_t __real_rt_wall_us(void);
+int64_t __wrap_rt_wall_us(void);
+int64_t __wrap_rt_wall_us(void)
+{
+	return __real_rt_wall_us() + clock_ahead_us;
 }
 
 #define PAIRS_MAX 80
@@ -468,6 +477,35 @@ static void a_few_streams(void)
 	CU_ASSERT_EQUAL(read_from(pair->fd), 0);
 }
 
+/* ---- how long what comes waits ---- */
+
+static void waits_are_known(void)
+{
+	struct pair *early, *pair;
+
+	limit(100, 0);
+	early = connect_pair();
+	rt_arrivals_watch();
+	(void)rt_arrivals_wait_ms();
+	pair = connect_pair();
+	clock_ahead_us = 5000000;
+	bring(pair, STRING(HELLO CALL));
+	CU_ASSERT(rt_arrivals_wait_ms() >= 5000);
+	CU_ASSERT_EQUAL(rt_arrivals_wait_ms(), 0); /* nothing was read since then */
+	/* On average. */
+	bring(pair, STRING(CALL));
+	clock_ahead_us = 1000000;
+	bring(pair, STRING(CALL));
+	CU_ASSERT(fabs(rt_arrivals_wait_ms() - 3000) < 900);
+	/* Where the clock was set it is not known, nor of a connection of before. */
+	clock_ahead_us = -5000000;
+	bring(pair, STRING(CALL));
+	clock_ahead_us = 5000000;
+	bring(early, STRING(HELLO CALL));
+	CU_ASSERT_EQUAL(rt_arrivals_wait_ms(), 0);
+	clock_ahead_us = 0;
+}
+
 /* ---- TLS ---- */
 
 struct tls {
@@ -764,6 +802,7 @@ static const struct test tests[] = {
 	{ "a share for those without a call", a_share_for_those_without_a_call },
 	{ "idle ones of another listener stay", idle_ones_of_another_listener },
 	{ "idle ones of the address make room", idle_ones_of_the_address },
+	{ "how long what comes has waited is known", waits_are_known },
 	{ "an offender is closed", an_offender_is_closed },
 	{ "numbers are used again", numbers_are_used_again },
 	{ "silent offenders", silent_offenders },

@@ -1,13 +1,19 @@
 /* The console's parts without a browser: what may be asked and in which words, whose request it is, sessions, points made
  * of metrics, running a program. */
+#include <fcntl.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "console/ask.h"
+#include "console/prometheus.h"
 #include "console/questions.h"
 #include "console/request.h"
 #include "console/samples.h"
@@ -107,6 +113,14 @@ static const struct {
 	  "/api/dead/discard",
 	  { "id", "/17-1", "context", "order", "why", "w" },
 	  "!id: not the id of an entry, such as 1764000000123-0" },
+	{ "events until a time",
+	  "/api/events",
+	  { "count", "100", "until", "2026-11-23T01:02:03.004Z" },
+	  "events|tail|--json|-L|--count=100|--until=2026-11-23T01:02:03.004Z|--|" },
+	{ "a time that is none",
+	  "/api/events",
+	  { "until", "2026-11-23" },
+	  "!until: not a time, such as 2026-11-23T01:02:03.004Z" },
 	{ "what it does not know is not looked at",
 	  "/api/sku",
 	  { "sku", "tea", "redis-user", "ops" },
@@ -199,6 +213,8 @@ static const struct {
 	{ "a program", "h:1", NULL, NULL, JSON_TYPE, false, true },
 	{ "over TLS", "h", "https://h", "same-origin", JSON_TYPE, true, true },
 	{ "another scheme", "h", "http://h", "same-origin", JSON_TYPE, true, false },
+	{ "a proxy with TLS before us", "h", "https://h", "same-origin", JSON_TYPE, false, true },
+	{ "another origin with TLS", "h", "https://evil", NULL, JSON_TYPE, false, false },
 	{ "another site", "h:1", "http://evil", "cross-site", JSON_TYPE, false, false },
 	{ "another port", "h:1", "http://h:2", "same-site", JSON_TYPE, false, false },
 	{ "another origin of an old browser", "h:1", "http://h:2", NULL, JSON_TYPE, false, false },
@@ -216,6 +232,17 @@ static void other_sites_change_nothing(void)
 		TEST_ROW((request_refused(posts[i].host, posts[i].origin, posts[i].site,
 					  posts[i].type, posts[i].tls) == NULL) == posts[i].good,
 			 posts[i].name);
+}
+
+/* What is only read is no secret for other sites, but it is work. */
+static void other_sites_ask_nothing(void)
+{
+	CU_ASSERT(request_own(NULL));
+	CU_ASSERT(request_own("same-origin"));
+	CU_ASSERT(request_own("none")); /* typed by its user */
+	CU_ASSERT_FALSE(request_own("same-site"));
+	CU_ASSERT_FALSE(request_own("cross-site"));
+	CU_ASSERT_FALSE(request_own(""));
 }
 
 static void cookies_are_found(void)
@@ -472,6 +499,140 @@ static void streams_and_services_are_listed(void)
 	samples_free(samples);
 }
 
+/* What a service says that does not know it (yet) is no number. */
+static void what_is_not_known_is_null(void)
+{
+	struct samples *samples = samples_new();
+	const char *page = INFO("order") "tandem_order_oldest_unanswered_seconds NaN\n"
+					 "tandem_events_lag{stream=\"s\"} NaN\n"
+					 "tandem_events_pending{stream=\"s\"} 2\n";
+	json_t *json = point(samples, &page, 1, 0), *one;
+
+	CU_ASSERT(json_is_null(json_object_get(json, "unanswered_s")));
+	CU_ASSERT(json_is_null(json_object_get(json, "lag")));
+	one = json_array_get(json_object_get(json, "streams"), 0);
+	CU_ASSERT(json_is_null(json_object_get(one, "lag")));
+	CU_ASSERT_DOUBLE_EQUAL(real_of(one, "pending"), 2, 1e-9);
+	json_decref(json);
+	samples_free(samples);
+}
+
+#define WORK(messages, events0, events1, cpu)                                                      \
+	"grpc_server_msg_received_total{grpc_type=\"unary\"} " messages "\n"                       \
+	"tandem_events_done_total{stream=\"order:{0}:events\"} " events0 "\n"                      \
+	"tandem_events_done_total{stream=\"order:{1}:events\"} " events1 "\n"                      \
+	"process_cpu_seconds_total " cpu "\n"                                                      \
+	"process_resident_memory_bytes 4096\n"
+static void services_and_partitions_have_rates(void)
+{
+	struct samples *samples = samples_new();
+	const char *const first[] = { INFO("inventory") WORK("10", "100", "7", "1"),
+				      INFO("order") "process_cpu_seconds_total 5\n" };
+	const char *const second[] = { INFO("inventory") WORK("30", "120", "8", "2"), NULL };
+	json_t *json, *one;
+
+	json = point(samples, first, 2, 0);
+	one = json_array_get(json_object_get(json, "services"), 0);
+	CU_ASSERT(json_is_null(json_object_get(one, "messages"))); /* since when? */
+	CU_ASSERT_DOUBLE_EQUAL(real_of(json, "away"), 0, 1e-9);
+	json_decref(json);
+	json = point(samples, second, 2, 2000);
+	one = json_array_get(json_object_get(json, "services"), 0);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(one, "messages"), 10, 1e-9);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(one, "events"), 10.5, 1e-9);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(one, "cpu"), 0.5, 1e-9);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(one, "memory"), 4096, 1e-9);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(json, "away"), 1, 1e-9); /* its own rates do not suffer */
+	one = json_array_get(json_object_get(json, "services"), 1);
+	CU_ASSERT(json_is_null(json_object_get(one, "cpu")));
+	json_decref(json);
+	json = point(samples, second, 2, 4000); /* the same pages as before: sums can be compared */
+	one = json_array_get(json_object_get(json, "streams"), 0);
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(one, "stream")),
+			       "order:{0}:events");
+	CU_ASSERT_DOUBLE_EQUAL(real_of(one, "events"), 0, 1e-9);
+	json_decref(json);
+	json = point(samples,
+		     (const char *const[]){ INFO("inventory") WORK("30", "140", "8", "2"), NULL },
+		     2, 6000);
+	one = json_array_get(json_object_get(json, "streams"), 0);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(one, "events"), 5,
+			       1e-9); /* 20 in the 4 s since the second */
+	one = json_array_get(json_object_get(json, "streams"), 1);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(one, "events"), 0, 1e-9);
+	json_decref(json);
+	samples_free(samples);
+}
+
+/* 1024 partitions: each reader of each stream is there, and the sums are those of all. */
+static void a_thousand_partitions_are_taken(void)
+{
+	struct samples *samples = samples_new();
+	struct rt_buf text = { 0 };
+	const char *page;
+	json_t *json;
+
+	rt_buf_printf(&text, INFO("order"));
+	for (int p = 0; p < 1024; p++)
+		rt_buf_printf(&text, "tandem_events_lag{stream=\"inventory:{%d}:events\"} 1\n", p);
+	for (int p = 0; p < 1024; p++)
+		rt_buf_printf(&text, "tandem_dead_letters{stream=\"order:{%d}:dead\"} 2\n", p);
+	rt_buf_add(&text, "", 1);
+	page = text.data;
+	json = point(samples, &page, 1, 0);
+	CU_ASSERT_EQUAL(json_array_size(json_object_get(json, "streams")), 1024);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(json, "lag"), 1024, 1e-9);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(json, "lag_most"), 1, 1e-9);
+	CU_ASSERT_DOUBLE_EQUAL(real_of(json, "letters"), 2048, 1e-9);
+	json_decref(json);
+	rt_buf_done(&text);
+	samples_free(samples);
+}
+
+/* ---- Prometheus ---- */
+
+static void alarms_are_read(void)
+{
+	static const char answer[] =
+		"{\"status\":\"success\",\"data\":{\"alerts\":["
+		"{\"labels\":{\"alertname\":\"TandemOrdersHang\",\"severity\":\"page\",\"job\":"
+		"\"tandem\"},"
+		"\"annotations\":{\"summary\":\"an order <b>\",\"runbook\":\"docs/runbook.md#x\"},"
+		"\"state\":\"firing\",\"activeAt\":\"2026-11-27T01:02:03Z\",\"value\":\"1e+00\"},"
+		"{\"labels\":{\"alertname\":\"DiskFull\"},\"state\":\"firing\"},"
+		"{\"labels\":{\"alertname\":\"TandemX\",\"a\":7}},"
+		"{\"labels\":[]},17,null]}}";
+	json_t *items = prometheus_read(answer, sizeof(answer) - 1), *one;
+
+	CU_ASSERT_EQUAL_FATAL(json_array_size(items), 2);
+	one = json_array_get(items, 0);
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(one, "alert")),
+			       "TandemOrdersHang");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(one, "state")), "firing");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(one, "summary")), "an order <b>");
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(one, "labels")), "job=tandem");
+	one = json_array_get(items, 1);
+	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(one, "since")), "");
+	json_decref(items);
+}
+
+static void what_is_not_prometheus_is_refused(void)
+{
+	static const char *const answers[] = {
+		"",
+		"{",
+		"[]",
+		"17",
+		"{\"data\":[]}",
+		"{\"data\":{\"alerts\":{}}}",
+		"<html>",
+		"{\"data\":null}",
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(answers); i++)
+		TEST_ROW(prometheus_read(answers[i], strlen(answers[i])) == NULL, answers[i]);
+}
+
 /* Metrics come from outside. */
 static void any_text_is_taken(void)
 {
@@ -525,7 +686,7 @@ static struct answer run_shell(const char *script, const char *secret, int64_t d
 	const char *const words[] = { "-c", script, NULL };
 	struct answer answer;
 
-	asker_ask(asker, words, secret, deadline_ms, &answer);
+	asker_ask(asker, words, secret, -1, deadline_ms, &answer);
 	return answer;
 }
 
@@ -565,6 +726,66 @@ static void who_is_late_is_killed(void)
 	answer_done(&answer);
 }
 
+/* Its output is closed, but it has not ended. */
+static void who_closes_its_output_and_stays_is_killed(void)
+{
+	struct answer answer = run_shell("exec >&- 2>&-; sleep 60", NULL, 300);
+
+	CU_ASSERT_EQUAL(answer.end, ASK_LATE);
+	answer_done(&answer);
+}
+
+/* A browser's connection, which it closes when the program has opened the pipe. */
+struct browser {
+	char pipe[64];
+	int ends[2];
+};
+
+static void *leave(void *user)
+{
+	struct browser *browser = user;
+	int fd = open(browser->pipe, O_RDONLY | O_CLOEXEC);
+
+	close(browser->ends[1]);
+	close(fd);
+	return NULL;
+}
+
+/* The program does not go on for nobody, and is not begun for one that has left. */
+static void who_asked_has_left(void)
+{
+	struct browser browser = { .pipe = "/tmp/tandem-test-XXXXXX" };
+	char *path = rt_printf("%s/pipe", mkdtemp(browser.pipe));
+	char *script = rt_printf("echo > %s; sleep 60", path);
+	struct answer answer;
+	pthread_t thread;
+
+	snprintf(browser.pipe, sizeof(browser.pipe), "%s", path);
+	CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, browser.ends), 0);
+	asker_ask(asker, (const char *const[]){ "-c", "echo out", NULL }, NULL, browser.ends[0],
+		  10000, &answer);
+	CU_ASSERT_EQUAL(answer.end, ASK_ENDED); /* who waits gets it */
+	answer_done(&answer);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, leave, &browser), 0);
+	asker_ask(asker, (const char *const[]){ "-c", script, NULL }, NULL, browser.ends[0], 30000,
+		  &answer);
+	CU_ASSERT_EQUAL(answer.end, ASK_LEFT);
+	answer_done(&answer);
+	pthread_join(thread, NULL);
+	asker_ask(asker, (const char *const[]){ "-c", "echo out", NULL }, NULL, browser.ends[0],
+		  10000, &answer);
+	CU_ASSERT_EQUAL(answer.end, ASK_LEFT);
+	CU_ASSERT_EQUAL(answer.out.length, 0);
+	answer_done(&answer);
+	close(browser.ends[0]);
+	unlink(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+	free(path);
+	free(script);
+}
+
 static void too_much_output_ends_it(void)
 {
 	struct answer answer = run_shell("cat /dev/zero", NULL, 60000);
@@ -583,7 +804,7 @@ static void what_cannot_be_run_is_said(void)
 	struct asker *missing = asker_new("/nowhere/tandemctl");
 	struct answer answer;
 
-	asker_ask(missing, (const char *const[]){ NULL }, NULL, 1000, &answer);
+	asker_ask(missing, (const char *const[]){ NULL }, NULL, -1, 1000, &answer);
 	CU_ASSERT_EQUAL(answer.end, ASK_FAILED);
 	CU_ASSERT_PTR_NOT_NULL(strstr(answer.err.data, "/nowhere/tandemctl"));
 	answer_done(&answer);
@@ -620,6 +841,7 @@ static const struct test tests[] = {
 	{ "changes need a reason", changes_need_a_reason },
 	{ "foreign names are refused", foreign_names_are_refused },
 	{ "other sites change nothing", other_sites_change_nothing },
+	{ "other sites ask nothing", other_sites_ask_nothing },
 	{ "cookies are found", cookies_are_found },
 	{ "a session ends", a_session_ends },
 	{ "no session lasts for ever", no_session_lasts_for_ever },
@@ -630,10 +852,17 @@ static const struct test tests[] = {
 	{ "a page that comes again is no burst", a_page_that_comes_again_is_no_burst },
 	{ "percentiles come from buckets", percentiles_come_from_buckets },
 	{ "streams and services are listed", streams_and_services_are_listed },
+	{ "what is not known is null", what_is_not_known_is_null },
+	{ "services and partitions have rates", services_and_partitions_have_rates },
+	{ "a thousand partitions are taken", a_thousand_partitions_are_taken },
+	{ "alarms are read", alarms_are_read },
+	{ "what is not Prometheus is refused", what_is_not_prometheus_is_refused },
 	{ "any text is taken", any_text_is_taken },
 	{ "answers are taken", answers_are_taken },
 	{ "a secret is a file in memory", a_secret_is_a_file_in_memory },
 	{ "who is late is killed", who_is_late_is_killed },
+	{ "who closes its output and stays is killed", who_closes_its_output_and_stays_is_killed },
+	{ "who asked has left", who_asked_has_left },
 	{ "too much output ends it", too_much_output_ends_it },
 	{ "what cannot be run is said", what_cannot_be_run_is_said },
 	{ "secrets can be protected", secrets_can_be_protected },

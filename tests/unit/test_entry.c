@@ -96,7 +96,7 @@ static void single(void)
 		make(&made,
 		     WORDS("id", "ord_a/7", "type", "t.Placed", "subject", "ord_a", "seq", "7",
 			   "time", "then", "data", "bytes", "attempt", "3", "traceparent",
-			   "00-trace", "actor", "stock stan (token)"),
+			   "00-trace", "actor", "stock stan (token)", "tracestate", "rojo=1"),
 		     no_batch),
 		&event, &count));
 	CU_ASSERT_EQUAL_FATAL(count, 1);
@@ -107,6 +107,7 @@ static void single(void)
 	CU_ASSERT(is(event->data, "bytes"));
 	CU_ASSERT_EQUAL(event->attempt, 3);
 	CU_ASSERT(is(event->traceparent, "00-trace"));
+	CU_ASSERT(is(event->tracestate, "rojo=1"));
 	CU_ASSERT(is(event->actor, "stock stan (token)"));
 	free(event);
 }
@@ -114,7 +115,8 @@ static void single(void)
 /* ---- EventBatch ---- */
 
 /* Packs a batch with the generated code; the lists may have any length. Freed by the caller. */
-static struct rt_slice pack(size_t data, size_t attempts, size_t traceparents, size_t actors)
+static struct rt_slice pack(size_t data, size_t attempts, size_t traceparents, size_t actors,
+			    size_t tracestates)
 {
 	static uint8_t bytes[] = { 'a', '\0', 'b' };
 	ProtobufCBinaryData datas[LISTS_MAX] = {
@@ -125,6 +127,8 @@ static struct rt_slice pack(size_t data, size_t attempts, size_t traceparents, s
 				     (char *)(uintptr_t) "00-c", (char *)(uintptr_t) "00-d" };
 	char *callers[LISTS_MAX] = { (char *)(uintptr_t) "", (char *)(uintptr_t) "operator olga",
 				     (char *)(uintptr_t) "", (char *)(uintptr_t) "stock stan" };
+	char *states[LISTS_MAX] = { (char *)(uintptr_t) "rojo=1", (char *)(uintptr_t) "",
+				    (char *)(uintptr_t) "", (char *)(uintptr_t) "congo=2" };
 	Tandem__Events__V1__EventBatch batch = TANDEM__EVENTS__V1__EVENT_BATCH__INIT;
 	uint8_t *packed;
 
@@ -136,6 +140,8 @@ static struct rt_slice pack(size_t data, size_t attempts, size_t traceparents, s
 	batch.traceparent = parents;
 	batch.n_actor = actors;
 	batch.actor = callers;
+	batch.n_tracestate = tracestates;
+	batch.tracestate = states;
 	packed = rt_alloc(tandem__events__v1__event_batch__get_packed_size(&batch) + 1);
 	return (struct rt_slice){ (char *)packed,
 				  tandem__events__v1__event_batch__pack(&batch, packed) };
@@ -143,7 +149,7 @@ static struct rt_slice pack(size_t data, size_t attempts, size_t traceparents, s
 
 static void batch(void)
 {
-	struct rt_slice packed = pack(4, 4, 4, 4);
+	struct rt_slice packed = pack(4, 4, 4, 4, 4);
 	struct rt_entry_event *events;
 	struct made made;
 	size_t count;
@@ -168,6 +174,9 @@ static void batch(void)
 	CU_ASSERT(is(events[1].actor, "operator olga"));
 	CU_ASSERT(is(events[2].actor, ""));
 	CU_ASSERT(is(events[3].actor, "stock stan"));
+	CU_ASSERT(is(events[0].tracestate, "rojo=1"));
+	CU_ASSERT(is(events[2].tracestate, ""));
+	CU_ASSERT(is(events[3].tracestate, "congo=2"));
 	free(events);
 	free((char *)(uintptr_t)packed.data);
 }
@@ -175,9 +184,10 @@ static void batch(void)
 /* Each list is empty, or has an item for each event. */
 static void lists_that_fit(void)
 {
-	for (size_t i = 0; i < 5 * 5 * 5 * 5; i++) {
-		size_t lengths[] = { i % 5, i / 5 % 5, i / 25 % 5, i / 125 };
-		struct rt_slice packed = pack(lengths[0], lengths[1], lengths[2], lengths[3]);
+	for (size_t i = 0; i < 5 * 5 * 5 * 5 * 5; i++) {
+		size_t lengths[] = { i % 5, i / 5 % 5, i / 25 % 5, i / 125 % 5, i / 625 };
+		struct rt_slice packed =
+			pack(lengths[0], lengths[1], lengths[2], lengths[3], lengths[4]);
 		struct rt_entry_event *events;
 		struct made made;
 		const char *fault;
@@ -209,7 +219,9 @@ static void bad_batches(void)
 		{ "an empty one", { "", 0 }, 1 },
 		{ "data of two", BYTES("\x0a\x01x\x0a\x01y"), 1 },
 		{ "empty data of two", BYTES("\x0a\x00\x0a\x00"), 1 },
-		{ "a field that a later version may have", BYTES("\x0a\x00\x0a\x00\x2a\x02zz"), 1 },
+		{ "a field that a later version may have", BYTES("\x0a\x00\x0a\x00\x32\x02zz"), 1 },
+		{ "tracestates of two", BYTES("\x2a\x00\x2a\x02zz"), 1 },
+		{ "a tracestate of two", BYTES("\x2a\x02zz"), 0 },
 		{ "actors of two", BYTES("\x22\x00\x22\x02zz"), 1 },
 		{ "an actor of two", BYTES("\x22\x02zz"), 0 },
 		{ "actors of two, and one more", BYTES("\x22\x00\x22\x00\x22\x00"), 0 },

@@ -16,6 +16,8 @@
 #define ASIDE       "inventory:{0}:aside:order"
 #define DEAD        "inventory:{0}:dead"
 #define PLACED      "tandem.order.v1.OrderPlaced"
+#define TRACE       "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+#define STATE       "rojo=1, congo=2"
 #define GROUP       "inventory"
 #define START_MS    1000000
 #define HELD_MAX    64
@@ -390,12 +392,14 @@ static void publish_entry(const char *names)
 					 { .data = (char *)(uintptr_t) "then" },
 					 { .data = (char *)(uintptr_t) "batch" } };
 	ProtobufCBinaryData data[16];
-	char *traceparents[RT_LENGTH(data)], *actors[RT_LENGTH(data)];
+	char *traceparents[RT_LENGTH(data)], *tracestates[RT_LENGTH(data)],
+		*actors[RT_LENGTH(data)];
 	uint32_t attempts[RT_LENGTH(data)];
 	uint8_t packed[1024];
 
 	batch.data = data;
 	batch.traceparent = traceparents;
+	batch.tracestate = tracestates;
 	batch.actor = actors;
 	batch.attempt = attempts;
 	for (const char *at = names; *at != '\0'; batch.n_data++) {
@@ -403,12 +407,14 @@ static void publish_entry(const char *names)
 
 		CU_ASSERT_FATAL(batch.n_data < RT_LENGTH(data));
 		data[batch.n_data] = (ProtobufCBinaryData){ length, (uint8_t *)(uintptr_t)at };
-		traceparents[batch.n_data] = (char *)(uintptr_t) "00-trace";
+		traceparents[batch.n_data] = (char *)(uintptr_t)TRACE;
+		tracestates[batch.n_data] = (char *)(uintptr_t)STATE;
 		actors[batch.n_data] = (char *)(uintptr_t) "operator olga";
 		attempts[batch.n_data] = 3;
 		at += length + (at[length] == ' ');
 	}
-	batch.n_traceparent = batch.n_attempt = batch.n_actor = batch.n_data;
+	batch.n_traceparent = batch.n_tracestate = batch.n_data;
+	batch.n_attempt = batch.n_actor = batch.n_data;
 	CU_ASSERT_FATAL(tandem__events__v1__event_batch__get_packed_size(&batch) <= sizeof(packed));
 	for (size_t i = 0; i < 5; i++)
 		fields[i].length = strlen(fields[i].data);
@@ -530,7 +536,8 @@ static void see(const struct rt_event *event)
 	CU_ASSERT_EQUAL(event->seq, 7);
 	CU_ASSERT_EQUAL(event->attempt, 3);
 	CU_ASSERT_EQUAL(event->deliveries, 1);
-	CU_ASSERT_STRING_EQUAL(event->traceparent, "00-trace");
+	CU_ASSERT_STRING_EQUAL(event->traceparent, TRACE);
+	CU_ASSERT_STRING_EQUAL(event->tracestate, STATE);
 	CU_ASSERT_STRING_EQUAL(event->actor, "");
 	CU_ASSERT_STRING_EQUAL(event->time, "1970-01-01T00:16:40.000Z");
 	CU_ASSERT_EQUAL_FATAL(event->data_length, 5);
@@ -547,11 +554,36 @@ static void envelope(void)
 					       .data = "a\0b\0c",
 					       .data_length = 5,
 					       .attempt = 3,
-					       .traceparent = "00-trace" });
+					       .traceparent = TRACE,
+					       .tracestate = STATE });
 	f.look = see;
 	start();
 	expect("ord_x/7");
 	CU_ASSERT_EQUAL(pending_count(), 0);
+}
+
+static void see_no_state(const struct rt_event *event)
+{
+	CU_ASSERT_STRING_EQUAL(event->tracestate, "");
+}
+
+/* A tracestate is taken if it and its traceparent are valid: whatever is taken is handed on. */
+static void tracestates_that_are_not_valid(void)
+{
+	static const char *const rows[][2] = { { TRACE, "not one" },
+					       { "00-trace", STATE },
+					       { TRACE, "" } };
+
+	f.look = see_no_state;
+	for (size_t i = 0; i < RT_LENGTH(rows); i++)
+		stored_publish(f.redis, STREAM, START_MS,
+			       &(struct stored_event){ .type = PLACED,
+						       .subject = "a",
+						       .seq = i + 1,
+						       .traceparent = rows[i][0],
+						       .tracestate = rows[i][1] });
+	start();
+	expect("a/1 a/2 a/3");
 }
 
 static void ignored(void)
@@ -1515,7 +1547,8 @@ static void see_of_entry(const struct rt_event *event)
 	CU_ASSERT_STRING_EQUAL(event->stream_id, "1000000-3");
 	CU_ASSERT_STRING_EQUAL(event->type, PLACED);
 	CU_ASSERT_STRING_EQUAL(event->time, "then");
-	CU_ASSERT_STRING_EQUAL(event->traceparent, "00-trace");
+	CU_ASSERT_STRING_EQUAL(event->traceparent, TRACE);
+	CU_ASSERT_STRING_EQUAL(event->tracestate, STATE);
 	CU_ASSERT_STRING_EQUAL(event->actor, "operator olga");
 	CU_ASSERT_EQUAL(event->attempt, 3);
 	CU_ASSERT_STRING_EQUAL((const char *)event->data, name);
@@ -1561,10 +1594,10 @@ static void set_aside_alone(void)
 	CU_ASSERT_EQUAL(f.set_asides, 1);
 	expect_counts(1, 2, 1); /* blocked/1; fails/1 and blocked/2; poison/1 */
 	EXPECT_DEAD("id", "poison/1", "type", PLACED, "subject", "poison", "seq", "1", "time",
-		    "then", "data", "poison/1", "attempt", "3", "traceparent", "00-trace", "actor",
-		    "operator olga", "stream", STREAM, "stream_id", "1000000-7", "group", GROUP,
-		    "reason", "does not parse", "deliveries", "1", "dead_time",
-		    "1970-01-01T00:16:40.000Z");
+		    "then", "data", "poison/1", "attempt", "3", "traceparent", TRACE, "actor",
+		    "operator olga", "tracestate", STATE, "stream", STREAM, "stream_id",
+		    "1000000-7", "group", GROUP, "reason", "does not parse", "deliveries", "1",
+		    "dead_time", "1970-01-01T00:16:40.000Z");
 	CU_ASSERT_EQUAL(counter("dead"), 1);
 	rt_loop_advance(f.loop, 1000);
 	expect("blocked/1 blocked/2 fails/1x2");
@@ -1601,12 +1634,12 @@ static void aside_given_up(void)
 		CU_ASSERT_TRUE(f.said_ms[i] - f.said_ms[i - 1] >= (int64_t)wait * 3 / 2);
 	expect_counts(0, 0, 1);
 	EXPECT_DEAD("id", "bad/1", "type", PLACED, "subject", "bad", "seq", "1", "time", "then",
-		    "data", "bad/1", "attempt", "3", "traceparent", "00-trace", "actor",
-		    "operator olga", "stream", STREAM, "stream_id", "1000000-3", "group", GROUP,
+		    "data", "bad/1", "attempt", "3", "traceparent", TRACE, "actor", "operator olga",
+		    "tracestate", STATE, "stream", STREAM, "stream_id", "1000000-3", "group", GROUP,
 		    "deliveries", "8", "reason",
 		    "failed 8 times, at last: the peer answered with an error");
 	/* Its dead letter names its origin once. */
-	CU_ASSERT_EQUAL(memory_stream_find(f.redis, DEAD)->entries[0].field_count, 2 * 15);
+	CU_ASSERT_EQUAL(memory_stream_find(f.redis, DEAD)->entries[0].field_count, 2 * 16);
 }
 
 /* An event set aside is claimed from a consumer that died, with its number of deliveries. */
@@ -2158,6 +2191,7 @@ static void stopped_before_started(void)
 static const struct test tests[] = {
 	{ "events are handed over in order", in_order },
 	{ "the envelope", envelope },
+	{ "tracestates that are not valid", tracestates_that_are_not_valid },
 	{ "ignored events are acknowledged", ignored },
 	{ "acknowledgements gather", acknowledgements_gather },
 	{ "own pending entries first", own_pending_first },

@@ -9,10 +9,12 @@
 #include "run.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 
-#define CALLS_MAX 4096
-#define PENDING   TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING
-#define RESERVED  TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED
-#define TRACE     "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+#define CALLS_MAX   4096
+#define PENDING     TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING
+#define RESERVED    TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_RESERVED
+#define TRACE       "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+#define LATER_TRACE "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what"
+#define STATE       "rojo=1"
 
 typedef gateway_place_request place_request;
 typedef Tandem__Order__V1__Order order_message;
@@ -49,6 +51,7 @@ static struct fake {
 	uint64_t cancelled[CALLS_MAX];
 	int64_t remaining_ms;      /* of the last call or item */
 	char traceparent[80];      /* of the last call or item */
+	char tracestate[80];       /* likewise */
 	char actor[RT_ACTOR_TEXT]; /* likewise */
 	uint64_t after_version;    /* of the last watch */
 } fake;
@@ -56,10 +59,13 @@ static struct fake {
 static void look_at(struct rt_call *call)
 {
 	const char *traceparent = rt_call_metadata(call, "traceparent", NULL);
+	const char *tracestate = rt_call_metadata(call, "tracestate", NULL);
 
 	fake.remaining_ms = rt_call_remaining_ms(call);
 	snprintf(fake.traceparent, sizeof(fake.traceparent), "%s",
 		 traceparent == NULL ? "" : traceparent);
+	snprintf(fake.tracestate, sizeof(fake.tracestate), "%s",
+		 tracestate == NULL ? "" : tracestate);
 	snprintf(fake.actor, sizeof(fake.actor), "%s", rt_call_actor(call));
 }
 
@@ -198,6 +204,7 @@ static void message_came(struct rt_call *call, const ProtobufCMessage *message, 
 
 		fake.remaining_ms = last->timeout_ms;
 		snprintf(fake.traceparent, sizeof(fake.traceparent), "%s", last->traceparent);
+		snprintf(fake.tracestate, sizeof(fake.tracestate), "%s", last->tracestate);
 		snprintf(fake.actor, sizeof(fake.actor), "%s", last->actor);
 	}
 	rt_call_read(call, message_came, user);
@@ -470,6 +477,7 @@ static void start(struct caller *caller, const char *name, const ProtobufCMessag
 	memset(caller, 0, sizeof(*caller));
 	caller->op.timeout_ms = timeout_ms;
 	caller->op.traceparent = traceparent;
+	caller->op.tracestate = STATE;
 	caller->op.caller = identity;
 	caller->op.done = caller_done;
 	if (strcmp(name, "WatchOrder") == 0 || strcmp(name, "StreamOrders") == 0) {
@@ -595,6 +603,14 @@ static void lone_order(void)
 	CU_ASSERT_EQUAL(fake.stream_count, 1);
 	CU_ASSERT_EQUAL(fake.remaining_ms, 700);
 	CU_ASSERT_STRING_EQUAL(fake.traceparent, TRACE);
+	CU_ASSERT_STRING_EQUAL(fake.tracestate, STATE);
+	/* One of a later version is passed on as of this one; without one there is no state, either. */
+	PLACED(&caller, .id = "c", .traceparent = LATER_TRACE);
+	CU_ASSERT_STRING_EQUAL(fake.traceparent, TRACE);
+	CU_ASSERT_STRING_EQUAL(fake.tracestate, STATE);
+	PLACED(&caller, .id = "d", .traceparent = "not one");
+	CU_ASSERT_STRING_EQUAL(fake.traceparent, "");
+	CU_ASSERT_STRING_EQUAL(fake.tracestate, "");
 }
 
 static void under_load(void)
@@ -1022,6 +1038,8 @@ static void without_deadline(void)
 	CU_ASSERT_EQUAL(fake.remaining_ms, 10);
 	rt_loop_advance(world.loop, 10);
 	expect_end(&second, RT_CODE_DEADLINE_EXCEEDED);
+	rt_loop_advance(world.loop,
+			SHED_STALE_MS + 1000); /* the looks at the load have ended, too */
 	CU_ASSERT_EQUAL(rt_loop_next_due(world.loop), INT64_MAX);
 }
 
@@ -1078,6 +1096,7 @@ static void batches(void)
 	place_batch(&batch, 5000, wishes, 4);
 	CU_ASSERT_EQUAL(fake.orders, 3);
 	CU_ASSERT_STRING_EQUAL(fake.traceparent, TRACE);
+	CU_ASSERT_STRING_EQUAL(fake.tracestate, STATE);
 	/* The one that waits for its decision has a second. */
 	CU_ASSERT_EQUAL(fake.remaining_ms, 1000);
 	CU_ASSERT_EQUAL(fake.messages[0].request->items[0]->timeout_ms, 5000);
@@ -1216,6 +1235,7 @@ static void passed_on(void)
 		} else {
 			TEST_ROW(fake.remaining_ms == 700, rows[i].name);
 			TEST_ROW(strcmp(fake.traceparent, TRACE) == 0, rows[i].name);
+			TEST_ROW(strcmp(fake.tracestate, STATE) == 0, rows[i].name);
 		}
 		if (rows[i].fail != 0) {
 			TEST_ROW(strcmp(caller.details.reason, "TEST") == 0, rows[i].name);
@@ -1489,6 +1509,77 @@ static void shed(void)
 	CU_ASSERT(metric_is("tandem_gateway_shed_orders_total{cause=\"events\"} 150"));
 }
 
+/* Storing is slow: as many are taken as are stored, and so many are never under way that the last would wait for more than
+ * five times the limit. */
+static void shed_storing(void)
+{
+	static struct caller callers[1200];
+	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
+	Tandem__Order__V1__PlacementLoad load = TANDEM__ORDER__V1__PLACEMENT_LOAD__INIT;
+	int refused = 0, taken = 0;
+
+	WORLD(.shed.of = { [SHED_STORING] = 100 });
+	response.load = &load;
+	load.store_ms = 200;
+	load.stored_per_second = 1000;
+	CU_ASSERT_EQUAL(placed_refused(1), 0);
+	for (int i = 0; i < 30; i++) {
+		refused = placed_refused(200);
+		rt_loop_advance(world.loop, 100);
+		fake.streams[0].closure(&response.base, fake.streams[0].call);
+	}
+	/* 2000 a second come, 1000 are stored, and it takes 0.1 s too long. */
+	CU_ASSERT(abs(refused - 110) <= 1);
+	fake.hold = true;
+	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
+		PLACED(&callers[i], .id = "a");
+		taken += callers[i].done == 0;
+	}
+	CU_ASSERT_EQUAL(taken, 501);
+	answer_messages();
+	/* Those whose partition is away do not count. */
+	load.held = 400;
+	fake.streams[0].closure(&response.base, fake.streams[0].call);
+	taken = 0;
+	for (size_t i = 0; i < RT_LENGTH(callers); i++) {
+		PLACED(&callers[i], .id = "a");
+		taken += callers[i].done == 0;
+	}
+	CU_ASSERT(taken > 520);
+	fake.hold = false;
+	answer_messages();
+}
+
+static double arrivals_wait_ms; /* what the kernel says */
+double __wrap_rt_arrivals_wait_ms(void);
+double __wrap_rt_arrivals_wait_ms(void)
+{
+	return arrivals_wait_ms;
+}
+
+/* Calls wait before they are read: that counts where many orders come. */
+static void shed_arriving(void)
+{
+	int refused = 0;
+
+	WORLD(.shed.of = { [SHED_ARRIVING] = 50 });
+	arrivals_wait_ms = 500;
+	for (int i = 0; i < 10; i++) { /* 300 a second */
+		refused += placed_refused(30);
+		rt_loop_advance(world.loop, 100);
+	}
+	CU_ASSERT_EQUAL(refused, 0);
+	for (int i = 0; i < 10; i++) { /* 3000 */
+		refused = placed_refused(300);
+		rt_loop_advance(world.loop, 100);
+	}
+	CU_ASSERT(refused > 100);
+	arrivals_wait_ms = 0;
+	rt_loop_advance(world.loop, 1000);
+	refused = placed_refused(300);
+	CU_ASSERT_EQUAL(refused, 0);
+}
+
 /* Of several instances the one with the most to do counts; one that has gone or says nothing does not. */
 static void shed_by_instances(void)
 {
@@ -1510,13 +1601,148 @@ static void shed_by_instances(void)
 	CU_ASSERT_EQUAL(placed_refused(20), 0);
 	say_load(1, 5000, 20);
 	CU_ASSERT_EQUAL(placed_refused(20), 20);
-	rt_loop_advance(world.loop, SHED_STALE_MS + 1);
+	rt_loop_advance(world.loop, SHED_STALE_MS + 1000);
 	CU_ASSERT_EQUAL(placed_refused(20), 0);
 	CU_ASSERT(metric_is("tandem_gateway_shed_share 0"));
 }
 
+/* What an instance says is taken for no more than it can be, and for nothing when it is gone. */
+static void load_that_is_no_load(void)
+{
+	struct caller caller;
+
+	WORLD(.shed.of = { [SHED_EVENTS] = 100 });
+	PLACED(&caller, .id = "a");
+	events_wait = 1;
+	say_load(0, UINT64_MAX, 20);
+	CU_ASSERT_EQUAL(placed_refused(20), 20);
+	CU_ASSERT(metric_is("tandem_gateway_load{cause=\"events\"} 36000"));
+	end_stream(0, RT_CODE_UNAVAILABLE);
+	CU_ASSERT(metric_is("tandem_gateway_load{cause=\"events\"} 0"));
+}
+
+/* ---- spans ---- */
+
+/* Ids that are traces. */
+#define PLACED_A "ord_7slxoqzsmv3gkylbovxgs3lfna"
+#define PLACED_B "ord_7777777777777777777777777y"
+
+static void note_queued(void *user, size_t count)
+{
+	(void)user, (void)count;
+}
+
+static void trace_begin(double ratio)
+{
+	rt_trace_start(&(struct rt_trace_options){ .ratio = ratio, .queued = note_queued });
+}
+
+/* The n-th span that waits to be sent, if it is of this kind. */
+static const struct rt_span *span_at(size_t n, enum rt_span_kind kind)
+{
+	const struct rt_span *span = rt_trace_at(n);
+
+	CU_ASSERT_FATAL(n < rt_trace_queued());
+	CU_ASSERT_EQUAL(span->kind, kind);
+	return span;
+}
+
+static bool same_id(const uint8_t *a, const uint8_t *b, size_t length)
+{
+	return memcmp(a, b, length) == 0;
+}
+
+/* Orders of a call with a traceparent are below the call, in its trace. */
+static void spans_of_a_batch(void)
+{
+	static const struct wish wishes[] = { { .id = PLACED_A }, { .id = PLACED_B } };
+	struct batch_caller batch;
+	const struct rt_span *call;
+
+	trace_begin(0);
+	place_batch(&batch, 5000, wishes, 2);
+	CU_ASSERT_EQUAL_FATAL(rt_trace_queued(), 3);
+	call = span_at(2, RT_SPAN_SERVED);
+	for (size_t i = 0; i < 2; i++) {
+		const struct rt_span *item = span_at(i, RT_SPAN_ITEM_CALLED);
+
+		CU_ASSERT(same_id(item->trace_id, call->trace_id, 16));
+		CU_ASSERT(same_id(item->parent, call->id, 8));
+		CU_ASSERT_STRING_EQUAL(item->state, STATE);
+		CU_ASSERT_STRING_EQUAL(item->subject, wishes[i].id);
+	}
+	/* What the order service gets names the order's own span. */
+	CU_ASSERT(strncmp(fake.traceparent, TRACE, 36) == 0);
+	CU_ASSERT(strncmp(fake.traceparent + 36, TRACE + 36, 16) != 0);
+	rt_trace_stop();
+}
+
+/* Without one each order has its own trace, and a link to the call, which is in another. So it is with orders of a stream
+ * that come when the call is known already. */
+static void spans_of_a_stream(void)
+{
+	const struct rt_span *items[2], *call;
+	struct caller caller;
+
+	trace_begin(1);
+	stream_open(&caller);
+	STREAM_SEND(&caller, 1, .id = PLACED_A);
+	rt_loop_run_due(world.loop);
+	STREAM_SEND(&caller, 2, .id = PLACED_B);
+	rt_loop_run_due(world.loop);
+	CU_ASSERT_EQUAL_FATAL(rt_trace_queued(), 4);
+	half_close(&caller);
+	expect_end(&caller, 0);
+	CU_ASSERT_EQUAL_FATAL(rt_trace_queued(), 5);
+	call = span_at(4, RT_SPAN_SERVED);
+	for (size_t i = 0; i < 2; i++) {
+		const struct rt_span *link = span_at(2 * i + 1, RT_SPAN_LINK);
+
+		items[i] = span_at(2 * i, RT_SPAN_ITEM_CALLED);
+		CU_ASSERT(same_id(link->trace_id, call->trace_id, 16));
+		CU_ASSERT(same_id(link->id, call->id, 8));
+		CU_ASSERT_FALSE(same_id(items[i]->trace_id, call->trace_id, 16));
+		CU_ASSERT(same_id(items[i]->parent, (const uint8_t[8]){ 0 }, 8));
+	}
+	CU_ASSERT_FALSE(same_id(items[0]->trace_id, items[1]->trace_id, 16));
+	rt_trace_stop();
+}
+
+/* An order whose caller goes, or that is sent again, leaves no gap in the trace that its caller began. */
+static void spans_without_an_answer(void)
+{
+	struct caller callers[2];
+
+	WORLD(.connections = 2);
+	trace_begin(0);
+	fake.hold = true;
+	PLACED(&callers[0], .id = "a", .traceparent = TRACE);
+	give_up(&callers[0]);
+	CU_ASSERT_EQUAL_FATAL(rt_trace_queued(), 2);
+	CU_ASSERT_EQUAL(span_at(0, RT_SPAN_ITEM_CALLED)->code, RT_CODE_CANCELLED);
+	CU_ASSERT_EQUAL(span_at(1, RT_SPAN_SERVED)->code, RT_CODE_CANCELLED);
+	answer_messages();
+	rt_trace_drop(2, true);
+	PLACED(&callers[1], .id = "b", .traceparent = TRACE);
+	end_stream(fake.messages[1].stream, 0);
+	CU_ASSERT_EQUAL_FATAL(fake.message_count, 3);
+	CU_ASSERT_EQUAL_FATAL(rt_trace_queued(), 1);
+	CU_ASSERT_EQUAL(span_at(0, RT_SPAN_ITEM_CALLED)->code, RT_CODE_UNAVAILABLE);
+	answer_message(2);
+	expect_end(&callers[1], 0);
+	CU_ASSERT_EQUAL_FATAL(rt_trace_queued(), 3);
+	CU_ASSERT_EQUAL(span_at(1, RT_SPAN_ITEM_CALLED)->code, 0);
+	rt_trace_stop();
+}
+
 static const struct test tests[] = {
+	{ "spans of a batch", spans_of_a_batch },
+	{ "spans of a stream", spans_of_a_stream },
+	{ "spans of orders without an answer", spans_without_an_answer },
+	{ "load that is none", load_that_is_no_load },
 	{ "more orders than can be served are refused in part", shed },
+	{ "as many orders are taken as are stored", shed_storing },
+	{ "calls that wait before they are read", shed_arriving },
 	{ "the instance with the most to do counts", shed_by_instances },
 	{ "a lone order is sent at once", lone_order },
 	{ "under load: full messages, each caller its own order", under_load },

@@ -296,6 +296,9 @@ static void event_is(size_t i, const char *wanted)
 		length +=
 			(size_t)snprintf(text + length, sizeof(text) - length, " traceparent=%.*s",
 					 (int)event->traceparent.length, event->traceparent.data);
+	if (event->tracestate.length > 0)
+		length += (size_t)snprintf(text + length, sizeof(text) - length, " tracestate=%.*s",
+					   (int)event->tracestate.length, event->tracestate.data);
 	if (event->actor.length > 0)
 		snprintf(text + length, sizeof(text) - length, " actor=%.*s",
 			 (int)event->actor.length, event->actor.data);
@@ -458,6 +461,7 @@ static void repeats(void)
 	submit(&plain, 2, STOCK_REQ_RELEASE, NULL);
 	ask.op.attempt = 3;
 	ask.op.traceparent = "00-aa-bb-01";
+	ask.op.tracestate = "rojo=1";
 	submit(&ask, 1, STOCK_REQ_RESERVE, LINES({ "apple", 3 }));
 	submit(&third, 3, STOCK_REQ_RELEASE, NULL);
 	run_until(3);
@@ -470,7 +474,8 @@ static void repeats(void)
 	event_is(0, "InventoryReserved ord_1/1");
 	event_is(1, "InventoryReleased ord_2/1");
 	event_is(2, "InventoryReleased ord_3/1");
-	event_is(3, "InventoryReserved ord_1/1 attempt=3 traceparent=00-aa-bb-01");
+	event_is(3,
+		 "InventoryReserved ord_1/1 attempt=3 traceparent=00-aa-bb-01 tracestate=rojo=1");
 	events_free();
 	/* Nor to an event of the next call. */
 	serve_ends(4, STOCK_REQ_RELEASE, NULL, RT_OK);

@@ -370,6 +370,9 @@ static const char *entry(int nth_last)
 		if (event->traceparent.length > 0)
 			rt_buf_printf(&more, " traceparent=%.*s", (int)event->traceparent.length,
 				      event->traceparent.data);
+		if (event->tracestate.length > 0)
+			rt_buf_printf(&more, " tracestate=%.*s", (int)event->tracestate.length,
+				      event->tracestate.data);
 		if (event->actor.length > 0)
 			rt_buf_printf(&more, " actor=%.*s", (int)event->actor.length,
 				      event->actor.data);
@@ -509,6 +512,8 @@ static void test_place_is_batched(void)
 
 static void test_place_with_times_and_traces(void)
 {
+	struct rt_arena arena = { .chunks = NULL };
+	struct order_trace trace;
 	struct call *traced = place("ord_a", "", false), *plain = place("ord_b", "B", false);
 	struct call *late;
 
@@ -516,14 +521,24 @@ static void test_place_with_times_and_traces(void)
 	traced->op.place.placed_length = 3;
 	traced->op.place.now_ms = NOW + 7; /* the batch has the latest time */
 	traced->op.place.traceparent = "00-trace";
+	traced->op.place.tracestate = "rojo=1, congo=2";
 	plain->op.place.traceparent = NULL;
 	run();
 	CU_ASSERT_STRING_EQUAL(traced->result.history, "placed@1764000000130-2");
 	CU_ASSERT_STRING_EQUAL(plain->result.history, "placed@1764000000130-2");
 	CU_ASSERT_STRING_EQUAL(
-		entry(1), "OrderPlaced ord_a/1 2025-11-24T16:00:00.130Z A traceparent=00-trace; "
-			  "OrderPlaced ord_b/1 2025-11-24T16:00:00.130Z B");
+		entry(1),
+		"OrderPlaced ord_a/1 2025-11-24T16:00:00.130Z A traceparent=00-trace "
+		"tracestate=rojo=1, congo=2; OrderPlaced ord_b/1 2025-11-24T16:00:00.130Z B");
 	CU_ASSERT_EQUAL(get("ord_a")->record.placed_length, 3);
+	/* For what its timer does. */
+	trace = order_record_trace(&arena, &get("ord_a")->record);
+	CU_ASSERT_STRING_EQUAL(trace.traceparent, "00-trace");
+	CU_ASSERT_STRING_EQUAL(trace.tracestate, "rojo=1, congo=2");
+	trace = order_record_trace(&arena, &get("ord_b")->record);
+	CU_ASSERT_STRING_EQUAL(trace.traceparent, "");
+	CU_ASSERT_STRING_EQUAL(trace.tracestate, "");
+	rt_arena_done(&arena);
 	late = place("ord_c", "C", false); /* the clock stepped back: the stream's time does not */
 	run();
 	CU_ASSERT_STRING_EQUAL(late->result.history, "placed@1764000000130-3");
@@ -657,6 +672,7 @@ static void test_placed_by(void)
 	calls[2]->op.place.actor = ANNA;
 	calls[3]->op.place.actor = "operator olga (token)";
 	calls[3]->op.place.traceparent = "00-c";
+	calls[3]->op.place.tracestate = "";
 	run();
 	expect_outcome(calls[2], ORDER_PLACED_BEFORE);
 	CU_ASSERT_STRING_EQUAL(

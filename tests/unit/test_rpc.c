@@ -1011,14 +1011,14 @@ static void test_drain_before_start(void)
 static bool guard_off;
 struct msghdr;
 ssize_t __wrap_connections_received(int fd, const struct msghdr *message, size_t length,
-				    int64_t now_ns);
+				    int64_t now_ns, int64_t wait_ns);
 ssize_t __real_connections_received(int fd, const struct msghdr *message, size_t length,
-				    int64_t now_ns);
+				    int64_t now_ns, int64_t wait_ns);
 ssize_t __wrap_connections_received(int fd, const struct msghdr *message, size_t length,
-				    int64_t now_ns)
+				    int64_t now_ns, int64_t wait_ns)
 {
 	return guard_off ? (ssize_t)length
-			 : __real_connections_received(fd, message, length, now_ns);
+			 : __real_connections_received(fd, message, length, now_ns, wait_ns);
 }
 
 struct flood {

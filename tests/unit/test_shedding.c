@@ -11,7 +11,13 @@
 static const struct shed_limits limits = { .of = { [SHED_EVENTS] = 2000,
 						   [SHED_AGE] = 30000,
 						   [SHED_STORING] = 300,
+						   [SHED_ARRIVING] = 50,
 						   [SHED_MEMORY] = 900 } };
+
+#define LOAD(events, age, storing, arriving, memory)                                               \
+	{                                                                                          \
+		.of = {(events), (age), (storing), (arriving), (memory) }                          \
+	}
 
 /* What each number asks for. */
 static void pressures(void)
@@ -23,24 +29,23 @@ static void pressures(void)
 		double pressure;
 		enum shed_cause cause;
 	} rows[] = {
-		{ "nothing to do", { { 0 } }, false, 0, 0 },
-		{ "at the limit", { { 2000, 30000, 300, 900 } }, false, 0, 0 },
-		{ "half way", { { 6000, 0, 0, 0 } }, false, 0.5, SHED_EVENTS },
-		{ "all", { { 10000, 0, 0, 0 } }, false, 1, SHED_EVENTS },
-		{ "never more than all", { { 1000000, 0, 0, 0 } }, false, 1, SHED_EVENTS },
-		{ "an old event", { { 1, 90000, 0, 0 } }, false, 0.5, SHED_AGE },
-		{ "slow storing", { { 0, 0, 900, 0 } }, false, 0.5, SHED_STORING },
-		{ "half of the rest of the memory",
-		  { { 0, 0, 0, 950 } },
-		  false,
-		  0.45,
+		{ "nothing to do", { .of = { 0 } }, false, 0, 0 },
+		{ "at the limit", LOAD(2000, 30000, 300, 50, 900), false, 0, 0 },
+		{ "half way", LOAD(6000, 0, 0, 0, 0), false, 0.5, SHED_EVENTS },
+		{ "all", LOAD(10000, 0, 0, 0, 0), false, 1, SHED_EVENTS },
+		{ "never more than all", LOAD(1000000, 0, 0, 0, 0), false, 1, SHED_EVENTS },
+		{ "an old event", LOAD(1, 90000, 0, 0, 0), false, 0.5, SHED_AGE },
+		{ "slow storing", LOAD(0, 0, 900, 0, 0), false, 0.5, SHED_STORING },
+		{ "calls wait", LOAD(0, 0, 0, 150, 0), false, 0.5, SHED_ARRIVING },
+		{ "half of the rest of the memory", LOAD(0, 0, 0, 0, 950), false, 0.45,
 		  SHED_MEMORY },
-		{ "a full memory leaves some", { { 0, 0, 0, 1001 } }, false, 0.9, SHED_MEMORY },
-		{ "the highest counts", { { 6000, 0, 1200, 950 } }, false, 0.75, SHED_STORING },
-		{ "once on, down to half of the limit", { { 1000, 15000, 150, 900 } }, true, 0, 0 },
-		{ "once on, at the limit", { { 2000, 0, 0, 0 } }, true, 1.0 / 9, SHED_EVENTS },
-		{ "once on, all is all", { { 10000, 0, 0, 0 } }, true, 1, SHED_EVENTS },
-		{ "memory has one limit", { { 0, 0, 0, 899 } }, true, 0, 0 },
+		{ "a full memory leaves some", LOAD(0, 0, 0, 0, 1001), false, 0.9, SHED_MEMORY },
+		{ "the highest counts", LOAD(6000, 0, 1200, 0, 950), false, 0.75, SHED_STORING },
+		{ "once on, down to half of the limit", LOAD(1000, 15000, 150, 25, 900), true, 0,
+		  0 },
+		{ "once on, at the limit", LOAD(2000, 0, 0, 0, 0), true, 1.0 / 9, SHED_EVENTS },
+		{ "once on, all is all", LOAD(10000, 0, 0, 0, 0), true, 1, SHED_EVENTS },
+		{ "memory has one limit", LOAD(0, 0, 0, 0, 899), true, 0, 0 },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
@@ -52,9 +57,76 @@ static void pressures(void)
 	}
 }
 
+/* Where it is known how many orders leave the queue, so many are taken. */
+static void as_many_as_leave(void)
+{
+	static const struct {
+		const char *reason;
+		double value, flow, offered;
+		bool on;
+		double pressure;
+	} rows[] = {
+		{ "up to the limit nothing", 300, 1000, 9000, false, 0 },
+		{ "at the limit as many as leave", 300, 1000, 2000, true, 0.5 },
+		{ "no more come", 300, 1000, 1000, true, 0 },
+		{ "half a second more: half", 800, 1000, 2000, true, 0.75 },
+		{ "below it more", 50, 1000, 2000, true, 0.375 },
+		{ "a tenth at least", 60000, 1000, 2000, true, 0.95 },
+		{ "some always", 60000, 1000, 1000000, true, 0.98 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct shed_load load = { .of = { [SHED_STORING] = (int64_t)rows[i].value },
+					  .flow = { [SHED_STORING] = rows[i].flow },
+					  .offered = rows[i].offered };
+		enum shed_cause cause = SHED_STORING;
+		double pressure = shed_pressure(&limits, &load, rows[i].on, &cause);
+
+		TEST_ROW(fabs(pressure - rows[i].pressure) < 1e-9, rows[i].reason);
+		TEST_ROW(cause == SHED_STORING, rows[i].reason);
+	}
+}
+
+/* A queue that serves `rate` orders a second and gets what is let through. Returns how long it takes at the end, in ms;
+ * *ret_most: at most, from a second on. */
+static double queue_after(double rate, double offered, int64_t ms, double *ret_most)
+{
+	struct shedding shedding = { .on = false };
+	struct shed_load load = { .flow = { [SHED_STORING] = rate }, .offered = offered };
+	double queue = 0;
+
+	*ret_most = 0;
+	for (int64_t now_ms = 1; now_ms <= ms; now_ms++) {
+		double come = offered / 1000 * (1 - shedding.share);
+
+		queue = RT_MAX(queue + come - rate / 1000, 0);
+		load.of[SHED_STORING] = (int64_t)(queue / rate * 1000);
+		if (now_ms % 100 == 0)
+			(void)shed_look(&shedding, &limits, &load, now_ms);
+		if (now_ms > 1000)
+			*ret_most = RT_MAX(*ret_most, queue / rate * 1000);
+	}
+	return queue / rate * 1000;
+}
+
+/* Whatever comes too much, the queue comes to its limit and stays there. */
+static void queue_stays_at_its_limit(void)
+{
+	static const double factors[] = { 1.2, 2, 4, 10 };
+
+	for (size_t i = 0; i < RT_LENGTH(factors); i++) {
+		double most, rate = 5000, at_end;
+
+		at_end = queue_after(rate, rate * factors[i], 20000, &most);
+		CU_ASSERT(fabs(at_end - 300) < 30);
+		/* What came before it began, which was 0.4 s above the limit, and no more. */
+		CU_ASSERT(most < 300 + 600 * (factors[i] - 1) + 100);
+	}
+}
+
 static void without_limits(void)
 {
-	const struct shed_load load = { { 1000000, 1000000, 1000000, 1000 } };
+	const struct shed_load load = LOAD(1000000, 1000000, 1000000, 1000000, 1000);
 	struct shedding shedding = { .on = false };
 	struct shed_limits none = { .of = { 0 } };
 
@@ -84,7 +156,8 @@ static int refused(struct shedding *shedding)
 
 static void begins_and_ends(void)
 {
-	const struct shed_load much = { { 6000, 0, 0, 0 } }, none = { { 0 } }, still = { { 1500 } };
+	const struct shed_load much = { .of = { 6000, 0, 0, 0 } }, none = { .of = { 0 } },
+			       still = { .of = { 1500 } };
 	struct shedding shedding = { .on = false };
 	int64_t now_ms = 1000000000;
 
@@ -98,12 +171,11 @@ static void begins_and_ends(void)
 		CU_ASSERT_EQUAL(refused(&shedding), 0);
 		CU_ASSERT_FALSE(shed_look(&shedding, &limits, &none, now_ms + 2 * LOOK_MS));
 		CU_ASSERT_FALSE(shed_look(&shedding, &limits, &much, now_ms + 3 * LOOK_MS));
-		CU_ASSERT_FALSE(shed_look(&shedding, &limits, &much, now_ms + 4 * LOOK_MS));
 	}
 	/* What stays begins. */
-	CU_ASSERT(shed_look(&shedding, &limits, &much, now_ms + 5 * LOOK_MS));
-	CU_ASSERT(shedding.share > 0 && shedding.share < 0.3);
-	CU_ASSERT_FALSE(shed_look(&shedding, &limits, &much, now_ms + 6 * LOOK_MS));
+	CU_ASSERT(shed_look(&shedding, &limits, &much, now_ms + 4 * LOOK_MS));
+	CU_ASSERT(shedding.share > 0 && shedding.share < 0.4);
+	CU_ASSERT_FALSE(shed_look(&shedding, &limits, &much, now_ms + 5 * LOOK_MS));
 	/* After two seconds it is what is asked. */
 	now_ms = looks(&shedding, much, now_ms + 6 * LOOK_MS, 2000);
 	CU_ASSERT(fabs(shedding.share - 0.55) < 0.02); /* (6000 - 1000) / 9000 */
@@ -122,7 +194,7 @@ static void begins_and_ends(void)
 
 static void all_are_refused(void)
 {
-	const struct shed_load all = { { 50000, 0, 0, 0 } };
+	const struct shed_load all = { .of = { 50000, 0, 0, 0 } };
 	struct shedding shedding = { .on = false };
 	int64_t now_ms = looks(&shedding, all, 1000, 10000);
 
@@ -144,6 +216,8 @@ static void causes_have_names(void)
 
 static const struct test tests[] = {
 	{ "what each number asks for", pressures },
+	{ "as many are taken as leave the queue", as_many_as_leave },
+	{ "a queue stays at its limit", queue_stays_at_its_limit },
 	{ "without limits nothing is refused", without_limits },
 	{ "it begins and ends", begins_and_ends },
 	{ "all are refused, until nothing is known", all_are_refused },

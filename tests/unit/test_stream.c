@@ -42,7 +42,7 @@ static struct redis_server shared;
 static int warnings;
 
 /* Publishes with the producer's own code. 'order_put_<version> 1 stream now_ms count subject': entries of one event.
- * 'order_put_together_<version> 1 stream now_ms { type name data attempt traceparent actor } …': all
+ * 'order_put_together_<version> 1 stream now_ms { type name data attempt trace actor } …': all
  * in one entry. */
 static const char put[] = "register('put', function(keys, args)\n"
 			  " local stream = open_stream(keys[1])\n"
@@ -259,8 +259,9 @@ static void publish_together(int64_t now_ms)
 	redis_server_do(f.server,
 			"FCALL order_put_together_test 1 " STREAM
 			" %lld A a/1 %s %s %s %s B b/1 in-b 3 %s %s A c/1 %s "
-			"%s 00-c %s",
-			(long long)now_ms, "", "", "", "", "", "stock Zoë (token)", "in-c", "", "");
+			"%s %s %s",
+			(long long)now_ms, "", "", "", "", "", "stock Zoë (token)", "in-c", "",
+			"00-c rojo=1, congo=2", "");
 }
 
 static void make_group(void)
@@ -494,11 +495,11 @@ static void expect_slice(struct rt_slice slice, const char *wanted)
 static void together(void)
 {
 	static const struct {
-		const char *type, *subject, *data, *traceparent, *actor;
+		const char *type, *subject, *data, *traceparent, *tracestate, *actor;
 		uint32_t attempt;
-	} wanted[] = { { "A", "a", "", "", "", 1 },
-		       { "A", "c", "in-c", "00-c", "", 1 },
-		       { "B", "b", "in-b", "", "stock Zoë (token)", 3 } };
+	} wanted[] = { { "A", "a", "", "", "", "", 1 },
+		       { "A", "c", "in-c", "00-c", "rojo=1, congo=2", "", 1 },
+		       { "B", "b", "in-b", "", "", "stock Zoë (token)", 3 } };
 	Tandem__Events__V1__EventBatch *batch;
 	struct rt_entry_event *events;
 	redisReply *reply, *fields;
@@ -519,6 +520,7 @@ static void together(void)
 	CU_ASSERT_EQUAL_FATAL(batch->n_data, 3);
 	CU_ASSERT_EQUAL_FATAL(batch->n_attempt, 3);
 	CU_ASSERT_EQUAL_FATAL(batch->n_traceparent, 3);
+	CU_ASSERT_EQUAL_FATAL(batch->n_tracestate, 3);
 	CU_ASSERT_EQUAL_FATAL(batch->n_actor, 3);
 	CU_ASSERT_EQUAL(batch->base.n_unknown_fields, 0);
 	for (size_t i = 0; i < count; i++) {
@@ -530,6 +532,8 @@ static void together(void)
 			wanted[i].data);
 		expect_slice(events[i].traceparent, wanted[i].traceparent);
 		CU_ASSERT_STRING_EQUAL(batch->traceparent[i], wanted[i].traceparent);
+		expect_slice(events[i].tracestate, wanted[i].tracestate);
+		CU_ASSERT_STRING_EQUAL(batch->tracestate[i], wanted[i].tracestate);
 		expect_slice(events[i].actor, wanted[i].actor);
 		CU_ASSERT_STRING_EQUAL(batch->actor[i], wanted[i].actor);
 		CU_ASSERT_EQUAL(events[i].attempt, wanted[i].attempt);
@@ -586,8 +590,9 @@ static void set_aside(void)
 		reply = redis_server_command(
 			&shared,
 			SET_ASIDE
-			"%s 1000-3 now %s 5 A a 1 then 1 %s %s %s why 6 B b 1 then 3 00-b %s in-b",
-			i == 0 ? "other" : "c", "", "", "", "", "stock Zoë (token)");
+			"%s 1000-3 now %s 5 A a 1 then 1 %s %s %s why 6 B b 1 then 3 %s %s in-b",
+			i == 0 ? "other" : "c", "", "", "", "", "00-b rojo=1, congo=2",
+			"stock Zoë (token)");
 		if (i != 1) {
 			CU_ASSERT_EQUAL(reply->type, REDIS_REPLY_NIL);
 		} else {
@@ -610,8 +615,9 @@ static void set_aside(void)
 	reply = redis_server_command(&shared, "XRANGE inventory:{0}:dead - +");
 	EXPECT_FIELDS(element(element(reply, 0), 1), "id", "b/1", "type", "B", "subject", "b",
 		      "data", "in-b", "attempt", "3", "traceparent", "00-b", "actor",
-		      "stock Zoë (token)", "stream", STREAM, "stream_id", "1000-3", "group", GROUP,
-		      "reason", "why", "deliveries", "6", "dead_time", "now");
+		      "stock Zoë (token)", "tracestate", "rojo=1, congo=2", "stream", STREAM,
+		      "stream_id", "1000-3", "group", GROUP, "reason", "why", "deliveries", "6",
+		      "dead_time", "now");
 	freeReplyObject(reply);
 	reply = redis_server_command(&shared, "XPENDING " ASIDE " " GROUP " - + 10 c");
 	CU_ASSERT_EQUAL(element(element(reply, 0), 3)->integer, 5);

@@ -256,6 +256,30 @@ static void slow(void)
 	rt_trace_stop();
 }
 
+/* Of an order's spans those are still there that are among the last 16384 of all; the chain of the others is not
+ * followed: it leads to what came in their place, and back again. */
+static void kept(void)
+{
+	static const char *const other = "ord_7777777777777777777777777y";
+	static const struct {
+		int others;
+		size_t sent;
+	} rows[] = { { 0, 2 }, { 16383, 2 }, { 16384, 1 }, { 17000, 1 } };
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		begin(0, 1000);
+		span_took(ORDER, "", 1);
+		for (int j = 0; j < rows[i].others; j++)
+			span_took(other, "", 1);
+		span_took(ORDER, "", 1000);
+		CU_ASSERT_EQUAL(rt_trace_queued(), rows[i].sent);
+		rt_trace_drop(rt_trace_queued(), true);
+		span_took(other, "", 1000);
+		CU_ASSERT_EQUAL(rt_trace_queued(), (size_t)RT_MIN(rows[i].others + 1, 8192));
+		rt_trace_stop();
+	}
+}
+
 static void bounds(void)
 {
 	struct rt_metrics *metrics = rt_metrics_new();
@@ -319,7 +343,7 @@ static bool same(ProtobufCBinaryData id, ProtobufCBinaryData other)
 /* An order on its way: the gateway's item, the order service's, and inventory's event, of which no one knows the other. */
 static void linked(void)
 {
-	const struct rt_function_call call = { "order_place", 7, 1000, 3000 };
+	const struct rt_function_call call = { "order_place", 7, 1000, 3000, 1 };
 	const struct rt_span_event placed = { "order", "tandem.order.v1.OrderPlaced", 3, 1, 1 };
 	Opentelemetry__Proto__Collector__Trace__V1__ExportTraceServiceRequest *request;
 	struct rt_arena arena = { .chunks = NULL };
@@ -412,6 +436,54 @@ static void carried(void)
 	rt_trace_stop();
 }
 
+/* Of several function calls for the same thing each is there, whoever else it was made for. */
+static void several_calls(void)
+{
+	const struct rt_function_call calls[] = { { "inventory_part", 2, 1000, 3000, 1 },
+						  { "inventory_part", 1, 1000, 2000, 2 },
+						  { "inventory_conclude", 1, 4000, 5000, 3 } };
+	static const int order[] = { 0, 0, 1, 1, 2, 2 };
+	Opentelemetry__Proto__Collector__Trace__V1__ExportTraceServiceRequest *request;
+	struct rt_arena arena = { .chunks = NULL };
+	struct rt_span span;
+	span_message **spans;
+	char text[128];
+
+	begin(1, 0);
+	rt_span_begin(&span, RT_SPAN_PROCESSED, "inventory");
+	span.event = (struct rt_span_event){ "order", "tandem.order.v1.OrderPlaced", 0, 1, 1 };
+	rt_span_order(&span, ORDER);
+	for (size_t i = 0; i < RT_LENGTH(order); i++) {
+		rt_function_answered = &calls[order[i]];
+		rt_span_stored(&span);
+	}
+	rt_function_answered = NULL;
+	span.published = (struct rt_span_event){ "inventory",
+						 "tandem.inventory.v1.InventoryReserved", 0, 1, 0 };
+	rt_span_end(&span);
+	CU_ASSERT_EQUAL_FATAL(rt_trace_queued(), 3);
+	request = rt_trace_request(&arena, "inventory", 3);
+	CU_ASSERT_EQUAL_FATAL(request->resource_spans[0]->scope_spans[0]->n_spans, 5);
+	spans = request->resource_spans[0]->scope_spans[0]->spans;
+	CU_ASSERT_STRING_EQUAL(spans[0]->name, "FCALL inventory_part");
+	CU_ASSERT_STRING_EQUAL(attribute(spans[0], "db.operation.batch.size", text), "2");
+	CU_ASSERT_EQUAL(spans[0]->end_time_unix_nano, 3000000);
+	CU_ASSERT_EQUAL(spans[0]->kind, 3);
+	CU_ASSERT_STRING_EQUAL(spans[1]->name, "FCALL inventory_part");
+	CU_ASSERT_EQUAL(spans[1]->end_time_unix_nano, 2000000);
+	CU_ASSERT_STRING_EQUAL(spans[2]->name, "process order:events");
+	CU_ASSERT_STRING_EQUAL(spans[3]->name, "FCALL inventory_conclude");
+	CU_ASSERT_STRING_EQUAL(spans[4]->name, "publish inventory:events");
+	CU_ASSERT_FALSE(same(spans[0]->span_id, spans[1]->span_id));
+	for (size_t i = 0; i < 5; i++)
+		CU_ASSERT(same(spans[i]->trace_id, spans[2]->trace_id));
+	for (size_t i = 0; i < 4; i++)
+		CU_ASSERT(i == 2 || same(spans[i]->parent_span_id, spans[2]->span_id));
+	CU_ASSERT(same(spans[4]->parent_span_id, spans[3]->span_id));
+	rt_arena_done(&arena);
+	rt_trace_stop();
+}
+
 static void links(void)
 {
 	Opentelemetry__Proto__Collector__Trace__V1__ExportTraceServiceRequest *request;
@@ -468,8 +540,10 @@ int main(void)
 		{ "the threshold", threshold },
 		{ "what is slow or fails is sent with its order", slow },
 		{ "what is kept and what waits is bounded", bounds },
+		{ "what is kept of an order is found while it is there", kept },
 		{ "each process finds the ids of the others", linked },
 		{ "a trace that a caller began", carried },
+		{ "a span with several function calls", several_calls },
 		{ "a read has links to what it brought", links },
 		{ "names that stay", names },
 	};
