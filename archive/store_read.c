@@ -87,12 +87,23 @@ static bool has_label(const Tandem__Order__V1__OrderContent *content, const char
 	return false;
 }
 
+/* Whether the text stands somewhere in the packed message: if not, it need not be unpacked. */
+static bool may_have(const struct db_value *packed, const char *text)
+{
+	return text == NULL || memmem(packed->data, packed->length, text, strlen(text)) != NULL;
+}
+
 static bool content_fits(const struct archive_filter *filter, const struct db_value *packed)
 {
-	Tandem__Order__V1__OrderPlaced *placed = tandem__order__v1__order_placed__unpack(
-		NULL, packed->length, (const uint8_t *)packed->data);
-	bool fits = placed != NULL && placed->content != NULL;
+	Tandem__Order__V1__OrderPlaced *placed;
+	bool fits;
 
+	if (packed->type != DB_BLOB || !may_have(packed, filter->sku) ||
+	    (filter->label_key != NULL && !may_have(packed, filter->label_value)))
+		return false;
+	placed = tandem__order__v1__order_placed__unpack(NULL, packed->length,
+							 (const uint8_t *)packed->data);
+	fits = placed != NULL && placed->content != NULL;
 	fits = fits && (filter->sku == NULL || has_line(placed->content, filter->sku));
 	fits = fits && (filter->label_key == NULL ||
 			has_label(placed->content, filter->label_key, filter->label_value));
