@@ -62,6 +62,17 @@ export const ask = (path, parameters = {}) => get(path, parameters, {});
 /** The same, by the page itself: it keeps nobody signed in. */
 export const askAgain = (path, parameters = {}) => get(path, parameters, { "Tandem-Refresh": "1" });
 
+/** Why the console refuses a stream of events; "": it does not (any more). */
+export async function whyRefused(path) {
+  const answer = await fetch(path, { headers: { "Tandem-Refresh": "1" }, credentials: "same-origin" });
+  if (answer.ok) {
+    await answer.body.cancel();
+    return "";
+  }
+  if (answer.status === 401) onRefused();
+  return (await answer.json()).error || "";
+}
+
 /** POST: what changes something. */
 export function change(path, fields) {
   const body = JSON.stringify(fields);

@@ -1,7 +1,8 @@
 // live.js - the points that the console sends each second, and those of the minutes before.
-import { byId } from "./base.js";
+import { byId, whyRefused } from "./base.js";
 
 const KEPT = 600;
+const AGAIN_MS = 5000;
 /** The numbers of the last minutes, the oldest first. Only the newest point says how each service and stream is. */
 export const points = [];
 const listeners = new Set();
@@ -18,9 +19,9 @@ export function watch(listener) {
 }
 
 function show(now, text) {
-  if (now === state) return;
-  state = now;
   const place = byId("live");
+  if (now === state && place.textContent === text) return;
+  state = now;
   place.className = `live ${now}`;
   place.textContent = text;
 }
@@ -34,17 +35,21 @@ export function take(point) {
   for (const listener of [...listeners]) listener(point);
 }
 
-/** Ends the connection: nobody may look any more. */
-export function disconnect() {
+function close() {
   clearTimeout(timer);
   if (source) source.close();
   source = null;
+}
+
+/** Ends the connection: nobody may look any more. */
+export function disconnect() {
+  close();
   show("", "");
 }
 
 /** Connects; when the connection is lost, the browser makes another. */
 export function connect() {
-  disconnect();
+  close();
   source = new EventSource("/api/live");
   source.addEventListener("history", (event) => {
     points.splice(0, points.length, ...JSON.parse(event.data));
@@ -54,11 +59,14 @@ export function connect() {
     take(JSON.parse(event.data));
   });
   source.addEventListener("error", () => {
-    show("lost", "not connected: what is shown is old");
+    if (state !== "lost") show("lost", "not connected: what is shown is old");
     // It gives up when it is refused.
-    if (source.readyState === EventSource.CLOSED) {
-      clearTimeout(timer);
-      timer = setTimeout(connect, 5000);
-    }
+    if (source.readyState !== EventSource.CLOSED) return;
+    clearTimeout(timer);
+    timer = setTimeout(connect, AGAIN_MS);
+    const refused = source;
+    whyRefused("/api/live").then((why) => {
+      if (why && source === refused) show("lost", `not connected: ${why}`);
+    }).catch(() => {});
   });
 }

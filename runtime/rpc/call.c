@@ -343,7 +343,8 @@ static void begin_span(struct rt_call *call)
 	call->span->method = call->method->descriptor->name;
 	call->span->lasts = call->method->client_streams || call->method->server_streams;
 	rt_span_carried(call->span, rt_call_traceparent(call));
-	call->span->state = rt_call_tracestate(call);
+	if (call->span->carried)
+		call->span->state = rt_call_tracestate(call);
 }
 
 void rpc_call_begin(struct rt_call *call, ProtobufCService *service, struct rpc_method *method)

@@ -20,13 +20,20 @@
 bool rt_tracing;
 const struct rt_function_call *rt_function_answered;
 
+/* A span that may be sent later. */
+struct kept {
+	struct rt_span span;
+	uint64_t key, before; /* of its order; the one before in its bucket */
+};
+
 static struct {
 	struct rt_trace_options options;
+	int64_t slow_us;
 	uint64_t threshold; /* a trace is sampled if the last 56 bits of its id are not below it */
-	uint64_t random;
+	uint64_t random, last_id;
 	struct rt_span *queue;
 	size_t first, count;
-	struct rt_span *kept;    /* NULL: nothing is */
+	struct kept *kept;       /* NULL: nothing is */
 	uint64_t kept_count;     /* ever, and one more: 0 ends a chain */
 	uint64_t *newest;        /* of each bucket */
 	uint64_t slow[SLOW_MAX]; /* keys of orders that were found slow */
@@ -201,25 +208,30 @@ static uint64_t random_number(void)
 	return self.random * UINT64_C(0x2545f4914f6cdd1d);
 }
 
-#define FNV_BASIS UINT64_C(0xcbf29ce484222325)
-static uint64_t fnv(uint64_t hash, const void *data, size_t length)
+/* FNV-1a, but by eight bytes at a time. */
+#define HASH_BASIS UINT64_C(0xcbf29ce484222325)
+static uint64_t hash_more(uint64_t hash, const void *data, size_t length)
 {
 	const uint8_t *bytes = data;
 
-	for (size_t i = 0; i < length; i++)
-		hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+	for (size_t at = 0; at < length; at += sizeof(uint64_t)) {
+		uint64_t number = 0;
+
+		memcpy(&number, bytes + at, RT_MIN(length - at, sizeof(number)));
+		hash = (hash ^ number) * UINT64_C(0x9e3779b97f4a7c15);
+		hash ^= hash >> 32; /* the high bits count in the low ones of the next */
+	}
 	return hash;
 }
 
 static void made_id(const uint8_t trace_id[16], const char *subject, const char *word,
 		    uint64_t number, uint8_t ret_id[8])
 {
-	uint64_t hash = fnv(FNV_BASIS, trace_id, 16);
+	uint64_t hash = hash_more(HASH_BASIS, trace_id, 16);
 
-	hash = fnv(hash, subject, strlen(subject));
-	hash = fnv(hash, word, strlen(word));
-	hash = fnv(hash, &number, sizeof(number));
-	hash ^= hash >> 32; /* the last bytes count in all bits */
+	hash = hash_more(hash, subject, strlen(subject));
+	hash = hash_more(hash, word, strlen(word));
+	hash = hash_more(hash, &number, sizeof(number));
 	hash += hash == 0;
 	memcpy(ret_id, &hash, sizeof(hash));
 }
@@ -257,12 +269,13 @@ static bool is_sampled(const uint8_t trace_id[16])
 void rt_span_begin_at(struct rt_span *span, enum rt_span_kind kind, const char *what,
 		      int64_t begin_us)
 {
-	uint64_t id = random_number();
-
+	/* As good as a random one in its trace, for two additions: the first of a process is random, and the step takes
+	 * them through all of 64 bits. */
+	self.last_id += UINT64_C(0x9e3779b97f4a7c15);
 	memset(span, 0, sizeof(*span));
 	span->kind = kind;
 	span->what = what;
-	memcpy(span->id, &id, sizeof(id));
+	memcpy(span->id, &self.last_id, sizeof(self.last_id));
 	span->begin_us = begin_us;
 }
 
@@ -271,11 +284,11 @@ void rt_span_begin(struct rt_span *span, enum rt_span_kind kind, const char *wha
 	rt_span_begin_at(span, kind, what, rt_turn_us());
 }
 
-void rt_span_carried(struct rt_span *span, const char *traceparent)
+void rt_span_take_trace(struct rt_span *span, const char *traceparent)
 {
 	struct rt_trace trace;
 
-	if (!is_there(traceparent) || !rt_trace_parse(traceparent, strlen(traceparent), &trace))
+	if (!rt_trace_parse(traceparent, strlen(traceparent), &trace))
 		return;
 	memcpy(span->trace_id, trace.id, sizeof(trace.id));
 	memcpy(span->parent, trace.span, sizeof(trace.span));
@@ -335,7 +348,11 @@ bool rt_span_order(struct rt_span *span, const char *order_id)
 	if (length <= RT_BASE32_128 || length == sizeof(span->subject) ||
 	    order_id[length - RT_BASE32_128 - 1] != '_')
 		return false;
-	memcpy(span->subject, order_id, length + 1);
+	if (length == sizeof("ord_") - 1 + RT_BASE32_128)
+		memcpy(span->subject, order_id,
+		       sizeof("ord_") + RT_BASE32_128); /* without a call */
+	else
+		memcpy(span->subject, order_id, length + 1);
 	if (span->known)
 		return true;
 	if (may_be_sampled(order_id + length - RT_BASE32_128)) {
@@ -485,11 +502,11 @@ static void keep(const struct rt_span *span, uint64_t key)
 {
 	uint64_t number = self.kept_count++;
 	uint64_t *newest = &self.newest[key & (KEPT_MAX - 1)];
-	struct rt_span *kept = &self.kept[number & (KEPT_MAX - 1)];
+	struct kept *kept = &self.kept[number & (KEPT_MAX - 1)];
 
-	*kept = *span;
+	kept->span = *span;
+	kept->span.state = NULL;
 	kept->key = key;
-	kept->state = NULL;
 	kept->before = *newest;
 	*newest = number;
 }
@@ -500,12 +517,12 @@ static void send_kept(uint64_t key)
 	uint64_t number = self.newest[key & (KEPT_MAX - 1)];
 
 	while (number != 0 && number + KEPT_MAX >= self.kept_count) {
-		struct rt_span *kept = &self.kept[number & (KEPT_MAX - 1)];
+		struct kept *kept = &self.kept[number & (KEPT_MAX - 1)];
 
 		if (kept->key == key) {
 			kept->key = 0;
-			kept->sampled = true;
-			enqueue(kept);
+			kept->span.sampled = true;
+			enqueue(&kept->span);
 		}
 		number = kept->before;
 	}
@@ -513,17 +530,17 @@ static void send_kept(uint64_t key)
 
 static bool is_slow(const struct rt_span *span)
 {
-	int64_t slow_ms = self.options.slow_ms;
-
 	if (span->failed || span->repeats)
 		return true;
-	return slow_ms > 0 && ((!span->lasts && span->end_us - span->begin_us >= slow_ms * 1000) ||
-			       span->age_ms >= slow_ms);
+	return self.slow_us > 0 &&
+	       ((!span->lasts && span->end_us - span->begin_us >= self.slow_us) ||
+		span->age_ms >= self.options.slow_ms);
 }
 
 void rt_span_end(struct rt_span *span)
 {
-	uint64_t key;
+	uint64_t key, *found;
+	bool slow;
 
 	if (!rt_tracing) /* not any more */
 		return;
@@ -534,22 +551,25 @@ void rt_span_end(struct rt_span *span)
 		enqueue(span);
 		return;
 	}
-	if (!span->known) {
-		if (!is_slow(span))
-			return;
+	slow = is_slow(span);
+	if (!slow && (!span->known || self.kept == NULL))
+		return;
+	if (!span->known)
 		begin_trace(span);
-	}
-	key = key_of(span);
-	if (self.kept != NULL && self.slow[key & (SLOW_MAX - 1)] != key && !is_slow(span)) {
-		keep(span, key);
-	} else if (self.kept != NULL || is_slow(span)) {
-		if (self.kept != NULL && self.slow[key & (SLOW_MAX - 1)] != key) {
-			self.slow[key & (SLOW_MAX - 1)] = key;
+	if (self.kept != NULL) {
+		key = key_of(span);
+		found = &self.slow[key & (SLOW_MAX - 1)];
+		if (!slow && *found != key) {
+			keep(span, key);
+			return;
+		}
+		if (*found != key) {
+			*found = key;
 			send_kept(key);
 		}
-		span->sampled = true;
-		enqueue(span);
 	}
+	span->sampled = true;
+	enqueue(span);
 }
 
 void rt_span_end_linked(struct rt_span *span, const struct rt_span *links, size_t count)
@@ -616,10 +636,12 @@ void rt_trace_start(const struct rt_trace_options *options)
 
 	memset(&self, 0, sizeof(self));
 	self.options = *options;
+	self.slow_us = options->slow_ms * 1000;
 	self.threshold = (uint64_t)((1 - options->ratio) * all);
 	while (self.random == 0)
 		if (getrandom(&self.random, sizeof(self.random), 0) < 0)
 			self.random = (uint64_t)rt_monotonic_ns();
+	self.last_id = random_number();
 	self.queue = rt_alloc(QUEUE_MAX * sizeof(*self.queue));
 	if (options->slow_ms > 0) {
 		self.kept = rt_alloc(KEPT_MAX * sizeof(*self.kept));

@@ -100,7 +100,6 @@ struct rt_span {
 	struct rt_span_event published;
 	const char *state; /* the tracestate that came; NULL, "": none; borrowed until it ends */
 	char subject[RT_TRACE_SUBJECT]; /* the order's id; "": none, or it is not known */
-	uint64_t key, before;           /* trace.c's */
 };
 
 /* Begins it, now. `what` stays valid: a constant, or rt_trace_name. */
@@ -108,8 +107,13 @@ void rt_span_begin(struct rt_span *span, enum rt_span_kind kind, const char *wha
 /* The same for one that began a little earlier, when the clock was read for several. */
 void rt_span_begin_at(struct rt_span *span, enum rt_span_kind kind, const char *what,
 		      int64_t begin_us);
-/* What a valid traceparent says; others are ignored. */
-void rt_span_carried(struct rt_span *span, const char *traceparent);
+/* What a valid traceparent says; others, and NULL, are ignored. */
+void rt_span_take_trace(struct rt_span *span, const char *traceparent);
+static inline void rt_span_carried(struct rt_span *span, const char *traceparent)
+{
+	if (traceparent != NULL && traceparent[0] != '\0') /* mostly there is none */
+		rt_span_take_trace(span, traceparent);
+}
 /* It is a part of what another span of this process does. */
 void rt_span_cause(struct rt_span *span, const struct rt_span *cause);
 /* Which order it is about. False: it is not an order's id. */

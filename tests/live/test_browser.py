@@ -9,6 +9,7 @@ import os
 import re
 import select
 import shutil
+import socket
 import subprocess
 import threading
 
@@ -343,6 +344,25 @@ class Page(Console):
         self.browser.run("await page.locator('.badge.reserved').first().waitFor()")
         self.picture("stuck-order-decided")
 
+    def test_a_session_that_has_ended(self):
+        """The page says so, and asks who it is for what comes next."""
+        self.dead_letter("ended")
+        self.show("dead")
+        self.sign_in()
+        self.browser.run("""
+            const discard = page.locator("article:has-text('ended')").getByRole('button', { name: /^Discard/ });
+            await context.clearCookies();
+            await discard.click();
+            await page.getByLabel('Why (the trail keeps it)').fill('late');
+            await page.getByRole('dialog').getByRole('button', { name: 'Discard' }).click();
+            await page.getByRole('dialog').getByText('only an operator may do this: sign in').waitFor();
+            await page.locator('#who').getByText('read only').waitFor();
+            await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+            await discard.click();
+            await page.getByRole('dialog', { name: 'Sign in as an operator' }).waitFor();
+            await page.keyboard.press('Escape');
+            errors.length = 0""")  # the status 401
+
     def test_a_dialog_that_is_closed_too_early(self):
         """What was sent is done: the page shows it."""
         self.dead_letter("early")
@@ -360,6 +380,26 @@ class Page(Console):
             open();
             await page.locator("article:has-text('early')").waitFor({ state: 'detached' });
             await page.unroute('**/api/dead/discard');""")
+
+    def test_why_nothing_is_live(self):
+        """More pages are open than may be: it says so, and connects when there is a place."""
+        opened = []
+        self.browser.run("await page.goto('about:blank')")  # it had a place itself
+        until(lambda: self.tandem.console.metric("tandem_console_pages") == 0, 20 * SLOW, "all places are free")
+        for _ in range(32):
+            one = socket.create_connection(("127.0.0.1", self.port), timeout=10 * SLOW)
+            self.addCleanup(one.close)
+            one.sendall(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            opened.append(one)
+        until(lambda: self.tandem.console.metric("tandem_console_pages") == 32, 20 * SLOW, "all places are taken")
+        self.show("stock")
+        self.browser.run("await page.locator('#live').getByText('not connected: 32 pages are open').waitFor()")
+        for one in opened:
+            one.close()
+        until(lambda: self.tandem.console.metric("tandem_console_pages") == 0, 20 * SLOW, "places are free")
+        self.browser.run("""await page.evaluate(async () => (await import('/live.js')).connect());
+            await page.locator('#live.on').waitFor();
+            errors.length = 0""")  # the status 503
 
     def test_alarms(self):
         """The console's rules are those of packaging/prometheus; and Prometheus's own alarms are shown."""
