@@ -256,8 +256,11 @@ static void repeats_are_stored_once(void)
 	written();
 	placed(order_id(1), "carol", "tea", "north", T0 + 5000);
 	happens(ARCHIVE_INVENTORY, "InventoryReserved", order_id(1), 1, T0 + 5001);
+	/* The last ones, too. */
+	happens(ARCHIVE_ORDER, "OrderSettled", order_id(1), 4, T0 + 5002);
+	happens(ARCHIVE_INVENTORY, "InventoryCommitted", order_id(1), 2, T0 + 5003);
 	written();
-	CU_ASSERT_EQUAL(world.written.repeats, 2);
+	CU_ASSERT_EQUAL(world.written.repeats, 4);
 	CU_ASSERT_EQUAL(world.written.orders, 0);
 	life = life_of(order_id(1));
 	CU_ASSERT_EQUAL(life.event_count, 6);
