@@ -34,11 +34,13 @@ static const char *text_of(const char *kind)
 		{ "OrderExpired", "The order was ended by its timer. Inventory was asked to "
 				  "release what it holds." },
 		{ "OrderHoldExtended", "The order keeps its stock for longer." },
+		{ "OrderReturned", "Items came back. Inventory was asked to make them available." },
 		{ "OrderSettled", "Inventory answered the last request." },
 		{ "InventoryReserved", "Every line was reserved." },
 		{ "InventoryUnavailable", "A line was short: nothing was reserved." },
 		{ "InventoryCommitted", "What was reserved is sold." },
 		{ "InventoryReleased", "Nothing is held any more." },
+		{ "InventoryReturned", "What came back is available." },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(texts); i++)

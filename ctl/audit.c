@@ -412,7 +412,10 @@ static void print_summary_json(const struct audit *audit)
 					 i == ORDER_RESERVED
 				 ? ""
 				 : "_UNSETTLED");
-		json_object_set_new(states, name, json_integer((json_int_t)audit->states[i]));
+		/* Two states are CONFIRMED_UNSETTLED. */
+		json_object_set_new(states, name,
+				    json_integer(json_integer_value(json_object_get(states, name)) +
+						 (json_int_t)audit->states[i]));
 	}
 	json = json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "orders",
 			 (json_int_t)audit->orders.count, "states", states, "timers",

@@ -36,8 +36,18 @@ static bool history_fits(const char *text, const struct audit_case *one, int64_t
 	       history.state == one->state;
 }
 
-/* "sku=quantity sku=quantity" of what was ordered; NULL: it cannot be read. */
-static char *order_lines(struct rt_arena *arena, const struct order_record *record)
+static uint32_t returned_of(const Tandem__Order__V1__OrderReturned *returned, const char *sku)
+{
+	for (size_t i = 0; returned != NULL && i < returned->n_lines; i++)
+		if (strcmp(returned->lines[i]->sku, sku) == 0)
+			return returned->lines[i]->quantity;
+	return 0;
+}
+
+/* "sku=quantity sku=quantity" of what was ordered, "sku=quantity-returned" with what came back; NULL: it cannot be
+ * read. */
+static char *order_lines(struct rt_arena *arena, const struct order_record *record,
+			 const Tandem__Order__V1__OrderReturned *returned)
 {
 	const ProtobufCMessageDescriptor *type = &tandem__order__v1__order_placed__descriptor;
 	Tandem__Order__V1__OrderPlaced *message;
@@ -50,16 +60,21 @@ static char *order_lines(struct rt_arena *arena, const struct order_record *reco
 							  record->placed_length, record->placed);
 	if (message == NULL || message->content == NULL || message->content->n_lines == 0)
 		return NULL;
-	for (size_t i = 0; i < message->content->n_lines; i++)
-		rt_buf_printf(&text, "%s%s=%" PRIu32, i == 0 ? "" : " ",
-			      message->content->lines[i]->sku,
-			      message->content->lines[i]->quantity);
+	for (size_t i = 0; i < message->content->n_lines; i++) {
+		const Tandem__Order__V1__OrderLine *line = message->content->lines[i];
+		uint32_t back = returned_of(returned, line->sku);
+
+		rt_buf_printf(&text, "%s%s=%" PRIu32, i == 0 ? "" : " ", line->sku, line->quantity);
+		if (back > 0)
+			rt_buf_printf(&text, "-%" PRIu32, back);
+	}
 	rt_buf_add(&text, "", 1);
 	return text.data;
 }
 
+/* *ret_lines: what was ordered; *ret_sold: the same with what came back, as its reservation should have it. */
 static bool order_read(struct rt_arena *arena, struct audit_case *one, const redisReply *text,
-		       char **ret_lines)
+		       char **ret_lines, char **ret_sold)
 {
 	struct order_record record;
 	int64_t reserved_ms;
@@ -68,9 +83,10 @@ static bool order_read(struct rt_arena *arena, struct audit_case *one, const red
 	    !order_record_read(text->str, text->len, one->order_id, &record) ||
 	    record.version < 1 || record.hold_ms < 1 || record.hold_ms > RT_TIME_MS_MAX)
 		return false;
-	*ret_lines = order_lines(arena, &record);
+	*ret_lines = order_lines(arena, &record, NULL);
 	if (*ret_lines == NULL)
 		return false;
+	*ret_sold = order_lines(arena, &record, order_record_returned(arena, &record));
 	one->state = record.state;
 	one->version = record.version;
 	one->history_gap = !history_fits(record.history, one, &reserved_ms);
@@ -90,7 +106,17 @@ bool audit_reservation(const char *text, enum stock_state *ret_state, const char
 	    text[at] != ' ')
 		return false;
 	*ret_lines = text + at + 1;
-	return stock_state_parse(word, ret_state);
+	if (!stock_state_parse(word, ret_state))
+		return false;
+	/* Behind the order's version whose request said what came back. */
+	if (*ret_state == STOCK_RETURNED) {
+		size_t digits = strspn(*ret_lines, "0123456789");
+
+		if (digits == 0 || (*ret_lines)[digits] != ' ')
+			return false;
+		*ret_lines += digits + 1;
+	}
+	return true;
 }
 
 static void add_print(struct audit_case *one, const redisReply *text)
@@ -109,21 +135,22 @@ static bool case_read(struct audit_reader *reader, const char *id, const redisRe
 	int partitions = reader->ctl->partitions;
 	struct rt_arena arena = { 0 };
 	const char *reserved = "";
-	char *lines = NULL;
+	char *lines = NULL, *sold = NULL;
 	bool holds, fit, good = true;
 
 	one.ordered = order->type != REDIS_REPLY_STRING || order->len > 0;
-	one.order_damaged = one.ordered && !order_read(&arena, &one, order, &lines);
+	one.order_damaged = one.ordered && !order_read(&arena, &one, order, &lines, &sold);
 	one.timed = ctl_number(answer->element[2]) != 0;
 	if (record->type != REDIS_REPLY_STRING)
 		one.reservation_damaged = true;
 	else if (record->len > 0)
 		one.reservation_damaged =
 			!audit_reservation(ctl_text(record, ""), &one.stock, &reserved);
-	holds = one.stock == STOCK_RESERVED || one.stock == STOCK_COMMITTED;
-	fit = audit_lines_fit(lines != NULL ? lines : "", reserved, one.partition, partitions,
+	holds = one.stock == STOCK_RESERVED || stock_state_sold(one.stock);
+	fit = audit_lines_fit(sold != NULL ? sold : "", reserved, one.partition, partitions,
 			      &one.split);
-	one.lines_differ = holds && lines != NULL && !fit;
+	/* While something comes back the reservation says so, or does not yet. */
+	one.lines_differ = holds && sold != NULL && !fit && one.state != ORDER_RETURNING;
 	one.lines = lines != NULL ? lines : "";
 	add_print(&one, order);
 	add_print(&one, record);
@@ -134,6 +161,7 @@ static bool case_read(struct audit_reader *reader, const char *id, const redisRe
 		reader->on_case(&one, reader->user);
 	free((struct audit_part *)(uintptr_t)one.parts);
 	free(lines);
+	free(sold);
 	rt_arena_done(&arena);
 	return good;
 }

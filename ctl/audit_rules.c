@@ -78,7 +78,9 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 					 "late request would reserve",
 					 "--repair writes a record that it was released",
 					 AUDIT_RELEASE },
-	[AUDIT_LINES_DIFFER] = { "lines-differ", "the lines reserved are not the lines ordered",
+	[AUDIT_LINES_DIFFER] = { "lines-differ",
+				 "the lines reserved are not the lines ordered, or other items "
+				 "came back",
 				 "compare `tandemctl order get` with the reservation; cancel the "
 				 "order, or repair the field by hand",
 				 AUDIT_BY_HAND },
@@ -155,18 +157,20 @@ const struct audit_fault_info *audit_fault_info(enum audit_fault fault)
 
 /* clang-format off */
 static const enum audit_fault pairs[ORDER_STATE_COUNT][STOCK_STATE_COUNT] = {
-	/* order \ reservation  none       RESERVED  UNAVAILABLE  COMMITTED  RELEASED */
-	[ORDER_PENDING]    = { FINE,       FINE,     FINE,        FINE,      FINE },
-	[ORDER_RESERVED]   = { LOST,       FINE,     LOST,        AUDIT_SOLD_UNCONFIRMED, LOST },
-	[ORDER_REJECTING]  = { FINE,       FINE,     FINE,        SOLD,      FINE },
-	[ORDER_REJECTED]   = { BARE,       HELD,     FINE,        SOLD,      FINE },
+	/* order \ reservation  none       RESERVED  UNAVAILABLE  COMMITTED  RELEASED  RETURNED */
+	[ORDER_PENDING]    = { FINE,       FINE,     FINE,        FINE,      FINE,     FINE },
+	[ORDER_RESERVED]   = { LOST,       FINE,     LOST,        AUDIT_SOLD_UNCONFIRMED, LOST,
+				           AUDIT_SOLD_UNCONFIRMED },
+	[ORDER_REJECTING]  = { FINE,       FINE,     FINE,        SOLD,      FINE,     SOLD },
+	[ORDER_REJECTED]   = { BARE,       HELD,     FINE,        SOLD,      FINE,     SOLD },
 	[ORDER_CONFIRMING] = { AUDIT_CONFIRM_WITHOUT_RESERVATION,
-				           FINE,     GONE,        FINE,      GONE },
-	[ORDER_CONFIRMED]  = { GONE, AUDIT_CONFIRMED_NOT_SOLD, GONE, FINE,   GONE },
-	[ORDER_CANCELLING] = { FINE,       FINE,     FINE,        SOLD,      FINE },
-	[ORDER_CANCELLED]  = { BARE,       HELD,     FINE,        SOLD,      FINE },
-	[ORDER_EXPIRING]   = { FINE,       FINE,     FINE,        SOLD,      FINE },
-	[ORDER_EXPIRED]    = { BARE,       HELD,     FINE,        SOLD,      FINE },
+				           FINE,     GONE,        FINE,      GONE,     FINE },
+	[ORDER_CONFIRMED]  = { GONE, AUDIT_CONFIRMED_NOT_SOLD, GONE, FINE,   GONE,     FINE },
+	[ORDER_RETURNING]  = { GONE, AUDIT_CONFIRMED_NOT_SOLD, GONE, FINE,   GONE,     FINE },
+	[ORDER_CANCELLING] = { FINE,       FINE,     FINE,        SOLD,      FINE,     SOLD },
+	[ORDER_CANCELLED]  = { BARE,       HELD,     FINE,        SOLD,      FINE,     SOLD },
+	[ORDER_EXPIRING]   = { FINE,       FINE,     FINE,        SOLD,      FINE,     SOLD },
+	[ORDER_EXPIRED]    = { BARE,       HELD,     FINE,        SOLD,      FINE,     SOLD },
 };
 /* clang-format on */
 
@@ -178,6 +182,7 @@ static enum audit_fault judge_pair(const struct audit_case *one)
 	case STOCK_RESERVED:
 		return AUDIT_RESERVATION_WITHOUT_ORDER;
 	case STOCK_COMMITTED:
+	case STOCK_RETURNED:
 		return AUDIT_SOLD_WITHOUT_ORDER;
 	default: /* holds nothing */
 		return FINE;
@@ -186,15 +191,17 @@ static enum audit_fault judge_pair(const struct audit_case *one)
 
 /* clang-format off */
 static const enum audit_fault part_pairs[STOCK_STATE_COUNT][STOCK_STATE_COUNT] = {
-	/* reservation \ part   none   RESERVED  UNAVAILABLE  COMMITTED  RELEASED */
+	/* reservation \ part   none   RESERVED  UNAVAILABLE  COMMITTED  RELEASED  (RETURNED: no part is) */
 	[STOCK_NONE]        = { FINE, AUDIT_PART_WITHOUT_RECORD, FINE,
-				AUDIT_PART_SOLD_WITHOUT_RECORD, FINE },
+				AUDIT_PART_SOLD_WITHOUT_RECORD, FINE, AUDIT_PART_DAMAGED },
 	[STOCK_RESERVED]    = { AUDIT_PART_MISSING, FINE, AUDIT_PART_MISSING,
-				AUDIT_PART_SOLD_UNCONFIRMED, AUDIT_PART_MISSING },
-	[STOCK_UNAVAILABLE] = { FINE, AUDIT_PART_HELD, FINE, AUDIT_PART_SOLD, FINE },
+				AUDIT_PART_SOLD_UNCONFIRMED, AUDIT_PART_MISSING, AUDIT_PART_DAMAGED },
+	[STOCK_UNAVAILABLE] = { FINE, AUDIT_PART_HELD, FINE, AUDIT_PART_SOLD, FINE, AUDIT_PART_DAMAGED },
 	[STOCK_COMMITTED]   = { AUDIT_PART_MISSING, AUDIT_PART_NOT_SOLD, AUDIT_PART_MISSING, FINE,
-				AUDIT_PART_MISSING },
-	[STOCK_RELEASED]    = { FINE, AUDIT_PART_HELD, FINE, AUDIT_PART_SOLD, FINE },
+				AUDIT_PART_MISSING, AUDIT_PART_DAMAGED },
+	[STOCK_RELEASED]    = { FINE, AUDIT_PART_HELD, FINE, AUDIT_PART_SOLD, FINE, AUDIT_PART_DAMAGED },
+	[STOCK_RETURNED]    = { AUDIT_PART_MISSING, AUDIT_PART_NOT_SOLD, AUDIT_PART_MISSING, FINE,
+				AUDIT_PART_MISSING, AUDIT_PART_DAMAGED },
 };
 /* clang-format on */
 

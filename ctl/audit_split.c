@@ -232,7 +232,8 @@ static bool serve_once(const struct split *split, enum stock_request request, bo
 	while (step != SPLIT_CONCLUDE) {
 		static const enum part_action actions[] = { [SPLIT_HOLD] = PART_HOLD,
 							    [SPLIT_COMMIT] = PART_COMMIT,
-							    [SPLIT_RELEASE] = PART_RELEASE };
+							    [SPLIT_RELEASE] = PART_RELEASE,
+							    [SPLIT_RETURN] = PART_RETURN };
 		unsigned parts;
 
 		if (step == SPLIT_OWED) {
@@ -275,8 +276,8 @@ static enum part_action action_for(enum stock_state record, bool named, enum sto
 		return PART_RELEASE;
 	if (part == STOCK_COMMITTED && ended)
 		return PART_TO_RELEASED;
-	if (record == STOCK_COMMITTED && named && part != STOCK_COMMITTED)
-		return PART_TO_COMMITTED;
+	if (stock_state_sold(record) && named && part != STOCK_COMMITTED)
+		return record == STOCK_RETURNED ? PART_TO_RETURNED : PART_TO_COMMITTED;
 	/* Not TO_RESERVED: the client may confirm the order at this moment. */
 	if (record == STOCK_RESERVED && named && part == STOCK_NONE)
 		return PART_HOLD;

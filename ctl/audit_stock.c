@@ -103,13 +103,14 @@ static const char exact_script[] =
 	"local held, sold = 0, 0\n"
 	"local function add(record)\n"
 	"	local word, lines = string.match(record, '^(%u+) %d+ %d+ (.*)$')\n"
-	"	if word ~= 'RESERVED' and word ~= 'COMMITTED' then return end\n"
+	"	if word ~= 'RESERVED' and word ~= 'COMMITTED' and word ~= 'RETURNED' then return "
+	"end\n"
 	"	for line in string.gmatch(lines, '[^ ]+') do\n"
-	"		local sku, quantity = string.match(line, '^([^=]+)=(%d+)$')\n"
+	"		local sku, quantity, back = string.match(line, '^([^=]+)=(%d+)%-?(%d*)$')\n"
 	"		if sku == ARGV[1] and word == 'RESERVED' then\n"
 	"			held = held + quantity\n"
 	"		elseif sku == ARGV[1] then\n"
-	"			sold = sold + quantity\n"
+	"			sold = sold + quantity - (tonumber(back) or 0)\n"
 	"		end\n"
 	"	end\n"
 	"end\n"
@@ -299,16 +300,22 @@ static void add_lines(struct look *look, enum stock_state state, const char *lin
 		uint64_t quantity = 0;
 		struct sku *sku;
 
+		/* What came back is neither held nor sold. */
 		if (counted &&
-		    lines[length + 1 + strspn(lines + length + 1, "0123456789")] == '@') {
+		    lines[length + 1 + strspn(lines + length + 1, "0123456789-")] == '@') {
 			/* A part has it. */
 			lines += strcspn(lines, " ");
 			lines += *lines == ' ';
 			continue;
 		}
 		sku = sku_of(look, lines, length);
-		if (counted)
-			quantity = strtoull(lines + length + 1, NULL, 10);
+		if (counted) {
+			char *end;
+
+			quantity = strtoull(lines + length + 1, &end, 10);
+			if (*end == '-')
+				quantity -= RT_MIN(quantity, strtoull(end + 1, NULL, 10));
+		}
 		if (sku->steady)
 			quantity = 0; /* summed in an earlier look */
 		if (state == STOCK_RESERVED)
@@ -330,7 +337,7 @@ static bool on_reservation(const redisReply *name, const redisReply *value, void
 		return true;
 	/* A damaged record is reported with its order. */
 	if (audit_reservation(ctl_text(value, ""), &state, &lines) &&
-	    (state == STOCK_RESERVED || state == STOCK_COMMITTED))
+	    (state == STOCK_RESERVED || stock_state_sold(state)))
 		add_lines(look, state, lines);
 	return true;
 }

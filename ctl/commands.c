@@ -15,6 +15,7 @@ const struct ctl_command *const ctl_commands[] = {
 	&ctl_order_confirm,
 	&ctl_order_cancel,
 	&ctl_order_extend,
+	&ctl_order_return,
 	&ctl_stock_adjust,
 	&ctl_stock_get,
 	&ctl_stock_list,

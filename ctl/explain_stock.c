@@ -117,7 +117,11 @@ static void say_reservation(struct rt_buf *because, struct rt_buf *next,
 		break;
 	case RESERVATION_STATE(COMMITTED):
 		rt_buf_printf(because, "the order was confirmed, and this is sold");
-		rt_buf_printf(next, "nothing: that is final");
+		rt_buf_printf(next, "nothing, unless something comes back");
+		break;
+	case RESERVATION_STATE(RETURNED):
+		rt_buf_printf(because, "the order was confirmed, and some or all of it came back");
+		rt_buf_printf(next, "nothing, unless more comes back");
 		break;
 	default:
 		rt_buf_printf(because, "the order was cancelled, rejected or has expired, and "
@@ -153,8 +157,13 @@ static void print_reservation(const struct ctl *ctl,
 		 reservation->version);
 	for (size_t i = 0; i < reservation->n_lines; i++) {
 		ctl_cell(&table, i == 0 ? "lines" : "");
-		ctl_cell(&table, "%s=%" PRIu32, reservation->lines[i]->sku,
-			 reservation->lines[i]->quantity);
+		if (reservation->lines[i]->returned > 0)
+			ctl_cell(&table, "%s=%" PRIu32 ", of which %" PRIu32 " came back",
+				 reservation->lines[i]->sku, reservation->lines[i]->quantity,
+				 reservation->lines[i]->returned);
+		else
+			ctl_cell(&table, "%s=%" PRIu32, reservation->lines[i]->sku,
+				 reservation->lines[i]->quantity);
 	}
 	ctl_cell(&table, "order");
 	if (order == NULL)

@@ -11,6 +11,8 @@ static const char *asked_to(enum order_state state)
 		return "reserve the order";
 	case ORDER_CONFIRMING:
 		return "commit the reservation";
+	case ORDER_RETURNING:
+		return "make available what came back";
 	default:
 		return "release what it holds";
 	}

@@ -173,7 +173,7 @@ static int sku_partition(const struct migration *migration, const char *sku, siz
 	return rt_bucket_partition(rt_bucket(sku, length), migration->target->partitions);
 }
 
-/* A line of a reservation: "sku=quantity", "sku=quantity/available", and "@q" where it was split. */
+/* A line of a reservation: "sku=quantity", "sku=quantity-returned", "sku=quantity/available", and "@q" where it was split. */
 struct line {
 	const char *text;
 	int length; /* without "@q" */
@@ -253,8 +253,11 @@ static bool put_reservation(struct migration *migration, int t, struct word id,
 	}
 	for (int i = 0; i < 2; i++)
 		ms += strcspn(ms, " ") + 1;
-	if (split && (state == STOCK_RESERVED || state == STOCK_COMMITTED))
-		good = put_parts(migration, t, id, lines, count, stock_state_text(state),
+	/* A part stays COMMITTED when something came back. */
+	if (split && (state == STOCK_RESERVED || stock_state_sold(state)))
+		good = put_parts(migration, t, id, lines, count,
+				 stock_state_text(state == STOCK_RESERVED ? STOCK_RESERVED
+									  : STOCK_COMMITTED),
 				 strtoll(ms, NULL, 10));
 	good = good && put_in(migration, t, "HSET", "inventory", "r", id,
 			      (struct word){ made.data, made.length });
@@ -421,7 +424,7 @@ static bool put_lonely(struct migration *migration, int p, const redisReply *pai
 			continue;
 		if (id == NULL ||
 		    !audit_reservation(ctl_text(pairs->element[i + 1], ""), &state, &lines) ||
-		    state == STOCK_RESERVED || state == STOCK_COMMITTED) {
+		    state == STOCK_RESERVED || stock_state_sold(state)) {
 			ctl_error("the reservation of %s has no order: tandemctl audit says what "
 				  "to do",
 				  id != NULL ? id : "?");

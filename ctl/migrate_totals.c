@@ -42,18 +42,27 @@ static bool on_order(const redisReply *name, const redisReply *value, void *user
 	return true;
 }
 
+/* Of "quantity", or "quantity-returned": what is held or sold still. */
+static uint64_t quantity_of(const char *text)
+{
+	char *end;
+	uint64_t quantity = strtoull(text, &end, 10);
+
+	return *end == '-' ? quantity - RT_MIN(quantity, strtoull(end + 1, NULL, 10)) : quantity;
+}
+
 /* Adds what lines hold here: those with "@q" have it in a part. */
 static void add_lines(struct migration_totals *totals, enum stock_state state, const char *lines)
 {
 	struct migration_sum *sum = state == STOCK_RESERVED ? &totals->held : &totals->sold;
 
-	if (state != STOCK_RESERVED && state != STOCK_COMMITTED)
+	if (state != STOCK_RESERVED && !stock_state_sold(state))
 		return;
 	while (*lines != '\0') {
 		size_t length = strcspn(lines, " "), sku = strcspn(lines, "= ");
 
 		if (sku < length && memchr(lines, '@', length) == NULL)
-			add(sum, lines, sku, strtoull(lines + sku + 1, NULL, 10));
+			add(sum, lines, sku, quantity_of(lines + sku + 1));
 		lines += length + (lines[length] == ' ');
 	}
 }

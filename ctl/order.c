@@ -1,4 +1,4 @@
-/* order.c - tandemctl order place|get|list|watch|confirm|cancel|extend. */
+/* order.c - tandemctl order place|get|list|watch|confirm|cancel|extend|return. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -32,15 +32,20 @@ static const char *time_text(const Google__Protobuf__Timestamp *time, char text[
 	return text;
 }
 
-static char *lines_text(const order_message *order)
+static char *text_of_lines(Tandem__Order__V1__OrderLine *const *lines, size_t count)
 {
 	struct rt_buf text = { 0 };
 
-	for (size_t i = 0; i < order->n_lines; i++)
-		rt_buf_printf(&text, "%s%s=%" PRIu32, i == 0 ? "" : " ", order->lines[i]->sku,
-			      order->lines[i]->quantity);
+	for (size_t i = 0; i < count; i++)
+		rt_buf_printf(&text, "%s%s=%" PRIu32, i == 0 ? "" : " ", lines[i]->sku,
+			      lines[i]->quantity);
 	rt_buf_add(&text, "", 1);
 	return text.data;
+}
+
+static char *lines_text(const order_message *order)
+{
+	return text_of_lines(order->lines, order->n_lines);
 }
 
 static void row(struct ctl_table *table, const char *name, const char *value)
@@ -84,6 +89,15 @@ static void print_order(const struct ctl *ctl, const order_message *order)
 	row(&table, "changed", time_text(order->update_time, time));
 	if (order->hold_expire_time != NULL)
 		row(&table, "held until", time_text(order->hold_expire_time, time));
+	for (size_t i = 0; i < order->n_returns; i++) {
+		const Tandem__Order__V1__OrderReturn *back = order->returns[i];
+		char *came = text_of_lines(back->lines, back->n_lines);
+
+		ctl_cell(&table, "came back");
+		ctl_cell(&table, "%s, %s, return %s%s%s", time_text(back->time, time), came,
+			 back->return_id, back->reason[0] == '\0' ? "" : ": ", back->reason);
+		free(came);
+	}
 	for (size_t i = 0; i < order->n_labels; i++) {
 		ctl_cell(&table, "label");
 		ctl_cell(&table, "%s=%s", order->labels[i]->key, order->labels[i]->value);
@@ -109,12 +123,16 @@ static int answer_order(const struct ctl *ctl, ProtobufCMessage *response, order
 
 /* ---- place ---- */
 
+struct lines {
+	Tandem__Order__V1__OrderLine lines[100], *list[100];
+	size_t count;
+};
+
 struct place {
 	const char *customer, *request_id;
 	int64_t hold_ms;
 	bool wait;
-	Tandem__Order__V1__OrderLine lines[100], *line_list[100];
-	size_t line_count;
+	struct lines lines;
 	Tandem__Order__V1__PlaceOrderRequest__LabelsEntry labels[16], *label_list[16];
 	size_t label_count;
 };
@@ -122,14 +140,14 @@ struct place {
 enum { KEY_HOLD = 256, KEY_LABEL, KEY_REQUEST_ID, KEY_AFTER, KEY_PAGE_TOKEN };
 
 /* Adds a line, "sku=2" or "sku". Cuts the text at the equals sign. */
-static void add_line(struct argp_state *state, struct place *place, char *text)
+static void add_line(struct argp_state *state, struct lines *lines, char *text)
 {
-	Tandem__Order__V1__OrderLine *line = &place->lines[place->line_count];
+	Tandem__Order__V1__OrderLine *line = &lines->lines[lines->count];
 	char *equals = strrchr(text, '=');
 	int64_t quantity = 1;
 
-	if (place->line_count == RT_LENGTH(place->lines))
-		argp_error(state, "more than %zu lines", RT_LENGTH(place->lines));
+	if (lines->count == RT_LENGTH(lines->lines))
+		argp_error(state, "more than %zu lines", RT_LENGTH(lines->lines));
 	if (equals != NULL && !rt_parse_int(equals + 1, 1, 1000000, &quantity))
 		argp_error(state, "not SKU=QUANTITY, with 1 to 1000000 of it: %s", text);
 	if (equals != NULL)
@@ -137,7 +155,7 @@ static void add_line(struct argp_state *state, struct place *place, char *text)
 	tandem__order__v1__order_line__init(line);
 	line->sku = text;
 	line->quantity = (uint32_t)quantity;
-	place->line_list[place->line_count++] = line;
+	lines->list[lines->count++] = line;
 }
 
 static void add_label(struct argp_state *state, struct place *place, char *text)
@@ -181,10 +199,10 @@ static error_t place_parse(int key, char *arg, struct argp_state *state)
 		place->wait = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		add_line(state, place, arg);
+		add_line(state, &place->lines, arg);
 		return 0;
 	case ARGP_KEY_END:
-		if (place->line_count == 0)
+		if (place->lines.count == 0)
 			argp_error(state, "which SKUs?");
 		return 0;
 	default:
@@ -205,8 +223,8 @@ static int place_run(struct ctl *ctl, void *options)
 		(char *)(uintptr_t)(place->customer == NULL ? "tandemctl" : place->customer);
 	if (place->request_id != NULL)
 		request.request_id = (char *)(uintptr_t)place->request_id;
-	request.lines = place->line_list;
-	request.n_lines = place->line_count;
+	request.lines = place->lines.list;
+	request.n_lines = place->lines.count;
 	request.labels = place->label_list;
 	request.n_labels = place->label_count;
 	if (place->hold_ms != 0) {
@@ -585,6 +603,82 @@ const struct ctl_command ctl_order_extend = {
 	.parse = extend_parse,
 	.options_size = sizeof(struct extend),
 	.run = extend_run,
+};
+
+/* ---- return ---- */
+
+struct give_back {
+	const char *order_id, *return_id, *reason;
+	bool all;
+	struct lines lines;
+};
+
+static error_t return_parse(int key, char *arg, struct argp_state *state)
+{
+	struct give_back *back = ctl_options(state);
+
+	switch (key) {
+	case 'i':
+		back->return_id = arg;
+		return 0;
+	case 'r':
+		back->reason = arg;
+		return 0;
+	case 'a':
+		back->all = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (back->order_id == NULL)
+			back->order_id = arg;
+		else
+			add_line(state, &back->lines, arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (back->order_id == NULL)
+			argp_error(state, "which order?");
+		if (back->return_id == NULL)
+			argp_error(state, "--return-id names the return");
+		if (back->all == (back->lines.count > 0))
+			argp_error(state, "either lines or --all");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int return_run(struct ctl *ctl, void *options)
+{
+	struct give_back *back = options;
+	Tandem__Order__V1__ReturnOrderRequest request =
+		TANDEM__ORDER__V1__RETURN_ORDER_REQUEST__INIT;
+
+	request.order_id = (char *)(uintptr_t)back->order_id;
+	request.return_id = (char *)(uintptr_t)back->return_id;
+	if (back->reason != NULL)
+		request.reason = (char *)(uintptr_t)back->reason;
+	request.lines = back->lines.list;
+	request.n_lines = back->lines.count;
+	return one_call(ctl, "ReturnOrder", &request.base);
+}
+static const struct argp_option return_options[] = {
+	{ "return-id", 'i', "ID", 0, "Names the return; makes the call safe to repeat", 0 },
+	{ "all", 'a', NULL, 0, "All that has not come back yet", 0 },
+	{ "reason", 'r', "TEXT", 0, "The reason, stored for people", 0 },
+	{ 0 },
+};
+const struct ctl_command ctl_order_return = {
+	.group = "order",
+	.name = "return",
+	.about = "Takes items of a CONFIRMED order back",
+	.arguments = "ORDER_ID [SKU[=QUANTITY]...]",
+	.text = "Takes items of a CONFIRMED order back: they are available again.\v"
+		"Examples:\n"
+		"  tandemctl order return --return-id r-17 ord_… apple=2 pear\n"
+		"  tandemctl order return --return-id r-18 --all --reason broken ord_…",
+	.options = return_options,
+	.parse = return_parse,
+	.options_size = sizeof(struct give_back),
+	.run = return_run,
 };
 
 /* ---- watch ---- */

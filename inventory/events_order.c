@@ -98,6 +98,8 @@ static const ProtobufCMessageDescriptor *message_of(enum stock_request kind)
 	switch (kind) {
 	case STOCK_REQ_RESERVE:
 		return &tandem__order__v1__order_placed__descriptor;
+	case STOCK_REQ_RETURN:
+		return &tandem__order__v1__order_returned__descriptor;
 	case STOCK_REQ_RELEASE:
 		return &tandem__order__v1__order_cancelled__descriptor;
 	case STOCK_REQ_EXPIRE:
@@ -108,6 +110,11 @@ static const ProtobufCMessageDescriptor *message_of(enum stock_request kind)
 	default:
 		return NULL;
 	}
+}
+
+static bool must_have_lines(enum stock_request kind)
+{
+	return kind == STOCK_REQ_RESERVE || kind == STOCK_REQ_RETURN;
 }
 
 /* The lines in such a message, and how many. */
@@ -121,6 +128,9 @@ static Tandem__Order__V1__OrderLine **lines_of(const ProtobufCMessage *message,
 		content = ((const Tandem__Order__V1__OrderPlaced *)message)->content;
 		*ret_count = content != NULL ? content->n_lines : 0;
 		return content != NULL ? content->lines : NULL;
+	case STOCK_REQ_RETURN:
+		*ret_count = ((const Tandem__Order__V1__OrderReturned *)message)->n_lines;
+		return ((const Tandem__Order__V1__OrderReturned *)message)->lines;
 	case STOCK_REQ_RELEASE:
 		*ret_count = ((const Tandem__Order__V1__OrderCancelled *)message)->n_lines;
 		return ((const Tandem__Order__V1__OrderCancelled *)message)->lines;
@@ -152,7 +162,7 @@ static struct request *request_with_lines(const struct rt_event *event, enum sto
 	if (message == NULL)
 		return NULL;
 	lines = lines_of(message, kind, &count);
-	if ((count < 1 && kind == STOCK_REQ_RESERVE) || count > CHECK_LINES_MAX) {
+	if ((count < 1 && must_have_lines(kind)) || count > CHECK_LINES_MAX) {
 		protobuf_c_message_free_unpacked(message, NULL);
 		return NULL;
 	}
@@ -209,7 +219,7 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 		rt_event_poison(event, "the subject is not an order id");
 		return;
 	}
-	if (kind == STOCK_REQ_RESERVE || (!one_partition && message_of(kind) != NULL)) {
+	if (must_have_lines(kind) || (!one_partition && message_of(kind) != NULL)) {
 		request = request_with_lines(event, kind, reason);
 		if (request == NULL) {
 			rt_event_poison(event, reason);

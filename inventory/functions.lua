@@ -9,10 +9,12 @@
 --   r        hash: order id → '<STATE> <version> <unix ms of the last change> <lines>', where lines
 --            are 'sku=quantity sku=quantity …'; a line that was short is 'sku=quantity/available',
 --            with the available quantity 00 if there was no such SKU (builds that do not tell it apart read 0).
+--            Of a line some of which came back it is 'sku=quantity-returned'; when RETURNED, the order's version whose
+--            request said so stands before the lines: '<order version> <lines>'.
 --            Of a split order, whose lines lie in several partitions or in another one than its record,
 --            they are 'sku=quantity@q' and 'sku=quantity/available@q': the stock is in partition q
 --   parts    hash: order id → '<STATE> <p> <unix ms of the last change> <lines>': what is held here for a
---            split order whose record is in partition p
+--            split order whose record is in partition p; 'sku=quantity-returned' as there, though it stays COMMITTED
 --   generation   string: a number that is raised whenever this partition is taken over by another master;
 --            0 at first
 --   generations  hash: p → the highest generation of partition p that is known here
@@ -63,9 +65,6 @@ local function bytes_field(field, bytes)
 	return field.key .. varint(#bytes) .. bytes
 end
 
--- What stands for the available quantity of a SKU that does not exist.
-local UNKNOWN = '00'
-
 -- An InventoryUnavailable, from a reservation's lines.
 local function pack_shortages(lines)
 	local shortage, shortages = FIELDS.ReservationShortage, {}
@@ -74,7 +73,7 @@ local function pack_shortages(lines)
 			bytes_field(shortage.sku, sku) ..
 			number_field(shortage.requested, requested + 0) ..
 			number_field(shortage.available, available + 0) ..
-			number_field(shortage.unknown, available == UNKNOWN and 1 or 0))
+			number_field(shortage.unknown, available == '00' and 1 or 0))
 	end
 	return concat(shortages)
 end
@@ -176,19 +175,29 @@ end
 -- ---- requests of orders ----
 
 local IDS = 4 -- the order id of request i is args[IDS + i]
--- The bytes 'r' and 'l' and '?': a library has no 'string' yet while it is loaded.
+-- The bytes 'r', 'l' and '?' (98 is 'b', a return): a library has no 'string' yet while it is loaded.
 local RESERVE, RELEASE, ASK = 114, 108, 63
 -- Lines as a flat list { sku, quantity, … }, cached, since many orders have the same lines. `damaged` is set if a
--- SKU occurs twice. For a split order the list is empty and `split` is set: no counter here is concerned.
+-- SKU occurs twice. `left`, if some of it came back: the same of what did not. For a split order the list is empty and `split` is set: no counter here is concerned.
 local LINES_MAX = 4096
 local lines_known, lines_count = {}, 0
 local function lines_of(text)
 	local list, n, seen = { split = find(text, '@', 1, true) }, 0, {}
-	for sku, quantity in string.gmatch(list.split and '' or text, '([^ =]+)=(%d+)') do
+	for sku, quantity, back in string.gmatch(list.split and '' or text, '([^ =]+)=(%d+)%-?(%d*)') do
 		list.damaged = list.damaged or seen[sku]
+		list.back = list.back or back ~= ''
 		seen[sku] = true
 		list[n + 1], list[n + 2] = sku, quantity + 0
 		n = n + 2
+	end
+	if list.back then
+		list.left = {}
+		for sku, quantity, back in string.gmatch(text, '([^ =]+)=(%d+)%-?(%d*)') do
+			local left = quantity - (tonumber(back) or 0)
+			if left > 0 then
+				list.left[#list.left + 1], list.left[#list.left + 2] = sku, left
+			end
+		end
 	end
 	if lines_count >= LINES_MAX then
 		lines_known, lines_count = {}, 0
@@ -197,14 +206,14 @@ local function lines_of(text)
 	return list
 end
 
--- The lines; those that are short with the quantity that was available, or UNKNOWN.
+-- The lines; those that are short with the quantity that was available, or 00.
 local function shortage_text(counters, list)
 	local texts = {}
 	for i = 1, #list, 2 do
 		local counter = counters[list[i]]
 		local text = format('%s=%d', list[i], list[i + 1])
 		if not counter then
-			text = text .. '/' .. UNKNOWN
+			text = text .. '/' .. '00'
 		elseif counter[AVAILABLE] < list[i + 1] then
 			text = text .. format('/%d', counter[AVAILABLE])
 		end
@@ -236,17 +245,56 @@ local function shift(counters, list, from, to)
 	return true
 end
 
+-- Notes in lines that so many came back in all as `wanted` says: 'sku=returned …', or if it is a record's lines 'sku=quantity-returned …'.
+-- Less than is noted changes nothing. Returns the lines, and what comes back now as a flat list { sku, quantity, … }; nil:
+-- more would come back than was sold.
+local function note_returned(text, wanted, of_record)
+	local wants, more, missing = {}, {}, 0
+	for sku, first, second in string.gmatch(wanted, '([^ =]+)=(%d+)%-?(%d*)') do
+		wants[sku] = tonumber(of_record and second or first) or 0
+		missing = missing + 1
+	end
+	local made = gsub(text, '([^ =]+)=(%d+)%-?(%d*)', function(sku, quantity, before)
+		local wants_back = wants[sku]
+		before = tonumber(before) or 0
+		if not wants_back or wants_back > quantity + 0 then
+			return nil
+		end
+		missing = missing - 1
+		if wants_back <= before then
+			return nil
+		end
+		more[#more + 1], more[#more + 2] = sku, wants_back - before
+		return format('%s=%d-%d', sku, quantity, wants_back)
+	end)
+	if missing > 0 then
+		return nil
+	end
+	return made, more
+end
+
+-- The same for a record, whose request is '<order version> sku=returned …'.
+local function note_record_returned(text, wanted)
+	local known, lines = match(text, '^(%d+) (.*)$')
+	local version, returned = match(wanted, '^(%d+) (.*)$')
+	local made, more = note_returned(lines or text, returned or '')
+	if not made then
+		return nil
+	end
+	return format('%d ', math.max(known or 0, version or 0)) .. made, more
+end
+
 -- Of the current call, used again by the next: for each request the byte of its letter, the record that was read,
--- its lines, and the type, version and shortages of its answer if it gets one; pairs for HSET; SKUs and their counters.
+-- its lines, and the type, version and content of its answer if it gets one; pairs for HSET; SKUs and their counters.
 local records
-local requests, lines, answered, versions, shortages, changed = {}, {}, {}, {}, {}, {}
+local requests, lines, answered, versions, contents, changed = {}, {}, {}, {}, {}, {}
 local needed, needed_count, counters = {}, 0, {}
 -- The records that this call has made, by order, which replace those that were read; nil for a single request.
 local latest
 
--- Applies a rule's effect to the counters. Returns true; or true, the rule to follow instead and the lines
--- to keep, if a reserve is refused; or false and the error; or false, if the order is split.
-local function take_effect(rule, text)
+-- Applies a rule's effect to the counters. Returns true; or true, the rule to follow and the lines
+-- to keep, if a reserve is refused or something comes back; or false and the error; or false, if the order is split.
+local function take_effect(rule, text, wanted)
 	local effect = rule.effect
 	if effect == 'K' then
 		return not find(text, '@', 1, true)
@@ -263,20 +311,29 @@ local function take_effect(rule, text)
 		elseif reserved == false then
 			return true, REFUSED, shortage_text(counters, list)
 		end
+	elseif effect == 'R' then
+		local made, more = note_record_returned(text, wanted or '')
+		if not made then
+			return false, 'more comes back than was sold'
+		elseif shift(counters, more, COMMITTED, AVAILABLE) then
+			return true, rule, made
+		end
 	elseif shift(counters, list, RESERVED, effect == 'M' and COMMITTED or AVAILABLE) then
 		return true
 	end
-	return false, 'the counters of stock are damaged, or less is reserved than the reservation says'
+	return false, 'the counters of stock are damaged, or less is reserved or sold than the reservation says'
 end
 
 -- Follows a rule: notes the answer of request i. Returns the letters of its end and, if the record changes, nil and
--- the new record.
-local function follow(i, rule, state, version, text, now_ms)
-	answered[i], versions[i], shortages[i] = rule.type, version, nil
+-- the new record. `grows`: its lines have changed.
+local function follow(i, rule, state, version, text, now_ms, grows)
+	answered[i], versions[i], contents[i] = rule.type, version, nil
 	if rule.type == REFUSED.type then
-		shortages[i] = pack_shortages(text)
+		contents[i] = pack_shortages(text)
+	elseif rule.type == RETURNED then
+		contents[i] = number_field(FIELDS.InventoryReturned.order_version, (match(text, '^%d+') or 0) + 0)
 	end
-	if rule.to == state then
+	if rule.to == state and not grows then
 		return rule.ends
 	end
 	version = NEXT[version] or format('%d', version + 1)
@@ -308,16 +365,18 @@ local function decide(i, order_id, now_ms)
 		end
 		return nil, 'the reservation is damaged'
 	end
-	local good, instead, instead_lines = take_effect(rule, text or '')
+	local good, instead, instead_lines = take_effect(rule, text or '', lines[i])
+	local grows = false
 	if not good then
 		if instead then
 			return nil, instead
 		end
 		return state .. state .. '?', record
 	elseif instead then
+		grows = text ~= instead_lines
 		rule, text = instead, instead_lines
 	end
-	return follow(i, rule, state, version, text, now_ms)
+	return follow(i, rule, state, version, text, now_ms, grows)
 end
 
 -- Reads the counters that the requests may need: for new reserves, and for lines already reserved.
@@ -349,7 +408,7 @@ local function read_requests(own, args, n)
 	local at, letters = IDS + n + 1, args[1]
 	for i = 1, n do
 		local letter, text = byte(letters, i), nil
-		if letter == RESERVE then
+		if letter == RESERVE or letter == 98 then
 			text = args[at]
 			at = at + 1
 		end
@@ -384,8 +443,8 @@ local function decide_all(args, n, extras, events, decide)
 		elseif answered[i] then
 			m = m + 1
 			types[m], names[m] = answered[i], order_id .. '/' .. versions[i]
-			if extra or shortages[i] then
-				add_details(events, m, shortages[i], extra and args[extra + 1], extra and args[extra + 2])
+			if extra or contents[i] then
+				add_details(events, m, contents[i], extra and args[extra + 1], extra and args[extra + 2])
 			end
 		end
 		if made then
@@ -435,7 +494,7 @@ local function serve(keys, args, own, n, at, decide, split)
 end
 
 -- FCALL inventory_request 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
---       <lines> for each 'r' among the letters  { <position> <attempt> <trace> } × extras  <stream id> …
+--       <lines> for each 'r', <order version> <lines> for each 'b' among the letters  { <position> <attempt> <trace> } × extras  <stream id> …
 --
 -- Serves n requests, one letter each, in their order; '?' only asks for the record. Extras are for requests that
 -- are repeated or traced. After them come the entries to acknowledge; if a request is not served none is
@@ -490,6 +549,12 @@ local function decide_conclusion(i, order_id, now_ms)
 		rule = REFUSED
 	elseif said[i] == 'l' then
 		rule = RULES[state][RELEASE]
+	elseif rule.effect == 'R' then
+		local made = note_record_returned(text, lines[i] or '')
+		if not made then
+			return nil, 'more comes back than was sold'
+		end
+		return follow(i, rule, state, version, made, now_ms, made ~= text)
 	end
 	return follow(i, rule, state, version, text, now_ms)
 end
@@ -501,7 +566,7 @@ local function read_conclusions(own, args, n)
 	for i = 1, n do
 		requests[i], lines[i] = byte(args[1], i), nil
 		read[i], said[i] = sub(letters, 2 * i - 1, 2 * i - 1), sub(letters, 2 * i, 2 * i)
-		if read[i] == 'N' then
+		if read[i] == 'N' or requests[i] == 98 then
 			lines[i] = args[at]
 			at = at + 1
 		end
@@ -510,7 +575,7 @@ local function read_conclusions(own, args, n)
 end
 
 -- FCALL inventory_conclude 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
---       <generation> <read and said> <lines> for each order whose record was not there
+--       <generation> <read and said> <lines> for each order whose record was not there, <order version> <lines> for each return
 --       { <position> <attempt> <trace> } × extras  <stream id> …
 --
 -- Concludes n requests of split orders, as inventory_request does it; but the counters were moved by inventory_part
@@ -530,7 +595,7 @@ end
 
 outcomes.conclude = outcome_of_request
 
--- The letter N: to a part without a record.
+-- The letter N: to a part without a record. (66 is B: to one whose record says what came back.)
 local UNSOLD = 78
 -- What an effect on a part moves, from and to which counter.
 local MOVES = {
@@ -542,7 +607,7 @@ local MOVES = {
 -- '!' and the error; or '-' if a commit cannot be had.
 local function part_effect(rule, text)
 	local kind = rule.effect
-	if kind == 'K' then
+	if kind == 'K' or kind == 'R' then
 		return rule.to
 	end
 	local list = lines_known[text] or lines_of(text)
@@ -550,7 +615,14 @@ local function part_effect(rule, text)
 		return '!', 'the part is damaged'
 	end
 	local move = MOVES[kind]
-	local shifted = shift(counters, list, move[1], move[2])
+	if list.back and move[1] == COMMITTED then
+		-- What came back is not held again, so neither is the rest of what was sold.
+		if shift(counters, list.left, COMMITTED, AVAILABLE) then
+			return 'L'
+		end
+		return '!', 'the counters of stock are damaged, or less is sold than the part says'
+	end
+	local shifted = shift(counters, list.back and list.left or list, move[1], move[2])
 	if shifted then
 		return rule.to
 	elseif shifted == nil or move[1] ~= AVAILABLE then
@@ -574,20 +646,36 @@ local function decide_part(i, part, p, now_ms)
 	if not rule then
 		return '!', 'the part is damaged'
 	end
-	if state == 'U' and rule.to ~= 'U' then
-		text = lines[i] -- without what was short
+	if state == 'U' and rule.to ~= 'U' or requests[i] == 66 and rule.effect == 'A' then
+		text = lines[i] -- without what was short; with what came back
+	end
+	local returned, back = nil, nil
+	if rule.effect == 'R' or requests[i] == 66 and rule.to == 'C' then
+		returned, back = note_returned(text, lines[i], requests[i] == 66)
+		if not returned then
+			return '!', 'more comes back than was sold'
+		end
 	end
 	local letter, more = part_effect(rule, text)
+	if letter == 'C' and back and not shift(counters, back, COMMITTED, AVAILABLE) then
+		return '!', 'the counters of stock are damaged, or less is sold than the part says'
+	end
 	if letter == 'U' then
 		text = more or text
 		more = text
 	end
 	-- What a sweep is to find must not be younger than the reconciliation: the clock may have gone back.
 	local too_young = state == 'R' and requests[i] == UNSOLD and ms + 0 > now_ms + 0
-	if letter == state and not too_young or letter == '!' or letter == '-' then
+	local grows = letter == 'C' and back and back[1]
+	if letter == state and not too_young and not grows or letter == '!' or letter == '-' then
 		return letter, more
+	elseif letter == 'C' then
+		text = returned or text
+	elseif letter == 'L' and state == 'C' then
+		text = gsub(text, '(=%d+)%-%d+', '%1')
 	end
-	return letter, more, (letter == 'U' and 'UNAVAILABLE' or rule.word) .. ' ' .. p .. ' ' .. now_ms .. ' ' .. text
+	return letter, more, (letter == 'U' and 'UNAVAILABLE' or letter == 'L' and 'RELEASED' or rule.word) ..
+		' ' .. p .. ' ' .. now_ms .. ' ' .. text
 end
 
 -- The groups of a call, which concern n orders: three lists, of the order partitions, their generations, and how many
@@ -607,7 +695,8 @@ local part_changed -- the first part that the last call wrote; nil: none
 -- FCALL inventory_part 1 <own events> <now_ms> <letters> { <p> <generation> <count> } …
 --       <order id> × n  <lines> × n
 --
--- Holds (letter h), commits (c) or releases (f) the parts of n split orders, whose lines here are given; or brings
+-- Holds (letter h), commits (c) or releases (f) the parts of n split orders, whose lines here are given, or notes what came back of
+-- them (b; the lines say how many in all); or brings
 -- them in line with their records, after a loss (other letters: parts.h). The first
 -- <count> are of the order partition <p> in this generation, and so on. Orders of a generation that is older than
 -- one that is known here change nothing; a newer one is noted.

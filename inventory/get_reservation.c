@@ -15,7 +15,7 @@ struct get {
 static const Tandem__Inventory__V1__ReservationState states[STOCK_STATE_COUNT] = {
 	[STOCK_NONE] = STATE(UNSPECIFIED),        [STOCK_RESERVED] = STATE(RESERVED),
 	[STOCK_UNAVAILABLE] = STATE(UNAVAILABLE), [STOCK_COMMITTED] = STATE(COMMITTED),
-	[STOCK_RELEASED] = STATE(RELEASED),
+	[STOCK_RELEASED] = STATE(RELEASED),       [STOCK_RETURNED] = STATE(RETURNED),
 };
 
 /* protobuf-c wants lists of pointers. */
@@ -31,6 +31,7 @@ static void fill_lines(struct rt_arena *arena, Tandem__Inventory__V1__Reservatio
 		tandem__inventory__v1__reservation_line__init(line);
 		line->sku = (char *)(uintptr_t)op->lines[i].sku;
 		line->quantity = op->lines[i].quantity;
+		line->returned = op->returned[i];
 		reservation->lines[i] = line;
 	}
 	reservation->n_shortages = op->shortage_count;

@@ -13,6 +13,7 @@ static void register_metrics(struct inventory *inventory, struct rt_metrics *met
 		[STOCK_ANS_UNAVAILABLE] = { "unavailable" },
 		[STOCK_ANS_COMMITTED] = { "committed" },
 		[STOCK_ANS_RELEASED] = { "released" },
+		[STOCK_ANS_RETURNED] = { "returned" },
 	};
 	struct rt_metric *answers;
 

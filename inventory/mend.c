@@ -94,6 +94,11 @@ static void owed(struct mending *mending)
 		rt_series_add(inventory->owed, 1);
 }
 
+static bool is_of_a_sale(enum part_action action)
+{
+	return action == PART_TO_COMMITTED || action == PART_TO_RETURNED;
+}
+
 static void part_over(struct mending *mending)
 {
 	if (--mending->waiting > 0)
@@ -106,7 +111,7 @@ static void part_over(struct mending *mending)
 	} else if (mending->gives_up) {
 		conclude(mending, STOCK_RESERVED);
 	} else {
-		if (mending->action == PART_TO_COMMITTED && mending->missing)
+		if (is_of_a_sale(mending->action) && mending->missing)
 			owed(mending);
 		if (mending->changed && mending->mend.pass != INVENTORY_PASS_SWEEP)
 			read_record(mending);
@@ -136,7 +141,7 @@ static void part_ended(struct inventory_part_op *op, int status)
 	mending->changed |= op->changed;
 	mending->missing |=
 		(mending->action == PART_TO_RESERVED && op->part.state != STOCK_RESERVED) ||
-		(mending->action == PART_TO_COMMITTED && op->part.state != STOCK_COMMITTED);
+		(is_of_a_sale(mending->action) && op->part.state != STOCK_COMMITTED);
 	part_over(mending);
 }
 
@@ -170,6 +175,7 @@ static struct place *add_place(struct mending *mending, int partition, size_t li
 	place->op.generation = mending->mend.generation;
 	place->op.order_id = mending->mend.order_id;
 	place->op.lines = rt_arena_take(&mending->arena, lines_max * sizeof(struct inventory_line));
+	place->op.returned = rt_arena_take(&mending->arena, lines_max * sizeof(uint32_t));
 	place->op.done = part_ended;
 	return place;
 }
@@ -178,7 +184,9 @@ static void add_line(struct mending *mending, struct place *place,
 		     const struct inventory_split_line *line)
 {
 	struct inventory_line *lines = (struct inventory_line *)place->op.lines;
+	uint32_t *returned = (uint32_t *)place->op.returned;
 
+	returned[place->op.line_count] = line->returned;
 	lines[place->op.line_count++] =
 		(struct inventory_line){ rt_arena_copy(&mending->arena, line->line.sku,
 						       strlen(line->line.sku)),
@@ -223,6 +231,7 @@ static enum inventory_pass pass_of(enum stock_state record)
 {
 	switch (record) {
 	case STOCK_COMMITTED:
+	case STOCK_RETURNED:
 		return INVENTORY_PASS_SOLD;
 	case STOCK_NONE:
 	case STOCK_RESERVED:
@@ -234,11 +243,11 @@ static enum inventory_pass pass_of(enum stock_state record)
 
 enum part_action inventory_mend_action(enum stock_state record)
 {
-	static const enum part_action actions[] = { [STOCK_NONE] = PART_TO_UNSOLD,
-						    [STOCK_RESERVED] = PART_TO_RESERVED,
-						    [STOCK_UNAVAILABLE] = PART_TO_RELEASED,
-						    [STOCK_COMMITTED] = PART_TO_COMMITTED,
-						    [STOCK_RELEASED] = PART_TO_RELEASED };
+	static const enum part_action actions[] = {
+		[STOCK_NONE] = PART_TO_UNSOLD,          [STOCK_RESERVED] = PART_TO_RESERVED,
+		[STOCK_UNAVAILABLE] = PART_TO_RELEASED, [STOCK_COMMITTED] = PART_TO_COMMITTED,
+		[STOCK_RELEASED] = PART_TO_RELEASED,    [STOCK_RETURNED] = PART_TO_RETURNED
+	};
 
 	return actions[record];
 }

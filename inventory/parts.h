@@ -11,6 +11,8 @@
  *     ├─release (before the hold, which then finds it)─▶ RELEASED
  *     └─commit (the part was lost): taken from what is available─▶ COMMITTED, or still none
  *
+ * A part whose items came back stays COMMITTED, and says how many; it is never RETURNED.
+ *
  * Nothing but a reconciliation (reconcile.c) does more than that. Parts never leave UNAVAILABLE, COMMITTED and RELEASED: whoever was late, or stopped for any time, cannot
  * hold anything for an order that others have decided.
  *
@@ -28,9 +30,11 @@
 	X(HOLD, 'h')                                                                               \
 	X(COMMIT, 'c')                                                                             \
 	X(RELEASE, 'f')                                                                            \
+	X(RETURN, 'b')                                                                             \
 	/* After a loss of data: to what the record says, as far as it can be had. */              \
 	X(TO_RESERVED, 'R')                                                                        \
 	X(TO_COMMITTED, 'C')                                                                       \
+	X(TO_RETURNED, 'B') /* sold, and of that so much came back as the record says */           \
 	X(TO_RELEASED, 'L')                                                                        \
 	/* There is no record: it has forgotten the sale, if any. */                               \
 	X(TO_UNSOLD, 'N')
@@ -58,6 +62,7 @@ enum split_step {
 	SPLIT_RELEASE,
 	SPLIT_CONCLUDE, /* the record */
 	SPLIT_OWED,     /* a promised part cannot be had: nothing is concluded */
+	SPLIT_RETURN,   /* each part of which something came back */
 };
 /* What the parts say of the order; its letter in the function's arguments. */
 #define SPLIT_VERDICTS(X)                                                                          \

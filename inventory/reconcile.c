@@ -386,7 +386,7 @@ static void scan(struct reconcile_run *run)
 	rt_int_text(PAGE, page->numbers[1]);
 	rt_int_text(parts ? run->to_ms : INT64_MAX, page->numbers[2]);
 	ARGS(page, parts ? "parts" : "r", page->numbers[0], run->cursor, page->numbers[1],
-	     run->from_text, page->numbers[2], parts && run->sweeps ? "R" : "RUCL");
+	     run->from_text, page->numbers[2], parts && run->sweeps ? "R" : "RUCLB");
 	call(page, run, parts ? run->q : run->p, "scan", 1, scanned);
 }
 

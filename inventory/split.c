@@ -138,11 +138,12 @@ static bool take_lines(struct split *split, const struct inventory_split_line *l
 	return true;
 }
 
-/* A record that was read replaces what was known; one without lines, made by a release without them, leaves them. */
+/* A record that was read replaces what was known; one without lines, made by a release without them, leaves them. What came
+ * back stands in the request alone. */
 static bool take_record(struct split *split, const struct inventory_record *record)
 {
 	split->read = record->state;
-	if (record->line_count > 0)
+	if (record->line_count > 0 && split->request != STOCK_REQ_RETURN)
 		return take_lines(split, record->lines, record->line_count);
 	for (size_t i = 0; i < split->place_count; i++) {
 		split->places[i].state = STOCK_NONE;
@@ -318,6 +319,9 @@ static void take_step(struct split *split)
 	case SPLIT_RELEASE:
 		parts_act(split, PART_RELEASE);
 		break;
+	case SPLIT_RETURN:
+		parts_act(split, PART_RETURN);
+		break;
 	case SPLIT_CONCLUDE:
 		conclude(split);
 		break;
@@ -386,22 +390,29 @@ static struct split *split_new(struct inventory *inventory, const struct invento
 	return split;
 }
 
-void inventory_split_begin(struct inventory *inventory, const struct inventory_request_op *from)
+/* The lines of a request, with the partitions of their SKUs. */
+static bool take_own_lines(struct split *split, const struct inventory_request_op *from)
 {
-	struct split *split = split_new(inventory, from);
-	struct inventory_split_line *lines = rt_alloc(from->line_count * sizeof(*lines));
+	struct inventory_split_line *lines = rt_alloc((from->line_count + 1) * sizeof(*lines));
 	bool good;
 
-	split->generation = inventory_store_generation(inventory->store, from->partition);
-	split->epoch = inventory_store_epoch(inventory->store, from->partition);
 	for (size_t i = 0; i < from->line_count; i++) {
 		lines[i].line = from->lines[i];
 		lines[i].partition =
-			inventory_store_partition(inventory->store, from->lines[i].sku);
+			inventory_store_partition(split->inventory->store, from->lines[i].sku);
 	}
 	good = take_lines(split, lines, from->line_count);
 	free(lines);
-	if (!good)
+	return good;
+}
+
+void inventory_split_begin(struct inventory *inventory, const struct inventory_request_op *from)
+{
+	struct split *split = split_new(inventory, from);
+
+	split->generation = inventory_store_generation(inventory->store, from->partition);
+	split->epoch = inventory_store_epoch(inventory->store, from->partition);
+	if (!take_own_lines(split, from))
 		split_failed(split, RT_INVALID);
 	else if (split->generation == INVENTORY_NO_GENERATION)
 		split_failed(split, RT_UNREADY);
@@ -422,7 +433,8 @@ void inventory_split_go_on(struct inventory *inventory, const struct inventory_r
 	split->epoch = known->epoch;
 	if (split->generation == INVENTORY_NO_GENERATION)
 		split_failed(split, RT_UNREADY);
-	else if (take_record(split, &from->record))
+	else if ((split->request != STOCK_REQ_RETURN || take_own_lines(split, from)) &&
+		 take_record(split, &from->record))
 		decide(split);
 	else
 		split_failed(split, RT_REMOTE);

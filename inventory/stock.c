@@ -24,6 +24,8 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	/* Rejected although nothing was ever refused here: the refusal was lost. Tombstone. */
 	{ S(NONE), Q(REJECT), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 	{ S(NONE), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
+	/* Returned, but nothing is known of a sale: ours was lost. The order keeps asking, and the audit names it. */
+	{ S(NONE), Q(RETURN), STOCK_KEEP, S(NONE), A(NOTHING), true },
 
 	/* Asked again: the answer was lost or late, or the event was delivered twice. */
 	{ S(RESERVED), Q(RESERVE), STOCK_KEEP, S(RESERVED), A(RESERVED), false },
@@ -33,6 +35,8 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	/* The order ended as rejected while its stock is held: nothing else would release it. */
 	{ S(RESERVED), Q(REJECT), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), true },
 	{ S(RESERVED), Q(REJECT_AGAIN), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), true },
+	/* Not sold yet: the commit was lost with stored data. */
+	{ S(RESERVED), Q(RETURN), STOCK_KEEP, S(RESERVED), A(NOTHING), true },
 
 	/* A refusal stays, even when there is stock by now. */
 	{ S(UNAVAILABLE), Q(RESERVE), STOCK_KEEP, S(UNAVAILABLE), A(UNAVAILABLE), false },
@@ -46,6 +50,8 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(UNAVAILABLE), Q(REJECT), STOCK_KEEP, S(UNAVAILABLE), A(NOTHING), false },
 	/* An earlier reservation was lost, but the order knows of it: it waits for a release. */
 	{ S(UNAVAILABLE), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
+	/* Never sold. */
+	{ S(UNAVAILABLE), Q(RETURN), STOCK_KEEP, S(UNAVAILABLE), A(NOTHING), true },
 
 	/* A repeated old OrderPlaced: answer the current state. */
 	{ S(COMMITTED), Q(RESERVE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), false },
@@ -55,6 +61,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(COMMITTED), Q(EXPIRE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 	{ S(COMMITTED), Q(REJECT), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 	{ S(COMMITTED), Q(REJECT_AGAIN), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
+	{ S(COMMITTED), Q(RETURN), STOCK_TAKE_BACK, S(RETURNED), A(RETURNED), false },
 
 	/* The late OrderPlaced finds the tombstone, or an old one was delivered again. */
 	{ S(RELEASED), Q(RESERVE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
@@ -65,6 +72,19 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	/* Released already: the answer was lost, or the event was delivered twice. */
 	{ S(RELEASED), Q(REJECT), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 	{ S(RELEASED), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
+	/* Not sold any more: it cannot come back once more. */
+	{ S(RELEASED), Q(RETURN), STOCK_KEEP, S(RELEASED), A(NOTHING), true },
+
+	/* What came back stays said: a repeated request is answered with the current state. */
+	{ S(RETURNED), Q(RESERVE), STOCK_KEEP, S(RETURNED), A(RETURNED), false },
+	{ S(RETURNED), Q(COMMIT), STOCK_KEEP, S(RETURNED), A(RETURNED), false },
+	/* As for COMMITTED. */
+	{ S(RETURNED), Q(RELEASE), STOCK_KEEP, S(RETURNED), A(RETURNED), true },
+	{ S(RETURNED), Q(EXPIRE), STOCK_KEEP, S(RETURNED), A(RETURNED), true },
+	{ S(RETURNED), Q(REJECT), STOCK_KEEP, S(RETURNED), A(RETURNED), true },
+	{ S(RETURNED), Q(REJECT_AGAIN), STOCK_KEEP, S(RETURNED), A(RETURNED), true },
+	/* More comes back; or the request was repeated, or overtaken by a later one, and nothing does. */
+	{ S(RETURNED), Q(RETURN), STOCK_TAKE_BACK, S(RETURNED), A(RETURNED), false },
 };
 #undef S
 #undef Q
@@ -100,6 +120,11 @@ bool stock_state_parse(const char *text, enum stock_state *ret)
 		}
 	}
 	return false;
+}
+
+bool stock_state_sold(enum stock_state state)
+{
+	return state == STOCK_COMMITTED || state == STOCK_RETURNED;
 }
 
 const char *stock_state_text(enum stock_state state)

@@ -3,7 +3,7 @@
  * Pure: no I/O. The tables here and in stock.c are the only place for what each request does to a
  * reservation. The Redis functions run them: during the build tables.c writes them into the library.
  *
- *   none ─placed─▶ RESERVED ─commit─▶ COMMITTED
+ *   none ─placed─▶ RESERVED ─commit─▶ COMMITTED ─return─▶ RETURNED (some of it, or all)
  *     │     │          └─release─▶ RELEASED
  *     │     └▶ UNAVAILABLE ─release─▶ RELEASED   (a retry never turns a refusal into a sale)
  *     └─release (it overtook its order)─▶ RELEASED
@@ -22,7 +22,8 @@
 	X(RESERVED, 'R', "RESERVED")                                                               \
 	X(UNAVAILABLE, 'U', "UNAVAILABLE")                                                         \
 	X(COMMITTED, 'C', "COMMITTED")                                                             \
-	X(RELEASED, 'L', "RELEASED")
+	X(RELEASED, 'L', "RELEASED")                                                               \
+	X(RETURNED, 'B', "RETURNED")
 #define STOCK_STATE_ENUM(name, letter, text) STOCK_##name,
 enum stock_state { STOCK_STATES(STOCK_STATE_ENUM) STOCK_STATE_COUNT };
 #undef STOCK_STATE_ENUM
@@ -35,7 +36,8 @@ enum stock_state { STOCK_STATES(STOCK_STATE_ENUM) STOCK_STATE_COUNT };
 	X(RELEASE, 'l', "tandem.order.v1.OrderCancelled", 1)                                       \
 	X(EXPIRE, 'e', "tandem.order.v1.OrderExpired", 1)                                          \
 	X(REJECT, 'j', "tandem.order.v1.OrderRejected", 1)                                         \
-	X(REJECT_AGAIN, 'k', "tandem.order.v1.OrderRejected", 2)
+	X(REJECT_AGAIN, 'k', "tandem.order.v1.OrderRejected", 2)                                   \
+	X(RETURN, 'b', "tandem.order.v1.OrderReturned", 1)
 #define STOCK_REQUEST_ENUM(name, letter, type, attempt_min) STOCK_REQ_##name,
 enum stock_request { STOCK_REQUESTS(STOCK_REQUEST_ENUM) STOCK_REQUEST_COUNT };
 #undef STOCK_REQUEST_ENUM
@@ -46,7 +48,8 @@ enum stock_request { STOCK_REQUESTS(STOCK_REQUEST_ENUM) STOCK_REQUEST_COUNT };
 	X(RESERVED, 'R', "tandem.inventory.v1.InventoryReserved")                                  \
 	X(UNAVAILABLE, 'U', "tandem.inventory.v1.InventoryUnavailable")                            \
 	X(COMMITTED, 'C', "tandem.inventory.v1.InventoryCommitted")                                \
-	X(RELEASED, 'L', "tandem.inventory.v1.InventoryReleased")
+	X(RELEASED, 'L', "tandem.inventory.v1.InventoryReleased")                                  \
+	X(RETURNED, 'B', "tandem.inventory.v1.InventoryReturned")
 #define STOCK_ANSWER_ENUM(name, letter, type) STOCK_ANS_##name,
 enum stock_answer { STOCK_ANSWERS(STOCK_ANSWER_ENUM) STOCK_ANSWER_COUNT };
 #undef STOCK_ANSWER_ENUM
@@ -56,6 +59,9 @@ enum stock_effect {
 	STOCK_TRY,       /* available → reserved for every line, or UNAVAILABLE */
 	STOCK_COMMIT_IT, /* reserved → committed */
 	STOCK_GIVE_BACK, /* reserved → available */
+	/* committed → available: what came back in all, as the request says it, and was not available before. Never more than
+	 * was sold. */
+	STOCK_TAKE_BACK,
 	/* Of parts only (parts.h). */
 	STOCK_TAKE,      /* available → committed */
 	STOCK_HOLD_IT,   /* committed → reserved */
@@ -70,6 +76,8 @@ struct stock_rule {
 	bool unexpected; /* cannot happen unless something was lost: counted, warned about */
 };
 const struct stock_rule *stock_rule(enum stock_state state, enum stock_request request);
+/* COMMITTED, or RETURNED. */
+bool stock_state_sold(enum stock_state state);
 bool stock_state_parse(const char *text, enum stock_state *ret);
 const char *stock_state_text(enum stock_state state);
 /* Which request an event of this type and attempt is; false: it is not a request. */

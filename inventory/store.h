@@ -37,12 +37,14 @@ struct inventory_split_line {
 	bool was_short;
 	uint64_t available; /* when it was short */
 	bool unknown;       /* it was short because there was no such SKU */
+	uint32_t returned;  /* how many of a sale came back */
 };
 /* What is stored of an order: its record, or a part. */
 struct inventory_record {
 	enum stock_state state; /* NONE: there is none, and nothing else is set */
 	uint64_t version;
 	int64_t updated_ms;
+	uint64_t returned_at; /* RETURNED: the order's version whose request said what came back */
 	struct inventory_split_line *lines;
 	size_t line_count;
 	void *memory; /* the store's */
@@ -65,8 +67,9 @@ struct inventory_request_op {
 	int partition; /* the order's */
 	const char *order_id;
 	enum stock_request request;
-	bool only_reads;                    /* the record is wanted, nothing is served */
-	const struct inventory_line *lines; /* RESERVE: each SKU once */
+	bool only_reads; /* the record is wanted, nothing is served */
+	const struct inventory_line
+		*lines; /* RESERVE; RETURN: what came back in all; each SKU once */
 	size_t line_count;
 	uint64_t seq;     /* of the event that asks */
 	uint32_t attempt; /* of that event; the answer to a repeat carries it, too */
@@ -91,11 +94,12 @@ struct inventory_conclude_op {
 	int64_t generation; /* of the order's partition, when the record was read */
 	enum stock_state read;
 	enum split_verdict verdict;
-	const struct inventory_split_line *lines; /* when there was no record */
+	const struct inventory_split_line
+		*lines; /* when there was no record; RETURN: what came back in all */
 	size_t line_count;
 };
 
-/* Holds, commits or releases an order's part. */
+/* Holds, commits or releases an order's part, or notes what came back of it. */
 struct inventory_part_op {
 	struct rt_batch_item item;
 	/* In. */
@@ -105,8 +109,9 @@ struct inventory_part_op {
 	const char *order_id;
 	enum part_action action;
 	const char *traceparent; /* of what asks for it, for the log; NULL or "": none */
-	const struct inventory_line
-		*lines; /* those whose stock is there: at least one, each SKU once */
+	const struct inventory_line *
+		lines; /* those whose stock is there: at least one, each SKU once; RETURN: how many came back in all */
+	const uint32_t *returned; /* TO_RETURNED: of each line, how many came back; else NULL */
 	size_t line_count;
 	int64_t now_ms;
 	/* Out. RT_UNREADY: the generation is an older one, and nothing has changed. */
@@ -184,6 +189,7 @@ struct inventory_reservation_op {
 	uint64_t version;
 	int64_t updated_ms;
 	struct inventory_line *lines;
+	uint32_t *returned; /* of each line, how many came back */
 	size_t line_count;
 	struct inventory_shortage *shortages;
 	size_t shortage_count;

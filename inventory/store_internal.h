@@ -29,9 +29,13 @@ struct inventory_store {
 
 /* store_text.c. Each SKU occurs once, and has no character that the functions' parsers use; there is one. */
 bool inventory_lines_valid(const struct inventory_line *lines, size_t count);
-/* Adds lines as one argument. */
+/* Adds lines as one argument; `returned`: of each, how many came back, or NULL. */
 void inventory_add_lines(struct rt_args *args, struct rt_buf *text,
-			 const struct inventory_line *lines, size_t count);
+			 const struct inventory_line *lines, const uint32_t *returned,
+			 size_t count);
+/* Adds what the request of this version of an order says that came back, as one argument. */
+void inventory_add_returned(struct rt_args *args, struct rt_buf *text, uint64_t order_version,
+			    const struct inventory_line *lines, size_t count);
 /* Reads a counter of an HMGET: RT_OK and whether it exists. */
 int inventory_counters_read(const struct redisReply *reply, bool *ret_found, struct stock *ret);
 /* Somebody knows this generation of the partition: if it is a newer one, the one of now must be asked for. */

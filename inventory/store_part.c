@@ -60,7 +60,8 @@ static void part_begin(struct rt_store_run *run)
 	}
 	RT_STORE_FOR_EACH(const struct inventory_part_op, op, run)
 	{
-		inventory_add_lines(run->args, &partition->store->text, op->lines, op->line_count);
+		inventory_add_lines(run->args, &partition->store->text, op->lines, op->returned,
+				    op->line_count);
 	}
 }
 

@@ -48,6 +48,17 @@ static void add_split_lines(struct rt_args *args, struct rt_buf *text,
 	rt_args_copy(args, text->data, text->length);
 }
 
+static void add_split_returned(struct rt_args *args, struct rt_buf *text,
+			       const struct inventory_conclude_op *op)
+{
+	struct inventory_line *lines = rt_alloc((op->line_count + 1) * sizeof(*lines));
+
+	for (size_t i = 0; i < op->line_count; i++)
+		lines[i] = op->lines[i].line;
+	inventory_add_returned(args, text, op->request.seq, lines, op->line_count);
+	free(lines);
+}
+
 static bool is_traced(const struct inventory_request_op *op)
 {
 	return op->traceparent != NULL && op->traceparent[0] != '\0';
@@ -119,8 +130,11 @@ static void request_begin(struct rt_store_run *run)
 	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
 	{
 		if (op->request == STOCK_REQ_RESERVE && !op->only_reads)
-			inventory_add_lines(run->args, &partition->store->text, op->lines,
+			inventory_add_lines(run->args, &partition->store->text, op->lines, NULL,
 					    op->line_count);
+		else if (op->request == STOCK_REQ_RETURN && !op->only_reads)
+			inventory_add_returned(run->args, &partition->store->text, op->seq,
+					       op->lines, op->line_count);
 	}
 	requests_tail(run);
 }
@@ -146,7 +160,9 @@ static void conclude_begin(struct rt_store_run *run)
 	rt_buf_done(&letters);
 	RT_STORE_FOR_EACH(const struct inventory_conclude_op, op, run)
 	{
-		if (op->read == STOCK_NONE)
+		if (op->request.request == STOCK_REQ_RETURN)
+			add_split_returned(run->args, &partition->store->text, op);
+		else if (op->read == STOCK_NONE)
 			add_split_lines(run->args, &partition->store->text, op);
 	}
 	requests_tail(run);
@@ -405,10 +421,12 @@ static void reservation_fill(struct inventory_reservation_op *op)
 	op->version = record->version;
 	op->updated_ms = record->updated_ms;
 	op->lines = rt_alloc((record->line_count + 1) * sizeof(*op->lines));
+	op->returned = rt_alloc((record->line_count + 1) * sizeof(*op->returned));
 	op->shortages = rt_alloc((record->line_count + 1) * sizeof(*op->shortages));
 	for (size_t i = 0; i < record->line_count; i++) {
 		const struct inventory_split_line *at = &record->lines[i];
 
+		op->returned[op->line_count] = at->returned;
 		op->lines[op->line_count++] = at->line;
 		/* The shortages stay stored when the reservation is released, but are not returned any more. */
 		if (at->was_short && op->state == STOCK_UNAVAILABLE)
@@ -438,11 +456,13 @@ static void reservation_end(void *item, int status)
 {
 	struct inventory_reservation_op *op = item;
 	struct inventory_line *lines = op->lines;
+	uint32_t *returned = op->returned;
 	struct inventory_shortage *shortages = op->shortages;
 	struct inventory_record record = op->record;
 
 	op->done(op, status);
 	free(lines);
+	free(returned);
 	free(shortages);
 	inventory_record_done(&record);
 }
@@ -472,7 +492,8 @@ static size_t line_weight(const struct inventory_line *line)
 void inventory_store_request(struct inventory_store *store, struct inventory_request_op *op)
 {
 	struct rt_store_queue *queue = store->partitions[op->partition].request;
-	bool takes_lines = op->request == STOCK_REQ_RESERVE && !op->only_reads;
+	bool takes_lines = (op->request == STOCK_REQ_RESERVE || op->request == STOCK_REQ_RETURN) &&
+			   !op->only_reads;
 
 	op->item.weight = 0;
 	for (size_t i = 0; takes_lines && i < op->line_count; i++)
@@ -512,6 +533,7 @@ void inventory_store_reservation(struct inventory_store *store, struct inventory
 	op->found = false;
 	op->record = (struct inventory_record){ .state = STOCK_NONE };
 	op->lines = NULL;
+	op->returned = NULL;
 	op->shortages = NULL;
 	op->line_count = op->shortage_count = 0;
 	rt_store_add(store->partitions[op->partition].reservation, op);

@@ -18,11 +18,11 @@ static bool number_read(char **text, uint64_t *ret)
 	return true;
 }
 
-/* "sku=quantity", with "/available" when it was short ("/00": no such SKU), and "@q" when the order is split. */
+/* "sku=quantity", with "-returned" when some of a sale came back, "/available" when it was short ("/00": no such SKU), and "@q" when the order is split. */
 static bool line_read(char *text, struct inventory_split_line *ret)
 {
 	char *at = strchr(text, '=');
-	uint64_t quantity, partition;
+	uint64_t quantity, partition, returned;
 
 	if (at == NULL)
 		return false;
@@ -31,6 +31,12 @@ static bool line_read(char *text, struct inventory_split_line *ret)
 	if (!number_read(&at, &quantity) || quantity > UINT32_MAX)
 		return false;
 	ret->line.quantity = (uint32_t)quantity;
+	if (*at == '-') {
+		at++;
+		if (!number_read(&at, &returned) || returned > quantity)
+			return false;
+		ret->returned = (uint32_t)returned;
+	}
 	ret->was_short = *at == '/';
 	if (ret->was_short) {
 		at++;
@@ -47,11 +53,16 @@ static bool line_read(char *text, struct inventory_split_line *ret)
 	return *at == '\0';
 }
 
+/* The lines; of a return behind the order's version, which is no line. */
 static bool lines_read(char *text, struct inventory_record *ret)
 {
 	size_t lines = 1;
-	char *rest;
+	char *rest, *at = text;
 
+	if (number_read(&at, &ret->returned_at) && *at == ' ')
+		text = at + 1;
+	else
+		ret->returned_at = 0;
 	for (const char *c = text; *c != '\0'; c++)
 		lines += *c == ' ';
 	ret->lines = rt_alloc(lines * sizeof(*ret->lines));
@@ -110,12 +121,25 @@ bool inventory_lines_valid(const struct inventory_line *lines, size_t count)
 }
 
 void inventory_add_lines(struct rt_args *args, struct rt_buf *text,
-			 const struct inventory_line *lines, size_t count)
+			 const struct inventory_line *lines, const uint32_t *returned, size_t count)
 {
 	text->length = 0;
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		rt_buf_printf(text, "%s%s=%" PRIu32, i == 0 ? "" : " ", lines[i].sku,
 			      lines[i].quantity);
+		if (returned != NULL && returned[i] > 0)
+			rt_buf_printf(text, "-%" PRIu32, returned[i]);
+	}
+	rt_args_copy(args, text->data, text->length);
+}
+
+void inventory_add_returned(struct rt_args *args, struct rt_buf *text, uint64_t order_version,
+			    const struct inventory_line *lines, size_t count)
+{
+	text->length = 0;
+	rt_buf_printf(text, "%" PRIu64, order_version);
+	for (size_t i = 0; i < count; i++)
+		rt_buf_printf(text, " %s=%" PRIu32, lines[i].sku, lines[i].quantity);
 	rt_args_copy(args, text->data, text->length);
 }
 

@@ -5,11 +5,12 @@
  *   RULES.<state's letter>        by the byte of the request's letter: a rule
  *   REFUSED                       the rule for a reservation that is short
  *   PART_RULES.<state's letter>   by the byte of the action's letter: effect, to and word
- *   a rule                        effect (K T M B A H C), to (a state's letter), word (of that state);
+ *   a rule                        effect (K T M B R A H C), to (a state's letter), word (of that state);
  *                                 type, when it answers; ends: the letters of the state before, of
  *                                 the state after, and of the answer
  *   FIELDS.<Message>.<field>      key (the bytes in front of the value), zigzag
- *   ADJUSTED                      the type of the event about an adjustment */
+ *   ADJUSTED                      the type of the event about an adjustment
+ *   RETURNED                      the type of the answer to a return */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -18,8 +19,9 @@
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 
 static const char effect_letters[] = {
-	[STOCK_KEEP] = 'K', [STOCK_TRY] = 'T',     [STOCK_COMMIT_IT] = 'M', [STOCK_GIVE_BACK] = 'B',
-	[STOCK_TAKE] = 'A', [STOCK_HOLD_IT] = 'H', [STOCK_CALL_BACK] = 'C'
+	[STOCK_KEEP] = 'K',      [STOCK_TRY] = 'T',       [STOCK_COMMIT_IT] = 'M',
+	[STOCK_GIVE_BACK] = 'B', [STOCK_TAKE_BACK] = 'R', [STOCK_TAKE] = 'A',
+	[STOCK_HOLD_IT] = 'H',   [STOCK_CALL_BACK] = 'C'
 };
 
 /* Writes a rule; `before` is the state in which it applies. */
@@ -110,6 +112,7 @@ static bool write_messages(void)
 		&tandem__inventory__v1__inventory_unavailable__descriptor,
 		&tandem__inventory__v1__reservation_shortage__descriptor,
 		&tandem__inventory__v1__stock_adjusted__descriptor,
+		&tandem__inventory__v1__inventory_returned__descriptor,
 		&tandem__inventory__v1__stock__descriptor,
 	};
 
@@ -121,8 +124,9 @@ static bool write_messages(void)
 				return false;
 		printf("\t},\n");
 	}
-	printf("}\nlocal ADJUSTED = '%s'\n",
-	       tandem__inventory__v1__stock_adjusted__descriptor.name);
+	printf("}\nlocal ADJUSTED = '%s'\nlocal RETURNED = '%s'\n",
+	       tandem__inventory__v1__stock_adjusted__descriptor.name,
+	       tandem__inventory__v1__inventory_returned__descriptor.name);
 	return true;
 }
 

@@ -6,7 +6,7 @@
  *       send_answer          all results, in the order of the requests
  *
  * An order in the store's answer lasts no longer than item_moved, so its part of the answer is packed there; without
- * lines and labels, which could make the answer too large. If nothing could be reached the call fails as a whole: no
+ * lines, labels and returns, which could make the answer too large. If nothing could be reached the call fails as a whole: no
  * item is at fault. One arena serves the whole call. */
 #include "check.h"
 #include "order/order_internal.h"
@@ -80,7 +80,7 @@ static void item_moved(struct order_moving *moving)
 	Tandem__Order__V1__Order *order = moving->result;
 
 	if (order != NULL) {
-		order->n_lines = order->n_labels = 0;
+		order->n_lines = order->n_labels = order->n_returns = 0;
 		item->packed = order_pack(moving->arena, &order->base, &item->packed_length);
 	}
 	item->batch->unavailable += moving->status.code == RT_CODE_UNAVAILABLE;

@@ -45,7 +45,7 @@ static void count_decision(struct order *order, const struct order_move_op *op)
 	bool rejected = op->state == ORDER_REJECTED || op->state == ORDER_REJECTING;
 
 	if (op->outcome != ORDER_MOVED || op->input == ORDER_IN_REQUEST_UNANSWERED ||
-	    op->input == ORDER_IN_EXTEND)
+	    op->input == ORDER_IN_EXTEND || op->input == ORDER_IN_RETURN)
 		return;
 	if (rejected && op->input != ORDER_IN_INVENTORY_UNAVAILABLE)
 		return; /* already decided */
@@ -61,6 +61,8 @@ static void count_settled(struct order *order, const struct order_move_op *op)
 {
 	struct rt_series *seconds = order->counts.settled_seconds[op->state];
 
+	if (op->input == ORDER_IN_INVENTORY_RETURNED)
+		return; /* it was settled before */
 	if (seconds != NULL && op->outcome == ORDER_MOVED)
 		rt_series_observe(seconds, (double)op->age_ms / 1000);
 }
@@ -98,7 +100,8 @@ static void note_span(const struct order_move_op *op, int status)
 	span->published.partition = op->partition;
 	span->published.seq = op->version;
 	if (op->input == ORDER_IN_REQUEST_UNANSWERED || op->input == ORDER_IN_INVENTORY_COMMITTED ||
-	    op->input == ORDER_IN_INVENTORY_RELEASED || op->input == ORDER_IN_EXTEND)
+	    op->input == ORDER_IN_INVENTORY_RELEASED || op->input == ORDER_IN_EXTEND ||
+	    op->input == ORDER_IN_INVENTORY_RETURNED || op->input == ORDER_IN_RETURN)
 		return;
 	span->decision = order_state_status(op->state);
 	if (op->input == ORDER_IN_INVENTORY_RESERVED || op->input == ORDER_IN_INVENTORY_UNAVAILABLE)

@@ -34,6 +34,7 @@ static const struct {
 	  ORDER_IN_INVENTORY_UNAVAILABLE },
 	{ &tandem__inventory__v1__inventory_committed__descriptor, ORDER_IN_INVENTORY_COMMITTED },
 	{ &tandem__inventory__v1__inventory_released__descriptor, ORDER_IN_INVENTORY_RELEASED },
+	{ &tandem__inventory__v1__inventory_returned__descriptor, ORDER_IN_INVENTORY_RETURNED },
 };
 
 static void move_stored(struct order_move_op *op, int status)
@@ -62,6 +63,20 @@ static void move_stored(struct order_move_op *op, int status)
 	order_call_end(order);
 }
 
+/* The answer to a return is one to the request of a version: an earlier one, or a late one, settles nothing. */
+static bool expect_version(struct answer *answer)
+{
+	Tandem__Inventory__V1__InventoryReturned *returned =
+		tandem__inventory__v1__inventory_returned__unpack(
+			rt_arena_allocator(&answer->arena), answer->event->data_length,
+			answer->event->data);
+
+	if (returned == NULL || returned->order_version == 0)
+		return false;
+	answer->op.expected_version = returned->order_version;
+	return true;
+}
+
 /* The data of the event that may be published: OrderRejected for shortages; OrderCancelled for a
  * reservation that is gone although the order needs it. False: the content does not parse. */
 static bool make_data(struct answer *answer)
@@ -76,6 +91,8 @@ static bool make_data(struct answer *answer)
 		cancelled.reason = lost_reason;
 		op->data = order_pack(arena, &cancelled.base, &op->data_length);
 	}
+	if (op->input == ORDER_IN_INVENTORY_RETURNED)
+		return expect_version(answer);
 	if (op->input != ORDER_IN_INVENTORY_UNAVAILABLE)
 		return true;
 	unavailable = tandem__inventory__v1__inventory_unavailable__unpack(

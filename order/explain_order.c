@@ -45,6 +45,11 @@ static char *text_of(struct rt_arena *arena, const struct order_history_item *it
 				       "The order was confirmed%s. Inventory was asked to commit "
 				       "the reservation.",
 				       by);
+	case ORDER_EV_RETURNED:
+		return rt_arena_printf(arena,
+				       "Items came back%s. Inventory was asked to make them "
+				       "available.",
+				       by);
 	case ORDER_EV_CANCELLED:
 		return rt_arena_printf(arena,
 				       "The order was cancelled%s. Inventory was asked to release "
@@ -107,6 +112,13 @@ static int64_t fill_events(struct rt_arena *arena, const struct order_record *re
 	return item.unix_ms;
 }
 
+static const char *asked_to(enum order_state state)
+{
+	if (state == ORDER_CONFIRMING)
+		return "commit the reservation";
+	return state == ORDER_RETURNING ? "make available what came back" : "release what it holds";
+}
+
 static char *because(struct rt_arena *arena, const struct order_record *record,
 		     const Tandem__Order__V1__Order *order)
 {
@@ -123,6 +135,7 @@ static char *because(struct rt_arena *arena, const struct order_record *record,
 					      "has not been confirmed or cancelled yet.");
 	case ORDER_REJECTING:
 	case ORDER_CONFIRMING:
+	case ORDER_RETURNING:
 	case ORDER_CANCELLING:
 	case ORDER_EXPIRING:
 		return rt_arena_printf(arena,
@@ -130,8 +143,7 @@ static char *because(struct rt_arena *arena, const struct order_record *record,
 				       " times to %s and has not answered yet.",
 				       status, order->status_reason[0] == '\0' ? "" : ", ",
 				       order->status_reason, record->attempt,
-				       record->state == ORDER_CONFIRMING ? "commit the reservation"
-									 : "release what it holds");
+				       asked_to(record->state));
 	default:
 		return rt_arena_printf(arena, "%s%s%s.", status,
 				       order->status_reason[0] == '\0' ? "" : ": ",
@@ -165,6 +177,7 @@ static char *next(const struct order *order, struct rt_arena *arena,
 			end);
 	case ORDER_REJECTING:
 	case ORDER_CONFIRMING:
+	case ORDER_RETURNING:
 	case ORDER_CANCELLING:
 	case ORDER_EXPIRING:
 		return rt_arena_printf(arena,

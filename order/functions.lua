@@ -31,7 +31,8 @@
 --   placed    OrderPlaced, as it was published
 --   actors    OrderActors: who placed, confirmed or cancelled it, the last first, and in which trace it was placed;
 --             nothing if they are not known
---   detail    data of the event that ended it (Rejected, Cancelled, Expired), if that has any
+--   detail    data of the event that ended it (Rejected, Cancelled, Expired), if that has any; of the last return, if there
+--             was one
 --
 -- So HGET order:{0}:orders <order id> shows
 --   RESERVED 2 900000 placed@1764000000123-4711 reserved+2-4802

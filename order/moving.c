@@ -13,6 +13,8 @@
 #include "check.h"
 #include "order/order_internal.h"
 
+#define NOT_SETTLED_RETRY_MS 200
+
 /* ---- errors ---- */
 
 static void precondition(const struct order_move_op *op, struct rt_status *status, const char *what,
@@ -31,10 +33,20 @@ static void refused(const struct order_move_op *op, struct rt_status *status)
 		[ORDER_IN_CONFIRM] = { "a RESERVED order", "be confirmed" },
 		[ORDER_IN_CANCEL] = { "a PENDING or RESERVED order", "be cancelled" },
 		[ORDER_IN_EXTEND] = { "a RESERVED order", "be held longer" },
+		[ORDER_IN_RETURN] = { "a CONFIRMED order", "come back" },
 	};
-	char *text = rt_printf("order %s is %s: only %s can %s", op->order_id,
-			       order_state_status(op->state), moves[op->input].which,
-			       moves[op->input].may);
+	char *text;
+
+	if (op->input == ORDER_IN_RETURN && op->state == ORDER_CONFIRMING) {
+		rt_status_set(status, RT_CODE_UNAVAILABLE,
+			      "the sale of order %s is not settled yet: try again", op->order_id);
+		rt_status_info(status, "NOT_SETTLED");
+		rt_status_retry(status, NOT_SETTLED_RETRY_MS);
+		return;
+	}
+	text = rt_printf("order %s is %s: only %s can %s", op->order_id,
+			 order_state_status(op->state), moves[op->input].which,
+			 moves[op->input].may);
 
 	precondition(op, status, "ORDER_STATUS", text);
 	free(text);
@@ -130,7 +142,10 @@ void order_moving_start(struct order_moving *moving)
 	op->want_record = true;
 	op->done = move_stored;
 	order_call_begin(order);
-	order_find(order, moving->call, op->order_id, partition_found, moving);
+	if (moving->found)
+		order_move(order, op);
+	else
+		order_find(order, moving->call, op->order_id, partition_found, moving);
 }
 
 void order_moving_confirm(struct order_moving *moving,

@@ -129,6 +129,7 @@ struct order_moving {
 	struct rt_arena *arena; /* the caller's, for the data and the result; likewise */
 	struct order_move_op
 		op; /* with order_id, input, expected_version and data set; a span, if it has one */
+	bool found; /* op.partition is set: the caller has found the order */
 	void (*done)(struct order_moving *moving);
 	/* Out, in done: the order after it, which may point into the store's answer; or NULL, and the status says why. */
 	Tandem__Order__V1__Order *result;
@@ -247,6 +248,7 @@ ORDER_HANDLER(order_cancel_order, CancelOrder);
 ORDER_HANDLER(order_batch_confirm_orders, BatchConfirmOrders);
 ORDER_HANDLER(order_batch_cancel_orders, BatchCancelOrders);
 ORDER_HANDLER(order_extend_hold, ExtendHold);
+ORDER_HANDLER(order_return_order, ReturnOrder);
 ORDER_HANDLER(order_explain_order, ExplainOrder);
 /* The handler of tandem.order.v1.PlacementService. */
 void order_place(Tandem__Order__V1__PlacementService_Service *service,

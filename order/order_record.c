@@ -341,6 +341,7 @@ const char *order_history_actor(struct rt_arena *arena, const struct order_recor
 	switch (item->event) {
 	case ORDER_EV_PLACED:
 	case ORDER_EV_EXTENDED:
+	case ORDER_EV_RETURNED:
 	case ORDER_EV_CONFIRMED:
 	case ORDER_EV_CANCELLED:
 		return stored_actor(arena, record, item->version);
@@ -489,6 +490,29 @@ static char *expire_reason(struct rt_arena *arena, const struct order_record *re
 	return expired->reason;
 }
 
+const Tandem__Order__V1__OrderReturned *order_record_returned(struct rt_arena *arena,
+							      const struct order_record *record)
+{
+	const Tandem__Order__V1__OrderReturned *returned;
+
+	if (record->state != ORDER_CONFIRMED && record->state != ORDER_RETURNING)
+		return NULL;
+	returned = (const void *)read_stored(arena, &tandem__order__v1__order_returned__descriptor,
+					     record->detail, record->detail_length);
+	return returned != NULL && returned->n_returns > 0 ? returned : NULL;
+}
+
+static void view_returns(struct rt_arena *arena, Tandem__Order__V1__Order *order,
+			 const struct order_record *record)
+{
+	const Tandem__Order__V1__OrderReturned *returned = order_record_returned(arena, record);
+
+	if (returned == NULL)
+		return;
+	order->returns = returned->returns;
+	order->n_returns = returned->n_returns;
+}
+
 static Tandem__Order__V1__OrderStatus view_status(enum order_state state)
 {
 	static const Tandem__Order__V1__OrderStatus statuses[ORDER_STATE_COUNT] = {
@@ -498,6 +522,7 @@ static Tandem__Order__V1__OrderStatus view_status(enum order_state state)
 		[ORDER_REJECTED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED,
 		[ORDER_CONFIRMING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED,
 		[ORDER_CONFIRMED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED,
+		[ORDER_RETURNING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED,
 		[ORDER_CANCELLING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CANCELLED,
 		[ORDER_CANCELLED] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CANCELLED,
 		[ORDER_EXPIRING] = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_EXPIRED,
@@ -538,6 +563,10 @@ Tandem__Order__V1__Order *order_view(struct rt_arena *arena, const struct order_
 	case ORDER_RESERVED:
 		order->hold_expire_time =
 			order_timestamp(arena, times.reserved_ms + record->hold_ms);
+		break;
+	case ORDER_CONFIRMED:
+	case ORDER_RETURNING:
+		view_returns(arena, order, record);
 		break;
 	case ORDER_REJECTING:
 	case ORDER_REJECTED:

@@ -60,6 +60,10 @@ const char *order_history_actor(struct rt_arena *arena, const struct order_recor
 /* When the order was placed, in unix ms; 0: its history cannot be read. */
 int64_t order_created_ms(const struct order_record *record);
 
+/* What came back of a CONFIRMED order; NULL: nothing, or it cannot be read. Lives in the arena. */
+const Tandem__Order__V1__OrderReturned *order_record_returned(struct rt_arena *arena,
+							      const struct order_record *record);
+
 Google__Protobuf__Timestamp *order_timestamp(struct rt_arena *arena, int64_t unix_ms);
 
 #endif

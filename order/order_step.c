@@ -1,4 +1,4 @@
-/* order_step.c - the rules of an order as one table: 10 states × 10 inputs, every pair a row.
+/* order_step.c - the rules of an order as one table: 11 states × 12 inputs, every pair a row.
  *
  * Rows that only a loss of stored data can reach are complete, too: they lead to a state in which
  * orders and stock agree again, or stay, so that the retry timer and the audit keep seeing the order. */
@@ -41,9 +41,11 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Data was lost, and the release is recorded: every repeat of the request would find it. Called off; the
 	 * release is requested once more, as for RESERVED. */
 	ROW(PENDING,    INVENTORY_RELEASED,    MOVES, CANCELLING, CANCELLED, RETRY),
+	STAYS(PENDING, INVENTORY_RETURNED),
 	REFUSES(PENDING, CONFIRM),
 	ROW(PENDING,    CANCEL,                MOVES, CANCELLING, CANCELLED, RETRY),
 	REFUSES(PENDING, EXTEND),
+	REFUSES(PENDING, RETURN),
 	ROW(PENDING,    REQUEST_UNANSWERED,    AGAIN, PENDING,    PLACED,    RETRY),
 	ROW(PENDING,    DEADLINE_PASSED,       MOVES, EXPIRING,   EXPIRED,   RETRY),
 	/* No hold runs yet: a timer that was read before the last move. */
@@ -58,10 +60,12 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	ROW(RESERVED,   INVENTORY_COMMITTED,   MOVES, CONFIRMING, CONFIRMED, RETRY),
 	/* The reservation was lost. The release is requested once more; a repeat changes nothing. */
 	ROW(RESERVED,   INVENTORY_RELEASED,    MOVES, CANCELLING, CANCELLED, RETRY),
+	STAYS(RESERVED, INVENTORY_RETURNED),
 	ROW(RESERVED,   CONFIRM,               MOVES, CONFIRMING, CONFIRMED, RETRY),
 	ROW(RESERVED,   CANCEL,                MOVES, CANCELLING, CANCELLED, RETRY),
 	/* Only if it ends later then, and within its limits: functions.lua. */
 	ROW(RESERVED,   EXTEND,                MOVES, RESERVED,   EXTENDED,  HOLD),
+	REFUSES(RESERVED, RETURN),
 	/* The answer won against the retry timer. */
 	STAYS(RESERVED, REQUEST_UNANSWERED),
 	/* The answer won against the deadline. */
@@ -76,9 +80,11 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Sold and refused at once cannot be repaired here: stays unsettled, so that it is noticed. */
 	STAYS(REJECTING, INVENTORY_COMMITTED),
 	ROW(REJECTING,  INVENTORY_RELEASED,    MOVES, REJECTED,   SETTLED,   NONE),
+	STAYS(REJECTING, INVENTORY_RETURNED),
 	REFUSES(REJECTING, CONFIRM),
 	REFUSES(REJECTING, CANCEL),
 	REFUSES(REJECTING, EXTEND),
+	REFUSES(REJECTING, RETURN),
 	ROW(REJECTING,  REQUEST_UNANSWERED,    AGAIN, REJECTING,  REJECTED,  RETRY),
 	/* Timers that were read before the last move. */
 	STAYS(REJECTING, DEADLINE_PASSED),
@@ -93,9 +99,11 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(REJECTED, INVENTORY_COMMITTED),
 	/* Delivered twice, or found by an OrderRejected that asked for nothing. */
 	STAYS(REJECTED, INVENTORY_RELEASED),
+	STAYS(REJECTED, INVENTORY_RETURNED),
 	REFUSES(REJECTED, CONFIRM),
 	REFUSES(REJECTED, CANCEL),
 	REFUSES(REJECTED, EXTEND),
+	REFUSES(REJECTED, RETURN),
 	/* Final and settled: timers that were read before the last move. */
 	STAYS(REJECTED, REQUEST_UNANSWERED),
 	STAYS(REJECTED, DEADLINE_PASSED),
@@ -108,10 +116,12 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	ROW(CONFIRMING, INVENTORY_COMMITTED,   MOVES, CONFIRMED,  SETTLED,   NONE),
 	/* As for unavailable. */
 	STAYS(CONFIRMING, INVENTORY_RELEASED),
+	STAYS(CONFIRMING, INVENTORY_RETURNED),
 	/* Asked for already. */
 	STAYS(CONFIRMING, CONFIRM),
 	REFUSES(CONFIRMING, CANCEL),
 	REFUSES(CONFIRMING, EXTEND),
+	REFUSES(CONFIRMING, RETURN),
 	ROW(CONFIRMING, REQUEST_UNANSWERED,    AGAIN, CONFIRMING, CONFIRMED, RETRY),
 	/* Decided long ago. */
 	STAYS(CONFIRMING, DEADLINE_PASSED),
@@ -124,14 +134,36 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(CONFIRMED, INVENTORY_COMMITTED),
 	/* Sold and released at once cannot be repaired here: the audit reports it. */
 	STAYS(CONFIRMED, INVENTORY_RELEASED),
+	STAYS(CONFIRMED, INVENTORY_RETURNED),
 	/* Done already. */
 	STAYS(CONFIRMED, CONFIRM),
 	REFUSES(CONFIRMED, CANCEL),
 	REFUSES(CONFIRMED, EXTEND),
+	/* Within what was bought and did not come back before: order_return.h. */
+	ROW(CONFIRMED,  RETURN,                MOVES, RETURNING,  RETURNED,  RETRY),
 	/* Final and settled: timers that were read before the last move. */
 	STAYS(CONFIRMED, REQUEST_UNANSWERED),
 	STAYS(CONFIRMED, DEADLINE_PASSED),
 	STAYS(CONFIRMED, HOLD_RAN_OUT),
+
+	/* Sold is sold; late or twice. */
+	STAYS(RETURNING, INVENTORY_RESERVED),
+	STAYS(RETURNING, INVENTORY_UNAVAILABLE),
+	STAYS(RETURNING, INVENTORY_COMMITTED),
+	/* As for CONFIRMED: it stays unsettled, so that it is noticed. */
+	STAYS(RETURNING, INVENTORY_RELEASED),
+	/* Only the answer to this version's request: one to an earlier return does not cover this one. */
+	ROW(RETURNING,  INVENTORY_RETURNED,    MOVES, CONFIRMED,  SETTLED,   NONE),
+	/* Done already. */
+	STAYS(RETURNING, CONFIRM),
+	REFUSES(RETURNING, CANCEL),
+	REFUSES(RETURNING, EXTEND),
+	/* More comes back: the request says what came back in all, so the earlier one needs no answer. */
+	ROW(RETURNING,  RETURN,                MOVES, RETURNING,  RETURNED,  RETRY),
+	ROW(RETURNING,  REQUEST_UNANSWERED,    AGAIN, RETURNING,  RETURNED,  RETRY),
+	/* Decided long ago. */
+	STAYS(RETURNING, DEADLINE_PASSED),
+	STAYS(RETURNING, HOLD_RAN_OUT),
 
 	/* The cancel overtook the answer: the release is on its way and covers it. */
 	STAYS(CANCELLING, INVENTORY_RESERVED),
@@ -140,10 +172,12 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Sold and cancelled at once cannot be repaired here: stays unsettled, so that it is noticed. */
 	STAYS(CANCELLING, INVENTORY_COMMITTED),
 	ROW(CANCELLING, INVENTORY_RELEASED,    MOVES, CANCELLED,  SETTLED,   NONE),
+	STAYS(CANCELLING, INVENTORY_RETURNED),
 	REFUSES(CANCELLING, CONFIRM),
 	/* Asked for already. */
 	STAYS(CANCELLING, CANCEL),
 	REFUSES(CANCELLING, EXTEND),
+	REFUSES(CANCELLING, RETURN),
 	ROW(CANCELLING, REQUEST_UNANSWERED,    AGAIN, CANCELLING, CANCELLED, RETRY),
 	/* The cancel won against the deadline, and against the hold. */
 	STAYS(CANCELLING, DEADLINE_PASSED),
@@ -158,10 +192,12 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(CANCELLED, INVENTORY_COMMITTED),
 	/* Delivered twice. */
 	STAYS(CANCELLED, INVENTORY_RELEASED),
+	STAYS(CANCELLED, INVENTORY_RETURNED),
 	REFUSES(CANCELLED, CONFIRM),
 	/* Done already. */
 	STAYS(CANCELLED, CANCEL),
 	REFUSES(CANCELLED, EXTEND),
+	REFUSES(CANCELLED, RETURN),
 	/* Final and settled: timers that were read before the last move. */
 	STAYS(CANCELLED, REQUEST_UNANSWERED),
 	STAYS(CANCELLED, DEADLINE_PASSED),
@@ -174,9 +210,11 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Sold and expired at once cannot be repaired here: stays unsettled, so that it is noticed. */
 	STAYS(EXPIRING, INVENTORY_COMMITTED),
 	ROW(EXPIRING,   INVENTORY_RELEASED,    MOVES, EXPIRED,    SETTLED,   NONE),
+	STAYS(EXPIRING, INVENTORY_RETURNED),
 	REFUSES(EXPIRING, CONFIRM),
 	REFUSES(EXPIRING, CANCEL),
 	REFUSES(EXPIRING, EXTEND),
+	REFUSES(EXPIRING, RETURN),
 	ROW(EXPIRING,   REQUEST_UNANSWERED,    AGAIN, EXPIRING,   EXPIRED,   RETRY),
 	/* Expired already. */
 	STAYS(EXPIRING, DEADLINE_PASSED),
@@ -187,9 +225,11 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(EXPIRED,  INVENTORY_UNAVAILABLE),
 	STAYS(EXPIRED,  INVENTORY_COMMITTED),
 	STAYS(EXPIRED,  INVENTORY_RELEASED),
+	STAYS(EXPIRED, INVENTORY_RETURNED),
 	REFUSES(EXPIRED, CONFIRM),
 	REFUSES(EXPIRED, CANCEL),
 	REFUSES(EXPIRED, EXTEND),
+	REFUSES(EXPIRED, RETURN),
 	STAYS(EXPIRED,  REQUEST_UNANSWERED),
 	STAYS(EXPIRED,  DEADLINE_PASSED),
 	STAYS(EXPIRED,  HOLD_RAN_OUT),

@@ -4,7 +4,7 @@
  * functions run them, because only they see the status at the instant of the change: during the build
  * tables.c writes them into the library as Lua. The service, ctl and the audit read them in C.
  *
- *   PENDING ─reserved──▶ RESERVED ─confirm─▶ CONFIRMED~ ─committed─▶ CONFIRMED
+ *   PENDING ─reserved──▶ RESERVED ─confirm─▶ CONFIRMED~ ─committed─▶ CONFIRMED ─return─▶ RETURNED~ ─returned─▶ CONFIRMED
  *      │                    ├─extend──▶ RESERVED, its hold ends later
  *      │                    ├─cancel──▶ CANCELLED~ ─released──▶ CANCELLED
  *      │                    └─hold ran out──▶ EXPIRED~ ─released──▶ EXPIRED
@@ -29,6 +29,7 @@
 	X(REJECTED, 'J', "REJECTED", "REJECTED", true)                                             \
 	X(CONFIRMING, 'c', "CONFIRMED~", "CONFIRMED", false)                                       \
 	X(CONFIRMED, 'C', "CONFIRMED", "CONFIRMED", true)                                          \
+	X(RETURNING, 'b', "RETURNED~", "CONFIRMED", false)                                         \
 	X(CANCELLING, 'x', "CANCELLED~", "CANCELLED", false)                                       \
 	X(CANCELLED, 'X', "CANCELLED", "CANCELLED", true)                                          \
 	X(EXPIRING, 'e', "EXPIRED~", "EXPIRED", false)                                             \
@@ -43,9 +44,11 @@ enum order_state { ORDER_STATES(ORDER_STATE_ENUM) ORDER_STATE_COUNT };
 	X(INVENTORY_UNAVAILABLE, 'u')                                                              \
 	X(INVENTORY_COMMITTED, 'm')                                                                \
 	X(INVENTORY_RELEASED, 'l')                                                                 \
+	X(INVENTORY_RETURNED, 'b')                                                                 \
 	X(CONFIRM, 'f')            /* a client's */                                                \
 	X(CANCEL, 'n')             /* a client's */                                                \
 	X(EXTEND, 'e')             /* a client's */                                                \
+	X(RETURN, 't')             /* a client's */                                                \
 	X(REQUEST_UNANSWERED, 'a') /* the retry timer ran out */                                   \
 	X(DEADLINE_PASSED, 'd')    /* no decision in time */                                       \
 	X(HOLD_RAN_OUT, 'h')
@@ -62,6 +65,7 @@ enum order_input { ORDER_INPUTS(ORDER_INPUT_ENUM) ORDER_INPUT_COUNT };
 	X(REJECTED, "tandem.order.v1.OrderRejected", "rejected", true)                             \
 	X(EXTENDED, "tandem.order.v1.OrderHoldExtended", "extended", false)                        \
 	X(CONFIRMED, "tandem.order.v1.OrderConfirmed", "confirmed", false)                         \
+	X(RETURNED, "tandem.order.v1.OrderReturned", "returned", true)                             \
 	X(CANCELLED, "tandem.order.v1.OrderCancelled", "cancelled", true)                          \
 	X(EXPIRED, "tandem.order.v1.OrderExpired", "expired", true)                                \
 	X(SETTLED, "tandem.order.v1.OrderSettled", "settled", false)

@@ -43,9 +43,14 @@ static Tandem__Order__V1__Order *view(struct order_placing *placing,
 				      const struct order_record *record)
 {
 	struct order_record known = *record;
+	Tandem__Order__V1__Order *order;
 
 	known.order_id = placing->order_id;
-	return order_view(placing->arena, &known, placing->content, 0);
+	order = order_view(placing->arena, &known, placing->content, 0);
+	/* The size of an answer to placing is known before (check_result_max). */
+	if (order != NULL)
+		order->n_returns = 0;
+	return order;
 }
 
 static void on_order(struct order_waiter *waiter, const struct order_record *record)

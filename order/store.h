@@ -26,7 +26,7 @@ struct order_record {
 	uint64_t version;
 	const uint8_t *placed; /* packed tandem.order.v1.OrderPlaced: the request, as published */
 	size_t placed_length;
-	/* Data of the event that ended it (Rejected, Cancelled, Expired), and OrderActors: fields of both, no number is in
+	/* Data of the event that ended it (Rejected, Cancelled, Expired) or of the last return, and OrderActors: fields of both, no number is in
 	 * both. */
 	const uint8_t *detail;
 	size_t detail_length;
@@ -81,7 +81,7 @@ struct order_move_op {
 	/* EXTEND: when the hold is to end, and how long it may be in all. */
 	int64_t hold_until_ms, hold_max_ms;
 	/* Data of the event, when the rule publishes one that ends the order (Rejected, Cancelled,
-	 * Expired): stored as detail. Empty: such an event carries the stored detail. */
+	 * Expired) or is a return: stored as detail. Empty: such an event carries the stored detail. */
 	const uint8_t *data;
 	size_t data_length;
 	size_t stored_length; /* of the order's content, when it is published again; 0: not known */

@@ -30,6 +30,7 @@ enum {
 	ROW(OrderService_BatchConfirmOrders, CUSTOMER | OPERATOR),
 	ROW(OrderService_BatchCancelOrders, CUSTOMER | OPERATOR),
 	ROW(OrderService_ExtendHold, CUSTOMER | OPERATOR),
+	ROW(OrderService_ReturnOrder, CUSTOMER | OPERATOR),
 	ROW(OrderService_ExplainOrder, SUPPORT | OPERATOR),
 	/* what gateways place, after they have checked it */
 	ROW(PlacementService_Place, GATEWAY | OPERATOR),

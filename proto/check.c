@@ -148,11 +148,11 @@ static void check_line(struct check *check, Tandem__Order__V1__OrderLine **lines
 		      CHECK_QUANTITY_MAX);
 }
 
-static void check_lines(struct check *check, const Tandem__Order__V1__PlaceOrderRequest *request)
+static void check_lines(struct check *check, Tandem__Order__V1__OrderLine **lines, size_t count)
 {
-	check_count(check, "lines", request->n_lines, CHECK_LINES_MAX);
-	for (size_t i = 0; i < RT_MIN(request->n_lines, (size_t)CHECK_LINES_MAX); i++)
-		check_line(check, request->lines, i);
+	check_count(check, "lines", count, CHECK_LINES_MAX);
+	for (size_t i = 0; i < RT_MIN(count, (size_t)CHECK_LINES_MAX); i++)
+		check_line(check, lines, i);
 }
 
 /* The name of a label's field, its key cut at a character so that it stays UTF-8. */
@@ -207,7 +207,7 @@ static void check_place_order(struct check *check, const ProtobufCMessage *messa
 
 	check_word(check, "request_id", request->request_id, true);
 	check_word(check, "customer_id", request->customer_id, false);
-	check_lines(check, request);
+	check_lines(check, request->lines, request->n_lines);
 	check_labels(check, request);
 	check_hold(check, request->hold);
 }
@@ -405,6 +405,17 @@ static void check_extend_hold(struct check *check, const ProtobufCMessage *messa
 		fault(check, "hold_expire_time", "has nanos outside 0 to 999999999");
 }
 
+static void check_return_order(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Order__V1__ReturnOrderRequest *request = (const void *)message;
+
+	check_order(check, message);
+	check_word(check, "return_id", request->return_id, false);
+	if (request->n_lines > 0)
+		check_lines(check, request->lines, request->n_lines);
+	check_bytes(check, "reason", request->reason, CHECK_REASON_MAX);
+}
+
 static void check_adjust_stock(struct check *check, const ProtobufCMessage *message)
 {
 	const Tandem__Inventory__V1__AdjustStockRequest *request = (const void *)message;
@@ -501,6 +512,7 @@ static const struct {
 	  check_batch_confirm_orders },
 	{ &tandem__order__v1__batch_cancel_orders_request__descriptor, check_batch_cancel_orders },
 	{ &tandem__order__v1__extend_hold_request__descriptor, check_extend_hold },
+	{ &tandem__order__v1__return_order_request__descriptor, check_return_order },
 	{ &tandem__order__v1__explain_order_request__descriptor, check_order },
 	{ &tandem__inventory__v1__adjust_stock_request__descriptor, check_adjust_stock },
 	{ &tandem__inventory__v1__batch_adjust_stock_request__descriptor,

@@ -23,6 +23,7 @@ struct Tandem__Order__V1__PlaceOrderRequest;
 #define CHECK_HOLD_MAX_MS      (30LL * 86400000)
 #define CHECK_HOLD_STANDARD_MS (15LL * 60000)
 #define CHECK_BATCH_MAX        1000
+#define CHECK_RETURNS_MAX      20
 #define CHECK_DELTA_MAX        1000000000LL
 #define CHECK_PAGE_STANDARD    50
 #define CHECK_PAGE_MAX         1000

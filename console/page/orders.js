@@ -264,6 +264,7 @@ function timeline(explained) {
       ["Lines", lines(order.lines)], ["Settled", order.settled ? "yes" : "no"], ["Version", String(order.version)],
       ["Reason", order.status_reason], ["Missing", (order.shortages || []).map((one) =>
         one.unknown ? `${one.sku}: no such SKU` : `${one.sku}: ${one.requested} wanted, ${one.available} there`).join("; ")],
+      ["Came back", (order.returns || []).map((one) => `${lines(one.lines)}${one.reason ? ` (${one.reason})` : ""}`).join("; ")],
       ["Placed", time(order.create_time)], ["Changed", time(order.update_time)],
       ["Held until", order.hold_expire_time ? time(order.hold_expire_time) : ""],
       ["Reservation", explained.reservation || "none"],

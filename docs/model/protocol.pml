@@ -14,6 +14,7 @@
  *   -DORDERS=n -DITEMS=n   2 and 1
  *   -DFAULTS=n             so many faults at most; without it any number (not for progress)
  *   -DONE_STEP_TIMER       see proctype timer
+ *   -DRETURNS              what was sold may come back, once
  *   -DLOSE_RECORD          a fault more: the reservation of an order that was refused is lost, stock
  *                          comes in, and the order's request is repeated
  * and for the compiler: -DBUG_…, a mistake planted on purpose, to see that it is found. */
@@ -51,6 +52,7 @@ byte available, reserved, committed;
 /* Streams: a bit for each enum stock_request, and for each enum stock_answer. */
 byte requests[ORDERS], answers[ORDERS];
 byte came_in;               /* stock, after the start */
+bool came_back[ORDERS];     /* its client returned it (order/order_return.c: once, and only what is sold) */
 #ifdef FAULTS
 byte faults = FAULTS;
 #endif
@@ -166,6 +168,7 @@ c_code {
 			[STOCK_ANS_UNAVAILABLE] = ORDER_IN_INVENTORY_UNAVAILABLE,
 			[STOCK_ANS_COMMITTED] = ORDER_IN_INVENTORY_COMMITTED,
 			[STOCK_ANS_RELEASED] = ORDER_IN_INVENTORY_RELEASED,
+			[STOCK_ANS_RETURNED] = ORDER_IN_INVENTORY_RETURNED,
 		};
 
 		order_move(inputs[x_answer]);
@@ -206,6 +209,14 @@ c_code {
 			break;
 		case STOCK_GIVE_BACK:
 			now.reserved--, now.available++;
+			break;
+		case STOCK_TAKE_BACK: /* what came back in all: the one piece, unless it did before */
+\#ifdef BUG_RETURN_TWICE
+			now.committed--, now.available++;
+			break;
+\#endif
+			if (state == STOCK_COMMITTED)
+				now.committed--, now.available++;
 			break;
 		}
 \#ifdef BUG_NO_TOMBSTONE
@@ -252,16 +263,22 @@ c_code {
 			    (state == ORDER_CONFIRMING && stock != STOCK_RESERVED &&
 			     stock != STOCK_COMMITTED))
 				Uerror("a client was promised what is not held");
-			if (state == ORDER_CONFIRMED && stock != STOCK_COMMITTED)
+			if ((state == ORDER_CONFIRMED || state == ORDER_RETURNING) &&
+			    !stock_state_sold(stock))
 				Uerror("bought, but not sold");
+			if (state == ORDER_CONFIRMED &&
+			    (stock == STOCK_RETURNED) != now.came_back[o])
+				Uerror("returned and settled, but not available");
+			if (stock == STOCK_RETURNED && !now.came_back[o])
+				Uerror("available, but not returned");
 			if ((state == ORDER_CANCELLED || state == ORDER_EXPIRED) &&
 			    stock != STOCK_RELEASED)
 				Uerror("called off and settled, but not released");
 			if (state == ORDER_REJECTED && stock != STOCK_UNAVAILABLE &&
 			    !RECORDS_VANISH)
 				Uerror("rejected, but not refused");
-			if (stock == STOCK_COMMITTED && state != ORDER_CONFIRMING &&
-			    state != ORDER_CONFIRMED)
+			if (stock_state_sold(stock) && state != ORDER_CONFIRMING &&
+			    state != ORDER_CONFIRMED && state != ORDER_RETURNING)
 				Uerror("sold, but not bought");
 		}
 		if (held + sold > ITEMS + now.came_in)
@@ -282,6 +299,8 @@ c_code {
 #define CLIENT_WAITS(o) true
 #endif
 
+#define SOLD_ORDER 5 /* ORDER_CONFIRMED, checked in init */
+
 /* A client places an order, and confirms or cancels it, or neither, whenever it likes. */
 proctype client(byte o) {
 	d_step { x_order = o; c_code { order_place(); } };
@@ -289,6 +308,10 @@ end:	do
 	:: break
 	:: d_step { CLIENT_WAITS(o) -> x_order = o; c_code { order_move(ORDER_IN_CONFIRM); } }
 	:: d_step { CLIENT_WAITS(o) -> x_order = o; c_code { order_move(ORDER_IN_CANCEL); } }
+#ifdef RETURNS
+	:: d_step { order_now[o] == SOLD_ORDER && !came_back[o] -> came_back[o] = true; x_order = o;
+		c_code { order_move(ORDER_IN_RETURN); } }
+#endif
 	od
 }
 
@@ -333,6 +356,9 @@ end:	do
 	REQUEST(3)
 	REQUEST(4)
 	REQUEST(5)
+#ifdef RETURNS
+	REQUEST(6)
+#endif
 #ifdef LOSE_RECORD
 	:: d_step { order_now[o] == REFUSED_ORDER && held_now[o] == REFUSED_STOCK && FAULT;
 		x_order = o; c_code { lose_record(); } }
@@ -359,6 +385,9 @@ end:	do
 	ANSWER(2)
 	ANSWER(3)
 	ANSWER(4)
+#ifdef RETURNS
+	ANSWER(5)
+#endif
 	od
 }
 
@@ -367,7 +396,7 @@ init {
 
 	c_code {
 		if (REFUSED_ORDER != ORDER_REJECTED || HELD_STOCK != STOCK_RESERVED ||
-		    REFUSED_STOCK != STOCK_UNAVAILABLE)
+		    REFUSED_STOCK != STOCK_UNAVAILABLE || SOLD_ORDER != ORDER_CONFIRMED)
 			Uerror("the model's names for states are not those of the rules");
 	};
 	atomic {

@@ -280,9 +280,9 @@ class Own(Secured):
 
     def test_another_customers_order_is_not_found(self):
         other = self.order_id[:4] + ("a" if self.order_id[4] != "a" else "b") + self.order_id[5:]
-        for method in ("GetOrder", "ConfirmOrder", "CancelOrder", "ExtendHold", "WatchOrder"):
+        for method in ("GetOrder", "ConfirmOrder", "CancelOrder", "ExtendHold", "ReturnOrder", "WatchOrder"):
             answers = []
-            more = {"hold_expire_time": {"seconds": 1}} if method == "ExtendHold" else {}
+            more = {"ExtendHold": {"hold_expire_time": {"seconds": 1}}, "ReturnOrder": {"return_id": "r"}}.get(method, {})
             for order_id in (self.order_id, other):
                 with self.subTest(method=method, order_id=order_id), self.assertRaises(grpc.RpcError) as caught:
                     answer = getattr(self.bert, method)(order_id=order_id, _metadata=self.as_bert, **more)

@@ -88,6 +88,23 @@ class Ctl(tandem.Live):
         explained = self.ctl("explain", order.order_id)
         self.assertIn("OrderHoldExtended", explained)
 
+    def test_items_come_back(self):
+        self.stock("o-worn", 3)
+        number = self.place("o-worn", quantity=3, wait_for_decision=True).order_id
+        self.order.ConfirmOrder(order_id=number)
+        self.settled(number)
+        self.ctl("order", "return", number, "o-worn", code=WRONG)
+        self.ctl("order", "return", "--return-id", "r1", "--all", number, "o-worn", code=WRONG)
+        back = self.one("order", "return", "--return-id", "r1", "--reason", "torn", number, "o-worn=2")
+        self.assertEqual([(r["return_id"], r["reason"]) for r in back["returns"]], [("r1", "torn")])
+        self.settled(number)
+        self.ctl("order", "return", "--return-id", "r2", "--all", number)
+        self.settled(number)
+        self.assertRegex(self.ctl("order", "get", number), "came back .*o-worn=2, return r1: torn")
+        self.assertIn("OrderReturned", self.ctl("explain", number))
+        self.assertIn("3 came back", self.ctl("explain", "--reservation", number))
+        self.ctl("audit")
+
     def test_orders_that_fail(self):
         order = self.one("order", "place", "--wait", "o-none=3", code=NO)
         self.assertEqual(
@@ -154,7 +171,7 @@ class Ctl(tandem.Live):
         self.settled(sold)
         listed = {row["order_id"]: row for row in self.json("stock", "holders", "h-tea")}
         self.assertEqual(set(listed), {held.order_id, *more})
-        self.assertEqual(listed[held.order_id]["lines"], [{"sku": "h-tea", "quantity": 2}])
+        self.assertEqual(listed[held.order_id]["lines"], [{"sku": "h-tea", "quantity": 2, "returned": 0}])
         paged = self.pages("stock", "holders", "h-tea", "-n", "1")
         self.assertEqual({row["order_id"] for row in paged}, set(listed))
         found = self.one("explain", "--sku", "h-tea")

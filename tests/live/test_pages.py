@@ -50,6 +50,8 @@ class Pages(tandem.Live):
         confirmed, cancelled = (self.place("tea", wait_for_decision=True) for _ in range(2))
         self.order.ExtendHold(order_id=confirmed.order_id, hold_expire_time={"seconds": confirmed.hold_expire_time.seconds + 60})
         self.order.ConfirmOrder(order_id=confirmed.order_id)
+        self.settled(confirmed.order_id)
+        self.order.ReturnOrder(order_id=confirmed.order_id, return_id="back")
         self.order.CancelOrder(order_id=cancelled.order_id)
         expired = self.place("tea", hold={"seconds": 1}, wait_for_decision=True)
         rejected = self.place("nothing", wait_for_decision=True)

@@ -180,6 +180,38 @@ class Place(tandem.Live):
         self.fails(grpc.StatusCode.FAILED_PRECONDITION, self.order.ExtendHold,
                    order_id=order.order_id, hold_expire_time=until)
 
+    def test_items_come_back(self):
+        """By line and whole, each return once, and never more than was bought."""
+        self.stock("worn", 5)
+        self.stock("torn", 2)
+        order = self.order.PlaceOrder(customer_id="c", wait_for_decision=True, lines=[
+            {"sku": "worn", "quantity": 4}, {"sku": "torn", "quantity": 2}]).order
+        give_back = {"order_id": order.order_id, "return_id": "first", "reason": "too small",
+                     "lines": [{"sku": "worn", "quantity": 3}]}
+        self.fails(grpc.StatusCode.FAILED_PRECONDITION, self.order.ReturnOrder, **give_back)
+        self.order.ConfirmOrder(order_id=order.order_id)
+        self.settled(order.order_id)
+        for _ in range(2):
+            back = self.order.ReturnOrder(**give_back).order
+            self.assertEqual((self.name(back), len(back.returns), back.returns[0].reason), ("CONFIRMED", 1, "too small"))
+        self.settled(order.order_id)
+        stock = self.adds_up("worn")
+        self.assertEqual((stock.available, stock.committed), (4, 1))
+        self.fails(grpc.StatusCode.ALREADY_EXISTS, self.order.ReturnOrder, **{**give_back, "reason": "torn"})
+        self.fails(grpc.StatusCode.FAILED_PRECONDITION, self.order.ReturnOrder, **{**give_back, "return_id": "more"})
+        self.order.ReturnOrder(order_id=order.order_id, return_id="rest")
+        self.settled(order.order_id)
+        self.assertEqual([(line.sku, line.quantity) for line in self.get(order.order_id).returns[1].lines],
+                         [("worn", 1), ("torn", 2)])
+        for sku, received in (("worn", 5), ("torn", 2)):
+            stock = self.adds_up(sku)
+            self.assertEqual((stock.available, stock.committed), (received, 0))
+        reservation = self.inventory.GetReservation(order_id=order.order_id).reservation
+        self.assertEqual([(line.sku, line.quantity, line.returned) for line in reservation.lines],
+                         [("worn", 4, 4), ("torn", 2, 2)])
+        self.fails(grpc.StatusCode.FAILED_PRECONDITION, self.order.ReturnOrder,
+                   order_id=order.order_id, return_id="nothing left")
+
     def test_orders_are_listed_newest_first(self):
         placed = [self.place("list", customer_id="lister").order_id for _ in range(7)]
         self.decided(placed)

@@ -168,7 +168,7 @@ static uint64_t number_at(const char **at)
 	return n;
 }
 
-/* "<STATE> <version> <unix ms> <lines>", a line being "sku=quantity" or "sku=quantity/available", with "@<partition>" behind
+/* "<STATE> <version> <unix ms> <lines>", a line being "sku=quantity", "sku=quantity-returned" or "sku=quantity/available", with "@<partition>" behind
  * it if the reservation is split. A part has the order's partition in the place of the version. */
 static void reservation_of(const char *order_id, const char *text, struct stored_reservation *ret)
 {
@@ -186,6 +186,8 @@ static void reservation_of(const char *order_id, const char *text, struct stored
 	at = text + length;
 	number_at(&at);
 	number_at(&at);
+	if (ret->state == STOCK_RETURNED)
+		number_at(&at); /* the order's version whose request said what came back */
 	while (*at == ' ' && at[1] != '\0') {
 		struct stored_line *line = &ret->lines[ret->line_count++];
 
@@ -194,6 +196,11 @@ static void reservation_of(const char *order_id, const char *text, struct stored
 		set_text(line->sku, sizeof(line->sku), at, length);
 		at += length + 1;
 		line->quantity = number_at(&at);
+		line->returned = 0;
+		if (*at == '-') {
+			at++;
+			line->returned = number_at(&at);
+		}
 		length = strcspn(at, " ");
 		ret->split = ret->split || memchr(at, '@', length) != NULL;
 		at += length;

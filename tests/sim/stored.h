@@ -46,7 +46,7 @@ struct stored_reservation {
 	size_t line_count;
 	struct stored_line {
 		char sku[32];
-		uint64_t quantity;
+		uint64_t quantity, returned; /* of a sale, how many came back */
 	} lines[STORED_LINES];
 };
 bool stored_reservation(const struct memory_redis *redis, const char *order_id,

@@ -80,6 +80,8 @@ enum world_bug {
 	BUG_EXTEND_NO_TIMER,  /* a hold that is extended runs out as before */
 	BUG_EXTEND_ANYWAY,    /* it may be extended beyond its limit */
 	BUG_EXTEND_SHORTENS,  /* an extension to an earlier time shortens it */
+	BUG_RETURN_TWICE,     /* a return that is asked for again comes back again */
+	BUG_RETURN_UNSAID,    /* a reservation does not say that more came back of it */
 	/* Of the rules of docs/decisions/029 each is left out once. */
 	BUG_R1_FRESH_VERDICT,   /* a part that was refused may be held later */
 	BUG_R1_NO_TOMBSTONE,    /* a part that is not there leaves no trace when it is released */
@@ -105,7 +107,7 @@ struct world_options {
 	int replicas;                      /* that must have a step before it is answered OK */
 	int64_t decision_ms;               /* of the order service's clock; 0: 15000 */
 	int64_t stream_length_max;         /* of the order stream; 0: none */
-	/* Clients also extend holds, move orders in batches and ask for a SKU that does not exist. */
+	/* Clients also extend holds, return items, move orders in batches and ask for a SKU that does not exist. */
 	bool shop;
 	bool record; /* keep a transcript */
 };

@@ -10,6 +10,8 @@ const char *const world_bug_names[WORLD_BUGS] = {
 	[BUG_EXTEND_NO_TIMER] = "extend-no-timer",
 	[BUG_EXTEND_ANYWAY] = "extend-anyway",
 	[BUG_EXTEND_SHORTENS] = "extend-shortens",
+	[BUG_RETURN_TWICE] = "return-twice",
+	[BUG_RETURN_UNSAID] = "return-unsaid",
 	[BUG_R1_FRESH_VERDICT] = "r1-fresh-verdict",
 	[BUG_R1_NO_TOMBSTONE] = "r1-no-tombstone",
 	[BUG_R2_ANY_RECORD] = "r2-any-record",
@@ -29,9 +31,9 @@ const char *const world_bug_names[WORLD_BUGS] = {
 static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 	[BUG_SKIP_ACK] = { { "order", "acknowledge(keys, GROUP, args, acks)", "" },
 			   { "inventory", "acknowledge(keys, GROUP, args, acks)", "" } },
-	[BUG_FORGET_TOMBSTONE] = { { "inventory", "	if rule.to == state then\n",
-				     "	if rule.to == state or (state == 'N' and rule.word == "
-				     "'RELEASED') then\n" } },
+	[BUG_FORGET_TOMBSTONE] = { { "inventory", "	if rule.to == state and not grows then\n",
+				     "	if rule.to == state and not grows or (state == 'N' and "
+				     "rule.word == 'RELEASED') then\n" } },
 	[BUG_ANSWER_ANEW] = { { "inventory", "	if record then\n		local word\n",
 				"	if record and requests[i] ~= RESERVE then\n"
 				"		local word\n" } },
@@ -41,7 +43,7 @@ static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 				    { "inventory", "	local good, instead, instead_lines =",
 				      "	requests.rejects = requests[i] == 106\n"
 				      "	local good, instead, instead_lines =" } },
-	[BUG_UNKNOWN_IS_SHORT] = { { "inventory", "text .. '/' .. UNKNOWN", "text .. '/0'" } },
+	[BUG_UNKNOWN_IS_SHORT] = { { "inventory", "text .. '/' .. '00'", "text .. '/0'" } },
 	[BUG_EXTEND_NO_TIMER] = { { "order", "		local timer = step.rule.timer\n",
 				    "		local timer = step.ends and 'KEEP' or "
 				    "step.rule.timer\n" } },
@@ -49,6 +51,12 @@ static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 				  "	elseif " } },
 	[BUG_EXTEND_SHORTENS] = { { "order", "	if hold <= step.hold then\n",
 				    "	if false then\n" } },
+	[BUG_RETURN_TWICE] = { { "inventory", "		if wants_back <= before then\n",
+				 "		if false then\n" },
+			       { "inventory", "= sku, wants_back - before\n",
+				 "= sku, wants_back\n" } },
+	[BUG_RETURN_UNSAID] = { { "inventory", "	if rule.to == state and not grows then\n",
+				  "	if rule.to == state then\n" } },
 	[BUG_R1_FRESH_VERDICT] = { { "inventory", PART_RULE,
 				     "	if requests[i] == 104 and (state == 'U' "
 				     "or state == 'L') then\n"

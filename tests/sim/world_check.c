@@ -2,7 +2,8 @@
  * were answered.
  *
  * Always: received = available + reserved + committed for each SKU; reserved and committed are the
- * sums of the whole reservations and of the parts of split ones; an order that is not settled has a timer; an event id has one content
+ * sums of the whole reservations and of the parts of split ones, without what came back; an order that is not settled has a timer, and of
+ * one that is inventory knows all that came back; an event id has one content
  * (until inventory forgets the order: then its events begin again); what is said to be gone is not there.
  * In the end: every order is settled, in inventory too (nothing is reserved for an order that
  * inventory forgot); the parts of a split order are what its record says; what was acknowledged exists and is what was ordered; what was confirmed is
@@ -156,8 +157,12 @@ static void add_up(const struct stored_reservation *reservation, void *user)
 
 		if (reservation->state == STOCK_RESERVED)
 			sums->reserved[world_sku(line->sku)] += line->quantity;
-		else if (reservation->state == STOCK_COMMITTED)
-			sums->committed[world_sku(line->sku)] += line->quantity;
+		else if (stock_state_sold(reservation->state))
+			sums->committed[world_sku(line->sku)] += line->quantity - line->returned;
+		if (line->returned > line->quantity)
+			world_violation(sums->world, "%s: of %" PRIu64 " %s %" PRIu64 " came back",
+					reservation->order_id, line->quantity, line->sku,
+					line->returned);
 	}
 }
 
@@ -216,12 +221,47 @@ static void compare_received(const char *sku, const struct stock *stock, void *u
 
 /* ---- always ---- */
 
-static void check_timer(const struct order_record *record, void *user)
+static uint64_t returned_of(const Tandem__Order__V1__OrderReturned *returned, const char *sku)
+{
+	for (size_t i = 0; returned != NULL && i < returned->n_lines; i++)
+		if (strcmp(returned->lines[i]->sku, sku) == 0)
+			return returned->lines[i]->quantity;
+	return 0;
+}
+
+/* What came back of a settled order is what inventory has made available. */
+static void check_returned(struct world *world, const struct order_record *record)
+{
+	struct stored_reservation reservation = { .state = STOCK_NONE };
+	const Tandem__Order__V1__OrderReturned *returned;
+	struct rt_arena arena = { .chunks = NULL };
+
+	if (record->state != ORDER_CONFIRMED)
+		return;
+	returned = order_record_returned(&arena, record);
+	stored_reservation(world->redis, record->order_id, &reservation);
+	for (size_t i = 0; i < reservation.line_count; i++) {
+		const struct stored_line *line = &reservation.lines[i];
+
+		if (stock_state_sold(reservation.state) &&
+		    line->returned != returned_of(returned, line->sku))
+			world_violation(world,
+					"%s: %" PRIu64
+					" %s came back, of which inventory knows %" PRIu64,
+					record->order_id, returned_of(returned, line->sku),
+					line->sku, line->returned);
+	}
+	rt_arena_done(&arena);
+}
+
+static void check_at_once(const struct order_record *record, void *user)
 {
 	struct world *world = user;
 	const struct memory_zset *timers;
 	double due_ms;
 
+	if (record->state == ORDER_CONFIRMED && record->detail_length > 0)
+		check_returned(world, record);
 	if (order_state_settled(record->state))
 		return;
 	timers = stored_timers(world->redis, stored_partition_of(world->redis, record->order_id));
@@ -236,7 +276,7 @@ void world_check_now(struct world *world)
 		return; /* one violation is enough */
 	world->checked = world->redis->writes;
 	check_stock(world);
-	stored_orders_each(world->redis, check_timer, world);
+	stored_orders_each(world->redis, check_at_once, world);
 	if (world->redis->undeclared > 0)
 		world_violation(world, "a function touched a key that was not declared");
 }
@@ -295,7 +335,8 @@ struct unrest {
 /* Its stock was promised, is lost, and cannot be had again: a service has said so, and a person decides. */
 static bool is_left_to_a_person(const struct world *world, const struct order_record *record)
 {
-	return record->state == ORDER_CONFIRMING && world_is_named(world, record->order_id);
+	return (record->state == ORDER_CONFIRMING || record->state == ORDER_RETURNING) &&
+	       world_is_named(world, record->order_id);
 }
 
 bool world_is_left(const struct world *world, const char *order_id)
@@ -406,7 +447,8 @@ static void check_agreement(struct world *world, const struct order_record *reco
 		return;
 	for (size_t i = 0; i < RT_LENGTH(agreements); i++)
 		if (record->state == agreements[i].order &&
-		    reservation.state != agreements[i].stock)
+		    reservation.state != agreements[i].stock &&
+		    !(record->state == ORDER_CONFIRMED && reservation.state == STOCK_RETURNED))
 			world_violation(world, "%s is %s, but its reservation is '%s': %.*s",
 					record->order_id, order_state_status(record->state),
 					stock_state_text(reservation.state), HISTORY(record));
@@ -522,6 +564,26 @@ static void check_hold(struct world *world, const struct booked *booked,
 	}
 }
 
+/* All that was taken back, once each. */
+static void check_taken_back(struct world *world, const struct booked *booked,
+			     const struct order_record *record)
+{
+	const Tandem__Order__V1__OrderReturned *returned;
+	struct rt_arena arena = { .chunks = NULL };
+
+	if (booked->returns_unsure)
+		return;
+	returned = order_record_returned(&arena, record);
+	for (size_t i = 0; i < booked->line_count; i++)
+		if (returned_of(returned, booked->lines[i].sku) != booked->returned[i])
+			world_violation(
+				world,
+				"%s: %" PRIu64 " %s came back, but %" PRIu64 " were taken back",
+				booked->order_id, returned_of(returned, booked->lines[i].sku),
+				booked->lines[i].sku, booked->returned[i]);
+	rt_arena_done(&arena);
+}
+
 static void check_booked(struct world *world, const struct booked *booked)
 {
 	struct order_record record;
@@ -536,6 +598,7 @@ static void check_booked(struct world *world, const struct booked *booked)
 	if (!same_lines(booked, &record))
 		world_violation(world, "%s is stored as something else", booked->order_id);
 	check_hold(world, booked, &record);
+	check_taken_back(world, booked, &record);
 	if (record.version < booked->version)
 		world_violation(world, "%s was seen at version %" PRIu64 ", and is at %" PRIu64,
 				booked->order_id, booked->version, record.version);
@@ -605,7 +668,7 @@ static void check_parts_of(const struct stored_reservation *reservation, void *u
 	if (world_is_named(world, reservation->order_id))
 		return;
 	if ((reservation->state == STOCK_RESERVED && lines.reserved != reservation->line_count) ||
-	    (reservation->state == STOCK_COMMITTED && lines.committed != reservation->line_count))
+	    (stock_state_sold(reservation->state) && lines.committed != reservation->line_count))
 		world_violation(world, "%s is %s in %zu lines, but its parts hold %zu, sold %zu",
 				reservation->order_id, stock_state_text(reservation->state),
 				reservation->line_count, lines.reserved, lines.committed);
@@ -624,7 +687,8 @@ static void check_record_of(const struct stored_reservation *part, void *user)
 	if (reservation.state == STOCK_NONE && part->state == STOCK_RESERVED &&
 	    is_forgotten(world, part->order_id))
 		return;
-	if (reservation.state != part->state)
+	if (reservation.state != part->state &&
+	    !(part->state == STOCK_COMMITTED && reservation.state == STOCK_RETURNED))
 		world_violation(world, "a part of %s is %s, and its record '%s'", part->order_id,
 				stock_state_text(part->state), stock_state_text(reservation.state));
 }

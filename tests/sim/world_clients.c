@@ -23,6 +23,7 @@ enum kind {
 	CONFIRM_SOME,
 	CANCEL_SOME,
 	EXTEND,
+	RETURN,
 	WATCH,
 	GET,
 	LIST,
@@ -31,9 +32,9 @@ enum kind {
 	KINDS
 };
 static const char *const method_names[KINDS] = {
-	"PlaceOrder",         "StreamOrders",      "ConfirmOrder", "CancelOrder",
-	"BatchConfirmOrders", "BatchCancelOrders", "ExtendHold",   "WatchOrder",
-	"GetOrder",           "ListOrders",        "ExplainOrder", "AdjustStock"
+	"PlaceOrder",        "StreamOrders", "ConfirmOrder", "CancelOrder", "BatchConfirmOrders",
+	"BatchCancelOrders", "ExtendHold",   "ReturnOrder",  "WatchOrder",  "GetOrder",
+	"ListOrders",        "ExplainOrder", "AdjustStock"
 };
 
 #define STREAM_ORDERS 4 /* on one StreamOrders */
@@ -71,6 +72,8 @@ struct world_client {
 	bool calling, resting;
 	unsigned remaining;         /* intents that are not finished */
 	unsigned serial;            /* of request ids */
+	struct booked *returned;    /* of which it returned something last */
+	bool hurries;               /* its next intent is one more return */
 	enum world_order_fate fate; /* by hand: what to do with the placed order */
 	bool by_hand;
 };
@@ -238,6 +241,26 @@ static void send_extend(struct world_client *client)
 	start(client, &request.base);
 }
 
+/* The intent's lines, or all that is left; of some it asks for more than can come back. */
+static void send_return(struct world_client *client)
+{
+	struct intent *intent = &client->intent;
+	Tandem__Order__V1__ReturnOrderRequest request =
+		TANDEM__ORDER__V1__RETURN_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__OrderLine line = TANDEM__ORDER__V1__ORDER_LINE__INIT,
+				     *lines[] = { &line };
+
+	request.order_id = intent->order->order_id;
+	request.return_id = intent->request_id;
+	if (intent->line_count > 0) {
+		line.sku = (char *)(uintptr_t)intent->lines[0].sku;
+		line.quantity = intent->lines[0].quantity;
+		request.lines = lines;
+		request.n_lines = 1;
+	}
+	start(client, &request.base);
+}
+
 static void send_list(struct world_client *client)
 {
 	Tandem__Order__V1__ListOrdersRequest request = TANDEM__ORDER__V1__LIST_ORDERS_REQUEST__INIT;
@@ -399,6 +422,8 @@ static const Tandem__Order__V1__Order *order_in(enum kind kind, const ProtobufCM
 		return ((const Tandem__Order__V1__CancelOrderResponse *)response)->order;
 	case EXTEND:
 		return ((const Tandem__Order__V1__ExtendHoldResponse *)response)->order;
+	case RETURN:
+		return ((const Tandem__Order__V1__ReturnOrderResponse *)response)->order;
 	case GET:
 		return ((const Tandem__Order__V1__GetOrderResponse *)response)->order;
 	default:
@@ -497,6 +522,35 @@ static void learn_extended(struct world_client *client, const Tandem__Order__V1_
 				client->intent.order->order_id);
 }
 
+/* The return is among those of the order, with the lines that were asked for; and never more came back than was bought. */
+static void learn_returned(struct world_client *client, const Tandem__Order__V1__Order *order)
+{
+	const struct intent *intent = &client->intent;
+	struct booked *booked = intent->order;
+	const Tandem__Order__V1__OrderReturn *made = NULL;
+
+	for (size_t i = 0; order != NULL && i < order->n_returns; i++)
+		if (strcmp(order->returns[i]->return_id, intent->request_id) == 0)
+			made = order->returns[i];
+	if (made == NULL) {
+		world_violation(client->world, "return %s of %s was answered OK, and is not there",
+				intent->request_id, booked->order_id);
+		return;
+	}
+	for (size_t i = 0; i < booked->line_count; i++) {
+		for (size_t j = 0; j < made->n_lines; j++)
+			if (strcmp(booked->lines[i].sku, made->lines[j]->sku) == 0)
+				booked->returned[i] += made->lines[j]->quantity;
+		if (booked->returned[i] > booked->lines[i].quantity && !booked->returns_unsure)
+			world_violation(client->world, "%s: %" PRIu64 " %s came back, of %" PRIu32,
+					booked->order_id, booked->returned[i], booked->lines[i].sku,
+					booked->lines[i].quantity);
+	}
+	booked->returned_ms = rt_loop_now(client->world->loop);
+	if (may_be_lost(client, booked->order_id))
+		booked->returns_unsure = true;
+}
+
 static void learn(struct world_client *client, const ProtobufCMessage *message)
 {
 	struct intent *intent = &client->intent;
@@ -518,6 +572,9 @@ static void learn(struct world_client *client, const ProtobufCMessage *message)
 		break;
 	case EXTEND:
 		learn_extended(client, order);
+		break;
+	case RETURN:
+		learn_returned(client, order);
 		break;
 	case ADJUST:
 		learn_adjusted(client, false);
@@ -625,7 +682,7 @@ static bool is_unexpected(const struct world_client *client, int code)
 	/* A confirm or cancel may be too late; stock may be taken. */
 	if (code == RT_CODE_FAILED_PRECONDITION)
 		return intent->kind != CONFIRM && intent->kind != CANCEL &&
-		       intent->kind != EXTEND && intent->kind != ADJUST;
+		       intent->kind != EXTEND && intent->kind != RETURN && intent->kind != ADJUST;
 	return !is_transient(code) && !(code == RT_CODE_UNIMPLEMENTED && intent->kind == EXPLAIN);
 }
 
@@ -742,6 +799,9 @@ static void send(struct world_client *client)
 	case EXTEND:
 		send_extend(client);
 		break;
+	case RETURN:
+		send_return(client);
+		break;
 	default:
 		send_about_order(client);
 		break;
@@ -798,15 +858,46 @@ static struct booked *own_order(struct world_client *client)
 	return some;
 }
 
+/* Of an order that was confirmed, often the one of which something came back just now; an order that was not is confirmed
+ * instead. */
+static void choose_return(struct world_client *client)
+{
+	struct world *world = client->world;
+	struct intent *intent = &client->intent;
+	size_t line;
+
+	for (struct booked *at = world->booked; at != NULL; at = at->next)
+		if (strcmp(at->customer, client->customer) == 0 && at->confirmed &&
+		    (at == client->returned ? world_roll(world, 4) > 0 : world_roll(world, 2) == 0))
+			intent->order = at;
+	if (!intent->order->confirmed) {
+		intent->kind = CONFIRM;
+		return;
+	}
+	client->returned = intent->order;
+	snprintf(intent->request_id, sizeof(intent->request_id), "t%u", ++client->serial);
+	if (world_roll(world, 4) == 0)
+		return;
+	line = (size_t)world_roll(world, intent->order->line_count);
+	intent->line_count = 1;
+	intent->lines[0] = intent->order->lines[line];
+	if (world_roll(world, 2) == 0)
+		intent->lines[0].quantity = 1;
+	else
+		intent->lines[0].quantity =
+			1 + (uint32_t)world_roll(world, intent->lines[0].quantity + 1);
+}
+
 static void choose(struct world_client *client)
 {
 	static const enum kind later[] = { CONFIRM, CONFIRM, CONFIRM, CANCEL, CANCEL,
 					   WATCH,   WATCH,   GET,     LIST,   EXPLAIN };
-	static const enum kind shop[] = { EXTEND, EXTEND, CONFIRM_SOME, CANCEL_SOME };
+	static const enum kind shop[] = { EXTEND, EXTEND, CONFIRM_SOME, CANCEL_SOME,
+					  RETURN, RETURN, RETURN,       RETURN };
 	struct world *world = client->world;
 	struct intent *intent = &client->intent;
 	struct booked *order = own_order(client);
-	uint64_t which = world_roll(world, 100);
+	uint64_t which = client->hurries ? 99 : world_roll(world, 100);
 
 	*intent = (struct intent){ .timeout_ms = 500 + (int64_t)world_roll(world, 5000) };
 	if (which < 8) {
@@ -830,11 +921,15 @@ static void choose(struct world_client *client)
 		choose_repeat(client, order);
 	} else {
 		intent->kind = later[world_roll(world, RT_LENGTH(later))];
-		if (world->options.shop && world_roll(world, 3) == 0)
+		if (world->options.shop && world_roll(world, 2) == 0)
 			intent->kind = shop[world_roll(world, RT_LENGTH(shop))];
+		if (client->hurries)
+			intent->kind = RETURN;
 		intent->order = order;
 		if (intent->kind == WATCH)
 			intent->timeout_ms += 10000;
+		if (intent->kind == RETURN)
+			choose_return(client);
 		/* Now and then to a time that has passed, or beyond the limit. */
 		if (intent->kind == EXTEND)
 			intent->until_ms = rt_loop_unix_ms(world->loop) - 2000 +
@@ -864,8 +959,13 @@ static void rest(struct world_client *client)
 	if (client->remaining == 0)
 		return;
 	client->resting = true;
+	/* One return is often followed by another, while the first is under way. */
+	client->hurries = client->intent.kind == RETURN && !client->by_hand &&
+			  world_roll(client->world, 2) == 0;
 	rt_timer_start(client->world->loop, &client->timer,
-		       client->by_hand ? 0 : (int64_t)world_roll(client->world, 700), on_rested);
+		       client->by_hand || client->hurries ? 0
+							  : (int64_t)world_roll(client->world, 700),
+		       on_rested);
 }
 
 /* ---- the clients ---- */

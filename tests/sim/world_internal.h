@@ -131,6 +131,9 @@ struct booked {
 	struct inventory_line lines[3];
 	size_t line_count;
 	bool confirmed, cancelled;
+	uint64_t returned[3]; /* of each line, how many came back */
+	bool returns_unsure;  /* some of it was perhaps lost, or nobody learned what became of it */
+	int64_t returned_ms;
 	uint64_t version;      /* the highest it saw */
 	int64_t held_until_ms; /* the latest end of its hold that it saw, unix; 0: none */
 	/* When it learned that; and whether the order may have been lost since. */

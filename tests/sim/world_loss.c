@@ -130,6 +130,8 @@ static void doubt_booked(struct world_master *master)
 			at->may_be_lost = true;
 		if (!durable && at->ended_ms >= master->lags_since_ms)
 			at->confirmed = at->cancelled = false;
+		if (!durable && at->returned_ms >= master->lags_since_ms)
+			at->returns_unsure = true;
 	}
 }
 

@@ -42,10 +42,11 @@ static void every_kind_of_field(void)
 	Google__Protobuf__Timestamp time = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
 
 	CU_ASSERT(json_is(&order.base, false, "{}"));
-	CU_ASSERT(json_is(&order.base, true,
-			  "{\"order_id\":\"\",\"customer_id\":\"\",\"lines\":[],"
-			  "\"status\":\"ORDER_STATUS_UNSPECIFIED\",\"status_reason\":\"\","
-			  "\"shortages\":[],\"version\":0,\"settled\":false,\"labels\":{}}"));
+	CU_ASSERT(json_is(
+		&order.base, true,
+		"{\"order_id\":\"\",\"customer_id\":\"\",\"lines\":[],"
+		"\"status\":\"ORDER_STATUS_UNSPECIFIED\",\"status_reason\":\"\","
+		"\"shortages\":[],\"version\":0,\"settled\":false,\"labels\":{},\"returns\":[]}"));
 	line.sku = (char *)"apple";
 	line.quantity = 3000000000;
 	label.key = (char *)"colour";
@@ -932,8 +933,8 @@ static void completion(void)
 			"drain migrate "
 			"load functions "
 			"auth" },
-		{ "order ", "place get list watch confirm cancel extend" },
-		{ "--json order ", "place get list watch confirm cancel extend" },
+		{ "order ", "place get list watch confirm cancel extend return" },
+		{ "--json order ", "place get list watch confirm cancel extend return" },
 		{ "--gateway h:1 stock ", "adjust get list holders" },
 		{ "--gateway=h:1 dead ", "list show replay discard" },
 		{ "nothing ", "" },

@@ -177,6 +177,7 @@ static const struct {
 	  "\x0a\x20\x0a\x1e" ORDER_ID },
 	{ &tandem__order__v1__extend_hold_request__descriptor,
 	  "\x0a\x1e" ORDER_ID "\x12\x02\x08\x01" },
+	{ &tandem__order__v1__return_order_request__descriptor, "\x0a\x1e" ORDER_ID "\x12\001r" },
 	{ &tandem__order__v1__explain_order_request__descriptor, "\x0a\x1e" ORDER_ID },
 	{ &tandem__inventory__v1__adjust_stock_request__descriptor, "\x0a\001s\x10\x02" },
 	{ &tandem__inventory__v1__batch_adjust_stock_request__descriptor,

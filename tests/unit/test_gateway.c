@@ -293,6 +293,7 @@ FAKE_OTHER(cancel_order, CancelOrder)
 FAKE_OTHER(batch_confirm_orders, BatchConfirmOrders)
 FAKE_OTHER(batch_cancel_orders, BatchCancelOrders)
 FAKE_OTHER(extend_hold, ExtendHold)
+FAKE_OTHER(return_order, ReturnOrder)
 FAKE_OTHER(explain_order, ExplainOrder)
 
 static Tandem__Order__V1__OrderService_Service fake_service =

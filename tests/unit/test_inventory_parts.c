@@ -199,6 +199,72 @@ static void a_part_holds_commits_and_releases(void)
 	CU_ASSERT_EQUAL(redis_server_int(&server, "EXISTS inventory:{2}:events"), 0);
 }
 
+/* The part stays sold, and says what came back; never more than it has. */
+static void what_comes_back_of_a_part(void)
+{
+	struct act act;
+
+	stock_set(2, "apple", "5 0 0 5 1");
+	stock_set(2, "pear", "3 0 0 3 7");
+	act_as("ord_1", PART_HOLD, LINES({ "apple", 4 }, { "pear", 3 }), STOCK_RESERVED);
+	act_as("ord_1", PART_COMMIT, LINES({ "apple", 4 }, { "pear", 3 }), STOCK_COMMITTED);
+	for (int i = 0; i < 2; i++) { /* twice is once */
+		act_as("ord_1", PART_RETURN, LINES({ "apple", 2 }), STOCK_COMMITTED);
+		stock_is(2, "apple", "3 0 2 5 4");
+		part_is(2, "ord_1", "COMMITTED 1 1764000000123 apple=4-2 pear=3");
+	}
+	/* Overtaken by what came back in all later. */
+	act_as("ord_1", PART_RETURN, LINES({ "apple", 1 }), STOCK_COMMITTED);
+	stock_is(2, "apple", "3 0 2 5 4");
+	act_as("ord_1", PART_RETURN, LINES({ "apple", 4 }, { "pear", 1 }), STOCK_COMMITTED);
+	stock_is(2, "apple", "5 0 0 5 5");
+	part_is(2, "ord_1", "COMMITTED 1 1764000000123 apple=4-4 pear=3-1");
+	act = do_part("ord_1", PART_RETURN, LINES({ "apple", 5 }));
+	CU_ASSERT_EQUAL(act.status, RT_REMOTE);
+	/* What is not sold here does not come back. */
+	act_as("ord_2", PART_RETURN, LINES({ "apple", 1 }), STOCK_NONE);
+	stock_is(2, "apple", "5 0 0 5 5");
+}
+
+/* Does to the part what its record says: sold, and of each line so many came back. */
+static void mend_as(const char *order_id, const struct inventory_line *lines,
+		    const uint32_t *returned, bool changed)
+{
+	struct act act = { .status = 1, .op.returned = returned };
+
+	submit_part(&act, order_id, PART_TO_RETURNED, lines);
+	run_until(1);
+	CU_ASSERT(act.status == RT_OK && act.state == STOCK_COMMITTED);
+	CU_ASSERT_EQUAL(act.op.changed, changed);
+}
+
+static void what_came_back_is_mended(void)
+{
+	static const uint32_t one[] = { 1 }, three[] = { 3 };
+
+	stock_set(2, "apple", "9 0 0 9 1");
+	/* The part is lost: what came back need not be there. */
+	mend_as("ord_1", LINES({ "apple", 3 }), one, true);
+	stock_is(2, "apple", "7 0 2 9 2");
+	part_is(2, "ord_1", "COMMITTED 1 1764000000123 apple=3-1");
+	mend_as("ord_1", LINES({ "apple", 3 }), one, false);
+	stock_is(2, "apple", "7 0 2 9 2");
+	/* The return is lost, the sale is not; and the sale is. */
+	act_as("ord_2", PART_HOLD, LINES({ "apple", 3 }), STOCK_RESERVED);
+	mend_as("ord_2", LINES({ "apple", 3 }), one, true);
+	stock_is(2, "apple", "5 0 4 9 5");
+	mend_as("ord_2", LINES({ "apple", 3 }), three, true);
+	stock_is(2, "apple", "7 0 2 9 6");
+	part_is(2, "ord_2", "COMMITTED 1 1764000000123 apple=3-3");
+	/* The record has forgotten the sale: what came back is not held again, nor is the rest. */
+	act_as("ord_1", PART_TO_UNSOLD, LINES({ "apple", 3 }), STOCK_RELEASED);
+	stock_is(2, "apple", "9 0 0 9 7");
+	part_is(2, "ord_1", "RELEASED 1 1764000000123 apple=3");
+	act_as("ord_2", PART_TO_RELEASED, LINES({ "apple", 3 }), STOCK_RELEASED);
+	stock_is(2, "apple", "9 0 0 9 7");
+	part_is(2, "ord_2", "RELEASED 1 1764000000123 apple=3");
+}
+
 static void a_refusal_says_what_was_short_and_stays(void)
 {
 	stock_set(2, "apple", "5 0 0 5 1");
@@ -254,6 +320,11 @@ static void redis_runs_the_rules(void)
 				[STOCK_COMMIT_IT] = { "5 1 4 10 5", "0 1 4 5 5" },
 				[STOCK_GIVE_BACK] = { "7 1 2 10 5", "2 1 2 5 5" },
 				[STOCK_TAKE] = { "3 3 4 10 5", "0 3 2 5 4" },
+				/* All of it comes back; or, as the record says, nothing does. */
+				[STOCK_TAKE_BACK] = { action == PART_RETURN ? "7 3 0 10 5"
+									    : "5 3 2 10 4",
+						      action == PART_RETURN ? "2 3 0 5 5"
+									    : "0 3 2 5 4" },
 				[STOCK_HOLD_IT] = { "5 5 0 10 5", "0 5 0 5 5" },
 				[STOCK_CALL_BACK] = { "7 3 0 10 5", "2 3 0 5 5" },
 			};
@@ -984,6 +1055,8 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ "a part holds, commits and releases", a_part_holds_commits_and_releases },
+		{ "what comes back of a part", what_comes_back_of_a_part },
+		{ "what came back is mended", what_came_back_is_mended },
 		{ "a refusal says what was short, and stays",
 		  a_refusal_says_what_was_short_and_stays },
 		{ "a hold that is late finds the tombstone",

@@ -180,6 +180,8 @@ static void submit(struct ask *ask, int n, enum stock_request request,
 		ask->lines[ask->op.line_count++] = lines[i];
 	ask->op.lines = ask->lines;
 	ask->op.now_ms = NOW_MS;
+	if (ask->op.seq == 0)
+		ask->op.seq = 5;
 	if (ask->op.attempt == 0)
 		ask->op.attempt = 1;
 	ask->op.done = asked;
@@ -492,12 +494,12 @@ static void the_same_rules(void)
 		[STOCK_UNAVAILABLE] = "UNAVAILABLE 1 5 apple=2/1",
 		[STOCK_COMMITTED] = "COMMITTED 2 5 apple=2",
 		[STOCK_RELEASED] = "RELEASED 2 5 apple=2",
+		[STOCK_RETURNED] = "RETURNED 3 5 4 apple=3-1",
 	};
 	static const char *const counters[] = {
-		[STOCK_KEEP] = "5 2 2 9 4",
-		[STOCK_TRY] = "3 4 2 9 5",
-		[STOCK_COMMIT_IT] = "5 0 4 9 5",
-		[STOCK_GIVE_BACK] = "7 0 2 9 5",
+		[STOCK_KEEP] = "5 2 2 9 4",      [STOCK_TRY] = "3 4 2 9 5",
+		[STOCK_COMMIT_IT] = "5 0 4 9 5", [STOCK_GIVE_BACK] = "7 0 2 9 5",
+		[STOCK_TAKE_BACK] = "6 2 1 9 5", /* one more; of two, nothing had come back */
 	};
 
 	for (int state = 0; state < STOCK_STATE_COUNT; state++) {
@@ -505,6 +507,9 @@ static void the_same_rules(void)
 			const struct stock_rule *rule =
 				stock_rule((enum stock_state)state, (enum stock_request)request);
 			long long before = redis_server_int(&server, "XLEN " EVENTS);
+			const struct inventory_line back[] = {
+				{ "apple", state == STOCK_RETURNED ? 2 : 1 }, { NULL, 0 }
+			};
 			struct ask ask;
 
 			stock_set("apple", counters[STOCK_KEEP]);
@@ -513,13 +518,105 @@ static void the_same_rules(void)
 				redis_server_do(&server, "HSET " RECORDS " ord_1 %s",
 						records[state]);
 			ask = serve(1, rule->request,
-				    request == STOCK_REQ_RESERVE ? LINES({ "apple", 2 }) : NULL);
+				    request == STOCK_REQ_RESERVE  ? LINES({ "apple", 2 })
+				    : request == STOCK_REQ_RETURN ? back
+								  : NULL);
 			CU_ASSERT(ask_is(&ask, rule->state, rule->to, rule->answer));
 			stock_is("apple", counters[rule->effect]);
 			CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS) - before,
 					rule->answer != STOCK_ANS_NOTHING);
 		}
 	}
+}
+
+/* Asks for what came back in all, as the request of this version of the order says it. */
+static struct ask give_back(uint64_t order_version, const struct inventory_line *lines)
+{
+	struct ask ask = { .status = 1, .op.seq = order_version };
+
+	submit(&ask, 1, STOCK_REQ_RETURN, lines);
+	run_until(1);
+	return ask;
+}
+
+/* Which version of the order an InventoryReturned answers. */
+static uint64_t answered_version(size_t i)
+{
+	const struct rt_slice *data = &seen.list[i].data;
+	Tandem__Inventory__V1__InventoryReturned *event =
+		tandem__inventory__v1__inventory_returned__unpack(NULL, data->length,
+								  (const uint8_t *)data->data);
+	uint64_t version = event == NULL ? 0 : event->order_version;
+
+	CU_ASSERT_PTR_NOT_NULL(event);
+	tandem__inventory__v1__inventory_returned__free_unpacked(event, NULL);
+	return version;
+}
+
+static void what_comes_back(void)
+{
+	struct ask ask;
+
+	stock_set("apple", "9 0 0 9 1");
+	stock_set("pear", "2 0 0 2 1");
+	serve_ends(1, STOCK_REQ_RESERVE, LINES({ "apple", 5 }, { "pear", 2 }), RT_OK);
+	serve_ends(1, STOCK_REQ_COMMIT, NULL, RT_OK);
+	ask = give_back(5, LINES({ "apple", 2 }));
+	CU_ASSERT(ask_is(&ask, STOCK_COMMITTED, STOCK_RETURNED, STOCK_ANS_RETURNED));
+	stock_is("apple", "6 0 3 9 4");
+	record_is(1, "RETURNED 3 1764000000123 5 apple=5-2 pear=2");
+	/* The same request again, and one that a later one has overtaken: nothing more comes back. */
+	for (uint64_t version = 5; version >= 4; version--) {
+		ask = give_back(version, LINES({ "apple", version == 5 ? 2 : 1 }));
+		CU_ASSERT(ask_is(&ask, STOCK_RETURNED, STOCK_RETURNED, STOCK_ANS_RETURNED));
+		stock_is("apple", "6 0 3 9 4");
+		record_is(1, "RETURNED 3 1764000000123 5 apple=5-2 pear=2");
+	}
+	/* More, of both. */
+	ask = give_back(7, LINES({ "apple", 5 }, { "pear", 1 }));
+	CU_ASSERT(ask_is(&ask, STOCK_RETURNED, STOCK_RETURNED, STOCK_ANS_RETURNED));
+	stock_is("apple", "9 0 0 9 5");
+	stock_is("pear", "1 0 1 2 4");
+	record_is(1, "RETURNED 4 1764000000123 7 apple=5-5 pear=2-1");
+	/* Old requests are answered with what became of the order. */
+	serve_as(1, STOCK_REQ_RESERVE, LINES({ "apple", 5 }, { "pear", 2 }), STOCK_RETURNED,
+		 STOCK_RETURNED, STOCK_ANS_RETURNED);
+	serve_as(1, STOCK_REQ_COMMIT, NULL, STOCK_RETURNED, STOCK_RETURNED, STOCK_ANS_RETURNED);
+	stock_is("apple", "9 0 0 9 5");
+	events_read(8);
+	event_is(2, "InventoryReturned ord_1/3");
+	event_is(3, "InventoryReturned ord_1/3");
+	event_is(4, "InventoryReturned ord_1/3");
+	event_is(5, "InventoryReturned ord_1/4");
+	event_is(6, "InventoryReturned ord_1/4");
+	event_is(7, "InventoryReturned ord_1/4");
+	for (size_t i = 2; i < 8; i++)
+		CU_ASSERT_EQUAL(answered_version(i), i < 5 ? 5 : 7);
+	events_free();
+}
+
+/* Never more than was sold, and only of what was ordered; the others of the batch are not affected. */
+static void what_cannot_come_back(void)
+{
+	struct ask asks[2] = { { .status = 1 }, { .status = 1 } };
+
+	stock_set("apple", "9 0 0 9 1");
+	stock_set("pear", "9 0 5 14 1");
+	for (int n = 1; n <= 2; n++) {
+		serve_ends(n, STOCK_REQ_RESERVE, LINES({ "apple", 3 }), RT_OK);
+		serve_ends(n, STOCK_REQ_COMMIT, NULL, RT_OK);
+	}
+	submit(&asks[0], 1, STOCK_REQ_RETURN, LINES({ "apple", 4 }));
+	submit(&asks[1], 2, STOCK_REQ_RETURN, LINES({ "apple", 3 }));
+	run_until(2);
+	CU_ASSERT_EQUAL(asks[0].status, RT_REMOTE);
+	CU_ASSERT(ask_is(&asks[1], STOCK_COMMITTED, STOCK_RETURNED, STOCK_ANS_RETURNED));
+	record_is(1, "COMMITTED 2 1764000000123 apple=3");
+	stock_is("apple", "6 0 3 9 6");
+	CU_ASSERT_EQUAL(give_back(5, LINES({ "apple", 1 }, { "pear", 1 })).status, RT_REMOTE);
+	stock_is("pear", "9 0 5 14 1");
+	stock_is("apple", "6 0 3 9 6");
+	CU_ASSERT_EQUAL(give_back(5, LINES({ "apple", 1 }, { "apple", 1 })).status, RT_INVALID);
 }
 
 static void deliver(void)
@@ -1010,6 +1107,10 @@ static void reservations(void)
 		{ "RELEASED 1 1764000000123 ", RT_OK, STOCK_RELEASED, 1, "" },
 		{ "COMMITTED 2 1764000000123 apple=4294967295", RT_OK, STOCK_COMMITTED, 2,
 		  "apple=4294967295 " },
+		{ "RETURNED 3 1764000000123 5 apple=4-3 pear=1", RT_OK, STOCK_RETURNED, 3,
+		  "apple=4 pear=1 " },
+		{ "RETURNED 3 1764000000123 5 apple=4-5", RT_REMOTE, 0, 0, NULL },
+		{ "RETURNED 3 1764000000123 5 apple=4-", RT_REMOTE, 0, 0, NULL },
 		{ "COMMITTED 2 1764000000123 apple=4294967296", RT_REMOTE, 0, 0, NULL },
 		{ "COMMITTED 2 1764000000123 apple", RT_REMOTE, 0, 0, NULL },
 		{ "COMMITTED 2 1764000000123 apple=", RT_REMOTE, 0, 0, NULL },
@@ -1255,6 +1356,8 @@ int main(void)
 		{ "a batch sees its own changes", one_batch_sees_itself },
 		{ "repeats are answered from the record", repeats },
 		{ "Redis runs the rules of stock.c", the_same_rules },
+		{ "what comes back is available, once", what_comes_back },
+		{ "more than was sold does not come back", what_cannot_come_back },
 		{ "effect and acknowledgement are one step", acknowledged },
 		{ "a damaged record does not fail others", damage_stays_alone },
 		{ "ten thousand SKUs in one call", very_many_skus },

@@ -1452,6 +1452,99 @@ static void test_extend(void)
 	extend(order_id, until_ms, 0, RT_CODE_UNAVAILABLE);
 }
 
+/* ---- ReturnOrder ---- */
+
+/* `apples`: 0: all that is left. */
+static struct call *give_back(const char *order_id, const char *return_id, uint32_t apples,
+			      int code)
+{
+	Tandem__Order__V1__ReturnOrderRequest request =
+		TANDEM__ORDER__V1__RETURN_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__OrderLine line = TANDEM__ORDER__V1__ORDER_LINE__INIT,
+				     *lines[] = { &line };
+
+	line.sku = (char *)"apple";
+	line.quantity = apples;
+	request.order_id = (char *)(uintptr_t)order_id;
+	request.return_id = (char *)(uintptr_t)return_id;
+	request.reason = (char *)"broken";
+	if (apples > 0) {
+		request.lines = lines;
+		request.n_lines = 1;
+	}
+	return rpc("ReturnOrder", &request.base, code);
+}
+
+/* Inventory answers the request of this version of the order. */
+static void answer_returned(const char *order_id, uint64_t order_version)
+{
+	Tandem__Inventory__V1__InventoryReturned event =
+		TANDEM__INVENTORY__V1__INVENTORY_RETURNED__INIT;
+	uint8_t data[16];
+
+	event.order_version = order_version;
+	answer_with(order_id, "InventoryReturned", order_version - 2, data,
+		    protobuf_c_message_pack(&event.base, data));
+}
+
+static void test_return(void)
+{
+	const char *order_id = place(); /* three apples */
+	const Order *order;
+	struct call *call;
+
+	give_back(order_id, "r1", 1, RT_CODE_FAILED_PRECONDITION);
+	answer(order_id, "InventoryReserved");
+	call = give_back(order_id, "r1", 1, RT_CODE_FAILED_PRECONDITION);
+	CU_ASSERT_PTR_NOT_NULL(strstr(call->status.message, "is RESERVED: only a CONFIRMED order"));
+	confirm(order_id, 0, 0);
+	/* The sale may be on its way still. */
+	call = give_back(order_id, "r1", 1, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_STRING_EQUAL(details_of(&call->status).reason, "NOT_SETTLED");
+	answer(order_id, "InventoryCommitted");
+	for (int i = 0; i < 2; i++) { /* twice is once */
+		order = expect_order(give_back(order_id, "r1", 1, 0), "5C");
+		CU_ASSERT_EQUAL_FATAL(order->n_returns, 1);
+		CU_ASSERT_STRING_EQUAL(order->returns[0]->return_id, "r1");
+		CU_ASSERT_STRING_EQUAL(order->returns[0]->reason, "broken");
+		CU_ASSERT_EQUAL(order->returns[0]->lines[0]->quantity, 1);
+	}
+	CU_ASSERT_STRING_EQUAL(event_field(1, "type"), "tandem.order.v1.OrderReturned");
+	call = give_back(order_id, "r1", 2, RT_CODE_ALREADY_EXISTS);
+	CU_ASSERT_STRING_EQUAL(details_of(&call->status).reason, "RETURN_ID_USED");
+	call = give_back(order_id, "r2", 3, RT_CODE_FAILED_PRECONDITION);
+	CU_ASSERT_STRING_EQUAL(details_of(&call->status).reason, "RETURN_LIMIT");
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(call->status.message, "3 of apple were bought, and 1 came back"));
+	/* More comes back while the first is not settled: its answer does not settle the second. */
+	expect_order(give_back(order_id, "r2", 1, 0), "6C");
+	answer_returned(order_id, 5);
+	CU_ASSERT_EQUAL(record_of(order_id).state, ORDER_RETURNING);
+	/* No answer: asked again, in the same words. */
+	rt_loop_advance(f->loop, 3000);
+	CU_ASSERT_STRING_EQUAL(event_field(1, "attempt"), "2");
+	CU_ASSERT_STRING_EQUAL(event_field(1, "data"), event_field(2, "data"));
+	answer_returned(order_id, 6);
+	order = expect_order(get(order_id, 0), "7C!");
+	CU_ASSERT_EQUAL(order->n_returns, 2);
+	answer_returned(order_id, 6); /* delivered twice */
+	expect_order(get(order_id, 0), "7C!");
+	/* The rest. */
+	order = expect_order(give_back(order_id, "r3", 0, 0), "8C");
+	CU_ASSERT_EQUAL(order->returns[2]->lines[0]->quantity, 1);
+	answer_returned(order_id, 8);
+	give_back(order_id, "r4", 0, RT_CODE_FAILED_PRECONDITION);
+	give_back(NO_ID, "r1", 1, RT_CODE_NOT_FOUND);
+	cancel(order_id, "", RT_CODE_FAILED_PRECONDITION);
+	expect_order(confirm(order_id, 0, 0), "9C!");
+	CU_ASSERT_EQUAL(pending_events(), 0);
+	CU_ASSERT_EQUAL(dead_letters(), 0);
+	fail("order_move", RT_LOST);
+	give_back(order_id, "r3", 0, RT_CODE_UNAVAILABLE); /* what was only read may be lost yet */
+	fail("hmget", RT_LOST);
+	give_back(order_id, "r3", 0, RT_CODE_UNAVAILABLE);
+}
+
 /* ---- BatchConfirmOrders, BatchCancelOrders ---- */
 
 static struct call *confirm_all(const char *const *order_ids, size_t count, int code)
@@ -2329,6 +2422,7 @@ int main(void)
 		{ "ConfirmOrder", test_confirm },
 		{ "CancelOrder, and late answers", test_cancel },
 		{ "ExtendHold", test_extend },
+		{ "ReturnOrder", test_return },
 		{ "BatchConfirmOrders", test_batch_confirm },
 		{ "BatchCancelOrders", test_batch_cancel },
 		{ "WatchOrder", test_watch },

@@ -954,6 +954,7 @@ static const char *data_of(const struct order_rule *rule)
 	case ORDER_EV_REJECTED:
 	case ORDER_EV_CANCELLED:
 	case ORDER_EV_EXPIRED:
+	case ORDER_EV_RETURNED:
 		return rule->verdict == ORDER_MOVES ? "DATA" : "DETAIL";
 	default:
 		return "";

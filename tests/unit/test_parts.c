@@ -20,13 +20,24 @@ static void every_pair_has_its_rule(void)
 			CU_ASSERT(rule->action == (enum part_action)action);
 			if (is_final(rule->state) && rule->action <= PART_RELEASE)
 				CU_ASSERT(rule->to == rule->state && rule->effect == STOCK_KEEP);
-			/* Safe to repeat. */
+			/* Safe to repeat: what comes back is said in all. */
 			CU_ASSERT(part_rule(rule->to, rule->action)->to == rule->to);
-			CU_ASSERT(part_rule(rule->to, rule->action)->effect == STOCK_KEEP);
+			CU_ASSERT(part_rule(rule->to, rule->action)->effect == STOCK_KEEP ||
+				  part_rule(rule->to, rule->action)->effect == STOCK_TAKE_BACK);
+			/* Only a return takes back, only what is sold, and it stays sold. */
+			if (rule->effect == STOCK_TAKE_BACK)
+				CU_ASSERT((rule->action == PART_RETURN ||
+					   rule->action == PART_TO_RETURNED) &&
+					  rule->state == STOCK_COMMITTED &&
+					  rule->to == STOCK_COMMITTED);
+			if (rule->action == PART_RETURN)
+				CU_ASSERT_EQUAL(rule->to, rule->state);
+			CU_ASSERT(rule->to != STOCK_RETURNED || rule->state == STOCK_RETURNED);
 		}
 	}
 	CU_ASSERT_EQUAL(part_rule(STOCK_NONE, PART_RELEASE)->to, STOCK_RELEASED);
 	CU_ASSERT_EQUAL(part_rule(STOCK_NONE, PART_COMMIT)->effect, STOCK_TAKE);
+	CU_ASSERT_EQUAL(part_rule(STOCK_COMMITTED, PART_RETURN)->effect, STOCK_TAKE_BACK);
 }
 
 /* What an order may be told only after every part was released: that it is refused or released. */
@@ -52,8 +63,10 @@ static void what_ends_an_order_is_answered_after_the_release(void)
 			if (rule->effect == STOCK_GIVE_BACK)
 				CU_ASSERT_EQUAL(step, SPLIT_RELEASE);
 			/* Sold stays sold. */
-			if (rule->state == STOCK_COMMITTED)
-				CU_ASSERT_EQUAL(step, SPLIT_CONCLUDE);
+			if (stock_state_sold(rule->state))
+				CU_ASSERT_EQUAL(step, rule->effect == STOCK_TAKE_BACK
+							      ? SPLIT_RETURN
+							      : SPLIT_CONCLUDE);
 		}
 	}
 }
@@ -81,6 +94,9 @@ static void steps_follow_what_the_parts_say(void)
 		{ "one is gone", SPLIT_COMMIT, P(COMMITTED) | P(NONE), SPLIT_OWED, SPLIT_IS_DONE },
 		{ "one was released", SPLIT_COMMIT, P(RELEASED), SPLIT_OWED, SPLIT_IS_DONE },
 		{ "one was refused", SPLIT_COMMIT, P(COMMITTED) | P(UNAVAILABLE), SPLIT_OWED,
+		  SPLIT_IS_DONE },
+		{ "all came back", SPLIT_RETURN, P(COMMITTED), SPLIT_CONCLUDE, SPLIT_IS_DONE },
+		{ "one that came back is gone", SPLIT_RETURN, P(COMMITTED) | P(NONE), SPLIT_OWED,
 		  SPLIT_IS_DONE },
 		{ "all released", SPLIT_RELEASE, P(RELEASED) | P(UNAVAILABLE), SPLIT_CONCLUDE,
 		  SPLIT_IS_DONE },

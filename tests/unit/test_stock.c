@@ -29,6 +29,7 @@ static const struct {
 	FIT("an expiry that overtook its order leaves a tombstone", NONE, EXPIRE, KEEP, RELEASED, RELEASED),
 	UNEXPECTED("a rejection of what was never refused leaves a tombstone", NONE, REJECT, KEEP, RELEASED, RELEASED),
 	UNEXPECTED("so does a repeated one", NONE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
+	UNEXPECTED("nothing is known of a sale that could come back", NONE, RETURN, KEEP, NONE, NOTHING),
 
 	FIT("a repeated order gets its recorded answer", RESERVED, RESERVE, KEEP, RESERVED, RESERVED),
 	FIT("a confirm sells what is held", RESERVED, COMMIT, COMMIT_IT, COMMITTED, COMMITTED),
@@ -36,6 +37,7 @@ static const struct {
 	FIT("an expiry gives back what is held", RESERVED, EXPIRE, GIVE_BACK, RELEASED, RELEASED),
 	UNEXPECTED("a rejected order must not hold stock", RESERVED, REJECT, GIVE_BACK, RELEASED, RELEASED),
 	UNEXPECTED("nor may it when it asks again", RESERVED, REJECT_AGAIN, GIVE_BACK, RELEASED, RELEASED),
+	UNEXPECTED("what is not sold does not come back", RESERVED, RETURN, KEEP, RESERVED, NOTHING),
 
 	FIT("a refusal stays a refusal", UNAVAILABLE, RESERVE, KEEP, UNAVAILABLE, UNAVAILABLE),
 	UNEXPECTED("a confirm of what was refused gets the refusal", UNAVAILABLE, COMMIT, KEEP, UNAVAILABLE, UNAVAILABLE),
@@ -43,6 +45,7 @@ static const struct {
 	FIT("an expiry before the refusal was read is answered", UNAVAILABLE, EXPIRE, KEEP, RELEASED, RELEASED),
 	FIT("a rejection is what a refusal leads to", UNAVAILABLE, REJECT, KEEP, UNAVAILABLE, NOTHING),
 	UNEXPECTED("a rejection that is sent again waits for a release", UNAVAILABLE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
+	UNEXPECTED("what was refused does not come back", UNAVAILABLE, RETURN, KEEP, UNAVAILABLE, NOTHING),
 
 	FIT("an old order comes again after the sale", COMMITTED, RESERVE, KEEP, COMMITTED, COMMITTED),
 	FIT("a repeated confirm gets its recorded answer", COMMITTED, COMMIT, KEEP, COMMITTED, COMMITTED),
@@ -50,6 +53,7 @@ static const struct {
 	UNEXPECTED("an expiry does not take back a sale", COMMITTED, EXPIRE, KEEP, COMMITTED, COMMITTED),
 	UNEXPECTED("a rejection does not take back a sale", COMMITTED, REJECT, KEEP, COMMITTED, COMMITTED),
 	UNEXPECTED("nor does a repeated one", COMMITTED, REJECT_AGAIN, KEEP, COMMITTED, COMMITTED),
+	FIT("what was sold comes back", COMMITTED, RETURN, TAKE_BACK, RETURNED, RETURNED),
 
 	FIT("a late order finds the tombstone", RELEASED, RESERVE, KEEP, RELEASED, RELEASED),
 	UNEXPECTED("what was given back cannot be sold", RELEASED, COMMIT, KEEP, RELEASED, RELEASED),
@@ -57,6 +61,15 @@ static const struct {
 	FIT("a repeated expiry gets its recorded answer", RELEASED, EXPIRE, KEEP, RELEASED, RELEASED),
 	FIT("a rejection of what was given back gets its recorded answer", RELEASED, REJECT, KEEP, RELEASED, RELEASED),
 	FIT("so does a repeated one", RELEASED, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
+	UNEXPECTED("what was given back does not come back once more", RELEASED, RETURN, KEEP, RELEASED, NOTHING),
+
+	FIT("an old order comes again after the return", RETURNED, RESERVE, KEEP, RETURNED, RETURNED),
+	FIT("an old confirm comes again after the return", RETURNED, COMMIT, KEEP, RETURNED, RETURNED),
+	UNEXPECTED("a cancel does not take back a sale", RETURNED, RELEASE, KEEP, RETURNED, RETURNED),
+	UNEXPECTED("an expiry does not take back a sale", RETURNED, EXPIRE, KEEP, RETURNED, RETURNED),
+	UNEXPECTED("a rejection does not take back a sale", RETURNED, REJECT, KEEP, RETURNED, RETURNED),
+	UNEXPECTED("nor does a repeated one", RETURNED, REJECT_AGAIN, KEEP, RETURNED, RETURNED),
+	FIT("more comes back, or nothing does", RETURNED, RETURN, TAKE_BACK, RETURNED, RETURNED),
 	/* clang-format on */
 };
 
@@ -99,11 +112,20 @@ static void table_as_a_whole(void)
 			TEST_ROW(rule->effect != STOCK_KEEP, pairs[i].reason);
 		/* The same request once more changes nothing and gets the same answer, unless
 		 * no answer is expected. */
-		TEST_ROW(again->effect == STOCK_KEEP && again->to == rule->to, pairs[i].reason);
+		/* (what comes back is said in all, so that nothing comes back twice). */
+		TEST_ROW(again->effect == (rule->effect == STOCK_TAKE_BACK ? STOCK_TAKE_BACK
+									   : STOCK_KEEP) &&
+				 again->to == rule->to,
+			 pairs[i].reason);
 		TEST_ROW(again->answer == rule->answer || again->answer == STOCK_ANS_NOTHING,
 			 pairs[i].reason);
-		/* A final state never changes. */
-		if (rule->state == STOCK_COMMITTED || rule->state == STOCK_RELEASED)
+		/* Only what was sold comes back. */
+		if (rule->effect == STOCK_TAKE_BACK)
+			TEST_ROW(stock_state_sold(rule->state) && stock_state_sold(rule->to),
+				 pairs[i].reason);
+		/* A final state never changes; a sale otherwise than by a return. */
+		if ((stock_state_sold(rule->state) && rule->effect != STOCK_TAKE_BACK) ||
+		    rule->state == STOCK_RELEASED)
 			TEST_ROW(rule->to == rule->state && rule->effect == STOCK_KEEP,
 				 pairs[i].reason);
 	}
@@ -130,7 +152,8 @@ static void serve(enum stock_state *state, uint64_t *available, uint64_t *reserv
 		*reserved += quantity;
 		break;
 	case STOCK_COMMIT_IT:
-		CU_FAIL("no commit was requested");
+	case STOCK_TAKE_BACK:
+		CU_FAIL("no commit or return was requested");
 		break;
 	case STOCK_TAKE:
 	case STOCK_HOLD_IT:
@@ -203,6 +226,8 @@ static void names(void)
 			       tandem__inventory__v1__inventory_committed__descriptor.name);
 	CU_ASSERT_STRING_EQUAL(stock_answer_type(STOCK_ANS_RELEASED),
 			       tandem__inventory__v1__inventory_released__descriptor.name);
+	CU_ASSERT_STRING_EQUAL(stock_answer_type(STOCK_ANS_RETURNED),
+			       tandem__inventory__v1__inventory_returned__descriptor.name);
 	CU_ASSERT_PTR_NULL(stock_answer_type(STOCK_ANS_NOTHING));
 	CU_ASSERT(stock_state_of_letter('L', &state) && state == STOCK_RELEASED);
 	CU_ASSERT_FALSE(stock_state_of_letter('?', &state));
