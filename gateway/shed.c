@@ -234,7 +234,7 @@ static bool is_full(const struct gateway *gateway)
 		return false;
 	for (size_t i = 0; i < gateway->stream_count; i++)
 		storing += (double)gateway->streams[i]->storing_count;
-	return storing > SHED_FULL * (double)gateway->options.shed.of[SHED_STORING] *
+	return storing > SHED_QUEUE * (double)gateway->options.shed.of[SHED_STORING] *
 				 gateway->shed.stored_flow / 1000;
 }
 

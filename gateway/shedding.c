@@ -2,7 +2,7 @@
 #include "shedding.h"
 
 #define FOLLOW_MS 100   /* in this time the share comes half of the way to what is asked */
-#define BEGIN_MS  400   /* for so long some refusal must be asked for before it begins */
+#define BEGIN_MS  250   /* for so long some refusal must be asked for before it begins */
 #define LEAST     0.005 /* a smaller share is none */
 #define FLOW_MIN  0.1   /* of what leaves a queue so much is taken, however long it is … */
 #define FLOW_MOST                                                                                  \
@@ -91,7 +91,10 @@ bool shed_look(struct shedding *shedding, const struct shed_limits *limits,
 		shedding->asked_ms = now_ms;
 	if (!was_on && now_ms - shedding->asked_ms < BEGIN_MS)
 		return false;
-	shedding->share += (asked - shedding->share) * passed_ms / (FOLLOW_MS + passed_ms);
+	if (!was_on)
+		shedding->share = asked;
+	else
+		shedding->share += (asked - shedding->share) * passed_ms / (FOLLOW_MS + passed_ms);
 	if (shedding->share > asked - LEAST && shedding->share < asked + LEAST)
 		shedding->share = asked;
 	shedding->on = shedding->share > 0;

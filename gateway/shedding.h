@@ -33,7 +33,9 @@ const char *shed_cause_word(enum shed_cause cause);
 const char *shed_cause_text(enum shed_cause cause);
 
 #define SHED_BACK_MS 1000
-#define SHED_FULL    5 /* times the limit: all are refused. Of the memory: when all is used */
+#define SHED_QUEUE                                                                                 \
+	3 /* times the limit: as much as may be in the queue for storing, once some are refused */
+#define SHED_FULL 5 /* times the limit: all are refused. Of the memory: when all is used */
 /* Of the memory alone not all are refused: Redis itself refuses those that have no room, and an order that is sent
  * again is still found. */
 #define SHED_MEMORY_MOST 0.9

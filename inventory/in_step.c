@@ -9,7 +9,7 @@
  * step with itself and with those of its parts; others of the same partition may wait meanwhile.
  *
  * Each instance asks each partition for that, and for its generation, when a connection comes up and every second
- * (tick). A generation is noted in the store. It goes with the marks that were told with it: calls of an
+ * (tick, INVENTORY_ASK_MS). A generation is noted in the store. It goes with the marks that were told with it: calls of an
  * older one are refused, and it is asked for again.
  *
  * Whichever instance sees that a partition is not in step with all others reconciles it, once the marks of all are
@@ -24,7 +24,6 @@
 #include "reconcile_internal.h"
 
 #define TICK_MS  100
-#define ASK_MS   1000
 #define AGAIN_MS 1000
 #define RUNS_MAX                                                                                   \
 	2 /* at the same time: what all others want of the masters waits behind their calls */
@@ -197,7 +196,7 @@ static void ask(struct inventory_reconciler *reconciler, int p)
 		     inventory_store_generation(reconciler->store, p) == INVENTORY_NO_GENERATION;
 
 	if (watched->asking || (watched->asked_ms != 0 && epoch == watched->epoch &&
-				age_ms < (waits ? TICK_MS : ASK_MS)))
+				age_ms < (waits ? TICK_MS : reconciler->inventory->ask_ms)))
 		return;
 	watched->asking = true;
 	watched->asked_ms = now_ms;

@@ -16,10 +16,12 @@
 
 struct inventory; /* opaque */
 
+#define INVENTORY_ASK_MS         1000
 #define INVENTORY_SWEEP_AFTER_MS 60000
 #define INVENTORY_COMPARE_MAX    100000
 /* The domain's options; NULL: the defaults. */
 struct inventory_options {
+	int64_t ask_ms; /* between two questions to a master whether it is another one; 0: the default */
 	int64_t sweep_after_ms; /* after a reconciliation (reconcile.c) */
 	size_t compare_max; /* parts of a reconciliation, and orders to mend, in memory; 0: the default */
 };

@@ -318,7 +318,7 @@ void stored_publish(struct memory_redis *redis, const char *stream, int64_t now_
 		    const struct stored_event *event)
 {
 	char seq[24], id[160], time[RT_TIME_TEXT], attempt[12];
-	struct memory_text fields[16];
+	struct memory_text fields[20];
 	size_t count = 0;
 
 	snprintf(seq, sizeof(seq), "%" PRIu64, event->seq);

@@ -346,9 +346,10 @@ static void start_context(struct process *process, const struct rt_context_domai
 			  const void *domain_options)
 {
 	const int partitions = process->world->options.partitions;
+	const int pace = process->world->options.pace.claims;
 	struct rt_context_options options = {
 		.events = { RT_EVENTS_DEFAULTS },
-		.trim_every_ms = 6000,
+		.trim_every_ms = 6000 * pace,
 		.retain_ms = 10000,
 		.retain_count = 50,
 		.stale_ms = 3600000,
@@ -364,9 +365,9 @@ static void start_context(struct process *process, const struct rt_context_domai
 	options.events.deliveries_max = 100000;
 	options.events.retry_max_ms = 2000;
 	/* Of each stream: seldom where there are many. Most of a run's time goes into what is done all the time. */
-	options.events.claim_idle_ms = 4000 * RT_MAX(partitions / 4, 1);
-	options.events.claim_every_ms = 1500 * RT_MAX(partitions / 4, 1);
-	options.events.maintain_every_ms = 2000 * RT_MAX(partitions / 2, 1);
+	options.events.claim_idle_ms = 4000 * RT_MAX(partitions / 4, 1) * pace;
+	options.events.claim_every_ms = 1500 * RT_MAX(partitions / 4, 1) * pace;
+	options.events.maintain_every_ms = 2000 * RT_MAX(partitions / 2, 1) * pace;
 	options.events.consumer_idle_ms = 60000;
 	process->context = stored_context(&process->host, domain, options, process->consumer);
 	rt_context_start(process->context);
@@ -374,13 +375,15 @@ static void start_context(struct process *process, const struct rt_context_domai
 
 static void start_order(struct process *process)
 {
+	const int partitions = process->world->options.partitions;
 	const struct order_options options = {
 		.clock = { .decision_ms = process->world->options.decision_ms,
 			   .retry_min_ms = 1000,
 			   .retry_max_ms = 8000 },
 		.stream_length_max = process->world->options.stream_length_max,
 		.hold_max_ms = WORLD_HOLD_MAX_MS,
-		.timers_every_ms = 250 * RT_MAX(process->world->options.partitions / 2, 1),
+		.timers_every_ms =
+			250 * RT_MAX(partitions / 2, 1) * process->world->options.pace.timers,
 		/* Nobody is told where gateways have no limits. */
 		.load_every_ms = process->world->options.plan.sheds ? 0 : -1,
 	};
@@ -392,7 +395,10 @@ static void start_order(struct process *process)
 static void start_inventory(struct process *process)
 {
 	/* Longer than it takes most orders to ask again. */
-	const struct inventory_options options = { .sweep_after_ms = 5000, .compare_max = 5 };
+	const struct inventory_options options = { .ask_ms = 1000 *
+							     process->world->options.pace.marks,
+						   .sweep_after_ms = 5000,
+						   .compare_max = 5 };
 
 	start_context(process, &inventory_domain, &options);
 	process->inventory = process->context->data;
@@ -638,6 +644,9 @@ struct world *world_new(const struct world_options *options)
 	world->options.inventories = RT_MAX(options->inventories, 1);
 	world->options.gateways = RT_MAX(options->gateways, 1);
 	world->options.partitions = RT_MAX(options->partitions, 1);
+	world->options.pace.timers = RT_MAX(options->pace.timers, 1);
+	world->options.pace.claims = RT_MAX(options->pace.claims, 1);
+	world->options.pace.marks = RT_MAX(options->pace.marks, 1);
 	name_streams(world);
 	if (options->decision_ms == 0)
 		world->options.decision_ms = 15000;
@@ -756,6 +765,7 @@ void world_calm(struct world *world)
 {
 	world->calm = true;
 	world_chaos_stop(world);
+	world_clients_calm(world);
 	world_say(world, "%-12s no more faults", "world");
 }
 

@@ -97,10 +97,19 @@ enum world_bug {
 /* "skip-ack"; NULL for none. */
 extern const char *const world_bug_names[WORLD_BUGS];
 
+/* How seldom services look by themselves whether there is something to do: multiples of the shortest periods of
+ * the simulation (world.c). 0: one. */
+struct world_pace {
+	int timers; /* order, for orders whose timer has run out */
+	int claims; /* for events of dead consumers; groups are maintained, and streams trimmed, as seldom */
+	int marks; /* inventory, for masters that are others now */
+};
+
 struct world_options {
 	uint64_t seed;
 	enum world_bug bug;
 	struct world_plan plan;
+	struct world_pace pace;
 	int orders, inventories, gateways; /* instances; 0: one */
 	int partitions;                    /* 0: one */
 	int masters;                       /* of Redis, which share the partitions; 0: one */

@@ -39,6 +39,7 @@ static const char *const method_names[KINDS] = {
 
 #define STREAM_ORDERS 4 /* on one StreamOrders */
 #define SOME_ORDERS   3 /* in a batch */
+#define CALM_INTENTS  4u
 
 /* What a client wants to do. */
 struct intent {
@@ -825,7 +826,7 @@ static void choose_place(struct world_client *client)
 		intent->lines[intent->line_count - 1].sku = world_unknown_sku;
 	if (world_roll(world, 4) > 0)
 		snprintf(intent->request_id, sizeof(intent->request_id), "r%u", ++client->serial);
-	intent->hold_ms = 1000 + (int64_t)world_roll(world, 8000);
+	intent->hold_ms = 1000 + (int64_t)world_roll(world, 5000);
 	intent->wait = world_roll(world, 3) == 0;
 	intent->timeout_ms = 300 + (int64_t)world_roll(world, 4000);
 }
@@ -840,7 +841,7 @@ static void choose_repeat(struct world_client *client, const struct booked *orde
 	memcpy(intent->lines, order->lines, sizeof(intent->lines));
 	intent->line_count = order->line_count;
 	/* The hold is part of the content and is not recorded here: it is never the same. */
-	intent->hold_ms = 20000;
+	intent->hold_ms = 7000;
 	intent->conflicting = true;
 }
 
@@ -1023,6 +1024,15 @@ void world_clients_start(struct world *world, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
 		rest(client_new(world, 5 + (unsigned)world_roll(world, 20)));
+}
+
+void world_clients_calm(struct world *world)
+{
+	for (struct rt_list *at = world->clients.next; at != &world->clients; at = at->next) {
+		struct world_client *client = RT_CONTAINER_OF(at, struct world_client, link);
+
+		client->remaining = RT_MIN(client->remaining, CALM_INTENTS);
+	}
 }
 
 /* It watches an order that does not end by itself. */
