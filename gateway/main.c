@@ -57,17 +57,21 @@ static const struct rt_setting settings[] = {
 	  "decision; further ones are refused." },
 	{ "shed-wait", RT_SETTING_DURATION, AT(shed_wait_ms), "100ms", 0, 86400000,
 	  "So long the events of orders that wait for inventory may take at the rate of now; from "
-	  "there on a part of the new orders is refused, from five times as long on all. 0: no "
-	  "limit." },
+	  "there on only as many orders are taken as are worked off. 0: no limit." },
 	{ "shed-events", RT_SETTING_INT, AT(shed_events), "250", 0, 1000000000,
 	  "While no more events than these wait for inventory, how long they take does not "
 	  "count." },
 	{ "shed-age", RT_SETTING_DURATION, AT(shed_age_ms), "30s", 0, 86400000,
-	  "Likewise, for so long an event may wait for inventory. 0: no limit." },
+	  "For so long an event may wait for inventory; from there on a part of the new orders is "
+	  "refused, from five times as long on all. 0: no limit." },
 	{ "shed-storing", RT_SETTING_DURATION, AT(shed_storing_ms), "100ms", 0, 86400000,
-	  "Likewise, so long storing the orders that are to be stored may take. 0: no limit." },
+	  "So long storing the orders that are to be stored may take; from there on only as many "
+	  "are "
+	  "taken as are stored. 0: no limit." },
 	{ "shed-arriving", RT_SETTING_DURATION, AT(shed_arriving_ms), "50ms", 0, 86400000,
-	  "Likewise, for so long calls may wait before the gateway reads them. 0: no limit." },
+	  "For so long calls may wait before the gateway reads them; from there on fewer orders "
+	  "are "
+	  "taken. 0: no limit." },
 	{ "shed-memory", RT_SETTING_INT, AT(shed_memory_percent), "90", 0, 100,
 	  "So much of the memory that Redis may use, in percent, may be used; with more, a part of "
 	  "the "

@@ -35,6 +35,11 @@ static size_t resident_bytes(void)
 	return resident == NULL ? 0 : strtoul(resident, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
 }
 
+void rt_memory_begin(void)
+{
+	(void)mallopt(M_ARENA_MAX, 1);
+}
+
 void rt_memory_return(void)
 {
 	static struct {

@@ -11,7 +11,8 @@
 
 #include "client_internal.h"
 
-#define POOL_MAX        256 /* calls whose memory is kept */
+#define POOL_MAX                                                                                   \
+	64 /* calls whose memory is kept: they lie where the many were, and hold whole pages there */
 #define CONNECTIONS_MAX 1024
 
 static void run_freed(struct rt_task *task)

@@ -225,6 +225,9 @@ void rt_server_drain(struct rt_server *server, int64_t grace_ms, void (*drained)
 		     void *user);
 /* Before the start, or after drained. Takes NULL. */
 void rt_server_free(struct rt_server *server);
+/* To be called each second: frees half of what was kept for further calls and was not needed since the last time.
+ * Takes NULL. */
+void rt_server_rest(struct rt_server *server);
 /* Calls under way, for tests and metrics. */
 size_t rt_server_calls(const struct rt_server *server);
 

@@ -27,8 +27,10 @@ struct server_call *rpc_server_call_new(struct rt_server *server)
 
 	if (pooled != NULL) {
 		server->pool_count--;
+		server->pool_least = RT_MIN(server->pool_least, server->pool_count);
 		return RT_CONTAINER_OF(pooled, struct server_call, link);
 	}
+	server->pool_least = 0;
 	call = rt_alloc(sizeof(*call));
 	rt_list_init(&call->link);
 	rt_list_init(&call->unwatched_link);
@@ -43,6 +45,21 @@ void rpc_server_call_free(struct server_call *call)
 	rpc_call_done(&call->base);
 	grpc_metadata_array_destroy(&call->metadata);
 	free(call);
+}
+
+void rt_server_rest(struct rt_server *server)
+{
+	size_t unneeded;
+
+	if (server == NULL)
+		return;
+	unneeded = (server->pool_least + 1) / 2;
+	for (; unneeded > 0; unneeded--) {
+		server->pool_count--;
+		rpc_server_call_free(
+			RT_CONTAINER_OF(rt_list_pop(&server->pool), struct server_call, link));
+	}
+	server->pool_least = server->pool_count;
 }
 
 void rpc_server_call_release(struct server_call *call)

@@ -94,6 +94,7 @@ struct rt_server {
 	struct rt_list unwatched; /* unary calls to be watched if they last, by watch_ms */
 	struct rt_timer watch_timer;
 	size_t active_count, armed_count, pool_count;
+	size_t pool_least;        /* since rt_server_rest */
 	struct rt_status busy;    /* the status of calls beyond calls_max */
 	struct rt_status leaving; /* the status of calls that come during the farewell */
 

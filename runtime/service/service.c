@@ -451,6 +451,7 @@ static void beat(struct rt_timer *timer)
 
 	rt_admin_alive(life->service.admin, LOOP_STUCK_MS);
 	rt_log_flush(0);
+	rt_server_rest(life->service.server);
 	rt_memory_return();
 	rt_timer_start(life->service.loop, timer, BEAT_MS, beat);
 }
@@ -699,6 +700,7 @@ int rt_service_run(const struct rt_service_definition *definition, int argc, cha
 	if (!read_settings(&life, argc, argv, &code))
 		goto end;
 	raise_open_files();
+	rt_memory_begin();
 	rt_rpc_init();
 	make_metrics(&life);
 	rt_log_never_wait(rt_metric_plain(life.service.metrics, RT_COUNTER,

@@ -210,7 +210,7 @@ class Ctl(tandem.Live):
             self.assertGreater(orders["reserved_per_s"], 0)
             self.assertGreater(orders["decision_p50_ms"], 0)
             self.assertLessEqual(orders["decision_p50_ms"], orders["decision_p99_ms"])
-            self.assertEqual(set(frame["refused"]["load"]), {"events", "age", "storing", "memory"})
+            self.assertEqual(set(frame["refused"]["load"]), {"events", "age", "storing", "arriving", "memory"})
             self.assertEqual(frame["refused"]["share"], 0)
             streams = {(row["of"], row["reader"]) for row in frame["streams"]}
             self.assertEqual(streams, {("order", "inventory"), ("inventory", "order"),

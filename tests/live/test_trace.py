@@ -10,6 +10,26 @@ from tandem import ORDERS
 TRACE, CLIENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
+# Below the call, of an order that is waited for.
+PLACED = lines(
+    """
+          gateway: tandem.order.v1.PlacementService/Place
+            order: tandem.order.v1.PlacementService/Place
+              order: FCALL order_place
+                order: publish order:events OrderPlaced
+                  inventory: process order:events OrderPlaced
+                    inventory: FCALL inventory_request
+                      inventory: publish inventory:events InventoryReserved
+                        order: process inventory:events InventoryReserved
+                          order: FCALL order_move
+                            order: publish order:events OrderReserved
+                              inventory: process order:events OrderReserved
+                          order: decision RESERVED
+              order: wait for decision
+    """
+)
+
+
 class Trace(tandem.Live):
     ENV = {
         "TANDEM_TRACE_RATIO": "0",
@@ -48,24 +68,7 @@ class Trace(tandem.Live):
         self.stock("tea", 5)
         metadata = [("traceparent", f"00-{TRACE}-{CLIENT}-01"), ("tracestate", "rojo=1,congo=t61rcWkgMzE")]
         order = self.place("tea", wait_for_decision=True, _metadata=metadata)
-        expected = lines(
-            """
-        gateway: tandem.order.v1.OrderService/PlaceOrder
-          gateway: tandem.order.v1.PlacementService/Place
-            order: tandem.order.v1.PlacementService/Place
-              order: FCALL order_place
-                order: publish order:events OrderPlaced
-                  inventory: process order:events OrderPlaced
-                    inventory: FCALL inventory_request
-                      inventory: publish inventory:events InventoryReserved
-                        order: process inventory:events InventoryReserved
-                          order: FCALL order_move
-                            order: publish order:events OrderReserved
-                              inventory: process order:events OrderReserved
-                          order: decision RESERVED
-              order: wait for decision
-        """
-        )
+        expected = ["gateway: tandem.order.v1.OrderService/PlaceOrder", *PLACED]
         spans = self.traced(TRACE, CLIENT, expected, "the whole trace")
         self.assertEqual(len({span.id for span in spans}), len(expected))
         _, (life,) = self.tandem.ctl_json("explain", order.order_id)
@@ -222,25 +225,8 @@ class Trace(tandem.Live):
         self.stock("leaf", 5)
         request = {"customer_id": "leaf", "lines": [{"sku": "leaf", "quantity": 1}], "wait_for_decision": True}
         self.order.BatchPlaceOrders(requests=[request] * 2, _metadata=[("traceparent", f"00-{'5' * 32}-{CLIENT}-01")])
-        order = lines(
-            """
-          gateway: tandem.order.v1.PlacementService/Place
-            order: tandem.order.v1.PlacementService/Place
-              order: FCALL order_place
-                order: publish order:events OrderPlaced
-                  inventory: process order:events OrderPlaced
-                    inventory: FCALL inventory_request
-                      inventory: publish inventory:events InventoryReserved
-                        order: process inventory:events InventoryReserved
-                          order: FCALL order_move
-                            order: publish order:events OrderReserved
-                              inventory: process order:events OrderReserved
-                          order: decision RESERVED
-              order: wait for decision
-        """
-        )
         call = "gateway: tandem.order.v1.OrderService/BatchPlaceOrders"
-        self.traced("5" * 32, CLIENT, [call, *order, *order], "both orders")
+        self.traced("5" * 32, CLIENT, [call, *PLACED, *PLACED], "both orders")
 
     def test_an_adjustment(self):
         metadata = [("traceparent", f"00-{'a' * 32}-{CLIENT}-01"), ("tracestate", "rojo=a")]

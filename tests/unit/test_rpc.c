@@ -18,6 +18,7 @@
 #include "loopback.h"
 #include "rpc/call_internal.h"
 #include "rpc/rpc.h"
+#include "rpc/server_internal.h"
 #include "run.h"
 #include "run_until.h"
 
@@ -891,6 +892,19 @@ static void test_many(void)
 	}
 	CU_ASSERT(good >= MANY * 2 / 3 - 1 && good < MANY);
 	free(probes);
+	good_call();
+	if (world.server == NULL)
+		return;
+	/* What was kept for so many is freed when nobody needs it, and calls go on. */
+	CU_ASSERT(world.server->pool_count > 0); /* how many were open at once depends on threads */
+	rt_server_rest(world.server);            /* since then */
+	for (int i = 0; i < 12; i++) {
+		size_t before = world.server->pool_count;
+
+		rt_server_rest(world.server);
+		CU_ASSERT(world.server->pool_count <= (before + 1) / 2);
+	}
+	CU_ASSERT(world.server->pool_count <= 1);
 	good_call();
 }
 

@@ -119,6 +119,11 @@ void rt_server_free(struct rt_server *server)
 	free(server);
 }
 
+void rt_server_rest(struct rt_server *server)
+{
+	(void)server;
+}
+
 size_t rt_server_calls(const struct rt_server *server)
 {
 	(void)server;
