@@ -70,6 +70,7 @@ void rpc_server_call_release(struct server_call *call)
 	if (call->grpc != NULL)
 		grpc_call_unref(call->grpc);
 	call->grpc = NULL;
+	rt_status_done(&call->status); /* it may never have been sent */
 	rpc_metadata_reset(&call->metadata);
 	call->method = NULL;
 	call->close_started = call->close_with_end = call->close_done = false;
@@ -205,7 +206,6 @@ static void call_sent(struct rpc_tag *tag, bool ok)
 		grpc_byte_buffer_destroy(RT_TAKE(call->sending));
 	call->sending_bytes = 0;
 	if (call->end_started) {
-		rt_status_done(&call->status);
 		call->end_done = true;
 		if (call->close_with_end)
 			call->close_done = true;

@@ -229,7 +229,7 @@ class Scripted(unittest.TestCase):
         self.assertEqual([row for row in rows if row["result"] != "ok"], [])
         code, text, _ = copy.run("down")
         self.assertEqual(code, 0, text)
-        self.assertEqual(len(re.findall(r"stopped, pid", text)), 10, text)
+        self.assertEqual(len(re.findall(r"stopped, pid", text)), 6 + len(tandem.CONTEXTS) + 2, text)
         self.assertNotIn("killed", text)
 
 
