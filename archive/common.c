@@ -83,7 +83,7 @@ static void view_labels(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 	}
 }
 
-/* Why it has its status: the message of the event that ended it. */
+/* Why it has its status: the message of the event that ended it; of a sale what came back since. */
 static void view_detail(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 			const struct archive_text *detail)
 {
@@ -92,6 +92,7 @@ static void view_detail(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 	const Tandem__Order__V1__OrderRejected *rejected;
 	const Tandem__Order__V1__OrderCancelled *cancelled;
 	const Tandem__Order__V1__OrderExpired *expired;
+	const Tandem__Order__V1__OrderReturned *returned;
 
 	switch (order->status) {
 	case TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED:
@@ -114,6 +115,13 @@ static void view_detail(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 		expired = tandem__order__v1__order_expired__unpack(in, detail->length, data);
 		if (expired != NULL)
 			order->status_reason = expired->reason;
+		return;
+	case TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED:
+		returned = tandem__order__v1__order_returned__unpack(in, detail->length, data);
+		if (returned == NULL)
+			return;
+		order->returns = returned->returns;
+		order->n_returns = returned->n_returns;
 		return;
 	default:
 		return;

@@ -74,6 +74,9 @@ static void orders_found(struct archive_job *job)
 		if (search->after > 0)
 			search->response.next_page_token = token =
 				archive_new_token(search->name, search->after);
+		if (search->after > 0 && !search->filter.oldest_first)
+			search->response.complete_after_time =
+				archive_time(&search->arena, search->after >> ARCHIVE_NO_BITS);
 		search->closure(&search->response, search->call);
 	}
 	free(token);

@@ -393,8 +393,6 @@ static int apply_order(struct archive_store *store, const struct archive_event *
 		known->status = status;
 		known->settled = false;
 	}
-	if (archive_is(&event->kind, "OrderReturned"))
-		known->settled = false;
 	/* Refused at once: nothing is asked of inventory any more. */
 	if (archive_is(&event->kind, "OrderSettled") ||
 	    (archive_is(&event->kind, "OrderRejected") && event->version == 2))

@@ -23,6 +23,7 @@ struct archive_store; /* opaque */
 #define ARCHIVE_STREAM_ID    48
 #define ARCHIVE_SKU_MAX      64
 #define ARCHIVE_ORDER_ID     30
+#define ARCHIVE_NO_BITS      20 /* of the number of an order or a movement, below its milliseconds */
 #define ARCHIVE_CACHE_ORDERS 100000 /* whose state a writer keeps in mind */
 
 struct archive_store_options {

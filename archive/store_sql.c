@@ -159,6 +159,7 @@ static const struct {
 } meanings[] = {
 	{ "OrderPlaced", 1, false },    { "OrderReserved", 2, false }, { "OrderRejected", 3, true },
 	{ "OrderConfirmed", 4, false }, { "OrderCancelled", 5, true }, { "OrderExpired", 6, true },
+	{ "OrderReturned", 4, true },
 };
 
 int archive_status_of(const struct archive_text *kind)

@@ -6,9 +6,6 @@
 
 #include "store_internal.h"
 
-/* Bits of a number of an order or a movement below its milliseconds. */
-#define ARCHIVE_NO_BITS 20
-
 struct db *archive_store_db(struct archive_store *store);
 
 static inline bool archive_is(const struct archive_text *text, const char *word)

@@ -49,6 +49,33 @@ const struct question questions[] = {
 	  SLOW_MS,
 	  { "stock", "holders" },
 	  { { "sku", NULL, KIND_SKU, true }, LIMIT, PAGE } },
+	{ "/api/archive/orders",
+	  RIGHT_LOOK,
+	  SLOW_MS,
+	  { "archive", "search" },
+	  { { "customer", "--customer=", KIND_TEXT, false },
+	    { "status", "--status=", KIND_STATUS, false },
+	    { "since", "--since=", KIND_TIME, false },
+	    { "until", "--until=", KIND_TIME, false },
+	    { "sku", "--sku=", KIND_SKU, false },
+	    { "label", "--label=", KIND_LABEL, false },
+	    { "oldest", "--oldest-first", KIND_FLAG, false },
+	    LIMIT,
+	    PAGE } },
+	{ "/api/archive/order",
+	  RIGHT_LOOK,
+	  QUICK_MS,
+	  { "archive", "show" },
+	  { { "id", NULL, KIND_TEXT, true } } },
+	{ "/api/archive/movements",
+	  RIGHT_LOOK,
+	  SLOW_MS,
+	  { "archive", "movements" },
+	  { { "sku", NULL, KIND_SKU, true },
+	    { "since", "--since=", KIND_TIME, false },
+	    { "until", "--until=", KIND_TIME, false },
+	    LIMIT,
+	    PAGE } },
 	{ "/api/streams", RIGHT_LOOK, QUICK_MS, { "events", "lag" }, { { 0 } } },
 	{ "/api/aside", RIGHT_LOOK, QUICK_MS, { "events", "aside" }, { { 0 } } },
 	{ "/api/dead",
@@ -114,6 +141,14 @@ static bool is_text(const char *text, size_t characters_max, size_t bytes_max)
 	       characters(text) <= characters_max;
 }
 
+static bool is_label(const char *text)
+{
+	size_t key = strcspn(text, "=");
+
+	return text[key] == '=' && key >= 1 && key <= 64 && strlen(text + key + 1) <= 256 &&
+	       is_text(text, 321, 321);
+}
+
 static bool is_entry(const char *text)
 {
 	const char *slash = strchr(text, '/'), *id = slash == NULL ? text : slash + 1;
@@ -160,6 +195,9 @@ static bool is_good(enum kind kind, const char *text, const char **ret_wanted)
 	case KIND_TIME:
 		*ret_wanted = "a time, such as 2026-11-23T01:02:03.004Z";
 		return rt_time_parse(text, &number);
+	case KIND_LABEL:
+		*ret_wanted = "a label, such as shop=north";
+		return is_label(text);
 	case KIND_FLAG:
 	default:
 		*ret_wanted = "true or false";

@@ -22,6 +22,7 @@ enum kind {
 	KIND_ENTRY,   /* "1764000000123-0", "3/1764000000123-0" */
 	KIND_CONTEXT, /* letters */
 	KIND_TIME,    /* "2026-11-23T01:02:03.004Z" */
+	KIND_LABEL,   /* "shop=north": printable, the key 1 to 64 bytes, the value at most 256 */
 	KIND_FLAG,    /* "true": the option is given; "": it is not */
 };
 
@@ -33,7 +34,7 @@ struct parameter {
 };
 
 #define QUESTION_WORDS 6
-#define QUESTION_ASKS  6
+#define QUESTION_ASKS  9
 struct question {
 	const char *path; /* "/api/orders" */
 	enum right right; /* RIGHT_OPERATE: asked by POST, others by GET */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "check.h"
 #include "commands.h"
 #include "explain.h"
 #include "order/order_record.h"
@@ -44,6 +45,7 @@ struct explain {
 	struct explain_facts facts;
 	bool searched_all; /* inventory's stream was read to its end */
 	char *reservation_text;
+	bool gone;                       /* Redis does not have it */
 	char trace_id[RT_TRACE_ID_TEXT]; /* "": its id says none, and it began no other */
 	char **parts;                    /* of the reservation, by partition; NULL: there is none */
 };
@@ -100,7 +102,7 @@ static bool find_order(struct explain *explain)
 	return true;
 }
 
-/* CTL_NEGATIVE: the order does not exist, or its record is damaged. */
+/* CTL_NEGATIVE: the order does not exist, or its record is damaged; `gone`: the archive may have it. */
 static int read_order(struct explain *explain)
 {
 	struct order_record *record = &explain->record;
@@ -108,6 +110,9 @@ static int read_order(struct explain *explain)
 	if (ctl_partitions(explain->ctl) == 0 || !find_order(explain))
 		return CTL_UNAVAILABLE;
 	if (explain->text->type != REDIS_REPLY_STRING) {
+		explain->gone = check_order_id(explain->order_id);
+		if (explain->gone)
+			return CTL_NEGATIVE;
 		ctl_error("no such order: %s", explain->order_id);
 		return CTL_NEGATIVE;
 	}
@@ -715,7 +720,9 @@ static int explain_run(struct ctl *ctl, void *options)
 	explain->ctl = ctl;
 	code = read_order(explain);
 	facts->now_ms = ctl_now_ms(ctl);
-	if (code == CTL_OK) {
+	if (explain->gone)
+		code = explain_archived(ctl, explain->order_id);
+	else if (code == CTL_OK) {
 		/* A part that cannot be read does not hide the others; stderr names it. */
 		bool good = add_order_events(explain);
 
@@ -790,7 +797,9 @@ const struct ctl_command ctl_explain = {
 	.arguments = "[ORDER_ID]",
 	.text = "Shows an order's whole history in both domains: events and who did what, "
 		"deliveries, retries, dead letters, timer, reservation; then why it has its status "
-		"and what happens next. Or what a reservation or a SKU waits for.\vExamples:\n"
+		"and what happens next. Of an order that is in the archive alone, what that has. "
+		"Or "
+		"what a reservation or a SKU waits for.\vExamples:\n"
 		"  tandemctl explain ord_…\n"
 		"  tandemctl explain --json ord_… | jq -r '.because, .next'\n"
 		"  tandemctl explain --reservation ord_…\n"

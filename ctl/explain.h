@@ -45,6 +45,8 @@ struct explain_facts {
 /* explain_stock.c: the same for what is held for an order, and for a SKU. The exit code. */
 int explain_reservation(struct ctl *ctl, const char *order_id);
 int explain_sku(struct ctl *ctl, const char *sku);
+/* explain_archive.c: of an order that Redis does not have. */
+int explain_archived(struct ctl *ctl, const char *order_id);
 
 /* Both sentences, for people. Freed with rt_buf_done; ends with a NUL that length does not count. */
 void explain_because(const struct explain_facts *facts, struct rt_buf *text);

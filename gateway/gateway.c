@@ -2,13 +2,6 @@
 #include "gateway_internal.h"
 #include "loop/loop.h"
 
-/* The index of a method; the descriptor always has it. */
-static unsigned method_index(const ProtobufCServiceDescriptor *descriptor, const char *name)
-{
-	return (unsigned)(protobuf_c_service_descriptor_get_method_by_name(descriptor, name) -
-			  descriptor->methods);
-}
-
 static void register_metrics(struct gateway *gateway, struct rt_metrics *metrics)
 {
 	if (metrics == NULL)
@@ -32,10 +25,10 @@ int gateway_new(struct rt_loop *loop, const struct gateway_options *options, str
 	gateway = rt_alloc(sizeof(*gateway));
 	gateway->loop = loop;
 	gateway->options = *options;
-	gateway->place_order = method_index(order, "PlaceOrder");
-	gateway->batch_place_orders = method_index(order, "BatchPlaceOrders");
-	gateway->stream_orders = method_index(order, "StreamOrders");
-	gateway->watch_order = method_index(order, "WatchOrder");
+	gateway->place_order = gateway_method_index(order, "PlaceOrder");
+	gateway->batch_place_orders = gateway_method_index(order, "BatchPlaceOrders");
+	gateway->stream_orders = gateway_method_index(order, "StreamOrders");
+	gateway->watch_order = gateway_method_index(order, "WatchOrder");
 	gateway_route_init(&gateway->order, gateway, options->order, options->order_channel);
 	gateway_route_init(&gateway->inventory, gateway, options->inventory,
 			   options->inventory_channel);

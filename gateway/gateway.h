@@ -3,6 +3,7 @@
  *   placing.c       sends orders to the order service, gathered, over long-lived streams
  *   place_order.c, stream_orders.c, batch_place_orders.c   the RPCs that place orders with it
  *   route.c         all other RPCs: checked and passed on, with deadline and traceparent
+ *   archived.c, archived_list.c, archived_batch.c   what the order service does not have any more, from the archive
  */
 #ifndef GATEWAY_H
 #define GATEWAY_H
@@ -18,7 +19,7 @@ struct gateway; /* opaque */
 struct gateway_options {
 	/* Clients (rt_client_new, rt_client_local); borrowed. */
 	ProtobufCService *order, *placement, *inventory;
-	ProtobufCService *archive; /* NULL: it is not served */
+	ProtobufCService *archive; /* NULL: there is none */
 	/* Their channels: which instances there are. NULL, for clients without a channel: `connections`
 	 * of the order service, all of which serve. */
 	struct rt_channel *order_channel, *inventory_channel, *archive_channel;

@@ -5,6 +5,7 @@
 #include "gateway.h"
 #include "rpc/rpc.h"
 #include "shedding.h"
+#include "tandem/archive/v1/archive_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 #include "tandem/order/v1/placement.pb-c.h"
 
@@ -17,9 +18,23 @@
 #define GATEWAY_BATCH_MAX 1000
 /* The RetryInfo that UNAVAILABLE gets when it came without one. */
 #define GATEWAY_RETRY_MS 200
+/* Likewise, when the archive is away. */
+#define GATEWAY_ARCHIVE_RETRY_MS 1000
 
 typedef Tandem__Order__V1__PackedOrderResult gateway_result;
 typedef Tandem__Order__V1__PlaceOrderRequest gateway_place_request;
+typedef Tandem__Archive__V1__GetArchivedOrderResponse archived_response;
+
+/* What becomes of a call when the order service does not have an order that the archive may have. */
+enum gateway_archived {
+	ARCHIVED_NOT, /* nothing */
+	ARCHIVED_GET, /* the archive's order is the answer … */
+	ARCHIVED_EXPLAIN,
+	ARCHIVED_WATCH,
+	ARCHIVED_LIST,  /* … or a part of it */
+	ARCHIVED_MOVE,  /* it is refused: the order cannot be changed any more */
+	ARCHIVED_MOVES, /* likewise, item by item */
+};
 
 /* A service as the gateway serves it: the descriptor of its client, but that PlaceOrder's request comes
  * unread, and its own invoke. */
@@ -29,6 +44,7 @@ struct gateway_service {
 	ProtobufCMethodDescriptor *methods; /* the descriptor's */
 	bool *reads;   /* of each: it changes nothing, and may be asked again */
 	bool *streams; /* its answer is a stream */
+	enum gateway_archived *archived;
 	struct gateway *gateway;
 	ProtobufCService *client;
 	struct rt_channel *channel; /* the client's, or NULL */
@@ -169,6 +185,46 @@ void gateway_stream_orders(struct gateway *gateway, ProtobufCClosure closure, st
 void gateway_route_init(struct gateway_service *service, struct gateway *gateway,
 			ProtobufCService *client, struct rt_channel *channel);
 void gateway_route_done(struct gateway_service *service);
+
+/* ---- orders that are in the archive alone (archived.c, archived_list.c, archived_batch.c) ---- */
+
+enum gateway_archived gateway_archived_kind(const char *method);
+/* A call that was passed on to the order service, and has been answered. All is borrowed; request, call and closure last
+ * as long as the call. */
+struct gateway_passed {
+	struct gateway *gateway;
+	const ProtobufCMessage *request;
+	struct rt_call *call;
+	ProtobufCClosure closure;
+	const ProtobufCMessage *response; /* NULL: it failed, or streams */
+	const struct rt_status *status;
+	uint64_t version; /* of a watch: the last that its caller has seen */
+};
+/* True: the archive is asked, and the call will be ended from there. */
+bool gateway_archived_takes(const struct gateway_passed *passed, enum gateway_archived kind);
+bool gateway_archived_list(const struct gateway_passed *passed);
+bool gateway_archived_batch(const struct gateway_passed *passed);
+
+/* ---- asking the archive (ask_archive.c) ---- */
+
+/* The index of a method; the descriptor always has it. */
+unsigned gateway_method_index(const ProtobufCServiceDescriptor *descriptor, const char *method);
+/* The order that a request is about; "": about none, or several. */
+const char *gateway_order_id(const ProtobufCMessage *request);
+/* Asks the archive on behalf of the call's caller. `op` has its `done`. */
+void gateway_archived_ask(struct gateway *gateway, struct rt_call *call, const char *order_id,
+			  struct rt_client_op *op);
+void gateway_archived_search(struct gateway *gateway, struct rt_call *call,
+			     const Tandem__Archive__V1__SearchOrdersRequest *request,
+			     struct rt_client_op *op);
+/* The order of an answer, if it was settled; else NULL. */
+const Tandem__Order__V1__Order *gateway_archived_settled(const archived_response *response);
+/* Its status, for people: "CONFIRMED". */
+const char *gateway_archived_status(const Tandem__Order__V1__Order *order);
+/* What the caller gets when the archive has failed with `from`. `what`: why it was asked. */
+void gateway_archived_away(struct rt_status *to, const struct rt_status *from, const char *what);
+/* What the caller gets who wants to change that order. */
+void gateway_archived_refuses(struct rt_status *status, const Tandem__Order__V1__Order *order);
 
 /* ---- status.c ---- */
 

@@ -39,7 +39,8 @@ static const struct rt_setting settings[] = {
 	{ "inventory-target", RT_SETTING_STRING, AT(inventory_target), "127.0.0.1:50053", 0, 0,
 	  "Where the inventory service listens; likewise." },
 	{ "archive-target", RT_SETTING_STRING, AT(archive_target), "127.0.0.1:50054", 0, 0,
-	  "Where the archive listens; likewise." },
+	  "Where the archive listens; likewise. Empty: there is none, and orders that the order "
+	  "service has dropped are unknown." },
 	{ "upstream-tls-ca", RT_SETTING_STRING, AT(upstream_ca), "", 0, 0,
 	  "File with the authorities that the certificates of these services are from; empty: "
 	  "calls "
@@ -197,7 +198,8 @@ static int start(struct rt_service *service)
 		&tandem__inventory__v1__inventory_service__descriptor;
 	const ProtobufCServiceDescriptor *archive =
 		&tandem__archive__v1__archive_service__descriptor;
-	int rc;
+	bool has_archive = set->archive_target[0] != '\0';
+	int rc = RT_OK;
 
 	rt_arrivals_watch();
 	process->service = service;
@@ -211,14 +213,17 @@ static int start(struct rt_service *service)
 			&process->inventory_channel);
 	if (rc != RT_OK)
 		goto fail;
-	rc = connect_to(process, set->archive_target, NULL, archive, &process->archive_channel);
+	if (has_archive)
+		rc = connect_to(process, set->archive_target, NULL, archive,
+				&process->archive_channel);
 	if (rc != RT_OK)
 		goto fail;
 	process->order = rt_client_new(process->order_channel, order);
 	process->placement = rt_client_new(process->order_channel,
 					   &tandem__order__v1__placement_service__descriptor);
 	process->inventory = rt_client_new(process->inventory_channel, inventory);
-	process->archive = rt_client_new(process->archive_channel, archive);
+	if (has_archive)
+		process->archive = rt_client_new(process->archive_channel, archive);
 	options.order = process->order;
 	options.placement = process->placement;
 	options.order_channel = process->order_channel;
@@ -231,7 +236,8 @@ static int start(struct rt_service *service)
 		goto fail;
 	rt_server_add(service->server, gateway_order_rpc(process->gateway));
 	rt_server_add(service->server, gateway_inventory_rpc(process->gateway));
-	rt_server_add(service->server, gateway_archive_rpc(process->gateway));
+	if (has_archive)
+		rt_server_add(service->server, gateway_archive_rpc(process->gateway));
 	service->data = process;
 	return RT_OK;
 fail:

@@ -4,11 +4,12 @@
  *   route_invoke            the call enters: is the request valid?
  *     route_send            … an instance gets it
  *     route_message         streamed answers: each is passed on as it comes
- *     route_done            the call to the service has ended, or another instance gets it
+ *     route_done            the call to the service has ended; or another instance gets it, or the archive
  *   route_cancelled         the caller has gone: the call to the service is cancelled, and ends
  *
- * A call that reads is sent once more when its instance has gone, and another serves. WatchOrder
- * goes on there with the versions that its caller has not seen. */
+ * What the order service does not have may be in the archive (archived.c). A call that reads is sent
+ * once more when its instance has gone, and another serves. WatchOrder goes on there with the versions
+ * that its caller has not seen. */
 #include <string.h>
 
 #include "check.h"
@@ -99,11 +100,28 @@ static bool may_send_again(const struct route *route)
 
 static void route_send(struct route *route);
 
+/* Of a watch: what its caller need not be sent any more. */
+static uint64_t seen_version(const struct route *route)
+{
+	const Tandem__Order__V1__WatchOrderRequest *request = (const void *)route->request;
+
+	return is_watch(route) ? RT_MAX(route->version, request->after_version) : 0;
+}
+
 static void route_done(struct rt_client_op *op, const ProtobufCMessage *response)
 {
 	struct route *route = RT_CONTAINER_OF(op, struct route, op);
 	struct rt_call *call = route->call;
 	struct rt_status status = { 0 };
+	const struct gateway_passed passed = {
+		.gateway = route->service->gateway,
+		.request = route->request,
+		.call = call,
+		.closure = route->closure,
+		.response = response,
+		.status = &op->status,
+		.version = seen_version(route),
+	};
 
 	if (!route->overrun && may_send_again(route)) {
 		route->again = true;
@@ -112,7 +130,9 @@ static void route_done(struct rt_client_op *op, const ProtobufCMessage *response
 	}
 	rt_call_on_cancel(call, NULL, NULL);
 	rt_call_on_drained(call, NULL, NULL);
-	if (route->overrun) {
+	if (gateway_archived_takes(&passed, route->service->archived[route->method_index])) {
+		/* It ends from there. */
+	} else if (route->overrun) {
 		rt_status_set(&status, RT_CODE_RESOURCE_EXHAUSTED,
 			      "the messages of the stream are not read fast enough");
 		rt_status_retry(&status, GATEWAY_RETRY_MS);
@@ -169,14 +189,7 @@ static void route_send(struct route *route)
 /* Its trace is that of the order that the request names; else it has one of its own. */
 static void begin_trace(struct rt_span *span, const ProtobufCMessage *request)
 {
-	const ProtobufCFieldDescriptor *field =
-		protobuf_c_message_descriptor_get_field_by_name(request->descriptor, "order_id");
-	const char *order_id = "";
-
-	if (field != NULL && field->type == PROTOBUF_C_TYPE_STRING &&
-	    field->label == PROTOBUF_C_LABEL_NONE)
-		memcpy(&order_id, (const char *)request + field->offset, sizeof(order_id));
-	rt_span_concerns(span, order_id);
+	rt_span_concerns(span, gateway_order_id(request));
 }
 
 static void route_start(struct gateway_service *service, unsigned method_index,
@@ -244,10 +257,13 @@ void gateway_route_init(struct gateway_service *service, struct gateway *gateway
 	service->methods = rt_alloc(descriptor->n_methods * sizeof(*service->methods));
 	service->reads = rt_alloc(descriptor->n_methods * sizeof(*service->reads));
 	service->streams = rt_alloc(descriptor->n_methods * sizeof(*service->streams));
+	service->archived = rt_alloc(descriptor->n_methods * sizeof(*service->archived));
 	for (unsigned i = 0; i < descriptor->n_methods; i++) {
 		service->methods[i] = descriptor->methods[i];
 		service->reads[i] = is_read(descriptor->methods[i].name);
 		service->streams[i] = is_stream(descriptor->methods[i].name);
+		if (service == &gateway->order)
+			service->archived[i] = gateway_archived_kind(descriptor->methods[i].name);
 		if (service == &gateway->order && i == gateway->place_order)
 			service->methods[i].input = &rt_unread_descriptor;
 	}
@@ -265,4 +281,5 @@ void gateway_route_done(struct gateway_service *service)
 	free(service->methods);
 	free(service->reads);
 	free(service->streams);
+	free(service->archived);
 }

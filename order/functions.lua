@@ -15,6 +15,8 @@
 --   timers   sorted set: order id → unix ms at which to look at the order again; orders that are
 --            settled are not in it
 --   events   stream: what happened to orders
+--   dropped   string: the unix ms of the placing of the newest order that was dropped here since the archive has it; no key:
+--            none was
 --   earlier_ids   hash: the id that a request would have now → the id that its order has. Of orders that were placed
 --            when there was one partition, and moved (tandemctl migrate). It may be deleted once nobody repeats
 --            requests of that time
@@ -763,9 +765,11 @@ end
 -- ---- list ----
 
 -- FCALL order_list 1 <own stream> <customer> <count> <before_ms> <before_id> <bytes>
--- A customer's orders, newest first, after <before_id>; before_id '': from the newest. At most <count>,
--- and at most <bytes>, but at least one.
--- Answers { more (0 or 1), id, order, id, order, … }, false for an order that does not exist.
+-- A customer's orders, newest first, those of a millisecond by id, after <before_id>; before_id '': from the newest.
+-- <before_id> need not exist any more: then the list goes on where it would be. At most <count>, and at most <bytes>,
+-- but at least one.
+-- Answers { more (0 or 1), when the newest order that was dropped had been placed, id, order, id, order, … }, '0' if none
+-- was; false for an order that does not exist.
 
 local ORDER_BYTES = 512 -- the size of an order in the answer, beside its stored text
 
@@ -780,9 +784,17 @@ local function list(keys, args)
 	elseif rank then
 		ids = call('ZREVRANGE', key, rank + 1, rank + 1 + count)
 	else
-		ids = call('ZREVRANGEBYSCORE', key, '(' .. args[3], '-inf', 'LIMIT', 0, count + 1)
+		ids = {}
+		for _, id in ipairs(call('ZREVRANGEBYSCORE', key, args[3], args[3])) do
+			if id < args[4] then
+				ids[#ids + 1] = id
+			end
+		end
+		for _, id in ipairs(call('ZREVRANGEBYSCORE', key, '(' .. args[3], '-inf', 'LIMIT', 0, count + 1)) do
+			ids[#ids + 1] = id
+		end
 	end
-	local answer, bytes = { 0 }, 0
+	local answer, bytes = { 0, call('GET', prefix .. 'dropped') or '0' }, 0
 	local orders = #ids > 0 and read_orders(prefix .. 'orders', ids, 1, math.min(#ids, count))
 	for i, id in ipairs(ids) do
 		local order = i <= count and orders[id] or false

@@ -132,6 +132,7 @@ struct order_list_op {
 	size_t record_count;
 	const char *last_id; /* the last that was read, damaged or not; "": none */
 	bool more;           /* after it */
+	int64_t dropped_ms; /* when the newest order that was dropped here had been placed; 0: none was */
 	void (*done)(struct order_list_op *op, int status);
 };
 

@@ -486,20 +486,21 @@ static void list_encode(struct rt_store_run *run, const void *item)
 	rt_args_int(run->args, (int64_t)op->bytes_max);
 }
 
-/* { more, id, record, id, record, … } */
+/* { more, dropped, id, record, id, record, … } */
 static int list_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
 	struct order_list_op *op = item;
 	size_t count;
 
 	(void)run;
-	if (!rt_reply_is_array(reply, 1))
+	if (!rt_reply_is_array(reply, 2) || reply->element[1]->str == NULL)
 		return RT_PROTOCOL;
-	count = (reply->elements - 1) / 2;
+	count = (reply->elements - 2) / 2;
+	op->dropped_ms = strtoll(reply->element[1]->str, NULL, 10);
 	op->records = rt_alloc((count + 1) * sizeof(*op->records));
 	op->more = rt_reply_int(reply->element[0]) != 0;
 	for (size_t i = 0; i < count; i++) {
-		struct redisReply **at = &reply->element[1 + 2 * i];
+		struct redisReply **at = &reply->element[2 + 2 * i];
 
 		op->last_id = at[0]->str;
 		if (read_order(at[1], at[0]->str, &op->records[op->record_count]))

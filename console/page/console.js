@@ -1,6 +1,7 @@
 // console.js - which view is shown: what stands behind # in the address.
 import { byId, el, failure, note } from "./base.js";
 import { alarms } from "./alarms.js";
+import { archive, life, movements } from "./archive.js";
 import { checks } from "./checks.js";
 import { connect, disconnect } from "./live.js";
 import { dead } from "./dead.js";
@@ -16,6 +17,8 @@ const VIEWS = [
   { name: "orders", title: "Orders", show: (main, rest, query) => orders(main, query) },
   { name: "order", within: "orders", title: "Order", show: order },
   { name: "stock", title: "Stock", show: (main, rest, query) => (rest ? sku(main, rest) : stock(main, query)) },
+  { name: "archive", title: "Archive", show: (main, rest, query) => (rest ? life(main, rest) : archive(main, query)) },
+  { name: "movements", within: "archive", title: "Movements", show: movements },
   { name: "streams", title: "Streams", show: streams },
   { name: "dead", title: "Dead letters", show: dead },
   { name: "checks", title: "Checks", show: checks },

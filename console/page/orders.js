@@ -3,7 +3,7 @@ import { ask, askAgain, badge, el, failure, field, lines, lookThrough, note, ord
   update } from "./base.js";
 import { watch } from "./live.js";
 
-const STATUSES = ["pending", "reserved", "rejected", "confirmed", "cancelled", "expired"];
+export const STATUSES = ["pending", "reserved", "rejected", "confirmed", "cancelled", "expired"];
 const REFRESH_MS = 2000;
 const TELL_MS = 10000;
 /** How many are asked for at once. */
@@ -196,7 +196,7 @@ function search(place, query) {
     show: (results, rows) => update(results, table("Orders", COLUMNS, rows, "No order fits.")),
     remark: (done) => (!done || reach.ms === null ? ""
       : `Orders of all customers are looked for in the streams of events, which keep the newest: here back to ${new Date(reach.ms).toLocaleString()}. ` +
-        "With a customer, all are looked through."),
+        "With a customer, all are looked through; the archive has those of all customers."),
   });
 }
 
@@ -238,12 +238,16 @@ export function orders(main, query) {
 
 // ---- one ----
 
-function facts(pairs) {
+export const labels = (order) => Object.entries(order.labels || {}).map(([key, value]) => `${key}=${value}`).join(" ");
+
+export const returned = (order) => (order.returns || []).map((one) => `${lines(one.lines)}${one.reason ? ` (${one.reason})` : ""}`).join("; ");
+
+export function facts(pairs) {
   return el("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== "")
     .map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-function happened(event, now) {
+export function happened(event, now) {
   const later = Date.parse(event.time) > now;
   return el("li", { "data-key": `${event.context} ${event.kind} ${event.time} ${event.stream_id || ""} ${event.text || ""}`, class: `${event.context}${later ? " later" : ""}${/dead|aside/.test(event.kind) ? " wrong" : ""}` },
     el("p", { class: "what" }, el("span", { class: "lane" }, event.context), " ", el("strong", {}, event.kind), " ", time(event.time),
@@ -264,13 +268,13 @@ function timeline(explained) {
       ["Lines", lines(order.lines)], ["Settled", order.settled ? "yes" : "no"], ["Version", String(order.version)],
       ["Reason", order.status_reason], ["Missing", (order.shortages || []).map((one) =>
         one.unknown ? `${one.sku}: no such SKU` : `${one.sku}: ${one.requested} wanted, ${one.available} there`).join("; ")],
-      ["Came back", (order.returns || []).map((one) => `${lines(one.lines)}${one.reason ? ` (${one.reason})` : ""}`).join("; ")],
+      ["Came back", returned(order)],
       ["Placed", time(order.create_time)], ["Changed", time(order.update_time)],
       ["Held until", order.hold_expire_time ? time(order.hold_expire_time) : ""],
       ["Reservation", explained.reservation || "none"],
       ["Trace", explained.trace_id ? el("span", { class: "code" }, explained.trace_id) : ""],
       ["Partition", explained.partition === undefined ? "" : String(explained.partition)],
-      ["Labels", Object.entries(order.labels || {}).map(([key, value]) => `${key}=${value}`).join(" ")]]),
+      ["Labels", labels(order)]]),
     (explained.parts || []).length === 0 ? null : section("Its stock in other partitions", table("Parts", [
       { name: "Partition", number: true, cell: (row) => String(row.partition) },
       { name: "What it has there", cell: (row) => row.text },

@@ -105,6 +105,7 @@ export function sku(main, name) {
     }
   }
   main.append(el("p", { class: "back" }, el("a", { href: "#/stock" }, "Stock")), el("h1", { class: "code" }, name), counters,
+    el("p", {}, el("a", { href: `#/movements/${encodeURIComponent(name)}` }, "All its movements, from the archive")),
     section("Who holds it", held), section("Changes by hand", events));
   load();
   return lookThrough(held, {

@@ -181,6 +181,106 @@ class Answers(Archived):
         self.fails(grpc.StatusCode.NOT_FOUND, self.archive.GetArchivedOrder, order_id="ord_" + "a" * 26)
 
 
+    def page_by_page(self, page_size=50, token="", pages=None, **fields):
+        """A customer's list as (order id, status), page by page; and the token behind so many pages."""
+        found = []
+        while pages != 0:
+            page = self.order.ListOrders(page_size=page_size, page_token=token, **fields)
+            self.assertLessEqual(len(page.orders), page_size)
+            self.assertFalse(page.dropped)
+            found += [(order.order_id, order.status) for order in page.orders]
+            token = page.next_page_token
+            pages = pages - 1 if pages else None
+            if not token:
+                break
+        return found, token
+
+    def drop(self, customer, order_ids):
+        """What the order service does with orders that it drops."""
+        ops = self.tandem.redis_as("ops")
+        for order_id in order_ids:
+            self.assertEqual(ops("HDEL", "order:{0}:orders", order_id), 1)
+            placed = ops("ZSCORE", f"order:{{0}}:customer:{customer}", order_id)
+            ops("ZREM", f"order:{{0}}:customer:{customer}", order_id)
+            newest = max(int(placed), int(ops("GET", "order:{0}:dropped") or 0))
+            ops("SET", "order:{0}:dropped", newest)
+
+    def test_what_was_dropped(self):
+        """The order service has some orders no more: reads go on as before, and what would change them is refused."""
+        self.stock("old", 100)
+        ids = self.places(12, "old", customer_id="dora", labels={"shop": "north"})
+        self.order.ReturnOrder(order_id=ids[0], return_id="r1", lines=[{"sku": "old", "quantity": 1}], reason="broken")
+        self.settled(ids[0])
+        self.archived()
+        dropped = [order_id for n, order_id in enumerate(ids) if n % 3 < 2 and n != 6]
+        before = {order_id: self.get(order_id) for order_id in ids}
+        self.assertEqual(len(before[ids[0]].returns), 1)
+        whole, _ = self.page_by_page(customer_id="dora")
+        self.assertEqual([order_id for order_id, _ in whole], ids[::-1])
+        first, token = self.page_by_page(5, pages=1, customer_id="dora")
+        self.drop("dora", dropped)
+        for order_id in ids:
+            self.assertEqual(self.get(order_id), before[order_id])
+        for page_size in (1, 3, 50):
+            self.assertEqual(self.page_by_page(page_size, customer_id="dora")[0], whole)
+        for status in ("ORDER_STATUS_CONFIRMED", "ORDER_STATUS_CANCELLED", "ORDER_STATUS_RESERVED"):
+            wanted = [item for item in whole if item[1] == self.status[status]]
+            self.assertEqual(self.page_by_page(2, customer_id="dora", status=status)[0], wanted)
+        # A token of before goes on where it did.
+        self.assertEqual(first + self.page_by_page(5, token, customer_id="dora")[0], whole)
+        self.cannot_be_changed(dropped[0], ids[2])
+        self.assertEqual([item.order for item in self.order.WatchOrder(order_id=dropped[0])], [before[dropped[0]]])
+        self.assertEqual(list(self.order.WatchOrder(order_id=dropped[0], after_version=before[dropped[0]].version)), [])
+        explanation = self.order.ExplainOrder(order_id=dropped[1]).explanation
+        self.assertEqual(explanation.order, before[dropped[1]])
+        self.assertEqual(explanation.because, "CANCELLED: changed my mind.")
+        kinds = [event.kind for event in explanation.events]
+        self.assertEqual(kinds[0], "OrderPlaced")
+        self.assertEqual(set(kinds), {"OrderPlaced", "InventoryReserved", "OrderReserved", "OrderCancelled", "InventoryReleased",
+                                      "OrderSettled"})
+        self.tool_shows(dropped[1], whole)
+        self.archive_is_away(dropped[0], ids[2])
+
+    def cannot_be_changed(self, order_id, here):
+        refused = grpc.StatusCode.FAILED_PRECONDITION
+        for method, fields in (("ConfirmOrder", {}), ("CancelOrder", {}), ("ReturnOrder", {"return_id": "r2"}),
+                               ("ExtendHold", {"hold_expire_time": self.get(here).hold_expire_time})):
+            with self.subTest(method):
+                error = self.fails(refused, getattr(self.order, method), order_id=order_id, **fields)
+                self.assertIn("and archived: it cannot be changed any more", error.details())
+        nobody = "ord_" + "a" * 26
+        answer = self.order.BatchCancelOrders(requests=[{"order_id": one} for one in (order_id, nobody, here)])
+        self.assertEqual([result.error.code for result in answer.orders],
+                         [refused.value[0], grpc.StatusCode.NOT_FOUND.value[0], 0])
+        self.fails(grpc.StatusCode.NOT_FOUND, self.order.GetOrder, order_id=nobody)
+
+    def tool_shows(self, order_id, whole):
+        self.assertIn("CANCELLED", self.ctl("order", "get", order_id))
+        rows = [json.loads(line) for line in self.ctl("order", "list", "--json", "dora").splitlines()]
+        self.assertEqual([row["order_id"] for row in rows], [listed for listed, _ in whole])
+        text = self.ctl("explain", order_id)
+        self.assertIn("The order was cancelled.", text)
+        self.assertIn("Why:  CANCELLED: changed my mind.", text)
+        explained = json.loads(self.ctl("explain", "--json", order_id))
+        self.assertEqual(explained["order"]["order_id"], order_id)
+        self.assertEqual(explained["reservation"], None)
+        self.assertEqual(len(explained["events"]), 6)
+        self.assertEqual(len(explained["trace_id"]), 32)
+
+    def archive_is_away(self, dropped, here):
+        """What needs it says so; what does not goes on."""
+        away = grpc.StatusCode.UNAVAILABLE
+        with self.tandem.away("archive"):
+            error = self.fails(away, self.order.GetOrder, order_id=dropped)
+            self.assertIn("the archive cannot be asked", error.details())
+            self.fails(away, self.order.ConfirmOrder, order_id=dropped)
+            self.fails(away, self.order.ListOrders, customer_id="dora")
+            self.assertEqual(self.get(here).order_id, here)
+            # What was placed behind all that was dropped.
+            self.place("old", customer_id="dora", wait_for_decision=True)
+            self.assertEqual(len(self.order.ListOrders(customer_id="dora", page_size=1).orders), 1)
+
+
 class Troubles(Archived):
     """Each of them leaves an archive in which nothing is missing and nothing is twice."""
 

@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import urllib.parse
 
 import tandem
 from console import Console
@@ -20,7 +21,7 @@ from tandem import SLOW, until
 TESTS = os.path.join(tandem.ROOT, "tests", "console")
 BUILT = os.path.join(tandem.BUILD, "tests", "console")
 PICTURES = os.path.join(tandem.BUILD, "console-pictures")
-VIEWS = {"overview": "Overview", "orders": "Orders", "stock": "Stock", "streams": "Streams", "dead": "Dead letters",
+VIEWS = {"overview": "Overview", "orders": "Orders", "stock": "Stock", "archive": "Archive", "streams": "Streams", "dead": "Dead letters",
          "checks": "Checks", "alarms": "Alarms"}
 
 
@@ -162,11 +163,15 @@ class Page(Console):
         orders = [self.place("tea", quantity, customer_id="looker", wait_for_decision=True) for quantity in (2, 3, 400)]
         self.order.ConfirmOrder(order_id=orders[0].order_id)
         self.dead_letter("view")
-        views = {**VIEWS, "order": orders[0].order_id, "sku": "tea", "customer": "Orders"}
-        places = {"order": f"order/{orders[0].order_id}", "sku": "stock/tea", "customer": "orders?customer=looker"}
+        views = {**VIEWS, "order": orders[0].order_id, "sku": "tea", "customer": "Orders", "life": orders[0].order_id,
+                 "movements": "Movements of tea"}
+        places = {"order": f"order/{orders[0].order_id}", "sku": "stock/tea", "customer": "orders?customer=looker",
+                  "life": f"archive/{orders[0].order_id}", "movements": "movements/tea"}
+        until(lambda: len(self.archived(customer="looker")) == 3, 20 * SLOW, "they are archived")
         awaited = {"overview": "order:{0}:events", "orders": orders[1].order_id, "stock": "tea", "streams": "OrderPlaced",
                    "dead": "InventoryReserved", "checks": "redis version", "alarms": "dead letters",
-                   "order": "What happens next", "sku": orders[1].order_id, "customer": "3 orders"}
+                   "order": "What happens next", "sku": orders[1].order_id, "customer": "3 orders",
+                   "archive": orders[2].order_id, "life": "OrderPlaced", "movements": "put in or taken out"}
         for name, title in views.items():
             with self.subTest(view=name):
                 self.show(places.get(name, name))
@@ -183,6 +188,44 @@ class Page(Console):
                 self.no_faults(f"{name}, narrow")
                 self.picture(f"{name}-narrow")
                 self.browser.run("await page.setViewportSize({ width: 1280, height: 900 })")
+
+    def archived(self, **query):
+        return [item for item in self.get(f"/api/archive/orders?{urllib.parse.urlencode(query)}")[1].get("items", []) if "order" in item]
+
+    def test_the_archive(self):
+        """A search across customers, an order's life, and what happened to a SKU; and what the page says without an archive."""
+        self.stock("fig", 9)
+        first, second = (self.place("fig", 2, customer_id=name, labels={"shop": "n & s"}, wait_for_decision=True).order_id
+                         for name in ("fay", "gus"))
+        self.order.CancelOrder(order_id=second, reason="too late")
+        until(lambda: len(self.archived(sku="fig", status="cancelled")) == 1, 20 * SLOW, "both are archived")
+        self.show("archive")
+        self.browser.run("""await page.getByLabel('SKU', { exact: true }).fill('fig');
+            await page.getByLabel('Label').fill('shop=n & s');
+            await page.getByLabel('First').selectOption('oldest');
+            await page.getByRole('button', { name: 'Search' }).click();""")
+        self.text("2 orders")
+        self.assertEqual(self.rows(), [first, second])
+        self.text("tandemctl archive export --format csv --sku=fig --label='shop=n & s' >orders.csv")
+        self.browser.run("""await page.getByLabel('Status').selectOption('cancelled');
+            await page.getByRole('button', { name: 'Search' }).click();""")
+        self.text("1 order")
+        self.assertEqual(self.rows(), [second])
+        self.browser.run("await page.getByRole('link', { name: args.id }).click()", id=second)
+        self.text("The order was cancelled.")
+        self.text("too late")
+        self.browser.run("await page.getByRole('link', { name: args.id }).click()", id=second)
+        self.text("What happens next")
+        self.show("stock/fig")
+        self.browser.run("await page.getByRole('link', { name: 'All its movements' }).click()")
+        self.text("put in or taken out")
+        with self.tandem.away("archive"):
+            self.show("archive")
+            self.text("UNAVAILABLE")
+            self.show("stock/fig")
+            self.text("the parts add up")
+        errors = self.browser.run("return errors.splice(0)")  # the browser names each answer that is none
+        self.assertEqual([error for error in errors if "503" not in error], [])
 
     def test_an_order_appears(self):
         self.stock("cup", 5)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 import unittest
+import urllib.parse
 
 import tandem
 from console import Console
@@ -43,6 +44,12 @@ class Serving(Console):
             ("GET", "/api/orders?customer=c&limit=x", None, 400, "limit: not a number from 1 to 10000"),
             ("GET", "/api/orders?customer=c&status=nothing", None, 400, "no such status: nothing"),
             ("GET", "/api/orders?customer=c&page_token=x", None, 400, "page_token"),
+            ("GET", "/api/archive/orders?label=x", None, 400, "label: not a label"),
+            ("GET", "/api/archive/orders?status=nothing", None, 400, "no such status: nothing"),
+            ("GET", "/api/archive/orders?page_token=x", None, 400, "page_token"),
+            ("GET", "/api/archive/order?id=ord_nothing", None, 404, "NOT_FOUND"),
+            ("GET", "/api/archive/movements?sku=a/b", None, 400, "sku: not 1 to 64 letters"),
+            ("POST", "/api/archive/orders", {}, 405, "only GET"),
             ("GET", "/api/sku?sku=a/b", None, 400, "sku: not 1 to 64 letters"),
             ("GET", "/api/sku?sku=nothing", None, 404, "NOT_FOUND"),
             ("GET", "/api/dead/replay", None, 405, "only POST"),
@@ -104,6 +111,38 @@ class Serving(Console):
         self.assertEqual(orders[0]["order_id"], placed.order_id)
         streams = self.get("/api/streams")[1]["items"]
         self.assertEqual({item["group"] for item in streams}, set(tandem.CONTEXTS))
+
+    def test_the_archive(self):
+        self.stock("plum", 5)
+        orders = [self.place("plum", 1, customer_id=name, labels={"shop": "a b"}).order_id for name in ("ann", "bob")]
+
+        def found(**query):
+            status, answer = self.get(f"/api/archive/orders?{urllib.parse.urlencode(query)}")
+            self.assertEqual(status, 200, answer)
+            return [item["order"]["order_id"] for item in answer["items"] if "order" in item]
+
+        until(lambda: len(found(sku="plum")) == 2, 20 * SLOW, "both are archived")
+        self.assertEqual(found(label="shop=a b"), orders[::-1])
+        self.assertEqual(found(sku="plum", oldest="true"), orders)
+        self.assertEqual(found(customer="ann", sku="plum"), orders[:1])
+        self.assertEqual(found(customer="ann", status="cancelled"), [])
+        life = self.get(f"/api/archive/order?id={orders[0]}")[1]["items"][0]
+        self.assertEqual(life["order"]["order"]["customer_id"], "ann")
+        self.assertEqual(life["events"][0]["kind"], "OrderPlaced")
+
+        def held():
+            items = self.get("/api/archive/movements?sku=plum")[1]["items"]
+            return [item for item in items if item["kind"] == "STOCK_MOVEMENT_KIND_RESERVED"]
+
+        self.assertEqual(len(until(lambda: held() if len(held()) == 2 else None, 20 * SLOW, "both movements")), 2)
+
+    def test_without_an_archive(self):
+        """What needs none is answered, and what does says why not."""
+        with self.tandem.away("archive"):
+            status, answer = self.get("/api/archive/orders")
+            self.assertEqual(status, 503, answer)
+            self.assertIn("UNAVAILABLE", answer["error"])
+            self.assertEqual(self.get("/api/orders?customer=nobody")[0], 200)
 
     def test_signing_in_and_out(self):
         self.assertFalse(self.get("/api/me")[1]["signed_in"])

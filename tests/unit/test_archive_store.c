@@ -282,7 +282,7 @@ static void every_way_to_end(void)
 		{ "OrderCancelled", 2, 5, false },
 		{ "OrderExpired", 2, 6, false },
 		{ "OrderReserved", 2, 2, false },
-		{ "OrderReturned", 2, 1, false }, /* of a later version */
+		{ "OrderReturned", 2, 4, false }, /* its OrderConfirmed was lost */
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
