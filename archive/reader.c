@@ -334,8 +334,7 @@ static const char *fault_of(enum archive_context context, const struct archive_e
 		return "its subject is too long";
 	memcpy(subject, event->subject.data, event->subject.length);
 	subject[event->subject.length] = '\0';
-	if (context == ARCHIVE_INVENTORY && event->kind.length == 13 &&
-	    memcmp(event->kind.data, "StockAdjusted", 13) == 0) {
+	if (context == ARCHIVE_INVENTORY && archive_of_stock(&event->kind)) {
 		if (strspn(subject, sku_letters) != event->subject.length)
 			return "its subject is not a SKU";
 	} else if (!check_order_id(subject)) {

@@ -168,7 +168,7 @@ static void read_known(const struct db_value *columns, void *user)
 
 static bool concerns_order(const struct archive_event *event)
 {
-	return event->context == ARCHIVE_ORDER || !archive_is(&event->kind, "StockAdjusted");
+	return event->context == ARCHIVE_ORDER || !archive_of_stock(&event->kind);
 }
 
 static void read_serial(const struct db_value *columns, void *user)
@@ -444,10 +444,11 @@ static int apply(struct archive_store *store, const struct archive_batch *batch)
 		if (batch->events[i].context == ARCHIVE_ORDER)
 			rc = apply_order(store, &batch->events[i]);
 	for (size_t i = 0; rc == RT_OK && i < batch->event_count; i++)
-		if (batch->events[i].context == ARCHIVE_INVENTORY)
-			rc = concerns_order(&batch->events[i])
-				     ? apply_inventory(store, &batch->events[i])
-				     : apply_adjusted(store, &batch->events[i]);
+		if (batch->events[i].context == ARCHIVE_INVENTORY &&
+		    concerns_order(&batch->events[i]))
+			rc = apply_inventory(store, &batch->events[i]);
+		else if (archive_is(&batch->events[i].kind, "StockAdjusted"))
+			rc = apply_adjusted(store, &batch->events[i]);
 	return rc;
 }
 

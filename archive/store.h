@@ -58,6 +58,9 @@ struct archive_event {
 	uint64_t version;
 	int64_t time_ms;
 };
+/* Whether an event of inventory is about a SKU, not about an order. StockLow is one: nothing is kept of it, since it says what
+ * follows from the movements and a threshold. */
+bool archive_of_stock(const struct archive_text *kind);
 /* A stream and how far it was read. */
 struct archive_position {
 	char stream[48];            /* "order:{0}:events" */

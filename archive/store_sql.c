@@ -170,6 +170,11 @@ int archive_status_of(const struct archive_text *kind)
 	return 0;
 }
 
+bool archive_of_stock(const struct archive_text *kind)
+{
+	return archive_is(kind, "StockAdjusted") || archive_is(kind, "StockLow");
+}
+
 bool archive_has_detail(const struct archive_text *kind)
 {
 	for (size_t i = 0; i < RT_LENGTH(meanings); i++)

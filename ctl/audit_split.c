@@ -126,14 +126,18 @@ static bool act(const struct split *split, int q, enum part_action action, const
 		enum stock_state *ret)
 {
 	char events[CTL_KEY], letters[2] = { part_action_letter(action), '\0' };
+	int64_t now_ms = ctl_now_ms(split->ctl);
 	struct rt_args args = { 0 };
+	char time[RT_TIME_TEXT];
 	redisReply *reply;
 	char answer;
 	bool known = false;
 
+	rt_time_format(now_ms, time);
 	ctl_key(events, "inventory", q, "events");
 	ctl_operate(split->ctl, &args, &inventory_functions, events, NULL, split->deed, "part");
-	rt_args_int(&args, ctl_now_ms(split->ctl));
+	rt_args_int(&args, now_ms);
+	rt_args_str(&args, time);
 	rt_args_str(&args, letters);
 	rt_args_int(&args, split->partition);
 	rt_args_str(&args, split->generation);

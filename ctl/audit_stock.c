@@ -15,13 +15,14 @@
 #include "audit.h"
 #include "inventory/store.h"
 
-#define LOOKS 3
+#define LOOKS    3
+#define COUNTERS 128 /* bytes: six numbers */
 
 struct sku {
 	UT_hash_handle hh;
 	bool counted;         /* has counters */
 	bool steady, correct; /* did not change during a look; and adds up: finished */
-	char before[112];
+	char before[COUNTERS];
 	uint64_t reserved, committed; /* of its reservations */
 	size_t length;
 	char name[]; /* bytes: a name that Tandem did not write may hold a NUL */
@@ -52,17 +53,6 @@ static struct sku *sku_of(struct look *look, const char *name, size_t length)
 
 /* ---- the verdict ---- */
 
-static bool counters_read(const char *text, struct stock *stock)
-{
-	int at = 0;
-
-	return strspn(text, "0123456789 ") == strlen(text) &&
-	       sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 "%n",
-		      &stock->available, &stock->reserved, &stock->committed, &stock->received,
-		      &stock->version, &at) == 5 &&
-	       text[at] == '\0';
-}
-
 /* Reports the faults of counters and sums of one instant. */
 static void judge(const struct audit_stock *audit, const char *name, const char *counters,
 		  uint64_t reserved, uint64_t committed)
@@ -78,7 +68,7 @@ static void judge(const struct audit_stock *audit, const char *name, const char 
 			audit->on_fault(AUDIT_STOCK_MISSING, name, detail, audit->user);
 		return;
 	}
-	if (!counters_read(counters, &stock)) {
+	if (!inventory_stock_read(counters, &stock)) {
 		snprintf(detail, sizeof(detail), "the field holds '%.100s'", counters);
 		audit->on_fault(AUDIT_STOCK_DAMAGED, name, detail, audit->user);
 		return;
@@ -154,11 +144,12 @@ static bool has_sums(const redisReply *reply)
 /* Writes the counters as they should be beside these sums; "": they are. False: there are none, the reason is on
  * stderr. */
 static bool counters_mend(const char *sku, const char *counters, uint64_t held, uint64_t sold,
-			  char mended[112])
+			  char mended[COUNTERS])
 {
 	struct stock stock;
+	int length;
 
-	if (!counters_read(counters, &stock)) {
+	if (!inventory_stock_read(counters, &stock)) {
 		ctl_error("%s: the counters cannot be read", sku);
 		return false;
 	}
@@ -169,8 +160,11 @@ static bool counters_mend(const char *sku, const char *counters, uint64_t held, 
 	mended[0] = '\0';
 	if (stock_adds_up(&stock) && stock.reserved == held && stock.committed == sold)
 		return true;
-	snprintf(mended, 112, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
-		 stock.received - held - sold, held, sold, stock.received, stock.version + 1);
+	length = snprintf(
+		mended, COUNTERS, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+		stock.received - held - sold, held, sold, stock.received, stock.version + 1);
+	if (stock.threshold > 0)
+		snprintf(mended + length, COUNTERS - (size_t)length, " %" PRIu64, stock.threshold);
 	return true;
 }
 
@@ -181,8 +175,9 @@ static bool repair_once(struct ctl *ctl, const struct ctl_deed *deed, int partit
 	const char *sku = deed->subject;
 	redisReply *sums = sum_exactly(ctl, partition, sku, strlen(sku)), *reply;
 	const char *counters = NULL;
-	char events[CTL_KEY], mended[112];
+	char events[CTL_KEY], mended[COUNTERS], time[RT_TIME_TEXT];
 	struct rt_args args = { 0 };
+	int64_t now_ms = ctl_now_ms(ctl);
 	bool good;
 
 	*ret_again = false;
@@ -205,6 +200,9 @@ static bool repair_once(struct ctl *ctl, const struct ctl_deed *deed, int partit
 	rt_args_str(&args, sku);
 	rt_args_str(&args, counters);
 	rt_args_str(&args, mended);
+	rt_time_format(now_ms, time);
+	rt_args_int(&args, now_ms);
+	rt_args_str(&args, time);
 	reply = ctl_operate_send(ctl, &args, false);
 	rt_args_done(&args);
 	freeReplyObject(sums);
@@ -406,7 +404,7 @@ static size_t sort_out(struct look *look)
 		moving += !sku->steady;
 		/* A SKU that looks wrong is summed again at the end, at one instant. */
 		if (sku->steady && !sku->correct)
-			sku->correct = counters_read(sku->before, &stock) &&
+			sku->correct = inventory_stock_read(sku->before, &stock) &&
 				       stock_adds_up(&stock) && stock.reserved == sku->reserved &&
 				       stock.committed == sku->committed;
 	}

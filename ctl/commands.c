@@ -17,6 +17,7 @@ const struct ctl_command *const ctl_commands[] = {
 	&ctl_order_extend,
 	&ctl_order_return,
 	&ctl_stock_adjust,
+	&ctl_stock_threshold,
 	&ctl_stock_get,
 	&ctl_stock_list,
 	&ctl_stock_holders,

@@ -6,8 +6,8 @@
 
 extern const struct ctl_command ctl_order_place, ctl_order_get, ctl_order_list, ctl_order_watch,
 	ctl_order_confirm, ctl_order_cancel, ctl_order_extend, ctl_order_return; /* order.c */
-extern const struct ctl_command ctl_stock_adjust, ctl_stock_get, ctl_stock_list,
-	ctl_stock_holders; /* stock.c */
+extern const struct ctl_command ctl_stock_adjust, ctl_stock_threshold, ctl_stock_get,
+	ctl_stock_list, ctl_stock_holders; /* stock.c */
 extern const struct ctl_command ctl_archive_search, ctl_archive_show, ctl_archive_movements,
 	ctl_archive_export;                                                       /* archive.c */
 extern const struct ctl_command ctl_events_tail, ctl_events_show, ctl_events_lag; /* events.c */

@@ -34,6 +34,7 @@ static const ProtobufCMessageDescriptor *const known[] = {
 	&tandem__inventory__v1__inventory_committed__descriptor,
 	&tandem__inventory__v1__inventory_returned__descriptor,
 	&tandem__inventory__v1__stock_adjusted__descriptor,
+	&tandem__inventory__v1__stock_low__descriptor,
 	&google__rpc__error_info__descriptor,
 	&google__rpc__retry_info__descriptor,
 	&google__rpc__bad_request__descriptor,

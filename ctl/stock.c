@@ -1,4 +1,4 @@
-/* stock.c - tandemctl stock adjust|get|list. */
+/* stock.c - tandemctl stock adjust|threshold|get|list|holders. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@ typedef Tandem__Inventory__V1__Stock stock_message;
 #define ARGS_MAX 1000
 
 static const struct ctl_table stock_table =
-	CTL_TABLE("SKU", "AVAILABLE", "RESERVED", "COMMITTED", "RECEIVED", "VERSION");
+	CTL_TABLE("SKU", "AVAILABLE", "RESERVED", "COMMITTED", "RECEIVED", "VERSION", "LOW_BELOW");
 
 static void stock_row(struct ctl_table *table, const ProtobufCMessage *item)
 {
@@ -23,6 +23,11 @@ static void stock_row(struct ctl_table *table, const ProtobufCMessage *item)
 	ctl_cell(table, "%" PRIu64, stock->committed);
 	ctl_cell(table, "%" PRIu64, stock->received);
 	ctl_cell(table, "%" PRIu64, stock->version);
+	if (stock->low_stock_threshold == 0)
+		ctl_cell(table, "-");
+	else
+		ctl_cell(table, "%" PRIu64 "%s", stock->low_stock_threshold,
+			 stock->available < stock->low_stock_threshold ? ", low" : "");
 }
 
 static void add_stock(const struct ctl *ctl, struct ctl_table *table, const stock_message *stock)
@@ -163,6 +168,103 @@ const struct ctl_command ctl_stock_adjust = {
 	.run = adjust_run,
 };
 
+/* ---- threshold ---- */
+
+struct threshold {
+	const char *reason;
+	Tandem__Inventory__V1__SetLowStockThresholdRequest requests[ARGS_MAX];
+	size_t count;
+};
+
+static void add_threshold(struct argp_state *state, struct threshold *threshold, char *text)
+{
+	Tandem__Inventory__V1__SetLowStockThresholdRequest *request =
+		&threshold->requests[threshold->count];
+	char *equals = strrchr(text, '=');
+	int64_t below = 0;
+
+	if (threshold->count == ARGS_MAX)
+		argp_error(state, "more than %d SKUs", ARGS_MAX);
+	if (equals == NULL || !rt_parse_int(equals + 1, 0, 1000000000000, &below))
+		argp_error(state, "not SKU=NUMBER, such as apple=10 or apple=0: %s", text);
+	if (equals == NULL)
+		return;
+	*equals = '\0';
+	tandem__inventory__v1__set_low_stock_threshold_request__init(request);
+	request->sku = text;
+	request->low_stock_threshold = (uint64_t)below;
+	threshold->count++;
+}
+
+static error_t threshold_parse(int key, char *arg, struct argp_state *state)
+{
+	struct threshold *threshold = ctl_options(state);
+
+	switch (key) {
+	case KEY_WHY:
+		threshold->reason = arg;
+		return 0;
+	case ARGP_KEY_ARG:
+		add_threshold(state, threshold, arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (threshold->count == 0)
+			argp_error(state, "which SKUs?");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int threshold_run(struct ctl *ctl, void *options)
+{
+	struct threshold *threshold = options;
+	struct ctl_table table = stock_table;
+	int worst = CTL_OK;
+
+	for (size_t i = 0; i < threshold->count; i++) {
+		const Tandem__Inventory__V1__SetLowStockThresholdResponse *answer;
+		ProtobufCMessage *response = NULL;
+		int code;
+
+		if (threshold->reason != NULL)
+			threshold->requests[i].reason = (char *)(uintptr_t)threshold->reason;
+		code = ctl_call(ctl, ctl_inventory_service(ctl), "SetLowStockThreshold",
+				&threshold->requests[i].base, &response);
+		worst = RT_MAX(worst, code);
+		if (code == CTL_UNAVAILABLE)
+			break;
+		if (code != CTL_OK)
+			continue;
+		answer = (const void *)response;
+		if (answer->stock != NULL)
+			add_stock(ctl, &table, answer->stock);
+		protobuf_c_message_free_unpacked(response, NULL);
+	}
+	ctl_table_print(&table);
+	return worst;
+}
+
+static const struct argp_option threshold_options[] = {
+	{ "why", KEY_WHY, "TEXT", 0, "The reason, for the trail", 0 },
+	{ 0 },
+};
+const struct ctl_command ctl_stock_threshold = {
+	.group = "stock",
+	.name = "threshold",
+	.about = "Sets below which quantity stock is low",
+	.arguments = "SKU=NUMBER...",
+	.text = "Sets below which quantity stock is low: each time that fewer become available, an "
+		"event "
+		"StockLow is published. 0: nobody is told.\vExamples:\n"
+		"  tandemctl stock threshold apple=10 pear=25\n"
+		"  tandemctl events tail --follow --type StockLow",
+	.options = threshold_options,
+	.parse = threshold_parse,
+	.options_size = sizeof(struct threshold),
+	.run = threshold_run,
+};
+
 /* ---- get ---- */
 
 struct get {
@@ -288,7 +390,9 @@ const struct ctl_command ctl_stock_list = {
 	.text = "Lists the counters of all SKUs. With --json, when there are more SKUs, the last "
 		"line is {\"next_page_token\":\"...\"}.\vExamples:\n"
 		"  tandemctl stock list\n"
-		"  tandemctl stock list --json | jq -r 'select(.available == 0).sku'",
+		"  tandemctl stock list --json | jq -r 'select(.available == 0).sku'\n"
+		"  tandemctl stock list --json | jq -r 'select(.available < "
+		".low_stock_threshold).sku'",
 	.options = list_options,
 	.parse = list_parse,
 	.options_size = sizeof(struct list),

@@ -15,6 +15,7 @@ Tandem__Inventory__V1__Stock inventory_stock_message(const char *sku, const stru
 	message.committed = stock->committed;
 	message.received = stock->received;
 	message.version = stock->version;
+	message.low_stock_threshold = stock->threshold;
 	return message;
 }
 

@@ -4,7 +4,8 @@
 --
 -- Keys, all with the prefix of KEYS[1] ('inventory:{0}:events' gives 'inventory:{0}:'):
 --
---   stock    hash: SKU → '<available> <reserved> <committed> <received> <version>'
+--   stock    hash: SKU → '<available> <reserved> <committed> <received> <version>'; behind it ' <threshold>' if there is one,
+--            below which available is low
 --   skus     sorted set: every SKU, all with score 0: for listing in byte order
 --   r        hash: order id → '<STATE> <version> <unix ms of the last change> <lines>', where lines
 --            are 'sku=quantity sku=quantity …'; a line that was short is 'sku=quantity/available',
@@ -31,7 +32,7 @@
 --            it can have been changed; ended and since, when the last one ended that has mended something, and since when it looked at changes
 --   adjust:<sku>:<request id>   string with an expiry: an adjustment and its result,
 --            '<delta> <available> <reserved> <committed> <received> <version> <reason>'
---   events   stream: answers to requests, and adjustments
+--   events   stream: answers to requests, adjustments, and what is low
 --
 -- All counters are in one hash and all reservations in another, so that a batch of any size reads
 -- and writes each of them once, and publishes one entry: Redis CPU is the most expensive part of an order.
@@ -43,7 +44,8 @@
 local STOCK, SKUS, ADJUSTMENTS = 'stock', 'skus', 'adjust:'
 local GROUP = 'inventory'
 local NEXT = { ['0'] = '1', ['1'] = '2', ['2'] = '3' } -- versions, as text
--- A counter: five numbers, and the text they were read from; false once they have changed.
+-- A counter: five numbers, and the text they were read from; false once they have changed. If it has a `threshold`: `low`,
+-- whether it was below it then.
 local AVAILABLE, RESERVED, COMMITTED, RECEIVED, VERSION, TEXT = 1, 2, 3, 4, 5, 6
 -- The most values for one command: Lua's stack holds 8000.
 local CHUNK = 2000
@@ -78,17 +80,24 @@ local function pack_shortages(lines)
 	return concat(shortages)
 end
 
+-- A field that holds a Stock.
+local function stock_field(field, sku, counter)
+	local stock = FIELDS.Stock
+	return bytes_field(field, bytes_field(stock.sku, sku) ..
+		number_field(stock.available, counter[AVAILABLE]) ..
+		number_field(stock.reserved, counter[RESERVED]) ..
+		number_field(stock.committed, counter[COMMITTED]) ..
+		number_field(stock.received, counter[RECEIVED]) ..
+		number_field(stock.version, counter[VERSION]) ..
+		number_field(stock.low_stock_threshold, counter.threshold or 0))
+end
+
 -- A StockAdjusted.
 local function pack_adjusted(sku, delta, reason, counter)
-	local stock, adjusted = FIELDS.Stock, FIELDS.StockAdjusted
+	local adjusted = FIELDS.StockAdjusted
 	return number_field(adjusted.delta, delta) ..
 		(reason == '' and '' or bytes_field(adjusted.reason, reason)) ..
-		bytes_field(adjusted.stock, bytes_field(stock.sku, sku) ..
-			number_field(stock.available, counter[AVAILABLE]) ..
-			number_field(stock.reserved, counter[RESERVED]) ..
-			number_field(stock.committed, counter[COMMITTED]) ..
-			number_field(stock.received, counter[RECEIVED]) ..
-			number_field(stock.version, counter[VERSION]))
+		stock_field(adjusted.stock, sku, counter)
 end
 
 -- ---- counters ----
@@ -97,21 +106,39 @@ local COUNTER_MAX = 9007199254740991 -- exact in a double
 
 local function counter_of(text)
 	local a, r, c, received, version = match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+	local threshold
+	if not a then
+		a, r, c, received, version, threshold = match(text,
+			'^(%d+) (%d+) (%d+) (%d+) (%d+) ([1-9]%d*)$')
+	end
 	if not a then
 		return nil
 	end
 	a, r, c, received, version = a + 0, r + 0, c + 0, received + 0, version + 0
 	if a > COUNTER_MAX or r > COUNTER_MAX or c > COUNTER_MAX or received > COUNTER_MAX or
-			version >= COUNTER_MAX then
+			version >= COUNTER_MAX or threshold and threshold + 0 > COUNTER_MAX then
 		return nil
 	end
-	return { a, r, c, received, version, text }
+	local counter = { a, r, c, received, version, text }
+	if threshold then
+		counter.threshold = threshold + 0
+		counter.low = a < counter.threshold
+	end
+	return counter
 end
 
--- %d, not '..', which writes large numbers as 1e+14.
+-- The five numbers. %d, not '..', which writes large numbers as 1e+14.
 local function counter_text(counter)
 	return format('%d %d %d %d %d', counter[AVAILABLE], counter[RESERVED],
 		counter[COMMITTED], counter[RECEIVED], counter[VERSION])
+end
+
+-- The text, and behind it the threshold, if the counter has one.
+local function with_threshold(text, counter)
+	if counter and counter ~= 'damaged' and counter.threshold then
+		return format('%s %d', text, counter.threshold)
+	end
+	return text
 end
 
 -- Counters of earlier calls, by SKU, so that an unchanged text is not parsed again.
@@ -157,19 +184,32 @@ local function write_pairs(key, pairs, n)
 	end
 end
 
--- Writes the counters that changed since they were read.
+-- Puts the counters that changed since they were read into `counter_pairs`, to be written. One that this call leaves below its
+-- threshold, and found at or above it, is told: behind the m events of the batch, with a version of its own, which is
+-- the event's. Returns how many events and how many values for HSET there are.
 local counter_pairs = {} -- used again by the next call
-local function write_counters(key, skus, count, counters)
+local function changed_counters(skus, count, counters, events, m)
 	local pairs, n = counter_pairs, 0
 	for i = 1, count do
-		local counter = counters[skus[i]]
+		local sku = skus[i]
+		local counter = counters[sku]
 		if counter and counter ~= 'damaged' and not counter[TEXT] then
-			counter[TEXT] = counter_text(counter)
-			pairs[n + 1], pairs[n + 2] = skus[i], counter[TEXT]
+			if counter.threshold then
+				local low = counter[AVAILABLE] < counter.threshold
+				if low and not counter.low then
+					m, counter[VERSION] = m + 1, counter[VERSION] + 1
+					events.types[m] = LOW
+					events.names[m] = sku .. '/' .. format('%d', counter[VERSION])
+					add_details(events, m, stock_field(FIELDS.StockLow.stock, sku, counter))
+				end
+				counter.low = low
+			end
+			counter[TEXT] = with_threshold(counter_text(counter), counter)
+			pairs[n + 1], pairs[n + 2] = sku, counter[TEXT]
 			n = n + 2
 		end
 	end
-	write_pairs(key, pairs, n)
+	return m, n
 end
 
 -- ---- requests of orders ----
@@ -475,6 +515,8 @@ local function serve(keys, args, own, n, at, decide, split)
 		extras = extras_of(args, at, acks)
 	end
 	local ends, m, c, rest = decide_all(args, n, extras, events, decide)
+	local moved
+	m, moved = changed_counters(needed, needed_count, counters, events, m)
 	if c > 0 and split then
 		recent[1] = ';r'
 		for i = 1, c, 2 do
@@ -485,7 +527,7 @@ local function serve(keys, args, own, n, at, decide, split)
 	if m > 0 then
 		open_stream(keys[1]):publish(args[2], args[3], events, m)
 	end
-	write_counters(own.stock, needed, needed_count, counters)
+	write_pairs(own.stock, counter_pairs, moved)
 	write_pairs(own.r, changed, c)
 	if #args >= acks and not rest then
 		acknowledge(keys, GROUP, args, acks)
@@ -681,7 +723,7 @@ end
 -- The groups of a call, which concern n orders: three lists, of the order partitions, their generations, and how many
 -- orders each has; then the position behind them.
 local function read_groups(args, n)
-	local partitions, generations, counts, at, total = {}, {}, {}, 3, 0
+	local partitions, generations, counts, at, total = {}, {}, {}, 4, 0
 	while total < n do
 		local g = #counts + 1
 		partitions[g], generations[g], counts[g] = args[at], args[at + 1] + 0, args[at + 2] + 0
@@ -692,7 +734,7 @@ end
 
 local part_changed -- the first part that the last call wrote; nil: none
 
--- FCALL inventory_part 1 <own events> <now_ms> <letters> { <p> <generation> <count> } …
+-- FCALL inventory_part 1 <own events> <now_ms> <time> <letters> { <p> <generation> <count> } …
 --       <order id> × n  <lines> × n
 --
 -- Holds (letter h), commits (c) or releases (f) the parts of n split orders, whose lines here are given, or notes what came back of
@@ -706,12 +748,12 @@ local part_changed -- the first part that the last call wrote; nil: none
 -- commit could not be had; '!' if it failed; '<' if its generation is old. For each U the part's lines with the
 -- shortages follow, for each '!' the error, for each '<' the known generation; in their order.
 local function part(keys, args)
-	local own, now_ms, n = own_keys(keys[1]), args[1], #args[2]
+	local own, now_ms, n = own_keys(keys[1]), args[1], #args[3]
 	local partitions, generations, counts, at = read_groups(args, n)
 	local known = call('HMGET', own.generations, unpack(partitions))
 	records = call('HMGET', own.parts, unpack(args, at, at + n - 1))
 	for i = 1, n do
-		requests[i], lines[i] = byte(args[2], i), args[at + n + i - 1]
+		requests[i], lines[i] = byte(args[3], i), args[at + n + i - 1]
 	end
 	read_needed_counters(own.stock, n)
 	local answer, letters, made, c, newer, i = { '' }, {}, {}, 0, {}, 0
@@ -738,10 +780,15 @@ local function part(keys, args)
 		end
 	end
 	answer[1] = concat(letters)
+	local events = begin_batch()
+	local m, moved = changed_counters(needed, needed_count, counters, events, 0)
 	if c > 0 then
 		note_recent(own, 'parts', now_ms, c / 2)
 	end
-	write_counters(own.stock, needed, needed_count, counters)
+	if m > 0 then
+		open_stream(keys[1]):publish(now_ms, args[2], events, m)
+	end
+	write_pairs(own.stock, counter_pairs, moved)
 	write_pairs(own.parts, changed, c)
 	write_pairs(own.generations, newer, #newer)
 	part_changed = c > 0 and changed[2] or nil
@@ -1032,7 +1079,7 @@ end
 --
 -- Adds or removes stock, and enters it in the trail (<who> '': nobody who is known). Answers n texts: a letter (A
 -- adjusted, B adjusted before with the same content, C before with another content, S short, O above <max>) and the
--- counters; '!' for damaged ones.
+-- counters, with the threshold of now; '!' for damaged ones.
 local function adjust(keys, args)
 	local max, now_ms, time = args[1] + 0, args[2], args[3]
 	local stream = open_stream(keys[1])
@@ -1059,7 +1106,7 @@ local function adjust(keys, args)
 	local events, n = begin_batch(), 0
 	for i, item in ipairs(items) do
 		local letter, text, counter = adjust_one(counters, max, item, item.key and used[item.key])
-		ends[i] = letter and letter .. ' ' .. text or '!'
+		ends[i] = letter and with_threshold(letter .. ' ' .. text, counters[item.sku]) or '!'
 		if counter then
 			if not counters[item.sku] then
 				counters[item.sku] = counter
@@ -1079,11 +1126,13 @@ local function adjust(keys, args)
 		end
 	end
 
+	local moved
+	n, moved = changed_counters(skus, #skus, counters, events, n)
 	if n > 0 then
 		call('ZCARD', prefix .. SKUS) -- if it has another type, fail before the entry is added
 		stream:publish(now_ms, time, events, n)
 	end
-	write_counters(prefix .. STOCK, skus, #skus, counters)
+	write_pairs(prefix .. STOCK, counter_pairs, moved)
 	for from = 1, #fresh, CHUNK do
 		call('ZADD', prefix .. SKUS, unpack(fresh, from, math.min(from + CHUNK - 1, #fresh)))
 	end
@@ -1103,7 +1152,7 @@ end
 -- request ids that were used before, nil for the others.
 local function adjusted(keys, args)
 	local prefix = prefix_of(keys[1])
-	local ends = {}
+	local ends, counters = {}, {}
 	for at = 4, #args, 6 do
 		local item = { delta = args[at + 1], reason = args[at + 3] }
 		local before = args[at + 2] ~= '' and
@@ -1111,22 +1160,68 @@ local function adjusted(keys, args)
 		local letter, text
 		if before then
 			letter, text = adjust_one(nil, nil, item, before)
+			read_counters(prefix .. STOCK, { args[at] }, 1, counters)
 		end
-		ends[#ends + 1] = before and (letter and letter .. ' ' .. text or '!')
+		ends[#ends + 1] = before and
+			(letter and with_threshold(letter .. ' ' .. text, counters[args[at]]) or '!')
 	end
 	return ends
 end
 
--- Called by operators (operate in events.lua): recount 1 <own events> <sku> <counters> <new counters>
+-- FCALL inventory_threshold 1 <own events> <now_ms> <time> (<sku> <threshold> <reason> <who> <from>) × n
+--
+-- Sets thresholds (0: none), and enters what changes in the trail. Answers the counters of each; '' if there is no such
+-- SKU, '!' if they are damaged.
+callbacks.threshold = function(keys, args)
+	local own, skus, counters, made, ends = own_keys(keys[1]), {}, {}, {}, {}
+	open_trail(own)
+	for at = 3, #args, 5 do
+		if counters[args[at]] == nil then
+			counters[args[at]], skus[#skus + 1] = false, args[at]
+		end
+	end
+	read_counters(own.stock, skus, #skus, counters)
+	for at = 3, #args, 5 do
+		local counter, wanted = counters[args[at]], args[at + 1] + 0
+		local before = counter and counter ~= 'damaged' and (counter.threshold or 0)
+		if before and before ~= wanted then
+			made[at] = format('%d to %d', before, wanted)
+			counter.threshold, counter.low = wanted > 0 and wanted or nil, wanted > 0 and counter.low
+			counter[VERSION], counter[TEXT] = counter[VERSION] + 1, false
+		end
+	end
+	local events = begin_batch()
+	local m, moved = changed_counters(skus, #skus, counters, events, 0)
+	if m > 0 then
+		open_stream(keys[1]):publish(args[1], args[2], events, m)
+	end
+	write_pairs(own.stock, counter_pairs, moved)
+	for at = 3, #args, 5 do
+		local counter = counters[args[at]]
+		ends[#ends + 1] = counter == 'damaged' and '!' or counter and counter[TEXT] or ''
+		if made[at] then
+			add_trail(own, args[at + 3] == '' and 'anonymous' or args[at + 3], args[at + 4],
+				'stock.threshold', args[at], args[at + 2], made[at])
+		end
+	end
+	return ends
+end
+
+-- Called by operators (operate in events.lua): recount 1 <own events> <sku> <counters> <new counters> <now_ms> <time>
 --
 -- Replaces the counters, if they are still the given ones. Each change of a reservation changes the versions of its
 -- SKUs, so what was added up beside these counters still holds. Answers 1; 0: they have changed.
 callbacks.recount = function(keys, args)
-	local key = own_keys(keys[1]).stock
-	if call('HGET', key, args[1]) ~= args[2] then
+	local own, counter, events = own_keys(keys[1]), counter_of(args[3]), begin_batch()
+	if call('HGET', own.stock, args[1]) ~= args[2] then
 		return 0
 	end
-	call('HSET', key, args[1], args[3])
+	counter[TEXT], counter.low = false, (counter_of(args[2]) or counter).low
+	local m, moved = changed_counters({ args[1] }, 1, { [args[1]] = counter }, events, 0)
+	if m > 0 then
+		open_stream(keys[1]):publish(args[4], args[5], events, m)
+	end
+	write_pairs(own.stock, counter_pairs, moved)
 	return 1
 end
 
@@ -1147,3 +1242,4 @@ register('reconciled', reconciled, 'allow-oom')
 register('swept', swept, 'allow-oom')
 register('adjust', adjust)
 register('adjusted', adjusted, 'no-writes', 'allow-oom')
+register('threshold', callbacks.threshold)

@@ -29,6 +29,7 @@ struct inventory {
 		  Tandem__Inventory__V1__##Method##Response_Closure closure, void *closure_data)
 INVENTORY_HANDLER(inventory_adjust_stock, AdjustStock);
 INVENTORY_HANDLER(inventory_batch_adjust_stock, BatchAdjustStock);
+INVENTORY_HANDLER(inventory_set_low_stock_threshold, SetLowStockThreshold);
 INVENTORY_HANDLER(inventory_get_stock, GetStock);
 INVENTORY_HANDLER(inventory_list_stock, ListStock);
 INVENTORY_HANDLER(inventory_get_reservation, GetReservation);

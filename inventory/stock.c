@@ -197,3 +197,8 @@ bool stock_adds_up(const struct stock *stock)
 	       stock->committed <= STOCK_MAX &&
 	       stock->received == stock->available + stock->reserved + stock->committed;
 }
+
+bool stock_is_low(const struct stock *stock)
+{
+	return stock->available < stock->threshold;
+}

@@ -94,8 +94,10 @@ bool stock_answer_of_letter(char letter, enum stock_answer *ret);
 /* The counters of a SKU. received = available + reserved + committed, always. */
 struct stock {
 	uint64_t available, reserved, committed, received, version;
+	uint64_t threshold; /* fewer available are low; 0: none is set */
 };
 #define STOCK_MAX 1000000000000 /* received at most: exact in the functions' doubles */
 bool stock_adds_up(const struct stock *stock);
+bool stock_is_low(const struct stock *stock);
 
 #endif

@@ -54,7 +54,7 @@ struct inventory_record {
  * inventory_record_done, also then. */
 bool inventory_record_read_lines(const char *text, struct inventory_record *ret);
 void inventory_record_done(struct inventory_record *record);
-/* Reads counters as they are stored: "available reserved committed received version". */
+/* Reads counters as they are stored: "available reserved committed received version", or the same and " threshold". */
 bool inventory_stock_read(const char *text, struct stock *ret);
 
 struct inventory_store;
@@ -159,6 +159,21 @@ struct inventory_adjust_op {
 	void (*done)(struct inventory_adjust_op *op, int status);
 };
 
+/* Sets the threshold of a SKU. */
+struct inventory_threshold_op {
+	struct rt_batch_item item;
+	/* In. */
+	const char *sku;
+	uint64_t threshold;     /* 0: none */
+	const char *reason;     /* kept in the trail */
+	const char *who, *from; /* as of an adjustment */
+	int64_t now_ms;
+	/* Out. */
+	bool found;
+	struct stock stock; /* with its threshold */
+	void (*done)(struct inventory_threshold_op *op, int status);
+};
+
 struct inventory_stock_op {
 	struct rt_batch_item item;
 	const char *sku;
@@ -220,6 +235,7 @@ void inventory_store_conclude(struct inventory_store *store, struct inventory_co
 void inventory_store_part(struct inventory_store *store, struct inventory_part_op *op);
 void inventory_store_call(struct inventory_store *store, struct inventory_call_op *op);
 void inventory_store_adjust(struct inventory_store *store, struct inventory_adjust_op *op);
+void inventory_store_threshold(struct inventory_store *store, struct inventory_threshold_op *op);
 void inventory_store_stock(struct inventory_store *store, struct inventory_stock_op *op);
 void inventory_store_list(struct inventory_store *store, struct inventory_list_op *op);
 void inventory_store_reservation(struct inventory_store *store,

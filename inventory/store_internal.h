@@ -19,7 +19,7 @@ struct inventory_partition {
 	uint64_t generation_epoch;
 	int64_t refused_for; /* the highest for which a call with an older one was refused */
 	struct rt_store_queue *request, *conclude, *part, *adjust, *stocks, *list, *reservation;
-	struct rt_store_queue *call, *state, *holders;
+	struct rt_store_queue *call, *state, *holders, *threshold;
 };
 struct inventory_store {
 	struct rt_buf text; /* of the command that is being built */

@@ -16,7 +16,7 @@ static bool same_group(const struct inventory_part_op *one, const struct invento
 	       one->generation == other->generation;
 }
 
-/* The time, the letters, and the groups: operations that follow each other and are of the same order partition. */
+/* The time twice, the letters, and the groups: operations that follow each other and are of the same order partition. */
 static void groups_begin(struct rt_store_run *run)
 {
 	const struct inventory_part_op *last = NULL;
@@ -31,7 +31,7 @@ static void groups_begin(struct rt_store_run *run)
 		now_ms = RT_MAX(now_ms, op->now_ms);
 	}
 	rt_store_call(run, "part", NULL);
-	rt_args_int(run->args, now_ms);
+	rt_store_add_time(run, now_ms);
 	rt_args_copy(run->args, letters.data, letters.length);
 	rt_buf_done(&letters);
 	RT_STORE_FOR_EACH(const struct inventory_part_op, op, run)

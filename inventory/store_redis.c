@@ -1,7 +1,7 @@
 /* store_redis.c - the inventory store on Redis: the operations of functions.lua, and plain reads, as
  * queues of commands (runtime/redis). It defines how each operation is sent and how its answer is read.
  *
- *   request, conclude, adjust   many in one FCALL
+ *   request, conclude, adjust, threshold   many in one FCALL
  *   part                        the same (store_part.c)
  *   stock                       many in one HMGET
  *   list, reservation           one at a time: plain reads (list: store_list.c)
@@ -362,6 +362,56 @@ static const struct rt_store_step adjust_step = {
 	.end = adjust_end,
 };
 
+/* ---- threshold ---- */
+
+static void threshold_begin(struct rt_store_run *run)
+{
+	int64_t now_ms = 0;
+
+	RT_STORE_FOR_EACH(const struct inventory_threshold_op, op, run)
+	{
+		now_ms = RT_MAX(now_ms, op->now_ms);
+	}
+	rt_store_add_time(run, now_ms);
+}
+
+static void threshold_encode(struct rt_store_run *run, const void *item)
+{
+	const struct inventory_threshold_op *op = item;
+
+	rt_args_str(run->args, op->sku);
+	rt_args_int(run->args, (int64_t)op->threshold);
+	rt_args_str(run->args, op->reason);
+	rt_args_str(run->args, op->who);
+	rt_args_str(run->args, op->from);
+}
+
+static int threshold_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
+{
+	struct inventory_threshold_op *op = item;
+
+	(void)run;
+	op->found = false;
+	if (rt_reply_is_string(reply) && reply->len == 0)
+		return RT_OK;
+	return inventory_counters_read(reply, &op->found, &op->stock);
+}
+
+RT_STORE_END(threshold_end, struct inventory_threshold_op)
+
+static const struct rt_store_step threshold_step = {
+	.name = "inventory_threshold",
+	.durable = true,
+	.count_max = ADJUSTMENTS_MAX,
+	.in_flight_max = IN_FLIGHT_MAX,
+	.waiting_max = WAITING_MAX,
+	.function = "threshold",
+	.begin = threshold_begin,
+	.encode = threshold_encode,
+	.decode = threshold_decode,
+	.end = threshold_end,
+};
+
 /* ---- stock ---- */
 
 static void stock_begin(struct rt_store_run *run)
@@ -523,6 +573,11 @@ void inventory_store_adjust(struct inventory_store *store, struct inventory_adju
 	rt_store_add(partition_of_sku(store, op->sku)->adjust, op);
 }
 
+void inventory_store_threshold(struct inventory_store *store, struct inventory_threshold_op *op)
+{
+	rt_store_add(partition_of_sku(store, op->sku)->threshold, op);
+}
+
 void inventory_store_stock(struct inventory_store *store, struct inventory_stock_op *op)
 {
 	rt_store_add(partition_of_sku(store, op->sku)->stocks, op);
@@ -592,6 +647,7 @@ static int partition_make(struct inventory_partition *partition, struct rt_store
 		{ &inventory_call_step, &partition->call },
 		{ &inventory_state_step, &partition->state },
 		{ &inventory_holders_step, &partition->holders },
+		{ &threshold_step, &partition->threshold },
 	};
 	int rc = RT_OK;
 

@@ -145,23 +145,25 @@ void inventory_add_returned(struct rt_args *args, struct rt_buf *text, uint64_t 
 
 /* ---- counters ---- */
 
+/* The threshold is left out when there is none. */
 bool inventory_stock_read(const char *text, struct stock *ret)
 {
 	uint64_t *const counters[] = { &ret->available, &ret->reserved, &ret->committed,
-				       &ret->received, &ret->version };
+				       &ret->received,  &ret->version,  &ret->threshold };
 
-	for (size_t i = 0; i < RT_LENGTH(counters); i++) {
+	ret->threshold = 0;
+	for (size_t i = 0;; i++) {
 		size_t digits = strspn(text, "0123456789");
 
 		if (digits == 0 || digits > 16)
 			return false;
 		*counters[i] = strtoull(text, NULL, 10);
 		text += digits;
-		if (*text != (i + 1 < RT_LENGTH(counters) ? ' ' : '\0'))
+		if (*text == '\0')
+			return i == 4 || (i == 5 && ret->threshold > 0);
+		if (*text++ != ' ' || i == 5)
 			return false;
-		text++;
 	}
-	return true;
 }
 
 int inventory_counters_read(const struct redisReply *reply, bool *ret_found, struct stock *ret)

@@ -9,7 +9,7 @@
  *                                 type, when it answers; ends: the letters of the state before, of
  *                                 the state after, and of the answer
  *   FIELDS.<Message>.<field>      key (the bytes in front of the value), zigzag
- *   ADJUSTED                      the type of the event about an adjustment
+ *   ADJUSTED, LOW                 the types of the events about an adjustment, and about stock that is low
  *   RETURNED                      the type of the answer to a return */
 #include <inttypes.h>
 #include <stdio.h>
@@ -112,6 +112,7 @@ static bool write_messages(void)
 		&tandem__inventory__v1__inventory_unavailable__descriptor,
 		&tandem__inventory__v1__reservation_shortage__descriptor,
 		&tandem__inventory__v1__stock_adjusted__descriptor,
+		&tandem__inventory__v1__stock_low__descriptor,
 		&tandem__inventory__v1__inventory_returned__descriptor,
 		&tandem__inventory__v1__stock__descriptor,
 	};
@@ -124,8 +125,9 @@ static bool write_messages(void)
 				return false;
 		printf("\t},\n");
 	}
-	printf("}\nlocal ADJUSTED = '%s'\nlocal RETURNED = '%s'\n",
+	printf("}\nlocal ADJUSTED = '%s'\nlocal LOW = '%s'\nlocal RETURNED = '%s'\n",
 	       tandem__inventory__v1__stock_adjusted__descriptor.name,
+	       tandem__inventory__v1__stock_low__descriptor.name,
 	       tandem__inventory__v1__inventory_returned__descriptor.name);
 	return true;
 }

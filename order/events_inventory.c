@@ -4,7 +4,7 @@
  *     store->move              state, event, timer and acknowledgement, one step
  *       move_stored            the event is done, or will be delivered again
  *
- * StockAdjusted concerns no order: it is acknowledged and ignored. An event that cannot be parsed is
+ * StockAdjusted and StockLow concern no order: they are acknowledged and ignored. An event that cannot be parsed is
  * poison, and so is an answer to an unknown order; but that nothing is held for one that was lost with its master
  * (inventory/reconcile.c) is as it should be. */
 #include <string.h>
@@ -144,18 +144,22 @@ static void move(struct order *order, struct rt_event *event, enum order_input i
 	order_move(order, op);
 }
 
+static bool concerns_no_order(const char *type)
+{
+	return strcmp(type, tandem__inventory__v1__stock_adjusted__descriptor.name) == 0 ||
+	       strcmp(type, tandem__inventory__v1__stock_low__descriptor.name) == 0;
+}
+
 void order_on_inventory_event(struct rt_event *event, void *user)
 {
 	struct rt_wire_fault fault;
 	size_t i = 0;
 
-	if (strcmp(event->type, tandem__inventory__v1__stock_adjusted__descriptor.name) == 0) {
-		rt_event_ignore(event);
-		return;
-	}
 	while (i < RT_LENGTH(types) && strcmp(event->type, types[i].descriptor->name) != 0)
 		i++;
-	if (i == RT_LENGTH(types)) {
+	if (i == RT_LENGTH(types) && concerns_no_order(event->type)) {
+		rt_event_ignore(event);
+	} else if (i == RT_LENGTH(types)) {
 		rt_event_poison(event, "unknown type of event");
 	} else if (!check_order_id(event->subject)) {
 		rt_event_poison(event, "the subject is not an order id");

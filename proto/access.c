@@ -41,6 +41,7 @@ enum {
 	ROW(InventoryService_ListReservations, SUPPORT | STOCK | OPERATOR),
 	ROW(InventoryService_AdjustStock, STOCK | OPERATOR),
 	ROW(InventoryService_BatchAdjustStock, STOCK | OPERATOR),
+	ROW(InventoryService_SetLowStockThreshold, STOCK | OPERATOR),
 	/* the archive: orders of the past, and who moved stock */
 	ROW(ArchiveService_SearchOrders, CUSTOMER | SUPPORT | OPERATOR),
 	ROW(ArchiveService_GetArchivedOrder, CUSTOMER | SUPPORT | OPERATOR),

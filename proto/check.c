@@ -437,6 +437,17 @@ static void check_batch_adjust_stock(struct check *check, const ProtobufCMessage
 	check_count(check, "requests", request->n_requests, CHECK_BATCH_MAX);
 }
 
+static void check_set_threshold(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Inventory__V1__SetLowStockThresholdRequest *request = (const void *)message;
+
+	check_sku(check, "sku", request->sku);
+	if (request->low_stock_threshold > CHECK_THRESHOLD_MAX)
+		fault(check, "low_stock_threshold", "is %" PRIu64 ": 0 to %llu",
+		      request->low_stock_threshold, CHECK_THRESHOLD_MAX);
+	check_bytes(check, "reason", request->reason, CHECK_REASON_MAX);
+}
+
 static void check_get_stock(struct check *check, const ProtobufCMessage *message)
 {
 	const Tandem__Inventory__V1__GetStockRequest *request = (const void *)message;
@@ -517,6 +528,8 @@ static const struct {
 	{ &tandem__inventory__v1__adjust_stock_request__descriptor, check_adjust_stock },
 	{ &tandem__inventory__v1__batch_adjust_stock_request__descriptor,
 	  check_batch_adjust_stock },
+	{ &tandem__inventory__v1__set_low_stock_threshold_request__descriptor,
+	  check_set_threshold },
 	{ &tandem__inventory__v1__get_stock_request__descriptor, check_get_stock },
 	{ &tandem__inventory__v1__list_stock_request__descriptor, check_list_stock },
 	{ &tandem__inventory__v1__get_reservation_request__descriptor, check_order },

@@ -25,6 +25,7 @@ struct Tandem__Order__V1__PlaceOrderRequest;
 #define CHECK_BATCH_MAX        1000
 #define CHECK_RETURNS_MAX      20
 #define CHECK_DELTA_MAX        1000000000LL
+#define CHECK_THRESHOLD_MAX    1000000000000ULL
 #define CHECK_PAGE_STANDARD    50
 #define CHECK_PAGE_MAX         1000
 #define CHECK_VIOLATIONS_MAX   20 /* more are not listed */

@@ -16,11 +16,19 @@ function skuLink(sku) {
   return el("a", { class: "code", href: `#/stock/${encodeURIComponent(sku)}` }, sku);
 }
 
+/** Its threshold, and whether it is below it. */
+function lowBelow(row) {
+  if (!row.low_stock_threshold) return "";
+  const below = number(row.low_stock_threshold);
+  return row.available < row.low_stock_threshold ? el("span", {}, below, " ", el("strong", {}, "low")) : below;
+}
+
 const COLUMNS = [
   { name: "SKU", cell: (row) => skuLink(row.sku) },
   { name: "Available", number: true, cell: (row) => number(row.available) },
   { name: "Reserved", number: true, cell: (row) => number(row.reserved) },
   { name: "Sold", number: true, cell: (row) => number(row.committed) },
+  { name: "Low below", number: true, cell: lowBelow },
   { name: "Received", number: true, cell: (row) => number(row.received), wide: true },
   { name: "Parts", cell: bar },
 ];
@@ -85,7 +93,7 @@ export function sku(main, name) {
     try {
       const answer = await ask("/api/sku", { sku: name });
       const row = answer.items[0];
-      fill(counters, el("p", { class: "barline" }, bar(row)), table(`Stock of ${name}`, COLUMNS.slice(1, 5), [row]),
+      fill(counters, el("p", { class: "barline" }, bar(row)), table(`Stock of ${name}`, COLUMNS.slice(1, 6), [row]),
         row.received === row.available + row.reserved + row.committed ? note("good", "the parts add up to what was received")
           : note("bad", "the parts do not add up to what was received"));
     } catch (error) {

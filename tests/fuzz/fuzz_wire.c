@@ -24,6 +24,7 @@ static const ProtobufCMessageDescriptor *pick(uint8_t which)
 		"tandem.inventory.v1.InventoryReleased",
 		"tandem.inventory.v1.InventoryCommitted",
 		"tandem.inventory.v1.StockAdjusted",
+		"tandem.inventory.v1.StockLow",
 		"google.rpc.BadRequest",
 		"google.rpc.ErrorInfo",
 		"google.rpc.RetryInfo",

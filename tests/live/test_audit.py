@@ -221,7 +221,7 @@ class AuditAndDoctor(tandem.Live):
         self.expected.add(("sold-without-order", order_id))
 
     def plant_damaged_counters(self):
-        for text in (b"", b"1 2 3", b"1 2 3 4 5 6", b"-1 0 0 0 1", b"a b c d e", b"\xff\x00", None):
+        for text in (b"", b"1 2 3", b"1 2 3 4 5 0", b"1 2 3 4 5 6 7", b"-1 0 0 0 1", b"a b c d e", b"\xff\x00", None):
             name = "counters-none" if text is None else f"counters-{text.hex()}"
             sku, _ = self.new("RESERVED" if text is None else "CANCELLED", name)
             self.undo.append(("HSET", STOCK, sku, self.ops("HGET", STOCK, sku)))
@@ -294,15 +294,21 @@ class AuditAndDoctor(tandem.Live):
     def test_counters_are_repaired_when_asked_for(self):
         sku, _ = self.new("RESERVED", "counted")
         self.in_status("CONFIRMED", sku)
+        available = int(self.ops("HGET", STOCK, sku).split()[0])
+        self.inventory.SetLowStockThreshold(sku=sku, low_stock_threshold=available + 1)
         good = [int(number) for number in self.ops("HGET", STOCK, sku).split()]
         self.count(sku, 1, 1, -2)
+        told = self.tandem.ctl_json("events", "tail", "--type", "StockLow", "--order", sku)[1]
         self.expected = {("reserved-sum", sku), ("committed-sum", sku)}
         self.finds()
         self.audit("--repair-counters", "--yes")
         self.is_clean()
         self.undo.clear()
         repaired = [int(number) for number in self.ops("HGET", STOCK, sku).split()]
-        self.assertEqual(repaired[:4], good[:4])
+        self.assertEqual((repaired[:4], repaired[5]), (good[:4], available + 1))
+        # As the counters said before, it was not low.
+        again = self.tandem.ctl_json("events", "tail", "--type", "StockLow", "--order", sku)[1]
+        self.assertEqual(([event["seq"] for event in again[len(told):]], len(told)), ([repaired[4]], 1))
 
     # ---- what is repaired ----
 

@@ -159,6 +159,24 @@ class Ctl(tandem.Live):
         for bad in ("s-pear", "s-pear=", "s-pear=x", "s-pear=0"):
             self.ctl("stock", "adjust", bad, code=WRONG)
 
+    def test_threshold(self):
+        self.stock("t-jam", 10)
+        self.assertEqual(self.one("stock", "threshold", "--why", "spring", "t-jam=4")["low_stock_threshold"], 4)
+        self.assertEqual(self.one("stock", "get", "t-jam")["low_stock_threshold"], 4)
+        order = self.place("t-jam", 7, wait_for_decision=True)
+        self.place("t-jam", wait_for_decision=True)
+        self.assertIn("4, low", self.ctl("stock", "get", "t-jam"))
+        told = self.json("events", "tail", "--type", "StockLow", "--order", "t-jam")
+        self.assertEqual([(e["data"]["stock"]["available"], e["data"]["stock"]["low_stock_threshold"]) for e in told], [(3, 4)])
+        self.order.CancelOrder(order_id=order.order_id)
+        self.settled(order.order_id)
+        self.assertNotIn("low", self.ctl("stock", "get", "t-jam").splitlines()[1])
+        entries = self.json("trail", "--action", "stock.threshold", "--subject", "t-jam")
+        self.assertEqual([(e["why"], e["result"]) for e in entries], [("spring", "0 to 4")])
+        self.ctl("stock", "threshold", "t-nothing=1", code=NO)
+        for bad in ("t-jam", "t-jam=", "t-jam=-1"):
+            self.ctl("stock", "threshold", bad, code=WRONG)
+
     def test_holders(self):
         """Who holds a SKU, and what ends that."""
         self.stock("h-tea", 10)

@@ -55,6 +55,7 @@ class Pages(tandem.Live):
         self.order.ConfirmOrder(order_id=confirmed.order_id)
         self.settled(confirmed.order_id)
         self.order.ReturnOrder(order_id=confirmed.order_id, return_id="back")
+        self.inventory.SetLowStockThreshold(sku="tea", low_stock_threshold=1000)
         self.order.CancelOrder(order_id=cancelled.order_id)
         expired = self.place("tea", hold={"seconds": 1}, wait_for_decision=True)
         rejected = self.place("nothing", wait_for_decision=True)

@@ -650,13 +650,15 @@ redisReply *memory_run(struct memory_redis *redis, struct rt_arena *arena, size_
 				    .argc = argc,
 				    .argv = argv,
 				    .now_ms = rt_loop_unix_ms(redis->loop) };
-	uint64_t news = redis->news;
+	uint64_t news = redis->news, writes = redis->writes;
 	redisReply *answer = memory_call_begin(&call);
 
 	if (answer == NULL && (call.command->flags & CMD_DENYOOM) != 0 && redis->memory_full)
 		answer = reply_error(&call, ERROR_OOM);
 	else if (answer == NULL)
 		answer = memory_call_run(&call);
+	if (redis->writes != writes && redis->on_write != NULL)
+		redis->on_write(redis->user, argv);
 	if (redis->news != news)
 		memory_changed(redis);
 	return answer;

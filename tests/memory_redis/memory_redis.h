@@ -139,6 +139,8 @@ struct memory_redis {
 	size_t patch_count;
 	/* Called after a command of a client, or a whole function, that brought news; may be NULL. */
 	void (*on_change)(void *user);
+	/* Called after a command of a client, or a whole function, that changed something; may be NULL. */
+	void (*on_write)(void *user, const struct memory_text *argv);
 	/* Called for each entry that XREADGROUP delivers to a consumer for the first time; may be NULL. */
 	void (*on_delivered)(void *user, const char *consumer, const struct memory_entry *entry);
 	void *user;

@@ -245,6 +245,22 @@ void stored_parts_each(const struct memory_redis *redis,
 	visit_all(redis, "parts", visit, user);
 }
 
+struct stock stored_stock(const struct memory_redis *redis, int partition, const char *sku)
+{
+	const struct memory_text *text = NULL;
+	struct stock stock = { .available = 0 };
+	const struct memory_key *key;
+	char name[64];
+
+	snprintf(name, sizeof(name), "inventory:{%d}:stock", partition);
+	key = memory_find(redis, name, MEMORY_HASH);
+	if (key != NULL)
+		text = memory_field(key, sku);
+	if (text != NULL && !inventory_stock_read(text->data, &stock))
+		abort();
+	return stock;
+}
+
 void stored_stock_each(const struct memory_redis *redis,
 		       void (*visit)(const char *sku, const struct stock *stock, void *user),
 		       void *user)
@@ -252,14 +268,10 @@ void stored_stock_each(const struct memory_redis *redis,
 	for (int p = 0; p < stored_partitions(redis); p++)
 		for (const struct memory_field *at = fields_of(redis, "inventory", p, "stock");
 		     at != NULL; at = at->hh.next) {
-			const char *text = at->value.data;
 			struct stock stock;
 
-			stock.available = number_at(&text);
-			stock.reserved = number_at(&text);
-			stock.committed = number_at(&text);
-			stock.received = number_at(&text);
-			stock.version = number_at(&text);
+			if (!inventory_stock_read(at->value.data, &stock))
+				abort();
 			visit(at->name.data, &stock, user);
 		}
 }

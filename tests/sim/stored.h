@@ -59,6 +59,8 @@ void stored_reservations_each(const struct memory_redis *redis,
 void stored_parts_each(const struct memory_redis *redis,
 		       void (*visit)(const struct stored_reservation *part, void *user),
 		       void *user);
+/* The counters of a SKU; all 0 if there are none. */
+struct stock stored_stock(const struct memory_redis *redis, int partition, const char *sku);
 void stored_stock_each(const struct memory_redis *redis,
 		       void (*visit)(const char *sku, const struct stock *stock, void *user),
 		       void *user);

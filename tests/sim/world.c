@@ -132,7 +132,7 @@ static const char *subject_of(const struct memory_io *io)
 /* Whether the command holds parts of split orders. */
 static bool is_hold(const struct memory_io *io)
 {
-	return strcmp(io->what, "inventory_part") == 0 && strchr(io->argv[5].data, 'h') != NULL;
+	return strcmp(io->what, "inventory_part") == 0 && strchr(io->argv[6].data, 'h') != NULL;
 }
 
 static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
@@ -660,6 +660,7 @@ struct world *world_new(const struct world_options *options)
 	stored_load(world->redis);
 	world->redis->on_delivered = options->record ? on_delivered : NULL;
 	world->redis->on_change = on_added;
+	world->redis->on_write = options->shop ? world_low_step : NULL;
 	world->redis->user = world;
 	rt_list_init(&world->processes);
 	route_init(&world->order_route, world, ROLE_ORDER,
@@ -729,6 +730,7 @@ void world_free(struct world *world)
 	world_check_done(world);
 	world_loss_close(world);
 	world->redis->on_change = NULL;
+	world->redis->on_write = NULL;
 	memory_redis_free(world->redis);
 	rt_loop_free(world->loop);
 	rt_buf_done(&world->transcript);

@@ -13,7 +13,8 @@
  *   world_clients.c  the clients, and what they were promised
  *   world_chaos.c    what goes wrong around the services
  *   world_loss.c     masters that fail over, and what may be lost with them
- *   world_check.c    whether every promise was kept */
+ *   world_check.c    whether every promise was kept
+ *   world_low.c      of them: that what is low is said */
 #ifndef WORLD_H
 #define WORLD_H
 
@@ -82,6 +83,10 @@ enum world_bug {
 	BUG_EXTEND_SHORTENS,  /* an extension to an earlier time shortens it */
 	BUG_RETURN_TWICE,     /* a return that is asked for again comes back again */
 	BUG_RETURN_UNSAID,    /* a reservation does not say that more came back of it */
+	BUG_LOW_AGAIN,        /* each step that leaves a SKU low says so */
+	BUG_LOW_STAYS,        /* only the first fall is said */
+	BUG_LOW_UNRAISED,     /* a raised threshold is not a fall */
+	BUG_LOW_PARTS,        /* nor is a part of a split order */
 	/* Of the rules of docs/decisions/029 each is left out once. */
 	BUG_R1_FRESH_VERDICT,   /* a part that was refused may be held later */
 	BUG_R1_NO_TOMBSTONE,    /* a part that is not there leaves no trace when it is released */
@@ -116,7 +121,7 @@ struct world_options {
 	int replicas;                      /* that must have a step before it is answered OK */
 	int64_t decision_ms;               /* of the order service's clock; 0: 15000 */
 	int64_t stream_length_max;         /* of the order stream; 0: none */
-	/* Clients also extend holds, return items, move orders in batches and ask for a SKU that does not exist. */
+	/* Clients also extend holds, return items, move orders in batches, set thresholds and ask for a SKU that does not exist. */
 	bool shop;
 	bool record; /* keep a transcript */
 };

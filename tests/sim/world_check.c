@@ -4,7 +4,8 @@
  * Always: received = available + reserved + committed for each SKU; reserved and committed are the
  * sums of the whole reservations and of the parts of split ones, without what came back; an order that is not settled has a timer, and of
  * one that is inventory knows all that came back; an event id has one content
- * (until inventory forgets the order: then its events begin again); what is said to be gone is not there.
+ * (until inventory forgets the order: then its events begin again); what is said to be gone is not there; what is low is
+ * said, once (world_low.c).
  * In the end: every order is settled, in inventory too (nothing is reserved for an order that
  * inventory forgot); the parts of a split order are what its record says; what was acknowledged exists and is what was ordered; what was confirmed is
  * sold, what was cancelled is not; no version is missing; no event waits; no dead letter is a good
@@ -118,6 +119,8 @@ void world_check_event(struct world *world, const char *stream, const struct rt_
 		seen->data = rt_alloc(seen->length + 1);
 		if (seen->length > 0)
 			memcpy(seen->data, event->data.data, seen->length);
+		if (strcmp(seen->type, "tandem.inventory.v1.StockLow") == 0)
+			world_low_event(world, subject, event);
 		HASH_ADD_KEYPTR(hh, world->seen, seen->id, strlen(seen->id), seen);
 	} else if (strcmp(seen->type, type) != 0) {
 		world_violation(world, "%s is two events: %s and %s", id, seen->type, type);

@@ -29,13 +29,16 @@ enum kind {
 	LIST,
 	EXPLAIN,
 	ADJUST,
+	THRESHOLD,
 	KINDS
 };
-static const char *const method_names[KINDS] = {
-	"PlaceOrder",        "StreamOrders", "ConfirmOrder", "CancelOrder", "BatchConfirmOrders",
-	"BatchCancelOrders", "ExtendHold",   "ReturnOrder",  "WatchOrder",  "GetOrder",
-	"ListOrders",        "ExplainOrder", "AdjustStock"
-};
+static const char *const method_names[KINDS] = { "PlaceOrder",         "StreamOrders",
+						 "ConfirmOrder",       "CancelOrder",
+						 "BatchConfirmOrders", "BatchCancelOrders",
+						 "ExtendHold",         "ReturnOrder",
+						 "WatchOrder",         "GetOrder",
+						 "ListOrders",         "ExplainOrder",
+						 "AdjustStock",        "SetLowStockThreshold" };
 
 #define STREAM_ORDERS 4 /* on one StreamOrders */
 #define SOME_ORDERS   3 /* in a batch */
@@ -48,6 +51,7 @@ struct intent {
 	struct inventory_line lines[3];
 	size_t line_count;
 	int64_t hold_ms, delta, timeout_ms;
+	uint64_t threshold;
 	bool wait;
 	bool conflicting;          /* the request_id was used for something else */
 	uint64_t expected_version; /* of a confirm or a cancel; 0: any */
@@ -97,7 +101,8 @@ static void start(struct world_client *client, const ProtobufCMessage *request)
 {
 	struct world *world = client->world;
 	const struct intent *intent = &client->intent;
-	ProtobufCService *service = intent->kind == ADJUST ? world->stock : world->orders;
+	ProtobufCService *service =
+		intent->kind == ADJUST || intent->kind == THRESHOLD ? world->stock : world->orders;
 
 	client->calling = true;
 	rt_client_start(service, method_index(service->descriptor, method_names[intent->kind]),
@@ -281,6 +286,16 @@ static void send_adjust(struct world_client *client)
 	request.sku = (char *)(uintptr_t)intent->lines[0].sku;
 	request.delta = intent->delta;
 	request.reason = (char *)(uintptr_t) "delivery";
+	start(client, &request.base);
+}
+
+static void send_threshold(struct world_client *client)
+{
+	Tandem__Inventory__V1__SetLowStockThresholdRequest request =
+		TANDEM__INVENTORY__V1__SET_LOW_STOCK_THRESHOLD_REQUEST__INIT;
+
+	request.sku = (char *)(uintptr_t)client->intent.lines[0].sku;
+	request.low_stock_threshold = client->intent.threshold;
 	start(client, &request.base);
 }
 
@@ -552,6 +567,15 @@ static void learn_returned(struct world_client *client, const Tandem__Order__V1_
 		booked->returns_unsure = true;
 }
 
+static void learn_threshold(struct world_client *client,
+			    const Tandem__Inventory__V1__SetLowStockThresholdResponse *response)
+{
+	if (response->stock == NULL ||
+	    response->stock->low_stock_threshold != client->intent.threshold)
+		world_violation(client->world, "the threshold of %s was not set",
+				client->intent.lines[0].sku);
+}
+
 static void learn(struct world_client *client, const ProtobufCMessage *message)
 {
 	struct intent *intent = &client->intent;
@@ -579,6 +603,9 @@ static void learn(struct world_client *client, const ProtobufCMessage *message)
 		break;
 	case ADJUST:
 		learn_adjusted(client, false);
+		break;
+	case THRESHOLD:
+		learn_threshold(client, (const void *)message);
 		break;
 	default:
 		break;
@@ -762,6 +789,9 @@ static void say_call(struct world_client *client)
 	else if (intent->kind == ADJUST)
 		world_say(client->world, "%-12s -> AdjustStock %s %s %+" PRId64, client->name,
 			  intent->request_id, intent->lines[0].sku, intent->delta);
+	else if (intent->kind == THRESHOLD)
+		world_say(client->world, "%-12s -> SetLowStockThreshold %s %" PRIu64, client->name,
+			  intent->lines[0].sku, intent->threshold);
 	else
 		world_say(client->world, "%-12s -> %s %s", client->name, method_names[intent->kind],
 			  intent->order == NULL ? "" : world_short(intent->order->order_id));
@@ -792,6 +822,9 @@ static void send(struct world_client *client)
 		break;
 	case ADJUST:
 		send_adjust(client);
+		break;
+	case THRESHOLD:
+		send_threshold(client);
 		break;
 	case CONFIRM_SOME:
 	case CANCEL_SOME:
@@ -901,7 +934,11 @@ static void choose(struct world_client *client)
 	uint64_t which = client->hurries ? 99 : world_roll(world, 100);
 
 	*intent = (struct intent){ .timeout_ms = 500 + (int64_t)world_roll(world, 5000) };
-	if (which < 8) {
+	if (world->options.shop && which < 16 && world_roll(world, 3) == 0) {
+		intent->kind = THRESHOLD;
+		intent->lines[0].sku = world_skus[world_roll(world, WORLD_SKUS)];
+		intent->threshold = world_roll(world, 5) == 0 ? 0 : world_roll(world, 30);
+	} else if (which < 8) {
 		intent->kind = ADJUST;
 		intent->lines[0].sku = world_skus[world_roll(world, WORLD_SKUS)];
 		intent->delta = (int64_t)world_roll(world, 12) - 4;

@@ -78,6 +78,9 @@ struct world {
 	struct seen_event *seen;
 	uint64_t seen_count;          /* ever */
 	struct some_order *forgotten; /* the refusals */
+	struct {                      /* world_low.c, of each SKU */
+		bool is, due;
+	} low[WORLD_SKUS];
 	/* world_loss.c */
 	struct world_master masters[MEMORY_MASTERS_MAX];
 	struct rt_timer loss_timer; /* until the next replica lags */
@@ -186,6 +189,15 @@ bool world_is_named(const struct world *world, const char *order_id);
 bool world_is_left(const struct world *world, const char *order_id);
 /* Why records and parts are not brought together yet; NULL: they are. */
 const char *world_out_of_step(struct world *world);
+
+/* ---- world_low.c ---- */
+
+/* A command has changed something; `user` is the world. */
+void world_low_step(void *user, const struct memory_text *argv);
+/* A StockLow that did not come before. */
+void world_low_event(struct world *world, const char *sku, const struct rt_entry_event *event);
+/* What this master's replica did not have is lost. */
+void world_low_lost(struct world *world, int master);
 
 /* ---- world_check.c ---- */
 

@@ -152,6 +152,7 @@ static void lose_it(struct world_master *master)
 
 	master->lost_ms = rt_loop_now(world->loop);
 	world_check_lost(world, number_of(master), master->seen_before);
+	world_low_lost(world, number_of(master));
 	world_chaos_lost(world, number_of(master));
 	doubt_booked(master);
 	if (world->options.replicas == 0)

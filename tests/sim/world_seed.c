@@ -34,7 +34,7 @@ bool world_bug_may_show(enum world_bug bug, uint64_t seed)
 {
 	if (bug == BUG_R8_NO_WAIT && replicas_of(seed) == 0)
 		return false;
-	return bug < BUG_R1_FRESH_VERDICT || partitions_of(seed) > 1;
+	return bug < BUG_LOW_PARTS || partitions_of(seed) > 1;
 }
 
 struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record)

@@ -310,6 +310,7 @@ static void stock_moves(void)
 	happens_with(ARCHIVE_INVENTORY, "StockAdjusted", "tea", 1, T0, packed(&adjusted.base));
 	placed(order_id(1), "carol", "tea", NULL, T0 + 1);
 	happens(ARCHIVE_INVENTORY, "InventoryReserved", order_id(1), 1, T0 + 2);
+	happens(ARCHIVE_INVENTORY, "StockLow", "tea", 3, T0 + 2);
 	happens(ARCHIVE_INVENTORY, "InventoryReleased", order_id(1), 2, T0 + 3);
 	/* Nothing was held for this one: its release moves nothing. */
 	placed(order_id(2), "carol", "tea", NULL, T0 + 4);

@@ -409,6 +409,8 @@ static void test_inventory(void)
 		TANDEM__INVENTORY__V1__ADJUST_STOCK_REQUEST__INIT;
 	Tandem__Inventory__V1__BatchAdjustStockRequest batch =
 		TANDEM__INVENTORY__V1__BATCH_ADJUST_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__SetLowStockThresholdRequest threshold =
+		TANDEM__INVENTORY__V1__SET_LOW_STOCK_THRESHOLD_REQUEST__INIT;
 	Tandem__Inventory__V1__GetStockRequest get = TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
 	Tandem__Inventory__V1__ListStockRequest list =
 		TANDEM__INVENTORY__V1__LIST_STOCK_REQUEST__INIT;
@@ -441,6 +443,12 @@ static void test_inventory(void)
 	expect("batch of none", &batch.base, "requests");
 	batch.n_requests = 1001;
 	expect("batch of 1001", &batch.base, "requests");
+	expect("threshold without SKU", &threshold.base, "sku");
+	threshold.sku = (char *)"apple";
+	threshold.low_stock_threshold = 1000000000000;
+	expect("threshold at most", &threshold.base, "");
+	threshold.low_stock_threshold++;
+	expect("threshold more", &threshold.base, "low_stock_threshold");
 	expect("get without SKU", &get.base, "sku");
 	list.page_size = -5;
 	expect("page_size below 0", &list.base, "page_size");

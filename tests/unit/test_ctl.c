@@ -935,7 +935,7 @@ static void completion(void)
 			"auth" },
 		{ "order ", "place get list watch confirm cancel extend return" },
 		{ "--json order ", "place get list watch confirm cancel extend return" },
-		{ "--gateway h:1 stock ", "adjust get list holders" },
+		{ "--gateway h:1 stock ", "adjust threshold get list holders" },
 		{ "--gateway=h:1 dead ", "list show replay discard" },
 		{ "nothing ", "" },
 		{ "order nothing ", "" },

@@ -180,6 +180,8 @@ static const struct {
 	{ &tandem__order__v1__return_order_request__descriptor, "\x0a\x1e" ORDER_ID "\x12\001r" },
 	{ &tandem__order__v1__explain_order_request__descriptor, "\x0a\x1e" ORDER_ID },
 	{ &tandem__inventory__v1__adjust_stock_request__descriptor, "\x0a\001s\x10\x02" },
+	{ &tandem__inventory__v1__set_low_stock_threshold_request__descriptor,
+	  "\x0a\001s\x10\x02" },
 	{ &tandem__inventory__v1__batch_adjust_stock_request__descriptor,
 	  "\x0a\x05\x0a\001s\x10\x02" },
 	{ &tandem__inventory__v1__get_stock_request__descriptor, "\x0a\001s" },

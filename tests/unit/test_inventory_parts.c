@@ -199,6 +199,32 @@ static void a_part_holds_commits_and_releases(void)
 	CU_ASSERT_EQUAL(redis_server_int(&server, "EXISTS inventory:{2}:events"), 0);
 }
 
+/* Where a part falls below a threshold it is told: that is an event of the partition of the stock. */
+static void a_part_that_leaves_little(void)
+{
+	static const char low[] = "tandem.inventory.v1.StockLow";
+	redisReply *entry;
+
+	stock_set(2, "apple", "5 0 0 5 1 4");
+	stock_set(2, "pear", "5 0 0 5 1 1");
+	act_as("ord_1", PART_HOLD, LINES({ "apple", 2 }, { "pear", 2 }), STOCK_RESERVED);
+	stock_is(2, "apple", "3 2 0 5 3 4");
+	stock_is(2, "pear", "3 2 0 5 2 1");
+	act_as("ord_2", PART_HOLD, LINES({ "apple", 1 }), STOCK_RESERVED);
+	act_as("ord_1", PART_RELEASE, LINES({ "apple", 2 }, { "pear", 2 }), STOCK_RELEASED);
+	act_as("ord_3", PART_COMMIT, LINES({ "apple", 4 }), STOCK_COMMITTED);
+	stock_is(2, "apple", "0 1 4 5 7 4");
+	entry = redis_server_command(&server, "XRANGE inventory:{2}:events - +");
+	CU_ASSERT_EQUAL_FATAL(entry->elements, 2);
+	for (size_t i = 0; i < entry->elements; i++) {
+		const redisReply *fields = entry->element[i]->element[1];
+
+		CU_ASSERT_STRING_EQUAL(fields->element[0]->str, low);
+		CU_ASSERT_STRING_EQUAL(fields->element[1]->str, i == 0 ? "apple/3" : "apple/7");
+	}
+	freeReplyObject(entry);
+}
+
 /* The part stays sold, and says what came back; never more than it has. */
 static void what_comes_back_of_a_part(void)
 {
@@ -806,10 +832,10 @@ static void a_scan_looks_up_what_changed_last(void)
 	stock_set(2, "apple", "9 0 0 9 1");
 	redis_server_do(&server, "HSET inventory:{2}:parts ord_0 %s", "RESERVED 1 300000 apple=1");
 	(void)ANSWER(2, "state", "100000");
-	(void)ANSWER(2, "part", "200000", "h", "1", "0", "1", "ord_1", "apple=1");
-	(void)ANSWER(2, "part", "201000", "h", "3", "0", "1", "ord_2", "apple=1");
-	(void)ANSWER(2, "part", "202000", "f", "1", "0", "1", "ord_1", "apple=1");
-	(void)ANSWER(2, "part", "202000", "f", "1", "0", "1", "ord_1", "apple=1");
+	(void)ANSWER(2, "part", "200000", "", "h", "1", "0", "1", "ord_1", "apple=1");
+	(void)ANSWER(2, "part", "201000", "", "h", "3", "0", "1", "ord_2", "apple=1");
+	(void)ANSWER(2, "part", "202000", "", "f", "1", "0", "1", "ord_1", "apple=1");
+	(void)ANSWER(2, "part", "202000", "", "f", "1", "0", "1", "ord_1", "apple=1");
 	/* Not what was written by other hands. */
 	text = ANSWER(2, "scan", "parts", "1", "0", "10", "199000", "900000", "RUCL");
 	CU_ASSERT_STRING_EQUAL(text, "0|ord_1|L|apple=1");
@@ -1055,6 +1081,7 @@ int main(void)
 {
 	static const struct test tests[] = {
 		{ "a part holds, commits and releases", a_part_holds_commits_and_releases },
+		{ "a part that leaves little is told", a_part_that_leaves_little },
 		{ "what comes back of a part", what_comes_back_of_a_part },
 		{ "what came back is mended", what_came_back_is_mended },
 		{ "a refusal says what was short, and stays",

@@ -458,6 +458,33 @@ static void adjusting_many(void)
 	CU_ASSERT(stock_equal(response->stocks[4]->stock, "apple", 4, 4, 2));
 }
 
+static void setting_a_threshold(void)
+{
+	Tandem__Inventory__V1__SetLowStockThresholdRequest set =
+		TANDEM__INVENTORY__V1__SET_LOW_STOCK_THRESHOLD_REQUEST__INIT;
+	Tandem__Inventory__V1__GetStockRequest get = TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
+	Tandem__Inventory__V1__AdjustStockRequest adjust = adjust_request("apple", 9, "");
+	const Tandem__Inventory__V1__SetLowStockThresholdResponse *response;
+	const Tandem__Inventory__V1__GetStockResponse *got;
+
+	set.sku = get.sku = (char[]){ "apple" };
+	set.low_stock_threshold = 7;
+	call_fails("SetLowStockThreshold", &set.base, RT_CODE_NOT_FOUND);
+	CU_ASSERT_PTR_NOT_NULL(call_run("AdjustStock", &adjust.base));
+	response = call_run("SetLowStockThreshold", &set.base);
+	CU_ASSERT_FATAL(response != NULL && response->stock != NULL);
+	CU_ASSERT(stock_equal(response->stock, "apple", 9, 9, 2));
+	CU_ASSERT_EQUAL(response->stock->low_stock_threshold, 7);
+	got = call_run("GetStock", &get.base);
+	CU_ASSERT_FATAL(got != NULL && got->stock != NULL);
+	CU_ASSERT_EQUAL(got->stock->low_stock_threshold, 7);
+	set.low_stock_threshold = 1000000000001;
+	call_fails("SetLowStockThreshold", &set.base, RT_CODE_INVALID_ARGUMENT);
+	set.low_stock_threshold = 1000000000000;
+	CU_ASSERT_PTR_NOT_NULL(call_run("SetLowStockThreshold", &set.base));
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 2); /* adjusted, low */
+}
+
 static void reading(void)
 {
 	Tandem__Inventory__V1__GetStockRequest get = TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
@@ -865,6 +892,7 @@ int main(void)
 		{ "damaged counters do not stop other orders", damage },
 		{ "stock is adjusted", adjusting },
 		{ "many adjustments, each with its own result", adjusting_many },
+		{ "a threshold is set", setting_a_threshold },
 		{ "stock is read", reading },
 		{ "a reservation is read", reading_a_reservation },
 		{ "who holds a SKU is listed", listing_reservations },

@@ -262,7 +262,7 @@ static void events_free(void)
 }
 
 /* Until events_free. */
-static void events_read(size_t count)
+static void events_read_all(void)
 {
 	seen.reply = redis_server_command(&server, "XRANGE " EVENTS " - +");
 	seen.entries = seen.reply->elements;
@@ -278,6 +278,11 @@ static void events_read(size_t count)
 		seen.count += more;
 		free(list);
 	}
+}
+
+static void events_read(size_t count)
+{
+	events_read_all();
 	CU_ASSERT_EQUAL_FATAL(seen.count, count);
 }
 
@@ -989,6 +994,178 @@ static void adjustments_of_damage(void)
 	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN " EVENTS), 1);
 }
 
+/* ---- what is low ---- */
+
+struct set {
+	struct inventory_threshold_op op;
+	int status;
+};
+
+static void was_set(struct inventory_threshold_op *op, int status)
+{
+	RT_CONTAINER_OF(op, struct set, op)->status = status;
+	ended();
+}
+
+static struct set set_threshold(const char *sku, uint64_t threshold)
+{
+	struct set set = { .op = { .sku = sku,
+				   .threshold = threshold,
+				   .reason = "a season",
+				   .who = "jo",
+				   .from = "here",
+				   .now_ms = NOW_MS,
+				   .done = was_set } };
+
+	inventory_store_threshold(f.store, &set.op);
+	run_until(1);
+	return set;
+}
+
+/* What is done to 12 apples, which are low below 10. */
+static void step_is_done(const char *step)
+{
+	int64_t number = strtoll(strchr(step, ' ') + 1, NULL, 10);
+	const struct inventory_line *lines = LINES({ "apple", (uint32_t)number });
+	struct adjust adjust;
+
+	switch (step[0]) {
+	case 'r':
+		serve_ends((int)number, STOCK_REQ_RESERVE, lines, RT_OK);
+		break;
+	case 'c':
+		serve_ends((int)number, STOCK_REQ_COMMIT, NULL, RT_OK);
+		break;
+	case 'l':
+		serve_ends((int)number, STOCK_REQ_RELEASE, NULL, RT_OK);
+		break;
+	case 'b':
+		serve_ends((int)number, STOCK_REQ_RETURN, lines, RT_OK);
+		break;
+	case 'a':
+		adjust_now(&adjust, "apple", number, "", "");
+		CU_ASSERT_EQUAL(adjust.op.outcome, INVENTORY_ADJUSTED);
+		CU_ASSERT(adjust.op.stock.threshold > 0);
+		break;
+	default:
+		CU_ASSERT_EQUAL(set_threshold("apple", (uint64_t)number).status, RT_OK);
+		break;
+	}
+}
+
+/* The last event of the own stream, if it is a StockLow: "<available> <threshold> <version>"; else "". */
+static const char *last_low(void)
+{
+	static char text[64];
+	const struct rt_entry_event *event;
+	Tandem__Inventory__V1__StockLow *low;
+
+	events_read_all();
+	text[0] = '\0';
+	event = &seen.list[seen.count - 1];
+	if (seen.count > 0 &&
+	    strncmp(event->type.data, "tandem.inventory.v1.StockLow", event->type.length) == 0) {
+		low = tandem__inventory__v1__stock_low__unpack(NULL, event->data.length,
+							       (const uint8_t *)event->data.data);
+		CU_ASSERT_FATAL(low != NULL && low->stock != NULL);
+		CU_ASSERT_EQUAL(low->stock->version, event->seq);
+		CU_ASSERT_STRING_EQUAL(low->stock->sku, "apple");
+		snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 " %" PRIu64,
+			 low->stock->available, low->stock->low_stock_threshold,
+			 low->stock->version);
+		tandem__inventory__v1__stock_low__free_unpacked(low, NULL);
+	}
+	events_free();
+	return text;
+}
+
+/* A fall below the threshold is told once, with a version of its own, whatever makes it; then again after a rise. */
+static void what_is_low_is_told(void)
+{
+	static const struct {
+		const char
+			*step; /* reserve, commit, let go, bring back, adjust; =: the threshold */
+		const char *stock; /* then */
+		const char *low;   /* what is told; "": nothing */
+	} rows[] = {
+		{ "= 10", "12 0 0 12 2 10", "" },     { "r 2", "10 2 0 12 3 10", "" },
+		{ "r 1", "9 3 0 12 5 10", "9 10 5" }, { "r 3", "6 6 0 12 6 10", "" },
+		{ "c 3", "6 3 3 12 7 10", "" },       { "l 1", "7 2 3 12 8 10", "" },
+		{ "b 3", "10 2 0 12 9 10", "" },      { "a -1", "9 2 0 11 11 10", "9 10 11" },
+		{ "= 9", "9 2 0 11 12 9", "" },       { "= 11", "9 2 0 11 14 11", "9 11 14" },
+		{ "= 12", "9 2 0 11 15 12", "" },     { "= 12", "9 2 0 11 15 12", "" },
+		{ "a 3", "12 2 0 14 16 12", "" },     { "r 12", "0 14 0 14 18 12", "0 12 18" },
+		{ "l 12", "12 2 0 14 19 12", "" },
+	};
+	size_t told = 0;
+
+	stock_set("apple", "12 0 0 12 1");
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		size_t before = told;
+		const char *low;
+
+		step_is_done(rows[i].step);
+		stock_is("apple", rows[i].stock);
+		low = last_low();
+		told = seen.count;
+		TEST_ROW(strcmp(told > before ? low : "", rows[i].low) == 0, rows[i].step);
+	}
+	/* Without a threshold nothing is told; with one again it is. */
+	CU_ASSERT_EQUAL(set_threshold("apple", 0).op.stock.threshold, 0);
+	stock_is("apple", "12 2 0 14 20");
+	serve_ends(20, STOCK_REQ_RESERVE, LINES({ "apple", 5 }), RT_OK);
+	CU_ASSERT_STRING_EQUAL(last_low(), "");
+	CU_ASSERT_EQUAL(set_threshold("apple", 8).op.stock.threshold, 8);
+	CU_ASSERT_STRING_EQUAL(last_low(), "7 8 23");
+}
+
+/* One call is one step: what it leaves counts. */
+static void low_within_a_step(void)
+{
+	struct ask asks[3] = { { .status = 1 }, { .status = 1 }, { .status = 1 } };
+
+	stock_set("apple", "10 0 0 10 1 8");
+	stock_set("pear", "10 0 0 10 1 8");
+	submit(&asks[0], 1, STOCK_REQ_RESERVE, LINES({ "apple", 3 }, { "pear", 3 }));
+	submit(&asks[1], 1, STOCK_REQ_RELEASE, NULL);
+	submit(&asks[2], 2, STOCK_REQ_RESERVE, LINES({ "pear", 4 }));
+	run_until(3);
+	stock_is("apple", "10 0 0 10 3 8");
+	stock_is("pear", "6 4 0 10 5 8");
+	events_read(4);
+	event_is(3, "StockLow pear/5");
+	events_free();
+}
+
+/* A repeated adjustment is answered with what it did, and the threshold of now. Thresholds are entered in the trail. */
+static void thresholds(void)
+{
+	struct adjust adjust;
+	struct set set;
+
+	set = set_threshold("apple", 5);
+	CU_ASSERT(set.status == RT_OK && !set.op.found);
+	adjust_now(&adjust, "apple", 7, "req-1", "5 boxes");
+	set = set_threshold("apple", 5);
+	CU_ASSERT(set.status == RT_OK && set.op.found && set.op.stock.threshold == 5);
+	set = set_threshold("apple", 5);
+	CU_ASSERT(stock_equal(&set.op.stock, "7 0 0 7 2"));
+	adjust_now(&adjust, "apple", 7, "req-1", "5 boxes");
+	CU_ASSERT_EQUAL(adjust.op.outcome, INVENTORY_ADJUSTED_BEFORE);
+	CU_ASSERT(stock_equal(&adjust.op.stock, "7 0 0 7 1"));
+	CU_ASSERT_EQUAL(adjust.op.stock.threshold, 5);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN inventory:{0}:trail"), 2);
+	stock_set("bad", "5 5");
+	CU_ASSERT_EQUAL(set_threshold("bad", 5).status, RT_REMOTE);
+	stock_set("bad", "5 0 0 5 1 0");
+	CU_ASSERT_EQUAL(set_threshold("bad", 5).status, RT_REMOTE);
+	stock_is("bad", "5 0 0 5 1 0");
+	redis_server_do(&server, "DEL inventory:{0}:trail");
+	redis_server_do(&server, "SET inventory:{0}:trail x");
+	CU_ASSERT_EQUAL(set_threshold("apple", 6).status, RT_REMOTE);
+	stock_is("apple", "7 0 0 7 2 5");
+}
+
 /* ---- reading ---- */
 
 struct get {
@@ -1367,6 +1544,9 @@ int main(void)
 		{ "an adjustment with a request_id happens once", adjustments_once },
 		{ "adjustments are entered in the trail", adjustments_are_entered },
 		{ "damaged counters do not fail other adjustments", adjustments_of_damage },
+		{ "what is low is told, once for each fall", what_is_low_is_told },
+		{ "what is low within a step only is not told", low_within_a_step },
+		{ "thresholds are set, and entered in the trail", thresholds },
 		{ "stock is read in batches", reading_stock },
 		{ "stock is listed in byte order, by pages", listing },
 		{ "reservations are read", reservations },

@@ -1952,6 +1952,7 @@ static void test_events_that_are_not_answers(void)
 		bool dead;
 	} rows[] = {
 		{ "not for us", "StockAdjusted", "apple", "", false },
+		{ "not for us, either", "StockLow", "apple", "", false },
 		{ "unknown type", "InventoryMoved", NULL, "", true },
 		{ "unknown order", "InventoryReserved", NO_ID, "", true },
 		{ "unknown order, and nothing is held", "InventoryReleased", NO_ID, "", false },

@@ -239,11 +239,11 @@ static void names(void)
 static void adding_up(void)
 {
 	static const struct stock wrong[] = {
-		{ 1, 1, 1, 4, 1 },
-		{ 1, 1, 1, 2, 1 },
+		{ 1, 1, 1, 4, 1, 0 },
+		{ 1, 1, 1, 2, 1, 0 },
 		/* Adds up only because it wraps around. */
-		{ UINT64_MAX, 1, 0, 0, 1 },
-		{ STOCK_MAX + 1ull, 0, 0, STOCK_MAX + 1ull, 1 },
+		{ UINT64_MAX, 1, 0, 0, 1, 0 },
+		{ STOCK_MAX + 1ull, 0, 0, STOCK_MAX + 1ull, 1, 0 },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(wrong); i++)
