@@ -674,10 +674,10 @@ end
 local function follower_needs(key, info, needs, max)
 	local last_ms, last_n = id_halves(info['last-generated-id'])
 	local first_ms, first_n = id_halves(info['first-entry'][1])
-	if last_n - max <= first_n then
+	if last_n - max < first_n then
 		return needs
 	end
-	local oldest = id_of_number(key, first_ms, last_ms, last_n - max)
+	local oldest = id_of_number(key, first_ms, last_ms, last_n - max + 1)
 	return id_less(needs, oldest) and oldest or needs
 end
 

@@ -668,6 +668,53 @@ static void test_server_streaming_cancel(void)
 	CU_ASSERT_EQUAL(probe.messages, messages);
 }
 
+/* Holds what comes behind the first message. */
+static void on_first_answer(struct rt_client_op *op, const ProtobufCMessage *message)
+{
+	on_answer(op, message);
+	op->held = probe_of(op)->messages == 1;
+}
+
+/* Calls on the same connection come and go while nothing more of the stream is taken. */
+static void stays_held(const struct probe *probe)
+{
+	for (int i = 0; i < 5; i++)
+		good_call();
+	CU_ASSERT_EQUAL(probe->messages, 1);
+	CU_ASSERT_EQUAL(probe->done, 0);
+}
+
+/* A stream whose messages are held goes on where it stood, and ends as it would have; or it is cancelled. */
+static void test_server_streaming_held(void)
+{
+	static const struct {
+		const char *why;
+		int count, size, code;
+	} rows[] = {
+		{ "small ones, which have come already", 20, 10, 0 },
+		{ "more than the connection holds", 20, 200000, 0 },
+		{ "an error after the messages", 3, 10, RT_CODE_DATA_LOSS },
+	};
+	struct probe probe;
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		start_output(&probe, rows[i].count, rows[i].size, 0, rows[i].code);
+		probe.op.on_message = on_first_answer;
+		wait_for(&probe.messages, 1);
+		stays_held(&probe);
+		rt_client_go_on(&probe.op);
+		ends(&probe, rows[i].code);
+		TEST_ROW(probe.messages == rows[i].count, rows[i].why);
+		TEST_ROW(probe.size == (size_t)(rows[i].count * rows[i].size), rows[i].why);
+	}
+	start_output(&probe, 20, 200000, 0, 0);
+	probe.op.on_message = on_first_answer;
+	wait_for(&probe.messages, 1);
+	stays_held(&probe);
+	rt_client_cancel(&probe.op);
+	ends(&probe, RT_CODE_CANCELLED);
+}
+
 static void send_input(struct probe *probe, size_t size)
 {
 	Grpc__Testing__StreamingInputCallRequest request =
@@ -1658,6 +1705,7 @@ static const struct test manual[] = {
 	{ "turns and time", test_local_turns },
 };
 static const struct test network[] = {
+	{ "server streaming, held", test_server_streaming_held },
 	{ "a drain waits for calls", test_drain },
 	{ "a drain ends calls after its grace period", test_drain_impatient },
 	{ "a drain before the start", test_drain_before_start },

@@ -941,6 +941,44 @@ static void holders(void)
 	}
 }
 
+/* A group that may be left behind holds back the newest events only, and the others as ever. */
+static void followers(void)
+{
+	static const struct {
+		const char *why;
+		int delivered,
+			slow; /* entries of ten that the follower and another group have read */
+		long long max, left;
+	} rows[] = {
+		{ "it has read nothing", 0, 10, 4, 4 },
+		{ "it is no further behind than that", 7, 10, 4, 3 },
+		{ "it may be as far behind as the stream is long", 0, 10, 10, 10 },
+		{ "it may be further behind", 0, 10, 1000, 10 },
+		{ "another is slower, and loses nothing", 0, 3, 4, 7 },
+		{ "both have read all", 10, 10, 4, 0 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		redisReply *reply;
+
+		redis_server_do(&shared, "FLUSHALL");
+		for (int n = 0; n < 10; n++)
+			publish(1000 + 10 * n, 1, "s");
+		/* Neither has anything pending: they stand where they have read to. */
+		redis_server_do(&shared, "XGROUP CREATE " STREAM " follower %d-%d",
+				1000 + 10 * (rows[i].delivered - 1), rows[i].delivered);
+		redis_server_do(&shared, "XGROUP CREATE " STREAM " " GROUP " %d-%d",
+				1000 + 10 * (rows[i].slow - 1), rows[i].slow);
+		reply = redis_server_command(&shared,
+					     "FCALL order_trim_test 1 " STREAM
+					     " 100000 0 0 100000 follower %lld",
+					     rows[i].max);
+		TEST_ROW(redis_server_int(&shared, "XLEN " STREAM) == rows[i].left, rows[i].why);
+		TEST_ROW(element(reply, 1)->integer == rows[i].left, rows[i].why);
+		freeReplyObject(reply);
+	}
+}
+
 /* The answer gives the length in events, and the number to keep is in events. */
 static void trimming_entries(void)
 {
@@ -1158,6 +1196,7 @@ int main(void)
 		{ "libraries of two versions write in turn", two_versions },
 		{ "a claim ends with the last of its commands",
 		  a_claim_ends_with_its_last_command },
+		{ "a follower holds back the newest", followers },
 		{ "trimming counts events", trimming_entries },
 		{ "which group holds entries", holders },
 		{ "stale groups", stale_groups },
