@@ -23,12 +23,27 @@ static void register_metrics(struct archive *archive, struct rt_metrics *metrics
 		rt_metric_plain(metrics, RT_COUNTER, "tandem_archive_unreadable_entries_total",
 				"Entries of streams that were archived as they are, since they "
 				"cannot be read.");
+	archive->counts.released =
+		rt_metric_plain(metrics, RT_COUNTER, "tandem_archive_released_orders_total",
+				"Orders of which it was said that they may be dropped, also "
+				"when it was said again.");
+	archive->counts.dropped =
+		rt_metric_plain(metrics, RT_COUNTER, "tandem_archive_dropped_orders_total",
+				"Orders that the order service has dropped.");
 	archive->counts.write_seconds =
 		rt_metric_plain(metrics, RT_HISTOGRAM, "tandem_archive_write_seconds",
 				"Time in which a batch of events was written.");
 	archive->counts.up =
 		rt_metric_plain(metrics, RT_GAUGE, "tandem_archive_database_up",
 				"1 if the database took what was last to be archived.");
+}
+
+static void make_releases(struct archive *archive)
+{
+	archive->releases =
+		rt_alloc((size_t)archive->partition_count * sizeof(struct archive_release *));
+	for (int p = 0; p < archive->partition_count; p++)
+		archive->releases[p] = archive_release_new(archive, p);
 }
 
 static int make(struct rt_context *context, const void *given, void **ret_data)
@@ -46,6 +61,9 @@ static int make(struct rt_context *context, const void *given, void **ret_data)
 	archive->context = context;
 	archive->loop = context->loop;
 	archive->write_every_ms = options->write_every_ms;
+	archive->release_after_ms = options->release_after_ms;
+	archive->release_count = options->release_count;
+	archive->ids = store.ids = archive_ids_new();
 	register_metrics(archive, context->metrics);
 	archive->partitions =
 		rt_alloc((size_t)context->partition_count * sizeof(struct archive_partition *));
@@ -57,6 +75,8 @@ static int make(struct rt_context *context, const void *given, void **ret_data)
 					&archive->readers);
 	for (int p = 0; rc == RT_OK && p < archive->partition_count; p++)
 		rc = archive_partition_new(archive, p, &archive->partitions[p]);
+	if (rc == RT_OK && (archive->release_after_ms > 0 || archive->release_count > 0))
+		make_releases(archive);
 	return rc;
 }
 
@@ -73,6 +93,8 @@ static void start(void *data)
 
 	for (int p = 0; p < archive->partition_count; p++)
 		archive_partition_start(archive->partitions[p]);
+	for (int p = 0; archive->releases != NULL && p < archive->partition_count; p++)
+		archive_release_start(archive->releases[p]);
 }
 
 /* The first that is found: when the database is away it is that of all. */
@@ -101,6 +123,8 @@ static void stop(void *data)
 {
 	struct archive *archive = data;
 
+	for (int p = 0; archive->releases != NULL && p < archive->partition_count; p++)
+		archive_release_stop(archive->releases[p]);
 	for (int p = 0; p < archive->partition_count; p++) {
 		archive_call_begin(archive);
 		archive_partition_stop(archive->partitions[p], ended, archive);
@@ -116,6 +140,10 @@ static void data_free(void *data)
 	archive_worker_free(archive->readers);
 	for (int p = 0; p < archive->partition_count; p++)
 		archive_partition_free(archive->partitions[p]);
+	for (int p = 0; archive->releases != NULL && p < archive->partition_count; p++)
+		archive_release_free(archive->releases[p]);
+	free(archive->releases);
+	archive_ids_free(archive->ids);
 	free(archive->partitions);
 	free(archive);
 }

@@ -11,18 +11,21 @@
 #define ARCHIVE_STREAMS 2 /* of a partition: the orders' and inventory's */
 
 struct archive_partition; /* reader.c */
+struct archive_release;   /* release.c */
 
 struct archive {
 	Tandem__Archive__V1__ArchiveService_Service service;
 	struct rt_context *context;
 	struct rt_loop *loop;
 	struct archive_worker *writer, *readers;
+	struct archive_ids *ids; /* of the database, for all threads */
 	struct archive_partition **partitions;
+	struct archive_release **releases; /* of each partition; NULL: nothing is released */
 	int partition_count;
-	int64_t write_every_ms;
+	int64_t write_every_ms, release_after_ms, release_count;
 	struct {
 		struct rt_series *orders, *events, *repeats, *movements, *unreadable,
-			*write_seconds, *searches, *up; /* NULL: no metrics */
+			*write_seconds, *searches, *up, *released, *dropped; /* NULL: no metrics */
 	} counts;
 };
 
@@ -37,6 +40,17 @@ void archive_partition_stop(struct archive_partition *partition, void (*stopped)
 void archive_partition_free(struct archive_partition *partition); /* takes NULL */
 /* Why nothing is archived, for a person; NULL: it is. */
 const char *archive_partition_problem(const struct archive_partition *partition);
+
+/* ---- release.c ---- */
+
+/* Says, from time to time, which of the partition's orders may be dropped. */
+struct archive_release *archive_release_new(struct archive *archive, int partition);
+void archive_release_start(struct archive_release *release);
+/* A batch of the partition was written. */
+void archive_release_written(struct archive_release *release,
+			     const struct archive_written *written);
+void archive_release_stop(struct archive_release *release);
+void archive_release_free(struct archive_release *release); /* takes NULL */
 
 static inline void archive_count(struct rt_series *series, double by)
 {
@@ -81,5 +95,6 @@ ARCHIVE_HANDLER(archive_search_orders, SearchOrders);
 ARCHIVE_HANDLER(archive_get_archived_order, GetArchivedOrder);
 ARCHIVE_HANDLER(archive_list_stock_movements, ListStockMovements);
 ARCHIVE_HANDLER(archive_export_orders, ExportOrders);
+ARCHIVE_HANDLER(archive_find_orders, FindOrders);
 
 #endif

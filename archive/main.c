@@ -22,6 +22,12 @@ static const struct rt_setting settings_table[] = {
 	  "What comes within this time is written together, if it is not too much." },
 	{ "reading-threads", RT_SETTING_INT, AT(reading_threads), "2", 1, 64,
 	  "So many searches and exports read the database at once." },
+	{ "release-after", RT_SETTING_DURATION, AT(release_after_ms), "30d", 0, 3650 * RT_DAY_MS,
+	  "A settled order may be dropped from Redis when nothing has happened to it for so long, "
+	  "since it is archived; 0: it stays." },
+	{ "release-count", RT_SETTING_INT, AT(release_count), "0", 0, INT64_C(1000000000000),
+	  "When more settled orders than this are in Redis, the oldest may be dropped, too; 0: any "
+	  "number may be there." },
 	RT_SETTING_END,
 };
 

@@ -558,6 +558,7 @@ static void count_written(struct archive_partition *partition)
 	rt_series_add(archive->counts.orders, (double)batch->written.orders);
 	rt_series_add(archive->counts.repeats, (double)batch->written.repeats);
 	rt_series_add(archive->counts.movements, (double)batch->written.movements);
+	rt_series_add(archive->counts.dropped, (double)batch->written.dropped);
 	rt_series_add(archive->counts.unreadable, (double)batch->stored.unreadable_count);
 }
 
@@ -574,6 +575,9 @@ static void batch_written(struct archive_job *job)
 	}
 	database_works(partition);
 	count_written(partition);
+	if (partition->archive->releases != NULL)
+		archive_release_written(partition->archive->releases[partition->number],
+					&batch->written);
 	report_gaps(partition);
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++) {
 		struct stream *stream = &partition->streams[i];
@@ -602,6 +606,7 @@ static void write_batch(struct archive_partition *partition)
 	struct batch *batch = &partition->batch;
 
 	partition->state = WRITING;
+	batch->stored.partition = partition->number;
 	batch->stored.events = batch->events;
 	batch->stored.gaps = batch->gaps;
 	batch->stored.unreadable = batch->unreadable;

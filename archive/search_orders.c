@@ -3,7 +3,7 @@
 #include "archive_internal.h"
 #include "check.h"
 
-#define LOOK_MAX       2000 /* orders that a page looks at */
+#define LOOK_MAX       500 /* orders that a page looks at */
 #define PAGE_BYTES_MAX ((size_t)2 * 1024 * 1024)
 
 struct search_orders {

@@ -1,10 +1,10 @@
 /* store.c - writes to the database.
  *
  *   archive_store_write
- *     look_up            what the database has of the batch's orders that are not in mind: one flush
- *     apply              each event, the orders' before inventory's: changes what is in mind, queues rows
- *     put_orders         a row for each order that changed, however many of its events there were
- *     put_rest           positions, gaps, entries that cannot be read
+ *     look_up            what the database has of the batch's orders that are not in mind
+ *     apply              each event, the orders' before inventory's: changes what is in mind
+ *     put_orders         a row for each order that changed, however many of its events there were; its postings
+ *     put_rest           movements, positions, gaps, entries that cannot be read
  *     COMMIT
  *
  * What is in mind of an order (struct known) is what the database has, or nothing: after a failure all of it is
@@ -12,7 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store_index.h"
 #include "store_internal.h"
+#include "store_life.h"
+#include "store_moves.h"
 #include "store_sql.h"
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
@@ -20,41 +23,72 @@
 #define uthash_fatal(text) abort()
 #include <uthash.h>
 
+#define KEEP_BYTES ((size_t)1 << 20)
+#define LIFE_ROOM  40 /* bytes: three events more, of which one says who it was */
+
 /* What inventory did last for an order. */
-enum stock_state { STOCK_NOTHING, STOCK_IS_RESERVED = 2, STOCK_IS_COMMITTED, STOCK_IS_RELEASED };
+enum stock_state {
+	STOCK_NOTHING,
+	STOCK_IS_RESERVED = 2,
+	STOCK_IS_COMMITTED,
+	STOCK_IS_RELEASED,
+	STOCK_IS_UNAVAILABLE
+};
 
 struct line {
-	char sku[ARCHIVE_SKU_MAX + 1];
-	uint32_t quantity;
+	int64_t key; /* the SKU's */
+	char *sku;   /* behind the list */
+	uint32_t quantity, sku_length;
 };
+/* An order's row. */
 struct known {
 	UT_hash_handle hh; /* the oldest first */
 	char order_id[ARCHIVE_ORDER_ID + 1];
+	int64_t key;
 	int64_t no; /* 0: the database has none, as far as is known */
 	bool looked_up;
+	bool settled, dropped, has_placed;
 	int status;
-	bool settled, has_placed;
 	int64_t stock_state;
 	uint64_t version, stock_version;
-	int64_t placed_ms, updated_ms;
+	int64_t updated_ms;
+	struct rt_buf life;
+	int64_t life_ms; /* of the last event in it */
 	struct line *lines;
 	size_t line_count;
 	/* Of the batch that is being written. */
-	bool touched, is_new;
+	bool touched;
 	struct known *next;
-	struct archive_text placed, detail; /* of the batch's events */
-	char *customer_id;
+	int64_t stored_no;  /* 0: its row is new */
+	int stored_status;  /* that has a posting; 0: none */
+	size_t stored_life; /* bytes of its life, with the room in it */
+	bool stored_kept;   /* settled, and not dropped */
+	struct archive_text placed;
+	const Tandem__Order__V1__OrderContent *content;
+};
+
+struct posting {
+	int64_t key, no; /* the key as it is stored */
 };
 
 struct archive_store {
 	struct db *db;
 	char error[ARCHIVE_ERROR];
+	struct archive_ids *ids, *own_ids;
+	int64_t segment_orders;
+	struct archive_segments segments;
+	/* The writer's. */
 	struct known *orders;
-	int64_t serial;
-	bool serial_known;
+	bool loaded; /* what follows */
+	int64_t serial, last_no;
 	/* Of the batch that is being written. */
-	struct known *touched;
+	struct known *touched, **touched_end; /* in the order in which they were */
 	struct archive_written *written;
+	struct rt_arena arena;
+	struct archive_moves moves;
+	struct posting *postings;
+	size_t posting_count, posting_capacity;
+	struct known **known; /* of each event; NULL: it concerns no order */
 };
 
 struct db *archive_store_db(struct archive_store *store)
@@ -62,20 +96,41 @@ struct db *archive_store_db(struct archive_store *store)
 	return store->db;
 }
 
-/* ---- values ---- */
-
-static struct db_value slice(const struct archive_text *s)
+struct archive_ids *archive_store_ids(struct archive_store *store)
 {
-	return (struct db_value){ .type = s->length > 0 ? DB_TEXT : DB_NULL,
-				  .data = s->data,
-				  .length = s->length };
+	return store->ids;
 }
+
+int archive_store_segments(struct archive_store *store, const struct archive_segments **ret)
+{
+	*ret = &store->segments;
+	return archive_segments_load(store->db, &store->segments);
+}
+
+/* ---- values ---- */
 
 static struct db_value bytes(const struct archive_text *s)
 {
 	return (struct db_value){ .type = s->length > 0 ? DB_BLOB : DB_NULL,
 				  .data = s->data,
 				  .length = s->length };
+}
+
+/* A row that grows moves others out of its page. So an order that is not settled has room for what is to come. */
+static struct db_value life_value(struct known *known)
+{
+	static const char room[LIFE_ROOM];
+	size_t length = known->life.length;
+
+	if (length > known->stored_life)
+		known->stored_life = known->settled ? length : length + LIFE_ROOM;
+	while (known->life.length < known->stored_life)
+		rt_buf_add(&known->life, room,
+			   RT_MIN(sizeof(room), known->stored_life - known->life.length));
+	known->life.length = length; /* the next event's place */
+	return (struct db_value){ .type = DB_BLOB,
+				  .data = known->life.data,
+				  .length = known->stored_life };
 }
 
 static int put(struct archive_store *store, const struct db_statement *statement,
@@ -87,21 +142,14 @@ static int put(struct archive_store *store, const struct db_statement *statement
 	put(store, &(statement), (const struct db_value[]){ __VA_ARGS__ },                         \
 	    RT_LENGTH(((const struct db_value[]){ __VA_ARGS__ })))
 
-/* A number for what happened then: it is greater than those of earlier milliseconds. */
-static int64_t next_no(struct archive_store *store, int64_t time_ms)
-{
-	store->serial = (store->serial + 1) & (((int64_t)1 << ARCHIVE_NO_BITS) - 1);
-	return time_ms << ARCHIVE_NO_BITS | store->serial;
-}
-
 /* ---- what is in mind ---- */
 
 /* uthash makes the next one the head of the table, which clang's analyzer does not see. */
 static void forget(struct archive_store *store, struct known *known)
 {
 	HASH_DEL(store->orders, known);
+	rt_buf_done(&known->life);
 	free(known->lines);
-	free(known->customer_id);
 	free(known);
 }
 
@@ -110,7 +158,7 @@ static void forget_all(struct archive_store *store)
 	while (store->orders != NULL)
 		/* It leaves the table: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 		forget(store, store->orders);
-	store->serial_known = false;
+	store->loaded = false;
 }
 
 static void forget_oldest(struct archive_store *store)
@@ -121,49 +169,102 @@ static void forget_oldest(struct archive_store *store)
 
 static struct known *find(struct archive_store *store, const struct archive_text *order_id)
 {
+	unsigned int length = (unsigned int)RT_MIN(order_id->length, ARCHIVE_ORDER_ID);
+	int64_t key = archive_key(KEY_ID, order_id->data, length);
 	struct known *known;
 
-	HASH_FIND(hh, store->orders, order_id->data, (unsigned int)order_id->length, known);
+	HASH_FIND_BYHASHVALUE(hh, store->orders, order_id->data, length, (unsigned int)key, known);
 	if (known != NULL)
 		return known;
 	known = rt_alloc(sizeof(*known));
-	memcpy(known->order_id, order_id->data, RT_MIN(order_id->length, ARCHIVE_ORDER_ID));
-	HASH_ADD(hh, store->orders, order_id, (unsigned int)strlen(known->order_id), known);
+	memcpy(known->order_id, order_id->data, length);
+	known->key = key;
+	HASH_ADD_KEYPTR_BYHASHVALUE(hh, store->orders, known->order_id, length, (unsigned int)key,
+				    known);
 	return known;
 }
 
 static void keep_lines(struct known *known, Tandem__Order__V1__OrderLine *const *lines, size_t n)
 {
+	size_t size = n * sizeof(*known->lines) + 1;
+	char *at;
+
+	for (size_t i = 0; i < n; i++)
+		size += strlen(lines[i]->sku) + 1;
 	free(known->lines);
-	known->lines = rt_alloc(n * sizeof(*known->lines) + 1);
+	known->lines = rt_alloc(size);
 	known->line_count = n;
+	at = (char *)&known->lines[n];
 	for (size_t i = 0; i < n; i++) {
-		snprintf(known->lines[i].sku, sizeof(known->lines[i].sku), "%s", lines[i]->sku);
-		known->lines[i].quantity = lines[i]->quantity;
+		size_t length = strlen(lines[i]->sku) + 1;
+
+		memcpy(at, lines[i]->sku, length);
+		known->lines[i] =
+			(struct line){ .key = archive_key(KEY_SKU, lines[i]->sku, length - 1),
+				       .sku = at,
+				       .quantity = lines[i]->quantity,
+				       .sku_length = (uint32_t)(length - 1) };
+		at += length;
 	}
 }
 
+static const Tandem__Order__V1__OrderContent *content_of(struct archive_store *store,
+							 const void *data, size_t length)
+{
+	const Tandem__Order__V1__OrderPlaced *placed = tandem__order__v1__order_placed__unpack(
+		rt_arena_allocator(&store->arena), length, data);
+
+	return placed != NULL ? placed->content : NULL;
+}
+
+/* The status that has a posting. */
+static int posted(const struct known *known)
+{
+	return archive_status_has_key(known->status) ? known->status : 0;
+}
+
+/* Whether the order service may drop it, and has not yet. */
+static bool is_kept(const struct known *known)
+{
+	return known->settled && !known->dropped && known->has_placed;
+}
+
+/* Of the one that is found. */
+struct looked_up {
+	struct archive_store *store;
+	struct known *known;
+};
+
 static void read_known(const struct db_value *columns, void *user)
 {
-	struct known *known = user;
-	Tandem__Order__V1__OrderPlaced *placed;
+	const struct looked_up *looked_up = user;
+	struct known *known = looked_up->known;
+	const Tandem__Order__V1__OrderContent *content;
+	struct archive_life_reader reader = archive_life_read(columns[9].data, columns[9].length);
+	struct archive_event event;
+	enum archive_kind kind;
 
-	known->no = columns[0].number;
+	known->no = known->stored_no = columns[0].number;
 	known->status = (int)columns[1].number;
+	known->stored_status = posted(known);
 	known->settled = columns[2].number != 0;
-	known->version = (uint64_t)columns[3].number;
-	known->stock_version = (uint64_t)columns[4].number;
-	known->stock_state = columns[5].number;
-	known->placed_ms = columns[6].number;
+	known->dropped = columns[3].number != 0;
+	known->version = (uint64_t)columns[4].number;
+	known->stock_version = (uint64_t)columns[5].number;
+	known->stock_state = columns[6].number;
 	known->updated_ms = columns[7].number;
+	while (archive_life_next(&reader, &kind, &event))
+		known->life_ms = event.time_ms;
+	known->stored_life = columns[9].length;
+	rt_buf_add(&known->life, columns[9].data,
+		   (size_t)((const char *)reader.packed.at - columns[9].data));
 	known->has_placed = columns[8].type == DB_BLOB;
+	known->stored_kept = is_kept(known);
 	if (!known->has_placed)
 		return;
-	placed = tandem__order__v1__order_placed__unpack(NULL, columns[8].length,
-							 (const uint8_t *)columns[8].data);
-	if (placed != NULL && placed->content != NULL)
-		keep_lines(known, placed->content->lines, placed->content->n_lines);
-	tandem__order__v1__order_placed__free_unpacked(placed, NULL);
+	content = content_of(looked_up->store, columns[8].data, columns[8].length);
+	if (content != NULL)
+		keep_lines(known, content->lines, content->n_lines);
 }
 
 static bool concerns_order(const struct archive_event *event)
@@ -171,35 +272,62 @@ static bool concerns_order(const struct archive_event *event)
 	return event->context == ARCHIVE_ORDER || !archive_of_stock(&event->kind);
 }
 
-static void read_serial(const struct db_value *columns, void *user)
+static void read_number(const struct db_value *columns, void *user)
 {
 	*(int64_t *)user = columns[0].number;
 }
 
+/* What a writer needs to know of the database as a whole. */
+static int load(struct archive_store *store)
+{
+	struct db *db = store->db;
+	int rc;
+
+	store->serial = store->last_no = 0;
+	rc = db->ops->queue(db, &sql_read_number, (const struct db_value[]){ db_text("serial") }, 1,
+			    read_number, &store->serial);
+	if (rc == RT_OK)
+		rc = db->ops->queue(db, &sql_last_order, NULL, 0, read_number, &store->last_no);
+	if (rc == RT_OK)
+		rc = archive_segments_load(db, &store->segments);
+	if (rc == RT_OK && !archive_ids_loaded(store->ids))
+		rc = archive_ids_load(db, &store->segments, store->ids);
+	store->loaded = rc == RT_OK;
+	return rc;
+}
+
 static int look_up(struct archive_store *store, const struct archive_batch *batch)
 {
-	int rc = RT_OK;
+	struct archive_wanted *list =
+		rt_arena_take(&store->arena, (batch->event_count + 1) * sizeof(*list));
+	struct looked_up *users =
+		rt_arena_take(&store->arena, (batch->event_count + 1) * sizeof(*users));
+	size_t count = 0;
 
-	if (!store->serial_known) {
-		rc = store->db->ops->queue(store->db, &sql_read_number,
-					   (const struct db_value[]){ db_text("serial") }, 1,
-					   read_serial, &store->serial);
-		store->serial_known = rc == RT_OK;
-	}
-	for (size_t i = 0; rc == RT_OK && i < batch->event_count; i++) {
+	store->known =
+		rt_arena_take(&store->arena, (batch->event_count + 1) * sizeof(*store->known));
+	for (size_t i = 0; i < batch->event_count; i++) {
 		struct known *known;
+		size_t below = store->segments.count;
 
+		store->known[i] = NULL;
 		if (!concerns_order(&batch->events[i]))
 			continue;
-		known = find(store, &batch->events[i].subject);
+		known = store->known[i] = find(store, &batch->events[i].subject);
 		if (known->looked_up)
 			continue;
 		known->looked_up = true;
-		rc = store->db->ops->queue(store->db, &sql_find_order,
-					   (const struct db_value[]){ db_text(known->order_id) }, 1,
-					   read_known, known);
+		if (!archive_ids_before(store->ids, known->key, &below))
+			continue; /* most often: it is a new one */
+		users[count] = (struct looked_up){ store, known };
+		list[count] = (struct archive_wanted){ .order_id = known->order_id,
+						       .key = known->key,
+						       .row = read_known,
+						       .user = &users[count] };
+		count++;
 	}
-	return rc;
+	return archive_index_find(store->db, &store->segments, store->ids, &sql_find_order, list,
+				  count);
 }
 
 /* ---- events of orders ---- */
@@ -208,291 +336,344 @@ static int look_up(struct archive_store *store, const struct archive_batch *batc
 static void touch(struct archive_store *store, struct known *known, int64_t time_ms)
 {
 	if (known->no == 0) {
-		known->no = next_no(store, time_ms);
-		known->placed_ms = known->updated_ms = time_ms;
-		known->is_new = true;
+		known->no = archive_next_no(&store->serial, time_ms, 1);
+		known->updated_ms = time_ms;
 		store->written->orders++;
 	}
 	if (!known->touched) {
 		known->touched = true;
-		known->next = store->touched;
-		store->touched = known;
+		known->next = NULL;
+		*store->touched_end = known;
+		store->touched_end = &known->next;
 	}
 }
 
-static int put_event(struct archive_store *store, const struct known *known,
-		     const struct archive_event *event)
+static void note_event(struct known *known, enum archive_kind kind,
+		       const struct archive_event *event)
 {
-	static const struct archive_text nothing = { 0 };
-	bool placed = archive_is(&event->kind, "OrderPlaced");
-
-	return PUT(store, sql_put_event, db_number(known->no), db_number(event->context),
-		   db_number((int64_t)event->version), slice(&event->kind),
-		   db_number(event->time_ms), slice(&event->actor),
-		   bytes(placed ? &nothing : &event->data));
+	archive_life_add(&known->life, known->life_ms, kind, event);
+	known->life_ms = event->time_ms;
 }
 
-static int put_movements(struct archive_store *store, const struct known *known, int kind,
-			 int64_t time_ms)
+static void note_movements(struct archive_store *store, const struct known *known, int kind,
+			   int64_t time_ms)
 {
-	int rc = RT_OK;
-
-	for (size_t i = 0; rc == RT_OK && i < known->line_count; i++) {
-		rc = PUT(store, sql_put_movement, db_text(known->lines[i].sku),
-			 db_number(next_no(store, time_ms)), db_number(kind),
-			 db_number(known->lines[i].quantity), db_number(known->no),
-			 { .type = DB_NULL }, { .type = DB_NULL });
-		store->written->movements++;
-	}
-	return rc;
-}
-
-static int put_content(struct archive_store *store, const struct known *known,
-		       const Tandem__Order__V1__OrderContent *content)
-{
-	int rc = RT_OK;
-
-	for (size_t i = 0; rc == RT_OK && i < content->n_lines; i++)
-		rc = PUT(store, sql_put_line, db_text(content->lines[i]->sku), db_number(known->no),
-			 db_number(content->lines[i]->quantity));
-	for (size_t i = 0; rc == RT_OK && i < content->n_labels; i++)
-		rc = PUT(store, sql_put_label, db_text(content->labels[i]->key),
-			 db_text(content->labels[i]->value), db_number(known->no));
-	return rc;
+	for (size_t i = 0; i < known->line_count; i++)
+		archive_moves_add(&store->moves,
+				  &(struct archive_move){ .sku = { known->lines[i].sku,
+								   known->lines[i].sku_length },
+							  .key = known->lines[i].key,
+							  .kind = kind,
+							  .quantity = known->lines[i].quantity,
+							  .order_no = known->no,
+							  .time_ms = time_ms });
+	store->written->movements += known->line_count;
 }
 
 /* An event of inventory, as a movement of stock; 0: it moves none. */
-static int movement_of(const struct archive_text *kind, int64_t before, int64_t *ret_state)
+static int movement_of(enum archive_kind kind, int64_t *state)
 {
 	static const struct {
-		const char *kind;
 		int64_t state;
 		int movement;
-	} rows[] = {
-		{ "InventoryReserved", STOCK_IS_RESERVED, ARCHIVE_RESERVED },
-		{ "InventoryCommitted", STOCK_IS_COMMITTED, ARCHIVE_COMMITTED },
-		{ "InventoryReleased", STOCK_IS_RELEASED, ARCHIVE_RELEASED },
-		{ "InventoryUnavailable", 5, 0 },
+	} rows[ARCHIVE_KINDS] = {
+		[INVENTORY_RESERVED] = { STOCK_IS_RESERVED, ARCHIVE_RESERVED },
+		[INVENTORY_COMMITTED] = { STOCK_IS_COMMITTED, ARCHIVE_COMMITTED },
+		[INVENTORY_RELEASED] = { STOCK_IS_RELEASED, ARCHIVE_RELEASED },
+		[INVENTORY_UNAVAILABLE] = { STOCK_IS_UNAVAILABLE, 0 },
 	};
+	int64_t before = *state;
 
-	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
-		if (!archive_is(kind, rows[i].kind))
-			continue;
-		*ret_state = rows[i].state;
-		if (rows[i].state == before ||
-		    (rows[i].state == STOCK_IS_RELEASED && before != STOCK_IS_RESERVED))
-			return 0; /* nothing was held */
-		return rows[i].movement;
-	}
-	*ret_state = before;
-	return 0;
-}
-
-struct former {
-	struct archive_store *store;
-	struct known *known;
-	int64_t state;
-	size_t count;
-	struct {
-		int movement;
-		int64_t time_ms;
-	} moves[8];
-};
-
-static void read_former(const struct db_value *columns, void *user)
-{
-	struct former *former = user;
-	const struct archive_text kind = { columns[2].data, columns[2].length };
-	int movement;
-
-	if (columns[0].number != ARCHIVE_INVENTORY)
-		return;
-	movement = movement_of(&kind, former->state, &former->state);
-	if (movement == 0 || former->count == RT_LENGTH(former->moves))
-		return;
-	former->moves[former->count].movement = movement;
-	former->moves[former->count++].time_ms = columns[3].number;
+	if (rows[kind].state == STOCK_NOTHING)
+		return 0;
+	*state = rows[kind].state;
+	if (*state == before || (*state == STOCK_IS_RELEASED && before != STOCK_IS_RESERVED))
+		return 0; /* nothing was held */
+	return rows[kind].movement;
 }
 
 /* Inventory's events of an order came before its OrderPlaced: now its time is known, and with it its number; and what they
  * moved. */
-static int complete(struct archive_store *store, struct known *known, int64_t placed_ms)
+static void complete(struct archive_store *store, struct known *known, int64_t placed_ms)
 {
-	struct former former = { .store = store, .known = known };
-	const struct db_ops *ops = store->db->ops;
-	int64_t former_no = known->no;
-	int rc;
+	struct archive_life_reader reader = archive_life_read(known->life.data, known->life.length);
+	int64_t state = STOCK_NOTHING;
+	struct archive_event event;
+	enum archive_kind kind;
 
-	known->no = next_no(store, placed_ms);
-	known->placed_ms = placed_ms;
-	rc = PUT(store, sql_renumber_order, db_number(known->no), db_number(former_no),
-		 db_number(placed_ms));
-	if (rc == RT_OK)
-		rc = PUT(store, sql_renumber_events, db_number(known->no), db_number(former_no));
-	if (rc == RT_OK)
-		rc = ops->queue(store->db, &sql_read_events,
-				(const struct db_value[]){ db_number(known->no) }, 1, read_former,
-				&former);
-	if (rc == RT_OK)
-		rc = ops->flush(store->db);
-	for (size_t i = 0; rc == RT_OK && i < former.count; i++)
-		rc = put_movements(store, known, former.moves[i].movement, former.moves[i].time_ms);
-	return rc;
+	known->no = archive_next_no(&store->serial, placed_ms, 1);
+	while (archive_life_next(&reader, &kind, &event)) {
+		int movement = event.context == ARCHIVE_INVENTORY ? movement_of(kind, &state) : 0;
+
+		if (movement != 0)
+			note_movements(store, known, movement, event.time_ms);
+	}
 }
 
-static int apply_placed(struct archive_store *store, struct known *known,
-			const struct archive_event *event)
+static void apply_placed(struct archive_store *store, struct known *known,
+			 const struct archive_event *event)
 {
-	Tandem__Order__V1__OrderPlaced *placed;
-	bool was_there = known->no != 0;
-	int rc = RT_OK;
+	const Tandem__Order__V1__OrderContent *content;
 
 	if (known->has_placed)
-		return RT_OK;
-	placed = tandem__order__v1__order_placed__unpack(NULL, event->data.length,
-							 (const uint8_t *)event->data.data);
-	if (placed == NULL || placed->content == NULL) {
-		tandem__order__v1__order_placed__free_unpacked(placed, NULL);
-		touch(store, known, event->time_ms);
-		return RT_OK;
+		return;
+	content = content_of(store, event->data.data, event->data.length);
+	if (content != NULL) {
+		known->has_placed = true;
+		known->placed = event->data;
+		known->content = content;
+		keep_lines(known, content->lines, content->n_lines);
+		if (known->no != 0)
+			complete(store, known, event->time_ms);
 	}
-	known->has_placed = true;
-	known->placed = event->data;
-	free(known->customer_id);
-	known->customer_id = rt_strdup(placed->content->customer_id);
-	keep_lines(known, placed->content->lines, placed->content->n_lines);
-	/* Its row may have been queued in no batch yet: then it is as good as new. */
-	if (was_there && !known->is_new)
-		rc = complete(store, known, event->time_ms);
 	touch(store, known, event->time_ms);
-	if (rc == RT_OK)
-		rc = put_content(store, known, placed->content);
-	tandem__order__v1__order_placed__free_unpacked(placed, NULL);
-	return rc;
 }
 
-static int apply_order(struct archive_store *store, const struct archive_event *event)
+static void apply_order(struct archive_store *store, struct known *known,
+			const struct archive_event *event)
 {
-	struct known *known = find(store, &event->subject);
+	enum archive_kind kind = archive_kind_of(&event->kind);
+	int status = archive_status_of(kind);
 	bool repeat = event->version <= known->version;
-	int rc = RT_OK, status;
 
-	if (archive_is(&event->kind, "OrderPlaced"))
-		rc = apply_placed(store, known, event);
-	if (rc != RT_OK)
-		return rc;
+	if (kind == ORDER_PLACED) {
+		bool was_complete = known->has_placed;
+
+		apply_placed(store, known, event);
+		/* It comes last, and belongs to the order all the same. */
+		if (repeat && !was_complete && known->has_placed) {
+			note_event(known, kind, event);
+			return;
+		}
+	}
 	if (repeat) {
 		store->written->repeats++;
-		return RT_OK;
+		return;
 	}
 	touch(store, known, event->time_ms);
 	known->version = event->version;
 	known->updated_ms = event->time_ms;
-	status = archive_status_of(&event->kind);
 	if (status > 0) {
 		known->status = status;
 		known->settled = false;
 	}
 	/* Refused at once: nothing is asked of inventory any more. */
-	if (archive_is(&event->kind, "OrderSettled") ||
-	    (archive_is(&event->kind, "OrderRejected") && event->version == 2))
+	if (kind == ORDER_SETTLED || (kind == ORDER_REJECTED && event->version == 2))
 		known->settled = true;
-	if (archive_has_detail(&event->kind))
-		known->detail = event->data;
-	return put_event(store, known, event);
+	if (kind == ORDER_DROPPED) {
+		known->dropped = true;
+		store->written->dropped++;
+	}
+	note_event(known, kind, event);
 }
 
-static int apply_inventory(struct archive_store *store, const struct archive_event *event)
+static void apply_inventory(struct archive_store *store, struct known *known,
+			    const struct archive_event *event)
 {
-	struct known *known = find(store, &event->subject);
-	int movement, rc;
+	enum archive_kind kind = archive_kind_of(&event->kind);
+	int movement;
 
 	if (event->version <= known->stock_version) {
 		store->written->repeats++;
-		return RT_OK;
+		return;
 	}
 	touch(store, known, event->time_ms);
 	known->stock_version = event->version;
-	movement = movement_of(&event->kind, known->stock_state, &known->stock_state);
-	rc = put_event(store, known, event);
-	if (rc == RT_OK && movement != 0)
-		rc = put_movements(store, known, movement, event->time_ms);
-	return rc;
+	movement = movement_of(kind, &known->stock_state);
+	note_event(known, kind, event);
+	if (movement != 0)
+		note_movements(store, known, movement, event->time_ms);
 }
 
-static int apply_adjusted(struct archive_store *store, const struct archive_event *event)
+static void apply_adjusted(struct archive_store *store, const struct archive_event *event)
 {
-	Tandem__Inventory__V1__StockAdjusted *adjusted =
-		tandem__inventory__v1__stock_adjusted__unpack(NULL, event->data.length,
+	const Tandem__Inventory__V1__StockAdjusted *adjusted =
+		tandem__inventory__v1__stock_adjusted__unpack(rt_arena_allocator(&store->arena),
+							      event->data.length,
 							      (const uint8_t *)event->data.data);
-	int64_t delta = adjusted != NULL ? adjusted->delta : 0;
 
-	tandem__inventory__v1__stock_adjusted__free_unpacked(adjusted, NULL);
 	store->written->movements++;
-	return PUT(store, sql_put_movement, slice(&event->subject),
-		   db_number(next_no(store, event->time_ms)), db_number(ARCHIVE_ADJUSTED),
-		   db_number(delta), { .type = DB_NULL }, slice(&event->actor),
-		   bytes(&event->data));
+	archive_moves_add(&store->moves, &(struct archive_move){
+						 .sku = event->subject,
+						 .key = archive_key(KEY_SKU, event->subject.data,
+								    event->subject.length),
+						 .kind = ARCHIVE_ADJUSTED,
+						 .quantity = adjusted != NULL ? adjusted->delta : 0,
+						 .time_ms = event->time_ms,
+						 .actor = event->actor,
+						 .data = event->data });
 }
 
 /* The orders' events first: inventory's follow from them. */
-static int apply(struct archive_store *store, const struct archive_batch *batch)
+static void apply(struct archive_store *store, const struct archive_batch *batch)
 {
-	int rc = RT_OK;
-
-	for (size_t i = 0; rc == RT_OK && i < batch->event_count; i++)
+	for (size_t i = 0; i < batch->event_count; i++)
 		if (batch->events[i].context == ARCHIVE_ORDER)
-			rc = apply_order(store, &batch->events[i]);
-	for (size_t i = 0; rc == RT_OK && i < batch->event_count; i++)
-		if (batch->events[i].context == ARCHIVE_INVENTORY &&
-		    concerns_order(&batch->events[i]))
-			rc = apply_inventory(store, &batch->events[i]);
-		else if (archive_is(&batch->events[i].kind, "StockAdjusted"))
-			rc = apply_adjusted(store, &batch->events[i]);
-	return rc;
+			apply_order(store, store->known[i], &batch->events[i]);
+	for (size_t i = 0; i < batch->event_count; i++) {
+		const struct archive_event *event = &batch->events[i];
+
+		if (event->context != ARCHIVE_INVENTORY)
+			continue;
+		if (store->known[i] != NULL)
+			apply_inventory(store, store->known[i], event);
+		else if (archive_is(&event->kind, "StockAdjusted"))
+			apply_adjusted(store, event);
+	}
 }
 
 /* ---- rows ---- */
 
-static int put_order(struct archive_store *store, const struct known *known)
+static void note_posting(struct archive_store *store, int64_t no, int64_t key)
 {
-	const struct db_value customer = { .type = known->customer_id != NULL ? DB_TEXT : DB_NULL,
-					   .data = known->customer_id,
-					   .length = known->customer_id != NULL
-							     ? strlen(known->customer_id)
-							     : 0 };
+	size_t segment = archive_segment_of(&store->segments, no);
 
-	if (known->is_new)
-		return PUT(store, sql_put_order, db_number(known->no), db_text(known->order_id),
-			   customer, db_number(known->status), db_number(known->settled),
-			   db_number((int64_t)known->version),
-			   db_number((int64_t)known->stock_version), db_number(known->stock_state),
-			   db_number(known->placed_ms), db_number(known->updated_ms),
-			   bytes(&known->placed), bytes(&known->detail));
-	return PUT(store, sql_change_order, db_number(known->no), customer,
-		   db_number(known->status), db_number(known->settled),
-		   db_number((int64_t)known->version), db_number((int64_t)known->stock_version),
-		   db_number(known->stock_state), db_number(known->updated_ms),
-		   bytes(&known->placed), bytes(&known->detail));
+	store->postings = rt_grow(store->postings, store->posting_count, &store->posting_capacity,
+				  sizeof(*store->postings));
+	store->postings[store->posting_count++] =
+		(struct posting){ .key = archive_key_in(segment, key), .no = no };
+	if (archive_kind_of_key(key) == KEY_ID)
+		archive_ids_add(store->ids, segment, key);
 }
 
-static int put_orders(struct archive_store *store)
+static void note_content(struct archive_store *store, const struct known *known)
+{
+	const Tandem__Order__V1__OrderContent *content = known->content;
+
+	note_posting(store, known->no,
+		     archive_key(KEY_CUSTOMER, content->customer_id, strlen(content->customer_id)));
+	for (size_t i = 0; i < known->line_count; i++)
+		note_posting(store, known->no, known->lines[i].key);
+	for (size_t i = 0; i < content->n_labels; i++)
+		note_posting(
+			store, known->no,
+			archive_key_of_label(content->labels[i]->key, content->labels[i]->value));
+}
+
+static int delete_posting(struct archive_store *store, int64_t no, int64_t key)
+{
+	return PUT(store, sql_delete_posting,
+		   db_number(archive_key_in(archive_segment_of(&store->segments, no), key)),
+		   db_number(no));
+}
+
+static int put_new(struct archive_store *store, struct known *known, int partition)
+{
+	const char *customer = known->content != NULL ? known->content->customer_id : NULL;
+
+	note_posting(store, known->no, known->key);
+	if (known->content != NULL)
+		note_content(store, known);
+	if (known->no >= store->segments.first_no[store->segments.count - 1])
+		store->segments.orders++;
+	store->last_no = RT_MAX(store->last_no, known->no);
+	return PUT(store, sql_put_order, db_number(known->no), db_text(known->order_id),
+		   { .type = customer != NULL ? DB_TEXT : DB_NULL,
+		     .data = customer,
+		     .length = customer != NULL ? strlen(customer) : 0 },
+		   db_number(partition), db_number(known->status), db_number(known->settled),
+		   db_number(known->dropped), db_number((int64_t)known->version),
+		   db_number((int64_t)known->stock_version), db_number(known->stock_state),
+		   db_number(known->updated_ms), bytes(&known->placed), life_value(known));
+}
+
+/* It gets another number: what there was under the former one goes. */
+static int take_away(struct archive_store *store, struct known *known)
+{
+	int rc = PUT(store, sql_delete_order, db_number(known->stored_no));
+
+	if (rc == RT_OK)
+		rc = delete_posting(store, known->stored_no, known->key);
+	if (rc == RT_OK && known->stored_status != 0)
+		rc = delete_posting(store, known->stored_no,
+				    archive_key_of_status(known->stored_status));
+	known->stored_no = 0;
+	known->stored_status = 0;
+	return rc;
+}
+
+static int put_order(struct archive_store *store, struct known *known, int partition)
 {
 	int rc = RT_OK;
+
+	if (known->stored_no != 0 && known->stored_no != known->no)
+		rc = take_away(store, known);
+	if (rc == RT_OK && known->stored_status != posted(known)) {
+		if (known->stored_status != 0)
+			rc = delete_posting(store, known->no,
+					    archive_key_of_status(known->stored_status));
+		if (posted(known) != 0)
+			note_posting(store, known->no, archive_key_of_status(known->status));
+	}
+	if (rc != RT_OK)
+		return rc;
+	if (known->stored_no == 0)
+		rc = put_new(store, known, partition);
+	else
+		rc = PUT(store, sql_change_order, db_number(known->no), db_number(known->status),
+			 db_number(known->settled), db_number(known->dropped),
+			 db_number((int64_t)known->version),
+			 db_number((int64_t)known->stock_version), db_number(known->stock_state),
+			 db_number(known->updated_ms), life_value(known));
+	store->written->kept += is_kept(known) - known->stored_kept;
+	known->stored_no = known->no;
+	known->stored_status = posted(known);
+	known->stored_kept = is_kept(known);
+	return rc;
+}
+
+/* In their order: neighbours go to the same page. */
+static int put_postings(struct archive_store *store)
+{
+	size_t count = store->posting_count;
+	struct archive_sorted *order = rt_arena_take(&store->arena, 2 * count * sizeof(*order) + 1);
+	int rc = RT_OK;
+
+	for (size_t i = 0; i < count; i++)
+		order[i] = (struct archive_sorted){ (uint64_t)store->postings[i].key, i };
+	archive_sort(order, order + count, count);
+	for (size_t i = 0; rc == RT_OK && i < count; i++)
+		rc = PUT(store, sql_put_posting, db_number((int64_t)order[i].key),
+			 db_number(store->postings[order[i].at].no));
+	return rc;
+}
+
+/* The newest segment is full: those that come are of the next one. */
+static int begin_segment(struct archive_store *store)
+{
+	if (store->segments.orders < store->segment_orders)
+		return RT_OK;
+	return archive_segments_add(store->db, &store->segments, store->last_no + 1);
+}
+
+static int put_orders(struct archive_store *store, int partition)
+{
+	size_t newest;
+	int rc = begin_segment(store);
 
 	/* The new ones first, all together. */
 	for (int changed = 0; changed < 2; changed++)
 		for (struct known *known = store->touched; rc == RT_OK && known != NULL;
 		     known = known->next)
-			if (known->is_new == (changed == 0))
-				rc = put_order(store, known);
-	return rc;
+			if (known->touched && (known->stored_no != 0) == (changed == 1)) {
+				known->touched = false;
+				rc = put_order(store, known, partition);
+			}
+	if (rc == RT_OK)
+		rc = put_postings(store);
+	newest = store->segments.count - 1;
+	return rc != RT_OK ? rc
+			   : PUT(store, sql_put_segment, db_number((int64_t)newest),
+				 db_number(store->segments.first_no[newest]),
+				 db_number(store->segments.orders));
 }
 
 static int put_rest(struct archive_store *store, const struct archive_batch *batch)
 {
-	int rc = PUT(store, sql_put_number, db_text("serial"), db_number(store->serial));
+	int rc = archive_moves_put(store->db, &store->moves, &store->serial, &store->arena);
 
+	if (rc == RT_OK)
+		rc = PUT(store, sql_put_number, db_text("serial"), db_number(store->serial));
 	for (size_t i = 0; rc == RT_OK && i < batch->position_count; i++)
 		rc = PUT(store, sql_put_position, db_text(batch->positions[i].stream),
 			 db_text(batch->positions[i].id), db_number(batch->positions[i].events));
@@ -532,18 +713,17 @@ static int ask_position(struct archive_store *store, struct archive_position *po
 				     read_position, position);
 }
 
-/* Nobody else has written since the batch was begun. Looks up what the batch needs in the same turn. */
+/* Nobody else has written since the batch was begun. Then looks up what the batch needs. */
 static int begin_batch(struct archive_store *store, const struct archive_batch *batch)
 {
-	struct archive_position *stored = rt_alloc(batch->position_count * sizeof(*stored) + 1);
+	struct archive_position *stored =
+		rt_arena_take(&store->arena, batch->position_count * sizeof(*stored) + 1);
 	int rc = RT_OK;
 
 	for (size_t i = 0; rc == RT_OK && i < batch->position_count; i++) {
 		memcpy(stored[i].stream, batch->positions[i].stream, sizeof(stored[i].stream));
 		rc = ask_position(store, &stored[i]);
 	}
-	if (rc == RT_OK)
-		rc = look_up(store, batch);
 	if (rc == RT_OK)
 		rc = store->db->ops->flush(store->db);
 	for (size_t i = 0; rc == RT_OK && i < batch->position_count; i++) {
@@ -554,8 +734,9 @@ static int begin_batch(struct archive_store *store, const struct archive_batch *
 			 "another process has archived %s up to %s", stored[i].stream,
 			 stored[i].id);
 	}
-	free(stored);
-	return rc;
+	if (rc == RT_OK && !store->loaded)
+		rc = load(store);
+	return rc == RT_OK ? look_up(store, batch) : rc;
 }
 
 static void end_batch(struct archive_store *store)
@@ -565,12 +746,15 @@ static void end_batch(struct archive_store *store)
 	for (known = store->touched; known != NULL; known = next) {
 		next = known->next;
 		known->next = NULL;
-		known->touched = known->is_new = false;
-		known->placed = known->detail = (struct archive_text){ 0 };
-		free(known->customer_id);
-		known->customer_id = NULL;
+		known->touched = false;
+		known->placed = (struct archive_text){ 0 };
+		known->content = NULL;
 	}
 	store->touched = NULL;
+	store->touched_end = &store->touched;
+	store->posting_count = 0;
+	store->moves.count = 0;
+	rt_arena_reset(&store->arena, KEEP_BYTES);
 	forget_oldest(store);
 }
 
@@ -587,9 +771,9 @@ int archive_store_write(struct archive_store *store, const struct archive_batch 
 	if (rc == RT_OK)
 		rc = begin_batch(store, batch);
 	if (rc == RT_OK)
-		rc = apply(store, batch);
+		apply(store, batch);
 	if (rc == RT_OK)
-		rc = put_orders(store);
+		rc = put_orders(store, batch->partition);
 	if (rc == RT_OK)
 		rc = put_rest(store, batch);
 	if (rc == RT_OK)
@@ -606,6 +790,8 @@ int archive_store_write(struct archive_store *store, const struct archive_batch 
 	memcpy(store->error, store->db->error, sizeof(store->error));
 	(void)ops->script(store->db, "ROLLBACK");
 	forget_all(store);
+	if (rc == RT_BUSY)
+		archive_ids_forget(store->ids);
 	return rc;
 }
 
@@ -642,6 +828,12 @@ int archive_store_open(const struct archive_store_options *options, struct archi
 	}
 	store = rt_alloc(sizeof(*store));
 	store->db = db;
+	store->touched_end = &store->touched;
+	store->ids = options->ids;
+	if (store->ids == NULL && options->writes)
+		store->ids = store->own_ids = archive_ids_new();
+	store->segment_orders =
+		options->segment_orders > 0 ? options->segment_orders : ARCHIVE_SEGMENT_ORDERS;
 	*ret = store;
 	return RT_OK;
 }
@@ -651,6 +843,11 @@ void archive_store_close(struct archive_store *store)
 	if (store == NULL)
 		return;
 	forget_all(store);
+	archive_moves_done(&store->moves);
+	archive_segments_done(&store->segments);
+	archive_ids_free(store->own_ids);
+	rt_arena_done(&store->arena);
+	free(store->postings);
 	store->db->ops->close(store->db);
 	free(store);
 }

@@ -8,8 +8,9 @@
  * both. So what is stored never differs from the positions, whatever dies in between. An event that its stream holds twice
  * (a request that was repeated, an answer that was) has the same subject and version, and is stored once.
  *
- * An order has a number that grows with the time of its placing; every index ends with it. So each search walks along one
- * index, newest or oldest first, from a number on: its cost does not depend on how many orders there are.
+ * An order is one row, with all that happened to it packed into a value (store_life.h). It has a number that grows with the
+ * time of its placing; every index ends with it (store_index.h). So each search walks along one index, newest or oldest
+ * first, from a number on: it costs what it looks at.
  *
  * Everything here blocks. A store is a connection; one thread at a time uses it. */
 #ifndef ARCHIVE_STORE_H
@@ -18,6 +19,11 @@
 #include "base/base.h"
 
 struct archive_store; /* opaque */
+/* Which orders there may be: the stores of a process may share it, so that who reads need not look everywhere. The writer
+ * fills it at its first batch. 8 MiB for four million orders. */
+struct archive_ids; /* opaque */
+struct archive_ids *archive_ids_new(void);
+void archive_ids_free(struct archive_ids *ids); /* takes NULL */
 
 #define ARCHIVE_ERROR        300 /* bytes of a reason, for a person */
 #define ARCHIVE_STREAM_ID    48
@@ -31,6 +37,9 @@ struct archive_store_options {
 	bool writes;      /* it makes and migrates the tables; else it only reads */
 	int64_t cache_kb; /* of SQLite's pages; 0: 65536 */
 	int sleep_ms;     /* how long SQLite waits for a lock; 0: 5000 */
+	/* Borrowed; NULL: a writer has its own, a reader does without. */
+	struct archive_ids *ids;
+	int64_t segment_orders; /* 0: as many as is good (store_index.h); few in tests */
 };
 /* RT_OK; RT_LOST: it is away; RT_INVALID: it cannot be used as it is (of a newer version, not a database); another status.
  * Then the reason is in `error`. */
@@ -84,6 +93,7 @@ struct archive_unreadable {
 	size_t length;
 };
 struct archive_batch {
+	int partition; /* whose streams they are */
 	const struct archive_event *events;
 	size_t event_count;
 	const struct archive_position *positions; /* `events` says how many this batch adds */
@@ -97,6 +107,8 @@ struct archive_written {
 	size_t orders;    /* new ones */
 	size_t repeats;   /* events that were stored before */
 	size_t movements; /* of stock */
+	size_t dropped;   /* orders that the order service has dropped */
+	int64_t kept;     /* by how many there are more settled ones that it has */
 };
 /* Stores all of it or nothing. RT_OK; RT_FULL: the disk is full; RT_LOST: the database is away; RT_BUSY: another one writes
  * to it, or has: the positions are to be read again; another status. After a failure the store is to be closed. */
@@ -104,6 +116,22 @@ int archive_store_write(struct archive_store *store, const struct archive_batch 
 			struct archive_written *ret);
 /* Sets id and events of `position` as they are stored; "0-0" and 0 if they are not. */
 int archive_store_position(struct archive_store *store, struct archive_position *position);
+
+/* ---- what the order service may drop ---- */
+
+/* A settled order that it still has, and that is archived with its content. */
+struct archive_releasable {
+	char order_id[ARCHIVE_ORDER_ID + 1];
+	uint64_t version;
+	int64_t updated_ms, no; /* what they are sorted by */
+};
+/* Up to `count_max` of a partition's that have not changed since `before_ms`, the one that changed least recently first,
+ * behind `after` (zeroed: from the start). When this returns they are on the disk. */
+int archive_store_releasable(struct archive_store *store, int partition,
+			     const struct archive_releasable *after, int64_t before_ms,
+			     size_t count_max, struct archive_releasable *list, size_t *ret_count);
+/* How many there are of a partition. Counts them. */
+int archive_store_kept(struct archive_store *store, int partition, int64_t *ret);
 
 /* ---- reading ---- */
 
@@ -113,7 +141,7 @@ struct archive_order {
 	const char *order_id;
 	const char *customer_id; /* NULL: OrderPlaced is not known */
 	int status;              /* as tandem.order.v1.OrderStatus */
-	bool settled;
+	bool settled, dropped;
 	uint64_t version;
 	int64_t placed_ms, updated_ms;
 	struct archive_text placed; /* tandem.order.v1.OrderPlaced; empty: it is not known */
@@ -154,6 +182,10 @@ struct archive_life {
 /* RT_NOT_FOUND: there is no such order. */
 int archive_store_order(struct archive_store *store, const char *order_id, struct rt_arena *arena,
 			struct archive_life *ret);
+
+/* Fills `list`, which has a place for each id. Those that are not there have no order_id. */
+int archive_store_find(struct archive_store *store, char *const *order_ids, size_t count,
+		       struct rt_arena *arena, struct archive_order *list);
 
 enum archive_movement_kind {
 	ARCHIVE_ADJUSTED = 1,

@@ -10,7 +10,7 @@
 
 #include "store.h"
 
-#define DB_VALUES_MAX 12
+#define DB_VALUES_MAX 13
 
 struct db_value {
 	enum { DB_NULL, DB_INT, DB_TEXT, DB_BLOB } type;
@@ -43,6 +43,8 @@ struct db_ops {
 	int (*flush)(struct db *db);
 	/* Statements without parameters and rows, separated by semicolons. */
 	int (*script)(struct db *db, const char *sql);
+	/* What was committed is on the disk when this returns; NULL: it is always. */
+	int (*sync)(struct db *db);
 	void (*close)(struct db *db);
 	/* How the tables of this one differ: the type of numbers that are a table's key; of bytes; what follows a table that
 	 * is stored in the order of its key; the key behind the columns of an index, unless it is there by itself; what begins a

@@ -1,16 +1,21 @@
 /* store_read.c - searches, orders and movements.
  *
- * A search walks along the index that leaves the fewest orders: the customer's, the label's, the SKU's, the status's, or all
- * by time. What else is asked for is looked at in each order that it finds. So a page costs what it looks at, which is
- * bounded, and not what there is. */
+ * A search walks along the postings that leave the fewest orders: the customer's, the label's, the SKU's, the status's,
+ * segment by segment; or along all orders. What it finds is compared with all that is asked for. So a page costs what it
+ * looks at, which is bounded, and not what there is. */
 #include <stdio.h>
 #include <string.h>
 
+#include "store_index.h"
 #include "store_internal.h"
+#include "store_life.h"
+#include "store_moves.h"
 #include "store_sql.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 
-#define CHUNK 500 /* orders in a read, where not all that are found may fit */
+#define CHUNK         250 /* orders in a read, where not all that are found may fit */
+#define SEGMENTS_TURN 16  /* that are asked in a turn */
+#define ROWS_TURN     32  /* rows of movements */
 
 static struct archive_text copy(struct rt_arena *arena, const struct db_value *value)
 {
@@ -18,6 +23,36 @@ static struct archive_text copy(struct rt_arena *arena, const struct db_value *v
 		return (struct archive_text){ 0 };
 	return (struct archive_text){ rt_arena_copy(arena, value->data, value->length),
 				      value->length };
+}
+
+static const char *copy_text(struct rt_arena *arena, const struct archive_text *text)
+{
+	return text->length > 0 ? rt_arena_copy(arena, text->data, text->length) : "";
+}
+
+/* Of the event that gave the order its status. */
+static struct archive_text detail_of(struct rt_arena *arena, const struct db_value *life)
+{
+	struct archive_life_reader reader = archive_life_read(life->data, life->length);
+	struct archive_text detail = { 0 };
+	struct archive_event event;
+	enum archive_kind kind;
+
+	while (archive_life_next(&reader, &kind, &event))
+		if (archive_has_detail(kind))
+			detail = event.data;
+	if (detail.length > 0)
+		detail.data = rt_arena_copy(arena, detail.data, detail.length);
+	return detail;
+}
+
+static bool status_has_detail(int status)
+{
+	for (int kind = 0; kind < ARCHIVE_KINDS; kind++)
+		if (archive_has_detail((enum archive_kind)kind) &&
+		    archive_status_of((enum archive_kind)kind) == status)
+			return true;
+	return false;
 }
 
 static void fill_order(struct rt_arena *arena, const struct db_value *columns,
@@ -30,43 +65,51 @@ static void fill_order(struct rt_arena *arena, const struct db_value *columns,
 		.status = (int)columns[3].number,
 		.settled = columns[4].number != 0,
 		.version = (uint64_t)columns[5].number,
-		.placed_ms = columns[6].number,
-		.updated_ms = columns[7].number,
-		.placed = copy(arena, &columns[8]),
-		.detail = copy(arena, &columns[9]),
+		.placed_ms = columns[0].number >> ARCHIVE_NO_BITS,
+		.updated_ms = columns[6].number,
+		.placed = copy(arena, &columns[7]),
+		.dropped = columns[9].number != 0,
 	};
+	if (status_has_detail(order->status))
+		order->detail = detail_of(arena, &columns[8]);
 }
 
 /* ---- search ---- */
 
 struct search {
 	const struct archive_filter *filter;
-	enum sql_search by;
+	int64_t key; /* that it walks along, or one of these */
+#define ALL_ORDERS  (-1)
+#define OPEN_ORDERS (-2)
 	struct rt_arena *arena;
 	struct archive_orders *found;
 	size_t count_max;
+	size_t chunk;     /* looked at in this read, at most */
 	size_t looked_at; /* in this read */
 	int64_t last;     /* that was looked at */
 };
 
-static enum sql_search index_for(const struct archive_filter *filter)
+static int64_t key_for(const struct archive_filter *filter)
 {
 	if (filter->customer_id != NULL)
-		return SQL_BY_CUSTOMER;
+		return archive_key(KEY_CUSTOMER, filter->customer_id, strlen(filter->customer_id));
 	if (filter->label_key != NULL)
-		return SQL_BY_LABEL;
+		return archive_key_of_label(filter->label_key, filter->label_value);
 	if (filter->sku != NULL)
-		return SQL_BY_SKU;
-	return filter->status != 0 ? SQL_BY_STATUS : SQL_ALL;
+		return archive_key(KEY_SKU, filter->sku, strlen(filter->sku));
+	if (filter->status == 0)
+		return ALL_ORDERS;
+	return archive_status_has_key(filter->status) ? archive_key_of_status(filter->status)
+						      : OPEN_ORDERS;
 }
 
-/* Whether the index alone does not answer. */
+/* Whether the postings alone do not answer. */
 static bool asks_more(const struct archive_filter *filter)
 {
 	int asked = (filter->customer_id != NULL) + (filter->label_key != NULL) +
 		    (filter->sku != NULL) + (filter->status != 0);
 
-	return asked > 1;
+	return asked > 1 || (filter->status != 0 && !archive_status_has_key(filter->status));
 }
 
 static bool has_line(const Tandem__Order__V1__OrderContent *content, const char *sku)
@@ -111,15 +154,15 @@ static bool content_fits(const struct archive_filter *filter, const struct db_va
 	return fits;
 }
 
-static bool fits(const struct search *search, const struct db_value *columns)
+static bool fits(const struct archive_filter *filter, const struct db_value *columns)
 {
-	const struct archive_filter *filter = search->filter;
-	bool content = (filter->sku != NULL && search->by != SQL_BY_SKU) ||
-		       (filter->label_key != NULL && search->by != SQL_BY_LABEL);
-
 	if (filter->status != 0 && filter->status != (int)columns[3].number)
 		return false;
-	return !content || content_fits(filter, &columns[8]);
+	if (filter->customer_id != NULL &&
+	    (columns[2].type == DB_NULL || strcmp(filter->customer_id, columns[2].data) != 0))
+		return false;
+	return (filter->sku == NULL && filter->label_key == NULL) ||
+	       content_fits(filter, &columns[7]);
 }
 
 static void look_at(const struct db_value *columns, void *user)
@@ -127,10 +170,13 @@ static void look_at(const struct db_value *columns, void *user)
 	struct search *search = user;
 	struct archive_orders *found = search->found;
 
+	/* Of a later segment, behind one of which not all was read. */
+	if (search->looked_at == search->chunk)
+		return;
 	search->looked_at++;
 	if (found->more)
 		return;
-	if (!fits(search, columns)) {
+	if (!fits(search->filter, columns)) {
 		search->last = columns[0].number;
 		return;
 	}
@@ -140,30 +186,6 @@ static void look_at(const struct db_value *columns, void *user)
 	}
 	search->last = columns[0].number;
 	fill_order(search->arena, columns, &found->list[found->count++]);
-}
-
-/* What the index is asked for, behind what it is an index of. */
-static size_t index_values(const struct search *search, struct db_value *values)
-{
-	const struct archive_filter *filter = search->filter;
-
-	switch (search->by) {
-	case SQL_BY_CUSTOMER:
-		values[0] = db_text(filter->customer_id);
-		return 1;
-	case SQL_BY_LABEL:
-		values[0] = db_text(filter->label_key);
-		values[1] = db_text(filter->label_value);
-		return 2;
-	case SQL_BY_SKU:
-		values[0] = db_text(filter->sku);
-		return 1;
-	case SQL_BY_STATUS:
-		values[0] = db_number(filter->status);
-		return 1;
-	default:
-		return 0;
-	}
 }
 
 /* Numbers between which those of the orders lie: of their times, and of where the page begins. */
@@ -180,46 +202,82 @@ static void bounds(const struct archive_filter *filter, int64_t after, int64_t *
 		*ret_below = RT_MIN(*ret_below, after);
 }
 
+static int walk_all(struct db *db, struct search *search, int64_t above, int64_t below)
+{
+	const struct db_statement *statements =
+		search->key == OPEN_ORDERS ? sql_walk_open : sql_walk;
+	int rc = db->ops->queue(db, &statements[search->filter->oldest_first],
+				(const struct db_value[]){ db_number(above), db_number(below),
+							   db_number((int64_t)search->chunk) },
+				3, look_at, search);
+
+	return rc == RT_OK ? db->ops->flush(db) : rc;
+}
+
+static int walk_segment(struct db *db, struct search *search, size_t segment, int64_t above,
+			int64_t below)
+{
+	return db->ops->queue(
+		db, &sql_walk_key[search->filter->oldest_first],
+		(const struct db_value[]){ db_number(archive_key_in(segment, search->key)),
+					   db_number(above), db_number(below),
+					   db_number((int64_t)search->chunk) },
+		4, look_at, search);
+}
+
+static int walk_key(struct db *db, const struct archive_segments *segments, struct search *search,
+		    int64_t above, int64_t below)
+{
+	size_t first = archive_segment_of(segments, RT_MAX(above, 0)),
+	       last = archive_segment_of(segments, RT_MAX(below - 1, 0));
+	bool up = search->filter->oldest_first;
+	int rc = RT_OK;
+
+	for (size_t i = 0; rc == RT_OK && i <= last - first; i++) {
+		if (search->looked_at == search->chunk)
+			break;
+		rc = walk_segment(db, search, up ? first + i : last - i, above, below);
+		if (rc == RT_OK && i % SEGMENTS_TURN == SEGMENTS_TURN - 1)
+			rc = db->ops->flush(db);
+	}
+	return rc == RT_OK ? db->ops->flush(db) : rc;
+}
+
 int archive_store_search(struct archive_store *store, const struct archive_filter *filter,
 			 int64_t after, size_t count_max, size_t look_max, struct rt_arena *arena,
 			 struct archive_orders *ret)
 {
 	struct search search = { .filter = filter,
-				 .by = index_for(filter),
+				 .key = key_for(filter),
 				 .arena = arena,
 				 .found = ret,
 				 .count_max = count_max,
+				 .chunk = asks_more(filter) ? RT_MAX((size_t)CHUNK, count_max + 1)
+							    : count_max + 1,
 				 .last = after };
-	size_t chunk = asks_more(filter) ? RT_MAX((size_t)CHUNK, count_max + 1) : count_max + 1;
 	struct db *db = archive_store_db(store);
+	const struct archive_segments *segments;
 	size_t looked_at = 0;
-	int rc;
+	int rc = archive_store_segments(store, &segments);
 
 	*ret = (struct archive_orders){ .list = rt_arena_take(arena, (count_max + 1) *
 									     sizeof(*ret->list)) };
-	do {
-		struct db_value values[5];
-		size_t count = index_values(&search, values);
+	while (rc == RT_OK && !ret->more) {
 		int64_t above, below;
 
 		bounds(filter, search.last, &above, &below);
-		values[count++] = db_number(above);
-		values[count++] = db_number(below);
-		values[count++] = db_number((int64_t)chunk);
 		search.looked_at = 0;
-		rc = db->ops->queue(db, &sql_search[search.by][filter->oldest_first], values, count,
-				    look_at, &search);
-		if (rc == RT_OK)
-			rc = db->ops->flush(db);
-		if (rc != RT_OK)
-			return rc;
+		if (above >= below)
+			break;
+		rc = search.key < 0 ? walk_all(db, &search, above, below)
+				    : walk_key(db, segments, &search, above, below);
 		looked_at += search.looked_at;
-		if (search.looked_at < chunk) /* there are no others */
+		if (search.looked_at < search.chunk) /* there are no others */
 			break;
 		ret->more = ret->more || looked_at >= look_max;
-	} while (!ret->more);
+	}
 	ret->after = search.last;
-	return RT_OK;
+	return rc;
 }
 
 /* ---- an order ---- */
@@ -228,24 +286,15 @@ struct reading {
 	struct rt_arena *arena;
 	struct archive_life *life;
 	size_t capacity;
-	bool found;
 };
 
-static void read_order(const struct db_value *columns, void *user)
+static void add_event(struct reading *reading, const struct archive_event *event)
 {
-	struct reading *reading = user;
-
-	reading->found = true;
-	fill_order(reading->arena, columns, &reading->life->order);
-}
-
-static void read_event(const struct db_value *columns, void *user)
-{
-	struct reading *reading = user;
 	struct archive_life *life = reading->life;
+	size_t at = life->event_count;
 
-	if (life->event_count == reading->capacity) {
-		size_t bytes = life->event_count * sizeof(*life->events);
+	if (at == reading->capacity) {
+		size_t bytes = at * sizeof(*life->events);
 		struct archive_life_event *events = rt_arena_take(
 			reading->arena, 2 * (reading->capacity + 8) * sizeof(*events));
 
@@ -254,34 +303,144 @@ static void read_event(const struct db_value *columns, void *user)
 		life->events = events;
 		reading->capacity = 2 * (reading->capacity + 8);
 	}
-	life->events[life->event_count++] = (struct archive_life_event){
-		.context = (enum archive_context)columns[0].number,
-		.version = (uint64_t)columns[1].number,
-		.kind = copy(reading->arena, &columns[2]).data,
-		.time_ms = columns[3].number,
-		.actor = columns[4].type == DB_NULL ? "" : copy(reading->arena, &columns[4]).data,
-		.data = copy(reading->arena, &columns[5]),
+	/* The order's, then inventory's, each by version. */
+	for (; at > 0; at--) {
+		const struct archive_life_event *before = &life->events[at - 1];
+
+		if (before->context < event->context ||
+		    (before->context == event->context && before->version <= event->version))
+			break;
+		life->events[at] = *before;
+	}
+	life->events[at] = (struct archive_life_event){
+		.context = event->context,
+		.version = event->version,
+		.kind = copy_text(reading->arena, &event->kind),
+		.time_ms = event->time_ms,
+		.actor = copy_text(reading->arena, &event->actor),
+		.data = { copy_text(reading->arena, &event->data), event->data.length },
 	};
+	life->event_count++;
+}
+
+static void read_order(const struct db_value *columns, void *user)
+{
+	struct reading *reading = user;
+	struct archive_life_reader reader = archive_life_read(columns[8].data, columns[8].length);
+	struct archive_event event;
+	enum archive_kind kind;
+
+	fill_order(reading->arena, columns, &reading->life->order);
+	while (archive_life_next(&reader, &kind, &event))
+		add_event(reading, &event);
 }
 
 int archive_store_order(struct archive_store *store, const char *order_id, struct rt_arena *arena,
 			struct archive_life *ret)
 {
 	struct reading reading = { .arena = arena, .life = ret };
-	struct db *db = archive_store_db(store);
-	struct db_value value = db_text(order_id);
-	int rc;
+	struct archive_wanted wanted = { .order_id = order_id,
+					 .key = archive_key(KEY_ID, order_id, strlen(order_id)),
+					 .row = read_order,
+					 .user = &reading };
+	const struct archive_segments *segments;
+	int rc = archive_store_segments(store, &segments);
 
 	*ret = (struct archive_life){ .event_count = 0 };
-	rc = db->ops->queue(db, &sql_get_order, &value, 1, read_order, &reading);
+	if (rc == RT_OK)
+		rc = archive_index_find(archive_store_db(store), segments, archive_store_ids(store),
+					&sql_get_order, &wanted, 1);
+	return rc != RT_OK || wanted.found ? rc : RT_NOT_FOUND;
+}
+
+/* ---- many orders by their ids ---- */
+
+struct finding {
+	struct rt_arena *arena;
+	struct archive_order *order;
+};
+
+static void read_found(const struct db_value *columns, void *user)
+{
+	const struct finding *finding = user;
+
+	fill_order(finding->arena, columns, finding->order);
+}
+
+int archive_store_find(struct archive_store *store, char *const *order_ids, size_t count,
+		       struct rt_arena *arena, struct archive_order *list)
+{
+	struct archive_wanted *wanted = rt_arena_take(arena, (count + 1) * sizeof(*wanted));
+	struct finding *finding = rt_arena_take(arena, (count + 1) * sizeof(*finding));
+	const struct archive_segments *segments;
+	int rc = archive_store_segments(store, &segments);
+
+	for (size_t i = 0; i < count; i++) {
+		list[i] = (struct archive_order){ .order_id = NULL };
+		finding[i] = (struct finding){ arena, &list[i] };
+		wanted[i] = (struct archive_wanted){ .order_id = order_ids[i],
+						     .key = archive_key(KEY_ID, order_ids[i],
+									strlen(order_ids[i])),
+						     .row = read_found,
+						     .user = &finding[i] };
+	}
+	if (rc == RT_OK)
+		rc = archive_index_find(archive_store_db(store), segments, archive_store_ids(store),
+					&sql_get_order, wanted, count);
+	return rc;
+}
+
+/* ---- what may be dropped ---- */
+
+struct releasing {
+	struct archive_releasable *list;
+	size_t count;
+};
+
+static void read_releasable(const struct db_value *columns, void *user)
+{
+	struct releasing *releasing = user;
+	struct archive_releasable *found = &releasing->list[releasing->count++];
+
+	*found = (struct archive_releasable){ .version = (uint64_t)columns[1].number,
+					      .updated_ms = columns[2].number,
+					      .no = columns[3].number };
+	snprintf(found->order_id, sizeof(found->order_id), "%s", columns[0].data);
+}
+
+int archive_store_releasable(struct archive_store *store, int partition,
+			     const struct archive_releasable *after, int64_t before_ms,
+			     size_t count_max, struct archive_releasable *list, size_t *ret_count)
+{
+	struct releasing releasing = { .list = list };
+	struct db *db = archive_store_db(store);
+	int rc = db->ops->queue(
+		db, &sql_releasable,
+		(const struct db_value[]){ db_number(partition), db_number(after->updated_ms),
+					   db_number(after->no), db_number(before_ms),
+					   db_number((int64_t)count_max) },
+		5, read_releasable, &releasing);
+
 	if (rc == RT_OK)
 		rc = db->ops->flush(db);
-	if (rc != RT_OK)
-		return rc;
-	if (!reading.found)
-		return RT_NOT_FOUND;
-	value = db_number(ret->order.no);
-	rc = db->ops->queue(db, &sql_read_events, &value, 1, read_event, &reading);
+	if (rc == RT_OK && releasing.count > 0 && db->ops->sync != NULL)
+		rc = db->ops->sync(db);
+	*ret_count = releasing.count;
+	return rc;
+}
+
+static void read_count(const struct db_value *columns, void *user)
+{
+	*(int64_t *)user = columns[0].number;
+}
+
+int archive_store_kept(struct archive_store *store, int partition, int64_t *ret)
+{
+	struct db *db = archive_store_db(store);
+	int rc = db->ops->queue(db, &sql_count_kept,
+				(const struct db_value[]){ db_number(partition) }, 1, read_count,
+				ret);
+
 	return rc == RT_OK ? db->ops->flush(db) : rc;
 }
 
@@ -290,49 +449,132 @@ int archive_store_order(struct archive_store *store, const char *order_id, struc
 struct moving {
 	struct rt_arena *arena;
 	struct archive_movements *found;
+	int64_t *order_numbers; /* of those that are found */
 	const char *sku;
 	size_t count_max;
+	int64_t from_ms, to_ms, below;
+	size_t rows; /* in this turn */
+	int64_t last_row;
 };
 
-static void read_movement(const struct db_value *columns, void *user)
+static void add_movement(struct moving *moving, int64_t no, const struct archive_move *move)
 {
-	struct moving *moving = user;
 	struct archive_movements *found = moving->found;
 
+	if (no >= moving->below || move->time_ms < moving->from_ms ||
+	    (moving->to_ms > 0 && move->time_ms >= moving->to_ms) || found->more)
+		return;
 	if (found->count == moving->count_max) {
 		found->more = true;
 		return;
 	}
-	found->after = columns[0].number;
+	found->after = no;
+	moving->order_numbers[found->count] = move->order_no;
 	found->list[found->count++] = (struct archive_movement){
-		.no = columns[0].number,
+		.no = no,
 		.sku = moving->sku,
-		.kind = (int)columns[1].number,
-		.quantity = columns[2].number,
-		.order_id = copy(moving->arena, &columns[3]).data,
-		.actor = columns[4].type == DB_NULL ? "" : copy(moving->arena, &columns[4]).data,
-		.time_ms = columns[0].number >> ARCHIVE_NO_BITS,
-		.data = copy(moving->arena, &columns[5]),
+		.kind = move->kind,
+		.quantity = move->quantity,
+		.actor = copy_text(moving->arena, &move->actor),
+		.time_ms = move->time_ms,
+		.data = { copy_text(moving->arena, &move->data), move->data.length },
 	};
+}
+
+static void read_movements(const struct db_value *columns, void *user)
+{
+	struct archive_move list[MOVES_MAX];
+	int64_t numbers[MOVES_MAX];
+	struct moving *moving = user;
+	size_t count = archive_moves_read(columns[0].number, &columns[1], list, numbers);
+
+	moving->rows++;
+	moving->last_row = columns[0].number;
+	for (size_t i = count; i-- > 0;)
+		add_movement(moving, numbers[i], &list[i]);
+}
+
+static void read_order_id(const struct db_value *columns, void *user)
+{
+	struct db_value *id = user;
+
+	*id = columns[0];
+	id->data = rt_strdup(columns[0].data);
+}
+
+/* Which orders they are of. */
+static int name_orders(struct db *db, struct moving *moving)
+{
+	struct archive_movements *found = moving->found;
+	struct db_value *ids = rt_arena_take(moving->arena, (found->count + 1) * sizeof(*ids));
+	int rc = RT_OK;
+
+	for (size_t i = 0; i < found->count; i++)
+		ids[i] = (struct db_value){ .type = DB_NULL };
+	for (size_t i = 0; rc == RT_OK && i < found->count; i++)
+		if (moving->order_numbers[i] != 0)
+			rc = db->ops->queue(
+				db, &sql_order_id,
+				(const struct db_value[]){ db_number(moving->order_numbers[i]) }, 1,
+				read_order_id, &ids[i]);
+	if (rc == RT_OK)
+		rc = db->ops->flush(db);
+	for (size_t i = 0; i < found->count; i++) {
+		if (ids[i].data == NULL)
+			continue;
+		found->list[i].order_id = rt_arena_copy(moving->arena, ids[i].data, ids[i].length);
+		free((char *)(uintptr_t)ids[i].data);
+	}
+	return rc;
+}
+
+/* The row that holds `after` among others: its number is that of its last one. */
+static int read_around(struct db *db, struct moving *moving, int64_t after)
+{
+	int rc = db->ops->queue(db, &sql_movements_around,
+				(const struct db_value[]){ db_text(moving->sku), db_number(after) },
+				2, read_movements, moving);
+
+	return rc == RT_OK ? db->ops->flush(db) : rc;
 }
 
 int archive_store_movements(struct archive_store *store, const char *sku, int64_t from_ms,
 			    int64_t to_ms, int64_t after, size_t count_max, struct rt_arena *arena,
 			    struct archive_movements *ret)
 {
-	const struct archive_filter times = { .from_ms = from_ms, .to_ms = to_ms };
-	struct moving moving = { .arena = arena, .found = ret, .sku = sku, .count_max = count_max };
+	struct moving moving = { .arena = arena,
+				 .found = ret,
+				 .order_numbers =
+					 rt_arena_take(arena, (count_max + 1) * sizeof(int64_t)),
+				 .sku = sku,
+				 .count_max = count_max,
+				 .from_ms = from_ms,
+				 .to_ms = to_ms,
+				 .below = after > 0 ? after : INT64_MAX };
+	/* A row holds what is up to MOVES_SPAN_MS older than its number says. */
+	const struct archive_filter times = { .from_ms = from_ms,
+					      .to_ms = to_ms > 0 ? to_ms + MOVES_SPAN_MS : 0 };
 	struct db *db = archive_store_db(store);
 	int64_t above, below;
-	int rc;
+	int rc = RT_OK;
 
 	*ret = (struct archive_movements){ .list = rt_arena_take(
 						   arena, (count_max + 1) * sizeof(*ret->list)) };
 	bounds(&times, after, &above, &below);
-	rc = db->ops->queue(db, &sql_movements,
-			    (const struct db_value[]){ db_text(sku), db_number(above),
-						       db_number(below),
-						       db_number((int64_t)count_max + 1) },
-			    4, read_movement, &moving);
-	return rc == RT_OK ? db->ops->flush(db) : rc;
+	if (after > 0)
+		rc = read_around(db, &moving, after);
+	moving.last_row = below;
+	while (rc == RT_OK && !ret->more) {
+		moving.rows = 0;
+		rc = db->ops->queue(db, &sql_movements,
+				    (const struct db_value[]){ db_text(sku), db_number(above),
+							       db_number(moving.last_row),
+							       db_number(ROWS_TURN) },
+				    4, read_movements, &moving);
+		if (rc == RT_OK)
+			rc = db->ops->flush(db);
+		if (moving.rows < ROWS_TURN) /* there are no others */
+			break;
+	}
+	return rc == RT_OK ? name_orders(db, &moving) : rc;
 }

@@ -12,55 +12,47 @@ static const char *const versions[] = {
 	"CREATE TABLE orders ("
 	/* The milliseconds of its placing and 20 bits of a serial number. */
 	" order_no @key@ PRIMARY KEY,"
-	" order_id TEXT NOT NULL UNIQUE,"
+	" order_id TEXT NOT NULL,"
 	/* NULL, with `placed`: its OrderPlaced was trimmed before it was archived. */
 	" customer_id TEXT,"
+	/* In whose stream it was. */
+	" partition_no BIGINT NOT NULL,"
 	/* As tandem.order.v1.OrderStatus numbers them; 0: not known. */
 	" status BIGINT NOT NULL,"
 	" settled BIGINT NOT NULL,"
+	/* The order service does not have it any more. */
+	" dropped BIGINT NOT NULL,"
 	/* Of the last event of the order's stream, and of inventory's. */
 	" version BIGINT NOT NULL,"
 	" stock_version BIGINT NOT NULL,"
 	/* What inventory did last: 2 reserved, 3 committed, 4 released, 5 unavailable. */
 	" stock_state BIGINT NOT NULL,"
-	" placed_ms BIGINT NOT NULL,"
 	" updated_ms BIGINT NOT NULL,"
-	/* tandem.order.v1.OrderPlaced, and the message of the event that ended the order. */
+	/* tandem.order.v1.OrderPlaced. */
 	" placed @bytes@,"
-	" detail @bytes@);"
-	"CREATE INDEX orders_by_customer ON orders (customer_id@and_no@);"
-	"CREATE INDEX orders_by_status ON orders (status@and_no@);"
-	"CREATE TABLE order_lines ("
-	" sku TEXT NOT NULL,"
+	/* Its events: store_life.h. */
+	" life @bytes@ NOT NULL);"
+	/* Those whose status may change: few. */
+	"CREATE INDEX orders_open ON orders (order_no) WHERE settled = 0;"
+	/* What the order service may drop, the oldest first. */
+	"CREATE INDEX orders_to_release ON orders (partition_no, updated_ms@and_no@)"
+	" WHERE settled = 1 AND dropped = 0 AND customer_id IS NOT NULL;"
+	/* Where postings lie: store_index.h. */
+	"CREATE TABLE segments ("
+	" segment @key@ PRIMARY KEY,"
+	" first_no BIGINT NOT NULL,"
+	" orders BIGINT NOT NULL);"
+	"CREATE TABLE postings ("
+	/* The segment, the kind and a hash. */
+	" posting_key BIGINT NOT NULL,"
 	" order_no BIGINT NOT NULL,"
-	" quantity BIGINT NOT NULL,"
-	" PRIMARY KEY (sku, order_no))@clustered@;"
-	"CREATE TABLE order_labels ("
-	" label TEXT NOT NULL,"
-	" value TEXT NOT NULL,"
-	" order_no BIGINT NOT NULL,"
-	" PRIMARY KEY (label, value, order_no))@clustered@;"
-	"CREATE TABLE order_events ("
-	" order_no BIGINT NOT NULL,"
-	/* 0: the order's stream, 1: inventory's. */
-	" context BIGINT NOT NULL,"
-	" version BIGINT NOT NULL,"
-	" kind TEXT NOT NULL,"
-	" time_ms BIGINT NOT NULL,"
-	" actor TEXT,"
-	/* The event's message, but for that of OrderPlaced, which stands in `orders`. */
-	" data @bytes@,"
-	" PRIMARY KEY (order_no, context, version))@clustered@;"
+	" PRIMARY KEY (posting_key, order_no))@clustered@;"
 	"CREATE TABLE stock_movements ("
 	" sku TEXT NOT NULL,"
 	/* The milliseconds of its time and 20 bits of a serial number. */
 	" movement_no BIGINT NOT NULL,"
-	/* 1 adjusted, 2 reserved, 3 committed, 4 released. */
-	" kind BIGINT NOT NULL,"
-	" quantity BIGINT NOT NULL,"
-	" order_no BIGINT,"
-	" actor TEXT,"
-	" data @bytes@,"
+	/* Those that end with this number: store_moves.h. */
+	" moves @bytes@ NOT NULL,"
 	" PRIMARY KEY (sku, movement_no))@clustered@;"
 	"CREATE TABLE positions ("
 	" stream TEXT NOT NULL PRIMARY KEY,"

@@ -1,4 +1,4 @@
-/* store_sql.c - the statements, and what events mean for an order. */
+/* store_sql.c - the statements. */
 #include "store_sql.h"
 
 /* 0 is that of store_schema.c. */
@@ -6,67 +6,71 @@ enum {
 	FIND_ORDER = 1,
 	PUT_ORDER,
 	CHANGE_ORDER,
-	PUT_EVENT,
-	PUT_LINE,
-	PUT_LABEL,
-	PUT_MOVEMENT,
+	DELETE_ORDER,
+	PUT_POSTING,
+	DELETE_POSTING,
+	PUT_MOVEMENTS,
 	PUT_POSITION,
 	READ_POSITION,
 	PUT_GAP,
 	PUT_UNREADABLE,
 	PUT_NUMBER,
 	READ_NUMBER,
-	RENUMBER_ORDER,
-	RENUMBER_EVENTS,
-	READ_EVENTS,
+	LAST_ORDER,
+	READ_SEGMENTS,
+	PUT_SEGMENT,
+	READ_IDS,
 	GET_ORDER,
+	ORDER_ID,
 	MOVEMENTS,
-	SEARCH, /* and those behind it */
+	MOVEMENTS_AROUND,
+	RELEASABLE,
+	COUNT_KEPT,
+	WALK,
+	WALK_OPEN = WALK + 2,
+	WALK_KEY = WALK_OPEN + 2,
+	STATEMENTS = WALK_KEY + 2
 };
-_Static_assert(SEARCH + 2 * SQL_SEARCHES <= DB_STATEMENTS_MAX, "too many statements");
+_Static_assert(STATEMENTS <= DB_STATEMENTS_MAX, "too many statements");
+
+/* CROSS JOIN: SQLite takes the tables in this order. */
+#define BY_ID                                                                                      \
+	"postings p CROSS JOIN orders o WHERE p.posting_key = $1 AND "                             \
+	"o.order_no = p.order_no AND o.order_id = $2"
 
 const struct db_statement sql_find_order = {
 	.number = FIND_ORDER,
-	.sql = "SELECT order_no, status, settled, version, stock_version, stock_state, placed_ms, "
-	       "updated_ms, placed FROM orders WHERE order_id = $1"
+	.sql = "SELECT o.order_no, o.status, o.settled, o.dropped, o.version, o.stock_version, "
+	       "o.stock_state, o.updated_ms, o.placed, o.life FROM " BY_ID
 };
 const struct db_statement sql_put_order = {
 	.number = PUT_ORDER,
-	.sql = "INSERT INTO orders (order_no, order_id, customer_id, status, settled, version, "
-	       "stock_version, stock_state, placed_ms, updated_ms, placed, detail) "
-	       "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+	.sql = "INSERT INTO orders (order_no, order_id, customer_id, partition_no, status, "
+	       "settled, dropped, version, stock_version, stock_state, updated_ms, placed, life) "
+	       "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
 	.rows = true
 };
 const struct db_statement sql_change_order = {
 	.number = CHANGE_ORDER,
-	.sql = "UPDATE orders SET customer_id = COALESCE($2, customer_id), status = $3, settled = "
-	       "$4, "
-	       "version = $5, stock_version = $6, stock_state = $7, updated_ms = $8, "
-	       "placed = COALESCE($9, placed), detail = COALESCE($10, detail) WHERE order_no = $1"
+	.sql = "UPDATE orders SET status = $2, settled = $3, dropped = $4, version = $5, "
+	       "stock_version = $6, stock_state = $7, updated_ms = $8, life = $9 "
+	       "WHERE order_no = $1"
 };
-const struct db_statement sql_put_event = {
-	.number = PUT_EVENT,
-	.sql = "INSERT INTO order_events (order_no, context, version, kind, time_ms, actor, data) "
-	       "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-	.rows = true
-};
-const struct db_statement sql_put_line = {
-	.number = PUT_LINE,
-	.sql = "INSERT INTO order_lines (sku, order_no, quantity) VALUES ($1, $2, $3) "
+const struct db_statement sql_delete_order = { .number = DELETE_ORDER,
+					       .sql = "DELETE FROM orders WHERE order_no = $1" };
+const struct db_statement sql_put_posting = {
+	.number = PUT_POSTING,
+	.sql = "INSERT INTO postings (posting_key, order_no) VALUES ($1, $2) "
 	       "ON CONFLICT DO NOTHING",
 	.rows = true
 };
-const struct db_statement sql_put_label = {
-	.number = PUT_LABEL,
-	.sql = "INSERT INTO order_labels (label, value, order_no) VALUES ($1, $2, $3) "
-	       "ON CONFLICT DO NOTHING",
-	.rows = true
+const struct db_statement sql_delete_posting = {
+	.number = DELETE_POSTING,
+	.sql = "DELETE FROM postings WHERE posting_key = $1 AND order_no = $2"
 };
-const struct db_statement sql_put_movement = {
-	.number = PUT_MOVEMENT,
-	.sql = "INSERT INTO stock_movements (sku, movement_no, kind, quantity, order_no, actor, "
-	       "data) "
-	       "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+const struct db_statement sql_put_movements = {
+	.number = PUT_MOVEMENTS,
+	.sql = "INSERT INTO stock_movements (sku, movement_no, moves) VALUES ($1, $2, $3)",
 	.rows = true
 };
 const struct db_statement sql_put_position = {
@@ -95,90 +99,69 @@ const struct db_statement sql_put_number = {
 };
 const struct db_statement sql_read_number = { .number = READ_NUMBER,
 					      .sql = "SELECT value FROM numbers WHERE name = $1" };
-const struct db_statement sql_renumber_order = {
-	.number = RENUMBER_ORDER,
-	.sql = "UPDATE orders SET order_no = $1, placed_ms = $3 WHERE order_no = $2"
+const struct db_statement sql_last_order = {
+	.number = LAST_ORDER, .sql = "SELECT order_no FROM orders ORDER BY order_no DESC LIMIT 1"
 };
-const struct db_statement sql_renumber_events = {
-	.number = RENUMBER_EVENTS,
-	.sql = "UPDATE order_events SET order_no = $1 WHERE order_no = $2"
+const struct db_statement sql_read_segments = {
+	.number = READ_SEGMENTS, .sql = "SELECT first_no, orders FROM segments ORDER BY segment"
 };
-const struct db_statement sql_read_events = {
-	.number = READ_EVENTS,
-	.sql = "SELECT context, version, kind, time_ms, actor, data FROM order_events "
-	       "WHERE order_no = $1 ORDER BY context, version"
+const struct db_statement sql_put_segment = {
+	.number = PUT_SEGMENT,
+	.sql = "INSERT INTO segments (segment, first_no, orders) VALUES ($1, $2, $3) "
+	       "ON CONFLICT (segment) DO UPDATE SET orders = excluded.orders"
+};
+const struct db_statement sql_read_ids = {
+	.number = READ_IDS,
+	.sql = "SELECT posting_key FROM postings WHERE posting_key >= $1 AND posting_key < $2"
 };
 
 #define ORDER_COLUMNS                                                                              \
 	"SELECT o.order_no, o.order_id, o.customer_id, o.status, o.settled, o.version, "           \
-	"o.placed_ms, o.updated_ms, o.placed, o.detail FROM "
+	"o.updated_ms, o.placed, o.life, o.dropped FROM "
 
-const struct db_statement sql_get_order = { .number = GET_ORDER,
-					    .sql = ORDER_COLUMNS "orders o WHERE o.order_id = $1" };
+const struct db_statement sql_get_order = { .number = GET_ORDER, .sql = ORDER_COLUMNS BY_ID };
+const struct db_statement sql_order_id = {
+	.number = ORDER_ID, .sql = "SELECT order_id FROM orders WHERE order_no = $1"
+};
 const struct db_statement sql_movements = {
 	.number = MOVEMENTS,
-	.sql = "SELECT m.movement_no, m.kind, m.quantity, o.order_id, m.actor, m.data "
-	       "FROM stock_movements m LEFT JOIN orders o ON o.order_no = m.order_no "
-	       "WHERE m.sku = $1 AND m.movement_no > $2 AND m.movement_no < $3 "
-	       "ORDER BY m.movement_no DESC LIMIT $4"
+	.sql = "SELECT movement_no, moves FROM stock_movements WHERE sku = $1 AND "
+	       "movement_no > $2 AND movement_no < $3 ORDER BY movement_no DESC LIMIT $4"
+};
+const struct db_statement sql_movements_around = {
+	.number = MOVEMENTS_AROUND,
+	.sql = "SELECT movement_no, moves FROM stock_movements WHERE sku = $1 AND "
+	       "movement_no >= $2 ORDER BY movement_no LIMIT 1"
 };
 
-/* CROSS JOIN: SQLite takes the tables in this order. */
-#define BETWEEN(no, first, second) no " > $" first " AND " no " < $" second " ORDER BY " no
-#define SEARCH_BY(by, from, no, first, second, third)                                              \
-	{                                                                                          \
-		{ .number = SEARCH + 2 * (by),                                                     \
-		  .sql = ORDER_COLUMNS from BETWEEN(no, first, second) " DESC LIMIT $" third },    \
-		{                                                                                  \
-			.number = SEARCH + 2 * (by) + 1,                                           \
-			.sql = ORDER_COLUMNS from BETWEEN(no, first, second) " LIMIT $" third      \
-		}                                                                                  \
-	}
-const struct db_statement sql_search[SQL_SEARCHES][2] = {
-	[SQL_ALL] = SEARCH_BY(SQL_ALL, "orders o WHERE ", "o.order_no", "1", "2", "3"),
-	[SQL_BY_CUSTOMER] = SEARCH_BY(SQL_BY_CUSTOMER, "orders o WHERE o.customer_id = $1 AND ",
-				      "o.order_no", "2", "3", "4"),
-	[SQL_BY_LABEL] = SEARCH_BY(SQL_BY_LABEL,
-				   "order_labels l CROSS JOIN orders o WHERE l.label = $1 AND "
-				   "l.value = $2 AND o.order_no = l.order_no AND ",
-				   "l.order_no", "3", "4", "5"),
-	[SQL_BY_SKU] = SEARCH_BY(SQL_BY_SKU,
-				 "order_lines l CROSS JOIN orders o WHERE l.sku = $1 AND "
-				 "o.order_no = l.order_no AND ",
-				 "l.order_no", "2", "3", "4"),
-	[SQL_BY_STATUS] = SEARCH_BY(SQL_BY_STATUS, "orders o WHERE o.status = $1 AND ",
-				    "o.order_no", "2", "3", "4"),
+/* As the index orders_to_release has it. */
+#define KEPT                                                                                       \
+	"FROM orders WHERE partition_no = $1 AND settled = 1 AND dropped = 0 AND "                 \
+	"customer_id IS NOT NULL"
+const struct db_statement sql_releasable = {
+	.number = RELEASABLE,
+	.sql = "SELECT order_id, version, updated_ms, order_no " KEPT
+	       " AND (updated_ms, order_no) > ($2, $3) AND updated_ms <= $4"
+	       " ORDER BY updated_ms, order_no LIMIT $5"
 };
+const struct db_statement sql_count_kept = { .number = COUNT_KEPT, .sql = "SELECT COUNT(*) " KEPT };
 
-/* ---- what events mean ---- */
-
-static const struct {
-	const char *kind;
-	int status;
-	bool has_detail;
-} meanings[] = {
-	{ "OrderPlaced", 1, false },    { "OrderReserved", 2, false }, { "OrderRejected", 3, true },
-	{ "OrderConfirmed", 4, false }, { "OrderCancelled", 5, true }, { "OrderExpired", 6, true },
-	{ "OrderReturned", 4, true },
+#define WALK_ALL                                                                                   \
+	ORDER_COLUMNS "orders o WHERE o.order_no > $1 AND o.order_no < $2 ORDER BY o.order_no "
+#define WALK_ALL_OPEN                                                                              \
+	ORDER_COLUMNS "orders o WHERE o.settled = 0 AND o.order_no > $1 AND o.order_no < $2 "      \
+		      "ORDER BY o.order_no "
+#define WALK_BY_KEY                                                                                \
+	ORDER_COLUMNS "postings p CROSS JOIN orders o WHERE p.posting_key = $1 AND "               \
+		      "p.order_no > $2 AND p.order_no < $3 AND "                                   \
+		      "o.order_no = p.order_no ORDER BY p.order_no "
+const struct db_statement sql_walk[2] = { { .number = WALK, .sql = WALK_ALL "DESC LIMIT $3" },
+					  { .number = WALK + 1, .sql = WALK_ALL "LIMIT $3" } };
+const struct db_statement sql_walk_open[2] = {
+	{ .number = WALK_OPEN, .sql = WALK_ALL_OPEN "DESC LIMIT $3" },
+	{ .number = WALK_OPEN + 1, .sql = WALK_ALL_OPEN "LIMIT $3" }
 };
-
-int archive_status_of(const struct archive_text *kind)
-{
-	for (size_t i = 0; i < RT_LENGTH(meanings); i++)
-		if (archive_is(kind, meanings[i].kind))
-			return meanings[i].status;
-	return 0;
-}
-
-bool archive_of_stock(const struct archive_text *kind)
-{
-	return archive_is(kind, "StockAdjusted") || archive_is(kind, "StockLow");
-}
-
-bool archive_has_detail(const struct archive_text *kind)
-{
-	for (size_t i = 0; i < RT_LENGTH(meanings); i++)
-		if (archive_is(kind, meanings[i].kind))
-			return meanings[i].has_detail;
-	return false;
-}
+const struct db_statement sql_walk_key[2] = {
+	{ .number = WALK_KEY, .sql = WALK_BY_KEY "DESC LIMIT $4" },
+	{ .number = WALK_KEY + 1, .sql = WALK_BY_KEY "LIMIT $4" }
+};

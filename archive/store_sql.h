@@ -1,31 +1,32 @@
-/* store_sql.h - every statement of the archive, and what its two halves (store.c writes, store_read.c reads) share. */
+/* store_sql.h - every statement of the archive, and what the parts of the store share. */
 #ifndef ARCHIVE_STORE_SQL_H
 #define ARCHIVE_STORE_SQL_H
 
 #include <string.h>
 
+#include "store_index.h"
 #include "store_internal.h"
 
-struct db *archive_store_db(struct archive_store *store);
-
-static inline bool archive_is(const struct archive_text *text, const char *word)
+/* The last of `count` numbers in a row for what happened then: they are greater than those of earlier milliseconds. */
+static inline int64_t archive_next_no(int64_t *serial, int64_t time_ms, size_t count)
 {
-	size_t length = strlen(word);
+	const int64_t mask = ((int64_t)1 << ARCHIVE_NO_BITS) - 1;
 
-	return text->length == length && memcmp(text->data, word, length) == 0;
+	*serial = *serial + (int64_t)count <= mask ? *serial + (int64_t)count : (int64_t)count;
+	return time_ms << ARCHIVE_NO_BITS | *serial;
 }
 
-/* The status in which an event leaves its order, as tandem.order.v1.OrderStatus; 0: as it was. */
-int archive_status_of(const struct archive_text *kind);
-/* Whether its message says why the order has its status. */
-bool archive_has_detail(const struct archive_text *kind);
+struct db *archive_store_db(struct archive_store *store);
+struct archive_ids *archive_store_ids(struct archive_store *store);
+/* The reader's, loaded anew at each call. */
+int archive_store_segments(struct archive_store *store, const struct archive_segments **ret);
 
-extern const struct db_statement sql_find_order, sql_put_order, sql_change_order, sql_put_event,
-	sql_put_line, sql_put_label, sql_put_movement, sql_put_position, sql_read_position,
-	sql_put_gap, sql_put_unreadable, sql_put_number, sql_read_number, sql_renumber_order,
-	sql_renumber_events, sql_read_events, sql_get_order, sql_movements;
-/* Orders by one index each, newest first and oldest first. */
-enum sql_search { SQL_ALL, SQL_BY_CUSTOMER, SQL_BY_LABEL, SQL_BY_SKU, SQL_BY_STATUS, SQL_SEARCHES };
-extern const struct db_statement sql_search[SQL_SEARCHES][2];
+extern const struct db_statement sql_find_order, sql_put_order, sql_change_order, sql_delete_order,
+	sql_put_posting, sql_delete_posting, sql_put_movements, sql_put_position, sql_read_position,
+	sql_put_gap, sql_put_unreadable, sql_put_number, sql_read_number, sql_last_order,
+	sql_read_segments, sql_put_segment, sql_read_ids, sql_get_order, sql_order_id,
+	sql_movements, sql_movements_around, sql_releasable, sql_count_kept;
+/* All orders by time, those that are not settled, and those with a key in a segment: newest first and oldest first. */
+extern const struct db_statement sql_walk[2], sql_walk_open[2], sql_walk_key[2];
 
 #endif

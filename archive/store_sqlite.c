@@ -264,6 +264,12 @@ static int script(struct db *db, const char *sql)
 	return ended(sqlite, sqlite3_exec(sqlite->handle, sql, NULL, NULL, NULL));
 }
 
+/* The log is synced before it is copied to the file. Readers that still need a part of it stop only the copying. */
+static int sync_it(struct db *db)
+{
+	return script(db, "PRAGMA wal_checkpoint(PASSIVE)");
+}
+
 static void close_it(struct db *db)
 {
 	struct sqlite *sqlite = RT_CONTAINER_OF(db, struct sqlite, db);
@@ -281,6 +287,7 @@ static const struct db_ops sqlite_ops = {
 	.queue = queue,
 	.flush = flush,
 	.script = script,
+	.sync = sync_it,
 	.close = close_it,
 	.key = "INTEGER",
 	.bytes = "BLOB",
@@ -295,7 +302,8 @@ static int prepare_connection(struct sqlite *sqlite, const struct archive_store_
 		"PRAGMA cache_size=-%lld; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=%d; "
 		"PRAGMA temp_store=MEMORY; %s",
 		(long long)(options->cache_kb > 0 ? options->cache_kb : CACHE_KB), CHECKPOINT_EACH,
-		options->writes ? "PRAGMA journal_mode=WAL;" : "PRAGMA query_only=ON;");
+		options->writes ? "PRAGMA page_size=8192; PRAGMA journal_mode=WAL;"
+				: "PRAGMA query_only=ON;");
 	int rc;
 
 	sqlite3_extended_result_codes(sqlite->handle, 1);

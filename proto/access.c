@@ -47,6 +47,8 @@ enum {
 	ROW(ArchiveService_GetArchivedOrder, CUSTOMER | SUPPORT | OPERATOR),
 	ROW(ArchiveService_ListStockMovements, SUPPORT | STOCK | OPERATOR),
 	ROW(ArchiveService_ExportOrders, CUSTOMER | SUPPORT | OPERATOR),
+	/* whatever customer they are of: the gateway compares */
+	ROW(ArchiveService_FindOrders, GATEWAY | OPERATOR),
 	/* gRPC's own: load balancers ask for health */
 	ROW(Health_Check, ALL),
 	ROW(Health_Watch, SUPPORT | STOCK | GATEWAY | OPERATOR),

@@ -507,6 +507,17 @@ static void check_list_movements(struct check *check, const ProtobufCMessage *me
 	check_page(check, request->page_size, request->page_token);
 }
 
+static void check_find_orders(struct check *check, const ProtobufCMessage *message)
+{
+	const Tandem__Archive__V1__FindOrdersRequest *request = (const void *)message;
+
+	check_count(check, "order_ids", request->n_order_ids, CHECK_BATCH_MAX);
+	for (size_t i = 0; check->faults == 0 && i < request->n_order_ids; i++)
+		if (!check_order_id(request->order_ids[i]))
+			fault(check, "order_ids", "has one that is not an order id, number %zu",
+			      i + 1);
+}
+
 /* The busiest first: the table is searched from the top. */
 static const struct {
 	const ProtobufCMessageDescriptor *message;
@@ -538,6 +549,7 @@ static const struct {
 	{ &tandem__archive__v1__get_archived_order_request__descriptor, check_order },
 	{ &tandem__archive__v1__list_stock_movements_request__descriptor, check_list_movements },
 	{ &tandem__archive__v1__export_orders_request__descriptor, check_export_orders },
+	{ &tandem__archive__v1__find_orders_request__descriptor, check_find_orders },
 };
 
 bool check_request(const ProtobufCMessage *request, struct rt_status *status)

@@ -300,7 +300,7 @@ class Troubles(Archived):
                 self.tandem.archive.start()
         self.tandem.archive.wait_ready()
         self.archived()
-        self.assertEqual(self.row("SELECT COUNT(*) FROM order_lines WHERE sku = 'killed'")[0], len(load.placed))
+        self.assertEqual(len(self.searched(sku="killed", page_size=500)), len(load.placed))
         self.agrees(load.placed[::25])
         events, gone = self.row("SELECT SUM(events), (SELECT TOTAL(events) FROM gaps) FROM positions")
         self.assertEqual(events + gone, sum(map(self.written, STREAMS)))  # what another test has deleted is gone
@@ -440,6 +440,43 @@ class PostgreSQL(Archived):
         archive.wait_ready()
         self.archived()
         self.agrees([*before, *during])
+
+
+class Release(Archived):
+    """The archive says which orders may be dropped: settled ones, when they are old enough or too many."""
+
+    STREAM = "archive:{0}:events"
+
+    @classmethod
+    def prepare(cls):
+        cls.tandem.env["TANDEM_ARCHIVE_RELEASE_AFTER"] = "1h"
+        cls.tandem.env["TANDEM_ARCHIVE_RELEASE_COUNT"] = "3"
+
+    def released(self):
+        return [event.subject for event in self.events(self.STREAM)]
+
+    def test_the_oldest_of_too_many(self):
+        self.stock("tea", 100)
+        settled = [order_id for n, order_id in enumerate(self.places(9)) if n % 3 < 2]
+        self.archived()
+        tandem.until(lambda: len(self.released()) >= 3, 10 * tandem.SLOW, self.released)
+        # Confirmed ones settle first, then the cancelled ones: by the time of their last event.
+        by_age = sorted(settled, key=lambda order_id: self.life(order_id)[-1].time.ToNanoseconds())
+        self.assertEqual(set(self.released()), set(by_age[:3]))
+        for event in self.events(self.STREAM):
+            self.assertEqual(event.type, "tandem.archive.v1.OrderArchived")
+            self.assertEqual(event.seq, max(e.version for e in self.life(event.subject) if e.context == "order" and
+                                            e.kind != "OrderDropped"))
+        self.assertEqual(self.tandem.archive.metric("tandem_archive_released_orders_total"), 3)
+        found = self.archive.FindOrders(order_ids=[*settled, "ord_" + "a" * 26])
+        self.assertEqual(found.answered, 7)
+        self.assertEqual([item.order.order.order_id for item in found.orders], settled)
+        placed = self.protos.message("tandem.order.v1.OrderPlaced").FromString(found.orders[0].placed)
+        self.assertEqual(placed.content.customer_id, found.orders[0].order.order.customer_id)
+        self.assertEqual([line.sku for line in placed.content.lines], ["tea"])
+
+    def life(self, order_id):
+        return self.archive.GetArchivedOrder(order_id=order_id).events
 
 
 class Partitions(Archived):

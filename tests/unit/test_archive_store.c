@@ -29,9 +29,9 @@ static struct {
 
 static struct archive_store *open_store(bool writes)
 {
-	const struct archive_store_options options = { .database = world.database,
-						       .writes = writes,
-						       .sleep_ms = 1 };
+	const struct archive_store_options options = {
+		.database = world.database, .writes = writes, .sleep_ms = 1, .segment_orders = 4
+	};
 	struct archive_store *store = NULL;
 	char error[ARCHIVE_ERROR] = "";
 
@@ -425,9 +425,12 @@ static void pages(void)
 		{ .label_key = "shop", .label_value = "north", .oldest_first = true },
 	};
 
-	for (int n = 0; n < 50; n++)
+	for (int n = 0; n < 50; n++) {
 		placed(order_id(n), n % 3 == 0 ? "dave" : "carol", n % 2 == 0 ? "tea" : "mug",
 		       "north", T0 + n / 5);
+		if (n % 7 == 6)
+			written();
+	}
 	written();
 	for (size_t i = 0; i < RT_LENGTH(filters); i++) {
 		size_t all = found(filters[i]);
@@ -452,6 +455,143 @@ static void pages(void)
 			CU_ASSERT_EQUAL(count, all);
 		}
 	}
+}
+
+/* Orders lie in many segments: each is found, by who knows which segments may have it and by who does not. */
+static void segments(void)
+{
+	struct archive_store *reader;
+	struct archive_life life;
+
+	for (int n = 0; n < 40; n++) {
+		placed(order_id(n), "carol", "tea", NULL, T0 + n);
+		if (n % 3 == 2)
+			written();
+	}
+	/* Inventory's event came long before, in the middle of the others. */
+	happens(ARCHIVE_INVENTORY, "InventoryReserved", order_id(100), 1, T0 + 100);
+	written();
+	placed(order_id(100), "carol", "tea", NULL, T0 + 20);
+	written();
+	CU_ASSERT_EQUAL(world.written.orders, 0);
+	reader = open_store(false);
+	for (int n = 0; n <= 40; n++) {
+		const char *id = order_id(n < 40 ? n : 100);
+
+		CU_ASSERT_EQUAL(life_of(id).order.placed_ms, T0 + (n < 40 ? n : 20));
+		CU_ASSERT_EQUAL(archive_store_order(reader, id, &world.arena, &life), RT_OK);
+		CU_ASSERT_STRING_EQUAL(life.order.order_id, id);
+	}
+	CU_ASSERT_EQUAL(archive_store_order(reader, order_id(77), &world.arena, &life),
+			RT_NOT_FOUND);
+	archive_store_close(reader);
+	CU_ASSERT_EQUAL(FOUND(.sku = "tea"), 41);
+	CU_ASSERT_EQUAL(FOUND(.status = 1), 41);
+	CU_ASSERT_EQUAL(FOUND(.customer_id = "carol", .from_ms = T0 + 20, .to_ms = T0 + 21), 2);
+	/* Who writes anew knows them, too. */
+	archive_store_close(world.store);
+	world.store = open_store(true);
+	for (int n = 0; n < 40; n++)
+		placed(order_id(n), "carol", "tea", NULL, T0 + 1000);
+	happens(ARCHIVE_ORDER, "OrderCancelled", order_id(1), 2, T0 + 1001);
+	written();
+	CU_ASSERT_EQUAL(world.written.orders, 0);
+	CU_ASSERT_EQUAL(world.written.repeats, 40);
+	CU_ASSERT_EQUAL(FOUND(.status = 1), 40);
+	CU_ASSERT_EQUAL(FOUND(.status = 5), 1);
+}
+
+/* However they lie in rows: each once, newest first. */
+static void pages_of_movements(void)
+{
+	for (int n = 0; n < 30; n++) {
+		bought(order_id(n), T0 + n * 400);
+		if (n % 10 == 9)
+			written();
+	}
+	CU_ASSERT_EQUAL(movements_of("tea").count, 60);
+	for (size_t size = 1; size < 70; size += 4) {
+		struct archive_movements page = { .more = true };
+		size_t count = 0;
+		int64_t last = INT64_MAX;
+
+		for (int64_t after = 0; page.more; after = page.after) {
+			CU_ASSERT_EQUAL_FATAL(archive_store_movements(world.store, "tea", T0 + 401,
+								      T0 + 8 * 400, after, size,
+								      &world.arena, &page),
+					      RT_OK);
+			for (size_t i = 0; i < page.count; i++) {
+				CU_ASSERT(page.list[i].no < last);
+				CU_ASSERT(page.list[i].time_ms >= T0 + 401);
+				CU_ASSERT(page.list[i].time_ms < T0 + 8 * 400);
+				CU_ASSERT_PTR_NOT_NULL(page.list[i].order_id);
+				last = page.list[i].no;
+			}
+			count += page.count;
+		}
+		/* Reserved: the second to the eighth. Committed: the first to the fifth, and the sixth. */
+		CU_ASSERT_EQUAL(count, 7 + 6);
+	}
+}
+
+static size_t releasable(struct archive_releasable list[8], int64_t before_ms)
+{
+	const struct archive_releasable start = { .no = 0 };
+	size_t count = 0;
+
+	CU_ASSERT_EQUAL(
+		archive_store_releasable(world.store, 0, &start, before_ms, 8, list, &count),
+		RT_OK);
+	return count;
+}
+
+/* What is settled and archived as a whole, the one that changed least recently first; once. */
+static void what_may_be_dropped(void)
+{
+	char *ids[] = { rt_arena_printf(&world.arena, "%s", order_id(1)),
+			rt_arena_printf(&world.arena, "%s", order_id(9)),
+			rt_arena_printf(&world.arena, "%s", order_id(3)) };
+	struct archive_releasable list[8];
+	struct archive_order found[3];
+	int64_t kept = 0;
+
+	bought(order_id(1), T0 + 50);
+	bought(order_id(2), T0);
+	placed(order_id(3), "carol", "tea", NULL, T0);
+	happens(ARCHIVE_ORDER, "OrderSettled", order_id(4), 4, T0); /* how it was placed is gone */
+	written();
+	CU_ASSERT_EQUAL(world.written.kept, 2);
+	CU_ASSERT_EQUAL(releasable(list, T0 + DAY_MS), 2);
+	CU_ASSERT_STRING_EQUAL(list[0].order_id, order_id(2));
+	CU_ASSERT_EQUAL(list[0].version, 4);
+	CU_ASSERT_EQUAL(list[0].updated_ms, T0 + 1002);
+	CU_ASSERT_STRING_EQUAL(list[1].order_id, order_id(1));
+	CU_ASSERT_EQUAL(releasable(list, T0 + 1002), 1);
+	/* Something came back: it is not settled until inventory has answered. */
+	happens(ARCHIVE_ORDER, "OrderReturned", order_id(2), 5, T0 + 5000);
+	written();
+	CU_ASSERT_EQUAL(world.written.kept, -1);
+	CU_ASSERT_EQUAL(releasable(list, T0 + DAY_MS), 1);
+	happens(ARCHIVE_ORDER, "OrderSettled", order_id(2), 6, T0 + 5001);
+	happens(ARCHIVE_ORDER, "OrderDropped", order_id(1), 5, T0 + 6000);
+	written();
+	CU_ASSERT_EQUAL(world.written.dropped, 1);
+	CU_ASSERT_EQUAL(world.written.kept, 0);
+	CU_ASSERT_EQUAL(releasable(list, T0 + DAY_MS), 1);
+	CU_ASSERT_STRING_EQUAL(list[0].order_id, order_id(2));
+	CU_ASSERT_EQUAL(list[0].version, 6);
+	CU_ASSERT_EQUAL(archive_store_kept(world.store, 0, &kept), RT_OK);
+	CU_ASSERT_EQUAL(kept, 1);
+	/* It is still here. */
+	CU_ASSERT_EQUAL(archive_store_find(world.store, ids, 3, &world.arena, found), RT_OK);
+	CU_ASSERT_STRING_EQUAL(found[0].order_id, order_id(1));
+	CU_ASSERT(found[0].dropped);
+	CU_ASSERT_EQUAL(found[0].status, 4);
+	CU_ASSERT(found[0].placed.length > 0);
+	CU_ASSERT_PTR_NULL(found[1].order_id);
+	CU_ASSERT_STRING_EQUAL(found[2].order_id, order_id(3));
+	CU_ASSERT_FALSE(found[2].dropped);
+	CU_ASSERT_STRING_EQUAL(life_of(order_id(1)).events[4].kind, "OrderDropped");
 }
 
 static void positions_belong_to_the_effects(void)
@@ -482,7 +622,7 @@ static void all_or_nothing(void)
 
 	CU_ASSERT_EQUAL_FATAL(sqlite3_open(world.database, &handle), SQLITE_OK);
 	CU_ASSERT_EQUAL(sqlite3_exec(handle,
-				     "CREATE TRIGGER full BEFORE INSERT ON order_events WHEN "
+				     "CREATE TRIGGER full BEFORE INSERT ON orders WHEN "
 				     "NEW.version = 4 BEGIN SELECT RAISE(ABORT, 'no'); END",
 				     NULL, NULL, NULL),
 			SQLITE_OK);
@@ -672,6 +812,9 @@ static const struct test tests[] = {
 	{ "an order may stay incomplete", an_order_may_stay_incomplete },
 	{ "searches by each index and by two", searches },
 	{ "pages have each order once", pages },
+	{ "orders in many segments", segments },
+	{ "pages of movements", pages_of_movements },
+	{ "what may be dropped", what_may_be_dropped },
 	{ "positions belong to the effects", positions_belong_to_the_effects },
 	{ "all of a batch or nothing", all_or_nothing },
 	{ "a full disk", a_full_disk },
