@@ -5,6 +5,7 @@
 
 #include "access.h"
 #include "archive_internal.h"
+#include "order_reason.h"
 #include "page_token.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 
@@ -96,25 +97,20 @@ static void view_detail(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 
 	switch (order->status) {
 	case TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_REJECTED:
-		order->status_reason = rt_arena_printf(arena, "out of stock");
 		rejected = tandem__order__v1__order_rejected__unpack(in, detail->length, data);
+		order->status_reason = order_reason_rejected(arena, rejected);
 		if (rejected == NULL)
 			return;
 		order->shortages = rejected->shortages;
 		order->n_shortages = rejected->n_shortages;
-		for (size_t i = 0; i < rejected->n_shortages; i++)
-			if (rejected->shortages[i]->unknown)
-				order->status_reason = rt_arena_printf(arena, "unknown SKU");
 		return;
 	case TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CANCELLED:
 		cancelled = tandem__order__v1__order_cancelled__unpack(in, detail->length, data);
-		if (cancelled != NULL)
-			order->status_reason = cancelled->reason;
+		order->status_reason = order_reason_cancelled(arena, cancelled);
 		return;
 	case TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_EXPIRED:
 		expired = tandem__order__v1__order_expired__unpack(in, detail->length, data);
-		if (expired != NULL)
-			order->status_reason = expired->reason;
+		order->status_reason = order_reason_expired(arena, expired);
 		return;
 	case TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_CONFIRMED:
 		returned = tandem__order__v1__order_returned__unpack(in, detail->length, data);
@@ -145,7 +141,8 @@ Tandem__Archive__V1__ArchivedOrder *archive_order_view(struct rt_arena *arena,
 	archived->incomplete = placed == NULL || placed->content == NULL;
 	order->order_id = (char *)(uintptr_t)from->order_id;
 	order->status = (Tandem__Order__V1__OrderStatus)from->status;
-	order->version = from->version;
+	/* As it was when it was dropped: clients have seen no later version. */
+	order->version = from->dropped ? from->version - 1 : from->version;
 	order->settled = from->settled;
 	order->create_time = archive_time(arena, from->placed_ms);
 	order->update_time = archive_time(arena, from->updated_ms);

@@ -452,7 +452,8 @@ static void apply_order(struct archive_store *store, struct known *known,
 	}
 	touch(store, known, event->time_ms);
 	known->version = event->version;
-	known->updated_ms = event->time_ms;
+	if (kind != ORDER_DROPPED) /* which changes nothing of the order */
+		known->updated_ms = event->time_ms;
 	if (status > 0) {
 		known->status = status;
 		known->settled = false;

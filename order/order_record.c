@@ -2,15 +2,14 @@
  *
  * Most answers are about PENDING orders whose request is still in memory: then nothing is unpacked,
  * and the lines point into the request. */
-#include <inttypes.h>
 #include <string.h>
 
 #include "base/base.h"
 #include "check.h"
 #include "order/order_record.h"
+#include "order_reason.h"
 
-#define SHORTAGES_SHOWN 3
-#define ID_MS_MAX       (INT64_C(1) << 53) /* of a stream id: Lua's numbers are exact up to here */
+#define ID_MS_MAX (INT64_C(1) << 53) /* of a stream id: Lua's numbers are exact up to here */
 
 /* ---- request → content ---- */
 
@@ -427,45 +426,18 @@ static void view_labels(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 	order->n_labels = content->n_labels;
 }
 
-/* What was wrong, before what is said of each SKU. */
-static const char *rejection(const Tandem__Order__V1__OrderRejected *rejected)
-{
-	for (size_t i = 0; i < rejected->n_shortages; i++)
-		if (!rejected->shortages[i]->unknown)
-			return "out of stock";
-	return rejected->n_shortages == 0 ? "out of stock" : "unknown SKU";
-}
-
 static void view_rejected(struct rt_arena *arena, Tandem__Order__V1__Order *order,
 			  const struct order_record *record)
 {
 	Tandem__Order__V1__OrderRejected *rejected =
 		(void *)read_stored(arena, &tandem__order__v1__order_rejected__descriptor,
 				    record->detail, record->detail_length);
-	char *reason = rt_arena_printf(arena, "out of stock");
 
-	order->status_reason = reason;
+	order->status_reason = order_reason_rejected(arena, rejected);
 	if (rejected == NULL)
 		return;
 	order->n_shortages = rejected->n_shortages;
 	order->shortages = rejected->shortages;
-	reason = rt_arena_printf(arena, "%s", rejection(rejected));
-	for (size_t i = 0; i < RT_MIN(rejected->n_shortages, (size_t)SHORTAGES_SHOWN); i++) {
-		const Tandem__Order__V1__Shortage *shortage = rejected->shortages[i];
-
-		if (shortage->unknown)
-			reason = rt_arena_printf(arena, "%s%s %s: there is no such SKU", reason,
-						 i == 0 ? ":" : ";", shortage->sku);
-		else
-			reason = rt_arena_printf(arena,
-						 "%s%s %s: %" PRIu32 " wanted, %" PRIu64 " there",
-						 reason, i == 0 ? ":" : ";", shortage->sku,
-						 shortage->requested, shortage->available);
-	}
-	if (rejected->n_shortages > SHORTAGES_SHOWN)
-		reason = rt_arena_printf(arena, "%s; and %zu more", reason,
-					 rejected->n_shortages - SHORTAGES_SHOWN);
-	order->status_reason = reason;
 }
 
 static char *cancel_reason(struct rt_arena *arena, const struct order_record *record)
@@ -474,9 +446,7 @@ static char *cancel_reason(struct rt_arena *arena, const struct order_record *re
 		(void *)read_stored(arena, &tandem__order__v1__order_cancelled__descriptor,
 				    record->detail, record->detail_length);
 
-	if (cancelled == NULL || cancelled->reason[0] == '\0')
-		return rt_arena_printf(arena, "cancelled by the client");
-	return cancelled->reason;
+	return order_reason_cancelled(arena, cancelled);
 }
 
 static char *expire_reason(struct rt_arena *arena, const struct order_record *record)
@@ -485,9 +455,7 @@ static char *expire_reason(struct rt_arena *arena, const struct order_record *re
 		(void *)read_stored(arena, &tandem__order__v1__order_expired__descriptor,
 				    record->detail, record->detail_length);
 
-	if (expired == NULL || expired->reason[0] == '\0')
-		return rt_arena_printf(arena, "not decided or confirmed in time");
-	return expired->reason;
+	return order_reason_expired(arena, expired);
 }
 
 const Tandem__Order__V1__OrderReturned *order_record_returned(struct rt_arena *arena,

@@ -95,8 +95,6 @@ class Archived(tandem.Live):
             life = self.archive.GetArchivedOrder(order_id=order_id)
             now = self.get(order_id)
             now.ClearField("hold_expire_time")
-            if now.status == self.status["ORDER_STATUS_REJECTED"]:
-                now.status_reason = life.order.order.status_reason
             self.assertEqual(life.order.order, now)
             self.assertFalse(life.order.incomplete)
             known = sorted((event.context, event.kind, event.version) for event in life.events)

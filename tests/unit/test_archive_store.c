@@ -586,6 +586,7 @@ static void what_may_be_dropped(void)
 	CU_ASSERT_EQUAL(archive_store_find(world.store, ids, 3, &world.arena, found), RT_OK);
 	CU_ASSERT_STRING_EQUAL(found[0].order_id, order_id(1));
 	CU_ASSERT(found[0].dropped);
+	CU_ASSERT_EQUAL(found[0].updated_ms, T0 + 50 + 1002); /* dropping changes nothing */
 	CU_ASSERT_EQUAL(found[0].status, 4);
 	CU_ASSERT(found[0].placed.length > 0);
 	CU_ASSERT_PTR_NULL(found[1].order_id);
