@@ -4,7 +4,9 @@
 -- streams without taking entries one by one: its group in each of them only says how far they are stored, so that they are
 -- not trimmed before. In its own stream it says which orders may be dropped.
 --
--- Keys, all with the prefix of KEYS[1] ('archive:{0}:events' gives 'archive:{0}:'): none besides.
+-- Keys, all with the prefix of KEYS[1] ('archive:{0}:events' gives 'archive:{0}:'), besides:
+--
+--   events   stream: which orders are archived, so that they need not be kept elsewhere
 --
 --   FCALL archive_confirm 2 <own stream> <foreign stream> <group> <consumer> <id> <idle_ms>
 --     Everything up to the id is stored: sets the group there, forwards or back, and makes it if it is gone. Answers as

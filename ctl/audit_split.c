@@ -144,6 +144,7 @@ static bool act(const struct split *split, int q, enum part_action action, const
 	rt_args_int(&args, 1);
 	rt_args_str(&args, split->order_id);
 	rt_args_str(&args, lines);
+	rt_args_int(&args, ctl_now_ms(split->ctl));
 	reply = ctl_operate_send(split->ctl, &args, false);
 	rt_args_done(&args);
 	if (reply == NULL)
@@ -197,6 +198,7 @@ static bool conclude(const struct split *split, enum stock_request request,
 	struct rt_args args = { 0 };
 	redisReply *reply;
 	const char *ends;
+	char *lines;
 	bool good;
 
 	ctl_key(events, "inventory", split->partition, "events");
@@ -209,8 +211,12 @@ static bool conclude(const struct split *split, enum stock_request request,
 	rt_args_str(&args, split->order_id);
 	rt_args_str(&args, split->generation);
 	rt_args_str(&args, read);
-	if (split->state == STOCK_NONE)
-		rt_args_str(&args, split->lines);
+	if (split->state == STOCK_NONE) {
+		/* It is asked for now. */
+		lines = rt_printf("%013" PRId64 " %s", now_ms, split->lines);
+		rt_args_copy(&args, lines, strlen(lines));
+		free(lines);
+	}
 	reply = ctl_operate_send(split->ctl, &args, false);
 	rt_args_done(&args);
 	if (reply == NULL)

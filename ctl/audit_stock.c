@@ -1,11 +1,12 @@
 /* audit_stock.c - adds up every SKU's counters and reservations while they change.
  *
- *   look     reads the counters, then all reservations, then the counters again
+ *   look     reads the counters and what was sold in reservations that were dropped, then all reservations, then both again
  *     same version before and after   the SKU did not change in between: the sums are exact
  *     another version                 looks again, up to LOOKS times
  *   at last  one script sums each SKU that changed during every look or does not add up
  *
- * Comparing versions is enough: each change of a reservation changes those of all its SKUs. Each partition is
+ * Comparing versions is enough: each change of a reservation changes those of all its SKUs, but for dropping it, which changes how
+ * many were sold in dropped ones. Each partition is
  * checked by itself: what is held of its SKUs is in its own reservations and in its parts of those of others.
  * A line "sku=quantity@q" of a reservation moves no counters: partition q has it in a part. */
 #include <inttypes.h>
@@ -22,8 +23,10 @@ struct sku {
 	UT_hash_handle hh;
 	bool counted;         /* has counters */
 	bool steady, correct; /* did not change during a look; and adds up: finished */
+	bool dropped_more;    /* during this look */
 	char before[COUNTERS];
-	uint64_t reserved, committed; /* of its reservations */
+	uint64_t dropped;             /* sold in reservations that were dropped */
+	uint64_t reserved, committed; /* of its reservations; and of those */
 	size_t length;
 	char name[]; /* bytes: a name that Tandem did not write may hold a NUL */
 };
@@ -87,10 +90,10 @@ static void judge(const struct audit_stock *audit, const char *name, const char 
 		audit->on_fault(AUDIT_COMMITTED_SUM, name, detail, audit->user);
 }
 
-/* KEYS: counters, reservations, parts. ARGV: the SKU. Answers the counters and the sums held and sold, all at one
- * instant. */
+/* KEYS: counters, reservations, parts, sold in dropped reservations. ARGV: the SKU. Answers the counters and the sums held
+ * and sold, all at one instant. */
 static const char exact_script[] =
-	"local held, sold = 0, 0\n"
+	"local held, sold = 0, redis.call('HGET', KEYS[4], ARGV[1]) or 0\n"
 	"local function add(record)\n"
 	"	local word, lines = string.match(record, '^(%u+) %d+ %d+ (.*)$')\n"
 	"	if word ~= 'RESERVED' and word ~= 'COMMITTED' and word ~= 'RETURNED' then return "
@@ -117,19 +120,21 @@ static const char exact_script[] =
 
 static redisReply *sum_exactly(struct ctl *ctl, int partition, const char *name, size_t length)
 {
-	char stock[CTL_KEY], reservations[CTL_KEY], parts[CTL_KEY];
+	char stock[CTL_KEY], reservations[CTL_KEY], parts[CTL_KEY], dropped[CTL_KEY];
 	struct rt_args args = { 0 };
 	redisReply *reply;
 
 	ctl_key(stock, "inventory", partition, "stock");
 	ctl_key(reservations, "inventory", partition, "r");
 	ctl_key(parts, "inventory", partition, "parts");
+	ctl_key(dropped, "inventory", partition, "dropped");
 	rt_args_str(&args, "EVAL");
 	rt_args_str(&args, exact_script);
-	rt_args_str(&args, "3");
+	rt_args_str(&args, "4");
 	rt_args_str(&args, stock);
 	rt_args_str(&args, reservations);
 	rt_args_str(&args, parts);
+	rt_args_str(&args, dropped);
 	rt_args_add(&args, name, length);
 	reply = ctl_redis_args(ctl, &args, 0, false);
 	rt_args_done(&args);
@@ -285,8 +290,26 @@ static bool on_counters(const redisReply *name, const redisReply *value, void *u
 		snprintf(sku->before, sizeof(sku->before), "%s", text);
 	} else {
 		/* A SKU that was not there before counts as changed, too. */
-		sku->steady = sku->counted && strcmp(sku->before, text) == 0;
+		sku->steady = sku->counted && !sku->dropped_more && strcmp(sku->before, text) == 0;
 	}
+	return true;
+}
+
+static bool on_dropped(const redisReply *name, const redisReply *value, void *user)
+{
+	struct look *look = user;
+	uint64_t sold = strtoull(ctl_text(value, "0"), NULL, 10);
+	struct sku *sku;
+
+	if (name->str == NULL)
+		return true;
+	sku = sku_of(look, name->str, name->len);
+	if (sku->steady)
+		return true;
+	if (look->after)
+		sku->dropped_more = sold != sku->dropped;
+	else
+		sku->dropped = sold; /* HSCAN may give a field twice */
 	return true;
 }
 
@@ -371,25 +394,31 @@ static bool look_at_parts(struct look *look)
 
 static bool look_once(struct look *look)
 {
-	char stock[CTL_KEY], reservations[CTL_KEY];
+	char stock[CTL_KEY], reservations[CTL_KEY], dropped[CTL_KEY];
 	struct sku *sku, *next;
 	bool good;
 
 	ctl_key(stock, "inventory", look->audit->partition, "stock");
+	ctl_key(dropped, "inventory", look->audit->partition, "dropped");
 	ctl_key(reservations, "inventory", look->audit->partition, "r");
 	HASH_ITER (hh, look->skus, sku, next) {
 		if (sku->steady)
 			continue;
-		sku->counted = false;
-		sku->reserved = sku->committed = 0;
+		sku->counted = sku->dropped_more = false;
+		sku->dropped = sku->reserved = sku->committed = 0;
 	}
 	look->after = false;
 	good = audit_scan(look->ctl, "HSCAN", stock, on_counters, look) &&
+	       audit_scan(look->ctl, "HSCAN", dropped, on_dropped, look) &&
 	       audit_scan(look->ctl, "HSCAN", reservations, on_reservation, look);
 	audit_ids_done(&look->seen);
 	good = good && look_at_parts(look);
 	look->after = true;
-	return good && audit_scan(look->ctl, "HSCAN", stock, on_counters, look);
+	HASH_ITER (hh, look->skus, sku, next)
+		if (!sku->steady)
+			sku->committed += sku->dropped;
+	return good && audit_scan(look->ctl, "HSCAN", dropped, on_dropped, look) &&
+	       audit_scan(look->ctl, "HSCAN", stock, on_counters, look);
 }
 
 /* After a look: finds the SKUs that did not change and add up. Returns how many changed. */

@@ -22,10 +22,7 @@ const struct ctl_context *ctl_context_find(const char *name)
 
 bool ctl_context_follows(const char *name)
 {
-	for (size_t i = 0; i < CTL_READERS; i++)
-		if (strcmp(ctl_readers[i].of, name) == 0)
-			return false;
-	return true;
+	return strcmp(name, "archive") == 0;
 }
 
 char *ctl_context_names(void)

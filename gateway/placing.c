@@ -256,6 +256,12 @@ static void end_answered(struct gateway_placing *placing,
 		placing_refused(placing, &status);
 		rt_status_done(&status);
 		break;
+	case TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_PERHAPS_DROPPED:
+		placing_fail(
+			placing, RT_CODE_UNAVAILABLE,
+			"whether the request was placed before is in the archive, which cannot be "
+			"asked");
+		break;
 	case TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT__NOT_SET:
 	default:
 		placing_fail(placing, RT_CODE_INTERNAL, "the order service answered no order");

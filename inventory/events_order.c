@@ -203,6 +203,26 @@ static void request_send(struct request *request)
 	inventory_store_request(inventory->store, op);
 }
 
+/* When an event was published; 0: it does not say. */
+static int64_t time_of(struct inventory *inventory, const struct rt_event *event)
+{
+	if (strcmp(event->time, inventory->last_time) != 0) {
+		if (!rt_time_parse(event->time, &inventory->last_time_ms))
+			return 0;
+		snprintf(inventory->last_time, sizeof(inventory->last_time), "%s", event->time);
+	}
+	return inventory->last_time_ms;
+}
+
+/* When the order asked, and whether that is long ago. When it is dropped, nothing has happened to it for longer. */
+static void note_time(struct inventory *inventory, struct inventory_request_op *op)
+{
+	op->asked_ms = time_of(inventory, op->event);
+	op->late = op->asked_ms > 0 && op->now_ms - op->asked_ms >= inventory->late_ms;
+	if (op->request == STOCK_REQ_DROP)
+		op->asked_ms = RT_MAX(op->asked_ms - inventory->late_ms, 0);
+}
+
 void inventory_on_order_event(struct rt_event *event, void *user)
 {
 	struct inventory *inventory = user;
@@ -239,5 +259,6 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 	request->op.tracestate = event->tracestate;
 	request->op.event = event;
 	request->op.done = request_served;
+	note_time(inventory, &request->op);
 	request_send(request);
 }

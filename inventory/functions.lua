@@ -16,9 +16,15 @@
 --            they are 'sku=quantity@q' and 'sku=quantity/available@q': the stock is in partition q
 --   parts    hash: order id → '<STATE> <p> <unix ms of the last change> <lines>': what is held here for a
 --            split order whose record is in partition p; 'sku=quantity-returned' as there, though it stays COMMITTED
+--   dropped  hash: SKU → how many were sold in reservations that were dropped, since their orders were; without what
+--            came back. So committed is this and what the reservations that are there add up to
+--   dropped_until   string: reservations whose orders were asked for up to this unix ms, and that are not there, were
+--            dropped; of orders that are not split
+--   dropped_until_split   string: the same of split ones; of their parts in generations
 --   generation   string: a number that is raised whenever this partition is taken over by another master;
 --            0 at first
---   generations  hash: p → the highest generation of partition p that is known here
+--   generations  hash: p → the highest generation of partition p that is known here; and dp → the unix ms up to which parts
+--            of partition p's orders were dropped here
 --   alive        hash: a mark (master_mark) → the unix ms at which that master last said that it is alive; begun → when the
 --            one of now first did; edge → since when the next two are complete
 --   recent:r      sorted set: by unix ms, '<unix ms>;r <order id> …': records of split orders that one call changed, for
@@ -215,8 +221,8 @@ end
 -- ---- requests of orders ----
 
 local IDS = 4 -- the order id of request i is args[IDS + i]
--- The bytes 'r', 'l' and '?' (98 is 'b', a return): a library has no 'string' yet while it is loaded.
-local RESERVE, RELEASE, ASK = 114, 108, 63
+-- The bytes 'r', 'l', 'd' and '?' (98 is 'b', a return): a library has no 'string' yet while it is loaded.
+local RESERVE, RELEASE, DROP, ASK = 114, 108, 100, 63
 -- Lines as a flat list { sku, quantity, … }, cached, since many orders have the same lines. `damaged` is set if a
 -- SKU occurs twice. `left`, if some of it came back: the same of what did not. For a split order the list is empty and `split` is set: no counter here is concerned.
 local LINES_MAX = 4096
@@ -332,6 +338,53 @@ local needed, needed_count, counters = {}, 0, {}
 -- The records that this call has made, by order, which replace those that were read; nil for a single request.
 local latest
 
+-- What the current call drops, and what it knows of orders that were dropped. (One table: a library may have 200 locals.)
+--   removed   the ids of records or parts; used again by the next call
+--   sold      by SKU how many were sold in them; nil: nothing
+--   asked     of each request with extras, and of conclusions without a record, when the order asked, or ''
+--   key       dropped_until or dropped_until_split: orders that are not there, and asked up to then, were dropped
+--   until_ms  its value; false: it was not read yet
+--   text      the same as a text, '' for none, of conclusions
+--   to        the value that it gets
+--   of_both   so does dropped_until_split: it is not known whether an order without a record was split
+local drops = { removed = {}, asked = {} }
+
+-- The end of an action on a part that was dropped, by its letter: h c f; C B L.
+drops.ends = { [104] = 'L', [99] = 'C', [102] = 'L', [67] = 'C', [66] = 'C', [76] = 'L' }
+
+-- Adds what was sold in a reservation, or a part, that is dropped in this state.
+function drops.add(state, list)
+	local left = (state == 'C' or state == 'B') and (list.left or list) or {}
+	local sold = drops.sold or {}
+	drops.sold = sold
+	for i = 1, #left, 2 do
+		sold[left[i]] = (sold[left[i]] or 0) + left[i + 1]
+	end
+end
+
+function drops.write(own)
+	for sku, count in pairs(drops.sold or {}) do
+		call('HINCRBY', own.dropped, sku, format('%d', count))
+	end
+end
+
+function drops.raise(key)
+	if drops.to > tonumber(call('GET', key) or -1) then
+		call('SET', key, format('%d', drops.to))
+	end
+end
+
+-- Whether the order of request i, which is not there, was dropped: the request is too old to be of another.
+function drops.was(i)
+	local asked = drops.asked[i]
+	if not asked or asked == '' then
+		return false
+	elseif drops.until_ms == false then
+		drops.until_ms = tonumber(call('GET', drops.key) or -1)
+	end
+	return asked + 0 <= math.max(drops.until_ms, drops.to)
+end
+
 -- Applies a rule's effect to the counters. Returns true; or true, the rule to follow and the lines
 -- to keep, if a reserve is refused or something comes back; or false and the error; or false, if the order is split.
 local function take_effect(rule, text, wanted)
@@ -344,6 +397,9 @@ local function take_effect(rule, text, wanted)
 		return false
 	elseif list.damaged then
 		return false, 'the reservation is damaged'
+	elseif effect == 'D' then
+		drops.add(sub(rule.ends, 1, 1), list)
+		return true
 	elseif effect == 'T' then
 		local reserved = shift(counters, list, AVAILABLE, RESERVED)
 		if reserved then
@@ -375,6 +431,8 @@ local function follow(i, rule, state, version, text, now_ms, grows)
 	end
 	if rule.to == state and not grows then
 		return rule.ends
+	elseif rule.to == 'N' then
+		return rule.ends, nil, ''
 	end
 	version = NEXT[version] or format('%d', version + 1)
 	versions[i] = version
@@ -386,6 +444,9 @@ end
 local function stored(i, order_id)
 	local record, text = latest and latest[order_id] or records[i], lines[i]
 	local state, version = 'N', '0'
+	if record == '' then
+		record = false -- dropped by this call
+	end
 	if record then
 		local word
 		word, version, text = match(record, '^(%u+) (%d+) %d+ (.*)$')
@@ -401,9 +462,11 @@ local function decide(i, order_id, now_ms)
 	local rule = state and RULES[state][requests[i]]
 	if not rule then
 		if state and requests[i] == ASK then
-			return state .. state .. '?', record or ''
+			return state .. state .. '?', record or call('GET', drops.key .. '_split') or ''
 		end
 		return nil, 'the reservation is damaged'
+	elseif state == 'N' and drops.was(i) then
+		return 'NN-'
 	end
 	local good, instead, instead_lines = take_effect(rule, text or '', lines[i])
 	local grows = false
@@ -427,7 +490,9 @@ local function read_needed_counters(key, n)
 	needed_count = 0
 	for i = 1, n do
 		local text = lines[i]
-		if records[i] then
+		if requests[i] == DROP and not find(records[i] or '', '^RESERVED ') then
+			text = nil -- no counter changes
+		elseif records[i] then
 			text = match(records[i], '^%u+ %d+ %d+ (.*)$')
 		end
 		local list = text and (lines_known[text] or lines_of(text))
@@ -452,7 +517,7 @@ local function read_requests(own, args, n)
 			text = args[at]
 			at = at + 1
 		end
-		requests[i], lines[i] = letter, text
+		requests[i], lines[i], drops.asked[i] = letter, text, nil
 	end
 	return at
 end
@@ -460,21 +525,22 @@ end
 -- The places of the extras in the arguments, by request.
 local function extras_of(args, at, acks)
 	local extras = {}
-	for extra = at, acks - 1, 3 do
+	for extra = at, acks - 1, 4 do
 		extras[tonumber(args[extra])] = extra
 	end
 	return extras
 end
 
 -- Decides n requests: what is published goes into the batch, records that change into `changed`. Returns the text of
--- the answer; how many events, and values for HSET, there are; and what follows the text, if anything: the error
+-- the answer; how many events, values for HSET, and records to remove there are; and what follows the text, if anything: the error
 -- of each request that failed, the record of each that was not served.
 local function decide_all(args, n, extras, events, decide)
 	local types, names, now_ms = events.types, events.names, args[2]
-	local ends, m, c, rest = '', 0, 0, nil
+	local ends, m, c, r, rest = '', 0, 0, 0, nil
 	latest = n > 1 and {} or nil
 	for i = 1, n do
 		local order_id, extra = args[IDS + i], extras and extras[i]
+		answered[i], drops.asked[i] = nil, drops.asked[i] or extra and args[extra + 3]
 		local done, why, made = decide(i, order_id, now_ms)
 		ends = ends .. (done or '!!!')
 		if why then
@@ -487,15 +553,24 @@ local function decide_all(args, n, extras, events, decide)
 				add_details(events, m, contents[i], extra and args[extra + 1], extra and args[extra + 2])
 			end
 		end
-		if made then
+		if requests[i] == DROP and not why then
+			drops.to = math.max(drops.to, drops.asked[i] + 0)
+			drops.of_both = drops.of_both or not made
+		end
+		if made == '' then
+			r = r + 1
+			drops.removed[r] = order_id
+		elseif made then
 			changed[c + 1], changed[c + 2] = order_id, made
 			c = c + 2
+		end
+		if made then
 			if latest then
 				latest[order_id] = made
 			end
 		end
 	end
-	return ends, m, c, rest
+	return ends, m, c, r, rest
 end
 
 -- Notes for reconciliations which orders of a kind change: the first n pieces of `recent` are ';<p> <order id>', or
@@ -511,10 +586,11 @@ end
 local function serve(keys, args, own, n, at, decide, split)
 	local events, acks, extras = begin_batch(), at, nil
 	if args[4] ~= '0' then
-		acks = at + 3 * tonumber(args[4])
+		acks = at + 4 * tonumber(args[4])
 		extras = extras_of(args, at, acks)
 	end
-	local ends, m, c, rest = decide_all(args, n, extras, events, decide)
+	drops.sold, drops.to, drops.of_both = nil, 0, false
+	local ends, m, c, r, rest = decide_all(args, n, extras, events, decide)
 	local moved
 	m, moved = changed_counters(needed, needed_count, counters, events, m)
 	if c > 0 and split then
@@ -529,6 +605,16 @@ local function serve(keys, args, own, n, at, decide, split)
 	end
 	write_pairs(own.stock, counter_pairs, moved)
 	write_pairs(own.r, changed, c)
+	if r > 0 then
+		call('HDEL', own.r, unpack(drops.removed, 1, r))
+		drops.write(own)
+	end
+	if drops.to > 0 then
+		drops.raise(drops.key)
+	end
+	if drops.of_both then
+		drops.raise(own.dropped_until_split)
+	end
 	if #args >= acks and not rest then
 		acknowledge(keys, GROUP, args, acks)
 	end
@@ -536,18 +622,21 @@ local function serve(keys, args, own, n, at, decide, split)
 end
 
 -- FCALL inventory_request 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
---       <lines> for each 'r', <order version> <lines> for each 'b' among the letters  { <position> <attempt> <trace> } × extras  <stream id> …
+--       <lines> for each 'r', <order version> <lines> for each 'b' among the letters  { <position> <attempt> <trace> <asked> } × extras  <stream id> …
 --
 -- Serves n requests, one letter each, in their order; '?' only asks for the record. Extras are for requests that
--- are repeated or traced. After them come the entries to acknowledge; if a request is not served none is
+-- are repeated, traced, late or drop the order. <asked>: when the order asked, if that is long ago: a late request finds by it
+-- that its order was dropped; of a drop: when none of its requests can be older. Else ''. After them come the entries to acknowledge; if a request is not served none is
 -- acknowledged.
 --
 -- Answers { text, … }: the text has three letters per request: state before, state after, answer; '!!!' for one
 -- that failed; twice the state and '?' for one that was not served, because its order is split or because it asked
--- for the record. For each of the latter two an error or the record ('' if there is none) follows, in their order.
+-- for the record. For each of the latter two an error or the record follows, in their order; if there is none dropped_until_split,
+-- or '' if nothing was dropped.
 local function request(keys, args)
 	local own, n = own_keys(keys[1]), #args[1]
 	local at = read_requests(own, args, n)
+	drops.key, drops.until_ms = own.dropped_until, false
 	read_needed_counters(own.stock, n)
 	return serve(keys, args, own, n, at, decide)
 end
@@ -584,7 +673,11 @@ local function decide_conclusion(i, order_id, now_ms)
 	if not rule then
 		return nil, 'the reservation is damaged'
 	elseif state ~= read[i] then
-		return state .. state .. '?', record or ''
+		return state .. state .. '?', record or drops.text
+	elseif state == 'N' and drops.was(i) then
+		return 'NN-'
+	elseif rule.effect == 'D' then
+		return follow(i, rule, state)
 	elseif state == 'R' and not find(text, '@', 1, true) then
 		return nil, 'the order is not split'
 	elseif said[i] == 'u' then
@@ -606,9 +699,12 @@ local function read_conclusions(own, args, n)
 	records = call('HMGET', own.r, unpack(args, IDS + 1, IDS + n))
 	local at, letters = IDS + n + 3, args[IDS + n + 2]
 	for i = 1, n do
-		requests[i], lines[i] = byte(args[1], i), nil
+		requests[i], lines[i], drops.asked[i] = byte(args[1], i), nil, nil
 		read[i], said[i] = sub(letters, 2 * i - 1, 2 * i - 1), sub(letters, 2 * i, 2 * i)
-		if read[i] == 'N' or requests[i] == 98 then
+		if read[i] == 'N' then
+			drops.asked[i], lines[i] = sub(args[at], 1, 13), sub(args[at], 15)
+			at = at + 1
+		elseif requests[i] == 98 then
 			lines[i] = args[at]
 			at = at + 1
 		end
@@ -617,8 +713,8 @@ local function read_conclusions(own, args, n)
 end
 
 -- FCALL inventory_conclude 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
---       <generation> <read and said> <lines> for each order whose record was not there, <order version> <lines> for each return
---       { <position> <attempt> <trace> } × extras  <stream id> …
+--       <generation> <read and said> <asked> <lines> for each order whose record was not there, <order version> <lines> for each
+--       return of another  { <position> <attempt> <trace> <asked> } × extras  <stream id> …
 --
 -- Concludes n requests of split orders, as inventory_request does it; but the counters were moved by inventory_part
 -- before. <read and said> has two letters for each: the state of the record that was read, and what the parts say
@@ -626,7 +722,9 @@ end
 -- Refused with the error GENERATION <current> if <generation> is an older one of this partition.
 local function conclude(keys, args)
 	local own, n = own_keys(keys[1]), #args[1]
-	local generation = call('GET', own.generation) or '0'
+	local kept = call('MGET', own.generation, own.dropped_until_split)
+	local generation = kept[1] or '0'
+	drops.key, drops.text, drops.until_ms = own.dropped_until_split, kept[2] or '', tonumber(kept[2] or -1)
 	if args[IDS + n + 1] + 0 < tonumber(generation) then
 		return redis.error_reply('GENERATION ' .. generation)
 	end
@@ -647,7 +745,7 @@ local MOVES = {
 
 -- Applies a rule for a part to the counters. Returns the state behind it; the lines to keep if a hold is refused; or
 -- '!' and the error; or '-' if a commit cannot be had.
-local function part_effect(rule, text)
+local function part_effect(rule, text, state)
 	local kind = rule.effect
 	if kind == 'K' or kind == 'R' then
 		return rule.to
@@ -655,6 +753,9 @@ local function part_effect(rule, text)
 	local list = lines_known[text] or lines_of(text)
 	if list.damaged or not list[1] then
 		return '!', 'the part is damaged'
+	elseif kind == 'D' then
+		drops.add(state, list)
+		return 'N'
 	end
 	local move = MOVES[kind]
 	if list.back and move[1] == COMMITTED then
@@ -677,7 +778,7 @@ end
 
 -- Decides what becomes of part i; changes counters in memory only. Returns a letter, and what is told with it; then
 -- the new part, if it changes.
-local function decide_part(i, part, p, now_ms)
+local function decide_part(i, part, p, now_ms, asked_ms, until_ms)
 	local state, text, ms = 'N', lines[i], 0
 	if part then
 		local word
@@ -687,6 +788,10 @@ local function decide_part(i, part, p, now_ms)
 	local rule = state and PART_RULES[state][requests[i]]
 	if not rule then
 		return '!', 'the part is damaged'
+	elseif state == 'N' and drops.ends[requests[i]] and asked_ms <= until_ms then
+		return drops.ends[requests[i]]
+	elseif (state == 'C' or state == 'R') and requests[i] == UNSOLD and ms + 0 <= asked_ms then
+		rule = PART_RULES[state][DROP]
 	end
 	if state == 'U' and rule.to ~= 'U' or requests[i] == 66 and rule.effect == 'A' then
 		text = lines[i] -- without what was short; with what came back
@@ -698,7 +803,7 @@ local function decide_part(i, part, p, now_ms)
 			return '!', 'more comes back than was sold'
 		end
 	end
-	local letter, more = part_effect(rule, text)
+	local letter, more = part_effect(rule, text, state)
 	if letter == 'C' and back and not shift(counters, back, COMMITTED, AVAILABLE) then
 		return '!', 'the counters of stock are damaged, or less is sold than the part says'
 	end
@@ -715,6 +820,8 @@ local function decide_part(i, part, p, now_ms)
 		text = returned or text
 	elseif letter == 'L' and state == 'C' then
 		text = gsub(text, '(=%d+)%-%d+', '%1')
+	elseif letter == 'N' then
+		return letter, more, ''
 	end
 	return letter, more, (letter == 'U' and 'UNAVAILABLE' or letter == 'L' and 'RELEASED' or rule.word) ..
 		' ' .. p .. ' ' .. now_ms .. ' ' .. text
@@ -735,13 +842,18 @@ end
 local part_changed -- the first part that the last call wrote; nil: none
 
 -- FCALL inventory_part 1 <own events> <now_ms> <time> <letters> { <p> <generation> <count> } …
---       <order id> × n  <lines> × n
+--       <order id> × n  <lines> × n  <asked> × n
 --
--- Holds (letter h), commits (c) or releases (f) the parts of n split orders, whose lines here are given, or notes what came back of
+-- Holds (letter h), commits (c), releases (f) or drops (d) the parts of n split orders, whose lines here are given, or notes what came back of
 -- them (b; the lines say how many in all); or brings
 -- them in line with their records, after a loss (other letters: parts.h). The first
 -- <count> are of the order partition <p> in this generation, and so on. Orders of a generation that is older than
 -- one that is known here change nothing; a newer one is noted.
+--
+-- <asked>: when what asks for it was published, or the record that it follows was written: if the part is not there, and of the same
+-- partition's orders some were dropped here that were not asked for any more then, it was dropped, too, and stays so. Of a drop: when none
+-- of the order's requests can be older. Of a part without a record (N): up to when such records were dropped; one that was not changed
+-- since is dropped, too.
 --
 -- Answers { letters, … }: for each part the letter of its state behind it, a small one if a letter that is not small
 -- changed it; '-' if it is still not there, because a
@@ -750,15 +862,20 @@ local part_changed -- the first part that the last call wrote; nil: none
 local function part(keys, args)
 	local own, now_ms, n = own_keys(keys[1]), args[1], #args[3]
 	local partitions, generations, counts, at = read_groups(args, n)
+	for g = 1, #counts do
+		partitions[#counts + g] = 'd' .. partitions[g]
+	end
 	local known = call('HMGET', own.generations, unpack(partitions))
+	drops.sold = nil
 	records = call('HMGET', own.parts, unpack(args, at, at + n - 1))
 	for i = 1, n do
 		requests[i], lines[i] = byte(args[3], i), args[at + n + i - 1]
 	end
 	read_needed_counters(own.stock, n)
-	local answer, letters, made, c, newer, i = { '' }, {}, {}, 0, {}, 0
+	local answer, letters, made, c, newer, i, r = { '' }, {}, {}, 0, {}, 0, 0
 	for g, count in ipairs(counts) do
 		local last, before = tonumber(known[g] or 0), c
+		local were_until, drops_until = tonumber(known[#counts + g] or -1), -1
 		if generations[g] > last then
 			newer[#newer + 1], newer[#newer + 2] = partitions[g], format('%d', generations[g])
 		end
@@ -768,15 +885,30 @@ local function part(keys, args)
 			if generations[g] < last then
 				more = format('%d', last)
 			else
-				letter, more, text = decide_part(i, made[order_id] or records[i], partitions[g], now_ms)
+				local asked_ms = args[at + 2 * n + i - 1] + 0
+				local stored_part = made[order_id] or records[i]
+				if stored_part == '' then
+					stored_part = false -- dropped by this call
+				end
+				letter, more, text = decide_part(i, stored_part, partitions[g], now_ms, asked_ms,
+					math.max(were_until, drops_until))
+				if requests[i] == DROP and letter == 'N' and asked_ms > 0 then
+					drops_until = math.max(drops_until, asked_ms)
+				end
 			end
-			if text then
+			if text == '' then
+				r = r + 1
+				drops.removed[r], made[order_id] = order_id, ''
+			elseif text then
 				recent[c / 2 + 1] = c == before and ';' .. partitions[g] .. ' ' .. order_id or order_id
 				changed[c + 1], changed[c + 2], made[order_id] = order_id, text, text
 				c = c + 2
 			end
 			letters[i] = text and requests[i] < 97 and string.lower(letter) or letter
 			answer[#answer + 1] = letter == '!' and order_id .. ': ' .. more or more
+		end
+		if drops_until > were_until then
+			newer[#newer + 1], newer[#newer + 2] = partitions[#counts + g], format('%d', drops_until)
 		end
 	end
 	answer[1] = concat(letters)
@@ -790,6 +922,10 @@ local function part(keys, args)
 	end
 	write_pairs(own.stock, counter_pairs, moved)
 	write_pairs(own.parts, changed, c)
+	if r > 0 then
+		call('HDEL', own.parts, unpack(drops.removed, 1, r))
+		drops.write(own)
+	end
 	write_pairs(own.generations, newer, #newer)
 	part_changed = c > 0 and changed[2] or nil
 	return answer
@@ -806,11 +942,12 @@ local function master_mark()
 	return sub(match(call('INFO', 'replication'), 'master_replid:(%x+)'), 1, 16)
 end
 
--- How long what has changed is remembered. What is older than a master may be needed to reconcile what its predecessor
--- lost: so nothing is dropped as long after its beginning. What is written beside the first note may be older than that.
-local RECENT_MS, BESIDE_MS = 120000, 5000
 -- Notes that the master with this mark is alive.
 local function note_alive(own, mark, now_ms)
+	-- How long what has changed is remembered. What is older than a master may be needed to reconcile what its
+	-- predecessor lost: so nothing is dropped as long after its beginning. What is written beside the first note may be older
+	-- than that. (Not at the top: a library may have 200 locals there.)
+	local RECENT_MS, BESIDE_MS = 120000, 5000
 	local known = call('HMGET', own.alive, mark, 'begun', 'edge')
 	local alive, begun, edge = known[1], known[2], known[3]
 	if alive and now_ms - alive < 1000 then
@@ -892,8 +1029,8 @@ end
 
 -- Of what changed since <from> a page: a flat list of ids and values as HSCAN answers it, and the next cursor. A cursor is 'i' and
 -- the unix ms from when on it goes on; what changed then may come twice.
-local PAGE_NOTES = 200 -- more than calls in a ms
 local function recent_page(own, kind, p, cursor, count)
+	local PAGE_NOTES = 200 -- more than calls in a ms
 	local from = sub(cursor, 2)
 	local notes = call('ZRANGEBYSCORE', own['recent:' .. kind], from, '+inf', 'LIMIT', '0', PAGE_NOTES)
 	local tag, ids, known, following = kind == 'r' and 'r' or p, {}, {}, '0'
@@ -1029,8 +1166,6 @@ end
 
 -- ---- adjustments ----
 
-local KEEP_ADJUSTMENTS_MS = '2592000000' -- 30 days: longer than clients retry
-
 -- Reads the adjustments for which the request ids of a batch were used: texts by key.
 local function read_adjustments(keys)
 	local texts = {}
@@ -1137,7 +1272,7 @@ local function adjust(keys, args)
 		call('ZADD', prefix .. SKUS, unpack(fresh, from, math.min(from + CHUNK - 1, #fresh)))
 	end
 	for _, key in ipairs(kept) do
-		call('SET', key, used[key], 'PX', KEEP_ADJUSTMENTS_MS)
+		call('SET', key, used[key], 'PX', '2592000000') -- 30 days: longer than clients retry
 	end
 	for _, item in ipairs(made) do
 		add_trail(stream.own, item.who == '' and 'anonymous' or item.who, item.from, 'stock.adjust', item.sku,

@@ -19,10 +19,13 @@ struct inventory; /* opaque */
 #define INVENTORY_ASK_MS         1000
 #define INVENTORY_SWEEP_AFTER_MS 60000
 #define INVENTORY_COMPARE_MAX    100000
+/* Shorter than an order is kept after its last change (order.c); longer than requests of orders that are kept mostly take. */
+#define INVENTORY_LATE_MS 20000
 /* The domain's options; NULL: the defaults. */
 struct inventory_options {
 	int64_t ask_ms; /* between two questions to a master whether it is another one; 0: the default */
 	int64_t sweep_after_ms; /* after a reconciliation (reconcile.c) */
+	int64_t late_ms; /* an older request finds out whether its order was dropped; 0: the default, < 0: each does */
 	size_t compare_max; /* parts of a reconciliation, and orders to mend, in memory; 0: the default */
 };
 

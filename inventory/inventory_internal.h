@@ -16,7 +16,10 @@ struct inventory {
 	struct inventory_store *store;
 	struct rt_series *answers[STOCK_ANSWER_COUNT]; /* NULL without metrics */
 	struct rt_series *unexpected, *owed;
-	int64_t ask_ms, sweep_after_ms;
+	int64_t ask_ms, sweep_after_ms, late_ms;
+	char last_time
+		[RT_TIME_TEXT]; /* of the last event, and what that is: those of an entry have the same */
+	int64_t last_time_ms;
 	size_t compare_max;
 	struct inventory_reconcile_series reconcile_series;
 	struct inventory_reconciler *reconciler; /* NULL with one partition */

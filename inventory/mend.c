@@ -31,6 +31,7 @@ struct mending {
 	size_t place_count, waiting;
 	enum part_action action;
 	int status;
+	int64_t updated_ms; /* of the record */
 	bool changed, missing, gives_up;
 };
 
@@ -126,7 +127,7 @@ static void count(struct inventory_mended *mended, enum stock_state state)
 		mended->reserved++;
 	else if (state == STOCK_COMMITTED)
 		mended->committed++;
-	else
+	else if (state != STOCK_NONE) /* its order was dropped, and so is it */
 		mended->released++;
 }
 
@@ -174,6 +175,7 @@ static struct place *add_place(struct mending *mending, int partition, size_t li
 	place->op.order_partition = mending->mend.partition;
 	place->op.generation = mending->mend.generation;
 	place->op.order_id = mending->mend.order_id;
+	place->op.asked_ms = mending->updated_ms;
 	place->op.lines = rt_arena_take(&mending->arena, lines_max * sizeof(struct inventory_line));
 	place->op.returned = rt_arena_take(&mending->arena, lines_max * sizeof(uint32_t));
 	place->op.done = part_ended;
@@ -201,6 +203,7 @@ static bool make_places(struct mending *mending, const struct inventory_record *
 	int partitions = inventory_store_partitions(mend->inventory->store);
 
 	mending->place_count = 0;
+	mending->updated_ms = record->updated_ms;
 	mending->places =
 		rt_arena_take(&mending->arena, (record->line_count + 1) * sizeof(*mending->places));
 	for (size_t i = 0; i < record->line_count; i++) {

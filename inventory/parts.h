@@ -16,6 +16,10 @@
  * Nothing but a reconciliation (reconcile.c) does more than that. Parts never leave UNAVAILABLE, COMMITTED and RELEASED: whoever was late, or stopped for any time, cannot
  * hold anything for an order that others have decided.
  *
+ * When the order is dropped its parts are, then its record. Whoever is late finds neither: so calls say of which time they
+ * are, and an order whose requests are all older than what was dropped in the partition, and that is not there, was
+ * dropped, too (functions.lua: part).
+ *
  * A request of a split order is served in steps, each of which is one call in one partition and safe to
  * repeat: the record is read; each part is held, committed or released; if one was refused all are
  * released; and the record is concluded, if it is still the one that was read. Otherwise it is decided
@@ -31,6 +35,7 @@
 	X(COMMIT, 'c')                                                                             \
 	X(RELEASE, 'f')                                                                            \
 	X(RETURN, 'b')                                                                             \
+	X(DROP, 'd')                                                                               \
 	/* After a loss of data: to what the record says, as far as it can be had. */              \
 	X(TO_RESERVED, 'R')                                                                        \
 	X(TO_COMMITTED, 'C')                                                                       \
@@ -63,6 +68,7 @@ enum split_step {
 	SPLIT_CONCLUDE, /* the record */
 	SPLIT_OWED,     /* a promised part cannot be had: nothing is concluded */
 	SPLIT_RETURN,   /* each part of which something came back */
+	SPLIT_DROP,
 };
 /* What the parts say of the order; its letter in the function's arguments. */
 #define SPLIT_VERDICTS(X)                                                                          \

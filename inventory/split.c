@@ -43,6 +43,7 @@ struct split {
 	enum stock_state read;
 	int64_t generation;
 	uint64_t epoch;
+	int64_t dropped_until_ms; /* NONE: the order was dropped, if its request is not younger */
 	/* The step that is being taken. */
 	enum split_step step;
 	enum split_verdict verdict;
@@ -65,6 +66,15 @@ static void split_done(struct split *split)
 
 	split_free(split);
 	rt_event_done(event);
+}
+
+/* Its order was dropped: there is nothing to do. */
+static void split_ignored(struct split *split)
+{
+	struct rt_event *event = split->event;
+
+	split_free(split);
+	rt_event_ignore(event);
 }
 
 static void split_failed(struct split *split, int status)
@@ -109,6 +119,7 @@ static void make_places(struct split *split)
 		place->op.order_id = split->event->subject;
 		place->op.traceparent = split->event->traceparent;
 		place->op.order_partition = split->op.request.partition;
+		place->op.asked_ms = split->op.request.asked_ms;
 		place->op.lines = &lines[placed];
 		for (size_t j = i; j < count; j++) {
 			if (split->lines[j].partition != partition)
@@ -143,6 +154,7 @@ static bool take_lines(struct split *split, const struct inventory_split_line *l
 static bool take_record(struct split *split, const struct inventory_record *record)
 {
 	split->read = record->state;
+	split->dropped_until_ms = record->state == STOCK_NONE ? record->updated_ms : 0;
 	if (record->line_count > 0 && split->request != STOCK_REQ_RETURN)
 		return take_lines(split, record->lines, record->line_count);
 	for (size_t i = 0; i < split->place_count; i++) {
@@ -322,6 +334,9 @@ static void take_step(struct split *split)
 	case SPLIT_RETURN:
 		parts_act(split, PART_RETURN);
 		break;
+	case SPLIT_DROP:
+		parts_act(split, PART_DROP);
+		break;
 	case SPLIT_CONCLUDE:
 		conclude(split);
 		break;
@@ -344,6 +359,12 @@ static bool is_in_step(const struct split *split)
 
 static void decide(struct split *split)
 {
+	int64_t asked_ms = split->op.request.asked_ms;
+
+	if (split->read == STOCK_NONE && asked_ms > 0 && asked_ms <= split->dropped_until_ms) {
+		split_ignored(split);
+		return;
+	}
 	if (!is_in_step(split)) {
 		split_failed(split, RT_UNREADY);
 		return;

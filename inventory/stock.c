@@ -26,6 +26,8 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(NONE), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 	/* Returned, but nothing is known of a sale: ours was lost. The order keeps asking, and the audit names it. */
 	{ S(NONE), Q(RETURN), STOCK_KEEP, S(NONE), A(NOTHING), true },
+	/* Dropped already. */
+	{ S(NONE), Q(DROP), STOCK_KEEP, S(NONE), A(NOTHING), false },
 
 	/* Asked again: the answer was lost or late, or the event was delivered twice. */
 	{ S(RESERVED), Q(RESERVE), STOCK_KEEP, S(RESERVED), A(RESERVED), false },
@@ -37,6 +39,8 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(RESERVED), Q(REJECT_AGAIN), STOCK_GIVE_BACK, S(RELEASED), A(RELEASED), true },
 	/* Not sold yet: the commit was lost with stored data. */
 	{ S(RESERVED), Q(RETURN), STOCK_KEEP, S(RESERVED), A(NOTHING), true },
+	/* An order that has ended holds nothing: something was lost. Nobody else would release it. */
+	{ S(RESERVED), Q(DROP), STOCK_GIVE_BACK, S(NONE), A(NOTHING), true },
 
 	/* A refusal stays, even when there is stock by now. */
 	{ S(UNAVAILABLE), Q(RESERVE), STOCK_KEEP, S(UNAVAILABLE), A(UNAVAILABLE), false },
@@ -52,6 +56,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(UNAVAILABLE), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), true },
 	/* Never sold. */
 	{ S(UNAVAILABLE), Q(RETURN), STOCK_KEEP, S(UNAVAILABLE), A(NOTHING), true },
+	{ S(UNAVAILABLE), Q(DROP), STOCK_DROP_IT, S(NONE), A(NOTHING), false },
 
 	/* A repeated old OrderPlaced: answer the current state. */
 	{ S(COMMITTED), Q(RESERVE), STOCK_KEEP, S(COMMITTED), A(COMMITTED), false },
@@ -62,6 +67,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(COMMITTED), Q(REJECT), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 	{ S(COMMITTED), Q(REJECT_AGAIN), STOCK_KEEP, S(COMMITTED), A(COMMITTED), true },
 	{ S(COMMITTED), Q(RETURN), STOCK_TAKE_BACK, S(RETURNED), A(RETURNED), false },
+	{ S(COMMITTED), Q(DROP), STOCK_DROP_IT, S(NONE), A(NOTHING), false },
 
 	/* The late OrderPlaced finds the tombstone, or an old one was delivered again. */
 	{ S(RELEASED), Q(RESERVE), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
@@ -74,6 +80,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(RELEASED), Q(REJECT_AGAIN), STOCK_KEEP, S(RELEASED), A(RELEASED), false },
 	/* Not sold any more: it cannot come back once more. */
 	{ S(RELEASED), Q(RETURN), STOCK_KEEP, S(RELEASED), A(NOTHING), true },
+	{ S(RELEASED), Q(DROP), STOCK_DROP_IT, S(NONE), A(NOTHING), false },
 
 	/* What came back stays said: a repeated request is answered with the current state. */
 	{ S(RETURNED), Q(RESERVE), STOCK_KEEP, S(RETURNED), A(RETURNED), false },
@@ -85,6 +92,7 @@ static const struct stock_rule rules[STOCK_STATE_COUNT * STOCK_REQUEST_COUNT] = 
 	{ S(RETURNED), Q(REJECT_AGAIN), STOCK_KEEP, S(RETURNED), A(RETURNED), true },
 	/* More comes back; or the request was repeated, or overtaken by a later one, and nothing does. */
 	{ S(RETURNED), Q(RETURN), STOCK_TAKE_BACK, S(RETURNED), A(RETURNED), false },
+	{ S(RETURNED), Q(DROP), STOCK_DROP_IT, S(NONE), A(NOTHING), false },
 };
 #undef S
 #undef Q

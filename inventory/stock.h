@@ -8,6 +8,9 @@
  *     │     └▶ UNAVAILABLE ─release─▶ RELEASED   (a retry never turns a refusal into a sale)
  *     └─release (it overtook its order)─▶ RELEASED
  *
+ * When the order is dropped its reservation is: then there is none any more, and of a sale the sum of all that were
+ * dropped is kept for each SKU.
+ *
  * Every request whose order waits is answered, a repeated one with the recorded answer. A
  * change of state gives exactly one answer: its version is the answer's seq. */
 #ifndef INVENTORY_STOCK_H
@@ -37,7 +40,9 @@ enum stock_state { STOCK_STATES(STOCK_STATE_ENUM) STOCK_STATE_COUNT };
 	X(EXPIRE, 'e', "tandem.order.v1.OrderExpired", 1)                                          \
 	X(REJECT, 'j', "tandem.order.v1.OrderRejected", 1)                                         \
 	X(REJECT_AGAIN, 'k', "tandem.order.v1.OrderRejected", 2)                                   \
-	X(RETURN, 'b', "tandem.order.v1.OrderReturned", 1)
+	X(RETURN, 'b', "tandem.order.v1.OrderReturned", 1)                                         \
+	/* The order is no longer kept, since it has ended and the archive has it. */              \
+	X(DROP, 'd', "tandem.order.v1.OrderDropped", 1)
 #define STOCK_REQUEST_ENUM(name, letter, type, attempt_min) STOCK_REQ_##name,
 enum stock_request { STOCK_REQUESTS(STOCK_REQUEST_ENUM) STOCK_REQUEST_COUNT };
 #undef STOCK_REQUEST_ENUM
@@ -62,6 +67,8 @@ enum stock_effect {
 	/* committed → available: what came back in all, as the request says it, and was not available before. Never more than
 	 * was sold. */
 	STOCK_TAKE_BACK,
+	/* Removed. What was sold stays committed: it is added to what was sold and dropped. */
+	STOCK_DROP_IT,
 	/* Of parts only (parts.h). */
 	STOCK_TAKE,      /* available → committed */
 	STOCK_HOLD_IT,   /* committed → reserved */

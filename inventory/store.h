@@ -41,9 +41,9 @@ struct inventory_split_line {
 };
 /* What is stored of an order: its record, or a part. */
 struct inventory_record {
-	enum stock_state state; /* NONE: there is none, and nothing else is set */
+	enum stock_state state; /* NONE: there is none, and nothing else is set but updated_ms */
 	uint64_t version;
-	int64_t updated_ms;
+	int64_t updated_ms; /* NONE: orders that were asked for up to then were dropped, if they are not there; 0: none */
 	uint64_t returned_at; /* RETURNED: the order's version whose request said what came back */
 	struct inventory_split_line *lines;
 	size_t line_count;
@@ -74,6 +74,10 @@ struct inventory_request_op {
 	uint64_t seq;     /* of the event that asks */
 	uint32_t attempt; /* of that event; the answer to a repeat carries it, too */
 	int64_t now_ms;
+	/* When the order asked; 0: not known. DROP: when none of its requests can be older. `late`: that is long ago, so the
+	 * order may have been dropped since. */
+	int64_t asked_ms;
+	bool late;
 	const char *traceparent, *tracestate;
 	struct rt_event
 		*event; /* the request; its entry is acknowledged in the same step; NULL: none */
@@ -114,6 +118,8 @@ struct inventory_part_op {
 	const uint32_t *returned; /* TO_RETURNED: of each line, how many came back; else NULL */
 	size_t line_count;
 	int64_t now_ms;
+	/* As in struct inventory_request_op; for the actions of a reconciliation the record's updated_ms. */
+	int64_t asked_ms;
 	/* Out. RT_UNREADY: the generation is an older one, and nothing has changed. */
 	struct inventory_record
 		part; /* its state behind it; its lines are set when UNAVAILABLE only */
@@ -122,7 +128,7 @@ struct inventory_part_op {
 };
 
 /* A call of one of the functions for reconciliations and lists (functions.lua), whose arguments and answers are texts. */
-#define INVENTORY_CALL_ARGS 8
+#define INVENTORY_CALL_ARGS 9
 struct inventory_call_op {
 	struct rt_batch_item item;
 	int partition;

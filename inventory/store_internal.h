@@ -41,7 +41,7 @@ int inventory_counters_read(const struct redisReply *reply, bool *ret_found, str
 /* Somebody knows this generation of the partition: if it is a newer one, the one of now must be asked for. */
 void inventory_note_generation(struct inventory_partition *partition, const char *text);
 
-/* Reads a record, "<STATE> <version> <unix ms> <lines>"; "" is none. False: it is damaged. What was read so far
+/* Reads a record, "<STATE> <version> <unix ms> <lines>"; there is none if it is "" or "<unix ms>". False: it is damaged. What was read so far
  * is freed with inventory_record_done, also then. */
 bool inventory_record_read(const struct redisReply *reply, struct inventory_record *ret);
 

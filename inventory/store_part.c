@@ -63,6 +63,10 @@ static void part_begin(struct rt_store_run *run)
 		inventory_add_lines(run->args, &partition->store->text, op->lines, op->returned,
 				    op->line_count);
 	}
+	RT_STORE_FOR_EACH(const struct inventory_part_op, op, run)
+	{
+		rt_args_int(run->args, op->asked_ms);
+	}
 }
 
 /* { a letter for each, … }: what follows is for some letters. */

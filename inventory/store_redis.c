@@ -19,6 +19,7 @@
 #include "base/base.h"
 #include "store_internal.h"
 
+#define ASKED_NOW_MS INT64_C(9999999999999) /* nobody asked: it is not late */
 #define REQUESTS_MAX                                                                               \
 	256 /* items in a call: about a millisecond of Redis; fits an entry of orders */
 #define WEIGHT_MAX                                                                                 \
@@ -30,10 +31,13 @@
 
 /* ---- request and conclude ---- */
 
+/* When the order asked, in thirteen digits, and its lines. */
 static void add_split_lines(struct rt_args *args, struct rt_buf *text,
 			    const struct inventory_conclude_op *op)
 {
 	text->length = 0;
+	rt_buf_printf(text, "%013" PRId64 " ",
+		      op->request.asked_ms > 0 ? op->request.asked_ms : ASKED_NOW_MS);
 	for (size_t i = 0; i < op->line_count; i++) {
 		const struct inventory_split_line *at = &op->lines[i];
 
@@ -66,7 +70,7 @@ static bool is_traced(const struct inventory_request_op *op)
 
 static bool has_extra(const struct inventory_request_op *op)
 {
-	return op->attempt > 1 || is_traced(op);
+	return op->attempt > 1 || is_traced(op) || op->late || op->request == STOCK_REQ_DROP;
 }
 
 /* The first arguments: letters, time, the number of extras, and the order ids. Conclusions begin as requests. */
@@ -110,6 +114,10 @@ static void requests_tail(struct rt_store_run *run)
 		rt_args_int(run->args, position);
 		rt_args_int(run->args, op->attempt);
 		rt_args_trace(run->args, op->traceparent, op->tracestate);
+		if (op->late || op->request == STOCK_REQ_DROP)
+			rt_args_int(run->args, op->asked_ms);
+		else
+			rt_args_str(run->args, "");
 	}
 	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
 	{
@@ -160,10 +168,10 @@ static void conclude_begin(struct rt_store_run *run)
 	rt_buf_done(&letters);
 	RT_STORE_FOR_EACH(const struct inventory_conclude_op, op, run)
 	{
-		if (op->request.request == STOCK_REQ_RETURN)
-			add_split_returned(run->args, &partition->store->text, op);
-		else if (op->read == STOCK_NONE)
+		if (op->read == STOCK_NONE)
 			add_split_lines(run->args, &partition->store->text, op);
+		else if (op->request.request == STOCK_REQ_RETURN)
+			add_split_returned(run->args, &partition->store->text, op);
 	}
 	requests_tail(run);
 }

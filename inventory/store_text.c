@@ -89,8 +89,13 @@ bool inventory_record_read(const struct redisReply *reply, struct inventory_reco
 		return true;
 	ret->memory = rt_strndup(reply->str, (size_t)reply->len);
 	at = strchr(ret->memory, ' ');
-	if (at == NULL)
-		return false;
+	if (at == NULL) {
+		at = ret->memory;
+		if (!number_read(&at, &updated_ms) || *at != '\0')
+			return false;
+		ret->updated_ms = (int64_t)updated_ms;
+		return true;
+	}
 	*at++ = '\0';
 	if (!stock_state_parse(ret->memory, &ret->state) || !number_read(&at, &ret->version) ||
 	    *at++ != ' ' || !number_read(&at, &updated_ms) || *at++ != ' ')

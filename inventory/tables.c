@@ -5,7 +5,7 @@
  *   RULES.<state's letter>        by the byte of the request's letter: a rule
  *   REFUSED                       the rule for a reservation that is short
  *   PART_RULES.<state's letter>   by the byte of the action's letter: effect, to and word
- *   a rule                        effect (K T M B R A H C), to (a state's letter), word (of that state);
+ *   a rule                        effect (K T M B R A H C D), to (a state's letter), word (of that state);
  *                                 type, when it answers; ends: the letters of the state before, of
  *                                 the state after, and of the answer
  *   FIELDS.<Message>.<field>      key (the bytes in front of the value), zigzag
@@ -21,7 +21,7 @@
 static const char effect_letters[] = {
 	[STOCK_KEEP] = 'K',      [STOCK_TRY] = 'T',       [STOCK_COMMIT_IT] = 'M',
 	[STOCK_GIVE_BACK] = 'B', [STOCK_TAKE_BACK] = 'R', [STOCK_TAKE] = 'A',
-	[STOCK_HOLD_IT] = 'H',   [STOCK_CALL_BACK] = 'C'
+	[STOCK_HOLD_IT] = 'H',   [STOCK_CALL_BACK] = 'C', [STOCK_DROP_IT] = 'D'
 };
 
 /* Writes a rule; `before` is the state in which it applies. */

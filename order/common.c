@@ -112,7 +112,7 @@ void order_moved(struct order *order, const struct order_move_op *op, int status
 {
 	if (op->span != NULL)
 		note_span(op, status);
-	if (status != RT_OK || op->outcome == ORDER_UNKNOWN)
+	if (status != RT_OK || op->outcome == ORDER_UNKNOWN || op->outcome == ORDER_GONE)
 		return;
 	count_decision(order, op);
 	count_settled(order, op);

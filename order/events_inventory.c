@@ -6,7 +6,7 @@
  *
  * StockAdjusted and StockLow concern no order: they are acknowledged and ignored. An event that cannot be parsed is
  * poison, and so is an answer to an unknown order; but that nothing is held for one that was lost with its master
- * (inventory/reconcile.c) is as it should be. */
+ * (inventory/reconcile.c) is as it should be, and where orders are dropped a late answer to one of them, too. */
 #include <string.h>
 
 #include "base/base.h"
@@ -45,7 +45,9 @@ static void move_stored(struct order_move_op *op, int status)
 	char trace[RT_TRACE_ID_TEXT];
 
 	order_moved(order, op, status);
-	if (status == RT_OK && op->outcome == ORDER_UNKNOWN) {
+	if (status == RT_OK && op->outcome == ORDER_GONE) {
+		rt_event_done(event);
+	} else if (status == RT_OK && op->outcome == ORDER_UNKNOWN) {
 		RT_LOG(RT_WARN, "inventory answered an unknown order",
 		       RT_S("order_id", event->subject), RT_S("type", event->type),
 		       RT_S("trace_id", rt_trace_find(event->traceparent, event->subject, trace)));

@@ -17,6 +17,8 @@
 --   events   stream: what happened to orders
 --   dropped   string: the unix ms of the placing of the newest order that was dropped here since the archive has it; no key:
 --            none was
+--   dropped_ids   string: bits: which ids orders may have had that were dropped since the archive has them, of those
+--            whose clients repeat requests: three for each, chosen by its characters
 --   earlier_ids   hash: the id that a request would have now → the id that its order has. Of orders that were placed
 --            when there was one partition, and moved (tandemctl migrate). It may be deleted once nobody repeats
 --            requests of that time
@@ -186,12 +188,13 @@ end
 
 -- FCALL order_place 1 <own stream> <events_max> <now_ms> <time> <due> <flags> { <id> <customer> <hold>
 --       <placed> } … [0 <pending_max> ''] { <position> <trace> <actor> } …
---   flags: a letter per order; 'f' when the id is fresh: no order can have it; 'F', and '+' instead of '-', when its
---   customer may have only <pending_max> orders that inventory has not answered.
+--   flags: a letter per order; 'f' when the id is fresh: no order can have it; 'a' when the archive has no order with it;
+--   else '-'. 'F', 'A' and '+' instead, when its customer may have only <pending_max> orders that inventory has not answered.
 -- Answers { letters, before, last, text, … }: P placed, B placed before with the same content, E the same under an
--- earlier id, C the id was used for something else, X not placed, because the customer has too many; the id of the last
--- entry before the call, and of the last one after it, followed by stream.time_mark; the texts of the orders with B and
--- E, in their order, with E the id first.
+-- earlier id, C the id was used for something else, X not placed, because the customer has too many, D not placed,
+-- because there may have been an order with the id that was dropped: the archive knows; the id of the last entry before the
+-- call, and of the last one after it, followed by stream.time_mark; for the orders with B, D and E, in their order: with D
+-- and E the id that the order has or had, with B and E its text.
 local PLACE_ARGS = 5
 
 -- The orders that `ids` would name if they had not been placed under other ids, by these; nil: there are none.
@@ -207,19 +210,102 @@ local function read_earlier(own, ids)
 	return #names > 0 and { ids = earlier, texts = read_orders(own.orders, names, 1, #names) } or nil
 end
 
--- What is known of ids that may have been used before: the orders, and those under earlier ids.
-local function read_known(own, ids)
-	return { texts = read_orders(own.orders, ids, 1, #ids), earlier = read_earlier(own, ids) }
+-- ---- ids of dropped orders ----
+
+-- In one table: a library may have 200 locals.
+local drops = {
+	-- Bits in all partitions together: 8 MiB. If n ids are noted, an id that is not among them looks as if it were with a
+	-- chance of (1 - e^(-3n/bits))^3: 1 in 1000 at 2.3 million, 1 in 20 at 10 million.
+	bits = 67108864, bits_of_id = 3,
+	bucketed = '[bfjnrvz5]$', -- the last character of ids with a bucket
+	-- Whether any ids are noted, by own keys: true, or when it was looked, in unix ms. This process learns it late when another
+	-- master wrote them, so it looks again, but not in every call.
+	noted = {}, look_ms = 1000,
+	args = 4, -- of order_drop, in front of the orders
+	archived = 118, -- the byte 'v'
+	made_ms = 60000, -- between making an order's id and placing it
+}
+
+-- Whether the archive was asked about order i.
+function drops.is_asked(flags, i)
+	local flag = byte(flags, i)
+	return flag == 97 or flag == 65 -- 'a', 'A'
 end
 
--- The letter for an id that was used before, and the id that its order has; nil: it was not used.
-local function placed_before(known, id, placed)
+-- The places of an id's bits. An id with a bucket has the same as the one that its request had before there were
+-- partitions: two characters in front, and the last ones are other (order_id_put_bucket).
+function drops.add_places(list, own, id, ...)
+	local bits = drops.bits
+	if has_partitions(own) then
+		bits = bits / partition_count
+	end
+	local at = find(id, drops.bucketed) and 7 or 5
+	for _ = 1, drops.bits_of_id do
+		list[#list + 1], list[#list + 2] = ...
+		list[#list + 1] = format('%d', (tonumber(sub(id, at, at + 6), 36) or 0) % bits)
+		list[#list + 1] = select(3, ...)
+		at = at + 7
+	end
+end
+
+function drops.has_noted(own, now_ms)
+	local known = drops.noted[own]
+	if known ~= true and (not known or now_ms - known >= drops.look_ms or now_ms < known + 0) then
+		known = call('EXISTS', own.dropped_ids) == 1 or now_ms + 0
+		drops.noted[own] = known
+	end
+	return known == true
+end
+
+-- Of those of `ids` that no order has, the ones that a dropped order may have had, as a set; nil: none.
+function drops.read(own, ids, known, now_ms)
+	local unknown, command, dropped = {}, { own.dropped_ids }, nil
+	if not drops.has_noted(own, now_ms + 0) then
+		return nil
+	end
+	for _, id in ipairs(ids) do
+		if not known.texts[id] then
+			unknown[#unknown + 1] = id
+			drops.add_places(command, own, id, 'GET', 'u1')
+		end
+	end
+	if #unknown == 0 then
+		return nil
+	end
+	local bits = call('BITFIELD_RO', unpack(command))
+	for i, id in ipairs(unknown) do
+		local all = 1
+		for k = drops.bits_of_id * (i - 1) + 1, drops.bits_of_id * i do
+			all = all * bits[k]
+		end
+		if all == 1 then
+			dropped = dropped or {}
+			dropped[id] = true
+		end
+	end
+	return dropped
+end
+
+-- What is known of ids that may have been used before: the orders, those under earlier ids, and which may be of dropped
+-- orders.
+local function read_known(own, ids, now_ms)
+	local known = { texts = read_orders(own.orders, ids, 1, #ids), earlier = read_earlier(own, ids) }
+	known.dropped = drops.read(own, ids, known, now_ms)
+	return known
+end
+
+-- The letter for an id that was used before, or perhaps was, and the id that its order has; nil: it was not used.
+-- `asked`: no dropped order has it.
+local function placed_before(known, id, placed, asked)
 	local text, name, letter = known.texts[id], id, 'B'
 	if not text and known.earlier then
 		name, letter = known.earlier.ids[id], 'E'
 		text = name and known.earlier.texts[name]
 	end
 	if not text then
+		if known.dropped and known.dropped[id] and not asked then
+			return 'D', name or id
+		end
 		return nil
 	end
 	local _, to = history_of(text)
@@ -229,7 +315,7 @@ local function placed_before(known, id, placed)
 	return 'C'
 end
 
--- Adds orders that were placed before to an answer: of each its letter and its id.
+-- Adds orders that were placed before, or perhaps were, to an answer: of each its letter and its id.
 local function add_again(own, again, answer)
 	local names = {}
 	for i = 2, #again, 2 do
@@ -237,26 +323,28 @@ local function add_again(own, again, answer)
 	end
 	local texts = call('HMGET', own.orders, unpack(names))
 	for i, name in ipairs(names) do
-		if again[2 * i - 1] == 'E' then
+		if again[2 * i - 1] ~= 'B' then
 			answer[#answer + 1] = name
 		end
-		answer[#answer + 1] = texts[i]
+		if again[2 * i - 1] ~= 'D' then
+			answer[#answer + 1] = texts[i]
+		end
 	end
 end
 
 -- Reads the orders whose ids may have been used before; nil when there are none.
 local function known_orders(own, args, n)
-	if args[PLACE_ARGS] == 'f' or not find(args[PLACE_ARGS], '[-+]') then
+	if args[PLACE_ARGS] == 'f' or not find(args[PLACE_ARGS], '[-+aA]') then
 		return nil
 	end
 	local ids = {}
 	for i = 1, n do
 		local flag = byte(args[PLACE_ARGS], i)
-		if flag == 45 or flag == 43 then -- '-', '+'
+		if flag ~= 102 and flag ~= 70 then -- 'f', 'F'
 			ids[#ids + 1] = args[PLACE_ARGS + 4 * i - 3]
 		end
 	end
-	return read_known(own, ids)
+	return read_known(own, ids, args[2])
 end
 
 -- ---- customers whose orders are counted ----
@@ -296,12 +384,12 @@ local counts -- whether the current call has counted orders
 
 local function is_counted(args, i)
 	local flag = byte(args[PLACE_ARGS], i)
-	return flag == 70 or flag == 43 -- 'F', '+'
+	return flag == 70 or flag == 43 or flag == 65 -- 'F', '+', 'A'
 end
 
 -- How many more undecided orders each customer of counted orders may have; nil: none are counted.
 local function read_room(own, args, n)
-	counts = find(args[PLACE_ARGS], '[F+]')
+	counts = find(args[PLACE_ARGS], '[F+A]')
 	if not counts then
 		return nil
 	end
@@ -355,7 +443,7 @@ local function place_all(own, args, n, batch)
 		local id, placed = args[at], args[at + 3]
 		local letter, name
 		if known then
-			letter, name = placed_before(known, id, placed)
+			letter, name = placed_before(known, id, placed, drops.is_asked(args[PLACE_ARGS], i))
 		end
 		if letter then
 			letters[i] = letter
@@ -461,18 +549,18 @@ local function place(keys, args)
 	return answer
 end
 
--- FCALL order_find 1 <own stream> { <id> <placed> } …
--- For requests that order_place refused because storage is full: answers { letters, text, … }: B, E and C as
--- order_place does, '-' for orders that were not placed before.
+-- FCALL order_find 1 <own stream> <now_ms> <flags> { <id> <placed> } …
+-- For requests that order_place refused because storage is full: answers { letters, text, … }: B, C, D and E as
+-- order_place does, '-' for orders that were not placed before. The flags are those of order_place.
 
 local function find_placed(keys, args)
 	local own, ids, letters, again = own_keys(keys[1]), {}, {}, {}
-	for i = 1, #args, 2 do
+	for i = 3, #args, 2 do
 		ids[#ids + 1] = args[i]
 	end
-	local known = read_known(own, ids)
+	local known = read_known(own, ids, args[1])
 	for i = 1, #ids do
-		local letter, name = placed_before(known, ids[i], args[2 * i])
+		local letter, name = placed_before(known, ids[i], args[2 * i + 2], drops.is_asked(args[2], i))
 		letters[i] = letter or '-'
 		if name then
 			again[#again + 1], again[#again + 2] = letter, name
@@ -494,7 +582,7 @@ end
 --   extras: how many operations have any (a value is '' if absent). Then the entries to acknowledge: if an order is unknown none is acknowledged,
 --   because that is a fault to look at.
 -- Answers { text, before, last, size, order, … }. `size`: the bytes of an order that moved, on average; 0 if none
--- did. The text has a line for each operation: 'U' for an unknown order, else
+-- did. The text has a line for each operation: 'U' for an unknown order, 'G' if it may have been dropped, else
 -- the outcome (M moved or asked again, S stays, F refused, V another version, L beyond the limits of a hold), the letter of the state,
 -- <version> and, only for M, a space and the ms since the order was placed, then a space and the history if it
 -- is wanted.
@@ -622,14 +710,16 @@ local function read_extras(args, n)
 end
 
 -- Decides operation i. If its order moves returns the step, and notes it as number m; else it sets the answer.
-local function decide(args, i, extra, m)
+local function decide(prefix, args, i, extra, m)
 	local text = texts[i]
 	local from, to, history
 	if text then
 		from, to, history = history_of(text)
 	end
 	local step = from and step_of(byte(args[4], i), sub(text, 1, from - 1))
-	if not step then
+	if not step and not text and call('EXISTS', prefix .. 'dropped') == 1 then
+		answers[i] = 'G'
+	elseif not step then
 		unknown, answers[i] = true, 'U'
 	elseif extra and args[extra + 1] ~= '' and args[extra + 1] ~= step.was then
 		answers[i] = 'V' .. step.rule.from .. step.was
@@ -692,10 +782,10 @@ end
 -- be for another order. Returns how many moved.
 local function move_some(stream, args, from, to)
 	local batch, m = begin_batch(), 0
-	local types, names = batch.types, batch.names
+	local types, names, prefix = batch.types, batch.names, prefix_of(stream.key)
 	for i = from, to do
 		local extra = extras and extras[i]
-		local step = decide(args, i, extra, m + 1)
+		local step = decide(prefix, args, i, extra, m + 1)
 		if step then
 			m = m + 1
 			types[m], names[m] = step.type, args[MOVE_ARGS + i] .. step.name
@@ -754,12 +844,96 @@ local function move(keys, args)
 	end
 	if args[5] ~= '-' and find(args[5], 'w', 1, true) then
 		for i = 1, n do
-			if byte(args[5], i) == WANTS_ORDER and answers[i] ~= 'U' then
+			if byte(args[5], i) == WANTS_ORDER and answers[i] ~= 'U' and answers[i] ~= 'G' then
 				answer[#answer + 1] = texts[i]
 			end
 		end
 	end
 	return answer
+end
+
+-- ---- drop ----
+
+-- FCALL order_drop 1|2 <own stream> [<archive's stream>] <now_ms> <time> <kept_ms> <n> { <id> <version> <made_ms> } × n <stream id> …
+-- The archive has n orders up to these versions. Those that the rules drop, that still have the version, and that nothing has
+-- happened to for <kept_ms>, are removed, each with an event. One that is not there was dropped, or lost: its event is published
+-- again, for whoever has missed it. made_ms: when the id was made, if it was made for the order
+-- and is not that of a request, as it says by itself; '': it is that of a request. Then the entries to acknowledge.
+-- Answers { letters, before, last } as order_place does: D dropped, '-' there is no such order, or it stays.
+-- When the last event of an order was published, by the ids of the stream: they never go back, so no event of it says a
+-- later time. The history was read last.
+function drops.changed_ms(history)
+	return first_ms + (tonumber(match(history, '%+(%-?%d+)%-%d+~?%d*$')) or 0)
+end
+
+function drops.customer_of(placed)
+	local _, at = read_varint(placed, 2)
+	local length, from = read_varint(placed, at + 1)
+	return sub(placed, from, from + length - 1)
+end
+
+-- The step that drops an order; nil: it stays.
+function drops.step(text, version, now_ms, kept_ms)
+	local from, _, history
+	if text then
+		from, _, history = history_of(text)
+	end
+	local step = from and step_of(drops.archived, sub(text, 1, from - 1))
+	if step and step.rule.verdict == 'D' and step.was == version and now_ms - drops.changed_ms(history) >= kept_ms + 0 then
+		return step
+	end
+end
+
+function drops.drop(keys, args)
+	local own, n, now_ms = own_keys(keys[1]), tonumber(args[4]), args[1]
+	local stream, batch = open_stream(keys[1]), begin_batch()
+	local before, ids, dropped, customers, places, m, newest_ms = stream.last, {}, {}, {}, { own.dropped_ids }, 0, 0
+	for i = 1, n do
+		ids[i] = args[drops.args + 3 * i - 2]
+	end
+	local orders = read_orders(own.orders, ids, 1, n)
+	for i, id in ipairs(ids) do
+		local at = drops.args + 3 * i
+		local text = orders[id]
+		local step = drops.step(text, args[at - 1], now_ms, args[3])
+		letters[i] = '-'
+		if not text and args[at] == '' then
+			drops.add_places(places, own, id, 'SET', 'u1', '1')
+		elseif step then
+			letters[i], dropped[#dropped + 1], orders[id] = 'D', id, false
+			local _, to = history_of(text)
+			customers[#dropped] = drops.customer_of((contents_of(text, to)))
+			newest_ms = math.max(newest_ms, placed_ms)
+			if args[at] == '' or math.abs(args[at] - placed_ms) > drops.made_ms then
+				drops.add_places(places, own, id, 'SET', 'u1', '1')
+			end
+		end
+		if step or not text then
+			m = m + 1
+			batch.types[m] = EVENTS.DROPPED.type
+			batch.names[m] = id .. '/' .. format('%.0f', args[at - 1] + 1)
+		end
+	end
+	if #places > 1 then -- first, since it may fail, and does no harm alone
+		call('BITFIELD', unpack(places))
+		drops.noted[own] = true
+	end
+	if m > 0 then
+		stream:publish(args[1], args[2], batch, m)
+	end
+	if #dropped > 0 then
+		call('HDEL', own.orders, unpack(dropped))
+		if newest_ms > (call('GET', own.dropped) or 0) + 0 then
+			call('SET', own.dropped, format('%d', newest_ms))
+		end
+	end
+	for i, id in ipairs(dropped) do
+		pcall('ZREM', own['customer:'] .. customers[i], id)
+	end
+	if #args > drops.args + 3 * n then
+		acknowledge(keys, GROUP, args, drops.args + 3 * n + 1)
+	end
+	return { concat(letters, '', 1, n), before, stream.last }
 end
 
 -- ---- list ----
@@ -976,6 +1150,7 @@ former = {
 register('place', place)
 register('find', find_placed, 'no-writes', 'allow-oom')
 register('move', move, 'allow-oom')
+register('drop', drops.drop, 'allow-oom')
 register('list', list, 'no-writes', 'allow-oom')
 register('due', due, 'allow-oom')
 register('timer', timer, 'allow-oom')

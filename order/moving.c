@@ -87,6 +87,7 @@ static bool move_status(const struct order_move_op *op, int rc, struct rt_status
 		rt_status_info(status, "VERSION_MISMATCH");
 		return false;
 	case ORDER_UNKNOWN:
+	case ORDER_GONE:
 		break;
 	}
 	order_status_not_found(status, op->order_id);

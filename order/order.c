@@ -9,7 +9,10 @@
 #include "order/order_internal.h"
 
 #define TIMERS_EVERY_MS 250
-#define WAITERS_MAX     100000
+/* Longer than any request of an order to inventory takes: one that arrives later than INVENTORY_LATE_MS finds out whether
+ * the order was dropped. */
+#define KEPT_MS     60000
+#define WAITERS_MAX 100000
 
 /* Warns when a group holds half of the stream's limit, and logs when it no longer does. */
 static void note_held(void *data, const struct rt_partition *partition)
@@ -84,13 +87,19 @@ static void register_metrics(struct order_counts *counts, struct rt_metrics *met
 	if (metrics == NULL)
 		return;
 	placed = rt_metric(metrics, RT_COUNTER, "tandem_orders_placed_total",
-			   "Orders that clients placed: new ones, repeats of a request, and "
-			   "requests that reused an id for other content.",
+			   "Orders that clients placed: new ones, repeats of a request, "
+			   "requests that reused an id for other content, and those that may "
+			   "be repeats of an order in the archive.",
 			   labels);
 	counts->placed = rt_metric_series(placed, (const char *const[]){ "new" });
 	counts->placed_before = rt_metric_series(placed, (const char *const[]){ "repeated" });
 	counts->conflicts = rt_metric_series(placed, (const char *const[]){ "conflict" });
 	counts->too_many = rt_metric_series(placed, (const char *const[]){ "too_many" });
+	counts->perhaps_dropped =
+		rt_metric_series(placed, (const char *const[]){ "perhaps_archived" });
+	counts->dropped = rt_metric_plain(metrics, RT_COUNTER, "tandem_orders_dropped_total",
+					  "Settled orders that were dropped, because the archive "
+					  "has them.");
 	register_decided(counts, metrics);
 	register_settled(counts, metrics);
 	counts->decision_seconds =
@@ -167,6 +176,7 @@ static int make(struct rt_context *context, const void *given, void **ret_data)
 	order->loop = context->loop;
 	order->clock = options->clock;
 	order->stream_length_max = options->stream_length_max;
+	order->kept_ms = options->kept_ms == 0 ? KEPT_MS : RT_MAX(options->kept_ms, 0);
 	order->hold_max_ms = options->hold_max_ms > 0 ? options->hold_max_ms : CHECK_HOLD_MAX_MS;
 	register_metrics(&order->counts, context->metrics);
 	order->partition_count = context->partition_count;
@@ -261,7 +271,8 @@ static void data_free(void *data)
 const struct rt_context_domain order_domain = {
 	.name = "order",
 	.functions = &order_functions,
-	.subscriptions = { { "inventory", order_on_inventory_event } },
+	.subscriptions = { { "inventory", order_on_inventory_event },
+			   { "archive", order_on_archive_event } },
 	.follower = "archive",
 	.make = make,
 	.service = service,

@@ -21,7 +21,8 @@ struct order_options {
 	struct order_clock clock;
 	int64_t stream_length_max; /* of its event stream: above it orders are refused; 0: no limit */
 	int64_t hold_max_ms;       /* a hold that is extended lasts so long in all; 0: 30 d */
-	int64_t timers_every_ms;   /* how often it checks for due timers; 0: 250 */
+	int64_t kept_ms; /* an order is not dropped before nothing has happened to it for so long; 0: 60 s, < 0: any time */
+	int64_t timers_every_ms; /* how often it checks for due timers; 0: 250 */
 	int64_t load_every_ms; /* how often it tells gateways how much there is to do; 0: 200; < 0: never */
 };
 /* Makes a struct order of struct order_options. */

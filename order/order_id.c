@@ -56,3 +56,20 @@ void order_id_put_bucket(unsigned int bucket, char order_id[ORDER_ID_LENGTH + 1]
 	digits[1] = rt_base32_letter(bucket);
 	*last = rt_base32_letter(((unsigned int)rt_base32_digit(*last) & ~3U) | CHECK_BUCKET_MARK);
 }
+
+int64_t order_id_made_ms(const char *order_id)
+{
+	const char *digits = order_id + sizeof(ORDER_ID_PREFIX) - 1;
+	char text[RT_BASE32_128 + 1];
+	uint8_t bytes[16];
+	int64_t ms = 0;
+
+	memcpy(text, digits, sizeof(text));
+	if (check_order_bucket(order_id) >= 0)
+		memcpy(text, digits + 2, RT_BASE32_128 - 2);
+	if (!rt_base32_128_read(text, bytes) || bytes[6] >> 4 != 7 || bytes[8] >> 6 != 2)
+		return -1;
+	for (int i = 0; i < 6; i++)
+		ms = ms << 8 | bytes[i];
+	return ms;
+}

@@ -18,5 +18,8 @@ void order_id_of_request(const char *customer_id, const char *request_id,
 void order_id_new(int64_t unix_ms, const uint8_t random[10], char order_id[ORDER_ID_LENGTH + 1]);
 /* Puts a bucket into an id made by the functions above. */
 void order_id_put_bucket(unsigned int bucket, char order_id[ORDER_ID_LENGTH + 1]);
+/* When a valid id was made by order_id_new, in unix ms; −1: it is that of a request. One of 64 ids of requests looks as
+ * if it were none, and says some time or other. */
+int64_t order_id_made_ms(const char *order_id);
 
 #endif

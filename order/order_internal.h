@@ -46,12 +46,12 @@ struct order {
 	int partition_count;
 	uint8_t random[ORDER_RANDOM_BYTES];
 	size_t random_left;
-	int64_t stream_length_max, hold_max_ms;
+	int64_t stream_length_max, hold_max_ms, kept_ms;
 	struct order_load *load;
 	bool draining;
 	struct order_counts {
-		struct rt_series *placed, *placed_before, *conflicts, *too_many,
-			*decided[ORDER_STATE_COUNT], *decision_seconds,
+		struct rt_series *placed, *placed_before, *conflicts, *too_many, *perhaps_dropped,
+			*dropped, *decided[ORDER_STATE_COUNT], *decision_seconds,
 			*settled_seconds[ORDER_STATE_COUNT], *republished, *unsettled, *overdue,
 			*waiters;
 	} counts; /* NULL without metrics */
@@ -173,14 +173,17 @@ struct order_placing {
 	/* When the request waits for the decision: how long the caller waits (INT64_MAX: without
 	 * limit), and the longest we allow. A little earlier it is answered as it is then. */
 	int64_t remaining_ms, wait_max_ms;
-	int64_t pending_max; /* as in struct order_place_op */
-	bool checked;        /* the request: it is within the limits */
-	bool detach;         /* the request is freed before done: copy the needed parts */
+	int64_t pending_max; /* as in struct order_place_op; so is the next */
+	bool asked;
+	bool checked; /* the request: it is within the limits */
+	bool detach;  /* the request is freed before done: copy the needed parts */
 	void (*done)(struct order_placing *placing);
 	/* Out, in done: an order, or a status that is not OK. The caller calls
 	 * order_placing_done when it has used the result. */
 	Tandem__Order__V1__Order *result;
 	struct rt_status status;
+	/* Besides the status: only the archive knows whether it was placed before, as the order with order_id. */
+	bool perhaps_dropped;
 	/* Its own. */
 	struct order_place_op op;
 	struct order_waiter waiter;
@@ -223,6 +226,9 @@ void order_load_free(struct order_load *load); /* takes NULL */
 
 /* events_inventory.c: the subscription's handler; `user` is the struct order. */
 void order_on_inventory_event(struct rt_event *event, void *user);
+
+/* events_archive.c: likewise. */
+void order_on_archive_event(struct rt_event *event, void *user);
 
 /* timers.c: orders of a partition whose timer is due. */
 struct order_timers;

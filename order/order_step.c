@@ -1,4 +1,4 @@
-/* order_step.c - the rules of an order as one table: 11 states × 12 inputs, every pair a row.
+/* order_step.c - the rules of an order as one table: 11 states × 13 inputs, every pair a row.
  *
  * Rows that only a loss of stored data can reach are complete, too: they lead to a state in which
  * orders and stock agree again, or stay, so that the retry timer and the audit keep seeing the order. */
@@ -29,6 +29,7 @@ static const bool event_has_detail[] = { ORDER_EVENTS(EVENT_HAS_DETAIL) };
 					     ORDER_##to,   ORDER_EV_##event, ORDER_TIMER_##timer }
 #define STAYS(from, input)   ROW(from, input, STAYS, from, NOTHING, KEEP)
 #define REFUSES(from, input) ROW(from, input, REFUSES, from, NOTHING, KEEP)
+#define DROPS(from, input)   ROW(from, input, DROPS, from, DROPPED, NONE)
 
 /* clang-format off */
 static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
@@ -50,6 +51,8 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	ROW(PENDING,    DEADLINE_PASSED,       MOVES, EXPIRING,   EXPIRED,   RETRY),
 	/* No hold runs yet: a timer that was read before the last move. */
 	STAYS(PENDING,  HOLD_RAN_OUT),
+	/* Not settled: there is more to come. */
+	STAYS(PENDING, ARCHIVED),
 
 	/* Delivered twice. */
 	STAYS(RESERVED, INVENTORY_RESERVED),
@@ -71,6 +74,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* The answer won against the deadline. */
 	STAYS(RESERVED, DEADLINE_PASSED),
 	ROW(RESERVED,   HOLD_RAN_OUT,          MOVES, EXPIRING,   EXPIRED,   RETRY),
+	STAYS(RESERVED, ARCHIVED),
 
 	/* The release that was already requested covers it. */
 	STAYS(REJECTING, INVENTORY_RESERVED),
@@ -89,6 +93,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Timers that were read before the last move. */
 	STAYS(REJECTING, DEADLINE_PASSED),
 	STAYS(REJECTING, HOLD_RAN_OUT),
+	STAYS(REJECTING, ARCHIVED),
 
 	/* The refusal was lost with stored data, and a repeated request found stock: inventory holds
 	 * it for an order that was refused, and is asked to release it. */
@@ -108,6 +113,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(REJECTED, REQUEST_UNANSWERED),
 	STAYS(REJECTED, DEADLINE_PASSED),
 	STAYS(REJECTED, HOLD_RAN_OUT),
+	DROPS(REJECTED, ARCHIVED),
 
 	/* Late or twice: the commit is on its way. */
 	STAYS(CONFIRMING, INVENTORY_RESERVED),
@@ -127,6 +133,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(CONFIRMING, DEADLINE_PASSED),
 	/* The confirm won against the hold. */
 	STAYS(CONFIRMING, HOLD_RAN_OUT),
+	STAYS(CONFIRMING, ARCHIVED),
 
 	/* Late or twice: sold is sold. */
 	STAYS(CONFIRMED, INVENTORY_RESERVED),
@@ -145,6 +152,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(CONFIRMED, REQUEST_UNANSWERED),
 	STAYS(CONFIRMED, DEADLINE_PASSED),
 	STAYS(CONFIRMED, HOLD_RAN_OUT),
+	DROPS(CONFIRMED, ARCHIVED),
 
 	/* Sold is sold; late or twice. */
 	STAYS(RETURNING, INVENTORY_RESERVED),
@@ -164,6 +172,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Decided long ago. */
 	STAYS(RETURNING, DEADLINE_PASSED),
 	STAYS(RETURNING, HOLD_RAN_OUT),
+	STAYS(RETURNING, ARCHIVED),
 
 	/* The cancel overtook the answer: the release is on its way and covers it. */
 	STAYS(CANCELLING, INVENTORY_RESERVED),
@@ -182,6 +191,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* The cancel won against the deadline, and against the hold. */
 	STAYS(CANCELLING, DEADLINE_PASSED),
 	STAYS(CANCELLING, HOLD_RAN_OUT),
+	STAYS(CANCELLING, ARCHIVED),
 
 	/* The answer arrived after the order was settled: stock may be held, so the release is
 	 * requested again. It is keyed by the order: a repeat changes nothing. */
@@ -202,6 +212,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(CANCELLED, REQUEST_UNANSWERED),
 	STAYS(CANCELLED, DEADLINE_PASSED),
 	STAYS(CANCELLED, HOLD_RAN_OUT),
+	DROPS(CANCELLED, ARCHIVED),
 
 	/* The deadline overtook the answer: the release is on its way and covers it. */
 	STAYS(EXPIRING, INVENTORY_RESERVED),
@@ -219,6 +230,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	/* Expired already. */
 	STAYS(EXPIRING, DEADLINE_PASSED),
 	STAYS(EXPIRING, HOLD_RAN_OUT),
+	STAYS(EXPIRING, ARCHIVED),
 
 	/* As for CANCELLED. */
 	ROW(EXPIRED,    INVENTORY_RESERVED,    MOVES, EXPIRING,   EXPIRED,   RETRY),
@@ -233,6 +245,7 @@ static const struct order_rule rules[ORDER_STATE_COUNT][ORDER_INPUT_COUNT] = {
 	STAYS(EXPIRED,  REQUEST_UNANSWERED),
 	STAYS(EXPIRED,  DEADLINE_PASSED),
 	STAYS(EXPIRED,  HOLD_RAN_OUT),
+	DROPS(EXPIRED, ARCHIVED),
 };
 /* clang-format on */
 

@@ -12,6 +12,8 @@
  *      ├─cancel──▶ CANCELLED~
  *      └─decision deadline──▶ EXPIRED~                 (~: not settled: inventory was asked)
  *
+ * Once the archive has all of a settled order it is dropped: then there is no such order any more.
+ *
  * Only after a loss of stored data: RESERVED ─unavailable─▶ REJECTED~ ◀─reserved─ REJECTED, and
  * REJECTED~ ─released─▶ REJECTED; a reservation reopens CANCELLED and EXPIRED, too. */
 #ifndef ORDER_STEP_H
@@ -51,7 +53,8 @@ enum order_state { ORDER_STATES(ORDER_STATE_ENUM) ORDER_STATE_COUNT };
 	X(RETURN, 't')             /* a client's */                                                \
 	X(REQUEST_UNANSWERED, 'a') /* the retry timer ran out */                                   \
 	X(DEADLINE_PASSED, 'd')    /* no decision in time */                                       \
-	X(HOLD_RAN_OUT, 'h')
+	X(HOLD_RAN_OUT, 'h')                                                                       \
+	X(ARCHIVED, 'v') /* the archive has all of it, up to this version */
 #define ORDER_INPUT_ENUM(name, letter) ORDER_IN_##name,
 enum order_input { ORDER_INPUTS(ORDER_INPUT_ENUM) ORDER_INPUT_COUNT };
 #undef ORDER_INPUT_ENUM
@@ -68,7 +71,8 @@ enum order_input { ORDER_INPUTS(ORDER_INPUT_ENUM) ORDER_INPUT_COUNT };
 	X(RETURNED, "tandem.order.v1.OrderReturned", "returned", true)                             \
 	X(CANCELLED, "tandem.order.v1.OrderCancelled", "cancelled", true)                          \
 	X(EXPIRED, "tandem.order.v1.OrderExpired", "expired", true)                                \
-	X(SETTLED, "tandem.order.v1.OrderSettled", "settled", false)
+	X(SETTLED, "tandem.order.v1.OrderSettled", "settled", false)                               \
+	X(DROPPED, "tandem.order.v1.OrderDropped", "dropped", false)
 #define ORDER_AGAIN_WORD                               "again" /* in the history: the last request was published once more */
 #define ORDER_EXTENSIONS_MAX                           20 /* of an order's hold: each takes its place in the history */
 #define ORDER_EVENT_ENUM(name, type, word, has_detail) ORDER_EV_##name,
@@ -81,6 +85,7 @@ enum order_verdict {
 	ORDER_AGAIN,   /* the request is published once more, attempt + 1; no new version */
 	ORDER_STAYS,   /* already done, or already under way: nothing to do, and no error */
 	ORDER_REFUSES, /* a client asked for what the status does not allow */
+	ORDER_DROPS,   /* the order is removed, and its last event published */
 };
 enum order_timer {
 	ORDER_TIMER_KEEP,

@@ -87,6 +87,18 @@ static size_t answer_bytes(const struct item *item)
 	       item->placing.status.details_length;
 }
 
+/* What the gateway needs to ask the archive. */
+static Tandem__Order__V1__PerhapsDropped *perhaps_dropped(struct item *item)
+{
+	Tandem__Order__V1__PerhapsDropped *message = rt_arena_take(&item->arena, sizeof(*message));
+
+	tandem__order__v1__perhaps_dropped__init(message);
+	message->order_id = item->placing.order_id;
+	message->placed.data = (uint8_t *)(uintptr_t)item->placing.op.placed;
+	message->placed.len = item->placing.op.placed_length;
+	return message;
+}
+
 /* Sends a message with the first `count` answers. */
 static void send_message(struct placement *placement, size_t count)
 {
@@ -100,7 +112,11 @@ static void send_message(struct placement *placement, size_t count)
 
 		tandem__order__v1__placement_answer__init(answer);
 		answer->number = item->number;
-		if (item->placing.status.code == 0) {
+		if (item->placing.perhaps_dropped) {
+			answer->result_case =
+				TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_PERHAPS_DROPPED;
+			answer->perhaps_dropped = perhaps_dropped(item);
+		} else if (item->placing.status.code == 0) {
 			answer->result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER;
 			answer->order.data = order_pack(&item->arena, &item->placing.result->base,
 							&answer->order.len);
@@ -213,6 +229,7 @@ static bool item_start(struct item *item, const Tandem__Order__V1__PlacementItem
 	placing->remaining_ms = message->timeout_ms;
 	placing->wait_max_ms = WAIT_MAX_MS;
 	placing->pending_max = message->pending_max;
+	placing->asked = message->asked;
 	return read_actor(item, message->actor) && read_request(item, &message->request) &&
 	       order_placing_start(placing);
 }

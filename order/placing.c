@@ -115,6 +115,17 @@ static void conflict(struct order_placing *placing)
 	rt_status_info(&placing->status, "REQUEST_ID_REUSED");
 }
 
+/* For callers who cannot ask the archive. */
+static void perhaps_dropped(struct order_placing *placing, const char *order_id)
+{
+	snprintf(placing->order_id, sizeof(placing->order_id), "%s", order_id);
+	placing->perhaps_dropped = true;
+	rt_status_set(&placing->status, RT_CODE_FAILED_PRECONDITION,
+		      "an order with this request_id may be in the archive: place it through the "
+		      "gateway, which asks there");
+	rt_status_info(&placing->status, "REQUEST_ID_PERHAPS_ARCHIVED");
+}
+
 /* What the function call has done. */
 static void note_span(struct rt_span *span, const struct order_place_op *op, int status)
 {
@@ -149,10 +160,16 @@ static void order_stored(struct order_place_op *op, int status)
 	order_count(op->outcome == ORDER_PLACED          ? counts->placed
 		    : op->outcome == ORDER_PLACED_BEFORE ? counts->placed_before
 		    : op->outcome == ORDER_CONFLICT      ? counts->conflicts
-							 : counts->too_many,
+		    : op->outcome == ORDER_TOO_MANY      ? counts->too_many
+							 : counts->perhaps_dropped,
 		    1);
 	if (op->outcome == ORDER_TOO_MANY) {
 		access_pending(&placing->status, op->pending_max);
+		finish(placing);
+		return;
+	}
+	if (op->outcome == ORDER_PERHAPS_DROPPED) {
+		perhaps_dropped(placing, op->earlier_id);
 		finish(placing);
 		return;
 	}
@@ -260,6 +277,7 @@ bool order_placing_start(struct order_placing *placing)
 		order_traceparent(placing->span, placing->traceparent, placing->own_traceparent);
 	op->tracestate = placing->tracestate;
 	op->pending_max = placing->pending_max;
+	op->asked = placing->asked;
 	op->actor = placing->actor;
 	op->done = order_stored;
 	placing->waiter.on_order = on_order;

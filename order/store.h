@@ -49,6 +49,7 @@ struct order_place_op {
 	int partition;
 	const char *order_id;
 	bool fresh; /* the id was just made at random: it cannot have been used before */
+	bool asked; /* the archive has no order with this id */
 	const char *customer_id;
 	const uint8_t *placed;
 	size_t placed_length;
@@ -62,10 +63,13 @@ struct order_place_op {
 		ORDER_PLACED_BEFORE,
 		ORDER_CONFLICT,
 		ORDER_TOO_MANY, /* not placed: pending_max */
+		/* Not placed: perhaps it was before, and the order was dropped. Only the archive knows. */
+		ORDER_PERHAPS_DROPPED,
 	} outcome;
 	bool stream_full; /* RT_FULL because the event stream has reached its hard length */
-	const char
-		*earlier_id; /* PLACED_BEFORE, when the order has another id: see functions.lua */
+	const char *
+		earlier_id; /* PLACED_BEFORE, when the order has another id: see functions.lua; PERHAPS_DROPPED: that it
+			      * had */
 	struct order_record record; /* PLACED, PLACED_BEFORE */
 	void (*done)(struct order_place_op *op, int status);
 };
@@ -100,14 +104,31 @@ struct order_move_op {
 		ORDER_REFUSED,  /* the status does not allow it */
 		ORDER_MISMATCH, /* expected_version */
 		ORDER_UNKNOWN,  /* no such order */
+		ORDER_GONE, /* nor such an order; orders are dropped here, and it may be one of them */
 		ORDER_BEYOND, /* EXTEND: longer than hold_max_ms, or ORDER_EXTENSIONS_MAX times before */
 	} outcome;
-	enum order_state state; /* after it; not for UNKNOWN */
+	enum order_state state; /* after it; not for UNKNOWN and GONE */
 	uint64_t version;
 	int64_t age_ms;             /* only when MOVED: since the order was placed */
 	struct order_record record; /* only when wanted and known */
 	const char *history;        /* only when MOVED and wanted, as a record's; else NULL */
 	void (*done)(struct order_move_op *op, int status);
+};
+
+/* Drops a settled order that the archive has: it is removed, and its last event published, in the step that acknowledges
+ * the entry which says so. */
+struct order_drop_op {
+	struct rt_batch_item item;
+	/* In. */
+	int partition;
+	const char *order_id;
+	uint64_t version; /* that the archive has; an order that has another one by now stays */
+	int64_t kept_ms;  /* an order stays as long after its last change; the same for all */
+	int64_t now_ms;
+	struct rt_event *event; /* of the archive's stream; NULL: none */
+	/* Out. */
+	bool dropped; /* else there is no such order, or it stays */
+	void (*done)(struct order_drop_op *op, int status);
 };
 
 struct order_get_op {
@@ -191,6 +212,7 @@ int order_store_new(struct rt_loop *loop, struct rt_store *const *stores,
 		    const struct order_store_options *options, struct order_store **ret);
 void order_store_place(struct order_store *store, struct order_place_op *op);
 void order_store_move(struct order_store *store, struct order_move_op *op);
+void order_store_drop(struct order_store *store, struct order_drop_op *op);
 void order_store_get(struct order_store *store, struct order_get_op *op);
 void order_store_list(struct order_store *store, struct order_list_op *op);
 void order_store_due(struct order_store *store, struct order_due_op *op);

@@ -1,10 +1,10 @@
 /* store_redis.c - the order store on Redis: the operations of functions.lua, as queues of commands
  * (runtime/redis). It defines how each operation is sent and how its answer is read.
  *
- *   place, move, timer   many in one FCALL
- *   get                  many in one HMGET
- *   list, due            one FCALL each
- *   tail                 XREAD; one that waits has its own connection, because it delays later commands */
+ *   place, move, drop, timer   many in one FCALL
+ *   get                        many in one HMGET
+ *   list, due                  one FCALL each
+ *   tail                       XREAD; one that waits has its own connection, because it delays later commands */
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "events/entry.h"
+#include "order_id.h"
 #include "order_record.h"
 #include "redis/redis.h"
 #include "store.h"
@@ -38,11 +39,11 @@ struct partition {
 	struct rt_redis *tail_redis; /* … and for those that do */
 	void (*published)(void *user, const char *before, const char *last);
 	void *published_user;
-	char events_key[KEY_MAX], inventory_key[KEY_MAX], orders_key[KEY_MAX];
+	char events_key[KEY_MAX], inventory_key[KEY_MAX], archive_key[KEY_MAX], orders_key[KEY_MAX];
 	char length_max[24];
 	size_t order_bytes; /* of an order that moves, as far as is known: it is read and written whole */
 	int64_t timeout_ms;
-	struct rt_store_queue *place, *move, *get, *list, *due, *timer;
+	struct rt_store_queue *place, *move, *drop, *get, *list, *due, *timer;
 	char placed_history[80]; /* of the order whose answer is being passed on */
 	struct tail_call *tail;
 	struct rt_args tail_args;
@@ -83,6 +84,18 @@ static bool is_there(const char *text)
 	return text != NULL && text[0] != '\0';
 }
 
+/* What is known of an order's id, and whether its customer's orders are counted. */
+static const char *flag_of(const struct order_place_op *op)
+{
+	bool counted = op->pending_max > 0;
+
+	if (op->fresh)
+		return counted ? "F" : "f";
+	if (op->asked)
+		return counted ? "A" : "a";
+	return counted ? "+" : "-";
+}
+
 static void place_begin(struct rt_store_run *run)
 {
 	const struct partition *partition = run->user;
@@ -91,9 +104,7 @@ static void place_begin(struct rt_store_run *run)
 
 	RT_STORE_FOR_EACH(const struct order_place_op, op, run)
 	{
-		bool counted = op->pending_max > 0;
-
-		rt_buf_add(&flags, op->fresh ? (counted ? "F" : "f") : (counted ? "+" : "-"), 1);
+		rt_buf_add(&flags, flag_of(op), 1);
 		pending_max = RT_MAX(pending_max, op->pending_max);
 		now_ms = RT_MAX(now_ms, op->now_ms);
 		due_ms = RT_MIN(due_ms, op->retry_due_ms);
@@ -126,6 +137,23 @@ static void place_begin(struct rt_store_run *run)
 	}
 }
 
+/* The first arguments of order_find. */
+static void find_begin(struct rt_store_run *run)
+{
+	struct rt_buf flags = { NULL, 0, 0 };
+	int64_t now_ms = 0;
+
+	rt_store_call(run, "find", NULL);
+	RT_STORE_FOR_EACH(const struct order_place_op, op, run)
+	{
+		rt_buf_add(&flags, flag_of(op), 1);
+		now_ms = RT_MAX(now_ms, op->now_ms);
+	}
+	rt_args_int(run->args, now_ms);
+	rt_args_copy(run->args, flags.data, flags.length);
+	rt_buf_done(&flags);
+}
+
 /* Storage is full, so the whole call was refused. Orders placed before are still answered. */
 static bool place_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
@@ -144,7 +172,7 @@ static bool place_answered(struct rt_store_run *run, int *status, const struct r
 	if (!full)
 		return false;
 	stream_full = strstr(reply->str, "has reached its hard length") != NULL;
-	rt_store_call(run, "find", NULL);
+	find_begin(run);
 	RT_STORE_FOR_EACH(struct order_place_op, op, run)
 	{
 		op->stream_full = stream_full;
@@ -180,6 +208,12 @@ static int place_decode(struct rt_store_run *run, void *item, const struct redis
 		return RT_OK;
 	case 'X':
 		op->outcome = ORDER_TOO_MANY;
+		return RT_OK;
+	case 'D':
+		if (run->read >= reply->elements || !rt_reply_is_string(reply->element[run->read]))
+			return RT_PROTOCOL;
+		op->earlier_id = reply->element[run->read++]->str;
+		op->outcome = ORDER_PERHAPS_DROPPED;
 		return RT_OK;
 	case 'P':
 		if (!rt_reply_is_string(reply->element[2]))
@@ -319,14 +353,14 @@ static void move_begin(struct rt_store_run *run)
 	}
 }
 
-/* Reads a line: "U", or outcome, state, version and, for M, the age, then the history if wanted: "MR2 15". Returns
+/* Reads a line: "U", "G", or outcome, state, version and, for M, the age, then the history if wanted: "MR2 15". Returns
  * its end, or NULL. */
 static const char *read_outcome(struct order_move_op *op, const char *text)
 {
 	char *end;
 
-	if (text[0] == 'U') {
-		op->outcome = ORDER_UNKNOWN;
+	if (text[0] == 'U' || text[0] == 'G') {
+		op->outcome = text[0] == 'U' ? ORDER_UNKNOWN : ORDER_GONE;
 		return text + 1;
 	}
 	switch (text[0]) {
@@ -397,7 +431,7 @@ static int move_decode(struct rt_store_run *run, void *item, const struct redisR
 	run->text = end == NULL ? NULL : end + (*end == '\n');
 	if (end == NULL)
 		return RT_PROTOCOL;
-	if (!op->want_record || op->outcome == ORDER_UNKNOWN)
+	if (!op->want_record || op->outcome == ORDER_UNKNOWN || op->outcome == ORDER_GONE)
 		return RT_OK;
 	if (run->read >= reply->elements ||
 	    !read_order(reply->element[run->read++], op->order_id, &op->record))
@@ -431,6 +465,90 @@ static const struct rt_store_step move_step = {
 	.answered = move_answered,
 	.decode = move_decode,
 	.end = move_end,
+};
+
+/* ---- drop ---- */
+
+static void drop_begin(struct rt_store_run *run)
+{
+	const struct partition *partition = run->user;
+	int64_t now_ms = 0, kept_ms = 0, count = 0;
+	bool delivered = false;
+
+	RT_STORE_FOR_EACH(const struct order_drop_op, op, run)
+	{
+		now_ms = RT_MAX(now_ms, op->now_ms);
+		kept_ms = op->kept_ms;
+		delivered |= op->event != NULL;
+		count++;
+	}
+	rt_store_call(run, "drop", delivered ? partition->archive_key : NULL);
+	rt_store_add_time(run, now_ms);
+	rt_args_int(run->args, kept_ms);
+	rt_args_int(run->args, count);
+	RT_STORE_FOR_EACH(const struct order_drop_op, op, run)
+	{
+		int64_t made_ms = order_id_made_ms(op->order_id);
+
+		rt_args_str(run->args, op->order_id);
+		rt_args_int(run->args, (int64_t)op->version);
+		if (made_ms >= 0)
+			rt_args_int(run->args, made_ms);
+		else
+			rt_args_str(run->args, "");
+	}
+	RT_STORE_FOR_EACH(const struct order_drop_op, op, run)
+	{
+		const char *ack_id = op->event == NULL ? NULL : rt_event_ack(op->event, run);
+
+		if (ack_id != NULL)
+			rt_args_str(run->args, ack_id);
+	}
+}
+
+static bool drop_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
+{
+	if (*status != RT_OK)
+		return false;
+	if (!rt_reply_is_array(reply, 3) || !rt_reply_is_string(reply->element[0]) ||
+	    (size_t)reply->element[0]->len != run->batch.count)
+		*status = RT_PROTOCOL;
+	else
+		report_published(run->user, reply->element[1], reply->element[2]);
+	return false;
+}
+
+static int drop_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
+{
+	struct order_drop_op *op = item;
+
+	op->dropped = reply->element[0]->str[run->index] == 'D';
+	return RT_OK;
+}
+
+RT_STORE_END(drop_end, struct order_drop_op)
+
+static bool drop_outdated(const void *item)
+{
+	const struct order_drop_op *op = item;
+
+	return op->event != NULL && !rt_event_is_current(op->event);
+}
+
+static const struct rt_store_step drop_step = {
+	.name = "order_drop",
+	.durable = true,
+	.count_max = MOVE_COUNT_MAX,
+	.in_flight_max = 1,
+	.waiting_max = WAITING_MAX,
+	.needs_functions = true,
+	.weight_max = WEIGHT_MAX,
+	.whole_answer = true,
+	.outdated = drop_outdated,
+	.begin = drop_begin,
+	.answered = drop_answered,
+	.decode = drop_decode,
+	.end = drop_end,
 };
 
 /* ---- get ---- */
@@ -788,6 +906,15 @@ void order_store_move(struct order_store *store, struct order_move_op *op)
 	rt_store_add(partition->move, op);
 }
 
+void order_store_drop(struct order_store *store, struct order_drop_op *op)
+{
+	struct partition *partition = &store->partitions[op->partition];
+
+	op->item.weight = partition->order_bytes; /* it is read */
+	op->item.unit = op->event == NULL ? NULL : rt_event_entry(op->event);
+	rt_store_add(partition->drop, op);
+}
+
 void order_store_get(struct order_store *store, struct order_get_op *op)
 {
 	op->found = false;
@@ -824,8 +951,9 @@ static int partition_init(struct partition *partition, struct rt_loop *loop, int
 		struct rt_store_queue **queue;
 	} queues[] = {
 		{ &place_step, &partition->place }, { &move_step, &partition->move },
-		{ &get_step, &partition->get },     { &list_step, &partition->list },
-		{ &due_step, &partition->due },     { &timer_step, &partition->timer },
+		{ &drop_step, &partition->drop },   { &get_step, &partition->get },
+		{ &list_step, &partition->list },   { &due_step, &partition->due },
+		{ &timer_step, &partition->timer },
 	};
 	struct rt_redis_options tail = *options->redis;
 	int rc;
@@ -836,6 +964,8 @@ static int partition_init(struct partition *partition, struct rt_loop *loop, int
 	snprintf(partition->events_key, sizeof(partition->events_key), "order:{%d}:events", number);
 	snprintf(partition->inventory_key, sizeof(partition->inventory_key),
 		 "inventory:{%d}:events", number);
+	snprintf(partition->archive_key, sizeof(partition->archive_key), "archive:{%d}:events",
+		 number);
 	snprintf(partition->orders_key, sizeof(partition->orders_key), "order:{%d}:orders", number);
 	snprintf(partition->length_max, sizeof(partition->length_max), "%" PRId64,
 		 options->stream_length_max);

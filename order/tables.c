@@ -4,7 +4,7 @@
  *   AGAIN_WORD                        "again", in the history
  *   EVENTS.<NAME>                     name, type, word in the history, has_detail
  *   RULES                             by the stored form of a state, then by the byte of the input's letter
- *   a rule                            verdict (M A S F), from and to (letters of states), state (the new stored
+ *   a rule                            verdict (M A S F D), from and to (letters of states), state (the new stored
  *                                     form); and, if it publishes: event, timer (KEEP NONE RETRY HOLD)
  *   EXTENSIONS_MAX                    how often a hold may be extended
  *   OPEN_STATES                       stored forms of the states that are not settled */
@@ -12,9 +12,11 @@
 
 #include "order_step.h"
 
-static const char verdict_letters[] = {
-	[ORDER_MOVES] = 'M', [ORDER_AGAIN] = 'A', [ORDER_STAYS] = 'S', [ORDER_REFUSES] = 'F'
-};
+static const char verdict_letters[] = { [ORDER_MOVES] = 'M',
+					[ORDER_AGAIN] = 'A',
+					[ORDER_STAYS] = 'S',
+					[ORDER_REFUSES] = 'F',
+					[ORDER_DROPS] = 'D' };
 static const char *const timer_words[] = { [ORDER_TIMER_KEEP] = "KEEP",
 					   [ORDER_TIMER_NONE] = "NONE",
 					   [ORDER_TIMER_RETRY] = "RETRY",

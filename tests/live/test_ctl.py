@@ -231,7 +231,7 @@ class Ctl(tandem.Live):
             self.assertEqual(set(frame["refused"]["load"]), {"events", "age", "storing", "arriving", "memory"})
             self.assertEqual(frame["refused"]["share"], 0)
             streams = {(row["of"], row["reader"]) for row in frame["streams"]}
-            self.assertEqual(streams, {("order", "inventory"), ("inventory", "order"),
+            self.assertEqual(streams, {("order", "inventory"), ("inventory", "order"), ("archive", "order"),
                                        ("order", "archive"), ("inventory", "archive")})
             steps = {row["step"]: row for row in frame["batches"]}
             self.assertGreaterEqual(steps["order_place"]["items"], 1)

@@ -39,7 +39,8 @@ SEVERAL.add("order:{0}:earlier_ids")
 CALLERS = {"order:{0}:pending:<customer id>"}
 
 # That which it has where orders were dropped: live/archive.
-DROPPED = {"order:{0}:dropped"}
+DROPPED = {"order:{0}:dropped", "order:{0}:dropped_ids", "inventory:{0}:dropped", "inventory:{0}:dropped_until",
+           "inventory:{0}:dropped_until_split"}
 
 
 class Pages(tandem.Live):
@@ -66,6 +67,9 @@ class Pages(tandem.Live):
             ops("SADD", f"{context}:{{0}}:excluded_groups", "forgotten")
         for order in (confirmed, cancelled, expired, rejected):
             self.settled(order.order_id)
+        # Of an order that is not there: it was dropped, as far as the order service knows.
+        ops("XADD", "archive:{0}:events", "*", "tandem.archive.v1.OrderArchived", "ord_ha6bwoz5oh7o2dgv3qbsnp7rmq/4",
+            "time", "2026-01-01T00:00:00.000Z")
         self.set_aside(ops)
         self.place("tea")
         self.redis = self.tandem.redis_as()

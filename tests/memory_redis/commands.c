@@ -50,6 +50,77 @@ static redisReply *run_set(struct memory_call *call)
 	return reply_ok(call);
 }
 
+/* Whether the arguments from 2 on are "GET u1 <offset>", and "SET u1 <offset> <0 or 1>" unless it only reads. *ret_end: behind the
+ * highest bit that is set. */
+static bool bits_good(struct memory_call *call, bool only_reads, int64_t *ret_end)
+{
+	int64_t offset, value;
+
+	*ret_end = 0;
+	for (size_t i = 2; i < call->argc;) {
+		bool sets = arg_is(call, i, "SET");
+
+		if ((!sets && !arg_is(call, i, "GET")) || i + 2 + sets >= call->argc ||
+		    !arg_is(call, i + 1, "u1"))
+			return fail(call, ERROR_SYNTAX);
+		if (!arg_int(call, i + 2, &offset) || offset < 0)
+			return fail(call, "ERR bit offset is not an integer or out of range");
+		if (sets && only_reads)
+			return fail(call, "ERR BITFIELD_RO only supports the GET subcommand");
+		if (sets && !arg_int(call, i + 3, &value))
+			return false;
+		if (sets)
+			*ret_end = RT_MAX(*ret_end, offset + 1);
+		i += sets ? 4 : 3;
+	}
+	return true;
+}
+
+static redisReply *run_bits(struct memory_call *call, bool only_reads)
+{
+	redisReply *answer = reply_array(call, call->argc);
+	struct memory_text *text;
+	size_t bytes;
+	int64_t end;
+
+	if (!bits_good(call, only_reads, &end) || !key_fits(call))
+		return call->error;
+	bytes = (size_t)(end + 7) / 8;
+	text = end > 0 ? &key_make(call)->text : call->key != NULL ? &call->key->text : NULL;
+	if (text != NULL && text->length < bytes) {
+		text->data = rt_realloc(text->data, bytes + 1);
+		memset(text->data + text->length, 0, bytes + 1 - text->length);
+		text->length = bytes;
+	}
+	for (size_t i = 2; i < call->argc;) {
+		bool sets = arg_is(call, i, "SET");
+		uint64_t offset = strtoull(call->argv[i + 2].data, NULL, 10);
+		unsigned int mask = 0x80U >> offset % 8;
+		bool known = text != NULL && offset / 8 < text->length;
+
+		reply_push(answer, reply_int(call, known && ((unsigned char)text->data[offset / 8] &
+							     mask) != 0));
+		if (sets && call->argv[i + 3].data[0] == '1')
+			text->data[offset / 8] = (char)(text->data[offset / 8] | (int)mask);
+		else if (sets)
+			text->data[offset / 8] = (char)(text->data[offset / 8] & ~(int)mask);
+		i += sets ? 4 : 3;
+	}
+	call->redis->writes += end > 0;
+	call->redis->news += end > 0;
+	return answer;
+}
+
+static redisReply *run_bitfield(struct memory_call *call)
+{
+	return run_bits(call, false);
+}
+
+static redisReply *run_bitfield_ro(struct memory_call *call)
+{
+	return run_bits(call, true);
+}
+
 /* ---- any type ---- */
 
 static redisReply *run_del(struct memory_call *call)
@@ -125,6 +196,29 @@ static redisReply *run_hset(struct memory_call *call)
 		count += field_set(key_make(call), &call->argv[i], &call->argv[i + 1]);
 	call->redis->writes++;
 	return reply_int(call, count);
+}
+
+static redisReply *run_hincrby(struct memory_call *call)
+{
+	struct memory_field *field;
+	struct memory_text value;
+	int64_t by, n = 0;
+	char number[32], *end;
+
+	if (!arg_int(call, 3, &by) || !key_fits(call))
+		return call->error;
+	field = field_find(call->key, &call->argv[2]);
+	if (field != NULL) {
+		n = strtoll(field->value.data, &end, 10);
+		if (field->value.length == 0 || *end != '\0')
+			return reply_error(call, "ERR hash value is not an integer");
+	}
+	n += by;
+	value.length = (size_t)snprintf(number, sizeof(number), "%" PRId64, n);
+	value.data = number;
+	field_set(key_make(call), &call->argv[2], &value);
+	call->redis->writes++;
+	return reply_int(call, n);
 }
 
 static redisReply *hash_value(struct memory_call *call, size_t i)
@@ -504,6 +598,8 @@ static redisReply *run_info(struct memory_call *call)
 
 /* Sorted by name. */
 static const struct memory_command commands[] = {
+	{ "BITFIELD", -2, CMD_WRITE | CMD_DENYOOM | CMD_LATE, 1, 1, MEMORY_TEXT, run_bitfield },
+	{ "BITFIELD_RO", -2, CMD_LATE, 1, 1, MEMORY_TEXT, run_bitfield_ro },
 	{ "DEL", -2, CMD_WRITE | CMD_ANY, 1, -1, 0, run_del },
 	{ "EXISTS", -2, CMD_ANY, 1, -1, 0, run_exists },
 	{ "FCALL", -3, CMD_NOSCRIPT, 0, 0, 0, run_fcall },
@@ -512,6 +608,7 @@ static const struct memory_command commands[] = {
 	{ "HDEL", -3, CMD_WRITE, 1, 1, MEMORY_HASH, run_remove },
 	{ "HGET", 3, 0, 1, 1, MEMORY_HASH, run_hget },
 	{ "HGETALL", 2, 0, 1, 1, MEMORY_HASH, run_hgetall },
+	{ "HINCRBY", 4, CMD_WRITE | CMD_DENYOOM | CMD_LATE, 1, 1, MEMORY_HASH, run_hincrby },
 	{ "HMGET", -3, 0, 1, 1, MEMORY_HASH, run_hmget },
 	{ "HSCAN", -3, 0, 1, 1, MEMORY_HASH, run_hscan },
 	{ "HSET", -4, CMD_WRITE | CMD_DENYOOM | CMD_LATE, 1, 1, MEMORY_HASH, run_hset },

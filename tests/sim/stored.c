@@ -276,6 +276,15 @@ void stored_stock_each(const struct memory_redis *redis,
 		}
 }
 
+void stored_dropped_each(const struct memory_redis *redis,
+			 void (*visit)(const char *sku, uint64_t count, void *user), void *user)
+{
+	for (int p = 0; p < stored_partitions(redis); p++)
+		for (const struct memory_field *at = fields_of(redis, "inventory", p, "dropped");
+		     at != NULL; at = at->hh.next)
+			visit(at->name.data, strtoull(at->value.data, NULL, 10), user);
+}
+
 /* ---- events ---- */
 
 static struct memory_text word(const char *text)

@@ -65,6 +65,10 @@ void stored_stock_each(const struct memory_redis *redis,
 		       void (*visit)(const char *sku, const struct stock *stock, void *user),
 		       void *user);
 
+/* How many were sold in reservations that were dropped. */
+void stored_dropped_each(const struct memory_redis *redis,
+			 void (*visit)(const char *sku, uint64_t count, void *user), void *user);
+
 /* ---- events ---- */
 
 /* The events of an entry (freed by the caller), and how many; 0: it is not one of ours. */

@@ -129,6 +129,16 @@ static const char *subject_of(const struct memory_io *io)
 	return "";
 }
 
+/* Whether the command reads the archive's stream. */
+static bool concerns_archive(const struct memory_io *io)
+{
+	for (size_t i = 1; i < io->argc; i++)
+		if (strncmp(io->argv[i].data, "archive:{", 9) == 0 ||
+		    strstr(io->argv[i].data, ":aside:archive") != NULL)
+			return true;
+	return false;
+}
+
 /* Whether the command holds parts of split orders. */
 static bool is_hold(const struct memory_io *io)
 {
@@ -147,6 +157,9 @@ static int on_io(void *user, const struct memory_io *io, int64_t *delay_ms)
 		world_check_answer(world, io);
 	if (process->dead)
 		return RT_CANCELED;
+	/* Without an archive nothing is there to be read; and what else goes wrong is the same as before there was any. */
+	if (!world->options.drops && concerns_archive(io))
+		return RT_OK;
 	set_delay(world, delay_ms);
 	if (is_nth(world, io->after, &status, &kill)) {
 	} else if (world_chance(world, plan->io_kill)) {
@@ -386,6 +399,7 @@ static void start_order(struct process *process)
 			250 * RT_MAX(partitions / 2, 1) * process->world->options.pace.timers,
 		/* Nobody is told where gateways have no limits. */
 		.load_every_ms = process->world->options.plan.sheds ? 0 : -1,
+		.kept_ms = process->world->options.kept_ms,
 	};
 
 	start_context(process, &order_domain, &options);
@@ -395,10 +409,13 @@ static void start_order(struct process *process)
 static void start_inventory(struct process *process)
 {
 	/* Longer than it takes most orders to ask again. */
-	const struct inventory_options options = { .ask_ms = 1000 *
-							     process->world->options.pace.marks,
-						   .sweep_after_ms = 5000,
-						   .compare_max = 5 };
+	const struct inventory_options options = {
+		.ask_ms = 1000 * process->world->options.pace.marks,
+		.sweep_after_ms = 5000,
+		.compare_max = 5,
+		/* Effects may come, and the clock jump, by more than any other. */
+		.late_ms = process->world->options.drops ? -1 : 0
+	};
 
 	start_context(process, &inventory_domain, &options);
 	process->inventory = process->context->data;
@@ -621,16 +638,18 @@ static void on_delivered(void *user, const char *consumer, const struct memory_e
 
 static void name_streams(struct world *world)
 {
-	static const char *const contexts[] = { "order", "inventory" };
+	static const char *const contexts[] = { "order", "inventory", "archive" };
+	static const char *const groups[] = { "inventory", "order", "order" };
+	size_t count = world->options.drops ? 3 : 2;
 
 	assert(world->options.partitions <= WORLD_PARTITIONS);
 	for (int p = 0; p < world->options.partitions; p++)
-		for (size_t i = 0; i < RT_LENGTH(contexts); i++) {
+		for (size_t i = 0; i < count; i++) {
 			struct world_stream *stream = &world->streams[world->stream_count++];
 
 			snprintf(stream->name, sizeof(stream->name), "%s:{%d}:events", contexts[i],
 				 p);
-			stream->group = contexts[1 - i];
+			stream->group = groups[i];
 		}
 }
 
@@ -712,6 +731,7 @@ void world_free(struct world *world)
 	world_chaos_stop(world);
 	world_chaos_close(world);
 	world_clients_close(world);
+	world_archive_stop(world);
 	for (link = world->processes.next; link != &world->processes; link = link->next)
 		world_kill(RT_CONTAINER_OF(link, struct process, link), "as the world ends");
 	for (int i = 0; i < 1000 && !all_stopped(world); i++)
@@ -767,6 +787,7 @@ void world_calm(struct world *world)
 {
 	world->calm = true;
 	world_chaos_stop(world);
+	world_archive_calm(world);
 	world_clients_calm(world);
 	world_say(world, "%-12s no more faults", "world");
 }

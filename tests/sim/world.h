@@ -12,6 +12,7 @@
  *   world.c          processes, calls between them, faults, transcript
  *   world_clients.c  the clients, and what they were promised
  *   world_chaos.c    what goes wrong around the services
+ *   world_archive.c  stands in for the archive
  *   world_loss.c     masters that fail over, and what may be lost with them
  *   world_check.c    whether every promise was kept
  *   world_low.c      of them: that what is low is said */
@@ -83,10 +84,16 @@ enum world_bug {
 	BUG_EXTEND_SHORTENS,  /* an extension to an earlier time shortens it */
 	BUG_RETURN_TWICE,     /* a return that is asked for again comes back again */
 	BUG_RETURN_UNSAID,    /* a reservation does not say that more came back of it */
-	BUG_LOW_AGAIN,        /* each step that leaves a SKU low says so */
-	BUG_LOW_STAYS,        /* only the first fall is said */
-	BUG_LOW_UNRAISED,     /* a raised threshold is not a fall */
-	BUG_LOW_PARTS,        /* nor is a part of a split order */
+	BUG_DROP_ANY_VERSION, /* an order is dropped although it has another version than the archive */
+	BUG_DROP_OPEN,        /* … although it is not settled */
+	BUG_DROP_UNNOTED, /* ids of dropped orders are not noted: a request that is repeated places them again */
+	BUG_DROP_UNCOUNTED, /* what a dropped reservation had sold is not added up */
+	BUG_DROP_HELD,      /* a reservation is dropped with what it holds */
+	BUG_DROP_AFRESH,    /* an old request of a dropped order reserves again */
+	BUG_LOW_AGAIN,      /* each step that leaves a SKU low says so */
+	BUG_LOW_STAYS,      /* only the first fall is said */
+	BUG_LOW_UNRAISED,   /* a raised threshold is not a fall */
+	BUG_LOW_PARTS,      /* nor is a part of a split order */
 	/* Of the rules of docs/decisions/029 each is left out once. */
 	BUG_R1_FRESH_VERDICT,   /* a part that was refused may be held later */
 	BUG_R1_NO_TOMBSTONE,    /* a part that is not there leaves no trace when it is released */
@@ -123,7 +130,10 @@ struct world_options {
 	int64_t stream_length_max;         /* of the order stream; 0: none */
 	/* Clients also extend holds, return items, move orders in batches, set thresholds and ask for a SKU that does not exist. */
 	bool shop;
-	bool record; /* keep a transcript */
+	/* An archive says that it has orders, which are dropped then. */
+	bool drops;
+	int64_t kept_ms; /* with `drops`: not before nothing has happened to them for so long */
+	bool record;     /* keep a transcript */
 };
 
 struct world *world_new(const struct world_options *options);
@@ -149,7 +159,7 @@ const char *world_transcript(const struct world *world);
 /* What happened in a run. */
 struct world_counts {
 	unsigned orders, confirmed, cancelled, rejected, expired, faults, deaths, chaos;
-	unsigned failovers, lost,
+	unsigned dropped, failovers, lost,
 		owed;     /* lost: orders that do not exist any more, of those acknowledged */
 	int64_t quiet_ms; /* how long it took until it was quiet */
 };

@@ -12,6 +12,12 @@ const char *const world_bug_names[WORLD_BUGS] = {
 	[BUG_EXTEND_SHORTENS] = "extend-shortens",
 	[BUG_RETURN_TWICE] = "return-twice",
 	[BUG_RETURN_UNSAID] = "return-unsaid",
+	[BUG_DROP_ANY_VERSION] = "drop-any-version",
+	[BUG_DROP_OPEN] = "drop-open",
+	[BUG_DROP_UNNOTED] = "drop-unnoted",
+	[BUG_DROP_UNCOUNTED] = "drop-uncounted",
+	[BUG_DROP_HELD] = "drop-held",
+	[BUG_DROP_AFRESH] = "drop-afresh",
 	[BUG_LOW_AGAIN] = "low-again",
 	[BUG_LOW_STAYS] = "low-stays",
 	[BUG_LOW_UNRAISED] = "low-unraised",
@@ -61,6 +67,23 @@ static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 				 "= sku, wants_back\n" } },
 	[BUG_RETURN_UNSAID] = { { "inventory", "	if rule.to == state and not grows then\n",
 				  "	if rule.to == state then\n" } },
+	[BUG_DROP_ANY_VERSION] = { { "order", " and step.was == version and ", " and " } },
+	[BUG_DROP_OPEN] = { { "order", "	if step and step.rule.verdict == 'D' and ",
+			      "	if step and " } },
+	[BUG_DROP_UNNOTED] = { { "order", "	if #places > 1 then ", "	if false then " } },
+	[BUG_DROP_UNCOUNTED] = { { "inventory",
+				   "		sold[left[i]] = (sold[left[i]] or 0) + "
+				   "left[i + 1]\n",
+				   "" } },
+	[BUG_DROP_HELD] = { { "inventory", "	elseif effect == 'D' then\n",
+			      "	elseif effect == 'D' or rule.to == 'N' then\n" },
+			    { "inventory", "	elseif kind == 'D' then\n",
+			      "	elseif kind == 'D' or rule.to == 'N' then\n" } },
+	[BUG_DROP_AFRESH] = { { "inventory",
+				"	elseif state == 'N' and drops.was(i) then\n		"
+				"return 'NN-'\n"
+				"	end\n	local good",
+				"	end\n	local good" } },
 	[BUG_LOW_AGAIN] = { { "inventory",
 			      "				if low and not counter.low then\n",
 			      "				if low then\n" } },
@@ -82,7 +105,8 @@ static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 				    "	end\n" PART_RULE } },
 	[BUG_R2_ANY_RECORD] = { { "inventory",
 				  "	elseif state ~= read[i] then\n"
-				  "		return state .. state .. '?', record or ''\n",
+				  "		return state .. state .. '?', record or "
+				  "drops.text\n",
 				  "	elseif state ~= read[i] then\n"
 				  "		rule = RULES[read[i]][requests[i]]\n"
 				  "	end\n"

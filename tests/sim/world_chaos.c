@@ -57,6 +57,7 @@ static void delete_entry(struct world *world, const char *name, const struct mem
 	if (entry == NULL)
 		return;
 	say_entry(world, "lost:", entry);
+	world->order_events_lost |= name[0] == 'o';
 	delete_it(world, name, entry);
 }
 
@@ -64,6 +65,7 @@ static void trim_stream(struct world *world, const char *name, const struct memo
 {
 	(void)stream;
 	world_say(world, "%-12s ** %s trimmed to nothing", "chaos", name);
+	world->order_events_lost |= name[0] == 'o';
 	memory_do(world->redis, "XTRIM", name, "MAXLEN", "0", NULL);
 }
 
@@ -230,6 +232,7 @@ static void delete_stream(struct world *world, const char *name, const struct me
 {
 	(void)stream;
 	world_say(world, "%-12s ** %s is deleted", "chaos", name);
+	world->order_events_lost |= name[0] == 'o';
 	memory_do(world->redis, "DEL", name, NULL);
 }
 

@@ -52,6 +52,10 @@ static void check_predecessor(struct world *world, const char *stream, const cha
 
 	if (seq <= 1 || strncmp(subject, ORDER_ID_PREFIX, 4) != 0)
 		return; /* stock has versions without events */
+	/* Of an order that was archived, and lost with its master. */
+	if (world_is_made_up(subject) ||
+	    (world->counts.failovers > 0 && world_is_among(world->dropped, subject)))
+		return;
 	id = rt_printf("%s %s/%" PRIu64, stream, subject, seq - 1);
 	HASH_FIND_STR(world->seen, id, seen);
 	if (seen == NULL)
@@ -71,6 +75,72 @@ void world_check_forget(struct world *world, const char *order_id)
 	world_add_to(&world->forgotten, order_id);
 }
 
+static struct seen_event *find_seen(struct world *world, const char *stream, const char *subject,
+				    uint64_t seq)
+{
+	char *id = rt_printf("%s %s/%" PRIu64, stream, subject, seq);
+	struct seen_event *seen;
+
+	HASH_FIND_STR(world->seen, id, seen);
+	free(id);
+	return seen;
+}
+
+static bool is_dropped_event(const struct seen_event *seen)
+{
+	return strcmp(seen->type, order_event_type(ORDER_EV_DROPPED)) == 0;
+}
+
+/* The orders that were dropped are those whose event is still there. */
+static void note_dropped(struct world *world)
+{
+	struct seen_event *seen, *next;
+
+	world_empty(&world->dropped);
+	HASH_ITER (hh, world->seen, seen, next)
+		if (is_dropped_event(seen)) {
+			char *order_id = rt_strdup(strchr(seen->id, ' ') + 1);
+
+			*strchr(order_id, '/') = '\0';
+			world_add_to(&world->dropped, order_id);
+			free(order_id);
+		}
+}
+
+/* Only settled orders are dropped. How it ended is counted. */
+static void check_dropped(struct world *world, const char *stream, const char *subject,
+			  uint64_t seq)
+{
+	static const struct {
+		enum order_event event;
+		size_t offset;
+	} fates[] = {
+		{ ORDER_EV_CONFIRMED, offsetof(struct world_counts, confirmed) },
+		{ ORDER_EV_CANCELLED, offsetof(struct world_counts, cancelled) },
+		{ ORDER_EV_REJECTED, offsetof(struct world_counts, rejected) },
+		{ ORDER_EV_EXPIRED, offsetof(struct world_counts, expired) },
+	};
+	const struct seen_event *before = find_seen(world, stream, subject, seq - 1);
+
+	if (world_is_made_up(subject))
+		return;
+	world_add_to(&world->dropped, subject);
+	world->counts.dropped++;
+	if (before != NULL && strcmp(before->type, order_event_type(ORDER_EV_SETTLED)) != 0 &&
+	    strcmp(before->type, order_event_type(ORDER_EV_REJECTED)) != 0)
+		world_violation(world, "%s was dropped behind %s: it is not settled", subject,
+				before->type);
+	while (seq-- > 1) {
+		const struct seen_event *seen = find_seen(world, stream, subject, seq);
+
+		for (size_t i = 0; seen != NULL && i < RT_LENGTH(fates); i++)
+			if (strcmp(seen->type, order_event_type(fates[i].event)) == 0) {
+				++*(unsigned *)(void *)((char *)&world->counts + fates[i].offset);
+				return;
+			}
+	}
+}
+
 void world_check_lost(struct world *world, int master, uint64_t seen_before)
 {
 	struct seen_event *seen, *next;
@@ -79,6 +149,7 @@ void world_check_lost(struct world *world, int master, uint64_t seen_before)
 		if (seen->number >= seen_before &&
 		    memory_master_of(world->redis, seen->id) == master)
 			forget(world, seen);
+	note_dropped(world);
 	for (size_t i = 0; i < world->stream_count; i++) {
 		struct world_stream *watched = &world->streams[i];
 		const struct memory_stream *stream =
@@ -101,6 +172,8 @@ void world_check_event(struct world *world, const char *stream, const struct rt_
 	struct seen_event *seen;
 	char *id, *subject, *type;
 
+	if (strncmp(stream, "archive:", 8) == 0)
+		return;
 	subject = copy_of(event->subject);
 	if (strncmp(stream, "inventory:", 10) == 0 && is_forgotten(world, subject)) {
 		free(subject);
@@ -110,6 +183,8 @@ void world_check_event(struct world *world, const char *stream, const struct rt_
 	id = rt_printf("%s %s/%" PRIu64, stream, subject, event->seq);
 	HASH_FIND_STR(world->seen, id, seen);
 	if (seen == NULL) {
+		if (strcmp(type, order_event_type(ORDER_EV_DROPPED)) == 0)
+			check_dropped(world, stream, subject, event->seq);
 		check_predecessor(world, stream, subject, event->seq);
 		seen = rt_alloc(sizeof(*seen));
 		seen->id = RT_TAKE(id);
@@ -122,6 +197,9 @@ void world_check_event(struct world *world, const char *stream, const struct rt_
 		if (strcmp(seen->type, "tandem.inventory.v1.StockLow") == 0)
 			world_low_event(world, subject, event);
 		HASH_ADD_KEYPTR(hh, world->seen, seen->id, strlen(seen->id), seen);
+	} else if (strcmp(type, order_event_type(ORDER_EV_DROPPED)) == 0 &&
+		   world_is_among(world->dropped, subject)) {
+		/* Said again, perhaps to an archive that knows an earlier version. */
 	} else if (strcmp(seen->type, type) != 0) {
 		world_violation(world, "%s is two events: %s and %s", id, seen->type, type);
 	} else if (seen->length != event->data.length ||
@@ -190,10 +268,18 @@ static void compare_sums(const char *sku, const struct stock *stock, void *user)
 				stock->committed, sums->committed[i]);
 }
 
+static void add_dropped(const char *sku, uint64_t count, void *user)
+{
+	struct sums *sums = user;
+
+	sums->committed[world_sku(sku)] += count;
+}
+
 static void check_stock(struct world *world)
 {
 	struct sums sums = { .world = world };
 
+	stored_dropped_each(world->redis, add_dropped, &sums);
 	stored_reservations_each(world->redis, add_up, &sums);
 	stored_parts_each(world->redis, add_up, &sums);
 	stored_stock_each(world->redis, compare_sums, &sums);
@@ -403,6 +489,8 @@ const char *world_unrest(struct world *world)
 		return "clients still call";
 	if (!world_chaos_idle(world))
 		return "entries are held back";
+	if (!world_archive_idle(world))
+		return "the archive has more to say";
 	for (struct rt_list *at = world->processes.next; at != &world->processes; at = at->next) {
 		struct process *process = RT_CONTAINER_OF(at, struct process, link);
 
@@ -520,6 +608,9 @@ static void check_order(const struct order_record *record, void *user)
 	if (!order_state_settled(record->state) && !is_left_to_a_person(world, record))
 		world_violation(world, "%s is %s, not settled: %.*s", record->order_id,
 				order_state_status(record->state), HISTORY(record));
+	if (world_is_among(world->dropped, record->order_id))
+		world_violation(world, "%s was dropped, and is there: %.*s", record->order_id,
+				HISTORY(record));
 	check_agreement(world, record);
 	check_history(world, record);
 	check_refusal(world, record);
@@ -587,11 +678,36 @@ static void check_taken_back(struct world *world, const struct booked *booked,
 	rt_arena_done(&arena);
 }
 
+/* An order that was dropped has ended as a client was told. */
+static void check_booked_dropped(struct world *world, const struct booked *booked)
+{
+	char stream[32];
+	bool confirmed = false, cancelled = false;
+	const struct seen_event *seen;
+
+	snprintf(stream, sizeof(stream), "order:{%d}:events",
+		 stored_partition_of(world->redis, booked->order_id));
+	for (uint64_t seq = 1; (seen = find_seen(world, stream, booked->order_id, seq)) != NULL;
+	     seq++) {
+		confirmed |= strcmp(seen->type, order_event_type(ORDER_EV_CONFIRMED)) == 0;
+		cancelled |= strcmp(seen->type, order_event_type(ORDER_EV_CANCELLED)) == 0;
+	}
+	if (booked->may_be_lost)
+		return;
+	if ((booked->confirmed && !confirmed) || (booked->cancelled && !cancelled))
+		world_violation(world, "%s was %s, and then dropped as something else",
+				booked->order_id, booked->confirmed ? "confirmed" : "cancelled");
+}
+
 static void check_booked(struct world *world, const struct booked *booked)
 {
 	struct order_record record;
 
 	if (!stored_order(world->redis, booked->order_id, &record)) {
+		if (world_is_among(world->dropped, booked->order_id)) {
+			check_booked_dropped(world, booked);
+			return;
+		}
 		world->counts.lost++;
 		if (!booked->may_be_lost)
 			world_violation(world, "%s was acknowledged and does not exist",
@@ -636,6 +752,10 @@ static void check_orphan(const struct stored_reservation *reservation, void *use
 	struct world *world = user;
 	struct order_record record;
 
+	/* Nobody says again that it was dropped: the audit names it. */
+	if (world_is_among(world->dropped, reservation->order_id) && world->order_events_lost &&
+	    reservation->state != STOCK_RESERVED)
+		return;
 	/* Of one that was lost there may be a tombstone. */
 	if (!stored_order(world->redis, reservation->order_id, &record) &&
 	    !(reservation->state == STOCK_RELEASED && world->counts.failovers > 0))

@@ -362,6 +362,7 @@ static struct booked *book(struct world_client *client, const struct intent *int
 	snprintf(booked->request_id, sizeof(booked->request_id), "%s", intent->request_id);
 	memcpy(booked->lines, intent->lines, sizeof(booked->lines));
 	booked->line_count = intent->line_count;
+	booked->hold_ms = intent->hold_ms;
 	booked->next = world->booked;
 	world->booked = booked;
 	world->counts.orders++;
@@ -520,7 +521,9 @@ static void learn_batch(struct world_client *client,
 							       : &booked->cancelled);
 		} else if (result->error->code != RT_CODE_FAILED_PRECONDITION &&
 			   !is_transient(result->error->code) &&
-			   !(result->error->code == RT_CODE_NOT_FOUND && booked->may_be_lost)) {
+			   !(result->error->code == RT_CODE_NOT_FOUND &&
+			     (booked->may_be_lost ||
+			      world_is_among(client->world->dropped, booked->order_id)))) {
 			world_violation(client->world, "%s in a batch ended with %s: %s",
 					booked->order_id, rt_code_name(result->error->code),
 					result->error->message);
@@ -567,11 +570,25 @@ static void learn_returned(struct world_client *client, const Tandem__Order__V1_
 		booked->returns_unsure = true;
 }
 
+/* Whether some client sets this threshold, or has done so last: of two in one step both learn what is stored behind it. */
+static bool is_wanted(const struct world *world, const char *sku, uint64_t threshold)
+{
+	for (const struct rt_list *at = world->clients.next; at != &world->clients; at = at->next) {
+		const struct intent *intent =
+			&RT_CONTAINER_OF(at, const struct world_client, link)->intent;
+
+		if (intent->kind == THRESHOLD && intent->threshold == threshold &&
+		    strcmp(intent->lines[0].sku, sku) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void learn_threshold(struct world_client *client,
 			    const Tandem__Inventory__V1__SetLowStockThresholdResponse *response)
 {
-	if (response->stock == NULL ||
-	    response->stock->low_stock_threshold != client->intent.threshold)
+	if (response->stock == NULL || !is_wanted(client->world, client->intent.lines[0].sku,
+						  response->stock->low_stock_threshold))
 		world_violation(client->world, "the threshold of %s was not set",
 				client->intent.lines[0].sku);
 }
@@ -704,7 +721,8 @@ static bool is_unexpected(const struct world_client *client, int code)
 	if (code == RT_CODE_ALREADY_EXISTS)
 		return !intent->conflicting;
 	if (code == RT_CODE_NOT_FOUND && intent->order != NULL)
-		return !intent->order->may_be_lost;
+		return !intent->order->may_be_lost &&
+		       !world_is_among(client->world->dropped, intent->order->order_id);
 	if (code == RT_CODE_ABORTED)
 		return intent->expected_version == 0;
 	/* A confirm or cancel may be too late; stock may be taken. */
@@ -748,6 +766,13 @@ static void on_done(struct rt_client_op *op, const ProtobufCMessage *response)
 		world_say(world, "%-12s <- %s OK%s%s", client->name, method_names[kind],
 			  order == NULL ? "" : " ", order == NULL ? "" : status_of(order));
 	intent->tries++;
+	/* What the archive knows nobody asks here. */
+	if (code == RT_CODE_UNAVAILABLE && kind == PLACE && world->counts.dropped > 0 &&
+	    op->status.message != NULL && strstr(op->status.message, "archive") != NULL) {
+		client->remaining--;
+		rest(client);
+		return;
+	}
 	if (code != 0 && may_call_again(client, code)) {
 		rt_timer_start(world->loop, &client->timer,
 			       50 + (int64_t)world_roll(world, 100u << RT_MIN(intent->tries, 4u)),
@@ -873,9 +898,14 @@ static void choose_repeat(struct world_client *client, const struct booked *orde
 	snprintf(intent->request_id, sizeof(intent->request_id), "%s", order->request_id);
 	memcpy(intent->lines, order->lines, sizeof(intent->lines));
 	intent->line_count = order->line_count;
-	/* The hold is part of the content and is not recorded here: it is never the same. */
+	/* The hold is part of the content: it is never the same. */
 	intent->hold_ms = 7000;
 	intent->conflicting = true;
+	if (client->world->options.drops && order->hold_ms > 0 &&
+	    world_roll(client->world, 2) == 0) {
+		intent->hold_ms = order->hold_ms;
+		intent->conflicting = false;
+	}
 }
 
 /* The latest, or any. */

@@ -72,7 +72,7 @@ struct world {
 	struct world_counts counts;
 	struct rt_buf transcript, violations;
 	unsigned violation_count;
-	struct world_stream streams[2 * WORLD_PARTITIONS];
+	struct world_stream streams[3 * WORLD_PARTITIONS];
 	size_t stream_count;
 	uint64_t checked; /* redis->writes at the last world_check_now */
 	struct seen_event *seen;
@@ -91,6 +91,14 @@ struct world {
 	struct booked *booked;
 	struct adjusted *adjusted;
 	unsigned client_count;
+	/* world_archive.c */
+	struct rt_timer archive_timer;
+	unsigned archive_eager;     /* of so many settled orders it has one at a time */
+	unsigned archive_left;      /* how often it looks once it is calm */
+	struct some_order *dropped; /* orders that were said to be */
+	char archived[8][ORDER_ID_LENGTH +
+			 24]; /* what it said last, by chance: "<order id>/<version>" */
+	bool order_events_lost;
 	/* world_chaos.c */
 	struct rt_timer chaos_timer, redis_timer;
 	bool redis_away;
@@ -140,6 +148,7 @@ struct booked {
 	bool returns_unsure;  /* some of it was perhaps lost, or nobody learned what became of it */
 	int64_t returned_ms;
 	uint64_t version;      /* the highest it saw */
+	int64_t hold_ms;       /* as it was ordered */
 	int64_t held_until_ms; /* the latest end of its hold that it saw, unix; 0: none */
 	/* When it learned that; and whether the order may have been lost since. */
 	int64_t booked_ms, ended_ms, version_ms, held_ms;
@@ -166,6 +175,15 @@ bool world_chaos_idle(const struct world *world);
 void world_chaos_close(struct world *world);
 /* What is held back is lost if its stream does not reach to it any more. */
 void world_chaos_lost(struct world *world, int master);
+
+/* ---- world_archive.c ---- */
+
+void world_archive_start(struct world *world);
+void world_archive_calm(struct world *world);
+void world_archive_stop(struct world *world);
+bool world_archive_idle(const struct world *world);
+/* Whether it is an order that never was. */
+bool world_is_made_up(const char *order_id);
 
 /* ---- world_loss.c ---- */
 

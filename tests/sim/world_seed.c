@@ -30,10 +30,26 @@ static struct world_pace pace_of(uint64_t seed)
 				    .marks = 1 << mixed / 8 % 4 };
 }
 
+/* One seed of five, half of them with what shops do after the sale. The others are as they were without. */
+static bool drops_of(uint64_t seed)
+{
+	return seed % 10 == 1 || seed % 10 == 4;
+}
+
+/* -1: at any time. */
+static int64_t kept_of(uint64_t seed)
+{
+	static const int64_t kept[] = { -1, -1, 200, 2000 };
+
+	return kept[seed / 10 % RT_LENGTH(kept)];
+}
+
 bool world_bug_may_show(enum world_bug bug, uint64_t seed)
 {
 	if (bug == BUG_R8_NO_WAIT && replicas_of(seed) == 0)
 		return false;
+	if (bug >= BUG_DROP_ANY_VERSION && bug <= BUG_DROP_AFRESH)
+		return drops_of(seed);
 	return bug < BUG_LOW_PARTS || partitions_of(seed) > 1;
 }
 
@@ -53,6 +69,8 @@ struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record)
 	/* Four seeds of ten. The others are as they were without: among them are those that find the rarest bugs, for which
 	 * thousands of runs were looked through (test_seeds.c). */
 	options.shop = seed % 10 == 2 || seed % 10 == 4 || seed % 10 == 6 || seed % 10 == 9;
+	options.drops = drops_of(seed);
+	options.kept_ms = options.drops ? kept_of(seed) : 0;
 	options.pace = pace_of(seed);
 	options.stream_length_max = seed % 5 == 0 ? 60 + (int64_t)(seed / 5 % 60) : 0;
 	world = world_new(&options);
@@ -61,6 +79,7 @@ struct world *world_run_seed(uint64_t seed, enum world_bug bug, bool record)
 	world->options.plan = world_random_plan(world);
 	world_clients_start(world, 1 + (unsigned)world_roll(world, 5));
 	world_chaos_start(world);
+	world_archive_start(world);
 	world_run(world, 3000 + (int64_t)world_roll(world, 15000));
 	world_calm(world);
 	if (world_run_until_quiet(world, WORLD_QUIET_MS))

@@ -351,6 +351,7 @@ static void redis_runs_the_rules(void)
 									    : "5 3 2 10 4",
 						      action == PART_RETURN ? "2 3 0 5 5"
 									    : "0 3 2 5 4" },
+				[STOCK_DROP_IT] = { "5 3 2 10 4", "0 3 2 5 4" },
 				[STOCK_HOLD_IT] = { "5 5 0 10 5", "0 5 0 5 5" },
 				[STOCK_CALL_BACK] = { "7 3 0 10 5", "2 3 0 5 5" },
 			};
@@ -698,14 +699,15 @@ static void called(struct inventory_call_op *op, int status)
 }
 
 /* Calls a function in a partition; the answer is good until the next call. */
-static const char *answer_to(int partition, const char *function, const char *const argv[8])
+static const char *answer_to(int partition, const char *function,
+			     const char *const argv[INVENTORY_CALL_ARGS])
 {
 	static struct called call;
 
 	call = (struct called){
 		.op = { .partition = partition, .function = function, .done = called }, .status = 1
 	};
-	for (size_t i = 0; i < 8; i++)
+	for (size_t i = 0; i < INVENTORY_CALL_ARGS; i++)
 		call.op.argv[i] = argv[i];
 	inventory_store_call(f.store, &call.op);
 	run_until(1);
@@ -713,7 +715,7 @@ static const char *answer_to(int partition, const char *function, const char *co
 	return call.text;
 }
 #define ANSWER(partition, function, ...)                                                           \
-	answer_to(partition, function, (const char *const[8]){ __VA_ARGS__ })
+	answer_to(partition, function, (const char *const[INVENTORY_CALL_ARGS]){ __VA_ARGS__ })
 
 static void one_reconciles_at_a_time(void)
 {
@@ -832,10 +834,10 @@ static void a_scan_looks_up_what_changed_last(void)
 	stock_set(2, "apple", "9 0 0 9 1");
 	redis_server_do(&server, "HSET inventory:{2}:parts ord_0 %s", "RESERVED 1 300000 apple=1");
 	(void)ANSWER(2, "state", "100000");
-	(void)ANSWER(2, "part", "200000", "", "h", "1", "0", "1", "ord_1", "apple=1");
-	(void)ANSWER(2, "part", "201000", "", "h", "3", "0", "1", "ord_2", "apple=1");
-	(void)ANSWER(2, "part", "202000", "", "f", "1", "0", "1", "ord_1", "apple=1");
-	(void)ANSWER(2, "part", "202000", "", "f", "1", "0", "1", "ord_1", "apple=1");
+	(void)ANSWER(2, "part", "200000", "", "h", "1", "0", "1", "ord_1", "apple=1", "200000");
+	(void)ANSWER(2, "part", "201000", "", "h", "3", "0", "1", "ord_2", "apple=1", "201000");
+	(void)ANSWER(2, "part", "202000", "", "f", "1", "0", "1", "ord_1", "apple=1", "202000");
+	(void)ANSWER(2, "part", "202000", "", "f", "1", "0", "1", "ord_1", "apple=1", "202000");
 	/* Not what was written by other hands. */
 	text = ANSWER(2, "scan", "parts", "1", "0", "10", "199000", "900000", "RUCL");
 	CU_ASSERT_STRING_EQUAL(text, "0|ord_1|L|apple=1");

@@ -505,6 +505,7 @@ static void the_same_rules(void)
 		[STOCK_KEEP] = "5 2 2 9 4",      [STOCK_TRY] = "3 4 2 9 5",
 		[STOCK_COMMIT_IT] = "5 0 4 9 5", [STOCK_GIVE_BACK] = "7 0 2 9 5",
 		[STOCK_TAKE_BACK] = "6 2 1 9 5", /* one more; of two, nothing had come back */
+		[STOCK_DROP_IT] = "5 2 2 9 4",
 	};
 
 	for (int state = 0; state < STOCK_STATE_COUNT; state++) {

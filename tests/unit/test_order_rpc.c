@@ -1032,9 +1032,12 @@ static void test_load_is_told(void)
 	CU_ASSERT(stream->oldest_ms > 10000);
 	CU_ASSERT_EQUAL(stream->store_ms, 0);
 	CU_ASSERT_EQUAL(stream->wait_ms, 0); /* nothing is delivered: it is away */
-	memory_do(f->redis, "XREADGROUP", "GROUP", "inventory", "c", "STREAMS", "order:{0}:events",
-		  ">", NULL);
-	rt_loop_advance(f->loop, 400);
+	/* Requests that are repeated meanwhile are delivered with the next read. */
+	for (int i = 0; i < 5 && stream->events > 0; i++) {
+		memory_do(f->redis, "XREADGROUP", "GROUP", "inventory", "c", "STREAMS",
+			  "order:{0}:events", ">", NULL);
+		rt_loop_advance(f->loop, 400);
+	}
 	/* Delivered, perhaps to one that was killed: others go on beside it. Its age counts. */
 	CU_ASSERT_EQUAL(stream->events, 0);
 	CU_ASSERT(stream->oldest_ms > 10000);

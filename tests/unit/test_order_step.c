@@ -36,6 +36,11 @@ static const struct {
 		why, ORDER_##from, ORDER_IN_##input, ORDER_REFUSES, ORDER_##from,                  \
 			ORDER_EV_NOTHING, ORDER_TIMER_KEEP                                         \
 	}
+#define DROPS(why, from, input)                                                                    \
+	{                                                                                          \
+		why, ORDER_##from, ORDER_IN_##input, ORDER_DROPS, ORDER_##from, ORDER_EV_DROPPED,  \
+			ORDER_TIMER_NONE                                                           \
+	}
 	/* clang-format off */
 	MOVES("stock is held", PENDING, INVENTORY_RESERVED, RESERVED, RESERVED, HOLD),
 	MOVES("stock was short", PENDING, INVENTORY_UNAVAILABLE, REJECTED, REJECTED, NONE),
@@ -49,6 +54,7 @@ static const struct {
 	AGAIN("OrderPlaced or its answer was lost", PENDING, REQUEST_UNANSWERED, PLACED, RETRY),
 	MOVES("nobody answered in time", PENDING, DEADLINE_PASSED, EXPIRING, EXPIRED, RETRY),
 	STAYS("no hold runs before the reservation", PENDING, HOLD_RAN_OUT),
+	STAYS("there is more to come", PENDING, ARCHIVED),
 
 	STAYS("delivered twice", RESERVED, INVENTORY_RESERVED),
 	MOVES("the reservation was lost and its repeat refused", RESERVED, INVENTORY_UNAVAILABLE, REJECTING, REJECTED, RETRY),
@@ -62,6 +68,7 @@ static const struct {
 	STAYS("the answer won against the retry timer", RESERVED, REQUEST_UNANSWERED),
 	STAYS("the answer won against the deadline", RESERVED, DEADLINE_PASSED),
 	MOVES("nobody confirmed in time", RESERVED, HOLD_RAN_OUT, EXPIRING, EXPIRED, RETRY),
+	STAYS("there is more to come", RESERVED, ARCHIVED),
 
 	STAYS("asked to give back already, which covers it", REJECTING, INVENTORY_RESERVED),
 	STAYS("perhaps the first refusal once more: no answer", REJECTING, INVENTORY_UNAVAILABLE),
@@ -75,6 +82,7 @@ static const struct {
 	AGAIN("OrderRejected or its answer was lost", REJECTING, REQUEST_UNANSWERED, REJECTED, RETRY),
 	STAYS("decided long ago", REJECTING, DEADLINE_PASSED),
 	STAYS("decided long ago", REJECTING, HOLD_RAN_OUT),
+	STAYS("there is more to come", REJECTING, ARCHIVED),
 
 	MOVES("it holds stock after all: to be given back", REJECTED, INVENTORY_RESERVED, REJECTING, REJECTED, RETRY),
 	STAYS("delivered twice", REJECTED, INVENTORY_UNAVAILABLE),
@@ -88,6 +96,7 @@ static const struct {
 	STAYS("settled: an old timer", REJECTED, REQUEST_UNANSWERED),
 	STAYS("settled: an old timer", REJECTED, DEADLINE_PASSED),
 	STAYS("settled: an old timer", REJECTED, HOLD_RAN_OUT),
+	DROPS("the archive has it", REJECTED, ARCHIVED),
 
 	STAYS("late or twice, the commit is on its way", CONFIRMING, INVENTORY_RESERVED),
 	STAYS("the client was answered that it bought", CONFIRMING, INVENTORY_UNAVAILABLE),
@@ -101,6 +110,7 @@ static const struct {
 	AGAIN("OrderConfirmed or its answer was lost", CONFIRMING, REQUEST_UNANSWERED, CONFIRMED, RETRY),
 	STAYS("decided long ago", CONFIRMING, DEADLINE_PASSED),
 	STAYS("the confirm won against the hold", CONFIRMING, HOLD_RAN_OUT),
+	STAYS("there is more to come", CONFIRMING, ARCHIVED),
 
 	STAYS("sold is sold", CONFIRMED, INVENTORY_RESERVED),
 	STAYS("sold is sold", CONFIRMED, INVENTORY_UNAVAILABLE),
@@ -114,6 +124,7 @@ static const struct {
 	STAYS("settled: an old timer", CONFIRMED, REQUEST_UNANSWERED),
 	STAYS("settled: an old timer", CONFIRMED, DEADLINE_PASSED),
 	STAYS("settled: an old timer", CONFIRMED, HOLD_RAN_OUT),
+	DROPS("the archive has it", CONFIRMED, ARCHIVED),
 
 	STAYS("sold is sold", RETURNING, INVENTORY_RESERVED),
 	STAYS("sold is sold", RETURNING, INVENTORY_UNAVAILABLE),
@@ -127,6 +138,7 @@ static const struct {
 	AGAIN("OrderReturned or its answer was lost", RETURNING, REQUEST_UNANSWERED, RETURNED, RETRY),
 	STAYS("decided long ago", RETURNING, DEADLINE_PASSED),
 	STAYS("decided long ago", RETURNING, HOLD_RAN_OUT),
+	STAYS("there is more to come", RETURNING, ARCHIVED),
 
 	STAYS("the release is on its way and covers it", CANCELLING, INVENTORY_RESERVED),
 	STAYS("the release is still answered", CANCELLING, INVENTORY_UNAVAILABLE),
@@ -140,6 +152,7 @@ static const struct {
 	AGAIN("OrderCancelled or its answer was lost", CANCELLING, REQUEST_UNANSWERED, CANCELLED, RETRY),
 	STAYS("the cancel won against the deadline", CANCELLING, DEADLINE_PASSED),
 	STAYS("the cancel won against the hold", CANCELLING, HOLD_RAN_OUT),
+	STAYS("there is more to come", CANCELLING, ARCHIVED),
 
 	MOVES("it may hold stock: release again", CANCELLED, INVENTORY_RESERVED, CANCELLING, CANCELLED, RETRY),
 	STAYS("late: nothing is held", CANCELLED, INVENTORY_UNAVAILABLE),
@@ -153,6 +166,7 @@ static const struct {
 	STAYS("settled: an old timer", CANCELLED, REQUEST_UNANSWERED),
 	STAYS("settled: an old timer", CANCELLED, DEADLINE_PASSED),
 	STAYS("settled: an old timer", CANCELLED, HOLD_RAN_OUT),
+	DROPS("the archive has it", CANCELLED, ARCHIVED),
 
 	STAYS("the release is on its way and covers it", EXPIRING, INVENTORY_RESERVED),
 	STAYS("the release is still answered", EXPIRING, INVENTORY_UNAVAILABLE),
@@ -166,6 +180,7 @@ static const struct {
 	AGAIN("OrderExpired or its answer was lost", EXPIRING, REQUEST_UNANSWERED, EXPIRED, RETRY),
 	STAYS("expired already", EXPIRING, DEADLINE_PASSED),
 	STAYS("expired already", EXPIRING, HOLD_RAN_OUT),
+	STAYS("there is more to come", EXPIRING, ARCHIVED),
 
 	MOVES("it may hold stock: release again", EXPIRED, INVENTORY_RESERVED, EXPIRING, EXPIRED, RETRY),
 	STAYS("late: nothing is held", EXPIRED, INVENTORY_UNAVAILABLE),
@@ -179,6 +194,7 @@ static const struct {
 	STAYS("settled: an old timer", EXPIRED, REQUEST_UNANSWERED),
 	STAYS("settled: an old timer", EXPIRED, DEADLINE_PASSED),
 	STAYS("settled: an old timer", EXPIRED, HOLD_RAN_OUT),
+	DROPS("the archive has it", EXPIRED, ARCHIVED),
 	/* clang-format on */
 };
 
@@ -217,6 +233,8 @@ static void expect_asks(const struct order_rule *rule)
 		return;
 	}
 	CU_ASSERT_EQUAL(asks, waits);
+	if (rule->verdict == ORDER_DROPS) /* inventory drops its reservation, and answers nothing */
+		return;
 	if (asks)
 		CU_ASSERT_TRUE(stock_request_parse(type, 1, &request))
 	else if (stock_request_parse(type, 1, &request))
@@ -238,7 +256,8 @@ static void test_the_table_is_sane(void)
 			/* Only a client can be refused; an event or a timer is never an error. */
 			CU_ASSERT(rule->verdict != ORDER_REFUSES || client);
 			/* A new version and its event belong together. */
-			if (rule->verdict == ORDER_MOVES || rule->verdict == ORDER_AGAIN)
+			if (rule->verdict == ORDER_MOVES || rule->verdict == ORDER_AGAIN ||
+			    rule->verdict == ORDER_DROPS)
 				CU_ASSERT_NOT_EQUAL(rule->event, ORDER_EV_NOTHING)
 			else
 				CU_ASSERT_EQUAL(rule->event, ORDER_EV_NOTHING);
@@ -246,6 +265,9 @@ static void test_the_table_is_sane(void)
 			if (rule->verdict == ORDER_MOVES)
 				CU_ASSERT_EQUAL(order_state_settled(rule->to),
 						rule->timer == ORDER_TIMER_NONE);
+			/* Nothing is dropped to which something is still to happen. */
+			if (rule->verdict == ORDER_DROPS)
+				CU_ASSERT_TRUE(order_state_settled(rule->state));
 			/* An event that is published sets the timer, which shows whether it asks for something. */
 			CU_ASSERT_EQUAL(rule->event == ORDER_EV_NOTHING,
 					rule->timer == ORDER_TIMER_KEEP);
@@ -319,6 +341,7 @@ static void test_events(void)
 		{ ORDER_EV_CANCELLED, &tandem__order__v1__order_cancelled__descriptor },
 		{ ORDER_EV_EXPIRED, &tandem__order__v1__order_expired__descriptor },
 		{ ORDER_EV_SETTLED, &tandem__order__v1__order_settled__descriptor },
+		{ ORDER_EV_DROPPED, &tandem__order__v1__order_dropped__descriptor },
 	};
 
 	CU_ASSERT_EQUAL(RT_LENGTH(events), ORDER_EVENT_COUNT - 1);

@@ -3,6 +3,7 @@
 #include "base/base.h"
 #include "delivered.h"
 #include "events/entry.h"
+#include "order/order_id.h"
 #include "order/order_record.h"
 #include "redis/redis.h"
 #include "redis_server.h"
@@ -38,6 +39,7 @@ struct call {
 	union {
 		struct order_place_op place;
 		struct order_move_op move;
+		struct order_drop_op drop;
 		struct order_get_op get;
 		struct order_timer_op timer;
 	} op;
@@ -247,7 +249,8 @@ static void moved(struct order_move_op *op, int status)
 	call->result.state = op->state;
 	call->result.version = op->version;
 	call->result.age_ms = op->age_ms;
-	if (status == RT_OK && op->want_record && op->outcome != ORDER_UNKNOWN)
+	if (status == RT_OK && op->want_record && op->outcome != ORDER_UNKNOWN &&
+	    op->outcome != ORDER_GONE)
 		keep(&call->result, &op->record);
 	else if (op->history != NULL)
 		snprintf(call->result.history, sizeof(call->result.history), "%.*s",
@@ -1033,8 +1036,8 @@ static void test_every_rule(void)
 				order_rule((enum order_state)state, (enum order_input)input);
 			struct call *call;
 
-			if (rule->event == ORDER_EV_EXTENDED)
-				continue; /* test_extensions */
+			if (rule->event == ORDER_EV_EXTENDED || rule->event == ORDER_EV_DROPPED)
+				continue; /* test_extensions, test_dropping */
 			put_state((enum order_state)state);
 			call = begin_move("ord_a", (enum order_input)input);
 			if (rule->verdict == ORDER_MOVES) {
@@ -1044,6 +1047,111 @@ static void test_every_rule(void)
 			run_move(call);
 			expect_rule(rule, &call->result);
 		}
+}
+
+static void dropped(struct order_drop_op *op, int status)
+{
+	struct call *call = RT_CONTAINER_OF(op, struct call, op);
+
+	call->result.status = status;
+	call->result.outcome = op->dropped;
+	ended();
+}
+
+static bool is_dropped(const char *order_id, uint64_t version, int64_t kept_ms)
+{
+	struct call *call = begin(order_id);
+
+	call->op.drop = (struct order_drop_op){ .order_id = call->order_id,
+						.version = version,
+						.kept_ms = kept_ms,
+						.now_ms = NOW + 15,
+						.done = dropped };
+	order_store_drop(f->store, &call->op.drop);
+	run();
+	CU_ASSERT_EQUAL(call->result.status, RT_OK);
+	return call->result.outcome != 0;
+}
+
+/* An order that the archive has is dropped when the rules say so; the last thing that happened to it is 8 ms ago. */
+static void test_dropping(void)
+{
+	static const char event[] = "OrderDropped ord_a/5 2025-11-24T16:00:00.138Z ";
+	char text[256];
+
+	for (int state = 0; state < ORDER_STATE_COUNT; state++) {
+		bool drops = order_rule((enum order_state)state, ORDER_IN_ARCHIVED)->verdict ==
+			     ORDER_DROPS;
+		struct call *gone, *kept;
+
+		CU_ASSERT_EQUAL(drops, order_state_settled((enum order_state)state));
+		redis_server_do(&shared, "FLUSHALL");
+		snprintf(text, sizeof(text),
+			 "%s 4 60000 placed@1764000000100-7 settled+30-9\n7\n\n\5\n\3annDETAIL",
+			 order_state_text((enum order_state)state));
+		redis_server_do(&shared, "HSET %sorders ord_a %s", KEY, text);
+		redis_server_do(&shared, "ZADD %scustomer:ann 1 ord_a", KEY);
+		CU_ASSERT_FALSE(is_dropped("ord_a", 3, 0)); /* another version */
+		CU_ASSERT_FALSE(is_dropped("ord_a", 4, 9)); /* too young */
+		CU_ASSERT_EQUAL(redis_server_int(&shared, "EXISTS %s", EVENTS), 0);
+		CU_ASSERT_EQUAL(is_dropped("ord_a", 4, 8), drops);
+		CU_ASSERT_EQUAL(redis_server_int(&shared, "HEXISTS %sorders ord_a", KEY), !drops);
+		CU_ASSERT_EQUAL(redis_server_int(&shared, "EXISTS %scustomer:ann", KEY), !drops);
+		CU_ASSERT_EQUAL(redis_server_int(&shared, "EXISTS %s", EVENTS), drops);
+		if (!drops)
+			continue;
+		CU_ASSERT_STRING_EQUAL(entry(1), event);
+		/* Said again to whoever has missed it. */
+		CU_ASSERT_FALSE(is_dropped("ord_a", 4, 8));
+		CU_ASSERT_EQUAL(redis_server_int(&shared, "XLEN %s", EVENTS), 2);
+		CU_ASSERT_STRING_EQUAL(entry(2), event);
+		/* What inventory says of it late is no fault. */
+		put("ord_b");
+		gone = begin_move("ord_a", ORDER_IN_INVENTORY_RELEASED);
+		kept = begin_move("ord_b", ORDER_IN_INVENTORY_RESERVED);
+		send_move(gone);
+		run_move(kept);
+		expect_outcome(gone, ORDER_GONE);
+		expect_outcome(kept, ORDER_MOVED);
+		CU_ASSERT_STRING_EQUAL(redis_server_text(&shared, "GET %sdropped", KEY),
+				       "1764000000100");
+	}
+}
+
+/* A request is not placed again if its order may have been dropped, unless the archive says that it was not. */
+static void test_repeats_of_dropped_orders(void)
+{
+	static const char request[] = "ord_ha6bwoz5oh7o2dgv3qbsnp7rmq";
+	static const char content[] = "\n\5\n\3ann";
+	char fresh[ORDER_ID_LENGTH + 1];
+	uint8_t random[10] = { 1, 2, 3 };
+	struct call *again, *other, *asked;
+
+	order_id_new(NOW, random, fresh);
+	place(request, content, false);
+	place(fresh, content, true);
+	run();
+	redis_server_do(&shared, "HSET %sorders %s %s %s %s", KEY, request,
+			"CANCELLED 1 60000 placed@1764000000123-1\n7\n\n\5\n\3ann", fresh,
+			"CANCELLED 1 60000 placed@1764000000123-1\n7\n\n\5\n\3ann");
+	CU_ASSERT_TRUE(is_dropped(fresh, 1, 0));
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "EXISTS %sdropped_ids", KEY), 0);
+	CU_ASSERT_TRUE(is_dropped(request, 1, 0));
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "BITCOUNT %sdropped_ids", KEY), 3);
+	again = place(request, content, false);
+	other = place("ord_hb6bwoz5oh7o2dgv3qbsnp7rmq", content, false);
+	run();
+	expect_outcome(again, ORDER_PERHAPS_DROPPED);
+	CU_ASSERT_STRING_EQUAL(again->result.earlier_id, request);
+	expect_outcome(other, ORDER_PLACED);
+	CU_ASSERT_EQUAL(redis_server_int(&shared, "HEXISTS %sorders %s", KEY, request), 0);
+	asked = place(request, content, false);
+	asked->op.place.asked = true;
+	run();
+	expect_outcome(asked, ORDER_PLACED);
+	again = place(request, content, false);
+	run();
+	expect_outcome(again, ORDER_PLACED_BEFORE);
 }
 
 /* RESERVED at …101 for a minute; the timer is at 77. */
@@ -2229,6 +2337,9 @@ int main(void)
 		{ "moves of large orders go few at a time", test_moves_of_large_orders },
 		{ "a stream ahead of the clock tells the time", test_a_stream_ahead_of_the_clock },
 		{ "Redis runs every rule", test_every_rule },
+		{ "what the archive has is dropped", test_dropping },
+		{ "a request of a dropped order is not placed again",
+		  test_repeats_of_dropped_orders },
 		{ "a hold is extended, up to its limit", test_extensions },
 		{ "what an extension counts from, and how many there are",
 		  test_extensions_of_other_orders },

@@ -32,6 +32,11 @@ static void every_pair_has_its_rule(void)
 					  rule->to == STOCK_COMMITTED);
 			if (rule->action == PART_RETURN)
 				CU_ASSERT_EQUAL(rule->to, rule->state);
+			/* Only of a dropped order nothing is left. */
+			if (rule->action == PART_DROP)
+				CU_ASSERT(rule->to == STOCK_NONE || rule->state == STOCK_RETURNED)
+			else
+				CU_ASSERT(rule->to != STOCK_NONE || rule->state == STOCK_NONE);
 			CU_ASSERT(rule->to != STOCK_RETURNED || rule->state == STOCK_RETURNED);
 		}
 	}
@@ -60,6 +65,11 @@ static void what_ends_an_order_is_answered_after_the_release(void)
 				CU_ASSERT_EQUAL(step, SPLIT_HOLD);
 			if (rule->effect == STOCK_COMMIT_IT)
 				CU_ASSERT_EQUAL(step, SPLIT_COMMIT);
+			if (rule->request == STOCK_REQ_DROP) {
+				CU_ASSERT_EQUAL(step, rule->state == STOCK_NONE ? SPLIT_CONCLUDE
+										: SPLIT_DROP);
+				continue;
+			}
 			if (rule->effect == STOCK_GIVE_BACK)
 				CU_ASSERT_EQUAL(step, SPLIT_RELEASE);
 			/* Sold stays sold. */
@@ -98,6 +108,7 @@ static void steps_follow_what_the_parts_say(void)
 		{ "all came back", SPLIT_RETURN, P(COMMITTED), SPLIT_CONCLUDE, SPLIT_IS_DONE },
 		{ "one that came back is gone", SPLIT_RETURN, P(COMMITTED) | P(NONE), SPLIT_OWED,
 		  SPLIT_IS_DONE },
+		{ "all dropped", SPLIT_DROP, P(NONE), SPLIT_CONCLUDE, SPLIT_IS_DONE },
 		{ "all released", SPLIT_RELEASE, P(RELEASED) | P(UNAVAILABLE), SPLIT_CONCLUDE,
 		  SPLIT_IS_DONE },
 	};

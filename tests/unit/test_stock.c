@@ -30,6 +30,7 @@ static const struct {
 	UNEXPECTED("a rejection of what was never refused leaves a tombstone", NONE, REJECT, KEEP, RELEASED, RELEASED),
 	UNEXPECTED("so does a repeated one", NONE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
 	UNEXPECTED("nothing is known of a sale that could come back", NONE, RETURN, KEEP, NONE, NOTHING),
+	FIT("what was dropped is dropped", NONE, DROP, KEEP, NONE, NOTHING),
 
 	FIT("a repeated order gets its recorded answer", RESERVED, RESERVE, KEEP, RESERVED, RESERVED),
 	FIT("a confirm sells what is held", RESERVED, COMMIT, COMMIT_IT, COMMITTED, COMMITTED),
@@ -38,6 +39,7 @@ static const struct {
 	UNEXPECTED("a rejected order must not hold stock", RESERVED, REJECT, GIVE_BACK, RELEASED, RELEASED),
 	UNEXPECTED("nor may it when it asks again", RESERVED, REJECT_AGAIN, GIVE_BACK, RELEASED, RELEASED),
 	UNEXPECTED("what is not sold does not come back", RESERVED, RETURN, KEEP, RESERVED, NOTHING),
+	UNEXPECTED("a dropped order must not hold stock", RESERVED, DROP, GIVE_BACK, NONE, NOTHING),
 
 	FIT("a refusal stays a refusal", UNAVAILABLE, RESERVE, KEEP, UNAVAILABLE, UNAVAILABLE),
 	UNEXPECTED("a confirm of what was refused gets the refusal", UNAVAILABLE, COMMIT, KEEP, UNAVAILABLE, UNAVAILABLE),
@@ -46,6 +48,7 @@ static const struct {
 	FIT("a rejection is what a refusal leads to", UNAVAILABLE, REJECT, KEEP, UNAVAILABLE, NOTHING),
 	UNEXPECTED("a rejection that is sent again waits for a release", UNAVAILABLE, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
 	UNEXPECTED("what was refused does not come back", UNAVAILABLE, RETURN, KEEP, UNAVAILABLE, NOTHING),
+	FIT("a refusal is dropped with its order", UNAVAILABLE, DROP, DROP_IT, NONE, NOTHING),
 
 	FIT("an old order comes again after the sale", COMMITTED, RESERVE, KEEP, COMMITTED, COMMITTED),
 	FIT("a repeated confirm gets its recorded answer", COMMITTED, COMMIT, KEEP, COMMITTED, COMMITTED),
@@ -54,6 +57,7 @@ static const struct {
 	UNEXPECTED("a rejection does not take back a sale", COMMITTED, REJECT, KEEP, COMMITTED, COMMITTED),
 	UNEXPECTED("nor does a repeated one", COMMITTED, REJECT_AGAIN, KEEP, COMMITTED, COMMITTED),
 	FIT("what was sold comes back", COMMITTED, RETURN, TAKE_BACK, RETURNED, RETURNED),
+	FIT("a sale is dropped with its order", COMMITTED, DROP, DROP_IT, NONE, NOTHING),
 
 	FIT("a late order finds the tombstone", RELEASED, RESERVE, KEEP, RELEASED, RELEASED),
 	UNEXPECTED("what was given back cannot be sold", RELEASED, COMMIT, KEEP, RELEASED, RELEASED),
@@ -62,6 +66,7 @@ static const struct {
 	FIT("a rejection of what was given back gets its recorded answer", RELEASED, REJECT, KEEP, RELEASED, RELEASED),
 	FIT("so does a repeated one", RELEASED, REJECT_AGAIN, KEEP, RELEASED, RELEASED),
 	UNEXPECTED("what was given back does not come back once more", RELEASED, RETURN, KEEP, RELEASED, NOTHING),
+	FIT("a release is dropped with its order", RELEASED, DROP, DROP_IT, NONE, NOTHING),
 
 	FIT("an old order comes again after the return", RETURNED, RESERVE, KEEP, RETURNED, RETURNED),
 	FIT("an old confirm comes again after the return", RETURNED, COMMIT, KEEP, RETURNED, RETURNED),
@@ -70,6 +75,7 @@ static const struct {
 	UNEXPECTED("a rejection does not take back a sale", RETURNED, REJECT, KEEP, RETURNED, RETURNED),
 	UNEXPECTED("nor does a repeated one", RETURNED, REJECT_AGAIN, KEEP, RETURNED, RETURNED),
 	FIT("more comes back, or nothing does", RETURNED, RETURN, TAKE_BACK, RETURNED, RETURNED),
+	FIT("a sale of which some came back is dropped with its order", RETURNED, DROP, DROP_IT, NONE, NOTHING),
 	/* clang-format on */
 };
 
@@ -99,8 +105,14 @@ static void table_as_a_whole(void)
 		const struct stock_rule *rule = stock_rule(pairs[i].state, pairs[i].request);
 		const struct stock_rule *again = stock_rule(rule->to, rule->request);
 
+		/* When the order is dropped there is nothing any more, and nobody waits for an answer. */
+		if (rule->request == STOCK_REQ_DROP)
+			TEST_ROW(rule->to == STOCK_NONE && rule->answer == STOCK_ANS_NOTHING,
+				 pairs[i].reason);
+		else
+			TEST_ROW(rule->effect != STOCK_DROP_IT, pairs[i].reason);
 		/* A change is an event of its own. */
-		if (rule->to != rule->state)
+		if (rule->to != rule->state && rule->request != STOCK_REQ_DROP)
 			TEST_ROW(rule->answer != STOCK_ANS_NOTHING, pairs[i].reason);
 		/* Only held stock can be sold or given back, and only a new order can reserve. */
 		if (rule->effect == STOCK_COMMIT_IT || rule->effect == STOCK_GIVE_BACK)
@@ -123,7 +135,9 @@ static void table_as_a_whole(void)
 		if (rule->effect == STOCK_TAKE_BACK)
 			TEST_ROW(stock_state_sold(rule->state) && stock_state_sold(rule->to),
 				 pairs[i].reason);
-		/* A final state never changes; a sale otherwise than by a return. */
+		/* A final state never changes before the order is dropped; a sale otherwise than by a return. */
+		if (rule->request == STOCK_REQ_DROP)
+			continue;
 		if ((stock_state_sold(rule->state) && rule->effect != STOCK_TAKE_BACK) ||
 		    rule->state == STOCK_RELEASED)
 			TEST_ROW(rule->to == rule->state && rule->effect == STOCK_KEEP,
@@ -153,7 +167,8 @@ static void serve(enum stock_state *state, uint64_t *available, uint64_t *reserv
 		break;
 	case STOCK_COMMIT_IT:
 	case STOCK_TAKE_BACK:
-		CU_FAIL("no commit or return was requested");
+	case STOCK_DROP_IT:
+		CU_FAIL("no commit, return or drop was requested");
 		break;
 	case STOCK_TAKE:
 	case STOCK_HOLD_IT:
