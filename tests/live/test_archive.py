@@ -12,11 +12,13 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import time
 
 import grpc
 import tandem
 
 STREAMS = (tandem.ORDERS, tandem.STOCK)
+AWAY_SECONDS = float(os.environ.get("TANDEM_POSTGRESQL_AWAY", "0"))  # so long orders go on without PostgreSQL, at least
 
 
 class Archived(tandem.Live):
@@ -424,12 +426,15 @@ class PostgreSQL(Archived):
     movements, exported, tool, kinds_of = Answers.movements, Answers.exported, Answers.tool, Answers.kinds_of
 
     def test_when_the_server_is_away(self):
-        self.stock("away", 100)
+        self.stock("away", 100000)
         before = self.places(3, "away")
         self.archived()
         archive = self.tandem.archive
         self.pg_stop()
         during = self.places(3, "away")
+        back = time.monotonic() + AWAY_SECONDS
+        while time.monotonic() < back:
+            during += self.places(3, "away")
         tandem.until(lambda: "storage: the database" in archive.get("/readyz")[1], 10 * tandem.SLOW, archive.get)
         self.fails(grpc.StatusCode.UNAVAILABLE, self.archive.GetArchivedOrder, order_id=before[0])
         archive.kill()
@@ -472,6 +477,16 @@ class Release(Archived):
         placed = self.protos.message("tandem.order.v1.OrderPlaced").FromString(found.orders[0].placed)
         self.assertEqual(placed.content.customer_id, found.orders[0].order.order.customer_id)
         self.assertEqual([line.sku for line in placed.content.lines], ["tea"])
+
+        self.older_than_a_moment(settled)
+
+    def older_than_a_moment(self, settled):
+        """Those that were said before are said again, since a process that was started knows nothing of it."""
+        archive = self.tandem.archive
+        self.assertEqual(archive.terminate(), 0)
+        archive.env["TANDEM_ARCHIVE_RELEASE_AFTER"], archive.env["TANDEM_ARCHIVE_RELEASE_COUNT"] = "100ms", "0"
+        self.tandem.start("archive")
+        tandem.until(lambda: set(self.released()) == set(settled), 10 * tandem.SLOW, self.released)
 
     def life(self, order_id):
         return self.archive.GetArchivedOrder(order_id=order_id).events
