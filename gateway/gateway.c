@@ -36,6 +36,7 @@ int gateway_new(struct rt_loop *loop, const struct gateway_options *options, str
 		gateway_route_init(&gateway->archive, gateway, options->archive,
 				   options->archive_channel);
 	register_metrics(gateway, options->metrics);
+	gateway_questions_new(gateway);
 	gateway_streams_new(gateway);
 	*ret = gateway;
 	return RT_OK;
@@ -59,10 +60,11 @@ ProtobufCService *gateway_archive_rpc(struct gateway *gateway)
 static void close_streams(struct rt_task *task)
 {
 	struct gateway *gateway = RT_CONTAINER_OF(task, struct gateway, stop_task);
+	bool closed = gateway_streams_close(gateway);
 
-	if (gateway_streams_close(gateway))
+	if (gateway_questions_close(gateway) && closed)
 		gateway->stopped(gateway->stopped_user);
-	else if (gateway->send_task.queued)
+	else if (gateway->send_task.queued || gateway->ask_task.queued)
 		rt_loop_defer(gateway->loop, &gateway->stop_task);
 }
 

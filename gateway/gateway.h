@@ -1,6 +1,7 @@
 /* gateway.h - where calls enter: checks, batching, routing. The gateway stores nothing.
  *
  *   placing.c       sends orders to the order service, gathered, over long-lived streams
+ *   perhaps_dropped.c   of orders that were perhaps placed before, asks the archive
  *   place_order.c, stream_orders.c, batch_place_orders.c   the RPCs that place orders with it
  *   route.c         all other RPCs: checked and passed on, with deadline and traceparent
  *   archived.c, archived_list.c, archived_batch.c   what the order service does not have any more, from the archive

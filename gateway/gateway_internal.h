@@ -87,6 +87,9 @@ struct gateway {
 	struct rt_list waiting; /* to be sent, at the end of the turn or soon */
 	size_t placing_count, waiting_count;
 	struct gateway_customer *customers;
+	/* Orders of which the archive is asked whether they were placed before (perhaps_dropped.c). */
+	struct rt_list questions, asked; /* to be asked at the end of the turn; under way */
+	struct rt_task ask_task;
 	uint64_t number; /* of the last item */
 	struct rt_task send_task;
 	Tandem__Order__V1__PlacementItem *items, **item_list; /* what a message is packed from */
@@ -132,9 +135,11 @@ struct gateway_placing {
 	ProtobufCBinaryData request; /* packed */
 	uint8_t *owned;              /* its bytes, unless they are the call's */
 	bool wait_for_decision;
-	enum { PLACING_WAITS, PLACING_SENT, PLACING_ENDS } stage;
-	struct rt_list link; /* unless it is sent */
-	UT_hash_handle hh;   /* stream->sent */
+	enum { PLACING_WAITS, PLACING_SENT, PLACING_ASKS, PLACING_ENDS } stage;
+	struct rt_list link;               /* unless it is sent, or the archive is asked */
+	struct gateway_question *question; /* ASKS */
+	bool asked;                        /* the archive does not have it */
+	UT_hash_handle hh;                 /* stream->sent */
 	struct gateway_stream *stream;
 	struct gateway_customer *customer; /* NULL: its orders are not counted */
 	uint64_t number;
@@ -159,6 +164,22 @@ void gateway_streams_new(struct gateway *gateway);
  * stop_task when it ends. */
 bool gateway_streams_close(struct gateway *gateway);
 void gateway_streams_free(struct gateway *gateway);
+
+/* ---- orders that were perhaps placed before (perhaps_dropped.c) ---- */
+
+struct gateway_question; /* opaque */
+/* With the order as it is in the archive, packed; or with why it is not placed; or with neither (code 0): it is to be placed. */
+typedef void gateway_question_answered(struct gateway_placing *placing,
+				       const ProtobufCBinaryData *order,
+				       const struct rt_status *status);
+/* Asks the archive. `tell` runs once, never before this returns, unless the question is abandoned. */
+struct gateway_question *gateway_question_ask(struct gateway_placing *placing,
+					      const Tandem__Order__V1__PerhapsDropped *perhaps,
+					      gateway_question_answered *tell);
+void gateway_question_abandon(struct gateway_question *question);
+void gateway_questions_new(struct gateway *gateway);
+/* Ends those that are under way. True: none is; else each defers stop_task when it ends. */
+bool gateway_questions_close(struct gateway *gateway);
 
 /* ---- refusing orders early (shed.c) ---- */
 

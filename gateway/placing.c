@@ -9,6 +9,8 @@
  *                           says that it has not looked at them, or when they have a request_id and
  *                           another instance serves
  *
+ * Of an order that was perhaps placed before, and dropped, the archive is asked (perhaps_dropped.c); then it waits again.
+ *
  * There is one stream for each connection, opened when there is something to send. The next order goes to
  * an instance that stores none, or else to the one that owes the fewest answers, in turn among equals. A lone order leaves at the end of its turn.
  * While every instance is storing orders, new ones gather until one is done, or until half a message is
@@ -116,6 +118,10 @@ static void placing_remove(struct gateway_placing *placing)
 		HASH_DEL(placing->stream->sent, placing);
 		if (!placing->wait_for_decision)
 			storing_ends(placing->stream);
+		break;
+	case PLACING_ASKS:
+		if (placing->question != NULL)
+			gateway_question_abandon(placing->question);
 		break;
 	case PLACING_ENDS:
 		rt_list_remove(&placing->link);
@@ -238,6 +244,53 @@ static void timeout_passed(struct rt_timer *timer)
 
 /* ---- answers ---- */
 
+/* The archive has answered. */
+static void archive_answered(struct gateway_placing *placing, const ProtobufCBinaryData *order,
+			     const struct rt_status *status)
+{
+	struct gateway *gateway = placing->gateway;
+
+	placing->question = NULL;
+	if (order != NULL) {
+		placing_end(placing, order, status);
+	} else if (status->code != 0) {
+		placing_refused(placing, status);
+	} else if (gateway->stopping) {
+		placing_fail(placing, RT_CODE_UNAVAILABLE, "the gateway is shutting down");
+	} else {
+		leave_span(placing, 0);
+		placing->asked = true;
+		placing->stage = PLACING_WAITS;
+		rt_list_init(&placing->link);
+		rt_list_push(&gateway->waiting, &placing->link);
+		gateway->waiting_count++;
+		if (may_send(gateway))
+			send_soon(gateway);
+	}
+}
+
+/* The order service does not know whether it was placed before. */
+static void ask_archive(struct gateway_placing *placing,
+			const Tandem__Order__V1__PerhapsDropped *perhaps)
+{
+	struct gateway *gateway = placing->gateway;
+
+	if (gateway->options.archive == NULL) {
+		placing_fail(
+			placing, RT_CODE_UNAVAILABLE,
+			"an order with this request_id may have been placed, and archived, and "
+			"this gateway knows no archive");
+		return;
+	}
+	HASH_DEL(placing->stream->sent, placing);
+	if (!placing->wait_for_decision)
+		storing_ends(placing->stream);
+	placing->stage = PLACING_ASKS;
+	placing->question = gateway_question_ask(placing, perhaps, archive_answered);
+	if (may_send(gateway))
+		send_soon(gateway);
+}
+
 static void end_answered(struct gateway_placing *placing,
 			 const Tandem__Order__V1__PlacementAnswer *answer)
 {
@@ -257,10 +310,7 @@ static void end_answered(struct gateway_placing *placing,
 		rt_status_done(&status);
 		break;
 	case TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_PERHAPS_DROPPED:
-		placing_fail(
-			placing, RT_CODE_UNAVAILABLE,
-			"whether the request was placed before is in the archive, which cannot be "
-			"asked");
+		ask_archive(placing, answer->perhaps_dropped);
 		break;
 	case TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT__NOT_SET:
 	default:
@@ -501,6 +551,7 @@ static bool take_waiting(struct gateway_stream *stream, Tandem__Order__V1__Place
 	item->number = placing->number;
 	item->request = placing->request;
 	item->timeout_ms = left_ms;
+	item->asked = placing->asked;
 	if (placing->wait_for_decision && placing->wait_max_ms > 0)
 		item->timeout_ms = RT_MIN(left_ms, placing->wait_max_ms);
 	if (rt_tracing)

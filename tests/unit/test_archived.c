@@ -37,6 +37,9 @@ static struct fake {
 	int archive_fails; /* with this code; 0: it answers */
 	bool hold;         /* the archive does not answer */
 	bool drops;        /* the order service says that it has dropped orders */
+	size_t placed;     /* orders */
+	size_t stop_with;  /* so many are on their way when the gateway is stopped */
+	size_t found_max;  /* how many ids the archive looks for in a call; 0: any number */
 	size_t look_max;   /* how many orders a search looks at; 0: any number */
 	struct rt_call *held;
 	bool cancelled;
@@ -248,15 +251,93 @@ FAKE_OTHER(stream_orders, StreamOrders)
 
 static Tandem__Order__V1__OrderService_Service fake_service =
 	TANDEM__ORDER__V1__ORDER_SERVICE__INIT(fake_);
-/* Never called; they are there to be routed to. */
-static ProtobufCService fake_placement = {
-	.descriptor = &tandem__order__v1__placement_service__descriptor,
-	.invoke = protobuf_c_service_invoke_internal
-};
+/* Never called; it is there to be routed to. */
 static ProtobufCService fake_inventory = {
 	.descriptor = &tandem__inventory__v1__inventory_service__descriptor,
 	.invoke = protobuf_c_service_invoke_internal
 };
+
+/* ---- placing: of an id that is not here it says that it was perhaps dropped ---- */
+
+/* What a request would store; its id is its request_id. */
+static void placed_text(const Tandem__Order__V1__PlaceOrderRequest *request, char text[32])
+{
+	snprintf(text, 32, "quantity %u", request->lines[0]->quantity);
+}
+
+static void answer_item(const Tandem__Order__V1__PlacementItem *item,
+			Tandem__Order__V1__PlacementAnswer *answer, struct rt_arena *arena)
+{
+	Tandem__Order__V1__PlaceOrderRequest *request =
+		tandem__order__v1__place_order_request__unpack(
+			rt_arena_allocator(arena), item->request.len, item->request.data);
+	order_message *order = rt_arena_take(arena, sizeof(*order));
+	Tandem__Order__V1__PerhapsDropped *perhaps = rt_arena_take(arena, sizeof(*perhaps));
+	char *text = rt_arena_take(arena, 32);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(request);
+	tandem__order__v1__placement_answer__init(answer);
+	answer->number = item->number;
+	if (item->asked) {
+		tandem__order__v1__order__init(order);
+		order->order_id = request->request_id;
+		order->status = TANDEM__ORDER__V1__ORDER_STATUS__ORDER_STATUS_PENDING;
+		answer->result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_ORDER;
+		answer->order.len = tandem__order__v1__order__get_packed_size(order);
+		answer->order.data = rt_arena_take(arena, answer->order.len);
+		tandem__order__v1__order__pack(order, answer->order.data);
+		fake.placed++;
+		return;
+	}
+	tandem__order__v1__perhaps_dropped__init(perhaps);
+	placed_text(request, text);
+	perhaps->order_id = request->request_id;
+	perhaps->placed = (ProtobufCBinaryData){ strlen(text), (uint8_t *)text };
+	answer->result_case = TANDEM__ORDER__V1__PLACEMENT_ANSWER__RESULT_PERHAPS_DROPPED;
+	answer->perhaps_dropped = perhaps;
+}
+
+static void items_came(struct rt_call *call, const ProtobufCMessage *message, void *user)
+{
+	const Tandem__Order__V1__PlaceRequest *request = (const void *)message;
+	Tandem__Order__V1__PlaceResponse response = TANDEM__ORDER__V1__PLACE_RESPONSE__INIT;
+	Tandem__Order__V1__PlacementAnswer answers[GATEWAY_BATCH_MAX], *list[GATEWAY_BATCH_MAX];
+	Tandem__Order__V1__PlaceResponse_Closure *closure = user;
+	struct rt_arena arena = { .chunks = NULL };
+
+	if (message == NULL)
+		return;
+	for (size_t i = 0; i < request->n_items; i++) {
+		list[i] = &answers[i];
+		answer_item(request->items[i], &answers[i], &arena);
+	}
+	response.answers = list;
+	response.n_answers = request->n_items;
+	(*closure)(&response, call);
+	rt_arena_done(&arena);
+	rt_call_read(call, items_came, user);
+}
+
+static void placement_cancelled(struct rt_call *call, void *user)
+{
+	(void)user;
+	rt_call_failf(call, RT_CODE_CANCELLED, "cancelled");
+}
+
+static void fake_place(Tandem__Order__V1__PlacementService_Service *service,
+		       const Tandem__Order__V1__PlaceRequest *request,
+		       Tandem__Order__V1__PlaceResponse_Closure closure, void *data)
+{
+	static Tandem__Order__V1__PlaceResponse_Closure kept;
+
+	(void)service, (void)request;
+	kept = closure;
+	rt_call_on_cancel(data, placement_cancelled, NULL);
+	rt_call_read(data, items_came, &kept);
+}
+
+static Tandem__Order__V1__PlacementService_Service fake_placement =
+	TANDEM__ORDER__V1__PLACEMENT_SERVICE__INIT(fake_);
 
 /* ---- the archive ---- */
 
@@ -395,6 +476,43 @@ static void archive_search(const Tandem__Archive__V1__SearchOrdersRequest *reque
 	closure(&response.base, call);
 }
 
+/* Every order that is archived was placed with a quantity of 1. */
+static void archive_find(const Tandem__Archive__V1__FindOrdersRequest *request,
+			 ProtobufCClosure closure, struct rt_call *call)
+{
+	Tandem__Archive__V1__FindOrdersResponse response =
+		TANDEM__ARCHIVE__V1__FIND_ORDERS_RESPONSE__INIT;
+	Tandem__Archive__V1__FoundOrder found[64], *list[64];
+	Tandem__Archive__V1__ArchivedOrder archived[64];
+	order_message messages[64];
+	Google__Protobuf__Timestamp created[64];
+	static char placed[] = "quantity 1";
+
+	fake.asked++;
+	if (archive_fails(call))
+		return;
+	response.orders = list;
+	for (size_t i = 0; i < request->n_order_ids; i++) {
+		const struct known *known = find(request->order_ids[i]);
+		size_t n = response.n_orders;
+
+		if (fake.found_max > 0 && i == fake.found_max)
+			break;
+		response.answered++;
+		if (known == NULL || !known->archived)
+			continue;
+		view(known, &messages[n], &created[n]);
+		tandem__archive__v1__archived_order__init(&archived[n]);
+		archived[n].order = &messages[n];
+		tandem__archive__v1__found_order__init(&found[n]);
+		found[n].order = &archived[n];
+		found[n].placed = (ProtobufCBinaryData){ strlen(placed), (uint8_t *)placed };
+		list[n] = &found[n];
+		response.n_orders++;
+	}
+	closure(&response.base, call);
+}
+
 static void archive_invoke(ProtobufCService *service, unsigned method,
 			   const ProtobufCMessage *request, ProtobufCClosure closure, void *data)
 {
@@ -404,6 +522,8 @@ static void archive_invoke(ProtobufCService *service, unsigned method,
 		archive_get((const void *)request, closure, data);
 	else if (strcmp(name, "SearchOrders") == 0)
 		archive_search((const void *)request, closure, data);
+	else if (strcmp(name, "FindOrders") == 0)
+		archive_find((const void *)request, closure, data);
 	else
 		rt_call_failf(data, RT_CODE_UNIMPLEMENTED, "%s", name);
 }
@@ -425,6 +545,7 @@ static void teardown(void)
 {
 	rt_loop_run_due(world.loop);
 	world.stopped = 0;
+	CU_ASSERT_EQUAL(world.gateway->placing_count, fake.stop_with);
 	gateway_stop(world.gateway, tests_count, &world.stopped);
 	rt_loop_run_due(world.loop);
 	CU_ASSERT_EQUAL(world.stopped, 1);
@@ -452,7 +573,7 @@ static void begin(bool with_archive)
 	add(OTHERS, "yan", false, true, true);
 	CU_ASSERT_FATAL(rt_loop_new_manual(BASE_MS, 1, &world.loop) == RT_OK);
 	world.order = rt_client_local(world.loop, &fake_service.base, NULL, NULL);
-	world.placement = rt_client_local(world.loop, &fake_placement, NULL, NULL);
+	world.placement = rt_client_local(world.loop, &fake_placement.base, NULL, NULL);
 	world.inventory = rt_client_local(world.loop, &fake_inventory, NULL, NULL);
 	world.archive = rt_client_local(world.loop, &fake_archive, NULL, NULL);
 	options.order = world.order;
@@ -521,10 +642,11 @@ static void caller_free(struct caller *caller)
 
 static const struct rt_identity *identity; /* of the callers; NULL: nobody is asked */
 
-static void start(struct caller *caller, const char *method, const ProtobufCMessage *request)
+static void start_within(struct caller *caller, const char *method, const ProtobufCMessage *request,
+			 int64_t timeout_ms)
 {
 	memset(caller, 0, sizeof(*caller));
-	caller->op.timeout_ms = 7000;
+	caller->op.timeout_ms = timeout_ms;
 	caller->op.traceparent = TRACE;
 	caller->op.tracestate = STATE;
 	caller->op.caller = identity;
@@ -535,6 +657,11 @@ static void start(struct caller *caller, const char *method, const ProtobufCMess
 			gateway_method_index(&tandem__order__v1__order_service__descriptor, method),
 			request, &caller->op);
 	rt_loop_run_due(world.loop);
+}
+
+static void start(struct caller *caller, const char *method, const ProtobufCMessage *request)
+{
+	start_within(caller, method, request, 7000);
 }
 
 /* A request whose first field is the order's id. */
@@ -842,6 +969,164 @@ static void large_batches(void)
 	CU_ASSERT_EQUAL(fake.asked, 16);
 }
 
+/* ---- orders that were perhaps placed before ---- */
+
+static void place(struct caller *caller, const char *request_id, uint32_t quantity,
+		  int64_t timeout_ms)
+{
+	Tandem__Order__V1__PlaceOrderRequest request = TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__OrderLine line = TANDEM__ORDER__V1__ORDER_LINE__INIT, *lines = &line;
+
+	line.sku = (char *)(uintptr_t) "tea";
+	line.quantity = quantity;
+	request.request_id = (char *)(uintptr_t)request_id;
+	request.customer_id = (char *)(uintptr_t) "zoe";
+	request.lines = &lines;
+	request.n_lines = 1;
+	start_within(caller, "PlaceOrder", &request.base, timeout_ms);
+}
+
+static void placed_before(void)
+{
+	static const struct {
+		const char *why, *request_id;
+		uint32_t quantity;
+		int code;
+		size_t placed;
+	} rows[] = {
+		{ "the archive has its order", GONE, 1, 0, 0 },
+		{ "it was for another request", GONE, 2, RT_CODE_ALREADY_EXISTS, 0 },
+		{ "by chance: it was never used", NOWHERE, 1, 0, 1 },
+		{ "its order was lost", LOST, 1, 0, 1 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct caller caller;
+
+		fake.asked = fake.placed = 0;
+		place(&caller, rows[i].request_id, rows[i].quantity, 7000);
+		TEST_ROW(caller.done == 1 && caller.code == rows[i].code, rows[i].why);
+		TEST_ROW(fake.asked == 1 && fake.placed == rows[i].placed, rows[i].why);
+		TEST_ROW(strcmp(answered_id(&caller),
+				rows[i].code == 0 ? rows[i].request_id : "") == 0,
+			 rows[i].why);
+		if (rows[i].code != 0)
+			TEST_ROW(strcmp(caller.details.reason, "REQUEST_ID_REUSED") == 0,
+				 rows[i].why);
+		caller_free(&caller);
+	}
+}
+
+/* The order service has said whose it is, so the gateway asks for itself: only it may. */
+static void asks_for_itself(void)
+{
+	static const struct rt_identity zoe = { .role = RT_ROLE_CUSTOMER, .owner = "zoe" };
+	struct caller caller;
+
+	identity = &zoe;
+	snprintf(fake.owner, sizeof(fake.owner), "none");
+	place(&caller, GONE, 1, 7000);
+	CU_ASSERT_EQUAL(caller.code, 0);
+	CU_ASSERT_STRING_EQUAL(fake.owner, "");
+	caller_free(&caller);
+	identity = NULL;
+}
+
+static void placed_while_the_archive_is_away(void)
+{
+	struct caller caller;
+
+	fake.archive_fails = RT_CODE_UNAVAILABLE;
+	place(&caller, NOWHERE, 1, 7000);
+	CU_ASSERT_EQUAL(caller.code, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_STRING_EQUAL(caller.details.reason, "ARCHIVE_AWAY");
+	CU_ASSERT(caller.details.retry_ms > 0);
+	CU_ASSERT_EQUAL(fake.placed, 0);
+	teardown();
+	begin(false);
+	place(&caller, NOWHERE, 1, 7000);
+	CU_ASSERT_EQUAL(caller.code, RT_CODE_UNAVAILABLE);
+	CU_ASSERT_EQUAL(fake.placed, 0);
+}
+
+/* Those of a turn are one question; what does not fit into its answer is asked again. */
+static void many_placed_before(void)
+{
+	static const char *const ids[] = { GONE, NOWHERE, LOST };
+	Tandem__Order__V1__BatchPlaceOrdersRequest request =
+		TANDEM__ORDER__V1__BATCH_PLACE_ORDERS_REQUEST__INIT;
+	Tandem__Order__V1__PlaceOrderRequest items[20], *list[20];
+	Tandem__Order__V1__OrderLine line = TANDEM__ORDER__V1__ORDER_LINE__INIT, *lines = &line;
+
+	line.sku = (char *)(uintptr_t) "tea";
+	line.quantity = 1;
+	request.requests = list;
+	request.n_requests = RT_LENGTH(items);
+	for (size_t i = 0; i < RT_LENGTH(items); i++) {
+		list[i] = &items[i];
+		tandem__order__v1__place_order_request__init(list[i]);
+		items[i].request_id = (char *)(uintptr_t)ids[i % 3];
+		items[i].customer_id = (char *)(uintptr_t) "zoe";
+		items[i].lines = &lines;
+		items[i].n_lines = 1;
+	}
+	for (size_t most = 0; most < 8; most += 7) {
+		const Tandem__Order__V1__BatchPlaceOrdersResponse *response;
+		struct caller caller;
+
+		fake.found_max = most;
+		fake.asked = fake.placed = 0;
+		start(&caller, "BatchPlaceOrders", &request.base);
+		CU_ASSERT_EQUAL_FATAL(caller.code, 0);
+		response = (const void *)caller.response;
+		CU_ASSERT_EQUAL_FATAL(response->n_orders, RT_LENGTH(items));
+		for (size_t i = 0; i < RT_LENGTH(items); i++)
+			CU_ASSERT_STRING_EQUAL(response->orders[i]->order->order_id, ids[i % 3]);
+		CU_ASSERT_EQUAL(fake.asked, most == 0 ? 1 : 3);
+		CU_ASSERT_EQUAL(fake.placed, 13);
+		caller_free(&caller);
+	}
+}
+
+/* The caller goes, or its time is over, while the archive is asked; what that answers later concerns nobody. */
+static void left_while_asked(void)
+{
+	struct caller caller;
+
+	fake.hold = true;
+	place(&caller, GONE, 1, 7000);
+	CU_ASSERT_EQUAL(caller.done, 0);
+	rt_client_cancel(&caller.op);
+	rt_loop_run_due(world.loop);
+	rt_loop_advance(world.loop, 200);
+	CU_ASSERT_EQUAL(caller.done, 1);
+	CU_ASSERT_EQUAL(world.gateway->placing_count, 0);
+	rt_call_on_cancel(fake.held, NULL, NULL);
+	rt_call_failf(fake.held, RT_CODE_NOT_FOUND, "late");
+	rt_loop_run_due(world.loop);
+	CU_ASSERT_EQUAL(fake.placed, 0);
+	place(&caller, GONE, 1, 0);
+	rt_loop_advance(world.loop, 29999);
+	CU_ASSERT_EQUAL(caller.done, 0);
+	rt_loop_advance(world.loop, 1);
+	CU_ASSERT_EQUAL(caller.done, 1);
+	CU_ASSERT_EQUAL(caller.code, RT_CODE_DEADLINE_EXCEEDED);
+}
+
+static void stopped_while_asked(void)
+{
+	struct caller caller;
+
+	fake.hold = true;
+	fake.stop_with = 1;
+	place(&caller, GONE, 1, 7000);
+	CU_ASSERT_EQUAL(caller.done, 0);
+	teardown();
+	CU_ASSERT_EQUAL(caller.done, 1);
+	CU_ASSERT_EQUAL(caller.code, RT_CODE_UNAVAILABLE);
+	begin(true);
+}
+
 /* ---- lists ---- */
 
 #define CUSTOMER "list"
@@ -992,6 +1277,12 @@ static const struct test tests[] = {
 	{ "items of batches", batches },
 	{ "a batch while the archive is away", batch_without_archive },
 	{ "large batches", large_batches },
+	{ "requests that were perhaps made before", placed_before },
+	{ "the gateway asks for itself", asks_for_itself },
+	{ "perhaps placed before, and the archive is away", placed_while_the_archive_is_away },
+	{ "many that were perhaps placed before", many_placed_before },
+	{ "the caller goes while the archive is asked", left_while_asked },
+	{ "the gateway is stopped while the archive is asked", stopped_while_asked },
 	{ "lists of both", merged },
 	{ "a page costs a search", costs_a_search },
 	{ "nothing was dropped: the archive is not asked", nothing_dropped },
