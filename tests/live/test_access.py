@@ -278,7 +278,8 @@ class Own(Secured):
                                       lines=[{"sku": "tea", "quantity": 1}], _metadata=self.as_anna)
         self.order_id = placed.order.order_id
 
-    def test_another_customers_order_is_not_found(self):
+    def is_not_found(self):
+        """Another customer's order is answered as one that does not exist."""
         other = self.order_id[:4] + ("a" if self.order_id[4] != "a" else "b") + self.order_id[5:]
         for method in ("GetOrder", "ConfirmOrder", "CancelOrder", "ExtendHold", "ReturnOrder", "WatchOrder"):
             answers = []
@@ -295,8 +296,39 @@ class Own(Secured):
             requests = [{"order_id": self.order_id}, {"order_id": other}]
             answer = getattr(self.bert, method)(requests=requests, _metadata=self.as_bert)
             self.assertEqual([item.error.code for item in answer.orders], [grpc.StatusCode.NOT_FOUND.value[0]] * 2)
+
+    def test_another_customers_order_is_not_found(self):
+        self.is_not_found()
         got = self.anna.GetOrder(order_id=self.order_id, _metadata=self.as_anna).order
         self.assertEqual((got.customer_id, got.version), ("cust_a", 2))
+
+    def test_another_customers_dropped_order_is_not_found(self):
+        """Nor if the archive alone has it."""
+        placed = self.anna.PlaceOrder(customer_id="cust_a", request_id="dropped", wait_for_decision=True,
+                                      lines=[{"sku": "tea", "quantity": 1}], _metadata=self.as_anna)
+        self.order_id = placed.order.order_id
+        self.anna.CancelOrder(order_id=self.order_id, _metadata=self.as_anna)
+
+        def is_archived():
+            try:
+                return self.ops[tandem.ARCHIVE_SERVICE].GetArchivedOrder(order_id=self.order_id).order.order.settled
+            except grpc.RpcError as error:
+                self.assertIn(error.code(), (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE))
+                return False
+
+        tandem.until(is_archived, 20 * tandem.SLOW, "it is archived")
+        redis = self.tandem.redis_as("ops")
+        self.assertEqual(redis("HDEL", "order:{0}:orders", self.order_id), 1)
+        redis("ZREM", "order:{0}:customer:cust_a", self.order_id)
+        redis("SET", "order:{0}:dropped", 2 ** 42)
+        self.is_not_found()
+        got = self.anna.GetOrder(order_id=self.order_id, _metadata=self.as_anna).order
+        self.assertEqual(got.customer_id, "cust_a")
+        listed = self.anna.ListOrders(customer_id="cust_a", _metadata=self.as_anna).orders
+        self.assertIn(self.order_id, [order.order_id for order in listed])
+        with self.assertRaises(grpc.RpcError) as caught:
+            self.anna.ConfirmOrder(order_id=self.order_id, _metadata=self.as_anna)
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.FAILED_PRECONDITION)
 
     def test_nobody_but_the_gateway_is_believed(self):
         """Neither the gateway nor order takes a customer's word that it is another."""
