@@ -241,6 +241,42 @@ class Answers(Archived):
         self.tool_shows(dropped[1], whole)
         self.archive_is_away(dropped[0], ids[2])
 
+    def found(self):
+        return self.tandem.gateway.metric("grpc_client_handled_total", grpc_method="FindOrders")
+
+    def test_what_was_placed_before(self):
+        """Requests of which the order service does not know whether their order was dropped: the archive knows."""
+        self.stock("again", 100)
+        ops = self.tandem.redis_as("ops")
+        fields = {"customer_id": "eve", "request_id": "first"}
+        first = self.place("again", **fields, wait_for_decision=True)
+        self.order.ConfirmOrder(order_id=first.order_id)
+        first = self.settled(first.order_id)
+        self.archived()
+        before = ops("GET", "order:{0}:dropped_ids") or b""
+        ops("SET", "order:{0}:dropped_ids", b"\xff" * (8 << 20))  # any id may have been used
+        self.addCleanup(ops, "SET", "order:{0}:dropped_ids", before)
+        self.drop("eve", [first.order_id])
+        numbers = iter(range(1000))
+        tandem.until(lambda: self.place("again", request_id=f"new {next(numbers)}") and self.found() > 0, 20 * tandem.SLOW,
+                     "the archive is asked")
+        self.assertEqual(self.place("again", **fields), first)
+        self.fails(grpc.StatusCode.ALREADY_EXISTS, self.place, "again", 2, **fields)
+        lines = [{"sku": "again", "quantity": 1}]
+        batch = [{"lines": lines, "customer_id": "eve", "request_id": name} for name in ("first", "second", "second")]
+        answer = self.order.BatchPlaceOrders(requests=batch)
+        ids = [result.order.order_id for result in answer.orders]
+        self.assertEqual((ids[0], ids[1] == ids[2], ids[0] == ids[1]), (first.order_id, True, False))
+        # Who gives none is not kept waiting.
+        asked = self.found()
+        self.place("again")
+        self.assertEqual(self.found(), asked)
+        with self.tandem.away("archive"):
+            self.fails(grpc.StatusCode.UNAVAILABLE, self.place, "again", request_id="third")
+            self.fails(grpc.StatusCode.UNAVAILABLE, self.place, "again", **fields)
+            self.place("again")
+        self.assertEqual(self.place("again", **fields), first)
+
     def cannot_be_changed(self, order_id, here):
         refused = grpc.StatusCode.FAILED_PRECONDITION
         for method, fields in (("ConfirmOrder", {}), ("CancelOrder", {}), ("ReturnOrder", {"return_id": "r2"}),
