@@ -241,6 +241,23 @@ class Answers(Archived):
         self.tool_shows(dropped[1], whole)
         self.archive_is_away(dropped[0], ids[2])
 
+    def test_without_an_archive(self):
+        """A gateway that is told that there is none."""
+        gateway = self.tandem.gateway
+        gateway.arguments = ["--archive-target="]
+        try:
+            with self.tandem.away("gateway"):
+                pass
+            order, _ = self.connect()
+            self.fails(grpc.StatusCode.NOT_FOUND, order.GetOrder, order_id="ord_" + "a" * 26)
+            self.fails(grpc.StatusCode.NOT_FOUND, order.CancelOrder, order_id="ord_" + "a" * 26)
+            self.fails(grpc.StatusCode.UNIMPLEMENTED, self.stub_of("gateway").SearchOrders)
+        finally:
+            gateway.arguments = []
+            with self.tandem.away("gateway"):
+                pass
+            tandem.until(self.answers, 20 * tandem.SLOW, "the archive is asked again")
+
     def found(self):
         return self.tandem.gateway.metric("grpc_client_handled_total", grpc_method="FindOrders")
 
