@@ -292,6 +292,7 @@ class Answers(Archived):
             self.fails(grpc.StatusCode.UNAVAILABLE, self.place, "again", request_id="third")
             self.fails(grpc.StatusCode.UNAVAILABLE, self.place, "again", **fields)
             self.place("again")
+        tandem.until(self.answers, 20 * tandem.SLOW, "the archive is asked again")
         self.assertEqual(self.place("again", **fields), first)
 
     def cannot_be_changed(self, order_id, here):
