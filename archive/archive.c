@@ -63,6 +63,7 @@ static int make(struct rt_context *context, const void *given, void **ret_data)
 	archive->write_every_ms = options->write_every_ms;
 	archive->release_after_ms = options->release_after_ms;
 	archive->release_count = options->release_count;
+	archive->release_min_age_ms = options->release_min_age_ms;
 	archive->ids = store.ids = archive_ids_new();
 	register_metrics(archive, context->metrics);
 	archive->partitions =

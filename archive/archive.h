@@ -20,6 +20,7 @@ struct archive_options {
 	int64_t reading_threads;
 	int64_t release_after_ms; /* 0: never */
 	int64_t release_count;    /* 0: no bound */
+	int64_t release_min_age_ms;
 };
 extern const struct rt_functions archive_functions; /* generated */
 extern const struct rt_context_domain archive_domain;

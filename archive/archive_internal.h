@@ -22,7 +22,7 @@ struct archive {
 	struct archive_partition **partitions;
 	struct archive_release **releases; /* of each partition; NULL: nothing is released */
 	int partition_count;
-	int64_t write_every_ms, release_after_ms, release_count;
+	int64_t write_every_ms, release_after_ms, release_count, release_min_age_ms;
 	struct {
 		struct rt_series *orders, *events, *repeats, *movements, *unreadable,
 			*write_seconds, *searches, *up, *released, *dropped; /* NULL: no metrics */

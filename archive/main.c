@@ -28,6 +28,10 @@ static const struct rt_setting settings_table[] = {
 	{ "release-count", RT_SETTING_INT, AT(release_count), "0", 0, INT64_C(1000000000000),
 	  "When more settled orders than this are in Redis, the oldest may be dropped, too; 0: any "
 	  "number may be there." },
+	{ "release-min-age", RT_SETTING_DURATION, AT(release_min_age_ms), "75s", 0, RT_DAY_MS,
+	  "No order may be dropped before nothing has happened to it for so long, however many "
+	  "there "
+	  "are: the order service keeps each for a minute." },
 	RT_SETTING_END,
 };
 

@@ -9,7 +9,8 @@
  *   archive_release_written   the order service has dropped some
  *
  * An order may be dropped when it is settled, is archived with its content, and nothing has happened to it for
- * --release-after; or when there are more such orders than --release-count, whose share each partition has.
+ * --release-after; or when there are more such orders than --release-count, whose share each partition has, and this one has
+ * been left alone for --release-min-age: before that the order service would keep it, and it had to be said again.
  *
  * At most UNDER_WAY_MAX are under way in a partition: said, and not dropped yet. So the order service has never much to do at
  * once. Those of which nothing has come after AGAIN_MS are said again: from then on the walk begins anew, at the oldest that
@@ -142,13 +143,22 @@ static int64_t excess(const struct archive_release *release)
 	       archive->release_count / archive->partition_count;
 }
 
-/* Those that have not changed since then are old enough. */
+/* What has not changed since then may go when there are too many. */
+static int64_t idle_ms(const struct archive_release *release)
+{
+	const struct archive *archive = release->archive;
+
+	return rt_loop_unix_ms(archive->loop) - archive->release_min_age_ms;
+}
+
+/* What has not changed since then is old enough. */
 static int64_t old_ms(const struct archive_release *release)
 {
 	const struct archive *archive = release->archive;
 
 	return archive->release_after_ms > 0
-		       ? rt_loop_unix_ms(archive->loop) - archive->release_after_ms
+		       ? RT_MIN(rt_loop_unix_ms(archive->loop) - archive->release_after_ms,
+				idle_ms(release))
 		       : -1;
 }
 
@@ -225,7 +235,7 @@ static void look(struct archive_release *release)
 		return;
 	}
 	release->asked = (size_t)(UNDER_WAY_MAX - release->under_way);
-	release->before_ms = excess(release) > 0 ? INT64_MAX : old_ms(release);
+	release->before_ms = excess(release) > 0 ? idle_ms(release) : old_ms(release);
 	archive_call_begin(archive);
 	archive_worker_add(archive->writer, &release->job, 0);
 }

@@ -508,6 +508,7 @@ class Release(Archived):
     def prepare(cls):
         cls.tandem.env["TANDEM_ARCHIVE_RELEASE_AFTER"] = "1h"
         cls.tandem.env["TANDEM_ARCHIVE_RELEASE_COUNT"] = "3"
+        cls.tandem.env["TANDEM_ARCHIVE_RELEASE_MIN_AGE"] = "0"
 
     def released(self):
         return [event.subject for event in self.events(self.STREAM)]
