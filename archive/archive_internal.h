@@ -96,5 +96,6 @@ ARCHIVE_HANDLER(archive_get_archived_order, GetArchivedOrder);
 ARCHIVE_HANDLER(archive_list_stock_movements, ListStockMovements);
 ARCHIVE_HANDLER(archive_export_orders, ExportOrders);
 ARCHIVE_HANDLER(archive_find_orders, FindOrders);
+ARCHIVE_HANDLER(archive_list_archived_streams, ListArchivedStreams);
 
 #endif

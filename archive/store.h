@@ -187,6 +187,22 @@ int archive_store_order(struct archive_store *store, const char *order_id, struc
 int archive_store_find(struct archive_store *store, char *const *order_ids, size_t count,
 		       struct rt_arena *arena, struct archive_order *list);
 
+/* A stream as it was read, with what is missing of it. */
+struct archive_stream {
+	struct archive_position position; /* `from` is not set */
+	struct archive_gap *gaps;         /* the latest, newest first */
+	size_t gap_count;
+	struct archive_unreadable *unreadable; /* likewise; without data */
+	size_t unreadable_count;
+};
+struct archive_streams {
+	struct archive_stream *list; /* by name */
+	size_t count;
+};
+/* All of which something was read, or is missing; of each up to `count_max` gaps and unreadable entries. */
+int archive_store_streams(struct archive_store *store, size_t count_max, struct rt_arena *arena,
+			  struct archive_streams *ret);
+
 enum archive_movement_kind {
 	ARCHIVE_ADJUSTED = 1,
 	ARCHIVE_RESERVED,

@@ -26,6 +26,9 @@ enum {
 	MOVEMENTS_AROUND,
 	RELEASABLE,
 	COUNT_KEPT,
+	STREAMS,
+	GAPS,
+	UNREADABLE,
 	WALK,
 	WALK_OPEN = WALK + 2,
 	WALK_KEY = WALK_OPEN + 2,
@@ -132,6 +135,24 @@ const struct db_statement sql_movements_around = {
 	.number = MOVEMENTS_AROUND,
 	.sql = "SELECT movement_no, moves FROM stock_movements WHERE sku = $1 AND "
 	       "movement_no >= $2 ORDER BY movement_no LIMIT 1"
+};
+
+/* A stream without a position has a gap or an unreadable entry. */
+const struct db_statement sql_streams = {
+	.number = STREAMS,
+	.sql = "SELECT s.stream, COALESCE(p.id, '0-0'), COALESCE(p.events, 0) FROM "
+	       "(SELECT stream FROM positions UNION SELECT stream FROM gaps "
+	       "UNION SELECT stream FROM unreadable) s "
+	       "LEFT JOIN positions p ON p.stream = s.stream ORDER BY s.stream"
+};
+const struct db_statement sql_gaps = {
+	.number = GAPS,
+	.sql = "SELECT after_id, before_id, events, found_ms, reason FROM gaps WHERE stream = $1 "
+	       "ORDER BY found_ms DESC, before_id DESC LIMIT $2"
+};
+const struct db_statement sql_unreadable = {
+	.number = UNREADABLE,
+	.sql = "SELECT id, reason FROM unreadable WHERE stream = $1 ORDER BY id DESC LIMIT $2"
 };
 
 /* As the index orders_to_release has it. */

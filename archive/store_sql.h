@@ -21,6 +21,7 @@ struct archive_ids *archive_store_ids(struct archive_store *store);
 /* The reader's, loaded anew at each call. */
 int archive_store_segments(struct archive_store *store, const struct archive_segments **ret);
 
+extern const struct db_statement sql_streams, sql_gaps, sql_unreadable;
 extern const struct db_statement sql_find_order, sql_put_order, sql_change_order, sql_delete_order,
 	sql_put_posting, sql_delete_posting, sql_put_movements, sql_put_position, sql_read_position,
 	sql_put_gap, sql_put_unreadable, sql_put_number, sql_read_number, sql_last_order,

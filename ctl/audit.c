@@ -7,6 +7,7 @@
  *   again      reads the suspicious cases again: a case is a violation when it is still wrong, has
  *              not changed at all, and no service still has to read an event about it
  *   stock      compares every SKU's counters with its reservations (audit_stock.c)
+ *   archive    compares every order with the archive, if there is one (audit_archive.c)
  *   repair     when asked: repairs, one by one, what the services' own functions can repair; each is entered in the
  *              trail (trail.c) */
 #include <inttypes.h>
@@ -63,6 +64,8 @@ struct audit {
 	size_t violation_count, violation_capacity;
 	struct audit_reader reader;
 	struct audit_stock stock;
+	struct audit_archive archive;
+	size_t gaps, unreadable;
 	int64_t dead;
 };
 
@@ -353,6 +356,40 @@ static void on_stock(enum audit_fault fault, const char *sku, const char *detail
 	free(where);
 }
 
+static void on_archived(enum audit_fault fault, int partition, const char *order_id,
+			const char *detail, void *user)
+{
+	add_violation(user, fault, partition, order_id, detail);
+}
+
+/* They are named, and are no violations: nobody can know them any more. */
+static void on_missing(const struct audit_missing *missing, void *user)
+{
+	struct audit *audit = user;
+	bool unreadable = strcmp(missing->after_id, missing->before_id) == 0;
+	char events[32] = "an unknown number of";
+
+	audit->unreadable += unreadable;
+	audit->gaps += !unreadable;
+	if (audit->ctl->json && unreadable) {
+		ctl_json_print(json_pack("{s:s, s:s, s:s}", "archive_unreadable", missing->stream,
+					 "id", missing->after_id, "reason", missing->reason));
+	} else if (audit->ctl->json) {
+		ctl_json_print(json_pack("{s:s, s:s, s:s, s:I, s:s}", "archive_gap",
+					 missing->stream, "after_id", missing->after_id,
+					 "before_id", missing->before_id, "events",
+					 (json_int_t)missing->events, "reason", missing->reason));
+	} else if (unreadable) {
+		printf("UNREADABLE for the archive: %s %s: %s\n", missing->stream,
+		       missing->after_id, missing->reason);
+	} else {
+		if (missing->events > 0)
+			rt_int_text((int64_t)missing->events, events);
+		printf("GAP of the archive: %s, %s events between %s and %s: %s\n", missing->stream,
+		       events, missing->after_id, missing->before_id, missing->reason);
+	}
+}
+
 /* ---- printing ---- */
 
 static bool about_sku(enum audit_fault fault)
@@ -400,6 +437,36 @@ static void print_violations(const struct audit *audit)
 	}
 }
 
+static json_t *archive_json(const struct audit *audit)
+{
+	const struct audit_archive *archive = &audit->archive;
+
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "orders", (json_int_t)archive->archived,
+			 "dropped", (json_int_t)archive->dropped, "gaps", (json_int_t)audit->gaps,
+			 "unreadable", (json_int_t)audit->unreadable, "in_flight",
+			 (json_int_t)archive->under_way, "left_out", (json_int_t)archive->left_out);
+}
+
+static void print_archive(const struct audit *audit)
+{
+	const struct audit_archive *archive = &audit->archive;
+
+	if (!archive->is_there)
+		return;
+	if (!archive->compared) {
+		printf("archive       not compared: it could not be asked\n");
+		return;
+	}
+	printf("archive       %zu orders, %zu of them dropped here; %zu gaps, %zu unreadable "
+	       "entries",
+	       archive->archived, archive->dropped, audit->gaps, audit->unreadable);
+	if (archive->under_way > 0)
+		printf("; %zu second looks were only under way", archive->under_way);
+	if (archive->left_out > 0)
+		printf("; %zu more looked wrong: audit again", archive->left_out);
+	printf("\n");
+}
+
 static void print_summary_json(const struct audit *audit)
 {
 	json_t *states = json_object(), *json;
@@ -430,6 +497,8 @@ static void print_summary_json(const struct audit *audit)
 		json_object_set_new(json, "partitions", json_integer(audit->ctl->partitions));
 		json_object_set_new(json, "parts", json_integer((json_int_t)audit->parts.count));
 	}
+	if (audit->archive.compared)
+		json_object_set_new(json, "archive", archive_json(audit));
 	ctl_json_print(json);
 }
 
@@ -481,6 +550,7 @@ static void print_summary(const struct audit *audit)
 	if (audit->suspicion_count > 0 && !audit->unread_complete)
 		printf("              too many events wait to be read for a verdict: audit again "
 		       "later\n");
+	print_archive(audit);
 	printf("violations    %zu\n", audit->violation_count);
 }
 
@@ -672,11 +742,13 @@ static int audit_run(struct ctl *ctl, void *options)
 		.unread_complete = true,
 		.reader = { .ctl = ctl, .user = &audit },
 		.stock = { .on_fault = on_stock, .user = &audit },
+		.archive = { .on_fault = on_archived, .on_missing = on_missing, .user = &audit },
 	};
 	int code = CTL_UNAVAILABLE;
 
 	if (ctl_partitions(ctl) > 0 && scan_all(&audit) && look_again(&audit) &&
-	    audit_stock(ctl, &audit.stock) && ctl_dead_count(ctl, &audit.dead)) {
+	    audit_stock(ctl, &audit.stock) && ctl_dead_count(ctl, &audit.dead) &&
+	    audit_archive(ctl, &audit.archive, wait_ms, audit.options->window_ms)) {
 		print_violations(&audit);
 		print_summary(&audit);
 		if (audit.options->repair)
@@ -704,7 +776,9 @@ static const struct argp_option audit_options[] = {
 const struct ctl_command ctl_audit = {
 	.name = "audit",
 	.about = "Proves that orders and stock agree; repairs",
-	.text = "Proves that orders, reservations, timers and stock agree, while everything runs. "
+	.text = "Proves that orders, reservations, timers and stock agree, and the archive, if "
+		"there "
+		"is one, with the orders, while everything runs. "
 		"A second look separates violations from changes under way. Exit code 1: there are "
 		"violations (also when this run has repaired them).\vExamples:\n"
 		"  tandemctl audit\n"

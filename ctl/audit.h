@@ -3,7 +3,7 @@
  * A case is one order at one instant: its record, its reservation, its timer, all of one partition. Where a
  * reservation is split, its parts in the partitions of its SKUs are read apart. audit_read.c reads cases,
  * audit_parts.c parts, audit_rules.c judges them (pure), audit_stock.c adds up the SKUs, audit_split.c repairs what
- * is split, audit.c runs all of it, prints and repairs. */
+ * is split, audit_archive.c compares orders with the archive, audit.c runs all of it, prints and repairs. */
 #ifndef AUDIT_H
 #define AUDIT_H
 
@@ -77,6 +77,9 @@ enum audit_fault {
 	AUDIT_SOLD_OF_ENDED,
 	AUDIT_ENDED_WITHOUT_RECORD,
 	AUDIT_LINES_DIFFER,
+	AUDIT_NOT_ARCHIVED,
+	AUDIT_ARCHIVED_DIFFERS,
+	AUDIT_ARCHIVED_NOT_STORED,
 	AUDIT_PART_DAMAGED,
 	AUDIT_PART_WITHOUT_RECORD,
 	AUDIT_PART_SOLD_WITHOUT_RECORD,
@@ -102,6 +105,19 @@ const struct audit_fault_info *audit_fault_info(enum audit_fault fault);
 /* What is wrong with a case if no change is under way. Returns how many faults. */
 #define AUDIT_FAULTS_MAX 8
 size_t audit_judge(const struct audit_case *one, enum audit_fault faults[AUDIT_FAULTS_MAX]);
+
+/* An order in Redis and in the archive. */
+struct audit_archived {
+	bool stored, settled;
+	bool read; /* the archive has come to its last event, and did not miss it */
+	uint64_t version;
+	int status; /* as tandem.order.v1.OrderStatus */
+	bool archived, dropped;
+	uint64_t archived_version;
+	int archived_status;
+};
+/* What is wrong with it if nothing is under way; AUDIT_FAULT_COUNT: nothing. */
+enum audit_fault audit_judge_archived(const struct audit_archived *one);
 
 /* ---- reading (audit_scan.c, audit_parts.c, audit_read.c) ---- */
 
@@ -196,6 +212,30 @@ struct audit_stock {
 	void *user;
 };
 bool audit_stock(struct ctl *ctl, struct audit_stock *audit);
+/* ---- the archive (audit_archive.c) ---- */
+
+/* Events between two entries of a stream; or an entry that could not be read, which is both. */
+struct audit_missing {
+	const char *stream, *after_id, *before_id, *reason;
+	uint64_t events; /* 0: it is not known how many */
+};
+struct audit_archive {
+	/* Gets each fault with what shows it. */
+	void (*on_fault)(enum audit_fault fault, int partition, const char *order_id,
+			 const char *detail, void *user);
+	/* Gets what the archive knows to be missing. */
+	void (*on_missing)(const struct audit_missing *missing, void *user);
+	void *user;
+	bool is_there, compared; /* compared: it could be asked */
+	size_t archived, dropped, under_way;
+	size_t left_out; /* looked wrong, and were too many to read again */
+};
+/* `wait` lets the window pass. False: Redis or the archive could not be asked; the reason is on stderr. */
+bool audit_archive(struct ctl *ctl, struct audit_archive *audit, void (*wait)(int64_t ms),
+		   int64_t window_ms);
+
+/* ---- repairs of stock (audit_stock.c) ---- */
+
 /* Sets the counters of a SKU, the subject of the deed, to the sums of its reservations; `received` is taken as right.
  * False: the reason is on stderr. */
 bool audit_stock_repair(struct ctl *ctl, const struct ctl_deed *deed, int partition);

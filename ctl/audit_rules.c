@@ -84,6 +84,26 @@ static const struct audit_fault_info faults[AUDIT_FAULT_COUNT] = {
 				 "compare `tandemctl order get` with the reservation; cancel the "
 				 "order, or repair the field by hand",
 				 AUDIT_BY_HAND },
+	[AUDIT_NOT_ARCHIVED] = { "not-archived",
+				 "the order is settled, and the archive has read its events and "
+				 "does not have it",
+				 "the archive's database was changed by other hands, or restored: "
+				 "restore it from an older copy, so that it reads again what the "
+				 "streams still have",
+				 AUDIT_BY_HAND },
+	[AUDIT_ARCHIVED_DIFFERS] = { "archived-differs",
+				     "the order is settled, and the archive has another status or "
+				     "version of it, though it has read its events",
+				     "what a master lost and did again has the same versions: "
+				     "`tandemctl order get` says what is true",
+				     AUDIT_BY_HAND },
+	[AUDIT_ARCHIVED_NOT_STORED] = { "archived-not-stored",
+					"the archive has the order, or a later version of it, and "
+					"Redis has not; nor was it dropped",
+					"Redis has lost it (a master failed with durability "
+					"`local`, or came back with older data): the archive has "
+					"what it was, `tandemctl archive show`",
+					AUDIT_BY_HAND },
 	[AUDIT_PART_DAMAGED] = { "part-damaged",
 				 "a part of the reservation, in another partition, cannot be read",
 				 "restore the field from a copy of the append-only file",
@@ -267,4 +287,20 @@ size_t audit_judge(const struct audit_case *one, enum audit_fault found[AUDIT_FA
 		fault = AUDIT_LINES_DIFFER;
 	count = add_fault(found, count, fault);
 	return judge_parts(one, found, add_fault(found, count, judge_timer(one)));
+}
+
+enum audit_fault audit_judge_archived(const struct audit_archived *one)
+{
+	bool expected = one->stored && one->settled && one->read;
+
+	if (one->archived && !one->dropped && !one->stored)
+		return AUDIT_ARCHIVED_NOT_STORED;
+	if (one->archived && one->stored && one->archived_version > one->version)
+		return AUDIT_ARCHIVED_NOT_STORED;
+	if (expected && !one->archived)
+		return AUDIT_NOT_ARCHIVED;
+	if (expected &&
+	    (one->archived_version != one->version || one->archived_status != one->status))
+		return AUDIT_ARCHIVED_DIFFERS;
+	return FINE;
 }

@@ -49,6 +49,7 @@ enum {
 	ROW(ArchiveService_ExportOrders, CUSTOMER | SUPPORT | OPERATOR),
 	/* whatever customer they are of: the gateway compares */
 	ROW(ArchiveService_FindOrders, GATEWAY | OPERATOR),
+	ROW(ArchiveService_ListArchivedStreams, SUPPORT | OPERATOR),
 	/* gRPC's own: load balancers ask for health */
 	ROW(Health_Check, ALL),
 	ROW(Health_Watch, SUPPORT | STOCK | GATEWAY | OPERATOR),

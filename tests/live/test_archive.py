@@ -335,6 +335,68 @@ class Answers(Archived):
             self.assertEqual(len(self.order.ListOrders(customer_id="dora", page_size=1).orders), 1)
 
 
+class Audited(Archived):
+    """tandemctl audit compares the orders in Redis with the archive."""
+
+    def audited(self, code):
+        """What is wrong, as (fault, subject); what is missing; and what the summary says of the archive."""
+        env = {**self.tandem.env, "TANDEM_GATEWAY_LISTEN": f"127.0.0.1:{self.tandem.ports['gateway']}"}
+        ran = subprocess.run([tandem.CTL, "audit", "--json", "--window", "300ms"], env=env, capture_output=True, text=True,
+                             check=False)
+        self.assertEqual(ran.returncode, code, ran.stdout + ran.stderr)
+        *lines, summary = map(json.loads, ran.stdout.splitlines())
+        return ({(line["violation"], line["order_id"]) for line in lines if "violation" in line},
+                [line for line in lines if "archive_gap" in line], summary["archive"])
+
+    def test_both_ways(self):
+        self.stock("tea", 100)
+        ids = self.places(7)
+        self.archived()
+        self.assertEqual(self.audited(0), (set(), [], {
+            "orders": 7, "dropped": 0, "gaps": 0, "unreadable": 0, "in_flight": 0, "left_out": 0}))
+        # Redis has lost one, and of another what happened last.
+        ops = self.tandem.redis_as("ops")
+        key, (lost, older) = "order:{0}:orders", (ids[1], ids[4])
+        kept = {order_id: ops("HGET", key, order_id) for order_id in (lost, older)}
+        ops("HDEL", key, lost)
+        state, version, rest = kept[older].split(b" ", 2)
+        ops("HSET", key, older, b" ".join((state, b"%d" % (int(version) - 1), rest)))
+        found = self.audited(1)[0]
+        self.assertEqual({row for row in found if row[0].startswith("archived")},
+                         {("archived-not-stored", lost), ("archived-not-stored", older)})
+        for order_id, text in kept.items():
+            ops("HSET", key, order_id, text)
+        # The archive has not got one, and of another not the last.
+        self.tandem.archive.kill()
+        database = glob.glob(os.path.join(self.tandem.env["TANDEM_VAR"], "archive.db"))[0]
+        with contextlib.closing(sqlite3.connect(database)) as changed:
+            changed.execute("UPDATE orders SET version = version - 1 WHERE order_id = ?", (ids[0],))
+            changed.execute("DELETE FROM orders WHERE order_id = ?", (ids[3],))
+            changed.commit()
+        self.tandem.archive.start()
+        self.tandem.archive.wait_ready()
+        self.archived()
+        self.assertEqual(self.audited(1)[0], {("archived-differs", ids[0]), ("not-archived", ids[3])})
+
+    def test_what_is_missing_is_named(self):
+        """What the streams had lost before it was archived is no fault of an order."""
+        self.stock("cup", 100)
+        self.archived()
+        faults = self.audited(0 if not self.archive.SearchOrders().orders else 1)[0]
+        self.tandem.archive.kill()
+        gone = self.places(2, "cup")
+        self.tandem.redis_as("ops")("XTRIM", tandem.ORDERS, "MAXLEN", 0)
+        self.tandem.archive.start()
+        self.tandem.archive.wait_ready()
+        self.places(1, "cup")
+        self.archived()
+        found, gaps, archive = self.audited(1 if faults else 0)
+        self.assertEqual(found, faults)
+        self.assertFalse(set(gone) & {order_id for _, order_id in found})
+        self.assertEqual([(gap["archive_gap"], gap["events"] > 0) for gap in gaps], [(tandem.ORDERS, True)])
+        self.assertEqual(archive["gaps"], 1)
+
+
 class Troubles(Archived):
     """Each of them leaves an archive in which nothing is missing and nothing is twice."""
 

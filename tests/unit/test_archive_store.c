@@ -725,8 +725,7 @@ static void gaps_and_unreadable_entries_are_kept(void)
 						  .reason = "bad",
 						  .data = "1\nx",
 						  .length = 3 };
-	sqlite3_stmt *statement;
-	sqlite3 *handle;
+	struct archive_streams streams;
 
 	world.batch.gaps = &gap;
 	world.batch.gap_count = 1;
@@ -734,18 +733,16 @@ static void gaps_and_unreadable_entries_are_kept(void)
 	world.batch.unreadable_count = 1;
 	placed(order_id(1), "carol", "tea", NULL, T0);
 	written();
-	CU_ASSERT_EQUAL_FATAL(sqlite3_open(world.database, &handle), SQLITE_OK);
-	CU_ASSERT_EQUAL(
-		sqlite3_prepare_v2(
-			handle,
-			"SELECT (SELECT SUM(events) FROM gaps), (SELECT COUNT(*) FROM unreadable)",
-			-1, &statement, NULL),
-		SQLITE_OK);
-	CU_ASSERT_EQUAL(sqlite3_step(statement), SQLITE_ROW);
-	CU_ASSERT_EQUAL(sqlite3_column_int(statement, 0), 5);
-	CU_ASSERT_EQUAL(sqlite3_column_int(statement, 1), 1);
-	sqlite3_finalize(statement);
-	sqlite3_close(handle);
+	CU_ASSERT_EQUAL(archive_store_streams(world.store, 10, &world.arena, &streams), RT_OK);
+	CU_ASSERT_EQUAL_FATAL(streams.count, 2); /* the first is inventory's */
+	CU_ASSERT_STRING_EQUAL(streams.list[1].position.stream, "order:{0}:events");
+	CU_ASSERT_EQUAL_FATAL(streams.list[1].gap_count, 1);
+	CU_ASSERT_EQUAL(streams.list[1].gaps[0].events, 5);
+	CU_ASSERT_STRING_EQUAL(streams.list[1].gaps[0].before, "5-5");
+	CU_ASSERT_STRING_EQUAL(streams.list[1].gaps[0].reason, "they were gone");
+	CU_ASSERT_EQUAL_FATAL(streams.list[1].unreadable_count, 1);
+	CU_ASSERT_STRING_EQUAL(streams.list[1].unreadable[0].id, "6-6");
+	CU_ASSERT_STRING_EQUAL(streams.list[1].unreadable[0].reason, "bad");
 }
 
 static void tables_of_a_later_version_are_left_alone(void)

@@ -357,6 +357,50 @@ static void lines_are_compared(void)
 	CU_ASSERT(audit_lines_fit(here, here, 0, 2, &split) && !split);
 }
 
+static void beside_the_archive(void)
+{
+	static const struct {
+		const char *why, *wanted; /* "": nothing is wrong */
+		struct audit_archived one;
+	} rows[] = {
+		{ "the same", "", { true, true, true, 4, 4, true, false, 4, 4 } },
+		{ "neither", "", { false, false, false, 0, 0, false, false, 0, 0 } },
+		{ "dropped", "", { false, false, false, 0, 0, true, true, 5, 4 } },
+		{ "not settled yet", "", { true, false, true, 3, 2, true, false, 2, 2 } },
+		{ "not settled and not archived yet",
+		  "",
+		  { true, false, true, 3, 2, false, false, 0, 0 } },
+		{ "not read yet", "", { true, true, false, 4, 4, true, false, 2, 2 } },
+		{ "not read at all yet", "", { true, true, false, 4, 4, false, false, 0, 0 } },
+		{ "missing", "not-archived", { true, true, true, 4, 4, false, false, 0, 0 } },
+		{ "an earlier version",
+		  "archived-differs",
+		  { true, true, true, 4, 4, true, false, 3, 4 } },
+		{ "another status",
+		  "archived-differs",
+		  { true, true, true, 4, 4, true, false, 4, 5 } },
+		{ "gone from Redis",
+		  "archived-not-stored",
+		  { false, false, false, 0, 0, true, false, 4, 4 } },
+		{ "older in Redis",
+		  "archived-not-stored",
+		  { true, true, true, 4, 4, true, false, 5, 4 } },
+		{ "older in Redis, and open",
+		  "archived-not-stored",
+		  { true, false, false, 3, 4, true, false, 4, 4 } },
+		{ "dropped, and there",
+		  "archived-not-stored",
+		  { true, true, true, 4, 4, true, true, 5, 4 } },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		enum audit_fault fault = audit_judge_archived(&rows[i].one);
+		const char *name = fault == AUDIT_FAULT_COUNT ? "" : audit_fault_info(fault)->name;
+
+		TEST_ROW(strcmp(name, rows[i].wanted) == 0, rows[i].why);
+	}
+}
+
 static void every_fault_is_described(void)
 {
 	for (int i = 0; i < AUDIT_FAULT_COUNT; i++) {
@@ -381,6 +425,7 @@ static const struct test tests[] = {
 	{ "faults of parts", faults_of_parts },
 	{ "parts are read", parts_are_read },
 	{ "lines are compared", lines_are_compared },
+	{ "an order beside the archive", beside_the_archive },
 	{ "every fault has a name, a text and a fix", every_fault_is_described },
 };
 
