@@ -28,7 +28,7 @@ const COLUMNS = [
   { name: "Available", number: true, cell: (row) => number(row.available) },
   { name: "Reserved", number: true, cell: (row) => number(row.reserved) },
   { name: "Sold", number: true, cell: (row) => number(row.committed) },
-  { name: "Low below", number: true, cell: lowBelow },
+  { name: "Low below", number: true, cell: lowBelow, wide: true },
   { name: "Received", number: true, cell: (row) => number(row.received), wide: true },
   { name: "Parts", cell: bar },
 ];
