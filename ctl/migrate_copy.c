@@ -49,6 +49,8 @@ static const char write_script[] =
 		  "	local command, key, a, b = unpack(ARGV, i, i + 3)\n"
 		  "	if command == 'SET' then\n"
 		  "		redis.call('SET', key, a, 'PXAT', b)\n"
+		  "	elseif command == 'KEEP' then\n" /* SET, without an end */
+		  "		redis.call('SET', key, a)\n"
 		  "	elseif command == 'XADD' then\n"
 		  "		redis.call('XADD', key, a, unpack(fields_of(b)))\n"
 		  "	else\n"
@@ -67,6 +69,8 @@ static const char compare_script[] = FIELDS_OF
 	"		same = redis.call('HGET', key, a) == b\n"
 	"	elseif command == 'ZADD' then\n"
 	"		same = tonumber(redis.call('ZSCORE', key, b) or 'nan') == tonumber(a)\n"
+	"	elseif command == 'KEEP' then\n"
+	"		same, a = redis.call('GET', key) == a, ''\n"
 	"	elseif command == 'XADD' then\n"
 	"		local entry = redis.call('XRANGE', key, a, a)[1]\n"
 	"		same = entry and table.concat(entry[2], '\\0') ==\n"
@@ -455,6 +459,93 @@ static bool put_skus(struct migration *migration, int p, const redisReply *pairs
 	return good;
 }
 
+/* ---- what was dropped ---- */
+
+/* How many of each SKU were sold in reservations that were dropped. */
+static bool put_dropped(struct migration *migration, int p, const redisReply *pairs)
+{
+	bool good = true;
+
+	(void)p;
+	for (size_t i = 0; i + 1 < pairs->elements && good; i += 2) {
+		struct word sku = word_of(pairs->element[i]);
+
+		good = put_in(migration, sku_partition(migration, sku.data, sku.length), "HSET",
+			      "inventory", "dropped", sku, word_of(pairs->element[i + 1]));
+	}
+	return good;
+}
+
+/* A time up to which something was dropped: the latest of all partitions, in each. */
+static bool put_latest(struct migration *migration, const char *context, const char *rest)
+{
+	char key[CTL_KEY], text[RT_INT_TEXT];
+	int64_t latest = 0;
+	bool good = true;
+
+	for (int p = 0; p < migration->source->partitions; p++) {
+		redisReply *reply;
+
+		ctl_key(key, context, p, rest);
+		reply = ctl_redis(migration->source, "GET", key);
+		if (reply == NULL)
+			return false;
+		latest = RT_MAX(latest, strtoll(ctl_text(reply, "0"), NULL, 10));
+		freeReplyObject(reply);
+	}
+	rt_int_text(latest, text);
+	for (int t = 0; t < migration->target->partitions && latest > 0 && good; t++)
+		good = put_in(migration, t, "KEEP", context, rest, word(text), word(""));
+	return good;
+}
+
+/* In all partitions together (order/functions.lua); an id's bits are at numbers modulo a partition's share. */
+#define DROPPED_BYTES ((size_t)8 * 1024 * 1024)
+
+/* Adds the noted ids of a partition, whose share is `from` bytes, to a share of `to`. */
+static void add_noted(char *noted, size_t to, const redisReply *bits, size_t from)
+{
+	for (size_t i = 0; i < (size_t)bits->len; i++)
+		for (size_t at = i; at < RT_MAX(from, to); at += from)
+			noted[at % to] = (char)(noted[at % to] | bits->str[i]);
+}
+
+/* The ids of dropped orders. Where an order would be now is not known of them, so every partition gets all. */
+static bool put_noted(struct migration *migration)
+{
+	size_t from = DROPPED_BYTES / (size_t)migration->source->partitions;
+	size_t to = DROPPED_BYTES / (size_t)migration->target->partitions;
+	char key[CTL_KEY], *noted = rt_alloc(to);
+	bool good = true, any = false;
+
+	for (int p = 0; p < migration->source->partitions && good; p++) {
+		redisReply *bits;
+
+		ctl_key(key, "order", p, "dropped_ids");
+		bits = ctl_redis(migration->source, "GET", key);
+		good = bits != NULL;
+		if (good && bits->type == REDIS_REPLY_STRING) {
+			any = true;
+			add_noted(noted, to, bits, from);
+		}
+		freeReplyObject(bits);
+	}
+	for (int t = 0; t < migration->target->partitions && any && good; t++)
+		good = put_in(migration, t, "KEEP", "order", "dropped_ids",
+			      (struct word){ noted, to }, word(""));
+	free(noted);
+	return good;
+}
+
+static bool put_all_dropped(struct migration *migration)
+{
+	return put_latest(migration, "order", "dropped") &&
+	       put_latest(migration, "inventory", "dropped_until") &&
+	       put_latest(migration, "inventory", "dropped_until_split") && put_noted(migration);
+}
+
+/* ---- adjustments ---- */
+
 /* What was adjusted under a request id: the key with its value and when it expires. */
 static bool put_adjustment(struct migration *migration, const char *key)
 {
@@ -637,7 +728,9 @@ bool migration_go(struct migration *migration)
 	good = put_trails(migration) && send_all(migration);
 	for (int p = 0; p < source->partitions && good; p++)
 		good = go_orders(migration, p) &&
-		       each_page(migration, "inventory", p, "stock", put_skus);
+		       each_page(migration, "inventory", p, "stock", put_skus) &&
+		       each_page(migration, "inventory", p, "dropped", put_dropped);
+	good = good && put_all_dropped(migration);
 	for (struct ctl_node *node = NULL;
 	     good && (node = ctl_node_next(source, node, true)) != NULL;)
 		good = put_adjustments_of(migration, node);

@@ -21,6 +21,10 @@ static const struct rt_setting settings_table[] = {
 	  "The longest time between two repeats of a request." },
 	{ "hold-max", RT_SETTING_DURATION, AT(hold_max_ms), "30d", 1000, 30 * RT_DAY_MS,
 	  "A hold that is extended lasts so long in all, from the reservation on." },
+	{ "keep-at-least", RT_SETTING_DURATION, AT(kept_ms), "1m", 100, 30 * RT_DAY_MS,
+	  "A settled order that the archive has is not dropped before nothing has happened to it "
+	  "for "
+	  "so long. Not much less than a minute: requests of it may still be under way." },
 	{ "timers-every", RT_SETTING_DURATION, AT(timers_every_ms), "250ms", 10, 60000,
 	  "How often to look for orders whose timer has run out." },
 	RT_SETTING_END,

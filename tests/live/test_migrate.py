@@ -12,6 +12,7 @@ import tandem
 
 CUSTOMERS = 24
 SKUS = [f"sku-{n}" for n in range(12)]
+NOTED = 40000001  # the number of a bit
 LONG, SHORT = {"seconds": 3600}, {"seconds": 1}
 
 
@@ -146,6 +147,11 @@ class Migration(tandem.Live):
         source("DEL", "order:{0}:dead")
         self.migrate(1, "the target holds 1 keys")
         redis("DEL", "other")
+        # What is known of orders that were dropped.
+        source("SETBIT", "order:{0}:dropped_ids", NOTED, 1)
+        source("SET", "order:{0}:dropped", 5)
+        source("SET", "inventory:{0}:dropped_until", 7)
+        source("HSET", "inventory:{0}:dropped", SKUS[3], 0)
         code, rows = self.tandem.ctl_json("audit")
         self.assertEqual(code, 0, rows)
         type(self).audited = rows[-1]
@@ -233,6 +239,14 @@ class Migration(tandem.Live):
         self.assertGreater(audited[-1]["parts"], CUSTOMERS)
         self.migrate(1, "it must be empty")
         self.trails_are_copied(self.tandem, self.target, f"redis://127.0.0.1:{self.tandem.redis_port}")
+        redis, skus = self.target.redis_as("ops"), []
+        for p in range(8):
+            skus += redis("HKEYS", f"inventory:{{{p}}}:dropped")
+            self.assertEqual(redis("BITCOUNT", f"order:{{{p}}}:dropped_ids"), 1)
+            self.assertEqual(redis("GETBIT", f"order:{{{p}}}:dropped_ids", NOTED % (67108864 // 8)), 1)
+            self.assertEqual(redis("GET", f"order:{{{p}}}:dropped"), b"5")
+            self.assertEqual(redis("GET", f"inventory:{{{p}}}:dropped_until"), b"7")
+        self.assertEqual(skus, [SKUS[3].encode()])
 
     def trails_are_copied(self, source, target, url):
         """The source's entries and what the target's own trail said before, by time; then that it was migrated."""

@@ -200,6 +200,9 @@ void world_check_event(struct world *world, const char *stream, const struct rt_
 	} else if (strcmp(type, order_event_type(ORDER_EV_DROPPED)) == 0 &&
 		   world_is_among(world->dropped, subject)) {
 		/* Said again, perhaps to an archive that knows an earlier version. */
+	} else if (strcmp(type, stock_answer_type(STOCK_ANS_RELEASED)) == 0 &&
+		   world->counts.failovers > 0 && world_is_among(world->dropped, subject)) {
+		/* A failover brought a part of a dropped order back, and a sweep has released it. */
 	} else if (strcmp(seen->type, type) != 0) {
 		world_violation(world, "%s is two events: %s and %s", id, seen->type, type);
 	} else if (seen->length != event->data.length ||
