@@ -408,12 +408,13 @@ void world_check_answer(struct world *world, const struct memory_io *io)
 		return;
 	letters = reply->element[0]->str;
 	count = strlen(letters);
-	for (size_t i = 0; i < count; i++)
-		if (letters[i] == '-' &&
-		    is_available(world, &io->argv[3], io->argv[io->argc - count + i].data))
+	for (size_t i = 0; i < count; i++) {
+		const struct memory_text *lines = &io->argv[io->argc - 2 * count + i];
+
+		if (letters[i] == '-' && is_available(world, &io->argv[3], lines->data))
 			world_violation(world, "%s is owed what is available: %s",
-					io->argv[io->argc - 2 * count + i].data,
-					io->argv[io->argc - count + i].data);
+					io->argv[io->argc - 3 * count + i].data, lines->data);
+	}
 }
 
 /* ---- quiet ---- */
