@@ -90,10 +90,12 @@ enum world_bug {
 	BUG_DROP_UNCOUNTED, /* what a dropped reservation had sold is not added up */
 	BUG_DROP_HELD,      /* a reservation is dropped with what it holds */
 	BUG_DROP_AFRESH,    /* an old request of a dropped order reserves again */
-	BUG_LOW_AGAIN,      /* each step that leaves a SKU low says so */
-	BUG_LOW_STAYS,      /* only the first fall is said */
-	BUG_LOW_UNRAISED,   /* a raised threshold is not a fall */
-	BUG_LOW_PARTS,      /* nor is a part of a split order */
+	BUG_RETURN_ANYWAY, /* an order moves though it is another version than the one that was read */
+	BUG_BATCH_APART,  /* what a call did to an order before is not seen by what it does next */
+	BUG_LOW_AGAIN,    /* each step that leaves a SKU low says so */
+	BUG_LOW_STAYS,    /* only the first fall is said */
+	BUG_LOW_UNRAISED, /* a raised threshold is not a fall */
+	BUG_LOW_PARTS,    /* nor is a part of a split order */
 	/* Of the rules of docs/decisions/029 each is left out once. */
 	BUG_R1_FRESH_VERDICT,   /* a part that was refused may be held later */
 	BUG_R1_NO_TOMBSTONE,    /* a part that is not there leaves no trace when it is released */

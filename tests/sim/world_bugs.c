@@ -18,6 +18,8 @@ const char *const world_bug_names[WORLD_BUGS] = {
 	[BUG_DROP_UNCOUNTED] = "drop-uncounted",
 	[BUG_DROP_HELD] = "drop-held",
 	[BUG_DROP_AFRESH] = "drop-afresh",
+	[BUG_RETURN_ANYWAY] = "return-anyway",
+	[BUG_BATCH_APART] = "batch-apart",
 	[BUG_LOW_AGAIN] = "low-again",
 	[BUG_LOW_STAYS] = "low-stays",
 	[BUG_LOW_UNRAISED] = "low-unraised",
@@ -84,6 +86,16 @@ static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 				"return 'NN-'\n"
 				"	end\n	local good",
 				"	end\n	local good" } },
+	[BUG_RETURN_ANYWAY] = { { "order",
+				  "	elseif extra and args[extra + 1] ~= '' and args[extra + 1] "
+				  "~= step.was "
+				  "then\n",
+				  "	elseif extra and args[extra + 1] ~= '' and args[extra + 1] "
+				  "~= step.was "
+				  "and\n"
+				  "			step.rule.from ~= 'C' then\n" } },
+	[BUG_BATCH_APART] = { { "order", "				texts[i] = texts[at]\n",
+				"" } },
 	[BUG_LOW_AGAIN] = { { "inventory",
 			      "				if low and not counter.low then\n",
 			      "				if low then\n" } },
