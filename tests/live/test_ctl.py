@@ -284,7 +284,7 @@ class Ctl(tandem.Live):
         for late, found in ((0, [placed]), (-1, [])):
             at = datetime.datetime.fromtimestamp((stored + late) / 1000, datetime.timezone.utc)
             older = self.json("events", "tail", "--order", number, "--until", at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z")
-            self.assertEqual([e for e in older if e["event_id"] == placed["event_id"]], found)
+            self.assertEqual([e for e in older if e["type"] == placed["type"]], found)
         self.ctl("events", "tail", "--until", "yesterday", code=WRONG)
         self.ctl("events", "tail", "--follow", "--until", "2026-11-23T01:02:03.004Z", code=WRONG)
         for args in (
