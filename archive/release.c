@@ -21,8 +21,8 @@
 
 #include "archive_internal.h"
 
-#define UNDER_WAY_MAX 4000
-#define SAY_MAX       200 /* in an entry */
+#define UNDER_WAY_MAX 8000
+#define SAY_MAX       400 /* in an entry */
 #define SAY_EVERY_MS  20
 #define LOOK_EVERY_MS 1000
 #define AGAIN_MS      300000
