@@ -482,6 +482,15 @@ static void learn_adjusted(struct world_client *client, bool maybe)
 	world->adjusted = adjusted;
 }
 
+/* Whether an order may be unknown: it was lost, or dropped; perhaps by a master that was replaced since. */
+static bool may_be_unknown(const struct world_client *client, const struct booked *order)
+{
+	const struct world *world = client->world;
+
+	return order->may_be_lost || world_is_among(world->dropped, order->order_id) ||
+	       (world->options.drops && was_shown_before_loss(client, order->order_id));
+}
+
 /* Whether a repeated call may succeed. */
 static bool is_transient(int code)
 {
@@ -522,8 +531,7 @@ static void learn_batch(struct world_client *client,
 		} else if (result->error->code != RT_CODE_FAILED_PRECONDITION &&
 			   !is_transient(result->error->code) &&
 			   !(result->error->code == RT_CODE_NOT_FOUND &&
-			     (booked->may_be_lost ||
-			      world_is_among(client->world->dropped, booked->order_id)))) {
+			     may_be_unknown(client, booked))) {
 			world_violation(client->world, "%s in a batch ended with %s: %s",
 					booked->order_id, rt_code_name(result->error->code),
 					result->error->message);
@@ -721,8 +729,7 @@ static bool is_unexpected(const struct world_client *client, int code)
 	if (code == RT_CODE_ALREADY_EXISTS)
 		return !intent->conflicting;
 	if (code == RT_CODE_NOT_FOUND && intent->order != NULL)
-		return !intent->order->may_be_lost &&
-		       !world_is_among(client->world->dropped, intent->order->order_id);
+		return !may_be_unknown(client, intent->order);
 	if (code == RT_CODE_ABORTED)
 		return intent->expected_version == 0;
 	/* A confirm or cancel may be too late; stock may be taken. */
