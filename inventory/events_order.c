@@ -218,9 +218,11 @@ static int64_t time_of(struct inventory *inventory, const struct rt_event *event
 static void note_time(struct inventory *inventory, struct inventory_request_op *op)
 {
 	op->asked_ms = time_of(inventory, op->event);
-	op->late = op->asked_ms > 0 && op->now_ms - op->asked_ms >= inventory->late_ms;
+	/* With late_ms < 0 each is, even if the clock has gone back since. */
+	op->late = op->asked_ms > 0 &&
+		   (inventory->late_ms < 0 || op->now_ms - op->asked_ms >= inventory->late_ms);
 	if (op->request == STOCK_REQ_DROP)
-		op->asked_ms = RT_MAX(op->asked_ms - inventory->late_ms, 0);
+		op->asked_ms = RT_MAX(op->asked_ms - RT_MAX(inventory->late_ms, 0), 0);
 }
 
 void inventory_on_order_event(struct rt_event *event, void *user)

@@ -47,9 +47,8 @@ static int make(struct rt_context *context, const void *options, void **ret_data
 	inventory->loop = context->loop;
 	inventory->sweep_after_ms =
 		settings != NULL ? settings->sweep_after_ms : INVENTORY_SWEEP_AFTER_MS;
-	inventory->late_ms = settings == NULL || settings->late_ms == 0
-				     ? INVENTORY_LATE_MS
-				     : RT_MAX(settings->late_ms, 0);
+	inventory->late_ms =
+		settings == NULL || settings->late_ms == 0 ? INVENTORY_LATE_MS : settings->late_ms;
 	inventory->ask_ms =
 		settings != NULL && settings->ask_ms > 0 ? settings->ask_ms : INVENTORY_ASK_MS;
 	inventory->compare_max = settings != NULL && settings->compare_max > 0
