@@ -429,6 +429,34 @@ static void apply_placed(struct archive_store *store, struct known *known,
 	touch(store, known, event->time_ms);
 }
 
+/* The last return of an order, as movements. Inventory's answer does not say what came back. */
+static void apply_returned(struct archive_store *store, const struct known *known,
+			   const struct archive_event *event)
+{
+	const Tandem__Order__V1__OrderReturned *returned =
+		tandem__order__v1__order_returned__unpack(rt_arena_allocator(&store->arena),
+							  event->data.length,
+							  (const uint8_t *)event->data.data);
+	const Tandem__Order__V1__OrderReturn *last;
+
+	if (returned == NULL || returned->n_returns == 0)
+		return;
+	last = returned->returns[returned->n_returns - 1];
+	for (size_t i = 0; i < last->n_lines; i++) {
+		const char *sku = last->lines[i]->sku;
+		size_t length = strlen(sku);
+
+		archive_moves_add(&store->moves,
+				  &(struct archive_move){ .sku = { sku, length },
+							  .key = archive_key(KEY_SKU, sku, length),
+							  .kind = ARCHIVE_RETURNED,
+							  .quantity = last->lines[i]->quantity,
+							  .order_no = known->no,
+							  .time_ms = event->time_ms });
+	}
+	store->written->movements += last->n_lines;
+}
+
 static void apply_order(struct archive_store *store, struct known *known,
 			const struct archive_event *event)
 {
@@ -465,6 +493,8 @@ static void apply_order(struct archive_store *store, struct known *known,
 		known->dropped = true;
 		store->written->dropped++;
 	}
+	if (kind == ORDER_RETURNED && known->no != 0)
+		apply_returned(store, known, event);
 	note_event(known, kind, event);
 }
 

@@ -208,6 +208,7 @@ enum archive_movement_kind {
 	ARCHIVE_RESERVED,
 	ARCHIVE_COMMITTED,
 	ARCHIVE_RELEASED,
+	ARCHIVE_RETURNED,
 };
 struct archive_movement {
 	int64_t no; /* grows with time */

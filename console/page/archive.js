@@ -3,7 +3,8 @@ import { ask, badge, el, failure, field, fill, lines, lookThrough, note, number,
 import { facts, happened, labels, period, returned, STATUSES } from "./orders.js";
 
 const PART = 1000; // that are asked for at once
-const KINDS = { ADJUSTED: "put in or taken out", RESERVED: "reserved", COMMITTED: "sold", RELEASED: "released" };
+const KINDS = { ADJUSTED: "put in or taken out", RESERVED: "reserved", COMMITTED: "sold", RELEASED: "released",
+  RETURNED: "came back" };
 
 const address = (query) => `#/archive?${new URLSearchParams(Object.entries(query).filter(([, value]) => value))}`;
 const lifeLink = (id) => el("a", { class: "code", href: `#/archive/${encodeURIComponent(id)}` }, id);

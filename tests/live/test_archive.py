@@ -147,6 +147,11 @@ class Answers(Archived):
         sums = {kind: sum(n for of, n, _ in moves if of == kind) for kind in ("RESERVED", "COMMITTED", "RELEASED")}
         self.assertEqual(stock.committed, sums["COMMITTED"])
         self.assertEqual(stock.reserved, sums["RESERVED"] - sums["COMMITTED"] - sums["RELEASED"])
+        self.order.ReturnOrder(order_id=ids[0], return_id="r", lines=[{"sku": "tea", "quantity": 1}])
+        self.settled(ids[0])
+        self.archived()
+        newest = self.archive.ListStockMovements(sku="tea", page_size=1).movements[0]
+        self.assertEqual((self.kinds_of[newest.kind], newest.quantity, newest.order_id), ("RETURNED", 1, ids[0]))
 
     @property
     def kinds_of(self):

@@ -327,6 +327,41 @@ static void stock_moves(void)
 	CU_ASSERT_EQUAL(movements.list[1].time_ms, T0 + 2);
 }
 
+/* Each return once, though the event has those before it, too. */
+static void returns_move_stock(void)
+{
+	Tandem__Order__V1__OrderReturned returned = TANDEM__ORDER__V1__ORDER_RETURNED__INIT;
+	Tandem__Order__V1__OrderReturn back[2] = { TANDEM__ORDER__V1__ORDER_RETURN__INIT,
+						   TANDEM__ORDER__V1__ORDER_RETURN__INIT };
+	Tandem__Order__V1__OrderReturn *returns[] = { &back[0], &back[1] };
+	Tandem__Order__V1__OrderLine lines[2] = { TANDEM__ORDER__V1__ORDER_LINE__INIT,
+						  TANDEM__ORDER__V1__ORDER_LINE__INIT };
+	Tandem__Order__V1__OrderLine *line[] = { &lines[0], &lines[1] };
+	static const int64_t quantities[] = { 2, 1 };
+	struct archive_movements movements;
+
+	placed(order_id(1), "carol", "tea", NULL, T0);
+	returned.returns = returns;
+	for (size_t i = 0; i < 2; i++) {
+		lines[i].sku = (char *)(uintptr_t)"tea";
+		lines[i].quantity = (uint32_t)(1 + i);
+		back[i].lines = &line[i];
+		back[i].n_lines = 1;
+		returned.n_returns = i + 1;
+		for (int repeats = 0; repeats < 2; repeats++)
+			happens_with(ARCHIVE_ORDER, "OrderReturned", order_id(1), 5 + i,
+				     T0 + 1 + (int64_t)i, packed(&returned.base));
+	}
+	written();
+	movements = movements_of("tea");
+	CU_ASSERT_EQUAL_FATAL(movements.count, 2);
+	for (size_t i = 0; i < 2; i++) {
+		CU_ASSERT_EQUAL(movements.list[i].kind, ARCHIVE_RETURNED);
+		CU_ASSERT_EQUAL(movements.list[i].quantity, quantities[i]);
+		CU_ASSERT_STRING_EQUAL(movements.list[i].order_id, order_id(1));
+	}
+}
+
 /* Inventory's stream was read further than the orders'. */
 static void inventory_may_be_first(void)
 {
@@ -806,6 +841,7 @@ static const struct test tests[] = {
 	{ "repeats are stored once", repeats_are_stored_once },
 	{ "every way in which an order ends", every_way_to_end },
 	{ "stock moves", stock_moves },
+	{ "returns move stock", returns_move_stock },
 	{ "inventory's event may come first", inventory_may_be_first },
 	{ "an order may stay incomplete", an_order_may_stay_incomplete },
 	{ "searches by each index and by two", searches },
