@@ -343,7 +343,7 @@ static void returns_move_stock(void)
 	placed(order_id(1), "carol", "tea", NULL, T0);
 	returned.returns = returns;
 	for (size_t i = 0; i < 2; i++) {
-		lines[i].sku = (char *)(uintptr_t)"tea";
+		lines[i].sku = (char *)(uintptr_t) "tea";
 		lines[i].quantity = (uint32_t)(1 + i);
 		back[i].lines = &line[i];
 		back[i].n_lines = 1;
