@@ -321,12 +321,34 @@ static void look_for_gap(struct stream *stream, struct batch *batch, const char 
 			"the stream's numbers begin anew: Redis has lost what it had");
 }
 
+/* What an event of orders holds, if that is shown later; NULL: it is not. */
+static const ProtobufCMessageDescriptor *content_of(const struct archive_event *event)
+{
+	static const struct {
+		const char *kind;
+		const ProtobufCMessageDescriptor *content;
+	} kinds[] = {
+		{ "OrderPlaced", &tandem__order__v1__order_placed__descriptor },
+		{ "OrderRejected", &tandem__order__v1__order_rejected__descriptor },
+		{ "OrderCancelled", &tandem__order__v1__order_cancelled__descriptor },
+		{ "OrderExpired", &tandem__order__v1__order_expired__descriptor },
+		{ "OrderReturned", &tandem__order__v1__order_returned__descriptor },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(kinds); i++)
+		if (event->kind.length == strlen(kinds[i].kind) &&
+		    memcmp(event->kind.data, kinds[i].kind, event->kind.length) == 0)
+			return kinds[i].content;
+	return NULL;
+}
+
 /* What is wrong with an event, or NULL. */
 static const char *fault_of(enum archive_context context, const struct archive_event *event)
 {
 	static const char sku_letters[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-	const ProtobufCMessageDescriptor *placed = &tandem__order__v1__order_placed__descriptor;
+	const ProtobufCMessageDescriptor *content =
+		context == ARCHIVE_ORDER ? content_of(event) : NULL;
 	char subject[ARCHIVE_SKU_MAX + 1];
 	struct rt_wire_fault fault;
 
@@ -345,10 +367,9 @@ static const char *fault_of(enum archive_context context, const struct archive_e
 		return "a text is not UTF-8";
 	if (event->version > INT64_MAX)
 		return "its version is too large";
-	if (context == ARCHIVE_ORDER && event->kind.length == 11 &&
-	    memcmp(event->kind.data, "OrderPlaced", 11) == 0 &&
-	    !rt_wire_check(placed, (const uint8_t *)event->data.data, event->data.length, &fault))
-		return "its content is not a valid OrderPlaced";
+	if (content != NULL &&
+	    !rt_wire_check(content, (const uint8_t *)event->data.data, event->data.length, &fault))
+		return "its content is not valid";
 	return NULL;
 }
 

@@ -83,7 +83,7 @@ struct archive_store {
 	int64_t serial, last_no;
 	/* Of the batch that is being written. */
 	struct known *touched, **touched_end; /* in the order in which they were */
-	struct archive_written *written;
+	struct archive_written written;
 	struct rt_arena arena;
 	struct archive_moves moves;
 	struct posting *postings;
@@ -338,7 +338,7 @@ static void touch(struct archive_store *store, struct known *known, int64_t time
 	if (known->no == 0) {
 		known->no = archive_next_no(&store->serial, time_ms, 1);
 		known->updated_ms = time_ms;
-		store->written->orders++;
+		store->written.orders++;
 	}
 	if (!known->touched) {
 		known->touched = true;
@@ -367,7 +367,7 @@ static void note_movements(struct archive_store *store, const struct known *know
 							  .quantity = known->lines[i].quantity,
 							  .order_no = known->no,
 							  .time_ms = time_ms });
-	store->written->movements += known->line_count;
+	store->written.movements += known->line_count;
 }
 
 /* An event of inventory, as a movement of stock; 0: it moves none. */
@@ -454,7 +454,7 @@ static void apply_returned(struct archive_store *store, const struct known *know
 							  .order_no = known->no,
 							  .time_ms = event->time_ms });
 	}
-	store->written->movements += last->n_lines;
+	store->written.movements += last->n_lines;
 }
 
 static void apply_order(struct archive_store *store, struct known *known,
@@ -475,7 +475,7 @@ static void apply_order(struct archive_store *store, struct known *known,
 		}
 	}
 	if (repeat) {
-		store->written->repeats++;
+		store->written.repeats++;
 		return;
 	}
 	touch(store, known, event->time_ms);
@@ -491,7 +491,7 @@ static void apply_order(struct archive_store *store, struct known *known,
 		known->settled = true;
 	if (kind == ORDER_DROPPED) {
 		known->dropped = true;
-		store->written->dropped++;
+		store->written.dropped++;
 	}
 	if (kind == ORDER_RETURNED && known->no != 0)
 		apply_returned(store, known, event);
@@ -505,7 +505,7 @@ static void apply_inventory(struct archive_store *store, struct known *known,
 	int movement;
 
 	if (event->version <= known->stock_version) {
-		store->written->repeats++;
+		store->written.repeats++;
 		return;
 	}
 	touch(store, known, event->time_ms);
@@ -523,7 +523,7 @@ static void apply_adjusted(struct archive_store *store, const struct archive_eve
 							      event->data.length,
 							      (const uint8_t *)event->data.data);
 
-	store->written->movements++;
+	store->written.movements++;
 	archive_moves_add(&store->moves, &(struct archive_move){
 						 .sku = event->subject,
 						 .key = archive_key(KEY_SKU, event->subject.data,
@@ -646,7 +646,7 @@ static int put_order(struct archive_store *store, struct known *known, int parti
 			 db_number((int64_t)known->version),
 			 db_number((int64_t)known->stock_version), db_number(known->stock_state),
 			 db_number(known->updated_ms), life_value(known));
-	store->written->kept += is_kept(known) - known->stored_kept;
+	store->written.kept += is_kept(known) - known->stored_kept;
 	known->stored_no = known->no;
 	known->stored_status = posted(known);
 	known->stored_kept = is_kept(known);
@@ -793,10 +793,9 @@ int archive_store_write(struct archive_store *store, const struct archive_batch 
 			struct archive_written *ret)
 {
 	const struct db_ops *ops = store->db->ops;
-	struct archive_written written = { 0 };
 	int rc;
 
-	store->written = &written;
+	store->written = (struct archive_written){ 0 };
 	RT_FAILPOINT("archive.begin");
 	rc = ops->script(store->db, ops->begin);
 	if (rc == RT_OK)
@@ -815,7 +814,7 @@ int archive_store_write(struct archive_store *store, const struct archive_batch 
 	RT_FAILPOINT("archive.committed");
 	end_batch(store);
 	if (rc == RT_OK) {
-		*ret = written;
+		*ret = store->written;
 		return RT_OK;
 	}
 	memcpy(store->error, store->db->error, sizeof(store->error));

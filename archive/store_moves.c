@@ -35,7 +35,7 @@ static size_t row_count(const struct archive_moves *moves, const struct archive_
 			size_t first, int64_t *ret_last_ms)
 {
 	const struct archive_move *from = &moves->list[order[first].at];
-	int64_t first_ms = from->time_ms, last_ms = from->time_ms;
+	int64_t first_ms = from->time_ms, last_ms = first_ms;
 	size_t count = 1;
 
 	while (count < MOVES_MAX && first + count < moves->count) {

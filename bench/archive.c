@@ -38,7 +38,7 @@ static void order_id_of(uint64_t n, char id[ARCHIVE_ORDER_ID + 1])
 	uint8_t digest[32];
 
 	rt_sha256(&n, sizeof(n), digest);
-	memcpy(id, "ord_", 4);
+	snprintf(id, ARCHIVE_ORDER_ID + 1, "ord_");
 	rt_base32_128(digest, id + 4);
 }
 

@@ -102,7 +102,11 @@ struct command {
 	struct rt_redis_op *op;
 	char *bytes;
 	size_t length;
-	bool blocks;
+	enum {
+		AT_ONCE,
+		READS,
+		READS_OTHERS
+	} kind; /* a read of the other side blocks; one of the archive's stream is never sent */
 };
 static struct rt_list lines;
 
@@ -140,7 +144,12 @@ static void line_command(struct rt_redis *redis, struct rt_redis_op *op, int arg
 	command->op = op;
 	command->length = (size_t)length;
 	for (int i = 1; strncmp(argv[0], "XREAD", 5) == 0 && i < argc; i++)
-		command->blocks |= strcmp(argv[i], "BLOCK") == 0;
+		if (strcmp(argv[i], "BLOCK") == 0)
+			command->kind = READS_OTHERS;
+	for (int i = 1; command->kind == READS_OTHERS && i < argc; i++)
+		if (strncmp(argv[i], line->side->reads, strlen(line->side->reads)) == 0 &&
+		    strchr(argv[i], '{') != NULL)
+			command->kind = READS;
 	rt_list_init(&command->link);
 	rt_list_push(&line->asked, &command->link);
 	line->pending++;
@@ -239,15 +248,15 @@ static void take_answers(struct line *line, struct rt_list *commands)
 	}
 }
 
-/* Moves the waiting commands that block, or those that do not. */
-static void take_asked(struct line *line, bool blocks, struct rt_list *ret)
+/* Moves the waiting commands of a kind. */
+static void take_asked(struct line *line, int kind, struct rt_list *ret)
 {
 	struct rt_list all, *at;
 
 	rt_list_init(&all);
 	rt_list_move(&all, &line->asked);
 	while ((at = rt_list_pop(&all)) != NULL) {
-		bool wanted = RT_CONTAINER_OF(at, struct command, link)->blocks == blocks;
+		bool wanted = (int)RT_CONTAINER_OF(at, struct command, link)->kind == kind;
 
 		rt_list_push(wanted ? ret : &line->asked, at);
 	}
@@ -270,7 +279,7 @@ static void go_on(void)
 			struct rt_list now;
 
 			rt_list_init(&now);
-			take_asked(line, false, &now);
+			take_asked(line, AT_ONCE, &now);
 			any |= !rt_list_empty(&now);
 			send_commands(line, &now);
 			take_answers(line, &now);
@@ -287,7 +296,7 @@ static void deliver(const struct side *side)
 
 		rt_list_init(&now);
 		if (line->side == side)
-			take_asked(line, true, &now);
+			take_asked(line, READS, &now);
 		send_commands(line, &now);
 		take_answers(line, &now);
 	}

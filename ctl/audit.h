@@ -115,6 +115,7 @@ struct audit_archived {
 	bool archived, dropped;
 	uint64_t archived_version;
 	int archived_status;
+	bool lost; /* Redis has lost events of its partition that the archive has, and the archive says so */
 };
 /* What is wrong with it if nothing is under way; AUDIT_FAULT_COUNT: nothing. */
 enum audit_fault audit_judge_archived(const struct audit_archived *one);

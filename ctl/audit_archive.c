@@ -7,7 +7,8 @@
  *   again      what looked wrong is read once more, behind the window; what has changed meanwhile is under way
  *
  * What is kept in mind is a page, and what looked wrong, however many orders there are. An order's history has the ids of its
- * events in the stream: whether the archive has come to the last one, and whether a gap has swallowed one, is exact. */
+ * events in the stream: whether the archive has come to the last one, and whether a gap has swallowed one, is exact. Where Redis has lost
+ * what the archive has (has_lost), that the archive has more is no fault: it is named as what the archive knows to be missing. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -121,6 +122,29 @@ static bool has_read_all(const struct look *look, int partition, const char *tex
 	return stream != NULL;
 }
 
+/* Whether Redis has lost events of an order's partition that the archive has: the master failed, and its successor, or an older
+ * copy of its data, began the numbers anew. What orders they were nobody knows: the archive names the gap. */
+static bool has_lost(const struct look *look, int partition)
+{
+	char keys[2][CTL_KEY];
+
+	for (size_t i = 0; i < look->streams->n_streams; i++) {
+		const Tandem__Archive__V1__ArchivedStream *stream = look->streams->streams[i];
+		bool here = partition < 0;
+
+		if (!here) {
+			ctl_key(keys[0], "order", partition, "events");
+			ctl_key(keys[1], "inventory", partition, "events");
+			here = strcmp(stream->name, keys[0]) == 0 ||
+			       strcmp(stream->name, keys[1]) == 0;
+		}
+		for (size_t k = 0; here && k < stream->n_gaps; k++)
+			if (stream->gaps[k]->events == 0) /* the numbers do not say how many */
+				return true;
+	}
+	return false;
+}
+
 static int read_streams(struct look *look)
 {
 	Tandem__Archive__V1__ListArchivedStreamsRequest request =
@@ -150,7 +174,7 @@ static int status_of(enum order_state state)
 	return value != NULL ? value->value : 0;
 }
 
-static enum audit_fault judge(const struct pair *pair)
+static enum audit_fault judge(const struct look *look, const struct pair *pair)
 {
 	const struct audit_archived one = {
 		.stored = pair->stored,
@@ -162,6 +186,7 @@ static enum audit_fault judge(const struct pair *pair)
 		.dropped = pair->dropped,
 		.archived_version = pair->archived_version,
 		.archived_status = pair->archived_status,
+		.lost = has_lost(look, pair->partition),
 	};
 
 	/* What cannot be read is reported as such. */
@@ -171,7 +196,7 @@ static enum audit_fault judge(const struct pair *pair)
 static void judge_page(struct look *look)
 {
 	for (size_t i = 0; i < look->count; i++) {
-		if (judge(&look->page[i]) == AUDIT_FAULT_COUNT)
+		if (judge(look, &look->page[i]) == AUDIT_FAULT_COUNT)
 			continue;
 		if (look->doubt_count == DOUBTS_MAX)
 			look->audit->left_out++;
@@ -468,7 +493,7 @@ static bool look_again(struct look *look)
 			return false;
 		for (size_t i = 0; i < count; i++) {
 			const struct pair *pair = &look->page[i];
-			enum audit_fault fault = judge(pair);
+			enum audit_fault fault = judge(look, pair);
 
 			if (fault == AUDIT_FAULT_COUNT || !same(pair, &look->doubts[from + i]) ||
 			    (!pair->stored && !has_caught_up(look, pair->partition)))

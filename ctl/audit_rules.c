@@ -293,12 +293,14 @@ enum audit_fault audit_judge_archived(const struct audit_archived *one)
 {
 	bool expected = one->stored && one->settled && one->read;
 
+	if (expected && !one->archived)
+		return AUDIT_NOT_ARCHIVED;
+	if (one->lost)
+		return FINE;
 	if (one->archived && !one->dropped && !one->stored)
 		return AUDIT_ARCHIVED_NOT_STORED;
 	if (one->archived && one->stored && one->archived_version > one->version)
 		return AUDIT_ARCHIVED_NOT_STORED;
-	if (expected && !one->archived)
-		return AUDIT_NOT_ARCHIVED;
 	if (expected &&
 	    (one->archived_version != one->version || one->archived_status != one->status))
 		return AUDIT_ARCHIVED_DIFFERS;

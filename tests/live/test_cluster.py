@@ -79,7 +79,7 @@ class Nodes(test_partitions.Disagreements, unittest.TestCase):
     def test_doctor_looks_at_each_node(self):
         rows = self.tandem.doctor()
         bad = [row for row in rows if row["result"] != "ok" and row["check"] not in tandem.SERVICES]
-        nothing_yet = ["order:{%d}:events" % p for p in range(8)] + ["inventory:{%d}:events" % p for p in range(8)]
+        nothing_yet = ["%s:{%d}:events" % (name, p) for name in tandem.CONTEXTS for p in range(8)]
         self.assertEqual([row for row in bad if row["check"] not in nothing_yet], [])
         nodes = {f"127.0.0.1:{self.tandem.redis_port + n}" for n in range(6)}
         for check in ("cluster", "redis role", "users", "aof-load-truncated", "redis memory"):

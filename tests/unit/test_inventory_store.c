@@ -1063,8 +1063,8 @@ static const char *last_low(void)
 
 	events_read_all();
 	text[0] = '\0';
-	event = &seen.list[seen.count - 1];
-	if (seen.count > 0 &&
+	event = seen.count > 0 ? &seen.list[seen.count - 1] : NULL;
+	if (event != NULL &&
 	    strncmp(event->type.data, "tandem.inventory.v1.StockLow", event->type.length) == 0) {
 		low = tandem__inventory__v1__stock_low__unpack(NULL, event->data.length,
 							       (const uint8_t *)event->data.data);
