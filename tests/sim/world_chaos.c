@@ -186,7 +186,9 @@ static void forget_refusal(struct world *world)
 	char key[64];
 
 	stored_reservations_each(world->redis, find_refusal, &refusal);
-	if (refusal.order_id[0] == '\0')
+	/* A hold that is late must find what the order's end has left: only a failover loses that, and holds of before it are
+	 * refused. */
+	if (refusal.order_id[0] == '\0' || memory_late_count(world->redis) > 0)
 		return;
 	world_say(world, "%-12s ** the refusal of %s is forgotten", "chaos",
 		  world_short(refusal.order_id));
