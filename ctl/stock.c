@@ -168,6 +168,25 @@ const struct ctl_command ctl_stock_adjust = {
 	.run = adjust_run,
 };
 
+/* ---- calls about one SKU ---- */
+
+/* Calls a method whose answer is a stock, as GetStock's is, and adds that to the table. Returns the exit code. */
+static int add_answer(struct ctl *ctl, struct ctl_table *table, const char *method,
+		      const ProtobufCMessage *request)
+{
+	const Tandem__Inventory__V1__GetStockResponse *answer;
+	ProtobufCMessage *response = NULL;
+	int code = ctl_call(ctl, ctl_inventory_service(ctl), method, request, &response);
+
+	if (code != CTL_OK)
+		return code;
+	answer = (const void *)response;
+	if (answer->stock != NULL)
+		add_stock(ctl, table, answer->stock);
+	protobuf_c_message_free_unpacked(response, NULL);
+	return CTL_OK;
+}
+
 /* ---- threshold ---- */
 
 struct threshold {
@@ -223,23 +242,15 @@ static int threshold_run(struct ctl *ctl, void *options)
 	int worst = CTL_OK;
 
 	for (size_t i = 0; i < threshold->count; i++) {
-		const Tandem__Inventory__V1__SetLowStockThresholdResponse *answer;
-		ProtobufCMessage *response = NULL;
 		int code;
 
 		if (threshold->reason != NULL)
 			threshold->requests[i].reason = (char *)(uintptr_t)threshold->reason;
-		code = ctl_call(ctl, ctl_inventory_service(ctl), "SetLowStockThreshold",
-				&threshold->requests[i].base, &response);
+		code = add_answer(ctl, &table, "SetLowStockThreshold",
+				  &threshold->requests[i].base);
 		worst = RT_MAX(worst, code);
 		if (code == CTL_UNAVAILABLE)
 			break;
-		if (code != CTL_OK)
-			continue;
-		answer = (const void *)response;
-		if (answer->stock != NULL)
-			add_stock(ctl, &table, answer->stock);
-		protobuf_c_message_free_unpacked(response, NULL);
 	}
 	ctl_table_print(&table);
 	return worst;
@@ -300,22 +311,13 @@ static int get_run(struct ctl *ctl, void *options)
 	for (size_t i = 0; i < get->count; i++) {
 		Tandem__Inventory__V1__GetStockRequest request =
 			TANDEM__INVENTORY__V1__GET_STOCK_REQUEST__INIT;
-		const Tandem__Inventory__V1__GetStockResponse *answer;
-		ProtobufCMessage *response = NULL;
 		int code;
 
 		request.sku = (char *)(uintptr_t)get->skus[i];
-		code = ctl_call(ctl, ctl_inventory_service(ctl), "GetStock", &request.base,
-				&response);
+		code = add_answer(ctl, &table, "GetStock", &request.base);
 		worst = RT_MAX(worst, code);
 		if (code == CTL_UNAVAILABLE)
 			break;
-		if (code != CTL_OK)
-			continue;
-		answer = (const void *)response;
-		if (answer->stock != NULL)
-			add_stock(ctl, &table, answer->stock);
-		protobuf_c_message_free_unpacked(response, NULL);
 	}
 	ctl_table_print(&table);
 	return worst;
