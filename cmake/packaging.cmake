@@ -12,9 +12,9 @@ install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT services
 	FILES_MATCHING PATTERN "*.md" PATTERN "*.pml")
 # Redis as Tandem needs it, for packages: scripts/up does without.
 install(FILES contexts DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem COMPONENT services)
-install(PROGRAMS scripts/lib/run scripts/lib/redis-files scripts/lib/redis-open scripts/lib/redis-repair scripts/lib/ca
+install(PROGRAMS scripts/lib/run scripts/lib/redis-files scripts/lib/redis-open scripts/lib/redis-repair scripts/lib/redis-user scripts/lib/ca
 	DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem/scripts/lib COMPONENT services)
-install(FILES scripts/lib/settings.sh DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem/scripts/lib COMPONENT services)
+install(FILES scripts/lib/settings.sh scripts/lib/redis-rights.sh DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem/scripts/lib COMPONENT services)
 
 # The runtime, for services of one's own.
 install(TARGETS tandem_runtime tandem_messages ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev)

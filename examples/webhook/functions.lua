@@ -1,0 +1,4 @@
+-- functions.lua - the library begins with the runtime's part, which acknowledges, sets aside and makes dead letters. The
+-- webhook stores nothing else in Redis.
+--
+-- Keys, all with the prefix of KEYS[1] ('webhook:{0}:events' gives 'webhook:{0}:'): none besides.
