@@ -197,7 +197,7 @@ class Scripts(unittest.TestCase):
         copy = self.copy()
         nowhere = os.path.join(copy.var, "build")
         copy.env.update(TANDEM_BUILD=nowhere, SIM_BUILD=nowhere)
-        for script in ("bench", "chaos", "check", "down", "failovers", "load", "sim", "test", "up"):
+        for script in ("bench", "chaos", "check", "down", "failovers", "load", "release-protos", "sim", "test", "up"):
             for arguments in (["--help"], ["-h"], ["--seed", "1", "--help"]):
                 if script == "bench" and "--seed" in arguments:
                     continue
