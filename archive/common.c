@@ -134,6 +134,7 @@ Tandem__Archive__V1__ArchivedOrder *archive_order_view(struct rt_arena *arena,
 	tandem__archive__v1__archived_order__init(archived);
 	tandem__order__v1__order__init(order);
 	archived->order = order;
+	archived->dropped = from->dropped;
 	if (from->placed.length > 0)
 		placed = tandem__order__v1__order_placed__unpack(
 			rt_arena_allocator(arena), from->placed.length,

@@ -23,7 +23,6 @@ static Tandem__Archive__V1__FoundOrder *view(struct rt_arena *arena,
 	found->order = archive_order_view(arena, order);
 	found->placed.data = (uint8_t *)(uintptr_t)order->placed.data;
 	found->placed.len = order->placed.length;
-	found->dropped = order->dropped;
 	return found;
 }
 

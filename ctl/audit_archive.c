@@ -2,8 +2,9 @@
  *
  *   streams    how far the archive has read, and what it knows to be missing
  *   stored     every order in Redis, a page at a time, beside what the archive has of it
- *   archived   every archived order, the oldest first, beside what Redis has of it; of those that Redis does not have, whether
- *              they were dropped
+ *   archived   every archived order that was not dropped, the oldest first, beside what Redis has of it; of those that Redis does
+ *              not have, whether they were dropped meanwhile. Of those that were dropped nobody is asked: what Redis has all the
+ *              same was seen among the stored
  *   again      what looked wrong is read once more, behind the window; what has changed meanwhile is under way
  *
  * What is kept in mind is a page, and what looked wrong, however many orders there are. An order's history has the ids of its
@@ -275,6 +276,7 @@ static bool read_stored(struct look *look)
 static void fill_archived(struct pair *pair, const Tandem__Archive__V1__ArchivedOrder *order)
 {
 	pair->archived = true;
+	pair->dropped = order->dropped;
 	pair->archived_version = order->order->version;
 	pair->archived_status = (int)order->order->status;
 }
@@ -305,7 +307,6 @@ static bool find_some(struct look *look, struct pair *const *pairs, size_t count
 		if (strcmp(order->order->order->order_id, ids[i]) != 0)
 			continue;
 		fill_archived(pairs[i], order->order);
-		pairs[i]->dropped = order->dropped;
 		found++;
 	}
 	*ret_answered = answer->answered;
@@ -382,10 +383,8 @@ static bool pass_stored(struct look *look)
 
 static bool archived_page(struct look *look)
 {
-	/* A search does not say what was dropped. */
 	if (!read_stored(look) || !read_archived(look, true))
 		return false;
-	look->audit->archived += look->count;
 	for (size_t i = 0; i < look->count; i++)
 		look->audit->dropped += look->page[i].dropped;
 	judge_page(look);
@@ -397,8 +396,14 @@ static int on_archived(const ProtobufCMessage *item, void *user)
 	const Tandem__Archive__V1__ArchivedOrder *order = (const void *)item;
 	struct look *look = user;
 
-	if (check_order_id(order->order->order_id))
-		fill_archived(page_add(look, order->order->order_id), order);
+	if (!check_order_id(order->order->order_id))
+		return CTL_OK;
+	look->audit->archived++;
+	if (order->dropped) {
+		look->audit->dropped++;
+		return CTL_OK;
+	}
+	fill_archived(page_add(look, order->order->order_id), order);
 	return look->count < PAGE || archived_page(look) ? CTL_OK : CTL_UNAVAILABLE;
 }
 

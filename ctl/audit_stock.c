@@ -3,7 +3,8 @@
  *   look     reads the counters and what was sold in reservations that were dropped, then all reservations, then both again
  *     same version before and after   the SKU did not change in between: the sums are exact
  *     another version                 looks again, up to LOOKS times
- *   at last  one script sums each SKU that changed during every look or does not add up
+ *   at last  one script sums the SKUs that changed during every look or do not add up: it reads all reservations once, however
+ *            many SKUs they are
  *
  * Comparing versions is enough: each change of a reservation changes those of all its SKUs, but for dropping it, which changes how
  * many were sold in dropped ones. Each partition is
@@ -14,10 +15,12 @@
 #include <uthash.h>
 
 #include "audit.h"
+#include "events/entry.h"
 #include "inventory/store.h"
 
-#define LOOKS    3
-#define COUNTERS 128 /* bytes: six numbers */
+#define LOOKS      3
+#define COUNTERS   128  /* bytes: six numbers */
+#define SUMMED_MAX 5000 /* SKUs in a call of the script */
 
 struct sku {
 	UT_hash_handle hh;
@@ -90,20 +93,24 @@ static void judge(const struct audit_stock *audit, const char *name, const char 
 		audit->on_fault(AUDIT_COMMITTED_SUM, name, detail, audit->user);
 }
 
-/* KEYS: counters, reservations, parts, sold in dropped reservations. ARGV: the SKU. Answers the counters and the sums held
+/* KEYS: counters, reservations, parts, sold in dropped reservations. ARGV: SKUs. Answers for each its counters and the sums held
  * and sold, all at one instant. */
 static const char exact_script[] =
-	"local held, sold = 0, redis.call('HGET', KEYS[4], ARGV[1]) or 0\n"
+	"local held, sold, answers = {}, {}, {}\n"
+	"for _, sku in ipairs(ARGV) do\n"
+	"	held[sku] = 0\n"
+	"	sold[sku] = tonumber(redis.call('HGET', KEYS[4], sku) or 0) or 0\n"
+	"end\n"
 	"local function add(record)\n"
 	"	local word, lines = string.match(record, '^(%u+) %d+ %d+ (.*)$')\n"
 	"	if word ~= 'RESERVED' and word ~= 'COMMITTED' and word ~= 'RETURNED' then return "
 	"end\n"
 	"	for line in string.gmatch(lines, '[^ ]+') do\n"
 	"		local sku, quantity, back = string.match(line, '^([^=]+)=(%d+)%-?(%d*)$')\n"
-	"		if sku == ARGV[1] and word == 'RESERVED' then\n"
-	"			held = held + quantity\n"
-	"		elseif sku == ARGV[1] then\n"
-	"			sold = sold + quantity - (tonumber(back) or 0)\n"
+	"		if held[sku] and word == 'RESERVED' then\n"
+	"			held[sku] = held[sku] + quantity\n"
+	"		elseif held[sku] then\n"
+	"			sold[sku] = sold[sku] + quantity - (tonumber(back) or 0)\n"
 	"		end\n"
 	"	end\n"
 	"end\n"
@@ -115,10 +122,15 @@ static const char exact_script[] =
 	"		for i = 2, #page[2], 2 do add(page[2][i]) end\n"
 	"	until cursor == '0'\n"
 	"end\n"
-	"return { redis.call('HGET', KEYS[1], ARGV[1]), string.format('%d', held),\n"
-	"	string.format('%d', sold) }\n";
+	"for i, sku in ipairs(ARGV) do\n"
+	"	answers[i] = { redis.call('HGET', KEYS[1], sku), string.format('%d', held[sku]),\n"
+	"		string.format('%d', sold[sku]) }\n"
+	"end\n"
+	"return answers\n";
 
-static redisReply *sum_exactly(struct ctl *ctl, int partition, const char *name, size_t length)
+/* NULL: Redis could not be asked; else the answers for all of them, three values each. */
+static redisReply *sum_exactly(struct ctl *ctl, int partition, const struct rt_slice *skus,
+			       size_t count)
 {
 	char stock[CTL_KEY], reservations[CTL_KEY], parts[CTL_KEY], dropped[CTL_KEY];
 	struct rt_args args = { 0 };
@@ -135,15 +147,15 @@ static redisReply *sum_exactly(struct ctl *ctl, int partition, const char *name,
 	rt_args_str(&args, reservations);
 	rt_args_str(&args, parts);
 	rt_args_str(&args, dropped);
-	rt_args_add(&args, name, length);
+	for (size_t i = 0; i < count; i++)
+		rt_args_add(&args, skus[i].data, skus[i].length);
 	reply = ctl_redis_args(ctl, &args, 0, false);
 	rt_args_done(&args);
-	return reply;
-}
-
-static bool has_sums(const redisReply *reply)
-{
-	return reply->type == REDIS_REPLY_ARRAY && reply->elements == 3;
+	if (reply == NULL || (reply->type == REDIS_REPLY_ARRAY && reply->elements == count))
+		return reply;
+	ctl_error("Redis gave no sums");
+	freeReplyObject(reply);
+	return NULL;
 }
 
 /* Writes the counters as they should be beside these sums; "": they are. False: there are none, the reason is on
@@ -178,27 +190,25 @@ static bool repair_once(struct ctl *ctl, const struct ctl_deed *deed, int partit
 			bool *ret_again)
 {
 	const char *sku = deed->subject;
-	redisReply *sums = sum_exactly(ctl, partition, sku, strlen(sku)), *reply;
-	const char *counters = NULL;
+	redisReply *all = sum_exactly(ctl, partition, &(struct rt_slice){ sku, strlen(sku) }, 1);
+	const redisReply *sums;
+	redisReply *reply;
+	const char *counters;
 	char events[CTL_KEY], mended[COUNTERS], time[RT_TIME_TEXT];
 	struct rt_args args = { 0 };
 	int64_t now_ms = ctl_now_ms(ctl);
 	bool good;
 
 	*ret_again = false;
-	if (sums != NULL && has_sums(sums))
-		counters = ctl_text(sums->element[0], "");
-	else if (sums != NULL)
-		ctl_error("%s: Redis gave no sums", sku);
-	if (counters == NULL ||
-	    !counters_mend(sku, counters, (uint64_t)ctl_number(sums->element[1]),
-			   (uint64_t)ctl_number(sums->element[2]), mended)) {
-		freeReplyObject(sums);
+	if (all == NULL)
 		return false;
-	}
-	if (mended[0] == '\0') {
-		freeReplyObject(sums);
-		return true;
+	sums = all->element[0];
+	counters = ctl_text(sums->element[0], "");
+	good = counters_mend(sku, counters, (uint64_t)ctl_number(sums->element[1]),
+			     (uint64_t)ctl_number(sums->element[2]), mended);
+	if (!good || mended[0] == '\0') {
+		freeReplyObject(all);
+		return good;
 	}
 	ctl_key(events, "inventory", partition, "events");
 	ctl_operate(ctl, &args, &inventory_functions, events, NULL, deed, "recount");
@@ -210,7 +220,7 @@ static bool repair_once(struct ctl *ctl, const struct ctl_deed *deed, int partit
 	rt_args_str(&args, time);
 	reply = ctl_operate_send(ctl, &args, false);
 	rt_args_done(&args);
-	freeReplyObject(sums);
+	freeReplyObject(all);
 	good = reply != NULL;
 	*ret_again = good && ctl_number(reply) != 1;
 	freeReplyObject(reply);
@@ -229,7 +239,7 @@ bool audit_stock_repair(struct ctl *ctl, const struct ctl_deed *deed, int partit
 }
 
 /* For a user that may not run scripts: the sums of a SKU that did not change are exact, too. */
-static bool judge_plainly(struct look *look, const struct sku *sku)
+static void judge_plainly(struct look *look, const struct sku *sku)
 {
 	char *name = rt_text_shown(sku->name, sku->length);
 
@@ -238,38 +248,71 @@ static bool judge_plainly(struct look *look, const struct sku *sku)
 	else
 		look->audit->unchecked++;
 	free(name);
-	return true;
 }
 
-static bool judge_exactly(struct look *look, struct sku *sku)
+/* By what the script says of it. */
+static void judge_exactly(struct look *look, const struct sku *sku, const redisReply *sums)
 {
-	redisReply *reply;
-	char *name = NULL, *counters = NULL;
+	char *name, *counters = NULL;
 
-	look->ctl->denied = false;
-	look->ctl->deny_quietly = true;
-	reply = sum_exactly(look->ctl, look->audit->partition, sku->name, sku->length);
-	look->ctl->deny_quietly = false;
-	if (reply == NULL && look->ctl->denied)
-		return judge_plainly(look, sku);
-	if (reply == NULL)
-		return false;
 	if (memchr(sku->name, '\0', sku->length) != NULL) {
 		/* No command of tandemctl can take this name. */
 		name = rt_text_shown(sku->name, sku->length);
 		look->audit->on_fault(AUDIT_STOCK_DAMAGED, name, "the name holds a NUL",
 				      look->audit->user);
-	} else if (has_sums(reply)) {
+	} else {
 		name = rt_strndup(sku->name, sku->length);
-		if (reply->element[0]->type == REDIS_REPLY_STRING)
-			counters = rt_text_shown(reply->element[0]->str, reply->element[0]->len);
-		judge(look->audit, name, counters, (uint64_t)ctl_number(reply->element[1]),
-		      (uint64_t)ctl_number(reply->element[2]));
+		if (sums->element[0]->type == REDIS_REPLY_STRING)
+			counters = rt_text_shown(sums->element[0]->str, sums->element[0]->len);
+		judge(look->audit, name, counters, (uint64_t)ctl_number(sums->element[1]),
+		      (uint64_t)ctl_number(sums->element[2]));
 	}
 	free(name);
 	free(counters);
+}
+
+static bool judge_together(struct look *look, struct sku *const *skus, size_t count)
+{
+	struct rt_slice *names = rt_alloc(count * sizeof(*names));
+	redisReply *reply;
+
+	for (size_t i = 0; i < count; i++)
+		names[i] = (struct rt_slice){ skus[i]->name, skus[i]->length };
+	look->ctl->denied = false;
+	look->ctl->deny_quietly = true;
+	reply = sum_exactly(look->ctl, look->audit->partition, names, count);
+	free(names);
+	look->ctl->deny_quietly = false;
+	if (reply == NULL && !look->ctl->denied)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (reply == NULL)
+			judge_plainly(look, skus[i]);
+		else
+			judge_exactly(look, skus[i], reply->element[i]);
 	freeReplyObject(reply);
 	return true;
+}
+
+/* Those that changed during every look, or did not add up. */
+static bool judge_rest(struct look *look)
+{
+	struct sku *skus[SUMMED_MAX], *sku, *next;
+	size_t count = 0;
+	bool good = true;
+
+	HASH_ITER (hh, look->skus, sku, next) {
+		if (sku->correct)
+			continue;
+		if (count == SUMMED_MAX) {
+			good = judge_together(look, skus, count);
+			count = 0;
+		}
+		if (!good)
+			break;
+		skus[count++] = sku;
+	}
+	return good && (count == 0 || judge_together(look, skus, count));
 }
 
 /* ---- a look ---- */
@@ -451,12 +494,12 @@ static bool check_partition(struct ctl *ctl, struct audit_stock *audit)
 		if (good && sort_out(&look) == 0)
 			break;
 	}
+	good = good && judge_rest(&look);
 	sku = look.skus;
 	HASH_CLEAR(hh, look.skus);
 	while (sku != NULL) {
 		struct sku *next = sku->hh.next;
 
-		good = good && (sku->correct || judge_exactly(&look, sku));
 		audit->hot += !sku->steady;
 		audit->skus++;
 		free(sku);

@@ -2,6 +2,7 @@
 are named, and repaired where that is safe. Faults that do not affect each other are planted together, so
 that one run, which costs a process, finds many."""
 import contextlib
+import re
 import socket
 import subprocess
 import threading
@@ -179,6 +180,27 @@ class AuditAndDoctor(tandem.Live):
                 self.is_clean()
         self.decided(loads.placed)
         self.is_clean()
+
+    def test_what_never_rests_is_summed_together(self):
+        """SKUs that change during every look: one call sums them all, since it reads every reservation."""
+        skus = [self.new("RESERVED", f"restless-{n}")[0] for n in range(5)]
+        calls = lambda: int(re.search(rb"cmdstat_eval:calls=(\d+)", self.ops("INFO", "commandstats"))[1])
+
+        def change():
+            for sku in skus:
+                numbers = self.ops("HGET", STOCK, sku).split()
+                numbers[4] = b"%d" % (int(numbers[4]) + 1)
+                self.ops("HSET", STOCK, sku, b" ".join(numbers))
+
+        self.assertEqual(self.is_clean()["hot_skus"], 0)
+        before = calls()
+        self.is_clean()
+        quiet, before = calls() - before, calls()
+        # Before each reading of the reservations from their beginning on.
+        with self.before_command(HELD.encode() + b"\r\n$1\r\n0\r\n", change) as env:
+            named, summary = self.audit(env=env)
+        self.assertEqual((named, summary["hot_skus"]), (set(), len(skus)))
+        self.assertEqual(calls() - before, quiet + 1)
 
     def test_in_flight_is_no_violation(self):
         """Inventory does not run: orders wait, and that is no violation."""

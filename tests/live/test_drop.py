@@ -1,5 +1,7 @@
 """Settled orders that the archive has are dropped: what was sold stays counted, the audit is content, and what is repeated or
 comes late changes nothing."""
+import re
+
 import tandem
 
 
@@ -19,6 +21,12 @@ class Dropped(tandem.Live):
 
     def sold(self, sku):
         return sum(int(self.redis("HGET", key, sku) or 0) for key in self.keys("inventory:{0}:dropped"))
+
+    def asked(self):
+        """How often Redis was asked for orders by their ids, and the archive."""
+        found = re.search(rb"cmdstat_hmget:calls=(\d+)", self.redis("INFO", "commandstats"))
+        return (int(found[1]) if found else 0,
+                self.tandem.archive.metric("grpc_server_handled_total", grpc_method="FindOrders"))
 
     def inventory_has_read(self, stream):
         info, groups = tandem.pairs(self.redis("XINFO", "STREAM", stream)), self.redis("XINFO", "GROUPS", stream)
@@ -57,6 +65,18 @@ class Dropped(tandem.Live):
         code, rows = self.tandem.ctl_json("audit")
         self.assertEqual((code, [row for row in rows if "violation" in row]), (0, []))
         self.assertEqual(self.get(bought.order_id).status, self.status["ORDER_STATUS_CONFIRMED"])
+        # Of what was dropped everywhere the audit asks nobody: neither Redis nor the archive order by order.
+        self.order.CancelOrder(order_id=reserved.order_id)
+        dropped = lambda: self.tandem.archive.metric("tandem_archive_dropped_orders_total")
+        tandem.until(lambda: dropped() == 3 and self.is_gone(reserved.order_id), 30 * tandem.SLOW, "the archive knows that all are dropped")
+
+        def asks_nobody():
+            before = self.asked()
+            code, rows = self.tandem.ctl_json("audit")
+            self.assertEqual((code, rows[-1]["archive"]["dropped"]), (0, 3))
+            return self.asked() == before  # services may ask meanwhile, for the last of their work
+
+        tandem.until(asks_nobody, 30 * tandem.SLOW, "it asks nobody", every=0.2)
 
 
 class DroppedOfSeveralPartitions(Dropped):
