@@ -9,7 +9,7 @@ install(DIRECTORY packaging/prometheus packaging/grafana DESTINATION ${CMAKE_INS
 	PATTERN tests EXCLUDE)
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT services)
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT services
-	FILES_MATCHING PATTERN "*.md" PATTERN "*.pml")
+	FILES_MATCHING PATTERN "*.md" PATTERN "*.pml" PATTERN "*.png")
 # Redis as Tandem needs it, for packages: scripts/up does without.
 install(FILES contexts DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem COMPONENT services)
 install(PROGRAMS scripts/lib/run scripts/lib/redis-files scripts/lib/redis-open scripts/lib/redis-repair scripts/lib/redis-user scripts/lib/ca

@@ -8,7 +8,7 @@ import tandem
 
 class Restart(tandem.Live):
     # A killed Redis loses nothing with "always"; with "everysec" the last writes may not be in its
-    # file yet (README).
+    # file yet (docs/promises.md).
     ENV = {"TANDEM_REDIS_APPENDFSYNC": "always"}
 
     def away(self, seconds):

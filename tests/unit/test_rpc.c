@@ -524,7 +524,7 @@ static void on_proxied_message(const Grpc__Testing__StreamingOutputCallResponse 
 	proxy_called(user, response == NULL ? NULL : response->payload);
 }
 
-/* What protobuf-c generated works as it is: the README's first call from C does it. */
+/* What protobuf-c generated works as it is: the first call from C in docs/calling.md does it. */
 static void test_generated_proxy(void)
 {
 	struct proxied proxied = { .calls = 0 };
