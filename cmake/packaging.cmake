@@ -23,6 +23,9 @@ install(DIRECTORY runtime/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tandem COMPON
 install(DIRECTORY ${GENERATED}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tandem COMPONENT dev
 	FILES_MATCHING PATTERN "*.pb-c.h")
 install(FILES runtime/events/events.lua cmake/embed.cmake DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem/runtime COMPONENT dev)
+# From these files up to the prefix, which is known when installing.
+file(RELATIVE_PATH UP_FROM_CMAKE /${CMAKE_INSTALL_LIBDIR}/cmake/tandem /)
+file(RELATIVE_PATH UP_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/tandem-config.cmake.in ${CMAKE_BINARY_DIR}/packaging/tandem-config.cmake @ONLY)
 configure_file(cmake/tandem.pc.in ${CMAKE_BINARY_DIR}/packaging/tandem.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/packaging/tandem-config.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/tandem COMPONENT dev)

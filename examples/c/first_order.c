@@ -14,6 +14,7 @@
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 
+static char sku[] = "tea", customer[] = "me"; /* protobuf-c's texts are not const */
 static struct rt_loop *loop;
 static ProtobufCService *orders;
 static int result = 1;
@@ -56,8 +57,7 @@ static void placed(struct rt_client_op *op, const ProtobufCMessage *answer)
 static void adjusted(struct rt_client_op *op, const ProtobufCMessage *answer)
 {
 	static struct rt_client_op placing = { .done = placed };
-	Tandem__Order__V1__PlaceOrderRequest request =
-		TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
+	Tandem__Order__V1__PlaceOrderRequest request = TANDEM__ORDER__V1__PLACE_ORDER_REQUEST__INIT;
 	Tandem__Order__V1__OrderLine line = TANDEM__ORDER__V1__ORDER_LINE__INIT;
 	Tandem__Order__V1__OrderLine *lines[] = { &line };
 	uint64_t random[2];
@@ -67,10 +67,10 @@ static void adjusted(struct rt_client_op *op, const ProtobufCMessage *answer)
 	if (failed(op) || getrandom(random, sizeof(random), 0) != sizeof(random))
 		return;
 	snprintf(id, sizeof(id), "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
-	line.sku = "tea";
+	line.sku = sku;
 	line.quantity = 2;
 	request.request_id = id; /* kept for a retry: the same id never places a second order */
-	request.customer_id = "me";
+	request.customer_id = customer;
 	request.lines = lines;
 	request.n_lines = RT_LENGTH(lines);
 	request.wait_for_decision = true;
@@ -99,7 +99,7 @@ int main(int argc, char **argv)
 		return 1;
 	inventory = rt_client_new(channel, &tandem__inventory__v1__inventory_service__descriptor);
 	orders = rt_client_new(channel, &tandem__order__v1__order_service__descriptor);
-	stock.sku = "tea";
+	stock.sku = sku;
 	stock.delta = 10;
 	call(inventory, "AdjustStock", &stock.base, &adjusting);
 	rt_loop_run(loop); /* until stop */

@@ -16,14 +16,14 @@ struct settings {
 };
 
 static const struct rt_setting settings_table[] = {
-	{ "url", RT_SETTING_STRING, offsetof(struct settings, webhook.url), "http://127.0.0.1:8000/", 0, 0,
-	  "Where decisions are posted." },
-	{ "secret-file", RT_SETTING_STRING, offsetof(struct settings, webhook.secret_file), "", 0, 0,
-	  "File with the secret that signs them, which the receiver has, too." },
-	{ "timeout", RT_SETTING_DURATION, offsetof(struct settings, webhook.timeout_ms), "10s", 100, 600000,
-	  "So long the receiver may take for an answer." },
-	{ "connections", RT_SETTING_INT, offsetof(struct settings, webhook.connections), "16", 1, 1000,
-	  "So many connections to the receiver at most." },
+	{ "url", RT_SETTING_STRING, offsetof(struct settings, webhook.url),
+	  "http://127.0.0.1:8000/", 0, 0, "Where decisions are posted." },
+	{ "secret-file", RT_SETTING_STRING, offsetof(struct settings, webhook.secret_file), "", 0,
+	  0, "File with the secret that signs them: base64, perhaps behind whsec_." },
+	{ "timeout", RT_SETTING_DURATION, offsetof(struct settings, webhook.timeout_ms), "10s", 100,
+	  600000, "So long the receiver may take for an answer." },
+	{ "requests-max", RT_SETTING_INT, offsetof(struct settings, webhook.requests_max), "16", 1,
+	  1000, "So many requests to the receiver may be under way; further ones wait." },
 	RT_SETTING_END,
 };
 

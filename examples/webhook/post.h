@@ -1,31 +1,33 @@
-/* post.h - sends HTTP POST requests with libcurl, many at once, on a loop of the runtime. Loop thread only. */
+/* post.h - sends JSON by HTTP POST to one URL with libcurl, several requests at once, on a loop of the runtime. Connections are
+ * kept for the next requests. Loop thread only. */
 #ifndef POST_H
 #define POST_H
 
 #include "base/base.h"
 #include "loop/loop.h"
 
+#define POST_HEADERS 3
+
 struct poster; /* opaque */
 
 struct poster_options {
-	const char *url;
-	const char *const *headers; /* of every request, "Name: value"; ends with NULL */
-	int64_t timeout_ms;         /* of a request, with connecting */
-	int64_t connections;        /* so many at most; further requests wait */
+	const char *url;     /* http:// or https://; copied */
+	int64_t timeout_ms;  /* of a request, with connecting */
+	size_t requests_max; /* under way at the same time */
 };
-/* RT_OK, or RT_NOMEM. Strings are copied. */
+/* RT_OK; RT_INVALID: the URL is none; RT_NOMEM. */
 int poster_new(struct rt_loop *loop, const struct poster_options *options, struct poster **ret);
 void poster_free(struct poster *poster); /* when no request is under way; takes NULL */
 
-/* A request. Embed it. */
+/* A request. Embed it. Its texts are borrowed until done. */
 struct post {
-	const char *const *headers; /* further ones; ends with NULL; borrowed until done */
-	const char *body;           /* likewise */
-	size_t length;
+	char *headers[POST_HEADERS]; /* beside the usual ones, "name: value" */
+	char *body;
 	/* Runs once, never before poster_post returns. `code`: of HTTP; 0: there was no answer, and `why` says why. */
 	void (*done)(struct post *post, long code, const char *why);
-	void *easy, *list; /* the poster's */
 };
-void poster_post(struct poster *poster, struct post *post);
+/* Whether requests_max are under way. */
+bool poster_is_full(const struct poster *poster);
+void poster_post(struct poster *poster, struct post *post); /* unless it is full */
 
 #endif

@@ -1,13 +1,16 @@
 /* webhook.c - an event becomes a signed request; the answer says what becomes of the event.
  *
- *   on_event        a decision? → body, headers with the signature (Standard Webhooks 1.0), poster_post
- *     posted        2xx: done. No answer, 408, 429, 5xx: the receiver is away; it comes again, as long as it takes. Another
+ *   on_event        a decision? it waits for its turn
+ *     send_more     as long as the poster takes more: body, headers with the signature (Standard Webhooks 1.0)
+ *       posted      2xx: done. No answer, 408, 429, 5xx: the receiver is away; it comes again, as long as it takes. Another
  *                   answer: it comes again, too, and is a dead letter after --deliveries-max
  *
- * The receiver knows a repeat by its webhook-id, <order id>/<version>. */
+ * Requests are signed, and their time counts, when they are sent. The receiver knows a repeat by its webhook-id,
+ * <order id>/<version>. */
 #include "webhook.h"
 
 #include <jansson.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <stdio.h>
@@ -15,23 +18,31 @@
 
 #include "post.h"
 
-#define SECRET_MAX 1024
+/* Of the key, in bytes, as Standard Webhooks has it. */
+#define KEY_MIN         24
+#define KEY_MAX         64
+#define SIGNATURE_BYTES 32
+#define BASE64(bytes)   (((bytes) + 2) / 3 * 4)
+#define WARN_EVERY_MS   10000
 
 struct webhook {
 	struct rt_context *context;
 	struct poster *poster;
-	struct rt_buf secret;
+	struct rt_list waiting; /* for their turn: deliveries */
+	uint8_t key[BASE64(KEY_MAX) / 4 * 3];
+	int key_length;
 	struct rt_series *sent, *failed;
+	int64_t next_warning_ms, unsaid;
 };
 struct delivery {
+	struct rt_list link;
 	struct post post;
 	struct webhook *webhook;
 	struct rt_event *event;
-	char *headers[4], *body;
 };
 
-static const char *const decisions[] = { "OrderReserved", "OrderRejected", "OrderConfirmed",
-					 "OrderCancelled", "OrderExpired", "OrderReturned" };
+static const char *const decisions[] = { "OrderReserved",  "OrderRejected", "OrderConfirmed",
+					 "OrderCancelled", "OrderExpired",  "OrderReturned" };
 
 /* The decision's name; NULL: the event is none. */
 static const char *decision_of(const struct rt_event *event)
@@ -48,9 +59,9 @@ static const char *decision_of(const struct rt_event *event)
 
 static void delivery_free(struct delivery *delivery)
 {
-	for (size_t i = 0; i < RT_LENGTH(delivery->headers); i++)
-		free(delivery->headers[i]);
-	free(delivery->body);
+	for (size_t i = 0; i < POST_HEADERS; i++)
+		free(delivery->post.headers[i]);
+	free(delivery->post.body);
 	free(delivery);
 }
 
@@ -59,6 +70,22 @@ static bool is_away(long code)
 	return code == 0 || code == 408 || code == 429 || code >= 500;
 }
 
+/* While the receiver is away all requests fail: one line says it for many. */
+static void warn(struct webhook *webhook, long code, const char *why)
+{
+	int64_t now = rt_loop_now(webhook->context->loop);
+
+	webhook->unsaid++;
+	if (now < webhook->next_warning_ms)
+		return;
+	RT_LOG(RT_WARN, "the receiver does not take what is posted", RT_I("code", code),
+	       RT_S("reason", code == 0 ? why : "its answer"), RT_I("requests", webhook->unsaid));
+	webhook->unsaid = 0;
+	webhook->next_warning_ms = now + WARN_EVERY_MS;
+}
+
+static void send_more(struct webhook *webhook);
+
 static void posted(struct post *post, long code, const char *why)
 {
 	struct delivery *delivery = RT_CONTAINER_OF(post, struct delivery, post);
@@ -66,105 +93,159 @@ static void posted(struct post *post, long code, const char *why)
 	struct rt_event *event = delivery->event;
 	bool good = code >= 200 && code < 300;
 
-	rt_series_add(good ? webhook->sent : webhook->failed, 1);
-	if (!good)
-		RT_LOG(RT_DEBUG, "not delivered", RT_S("subject", event->subject), RT_I("code", code),
-		       RT_S("reason", why));
 	delivery_free(delivery);
-	rt_context_release(webhook->context);
-	if (good)
+	rt_series_add(good ? webhook->sent : webhook->failed, 1);
+	if (good) {
 		rt_event_done(event);
-	else
+	} else {
+		warn(webhook, code, why);
 		rt_event_retry(event, is_away(code) ? RT_LOST : RT_INVALID);
+	}
+	send_more(webhook);
+}
+
+/* The body; NULL: a text is no UTF-8. */
+static char *body_of(const struct rt_event *event)
+{
+	json_t *body =
+		json_pack("{ss ss sI ss}", "type", decision_of(event), "order_id", event->subject,
+			  "version", (json_int_t)event->seq, "time", event->time);
+	char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
+
+	json_decref(body);
+	return text;
 }
 
 /* "v1,<base64 of the HMAC-SHA256 of id.timestamp.body>" */
-static void sign(const struct webhook *webhook, const char *signed_text, char ret[64])
+static void add_headers(const struct webhook *webhook, const struct rt_event *event,
+			struct post *post)
 {
-	uint8_t digest[EVP_MAX_MD_SIZE];
-	unsigned length = 0;
+	long long now = rt_loop_unix_ms(webhook->context->loop) / 1000;
+	unsigned long long version = event->seq;
+	char *text = rt_printf("%s/%llu.%lld.%s", event->subject, version, now, post->body);
+	uint8_t digest[SIGNATURE_BYTES], signature[BASE64(SIGNATURE_BYTES) + 1];
 
-	HMAC(EVP_sha256(), webhook->secret.data, (int)webhook->secret.length,
-	     (const uint8_t *)signed_text, strlen(signed_text), digest, &length);
-	strcpy(ret, "v1,");
-	EVP_EncodeBlock((uint8_t *)ret + 3, digest, (int)length);
+	HMAC(EVP_sha256(), webhook->key, webhook->key_length, (const uint8_t *)text, strlen(text),
+	     digest, NULL);
+	EVP_EncodeBlock(signature, digest, sizeof(digest));
+	post->headers[0] = rt_printf("webhook-id: %s/%llu", event->subject, version);
+	post->headers[1] = rt_printf("webhook-timestamp: %lld", now);
+	post->headers[2] = rt_printf("webhook-signature: v1,%s", (const char *)signature);
+	free(text);
+}
+
+static void send_more(struct webhook *webhook)
+{
+	struct rt_list *link;
+
+	while (!poster_is_full(webhook->poster) &&
+	       (link = rt_list_pop(&webhook->waiting)) != NULL) {
+		struct delivery *delivery = RT_CONTAINER_OF(link, struct delivery, link);
+
+		delivery->post.body = body_of(delivery->event);
+		if (delivery->post.body == NULL) {
+			rt_event_poison(delivery->event, "its texts are no UTF-8");
+			delivery_free(delivery);
+			continue;
+		}
+		add_headers(webhook, delivery->event, &delivery->post);
+		poster_post(webhook->poster, &delivery->post);
+	}
 }
 
 static void on_event(struct rt_event *event, void *user)
 {
 	struct webhook *webhook = user;
-	const char *decision = decision_of(event);
-	long long now = rt_loop_unix_ms(webhook->context->loop) / 1000;
 	struct delivery *delivery;
-	char *signed_text, signature[64];
-	json_t *body;
 
-	if (decision == NULL) {
+	if (decision_of(event) == NULL) {
 		rt_event_ignore(event);
 		return;
 	}
 	delivery = rt_alloc(sizeof(*delivery));
 	delivery->webhook = webhook;
 	delivery->event = event;
-	body = json_pack("{ss ss sI ss}", "type", decision, "order_id", event->subject, "version",
-			 (json_int_t)event->seq, "time", event->time);
-	delivery->body = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
-	json_decref(body);
-	if (delivery->body == NULL) {
-		delivery_free(delivery);
-		rt_event_poison(event, "its texts are no UTF-8");
-		return;
-	}
-	signed_text = rt_printf("%s/%llu.%lld.%s", event->subject, (unsigned long long)event->seq, now,
-				delivery->body);
-	sign(webhook, signed_text, signature);
-	free(signed_text);
-	delivery->headers[0] =
-		rt_printf("webhook-id: %s/%llu", event->subject, (unsigned long long)event->seq);
-	delivery->headers[1] = rt_printf("webhook-timestamp: %lld", now);
-	delivery->headers[2] = rt_printf("webhook-signature: %s", signature);
-	delivery->post.headers = (const char *const *)delivery->headers;
-	delivery->post.body = delivery->body;
-	delivery->post.length = strlen(delivery->body);
 	delivery->post.done = posted;
-	rt_context_hold(webhook->context);
-	poster_post(webhook->poster, &delivery->post);
+	rt_list_push(&webhook->waiting, &delivery->link);
+	send_more(webhook);
+}
+
+/* What waits stays pending in Redis; requests under way end by themselves. */
+static void stop(void *data)
+{
+	struct webhook *webhook = data;
+	struct rt_list *link;
+
+	while ((link = rt_list_pop(&webhook->waiting)) != NULL) {
+		struct delivery *delivery = RT_CONTAINER_OF(link, struct delivery, link);
+
+		rt_event_retry(delivery->event, RT_CANCELED);
+		delivery_free(delivery);
+	}
+}
+
+/* The key is written as "whsec_" and its base64; "whsec_" may be missing. */
+static bool read_key(const char *text, struct webhook *webhook)
+{
+	static const char prefix[] = "whsec_";
+	size_t length = strcspn(text, "\n"), padding = 0;
+	int decoded;
+
+	if (strncmp(text, prefix, sizeof(prefix) - 1) == 0) {
+		text += sizeof(prefix) - 1;
+		length -= sizeof(prefix) - 1;
+	}
+	if (length < BASE64(KEY_MIN) || length > BASE64(KEY_MAX))
+		return false;
+	while (padding < 2 && text[length - 1 - padding] == '=')
+		padding++;
+	decoded = EVP_DecodeBlock(webhook->key, (const uint8_t *)text, (int)length);
+	webhook->key_length = decoded - (int)padding;
+	return webhook->key_length >= KEY_MIN && webhook->key_length <= KEY_MAX;
+}
+
+static int read_secret(const char *path, struct webhook *webhook)
+{
+	struct rt_buf text = { 0 };
+	char error[200] = "it must hold the base64 of 24 to 64 bytes, perhaps behind whsec_";
+	int rc = rt_file_read(path, RT_FILE_SECRET, 1024, &text, error, sizeof(error));
+
+	if (rc == RT_OK && !read_key(text.data, webhook))
+		rc = RT_INVALID;
+	if (rc != RT_OK)
+		RT_LOG(RT_ERROR, "the secret cannot be used", RT_S("file", path),
+		       RT_S("reason", error));
+	rt_file_erase(&text);
+	return rc;
 }
 
 static int make(struct rt_context *context, const void *options, void **ret_data)
 {
-	static const char *const headers[] = { "content-type: application/json", "user-agent: tandem-webhook",
-					       "expect:", NULL };
 	static const char *const labels[] = { "outcome", NULL };
 	static const char *const sent[] = { "delivered" }, *const failed[] = { "failed" };
 	const struct webhook_options *set = options;
 	const struct poster_options poster = { .url = set->url,
-					       .headers = headers,
 					       .timeout_ms = set->timeout_ms,
-					       .connections = set->connections };
+					       .requests_max = (size_t)set->requests_max };
 	struct webhook *webhook = rt_alloc(sizeof(*webhook));
-	struct rt_metric *posts;
-	char error[200];
+	struct rt_metric *posts =
+		rt_metric(context->metrics, RT_COUNTER, "tandem_webhook_posts_total",
+			  "Requests to the receiver, by outcome.", labels);
 	int rc;
 
 	*ret_data = webhook;
 	webhook->context = context;
-	posts = rt_metric(context->metrics, RT_COUNTER, "tandem_webhook_posts_total",
-			  "Requests to the receiver, by outcome.", labels);
 	webhook->sent = rt_metric_series(posts, sent);
 	webhook->failed = rt_metric_series(posts, failed);
-	rc = rt_file_read(set->secret_file, RT_FILE_SECRET, SECRET_MAX, &webhook->secret, error,
-			  sizeof(error));
-	if (rc != RT_OK) {
-		RT_LOG(RT_ERROR, "cannot read the secret", RT_S("reason", error));
+	rt_list_init(&webhook->waiting);
+	rc = read_secret(set->secret_file, webhook);
+	if (rc != RT_OK)
 		return rc;
-	}
-	webhook->secret.length = strcspn(webhook->secret.data, "\n");
-	if (webhook->secret.length == 0) {
-		RT_LOG(RT_ERROR, "the file of the secret is empty", RT_S("file", set->secret_file));
-		return RT_INVALID;
-	}
-	return poster_new(context->loop, &poster, &webhook->poster);
+	rc = poster_new(context->loop, &poster, &webhook->poster);
+	if (rc == RT_INVALID)
+		RT_LOG(RT_ERROR, "--url must begin with http:// or https://",
+		       RT_S("url", set->url));
+	return rc;
 }
 
 static ProtobufCService *service(void *data, size_t number)
@@ -181,7 +262,7 @@ static void data_free(void *data)
 	if (webhook == NULL)
 		return;
 	poster_free(webhook->poster);
-	rt_file_erase(&webhook->secret);
+	OPENSSL_cleanse(webhook->key, sizeof(webhook->key));
 	free(webhook);
 }
 
@@ -193,5 +274,6 @@ struct rt_context_domain webhook_domain = {
 	.subscriptions = { { "order", on_event } },
 	.make = make,
 	.service = service,
+	.stop = stop,
 	.free = data_free,
 };

@@ -6,7 +6,7 @@
 
 struct webhook_options {
 	char *url, *secret_file;
-	int64_t timeout_ms, connections;
+	int64_t timeout_ms, requests_max;
 };
 /* Makes itself of struct webhook_options. Its name is that of the target's group: see main.c. */
 extern struct rt_context_domain webhook_domain;

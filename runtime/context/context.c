@@ -185,6 +185,7 @@ static int make_partition(struct rt_context *context, int number,
 	struct rt_partition *partition = &context->partitions[number];
 	const struct rt_store_options store = { .redis = options->redis,
 						.functions = context->domain->functions,
+						.context = context->domain->name,
 						.partition = number,
 						.partition_count = context->partition_count,
 						.replicas = options->replicas,

@@ -50,8 +50,8 @@ struct rt_stream_options {
 	const struct rt_redis_options *reader; /* for the source's own blocking connection */
 	struct rt_redis *commands;             /* borrowed; everything but the blocking read */
 	const char *stream;                    /* "order:{0}:events" */
-	const char *group;                     /* "inventory" */
-	const char *consumer;                  /* unique for the process */
+	const char *group;    /* "inventory": the context that reads; its keys begin so */
+	const char *consumer; /* unique for the process */
 	/* Of the context that reads: for dead letters and the cursor (runtime/events/events.lua). */
 	const struct rt_functions *functions;
 	int partition; /* of the keys {p} */

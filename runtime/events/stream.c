@@ -726,7 +726,7 @@ int rt_stream_new(struct rt_loop *loop, const struct rt_stream_options *options,
 {
 	struct stream *self = rt_alloc(sizeof(*self));
 	struct rt_redis_options reader = *options->reader;
-	const char *context = options->functions->name;
+	const char *context = options->group;
 	char *name = rt_printf("%s-reader", reader.name != NULL ? reader.name : context);
 	int rc;
 

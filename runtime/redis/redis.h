@@ -291,8 +291,9 @@ struct rt_store_options {
 	/* Copied. What on_state, user_data, follow_clock and metrics say is set by the store. */
 	const struct rt_redis_options *redis;
 	const struct rt_functions *functions; /* of the context whose store it is */
-	int partition;                        /* {p} of its keys */
-	int partition_count;                  /* of the context; 0: 1 */
+	const char *context; /* with what its keys begin; NULL: the functions' name */
+	int partition;       /* {p} of its keys */
+	int partition_count; /* of the context; 0: 1 */
 	int replicas; /* that must have what a step wrote before it ends with RT_OK; 0: none */
 	struct rt_metrics *metrics; /* NULL: none */
 	struct rt_task *changed;    /* deferred when rt_store_problem may have changed; or NULL */

@@ -336,6 +336,8 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 {
 	struct rt_store *store = rt_alloc(sizeof(*store));
 	struct rt_redis_options redis = *options->redis;
+	const char *context =
+		options->context != NULL ? options->context : options->functions->name;
 	int rc;
 
 	store->loop = loop;
@@ -345,10 +347,8 @@ int rt_store_new(struct rt_loop *loop, const struct rt_store_options *options,
 		store->gone = rt_metric_plain(store->metrics, RT_COUNTER, "tandem_data_gone_total",
 					      "Times that Redis came back without the data of a "
 					      "partition.");
-	store->events_key =
-		rt_printf("%s:{%d}:events", options->functions->name, options->partition);
-	store->mark_key =
-		rt_printf("%s:{%d}:partitions", options->functions->name, options->partition);
+	store->events_key = rt_printf("%s:{%d}:events", context, options->partition);
+	store->mark_key = rt_printf("%s:{%d}:partitions", context, options->partition);
 	store->replicas = options->replicas;
 	snprintf(store->replicas_text, sizeof(store->replicas_text), "%d", options->replicas);
 	store->refuse.run = refuse_run;

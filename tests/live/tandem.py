@@ -805,6 +805,19 @@ class Tandem:
 # ---- tests ----
 
 
+def modules_of_node():
+    """Where the packages of examples/node are; None: there is no npm, or it cannot install them."""
+    if shutil.which("npm") is None:
+        print("what needs Node.js is left out: there is no npm", file=sys.stderr)
+        return None
+    command = ["timeout", "120", os.path.join(ROOT, "examples", "run"), "--modules", "node"]
+    done = subprocess.run(command, env={**os.environ, "TANDEM_BUILD": BUILD}, capture_output=True, text=True)
+    if done.returncode != 0:
+        print(f"what needs Node.js is left out, npm cannot install its packages: {done.stderr}", file=sys.stderr)
+        return None
+    return done.stdout.strip()
+
+
 def until(true, seconds, what, every=0.02):
     """Calls true() until it returns something true, and returns that; fails after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -1,9 +1,7 @@
 """Clients in Python, Node.js and C++, each as one is usually written in its language: with a certificate, a signed token
 or an API key. All must get the same answers."""
 import os
-import shutil
 import subprocess
-import sys
 import time
 
 import grpc
@@ -66,28 +64,12 @@ class Python:
         self.channel.close()
 
 
-def packages_of_node():
-    """Where they are; None: npm is not there, or cannot install them."""
-    folder = os.path.join(BUILT, "node")
-    os.makedirs(folder, exist_ok=True)
-    shutil.copy(os.path.join(INTEROP, "node", "package.json"), folder)
-    if shutil.which("npm") is None:
-        print("the Node.js client is left out: there is no npm", file=sys.stderr)
-        return None
-    done = subprocess.run(["timeout", "120", "npm", "install", "--no-audit", "--no-fund", "--prefer-offline"], cwd=folder,
-                          check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        print(f"the Node.js client is left out, npm cannot install its packages: {done.stderr}", file=sys.stderr)
-        return None
-    return os.path.join(folder, "node_modules")
-
-
 class Clients(Secured):
     @classmethod
     def prepare(cls):
         super().prepare()
         subprocess.run([os.path.join(INTEROP, "cpp", "build"), os.path.join(BUILT, "cpp")], check=True)
-        packages = packages_of_node()
+        packages = tandem.modules_of_node()
         program = os.path.join(BUILT, "cpp", "client")
         script = os.path.join(INTEROP, "node", "client.js")
         cls.kinds = {

@@ -186,6 +186,7 @@ class Scripted(unittest.TestCase):
         self.addCleanup(copy.remove)
         copy.ports["redis"] = tandem.free_range(6)
         copy.env["TANDEM_REDIS_PORT"] = str(copy.ports["redis"])
+        copy.users(test_scripts.mailer())
         text = self.up(copy)
         for word in ("store      empty", "RESERVED", "CONFIRMED", "settled", "redis-6    started"):
             self.assertIn(word, text)
@@ -211,6 +212,9 @@ class Scripted(unittest.TestCase):
             self.assertIn("nothing is added", text)
             self.assertRegex(text, r"redis-2 +started")
             self.assertEqual(len(re.findall(r"started", text)), 1, text)
+            for number in range(6):
+                # A user of one's own is on each node, also on one that was started again.
+                self.assertEqual(copy.mailer(copy.ports["redis"] + number)("PING"), b"PONG")
             placed = [
                 order.PlaceOrder(
                     customer_id=f"later-{n}",

@@ -1,5 +1,6 @@
 """scripts/up and scripts/down, as people use them: repeatedly, and with two copies at a time."""
 import fcntl
+import hashlib
 import os
 import pty
 import re
@@ -66,6 +67,25 @@ class Copy:
     def remove(self):
         self.run("down")
         shutil.rmtree(os.path.dirname(self.var), ignore_errors=True)
+
+    def users(self, *lines):
+        """Users of Redis's in a file of their own; its path."""
+        path = os.path.join(self.var, "users.d", "mine.acl")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines))
+        return path
+
+    def mailer(self, port=None):
+        """A connection as the user of docs/consuming.md, whose password is "word"."""
+        return tandem.Redis(port or self.ports["redis"], "mailer", "word")
+
+
+def mailer():
+    """The user that docs/consuming.md shows, with the password "word"."""
+    with open(os.path.join(tandem.ROOT, "docs/consuming.md"), encoding="utf-8") as page:
+        (line,) = re.findall("^user mailer .*$", page.read(), re.MULTILINE)
+    return line.replace("<SHA-256 of the password>", hashlib.sha256(b"word").hexdigest())
 
 
 class Scripts(unittest.TestCase):
@@ -197,7 +217,7 @@ class Scripts(unittest.TestCase):
         copy = self.copy()
         nowhere = os.path.join(copy.var, "build")
         copy.env.update(TANDEM_BUILD=nowhere, SIM_BUILD=nowhere)
-        for script in ("bench", "chaos", "check", "down", "failovers", "load", "release-protos", "sim", "test", "up"):
+        for script in ("bench", "chaos", "check", "down", "examples", "failovers", "load", "release-protos", "sim", "test", "up"):
             for arguments in (["--help"], ["-h"], ["--seed", "1", "--help"]):
                 if script == "bench" and "--seed" in arguments:
                     continue
@@ -254,6 +274,53 @@ class Scripts(unittest.TestCase):
                     check = self.assertNotEqual if name in victims else self.assertEqual
                     check(before[name], after[name], name)
                 self.assertEqual(call("GetOrder", order_id=placed.order_id), placed)
+
+    def test_users_of_ones_own(self):
+        """They are there after each start and each scripts/up; a line that Redis would not take ends scripts/up, and changes
+        nothing."""
+        copy = self.copy()
+        copy.users("# ours", "", mailer())
+        code, text, _ = copy.run("up", "--only-redis")
+        self.assertEqual(code, 0, text)
+        self.assertEqual(copy.mailer()("PING"), b"PONG")
+        for wrong, fault in (
+            ("user mailer", "not the line of a user"),
+            ("mailer on nopass +ping", "not the line of a user"),
+            ("user order on nopass +@all", "the user order is Tandem's own"),
+            ("user default on nopass +@all", "the user default is Tandem's own"),
+            (mailer(), "the user mailer is there already, at "),
+            ("user other on >secret +nosuchcommand", "Error in applying operation '+nosuchcommand': Unknown command"),
+            ("user other on #12 +ping", "The password hash must be exactly 64 characters"),
+            ("user other on nopass (~* +get", "Redis cannot read it"),
+        ):
+            path = copy.users(mailer(), "", wrong)
+            code, text, _ = copy.run("lib/redis-files", "redis")
+            with self.subTest(wrong=wrong):
+                self.assertNotEqual(code, 0)
+                self.assertIn(f"{path}:3: {fault}", text)
+                self.assertNotIn("secret", text)
+        code, again, _ = copy.run("up", "--only-redis")
+        self.assertEqual(code, 1, again)
+        self.assertIn(text, again, "it ends with the same words")
+        self.assertEqual(copy.mailer()("PING"), b"PONG")
+
+        def make_known(*lines):
+            copy.users(*lines)
+            for script in (("lib/redis-files", "redis"), ("lib/redis-open",)):
+                code, text, _ = copy.run(*script)
+                self.assertEqual(code, 0, text)
+
+        make_known(mailer(), mailer().replace("mailer", "other"))
+        self.assertEqual(tandem.Redis(copy.ports["redis"], "other", "word")("PING"), b"PONG")
+        os.kill(copy.pids()["redis"], signal.SIGKILL)
+        copy.users(mailer())
+        self.assertEqual(copy.run("up", "--only-redis")[0], 0)
+        self.assertEqual(copy.mailer()("PING"), b"PONG")
+        with self.assertRaisesRegex(tandem.RedisError, "WRONGPASS"):
+            tandem.Redis(copy.ports["redis"], "other", "word")
+        make_known()
+        with self.assertRaisesRegex(tandem.RedisError, "WRONGPASS"):
+            copy.mailer()
 
     def test_two_copies(self):
         """Two copies, with other folders and ports: what one does leaves the other unchanged."""
