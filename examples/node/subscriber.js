@@ -3,15 +3,16 @@
 //   subscriber.js PROTO PASSWORD_FILE [GROUP]   the folder of the .proto files; the password of the user "subscriber"; a
 //                                               name of its own, "printer"
 //
-// With redis and protobufjs (examples/run node-subscriber). TANDEM_REDIS_PORT: 6390.
+// With redis and protobufjs (examples/run node-subscriber). TANDEM_REDIS_PORT: 6390, or TANDEM_REDIS: cluster://HOST:PORT;
+// TANDEM_PARTITIONS: 1. Each partition is read over a connection of its own.
 "use strict";
 const fs = require("node:fs");
 const os = require("node:os");
 const protobuf = require("protobufjs");
-const { createClient, commandOptions } = require("redis");
+const { createClient, createCluster, commandOptions } = require("redis");
 
-const STREAM = "order:{0}:events"; // one for each partition
 const [proto, passwordFile, group = "printer"] = process.argv.slice(2);
+const { TANDEM_PARTITIONS = "1", TANDEM_REDIS = "", TANDEM_REDIS_PORT = "6390" } = process.env;
 const consumer = `${os.hostname()}-${process.pid}`;
 const EventBatch = protobuf.loadSync(`${proto}/tandem/events/v1/events.proto`).lookupType("tandem.events.v1.EventBatch");
 
@@ -35,29 +36,38 @@ function handle({ type, subject, seq, data }) {
   console.log(type.slice(type.lastIndexOf(".") + 1), subject, seq, `${data.length} bytes`);
 }
 
-async function main() {
-  const password = fs.readFileSync(passwordFile, "ascii").split("\n")[0];
-  const server = createClient({ username: "subscriber", password, socket: { port: +(process.env.TANDEM_REDIS_PORT ?? 6390) } });
+function connect(login) {
+  const [, url] = /^cluster:(\/\/[^,]*)/.exec(TANDEM_REDIS) ?? [];
+  const server = url
+    ? createCluster({ rootNodes: [{ url: `redis:${url}` }], defaults: login })
+    : createClient({ ...login, socket: { port: +TANDEM_REDIS_PORT } });
+  server.on("error", (error) => console.error(error.message)); // it connects again
+  return server.connect().then(() => server);
+}
+
+async function follow(stream, login) {
+  const server = await connect(login);
   const bytes = commandOptions({ returnBuffers: true });
-  await server.connect();
-  await server.xGroupCreate(STREAM, group, "0", { MKSTREAM: true }).catch((error) => {
+  await server.xGroupCreate(stream, group, "0", { MKSTREAM: true }).catch((error) => {
     if (!error.message.includes("BUSYGROUP")) throw error;
   });
   for (;;) {
     // What a consumer that died had taken is ours after a minute; then what nobody has taken.
-    let entries = (await server.xAutoClaim(bytes, STREAM, group, consumer, 60000, "0", { COUNT: 100 })).messages;
+    let entries = (await server.xAutoClaim(bytes, stream, group, consumer, 60000, "0", { COUNT: 100 })).messages;
     if (entries.length === 0) {
-      const read = await server.xReadGroup(bytes, group, consumer, { key: STREAM, id: ">" }, { COUNT: 100, BLOCK: 10000 });
+      const read = await server.xReadGroup(bytes, group, consumer, { key: stream, id: ">" }, { COUNT: 100, BLOCK: 10000 });
       entries = read?.[0].messages ?? [];
     }
     for (const entry of entries.filter(Boolean)) { // null: it was deleted meanwhile
       eventsOf(entry.message).forEach(handle);
-      await server.xAck(STREAM, group, entry.id);
+      await server.xAck(stream, group, entry.id);
     }
   }
 }
 
-main().catch((error) => {
+const login = { username: "subscriber", password: fs.readFileSync(passwordFile, "ascii").split("\n")[0] };
+const streams = Array.from({ length: +TANDEM_PARTITIONS }, (_, p) => `order:{${p}}:events`);
+Promise.all(streams.map((stream) => follow(stream, login))).catch((error) => {
   console.error(error.message);
-  process.exitCode = 1;
+  process.exit(1);
 });

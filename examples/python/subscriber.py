@@ -2,22 +2,28 @@
 
   subscriber.py PASSWORD_FILE [GROUP]   the password of the user "subscriber"; a name of its own, "printer"
 
-With redis and the messages that protoc compiles (examples/run python-subscriber). TANDEM_REDIS_PORT: 6390."""
+With redis and the messages that protoc compiles (examples/run python-subscriber). TANDEM_REDIS_PORT: 6390, or TANDEM_REDIS:
+cluster://HOST:PORT; TANDEM_PARTITIONS: 1. A thread reads each partition."""
 import os
 import socket
 import sys
+import threading
+import time
 
 import redis
 from tandem.events.v1 import events_pb2
 from tandem.order.v1 import order_events_pb2  # noqa: F401  the types that events name
 
-STREAM = "order:{0}:events"  # one for each partition
 PLAIN = (b"time", b"batch", b"replayed")
 group = sys.argv[2] if len(sys.argv) > 2 else "printer"
 consumer = f"{socket.gethostname()}-{os.getpid()}"
 with open(sys.argv[1], encoding="ascii") as file:
-    server = redis.Redis(port=int(os.environ.get("TANDEM_REDIS_PORT", "6390")), username="subscriber",
-                         password=file.readline().strip())
+    login = {"username": "subscriber", "password": file.readline().strip()}
+cluster = os.environ.get("TANDEM_REDIS", "").removeprefix("cluster://").split(",")[0]
+if cluster:
+    server = redis.RedisCluster(*cluster.rsplit(":", 1), **login)
+else:
+    server = redis.Redis(port=int(os.environ.get("TANDEM_REDIS_PORT", "6390")), **login)
 
 
 def events_of(fields):
@@ -35,20 +41,36 @@ def handle(kind, subject, seq, data):
     print(kind.decode().rpartition(".")[2], subject.decode(), int(seq), f"{len(data)} bytes", flush=True)
 
 
-try:
-    server.xgroup_create(STREAM, group, id="0", mkstream=True)
-except redis.ResponseError as error:
-    if "BUSYGROUP" not in str(error):
-        raise
-waiting = True
-while True:
-    # What a consumer that died had taken is ours after a minute; then what nobody has taken.
-    entries = server.xautoclaim(STREAM, group, consumer, 60_000, count=100)[1] if waiting else []
-    waiting = bool(entries)
-    if not entries:
-        entries = [entry for _, found in server.xreadgroup(group, consumer, {STREAM: ">"}, 100, 10_000) for entry in found]
-        waiting = not entries
-    for entry_id, fields in entries:
-        for event in events_of(fields or {}):  # None: it was deleted meanwhile
-            handle(*event)
-        server.xack(STREAM, group, entry_id)
+def read(stream):
+    waiting = True
+    while True:
+        # What a consumer that died had taken is ours after a minute; then what nobody has taken.
+        entries = server.xautoclaim(stream, group, consumer, 60_000, count=100)[1] if waiting else []
+        waiting = bool(entries)
+        if not entries:
+            entries = [entry for _, found in server.xreadgroup(group, consumer, {stream: ">"}, 100, 10_000) for entry in found]
+            waiting = not entries
+        for entry_id, fields in entries:
+            for event in events_of(fields or {}):  # None: it was deleted meanwhile
+                handle(*event)
+            server.xack(stream, group, entry_id)
+
+
+def follow(stream):
+    while True:
+        try:
+            read(stream)
+        except redis.RedisError as error:  # the group knows where we are
+            print(f"{stream}: {error}", file=sys.stderr)
+            time.sleep(1)
+
+
+streams = [f"order:{{{p}}}:events" for p in range(int(os.environ.get("TANDEM_PARTITIONS", "1")))]
+for name in streams:
+    try:
+        server.xgroup_create(name, group, id="0", mkstream=True)
+    except redis.ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise
+for name in streams:
+    threading.Thread(target=follow, args=(name,)).start()

@@ -9,6 +9,7 @@ import urllib.request
 
 import grpc
 import tandem
+import test_examples
 import test_partitions
 import test_scripts
 
@@ -181,6 +182,17 @@ class Scripted(unittest.TestCase):
             self.assertEqual((found["said"], found["code"]), ("", 0), path)
             self.assertEqual(bool(found["items"]), path not in ("aside", "dead"), path)
 
+    def read_by_a_subscriber(self, copy, order_ids):
+        """examples/python reads the streams of all partitions, wherever they are."""
+        env = {**copy.env, "TANDEM_REDIS": f"cluster://127.0.0.1:{copy.ports['redis']}", "TANDEM_PARTITIONS": "8"}
+        secret = os.path.join(copy.var, "secrets", "subscriber")
+        printed = test_examples.Printed([test_examples.RUN, "python-subscriber", secret], env)
+        try:
+            tandem.until(lambda: order_ids <= {line.split()[1] for line in printed.lines}, 60 * tandem.SLOW,
+                         lambda: f"all of {order_ids}: {printed.lines}")
+        finally:
+            printed.end()
+
     def test_orders_and_a_node_that_is_killed(self):
         copy = test_scripts.Copy()
         self.addCleanup(copy.remove)
@@ -231,6 +243,7 @@ class Scripted(unittest.TestCase):
         self.assertEqual((code, rows[-1]["violations"]), (0, 0), rows)
         code, rows = self.ctl(copy, "doctor")
         self.assertEqual([row for row in rows if row["result"] != "ok"], [])
+        self.read_by_a_subscriber(copy, {order.order_id for order in placed})
         code, text, _ = copy.run("down")
         self.assertEqual(code, 0, text)
         self.assertEqual(len(re.findall(r"stopped, pid", text)), 6 + len(tandem.CONTEXTS) + 2, text)
