@@ -46,13 +46,14 @@ static const struct rt_setting settings[] = {
 	  "Where the services have their metrics: the URLs of their admin ports, separated by "
 	  "commas, of all instances." },
 	{ "metrics-tls-ca", RT_SETTING_STRING, AT(metrics_ca), "", 0, 0,
-	  "File with the authorities that the certificates of these ports (and of Prometheus) are "
+	  "File with the authorities that the certificates of the admin ports (and of Prometheus) "
+	  "are "
 	  "from; empty: those "
 	  "of the system." },
 	{ "metrics-tls-cert", RT_SETTING_STRING, AT(metrics_cert), "", 0, 0,
-	  "File with the certificate to show them." },
+	  "File with the certificate to show to the admin ports." },
 	{ "metrics-tls-key", RT_SETTING_STRING, AT(metrics_key), "", 0, 0,
-	  "File with that certificate's key." },
+	  "File with the key of the certificate that is shown to the admin ports." },
 	{ "prometheus", RT_SETTING_STRING, AT(prometheus), "", 0, 0,
 	  "Where Prometheus is, such as http://127.0.0.1:9090: the page shows which alarms of "
 	  "Tandem "

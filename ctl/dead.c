@@ -438,7 +438,7 @@ static int discard_run(struct ctl *ctl, void *options)
 	{ "order", 'o', "ID", 0, "Only those about this order (or SKU)", 1 },                      \
 		{ "type", 't', "TYPE", 0, "Only those of this type, such as OrderPlaced", 1 },     \
 		{ "reason", KEY_REASON, "TEXT", 0, "Only those whose reason contains this", 1 },   \
-		{ "context", 'c', "CONTEXT", 0, "Only those of order, or of inventory", 1 },       \
+		{ "context", 'c', "CONTEXT", 0, "Only those of one context, such as order", 1 },   \
 	{                                                                                          \
 		"limit", 'n', "N", 0, "How many at most, the oldest first", 1                      \
 	}
@@ -464,7 +464,7 @@ const struct ctl_command ctl_dead_list = {
 };
 
 static const struct argp_option show_options[] = {
-	{ "context", 'c', "CONTEXT", 0, "Only those of order, or of inventory", 0 },
+	{ "context", 'c', "CONTEXT", 0, "Only those of one context, such as order", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_dead_show = {

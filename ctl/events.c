@@ -321,7 +321,7 @@ static const struct argp_option tail_options[] = {
 	{ "follow", 'f', NULL, 0, "Then wait for new events and show them", 0 },
 	{ "order", 'o', "ID", 0, "Only events about this order (or SKU)", 0 },
 	{ "type", 't', "TYPE", 0, "Only events of this type, such as OrderPlaced", 0 },
-	{ "context", 'c', "CONTEXT", 0, "Only events of order, or of inventory", 0 },
+	{ "context", 'c', "CONTEXT", 0, "Only events of one context, such as order", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_events_tail = {
@@ -437,7 +437,7 @@ static int show_run(struct ctl *ctl, void *options)
 }
 
 static const struct argp_option show_options[] = {
-	{ "context", 'c', "CONTEXT", 0, "Only events of order, or of inventory", 0 },
+	{ "context", 'c', "CONTEXT", 0, "Only events of one context, such as order", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_events_show = {

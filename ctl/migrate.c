@@ -421,7 +421,7 @@ static const struct argp_option migrate_options[] = {
 	{ "from", KEY_FROM, "URL", 0, "The store to copy, as --redis; it is only read", 0 },
 	{ "from-user", KEY_FROM_USER, "NAME", 0, "ACL user there (ops)", 0 },
 	{ "from-password-file", KEY_FROM_PASSWORD_FILE, "PATH", 0,
-	  "Its password (the same file as for the target)", 0 },
+	  "The password of --from-user (the same file as for the target)", 0 },
 	{ "partitions", KEY_PARTITIONS, "NUMBER", 0,
 	  "How many partitions the target gets, for good: a power of two up to 1024", 0 },
 	{ 0 },

@@ -40,9 +40,13 @@ static const struct argp_option common_options[] = {
 	  "encrypted)",
 	  8 },
 	{ "tls-cert", KEY_TLS_CERT, "PATH", 0,
-	  "The certificate to show (TANDEM_CTL_TLS_CERT, or $TANDEM_VAR/tls/ops.crt likewise)", 8 },
+	  "The certificate to show to the gateway (TANDEM_CTL_TLS_CERT, or $TANDEM_VAR/tls/ops.crt "
+	  "after scripts/up --tls)",
+	  8 },
 	{ "tls-key", KEY_TLS_KEY, "PATH", 0,
-	  "Its key (TANDEM_CTL_TLS_KEY, or $TANDEM_VAR/tls/ops.key likewise)", 8 },
+	  "The key of --tls-cert (TANDEM_CTL_TLS_KEY, or $TANDEM_VAR/tls/ops.key after scripts/up "
+	  "--tls)",
+	  8 },
 	{ "token-file", KEY_TOKEN_FILE, "PATH", 0,
 	  "A bearer token or API key to send with each call (TANDEM_CTL_TOKEN_FILE)", 8 },
 	{ "redis", KEY_REDIS, "URL", 0,
@@ -52,7 +56,7 @@ static const struct argp_option common_options[] = {
 	  8 },
 	{ "redis-host", KEY_REDIS_HOST, "HOST", 0,
 	  "Where Redis listens (TANDEM_REDIS_HOST, or 127.0.0.1)", 8 },
-	{ "redis-port", KEY_REDIS_PORT, "PORT", 0, "Its port (TANDEM_REDIS_PORT, or 6390)", 8 },
+	{ "redis-port", KEY_REDIS_PORT, "PORT", 0, "Redis's port (TANDEM_REDIS_PORT, or 6390)", 8 },
 	{ "redis-socket", KEY_REDIS_SOCKET, "PATH", 0, "Instead of host and port", 8 },
 	{ "redis-tls", KEY_REDIS_TLS, NULL, 0,
 	  "Use TLS to Redis (TANDEM_REDIS_TLS); rediss:// and --redis-tls-ca say the same", 8 },
@@ -60,16 +64,18 @@ static const struct argp_option common_options[] = {
 	  "CAs of its certificate (TANDEM_REDIS_TLS_CA, or those of the system)", 8 },
 	{ "redis-tls-cert", KEY_REDIS_TLS_CERT, "PATH", 0,
 	  "The certificate to show (TANDEM_REDIS_TLS_CERT)", 8 },
-	{ "redis-tls-key", KEY_REDIS_TLS_KEY, "PATH", 0, "Its key (TANDEM_REDIS_TLS_KEY)", 8 },
+	{ "redis-tls-key", KEY_REDIS_TLS_KEY, "PATH", 0,
+	  "The key of --redis-tls-cert (TANDEM_REDIS_TLS_KEY)", 8 },
 	{ "redis-user", KEY_REDIS_USER, "NAME", 0, "ACL user (ops)", 8 },
 	{ "redis-password-file", KEY_REDIS_PASSWORD_FILE, "PATH", 0,
-	  "Its password ($TANDEM_VAR/secrets/ops, or var/secrets/ops; if that file is missing, "
+	  "The password of --redis-user ($TANDEM_VAR/secrets/ops, or var/secrets/ops; if that file "
+	  "is missing, "
 	  "Redis is asked as the default user, which can read everything)",
 	  8 },
 	{ "redis-sentinel-user", KEY_SENTINEL_USER, "NAME", 0,
 	  "Who asks sentinels that have a password (TANDEM_REDIS_SENTINEL_USER, or default)", 8 },
 	{ "redis-sentinel-password-file", KEY_SENTINEL_PASSWORD_FILE, "PATH", 0,
-	  "Its password (TANDEM_REDIS_SENTINEL_PASSWORD_FILE)", 8 },
+	  "The password of --redis-sentinel-user (TANDEM_REDIS_SENTINEL_PASSWORD_FILE)", 8 },
 	{ 0 },
 };
 

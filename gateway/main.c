@@ -37,20 +37,22 @@ static const struct rt_setting settings[] = {
 	  "to all "
 	  "instances that serve, at every address that a host's name has." },
 	{ "inventory-target", RT_SETTING_STRING, AT(inventory_target), "127.0.0.1:50053", 0, 0,
-	  "Where the inventory service listens; likewise." },
+	  "Where the inventory service listens; the form is that of --order-target." },
 	{ "archive-target", RT_SETTING_STRING, AT(archive_target), "127.0.0.1:50054", 0, 0,
-	  "Where the archive listens; likewise. Empty: there is none, and orders that the order "
-	  "service has dropped are unknown." },
+	  "Where the archive listens; the form is that of --order-target. Empty: there is none, "
+	  "and "
+	  "orders that the order service has dropped are unknown." },
 	{ "upstream-tls-ca", RT_SETTING_STRING, AT(upstream_ca), "", 0, 0,
-	  "File with the authorities that the certificates of these services are from; empty: "
+	  "File with the authorities that the certificates of the services behind the gateway are "
+	  "from; empty: "
 	  "calls "
 	  "to them are not encrypted." },
 	{ "upstream-tls-cert", RT_SETTING_STRING, AT(upstream_cert), "", 0, 0,
-	  "File with the certificate that the gateway shows them." },
+	  "File with the certificate that the gateway shows to the services behind it." },
 	{ "upstream-tls-key", RT_SETTING_STRING, AT(upstream_key), "", 0, 0,
-	  "File with that certificate's key, which nobody else may read." },
+	  "File with the key of --upstream-tls-cert, which nobody else may read." },
 	{ "connections", RT_SETTING_INT, AT(connections), "1", 1, 64,
-	  "Connections to each instance of these." },
+	  "Connections to each instance of a service behind the gateway." },
 	{ "batch-max", RT_SETTING_INT, AT(batch_max), "128", 1, GATEWAY_BATCH_MAX,
 	  "How many orders one message to the order service holds at most." },
 	{ "orders-max", RT_SETTING_INT, AT(orders_max), "20000", 1, 10000000,
@@ -89,17 +91,19 @@ static const struct rt_setting settings[] = {
 	  "0: no "
 	  "limit." },
 	{ "streams-per-caller", RT_SETTING_INT, AT(budgets.caller.streams), "2000", 0, 1000000,
-	  "Most streams of such a caller that are open. 0: no limit." },
+	  "Most open streams of one caller that has said who it is. 0: no limit." },
 	{ "rate-per-connection", RT_SETTING_INT, AT(budgets.connection.rate), "0", 0, 1000000,
 	  "Most calls of one connection in a second; each message of a client's stream is one. 0: "
 	  "no limit." },
 	{ "rate-per-caller", RT_SETTING_INT, AT(budgets.caller.rate), "0", 0, 1000000,
-	  "Most calls of such a caller in a second. 0: no limit." },
+	  "Most calls in a second of one caller that has said who it is. 0: no limit." },
 	{ "bytes-per-connection", RT_SETTING_SIZE, AT(budgets.connection.bytes), "0", 0,
 	  INT64_C(1) << 40,
 	  "Most bytes of requests and answers of one connection in a second. 0: no limit." },
 	{ "bytes-per-caller", RT_SETTING_SIZE, AT(budgets.caller.bytes), "0", 0, INT64_C(1) << 40,
-	  "Most bytes of requests and answers of such a caller in a second. 0: no limit." },
+	  "Most bytes of requests and answers in a second of one caller that has said who it is. "
+	  "0: "
+	  "no limit." },
 	{ "unread-per-connection", RT_SETTING_SIZE, AT(budgets.unread_bytes_per_connection),
 	  "16MiB", 0, INT64_C(1) << 40,
 	  "Most bytes of answers that a connection has not read yet; beyond them calls fail. Twice "

@@ -27,8 +27,9 @@
 --            of partition p's orders were dropped here
 --   alive        hash: a mark (master_mark) → the unix ms at which that master last said that it is alive; begun → when the
 --            one of now first did; edge → since when the next two are complete
---   recent:r      sorted set: by unix ms, '<unix ms>;r <order id> …': records of split orders that one call changed, for
---            reconciliations, which look at what changed last. Two minutes of them are kept
+--   recent:r      sorted set: by unix ms, '<unix ms>;r <order id> … ;d <order id>@q@q …': records of split orders that one call
+--            changed, and that it dropped, with the partitions of their parts; for reconciliations, which look at what changed
+--            last. Two minutes of them are kept
 --   recent:parts  sorted set: by unix ms, '<unix ms>;<p> <order id> … ;<p> <order id> …': parts that one call changed, by the
 --            partition of their orders
 --   reconciliation   hash: what the last reconciliation of this partition saw and whether one is going on
@@ -574,11 +575,34 @@ local function decide_all(args, n, extras, events, decide)
 end
 
 -- Notes for reconciliations which orders of a kind change: the first n pieces of `recent` are ';<p> <order id>', or
--- '<order id>' of the same p. They are joined at once, since adding to a text copies all of it. Before anything is written:
+-- '<order id>' of the same p (or as recent:r has them). They are joined at once, since adding to a text copies all of it. Before anything is written:
 -- it may fail, and does no harm alone.
 local recent = {} -- used again by the next call
 local function note_recent(own, kind, now_ms, n)
 	call('ZADD', own['recent:' .. kind], now_ms, now_ms .. concat(recent, ' ', 1, n))
+end
+
+-- Notes the records of split orders that n conclusions change (c values), and drop (r of them). The parts of those that are
+-- dropped may come back with a master that has lost it, and then nothing else says that they were there.
+function drops.note(own, args, n, c, r)
+	local count = 0
+	if c > 0 then
+		recent[1], count = ';r', c / 2 + 1
+		for i = 1, c, 2 do
+			recent[(i + 3) / 2] = changed[i]
+		end
+	end
+	if r > 0 then
+		count = count + 1
+		recent[count] = ';d'
+		for i = 1, n do
+			if requests[i] == DROP and records[i] then
+				count = count + 1
+				recent[count] = args[IDS + i] .. gsub(records[i], '[^@]*(@%d+)', '%1')
+			end
+		end
+	end
+	note_recent(own, 'r', args[2], count)
 end
 
 -- Decides n requests, which have been read, and writes what follows. `at` is the position of the extras; `split`: all
@@ -593,12 +617,8 @@ local function serve(keys, args, own, n, at, decide, split)
 	local ends, m, c, r, rest = decide_all(args, n, extras, events, decide)
 	local moved
 	m, moved = changed_counters(needed, needed_count, counters, events, m)
-	if c > 0 and split then
-		recent[1] = ';r'
-		for i = 1, c, 2 do
-			recent[(i + 3) / 2] = changed[i]
-		end
-		note_recent(own, 'r', args[2], c / 2 + 1)
+	if c + r > 0 and split then
+		drops.note(own, args, n, c, r)
 	end
 	if m > 0 then
 		open_stream(keys[1]):publish(args[2], args[3], events, m)
@@ -1027,37 +1047,49 @@ local function fence(keys, args)
 	return { known, master_mark(), alive or '' }
 end
 
--- Of what changed since <from> a page: a flat list of ids and values as HSCAN answers it, and the next cursor. A cursor is 'i' and
+-- Of what changed since <from> a page: a flat list of ids and values as HSCAN answers it, and the next cursor. Of a record that was
+-- dropped the value is '@q@q', where its parts were. A cursor is 'i' and
 -- the unix ms from when on it goes on; what changed then may come twice.
 local function recent_page(own, kind, p, cursor, count)
 	local PAGE_NOTES = 200 -- more than calls in a ms
 	local from = sub(cursor, 2)
 	local notes = call('ZRANGEBYSCORE', own['recent:' .. kind], from, '+inf', 'LIMIT', '0', PAGE_NOTES)
-	local tag, ids, known, following = kind == 'r' and 'r' or p, {}, {}, '0'
-	local wanted = ';' .. tag .. ' '
+	local ids, page, known, following = {}, {}, {}, '0'
+	-- What the note says behind this tag.
+	local function take(note, tag, add)
+		local wanted = ';' .. tag .. ' '
+		local at = find(note, wanted, 1, true)
+		while at do
+			local stop = find(note, ';', at + 1, true)
+			for id in string.gmatch(sub(note, at + #wanted, (stop or 0) - 1), '[^ ]+') do
+				if not known[id] then
+					known[id] = true
+					add(id)
+				end
+			end
+			at = stop and find(note, wanted, stop, true)
+		end
+	end
 	for _, note in ipairs(notes) do
-		if #ids >= count + 0 then
+		if #ids + #page / 2 >= count + 0 then
 			local ms = match(note, '^%d+')
 			if ms + 0 > from + 0 then
 				following = 'i' .. ms
 				break
 			end
 		end
-		local at = find(note, wanted, 1, true)
-		while at do
-			local stop = find(note, ';', at + 1, true)
-			for id in string.gmatch(sub(note, at + #wanted, (stop or 0) - 1), '[^ ]+') do
-				if not known[id] then
-					ids[#ids + 1], known[id] = id, true
-				end
-			end
-			at = stop and find(note, wanted, stop, true)
+		take(note, kind == 'r' and 'r' or p, function(id)
+			ids[#ids + 1] = id
+		end)
+		if kind == 'r' then
+			take(note, 'd', function(dropped)
+				page[#page + 1], page[#page + 2] = match(dropped, '^([^@]+)(.*)$')
+			end)
 		end
 	end
 	if following == '0' and #notes == PAGE_NOTES then
 		following = 'i' .. match(notes[#notes], '^%d+')
 	end
-	local page = {}
 	for at = 1, #ids, CHUNK do
 		local to = math.min(at + CHUNK - 1, #ids)
 		local values = call('HMGET', own[kind], unpack(ids, at, to))
@@ -1075,7 +1107,8 @@ end
 --
 -- A page of the split orders whose records are here (r), or of the parts of partition <p>'s orders (parts): those in a
 -- state of these letters that were changed in this time. What changed last is looked up; if that does not go back so far, all
--- are read. Answers the next cursor ('0': done), then for each an order id, the letter of its state and the lines.
+-- are read. Answers the next cursor ('0': done), then for each an order id, the letter of its state and the lines. Of a record
+-- that was dropped meanwhile the letter is N, and '@q@q' stands for its lines: the partitions of its parts.
 local function scan(keys, args)
 	local own, kind, p, cursor, from = own_keys(keys[1]), args[1], args[2], args[3], args[5]
 	local to, letters, following, pairs = args[6] + 0, args[7], nil, nil
@@ -1093,7 +1126,9 @@ local function scan(keys, args)
 	for i = 1, #pairs, 2 do
 		local word, number, ms, text = match(pairs[i + 1], '^(%u+) (%d+) (%d+) (.*)$')
 		local letter = word and STATE_LETTERS[word]
-		if letter and find(letters, letter, 1, true) and ms + 0 >= from + 0 and ms + 0 <= to and
+		if sub(pairs[i + 1], 1, 1) == '@' and find(letters, 'N', 1, true) then
+			answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = pairs[i], 'N', pairs[i + 1]
+		elseif letter and find(letters, letter, 1, true) and ms + 0 >= from + 0 and ms + 0 <= to and
 				(kind == 'r' and find(text, '@', 1, true) or kind == 'parts' and number == p) then
 			answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = pairs[i], letter, text
 		end

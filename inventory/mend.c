@@ -127,7 +127,7 @@ static void count(struct inventory_mended *mended, enum stock_state state)
 		mended->reserved++;
 	else if (state == STOCK_COMMITTED)
 		mended->committed++;
-	else if (state != STOCK_NONE) /* its order was dropped, and so is it */
+	else /* or dropped, as its order was */
 		mended->released++;
 }
 

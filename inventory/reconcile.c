@@ -332,6 +332,19 @@ static void compare_record(struct reconcile_run *run, const char *order_id, enum
 		note_unequal(run, order_id, -1, lines);
 }
 
+/* A record that was dropped, whose parts were in "@1@3". Where another master is now a part may be there again, however old it
+ * is; nothing else tells of it. */
+static void look_for_dropped(struct reconcile_run *run, const char *order_id, const char *places)
+{
+	for (const char *at = strchr(places, '@'); at != NULL; at = strchr(at + 1, '@')) {
+		int q = (int)strtol(at + 1, NULL, 10);
+
+		if (q < run->reconciler->count && run->fences[q].changed &&
+		    part_find(run, q, order_id) == NULL)
+			note_unequal(run, order_id, q, "");
+	}
+}
+
 /* All parts and records were seen: parts without a record are left. The record may be an older one. */
 static void scan_end(struct reconcile_run *run)
 {
@@ -359,6 +372,8 @@ static void scanned(struct inventory_call_op *op, int status)
 			continue;
 		if (run->q < count)
 			note_part(run, op->texts[i], state, op->texts[i + 2]);
+		else if (state == STOCK_NONE)
+			look_for_dropped(run, op->texts[i], op->texts[i + 2]);
 		else
 			compare_record(run, op->texts[i], state, op->texts[i + 2]);
 	}
@@ -386,7 +401,7 @@ static void scan(struct reconcile_run *run)
 	rt_int_text(PAGE, page->numbers[1]);
 	rt_int_text(parts ? run->to_ms : INT64_MAX, page->numbers[2]);
 	ARGS(page, parts ? "parts" : "r", page->numbers[0], run->cursor, page->numbers[1],
-	     run->from_text, page->numbers[2], parts && run->sweeps ? "R" : "RUCLB");
+	     run->from_text, page->numbers[2], run->sweeps ? (parts ? "R" : "RUCLB") : "RUCLBN");
 	call(page, run, parts ? run->q : run->p, "scan", 1, scanned);
 }
 

@@ -154,7 +154,9 @@ void inventory_store_part(struct inventory_store *store, struct inventory_part_o
 	for (size_t i = 0; i < op->line_count; i++)
 		op->item.weight += strlen(op->lines[i].sku) + 40;
 	op->part = (struct inventory_record){ .state = STOCK_NONE };
-	if (!inventory_lines_valid(op->lines, op->line_count))
+	/* Without a record and the part's own lines there are none; a part that is there has them. */
+	if (!(op->action == PART_TO_UNSOLD && op->line_count == 0) &&
+	    !inventory_lines_valid(op->lines, op->line_count))
 		rt_store_refuse(queue, op, RT_INVALID);
 	else
 		rt_store_add(queue, op);

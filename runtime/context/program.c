@@ -72,7 +72,7 @@ static const struct rt_setting common_settings[] = {
 	{ "retain", RT_SETTING_DURATION, AT(retain_ms), "1h", 0, 365 * RT_DAY_MS,
 	  "How long events are kept that every group has acknowledged." },
 	{ "retain-count", RT_SETTING_INT, AT(retain_count), "100000", 0, INT64_C(1000000000),
-	  "How many of these events are kept at most." },
+	  "How many events are kept at most that every group has acknowledged." },
 	{ "stale-group-after", RT_SETTING_DURATION, AT(stale_ms), "10m", 1000, 365 * RT_DAY_MS,
 	  "How long a group's consumers may be gone before it is reported." },
 	{ "follower-max", RT_SETTING_INT, AT(follower_max), "500000", 0, INT64_C(1000000000),

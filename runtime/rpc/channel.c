@@ -3,7 +3,8 @@
  * A target is a list of addresses and names. A name is looked up again and again (names.c): connections to
  * new addresses are added, those to addresses that are gone get no new calls, and are closed when their
  * calls have ended. gRPC opens and closes what is underneath; while no instance is there, calls fail at
- * once with UNAVAILABLE. Instances that are asked for their health (probe.c), and do not serve, get
+ * once with UNAVAILABLE. Until a name was looked up for the first time gRPC looks it up for calls that do not
+ * wait for that. Instances that are asked for their health (probe.c), and do not serve, get
  * no calls while another does. */
 #include <grpc/byte_buffer.h>
 #include <grpc/slice.h>
@@ -27,6 +28,7 @@ static void run_freed(struct rt_task *task)
 	for (size_t i = 0; i < channel->count; i++)
 		rpc_connection_free(channel->connections[i]);
 	rpc_connection_free(channel->nowhere);
+	rpc_connection_free(channel->early);
 	rpc_names_free(channel);
 	if (channel->prober != NULL)
 		channel->prober->done(channel);
@@ -262,6 +264,22 @@ static int next_in_turn(struct rt_channel *channel, bool usable)
 	return (int)least_slot + 1;
 }
 
+/* For calls while there is no connection. */
+static struct rpc_connection *without_address(struct rt_channel *channel)
+{
+	const struct rpc_name *name = rpc_names_unknown(channel);
+	char *address;
+
+	if (name == NULL)
+		return channel->nowhere;
+	if (channel->early == NULL) {
+		address = rpc_name_address(name);
+		channel->early = rpc_connection_new(channel, address, name);
+		free(address);
+	}
+	return channel->early;
+}
+
 struct rpc_connection *rpc_channel_connection(struct rt_channel *channel, int *number)
 {
 	if (*number == 0 && channel->count == 1)
@@ -272,7 +290,7 @@ struct rpc_connection *rpc_channel_connection(struct rt_channel *channel, int *n
 		*number = next_in_turn(channel, false);
 	if (*number < 1 || (size_t)*number > channel->count ||
 	    channel->connections[*number - 1] == NULL)
-		return channel->nowhere;
+		return without_address(channel);
 	return channel->connections[*number - 1];
 }
 
@@ -362,6 +380,8 @@ void rt_channel_free(struct rt_channel *channel, void (*freed)(void *user), void
 		if (channel->connections[i] != NULL)
 			cancel_calls(channel->connections[i]);
 	cancel_calls(channel->nowhere);
+	if (channel->early != NULL)
+		cancel_calls(channel->early);
 	free_if_ended(channel);
 }
 

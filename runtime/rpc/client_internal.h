@@ -88,6 +88,7 @@ struct rt_channel {
 	struct rpc_connection **connections; /* NULL: none there now */
 	size_t count, capacity;
 	struct rpc_connection *nowhere; /* takes the calls while there is no other */
+	struct rpc_connection *early;   /* those from before a name was looked up; NULL: none yet */
 	size_t turn;
 	int each; /* connections to each address */
 	int64_t message_max_bytes;
@@ -174,6 +175,10 @@ void rpc_name_add(struct rt_channel *channel, const char *address,
 /* Stops that. False: a lookup is ending, and `stopped` runs when none is. */
 bool rpc_names_stop(struct rt_channel *channel, void (*stopped)(struct rt_channel *channel));
 const char *rpc_name_host(const struct rpc_name *name);
+/* One that was not looked up yet; NULL: all were. */
+const struct rpc_name *rpc_names_unknown(const struct rt_channel *channel);
+/* "host:port"; freed by the caller. */
+char *rpc_name_address(const struct rpc_name *name);
 void rpc_names_free(struct rt_channel *channel);
 
 /* channel.c: the memory of calls. */

@@ -24,6 +24,7 @@ struct rpc_name {
 	char *host, *port;
 	struct rt_timer timer;
 	struct lookup *lookup; /* under way */
+	bool looked_up;        /* once at least, with or without success */
 	bool failing;
 	void (*found)(struct rt_channel *channel, const struct rpc_name *name,
 		      char *const *addresses, size_t count);
@@ -159,6 +160,7 @@ static void looked_up(struct rt_task *task)
 	pthread_mutex_lock(&lookup->lock);
 	pthread_mutex_unlock(&lookup->lock);
 	name->lookup = NULL;
+	name->looked_up = true;
 	if (!channel->closing) {
 		note_error(name, lookup);
 		if (!name->failing)
@@ -227,6 +229,19 @@ bool rpc_names_stop(struct rt_channel *channel, void (*stopped)(struct rt_channe
 const char *rpc_name_host(const struct rpc_name *name)
 {
 	return name->host;
+}
+
+const struct rpc_name *rpc_names_unknown(const struct rt_channel *channel)
+{
+	for (const struct rpc_name *name = channel->names; name != NULL; name = name->next)
+		if (!name->looked_up)
+			return name;
+	return NULL;
+}
+
+char *rpc_name_address(const struct rpc_name *name)
+{
+	return rt_printf("%s:%s", name->host, name->port);
 }
 
 void rpc_names_free(struct rt_channel *channel)

@@ -89,7 +89,8 @@ enum world_bug {
 	BUG_DROP_UNNOTED, /* ids of dropped orders are not noted: a request that is repeated places them again */
 	BUG_DROP_UNCOUNTED, /* what a dropped reservation had sold is not added up */
 	BUG_DROP_HELD,      /* a reservation is dropped with what it holds */
-	BUG_DROP_AFRESH,    /* an old request of a dropped order reserves again */
+	BUG_DROP_FORGOTTEN, /* nobody notes which split orders were dropped: a part that comes back stays */
+	BUG_DROP_AFRESH, /* an old request of a dropped order reserves again */
 	BUG_RETURN_ANYWAY, /* an order moves though it is another version than the one that was read */
 	BUG_BATCH_APART,  /* what a call did to an order before is not seen by what it does next */
 	BUG_LOW_AGAIN,    /* each step that leaves a SKU low says so */

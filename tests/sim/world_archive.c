@@ -1,7 +1,10 @@
 /* world_archive.c - stands in for the archive: now and then it says of some orders that it has all of them up to a version.
  *
  * Mostly that is true of a settled order. But it is slow, says things twice, and knows orders that are not there: so it also
- * names versions of before, orders that are not settled, what it has named already, and orders that never were. */
+ * names versions of before, orders that are not settled, what it has named already, and orders that never were.
+ *
+ * In the end it names each order that a failover has brought back, until it is dropped again: parts of it may be gone, in
+ * partitions that have lost nothing. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -74,6 +77,17 @@ static void say_more(struct world *world)
 	}
 }
 
+static void say_again(const struct order_record *record, void *user)
+{
+	struct world *world = user;
+
+	if (!order_state_settled(record->state) ||
+	    !world_is_among(world->dropped_once, record->order_id))
+		return;
+	world->archive_waits = true;
+	say_order(world, record->order_id, record->version);
+}
+
 static void next(struct world *world);
 
 static void look(struct rt_timer *timer)
@@ -83,7 +97,12 @@ static void look(struct rt_timer *timer)
 	stored_orders_each(world->redis, consider, world);
 	if (world_roll(world, 3) == 0)
 		say_more(world);
-	if (!world->calm || --world->archive_left > 0)
+	world->archive_waits = false;
+	if (world->calm && --world->archive_left == 0) {
+		stored_orders_each(world->redis, say_again, world);
+		world->archive_left += world->archive_waits;
+	}
+	if (!world->calm || world->archive_left > 0)
 		next(world);
 }
 
@@ -110,6 +129,7 @@ void world_archive_stop(struct world *world)
 {
 	rt_timer_stop(world->loop, &world->archive_timer);
 	world_empty(&world->dropped);
+	world_empty(&world->dropped_once);
 }
 
 bool world_archive_idle(const struct world *world)

@@ -17,6 +17,7 @@ const char *const world_bug_names[WORLD_BUGS] = {
 	[BUG_DROP_UNNOTED] = "drop-unnoted",
 	[BUG_DROP_UNCOUNTED] = "drop-uncounted",
 	[BUG_DROP_HELD] = "drop-held",
+	[BUG_DROP_FORGOTTEN] = "drop-forgotten",
 	[BUG_DROP_AFRESH] = "drop-afresh",
 	[BUG_RETURN_ANYWAY] = "return-anyway",
 	[BUG_BATCH_APART] = "batch-apart",
@@ -81,6 +82,8 @@ static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 			      "	elseif effect == 'D' or rule.to == 'N' then\n" },
 			    { "inventory", "	elseif kind == 'D' then\n",
 			      "	elseif kind == 'D' or rule.to == 'N' then\n" } },
+	[BUG_DROP_FORGOTTEN] = { { "inventory", "		recent[count] = ';d'\n",
+				   "		recent[count] = ';x'\n" } },
 	[BUG_DROP_AFRESH] = { { "inventory",
 				"	elseif state == 'N' and drops.was(i) then\n		"
 				"return 'NN-'\n"

@@ -125,6 +125,7 @@ static void check_dropped(struct world *world, const char *stream, const char *s
 	if (world_is_made_up(subject))
 		return;
 	world_add_to(&world->dropped, subject);
+	world_add_to(&world->dropped_once, subject);
 	world->counts.dropped++;
 	if (before != NULL && strcmp(before->type, order_event_type(ORDER_EV_SETTLED)) != 0 &&
 	    strcmp(before->type, order_event_type(ORDER_EV_REJECTED)) != 0)

@@ -96,6 +96,9 @@ struct world {
 	unsigned archive_eager;     /* of so many settled orders it has one at a time */
 	unsigned archive_left;      /* how often it looks once it is calm */
 	struct some_order *dropped; /* orders that were said to be */
+	/* Those that ever were: a failover may have brought them back. */
+	struct some_order *dropped_once;
+	bool archive_waits; /* for some of them to be dropped again */
 	char archived[8][ORDER_ID_LENGTH +
 			 24]; /* what it said last, by chance: "<order id>/<version>" */
 	bool order_events_lost;

@@ -197,12 +197,17 @@ static void channel_new(const char *target)
 	world.client = rt_client_new(world.channel, &grpc__testing__test_service__descriptor);
 }
 
-static void channel_new_name(void)
+static void channel_new_for(const char *name)
 {
 	char target[64];
 
-	snprintf(target, sizeof(target), "instances.test:%d", world.port);
+	snprintf(target, sizeof(target), "%s:%d", name, world.port);
 	channel_new(target);
+}
+
+static void channel_new_name(void)
+{
+	channel_new_for("instances.test");
 }
 
 static void setup(void)
@@ -367,7 +372,27 @@ static void addresses_change(void)
 	CU_ASSERT_EQUAL(rt_channel_connections(world.channel), 3);
 }
 
-/* Until the name is known calls fail at once and say so; afterwards a failed lookup changes nothing. */
+/* A call that does not wait until the name was looked up is not lost. */
+static void lookup_takes_long(void)
+{
+	struct caller caller;
+
+	names_set(true, false, false);
+	names_block(true);
+	channel_new_for("localhost");
+	CU_ASSERT_EQUAL(call(&caller), 0);
+	CU_ASSERT_EQUAL(rt_channel_connections(world.channel), 0);
+	names_block(false);
+	wait_serving(1);
+	expect_calls(2, 2, 0, 0);
+}
+
+static bool was_looked_up(void)
+{
+	return rpc_names_unknown(world.channel) == NULL;
+}
+
+/* While no address is known calls fail at once and say so; afterwards a failed lookup changes nothing. */
 static void lookup_fails(void)
 {
 	struct caller caller;
@@ -376,6 +401,7 @@ static void lookup_fails(void)
 	names_set(true, false, true);
 	names_fail(EAI_AGAIN);
 	channel_new_name();
+	run_until_so(world.loop, was_looked_up);
 	CU_ASSERT_EQUAL(call(&caller), RT_CODE_UNAVAILABLE);
 	CU_ASSERT_PTR_NOT_NULL(strstr(caller.message, "no address is known for instances.test"));
 	run_until_so(world.loop, check_fails);
@@ -496,6 +522,7 @@ static void targets(void)
 
 static const struct test tests[] = {
 	{ "the addresses of a name come and go", addresses_change },
+	{ "a lookup takes long", lookup_takes_long },
 	{ "a lookup fails", lookup_fails },
 	{ "a lookup hangs", lookup_hangs },
 	{ "instances do not serve", not_serving },
