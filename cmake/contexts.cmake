@@ -1,4 +1,4 @@
-# Reads the list of contexts: CONTEXTS (their names), CONTEXT_ABOUT_<name>, SERVICES (with the gateway),
+# Reads the list of contexts: CONTEXTS (their names), CONTEXT_ABOUT_<name>, CONTEXT_LISTEN_<name>, CONTEXT_ADMIN_LISTEN_<name>, SERVICES (with the gateway),
 # and writes generated/contexts.h for C.
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/contexts)
 file(STRINGS ${CMAKE_SOURCE_DIR}/contexts lines REGEX "^[^#]")
@@ -13,6 +13,8 @@ foreach(line IN LISTS lines)
 	set(name ${CMAKE_MATCH_1})
 	set(others ${CMAKE_MATCH_2})
 	list(APPEND CONTEXTS ${name})
+	set(CONTEXT_LISTEN_${name} ${CMAKE_MATCH_3})
+	set(CONTEXT_ADMIN_LISTEN_${name} ${CMAKE_MATCH_4})
 	set(CONTEXT_ABOUT_${name} "${CMAKE_MATCH_5}")
 	string(TOUPPER ${name} upper)
 	string(APPEND addresses "#define ${upper}_LISTEN \"${CMAKE_MATCH_3}\"\n"

@@ -51,19 +51,30 @@ function(tandem_package_file target template output destination)
 	install(FILES ${file} DESTINATION ${destination} COMPONENT ${component})
 endfunction()
 
-# A service's unit and manual page.
-function(tandem_package name about flags after credential)
-	set(state "")
-	if(ARGC GREATER 5)
-		set(state ${ARGV5})
-	endif()
+# A service's unit and manual page. With SECOND_LISTEN and SECOND_ADMIN_LISTEN also the unit of further instances,
+# tandem-<name>@.service; where the one called 2 listens stands in a file, since all read the same settings otherwise.
+function(tandem_package name)
+	cmake_parse_arguments(PARSE_ARGV 1 unit "" "ABOUT;FLAGS;AFTER;CREDENTIAL;EXTRA;SECOND_LISTEN;SECOND_ADMIN_LISTEN" "")
 	if(NOT TARGET tandem-${name})
 		return()
 	endif()
-	set(values "NAME=${name}" "ABOUT=${about}" "FLAGS=${flags}" "AFTER=${after}"
-		"CREDENTIAL=${credential}" "STATE=${state}")
+	set(values "NAME=${name}" "ABOUT=${unit_ABOUT}" "FLAGS=${unit_FLAGS}" "AFTER=${unit_AFTER}"
+		"CREDENTIAL=${unit_CREDENTIAL}" "EXTRA=${unit_EXTRA}")
 	tandem_package_file(tandem-${name} systemd/tandem-service.in tandem-${name}.service
-		lib/systemd/system ${values})
+		lib/systemd/system ${values} "WHICH=" "DASH=" "INSTANCE=")
+	if(unit_SECOND_LISTEN)
+		tandem_package_file(tandem-${name} systemd/tandem-service.in tandem-${name}@.service lib/systemd/system
+			${values} "WHICH= (instance %i)" "DASH=-%i"
+			"INSTANCE=EnvironmentFile=-\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}/tandem/instances/${name}-%i.env\nEnvironmentFile=-/etc/tandem/${name}-%i.env")
+		string(TOUPPER ${name} upper)
+		file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/packaging/${name}-2.env @ONLY
+			CONTENT "# Where tandem-${name}@2 listens. Elsewhere: /etc/tandem/${name}-2.env
+TANDEM_${upper}_LISTEN=${unit_SECOND_LISTEN}
+TANDEM_${upper}_ADMIN_LISTEN=${unit_SECOND_ADMIN_LISTEN}
+")
+		install(FILES ${CMAKE_BINARY_DIR}/packaging/${name}-2.env DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem/instances
+			COMPONENT services)
+	endif()
 	set(page service)
 	if(EXISTS ${CMAKE_SOURCE_DIR}/packaging/man/${name}.8.in)
 		set(page ${name})
@@ -72,36 +83,65 @@ function(tandem_package name about flags after credential)
 		${CMAKE_INSTALL_MANDIR}/man8 ${values})
 endfunction()
 
-set(units)
+# A second instance listens ten ports above the first.
+function(tandem_second listen ret)
+	string(REGEX MATCH "^(.*:)([0-9]+)$" all ${listen})
+	math(EXPR port "${CMAKE_MATCH_2} + 10")
+	set(${ret} ${CMAKE_MATCH_1}${port} PARENT_SCOPE)
+endfunction()
+
+# The archive keeps a database, which is of one process: it has no second instance.
+set(units "")
+set(targets "")
+set(with_second "")
 foreach(name IN LISTS CONTEXTS)
 	set(flags " --redis-password-file=%d/redis-password")
-	set(state "")
-	if(name STREQUAL "archive") # its database
+	set(extra "")
+	set(second)
+	if(name STREQUAL "archive")
 		string(APPEND flags " --database=%S/tandem-archive/archive.db")
-		set(state StateDirectory=tandem-archive)
+		set(extra StateDirectory=tandem-archive)
+	else()
+		tandem_second(${CONTEXT_LISTEN_${name}} listen)
+		tandem_second(${CONTEXT_ADMIN_LISTEN_${name}} admin_listen)
+		set(second SECOND_LISTEN ${listen} SECOND_ADMIN_LISTEN ${admin_listen})
+		string(TOUPPER ${name} upper)
+		string(APPEND targets " TANDEM_GATEWAY_${upper}_TARGET=${CONTEXT_LISTEN_${name}},${listen}")
+		list(APPEND with_second ${name})
 	endif()
-	tandem_package(${name} "${CONTEXT_ABOUT_${name}}" "${flags}" "redis-server.service"
-		"LoadCredential=redis-password:/etc/tandem/${name}.password" "${state}")
+	tandem_package(${name} ABOUT "${CONTEXT_ABOUT_${name}}" FLAGS "${flags}" AFTER "redis-server.service"
+		CREDENTIAL "LoadCredential=redis-password:/etc/tandem/${name}.password" EXTRA "${extra}" ${second})
 	string(APPEND units " tandem-${name}.service")
 endforeach()
 string(STRIP "${units}" units)
-tandem_package(gateway "takes calls for orders and stock" "" "${units}" "")
-tandem_package(console "shows people what goes on" "" "tandem-gateway.service" "")
+string(STRIP "${targets}" targets)
+tandem_package(gateway ABOUT "takes calls for orders and stock" AFTER "${units}"
+	EXTRA "# Both instances, where there are two.\nEnvironment=${targets}"
+	SECOND_LISTEN 127.0.0.1:50061 SECOND_ADMIN_LISTEN 127.0.0.1:9111)
+tandem_package(console ABOUT "shows people what goes on" AFTER "tandem-gateway.service")
 if(TARGET tandemctl)
 	tandem_package_file(tandemctl man/tandemctl.1.in tandemctl.1 ${CMAKE_INSTALL_MANDIR}/man1
 		"NAME=ctl" "ABOUT=places and follows orders, explains and repairs")
 endif()
 
 # ---- what only Debian packages have: a Redis of their own ----
-option(DEB "Install what only the Debian packages have, too (scripts/packages)" OFF)
 if(DEB)
 	install(FILES packaging/systemd/tandem-redis.service DESTINATION lib/systemd/system COMPONENT services)
 	install(FILES packaging/debian/tandem.sysusers DESTINATION lib/sysusers.d RENAME tandem.conf COMPONENT services)
 	install(FILES packaging/debian/tandem.env DESTINATION /etc/tandem COMPONENT services)
+	install(FILES packaging/debian/README.Debian DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT services)
 	foreach(NAME IN LISTS CONTEXTS)
 		configure_file(packaging/systemd/redis.conf.in ${CMAKE_BINARY_DIR}/packaging/${NAME}-redis.conf @ONLY)
-		install(FILES ${CMAKE_BINARY_DIR}/packaging/${NAME}-redis.conf RENAME redis.conf
-			DESTINATION lib/systemd/system/tandem-${NAME}.service.d COMPONENT services)
+		set(folders tandem-${NAME}.service.d)
+		if(NAME IN_LIST with_second)
+			list(APPEND folders tandem-${NAME}@.service.d)
+		endif()
+		foreach(folder IN LISTS folders)
+			install(FILES ${CMAKE_BINARY_DIR}/packaging/${NAME}-redis.conf RENAME redis.conf
+				DESTINATION lib/systemd/system/${folder} COMPONENT services)
+		endforeach()
 	endforeach()
+	list(APPEND with_second gateway)
+	list(JOIN with_second "|" SECONDS)
 	include(cmake/deb.cmake)
 endif()

@@ -9,7 +9,9 @@
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 
-#define PAGE_MAX 1000 /* items that a page is asked for at most */
+#define HEALTHY_EVERY_MS 5
+#define HEALTHY_MAX_MS   2000
+#define PAGE_MAX         1000 /* items that a page is asked for at most */
 
 struct rt_loop *ctl_loop(struct ctl *ctl)
 {
@@ -106,6 +108,37 @@ void ctl_secure(struct ctl *ctl, struct rt_loop *loop, const char *target,
 	options->token = ctl->token;
 }
 
+struct healthy {
+	struct rt_timer timer;
+	struct rt_loop *loop;
+	struct rt_channel *channel;
+	int64_t deadline_ms;
+};
+
+static void look_for_healthy(struct rt_timer *timer)
+{
+	struct healthy *healthy = RT_CONTAINER_OF(timer, struct healthy, timer);
+
+	if (rt_channel_usable(healthy->channel, 0) ||
+	    rt_loop_now(healthy->loop) >= healthy->deadline_ms)
+		rt_loop_stop(healthy->loop);
+	else
+		rt_timer_start(healthy->loop, timer, HEALTHY_EVERY_MS, look_for_healthy);
+}
+
+void ctl_use_healthy(struct rt_loop *loop, struct rt_channel *channel, const char *target)
+{
+	struct healthy healthy = { .loop = loop, .channel = channel };
+
+	if (strchr(target, ',') == NULL)
+		return;
+	rt_channel_check_health(channel, tandem__order__v1__order_service__descriptor.name, NULL,
+				NULL);
+	healthy.deadline_ms = rt_loop_now(loop) + HEALTHY_MAX_MS;
+	rt_timer_start(loop, &healthy.timer, 0, look_for_healthy);
+	rt_loop_run(loop);
+}
+
 static struct rt_channel *channel_of(struct ctl *ctl)
 {
 	if (ctl->channel == NULL) {
@@ -118,6 +151,7 @@ static struct rt_channel *channel_of(struct ctl *ctl)
 			ctl_error("not an address: %s", ctl->gateway);
 			exit(CTL_USAGE);
 		}
+		ctl_use_healthy(ctl_loop(ctl), ctl->channel, target);
 		free(target);
 	}
 	return ctl->channel;

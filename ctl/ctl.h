@@ -23,6 +23,11 @@
 #include "redis/topology.h"
 #include "rpc/rpc.h"
 
+/* The folder of secrets and certificates, where TANDEM_VAR does not say another; in the packages it is a fixed one. */
+#ifndef CTL_VAR
+#define CTL_VAR "var"
+#endif
+
 enum ctl_exit { CTL_OK, CTL_NEGATIVE, CTL_USAGE, CTL_UNAVAILABLE };
 
 /* ---- commands ---- */
@@ -109,6 +114,8 @@ void ctl_rpc_init(void);
  * channel. Ends the program when files cannot be used. */
 void ctl_secure(struct ctl *ctl, struct rt_loop *loop, const char *target,
 		struct rt_channel_options *options, struct rt_tls **ret_tls);
+/* Where the target is several gateways, only those are called from now on that are healthy. Waits until one is, or 2 s. */
+void ctl_use_healthy(struct rt_loop *loop, struct rt_channel *channel, const char *target);
 /* The address to call for an address to listen on: 127.0.0.1 for 0.0.0.0. Freed by the caller. */
 char *ctl_target(const char *listen);
 ProtobufCService *ctl_order_service(struct ctl *ctl);

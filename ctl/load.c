@@ -436,11 +436,7 @@ static int load_start(struct load *load)
 	ctl_secure(load->ctl, load->loop, load->options.target, &channel, &load->tls);
 	if (rt_channel_new(load->loop, load->options.target, &channel, &load->channel) != RT_OK)
 		return RT_SYSTEM;
-	/* Of several gateways those are called that serve. */
-	if (strchr(load->options.target, ',') != NULL)
-		rt_channel_check_health(load->channel,
-					tandem__order__v1__order_service__descriptor.name, NULL,
-					NULL);
+	ctl_use_healthy(load->loop, load->channel, load->options.target);
 	load->orders = rt_client_new(load->channel, &tandem__order__v1__order_service__descriptor);
 	load->inventory =
 		rt_client_new(load->channel, &tandem__inventory__v1__inventory_service__descriptor);

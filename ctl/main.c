@@ -108,7 +108,7 @@ static bool is_set(const char *variable)
 /* Where scripts/up --tls has put this file; "": it was not used. */
 static const char *standard_tls(const char *file, char path[PATH_MAX])
 {
-	const char *var = setting("TANDEM_VAR", "var");
+	const char *var = setting("TANDEM_VAR", CTL_VAR);
 
 	snprintf(path, PATH_MAX, "%s/tls/on", var);
 	if (access(path, F_OK) != 0)

@@ -68,8 +68,8 @@ static const struct argp_option common_options[] = {
 	  "The key of --redis-tls-cert (TANDEM_REDIS_TLS_KEY)", 8 },
 	{ "redis-user", KEY_REDIS_USER, "NAME", 0, "ACL user (ops)", 8 },
 	{ "redis-password-file", KEY_REDIS_PASSWORD_FILE, "PATH", 0,
-	  "The password of --redis-user ($TANDEM_VAR/secrets/ops, or var/secrets/ops; if that file "
-	  "is missing, "
+	  "The password of --redis-user ($TANDEM_VAR/secrets/ops, or " CTL_VAR
+	  "/secrets/ops; if that file is missing, "
 	  "Redis is asked as the default user, which can read everything)",
 	  8 },
 	{ "redis-sentinel-user", KEY_SENTINEL_USER, "NAME", 0,

@@ -31,9 +31,9 @@ static bool find_password(struct ctl *ctl)
 {
 	const char *var = getenv("TANDEM_VAR");
 	bool standard = ctl->redis_password_file == NULL;
-	char *path =
-		standard ? rt_printf("%s/secrets/ops", var == NULL || var[0] == '\0' ? "var" : var)
-			 : rt_strdup(ctl->redis_password_file);
+	char *path = standard ? rt_printf("%s/secrets/ops",
+					  var == NULL || var[0] == '\0' ? CTL_VAR : var)
+			      : rt_strdup(ctl->redis_password_file);
 
 	if (standard && access(path, R_OK) != 0) {
 		ctl->redis_user = "";

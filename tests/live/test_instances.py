@@ -306,6 +306,20 @@ class Gateways(tandem.Live):
             self.assertLessEqual(set(said["errors"]), {"UNAVAILABLE"})
             self.assertLess(said["failed"], said["sent"] / 20)
 
+    def test_one_is_away(self):
+        """tandemctl calls the gateway that is there, wherever it stands in the list."""
+        self.stock("away", 10)
+        here, away = f"127.0.0.1:{self.tandem.ports['gateway']}", f"127.0.0.1:{tandem.free_ports(1)[0]}"
+        for gateways in (f"{here},{away}", f"{away},{here}"):
+            done = subprocess.run(
+                [tandem.CTL, "stock", "get", "away", "--gateway", gateways],
+                env=self.tandem.env,
+                capture_output=True,
+                text=True,
+            )
+            self.assertEqual((done.returncode, done.stderr), (0, ""), gateways)
+            self.assertIn("away", done.stdout)
+
     def test_named(self):
         """The instances' host is a name, which is looked up."""
         gateway2 = self.tandem.gateway2
