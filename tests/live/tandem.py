@@ -14,6 +14,7 @@ sanitizer's report. TANDEM_BUILD names the build to test; build/ when it is not 
 """
 import collections
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -38,6 +39,11 @@ POLLS = "GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS"
 os.umask(0o077)  # files with secrets must be so
 os.environ[POLLS] = "50"  # read when the first channel is made
 import grpc  # noqa: E402
+
+# When a lock of gRPC is contended for the first time, its library asks what the processor is, and a file that is not there
+# sets errno. gRPC reads errno late after connect(): the connection counts as failed, "No such file or directory". So it
+# is asked now.
+ctypes.CDLL("libabsl_base.so.20220623")._ZN4absl7debian313base_internal19NominalCPUFrequencyEv()
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
