@@ -55,7 +55,7 @@ class Readiness(tandem.Live):
     def doctor_finds(self, *bad):
         """Waits until these checks of doctor, and no others, are bad."""
         found = lambda: {row["check"] for row in self.tandem.doctor() if row["result"] == "bad"}  # noqa: E731
-        tandem.until(lambda: found() == set(bad), SOON * tandem.SLOW, lambda: (bad, found()))
+        self.becomes(found, set(bad))
 
     def says(self, name, text):
         """Waits until /readyz gives this reason."""
@@ -65,7 +65,7 @@ class Readiness(tandem.Live):
     def gateway_serves(self, *wanted):
         """Waits until the gateway serves orders, and stock."""
         found = lambda: [self.check("gateway", s) for s in (tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE)]  # noqa: E731
-        tandem.until(lambda: found() == list(wanted), SOON * tandem.SLOW, lambda: (wanted, found()))
+        self.becomes(found, list(wanted))
 
     def test_redis_takes_no_writes(self):
         """It became a replica."""
