@@ -14,6 +14,7 @@ sanitizer's report. TANDEM_BUILD names the build to test; build/ when it is not 
 """
 import collections
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -38,6 +39,11 @@ POLLS = "GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS"
 os.umask(0o077)  # files with secrets must be so
 os.environ[POLLS] = "50"  # read when the first channel is made
 import grpc  # noqa: E402
+
+# When a lock of gRPC is contended for the first time, its library asks what the processor is, and a file that is not there
+# sets errno. gRPC reads errno late after connect(): the connection counts as failed, "No such file or directory". So it
+# is asked now.
+ctypes.CDLL("libabsl_base.so.20220623")._ZN4absl7debian313base_internal19NominalCPUFrequencyEv()
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -458,11 +464,11 @@ class Process:
     def pid(self):
         return self.popen.pid
 
-    def get(self, path):
+    def get(self, path, seconds=2):
         """The admin port's answer: (status, text)."""
         try:
             context = self.tandem.tls_context() if self.admin.startswith("https:") else None
-            with urllib.request.urlopen(self.admin + path, timeout=2 * SLOW, context=context) as answer:
+            with urllib.request.urlopen(self.admin + path, timeout=seconds * SLOW, context=context) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -475,7 +481,7 @@ class Process:
     def metric(self, name, **labels):
         """The sum of a metric's samples that carry these labels."""
         total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
+        for line in self.get("/metrics", 20)[1].splitlines():
             sample, _, value = line.rpartition(" ")
             own, _, rest = sample.partition("{")
             if own == name and all(f'{key}="{text}"' in rest for key, text in labels.items()):
@@ -569,6 +575,9 @@ class Tandem:
             instances = [self.ports[n] for n in names if n.rstrip("0123456789") == name]
             targets = ",".join(f"127.0.0.1:{port}" for port in instances)
             self.env[f"TANDEM_GATEWAY_{name.upper()}_TARGET"] = targets
+        # How fast the machine is decides about no order: these limits are milliseconds (live/shedding sets another one).
+        for limit in ("WAIT", "STORING", "ARRIVING"):
+            self.env[f"TANDEM_GATEWAY_SHED_{limit}"] = "0"
         self.env.update(env or {})
         self.redis_tls = "TANDEM_REDIS_TLS" in self.env
         if self.redis_tls:  # as scripts/lib/settings.sh does for the tools
@@ -778,16 +787,18 @@ class Tandem:
     def stop(self):
         """Ends all processes. What went wrong, as text; "" when nothing did."""
         wrong = ""
-        for name in reversed(self.processes):
-            process = self.processes[name]
-            if process.popen is None:
-                continue
+        running = [process for process in reversed(self.processes.values()) if process.popen is not None]
+        services = [process for process in running if process.admin]
+        for process in running:
             with contextlib.suppress(ProcessLookupError):
                 process.signal(signal.SIGCONT)
+        for process in services:  # side by side: each serves for half a second more
+            process.popen.terminate()
+        for process in running:
             try:
-                code = process.terminate()
+                code = process.wait() if process in services else process.terminate()
                 if code != 0:
-                    wrong += f"{name} ended with {code}\n" + process.text()
+                    wrong += f"{process.name} ended with {code}\n" + process.text()
             except AssertionError as error:
                 wrong += str(error)
         for process in self.processes.values():
@@ -830,6 +841,9 @@ def until(true, seconds, what, every=0.02):
         time.sleep(every)
 
 
+PAUSE = 0.02  # seconds between two orders: as fast as it goes would take both processors from all else
+
+
 class Load(threading.Thread):
     """Places one order after the other until end(). `calls` gets, for each try, (request_id, seconds it
     took, order or None, error or None). With `retry`, a call that failed is repeated with the same
@@ -859,8 +873,7 @@ class Load(threading.Thread):
             self.calls.append((request_id, time.monotonic() - start, order, error))
             if order is not None or not self.retry:
                 number += 1
-            else:
-                self.ended.wait(0.05)
+            self.ended.wait(PAUSE)
 
     def end(self):
         self.ended.set()
@@ -1069,6 +1082,10 @@ class Live(unittest.TestCase):
             if any(redis("XLEN", stream.replace("{0}", f"{{{p}}}")) for stream in ASIDE):
                 return False
         return True
+
+    def becomes(self, found, wanted, seconds=20):
+        """Waits until found() is what is wanted: what travels, or what a process says that did not run for a while."""
+        until(lambda: found() == wanted, seconds * SLOW, lambda: f"{found()} is not {wanted}")
 
     def caught_up(self):
         until(self.all_read, 30 * SLOW, "both groups have read everything")

@@ -435,13 +435,14 @@ class Troubles(Archived):
         resource.prlimit(archive.pid, resource.RLIMIT_FSIZE, (4096, limits[1]))
         during = self.places(3, "full")
         tandem.until(lambda: "storage: the database" in archive.get("/readyz")[1], 10 * tandem.SLOW, archive.get)
-        self.assertEqual(archive.metric("tandem_archive_database_up"), 0)
-        self.assertTrue(self.tandem.gateway.ready())
+        database_up = lambda: archive.metric("tandem_archive_database_up")  # noqa: E731
+        self.becomes(database_up, 0)
+        self.tandem.gateway.wait_ready()
         self.assertFalse(self.is_archived())
         resource.prlimit(archive.pid, resource.RLIMIT_FSIZE, limits)
         archive.wait_ready()
         self.archived()
-        self.assertEqual(archive.metric("tandem_archive_database_up"), 1)
+        self.becomes(database_up, 1)
         self.agrees([*before, *during])
 
     def test_an_older_copy(self):
@@ -475,7 +476,7 @@ class Troubles(Archived):
         self.archived()
         self.assertGreater(gone, 0)
         self.assertEqual(self.row("SELECT SUM(events) FROM gaps")[0], gone)
-        self.assertEqual(self.tandem.archive.metric("tandem_archive_lost_events_total"), gone)
+        self.becomes(lambda: self.tandem.archive.metric("tandem_archive_lost_events_total"), gone)
         self.assertIn("will never be archived", self.tandem.archive.text(1000))
         found = self.archive.GetArchivedOrder(order_id=lost[0])
         self.assertTrue(found.order.incomplete)
@@ -592,7 +593,7 @@ class Release(Archived):
             self.assertEqual(event.type, "tandem.archive.v1.OrderArchived")
             self.assertEqual(event.seq, max(e.version for e in self.life(event.subject) if e.context == "order" and
                                             e.kind != "OrderDropped"))
-        self.assertEqual(self.tandem.archive.metric("tandem_archive_released_orders_total"), 3)
+        self.becomes(lambda: self.tandem.archive.metric("tandem_archive_released_orders_total"), 3)
         found = self.archive.FindOrders(order_ids=[*settled, "ord_" + "a" * 26])
         self.assertEqual(found.answered, 7)
         self.assertEqual([item.order.order.order_id for item in found.orders], settled)

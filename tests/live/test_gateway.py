@@ -1,7 +1,6 @@
 """The gateway with real clients: streams, cancelled calls, deadlines, services that end."""
 import queue
 import threading
-import time
 
 import grpc
 import tandem
@@ -71,22 +70,13 @@ class Gateway(tandem.Live):
         hold.set()
         self.assertEqual(len([None for _ in call]) + 1, len(sent))
 
-    def placed_if_served(self, sku):
-        """None: the gateway is behind with reading calls, and refuses new ones."""
-        try:
-            return self.place(sku, wait_for_decision=True)
-        except grpc.RpcError as error:
-            self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
-            return None
-
     def test_cancelled_at_once(self):
         """Calls that are cancelled as fast as they are made; the gateway serves the next."""
         self.stock("reset", 10000)
         for _ in range(20):
             for call in [self.placing("reset") for _ in range(200)]:
                 call.cancel()
-        order = tandem.until(lambda: self.placed_if_served("reset"), 20 * tandem.SLOW, "an order is taken")
-        self.assertEqual(self.name(order), "RESERVED")
+        self.assertEqual(self.name(self.place("reset", wait_for_decision=True)), "RESERVED")
         tandem.until(
             lambda: self.tandem.gateway.metric("grpc_server_started_total")
             == self.tandem.gateway.metric("grpc_server_handled_total"),
@@ -109,10 +99,9 @@ class Gateway(tandem.Live):
                 with self.subTest(timeout=timeout, traced=bool(metadata)):
                     self.assertEqual(self.name(call.result().order), "PENDING")
             # A call that does not wait is not delayed by one that does.
-            start = time.monotonic()
             waiting = self.placing("late", wait_for_decision=True)
             self.place("late")
-            self.assertLess(time.monotonic() - start, 0.5 * tandem.SLOW)
+            self.assertFalse(waiting.done())
         self.assertEqual(self.name(waiting.result().order), "RESERVED", "followed to its decision")
 
     def test_order_service_is_killed(self):
@@ -127,8 +116,8 @@ class Gateway(tandem.Live):
             ):
                 error = self.fails(grpc.StatusCode.UNAVAILABLE, call, **fields)
                 self.assertIn("RetryInfo", error.found)
-            tandem.until(lambda: not self.tandem.gateway.ready(), 10 * tandem.SLOW, "not ready")
-            self.assertIn("order", self.tandem.gateway.get("/readyz")[1])
+            said = lambda: self.tandem.gateway.get("/readyz")  # noqa: E731
+            tandem.until(lambda: said()[0] != 200 and "order" in said()[1], 10 * tandem.SLOW, said)
             self.inventory.GetStock(sku="away")
         finally:
             self.tandem.start()

@@ -77,7 +77,7 @@ class Losses(tandem.Live):
         text = lambda: self.tandem.order.text(1000)  # noqa: E731
         said = "some partitions are not served reason=\"Redis lacks the functions"
         tandem.until(lambda: said in text(), 20 * tandem.SLOW, text)
-        self.assertTrue(self.tandem.order.ready())
+        self.tandem.order.wait_ready()
         redis("ACL", "SETUSER", "deploy", "on")
         tandem.until(lambda: "all partitions are served" in text(), 20 * tandem.SLOW, text)
         wanted = {self.tandem.library(context) for context in tandem.CONTEXTS}

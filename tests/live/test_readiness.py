@@ -18,7 +18,7 @@ class Readiness(tandem.Live):
             self.addCleanup(channel.close)
             self.stubs[name] = self.protos.stub(channel, tandem.HEALTH)
         self.ops = self.tandem.redis_as("ops")
-        self.agree(**{name: True for name in ALL})
+        self.all_ready()
         for watched in (
             ("gateway", tandem.ORDER_SERVICE),
             ("gateway", tandem.INVENTORY_SERVICE),
@@ -47,19 +47,25 @@ class Readiness(tandem.Live):
             lambda: what() == expected and watchers(), SOON * tandem.SLOW, lambda: (expected, what())
         )
 
-    def doctor(self):
-        """The checks of doctor that are bad: {check: result}."""
-        return {
-            row["check"]: row["result"] for row in self.tandem.doctor() if row["result"] == "bad"
-        }
+    def all_ready(self):
+        """All processes are ready, and doctor finds nothing bad."""
+        self.agree(**{name: True for name in ALL})
+        self.doctor_finds()
+
+    def doctor_finds(self, *bad):
+        """Waits until these checks of doctor, and no others, are bad."""
+        found = lambda: {row["check"] for row in self.tandem.doctor() if row["result"] == "bad"}  # noqa: E731
+        self.becomes(found, set(bad))
 
     def says(self, name, text):
         """Waits until /readyz gives this reason."""
         page = lambda: self.tandem.processes[name].get("/readyz")[1]  # noqa: E731
         tandem.until(lambda: text in page(), SOON * tandem.SLOW, lambda: (text, page()))
 
-    def gateway_services(self):
-        return [self.check("gateway", s) for s in (tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE)]
+    def gateway_serves(self, *wanted):
+        """Waits until the gateway serves orders, and stock."""
+        found = lambda: [self.check("gateway", s) for s in (tandem.ORDER_SERVICE, tandem.INVENTORY_SERVICE)]  # noqa: E731
+        self.becomes(found, list(wanted))
 
     def test_redis_takes_no_writes(self):
         """It became a replica."""
@@ -69,11 +75,10 @@ class Readiness(tandem.Live):
             self.agree(order=False, inventory=False, gateway=False)
             for name in CONTEXTS:
                 self.says(name, "READONLY")
-            self.assertEqual(set(self.doctor()), {"redis role", *ALL})
+            self.doctor_finds("redis role", *ALL)
         finally:
             self.ops("REPLICAOF", "NO", "ONE")
-        self.agree(order=True, inventory=True, gateway=True)
-        self.assertEqual(self.doctor(), {})
+        self.all_ready()
 
     def test_functions_are_gone(self):
         self.ops("FUNCTION", "FLUSH")
@@ -81,12 +86,10 @@ class Readiness(tandem.Live):
             self.agree(order=False, inventory=False, gateway=False)
             for name in CONTEXTS:
                 self.says(name, f"{self.tandem.library(name)}: load them (tandemctl functions load), or set --redis-deploy-user")
-            found = self.doctor()
-            wanted = {f"functions of {name}" for name in CONTEXTS} | set(ALL)
-            self.assertEqual(set(found), wanted)
+            self.doctor_finds(*(f"functions of {name}" for name in CONTEXTS), *ALL)
         finally:
             subprocess.run([tandem.OPEN], env=self.tandem.env, check=True, capture_output=True)
-        self.agree(order=True, inventory=True, gateway=True)
+        self.all_ready()
 
     def test_functions_of_one_are_replaced_by_another_version(self):
         """Only what depends on them is not ready."""
@@ -98,18 +101,18 @@ class Readiness(tandem.Live):
         self.ops("FUNCTION", "DELETE", library)
         try:
             self.agree(order=True, inventory=False, gateway=False)
-            self.assertEqual(self.gateway_services(), [True, False])
+            self.gateway_serves(True, False)
         finally:
             self.ops("FUNCTION", "LOAD", code)
             self.ops("FUNCTION", "DELETE", "inventory_00000000")
-        self.agree(order=True, inventory=True, gateway=True)
-        self.assertEqual(self.gateway_services(), [True, True])
+        self.all_ready()
+        self.gateway_serves(True, True)
 
     def test_redis_is_frozen(self):
         with self.tandem.frozen("redis"):
             self.agree(order=False, inventory=False, gateway=False)
             self.says("order", "redis: ")
-        self.agree(order=True, inventory=True, gateway=True)
+        self.all_ready()
 
     def test_redis_is_away(self):
         self.tandem.redis.kill()
@@ -118,18 +121,17 @@ class Readiness(tandem.Live):
             self.says("order", "cannot connect")
         finally:
             self.tandem.redis.start()
-        self.agree(order=True, inventory=True, gateway=True)
+        self.all_ready()
 
     def test_a_backend_is_frozen(self):
-        for frozen, services in (("order", [False, True]), ("inventory", [True, False])):
+        for frozen, services in (("order", (False, True)), ("inventory", (True, False))):
             with self.subTest(frozen=frozen):
                 with self.tandem.frozen(frozen):
                     self.agree(gateway=False)
-                    self.assertEqual(self.gateway_services(), services)
+                    self.gateway_serves(*services)
                     self.says("gateway", f"{frozen}: ")
-                    found = set(self.doctor())
-                    self.assertEqual(found, {frozen, "gateway"})
-                self.agree(order=True, inventory=True, gateway=True)
+                    self.doctor_finds(frozen, "gateway")
+                self.all_ready()
 
     def test_health_refuses_nothing(self):
         """The gateway calls a service that is not ready too: its answer says best what is wrong, and an
@@ -137,7 +139,7 @@ class Readiness(tandem.Live):
         with self.tandem.frozen("inventory"):
             self.agree(gateway=False)
             self.assertEqual(self.name(self.place("refuses-nothing")), "PENDING")
-        self.agree(order=True, inventory=True, gateway=True)
+        self.all_ready()
 
 
 class Deploy(tandem.Live):

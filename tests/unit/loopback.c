@@ -71,7 +71,7 @@ const char *loopback_get(int port, const char *path)
 	return loopback_ask(loopback_connect(port), request);
 }
 
-void loopback_wait(int listening)
+void loopback_wait(int fd)
 {
-	must(poll(&(struct pollfd){ .fd = listening, .events = POLLIN }, 1, 10000) == 1, "accept");
+	must(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 10000) == 1, "poll");
 }

@@ -6,8 +6,8 @@
 /* Listens at a port that the kernel chooses. `flags`: SOCK_NONBLOCK or 0. */
 int loopback_listen(int flags, int *ret_port);
 int loopback_connect(int port);
-/* Until there is something to accept: connect may return a moment before. */
-void loopback_wait(int listening);
+/* Until there is something to accept or to read: connect and send may return a moment before. */
+void loopback_wait(int fd);
 
 /* Sends a request and reads the answer to its end, then closes `fd`. The answer is kept until the next
  * call. */

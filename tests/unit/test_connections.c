@@ -6,7 +6,9 @@
 #include <openssl/ssl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "interpose/interpose.h"
@@ -129,6 +131,7 @@ static void write_to(int fd, const void *bytes, size_t length)
 static void bring(const struct pair *pair, const char *bytes, size_t length)
 {
 	CU_ASSERT_EQUAL(send(pair->client, bytes, length, MSG_NOSIGNAL), (ssize_t)length);
+	loopback_wait(pair->fd);
 	CU_ASSERT_EQUAL(read_from(pair->fd), (ssize_t)length);
 }
 
@@ -479,6 +482,26 @@ static void a_few_streams(void)
 
 /* ---- how long what comes waits ---- */
 
+/* Linux begins to note times in the background, once a socket asks for them: until then packets have none. */
+static void wait_for_times(const struct pair *pair)
+{
+	const time_t end = time(NULL) + 10;
+	struct msghdr message;
+
+	do {
+		char byte, control[64];
+
+		message = (struct msghdr){ .msg_iov = &(struct iovec){ &byte, 1 },
+					   .msg_iovlen = 1,
+					   .msg_control = control,
+					   .msg_controllen = sizeof(control) };
+		CU_ASSERT_EQUAL_FATAL(send(pair->client, "x", 1, MSG_NOSIGNAL), 1);
+		loopback_wait(pair->fd);
+		CU_ASSERT_EQUAL_FATAL(syscall(SYS_recvmsg, pair->fd, &message, 0), 1);
+	} while (message.msg_controllen == 0 && time(NULL) < end);
+	CU_ASSERT(message.msg_controllen > 0);
+}
+
 static void waits_are_known(void)
 {
 	struct pair *early, *pair;
@@ -486,6 +509,7 @@ static void waits_are_known(void)
 	limit(100, 0);
 	early = connect_pair();
 	rt_arrivals_watch();
+	wait_for_times(connect_pair());
 	(void)rt_arrivals_wait_ms();
 	pair = connect_pair();
 	clock_ahead_us = 5000000;
@@ -710,6 +734,7 @@ static void a_record_in_turns(void)
 	tls_bring(&tls, STRING(HELLO));
 	CU_ASSERT_EQUAL(SSL_write(tls.client, sent, sizeof(sent)), sizeof(sent));
 	write_to(pair->client, STRING("later"));
+	loopback_wait(pair->fd);
 	rt_polling_turn_begin(INT64_MAX);
 	CU_ASSERT_EQUAL(read_from(pair->fd), 5); /* begins the connection's turn */
 	length = read_tls(tls.server, got);
