@@ -21,6 +21,7 @@
 #include "contexts.h"
 #include "redis/redis.h"
 #include "redis/topology.h"
+#include "rpc/json.h"
 #include "rpc/rpc.h"
 
 /* The folder of secrets and certificates, where TANDEM_VAR does not say another; in the packages it is a fixed one. */
@@ -230,8 +231,7 @@ const char *ctl_short_type(const char *type);
 /* Packed bytes of a `type` as JSON; NULL, and *reterr_why, when they cannot be read as one. */
 json_t *ctl_bytes_json(const char *type, const void *data, size_t length, bool defaults,
 		       const char **reterr_why);
-/* A JSON string; bytes that are not UTF-8 become \xNN. */
-json_t *ctl_json_string(const char *text, size_t length);
+/* A JSON string. */
 json_t *ctl_json_text(const char *text); /* of a terminated text; NULL: null */
 /* One line of JSON on stdout; takes `json`. */
 void ctl_json_print(json_t *json);

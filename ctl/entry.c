@@ -234,7 +234,7 @@ static json_t *field_json(const char *name, const redisReply *value)
 		    rt_parse_int(value->str, INT64_MIN, INT64_MAX, &n))
 			return json_integer(n);
 	}
-	return ctl_json_string(value->str, value->len);
+	return rt_json_string(value->str, value->len);
 }
 
 /* The name of a field in JSON: clearer where needed. The original entry of a dead letter has a stream
@@ -542,7 +542,7 @@ json_t *ctl_consumers_json(struct ctl *ctl, const char *key, const redisReply *g
 		if (name != NULL && name->type == REDIS_REPLY_STRING)
 			json_array_append_new(
 				list, json_pack("{s:o, s:I, s:I}", "name",
-						ctl_json_string(name->str, name->len), "pending",
+						rt_json_string(name->str, name->len), "pending",
 						(json_int_t)ctl_count(ctl_named(one, "pending")),
 						"seen_ms",
 						(json_int_t)ctl_count(ctl_named(one, "idle"))));

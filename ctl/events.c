@@ -506,7 +506,7 @@ static void lag_json(struct ctl *ctl, int partition, const char *key,
 {
 	json_t *json = json_pack(
 		"{s:s, s:I, s:o, s:I, s:I, s:I, s:o, s:I, s:o}", "stream", key, "length",
-		(json_int_t)stream->length, "group", ctl_json_string(group->str, group->len), "lag",
+		(json_int_t)stream->length, "group", rt_json_string(group->str, group->len), "lag",
 		(json_int_t)lag->lag, "pending", (json_int_t)lag->pending, "aside",
 		(json_int_t)lag->aside, "oldest_pending_ms", known_ms(lag->oldest_ms), "consumers",
 		(json_int_t)lag->readers.consumers, "seen_ms", known_ms(lag->readers.seen_ms));

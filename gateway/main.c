@@ -293,6 +293,12 @@ static void stop(struct rt_service *service)
 
 int main(int argc, char **argv)
 {
+	static const ProtobufCServiceDescriptor *const http_services[] = {
+		&tandem__order__v1__order_service__descriptor,
+		&tandem__inventory__v1__inventory_service__descriptor,
+		&tandem__archive__v1__archive_service__descriptor,
+		NULL,
+	};
 	static const struct rt_service_definition definition = {
 		.program = {
 			.service = "gateway",
@@ -303,6 +309,7 @@ int main(int argc, char **argv)
 		.listen = "127.0.0.1:50051",
 		.admin_listen = "127.0.0.1:9101",
 		.access = access_roles,
+		.http_services = http_services,
 		.budgets_offset = offsetof(struct settings, budgets),
 		.start = start,
 		.stop = stop,

@@ -1,4 +1,4 @@
-/* auth_internal.h - the parts of auth.c: base64url, callers file, file of keys, tokens. None of them does I/O. */
+/* auth_internal.h - the parts of auth.c: callers file, file of keys, tokens. None of them does I/O. */
 #ifndef RT_AUTH_INTERNAL_H
 #define RT_AUTH_INTERNAL_H
 
@@ -13,14 +13,6 @@ bool auth_text_fits(const char *text, size_t size);
 /* Fills an identity but its generation; the texts fit. `owner` NULL: "". */
 void auth_identity_set(struct rt_identity *ret, enum rt_auth_way way, enum rt_role role,
 		       const char *name, const char *owner, int64_t expires_ms);
-
-/* ---- base64url.c ---- */
-
-/* Room for what `length` characters decode to. */
-#define AUTH_DECODED(length) ((length) / 4 * 3 + 3)
-/* Base64url of RFC 4648 as RFC 7515 has it: no padding, no blanks, and the bits that are left over are zero, so that
- * bytes have one spelling. */
-bool auth_base64url_decode(const char *text, size_t length, uint8_t *ret, size_t *ret_length);
 
 /* ---- callers.c ---- */
 

@@ -64,9 +64,9 @@ static size_t split(const char *token, size_t length, struct part parts[PARTS])
 /* A part's bytes with a NUL behind them, freed by the caller. NULL: it is not base64url. */
 static char *decode(const struct part *part, size_t *ret_length)
 {
-	uint8_t *bytes = rt_alloc(AUTH_DECODED(part->length) + 1);
+	uint8_t *bytes = rt_alloc(RT_BASE64_DECODED(part->length) + 1);
 
-	if (auth_base64url_decode(part->text, part->length, bytes, ret_length))
+	if (rt_base64url_decode(part->text, part->length, bytes, ret_length))
 		return (char *)bytes;
 	free(bytes);
 	return NULL;
@@ -162,13 +162,13 @@ static int signed_by_one(const struct auth_jwt_keys *keys, const struct header *
 	/* As it came: both parts and the dot between them. */
 	const struct part content = { parts[HEADER].text,
 				      parts[HEADER].length + 1 + parts[CLAIMS].length };
-	uint8_t bytes[AUTH_DECODED(SIGNATURE_MAX * 4 / 3 + 4)], der[SIGNATURE_MAX];
+	uint8_t bytes[RT_BASE64_DECODED(SIGNATURE_MAX * 4 / 3 + 4)], der[SIGNATURE_MAX];
 	const uint8_t *signature = bytes;
 	bool known = false, good = false;
 	size_t length = 0;
 
 	if (parts[SIGNATURE].length > SIGNATURE_MAX * 4 / 3 + 4 ||
-	    !auth_base64url_decode(parts[SIGNATURE].text, parts[SIGNATURE].length, bytes, &length))
+	    !rt_base64url_decode(parts[SIGNATURE].text, parts[SIGNATURE].length, bytes, &length))
 		return refuse(ret_why, "the signature is not base64url of at most 1024 bytes");
 	if (header->algorithm == AUTH_ES256) {
 		length = es256_der(bytes, length, der);

@@ -86,8 +86,8 @@ static uint8_t *bytes_of(const json_t *key, const char *name, size_t *ret_length
 
 	if (text == NULL || text[0] == '\0')
 		return NULL;
-	bytes = rt_alloc(AUTH_DECODED(strlen(text)));
-	if (auth_base64url_decode(text, strlen(text), bytes, ret_length))
+	bytes = rt_alloc(RT_BASE64_DECODED(strlen(text)));
+	if (rt_base64url_decode(text, strlen(text), bytes, ret_length))
 		return bytes;
 	free(bytes);
 	return NULL;

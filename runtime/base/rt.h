@@ -134,4 +134,12 @@ bool rt_base32_128_read(const char *text, uint8_t bytes[16]);
 char rt_base32_letter(unsigned int digit);
 int rt_base32_digit(char letter);
 
+/* Room for what `length` characters decode to. */
+#define RT_BASE64_DECODED(length) ((length) / 4 * 3 + 3)
+/* Base64url of RFC 4648 as RFC 7515 has it: no padding, no blanks, and the bits that are left over are zero, so that
+ * bytes have one spelling. */
+bool rt_base64url_decode(const char *text, size_t length, uint8_t *ret, size_t *ret_length);
+/* Both alphabets of RFC 4648, padded or not. */
+bool rt_base64_decode(const char *text, size_t length, uint8_t *ret, size_t *ret_length);
+
 #endif

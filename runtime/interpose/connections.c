@@ -6,6 +6,7 @@
  *   connections_may_read   recvmsg asks how much this turn of the loop takes of it (polling.c)
  *   connections_received   recvmsg has bytes of it: the HTTP/2 guard looks at them
  *   rt_connection_refused  a call of it was refused (rpc/callers.c): are there many?
+ *   rt_connection_call     on one that is no HTTP/2 a call begins or ends (service/http_calls.c)
  *   connections_resets     recvmsg is asked for more of one that ends, and gives gRPC resets
  *   connections_sent       sendmsg has sent some (corking.c): so does it at these
  *   connections_tls        the same for what TLS decrypts and encrypts (tls.c): its share of a turn, too
@@ -71,6 +72,9 @@ struct connection {
 	bool has_address;        /* no: a unix socket */
 	bool shut;               /* it does not count any more */
 	int64_t accepted_ms, received_ms;
+	/* As its owner says, where it is no HTTP/2 (rt_connection_call). */
+	size_t calls;
+	int64_t called_ms;
 	/* What it brought in the turn of the loop that read it last, and how many bytes a turn takes of it. With TLS
 	 * gRPC gets whole records, so what was read and what it got differ. */
 	uint64_t turn;
@@ -358,11 +362,12 @@ static int64_t idle_since(struct connection *connection, bool *ret_called)
 {
 	const struct http2_guard *guard = guard_of(connection);
 
-	*ret_called = guard->called_ms != 0 || guard->blind;
-	if (guard->stream_count > 0)
+	int64_t called_ms = RT_MAX(guard->called_ms, connection->called_ms);
+
+	*ret_called = called_ms != 0 || guard->blind;
+	if (guard->stream_count > 0 || connection->calls > 0)
 		return INT64_MAX;
-	return RT_MAX(guard->blind ? connection->received_ms : guard->called_ms,
-		      connection->accepted_ms);
+	return RT_MAX(guard->blind ? connection->received_ms : called_ms, connection->accepted_ms);
 }
 
 /* Closes the connection that was idle longest, those first that never made a call; the list begins with the newest, so
@@ -863,6 +868,22 @@ void rt_connection_refused(struct rt_connection_id id)
 	connection = find_id(id);
 	if (connection != NULL)
 		http2_guard_refused(guard_of(connection), now_ms());
+	pthread_mutex_unlock(&lock);
+}
+
+void rt_connection_call(int fd, bool begins)
+{
+	struct connection *connection;
+
+	pthread_mutex_lock(&lock);
+	connection = fd >= 0 && (size_t)fd < table_size ? table[fd] : NULL;
+	if (connection != NULL) {
+		if (begins)
+			connection->calls++;
+		else if (connection->calls > 0)
+			connection->calls--;
+		connection->called_ms = now_ms();
+	}
 	pthread_mutex_unlock(&lock);
 }
 

@@ -49,6 +49,9 @@ struct rt_connection_id rt_connection_of(const char *peer);
 /* One of its calls was refused before anybody worked on it. Where most of what a connection brings comes to that, others
  * go first. */
 void rt_connection_refused(struct rt_connection_id id);
+/* A call begins or ends on the connection that has this descriptor now, and that is no HTTP/2: while one is under way the
+ * connection is in use. */
+void rt_connection_call(int fd, bool begins);
 /* Counts what is closed there, by reason; NULL before the registry is freed. */
 void rt_connections_metrics(struct rt_metrics *metrics);
 /* Why what connections bring is not looked at, for a person; NULL: it is. */

@@ -6,6 +6,8 @@
  *   health.c, reflection.c                 proxy.c      how it looks to    local_packets.c
  *   server_call.c  what they send                       those who call
  *                  and receive
+ *   http_call.c    those that another
+ *                  port has read
  *   server_drain.c the graceful end
  *   callers.c      who calls, and whether that role may
  *   forwarded.c    on whose behalf a gateway does (client.c calls it, too)
@@ -13,7 +15,7 @@
  *
  *   queue.c        the completion queue of a loop, gRPC in this process
  *   method.c       paths and metrics       message.c    what calls carry   status.c   and details
- *   descriptors.c  what the .proto files say
+ *   descriptors.c  what the .proto files say                               json.c, json_read.c
  *
  * A server call is a struct rt_call embedded in its transport's struct. The handler's side
  * (rt_call_*) is common; what differs is behind rpc_call_ops. */
@@ -150,9 +152,6 @@ void rpc_call_done(struct rt_call *call);
 
 /* ---- what the .proto files say (descriptors.c) ---- */
 
-/* Whether a method streams. False: the descriptor set does not know it. */
-bool rpc_descriptors_method(const char *service, const char *method, bool *ret_client_streams,
-			    bool *ret_server_streams);
 /* A packed FileDescriptorProto, by file name or by a name declared in it; NULL: none. */
 struct rpc_file {
 	const uint8_t *data;

@@ -9,7 +9,7 @@
  *   rpc_caller_left      it has ended
  *
  * A connection is known by its auth context: gRPC makes one for each, and we hold it, so that no later one
- * can have the same address. Its record stays for a while after its last call, because most connections call again: it
+ * can have the same address; one that was read elsewhere (http_call.c) by its struct rt_http_peer. Its record stays for a while after its last call, because most connections call again: it
  * remembers what the certificate says, and the last token and whose it is. What other tokens say, and how many
  * were refused, tokens.c knows. Budgets of a connection are in its record, those of a caller in a record of its own, which
  * all its connections share. Both kinds are kept in a list by use, and the oldest idle ones go.
@@ -66,9 +66,11 @@ struct large_answers {
 };
 
 struct rpc_caller_connection {
-	UT_hash_handle hh; /* by context */
+	UT_hash_handle hh; /* by key */
 	struct rt_list link;
-	grpc_auth_context *context;
+	const void *key; /* the one of these that is set: held, so that no other has its address */
+	grpc_auth_context *context; /* of a connection of gRPC */
+	struct rt_http_peer *peer;  /* of another */
 	struct rpc_usage usage;
 	size_t refused;             /* calls */
 	struct rt_connection_id id; /* once REFUSED_FEW were; or none */
@@ -198,7 +200,9 @@ static void connection_free(struct rpc_caller_connection *connection)
 		connection->named->connections--;
 	if (connection->token != NULL)
 		OPENSSL_clear_free(connection->token, connection->token_length);
-	grpc_auth_context_release(connection->context);
+	if (connection->context != NULL)
+		grpc_auth_context_release(connection->context);
+	rt_http_peer_free(connection->peer);
 	free(connection);
 }
 
@@ -270,25 +274,31 @@ static void forget_idle_named(struct rpc_callers *callers)
 static struct rpc_caller_connection *connection_of(struct server_call *call)
 {
 	struct rpc_callers *callers = call->server->callers;
-	grpc_auth_context *context = grpc_call_auth_context(call->grpc);
+	struct rt_http_peer *peer = call->http != NULL ? call->http->peer : NULL;
+	grpc_auth_context *context = peer == NULL ? grpc_call_auth_context(call->grpc) : NULL;
+	const void *key = peer != NULL ? (const void *)peer : context;
 	struct rpc_caller_connection *connection;
 
-	if (context == NULL)
+	if (key == NULL)
 		return NULL;
 	connection = callers->latest;
-	if (connection == NULL || connection->context != context)
-		HASH_FIND_PTR(callers->connections, &context, connection);
+	if (connection == NULL || connection->key != key)
+		HASH_FIND_PTR(callers->connections, &key, connection);
 	if (connection != NULL) {
-		grpc_auth_context_release(context);
+		if (context != NULL)
+			grpc_auth_context_release(context);
 		callers->latest = connection;
 		return connection;
 	}
 	connection = rt_alloc(sizeof(*connection));
+	connection->key = key;
 	connection->context = context;
+	if (peer != NULL)
+		connection->peer = rt_http_peer_hold(peer);
 	rpc_usage_init(&connection->usage, &callers->budgets.connection, now(callers));
 	rt_list_init(&connection->link);
 	rt_list_push(&callers->used, &connection->link);
-	HASH_ADD_PTR(callers->connections, context, connection);
+	HASH_ADD_PTR(callers->connections, key, connection);
 	callers->idle++;
 	forget_idle_connections(callers);
 	return connection;
@@ -332,12 +342,28 @@ static bool is_current(const struct rpc_callers *callers, const struct rt_identi
 	       identity->expires_ms > rt_wall_us() / 1000;
 }
 
+/* The value of authorization; NULL: none. */
+static const char *authorization(const struct server_call *call, size_t *ret_length)
+{
+	const grpc_slice *value;
+
+	if (call->http != NULL) {
+		*ret_length =
+			call->http->authorization != NULL ? strlen(call->http->authorization) : 0;
+		return call->http->authorization;
+	}
+	value = received(call, "authorization");
+	if (value == NULL)
+		return NULL;
+	*ret_length = GRPC_SLICE_LENGTH(*value);
+	return (const char *)GRPC_SLICE_START_PTR(*value);
+}
+
 /* Takes what follows "Bearer " in the value of authorization; false: it is something else. */
-static bool bearer_of(const grpc_slice *value, const char **ret, size_t *ret_length)
+static bool bearer_of(const char *text, size_t length, const char **ret, size_t *ret_length)
 {
 	static const char scheme[] = "bearer ";
-	const char *text = (const char *)GRPC_SLICE_START_PTR(*value);
-	size_t length = GRPC_SLICE_LENGTH(*value), skip = sizeof(scheme) - 1;
+	size_t skip = sizeof(scheme) - 1;
 
 	if (length <= skip || strncasecmp(text, scheme, skip) != 0)
 		return false;
@@ -352,11 +378,12 @@ static int read_token(struct server_call *call, const char *token, size_t length
 		      struct rt_identity *ret, const char **ret_why, struct rpc_lack *ret_lack)
 {
 	struct rpc_callers *callers = call->server->callers;
-	char *peer = grpc_call_get_peer(call->grpc);
-	int rc = rpc_tokens_read(callers->tokens, peer, token, length, now(callers),
-				 rt_wall_us() / 1000, ret, ret_why, ret_lack);
+	char *uri = call->http == NULL ? grpc_call_get_peer(call->grpc) : NULL;
+	int rc = rpc_tokens_read(callers->tokens, uri != NULL ? uri : call->http->peer->uri, token,
+				 length, now(callers), rt_wall_us() / 1000, ret, ret_why, ret_lack);
 
-	gpr_free(peer);
+	if (uri != NULL)
+		gpr_free(uri);
 	return rc;
 }
 
@@ -366,15 +393,14 @@ static int identify_by_token(struct server_call *call, struct rpc_caller_connect
 			     struct rpc_lack *ret_lack)
 {
 	struct rpc_callers *callers = call->server->callers;
-	const grpc_slice *value = received(call, "authorization");
 	struct rt_identity identity;
-	const char *token;
-	size_t length;
+	size_t length = 0;
+	const char *token, *value = authorization(call, &length);
 	int rc;
 
 	if (value == NULL)
 		return RT_NOT_FOUND;
-	if (!bearer_of(value, &token, &length)) {
+	if (!bearer_of(value, length, &token, &length)) {
 		*ret_why = "authorization is not a bearer token of at most 8 KiB";
 		return RT_DENIED;
 	}
@@ -427,12 +453,21 @@ static int identify_by_certificate(struct server_call *call,
 	*ret = &connection->by_certificate;
 	if (connection->certificate_read && is_current(callers, &connection->by_certificate))
 		return RT_OK;
-	if (!grpc_auth_context_peer_is_authenticated(context))
+	if (context != NULL ? !grpc_auth_context_peer_is_authenticated(context)
+			    : !connection->peer->has_certificate)
 		return RT_NOT_FOUND;
-	count = add_names(context, GRPC_X509_CN_PROPERTY_NAME, "CN", &arena, names, count);
-	count = add_names(context, GRPC_PEER_DNS_PROPERTY_NAME, "DNS", &arena, names, count);
-	count = add_names(context, GRPC_PEER_URI_PROPERTY_NAME, "URI", &arena, names, count);
-	count = add_names(context, GRPC_PEER_EMAIL_PROPERTY_NAME, "email", &arena, names, count);
+	if (context != NULL) {
+		count = add_names(context, GRPC_X509_CN_PROPERTY_NAME, "CN", &arena, names, count);
+		count = add_names(context, GRPC_PEER_DNS_PROPERTY_NAME, "DNS", &arena, names,
+				  count);
+		count = add_names(context, GRPC_PEER_URI_PROPERTY_NAME, "URI", &arena, names,
+				  count);
+		count = add_names(context, GRPC_PEER_EMAIL_PROPERTY_NAME, "email", &arena, names,
+				  count);
+	} else {
+		for (; count < connection->peer->name_count && count < NAMES_MAX; count++)
+			names[count] = connection->peer->names[count];
+	}
 	rc = rt_auth_certificate(callers->auth, names, count, rt_wall_us() / 1000,
 				 &connection->by_certificate, ret_why);
 	connection->certificate_read = rc == RT_OK;
@@ -450,7 +485,8 @@ static void set_identity(struct server_call *call, const struct rt_identity *ide
 /* Takes over what a gateway says of the caller for whom it calls. RT_NOT_FOUND: it says nothing. */
 static int identify_by_word(struct server_call *call)
 {
-	const grpc_slice *caller = received(call, RPC_CALLER_KEY);
+	/* Gateways call by gRPC. */
+	const grpc_slice *caller = call->http == NULL ? received(call, RPC_CALLER_KEY) : NULL;
 	struct rt_identity identity;
 	char peer[RPC_PEER_TEXT];
 
@@ -697,7 +733,8 @@ bool rpc_caller_admit(struct server_call *call, size_t bytes, struct rt_status *
 	connection = connection_of(call);
 	if (admit(call, connection, bytes, status))
 		return true;
-	if (connection != NULL && !callers->inner)
+	/* Who is read by gRPC; others have one call at a time. */
+	if (connection != NULL && !callers->inner && call->http == NULL)
 		note_refused(call, connection);
 	return false;
 }

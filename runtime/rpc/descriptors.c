@@ -125,8 +125,8 @@ static const struct symbol *find_symbol(const char *name)
 	return bsearch(&key, all.symbols, all.symbol_count, sizeof(key), compare_symbols);
 }
 
-bool rpc_descriptors_method(const char *service, const char *method, bool *ret_client_streams,
-			    bool *ret_server_streams)
+bool rt_descriptors_method(const char *service, const char *method, bool *ret_client_streams,
+			   bool *ret_server_streams)
 {
 	char *name = rt_printf("%s.%s", service, method);
 	const struct symbol *symbol = find_symbol(name);

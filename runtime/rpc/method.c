@@ -54,8 +54,8 @@ void rpc_method_init(struct rpc_method *method, const ProtobufCServiceDescriptor
 	method->descriptor = &service->methods[index];
 	method->index = index;
 	method->path = rt_printf("/%s/%s", method->service_name, method->descriptor->name);
-	rpc_descriptors_method(method->service_name, method->descriptor->name,
-			       &method->client_streams, &method->server_streams);
+	rt_descriptors_method(method->service_name, method->descriptor->name,
+			      &method->client_streams, &method->server_streams);
 	method->traced = strncmp(method->service_name, "grpc.", strlen("grpc.")) != 0;
 	if (metrics != NULL)
 		method_metrics(method, metrics, side);

@@ -87,6 +87,9 @@ struct rt_descriptors {
 	size_t length;
 };
 extern const struct rt_descriptors rt_descriptors; /* generated: every .proto of the build */
+/* Whether a method streams. False: the descriptor set does not know it. Any thread. */
+bool rt_descriptors_method(const char *service, const char *method, bool *ret_client_streams,
+			   bool *ret_server_streams);
 
 /* ---- server, handler side ---- */
 
@@ -230,6 +233,43 @@ void rt_server_free(struct rt_server *server);
 void rt_server_rest(struct rt_server *server);
 /* Calls under way, for tests and metrics. */
 size_t rt_server_calls(const struct rt_server *server);
+
+/* ---- calls that another port has read ----
+ *
+ * A call need not come by gRPC: whoever has read one from elsewhere, HTTP above all, hands it to the server with its
+ * messages packed, and gets packed ones. It is a call like all others: asked who makes it, counted in the budgets of its
+ * connection and its caller, refused and drained. Only the connection is somebody else's. */
+
+/* A connection that such calls come by; any thread. `uri` is its other end: "ipv4:10.1.2.3:5000", "ipv6:[2001:db8::1]:5000",
+ * "unix:". `names` are those of the certificate that it has shown, as rt_auth_certificate takes them; NULL: it has shown
+ * none. All is copied. */
+struct rt_http_peer; /* opaque */
+struct rt_http_peer *rt_http_peer_new(const char *uri, const char *const *names, size_t count);
+struct rt_http_peer *rt_http_peer_hold(struct rt_http_peer *peer);
+void rt_http_peer_free(
+	struct rt_http_peer *peer); /* once for _new, and for each _hold; takes NULL */
+
+/* One call. Embed it. Zero it, set the in-fields, which are borrowed until `done`, start it. */
+struct rt_http_call {
+	/* In. */
+	struct rt_http_peer *peer;
+	const char *path; /* "/tandem.order.v1.OrderService/GetOrder" */
+	const char *authorization, *traceparent, *tracestate; /* as headers have them; NULL: none */
+	int64_t timeout_ms;                                   /* until the deadline; 0: none */
+	/* All that its client has sent; one unless the client streams. */
+	const ProtobufCBinaryData *messages;
+	size_t message_count;
+	/* A message of the answer; the bytes are the callee's. Not within rt_http_call_start. */
+	void (*on_message)(struct rt_http_call *call, struct rt_buf *bytes);
+	/* The end, once; not within rt_http_call_start. Nothing of the call is used any more. */
+	void (*done)(struct rt_http_call *call, const struct rt_status *status);
+	void *served; /* the runtime's */
+};
+void rt_http_call_start(struct rt_server *server, struct rt_http_call *call);
+/* Its client has gone; `done` still runs. Not after it. */
+void rt_http_call_cancel(struct rt_http_call *call);
+/* So many bytes of messages have gone to the client: a handler that streams waits for it. Not after `done`. */
+void rt_http_call_sent(struct rt_http_call *call, size_t bytes);
 
 /* ---- client ---- */
 

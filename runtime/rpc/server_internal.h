@@ -30,6 +30,8 @@ struct server_call {
 	struct server_method *method;             /* NULL: of an unknown one */
 	struct rpc_caller_connection *connection; /* whose budgets it uses; NULL: none's */
 	struct rpc_caller_named *named;           /* likewise */
+	struct rt_http_call *
+		http; /* it was read elsewhere (http_call.c), and has nothing of gRPC's; NULL: it came by gRPC */
 	grpc_call *grpc;
 	gpr_timespec deadline;
 	grpc_metadata_array metadata;
@@ -53,6 +55,15 @@ struct server_call {
 	bool initial_sent, send_started, end_due, end_started, end_done;
 	bool read_started;
 	bool gone; /* its client had gone when it arrived: nothing is sent */
+};
+
+/* The other end of a call that was read elsewhere. Its names are those of its certificate, as rt_auth_certificate takes them. */
+struct rt_http_peer {
+	_Atomic int users;
+	char *uri; /* as gRPC has it: "ipv4:10.1.2.3:5000" */
+	bool has_certificate;
+	char **names;
+	size_t name_count;
 };
 
 /* Serves `service` under another name than its descriptor's (NULL: the same). `always`: its unary calls

@@ -13,6 +13,7 @@
 
 #include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -21,7 +22,9 @@
 	"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA:-DHE-RSA:"                                \
 	"-CIPHER-ALL:+AES-256-GCM:+AES-128-GCM:+CHACHA20-POLY1305:%SERVER_PRECEDENCE"
 
-struct shown {
+#define NAME_MAX_BYTES 512
+
+struct admin_tls_shown {
 	gnutls_certificate_credentials_t credentials;
 	bool asks;    /* clients, for a certificate */
 	size_t users; /* connections, and one for being in use */
@@ -32,7 +35,7 @@ struct admin_tls {
 	struct rt_tls_user user;
 	bool required;
 	pthread_mutex_t lock; /* of what follows, and of the users of each */
-	struct shown *shown;
+	struct admin_tls_shown *shown;
 };
 
 /* ---- what is shown ---- */
@@ -59,7 +62,7 @@ static gnutls_datum_t datum_of(const char *text)
 				 .size = (unsigned int)strlen(text) };
 }
 
-static void shown_free(struct shown *shown)
+static void shown_free(struct admin_tls_shown *shown)
 {
 	if (shown->credentials != NULL)
 		gnutls_certificate_free_credentials(shown->credentials);
@@ -67,9 +70,9 @@ static void shown_free(struct shown *shown)
 }
 
 /* NULL after logging what is wrong: GnuTLS is stricter than OpenSSL, which has read them already. */
-static struct shown *shown_new(const struct rt_tls *tls)
+static struct admin_tls_shown *shown_new(const struct rt_tls *tls)
 {
-	struct shown *shown = rt_alloc(sizeof(*shown));
+	struct admin_tls_shown *shown = rt_alloc(sizeof(*shown));
 	gnutls_datum_t certificate, key, authorities;
 	struct rt_tls_pems pems;
 	int rc = gnutls_certificate_allocate_credentials(&shown->credentials);
@@ -96,9 +99,9 @@ static struct shown *shown_new(const struct rt_tls *tls)
 	return NULL;
 }
 
-static struct shown *take(struct admin_tls *tls)
+static struct admin_tls_shown *take(struct admin_tls *tls)
 {
-	struct shown *shown;
+	struct admin_tls_shown *shown;
 
 	pthread_mutex_lock(&tls->lock);
 	shown = tls->shown;
@@ -107,7 +110,7 @@ static struct shown *take(struct admin_tls *tls)
 	return shown;
 }
 
-static void give_back(struct admin_tls *tls, struct shown *shown)
+void admin_tls_give_back(struct admin_tls *tls, struct admin_tls_shown *shown)
 {
 	bool last;
 
@@ -121,7 +124,7 @@ static void give_back(struct admin_tls *tls, struct shown *shown)
 static void files_changed(struct rt_tls_user *user)
 {
 	struct admin_tls *tls = RT_CONTAINER_OF(user, struct admin_tls, user);
-	struct shown *now = shown_new(tls->tls), *before;
+	struct admin_tls_shown *now = shown_new(tls->tls), *before;
 
 	if (now == NULL)
 		return;
@@ -129,7 +132,7 @@ static void files_changed(struct rt_tls_user *user)
 	before = tls->shown;
 	tls->shown = now;
 	pthread_mutex_unlock(&tls->lock);
-	give_back(tls, before);
+	admin_tls_give_back(tls, before);
 }
 
 /* ---- for libmicrohttpd ---- */
@@ -139,27 +142,20 @@ static gnutls_session_t session_of(struct MHD_Connection *connection)
 	return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
 }
 
-/* Begun: before the handshake. Closed: after the session is gone. */
-static void on_connection(void *user, struct MHD_Connection *connection, void **context,
-			  enum MHD_ConnectionNotificationCode code)
+/* Before the handshake. */
+struct admin_tls_shown *admin_tls_show(struct admin_tls *tls, struct MHD_Connection *connection)
 {
-	struct admin_tls *tls = user;
+	gnutls_session_t session = session_of(connection);
+	struct admin_tls_shown *shown = take(tls);
 
-	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
-		give_back(tls, *context);
-	} else {
-		gnutls_session_t session = session_of(connection);
-		struct shown *shown = take(tls);
-
-		*context = shown;
-		gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, shown->credentials);
-		if (shown->asks)
-			gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUEST);
-	}
+	gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, shown->credentials);
+	if (shown->asks)
+		gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUEST);
+	return shown;
 }
 
-/* libmicrohttpd does not start without a certificate or somebody to ask for one. Nobody asks: on_connection has
- * given the session its own. */
+/* libmicrohttpd does not start without a certificate or somebody to ask for one. Nobody asks: admin_tls_show
+ * has given the session its own. */
 static int no_certificate(gnutls_session_t session, const struct gnutls_cert_retr_st *info,
 			  gnutls_pcert_st **certificates, unsigned int *count,
 			  gnutls_ocsp_data_st **ocsp, unsigned int *ocsp_count,
@@ -170,15 +166,13 @@ static int no_certificate(gnutls_session_t session, const struct gnutls_cert_ret
 	return -1;
 }
 
-void admin_tls_options(struct admin_tls *tls, struct MHD_OptionItem ret[ADMIN_TLS_OPTIONS])
+void admin_tls_options(struct MHD_OptionItem ret[ADMIN_TLS_OPTIONS])
 {
 	ret[0] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
 					  (void *)(uintptr_t)PRIORITIES };
 	ret[1] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK2, 0,
 					  (void *)(uintptr_t)no_certificate };
-	ret[2] = (struct MHD_OptionItem){ MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection,
-					  tls };
-	ret[3] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
+	ret[2] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
 }
 
 bool admin_tls_known(const struct admin_tls *tls, struct MHD_Connection *connection)
@@ -189,13 +183,80 @@ bool admin_tls_known(const struct admin_tls *tls, struct MHD_Connection *connect
 	       gnutls_certificate_get_peers(session_of(connection), &count) != NULL;
 }
 
+/* ---- what a client has shown ---- */
+
+struct names {
+	char **list;
+	size_t count, most;
+};
+
+static void add_name(struct names *names, const char *kind, const char *text, size_t length)
+{
+	if (names->count < names->most && memchr(text, '\0', length) == NULL)
+		names->list[names->count++] = rt_printf("%s:%.*s", kind, (int)length, text);
+}
+
+static void add_common_names(struct names *names, gnutls_x509_crt_t certificate)
+{
+	char text[NAME_MAX_BYTES];
+	size_t length = sizeof(text);
+
+	for (unsigned int i = 0;
+	     gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, i, 0, text,
+					   &length) != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE &&
+	     i < names->most;
+	     i++, length = sizeof(text)) {
+		if (length < sizeof(text))
+			add_name(names, "CN", text, length);
+	}
+}
+
+static void add_other_names(struct names *names, gnutls_x509_crt_t certificate)
+{
+	char text[NAME_MAX_BYTES];
+	int kind = 0;
+
+	for (unsigned int i = 0; i < names->most; i++) {
+		size_t length = sizeof(text);
+
+		kind = gnutls_x509_crt_get_subject_alt_name(certificate, i, text, &length, NULL);
+		if (kind == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
+			return;
+		if (kind == GNUTLS_SAN_DNSNAME)
+			add_name(names, "DNS", text, length);
+		else if (kind == GNUTLS_SAN_URI)
+			add_name(names, "URI", text, length);
+		else if (kind == GNUTLS_SAN_RFC822NAME)
+			add_name(names, "email", text, length);
+	}
+}
+
+bool admin_tls_names(struct MHD_Connection *connection, char **names, size_t most,
+		     size_t *ret_count)
+{
+	struct names found = { names, 0, most };
+	unsigned int count = 0;
+	const gnutls_datum_t *chain = gnutls_certificate_get_peers(session_of(connection), &count);
+	gnutls_x509_crt_t certificate;
+
+	if (chain == NULL || count == 0 || gnutls_x509_crt_init(&certificate) < 0)
+		return false;
+	if (gnutls_x509_crt_import(certificate, &chain[0], GNUTLS_X509_FMT_DER) == 0) {
+		add_common_names(&found, certificate);
+		add_other_names(&found, certificate);
+	}
+	gnutls_x509_crt_deinit(certificate);
+	*ret_count = found.count;
+	return true;
+}
+
 /* ---- start and end ---- */
 
 int admin_tls_new(struct rt_tls *tls, struct admin_tls **ret)
 {
 	struct admin_tls *admin;
 	struct rt_tls_pems pems;
-	struct shown *shown = shown_new(tls);
+	struct admin_tls_shown *shown = shown_new(tls);
 
 	if (shown == NULL)
 		return RT_INVALID;
@@ -216,7 +277,7 @@ void admin_tls_free(struct admin_tls *tls)
 	if (tls == NULL)
 		return;
 	rt_list_remove(&tls->user.link);
-	give_back(tls, tls->shown);
+	admin_tls_give_back(tls, tls->shown);
 	pthread_mutex_destroy(&tls->lock);
 	free(tls);
 }

@@ -1,7 +1,9 @@
 /* http.c - see http.h. */
 #include "http.h"
 
+#include <arpa/inet.h>
 #include <netdb.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,6 +18,12 @@ struct rt_http {
 	struct admin_tls *tls;     /* NULL: plain HTTP */
 	char *unix_path;           /* removed at the end; NULL: TCP */
 	int port;
+};
+
+/* What is kept of a connection, beside what libmicrohttpd keeps. */
+struct kept {
+	struct admin_tls_shown *shown; /* NULL: plain HTTP */
+	void *data;                    /* the user's */
 };
 
 static int bound_port(int fd)
@@ -57,6 +65,26 @@ int rt_http_new(const struct rt_http_options *options, struct rt_http **ret)
 	return rc;
 }
 
+/* Begun: before the handshake. Closed: after its last request. */
+static void on_connection(void *user, struct MHD_Connection *connection, void **context,
+			  enum MHD_ConnectionNotificationCode code)
+{
+	struct rt_http *http = user;
+	struct kept *kept = *context;
+
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		*context = kept = rt_alloc(sizeof(*kept));
+		if (http->tls != NULL)
+			kept->shown = admin_tls_show(http->tls, connection);
+		return;
+	}
+	if (http->options.on_close != NULL)
+		http->options.on_close(kept->data);
+	if (http->tls != NULL)
+		admin_tls_give_back(http->tls, kept->shown);
+	free(kept);
+}
+
 int rt_http_start(struct rt_http *http)
 {
 	unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL;
@@ -65,9 +93,11 @@ int rt_http_start(struct rt_http *http)
 
 	if (http->options.threads)
 		flags |= MHD_USE_THREAD_PER_CONNECTION;
+	if (http->options.suspends)
+		flags |= MHD_ALLOW_SUSPEND_RESUME;
 	if (http->tls != NULL) {
 		flags |= MHD_USE_TLS;
-		admin_tls_options(http->tls, options);
+		admin_tls_options(options);
 	}
 	/* Some more than are kept: the oldest goes when the new one is there. */
 	rt_connections_limit_listener(http->fd, most);
@@ -76,7 +106,8 @@ int rt_http_start(struct rt_http *http)
 		MHD_OPTION_LISTEN_SOCKET, (MHD_socket)http->fd, MHD_OPTION_CONNECTION_LIMIT,
 		most + most / 3, MHD_OPTION_CONNECTION_TIMEOUT, http->options.idle_s,
 		MHD_OPTION_NOTIFY_COMPLETED, http->options.on_end, http->options.user,
-		MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_ARRAY, options,
+		MHD_OPTION_END);
 	return http->daemon != NULL ? RT_OK : RT_SYSTEM;
 }
 
@@ -103,4 +134,42 @@ int rt_http_port(const struct rt_http *http)
 bool rt_http_known(const struct rt_http *http, struct MHD_Connection *connection)
 {
 	return http->tls == NULL || admin_tls_known(http->tls, connection);
+}
+
+bool rt_http_names(const struct rt_http *http, struct MHD_Connection *connection,
+		   char *names[RT_HTTP_NAMES_MAX], size_t *ret_count)
+{
+	return http->tls != NULL &&
+	       admin_tls_names(connection, names, RT_HTTP_NAMES_MAX, ret_count);
+}
+
+void rt_http_peer(struct MHD_Connection *connection, char text[RT_HTTP_PEER_TEXT])
+{
+	const struct sockaddr *address =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
+			->client_addr;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)address;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)address;
+	char host[INET6_ADDRSTRLEN] = "";
+
+	if (address->sa_family == AF_INET) {
+		(void)inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
+		snprintf(text, RT_HTTP_PEER_TEXT, "ipv4:%s:%d", host, ntohs(v4->sin_port));
+	} else if (address->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
+		(void)inet_ntop(AF_INET, v6->sin6_addr.s6_addr + 12, host, sizeof(host));
+		snprintf(text, RT_HTTP_PEER_TEXT, "ipv4:%s:%d", host, ntohs(v6->sin6_port));
+	} else if (address->sa_family == AF_INET6) {
+		(void)inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
+		snprintf(text, RT_HTTP_PEER_TEXT, "ipv6:[%s]:%d", host, ntohs(v6->sin6_port));
+	} else {
+		snprintf(text, RT_HTTP_PEER_TEXT, "unix:");
+	}
+}
+
+void **rt_http_data(struct MHD_Connection *connection)
+{
+	struct kept *kept = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)
+				    ->socket_context;
+
+	return &kept->data;
 }

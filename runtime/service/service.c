@@ -27,6 +27,7 @@
 
 #include "admin_internal.h"
 #include "exporter_internal.h"
+#include "http_calls_internal.h"
 #include "process_internal.h"
 #include "tandem_commit.h"
 
@@ -141,16 +142,32 @@ static void common_settings(const struct rt_service_definition *definition,
 	memcpy(table, settings, sizeof(settings));
 }
 
+#define HTTP_SETTINGS 2
+static const struct rt_setting http_settings[HTTP_SETTINGS] = {
+	{ "http-listen", RT_SETTING_LISTEN, COMMON(http_listen), "", -1, 0,
+	  "Where calls are served over HTTP, too: JSON, the Connect protocol and gRPC-Web, for "
+	  "browsers and scripts; with "
+	  "TLS if gRPC is. Empty: nowhere." },
+	{ "http-allow-origin", RT_SETTING_STRING, COMMON(http_allow_origin), "", 0, 0,
+	  "Whose pages may call over HTTP: origins like https://shop.example, separated by commas; "
+	  "* for all pages; empty: none." },
+};
+
 static void make_program(struct life *life, const struct rt_service_definition *definition)
 {
-	struct rt_setting settings[COMMON_SETTINGS];
+	struct rt_setting settings[COMMON_SETTINGS + HTTP_SETTINGS];
 	/* The last of the common ones is --print-functions. */
 	size_t left_out = definition->no_grpc ? CALL_SETTINGS : definition->functions == NULL;
 
+	size_t count = COMMON_SETTINGS - left_out;
+
 	common_settings(definition, settings);
+	if (definition->http_services != NULL) {
+		memcpy(&settings[count], http_settings, sizeof(http_settings));
+		count += HTTP_SETTINGS;
+	}
 	life->program = definition->program;
-	life->program.settings = rt_settings_join(settings, COMMON_SETTINGS - left_out,
-						  definition->program.settings);
+	life->program.settings = rt_settings_join(settings, count, definition->program.settings);
 }
 
 static bool log_settings_good(struct life *life, enum rt_log_level *level, bool *json)
@@ -191,11 +208,28 @@ static bool refuse_door(const char *service, const char *setting, const char *li
 	return false;
 }
 
+/* What is missing for calls at this address; NULL: nothing. */
+static const char *missing_at(const struct life *life, const struct rt_service_settings *set,
+			      const char *listen)
+{
+	bool required = strcmp(set->tls_client_cert, "required") == 0;
+
+	if (rt_listen_local(listen))
+		return NULL;
+	if (set->tls_cert[0] == '\0')
+		return WITHOUT_TLS;
+	if (!life->service.definition->no_grpc && !asks_who(set) &&
+	    (set->tls_client_ca[0] == '\0' || !required))
+		return "without knowing who calls: set --callers, --jwt-keys or --tls-client-ca";
+	return NULL;
+}
+
 /* True: what may listen where it is told to. */
 static bool doors_good(struct life *life)
 {
 	const struct rt_service_settings *set = common(life);
-	const char *service = life->program.service, *missing = NULL;
+	const char *service = life->program.service, *missing;
+	bool has_http = life->service.definition->http_services != NULL;
 	bool required = strcmp(set->tls_client_cert, "required") == 0;
 
 	if (!required && strcmp(set->tls_client_cert, "optional") != 0) {
@@ -215,16 +249,13 @@ static bool doors_good(struct life *life)
 	}
 	if (set->insecure)
 		return true;
-	if (!rt_listen_local(set->listen)) {
-		if (set->tls_cert[0] == '\0')
-			missing = WITHOUT_TLS;
-		else if (!life->service.definition->no_grpc && !asks_who(set) &&
-			 (set->tls_client_ca[0] == '\0' || !required))
-			missing = "without knowing who calls: set --callers, --jwt-keys or "
-				  "--tls-client-ca";
-	}
+	missing = missing_at(life, set, set->listen);
 	if (missing != NULL)
 		return refuse_door(service, "listen", set->listen, missing, "do everything");
+	missing = has_http ? missing_at(life, set, set->http_listen) : NULL;
+	if (missing != NULL)
+		return refuse_door(service, "http-listen", set->http_listen, missing,
+				   "do everything");
 	if (!rt_listen_local(set->admin_listen) && set->tls_cert[0] == '\0')
 		return refuse_door(service, "admin-listen", set->admin_listen, WITHOUT_TLS,
 				   "read its metrics");
@@ -312,16 +343,27 @@ static void stop_took_too_long(struct rt_timer *timer)
 
 static void end(struct life *life)
 {
+	rt_http_calls_free(RT_TAKE(life->service.http));
 	rt_admin_free(life->service.admin);
 	life->service.admin = NULL;
 	rt_timer_start(life->service.loop, &life->stop_timer, STOP_MAX_MS, stop_took_too_long);
 	life->service.definition->stop(&life->service);
 }
 
+static void http_closed(void *user)
+{
+	end(user);
+}
+
 static void drained(void *user)
 {
+	struct life *life = user;
+
 	RT_LOG(RT_INFO, "drained");
-	end(user);
+	if (life->service.http != NULL)
+		rt_http_calls_close(life->service.http, http_closed, life);
+	else
+		end(life);
 }
 
 static void no_calls(struct rt_timer *timer)
@@ -625,6 +667,30 @@ static int make_server(struct life *life)
 	return rt_server_new(service->loop, &options, &service->server);
 }
 
+static int make_http(struct life *life)
+{
+	struct rt_service *service = &life->service;
+	const struct rt_service_settings *set = common(life);
+	const struct rt_http_calls_options options = {
+		.listen = set->http_listen,
+		.tls = service->tls,
+		.allow_origins = set->http_allow_origin,
+		.message_max_bytes = set->message_max_bytes,
+		.server = service->server,
+		.services = service->definition->http_services,
+		.metrics = service->metrics,
+	};
+	int rc;
+
+	if (options.services == NULL || options.listen[0] == '\0')
+		return RT_OK;
+	rc = rt_http_calls_new(service->loop, &options, &service->http);
+	if (rc == RT_SYSTEM)
+		cannot_listen(life, "cannot listen for calls over HTTP", "http-listen",
+			      options.listen);
+	return rc;
+}
+
 static int build(struct life *life)
 {
 	struct rt_service *service = &life->service;
@@ -646,6 +712,8 @@ static int build(struct life *life)
 	if (rc == RT_OK)
 		rc = make_server(life);
 	if (rc == RT_OK)
+		rc = make_http(life);
+	if (rc == RT_OK)
 		return service->definition->start(service);
 	RT_LOG(RT_ERROR, "cannot start", RT_S("reason", rt_status_text(rc)));
 	return rc;
@@ -665,7 +733,16 @@ static int serve(struct life *life)
 		       RT_S("admin_listen", common(life)->admin_listen));
 		return RT_SYSTEM;
 	}
+	if (service->http != NULL && rt_http_calls_start(service->http) != RT_OK) {
+		RT_LOG(RT_ERROR, "cannot serve calls over HTTP",
+		       RT_S("http_listen", common(life)->http_listen));
+		return RT_SYSTEM;
+	}
 	rt_check_ready(&life->serving);
+	if (service->http != NULL)
+		RT_LOG(RT_INFO, "serving calls over HTTP",
+		       RT_S("http_listen", common(life)->http_listen),
+		       RT_I("http_port", rt_http_calls_port(service->http)));
 	RT_LOG(RT_INFO, "serving", RT_S("version", TANDEM_VERSION),
 	       RT_S("listen", common(life)->listen),
 	       RT_I("port", service->server != NULL ? rt_server_port(service->server) : 0),

@@ -8,6 +8,7 @@
  *     … SIGTERM or SIGINT
  *     health NOT_SERVING, drain_delay_ms          calls are served; load balancers go elsewhere
  *     server drained                              calls that run finish, or drain_ms is over
+ *     calls over HTTP closed                      where there are any
  *     admin port closed
  *     definition->stop                            the service's own objects end
  *     exit 0
@@ -31,10 +32,12 @@ struct rt_service_settings {
 	char *otlp, *otlp_tls_ca, *trace_ratio;
 	int64_t trace_slow_ms;
 	bool dumpable, print_functions;
+	char *http_listen, *http_allow_origin; /* of a service with http_services */
 };
 
 struct rt_admin;
 struct rt_exporter;
+struct rt_http_calls;
 
 struct rt_service {
 	const struct rt_service_definition *definition;
@@ -43,6 +46,7 @@ struct rt_service {
 	struct rt_admin *admin;         /* NULL: none wanted (admin-listen is empty) */
 	struct rt_readiness *readiness; /* what start adds its checks to */
 	struct rt_server *server;       /* NULL: it serves no gRPC */
+	struct rt_http_calls *http;     /* NULL: nor calls over HTTP */
 	struct rt_tls *tls;             /* the server's; NULL: none */
 	struct rt_auth *auth;           /* NULL: nobody is asked who it is */
 	struct rt_exporter *exporter;   /* of spans; NULL: none */
@@ -62,6 +66,8 @@ struct rt_service_definition {
 	unsigned int (*access)(const char *path);
 	/* Of a service that faces clients: where in its settings the struct rt_budgets is. 0: it stands behind a gateway. */
 	size_t budgets_offset;
+	/* What it serves over HTTP, too, where its settings say; NULL ends it. NULL: it has none of these settings. */
+	const ProtobufCServiceDescriptor *const *http_services;
 	/* Printed by --print-functions; NULL: none. */
 	const char *functions;
 	size_t functions_length;

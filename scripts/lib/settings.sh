@@ -73,13 +73,16 @@ tandem_set() {
 	[ -n "${!1-}" ] || printf -v "$1" %s "$2"
 	export "${1?}"
 }
-# Beside a gateway at another port the console has another one, too: 2000 above (below, when there is no room).
-if [ -z "${TANDEM_CONSOLE_LISTEN-}" ] && [ -n "${TANDEM_GATEWAY_LISTEN-}" ] &&
-	[ "$TANDEM_GATEWAY_LISTEN" != "${tandem_listen[gateway]}" ]; then
-	tandem_at=${TANDEM_GATEWAY_LISTEN##*:}
-	if [[ $tandem_at =~ ^[0-9]+$ ]]; then
-		export TANDEM_CONSOLE_LISTEN=127.0.0.1:$((tandem_at <= 62535 ? tandem_at + 2000 : tandem_at - 2000))
-	fi
+# Beside a gateway at another port the console and what is served over HTTP have other ones, too: 2000 and 3000 above (below,
+# when there is no room).
+tandem_gateway_at=${TANDEM_GATEWAY_LISTEN-}
+tandem_gateway_at=${tandem_gateway_at##*:}
+if [[ ! $tandem_gateway_at =~ ^[0-9]+$ ]] || [ "$TANDEM_GATEWAY_LISTEN" = "${tandem_listen[gateway]}" ]; then
+	tandem_set TANDEM_GATEWAY_HTTP_LISTEN 127.0.0.1:50080
+else
+	tandem_above=$((tandem_gateway_at <= 62535 ? 1 : -1))
+	tandem_set TANDEM_CONSOLE_LISTEN "127.0.0.1:$((tandem_gateway_at + 2000 * tandem_above))"
+	tandem_set TANDEM_GATEWAY_HTTP_LISTEN "127.0.0.1:$((tandem_gateway_at + 3000 * tandem_above))"
 fi
 for tandem_name in "${tandem_services[@]}"; do
 	tandem_set "TANDEM_${tandem_name^^}_LISTEN" "${tandem_listen[$tandem_name]}"

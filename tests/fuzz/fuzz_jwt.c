@@ -73,12 +73,12 @@ static void start(void)
 		"{\"iss\":\"i\",\"aud\":\"a\",\"exp\":1796000600,\"sub\":\"s\","
 		"\"role\":\"customer\",\"customer_id\":\"c\"}";
 	struct rt_buf error = { 0 }, token = { 0 };
-	uint8_t bytes[AUTH_DECODED(sizeof(private_part))];
+	uint8_t bytes[RT_BASE64_DECODED(sizeof(private_part))];
 	size_t length = 0;
 
 	json_object_seed(1); /* a run is the same each time */
 	FUZZ_MUST(auth_jwt_keys_parse("set", set, strlen(set), &keys, &error) == RT_OK);
-	FUZZ_MUST(auth_base64url_decode(private_part, strlen(private_part), bytes, &length));
+	FUZZ_MUST(rt_base64url_decode(private_part, strlen(private_part), bytes, &length));
 	signer = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, bytes, length);
 	FUZZ_MUST(signer != NULL);
 	make_token(&token, header, strlen(header), claims, strlen(claims));

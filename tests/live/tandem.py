@@ -551,12 +551,14 @@ class Tandem:
         masters, the replicas of each, and partitions."""
         self.folder = tempfile.mkdtemp(prefix="tandem live ")
         names = list(dict.fromkeys(["gateway", *CONTEXTS, "console", *more]))
-        ports = free_ports(1 + 2 * len(names))
+        gateways = [name for name in names if name.startswith("gateway")]
+        ports = free_ports(1 + 2 * len(names) + len(gateways))
         self.masters, self.replicas, self.partitions = layout
         count = self.masters * (1 + self.replicas)
         self.redis_port = ports.pop() if count == 1 else free_range(count)
         self.ports = {name: ports.pop() for name in names}
         self.admin_ports = {name: ports.pop() for name in names}
+        self.http_ports = {name: ports.pop() for name in gateways}
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("TANDEM_") and k != POLLS}
         self.env = {
             **inherited,
@@ -571,6 +573,7 @@ class Tandem:
         for name in ("gateway", *CONTEXTS, "console"):
             self.env[f"TANDEM_{name.upper()}_LISTEN"] = f"127.0.0.1:{self.ports[name]}"
             self.env[f"TANDEM_{name.upper()}_ADMIN_LISTEN"] = f"127.0.0.1:{self.admin_ports[name]}"
+        self.env["TANDEM_GATEWAY_HTTP_LISTEN"] = f"127.0.0.1:{self.http_ports['gateway']}"
         for name in CONTEXTS:
             instances = [self.ports[n] for n in names if n.rstrip("0123456789") == name]
             targets = ",".join(f"127.0.0.1:{port}" for port in instances)
@@ -599,6 +602,8 @@ class Tandem:
                 upper = program.upper()
                 own[f"TANDEM_{upper}_LISTEN"] = f"127.0.0.1:{self.ports[name]}"
                 own[f"TANDEM_{upper}_ADMIN_LISTEN"] = f"127.0.0.1:{self.admin_ports[name]}"
+                if name in self.http_ports:
+                    own[f"TANDEM_{upper}_HTTP_LISTEN"] = f"127.0.0.1:{self.http_ports[name]}"
             process = Process(self, name, program, own, files_max.get(name))
             self.processes[name] = process
 
@@ -764,6 +769,12 @@ class Tandem:
         """A command's exit code and the values it prints with --json."""
         ended = self.ctl(*args, "--json", env=env)
         return ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()]
+
+    def call_over_http(self):
+        """The gateway has served one, and counts it."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_ports['gateway']}/{HEALTH}/Check", b"{}",
+                                         {"content-type": "application/json"})
+        urllib.request.urlopen(request, timeout=10 * SLOW).close()
 
     def new_callers(self, **roles):
         """Makes the gateway ask who calls. `roles`: by name a role, and behind it a customer's id; returns their API

@@ -164,6 +164,7 @@ class Answers(tandem.Live):
         env = {
             "TANDEM_GATEWAY_LISTEN": f"127.0.0.1:{tandem.free_ports(1)[0]}",
             "TANDEM_GATEWAY_ADMIN_LISTEN": "",
+            "TANDEM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0",
             "TANDEM_GATEWAY_INVENTORY_TARGET": f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}",
         }
         server.start()

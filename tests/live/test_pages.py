@@ -120,6 +120,7 @@ class Pages(tandem.Live):
 
     def test_metrics(self):
         urllib.request.urlopen(f"http://127.0.0.1:{self.tandem.ports['console']}/").close()
+        self.tandem.call_over_http()
         named = {}
         for name, kind, labels, service, _ in rows("metrics.md", "name"):
             for one in service.replace("all", " ".join(tandem.SERVICES)).split():

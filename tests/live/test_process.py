@@ -94,13 +94,12 @@ class Start(tandem.Live):
             taken.listen()
             port = taken.getsockname()[1]
             for name in tandem.SERVICES:
-                for setting, other in (("LISTEN", "ADMIN_LISTEN"), ("ADMIN_LISTEN", "LISTEN")):
+                listens = ("LISTEN", "ADMIN_LISTEN", *(["HTTP_LISTEN"] if name == "gateway" else []))
+                for setting in listens:
                     with self.subTest(process=name, setting=setting):
                         variable = f"TANDEM_{name.upper()}_{setting}"
-                        env = {
-                            variable: f"127.0.0.1:{port}",
-                            f"TANDEM_{name.upper()}_{other}": "127.0.0.1:0",
-                        }
+                        env = {f"TANDEM_{name.upper()}_{one}": "127.0.0.1:0" for one in listens}
+                        env[variable] = f"127.0.0.1:{port}"
                         process = self.start(name, env=env)
                         self.assertEqual(process.wait(), 1)
                         text = process.text()

@@ -36,6 +36,7 @@ class Readme(tandem.Live):
         """A text of a page with the addresses and folders of this test."""
         for there, here in (
             ("127.0.0.1:50051", f"127.0.0.1:{self.tandem.ports['gateway']}"),
+            ("127.0.0.1:50080", f"127.0.0.1:{self.tandem.http_ports['gateway']}"),
             ("127.0.0.1:9101", f"127.0.0.1:{self.tandem.admin_ports['gateway']}"),
             ("redis-cli -p 6390", f"redis-cli -p {self.tandem.redis_port}"),
             ("/tmp/messages", f"'{self.folder}/messages'" if "protoc" in text else f"{self.folder}/messages"),
@@ -61,6 +62,9 @@ class Readme(tandem.Live):
     def command(self, page, beginning):
         """The page's shell block in which a line begins so."""
         return [b for b in blocks(page, "sh") if re.search(f"^{beginning}", b, re.MULTILINE)][0]
+
+    def test_curl(self):
+        self.assertIn('"status":"ORDER_STATUS_RESERVED"', self.shell(self.command("README.md", "curl -sS http://127.0.0.1:50080")))
 
     def test_python(self):
         self.shell(self.command("docs/calling.md", r"\(cd proto"))

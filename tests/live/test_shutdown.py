@@ -107,7 +107,8 @@ class Shutdown(tandem.Live):
 class Settings(tandem.Live):
     def test_a_port_in_use_is_reported(self):
         """A second gateway on the same port does not start silently beside the first."""
-        admin = {"TANDEM_GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{tandem.free_ports(1)[0]}"}
+        admin = {"TANDEM_GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{tandem.free_ports(1)[0]}",
+                 "TANDEM_GATEWAY_HTTP_LISTEN": "127.0.0.1:0"}
         second = tandem.Process(self.tandem, "second", "gateway", admin)
         second.start()
         self.assertNotEqual(second.wait(), 0)

@@ -264,7 +264,7 @@ static void json_is_ascii(void)
 		size_t length = 0;
 
 		stdout = open_memstream(&text, &length);
-		ctl_json_print(ctl_json_string(rows[i].bytes, rows[i].length));
+		ctl_json_print(rt_json_string(rows[i].bytes, rows[i].length));
 		fclose(stdout);
 		stdout = terminal;
 		TEST_ROW(strcmp(text, rows[i].line) == 0, text);

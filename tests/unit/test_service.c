@@ -124,6 +124,22 @@ void rt_server_rest(struct rt_server *server)
 	(void)server;
 }
 
+void rt_http_call_start(struct rt_server *server, struct rt_http_call *call)
+{
+	(void)server, (void)call;
+	record('?');
+}
+
+void rt_http_call_cancel(struct rt_http_call *call)
+{
+	(void)call;
+}
+
+void rt_http_call_sent(struct rt_http_call *call, size_t bytes)
+{
+	(void)call, (void)bytes;
+}
+
 size_t rt_server_calls(const struct rt_server *server)
 {
 	(void)server;
