@@ -54,7 +54,7 @@ endfunction()
 # A service's unit and manual page. With SECOND_LISTEN and SECOND_ADMIN_LISTEN also the unit of further instances,
 # tandem-<name>@.service; where the one called 2 listens stands in a file, since all read the same settings otherwise.
 function(tandem_package name)
-	cmake_parse_arguments(PARSE_ARGV 1 unit "" "ABOUT;FLAGS;AFTER;CREDENTIAL;EXTRA;SECOND_LISTEN;SECOND_ADMIN_LISTEN" "")
+	cmake_parse_arguments(PARSE_ARGV 1 unit "" "ABOUT;FLAGS;AFTER;CREDENTIAL;EXTRA;SECOND_LISTEN;SECOND_ADMIN_LISTEN;SECOND_EXTRA" "")
 	if(NOT TARGET tandem-${name})
 		return()
 	endif()
@@ -71,7 +71,7 @@ function(tandem_package name)
 			CONTENT "# Where tandem-${name}@2 listens. Elsewhere: /etc/tandem/${name}-2.env
 TANDEM_${upper}_LISTEN=${unit_SECOND_LISTEN}
 TANDEM_${upper}_ADMIN_LISTEN=${unit_SECOND_ADMIN_LISTEN}
-")
+${unit_SECOND_EXTRA}")
 		install(FILES ${CMAKE_BINARY_DIR}/packaging/${name}-2.env DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem/instances
 			COMPONENT services)
 	endif()
@@ -117,7 +117,8 @@ string(STRIP "${units}" units)
 string(STRIP "${targets}" targets)
 tandem_package(gateway ABOUT "takes calls for orders and stock" AFTER "${units}"
 	EXTRA "# Both instances, where there are two.\nEnvironment=${targets}"
-	SECOND_LISTEN 127.0.0.1:50061 SECOND_ADMIN_LISTEN 127.0.0.1:9111)
+	SECOND_LISTEN 127.0.0.1:50061 SECOND_ADMIN_LISTEN 127.0.0.1:9111
+	SECOND_EXTRA "# Calls over HTTP are served by the first alone.\nTANDEM_GATEWAY_HTTP_LISTEN=\nTANDEM_HTTP_LISTEN=\n")
 tandem_package(console ABOUT "shows people what goes on" AFTER "tandem-gateway.service")
 if(TARGET tandemctl)
 	tandem_package_file(tandemctl man/tandemctl.1.in tandemctl.1 ${CMAKE_INSTALL_MANDIR}/man1
