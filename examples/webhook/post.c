@@ -199,11 +199,6 @@ void poster_free(struct poster *poster)
 	free(poster);
 }
 
-bool poster_is_full(const struct poster *poster)
-{
-	return poster->idle == NULL;
-}
-
 void poster_post(struct poster *poster, struct post *post)
 {
 	struct slot *slot = poster->idle;

@@ -26,8 +26,7 @@ struct post {
 	/* Runs once, never before poster_post returns. `code`: of HTTP; 0: there was no answer, and `why` says why. */
 	void (*done)(struct post *post, long code, const char *why);
 };
-/* Whether requests_max are under way. */
-bool poster_is_full(const struct poster *poster);
-void poster_post(struct poster *poster, struct post *post); /* unless it is full */
+/* Not when requests_max are under way. */
+void poster_post(struct poster *poster, struct post *post);
 
 #endif

@@ -1,9 +1,9 @@
 /* webhook.c - an event becomes a signed request; the answer says what becomes of the event.
  *
  *   on_event        a decision? it waits for its turn
- *     send_more     as long as the poster takes more: body, headers with the signature (Standard Webhooks 1.0)
- *       posted      2xx: done. No answer, 408, 429, 5xx: the receiver is away; it comes again, as long as it takes. Another
- *                   answer: it comes again, too, and is a dead letter after --deliveries-max
+ *     send_more     as many as --requests-max are under way: body, headers with the signature (Standard Webhooks 1.0)
+ *       posted      2xx: done. No answer, 408, 429, 5xx: the receiver is away; it waits again, as long as it takes. Another
+ *                   answer: the runtime hands it over again, later and later, and it is a dead letter after --deliveries-max
  *
  * Requests are signed, and their time counts, when they are sent. The receiver knows a repeat by its webhook-id,
  * <order id>/<version>. */
@@ -17,13 +17,15 @@
 #include <string.h>
 
 #include "post.h"
+#include "trace/trace.h"
 
 /* Of the key, in bytes, as Standard Webhooks has it. */
 #define KEY_MIN         24
 #define KEY_MAX         64
 #define SIGNATURE_BYTES 32
 #define BASE64(bytes)   (((bytes) + 2) / 3 * 4)
-#define WARN_EVERY_MS   10000
+#define PAUSE_MIN_MS    100 /* while the receiver is away: doubles */
+#define PAUSE_MAX_MS    1600
 
 struct webhook {
 	struct rt_context *context;
@@ -32,7 +34,9 @@ struct webhook {
 	uint8_t key[BASE64(KEY_MAX) / 4 * 3];
 	int key_length;
 	struct rt_series *sent, *failed;
-	int64_t next_warning_ms, unsaid;
+	size_t under_way, requests_max;
+	struct rt_timer pause;
+	int64_t pause_ms; /* 0: the receiver is there */
 };
 struct delivery {
 	struct rt_list link;
@@ -57,11 +61,19 @@ static const char *decision_of(const struct rt_event *event)
 	return NULL;
 }
 
+static void texts_free(struct post *post)
+{
+	for (size_t i = 0; i < POST_HEADERS; i++) {
+		free(post->headers[i]);
+		post->headers[i] = NULL;
+	}
+	free(post->body);
+	post->body = NULL;
+}
+
 static void delivery_free(struct delivery *delivery)
 {
-	for (size_t i = 0; i < POST_HEADERS; i++)
-		free(delivery->post.headers[i]);
-	free(delivery->post.body);
+	texts_free(&delivery->post);
 	free(delivery);
 }
 
@@ -70,21 +82,38 @@ static bool is_away(long code)
 	return code == 0 || code == 408 || code == 429 || code >= 500;
 }
 
-/* While the receiver is away all requests fail: one line says it for many. */
-static void warn(struct webhook *webhook, long code, const char *why)
-{
-	int64_t now = rt_loop_now(webhook->context->loop);
+static void send_more(struct webhook *webhook);
 
-	webhook->unsaid++;
-	if (now < webhook->next_warning_ms)
-		return;
-	RT_LOG(RT_WARN, "the receiver does not take what is posted", RT_I("code", code),
-	       RT_S("reason", code == 0 ? why : "its answer"), RT_I("requests", webhook->unsaid));
-	webhook->unsaid = 0;
-	webhook->next_warning_ms = now + WARN_EVERY_MS;
+static void pause_over(struct rt_timer *timer)
+{
+	send_more(RT_CONTAINER_OF(timer, struct webhook, pause));
 }
 
-static void send_more(struct webhook *webhook);
+/* It waits again, behind the others: what the receiver cannot answer now, for whatever reason, keeps none of them back. */
+static void put_off(struct delivery *delivery, long code, const char *why)
+{
+	struct webhook *webhook = delivery->webhook;
+	struct rt_loop *loop = webhook->context->loop;
+
+	texts_free(&delivery->post);
+	rt_list_push(&webhook->waiting, &delivery->link);
+	if (rt_timer_running(&webhook->pause))
+		return;
+	if (webhook->pause_ms < PAUSE_MAX_MS && webhook->pause_ms * 2 >= PAUSE_MAX_MS)
+		RT_LOG(RT_WARN, "the receiver is away", RT_I("code", code),
+		       RT_S("reason", code == 0 ? why : "its answer"));
+	webhook->pause_ms = RT_MIN(RT_MAX(webhook->pause_ms * 2, PAUSE_MIN_MS), PAUSE_MAX_MS);
+	rt_timer_start(loop, &webhook->pause, rt_loop_around(loop, webhook->pause_ms), pause_over);
+}
+
+static void refused(const struct rt_event *event, long code)
+{
+	char trace[RT_TRACE_ID_TEXT];
+
+	RT_LOG(RT_WARN, "the receiver refuses a decision", RT_S("subject", event->subject),
+	       RT_I("version", (int64_t)event->seq), RT_I("code", code),
+	       RT_S("trace_id", rt_trace_find(event->traceparent, event->subject, trace)));
+}
 
 static void posted(struct post *post, long code, const char *why)
 {
@@ -93,13 +122,22 @@ static void posted(struct post *post, long code, const char *why)
 	struct rt_event *event = delivery->event;
 	bool good = code >= 200 && code < 300;
 
-	delivery_free(delivery);
+	webhook->under_way--;
 	rt_series_add(good ? webhook->sent : webhook->failed, 1);
-	if (good) {
+	if (is_away(code) && !webhook->context->stopping) {
+		put_off(delivery, code, why);
+	} else if (good) {
+		if (webhook->pause_ms == PAUSE_MAX_MS)
+			RT_LOG(RT_INFO, "the receiver is back");
+		webhook->pause_ms = 0;
+		rt_timer_stop(webhook->context->loop, &webhook->pause);
+		delivery_free(delivery);
 		rt_event_done(event);
 	} else {
-		warn(webhook, code, why);
-		rt_event_retry(event, is_away(code) ? RT_LOST : RT_INVALID);
+		if (!is_away(code))
+			refused(event, code);
+		delivery_free(delivery);
+		rt_event_retry(event, is_away(code) ? RT_CANCELED : RT_INVALID);
 	}
 	send_more(webhook);
 }
@@ -134,11 +172,19 @@ static void add_headers(const struct webhook *webhook, const struct rt_event *ev
 	free(text);
 }
 
+/* While the receiver is away there are pauses, and one request after each. */
+static size_t requests_max(const struct webhook *webhook)
+{
+	if (rt_timer_running(&webhook->pause))
+		return 0;
+	return webhook->pause_ms > 0 ? 1 : webhook->requests_max;
+}
+
 static void send_more(struct webhook *webhook)
 {
 	struct rt_list *link;
 
-	while (!poster_is_full(webhook->poster) &&
+	while (webhook->under_way < requests_max(webhook) &&
 	       (link = rt_list_pop(&webhook->waiting)) != NULL) {
 		struct delivery *delivery = RT_CONTAINER_OF(link, struct delivery, link);
 
@@ -149,6 +195,7 @@ static void send_more(struct webhook *webhook)
 			continue;
 		}
 		add_headers(webhook, delivery->event, &delivery->post);
+		webhook->under_way++;
 		poster_post(webhook->poster, &delivery->post);
 	}
 }
@@ -176,6 +223,7 @@ static void stop(void *data)
 	struct webhook *webhook = data;
 	struct rt_list *link;
 
+	rt_timer_stop(webhook->context->loop, &webhook->pause);
 	while ((link = rt_list_pop(&webhook->waiting)) != NULL) {
 		struct delivery *delivery = RT_CONTAINER_OF(link, struct delivery, link);
 
@@ -238,6 +286,7 @@ static int make(struct rt_context *context, const void *options, void **ret_data
 	webhook->sent = rt_metric_series(posts, sent);
 	webhook->failed = rt_metric_series(posts, failed);
 	rt_list_init(&webhook->waiting);
+	webhook->requests_max = (size_t)set->requests_max;
 	rc = read_secret(set->secret_file, webhook);
 	if (rc != RT_OK)
 		return rc;

@@ -88,9 +88,10 @@ class Receiver:
 class Webhook:
     """examples/webhook, with a target's name or without."""
 
-    def __init__(self, live, target=None):
+    def __init__(self, live, target=None, timeout="5s"):
         port, self.port, self.admin_port = tandem.free_ports(3)
-        self.live, self.name = live, f"webhook-{target}" if target else "webhook"
+        self.live, self.timeout = live, timeout
+        self.name = f"webhook-{target}" if target else "webhook"
         self.folder, self.env = live.tandem.folder, {**live.tandem.env}
         if target:
             self.env["TANDEM_WEBHOOK_TARGET"] = target
@@ -111,7 +112,11 @@ class Webhook:
                 f"--redis-password-file={secrets}/{self.name}", "--redis-deploy-user=deploy",
                 f"--redis-deploy-password-file={secrets}/deploy", f"--listen=127.0.0.1:{self.port}",
                 f"--admin-listen=127.0.0.1:{self.admin_port}", "--event-retry-min=10ms", "--event-retry-max=100ms",
-                "--claim-idle=1s", "--deliveries-max=3", "--timeout=5s", "--requests-max=4"]
+                "--claim-idle=1s", "--deliveries-max=3", f"--timeout={self.timeout}", "--requests-max=4"]
+
+    def text(self):
+        with open(self.log, encoding="utf-8") as log:
+            return log.read()
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -121,8 +126,7 @@ class Webhook:
         self.popen.terminate()
         code = self.popen.wait(20 * tandem.SLOW)
         self.receiver.close()
-        with open(self.log, encoding="utf-8") as log:
-            text = log.read()
+        text = self.text()
         self.live.assertEqual(code, 0, text)
         self.live.assertFalse(any(report in text for report in tandem.REPORTS), text)
         self.live.assertEqual(self.receiver.faults, [])
@@ -278,8 +282,8 @@ class Examples(Runs):
 
     # ---- the webhook ----
 
-    def webhook(self, target=None):
-        webhook = Webhook(self, target)
+    def webhook(self, target=None, timeout="5s"):
+        webhook = Webhook(self, target, timeout)
         webhook.receiver.open()
         webhook.start()
         self.addCleanup(webhook.end)
@@ -314,20 +318,43 @@ class Examples(Runs):
         first, *_ = self.reserved()
         self.told(receiver, first)
         receiver.answer = lambda decision: None
+        began, before = time.monotonic(), len(receiver.tries)
         unsure = self.reserved(3)
         tandem.until(lambda: all(f"{i}/2" in receiver.tries for i in unsure), 20 * tandem.SLOW, "tried")
+        missed = self.reserved(20)
+        tandem.until(lambda: len(receiver.tries) >= before + 6, 20 * tandem.SLOW, "tried again")
+        # One at a time, after a pause of 100 ms and less a quarter; and the four that were under way.
+        self.assertLessEqual(len(receiver.tries) - before, 4 + (time.monotonic() - began) / 0.075)
         receiver.close()
-        missed = self.reserved(50)
+        missed += self.reserved(30)
         webhook.popen.kill()
         webhook.popen.wait()
         webhook.start()
         busy = self.reserved(3)
-        receiver.answer = lambda decision: 503 if receiver.tries.count(f"{decision['order_id']}/2") < 5 else 200
+        tries = len(receiver.tries)
+        receiver.answer = lambda decision: 503 if len(receiver.tries) < tries + 3 else 200
         receiver.open()
         self.told(receiver, *unsure, *missed, *busy)
         counts = collections.Counter(receiver.tries)
         self.assertGreaterEqual(counts[f"{unsure[0]}/2"], 2, "the repeat has the same id")
         self.assertEqual(self.tandem.redis_as()("EXISTS", "webhook:{0}:dead"), 0, "who is away makes no dead letters")
+        together = threading.Barrier(4)
+        receiver.answer = lambda decision: 200 + 0 * together.wait(10 * tandem.SLOW)
+        self.told(receiver, *self.reserved(4))  # as many at once as --requests-max says
+
+    def test_webhook_that_is_asked_to_end(self):
+        """It ends although decisions wait, and those under way find no receiver; the next process tells them."""
+        webhook, answers = self.webhook(timeout="2s"), threading.Event()
+        receiver = webhook.receiver
+        receiver.answer = lambda decision: 503 if answers.wait(60 * tandem.SLOW) else None
+        order_ids = self.reserved(8)
+        tandem.until(lambda: len({f"{i}/2" for i in order_ids} & {*receiver.tries}) == 4, 20 * tandem.SLOW, "four under way")
+        webhook.popen.terminate()
+        self.assertEqual(webhook.popen.wait(20 * tandem.SLOW), 0)
+        answers.set()
+        receiver.answer = lambda decision: 200
+        webhook.start()
+        self.told(receiver, *order_ids)
 
     def test_webhook_what_the_receiver_refuses(self):
         """It is a dead letter, and keeps nothing back."""
@@ -358,6 +385,27 @@ class Examples(Runs):
         self.told(mail.receiver, *ids)
         groups = {tandem.pairs(group)[b"name"] for group in self.tandem.redis_as()("XINFO", "GROUPS", tandem.ORDERS)}
         self.assertLessEqual({b"webhook", b"webhook-mail"}, groups)
+
+    def test_webhook_is_started_as_its_readme_says(self):
+        """All but building it from the package, which scripts/check install does, and scripts/up."""
+        with open(os.path.join(tandem.ROOT, "examples/README.md"), encoding="utf-8") as page:
+            (block,) = [b for b in re.findall("^```sh\n(.*?)^```$", page.read(), re.DOTALL | re.MULTILINE) if "--url" in b]
+        block = re.sub("^cmake .*\n", "", block, flags=re.MULTILINE).replace(" && scripts/up --detach", "")
+        for there, here in (("/tmp/webhook/", f"'{tandem.BUILD}'/tests/"), ("var/", f"'{self.env['TANDEM_VAR']}'/"),
+                            ("hook.secret", f"'{self.tandem.folder}'/hook.secret"), ("/webhook.acl", "/again")):
+            block = block.replace(there, here)
+        ran = subprocess.run(["bash", "-euc", f"{block.rstrip()} --print-config"], cwd=tandem.ROOT, env=self.env,
+                             capture_output=True, text=True)
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertIn("url=https://shop.example/hooks\n", ran.stdout)
+        users = os.path.join(self.env["TANDEM_VAR"], "users.d")
+        with open(os.path.join(users, "again"), encoding="utf-8") as again, open(f"{users}/webhook.acl", encoding="utf-8") as made:
+            self.assertEqual(again.read(), made.read(), "the same password")
+        webhook = Webhook(self)
+        with open(os.path.join(self.tandem.folder, "hook.secret"), "rb") as made:
+            webhook.secret(made.read())
+        webhook.url = "none"
+        self.assertNotIn("secret", webhook.refuses())
 
     def test_webhook_settings_that_cannot_be(self):
         webhook = Webhook(self)
