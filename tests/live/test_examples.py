@@ -322,9 +322,10 @@ class Examples(Runs):
         unsure = self.reserved(3)
         tandem.until(lambda: all(f"{i}/2" in receiver.tries for i in unsure), 20 * tandem.SLOW, "tried")
         missed = self.reserved(20)
-        tandem.until(lambda: len(receiver.tries) >= before + 6, 20 * tandem.SLOW, "tried again")
-        # One at a time, after a pause of 100 ms and less a quarter; and the four that were under way.
-        self.assertLessEqual(len(receiver.tries) - before, 4 + (time.monotonic() - began) / 0.075)
+        tandem.until(lambda: len(receiver.tries) >= before + 12, 20 * tandem.SLOW, "tried again")
+        # One at a time, after a pause of 100 ms less a quarter; and four under way, which curl sends once more by itself when
+        # a connection that it kept ends without an answer.
+        self.assertLessEqual(len(receiver.tries) - before, 8 + (time.monotonic() - began) / 0.075)
         receiver.close()
         missed += self.reserved(30)
         webhook.popen.kill()
