@@ -18,7 +18,7 @@ static const struct rt_setting settings_table[] = {
 	  "password is best kept in libpq's password file (PGPASSFILE)." },
 	{ "cache", RT_SETTING_INT, AT(cache_kb), "65536", 1024, INT64_C(1) << 32,
 	  "KiB of SQLite's file that each of its connections keeps in memory." },
-	{ "write-every", RT_SETTING_DURATION, AT(write_every_ms), "200ms", 0, 60000,
+	{ "write-every", RT_SETTING_DURATION, AT(write_every_ms), "1s", 0, 60000,
 	  "What comes within this time is written together, if it is not too much." },
 	{ "reading-threads", RT_SETTING_INT, AT(reading_threads), "2", 1, 64,
 	  "So many searches and exports read the database at once." },

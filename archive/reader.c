@@ -6,6 +6,7 @@
  *       positions_known    (the writer has answered)
  *     read_more            XREAD of both streams from there on, which waits for something new
  *       entries_read       their events, and what is missing between them, become a batch
+ *         read_on          as long as there is more at once, until the batch is large
  *         batch_written    stored, or not: then the positions are asked for again, after a pause
  *       rest               what comes meanwhile is gathered, unless there was more than a read holds
  *       confirm            tells Redis how far is stored: so far the streams may be trimmed
@@ -27,7 +28,8 @@
 #include "events/entry.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 
-#define ENTRIES_MAX   256 /* of each stream in a read */
+#define ENTRIES_MAX   256   /* of each stream in a read */
+#define EVENTS_ENOUGH 20000 /* in a batch: more make it no cheaper */
 #define BLOCK_MS      5000
 #define CONFIRM_MS    1000
 #define AGAIN_MIN_MS  200 /* between tries while the database is away: doubles up to … */
@@ -60,7 +62,8 @@ struct batch {
 	struct archive_position positions[ARCHIVE_STREAMS];
 	struct archive_batch stored;
 	struct archive_written written;
-	bool full; /* there may be more at once */
+	bool begun; /* something was read */
+	bool full;  /* there may be more at once */
 	int64_t begun_ns;
 };
 
@@ -87,6 +90,7 @@ struct archive_partition {
 static void connect_reader(struct archive_partition *partition);
 static void ask_positions(struct archive_partition *partition);
 static void read_more(struct archive_partition *partition);
+static void read_on(struct archive_partition *partition);
 
 /* ---- the end ---- */
 
@@ -501,6 +505,8 @@ static bool fill_batch(struct archive_partition *partition, const redisReply *re
 {
 	struct batch *batch = &partition->batch;
 
+	batch->begun = true;
+	batch->full = false;
 	for (size_t i = 0; i < reply->elements; i++) {
 		const redisReply *part = reply->element[i], *entries;
 		struct stream *stream;
@@ -525,7 +531,7 @@ static void clear_batch(struct archive_partition *partition)
 
 	rt_arena_reset(&batch->arena, KEEP_BYTES);
 	batch->stored = (struct archive_batch){ .event_count = 0 };
-	batch->full = false;
+	batch->begun = batch->full = false;
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++) {
 		const struct archive_position *stored = &partition->streams[i].position;
 
@@ -646,14 +652,23 @@ static void entries_read(struct rt_redis_op *op, int status, const redisReply *r
 	struct archive_partition *partition =
 		RT_CONTAINER_OF(op, struct archive_partition, read_op);
 
+	const struct batch *batch = &partition->batch;
+	bool nothing = status == RT_OK && reply->type == REDIS_REPLY_NIL;
+
 	if (ends(partition))
 		return;
-	if (status == RT_OK && reply->type == REDIS_REPLY_NIL) {
+	if (nothing && !batch->begun) {
 		read_more(partition);
 		return;
 	}
-	if (status == RT_OK && (!rt_reply_is_array(reply, 1) || !fill_batch(partition, reply)))
+	if (status == RT_OK && !nothing &&
+	    (!rt_reply_is_array(reply, 1) || !fill_batch(partition, reply)))
 		status = RT_PROTOCOL;
+	if (status == RT_OK && !nothing && batch->full &&
+	    batch->stored.event_count < EVENTS_ENOUGH) {
+		read_on(partition);
+		return;
+	}
 	if (status == RT_OK) {
 		write_batch(partition);
 		return;
@@ -663,25 +678,34 @@ static void entries_read(struct rt_redis_op *op, int status, const redisReply *r
 	again(partition);
 }
 
-static void read_more(struct archive_partition *partition)
+/* What is there already is written soon: then it waits for nothing more. */
+static void read_on(struct archive_partition *partition)
 {
+	const struct batch *batch = &partition->batch;
 	struct rt_args args = { .count = 0 };
 
-	partition->state = READING;
-	clear_batch(partition);
 	RT_FAILPOINT("archive.read");
 	rt_args_str(&args, "XREAD");
 	rt_args_str(&args, "COUNT");
 	rt_args_int(&args, ENTRIES_MAX);
-	rt_args_str(&args, "BLOCK");
-	rt_args_int(&args, BLOCK_MS);
+	if (!batch->begun) {
+		rt_args_str(&args, "BLOCK");
+		rt_args_int(&args, BLOCK_MS);
+	}
 	rt_args_str(&args, "STREAMS");
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++)
 		rt_args_str(&args, partition->streams[i].position.stream);
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++)
-		rt_args_str(&args, partition->streams[i].position.id);
+		rt_args_str(&args, batch->positions[i].id);
 	rt_redis_send(partition->reader, &partition->read_op, &args, 2 * BLOCK_MS, entries_read);
 	rt_args_done(&args);
+}
+
+static void read_more(struct archive_partition *partition)
+{
+	partition->state = READING;
+	clear_batch(partition);
+	read_on(partition);
 }
 
 static void reader_up(struct rt_redis_waiter *waiter)

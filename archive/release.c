@@ -21,8 +21,9 @@
 
 #include "archive_internal.h"
 
-#define UNDER_WAY_MAX 8000
-#define SAY_MAX       400 /* in an entry */
+#define UNDER_WAY_MAX 20000
+#define LOOK_MAX      4000 /* that are read at once */
+#define SAY_MAX       400  /* in an entry */
 #define SAY_EVERY_MS  20
 #define LOOK_EVERY_MS 1000
 #define AGAIN_MS      300000
@@ -41,7 +42,7 @@ struct archive_release {
 	struct archive_releasable last; /* that was said in this walk */
 	/* What was looked for. */
 	struct archive_job job;
-	struct archive_releasable list[UNDER_WAY_MAX];
+	struct archive_releasable list[LOOK_MAX];
 	int64_t before_ms;
 	size_t asked, count, next;
 	int64_t count_now; /* of kept ones */
@@ -234,7 +235,7 @@ static void look(struct archive_release *release)
 		later(release, SAY_EVERY_MS, on_look_time);
 		return;
 	}
-	release->asked = (size_t)(UNDER_WAY_MAX - release->under_way);
+	release->asked = (size_t)RT_MIN(UNDER_WAY_MAX - release->under_way, (int64_t)LOOK_MAX);
 	release->before_ms = excess(release) > 0 ? idle_ms(release) : old_ms(release);
 	archive_call_begin(archive);
 	archive_worker_add(archive->writer, &release->job, 0);

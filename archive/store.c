@@ -53,7 +53,8 @@ struct known {
 	uint64_t version, stock_version;
 	int64_t updated_ms;
 	struct rt_buf life;
-	int64_t life_ms; /* of the last event in it */
+	int64_t life_ms;       /* of the last event in it */
+	uint64_t order_events; /* in it: the order's version, unless some are missing */
 	struct line *lines;
 	size_t line_count;
 	/* Of the batch that is being written. */
@@ -253,8 +254,10 @@ static void read_known(const struct db_value *columns, void *user)
 	known->stock_version = (uint64_t)columns[5].number;
 	known->stock_state = columns[6].number;
 	known->updated_ms = columns[7].number;
-	while (archive_life_next(&reader, &kind, &event))
+	while (archive_life_next(&reader, &kind, &event)) {
 		known->life_ms = event.time_ms;
+		known->order_events += event.context == ARCHIVE_ORDER;
+	}
 	known->stored_life = columns[9].length;
 	rt_buf_add(&known->life, columns[9].data,
 		   (size_t)((const char *)reader.packed.at - columns[9].data));
@@ -353,6 +356,7 @@ static void note_event(struct known *known, enum archive_kind kind,
 {
 	archive_life_add(&known->life, known->life_ms, kind, event);
 	known->life_ms = event->time_ms;
+	known->order_events += event->context == ARCHIVE_ORDER;
 }
 
 static void note_movements(struct archive_store *store, const struct known *known, int kind,
@@ -486,9 +490,10 @@ static void apply_order(struct archive_store *store, struct known *known,
 		known->status = status;
 		known->settled = false;
 	}
-	/* Refused at once: nothing is asked of inventory any more. */
+	/* Refused at once: nothing is asked of inventory any more. An order of which an event is missing here is not taken for
+	 * settled: what the event said is in Redis alone, so it must not be dropped. */
 	if (kind == ORDER_SETTLED || (kind == ORDER_REJECTED && event->version == 2))
-		known->settled = true;
+		known->settled = known->order_events + 1 == event->version;
 	if (kind == ORDER_DROPPED) {
 		known->dropped = true;
 		store->written.dropped++;

@@ -264,10 +264,17 @@ static int script(struct db *db, const char *sql)
 	return ended(sqlite, sqlite3_exec(sqlite->handle, sql, NULL, NULL, NULL));
 }
 
-/* The log is synced before it is copied to the file. Readers that still need a part of it stop only the copying. */
+/* The log alone: what was committed is found there after a power cut. To copy it to the file as well would write pages that the
+ * next batch changes again. */
 static int sync_it(struct db *db)
 {
-	return script(db, "PRAGMA wal_checkpoint(PASSIVE)");
+	struct sqlite *sqlite = RT_CONTAINER_OF(db, struct sqlite, db);
+	sqlite3_file *log = NULL;
+	int rc = sqlite3_file_control(sqlite->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+
+	if (rc == SQLITE_OK && log != NULL && log->pMethods != NULL)
+		rc = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+	return ended(sqlite, rc);
 }
 
 static void close_it(struct db *db)

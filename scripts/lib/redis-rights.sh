@@ -44,7 +44,10 @@ foreign_place='-@all +xack +xautoclaim +xclaim +xgroup|create +xgroup|createcons
 foreign_place+=' +xgroup|delconsumer'
 service() { # NAME FOREIGN…
 	local name=$1 foreign
-	printf '%s' "user $name on $(hash_of "$name") $(not_trail "$name:{*}:") $own $(add_to_trail "$name:{*}:")"
+	# Redis compares each key of each command with these in their order. A star costs it a call of a function for every byte
+	# that it may stand for, and most keys are of a partition with one digit.
+	printf '%s' "user $name on $(hash_of "$name") $(not_trail "$name:{?}:") $(not_trail "$name:{*}:") $own"
+	printf ' %s' "$(add_to_trail "$name:{*}:")"
 	shift
 	# One for all of them: a command may read several streams.
 	[ $# = 0 ] || printf ' %s' "($foreign_read$(printf ' %%R~%s:*:events' "$@"))"

@@ -566,6 +566,7 @@ class Tandem:
             "TANDEM_VAR": os.path.join(self.folder, "var"),
             "TANDEM_REDIS_PORT": str(self.redis_port),
             "TANDEM_REDIS_MAXMEMORY": "1gb",
+            "TANDEM_ARCHIVE_WRITE_EVERY": "100ms",  # tests wait for the archive again and again
             "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1",
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "LSAN_OPTIONS": f"suppressions={ROOT}/tests/live/lsan.supp:print_suppressions=0",

@@ -40,19 +40,19 @@ class Pending(tandem.Live):
             page = self.order.ListOrders(customer_id=customer_id, page_size=1000, _metadata=self.as_caller["olga"])
             return all(order.status != self.status["ORDER_STATUS_PENDING"] for order in page.orders)
 
-        tandem.until(answered, 60, "inventory answers")
+        tandem.until(answered, 60 * tandem.SLOW, "inventory answers")
 
     def place(self, name, customer_id, **more):
         return self.order.PlaceOrder(customer_id=customer_id, lines=LINES, _metadata=self.as_caller[name], **more)
 
     def refused(self, name, customer_id):
         """An order that is not taken."""
-        error = self.fails(EXHAUSTED, self.place, name, customer_id, _timeout=10)
+        error = self.fails(EXHAUSTED, self.place, name, customer_id)
         self.assertEqual(error.found["ErrorInfo"].reason, "PENDING_PER_CALLER")
         self.assertGreater(error.found["RetryInfo"].retry_delay.seconds, 0)
 
     def metric(self, name, series):
-        for line in self.tandem.processes[name].get("/metrics")[1].splitlines():
+        for line in self.tandem.processes[name].get("/metrics", 20)[1].splitlines():
             if line.startswith(series + " "):
                 return float(line.split()[-1])
         return 0
@@ -76,7 +76,7 @@ class Pending(tandem.Live):
         for name in ("order", "gateway"):
             self.tandem.processes[name].terminate()
             self.tandem.processes[name].start()
-        tandem.until(self.orders_are_served, 30, "orders are served")
+        tandem.until(self.orders_are_served, 30 * tandem.SLOW, "orders are served")
         self.refused("anna", "cust_a")
         # Cancelled orders wait for inventory, too.
         order_id = self.order.ListOrders(customer_id="cust_a", page_size=100,
@@ -85,12 +85,12 @@ class Pending(tandem.Live):
         self.refused("anna", "cust_a")
         self.tandem.start("inventory")
         self.until_answered("cust_a")
-        self.place("anna", "cust_a", wait_for_decision=True, _timeout=10)
+        self.place("anna", "cust_a", wait_for_decision=True)
 
     def test_orders_on_their_way_are_bounded_at_the_gateway(self):
         calls = [self.order.PlaceOrder.future(customer_id="cust_b", lines=LINES, wait_for_decision=True,
-                                              _timeout=60, _metadata=self.as_caller["bert"]) for _ in range(MAX)]
-        tandem.until(lambda: self.metric("order", "tandem_order_waiters") >= MAX, 20, "the orders wait")
+                                              _timeout=60 * tandem.SLOW, _metadata=self.as_caller["bert"]) for _ in range(MAX)]
+        tandem.until(lambda: self.metric("order", "tandem_order_waiters") >= MAX, 20 * tandem.SLOW, "the orders wait")
         self.refused("bert", "cust_b")
         self.assertEqual(self.metric("gateway", "tandem_gateway_refused_orders_total"), 1)
         self.place("anna", "cust_a")
@@ -98,7 +98,7 @@ class Pending(tandem.Live):
         for call in calls:
             self.assertEqual(call.result().order.version, 2)
         self.until_answered("cust_b")
-        self.place("bert", "cust_b", wait_for_decision=True, _timeout=10)
+        self.place("bert", "cust_b", wait_for_decision=True)
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ class Serving(Console):
         with socket.create_connection(("127.0.0.1", self.port), timeout=10 * SLOW) as one:
             one.sendall(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             file = one.makefile("rb")
-            until(lambda: file.readline() == b"event: history\n", 1, "the history", every=0)
+            until(lambda: file.readline() == b"event: history\n", 10 * SLOW, "the history", every=0)
             history = json.loads(file.readline().partition(b" ")[2])
             self.assertTrue(all(point["t"] and "services" not in point for point in history))
 

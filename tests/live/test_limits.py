@@ -603,11 +603,11 @@ class Unread(tandem.Live):
 
         before = asked()
         ask(range(1))
-        tandem.until(lambda: asked() == before + 1, 10, "the first answer is there")
+        tandem.until(lambda: asked() == before + 1, 10 * tandem.SLOW, "the first answer is there")
         ask(range(1, self.CALLS))
         room = self.LIMIT // size
         self.are_refused(connection, self.CALLS - room)
-        tandem.until(lambda: asked() == before + room, 10, "the order service has answered all that it was asked")
+        tandem.until(lambda: asked() == before + room, 10 * tandem.SLOW, "the order service has answered all that it was asked")
 
 
 if __name__ == "__main__":

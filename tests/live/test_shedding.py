@@ -32,7 +32,7 @@ class Shedding(tandem.Live):
             return len(errors) >= 10
 
         with self.tandem.frozen("inventory"):
-            tandem.until(place, 60, "orders are refused", every=0)
+            tandem.until(place, 60 * tandem.SLOW, "orders are refused", every=0)
             self.assertGreater(len(accepted), 10, "up to the limit all are taken")
             for error in errors:
                 self.assertEqual(error.code(), EXHAUSTED)

@@ -63,7 +63,7 @@ class Shutdown(tandem.Live):
                     took = time.monotonic() - start
                     self.assertEqual(code, 0)
                     self.assertLess(took, 12 * tandem.SLOW)
-                    self.assertIn(self.serving["NOT_SERVING"], watch)
+                    tandem.until(lambda: self.serving["NOT_SERVING"] in watch, 10 * tandem.SLOW, lambda: watch)
                     self.tandem.start(name)
                     loads.go_on(1)
                 for _, error in loads.errors:

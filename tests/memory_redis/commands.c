@@ -666,7 +666,16 @@ static int by_name(const void *name, const void *command)
 
 static const struct memory_command *command_find(const char *name)
 {
-	return bsearch(name, commands, RT_LENGTH(commands), sizeof(commands[0]), by_name);
+	/* The one that was looked up last of those with such letters and length: nearly always the same. */
+	static const struct memory_command *latest[256];
+	size_t length = strlen(name);
+	unsigned char place =
+		(unsigned char)(name[0] * 31 + name[length == 0 ? 0 : length - 1] + (int)length);
+	const struct memory_command **at = &latest[place];
+
+	if (*at == NULL || by_name(name, *at) != 0)
+		*at = bsearch(name, commands, RT_LENGTH(commands), sizeof(commands[0]), by_name);
+	return *at;
 }
 
 static bool has_subcommands(const char *name)

@@ -3,8 +3,28 @@
 #define MEMORY_REDIS_INTERNAL_H
 
 #include <hiredis/hiredis.h>
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
+
+/* How uthash.h finds keys and fields: in a fraction of the time of its own function. */
+static inline unsigned memory_hash(const void *data, size_t length)
+{
+	const uint64_t factor = UINT64_C(0x9e3779b97f4a7c15);
+	const char *at = data;
+	uint64_t hash = length, some = 0;
+
+	for (; length >= sizeof(some); length -= sizeof(some), at += sizeof(some)) {
+		memcpy(&some, at, sizeof(some));
+		hash = (hash ^ some) * factor;
+		hash ^= hash >> 32;
+	}
+	some = 0;
+	memcpy(&some, at, length);
+	hash = (hash ^ some) * factor;
+	return (unsigned)(hash >> 32);
+}
+#define HASH_FUNCTION(data, length, hash) ((hash) = memory_hash(data, length))
 
 #include "memory_redis.h"
 

@@ -9,6 +9,7 @@
 #include <lua.h>
 #include <lualib.h>
 #include <stdio.h>
+#include <sys/mman.h>
 
 #include "internal.h"
 
@@ -16,9 +17,9 @@
 #include <assert.h>
 
 #define ARGS_MAX 8192
-#define PIECE    16 /* sizes of small blocks are multiples of it */
-#define PIECES   32 /* in the largest small block */
-#define SLAB     ((size_t)256 * 1024)
+#define PIECE    16                        /* sizes of small blocks are multiples of it */
+#define PIECES   32                        /* in the largest small block */
+#define SLAB     ((size_t)2 * 1024 * 1024) /* a large page of memory */
 #define GC_PAUSE 800 /* percent of what is in use: far more than Lua's 200, since little is */
 
 struct memory_function {
@@ -35,9 +36,11 @@ struct chunk {
 	int function; /* in Lua's registry */
 };
 
-/* A small block that is free. */
-struct block {
-	struct block *next;
+/* Small blocks of a size that are free. They are not linked in themselves, so that one that was not used for long is only
+ * written to. */
+struct blocks {
+	void **free;
+	size_t count, room;
 };
 
 static struct {
@@ -49,11 +52,11 @@ static struct {
 	const char *loading; /* the library; NULL: a function runs */
 	bool read_only;
 	const struct memory_text *keys;
-	size_t key_count;
-	int master;              /* of the first key */
+	size_t key_count, own; /* how long the prefix of the first is, which needs no declaration */
+	int master;            /* of the first key */
 	struct rt_arena answers; /* of the function's commands, each until the next */
 	/* Memory of Lua: small blocks that are free, by their size; what is left of the newest slab. */
-	struct block *blocks[PIECES + 1];
+	struct blocks blocks[PIECES + 1];
 	char *slab;
 	size_t slab_left;
 } engine;
@@ -213,7 +216,7 @@ static size_t own_prefix(const struct memory_text *key)
 static void check_declared(const struct memory_text *key, void *user)
 {
 	bool *declared = user;
-	size_t own = engine.key_count == 0 ? 0 : own_prefix(&engine.keys[0]);
+	size_t own = engine.own;
 	bool found =
 		own > 0 && key->length >= own && memcmp(key->data, engine.keys[0].data, own) == 0;
 
@@ -268,6 +271,7 @@ static int run_command(lua_State *lua, bool raises)
 {
 	static struct memory_text argv[ARGS_MAX];
 	size_t argc = (size_t)lua_gettop(lua);
+	bool failed = true;
 
 	assert(argc <= ARGS_MAX);
 	if (argc == 0) {
@@ -280,13 +284,14 @@ static int run_command(lua_State *lua, bool raises)
 					    .now_ms = rt_loop_unix_ms(engine.redis->loop),
 					    .scripted = true,
 					    .master = engine.master };
+		const redisReply *reply;
 
 		rt_arena_reset(&engine.answers, 65536);
-		push_reply(lua, run_scripted(&call));
+		reply = run_scripted(&call);
+		failed = reply->type == REDIS_REPLY_ERROR;
+		push_reply(lua, reply);
 	}
-	if (raises && lua_istable(lua, -1) && text_in(lua, "err") != NULL)
-		return lua_error(lua);
-	return 1;
+	return failed && raises ? lua_error(lua) : 1;
 }
 
 static int redis_call(lua_State *lua)
@@ -384,19 +389,30 @@ static int redis_register_function(lua_State *lua)
 
 static void *block_take(size_t pieces)
 {
-	struct block *block = engine.blocks[pieces];
+	struct blocks *blocks = &engine.blocks[pieces];
 	size_t size = pieces * PIECE;
 
-	if (block != NULL) {
-		engine.blocks[pieces] = block->next;
-		return block;
-	}
+	if (blocks->count > 0)
+		return blocks->free[--blocks->count];
 	if (engine.slab_left < size) {
-		engine.slab = rt_realloc(NULL, SLAB);
+		engine.slab = aligned_alloc(SLAB, SLAB);
+		assert(engine.slab != NULL);
+		madvise(engine.slab, SLAB, MADV_HUGEPAGE);
 		engine.slab_left = SLAB;
 	}
 	engine.slab_left -= size;
 	return engine.slab + engine.slab_left;
+}
+
+static void block_give(void *block, size_t pieces)
+{
+	struct blocks *blocks = &engine.blocks[pieces];
+
+	if (blocks->count == blocks->room) {
+		blocks->room = RT_MAX(2 * blocks->room, 1024);
+		blocks->free = rt_realloc(blocks->free, blocks->room * sizeof(*blocks->free));
+	}
+	blocks->free[blocks->count++] = block;
 }
 
 static void *change_block(void *user, void *old, size_t old_size, size_t size)
@@ -413,12 +429,10 @@ static void *change_block(void *user, void *old, size_t old_size, size_t size)
 		block = pieces > PIECES ? rt_realloc(NULL, pieces * PIECE) : block_take(pieces);
 	if (size > 0 && old_size > 0)
 		memcpy(block, old, RT_MIN(size, old_size));
-	if (old_pieces > PIECES) {
+	if (old_pieces > PIECES)
 		free(old);
-	} else if (old_size > 0) {
-		((struct block *)old)->next = engine.blocks[old_pieces];
-		engine.blocks[old_pieces] = old;
-	}
+	else if (old_size > 0)
+		block_give(old, old_pieces);
 	return block;
 }
 
@@ -735,6 +749,7 @@ redisReply *run_fcall(struct memory_call *call)
 	engine.read_only = function->no_writes;
 	engine.keys = call->argv + 3;
 	engine.key_count = (size_t)keys;
+	engine.own = keys == 0 ? 0 : own_prefix(&engine.keys[0]);
 	engine.master = keys == 0 ? 0 : memory_master_of(call->redis, call->argv[3].data);
 	lua_rawgeti(lua, LUA_REGISTRYINDEX, function->callback);
 	push_list(lua, call->argv + 3, (size_t)keys);

@@ -11,6 +11,7 @@
  * A child process runs every J-th seed, so that a seed that crashes counts as one that fails. */
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -296,6 +297,9 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	options.jobs = RT_MIN(RT_MAX(options.jobs, 1u), JOBS_MAX);
+	/* What a seed has given back the next one takes, without asking the kernel. */
+	mallopt(M_MMAP_THRESHOLD, 64 * 1024 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 256 * 1024 * 1024);
 	rt_log_sink(no_log, NULL);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (options.seed != 0)

@@ -129,13 +129,19 @@ static const char *subject_of(const struct memory_io *io)
 	return "";
 }
 
-/* Whether the command reads the archive's stream. */
+/* Whether the command reads the archive's stream, or what was set aside of it. */
 static bool concerns_archive(const struct memory_io *io)
 {
-	for (size_t i = 1; i < io->argc; i++)
-		if (strncmp(io->argv[i].data, "archive:{", 9) == 0 ||
-		    strstr(io->argv[i].data, ":aside:archive") != NULL)
+	static const char stream[] = "archive:{", aside[] = ":aside:archive";
+
+	for (size_t i = 1; i < io->argc; i++) {
+		const struct memory_text *arg = &io->argv[i];
+
+		if (arg->length >= strlen(aside) &&
+		    (memcmp(arg->data, stream, strlen(stream)) == 0 ||
+		     memcmp(arg->data + arg->length - strlen(aside), aside, strlen(aside)) == 0))
 			return true;
+	}
 	return false;
 }
 

@@ -630,6 +630,26 @@ static void what_may_be_dropped(void)
 	CU_ASSERT_STRING_EQUAL(life_of(order_id(1)).events[4].kind, "OrderDropped");
 }
 
+/* What came back is in Redis alone. */
+static void an_order_of_which_an_event_is_missing_is_not_dropped(void)
+{
+	struct archive_releasable list[8];
+
+	bought(order_id(1), T0);
+	written();
+	CU_ASSERT_EQUAL(releasable(list, T0 + DAY_MS), 1);
+	happens(ARCHIVE_ORDER, "OrderSettled", order_id(1), 6, T0 + 5001);
+	written();
+	CU_ASSERT_EQUAL(world.written.kept, -1);
+	CU_ASSERT_EQUAL(releasable(list, T0 + DAY_MS), 0);
+	/* Nor in a batch of its own, behind which the order is read again. */
+	happens(ARCHIVE_ORDER, "OrderReturned", order_id(1), 7, T0 + 6000);
+	written();
+	happens(ARCHIVE_ORDER, "OrderSettled", order_id(1), 8, T0 + 6001);
+	written();
+	CU_ASSERT_EQUAL(releasable(list, T0 + DAY_MS), 0);
+}
+
 static void positions_belong_to_the_effects(void)
 {
 	struct archive_position position = { .stream = "order:{0}:events" };
@@ -849,6 +869,8 @@ static const struct test tests[] = {
 	{ "orders in many segments", segments },
 	{ "pages of movements", pages_of_movements },
 	{ "what may be dropped", what_may_be_dropped },
+	{ "an order of which an event is missing is not dropped",
+	  an_order_of_which_an_event_is_missing_is_not_dropped },
 	{ "positions belong to the effects", positions_belong_to_the_effects },
 	{ "all of a batch or nothing", all_or_nothing },
 	{ "a full disk", a_full_disk },
