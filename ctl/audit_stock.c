@@ -20,6 +20,7 @@
 
 #define LOOKS      3
 #define COUNTERS   128  /* bytes: six numbers */
+#define SUMS       3    /* of a SKU: its counters, what is held, what was sold */
 #define SUMMED_MAX 5000 /* SKUs in a call of the script */
 
 struct sku {
@@ -128,7 +129,18 @@ static const char exact_script[] =
 	"end\n"
 	"return answers\n";
 
-/* NULL: Redis could not be asked; else the answers for all of them, three values each. */
+static bool are_sums(const redisReply *reply, size_t count)
+{
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != count)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (reply->element[i]->type != REDIS_REPLY_ARRAY ||
+		    reply->element[i]->elements != SUMS)
+			return false;
+	return true;
+}
+
+/* NULL: Redis could not be asked; else the answers for all of them, SUMS values each. */
 static redisReply *sum_exactly(struct ctl *ctl, int partition, const struct rt_slice *skus,
 			       size_t count)
 {
@@ -151,7 +163,7 @@ static redisReply *sum_exactly(struct ctl *ctl, int partition, const struct rt_s
 		rt_args_add(&args, skus[i].data, skus[i].length);
 	reply = ctl_redis_args(ctl, &args, 0, false);
 	rt_args_done(&args);
-	if (reply == NULL || (reply->type == REDIS_REPLY_ARRAY && reply->elements == count))
+	if (reply == NULL || are_sums(reply, count))
 		return reply;
 	ctl_error("Redis gave no sums");
 	freeReplyObject(reply);

@@ -91,6 +91,7 @@ static struct rpc_bucket *refused_of(struct rpc_tokens *tokens, const char *peer
 	address->bytes = bytes;
 	rpc_bucket_init(&address->refused, tokens->refused_per_second,
 			RT_MAX(tokens->refused_per_second / AT_ONCE_SHARE, INT64_C(1)), now_ms);
+	/* What was forgotten is in it no more: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	HASH_ADD(hh, tokens->addresses, bytes, sizeof(bytes), address);
 	return &address->refused;
 }
@@ -128,6 +129,7 @@ static void remember(struct rpc_tokens *tokens, const uint8_t *digest,
 		forget(tokens, tokens->known);
 	memcpy(known->digest, digest, sizeof(known->digest));
 	known->identity = *identity;
+	/* What was forgotten is in it no more: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	HASH_ADD(hh, tokens->known, digest, sizeof(known->digest), known);
 }
 

@@ -275,13 +275,14 @@ class Hostile(tandem.Live):
 
     # ---- in this order, because each leaves more behind ----
 
-    def wrong(self, key, plant):
-        """Replaces the key while the commands that read it run."""
+    def wrong(self, key, command, *values):
+        """Replaces the key by what the command makes of these values, while the commands that read it run."""
         with self.subTest(key=key):
             there = self.redis("EXISTS", key)
             if there:
                 self.redis("RENAME", key, "kept:" + key)
-            plant(key)
+            # One step: a service may write the key at any moment.
+            self.redis("EVAL", "redis.call('DEL', KEYS[1]) return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))", 1, key, command, *values)
             try:
                 self.survive([args for args in self.commands(key) if "show" not in args])
             finally:
@@ -293,9 +294,9 @@ class Hostile(tandem.Live):
         """A string or a list where another type is expected, key by key; afterwards orders are decided."""
         for number, key in enumerate(KEYS):
             if number % 2:
-                self.wrong(key, lambda key: self.redis("SET", key, b"\x00\xff" + HIDDEN.encode()))
+                self.wrong(key, "SET", b"\x00\xff" + HIDDEN.encode())
             else:
-                self.wrong(key, lambda key: self.redis("RPUSH", key, b"\x00", HIDDEN))
+                self.wrong(key, "RPUSH", b"\x00", HIDDEN)
         self.lives()
 
     def test_1_all_of_it(self):
