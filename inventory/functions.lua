@@ -201,8 +201,9 @@ local function changed_counters(skus, count, counters, events, m)
 		local sku = skus[i]
 		local counter = counters[sku]
 		if counter and counter ~= 'damaged' and not counter[TEXT] then
-			if counter.threshold then
-				local low = counter[AVAILABLE] < counter.threshold
+			local threshold = counter.threshold
+			if threshold then
+				local low = counter[AVAILABLE] < threshold
 				if low and not counter.low then
 					m, counter[VERSION] = m + 1, counter[VERSION] + 1
 					events.types[m] = LOW
@@ -211,8 +212,11 @@ local function changed_counters(skus, count, counters, events, m)
 				end
 				counter.low = low
 			end
-			counter[TEXT] = with_threshold(counter_text(counter), counter)
-			pairs[n + 1], pairs[n + 2] = sku, counter[TEXT]
+			local text = counter_text(counter)
+			if threshold then
+				text = with_threshold(text, counter)
+			end
+			counter[TEXT], pairs[n + 1], pairs[n + 2] = text, sku, text
 			n = n + 2
 		end
 	end
@@ -398,9 +402,6 @@ local function take_effect(rule, text, wanted)
 		return false
 	elseif list.damaged then
 		return false, 'the reservation is damaged'
-	elseif effect == 'D' then
-		drops.add(sub(rule.ends, 1, 1), list)
-		return true
 	elseif effect == 'T' then
 		local reserved = shift(counters, list, AVAILABLE, RESERVED)
 		if reserved then
@@ -408,6 +409,9 @@ local function take_effect(rule, text, wanted)
 		elseif reserved == false then
 			return true, REFUSED, shortage_text(counters, list)
 		end
+	elseif effect == 'D' then
+		drops.add(sub(rule.ends, 1, 1), list)
+		return true
 	elseif effect == 'R' then
 		local made, more = note_record_returned(text, wanted or '')
 		if not made then
@@ -466,7 +470,7 @@ local function decide(i, order_id, now_ms)
 			return state .. state .. '?', record or call('GET', drops.key .. '_split') or ''
 		end
 		return nil, 'the reservation is damaged'
-	elseif state == 'N' and drops.was(i) then
+	elseif state == 'N' and drops.asked[i] and drops.was(i) then
 		return 'NN-'
 	end
 	local good, instead, instead_lines = take_effect(rule, text or '', lines[i])
@@ -518,7 +522,7 @@ local function read_requests(own, args, n)
 			text = args[at]
 			at = at + 1
 		end
-		requests[i], lines[i], drops.asked[i] = letter, text, nil
+		requests[i], lines[i] = letter, text
 	end
 	return at
 end
@@ -535,13 +539,13 @@ end
 -- Decides n requests: what is published goes into the batch, records that change into `changed`. Returns the text of
 -- the answer; how many events, values for HSET, and records to remove there are; and what follows the text, if anything: the error
 -- of each request that failed, the record of each that was not served.
-local function decide_all(args, n, extras, events, decide)
-	local types, names, now_ms = events.types, events.names, args[2]
+local function decide_all(args, n, extras, events, decide, split)
+	local types, names, now_ms, asked = events.types, events.names, args[2], drops.asked
 	local ends, m, c, r, rest = '', 0, 0, 0, nil
 	latest = n > 1 and {} or nil
 	for i = 1, n do
 		local order_id, extra = args[IDS + i], extras and extras[i]
-		answered[i], drops.asked[i] = nil, drops.asked[i] or extra and args[extra + 3]
+		answered[i], asked[i] = nil, split and asked[i] or extra and args[extra + 3]
 		local done, why, made = decide(i, order_id, now_ms)
 		ends = ends .. (done or '!!!')
 		if why then
@@ -555,17 +559,17 @@ local function decide_all(args, n, extras, events, decide)
 			end
 		end
 		if requests[i] == DROP and not why then
-			drops.to = math.max(drops.to, drops.asked[i] + 0)
+			drops.to = math.max(drops.to, asked[i] + 0)
 			drops.of_both = drops.of_both or not made
 		end
-		if made == '' then
-			r = r + 1
-			drops.removed[r] = order_id
-		elseif made then
-			changed[c + 1], changed[c + 2] = order_id, made
-			c = c + 2
-		end
 		if made then
+			if made == '' then
+				r = r + 1
+				drops.removed[r] = order_id
+			else
+				changed[c + 1], changed[c + 2] = order_id, made
+				c = c + 2
+			end
 			if latest then
 				latest[order_id] = made
 			end
@@ -614,7 +618,7 @@ local function serve(keys, args, own, n, at, decide, split)
 		extras = extras_of(args, at, acks)
 	end
 	drops.sold, drops.to, drops.of_both = nil, 0, false
-	local ends, m, c, r, rest = decide_all(args, n, extras, events, decide)
+	local ends, m, c, r, rest = decide_all(args, n, extras, events, decide, split)
 	local moved
 	m, moved = changed_counters(needed, needed_count, counters, events, m)
 	if c + r > 0 and split then

@@ -85,8 +85,8 @@ static const struct memory_patch patches[WORLD_BUGS][PATCHES_MAX] = {
 	[BUG_DROP_FORGOTTEN] = { { "inventory", "		recent[count] = ';d'\n",
 				   "		recent[count] = ';x'\n" } },
 	[BUG_DROP_AFRESH] = { { "inventory",
-				"	elseif state == 'N' and drops.was(i) then\n		"
-				"return 'NN-'\n"
+				"	elseif state == 'N' and drops.asked[i] and "
+				"drops.was(i) then\n		return 'NN-'\n"
 				"	end\n	local good",
 				"	end\n	local good" } },
 	[BUG_RETURN_ANYWAY] = { { "order",
