@@ -5,7 +5,7 @@
  *     begin           may it, and what is it?
  *     take_body       as it comes
  *     ask             messages → protobuf  ───▶  start        rt_http_call_start
- *                     set aside                  on_message   kept in `answers`; woken
+ *                     set aside                  on_message   kept in `answers`; woken, if it streams
  *                                                done         the status is there; woken
  *   respond_unary     an answer of Connect
  *   read_stream       all others, as they come ▶ sent         the handler may go on
@@ -221,7 +221,9 @@ static void on_message(struct rt_http_call *call, struct rt_buf *bytes)
 	*exchange->answers_end = answer;
 	exchange->answers_end = &answer->next;
 	hold(exchange, (int64_t)answer->bytes.length);
-	wake(exchange);
+	/* The only answer of a call is not read before its status is there. */
+	if (exchange->format.protocol != HTTP_CONNECT)
+		wake(exchange);
 	pthread_mutex_unlock(&exchange->calls->lock);
 }
 
