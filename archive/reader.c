@@ -537,8 +537,7 @@ static void clear_batch(struct archive_partition *partition)
 
 		batch->positions[i] = *stored;
 		batch->positions[i].events = 0;
-		snprintf(batch->positions[i].from, sizeof(batch->positions[i].from), "%s",
-			 stored->id);
+		memcpy(batch->positions[i].from, stored->id, sizeof(batch->positions[i].from));
 	}
 }
 

@@ -19,6 +19,7 @@
 #include "json_internal.h"
 
 #define DURATION_SECONDS_MAX INT64_C(315576000000)
+#define PART_MAX             64 /* bytes of a name that are shown */
 
 struct reading {
 	struct rt_buf *bytes;
@@ -40,7 +41,7 @@ static bool refuse(struct reading *reading, const char *what)
 static bool inside(struct reading *reading, const char *part)
 {
 	char *field = reading->fault->field, inner[sizeof(reading->fault->field)];
-	char *shown = rt_text_shown(part, strnlen(part, 64));
+	char *shown = rt_text_shown(part, strnlen(part, PART_MAX));
 	const char *between = field[0] != '\0' && field[0] != '[' ? "." : "";
 
 	memcpy(inner, field, sizeof(inner));
@@ -444,7 +445,7 @@ static bool value_bytes(struct reading *reading, const ProtobufCFieldDescriptor 
 static bool list_bytes(struct reading *reading, const ProtobufCFieldDescriptor *field,
 		       const json_t *json)
 {
-	char part[32];
+	char part[PART_MAX + 1];
 
 	if (!json_is_array(json))
 		return refuse(reading, "is not a list");

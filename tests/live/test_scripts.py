@@ -216,7 +216,7 @@ class Scripts(unittest.TestCase):
         """--help prints help, does nothing else and ends with 0, whatever other options there are."""
         copy = self.copy()
         nowhere = os.path.join(copy.var, "build")
-        copy.env.update(TANDEM_BUILD=nowhere, SIM_BUILD=nowhere)
+        copy.env.update(TANDEM_BUILD=nowhere)
         for script in ("bench", "chaos", "check", "down", "examples", "failovers", "load", "release-protos", "sim", "test", "up"):
             for arguments in (["--help"], ["-h"], ["--seed", "1", "--help"]):
                 if script == "bench" and "--seed" in arguments:
