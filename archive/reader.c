@@ -650,7 +650,6 @@ static void entries_read(struct rt_redis_op *op, int status, const redisReply *r
 {
 	struct archive_partition *partition =
 		RT_CONTAINER_OF(op, struct archive_partition, read_op);
-
 	const struct batch *batch = &partition->batch;
 	bool nothing = status == RT_OK && reply->type == REDIS_REPLY_NIL;
 

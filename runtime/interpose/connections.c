@@ -361,7 +361,6 @@ static struct http2_guard *guard_of(struct connection *connection)
 static int64_t idle_since(struct connection *connection, bool *ret_called)
 {
 	const struct http2_guard *guard = guard_of(connection);
-
 	int64_t called_ms = RT_MAX(guard->called_ms, connection->called_ms);
 
 	*ret_called = called_ms != 0 || guard->blind;
