@@ -538,8 +538,14 @@ class Page(Console):
                       });
                       return window.usable().length;
                     });
-                    // A field for a time has several places of its own.
-                    for (let i = await usable() + 25; i > 0; i -= 1) await page.keyboard.press('Tab');
+                    // A field for a time has several places of its own. What a live update adds behind the focus is reached
+                    // in the next round; what cannot be reached, in none.
+                    const missing = () => page.evaluate(() => window.usable().some((one) => !window.seen.has(one)));
+                    let presses = await usable() + 25;
+                    for (let round = 0; round < 4 && (round === 0 || await missing()); round += 1) {
+                      for (let i = 0; i < presses; i += 1) await page.keyboard.press('Tab');
+                      presses = await page.evaluate(() => window.usable().length) + 25;
+                    }
                     return page.evaluate(() => [window.unseen, window.usable().filter((one) => !window.seen.has(one))]
                       .map((list) => list.map((one) => one.outerHTML.slice(0, 100))));""")
                 self.assertEqual(missed, [[], []])
