@@ -135,13 +135,25 @@ static bool text_number(const char *text, bool *ret_negative, uint64_t *ret)
 	return errno == 0 && *end == '\0';
 }
 
-/* Its sign, and how large it is without that. */
+/* With a point or an exponent, too. strtod would take blanks, hexadecimal and names, as well. */
+static bool text_real(const char *text, double *ret)
+{
+	char *end = NULL;
+
+	if (*text == '\0' || strspn(text, "0123456789+-.eE") != strlen(text))
+		return false;
+	*ret = strtod(text, &end);
+	return *end == '\0' && isfinite(*ret);
+}
+
+/* Its sign, and how large it is without that. "1e3" is one, too. */
 static bool whole_number(const json_t *json, bool *ret_negative, uint64_t *ret)
 {
+	const char *text = json_string_value(json);
 	double real;
 
-	if (json_is_string(json))
-		return text_number(json_string_value(json), ret_negative, ret);
+	if (text != NULL && text_number(text, ret_negative, ret))
+		return true;
 	if (json_is_integer(json)) {
 		json_int_t n = json_integer_value(json);
 
@@ -149,7 +161,10 @@ static bool whole_number(const json_t *json, bool *ret_negative, uint64_t *ret)
 		*ret = n < 0 ? -(uint64_t)n : (uint64_t)n;
 		return true;
 	}
-	real = json_is_real(json) ? json_real_value(json) : NAN;
+	if (text == NULL)
+		real = json_is_real(json) ? json_real_value(json) : NAN;
+	else if (!isdigit((unsigned char)text[*text == '-']) || !text_real(text, &real))
+		return false;
 	/* Beyond 2^53 a double does not say which number is meant. */
 	if (!(fabs(real) <= 9007199254740992.0) || real != floor(real))
 		return false;
@@ -179,7 +194,6 @@ static bool read_real(struct reading *reading, const json_t *json, double *ret)
 		double value;
 	} names[] = { { "NaN", NAN }, { "Infinity", INFINITY }, { "-Infinity", -INFINITY } };
 	const char *text = json_string_value(json);
-	char *end = NULL;
 
 	if (text == NULL) {
 		*ret = json_number_value(json);
@@ -191,10 +205,7 @@ static bool read_real(struct reading *reading, const json_t *json, double *ret)
 			return true;
 		}
 	}
-	if (strspn(text, "0123456789+-.eE") != strlen(text) || *text == '\0')
-		return refuse(reading, "is not a number");
-	*ret = strtod(text, &end);
-	return (*end == '\0' && isfinite(*ret)) || refuse(reading, "is not a number");
+	return text_real(text, ret) || refuse(reading, "is not a number");
 }
 
 static bool read_enum(struct reading *reading, const ProtobufCFieldDescriptor *field,

@@ -62,6 +62,7 @@ void rt_status_copy(struct rt_status *to, const struct rt_status *from);
 void rt_status_violation(struct rt_status *status, const char *field, const char *format, ...)
 	RT_PRINTF(3, 4);
 void rt_status_retry(struct rt_status *status, int64_t delay_ms);
+int64_t rt_status_retry_ms(const struct rt_status *status);        /* -1: it does not say */
 void rt_status_info(struct rt_status *status, const char *reason); /* ErrorInfo, domain "tandem" */
 void rt_status_precondition(struct rt_status *status, const char *type, const char *subject,
 			    const char *description);

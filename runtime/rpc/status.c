@@ -267,6 +267,19 @@ void rt_status_retry(struct rt_status *status, int64_t delay_ms)
 	put_detail(status, &info.base);
 }
 
+int64_t rt_status_retry_ms(const struct rt_status *status)
+{
+	Google__Rpc__RetryInfo *info = (Google__Rpc__RetryInfo *)(void *)get_detail(
+		status, &google__rpc__retry_info__descriptor);
+	int64_t ms = -1;
+
+	if (info != NULL && info->retry_delay != NULL)
+		ms = info->retry_delay->seconds * 1000 + info->retry_delay->nanos / 1000000;
+	if (info != NULL)
+		google__rpc__retry_info__free_unpacked(info, NULL);
+	return ms;
+}
+
 void rt_status_info(struct rt_status *status, const char *reason)
 {
 	Google__Rpc__ErrorInfo info = GOOGLE__RPC__ERROR_INFO__INIT;

@@ -28,6 +28,7 @@
 
 #include "grpc/health/v1/health.pb-c.h"
 #include "http.h"
+#include "http_origins.h"
 #include "http_protocol.h"
 #include "interpose/interpose.h"
 
@@ -38,14 +39,14 @@
 #define LOOK_MS         1000
 #define BODY_MS         30000
 #define HELD_MAX_BYTES  (INT64_C(64) * 1024 * 1024)
-#define ORIGINS_MAX     64
 #define BLOCK_BYTES     (32 * 1024)
+#define RETRY_MS        1000
 #define PREFLIGHT_AGE   "7200"
 #define REQUEST_HEADERS                                                                            \
 	"authorization, connect-protocol-version, connect-timeout-ms, content-type, "              \
 	"grpc-timeout, "                                                                           \
 	"traceparent, tracestate, x-grpc-web, x-user-agent"
-#define ANSWER_HEADERS "grpc-message, grpc-status, grpc-status-details-bin"
+#define ANSWER_HEADERS "grpc-message, grpc-status, grpc-status-details-bin, retry-after"
 
 struct rt_http_calls {
 	struct rt_loop *loop;
@@ -53,9 +54,8 @@ struct rt_http_calls {
 	struct rt_server *server;
 	const ProtobufCServiceDescriptor *const *services;
 	size_t message_max_bytes;
-	bool tls, any_origin;
-	char *origins[ORIGINS_MAX];
-	size_t origin_count;
+	bool tls;
+	struct http_origins *origins;
 	struct rt_metric *requests;
 	struct rt_series *held;
 	struct rt_timer look_timer;
@@ -90,6 +90,7 @@ struct exchange {
 	struct http_messages messages;
 	int64_t timeout_ms;
 	bool preflight, asked, called;
+	bool closes;          /* the connection, when it is answered */
 	unsigned int refused; /* its status of HTTP; 0: it is not */
 	struct rt_status refusal;
 	/* What is being sent; the same thread. */
@@ -348,8 +349,12 @@ static enum MHD_Result queue(struct exchange *exchange, unsigned int status,
 	}
 	if (exchange->calls->tls)
 		MHD_add_response_header(response, "Strict-Transport-Security", "max-age=31536000");
-	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+	if (status == MHD_HTTP_METHOD_NOT_ALLOWED || exchange->preflight)
 		MHD_add_response_header(response, "Allow", "POST, OPTIONS");
+	if (status == MHD_HTTP_UNAUTHORIZED)
+		MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
+	if (exchange->closes)
+		MHD_add_response_header(response, "Connection", "close");
 	if (status == MHD_HTTP_UNSUPPORTED_MEDIA_TYPE)
 		MHD_add_response_header(response, "Accept-Post", http_formats);
 	result = MHD_queue_response(exchange->connection, status, response);
@@ -388,8 +393,15 @@ static enum MHD_Result respond_error(struct exchange *exchange, const struct rt_
 {
 	struct rt_buf text = { 0 };
 	unsigned int usual = http_error_write(status, &text);
+	struct MHD_Response *response = response_of(&text);
+	int64_t retry_ms = rt_status_retry_ms(status);
+	char seconds[24];
 
-	return queue(exchange, http_status != 0 ? http_status : usual, response_of(&text),
+	if (response != NULL && retry_ms >= 0) { /* for those that do not look into details */
+		snprintf(seconds, sizeof(seconds), "%lld", (long long)(retry_ms + 999) / 1000);
+		MHD_add_response_header(response, "Retry-After", seconds);
+	}
+	return queue(exchange, http_status != 0 ? http_status : usual, response,
 		     "application/json");
 }
 
@@ -524,16 +536,48 @@ static void refuse(struct exchange *exchange, unsigned int http_status, int code
 	rt_status_set(&exchange->refusal, code, "%s", text);
 }
 
+/* How often a request has each of these. */
+struct framing {
+	size_t lengths, encodings, hosts;
+};
+
+static enum MHD_Result count_framing(void *user, enum MHD_ValueKind kind, const char *name,
+				     const char *value)
+{
+	struct framing *framing = user;
+
+	(void)kind, (void)value;
+	framing->lengths += strcasecmp(name, "Content-Length") == 0;
+	framing->encodings += strcasecmp(name, "Transfer-Encoding") == 0;
+	framing->hosts += strcasecmp(name, "Host") == 0;
+	return MHD_YES;
+}
+
+/* A proxy in front may take another one of two lengths than libmicrohttpd, and what is the rest of a body here for the next
+ * request. So nothing that comes behind such a one is read (RFC 9112, 6.3). */
+static bool framing_good(struct exchange *exchange)
+{
+	struct framing framing = { 0 };
+
+	(void)MHD_get_connection_values(exchange->connection, MHD_HEADER_KIND, count_framing,
+					&framing);
+	if (framing.lengths + framing.encodings <= 1 && framing.hosts <= 1)
+		return true;
+	exchange->closes = true;
+	refuse(exchange, MHD_HTTP_BAD_REQUEST, RT_CODE_INVALID_ARGUMENT,
+	       "the request has more than one of %s",
+	       framing.hosts > 1 ? "Host" : "Content-Length and Transfer-Encoding");
+	return false;
+}
+
 /* Browsers say by themselves for which page they ask. So whoever says nothing is none, and a page that may not is refused
  * whatever it asks for: also where a foreign name was made to lead here. */
 static bool origin_good(struct exchange *exchange)
 {
 	const struct rt_http_calls *calls = exchange->calls;
 	const char *origin = header(exchange, "Origin");
-	bool good = origin == NULL || calls->any_origin;
+	bool good = origin == NULL || http_origins_allow(calls->origins, origin);
 
-	for (size_t i = 0; i < calls->origin_count && !good; i++)
-		good = strcmp(calls->origins[i], origin) == 0;
 	if (good)
 		exchange->origin = rt_strdup(origin);
 	else
@@ -645,7 +689,7 @@ static void begin(struct exchange *exchange, const char *http_method)
 {
 	const ProtobufCServiceDescriptor *service;
 
-	if (!origin_good(exchange))
+	if (!framing_good(exchange) || !origin_good(exchange))
 		return;
 	exchange->preflight = strcmp(http_method, "OPTIONS") == 0;
 	if (exchange->preflight)
@@ -728,7 +772,7 @@ static void take_body(struct exchange *exchange, const char *data, size_t length
 		refuse(exchange, MHD_HTTP_OK, RT_CODE_RESOURCE_EXHAUSTED,
 		       "requests and answers of others take %lld bytes, which is all there is",
 		       (long long)HELD_MAX_BYTES);
-		rt_status_retry(&exchange->refusal, 1000);
+		rt_status_retry(&exchange->refusal, RETRY_MS);
 		return;
 	}
 	rt_buf_add(&exchange->body, data, length);
@@ -748,8 +792,10 @@ static enum MHD_Result ask(struct exchange *exchange)
 		rt_buf_done(&exchange->body);
 	pthread_mutex_lock(&calls->lock);
 	exchange->complete = true;
-	if (calls->closing)
+	if (calls->closing && exchange->refused == 0) {
 		refuse(exchange, MHD_HTTP_OK, RT_CODE_UNAVAILABLE, "the server is shutting down");
+		rt_status_retry(&exchange->refusal, RETRY_MS);
+	}
 	if (exchange->refused == 0 && !exchange->preflight) {
 		exchange->under_way = true;
 		post(exchange, &exchange->start_task);
@@ -817,36 +863,6 @@ static void on_close(void *data)
 
 /* ---- start and end ---- */
 
-/* RT_INVALID after logging which one is none. */
-static int read_origins(struct rt_http_calls *calls, const char *text)
-{
-	while (*text != '\0') {
-		size_t length = strcspn(text, ",");
-		char *origin = rt_strndup(text, length);
-		const char *host = strstr(origin, "://");
-
-		text += length + (text[length] == ',');
-		if (strcmp(origin, "*") == 0) {
-			calls->any_origin = true;
-			free(origin);
-			continue;
-		}
-		if (calls->origin_count == ORIGINS_MAX || host == NULL || host[3] == '\0' ||
-		    strpbrk(host + 3, "/ *") != NULL) {
-			RT_LOG(RT_ERROR,
-			       calls->origin_count == ORIGINS_MAX
-				       ? "http-allow-origin has too many origins"
-				       : "http-allow-origin has something that is no origin, like "
-					 "https://shop.example",
-			       RT_S("origin", origin), RT_I("most", ORIGINS_MAX));
-			free(origin);
-			return RT_INVALID;
-		}
-		calls->origins[calls->origin_count++] = origin;
-	}
-	return RT_OK;
-}
-
 /* Whether an answer has not gone yet. The lock is held. */
 static bool is_answering(const struct rt_http_calls *calls)
 {
@@ -911,7 +927,7 @@ int rt_http_calls_new(struct rt_loop *loop, const struct rt_http_calls_options *
 	rt_list_init(&calls->exchanges);
 	pthread_mutex_init(&calls->lock, NULL);
 	add_metrics(calls, options->metrics);
-	rc = read_origins(calls, options->allow_origins);
+	rc = http_origins_read(options->allow_origins, &calls->origins);
 	if (rc == RT_OK)
 		rc = rt_http_new(&http, &calls->http);
 	if (rc == RT_OK)
@@ -951,7 +967,6 @@ void rt_http_calls_free(struct rt_http_calls *calls)
 	rt_timer_stop(calls->loop, &calls->closing_timer);
 	rt_http_free(calls->http);
 	pthread_mutex_destroy(&calls->lock);
-	for (size_t i = 0; i < calls->origin_count; i++)
-		free(calls->origins[i]);
+	http_origins_free(calls->origins);
 	free(calls);
 }

@@ -51,14 +51,20 @@ static bool is_type(const char *text, const char *type)
 
 	if (strncasecmp(text, type, length) != 0)
 		return false;
-	text += length + strspn(text + length, " \t");
-	if (*text == '\0')
-		return true;
-	if (*text != ';')
-		return false;
-	text += 1 + strspn(text + 1, " \t");
-	return strncasecmp(text, "charset=", 8) != 0 || strcasecmp(text + 8, "utf-8") == 0 ||
-	       strcasecmp(text + 8, "\"utf-8\"") == 0;
+	for (text += length;;) {
+		text += strspn(text, " \t");
+		if (*text == '\0')
+			return true;
+		if (*text != ';')
+			return false;
+		text += 1 + strspn(text + 1, " \t");
+		length = strcspn(text, "; \t");
+		if (strncasecmp(text, "charset=", 8) == 0 &&
+		    !(length == 13 && strncasecmp(text + 8, "utf-8", 5) == 0) &&
+		    !(length == 15 && strncasecmp(text + 8, "\"utf-8\"", 7) == 0))
+			return false;
+		text += strcspn(text, ";");
+	}
 }
 
 bool http_format_of(const char *content_type, struct http_format *ret)

@@ -211,6 +211,20 @@ class Plain(Calls, tandem.Live):
                 else:
                     self.assertEqual((status, json.loads(answer)["code"]), (400, "invalid_argument"))
 
+    def test_what_says_twice_where_it_ends(self):
+        """A proxy may take the other length: what comes behind is no request. The connection ends."""
+        request = b'{"sku":"tea"}'
+        for headers in (b"Content-Length: 2\r\nContent-Length: 13\r\n", b"Content-Length: 13\r\nTransfer-Encoding: chunked\r\n",
+                        b"Host: b\r\nContent-Length: 13\r\n"):
+            body = b"d\r\n" + request + b"\r\n0\r\n\r\n" if b"chunked" in headers else request
+            with self.subTest(headers=headers), socket.create_connection(("127.0.0.1", self.port()), 20 * tandem.SLOW) as made:
+                made.sendall(b"POST %sGetStock HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n%s\r\n%s"
+                             % (INVENTORY.encode(), headers, body))
+                answer = b"".join(iter(lambda: made.recv(4096), b""))
+                self.assertEqual(answer.count(b"HTTP/1.1 "), 1)
+                self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
+                self.assertIn(b'"code":"invalid_argument","message":"the request has more than one of ', answer)
+
     def test_half_a_request(self):
         """A client that goes in the middle leaves nothing behind."""
         for request in (b"POST / HTT", b"POST %sGetStock HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
@@ -224,7 +238,8 @@ class Plain(Calls, tandem.Live):
         asked = INVENTORY + "GetStock", {"sku": "tea"}
         status, headers, _ = self.ask(asked[0], json.dumps(asked[1]).encode(), origin=PAGE)
         self.assertEqual((status, headers["access-control-allow-origin"], headers["vary"]), (200, PAGE, "Origin"))
-        self.assertIn("grpc-status", headers["access-control-expose-headers"])
+        for name in ("grpc-status", "retry-after"):
+            self.assertIn(name, headers["access-control-expose-headers"])
         for origin in ("https://other.example", "http://shop.example", "null", PAGE + ".evil.example"):
             for method in ("POST", "OPTIONS"):
                 status, headers, body = self.ask(asked[0], b"{}", method=method, origin=origin)
@@ -232,6 +247,7 @@ class Plain(Calls, tandem.Live):
                 self.assertIsNone(headers["access-control-allow-origin"])
         status, headers, _ = self.ask(asked[0], method="OPTIONS", origin=PAGE, access_control_request_method="POST")
         self.assertEqual((status, headers["access-control-allow-methods"]), (204, "POST"))
+        self.assertEqual(headers["allow"], "POST, OPTIONS")
         for name in ("content-type", "authorization", "connect-protocol-version", "x-grpc-web"):
             self.assertIn(name, headers["access-control-allow-headers"])
 
@@ -346,15 +362,20 @@ class Callers(Calls, Secured):
             with self.subTest(name):
                 self.assertEqual(self.code(path, request, connection, **headers), expected)
 
+    def test_how_to_show_who_calls(self):
+        status, headers, _ = self.ask(ORDERS + "ListOrders", b'{"customerId":"cust_a"}')
+        self.assertEqual((status, headers["www-authenticate"]), (401, "Bearer"))
+
     def test_a_budget_is_the_caller_s_however_it_calls(self):
         headers = self.bearer(self.api_keys[1])
         connection = self.connection()
 
         def refused():
-            status, _, body = self.ask(ORDERS + "ListOrders", b'{"customerId":"cust_b"}', connection, **headers)
-            return status == 429 and json.loads(body)
+            status, found, body = self.ask(ORDERS + "ListOrders", b'{"customerId":"cust_b"}', connection, **headers)
+            return status == 429 and (found["retry-after"], json.loads(body))
 
-        answer = tandem.until(refused, 20 * tandem.SLOW, "too many calls in a second")
+        retry_after, answer = tandem.until(refused, 20 * tandem.SLOW, "too many calls in a second")
+        self.assertEqual(retry_after, "1")
         reasons = [d["debug"]["reason"] for d in answer["details"] if d["type"] == "google.rpc.ErrorInfo"]
         self.assertEqual(reasons, ["RATE_PER_CALLER"])
         with self.assertRaises(grpc.RpcError) as caught:

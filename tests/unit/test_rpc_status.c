@@ -59,6 +59,7 @@ static void test_details(void)
 	CU_ASSERT_STRING_EQUAL(details.fields, "lines[0].sku hold");
 	CU_ASSERT_STRING_EQUAL(details.description, "must be at least 1 s");
 	CU_ASSERT_EQUAL(details.retry_ms, 1500);
+	CU_ASSERT_EQUAL(rt_status_retry_ms(&status), 1500);
 	CU_ASSERT_STRING_EQUAL(details.reason, "BAD_ORDER");
 	CU_ASSERT_STRING_EQUAL(details.domain, "tandem");
 	CU_ASSERT_STRING_EQUAL(details.subject, "ord_x");
