@@ -89,7 +89,7 @@ struct archive_gap {
 /* An entry that holds no events that can be read: it is kept as it is. */
 struct archive_unreadable {
 	const char *stream, *id, *reason;
-	const void *data; /* its fields: length, bytes, length, bytes … as varints */
+	const void *data; /* its fields: of each its length in decimal, a line's end, its bytes */
 	size_t length;
 };
 struct archive_batch {

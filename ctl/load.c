@@ -94,7 +94,7 @@ static double want_number(struct argp_state *state, const char *name, const char
 	double value = strtod(text, &end);
 
 	if (end == text || *end != '\0' || !(value >= 0 && value <= max))
-		argp_error(state, "--%s: %s is not within 0 … %g", name, text, max);
+		argp_error(state, "--%s: %s is not within 0 … %.0f", name, text, max);
 	return value;
 }
 

@@ -135,9 +135,10 @@ static void process_free(struct process *process)
 	free(process);
 }
 
-/* `name`: of the service's readiness check; NULL: the gateway is ready without it. */
-static int connect_to(struct process *process, const char *target, const char *name,
-		      const ProtobufCServiceDescriptor *descriptor, struct rt_channel **ret)
+/* `flag`: where `target` comes from. `name`: of the service's readiness check; NULL: the gateway is ready without it. */
+static int connect_to(struct process *process, const char *flag, const char *target,
+		      const char *name, const ProtobufCServiceDescriptor *descriptor,
+		      struct rt_channel **ret)
 {
 	struct rt_service *service = process->service;
 	const struct settings *set = service->settings;
@@ -156,7 +157,8 @@ static int connect_to(struct process *process, const char *target, const char *n
 		rt_channel_check_health(*ret, descriptor->name,
 					name != NULL ? service->readiness : NULL, name);
 	else
-		RT_LOG(RT_ERROR, "no such target", RT_S("target", target),
+		RT_LOG(RT_ERROR, "a target is no list of addresses like host:port,host:port",
+		       RT_S("flag", flag), RT_S("target", target),
 		       RT_S("reason", rt_status_text(rc)));
 	return rc;
 }
@@ -180,11 +182,41 @@ static int make_tls(struct process *process)
 	return RT_INVALID;
 }
 
-static int start(struct rt_service *service)
+/* Channels to the services behind, and what is called on them. What it has made stays, whatever it returns. */
+static int connect_all(struct process *process)
 {
-	const struct settings *set = service->settings;
-	struct process *process = rt_alloc(sizeof(*process));
-	struct gateway_options options = {
+	const struct settings *set = process->service->settings;
+	const ProtobufCServiceDescriptor *order = &tandem__order__v1__order_service__descriptor;
+	const ProtobufCServiceDescriptor *inventory =
+		&tandem__inventory__v1__inventory_service__descriptor;
+	const ProtobufCServiceDescriptor *archive =
+		&tandem__archive__v1__archive_service__descriptor;
+	int rc = make_tls(process);
+
+	if (rc == RT_OK)
+		rc = connect_to(process, "--order-target", set->order_target, "order", order,
+				&process->order_channel);
+	if (rc == RT_OK)
+		rc = connect_to(process, "--inventory-target", set->inventory_target, "inventory",
+				inventory, &process->inventory_channel);
+	if (rc == RT_OK && set->archive_target[0] != '\0')
+		rc = connect_to(process, "--archive-target", set->archive_target, NULL, archive,
+				&process->archive_channel);
+	if (rc != RT_OK)
+		return rc;
+	process->order = rt_client_new(process->order_channel, order);
+	process->placement = rt_client_new(process->order_channel,
+					   &tandem__order__v1__placement_service__descriptor);
+	process->inventory = rt_client_new(process->inventory_channel, inventory);
+	if (process->archive_channel != NULL)
+		process->archive = rt_client_new(process->archive_channel, archive);
+	return RT_OK;
+}
+
+static int make_gateway(struct process *process)
+{
+	const struct settings *set = process->service->settings;
+	const struct gateway_options options = {
 		.batch_max = set->batch_max,
 		.orders_max = set->orders_max,
 		.timeout_ms = set->timeout_ms,
@@ -195,62 +227,43 @@ static int start(struct rt_service *service)
 			     [SHED_STORING] = set->shed_storing_ms,
 			     [SHED_ARRIVING] = set->shed_arriving_ms,
 			     [SHED_MEMORY] = 10 * set->shed_memory_percent },
-		.metrics = service->metrics,
+		.metrics = process->service->metrics,
+		.order = process->order,
+		.placement = process->placement,
+		.order_channel = process->order_channel,
+		.inventory = process->inventory,
+		.inventory_channel = process->inventory_channel,
+		.archive = process->archive,
+		.archive_channel = process->archive_channel,
 	};
-	const ProtobufCServiceDescriptor *order = &tandem__order__v1__order_service__descriptor;
-	const ProtobufCServiceDescriptor *inventory =
-		&tandem__inventory__v1__inventory_service__descriptor;
-	const ProtobufCServiceDescriptor *archive =
-		&tandem__archive__v1__archive_service__descriptor;
-	bool has_archive = set->archive_target[0] != '\0';
-	int rc = RT_OK;
+
+	return gateway_new(process->service->loop, &options, &process->gateway);
+}
+
+static int start(struct rt_service *service)
+{
+	struct process *process = rt_alloc(sizeof(*process));
+	int rc;
 
 	rt_arrivals_watch();
 	process->service = service;
-	rc = make_tls(process);
-	if (rc != RT_OK)
-		goto fail;
-	rc = connect_to(process, set->order_target, "order", order, &process->order_channel);
-	if (rc != RT_OK)
-		goto fail;
-	rc = connect_to(process, set->inventory_target, "inventory", inventory,
-			&process->inventory_channel);
-	if (rc != RT_OK)
-		goto fail;
-	if (has_archive)
-		rc = connect_to(process, set->archive_target, NULL, archive,
-				&process->archive_channel);
-	if (rc != RT_OK)
-		goto fail;
-	process->order = rt_client_new(process->order_channel, order);
-	process->placement = rt_client_new(process->order_channel,
-					   &tandem__order__v1__placement_service__descriptor);
-	process->inventory = rt_client_new(process->inventory_channel, inventory);
-	if (has_archive)
-		process->archive = rt_client_new(process->archive_channel, archive);
-	options.order = process->order;
-	options.placement = process->placement;
-	options.order_channel = process->order_channel;
-	options.inventory = process->inventory;
-	options.inventory_channel = process->inventory_channel;
-	options.archive = process->archive;
-	options.archive_channel = process->archive_channel;
-	rc = gateway_new(service->loop, &options, &process->gateway);
-	if (rc != RT_OK)
-		goto fail;
+	rc = connect_all(process);
+	if (rc == RT_OK)
+		rc = make_gateway(process);
+	if (rc != RT_OK) {
+		/* The process ends; channels without calls end with it. */
+		rt_channel_free(process->order_channel, NULL, NULL);
+		rt_channel_free(process->inventory_channel, NULL, NULL);
+		rt_channel_free(process->archive_channel, NULL, NULL);
+		process_free(process);
+		return rc;
+	}
 	rt_server_add(service->server, gateway_order_rpc(process->gateway));
 	rt_server_add(service->server, gateway_inventory_rpc(process->gateway));
-	if (has_archive)
+	if (process->archive != NULL)
 		rt_server_add(service->server, gateway_archive_rpc(process->gateway));
 	service->data = process;
 	return RT_OK;
-fail:
-	/* The process ends; channels without calls end with it. */
-	rt_channel_free(process->order_channel, NULL, NULL);
-	rt_channel_free(process->inventory_channel, NULL, NULL);
-	rt_channel_free(process->archive_channel, NULL, NULL);
-	process_free(process);
-	return rc;
 }
 
 /* stop → gateway_ended → order_ended → inventory_ended → archive_ended: each channel ends the calls under way on it. */

@@ -612,6 +612,8 @@ class Ctl(tandem.Live):
                       ("load", "--rate", "5", "--saturate"), ("load", "--saturate=5", "--rate=5"),
                       ("load", "--rate", "0"), ("load", "what")):
             self.ctl(*args, code=WRONG)
+        self.ctl("load", "--rate", "2000000", code=WRONG)
+        self.assertIn("--rate: 2000000 is not within 0 … 1000000\n", self.said)
 
     def test_help(self):
         """Every command has help, on standard output, with exit code 0."""

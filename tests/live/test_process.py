@@ -106,6 +106,17 @@ class Start(tandem.Live):
                         self.assertIn(f"port {port} is taken by process {os.getpid()} (", text)
                         self.assertIn(variable, text)
 
+    def test_targets_that_are_none(self):
+        """Which flag it is stands in the log."""
+        for name in ("order", "inventory", "archive"):
+            for target in ("127.0.0.1:1,,127.0.0.1:2", "127.0.0.1:1,", ","):
+                with self.subTest(target=name, value=target):
+                    process = self.start("gateway", f"--{name}-target", target, "--listen", "127.0.0.1:0", "--admin-listen", "",
+                                         "--http-listen", "")
+                    self.assertEqual(process.wait(), 1)
+                    self.assertIn(f"a target is no list of addresses like host:port,host:port flag=--{name}-target target={target}",
+                                  process.text())
+
     def test_passwords(self):
         """A damaged file ends the start; a wrong password is tried, and logged once."""
         folder = self.tandem.folder
