@@ -2,6 +2,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -266,6 +267,8 @@ class Migration(tandem.Live):
                 self.assertEqual([row[b"action"] for row in more], expected, trail)
 
     def test_4_everything_goes_on(self):
+        """The archive's database goes along: what was dropped is in it alone, and what was not has its history there."""
+        shutil.copy(os.path.join(self.tandem.env["TANDEM_VAR"], "archive.db"), self.target.env["TANDEM_VAR"])
         self.target.start()
         cls = type(self)
         channel = self.target.channel()
@@ -318,6 +321,7 @@ class Migration(tandem.Live):
         self.assertEqual(self.target.ctl_json("drain")[0], 0)
         code, rows = self.target.ctl_json("audit")
         self.assertEqual(code, 0, rows)
+        self.assertEqual(rows[-1]["archive"]["orders"], rows[-1]["orders"])
         bad = [row for row in self.target.doctor() if row["result"] == "bad"]
         self.assertEqual(bad, [])
 

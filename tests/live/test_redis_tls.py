@@ -408,6 +408,15 @@ class Authority(unittest.TestCase):
         os.unlink(os.path.join(self.tls, "ca.crt"))
         self.assertEqual(len(self.run_ca()), 2 + len(PROCESSES), "another CA: all")
 
+    def test_as_the_page_of_security_says(self):
+        """Its commands take one CA's place by another's, and leave nothing of the old one."""
+        with open(os.path.join(tandem.ROOT, "docs", "security.md"), encoding="utf-8") as page:
+            lines = [line.split("#")[0].split() for line in page if line.startswith("scripts/lib/ca ")]
+        self.assertEqual([line[1] for line in lines], ["--renew", "--new-ca", "--renew", "--drop-old-ca"])
+        for line in lines:
+            self.run_ca(*line[1:])
+        self.assertEqual(len(self.run_ca()), 0)
+
     def test_another_authority(self):
         all_names = ["redis", *PROCESSES, "ops"]
         self.run_ca("--client", "shop-7")
