@@ -6,7 +6,7 @@
  *       positions_known    (the writer has answered)
  *     read_more            XREAD of both streams from there on, which waits for something new
  *       entries_read       their events, and what is missing between them, become a batch
- *         read_on          as long as there is more at once, until the batch is large
+ *         read_on          as long as there is more at once, until the batch is large (turns.h)
  *         batch_written    stored, or not: then the positions are asked for again, after a pause
  *       rest               what comes meanwhile is gathered, unless there was more than a read holds
  *       confirm            tells Redis how far is stored: so far the streams may be trimmed
@@ -27,9 +27,9 @@
 #include "check.h"
 #include "events/entry.h"
 #include "tandem/order/v1/order_events.pb-c.h"
+#include "turns.h"
 
-#define ENTRIES_MAX   256   /* of each stream in a read */
-#define EVENTS_ENOUGH 20000 /* in a batch: more make it no cheaper */
+#define ENTRIES_MAX   256 /* of each stream in a read */
 #define BLOCK_MS      5000
 #define CONFIRM_MS    1000
 #define AGAIN_MIN_MS  200 /* between tries while the database is away: doubles up to … */
@@ -44,6 +44,7 @@ struct stream {
 	enum archive_context context;
 	struct archive_position position; /* as it is stored */
 	uint64_t n;                       /* the number of the last event that was read */
+	struct archive_turn turn;
 	struct rt_redis_op confirm_op;
 	bool confirming;
 	struct rt_series *done, *lag, *lost; /* NULL: no metrics */
@@ -63,7 +64,6 @@ struct batch {
 	struct archive_batch stored;
 	struct archive_written written;
 	bool begun; /* something was read */
-	bool full;  /* there may be more at once */
 	int64_t begun_ns;
 };
 
@@ -256,10 +256,10 @@ static void positions_known(struct archive_job *job)
 	database_works(partition);
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++) {
 		struct stream *stream = &partition->streams[i];
-		uint64_t ms;
 
 		stream->position = batch->positions[i];
-		if (!read_id(stream->position.id, &ms, &stream->n))
+		stream->turn = (struct archive_turn){ .more = false };
+		if (!read_id(stream->position.id, &stream->turn.ms, &stream->n))
 			stream->n = 0;
 		if (!partition->began)
 			RT_LOG(RT_INFO, "archiving", RT_S("stream", stream->position.stream),
@@ -489,6 +489,7 @@ static bool add_entry(struct stream *stream, struct batch *batch, const redisRep
 		add_unreadable(stream, batch, id, entry->element[1], fault);
 	snprintf(position->id, sizeof(position->id), "%s", id);
 	stream->n = n;
+	stream->turn.ms = ms;
 	return true;
 }
 
@@ -506,7 +507,6 @@ static bool fill_batch(struct archive_partition *partition, const redisReply *re
 	struct batch *batch = &partition->batch;
 
 	batch->begun = true;
-	batch->full = false;
 	for (size_t i = 0; i < reply->elements; i++) {
 		const redisReply *part = reply->element[i], *entries;
 		struct stream *stream;
@@ -517,7 +517,7 @@ static bool fill_batch(struct archive_partition *partition, const redisReply *re
 		if (stream == NULL)
 			return false;
 		entries = part->element[1];
-		batch->full = batch->full || entries->elements >= ENTRIES_MAX;
+		stream->turn.more = entries->elements >= ENTRIES_MAX;
 		for (size_t j = 0; j < entries->elements; j++)
 			if (!add_entry(stream, batch, entries->element[j]))
 				return false;
@@ -531,7 +531,7 @@ static void clear_batch(struct archive_partition *partition)
 
 	rt_arena_reset(&batch->arena, KEEP_BYTES);
 	batch->stored = (struct archive_batch){ .event_count = 0 };
-	batch->begun = batch->full = false;
+	batch->begun = false;
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++) {
 		const struct archive_position *stored = &partition->streams[i].position;
 
@@ -593,6 +593,7 @@ static void batch_written(struct archive_job *job)
 	struct batch *batch = RT_CONTAINER_OF(job, struct batch, job);
 	struct archive_partition *partition =
 		RT_CONTAINER_OF(batch, struct archive_partition, batch);
+	bool more = false; /* at once */
 
 	if (job->status != RT_OK) {
 		if (!ends(partition))
@@ -608,6 +609,7 @@ static void batch_written(struct archive_job *job)
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++) {
 		struct stream *stream = &partition->streams[i];
 
+		more = more || stream->turn.more;
 		archive_count(stream->done, (double)batch->positions[i].events);
 		stream->position.events += batch->positions[i].events;
 		if (strcmp(stream->position.id, batch->positions[i].id) == 0)
@@ -618,7 +620,7 @@ static void batch_written(struct archive_job *job)
 	}
 	if (ends(partition))
 		return;
-	if (batch->full || partition->archive->write_every_ms == 0) {
+	if (more || partition->archive->write_every_ms == 0) {
 		read_more(partition);
 		return;
 	}
@@ -646,6 +648,13 @@ static void write_batch(struct archive_partition *partition)
 
 /* ---- reading ---- */
 
+static enum archive_turns next_turn(const struct archive_partition *partition)
+{
+	return archive_next_turn(&partition->streams[ARCHIVE_ORDER].turn,
+				 &partition->streams[ARCHIVE_INVENTORY].turn,
+				 partition->batch.stored.event_count);
+}
+
 static void entries_read(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct archive_partition *partition =
@@ -662,8 +671,7 @@ static void entries_read(struct rt_redis_op *op, int status, const redisReply *r
 	if (status == RT_OK && !nothing &&
 	    (!rt_reply_is_array(reply, 1) || !fill_batch(partition, reply)))
 		status = RT_PROTOCOL;
-	if (status == RT_OK && !nothing && batch->full &&
-	    batch->stored.event_count < EVENTS_ENOUGH) {
+	if (status == RT_OK && !nothing && next_turn(partition) != ARCHIVE_READ_NONE) {
 		read_on(partition);
 		return;
 	}
@@ -676,25 +684,39 @@ static void entries_read(struct rt_redis_op *op, int status, const redisReply *r
 	again(partition);
 }
 
+static bool is_read(enum archive_turns turn, size_t context)
+{
+	static const enum archive_turns of[ARCHIVE_STREAMS] = {
+		[ARCHIVE_ORDER] = ARCHIVE_READ_ORDERS, [ARCHIVE_INVENTORY] = ARCHIVE_READ_INVENTORY
+	};
+
+	return turn == ARCHIVE_READ_NONE || (turn & of[context]) != 0;
+}
+
 /* What is there already is written soon: then it waits for nothing more. */
 static void read_on(struct archive_partition *partition)
 {
 	const struct batch *batch = &partition->batch;
+	const enum archive_turns turn = next_turn(partition);
 	struct rt_args args = { .count = 0 };
 
 	RT_FAILPOINT("archive.read");
 	rt_args_str(&args, "XREAD");
 	rt_args_str(&args, "COUNT");
 	rt_args_int(&args, ENTRIES_MAX);
-	if (!batch->begun) {
+	if (turn == ARCHIVE_READ_NONE) { /* nothing is there that is known of */
 		rt_args_str(&args, "BLOCK");
 		rt_args_int(&args, BLOCK_MS);
 	}
 	rt_args_str(&args, "STREAMS");
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++)
-		rt_args_str(&args, partition->streams[i].position.stream);
+		if (is_read(turn, i))
+			rt_args_str(&args, partition->streams[i].position.stream);
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++)
-		rt_args_str(&args, batch->positions[i].id);
+		if (is_read(turn, i)) {
+			rt_args_str(&args, batch->positions[i].id);
+			partition->streams[i].turn.more = false;
+		}
 	rt_redis_send(partition->reader, &partition->read_op, &args, 2 * BLOCK_MS, entries_read);
 	rt_args_done(&args);
 }

@@ -1,0 +1,30 @@
+/* turns.h - which of a partition's streams is read next, and when a batch is large enough.
+ *
+ * A read takes as many entries of each stream, and those of the one may hold more events than those of the other. If both
+ * were always read, inventory's events would come ahead, and be stored before the orders that they follow from: each of
+ * these orders is written twice, since it gets another number when its OrderPlaced comes. So the stream that is behind is
+ * read on alone. */
+#ifndef ARCHIVE_TURNS_H
+#define ARCHIVE_TURNS_H
+
+#include "base/base.h"
+
+#define ARCHIVE_EVENTS_ENOUGH 20000  /* in a batch: more make it hardly cheaper */
+#define ARCHIVE_EVENTS_MAX    200000 /* no more is read into it, whichever stream is behind */
+
+/* How far a stream was read. */
+struct archive_turn {
+	bool more;   /* there may be more at once */
+	uint64_t ms; /* of its last entry's id */
+};
+enum archive_turns {
+	ARCHIVE_READ_NONE,
+	ARCHIVE_READ_ORDERS,
+	ARCHIVE_READ_INVENTORY,
+	ARCHIVE_READ_BOTH /* the sum of the others */
+};
+/* What is read before a batch of so many events is written. */
+enum archive_turns archive_next_turn(const struct archive_turn *orders,
+				     const struct archive_turn *inventory, size_t events);
+
+#endif
