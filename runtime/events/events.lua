@@ -29,7 +29,8 @@
 --
 --   <type>   a field for each type of event, named after it: '<subject>/<seq> <subject>/<seq> …'; a type
 --            has a second field only when a subject has several events, to keep their order
---   time     RFC 3339, the same for all events
+--   time     RFC 3339, the same for all events; that of the id, if the clock stepped back by less than a second, as it
+--            does from one instance to another: so events and what is stored say the same
 --   batch    tandem.events.v1.EventBatch, when an event has content, a trace context or an attempt:
 --            an item for each event, in the order of the fields and of the names in them
 --
@@ -345,17 +346,35 @@ function stream_methods:is_full(events)
 	return events_held(self) >= events and events_held(load_end(self)) >= events
 end
 
+-- RFC 3339 of a unix time in ms. Days are counted from the 1st of March of the year 0, so that a leap year's day is its last.
+local function rfc3339(ms)
+	local day = math.floor(ms / 86400000) + 719468
+	local era = math.floor(day / 146097) -- of 400 years
+	day = day % 146097
+	local year = math.floor((day - math.floor(day / 1460) + math.floor(day / 36524) - math.floor(day / 146096)) / 365)
+	day = day - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+	local month = math.floor((5 * day + 2) / 153) -- 0: March
+	day = day - math.floor((153 * month + 2) / 5) + 1
+	return format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year + 400 * era + (month < 10 and 0 or 1), (month + 2) % 12 + 1, day,
+		math.floor(ms / 3600000) % 24, math.floor(ms / 60000) % 60, math.floor(ms / 1000) % 60, ms % 1000)
+end
+
 -- Moves the end of the stream to the id of the next entry, with `count` events. Times are compared as texts: making
 -- numbers of them costs more.
 local function advance(stream, now_ms, count)
 	local ms = stream.ms_text
 	if now_ms ~= stream.now_ms then
-		stream.now_ms, stream.time_mark = now_ms, ''
+		stream.now_ms, stream.time_mark, stream.time = now_ms, '', nil
 		if #now_ms == #ms and now_ms > ms or #now_ms > #ms then
 			ms = now_ms
 			stream.ms_text = ms
-		elseif now_ms ~= ms and tonumber(ms) - tonumber(now_ms) > AHEAD_MS then
-			stream.time_mark = '~' .. now_ms
+		elseif now_ms ~= ms then
+			local number = tonumber(ms)
+			if number - tonumber(now_ms) > AHEAD_MS then
+				stream.time_mark = '~' .. now_ms
+			else
+				stream.time = rfc3339(number)
+			end
 		end
 	end
 	local n = stream.n + count
@@ -505,14 +524,14 @@ function stream_methods:publish(now_ms, time, batch, n, write, args)
 	if write then
 		write(self, n, args)
 	end
-	if add_entry(pcall, self.key, id, batch, n, time, fields, order) ~= id then
+	if add_entry(pcall, self.key, id, batch, n, self.time or time, fields, order) ~= id then
 		load_end(self)
 		length, self.length = self.length, -1
 		id = advance(self, now_ms, n)
 		if write then
 			write(self, n, args)
 		end
-		add_entry(call, self.key, id, batch, n, time, fields and by_type(batch, n), order)
+		add_entry(call, self.key, id, batch, n, self.time or time, fields and by_type(batch, n), order)
 	end
 	self.first_n, self.length = self.first_n or self.n - n + 1, length + 1
 	return id

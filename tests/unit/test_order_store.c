@@ -545,7 +545,7 @@ static void test_place_with_times_and_traces(void)
 	late = place("ord_c", "C", false); /* the clock stepped back: the stream's time does not */
 	run();
 	CU_ASSERT_STRING_EQUAL(late->result.history, "placed@1764000000130-3");
-	CU_ASSERT_STRING_EQUAL(entry(1), "OrderPlaced ord_c/1 2025-11-24T16:00:00.123Z C");
+	CU_ASSERT_STRING_EQUAL(entry(1), "OrderPlaced ord_c/1 2025-11-24T16:00:00.130Z C");
 }
 
 static struct call *place_counted(const char *order_id, int64_t pending_max)
@@ -933,6 +933,38 @@ static void test_a_stream_ahead_of_the_clock(void)
 	CU_ASSERT_EQUAL(redis_server_int(&shared, "ZCOUNT %stimers %" PRId64 " %" PRId64, KEY,
 					 NOW + 15 + 60000, NOW + 15 + 60000),
 			1);
+}
+
+/* The clocks of two instances differ a little: the event has the time of its entry's id, as the record has, also at the end of
+ * a leap year's February. Else the archive, which knows events alone, would show another time of the order. */
+static void test_a_stream_a_little_ahead_of_the_clock(void)
+{
+	static const struct {
+		int64_t ahead;
+		const char *order_id, *time;
+	} rows[] = {
+		{ NOW + 1, "ord_a", "2025-11-24T16:00:00.124Z" },
+		{ NOW + 1000, "ord_b", "2025-11-24T16:00:01.123Z" },
+		{ INT64_C(1830297600000), "ord_c", "2028-01-01T00:00:00.000Z" },
+		{ INT64_C(1835481599999), "ord_d", "2028-02-29T23:59:59.999Z" },
+		{ INT64_C(1835481600000), "ord_e", "2028-03-01T00:00:00.000Z" },
+	};
+
+	for (int i = 0; i < (int)RT_LENGTH(rows); i++) {
+		char wanted[160];
+		struct call *call;
+
+		redis_server_do(&shared, "XADD %sevents %" PRId64 "-%d foreign entry", KEY,
+				rows[i].ahead, 2 * i + 1);
+		call = place(rows[i].order_id, "A", false);
+		call->op.place.now_ms = rows[i].ahead - (i == 0 ? 1 : 1000);
+		run();
+		snprintf(wanted, sizeof(wanted), "placed@%" PRId64 "-%d", rows[i].ahead, 2 * i + 2);
+		CU_ASSERT_STRING_EQUAL(call->result.history, wanted);
+		snprintf(wanted, sizeof(wanted), "OrderPlaced %s/1 %s A", rows[i].order_id,
+			 rows[i].time);
+		CU_ASSERT_STRING_EQUAL(entry(1), wanted);
+	}
 }
 
 /* ---- move ---- */
@@ -2336,6 +2368,8 @@ int main(void)
 		{ "large contents go few at a time", test_large_contents },
 		{ "moves of large orders go few at a time", test_moves_of_large_orders },
 		{ "a stream ahead of the clock tells the time", test_a_stream_ahead_of_the_clock },
+		{ "a stream a little ahead of the clock has the time of its ids",
+		  test_a_stream_a_little_ahead_of_the_clock },
 		{ "Redis runs every rule", test_every_rule },
 		{ "what the archive has is dropped", test_dropping },
 		{ "a request of a dropped order is not placed again",
