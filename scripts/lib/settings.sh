@@ -73,16 +73,18 @@ tandem_set() {
 	[ -n "${!1-}" ] || printf -v "$1" %s "$2"
 	export "${1?}"
 }
-# Beside a gateway at another port the console and what is served over HTTP have other ones, too: 2000 and 3000 above (below,
-# when there is no room).
+# Beside a gateway at another port the console and what is served over HTTP have other ones, too: 2000 and 4000 above, or, when
+# there is no room, 3000 and 4000 below. What is left between them is for admin ports.
 tandem_gateway_at=${TANDEM_GATEWAY_LISTEN-}
 tandem_gateway_at=${tandem_gateway_at##*:}
 if [[ ! $tandem_gateway_at =~ ^[0-9]+$ ]] || [ "$TANDEM_GATEWAY_LISTEN" = "${tandem_listen[gateway]}" ]; then
 	tandem_set TANDEM_GATEWAY_HTTP_LISTEN 127.0.0.1:50080
+elif [ "$tandem_gateway_at" -le 61535 ]; then
+	tandem_set TANDEM_CONSOLE_LISTEN "127.0.0.1:$((tandem_gateway_at + 2000))"
+	tandem_set TANDEM_GATEWAY_HTTP_LISTEN "127.0.0.1:$((tandem_gateway_at + 4000))"
 else
-	tandem_above=$((tandem_gateway_at <= 62535 ? 1 : -1))
-	tandem_set TANDEM_CONSOLE_LISTEN "127.0.0.1:$((tandem_gateway_at + 2000 * tandem_above))"
-	tandem_set TANDEM_GATEWAY_HTTP_LISTEN "127.0.0.1:$((tandem_gateway_at + 3000 * tandem_above))"
+	tandem_set TANDEM_CONSOLE_LISTEN "127.0.0.1:$((tandem_gateway_at - 3000))"
+	tandem_set TANDEM_GATEWAY_HTTP_LISTEN "127.0.0.1:$((tandem_gateway_at - 4000))"
 fi
 for tandem_name in "${tandem_services[@]}"; do
 	tandem_set "TANDEM_${tandem_name^^}_LISTEN" "${tandem_listen[$tandem_name]}"

@@ -363,6 +363,15 @@ class Scripts(unittest.TestCase):
         self.assertIn(str(copy.ports["gateway"]), text)
         self.up(copy)
 
+    def test_no_port_is_given_twice(self):
+        """Wherever the gateway listens."""
+        script = '. scripts/lib/settings.sh; printf "%s\\n" "${!TANDEM_@}" | grep LISTEN$ | while read -r name; do echo "${!name}"; done'
+        for port in (5000, 20051, 50051, 50080, 60000, 61535, 61536, 64000, 64535, 64536, 65535):
+            env = {"PATH": os.environ["PATH"], "TANDEM_VAR": "/nonexistent", "TANDEM_GATEWAY_LISTEN": f"127.0.0.1:{port}"}
+            done = subprocess.run(["bash", "-ec", script], cwd=tandem.ROOT, env=env, capture_output=True, text=True, check=True)
+            found = done.stdout.split()
+            self.assertEqual((len(found), len(set(found))), (11, 11), found)
+
     def test_a_store_stays_what_it_was_made(self):
         """One Redis or a cluster, with so many partitions: up refuses anything else, and says why."""
         refused = (
