@@ -177,6 +177,40 @@ static void a_message_that_is_too_large(void)
 	rt_buf_done(&body);
 }
 
+/* A small text may be a large tree: at most 16 MiB, or 16 times the largest message. */
+static void a_tree_that_is_too_large(void)
+{
+	static const struct {
+		const char *name, *value;
+		int fit; /* about 16 MiB */
+	} rows[] = {
+		{ "objects", "{}", 57000 },        { "lists", "[]", 86000 },
+		{ "numbers", "0", 250000 },        { "strings", "\"{[,\\\"{[\"", 220000 },
+		{ "members", "{\"a\":0}", 44000 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++)
+		for (int large = 0; large < 2; large++) {
+			struct http_format format = format_of("application/json");
+			struct http_messages messages = { 0 };
+			struct rt_status status = { 0 };
+			struct rt_buf body = { 0 };
+
+			rt_buf_printf(&body, "{\"sku\":[%s", rows[i].value);
+			for (int n = 1; n < rows[i].fit * (large ? 11 : 10) / 10; n++)
+				rt_buf_printf(&body, ",%s", rows[i].value);
+			rt_buf_printf(&body, "]}");
+			CU_ASSERT_FALSE(http_messages_read(&format, STOCK, &body, MOST, &messages,
+							   &status));
+			TEST_ROW(status.code == (large ? RT_CODE_RESOURCE_EXHAUSTED
+						       : RT_CODE_INVALID_ARGUMENT),
+				 rows[i].name);
+			http_messages_done(&messages);
+			rt_status_done(&status);
+			rt_buf_done(&body);
+		}
+}
+
 static bool end_is(const char *type, const struct rt_status *status, const char *expected,
 		   size_t length)
 {
@@ -263,6 +297,7 @@ static const struct test tests[] = {
 	{ "deadlines", deadlines },
 	{ "bodies", bodies },
 	{ "a message that is too large", a_message_that_is_too_large },
+	{ "a tree that is too large", a_tree_that_is_too_large },
 	{ "ends of answers", ends },
 	{ "errors", errors },
 	{ "details of errors", details },
