@@ -1,8 +1,10 @@
-/* contexts.c - the table of contexts, made from the file contexts at the top. */
+/* contexts.c - the table of contexts, made from the file contexts at the top; and those of others, as they are found. */
 #include <string.h>
 
 #include "base/base.h"
 #include "ctl.h"
+
+#define NAME_MAX_BYTES 64
 
 #define FUNCTIONS(name, NAME) extern const struct rt_functions name##_functions;
 TANDEM_CONTEXTS(FUNCTIONS)
@@ -37,4 +39,71 @@ char *ctl_context_names(void)
 		names = longer;
 	}
 	return names;
+}
+
+/* ---- contexts of others ---- */
+
+bool ctl_context_may_be(const char *name)
+{
+	size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+	return name[0] >= 'a' && name[0] <= 'z' && name[length] == '\0' && length <= NAME_MAX_BYTES;
+}
+
+static void add_other(struct ctl *ctl, const char *name)
+{
+	if (!ctl_context_may_be(name) || ctl_context_find(name) != NULL)
+		return;
+	for (size_t i = 0; i < ctl->other_count; i++)
+		if (strcmp(ctl->others[i], name) == 0)
+			return;
+	ctl->others = rt_realloc(ctl->others, (ctl->other_count + 1) * sizeof(*ctl->others));
+	ctl->others[ctl->other_count++] = rt_strdup(name);
+}
+
+bool ctl_contexts_read(struct ctl *ctl)
+{
+	if (ctl->others_known)
+		return true;
+	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		char key[CTL_KEY];
+		redisReply *groups;
+
+		ctl_key(key, ctl_contexts[i].name, 0, "events");
+		groups = ctl_redis_try(ctl, "XINFO", "GROUPS", key); /* an error: no stream yet */
+		if (groups == NULL)
+			return false;
+		for (size_t g = 0; groups->type == REDIS_REPLY_ARRAY && g < groups->elements; g++)
+			add_other(ctl, ctl_text(ctl_named(groups->element[g], "name"), ""));
+		freeReplyObject(groups);
+	}
+	ctl->others_known = true;
+	return true;
+}
+
+const char *ctl_context_name(const struct ctl *ctl, const char *only, size_t number)
+{
+	if (only != NULL)
+		return number == 0 ? only : NULL;
+	if (number < CTL_CONTEXTS)
+		return ctl_contexts[number].name;
+	return number - CTL_CONTEXTS < ctl->other_count ? ctl->others[number - CTL_CONTEXTS] : NULL;
+}
+
+bool ctl_context_known(const struct ctl *ctl, const char *name)
+{
+	const char *context;
+
+	for (size_t i = 0; (context = ctl_context_name(ctl, NULL, i)) != NULL; i++)
+		if (strcmp(context, name) == 0)
+			return true;
+	ctl_error("no context is called %s, and no group that reads events", name);
+	return false;
+}
+
+const struct rt_functions *ctl_functions_of(const char *context)
+{
+	const struct ctl_context *ours = ctl_context_find(context);
+
+	return ours == NULL ? ctl_contexts[0].functions : ours->functions;
 }

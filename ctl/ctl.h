@@ -58,7 +58,10 @@ struct ctl {
 	struct ctl_node *on;       /* commands go there, whatever their key; NULL: to the key */
 	struct ctl_node *asked;    /* the last one */
 	size_t node_count;
-	int partitions;           /* 0: not read yet */
+	int partitions;    /* 0: not read yet */
+	bool others_known; /* ctl_contexts_read */
+	char **others;     /* contexts that are not ours */
+	size_t other_count;
 	char *password_file;      /* of the user; NULL: not looked for yet; "": none */
 	bool sentinel_known;      /* their password file can be read */
 	struct rt_redis_tls *tls; /* NULL: none, or not needed yet */
@@ -291,6 +294,20 @@ const struct ctl_context *ctl_context_find(const char *name);
 bool ctl_context_follows(const char *name);
 /* "order or inventory", for errors; freed by the caller. */
 char *ctl_context_names(void);
+/* Contexts of others keep keys of their own, too, and each reads in a group of its name, such as webhook: so the groups of
+ * our streams, in partition 0, say which there are. A group of a plain reader counts as one; it has no keys. False: Redis
+ * could not be asked; the reason is on stderr. */
+bool ctl_contexts_read(struct ctl *ctl);
+/* After ctl_contexts_read: the names of ours, then of those of others; NULL behind the last. `only`: this one alone, whether
+ * it was found or not; NULL: all. */
+const char *ctl_context_name(const struct ctl *ctl, const char *only, size_t number);
+/* After ctl_contexts_read: whether one is called so. If not, an error says it. */
+bool ctl_context_known(const struct ctl *ctl, const char *name);
+/* Whether a context may be called so, as scripts/lib/redis-user has it. */
+bool ctl_context_may_be(const char *name);
+/* The library whose functions operate on its keys. Events.lua is a part of each, and takes the keys from the first one: for
+ * contexts of others that of our first context does. */
+const struct rt_functions *ctl_functions_of(const char *context);
 /* "order:{0}:events" and the like, into `key`. */
 #define CTL_KEY 256
 void ctl_key(char key[CTL_KEY], const char *context, int partition, const char *rest);
@@ -433,7 +450,7 @@ struct ctl_lag_sum {
 bool ctl_lags_read(struct ctl *ctl, struct ctl_lag_sum sums[CTL_READERS]);
 /* drain.c: appends a line for each thing that is under way; none: nothing is. False: Redis could not be asked. */
 bool ctl_under_way(struct ctl *ctl, struct rt_buf *what);
-/* How many dead letters all contexts have. False: Redis could not be asked. */
+/* How many dead letters all contexts have, those of others too. False: Redis could not be asked. */
 bool ctl_dead_count(struct ctl *ctl, int64_t *ret);
 
 /* ---- the versions of a context's Redis functions, as Redis knows them (functions.c) ---- */

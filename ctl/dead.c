@@ -7,7 +7,9 @@
  * that was processed does no harm. Both changes are entered in the trail (trail.c).
  *
  * Against endless replays: the field `replayed` counts them, and stays when the entry becomes a dead
- * letter again. After REPLAYS_MAX the replay is refused, except with --force. */
+ * letter again. After REPLAYS_MAX the replay is refused, except with --force.
+ *
+ * The same for contexts of others, such as examples/webhook: ctl_contexts_read finds those that read. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -38,8 +40,9 @@ static error_t dead_parse(int key, char *arg, struct argp_state *state)
 		dead->limit = INT64_MAX;
 		return 0;
 	case 'c':
-		if (ctl_context_find(arg) == NULL)
-			argp_error(state, "--context: %s, not %s", ctl_context_names(), arg);
+		if (!ctl_context_may_be(arg))
+			argp_error(state, "--context: %s, or another's name, not %s",
+				   ctl_context_names(), arg);
 		dead->filter.context = arg;
 		return 0;
 	case 'o':
@@ -127,32 +130,37 @@ static error_t show_parse(int key, char *arg, struct argp_state *state)
 
 /* ---- reading ---- */
 
-/* Reads the dead letters of all contexts in a partition. False: some could not be read; `entries` has the
- * others. */
+/* Reads the dead letters of a context in a partition. */
+static bool read_context(struct ctl *ctl, const struct dead *dead, const char *context,
+			 int partition, const char *from, const char *to, int64_t limit,
+			 struct ctl_entries *entries)
+{
+	char key[CTL_KEY];
+	const struct ctl_range range = {
+		.context = context,
+		.partition = partition,
+		.key = key,
+		.from = from,
+		.to = to,
+		.count_max = limit,
+		.scan_max = SCAN_MAX,
+		.filter = &dead->filter,
+	};
+
+	ctl_key(key, context, partition, "dead");
+	return ctl_entries_read(ctl, &range, entries, NULL);
+}
+
+/* The same of the context that is asked for, or of all. False: some could not be read; `entries` has the others. */
 static bool read_range(struct ctl *ctl, const struct dead *dead, int partition, const char *from,
 		       const char *to, int64_t limit, struct ctl_entries *entries)
 {
+	const char *context;
 	bool good = true;
 
-	for (size_t i = 0; i < CTL_CONTEXTS; i++) {
-		char key[CTL_KEY];
-		const struct ctl_range range = {
-			.context = ctl_contexts[i].name,
-			.partition = partition,
-			.key = key,
-			.from = from,
-			.to = to,
-			.count_max = limit,
-			.scan_max = SCAN_MAX,
-			.filter = &dead->filter,
-		};
-
-		ctl_key(key, ctl_contexts[i].name, partition, "dead");
-		if (dead->filter.context != NULL &&
-		    strcmp(dead->filter.context, ctl_contexts[i].name) != 0)
-			continue;
-		good = ctl_entries_read(ctl, &range, entries, NULL) && good;
-	}
+	for (size_t i = 0; (context = ctl_context_name(ctl, dead->filter.context, i)) != NULL; i++)
+		good = read_context(ctl, dead, context, partition, from, to, limit, entries) &&
+		       good;
 	return good;
 }
 
@@ -170,11 +178,11 @@ static bool read_id(struct ctl *ctl, const struct dead *dead, const char *place,
 	return good;
 }
 
-/* Reads those with the given ids, or all that pass the filter. *ret_missing: how many ids do not exist. */
+/* Reads those with the given ids, or all that pass the filter. *ret_missing: how many ids, or contexts, do not exist. */
 static bool read_chosen(struct ctl *ctl, const struct dead *dead, struct ctl_entries *entries,
 			size_t *ret_missing)
 {
-	bool good = ctl_partitions(ctl) > 0;
+	bool good = ctl_partitions(ctl) > 0 && ctl_contexts_read(ctl);
 
 	*ret_missing = 0;
 	if (dead->id_count == 0) {
@@ -183,6 +191,9 @@ static bool read_chosen(struct ctl *ctl, const struct dead *dead, struct ctl_ent
 		ctl_entries_sort(entries);
 		if ((int64_t)entries->count > dead->limit)
 			entries->count = (size_t)dead->limit;
+		if (good && entries->count == 0 && dead->filter.context != NULL &&
+		    !ctl_context_known(ctl, dead->filter.context))
+			*ret_missing = 1;
 		return good;
 	}
 	for (size_t i = 0; i < dead->id_count && ctl->partitions > 0; i++) {
@@ -233,10 +244,12 @@ static int list_run(struct ctl *ctl, void *options)
 		ctl_cell(&table, "%s", or_dash(entry->reason));
 	}
 	ctl_table_print(&table);
-	if (good && entries.count == 0 && !ctl->json)
+	if (good && entries.count == 0 && missing == 0 && !ctl->json)
 		printf("no dead letters\n");
 	ctl_entries_done(&entries);
-	return good ? CTL_OK : CTL_UNAVAILABLE;
+	if (!good)
+		return CTL_UNAVAILABLE;
+	return missing == 0 ? CTL_OK : CTL_NEGATIVE;
 }
 
 static int show_run(struct ctl *ctl, void *options)
@@ -329,7 +342,7 @@ static void operate_on(struct ctl *ctl, struct rt_args *args, const struct ctl_e
 	};
 
 	ctl_key(events, entry->context, entry->partition, "events");
-	ctl_operate(ctl, args, ctl_context_find(entry->context)->functions, events, stream, &deed,
+	ctl_operate(ctl, args, ctl_functions_of(entry->context), events, stream, &deed,
 		    action + strlen("dead."));
 	rt_args_str(args, entry->stream_id);
 }
@@ -438,7 +451,12 @@ static int discard_run(struct ctl *ctl, void *options)
 	{ "order", 'o', "ID", 0, "Only those about this order (or SKU)", 1 },                      \
 		{ "type", 't', "TYPE", 0, "Only those of this type, such as OrderPlaced", 1 },     \
 		{ "reason", KEY_REASON, "TEXT", 0, "Only those whose reason contains this", 1 },   \
-		{ "context", 'c', "CONTEXT", 0, "Only those of one context, such as order", 1 },   \
+		{ "context",                                                                       \
+		  'c',                                                                             \
+		  "CONTEXT",                                                                       \
+		  0,                                                                               \
+		  "Only those of one context, such as order or webhook",                           \
+		  1 },                                                                             \
 	{                                                                                          \
 		"limit", 'n', "N", 0, "How many at most, the oldest first", 1                      \
 	}
@@ -464,7 +482,7 @@ const struct ctl_command ctl_dead_list = {
 };
 
 static const struct argp_option show_options[] = {
-	{ "context", 'c', "CONTEXT", 0, "Only those of one context, such as order", 0 },
+	{ "context", 'c', "CONTEXT", 0, "Only those of one context, such as order or webhook", 0 },
 	{ 0 },
 };
 const struct ctl_command ctl_dead_show = {

@@ -553,13 +553,17 @@ json_t *ctl_consumers_json(struct ctl *ctl, const char *key, const redisReply *g
 
 bool ctl_dead_count(struct ctl *ctl, int64_t *ret)
 {
+	const char *context;
+
 	*ret = 0;
+	if (!ctl_contexts_read(ctl))
+		return false;
 	for (int p = 0; p < ctl->partitions; p++)
-		for (size_t i = 0; i < CTL_CONTEXTS; i++) {
+		for (size_t i = 0; (context = ctl_context_name(ctl, NULL, i)) != NULL; i++) {
 			char key[CTL_KEY];
 			redisReply *length;
 
-			ctl_key(key, ctl_contexts[i].name, p, "dead");
+			ctl_key(key, context, p, "dead");
 			length = ctl_redis(ctl, "XLEN", key);
 			if (length == NULL)
 				return false;

@@ -220,8 +220,9 @@ static error_t trail_parse(int key, char *arg, struct argp_state *state)
 		options->limit = 1000;
 		return 0;
 	case 'c':
-		if (ctl_context_find(arg) == NULL)
-			argp_error(state, "--context: %s, not %s", ctl_context_names(), arg);
+		if (!ctl_context_may_be(arg))
+			argp_error(state, "--context: %s, or another's name, not %s",
+				   ctl_context_names(), arg);
 		options->context = arg;
 		return 0;
 	case 'a':
@@ -280,14 +281,16 @@ static bool read_all(struct ctl *ctl, const struct options *options, struct ctl_
 {
 	char from[48] = "-", key[CTL_KEY];
 	int partitions = ctl_partitions(ctl);
-	bool good = partitions > 0;
+	bool good = partitions > 0 && ctl_contexts_read(ctl);
+	const char *context;
 
 	if (options->since_ms > 0)
 		snprintf(from, sizeof(from), "%" PRId64,
 			 RT_MAX(0, ctl_now_ms(ctl) - options->since_ms));
 	for (int p = 0; p < partitions; p++)
-		for (size_t i = 0; i < CTL_CONTEXTS && good; i++) {
-			const struct ctl_range range = { .context = ctl_contexts[i].name,
+		for (size_t i = 0;
+		     good && (context = ctl_context_name(ctl, options->context, i)) != NULL; i++) {
+			const struct ctl_range range = { .context = context,
 							 .partition = p,
 							 .key = key,
 							 .from = from,
@@ -295,10 +298,8 @@ static bool read_all(struct ctl *ctl, const struct options *options, struct ctl_
 							 .count_max = SCAN_MAX,
 							 .scan_max = SCAN_MAX };
 
-			ctl_key(key, ctl_contexts[i].name, p, "trail");
-			if (options->context == NULL ||
-			    strcmp(options->context, ctl_contexts[i].name) == 0)
-				good = ctl_entries_read(ctl, &range, entries, NULL);
+			ctl_key(key, context, p, "trail");
+			good = ctl_entries_read(ctl, &range, entries, NULL);
 		}
 	ctl_entries_sort(entries);
 	return good;
@@ -339,6 +340,8 @@ static int trail_run(struct ctl *ctl, void *user)
 		CTL_TABLE("TIME", "WHO", "FROM", "ACTION", "SUBJECT", "WHY", "RESULT");
 	struct ctl_entries entries = { 0 };
 	bool good = read_all(ctl, options, &entries);
+	bool known = !good || entries.count > 0 || options->context == NULL ||
+		     ctl_context_known(ctl, options->context);
 	size_t first;
 
 	choose(options, &entries, &first);
@@ -347,17 +350,20 @@ static int trail_run(struct ctl *ctl, void *user)
 	ctl_table_print(&table);
 	if (first > 0)
 		ctl_error("%zu older ones are not shown%s", first, ctl_hint(ctl, ": --limit"));
-	if (good && entries.count == 0 && !ctl->json)
+	if (good && known && entries.count == 0 && !ctl->json)
 		printf("no changes\n");
 	ctl_entries_done(&entries);
-	return good ? CTL_OK : CTL_UNAVAILABLE;
+	if (!good)
+		return CTL_UNAVAILABLE;
+	return known ? CTL_OK : CTL_NEGATIVE;
 }
 
 static const struct argp_option trail_options[] = {
 	{ "since", KEY_SINCE, "DURATION", 0, "Only changes of the last 30m, 7d …", 0 },
 	{ "action", 'a', "ACTION", 0, "Only this action, such as dead.discard, or dead", 0 },
 	{ "subject", 's', "SUBJECT", 0, "Only changes of this order, SKU, group …", 0 },
-	{ "context", 'c', "CONTEXT", 0, "Only changes of order's data, or of inventory's", 0 },
+	{ "context", 'c', "CONTEXT", 0,
+	  "Only changes of one context's data, such as order or webhook", 0 },
 	{ "limit", 'n', "N", 0, "How many at most, the newest (1000)", 0 },
 	{ 0 },
 };

@@ -3,8 +3,9 @@
 //   subscriber.js PROTO PASSWORD_FILE [GROUP]   the folder of the .proto files; the password of the user "subscriber"; a
 //                                               name of its own, "printer"
 //
-// With redis and protobufjs (examples/run node-subscriber). TANDEM_REDIS_PORT: 6390, or TANDEM_REDIS: cluster://HOST:PORT;
-// TANDEM_PARTITIONS: 1. Each partition is read over a connection of its own.
+// With redis and protobufjs (examples/run node-subscriber). TANDEM_REDIS_HOST and TANDEM_REDIS_PORT: 127.0.0.1, 6390; or
+// TANDEM_REDIS: cluster://HOST:PORT. TANDEM_REDIS_TLS_CA, with _CERT and _KEY, when Redis has TLS. TANDEM_PARTITIONS: 1. Each
+// partition is read over a connection of its own.
 "use strict";
 const fs = require("node:fs");
 const os = require("node:os");
@@ -12,7 +13,8 @@ const protobuf = require("protobufjs");
 const { createClient, createCluster, commandOptions } = require("redis");
 
 const [proto, passwordFile, group = "printer"] = process.argv.slice(2);
-const { TANDEM_PARTITIONS = "1", TANDEM_REDIS = "", TANDEM_REDIS_PORT = "6390" } = process.env;
+const { TANDEM_PARTITIONS = "1", TANDEM_REDIS = "", TANDEM_REDIS_HOST = "127.0.0.1", TANDEM_REDIS_PORT = "6390" } = process.env;
+const { TANDEM_REDIS_TLS_CA, TANDEM_REDIS_TLS_CERT, TANDEM_REDIS_TLS_KEY } = process.env;
 const consumer = `${os.hostname()}-${process.pid}`;
 const EventBatch = protobuf.loadSync(`${proto}/tandem/events/v1/events.proto`).lookupType("tandem.events.v1.EventBatch");
 
@@ -36,11 +38,18 @@ function handle({ type, subject, seq, data }) {
   console.log(type.slice(type.lastIndexOf(".") + 1), subject, seq, `${data.length} bytes`);
 }
 
+function tlsOptions() {
+  if (!TANDEM_REDIS_TLS_CA) return {};
+  const [ca, cert, key] = [TANDEM_REDIS_TLS_CA, TANDEM_REDIS_TLS_CERT, TANDEM_REDIS_TLS_KEY].map((file) => fs.readFileSync(file));
+  return { tls: true, ca, cert, key };
+}
+
 function connect(login) {
   const [, url] = /^cluster:(\/\/[^,]*)/.exec(TANDEM_REDIS) ?? [];
+  const tls = tlsOptions();
   const server = url
-    ? createCluster({ rootNodes: [{ url: `redis:${url}` }], defaults: login })
-    : createClient({ ...login, socket: { port: +TANDEM_REDIS_PORT } });
+    ? createCluster({ rootNodes: [{ url: `${tls.tls ? "rediss" : "redis"}:${url}` }], defaults: { ...login, socket: tls } })
+    : createClient({ ...login, socket: { ...tls, host: TANDEM_REDIS_HOST, port: +TANDEM_REDIS_PORT } });
   server.on("error", (error) => console.error(error.message)); // it connects again
   return server.connect().then(() => server);
 }

@@ -2,8 +2,9 @@
 
   subscriber.py PASSWORD_FILE [GROUP]   the password of the user "subscriber"; a name of its own, "printer"
 
-With redis and the messages that protoc compiles (examples/run python-subscriber). TANDEM_REDIS_PORT: 6390, or TANDEM_REDIS:
-cluster://HOST:PORT; TANDEM_PARTITIONS: 1. A thread reads each partition."""
+With redis and the messages that protoc compiles (examples/run python-subscriber). TANDEM_REDIS_HOST and TANDEM_REDIS_PORT:
+127.0.0.1, 6390; or TANDEM_REDIS: cluster://HOST:PORT. TANDEM_REDIS_TLS_CA, with _CERT and _KEY, when Redis has TLS.
+TANDEM_PARTITIONS: 1. A thread reads each partition."""
 import os
 import socket
 import sys
@@ -18,12 +19,16 @@ PLAIN = (b"time", b"batch", b"replayed")
 group = sys.argv[2] if len(sys.argv) > 2 else "printer"
 consumer = f"{socket.gethostname()}-{os.getpid()}"
 with open(sys.argv[1], encoding="ascii") as file:
-    login = {"username": "subscriber", "password": file.readline().strip()}
+    options = {"username": "subscriber", "password": file.readline().strip()}
+if os.environ.get("TANDEM_REDIS_TLS_CA"):
+    options |= {"ssl": True, "ssl_check_hostname": True, "ssl_ca_certs": os.environ["TANDEM_REDIS_TLS_CA"],
+                "ssl_certfile": os.environ["TANDEM_REDIS_TLS_CERT"], "ssl_keyfile": os.environ["TANDEM_REDIS_TLS_KEY"]}
 cluster = os.environ.get("TANDEM_REDIS", "").removeprefix("cluster://").split(",")[0]
 if cluster:
-    server = redis.RedisCluster(*cluster.rsplit(":", 1), **login)
+    server = redis.RedisCluster(*cluster.rsplit(":", 1), **options)
 else:
-    server = redis.Redis(port=int(os.environ.get("TANDEM_REDIS_PORT", "6390")), **login)
+    host, port = os.environ.get("TANDEM_REDIS_HOST", "127.0.0.1"), int(os.environ.get("TANDEM_REDIS_PORT", "6390"))
+    server = redis.Redis(host, port, **options)
 
 
 def events_of(fields):

@@ -208,6 +208,6 @@ void poster_post(struct poster *poster, struct post *post)
 	for (size_t i = 0; i < POST_HEADERS; i++)
 		slot->headers[1 + i].data = post->headers[i];
 	curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDS, post->body);
-	curl_multi_add_handle(poster->multi,
-			      slot->easy); /* it asks to be called at once (on_timer) */
+	/* It asks to be called at once (on_timer). */
+	curl_multi_add_handle(poster->multi, slot->easy);
 }

@@ -12,7 +12,7 @@
 #include <jansson.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <openssl/params.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,8 +31,7 @@ struct webhook {
 	struct rt_context *context;
 	struct poster *poster;
 	struct rt_list waiting; /* for their turn: deliveries */
-	uint8_t key[BASE64(KEY_MAX) / 4 * 3];
-	int key_length;
+	EVP_MAC_CTX *mac;       /* HMAC-SHA256 with the secret; begun anew for each request */
 	struct rt_series *sent, *failed;
 	size_t under_way, requests_max;
 	struct rt_timer pause;
@@ -162,9 +161,11 @@ static void add_headers(const struct webhook *webhook, const struct rt_event *ev
 	unsigned long long version = event->seq;
 	char *text = rt_printf("%s/%llu.%lld.%s", event->subject, version, now, post->body);
 	uint8_t digest[SIGNATURE_BYTES], signature[BASE64(SIGNATURE_BYTES) + 1];
+	size_t length;
 
-	HMAC(EVP_sha256(), webhook->key, webhook->key_length, (const uint8_t *)text, strlen(text),
-	     digest, NULL);
+	EVP_MAC_init(webhook->mac, NULL, 0, NULL);
+	EVP_MAC_update(webhook->mac, (const uint8_t *)text, strlen(text));
+	EVP_MAC_final(webhook->mac, digest, &length, sizeof(digest));
 	EVP_EncodeBlock(signature, digest, sizeof(digest));
 	post->headers[0] = rt_printf("webhook-id: %s/%llu", event->subject, version);
 	post->headers[1] = rt_printf("webhook-timestamp: %lld", now);
@@ -232,11 +233,29 @@ static void stop(void *data)
 	}
 }
 
-/* The key is written as "whsec_" and its base64; "whsec_" may be missing. */
-static bool read_key(const char *text, struct webhook *webhook)
+static EVP_MAC_CTX *new_mac(const uint8_t *key, size_t length)
+{
+	char digest[] = "SHA256";
+	const OSSL_PARAM params[] = { OSSL_PARAM_utf8_string("digest", digest, sizeof(digest) - 1),
+				      OSSL_PARAM_END };
+	EVP_MAC *hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	EVP_MAC_CTX *mac = EVP_MAC_CTX_new(hmac);
+
+	EVP_MAC_free(hmac); /* the context keeps it */
+	if (mac == NULL || EVP_MAC_init(mac, key, length, params) != 1) {
+		EVP_MAC_CTX_free(mac);
+		return NULL;
+	}
+	return mac;
+}
+
+/* The key is written as "whsec_" and its base64; "whsec_" may be missing. NULL: it is not. */
+static EVP_MAC_CTX *read_key(const char *text)
 {
 	static const char prefix[] = "whsec_";
+	uint8_t key[BASE64(KEY_MAX) / 4 * 3];
 	size_t length = strcspn(text, "\n"), padding = 0;
+	EVP_MAC_CTX *mac = NULL;
 	int decoded;
 
 	if (strncmp(text, prefix, sizeof(prefix) - 1) == 0) {
@@ -244,12 +263,14 @@ static bool read_key(const char *text, struct webhook *webhook)
 		length -= sizeof(prefix) - 1;
 	}
 	if (length < BASE64(KEY_MIN) || length > BASE64(KEY_MAX))
-		return false;
+		return NULL;
 	while (padding < 2 && text[length - 1 - padding] == '=')
 		padding++;
-	decoded = EVP_DecodeBlock(webhook->key, (const uint8_t *)text, (int)length);
-	webhook->key_length = decoded - (int)padding;
-	return webhook->key_length >= KEY_MIN && webhook->key_length <= KEY_MAX;
+	decoded = EVP_DecodeBlock(key, (const uint8_t *)text, (int)length) - (int)padding;
+	if (decoded >= KEY_MIN && decoded <= KEY_MAX)
+		mac = new_mac(key, (size_t)decoded);
+	OPENSSL_cleanse(key, sizeof(key));
+	return mac;
 }
 
 static int read_secret(const char *path, struct webhook *webhook)
@@ -258,8 +279,10 @@ static int read_secret(const char *path, struct webhook *webhook)
 	char error[200] = "it must hold the base64 of 24 to 64 bytes, perhaps behind whsec_";
 	int rc = rt_file_read(path, RT_FILE_SECRET, 1024, &text, error, sizeof(error));
 
-	if (rc == RT_OK && !read_key(text.data, webhook))
-		rc = RT_INVALID;
+	if (rc == RT_OK) {
+		webhook->mac = read_key(text.data);
+		rc = webhook->mac != NULL ? RT_OK : RT_INVALID;
+	}
 	if (rc != RT_OK)
 		RT_LOG(RT_ERROR, "the secret cannot be used", RT_S("file", path),
 		       RT_S("reason", error));
@@ -311,7 +334,7 @@ static void data_free(void *data)
 	if (webhook == NULL)
 		return;
 	poster_free(webhook->poster);
-	OPENSSL_cleanse(webhook->key, sizeof(webhook->key));
+	EVP_MAC_CTX_free(webhook->mac);
 	free(webhook);
 }
 

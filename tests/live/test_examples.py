@@ -92,7 +92,7 @@ class Webhook:
         port, self.port, self.admin_port = tandem.free_ports(3)
         self.live, self.timeout = live, timeout
         self.name = f"webhook-{target}" if target else "webhook"
-        self.folder, self.env = live.tandem.folder, {**live.tandem.env}
+        self.folder, self.env, self.more = live.tandem.folder, {**live.env}, ()
         if target:
             self.env["TANDEM_WEBHOOK_TARGET"] = target
         key = os.urandom(32)
@@ -112,7 +112,7 @@ class Webhook:
                 f"--redis-password-file={secrets}/{self.name}", "--redis-deploy-user=deploy",
                 f"--redis-deploy-password-file={secrets}/deploy", f"--listen=127.0.0.1:{self.port}",
                 f"--admin-listen=127.0.0.1:{self.admin_port}", "--event-retry-min=10ms", "--event-retry-max=100ms",
-                "--claim-idle=1s", "--deliveries-max=3", f"--timeout={self.timeout}", "--requests-max=4"]
+                "--claim-idle=1s", "--deliveries-max=3", f"--timeout={self.timeout}", "--requests-max=4", *self.more]
 
     def text(self):
         with open(self.log, encoding="utf-8") as log:
@@ -152,6 +152,17 @@ class Runs(tandem.Live):
         super().setUpClass()
         cls.stock("tea", 10000)
 
+    @classmethod
+    def users(cls, *names):
+        """Makes users for targets of the webhook; their folder."""
+        folder = os.path.join(cls.tandem.env["TANDEM_VAR"], "users.d")
+        os.makedirs(folder)
+        for name in names:
+            command = [os.path.join(tandem.ROOT, "scripts/lib/redis-user"), name, "order"]
+            with open(os.path.join(folder, f"{name}.acl"), "wb") as file:
+                subprocess.run(command, env=cls.tandem.env, stdout=file, check=True)
+        return folder
+
     def example(self, name, *arguments):
         ran = subprocess.run([RUN, name, *arguments], env=self.env, capture_output=True, text=True, timeout=900)
         self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
@@ -169,7 +180,7 @@ class Runs(tandem.Live):
 
     def subscriber(self, name):
         order_id = self.place("tea", wait_for_decision=True).order_id
-        env = {**self.tandem.env, "PYTHONUNBUFFERED": "1"}
+        env = {**self.env, "PYTHONUNBUFFERED": "1"}
         secret = os.path.join(self.tandem.env["TANDEM_VAR"], "secrets", "subscriber")
         printed = Printed([RUN, name, secret, name], env)
         self.addCleanup(printed.end)
@@ -192,19 +203,33 @@ class Runs(tandem.Live):
 
         tandem.until(acknowledged, 20, "all is acknowledged")
 
+    def webhook(self, target=None, timeout="5s", more=()):
+        webhook = Webhook(self, target, timeout)
+        webhook.more = more
+        webhook.receiver.open()
+        webhook.start()
+        self.addCleanup(webhook.end)
+        return webhook
+
+    def reserved(self, count=1):
+        ids = [self.placing("tea", wait_for_decision=True) for _ in range(count)]
+        return [call.result().order.order_id for call in ids]
+
+    def told(self, receiver, *order_ids, decisions=("OrderReserved",)):
+        """The receiver has taken these decisions about each."""
+
+        def all_told():
+            return all(sorted(set(receiver.decisions(i))) == sorted(decisions) for i in order_ids)
+
+        tandem.until(all_told, 20 * tandem.SLOW, lambda: f"{order_ids} told: {receiver.taken[-5:]} {receiver.tries[-5:]}")
+
 
 class Examples(Runs):
     @classmethod
     def prepare(cls):
         """Users for the webhook's targets, as its README says, and one of docs/consuming.md."""
         super().prepare()
-        folder = os.path.join(cls.tandem.env["TANDEM_VAR"], "users.d")
-        os.makedirs(folder)
-        for name in ("webhook", "webhook-mail"):
-            command = [os.path.join(tandem.ROOT, "scripts/lib/redis-user"), name, "order"]
-            with open(os.path.join(folder, f"{name}.acl"), "wb") as file:
-                subprocess.run(command, env=cls.tandem.env, stdout=file, check=True)
-        with open(os.path.join(folder, "mailer.acl"), "w", encoding="utf-8") as file:
+        with open(os.path.join(cls.users("webhook", "webhook-mail"), "mailer.acl"), "w", encoding="utf-8") as file:
             file.write(test_scripts.mailer())
 
     def test_c(self):
@@ -282,25 +307,6 @@ class Examples(Runs):
 
     # ---- the webhook ----
 
-    def webhook(self, target=None, timeout="5s"):
-        webhook = Webhook(self, target, timeout)
-        webhook.receiver.open()
-        webhook.start()
-        self.addCleanup(webhook.end)
-        return webhook
-
-    def reserved(self, count=1):
-        ids = [self.placing("tea", wait_for_decision=True) for _ in range(count)]
-        return [call.result().order.order_id for call in ids]
-
-    def told(self, receiver, *order_ids, decisions=("OrderReserved",)):
-        """The receiver has taken these decisions about each."""
-
-        def all_told():
-            return all(sorted(set(receiver.decisions(i))) == sorted(decisions) for i in order_ids)
-
-        tandem.until(all_told, 20 * tandem.SLOW, lambda: f"{order_ids} told: {receiver.taken[-5:]} {receiver.tries[-5:]}")
-
     def test_webhook_tells_decisions(self):
         receiver = self.webhook().receiver
         (order_id,) = self.reserved()
@@ -360,20 +366,50 @@ class Examples(Runs):
     def test_webhook_what_the_receiver_refuses(self):
         """It is a dead letter, and keeps nothing back."""
         receiver = self.webhook().receiver
-        refused, good = self.reserved(2)
-        receiver.answer = lambda decision: 400 if decision["order_id"] == refused else 200
-        self.order.ConfirmOrder(order_id=refused)
-        self.order.ConfirmOrder(order_id=good)
+        refused, other, good = self.reserved(3)
+        self.told(receiver, refused, other, good)
+        receiver.answer = lambda decision: 200 if decision["order_id"] == good else 400
+        for order_id in (refused, other, good):
+            self.order.ConfirmOrder(order_id=order_id)
         redis = self.tandem.redis_as()
 
         def dead():
             return {entry[b"id"].decode() for _, entry in redis.entries("webhook:{0}:dead")}
 
-        tandem.until(lambda: f"{refused}/3" in dead(), 20 * tandem.SLOW, lambda: f"a dead letter: {dead()}")
+        tandem.until(lambda: dead() >= {f"{refused}/3", f"{other}/3"}, 20 * tandem.SLOW, lambda: f"dead letters: {dead()}")
         self.assertIn(receiver.tries.count(f"{refused}/3"), (3, 4), "as often as --deliveries-max says")
         self.told(receiver, good, decisions=("OrderConfirmed", "OrderReserved"))
         self.assertFalse(any(i.startswith(good) for i in dead()))
-        self.tandem.redis_as("ops")("DEL", "webhook:{0}:dead")
+        self.dead_letters(receiver, f"{refused}/3", f"{other}/3")
+
+    def dead_letters(self, receiver, *names):
+        """What an operator does with those of the webhook: the first is replayed, the other one discarded."""
+        places = {letter["event_id"]: letter["stream_id"] for letter in self.operator("dead", "list")}
+        self.assertEqual({*places}, {*names})
+        place, other = (places[name] for name in names)
+        self.assertEqual([letter["event_id"] for letter in self.operator("dead", "show", place, "-c", "webhook")], [names[0]])
+        self.assertEqual({letter["context"] for letter in self.operator("dead", "list", "-c", "webhook")}, {"webhook"})
+        self.assertEqual(self.operator("dead", "list", "-c", "inventory"), [])
+        for command in (("dead", "list"), ("trail",)):
+            self.operator(*command, "-c", "webhok", code=1)
+        rows = self.tandem.ctl_json("doctor")[1]
+        self.assertIn(("dead letters", "warn"), {(row["check"], row["result"]) for row in rows})
+        receiver.answer = lambda decision: 204
+        tries = receiver.tries.count(names[0])
+        self.assertEqual(self.operator("dead", "replay", place)[0]["outcome"], "replayed to")
+        tandem.until(lambda: receiver.tries.count(names[0]) > tries, 20 * tandem.SLOW, "what was replayed comes again")
+        self.assertEqual(self.operator("dead", "discard", other, "--why", "w")[0]["outcome"], "discarded")
+        self.assertEqual(self.operator("dead", "list"), [])
+        deeds = self.operator("trail", "-c", "webhook")
+        self.assertEqual([(deed["action"], deed["subject"]) for deed in deeds],
+                         [("dead.replay", names[0].split("/")[0]), ("dead.discard", names[1].split("/")[0])])
+        self.assertLessEqual({deed["stream_id"] for deed in deeds}, {deed["stream_id"] for deed in self.operator("trail")})
+
+    def operator(self, *command, code=0):
+        """What tandemctl prints, and must end with."""
+        ended, rows = self.tandem.ctl_json(*command)
+        self.assertEqual(ended, code, rows)
+        return rows
 
     def test_webhook_two_targets(self):
         """Each has a group of its own: one that is away keeps nothing from the other."""
@@ -417,6 +453,52 @@ class Examples(Runs):
         for text in (b"", b"\n", b"c2hvcnQ=", b"whsec_", b"no base64, though it is long enough", base64.b64encode(bytes(65))):
             webhook.secret(text)
             self.assertIn("the base64 of 24 to 64 bytes", webhook.refuses(), text)
+
+
+class OverTls(Runs):
+    """Redis has TLS, and each reader a certificate of its CA: docs/consuming.md."""
+
+    ENV = {"TANDEM_REDIS_TLS": "1"}
+
+    @classmethod
+    def prepare(cls):
+        super().prepare()
+        cls.users("webhook")
+        ca = os.path.join(tandem.ROOT, "scripts", "lib", "ca")
+        for folder in (None, "other"):  # of another authority, too
+            var = cls.tandem.tls(folder) if folder else cls.tandem.env["TANDEM_VAR"]
+            subprocess.run([ca, "--client", "reader"], env={**cls.tandem.env, "TANDEM_VAR": var}, check=True, stdout=subprocess.DEVNULL)
+        cls.env = {**cls.env, "TANDEM_REDIS_TLS_CERT": cls.tandem.tls("reader.crt"), "TANDEM_REDIS_TLS_KEY": cls.tandem.tls("reader.key")}
+
+    def reads(self, name):
+        self.subscriber(name)
+        env = {**self.env, "TANDEM_REDIS_TLS_CA": self.tandem.tls("other", "tls", "ca.crt")}
+        secret = os.path.join(self.tandem.env["TANDEM_VAR"], "secrets", "subscriber")
+        path = os.path.join(self.tandem.folder, f"{name}.log")
+        with open(path, "wb") as log:
+            popen = subprocess.Popen([RUN, name, secret, name], env=env, stdout=log, stderr=log, start_new_session=True)
+
+        def said():
+            with open(path, encoding="utf-8") as log:
+                return log.read()
+
+        try:
+            tandem.until(lambda: "certificate" in said(), 60 * tandem.SLOW, lambda: f"Redis of another CA is refused: {said()}")
+        finally:
+            os.killpg(popen.pid, signal.SIGTERM)
+            popen.wait(20 * tandem.SLOW)
+
+    def test_python_subscriber(self):
+        self.reads("python-subscriber")
+
+    def test_node_subscriber(self):
+        if tandem.modules_of_node():
+            self.reads("node-subscriber")
+
+    def test_webhook(self):
+        files = [f"--redis-tls-{name}={self.env[f'TANDEM_REDIS_TLS_{name.upper()}']}" for name in ("ca", "cert", "key")]
+        receiver = self.webhook(more=("--redis-tls=true", *files)).receiver
+        self.told(receiver, *self.reserved())
 
 
 if __name__ == "__main__":

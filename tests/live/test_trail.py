@@ -208,7 +208,7 @@ class Operators(Trail):
         self.assertRegex(table, r"(?m)^TIME +WHO +FROM +ACTION +SUBJECT +WHY +RESULT$")
         self.assertIn("a\\x1b[31m", table)
         self.assertEqual(self.ctl("trail", "--subject", "nobody"), "no changes\n")
-        for bad in (["--since", "soon"], ["--context", "x"], ["--limit", "0"], ["x"]):
+        for bad in (["--since", "soon"], ["--context", "X"], ["--limit", "0"], ["x"]):
             self.ctl("trail", *bad, code=2)
         self.assertIn("--why: 1 to 256 bytes", self.ctl("groups", "include", "order", "x", "--why", "y" * 257, code=2))
         # Whoever may read may read this.
