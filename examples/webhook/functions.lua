@@ -1,4 +1,3 @@
--- functions.lua - the library begins with the runtime's part, which acknowledges, sets aside and makes dead letters. The
--- webhook stores nothing else in Redis.
---
--- Keys, all with the prefix of KEYS[1] ('webhook:{0}:events' gives 'webhook:{0}:'): none besides.
+-- functions.lua - what a context runs in Redis. CMakeLists.txt puts the runtime's part in front, which acknowledges events, sets
+-- them aside and makes dead letters, in the keys <context>:{p}:cursor, aside:order and dead. The webhook adds nothing, since it stores
+-- nothing of its own; a context that does has its functions here.

@@ -76,6 +76,7 @@ static void delivery_free(struct delivery *delivery)
 	free(delivery);
 }
 
+/* What may be another answer later, without anybody's doing. */
 static bool is_away(long code)
 {
 	return code == 0 || code == 408 || code == 429 || code >= 500;
@@ -88,7 +89,8 @@ static void pause_over(struct rt_timer *timer)
 	send_more(RT_CONTAINER_OF(timer, struct webhook, pause));
 }
 
-/* It waits again, behind the others: what the receiver cannot answer now, for whatever reason, keeps none of them back. */
+/* The receiver is away. The decision waits again, behind the others: if it alone fails, for whatever reason, it keeps none of
+ * them back. */
 static void put_off(struct delivery *delivery, long code, const char *why)
 {
 	struct webhook *webhook = delivery->webhook;
@@ -98,6 +100,7 @@ static void put_off(struct delivery *delivery, long code, const char *why)
 	rt_list_push(&webhook->waiting, &delivery->link);
 	if (rt_timer_running(&webhook->pause))
 		return;
+	/* Said once, when it has been away for some tries. */
 	if (webhook->pause_ms < PAUSE_MAX_MS && webhook->pause_ms * 2 >= PAUSE_MAX_MS)
 		RT_LOG(RT_WARN, "the receiver is away", RT_I("code", code),
 		       RT_S("reason", code == 0 ? why : "its answer"));
@@ -132,7 +135,7 @@ static void posted(struct post *post, long code, const char *why)
 		rt_timer_stop(webhook->context->loop, &webhook->pause);
 		delivery_free(delivery);
 		rt_event_done(event);
-	} else {
+	} else { /* refused; or away, and the program ends: another process will post it */
 		if (!is_away(code))
 			refused(event, code);
 		delivery_free(delivery);
@@ -320,6 +323,7 @@ static int make(struct rt_context *context, const void *options, void **ret_data
 	return rc;
 }
 
+/* It serves no gRPC of its own: health, reflection and metrics are the runtime's. */
 static ProtobufCService *service(void *data, size_t number)
 {
 	(void)data;
@@ -338,7 +342,8 @@ static void data_free(void *data)
 	free(webhook);
 }
 
-extern const struct rt_functions webhook_functions;
+extern const struct rt_functions
+	webhook_functions; /* functions.lua, by tandem_functions of CMakeLists.txt */
 
 struct rt_context_domain webhook_domain = {
 	.name = "webhook",
