@@ -344,7 +344,7 @@ class Examples(Runs):
         self.told(receiver, *unsure, *missed, *busy)
         counts = collections.Counter(receiver.tries)
         self.assertGreaterEqual(counts[f"{unsure[0]}/2"], 2, "the repeat has the same id")
-        self.assertEqual(self.tandem.redis_as()("EXISTS", "webhook:{0}:dead"), 0, "who is away makes no dead letters")
+        self.assertEqual(self.tandem.redis_as()("XLEN", "webhook:{0}:dead"), 0, "who is away makes no dead letters")
         together = threading.Barrier(4)
         receiver.answer = lambda decision: 200 + 0 * together.wait(10 * tandem.SLOW)
         self.told(receiver, *self.reserved(4))  # as many at once as --requests-max says
