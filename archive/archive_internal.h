@@ -49,6 +49,8 @@ void archive_release_start(struct archive_release *release);
 /* A batch of the partition was written. */
 void archive_release_written(struct archive_release *release,
 			     const struct archive_written *written);
+/* Orders are kept again that were not: from the oldest on. */
+void archive_release_anew(struct archive_release *release);
 void archive_release_stop(struct archive_release *release);
 void archive_release_free(struct archive_release *release); /* takes NULL */
 

@@ -16,7 +16,11 @@
  * away, the disk is full) nothing is read: what is to be archived waits in Redis.
  *
  * A stream's ids count its events (docs/decisions/003). So where events are missing it is known how many: they were trimmed
- * before they were archived, or deleted. That is logged, counted, and noted in the table `gaps`. */
+ * before they were archived, or deleted. That is logged, counted, and noted in the table `gaps`.
+ *
+ * A stream goes back when a master is lost with its last entries: its numbers begin anew behind what is left (look_for_gap), or
+ * it ends before what was read, as the confirmation's answer says (go_back). Orders that the lost entries said to be dropped are
+ * there again, so they are not taken for dropped any more (docs/decisions/054). */
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -35,7 +39,9 @@
 #define AGAIN_MIN_MS  200 /* between tries while the database is away: doubles up to … */
 #define AGAIN_MAX_MS  5000
 #define CONSUMER_IDLE 3600000
-#define KEEP_BYTES    ((size_t)1 << 20) /* of a batch's memory */
+#define LEFT_MIN_MS                                                                                \
+	1000 /* it is looked for what is left of a stream: so long before the first new entry, then longer */
+#define KEEP_BYTES ((size_t)1 << 20) /* of a batch's memory */
 
 enum state { IDLE, CONNECTING, ASKING, READING, WRITING, RESTING, STOPPED };
 
@@ -47,6 +53,8 @@ struct stream {
 	struct archive_turn turn;
 	struct rt_redis_op confirm_op;
 	bool confirming;
+	char confirmed[ARCHIVE_STREAM_ID];   /* what is told now, or was last */
+	char end[ARCHIVE_STREAM_ID];         /* of the stream, if that is before it; else "" */
 	struct rt_series *done, *lag, *lost; /* NULL: no metrics */
 };
 
@@ -63,6 +71,10 @@ struct batch {
 	struct archive_position positions[ARCHIVE_STREAMS];
 	struct archive_batch stored;
 	struct archive_written written;
+	/* The orders' stream went back: what ends before its first new entry, that one's time, and how long before it was looked
+	 * for what is left. */
+	char before_back[ARCHIVE_STREAM_ID + 1]; /* "": it did not */
+	uint64_t back_ms, looked_ms;
 	bool begun; /* something was read */
 	int64_t begun_ns;
 };
@@ -91,6 +103,7 @@ static void connect_reader(struct archive_partition *partition);
 static void ask_positions(struct archive_partition *partition);
 static void read_more(struct archive_partition *partition);
 static void read_on(struct archive_partition *partition);
+static void look_for_left(struct archive_partition *partition);
 
 /* ---- the end ---- */
 
@@ -169,16 +182,37 @@ const char *archive_partition_problem(const struct archive_partition *partition)
 
 /* ---- telling Redis ---- */
 
+static bool read_id(const char *id, uint64_t *ret_ms, uint64_t *ret_n)
+{
+	int at = 0;
+
+	return sscanf(id, "%" SCNu64 "-%" SCNu64 "%n", ret_ms, ret_n, &at) == 2 && id[at] == '\0';
+}
+
+/* Whether the stream has less than is stored of it. */
+static void note_end(struct stream *stream, const redisReply *reply)
+{
+	uint64_t ms, n, end_ms, end_n;
+
+	if (rt_reply_is_string(reply) && reply->len < sizeof(stream->end) &&
+	    read_id(reply->str, &end_ms, &end_n) && read_id(stream->confirmed, &ms, &n) &&
+	    (end_ms < ms || (end_ms == ms && end_n < n)))
+		snprintf(stream->end, sizeof(stream->end), "%s", reply->str);
+}
+
 static void confirmed(struct rt_redis_op *op, int status, const redisReply *reply)
 {
 	struct stream *stream = RT_CONTAINER_OF(op, struct stream, confirm_op);
 	struct archive_partition *partition = stream->partition;
 
 	stream->confirming = false;
-	/* { pending, first pending, lag, … }, or nil */
-	if (status == RT_OK && rt_reply_is_array(reply, 7) && stream->lag != NULL)
-		rt_series_set(stream->lag, (double)rt_reply_int(reply->element[2]));
-	else if (status != RT_OK)
+	stream->end[0] = '\0';
+	/* { pending, first pending, lag, removed, delivered, the stream's end, … }, or nil */
+	if (status == RT_OK && rt_reply_is_array(reply, 7)) {
+		if (stream->lag != NULL)
+			rt_series_set(stream->lag, (double)rt_reply_int(reply->element[2]));
+		note_end(stream, reply->element[5]);
+	} else if (status != RT_OK)
 		RT_LOG(RT_DEBUG, "how far the stream is archived could not be told",
 		       RT_S("stream", stream->position.stream),
 		       RT_S("status", rt_status_name(status)));
@@ -201,7 +235,8 @@ static void confirm_stream(struct stream *stream)
 	rt_args_str(&args, stream->position.stream);
 	rt_args_str(&args, archive_functions.name); /* the group */
 	rt_args_str(&args, partition->consumer);
-	rt_args_str(&args, stream->position.id);
+	memcpy(stream->confirmed, stream->position.id, sizeof(stream->confirmed));
+	rt_args_str(&args, stream->confirmed);
 	rt_args_int(&args, CONSUMER_IDLE);
 	rt_redis_send(partition->commands, &stream->confirm_op, &args, 0, confirmed);
 	rt_args_done(&args);
@@ -223,13 +258,6 @@ static void on_confirm_time(struct rt_timer *timer)
 }
 
 /* ---- where the database stands ---- */
-
-static bool read_id(const char *id, uint64_t *ret_ms, uint64_t *ret_n)
-{
-	int at = 0;
-
-	return sscanf(id, "%" SCNu64 "-%" SCNu64 "%n", ret_ms, ret_n, &at) == 2 && id[at] == '\0';
-}
 
 static int run_positions(struct archive_job *job, struct archive_store *store)
 {
@@ -309,7 +337,21 @@ static void add_gap(struct stream *stream, struct batch *batch, const char *befo
 	snprintf(gap->before, sizeof(gap->before), "%s", before);
 }
 
-/* Compares the number of an entry with that of the one before. `count`: of its events. */
+/* The first time in a batch counts. */
+static void note_back(struct batch *batch, const char *id)
+{
+	uint64_t n;
+
+	if (batch->before_back[0] != '\0' || !read_id(id, &batch->back_ms, &n))
+		return;
+	snprintf(batch->before_back, sizeof(batch->before_back), "(%s", id);
+	batch->looked_ms = LEFT_MIN_MS;
+}
+
+#define WENT_BACK "the stream's numbers begin anew: Redis has lost what it had"
+
+/* Compares the number of an entry with that of the one before. `count`: of its events. One that was added by hand has the number
+ * 0, or begins the numbers anew without a loss. */
 static void look_for_gap(struct stream *stream, struct batch *batch, const char *id, uint64_t n,
 			 size_t count)
 {
@@ -321,8 +363,10 @@ static void look_for_gap(struct stream *stream, struct batch *batch, const char 
 				? "they were gone when the archive began"
 				: "they were gone before they were archived");
 	else if (first < stream->n)
-		add_gap(stream, batch, id, 0,
-			"the stream's numbers begin anew: Redis has lost what it had");
+		add_gap(stream, batch, id, 0, WENT_BACK);
+	/* Where nothing is left of the stream nothing is of the orders. */
+	if (first < stream->n && first > 0 && stream->context == ARCHIVE_ORDER)
+		note_back(batch, id);
 }
 
 /* What an event of orders holds, if that is shown later; NULL: it is not. */
@@ -378,9 +422,8 @@ static const char *fault_of(enum archive_context context, const struct archive_e
 }
 
 /* An event's time, or that of its entry's id. */
-static int64_t time_of(const struct rt_slice *time, const char *id)
+static int64_t time_of(const struct rt_slice *time, uint64_t entry_ms)
 {
-	uint64_t id_ms = 0, n;
 	char text[RT_TIME_TEXT];
 	int64_t ms;
 
@@ -390,8 +433,7 @@ static int64_t time_of(const struct rt_slice *time, const char *id)
 		if (rt_time_parse(text, &ms))
 			return ms;
 	}
-	(void)read_id(id, &id_ms, &n);
-	return (int64_t)RT_MIN(id_ms, (uint64_t)RT_TIME_MS_MAX);
+	return (int64_t)RT_MIN(entry_ms, (uint64_t)RT_TIME_MS_MAX);
 }
 
 /* The type without its package. */
@@ -404,7 +446,7 @@ static struct rt_slice short_type(const struct rt_slice *type)
 }
 
 /* Returns what is wrong with the event, or NULL: it is in the batch. */
-static const char *add_event(struct batch *batch, enum archive_context context, const char *id,
+static const char *add_event(struct batch *batch, enum archive_context context, uint64_t entry_ms,
 			     const struct rt_entry_event *from)
 {
 	const struct rt_slice kind = short_type(&from->type);
@@ -420,7 +462,8 @@ static const char *add_event(struct batch *batch, enum archive_context context, 
 					 .actor = { from->actor.data, from->actor.length },
 					 .data = { from->data.data, from->data.length },
 					 .version = from->seq,
-					 .time_ms = time_of(&from->time, id) };
+					 .time_ms = time_of(&from->time, entry_ms),
+					 .entry_ms = (int64_t)entry_ms };
 	fault = fault_of(context, event);
 	if (fault != NULL)
 		return fault;
@@ -477,7 +520,7 @@ static bool add_entry(struct stream *stream, struct batch *batch, const redisRep
 	if (fault == NULL)
 		look_for_gap(stream, batch, id, n, count);
 	for (size_t i = 0; i < count; i++) {
-		const char *wrong = add_event(batch, stream->context, id, &list[i]);
+		const char *wrong = add_event(batch, stream->context, ms, &list[i]);
 
 		if (wrong == NULL)
 			position->events++;
@@ -532,11 +575,12 @@ static void clear_batch(struct archive_partition *partition)
 	rt_arena_reset(&batch->arena, KEEP_BYTES);
 	batch->stored = (struct archive_batch){ .event_count = 0 };
 	batch->begun = false;
+	batch->before_back[0] = '\0';
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++) {
 		const struct archive_position *stored = &partition->streams[i].position;
 
 		batch->positions[i] = *stored;
-		batch->positions[i].events = 0;
+		batch->positions[i].events = batch->positions[i].lost_from_ms = 0;
 		memcpy(batch->positions[i].from, stored->id, sizeof(batch->positions[i].from));
 	}
 }
@@ -565,6 +609,19 @@ static void report_gaps(const struct archive_partition *partition)
 			if (gap->stream == partition->streams[j].position.stream)
 				archive_count(partition->streams[j].lost, (double)gap->events);
 	}
+}
+
+static void report_taken_back(const struct archive_partition *partition)
+{
+	const struct archive *archive = partition->archive;
+	size_t orders = partition->batch.written.taken_back;
+
+	if (orders == 0)
+		return;
+	RT_LOG(RT_WARN, "the stream has lost that orders were dropped: they may be dropped again",
+	       RT_I("partition", partition->number), RT_I("orders", orders));
+	if (archive->releases != NULL)
+		archive_release_anew(archive->releases[partition->number]);
 }
 
 static void on_rested(struct rt_timer *timer)
@@ -606,6 +663,7 @@ static void batch_written(struct archive_job *job)
 		archive_release_written(partition->archive->releases[partition->number],
 					&batch->written);
 	report_gaps(partition);
+	report_taken_back(partition);
 	for (size_t i = 0; i < ARCHIVE_STREAMS; i++) {
 		struct stream *stream = &partition->streams[i];
 
@@ -646,6 +704,74 @@ static void write_batch(struct archive_partition *partition)
 	archive_worker_add(partition->archive->writer, &batch->job, 0);
 }
 
+/* ---- a stream that went back ---- */
+
+/* An entry that is left was found; or none is in the time that was looked at. What it did not lose it may have been read from,
+ * too: orders are said once more to be dropped that are. */
+static void left_known(struct rt_redis_op *op, int status, const redisReply *reply)
+{
+	struct archive_partition *partition =
+		RT_CONTAINER_OF(op, struct archive_partition, read_op);
+	struct batch *batch = &partition->batch;
+	uint64_t ms = 1, n;
+
+	if (ends(partition))
+		return;
+	if (status != RT_OK || !rt_reply_is_array(reply, 0)) {
+		again(partition);
+	} else if (reply->elements == 0 && batch->looked_ms < batch->back_ms) {
+		batch->looked_ms *= 4;
+		look_for_left(partition);
+	} else {
+		if (reply->elements > 0 && rt_reply_is_array(reply->element[0], 2) &&
+		    rt_reply_is_string(reply->element[0]->element[0]))
+			(void)read_id(reply->element[0]->element[0]->str, &ms, &n);
+		batch->positions[ARCHIVE_ORDER].lost_from_ms = (int64_t)RT_MAX(ms, 1U);
+		write_batch(partition);
+	}
+}
+
+/* The time from which on something was lost: that of an entry that is left, before the first new one. It may be somewhat
+ * earlier than it could be; an archive may not read backwards. */
+static void look_for_left(struct archive_partition *partition)
+{
+	const struct batch *batch = &partition->batch;
+	uint64_t from = batch->back_ms - RT_MIN(batch->looked_ms, batch->back_ms);
+	struct rt_args args = { .count = 0 };
+
+	rt_args_str(&args, "XRANGE");
+	rt_args_str(&args, partition->streams[ARCHIVE_ORDER].position.stream);
+	rt_args_int(&args, (int64_t)from);
+	rt_args_str(&args, batch->before_back);
+	rt_args_str(&args, "COUNT");
+	rt_args_str(&args, "1");
+	rt_redis_send(partition->reader, &partition->read_op, &args, 0, left_known);
+	rt_args_done(&args);
+}
+
+/* A stream ends before what was read of it, and nothing new has come: it is read from there on. False: none does. */
+static bool go_back(struct archive_partition *partition)
+{
+	struct batch *batch = &partition->batch;
+	bool back = false;
+
+	for (size_t i = 0; i < ARCHIVE_STREAMS; i++) {
+		struct stream *stream = &partition->streams[i];
+
+		if (stream->end[0] == '\0' || strcmp(stream->confirmed, stream->position.id) != 0)
+			continue;
+		back = true;
+		add_gap(stream, batch, stream->end, 0, WENT_BACK);
+		memcpy(batch->positions[i].id, stream->end, sizeof(stream->end));
+		if (read_id(stream->end, &stream->turn.ms, &stream->n) && i == ARCHIVE_ORDER)
+			batch->positions[i].lost_from_ms = (int64_t)stream->turn.ms;
+		stream->end[0] = '\0';
+	}
+	if (back)
+		write_batch(partition);
+	return back;
+}
+
 /* ---- reading ---- */
 
 static enum archive_turns next_turn(const struct archive_partition *partition)
@@ -665,7 +791,8 @@ static void entries_read(struct rt_redis_op *op, int status, const redisReply *r
 	if (ends(partition))
 		return;
 	if (nothing && !batch->begun) {
-		read_more(partition);
+		if (!go_back(partition))
+			read_more(partition);
 		return;
 	}
 	if (status == RT_OK && !nothing &&
@@ -676,7 +803,10 @@ static void entries_read(struct rt_redis_op *op, int status, const redisReply *r
 		return;
 	}
 	if (status == RT_OK) {
-		write_batch(partition);
+		if (batch->before_back[0] != '\0')
+			look_for_left(partition);
+		else
+			write_batch(partition);
 		return;
 	}
 	RT_LOG(RT_DEBUG, "the streams could not be read", RT_I("partition", partition->number),

@@ -35,6 +35,7 @@ struct archive_release {
 	char *stream;
 	struct rt_timer timer;
 	bool stopped;
+	bool anew; /* the walk begins anew at the next look */
 	bool counted;
 	int64_t kept; /* settled orders that the order service has */
 	int64_t under_way;
@@ -212,12 +213,13 @@ static void looked(struct archive_job *job)
 /* What was said in the walk before, and is still kept, is said again. */
 static void begin_walk(struct archive_release *release, int64_t now_ns)
 {
-	if (release->under_way > 0)
+	if (release->under_way > 0 && !release->anew)
 		RT_LOG(RT_WARN, "orders that may be dropped are still in Redis: it is said again",
 		       RT_I("partition", release->partition), RT_I("orders", release->under_way));
 	release->under_way = 0;
 	release->last = (struct archive_releasable){ .no = 0 };
 	release->walk_ns = now_ns;
+	release->anew = false;
 }
 
 static void look(struct archive_release *release)
@@ -229,7 +231,7 @@ static void look(struct archive_release *release)
 		later(release, LOOK_EVERY_MS, on_look_time);
 		return;
 	}
-	if (now_ns - release->walk_ns >= AGAIN_MS * INT64_C(1000000))
+	if (release->anew || now_ns - release->walk_ns >= AGAIN_MS * INT64_C(1000000))
 		begin_walk(release, now_ns);
 	if (release->under_way >= UNDER_WAY_MAX) {
 		later(release, SAY_EVERY_MS, on_look_time);
@@ -246,6 +248,11 @@ void archive_release_written(struct archive_release *release, const struct archi
 	release->kept += written->kept;
 	release->under_way = RT_MAX(release->under_way - (int64_t)written->dropped, 0);
 	show(release);
+}
+
+void archive_release_anew(struct archive_release *release)
+{
+	release->anew = true;
 }
 
 /* ---- life ---- */

@@ -47,14 +47,16 @@ struct known {
 	int64_t key;
 	int64_t no; /* 0: the database has none, as far as is known */
 	bool looked_up;
-	bool settled, dropped, has_placed;
+	bool settled, has_placed;
+	int64_t dropped; /* the time of the entry that said so; 0: it is not */
 	int status;
 	int64_t stock_state;
 	uint64_t version, stock_version;
 	int64_t updated_ms;
 	struct rt_buf life;
-	int64_t life_ms;       /* of the last event in it */
-	uint64_t order_events; /* in it: the order's version, unless some are missing */
+	int64_t life_ms; /* of the last event in it */
+	uint64_t
+		order_events; /* in it: the order's version before it was dropped, unless some are missing */
 	struct line *lines;
 	size_t line_count;
 	/* Of the batch that is being written. */
@@ -228,7 +230,14 @@ static int posted(const struct known *known)
 /* Whether the order service may drop it, and has not yet. */
 static bool is_kept(const struct known *known)
 {
-	return known->settled && !known->dropped && known->has_placed;
+	return known->settled && known->dropped == 0 && known->has_placed;
+}
+
+/* That it was dropped may have been lost, and another event have the same version: it is not counted. */
+static void count_event(struct known *known, enum archive_kind kind,
+			const struct archive_event *event)
+{
+	known->order_events += event->context == ARCHIVE_ORDER && kind != ORDER_DROPPED;
 }
 
 /* Of the one that is found. */
@@ -250,14 +259,14 @@ static void read_known(const struct db_value *columns, void *user)
 	known->status = (int)columns[1].number;
 	known->stored_status = posted(known);
 	known->settled = columns[2].number != 0;
-	known->dropped = columns[3].number != 0;
+	known->dropped = columns[3].number;
 	known->version = (uint64_t)columns[4].number;
 	known->stock_version = (uint64_t)columns[5].number;
 	known->stock_state = columns[6].number;
 	known->updated_ms = columns[7].number;
 	while (archive_life_next(&reader, &kind, &event)) {
 		known->life_ms = event.time_ms;
-		known->order_events += event.context == ARCHIVE_ORDER;
+		count_event(known, kind, &event);
 	}
 	known->stored_life = columns[9].length;
 	rt_buf_add(&known->life, columns[9].data,
@@ -357,7 +366,7 @@ static void note_event(struct known *known, enum archive_kind kind,
 {
 	archive_life_add(&known->life, known->life_ms, kind, event);
 	known->life_ms = event->time_ms;
-	known->order_events += event->context == ARCHIVE_ORDER;
+	count_event(known, kind, event);
 }
 
 static void note_movements(struct archive_store *store, const struct known *known, int kind,
@@ -496,7 +505,7 @@ static void apply_order(struct archive_store *store, struct known *known,
 	if (kind == ORDER_SETTLED || (kind == ORDER_REJECTED && event->version == 2))
 		known->settled = known->order_events + 1 == event->version;
 	if (kind == ORDER_DROPPED) {
-		known->dropped = true;
+		known->dropped = RT_MAX(event->entry_ms, 1);
 		store->written.dropped++;
 	}
 	if (kind == ORDER_RETURNED && known->no != 0)
@@ -750,6 +759,26 @@ static int ask_position(struct archive_store *store, struct archive_position *po
 				     read_position, position);
 }
 
+/* Orders of which the stream does not say any more that they were dropped. What is in mind of them is as it was. */
+static int take_back(struct archive_store *store, const struct archive_batch *batch,
+		     int64_t lost_from_ms)
+{
+	const struct db_ops *ops = store->db->ops;
+	const struct db_value values[] = { db_number(batch->partition), db_number(lost_from_ms) };
+	int64_t count = 0;
+	int rc;
+
+	forget_all(store);
+	rc = ops->queue(store->db, &sql_count_taken_back, values, 2, read_number, &count);
+	if (rc == RT_OK)
+		rc = ops->queue(store->db, &sql_take_back, values, 2, NULL, NULL);
+	if (rc == RT_OK)
+		rc = ops->flush(store->db);
+	store->written.taken_back += (size_t)count;
+	store->written.kept += count;
+	return rc;
+}
+
 /* Nobody else has written since the batch was begun. Then looks up what the batch needs. */
 static int begin_batch(struct archive_store *store, const struct archive_batch *batch)
 {
@@ -771,6 +800,9 @@ static int begin_batch(struct archive_store *store, const struct archive_batch *
 			 "another process has archived %s up to %s", stored[i].stream,
 			 stored[i].id);
 	}
+	for (size_t i = 0; rc == RT_OK && i < batch->position_count; i++)
+		if (batch->positions[i].lost_from_ms > 0)
+			rc = take_back(store, batch, batch->positions[i].lost_from_ms);
 	if (rc == RT_OK && !store->loaded)
 		rc = load(store);
 	return rc == RT_OK ? look_up(store, batch) : rc;

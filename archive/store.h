@@ -66,6 +66,7 @@ struct archive_event {
 		actor, data;
 	uint64_t version;
 	int64_t time_ms;
+	int64_t entry_ms; /* of the id of its entry, which never goes back in a stream that loses nothing */
 };
 /* Whether an event of inventory is about a SKU, not about an order. StockLow is one: nothing is kept of it, since it says what
  * follows from the movements and a threshold. */
@@ -77,6 +78,10 @@ struct archive_position {
 	int64_t events;             /* of it that were stored, ever */
 	/* Of a batch: where it begins. If the stored position is another one, the batch is refused. */
 	char from[ARCHIVE_STREAM_ID];
+	/* Of a batch, of the orders' stream: it has lost entries with these times and later ones, since a master was lost with
+	 * them. Orders that they said to be dropped may be there again: they are not taken for dropped any more. 0: it
+	 * has lost none. */
+	int64_t lost_from_ms;
 };
 /* Events of a stream that nobody will know any more. */
 struct archive_gap {
@@ -104,11 +109,12 @@ struct archive_batch {
 	size_t unreadable_count;
 };
 struct archive_written {
-	size_t orders;    /* new ones */
-	size_t repeats;   /* events that were stored before */
-	size_t movements; /* of stock */
-	size_t dropped;   /* orders that the order service has dropped */
-	int64_t kept;     /* by how many there are more settled ones that it has */
+	size_t orders;     /* new ones */
+	size_t repeats;    /* events that were stored before */
+	size_t movements;  /* of stock */
+	size_t dropped;    /* orders that the order service has dropped */
+	size_t taken_back; /* orders that may be there again, though they were dropped */
+	int64_t kept;      /* by how many there are more settled ones that it has */
 };
 /* Stores all of it or nothing. RT_OK; RT_FULL: the disk is full; RT_LOST: the database is away; RT_BUSY: another one writes
  * to it, or has: the positions are to be read again; another status. After a failure the store is to be closed. */

@@ -20,7 +20,8 @@ static const char *const versions[] = {
 	/* As tandem.order.v1.OrderStatus numbers them; 0: not known. */
 	" status BIGINT NOT NULL,"
 	" settled BIGINT NOT NULL,"
-	/* The order service does not have it any more. */
+	/* The order service does not have it any more: the time in the id of the entry that said so. 0: it has. 1, of
+	 * version 1: it has not. */
 	" dropped BIGINT NOT NULL,"
 	/* Of the last event of the order's stream, and of inventory's. */
 	" version BIGINT NOT NULL,"
@@ -76,6 +77,8 @@ static const char *const versions[] = {
 	"CREATE TABLE numbers ("
 	" name TEXT NOT NULL PRIMARY KEY,"
 	" value BIGINT NOT NULL);",
+	/* 2: those that were dropped last, for when the stream loses that they were. */
+	"CREATE INDEX orders_dropped ON orders (partition_no, dropped) WHERE dropped > 1;",
 };
 
 int archive_store_version(void)

@@ -26,6 +26,8 @@ enum {
 	MOVEMENTS_AROUND,
 	RELEASABLE,
 	COUNT_KEPT,
+	COUNT_TAKEN_BACK,
+	TAKE_BACK,
 	STREAMS,
 	GAPS,
 	UNREADABLE,
@@ -166,6 +168,18 @@ const struct db_statement sql_releasable = {
 	       " ORDER BY updated_ms, order_no LIMIT $5"
 };
 const struct db_statement sql_count_kept = { .number = COUNT_KEPT, .sql = "SELECT COUNT(*) " KEPT };
+
+/* As the index orders_dropped has it. */
+#define DROPPED_SINCE "WHERE partition_no = $1 AND dropped >= $2 AND dropped > 1"
+const struct db_statement sql_count_taken_back = {
+	.number = COUNT_TAKEN_BACK,
+	.sql = "SELECT COUNT(*) FROM orders " DROPPED_SINCE
+	       " AND settled = 1 AND customer_id IS NOT NULL"
+};
+const struct db_statement sql_take_back = {
+	.number = TAKE_BACK,
+	.sql = "UPDATE orders SET dropped = 0, version = version - 1 " DROPPED_SINCE
+};
 
 #define WALK_ALL                                                                                   \
 	ORDER_COLUMNS "orders o WHERE o.order_no > $1 AND o.order_no < $2 ORDER BY o.order_no "

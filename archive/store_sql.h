@@ -26,7 +26,8 @@ extern const struct db_statement sql_find_order, sql_put_order, sql_change_order
 	sql_put_posting, sql_delete_posting, sql_put_movements, sql_put_position, sql_read_position,
 	sql_put_gap, sql_put_unreadable, sql_put_number, sql_read_number, sql_last_order,
 	sql_read_segments, sql_put_segment, sql_read_ids, sql_get_order, sql_order_id,
-	sql_movements, sql_movements_around, sql_releasable, sql_count_kept;
+	sql_movements, sql_movements_around, sql_releasable, sql_count_kept, sql_count_taken_back,
+	sql_take_back;
 /* All orders by time, those that are not settled, and those with a key in a segment: newest first and oldest first. */
 extern const struct db_statement sql_walk[2], sql_walk_open[2], sql_walk_key[2];
 

@@ -496,8 +496,8 @@ class Troubles(Archived):
         self.assertEqual(self.row("SELECT SUM(events) FROM gaps WHERE stream LIKE 'inventory%'")[0], None)
 
 
-class PostgreSQL(Archived):
-    """The same in a PostgreSQL of its own, which is stopped, and comes back."""
+class InPostgreSQL(Archived):
+    """The archive is in a PostgreSQL of its own."""
 
     @classmethod
     def prepare(cls):
@@ -543,6 +543,10 @@ class PostgreSQL(Archived):
         super().tearDownClass()
         cls.pg_stop()
         shutil.rmtree(cls.cluster)
+
+
+class PostgreSQL(InPostgreSQL):
+    """The same there; it is stopped, and comes back."""
 
     test_what_is_asked = Answers.test_what_is_asked
     movements, exported, tool, kinds_of = Answers.movements, Answers.exported, Answers.tool, Answers.kinds_of
@@ -613,6 +617,84 @@ class Release(Archived):
 
     def life(self, order_id):
         return self.archive.GetArchivedOrder(order_id=order_id).events
+
+
+class Lost(Archived):
+    """A master is lost, and its replica does not know that orders were dropped: they are there again, and are dropped again."""
+
+    ENV = {"TANDEM_ARCHIVE_RELEASE_AFTER": "1s", "TANDEM_ARCHIVE_RELEASE_MIN_AGE": "1s", "TANDEM_ORDER_KEEP_AT_LEAST": "500ms"}
+
+    def setUp(self):
+        self.redis = self.tandem.redis_as("ops")
+
+    def keys(self):
+        return [key for key in self.redis("KEYS", "*:{0}:*") if not key.endswith(b":trail")]  # that nobody may change
+
+    def stored(self):
+        return {key: self.redis("DUMP", key) for key in self.keys()}
+
+    def goes_back(self, stored):
+        """To what was stored then; and the functions keep nothing in mind, as in another server."""
+        functions = self.redis("FUNCTION", "DUMP")
+        for key in self.keys():
+            self.redis("DEL", key)
+        for key, value in stored.items():
+            self.redis("RESTORE", key, 0, value)
+        self.redis("FUNCTION", "RESTORE", functions, "FLUSH")
+
+    def there(self, order_ids):
+        return [self.redis("HEXISTS", "order:{0}:orders", order_id) for order_id in order_ids]
+
+    def are_dropped(self, order_ids):
+        tandem.until(lambda: not any(self.there(order_ids)), 40 * tandem.SLOW, "they are dropped")
+        self.archived()
+        known = lambda: [item.order.dropped for item in self.archive.FindOrders(order_ids=order_ids).orders]  # noqa: E731
+        tandem.until(lambda: known() == [True] * len(order_ids), 20 * tandem.SLOW, known)
+
+    def audited(self):
+        code, rows = self.tandem.ctl_json("audit")
+        self.assertEqual((code, [row for row in rows if "violation" in row]), (0, []))
+
+    def settled_without_archive(self, sku):
+        """Orders that are settled, and what is stored then."""
+        with self.tandem.away("archive"):
+            ids = [order_id for n, order_id in enumerate(self.places(6, sku)) if n % 3 < 2]
+            stored = self.stored()
+        return ids, stored
+
+    def test_nothing_comes_meanwhile(self):
+        """The stream ends before what the archive has read."""
+        self.stock("quiet", 100)
+        ids, stored = self.settled_without_archive("quiet")
+        self.are_dropped(ids)
+        with self.tandem.away("order", "inventory"):
+            self.goes_back(stored)
+            self.assertEqual(self.there(ids), [1] * len(ids))
+        self.are_dropped(ids)
+        self.assertIn("the stream has lost that orders were dropped", self.tandem.archive.text(1000))
+        self.audited()
+
+    def test_the_stream_has_gone_on(self):
+        self.stock("busy", 100)
+        ids, stored = self.settled_without_archive("busy")
+        self.are_dropped(ids)
+        with self.tandem.away("archive"):
+            with self.tandem.away("order", "inventory"):
+                self.goes_back(stored)
+                self.assertEqual(self.there(ids), [1] * len(ids))
+            # Meanwhile something happens to one of them: what the archive reads last of it is not what it knew.
+            self.order.ReturnOrder(order_id=ids[0], return_id="1", lines=[{"sku": "busy", "quantity": 1}])
+            self.settled(ids[0])
+            more = self.places(3, "busy")
+        self.are_dropped(ids)
+        found = self.archive.GetArchivedOrder(order_id=ids[0])
+        self.assertEqual(len(found.order.order.returns), 1)
+        self.are_dropped(more[:2])
+        self.audited()
+
+
+class LostInPostgreSQL(Lost, InPostgreSQL):
+    pass
 
 
 class Partitions(Archived):

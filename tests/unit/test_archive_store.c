@@ -113,7 +113,8 @@ static void happens_with(enum archive_context context, const char *kind, const c
 					.subject = { subject, strlen(subject) },
 					.data = data,
 					.version = version,
-					.time_ms = time_ms };
+					.time_ms = time_ms,
+					.entry_ms = time_ms };
 	world.positions[context].events++;
 	snprintf(world.positions[context].id, sizeof(world.positions[context].id), "%lld-%zu",
 		 (long long)time_ms, world.batch.event_count);
@@ -650,6 +651,86 @@ static void an_order_of_which_an_event_is_missing_is_not_dropped(void)
 	CU_ASSERT_EQUAL(releasable(list, T0 + DAY_MS), 0);
 }
 
+static void dropped(const char *id, uint64_t version, int64_t time_ms)
+{
+	happens(ARCHIVE_ORDER, "OrderDropped", id, version, time_ms);
+	written();
+	CU_ASSERT_EQUAL(world.written.dropped, 1);
+	CU_ASSERT_EQUAL(world.written.kept, -1);
+}
+
+static void lost_from(int64_t ms)
+{
+	world.positions[0].lost_from_ms = ms;
+	written();
+	world.positions[0].lost_from_ms = 0;
+}
+
+/* A master was lost with its last entries: orders that they said to be dropped are there again. */
+static void that_it_was_dropped_may_be_lost(void)
+{
+	struct archive_releasable list[8];
+
+	for (int i = 1; i <= 3; i++)
+		bought(order_id(i), T0 + i);
+	written();
+	for (int i = 1; i <= 3; i++)
+		dropped(order_id(i), 5, T0 + i * DAY_MS);
+	CU_ASSERT_EQUAL(releasable(list, T0 + DAY_MS), 0);
+	/* What is written with it follows it: to the second one something has happened in the meantime. */
+	happens(ARCHIVE_ORDER, "OrderReturned", order_id(2), 5, T0 + 4 * DAY_MS);
+	lost_from(T0 + 2 * DAY_MS);
+	CU_ASSERT_EQUAL(world.written.taken_back, 2);
+	CU_ASSERT_EQUAL(world.written.kept, 1);
+	CU_ASSERT_EQUAL(world.written.repeats, 0);
+	CU_ASSERT_EQUAL_FATAL(releasable(list, T0 + DAY_MS), 1);
+	CU_ASSERT_STRING_EQUAL(list[0].order_id, order_id(3));
+	CU_ASSERT_EQUAL(list[0].version, 4);
+	CU_ASSERT(life_of(order_id(1)).order.dropped);
+	CU_ASSERT_FALSE(life_of(order_id(2)).order.dropped);
+	CU_ASSERT_FALSE(life_of(order_id(3)).order.dropped);
+	happens(ARCHIVE_ORDER, "OrderSettled", order_id(2), 6, T0 + 4 * DAY_MS);
+	written();
+	CU_ASSERT_EQUAL(world.written.kept, 1);
+	CU_ASSERT_EQUAL(releasable(list, T0 + 5 * DAY_MS), 2);
+	/* They are dropped once more, and that may be lost again. */
+	archive_store_close(world.store);
+	world.store = open_store(true);
+	dropped(order_id(2), 7, T0 + 6 * DAY_MS);
+	dropped(order_id(3), 5, T0 + 7 * DAY_MS);
+	CU_ASSERT_EQUAL(releasable(list, T0 + 8 * DAY_MS), 0);
+	CU_ASSERT_EQUAL(life_of(order_id(3)).order.version, 5);
+	lost_from(T0 + 7 * DAY_MS);
+	CU_ASSERT_EQUAL(world.written.taken_back, 1);
+	CU_ASSERT_EQUAL(releasable(list, T0 + 8 * DAY_MS), 1);
+}
+
+/* Of what was dropped before version 2 of the tables it is not known when: it stays dropped. */
+static void tables_of_version_1(void)
+{
+	struct archive_releasable list[8];
+	sqlite3 *handle;
+
+	for (int i = 1; i <= 2; i++)
+		bought(order_id(i), T0);
+	written();
+	dropped(order_id(1), 5, T0 + DAY_MS);
+	archive_store_close(world.store);
+	CU_ASSERT_EQUAL_FATAL(sqlite3_open(world.database, &handle), SQLITE_OK);
+	CU_ASSERT_EQUAL(sqlite3_exec(handle,
+				     "DROP INDEX orders_dropped; UPDATE orders SET dropped = 1 "
+				     "WHERE dropped > 1; DELETE FROM schema WHERE version = 2",
+				     NULL, NULL, NULL),
+			SQLITE_OK);
+	sqlite3_close(handle);
+	world.store = open_store(true);
+	dropped(order_id(2), 5, T0 + DAY_MS);
+	lost_from(1);
+	CU_ASSERT_EQUAL(world.written.taken_back, 1);
+	CU_ASSERT_EQUAL_FATAL(releasable(list, T0 + DAY_MS), 1);
+	CU_ASSERT_STRING_EQUAL(list[0].order_id, order_id(2));
+}
+
 static void positions_belong_to_the_effects(void)
 {
 	struct archive_position position = { .stream = "order:{0}:events" };
@@ -871,6 +952,8 @@ static const struct test tests[] = {
 	{ "what may be dropped", what_may_be_dropped },
 	{ "an order of which an event is missing is not dropped",
 	  an_order_of_which_an_event_is_missing_is_not_dropped },
+	{ "that it was dropped may be lost", that_it_was_dropped_may_be_lost },
+	{ "tables of version 1", tables_of_version_1 },
 	{ "positions belong to the effects", positions_belong_to_the_effects },
 	{ "all of a batch or nothing", all_or_nothing },
 	{ "a full disk", a_full_disk },
