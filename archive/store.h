@@ -48,8 +48,6 @@ int archive_store_open(const struct archive_store_options *options, struct archi
 void archive_store_close(struct archive_store *store); /* takes NULL */
 /* The reason for the last status that was not RT_OK. */
 const char *archive_store_error(const struct archive_store *store);
-/* Of the tables, as this program writes them. */
-int archive_store_version(void);
 
 /* ---- writing ---- */
 

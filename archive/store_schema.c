@@ -81,7 +81,8 @@ static const char *const versions[] = {
 	"CREATE INDEX orders_dropped ON orders (partition_no, dropped) WHERE dropped > 1;",
 };
 
-int archive_store_version(void)
+/* Of the tables, as this program writes them. */
+static int own_version(void)
 {
 	return (int)RT_LENGTH(versions);
 }
@@ -140,12 +141,12 @@ int store_check(struct db *db)
 
 	if (rc != RT_OK)
 		return rc == RT_INVALID ? RT_UNREADY : rc; /* there are no tables yet */
-	if (version == archive_store_version())
+	if (version == own_version())
 		return RT_OK;
 	snprintf(db->error, sizeof(db->error),
 		 "its tables have version %lld, this program knows version %d", (long long)version,
-		 archive_store_version());
-	return version > archive_store_version() ? RT_INVALID : RT_UNREADY;
+		 own_version());
+	return version > own_version() ? RT_INVALID : RT_UNREADY;
 }
 
 static int migrate_from(struct db *db, int64_t version)
@@ -177,7 +178,7 @@ int store_migrate(struct db *db)
 				 " since_ms BIGINT NOT NULL)");
 	if (rc == RT_OK)
 		rc = read_version(db, &version);
-	if (rc == RT_OK && version > archive_store_version())
+	if (rc == RT_OK && version > own_version())
 		rc = store_check(db);
 	if (rc == RT_OK)
 		rc = migrate_from(db, version);

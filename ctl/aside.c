@@ -168,9 +168,7 @@ static error_t aside_parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case 'c':
-		if (ctl_context_find(arg) == NULL)
-			argp_error(state, "--context: %s, not %s", ctl_context_names(), arg);
-		options->filter.context = arg;
+		options->filter.context = ctl_parse_context(state, arg, false);
 		return 0;
 	case 'o':
 		options->filter.order = arg;

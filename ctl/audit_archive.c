@@ -547,13 +547,10 @@ static int archive_follows(struct ctl *ctl)
 	int found = 0;
 
 	ctl_key(key, "order", 0, "events");
-	if (!ctl_stream_read(ctl, key, &stream))
+	if (!ctl_stream_groups(ctl, key, &stream, &groups))
 		return -1;
-	if (!stream.exists)
-		return 0;
-	groups = ctl_redis(ctl, "XINFO", "GROUPS", key);
 	if (groups == NULL)
-		return -1;
+		return 0;
 	for (size_t i = 0; i < groups->elements; i++)
 		if (strcmp(ctl_text(ctl_named(groups->element[i], "name"), ""), "archive") == 0)
 			found = 1;

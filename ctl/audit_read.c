@@ -329,13 +329,10 @@ static bool unread_of(struct ctl *ctl, struct audit_ids *ids, const char *contex
 	bool found = false, good;
 
 	ctl_key(key, context, partition, "events");
-	if (!ctl_stream_read(ctl, key, &stream))
+	if (!ctl_stream_groups(ctl, key, &stream, &groups))
 		return false;
-	if (!stream.exists)
-		return true;
-	groups = ctl_redis(ctl, "XINFO", "GROUPS", key);
 	if (groups == NULL)
-		return false;
+		return true;
 	for (size_t i = 0; i < groups->elements && !found; i++) {
 		const redisReply *one = groups->element[i];
 

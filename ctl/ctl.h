@@ -342,8 +342,10 @@ json_t *ctl_entry_json(const struct ctl *ctl, const struct ctl_entry *entry);
 void ctl_place(char place[CTL_PLACE], const struct ctl *ctl, int partition, const char *stream_id);
 /* The stream id in such a text. *ret_partition: -1: it does not say. NULL: it is not one. */
 const char *ctl_place_read(const char *place, int *ret_partition);
-/* In a command's parser: --type. A type of another name is an error, which lists the types. Dead
- * letters may have unknown types: with `full_too` any full name is accepted. */
+/* In a command's parser: --context. Another name is an error, which lists the contexts; with `others_too` one of a context that
+ * is not Tandem's is taken. */
+const char *ctl_parse_context(struct argp_state *state, const char *name, bool others_too);
+/* Likewise: --type. Dead letters may have unknown types: with `full_too` any full name is accepted. */
 const char *ctl_parse_type(struct argp_state *state, const char *type, bool full_too);
 
 /* What --order, --type and similar options select. NULL: anything. */
@@ -416,6 +418,9 @@ struct ctl_stream {
 	char first[48], last[48], deleted[48]; /* "0-0": none */
 };
 bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream);
+/* The same, and its consumer groups, which the caller frees; NULL: there is no such stream. */
+bool ctl_stream_groups(struct ctl *ctl, const char *key, struct ctl_stream *stream,
+		       redisReply **ret);
 /* How many events the entries from this stream id on carry ("-": all). -1: Redis could not be asked. */
 int64_t ctl_stream_events_from(struct ctl *ctl, const char *key, const struct ctl_stream *stream,
 			       const char *from);

@@ -40,10 +40,7 @@ static error_t dead_parse(int key, char *arg, struct argp_state *state)
 		dead->limit = INT64_MAX;
 		return 0;
 	case 'c':
-		if (!ctl_context_may_be(arg))
-			argp_error(state, "--context: %s, or another's name, not %s",
-				   ctl_context_names(), arg);
-		dead->filter.context = arg;
+		dead->filter.context = ctl_parse_context(state, arg, true);
 		return 0;
 	case 'o':
 		dead->filter.order = arg;

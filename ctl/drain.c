@@ -43,13 +43,10 @@ static bool look_at_stream(struct ctl *ctl, const struct ctl_reader *pair, int p
 	bool found = false, good = true;
 
 	ctl_key(key, pair->of, partition, "events");
-	if (!ctl_stream_read(ctl, key, &stream))
+	if (!ctl_stream_groups(ctl, key, &stream, &groups))
 		return false;
-	if (!stream.exists)
-		return true;
-	groups = ctl_redis(ctl, "XINFO", "GROUPS", key);
 	if (groups == NULL)
-		return false;
+		return true;
 	for (size_t i = 0; i < groups->elements && good; i++) {
 		const char *name = ctl_text(ctl_named(groups->element[i], "name"), "");
 

@@ -275,6 +275,14 @@ json_t *ctl_entry_json(const struct ctl *ctl, const struct ctl_entry *entry)
 	return json;
 }
 
+const char *ctl_parse_context(struct argp_state *state, const char *name, bool others_too)
+{
+	if (others_too ? !ctl_context_may_be(name) : ctl_context_find(name) == NULL)
+		argp_error(state, "--context: %s%s, not %s", ctl_context_names(),
+			   others_too ? ", or another's name" : "", name);
+	return name;
+}
+
 const char *ctl_parse_type(struct argp_state *state, const char *type, bool full_too)
 {
 	struct rt_buf names = { 0 };
@@ -447,6 +455,18 @@ bool ctl_stream_read(struct ctl *ctl, const char *key, struct ctl_stream *stream
 	copy_id(stream->deleted, ctl_named(reply, "max-deleted-entry-id"));
 	freeReplyObject(reply);
 	return true;
+}
+
+bool ctl_stream_groups(struct ctl *ctl, const char *key, struct ctl_stream *stream,
+		       redisReply **ret)
+{
+	*ret = NULL;
+	if (!ctl_stream_read(ctl, key, stream))
+		return false;
+	if (!stream->exists)
+		return true;
+	*ret = ctl_redis(ctl, "XINFO", "GROUPS", key);
+	return *ret != NULL;
 }
 
 int64_t ctl_stream_events_from(struct ctl *ctl, const char *key, const struct ctl_stream *stream,

@@ -30,9 +30,7 @@ static error_t events_parse(int key, char *arg, struct argp_state *state)
 		events->count = 20;
 		return 0;
 	case 'c':
-		if (ctl_context_find(arg) == NULL)
-			argp_error(state, "--context: %s, not %s", ctl_context_names(), arg);
-		events->filter.context = arg;
+		events->filter.context = ctl_parse_context(state, arg, false);
 		return 0;
 	case 'o':
 		events->filter.order = arg;
@@ -583,13 +581,10 @@ static bool stream_lag(struct ctl *ctl, const char *context, int partition, stru
 	bool good = true;
 
 	ctl_key(key, context, partition, "events");
-	if (!ctl_stream_read(ctl, key, &stream))
+	if (!ctl_stream_groups(ctl, key, &stream, &groups))
 		return false;
-	if (!stream.exists)
-		return true;
-	groups = ctl_redis(ctl, "XINFO", "GROUPS", key);
 	if (groups == NULL)
-		return false;
+		return true;
 	for (size_t i = 0; i < groups->elements; i++) {
 		const redisReply *name = ctl_named(groups->element[i], "name");
 		struct ctl_lag lag;

@@ -220,10 +220,7 @@ static error_t trail_parse(int key, char *arg, struct argp_state *state)
 		options->limit = 1000;
 		return 0;
 	case 'c':
-		if (!ctl_context_may_be(arg))
-			argp_error(state, "--context: %s, or another's name, not %s",
-				   ctl_context_names(), arg);
-		options->context = arg;
+		options->context = ctl_parse_context(state, arg, true);
 		return 0;
 	case 'a':
 		options->action = arg;

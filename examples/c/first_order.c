@@ -64,8 +64,13 @@ static void adjusted(struct rt_client_op *op, const ProtobufCMessage *answer)
 	char id[33];
 
 	(void)answer;
-	if (failed(op) || getrandom(random, sizeof(random), 0) != sizeof(random))
+	if (failed(op))
 		return;
+	if (getrandom(random, sizeof(random), 0) != sizeof(random)) {
+		perror("getrandom");
+		rt_loop_stop(loop);
+		return;
+	}
 	snprintf(id, sizeof(id), "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
 	line.sku = sku;
 	line.quantity = 2;

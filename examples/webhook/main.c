@@ -39,8 +39,8 @@ int main(int argc, char **argv)
 	const struct rt_context_program program = {
 		.domain = &webhook_domain,
 		.about = "Posts the decisions about orders to a URL, signed.",
-		.listen = "127.0.0.1:50061",
-		.admin_listen = "127.0.0.1:9111",
+		.listen = "127.0.0.1:50071",
+		.admin_listen = "127.0.0.1:9121",
 		.access = access_all,
 		.settings = settings_table,
 		.settings_size = sizeof(struct settings),

@@ -16,6 +16,14 @@
 	64 /* calls whose memory is kept: they lie where the many were, and hold whole pages there */
 #define CONNECTIONS_MAX 1024
 
+static void call_free(struct client_call *call)
+{
+	grpc_metadata_array_destroy(&call->initial);
+	grpc_metadata_array_destroy(&call->trailing);
+	rt_arena_done(&call->arena);
+	free(call);
+}
+
 static void run_freed(struct rt_task *task)
 {
 	struct rt_channel *channel = RT_CONTAINER_OF(task, struct rt_channel, freed_task);
@@ -24,7 +32,7 @@ static void run_freed(struct rt_task *task)
 	struct rt_list *link;
 
 	while ((link = rt_list_pop(&channel->pool)) != NULL)
-		rpc_client_call_free(RT_CONTAINER_OF(link, struct client_call, link));
+		call_free(RT_CONTAINER_OF(link, struct client_call, link));
 	for (size_t i = 0; i < channel->count; i++)
 		rpc_connection_free(channel->connections[i]);
 	rpc_connection_free(channel->nowhere);
@@ -404,14 +412,6 @@ struct client_call *rpc_client_call_new(struct rt_channel *channel)
 	return call;
 }
 
-void rpc_client_call_free(struct client_call *call)
-{
-	grpc_metadata_array_destroy(&call->initial);
-	grpc_metadata_array_destroy(&call->trailing);
-	rt_arena_done(&call->arena);
-	free(call);
-}
-
 void rpc_client_call_release(struct client_call *call)
 {
 	struct rt_channel *channel = call->channel;
@@ -431,7 +431,7 @@ void rpc_client_call_release(struct client_call *call)
 	call->op = NULL;
 	rt_list_remove(&call->link);
 	if (channel->pool_count == POOL_MAX) {
-		rpc_client_call_free(call);
+		call_free(call);
 		return;
 	}
 	rt_list_push(&channel->pool, &call->link);

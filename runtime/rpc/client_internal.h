@@ -183,7 +183,6 @@ void rpc_names_free(struct rt_channel *channel);
 
 /* channel.c: the memory of calls. */
 struct client_call *rpc_client_call_new(struct rt_channel *channel);
-void rpc_client_call_free(struct client_call *call);
 void rpc_client_call_release(struct client_call *call);
 
 #endif
